@@ -1,0 +1,106 @@
+//! Owns the problems while a file is read, and the way from an offset to its line.
+//! Refuses to stop at the first of them.
+
+use std::path::{Path, PathBuf};
+
+use super::error::{Problem, Problems};
+
+/// How much of a value a message shows, in characters.
+const SHOWN: usize = 60;
+
+/// What was found wrong in one file so far.
+pub(super) struct Findings {
+    path: PathBuf,
+    /// Where each line but the first starts.
+    starts: Vec<usize>,
+    end: usize,
+    problems: Vec<Problem>,
+    /// Lines of the headers under which lines could not be parsed: what seems to be missing from
+    /// those sections may only be unread.
+    pub(super) holed: Vec<u32>,
+}
+
+impl Findings {
+    pub(super) fn new(path: &Path, text: &[u8]) -> Self {
+        Self {
+            path: path.to_owned(),
+            starts: (1..=text.len())
+                .filter(|&next| text[next - 1] == b'\n')
+                .collect(),
+            end: text.len(),
+            problems: Vec::new(),
+            holed: Vec::new(),
+        }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The line that an offset lies on, from 1. The end of the text counts to its last line, also
+    /// where that line has a newline.
+    pub(super) fn line_at(&self, offset: usize) -> u32 {
+        let offset = offset.min(self.end.saturating_sub(1));
+        let before = self.starts.partition_point(|&start| start <= offset);
+        u32::try_from(before + 1).unwrap_or(u32::MAX)
+    }
+
+    /// The offsets of a line's octets, its newline left out.
+    pub(super) fn line_span(&self, line: u32) -> std::ops::Range<usize> {
+        let index = line as usize - 1;
+        let start = index.checked_sub(1).map_or(0, |i| self.starts[i]);
+        let end = self
+            .starts
+            .get(index)
+            .map_or(self.end, |next| next.saturating_sub(1));
+        start..end
+    }
+
+    pub(super) fn report(&mut self, line: u32, message: String) {
+        self.problems.push(Problem {
+            path: self.path.clone(),
+            line: Some(line),
+            message,
+        });
+    }
+
+    /// `result` if nothing was found, else all that was, in the order of the lines.
+    pub(super) fn conclude<T>(mut self, result: T) -> Result<T, Problems> {
+        if self.problems.is_empty() {
+            return Ok(result);
+        }
+        self.problems.sort_by_key(|problem| problem.line);
+        Err(Problems(self.problems))
+    }
+}
+
+/// A text from the file as messages show it: quoted, control characters escaped, cut if long.
+pub(super) fn quote(text: &str) -> String {
+    match text.char_indices().nth(SHOWN) {
+        None => format!("{text:?}"),
+        Some((cut, _)) => format!("{:?}...", &text[..cut]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets_belong_to_the_line_that_they_stand_on() {
+        let findings = Findings::new(Path::new("x"), b"a\nbc\n\nd\n");
+        let lines: Vec<_> = (0..=8).map(|at| findings.line_at(at)).collect();
+        assert_eq!(lines, [1, 1, 2, 2, 2, 3, 4, 4, 4]);
+        assert_eq!(findings.line_span(1), 0..1);
+        assert_eq!(findings.line_span(2), 2..4);
+        assert_eq!(findings.line_span(3), 5..5);
+        assert_eq!(findings.line_span(4), 6..7);
+        assert_eq!(Findings::new(Path::new("x"), b"").line_at(0), 1);
+    }
+
+    #[test]
+    fn long_and_strange_values_are_shown_short_and_escaped() {
+        assert_eq!(quote("a\u{1b}[m"), r#""a\u{1b}[m""#);
+        assert_eq!(quote(&"é".repeat(61)), format!("{:?}...", "é".repeat(60)));
+    }
+}

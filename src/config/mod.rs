@@ -1,0 +1,225 @@
+//! Owns the configuration: TOML text to a mirror of the file to a validated [`Config`].
+//! Refuses to be half right: every problem of a file is told at once, and then nothing is returned.
+//!
+//! To add a key: a field in `raw`, its default and bounds in `validate`, its type here, its
+//! documentation in `config/tapis.toml`.
+
+mod error;
+mod findings;
+mod raw;
+mod reader;
+mod suggest;
+mod syntax;
+mod validate;
+mod values;
+
+#[cfg(test)]
+mod tests;
+
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::policy::rule::{Scope, Source};
+use crate::wire::name::Name;
+
+pub use error::{Problem, Problems};
+use findings::Findings;
+
+/// A larger file is no configuration.
+const SIZE_MAX: u64 = 16 * 1024 * 1024;
+
+/// Everything that an operator decides about a server, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Where this comes from.
+    pub origin: Origin,
+    /// Who is served, and where.
+    pub server: Server,
+    /// Where true answers come from.
+    pub upstream: Upstream,
+    /// What is remembered, and for how long.
+    pub cache: Cache,
+    /// Names that are answered without anybody's help.
+    pub local: Local,
+    /// The lists in the order of the file, which is the order of their precedence. Their names
+    /// differ.
+    pub lists: Vec<List>,
+}
+
+/// Where a configuration comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The program itself.
+    BuiltIn,
+    /// A file, as it was named to us.
+    File(PathBuf),
+}
+
+/// Who is served, and where.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Server {
+    /// Addresses for UDP and TCP: at least one, none twice. Port 0 lets the system choose.
+    pub listen: Vec<SocketAddr>,
+    /// UDP worker threads, at most 1024; 0 means one per core.
+    pub workers: usize,
+    /// Who may ask. Empty means nobody.
+    pub allow: Vec<IpNet>,
+    /// The control socket; none means the first of the usual places that can be made.
+    pub control: Option<PathBuf>,
+    /// The answer to `version.bind` in class CH, at most 255 octets; none means REFUSED.
+    pub version: Option<String>,
+    /// The answer to `id.server` in class CH, at most 255 octets; none means REFUSED.
+    pub id: Option<String>,
+    /// How many TCP connections may be open at once, 1 to 65535.
+    pub tcp_connections: usize,
+    /// How long a TCP connection may stay silent, 1 second to an hour.
+    pub tcp_idle: Duration,
+}
+
+/// Where true answers come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upstream {
+    /// The servers: at least one, none twice; none at all means those of the system's resolv.conf.
+    pub servers: Option<Vec<SocketAddr>>,
+    /// How long the servers may take together, 100 ms to 30 s.
+    pub timeout: Duration,
+}
+
+/// What is remembered, and for how long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cache {
+    /// Memory for answers: 1 MiB to 64 GiB.
+    pub size_bytes: u64,
+    /// Shorter TTLs are raised to this; at most an hour, and at most `max_ttl_secs`.
+    pub min_ttl_secs: u32,
+    /// Longer TTLs are lowered to this; 1 second to a week.
+    pub max_ttl_secs: u32,
+    /// How long after its end an answer may still be given when upstream fails (RFC 8767); at most
+    /// a week, 0 turns it off.
+    pub stale_secs: u32,
+}
+
+/// Names that are answered without anybody's help.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Local {
+    /// Zones that would be answered here, but go upstream by the operator's wish.
+    pub forward: Vec<Name>,
+    /// What becomes of `use-application-dns.net`.
+    pub use_application_dns: Canary,
+}
+
+/// What becomes of the name by which browsers ask whether they may resolve past us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Canary {
+    /// NXDOMAIN, which asks them not to.
+    Nxdomain,
+    /// It goes upstream like any other name.
+    Forward,
+}
+
+/// A list: where its rules are, how to read them, and what they do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct List {
+    /// How the file is written.
+    pub format: Format,
+    /// What a bare name means; [`Scope::Exact`] or [`Scope::Subtree`], never [`Scope::Below`].
+    pub scope: Scope,
+    /// Without this list the server does not start.
+    pub required: bool,
+    /// Where the text is.
+    pub content: Content,
+    /// The list as decisions see it. Its path is cleaned, and relative to where we run unless the
+    /// configuration's own path is absolute.
+    pub source: Source,
+}
+
+/// How a list's file is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// A name a line.
+    Domains,
+    /// An address and its names a line, as in `/etc/hosts`.
+    Hosts,
+}
+
+/// Where a list's text is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// In the file at the source's path.
+    File,
+    /// In the program; the source's path only says where it was when that was built.
+    Embedded(&'static str),
+}
+
+impl Config {
+    /// Reads and checks a file. Whether its lists can be read is not asked.
+    ///
+    /// # Errors
+    /// All problems of the file, or the one that it cannot be read, is no UTF-8 or over 16 MiB.
+    pub fn load(path: &Path) -> Result<Self, Problems> {
+        let refuse = |line, message| {
+            Problems(vec![Problem {
+                path: path.to_owned(),
+                line,
+                message,
+            }])
+        };
+        let mut octets = Vec::new();
+        File::open(path)
+            .and_then(|file| file.take(SIZE_MAX + 1).read_to_end(&mut octets))
+            .map_err(|error| {
+                let remedy = match error.kind() {
+                    ErrorKind::NotFound => "name a file that exists",
+                    ErrorKind::PermissionDenied => "let the user that runs tapis read it",
+                    ErrorKind::IsADirectory => "name a file in it",
+                    _ => "check the file and its disk",
+                };
+                refuse(None, format!("cannot be read: {error}; {remedy}"))
+            })?;
+        if octets.len() as u64 > SIZE_MAX {
+            let message = "is over 16 MiB, which is no configuration: names belong in the file \
+                           of a [[list]]";
+            return Err(refuse(None, message.to_owned()));
+        }
+        let text = str::from_utf8(&octets).map_err(|error| {
+            let line = Findings::new(path, &octets).line_at(error.valid_up_to());
+            let message = "is not UTF-8 text: save the file as UTF-8";
+            refuse(Some(line), message.to_owned())
+        })?;
+        Self::parse(text, path)
+    }
+
+    /// Checks a text. `path` stands in the problems, and its directory is what relative paths in
+    /// the text are relative to; it is not opened.
+    ///
+    /// # Errors
+    /// All problems of the text.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, Problems> {
+        Self::parse_from(text, path, Origin::File(path.to_owned()))
+    }
+
+    /// The shipped `config/tapis.toml` and its list, for a server without any file.
+    pub fn built_in() -> Self {
+        let text = include_str!("../../config/tapis.toml");
+        let path = Path::new("config/tapis.toml");
+        let mut config = Self::parse_from(text, path, Origin::BuiltIn)
+            .expect("a test holds that the shipped configuration is valid");
+        for list in &mut config.lists {
+            list.content =
+                Content::Embedded(include_str!("../../blocklists/telegram-web-2017.txt"));
+        }
+        config
+    }
+
+    fn parse_from(text: &str, path: &Path, origin: Origin) -> Result<Self, Problems> {
+        let mut findings = Findings::new(path, text.as_bytes());
+        let raw = syntax::parse(text, &mut findings, raw::Raw::read);
+        let config = validate::validate(raw, origin, &mut findings);
+        findings.conclude(config)
+    }
+}

@@ -1,0 +1,155 @@
+//! Owns the mirror of the file: every section and key that there is, typed, with its line.
+//! Refuses bounds, defaults and meaning; those are the validation's.
+
+use toml::de::DeTable;
+
+use super::findings::Findings;
+use super::reader::{At, Reader};
+
+/// A row of strings.
+pub(super) type Strings = At<Vec<At<String>>>;
+
+pub(super) struct Raw {
+    pub(super) server: Server,
+    pub(super) upstream: Upstream,
+    pub(super) cache: Cache,
+    pub(super) local: Local,
+    pub(super) block: Block,
+    pub(super) lists: Vec<List>,
+}
+
+impl Raw {
+    /// Reads a table that `findings` was made for; reports unknown keys and wrong types.
+    pub(super) fn read(table: DeTable<'_>, findings: &mut Findings) -> Self {
+        Reader::read_all(table, findings, |file| Self {
+            server: file.section("server", Server::read),
+            upstream: file.section("upstream", Upstream::read),
+            cache: file.section("cache", Cache::read),
+            local: file.section("local", Local::read),
+            block: file.section("block", Block::read),
+            lists: file.sections("list", List::read),
+        })
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Server {
+    pub(super) listen: Option<Strings>,
+    pub(super) workers: Option<At<i64>>,
+    pub(super) allow: Option<Strings>,
+    pub(super) control: Option<At<String>>,
+    pub(super) version: Option<At<String>>,
+    pub(super) id: Option<At<String>>,
+    pub(super) tcp_connections: Option<At<i64>>,
+    pub(super) tcp_idle_secs: Option<At<i64>>,
+}
+
+impl Server {
+    fn read(table: &mut Reader<'_, '_>) -> Self {
+        Self {
+            listen: table.strings("listen"),
+            workers: table.integer("workers"),
+            allow: table.strings("allow"),
+            control: table.string("control"),
+            version: table.string("version"),
+            id: table.string("id"),
+            tcp_connections: table.integer("tcp-connections"),
+            tcp_idle_secs: table.integer("tcp-idle-secs"),
+        }
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Upstream {
+    pub(super) servers: Option<Strings>,
+    pub(super) timeout_ms: Option<At<i64>>,
+}
+
+impl Upstream {
+    fn read(table: &mut Reader<'_, '_>) -> Self {
+        Self {
+            servers: table.strings("servers"),
+            timeout_ms: table.integer("timeout-ms"),
+        }
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Cache {
+    pub(super) size_mib: Option<At<i64>>,
+    pub(super) min_ttl_secs: Option<At<i64>>,
+    pub(super) max_ttl_secs: Option<At<i64>>,
+    pub(super) stale_secs: Option<At<i64>>,
+}
+
+impl Cache {
+    fn read(table: &mut Reader<'_, '_>) -> Self {
+        Self {
+            size_mib: table.integer("size-mib"),
+            min_ttl_secs: table.integer("min-ttl-secs"),
+            max_ttl_secs: table.integer("max-ttl-secs"),
+            stale_secs: table.integer("stale-secs"),
+        }
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Local {
+    pub(super) forward: Option<Strings>,
+    pub(super) use_application_dns: Option<At<String>>,
+}
+
+impl Local {
+    fn read(table: &mut Reader<'_, '_>) -> Self {
+        Self {
+            forward: table.strings("forward"),
+            use_application_dns: table.string("use-application-dns"),
+        }
+    }
+}
+
+/// The keys that `[block]` and each `[[list]]` have in common.
+#[derive(Default)]
+pub(super) struct Block {
+    pub(super) action: Option<At<String>>,
+    pub(super) sinkhole: Option<Strings>,
+    pub(super) ttl_secs: Option<At<i64>>,
+    pub(super) ede: Option<At<String>>,
+}
+
+impl Block {
+    fn read(table: &mut Reader<'_, '_>) -> Self {
+        Self {
+            action: table.string("action"),
+            sinkhole: table.strings("sinkhole"),
+            ttl_secs: table.integer("ttl-secs"),
+            ede: table.string("ede"),
+        }
+    }
+}
+
+pub(super) struct List {
+    pub(super) name: Option<At<String>>,
+    pub(super) path: Option<At<String>>,
+    pub(super) kind: Option<At<String>>,
+    pub(super) format: Option<At<String>>,
+    pub(super) scope: Option<At<String>>,
+    pub(super) required: Option<At<bool>>,
+    pub(super) text: Option<At<String>>,
+    pub(super) block: Block,
+}
+
+impl List {
+    fn read(table: &mut Reader<'_, '_>) -> Self {
+        Self {
+            name: table.required_string("name"),
+            path: table.required_string("path"),
+            kind: table.string("kind"),
+            format: table.string("format"),
+            scope: table.string("scope"),
+            required: table.boolean("required"),
+            text: table.string("text"),
+            block: Block::read(table),
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! Owns the typed reading of TOML tables: each value with its key and line, wrong types told.
+//! Refuses to know which keys there are, and what their values mean.
+
+use toml::Spanned;
+use toml::de::{DeArray, DeTable, DeValue};
+
+use super::findings::{Findings, quote};
+use super::suggest::nearest;
+
+/// A value, the key that it was given to, and the line that it stands on.
+#[derive(Clone, Debug)]
+pub(super) struct At<T> {
+    pub(super) key: &'static str,
+    pub(super) line: u32,
+    pub(super) value: T,
+}
+
+/// A table whose keys are taken out one by one; what is left at the end is unknown.
+pub(super) struct Reader<'a, 'i> {
+    table: DeTable<'i>,
+    /// How messages call the table: `[server]`.
+    title: String,
+    line: u32,
+    known: Vec<&'static str>,
+    findings: &'a mut Findings,
+}
+
+impl<'a, 'i> Reader<'a, 'i> {
+    /// Reads the whole file with `read`, then reports the keys that it did not ask for.
+    pub(super) fn read_all<T>(
+        table: DeTable<'i>,
+        findings: &'a mut Findings,
+        read: impl FnOnce(&mut Reader<'_, 'i>) -> T,
+    ) -> T {
+        let mut reader = Reader {
+            table,
+            title: "the file's top level".to_owned(),
+            line: 1,
+            known: Vec::new(),
+            findings,
+        };
+        let result = read(&mut reader);
+        reader.refuse_rest();
+        result
+    }
+
+    /// A section `[key]`; as if it were empty where it is left out or no table.
+    pub(super) fn section<T: Default>(
+        &mut self,
+        key: &'static str,
+        read: impl FnOnce(&mut Reader<'_, 'i>) -> T,
+    ) -> T {
+        let remedy = |_: &DeValue<'_>| format!("write it as a section, [{key}]");
+        let table = self.take(key, "a section", into_table, remedy);
+        table.map_or_else(T::default, |table| {
+            self.descend(table, format!("[{key}]"), read)
+        })
+    }
+
+    /// All sections `[[key]]`, in the order of the file.
+    pub(super) fn sections<T>(
+        &mut self,
+        key: &'static str,
+        mut read: impl FnMut(&mut Reader<'_, 'i>) -> T,
+    ) -> Vec<T> {
+        let wanted = "a row of sections";
+        let remedy = |_: &DeValue<'_>| format!("write each as a section, [[{key}]]");
+        let items = self.take(key, wanted, into_array, remedy);
+        let tables = items.map(|items| self.items(items, "a section", into_table, remedy));
+        tables
+            .into_iter()
+            .flat_map(|tables| tables.value)
+            .map(|table| self.descend(table, format!("[[{key}]]"), &mut read))
+            .collect()
+    }
+
+    pub(super) fn string(&mut self, key: &'static str) -> Option<At<String>> {
+        self.take(key, "a string", into_string, string_remedy)
+    }
+
+    /// A string that has no default.
+    pub(super) fn required_string(&mut self, key: &'static str) -> Option<At<String>> {
+        if !self.table.contains_key(key) && !self.findings.holed.contains(&self.line) {
+            let message = format!("{} has no `{key}`: add {key} = \"...\"", self.title);
+            self.findings.report(self.line, message);
+        }
+        self.string(key)
+    }
+
+    pub(super) fn strings(&mut self, key: &'static str) -> Option<At<Vec<At<String>>>> {
+        let items = self.take(key, "a row of strings", into_array, |value| match value {
+            DeValue::String(text) => format!("put brackets around it: [{}]", quote(text)),
+            _ => "write it as [\"...\", \"...\"]".to_owned(),
+        })?;
+        Some(self.items(items, "a string", into_string, string_remedy))
+    }
+
+    /// A whole number; one that needs more than 64 bits is refused here, all other bounds later.
+    pub(super) fn integer(&mut self, key: &'static str) -> Option<At<i64>> {
+        self.take(key, "a whole number", into_integer, |value| match value {
+            DeValue::String(text) if text.parse::<i64>().is_ok() => "remove the quotes".to_owned(),
+            DeValue::Integer(_) => "write a number that fits 64 bits".to_owned(),
+            _ => "write digits, without quotes or fraction".to_owned(),
+        })
+    }
+
+    pub(super) fn boolean(&mut self, key: &'static str) -> Option<At<bool>> {
+        self.take(key, "true or false", into_boolean, |value| match value {
+            DeValue::String(text) if matches!(&**text, "true" | "false") => {
+                "remove the quotes".to_owned()
+            }
+            _ => "write true or false, without quotes".to_owned(),
+        })
+    }
+
+    fn take<T>(
+        &mut self,
+        key: &'static str,
+        wanted: &str,
+        convert: impl Fn(DeValue<'i>) -> Result<T, DeValue<'i>>,
+        remedy: impl Fn(&DeValue<'_>) -> String,
+    ) -> Option<At<T>> {
+        self.known.push(key);
+        let (at, value) = self.table.remove_entry(key)?;
+        let line = self.findings.line_at(at.span().start);
+        self.convert(key, line, value.into_inner(), wanted, convert, remedy)
+    }
+
+    fn items<T>(
+        &mut self,
+        items: At<DeArray<'i>>,
+        wanted: &str,
+        convert: impl Fn(DeValue<'i>) -> Result<T, DeValue<'i>>,
+        remedy: impl Fn(&DeValue<'_>) -> String,
+    ) -> At<Vec<At<T>>> {
+        let mut values = Vec::new();
+        for item in items.value {
+            let line = self.findings.line_at(item.span().start);
+            let value = Spanned::into_inner(item);
+            values.extend(self.convert(items.key, line, value, wanted, &convert, &remedy));
+        }
+        At {
+            key: items.key,
+            line: items.line,
+            value: values,
+        }
+    }
+
+    fn convert<T>(
+        &mut self,
+        key: &'static str,
+        line: u32,
+        value: DeValue<'i>,
+        wanted: &str,
+        convert: impl Fn(DeValue<'i>) -> Result<T, DeValue<'i>>,
+        remedy: impl Fn(&DeValue<'_>) -> String,
+    ) -> Option<At<T>> {
+        match convert(value) {
+            Ok(value) => Some(At { key, line, value }),
+            Err(value) => {
+                let (found, remedy) = (describe(&value), remedy(&value));
+                let message = format!("{key} is {found}, must be {wanted}: {remedy}");
+                self.findings.report(line, message);
+                None
+            }
+        }
+    }
+
+    fn descend<T>(
+        &mut self,
+        table: At<DeTable<'i>>,
+        title: String,
+        read: impl FnOnce(&mut Reader<'_, 'i>) -> T,
+    ) -> T {
+        let mut reader = Reader {
+            table: table.value,
+            title,
+            line: table.line,
+            known: Vec::new(),
+            findings: self.findings,
+        };
+        let result = read(&mut reader);
+        reader.refuse_rest();
+        result
+    }
+
+    fn refuse_rest(self) {
+        for (key, _) in &self.table {
+            let name = key.get_ref();
+            let remedy = match nearest(name, self.known.iter().copied()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("it may hold {}", self.known.join(", ")),
+            };
+            let name = name.escape_debug();
+            self.findings.report(
+                self.findings.line_at(key.span().start),
+                format!("unknown key `{name}` in {}; {remedy}", self.title),
+            );
+        }
+    }
+}
+
+fn into_table(value: DeValue<'_>) -> Result<DeTable<'_>, DeValue<'_>> {
+    match value {
+        DeValue::Table(table) => Ok(table),
+        other => Err(other),
+    }
+}
+
+fn into_array(value: DeValue<'_>) -> Result<DeArray<'_>, DeValue<'_>> {
+    match value {
+        DeValue::Array(items) => Ok(items),
+        other => Err(other),
+    }
+}
+
+fn into_string(value: DeValue<'_>) -> Result<String, DeValue<'_>> {
+    match value {
+        DeValue::String(text) => Ok(text.into_owned()),
+        other => Err(other),
+    }
+}
+
+fn into_integer(value: DeValue<'_>) -> Result<i64, DeValue<'_>> {
+    let number = value
+        .as_integer()
+        .and_then(|number| i64::from_str_radix(number.as_str(), number.radix()).ok());
+    number.ok_or(value)
+}
+
+fn into_boolean(value: DeValue<'_>) -> Result<bool, DeValue<'_>> {
+    value.as_bool().ok_or(value)
+}
+
+fn string_remedy(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::Array(_) | DeValue::Table(_) => "write one text in quotes".to_owned(),
+        _ => "put it in quotes".to_owned(),
+    }
+}
+
+fn describe(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(text) => format!("a string ({})", quote(text)),
+        DeValue::Integer(number) => format!("a whole number ({number})"),
+        DeValue::Float(number) => format!("a number with a fraction ({number})"),
+        DeValue::Boolean(value) => format!("{value}"),
+        DeValue::Datetime(date) => format!("a date or time ({date})"),
+        DeValue::Array(_) => "a row of values in brackets".to_owned(),
+        DeValue::Table(_) => "a section".to_owned(),
+    }
+}

@@ -1,0 +1,83 @@
+//! Owns the tests of `[[list]]`: overrides, names, scopes.
+//! Refuses what is read from the lists' files.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use crate::policy::rule::{Action, Ede, Kind, Scope};
+
+use super::super::Format;
+use super::{list, problems, valid};
+
+#[test]
+fn a_list_overrides_block_key_by_key() {
+    let config = valid(
+        "[block]\naction = \"nxdomain\"\nsinkhole = [\"192.0.2.1\"]\nttl-secs = 30\n\
+         [[list]]\nname = \"plain\"\npath = \"/a\"\n\
+         [[list]]\nname = \"own\"\npath = \"/b\"\nsinkhole = [\"::1\", \"192.0.2.2\"]\n\
+         action = \"drop\"\nede = \"none\"\ntext = \"why\"\nformat = \"hosts\"\n\
+         scope = \"subtree\"\nkind = \"allow\"\nrequired = true\n",
+    );
+    let [plain, own] = &config.lists[..] else {
+        panic!("two lists");
+    };
+    let blocking = &plain.source.blocking;
+    assert_eq!(
+        (blocking.action, blocking.ede),
+        (Action::Nxdomain, Ede::Blocked)
+    );
+    assert_eq!(
+        blocking.sinkhole_v4,
+        ["192.0.2.1".parse::<Ipv4Addr>().expect("valid")]
+    );
+    assert_eq!(blocking.sinkhole_v6, [] as [Ipv6Addr; 0]);
+    assert_eq!(blocking.ttl_secs, 30);
+    assert_eq!(blocking.extra_text, "plain");
+    assert_eq!(plain.source.kind, Kind::Block);
+    assert_eq!((plain.format, plain.scope), (Format::Domains, Scope::Exact));
+    assert!(!plain.required);
+
+    let blocking = &own.source.blocking;
+    assert_eq!((blocking.action, blocking.ede), (Action::Drop, Ede::None));
+    assert_eq!(
+        (blocking.sinkhole_v4.len(), blocking.sinkhole_v6.len()),
+        (1, 1)
+    );
+    assert_eq!(blocking.ttl_secs, 30);
+    assert_eq!(blocking.extra_text, "own: why");
+    assert_eq!(own.source.kind, Kind::Allow);
+    assert_eq!((own.format, own.scope), (Format::Hosts, Scope::Subtree));
+    assert!(own.required);
+}
+
+#[test]
+fn list_names_are_short_plain_and_unique() {
+    let named = |name: &str| format!("[[list]]\nname = \"{name}\"\npath = \"x\"\n");
+    valid(&named(&"x".repeat(64)));
+    valid(&named("a-z_0.9"));
+    for name in ["", "A", "a b", "é", &"x".repeat(65)] {
+        assert_eq!(problems(&named(name)).len(), 1, "{name}");
+    }
+    assert_eq!(
+        problems(&named("x").repeat(2)),
+        ["5: name is \"x\", as is the list's on line 2: rename one"]
+    );
+}
+
+#[test]
+fn a_bare_name_can_not_be_made_to_mean_below() {
+    assert_eq!(
+        problems(&list("scope = \"below\"")),
+        ["4: scope is \"below\", must be one of exact, subtree"]
+    );
+}
+
+#[test]
+fn a_list_with_an_unreadable_line_is_not_said_to_lack_a_key_but_others_are() {
+    assert_eq!(
+        problems("[[list]]\nname \"a\"\npath = \"a\"\n[[list]]\npath = \"b\"\n"),
+        [
+            "2: not TOML: key with no value, expected `=`",
+            "4: [[list]] has no `name`: add name = \"...\"",
+        ]
+    );
+}

@@ -1,0 +1,103 @@
+//! Owns the tests of the shipped configurations.
+//! Refuses anything that a text in a test can show.
+
+use std::collections::HashSet;
+use std::fs;
+
+use crate::policy::rule::{Blocking, Ede};
+
+use super::super::*;
+use super::{list, problems, valid};
+
+const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/tapis.toml");
+
+#[test]
+fn what_the_shipped_file_sets_is_what_is_used_without_it() {
+    let shipped = Config::load(Path::new(SHIPPED)).expect("valid");
+    let empty = Config::parse("", Path::new(SHIPPED)).expect("valid");
+    assert_eq!(
+        Config {
+            lists: Vec::new(),
+            ..shipped.clone()
+        },
+        empty
+    );
+
+    let [telegram] = &shipped.lists[..] else {
+        panic!("one list");
+    };
+    let block = &valid(&list("")).lists[0].source.blocking;
+    let expected = Blocking {
+        ede: Ede::Censored,
+        extra_text: telegram.source.blocking.extra_text.clone(),
+        ..block.clone()
+    };
+    assert_eq!(telegram.source.blocking, expected);
+}
+
+#[test]
+fn the_shipped_file_speaks_of_every_key() {
+    let mut sections = Vec::new();
+    for section in [
+        "[server]",
+        "[upstream]",
+        "[cache]",
+        "[local]",
+        "[block]",
+        "[[list]]",
+    ] {
+        sections.push(format!("{section}\nno-such-key-at-all = 1\n"));
+    }
+    let text = fs::read_to_string(SHIPPED).expect("readable");
+    let mut keys = 0;
+    for problem in problems(&sections.concat()) {
+        let Some((_, known)) = problem.split_once("it may hold ") else {
+            continue;
+        };
+        for key in known.split(", ") {
+            let set = format!("{key} = ");
+            let spoken_of = text
+                .lines()
+                .any(|line| line.trim_start_matches("# ").starts_with(&set));
+            // A list's ttl-secs and sinkhole are those of [block].
+            assert!(spoken_of, "{key} is not in {SHIPPED}");
+            keys += 1;
+        }
+    }
+    assert!(keys > 25, "the messages name the keys");
+}
+
+#[test]
+fn the_built_in_configuration_is_the_shipped_one_with_its_list_embedded() {
+    let mut built_in = Config::built_in();
+    let mut shipped = Config::load(Path::new(SHIPPED)).expect("valid");
+    assert_eq!(built_in.origin, Origin::BuiltIn);
+    assert_eq!(built_in.lists.len(), 1, "there is one embedded text");
+    assert_eq!(
+        built_in.lists[0].source.path,
+        Path::new("blocklists/telegram-web-2017.txt")
+    );
+    let Content::Embedded(text) = built_in.lists[0].content else {
+        panic!("embedded");
+    };
+    let file = fs::read_to_string(&shipped.lists[0].source.path).expect("readable");
+    assert_eq!(text, file);
+
+    shipped.origin = Origin::BuiltIn;
+    for (ours, theirs) in built_in.lists.iter_mut().zip(&mut shipped.lists) {
+        ours.content = Content::File;
+        ours.source.path.clone_from(&theirs.source.path);
+    }
+    assert_eq!(built_in, shipped);
+}
+
+#[test]
+fn the_example_for_a_provider_is_valid() {
+    let path = Path::new(SHIPPED).with_file_name("isp.toml");
+    let config = Config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(config.cache.max_ttl_secs, 300);
+    let kinds: HashSet<_> = config.lists.iter().map(|list| list.source.kind).collect();
+    assert_eq!(kinds.len(), 2, "block and allow");
+    let formats: Vec<_> = config.lists.iter().map(|list| list.format).collect();
+    assert!(formats.contains(&Format::Hosts) && formats.contains(&Format::Domains));
+}

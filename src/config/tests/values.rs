@@ -1,0 +1,149 @@
+//! Owns the tests of single values: types, addresses, rows.
+//! Refuses their bounds.
+
+use super::{list, parse, problems, valid};
+
+#[test]
+fn wrong_types_are_told_with_what_to_write() {
+    for (text, problem) in [
+        (
+            "[server]\nlisten = \"[::1]:53\"",
+            "2: listen is a string (\"[::1]:53\"), must be a row of strings: put brackets around \
+             it: [\"[::1]:53\"]",
+        ),
+        (
+            "[server]\nallow = [1]",
+            "2: allow is a whole number (1), must be a string: put it in quotes",
+        ),
+        (
+            "[server]\ncontrol = [\"x\"]",
+            "2: control is a row of values in brackets, must be a string: write one text in quotes",
+        ),
+        (
+            "[block]\nede = 2020-01-01",
+            "2: ede is a date or time (2020-01-01), must be a string: put it in quotes",
+        ),
+        (
+            "server = 1",
+            "1: server is a whole number (1), must be a section: write it as a section, [server]",
+        ),
+        (
+            "[list]\nname = \"a\"",
+            "1: list is a section, must be a row of sections: write each as a section, [[list]]",
+        ),
+        (
+            "list = [1]",
+            "1: list is a whole number (1), must be a section: write each as a section, [[list]]",
+        ),
+        (
+            &list("required = \"true\""),
+            "4: required is a string (\"true\"), must be true or false: remove the quotes",
+        ),
+        (
+            &list("required = 1"),
+            "4: required is a whole number (1), must be true or false: write true or false, \
+             without quotes",
+        ),
+    ] {
+        assert_eq!(problems(text), [problem]);
+    }
+}
+
+#[test]
+fn addresses_that_cannot_be_meant_are_refused() {
+    for (key, held, told) in [
+        ("listen", "[::1]", "which is no address with a port"),
+        ("listen", "::1", "which has no port: write \"[::1]:53\""),
+        (
+            "servers",
+            "192.0.2.53:0",
+            "which has port 0: write \"192.0.2.53\" for port 53",
+        ),
+        ("servers", "0.0.0.0", "which is no single server's address"),
+        ("servers", "[::]:53", "which is no single server's address"),
+        (
+            "servers",
+            "224.0.0.251",
+            "which is no single server's address",
+        ),
+        ("servers", "ff02::fb", "which is no single server's address"),
+        ("servers", "dns.example", "which is no address"),
+        (
+            "allow",
+            "2001:db8::1/32",
+            "write \"2001:db8::/32\" for the network",
+        ),
+        (
+            "allow",
+            "192.0.2.0/33",
+            "which is neither network nor address",
+        ),
+        ("sinkhole", "0.0.0.0:80", "which is no address"),
+        (
+            "forward",
+            "10..arpa",
+            "which is no domain name (a label is empty)",
+        ),
+    ] {
+        let section = match key {
+            "servers" => "upstream",
+            "sinkhole" => "block",
+            "forward" => "local",
+            _ => "server",
+        };
+        let found = problems(&format!("[{section}]\n{key} = [\n\"{held}\"]"));
+        assert_eq!(found.len(), 1, "{held}: {found:?}");
+        assert!(
+            found[0].starts_with(&format!("3: {key} holds \"{held}\", ")),
+            "{found:?}"
+        );
+        assert!(found[0].contains(told), "{found:?}");
+    }
+}
+
+#[test]
+fn nothing_stands_in_a_row_twice_and_rows_of_servers_are_not_empty() {
+    for (section, key, item) in [
+        ("server", "listen", "127.0.0.1:53"),
+        ("server", "allow", "192.0.2.0/24"),
+        ("upstream", "servers", "192.0.2.53"),
+        ("block", "sinkhole", "::"),
+        ("local", "forward", "10.in-addr.arpa"),
+    ] {
+        assert_eq!(
+            problems(&format!("[{section}]\n{key} = [\n\"{item}\",\n\"{item}\"]")),
+            [format!(
+                "4: {key} holds \"{item}\", which is there already: remove it"
+            )]
+        );
+        let refused = matches!(key, "listen" | "servers");
+        assert_eq!(
+            parse(&format!("[{section}]\n{key} = []")).is_err(),
+            refused,
+            "{key}"
+        );
+    }
+    let equal = problems("[upstream]\nservers = [\"192.0.2.53\", \"192.0.2.53:53\"]");
+    assert_eq!(equal.len(), 1, "the port is 53 where none is given");
+}
+
+#[test]
+fn servers_and_networks_may_be_bare_addresses() {
+    let config = valid(
+        "[upstream]\nservers = [\"192.0.2.53\", \"2001:db8::53\", \"[2001:db8::53]:5300\"]\n\
+         [server]\nallow = [\"192.0.2.1\", \"2001:db8::1\"]\nlisten = [\"127.0.0.1:0\"]",
+    );
+    let servers = config.upstream.servers.expect("given");
+    let servers: Vec<_> = servers.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        servers,
+        ["192.0.2.53:53", "[2001:db8::53]:53", "[2001:db8::53]:5300"]
+    );
+    let allow: Vec<_> = config
+        .server
+        .allow
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(allow, ["192.0.2.1/32", "2001:db8::1/128"]);
+}

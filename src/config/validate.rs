@@ -1,0 +1,246 @@
+//! Owns the contract of the configuration: the default and the bounds of every key.
+//! Refuses to touch files: whether a list can be read is not asked here.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use crate::policy::rule::{Action, Blocking, Ede, Kind, Scope, Source};
+
+use super::findings::{Findings, quote};
+use super::raw::{self, Raw};
+use super::reader::At;
+use super::values::{
+    address, choice, each, filled, network, number, path, server, socket, text, zone,
+};
+use super::{Cache, Canary, Config, Content, Format, List, Local, Origin, Server, Upstream};
+
+/// Not 53, which ordinary users may not open, and not 5353, which is multicast DNS.
+const PORT: u16 = 5335;
+/// More would not fit an answer of 512 octets beside the longest names.
+const SINKHOLE_MAX: usize = 8;
+/// One character-string of a TXT record (RFC 1035, section 3.3).
+const TXT_MAX: usize = 255;
+/// Together with a list's name this must leave room for records in a UDP answer.
+const TEXT_MAX: usize = 160;
+const NAME_MAX: usize = 64;
+const WEEK_SECS: u32 = 7 * 24 * 60 * 60;
+const DAY_SECS: u32 = 24 * 60 * 60;
+
+const CANARIES: &[(&str, Canary)] = &[("nxdomain", Canary::Nxdomain), ("forward", Canary::Forward)];
+const KINDS: &[(&str, Kind)] = &[("block", Kind::Block), ("allow", Kind::Allow)];
+const FORMATS: &[(&str, Format)] = &[("domains", Format::Domains), ("hosts", Format::Hosts)];
+/// What a bare name may mean. `below` is only ever written out, as `*.x`.
+const SCOPES: &[(&str, Scope)] = &[("exact", Scope::Exact), ("subtree", Scope::Subtree)];
+const ACTIONS: &[(&str, Action)] = &[
+    ("nxdomain", Action::Nxdomain),
+    ("nodata", Action::Nodata),
+    ("sinkhole", Action::Sinkhole),
+    ("refused", Action::Refused),
+    ("drop", Action::Drop),
+];
+const EDES: &[(&str, Ede)] = &[
+    ("censored", Ede::Censored),
+    ("blocked", Ede::Blocked),
+    ("filtered", Ede::Filtered),
+    ("prohibited", Ede::Prohibited),
+    ("none", Ede::None),
+];
+
+/// The configuration that `raw` stands for. Where something is refused, the result holds a default
+/// in its place, for the caller to throw away.
+pub(super) fn validate(raw: Raw, origin: Origin, findings: &mut Findings) -> Config {
+    let block = blocking(raw.block, &default_blocking(), findings);
+    Config {
+        origin,
+        server: server_section(raw.server, findings),
+        upstream: upstream(raw.upstream, findings),
+        cache: cache(raw.cache, findings),
+        local: local(raw.local, findings),
+        lists: lists(raw.lists, &block, findings),
+    }
+}
+
+fn server_section(raw: raw::Server, findings: &mut Findings) -> Server {
+    let listen = filled(raw.listen, findings);
+    Server {
+        listen: each(listen, findings, socket).unwrap_or_else(|| {
+            [
+                IpAddr::from(Ipv4Addr::LOCALHOST),
+                Ipv6Addr::LOCALHOST.into(),
+            ]
+            .map(|ip| SocketAddr::new(ip, PORT))
+            .to_vec()
+        }),
+        workers: number(raw.workers, 0..=1024, findings).unwrap_or(0),
+        allow: each(raw.allow, findings, network).unwrap_or_else(|| {
+            vec![
+                IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8)),
+                IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128)),
+            ]
+        }),
+        control: path(raw.control, findings),
+        version: text(raw.version, 0..=TXT_MAX, findings),
+        id: text(raw.id, 0..=TXT_MAX, findings),
+        tcp_connections: number(raw.tcp_connections, 1..=65535, findings).unwrap_or(1024),
+        tcp_idle: Duration::from_secs(number(raw.tcp_idle_secs, 1..=3600, findings).unwrap_or(10)),
+    }
+}
+
+fn upstream(raw: raw::Upstream, findings: &mut Findings) -> Upstream {
+    let servers = filled(raw.servers, findings);
+    let timeout_ms = number(raw.timeout_ms, 100..=30_000, findings).unwrap_or(2000);
+    Upstream {
+        servers: each(servers, findings, server),
+        timeout: Duration::from_millis(timeout_ms),
+    }
+}
+
+fn cache(raw: raw::Cache, findings: &mut Findings) -> Cache {
+    let lines =
+        [&raw.min_ttl_secs, &raw.max_ttl_secs].map(|given| given.as_ref().map(|at| at.line));
+    let size_mib: u64 = number(raw.size_mib, 1..=65_536, findings).unwrap_or(256);
+    let min_ttl_secs = number(raw.min_ttl_secs, 0..=3600, findings).unwrap_or(0);
+    let max_ttl_secs = number(raw.max_ttl_secs, 1..=WEEK_SECS, findings).unwrap_or(DAY_SECS);
+    if min_ttl_secs > max_ttl_secs {
+        // The defaults agree, so one of the two was given.
+        let line = lines.into_iter().flatten().next().unwrap_or(1);
+        let message = format!(
+            "min-ttl-secs is {min_ttl_secs}, must be at most max-ttl-secs, which is \
+             {max_ttl_secs}: lower the one or raise the other"
+        );
+        findings.report(line, message);
+    }
+    Cache {
+        size_bytes: size_mib * 1024 * 1024,
+        min_ttl_secs,
+        max_ttl_secs,
+        stale_secs: number(raw.stale_secs, 0..=WEEK_SECS, findings).unwrap_or(DAY_SECS),
+    }
+}
+
+fn local(raw: raw::Local, findings: &mut Findings) -> Local {
+    Local {
+        forward: each(raw.forward, findings, zone).unwrap_or_default(),
+        use_application_dns: choice(raw.use_application_dns, CANARIES, findings)
+            .unwrap_or(Canary::Nxdomain),
+    }
+}
+
+fn default_blocking() -> Blocking {
+    Blocking {
+        action: Action::Sinkhole,
+        sinkhole_v4: vec![Ipv4Addr::UNSPECIFIED],
+        sinkhole_v6: vec![Ipv6Addr::UNSPECIFIED],
+        ttl_secs: 60,
+        ede: Ede::Blocked,
+        extra_text: String::new(),
+    }
+}
+
+/// The answer that `raw` describes, `default`'s where it says nothing.
+fn blocking(raw: raw::Block, default: &Blocking, findings: &mut Findings) -> Blocking {
+    let (sinkhole_v4, sinkhole_v6) = sinkhole(raw.sinkhole, findings)
+        .unwrap_or_else(|| (default.sinkhole_v4.clone(), default.sinkhole_v6.clone()));
+    Blocking {
+        action: choice(raw.action, ACTIONS, findings).unwrap_or(default.action),
+        sinkhole_v4,
+        sinkhole_v6,
+        ttl_secs: number(raw.ttl_secs, 1..=3600, findings).unwrap_or(default.ttl_secs),
+        ede: choice(raw.ede, EDES, findings).unwrap_or(default.ede),
+        extra_text: default.extra_text.clone(),
+    }
+}
+
+fn sinkhole(
+    given: Option<raw::Strings>,
+    findings: &mut Findings,
+) -> Option<(Vec<Ipv4Addr>, Vec<Ipv6Addr>)> {
+    let given = given?;
+    let (key, line, count) = (given.key, given.line, given.value.len());
+    if count > SINKHOLE_MAX {
+        let message = format!("{key} holds {count} addresses, must be at most {SINKHOLE_MAX}");
+        findings.report(line, message);
+    }
+    let (mut v4, mut v6) = (Vec::new(), Vec::new());
+    for ip in each(Some(given), findings, address)? {
+        match ip {
+            IpAddr::V4(ip) => v4.push(ip),
+            IpAddr::V6(ip) => v6.push(ip),
+        }
+    }
+    Some((v4, v6))
+}
+
+fn lists(raw: Vec<raw::List>, block: &Blocking, findings: &mut Findings) -> Vec<List> {
+    let mut names = HashMap::new();
+    let mut lists = Vec::new();
+    for raw in raw {
+        if let Some(name) = &raw.name
+            && let Some(first) = names.insert(name.value.clone(), name.line)
+        {
+            let shown = quote(&name.value);
+            let message = format!("name is {shown}, as is the list's on line {first}: rename one");
+            findings.report(name.line, message);
+        }
+        lists.extend(list(raw, block, findings));
+    }
+    lists
+}
+
+/// Nothing if name or path are missing or refused, which is reported then.
+fn list(raw: raw::List, block: &Blocking, findings: &mut Findings) -> Option<List> {
+    let name = list_name(raw.name, findings);
+    let path = path(raw.path, findings);
+    let public = public_text(raw.text, findings);
+    let kind = choice(raw.kind, KINDS, findings).unwrap_or(Kind::Block);
+    let format = choice(raw.format, FORMATS, findings).unwrap_or(Format::Domains);
+    let scope = choice(raw.scope, SCOPES, findings).unwrap_or(Scope::Exact);
+    let mut blocking = blocking(raw.block, block, findings);
+    let name = name?;
+    blocking.extra_text = match public {
+        Some(text) => format!("{name}: {text}"),
+        None => name.clone(),
+    };
+    Some(List {
+        format,
+        scope,
+        required: raw.required.is_some_and(|at| at.value),
+        content: Content::File,
+        source: Source {
+            name,
+            path: path?,
+            kind,
+            blocking,
+        },
+    })
+}
+
+/// Names stand in commands, logs and metrics: letters that need no quoting there.
+fn list_name(given: Option<At<String>>, findings: &mut Findings) -> Option<String> {
+    let At { key, line, value } = given?;
+    let plain = |octet| matches!(octet, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-');
+    if (1..=NAME_MAX).contains(&value.len()) && value.bytes().all(plain) {
+        return Some(value);
+    }
+    let shown = quote(&value);
+    let message =
+        format!("{key} is {shown}, must be 1 to {NAME_MAX} characters of a-z, 0-9, `.`, `_`, `-`");
+    findings.report(line, message);
+    None
+}
+
+/// Goes to strangers' terminals: no control characters.
+fn public_text(given: Option<At<String>>, findings: &mut Findings) -> Option<String> {
+    let line = given.as_ref()?.line;
+    let text = text(given, 1..=TEXT_MAX, findings)?;
+    if text.contains(char::is_control) {
+        let shown = quote(&text);
+        let message = format!("text is {shown}, must be without control characters: remove them");
+        findings.report(line, message);
+        return None;
+    }
+    Some(text)
+}

@@ -1,0 +1,227 @@
+//! Owns the meaning of single values: bounds, choices, addresses, networks, names, paths.
+//! Refuses to know sections and defaults. What is refused is reported, and nothing returned.
+
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::{Component, Path, PathBuf};
+
+use ipnet::IpNet;
+
+use crate::wire::name::Name;
+
+use super::findings::{Findings, quote};
+use super::raw::Strings;
+use super::reader::At;
+use super::suggest::nearest;
+
+/// The port of upstream servers that are named without one.
+const DNS_PORT: u16 = 53;
+
+/// A number within bounds.
+pub(super) fn number<T>(
+    given: Option<At<i64>>,
+    bounds: RangeInclusive<T>,
+    findings: &mut Findings,
+) -> Option<T>
+where
+    T: TryFrom<i64> + PartialOrd + std::fmt::Display,
+{
+    let At { key, line, value } = given?;
+    let number = T::try_from(value).ok().filter(|n| bounds.contains(n));
+    if number.is_none() {
+        let (low, high) = bounds.into_inner();
+        findings.report(line, format!("{key} is {value}, must be {low} to {high}"));
+    }
+    number
+}
+
+/// A text of so many octets (UTF-8).
+pub(super) fn text(
+    given: Option<At<String>>,
+    octets: RangeInclusive<usize>,
+    findings: &mut Findings,
+) -> Option<String> {
+    let At { key, line, value } = given?;
+    if octets.contains(&value.len()) {
+        return Some(value);
+    }
+    let (found, low, high) = (value.len(), octets.start(), octets.end());
+    let remedy = if found < *low {
+        "leave it out"
+    } else {
+        "shorten it"
+    };
+    let message = format!("{key} is {found} octets long, must be {low} to {high}: {remedy}");
+    findings.report(line, message);
+    None
+}
+
+/// One of several words.
+pub(super) fn choice<T: Copy>(
+    given: Option<At<String>>,
+    words: &[(&'static str, T)],
+    findings: &mut Findings,
+) -> Option<T> {
+    let At { key, line, value } = given?;
+    let found = words.iter().find(|(word, _)| *word == value);
+    if found.is_none() {
+        let known = || words.iter().map(|(word, _)| *word);
+        let all = known().collect::<Vec<_>>().join(", ");
+        let near = nearest(&value, known());
+        let hint = near.map_or_else(String::new, |near| format!("; did you mean \"{near}\"?"));
+        let value = quote(&value);
+        findings.report(
+            line,
+            format!("{key} is {value}, must be one of {all}{hint}"),
+        );
+    }
+    found.map(|(_, meaning)| *meaning)
+}
+
+/// A path, made relative to where we run if it was relative to the file that holds it.
+///
+/// `..` is resolved in the text alone, so that messages show clean paths: it leads out of the
+/// directory that is written before it, also where that is a symbolic link.
+pub(super) fn path(given: Option<At<String>>, findings: &mut Findings) -> Option<PathBuf> {
+    let At { key, line, value } = given?;
+    if value.is_empty() {
+        findings.report(line, format!("{key} is empty, must be the path of a file"));
+        return None;
+    }
+    let directory = findings.path().parent().unwrap_or(Path::new(""));
+    Some(normalise(&directory.join(value)))
+}
+
+fn normalise(path: &Path) -> PathBuf {
+    let mut clean = PathBuf::new();
+    for component in path.components() {
+        match (component, clean.components().next_back()) {
+            (Component::CurDir, _) => {}
+            (Component::ParentDir, Some(Component::Normal(_))) => {
+                clean.pop();
+            }
+            (Component::ParentDir, Some(Component::RootDir)) => {}
+            _ => clean.push(component),
+        }
+    }
+    clean
+}
+
+/// A row with something in it.
+pub(super) fn filled(given: Option<Strings>, findings: &mut Findings) -> Option<Strings> {
+    let items = given?;
+    if items.value.is_empty() {
+        let (key, line) = (items.key, items.line);
+        let message = format!("{key} is empty, must name at least one: add one or leave {key} out");
+        findings.report(line, message);
+        return None;
+    }
+    Some(items)
+}
+
+/// The items of a row, each read by `read`, none twice. What `read` says against an item follows
+/// the words `key holds "item",`.
+pub(super) fn each<T: PartialEq>(
+    given: Option<Strings>,
+    findings: &mut Findings,
+    read: impl Fn(&str) -> Result<T, String>,
+) -> Option<Vec<T>> {
+    let mut values = Vec::new();
+    for At { key, line, value } in given?.value {
+        let refusal = match read(&value) {
+            Ok(item) if values.contains(&item) => "which is there already: remove it".to_owned(),
+            Ok(item) => {
+                values.push(item);
+                continue;
+            }
+            Err(refusal) => refusal,
+        };
+        findings.report(line, format!("{key} holds {}, {refusal}", quote(&value)));
+    }
+    Some(values)
+}
+
+/// An address and port to listen on. Port 0 lets the system choose.
+pub(super) fn socket(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| match text.parse::<IpAddr>() {
+        Ok(ip) => format!(
+            "which has no port: write \"{}\"",
+            SocketAddr::new(ip, DNS_PORT)
+        ),
+        Err(_) => "which is no address with a port: write it as in \"127.0.0.1:53\" or \
+                   \"[::1]:53\""
+            .to_owned(),
+    })
+}
+
+/// The address of a server, with or without a port.
+pub(super) fn server(text: &str) -> Result<SocketAddr, String> {
+    let address = match text.parse::<IpAddr>() {
+        Ok(ip) => SocketAddr::new(ip, DNS_PORT),
+        Err(_) => text.parse::<SocketAddr>().map_err(|_| {
+            "which is no address: write it as in \"192.0.2.53\", \"192.0.2.53:5300\" or \
+             \"[2001:db8::53]:5300\""
+        })?,
+    };
+    let ip = address.ip();
+    if address.port() == 0 {
+        Err(format!(
+            "which has port 0: write \"{ip}\" for port {DNS_PORT}"
+        ))
+    } else if ip.is_unspecified() || ip.is_multicast() {
+        Err("which is no single server's address: name the server's own".to_owned())
+    } else {
+        Ok(address)
+    }
+}
+
+/// A network, or an address alone.
+pub(super) fn network(text: &str) -> Result<IpNet, String> {
+    if let Ok(ip) = text.parse::<IpAddr>() {
+        return Ok(IpNet::from(ip));
+    }
+    let network = text.parse::<IpNet>().map_err(|_| {
+        "which is neither network nor address: write it as in \"192.0.2.0/24\" or \
+         \"2001:db8::/32\""
+    })?;
+    if network.trunc() == network {
+        Ok(network)
+    } else {
+        let meant = network.trunc();
+        Err(format!(
+            "which has bits set behind its prefix: write \"{meant}\" for the network"
+        ))
+    }
+}
+
+/// An address for a sinkhole.
+pub(super) fn address(text: &str) -> Result<IpAddr, String> {
+    text.parse().map_err(|_| {
+        "which is no address: write it as in \"0.0.0.0\" or \"::\", without a port".to_owned()
+    })
+}
+
+/// A domain name.
+pub(super) fn zone(text: &str) -> Result<Name, String> {
+    Name::from_text(text).map_err(|why| {
+        format!("which is no domain name ({why}): write it as in \"10.in-addr.arpa\"")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_cleaned_in_the_text_alone() {
+        for (path, clean) in [
+            ("config/../blocklists/x", "blocklists/x"),
+            ("./a/./b", "a/b"),
+            ("../../x", "../../x"),
+            ("a/../../x", "../x"),
+            ("/etc/../../x", "/x"),
+        ] {
+            assert_eq!(normalise(Path::new(path)), Path::new(clean), "{path}");
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Owns what can be wrong with a line of a list, and how such a line is shown.
+//! Refuses to count, and to show a line longer or stranger than a terminal should see.
+
+use std::fmt::Write;
+
+use crate::wire::name::NameError;
+
+/// Characters of a bad line that are kept; the rest becomes an ellipsis.
+const SHOWN: usize = 80;
+
+/// Why a line gives no rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Bad {
+    /// The octets are fine but the lengths, dots or escapes are not those of a name.
+    #[error("not a domain name: {0}")]
+    Name(#[from] NameError),
+    /// UTS 46 has no ASCII form for the name.
+    #[error("not a valid internationalised domain name (UTS 46)")]
+    Idn,
+    /// An IP address, with or without prefix length or port.
+    #[error("an address, not a name; lists block names only")]
+    Address,
+    /// A scheme or a path.
+    #[error("a URL or a path; write the host name alone")]
+    Url,
+    /// A `*` anywhere but in a leading `*.`.
+    #[error("`*` is only understood as a leading `*.`")]
+    Wildcard,
+    /// `.x` or `*.x` in a hosts file.
+    #[error("`.x` and `*.x` don't exist in hosts files; set the list's `scope` or its `format`")]
+    Scoped,
+    /// A rule on the root.
+    #[error("a rule on the root would cover every name")]
+    Root,
+    /// More than one word where one name is expected.
+    #[error("more than one name on the line")]
+    Fields,
+    /// An address and a name in a list of names.
+    #[error("an address and a name: should the list have `format = \"hosts\"`?")]
+    HostsLine,
+    /// A hosts line whose first word is no address.
+    #[error("no address at the start: should the list have `format = \"domains\"`?")]
+    NoAddress,
+    /// A hosts line that ends after its address.
+    #[error("an address without a name")]
+    NoName,
+    /// Punctuation that names don't have, such as that of other list formats.
+    #[error("a character that a name has only as `\\DDD`; is it a list of another format?")]
+    Character,
+    /// A control octet other than whitespace; NUL most of all.
+    #[error("a control character; is it a text file?")]
+    Control,
+    /// Octets that are not UTF-8.
+    #[error("not UTF-8")]
+    Utf8,
+    /// A line that no name can be as long as.
+    #[error("the line is longer than 4096 octets")]
+    LongLine,
+}
+
+/// A line that gave no rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadLine {
+    /// Its number; 1 is the first.
+    pub line: u32,
+    /// What stands there, its comment left out: at most 80 characters and an ellipsis, of which
+    /// escapes of what can't be printed count as one. Safe to show on a terminal.
+    pub text: String,
+    /// What is wrong with it.
+    pub problem: Bad,
+}
+
+impl BadLine {
+    pub(super) fn new(line: u32, content: &[u8], problem: Bad) -> Self {
+        Self {
+            line,
+            text: excerpt(content),
+            problem,
+        }
+    }
+}
+
+fn excerpt(content: &[u8]) -> String {
+    let mut text = String::new();
+    let mut room = SHOWN;
+    for chunk in content.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            if room == 0 {
+                text.push('…');
+                return text;
+            }
+            room -= 1;
+            match character {
+                '"' | '\'' | '\\' => text.push(character),
+                _ => text.extend(character.escape_debug()),
+            }
+        }
+        for octet in chunk.invalid() {
+            if room == 0 {
+                text.push('…');
+                return text;
+            }
+            room -= 1;
+            // Writing to a string can't fail.
+            let _ = write!(text, "\\x{octet:02x}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_of_a_line_is_short_and_printable() {
+        for (content, shown) in [
+            (&b"\"a\\b' c"[..], "\"a\\b' c"),
+            (b"a\x00b\x1b[2J\tc", "a\\0b\\u{1b}[2J\\tc"),
+            (b"caf\xE9.example \xFF\xFE", "caf\\xe9.example \\xff\\xfe"),
+            ("münchen\u{202E}".as_bytes(), "münchen\\u{202e}"),
+        ] {
+            assert_eq!(excerpt(content), shown);
+        }
+        let exact = "ü".repeat(SHOWN);
+        assert_eq!(excerpt(exact.as_bytes()), exact);
+        assert_eq!(excerpt(format!("{exact}ü").as_bytes()), format!("{exact}…"));
+        assert_eq!(excerpt(&[0xFF; SHOWN + 1]), "\\xff".repeat(SHOWN) + "…");
+    }
+}

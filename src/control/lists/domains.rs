@@ -1,0 +1,32 @@
+//! Owns the `domains` format: one name a line, `.x` for a subtree, `*.x` for all below.
+//! Refuses lines that hold more than a name, whatever other format they may be of.
+
+use super::bad::Bad;
+use super::tally::Gain;
+use super::typed;
+use crate::policy::rule::Scope;
+use crate::wire::name::Name;
+
+/// Reads a line that holds something, its comment and outer whitespace cut off.
+pub(super) fn read(
+    line: &[u8],
+    bare: Scope,
+    mut emit: impl FnMut(&Name, Scope),
+) -> Result<Gain, Bad> {
+    let (name, scope) = typed::scoped(line).map_err(|problem| match problem {
+        Bad::Fields if typed::is_address(first_field(line)) => Bad::HostsLine,
+        _ => problem,
+    })?;
+    if name.label_count() == 0 {
+        return Err(Bad::Root);
+    }
+    emit(&name, scope.unwrap_or(bare));
+    Ok(Gain {
+        rules: 1,
+        skipped: 0,
+    })
+}
+
+fn first_field(line: &[u8]) -> &[u8] {
+    line.split(u8::is_ascii_whitespace).next().unwrap_or(line)
+}

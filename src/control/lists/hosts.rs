@@ -1,0 +1,82 @@
+//! Owns the `hosts` format: an address, then the names that a hosts file would give it.
+//! Refuses to care which address: every name is a rule, but for those of the machine itself.
+
+use super::bad::Bad;
+use super::tally::Gain;
+use super::typed;
+use crate::policy::rule::Scope;
+use crate::wire::name::Name;
+
+/// Names that hosts files define for the machine they lie on; no list means to block them.
+const LOCAL: [&str; 16] = [
+    "localhost",
+    "localhost.localdomain",
+    "localhost4",
+    "localhost4.localdomain4",
+    "localhost6",
+    "localhost6.localdomain6",
+    "local",
+    "localdomain",
+    "broadcasthost",
+    "ip6-localhost",
+    "ip6-loopback",
+    "ip6-localnet",
+    "ip6-mcastprefix",
+    "ip6-allnodes",
+    "ip6-allrouters",
+    "ip6-allhosts",
+];
+
+/// Reads a line that holds something, its comment and outer whitespace cut off.
+pub(super) fn read(
+    line: &[u8],
+    bare: Scope,
+    mut emit: impl FnMut(&Name, Scope),
+) -> Result<Gain, Bad> {
+    let mut fields = line
+        .split(u8::is_ascii_whitespace)
+        .filter(|field| !field.is_empty());
+    if !fields.next().is_some_and(typed::is_address) {
+        return Err(Bad::NoAddress);
+    }
+    // All names are read before the first one is handed on: a bad line gives no rule.
+    let names = fields.clone().count();
+    if names == 0 {
+        return Err(Bad::NoName);
+    }
+    if names > 1 {
+        for field in fields.clone() {
+            host(field)?;
+        }
+    }
+    let mut gain = Gain::default();
+    for field in fields {
+        match host(field)? {
+            Some(name) => {
+                emit(&name, bare);
+                gain.rules += 1;
+            }
+            None => gain.skipped += 1,
+        }
+    }
+    Ok(gain)
+}
+
+/// The name in a field, or nothing where hosts files put a name that is no target.
+fn host(field: &[u8]) -> Result<Option<Name>, Bad> {
+    let absolute = field.strip_suffix(b".").unwrap_or(field);
+    if LOCAL
+        .iter()
+        .any(|local| absolute.eq_ignore_ascii_case(local.as_bytes()))
+    {
+        return Ok(None);
+    }
+    match typed::scoped(field) {
+        Ok((_, Some(_))) => Err(Bad::Scoped),
+        Ok((name, None)) if name.label_count() == 0 => Err(Bad::Root),
+        Ok((name, None)) => Ok(Some(name)),
+        // Known lists hold `0.0.0.0 0.0.0.0`.
+        Err(Bad::Address) => Ok(None),
+        Err(problem) => Err(problem),
+    }
+}

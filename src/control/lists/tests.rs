@@ -1,0 +1,319 @@
+//! Owns the tests of whole files: both formats, the shipped lists, and arbitrary octets.
+//! Refuses what a single line's or a single name's test can show.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::wire::name::NameError;
+
+const TELEGRAM: &[u8] = include_bytes!("../../../blocklists/telegram-web-2017.txt");
+const SAMPLE_DOMAINS: &[u8] = include_bytes!("../../../blocklists/sample-domains.txt");
+const SAMPLE_HOSTS: &[u8] = include_bytes!("../../../blocklists/sample-hosts.txt");
+const SAMPLE_ALLOW: &[u8] = include_bytes!("../../../blocklists/sample-allow.txt");
+
+/// The rules as `name scope line`, with the tally.
+fn rules(bytes: impl AsRef<[u8]>, format: Format) -> (Vec<(String, Scope, u32)>, Tally) {
+    let mut rules = Vec::new();
+    let tally = read(bytes.as_ref(), format, Scope::Exact, |name, scope, line| {
+        rules.push((name.to_string(), scope, line));
+    });
+    (rules, tally)
+}
+
+fn names(bytes: impl AsRef<[u8]>, format: Format) -> Vec<String> {
+    let (rules, tally) = rules(bytes, format);
+    assert_eq!(tally.first, []);
+    rules.into_iter().map(|(name, ..)| name).collect()
+}
+
+fn problems(bytes: impl AsRef<[u8]>, format: Format) -> Vec<(u32, Bad)> {
+    let tally = rules(bytes, format).1;
+    tally
+        .first
+        .iter()
+        .map(|bad| (bad.line, bad.problem))
+        .collect()
+}
+
+#[test]
+fn domains_are_read_with_their_scopes_and_lines() {
+    let (rules, tally) = rules(
+        "\u{FEFF}# a list\r\n\
+         \r\n\
+         example.com\r\n\
+         .Example.NET.   # all of it\r\n\
+         \t*.example.org\t#and below\r\n\
+         münchen.example\r\
+         \t # indented\n\
+         _a.-b-.example",
+        Format::Domains,
+    );
+    let expected = [
+        ("example.com", Scope::Exact, 3),
+        ("example.net", Scope::Subtree, 4),
+        ("example.org", Scope::Below, 5),
+        ("xn--mnchen-3ya.example", Scope::Exact, 6),
+        ("_a.-b-.example", Scope::Exact, 8),
+    ];
+    assert_eq!(
+        rules,
+        expected.map(|(name, scope, line)| (name.into(), scope, line))
+    );
+    assert_eq!((tally.lines, tally.comments, tally.rules), (5, 2, 5));
+    assert_eq!((tally.skipped, tally.bad_total()), (0, 0));
+}
+
+#[test]
+fn hosts_give_every_name_after_the_address() {
+    let (rules, tally) = rules(
+        "# hosts\n\
+         127.0.0.1 localhost localhost.localdomain LOCAL.\n\
+         255.255.255.255 broadcasthost\n\
+         fe80::1%lo0 localhost\n\
+         ff02::1 ip6-allnodes\n\
+         0.0.0.0 0.0.0.0\n\
+         \n\
+         0.0.0.0 Ads.example.com#note\r\n\
+         ::\ta.example\t \tb.example. münchen.example # more\n\
+         127.0.0.1 localhost c.example",
+        Format::Hosts,
+    );
+    let expected = [
+        ("ads.example.com", 8),
+        ("a.example", 9),
+        ("b.example", 9),
+        ("xn--mnchen-3ya.example", 9),
+        ("c.example", 10),
+    ];
+    assert_eq!(
+        rules,
+        expected.map(|(name, line)| (name.into(), Scope::Exact, line))
+    );
+    assert_eq!((tally.lines, tally.comments, tally.rules), (8, 1, 5));
+    assert_eq!((tally.skipped, tally.bad_total()), (8, 0));
+}
+
+#[test]
+fn bare_names_get_the_scope_of_their_list() {
+    for (text, format) in [
+        ("a.example", Format::Domains),
+        (":: a.example", Format::Hosts),
+    ] {
+        let mut scopes = Vec::new();
+        read(text.as_bytes(), format, Scope::Subtree, |_, scope, _| {
+            scopes.push(scope);
+        });
+        assert_eq!(scopes, [Scope::Subtree]);
+    }
+}
+
+#[test]
+fn bad_domains_lines_are_named_and_the_good_ones_read() {
+    let text = b"a.example\n\
+        b..example\n\
+        0.0.0.0 c.example\n\
+        c.example d.example\n\
+        .\n\
+        *\n\
+        \xFF.example # \xFF\n\
+        # \xFF\n\
+        d\0.example\n\
+        192.0.2.1\n\
+        e.example # \xFF\n";
+    assert_eq!(
+        problems(text, Format::Domains),
+        [
+            (2, Bad::Name(NameError::EmptyLabel)),
+            (3, Bad::HostsLine),
+            (4, Bad::Fields),
+            (5, Bad::Root),
+            (6, Bad::Root),
+            (7, Bad::Utf8),
+            (9, Bad::Control),
+            (10, Bad::Address),
+        ]
+    );
+    let read: Vec<_> = rules(text, Format::Domains)
+        .0
+        .into_iter()
+        .map(|rule| rule.0)
+        .collect();
+    assert_eq!(read, ["a.example", "e.example"]);
+}
+
+#[test]
+fn lines_of_other_formats_are_bad_in_a_domains_list() {
+    let text = "! Title: adblock\n\
+        ||ads.example.com^\n\
+        a.example\n\
+        https://ads.example.com/\n\
+        ads.*.example\n\
+        address=/ads.example.com/\n\
+        \u{FF0F}ads.example\n\
+        ads.example CNAME .\n";
+    assert_eq!(
+        problems(text, Format::Domains),
+        [
+            (1, Bad::Fields),
+            (2, Bad::Character),
+            (4, Bad::Url),
+            (5, Bad::Wildcard),
+            (6, Bad::Url),
+            (7, Bad::Idn),
+            (8, Bad::Fields),
+        ]
+    );
+}
+
+#[test]
+fn bad_hosts_lines_are_named_and_give_no_rule_at_all() {
+    let text = b":: a.example\n\
+        a.example\n\
+        0.0.0.0 # nothing\n\
+        0.0.0.0 .a.example\n\
+        0.0.0.0 *.a.example\n\
+        0.0.0.0 .\n\
+        0.0.0.0 b.example https://b.example/\n\
+        0.0.0.0 localhost a..b\n\
+        0.0.0.0 \xFF.example\n\
+        \xFF a.example\n";
+    assert_eq!(
+        problems(text, Format::Hosts),
+        [
+            (2, Bad::NoAddress),
+            (3, Bad::NoName),
+            (4, Bad::Scoped),
+            (5, Bad::Scoped),
+            (6, Bad::Root),
+            (7, Bad::Url),
+            (8, Bad::Name(NameError::EmptyLabel)),
+            (9, Bad::Utf8),
+            (10, Bad::NoAddress),
+        ]
+    );
+    let (rules, tally) = rules(text, Format::Hosts);
+    assert_eq!(rules.len(), 1);
+    assert_eq!((tally.rules, tally.skipped), (1, 0));
+}
+
+#[test]
+fn a_line_of_4096_octets_is_judged_by_what_it_says_and_a_longer_one_by_its_length() {
+    let comment = format!("a.example #{}", "x".repeat(2 * MAX_LINE));
+    assert_eq!(names(comment, Format::Domains), ["a.example"]);
+    let long = "x".repeat(MAX_LINE);
+    let label = Bad::Name(NameError::LabelTooLong);
+    assert_eq!(problems(&long, Format::Domains), [(1, label)]);
+    assert_eq!(problems(long + "x", Format::Domains), [(1, Bad::LongLine)]);
+}
+
+#[test]
+fn a_list_in_the_wrong_format_is_mostly_bad_and_says_which_format_it_is() {
+    let (rules_read, tally) = rules(SAMPLE_HOSTS, Format::Domains);
+    assert_eq!(rules_read, []);
+    assert!(tally.mostly_bad());
+    assert!(tally.bad.iter().any(|(bad, _)| *bad == Bad::HostsLine));
+    let (rules_read, tally) = rules(SAMPLE_DOMAINS, Format::Hosts);
+    assert_eq!(rules_read, []);
+    assert_eq!(tally.bad, [(Bad::NoAddress, tally.lines)]);
+}
+
+#[test]
+fn comments_alone_make_an_empty_list_that_is_told_from_an_empty_file() {
+    let tally = rules("# lifted\n\n", Format::Domains).1;
+    assert_eq!(
+        (tally.lines, tally.comments, tally.mostly_bad()),
+        (0, 1, false)
+    );
+    assert_eq!(rules("", Format::Domains).1, Tally::default());
+    assert_eq!(rules(" \r\n\u{c}\n", Format::Hosts).1, Tally::default());
+}
+
+#[test]
+fn the_eleven_names_of_2017_are_shipped_in_order() {
+    assert_eq!(
+        names(TELEGRAM, Format::Domains),
+        [
+            "t.me",
+            "telegram.me",
+            "telegram.org",
+            "core.telegram.org",
+            "desktop.telegram.org",
+            "macos.telegram.org",
+            "web.telegram.org",
+            "venus.web.telegram.org",
+            "pluto.web.telegram.org",
+            "flora.web.telegram.org",
+            "flora-1.web.telegram.org",
+        ]
+    );
+}
+
+#[test]
+fn the_samples_are_clean_and_hold_only_names_reserved_for_documentation() {
+    for (sample, format) in [
+        (SAMPLE_DOMAINS, Format::Domains),
+        (SAMPLE_HOSTS, Format::Hosts),
+        (SAMPLE_ALLOW, Format::Domains),
+    ] {
+        let names = names(sample, format);
+        assert!(names.len() > 3);
+        for name in names {
+            let reserved = ["example", "example.com", "example.net", "example.org"];
+            let beneath = |zone: &str| name == zone || name.ends_with(&format!(".{zone}"));
+            assert!(reserved.into_iter().any(beneath), "{name}");
+        }
+    }
+}
+
+/// Text that is close enough to a list to reach every branch.
+fn list_like() -> impl Strategy<Value = Vec<u8>> {
+    let piece = prop_oneof![
+        "[ -~]{0,8}",
+        "[.*#\\\\ \t\r\n:0-9]{0,4}",
+        "[a-z0-9_-]{1,5}(\\.[a-z]{1,4}){0,3}\\.?[ \n]",
+        Just("0.0.0.0 ".to_owned()),
+        Just("localhost ".to_owned()),
+        "\\PC{0,4}",
+    ];
+    let piece = prop_oneof![
+        8 => piece.prop_map(String::into_bytes),
+        1 => prop::collection::vec(any::<u8>(), 0..4),
+    ];
+    prop::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_octets_never_panic_and_every_line_is_accounted_for(bytes in list_like()) {
+        for format in [Format::Domains, Format::Hosts] {
+            let last_line = lines::numbered(&bytes).count() as u32;
+            let mut seen = Vec::new();
+            let tally = read(&bytes, format, Scope::Exact, |name, _, line| {
+                assert!(name.label_count() > 0);
+                seen.push(line);
+            });
+            prop_assert_eq!(tally.rules as usize, seen.len());
+            prop_assert!(seen.is_sorted() && seen.iter().all(|line| (1..=last_line).contains(line)));
+            seen.dedup();
+            let good = tally.lines - tally.bad_total();
+            prop_assert!(seen.len() as u32 <= good && good <= tally.rules + tally.skipped);
+            prop_assert!(tally.lines + tally.comments <= last_line);
+            prop_assert_eq!(tally.first.len() as u32, tally.bad_total().min(10));
+            if format == Format::Domains {
+                prop_assert_eq!((good, 0), (tally.rules, tally.skipped));
+            }
+        }
+    }
+
+    #[test]
+    fn a_printed_name_is_read_back_as_it_was(octets in prop::collection::vec(any::<u8>(), 1..6)) {
+        let mut wire = vec![octets.len() as u8];
+        wire.extend(&octets);
+        wire.extend(b"\x07example\x00");
+        let (name, _) = Name::read(&wire, 0).expect("a label of at most 5 octets");
+        let typed = name.to_string();
+        if let Ok((read, scope)) = one(&typed) {
+            prop_assert!(read == name && scope.is_none() || typed.starts_with("*."));
+        }
+    }
+}

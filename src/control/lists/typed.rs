@@ -1,0 +1,212 @@
+//! Owns names as people type them: prefixes for scopes, IDNs, escapes, and what is no name at all.
+//! Refuses to guess: what is not clearly a name is an error that says what it looks like.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::str::from_utf8;
+
+use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
+
+use super::bad::Bad;
+use crate::policy::rule::Scope;
+use crate::wire::name::Name;
+
+/// STD3 (letters, digits, hyphens) and the underscore, which service names have. Lengths are
+/// judged by [`Name`], hyphens by nobody: real names have them in every place.
+const DENIED: AsciiDenyList = AsciiDenyList::new(true, "!\"#$%&'()*+,/:;<=>?@[\\]^`{|}~");
+
+/// Reads a single name as an operator types it: `x`, `.x` (subtree) or `*.x` (below), with upper
+/// case, a final dot, `\DDD` escapes and IDNs as lists may have them. `.` is the root.
+///
+/// IDNs are converted by UTS 46, non-transitional; a label that is in its `xn--` form already is
+/// taken as it is, valid or not, because it is in use in the DNS either way.
+///
+/// # Errors
+/// [`Bad`] when the text is not one name.
+pub fn one(text: &str) -> Result<(Name, Option<Scope>), Bad> {
+    scoped(text.trim_ascii().as_bytes())
+}
+
+/// [`one`], for octets without whitespace around them.
+pub(super) fn scoped(text: &[u8]) -> Result<(Name, Option<Scope>), Bad> {
+    match text {
+        b"." => Ok((Name::ROOT, None)),
+        b"*" | b"*." => Ok((Name::ROOT, Some(Scope::Below))),
+        [b'*', b'.', name @ ..] => Ok((bare(name)?, Some(Scope::Below))),
+        [b'.', name @ ..] => Ok((bare(name)?, Some(Scope::Subtree))),
+        name => Ok((bare(name)?, None)),
+    }
+}
+
+/// Whether the octets are an IP address; a zone (`fe80::1%lo0`) is allowed.
+pub(super) fn is_address(text: &[u8]) -> bool {
+    from_utf8(text).is_ok_and(|text| match text.split_once('%') {
+        Some((address, _)) => address.parse::<Ipv6Addr>().is_ok(),
+        None => text.parse::<IpAddr>().is_ok(),
+    })
+}
+
+fn bare(text: &[u8]) -> Result<Name, Bad> {
+    let plain = text.iter().all(|&octet| is_plain(octet));
+    let ends_in_digit = matches!(text, [.., b'0'..=b'9'] | [.., b'0'..=b'9', b'.']);
+    if plain && !ends_in_digit {
+        // By far the most common case; an address always takes the other way.
+        let text = from_utf8(text).map_err(|_| Bad::Utf8)?;
+        return Ok(Name::from_text(text)?);
+    }
+    uncommon(text)
+}
+
+fn uncommon(text: &[u8]) -> Result<Name, Bad> {
+    let space = |octet: &u8| octet.is_ascii_whitespace();
+    if text
+        .iter()
+        .any(|octet| octet.is_ascii_control() && !space(octet))
+    {
+        return Err(Bad::Control);
+    }
+    if text.iter().any(space) {
+        return Err(Bad::Fields);
+    }
+    let text = from_utf8(text).map_err(|_| Bad::Utf8)?;
+    if resembles_address(text) {
+        return Err(Bad::Address);
+    }
+    let has = |wanted: fn(u8) -> bool| unescaped(text).any(wanted);
+    if has(|octet| octet == b'/') {
+        return Err(Bad::Url);
+    }
+    if has(|octet| octet == b'*') {
+        return Err(Bad::Wildcard);
+    }
+    if has(|octet| octet.is_ascii() && !is_plain(octet)) {
+        return Err(Bad::Character);
+    }
+    if text.is_ascii() {
+        return Ok(Name::from_text(text)?);
+    }
+    let ascii = Uts46::new()
+        .to_ascii(text.as_bytes(), DENIED, Hyphens::Allow, DnsLength::Ignore)
+        .map_err(|_| Bad::Idn)?;
+    Ok(Name::from_text(&ascii)?)
+}
+
+/// Whether the octet may stand in a typed name without an escape.
+fn is_plain(octet: u8) -> bool {
+    matches!(octet, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.')
+}
+
+/// The octets that no backslash stands before. Of `\DDD` the last two digits come out, which are
+/// plain.
+fn unescaped(text: &str) -> impl Iterator<Item = u8> {
+    let mut octets = text.bytes();
+    std::iter::from_fn(move || {
+        loop {
+            match octets.next()? {
+                b'\\' => octets.next(),
+                octet => return Some(octet),
+            };
+        }
+    })
+}
+
+/// Whether the text is an address, also as `address/length`, `address:port` or with a final dot.
+fn resembles_address(text: &str) -> bool {
+    let address = text.split_once('/').map_or(text, |(address, _)| address);
+    let address = address.strip_suffix('.').unwrap_or(address);
+    is_address(address.as_bytes()) || address.parse::<SocketAddr>().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::name::NameError;
+
+    fn text_of(text: &str) -> Result<(String, Option<Scope>), Bad> {
+        one(text).map(|(name, scope)| (name.to_string(), scope))
+    }
+
+    #[test]
+    fn a_name_is_read_in_every_way_that_people_type_it() {
+        for (typed, name, scope) in [
+            ("example.com", "example.com", None),
+            ("  Example.COM.\t", "example.com", None),
+            (".example.com", "example.com", Some(Scope::Subtree)),
+            ("*.example.com", "example.com", Some(Scope::Below)),
+            ("com", "com", None),
+            ("_dmarc.-a-.x--y.example", "_dmarc.-a-.x--y.example", None),
+            ("a.example2", "a.example2", None),
+            ("999.1.1.1", "999.1.1.1", None),
+            ("a\\032b\\.c.example", "a\\032b\\.c.example", None),
+            ("\\*.example", "*.example", None),
+            (".", ".", None),
+            ("*", ".", Some(Scope::Below)),
+            ("*.", ".", Some(Scope::Below)),
+        ] {
+            assert_eq!(text_of(typed), Ok((name.into(), scope)), "{typed:?}");
+        }
+    }
+
+    #[test]
+    fn idns_are_converted_and_a_labels_taken_as_they_are() {
+        for (typed, name) in [
+            ("münchen.example", "xn--mnchen-3ya.example"),
+            ("MÜNCHEN.example.", "xn--mnchen-3ya.example"),
+            ("mu\u{308}nchen.example", "xn--mnchen-3ya.example"),
+            ("faß.example", "xn--fa-hia.example"),
+            ("例え。テスト", "xn--r8jz45g.xn--zckzah"),
+            ("_sip.münchen.example", "_sip.xn--mnchen-3ya.example"),
+            ("i❤.example", "xn--i-7iq.example"),
+            ("exam\u{AD}ple.com", "example.com"),
+            ("XN--MNCHEN-3YA.example", "xn--mnchen-3ya.example"),
+            (
+                "xn--no-such-punycode-.example",
+                "xn--no-such-punycode-.example",
+            ),
+        ] {
+            assert_eq!(text_of(typed), Ok((name.into(), None)), "{typed:?}");
+        }
+        assert_eq!(
+            text_of("*.münchen.example"),
+            Ok(("xn--mnchen-3ya.example".into(), Some(Scope::Below)))
+        );
+    }
+
+    #[test]
+    fn what_is_no_name_is_refused_for_what_it_is() {
+        let long_idn = "ü".repeat(70);
+        let endless_idn = "ü".repeat(2000);
+        for (typed, problem) in [
+            ("", Bad::Name(NameError::EmptyLabel)),
+            ("a..example", Bad::Name(NameError::EmptyLabel)),
+            ("a\\999.example", Bad::Name(NameError::BadEscape)),
+            (&long_idn, Bad::Name(NameError::LabelTooLong)),
+            (&endless_idn, Bad::Idn),
+            ("mün chen.example", Bad::Fields),
+            ("mün\u{A0}chen.example", Bad::Idn),
+            ("a\u{2F}\u{FF0F}.example", Bad::Url),
+            ("a\u{FF0F}.example", Bad::Idn),
+            ("xn--\u{FC}.example", Bad::Idn),
+            ("192.0.2.1", Bad::Address),
+            ("192.0.2.1.", Bad::Address),
+            (".192.0.2.1", Bad::Address),
+            ("192.0.2.0/24", Bad::Address),
+            ("192.0.2.1:53", Bad::Address),
+            ("2001:db8::1", Bad::Address),
+            ("[2001:db8::1]:53", Bad::Address),
+            ("fe80::1%eth0", Bad::Address),
+            ("https://example.com", Bad::Url),
+            ("https://münchen.example/", Bad::Url),
+            ("example.com/path", Bad::Url),
+            ("a.*.example", Bad::Wildcard),
+            ("*a.example", Bad::Wildcard),
+            ("*.*.example", Bad::Wildcard),
+            ("||example.com^", Bad::Character),
+            ("example.com#note", Bad::Character),
+            (";example.com", Bad::Character),
+            ("a\0b", Bad::Control),
+            ("a\u{7F}b", Bad::Control),
+        ] {
+            assert_eq!(text_of(typed), Err(problem), "{typed:?}");
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Owns the one point where the control plane and the data plane meet: the snapshot in force.
+//! Refuses to wait: readers never block, and never pay for freeing what was replaced.
+
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Guard};
+
+use super::snapshot::Snapshot;
+
+/// Replaces the snapshot. Exactly one owner holds it.
+#[derive(Debug)]
+pub struct Publisher {
+    current: Arc<ArcSwap<Snapshot>>,
+    retired: Vec<Arc<Snapshot>>,
+}
+
+/// Reads the snapshot in force. Each thread and task holds one.
+#[derive(Clone, Debug)]
+pub struct Reader(Arc<ArcSwap<Snapshot>>);
+
+impl Publisher {
+    /// Puts a first snapshot in force.
+    pub fn new(first: Snapshot) -> Self {
+        Self {
+            current: Arc::new(ArcSwap::from_pointee(first)),
+            retired: Vec::new(),
+        }
+    }
+
+    /// A new reader.
+    pub fn reader(&self) -> Reader {
+        Reader(Arc::clone(&self.current))
+    }
+
+    /// The snapshot in force.
+    pub fn current(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+
+    /// Puts `next` in force in one step. What it replaces is kept until no reader uses it, so that
+    /// none of them is ever the one who frees it: see [`reclaim`](Self::reclaim).
+    pub fn publish(&mut self, next: Snapshot) {
+        let old = self.current.swap(Arc::new(next));
+        self.retired.push(old);
+    }
+
+    /// Hands out the replaced snapshots that no reader uses any more, to be dropped where that
+    /// disturbs nobody. Returns how many are still in use.
+    pub fn reclaim(&mut self) -> (Vec<Arc<Snapshot>>, usize) {
+        let unused = |snapshot: &mut Arc<Snapshot>| Arc::strong_count(snapshot) == 1;
+        let free = self.retired.extract_if(.., unused).collect();
+        (free, self.retired.len())
+    }
+}
+
+impl Reader {
+    /// The snapshot in force, for as long as the guard lives. Hold it for a batch of packets, and
+    /// never while waiting for the next one: a sleeper would pin an old generation.
+    pub fn load(&self) -> Guard<Arc<Snapshot>> {
+        self.0.load()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn snapshot(generation: u64) -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        snapshot.generation = generation;
+        snapshot
+    }
+
+    #[test]
+    fn a_reader_sees_the_new_snapshot_at_its_next_load_and_keeps_the_old_one_until_then() {
+        let mut publisher = Publisher::new(snapshot(1));
+        let reader = publisher.reader();
+        let before = reader.load();
+        publisher.publish(snapshot(2));
+        assert_eq!((before.generation, reader.load().generation), (1, 2));
+    }
+
+    #[test]
+    fn what_is_replaced_is_handed_out_only_when_no_reader_uses_it() {
+        let mut publisher = Publisher::new(snapshot(1));
+        let reader = publisher.reader();
+        let held = reader.load();
+        publisher.publish(snapshot(2));
+        publisher.publish(snapshot(3));
+        let (free, used) = publisher.reclaim();
+        assert_eq!((free.len(), used), (1, 1));
+        assert_eq!(free[0].generation, 2);
+        drop(held);
+        let (free, used) = publisher.reclaim();
+        assert_eq!((free[0].generation, used), (1, 0));
+    }
+}

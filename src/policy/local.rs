@@ -1,0 +1,135 @@
+//! Owns the names that never go upstream, and what they are answered (RFC 6761, 6303, 7686, 8375, 9462).
+//! Refuses to build the answer: it says which one.
+
+use std::collections::HashMap;
+
+use super::builder::Builder;
+use super::rule::Scope;
+use super::trie::Trie;
+use crate::wire::name::Name;
+
+/// How a local zone answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LocalZone {
+    /// SOA and NS at the zone's name, NXDOMAIN beneath (RFC 6303, section 3).
+    Empty,
+    /// NXDOMAIN at the zone's name and beneath.
+    Nonexistent,
+    /// The loopback addresses at the zone's name and beneath (RFC 6761, section 6.3).
+    Loopback,
+    /// NODATA at the zone's name and beneath.
+    NoData,
+}
+
+/// The canary by which Firefox learns that the network wants to answer names itself.
+pub const CANARY: &str = "use-application-dns.net";
+
+/// Zones with their sources: RFC 6761 sections 6.2 to 6.4, RFC 7686, RFC 9462 section 6.4.
+const NAMED: &[(&str, LocalZone)] = &[
+    ("localhost", LocalZone::Loopback),
+    ("invalid", LocalZone::Nonexistent),
+    ("test", LocalZone::Nonexistent),
+    ("onion", LocalZone::Nonexistent),
+    ("resolver.arpa", LocalZone::NoData),
+    ("home.arpa", LocalZone::Empty),
+];
+
+/// The IPv4 zones of RFC 6303, section 4.2, but for 172.16.0.0/12, and without their suffix.
+const REVERSE_V4: &[&str] = &[
+    "0", "10", "127", "168.192", "254.169", "2.0.192", "100.51.198", "113.0.203",
+    "255.255.255.255",
+];
+
+/// The IPv6 zones of RFC 6303, sections 4.3 to 4.6, but for `::` and `::1`, without their suffix.
+const REVERSE_V6: &[&str] = &["d.f", "8.e.f", "9.e.f", "a.e.f", "b.e.f", "8.b.d.0.1.0.0.2"];
+
+/// The zones that are answered here.
+#[derive(Debug)]
+pub struct LocalZones {
+    trie: Trie,
+    kinds: HashMap<Box<[u8]>, LocalZone>,
+}
+
+impl LocalZones {
+    /// All zones but those in `forwarded`; the canary only if `canary` says so.
+    pub fn new(forwarded: &[Name], canary: bool) -> Self {
+        let mut builder = Builder::new();
+        let mut kinds = HashMap::new();
+        let canary = canary.then(|| (CANARY.to_owned(), LocalZone::Nonexistent));
+        for (text, kind) in all().chain(canary) {
+            let name = Name::from_text(&text).expect("the zones above are names");
+            if forwarded.contains(&name) {
+                continue;
+            }
+            // A few dozen short names: there is always room.
+            if builder.insert(&name, Scope::Subtree).is_ok() {
+                kinds.insert(name.wire().into(), kind);
+            }
+        }
+        Self {
+            trie: builder.finish(),
+            kinds,
+        }
+    }
+
+    /// The zone that answers `name`, and how many labels the zone's name has. Never allocates.
+    pub fn lookup(&self, name: &Name) -> Option<(LocalZone, usize)> {
+        let labels = usize::from(self.trie.lookup(name).best?.labels);
+        Some((*self.kinds.get(name.ancestor(labels))?, labels))
+    }
+
+    /// Whether `name` is a zone that would be answered here if nothing else were configured.
+    pub fn is_zone(name: &Name) -> bool {
+        let text = name.to_string();
+        text == CANARY || all().any(|(zone, _)| zone == text)
+    }
+}
+
+fn all() -> impl Iterator<Item = (String, LocalZone)> {
+    let named = NAMED.iter().map(|&(text, kind)| (text.to_owned(), kind));
+    let v4 = REVERSE_V4
+        .iter()
+        .map(|&zone| zone.to_owned())
+        .chain((16..32).map(|octet| format!("{octet}.172")))
+        .map(|zone| format!("{zone}.in-addr.arpa"));
+    let loopback = ["0", "1"].map(|last| format!("{last}{}", ".0".repeat(31)));
+    let v6 = REVERSE_V6
+        .iter()
+        .map(|&zone| zone.to_owned())
+        .chain(loopback)
+        .map(|zone| format!("{zone}.ip6.arpa"));
+    named.chain(v4.chain(v6).map(|zone| (zone, LocalZone::Empty)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        Name::from_text(text).expect("a name")
+    }
+
+    #[test]
+    fn special_names_stay_here_and_all_others_do_not() {
+        let zones = LocalZones::new(&[], true);
+        let kind = |text: &str| zones.lookup(&name(text)).map(|(kind, _)| kind);
+        assert_eq!(kind("a.localhost"), Some(LocalZone::Loopback));
+        assert_eq!(kind("1.2.168.192.in-addr.arpa"), Some(LocalZone::Empty));
+        assert_eq!(kind("31.172.in-addr.arpa"), Some(LocalZone::Empty));
+        assert_eq!(kind("32.172.in-addr.arpa"), None);
+        let one = format!("1{}.ip6.arpa", ".0".repeat(31));
+        assert_eq!(kind(&one), Some(LocalZone::Empty));
+        assert_eq!(kind("_dns.resolver.arpa"), Some(LocalZone::NoData));
+        assert_eq!(kind("use-application-dns.net"), Some(LocalZone::Nonexistent));
+        assert_eq!(kind("example.com"), None, "RFC 6761, 6.5: examples are ordinary names");
+    }
+
+    #[test]
+    fn a_zone_that_is_opted_out_goes_upstream() {
+        let zones = LocalZones::new(&[name("10.in-addr.arpa"), name("home.arpa")], false);
+        assert_eq!(zones.lookup(&name("1.10.in-addr.arpa")), None);
+        assert_eq!(zones.lookup(&name("printer.home.arpa")), None);
+        assert_eq!(zones.lookup(&name(CANARY)), None);
+        assert!(zones.lookup(&name("x.onion")).is_some());
+    }
+}

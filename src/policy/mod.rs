@@ -1,0 +1,10 @@
+//! Owns decisions: pure, immutable, explainable.
+//! Refuses I/O, clocks and all bytes of the wire other than names.
+
+pub mod builder;
+pub mod clients;
+pub mod current;
+pub mod local;
+pub mod rule;
+pub mod snapshot;
+pub mod trie;

@@ -1,0 +1,235 @@
+//! Owns what upstream said: answers by question, bounded in octets, and recent failures.
+//! Refuses policy: it holds the truth, unfiltered, so that a new or lifted block leaves nothing behind.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use quick_cache::{Equivalent, Weighter, sync};
+
+use crate::wire::answer::Answer;
+use crate::wire::query::Query;
+
+/// Seconds for which a failure is remembered (RFC 9520, section 3.2: 1 to 300).
+const FAILURE_SECS: u32 = 5;
+/// TTL of answers that are older than their own (RFC 8767, section 5).
+pub const STALE_TTL: u32 = 30;
+/// Octets that an entry costs beside its answer: key, slot, reference counts.
+const ENTRY_OVERHEAD: usize = 160;
+/// Share of the cache's octets that failures may take.
+const FAILURE_SHARE: u64 = 16;
+/// Octets of a typical entry, from which the cache sizes its table.
+const TYPICAL_ENTRY: u64 = 512;
+
+/// A question as the cache knows it. Class is always IN.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    name: Box<[u8]>,
+    rtype: u16,
+    bits: u8,
+}
+
+/// A question that is only looked up.
+#[derive(Clone, Copy)]
+struct KeyRef<'k> {
+    name: &'k [u8],
+    rtype: u16,
+    bits: u8,
+}
+
+const DO: u8 = 1;
+const CD: u8 = 2;
+
+impl<'k> KeyRef<'k> {
+    fn new(query: &'k Query<'_>) -> Self {
+        let dnssec = if query.dnssec_ok() { DO } else { 0 };
+        let checking = if query.checking_disabled() { CD } else { 0 };
+        Self {
+            name: query.name.wire(),
+            rtype: query.rtype,
+            bits: dnssec | checking,
+        }
+    }
+}
+
+impl Key {
+    /// The key of a query: its name, type, and the bits DO and CD, which change the answer.
+    pub fn new(query: &Query<'_>) -> Self {
+        let KeyRef { name, rtype, bits } = KeyRef::new(query);
+        Self {
+            name: name.into(),
+            rtype,
+            bits,
+        }
+    }
+
+    /// The asked name in lower-cased wire form.
+    pub fn name(&self) -> &[u8] {
+        &self.name
+    }
+
+    /// The asked type.
+    pub fn rtype(&self) -> u16 {
+        self.rtype
+    }
+
+    /// Whether DNSSEC records are part of the answer.
+    pub fn dnssec_ok(&self) -> bool {
+        self.bits & DO != 0
+    }
+
+    /// Whether upstream is told not to check.
+    pub fn checking_disabled(&self) -> bool {
+        self.bits & CD != 0
+    }
+
+    fn as_ref(&self) -> KeyRef<'_> {
+        KeyRef {
+            name: &self.name,
+            rtype: self.rtype,
+            bits: self.bits,
+        }
+    }
+}
+
+impl Hash for KeyRef<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write(self.name);
+        state.write_u32(u32::from(self.rtype) << 8 | u32::from(self.bits));
+    }
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_ref().hash(state);
+    }
+}
+
+impl Equivalent<Key> for KeyRef<'_> {
+    fn equivalent(&self, key: &Key) -> bool {
+        self.rtype == key.rtype && self.bits == key.bits && *self.name == *key.name
+    }
+}
+
+/// An answer and when it came.
+#[derive(Debug)]
+pub struct Entry {
+    /// What upstream said.
+    pub answer: Answer,
+    stored: u32,
+    expires: u32,
+}
+
+impl Entry {
+    /// An answer that came at `now`, in seconds of the server's clock.
+    pub fn new(answer: Answer, now: u32) -> Self {
+        let expires = now.saturating_add(answer.ttl().unwrap_or(0));
+        Self {
+            answer,
+            stored: now,
+            expires,
+        }
+    }
+
+    /// Its age in seconds.
+    pub fn age(&self, now: u32) -> u32 {
+        now.saturating_sub(self.stored)
+    }
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// INFO-CODE that says so (RFC 8914).
+    pub code: u16,
+    /// The answer with an error's response code that an upstream gave, if one did.
+    pub said: Option<Arc<Entry>>,
+}
+
+#[derive(Clone, Debug)]
+struct HeldFailure {
+    failure: Arc<Failure>,
+    until: u32,
+}
+
+/// What the cache knows about a question.
+#[derive(Clone, Debug)]
+pub enum Lookup {
+    /// An answer within its TTL.
+    Fresh(Arc<Entry>),
+    /// It failed a moment ago; perhaps an answer past its TTL may be given instead.
+    Failed(Arc<Failure>, Option<Arc<Entry>>),
+    /// Upstream must be asked; perhaps an answer past its TTL may be given if that fails.
+    Miss(Option<Arc<Entry>>),
+}
+
+#[derive(Clone, Debug)]
+struct Octets;
+
+impl Weighter<Key, Arc<Entry>> for Octets {
+    fn weight(&self, key: &Key, entry: &Arc<Entry>) -> u64 {
+        (ENTRY_OVERHEAD + key.name.len() + entry.answer.footprint()) as u64
+    }
+}
+
+impl Weighter<Key, HeldFailure> for Octets {
+    fn weight(&self, key: &Key, held: &HeldFailure) -> u64 {
+        let said = held.failure.said.as_ref();
+        let said = said.map_or(0, |entry| entry.answer.footprint());
+        (ENTRY_OVERHEAD + key.name.len() + said) as u64
+    }
+}
+
+/// The cache. Shared by all threads; a hit takes a shard's lock for a moment and never allocates.
+#[derive(Debug)]
+pub struct Cache {
+    answers: sync::Cache<Key, Arc<Entry>, Octets>,
+    failures: sync::Cache<Key, HeldFailure, Octets>,
+    stale_secs: u32,
+}
+
+impl Cache {
+    /// A cache of at most `size` octets that keeps answers for `stale_secs` past their TTL.
+    pub fn new(size: u64, stale_secs: u32) -> Self {
+        let failures = size / FAILURE_SHARE;
+        let answers = size - failures;
+        let items = |octets: u64| usize::try_from(octets / TYPICAL_ENTRY).unwrap_or(usize::MAX);
+        Self {
+            answers: sync::Cache::with_weighter(items(answers), answers, Octets),
+            failures: sync::Cache::with_weighter(items(failures), failures, Octets),
+            stale_secs,
+        }
+    }
+
+    /// What is known about a query's question at `now`.
+    pub fn lookup(&self, query: &Query<'_>, now: u32) -> Lookup {
+        let key = KeyRef::new(query);
+        let entry = self.answers.get(&key);
+        let stale = match entry {
+            Some(entry) if now < entry.expires => return Lookup::Fresh(entry),
+            Some(entry) => (now - entry.expires < self.stale_secs).then_some(entry),
+            None => None,
+        };
+        match self.failures.get(&key) {
+            Some(held) if now < held.until => Lookup::Failed(held.failure, stale),
+            _ => Lookup::Miss(stale),
+        }
+    }
+
+    /// Keeps an answer, if its TTL lets it.
+    pub fn insert(&self, key: Key, entry: Arc<Entry>) {
+        if entry.expires > entry.stored {
+            self.answers.insert(key, entry);
+        }
+    }
+
+    /// Remembers that a question failed at `now`; an answer past its TTL stays.
+    pub fn insert_failure(&self, key: Key, failure: Arc<Failure>, now: u32) {
+        let until = now + FAILURE_SECS;
+        self.failures.insert(key, HeldFailure { failure, until });
+    }
+
+    /// How many answers are held, and how many octets they take.
+    pub fn size(&self) -> (usize, u64) {
+        (self.answers.len(), self.answers.weight())
+    }
+}

@@ -1,0 +1,6 @@
+//! Owns the data plane: the packet's road from socket to socket.
+//! Refuses to know where the policy comes from.
+
+pub mod cache;
+mod own;
+pub mod respond;

@@ -1,0 +1,177 @@
+//! Owns the answers that the server makes itself: blocks, local zones, class CH, refusals.
+//! Refuses to decide: it is told what to say.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::policy::local::LocalZone;
+use crate::policy::rule::{Action, Blocking};
+use crate::policy::snapshot::{Matched, Snapshot};
+use crate::wire::answer::Answer;
+use crate::wire::edns::Ede;
+use crate::wire::name::Name;
+use crate::wire::query::Query;
+use crate::wire::reply::{Owner, Reply};
+use crate::wire::{Rcode, rtype};
+
+/// TTL of local zones, in seconds (RFC 6303, section 3).
+const LOCAL_TTL: u32 = 10_800;
+/// TTL of the answer to ANY, in seconds.
+const ANY_TTL: u32 = 3600;
+
+/// Answers without records: a response code and what it is for.
+pub(super) fn bare(q: &Query<'_>, rcode: Rcode, why: &[Ede<'_>], limit: usize, out: &mut Vec<u8>) {
+    Reply::new(q, rcode, limit, out).finish(why, None);
+}
+
+/// Answers ANY about a name that is not blocked (RFC 8482, section 4.2).
+pub(super) fn any(query: &Query<'_>, limit: usize, out: &mut Vec<u8>) {
+    let mut reply = Reply::new(query, Rcode::NoError, limit, out);
+    reply.hinfo(ANY_TTL);
+    reply.finish(&[], None);
+}
+
+/// Answers `version.bind` and `id.server` (RFC 4892) as configured; false for all other names.
+pub(super) fn chaos(query: &Query<'_>, snapshot: &Snapshot, limit: usize, out: &mut Vec<u8>) -> bool {
+    let text = match query.name.wire() {
+        b"\x07version\x04bind\x00" | b"\x07version\x06server\x00" => &snapshot.version,
+        b"\x02id\x06server\x00" | b"\x08hostname\x04bind\x00" => &snapshot.id,
+        _ => &None,
+    };
+    let (Some(text), rtype::TXT | rtype::ANY) = (text, query.rtype) else {
+        return false;
+    };
+    let mut reply = Reply::new(query, Rcode::NoError, limit, out);
+    reply.txt(Owner::Question, 0, text);
+    reply.finish(&[], None);
+    true
+}
+
+/// Where a block bites: at the asked name, or at the end of a CNAME chain.
+pub(super) enum Place<'a> {
+    /// The asked name itself.
+    Question,
+    /// The name that so many hops of the answer's chain lead to.
+    Target(&'a Answer, usize),
+}
+
+/// What a block rule makes of a query. False when its action is not to answer.
+pub(super) fn blocked(
+    query: &Query<'_>,
+    by: Matched<'_>,
+    nxdomain: bool,
+    place: &Place<'_>,
+    serial: u32,
+    limit: usize,
+    out: &mut Vec<u8>,
+) -> bool {
+    let blocking = &by.source.blocking;
+    let rcode = match blocking.action {
+        Action::Drop => return false,
+        Action::Refused => Rcode::Refused,
+        Action::Nxdomain if nxdomain => Rcode::NxDomain,
+        Action::Nxdomain | Action::Nodata | Action::Sinkhole => Rcode::NoError,
+    };
+    let mut reply = Reply::new(query, rcode, limit, out);
+    if blocking.action != Action::Refused {
+        let target = match place {
+            Place::Question => None,
+            Place::Target(answer, hops) => chain(&mut reply, answer, *hops, blocking.ttl_secs),
+        };
+        let owner = target.as_ref().map_or(Owner::Question, Owner::Name);
+        if !sinkhole(&mut reply, query.rtype, blocking, owner) {
+            let labels = usize::from(by.hit.labels);
+            let matched = target.and_then(|t| Name::read(t.ancestor(labels), 0).ok());
+            let owner = match &matched {
+                Some((name, _)) => Owner::Name(name),
+                None => Owner::Ancestor(labels),
+            };
+            reply.soa(owner, blocking.ttl_secs, serial, false);
+        }
+    }
+    let text = blocking.extra_text.as_str();
+    match blocking.ede.code() {
+        Some(code) => reply.finish(&[Ede { code, text }], None),
+        None => reply.finish(&[], None),
+    }
+    true
+}
+
+/// Writes the chain up to the blocked name, without signatures, and returns that name.
+fn chain(reply: &mut Reply<'_, '_, '_>, answer: &Answer, hops: usize, ttl: u32) -> Option<Name> {
+    let mut at = None;
+    for (target, hop_ttl) in answer.chain().take(hops) {
+        let owner = at.as_ref().map_or(Owner::Question, Owner::Name);
+        reply.cname(owner, hop_ttl.min(ttl), &target);
+        at = Some(target);
+    }
+    at
+}
+
+/// Writes the sinkhole's addresses of the asked family. False when there are none to write.
+fn sinkhole(
+    reply: &mut Reply<'_, '_, '_>,
+    asked: u16,
+    blocking: &Blocking,
+    owner: Owner<'_>,
+) -> bool {
+    if blocking.action != Action::Sinkhole {
+        return false;
+    }
+    let mut any = false;
+    if matches!(asked, rtype::A | rtype::ANY) {
+        for &address in &blocking.sinkhole_v4 {
+            reply.address(owner, blocking.ttl_secs, address.into());
+            any = true;
+        }
+    }
+    if matches!(asked, rtype::AAAA | rtype::ANY) {
+        for &address in &blocking.sinkhole_v6 {
+            reply.address(owner, blocking.ttl_secs, address.into());
+            any = true;
+        }
+    }
+    any
+}
+
+/// Answers a name that never goes upstream. `labels` says where its zone starts.
+pub(super) fn local(
+    query: &Query<'_>,
+    zone: LocalZone,
+    labels: usize,
+    limit: usize,
+    out: &mut Vec<u8>,
+) {
+    let apex = query.name.label_count() == labels;
+    let rcode = match zone {
+        LocalZone::Nonexistent => Rcode::NxDomain,
+        LocalZone::Empty if !apex => Rcode::NxDomain,
+        LocalZone::Empty | LocalZone::Loopback | LocalZone::NoData => Rcode::NoError,
+    };
+    let mut reply = Reply::new(query, rcode, limit, out);
+    let asked = |types: &[u16]| types.contains(&query.rtype) || query.rtype == rtype::ANY;
+    let mut any = false;
+    if zone == LocalZone::Loopback {
+        if asked(&[rtype::A]) {
+            reply.address(Owner::Question, LOCAL_TTL, IpAddr::V4(Ipv4Addr::LOCALHOST));
+            any = true;
+        }
+        if asked(&[rtype::AAAA]) {
+            reply.address(Owner::Question, LOCAL_TTL, IpAddr::V6(Ipv6Addr::LOCALHOST));
+            any = true;
+        }
+    }
+    if zone == LocalZone::Empty && apex {
+        if asked(&[rtype::NS]) {
+            reply.ns(Owner::Question, LOCAL_TTL, &query.name);
+            any = true;
+        }
+        if asked(&[rtype::SOA]) {
+            reply.soa(Owner::Question, LOCAL_TTL, 1, true);
+            any = true;
+        }
+    }
+    if !any {
+        reply.soa(Owner::Ancestor(labels), LOCAL_TTL, 1, false);
+    }
+    reply.finish(&[], None);
+}

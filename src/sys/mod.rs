@@ -1,0 +1,6 @@
+//! Owns the few unsafe system calls, behind safe functions.
+//! Refuses to know what they are for.
+
+pub mod process;
+pub mod udp;
+pub mod wait;

@@ -1,0 +1,438 @@
+//! Owns an upstream's answer as the server keeps it: wire without OPT, with the places of its TTLs.
+//! Refuses to interpret records beyond TTLs, CNAMEs and SOAs.
+
+use super::edns::{self, Edns, Fields, OPTION_EDE};
+use super::name::Name;
+use super::{HEADER, class, flag, read_u16, read_u32, rtype, skip_name};
+
+/// Most hops of a CNAME chain that are followed; a longer one is no answer.
+const MAX_HOPS: usize = 16;
+/// Most Extended DNS Errors kept of an answer, and most octets of each one's text.
+const MAX_ERRORS: usize = 4;
+const MAX_TEXT: usize = 200;
+
+/// Why octets are not an answer to the question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AnswerError {
+    /// Not a response, or the message ends too early.
+    #[error("the answer is malformed")]
+    Malformed,
+    /// The question section is not the question that was sent.
+    #[error("the answer is to another question")]
+    OtherQuestion,
+    /// A CNAME chain that is circular or longer than sixteen hops.
+    #[error("the CNAME chain is circular or too long")]
+    Chain,
+}
+
+/// A record's TTL field: its offset from the message's start, and its value, clamped.
+#[derive(Clone, Copy, Debug)]
+pub struct Mark {
+    /// Offset of the TTL field.
+    pub ttl_at: u16,
+    /// Seconds, counted from the answer's arrival.
+    pub ttl: u32,
+}
+
+/// An Extended DNS Error of upstream's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldEde {
+    /// INFO-CODE.
+    pub code: u16,
+    /// EXTRA-TEXT; octets that are no UTF-8 are replaced, 200 octets are kept.
+    pub text: Box<str>,
+}
+
+/// Bounds for TTLs, in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TtlBounds {
+    /// Shorter ones are raised to this.
+    pub min: u32,
+    /// Longer ones are cut to this.
+    pub max: u32,
+}
+
+impl TtlBounds {
+    /// A TTL as it is kept. One with the top bit set counts as zero (RFC 2181, section 8).
+    fn clamp(self, ttl: u32) -> u32 {
+        let ttl = if ttl > i32::MAX as u32 { 0 } else { ttl };
+        ttl.clamp(self.min, self.max)
+    }
+}
+
+/// An upstream's answer to one question.
+#[derive(Debug)]
+pub struct Answer {
+    wire: Box<[u8]>,
+    question_end: u16,
+    additional_at: u16,
+    flags: u16,
+    rcode: u16,
+    counts: [u16; 3],
+    marks: Box<[Mark]>,
+    /// Offsets of the chain's CNAME targets, in the chain's order, each with its record's mark.
+    chain: Box<[(u16, u16)]>,
+    errors: Box<[HeldEde]>,
+    ttl: Option<u32>,
+}
+
+/// A CNAME record of the answer section.
+struct Cname {
+    owner: Name,
+    target: Name,
+    target_at: u16,
+    mark: u16,
+}
+
+/// What the walk over the records collects.
+struct Walk {
+    marks: Vec<Mark>,
+    cnames: Vec<Cname>,
+    /// Offset and end of the OPT record, and what it says.
+    opt: Option<(usize, usize, Edns)>,
+    errors: Vec<HeldEde>,
+    additional_at: usize,
+    answer_ttl: Option<u32>,
+    soa_ttl: Option<u32>,
+    end: usize,
+}
+
+impl Answer {
+    /// Reads a response to `question` (name, type, class). TTLs are clamped to `bounds`.
+    ///
+    /// # Errors
+    /// [`AnswerError`] when it is none, or not to that question.
+    pub fn read(
+        message: &[u8],
+        name: &Name,
+        rtype: u16,
+        class: u16,
+        bounds: TtlBounds,
+    ) -> Result<Self, AnswerError> {
+        let malformed = AnswerError::Malformed;
+        let word = |at| read_u16(message, at).ok_or(malformed);
+        let flags = word(2)?;
+        if message.len() > super::MAX_MESSAGE || flags & flag::QR == 0 {
+            return Err(malformed);
+        }
+        let (asked, at) = Name::read(message, HEADER).map_err(|_| malformed)?;
+        if word(4)? != 1 || asked != *name || word(at)? != rtype || word(at + 2)? != class {
+            return Err(AnswerError::OtherQuestion);
+        }
+        let question_end = at + 4;
+        let mut counts = [word(6)?, word(8)?, word(10)?];
+        let walk = walk(message, question_end, counts, bounds).ok_or(malformed)?;
+        let mut end = walk.end;
+        let mut additional_at = walk.additional_at;
+        let mut marks = walk.marks;
+        if let Some((start, behind, _)) = walk.opt {
+            counts[2] -= 1;
+            end = if behind == walk.end {
+                start
+            } else {
+                // Records behind OPT can't be moved, for their names may point at each other.
+                // The additional section is the one that may be left out (RFC 2181, section 9).
+                marks.retain(|mark| usize::from(mark.ttl_at) < additional_at);
+                counts[2] = 0;
+                additional_at
+            };
+        }
+        additional_at = additional_at.min(end);
+        let full_rcode = edns::full_rcode(flags, walk.opt.map(|(_, _, edns)| edns));
+        let chain = follow(name, &walk.cnames)?;
+        let bare_chain = usize::from(counts[0]) == chain.len() && rtype != rtype::CNAME;
+        let ttl = match (walk.answer_ttl, walk.soa_ttl) {
+            (answer, Some(soa)) => Some(answer.unwrap_or(u32::MAX).min(soa)),
+            (Some(answer), None) if full_rcode == 0 && !bare_chain => Some(answer),
+            // RFC 2308, section 5: without an SOA a negative answer is not kept.
+            _ => None,
+        };
+        Ok(Self {
+            wire: message[..end].into(),
+            question_end: question_end as u16,
+            additional_at: additional_at as u16,
+            flags,
+            rcode: full_rcode,
+            counts,
+            marks: marks.into(),
+            chain,
+            errors: walk.errors.into(),
+            ttl,
+        })
+    }
+
+    /// The full response code, extended bits included.
+    pub fn rcode(&self) -> u16 {
+        self.rcode
+    }
+
+    /// Whether upstream set TC: the answer must be asked for again by TCP.
+    pub fn truncated(&self) -> bool {
+        self.flags & flag::TC != 0
+    }
+
+    /// Whether upstream says that the data is authentic.
+    pub fn authentic(&self) -> bool {
+        self.flags & flag::AD != 0
+    }
+
+    /// For how many seconds the answer may be kept: the least TTL of its answer section, or that of
+    /// the negative answer (RFC 2308, section 5). Nothing: it may not.
+    pub fn ttl(&self) -> Option<u32> {
+        self.ttl
+    }
+
+    /// Upstream's Extended DNS Errors.
+    pub fn errors(&self) -> &[HeldEde] {
+        &self.errors
+    }
+
+    /// Octets that the answer takes in memory, roughly.
+    pub fn footprint(&self) -> usize {
+        let errors: usize = self.errors.iter().map(|e| e.text.len() + 24).sum();
+        size_of::<Self>() + self.wire.len() + size_of_val(&*self.marks) + self.chain.len() * 4 + errors
+    }
+
+    /// The names that the chain of CNAMEs leads to from the asked one, in order, each with the TTL
+    /// that its record came with.
+    pub fn chain(&self) -> impl Iterator<Item = (Name, u32)> {
+        self.chain.iter().filter_map(|&(target, mark)| {
+            let (name, _) = Name::read_compressed(&self.wire, usize::from(target)).ok()?;
+            Some((name, self.marks.get(usize::from(mark))?.ttl))
+        })
+    }
+
+    /// Where the additional section starts, from the message's start.
+    pub fn additional_at(&self) -> usize {
+        usize::from(self.additional_at)
+    }
+
+    pub(super) fn question_end(&self) -> usize {
+        usize::from(self.question_end)
+    }
+
+    pub(super) fn records(&self) -> &[u8] {
+        &self.wire[self.question_end()..]
+    }
+
+    pub(super) fn marks(&self) -> &[Mark] {
+        &self.marks
+    }
+
+    pub(super) fn counts(&self) -> [u16; 3] {
+        self.counts
+    }
+}
+
+fn walk(message: &[u8], start: usize, counts: [u16; 3], bounds: TtlBounds) -> Option<Walk> {
+    let mut walk = Walk {
+        marks: Vec::with_capacity(counts.iter().map(|&c| usize::from(c)).sum::<usize>().min(64)),
+        cnames: Vec::new(),
+        opt: None,
+        errors: Vec::new(),
+        additional_at: start,
+        answer_ttl: None,
+        soa_ttl: None,
+        end: start,
+    };
+    for (section, count) in counts.into_iter().enumerate() {
+        if section == 2 {
+            walk.additional_at = walk.end;
+        }
+        for _ in 0..count {
+            let owner = walk.end;
+            let record = edns::fields(message, skip_name(message, owner)?)?;
+            walk.end = record.end;
+            walk.take(message, section, owner, record, bounds)?;
+        }
+    }
+    Some(walk)
+}
+
+impl Walk {
+    fn take(
+        &mut self,
+        message: &[u8],
+        section: usize,
+        owner: usize,
+        record: Fields,
+        bounds: TtlBounds,
+    ) -> Option<()> {
+        if record.rtype == rtype::OPT {
+            if section != 2 || self.opt.is_some() {
+                return None;
+            }
+            let edns = Edns::from_fields(record.class, record.ttl);
+            self.opt = Some((owner, record.end, edns));
+            let data = &message[record.data..record.end];
+            return edns::options(data, |code, data| self.take_option(code, data)).then_some(());
+        }
+        let mut ttl = bounds.clamp(record.ttl);
+        let internet = record.class == class::IN;
+        if section == 1 && record.rtype == rtype::SOA && internet {
+            // MINIMUM is the SOA's last number.
+            let minimum = read_u32(message, record.end.checked_sub(4)?)?;
+            ttl = ttl.min(bounds.clamp(minimum));
+            self.soa_ttl = Some(ttl);
+        }
+        if section == 0 {
+            self.answer_ttl = Some(self.answer_ttl.unwrap_or(u32::MAX).min(ttl));
+            if record.rtype == rtype::CNAME && internet {
+                let (owner, _) = Name::read_compressed(message, owner).ok()?;
+                let (target, _) = Name::read_compressed(message, record.data).ok()?;
+                self.cnames.push(Cname {
+                    owner,
+                    target,
+                    target_at: record.data as u16,
+                    mark: self.marks.len() as u16,
+                });
+            }
+        }
+        self.marks.push(Mark {
+            ttl_at: record.ttl_at as u16,
+            ttl,
+        });
+        Some(())
+    }
+
+    fn take_option(&mut self, code: u16, data: &[u8]) {
+        if code == OPTION_EDE
+            && self.errors.len() < MAX_ERRORS
+            && let Some(info) = read_u16(data, 0)
+        {
+            let text = &data[2..data.len().min(2 + MAX_TEXT)];
+            self.errors.push(HeldEde {
+                code: info,
+                text: String::from_utf8_lossy(text).into(),
+            });
+        }
+    }
+}
+
+/// Orders the CNAMEs along the chain that starts at `from`, whatever order upstream wrote them in.
+/// Those that no hop leads to are left out.
+fn follow(from: &Name, cnames: &[Cname]) -> Result<Box<[(u16, u16)]>, AnswerError> {
+    let mut chain = Vec::new();
+    let mut at = from;
+    while let Some(hop) = cnames.iter().find(|hop| hop.owner == *at) {
+        if chain.len() == MAX_HOPS {
+            return Err(AnswerError::Chain);
+        }
+        chain.push((hop.target_at, hop.mark));
+        at = &hop.target;
+    }
+    Ok(chain.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUNDS: TtlBounds = TtlBounds { min: 0, max: 86_400 };
+
+    fn name(text: &str) -> Name {
+        Name::from_text(text).expect("a name")
+    }
+
+    fn record(owner: &[u8], rtype: u16, ttl: u32, data: &[u8]) -> Vec<u8> {
+        let mut wire = owner.to_vec();
+        wire.extend_from_slice(&rtype.to_be_bytes());
+        wire.extend_from_slice(&[0, 1]);
+        wire.extend_from_slice(&ttl.to_be_bytes());
+        wire.extend_from_slice(&(data.len() as u16).to_be_bytes());
+        wire.extend_from_slice(data);
+        wire
+    }
+
+    fn message(flags: u16, sections: [&[Vec<u8>]; 3]) -> Vec<u8> {
+        let mut wire = vec![0, 9];
+        wire.extend_from_slice(&flags.to_be_bytes());
+        wire.extend_from_slice(&[0, 1]);
+        for section in sections {
+            wire.extend_from_slice(&(section.len() as u16).to_be_bytes());
+        }
+        wire.extend_from_slice(b"\x01a\x02tv\x00\x00\x01\x00\x01");
+        wire.extend(sections.concat().concat());
+        wire
+    }
+
+    fn read(message: &[u8]) -> Result<Answer, AnswerError> {
+        Answer::read(message, &name("a.tv"), 1, 1, BOUNDS)
+    }
+
+    const OPT: &[u8] = b"\x00\x00\x29\x04\xd0\x00\x00\x00\x00\x00\x08\x00\x0F\x00\x04\x00\x07no";
+    const SOA: &[u8] = b"\x00\x00\x00\x00\x00\x01\x00\x00\x00\x02\x00\x00\x00\x03\x00\x00\x00\x04\x00\x00\x00\x1E";
+
+    #[test]
+    fn opt_goes_and_its_errors_stay() {
+        let a = record(b"\xC0\x0C", rtype::A, 300, &[1, 2, 3, 4]);
+        let glue = record(b"\xC0\x0C", rtype::AAAA, 200, &[0; 16]);
+        let wire = message(0x8180, [&[a], &[], &[glue, OPT.to_vec()]]);
+        let answer = read(&wire).expect("an answer");
+        assert_eq!(answer.counts(), [1, 0, 1]);
+        assert_eq!(answer.wire.len(), wire.len() - OPT.len());
+        assert_eq!(answer.ttl(), Some(300), "the answer section alone counts");
+        assert_eq!(&*answer.errors()[0].text, "no");
+        assert_eq!(answer.errors()[0].code, 7);
+    }
+
+    #[test]
+    fn an_opt_before_other_records_takes_the_additional_section_along() {
+        let glue = record(b"\xC0\x0C", rtype::AAAA, 200, &[0; 16]);
+        let a = record(b"\xC0\x0C", rtype::A, 300, &[1, 2, 3, 4]);
+        let wire = message(0x8180, [&[a], &[], &[OPT.to_vec(), glue]]);
+        let answer = read(&wire).expect("an answer");
+        assert_eq!((answer.counts(), answer.marks().len()), ([1, 0, 0], 1));
+        assert_eq!(answer.wire.len(), answer.additional_at());
+    }
+
+    #[test]
+    fn a_negative_answer_lives_as_long_as_its_soa_says_and_without_one_not_at_all() {
+        let soa = record(b"\x02tv\x00", rtype::SOA, 3600, SOA);
+        let wire = message(0x8183, [&[], std::slice::from_ref(&soa), &[]]);
+        assert_eq!(read(&wire).expect("an answer").ttl(), Some(30));
+        assert_eq!(read(&message(0x8183, [&[], &[], &[]])).expect("an answer").ttl(), None);
+        let alias = record(b"\xC0\x0C", rtype::CNAME, 20, b"\x01b\xC0\x0E");
+        let wire = message(0x8183, [&[alias], &[soa], &[]]);
+        assert_eq!(read(&wire).expect("an answer").ttl(), Some(20));
+    }
+
+    #[test]
+    fn the_chain_is_followed_in_whatever_order_it_comes() {
+        let second = record(b"\x01b\xC0\x0E", rtype::CNAME, 20, b"\x01c\xC0\x0E");
+        let first = record(b"\xC0\x0C", rtype::CNAME, 10, b"\x01b\xC0\x0E");
+        let stray = record(b"\x01x\xC0\x0E", rtype::CNAME, 10, b"\x01y\xC0\x0E");
+        let last = record(b"\x01c\xC0\x0E", rtype::A, 30, &[1, 2, 3, 4]);
+        let wire = message(0x8180, [&[second, stray, first, last], &[], &[]]);
+        let hops: Vec<_> = read(&wire).expect("an answer").chain().collect();
+        assert_eq!(hops, [(name("b.tv"), 10), (name("c.tv"), 20)]);
+    }
+
+    #[test]
+    fn a_circular_chain_is_no_answer() {
+        let first = record(b"\xC0\x0C", rtype::CNAME, 10, b"\x01b\xC0\x0E");
+        let second = record(b"\x01b\xC0\x0E", rtype::CNAME, 10, b"\xC0\x0C");
+        let wire = message(0x8180, [&[first, second], &[], &[]]);
+        assert_eq!(read(&wire).expect_err("circular"), AnswerError::Chain);
+    }
+
+    #[test]
+    fn what_is_no_answer_to_the_question_is_refused() {
+        let good = message(0x8180, [&[], &[], &[]]);
+        assert!(read(&good).is_ok());
+        assert_eq!(read(&message(0x0100, [&[], &[], &[]])).err(), Some(AnswerError::Malformed));
+        let other = Answer::read(&good, &name("b.tv"), 1, 1, BOUNDS);
+        assert_eq!(other.err(), Some(AnswerError::OtherQuestion));
+        let a = record(b"\xC0\x0C", rtype::A, 300, &[1, 2, 3, 4]);
+        let wire = message(0x8180, [&[a], &[], &[]]);
+        for cut in 0..wire.len() {
+            assert!(read(&wire[..cut]).is_err(), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn ttls_are_clamped_and_absurd_ones_count_as_zero() {
+        let bounds = TtlBounds { min: 5, max: 100 };
+        assert_eq!([0, 50, 1000, 1 << 31].map(|t| bounds.clamp(t)), [5, 50, 100, 5]);
+    }
+}

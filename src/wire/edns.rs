@@ -1,0 +1,121 @@
+//! Owns the OPT pseudo-record: reading it, and the Extended DNS Errors that travel in it.
+//! Refuses to know options that the server does not use: they are stepped over.
+
+use super::{flag, read_u16, read_u32};
+
+/// Option code of Extended DNS Errors (RFC 8914, section 2).
+pub const OPTION_EDE: u16 = 15;
+
+/// The DO bit in the low half of the OPT record's TTL (RFC 3225, section 3).
+pub const DO_BIT: u32 = 0x8000;
+
+/// INFO-CODEs that the server itself gives (RFC 8914, section 4), beside those of blocks.
+pub mod code {
+    /// 3: the answer is older than its TTL (RFC 8767).
+    pub const STALE_ANSWER: u16 = 3;
+    /// 13: the failure was seen before and is remembered (RFC 9520).
+    pub const CACHED_ERROR: u16 = 13;
+    /// 18: the client may not ask.
+    pub const PROHIBITED: u16 = 18;
+    /// 19: the NXDOMAIN is older than its TTL.
+    pub const STALE_NXDOMAIN: u16 = 19;
+    /// 20: the server does not answer this without recursion.
+    pub const NOT_AUTHORITATIVE: u16 = 20;
+    /// 22: no upstream answered.
+    pub const NO_REACHABLE_AUTHORITY: u16 = 22;
+    /// 23: an upstream can't be reached for a fault of the network.
+    pub const NETWORK_ERROR: u16 = 23;
+}
+
+/// One Extended DNS Error to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ede<'t> {
+    /// INFO-CODE.
+    pub code: u16,
+    /// EXTRA-TEXT, UTF-8; may be empty. Left out when the answer would grow too long.
+    pub text: &'t str,
+}
+
+/// What an OPT record says (RFC 6891, section 6.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Edns {
+    /// The sender's UDP payload size in octets, as sent.
+    pub udp_size: u16,
+    /// The upper eight bits of the response code.
+    pub extended_rcode: u8,
+    /// 0 is the only version there is.
+    pub version: u8,
+    /// DNSSEC records are wanted.
+    pub dnssec_ok: bool,
+}
+
+impl Edns {
+    /// Reads the fixed part from a record's class and TTL fields.
+    pub fn from_fields(class: u16, ttl: u32) -> Self {
+        let [extended_rcode, version, ..] = ttl.to_be_bytes();
+        Self {
+            udp_size: class,
+            extended_rcode,
+            version,
+            dnssec_ok: ttl & DO_BIT != 0,
+        }
+    }
+}
+
+/// Walks the options in an OPT record's RDATA and calls `each` with code and data.
+/// Returns false when an option overruns the data.
+pub fn options<'m>(rdata: &'m [u8], mut each: impl FnMut(u16, &'m [u8])) -> bool {
+    let mut rest = rdata;
+    while !rest.is_empty() {
+        let (Some(code), Some(size)) = (read_u16(rest, 0), read_u16(rest, 2)) else {
+            return false;
+        };
+        let end = 4 + usize::from(size);
+        let Some(data) = rest.get(4..end) else {
+            return false;
+        };
+        each(code, data);
+        rest = &rest[end..];
+    }
+    true
+}
+
+/// The fields of a resource record behind its owner.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fields {
+    pub(crate) rtype: u16,
+    pub(crate) class: u16,
+    pub(crate) ttl: u32,
+    /// Offset of the TTL field.
+    pub(crate) ttl_at: usize,
+    /// Offset of the RDATA.
+    pub(crate) data: usize,
+    /// Offset behind the record.
+    pub(crate) end: usize,
+}
+
+/// Reads the fields that stand behind an owner; nothing when the message ends before.
+pub(crate) fn fields(message: &[u8], at: usize) -> Option<Fields> {
+    let data = at + 10;
+    let end = data + usize::from(read_u16(message, at + 8)?);
+    (end <= message.len()).then_some(Fields {
+        rtype: read_u16(message, at)?,
+        class: read_u16(message, at + 2)?,
+        ttl: read_u32(message, at + 4)?,
+        ttl_at: at + 4,
+        data,
+        end,
+    })
+}
+
+/// The full response code: the header's four bits with the OPT record's eight above them.
+pub(crate) fn full_rcode(flags: u16, edns: Option<Edns>) -> u16 {
+    let low = flags & 0x000F;
+    edns.map_or(low, |e| u16::from(e.extended_rcode) << 4 | low)
+}
+
+/// The flags of an answer that a query's flags ask for: QR and RA set, RD and CD copied, all else
+/// zero (AA too: a forwarder is nobody's authority).
+pub(crate) fn answer_flags(query_flags: u16) -> u16 {
+    flag::QR | flag::RA | (query_flags & (flag::RD | flag::CD))
+}

@@ -1,0 +1,116 @@
+//! Owns the way between bytes and meaning, and nothing else.
+//! Refuses to decide what is answered, and to touch a socket or a clock.
+
+pub mod answer;
+pub mod edns;
+pub mod name;
+pub mod query;
+pub mod reply;
+
+/// Octets of a message's header (RFC 1035, section 4.1.1).
+pub const HEADER: usize = 12;
+
+/// The UDP payload size that we announce and never exceed (RFC 9715, section 3.1: no fragments).
+pub const UDP_PAYLOAD: u16 = 1232;
+
+/// Largest message, by TCP (RFC 1035, section 4.2.2).
+pub const MAX_MESSAGE: usize = 65_535;
+
+/// The flags' bits in the second 16-bit word of the header.
+pub mod flag {
+    /// The message is a response.
+    pub const QR: u16 = 0x8000;
+    /// The answer is authoritative.
+    pub const AA: u16 = 0x0400;
+    /// The answer was cut.
+    pub const TC: u16 = 0x0200;
+    /// Recursion is desired.
+    pub const RD: u16 = 0x0100;
+    /// Recursion is available.
+    pub const RA: u16 = 0x0080;
+    /// The data is authentic (RFC 4035, section 3.2.3).
+    pub const AD: u16 = 0x0020;
+    /// Checking is disabled (RFC 4035, section 3.2.2).
+    pub const CD: u16 = 0x0010;
+}
+
+/// Response codes that the server itself gives (RFC 1035, section 4.1.1; RFC 6891, section 9).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub enum Rcode {
+    /// No error.
+    NoError = 0,
+    /// The query can't be understood.
+    FormErr = 1,
+    /// No answer could be had.
+    ServFail = 2,
+    /// The name, and all beneath it, does not exist.
+    NxDomain = 3,
+    /// This kind of query is not implemented.
+    NotImp = 4,
+    /// The server will not answer.
+    Refused = 5,
+    /// The EDNS version is not implemented.
+    BadVers = 16,
+}
+
+/// Record types that the server treats in a way of its own, by number.
+pub mod rtype {
+    /// IPv4 address.
+    pub const A: u16 = 1;
+    /// Name server.
+    pub const NS: u16 = 2;
+    /// Canonical name.
+    pub const CNAME: u16 = 5;
+    /// Start of authority.
+    pub const SOA: u16 = 6;
+    /// Host information; here the answer to ANY (RFC 8482).
+    pub const HINFO: u16 = 13;
+    /// Text.
+    pub const TXT: u16 = 16;
+    /// IPv6 address.
+    pub const AAAA: u16 = 28;
+    /// EDNS pseudo-record (RFC 6891).
+    pub const OPT: u16 = 41;
+    /// First of the types that are asked for and never stored (RFC 6895, section 3.1).
+    pub const FIRST_META: u16 = 128;
+    /// Incremental zone transfer (RFC 1995).
+    pub const IXFR: u16 = 251;
+    /// Zone transfer (RFC 5936).
+    pub const AXFR: u16 = 252;
+    /// All types.
+    pub const ANY: u16 = 255;
+}
+
+/// Classes, by number.
+pub mod class {
+    /// Internet.
+    pub const IN: u16 = 1;
+    /// Chaosnet, kept alive by `version.bind`.
+    pub const CH: u16 = 3;
+}
+
+/// Reads a 16-bit number; nothing when the message ends before.
+pub(crate) fn read_u16(message: &[u8], at: usize) -> Option<u16> {
+    let octets = message.get(at..at + 2)?;
+    Some(u16::from_be_bytes([octets[0], octets[1]]))
+}
+
+/// Reads a 32-bit number; nothing when the message ends before.
+pub(crate) fn read_u32(message: &[u8], at: usize) -> Option<u32> {
+    let octets = message.get(at..at + 4)?;
+    Some(u32::from_be_bytes([octets[0], octets[1], octets[2], octets[3]]))
+}
+
+/// Walks over a name that may be compressed; the offset behind it, nothing when it is malformed.
+/// Pointers are stepped over, not followed.
+pub(crate) fn skip_name(message: &[u8], mut at: usize) -> Option<usize> {
+    loop {
+        match *message.get(at)? {
+            0 => return Some(at + 1),
+            size @ 1..=63 => at += 1 + usize::from(size),
+            0xC0.. => return (at + 1 < message.len()).then_some(at + 2),
+            _ => return None,
+        }
+    }
+}

@@ -1,0 +1,360 @@
+//! Owns domain names in wire form: lower-cased, validated, indexed by label.
+//! Refuses to know what a name is used for.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+
+/// Longest name in wire form, root octet included (RFC 1035, section 3.1).
+pub const MAX_NAME: usize = 255;
+/// Longest label, without its length octet (RFC 1035, section 3.1).
+pub const MAX_LABEL: usize = 63;
+/// Most labels that fit in a name, the root not counted.
+pub const MAX_LABELS: usize = 127;
+
+/// Why octets or text are not a domain name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// The message ends inside the name.
+    #[error("the name is cut short")]
+    Truncated,
+    /// A compression pointer stands where none may (or points forward).
+    #[error("the name is compressed")]
+    Compressed,
+    /// A label's length octet uses a reserved type (RFC 6891, section 5).
+    #[error("a label has a reserved type")]
+    LabelType,
+    /// A label has more than 63 octets.
+    #[error("a label is longer than 63 octets")]
+    LabelTooLong,
+    /// The whole name has more than 255 octets.
+    #[error("the name is longer than 255 octets")]
+    TooLong,
+    /// Two dots in a row, or a dot at the start.
+    #[error("a label is empty")]
+    EmptyLabel,
+    /// A backslash that is followed neither by three digits up to 255 nor by a character.
+    #[error("a backslash is not followed by a character or by three digits up to 255")]
+    BadEscape,
+}
+
+/// A domain name: uncompressed wire form, ASCII letters lower-cased, with the place of each label.
+///
+/// Lives on the stack and never allocates: 255 octets of name and 127 label offsets. Equality and
+/// hash are those of the lower-cased wire form, so names compare as RFC 4343 demands.
+#[derive(Clone)]
+pub struct Name {
+    len: u8,
+    labels: u8,
+    wire: [u8; MAX_NAME],
+    starts: [u8; MAX_LABELS],
+}
+
+impl Name {
+    /// The root name.
+    pub const ROOT: Self = Self {
+        len: 1,
+        labels: 0,
+        wire: [0; MAX_NAME],
+        starts: [0; MAX_LABELS],
+    };
+
+    /// Reads an uncompressed name from `message` at `at`; returns it and the offset behind it.
+    ///
+    /// A question's name comes first in a message, so it has nothing to point at: a pointer is an
+    /// error here.
+    ///
+    /// # Errors
+    /// [`NameError`] when the octets are not such a name.
+    pub fn read(message: &[u8], at: usize) -> Result<(Self, usize), NameError> {
+        Self::walk(message, at, false)
+    }
+
+    /// Reads a name that may be compressed (RFC 1035, section 4.1.4). Pointers may only point
+    /// backwards, which bounds the walk.
+    ///
+    /// # Errors
+    /// [`NameError`] when the octets are not such a name.
+    pub fn read_compressed(message: &[u8], at: usize) -> Result<(Self, usize), NameError> {
+        Self::walk(message, at, true)
+    }
+
+    fn walk(message: &[u8], mut at: usize, pointers: bool) -> Result<(Self, usize), NameError> {
+        let mut name = Self::ROOT;
+        let mut len = 0_usize;
+        let mut end = None;
+        loop {
+            let octet = *message.get(at).ok_or(NameError::Truncated)?;
+            match octet {
+                0 => break,
+                1..=63 => {
+                    let size = usize::from(octet);
+                    let label = message
+                        .get(at + 1..at + 1 + size)
+                        .ok_or(NameError::Truncated)?;
+                    name.push(&mut len, label)?;
+                    at += 1 + size;
+                }
+                0xC0.. if pointers => {
+                    let low = *message.get(at + 1).ok_or(NameError::Truncated)?;
+                    let target = usize::from(octet & 0x3F) << 8 | usize::from(low);
+                    if target >= at {
+                        return Err(NameError::Compressed);
+                    }
+                    end.get_or_insert(at + 2);
+                    at = target;
+                }
+                0xC0.. => return Err(NameError::Compressed),
+                _ => return Err(NameError::LabelType),
+            }
+        }
+        name.close(len);
+        Ok((name, end.unwrap_or(at + 1)))
+    }
+
+    /// Reads presentation form (RFC 1035, section 5.1): dots between labels, a final dot allowed,
+    /// `\.` and `\DDD` escapes. Octets are taken as they are; for IDNs see `control::lists`.
+    ///
+    /// # Errors
+    /// [`NameError`] when the text is not such a name.
+    pub fn from_text(text: &str) -> Result<Self, NameError> {
+        let mut name = Self::ROOT;
+        if text == "." {
+            return Ok(name);
+        }
+        let mut len = 0_usize;
+        let mut label = [0_u8; MAX_LABEL];
+        let mut filled = 0;
+        let mut octets = text.bytes();
+        let mut ended = false;
+        while let Some(octet) = octets.next() {
+            if octet == b'.' {
+                name.push(&mut len, &label[..filled])?;
+                filled = 0;
+                ended = true;
+                continue;
+            }
+            ended = false;
+            let octet = if octet == b'\\' {
+                unescape(&mut octets)?
+            } else {
+                octet
+            };
+            *label.get_mut(filled).ok_or(NameError::LabelTooLong)? = octet;
+            filled += 1;
+        }
+        if !ended {
+            name.push(&mut len, &label[..filled])?;
+        }
+        name.close(len);
+        Ok(name)
+    }
+
+    /// Appends a label to the octets written so far, lower-cased; keeps room for the root octet.
+    fn push(&mut self, len: &mut usize, label: &[u8]) -> Result<(), NameError> {
+        if label.is_empty() {
+            return Err(NameError::EmptyLabel);
+        }
+        let start = *len;
+        let next = start + 1 + label.len();
+        if next + 1 > MAX_NAME {
+            return Err(NameError::TooLong);
+        }
+        self.wire[start] = label.len() as u8;
+        for (to, from) in self.wire[start + 1..next].iter_mut().zip(label) {
+            *to = from.to_ascii_lowercase();
+        }
+        // At least two octets a label and at most 254 of them: 127 labels at most.
+        self.starts[usize::from(self.labels)] = start as u8;
+        self.labels += 1;
+        *len = next;
+        Ok(())
+    }
+
+    fn close(&mut self, len: usize) {
+        self.wire[len] = 0;
+        self.len = (len + 1) as u8;
+    }
+
+    /// The wire form, root octet included; 1 to 255 octets.
+    pub fn wire(&self) -> &[u8] {
+        &self.wire[..usize::from(self.len)]
+    }
+
+    /// How many labels the name has, the root not counted; 0 to 127.
+    pub fn label_count(&self) -> usize {
+        usize::from(self.labels)
+    }
+
+    /// The labels' octets from the root down (`com`, then `example`), without length octets.
+    pub fn labels_from_root(&self) -> impl Iterator<Item = &[u8]> {
+        self.starts[..self.label_count()].iter().rev().map(|&start| {
+            let start = usize::from(start);
+            let size = usize::from(self.wire[start]);
+            &self.wire[start + 1..start + 1 + size]
+        })
+    }
+
+    /// Where in [`wire`](Self::wire) the ancestor with `labels` labels starts. The ancestor with
+    /// all labels is the name itself, the one with none the root.
+    ///
+    /// # Panics
+    /// When the name has fewer labels.
+    pub fn ancestor_start(&self, labels: usize) -> usize {
+        let above = self.label_count() - labels;
+        if labels == 0 {
+            usize::from(self.len) - 1
+        } else {
+            usize::from(self.starts[above])
+        }
+    }
+
+    /// The wire form of the ancestor with `labels` labels.
+    ///
+    /// # Panics
+    /// When the name has fewer labels.
+    pub fn ancestor(&self, labels: usize) -> &[u8] {
+        &self.wire()[self.ancestor_start(labels)..]
+    }
+}
+
+fn unescape(octets: &mut impl Iterator<Item = u8>) -> Result<u8, NameError> {
+    let first = octets.next().ok_or(NameError::BadEscape)?;
+    if !first.is_ascii_digit() {
+        return Ok(first);
+    }
+    let mut value = u16::from(first - b'0');
+    for _ in 0..2 {
+        let digit = octets.next().filter(u8::is_ascii_digit);
+        value = value * 10 + u16::from(digit.ok_or(NameError::BadEscape)? - b'0');
+    }
+    u8::try_from(value).map_err(|_| NameError::BadEscape)
+}
+
+impl PartialEq for Name {
+    fn eq(&self, other: &Self) -> bool {
+        self.wire() == other.wire()
+    }
+}
+
+impl Eq for Name {}
+
+impl Hash for Name {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.wire().hash(state);
+    }
+}
+
+/// Presentation form without the final dot (the root is `.`); octets outside printable ASCII and
+/// the ones with a meaning of their own are escaped (RFC 1035, section 5.1).
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_text(self.wire(), f)
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Name({self})")
+    }
+}
+
+/// Presentation form of an uncompressed wire name that was validated before.
+pub fn write_text(wire: &[u8], f: &mut impl fmt::Write) -> fmt::Result {
+    let mut rest = wire;
+    let mut first = true;
+    while let [size @ 1..=63, tail @ ..] = rest {
+        let (label, tail) = tail.split_at(usize::from(*size).min(tail.len()));
+        if !std::mem::take(&mut first) {
+            f.write_char('.')?;
+        }
+        for &octet in label {
+            match octet {
+                b'.' | b'\\' | b'"' | b';' | b'@' | b'$' | b'(' | b')' => {
+                    write!(f, "\\{}", char::from(octet))?;
+                }
+                0x21..=0x7E => f.write_char(char::from(octet))?,
+                _ => write!(f, "\\{octet:03}")?,
+            }
+        }
+        rest = tail;
+    }
+    if first { f.write_char('.') } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        Name::from_text(text).expect("a valid name")
+    }
+
+    #[test]
+    fn text_and_wire_agree_and_case_is_folded() {
+        let read = Name::read(b"\x03WwW\x07Example\x00rest", 0).expect("valid");
+        assert_eq!(read.0, name("www.example."));
+        assert_eq!(read.1, 13);
+        assert_eq!(read.0.to_string(), "www.example");
+    }
+
+    #[test]
+    fn every_octet_survives_the_way_through_text() {
+        for octet in 0..=255_u8 {
+            let wire = [2, b'a', octet, 0];
+            let (from_wire, _) = Name::read(&wire, 0).expect("valid");
+            assert_eq!(name(&from_wire.to_string()), from_wire, "octet {octet}");
+        }
+    }
+
+    #[test]
+    fn labels_come_from_the_root_and_ancestors_are_suffixes() {
+        let n = name("a.bc.def");
+        let labels: Vec<_> = n.labels_from_root().collect();
+        assert_eq!(labels, [&b"def"[..], b"bc", b"a"]);
+        assert_eq!(n.ancestor(2), name("bc.def").wire());
+        assert_eq!(n.ancestor(0), [0]);
+        assert_eq!(n.ancestor(3), n.wire());
+    }
+
+    #[test]
+    fn the_longest_name_fits_and_one_octet_more_does_not() {
+        let label = "x".repeat(63);
+        let longest = format!("{label}.{label}.{label}.{}", "y".repeat(61));
+        assert_eq!(name(&longest).wire().len(), 255);
+        let longer = format!("{label}.{label}.{label}.{}", "y".repeat(62));
+        assert_eq!(Name::from_text(&longer), Err(NameError::TooLong));
+        assert_eq!(name(&"a.".repeat(127)).label_count(), 127);
+        assert_eq!(Name::from_text(&"a.".repeat(128)), Err(NameError::TooLong));
+    }
+
+    #[test]
+    fn bad_text_is_refused_with_its_reason() {
+        for (text, error) in [
+            ("", NameError::EmptyLabel),
+            (".a", NameError::EmptyLabel),
+            ("a..b", NameError::EmptyLabel),
+            ("a\\", NameError::BadEscape),
+            ("a\\256", NameError::BadEscape),
+            ("a\\1x", NameError::BadEscape),
+        ] {
+            assert_eq!(Name::from_text(text), Err(error), "{text:?}");
+        }
+        let long = "x".repeat(64);
+        assert_eq!(Name::from_text(&long), Err(NameError::LabelTooLong));
+    }
+
+    #[test]
+    fn pointers_are_followed_backwards_only_and_only_where_allowed() {
+        let message = b"\x03com\x00\x01a\xC0\x00\xC0\x09";
+        let (read, end) = Name::read_compressed(message, 5).expect("valid");
+        assert_eq!((read, end), (name("a.com"), 9));
+        assert_eq!(Name::read(message, 5), Err(NameError::Compressed));
+        assert_eq!(
+            Name::read_compressed(message, 9),
+            Err(NameError::Compressed),
+            "a pointer to itself"
+        );
+        assert_eq!(Name::read(b"\x41x\x00", 0), Err(NameError::LabelType));
+        assert_eq!(Name::read(b"\x03ab", 0), Err(NameError::Truncated));
+    }
+}

@@ -1,0 +1,325 @@
+//! Owns the writing of answers: header, question, records, OPT, and what goes when it is too long.
+//! Refuses to choose what is answered. Never allocates when `out` has room for a message.
+
+use std::net::IpAddr;
+
+use super::answer::Answer;
+use super::edns::{self, Ede};
+use super::name::Name;
+use super::query::Query;
+use super::{HEADER, Rcode, UDP_PAYLOAD, flag, rtype};
+
+/// Whom a record belongs to. The question's name is always in the message, so it and its
+/// ancestors cost two octets.
+#[derive(Clone, Copy, Debug)]
+pub enum Owner<'n> {
+    /// The asked name.
+    Question,
+    /// The asked name's ancestor with that many labels.
+    Ancestor(usize),
+    /// Any other name, written in full.
+    Name(&'n Name),
+}
+
+/// A header and nothing else: for packets whose question could not be read. `packet` must have a
+/// header; the answer is never longer than it.
+pub fn header_only(packet: &[u8], rcode: Rcode, out: &mut Vec<u8>) {
+    out.clear();
+    let Some(header) = packet.first_chunk::<HEADER>() else {
+        return;
+    };
+    let sent = u16::from_be_bytes([header[2], header[3]]);
+    // The opcode is copied: RFC 1035, section 4.1.1.
+    let flags = edns::answer_flags(sent) | (sent & 0x7800) | (rcode as u16 & 0xF);
+    out.extend_from_slice(&header[..2]);
+    out.extend_from_slice(&flags.to_be_bytes());
+    out.extend_from_slice(&[0; 8]);
+}
+
+/// An answer that is being written. [`finish`](Self::finish) completes it.
+#[derive(Debug)]
+pub struct Reply<'q, 'p, 'o> {
+    query: &'q Query<'p>,
+    out: &'o mut Vec<u8>,
+    limit: usize,
+    flags: u16,
+    rcode: u16,
+    /// Records in the answer, authority and additional sections.
+    counts: [u16; 3],
+}
+
+impl<'q, 'p, 'o> Reply<'q, 'p, 'o> {
+    /// Starts an answer to `query` that may have at most `limit` octets. What `out` held is gone.
+    pub fn new(query: &'q Query<'p>, rcode: Rcode, limit: usize, out: &'o mut Vec<u8>) -> Self {
+        out.clear();
+        out.extend_from_slice(&[0; HEADER]);
+        out.extend_from_slice(query.question());
+        Self {
+            query,
+            out,
+            limit,
+            flags: edns::answer_flags(query.flags()),
+            rcode: rcode as u16,
+            counts: [0; 3],
+        }
+    }
+
+    /// Appends an A or AAAA record to the answer section.
+    pub fn address(&mut self, owner: Owner<'_>, ttl: u32, address: IpAddr) {
+        match address {
+            IpAddr::V4(v4) => self.record(owner, rtype::A, ttl, &[&v4.octets()]),
+            IpAddr::V6(v6) => self.record(owner, rtype::AAAA, ttl, &[&v6.octets()]),
+        }
+        self.counts[0] += 1;
+    }
+
+    /// Appends a CNAME record to the answer section.
+    pub fn cname(&mut self, owner: Owner<'_>, ttl: u32, target: &Name) {
+        self.record(owner, rtype::CNAME, ttl, &[target.wire()]);
+        self.counts[0] += 1;
+    }
+
+    /// Appends an NS record to the answer section.
+    pub fn ns(&mut self, owner: Owner<'_>, ttl: u32, target: &Name) {
+        self.record(owner, rtype::NS, ttl, &[target.wire()]);
+        self.counts[0] += 1;
+    }
+
+    /// Appends a TXT record with one string of at most 255 octets (the rest is cut).
+    pub fn txt(&mut self, owner: Owner<'_>, ttl: u32, text: &str) {
+        let text = &text.as_bytes()[..text.len().min(255)];
+        self.record(owner, rtype::TXT, ttl, &[&[text.len() as u8], text]);
+        self.counts[0] += 1;
+    }
+
+    /// Appends the HINFO record that answers ANY (RFC 8482, section 4.2).
+    pub fn hinfo(&mut self, ttl: u32) {
+        self.record(Owner::Question, rtype::HINFO, ttl, &[b"\x07RFC8482\x00"]);
+        self.counts[0] += 1;
+    }
+
+    /// Appends an SOA record whose TTL is its MINIMUM (RFC 2308, section 5): to the authority
+    /// section, or to the answer when that is what was asked for.
+    pub fn soa(&mut self, owner: Owner<'_>, ttl: u32, serial: u32, asked: bool) {
+        const RNAME: &[u8] = b"\x06nobody\x07invalid\x00";
+        const MNAME: &[u8] = b"\x05tapis\x07invalid\x00";
+        let numbers = [serial, 3600, 600, 604_800, ttl].map(u32::to_be_bytes);
+        let data = [MNAME, RNAME, numbers.as_flattened()];
+        self.record(owner, rtype::SOA, ttl, &data);
+        self.counts[usize::from(!asked)] += 1;
+    }
+
+    fn record(&mut self, owner: Owner<'_>, rtype: u16, ttl: u32, data: &[&[u8]]) {
+        let name = &self.query.name;
+        match owner {
+            Owner::Question => self.pointer(0),
+            Owner::Ancestor(labels) => self.pointer(name.ancestor_start(labels)),
+            Owner::Name(other) => self.out.extend_from_slice(other.wire()),
+        }
+        let size: usize = data.iter().map(|part| part.len()).sum();
+        self.out.extend_from_slice(&rtype.to_be_bytes());
+        self.out
+            .extend_from_slice(&self.query.class.to_be_bytes());
+        self.out.extend_from_slice(&ttl.to_be_bytes());
+        self.out.extend_from_slice(&(size as u16).to_be_bytes());
+        for part in data {
+            self.out.extend_from_slice(part);
+        }
+    }
+
+    /// A pointer into the question's name, `start` octets behind its first (RFC 1035, 4.1.4).
+    fn pointer(&mut self, start: usize) {
+        let target = 0xC000 | (HEADER + start) as u16;
+        self.out.extend_from_slice(&target.to_be_bytes());
+    }
+
+    /// Copies an upstream's answer, `age` seconds older than when it came: its response code,
+    /// sections and AD; every TTL counted down, or all of them set to `stale_ttl`.
+    pub fn copy(&mut self, answer: &Answer, age: u32, stale_ttl: Option<u32>) {
+        let start = self.out.len();
+        debug_assert_eq!(start, answer.question_end(), "same question, same length");
+        self.out.extend_from_slice(answer.records());
+        for mark in answer.marks() {
+            let at = usize::from(mark.ttl_at);
+            if let Some(field) = self.out.get_mut(at..at + 4) {
+                let ttl = stale_ttl.unwrap_or_else(|| mark.ttl.saturating_sub(age));
+                field.copy_from_slice(&ttl.to_be_bytes());
+            }
+        }
+        self.counts = answer.counts();
+        self.rcode = answer.rcode();
+        if answer.authentic() && self.query.wants_ad() {
+            self.flags |= flag::AD;
+        }
+    }
+
+    /// Writes OPT, if the query had one, and the header. When the answer is too long, first
+    /// EXTRA-TEXT goes, then the additional section (`body_end` is where it starts, if it may
+    /// go), then all records, with TC set (RFC 2181, section 9).
+    pub fn finish(mut self, errors: &[Ede<'_>], body_end: Option<usize>) {
+        let question_end = HEADER + self.query.question().len();
+        let full = self.opt_size(errors, true);
+        let bare = self.opt_size(errors, false);
+        let mut texts = true;
+        if self.out.len() + full > self.limit {
+            texts = false;
+        }
+        if self.out.len() + bare > self.limit
+            && let Some(end) = body_end
+        {
+            self.out.truncate(end);
+            self.counts[2] = 0;
+        }
+        if self.out.len() + bare > self.limit {
+            self.out.truncate(question_end);
+            self.counts = [0; 3];
+            self.flags |= flag::TC;
+            self.flags &= !flag::AD;
+        }
+        self.write_opt(errors, texts);
+        self.write_header();
+    }
+
+    fn opt_size(&self, errors: &[Ede<'_>], texts: bool) -> usize {
+        if self.query.edns.is_none() {
+            return 0;
+        }
+        let text = |e: &Ede<'_>| if texts { e.text.len() } else { 0 };
+        11 + errors.iter().map(|e| 6 + text(e)).sum::<usize>()
+    }
+
+    fn write_opt(&mut self, errors: &[Ede<'_>], texts: bool) {
+        let Some(client) = self.query.edns else {
+            return;
+        };
+        let size = self.opt_size(errors, texts) - 11;
+        let ttl = u32::from(self.rcode >> 4) << 24
+            | if client.dnssec_ok { edns::DO_BIT } else { 0 };
+        self.out.push(0);
+        self.out.extend_from_slice(&rtype::OPT.to_be_bytes());
+        self.out.extend_from_slice(&UDP_PAYLOAD.to_be_bytes());
+        self.out.extend_from_slice(&ttl.to_be_bytes());
+        self.out.extend_from_slice(&(size as u16).to_be_bytes());
+        for error in errors {
+            let text = if texts { error.text.as_bytes() } else { &[] };
+            self.out
+                .extend_from_slice(&edns::OPTION_EDE.to_be_bytes());
+            self.out
+                .extend_from_slice(&(2 + text.len() as u16).to_be_bytes());
+            self.out.extend_from_slice(&error.code.to_be_bytes());
+            self.out.extend_from_slice(text);
+        }
+        self.counts[2] += 1;
+    }
+
+    fn write_header(&mut self) {
+        let mut rcode = self.rcode;
+        if rcode > 0xF && self.query.edns.is_none() {
+            rcode = Rcode::ServFail as u16;
+        }
+        let flags = self.flags | (rcode & 0xF);
+        let header = &mut self.out[..HEADER];
+        header[..2].copy_from_slice(&self.query.id());
+        header[2..4].copy_from_slice(&flags.to_be_bytes());
+        header[4..6].copy_from_slice(&1_u16.to_be_bytes());
+        for (field, count) in header[6..].chunks_exact_mut(2).zip(self.counts) {
+            field.copy_from_slice(&count.to_be_bytes());
+        }
+    }
+}
+
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hickory_proto::op::Message;
+
+    fn query_packet(edns: bool) -> Vec<u8> {
+        let mut packet = b"\xAB\xCD\x01\x10\x00\x01\x00\x00\x00\x00\x00".to_vec();
+        packet.push(u8::from(edns));
+        packet.extend_from_slice(b"\x01a\x07eXample\x00\x00\x01\x00\x01");
+        if edns {
+            packet.extend_from_slice(b"\x00\x00\x29\x02\x00\x00\x00\x00\x00\x00\x00");
+        }
+        packet
+    }
+
+    fn parsed(out: &[u8]) -> Message {
+        Message::from_vec(out).expect("another implementation reads it")
+    }
+
+    #[test]
+    fn an_address_answer_is_read_back_by_another_implementation() {
+        let packet = query_packet(true);
+        let query = Query::read(&packet).expect("read");
+        let mut out = Vec::new();
+        let mut reply = Reply::new(&query, Rcode::NoError, 512, &mut out);
+        reply.address(Owner::Question, 60, IpAddr::from([0, 0, 0, 0]));
+        let why = Ede { code: 16, text: "an order" };
+        reply.finish(&[why], None);
+        let message = parsed(&out);
+        assert_eq!(message.metadata.id, 0xABCD);
+        assert!(message.metadata.recursion_available && message.metadata.checking_disabled);
+        assert!(!message.metadata.authoritative && !message.metadata.authentic_data);
+        assert_eq!(message.answers[0].to_string(), "a.eXample. 60 IN A 0.0.0.0");
+        assert!(out.ends_with(b"\x00\x0F\x00\x0A\x00\x10an order"));
+        assert!(out.windows(9).any(|w| w == b"\x01a\x07eXampl"), "case is kept");
+    }
+
+    #[test]
+    fn too_long_an_answer_loses_its_text_first_and_its_records_last() {
+        let packet = query_packet(true);
+        let query = Query::read(&packet).expect("read");
+        let text = "t".repeat(600);
+        let why = [Ede { code: 15, text: &text }];
+        let mut out = Vec::new();
+        let mut reply = Reply::new(&query, Rcode::NoError, query.udp_limit(), &mut out);
+        reply.address(Owner::Question, 60, IpAddr::from([0; 16]));
+        reply.finish(&why, None);
+        let message = parsed(&out);
+        assert!(!message.metadata.truncation && message.answers.len() == 1);
+        assert!(out.ends_with(b"\x00\x0F\x00\x02\x00\x0F"), "the code stays");
+
+        let mut reply = Reply::new(&query, Rcode::NoError, query.udp_limit(), &mut out);
+        for _ in 0..40 {
+            reply.address(Owner::Question, 60, IpAddr::from([0; 16]));
+        }
+        reply.finish(&why, None);
+        let message = parsed(&out);
+        assert!(message.metadata.truncation && message.answers.is_empty());
+        assert!(out.len() <= 512 && out.ends_with(b"\x00\x0F\x00\x02\x00\x0F"));
+    }
+
+    #[test]
+    fn without_edns_nothing_of_it_comes_back() {
+        let packet = query_packet(false);
+        let query = Query::read(&packet).expect("read");
+        let mut out = Vec::new();
+        let reply = Reply::new(&query, Rcode::Refused, 512, &mut out);
+        reply.finish(&[Ede { code: 18, text: "" }], None);
+        assert_eq!(out.len(), packet.len());
+        assert_eq!(parsed(&out).additionals.len(), 0);
+    }
+
+    #[test]
+    fn the_soa_belongs_to_the_ancestor_that_was_matched() {
+        let packet = query_packet(true);
+        let query = Query::read(&packet).expect("read");
+        let mut out = Vec::new();
+        let mut reply = Reply::new(&query, Rcode::NxDomain, 512, &mut out);
+        reply.soa(Owner::Ancestor(1), 60, 7, false);
+        reply.finish(&[], None);
+        let message = parsed(&out);
+        let soa = &message.authorities[0];
+        assert_eq!(soa.name.to_string(), "eXample.");
+        assert_eq!(soa.ttl, 60);
+        assert!(soa.data.to_string().ends_with(" 7 3600 600 604800 60"));
+    }
+
+    #[test]
+    fn a_bare_header_is_never_longer_than_what_came() {
+        let mut out = Vec::new();
+        header_only(b"\x01\x02\x29\x00\x00\x09\x00\x00\x00\x00\x00\x00", Rcode::NotImp, &mut out);
+        assert_eq!(out, b"\x01\x02\xA9\x84\x00\x00\x00\x00\x00\x00\x00\x00");
+    }
+}
