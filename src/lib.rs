@@ -1,4 +1,6 @@
 //! Tapis.
+pub mod config;
+pub mod control;
 pub mod policy;
 pub mod serve;
 pub mod stats;

@@ -3,4 +3,8 @@
 
 pub mod cache;
 mod own;
+pub mod resolve;
 pub mod respond;
+pub mod streams;
+pub mod udp;
+pub mod upstream;

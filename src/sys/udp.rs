@@ -109,7 +109,7 @@ fn want_packet_info(socket: &Raw, v6: bool) -> io::Result<()> {
             level,
             option,
             (&raw const on).cast(),
-            mem::size_of_val(&on) as libc::socklen_t,
+            size_of_val(&on) as libc::socklen_t,
         )
     };
     if result == 0 {

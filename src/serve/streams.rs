@@ -1,0 +1,159 @@
+//! Owns DNS over TCP: connections, their limit, pipelining and idleness (RFC 7766, RFC 9210).
+//! Refuses to let one client hold more than its share.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::bytes::Bytes;
+use tokio_util::codec::{Framed, LengthDelimitedCodec};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::resolve::Resolver;
+use super::respond::{Client, Step, conclude, respond};
+use super::udp::Shared;
+use crate::stats::{Count, Counters};
+use crate::wire::MAX_MESSAGE;
+
+/// Questions of one connection that may wait for upstream; further ones stay in the socket.
+const PIPELINE: usize = 64;
+/// Pause after the system would not give a connection, for want of files mostly.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What all connections share.
+pub struct Streams {
+    /// Policy, cache and clock.
+    pub shared: Shared,
+    /// The way to upstream.
+    pub resolver: Arc<Resolver>,
+    /// Counters of the async side.
+    pub counters: Arc<Counters>,
+    /// One permit for each connection that may be open.
+    pub places: Arc<Semaphore>,
+    /// How long a connection may be idle, and an answer remain unread.
+    pub idle: Duration,
+    /// Ends the service.
+    pub stop: CancellationToken,
+    /// Knows the connections that are open.
+    pub tracker: TaskTracker,
+}
+
+impl Streams {
+    /// Takes connections until the service ends.
+    pub async fn accept(self: Arc<Self>, listener: TcpListener) {
+        loop {
+            let accepted = tokio::select! {
+                () = self.stop.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            let Ok((stream, peer)) = accepted else {
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            };
+            let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+                self.counters.bump(Count::TcpRefused);
+                continue;
+            };
+            self.counters.bump(Count::TcpConnections);
+            let this = Arc::clone(&self);
+            self.tracker.spawn(async move {
+                this.serve(stream, peer).await;
+                drop(place);
+            });
+        }
+    }
+
+    /// Serves one connection. It ends when the client closes it, is idle, or leaves answers unread.
+    async fn serve(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+        // Without it the system may hold back an answer to join it to the next; nothing worse.
+        let _ = stream.set_nodelay(true);
+        let codec = LengthDelimitedCodec::builder()
+            .length_field_type::<u16>()
+            .max_frame_length(MAX_MESSAGE)
+            .new_codec();
+        let mut frames = Framed::new(stream, codec);
+        let mut waiting: JoinSet<Option<Vec<u8>>> = JoinSet::new();
+        let mut open = true;
+        while open || !waiting.is_empty() {
+            let answer = tokio::select! {
+                () = self.stop.cancelled(), if open => {
+                    open = false;
+                    None
+                }
+                Some(done) = waiting.join_next() => done.ok().flatten(),
+                next = tokio::time::timeout(self.idle, frames.next()),
+                    if open && waiting.len() < PIPELINE => match next {
+                        Ok(Some(Ok(packet))) => self.take(&packet, peer, &mut waiting),
+                        // Idle while answers are under way is only patience.
+                        Err(_) if !waiting.is_empty() => None,
+                        _ => {
+                            open = false;
+                            None
+                        }
+                    },
+            };
+            if let Some(answer) = answer {
+                let sent = tokio::time::timeout(self.idle, frames.send(Bytes::from(answer)));
+                if !matches!(sent.await, Ok(Ok(()))) {
+                    self.counters.bump(Count::SendErrors);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Answers one message at once, or starts a task that will.
+    fn take(
+        self: &Arc<Self>,
+        packet: &[u8],
+        peer: SocketAddr,
+        waiting: &mut JoinSet<Option<Vec<u8>>>,
+    ) -> Option<Vec<u8>> {
+        self.counters.bump(Count::TcpQueries);
+        let client = Client {
+            ip: peer.ip(),
+            stream: true,
+        };
+        let mut out = Vec::with_capacity(512);
+        let Shared {
+            policy,
+            cache,
+            clock,
+        } = &self.shared;
+        match respond(clock.now(), client, packet, &policy.load(), cache, &mut out) {
+            Step::Reply(count) => {
+                self.counters.bump(count);
+                Some(out)
+            }
+            Step::Drop(count) => {
+                self.counters.bump(count);
+                None
+            }
+            Step::Resolve(key, stale) => {
+                let (this, packet) = (Arc::clone(self), Box::<[u8]>::from(packet));
+                waiting.spawn(async move {
+                    let resolution = this.resolver.resolve(key, stale).await;
+                    let now = this.shared.clock.now();
+                    let snapshot = this.shared.policy.load();
+                    match conclude(now, client, &packet, &snapshot, &resolution, &mut out) {
+                        Step::Reply(count) => {
+                            this.counters.bump(count);
+                            Some(out)
+                        }
+                        Step::Drop(count) => {
+                            this.counters.bump(count);
+                            None
+                        }
+                        Step::Resolve(..) => None,
+                    }
+                });
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Owns what is known of each upstream server: how fast it answers, and whether it does.
+//! Refuses to ask: it says in which order to.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Failures in a row after which a server counts as down.
+const DOWN_AFTER: u32 = 3;
+/// How long a server that is down is left alone; doubled with each failure after, up to the most.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// A first try's patience, while nothing is known, and its bounds afterwards.
+const FIRST_PATIENCE: Duration = Duration::from_millis(400);
+const LEAST_PATIENCE: Duration = Duration::from_millis(150);
+const MOST_PATIENCE: Duration = Duration::from_millis(1000);
+/// What remains of a server's known latency each time another one is asked, so that a server that
+/// was slow once is tried again.
+const FADING: f64 = 0.98;
+
+/// One server's record.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Health {
+    /// Smoothed round-trip time in seconds; nothing is known at 0.
+    latency: f64,
+    failures: u32,
+    paused_until: Option<Instant>,
+}
+
+impl Health {
+    /// An answer came after `took`.
+    pub(super) fn answered(&mut self, took: Duration) {
+        let took = took.as_secs_f64().max(1e-6);
+        self.latency = match self.latency {
+            0.0 => took,
+            known => known * 0.75 + took * 0.25,
+        };
+        self.failures = 0;
+        self.paused_until = None;
+    }
+
+    /// No usable answer came.
+    pub(super) fn failed(&mut self, now: Instant) {
+        self.failures = self.failures.saturating_add(1);
+        if let Some(over) = self.failures.checked_sub(DOWN_AFTER) {
+            let pause = FIRST_PAUSE * 2_u32.saturating_pow(over.min(8));
+            self.paused_until = Some(now + pause.min(LONGEST_PAUSE));
+        }
+    }
+
+    /// Another server was preferred.
+    pub(super) fn passed_over(&mut self) {
+        self.latency *= FADING;
+    }
+
+    /// How long to wait for this server before another one is asked, too.
+    pub(super) fn patience(&self) -> Duration {
+        if self.latency == 0.0 {
+            return FIRST_PATIENCE;
+        }
+        Duration::from_secs_f64(self.latency * 3.0).clamp(LEAST_PATIENCE, MOST_PATIENCE)
+    }
+
+    /// Whether it failed so often that it is left alone for a while.
+    pub(super) fn is_down(&self, now: Instant) -> bool {
+        self.paused_until.is_some_and(|until| now < until)
+    }
+
+    /// Smoothed round-trip time; nothing before the first answer.
+    pub(super) fn latency(&self) -> Option<Duration> {
+        (self.latency > 0.0).then(|| Duration::from_secs_f64(self.latency))
+    }
+}
+
+/// The servers' indices in the order to ask them: those that answer, the fastest first; then those
+/// that are down, because asking one of them beats asking nobody.
+pub(super) fn order(servers: &[Health], now: Instant) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..servers.len()).collect();
+    order.sort_by(|&a, &b| {
+        let pause = |i: usize| servers[i].paused_until.filter(|&until| now < until);
+        let latency = |i: usize| servers[i].latency;
+        pause(a)
+            .cmp(&pause(b))
+            .then_with(|| latency(a).total_cmp(&latency(b)))
+    });
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fastest_server_that_answers_is_asked_first() {
+        let now = Instant::now();
+        let mut servers = [Health::default(); 3];
+        servers[0].answered(Duration::from_millis(30));
+        servers[1].answered(Duration::from_millis(10));
+        servers[2].answered(Duration::from_millis(1));
+        for _ in 0..DOWN_AFTER {
+            servers[2].failed(now);
+        }
+        assert_eq!(order(&servers, now), [1, 0, 2]);
+        let later = now + FIRST_PAUSE;
+        assert_eq!(order(&servers, later), [2, 1, 0], "its pause is over");
+    }
+
+    #[test]
+    fn a_server_that_was_slow_once_is_tried_again() {
+        let now = Instant::now();
+        let mut servers = [Health::default(); 2];
+        servers[0].answered(Duration::from_millis(20));
+        servers[1].answered(Duration::from_millis(100));
+        for _ in 0..100 {
+            servers[1].passed_over();
+        }
+        assert_eq!(order(&servers, now), [1, 0]);
+    }
+
+    #[test]
+    fn one_failure_is_no_outage_and_one_answer_ends_it() {
+        let now = Instant::now();
+        let mut server = Health::default();
+        server.failed(now);
+        server.failed(now);
+        assert!(!server.is_down(now));
+        for _ in 0..40 {
+            server.failed(now);
+        }
+        assert!(server.is_down(now) && !server.is_down(now + LONGEST_PAUSE));
+        server.answered(Duration::from_millis(5));
+        assert!(!server.is_down(now));
+    }
+
+    #[test]
+    fn patience_follows_latency_within_bounds() {
+        let mut server = Health::default();
+        assert_eq!(server.patience(), FIRST_PATIENCE);
+        server.answered(Duration::from_micros(100));
+        assert_eq!(server.patience(), LEAST_PATIENCE);
+        server.answered(Duration::from_secs(60));
+        assert_eq!(server.patience(), MOST_PATIENCE);
+    }
+}

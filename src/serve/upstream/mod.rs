@@ -1,0 +1,219 @@
+//! Owns the choice of upstream servers: whom to ask first, when to ask another, when to give up.
+//! Refuses to cache: each call asks.
+
+pub mod connect;
+mod health;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::time::{Instant, sleep_until};
+
+use self::connect::{Connector, ExchangeError, Transport};
+use self::health::Health;
+use super::cache::Key;
+use crate::stats::{Count, Counters};
+use crate::wire::answer::{Answer, TtlBounds};
+use crate::wire::edns::code;
+use crate::wire::name::Name;
+use crate::wire::{Rcode, class};
+
+/// Most times that one question is sent: to each server, and to all together.
+const ROUNDS: usize = 3;
+const MOST_TRIES: usize = 6;
+
+/// The upstream servers.
+pub struct Pool {
+    servers: Vec<SocketAddr>,
+    health: Mutex<Vec<Health>>,
+    connector: Arc<dyn Connector>,
+    timeout: Duration,
+    bounds: TtlBounds,
+    counters: Arc<Counters>,
+}
+
+/// One server as `status` tells of it.
+#[derive(Clone, Debug)]
+pub struct ServerState {
+    /// Its address.
+    pub address: SocketAddr,
+    /// Whether it is left alone because it does not answer.
+    pub down: bool,
+    /// Smoothed round-trip time; nothing before its first answer.
+    pub latency: Option<Duration>,
+}
+
+/// Why there is no usable answer.
+#[derive(Debug)]
+pub struct Unanswered {
+    /// INFO-CODE that says so: 22 or 23 (RFC 8914).
+    pub code: u16,
+    /// An answer with an error's response code, if a server gave one.
+    pub said: Option<Answer>,
+}
+
+/// What one try ended with.
+struct Try {
+    server: usize,
+    took: Duration,
+    result: Result<Answer, ExchangeError>,
+}
+
+impl Pool {
+    /// These servers, asked through `connector`; one question takes at most `timeout`.
+    pub fn new(
+        servers: Vec<SocketAddr>,
+        connector: Arc<dyn Connector>,
+        timeout: Duration,
+        bounds: TtlBounds,
+        counters: Arc<Counters>,
+    ) -> Self {
+        let health = Mutex::new(vec![Health::default(); servers.len()]);
+        Self {
+            servers,
+            health,
+            connector,
+            timeout,
+            bounds,
+            counters,
+        }
+    }
+
+    /// How long one question may take.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// The servers and how they do.
+    pub fn state(&self) -> Vec<ServerState> {
+        let now = Instant::now();
+        let health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = |(&address, health): (&SocketAddr, &Health)| ServerState {
+            address,
+            down: health.is_down(now),
+            latency: health.latency(),
+        };
+        self.servers.iter().zip(health.iter()).map(state).collect()
+    }
+
+    /// Asks until an answer comes or the time is over. A server that keeps us waiting is not given
+    /// up: the next one is asked beside it, and the first good answer counts. With one server only,
+    /// the question is repeated, for a datagram may be lost.
+    ///
+    /// # Errors
+    /// [`Unanswered`] when no server gave an answer with response code NOERROR or NXDOMAIN.
+    pub async fn ask(&self, question: &Key) -> Result<Answer, Unanswered> {
+        let start = Instant::now();
+        let deadline = start + self.timeout;
+        let order = self.order(start);
+        let mut failure = Unanswered {
+            code: code::NO_REACHABLE_AUTHORITY,
+            said: None,
+        };
+        let mut plan = order.iter().cycle().take((order.len() * ROUNDS).min(MOST_TRIES));
+        let mut tries = FuturesUnordered::new();
+        loop {
+            let asked = plan.next().copied();
+            let until = match asked {
+                Some(server) => {
+                    tries.push(self.attempt(server, question, deadline));
+                    let patience = self.update(server, |health| health.patience());
+                    deadline.min(Instant::now() + patience)
+                }
+                None if tries.is_empty() => return Err(failure),
+                None => deadline,
+            };
+            tokio::select! {
+                biased;
+                Some(done) = tries.next() => {
+                    if let Some(answer) = self.judge(done, &mut failure) {
+                        return Ok(answer);
+                    }
+                }
+                () = sleep_until(until) => {
+                    if let Some(late) = asked {
+                        self.update(late, |health| health.failed(Instant::now()));
+                    }
+                    if until == deadline {
+                        return Err(failure);
+                    }
+                }
+            }
+        }
+    }
+
+    fn order(&self, now: Instant) -> Vec<usize> {
+        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        let order = health::order(&health, now);
+        for &other in order.iter().skip(1) {
+            health[other].passed_over();
+        }
+        order
+    }
+
+    fn update<T>(&self, server: usize, change: impl FnOnce(&mut Health) -> T) -> T {
+        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut health[server])
+    }
+
+    /// One server, asked by UDP, and by TCP when that answer was cut.
+    async fn attempt(&self, server: usize, question: &Key, deadline: Instant) -> Try {
+        let start = Instant::now();
+        let mut result = self.exchange(server, Transport::Udp, question, deadline).await;
+        let took = start.elapsed();
+        self.counters.bump(Count::UpstreamQueries);
+        if result.as_ref().is_ok_and(Answer::truncated) {
+            self.counters.bump(Count::UpstreamTcp);
+            result = self.exchange(server, Transport::Tcp, question, deadline).await;
+        }
+        Try {
+            server,
+            took,
+            result,
+        }
+    }
+
+    async fn exchange(
+        &self,
+        server: usize,
+        over: Transport,
+        question: &Key,
+        deadline: Instant,
+    ) -> Result<Answer, ExchangeError> {
+        let patience = deadline.saturating_duration_since(Instant::now());
+        let address = self.servers[server];
+        let octets = self.connector.exchange(address, over, question, patience);
+        let octets = octets.await?;
+        let malformed = |_| ExchangeError::Malformed;
+        let (name, _) = Name::read(question.name(), 0).map_err(|_| ExchangeError::Malformed)?;
+        Answer::read(&octets, &name, question.rtype(), class::IN, self.bounds).map_err(malformed)
+    }
+
+    /// The answer, if it is one to give; else what is learned from its absence.
+    fn judge(&self, done: Try, failure: &mut Unanswered) -> Option<Answer> {
+        const NOERROR: u16 = Rcode::NoError as u16;
+        const NXDOMAIN: u16 = Rcode::NxDomain as u16;
+        match done.result {
+            Ok(answer) => {
+                self.update(done.server, |health| health.answered(done.took));
+                if matches!(answer.rcode(), NOERROR | NXDOMAIN) {
+                    return Some(answer);
+                }
+                failure.said.get_or_insert(answer);
+            }
+            Err(error) => {
+                self.update(done.server, |health| health.failed(Instant::now()));
+                if error == ExchangeError::Unreachable {
+                    failure.code = code::NETWORK_ERROR;
+                }
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,163 @@
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures_util::future::BoxFuture;
+
+use super::*;
+use crate::wire::query::Query;
+
+/// What a scripted server does.
+#[derive(Clone, Copy)]
+enum Does {
+    /// Answers with this response code after so many milliseconds.
+    Says(u16, u64),
+    /// Answers by UDP with TC, by TCP with NOERROR.
+    Cuts,
+    /// Never answers.
+    Sleeps,
+    /// Loses the first so many datagrams, then answers.
+    Loses(usize),
+    /// Can't be reached.
+    Away,
+}
+
+struct Script {
+    servers: HashMap<SocketAddr, Does>,
+    asked: Mutex<Vec<(SocketAddr, Transport)>>,
+    lost: AtomicUsize,
+}
+
+impl Connector for Script {
+    fn exchange(
+        &self,
+        server: SocketAddr,
+        over: Transport,
+        question: &Key,
+        patience: Duration,
+    ) -> BoxFuture<'static, Result<Vec<u8>, ExchangeError>> {
+        self.asked.lock().expect("whole").push((server, over));
+        let does = self.servers[&server];
+        let answer = |rcode: u16, flags: u16| {
+            let mut wire = vec![0, 0];
+            wire.extend_from_slice(&(0x8180 | flags | rcode).to_be_bytes());
+            wire.extend_from_slice(&[0, 1, 0, 0, 0, 0, 0, 0]);
+            wire.extend_from_slice(question.name());
+            wire.extend_from_slice(&question.rtype().to_be_bytes());
+            wire.extend_from_slice(&[0, 1]);
+            wire
+        };
+        let (wire, after) = match does {
+            Does::Says(rcode, after) => (Ok(answer(rcode, 0)), after),
+            Does::Cuts if over == Transport::Udp => (Ok(answer(0, 0x0200)), 1),
+            Does::Cuts => (Ok(answer(0, 0)), 1),
+            Does::Away => (Err(ExchangeError::Unreachable), 0),
+            Does::Loses(n) if self.lost.fetch_add(1, Ordering::Relaxed) >= n => (Ok(answer(0, 0)), 1),
+            Does::Sleeps | Does::Loses(_) => {
+                (Err(ExchangeError::Timeout), patience.as_millis() as u64)
+            }
+        };
+        Box::pin(async move {
+            tokio::time::sleep(Duration::from_millis(after)).await;
+            wire
+        })
+    }
+}
+
+fn address(last: u8) -> SocketAddr {
+    ([192, 0, 2, last], 53).into()
+}
+
+fn pool(servers: &[Does]) -> (Pool, Arc<Script>) {
+    let addresses: Vec<_> = (1..=servers.len() as u8).map(address).collect();
+    let script = Arc::new(Script {
+        servers: addresses.iter().copied().zip(servers.iter().copied()).collect(),
+        asked: Mutex::default(),
+        lost: AtomicUsize::new(0),
+    });
+    let timeout = Duration::from_secs(2);
+    let bounds = TtlBounds { min: 0, max: 86_400 };
+    let connector = Arc::clone(&script) as Arc<dyn Connector>;
+    let counters = Arc::default();
+    (Pool::new(addresses, connector, timeout, bounds, counters), script)
+}
+
+fn question() -> Key {
+    let packet = b"\x00\x01\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x01a\x04test\x00\x00\x01\x00\x01";
+    Key::new(&Query::read(packet).expect("a query"))
+}
+
+async fn timed(pool: &Pool) -> (Result<u16, (u16, Option<u16>)>, Duration) {
+    let start = Instant::now();
+    let result = pool.ask(&question()).await;
+    let short = result
+        .map(|answer| answer.rcode())
+        .map_err(|none| (none.code, none.said.map(|answer| answer.rcode())));
+    (short, start.elapsed())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_server_costs_its_patience_once_and_then_nothing() {
+    let (pool, script) = pool(&[Does::Sleeps, Does::Says(0, 20)]);
+    let (answer, took) = timed(&pool).await;
+    assert_eq!(answer, Ok(0));
+    assert!(took < Duration::from_millis(500), "{took:?}");
+    for _ in 0..5 {
+        timed(&pool).await;
+    }
+    script.asked.lock().expect("whole").clear();
+    let (answer, took) = timed(&pool).await;
+    assert_eq!((answer, took), (Ok(0), Duration::from_millis(20)));
+    assert_eq!(*script.asked.lock().expect("whole"), [(address(2), Transport::Udp)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_datagram_is_repeated_within_the_clients_patience() {
+    let (pool, _) = pool(&[Does::Loses(2)]);
+    let (answer, took) = timed(&pool).await;
+    assert_eq!(answer, Ok(0));
+    assert!(took < Duration::from_secs(1), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn servfail_and_refused_are_not_believed_while_another_server_says_better() {
+    let (pool, _) = pool(&[Does::Says(2, 1), Does::Says(5, 1), Does::Says(3, 1)]);
+    assert_eq!(timed(&pool).await.0, Ok(3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn if_all_say_servfail_their_own_word_is_kept() {
+    let (pool, _) = pool(&[Does::Says(2, 1), Does::Sleeps]);
+    assert_eq!(timed(&pool).await.0, Err((code::NO_REACHABLE_AUTHORITY, Some(2))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_all_are_silent_the_time_is_up_when_it_was_promised() {
+    let (pool, script) = pool(&[Does::Sleeps, Does::Sleeps]);
+    let (answer, took) = timed(&pool).await;
+    assert_eq!(answer, Err((code::NO_REACHABLE_AUTHORITY, None)));
+    assert_eq!(took, Duration::from_secs(2));
+    assert!(script.asked.lock().expect("whole").len() <= MOST_TRIES);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_network_that_leads_nowhere_is_told_as_such_and_at_once() {
+    let (pool, _) = pool(&[Does::Away]);
+    let (answer, took) = timed(&pool).await;
+    assert_eq!(answer, Err((code::NETWORK_ERROR, None)));
+    assert!(took < Duration::from_millis(100), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_servers_there_is_no_answer_and_no_wait() {
+    let (pool, _) = pool(&[]);
+    let (answer, took) = timed(&pool).await;
+    assert_eq!((answer.is_err(), took), (true, Duration::ZERO));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cut_answer_is_asked_for_again_by_tcp() {
+    let (pool, script) = pool(&[Does::Cuts]);
+    assert_eq!(timed(&pool).await.0, Ok(0));
+    let over: Vec<_> = script.asked.lock().expect("whole").iter().map(|a| a.1).collect();
+    assert_eq!(over, [Transport::Udp, Transport::Tcp]);
+}
