@@ -1,2 +1,5 @@
-//! x
-fn main(){}
+//! The program: arguments to library to exit code.
+
+fn main() -> std::process::ExitCode {
+    tapis::cli::main()
+}

@@ -118,7 +118,9 @@ impl Counters {
 }
 
 /// Sums of all threads' counters, in the order of [`Count::ALL`].
-pub fn sums<'c>(all: impl Iterator<Item = &'c Counters> + Clone) -> impl Iterator<Item = (Count, u64)> {
+pub fn sums<'c>(
+    all: impl Iterator<Item = &'c Counters> + Clone,
+) -> impl Iterator<Item = (Count, u64)> {
     Count::ALL
         .iter()
         .map(move |&count| (count, all.clone().map(|c| c.read(count)).sum()))

@@ -1,2 +1,14 @@
-//! c
+//! Owns the control plane: lists, reloading, the control socket.
+//! Refuses to touch a packet: it meets the data plane in `policy::current` alone.
+
+pub mod api;
+pub mod client;
+pub mod compose;
 pub mod lists;
+pub mod load;
+pub mod reload;
+mod report;
+pub mod socket;
+mod state;
+pub mod status;
+pub mod watch;

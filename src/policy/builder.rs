@@ -125,7 +125,11 @@ mod tests {
             let depth = name.label_count();
             let mut found = Found::default();
             for labels in 0..=depth {
-                let scopes = self.0.get(name.ancestor(labels)).cloned().unwrap_or_default();
+                let scopes = self
+                    .0
+                    .get(name.ancestor(labels))
+                    .cloned()
+                    .unwrap_or_default();
                 for scope in [Scope::Subtree, Scope::Below, Scope::Exact] {
                     let applies = match scope {
                         Scope::Subtree => true,
@@ -190,16 +194,37 @@ mod tests {
             ("a.test", Scope::Exact),
         ]);
         let hit = |text: &str| trie.lookup(&name(text)).best.expect("a hit");
-        assert_eq!(hit("a.test"), Hit { scope: Scope::Exact, labels: 2 });
-        assert_eq!(hit("b.a.test"), Hit { scope: Scope::Below, labels: 2 });
-        assert_eq!(hit("b.test"), Hit { scope: Scope::Subtree, labels: 1 });
+        assert_eq!(
+            hit("a.test"),
+            Hit {
+                scope: Scope::Exact,
+                labels: 2
+            }
+        );
+        assert_eq!(
+            hit("b.a.test"),
+            Hit {
+                scope: Scope::Below,
+                labels: 2
+            }
+        );
+        assert_eq!(
+            hit("b.test"),
+            Hit {
+                scope: Scope::Subtree,
+                labels: 1
+            }
+        );
         assert_eq!(trie.len(), 4);
     }
 
     #[test]
     fn a_rule_on_the_root_reaches_every_name() {
         let trie = trie(&[(".", Scope::Subtree)]);
-        assert_eq!(trie.lookup(&name("any.name")).best.expect("a hit").labels, 0);
+        assert_eq!(
+            trie.lookup(&name("any.name")).best.expect("a hit").labels,
+            0
+        );
         assert!(trie.lookup(&Name::ROOT).best.is_some());
     }
 
@@ -212,7 +237,11 @@ mod tests {
             1 => Just("z".repeat(63)),
         ];
         prop::collection::vec(label, 0..5).prop_map(|labels| {
-            let text = if labels.is_empty() { ".".to_owned() } else { labels.join(".") };
+            let text = if labels.is_empty() {
+                ".".to_owned()
+            } else {
+                labels.join(".")
+            };
             Name::from_text(&text).unwrap_or(Name::ROOT)
         })
     }

@@ -36,7 +36,14 @@ const NAMED: &[(&str, LocalZone)] = &[
 
 /// The IPv4 zones of RFC 6303, section 4.2, but for 172.16.0.0/12, and without their suffix.
 const REVERSE_V4: &[&str] = &[
-    "0", "10", "127", "168.192", "254.169", "2.0.192", "100.51.198", "113.0.203",
+    "0",
+    "10",
+    "127",
+    "168.192",
+    "254.169",
+    "2.0.192",
+    "100.51.198",
+    "113.0.203",
     "255.255.255.255",
 ];
 
@@ -120,8 +127,15 @@ mod tests {
         let one = format!("1{}.ip6.arpa", ".0".repeat(31));
         assert_eq!(kind(&one), Some(LocalZone::Empty));
         assert_eq!(kind("_dns.resolver.arpa"), Some(LocalZone::NoData));
-        assert_eq!(kind("use-application-dns.net"), Some(LocalZone::Nonexistent));
-        assert_eq!(kind("example.com"), None, "RFC 6761, 6.5: examples are ordinary names");
+        assert_eq!(
+            kind("use-application-dns.net"),
+            Some(LocalZone::Nonexistent)
+        );
+        assert_eq!(
+            kind("example.com"),
+            None,
+            "RFC 6761, 6.5: examples are ordinary names"
+        );
     }
 
     #[test]

@@ -252,9 +252,15 @@ mod tests {
             allow("good", &[("a.x.test", Scope::Exact)]),
         ]);
         let all = snapshot.explain(&name("a.x.test"));
-        let told: Vec<_> = all.iter().map(|m| (m.source.name.as_str(), m.hit.scope)).collect();
+        let told: Vec<_> = all
+            .iter()
+            .map(|m| (m.source.name.as_str(), m.hit.scope))
+            .collect();
         let exact = Scope::Exact;
-        assert_eq!(told, [("good", exact), ("ads", exact), ("ads", Scope::Subtree)]);
+        assert_eq!(
+            told,
+            [("good", exact), ("ads", exact), ("ads", Scope::Subtree)]
+        );
     }
 
     #[test]
@@ -269,7 +275,10 @@ mod tests {
         assert!(nxdomain(vec![tree.clone()], "x.test"));
         assert!(nxdomain(vec![tree], "a.x.test"));
         let both = block("ads", Action::Nxdomain, &[X, ("x.test", Scope::Exact)]);
-        assert!(nxdomain(vec![both], "x.test"), "the same list's exact rule changes nothing");
+        assert!(
+            nxdomain(vec![both], "x.test"),
+            "the same list's exact rule changes nothing"
+        );
     }
 
     #[test]
@@ -279,11 +288,17 @@ mod tests {
         let layers = vec![tree.clone(), good];
         assert!(!nxdomain(layers.clone(), "x.test"));
         assert!(!nxdomain(layers.clone(), "a.x.test"));
-        assert!(nxdomain(layers, "b.x.test"), "nothing else is said beneath b");
+        assert!(
+            nxdomain(layers, "b.x.test"),
+            "nothing else is said beneath b"
+        );
 
         let sink = block("sink", Action::Sinkhole, &[("s.x.test", Scope::Exact)]);
         assert!(!nxdomain(vec![sink.clone(), tree.clone()], "x.test"));
-        assert!(nxdomain(vec![tree, sink], "x.test"), "a later list never decides");
+        assert!(
+            nxdomain(vec![tree, sink], "x.test"),
+            "a later list never decides"
+        );
     }
 
     #[test]

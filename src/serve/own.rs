@@ -31,7 +31,12 @@ pub(super) fn any(query: &Query<'_>, limit: usize, out: &mut Vec<u8>) {
 }
 
 /// Answers `version.bind` and `id.server` (RFC 4892) as configured; false for all other names.
-pub(super) fn chaos(query: &Query<'_>, snapshot: &Snapshot, limit: usize, out: &mut Vec<u8>) -> bool {
+pub(super) fn chaos(
+    query: &Query<'_>,
+    snapshot: &Snapshot,
+    limit: usize,
+    out: &mut Vec<u8>,
+) -> bool {
     let text = match query.name.wire() {
         b"\x07version\x04bind\x00" | b"\x07version\x06server\x00" => &snapshot.version,
         b"\x02id\x06server\x00" | b"\x08hostname\x04bind\x00" => &snapshot.id,

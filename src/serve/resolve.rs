@@ -140,7 +140,8 @@ impl Resolver {
                     code: none.code,
                     said,
                 });
-                self.cache.insert_failure(key.clone(), Arc::clone(&failure), now);
+                self.cache
+                    .insert_failure(key.clone(), Arc::clone(&failure), now);
                 Err(failure)
             }
         };

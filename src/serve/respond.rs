@@ -73,7 +73,14 @@ pub fn conclude(
     resolution: &Resolution,
     out: &mut Vec<u8>,
 ) -> Step {
-    judge(now, client, packet, snapshot, &Truth::Given(resolution), out)
+    judge(
+        now,
+        client,
+        packet,
+        snapshot,
+        &Truth::Given(resolution),
+        out,
+    )
 }
 
 fn judge(
@@ -152,9 +159,7 @@ fn judge(
         Truth::Given(Resolution::Failed(failure, stale)) => {
             road.failed(Some(failure), stale.clone(), false, out)
         }
-        Truth::Given(Resolution::Overloaded(stale)) => {
-            road.failed(None, stale.clone(), false, out)
-        }
+        Truth::Given(Resolution::Overloaded(stale)) => road.failed(None, stale.clone(), false, out),
     }
 }
 
@@ -270,9 +275,8 @@ impl Road<'_, '_> {
             if let Decision::Blocked { by, nxdomain } = decision {
                 let place = Place::Target(answer, hops);
                 let serial = self.snapshot.generation as u32;
-                return match own::blocked(
-                    self.query, by, nxdomain, &place, serial, self.limit, out,
-                ) {
+                return match own::blocked(self.query, by, nxdomain, &place, serial, self.limit, out)
+                {
                     true => Step::Reply(Count::BlockedTarget),
                     false => Step::Drop(Count::BlockedDrop),
                 };

@@ -146,7 +146,14 @@ pub async fn take_jobs(
             let mut out = Vec::with_capacity(512);
             let now = shared.clock.now();
             let snapshot = shared.policy.load();
-            match conclude(now, job.client, &job.packet, &snapshot, &resolution, &mut out) {
+            match conclude(
+                now,
+                job.client,
+                &job.packet,
+                &snapshot,
+                &resolution,
+                &mut out,
+            ) {
                 Step::Reply(count) => {
                     counters.bump(count);
                     if job.socket.send(&out, job.peer, job.local).is_err() {

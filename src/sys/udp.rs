@@ -1,6 +1,9 @@
 //! Owns UDP sockets that answer from the address that was asked.
 //! Refuses to read what the datagrams say.
-#![expect(unsafe_code, reason = "std has no access to packet information (RFC 3542, section 6)")]
+#![expect(
+    unsafe_code,
+    reason = "std has no access to packet information (RFC 3542, section 6)"
+)]
 
 use std::io;
 use std::mem::{self, MaybeUninit};
@@ -232,7 +235,9 @@ fn send_with_info(
                 info.ipi_spec_dst.s_addr = u32::from_ne_bytes(ip.octets());
                 (*message).cmsg_level = libc::IPPROTO_IP;
                 (*message).cmsg_type = libc::IP_PKTINFO;
-                libc::CMSG_DATA(message).cast::<libc::in_pktinfo>().write_unaligned(info);
+                libc::CMSG_DATA(message)
+                    .cast::<libc::in_pktinfo>()
+                    .write_unaligned(info);
                 size_of::<libc::in_pktinfo>() as libc::c_uint
             }
             IpAddr::V6(ip) => {
@@ -241,7 +246,9 @@ fn send_with_info(
                 info.ipi6_ifindex = local.interface as _;
                 (*message).cmsg_level = libc::IPPROTO_IPV6;
                 (*message).cmsg_type = libc::IPV6_PKTINFO;
-                libc::CMSG_DATA(message).cast::<libc::in6_pktinfo>().write_unaligned(info);
+                libc::CMSG_DATA(message)
+                    .cast::<libc::in6_pktinfo>()
+                    .write_unaligned(info);
                 size_of::<libc::in6_pktinfo>() as libc::c_uint
             }
         };

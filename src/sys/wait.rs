@@ -7,7 +7,9 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// Rings once, when it is dropped: whoever waits with its [`Ear`] is told to stop.
 #[derive(Debug)]
-pub struct Bell(#[expect(dead_code, reason = "its end of the pipe closes when it is dropped")] PipeWriter);
+pub struct Bell(
+    #[expect(dead_code, reason = "its end of the pipe closes when it is dropped")] PipeWriter,
+);
 
 /// Hears a [`Bell`].
 #[derive(Debug)]

@@ -190,7 +190,11 @@ impl Answer {
     /// Octets that the answer takes in memory, roughly.
     pub fn footprint(&self) -> usize {
         let errors: usize = self.errors.iter().map(|e| e.text.len() + 24).sum();
-        size_of::<Self>() + self.wire.len() + size_of_val(&*self.marks) + self.chain.len() * 4 + errors
+        size_of::<Self>()
+            + self.wire.len()
+            + size_of_val(&*self.marks)
+            + self.chain.len() * 4
+            + errors
     }
 
     /// The names that the chain of CNAMEs leads to from the asked one, in order, each with the TTL
@@ -226,7 +230,13 @@ impl Answer {
 
 fn walk(message: &[u8], start: usize, counts: [u16; 3], bounds: TtlBounds) -> Option<Walk> {
     let mut walk = Walk {
-        marks: Vec::with_capacity(counts.iter().map(|&c| usize::from(c)).sum::<usize>().min(64)),
+        marks: Vec::with_capacity(
+            counts
+                .iter()
+                .map(|&c| usize::from(c))
+                .sum::<usize>()
+                .min(64),
+        ),
         cnames: Vec::new(),
         opt: None,
         errors: Vec::new(),
@@ -328,7 +338,10 @@ fn follow(from: &Name, cnames: &[Cname]) -> Result<Box<[(u16, u16)]>, AnswerErro
 mod tests {
     use super::*;
 
-    const BOUNDS: TtlBounds = TtlBounds { min: 0, max: 86_400 };
+    const BOUNDS: TtlBounds = TtlBounds {
+        min: 0,
+        max: 86_400,
+    };
 
     fn name(text: &str) -> Name {
         Name::from_text(text).expect("a name")
@@ -361,7 +374,8 @@ mod tests {
     }
 
     const OPT: &[u8] = b"\x00\x00\x29\x04\xd0\x00\x00\x00\x00\x00\x08\x00\x0F\x00\x04\x00\x07no";
-    const SOA: &[u8] = b"\x00\x00\x00\x00\x00\x01\x00\x00\x00\x02\x00\x00\x00\x03\x00\x00\x00\x04\x00\x00\x00\x1E";
+    const SOA: &[u8] =
+        b"\x00\x00\x00\x00\x00\x01\x00\x00\x00\x02\x00\x00\x00\x03\x00\x00\x00\x04\x00\x00\x00\x1E";
 
     #[test]
     fn opt_goes_and_its_errors_stay() {
@@ -391,7 +405,12 @@ mod tests {
         let soa = record(b"\x02tv\x00", rtype::SOA, 3600, SOA);
         let wire = message(0x8183, [&[], std::slice::from_ref(&soa), &[]]);
         assert_eq!(read(&wire).expect("an answer").ttl(), Some(30));
-        assert_eq!(read(&message(0x8183, [&[], &[], &[]])).expect("an answer").ttl(), None);
+        assert_eq!(
+            read(&message(0x8183, [&[], &[], &[]]))
+                .expect("an answer")
+                .ttl(),
+            None
+        );
         let alias = record(b"\xC0\x0C", rtype::CNAME, 20, b"\x01b\xC0\x0E");
         let wire = message(0x8183, [&[alias], &[soa], &[]]);
         assert_eq!(read(&wire).expect("an answer").ttl(), Some(20));
@@ -420,7 +439,10 @@ mod tests {
     fn what_is_no_answer_to_the_question_is_refused() {
         let good = message(0x8180, [&[], &[], &[]]);
         assert!(read(&good).is_ok());
-        assert_eq!(read(&message(0x0100, [&[], &[], &[]])).err(), Some(AnswerError::Malformed));
+        assert_eq!(
+            read(&message(0x0100, [&[], &[], &[]])).err(),
+            Some(AnswerError::Malformed)
+        );
         let other = Answer::read(&good, &name("b.tv"), 1, 1, BOUNDS);
         assert_eq!(other.err(), Some(AnswerError::OtherQuestion));
         let a = record(b"\xC0\x0C", rtype::A, 300, &[1, 2, 3, 4]);
@@ -433,6 +455,9 @@ mod tests {
     #[test]
     fn ttls_are_clamped_and_absurd_ones_count_as_zero() {
         let bounds = TtlBounds { min: 5, max: 100 };
-        assert_eq!([0, 50, 1000, 1 << 31].map(|t| bounds.clamp(t)), [5, 50, 100, 5]);
+        assert_eq!(
+            [0, 50, 1000, 1 << 31].map(|t| bounds.clamp(t)),
+            [5, 50, 100, 5]
+        );
     }
 }

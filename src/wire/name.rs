@@ -187,11 +187,14 @@ impl Name {
 
     /// The labels' octets from the root down (`com`, then `example`), without length octets.
     pub fn labels_from_root(&self) -> impl Iterator<Item = &[u8]> {
-        self.starts[..self.label_count()].iter().rev().map(|&start| {
-            let start = usize::from(start);
-            let size = usize::from(self.wire[start]);
-            &self.wire[start + 1..start + 1 + size]
-        })
+        self.starts[..self.label_count()]
+            .iter()
+            .rev()
+            .map(|&start| {
+                let start = usize::from(start);
+                let size = usize::from(self.wire[start]);
+                &self.wire[start + 1..start + 1 + size]
+            })
     }
 
     /// Where in [`wire`](Self::wire) the ancestor with `labels` labels starts. The ancestor with

@@ -118,8 +118,7 @@ impl<'q, 'p, 'o> Reply<'q, 'p, 'o> {
         }
         let size: usize = data.iter().map(|part| part.len()).sum();
         self.out.extend_from_slice(&rtype.to_be_bytes());
-        self.out
-            .extend_from_slice(&self.query.class.to_be_bytes());
+        self.out.extend_from_slice(&self.query.class.to_be_bytes());
         self.out.extend_from_slice(&ttl.to_be_bytes());
         self.out.extend_from_slice(&(size as u16).to_be_bytes());
         for part in data {
@@ -193,8 +192,8 @@ impl<'q, 'p, 'o> Reply<'q, 'p, 'o> {
             return;
         };
         let size = self.opt_size(errors, texts) - 11;
-        let ttl = u32::from(self.rcode >> 4) << 24
-            | if client.dnssec_ok { edns::DO_BIT } else { 0 };
+        let ttl =
+            u32::from(self.rcode >> 4) << 24 | if client.dnssec_ok { edns::DO_BIT } else { 0 };
         self.out.push(0);
         self.out.extend_from_slice(&rtype::OPT.to_be_bytes());
         self.out.extend_from_slice(&UDP_PAYLOAD.to_be_bytes());
@@ -202,8 +201,7 @@ impl<'q, 'p, 'o> Reply<'q, 'p, 'o> {
         self.out.extend_from_slice(&(size as u16).to_be_bytes());
         for error in errors {
             let text = if texts { error.text.as_bytes() } else { &[] };
-            self.out
-                .extend_from_slice(&edns::OPTION_EDE.to_be_bytes());
+            self.out.extend_from_slice(&edns::OPTION_EDE.to_be_bytes());
             self.out
                 .extend_from_slice(&(2 + text.len() as u16).to_be_bytes());
             self.out.extend_from_slice(&error.code.to_be_bytes());
@@ -227,7 +225,6 @@ impl<'q, 'p, 'o> Reply<'q, 'p, 'o> {
         }
     }
 }
-
 
 #[cfg(test)]
 mod tests {
@@ -255,7 +252,10 @@ mod tests {
         let mut out = Vec::new();
         let mut reply = Reply::new(&query, Rcode::NoError, 512, &mut out);
         reply.address(Owner::Question, 60, IpAddr::from([0, 0, 0, 0]));
-        let why = Ede { code: 16, text: "an order" };
+        let why = Ede {
+            code: 16,
+            text: "an order",
+        };
         reply.finish(&[why], None);
         let message = parsed(&out);
         assert_eq!(message.metadata.id, 0xABCD);
@@ -263,7 +263,10 @@ mod tests {
         assert!(!message.metadata.authoritative && !message.metadata.authentic_data);
         assert_eq!(message.answers[0].to_string(), "a.eXample. 60 IN A 0.0.0.0");
         assert!(out.ends_with(b"\x00\x0F\x00\x0A\x00\x10an order"));
-        assert!(out.windows(9).any(|w| w == b"\x01a\x07eXampl"), "case is kept");
+        assert!(
+            out.windows(9).any(|w| w == b"\x01a\x07eXampl"),
+            "case is kept"
+        );
     }
 
     #[test]
@@ -271,7 +274,10 @@ mod tests {
         let packet = query_packet(true);
         let query = Query::read(&packet).expect("read");
         let text = "t".repeat(600);
-        let why = [Ede { code: 15, text: &text }];
+        let why = [Ede {
+            code: 15,
+            text: &text,
+        }];
         let mut out = Vec::new();
         let mut reply = Reply::new(&query, Rcode::NoError, query.udp_limit(), &mut out);
         reply.address(Owner::Question, 60, IpAddr::from([0; 16]));
@@ -319,7 +325,11 @@ mod tests {
     #[test]
     fn a_bare_header_is_never_longer_than_what_came() {
         let mut out = Vec::new();
-        header_only(b"\x01\x02\x29\x00\x00\x09\x00\x00\x00\x00\x00\x00", Rcode::NotImp, &mut out);
+        header_only(
+            b"\x01\x02\x29\x00\x00\x09\x00\x00\x00\x00\x00\x00",
+            Rcode::NotImp,
+            &mut out,
+        );
         assert_eq!(out, b"\x01\x02\xA9\x84\x00\x00\x00\x00\x00\x00\x00\x00");
     }
 }

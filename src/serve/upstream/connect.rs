@@ -107,7 +107,9 @@ fn request(question: &Key) -> Option<DnsRequest> {
     message.metadata.recursion_desired = true;
     message.metadata.authentic_data = true;
     message.metadata.checking_disabled = question.checking_disabled();
-    message.queries.push(Query::query(name, RecordType::from(question.rtype())));
+    message
+        .queries
+        .push(Query::query(name, RecordType::from(question.rtype())));
     let mut edns = Edns::new();
     edns.set_max_payload(UDP_PAYLOAD);
     edns.set_dnssec_ok(question.dnssec_ok());

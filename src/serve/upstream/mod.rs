@@ -113,7 +113,10 @@ impl Pool {
             code: code::NO_REACHABLE_AUTHORITY,
             said: None,
         };
-        let mut plan = order.iter().cycle().take((order.len() * ROUNDS).min(MOST_TRIES));
+        let mut plan = order
+            .iter()
+            .cycle()
+            .take((order.len() * ROUNDS).min(MOST_TRIES));
         let mut tries = FuturesUnordered::new();
         loop {
             let asked = plan.next().copied();
@@ -162,12 +165,16 @@ impl Pool {
     /// One server, asked by UDP, and by TCP when that answer was cut.
     async fn attempt(&self, server: usize, question: &Key, deadline: Instant) -> Try {
         let start = Instant::now();
-        let mut result = self.exchange(server, Transport::Udp, question, deadline).await;
+        let mut result = self
+            .exchange(server, Transport::Udp, question, deadline)
+            .await;
         let took = start.elapsed();
         self.counters.bump(Count::UpstreamQueries);
         if result.as_ref().is_ok_and(Answer::truncated) {
             self.counters.bump(Count::UpstreamTcp);
-            result = self.exchange(server, Transport::Tcp, question, deadline).await;
+            result = self
+                .exchange(server, Transport::Tcp, question, deadline)
+                .await;
         }
         Try {
             server,

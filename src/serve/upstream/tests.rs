@@ -51,7 +51,9 @@ impl Connector for Script {
             Does::Cuts if over == Transport::Udp => (Ok(answer(0, 0x0200)), 1),
             Does::Cuts => (Ok(answer(0, 0)), 1),
             Does::Away => (Err(ExchangeError::Unreachable), 0),
-            Does::Loses(n) if self.lost.fetch_add(1, Ordering::Relaxed) >= n => (Ok(answer(0, 0)), 1),
+            Does::Loses(n) if self.lost.fetch_add(1, Ordering::Relaxed) >= n => {
+                (Ok(answer(0, 0)), 1)
+            }
             Does::Sleeps | Does::Loses(_) => {
                 (Err(ExchangeError::Timeout), patience.as_millis() as u64)
             }
@@ -70,19 +72,30 @@ fn address(last: u8) -> SocketAddr {
 fn pool(servers: &[Does]) -> (Pool, Arc<Script>) {
     let addresses: Vec<_> = (1..=servers.len() as u8).map(address).collect();
     let script = Arc::new(Script {
-        servers: addresses.iter().copied().zip(servers.iter().copied()).collect(),
+        servers: addresses
+            .iter()
+            .copied()
+            .zip(servers.iter().copied())
+            .collect(),
         asked: Mutex::default(),
         lost: AtomicUsize::new(0),
     });
     let timeout = Duration::from_secs(2);
-    let bounds = TtlBounds { min: 0, max: 86_400 };
+    let bounds = TtlBounds {
+        min: 0,
+        max: 86_400,
+    };
     let connector = Arc::clone(&script) as Arc<dyn Connector>;
     let counters = Arc::default();
-    (Pool::new(addresses, connector, timeout, bounds, counters), script)
+    (
+        Pool::new(addresses, connector, timeout, bounds, counters),
+        script,
+    )
 }
 
 fn question() -> Key {
-    let packet = b"\x00\x01\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x01a\x04test\x00\x00\x01\x00\x01";
+    let packet =
+        b"\x00\x01\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x01a\x04test\x00\x00\x01\x00\x01";
     Key::new(&Query::read(packet).expect("a query"))
 }
 
@@ -107,7 +120,10 @@ async fn a_silent_server_costs_its_patience_once_and_then_nothing() {
     script.asked.lock().expect("whole").clear();
     let (answer, took) = timed(&pool).await;
     assert_eq!((answer, took), (Ok(0), Duration::from_millis(20)));
-    assert_eq!(*script.asked.lock().expect("whole"), [(address(2), Transport::Udp)]);
+    assert_eq!(
+        *script.asked.lock().expect("whole"),
+        [(address(2), Transport::Udp)]
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -127,7 +143,10 @@ async fn servfail_and_refused_are_not_believed_while_another_server_says_better(
 #[tokio::test(start_paused = true)]
 async fn if_all_say_servfail_their_own_word_is_kept() {
     let (pool, _) = pool(&[Does::Says(2, 1), Does::Sleeps]);
-    assert_eq!(timed(&pool).await.0, Err((code::NO_REACHABLE_AUTHORITY, Some(2))));
+    assert_eq!(
+        timed(&pool).await.0,
+        Err((code::NO_REACHABLE_AUTHORITY, Some(2)))
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -158,6 +177,12 @@ async fn without_servers_there_is_no_answer_and_no_wait() {
 async fn a_cut_answer_is_asked_for_again_by_tcp() {
     let (pool, script) = pool(&[Does::Cuts]);
     assert_eq!(timed(&pool).await.0, Ok(0));
-    let over: Vec<_> = script.asked.lock().expect("whole").iter().map(|a| a.1).collect();
+    let over: Vec<_> = script
+        .asked
+        .lock()
+        .expect("whole")
+        .iter()
+        .map(|a| a.1)
+        .collect();
     assert_eq!(over, [Transport::Udp, Transport::Tcp]);
 }

@@ -1,0 +1,64 @@
+//! Owns `tapis check`: the configuration and every list, all problems at once.
+//! Refuses to start anything.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{Failure, read_config};
+use crate::control::load::load;
+
+#[derive(Debug, Args)]
+pub(super) struct CheckArgs {
+    /// Bad lines in lists are told, but are no reason for exit code 1. (A server skips them.)
+    #[arg(long)]
+    allow_bad_lines: bool,
+}
+
+pub(super) fn run(
+    config: Option<&PathBuf>,
+    args: &CheckArgs,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
+    let config = read_config(config)?;
+    let mut good = true;
+    for list in &config.lists {
+        let (name, path) = (&list.source.name, list.source.path.display());
+        let loaded = match load(list, None, false) {
+            Ok(loaded) => loaded,
+            Err(refusal) => {
+                good = false;
+                writeln!(out, "{name}: {refusal}")?;
+                continue;
+            }
+        };
+        let tally = &loaded.tally;
+        let (rules, bad) = (loaded.rules.len(), tally.bad_total());
+        good &= bad == 0 || args.allow_bad_lines;
+        writeln!(
+            out,
+            "{name}: {rules} rules, {} skipped, {bad} bad lines ({path})",
+            tally.skipped
+        )?;
+        for line in &tally.first {
+            writeln!(
+                out,
+                "  {path}:{}: {}: {}",
+                line.line, line.text, line.problem
+            )?;
+        }
+        let shown = tally.first.len() as u32;
+        if bad > shown {
+            writeln!(out, "  and {} more:", bad - shown)?;
+            for (problem, count) in &tally.bad {
+                writeln!(out, "  {count} lines: {problem}")?;
+            }
+        }
+    }
+    if good {
+        writeln!(out, "good: {} lists", config.lists.len())?;
+        return Ok(());
+    }
+    Err(Failure::Told)
+}

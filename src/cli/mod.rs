@@ -1,0 +1,138 @@
+//! Owns the command line: arguments, verbs, exit codes.
+//! Refuses to do the work: each verb calls the library.
+
+mod check;
+mod reload;
+mod serve;
+mod status;
+mod why;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Config, Problems};
+
+/// A forwarding DNS server that sifts every name through a blocklist.
+///
+/// Answers blocked names itself and all others from upstream. Lists are files; an edit is in force
+/// within a second, with no restart and no query lost. Without a verb, and without --config, the
+/// built-in default is served: it listens on port 5335 of this machine and blocks the eleven
+/// Telegram web names of July 2017 as an example.
+#[derive(Debug, Parser)]
+#[command(name = "tapis", version, max_term_width = 100)]
+struct Cli {
+    /// The configuration file; without it the built-in default is used.
+    #[arg(short, long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Serve DNS until SIGTERM or SIGINT; SIGHUP reloads.
+    Serve(serve::ServeArgs),
+    /// Check the configuration and every list, and report all problems at once.
+    ///
+    /// Exit code 0 when there is none, 1 when there are.
+    Check(check::CheckArgs),
+    /// Tell what happens to a name, and why: the decision and every rule that matches.
+    ///
+    /// Reads configuration and lists itself, so it needs no running server, and tells what one
+    /// that follows the same files does.
+    Why(why::WhyArgs),
+    /// Tell how a running server is: generation, lists, alarms, counters.
+    Status(status::StatusArgs),
+    /// Let a running server read its configuration and changed lists again.
+    ///
+    /// Returns when that is in force. Exit code 1 when something was not taken; the old state of
+    /// it then stays in force, and the reason is printed.
+    Reload(reload::ReloadArgs),
+}
+
+/// Which server to talk to.
+#[derive(Debug, Args)]
+struct ControlArgs {
+    /// The server's control socket; without it, the one of the configuration.
+    #[arg(long, value_name = "SOCKET")]
+    control: Option<PathBuf>,
+}
+
+impl ControlArgs {
+    /// Where the server's socket may be, best first.
+    fn places(&self, config: Option<&PathBuf>) -> Result<Vec<PathBuf>, Failure> {
+        match &self.control {
+            Some(socket) => Ok(vec![socket.clone()]),
+            None => Ok(crate::daemon::control_places(&read_config(config)?)),
+        }
+    }
+}
+
+/// How a verb ends when it does not end well.
+#[derive(Debug)]
+enum Failure {
+    /// The configuration has problems.
+    Config(Problems),
+    /// Anything else, told in a sentence.
+    Other(Box<dyn std::error::Error>),
+    /// All was told already.
+    Told,
+}
+
+impl<E: std::error::Error + 'static> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Other(Box::new(error))
+    }
+}
+
+/// Runs the program with the process's arguments.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let config = cli.config.as_ref();
+    let mut out = io::stdout().lock();
+    let result = match cli.verb.unwrap_or(Verb::Serve(serve::ServeArgs::default())) {
+        Verb::Serve(args) => serve::run(config, &args),
+        Verb::Check(args) => check::run(config, &args, &mut out),
+        Verb::Why(args) => why::run(config, &args, &mut out),
+        Verb::Status(args) => status::run(config, &args, &mut out),
+        Verb::Reload(args) => reload::run(config, &args, &mut out),
+    };
+    let result = result.and_then(|()| out.flush().map_err(Failure::from));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            tell(&failure);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn tell(failure: &Failure) {
+    // When nobody can be told, the exit code still says it.
+    let _ = match failure {
+        Failure::Config(problems) => writeln!(io::stderr(), "{problems}"),
+        Failure::Other(error) => match error.downcast_ref::<io::Error>() {
+            Some(io) if io.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            _ => writeln!(io::stderr(), "tapis: {error}"),
+        },
+        Failure::Told => Ok(()),
+    };
+}
+
+/// The configuration of that file, or the built-in default.
+fn read_config(path: Option<&PathBuf>) -> Result<Config, Failure> {
+    match path {
+        Some(path) => Config::load(path).map_err(Failure::Config),
+        None => Ok(Config::built_in()),
+    }
+}
+
+/// A runtime for a verb that talks to a server.
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+}

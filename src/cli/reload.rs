@@ -1,0 +1,49 @@
+//! Owns `tapis reload`.
+//! Refuses to judge: the server says what it took.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{ControlArgs, Failure, runtime};
+use crate::control::client::call;
+use crate::control::status::{ReloadReport, ReloadRequest};
+
+#[derive(Debug, Args)]
+pub(super) struct ReloadArgs {
+    #[command(flatten)]
+    control: ControlArgs,
+    /// Take the newest state of this list as it is, although it is empty, mostly bad, or much
+    /// smaller than the one in force; may be repeated.
+    #[arg(long, value_name = "LIST")]
+    accept: Vec<String>,
+}
+
+pub(super) fn run(
+    config: Option<&PathBuf>,
+    args: &ReloadArgs,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
+    let places = args.control.places(config)?;
+    let wish = ReloadRequest {
+        accept: args.accept.clone(),
+    };
+    let report: ReloadReport = runtime()?.block_on(call(&places, "/reload", Some(&wish)))?;
+    for problem in &report.problems {
+        writeln!(out, "not taken: {problem}")?;
+    }
+    for key in &report.restart {
+        writeln!(out, "changed, but in force only after a restart: {key}")?;
+    }
+    let read = match report.loaded.as_slice() {
+        [] => "no list read anew".to_owned(),
+        names => format!("read anew: {}", names.join(", ")),
+    };
+    writeln!(out, "generation {} in force; {read}", report.generation)?;
+    if report.problems.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::Told)
+    }
+}

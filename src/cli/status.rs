@@ -1,0 +1,86 @@
+//! Owns `tapis status`.
+//! Refuses to interpret: it prints what the server says.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{ControlArgs, Failure, runtime};
+use crate::control::client::call;
+use crate::control::status::{ListHealth, Status};
+
+#[derive(Debug, Args)]
+pub(super) struct StatusArgs {
+    #[command(flatten)]
+    control: ControlArgs,
+    /// Print JSON, for programs.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(
+    config: Option<&PathBuf>,
+    args: &StatusArgs,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
+    let places = args.control.places(config)?;
+    let status: Status = runtime()?.block_on(call(&places, "/status", None::<&()>))?;
+    if args.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&status)?)?;
+        return Ok(());
+    }
+    let Status {
+        version,
+        pid,
+        started_at,
+        generation,
+        published_at,
+        ..
+    } = &status;
+    writeln!(out, "tapis {version}, process {pid}, since {started_at:.0}")?;
+    writeln!(
+        out,
+        "generation {generation}, in force since {published_at:.0}"
+    )?;
+    for address in &status.gauges.listen {
+        writeln!(out, "listening on {address} (UDP, TCP)")?;
+    }
+    for server in &status.gauges.upstream {
+        let latency = server
+            .latency_ms
+            .map_or("not asked yet".to_owned(), |ms| format!("{ms:.1} ms"));
+        let down = if server.down { ", does not answer" } else { "" };
+        writeln!(out, "upstream {}: {latency}{down}", server.address)?;
+    }
+    for list in &status.lists {
+        let state = match list.state {
+            ListHealth::Current => "",
+            ListHealth::Held => ", HELD at its last good state",
+            ListHealth::Missing => ", MISSING",
+        };
+        let bad: u32 = list.bad.iter().map(|bad| bad.count).sum();
+        writeln!(
+            out,
+            "list {}: {} rules, {bad} bad lines{state}",
+            list.name, list.rules
+        )?;
+    }
+    for alarm in &status.alarms {
+        writeln!(out, "ALARM {alarm}")?;
+    }
+    let cache = &status.gauges;
+    writeln!(
+        out,
+        "cache: {} answers, {} octets",
+        cache.cache_entries, cache.cache_octets
+    )?;
+    for (name, count) in cache
+        .counters
+        .iter()
+        .filter(|(_, count)| count.as_u64() != Some(0))
+    {
+        writeln!(out, "{name}: {count}")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,325 @@
+//! Owns the way from a list's file to a trie, and the judgement whether the file may replace the last.
+//! Refuses to publish: it returns what it made, or why it made nothing.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::lists::{self, Tally};
+use crate::config::{Content, List};
+use crate::policy::builder::{Builder, TooLarge};
+use crate::policy::trie::Trie;
+
+/// Largest list file that is read.
+const MAX_FILE: u64 = 2 << 30;
+/// Octets at the start of a file among which a NUL tells that it is no text.
+const SNIFF: usize = 8192;
+
+/// A list that was read whole.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Its rules.
+    pub rules: Arc<Trie>,
+    /// What stood in the file.
+    pub tally: Tally,
+    /// BLAKE3 of the file's octets.
+    pub digest: blake3::Hash,
+    /// The file as it was when it was read; nothing for content that is built in.
+    pub signature: Option<Signature>,
+    /// When it was read.
+    pub at: Timestamp,
+    /// How long that took.
+    pub took: Duration,
+}
+
+/// What tells one state of a file from another without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Signature {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Signature {
+    /// Of the file that `path` leads to now, through symbolic links.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn of(path: &Path) -> io::Result<Self> {
+        fs::metadata(path).map(|meta| Self::from(&meta))
+    }
+}
+
+impl From<&fs::Metadata> for Signature {
+    fn from(meta: &fs::Metadata) -> Self {
+        Self {
+            device: meta.dev(),
+            inode: meta.ino(),
+            size: meta.size(),
+            modified: (meta.mtime(), meta.mtime_nsec()),
+            changed: (meta.ctime(), meta.ctime_nsec()),
+        }
+    }
+}
+
+/// Why a list's file was not taken. The last good state, if there is one, stays in force.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// The system does not let it be read.
+    #[error("{path}: {source}; the file must exist and be readable by the server's user")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// It is no regular file.
+    #[error("{0}: not a regular file")]
+    NotAFile(PathBuf),
+    /// It is larger than two gigabytes.
+    #[error("{0}: larger than 2 GiB; split it into several lists")]
+    Gigantic(PathBuf),
+    /// It changed while it was read; it will be read again.
+    #[error("{0}: changed while it was read; it is read again when it is quiet")]
+    Changing(PathBuf),
+    /// It holds NUL octets.
+    #[error("{0}: holds binary data, not text; if it is compressed, unpack it first")]
+    Binary(PathBuf),
+    /// It has more rules than a trie can hold.
+    #[error("{path}: {source}")]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// What there is too much of.
+        source: TooLarge,
+    },
+    /// It holds nothing at all, not even a comment.
+    #[error(
+        "{path}: empty; a list that is empty on purpose holds a comment. To take it as it is: tapis reload --accept {name}"
+    )]
+    Empty {
+        /// The file.
+        path: PathBuf,
+        /// The list.
+        name: String,
+    },
+    /// More than half of its lines are bad.
+    #[error(
+        "{path}: {bad} of {lines} lines are bad, the first in line {first}: {problem}. To take the good ones: tapis reload --accept {name}"
+    )]
+    MostlyBad {
+        /// The file.
+        path: PathBuf,
+        /// The list.
+        name: String,
+        /// Lines that are bad.
+        bad: u32,
+        /// Lines that hold something.
+        lines: u32,
+        /// The first bad one.
+        first: u32,
+        /// What is wrong with it.
+        problem: lists::Bad,
+    },
+    /// It has less than half of the last good state's rules.
+    #[error(
+        "{path}: {now} rules, less than half of the {before} in force. To take it as it is: tapis reload --accept {name}"
+    )]
+    Shrunk {
+        /// The file.
+        path: PathBuf,
+        /// The list.
+        name: String,
+        /// Rules in the file.
+        now: usize,
+        /// Rules in force.
+        before: usize,
+    },
+}
+
+impl Refusal {
+    /// Whether the operator may take the file all the same, with `tapis reload --accept`.
+    pub fn acceptable(&self) -> bool {
+        matches!(
+            self,
+            Self::Empty { .. } | Self::MostlyBad { .. } | Self::Shrunk { .. }
+        )
+    }
+
+    /// Whether to try again by itself.
+    pub fn transient(&self) -> bool {
+        matches!(self, Self::Changing(_))
+    }
+}
+
+/// Reads a list and judges it against the rules in force (`before`). With `accept` what the
+/// operator may accept is no reason to refuse.
+///
+/// # Errors
+/// [`Refusal`] when the file can't be read, or should not replace what is in force.
+pub fn load(list: &List, before: Option<usize>, accept: bool) -> Result<Loaded, Refusal> {
+    let start = Instant::now();
+    let path = &list.source.path;
+    let (octets, signature) = match list.content {
+        Content::Embedded(text) => (text.as_bytes().to_vec(), None),
+        Content::File => {
+            let (octets, signature) = read_quiet(path)?;
+            (octets, Some(signature))
+        }
+    };
+    if octets[..octets.len().min(SNIFF)].contains(&0) {
+        return Err(Refusal::Binary(path.clone()));
+    }
+    let mut builder = Builder::new();
+    let mut overfull = None;
+    let tally = lists::read(&octets, list.format, list.scope, |name, scope, _| {
+        if let Err(error) = builder.insert(name, scope) {
+            overfull.get_or_insert(error);
+        }
+    });
+    if let Some(source) = overfull {
+        let path = path.clone();
+        return Err(Refusal::TooLarge { path, source });
+    }
+    let rules = builder.finish();
+    if !accept {
+        judge(list, &tally, rules.len(), before)?;
+    }
+    Ok(Loaded {
+        rules: Arc::new(rules),
+        tally,
+        digest: blake3::hash(&octets),
+        signature,
+        at: Timestamp::now(),
+        took: start.elapsed(),
+    })
+}
+
+/// Reads a file that nobody writes meanwhile.
+fn read_quiet(path: &Path) -> Result<(Vec<u8>, Signature), Refusal> {
+    let unreadable = |source| Refusal::Unreadable {
+        path: path.to_owned(),
+        source,
+    };
+    // Looked at before it is opened: opening a FIFO would wait for its writer.
+    let meta = fs::metadata(path).map_err(unreadable)?;
+    if !meta.is_file() {
+        return Err(Refusal::NotAFile(path.to_owned()));
+    }
+    let mut file = File::open(path).map_err(unreadable)?;
+    let meta = file.metadata().map_err(unreadable)?;
+    if meta.len() > MAX_FILE {
+        return Err(Refusal::Gigantic(path.to_owned()));
+    }
+    let before = Signature::from(&meta);
+    let mut octets = Vec::with_capacity(meta.len() as usize + 1);
+    (&mut file)
+        .take(MAX_FILE + 1)
+        .read_to_end(&mut octets)
+        .map_err(unreadable)?;
+    let after = Signature::from(&file.metadata().map_err(unreadable)?);
+    if before != after || octets.len() as u64 != meta.len() {
+        return Err(Refusal::Changing(path.to_owned()));
+    }
+    Ok((octets, after))
+}
+
+fn judge(list: &List, tally: &Tally, now: usize, before: Option<usize>) -> Result<(), Refusal> {
+    let (path, name) = (list.source.path.clone(), list.source.name.clone());
+    if tally.lines == 0 {
+        // A file with comments only is a legal empty list: that is a lift.
+        return match tally.comments {
+            0 => Err(Refusal::Empty { path, name }),
+            _ => Ok(()),
+        };
+    }
+    if tally.mostly_bad()
+        && let Some(first) = tally.first.first()
+    {
+        return Err(Refusal::MostlyBad {
+            path,
+            name,
+            bad: tally.bad_total(),
+            lines: tally.lines,
+            first: first.line,
+            problem: first.problem,
+        });
+    }
+    match before {
+        Some(before) if now < before.div_ceil(2) => Err(Refusal::Shrunk {
+            path,
+            name,
+            now,
+            before,
+        }),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn list(path: &Path) -> List {
+        let text = format!("[[list]]\nname = \"l\"\npath = {path:?}\nkind = \"block\"\n");
+        let config = Config::parse(&text, Path::new("/c.toml")).expect("a configuration");
+        config.lists.into_iter().next().expect("its list")
+    }
+
+    fn loaded(content: &[u8], before: Option<usize>, accept: bool) -> Result<usize, Refusal> {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("list");
+        fs::write(&path, content).expect("written");
+        load(&list(&path), before, accept).map(|l| l.rules.len())
+    }
+
+    #[test]
+    fn a_good_file_is_taken_and_comments_alone_are_a_lift() {
+        assert_eq!(
+            loaded(b"a.test\nb.test\n", Some(3), false).expect("taken"),
+            2
+        );
+        assert_eq!(loaded(b"# lifted\n", Some(11), false).expect("taken"), 0);
+    }
+
+    #[test]
+    fn what_looks_like_an_accident_is_refused_until_it_is_accepted() {
+        for (content, before) in [
+            (&b""[..], None),
+            (b"\n\n", None),
+            (b"a.test\n/\n/\n", None),
+            (b"a.test\n", Some(3)),
+        ] {
+            let refusal = loaded(content, before, false).expect_err("refused");
+            assert!(refusal.acceptable(), "{refusal}");
+            assert!(
+                refusal.to_string().contains("tapis reload --accept l"),
+                "{refusal}"
+            );
+            loaded(content, before, true).expect("accepted");
+        }
+        loaded(b"a.test\n/\n", None, false).expect("half bad is not over half");
+        loaded(b"a.test\n", Some(2), false).expect("half as many is not under half");
+    }
+
+    #[test]
+    fn what_can_not_be_a_list_is_refused_whatever_is_accepted() {
+        let binary = loaded(b"\x1f\x8b\x08\x00\x00", None, true).expect_err("refused");
+        assert!(binary.to_string().contains("binary"), "{binary}");
+        let dir = tempfile::tempdir().expect("a folder");
+        let folder = load(&list(dir.path()), None, true).expect_err("refused");
+        assert!(matches!(folder, Refusal::NotAFile(_)));
+        let missing = dir.path().join("missing");
+        let missing = load(&list(&missing), None, true).expect_err("refused");
+        assert!(missing.to_string().contains("/missing: "), "{missing}");
+    }
+}

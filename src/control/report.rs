@@ -1,0 +1,113 @@
+//! Owns the telling of how things are: status, reports, log lines.
+//! Refuses to change anything.
+
+use super::load::Loaded;
+use super::reload::Control;
+use super::state::ListState;
+use super::status::{BadCount, BadLine, Gauges, ListHealth, ListStatus, Status};
+use crate::config::{Config, Origin};
+
+pub(super) fn status(control: &Control, gauges: Gauges) -> Status {
+    let lists: Vec<_> = control.lists.iter().map(list).collect();
+    let alarms = lists
+        .iter()
+        .filter_map(|list| {
+            list.alarm
+                .as_ref()
+                .map(|alarm| format!("{}: {alarm}", list.name))
+        })
+        .chain(control.config_problems.iter().cloned())
+        .collect::<Vec<_>>();
+    let degraded = !alarms.is_empty();
+    Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        started_at: control.started_at,
+        config: match &control.config.origin {
+            Origin::BuiltIn => None,
+            Origin::File(path) => Some(path.clone()),
+        },
+        generation: control.generation(),
+        published_at: control.published_at,
+        degraded,
+        alarms: alarms
+            .into_iter()
+            .chain(control.unwatched.iter().cloned())
+            .collect(),
+        lists,
+        gauges,
+    }
+}
+
+fn list(state: &ListState) -> ListStatus {
+    let source = &state.source;
+    let loaded = state.loaded.as_deref();
+    let tally = loaded.map(|loaded| &loaded.tally);
+    ListStatus {
+        name: source.name.clone(),
+        path: source.path.clone(),
+        kind: source.kind,
+        action: source.blocking.action,
+        scope: state.config.scope,
+        state: match (loaded, &state.refused) {
+            (None, _) => ListHealth::Missing,
+            (Some(_), Some(_)) => ListHealth::Held,
+            (Some(_), None) => ListHealth::Current,
+        },
+        alarm: state
+            .refused
+            .as_ref()
+            .map(|(refusal, _)| refusal.to_string()),
+        alarm_since: state.refused.as_ref().map(|(_, since)| *since),
+        rules: loaded.map_or(0, |loaded| loaded.rules.len()),
+        octets: loaded.map_or(0, |loaded| loaded.rules.footprint()),
+        loaded_at: loaded.map(|loaded| loaded.at),
+        took_ms: loaded.map_or(0, |loaded| loaded.took.as_millis() as u64),
+        digest: loaded.map(|loaded| loaded.digest.to_string()),
+        lines: tally.map_or(0, |tally| tally.lines),
+        skipped: tally.map_or(0, |tally| tally.skipped),
+        bad: tally.map_or_else(Vec::new, |tally| {
+            let count = |(problem, count): &(super::lists::Bad, u32)| BadCount {
+                problem: problem.to_string(),
+                count: *count,
+            };
+            tally.bad.iter().map(count).collect()
+        }),
+        first_bad: tally.map_or_else(Vec::new, |tally| {
+            let line = |bad: &super::lists::BadLine| BadLine {
+                line: bad.line,
+                text: bad.text.clone(),
+                problem: bad.problem.to_string(),
+            };
+            tally.first.iter().map(line).collect()
+        }),
+    }
+}
+
+/// What differs between two configurations and can't be taken in while serving.
+pub(super) fn needs_restart(boot: &Config, now: &Config) -> Vec<String> {
+    let (old, new) = (&boot.server, &now.server);
+    let differing = [
+        ("[server] listen", old.listen != new.listen),
+        ("[server] workers", old.workers != new.workers),
+        ("[server] control", old.control != new.control),
+        (
+            "[server] tcp-connections",
+            old.tcp_connections != new.tcp_connections,
+        ),
+        ("[server] tcp-idle-secs", old.tcp_idle != new.tcp_idle),
+        ("[upstream]", boot.upstream != now.upstream),
+        ("[cache]", boot.cache != now.cache),
+    ];
+    let changed = differing.into_iter().filter(|(_, differs)| *differs);
+    changed.map(|(key, _)| key.to_owned()).collect()
+}
+
+pub(super) fn log_loaded(name: &str, loaded: &Loaded) {
+    let (rules, bad) = (loaded.rules.len(), loaded.tally.bad_total());
+    let took_ms = loaded.took.as_millis() as u64;
+    tracing::info!(list = name, rules, bad, took_ms, "list read");
+    for bad in &loaded.tally.first {
+        tracing::warn!(list = name, line = bad.line, text = bad.text, problem = %bad.problem, "bad line");
+    }
+}

@@ -1,0 +1,149 @@
+//! Owns the control socket's place in the file system, and who may open it.
+//! Refuses to speak over it.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixStream as StdStream;
+use std::path::{Path, PathBuf};
+
+use tokio::net::{UnixListener, UnixStream};
+
+/// Why there is no control socket.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketError {
+    /// Another server holds it.
+    #[error(
+        "{0}: another tapis is running with this control socket; stop it, or set another `control`"
+    )]
+    Taken(PathBuf),
+    /// The place can't be used.
+    #[error(
+        "{path}: the control socket can't be made: {source}; set `control` to a place that the server's user may write to"
+    )]
+    Unusable {
+        /// The socket.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// Where the control socket may be, best first, when the configuration does not say.
+pub fn candidates(user: u32) -> Vec<PathBuf> {
+    let file = "control.sock";
+    let mut places = vec![PathBuf::from("/run/tapis").join(file)];
+    if let Some(runtime) = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty()) {
+        places.push(PathBuf::from(runtime).join("tapis").join(file));
+    }
+    // The temporary folder is everybody's, so the name says whose it is; `own_directory` checks.
+    places.push(
+        std::env::temp_dir()
+            .join(format!("tapis-{user}"))
+            .join(file),
+    );
+    places
+}
+
+/// Makes the socket at the first of `places` that can be used. Removes what a server that is
+/// gone has left there.
+///
+/// # Errors
+/// [`SocketError`] of the last place, or of the first that another server holds.
+pub fn bind(places: &[PathBuf], user: u32) -> Result<(UnixListener, PathBuf), SocketError> {
+    let mut last = None;
+    for path in places {
+        match bind_one(path, user) {
+            Ok(listener) => return Ok((listener, path.clone())),
+            Err(taken @ SocketError::Taken(_)) => return Err(taken),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.unwrap_or_else(|| SocketError::Unusable {
+        path: PathBuf::new(),
+        source: io::ErrorKind::InvalidInput.into(),
+    }))
+}
+
+fn bind_one(path: &Path, user: u32) -> Result<UnixListener, SocketError> {
+    let unusable = |source| SocketError::Unusable {
+        path: path.to_owned(),
+        source,
+    };
+    if let Some(parent) = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+    {
+        own_directory(parent, user).map_err(unusable)?;
+    }
+    match StdStream::connect(path) {
+        Ok(_) => return Err(SocketError::Taken(path.to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).map_err(unusable)?;
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(unusable(error)),
+    }
+    let listener = UnixListener::bind(path).map_err(unusable)?;
+    // Until this is done others may connect; `accept` turns them away.
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(unusable)?;
+    Ok(listener)
+}
+
+/// Makes the directory for the owner alone, or checks that nobody else put it there.
+fn own_directory(directory: &Path, user: u32) -> io::Result<()> {
+    match fs::DirBuilder::new().mode(0o700).create(directory) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        other => return other,
+    }
+    let meta = fs::metadata(directory)?;
+    let shared = meta.mode() & 0o1000 != 0;
+    if shared || meta.uid() == user || meta.uid() == 0 {
+        return Ok(());
+    }
+    Err(io::Error::new(
+        io::ErrorKind::PermissionDenied,
+        "its folder belongs to another user",
+    ))
+}
+
+/// Takes the next connection of the server's own user, or of root.
+pub(super) async fn accept(listener: &UnixListener, user: u32) -> io::Result<UnixStream> {
+    loop {
+        let (stream, _) = listener.accept().await?;
+        let peer = stream.peer_cred().map(|cred| cred.uid());
+        if peer.is_ok_and(|peer| peer == user || peer == 0) {
+            return Ok(stream);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::process::user_id;
+
+    #[tokio::test]
+    async fn the_socket_is_its_owners_alone_and_held_once() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("new").join("control.sock");
+        let places = [PathBuf::from("/proc/nowhere/control.sock"), path.clone()];
+        let (listener, bound) = bind(&places, user_id()).expect("bound");
+        assert_eq!(bound, path);
+        let mode = |p: &Path| fs::metadata(p).expect("there").mode() & 0o777;
+        assert_eq!((mode(&path), mode(&dir.path().join("new"))), (0o600, 0o700));
+        let again = bind(&places, user_id()).expect_err("taken");
+        assert!(matches!(again, SocketError::Taken(_)), "{again}");
+        drop(listener);
+        bind(&places, user_id()).expect("what a dead server left is removed");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_socket_is_left_alone() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("precious");
+        fs::write(&path, "data").expect("written");
+        bind(std::slice::from_ref(&path), user_id()).expect_err("refused");
+        assert_eq!(fs::read(&path).expect("still there"), b"data");
+    }
+}

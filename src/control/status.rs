@@ -1,0 +1,156 @@
+//! Owns the words of `status` and of a reload's report: their fields are an interface.
+//! Refuses to gather them.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::policy::rule::{Action, Kind, Scope};
+
+/// All that a running server says of itself.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// The program's version.
+    pub version: String,
+    /// The server's process.
+    pub pid: u32,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// The configuration's file; without one the built-in default is in force.
+    pub config: Option<PathBuf>,
+    /// The policy's generation.
+    pub generation: u64,
+    /// When that was put in force.
+    pub published_at: Timestamp,
+    /// Whether something that was configured is not in force; `alarms` says what.
+    pub degraded: bool,
+    /// What needs the operator's attention, a sentence each.
+    pub alarms: Vec<String>,
+    /// The lists in the order of the configuration.
+    pub lists: Vec<ListStatus>,
+    /// The data plane.
+    #[serde(flatten)]
+    pub gauges: Gauges,
+}
+
+/// What the data plane says of itself.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Gauges {
+    /// Addresses that it answers on.
+    pub listen: Vec<SocketAddr>,
+    /// The upstream servers.
+    pub upstream: Vec<UpstreamStatus>,
+    /// Clients that wait for upstream now.
+    pub waiting: usize,
+    /// Answers in the cache.
+    pub cache_entries: usize,
+    /// Octets that they take.
+    pub cache_octets: u64,
+    /// Events since the start, by name.
+    pub counters: serde_json::Map<String, serde_json::Value>,
+}
+
+/// An upstream server.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct UpstreamStatus {
+    /// Its address.
+    pub address: SocketAddr,
+    /// Whether it failed so often that it is left alone for a while.
+    pub down: bool,
+    /// Its smoothed round-trip time in milliseconds, once known.
+    pub latency_ms: Option<f64>,
+}
+
+/// Which state of a list is in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ListHealth {
+    /// The newest.
+    Current,
+    /// An older one: the newest was refused.
+    Held,
+    /// None: it was never read whole.
+    Missing,
+}
+
+/// A list.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ListStatus {
+    /// Its name.
+    pub name: String,
+    /// Its file.
+    pub path: PathBuf,
+    /// Block or allow.
+    pub kind: Kind,
+    /// What a block answers.
+    pub action: Action,
+    /// What a bare name in it means.
+    pub scope: Scope,
+    /// Which state is in force.
+    pub state: ListHealth,
+    /// Why the newest one is not.
+    pub alarm: Option<String>,
+    /// Since when that stands so.
+    pub alarm_since: Option<Timestamp>,
+    /// Different rules in force.
+    pub rules: usize,
+    /// Octets of memory that they take.
+    pub octets: usize,
+    /// When the state in force was read.
+    pub loaded_at: Option<Timestamp>,
+    /// How long that took, in milliseconds.
+    pub took_ms: u64,
+    /// BLAKE3 digest of the file as it was read, in hexadecimal.
+    pub digest: Option<String>,
+    /// Lines that hold something.
+    pub lines: u32,
+    /// Names that were left out on purpose (`localhost` and the like).
+    pub skipped: u32,
+    /// Bad lines by kind.
+    pub bad: Vec<BadCount>,
+    /// The first bad lines.
+    pub first_bad: Vec<BadLine>,
+}
+
+/// How many lines are bad in one way.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct BadCount {
+    /// What is wrong.
+    pub problem: String,
+    /// In how many lines.
+    pub count: u32,
+}
+
+/// A bad line.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct BadLine {
+    /// Its number, counted from 1.
+    pub line: u32,
+    /// What stands there, shortened.
+    pub text: String,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+/// A wish to reload.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct ReloadRequest {
+    /// Lists whose newest state is to be taken as it is.
+    #[serde(default)]
+    pub accept: Vec<String>,
+}
+
+/// How a reload ended.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct ReloadReport {
+    /// The generation in force afterwards.
+    pub generation: u64,
+    /// Lists that were read anew and are in force.
+    pub loaded: Vec<String>,
+    /// What was not taken, and why; the old state stays in force.
+    pub problems: Vec<String>,
+    /// What changed in the configuration and waits for a restart.
+    pub restart: Vec<String>,
+}

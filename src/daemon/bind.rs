@@ -1,0 +1,198 @@
+//! Owns the taking of listen addresses: all of them for UDP and TCP, or none.
+//! Refuses to share them with another process.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use socket2::{Domain, Protocol, Socket as Raw, Type};
+
+use crate::sys::udp::Socket;
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 1024;
+/// How often a port that the system chose for TCP may be taken for UDP.
+const PORT_TRIES: usize = 16;
+
+/// Why an address can't be listened on.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Somebody else has it.
+    #[error(
+        "{address} is in use by another program (a second tapis, or another DNS server); stop that one, or choose another address with --listen or in [server] listen"
+    )]
+    InUse {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// A port below 1024.
+    #[error(
+        "{address} needs a privilege: run as root, give the binary CAP_NET_BIND_SERVICE, or choose a port from 1024 on with --listen or in [server] listen"
+    )]
+    Privilege {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// No interface has it.
+    #[error(
+        "{address} is not an address of this machine; choose one that `ip address` shows, with --listen or in [server] listen"
+    )]
+    NotHere {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// Anything else.
+    #[error(
+        "{address} can't be listened on: {source}; choose another address with --listen or in [server] listen"
+    )]
+    Other {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Of all addresses none can be used.
+    #[error("no address to listen on is left; this machine has neither IPv4 nor IPv6 loopback")]
+    Nothing,
+}
+
+impl BindError {
+    fn new(address: SocketAddr, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::AddrInUse => Self::InUse { address },
+            io::ErrorKind::PermissionDenied => Self::Privilege { address },
+            io::ErrorKind::AddrNotAvailable => Self::NotHere { address },
+            _ => Self::Other { address, source },
+        }
+    }
+}
+
+/// Sockets, bound and silent.
+pub(super) struct Bound {
+    /// What they are bound to, ports filled in.
+    pub(super) addresses: Vec<SocketAddr>,
+    /// A listener for each address.
+    pub(super) tcp: Vec<TcpListener>,
+    /// For each worker a socket for each address.
+    pub(super) udp: Vec<Vec<Arc<Socket>>>,
+}
+
+/// Binds all addresses. With `lenient` (the built-in default) a machine without IPv6 is served
+/// without it.
+pub(super) fn bind(
+    listen: &[SocketAddr],
+    workers: usize,
+    lenient: bool,
+) -> Result<Bound, BindError> {
+    let mut bound = Bound {
+        addresses: Vec::new(),
+        tcp: Vec::new(),
+        udp: (0..workers).map(|_| Vec::new()).collect(),
+    };
+    for &address in listen {
+        match bind_one(address, workers) {
+            Ok((actual, tcp, udp)) => {
+                bound.addresses.push(actual);
+                bound.tcp.push(tcp);
+                for (sockets, socket) in bound.udp.iter_mut().zip(udp) {
+                    sockets.push(Arc::new(socket));
+                }
+            }
+            Err(error) if lenient && address.is_ipv6() && is_without_ipv6(&error) => {
+                tracing::warn!(%address, %error, "no IPv6 here, serving without it");
+            }
+            Err(error) => return Err(BindError::new(address, error)),
+        }
+    }
+    if bound.addresses.is_empty() {
+        return Err(BindError::Nothing);
+    }
+    Ok(bound)
+}
+
+fn is_without_ipv6(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrNotAvailable
+        || error.raw_os_error() == Some(libc::EAFNOSUPPORT)
+}
+
+fn bind_one(
+    address: SocketAddr,
+    workers: usize,
+) -> io::Result<(SocketAddr, TcpListener, Vec<Socket>)> {
+    let mut tries = 1..=PORT_TRIES;
+    loop {
+        let last = tries.next().is_none_or(|n| n == PORT_TRIES);
+        // TCP first: a listening port is never shared, so it also keeps a second tapis away.
+        let tcp = listen_tcp(address)?;
+        let actual = tcp.local_addr()?;
+        match bind_udp(actual, workers) {
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse && address.port() == 0 && !last => {}
+            udp => return Ok((actual, tcp, udp?)),
+        }
+    }
+}
+
+fn listen_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let raw = Raw::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    if address.is_ipv6() {
+        raw.set_only_v6(true)?;
+    }
+    // Connections of a server that just ended must not keep the next one from starting.
+    raw.set_reuse_address(true)?;
+    raw.set_nonblocking(true)?;
+    raw.bind(&address.into())?;
+    raw.listen(BACKLOG)?;
+    Ok(raw.into())
+}
+
+fn bind_udp(address: SocketAddr, workers: usize) -> io::Result<Vec<Socket>> {
+    // Sockets of ours share the port; this one does not, and so finds out who else has it.
+    drop(Socket::bind(address, false)?);
+    (0..workers).map(|_| Socket::bind(address, true)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn local() -> SocketAddr {
+        ([127, 0, 0, 1], 0).into()
+    }
+
+    #[test]
+    fn every_worker_has_a_socket_on_the_port_that_tcp_has_too() {
+        let bound = bind(&[local()], 3, false).expect("bound");
+        let port = bound.addresses[0].port();
+        assert_ne!(port, 0);
+        assert_eq!(bound.udp.len(), 3);
+        for sockets in &bound.udp {
+            assert_eq!(sockets[0].local_addr().expect("bound").port(), port);
+        }
+    }
+
+    #[test]
+    fn a_second_server_is_told_that_the_address_is_in_use() {
+        let first = bind(&[local()], 1, false).expect("bound");
+        let again = bind(&first.addresses, 1, false).err().expect("refused");
+        assert!(matches!(again, BindError::InUse { .. }), "{again}");
+        let udp_only = Socket::bind(local(), true).expect("bound");
+        let taken = udp_only.local_addr().expect("bound");
+        let again = bind(&[taken], 1, false).err().expect("refused");
+        assert!(
+            matches!(again, BindError::InUse { .. }),
+            "SO_REUSEPORT or not: {again}"
+        );
+    }
+
+    #[test]
+    fn an_address_of_another_machine_is_told_as_such() {
+        let foreign = ([192, 0, 2, 1], 5335).into();
+        let error = bind(&[foreign], 1, true).err().expect("refused");
+        assert!(matches!(error, BindError::NotHere { .. }), "{error}");
+    }
+}

@@ -1,0 +1,295 @@
+//! Owns the order of starting and stopping, and the signals.
+//! Refuses to decide anything about names.
+
+mod bind;
+mod upstreams;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use self::bind::BindError;
+use self::bind::Bound;
+pub use self::upstreams::UpstreamError;
+use crate::config::{Config, Origin};
+use crate::control::api;
+use crate::control::reload::{Control, RequiredListMissing};
+use crate::control::socket::{self, SocketError};
+use crate::control::status::{Gauges, UpstreamStatus};
+use crate::serve::cache::Cache;
+use crate::serve::resolve::{Clock, Resolver};
+use crate::serve::streams::Streams;
+use crate::serve::udp::{HAND_OVER, Shared, Worker, take_jobs};
+use crate::serve::upstream::Pool;
+use crate::serve::upstream::connect::Network;
+use crate::stats::{Count, Counters, sums};
+use crate::sys::process::user_id;
+use crate::sys::wait::{self, Bell};
+use crate::wire::answer::TtlBounds;
+
+/// How long questions that are under way may take when the server ends.
+const DRAIN: Duration = Duration::from_secs(3);
+
+/// Why the server did not start, or did not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// No address to answer on.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// An upstream that can't be one.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+    /// No control socket.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// A list that must be there is not.
+    #[error(transparent)]
+    List(#[from] RequiredListMissing),
+    /// The system did not give what every program needs.
+    #[error("the system refuses {what}: {source}")]
+    System {
+        /// What was asked for.
+        what: &'static str,
+        /// What it says.
+        source: io::Error,
+    },
+    /// A worker thread ended before its time.
+    #[error("a UDP worker ended before its time; see the log")]
+    Worker,
+}
+
+/// Serves until a signal ends it (SIGTERM, SIGINT).
+///
+/// # Errors
+/// [`DaemonError`], each a sentence with its remedy.
+pub fn run(config: Config) -> Result<(), DaemonError> {
+    let servers = upstreams::servers(&config)?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let workers = match config.server.workers {
+        0 => cores,
+        count => count,
+    };
+    let built_in = config.origin == Origin::BuiltIn;
+    let bound = bind::bind(&config.server.listen, workers, built_in)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .thread_name("tapis-async")
+        .enable_all()
+        .build()
+        .map_err(|source| DaemonError::System {
+            what: "threads",
+            source,
+        })?;
+    let user = user_id();
+    let places = control_places(&config);
+    let (socket, socket_path) = {
+        let _inside = runtime.enter();
+        socket::bind(&places, user)?
+    };
+    let control = Control::start(config.clone())?;
+    let result = runtime.block_on(async {
+        let service = Service::start(&config, servers, bound, workers, &control)?;
+        let (requests, wishes) = mpsc::channel(64);
+        let (hangup, hangups) = mpsc::channel(4);
+        let stop = service.stop.clone();
+        let api = tokio::spawn(api::serve(socket, user, requests, stop.clone()));
+        let probe = service.probe();
+        let control = tokio::spawn(control.run(wishes, hangups, Box::new(probe), stop));
+        let end = wait_for_the_end(&service, hangup).await;
+        service.stop().await;
+        // Both end at the same token; what they still say is said to nobody.
+        let _ = tokio::join!(api, control);
+        end
+    });
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    if let Err(error) = std::fs::remove_file(&socket_path) {
+        tracing::warn!(path = %socket_path.display(), %error, "control socket left behind");
+    }
+    result
+}
+
+/// Where the control socket may be, best first.
+pub fn control_places(config: &Config) -> Vec<PathBuf> {
+    match &config.server.control {
+        Some(path) => vec![path.clone()],
+        None => socket::candidates(user_id()),
+    }
+}
+
+async fn wait_for_the_end(service: &Service, hangup: mpsc::Sender<()>) -> Result<(), DaemonError> {
+    let listen = |kind| {
+        signal(kind).map_err(|source| DaemonError::System {
+            what: "signals",
+            source,
+        })
+    };
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut hang_up = listen(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            // A reload that is asked for while four others wait would find nothing new.
+            _ = hang_up.recv() => drop(hangup.try_send(())),
+            () = service.stop.cancelled() => return Err(DaemonError::Worker),
+        }
+    }
+}
+
+/// The data plane while it runs.
+struct Service {
+    stop: CancellationToken,
+    tracker: TaskTracker,
+    bell: Bell,
+    threads: Vec<JoinHandle<()>>,
+    resolver: Arc<Resolver>,
+    cache: Arc<Cache>,
+    counters: Vec<Arc<Counters>>,
+    listen: Vec<std::net::SocketAddr>,
+}
+
+impl Service {
+    fn start(
+        config: &Config,
+        servers: Vec<std::net::SocketAddr>,
+        bound: Bound,
+        workers: usize,
+        control: &Control,
+    ) -> Result<Self, DaemonError> {
+        let system = |what| move |source| DaemonError::System { what, source };
+        let stop = CancellationToken::new();
+        let tracker = TaskTracker::new();
+        let counters: Vec<Arc<Counters>> = (0..=workers).map(|_| Arc::default()).collect();
+        let shared_counters = Arc::clone(&counters[workers]);
+        let clock = Clock::start();
+        let cache = Arc::new(Cache::new(config.cache.size_bytes, config.cache.stale_secs));
+        let bounds = TtlBounds {
+            min: config.cache.min_ttl_secs,
+            max: config.cache.max_ttl_secs,
+        };
+        let network = Arc::new(Network::new(&servers));
+        let timeout = config.upstream.timeout;
+        let pool = Pool::new(servers, network, timeout, bounds, shared_counters.clone());
+        let resolver = Resolver::new(pool, cache.clone(), clock, shared_counters.clone());
+        let resolver = Arc::new(resolver);
+        let shared = Shared {
+            policy: control.reader(),
+            cache: cache.clone(),
+            clock,
+        };
+        let (jobs, queue) = mpsc::channel(HAND_OVER);
+        let taken = take_jobs(
+            queue,
+            shared.clone(),
+            resolver.clone(),
+            shared_counters.clone(),
+            tracker.clone(),
+        );
+        tracker.spawn(taken);
+        let (bell, ear) = wait::bell().map_err(system("a pipe"))?;
+        let mut threads = Vec::new();
+        for (index, sockets) in bound.udp.into_iter().enumerate() {
+            let worker = Worker {
+                shared: shared.clone(),
+                sockets,
+                jobs: jobs.clone(),
+                counters: counters[index].clone(),
+                ear: ear.try_clone().map_err(system("a pipe"))?,
+            };
+            // However it ends, the service must not go on without it.
+            let stop = stop.clone().drop_guard();
+            let body = move || {
+                let _stop = stop;
+                if let Err(error) = worker.run() {
+                    tracing::error!(%error, "a UDP worker can't wait for packets");
+                }
+            };
+            let name = format!("tapis-udp-{index}");
+            let thread = std::thread::Builder::new().name(name).spawn(body);
+            threads.push(thread.map_err(system("a thread"))?);
+        }
+        let streams = Arc::new(Streams {
+            shared,
+            resolver: resolver.clone(),
+            counters: shared_counters,
+            places: Arc::new(Semaphore::new(config.server.tcp_connections)),
+            idle: config.server.tcp_idle,
+            stop: stop.clone(),
+            tracker: tracker.clone(),
+        });
+        for listener in bound.tcp {
+            let listener = tokio::net::TcpListener::from_std(listener);
+            let listener = listener.map_err(system("a TCP socket"))?;
+            tracker.spawn(streams.clone().accept(listener));
+        }
+        let generation = control.generation();
+        for address in &bound.addresses {
+            tracing::info!(%address, workers, generation, "serving");
+        }
+        Ok(Self {
+            stop,
+            tracker,
+            bell,
+            threads,
+            resolver,
+            cache,
+            counters,
+            listen: bound.addresses,
+        })
+    }
+
+    /// Tells about the data plane.
+    fn probe(&self) -> impl Fn() -> Gauges + Send + use<> {
+        let (resolver, cache) = (self.resolver.clone(), self.cache.clone());
+        let (counters, listen) = (self.counters.clone(), self.listen.clone());
+        move || {
+            let (cache_entries, cache_octets) = cache.size();
+            let count = |(count, sum): (Count, u64)| (count.name().to_owned(), sum.into());
+            let upstream = |server: crate::serve::upstream::ServerState| UpstreamStatus {
+                address: server.address,
+                down: server.down,
+                latency_ms: server.latency.map(|latency| latency.as_secs_f64() * 1e3),
+            };
+            Gauges {
+                listen: listen.clone(),
+                upstream: resolver.pool().state().into_iter().map(upstream).collect(),
+                waiting: resolver.waiting(),
+                cache_entries,
+                cache_octets,
+                counters: sums(counters.iter().map(|c| &**c)).map(count).collect(),
+            }
+        }
+    }
+
+    /// Takes no more questions, answers those under way, and ends within [`DRAIN`].
+    async fn stop(self) {
+        drop(self.bell);
+        let threads = self.threads;
+        let joined = tokio::task::spawn_blocking(|| {
+            for thread in threads {
+                if thread.join().is_err() {
+                    tracing::error!("a UDP worker panicked");
+                }
+            }
+        });
+        self.stop.cancel();
+        self.tracker.close();
+        let drained = async {
+            // A panic inside was told above.
+            let _ = joined.await;
+            self.tracker.wait().await;
+        };
+        if tokio::time::timeout(DRAIN, drained).await.is_err() {
+            let left = self.tracker.len();
+            tracing::warn!(left, "questions left unanswered at the end");
+        }
+        tracing::info!("stopped");
+    }
+}
