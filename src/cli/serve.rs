@@ -1,6 +1,7 @@
 //! Owns `tapis serve`: arguments over configuration, and the log.
 //! Refuses to start threads itself.
 
+use std::io::IsTerminal;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
@@ -21,12 +22,16 @@ pub(super) struct ServeArgs {
     /// is given.
     #[arg(long, value_name = "ADDRESS[:PORT]", value_parser = upstream)]
     upstream: Vec<SocketAddr>,
+    /// Put the control socket here instead of where the configuration says.
+    #[arg(long, value_name = "SOCKET")]
+    control: Option<PathBuf>,
 }
 
 pub(super) fn run(config: Option<&PathBuf>, args: &ServeArgs) -> Result<(), Failure> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .with_target(false)
         .init();
@@ -36,6 +41,9 @@ pub(super) fn run(config: Option<&PathBuf>, args: &ServeArgs) -> Result<(), Fail
     }
     if !args.upstream.is_empty() {
         config.upstream.servers = Some(args.upstream.clone());
+    }
+    if args.control.is_some() {
+        config.server.control.clone_from(&args.control);
     }
     Ok(crate::daemon::run(config)?)
 }

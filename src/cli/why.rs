@@ -9,7 +9,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use clap::Args;
-use hickory_proto::op::{Edns, Message, Query};
+use hickory_proto::op::{Edns, Message, Query, ResponseCode};
 use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::rr::{Name as DnsName, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
@@ -170,11 +170,23 @@ fn ask(snapshot: &Snapshot, args: &WhyArgs) -> Result<(&'static str, Option<Answ
         _ => None,
     });
     let answer = Answer {
-        rcode: reply.metadata.response_code.to_string(),
+        rcode: mnemonic(reply.metadata.response_code),
         records: reply.answers.iter().map(ToString::to_string).collect(),
         ede: ede.collect(),
     };
     Ok((decision, Some(answer)))
+}
+
+/// The response code as `dig` writes it.
+fn mnemonic(code: ResponseCode) -> String {
+    match code {
+        ResponseCode::NoError => "NOERROR".to_owned(),
+        ResponseCode::NXDomain => "NXDOMAIN".to_owned(),
+        ResponseCode::Refused => "REFUSED".to_owned(),
+        ResponseCode::NotImp => "NOTIMP".to_owned(),
+        ResponseCode::FormErr => "FORMERR".to_owned(),
+        other => format!("RCODE{}", u16::from(other)),
+    }
 }
 
 fn rule(config: &Config, name: &Name, matched: &Matched<'_>) -> Rule {

@@ -56,6 +56,8 @@ pub trait Connector: Send + Sync + 'static {
 /// Asks over the network. Keeps one TCP connection for each server.
 #[derive(Default)]
 pub struct Network {
+    /// Owns the tasks that drive the TCP connections: they end when it is dropped.
+    provider: TokioRuntimeProvider,
     streams: HashMap<SocketAddr, std::sync::Arc<Stream>>,
 }
 
@@ -66,6 +68,7 @@ impl Network {
     pub fn new(servers: &[SocketAddr]) -> Self {
         let streams = servers.iter().map(|&s| (s, std::sync::Arc::default()));
         Self {
+            provider: TokioRuntimeProvider::new(),
             streams: streams.collect(),
         }
     }
@@ -83,11 +86,12 @@ impl Connector for Network {
             return Box::pin(std::future::ready(Err(ExchangeError::Malformed)));
         };
         let stream = self.streams.get(&server).cloned().unwrap_or_default();
+        let provider = self.provider.clone();
         Box::pin(async move {
             let answer = async {
                 match over {
-                    Transport::Udp => by_udp(server, request, patience).await,
-                    Transport::Tcp => by_tcp(server, request, patience, &stream).await,
+                    Transport::Udp => by_udp(server, request, patience, provider).await,
+                    Transport::Tcp => by_tcp(server, request, patience, provider, &stream).await,
                 }
             };
             match tokio::time::timeout(patience, answer).await {
@@ -121,8 +125,9 @@ async fn by_udp(
     server: SocketAddr,
     request: DnsRequest,
     patience: Duration,
+    provider: TokioRuntimeProvider,
 ) -> Result<DnsResponse, NetError> {
-    let mut sender = UdpClientStream::builder(server, TokioRuntimeProvider::new())
+    let mut sender = UdpClientStream::builder(server, provider)
         .with_timeout(Some(patience))
         // Repetition is the pool's: it goes to another server if there is one.
         .with_max_retries(1)
@@ -134,6 +139,7 @@ async fn by_tcp(
     server: SocketAddr,
     request: DnsRequest,
     patience: Duration,
+    provider: TokioRuntimeProvider,
     stream: &Stream,
 ) -> Result<DnsResponse, NetError> {
     let kept = stream.lock().await.clone();
@@ -143,16 +149,16 @@ async fn by_tcp(
         return Ok(response);
     }
     // None was kept, or the server has closed it meanwhile.
-    let provider = TokioRuntimeProvider::new();
     let exchange = TcpClientStream::exchange(server, None, patience, None, provider).await?;
     *stream.lock().await = Some(exchange.clone());
     first(exchange.send(request)).await
 }
 
+/// The one answer. A stream that ends without any is how hickory tells that time is up.
 async fn first(
     mut answers: impl futures_util::Stream<Item = Result<DnsResponse, NetError>> + Unpin,
 ) -> Result<DnsResponse, NetError> {
-    answers.next().await.unwrap_or(Err(NetError::NoConnections))
+    answers.next().await.unwrap_or(Err(NetError::Timeout))
 }
 
 fn classify(error: &NetError) -> ExchangeError {

@@ -1,0 +1,176 @@
+//! The verbs that need no server.
+
+use std::fs;
+use std::process::Output;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::support::server::{list, tapis, text};
+
+fn folder(config: &str, files: &[(&str, &str)]) -> TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("tapis.toml"), config).expect("written");
+    for (name, content) in files {
+        fs::write(folder.path().join(name), content).expect("written");
+    }
+    folder
+}
+
+fn verb(folder: &TempDir, arguments: &[&str]) -> Output {
+    let config = folder.path().join("tapis.toml");
+    tapis()
+        .args(arguments)
+        .arg("--config")
+        .arg(config)
+        .output()
+        .expect("it ran")
+}
+
+#[test]
+fn check_reports_ten_mistakes_each_with_its_line() {
+    let config = "\
+[server]
+listen = [\"127.0.0.1\"]
+workers = \"4\"
+allow = [\"192.0.2.1/24\"]
+[upstream]
+servrs = [\"192.0.2.53\"]
+timeout-ms = 5
+[cache]
+size-mib = 0
+[block]
+action = \"nxdomian\"
+ttl-secs = 0
+[[list]]
+name = \"Ads!\"
+path = \"ads\"
+kind = \"deny\"
+";
+    let output = verb(&folder(config, &[]), &["check"]);
+    assert_eq!(output.status.code(), Some(1));
+    let told = text(&output);
+    let lines: Vec<u32> = told
+        .lines()
+        .map(|line| {
+            let (_, rest) = line.split_once("tapis.toml:").expect("a place");
+            rest.split(':')
+                .next()
+                .expect("a line")
+                .parse()
+                .expect("a number")
+        })
+        .collect();
+    assert_eq!(lines, [2, 3, 4, 6, 7, 9, 11, 12, 14, 16], "{told}");
+}
+
+#[test]
+fn check_tells_of_lists_that_would_not_be_taken_and_of_bad_lines() {
+    let config = list("gone", "") + &list("odd", "");
+    let folder = folder(&config, &[("odd", "a.example\nb..example\nc.example\n")]);
+    let output = verb(&folder, &["check"]);
+    assert_eq!(output.status.code(), Some(1));
+    let told = text(&output);
+    assert!(
+        told.contains("/gone: ") && told.contains("/odd:2: b..example"),
+        "{told}"
+    );
+
+    fs::write(folder.path().join("gone"), "d.example\n").expect("written");
+    let strict = verb(&folder, &["check"]);
+    assert_eq!(strict.status.code(), Some(1), "a bad line is a problem");
+    let lenient = verb(&folder, &["check", "--allow-bad-lines"]);
+    assert!(lenient.status.success(), "{}", text(&lenient));
+}
+
+#[test]
+fn every_shipped_configuration_passes_check() {
+    for name in ["tapis", "isp"] {
+        let path = format!("{}/config/{name}.toml", env!("CARGO_MANIFEST_DIR"));
+        let output = tapis()
+            .args(["check", "--config", &path])
+            .output()
+            .expect("it ran");
+        assert!(output.status.success(), "{path}: {}", text(&output));
+    }
+    let built_in = tapis().arg("check").output().expect("it ran");
+    assert!(built_in.status.success(), "{}", text(&built_in));
+}
+
+#[test]
+fn why_names_the_deciding_rule_and_all_others_with_their_lines() {
+    let config = list("ads", "action = \"refused\"") + &list("good", "kind = \"allow\"");
+    let files = [
+        ("ads", "# ads\n.example\nwww.shop.example\n"),
+        ("good", "\n\n*.shop.example\n"),
+    ];
+    let folder = folder(&config, &files);
+    let output = verb(&folder, &["why", "WWW.shop.example", "--json"]);
+    let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(
+        (&told["decision"], &told["answer"]),
+        (&"allowed".into(), &Value::Null)
+    );
+    let rule = |n: usize| {
+        let rule = &told["rules"][n];
+        let text = |key: &str| rule[key].as_str().unwrap_or_default().to_owned();
+        (text("list"), text("rule"), rule["line"].as_u64())
+    };
+    assert_eq!(
+        rule(0),
+        ("good".to_owned(), "*.shop.example".to_owned(), Some(3))
+    );
+    assert_eq!(
+        rule(1),
+        ("ads".to_owned(), "www.shop.example".to_owned(), Some(3))
+    );
+    assert_eq!(rule(2), ("ads".to_owned(), ".example".to_owned(), Some(2)));
+
+    let people = text(&verb(&folder, &["why", "other.example"]));
+    assert!(
+        people.contains("other.example: blocked by list ads"),
+        "{people}"
+    );
+    assert!(
+        people.contains("REFUSED") && people.contains("ads:2)"),
+        "{people}"
+    );
+}
+
+#[test]
+fn why_answers_for_types_clients_and_names_that_stay_here() {
+    let folder = folder(&list("ads", ""), &[("ads", "bücher.example\n")]);
+    let decision = |arguments: &[&str]| {
+        let output = verb(&folder, &[&["why", "--json"], arguments].concat());
+        let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let records = told["answer"]["records"].as_array().map_or(0, Vec::len);
+        (
+            told["decision"].as_str().expect("a word").to_owned(),
+            records,
+        )
+    };
+    let is = |word: &str, records| (word.to_owned(), records);
+    assert_eq!(decision(&["BÜCHER.example"]), is("blocked", 1));
+    assert_eq!(
+        decision(&["bücher.example", "--type", "HTTPS"]),
+        is("blocked", 0)
+    );
+    assert_eq!(
+        decision(&["bücher.example", "--client", "192.0.2.1"]),
+        is("refused", 0)
+    );
+    assert_eq!(decision(&["x.localhost"]), is("local", 1));
+    assert_eq!(decision(&["free.example"]), is("upstream", 0));
+    let bad = verb(&folder, &["why", "a..b"]);
+    assert_eq!(bad.status.code(), Some(2), "{}", text(&bad));
+}
+
+#[test]
+fn a_verb_that_needs_a_server_says_where_it_looked() {
+    let folder = folder("[server]\ncontrol = \"nobody.sock\"\n", &[]);
+    for verb_name in ["status", "reload"] {
+        let output = verb(&folder, &[verb_name]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text(&output).contains("nobody.sock"), "{}", text(&output));
+    }
+}

@@ -1,0 +1,11 @@
+//! All integration tests, as one program.
+
+mod cli;
+mod house;
+mod lists;
+mod refusals;
+mod resolving;
+mod serving;
+mod streams;
+mod support;
+mod swap;

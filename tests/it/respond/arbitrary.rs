@@ -1,0 +1,204 @@
+//! Owns the tests with octets that nobody chose.
+//! Refuses to expect more than what must hold for all of them.
+
+use std::sync::{Arc, LazyLock};
+
+use hickory_proto::op::Message;
+use hickory_proto::rr::RecordType::{A, ANY, HTTPS, NS, TXT};
+use proptest::prelude::*;
+use proptest::sample::Index;
+use tapis::policy::rule::Action;
+use tapis::serve::cache::{Entry, Failure, Key};
+use tapis::serve::respond::{Client, Resolution, Step, conclude, respond};
+use tapis::wire::answer::Answer;
+use tapis::wire::name::Name;
+use tapis::wire::query::Query;
+use tapis::wire::{class, flag};
+
+use super::ask::{Ask, ask};
+use super::house::{FRIEND, FRIEND_BY_STREAM, House, STRANGER, house, list};
+use super::targets::chained;
+use super::truth::{BOUNDS, many, soa, truth};
+
+/// Queries that are answered in all the ways that there are.
+fn asked() -> Vec<Ask<'static>> {
+    let mut all = Vec::new();
+    for (name, rtype) in [
+        ("sink.test", A),
+        ("a.sink.test", ANY),
+        ("sink.test", HTTPS),
+        ("nx.test", TXT),
+        ("refused.test", A),
+        ("dropped.test", A),
+        ("ok.nx.test", A),
+        ("localhost", ANY),
+        ("1.10.in-addr.arpa", NS),
+        ("any.example", ANY),
+        ("big.example", A),
+        ("none.example", A),
+        ("www.shop.example", A),
+        ("unknown.example", A),
+    ] {
+        let plain = ask(name, rtype);
+        all.extend([plain, plain.edns(700), plain.dnssec_ok(), plain.version(1)]);
+    }
+    all.push(ask("version.bind", TXT).class(3));
+    all
+}
+
+/// A server with every kind of rule and answer.
+static RICH: LazyLock<House> = LazyLock::new(|| {
+    let mut house = house([
+        list("sink").subtree("sink.test").exact("edge.cdn.example"),
+        list("nx")
+            .action(Action::Nxdomain)
+            .subtree("nx.test")
+            .below("cdn.example"),
+        list("refused")
+            .action(Action::Refused)
+            .subtree("refused.test"),
+        list("dropped").action(Action::Drop).subtree("dropped.test"),
+        list("good").allowing().exact("ok.nx.test"),
+    ]);
+    house.snapshot.version = Some("sifter".to_owned());
+    let none = truth("none.example", A).rcode(hickory_proto::op::ResponseCode::NXDomain);
+    let none = none.authority(soa("example", 900, 900));
+    let big = truth("big.example", A).answers(many("big.example", 200));
+    let big = big.option(15, b"\x00\x06why");
+    for answer in [big, none, chained(A)] {
+        let name = answer.name();
+        house.learn(ask(&name, A), answer.clone());
+        house.learn(ask(&name, A).dnssec_ok(), answer);
+    }
+    house
+});
+
+/// An answer to any question: addresses, perhaps behind a CNAME to a blocked name.
+fn answer_to(key: &Key, addresses: u16, alias: bool) -> Option<Arc<Entry>> {
+    const BLOCKED: &[u8] = b"\xC0\x0C\x00\x05\x00\x01\x00\x00\x00\x09\x00\x0B\x04sink\x04test\x00";
+    const ADDRESS: &[u8] = b"\xC0\x0C\x00\x01\x00\x01\x00\x00\x00\x09\x00\x04\x01\x02\x03\x04";
+    let mut octets = vec![0, 7, 0x81, 0x80, 0, 1];
+    octets.extend_from_slice(&(addresses + u16::from(alias)).to_be_bytes());
+    octets.extend_from_slice(&[0; 4]);
+    octets.extend_from_slice(key.name());
+    octets.extend_from_slice(&key.rtype().to_be_bytes());
+    octets.extend_from_slice(&[0, 1]);
+    octets.extend_from_slice(if alias { BLOCKED } else { &[] });
+    for _ in 0..addresses {
+        octets.extend_from_slice(ADDRESS);
+    }
+    let (name, _) = Name::read(key.name(), 0).expect("a key has a name");
+    let answer = Answer::read(&octets, &name, key.rtype(), class::IN, BOUNDS).ok()?;
+    Some(Arc::new(Entry::new(answer, 0)))
+}
+
+/// What must hold for every reply.
+fn check(client: Client, packet: &[u8], out: &[u8]) -> Result<(), TestCaseError> {
+    prop_assert_eq!(&out[..2], &packet[..2], "the ID");
+    prop_assert!(out[2] & 0x80 != 0, "QR");
+    prop_assert!(
+        Message::from_vec(out).is_ok(),
+        "another implementation reads it"
+    );
+    let query = Query::read(packet);
+    if query.is_err() {
+        prop_assert!(
+            out.len() <= packet.len(),
+            "a malformed packet gains nothing"
+        );
+    }
+    if !client.stream {
+        let offered = query
+            .ok()
+            .and_then(|query| query.edns)
+            .map_or(0, |edns| edns.udp_size);
+        prop_assert!(out.len() <= usize::from(offered.clamp(512, 1232)));
+    }
+    Ok(())
+}
+
+fn judge(client: Client, packet: &[u8], addresses: u16, alias: bool) -> Result<(), TestCaseError> {
+    let House { snapshot, cache } = &*RICH;
+    let mut out = Vec::new();
+    match respond(9, client, packet, snapshot, cache, &mut out) {
+        Step::Drop(_) => Ok(()),
+        Step::Reply(_) => check(client, packet, &out),
+        Step::Resolve(key, stale) => {
+            let failure = Arc::new(Failure {
+                code: 22,
+                said: None,
+            });
+            let mut resolutions = vec![
+                Resolution::Failed(failure, stale.clone()),
+                Resolution::Overloaded(stale),
+            ];
+            // Some questions can't be answered by a CNAME to that name: they are for it.
+            resolutions.extend(answer_to(&key, addresses, alias).map(Resolution::Answered));
+            for resolution in resolutions {
+                match conclude(9, client, packet, snapshot, &resolution, &mut out) {
+                    Step::Drop(_) => {}
+                    Step::Reply(_) => check(client, packet, &out)?,
+                    Step::Resolve(..) => prop_assert!(false, "asked again"),
+                }
+            }
+            Ok(())
+        }
+    }
+}
+
+fn clients() -> impl Strategy<Value = Client> {
+    prop_oneof![4 => Just(FRIEND), 2 => Just(FRIEND_BY_STREAM), 1 => Just(STRANGER)]
+}
+
+/// One change: octets at a place are replaced, cut out, or put in between.
+fn mutate(packet: &mut Vec<u8>, at: Index, remove: usize, insert: &[u8]) {
+    let start = at.index(packet.len() + 1);
+    let end = (start + remove).min(packet.len());
+    packet.splice(start..end, insert.iter().copied());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(8192))]
+
+    #[test]
+    fn arbitrary_octets_never_panic_and_never_gain(
+        client in clients(),
+        packet in prop::collection::vec(any::<u8>(), 0..600),
+    ) {
+        judge(client, &packet, 1, false)?;
+    }
+
+    #[test]
+    fn mutated_queries_never_panic_and_every_reply_is_readable_and_fits(
+        client in clients(),
+        asked in prop::sample::select(asked()),
+        changes in prop::collection::vec(
+            (any::<Index>(), 0..4_usize, prop::collection::vec(any::<u8>(), 0..4)),
+            0..4,
+        ),
+        addresses in 0..200_u16,
+        alias in any::<bool>(),
+    ) {
+        let mut packet = asked.packet();
+        for (at, remove, insert) in changes {
+            mutate(&mut packet, at, remove, &insert);
+        }
+        judge(client, &packet, addresses, alias)?;
+    }
+
+    #[test]
+    fn a_reply_that_was_read_is_of_the_asked_question(
+        asked in prop::sample::select(asked()),
+        id in any::<[u8; 2]>(),
+        flags in any::<u16>().prop_map(|flags| flags & !(flag::QR | 0x7800)),
+    ) {
+        let mut packet = asked.flags(flags).packet();
+        packet[..2].copy_from_slice(&id);
+        let mut out = Vec::new();
+        let House { snapshot, cache } = &*RICH;
+        if let Step::Reply(_) = respond(9, FRIEND, &packet, snapshot, cache, &mut out) {
+            check(FRIEND, &packet, &out)?;
+            prop_assert!(out[12..].starts_with(&asked.question()));
+        }
+    }
+}

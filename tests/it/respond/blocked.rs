@@ -1,0 +1,214 @@
+//! Owns the tests of what a blocked name is answered: actions by types, SOA, TTL, NXDOMAIN's rule.
+//! Refuses CNAME targets, which `targets` has.
+
+use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::RecordType::{self, A, AAAA, ANY, CNAME, DS, HTTPS, MX, SOA, SVCB, TXT};
+use tapis::policy::rule::Action;
+use tapis::stats::Count;
+
+use super::ask::ask;
+use super::house::{FRIEND, house, list};
+
+const TYPES: [RecordType; 10] = [A, AAAA, HTTPS, SVCB, TXT, MX, ANY, SOA, CNAME, DS];
+const NODATA: &str = "bad.example. 60 IN SOA tapis.invalid. nobody.invalid. 41 3600 600 604800 60";
+
+#[test]
+fn a_sinkhole_answers_a_aaaa_and_any_with_its_addresses() {
+    let house = house([list("ads").exact("bad.example")]);
+    let (v4, v6) = ("bad.example. 60 IN A 0.0.0.0", "bad.example. 60 IN AAAA ::");
+    for (rtype, records) in [(A, &[v4][..]), (AAAA, &[v6]), (ANY, &[v4, v6])] {
+        let seen = house.answer(ask("bad.example", rtype));
+        assert_eq!(seen.rcode(), ResponseCode::NoError);
+        assert_eq!(seen.answers(), records, "{rtype}");
+        assert!(seen.authorities().is_empty() && seen.additionals().is_empty());
+        assert_eq!(seen.count, Count::Blocked);
+    }
+}
+
+#[test]
+fn a_sinkhole_answers_all_other_types_with_nodata_so_that_none_leads_around_the_block() {
+    let house = house([list("ads").exact("bad.example")]);
+    for rtype in TYPES.into_iter().filter(|t| ![A, AAAA, ANY].contains(t)) {
+        let seen = house.answer(ask("bad.example", rtype));
+        assert_eq!(seen.rcode(), ResponseCode::NoError, "{rtype}");
+        assert!(seen.answers().is_empty(), "{rtype}");
+        assert_eq!(seen.authorities(), [NODATA], "{rtype}");
+    }
+}
+
+#[test]
+fn a_sinkhole_gives_all_its_addresses_and_nodata_for_a_family_that_it_lacks() {
+    let two = list("ads").exact("bad.example").with(|blocking| {
+        blocking.sinkhole_v4 = vec![[192, 0, 2, 8].into(), [192, 0, 2, 9].into()];
+        blocking.sinkhole_v6.clear();
+    });
+    let house = house([two]);
+    let both = [
+        "bad.example. 60 IN A 192.0.2.8",
+        "bad.example. 60 IN A 192.0.2.9",
+    ];
+    assert_eq!(house.answer(ask("bad.example", A)).answers(), both);
+    assert_eq!(house.answer(ask("bad.example", ANY)).answers(), both);
+    let seen = house.answer(ask("bad.example", AAAA));
+    assert!(seen.answers().is_empty());
+    assert_eq!(seen.authorities(), [NODATA]);
+}
+
+#[test]
+fn nodata_answers_noerror_and_an_soa_to_every_type() {
+    let house = house([list("ads").action(Action::Nodata).exact("bad.example")]);
+    for rtype in TYPES {
+        let seen = house.answer(ask("bad.example", rtype));
+        assert_eq!(seen.rcode(), ResponseCode::NoError, "{rtype}");
+        assert!(seen.answers().is_empty(), "{rtype}");
+        assert_eq!(seen.authorities(), [NODATA], "{rtype}");
+    }
+}
+
+#[test]
+fn nxdomain_answers_every_type_alike() {
+    let house = house([list("ads").action(Action::Nxdomain).subtree("bad.example")]);
+    for rtype in TYPES {
+        let seen = house.answer(ask("bad.example", rtype));
+        assert_eq!(seen.rcode(), ResponseCode::NXDomain, "{rtype}");
+        assert!(seen.answers().is_empty(), "{rtype}");
+        assert_eq!(seen.authorities(), [NODATA], "{rtype}");
+    }
+}
+
+#[test]
+fn refused_answers_every_type_without_a_record() {
+    let house = house([list("ads").action(Action::Refused).exact("bad.example")]);
+    for rtype in TYPES {
+        let seen = house.answer(ask("bad.example", rtype).edns(1232));
+        assert_eq!(seen.rcode(), ResponseCode::Refused, "{rtype}");
+        assert!(seen.is_bare(), "{rtype}");
+        assert_eq!(seen.codes(), [15], "the list's own reason");
+    }
+}
+
+#[test]
+fn drop_answers_no_type_at_all() {
+    let house = house([list("ads").action(Action::Drop).exact("bad.example")]);
+    for rtype in TYPES {
+        let outcome = house.take(0, FRIEND, &ask("bad.example", rtype).packet());
+        assert_eq!(outcome.dropped(), Count::BlockedDrop, "{rtype}");
+    }
+}
+
+#[test]
+fn the_soa_belongs_to_the_rules_name_and_says_ttl_and_generation() {
+    let lists = || {
+        [list("ads")
+            .action(Action::Nodata)
+            .with(|blocking| blocking.ttl_secs = 7)
+            .exact("one.test")
+            .subtree("tree.test")
+            .below("below.test")]
+    };
+    let house = house(lists());
+    for (name, owner) in [
+        ("one.test", "one.test."),
+        ("tree.test", "tree.test."),
+        ("a.b.tree.test", "tree.test."),
+        ("a.b.below.test", "below.test."),
+        ("A.Tree.Test", "Tree.Test."),
+    ] {
+        let seen = house.answer(ask(name, A));
+        let soa = &seen.message.authorities[0];
+        assert_eq!(soa.name.to_string(), owner, "{name}");
+        assert_eq!(soa.ttl, 7, "{name}");
+        let data = soa.data.to_string();
+        assert!(data.ends_with(" 41 3600 600 604800 7"), "{name}: {data}");
+    }
+}
+
+#[test]
+fn a_rule_on_the_root_is_answered_like_any_other() {
+    let house = house([list("all").action(Action::Nxdomain).subtree(".")]);
+    let seen = house.answer(ask("any.name.test", A));
+    assert_eq!(seen.rcode(), ResponseCode::NXDomain);
+    assert!(seen.message.authorities[0].name.is_root());
+    let root = house.answer(ask(".", SOA));
+    assert_eq!(root.rcode(), ResponseCode::NXDomain);
+    assert!(root.answers().is_empty() && root.message.authorities[0].name.is_root());
+}
+
+#[test]
+fn the_ttl_is_the_lists_own() {
+    let slow = list("slow").with(|blocking| blocking.ttl_secs = 3600);
+    let house = house([list("ads").exact("bad.example"), slow.exact("slow.test")]);
+    assert_eq!(
+        house.answer(ask("bad.example", A)).message.answers[0].ttl,
+        60
+    );
+    assert_eq!(
+        house.answer(ask("slow.test", A)).message.answers[0].ttl,
+        3600
+    );
+}
+
+#[test]
+fn a_name_is_blocked_in_whatever_case_it_is_asked() {
+    let house = house([list("ads").exact("bad.example")]);
+    let seen = house.answer(ask("bAd.eXample", A));
+    assert_eq!(seen.answers(), ["bAd.eXample. 60 IN A 0.0.0.0"]);
+}
+
+/// The response code for `name` with `lists`, the first of which says NXDOMAIN.
+fn rcode(lists: impl IntoIterator<Item = super::house::List>, name: &str) -> ResponseCode {
+    house(lists).answer(ask(name, A)).rcode()
+}
+
+#[test]
+fn an_exact_rule_never_answers_nxdomain() {
+    let ads = list("ads").action(Action::Nxdomain).exact("bad.example");
+    assert_eq!(rcode([ads], "bad.example"), ResponseCode::NoError);
+}
+
+#[test]
+fn nxdomain_is_only_said_where_nothing_at_or_beneath_the_asked_name_is_decided_otherwise() {
+    let ads = || list("ads").action(Action::Nxdomain).subtree("bad.example");
+    let good = || list("good").allowing().exact("ok.a.bad.example");
+    for (name, expected) in [
+        ("bad.example", ResponseCode::NoError),
+        ("a.bad.example", ResponseCode::NoError),
+        ("b.bad.example", ResponseCode::NXDomain),
+        ("x.a.bad.example", ResponseCode::NXDomain),
+    ] {
+        assert_eq!(rcode([ads(), good()], name), expected, "{name}");
+    }
+    let sink = || list("sink").exact("s.bad.example");
+    assert_eq!(rcode([sink(), ads()], "bad.example"), ResponseCode::NoError);
+    assert_eq!(
+        rcode([ads(), sink()], "bad.example"),
+        ResponseCode::NXDomain
+    );
+}
+
+#[test]
+fn a_rule_on_what_is_below_a_name_says_nothing_about_the_name() {
+    let house = house([list("ads").below("bad.example")]);
+    house
+        .take(0, FRIEND, &ask("bad.example", A).packet())
+        .resolve();
+    assert_eq!(house.answer(ask("a.bad.example", A)).count, Count::Blocked);
+}
+
+#[test]
+fn among_lists_the_first_one_answers() {
+    let first = || list("first").action(Action::Nodata).subtree("bad.example");
+    let second = || {
+        list("second")
+            .action(Action::Refused)
+            .exact("a.bad.example")
+    };
+    assert_eq!(
+        rcode([first(), second()], "a.bad.example"),
+        ResponseCode::NoError
+    );
+    assert_eq!(
+        rcode([second(), first()], "a.bad.example"),
+        ResponseCode::Refused
+    );
+}

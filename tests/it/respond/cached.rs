@@ -1,0 +1,133 @@
+//! Owns the tests of answers from the cache: TTLs, keys, bounds.
+//! Refuses failures, which `failures` has.
+
+use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::RecordType::{A, AAAA};
+use tapis::stats::Count;
+use tapis::wire::answer::TtlBounds;
+use tapis::wire::flag::{AD, CD, RD};
+
+use super::ask::ask;
+use super::house::{FRIEND, House, house};
+use super::truth::{a, soa, truth};
+
+fn learned() -> House {
+    let house = house([]);
+    let good = truth("good.example", A)
+        .answers([a("good.example", 300, [192, 0, 2, 7])])
+        .additionals([a("ns.elsewhere", 100, [192, 0, 2, 53])]);
+    house.learn(ask("good.example", A), good);
+    house
+}
+
+#[test]
+fn a_hit_counts_every_ttl_down_and_none_below_zero() {
+    let house = learned();
+    for (now, answer, additional) in [(0, 300, 100), (99, 201, 1), (299, 1, 0)] {
+        let seen = house.answer_at(now, ask("good.example", A));
+        assert_eq!(seen.count, Count::CacheHits);
+        assert_eq!(seen.message.answers[0].ttl, answer, "at {now}");
+        assert_eq!(seen.message.additionals[0].ttl, additional, "at {now}");
+    }
+}
+
+#[test]
+fn an_answer_at_the_end_of_its_ttl_is_asked_for_again() {
+    let asked = ask("good.example", A);
+    let (_, stale) = learned().take(300, FRIEND, &asked.packet()).resolve();
+    assert!(stale.is_some(), "it is at hand in case that fails");
+    let (_, stale) = learned()
+        .take(300 + 86_400, FRIEND, &asked.packet())
+        .resolve();
+    assert!(stale.is_none(), "it is too old even for that");
+}
+
+#[test]
+fn a_hit_is_found_in_whatever_case_the_name_is_asked() {
+    let seen = learned().answer(ask("GOOD.example", A));
+    assert_eq!(seen.answers(), ["GOOD.example. 300 IN A 192.0.2.7"]);
+}
+
+#[test]
+fn type_do_and_cd_are_other_questions_and_ad_and_edns_are_not() {
+    let house = learned();
+    let plain = ask("good.example", A);
+    for other in [
+        ask("good.example", AAAA),
+        ask("www.good.example", A),
+        plain.dnssec_ok(),
+        plain.flags(RD | CD),
+        plain.dnssec_ok().flags(RD | CD),
+    ] {
+        house.take(0, FRIEND, &other.packet()).resolve();
+    }
+    for same in [plain, plain.edns(512), plain.flags(RD | AD)] {
+        assert_eq!(house.answer(same).count, Count::CacheHits);
+    }
+}
+
+#[test]
+fn each_of_the_four_questions_of_a_name_has_its_own_answer() {
+    let house = house([]);
+    let plain = ask("good.example", A);
+    let questions = [
+        plain,
+        plain.dnssec_ok(),
+        plain.flags(RD | CD),
+        plain.dnssec_ok().flags(RD | CD),
+    ];
+    for (last, asked) in (1..).zip(questions) {
+        let address = a("good.example", 300, [192, 0, 2, last]);
+        house.learn(asked, truth("good.example", A).answers([address]));
+    }
+    for (last, asked) in (1..).zip(questions) {
+        let expected = format!("good.example. 300 IN A 192.0.2.{last}");
+        assert_eq!(house.answer(asked).answers(), [expected]);
+    }
+}
+
+#[test]
+fn negative_answers_are_kept_as_long_as_their_soa_says_and_without_one_not_at_all() {
+    let house = house([]);
+    let asked = ask("none.example", A);
+    let none = || truth("none.example", A).rcode(ResponseCode::NXDomain);
+    house.learn(asked, none());
+    house.take(0, FRIEND, &asked.packet()).resolve();
+    house.learn(asked, none().authority(soa("example", 600, 60)));
+    let seen = house.answer_at(59, asked);
+    assert_eq!(
+        (seen.rcode(), seen.count),
+        (ResponseCode::NXDomain, Count::CacheHits)
+    );
+    assert_eq!(seen.message.authorities[0].ttl, 1);
+    house.take(60, FRIEND, &asked.packet()).resolve();
+}
+
+#[test]
+fn ttls_are_raised_and_cut_to_the_bounds_and_the_client_is_told_so() {
+    let bounds = TtlBounds { min: 30, max: 200 };
+    for (ttl, kept) in [(0, 30), (100, 100), (4000, 200), (0x8000_0000, 30)] {
+        let house = house([]);
+        let asked = ask("good.example", A);
+        let good = truth("good.example", A).answers([a("good.example", ttl, [192, 0, 2, 7])]);
+        house.keep(asked, good.entry_within(bounds, 0));
+        assert_eq!(house.answer(asked).message.answers[0].ttl, kept, "{ttl}");
+        assert_eq!(
+            house.answer_at(kept - 1, asked).message.answers[0].ttl,
+            1,
+            "{ttl}"
+        );
+        house.take(kept, FRIEND, &asked.packet()).resolve();
+    }
+}
+
+#[test]
+fn an_answer_with_ttl_zero_is_given_and_not_kept() {
+    let house = house([]);
+    let asked = ask("good.example", A);
+    house.learn(
+        asked,
+        truth("good.example", A).answers([a("good.example", 0, [192, 0, 2, 7])]),
+    );
+    house.take(0, FRIEND, &asked.packet()).resolve();
+}

@@ -1,0 +1,173 @@
+//! Owns a server without sockets and clocks: lists, a snapshot of them, a cache, and who asks.
+//! Refuses to expect anything of it.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use tapis::policy::builder::Builder;
+use tapis::policy::rule::{Action, Blocking, Ede, Kind, Scope, Source};
+use tapis::policy::snapshot::{Layer, Snapshot};
+use tapis::serve::cache::{Cache, Entry, Failure, Key};
+use tapis::serve::respond::{Client, Resolution, conclude, respond};
+use tapis::wire::name::Name;
+use tapis::wire::query::Query;
+
+use super::ask::Ask;
+use super::seen::{Outcome, Seen};
+use super::truth::Truth;
+
+/// The snapshot's generation, which is the serial of every SOA that a block makes.
+pub(super) const GENERATION: u64 = 41;
+/// One who may ask, by UDP.
+pub(super) const FRIEND: Client = Client {
+    ip: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+    stream: false,
+};
+/// The same by a stream.
+pub(super) const FRIEND_BY_STREAM: Client = Client {
+    stream: true,
+    ..FRIEND
+};
+/// One who may not.
+pub(super) const STRANGER: Client = Client {
+    ip: IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1)),
+    stream: false,
+};
+
+/// A list: a block list that sinkholes to the unspecified addresses, unless told.
+pub(super) struct List {
+    source: Source,
+    rules: Builder,
+}
+
+pub(super) fn list(name: &str) -> List {
+    List {
+        source: Source {
+            name: name.to_owned(),
+            path: name.into(),
+            kind: Kind::Block,
+            blocking: Blocking {
+                action: Action::Sinkhole,
+                sinkhole_v4: vec![[0; 4].into()],
+                sinkhole_v6: vec![[0; 16].into()],
+                ttl_secs: 60,
+                ede: Ede::Blocked,
+                extra_text: name.to_owned(),
+            },
+        },
+        rules: Builder::new(),
+    }
+}
+
+impl List {
+    pub(super) fn allowing(mut self) -> Self {
+        self.source.kind = Kind::Allow;
+        self
+    }
+
+    pub(super) fn action(mut self, action: Action) -> Self {
+        self.source.blocking.action = action;
+        self
+    }
+
+    pub(super) fn with(mut self, change: impl FnOnce(&mut Blocking)) -> Self {
+        change(&mut self.source.blocking);
+        self
+    }
+
+    pub(super) fn exact(self, name: &str) -> Self {
+        self.rule(name, Scope::Exact)
+    }
+
+    pub(super) fn subtree(self, name: &str) -> Self {
+        self.rule(name, Scope::Subtree)
+    }
+
+    pub(super) fn below(self, name: &str) -> Self {
+        self.rule(name, Scope::Below)
+    }
+
+    fn rule(mut self, name: &str, scope: Scope) -> Self {
+        let name = Name::from_text(name).expect("a name");
+        self.rules.insert(&name, scope).expect("there is room");
+        self
+    }
+
+    fn layer(self) -> Layer {
+        Layer {
+            source: Arc::new(self.source),
+            rules: Arc::new(self.rules.finish()),
+        }
+    }
+}
+
+/// A snapshot of these lists, in this order.
+pub(super) fn snapshot(lists: impl IntoIterator<Item = List>) -> Snapshot {
+    let network = "192.0.2.0/24".parse().expect("a network");
+    let mut snapshot = Snapshot::default();
+    snapshot.generation = GENERATION;
+    snapshot.clients = [network].iter().collect();
+    snapshot.with_layers(lists.into_iter().map(List::layer).collect())
+}
+
+/// The server.
+pub(super) struct House {
+    pub(super) snapshot: Snapshot,
+    pub(super) cache: Cache,
+}
+
+/// A server with these lists and an empty cache, which keeps answers for a day past their TTL.
+pub(super) fn house(lists: impl IntoIterator<Item = List>) -> House {
+    House {
+        snapshot: snapshot(lists),
+        cache: Cache::new(1 << 20, 86_400),
+    }
+}
+
+impl House {
+    /// The answer to a friend's query by UDP, at second 0.
+    #[track_caller]
+    pub(super) fn answer(&self, ask: Ask<'_>) -> Seen {
+        self.take(0, FRIEND, &ask.packet()).reply()
+    }
+
+    /// The same at another time.
+    #[track_caller]
+    pub(super) fn answer_at(&self, now: u32, ask: Ask<'_>) -> Seen {
+        self.take(now, FRIEND, &ask.packet()).reply()
+    }
+
+    /// What becomes of any packet.
+    pub(super) fn take(&self, now: u32, client: Client, packet: &[u8]) -> Outcome {
+        let mut out = b"leftovers of another answer".to_vec();
+        let step = respond(now, client, packet, &self.snapshot, &self.cache, &mut out);
+        Outcome::new(step, out)
+    }
+
+    /// What becomes of a friend's query once upstream was asked.
+    pub(super) fn conclude(&self, now: u32, ask: Ask<'_>, resolution: &Resolution) -> Outcome {
+        let packet = ask.packet();
+        let mut out = b"leftovers of another answer".to_vec();
+        let step = conclude(now, FRIEND, &packet, &self.snapshot, resolution, &mut out);
+        Outcome::new(step, out)
+    }
+
+    /// Keeps what upstream said to a query, at second 0.
+    pub(super) fn learn(&self, ask: Ask<'_>, truth: Truth) {
+        self.keep(ask, truth.entry(0));
+    }
+
+    pub(super) fn keep(&self, ask: Ask<'_>, entry: Arc<Entry>) {
+        self.cache.insert(key(ask), entry);
+    }
+
+    /// Remembers that asking upstream failed at `now`.
+    pub(super) fn fail(&self, ask: Ask<'_>, failure: Failure, now: u32) {
+        self.cache.insert_failure(key(ask), Arc::new(failure), now);
+    }
+}
+
+/// The cache's key of a query.
+pub(super) fn key(ask: Ask<'_>) -> Key {
+    Key::new(&Query::read(&ask.packet()).expect("a query"))
+}

@@ -1,0 +1,155 @@
+//! Owns the tests of names that never go upstream.
+//! Refuses to go through all zones: `policy::local` has them.
+
+use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::RecordType::{A, AAAA, ANY, DS, HTTPS, MX, NS, PTR, SOA, TXT};
+use tapis::policy::local::LocalZones;
+use tapis::policy::rule::Action;
+use tapis::stats::Count;
+use tapis::wire::name::Name;
+
+use super::ask::ask;
+use super::house::{FRIEND, house, list};
+
+/// The SOA record of a local zone.
+fn soa(zone: &str) -> String {
+    format!("{zone}. 10800 IN SOA tapis.invalid. nobody.invalid. 1 3600 600 604800 10800")
+}
+
+#[test]
+fn localhost_and_what_is_beneath_it_is_this_machine() {
+    let house = house([]);
+    for name in ["localhost", "a.b.localhost"] {
+        let v4 = format!("{name}. 10800 IN A 127.0.0.1");
+        let v6 = format!("{name}. 10800 IN AAAA ::1");
+        for (rtype, records) in [(A, vec![&v4]), (AAAA, vec![&v6]), (ANY, vec![&v4, &v6])] {
+            let seen = house.answer(ask(name, rtype));
+            assert_eq!(
+                seen.answers(),
+                records.into_iter().cloned().collect::<Vec<_>>()
+            );
+            assert_eq!(
+                (seen.rcode(), seen.count),
+                (ResponseCode::NoError, Count::Local)
+            );
+        }
+        for rtype in [MX, TXT, HTTPS, SOA, NS] {
+            let seen = house.answer(ask(name, rtype));
+            assert_eq!(seen.rcode(), ResponseCode::NoError, "{name} {rtype}");
+            assert!(seen.answers().is_empty());
+            assert_eq!(seen.authorities(), [soa("localhost")]);
+        }
+    }
+}
+
+#[test]
+fn a_locally_served_zone_has_soa_and_ns_at_its_name_and_nodata_for_all_else() {
+    let house = house([]);
+    for zone in ["10.in-addr.arpa", "home.arpa", "d.f.ip6.arpa"] {
+        let ns = format!("{zone}. 10800 IN NS {zone}.");
+        assert_eq!(house.answer(ask(zone, SOA)).answers(), [soa(zone)]);
+        assert_eq!(house.answer(ask(zone, NS)).answers(), [&*ns]);
+        assert_eq!(house.answer(ask(zone, ANY)).answers(), [ns, soa(zone)]);
+        for rtype in [A, PTR, TXT] {
+            let seen = house.answer(ask(zone, rtype));
+            assert_eq!(seen.rcode(), ResponseCode::NoError, "{zone} {rtype}");
+            assert!(seen.answers().is_empty());
+            assert_eq!(seen.authorities(), [soa(zone)]);
+        }
+    }
+}
+
+#[test]
+fn nothing_exists_beneath_a_locally_served_zone() {
+    let house = house([]);
+    for (name, zone) in [
+        ("1.0.0.10.in-addr.arpa", "10.in-addr.arpa"),
+        ("1.31.172.in-addr.arpa", "31.172.in-addr.arpa"),
+        ("a.home.arpa", "home.arpa"),
+    ] {
+        for rtype in [PTR, A, NS, SOA, ANY] {
+            let seen = house.answer(ask(name, rtype));
+            assert_eq!(seen.rcode(), ResponseCode::NXDomain, "{name} {rtype}");
+            assert!(seen.answers().is_empty());
+            assert_eq!(seen.authorities(), [soa(zone)], "{name}");
+        }
+    }
+}
+
+#[test]
+fn special_names_do_not_exist_from_their_zones_name_down() {
+    let house = house([]);
+    for (name, zone) in [
+        ("onion", "onion"),
+        ("expyuzz4wqqyqhjn.onion", "onion"),
+        ("a.invalid", "invalid"),
+        ("a.test", "test"),
+        ("use-application-dns.net", "use-application-dns.net"),
+    ] {
+        for rtype in [A, AAAA, TXT, ANY, SOA] {
+            let seen = house.answer(ask(name, rtype));
+            assert_eq!(seen.rcode(), ResponseCode::NXDomain, "{name} {rtype}");
+            assert!(seen.answers().is_empty());
+            assert_eq!(seen.authorities(), [soa(zone)], "{name}");
+        }
+    }
+}
+
+#[test]
+fn resolver_arpa_has_no_data_from_its_name_down() {
+    let house = house([]);
+    for name in ["resolver.arpa", "_dns.resolver.arpa"] {
+        for rtype in [A, HTTPS, 64.into(), ANY] {
+            let seen = house.answer(ask(name, rtype));
+            assert_eq!(seen.rcode(), ResponseCode::NoError, "{name} {rtype}");
+            assert!(seen.answers().is_empty());
+            assert_eq!(seen.authorities(), [soa("resolver.arpa")]);
+        }
+    }
+}
+
+#[test]
+fn the_canary_and_zones_that_are_opted_out_go_upstream() {
+    let mut house = house([]);
+    let forwarded = [Name::from_text("10.in-addr.arpa").expect("a name")];
+    house.snapshot.local = LocalZones::new(&forwarded, false);
+    for name in [
+        "use-application-dns.net",
+        "1.10.in-addr.arpa",
+        "10.in-addr.arpa",
+    ] {
+        house.take(0, FRIEND, &ask(name, PTR).packet()).resolve();
+    }
+    assert_eq!(
+        house.answer(ask("16.172.in-addr.arpa", PTR)).count,
+        Count::Local
+    );
+}
+
+#[test]
+fn the_proof_that_a_locally_served_zone_is_unsigned_comes_from_its_parent() {
+    let house = house([]);
+    for zone in ["home.arpa", "10.in-addr.arpa"] {
+        let (key, _) = house
+            .take(0, FRIEND, &ask(zone, DS).dnssec_ok().packet())
+            .resolve();
+        assert_eq!((key.rtype(), key.dnssec_ok()), (43, true), "{zone}");
+        let beneath = format!("a.{zone}");
+        assert_eq!(
+            house.answer(ask(&beneath, DS).dnssec_ok()).count,
+            Count::Local
+        );
+    }
+    let seen = house.answer(ask("onion", DS).dnssec_ok());
+    assert_eq!(seen.rcode(), ResponseCode::NXDomain, "has no parent to ask");
+}
+
+#[test]
+fn a_block_comes_before_a_local_zone_and_an_allow_does_not_open_one() {
+    let house = house([
+        list("ads").action(Action::Refused).exact("a.home.arpa"),
+        list("good").allowing().exact("b.home.arpa"),
+    ]);
+    assert_eq!(house.answer(ask("a.home.arpa", A)).count, Count::Blocked);
+    assert_eq!(house.answer(ask("b.home.arpa", A)).count, Count::Local);
+}

@@ -1,0 +1,105 @@
+//! Owns the tests of names that no rule speaks of, from the question to upstream's answer.
+//! Refuses the cache, which `cached` has.
+
+use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::RecordType::{A, ANY, HTTPS, TXT};
+use tapis::serve::respond::Resolution;
+use tapis::stats::Count;
+use tapis::wire::flag::{CD, RD};
+
+use super::ask::ask;
+use super::house::{FRIEND, FRIEND_BY_STREAM, house, list};
+use super::truth::{a, rrsig, soa, truth};
+
+#[test]
+fn a_name_that_no_rule_speaks_of_is_asked_upstream_as_the_client_asked_it() {
+    let house = house([list("ads").exact("bad.example")]);
+    let plain = ask("Good.Example", TXT);
+    for (asked, dnssec, checking_disabled) in [
+        (plain, false, false),
+        (plain.dnssec_ok(), true, false),
+        (plain.flags(RD | CD), false, true),
+    ] {
+        let (key, stale) = house.take(0, FRIEND, &asked.packet()).resolve();
+        assert_eq!(key.name(), b"\x04good\x07example\x00");
+        assert_eq!(key.rtype(), 16);
+        assert_eq!(
+            (key.dnssec_ok(), key.checking_disabled()),
+            (dnssec, checking_disabled)
+        );
+        assert!(stale.is_none());
+    }
+    house.take(0, FRIEND_BY_STREAM, &plain.packet()).resolve();
+    house
+        .take(0, FRIEND, &ask("www.bad.example.example", HTTPS).packet())
+        .resolve();
+}
+
+#[test]
+fn any_is_answered_with_hinfo_and_never_forwarded() {
+    for client in [FRIEND, FRIEND_BY_STREAM] {
+        let packet = ask("good.example", ANY).dnssec_ok().packet();
+        let seen = house([]).take(0, client, &packet).reply();
+        let [record] = &seen.message.answers[..] else {
+            panic!("one record: {:?}", seen.answers());
+        };
+        assert_eq!(
+            (record.name.to_string(), record.ttl),
+            ("good.example.".to_owned(), 3600)
+        );
+        assert_eq!(u16::from(record.record_type()), 13);
+        assert!(record.data.to_string().contains("RFC8482"));
+        assert_eq!(
+            (seen.rcode(), seen.count),
+            (ResponseCode::NoError, Count::Any)
+        );
+    }
+}
+
+#[test]
+fn upstreams_answer_comes_whole_with_response_code_sections_and_signatures() {
+    let asked = ask("Good.Example", A).dnssec_ok();
+    let entry = truth("good.example", A)
+        .authoritative()
+        .answers([
+            a("good.example", 300, [192, 0, 2, 7]),
+            rrsig("good.example", 300),
+        ])
+        .authority(soa("example", 600, 60))
+        .additionals([a("ns.elsewhere", 900, [192, 0, 2, 53])])
+        .entry(100);
+    let house = house([list("ads").exact("bad.example")]);
+    let seen = house
+        .conclude(100, asked, &Resolution::Answered(entry))
+        .reply();
+    assert_eq!(
+        (seen.count, seen.rcode()),
+        (Count::Resolved, ResponseCode::NoError)
+    );
+    assert_eq!(seen.answers()[0], "Good.Example. 300 IN A 192.0.2.7");
+    assert_eq!(seen.answers().len(), 2);
+    assert_eq!(seen.authorities().len(), 1);
+    assert_eq!(seen.additionals(), ["ns.elsewhere. 900 IN A 192.0.2.53"]);
+}
+
+#[test]
+fn a_negative_answer_of_upstreams_is_passed_on_as_it_is() {
+    let asked = ask("none.example", A);
+    let entry = truth("none.example", A)
+        .rcode(ResponseCode::NXDomain)
+        .authority(soa("example", 600, 60))
+        .entry(0);
+    let seen = house([])
+        .conclude(0, asked, &Resolution::Answered(entry))
+        .reply();
+    assert_eq!(
+        (seen.rcode(), seen.count),
+        (ResponseCode::NXDomain, Count::Resolved)
+    );
+    let soa = "example. 60 IN SOA ns.elsewhere. who.elsewhere. 1 2 3 4 60";
+    assert_eq!(
+        seen.authorities(),
+        [soa],
+        "it lives no longer than MINIMUM says"
+    );
+}

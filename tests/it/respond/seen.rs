@@ -1,0 +1,125 @@
+//! Owns what is seen of an answer, read by another implementation.
+//! Refuses to judge it.
+
+use std::sync::Arc;
+
+use hickory_proto::op::{Message, ResponseCode};
+use hickory_proto::rr::Record;
+use hickory_proto::rr::rdata::opt::EdnsOption;
+use tapis::serve::cache::{Entry, Key};
+use tapis::serve::respond::Step;
+use tapis::stats::Count;
+
+/// How a packet was dealt with.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    Dropped(Count),
+    Replied(Seen),
+    Resolve(Key, Option<Arc<Entry>>),
+}
+
+impl Outcome {
+    pub(super) fn new(step: Step, octets: Vec<u8>) -> Self {
+        match step {
+            Step::Drop(count) => Self::Dropped(count),
+            Step::Reply(count) => Self::Replied(Seen {
+                count,
+                message: Message::from_vec(&octets).expect("another implementation reads it"),
+                octets,
+            }),
+            Step::Resolve(key, stale) => Self::Resolve(key, stale),
+        }
+    }
+
+    #[track_caller]
+    pub(super) fn reply(self) -> Seen {
+        match self {
+            Self::Replied(seen) => seen,
+            other => panic!("no reply: {other:?}"),
+        }
+    }
+
+    #[track_caller]
+    pub(super) fn dropped(self) -> Count {
+        match self {
+            Self::Dropped(count) => count,
+            other => panic!("not dropped: {other:?}"),
+        }
+    }
+
+    /// The question for upstream, and the answer past its TTL that is at hand.
+    #[track_caller]
+    pub(super) fn resolve(self) -> (Key, Option<Arc<Entry>>) {
+        match self {
+            Self::Resolve(key, stale) => (key, stale),
+            other => panic!("not for upstream: {other:?}"),
+        }
+    }
+}
+
+/// An answer.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub(super) count: Count,
+    pub(super) octets: Vec<u8>,
+    pub(super) message: Message,
+}
+
+impl Seen {
+    /// The response code, extended bits included.
+    pub(super) fn rcode(&self) -> ResponseCode {
+        self.message.metadata.response_code
+    }
+
+    /// The second word of the header.
+    pub(super) fn flags(&self) -> u16 {
+        u16::from_be_bytes([self.octets[2], self.octets[3]])
+    }
+
+    pub(super) fn has(&self, flag: u16) -> bool {
+        self.flags() & flag != 0
+    }
+
+    pub(super) fn answers(&self) -> Vec<String> {
+        text(&self.message.answers)
+    }
+
+    pub(super) fn authorities(&self) -> Vec<String> {
+        text(&self.message.authorities)
+    }
+
+    pub(super) fn additionals(&self) -> Vec<String> {
+        text(&self.message.additionals)
+    }
+
+    /// Whether there is no record in any section.
+    pub(super) fn is_bare(&self) -> bool {
+        self.message.all_sections().next().is_none()
+    }
+
+    /// The Extended DNS Errors, code and text.
+    pub(super) fn errors(&self) -> Vec<(u16, String)> {
+        let Some(edns) = &self.message.edns else {
+            return Vec::new();
+        };
+        let options = edns.options().as_ref().iter();
+        options
+            .map(|(code, option)| match option {
+                EdnsOption::Unknown(15, data) => {
+                    let text = String::from_utf8(data[2..].to_vec()).expect("text is UTF-8");
+                    (u16::from_be_bytes([data[0], data[1]]), text)
+                }
+                other => panic!("option {code:?} is none of ours: {other:?}"),
+            })
+            .collect()
+    }
+
+    /// The codes of the Extended DNS Errors.
+    pub(super) fn codes(&self) -> Vec<u16> {
+        self.errors().into_iter().map(|(code, _)| code).collect()
+    }
+}
+
+fn text(records: &[Record]) -> Vec<String> {
+    records.iter().map(Record::to_string).collect()
+}

@@ -1,0 +1,132 @@
+//! Owns the making of upstream's answers, by another implementation.
+//! Refuses to know what becomes of them.
+
+use std::sync::Arc;
+
+use hickory_proto::op::{Edns, Message, OpCode, Query, ResponseCode};
+use hickory_proto::rr::rdata::opt::EdnsOption;
+use hickory_proto::rr::rdata::{A, CNAME, NULL, SOA};
+use hickory_proto::rr::{Name, RData, Record, RecordType};
+use tapis::serve::cache::Entry;
+use tapis::wire::answer::{Answer, TtlBounds};
+use tapis::wire::{class, name};
+
+/// TTLs as they come.
+pub(super) const BOUNDS: TtlBounds = TtlBounds {
+    min: 0,
+    max: 86_400,
+};
+
+/// An answer of upstream's in the making; NOERROR and empty at first.
+#[derive(Clone, Debug)]
+pub(super) struct Truth {
+    message: Message,
+    edns: Edns,
+}
+
+/// An answer to this question.
+pub(super) fn truth(name: &str, rtype: RecordType) -> Truth {
+    let mut message = Message::response(7, OpCode::Query);
+    message.add_query(Query::query(owner(name), rtype));
+    message.metadata.recursion_available = true;
+    Truth {
+        message,
+        edns: Edns::new(),
+    }
+}
+
+impl Truth {
+    pub(super) fn rcode(mut self, rcode: ResponseCode) -> Self {
+        self.message.metadata.response_code = rcode;
+        self
+    }
+
+    /// With AD set.
+    pub(super) fn authentic(mut self) -> Self {
+        self.message.metadata.authentic_data = true;
+        self
+    }
+
+    /// With AA set.
+    pub(super) fn authoritative(mut self) -> Self {
+        self.message.metadata.authoritative = true;
+        self
+    }
+
+    pub(super) fn answers(mut self, records: impl IntoIterator<Item = Record>) -> Self {
+        self.message.add_answers(records);
+        self
+    }
+
+    pub(super) fn authority(mut self, record: Record) -> Self {
+        self.message.add_authority(record);
+        self
+    }
+
+    pub(super) fn additionals(mut self, records: impl IntoIterator<Item = Record>) -> Self {
+        self.message.add_additionals(records);
+        self
+    }
+
+    /// With an option of EDNS.
+    pub(super) fn option(mut self, code: u16, data: &[u8]) -> Self {
+        let option = EdnsOption::Unknown(code, data.to_vec());
+        self.edns.options_mut().insert(option);
+        self
+    }
+
+    /// The asked name.
+    pub(super) fn name(&self) -> String {
+        self.message.queries[0].name().to_string()
+    }
+
+    /// The answer as it is kept, TTLs within `bounds`, arrived at `now`.
+    pub(super) fn entry_within(self, bounds: TtlBounds, now: u32) -> Arc<Entry> {
+        let Self { mut message, edns } = self;
+        message.set_edns(edns);
+        let octets = message.to_vec().expect("it can be written");
+        let question = &message.queries[0];
+        let asked = name::Name::from_text(&question.name().to_string()).expect("a name");
+        let rtype = question.query_type().into();
+        let answer = Answer::read(&octets, &asked, rtype, class::IN, bounds).expect("an answer");
+        Arc::new(Entry::new(answer, now))
+    }
+
+    /// The answer as it is kept, arrived at `now`.
+    pub(super) fn entry(self, now: u32) -> Arc<Entry> {
+        self.entry_within(BOUNDS, now)
+    }
+}
+
+/// An address record.
+pub(super) fn a(name: &str, ttl: u32, address: [u8; 4]) -> Record {
+    Record::from_rdata(owner(name), ttl, RData::A(A(address.into())))
+}
+
+/// As many address records, all different.
+pub(super) fn many(name: &str, count: u8) -> impl Iterator<Item = Record> {
+    (0..count).map(move |last| a(name, 300, [192, 0, 2, last]))
+}
+
+pub(super) fn cname(name: &str, ttl: u32, target: &str) -> Record {
+    Record::from_rdata(owner(name), ttl, RData::CNAME(CNAME(owner(target))))
+}
+
+pub(super) fn soa(zone: &str, ttl: u32, minimum: u32) -> Record {
+    let (mname, rname) = (owner("ns.elsewhere"), owner("who.elsewhere"));
+    let data = SOA::new(mname, rname, 1, 2, 3, 4, minimum);
+    Record::from_rdata(owner(zone), ttl, RData::SOA(data))
+}
+
+/// A signature; its data is of no interest here.
+pub(super) fn rrsig(name: &str, ttl: u32) -> Record {
+    let data = RData::Unknown {
+        code: RecordType::RRSIG,
+        rdata: NULL::with(vec![0; 24]),
+    };
+    Record::from_rdata(owner(name), ttl, data)
+}
+
+fn owner(name: &str) -> Name {
+    Name::from_ascii(format!("{name}.")).expect("a name")
+}

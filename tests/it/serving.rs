@@ -1,0 +1,144 @@
+//! The server as its first user meets it.
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+
+use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::RecordType;
+
+use crate::support::client::{PATIENCE, Stream, addresses, ask, errors, is_blocked, query, rcode};
+use crate::support::server::{Server, list, preamble, text};
+use crate::support::upstream::Upstream;
+
+const ELEVEN: [&str; 11] = [
+    "t.me",
+    "telegram.me",
+    "telegram.org",
+    "core.telegram.org",
+    "desktop.telegram.org",
+    "macos.telegram.org",
+    "web.telegram.org",
+    "venus.web.telegram.org",
+    "pluto.web.telegram.org",
+    "flora.web.telegram.org",
+    "flora-1.web.telegram.org",
+];
+
+/// The shipped default on ports of the system's choice, its list where the file says it is.
+fn shipped(upstream: &Upstream) -> Server {
+    let root = env!("CARGO_MANIFEST_DIR");
+    let text = std::fs::read_to_string(format!("{root}/config/tapis.toml")).expect("readable");
+    let text = text
+        .replace("\"127.0.0.1:5335\", \"[::1]:5335\"", "\"127.0.0.1:0\"")
+        .replace(
+            "# control = \"/run/tapis/control.sock\"",
+            "control = \"control.sock\"",
+        )
+        .replace("\"../blocklists/", &format!("\"{root}/blocklists/"));
+    let upstream = upstream.address.to_string();
+    Server::start_with(&text, &[], &["--upstream", &upstream])
+}
+
+#[test]
+fn the_eleven_names_of_2017_are_sinkholed_and_their_neighbours_are_not() {
+    let upstream = Upstream::plain();
+    let server = shipped(&upstream);
+    let mut stream = Stream::open(server.address);
+    for name in ELEVEN {
+        let mixed: String = name
+            .char_indices()
+            .map(|(at, c)| {
+                if at % 2 == 0 {
+                    c.to_ascii_uppercase()
+                } else {
+                    c
+                }
+            })
+            .collect();
+        for (rtype, expected) in [
+            (RecordType::A, &["0.0.0.0"][..]),
+            (RecordType::AAAA, &["::"]),
+            (RecordType::HTTPS, &[]),
+            (RecordType::TXT, &[]),
+            (RecordType::ANY, &["0.0.0.0", "::"]),
+        ] {
+            let by_udp = ask(server.address, &mixed, rtype);
+            stream.send(&query(&mixed, rtype));
+            let by_tcp = stream.receive().expect("an answer");
+            for answer in [by_udp, by_tcp] {
+                assert_eq!(rcode(&answer), ResponseCode::NoError, "{mixed} {rtype}");
+                let data: Vec<_> = answer.answers.iter().map(|r| r.data.to_string()).collect();
+                assert_eq!(data, expected, "{mixed} {rtype}");
+                let (code, text) = &errors(&answer)[0];
+                assert_eq!(*code, 16);
+                assert!(text.starts_with("telegram-web"), "{text}");
+                assert_eq!(answer.queries[0].name().to_string(), format!("{mixed}."));
+            }
+        }
+    }
+    for name in ["api.telegram.org", "example.org", "www.t.me"] {
+        assert_eq!(addresses(server.address, name), ["192.0.2.1"]);
+    }
+}
+
+#[test]
+fn the_answer_comes_from_the_address_that_was_asked() {
+    let upstream = Upstream::plain();
+    let config = preamble(upstream.address).replace("127.0.0.1:0", "0.0.0.0:0") + &list("ads", "");
+    let server = Server::start(&config, &[("ads", "blocked.example\n")]);
+    for (last, name) in [(9, "blocked.example"), (77, "free.example")] {
+        let asked = SocketAddr::new(IpAddr::from([127, 0, 0, last]), server.address.port());
+        // A connected socket takes no answer from any other address.
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        socket.connect(asked).expect("connected");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        socket
+            .send(&query(name, RecordType::A).to_vec().expect("a message"))
+            .expect("sent");
+        socket
+            .recv(&mut [0; 512])
+            .expect("an answer from that address");
+    }
+}
+
+#[test]
+fn who_may_not_ask_is_refused_and_told() {
+    let upstream = Upstream::plain();
+    let config = preamble(upstream.address).replace("workers = 2", "allow = [\"192.0.2.0/24\"]");
+    let server = Server::start(&config, &[]);
+    let answer = ask(server.address, "a.example", RecordType::A);
+    assert_eq!(
+        (rcode(&answer), errors(&answer)[0].0),
+        (ResponseCode::Refused, 18)
+    );
+    assert!(upstream.asked().is_empty());
+}
+
+#[test]
+fn a_signal_ends_it_well_and_leaves_no_socket_behind() {
+    let upstream = Upstream::plain();
+    let mut server = Server::start(&preamble(upstream.address), &[]);
+    assert!(server.path("control.sock").exists());
+    server.signal("TERM");
+    assert_eq!(server.wait(), Some(0));
+    assert!(!server.path("control.sock").exists());
+}
+
+#[test]
+fn status_tells_people_and_programs() {
+    let upstream = Upstream::plain();
+    let config = preamble(upstream.address) + &list("ads", "");
+    let server = Server::start(&config, &[("ads", "blocked.example\n")]);
+    assert!(is_blocked(server.address, "blocked.example"));
+    let people = text(&server.verb(&["status"]));
+    assert!(
+        people.contains("generation 1") && people.contains("list ads: 1 rules"),
+        "{people}"
+    );
+    let status = server.status();
+    assert_eq!(status["listen"][0], server.address.to_string());
+    assert_eq!(status["counters"]["blocked"], 1);
+    assert_eq!(
+        status["upstream"][0]["address"],
+        upstream.address.to_string()
+    );
+}

@@ -1,0 +1,117 @@
+//! A client: builds queries, asks by UDP or TCP, reads answers with another implementation.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
+
+use hickory_proto::op::{Edns, Message, Query, ResponseCode};
+use hickory_proto::rr::rdata::opt::EdnsOption;
+use hickory_proto::rr::{Name, RecordType};
+
+/// Longer than any answer takes on the slowest of machines.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A query with RD and EDNS.
+pub fn query(name: &str, rtype: RecordType) -> Message {
+    let mut message = Message::query();
+    message.metadata.recursion_desired = true;
+    let name = Name::from_ascii(format!("{}.", name.trim_end_matches('.'))).expect("a name");
+    message.queries.push(Query::query(name, rtype));
+    let mut edns = Edns::new();
+    edns.set_max_payload(1232);
+    message.edns = Some(edns);
+    message
+}
+
+/// Asks by UDP and returns the answer; nothing when there is none in `patience`.
+pub fn exchange(server: SocketAddr, message: &Message, patience: Duration) -> Option<Message> {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    socket.set_read_timeout(Some(patience)).expect("a timeout");
+    let octets = message.to_vec().expect("a message");
+    socket.send_to(&octets, server).expect("sent");
+    let mut buffer = [0; 65_535];
+    let len = socket.recv(&mut buffer).ok()?;
+    let answer = Message::from_vec(&buffer[..len]).expect("an answer that can be read");
+    assert_eq!(answer.metadata.id, message.metadata.id);
+    Some(answer)
+}
+
+/// Asks by UDP; there must be an answer.
+pub fn ask(server: SocketAddr, name: &str, rtype: RecordType) -> Message {
+    exchange(server, &query(name, rtype), PATIENCE).expect("an answer")
+}
+
+/// Asks for A and returns the addresses of the answer.
+pub fn addresses(server: SocketAddr, name: &str) -> Vec<String> {
+    let answer = ask(server, name, RecordType::A);
+    answer
+        .answers
+        .iter()
+        .map(|record| record.data.to_string())
+        .collect()
+}
+
+/// Whether the name is answered by the sinkhole.
+pub fn is_blocked(server: SocketAddr, name: &str) -> bool {
+    addresses(server, name) == ["0.0.0.0"]
+}
+
+/// Asks again and again until the answer is so; how long that took.
+pub fn until(what: &str, mut so: impl FnMut() -> bool) -> Duration {
+    let start = Instant::now();
+    while !so() {
+        assert!(start.elapsed() < PATIENCE, "never came: {what}");
+        std::thread::yield_now();
+    }
+    start.elapsed()
+}
+
+/// Extended DNS Errors: code and text.
+pub fn errors(answer: &Message) -> Vec<(u16, String)> {
+    let options = answer
+        .edns
+        .iter()
+        .flat_map(|edns| edns.options().as_ref().iter());
+    let ede = options.filter_map(|(_, option)| match option {
+        EdnsOption::Unknown(15, octets) => {
+            let (code, text) = octets.split_at(2);
+            let code = u16::from_be_bytes([code[0], code[1]]);
+            Some((code, String::from_utf8(text.to_vec()).expect("UTF-8")))
+        }
+        _ => None,
+    });
+    ede.collect()
+}
+
+/// The response code.
+pub fn rcode(answer: &Message) -> ResponseCode {
+    answer.metadata.response_code
+}
+
+/// A TCP connection that speaks DNS.
+pub struct Stream(pub TcpStream);
+
+impl Stream {
+    pub fn open(server: SocketAddr) -> Self {
+        let stream = TcpStream::connect(server).expect("connected");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        Self(stream)
+    }
+
+    pub fn send(&mut self, message: &Message) {
+        let octets = message.to_vec().expect("a message");
+        self.0
+            .write_all(&(octets.len() as u16).to_be_bytes())
+            .expect("sent");
+        self.0.write_all(&octets).expect("sent");
+    }
+
+    /// The next answer; nothing when the server has closed the connection.
+    pub fn receive(&mut self) -> Option<Message> {
+        let mut len = [0; 2];
+        self.0.read_exact(&mut len).ok()?;
+        let mut octets = vec![0; usize::from(u16::from_be_bytes(len))];
+        self.0.read_exact(&mut octets).expect("a whole message");
+        Some(Message::from_vec(&octets).expect("an answer that can be read"))
+    }
+}

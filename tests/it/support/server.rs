@@ -1,0 +1,175 @@
+//! A server of ours, as a process, with files of its own.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A running `tapis serve`. It ends with the test.
+pub struct Server {
+    child: Child,
+    pub folder: TempDir,
+    pub address: SocketAddr,
+    log: Arc<Mutex<String>>,
+}
+
+/// The program under test.
+pub fn tapis() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tapis"));
+    command.env_remove("RUST_LOG");
+    command
+}
+
+/// What `[server]` needs in a test: a port of the system's choice, a socket in the folder.
+pub fn preamble(upstream: SocketAddr) -> String {
+    format!(
+        "[server]\nlisten = [\"127.0.0.1:0\"]\nworkers = 2\ncontrol = \"control.sock\"\n\
+         [upstream]\nservers = [\"{upstream}\"]\n"
+    )
+}
+
+/// A `[[list]]` whose file is `name` in the folder.
+pub fn list(name: &str, more: &str) -> String {
+    format!("[[list]]\nname = \"{name}\"\npath = \"{name}\"\n{more}\n")
+}
+
+impl Server {
+    /// Starts with this configuration, and these files beside it.
+    pub fn start(config: &str, files: &[(&str, &str)]) -> Self {
+        Self::start_with(config, files, &[])
+    }
+
+    /// The same with more arguments.
+    pub fn start_with(config: &str, files: &[(&str, &str)], arguments: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("tapis.toml"), config).expect("written");
+        for (name, content) in files {
+            std::fs::write(folder.path().join(name), content).expect("written");
+        }
+        let mut child = tapis()
+            .arg("serve")
+            .arg("--config")
+            .arg(folder.path().join("tapis.toml"))
+            .args(arguments)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("started");
+        let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+        let mut head = String::new();
+        let address = loop {
+            let line = lines
+                .next()
+                .unwrap_or_else(|| panic!("it ended at once:\n{head}"));
+            let line = line.expect("text");
+            head.push_str(&line);
+            head.push('\n');
+            if let Some((_, rest)) = line.split_once("serving address=") {
+                let text = rest.split(' ').next().expect("an address");
+                break text.parse().expect("an address");
+            }
+        };
+        let log = Arc::new(Mutex::new(head));
+        let rest = Arc::clone(&log);
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let mut log = rest.lock().expect("whole");
+                log.push_str(&line);
+                log.push('\n');
+            }
+        });
+        Self {
+            child,
+            folder,
+            address,
+            log,
+        }
+    }
+
+    /// A file of its folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Replaces a file in one step.
+    pub fn replace(&self, name: &str, content: &str) {
+        let new = self.path("new-file");
+        std::fs::write(&new, content).expect("written");
+        std::fs::rename(new, self.path(name)).expect("renamed");
+    }
+
+    /// Runs a verb with the server's configuration.
+    pub fn verb(&self, arguments: &[&str]) -> Output {
+        let config = self.path("tapis.toml");
+        tapis()
+            .args(arguments)
+            .arg("--config")
+            .arg(config)
+            .output()
+            .expect("it ran")
+    }
+
+    /// `tapis status --json`.
+    pub fn status(&self) -> Value {
+        let output = self.verb(&["status", "--json"]);
+        assert!(output.status.success(), "{}", text(&output));
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    }
+
+    /// A counter of `status`.
+    pub fn count(&self, name: &str) -> u64 {
+        self.status()["counters"][name].as_u64().expect("a counter")
+    }
+
+    /// Everything that it logged so far.
+    pub fn log(&self) -> String {
+        self.log.lock().expect("whole").clone()
+    }
+
+    /// Sends a signal by its name.
+    pub fn signal(&self, signal: &str) {
+        let id = self.child.id().to_string();
+        let sent = Command::new("kill")
+            .args(["-s", signal, &id])
+            .status()
+            .expect("kill ran");
+        assert!(sent.success());
+    }
+
+    /// Waits for its end; the exit code.
+    pub fn wait(&mut self) -> Option<i32> {
+        self.child.wait().expect("it ended").code()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Both outputs of a verb.
+pub fn text(output: &Output) -> String {
+    let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
+    text(&output.stdout) + &text(&output.stderr)
+}
+
+/// Runs `serve` with this configuration, which must not start; what it says.
+pub fn refused(folder: &Path, config: &str, arguments: &[&str]) -> String {
+    let path = folder.join("tapis.toml");
+    std::fs::write(&path, config).expect("written");
+    let output = tapis()
+        .arg("serve")
+        .arg("--config")
+        .arg(path)
+        .args(arguments)
+        .output()
+        .expect("it ran");
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    text(&output)
+}

@@ -1,0 +1,145 @@
+//! An upstream that follows a script, by UDP and TCP on one port.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::sync::{Arc, Mutex};
+
+use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
+use hickory_proto::rr::rdata::{A, CNAME, SOA};
+use hickory_proto::rr::{Name, RData, Record};
+
+/// One question as it came.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    pub message: Message,
+    pub tcp: bool,
+}
+
+/// What it does with a question; no answer is silence.
+type Script = dyn Fn(&Asked) -> Option<Message> + Send + Sync;
+
+pub struct Upstream {
+    pub address: SocketAddr,
+    asked: Arc<Mutex<Vec<Asked>>>,
+}
+
+impl Upstream {
+    /// Answers by `script` for as long as the test lives.
+    pub fn start(script: impl Fn(&Asked) -> Option<Message> + Send + Sync + 'static) -> Self {
+        let script: Arc<Script> = Arc::new(script);
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let (udp, tcp) = loop {
+            let udp = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+            let address = udp.local_addr().expect("bound");
+            if let Ok(tcp) = TcpListener::bind(address) {
+                break (udp, tcp);
+            }
+        };
+        let address = udp.local_addr().expect("bound");
+        let (log, play) = (Arc::clone(&asked), Arc::clone(&script));
+        std::thread::spawn(move || {
+            let mut buffer = [0; 65_535];
+            while let Ok((len, peer)) = udp.recv_from(&mut buffer) {
+                let (log, play) = (Arc::clone(&log), Arc::clone(&play));
+                let (octets, udp) = (buffer[..len].to_vec(), udp.try_clone().expect("a handle"));
+                // A thread each: a script may wait.
+                std::thread::spawn(move || {
+                    if let Some(answer) = perform(&octets, false, &log, &*play) {
+                        let _ = udp.send_to(&answer, peer);
+                    }
+                });
+            }
+        });
+        let log = Arc::clone(&asked);
+        std::thread::spawn(move || {
+            for stream in tcp.incoming().map_while(Result::ok) {
+                let (log, play) = (Arc::clone(&log), Arc::clone(&script));
+                std::thread::spawn(move || converse(stream, &log, &*play));
+            }
+        });
+        Self { address, asked }
+    }
+
+    /// Answers every A question with 192.0.2.1, and all else with NODATA.
+    pub fn plain() -> Self {
+        Self::start(|asked| Some(address_of(asked, [192, 0, 2, 1])))
+    }
+
+    /// What it was asked so far.
+    pub fn asked(&self) -> Vec<Asked> {
+        self.asked.lock().expect("whole").clone()
+    }
+
+    /// An address where nobody answers, and nobody will while the test runs.
+    pub fn dead() -> (SocketAddr, UdpSocket) {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        (socket.local_addr().expect("bound"), socket)
+    }
+}
+
+fn converse(mut stream: std::net::TcpStream, log: &Mutex<Vec<Asked>>, play: &Script) {
+    let mut len = [0; 2];
+    while stream.read_exact(&mut len).is_ok() {
+        let mut octets = vec![0; usize::from(u16::from_be_bytes(len))];
+        if stream.read_exact(&mut octets).is_err() {
+            return;
+        }
+        if let Some(answer) = perform(&octets, true, log, play) {
+            let _ = stream.write_all(&(answer.len() as u16).to_be_bytes());
+            let _ = stream.write_all(&answer);
+        }
+    }
+}
+
+fn perform(octets: &[u8], tcp: bool, log: &Mutex<Vec<Asked>>, play: &Script) -> Option<Vec<u8>> {
+    let message = Message::from_vec(octets).ok()?;
+    let asked = Asked { message, tcp };
+    log.lock().expect("whole").push(asked.clone());
+    play(&asked).map(|answer| answer.to_vec().expect("a message"))
+}
+
+/// An answer without records.
+pub fn answer(asked: &Asked, rcode: ResponseCode) -> Message {
+    let mut message = Message::new(
+        asked.message.metadata.id,
+        MessageType::Response,
+        OpCode::Query,
+    );
+    message.metadata.recursion_desired = true;
+    message.metadata.recursion_available = true;
+    message.metadata.response_code = rcode;
+    message.queries = asked.message.queries.clone();
+    message
+}
+
+/// The asked name, lower-cased, without its final dot.
+pub fn name(asked: &Asked) -> String {
+    let name = asked.message.queries[0].name().to_lowercase().to_string();
+    name.trim_end_matches('.').to_owned()
+}
+
+/// An answer with one address, TTL 300.
+pub fn address_of(asked: &Asked, address: [u8; 4]) -> Message {
+    let mut message = answer(asked, ResponseCode::NoError);
+    let question = &asked.message.queries[0];
+    if question.query_type() == hickory_proto::rr::RecordType::A {
+        let data = RData::A(A(address.into()));
+        message
+            .answers
+            .push(Record::from_rdata(question.name().clone(), 300, data));
+    }
+    message
+}
+
+/// A CNAME record.
+pub fn alias(owner: &str, target: &str, ttl: u32) -> Record {
+    let name = |text: &str| Name::from_ascii(text).expect("a name");
+    Record::from_rdata(name(owner), ttl, RData::CNAME(CNAME(name(target))))
+}
+
+/// An SOA record that lets negative answers live for `ttl`.
+pub fn soa(owner: &str, ttl: u32) -> Record {
+    let name = |text: &str| Name::from_ascii(text).expect("a name");
+    let data = SOA::new(name("ns.test."), name("host.test."), 1, 60, 60, 60, ttl);
+    Record::from_rdata(name(owner), ttl, RData::SOA(data))
+}

@@ -1,0 +1,273 @@
+//! A list changes under a live server: in force within a moment, never by halves, nothing lost.
+
+use std::fs;
+use std::net::UdpSocket;
+use std::os::unix::fs::symlink;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use hickory_proto::op::Message;
+use hickory_proto::rr::RecordType;
+
+use crate::support::client::{addresses, is_blocked, query, until};
+use crate::support::server::{Server, list, preamble, text};
+use crate::support::upstream::Upstream;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn server(files: &[(&str, &str)]) -> (Server, Upstream) {
+    let upstream = Upstream::plain();
+    let lists: String = files.iter().map(|(name, _)| list(name, "")).collect();
+    (
+        Server::start(&(preamble(upstream.address) + &lists), files),
+        upstream,
+    )
+}
+
+#[test]
+fn an_edit_is_in_force_within_a_second_and_so_is_its_undoing() {
+    let (server, _upstream) = server(&[("ads", "a.test.example\n")]);
+    assert!(is_blocked(server.address, "a.test.example"));
+    fs::write(server.path("ads"), "a.test.example\nb.test.example\n").expect("written");
+    let took = until("the block", || is_blocked(server.address, "b.test.example"));
+    assert!(took < SECOND, "{took:?}");
+    fs::write(server.path("ads"), "a.test.example\n").expect("written");
+    let took = until("the lift", || !is_blocked(server.address, "b.test.example"));
+    assert!(took < SECOND, "{took:?}");
+    assert_eq!(addresses(server.address, "b.test.example"), ["192.0.2.1"]);
+}
+
+#[test]
+fn a_rename_a_moved_link_and_a_file_that_returns_are_noticed() {
+    let (server, _upstream) = server(&[("ads", "a.example\n")]);
+    server.replace("ads", "a.example\nb.example\n");
+    until("the renamed file", || {
+        is_blocked(server.address, "b.example")
+    });
+
+    fs::remove_file(server.path("ads")).expect("removed");
+    until("the alarm", || server.status()["degraded"] == true);
+    assert!(
+        is_blocked(server.address, "b.example"),
+        "the last good state stays"
+    );
+    fs::write(server.path("ads"), "b.example\nc.example\n").expect("written");
+    until("the returned file", || {
+        is_blocked(server.address, "c.example")
+    });
+    until("the end of the alarm", || {
+        server.status()["degraded"] == false
+    });
+
+    fs::write(server.path("one"), "b.example\nc.example\nd.example\n").expect("written");
+    fs::write(server.path("two"), "c.example\nd.example\ne.example\n").expect("written");
+    symlink(server.path("one"), server.path("link-1")).expect("linked");
+    fs::rename(server.path("link-1"), server.path("ads")).expect("renamed");
+    until("the first link", || is_blocked(server.address, "d.example"));
+    symlink(server.path("two"), server.path("link-2")).expect("linked");
+    fs::rename(server.path("link-2"), server.path("ads")).expect("renamed");
+    until("the second link", || {
+        is_blocked(server.address, "e.example")
+    });
+    fs::write(
+        server.path("two"),
+        "c.example\nd.example\ne.example\nf.example\n",
+    )
+    .expect("written");
+    until("an edit behind the link", || {
+        is_blocked(server.address, "f.example")
+    });
+}
+
+#[test]
+fn a_file_that_is_still_being_written_is_left_until_it_is_closed() {
+    use std::io::Write;
+    let (server, _upstream) =
+        server(&[("ads", "a.example\nb.example\n"), ("marks", "m.example\n")]);
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .truncate(true)
+        .open(server.path("ads"))
+        .expect("opened");
+    file.write_all(b"a.example\nnew.example\nb.exam")
+        .expect("written");
+    // Another list's change is in force meanwhile, so a half of this one would be by now.
+    server.replace("marks", "m.example\nn.example\n");
+    until("the other list", || is_blocked(server.address, "n.example"));
+    assert!(!is_blocked(server.address, "new.example"));
+    assert!(is_blocked(server.address, "b.example"));
+    file.write_all(b"ple\n").expect("written");
+    drop(file);
+    until("the whole file", || {
+        is_blocked(server.address, "new.example")
+    });
+    assert!(is_blocked(server.address, "b.example"));
+}
+
+#[test]
+fn a_hang_up_takes_in_the_configuration_too() {
+    let (server, _upstream) = server(&[("ads", "a.example\n")]);
+    let config = fs::read_to_string(server.path("tapis.toml")).expect("readable");
+    fs::write(server.path("more"), "b.example\n").expect("written");
+    fs::write(server.path("tapis.toml"), config + &list("more", "")).expect("written");
+    assert!(
+        !is_blocked(server.address, "b.example"),
+        "not before it is asked for"
+    );
+    server.signal("HUP");
+    until("the new list", || is_blocked(server.address, "b.example"));
+}
+
+#[test]
+fn a_bad_configuration_changes_nothing_and_is_told() {
+    let (server, _upstream) = server(&[("ads", "a.example\n")]);
+    let good = fs::read_to_string(server.path("tapis.toml")).expect("readable");
+    fs::write(
+        server.path("tapis.toml"),
+        "[server]\nlisten = 5\nworkerz = 2\n",
+    )
+    .expect("written");
+    let output = server.verb(&["reload", "--control", &control(&server)]);
+    assert_eq!(output.status.code(), Some(1));
+    let told = text(&output);
+    assert!(
+        told.contains("tapis.toml:2: ") && told.contains("tapis.toml:3: "),
+        "{told}"
+    );
+    assert!(is_blocked(server.address, "a.example"));
+    assert!(server.log().contains("configuration refused"));
+
+    fs::write(
+        server.path("tapis.toml"),
+        good.replace("workers = 2", "workers = 3"),
+    )
+    .expect("written");
+    let output = server.verb(&["reload"]);
+    assert!(output.status.success());
+    assert!(
+        text(&output).contains("only after a restart: [server] workers"),
+        "{}",
+        text(&output)
+    );
+}
+
+fn control(server: &Server) -> String {
+    server.path("control.sock").display().to_string()
+}
+
+#[test]
+fn a_new_configuration_is_in_force_in_one_step() {
+    let (server, _upstream) = server(&[("ads", "a.example\n")]);
+    fs::write(server.path("other"), "a.example\nb.example\n").expect("written");
+    let config = fs::read_to_string(server.path("tapis.toml")).expect("readable");
+    let config = config.replace(
+        "name = \"ads\"\npath = \"ads\"",
+        "name = \"new\"\npath = \"other\"",
+    );
+    fs::write(server.path("tapis.toml"), config).expect("written");
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // The name is in the old list and in the new one: at no moment is it free.
+        let watcher = scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                assert!(is_blocked(server.address, "a.example"));
+            }
+        });
+        assert!(server.verb(&["reload"]).status.success());
+        stop.store(true, Ordering::Relaxed);
+        watcher.join().expect("always blocked");
+    });
+    assert!(is_blocked(server.address, "b.example"));
+}
+
+#[test]
+fn reload_is_in_force_when_it_returns() {
+    let (server, _upstream) = server(&[("ads", "a.example\n")]);
+    for round in 0..5 {
+        let name = format!("round-{round}.example");
+        server.replace("ads", &format!("a.example\n{name}\n"));
+        let output = server.verb(&["reload"]);
+        assert!(output.status.success(), "{}", text(&output));
+        assert!(is_blocked(server.address, &name), "{}", text(&output));
+    }
+}
+
+/// The question's name and whether it was sinkholed.
+fn told(octets: &[u8]) -> (u16, bool) {
+    let answer = Message::from_vec(octets).expect("an answer");
+    let blocked = answer
+        .answers
+        .iter()
+        .any(|record| record.data.to_string() == "0.0.0.0");
+    (answer.metadata.id, blocked)
+}
+
+#[test]
+fn swaps_lose_no_query_and_show_no_mixture() {
+    // In state A only `a` is blocked, in state B only `b`: seeing both or neither is a mixture,
+    // and once B was seen, A must never be seen again until the next swap.
+    const SWAPS: usize = 30;
+    let (server, _upstream) = server(&[("small", "keep.example\na.example\n"), ("large", "")]);
+    let large: String = (0..20_000)
+        .map(|n| format!("n{n}.large.example\n"))
+        .collect();
+    server.replace("large", &large);
+    until("the large list", || {
+        is_blocked(server.address, "n19999.large.example")
+    });
+
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    socket.connect(server.address).expect("connected");
+    socket
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .expect("a timeout");
+    let names = ["a.example", "b.example", "keep.example", "n7.large.example"];
+    let queries: Vec<_> = names
+        .iter()
+        .map(|name| query(name, RecordType::A))
+        .collect();
+    let mut ask = || -> Vec<bool> {
+        let mut seen = vec![None; queries.len()];
+        for query in &queries {
+            socket
+                .send(&query.to_vec().expect("a message"))
+                .expect("sent");
+        }
+        let mut buffer = [0; 4096];
+        for _ in &queries {
+            let len = socket.recv(&mut buffer).expect("no query is lost");
+            let (id, blocked) = told(&buffer[..len]);
+            let index = queries
+                .iter()
+                .position(|q| q.metadata.id == id)
+                .expect("asked for");
+            seen[index] = Some(blocked);
+        }
+        seen.into_iter()
+            .map(|blocked| blocked.expect("answered"))
+            .collect()
+    };
+    for swap in 0..SWAPS {
+        let to_b = swap % 2 == 0;
+        let name = if to_b { "b" } else { "a" };
+        server.replace("small", &format!("keep.example\n{name}.example\n"));
+        let mut turned = false;
+        until("the swap", || {
+            // Four datagrams may straddle the swap; two rounds after one another may not go back.
+            let seen = ask();
+            assert!(seen[2] && seen[3], "what no swap touches stays blocked");
+            let (old, new) = if to_b {
+                (seen[0], seen[1])
+            } else {
+                (seen[1], seen[0])
+            };
+            assert!(!(turned && (old || !new)), "back to the old state");
+            turned |= new && !old;
+            turned
+        });
+        for _ in 0..5 {
+            let seen = ask();
+            assert_eq!((seen[0], seen[1]), (!to_b, to_b), "a mixture");
+        }
+    }
+}
