@@ -32,6 +32,10 @@ struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one, made once, for the arguments of one run"
+)]
 enum Verb {
     /// Serve DNS until SIGTERM or SIGINT; SIGHUP reloads.
     Serve(serve::ServeArgs),

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::{Path, PathBuf};
 
@@ -79,6 +79,14 @@ fn bind_one(path: &Path, user: u32) -> Result<UnixListener, SocketError> {
     match StdStream::connect(path) {
         Ok(_) => return Err(SocketError::Taken(path.to_owned())),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            // So says the system of any file; only a socket is a dead server's.
+            if !fs::symlink_metadata(path)
+                .map_err(unusable)?
+                .file_type()
+                .is_socket()
+            {
+                return Err(unusable(io::ErrorKind::AlreadyExists.into()));
+            }
             fs::remove_file(path).map_err(unusable)?;
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}

@@ -56,7 +56,14 @@ pub(super) enum Place<'a> {
     /// The asked name itself.
     Question,
     /// The name that so many hops of the answer's chain lead to.
-    Target(&'a Answer, usize),
+    Target {
+        answer: &'a Answer,
+        hops: usize,
+        /// Seconds since the answer came.
+        age: u32,
+        /// TTL of all its records, when it is past its own.
+        stale_ttl: Option<u32>,
+    },
 }
 
 /// What a block rule makes of a query. False when its action is not to answer.
@@ -80,7 +87,17 @@ pub(super) fn blocked(
     if blocking.action != Action::Refused {
         let target = match place {
             Place::Question => None,
-            Place::Target(answer, hops) => chain(&mut reply, answer, *hops, blocking.ttl_secs),
+            Place::Target {
+                answer,
+                hops,
+                age,
+                stale_ttl,
+            } => {
+                let ttl = |ttl: u32| stale_ttl.unwrap_or(ttl.saturating_sub(*age));
+                let hops = answer.chain().take(*hops);
+                let hops = hops.map(|(name, hop)| (name, ttl(hop).min(blocking.ttl_secs)));
+                chain(&mut reply, hops)
+            }
         };
         let owner = target.as_ref().map_or(Owner::Question, Owner::Name);
         if !sinkhole(&mut reply, query.rtype, blocking, owner) {
@@ -102,11 +119,11 @@ pub(super) fn blocked(
 }
 
 /// Writes the chain up to the blocked name, without signatures, and returns that name.
-fn chain(reply: &mut Reply<'_, '_, '_>, answer: &Answer, hops: usize, ttl: u32) -> Option<Name> {
+fn chain(reply: &mut Reply<'_, '_, '_>, hops: impl Iterator<Item = (Name, u32)>) -> Option<Name> {
     let mut at = None;
-    for (target, hop_ttl) in answer.chain().take(hops) {
+    for (target, ttl) in hops {
         let owner = at.as_ref().map_or(Owner::Question, Owner::Name);
-        reply.cname(owner, hop_ttl.min(ttl), &target);
+        reply.cname(owner, ttl, &target);
         at = Some(target);
     }
     at
@@ -136,6 +153,12 @@ fn sinkhole(
         }
     }
     any
+}
+
+/// Whether the answer is the parent zone's to give: the DS record of a locally served zone, by
+/// which validators learn that it is unsigned (RFC 8375, section 4; RFC 6303, section 3).
+pub(super) fn is_parents(query: &Query<'_>, zone: LocalZone, labels: usize) -> bool {
+    zone == LocalZone::Empty && query.rtype == rtype::DS && query.name.label_count() == labels
 }
 
 /// Answers a name that never goes upstream. `labels` says where its zone starts.

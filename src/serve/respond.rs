@@ -126,7 +126,9 @@ fn judge(
         Decision::Allowed(_) => true,
         Decision::Pass => false,
     };
-    if let Some((zone, labels)) = snapshot.local.lookup(&query.name) {
+    if let Some((zone, labels)) = snapshot.local.lookup(&query.name)
+        && !own::is_parents(&query, zone, labels)
+    {
         own::local(&query, zone, labels, limit, out);
         return Step::Reply(Count::Local);
     }
@@ -273,7 +275,12 @@ impl Road<'_, '_> {
             let chain = answer.chain().map(|(name, _)| name);
             let (hops, decision) = self.snapshot.decide_chain(chain);
             if let Decision::Blocked { by, nxdomain } = decision {
-                let place = Place::Target(answer, hops);
+                let place = Place::Target {
+                    answer,
+                    hops,
+                    age: entry.age(self.now),
+                    stale_ttl,
+                };
                 let serial = self.snapshot.generation as u32;
                 return match own::blocked(self.query, by, nxdomain, &place, serial, self.limit, out)
                 {

@@ -72,6 +72,8 @@ pub mod rtype {
     pub const AAAA: u16 = 28;
     /// EDNS pseudo-record (RFC 6891).
     pub const OPT: u16 = 41;
+    /// Delegation signer (RFC 4034, section 5).
+    pub const DS: u16 = 43;
     /// First of the types that are asked for and never stored (RFC 6895, section 3.1).
     pub const FIRST_META: u16 = 128;
     /// Incremental zone transfer (RFC 1995).

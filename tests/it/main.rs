@@ -5,6 +5,7 @@ mod house;
 mod lists;
 mod refusals;
 mod resolving;
+mod respond;
 mod serving;
 mod streams;
 mod support;

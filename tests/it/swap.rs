@@ -226,7 +226,7 @@ fn swaps_lose_no_query_and_show_no_mixture() {
         .iter()
         .map(|name| query(name, RecordType::A))
         .collect();
-    let mut ask = || -> Vec<bool> {
+    let ask = || -> Vec<bool> {
         let mut seen = vec![None; queries.len()];
         for query in &queries {
             socket

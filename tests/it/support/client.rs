@@ -9,10 +9,10 @@ use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::rr::{Name, RecordType};
 
 /// Longer than any answer takes on the slowest of machines.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A query with RD and EDNS.
-pub fn query(name: &str, rtype: RecordType) -> Message {
+pub(crate) fn query(name: &str, rtype: RecordType) -> Message {
     let mut message = Message::query();
     message.metadata.recursion_desired = true;
     let name = Name::from_ascii(format!("{}.", name.trim_end_matches('.'))).expect("a name");
@@ -24,7 +24,11 @@ pub fn query(name: &str, rtype: RecordType) -> Message {
 }
 
 /// Asks by UDP and returns the answer; nothing when there is none in `patience`.
-pub fn exchange(server: SocketAddr, message: &Message, patience: Duration) -> Option<Message> {
+pub(crate) fn exchange(
+    server: SocketAddr,
+    message: &Message,
+    patience: Duration,
+) -> Option<Message> {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     socket.set_read_timeout(Some(patience)).expect("a timeout");
     let octets = message.to_vec().expect("a message");
@@ -37,12 +41,12 @@ pub fn exchange(server: SocketAddr, message: &Message, patience: Duration) -> Op
 }
 
 /// Asks by UDP; there must be an answer.
-pub fn ask(server: SocketAddr, name: &str, rtype: RecordType) -> Message {
+pub(crate) fn ask(server: SocketAddr, name: &str, rtype: RecordType) -> Message {
     exchange(server, &query(name, rtype), PATIENCE).expect("an answer")
 }
 
 /// Asks for A and returns the addresses of the answer.
-pub fn addresses(server: SocketAddr, name: &str) -> Vec<String> {
+pub(crate) fn addresses(server: SocketAddr, name: &str) -> Vec<String> {
     let answer = ask(server, name, RecordType::A);
     answer
         .answers
@@ -52,12 +56,12 @@ pub fn addresses(server: SocketAddr, name: &str) -> Vec<String> {
 }
 
 /// Whether the name is answered by the sinkhole.
-pub fn is_blocked(server: SocketAddr, name: &str) -> bool {
+pub(crate) fn is_blocked(server: SocketAddr, name: &str) -> bool {
     addresses(server, name) == ["0.0.0.0"]
 }
 
 /// Asks again and again until the answer is so; how long that took.
-pub fn until(what: &str, mut so: impl FnMut() -> bool) -> Duration {
+pub(crate) fn until(what: &str, mut so: impl FnMut() -> bool) -> Duration {
     let start = Instant::now();
     while !so() {
         assert!(start.elapsed() < PATIENCE, "never came: {what}");
@@ -67,7 +71,7 @@ pub fn until(what: &str, mut so: impl FnMut() -> bool) -> Duration {
 }
 
 /// Extended DNS Errors: code and text.
-pub fn errors(answer: &Message) -> Vec<(u16, String)> {
+pub(crate) fn errors(answer: &Message) -> Vec<(u16, String)> {
     let options = answer
         .edns
         .iter()
@@ -84,21 +88,21 @@ pub fn errors(answer: &Message) -> Vec<(u16, String)> {
 }
 
 /// The response code.
-pub fn rcode(answer: &Message) -> ResponseCode {
+pub(crate) fn rcode(answer: &Message) -> ResponseCode {
     answer.metadata.response_code
 }
 
 /// A TCP connection that speaks DNS.
-pub struct Stream(pub TcpStream);
+pub(crate) struct Stream(pub(crate) TcpStream);
 
 impl Stream {
-    pub fn open(server: SocketAddr) -> Self {
+    pub(crate) fn open(server: SocketAddr) -> Self {
         let stream = TcpStream::connect(server).expect("connected");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         Self(stream)
     }
 
-    pub fn send(&mut self, message: &Message) {
+    pub(crate) fn send(&mut self, message: &Message) {
         let octets = message.to_vec().expect("a message");
         self.0
             .write_all(&(octets.len() as u16).to_be_bytes())
@@ -107,7 +111,7 @@ impl Stream {
     }
 
     /// The next answer; nothing when the server has closed the connection.
-    pub fn receive(&mut self) -> Option<Message> {
+    pub(crate) fn receive(&mut self) -> Option<Message> {
         let mut len = [0; 2];
         self.0.read_exact(&mut len).ok()?;
         let mut octets = vec![0; usize::from(u16::from_be_bytes(len))];

@@ -10,22 +10,22 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// A running `tapis serve`. It ends with the test.
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
-    pub folder: TempDir,
-    pub address: SocketAddr,
+    pub(crate) folder: TempDir,
+    pub(crate) address: SocketAddr,
     log: Arc<Mutex<String>>,
 }
 
 /// The program under test.
-pub fn tapis() -> Command {
+pub(crate) fn tapis() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tapis"));
     command.env_remove("RUST_LOG");
     command
 }
 
 /// What `[server]` needs in a test: a port of the system's choice, a socket in the folder.
-pub fn preamble(upstream: SocketAddr) -> String {
+pub(crate) fn preamble(upstream: SocketAddr) -> String {
     format!(
         "[server]\nlisten = [\"127.0.0.1:0\"]\nworkers = 2\ncontrol = \"control.sock\"\n\
          [upstream]\nservers = [\"{upstream}\"]\n"
@@ -33,18 +33,18 @@ pub fn preamble(upstream: SocketAddr) -> String {
 }
 
 /// A `[[list]]` whose file is `name` in the folder.
-pub fn list(name: &str, more: &str) -> String {
+pub(crate) fn list(name: &str, more: &str) -> String {
     format!("[[list]]\nname = \"{name}\"\npath = \"{name}\"\n{more}\n")
 }
 
 impl Server {
     /// Starts with this configuration, and these files beside it.
-    pub fn start(config: &str, files: &[(&str, &str)]) -> Self {
+    pub(crate) fn start(config: &str, files: &[(&str, &str)]) -> Self {
         Self::start_with(config, files, &[])
     }
 
     /// The same with more arguments.
-    pub fn start_with(config: &str, files: &[(&str, &str)], arguments: &[&str]) -> Self {
+    pub(crate) fn start_with(config: &str, files: &[(&str, &str)], arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::write(folder.path().join("tapis.toml"), config).expect("written");
         for (name, content) in files {
@@ -90,19 +90,19 @@ impl Server {
     }
 
     /// A file of its folder.
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// Replaces a file in one step.
-    pub fn replace(&self, name: &str, content: &str) {
+    pub(crate) fn replace(&self, name: &str, content: &str) {
         let new = self.path("new-file");
         std::fs::write(&new, content).expect("written");
         std::fs::rename(new, self.path(name)).expect("renamed");
     }
 
     /// Runs a verb with the server's configuration.
-    pub fn verb(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn verb(&self, arguments: &[&str]) -> Output {
         let config = self.path("tapis.toml");
         tapis()
             .args(arguments)
@@ -113,24 +113,24 @@ impl Server {
     }
 
     /// `tapis status --json`.
-    pub fn status(&self) -> Value {
+    pub(crate) fn status(&self) -> Value {
         let output = self.verb(&["status", "--json"]);
         assert!(output.status.success(), "{}", text(&output));
         serde_json::from_slice(&output.stdout).expect("JSON")
     }
 
     /// A counter of `status`.
-    pub fn count(&self, name: &str) -> u64 {
+    pub(crate) fn count(&self, name: &str) -> u64 {
         self.status()["counters"][name].as_u64().expect("a counter")
     }
 
     /// Everything that it logged so far.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         self.log.lock().expect("whole").clone()
     }
 
     /// Sends a signal by its name.
-    pub fn signal(&self, signal: &str) {
+    pub(crate) fn signal(&self, signal: &str) {
         let id = self.child.id().to_string();
         let sent = Command::new("kill")
             .args(["-s", signal, &id])
@@ -140,7 +140,7 @@ impl Server {
     }
 
     /// Waits for its end; the exit code.
-    pub fn wait(&mut self) -> Option<i32> {
+    pub(crate) fn wait(&mut self) -> Option<i32> {
         self.child.wait().expect("it ended").code()
     }
 }
@@ -154,13 +154,13 @@ impl Drop for Server {
 }
 
 /// Both outputs of a verb.
-pub fn text(output: &Output) -> String {
+pub(crate) fn text(output: &Output) -> String {
     let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
     text(&output.stdout) + &text(&output.stderr)
 }
 
 /// Runs `serve` with this configuration, which must not start; what it says.
-pub fn refused(folder: &Path, config: &str, arguments: &[&str]) -> String {
+pub(crate) fn refused(folder: &Path, config: &str, arguments: &[&str]) -> String {
     let path = folder.join("tapis.toml");
     std::fs::write(&path, config).expect("written");
     let output = tapis()

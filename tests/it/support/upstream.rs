@@ -10,22 +10,24 @@ use hickory_proto::rr::{Name, RData, Record};
 
 /// One question as it came.
 #[derive(Clone, Debug)]
-pub struct Asked {
-    pub message: Message,
-    pub tcp: bool,
+pub(crate) struct Asked {
+    pub(crate) message: Message,
+    pub(crate) tcp: bool,
 }
 
 /// What it does with a question; no answer is silence.
 type Script = dyn Fn(&Asked) -> Option<Message> + Send + Sync;
 
-pub struct Upstream {
-    pub address: SocketAddr,
+pub(crate) struct Upstream {
+    pub(crate) address: SocketAddr,
     asked: Arc<Mutex<Vec<Asked>>>,
 }
 
 impl Upstream {
     /// Answers by `script` for as long as the test lives.
-    pub fn start(script: impl Fn(&Asked) -> Option<Message> + Send + Sync + 'static) -> Self {
+    pub(crate) fn start(
+        script: impl Fn(&Asked) -> Option<Message> + Send + Sync + 'static,
+    ) -> Self {
         let script: Arc<Script> = Arc::new(script);
         let asked = Arc::new(Mutex::new(Vec::new()));
         let (udp, tcp) = loop {
@@ -61,17 +63,17 @@ impl Upstream {
     }
 
     /// Answers every A question with 192.0.2.1, and all else with NODATA.
-    pub fn plain() -> Self {
+    pub(crate) fn plain() -> Self {
         Self::start(|asked| Some(address_of(asked, [192, 0, 2, 1])))
     }
 
     /// What it was asked so far.
-    pub fn asked(&self) -> Vec<Asked> {
+    pub(crate) fn asked(&self) -> Vec<Asked> {
         self.asked.lock().expect("whole").clone()
     }
 
     /// An address where nobody answers, and nobody will while the test runs.
-    pub fn dead() -> (SocketAddr, UdpSocket) {
+    pub(crate) fn dead() -> (SocketAddr, UdpSocket) {
         let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
         (socket.local_addr().expect("bound"), socket)
     }
@@ -99,7 +101,7 @@ fn perform(octets: &[u8], tcp: bool, log: &Mutex<Vec<Asked>>, play: &Script) -> 
 }
 
 /// An answer without records.
-pub fn answer(asked: &Asked, rcode: ResponseCode) -> Message {
+pub(crate) fn answer(asked: &Asked, rcode: ResponseCode) -> Message {
     let mut message = Message::new(
         asked.message.metadata.id,
         MessageType::Response,
@@ -113,13 +115,13 @@ pub fn answer(asked: &Asked, rcode: ResponseCode) -> Message {
 }
 
 /// The asked name, lower-cased, without its final dot.
-pub fn name(asked: &Asked) -> String {
+pub(crate) fn name(asked: &Asked) -> String {
     let name = asked.message.queries[0].name().to_lowercase().to_string();
     name.trim_end_matches('.').to_owned()
 }
 
 /// An answer with one address, TTL 300.
-pub fn address_of(asked: &Asked, address: [u8; 4]) -> Message {
+pub(crate) fn address_of(asked: &Asked, address: [u8; 4]) -> Message {
     let mut message = answer(asked, ResponseCode::NoError);
     let question = &asked.message.queries[0];
     if question.query_type() == hickory_proto::rr::RecordType::A {
@@ -132,13 +134,13 @@ pub fn address_of(asked: &Asked, address: [u8; 4]) -> Message {
 }
 
 /// A CNAME record.
-pub fn alias(owner: &str, target: &str, ttl: u32) -> Record {
+pub(crate) fn alias(owner: &str, target: &str, ttl: u32) -> Record {
     let name = |text: &str| Name::from_ascii(text).expect("a name");
     Record::from_rdata(name(owner), ttl, RData::CNAME(CNAME(name(target))))
 }
 
 /// An SOA record that lets negative answers live for `ttl`.
-pub fn soa(owner: &str, ttl: u32) -> Record {
+pub(crate) fn soa(owner: &str, ttl: u32) -> Record {
     let name = |text: &str| Name::from_ascii(text).expect("a name");
     let data = SOA::new(name("ns.test."), name("host.test."), 1, 60, 60, 60, ttl);
     Record::from_rdata(name(owner), ttl, RData::SOA(data))
