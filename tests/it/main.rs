@@ -3,6 +3,7 @@
 mod cli;
 mod house;
 mod lists;
+mod peers;
 mod refusals;
 mod resolving;
 mod respond;

@@ -21,6 +21,9 @@ use tokio::sync::Mutex;
 use crate::serve::cache::Key;
 use crate::wire::UDP_PAYLOAD;
 
+/// Most questions that wait on one TCP connection at a time.
+const TCP_PIPELINE: usize = 1024;
+
 /// How a question travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Transport {
@@ -149,7 +152,8 @@ async fn by_tcp(
         return Ok(response);
     }
     // None was kept, or the server has closed it meanwhile.
-    let exchange = TcpClientStream::exchange(server, None, patience, None, provider).await?;
+    let exchange =
+        TcpClientStream::exchange(server, None, patience, Some(TCP_PIPELINE), provider).await?;
     *stream.lock().await = Some(exchange.clone());
     first(exchange.send(request)).await
 }

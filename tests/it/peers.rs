@@ -1,0 +1,234 @@
+//! Real peers: NSD behind us, Unbound before us, dig and kdig as clients. They need Debian's
+//! packages nsd, unbound, bind9-dnsutils and knot-dnsutils, so they run when they are asked for:
+//! `cargo test --test it -- --ignored`.
+
+use std::fs;
+use std::net::{SocketAddr, UdpSocket};
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+use crate::support::client::{PATIENCE, exchange, query, until};
+use crate::support::server::{Server, list, preamble};
+
+/// A peer's process. It ends with the test.
+struct Peer {
+    child: Child,
+    address: SocketAddr,
+    _folder: TempDir,
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Peer {
+    /// Starts a peer that reads `config` (in which `PORT` and `DIR` are filled in) from a file.
+    fn start(command: &[&str], config: &str, files: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let free = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        let address = free.local_addr().expect("bound");
+        drop(free);
+        let path = folder.path().display().to_string();
+        let config = config
+            .replace("PORT", &address.port().to_string())
+            .replace("DIR", &path);
+        for (name, content) in [("config", config.as_str())].iter().chain(files) {
+            fs::write(folder.path().join(name), content).expect("written");
+        }
+        let child = Command::new(command[0])
+            .args(&command[1..])
+            .arg("-c")
+            .arg(folder.path().join("config"))
+            .stderr(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("the peer is installed");
+        let peer = Self {
+            child,
+            address,
+            _folder: folder,
+        };
+        let hello = query("hello.example", hickory_proto::rr::RecordType::A);
+        until("the peer", || {
+            exchange(address, &hello, PATIENCE / 50).is_some()
+        });
+        peer
+    }
+
+    fn nsd() -> Self {
+        let config = "\
+server:
+  ip-address: 127.0.0.1@PORT
+  username: \"\"
+  zonesdir: \"DIR\"
+  database: \"\"
+  pidfile: \"DIR/pid\"
+  xfrdfile: \"DIR/xfrd\"
+  zonelistfile: \"DIR/zones\"
+  rrl-ratelimit: 0
+remote-control:
+  control-enable: no
+zone:
+  name: \".\"
+  zonefile: \"root\"
+";
+        let mut zone = "\
+$TTL 300
+. IN SOA ns. host. 1 3600 600 86400 30
+. IN NS ns.
+ns. IN A 127.0.0.1
+*.example. IN A 192.0.2.1
+sub.exact.example. IN A 192.0.2.2
+alias.example. IN CNAME blocked.example.
+"
+        .to_owned();
+        for n in 0..30 {
+            zone += &format!("long.example. IN TXT \"{n}-{}\"\n", "x".repeat(200));
+        }
+        Self::start(&["nsd", "-d"], config, &[("root", &zone)])
+    }
+
+    fn unbound(upstream: SocketAddr) -> Self {
+        let config = format!(
+            "\
+server:
+  interface: 127.0.0.1@PORT
+  username: \"\"
+  chroot: \"\"
+  directory: \"DIR\"
+  pidfile: \"DIR/pid\"
+  use-syslog: no
+  do-not-query-localhost: no
+  harden-below-nxdomain: yes
+  module-config: \"iterator\"
+forward-zone:
+  name: \".\"
+  forward-addr: {}@{}
+remote-control:
+  control-enable: no
+",
+            upstream.ip(),
+            upstream.port()
+        );
+        Self::start(&["unbound", "-d"], &config, &[])
+    }
+}
+
+/// What a client program prints of a question.
+fn output(program: &str, server: SocketAddr, arguments: &[&str]) -> String {
+    let (at, port) = (format!("@{}", server.ip()), server.port().to_string());
+    let output = Command::new(program)
+        .args([&at, "-p", &port])
+        .args(arguments)
+        .output()
+        .expect("the client is installed");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn dig(server: SocketAddr, arguments: &[&str]) -> String {
+    output(
+        "dig",
+        server,
+        &[&["+timeout=5", "+tries=1"], arguments].concat(),
+    )
+}
+
+fn server(upstream: &Peer) -> Server {
+    let config = preamble(upstream.address)
+        + &list("ads", "ede = \"censored\"")
+        + &list("exact", "action = \"nxdomain\"");
+    let files = [("ads", "blocked.example\n"), ("exact", "exact.example\n")];
+    Server::start(&config, &files)
+}
+
+#[test]
+#[ignore = "needs nsd and dig"]
+fn dig_reads_blocks_and_nsds_answers() {
+    let nsd = Peer::nsd();
+    let server = server(&nsd);
+    let blocked = dig(server.address, &["BLOCKED.example", "A"]);
+    for part in [
+        "status: NOERROR",
+        "0.0.0.0",
+        "EDE: 16 (Censored): (ads)",
+        "flags: qr rd ra;",
+    ] {
+        assert!(blocked.contains(part), "{part} in {blocked}");
+    }
+    let https = dig(server.address, &["blocked.example", "HTTPS", "+tcp"]);
+    assert!(
+        https.contains("ANSWER: 0, AUTHORITY: 1") && https.contains("SOA"),
+        "{https}"
+    );
+    assert_eq!(
+        dig(server.address, &["free.example", "+short"]),
+        "192.0.2.1\n"
+    );
+    let alias = dig(server.address, &["alias.example", "+short"]);
+    assert_eq!(alias, "blocked.example.\n0.0.0.0\n");
+    let long = dig(server.address, &["long.example", "TXT", "+short"]);
+    assert_eq!(
+        long.lines().count(),
+        30,
+        "fetched by TCP on both sides: {long}"
+    );
+    let transfer = dig(server.address, &["example.", "AXFR"]);
+    assert!(transfer.contains("Transfer failed"), "{transfer}");
+    let badvers = dig(server.address, &["free.example", "+edns=1", "+noednsneg"]);
+    assert!(badvers.contains("status: BADVERS"), "{badvers}");
+}
+
+#[test]
+#[ignore = "needs nsd and kdig"]
+fn kdig_keeps_a_connection_open_for_many_questions() {
+    let nsd = Peer::nsd();
+    let server = server(&nsd);
+    let told = output(
+        "kdig",
+        server.address,
+        &[
+            "+tcp",
+            "+keepopen",
+            "blocked.example",
+            "free.example",
+            "long.example",
+            "TXT",
+        ],
+    );
+    assert!(
+        told.contains("0.0.0.0") && told.contains("192.0.2.1"),
+        "{told}"
+    );
+    assert_eq!(server.count("tcp_connections"), 1);
+}
+
+#[test]
+#[ignore = "needs nsd, unbound and dig"]
+fn a_cache_in_front_never_blocks_more_than_we_do() {
+    let nsd = Peer::nsd();
+    let server = server(&nsd);
+    let front = Peer::unbound(server.address);
+    assert_eq!(
+        dig(front.address, &["blocked.example", "+short"]),
+        "0.0.0.0\n"
+    );
+    // An NXDOMAIN would make it deny everything beneath (RFC 8020).
+    let exact = dig(front.address, &["exact.example"]);
+    assert!(
+        exact.contains("status: NOERROR") && exact.contains("ANSWER: 0"),
+        "{exact}"
+    );
+    assert_eq!(
+        dig(front.address, &["sub.exact.example", "+short"]),
+        "192.0.2.2\n"
+    );
+    assert_eq!(
+        dig(front.address, &["alias.example", "+short"]),
+        "blocked.example.\n0.0.0.0\n"
+    );
+}
