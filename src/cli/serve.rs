@@ -10,8 +10,8 @@ use tracing_subscriber::EnvFilter;
 
 use super::{Failure, read_config};
 
-/// The log's level, unless RUST_LOG says otherwise. hickory logs each packet below this.
-const LOG: &str = "info,hickory_net=error,hickory_proto=error";
+/// Crates that log each packet: whoever sends those must not be able to write our log.
+const QUIET: [&str; 2] = ["hickory_net=error", "hickory_proto=error"];
 
 #[derive(Debug, Default, Args)]
 pub(super) struct ServeArgs {
@@ -27,8 +27,12 @@ pub(super) struct ServeArgs {
     control: Option<PathBuf>,
 }
 
+/// Serves. The log goes to standard error, at level `info` unless RUST_LOG says otherwise.
 pub(super) fn run(config: Option<&PathBuf>, args: &ServeArgs) -> Result<(), Failure> {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = QUIET.iter().fold(filter, |filter, quiet| {
+        filter.add_directive(quiet.parse().expect("a directive"))
+    });
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())

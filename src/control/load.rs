@@ -318,6 +318,11 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let folder = load(&list(dir.path()), None, true).expect_err("refused");
         assert!(matches!(folder, Refusal::NotAFile(_)));
+        let sparse = dir.path().join("sparse");
+        let file = File::create(&sparse).expect("made");
+        file.set_len(MAX_FILE + 1).expect("without taking room");
+        let gigantic = load(&list(&sparse), None, true).expect_err("refused");
+        assert!(matches!(gigantic, Refusal::Gigantic(_)));
         let missing = dir.path().join("missing");
         let missing = load(&list(&missing), None, true).expect_err("refused");
         assert!(missing.to_string().contains("/missing: "), "{missing}");

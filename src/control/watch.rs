@@ -94,6 +94,8 @@ fn directory(parent: &Path) -> PathBuf {
 fn quiet(kind: &EventKind) -> Option<Duration> {
     match kind {
         EventKind::Modify(ModifyKind::Data(_)) => Some(OPEN_QUIET),
+        // Owner, mode and times may change while a writer is at work, and must not cut its time.
+        EventKind::Modify(ModifyKind::Metadata(_)) => None,
         // A link is whole when it is there; what writes to a new file is heard of at once.
         EventKind::Create(_)
         | EventKind::Access(AccessKind::Close(AccessMode::Write))

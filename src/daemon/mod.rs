@@ -103,8 +103,9 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
         let control = tokio::spawn(control.run(wishes, hangups, Box::new(probe), stop));
         let end = wait_for_the_end(&service, hangup).await;
         service.stop().await;
-        // Both end at the same token; what they still say is said to nobody.
-        let _ = tokio::join!(api, control);
+        // Both end at the same token, but for a client that keeps its connection open; what they
+        // still say is said to nobody.
+        let _ = tokio::time::timeout(DRAIN, async { tokio::join!(api, control) }).await;
         end
     });
     runtime.shutdown_timeout(Duration::from_millis(100));
