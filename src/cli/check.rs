@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{Failure, read_config};
+use crate::control::compose;
 use crate::control::load::load;
+use crate::daemon;
 
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
@@ -22,7 +24,14 @@ pub(super) fn run(
     out: &mut impl Write,
 ) -> Result<(), Failure> {
     let config = read_config(config)?;
-    let mut good = true;
+    let mut problems = compose::problems(&config);
+    if let Err(problem) = daemon::check_upstreams(&config) {
+        problems.push(problem.to_string());
+    }
+    for problem in &problems {
+        writeln!(out, "{problem}")?;
+    }
+    let mut good = problems.is_empty();
     for list in &config.lists {
         let (name, path) = (&list.source.name, list.source.path.display());
         let loaded = match load(list, None, false) {

@@ -17,8 +17,8 @@ use crate::config::{Config, Problems};
 
 /// A forwarding DNS server that sifts every name through a blocklist.
 ///
-/// Answers blocked names itself and all others from upstream. Lists are files; an edit is in force
-/// within a second, with no restart and no query lost. Without a verb, and without --config, the
+/// Answers blocked names itself and all others from upstream. Lists are files; an edit of one is
+/// followed within a second plus the time that reading it takes, with no restart and no query lost. Without a verb, and without --config, the
 /// built-in default is served: it listens on port 5335 of this machine and blocks the eleven
 /// Telegram web names of July 2017 as an example.
 #[derive(Debug, Parser)]
@@ -41,12 +41,13 @@ enum Verb {
     Serve(serve::ServeArgs),
     /// Check the configuration and every list, and report all problems at once.
     ///
-    /// Exit code 0 when there is none, 1 when there are.
+    /// Exit code 0 when there is none, 1 when there are. Besides mistakes in the files it finds an
+    /// upstream that is this server itself, and local zones to forward that are none.
     Check(check::CheckArgs),
     /// Tell what happens to a name, and why: the decision and every rule that matches.
     ///
-    /// Reads configuration and lists itself, so it needs no running server, and tells what one
-    /// that follows the same files does.
+    /// Reads configuration and lists itself, so it needs no running server. It tells what one does
+    /// that has taken the same files; where `status` shows a list as held, that is not so.
     Why(why::WhyArgs),
     /// Tell how a running server is: generation, lists, alarms, counters.
     Status(status::StatusArgs),

@@ -9,6 +9,7 @@ use clap::Args;
 use super::{ControlArgs, Failure, runtime};
 use crate::control::client::call;
 use crate::control::status::{ReloadReport, ReloadRequest};
+use crate::sys::process::user_id;
 
 #[derive(Debug, Args)]
 pub(super) struct ReloadArgs {
@@ -29,7 +30,8 @@ pub(super) fn run(
     let wish = ReloadRequest {
         accept: args.accept.clone(),
     };
-    let report: ReloadReport = runtime()?.block_on(call(&places, "/reload", Some(&wish)))?;
+    let report: ReloadReport =
+        runtime()?.block_on(call(&places, user_id(), "/reload", Some(&wish)))?;
     for problem in &report.problems {
         writeln!(out, "not taken: {problem}")?;
     }

@@ -9,6 +9,7 @@ use clap::Args;
 use tracing_subscriber::EnvFilter;
 
 use super::{Failure, read_config};
+use crate::config::Overrides;
 
 /// Crates that log each packet: whoever sends those must not be able to write our log.
 const QUIET: [&str; 2] = ["hickory_net=error", "hickory_proto=error"];
@@ -39,17 +40,23 @@ pub(super) fn run(config: Option<&PathBuf>, args: &ServeArgs) -> Result<(), Fail
         .with_writer(std::io::stderr)
         .with_target(false)
         .init();
-    let mut config = read_config(config)?;
-    if !args.listen.is_empty() {
-        config.server.listen.clone_from(&args.listen);
-    }
-    if !args.upstream.is_empty() {
-        config.upstream.servers = Some(args.upstream.clone());
-    }
-    if args.control.is_some() {
-        config.server.control.clone_from(&args.control);
-    }
+    let overrides = Overrides {
+        listen: once_each(&args.listen),
+        upstream: once_each(&args.upstream),
+        control: args.control.clone(),
+    };
+    let config = read_config(config)?.with_overrides(overrides);
     Ok(crate::daemon::run(config)?)
+}
+
+fn once_each(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
+    let mut once = Vec::new();
+    for address in addresses {
+        if !once.contains(address) {
+            once.push(*address);
+        }
+    }
+    once
 }
 
 fn upstream(text: &str) -> Result<SocketAddr, String> {

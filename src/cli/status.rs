@@ -9,6 +9,7 @@ use clap::Args;
 use super::{ControlArgs, Failure, runtime};
 use crate::control::client::call;
 use crate::control::status::{ListHealth, Status};
+use crate::sys::process::user_id;
 
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
@@ -25,7 +26,7 @@ pub(super) fn run(
     out: &mut impl Write,
 ) -> Result<(), Failure> {
     let places = args.control.places(config)?;
-    let status: Status = runtime()?.block_on(call(&places, "/status", None::<&()>))?;
+    let status: Status = runtime()?.block_on(call(&places, user_id(), "/status", None::<&()>))?;
     if args.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&status)?)?;
         return Ok(());

@@ -50,7 +50,7 @@ struct Explanation {
     client: Option<IpAddr>,
     /// `blocked`, `allowed`, `local`, `refused` or `upstream`.
     decision: &'static str,
-    /// Every rule that matches; the first one decides.
+    /// Every rule that matches; if the decision is `blocked` or `allowed`, by the first one.
     rules: Vec<Rule>,
     /// Nothing when upstream is asked, or when the answer is silence.
     answer: Option<Answer>,
@@ -243,7 +243,8 @@ fn print(told: &Explanation, out: &mut impl Write) -> Result<(), Failure> {
             Kind::Allow => "allow",
         };
         let line = rule.line.map_or(String::new(), |line| format!(":{line}"));
-        let mark = if index == 0 { "  rule" } else { "  also" };
+        let decides = index == 0 && matches!(told.decision, "blocked" | "allowed");
+        let mark = if decides { "  rule" } else { "  also" };
         let (list, text, path) = (&rule.list, &rule.rule, rule.path.display());
         writeln!(out, "{mark} {text} ({kind}, list {list}, {path}{line})")?;
     }
@@ -258,6 +259,7 @@ fn print(told: &Explanation, out: &mut impl Write) -> Result<(), Failure> {
             }
         }
         None if told.decision == "blocked" => writeln!(out, "  no answer is sent")?,
+        None if told.decision == "allowed" => writeln!(out, "  upstream is asked")?,
         None => writeln!(
             out,
             "  upstream is asked; a CNAME in its answer may still lead to a blocked name"

@@ -49,6 +49,19 @@ pub struct Config {
     /// The lists in the order of the file, which is the order of their precedence. Their names
     /// differ.
     pub lists: Vec<List>,
+    /// What the command line said over the file; in force already.
+    pub overrides: Overrides,
+}
+
+/// What the command line says over the file, at the start and at each reload.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// In place of `[server] listen`, unless empty.
+    pub listen: Vec<SocketAddr>,
+    /// In place of `[upstream] servers`, unless empty.
+    pub upstream: Vec<SocketAddr>,
+    /// In place of `[server] control`.
+    pub control: Option<PathBuf>,
 }
 
 /// Where a configuration comes from.
@@ -214,6 +227,21 @@ impl Config {
                 Content::Embedded(include_str!("../../blocklists/telegram-web-2017.txt"));
         }
         config
+    }
+
+    /// The same with `overrides` in force.
+    pub fn with_overrides(mut self, overrides: Overrides) -> Self {
+        if !overrides.listen.is_empty() {
+            self.server.listen.clone_from(&overrides.listen);
+        }
+        if !overrides.upstream.is_empty() {
+            self.upstream.servers = Some(overrides.upstream.clone());
+        }
+        if overrides.control.is_some() {
+            self.server.control.clone_from(&overrides.control);
+        }
+        self.overrides = overrides;
+        self
     }
 
     fn parse_from(text: &str, path: &Path, origin: Origin) -> Result<Self, Problems> {

@@ -15,7 +15,9 @@ use super::reader::At;
 use super::values::{
     address, choice, each, filled, network, number, path, server, socket, text, zone,
 };
-use super::{Cache, Canary, Config, Content, Format, List, Local, Origin, Server, Upstream};
+use super::{
+    Cache, Canary, Config, Content, Format, List, Local, Origin, Overrides, Server, Upstream,
+};
 
 /// Not 53, which ordinary users may not open, and not 5353, which is multicast DNS.
 const PORT: u16 = 5335;
@@ -60,6 +62,7 @@ pub(super) fn validate(raw: Raw, origin: Origin, findings: &mut Findings) -> Con
         cache: cache(raw.cache, findings),
         local: local(raw.local, findings),
         lists: lists(raw.lists, &block, findings),
+        overrides: Overrides::default(),
     }
 }
 

@@ -11,6 +11,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
+use super::socket;
+
 /// Why a server could not be talked to.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
@@ -56,19 +58,23 @@ fn places(tried: &[PathBuf]) -> String {
     texts.join(" or ")
 }
 
-/// Asks the server at the first of `sockets` where one listens. Without `body` it is a GET, with
+/// Asks the server at the first of `sockets` where one of `user`'s own or of root's listens. Without `body` it is a GET, with
 /// one a POST.
 ///
 /// # Errors
 /// [`ClientError`] when there is no answer.
 pub async fn call<B: Serialize, T: DeserializeOwned>(
     sockets: &[PathBuf],
+    user: u32,
     path: &str,
     body: Option<&B>,
 ) -> Result<T, ClientError> {
     let mut last = io::Error::from(io::ErrorKind::NotFound);
     for socket in sockets {
         match UnixStream::connect(socket).await {
+            Ok(_) if !socket::trusted(socket, user) => {
+                last = io::ErrorKind::PermissionDenied.into();
+            }
             Ok(stream) => return talk(stream, socket, path, body).await,
             Err(error) => last = error,
         }

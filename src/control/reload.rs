@@ -339,7 +339,7 @@ impl Control {
             return tickets;
         };
         let config = match Config::load(path) {
-            Ok(config) => config,
+            Ok(config) => config.with_overrides(self.boot.overrides.clone()),
             Err(problems) => {
                 self.config_problems = problems.0.iter().map(ToString::to_string).collect();
                 report.problems.extend(self.config_problems.iter().cloned());
@@ -378,7 +378,11 @@ impl Control {
         tickets
     }
 
+    /// Answers reloads whose loads have ended and are in force.
     fn answer_waiting(&mut self) {
+        if self.unpublished {
+            return;
+        }
         let generation = self.generation();
         for mut waiting in self
             .waiting

@@ -1,6 +1,7 @@
 //! Owns the telling of how things are: status, reports, log lines.
 //! Refuses to change anything.
 
+use super::compose;
 use super::load::Loaded;
 use super::reload::Control;
 use super::state::ListState;
@@ -17,6 +18,7 @@ pub(super) fn status(control: &Control, gauges: Gauges) -> Status {
                 .map(|alarm| format!("{}: {alarm}", list.name))
         })
         .chain(control.config_problems.iter().cloned())
+        .chain(compose::problems(&control.config))
         .collect::<Vec<_>>();
     let degraded = !alarms.is_empty();
     Status {

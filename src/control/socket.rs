@@ -98,21 +98,29 @@ fn bind_one(path: &Path, user: u32) -> Result<UnixListener, SocketError> {
     Ok(listener)
 }
 
-/// Makes the directory for the owner alone, or checks that nobody else put it there.
+/// Makes the directory for the owner alone, or checks that nobody else can put a socket of theirs
+/// into its place: it is ours or root's, and others may not write to it, or as in the temporary
+/// folder only to what is theirs.
 fn own_directory(directory: &Path, user: u32) -> io::Result<()> {
     match fs::DirBuilder::new().mode(0o700).create(directory) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         other => return other,
     }
     let meta = fs::metadata(directory)?;
-    let shared = meta.mode() & 0o1000 != 0;
-    if shared || meta.uid() == user || meta.uid() == 0 {
+    let (sticky, others_write) = (meta.mode() & 0o1000 != 0, meta.mode() & 0o022 != 0);
+    if (meta.uid() == user || meta.uid() == 0) && (sticky || !others_write) {
         return Ok(());
     }
     Err(io::Error::new(
         io::ErrorKind::PermissionDenied,
-        "its folder belongs to another user",
+        "its folder belongs to another user, or others may write to it",
     ))
+}
+
+/// Whether a socket is one that `user` may trust: its own or root's. Root trusts all.
+pub(super) fn trusted(path: &Path, user: u32) -> bool {
+    let owner = fs::symlink_metadata(path).map(|meta| meta.uid());
+    user == 0 || owner.is_ok_and(|owner| owner == user || owner == 0)
 }
 
 /// Takes the next connection of the server's own user, or of root.
@@ -144,6 +152,22 @@ mod tests {
         assert!(matches!(again, SocketError::Taken(_)), "{again}");
         drop(listener);
         bind(&places, user_id()).expect("what a dead server left is removed");
+    }
+
+    #[test]
+    fn a_folder_that_others_may_write_to_is_not_used() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mode = |mode| fs::set_permissions(dir.path(), fs::Permissions::from_mode(mode));
+        mode(0o777).expect("changed");
+        own_directory(dir.path(), user_id()).expect_err("anybody could replace the socket");
+        mode(0o1777).expect("changed");
+        own_directory(dir.path(), user_id()).expect("as the temporary folder");
+        mode(0o700).expect("changed");
+        own_directory(dir.path(), user_id()).expect("ours");
+        if user_id() == 0 {
+            std::os::unix::fs::chown(dir.path(), Some(4242), None).expect("changed");
+            own_directory(dir.path(), 0).expect_err("another user's");
+        }
     }
 
     #[tokio::test]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -87,12 +87,13 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
             source,
         })?;
     let user = user_id();
-    let places = control_places(&config);
-    let (socket, socket_path) = {
-        let _inside = runtime.enter();
-        socket::bind(&places, user)?
-    };
+    let inside = runtime.enter();
+    // Heard from now on: a signal must not end a server that is still reading its lists.
+    let signals = Signals::listen()?;
+    let (socket, path) = socket::bind(&control_places(&config), user)?;
+    let _socket_file = SocketFile(path);
     let control = Control::start(config.clone())?;
+    drop(inside);
     let result = runtime.block_on(async {
         let service = Service::start(&config, servers, bound, workers, &control)?;
         let (requests, wishes) = mpsc::channel(64);
@@ -101,7 +102,7 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
         let api = tokio::spawn(api::serve(socket, user, requests, stop.clone()));
         let probe = service.probe();
         let control = tokio::spawn(control.run(wishes, hangups, Box::new(probe), stop));
-        let end = wait_for_the_end(&service, hangup).await;
+        let end = signals.wait_for_the_end(&service, hangup).await;
         service.stop().await;
         // Both end at the same token, but for a client that keeps its connection open; what they
         // still say is said to nobody.
@@ -109,10 +110,26 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
         end
     });
     runtime.shutdown_timeout(Duration::from_millis(100));
-    if let Err(error) = std::fs::remove_file(&socket_path) {
-        tracing::warn!(path = %socket_path.display(), %error, "control socket left behind");
-    }
     result
+}
+
+/// The control socket's file; removed when the server ends, however it does.
+struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.0) {
+            tracing::warn!(path = %self.0.display(), %error, "control socket left behind");
+        }
+    }
+}
+
+/// Whether the configuration's upstreams can be asked.
+///
+/// # Errors
+/// [`UpstreamError`] when they can't: one is this server itself, or resolv.conf is not understood.
+pub fn check_upstreams(config: &Config) -> Result<(), UpstreamError> {
+    upstreams::servers(config).map(drop)
 }
 
 /// Where the control socket may be, best first.
@@ -123,23 +140,41 @@ pub fn control_places(config: &Config) -> Vec<PathBuf> {
     }
 }
 
-async fn wait_for_the_end(service: &Service, hangup: mpsc::Sender<()>) -> Result<(), DaemonError> {
-    let listen = |kind| {
-        signal(kind).map_err(|source| DaemonError::System {
-            what: "signals",
-            source,
+/// The signals that the server follows.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, DaemonError> {
+        let listen = |kind| {
+            signal(kind).map_err(|source| DaemonError::System {
+                what: "signals",
+                source,
+            })
+        };
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hang_up: listen(SignalKind::hangup())?,
         })
-    };
-    let mut terminate = listen(SignalKind::terminate())?;
-    let mut interrupt = listen(SignalKind::interrupt())?;
-    let mut hang_up = listen(SignalKind::hangup())?;
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-            // A reload that is asked for while four others wait would find nothing new.
-            _ = hang_up.recv() => drop(hangup.try_send(())),
-            () = service.stop.cancelled() => return Err(DaemonError::Worker),
+    }
+
+    async fn wait_for_the_end(
+        mut self,
+        service: &Service,
+        hangup: mpsc::Sender<()>,
+    ) -> Result<(), DaemonError> {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return Ok(()),
+                _ = self.interrupt.recv() => return Ok(()),
+                // A reload that is asked for while four others wait would find nothing new.
+                _ = self.hang_up.recv() => drop(hangup.try_send(())),
+                () = service.stop.cancelled() => return Err(DaemonError::Worker),
+            }
         }
     }
 }

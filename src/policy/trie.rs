@@ -50,7 +50,7 @@ pub struct Found {
 /// label) and confirmed on parent and label, so that there is no false match. The hash is keyed
 /// by a random seed for each trie: nobody can choose names that collide.
 ///
-/// About 30 octets a name on real lists; a walk costs one probe a label, and ends at the first
+/// About 37 octets a name on real lists; a walk costs one probe a label, and ends at the first
 /// label that is not there.
 pub struct Trie {
     pub(super) edges: HashTable<u32>,

@@ -1,5 +1,5 @@
 //! Owns DNS over TCP: connections, their limit, pipelining and idleness (RFC 7766, RFC 9210).
-//! Refuses to let one client hold more than its share.
+//! Refuses to let one connection hold more than its share.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
 //! Owns the UDP workers: threads that take packets, answer what they can, and hand on the rest.
-//! Refuses to compile, log, lock or wait for anything but packets.
+//! Refuses to compile, to log, and to wait for anything but packets (and, for a hit, a shard of the cache).
 
 use std::io;
 use std::net::SocketAddr;

@@ -84,6 +84,20 @@ fn check_tells_of_lists_that_would_not_be_taken_and_of_bad_lines() {
 }
 
 #[test]
+fn check_tells_what_is_configured_in_vain_or_in_a_circle() {
+    let config = "[server]\nlisten = [\"127.0.0.1:5399\"]\n[upstream]\nservers = [\"127.0.0.1:5399\"]\n\
+                  [local]\nforward = [\"home.arpa\", \"example.com\"]\n";
+    let output = verb(&folder(config, &[]), &["check"]);
+    assert_eq!(output.status.code(), Some(1));
+    let told = text(&output);
+    assert!(told.contains("is this server itself"), "{told}");
+    assert!(
+        told.contains("`example.com` is no zone") && !told.contains("home.arpa` is"),
+        "{told}"
+    );
+}
+
+#[test]
 fn every_shipped_configuration_passes_check() {
     for name in ["tapis", "isp"] {
         let path = format!("{}/config/{name}.toml", env!("CARGO_MANIFEST_DIR"));

@@ -1,6 +1,8 @@
 //! The server as its first user meets it.
 
+use std::io::Write;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::unix::net::UnixStream;
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
@@ -121,6 +123,27 @@ fn a_signal_ends_it_well_and_leaves_no_socket_behind() {
     server.signal("TERM");
     assert_eq!(server.wait(), Some(0));
     assert!(!server.path("control.sock").exists());
+}
+
+#[test]
+fn a_client_that_keeps_the_control_socket_open_does_not_keep_it_alive() {
+    let upstream = Upstream::plain();
+    let mut server = Server::start(&preamble(upstream.address), &[]);
+    let mut half = UnixStream::connect(server.path("control.sock")).expect("connected");
+    half.write_all(b"GET /status HTTP/1.1\r\nhost:")
+        .expect("sent");
+    server.signal("TERM");
+    assert_eq!(server.wait(), Some(0));
+}
+
+#[test]
+fn what_the_command_line_says_is_no_change_of_the_file() {
+    let upstream = Upstream::plain();
+    let other = Upstream::plain().address.to_string();
+    let arguments = ["--upstream", other.as_str(), "--listen", "127.0.0.1:0"];
+    let server = Server::start_with(&preamble(upstream.address), &[], &arguments);
+    let told = text(&server.verb(&["reload"]));
+    assert!(!told.contains("restart"), "{told}");
 }
 
 #[test]

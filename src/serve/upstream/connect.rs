@@ -146,12 +146,14 @@ async fn by_tcp(
     stream: &Stream,
 ) -> Result<DnsResponse, NetError> {
     let kept = stream.lock().await.clone();
-    if let Some(exchange) = kept
-        && let Ok(response) = first(exchange.send(request.clone())).await
-    {
-        return Ok(response);
+    if let Some(exchange) = kept {
+        // A connection may have died without a word: half the time is kept for another.
+        let answer = first(exchange.send(request.clone()));
+        if let Ok(Ok(response)) = tokio::time::timeout(patience / 2, answer).await {
+            return Ok(response);
+        }
     }
-    // None was kept, or the server has closed it meanwhile.
+    // None was kept, or it is of no use any more.
     let exchange =
         TcpClientStream::exchange(server, None, patience, Some(TCP_PIPELINE), provider).await?;
     *stream.lock().await = Some(exchange.clone());

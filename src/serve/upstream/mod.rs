@@ -21,7 +21,8 @@ use crate::wire::edns::code;
 use crate::wire::name::Name;
 use crate::wire::{Rcode, class};
 
-/// Most times that one question is sent: to each server, and to all together.
+/// Most times that one question is sent: to each server, and to all together; but each server
+/// is asked once, however many there are.
 const ROUNDS: usize = 3;
 const MOST_TRIES: usize = 6;
 
@@ -113,10 +114,9 @@ impl Pool {
             code: code::NO_REACHABLE_AUTHORITY,
             said: None,
         };
-        let mut plan = order
-            .iter()
-            .cycle()
-            .take((order.len() * ROUNDS).min(MOST_TRIES));
+        let count = (order.len() * ROUNDS).min(MOST_TRIES.max(order.len()));
+        let share = self.timeout / count.max(1) as u32;
+        let mut plan = order.iter().cycle().take(count);
         let mut tries = FuturesUnordered::new();
         loop {
             let asked = plan.next().copied();
@@ -124,7 +124,7 @@ impl Pool {
                 Some(server) => {
                     tries.push(self.attempt(server, question, deadline));
                     let patience = self.update(server, |health| health.patience());
-                    deadline.min(Instant::now() + patience)
+                    deadline.min(Instant::now() + patience.min(share))
                 }
                 None if tries.is_empty() => return Err(failure),
                 None => deadline,

@@ -159,6 +159,15 @@ async fn when_all_are_silent_the_time_is_up_when_it_was_promised() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn every_server_is_asked_within_the_time_however_many_and_however_short_it_is() {
+    let mut servers = vec![Does::Sleeps; 8];
+    servers.push(Does::Says(0, 1));
+    let (mut pool, _) = pool(&servers);
+    pool.timeout = Duration::from_millis(300);
+    assert_eq!(timed(&pool).await.0, Ok(0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_network_that_leads_nowhere_is_told_as_such_and_at_once() {
     let (pool, _) = pool(&[Does::Away]);
     let (answer, took) = timed(&pool).await;

@@ -1,0 +1,183 @@
+//! Owns the server that `respond` is fuzzed on: every kind of rule, and answers in the cache.
+//! Refuses to expect anything of it.
+
+use std::sync::Arc;
+
+use tapis::policy::builder::Builder;
+use tapis::policy::rule::{Action, Blocking, Ede, Kind, Scope, Source};
+use tapis::policy::snapshot::{Layer, Snapshot};
+use tapis::serve::cache::{Cache, Entry, Failure, Key};
+use tapis::wire::answer::{Answer, TtlBounds};
+use tapis::wire::class;
+use tapis::wire::name::Name;
+use tapis::wire::query::Query;
+
+/// Names that are answered in different ways, with a type that shows it.
+pub(crate) const ASKED: &[(&str, u16)] = &[
+    ("sink.test", 1),
+    ("a.b.sink.test", 255),
+    ("sink.test", 65),
+    ("nx.test", 16),
+    ("a.nx.test", 28),
+    ("nodata.test", 1),
+    ("refused.test", 1),
+    ("dropped.test", 1),
+    ("ok.nx.test", 1),
+    ("localhost", 255),
+    ("10.in-addr.arpa", 6),
+    ("1.10.in-addr.arpa", 12),
+    ("resolver.arpa", 64),
+    ("any.example", 255),
+    ("version.bind", 16),
+    ("big.example", 1),
+    ("alias.example", 1),
+    ("failed.example", 1),
+    ("unknown.example", 1),
+];
+
+/// Addresses at the asked name: 16 octets each.
+const ADDRESS: &[u8] = b"\xC0\x0C\x00\x01\x00\x01\x00\x00\x01\x2C\x00\x04\xC0\x00\x02\x07";
+/// A CNAME from the asked name to `x.sink.test`.
+const ALIAS: &[u8] = b"\xC0\x0C\x00\x05\x00\x01\x00\x00\x01\x2C\x00\x0D\x01x\x04sink\x04test\x00";
+
+pub(crate) struct House {
+    pub(crate) snapshot: Snapshot,
+    pub(crate) cache: Cache,
+}
+
+impl House {
+    pub(crate) fn build() -> Self {
+        let house = Self {
+            snapshot: snapshot(),
+            cache: Cache::new(1 << 20, 600),
+        };
+        for dnssec_ok in [false, true] {
+            house.learn("big.example", dnssec_ok, &[ADDRESS; 90]);
+            house.learn("alias.example", dnssec_ok, &[ALIAS, ADDRESS]);
+            let failure = Failure {
+                code: 22,
+                said: None,
+            };
+            let key = key(&packet("failed.example", 1, 1, dnssec_ok));
+            house.cache.insert_failure(key, Arc::new(failure), 0);
+        }
+        house
+    }
+
+    fn learn(&self, name: &str, dnssec_ok: bool, records: &[&[u8]]) {
+        let key = key(&packet(name, 1, 1, dnssec_ok));
+        let counts = [records.len() as u16, 0, 0];
+        let octets = response(&key, 0x81A0, counts, &records.concat());
+        let answer = read(&octets, &key).expect("the records above are good");
+        self.cache.insert(key, Arc::new(Entry::new(answer, 0)));
+    }
+}
+
+/// A query with RD, and EDNS with 1232 octets if `dnssec_ok`.
+pub(crate) fn packet(name: &str, rtype: u16, class: u16, dnssec_ok: bool) -> Vec<u8> {
+    let name = Name::from_text(name).expect("the names above are names");
+    let mut octets = vec![0xBE, 0xEF, 1, 0, 0, 1, 0, 0, 0, 0, 0, u8::from(dnssec_ok)];
+    octets.extend_from_slice(name.wire());
+    octets.extend_from_slice(&rtype.to_be_bytes());
+    octets.extend_from_slice(&class.to_be_bytes());
+    if dnssec_ok {
+        octets.extend_from_slice(b"\x00\x00\x29\x04\xD0\x00\x00\x80\x00\x00\x00");
+    }
+    octets
+}
+
+/// A response to the key's question with these flags, counts and octets behind the question.
+pub(crate) fn response(key: &Key, flags: u16, counts: [u16; 3], records: &[u8]) -> Vec<u8> {
+    let mut octets = vec![0, 7];
+    octets.extend_from_slice(&(flags | 0x8000).to_be_bytes());
+    octets.extend_from_slice(&[0, 1]);
+    octets.extend(counts.iter().flat_map(|count| count.to_be_bytes()));
+    octets.extend_from_slice(key.name());
+    octets.extend_from_slice(&key.rtype().to_be_bytes());
+    octets.extend_from_slice(&[0, 1]);
+    octets.extend_from_slice(records);
+    octets
+}
+
+/// The response as it is kept, if it is one.
+pub(crate) fn read(octets: &[u8], key: &Key) -> Option<Answer> {
+    let bounds = TtlBounds { min: 5, max: 600 };
+    let (name, _) = Name::read(key.name(), 0).expect("a key has a name");
+    Answer::read(octets, &name, key.rtype(), class::IN, bounds).ok()
+}
+
+fn key(packet: &[u8]) -> Key {
+    Key::new(&Query::read(packet).expect("a query"))
+}
+
+fn snapshot() -> Snapshot {
+    let network = "192.0.2.0/24".parse().expect("a network");
+    let mut snapshot = Snapshot::default();
+    snapshot.generation = 41;
+    snapshot.clients = [network].iter().collect();
+    snapshot.version = Some("sifter".to_owned());
+    let tree = |name| (name, Scope::Subtree);
+    snapshot.with_layers(vec![
+        layer(
+            "sink",
+            Kind::Block,
+            Action::Sinkhole,
+            &[tree("sink.test"), ("target.test", Scope::Exact)],
+        ),
+        layer(
+            "nx",
+            Kind::Block,
+            Action::Nxdomain,
+            &[tree("nx.test"), ("below.test", Scope::Below)],
+        ),
+        layer(
+            "nodata",
+            Kind::Block,
+            Action::Nodata,
+            &[tree("nodata.test")],
+        ),
+        layer(
+            "refused",
+            Kind::Block,
+            Action::Refused,
+            &[tree("refused.test")],
+        ),
+        layer(
+            "dropped",
+            Kind::Block,
+            Action::Drop,
+            &[tree("dropped.test")],
+        ),
+        layer(
+            "good",
+            Kind::Allow,
+            Action::Nodata,
+            &[("ok.nx.test", Scope::Exact)],
+        ),
+    ])
+}
+
+fn layer(list: &str, kind: Kind, action: Action, rules: &[(&str, Scope)]) -> Layer {
+    let mut builder = Builder::new();
+    for (text, scope) in rules {
+        let name = Name::from_text(text).expect("the names above are names");
+        builder.insert(&name, *scope).expect("there is room");
+    }
+    let blocking = Blocking {
+        action,
+        sinkhole_v4: vec![[0; 4].into(), [192, 0, 2, 9].into()],
+        sinkhole_v6: vec![[0; 16].into()],
+        ttl_secs: 60,
+        ede: Ede::Censored,
+        extra_text: list.repeat(150),
+    };
+    Layer {
+        source: Arc::new(Source {
+            name: list.to_owned(),
+            path: list.into(),
+            kind,
+            blocking,
+        }),
+        rules: Arc::new(builder.finish()),
+    }
+}

@@ -1,0 +1,67 @@
+//! Owns the fuzzing of the list readers: every line is accounted for, every rule is a name.
+//! Refuses to judge which lines should be bad. The first octet chooses the format.
+//!
+//! `cargo +nightly fuzz run lists fuzz/corpus/lists fuzz/seeds/lists`
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use tapis::config::Format;
+use tapis::control::lists::{Tally, one, read};
+use tapis::policy::rule::Scope;
+use tapis::wire::name::Name;
+
+fuzz_target!(|octets: &[u8]| {
+    let Some((&choice, list)) = octets.split_first() else {
+        return;
+    };
+    let format = if choice & 1 == 0 {
+        Format::Domains
+    } else {
+        Format::Hosts
+    };
+    let bare = if choice & 2 == 0 {
+        Scope::Exact
+    } else {
+        Scope::Subtree
+    };
+    let ends = list.iter().filter(|octet| matches!(octet, b'\n' | b'\r'));
+    let most = u32::try_from(ends.count() + 1).expect("inputs are small");
+
+    let mut rules = 0;
+    let mut last = 1;
+    let tally = read(list, format, bare, |name, scope, line| {
+        rules += 1;
+        assert!((last..=most).contains(&line), "lines come in order");
+        last = line;
+        assert_ne!(name.label_count(), 0, "no rule on the root");
+        assert_eq!(Name::from_text(&name.to_string()).as_ref(), Ok(name));
+        assert!(format == Format::Domains || scope == bare);
+    });
+    assert_eq!(tally.rules, rules);
+    assert!(tally.lines + tally.comments <= most);
+    accounted(&tally, format);
+
+    if let Ok(Ok((name, _))) = std::str::from_utf8(list).map(one) {
+        assert_eq!(Name::from_text(&name.to_string()), Ok(name));
+    }
+});
+
+fn accounted(tally: &Tally, format: Format) {
+    let bad = tally.bad_total();
+    let good = tally.lines - bad;
+    assert!(
+        tally.rules + tally.skipped >= good,
+        "a good line gives something"
+    );
+    if format == Format::Domains {
+        assert_eq!((tally.rules, tally.skipped), (good, 0));
+    }
+    assert_eq!(tally.mostly_bad(), bad > tally.lines / 2);
+    assert_eq!(tally.first.len(), bad.min(10) as usize);
+    assert!(tally.first.is_sorted_by_key(|bad| bad.line));
+    let mut shown = tally.first.iter().flat_map(|bad| bad.text.chars());
+    assert!(!shown.any(char::is_control), "safe to show on a terminal");
+    for (index, (problem, count)) in tally.bad.iter().enumerate() {
+        assert!(*count > 0 && tally.bad[..index].iter().all(|(other, _)| other != problem));
+    }
+}

@@ -1,0 +1,66 @@
+//! Owns the fuzzing of the query reader: a packet is refused, or understood to its last octet.
+//! Refuses answers, which the target `respond` has.
+//!
+//! `cargo +nightly fuzz run query fuzz/corpus/query fuzz/seeds/query`
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use tapis::wire::name::Name;
+use tapis::wire::query::{Query, Reject};
+use tapis::wire::{HEADER, flag, reply};
+
+fuzz_target!(|packet: &[u8]| {
+    match Query::read(packet) {
+        Ok(query) => understood(packet, &query),
+        Err(Reject::Drop(_)) => {
+            assert!(
+                packet.len() < HEADER || packet[2] & 0x80 != 0,
+                "only these are dropped"
+            );
+        }
+        Err(Reject::Header(rcode, _)) => {
+            let mut out = vec![0xFF; 3];
+            reply::header_only(packet, rcode, &mut out);
+            assert!(out.len() == HEADER && out.len() <= packet.len());
+            assert_eq!(out[..2], packet[..2], "the ID");
+            assert_eq!(out[2] & 0x79, packet[2] & 0x79, "opcode and RD");
+            assert_eq!(u16::from(out[3] & 0x0F), rcode as u16);
+        }
+    }
+});
+
+fn understood(packet: &[u8], query: &Query<'_>) {
+    assert_eq!(query.flags() & (flag::QR | 0x7800), 0);
+    assert_eq!(packet[4..8], [0, 1, 0, 0], "one question, no answer");
+
+    let (name, fields) = query.question().split_at(query.name.wire().len());
+    assert!(packet[HEADER..].starts_with(query.question()));
+    assert_eq!(query.name.wire(), name.to_ascii_lowercase());
+    assert_eq!(fields[..2], query.rtype.to_be_bytes());
+    assert_eq!(fields[2..], query.class.to_be_bytes());
+    well_formed(&query.name);
+
+    assert!((512..=1232).contains(&query.udp_limit()));
+    assert!(query.wants_ad() || !query.dnssec_ok());
+
+    assert!(
+        Query::read(&packet[..packet.len() - 1]).is_err(),
+        "every octet counts"
+    );
+    assert!(
+        Query::read(&[packet, b"\0"].concat()).is_err(),
+        "and there are no more"
+    );
+}
+
+fn well_formed(name: &Name) {
+    assert_eq!(Name::from_text(&name.to_string()).as_ref(), Ok(name));
+    let labels: Vec<_> = name.labels_from_root().collect();
+    assert_eq!(labels.len(), name.label_count());
+    for (depth, label) in labels.iter().enumerate() {
+        let ancestor = name.ancestor(depth + 1);
+        assert_eq!(usize::from(ancestor[0]), label.len());
+        assert_eq!(&ancestor[1..=label.len()], *label);
+        assert_eq!(&ancestor[1 + label.len()..], name.ancestor(depth));
+    }
+}

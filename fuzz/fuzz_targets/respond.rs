@@ -1,0 +1,138 @@
+//! Owns the fuzzing of the packet's road: mutated queries in, and upstream's octets behind them.
+//! Refuses sockets and clocks, as the road itself does.
+//!
+//! `cargo +nightly fuzz run respond`
+#![no_main]
+
+mod house;
+
+use std::net::Ipv4Addr;
+use std::sync::{Arc, LazyLock};
+
+use arbitrary::Arbitrary;
+use hickory_proto::op::Message;
+use house::{ASKED, House};
+use libfuzzer_sys::fuzz_target;
+use tapis::serve::cache::{Entry, Failure};
+use tapis::serve::respond::{Client, Resolution, Step, conclude, respond};
+use tapis::wire::query::Query;
+use tapis::wire::{HEADER, flag};
+
+/// One client's packet, and what upstream would say to it.
+#[derive(Arbitrary, Debug)]
+struct Input<'a> {
+    asked: u8,
+    class: Option<u16>,
+    edns: bool,
+    edits: Vec<Edit<'a>>,
+    stream: bool,
+    stranger: bool,
+    now: u16,
+    failed: bool,
+    flags: u16,
+    counts: [u8; 3],
+    records: &'a [u8],
+}
+
+/// Octets of the packet that are replaced by others.
+#[derive(Arbitrary, Debug)]
+struct Edit<'a> {
+    at: u16,
+    remove: u8,
+    insert: &'a [u8],
+}
+
+static HOUSE: LazyLock<House> = LazyLock::new(House::build);
+
+fuzz_target!(|input: Input<'_>| {
+    let House { snapshot, cache } = &*HOUSE;
+    let packet = packet(&input);
+    let last = if input.stranger { 0 } else { 2 };
+    let client = Client {
+        ip: Ipv4Addr::new(192, 0, last, 1).into(),
+        stream: input.stream,
+    };
+    let now = u32::from(input.now);
+    let mut out = b"leftovers".to_vec();
+    let (key, stale) = match respond(now, client, &packet, snapshot, cache, &mut out) {
+        Step::Drop(_) => return,
+        Step::Reply(_) => {
+            check(client, &packet, &out);
+            assert!(
+                Message::from_vec(&out).is_ok(),
+                "another implementation reads it"
+            );
+            return;
+        }
+        Step::Resolve(key, stale) => (key, stale),
+    };
+    let counts = input.counts.map(u16::from);
+    let octets = house::response(&key, input.flags, counts, input.records);
+    let said = house::read(&octets, &key).map(|answer| Arc::new(Entry::new(answer, now)));
+    let resolution = match said {
+        Some(entry) if !input.failed => Resolution::Answered(entry),
+        said => Resolution::Failed(Arc::new(Failure { code: 23, said }), stale),
+    };
+    match conclude(now + 3, client, &packet, snapshot, &resolution, &mut out) {
+        Step::Drop(_) => {}
+        Step::Reply(_) => check(client, &packet, &out),
+        Step::Resolve(..) => panic!("asked again"),
+    }
+});
+
+fn packet(input: &Input<'_>) -> Vec<u8> {
+    let (name, rtype) = ASKED[usize::from(input.asked) % ASKED.len()];
+    let mut packet = house::packet(name, rtype, input.class.unwrap_or(1), input.edns);
+    for edit in &input.edits {
+        let start = usize::from(edit.at) % (packet.len() + 1);
+        let end = (start + usize::from(edit.remove)).min(packet.len());
+        packet.splice(start..end, edit.insert.iter().copied());
+    }
+    packet
+}
+
+/// What must hold for every reply, whatever upstream said.
+fn check(client: Client, packet: &[u8], out: &[u8]) {
+    assert_eq!(out[..2], packet[..2], "the ID");
+    let flags = u16::from_be_bytes([out[2], out[3]]);
+    let sent = u16::from_be_bytes([packet[2], packet[3]]);
+    let copied = flag::RD | flag::CD | 0x7800;
+    assert_eq!(flags & copied, sent & copied);
+    assert_eq!(
+        flags & (flag::QR | flag::RA | flag::AA | 0x0040),
+        flag::QR | flag::RA
+    );
+    match Query::read(packet) {
+        Ok(query) => {
+            assert!(out[HEADER..].starts_with(query.question()));
+            let limit = if client.stream {
+                query.stream_limit()
+            } else {
+                query.udp_limit()
+            };
+            assert!(out.len() <= limit, "{} of {limit} octets", out.len());
+            assert!(flags & flag::AD == 0 || query.wants_ad());
+            ends_with_its_records(out, HEADER + query.question().len(), query.edns.is_some());
+        }
+        Err(_) => assert!(out.len() == HEADER && out.len() <= packet.len()),
+    }
+}
+
+/// Walks over all records: they must fill the message, with an OPT record just where one is due.
+fn ends_with_its_records(out: &[u8], mut at: usize, edns: bool) {
+    let word = |at: usize| usize::from(u16::from_be_bytes([out[at], out[at + 1]]));
+    let mut opts = 0;
+    for _ in 0..word(6) + word(8) + word(10) {
+        loop {
+            match out[at] {
+                0 => break at += 1,
+                size @ 1..=63 => at += 1 + usize::from(size),
+                _ => break at += 2,
+            }
+        }
+        opts += usize::from(word(at) == 41);
+        at += 10 + word(at + 8);
+    }
+    assert_eq!(at, out.len(), "records and octets agree");
+    assert_eq!(opts, usize::from(edns));
+}
