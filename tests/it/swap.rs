@@ -158,7 +158,10 @@ fn control(server: &Server) -> String {
 #[test]
 fn a_new_configuration_is_in_force_in_one_step() {
     let (server, _upstream) = server(&[("ads", "a.example\n")]);
-    fs::write(server.path("other"), "a.example\nb.example\n").expect("written");
+    // Large, so that there is a while between the old list's end and the new one's beginning.
+    let filler: String = (0..100_000).map(|n| format!("n{n}.large.example\n")).collect();
+    let other = filler + "a.example\nb.example\n";
+    fs::write(server.path("other"), other).expect("written");
     let config = fs::read_to_string(server.path("tapis.toml")).expect("readable");
     let config = config.replace(
         "name = \"ads\"\npath = \"ads\"",
