@@ -1,5 +1,6 @@
 //! All integration tests, as one program.
 
+mod bare;
 mod cli;
 mod house;
 mod lists;

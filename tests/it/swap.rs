@@ -159,7 +159,9 @@ fn control(server: &Server) -> String {
 fn a_new_configuration_is_in_force_in_one_step() {
     let (server, _upstream) = server(&[("ads", "a.example\n")]);
     // Large, so that there is a while between the old list's end and the new one's beginning.
-    let filler: String = (0..100_000).map(|n| format!("n{n}.large.example\n")).collect();
+    let filler: String = (0..100_000)
+        .map(|n| format!("n{n}.large.example\n"))
+        .collect();
     let other = filler + "a.example\nb.example\n";
     fs::write(server.path("other"), other).expect("written");
     let config = fs::read_to_string(server.path("tapis.toml")).expect("readable");
