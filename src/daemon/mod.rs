@@ -30,7 +30,7 @@ use crate::serve::udp::{HAND_OVER, Shared, Worker, take_jobs};
 use crate::serve::upstream::Pool;
 use crate::serve::upstream::connect::Network;
 use crate::stats::{Count, Counters, sums};
-use crate::sys::process::user_id;
+use crate::sys::process::{return_large_allocations, user_id};
 use crate::sys::wait::{self, Bell};
 use crate::wire::answer::TtlBounds;
 
@@ -70,6 +70,7 @@ pub enum DaemonError {
 /// # Errors
 /// [`DaemonError`], each a sentence with its remedy.
 pub fn run(config: Config) -> Result<(), DaemonError> {
+    return_large_allocations();
     let servers = upstreams::servers(&config)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = match config.server.workers {

@@ -1,0 +1,243 @@
+"""What the tools of this directory share: processes, and how results are told.
+
+Everything here talks to 127.0.0.1 alone, and ends only the processes that it started.
+"""
+
+import contextlib
+import ctypes
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+import dns
+
+PDEATHSIG = 1
+SHOWN = 20  # failures, of those that there are
+LIBC = ctypes.CDLL(None)
+
+
+class Failure(Exception):
+    """Something that makes the run void; told in one sentence."""
+
+
+def free_port():
+    """A port that is free for UDP and TCP at the moment."""
+    for _ in range(100):
+        with socket.socket(type=socket.SOCK_STREAM) as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
+            tcp.bind((dns.LOOPBACK, 0))
+            with contextlib.suppress(OSError):
+                udp.bind(tcp.getsockname())
+                return udp.getsockname()[1]
+    raise Failure("no free port")
+
+
+# Processes.
+
+
+def prepare(cpu):
+    """For a new process: it ends with us, and stays on that core."""
+
+    def act():
+        LIBC.prctl(PDEATHSIG, signal.SIGTERM)
+        if cpu is not None:
+            os.sched_setaffinity(0, {cpu})
+
+    return act
+
+
+class Child:
+    """A process that ends with us, with its log in a file and its needs read from /proc."""
+
+    def __init__(self, command, log, cpu=None):
+        self.name = os.path.basename(command[0])
+        self.log = log
+        self.started = time.monotonic()
+        with open(log, "wb") as out:
+            try:
+                self.process = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, preexec_fn=prepare(cpu)
+                )
+            except (OSError, subprocess.SubprocessError) as error:
+                raise Failure(f"{command[0]} can't be started: {error}") from error
+        self.pid = self.process.pid
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(15)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+    def alive(self):
+        return self.process.poll() is None
+
+    def tail(self, lines=15):
+        with open(self.log, errors="replace") as log:
+            return "".join(log.readlines()[-lines:])
+
+    def wait_for(self, ready, timeout=300.0, pause=0.005):
+        """Seconds from the start until `ready()` is true."""
+        while not ready():
+            if not self.alive():
+                raise Failure(f"{self.name} ended at its start:\n{self.tail()}")
+            if time.monotonic() - self.started > timeout:
+                raise Failure(f"{self.name} isn't ready after {timeout} s:\n{self.tail()}")
+            time.sleep(pause)
+        return time.monotonic() - self.started
+
+    def cpu_seconds(self):
+        """User and system time, children's included, living or gone."""
+        return sum(map(cpu_ticks, family(self.pid))) / os.sysconf("SC_CLK_TCK")
+
+    def memory(self):
+        """Resident and peak memory, in MB."""
+        with open(f"/proc/{self.pid}/status") as status:
+            fields = dict(line.split(":", 1) for line in status)
+        return {
+            "rss_mb": round(int(fields["VmRSS"].split()[0]) / 1000, 1),
+            "peak_mb": round(int(fields["VmHWM"].split()[0]) / 1000, 1),
+        }
+
+    def forget_peak(self):
+        with open(f"/proc/{self.pid}/clear_refs", "w") as clear:
+            clear.write("5")
+
+
+class Tapis(Child):
+    """The server under test, with a configuration of its own."""
+
+    def __init__(self, binary, folder, upstream, lists, workers=0, cpu=None):
+        self.binary = os.path.abspath(binary)
+        self.port = free_port()
+        self.config = os.path.join(folder, "tapis.toml")
+        sections = [
+            f'[server]\nlisten = ["{dns.LOOPBACK}:{self.port}"]\nworkers = {workers}\n'
+            f'control = "{folder}/control.sock"\n\n[upstream]\nservers = ["{dns.LOOPBACK}:{upstream}"]\n'
+        ]
+        sections += ["[[list]]\n" + "".join(f'{k} = "{v}"\n' for k, v in l.items()) for l in lists]
+        with open(self.config, "w") as config:
+            config.write("\n".join(sections))
+        log = os.path.join(folder, "tapis.log")
+        super().__init__([self.binary, "serve", "--config", self.config], log, cpu)
+
+    def command(self, *verb):
+        return [self.binary, *verb, "--config", self.config]
+
+    def status(self):
+        """What the server says about itself; None while it says nothing."""
+        done = subprocess.run(self.command("status", "--json"), capture_output=True)
+        return json.loads(done.stdout) if done.returncode == 0 else None
+
+    def wait(self):
+        return self.wait_for(self.status, pause=0.05)
+
+
+def family(pid):
+    """A process and its descendants."""
+    yield pid
+    with contextlib.suppress(OSError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/children") as children:
+                for child in children.read().split():
+                    yield from family(int(child))
+
+
+def cpu_ticks(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return sum(map(int, stat.read().rpartition(")")[2].split()[11:15]))
+    except OSError:  # it ended in between
+        return 0
+
+
+def foreign_seconds(*children):
+    """CPU seconds of the whole machine that are neither ours nor those children's."""
+    with open("/proc/stat") as stat:
+        fields = [int(field) for field in stat.readline().split()[1:9]]
+    busy = (sum(fields) - fields[3] - fields[4]) / os.sysconf("SC_CLK_TCK")
+    gone = resource.getrusage(resource.RUSAGE_CHILDREN)
+    ours = time.process_time() + gone.ru_utime + gone.ru_stime
+    return busy - ours - sum(child.cpu_seconds() for child in children)
+
+
+def warn_of_others(cores):
+    if cores > 0.05:
+        say(f"Other processes kept up to {cores} cores busy: some of these figures are theirs.")
+
+
+# Runs and results.
+
+
+def need(program, package):
+    if not shutil.which(program):
+        raise Failure(f"`{program}` is not installed; Debian has it in {package}")
+
+
+@contextlib.contextmanager
+def workshop(name):
+    """A temporary folder; goes when all is well, stays with its logs when something failed."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    folder = tempfile.mkdtemp(prefix=f"tapis-{name}-")
+    os.chmod(folder, 0o755)
+    try:
+        yield folder
+    except Failure as failure:
+        say(f"{name}: {failure}\nThe logs are in {folder}.")
+        sys.exit(1)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_names(path, names):
+    with open(path, "w") as out:
+        out.write("".join(f"{name}\n" for name in names))
+
+
+def read_names(path):
+    with open(path) as lines:
+        return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
+def sample(names, count, seed=1):
+    return random.Random(seed).sample(names, min(count, len(names)))
+
+
+def percentile(values, share):
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None
+
+
+def machine():
+    with open("/proc/cpuinfo") as info:
+        models = {line.split(":", 1)[1].strip() for line in info if line.startswith("model name")}
+    return {"cpus": os.cpu_count(), "model": ", ".join(models), "kernel": os.uname().release}
+
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+def finish(result, failures):
+    """Prints the result; ends the run, with 1 if anything failed."""
+    result.update(machine=machine(), failed=len(failures), failures=failures[:SHOWN])
+    print(json.dumps(result, indent=2))
+    for failure in failures[:SHOWN]:
+        say(f"FAILED: {failure}")
+    if len(failures) > SHOWN:
+        say(f"and {len(failures) - SHOWN} more")
+    sys.exit(1 if failures else 0)

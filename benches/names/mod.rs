@@ -1,0 +1,102 @@
+//! Owns the names that benches run on: made ones with the shape of real lists, or those of a file.
+//! Refuses words of real data: labels are strung together from syllables.
+
+use std::collections::HashSet;
+use std::fs;
+
+use tapis::wire::name::Name;
+
+/// The environment variable that holds the path of a file with one name a line, to be used in their place.
+const FILE: &str = "TAPIS_NAMES";
+
+const ONSETS: &[u8] = b"bcdfghjklmnprstvwz";
+const VOWELS: &[u8] = b"aaeeiioouy";
+const CODAS: &[&str] = &["", "", "", "n", "r", "s", "l", "x", "ng", "st"];
+
+/// Up to `count` different names: those of the file that `TAPIS_NAMES` names, else made ones, the
+/// same ones for each `seed`.
+pub(crate) fn some(seed: u64, count: usize) -> Vec<Name> {
+    match std::env::var_os(FILE) {
+        Some(path) => {
+            let text = fs::read_to_string(&path).expect("TAPIS_NAMES is a file of names");
+            text.lines()
+                .filter_map(|line| Name::from_text(line.trim()).ok())
+                .take(count)
+                .collect()
+        }
+        None => made(seed, count),
+    }
+}
+
+/// `count` different names with about the statistics of large blocklists: 2.8 labels, 20.5
+/// characters, a third of all under `com`, one in nine with `www`, siblings under one parent.
+pub(crate) fn made(seed: u64, count: usize) -> Vec<Name> {
+    let mut random = Random(seed);
+    let mut seen = HashSet::with_capacity(count);
+    let mut names = Vec::with_capacity(count);
+    let mut parent = String::new();
+    while names.len() < count {
+        if parent.is_empty() || !random.one_in(4) {
+            parent = format!("{}.{}", random.label(3), random.top());
+        }
+        let text = match random.below(100) {
+            0..40 => parent.clone(),
+            40..51 => format!("www.{parent}"),
+            51..85 => format!("{}.{parent}", random.label(2)),
+            85..97 => format!("{}.{}.{parent}", random.label(2), random.label(2)),
+            _ => format!("{}.www.{}.{parent}", random.label(1), random.label(2)),
+        };
+        let name = Name::from_text(&text).expect("short labels make a name");
+        if seen.insert(Box::<[u8]>::from(name.wire())) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+/// SplitMix64: small, seeded, good enough to shuffle with.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((u128::from(mixed ^ (mixed >> 31)) * bound as u128) >> 64) as usize
+    }
+
+    fn one_in(&mut self, bound: usize) -> bool {
+        self.below(bound) == 0
+    }
+
+    fn top(&mut self) -> String {
+        if self.one_in(3) {
+            return "com".to_owned();
+        }
+        // The product of two choices is skewed: few zones hold most names.
+        let rank = self.below(20) * self.below(20);
+        let letters = [rank / 18, rank % 18].map(|at| char::from(ONSETS[at % ONSETS.len()]));
+        letters.iter().collect()
+    }
+
+    /// A label of about so many syllables, sometimes with digits or a hyphen.
+    fn label(&mut self, syllables: usize) -> String {
+        let mut label = String::new();
+        for _ in 0..syllables + self.below(2) {
+            label.push(self.letter(ONSETS));
+            label.push(self.letter(VOWELS));
+            label.push_str(CODAS[self.below(CODAS.len())]);
+        }
+        match self.below(10) {
+            0 => label.push_str(&self.below(1000).to_string()),
+            1 => label.insert(label.len() / 2, '-'),
+            _ => {}
+        }
+        label
+    }
+
+    fn letter(&mut self, letters: &[u8]) -> char {
+        char::from(letters[self.below(letters.len())])
+    }
+}

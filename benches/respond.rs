@@ -1,0 +1,141 @@
+//! Owns the measure of one packet's road, from octets to octets: blocked, cached, local, passed.
+//! Refuses sockets; what they cost is the kernel's.
+//!
+//! ```text
+//! cargo bench --bench respond
+//! TAPIS_NAMES=names.txt cargo bench --bench respond        # names of a file, one a line
+//! ```
+//! The list has 100,000 names. `passed` ends where upstream would be asked.
+
+mod names;
+
+use std::hint::black_box;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use tapis::policy::builder::Builder;
+use tapis::policy::rule::{Action, Blocking, Ede, Kind, Scope, Source};
+use tapis::policy::snapshot::{Layer, Snapshot};
+use tapis::serve::cache::{Cache, Entry, Key};
+use tapis::serve::respond::{Client, Step, respond};
+use tapis::stats::Count;
+use tapis::wire::answer::{Answer, TtlBounds};
+use tapis::wire::name::Name;
+use tapis::wire::query::Query;
+
+const ASKED: usize = 1 << 14;
+const CLIENT: Client = Client {
+    ip: std::net::IpAddr::V4(Ipv4Addr::LOCALHOST),
+    stream: false,
+};
+
+fn packets(criterion: &mut Criterion) {
+    let listed = names::some(1, 100_000);
+    let snapshot = snapshot(&listed);
+    let known = unlisted(&snapshot, 4);
+    let cache = Cache::new(64 << 20, 0);
+    for name in &known {
+        learn(&cache, name);
+    }
+    let local: Vec<_> = (0..ASKED).map(private).collect();
+    let mut group = criterion.benchmark_group("respond");
+    group.throughput(Throughput::Elements(1));
+    for (kind, names, expected) in [
+        ("blocked", &listed, Some(Count::Blocked)),
+        ("cached", &known, Some(Count::CacheHits)),
+        ("local", &local, Some(Count::Local)),
+        ("passed", &unlisted(&snapshot, 5), None),
+    ] {
+        let packets: Vec<_> = names.iter().take(ASKED).map(query).collect();
+        let mut turn = packets.iter().cycle();
+        let mut out = Vec::with_capacity(4096);
+        group.bench_function(kind, |bencher| {
+            bencher.iter(|| {
+                let packet = black_box(turn.next().expect("it cycles"));
+                let step = respond(7, CLIENT, packet, &snapshot, &cache, &mut out);
+                assert_eq!(counted(&step), expected);
+                black_box(&out);
+            });
+        });
+    }
+}
+
+fn counted(step: &Step) -> Option<Count> {
+    match step {
+        Step::Reply(count) | Step::Drop(count) => Some(*count),
+        Step::Resolve(..) => None,
+    }
+}
+
+/// A query for an address, with EDNS.
+fn query(name: &Name) -> Vec<u8> {
+    let mut octets = b"\xBE\xEF\x01\x00\x00\x01\x00\x00\x00\x00\x00\x01".to_vec();
+    octets.extend_from_slice(name.wire());
+    octets.extend_from_slice(b"\x00\x01\x00\x01\x00\x00\x29\x04\xD0\x00\x00\x00\x00\x00\x00");
+    octets
+}
+
+fn learn(cache: &Cache, name: &Name) {
+    let mut octets = b"\xBE\xEF\x81\x80\x00\x01\x00\x02\x00\x00\x00\x00".to_vec();
+    octets.extend_from_slice(name.wire());
+    octets.extend_from_slice(b"\x00\x01\x00\x01");
+    for last in [7, 8] {
+        octets.extend_from_slice(b"\xC0\x0C\x00\x01\x00\x01\x00\x00\x0E\x10\x00\x04\xC0\x00\x02");
+        octets.push(last);
+    }
+    let bounds = TtlBounds {
+        min: 0,
+        max: 86_400,
+    };
+    let answer = Answer::read(&octets, name, 1, 1, bounds).expect("an answer");
+    let packet = query(name);
+    let key = Key::new(&Query::read(&packet).expect("a query"));
+    cache.insert(key, Arc::new(Entry::new(answer, 0)));
+}
+
+/// A private address's name.
+fn private(index: usize) -> Name {
+    let text = format!("{}.{}.0.10.in-addr.arpa", index % 256, index / 256 % 256);
+    Name::from_text(&text).expect("a name")
+}
+
+/// Names that no rule speaks of.
+fn unlisted(snapshot: &Snapshot, seed: u64) -> Vec<Name> {
+    use tapis::policy::snapshot::Decision::Pass;
+    let mut names = names::made(seed, ASKED);
+    names.retain(|name| matches!(snapshot.decide(name), Pass));
+    names
+}
+
+fn snapshot(listed: &[Name]) -> Snapshot {
+    let mut builder = Builder::new();
+    for name in listed {
+        builder.insert(name, Scope::Exact).expect("there is room");
+    }
+    let blocking = Blocking {
+        action: Action::Sinkhole,
+        sinkhole_v4: vec![Ipv4Addr::UNSPECIFIED],
+        sinkhole_v6: Vec::new(),
+        ttl_secs: 60,
+        ede: Ede::Blocked,
+        extra_text: "a list".to_owned(),
+    };
+    let source = Source {
+        name: "a list".to_owned(),
+        path: PathBuf::new(),
+        kind: Kind::Block,
+        blocking,
+    };
+    let network = "127.0.0.0/8".parse().expect("a network");
+    let mut snapshot = Snapshot::default();
+    snapshot.clients = [network].iter().collect();
+    snapshot.with_layers(vec![Layer {
+        source: Arc::new(source),
+        rules: Arc::new(builder.finish()),
+    }])
+}
+
+criterion_group!(benches, packets);
+criterion_main!(benches);
