@@ -271,7 +271,8 @@ impl Road<'_, '_> {
         out: &mut Vec<u8>,
     ) -> Step {
         let answer = &entry.answer;
-        if !self.allowed {
+        // Who asks for the CNAME itself gets it; its target is judged when it is asked for.
+        if !self.allowed && self.query.rtype != rtype::CNAME {
             let chain = answer.chain().map(|(name, _)| name);
             let (hops, decision) = self.snapshot.decide_chain(chain);
             if let Decision::Blocked { by, nxdomain } = decision {

@@ -280,8 +280,11 @@ impl Walk {
         let mut ttl = bounds.clamp(record.ttl);
         let internet = record.class == class::IN;
         if section == 1 && record.rtype == rtype::SOA && internet {
-            // MINIMUM is the SOA's last number.
-            let minimum = read_u32(message, record.end.checked_sub(4)?)?;
+            // MINIMUM is the last of five numbers behind two names (RFC 1035, section 3.3.13).
+            if record.end - record.data < 22 {
+                return None;
+            }
+            let minimum = read_u32(message, record.end - 4)?;
             ttl = ttl.min(bounds.clamp(minimum));
             self.soa_ttl = Some(ttl);
         }

@@ -2,7 +2,7 @@
 //! Refuses what lets them pass, which `allowed` has.
 
 use hickory_proto::op::ResponseCode;
-use hickory_proto::rr::RecordType::{A, AAAA, TXT};
+use hickory_proto::rr::RecordType::{A, AAAA, CNAME, TXT};
 use tapis::policy::rule::Action;
 use tapis::stats::Count;
 use tapis::wire::flag::{AD, RD};
@@ -153,4 +153,14 @@ fn records_of_a_blocked_name_that_the_chain_does_not_lead_to_are_upstreams_affai
     ];
     house.learn(asked, truth("www.shop.example", A).answers(stray));
     assert_eq!(house.answer(asked).count, Count::CacheHits);
+}
+
+#[test]
+fn who_asks_for_the_cname_itself_gets_the_truth() {
+    let house = house([list("ads").subtree("track.test").action(Action::Nxdomain)]);
+    let told = truth("shop.example", CNAME).answers([cname("shop.example", 300, "x.track.test")]);
+    house.learn(ask("shop.example", CNAME), told);
+    let seen = house.answer(ask("shop.example", CNAME));
+    assert_eq!(seen.answers(), ["shop.example. 300 IN CNAME x.track.test."]);
+    assert_eq!(seen.count, Count::CacheHits);
 }
