@@ -9,6 +9,8 @@ pub mod load;
 pub mod reload;
 mod report;
 pub mod socket;
+mod stage;
+pub mod start;
 mod state;
 pub mod status;
 pub mod watch;

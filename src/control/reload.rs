@@ -2,7 +2,6 @@
 //! Refuses to wait while a list is read: that happens on other threads, and a small one overtakes.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -11,23 +10,23 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::compose;
-use super::load::{Loaded, Refusal, Signature, load};
+use super::load::{Loaded, Refusal, load};
 use super::report;
-use super::state::ListState;
+use super::stage::Stage;
+use super::start::broken;
+use super::state::{ListState, Loading};
 use super::status::{Gauges, ReloadReport, ReloadRequest, Status};
-use super::watch::{Touched, Watch};
-use crate::config::{Config, List, Origin};
+use super::watch::{OPEN_QUIET, Touched, Watch};
+use crate::config::{Config, Origin};
 use crate::policy::current::{Publisher, Reader};
 use crate::policy::snapshot::Snapshot;
 
 /// How often all files are looked at, for changes that the system told nothing of (network file
-/// systems, links further up the path, events that were lost).
-const SWEEP: Duration = Duration::from_secs(2);
-/// When to read a file again that changed while it was read, or that a sweep found changed.
-const RETRY: Duration = Duration::from_millis(300);
+/// systems, links further up the path, events that were lost). A file that two sweeps find in the
+/// same new state is as quiet as one that an open writer leaves alone.
+const SWEEP: Duration = OPEN_QUIET;
 /// How often to look whether a replaced snapshot is still in use.
 const RECLAIM: Duration = Duration::from_millis(20);
-
 /// What others may ask of the control plane.
 #[derive(Debug)]
 pub enum Request {
@@ -43,13 +42,14 @@ pub type Probe = Box<dyn Fn() -> Gauges + Send>;
 /// A load that ended.
 struct Done {
     ticket: u64,
-    looked_at: Option<Signature>,
     result: Result<Loaded, Refusal>,
 }
 
 /// A reload that waits for its loads.
 struct Waiting {
     tickets: HashSet<u64>,
+    /// It waits for the new configuration, too.
+    staged: bool,
     report: ReloadReport,
     reply: Option<oneshot::Sender<ReloadReport>>,
 }
@@ -70,27 +70,14 @@ pub struct Control {
     touched: mpsc::Receiver<Touched>,
     done: (mpsc::Sender<Done>, mpsc::Receiver<Done>),
     tickets: u64,
-    /// Loads without which a new configuration would be in force by halves.
-    held_for: HashSet<u64>,
+    stage: Option<Stage>,
     waiting: Vec<Waiting>,
     unpublished: bool,
 }
 
-/// A list that must be there is not.
-#[derive(Debug, thiserror::Error)]
-#[error("list `{name}` is required, but {source}")]
-pub struct RequiredListMissing {
-    name: String,
-    source: Refusal,
-}
-
 impl Control {
-    /// Reads all lists, on a thread each, and puts the first generation in force. Blocks until
-    /// they are read. Lists that can't be read are left out, and `status` says so.
-    ///
-    /// # Errors
-    /// [`RequiredListMissing`] when one of those is required.
-    pub fn start(config: Config) -> Result<Self, RequiredListMissing> {
+    /// A control plane that has read nothing yet. Nobody may ask, until the first generation.
+    pub(super) fn empty(config: Config) -> Self {
         let (sender, touched) = mpsc::channel(1024);
         let mut unwatched = Vec::new();
         let watch = Watch::start(sender)
@@ -109,34 +96,12 @@ impl Control {
             touched,
             done: mpsc::channel(256),
             tickets: 0,
-            held_for: HashSet::new(),
+            stage: None,
             waiting: Vec::new(),
             unpublished: true,
         };
-        // Watched before they are read: a change in between is noticed.
         control.follow();
-        let loads = std::thread::scope(|scope| {
-            let start = |list: &ListState| {
-                let list = list.config.clone();
-                scope.spawn(move || look_and_load(&list, None, false))
-            };
-            let threads: Vec<_> = control.lists.iter().map(start).collect();
-            let ends: Vec<_> = threads.into_iter().map(|thread| thread.join()).collect();
-            ends
-        });
-        for (index, load) in loads.into_iter().enumerate() {
-            let (looked_at, result) = load.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            let list = &control.lists[index];
-            match result {
-                Err(source) if list.config.required => {
-                    let name = list.name().to_owned();
-                    return Err(RequiredListMissing { name, source });
-                }
-                result => control.settle(index, looked_at, result),
-            }
-        }
-        control.publish();
-        Ok(control)
+        control
     }
 
     /// A reader of the snapshot in force.
@@ -163,8 +128,7 @@ impl Control {
         let far = Duration::from_secs(3600);
         loop {
             let now = Instant::now();
-            let idle = self.lists.iter().filter(|list| list.loading.is_none());
-            let due = idle.filter_map(|list| list.due).min().unwrap_or(now + far);
+            let due = self.all_lists().filter_map(|list| list.due()).min();
             tokio::select! {
                 () = stop.cancelled() => return,
                 Some(request) = requests.recv() => match request {
@@ -177,13 +141,14 @@ impl Control {
                 Some(()) = hangups.recv() => self.reload(&ReloadRequest::default(), None),
                 Some(touched) = self.touched.recv() => self.touch(&touched),
                 Some(done) = self.done.1.recv() => self.land(done),
-                () = sleep_until(due) => self.load_due(Instant::now()),
-                _ = sweep.tick() => self.sweep(Instant::now()),
+                () = sleep_until(due.unwrap_or(now + far)) => self.load_due(),
+                _ = sweep.tick() => self.sweep(),
                 () = sleep_until(reclaim.unwrap_or(now + far)), if reclaim.is_some() => {
                     reclaim = self.reclaim().then(|| Instant::now() + RECLAIM);
                 }
             }
-            if self.unpublished && self.held_for.is_empty() {
+            self.finish_stage();
+            if self.unpublished {
                 self.publish();
                 reclaim = Some(Instant::now() + RECLAIM);
             }
@@ -191,203 +156,189 @@ impl Control {
         }
     }
 
-    /// Something happened in a directory: the lists there are looked at when it is quiet. Each
-    /// event starts the quiet time anew, and the last one says how long it is.
+    /// The lists in force, and those that a new configuration waits for.
+    fn all_lists(&mut self) -> impl Iterator<Item = &mut ListState> {
+        let staged = self.stage.iter_mut().flat_map(|stage| &mut stage.fresh);
+        self.lists.iter_mut().chain(staged)
+    }
+
     fn touch(&mut self, touched: &Touched) {
-        let directory = touched.path.parent();
-        for list in &mut self.lists {
-            let target = list.path().canonicalize().ok();
-            let is = |path: &std::path::Path| path == touched.path;
-            let file = is(list.path()) || target.as_deref().is_some_and(is);
-            // A link further up may have moved; looking costs next to nothing.
-            if file || (list.path().parent() == directory && list.due.is_none() && list.changed()) {
-                list.due = Some(Instant::now() + touched.quiet);
-            }
+        let now = Instant::now();
+        self.all_lists().for_each(|list| list.touch(touched, now));
+        if self
+            .lists
+            .iter()
+            .any(|list| list.path().starts_with(&touched.path))
+        {
+            // A directory on the way may be another one now.
+            self.follow();
         }
     }
 
-    fn sweep(&mut self, now: Instant) {
-        for list in &mut self.lists {
-            if list.due.is_none() && list.loading.is_none() && list.changed() {
-                list.due = Some(now + RETRY);
-            }
-        }
+    fn sweep(&mut self) {
+        let now = Instant::now();
+        self.all_lists().for_each(|list| list.sweep(now));
+        self.follow();
     }
 
-    fn load_due(&mut self, now: Instant) {
-        for index in 0..self.lists.len() {
-            let list = &mut self.lists[index];
-            if list.loading.is_none() && list.due.is_some_and(|due| due <= now) {
-                list.due = None;
-                if list.changed() {
-                    self.start_load(index, false);
-                }
+    fn load_due(&mut self) {
+        let now = Instant::now();
+        let (done, tickets) = (self.done.0.clone(), self.tickets);
+        let mut tickets_now = tickets;
+        let mut kept = Vec::new();
+        for list in self.all_lists() {
+            if !list.take_due(now) {
+                continue;
+            }
+            if list.changed() || list.refused.is_some() {
+                tickets_now += 1;
+                start_load(list, tickets_now, false, &done);
+            } else {
+                kept.extend(list.promised.take());
             }
         }
-    }
-
-    /// Starts reading a list, in place of a load of it that is under way.
-    fn start_load(&mut self, index: usize, accept: bool) -> u64 {
-        self.tickets += 1;
-        let ticket = self.tickets;
-        let state = &mut self.lists[index];
-        if let Some(outdated) = state.loading.replace(ticket) {
-            let all = self.waiting.iter_mut().map(|waiting| &mut waiting.tickets);
-            for tickets in all.chain([&mut self.held_for]) {
-                if tickets.remove(&outdated) {
-                    tickets.insert(ticket);
-                }
-            }
+        self.tickets = tickets_now;
+        for ticket in kept {
+            self.no_longer_awaited(ticket);
         }
-        state.due = None;
-        let before = state.loaded.as_ref().map(|loaded| loaded.rules.len());
-        let (list, done) = (state.config.clone(), self.done.0.clone());
-        tokio::task::spawn_blocking(move || {
-            let (looked_at, result) = look_and_load(&list, before, accept);
-            let end = Done {
-                ticket,
-                looked_at,
-                result,
-            };
-            // Nobody waits when the server ends.
-            let _ = done.blocking_send(end);
-        });
-        ticket
     }
 
     fn land(&mut self, done: Done) {
-        self.held_for.remove(&done.ticket);
-        let awaited = self.waiting.iter_mut().filter_map(|waiting| {
-            waiting
-                .tickets
-                .remove(&done.ticket)
-                .then_some(&mut waiting.report)
-        });
-        let loading = |list: &ListState| list.loading == Some(done.ticket);
-        let Some(index) = self.lists.iter().position(loading) else {
+        let now = Instant::now();
+        let index = self
+            .lists
+            .iter()
+            .position(|list| carries(list, done.ticket));
+        let staged = self.stage.iter_mut().flat_map(|stage| &mut stage.fresh);
+        let list = match index {
+            Some(index) => Some(&mut self.lists[index]),
+            None => staged.into_iter().find(|list| carries(list, done.ticket)),
+        };
+        let Some(list) = list else {
             // The list is gone, or a newer load of it is under way.
-            awaited.for_each(drop);
+            self.no_longer_awaited(done.ticket);
             return;
         };
-        let list = &mut self.lists[index];
-        list.loading = None;
-        for report in awaited {
+        for waiting in &mut self.waiting {
+            let mine = waiting.tickets.remove(&done.ticket);
             match &done.result {
-                Ok(_) => report.loaded.push(list.name().to_owned()),
-                Err(refusal) => report.problems.push(format!("{}: {refusal}", list.name())),
+                Ok(_) if mine || (waiting.staged && index.is_none()) => {
+                    waiting.report.loaded.push(list.name().to_owned());
+                }
+                Err(refusal) if mine => {
+                    waiting
+                        .report
+                        .problems
+                        .push(format!("{}: {refusal}", list.name()));
+                }
+                _ => {}
             }
         }
-        self.settle(index, done.looked_at, done.result);
+        report::log_load(list, &done.result);
+        let changed = list.settle(done.result, now);
+        self.unpublished |= changed && index.is_some();
     }
 
-    /// Keeps what a load ended with.
-    fn settle(
-        &mut self,
-        index: usize,
-        looked_at: Option<Signature>,
-        result: Result<Loaded, Refusal>,
-    ) {
-        let list = &mut self.lists[index];
-        match result {
-            Ok(loaded) => {
-                report::log_loaded(list.name(), &loaded);
-                list.seen = loaded.signature;
-                list.loaded = Some(Arc::new(loaded));
-                list.refused = None;
-                self.unpublished = true;
-            }
-            Err(refusal) if refusal.transient() => {
-                list.seen = None;
-                list.due = Some(Instant::now() + RETRY);
-            }
-            Err(refusal) => {
-                tracing::error!(list = list.name(), kept = list.loaded.is_some(), %refusal, "list refused");
-                list.seen = looked_at;
-                list.refused = Some((refusal, Timestamp::now()));
-            }
+    fn no_longer_awaited(&mut self, ticket: u64) {
+        for waiting in &mut self.waiting {
+            waiting.tickets.remove(&ticket);
         }
     }
 
     /// Reads the configuration again, and all lists that changed, were refused, or are accepted.
     fn reload(&mut self, wish: &ReloadRequest, reply: Option<oneshot::Sender<ReloadReport>>) {
-        let mut report = ReloadReport::default();
-        let mut tickets = self.reconfigure(&mut report);
+        let mut waiting = Waiting {
+            tickets: HashSet::new(),
+            staged: false,
+            report: ReloadReport::default(),
+            reply,
+        };
+        self.reconfigure(&mut waiting);
         for name in &wish.accept {
             if !self.lists.iter().any(|list| list.name() == name) {
-                report.problems.push(format!("there is no list `{name}`"));
+                let problem = format!("there is no list `{name}`");
+                waiting.report.problems.push(problem);
             }
         }
-        for index in 0..self.lists.len() {
-            let list = &self.lists[index];
+        let now = Instant::now();
+        for list in &mut self.lists {
             let accept = wish.accept.iter().any(|name| name == list.name());
-            let fresh = list.loading.is_some_and(|ticket| tickets.contains(&ticket));
-            if accept || (!fresh && (list.refused.is_some() || list.changed())) {
-                tickets.insert(self.start_load(index, accept));
-            }
+            let under_way = list
+                .loading
+                .filter(|loading| loading.of == list.look() && (loading.accept || !accept));
+            let ticket = if let Some(loading) = under_way {
+                loading.ticket
+            } else if accept {
+                self.tickets += 1;
+                start_load(list, self.tickets, true, &self.done.0)
+            } else if list.refused.is_some() || list.changed() {
+                self.tickets += 1;
+                list.request(self.tickets, now)
+            } else {
+                continue;
+            };
+            waiting.tickets.insert(ticket);
         }
-        self.waiting.push(Waiting {
-            tickets,
-            report,
-            reply,
-        });
+        self.waiting.push(waiting);
     }
 
-    /// Takes in the configuration's reloadable parts. Returns the loads that this started.
-    fn reconfigure(&mut self, report: &mut ReloadReport) -> HashSet<u64> {
-        let mut tickets = HashSet::new();
+    /// Takes in the configuration's reloadable parts, once the lists that they bring are read.
+    fn reconfigure(&mut self, waiting: &mut Waiting) {
         let Origin::File(path) = &self.config.origin else {
-            return tickets;
+            return;
         };
         let config = match Config::load(path) {
             Ok(config) => config.with_overrides(self.boot.overrides.clone()),
             Err(problems) => {
                 self.config_problems = problems.0.iter().map(ToString::to_string).collect();
-                report.problems.extend(self.config_problems.iter().cloned());
+                waiting
+                    .report
+                    .problems
+                    .extend(self.config_problems.iter().cloned());
                 tracing::error!(%problems, "configuration refused, the old one stays");
-                return tickets;
+                return;
             }
         };
         self.config_problems.clear();
-        report.restart = report::needs_restart(&self.boot, &config);
-        let mut old = std::mem::take(&mut self.lists);
-        for list in &config.lists {
-            let place = old
-                .iter()
-                .position(|state| state.name() == list.source.name);
-            let (mut state, reread) = match place {
-                Some(place) => {
-                    let mut state = old.swap_remove(place);
-                    let reread = state.reconfigure(list.clone());
-                    (state, reread)
-                }
-                None => (ListState::new(list.clone()), true),
-            };
-            if reread {
-                state.refused = None;
-            }
-            self.lists.push(state);
-            if reread {
-                let ticket = self.start_load(self.lists.len() - 1, false);
-                tickets.insert(ticket);
-                self.held_for.insert(ticket);
-            }
-        }
-        self.unpublished |= self.config != config;
-        self.config = config;
-        self.follow();
-        tickets
-    }
-
-    /// Answers reloads whose loads have ended and are in force.
-    fn answer_waiting(&mut self) {
-        if self.unpublished {
+        waiting.report.restart = report::needs_restart(&self.boot, &config);
+        if config == self.config && self.stage.is_none() {
             return;
         }
+        let mut stage = Stage::new(config, &self.lists);
+        for list in &mut stage.fresh {
+            self.tickets += 1;
+            start_load(list, self.tickets, false, &self.done.0);
+        }
+        // One that waited is outdated; who waited for it waits for this one.
+        self.stage = Some(stage);
+        waiting.staged = true;
+    }
+
+    /// Takes the new configuration, or leaves it, when all its lists are read.
+    fn finish_stage(&mut self) {
+        let Some(stage) = self.stage.take_if(|stage| stage.is_ready()) else {
+            return;
+        };
+        let problems = stage.problems();
+        if problems.is_empty() {
+            let (config, lists) = stage.merge(std::mem::take(&mut self.lists));
+            (self.config, self.lists) = (config, lists);
+            self.unpublished = true;
+        } else {
+            tracing::error!(?problems, "configuration refused, the old one stays");
+            self.config_problems.clone_from(&problems);
+        }
+        for waiting in self.waiting.iter_mut().filter(|waiting| waiting.staged) {
+            waiting.staged = false;
+            waiting.report.problems.extend(problems.iter().cloned());
+        }
+    }
+
+    /// Answers reloads of which all is read and in force.
+    fn answer_waiting(&mut self) {
         let generation = self.generation();
-        for mut waiting in self
-            .waiting
-            .extract_if(.., |waiting| waiting.tickets.is_empty())
-        {
+        let ready = |waiting: &mut Waiting| waiting.tickets.is_empty() && !waiting.staged;
+        for mut waiting in self.waiting.extract_if(.., ready) {
             waiting.report.generation = generation;
             let failed = waiting.report.problems.len();
             tracing::info!(generation, failed, loaded = ?waiting.report.loaded, "reloaded");
@@ -399,7 +350,7 @@ impl Control {
     }
 
     /// Puts a snapshot of all that is known in force.
-    fn publish(&mut self) {
+    pub(super) fn publish(&mut self) {
         let layers = self.lists.iter().filter_map(ListState::layer).collect();
         let generation = self.generation() + 1;
         let next = compose::snapshot(&self.config, layers, generation);
@@ -434,12 +385,27 @@ impl Control {
     }
 }
 
-/// Loads a list, and says which state of its file was looked at.
-fn look_and_load(
-    list: &List,
-    before: Option<usize>,
-    accept: bool,
-) -> (Option<Signature>, Result<Loaded, Refusal>) {
-    let looked_at = Signature::of(&list.source.path).ok();
-    (looked_at, load(list, before, accept))
+fn carries(list: &ListState, ticket: u64) -> bool {
+    list.loading.is_some_and(|loading| loading.ticket == ticket)
+}
+
+/// Starts reading a list, in place of a load of it that is under way; what the operator accepted
+/// stays accepted. Returns the load's number: `ticket`, unless another one was promised.
+fn start_load(list: &mut ListState, ticket: u64, accept: bool, done: &mpsc::Sender<Done>) -> u64 {
+    let outdated = list.loading.take();
+    let accept = accept || outdated.is_some_and(|loading| loading.accept);
+    // Who waits for the outdated one is told when it ends: see `land`.
+    let ticket = list.promised.take().unwrap_or(ticket);
+    let of = list.look();
+    list.start(Loading { ticket, of, accept });
+    let before = list.loaded.as_ref().map(|loaded| loaded.rules.len());
+    let config = list.config.clone();
+    let reading = tokio::task::spawn_blocking(move || load(&config, before, accept));
+    let (broken, done) = (broken(list), done.clone());
+    tokio::spawn(async move {
+        let result = reading.await.unwrap_or(Err(broken));
+        // Nobody waits when the server ends.
+        let _ = done.send(Done { ticket, result }).await;
+    });
+    ticket
 }

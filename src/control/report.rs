@@ -2,7 +2,7 @@
 //! Refuses to change anything.
 
 use super::compose;
-use super::load::Loaded;
+use super::load::{Loaded, Refusal};
 use super::reload::Control;
 use super::state::ListState;
 use super::status::{BadCount, BadLine, Gauges, ListHealth, ListStatus, Status};
@@ -105,7 +105,19 @@ pub(super) fn needs_restart(boot: &Config, now: &Config) -> Vec<String> {
     changed.map(|(key, _)| key.to_owned()).collect()
 }
 
-pub(super) fn log_loaded(name: &str, loaded: &Loaded) {
+/// Tells how reading a list ended.
+pub(super) fn log_load(list: &ListState, result: &Result<Loaded, Refusal>) {
+    let name = list.name();
+    let loaded = match result {
+        Ok(loaded) => loaded,
+        // It is read again until it is quiet; once is enough to tell.
+        Err(refusal) if refusal.transient() && list.refused.is_some() => return,
+        Err(refusal) => {
+            let kept = list.loaded.is_some();
+            tracing::error!(list = name, kept, %refusal, "list refused");
+            return;
+        }
+    };
     let (rules, bad) = (loaded.rules.len(), loaded.tally.bad_total());
     let took_ms = loaded.took.as_millis() as u64;
     tracing::info!(list = name, rules, bad, took_ms, "list read");

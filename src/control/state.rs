@@ -1,16 +1,21 @@
-//! Owns what is known of each list: its configuration, its last good state, why a newer one was refused.
-//! Refuses to start loads or to publish.
+//! Owns what is known of each list: its configuration, its last good state, why a newer one was
+//! refused, and when its file is to be looked at again.
+//! Refuses to read files or to publish.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::load::{Loaded, Refusal, Signature};
+use super::watch::{OPEN_QUIET, REQUESTED_QUIET, Touched};
 use crate::config::{Content, List};
 use crate::policy::rule::Source;
 use crate::policy::snapshot::Layer;
+
+/// When to read the file again that changed while it was read.
+const RETRY: std::time::Duration = std::time::Duration::from_millis(300);
 
 /// One list.
 #[derive(Debug)]
@@ -20,24 +25,53 @@ pub(super) struct ListState {
     pub(super) loaded: Option<Arc<Loaded>>,
     /// Why the newest state of the file was not taken, and since when it stands so.
     pub(super) refused: Option<(Refusal, Timestamp)>,
+    /// The load that is under way.
+    pub(super) loading: Option<Loading>,
+    /// The number that the next load will have, as somebody waits for it already.
+    pub(super) promised: Option<u64>,
+    /// The file's path as the watch tells it: absolute.
+    watched: PathBuf,
     /// The state of the file that was looked at last, taken or refused.
-    pub(super) seen: Option<Signature>,
+    seen: Option<Signature>,
+    /// The state that the last sweep found, if that was a new one.
+    glimpsed: Option<Option<Signature>>,
     /// When to read the file, if it changed.
-    pub(super) due: Option<Instant>,
-    /// A load is under way; its number, so that an outdated one is known.
-    pub(super) loading: Option<u64>,
+    due: Option<Due>,
+}
+
+/// A load that is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Loading {
+    /// Its number.
+    pub(super) ticket: u64,
+    /// The state of the file when it started.
+    pub(super) of: Option<Signature>,
+    /// Whether the operator accepts what it finds.
+    pub(super) accept: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Due {
+    at: Instant,
+    /// Somebody seems to have the file open for writing.
+    writer: bool,
 }
 
 impl ListState {
     pub(super) fn new(config: List) -> Self {
+        let path = &config.source.path;
         Self {
             source: Arc::new(config.source.clone()),
+            // Without a working directory the path stays as it is, and sweeps find its changes.
+            watched: std::path::absolute(path).unwrap_or_else(|_| path.clone()),
             config,
             loaded: None,
             refused: None,
-            seen: None,
-            due: None,
             loading: None,
+            promised: None,
+            seen: None,
+            glimpsed: None,
+            due: None,
         }
     }
 
@@ -45,29 +79,23 @@ impl ListState {
         &self.source.name
     }
 
+    /// The file's absolute path.
     pub(super) fn path(&self) -> &Path {
-        &self.source.path
+        &self.watched
     }
 
-    /// Takes over a new configuration of the same list. Returns whether its rules must be read
-    /// again, for they come from another file or mean something else.
-    pub(super) fn reconfigure(&mut self, config: List) -> bool {
-        let same = self.config.source.path == config.source.path
+    /// Whether `config` describes the same rules: the same file, read in the same way.
+    pub(super) fn reads_as(&self, config: &List) -> bool {
+        self.config.source.path == config.source.path
             && self.config.format == config.format
             && self.config.scope == config.scope
-            && self.config.content == config.content;
-        self.source = Arc::new(config.source.clone());
-        self.config = config;
-        !same
+            && self.config.content == config.content
     }
 
-    /// Whether the file is another one than was looked at last. One that can't be looked at is:
-    /// reading it will tell why.
-    pub(super) fn changed(&self) -> bool {
-        match self.config.content {
-            Content::Embedded(_) => false,
-            Content::File => Signature::of(self.path()).ok() != self.seen,
-        }
+    /// Takes over a new configuration that describes the same rules.
+    pub(super) fn reconfigure(&mut self, config: List) {
+        self.source = Arc::new(config.source.clone());
+        self.config = config;
     }
 
     /// Its rules, if it ever had any.
@@ -76,5 +104,121 @@ impl ListState {
             source: Arc::clone(&self.source),
             rules: Arc::clone(&loaded.rules),
         })
+    }
+
+    /// The file as it is now; nothing when it can't be looked at.
+    pub(super) fn look(&self) -> Option<Signature> {
+        match self.config.content {
+            Content::Embedded(_) => None,
+            Content::File => Signature::of(&self.source.path).ok(),
+        }
+    }
+
+    /// Whether the file is another one than was looked at last. One that can't be looked at is:
+    /// reading it will tell why.
+    pub(super) fn changed(&self) -> bool {
+        self.look() != self.seen
+    }
+
+    /// Something happened in a watched directory. Each event starts the quiet time anew, and the
+    /// last one says how long it is.
+    pub(super) fn touch(&mut self, touched: &Touched, now: Instant) {
+        let target = self.watched.canonicalize().ok();
+        let file = touched.path == self.watched || target.as_ref() == Some(&touched.path);
+        // What leads to the file may have moved; looking costs next to nothing.
+        let way = self.watched.starts_with(&touched.path)
+            || self.watched.parent() == touched.path.parent();
+        if file || (way && self.due.is_none() && self.changed()) {
+            let writer = file && touched.quiet == OPEN_QUIET;
+            let asked_for = self.promised.is_some() && !writer;
+            let quiet = if asked_for {
+                REQUESTED_QUIET
+            } else {
+                touched.quiet
+            };
+            let at = now + quiet;
+            self.due = Some(Due { at, writer });
+        }
+    }
+
+    /// A sweep looks at the file: a new state is read when two sweeps found the same one.
+    pub(super) fn sweep(&mut self, now: Instant) {
+        if self.due.is_some() || self.loading.is_some() {
+            return;
+        }
+        let found = self.look();
+        if found == self.seen {
+            self.glimpsed = None;
+        } else if self.glimpsed.replace(found) == Some(found) {
+            self.due = Some(Due {
+                at: now,
+                writer: false,
+            });
+        }
+    }
+
+    /// Somebody wants the newest state, and waits for the load `ticket`. A file that is being
+    /// written is left until it is quiet all the same.
+    pub(super) fn request(&mut self, ticket: u64, now: Instant) -> u64 {
+        let promised = *self.promised.get_or_insert(ticket);
+        match self.due {
+            Some(due) if due.writer => {}
+            // A moment for what the system has to tell of a writer.
+            _ => {
+                self.due = Some(Due {
+                    at: now + REQUESTED_QUIET,
+                    writer: false,
+                });
+            }
+        }
+        promised
+    }
+
+    /// When to act on it, unless a load is under way.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.due
+            .filter(|_| self.loading.is_none())
+            .map(|due| due.at)
+    }
+
+    /// Whether it is time to read the file; asked once.
+    pub(super) fn take_due(&mut self, now: Instant) -> bool {
+        let due = self.due().is_some_and(|at| at <= now);
+        if due {
+            self.due = None;
+        }
+        due
+    }
+
+    /// A load starts.
+    pub(super) fn start(&mut self, loading: Loading) {
+        self.loading = Some(loading);
+        self.due = None;
+        self.glimpsed = None;
+    }
+
+    /// A load ended: keeps what it made, or why it made nothing. Returns whether the rules changed.
+    pub(super) fn settle(&mut self, result: Result<Loaded, Refusal>, now: Instant) -> bool {
+        let of = self.loading.take().and_then(|loading| loading.of);
+        match result {
+            Ok(loaded) => {
+                self.seen = loaded.signature;
+                self.loaded = Some(Arc::new(loaded));
+                self.refused = None;
+                true
+            }
+            Err(refusal) => {
+                self.seen = of;
+                if refusal.transient() {
+                    self.seen = None;
+                    self.due = Some(Due {
+                        at: now + RETRY,
+                        writer: false,
+                    });
+                }
+                self.refused = Some((refusal, Timestamp::now()));
+                false
+            }
+        }
     }
 }

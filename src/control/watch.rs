@@ -1,8 +1,10 @@
 //! Owns noticing that a file may have changed, and whether its writer is done.
 //! Refuses to read files: it only says where to look, and when.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
@@ -12,7 +14,10 @@ use tokio::sync::mpsc;
 /// How long a file must be quiet after its writer closed or renamed it.
 const CLOSED_QUIET: Duration = Duration::from_millis(100);
 /// How long it must be quiet while somebody seems to have it open for writing.
-const OPEN_QUIET: Duration = Duration::from_secs(2);
+pub(super) const OPEN_QUIET: Duration = Duration::from_secs(2);
+/// How long it must be quiet when somebody asks for its newest state: enough for the system to
+/// tell of a writer.
+pub(super) const REQUESTED_QUIET: Duration = Duration::from_millis(20);
 
 /// Something happened to a file, or to its directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +32,11 @@ pub struct Touched {
 #[derive(Debug)]
 pub struct Watch {
     watcher: RecommendedWatcher,
-    directories: HashSet<PathBuf>,
+    /// The directories of files: what happens in them and to them is told, and nothing else of
+    /// the directories above, which may be as busy as the temporary folder.
+    parents: Arc<Mutex<HashSet<PathBuf>>>,
+    /// With device and inode: the system watches those, and a path may come to mean others.
+    directories: HashMap<PathBuf, (u64, u64)>,
 }
 
 impl Watch {
@@ -37,56 +46,73 @@ impl Watch {
     /// # Errors
     /// When the system has no watches left.
     pub fn start(touched: mpsc::Sender<Touched>) -> notify::Result<Self> {
+        let parents = Arc::new(Mutex::new(HashSet::<PathBuf>::new()));
+        let told = Arc::clone(&parents);
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             let Ok(event) = event else { return };
             let Some(quiet) = quiet(&event.kind) else {
                 return;
             };
             for path in event.paths {
-                // Full: see above.
-                let _ = touched.try_send(Touched { path, quiet });
+                let parents = told.lock().unwrap_or_else(PoisonError::into_inner);
+                let within = path.parent().is_some_and(|parent| parents.contains(parent));
+                if within || parents.contains(&path) {
+                    // Full: see above.
+                    let _ = touched.try_send(Touched { path, quiet });
+                }
             }
         })?;
         Ok(Self {
             watcher,
-            directories: HashSet::new(),
+            parents,
+            directories: HashMap::new(),
         })
     }
 
-    /// Watches the directories of these files, and of what symbolic links among them lead to; no
-    /// others any more. Returns those that can't be watched.
+    /// Watches the directories of these files (absolute paths), the directories that those are in,
+    /// and those of what symbolic links lead to; no others any more. Returns the directories of
+    /// files that can't be watched.
     pub fn follow<'p>(&mut self, files: impl Iterator<Item = &'p Path>) -> Vec<PathBuf> {
-        let mut wanted = HashSet::new();
+        let mut parents = HashSet::new();
+        let mut needed = HashSet::new();
         for file in files {
             let target = file.canonicalize().ok();
-            for path in [Some(file), target.as_deref()].into_iter().flatten() {
-                wanted.extend(path.parent().map(directory));
+            let target = target.as_deref().and_then(Path::parent);
+            parents.extend(file.parent().into_iter().chain(target).map(Path::to_owned));
+            needed.extend(file.parent().map(Path::to_owned));
+        }
+        let above = parents.iter().filter_map(|path| path.parent());
+        let wanted: HashSet<_> = above
+            .map(Path::to_owned)
+            .chain(parents.iter().cloned())
+            .collect();
+        *self.parents.lock().unwrap_or_else(PoisonError::into_inner) = parents;
+        let ids = wanted.into_iter().map(|path| {
+            let id = std::fs::metadata(&path)
+                .ok()
+                .map(|meta| (meta.dev(), meta.ino()));
+            (path, id)
+        });
+        let ids: HashMap<_, _> = ids.collect();
+        let (watcher, directories) = (&mut self.watcher, &mut self.directories);
+        directories.retain(|path, id| {
+            let stays = ids.get(path) == Some(&Some(*id));
+            if !stays {
+                // It may be gone from the system, too.
+                let _ = watcher.unwatch(path);
+            }
+            stays
+        });
+        for (path, id) in ids {
+            if let Some(id) = id
+                && !directories.contains_key(&path)
+                && watcher.watch(&path, RecursiveMode::NonRecursive).is_ok()
+            {
+                directories.insert(path, id);
             }
         }
-        for gone in self.directories.difference(&wanted) {
-            // It may be gone from the system, too.
-            let _ = self.watcher.unwatch(gone);
-        }
-        self.directories.retain(|old| wanted.contains(old));
-        let mut failed = Vec::new();
-        for new in wanted {
-            if self.directories.contains(&new) {
-                continue;
-            }
-            match self.watcher.watch(&new, RecursiveMode::NonRecursive) {
-                Ok(()) => drop(self.directories.insert(new)),
-                Err(_) => failed.push(new),
-            }
-        }
-        failed
-    }
-}
-
-/// The directory of a bare file name is `.`.
-fn directory(parent: &Path) -> PathBuf {
-    match parent.as_os_str().is_empty() {
-        true => PathBuf::from("."),
-        false => parent.to_owned(),
+        needed.retain(|path| !directories.contains_key(path));
+        needed.into_iter().collect()
     }
 }
 

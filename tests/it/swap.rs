@@ -1,6 +1,7 @@
 //! A list changes under a live server: in force within a moment, never by halves, nothing lost.
 
 use std::fs;
+use std::io::Write;
 use std::net::UdpSocket;
 use std::os::unix::fs::symlink;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -81,7 +82,6 @@ fn a_rename_a_moved_link_and_a_file_that_returns_are_noticed() {
 
 #[test]
 fn a_file_that_is_still_being_written_is_left_until_it_is_closed() {
-    use std::io::Write;
     let (server, _upstream) =
         server(&[("ads", "a.example\nb.example\n"), ("marks", "m.example\n")]);
     let mut file = fs::OpenOptions::new()
@@ -102,6 +102,121 @@ fn a_file_that_is_still_being_written_is_left_until_it_is_closed() {
         is_blocked(server.address, "new.example")
     });
     assert!(is_blocked(server.address, "b.example"));
+}
+
+#[test]
+fn reload_does_not_take_a_file_that_is_still_being_written() {
+    let (server, _upstream) = server(&[("ads", "a.example\nb.example\n")]);
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .truncate(true)
+        .open(server.path("ads"))
+        .expect("opened");
+    file.write_all(b"a.example\nnew.example\n")
+        .expect("written");
+    std::thread::scope(|scope| {
+        let reload = scope.spawn(|| server.verb(&["reload"]));
+        // Each goes the way that the reload goes, so it has arrived by then.
+        for _ in 0..5 {
+            server.status();
+        }
+        assert!(is_blocked(server.address, "b.example"));
+        assert!(!is_blocked(server.address, "new.example"));
+        file.write_all(b"b.example\n").expect("written");
+        drop(file);
+        let output = reload.join().expect("it ran");
+        assert!(output.status.success(), "{}", text(&output));
+    });
+    assert!(is_blocked(server.address, "new.example"));
+    assert!(
+        is_blocked(server.address, "b.example"),
+        "at no time from half a list"
+    );
+}
+
+#[test]
+fn a_configuration_with_a_list_that_can_not_be_read_is_not_taken_at_all() {
+    let (server, _upstream) = server(&[("ads", "a.example\n")]);
+    let good = fs::read_to_string(server.path("tapis.toml")).expect("readable");
+    let renamed = "name = \"other\"\npath = \"mistyped\"";
+    let turned = "name = \"ads\"\npath = \"mistyped\"\nkind = \"allow\"";
+    for new in [renamed, turned] {
+        let bad = good.replace("name = \"ads\"\npath = \"ads\"", new);
+        fs::write(server.path("tapis.toml"), bad).expect("written");
+        let output = server.verb(&["reload"]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text(&output).contains("/mistyped: "), "{}", text(&output));
+        assert!(is_blocked(server.address, "a.example"), "{new}");
+        assert_eq!(server.status()["degraded"], true);
+    }
+    fs::write(server.path("tapis.toml"), good).expect("written");
+    assert!(server.verb(&["reload"]).status.success());
+    assert_eq!(server.status()["degraded"], false);
+}
+
+#[test]
+fn a_small_list_does_not_wait_for_a_new_large_one() {
+    let (server, _upstream) = server(&[("ads", "a.example\n")]);
+    let large: String = (0..300_000)
+        .map(|n| format!("n{n}.large.example\n"))
+        .collect();
+    fs::write(server.path("large"), large).expect("written");
+    let config = fs::read_to_string(server.path("tapis.toml")).expect("readable");
+    fs::write(server.path("tapis.toml"), config + &list("large", "")).expect("written");
+    server.signal("HUP");
+    server.replace("ads", "a.example\nb.example\n");
+    until("the small list", || is_blocked(server.address, "b.example"));
+    until("the large list", || {
+        is_blocked(server.address, "n299999.large.example")
+    });
+    assert!(
+        is_blocked(server.address, "b.example"),
+        "the new configuration keeps it"
+    );
+}
+
+#[test]
+fn a_folder_that_is_replaced_is_followed() {
+    let upstream = Upstream::plain();
+    let config = preamble(upstream.address) + "[[list]]\nname = \"ads\"\npath = \"sub/ads\"\n";
+    let server = Server::start(&config, &[]);
+    for round in 0..3 {
+        // Seen at once by the folder above, not only by a sweep.
+        let old = server.path(&format!("old-{round}"));
+        let _ = fs::rename(server.path("sub"), old);
+        fs::create_dir(server.path("sub")).expect("made");
+        let name = format!("round-{round}.example");
+        fs::write(server.path("sub/ads"), format!("{name}\n")).expect("written");
+        let took = until("the new folder's list", || {
+            is_blocked(server.address, &name)
+        });
+        assert!(took < 2 * SECOND, "{took:?}");
+    }
+    fs::write(server.path("sub/ads"), "round-2.example\nedit.example\n").expect("written");
+    let took = until("an edit in it", || {
+        is_blocked(server.address, "edit.example")
+    });
+    assert!(took < SECOND, "{took:?}");
+}
+
+#[test]
+fn relative_paths_are_followed_through_a_moved_link_too() {
+    let upstream = Upstream::plain();
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = preamble(upstream.address) + &list("ads", "");
+    fs::write(folder.path().join("tapis.toml"), config).expect("written");
+    fs::write(folder.path().join("one"), "one.example\n").expect("written");
+    fs::write(folder.path().join("two"), "two.example\n").expect("written");
+    let link = |to: &str, name: &str| symlink(to, folder.path().join(name)).expect("linked");
+    link("one", "ads");
+    let server = Server::start_in(folder);
+    assert!(is_blocked(server.address, "one.example"));
+    symlink("two", server.path("new-link")).expect("linked");
+    fs::rename(server.path("new-link"), server.path("ads")).expect("renamed");
+    let took = until("the moved link", || {
+        is_blocked(server.address, "two.example")
+    });
+    assert!(took < SECOND, "{took:?}");
 }
 
 #[test]

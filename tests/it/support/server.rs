@@ -50,14 +50,28 @@ impl Server {
         for (name, content) in files {
             std::fs::write(folder.path().join(name), content).expect("written");
         }
-        let mut child = tapis()
+        let config = folder.path().join("tapis.toml");
+        let mut command = tapis();
+        command
             .arg("serve")
             .arg("--config")
-            .arg(folder.path().join("tapis.toml"))
-            .args(arguments)
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("started");
+            .arg(config)
+            .args(arguments);
+        Self::run(command, folder)
+    }
+
+    /// Starts in a folder that is there already, with its `tapis.toml`, by relative paths.
+    pub(crate) fn start_in(folder: TempDir) -> Self {
+        let mut command = tapis();
+        command
+            .args(["serve", "--config", "tapis.toml"])
+            .current_dir(folder.path());
+        Self::run(command, folder)
+    }
+
+    /// Runs it until it serves.
+    fn run(mut command: Command, folder: TempDir) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("started");
         let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
         let mut head = String::new();
         let address = loop {
