@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Failure, read_config};
+use super::Failure;
+use crate::config::Config;
 use crate::control::compose;
 use crate::control::load::load;
 use crate::daemon;
@@ -23,15 +24,28 @@ pub(super) fn run(
     args: &CheckArgs,
     out: &mut impl Write,
 ) -> Result<(), Failure> {
-    let config = read_config(config)?;
-    let mut problems = compose::problems(&config);
-    if let Err(problem) = daemon::check_upstreams(&config) {
-        problems.push(problem.to_string());
+    let (config, mistakes) = match config {
+        Some(path) => Config::examine(path),
+        None => (Some(Config::built_in()), None),
+    };
+    let mut good = mistakes.is_none();
+    if let Some(mistakes) = mistakes {
+        writeln!(out, "{mistakes}")?;
     }
-    for problem in &problems {
-        writeln!(out, "{problem}")?;
+    let Some(config) = config else {
+        return Err(Failure::Told);
+    };
+    // With mistakes, defaults stand in for what these look at.
+    if good {
+        let mut problems = compose::problems(&config);
+        if let Err(problem) = daemon::check_upstreams(&config) {
+            problems.push(problem.to_string());
+        }
+        for problem in &problems {
+            writeln!(out, "{problem}")?;
+        }
+        good = problems.is_empty();
     }
-    let mut good = problems.is_empty();
     for list in &config.lists {
         let (name, path) = (&list.source.name, list.source.path.display());
         let loaded = match load(list, None, false) {

@@ -175,36 +175,19 @@ impl Config {
     /// # Errors
     /// All problems of the file, or the one that it cannot be read, is no UTF-8 or over 16 MiB.
     pub fn load(path: &Path) -> Result<Self, Problems> {
-        let refuse = |line, message| {
-            Problems(vec![Problem {
-                path: path.to_owned(),
-                line,
-                message,
-            }])
+        Self::parse(&read(path)?, path)
+    }
+
+    /// The same, with what could be understood of a faulty file beside its problems: its lists can
+    /// be looked at, those left out whose name, path or format is not known. The rest of it holds
+    /// defaults where something was refused; it is not to be served.
+    pub fn examine(path: &Path) -> (Option<Self>, Option<Problems>) {
+        let text = match read(path) {
+            Ok(text) => text,
+            Err(problems) => return (None, Some(problems)),
         };
-        let mut octets = Vec::new();
-        File::open(path)
-            .and_then(|file| file.take(SIZE_MAX + 1).read_to_end(&mut octets))
-            .map_err(|error| {
-                let remedy = match error.kind() {
-                    ErrorKind::NotFound => "name a file that exists",
-                    ErrorKind::PermissionDenied => "let the user that runs tapis read it",
-                    ErrorKind::IsADirectory => "name a file in it",
-                    _ => "check the file and its disk",
-                };
-                refuse(None, format!("cannot be read: {error}; {remedy}"))
-            })?;
-        if octets.len() as u64 > SIZE_MAX {
-            let message = "is over 16 MiB, which is no configuration: names belong in the file \
-                           of a [[list]]";
-            return Err(refuse(None, message.to_owned()));
-        }
-        let text = str::from_utf8(&octets).map_err(|error| {
-            let line = Findings::new(path, &octets).line_at(error.valid_up_to());
-            let message = "is not UTF-8 text: save the file as UTF-8";
-            refuse(Some(line), message.to_owned())
-        })?;
-        Self::parse(text, path)
+        let (config, findings) = Self::understand(&text, path, Origin::File(path.to_owned()));
+        (Some(config), findings.conclude(()).err())
     }
 
     /// Checks a text. `path` stands in the problems, and its directory is what relative paths in
@@ -245,9 +228,48 @@ impl Config {
     }
 
     fn parse_from(text: &str, path: &Path, origin: Origin) -> Result<Self, Problems> {
+        let (config, findings) = Self::understand(text, path, origin);
+        findings.conclude(config)
+    }
+
+    fn understand(text: &str, path: &Path, origin: Origin) -> (Self, Findings) {
         let mut findings = Findings::new(path, text.as_bytes());
         let raw = syntax::parse(text, &mut findings, raw::Raw::read);
         let config = validate::validate(raw, origin, &mut findings);
-        findings.conclude(config)
+        (config, findings)
     }
+}
+
+/// A file's text.
+fn read(path: &Path) -> Result<String, Problems> {
+    let refuse = |line, message| {
+        Problems(vec![Problem {
+            path: path.to_owned(),
+            line,
+            message,
+        }])
+    };
+    let mut octets = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(SIZE_MAX + 1).read_to_end(&mut octets))
+        .map_err(|error| {
+            let remedy = match error.kind() {
+                ErrorKind::NotFound => "name a file that exists",
+                ErrorKind::PermissionDenied => "let the user that runs tapis read it",
+                ErrorKind::IsADirectory => "name a file in it",
+                _ => "check the file and its disk",
+            };
+            refuse(None, format!("cannot be read: {error}; {remedy}"))
+        })?;
+    if octets.len() as u64 > SIZE_MAX {
+        let message = "is over 16 MiB, which is no configuration: names belong in the file \
+                       of a [[list]]";
+        return Err(refuse(None, message.to_owned()));
+    }
+    String::from_utf8(octets).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let line = Findings::new(path, error.as_bytes()).line_at(at);
+        let message = "is not UTF-8 text: save the file as UTF-8";
+        refuse(Some(line), message.to_owned())
+    })
 }

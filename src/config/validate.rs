@@ -193,13 +193,16 @@ fn lists(raw: Vec<raw::List>, block: &Blocking, findings: &mut Findings) -> Vec<
     lists
 }
 
-/// Nothing if name or path are missing or refused, which is reported then.
+/// Nothing if name or path are missing or refused, or the format is refused, which is reported then.
 fn list(raw: raw::List, block: &Blocking, findings: &mut Findings) -> Option<List> {
     let name = list_name(raw.name, findings);
     let path = path(raw.path, findings);
     let public = public_text(raw.text, findings);
     let kind = choice(raw.kind, KINDS, findings).unwrap_or(Kind::Block);
-    let format = choice(raw.format, FORMATS, findings).unwrap_or(Format::Domains);
+    let format = match raw.format {
+        None => Some(Format::Domains),
+        given => choice(given, FORMATS, findings),
+    };
     let scope = choice(raw.scope, SCOPES, findings).unwrap_or(Scope::Exact);
     let mut blocking = blocking(raw.block, block, findings);
     let name = name?;
@@ -208,7 +211,7 @@ fn list(raw: raw::List, block: &Blocking, findings: &mut Findings) -> Option<Lis
         None => name.clone(),
     };
     Some(List {
-        format,
+        format: format?,
         scope,
         required: raw.required.is_some_and(|at| at.value),
         content: Content::File,

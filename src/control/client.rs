@@ -3,6 +3,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
@@ -12,6 +13,11 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use super::socket;
+
+/// How long a server may take to tell something.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long it may take to do something: to read the largest lists anew takes it seconds.
+const LONG_PATIENCE: Duration = Duration::from_secs(300);
 
 /// Why a server could not be talked to.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +37,14 @@ pub enum ClientError {
         path: PathBuf,
         /// Why.
         source: hyper::Error,
+    },
+    /// No answer came.
+    #[error("the server at {path} did not answer within {} s; its log may tell why", .after.as_secs())]
+    Silent {
+        /// The socket.
+        path: PathBuf,
+        /// How long it was waited for.
+        after: Duration,
     },
     /// The server said no.
     #[error("the server at {path} says: {text}")]
@@ -58,8 +72,8 @@ fn places(tried: &[PathBuf]) -> String {
     texts.join(" or ")
 }
 
-/// Asks the server at the first of `sockets` where one of `user`'s own or of root's listens. Without `body` it is a GET, with
-/// one a POST.
+/// Asks the server at the first of `sockets` where one listens that `user` may trust. Without
+/// `body` it is a GET, with one a POST, which may take longer.
 ///
 /// # Errors
 /// [`ClientError`] when there is no answer.
@@ -72,10 +86,21 @@ pub async fn call<B: Serialize, T: DeserializeOwned>(
     let mut last = io::Error::from(io::ErrorKind::NotFound);
     for socket in sockets {
         match UnixStream::connect(socket).await {
-            Ok(_) if !socket::trusted(socket, user) => {
-                last = io::ErrorKind::PermissionDenied.into();
+            Ok(stream) if !socket::trusted(&stream, socket, user) => {
+                last = io::Error::new(
+                    io::ErrorKind::PermissionDenied,
+                    "a server of a user that is not to be trusted with this",
+                );
             }
-            Ok(stream) => return talk(stream, socket, path, body).await,
+            Ok(stream) => {
+                let after = body.map_or(PATIENCE, |_| LONG_PATIENCE);
+                let silent = |_| ClientError::Silent {
+                    path: socket.clone(),
+                    after,
+                };
+                let answer = tokio::time::timeout(after, talk(stream, socket, path, body));
+                return answer.await.map_err(silent)?;
+            }
             Err(error) => last = error,
         }
     }
@@ -126,4 +151,20 @@ async fn talk<B: Serialize, T: DeserializeOwned>(
         });
     }
     serde_json::from_slice(&octets).map_err(foreign)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::process::user_id;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_says_nothing_is_not_waited_for_for_ever() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("control.sock");
+        let _mute = std::os::unix::net::UnixListener::bind(&path).expect("bound");
+        let answer = call::<(), ()>(&[path], user_id(), "/status", None).await;
+        let error = answer.expect_err("no answer");
+        assert!(error.to_string().contains("within 10 s"), "{error}");
+    }
 }

@@ -175,9 +175,6 @@ pub fn load(list: &List, before: Option<usize>, accept: bool) -> Result<Loaded, 
             (octets, Some(signature))
         }
     };
-    if octets[..octets.len().min(SNIFF)].contains(&0) {
-        return Err(Refusal::Binary(path.clone()));
-    }
     let mut builder = Builder::new();
     let mut overfull = None;
     let tally = lists::read(&octets, list.format, list.scope, |name, scope, _| {
@@ -203,7 +200,7 @@ pub fn load(list: &List, before: Option<usize>, accept: bool) -> Result<Loaded, 
     })
 }
 
-/// Reads a file that nobody writes meanwhile.
+/// Reads a text file that nobody writes meanwhile. What is no text is not read to its end.
 fn read_quiet(path: &Path) -> Result<(Vec<u8>, Signature), Refusal> {
     let unreadable = |source| Refusal::Unreadable {
         path: path.to_owned(),
@@ -220,14 +217,23 @@ fn read_quiet(path: &Path) -> Result<(Vec<u8>, Signature), Refusal> {
         return Err(Refusal::Gigantic(path.to_owned()));
     }
     let before = Signature::from(&meta);
-    let mut octets = Vec::with_capacity(meta.len() as usize + 1);
-    (&mut file)
-        .take(MAX_FILE + 1)
-        .read_to_end(&mut octets)
-        .map_err(unreadable)?;
-    let after = Signature::from(&file.metadata().map_err(unreadable)?);
-    if before != after || octets.len() as u64 != meta.len() {
+    let mut octets = Vec::with_capacity(SNIFF);
+    let mut read = |most: usize, octets: &mut Vec<u8>| {
+        let result = (&mut file).take(most as u64).read_to_end(octets);
+        result.and_then(|_| file.metadata()).map_err(unreadable)
+    };
+    let mut after = read(SNIFF, &mut octets)?;
+    let binary = octets.contains(&0);
+    if !binary {
+        octets.reserve_exact((meta.len() as usize + 1).saturating_sub(octets.len()));
+        after = read(MAX_FILE as usize + 1 - octets.len(), &mut octets)?;
+    }
+    let after = Signature::from(&after);
+    if before != after || (!binary && octets.len() as u64 != meta.len()) {
         return Err(Refusal::Changing(path.to_owned()));
+    }
+    if binary {
+        return Err(Refusal::Binary(path.to_owned()));
     }
     Ok((octets, after))
 }
@@ -323,6 +329,13 @@ mod tests {
         file.set_len(MAX_FILE + 1).expect("without taking room");
         let gigantic = load(&list(&sparse), None, true).expect_err("refused");
         assert!(matches!(gigantic, Refusal::Gigantic(_)));
+        file.set_len(MAX_FILE).expect("without taking room");
+        let start = Instant::now();
+        let binary = load(&list(&sparse), None, true).expect_err("refused");
+        assert!(matches!(binary, Refusal::Binary(_)));
+        assert!(start.elapsed() < Duration::from_millis(250), "read whole");
+        let late = [vec![b'#'; SNIFF], b"\na.test\n\0\n".to_vec()].concat();
+        assert_eq!(loaded(&late, None, true).expect("one bad line"), 1);
         let missing = dir.path().join("missing");
         let missing = load(&list(&missing), None, true).expect_err("refused");
         assert!(missing.to_string().contains("/missing: "), "{missing}");

@@ -117,10 +117,37 @@ fn own_directory(directory: &Path, user: u32) -> io::Result<()> {
     ))
 }
 
-/// Whether a socket is one that `user` may trust: its own or root's. Root trusts all.
-pub(super) fn trusted(path: &Path, user: u32) -> bool {
-    let owner = fs::symlink_metadata(path).map(|meta| meta.uid());
-    user == 0 || owner.is_ok_and(|owner| owner == user || owner == 0)
+/// Whether the server at the other end of a stream to `path` is one that `user` may trust: its own
+/// or root's. Root trusts one of another user too, where root gave that user the socket's folder.
+pub(super) fn trusted(stream: &UnixStream, path: &Path, user: u32) -> bool {
+    stream
+        .peer_cred()
+        .is_ok_and(|server| trusts(user, server.uid(), path))
+}
+
+fn trusts(user: u32, server: u32, path: &Path) -> bool {
+    server == user || server == 0 || (user == 0 && given(path, server).unwrap_or(false))
+}
+
+/// Whether the socket's folder belongs to `owner`, as `/run/tapis` may, and nobody but root could
+/// have put it there: in the temporary folder everybody could.
+fn given(path: &Path, owner: u32) -> io::Result<bool> {
+    let socket = path.canonicalize()?;
+    let mut folders = socket.ancestors().skip(1).map(fs::symlink_metadata);
+    let closed = |meta: &fs::Metadata| meta.mode() & 0o022 == 0;
+    let Some(own) = folders.next().transpose()? else {
+        return Ok(false);
+    };
+    if own.uid() != owner || !closed(&own) {
+        return Ok(false);
+    }
+    for above in folders {
+        let above = above?;
+        if above.uid() != 0 || !closed(&above) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Takes the next connection of the server's own user, or of root.
@@ -168,6 +195,48 @@ mod tests {
             std::os::unix::fs::chown(dir.path(), Some(4242), None).expect("changed");
             own_directory(dir.path(), 0).expect_err("another user's");
         }
+    }
+
+    #[tokio::test]
+    async fn a_client_trusts_its_own_server_and_roots_only() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("control.sock");
+        let _listener = UnixListener::bind(&path).expect("bound");
+        let stream = UnixStream::connect(&path).await.expect("connected");
+        assert!(trusted(&stream, &path, user_id()));
+        assert!(trusts(4242, 0, &path) && trusts(4242, 4242, &path));
+        assert!(!trusts(4242, 4243, &path) && !trusts(4242, user_id() + 1, &path));
+    }
+
+    /// A socket in a folder of user 4242 below `above`.
+    fn theirs(above: &Path) -> PathBuf {
+        let folder = above.join("tapis");
+        fs::create_dir(&folder).expect("made");
+        let path = folder.join("control.sock");
+        fs::write(&path, "").expect("written");
+        std::os::unix::fs::chown(&folder, Some(4242), None).expect("changed");
+        path
+    }
+
+    #[test]
+    fn root_trusts_another_users_server_only_in_a_folder_that_root_gave_it() {
+        if user_id() != 0 {
+            return;
+        }
+        let open = tempfile::tempdir_in("/tmp").expect("a folder");
+        let path = theirs(open.path());
+        assert!(
+            !trusts(0, 4242, &path),
+            "anybody could have made it in /tmp"
+        );
+        let Ok(closed) = tempfile::tempdir_in("/run") else {
+            return;
+        };
+        let path = theirs(closed.path());
+        assert!(trusts(0, 4242, &path) && !trusts(0, 4243, &path));
+        let mode = |mode| fs::set_permissions(closed.path(), fs::Permissions::from_mode(mode));
+        mode(0o1777).expect("changed");
+        assert!(!trusts(0, 4242, &path), "as the temporary folder");
     }
 
     #[tokio::test]

@@ -2,21 +2,24 @@
 //! Refuses to decide anything about names.
 
 mod bind;
+mod limits;
 mod upstreams;
 
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::thread;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc};
+use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::bind::BindError;
 use self::bind::Bound;
+use self::limits::{Budget, Listening};
 pub use self::upstreams::UpstreamError;
 use crate::config::{Config, Origin};
 use crate::control::api;
@@ -31,12 +34,14 @@ use crate::serve::udp::{HAND_OVER, Shared, Worker, take_jobs};
 use crate::serve::upstream::Pool;
 use crate::serve::upstream::connect::Network;
 use crate::stats::{Count, Counters, sums};
-use crate::sys::process::{return_large_allocations, user_id};
+use crate::sys::process::{raise_open_files, return_large_allocations, user_id};
 use crate::sys::wait::{self, Bell};
 use crate::wire::answer::TtlBounds;
 
 /// How long questions that are under way may take when the server ends.
 const DRAIN: Duration = Duration::from_secs(3);
+/// Most open files that the process asks for: as many as Linux allows by default.
+const OPEN_FILES: usize = 1 << 20;
 
 /// Why the server did not start, or did not go on.
 #[derive(Debug, thiserror::Error)]
@@ -72,8 +77,13 @@ pub enum DaemonError {
 /// [`DaemonError`], each a sentence with its remedy.
 pub fn run(config: Config) -> Result<(), DaemonError> {
     return_large_allocations();
+    // Before the first socket: there may be many workers.
+    let files = raise_open_files(OPEN_FILES).map_err(|source| DaemonError::System {
+        what: "to tell how many files may be open",
+        source,
+    })?;
     let servers = upstreams::servers(&config)?;
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let cores = thread::available_parallelism().map_or(1, usize::from);
     let workers = match config.server.workers {
         0 => cores,
         count => count,
@@ -91,13 +101,23 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
     let user = user_id();
     let inside = runtime.enter();
     // Heard from now on: a signal must not end a server that is still reading its lists.
-    let signals = Signals::listen()?;
+    let mut signals = Signals::listen()?;
     let (socket, path) = socket::bind(&control_places(&config), user)?;
     let _socket_file = SocketFile(path);
-    let control = Control::start(config.clone())?;
     drop(inside);
+    let budget = divide(files, &bound, &config);
+    tracing::info!(lists = config.lists.len(), "reading the lists");
+    let boot = config.clone();
+    let loading = runtime.spawn_blocking(move || Control::start(boot));
+    let Some(loaded) = runtime.block_on(signals.wait_for_the_lists(loading)) else {
+        tracing::info!("stopped before it served");
+        // Reading can't be interrupted; it ends with the process.
+        runtime.shutdown_background();
+        return Ok(());
+    };
+    let control = loaded.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
     let result = runtime.block_on(async {
-        let service = Service::start(&config, servers, bound, workers, &control)?;
+        let service = Service::start(&config, servers, bound, budget, &control)?;
         let (requests, wishes) = mpsc::channel(64);
         let (hangup, hangups) = mpsc::channel(4);
         let stop = service.stop.clone();
@@ -115,6 +135,25 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
     result
 }
 
+/// Divides the files that may be open, and tells when that leaves less than is configured.
+fn divide(files: usize, bound: &Bound, config: &Config) -> Budget {
+    let listening = Listening {
+        addresses: bound.addresses.len(),
+        workers: bound.udp.len(),
+    };
+    let configured = config.server.tcp_connections;
+    let budget = limits::budget(files, listening, configured);
+    if budget.connections < configured {
+        tracing::warn!(
+            configured,
+            now = budget.connections,
+            files,
+            "tcp-connections lowered: too few files may be open; raise LimitNOFILE in the systemd unit, or the hard limit of `ulimit -n`"
+        );
+    }
+    budget
+}
+
 /// The control socket's file; removed when the server ends, however it does.
 struct SocketFile(PathBuf);
 
@@ -129,7 +168,7 @@ impl Drop for SocketFile {
 /// Whether the configuration's upstreams can be asked.
 ///
 /// # Errors
-/// [`UpstreamError`] when they can't: one is this server itself, or resolv.conf is not understood.
+/// [`UpstreamError`] when they can't: one is this server itself.
 pub fn check_upstreams(config: &Config) -> Result<(), UpstreamError> {
     upstreams::servers(config).map(drop)
 }
@@ -164,6 +203,18 @@ impl Signals {
         })
     }
 
+    /// What `loading` comes to; nothing when a signal ends the server before that.
+    async fn wait_for_the_lists<T>(
+        &mut self,
+        loading: JoinHandle<T>,
+    ) -> Option<Result<T, JoinError>> {
+        tokio::select! {
+            _ = self.terminate.recv() => None,
+            _ = self.interrupt.recv() => None,
+            end = loading => Some(end),
+        }
+    }
+
     async fn wait_for_the_end(
         mut self,
         service: &Service,
@@ -186,7 +237,7 @@ struct Service {
     stop: CancellationToken,
     tracker: TaskTracker,
     bell: Bell,
-    threads: Vec<JoinHandle<()>>,
+    threads: Vec<thread::JoinHandle<()>>,
     resolver: Arc<Resolver>,
     cache: Arc<Cache>,
     counters: Vec<Arc<Counters>>,
@@ -198,10 +249,11 @@ impl Service {
         config: &Config,
         servers: Vec<std::net::SocketAddr>,
         bound: Bound,
-        workers: usize,
+        budget: Budget,
         control: &Control,
     ) -> Result<Self, DaemonError> {
         let system = |what| move |source| DaemonError::System { what, source };
+        let workers = bound.udp.len();
         let stop = CancellationToken::new();
         let tracker = TaskTracker::new();
         let counters: Vec<Arc<Counters>> = (0..=workers).map(|_| Arc::default()).collect();
@@ -212,7 +264,7 @@ impl Service {
             min: config.cache.min_ttl_secs,
             max: config.cache.max_ttl_secs,
         };
-        let network = Arc::new(Network::new(&servers));
+        let network = Arc::new(Network::new(&servers, budget.upstream));
         let timeout = config.upstream.timeout;
         let pool = Pool::new(servers, network, timeout, bounds, shared_counters.clone());
         let resolver = Resolver::new(pool, cache.clone(), clock, shared_counters.clone());
@@ -250,14 +302,14 @@ impl Service {
                 }
             };
             let name = format!("tapis-udp-{index}");
-            let thread = std::thread::Builder::new().name(name).spawn(body);
+            let thread = thread::Builder::new().name(name).spawn(body);
             threads.push(thread.map_err(system("a thread"))?);
         }
         let streams = Arc::new(Streams {
             shared,
             resolver: resolver.clone(),
             counters: shared_counters,
-            places: Arc::new(Semaphore::new(config.server.tcp_connections)),
+            places: Arc::new(Semaphore::new(budget.connections)),
             idle: config.server.tcp_idle,
             stop: stop.clone(),
             tracker: tracker.clone(),

@@ -1,10 +1,10 @@
 //! Owns the question whom to ask: the configuration's servers, or the system's.
 //! Refuses ourselves.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::path::{Path, PathBuf};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::path::Path;
 
-use resolv_conf::ScopedIp;
+use resolv_conf::{ParseError, ScopedIp};
 
 use crate::config::Config;
 
@@ -24,23 +24,13 @@ pub enum UpstreamError {
         /// Our own address.
         listen: SocketAddr,
     },
-    /// The system's file is not understood.
-    #[error(
-        "{path}: {problem}; mend it, or name the resolvers with --upstream or in [upstream] servers"
-    )]
-    ResolvConf {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        problem: String,
-    },
 }
 
 /// The servers to ask; none at all when the system knows none.
 pub(super) fn servers(config: &Config) -> Result<Vec<SocketAddr>, UpstreamError> {
     let servers = match &config.upstream.servers {
         Some(servers) => servers.clone(),
-        None => system(Path::new(RESOLV_CONF))?,
+        None => system(Path::new(RESOLV_CONF)),
     };
     if servers.is_empty() {
         tracing::warn!(
@@ -55,18 +45,30 @@ pub(super) fn servers(config: &Config) -> Result<Vec<SocketAddr>, UpstreamError>
     Ok(servers)
 }
 
-/// The servers of a resolv.conf(5). A missing file names none.
-fn system(path: &Path) -> Result<Vec<SocketAddr>, UpstreamError> {
-    let problem = |problem: String| UpstreamError::ResolvConf {
-        path: path.to_owned(),
-        problem,
-    };
+/// The servers of a resolv.conf(5). A missing file names none. As the C library does, it takes what
+/// it understands: what is wrong with the rest is no reason not to serve.
+fn system(path: &Path) -> Vec<SocketAddr> {
     let octets = match std::fs::read(path) {
         Ok(octets) => octets,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(problem(error.to_string())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "the system's servers can't be read");
+            return Vec::new();
+        }
     };
-    let parsed = resolv_conf::Config::parse(&octets).map_err(|error| problem(error.to_string()))?;
+    let (parsed, errors) = resolv_conf::Config::parse_with_errors(&octets);
+    for error in errors {
+        let (ParseError::InvalidUtf8(line, _)
+        | ParseError::InvalidValue(line)
+        | ParseError::InvalidOptionValue(line)
+        | ParseError::InvalidOption(line)
+        | ParseError::InvalidDirective(line)
+        | ParseError::InvalidIp(line, _)
+        | ParseError::ExtraData(line)) = error;
+        // Counted from 0, also in the error's own words.
+        let line = line + 1;
+        tracing::warn!(path = %path.display(), line, "not understood in full");
+    }
     let mut servers = Vec::new();
     for server in &parsed.nameservers {
         match server {
@@ -77,15 +79,23 @@ fn system(path: &Path) -> Result<Vec<SocketAddr>, UpstreamError> {
             }
         }
     }
-    Ok(servers)
+    servers
 }
 
 /// Our own address that `upstream` leads to.
 fn own(upstream: SocketAddr, listen: &[SocketAddr]) -> Option<SocketAddr> {
+    // Who is sent to the unspecified address comes to this machine.
+    let ip = match upstream.ip().to_canonical() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
     let leads_here = |own: &&SocketAddr| {
         own.port() != 0
             && own.port() == upstream.port()
-            && (own.ip() == upstream.ip() || (own.ip().is_unspecified() && is_ours(upstream.ip())))
+            // Our IPv6 sockets take IPv6 only.
+            && own.is_ipv4() == ip.is_ipv4()
+            && (own.ip() == ip || (own.ip().is_unspecified() && is_ours(ip)))
     };
     listen.iter().find(leads_here).copied()
 }
@@ -103,7 +113,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("resolv.conf");
         std::fs::write(&path, text).expect("written");
-        system(&path).expect("understood")
+        system(&path)
     }
 
     #[test]
@@ -112,8 +122,20 @@ mod tests {
         let expected = ["192.0.2.1:53", "[2001:db8::1]:53"].map(|a| a.parse().expect("an address"));
         assert_eq!(parse(text), expected);
         assert_eq!(parse("# nothing\n"), []);
-        let missing = system(Path::new("/nowhere/resolv.conf")).expect("no error");
-        assert_eq!(missing, []);
+        assert_eq!(system(Path::new("/nowhere/resolv.conf")), []);
+        assert_eq!(system(Path::new("/")), [], "unreadable");
+    }
+
+    #[test]
+    fn what_is_not_understood_hides_no_server() {
+        let text =
+            b"nameserver\nnameserver 192.0.2.1 extra\noptions timeout:x unheard-of trust-ad\n\
+                     directive\nnameserver nonsense\nsearch \xff\nnameserver 192.0.2.2\n";
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("resolv.conf");
+        std::fs::write(&path, text).expect("written");
+        let expected = ["192.0.2.1:53", "192.0.2.2:53"].map(|a| a.parse().expect("an address"));
+        assert_eq!(system(&path), expected);
     }
 
     #[test]
@@ -126,5 +148,9 @@ mod tests {
         assert!(own("127.0.0.1:53", "0.0.0.0:53"));
         assert!(!own("127.0.0.1:53", "127.0.0.1:5335"));
         assert!(!own("192.0.2.1:53", "0.0.0.0:53"), "another machine's");
+        assert!(own("0.0.0.0:53", "127.0.0.1:53"));
+        assert!(own("[::ffff:127.0.0.1]:53", "127.0.0.1:53"), "IPv4 in IPv6");
+        assert!(!own("127.0.0.1:53", "[::]:53"), "which takes IPv6 only");
+        assert!(!own("[::1]:53", "0.0.0.0:53"));
     }
 }

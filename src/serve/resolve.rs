@@ -15,8 +15,9 @@ use super::upstream::Pool;
 use crate::stats::{Count, Counters};
 use crate::wire::edns::code;
 
-/// Most clients that wait for upstream at one time. Each costs about a kilobyte.
-const MOST_WAITING: usize = 16_384;
+/// Most clients that wait for upstream at one time. Each may cost tens of kilobytes: a question of
+/// its own, up to [`MOST_TRIES`](super::upstream) tries, each with a socket if there is one.
+const MOST_WAITING: usize = 8192;
 /// How long a client waits when an answer past its TTL is at hand (RFC 8767, section 5).
 const STALE_PATIENCE: Duration = Duration::from_millis(1800);
 
@@ -81,17 +82,15 @@ impl Resolver {
         let Some(landing) = self.board(key) else {
             return Resolution::Overloaded(stale);
         };
-        let landed = match &stale {
-            Some(_) => {
-                let patience = STALE_PATIENCE.min(self.pool.timeout().mul_f64(0.9));
-                tokio::time::timeout(patience, landing).await
-            }
-            None => Ok(landing.await),
+        let patience = match &stale {
+            Some(_) => STALE_PATIENCE.min(self.pool.timeout().mul_f64(0.9)),
+            // The pool keeps its time; this is for the day that it does not.
+            None => self.pool.timeout() * 2,
         };
-        match landed {
+        match tokio::time::timeout(patience, landing).await {
             Ok(Ok(Ok(entry))) => Resolution::Answered(entry),
             Ok(Ok(Err(failure))) => Resolution::Failed(failure, stale),
-            // Too late, or the flight is gone because the server ends.
+            // Too late, or the flight is gone: it panicked, or the server ends.
             Ok(Err(_)) | Err(_) => {
                 let failure = Failure {
                     code: code::NO_REACHABLE_AUTHORITY,
@@ -119,46 +118,119 @@ impl Resolver {
                 let key = place.key().clone();
                 place.insert(vec![sender]);
                 drop(flights);
-                tokio::spawn(Arc::clone(self).fly(key));
+                let flight = Flight {
+                    resolver: Arc::clone(self),
+                    key,
+                    ended: false,
+                };
+                tokio::spawn(flight.fly());
             }
         }
         Some(landing)
     }
 
-    async fn fly(self: Arc<Self>, key: Key) {
-        let landed = match self.pool.ask(&key).await {
+    fn flights(&self) -> MutexGuard<'_, Flights> {
+        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One question on its way. However it ends, nobody waits for it afterwards.
+struct Flight {
+    resolver: Arc<Resolver>,
+    key: Key,
+    /// Off the board: the next of its key is another flight.
+    ended: bool,
+}
+
+impl Flight {
+    async fn fly(mut self) {
+        let Self { resolver, key, .. } = &self;
+        let landed = match resolver.pool.ask(key).await {
             Ok(answer) => {
-                let entry = Arc::new(Entry::new(answer, self.clock.now()));
-                self.cache.insert(key.clone(), Arc::clone(&entry));
+                let entry = Arc::new(Entry::new(answer, resolver.clock.now()));
+                resolver.cache.insert(key.clone(), Arc::clone(&entry));
                 Ok(entry)
             }
             Err(none) => {
-                self.counters.bump(Count::UpstreamFailures);
-                let now = self.clock.now();
+                resolver.counters.bump(Count::UpstreamFailures);
+                let now = resolver.clock.now();
                 let said = none.said.map(|answer| Arc::new(Entry::new(answer, now)));
                 let failure = Arc::new(Failure {
                     code: none.code,
                     said,
                 });
-                self.cache
-                    .insert_failure(key.clone(), Arc::clone(&failure), now);
+                let held = Arc::clone(&failure);
+                resolver.cache.insert_failure(key.clone(), held, now);
                 Err(failure)
             }
         };
         // The cache holds it by now: whoever comes after this does not fly again.
-        let waiting = {
-            let mut flights = self.flights();
-            let waiting = flights.by_question.remove(&key).unwrap_or_default();
-            flights.waiting -= waiting.len();
-            waiting
-        };
-        for client in waiting {
+        for client in self.end() {
             // A client that no longer waits is none to mind.
             let _ = client.send(landed.clone());
         }
     }
 
-    fn flights(&self) -> MutexGuard<'_, Flights> {
-        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Takes the flight off the board; those who wait for it.
+    fn end(&mut self) -> Vec<oneshot::Sender<Landed>> {
+        self.ended = true;
+        let mut flights = self.resolver.flights();
+        let waiting = flights.by_question.remove(&self.key).unwrap_or_default();
+        flights.waiting -= waiting.len();
+        waiting
+    }
+}
+
+impl Drop for Flight {
+    /// After a panic the senders go, and so the clients hear that nothing comes.
+    fn drop(&mut self) {
+        if !self.ended {
+            self.end();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use futures_util::future::BoxFuture;
+
+    use super::*;
+    use crate::serve::upstream::connect::{Connector, ExchangeError, Transport};
+    use crate::wire::answer::TtlBounds;
+    use crate::wire::query::Query;
+
+    struct Panics;
+
+    impl Connector for Panics {
+        fn exchange(
+            &self,
+            _: SocketAddr,
+            _: Transport,
+            _: &Key,
+            _: Duration,
+        ) -> BoxFuture<'static, Result<Vec<u8>, ExchangeError>> {
+            Box::pin(async { panic!("as the test wants it") })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flight_that_panics_leaves_nobody_waiting() {
+        let bounds = TtlBounds { min: 0, max: 60 };
+        let timeout = Duration::from_secs(2);
+        let counters = Arc::<Counters>::default();
+        let servers = vec![([192, 0, 2, 1], 53).into()];
+        let pool = Pool::new(servers, Arc::new(Panics), timeout, bounds, counters.clone());
+        let cache = Arc::new(Cache::new(1 << 20, 0));
+        let resolver = Arc::new(Resolver::new(pool, cache, Clock::start(), counters));
+        let packet = b"\0\x01\x01\0\0\x01\0\0\0\0\0\0\x01a\0\0\x01\0\x01";
+        let key = Key::new(&Query::read(packet).expect("a query"));
+        for _ in 0..2 {
+            let start = Instant::now();
+            let resolution = resolver.resolve(key.clone(), None).await;
+            assert!(matches!(resolution, Resolution::Failed(_, None)));
+            assert_eq!((start.elapsed(), resolver.waiting()), (Duration::ZERO, 0));
+        }
     }
 }

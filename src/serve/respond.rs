@@ -175,7 +175,6 @@ fn refuse_packet(reject: Reject, permitted: bool, packet: &[u8], out: &mut Vec<u
         Fault::Question => Count::Question,
         Fault::Records => Count::Records,
         Fault::Edns => Count::Edns,
-        Fault::EdnsVersion => Count::EdnsVersion,
     };
     match reject {
         Reject::Drop(_) => Step::Drop(count),

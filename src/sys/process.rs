@@ -1,6 +1,8 @@
 //! Owns what the process asks of the system about itself, and how its memory goes back there.
 //! Refuses to interpret it.
-#![expect(unsafe_code, reason = "neither call has a safe binding in std")]
+#![expect(unsafe_code, reason = "none of these calls has a safe binding in std")]
+
+use std::io;
 
 /// Allocations from this size on are mappings of their own.
 #[cfg(target_env = "gnu")]
@@ -10,6 +12,33 @@ const MAPPED: libc::c_int = 1 << 20;
 pub fn user_id() -> u32 {
     // SAFETY: geteuid takes nothing, touches no memory and always succeeds.
     unsafe { libc::geteuid() }
+}
+
+/// Lets the process have as many files open as it may allow itself, but for no more than `most`.
+/// Returns how many that are now.
+///
+/// # Errors
+/// When the system does not tell its limit. That it does not let it be raised is no error.
+pub fn raise_open_files(most: usize) -> io::Result<usize> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the pointer is that of `limit`, which outlives the call and is borrowed for it alone.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let before = limit.rlim_cur;
+    let most = libc::rlim_t::try_from(most).unwrap_or(libc::RLIM_INFINITY);
+    limit.rlim_cur = limit.rlim_max.min(most);
+    if limit.rlim_cur > before {
+        // SAFETY: the pointer is that of `limit`, which outlives the call and is only read.
+        let result = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+        if result == 0 {
+            return Ok(usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX));
+        }
+    }
+    Ok(usize::try_from(before).unwrap_or(usize::MAX))
 }
 
 /// Makes large allocations go back to the system as soon as they are freed.
@@ -23,5 +52,18 @@ pub fn return_large_allocations() {
     // is no harm: the default stays.
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_open_files_is_never_lowered() {
+        let before = raise_open_files(0).expect("a limit");
+        assert!(before > 0, "so much was allowed already");
+        assert_eq!(raise_open_files(before).expect("a limit"), before);
+        assert!(raise_open_files(usize::MAX).expect("a limit") >= before);
     }
 }

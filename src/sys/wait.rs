@@ -3,6 +3,7 @@
 #![expect(unsafe_code, reason = "poll(2) has no safe binding in std")]
 
 use std::io::{self, PipeReader, PipeWriter};
+use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// Rings once, when it is dropped: whoever waits with its [`Ear`] is told to stop.
@@ -34,16 +35,16 @@ pub fn bell() -> io::Result<(Bell, Ear)> {
     Ok((Bell(writer), Ear(reader)))
 }
 
-/// A set of sockets to wait for.
+/// A set of sockets to wait for. It borrows them, so they stay open for as long as it is used.
 #[derive(Debug)]
-pub struct WaitSet {
+pub struct WaitSet<'f> {
     polls: Vec<libc::pollfd>,
+    borrowed: PhantomData<BorrowedFd<'f>>,
 }
 
-impl WaitSet {
-    /// Waits for these sockets. They must stay open for as long as the set is used; a closed one
-    /// is merely reported as ready.
-    pub fn new<'f>(ear: &Ear, sockets: impl IntoIterator<Item = BorrowedFd<'f>>) -> Self {
+impl<'f> WaitSet<'f> {
+    /// Waits for these sockets, and for the ear's bell.
+    pub fn new(ear: &'f Ear, sockets: impl IntoIterator<Item = BorrowedFd<'f>>) -> Self {
         let poll = |fd| libc::pollfd {
             fd,
             events: libc::POLLIN,
@@ -53,6 +54,7 @@ impl WaitSet {
         let all = std::iter::once(ear.0.as_raw_fd()).chain(sockets);
         Self {
             polls: all.map(poll).collect(),
+            borrowed: PhantomData,
         }
     }
 
@@ -64,7 +66,8 @@ impl WaitSet {
         loop {
             let count = self.polls.len() as libc::nfds_t;
             // SAFETY: the pointer and the count are those of one vector that is borrowed
-            // exclusively for the call; poll writes within it only.
+            // exclusively for the call; poll writes within it only. The descriptors are borrowed
+            // for 'f, so none of them is another file's by now.
             let ready = unsafe { libc::poll(self.polls.as_mut_ptr(), count, -1) };
             if ready >= 0 {
                 return Ok(self.polls[0].revents == 0);

@@ -3,7 +3,7 @@
 
 use super::edns::{self, Edns, Fields, OPTION_EDE};
 use super::name::Name;
-use super::{HEADER, class, flag, read_u16, read_u32, rtype, skip_name};
+use super::{HEADER, class, flag, read_u16, read_u32, rtype};
 
 /// Most hops of a CNAME chain that are followed; a longer one is no answer.
 const MAX_HOPS: usize = 16;
@@ -94,6 +94,9 @@ struct Walk {
     additional_at: usize,
     answer_ttl: Option<u32>,
     soa_ttl: Option<u32>,
+    /// The type that was asked for, and whether the answer section has a record of it.
+    asked: u16,
+    has_asked: bool,
     end: usize,
 }
 
@@ -121,7 +124,7 @@ impl Answer {
         }
         let question_end = at + 4;
         let mut counts = [word(6)?, word(8)?, word(10)?];
-        let walk = walk(message, question_end, counts, bounds).ok_or(malformed)?;
+        let walk = walk(message, question_end, rtype, counts, bounds).ok_or(malformed)?;
         let mut end = walk.end;
         let mut additional_at = walk.additional_at;
         let mut marks = walk.marks;
@@ -140,11 +143,11 @@ impl Answer {
         additional_at = additional_at.min(end);
         let full_rcode = edns::full_rcode(flags, walk.opt.map(|(_, _, edns)| edns));
         let chain = follow(name, &walk.cnames)?;
-        let bare_chain = usize::from(counts[0]) == chain.len() && rtype != rtype::CNAME;
         let ttl = match (walk.answer_ttl, walk.soa_ttl) {
             (answer, Some(soa)) => Some(answer.unwrap_or(u32::MAX).min(soa)),
-            (Some(answer), None) if full_rcode == 0 && !bare_chain => Some(answer),
-            // RFC 2308, section 5: without an SOA a negative answer is not kept.
+            (Some(answer), None) if full_rcode == 0 && walk.has_asked => Some(answer),
+            // RFC 2308, section 5: without an SOA a negative answer is not kept. A chain that leads
+            // to no record of the asked type is one, whatever signatures stand beside it.
             _ => None,
         };
         Ok(Self {
@@ -228,7 +231,13 @@ impl Answer {
     }
 }
 
-fn walk(message: &[u8], start: usize, counts: [u16; 3], bounds: TtlBounds) -> Option<Walk> {
+fn walk(
+    message: &[u8],
+    start: usize,
+    asked: u16,
+    counts: [u16; 3],
+    bounds: TtlBounds,
+) -> Option<Walk> {
     let mut walk = Walk {
         marks: Vec::with_capacity(
             counts
@@ -243,6 +252,8 @@ fn walk(message: &[u8], start: usize, counts: [u16; 3], bounds: TtlBounds) -> Op
         additional_at: start,
         answer_ttl: None,
         soa_ttl: None,
+        asked,
+        has_asked: false,
         end: start,
     };
     for (section, count) in counts.into_iter().enumerate() {
@@ -251,7 +262,8 @@ fn walk(message: &[u8], start: usize, counts: [u16; 3], bounds: TtlBounds) -> Op
         }
         for _ in 0..count {
             let owner = walk.end;
-            let record = edns::fields(message, skip_name(message, owner)?)?;
+            let (_, behind) = Name::read_compressed(message, owner).ok()?;
+            let record = edns::fields(message, behind)?;
             walk.end = record.end;
             walk.take(message, section, owner, record, bounds)?;
         }
@@ -289,6 +301,7 @@ impl Walk {
             self.soa_ttl = Some(ttl);
         }
         if section == 0 {
+            self.has_asked |= record.rtype == self.asked || self.asked == rtype::ANY;
             self.answer_ttl = Some(self.answer_ttl.unwrap_or(u32::MAX).min(ttl));
             if record.rtype == rtype::CNAME && internet {
                 let (owner, _) = Name::read_compressed(message, owner).ok()?;
@@ -417,6 +430,28 @@ mod tests {
         let alias = record(b"\xC0\x0C", rtype::CNAME, 20, b"\x01b\xC0\x0E");
         let wire = message(0x8183, [&[alias], &[soa], &[]]);
         assert_eq!(read(&wire).expect("an answer").ttl(), Some(20));
+    }
+
+    #[test]
+    fn a_signed_alias_that_leads_to_nothing_is_not_kept_without_an_soa() {
+        let alias = record(b"\xC0\x0C", rtype::CNAME, 20, b"\x01b\xC0\x0E");
+        let signature = record(b"\xC0\x0C", 46, 20, &[0; 24]);
+        let a = record(b"\x01b\xC0\x0E", rtype::A, 20, &[1, 2, 3, 4]);
+        let ttl = |answers: &[Vec<u8>]| {
+            let wire = message(0x8180, [answers, &[], &[]]);
+            read(&wire).expect("an answer").ttl()
+        };
+        assert_eq!(ttl(&[alias.clone(), signature.clone()]), None);
+        assert_eq!(ttl(&[alias, signature, a]), Some(20));
+    }
+
+    #[test]
+    fn an_owner_that_points_at_itself_or_past_the_end_makes_no_answer() {
+        for owner in [b"\xC0\x16", b"\xFF\xFF"] {
+            let a = record(owner, rtype::A, 20, &[1, 2, 3, 4]);
+            let wire = message(0x8180, [&[a], &[], &[]]);
+            assert_eq!(read(&wire).err(), Some(AnswerError::Malformed));
+        }
     }
 
     #[test]

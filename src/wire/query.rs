@@ -25,8 +25,6 @@ pub enum Fault {
     Records,
     /// Two OPT records, one with an owner, or with options that overrun it.
     Edns,
-    /// An EDNS version that does not exist.
-    EdnsVersion,
 }
 
 /// What a faulty packet deserves.

@@ -1,6 +1,6 @@
 //! The built-in default where there is next to nothing: an ordinary user, no IPv6, no `/run` to
-//! write to, no server in resolv.conf. In namespaces of its own, so it needs root, unshare, setpriv
-//! and dig: `cargo test --test it -- --ignored`.
+//! write to, nothing but mistakes in resolv.conf. In namespaces of its own, so it needs root,
+//! unshare, setpriv and dig: `cargo test --test it -- --ignored`.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -12,17 +12,21 @@ const SCRIPT: &str = r#"
 set -e
 ip link set lo up
 for where in all lo; do echo 1 > /proc/sys/net/ipv6/conf/$where/disable_ipv6; done
-: > empty; mount --bind empty /etc/resolv.conf
+printf 'nameserver\noptions timeout:x\nunheard-of\n' > odd; mount --bind odd /etc/resolv.conf
 user='setpriv --reuid=65534 --regid=65534 --clear-groups env -u XDG_RUNTIME_DIR TMPDIR=/tmp'
 $user mkfifo log/fifo
 $user ./tapis 2> log/fifo &
 server=$!
-while read -r line; do case $line in *serving*) break;; esac; done < log/fifo
-cat log/fifo > /dev/null &
+trap 'kill $server' EXIT
+exec 3< log/fifo
+while read -r line; do case $line in *'INFO serving'*) break;; esac; done <&3
+cat <&3 > /dev/null 2>&1 &
+: > odd # dig is not as lenient
 dig @127.0.0.1 -p 5335 +tries=1 +short web.telegram.org
 dig @127.0.0.1 -p 5335 +tries=1 example.org | grep -o -e 'status: [A-Z]*' -e 'EDE: [0-9]*'
 $user ./tapis status | grep -o 'listening on .*'
 kill $server
+trap - EXIT
 wait $server
 "#;
 

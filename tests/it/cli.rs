@@ -65,6 +65,27 @@ kind = \"deny\"
 }
 
 #[test]
+fn check_looks_at_the_lists_of_a_faulty_configuration_too() {
+    let config = "[server]\nworkers = \"4\"\n".to_owned()
+        + &list("gone", "")
+        + &list("odd", "")
+        + &list("unclear", "format = \"what\"");
+    let files = [("odd", "b..example\na.example\n"), ("unclear", "/\n")];
+    let output = verb(&folder(&config, &files), &["check"]);
+    assert_eq!(output.status.code(), Some(1));
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        told.contains("tapis.toml:2: ") && told.contains("/gone: ") && told.contains("/odd:1: "),
+        "{told}"
+    );
+    assert!(
+        !told.contains("unclear: "),
+        "its lines mean nothing yet: {told}"
+    );
+    assert!(output.stderr.is_empty(), "all of it can be piped");
+}
+
+#[test]
 fn check_tells_of_lists_that_would_not_be_taken_and_of_bad_lines() {
     let config = list("gone", "") + &list("odd", "");
     let folder = folder(&config, &[("odd", "a.example\nb..example\nc.example\n")]);

@@ -1,8 +1,11 @@
 //! The server as its first user meets it.
 
-use std::io::Write;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Child, ChildStderr, Command, Stdio};
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
@@ -123,6 +126,72 @@ fn a_signal_ends_it_well_and_leaves_no_socket_behind() {
     server.signal("TERM");
     assert_eq!(server.wait(), Some(0));
     assert!(!server.path("control.sock").exists());
+}
+
+/// Starts the server in a shell, after `before`, and waits for `word` in its log; that log.
+fn start_after(before: &str, folder: &Path, word: &str) -> (Child, String, BufReader<ChildStderr>) {
+    let mut child = Command::new("sh")
+        .arg("-c")
+        .arg(format!("{before} exec \"$0\" serve --config \"$1\""))
+        .arg(env!("CARGO_BIN_EXE_tapis"))
+        .arg(folder.join("tapis.toml"))
+        .env_remove("RUST_LOG")
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("started");
+    let mut lines = BufReader::new(child.stderr.take().expect("piped"));
+    let mut log = String::new();
+    while !log.contains(word) {
+        let read = lines.read_line(&mut log).expect("text");
+        assert!(read > 0, "it ended:\n{log}");
+    }
+    (child, log, lines)
+}
+
+fn terminate(child: &Child) {
+    let sent = Command::new("kill").arg(child.id().to_string()).status();
+    assert!(sent.expect("kill ran").success());
+}
+
+#[test]
+fn a_signal_ends_it_also_while_it_reads_its_lists() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = preamble(Upstream::plain().address) + &list("long", "");
+    std::fs::write(folder.path().join("tapis.toml"), config).expect("written");
+    let mut names = String::new();
+    for n in 0..3_000_000 {
+        writeln!(names, "{n}.example").expect("written");
+    }
+    std::fs::write(folder.path().join("long"), names).expect("written");
+    let (mut child, mut log, mut rest) = start_after("", folder.path(), "reading the lists");
+    terminate(&child);
+    assert_eq!(child.wait().expect("it ended").code(), Some(0));
+    rest.read_to_string(&mut log).expect("text");
+    assert!(log.contains("stopped before it served"), "{log}");
+    assert!(!folder.path().join("control.sock").exists());
+}
+
+#[test]
+fn idle_connections_leave_files_for_questions_and_for_the_operator() {
+    let upstream = Upstream::plain();
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = preamble(upstream.address);
+    std::fs::write(folder.path().join("tapis.toml"), config).expect("written");
+    let (mut child, log, _rest) = start_after("ulimit -n 200;", folder.path(), "serving address=");
+    assert!(log.contains("tcp-connections lowered"), "{log}");
+    let (_, address) = log.split_once("serving address=").expect("one");
+    let address = address.split(' ').next().expect("an address");
+    let address: SocketAddr = address.parse().expect("an address");
+    let idle: Vec<_> = (0..200).map(|_| TcpStream::connect(address)).collect();
+    assert_eq!(addresses(address, "free.example"), ["192.0.2.1"]);
+    let status = Command::new(env!("CARGO_BIN_EXE_tapis"))
+        .args(["status", "--control"])
+        .arg(folder.path().join("control.sock"))
+        .output();
+    assert!(status.expect("it ran").status.success());
+    drop(idle);
+    terminate(&child);
+    assert_eq!(child.wait().expect("it ended").code(), Some(0));
 }
 
 #[test]

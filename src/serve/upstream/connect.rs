@@ -1,23 +1,28 @@
-//! Owns the way to one upstream server: hickory's UDP and TCP connections.
+//! Owns the way to one upstream server: datagrams of our own, and hickory's TCP connections.
 //! Refuses to choose servers or to judge answers.
+//!
+//! UDP is ours (`datagram`), so that an answer need only be one to the question. By TCP hickory
+//! still reads the whole answer: records that it can't read make none, but only where UDP cut them.
 
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use hickory_net::runtime::TokioRuntimeProvider;
 use hickory_net::tcp::TcpClientStream;
-use hickory_net::udp::UdpClientStream;
-use hickory_net::xfer::{DnsExchange, DnsHandle, DnsRequestSender};
+use hickory_net::xfer::{DnsExchange, DnsHandle};
 use hickory_net::{DnsError, NetError};
 use hickory_proto::op::{DnsRequest, DnsRequestOptions, DnsResponse, Edns, Message, Query};
 use hickory_proto::rr::{Name, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
+use tokio::time::{Instant, timeout, timeout_at};
 
+use super::datagram;
 use crate::serve::cache::Key;
 use crate::wire::UDP_PAYLOAD;
 
@@ -42,6 +47,8 @@ pub enum ExchangeError {
     Unreachable,
     /// What came is no DNS message, or no answer to the question.
     Malformed,
+    /// No socket was free: this says nothing of the server.
+    Busy,
 }
 
 /// Asks one server one question. The tests' own kind answers from a script.
@@ -54,25 +61,39 @@ pub trait Connector: Send + Sync + 'static {
         question: &Key,
         patience: Duration,
     ) -> BoxFuture<'static, Result<Vec<u8>, ExchangeError>>;
+
+    /// Whether questions wait for a socket, so that a late answer may not be the server's fault.
+    fn crowded(&self) -> bool {
+        false
+    }
 }
 
 /// Asks over the network. Keeps one TCP connection for each server.
-#[derive(Default)]
 pub struct Network {
     /// Owns the tasks that drive the TCP connections: they end when it is dropped.
     provider: TokioRuntimeProvider,
-    streams: HashMap<SocketAddr, std::sync::Arc<Stream>>,
+    lines: HashMap<SocketAddr, Arc<Mutex<Line>>>,
+    /// Places for UDP sockets. TCP needs none: it has one connection for each server.
+    places: Arc<Semaphore>,
 }
 
-type Stream = Mutex<Option<DnsExchange<TokioRuntimeProvider>>>;
+/// The TCP connection to one server.
+#[derive(Default)]
+struct Line {
+    exchange: Option<DnsExchange<TokioRuntimeProvider>>,
+    /// Which one it is, counted from 1.
+    number: u64,
+}
 
 impl Network {
-    /// For these servers.
-    pub fn new(servers: &[SocketAddr]) -> Self {
-        let streams = servers.iter().map(|&s| (s, std::sync::Arc::default()));
+    /// For these servers, with at most `sockets` UDP sockets at a time: a question has one for each
+    /// try that waits.
+    pub fn new(servers: &[SocketAddr], sockets: usize) -> Self {
+        let lines = servers.iter().map(|&server| (server, Arc::default()));
         Self {
             provider: TokioRuntimeProvider::new(),
-            streams: streams.collect(),
+            lines: lines.collect(),
+            places: Arc::new(Semaphore::new(sockets.clamp(1, Semaphore::MAX_PERMITS))),
         }
     }
 }
@@ -88,27 +109,38 @@ impl Connector for Network {
         let Some(request) = request(question) else {
             return Box::pin(std::future::ready(Err(ExchangeError::Malformed)));
         };
-        let stream = self.streams.get(&server).cloned().unwrap_or_default();
-        let provider = self.provider.clone();
-        Box::pin(async move {
-            let answer = async {
-                match over {
-                    Transport::Udp => by_udp(server, request, patience, provider).await,
-                    Transport::Tcp => by_tcp(server, request, patience, provider, &stream).await,
-                }
-            };
-            match tokio::time::timeout(patience, answer).await {
-                Ok(Ok(response)) => Ok(response.into_buffer()),
-                Ok(Err(error)) => Err(classify(&error)),
-                Err(_) => Err(ExchangeError::Timeout),
+        match over {
+            Transport::Udp => {
+                let Ok(octets) = request.to_vec() else {
+                    return Box::pin(std::future::ready(Err(ExchangeError::Malformed)));
+                };
+                let (places, question) = (Arc::clone(&self.places), question.clone());
+                Box::pin(by_udp(server, octets, question, patience, places))
             }
-        })
+            Transport::Tcp => {
+                let request = DnsRequest::new(request, DnsRequestOptions::default());
+                let line = self.lines.get(&server).cloned().unwrap_or_default();
+                let provider = self.provider.clone();
+                Box::pin(async move {
+                    let answer = by_tcp(server, request, patience, provider, &line);
+                    match timeout(patience, answer).await {
+                        Ok(Ok(response)) => Ok(response.into_buffer()),
+                        Ok(Err(error)) => Err(classify(&error)),
+                        Err(_) => Err(ExchangeError::Timeout),
+                    }
+                })
+            }
+        }
+    }
+
+    fn crowded(&self) -> bool {
+        self.places.available_permits() == 0
     }
 }
 
 /// A fresh query: random ID, RD, EDNS of our own (nothing of the client's travels on, ECS least of
 /// all), and AD to be told whether the answer is authentic (RFC 6840, section 5.7).
-fn request(question: &Key) -> Option<DnsRequest> {
+fn request(question: &Key) -> Option<Message> {
     let name = Name::read(&mut BinDecoder::new(question.name())).ok()?;
     let mut message = Message::query();
     message.metadata.recursion_desired = true;
@@ -121,21 +153,26 @@ fn request(question: &Key) -> Option<DnsRequest> {
     edns.set_max_payload(UDP_PAYLOAD);
     edns.set_dnssec_ok(question.dnssec_ok());
     message.edns = Some(edns);
-    Some(DnsRequest::new(message, DnsRequestOptions::default()))
+    Some(message)
 }
 
 async fn by_udp(
     server: SocketAddr,
-    request: DnsRequest,
+    request: Vec<u8>,
+    question: Key,
     patience: Duration,
-    provider: TokioRuntimeProvider,
-) -> Result<DnsResponse, NetError> {
-    let mut sender = UdpClientStream::builder(server, provider)
-        .with_timeout(Some(patience))
-        // Repetition is the pool's: it goes to another server if there is one.
-        .with_max_retries(1)
-        .build();
-    first(sender.send_message(request)).await
+    places: Arc<Semaphore>,
+) -> Result<Vec<u8>, ExchangeError> {
+    let deadline = Instant::now() + patience;
+    let Ok(Ok(_place)) = timeout_at(deadline, places.acquire()).await else {
+        return Err(ExchangeError::Busy);
+    };
+    let answer = datagram::exchange(server, &request, &question);
+    match timeout_at(deadline, answer).await {
+        Ok(Ok(octets)) => Ok(octets),
+        Ok(Err(error)) => Err(unreachable(&error)),
+        Err(_) => Err(ExchangeError::Timeout),
+    }
 }
 
 async fn by_tcp(
@@ -143,20 +180,39 @@ async fn by_tcp(
     request: DnsRequest,
     patience: Duration,
     provider: TokioRuntimeProvider,
-    stream: &Stream,
+    line: &Mutex<Line>,
 ) -> Result<DnsResponse, NetError> {
-    let kept = stream.lock().await.clone();
-    if let Some(exchange) = kept {
+    let connect =
+        || TcpClientStream::exchange(server, None, patience, Some(TCP_PIPELINE), provider);
+    let mut line_now = line.lock().await;
+    let kept = line_now
+        .exchange
+        .clone()
+        .map(|kept| (kept, line_now.number));
+    if let Some((exchange, number)) = kept {
+        // The lock is not held while an answer is waited for.
+        drop(line_now);
         // A connection may have died without a word: half the time is kept for another.
         let answer = first(exchange.send(request.clone()));
-        if let Ok(Ok(response)) = tokio::time::timeout(patience / 2, answer).await {
+        if let Ok(Ok(response)) = timeout(patience / 2, answer).await {
             return Ok(response);
         }
+        line_now = line.lock().await;
+        if line_now.number == number {
+            line_now.exchange = None;
+        }
     }
-    // None was kept, or it is of no use any more.
-    let exchange =
-        TcpClientStream::exchange(server, None, patience, Some(TCP_PIPELINE), provider).await?;
-    *stream.lock().await = Some(exchange.clone());
+    // None was kept, or it is of no use any more. Who needs one meanwhile waits for this one.
+    let exchange = match &line_now.exchange {
+        Some(another) => another.clone(),
+        None => {
+            let exchange = connect().await?;
+            line_now.exchange = Some(exchange.clone());
+            line_now.number += 1;
+            exchange
+        }
+    };
+    drop(line_now);
     first(exchange.send(request)).await
 }
 
@@ -170,9 +226,18 @@ async fn first(
 fn classify(error: &NetError) -> ExchangeError {
     match error {
         NetError::Timeout => ExchangeError::Timeout,
-        NetError::Io(io) if io.kind() == io::ErrorKind::TimedOut => ExchangeError::Timeout,
-        NetError::Io(_) | NetError::NoConnections | NetError::Busy => ExchangeError::Unreachable,
+        NetError::Io(io) => unreachable(io),
         NetError::Dns(DnsError::ResponseCode(_)) | NetError::Proto(_) => ExchangeError::Malformed,
+        _ => ExchangeError::Unreachable,
+    }
+}
+
+/// What an error of a socket says of the server: nothing, if it is we who have no socket left.
+fn unreachable(error: &io::Error) -> ExchangeError {
+    let ours = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
+    match error.raw_os_error() {
+        Some(number) if ours.contains(&number) => ExchangeError::Busy,
+        _ if error.kind() == io::ErrorKind::TimedOut => ExchangeError::Timeout,
         _ => ExchangeError::Unreachable,
     }
 }

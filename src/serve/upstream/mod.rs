@@ -2,6 +2,7 @@
 //! Refuses to cache: each call asks.
 
 pub mod connect;
+mod datagram;
 mod health;
 
 use std::net::SocketAddr;
@@ -22,7 +23,7 @@ use crate::wire::name::Name;
 use crate::wire::{Rcode, class};
 
 /// Most times that one question is sent: to each server, and to all together; but each server
-/// is asked once, however many there are.
+/// is asked once, however many there are, and never again once it has said anything.
 const ROUNDS: usize = 3;
 const MOST_TRIES: usize = 6;
 
@@ -60,6 +61,8 @@ pub struct Unanswered {
 struct Try {
     server: usize,
     took: Duration,
+    /// Whether anything came from it, usable or not.
+    heard: bool,
     result: Result<Answer, ExchangeError>,
 }
 
@@ -116,10 +119,11 @@ impl Pool {
         };
         let count = (order.len() * ROUNDS).min(MOST_TRIES.max(order.len()));
         let share = self.timeout / count.max(1) as u32;
-        let mut plan = order.iter().cycle().take(count);
+        let mut plan = order.iter().copied().cycle().take(count);
+        let mut heard = vec![false; order.len()];
         let mut tries = FuturesUnordered::new();
         loop {
-            let asked = plan.next().copied();
+            let asked = plan.find(|&server| !heard[server]);
             let until = match asked {
                 Some(server) => {
                     tries.push(self.attempt(server, question, deadline));
@@ -132,12 +136,13 @@ impl Pool {
             tokio::select! {
                 biased;
                 Some(done) = tries.next() => {
+                    heard[done.server] |= done.heard;
                     if let Some(answer) = self.judge(done, &mut failure) {
                         return Ok(answer);
                     }
                 }
                 () = sleep_until(until) => {
-                    if let Some(late) = asked {
+                    if let Some(late) = asked && !self.connector.crowded() {
                         self.update(late, |health| health.failed(Instant::now()));
                     }
                     if until == deadline {
@@ -169,16 +174,22 @@ impl Pool {
             .exchange(server, Transport::Udp, question, deadline)
             .await;
         let took = start.elapsed();
+        let heard = matches!(result, Ok(_) | Err(ExchangeError::Malformed));
         self.counters.bump(Count::UpstreamQueries);
         if result.as_ref().is_ok_and(Answer::truncated) {
             self.counters.bump(Count::UpstreamTcp);
             result = self
                 .exchange(server, Transport::Tcp, question, deadline)
                 .await;
+            // By TCP nothing need be cut: such an answer is not whole, and none to keep.
+            if result.as_ref().is_ok_and(Answer::truncated) {
+                result = Err(ExchangeError::Malformed);
+            }
         }
         Try {
             server,
             took,
+            heard,
             result,
         }
     }
@@ -203,20 +214,19 @@ impl Pool {
     fn judge(&self, done: Try, failure: &mut Unanswered) -> Option<Answer> {
         const NOERROR: u16 = Rcode::NoError as u16;
         const NXDOMAIN: u16 = Rcode::NxDomain as u16;
+        // A server that says anything is up: strangers write the zones that it reads to us.
+        if done.heard {
+            self.update(done.server, |health| health.answered(done.took));
+        } else if !matches!(done.result, Err(ExchangeError::Busy)) {
+            self.update(done.server, |health| health.failed(Instant::now()));
+        }
         match done.result {
+            Ok(answer) if matches!(answer.rcode(), NOERROR | NXDOMAIN) => return Some(answer),
             Ok(answer) => {
-                self.update(done.server, |health| health.answered(done.took));
-                if matches!(answer.rcode(), NOERROR | NXDOMAIN) {
-                    return Some(answer);
-                }
                 failure.said.get_or_insert(answer);
             }
-            Err(error) => {
-                self.update(done.server, |health| health.failed(Instant::now()));
-                if error == ExchangeError::Unreachable {
-                    failure.code = code::NETWORK_ERROR;
-                }
-            }
+            Err(ExchangeError::Unreachable) => failure.code = code::NETWORK_ERROR,
+            Err(_) => {}
         }
         None
     }

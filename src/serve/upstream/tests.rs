@@ -3,6 +3,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::future::BoxFuture;
 
+use super::connect::Network;
 use super::*;
 use crate::wire::query::Query;
 
@@ -13,6 +14,12 @@ enum Does {
     Says(u16, u64),
     /// Answers by UDP with TC, by TCP with NOERROR.
     Cuts,
+    /// Answers with TC, by TCP too.
+    CutsAll,
+    /// Answers by UDP with TC, and by TCP not at all.
+    CutsOnly,
+    /// Answers with what is no message.
+    Garbles,
     /// Never answers.
     Sleeps,
     /// Loses the first so many datagrams, then answers.
@@ -49,7 +56,11 @@ impl Connector for Script {
         let (wire, after) = match does {
             Does::Says(rcode, after) => (Ok(answer(rcode, 0)), after),
             Does::Cuts if over == Transport::Udp => (Ok(answer(0, 0x0200)), 1),
+            Does::CutsOnly if over == Transport::Udp => (Ok(answer(0, 0x0200)), 1),
+            Does::CutsOnly => (Err(ExchangeError::Unreachable), 1),
             Does::Cuts => (Ok(answer(0, 0)), 1),
+            Does::CutsAll => (Ok(answer(0, 0x0200)), 1),
+            Does::Garbles => (Ok(vec![0; 3]), 1),
             Does::Away => (Err(ExchangeError::Unreachable), 0),
             Does::Loses(n) if self.lost.fetch_add(1, Ordering::Relaxed) >= n => {
                 (Ok(answer(0, 0)), 1)
@@ -194,4 +205,155 @@ async fn a_cut_answer_is_asked_for_again_by_tcp() {
         .map(|a| a.1)
         .collect();
     assert_eq!(over, [Transport::Udp, Transport::Tcp]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_cut_by_tcp_too_is_none() {
+    let (alone, _) = pool(&[Does::CutsAll]);
+    let none = Err((code::NO_REACHABLE_AUTHORITY, None));
+    assert_eq!(timed(&alone).await.0, none);
+    let (both, _) = pool(&[Does::CutsAll, Does::Says(3, 1)]);
+    assert_eq!(timed(&both).await.0, Ok(3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_owns_a_zone_cant_make_a_server_count_as_down() {
+    for does in [Does::Garbles, Does::CutsAll, Does::CutsOnly] {
+        let (pool, _) = pool(&[does]);
+        for _ in 0..8 {
+            assert!(timed(&pool).await.0.is_err());
+        }
+        assert!(!pool.state()[0].down);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_has_spoken_is_not_asked_again_and_one_that_was_silent_is() {
+    for does in [Does::Says(2, 1), Does::Says(5, 1), Does::Garbles] {
+        let (alone, script) = pool(&[does]);
+        let (answer, took) = timed(&alone).await;
+        assert!(answer.is_err() && took < Duration::from_millis(10));
+        assert_eq!(script.asked.lock().expect("whole").len(), 1);
+        let (both, script) = pool(&[does, Does::Sleeps]);
+        assert!(timed(&both).await.0.is_err());
+        let asked = script.asked.lock().expect("whole");
+        let times = |server| asked.iter().filter(|a| a.0 == server).count();
+        assert_eq!((times(address(1)), times(address(2))), (1, ROUNDS));
+    }
+}
+
+/// A server of one datagram: sends what `answers` makes of the question that comes.
+fn serve(
+    answers: impl FnOnce(&[u8]) -> Vec<Vec<u8>> + Send + 'static,
+) -> (SocketAddr, std::thread::JoinHandle<()>) {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let address = socket.local_addr().expect("bound");
+    let thread = std::thread::spawn(move || {
+        let mut buffer = [0; 512];
+        let (len, peer) = socket.recv_from(&mut buffer).expect("a question");
+        for answer in answers(&buffer[..len]) {
+            socket.send_to(&answer, peer).expect("sent");
+        }
+    });
+    (address, thread)
+}
+
+/// The question as an answer with one record: HTTPS with an `alpn` that is no text.
+fn odd(asked: &[u8]) -> Vec<u8> {
+    let end = 12 + question().name().len() + 4;
+    let mut wire = asked[..2].to_vec();
+    wire.extend_from_slice(b"\x81\x80\x00\x01\x00\x01\x00\x00\x00\x00");
+    wire.extend_from_slice(&asked[12..end]);
+    wire.extend_from_slice(b"\xC0\x0C\x00\x41\x00\x01\x00\x00\x00\x3C\x00\x0A");
+    wire.extend_from_slice(b"\x00\x01\x00\x00\x01\x00\x03\x02\xFF\xFE");
+    wire
+}
+
+#[tokio::test]
+async fn records_that_a_strict_reader_refuses_are_passed_on_by_udp() {
+    let (address, server) = serve(|asked| vec![odd(asked)]);
+    let network = Network::new(&[address], 1);
+    let patience = Duration::from_secs(5);
+    let answer = network.exchange(address, Transport::Udp, &question(), patience);
+    let answer = answer.await.expect("an answer");
+    assert_eq!(answer, odd(&answer));
+    server.join().expect("served");
+}
+
+#[tokio::test]
+async fn datagrams_that_do_not_match_the_question_are_no_answer() {
+    let (address, server) = serve(|asked| {
+        let change = |at: usize, with: u8| {
+            let mut forged = odd(asked);
+            forged[at] ^= with;
+            forged
+        };
+        let end = 12 + question().name().len();
+        let mut shouted = odd(asked);
+        shouted[13].make_ascii_uppercase();
+        let forged = [(0, 1), (2, 0x80), (13, 3), (end + 1, 1), (end + 3, 1)];
+        let mut all: Vec<_> = forged.map(|(at, with)| change(at, with)).into();
+        all.extend([asked[..12].to_vec(), Vec::new(), shouted]);
+        all
+    });
+    let network = Network::new(&[address], 1);
+    let patience = Duration::from_secs(5);
+    let answer = network.exchange(address, Transport::Udp, &question(), patience);
+    assert_eq!(answer.await.expect("an answer")[13], b'A');
+    server.join().expect("served");
+}
+
+#[tokio::test]
+async fn a_port_where_nobody_listens_is_told_at_once() {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let address = socket.local_addr().expect("bound");
+    drop(socket);
+    let network = Network::new(&[address], 1);
+    let patience = Duration::from_secs(5);
+    let answer = network.exchange(address, Transport::Udp, &question(), patience);
+    assert_eq!(answer.await, Err(ExchangeError::Unreachable));
+}
+
+#[tokio::test]
+async fn without_a_free_socket_a_question_waits_and_says_nothing_of_the_server() {
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let address = silent.local_addr().expect("bound");
+    let network = Network::new(&[address], 1);
+    let ask = |millis| {
+        let patience = Duration::from_millis(millis);
+        network.exchange(address, Transport::Udp, &question(), patience)
+    };
+    let (first, second) = tokio::join!(ask(300), ask(50));
+    assert_eq!(first, Err(ExchangeError::Timeout));
+    assert_eq!(second, Err(ExchangeError::Busy));
+    assert!(!network.crowded(), "the place is free again");
+}
+
+#[tokio::test]
+async fn cut_answers_share_one_connection() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+    let listener = listener.expect("a listener");
+    let address = listener.local_addr().expect("bound");
+    let network = Network::new(&[address], 1);
+    let ask = || {
+        network.exchange(
+            address,
+            Transport::Tcp,
+            &question(),
+            Duration::from_millis(300),
+        )
+    };
+    let mut taken = Vec::new();
+    let accept = async {
+        while let Ok((stream, _)) = listener.accept().await {
+            taken.push(stream);
+        }
+    };
+    // Silent, so that nobody is done before all have asked; the second half of the time brings
+    // one more connection in place of the one that seems dead.
+    tokio::select! {
+        () = accept => {}
+        _ = async { tokio::join!(ask(), ask(), ask(), ask()) } => {}
+    }
+    assert!((1..=2).contains(&taken.len()), "{}", taken.len());
 }

@@ -9,18 +9,23 @@ use tapis::wire::flag::{AD, RD};
 
 use super::ask::ask;
 use super::house::{FRIEND, House, List, house, list};
-use super::truth::{Truth, a, cname, rrsig, truth};
+use super::truth::{Truth, a, cname, rrsig, soa, truth};
 
 /// `www.shop.example` leads by `edge.cdn.example` to `x.track.test`, signed.
 pub(super) fn chained(rtype: hickory_proto::rr::RecordType) -> Truth {
-    truth("www.shop.example", rtype).authentic().answers([
+    let truth = truth("www.shop.example", rtype).authentic().answers([
         cname("www.shop.example", 300, "edge.cdn.example"),
         rrsig("www.shop.example", 300),
         cname("edge.cdn.example", 20, "x.track.test"),
         rrsig("edge.cdn.example", 20),
         a("x.track.test", 300, [192, 0, 2, 7]),
         rrsig("x.track.test", 300),
-    ])
+    ]);
+    // The chain leads to no record of any other type: without an SOA that is not kept.
+    match rtype {
+        A => truth,
+        _ => truth.authority(soa("track.test", 300, 300)),
+    }
 }
 
 /// A server that has the chain in its cache.

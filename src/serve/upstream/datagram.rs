@@ -1,0 +1,80 @@
+//! Owns one question's way by UDP: a socket of its own, and which datagram is the answer.
+//! Refuses to read records: `wire::answer` does, and what it has no need to know passes as it came.
+//!
+//! It is ours because hickory's UDP client reads the whole answer and fails at RDATA that it does
+//! not know. Whoever owns a zone could then make a server look broken.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
+
+use crate::serve::cache::Key;
+use crate::wire::name::Name;
+use crate::wire::{HEADER, class, flag, read_u16};
+
+/// Longest answer that is taken. We announce 1232 octets; some servers do not listen.
+const LONGEST: usize = 4096;
+
+/// Sends `request`, which asks `question`, to `server` and waits for its answer, without an end.
+///
+/// The socket is connected: the kernel picks a random port, takes datagrams of that server only,
+/// and tells of a port where nobody listens.
+///
+/// # Errors
+/// Those of the socket; what ICMP says is one of them.
+pub(super) async fn exchange(
+    server: SocketAddr,
+    request: &[u8],
+    question: &Key,
+) -> io::Result<Vec<u8>> {
+    let local: SocketAddr = match server {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let socket = UdpSocket::bind(local).await?;
+    socket.connect(server).await?;
+    socket.send(request).await?;
+    loop {
+        let ready = socket.ready(Interest::READABLE | Interest::ERROR).await?;
+        let received = match ready.is_error() {
+            true => socket.try_io(Interest::ERROR, || refusal(&socket)),
+            false => receive(&socket),
+        };
+        match received {
+            Ok(octets) if answers(&octets, request, question) => return Ok(octets),
+            // Not ours, a late one or a forgery: the true one may still come (RFC 5452, section 9.1).
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// No part of the future above, so that a question that waits holds no buffer.
+fn receive(socket: &UdpSocket) -> io::Result<Vec<u8>> {
+    let mut buffer = [0; LONGEST];
+    let len = socket.try_recv(&mut buffer)?;
+    Ok(buffer[..len].to_vec())
+}
+
+/// What ICMP said; the kernel wakes us for it, but not as for a datagram.
+fn refusal(socket: &UdpSocket) -> io::Result<Vec<u8>> {
+    let error = socket.take_error()?;
+    Err(error.unwrap_or_else(|| io::ErrorKind::WouldBlock.into()))
+}
+
+/// Whether these are a response with the request's ID and question, letter case aside.
+fn answers(octets: &[u8], request: &[u8], question: &Key) -> bool {
+    let word = |at| read_u16(octets, at);
+    let Ok((name, at)) = Name::read(octets, HEADER) else {
+        return false;
+    };
+    word(0) == read_u16(request, 0)
+        && word(2).is_some_and(|flags| flags & flag::QR != 0)
+        && word(4) == Some(1)
+        && name.wire() == question.name()
+        && word(at) == Some(question.rtype())
+        && word(at + 2) == Some(class::IN)
+}
