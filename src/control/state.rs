@@ -222,3 +222,65 @@ impl ListState {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn list(path: &str) -> ListState {
+        let text = format!("[[list]]\nname = \"l\"\npath = {path:?}\n");
+        let config = Config::parse(&text, Path::new("tapis.toml")).expect("a configuration");
+        ListState::new(config.lists.into_iter().next().expect("its list"))
+    }
+
+    fn touched(path: &Path, quiet: std::time::Duration) -> Touched {
+        Touched {
+            path: path.to_owned(),
+            quiet,
+        }
+    }
+
+    const CLOSED: std::time::Duration = std::time::Duration::from_millis(100);
+
+    #[test]
+    fn a_relative_path_is_known_by_the_absolute_one_that_the_watch_tells() {
+        let mut list = list("Cargo.toml");
+        let absolute = std::env::current_dir()
+            .expect("a folder")
+            .join("Cargo.toml");
+        let now = Instant::now();
+        list.touch(&touched(&absolute, CLOSED), now);
+        assert_eq!(list.due(), Some(now + CLOSED));
+    }
+
+    #[test]
+    fn a_request_hurries_a_closed_file_and_never_an_open_one() {
+        let mut list = list("Cargo.toml");
+        let path = list.path().to_owned();
+        let now = Instant::now();
+        assert_eq!(list.request(7, now), 7);
+        assert_eq!(list.due(), Some(now + REQUESTED_QUIET));
+        list.touch(&touched(&path, OPEN_QUIET), now);
+        assert_eq!(list.request(8, now), 7, "who asked first has the number");
+        assert_eq!(list.due(), Some(now + OPEN_QUIET));
+        list.touch(&touched(&path, CLOSED), now);
+        assert_eq!(list.due(), Some(now + REQUESTED_QUIET));
+    }
+
+    #[test]
+    fn a_sweep_believes_a_new_state_when_it_finds_it_twice() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("list");
+        std::fs::write(&file, "a.example\n").expect("written");
+        let mut list = list(&file.display().to_string());
+        let now = Instant::now();
+        list.sweep(now);
+        assert_eq!(list.due(), None);
+        std::fs::write(&file, "a.example\nb.example\n").expect("written");
+        list.sweep(now);
+        assert_eq!(list.due(), None, "it goes on changing");
+        list.sweep(now);
+        assert_eq!(list.due(), Some(now));
+    }
+}

@@ -60,14 +60,13 @@ pub(crate) fn is_blocked(server: SocketAddr, name: &str) -> bool {
     addresses(server, name) == ["0.0.0.0"]
 }
 
-/// Asks again and again until the answer is so; how long that took.
-pub(crate) fn until(what: &str, mut so: impl FnMut() -> bool) -> Duration {
+/// Asks again and again until the answer is so.
+pub(crate) fn until(what: &str, mut so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !so() {
         assert!(start.elapsed() < PATIENCE, "never came: {what}");
         std::thread::yield_now();
     }
-    start.elapsed()
 }
 
 /// Extended DNS Errors: code and text.
