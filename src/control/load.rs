@@ -154,6 +154,14 @@ impl Refusal {
         )
     }
 
+    /// Whether the system may say otherwise of the same file a moment later.
+    pub fn passing(&self) -> bool {
+        matches!(self, Self::Unreadable { source, .. } if !matches!(
+            source.kind(),
+            io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
+        ))
+    }
+
     /// Whether to try again by itself.
     pub fn transient(&self) -> bool {
         matches!(self, Self::Changing(_))

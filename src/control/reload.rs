@@ -165,11 +165,8 @@ impl Control {
     fn touch(&mut self, touched: &Touched) {
         let now = Instant::now();
         self.all_lists().for_each(|list| list.touch(touched, now));
-        if self
-            .lists
-            .iter()
-            .any(|list| list.path().starts_with(&touched.path))
-        {
+        let on_the_way = |list: &mut ListState| list.path().starts_with(&touched.path);
+        if self.all_lists().any(on_the_way) {
             // A directory on the way may be another one now.
             self.follow();
         }
@@ -190,9 +187,10 @@ impl Control {
             if !list.take_due(now) {
                 continue;
             }
-            if list.changed() || list.refused.is_some() {
+            let unknown = list.loaded.is_none() && list.refused.is_none();
+            if unknown || list.accepted || list.changed() || list.refused.is_some() {
                 tickets_now += 1;
-                start_load(list, tickets_now, false, &done);
+                start_load(list, tickets_now, &done);
             } else {
                 kept.extend(list.promised.take());
             }
@@ -253,27 +251,29 @@ impl Control {
             report: ReloadReport::default(),
             reply,
         };
-        self.reconfigure(&mut waiting);
+        self.reconfigure(wish, &mut waiting);
         for name in &wish.accept {
-            if !self.lists.iter().any(|list| list.name() == name) {
+            if !self.all_lists().any(|list| list.name() == name) {
                 let problem = format!("there is no list `{name}`");
                 waiting.report.problems.push(problem);
             }
         }
         let now = Instant::now();
+        let fresh = |name: &str| {
+            let fresh = self.stage.iter().flat_map(|stage| &stage.fresh);
+            fresh.into_iter().any(|list| list.name() == name)
+        };
         for list in &mut self.lists {
-            let accept = wish.accept.iter().any(|name| name == list.name());
+            // What is accepted of a list that comes anew is not its old file.
+            let accept = accepts(wish, list) && !fresh(list.name());
             let under_way = list
                 .loading
                 .filter(|loading| loading.of == list.look() && (loading.accept || !accept));
             let ticket = if let Some(loading) = under_way {
                 loading.ticket
-            } else if accept {
+            } else if accept || list.refused.is_some() || list.changed() {
                 self.tickets += 1;
-                start_load(list, self.tickets, true, &self.done.0)
-            } else if list.refused.is_some() || list.changed() {
-                self.tickets += 1;
-                list.request(self.tickets, now)
+                list.request(self.tickets, accept, now)
             } else {
                 continue;
             };
@@ -283,7 +283,7 @@ impl Control {
     }
 
     /// Takes in the configuration's reloadable parts, once the lists that they bring are read.
-    fn reconfigure(&mut self, waiting: &mut Waiting) {
+    fn reconfigure(&mut self, wish: &ReloadRequest, waiting: &mut Waiting) {
         let Origin::File(path) = &self.config.origin else {
             return;
         };
@@ -304,14 +304,24 @@ impl Control {
         if config == self.config && self.stage.is_none() {
             return;
         }
-        let mut stage = Stage::new(config, &self.lists);
-        for list in &mut stage.fresh {
-            self.tickets += 1;
-            start_load(list, self.tickets, false, &self.done.0);
-        }
-        // One that waited is outdated; who waited for it waits for this one.
-        self.stage = Some(stage);
         waiting.staged = true;
+        if self
+            .stage
+            .as_ref()
+            .is_none_or(|stage| stage.config != config)
+        {
+            // One that waited is outdated; who waited for it waits for this one.
+            self.stage = Some(Stage::new(config, &self.lists));
+            self.follow();
+        }
+        let now = Instant::now();
+        for list in self.stage.iter_mut().flat_map(|stage| &mut stage.fresh) {
+            let accept = accepts(wish, list);
+            if list.loading.is_none() && (accept || list.loaded.is_none()) {
+                self.tickets += 1;
+                list.request_unwatched(self.tickets, accept, now);
+            }
+        }
     }
 
     /// Takes the new configuration, or leaves it, when all its lists are read.
@@ -321,8 +331,11 @@ impl Control {
         };
         let problems = stage.problems();
         if problems.is_empty() {
-            let (config, lists) = stage.merge(std::mem::take(&mut self.lists));
+            let (config, lists, gone) = stage.merge(std::mem::take(&mut self.lists));
             (self.config, self.lists) = (config, lists);
+            for ticket in gone.iter().filter_map(|list| list.promised) {
+                self.no_longer_awaited(ticket);
+            }
             self.unpublished = true;
         } else {
             tracing::error!(?problems, "configuration refused, the old one stays");
@@ -373,7 +386,9 @@ impl Control {
 
     fn follow(&mut self) {
         if let Some(watch) = &mut self.watch {
-            let failed = watch.follow(self.lists.iter().map(ListState::path));
+            let staged = self.stage.iter().flat_map(|stage| &stage.fresh);
+            let all = self.lists.iter().chain(staged);
+            let failed = watch.follow(all.map(ListState::path));
             let text = |path: &std::path::PathBuf| {
                 format!(
                     "{}: can't be watched; looked at every two seconds",
@@ -389,12 +404,13 @@ fn carries(list: &ListState, ticket: u64) -> bool {
     list.loading.is_some_and(|loading| loading.ticket == ticket)
 }
 
-/// Starts reading a list, in place of a load of it that is under way; what the operator accepted
-/// stays accepted. Returns the load's number: `ticket`, unless another one was promised.
-fn start_load(list: &mut ListState, ticket: u64, accept: bool, done: &mpsc::Sender<Done>) -> u64 {
-    let outdated = list.loading.take();
-    let accept = accept || outdated.is_some_and(|loading| loading.accept);
-    // Who waits for the outdated one is told when it ends: see `land`.
+fn accepts(wish: &ReloadRequest, list: &ListState) -> bool {
+    wish.accept.iter().any(|name| name == list.name())
+}
+
+/// Starts reading a list, as load number `ticket`, unless another number was promised.
+fn start_load(list: &mut ListState, ticket: u64, done: &mpsc::Sender<Done>) {
+    let accept = std::mem::take(&mut list.accepted);
     let ticket = list.promised.take().unwrap_or(ticket);
     let of = list.look();
     list.start(Loading { ticket, of, accept });
@@ -407,5 +423,4 @@ fn start_load(list: &mut ListState, ticket: u64, accept: bool, done: &mpsc::Send
         // Nobody waits when the server ends.
         let _ = done.send(Done { ticket, result }).await;
     });
-    ticket
 }

@@ -1,13 +1,21 @@
 //! Owns a new configuration until all its new lists are read: then it is taken whole, or not at all.
 //! Refuses to touch what is in force before that.
 
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 use super::state::ListState;
-use crate::config::Config;
+use crate::config::{Config, List};
+
+/// How long a new configuration waits for files that are being written.
+const MOST_STAGED: Duration = Duration::from_secs(30);
 
 /// A configuration that waits.
 #[derive(Debug)]
 pub(super) struct Stage {
-    config: Config,
+    pub(super) config: Config,
+    since: Instant,
     /// Its lists whose rules are not in force yet: new ones, and those that come from another file
     /// or mean something else.
     pub(super) fresh: Vec<ListState>,
@@ -15,32 +23,51 @@ pub(super) struct Stage {
 
 impl Stage {
     pub(super) fn new(config: Config, active: &[ListState]) -> Self {
-        let known = |list: &&crate::config::List| active.iter().any(|state| is(state, list));
+        let known = |list: &&List| active.iter().any(|state| is(state, list));
         let fresh = config.lists.iter().filter(|list| !known(list));
         let fresh = fresh.cloned().map(ListState::new).collect();
-        Self { config, fresh }
+        Self {
+            config,
+            since: Instant::now(),
+            fresh,
+        }
     }
 
-    /// Whether all is read that can be.
+    /// Whether all is read that can be. A file that never comes to rest is not waited for longer
+    /// than [`MOST_STAGED`].
     pub(super) fn is_ready(&self) -> bool {
-        let ready = |list: &ListState| list.loading.is_none() && list.due().is_none();
+        let late = self.since.elapsed() > MOST_STAGED;
+        let rests = |list: &ListState| late || list.due().is_none();
+        let ready = |list: &ListState| list.loading.is_none() && rests(list);
         self.fresh.iter().all(ready)
     }
 
     /// Why it can't be taken.
     pub(super) fn problems(&self) -> Vec<String> {
         let told = self.fresh.iter().filter_map(|list| {
-            let (refusal, _) = list.refused.as_ref()?;
-            Some(format!(
-                "configuration not taken, {}: {refusal}",
-                list.name()
-            ))
+            let name = list.name();
+            match (&list.refused, &list.loaded) {
+                (Some((refusal, _)), _) => {
+                    Some(format!("configuration not taken, {name}: {refusal}"))
+                }
+                (None, None) => {
+                    let path = list.source.path.display();
+                    Some(format!(
+                        "configuration not taken, {name}: {path} is still being written"
+                    ))
+                }
+                (None, Some(_)) => None,
+            }
         });
         told.collect()
     }
 
     /// The configuration with its lists, in its own order; those that go on keep all they know.
-    pub(super) fn merge(self, mut active: Vec<ListState>) -> (Config, Vec<ListState>) {
+    /// Last come those that end.
+    pub(super) fn merge(
+        self,
+        mut active: Vec<ListState>,
+    ) -> (Config, Vec<ListState>, Vec<ListState>) {
         let mut fresh = self.fresh.into_iter();
         let mut lists = Vec::new();
         for config in &self.config.lists {
@@ -55,11 +82,11 @@ impl Stage {
             };
             lists.extend(state);
         }
-        (self.config, lists)
+        (self.config, lists, active)
     }
 }
 
 /// Whether a list goes on as the same one.
-fn is(state: &ListState, list: &crate::config::List) -> bool {
+fn is(state: &ListState, list: &List) -> bool {
     state.name() == list.source.name && state.reads_as(list)
 }

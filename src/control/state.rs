@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -14,8 +15,8 @@ use crate::config::{Content, List};
 use crate::policy::rule::Source;
 use crate::policy::snapshot::Layer;
 
-/// When to read the file again that changed while it was read.
-const RETRY: std::time::Duration = std::time::Duration::from_millis(300);
+/// When to read a file again that changed while it was read, at first.
+const RETRY: Duration = Duration::from_millis(300);
 
 /// One list.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub(super) struct ListState {
     pub(super) loading: Option<Loading>,
     /// The number that the next load will have, as somebody waits for it already.
     pub(super) promised: Option<u64>,
+    /// The operator accepts what the next load finds.
+    pub(super) accepted: bool,
     /// The file's path as the watch tells it: absolute.
     watched: PathBuf,
     /// The state of the file that was looked at last, taken or refused.
@@ -37,6 +40,8 @@ pub(super) struct ListState {
     glimpsed: Option<Option<Signature>>,
     /// When to read the file, if it changed.
     due: Option<Due>,
+    /// How long to wait before a file is read again that changed while it was read.
+    retry: Duration,
 }
 
 /// A load that is under way.
@@ -69,6 +74,8 @@ impl ListState {
             refused: None,
             loading: None,
             promised: None,
+            accepted: false,
+            retry: RETRY,
             seen: None,
             glimpsed: None,
             due: None,
@@ -159,7 +166,8 @@ impl ListState {
 
     /// Somebody wants the newest state, and waits for the load `ticket`. A file that is being
     /// written is left until it is quiet all the same.
-    pub(super) fn request(&mut self, ticket: u64, now: Instant) -> u64 {
+    pub(super) fn request(&mut self, ticket: u64, accept: bool, now: Instant) -> u64 {
+        self.accepted |= accept;
         let promised = *self.promised.get_or_insert(ticket);
         match self.due {
             Some(due) if due.writer => {}
@@ -172,6 +180,20 @@ impl ListState {
             }
         }
         promised
+    }
+
+    /// The same for a list that nobody has watched so far: a file that was written a moment ago may
+    /// be in its writer's hands still.
+    pub(super) fn request_unwatched(&mut self, ticket: u64, accept: bool, now: Instant) {
+        self.request(ticket, accept, now);
+        let young = std::fs::metadata(&self.source.path).and_then(|meta| meta.modified());
+        let age = young.ok().and_then(|at| at.elapsed().ok());
+        if let Some(left) = age.and_then(|age| OPEN_QUIET.checked_sub(age)) {
+            self.due = Some(Due {
+                at: now + left,
+                writer: true,
+            });
+        }
     }
 
     /// When to act on it, unless a load is under way.
@@ -199,22 +221,31 @@ impl ListState {
 
     /// A load ended: keeps what it made, or why it made nothing. Returns whether the rules changed.
     pub(super) fn settle(&mut self, result: Result<Loaded, Refusal>, now: Instant) -> bool {
-        let of = self.loading.take().and_then(|loading| loading.of);
+        let loading = self.loading.take();
+        let of = loading.and_then(|loading| loading.of);
         match result {
             Ok(loaded) => {
                 self.seen = loaded.signature;
                 self.loaded = Some(Arc::new(loaded));
                 self.refused = None;
+                self.retry = RETRY;
                 true
             }
             Err(refusal) => {
                 self.seen = of;
+                if refusal.passing() {
+                    // Sweeps find it changed, and try again.
+                    self.seen = None;
+                }
                 if refusal.transient() {
                     self.seen = None;
-                    self.due = Some(Due {
-                        at: now + RETRY,
-                        writer: false,
-                    });
+                    self.accepted |= loading.is_some_and(|loading| loading.accept);
+                    let at = now + self.retry;
+                    // A writer's own time goes on.
+                    if self.due.is_none_or(|due| due.at < at) {
+                        self.due = Some(Due { at, writer: false });
+                    }
+                    self.retry = (self.retry * 2).min(OPEN_QUIET);
                 }
                 self.refused = Some((refusal, Timestamp::now()));
                 false
@@ -234,14 +265,14 @@ mod tests {
         ListState::new(config.lists.into_iter().next().expect("its list"))
     }
 
-    fn touched(path: &Path, quiet: std::time::Duration) -> Touched {
+    fn touched(path: &Path, quiet: Duration) -> Touched {
         Touched {
             path: path.to_owned(),
             quiet,
         }
     }
 
-    const CLOSED: std::time::Duration = std::time::Duration::from_millis(100);
+    const CLOSED: Duration = Duration::from_millis(100);
 
     #[test]
     fn a_relative_path_is_known_by_the_absolute_one_that_the_watch_tells() {
@@ -259,10 +290,14 @@ mod tests {
         let mut list = list("Cargo.toml");
         let path = list.path().to_owned();
         let now = Instant::now();
-        assert_eq!(list.request(7, now), 7);
+        assert_eq!(list.request(7, false, now), 7);
         assert_eq!(list.due(), Some(now + REQUESTED_QUIET));
         list.touch(&touched(&path, OPEN_QUIET), now);
-        assert_eq!(list.request(8, now), 7, "who asked first has the number");
+        assert_eq!(
+            list.request(8, false, now),
+            7,
+            "who asked first has the number"
+        );
         assert_eq!(list.due(), Some(now + OPEN_QUIET));
         list.touch(&touched(&path, CLOSED), now);
         assert_eq!(list.due(), Some(now + REQUESTED_QUIET));

@@ -95,14 +95,18 @@ impl Watch {
         });
         let ids: HashMap<_, _> = ids.collect();
         let (watcher, directories) = (&mut self.watcher, &mut self.directories);
+        let mut cut = HashSet::new();
         directories.retain(|path, id| {
             let stays = ids.get(path) == Some(&Some(*id));
             if !stays {
                 // It may be gone from the system, too.
                 let _ = watcher.unwatch(path);
+                cut.insert(*id);
             }
             stays
         });
+        // The system has one watch for all paths to a directory, and that is gone now.
+        directories.retain(|_, id| !cut.contains(id));
         for (path, id) in ids {
             if let Some(id) = id
                 && !directories.contains_key(&path)

@@ -160,7 +160,9 @@ impl Flight {
                     said,
                 });
                 let held = Arc::clone(&failure);
-                resolver.cache.insert_failure(key.clone(), held, now);
+                if !none.ours {
+                    resolver.cache.insert_failure(key.clone(), held, now);
+                }
                 Err(failure)
             }
         };

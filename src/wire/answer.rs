@@ -60,6 +60,11 @@ impl TtlBounds {
     }
 }
 
+/// Whether a message says that it was cut (TC), whatever its records look like.
+pub fn is_cut(message: &[u8]) -> bool {
+    read_u16(message, 2).is_some_and(|flags| flags & flag::TC != 0)
+}
+
 /// An upstream's answer to one question.
 #[derive(Debug)]
 pub struct Answer {
@@ -305,7 +310,11 @@ impl Walk {
             self.answer_ttl = Some(self.answer_ttl.unwrap_or(u32::MAX).min(ttl));
             if record.rtype == rtype::CNAME && internet {
                 let (owner, _) = Name::read_compressed(message, owner).ok()?;
-                let (target, _) = Name::read_compressed(message, record.data).ok()?;
+                let (target, behind) = Name::read_compressed(message, record.data).ok()?;
+                // Others would read another target, or none.
+                if behind != record.end {
+                    return None;
+                }
                 self.cnames.push(Cname {
                     owner,
                     target,

@@ -151,6 +151,57 @@ fn a_configuration_with_a_list_that_can_not_be_read_is_not_taken_at_all() {
 }
 
 #[test]
+fn a_list_that_goes_while_it_is_refused_keeps_no_reload_waiting() {
+    let (server, _upstream) = server(&[("ads", "a.example\n"), ("gone", "g.example\n")]);
+    fs::remove_file(server.path("gone")).expect("removed");
+    until("the alarm", || server.status()["degraded"] == true);
+    let config = fs::read_to_string(server.path("tapis.toml")).expect("readable");
+    let config = config.replace(&list("gone", ""), "");
+    fs::write(server.path("tapis.toml"), config).expect("written");
+    let output = server.verb(&["reload"]);
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(!is_blocked(server.address, "g.example"));
+}
+
+#[test]
+fn a_new_list_can_be_accepted_as_it_is() {
+    let (server, _upstream) = server(&[("ads", "a.example\n")]);
+    fs::write(server.path("new"), "n.example\n/\n/\n").expect("written");
+    let config = fs::read_to_string(server.path("tapis.toml")).expect("readable");
+    fs::write(server.path("tapis.toml"), config + &list("new", "")).expect("written");
+    let output = server.verb(&["reload"]);
+    assert!(
+        text(&output).contains("tapis reload --accept new"),
+        "{}",
+        text(&output)
+    );
+    let output = server.verb(&["reload", "--accept", "new"]);
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(is_blocked(server.address, "n.example"));
+}
+
+#[test]
+fn what_is_accepted_is_left_all_the_same_while_it_is_being_written() {
+    let four = "a.example\nb.example\nc.example\nd.example\n";
+    let (server, _upstream) = server(&[("ads", four)]);
+    let mut file = fs::File::create(server.path("ads")).expect("opened");
+    file.write_all(b"a.example\n").expect("written");
+    std::thread::scope(|scope| {
+        let reload = scope.spawn(|| server.verb(&["reload", "--accept", "ads"]));
+        for _ in 0..5 {
+            server.status();
+        }
+        assert!(is_blocked(server.address, "d.example"));
+        file.write_all(b"e.example\n").expect("written");
+        drop(file);
+        let output = reload.join().expect("it ran");
+        assert!(output.status.success(), "{}", text(&output));
+    });
+    assert!(is_blocked(server.address, "e.example"));
+    assert!(!is_blocked(server.address, "d.example"));
+}
+
+#[test]
 fn a_small_list_does_not_wait_for_a_new_large_one() {
     let (server, _upstream) = server(&[("ads", "a.example\n")]);
     let large: String = (0..300_000)

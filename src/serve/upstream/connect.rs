@@ -234,7 +234,16 @@ fn classify(error: &NetError) -> ExchangeError {
 
 /// What an error of a socket says of the server: nothing, if it is we who have no socket left.
 fn unreachable(error: &io::Error) -> ExchangeError {
-    let ours = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
+    let ours = [
+        libc::EMFILE,
+        libc::ENFILE,
+        libc::ENOBUFS,
+        libc::ENOMEM,
+        libc::EADDRINUSE,
+        libc::EADDRNOTAVAIL,
+        libc::EAGAIN,
+        libc::EPERM,
+    ];
     match error.raw_os_error() {
         Some(number) if ours.contains(&number) => ExchangeError::Busy,
         _ if error.kind() == io::ErrorKind::TimedOut => ExchangeError::Timeout,

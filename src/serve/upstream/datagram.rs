@@ -56,6 +56,10 @@ pub(super) async fn exchange(
 fn receive(socket: &UdpSocket) -> io::Result<Vec<u8>> {
     let mut buffer = [0; LONGEST];
     let len = socket.try_recv(&mut buffer)?;
+    if len == LONGEST {
+        // There may have been more: as good as cut by the server.
+        buffer[2] |= (flag::TC >> 8) as u8;
+    }
     Ok(buffer[..len].to_vec())
 }
 

@@ -17,7 +17,7 @@ use self::connect::{Connector, ExchangeError, Transport};
 use self::health::Health;
 use super::cache::Key;
 use crate::stats::{Count, Counters};
-use crate::wire::answer::{Answer, TtlBounds};
+use crate::wire::answer::{self, Answer, TtlBounds};
 use crate::wire::edns::code;
 use crate::wire::name::Name;
 use crate::wire::{Rcode, class};
@@ -55,6 +55,8 @@ pub struct Unanswered {
     pub code: u16,
     /// An answer with an error's response code, if a server gave one.
     pub said: Option<Answer>,
+    /// It was for want of a socket of our own, which says nothing of the question.
+    pub ours: bool,
 }
 
 /// What one try ended with.
@@ -116,11 +118,14 @@ impl Pool {
         let mut failure = Unanswered {
             code: code::NO_REACHABLE_AUTHORITY,
             said: None,
+            ours: false,
         };
         let count = (order.len() * ROUNDS).min(MOST_TRIES.max(order.len()));
         let share = self.timeout / count.max(1) as u32;
         let mut plan = order.iter().copied().cycle().take(count);
         let mut heard = vec![false; order.len()];
+        // One question is one failure, however often it was repeated.
+        let mut charged = heard.clone();
         let mut tries = FuturesUnordered::new();
         loop {
             let asked = plan.find(|&server| !heard[server]);
@@ -137,13 +142,13 @@ impl Pool {
                 biased;
                 Some(done) = tries.next() => {
                     heard[done.server] |= done.heard;
-                    if let Some(answer) = self.judge(done, &mut failure) {
+                    if let Some(answer) = self.judge(done, &mut charged, &mut failure) {
                         return Ok(answer);
                     }
                 }
                 () = sleep_until(until) => {
                     if let Some(late) = asked && !self.connector.crowded() {
-                        self.update(late, |health| health.failed(Instant::now()));
+                        self.charge(late, &mut charged);
                     }
                     if until == deadline {
                         return Err(failure);
@@ -167,25 +172,29 @@ impl Pool {
         change(&mut health[server])
     }
 
+    fn charge(&self, server: usize, charged: &mut [bool]) {
+        if !std::mem::replace(&mut charged[server], true) {
+            self.update(server, |health| health.failed(Instant::now()));
+        }
+    }
+
     /// One server, asked by UDP, and by TCP when that answer was cut.
     async fn attempt(&self, server: usize, question: &Key, deadline: Instant) -> Try {
         let start = Instant::now();
-        let mut result = self
+        let mut octets = self
             .exchange(server, Transport::Udp, question, deadline)
             .await;
         let took = start.elapsed();
-        let heard = matches!(result, Ok(_) | Err(ExchangeError::Malformed));
+        let heard = matches!(octets, Ok(_) | Err(ExchangeError::Malformed));
         self.counters.bump(Count::UpstreamQueries);
-        if result.as_ref().is_ok_and(Answer::truncated) {
+        // Before its records are read: a cut answer may end in the middle of one.
+        if octets.as_deref().is_ok_and(answer::is_cut) {
             self.counters.bump(Count::UpstreamTcp);
-            result = self
+            octets = self
                 .exchange(server, Transport::Tcp, question, deadline)
                 .await;
-            // By TCP nothing need be cut: such an answer is not whole, and none to keep.
-            if result.as_ref().is_ok_and(Answer::truncated) {
-                result = Err(ExchangeError::Malformed);
-            }
         }
+        let result = octets.and_then(|octets| self.read(&octets, question));
         Try {
             server,
             took,
@@ -200,26 +209,35 @@ impl Pool {
         over: Transport,
         question: &Key,
         deadline: Instant,
-    ) -> Result<Answer, ExchangeError> {
+    ) -> Result<Vec<u8>, ExchangeError> {
         let patience = deadline.saturating_duration_since(Instant::now());
         let address = self.servers[server];
         let octets = self.connector.exchange(address, over, question, patience);
-        let octets = octets.await?;
-        let malformed = |_| ExchangeError::Malformed;
-        let (name, _) = Name::read(question.name(), 0).map_err(|_| ExchangeError::Malformed)?;
-        Answer::read(&octets, &name, question.rtype(), class::IN, self.bounds).map_err(malformed)
+        octets.await
+    }
+
+    /// The answer in the octets. By TCP nothing need be cut: such an answer is not whole, and none
+    /// to keep.
+    fn read(&self, octets: &[u8], question: &Key) -> Result<Answer, ExchangeError> {
+        let malformed = ExchangeError::Malformed;
+        let (name, _) = Name::read(question.name(), 0).map_err(|_| malformed)?;
+        Answer::read(octets, &name, question.rtype(), class::IN, self.bounds)
+            .ok()
+            .filter(|answer| !answer.truncated())
+            .ok_or(malformed)
     }
 
     /// The answer, if it is one to give; else what is learned from its absence.
-    fn judge(&self, done: Try, failure: &mut Unanswered) -> Option<Answer> {
+    fn judge(&self, done: Try, charged: &mut [bool], failure: &mut Unanswered) -> Option<Answer> {
         const NOERROR: u16 = Rcode::NoError as u16;
         const NXDOMAIN: u16 = Rcode::NxDomain as u16;
         // A server that says anything is up: strangers write the zones that it reads to us.
         if done.heard {
             self.update(done.server, |health| health.answered(done.took));
         } else if !matches!(done.result, Err(ExchangeError::Busy)) {
-            self.update(done.server, |health| health.failed(Instant::now()));
+            self.charge(done.server, charged);
         }
+        failure.ours = matches!(done.result, Err(ExchangeError::Busy));
         match done.result {
             Ok(answer) if matches!(answer.rcode(), NOERROR | NXDOMAIN) => return Some(answer),
             Ok(answer) => {

@@ -14,6 +14,8 @@ enum Does {
     Says(u16, u64),
     /// Answers by UDP with TC, by TCP with NOERROR.
     Cuts,
+    /// The same, but the cut goes through a record.
+    CutsWithin,
     /// Answers with TC, by TCP too.
     CutsAll,
     /// Answers by UDP with TC, and by TCP not at all.
@@ -58,7 +60,14 @@ impl Connector for Script {
             Does::Cuts if over == Transport::Udp => (Ok(answer(0, 0x0200)), 1),
             Does::CutsOnly if over == Transport::Udp => (Ok(answer(0, 0x0200)), 1),
             Does::CutsOnly => (Err(ExchangeError::Unreachable), 1),
-            Does::Cuts => (Ok(answer(0, 0)), 1),
+            Does::CutsWithin if over == Transport::Udp => {
+                let mut wire = answer(0, 0x0200);
+                // An answer is announced, and its first octets are there.
+                wire[7] = 1;
+                wire.extend_from_slice(&[0xC0, 0x0C, 0, 1, 0]);
+                (Ok(wire), 1)
+            }
+            Does::Cuts | Does::CutsWithin => (Ok(answer(0, 0)), 1),
             Does::CutsAll => (Ok(answer(0, 0x0200)), 1),
             Does::Garbles => (Ok(vec![0; 3]), 1),
             Does::Away => (Err(ExchangeError::Unreachable), 0),
@@ -176,6 +185,32 @@ async fn every_server_is_asked_within_the_time_however_many_and_however_short_it
     let (mut pool, _) = pool(&servers);
     pool.timeout = Duration::from_millis(300);
     assert_eq!(timed(&pool).await.0, Ok(0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_question_is_one_failure_however_often_it_is_repeated() {
+    let (mut pool, _) = pool(&[Does::Sleeps]);
+    pool.timeout = Duration::from_millis(500);
+    let mut downs = Vec::new();
+    for _ in 0..3 {
+        assert!(timed(&pool).await.0.is_err());
+        downs.push(pool.state()[0].down);
+    }
+    assert_eq!(downs, [false, false, true], "two slow names are no outage");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_cut_inside_a_record_is_asked_for_again_by_tcp() {
+    let (pool, script) = pool(&[Does::CutsWithin]);
+    assert_eq!(timed(&pool).await.0, Ok(0));
+    let over: Vec<_> = script
+        .asked
+        .lock()
+        .expect("whole")
+        .iter()
+        .map(|a| a.1)
+        .collect();
+    assert_eq!(over, [Transport::Udp, Transport::Tcp]);
 }
 
 #[tokio::test(start_paused = true)]
