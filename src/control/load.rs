@@ -146,14 +146,6 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Whether the operator may take the file all the same, with `tapis reload --accept`.
-    pub fn acceptable(&self) -> bool {
-        matches!(
-            self,
-            Self::Empty { .. } | Self::MostlyBad { .. } | Self::Shrunk { .. }
-        )
-    }
-
     /// Whether the system may say otherwise of the same file a moment later.
     pub fn passing(&self) -> bool {
         matches!(self, Self::Unreadable { source, .. } if !matches!(
@@ -314,7 +306,6 @@ mod tests {
             (b"a.test\n", Some(3)),
         ] {
             let refusal = loaded(content, before, false).expect_err("refused");
-            assert!(refusal.acceptable(), "{refusal}");
             assert!(
                 refusal.to_string().contains("tapis reload --accept l"),
                 "{refusal}"

@@ -180,22 +180,20 @@ impl Control {
 
     fn load_due(&mut self) {
         let now = Instant::now();
-        let (done, tickets) = (self.done.0.clone(), self.tickets);
-        let mut tickets_now = tickets;
         let mut kept = Vec::new();
-        for list in self.all_lists() {
+        let staged = self.stage.iter_mut().flat_map(|stage| &mut stage.fresh);
+        for list in self.lists.iter_mut().chain(staged) {
             if !list.take_due(now) {
                 continue;
             }
             let unknown = list.loaded.is_none() && list.refused.is_none();
             if unknown || list.accepted || list.changed() || list.refused.is_some() {
-                tickets_now += 1;
-                start_load(list, tickets_now, &done);
+                self.tickets += 1;
+                start_load(list, self.tickets, &self.done.0);
             } else {
                 kept.extend(list.promised.take());
             }
         }
-        self.tickets = tickets_now;
         for ticket in kept {
             self.no_longer_awaited(ticket);
         }

@@ -6,16 +6,7 @@ use std::process::Output;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::server::{list, tapis, text};
-
-fn folder(config: &str, files: &[(&str, &str)]) -> TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
-    fs::write(folder.path().join("tapis.toml"), config).expect("written");
-    for (name, content) in files {
-        fs::write(folder.path().join(name), content).expect("written");
-    }
-    folder
-}
+use crate::support::server::{folder, list, tapis, text};
 
 fn verb(folder: &TempDir, arguments: &[&str]) -> Output {
     let config = folder.path().join("tapis.toml");

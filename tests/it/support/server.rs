@@ -37,6 +37,15 @@ pub(crate) fn list(name: &str, more: &str) -> String {
     format!("[[list]]\nname = \"{name}\"\npath = \"{name}\"\n{more}\n")
 }
 
+/// A folder with this configuration, and these files beside it.
+pub(crate) fn folder(config: &str, files: &[(&str, &str)]) -> TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (name, content) in [("tapis.toml", config)].iter().chain(files) {
+        std::fs::write(folder.path().join(name), content).expect("written");
+    }
+    folder
+}
+
 impl Server {
     /// Starts with this configuration, and these files beside it.
     pub(crate) fn start(config: &str, files: &[(&str, &str)]) -> Self {
@@ -45,11 +54,7 @@ impl Server {
 
     /// The same with more arguments.
     pub(crate) fn start_with(config: &str, files: &[(&str, &str)], arguments: &[&str]) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        std::fs::write(folder.path().join("tapis.toml"), config).expect("written");
-        for (name, content) in files {
-            std::fs::write(folder.path().join(name), content).expect("written");
-        }
+        let folder = folder(config, files);
         let config = folder.path().join("tapis.toml");
         let mut command = tapis();
         command
