@@ -4,6 +4,7 @@
 pub mod builder;
 pub mod clients;
 pub mod current;
+pub mod image;
 pub mod local;
 pub mod rule;
 pub mod snapshot;

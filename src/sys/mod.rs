@@ -1,6 +1,8 @@
 //! Owns the few unsafe system calls, behind safe functions.
 //! Refuses to know what they are for.
 
+pub mod lanes;
+pub mod prefetch;
 pub mod process;
 pub mod udp;
 pub mod wait;

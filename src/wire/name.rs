@@ -11,6 +11,21 @@ pub const MAX_LABEL: usize = 63;
 /// Most labels that fit in a name, the root not counted.
 pub const MAX_LABELS: usize = 127;
 
+/// Octets kept for the wire form: any label's first sixteen can be read at once.
+const ROOM: usize = MAX_NAME + 17;
+
+/// Masks for the first octets of sixteen, by their count.
+const FIRST: [(u64, u64); 17] = {
+    let mut masks = [(u64::MAX, u64::MAX); 17];
+    let mut count = 0;
+    while count < 8 {
+        masks[count] = ((1 << (8 * count)) - 1, 0);
+        masks[8 + count] = (u64::MAX, (1 << (8 * count)) - 1);
+        count += 1;
+    }
+    masks
+};
+
 /// Why octets or text are not a domain name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
@@ -45,7 +60,8 @@ pub enum NameError {
 pub struct Name {
     len: u8,
     labels: u8,
-    wire: [u8; MAX_NAME],
+    plain: bool,
+    wire: [u8; ROOM],
     starts: [u8; MAX_LABELS],
 }
 
@@ -54,7 +70,8 @@ impl Name {
     pub const ROOT: Self = Self {
         len: 1,
         labels: 0,
-        wire: [0; MAX_NAME],
+        plain: true,
+        wire: [0; ROOM],
         starts: [0; MAX_LABELS],
     };
 
@@ -162,6 +179,7 @@ impl Name {
         self.wire[start] = label.len() as u8;
         for (to, from) in self.wire[start + 1..next].iter_mut().zip(label) {
             *to = from.to_ascii_lowercase();
+            self.plain &= matches!(*to, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_');
         }
         // At least two octets a label and at most 254 of them: 127 labels at most.
         self.starts[usize::from(self.labels)] = start as u8;
@@ -195,6 +213,39 @@ impl Name {
                 let size = usize::from(self.wire[start]);
                 &self.wire[start + 1..start + 1 + size]
             })
+    }
+
+    /// The label that `level` others lie above (`com` is at level 0), without its length octet.
+    ///
+    /// # Panics
+    /// When the name has no more than `level` labels.
+    #[inline(always)]
+    pub fn label_from_root(&self, level: usize) -> &[u8] {
+        let start = usize::from(self.starts[self.label_count() - 1 - level]);
+        &self.wire[start + 1..][..usize::from(self.wire[start])]
+    }
+
+    /// The first sixteen octets of the label at `level` as two numbers, the first octet lowest, with
+    /// zeros behind the label's end; and how many octets the label has.
+    ///
+    /// # Panics
+    /// When the name has no more than `level` labels.
+    #[inline(always)]
+    pub fn sixteen_from_root(&self, level: usize) -> (u64, u64, usize) {
+        let start = usize::from(self.starts[self.label_count() - 1 - level]);
+        let size = usize::from(self.wire[start]);
+        let eight = |at: usize| {
+            let octets = self.wire[at..].first_chunk();
+            u64::from_le_bytes(*octets.expect("there is room behind every label"))
+        };
+        let (low, high) = FIRST[size.min(16)];
+        (eight(start + 1) & low, eight(start + 9) & high, size)
+    }
+
+    /// Whether all octets of all labels are lower-case letters, digits, hyphens and underscores.
+    #[inline(always)]
+    pub fn is_plain(&self) -> bool {
+        self.plain
     }
 
     /// Where in [`wire`](Self::wire) the ancestor with `labels` labels starts. The ancestor with

@@ -1,0 +1,78 @@
+//! Owns reading and writing numbers at any place of octets, the lowest bit first.
+//! Refuses to panic: beyond the end there are zeros.
+
+/// Eight octets from `at` on as a number, the first one lowest; zeros beyond the end.
+#[inline(always)]
+pub fn word(octets: &[u8], at: usize) -> u64 {
+    match octets.get(at..).and_then(<[u8]>::first_chunk) {
+        Some(chunk) => u64::from_le_bytes(*chunk),
+        None => tail(octets, at),
+    }
+}
+
+#[cold]
+fn tail(octets: &[u8], at: usize) -> u64 {
+    let mut chunk = [0; 8];
+    let rest = octets.get(at..).unwrap_or(&[]);
+    chunk[..rest.len()].copy_from_slice(rest);
+    u64::from_le_bytes(chunk)
+}
+
+/// The bits from bit `at` on; at least the lowest 57 are real.
+#[inline(always)]
+pub fn peek(octets: &[u8], at: u64) -> u64 {
+    word(octets, (at / 8) as usize) >> (at % 8)
+}
+
+/// The lowest `count` bits set; `count` is below 64.
+#[inline(always)]
+pub fn mask(count: u32) -> u64 {
+    (1 << count) - 1
+}
+
+/// Octets that grow by bits.
+#[derive(Default)]
+pub struct BitWriter {
+    octets: Vec<u8>,
+    open: u64,
+    filled: u32,
+}
+
+impl BitWriter {
+    /// Appends the lowest `count` bits of `bits`, at most 32; the others must be zero.
+    #[inline(always)]
+    pub fn push(&mut self, bits: u64, count: u32) {
+        self.open |= bits << self.filled;
+        self.filled += count;
+        while self.filled >= 8 {
+            self.octets.push(self.open as u8);
+            self.open >>= 8;
+            self.filled -= 8;
+        }
+    }
+
+    /// Appends `count` bits that start at the first bit of `octets`.
+    pub fn append(&mut self, octets: &[u8], count: u32) {
+        let mut at = 0;
+        while at < count {
+            let step = (count - at).min(32);
+            self.push(peek(octets, u64::from(at)) & mask(step), step);
+            at += step;
+        }
+    }
+
+    /// How many bits were written.
+    pub fn len(&self) -> u32 {
+        self.octets.len() as u32 * 8 + self.filled
+    }
+
+    /// All octets, the last one filled up with zeros; the writer is empty afterwards.
+    pub fn take(&mut self, into: &mut Vec<u8>) {
+        if self.filled > 0 {
+            self.octets.push(self.open as u8);
+        }
+        into.append(&mut self.octets);
+        self.open = 0;
+        self.filled = 0;
+    }
+}

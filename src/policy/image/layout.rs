@@ -1,0 +1,287 @@
+//! Owns the file: header, sections, their digests, and how both are written.
+//! Refuses to look into a section.
+//!
+//! All numbers have their lowest octet first. The header takes [`HEADER`] octets:
+//!
+//! | at | octets | what |
+//! |---|---|---|
+//! | 0 | 8 | [`MAGIC`] |
+//! | 8 | 4 | [`VERSION`] |
+//! | 12 | 4 | [`BYTE_ORDER`] |
+//! | 16 | 8 | the seed of the labels' hash |
+//! | 24 | 4, 4 | the root's value and [`Kids`] |
+//! | 32 | 8, 8 | rules that are in the image; rules left out, as others of the same source cover them |
+//! | 48 | 8, 8 | nodes, buckets |
+//! | 64 | 4 | children in the fullest bucket |
+//! | 128 | 48 for each [`Section`] | offset, length, BLAKE3 digest |
+//! | 608 | 32 | BLAKE3 digest of all before |
+
+use std::io::{BufWriter, Seek, SeekFrom, Write};
+
+use super::bits::word;
+use super::bucket::Kids;
+use super::{ImageError, WriteError};
+
+/// The first octets of an image.
+pub const MAGIC: [u8; 8] = *b"\x89tapis\r\n";
+/// The version of the layout.
+pub const VERSION: u32 = 1;
+/// Reads otherwise where the octets of numbers were turned around.
+pub const BYTE_ORDER: u32 = 0x0403_0201;
+/// Octets of the header.
+pub const HEADER: usize = 640;
+/// Where the section table starts.
+const TABLE: usize = 128;
+/// Octets of its entries.
+const ENTRY: usize = 48;
+/// Where the header's digest starts.
+const SEAL: usize = HEADER - 32;
+/// Sections start at multiples of a cache line.
+const LINE: u64 = 64;
+
+/// The parts of an image, in their order in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Section {
+    /// Buckets, one behind the other: see `bucket`.
+    Buckets,
+    /// Eight octets for each bucket of a node with many: the offset, then the filter.
+    Directory,
+    /// The nodes right below the root: see `top`.
+    Tops,
+    /// Eight octets for each value: start in `Words`, count of rules, count of sources beneath.
+    Values,
+    /// Four octets each: rules and sources.
+    Words,
+    /// The lengths of the codes of edge text.
+    Text,
+    /// How often each symbol follows each other one.
+    Census,
+    /// Where the rules come from, as JSON.
+    Provenance,
+}
+
+impl Section {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Buckets,
+        Self::Directory,
+        Self::Tops,
+        Self::Values,
+        Self::Words,
+        Self::Text,
+        Self::Census,
+        Self::Provenance,
+    ];
+
+    /// Its name, for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Buckets => "buckets",
+            Self::Directory => "directory",
+            Self::Tops => "top labels",
+            Self::Values => "values",
+            Self::Words => "words",
+            Self::Text => "text code",
+            Self::Census => "census",
+            Self::Provenance => "provenance",
+        }
+    }
+}
+
+/// What the header tells beside the sections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Of the labels' hash.
+    pub seed: u64,
+    /// The root's value.
+    pub root_value: u32,
+    /// The root's children.
+    pub root_kids: Kids,
+    /// Rules that are in the image.
+    pub rules: u64,
+    /// Rules that were left out, as others of the same source cover them.
+    pub pruned: u64,
+    /// Nodes, the root not counted.
+    pub nodes: u64,
+    /// Buckets.
+    pub buckets: u64,
+    /// Children in the fullest bucket.
+    pub fullest: u32,
+}
+
+impl Default for Facts {
+    fn default() -> Self {
+        Self {
+            seed: 0,
+            root_value: 0,
+            root_kids: Kids::NONE,
+            rules: 0,
+            pruned: 0,
+            nodes: 0,
+            buckets: 0,
+            fullest: 0,
+        }
+    }
+}
+
+/// Where a section is, and what it must hash to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Octets before it.
+    pub offset: usize,
+    /// Octets in it.
+    pub len: usize,
+    /// BLAKE3.
+    pub digest: [u8; 32],
+}
+
+/// Reads a header: facts, and the sections in the order of [`Section::ALL`]. Each lies behind the
+/// one before and within the file of `size` octets.
+///
+/// # Errors
+/// [`ImageError`] when it is not one.
+pub fn read_header(head: &[u8], size: u64) -> Result<(Facts, [Extent; 8]), ImageError> {
+    let number = |at: usize| word(head, at);
+    let short = |at: usize| word(head, at) as u32;
+    if head.len() < 8 || head[..8] != MAGIC {
+        return Err(ImageError::NotAnImage);
+    }
+    if head.len() < HEADER {
+        return Err(ImageError::Truncated);
+    }
+    if short(12) != BYTE_ORDER {
+        return Err(ImageError::NotAnImage);
+    }
+    if short(8) != VERSION {
+        return Err(ImageError::Version(short(8)));
+    }
+    if blake3::hash(&head[..SEAL]) != head[SEAL..HEADER] {
+        return Err(ImageError::Damaged("header"));
+    }
+    let facts = Facts {
+        seed: number(16),
+        root_value: short(24),
+        root_kids: Kids(short(28)),
+        rules: number(32),
+        pruned: number(40),
+        nodes: number(48),
+        buckets: number(56),
+        fullest: short(64),
+    };
+    let mut extents = [Extent {
+        offset: 0,
+        len: 0,
+        digest: [0; 32],
+    }; 8];
+    let mut last = HEADER as u64;
+    for (index, extent) in extents.iter_mut().enumerate() {
+        let at = TABLE + index * ENTRY;
+        let (offset, len) = (number(at), number(at + 8));
+        let end = offset.checked_add(len).ok_or(ImageError::Truncated)?;
+        if offset < last || end > size {
+            return Err(ImageError::Truncated);
+        }
+        last = end;
+        extent.offset = offset as usize;
+        extent.len = len as usize;
+        extent.digest.copy_from_slice(&head[at + 16..at + ENTRY]);
+    }
+    Ok((facts, extents))
+}
+
+/// Writes sections one behind the other, and the header at last.
+pub(super) struct Sink<W: Write> {
+    to: BufWriter<W>,
+    /// Where the image starts.
+    origin: u64,
+    /// Octets written, the header counted.
+    at: u64,
+    /// Where the present section starts.
+    start: u64,
+    hasher: blake3::Hasher,
+    pending: Vec<u8>,
+    table: Vec<u8>,
+}
+
+/// Octets that are hashed at a time: many small pieces would cost more than the hashing.
+const PIECE: usize = 1 << 16;
+
+impl<W: Write + Seek> Sink<W> {
+    pub(super) fn new(mut to: W) -> Result<Self, WriteError> {
+        let origin = to.stream_position()?;
+        to.write_all(&[0; HEADER])?;
+        Ok(Self {
+            to: BufWriter::with_capacity(PIECE, to),
+            origin,
+            at: HEADER as u64,
+            start: HEADER as u64,
+            hasher: blake3::Hasher::new(),
+            pending: Vec::with_capacity(2 * PIECE),
+            table: Vec::new(),
+        })
+    }
+
+    /// Octets of the present section so far.
+    pub(super) fn section_len(&self) -> u64 {
+        self.at - self.start
+    }
+
+    pub(super) fn write(&mut self, octets: &[u8]) -> Result<(), WriteError> {
+        self.pending.extend(octets);
+        self.at += octets.len() as u64;
+        if self.pending.len() >= PIECE {
+            self.pass_on()?;
+        }
+        Ok(())
+    }
+
+    fn pass_on(&mut self) -> Result<(), WriteError> {
+        self.hasher.update(&self.pending);
+        self.to.write_all(&self.pending)?;
+        self.pending.clear();
+        Ok(())
+    }
+
+    /// Ends the present section, which must be the next one of [`Section::ALL`].
+    pub(super) fn end(&mut self, section: Section) -> Result<(), WriteError> {
+        debug_assert_eq!(self.table.len(), section as usize * ENTRY);
+        self.pass_on()?;
+        self.table.extend(self.start.to_le_bytes());
+        self.table.extend(self.section_len().to_le_bytes());
+        self.table.extend(self.hasher.finalize().as_bytes());
+        self.hasher.reset();
+        let gap = self.at.next_multiple_of(LINE) - self.at;
+        self.to.write_all(&[0; LINE as usize][..gap as usize])?;
+        self.at += gap;
+        self.start = self.at;
+        Ok(())
+    }
+
+    pub(super) fn finish(self, facts: &Facts) -> Result<W, WriteError> {
+        let mut head = [0; HEADER];
+        let mut put =
+            |at: usize, octets: &[u8]| head[at..at + octets.len()].copy_from_slice(octets);
+        put(0, &MAGIC);
+        put(8, &VERSION.to_le_bytes());
+        put(12, &BYTE_ORDER.to_le_bytes());
+        put(16, &facts.seed.to_le_bytes());
+        put(24, &facts.root_value.to_le_bytes());
+        put(28, &facts.root_kids.0.to_le_bytes());
+        put(32, &facts.rules.to_le_bytes());
+        put(40, &facts.pruned.to_le_bytes());
+        put(48, &facts.nodes.to_le_bytes());
+        put(56, &facts.buckets.to_le_bytes());
+        put(64, &facts.fullest.to_le_bytes());
+        put(TABLE, &self.table);
+        let seal = blake3::hash(&head[..SEAL]);
+        head[SEAL..].copy_from_slice(seal.as_bytes());
+        let mut to = self
+            .to
+            .into_inner()
+            .map_err(std::io::IntoInnerError::into_error)?;
+        to.seek(SeekFrom::Start(self.origin))?;
+        to.write_all(&head)?;
+        to.seek(SeekFrom::End(0))?;
+        Ok(to)
+    }
+}

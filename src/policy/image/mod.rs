@@ -1,0 +1,210 @@
+//! Owns the compiled rules of all sources: one immutable block of octets, the same in a file and in memory.
+//! Refuses to decide: it tells which rules lie on a name's way.
+
+pub mod bits;
+pub mod bucket;
+pub mod layout;
+pub mod order;
+pub mod provenance;
+pub mod text;
+mod top;
+pub mod values;
+pub mod walk;
+pub mod writer;
+
+use std::io;
+use std::ops::Deref;
+
+use memmap2::MmapMut;
+
+use layout::{Extent, Facts, HEADER, Section, read_header};
+use order::Key;
+use provenance::Provenance;
+use text::{Census, TextCode};
+use values::Value;
+
+/// Why octets are not an image that can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ImageError {
+    /// The first octets are others.
+    #[error("not an image of Tapis")]
+    NotAnImage,
+    /// Another version of the layout.
+    #[error("an image of layout {0}, and this program reads layout {version}", version = layout::VERSION)]
+    Version(u32),
+    /// It ends too early.
+    #[error("cut short")]
+    Truncated,
+    /// A digest is not that of the octets.
+    #[error("damaged: its {0} is not what was written")]
+    Damaged(&'static str),
+    /// The digests are right, but what they vouch for can't be.
+    #[error("invalid: its {0} is not what this program writes")]
+    Invalid(&'static str),
+}
+
+/// What there is too much of for one image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TooLarge {
+    /// More than two gigabytes of buckets.
+    #[error("more names than fit into 2 GiB of image; leave out a list")]
+    Buckets,
+    /// More than 16,777,216 buckets in nodes with many children.
+    #[error("more names than fit into one image, about 130 million; leave out a list")]
+    Directory,
+    /// More than 8,388,608 different combinations of rules.
+    #[error("more than 8,388,608 different combinations of lists on a name; leave out a list")]
+    Values,
+}
+
+/// Why an image was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// There is too much of something.
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
+    /// The system's reason.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Where the octets of an image are.
+pub enum Octets {
+    /// On the heap.
+    Heap(Vec<u8>),
+    /// In a mapping of their own, which takes huge pages if there are some.
+    Mapped(MmapMut),
+}
+
+impl Deref for Octets {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Heap(octets) => octets,
+            Self::Mapped(octets) => octets,
+        }
+    }
+}
+
+/// Compiled rules.
+pub struct Image {
+    octets: Octets,
+    key: Key,
+    text: TextCode,
+    facts: Facts,
+    extents: [Extent; 8],
+    provenance: Provenance,
+    root_value: u32,
+    root_kids: bucket::Kids,
+    /// Whether there are rules on the root.
+    root_matters: bool,
+}
+
+/// What lookups read.
+#[derive(Clone, Copy)]
+pub(super) struct Sections<'o> {
+    buckets: &'o [u8],
+    directory: &'o [u8],
+    tops: &'o [u8],
+}
+
+impl Image {
+    /// The image in those octets.
+    ///
+    /// # Errors
+    /// [`ImageError`] when they are damaged, or not one at all.
+    pub fn open(octets: Octets) -> Result<Self, ImageError> {
+        let all = &*octets;
+        let (facts, extents) = read_header(&all[..all.len().min(HEADER)], all.len() as u64)?;
+        for (section, extent) in Section::ALL.into_iter().zip(&extents) {
+            let octets = &all[extent.offset..extent.offset + extent.len];
+            if *blake3::hash(octets).as_bytes() != extent.digest {
+                return Err(ImageError::Damaged(section.name()));
+            }
+        }
+        let section = |section: Section| {
+            let extent = &extents[section as usize];
+            &all[extent.offset..extent.offset + extent.len]
+        };
+        let text = TextCode::new(section(Section::Text)).ok_or(ImageError::Invalid("text code"))?;
+        let provenance = Provenance::from_octets(section(Section::Provenance))?;
+        let root = Value::at(
+            section(Section::Values),
+            section(Section::Words),
+            facts.root_value,
+        );
+        let root_matters = root.rules().next().is_some();
+        Ok(Self {
+            key: Key::new(facts.seed),
+            text,
+            facts,
+            extents,
+            provenance,
+            root_value: facts.root_value,
+            root_kids: facts.root_kids,
+            root_matters,
+            octets,
+        })
+    }
+
+    fn section(&self, section: Section) -> &[u8] {
+        let extent = &self.extents[section as usize];
+        &self.octets[extent.offset..extent.offset + extent.len]
+    }
+
+    #[inline]
+    fn sections(&self) -> Sections<'_> {
+        Sections {
+            buckets: self.section(Section::Buckets),
+            directory: self.section(Section::Directory),
+            tops: self.section(Section::Tops),
+        }
+    }
+
+    /// What a value stands for.
+    pub fn value(&self, value: u32) -> Value<'_> {
+        Value::at(
+            self.section(Section::Values),
+            self.section(Section::Words),
+            value,
+        )
+    }
+
+    /// How many values there are.
+    pub fn value_count(&self) -> u32 {
+        (self.extents[Section::Values as usize].len / 8) as u32
+    }
+
+    /// What the header tells.
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// Where the rules come from.
+    pub fn provenance(&self) -> &Provenance {
+        &self.provenance
+    }
+
+    /// Octets in all.
+    pub fn size(&self) -> usize {
+        self.octets.len()
+    }
+
+    /// The sections with their sizes.
+    pub fn extents(&self) -> impl Iterator<Item = (Section, &Extent)> {
+        Section::ALL.into_iter().zip(&self.extents)
+    }
+
+    /// What its names were counted to, for the text code of the next one.
+    pub fn census(&self) -> Census {
+        Census::from_octets(self.section(Section::Census))
+    }
+}
+
+impl std::fmt::Debug for Image {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Image({} rules)", self.facts.rules)
+    }
+}

@@ -1,0 +1,90 @@
+//! Owns the shortcut past the first label: a small table of the nodes right below the root.
+//! Refuses labels of more than eight octets and unusual ones; they go the way of all others.
+//!
+//! Nearly every walk begins with one of a few hundred labels, so these are found by eight octets
+//! compared at once. Sixteen octets a slot: the label, filled up with zeros; its value; its
+//! [`Kids`], or [`EDGE`]. A slot whose label is 0 is empty, and there is always one.
+
+use super::bits::word;
+use super::bucket::Kids;
+use crate::wire::name::Name;
+
+/// Most labels below the root for which the table is made.
+pub(super) const MOST: usize = 1 << 12;
+/// Slots for each label, at least.
+const SPARE: usize = 4;
+/// Octets of a slot.
+const SLOT: usize = 16;
+/// The label starts an edge of several labels, which is found in the root's buckets.
+pub(super) const EDGE: Kids = Kids(u32::MAX - 1);
+
+/// What the table says of a name's first label.
+pub(super) enum Top {
+    /// It says nothing: the root's buckets do.
+    Unknown,
+    /// There is no such label.
+    Missing,
+    /// Its node.
+    Node { value: u32, kids: Kids },
+}
+
+/// A label's key, if it can be in the table.
+pub(super) fn key(label: &[u8]) -> Option<u64> {
+    let plain = label.iter().all(|octet| *octet != 0);
+    (plain && label.len() <= 8).then(|| word(label, 0))
+}
+
+/// The table with these labels, values and children; empty if they are too many.
+pub(super) fn table(nodes: &[(u64, u32, Kids)], seed: u64) -> Vec<u8> {
+    if nodes.len() > MOST {
+        return Vec::new();
+    }
+    let slots = (nodes.len() * SPARE).max(1).next_power_of_two();
+    let mut table = vec![0; slots * SLOT];
+    for &(key, value, kids) in nodes {
+        let mut slot = first(key, seed, slots);
+        while word(&table, slot * SLOT) != 0 {
+            slot = (slot + 1) & (slots - 1);
+        }
+        let at = slot * SLOT;
+        table[at..at + 8].copy_from_slice(&key.to_le_bytes());
+        table[at + 8..at + 12].copy_from_slice(&value.to_le_bytes());
+        table[at + 12..at + 16].copy_from_slice(&kids.0.to_le_bytes());
+    }
+    table
+}
+
+/// Looks up the first label below the root of a name that has one.
+#[inline(always)]
+pub(super) fn find(table: &[u8], seed: u64, name: &Name) -> Top {
+    let (key, high, size) = name.sixteen_from_root(0);
+    if size > 8 || high != 0 || !name.is_plain() || table.is_empty() {
+        return Top::Unknown;
+    }
+    let slots = table.len() / SLOT;
+    let mut slot = first(key, seed, slots);
+    // Ends at an empty slot, or when all were seen.
+    for _ in 0..slots {
+        let found = word(table, slot * SLOT);
+        if found == key {
+            let holds = word(table, slot * SLOT + 8);
+            let kids = Kids((holds >> 32) as u32);
+            if kids == EDGE {
+                return Top::Unknown;
+            }
+            let value = holds as u32;
+            return Top::Node { value, kids };
+        }
+        if found == 0 {
+            return Top::Missing;
+        }
+        slot = (slot + 1) & (slots - 1);
+    }
+    Top::Missing
+}
+
+#[inline(always)]
+fn first(key: u64, seed: u64, slots: usize) -> usize {
+    let mixed = (key ^ seed).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    (mixed >> 32) as usize & (slots - 1)
+}

@@ -1,0 +1,151 @@
+//! Owns what a node's value stands for: the rules on its name, and which sources have some beneath.
+//! Refuses to weigh them against each other: that depends on the configuration of the moment.
+
+use std::collections::HashMap;
+
+use super::TooLarge;
+use super::bits::word;
+use super::bucket::VALUES;
+use crate::policy::rule::Scope;
+
+/// A rule on some name, as an image holds it: 32 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ImageRule {
+    /// Index of the source in the image's provenance.
+    pub source: u16,
+    /// Bits of [`flag`].
+    pub flags: u8,
+    /// Which names it speaks of.
+    pub scope: Scope,
+}
+
+/// What a rule may be beyond its scope.
+pub mod flag {
+    /// The same rule of the image beneath does not count any more; only in deltas.
+    pub const LIFTED: u8 = 1;
+    /// All flags that are known.
+    pub const ALL: u8 = LIFTED;
+}
+
+impl ImageRule {
+    /// The lowest octet of an exact rule's bits.
+    pub const EXACT: u32 = 0;
+    /// The lowest octet of a below rule's bits.
+    pub const BELOW: u32 = 1;
+    /// The lowest octet of a subtree rule's bits.
+    pub const SUBTREE: u32 = 2;
+
+    /// As 32 bits: they sort by source, then flags, then scope.
+    pub fn to_bits(self) -> u32 {
+        let scope = match self.scope {
+            Scope::Exact => Self::EXACT,
+            Scope::Below => Self::BELOW,
+            Scope::Subtree => Self::SUBTREE,
+        };
+        u32::from(self.source) << 16 | u32::from(self.flags) << 8 | scope
+    }
+
+    /// The rule of those bits, if they are one.
+    pub fn from_bits(bits: u32) -> Option<Self> {
+        let scope = match bits & 0xFF {
+            Self::EXACT => Scope::Exact,
+            Self::BELOW => Scope::Below,
+            Self::SUBTREE => Scope::Subtree,
+            _ => return None,
+        };
+        let flags = (bits >> 8) as u8;
+        (flags & !flag::ALL == 0).then_some(Self {
+            source: (bits >> 16) as u16,
+            flags,
+            scope,
+        })
+    }
+}
+
+/// Gives each different value its number while an image is written.
+#[derive(Default)]
+pub(super) struct Interner {
+    known: HashMap<Box<[u32]>, u32>,
+    /// By number: where its words start, how many rules there are, how many sources.
+    table: Vec<(u32, u16, u16)>,
+    words: Vec<u32>,
+    key: Vec<u32>,
+}
+
+impl Interner {
+    /// The number of the value with these rules, and these sources beneath; both sorted.
+    pub(super) fn intern(
+        &mut self,
+        rules: &[u32],
+        beneath: impl Iterator<Item = u16>,
+    ) -> Result<u32, TooLarge> {
+        self.key.clear();
+        self.key.push(rules.len() as u32);
+        self.key.extend(rules);
+        self.key.extend(beneath.map(u32::from));
+        if let Some(&number) = self.known.get(&*self.key) {
+            return Ok(number);
+        }
+        let number = self.table.len() as u32;
+        if number >= VALUES || self.words.len() + self.key.len() > u32::MAX as usize {
+            return Err(TooLarge::Values);
+        }
+        let beneath = self.key.len() - 1 - rules.len();
+        self.table
+            .push((self.words.len() as u32, rules.len() as u16, beneath as u16));
+        self.words.extend(&self.key[1..]);
+        self.known.insert(self.key.as_slice().into(), number);
+        Ok(number)
+    }
+
+    /// The octets of both sections: eight for each value, four for each word.
+    pub(super) fn sections(&self) -> (Vec<u8>, Vec<u8>) {
+        let mut table = Vec::with_capacity(self.table.len() * 8);
+        for &(start, rules, beneath) in &self.table {
+            table.extend(start.to_le_bytes());
+            table.extend(rules.to_le_bytes());
+            table.extend(beneath.to_le_bytes());
+        }
+        let words = self.words.iter().flat_map(|word| word.to_le_bytes());
+        (table, words.collect())
+    }
+}
+
+/// A value of an image.
+#[derive(Clone, Copy)]
+pub struct Value<'o> {
+    words: &'o [u8],
+    rules: usize,
+}
+
+impl<'o> Value<'o> {
+    /// The value of that number; without rules and sources if there is none.
+    pub(super) fn at(table: &'o [u8], words: &'o [u8], number: u32) -> Self {
+        let entry = word(table, number as usize * 8);
+        let start = (entry & 0xFFFF_FFFF) as usize * 4;
+        let rules = (entry >> 32 & 0xFFFF) as usize;
+        let beneath = (entry >> 48) as usize;
+        let words = words.get(start..start + (rules + beneath) * 4);
+        Self {
+            rules: if words.is_some() { rules } else { 0 },
+            words: words.unwrap_or(&[]),
+        }
+    }
+
+    /// The rules on the name, sorted by source.
+    pub fn rules(self) -> impl Iterator<Item = ImageRule> + use<'o> {
+        self.words()
+            .take(self.rules)
+            .filter_map(ImageRule::from_bits)
+    }
+
+    /// The sources that have rules beneath the name, sorted.
+    pub fn beneath(self) -> impl Iterator<Item = u16> + use<'o> {
+        self.words().skip(self.rules).map(|source| source as u16)
+    }
+
+    fn words(self) -> impl Iterator<Item = u32> + use<'o> {
+        let chunks = self.words.chunks_exact(4);
+        chunks.map(|chunk| word(chunk, 0) as u32)
+    }
+}

@@ -1,0 +1,401 @@
+//! Owns the making of an image from rules in the order of their paths, in one pass.
+//! Refuses to sort, and to hold more than the children of the nodes on the present path.
+
+use std::io::{Seek, Write};
+
+use super::bits::{BitWriter, word};
+use super::bucket::{self, Child, Kids, MOST, OFFSETS, PLACES, buckets, filter, index};
+use super::layout::{Facts, Section, Sink};
+use super::order::{Key, labels};
+use super::provenance::Provenance;
+use super::text::{Census, TextCode};
+use super::top;
+use super::values::{ImageRule, Interner};
+use super::{TooLarge, WriteError};
+
+/// Most children that are put into one bucket without a directory.
+const SINGLE: usize = 12;
+/// Children for each bucket of a directory, at most, on average.
+const FILL: usize = 8;
+/// Octets before the text of a child that waits for its parent.
+const WAITING: usize = 18;
+
+/// Writes an image.
+pub struct Writer<W: Write> {
+    key: Key,
+    text: TextCode,
+    census: Census,
+    sink: Sink<W>,
+    interner: Interner,
+    directory: Vec<u64>,
+    /// The path that was pushed last.
+    path: Vec<u8>,
+    /// The nodes on that path, the root first; those behind `depth` are spare.
+    open: Vec<Open>,
+    depth: usize,
+    /// The nodes right below the root, while they are few.
+    tops: Vec<(u64, u32, Kids)>,
+    facts: Facts,
+    bits: BitWriter,
+    scratch: Vec<u8>,
+}
+
+/// A node whose children are not all known yet.
+#[derive(Default)]
+struct Open {
+    /// Where its label starts and ends in the path.
+    label: (usize, usize),
+    hash: u64,
+    /// Sorted.
+    rules: Vec<u32>,
+    /// Source and flags of the rules that speak of all names beneath.
+    covers: Vec<u32>,
+    /// A bit for each source that has rules beneath.
+    beneath: Vec<u64>,
+    waiting: Waiting,
+}
+
+/// The finished children of an open node.
+#[derive(Default)]
+struct Waiting {
+    count: usize,
+    /// For each: hash (8), value (4), kids (4), size in bits (2), text.
+    octets: Vec<u8>,
+}
+
+impl Waiting {
+    fn children(&self) -> impl Iterator<Item = Child<'_>> {
+        let mut rest = self.octets.as_slice();
+        std::iter::from_fn(move || {
+            let (head, tail) = rest.split_at_checked(WAITING)?;
+            let size = word(head, 16) as u32 & 0xFFFF;
+            let (text, tail) = tail.split_at(size.div_ceil(8) as usize);
+            rest = tail;
+            Some(Child {
+                hash: word(head, 0),
+                value: word(head, 8) as u32,
+                kids: Kids(word(head, 12) as u32),
+                size,
+                text,
+            })
+        })
+    }
+
+    fn push(&mut self, hash: u64, value: u32, kids: Kids, bits: &mut BitWriter) {
+        self.octets.extend(hash.to_le_bytes());
+        self.octets.extend(value.to_le_bytes());
+        self.octets.extend(kids.0.to_le_bytes());
+        self.octets.extend((bits.len() as u16).to_le_bytes());
+        bits.take(&mut self.octets);
+        self.count += 1;
+    }
+}
+
+impl<W: Write + Seek> Writer<W> {
+    /// A writer to `to`, from its present position on. `census` makes the text code: any will do,
+    /// one of the names to come gives the smallest image.
+    ///
+    /// # Errors
+    /// When `to` can't be written.
+    pub fn new(to: W, key: Key, census: Census) -> Result<Self, WriteError> {
+        let text = TextCode::new(&census.lengths()).expect("Huffman's codes are complete");
+        Ok(Self {
+            key,
+            text,
+            census,
+            sink: Sink::new(to)?,
+            interner: Interner::default(),
+            directory: Vec::new(),
+            path: Vec::new(),
+            open: vec![Open::default()],
+            depth: 0,
+            tops: Vec::new(),
+            facts: Facts::default(),
+            bits: BitWriter::default(),
+            scratch: Vec::new(),
+        })
+    }
+
+    /// Adds the rules of a path: not empty, sorted, each once. Paths come in the order of
+    /// [`Key::compare`], each once. A rule that another one of the same source with the same
+    /// flags makes needless is counted and left out.
+    ///
+    /// # Errors
+    /// When the image gets too large, or can't be written.
+    pub fn push(&mut self, path: &[u8], rules: &[u32]) -> Result<(), WriteError> {
+        let (same, bytes) = shared(&self.path, path);
+        while self.depth > same {
+            self.close()?;
+        }
+        self.path.truncate(bytes);
+        let mut at = bytes;
+        self.path.extend(&path[bytes..]);
+        for label in labels(&path[bytes..]) {
+            self.depth += 1;
+            if self.depth == self.open.len() {
+                self.open.push(Open::default());
+            }
+            let open = &mut self.open[self.depth];
+            open.label = (at + 1, at + 1 + label.len());
+            open.hash = self.key.hash(label);
+            at += 1 + label.len();
+        }
+        let (above, own) = self.open.split_at_mut(self.depth);
+        let own = &mut own[0];
+        for &rule in rules {
+            let effect = rule & !0xFF;
+            let covered = above.iter().any(|open| open.covers.contains(&effect));
+            if covered || outdone(rule, rules) {
+                self.facts.pruned += 1;
+                continue;
+            }
+            self.facts.rules += 1;
+            own.rules.push(rule);
+            if rule & 0xFF != ImageRule::EXACT {
+                own.covers.push(effect);
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes the deepest node on the path: it becomes a child of the one above.
+    fn close(&mut self) -> Result<(), WriteError> {
+        let (above, own) = self.open.split_at_mut(self.depth);
+        let (parent, node) = (&mut above[self.depth - 1], &mut own[0]);
+        self.depth -= 1;
+        let label = &self.path[node.label.0..node.label.1];
+        if node.waiting.count > 0 || !node.rules.is_empty() {
+            self.text
+                .label(label, |bits, count| self.bits.push(bits, count));
+        }
+        unite(&mut parent.beneath, &node.beneath);
+        for &rule in &node.rules {
+            let source = (rule >> 16) as usize;
+            mark(&mut parent.beneath, source);
+        }
+        if node.rules.is_empty() && node.waiting.count == 1 {
+            // A chain without rules on the way is one edge.
+            let children = node.waiting.children();
+            for child in children {
+                let (bits, count) = self.text.between(label.len());
+                self.bits.push(bits, count);
+                self.bits.append(child.text, child.size);
+                parent
+                    .waiting
+                    .push(node.hash, child.value, child.kids, &mut self.bits);
+            }
+            if self.depth == 0 {
+                self.tops
+                    .extend(top::key(label).map(|key| (key, 0, top::EDGE)));
+            }
+        } else if node.waiting.count > 0 || !node.rules.is_empty() {
+            let kids = write_kids(
+                &node.waiting,
+                &mut self.sink,
+                &mut self.directory,
+                &mut self.facts,
+                &mut self.scratch,
+            )?;
+            let value = self.interner.intern(&node.rules, sources(&node.beneath))?;
+            parent.waiting.push(node.hash, value, kids, &mut self.bits);
+            self.facts.nodes += 1;
+            if self.depth == 0 {
+                self.tops
+                    .extend(top::key(label).map(|key| (key, value, kids)));
+            }
+        }
+        node.rules.clear();
+        node.covers.clear();
+        node.beneath.clear();
+        node.waiting.count = 0;
+        node.waiting.octets.clear();
+        Ok(())
+    }
+
+    /// Writes all that is left, and returns what was written to.
+    ///
+    /// # Errors
+    /// When the image gets too large, or can't be written.
+    pub fn finish(mut self, provenance: &Provenance) -> Result<(W, Facts), WriteError> {
+        while self.depth > 0 {
+            self.close()?;
+        }
+        let root = &self.open[0];
+        let kids = write_kids(
+            &root.waiting,
+            &mut self.sink,
+            &mut self.directory,
+            &mut self.facts,
+            &mut self.scratch,
+        )?;
+        let value = self.interner.intern(&root.rules, sources(&root.beneath))?;
+        self.facts.root_kids = kids;
+        self.facts.root_value = value;
+        self.facts.seed = self.key.seed();
+        let Self {
+            mut sink,
+            directory,
+            tops,
+            interner,
+            text,
+            census,
+            facts,
+            ..
+        } = self;
+        sink.end(Section::Buckets)?;
+        for entry in directory {
+            sink.write(&entry.to_le_bytes())?;
+        }
+        sink.end(Section::Directory)?;
+        sink.write(&top::table(&tops, facts.seed))?;
+        sink.end(Section::Tops)?;
+        let (table, words) = interner.sections();
+        sink.write(&table)?;
+        sink.end(Section::Values)?;
+        sink.write(&words)?;
+        sink.end(Section::Words)?;
+        sink.write(text.lengths())?;
+        sink.end(Section::Text)?;
+        sink.write(&census.to_octets())?;
+        sink.end(Section::Census)?;
+        sink.write(&provenance.to_octets())?;
+        sink.end(Section::Provenance)?;
+        let to = sink.finish(&facts)?;
+        Ok((to, facts))
+    }
+}
+
+/// How many labels and octets two paths share.
+fn shared(one: &[u8], other: &[u8]) -> (usize, usize) {
+    let pairs = labels(one).zip(labels(other)).take_while(|(a, b)| a == b);
+    pairs.fold((0, 0), |(count, octets), (label, _)| {
+        (count + 1, octets + 1 + label.len())
+    })
+}
+
+/// Whether another rule on the same name makes this one needless.
+fn outdone(rule: u32, rules: &[u32]) -> bool {
+    let subtree = rule & !0xFF | ImageRule::SUBTREE;
+    rule != subtree && rules.contains(&subtree)
+}
+
+/// Writes the children of a node, which come in the order of their hashes.
+fn write_kids<W: Write + Seek>(
+    waiting: &Waiting,
+    sink: &mut Sink<W>,
+    directory: &mut Vec<u64>,
+    facts: &mut Facts,
+    scratch: &mut Vec<u8>,
+) -> Result<Kids, WriteError> {
+    if waiting.count == 0 {
+        return Ok(Kids::NONE);
+    }
+    if waiting.count <= SINGLE {
+        let mut children = [EMPTY; MOST];
+        for (place, child) in children.iter_mut().zip(waiting.children()) {
+            *place = child;
+        }
+        return Ok(Kids::bucket(write_bucket(
+            &children[..waiting.count],
+            sink,
+            facts,
+            scratch,
+        )?));
+    }
+    let class = class(waiting)?;
+    let count = buckets(class);
+    let start = directory.len() as u64;
+    if start + u64::from(count) > PLACES {
+        return Err(TooLarge::Directory.into());
+    }
+    let mut children = waiting.children().peekable();
+    for bucket in 0..count {
+        let mut mine = [EMPTY; MOST];
+        let mut len = 0;
+        let mut bits = 0;
+        while let Some(child) = children.next_if(|child| index(child.hash, count) == bucket) {
+            mine[len] = child;
+            len += 1;
+            bits |= filter(child.hash);
+        }
+        directory.push(if len == 0 {
+            0
+        } else {
+            u64::from(bits) << 32 | write_bucket(&mine[..len], sink, facts, scratch)?
+        });
+    }
+    Ok(Kids::range(start, class))
+}
+
+const EMPTY: Child<'static> = Child {
+    hash: 0,
+    value: 0,
+    kids: Kids::NONE,
+    size: 0,
+    text: &[],
+};
+
+/// How many buckets a node gets: enough that none holds more than [`MOST`].
+fn class(waiting: &Waiting) -> Result<u32, TooLarge> {
+    let first = (0..128).find(|&class| buckets(class) as usize >= waiting.count.div_ceil(FILL));
+    let mut class = first.ok_or(TooLarge::Directory)?;
+    loop {
+        let count = buckets(class);
+        let (mut most, mut run, mut last) = (0, 0, None);
+        for child in waiting.children() {
+            let bucket = index(child.hash, count);
+            run = if last == Some(bucket) { run + 1 } else { 1 };
+            last = Some(bucket);
+            most = most.max(run);
+        }
+        if most <= MOST {
+            return Ok(class);
+        }
+        class += 1;
+        if u64::from(buckets(class)) > PLACES {
+            return Err(TooLarge::Directory);
+        }
+    }
+}
+
+fn write_bucket<W: Write + Seek>(
+    children: &[Child<'_>],
+    sink: &mut Sink<W>,
+    facts: &mut Facts,
+    scratch: &mut Vec<u8>,
+) -> Result<u64, WriteError> {
+    scratch.clear();
+    bucket::write(children, scratch);
+    let offset = sink.section_len();
+    if offset + scratch.len() as u64 > OFFSETS {
+        return Err(TooLarge::Buckets.into());
+    }
+    sink.write(scratch)?;
+    facts.buckets += 1;
+    facts.fullest = facts.fullest.max(children.len() as u32);
+    Ok(offset)
+}
+
+fn mark(set: &mut Vec<u64>, source: usize) {
+    if set.len() <= source / 64 {
+        set.resize(source / 64 + 1, 0);
+    }
+    set[source / 64] |= 1 << (source % 64);
+}
+
+fn unite(set: &mut Vec<u64>, more: &[u64]) {
+    if set.len() < more.len() {
+        set.resize(more.len(), 0);
+    }
+    for (word, more) in set.iter_mut().zip(more) {
+        *word |= more;
+    }
+}
+
+/// The members of a set, sorted.
+fn sources(set: &[u64]) -> impl Iterator<Item = u16> {
+    set.iter().enumerate().flat_map(|(at, &word)| {
+        let bits = (0..64).filter(move |bit| word >> bit & 1 != 0);
+        bits.map(move |bit| (at * 64 + bit) as u16)
+    })
+}
