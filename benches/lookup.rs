@@ -1,102 +1,222 @@
-//! Owns the measure of one lookup: hits, near misses and random misses, beside a plain hash set.
+//! Owns the measure of lookups: the image beside a hash set and an FST, interleaved in one run.
 //! Refuses to measure what a packet costs; `respond` does.
 //!
 //! ```text
-//! cargo bench --bench lookup                               # names are made, always the same ones
-//! TAPIS_NAMES=names.txt cargo bench --bench lookup         # names of a file, one a line
-//! cargo bench --bench lookup -- '1500k/hit'                # one of them
+//! cargo bench --bench lookup                        # 100 thousand and 1.5 million made names
+//! cargo bench --bench lookup -- 9500000             # so many
+//! TAPIS_NAMES=names.txt TAPIS_TOP=top.txt cargo bench --bench lookup
+//!                                                   # names of a file; popular ones of another
 //! ```
-//! Times are for 32 lookups; the throughput is that of single ones. The set holds each name as
-//! octets and is asked for the name and each of its ancestors, as a subtree rule needs.
+//! Pin it to a core. All contenders get the same questions, 32 at a time and ready in the form that
+//! each of them wants; nanoseconds are for one. The set holds each name as text and is asked for
+//! the name and then each of its ancestors, until one is there; the FST holds labels from the root
+//! down and is walked octet by octet. `batch` is the image asked for 32 names at once, `single` for
+//! one after the other. Figures are medians of the rounds, with the lowest and highest ratio.
 
 mod names;
 
 use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Instant;
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use foldhash::fast::RandomState;
 use names::Random;
 use tapis::policy::builder::Builder;
+use tapis::policy::image::Image;
 use tapis::policy::rule::Scope;
-use tapis::policy::trie::{Found, Trie};
+use tapis::policy::rules::{Found, Rules};
 use tapis::wire::name::Name;
 
 /// Lookups that are made at a time, as a worker does with the packets that it finds waiting.
 const BATCH: usize = 32;
-/// Different names asked; enough that they are not all in a cache.
-const ASKED: usize = 1 << 17;
+/// Questions of each kind; enough that they are not all in a cache.
+const ASKED: usize = 1 << 18;
+const ROUNDS: usize = 7;
 
-type Set = hashbrown::HashSet<Box<[u8]>, RandomState>;
+type Set = hashbrown::HashSet<Box<str>, RandomState>;
 
-fn lookup(criterion: &mut Criterion) {
-    for (label, count) in [("100k", 100_000), ("1500k", 1_500_000)] {
-        let names = names::some(1, count);
-        let set: Set = names.iter().map(|name| name.wire().into()).collect();
-        let trie = trie(&names);
-        let mut group = criterion.benchmark_group(format!("lookup/{label}"));
-        group.throughput(Throughput::Elements(BATCH as u64));
-        for (kind, asked) in [
-            ("hit", hits(&names)),
-            ("near-miss", misses(&set, hits(&names).iter().map(near))),
-            ("miss", misses(&set, names::made(2, ASKED).into_iter())),
-        ] {
-            assert!(!asked.is_empty(), "there are names to ask for");
-            let batches: Vec<Vec<&Name>> = asked
-                .chunks_exact(BATCH)
-                .map(|c| c.iter().collect())
-                .collect();
-            let mut turn = batches.iter().cycle();
-            let mut found = [Found::default(); BATCH];
-            group.bench_function(format!("{kind}/trie"), |bencher| {
-                bencher.iter(|| {
-                    let batch = turn.next().expect("it cycles");
-                    trie.lookup_batch(black_box(batch), &mut found);
-                    black_box(&found);
-                });
-            });
-            group.bench_function(format!("{kind}/set"), |bencher| {
-                bencher.iter(|| {
-                    let batch = turn.next().expect("it cycles");
-                    for name in black_box(batch) {
-                        black_box(walk(&set, name));
-                    }
-                });
-            });
+fn main() {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let test = arguments.iter().any(|argument| argument == "--test");
+    let sizes: Vec<usize> = arguments.iter().filter_map(|a| a.parse().ok()).collect();
+    let (sizes, asked, rounds) = match (test, sizes.is_empty()) {
+        (true, _) => (vec![5_000], 1 << 10, 1),
+        (false, true) => (vec![100_000, 1_500_000], ASKED, ROUNDS),
+        (false, false) => (sizes, ASKED, ROUNDS),
+    };
+    for size in sizes {
+        measure(&names::some(1, size), asked, rounds);
+    }
+}
+
+fn measure(names: &[String], asked: usize, rounds: usize) {
+    for (scope, what) in [
+        (Scope::Exact, "exact rules, nothing pruned"),
+        (Scope::Subtree, "subtree rules, needless ones pruned"),
+    ] {
+        let image = image(names, scope);
+        let octets = image.size() as f64 / names.len() as f64;
+        println!("{} names, {what}: {octets:.2} octets a name", names.len());
+        let contenders = Contenders::new(names, image);
+        for (kind, questions) in questions(names, &contenders.set, asked) {
+            contenders.compare(kind, &questions, rounds);
         }
     }
 }
 
-fn trie(names: &[Name]) -> Trie {
+fn image(names: &[String], scope: Scope) -> Image {
     let mut builder = Builder::new();
-    for name in names {
-        builder.insert(name, Scope::Subtree).expect("there is room");
+    let parsed = names.iter().filter_map(|name| Name::from_text(name).ok());
+    let number = builder.source(Default::default()).expect("the first");
+    for name in parsed {
+        builder.insert(&name, number, scope).expect("there is room");
     }
-    builder.finish()
+    builder.finish().expect("there is room")
 }
 
-/// Whether the set holds the name or an ancestor, asked from the root down.
-fn walk(set: &Set, name: &Name) -> bool {
-    (1..=name.label_count()).any(|labels| set.contains(name.ancestor(labels)))
+struct Contenders {
+    set: Set,
+    fst: fst::Set<Vec<u8>>,
+    rules: Rules,
 }
 
-fn hits(names: &[Name]) -> Vec<Name> {
-    let mut random = Random(3);
-    (0..ASKED)
-        .map(|_| names[random.below(names.len())].clone())
+impl Contenders {
+    fn new(names: &[String], image: Image) -> Self {
+        let mut keys: Vec<_> = names.iter().map(|name| reversed(name)).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        Self {
+            set: names.iter().map(|name| name.as_str().into()).collect(),
+            fst: fst::Set::from_iter(keys).expect("sorted"),
+            rules: Rules::new(Some(Arc::new(image)), None, |_| Some(0), &[false]),
+        }
+    }
+
+    fn compare(&self, kind: &str, questions: &[String], rounds: usize) {
+        // Nanoseconds for one question: set, fst, batch, single.
+        let mut times: Vec<[f64; 4]> = Vec::new();
+        for _ in 0..rounds {
+            let mut sums = [0_u128; 4];
+            let mut hits = [0_usize; 4];
+            for (turn, chunk) in questions.chunks_exact(BATCH).enumerate() {
+                let texts: Vec<String> = chunk.to_vec();
+                let keys: Vec<Vec<u8>> = chunk.iter().map(|name| reversed(name)).collect();
+                let names: Vec<Name> = chunk.iter().map(|name| parse(name)).collect();
+                let names: Vec<&Name> = names.iter().collect();
+                for place in 0..4 {
+                    // Each goes first as often as the others.
+                    let which = (place + turn) % 4;
+                    let start = Instant::now();
+                    hits[which] += match which {
+                        0 => texts.iter().filter(|name| walk(&self.set, name)).count(),
+                        1 => keys.iter().filter(|key| self.accepts(key)).count(),
+                        2 => self.look(black_box(&names)),
+                        _ => names.iter().map(|name| self.look(black_box(&[name]))).sum(),
+                    };
+                    sums[which] += start.elapsed().as_nanos();
+                }
+            }
+            assert!(hits[1..3] == hits[2..4], "they agree: {hits:?}");
+            let count = (questions.len() / BATCH * BATCH) as f64;
+            times.push(sums.map(|sum| sum as f64 / count));
+        }
+        let median = |of: &dyn Fn(&[f64; 4]) -> f64| {
+            let mut all: Vec<_> = times.iter().map(of).collect();
+            all.sort_by(f64::total_cmp);
+            (all[all.len() / 2], all[0], all[all.len() - 1])
+        };
+        print!("  {kind:<12} set {:6.1} ns", median(&|times| times[0]).0);
+        for (which, name) in [(1, "fst"), (2, "batch"), (3, "single")] {
+            let time = median(&|times| times[which]).0;
+            let (ratio, least, most) = median(&|times| times[which] / times[0]);
+            print!(" | {name} {time:6.1} ns {ratio:5.2} x ({least:.2} to {most:.2})");
+        }
+        println!();
+    }
+
+    fn look(&self, names: &[&Name]) -> usize {
+        let mut found = [Found::default(); BATCH];
+        let found = &mut found[..names.len()];
+        self.rules.look(names, found);
+        found.iter().filter(|found| found.best().is_some()).count()
+    }
+
+    /// Whether the name, or an ancestor, is in the FST.
+    fn accepts(&self, key: &[u8]) -> bool {
+        let fst = self.fst.as_fst();
+        let mut node = fst.root();
+        for &octet in key {
+            let Some(at) = node.find_input(octet) else {
+                return false;
+            };
+            node = fst.node(node.transition(at).addr);
+            if octet == b'.' && node.is_final() {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+/// Whether the set holds the name or an ancestor.
+fn walk(set: &Set, mut name: &str) -> bool {
+    loop {
+        if set.contains(name) {
+            return true;
+        }
+        match name.find('.') {
+            Some(dot) => name = &name[dot + 1..],
+            None => return false,
+        }
+    }
+}
+
+/// The labels from the root down, a dot behind each.
+fn reversed(name: &str) -> Vec<u8> {
+    let labels = name.rsplit('.');
+    labels
+        .flat_map(|label| label.bytes().chain([b'.']))
         .collect()
 }
 
-/// The same name with another letter in its registered label: a miss that goes all the way.
-fn near(name: &Name) -> Name {
-    let mut wire = name.wire().to_vec();
-    let last = name.ancestor_start(name.label_count().min(2)) + 1;
-    wire[last] = if wire[last] == b'q' { b'0' } else { b'q' };
-    Name::read(&wire, 0).expect("a letter for a letter").0
+fn parse(name: &str) -> Name {
+    Name::from_text(name).expect("a name")
 }
 
-fn misses(set: &Set, names: impl Iterator<Item = Name>) -> Vec<Name> {
-    names.filter(|name| !walk(set, name)).collect()
+/// The questions, by kind.
+fn questions(names: &[String], set: &Set, asked: usize) -> Vec<(&'static str, Vec<String>)> {
+    let mut random = Random(3);
+    let mut hits = Vec::with_capacity(asked);
+    while hits.len() < asked {
+        let name = &names[random.below(names.len())];
+        if Name::from_text(name).is_ok() {
+            hits.push(name.clone());
+        }
+    }
+    let missing = |name: &String| !walk(set, name) && Name::from_text(name).is_ok();
+    let near = hits.iter().map(|name| near(name)).filter(missing).collect();
+    let misses = names::made(2, asked).into_iter().filter(missing).collect();
+    let top = names::lines_of("TAPIS_TOP").unwrap_or_else(|| names::made(4, asked.min(100_000)));
+    let top: Vec<_> = top.into_iter().filter(missing).collect();
+    let popular = (0..asked).map(|_| {
+        // Zipf: the share of rank r is about 1 / r.
+        let uniform = random.below(1 << 30) as f64 / (1 << 30) as f64;
+        let rank = (top.len() as f64).powf(uniform) as usize;
+        top[rank.min(top.len() - 1)].clone()
+    });
+    vec![
+        ("hit", hits),
+        ("near miss", near),
+        ("miss", misses),
+        ("popular miss", popular.collect()),
+    ]
 }
 
-criterion_group!(benches, lookup);
-criterion_main!(benches);
+/// The same name with another letter in its registered label: a miss that goes a long way.
+fn near(name: &str) -> String {
+    let mut octets = name.as_bytes().to_vec();
+    let dots: Vec<_> = name.rmatch_indices('.').map(|(at, _)| at).collect();
+    let at = dots.get(1).map_or(0, |dot| dot + 1);
+    octets[at] = if octets[at] == b'q' { b'0' } else { b'q' };
+    String::from_utf8(octets).expect("a letter for a letter")
+}

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tapis::policy::builder::Builder;
 use tapis::policy::rule::{Action, Blocking, Ede, Kind, Scope, Source};
-use tapis::policy::snapshot::{Layer, Snapshot};
+use tapis::policy::snapshot::Snapshot;
 use tapis::serve::cache::{Cache, Entry, Key};
 use tapis::serve::respond::{Client, Step, respond};
 use tapis::stats::Count;
@@ -32,7 +32,7 @@ const CLIENT: Client = Client {
 };
 
 fn packets(criterion: &mut Criterion) {
-    let listed = names::some(1, 100_000);
+    let listed = parsed(names::some(1, 100_000));
     let snapshot = snapshot(&listed);
     let known = unlisted(&snapshot, 4);
     let cache = Cache::new(64 << 20, 0);
@@ -101,19 +101,24 @@ fn private(index: usize) -> Name {
     Name::from_text(&text).expect("a name")
 }
 
+fn parsed(names: Vec<String>) -> Vec<Name> {
+    let names = names.iter().map(|name| Name::from_text(name));
+    names.filter_map(Result::ok).collect()
+}
+
 /// Names that no rule speaks of.
 fn unlisted(snapshot: &Snapshot, seed: u64) -> Vec<Name> {
     use tapis::policy::snapshot::Decision::Pass;
-    let mut names = names::made(seed, ASKED);
+    let mut names = parsed(names::made(seed, ASKED));
     names.retain(|name| matches!(snapshot.decide(name), Pass));
     names
 }
 
 fn snapshot(listed: &[Name]) -> Snapshot {
     let mut builder = Builder::new();
-    for name in listed {
-        builder.insert(name, Scope::Exact).expect("there is room");
-    }
+    let rules = listed.iter().map(|name| (name, Scope::Exact));
+    builder.list("a list", rules).expect("there is room");
+    let rules = builder.finish().expect("there is room");
     let blocking = Blocking {
         action: Action::Sinkhole,
         sinkhole_v4: vec![Ipv4Addr::UNSPECIFIED],
@@ -131,10 +136,7 @@ fn snapshot(listed: &[Name]) -> Snapshot {
     let network = "127.0.0.0/8".parse().expect("a network");
     let mut snapshot = Snapshot::default();
     snapshot.clients = [network].iter().collect();
-    snapshot.with_layers(vec![Layer {
-        source: Arc::new(source),
-        rules: Arc::new(builder.finish()),
-    }])
+    snapshot.with_rules(vec![Arc::new(source)], Some(Arc::new(rules)), None)
 }
 
 criterion_group!(benches, packets);

@@ -4,33 +4,71 @@
 use std::collections::HashSet;
 use std::fs;
 
-use tapis::wire::name::Name;
-
-/// The environment variable that holds the path of a file with one name a line, to be used in their place.
+/// The environment variable that holds the path of a file with one name a line, to be used in their
+/// place. Where more are wanted than it has, its labels are recombined.
 const FILE: &str = "TAPIS_NAMES";
 
 const ONSETS: &[u8] = b"bcdfghjklmnprstvwz";
 const VOWELS: &[u8] = b"aaeeiioouy";
 const CODAS: &[&str] = &["", "", "", "n", "r", "s", "l", "x", "ng", "st"];
 
-/// Up to `count` different names: those of the file that `TAPIS_NAMES` names, else made ones, the
-/// same ones for each `seed`.
-pub(crate) fn some(seed: u64, count: usize) -> Vec<Name> {
-    match std::env::var_os(FILE) {
-        Some(path) => {
-            let text = fs::read_to_string(&path).expect("TAPIS_NAMES is a file of names");
-            text.lines()
-                .filter_map(|line| Name::from_text(line.trim()).ok())
-                .take(count)
-                .collect()
-        }
-        None => made(seed, count),
+/// `count` different names in no order: those of the file that `TAPIS_NAMES` names, else made ones,
+/// the same ones for each `seed`.
+pub(crate) fn some(seed: u64, count: usize) -> Vec<String> {
+    let Some(mut names) = lines_of(FILE) else {
+        return made(seed, count);
+    };
+    let mut random = Random(seed);
+    if names.len() < count {
+        return recombined(&names, &mut random, count);
     }
+    shuffle(&mut names, &mut random);
+    names.truncate(count);
+    names
+}
+
+/// The lines of the file that an environment variable names, if it does.
+pub(crate) fn lines_of(variable: &str) -> Option<Vec<String>> {
+    let path = std::env::var_os(variable)?;
+    let text = fs::read_to_string(&path);
+    let text = text.unwrap_or_else(|error| panic!("{variable}={path:?}: {error}"));
+    Some(text.lines().map(|line| line.trim().to_owned()).collect())
+}
+
+/// Puts names into a random order.
+pub(crate) fn shuffle(names: &mut [String], random: &mut Random) {
+    for at in (1..names.len()).rev() {
+        names.swap(at, random.below(at + 1));
+    }
+}
+
+/// Names of which each has the top label of one and the registered label of another name, and its
+/// first label from either.
+fn recombined(names: &[String], random: &mut Random, count: usize) -> Vec<String> {
+    let mut seen = HashSet::with_capacity(count);
+    while seen.len() < count {
+        let [one, other] = [(); 2].map(|()| &names[random.below(names.len())]);
+        let mut labels: Vec<&str> = one.split('.').collect();
+        let others: Vec<&str> = other.split('.').collect();
+        let (Some(at), Some(from)) = (labels.len().checked_sub(2), others.len().checked_sub(2))
+        else {
+            continue;
+        };
+        labels[at] = others[from];
+        if at > 0 && from > 0 && random.one_in(2) {
+            labels[0] = others[0];
+        }
+        let name = labels.join(".");
+        if name.len() < 250 {
+            seen.insert(name);
+        }
+    }
+    seen.into_iter().collect()
 }
 
 /// `count` different names with about the statistics of large blocklists: 2.8 labels, 20.5
 /// characters, a third of all under `com`, one in nine with `www`, siblings under one parent.
-pub(crate) fn made(seed: u64, count: usize) -> Vec<Name> {
+pub(crate) fn made(seed: u64, count: usize) -> Vec<String> {
     let mut random = Random(seed);
     let mut seen = HashSet::with_capacity(count);
     let mut names = Vec::with_capacity(count);
@@ -39,15 +77,14 @@ pub(crate) fn made(seed: u64, count: usize) -> Vec<Name> {
         if parent.is_empty() || !random.one_in(4) {
             parent = format!("{}.{}", random.label(3), random.top());
         }
-        let text = match random.below(100) {
+        let name = match random.below(100) {
             0..40 => parent.clone(),
             40..51 => format!("www.{parent}"),
             51..85 => format!("{}.{parent}", random.label(2)),
             85..97 => format!("{}.{}.{parent}", random.label(2), random.label(2)),
             _ => format!("{}.www.{}.{parent}", random.label(1), random.label(2)),
         };
-        let name = Name::from_text(&text).expect("short labels make a name");
-        if seen.insert(Box::<[u8]>::from(name.wire())) {
+        if seen.insert(name.clone()) {
             names.push(name);
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tapis::policy::builder::Builder;
 use tapis::policy::rule::{Action, Blocking, Ede, Kind, Scope, Source};
-use tapis::policy::snapshot::{Layer, Snapshot};
+use tapis::policy::snapshot::Snapshot;
 use tapis::serve::cache::{Cache, Entry, Failure, Key};
 use tapis::wire::answer::{Answer, TtlBounds};
 use tapis::wire::class;
@@ -117,52 +117,63 @@ fn snapshot() -> Snapshot {
     snapshot.clients = [network].iter().collect();
     snapshot.version = Some("sifter".to_owned());
     let tree = |name| (name, Scope::Subtree);
-    snapshot.with_layers(vec![
-        layer(
+    let lists = [
+        list(
             "sink",
             Kind::Block,
             Action::Sinkhole,
             &[tree("sink.test"), ("target.test", Scope::Exact)],
         ),
-        layer(
+        list(
             "nx",
             Kind::Block,
             Action::Nxdomain,
             &[tree("nx.test"), ("below.test", Scope::Below)],
         ),
-        layer(
+        list(
             "nodata",
             Kind::Block,
             Action::Nodata,
             &[tree("nodata.test")],
         ),
-        layer(
+        list(
             "refused",
             Kind::Block,
             Action::Refused,
             &[tree("refused.test")],
         ),
-        layer(
+        list(
             "dropped",
             Kind::Block,
             Action::Drop,
             &[tree("dropped.test")],
         ),
-        layer(
+        list(
             "good",
             Kind::Allow,
             Action::Nodata,
             &[("ok.nx.test", Scope::Exact)],
         ),
-    ])
+    ];
+    let mut builder = Builder::new();
+    let mut sources = Vec::new();
+    for (source, rules) in lists {
+        let rules = rules.iter().map(|(name, scope)| (name, *scope));
+        builder.list(&source.name, rules).expect("there is room");
+        sources.push(Arc::new(source));
+    }
+    let rules = builder.finish().expect("there is room");
+    snapshot.with_rules(sources, Some(Arc::new(rules)), None)
 }
 
-fn layer(list: &str, kind: Kind, action: Action, rules: &[(&str, Scope)]) -> Layer {
-    let mut builder = Builder::new();
-    for (text, scope) in rules {
-        let name = Name::from_text(text).expect("the names above are names");
-        builder.insert(&name, *scope).expect("there is room");
-    }
+fn list(
+    list: &str,
+    kind: Kind,
+    action: Action,
+    rules: &[(&str, Scope)],
+) -> (Source, Vec<(Name, Scope)>) {
+    let name = |text| Name::from_text(text).expect("the names above are names");
+    let rules = rules.iter().map(|(text, scope)| (name(text), *scope)).collect();
     let blocking = Blocking {
         action,
         sinkhole_v4: vec![[0; 4].into(), [192, 0, 2, 9].into()],
@@ -171,13 +182,11 @@ fn layer(list: &str, kind: Kind, action: Action, rules: &[(&str, Scope)]) -> Lay
         ede: Ede::Censored,
         extra_text: list.repeat(150),
     };
-    Layer {
-        source: Arc::new(Source {
-            name: list.to_owned(),
-            path: list.into(),
-            kind,
-            blocking,
-        }),
-        rules: Arc::new(builder.finish()),
-    }
+    let source = Source {
+        name: list.to_owned(),
+        path: list.into(),
+        kind,
+        blocking,
+    };
+    (source, rules)
 }

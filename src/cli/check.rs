@@ -49,7 +49,7 @@ pub(super) fn run(
     for list in &config.lists {
         let (name, path) = (&list.source.name, list.source.path.display());
         let loaded = match load(list, None, false) {
-            Ok(loaded) => loaded,
+            Ok(fresh) => fresh.loaded,
             Err(refusal) => {
                 good = false;
                 writeln!(out, "{name}: {refusal}")?;
@@ -57,7 +57,7 @@ pub(super) fn run(
             }
         };
         let tally = &loaded.tally;
-        let (rules, bad) = (loaded.rules.len(), tally.bad_total());
+        let (rules, bad) = (loaded.rules, tally.bad_total());
         good &= bad == 0 || args.allow_bad_lines;
         writeln!(
             out,

@@ -1,6 +1,7 @@
 //! Owns `tapis why`: what happens to a name, by which rules, in which lines of which files.
 //! Refuses to guess: the answer is made by the same code that serves.
 
+use std::cmp::Reverse;
 use std::fs;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr};
@@ -18,10 +19,11 @@ use serde::Serialize;
 
 use super::{Failure, read_config};
 use crate::config::{Config, Content, List};
+use crate::control::compose::Images;
 use crate::control::load::load;
 use crate::control::{compose, lists};
 use crate::policy::rule::{Kind, Scope};
-use crate::policy::snapshot::{Decision, Layer, Matched, Snapshot};
+use crate::policy::snapshot::{Decision, Snapshot};
 use crate::serve::cache::Cache;
 use crate::serve::respond::{Client, Step, respond};
 use crate::stats::Count;
@@ -93,26 +95,34 @@ pub(super) fn run(
 
 fn explain(config: &Config, args: &WhyArgs) -> Result<Explanation, Failure> {
     let mut left_out = Vec::new();
-    let mut layers = Vec::new();
+    let mut sources = Vec::new();
+    let mut images = Vec::new();
     for list in &config.lists {
         match load(list, None, false) {
-            Ok(loaded) => layers.push(Layer {
-                source: Arc::new(list.source.clone()),
-                rules: loaded.rules,
-            }),
+            Ok(fresh) => {
+                sources.push(Arc::new(list.source.clone()));
+                images.push(fresh.image);
+            }
             Err(refusal) => left_out.push(format!("{}: {refusal}", list.source.name)),
         }
     }
-    let mut snapshot = compose::snapshot(config, layers, 1);
+    let images = Images {
+        base: None,
+        delta: Some(Arc::new(compose::join(None, |_| true, &images)?)),
+    };
+    let mut snapshot = compose::snapshot(config, sources, images, 1);
     if args.client.is_none() {
         let everybody = [Ipv4Net::default().into(), Ipv6Net::default().into()];
         snapshot.clients = everybody.iter().collect();
     }
     let (decision, answer) = ask(&snapshot, args)?;
-    let rules = snapshot.explain(&args.name);
-    let rules = rules
-        .iter()
-        .map(|matched| rule(config, &args.name, matched));
+    let rules = snapshot.sources().iter().flat_map(|source| {
+        let list = config
+            .lists
+            .iter()
+            .find(|list| list.source.name == source.name);
+        list.map_or_else(Vec::new, |list| matching(list, &args.name))
+    });
     Ok(Explanation {
         name: args.name.to_string(),
         r#type: args.rtype.to_string(),
@@ -189,43 +199,49 @@ fn mnemonic(code: ResponseCode) -> String {
     }
 }
 
-fn rule(config: &Config, name: &Name, matched: &Matched<'_>) -> Rule {
-    let owner = Name::read(name.ancestor(usize::from(matched.hit.labels)), 0);
-    let owner = owner.map_or(Name::ROOT, |(owner, _)| owner);
-    let scope = matched.hit.scope;
-    let sign = match scope {
-        Scope::Exact => "",
-        Scope::Subtree => ".",
-        Scope::Below => "*.",
-    };
-    let source = matched.source;
-    let list = config
-        .lists
-        .iter()
-        .find(|list| list.source.name == source.name);
-    Rule {
-        list: source.name.clone(),
-        kind: source.kind,
-        rule: format!("{sign}{owner}"),
-        scope,
-        path: source.path.clone(),
-        line: list.and_then(|list| line_of(list, &owner, scope)),
-    }
-}
-
-/// The first line that has the rule. Lines are not kept in memory: the file is read again.
-fn line_of(list: &List, owner: &Name, scope: Scope) -> Option<u32> {
+/// The rules of a list that match, the weightiest first, each with its first line. Neither lines
+/// nor rules that others make needless are kept in memory: the file is read again.
+fn matching(list: &List, name: &Name) -> Vec<Rule> {
     let octets = match list.content {
         Content::Embedded(text) => text.as_bytes().to_vec(),
-        Content::File => fs::read(&list.source.path).ok()?,
+        Content::File => fs::read(&list.source.path).unwrap_or_default(),
     };
-    let mut found = None;
-    lists::read(&octets, list.format, list.scope, |name, rule, line| {
-        if found.is_none() && rule == scope && name == owner {
-            found = Some(line);
+    let depth = name.label_count();
+    let mut found = Vec::new();
+    lists::read(&octets, list.format, list.scope, |owner, scope, line| {
+        let labels = owner.label_count();
+        let applies = match scope {
+            Scope::Exact => labels == depth,
+            Scope::Subtree => labels <= depth,
+            Scope::Below => labels < depth,
+        };
+        if applies && name.ancestor(labels) == owner.wire() {
+            let weight = match scope {
+                Scope::Exact => 0,
+                Scope::Below => 1,
+                Scope::Subtree => 2,
+            };
+            found.push((Reverse(labels), weight, line, scope, owner.to_string()));
         }
     });
-    found
+    found.sort_unstable_by_key(|&(labels, weight, line, ..)| (labels, weight, line));
+    found.dedup_by_key(|&mut (labels, weight, ..)| (labels, weight));
+    let rule = |(_, _, line, scope, owner): (_, _, u32, Scope, String)| {
+        let sign = match scope {
+            Scope::Exact => "",
+            Scope::Subtree => ".",
+            Scope::Below => "*.",
+        };
+        Rule {
+            list: list.source.name.clone(),
+            kind: list.source.kind,
+            rule: format!("{sign}{owner}"),
+            scope,
+            path: list.source.path.clone(),
+            line: Some(line),
+        }
+    };
+    found.into_iter().map(rule).collect()
 }
 
 fn print(told: &Explanation, out: &mut impl Write) -> Result<(), Failure> {

@@ -1,9 +1,15 @@
 //! Owns the making of a snapshot from a configuration and its lists' rules.
 //! Refuses to read files: the rules come read.
 
+use std::sync::Arc;
+
 use crate::config::{Canary, Config};
+use crate::policy::builder::Builder;
+use crate::policy::image::provenance::ImageSource;
+use crate::policy::image::{Image, TooLarge};
 use crate::policy::local::LocalZones;
-use crate::policy::snapshot::{Layer, Snapshot};
+use crate::policy::rule::Source;
+use crate::policy::snapshot::Snapshot;
 
 /// What a configuration says in vain: zones to forward that would go upstream anyway.
 pub fn problems(config: &Config) -> Vec<String> {
@@ -18,14 +24,62 @@ pub fn problems(config: &Config) -> Vec<String> {
     .collect()
 }
 
-/// The policy that `config` and `layers` (in the configuration's order) make, as `generation`.
-pub fn snapshot(config: &Config, layers: Vec<Layer>, generation: u64) -> Snapshot {
+/// The policy that `config` and the rules of `sources` (in the configuration's order) make, as
+/// `generation`.
+pub fn snapshot(
+    config: &Config,
+    sources: Vec<Arc<Source>>,
+    images: Images,
+    generation: u64,
+) -> Snapshot {
     let canary = config.local.use_application_dns == Canary::Nxdomain;
-    let mut snapshot = Snapshot::default().with_layers(layers);
+    let mut snapshot = Snapshot::default().with_rules(sources, images.base, images.delta);
     snapshot.generation = generation;
     snapshot.clients = config.server.allow.iter().collect();
     snapshot.local = LocalZones::new(&config.local.forward, canary);
     snapshot.version.clone_from(&config.server.version);
     snapshot.id.clone_from(&config.server.id);
     snapshot
+}
+
+/// The compiled rules of all lists.
+#[derive(Clone, Debug, Default)]
+pub struct Images {
+    /// Those of large lists.
+    pub base: Option<Arc<Image>>,
+    /// Those of small ones, which stand before what the base has of the same lists.
+    pub delta: Option<Arc<Image>>,
+}
+
+/// One image of the rules of several: of `kept` those of the sources that `stays` says, and all of
+/// each image in `fresh`. All count as whole lists.
+///
+/// # Errors
+/// When they are too many.
+pub fn join<'i>(
+    kept: Option<&Image>,
+    stays: impl Fn(&str) -> bool,
+    fresh: impl IntoIterator<Item = &'i Image>,
+) -> Result<Image, TooLarge> {
+    let mut builder = Builder::new();
+    let always = |_: &str| true;
+    let kept = kept.map(|image| (image, &stays as &dyn Fn(&str) -> bool));
+    let fresh = fresh
+        .into_iter()
+        .map(|image| (image, &always as &dyn Fn(&str) -> bool));
+    for (image, stays) in kept.into_iter().chain(fresh) {
+        let mut numbers = Vec::new();
+        for source in &image.provenance().sources {
+            let whole = ImageSource {
+                whole: true,
+                ..source.clone()
+            };
+            let number = stays(&source.name).then(|| builder.source(whole));
+            numbers.push(number.transpose()?);
+        }
+        builder.take(image, |source| {
+            numbers.get(usize::from(source)).copied().flatten()
+        })?;
+    }
+    builder.finish()
 }

@@ -5,7 +5,6 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -13,19 +12,29 @@ use tokio::time::Instant;
 
 use super::lists::{self, Tally};
 use crate::config::{Content, List};
-use crate::policy::builder::{Builder, TooLarge};
-use crate::policy::trie::Trie;
+use crate::policy::builder::Builder;
+use crate::policy::image::provenance::ImageSource;
+use crate::policy::image::{Image, TooLarge};
 
 /// Largest list file that is read.
 const MAX_FILE: u64 = 2 << 30;
 /// Octets at the start of a file among which a NUL tells that it is no text.
 const SNIFF: usize = 8192;
 
-/// A list that was read whole.
+/// A list that was read whole, with its rules.
+#[derive(Debug)]
+pub struct Fresh {
+    /// What is known of it.
+    pub loaded: Loaded,
+    /// Its rules.
+    pub image: Image,
+}
+
+/// What is known of a list that was read whole.
 #[derive(Debug)]
 pub struct Loaded {
-    /// Its rules.
-    pub rules: Arc<Trie>,
+    /// Different rules in it.
+    pub rules: usize,
     /// What stood in the file.
     pub tally: Tally,
     /// BLAKE3 of the file's octets.
@@ -165,7 +174,7 @@ impl Refusal {
 ///
 /// # Errors
 /// [`Refusal`] when the file can't be read, or should not replace what is in force.
-pub fn load(list: &List, before: Option<usize>, accept: bool) -> Result<Loaded, Refusal> {
+pub fn load(list: &List, before: Option<usize>, accept: bool) -> Result<Fresh, Refusal> {
     let start = Instant::now();
     let path = &list.source.path;
     let (octets, signature) = match list.content {
@@ -175,29 +184,40 @@ pub fn load(list: &List, before: Option<usize>, accept: bool) -> Result<Loaded, 
             (octets, Some(signature))
         }
     };
+    let digest = blake3::hash(&octets);
+    let at = Timestamp::now();
     let mut builder = Builder::new();
-    let mut overfull = None;
+    let source = builder.source(ImageSource {
+        name: list.source.name.clone(),
+        path: path.clone(),
+        read_at: at,
+        digest: digest.to_string(),
+        ..ImageSource::default()
+    });
+    let mut overfull = source.err();
     let tally = lists::read(&octets, list.format, list.scope, |name, scope, _| {
-        if let Err(error) = builder.insert(name, scope) {
+        if let Err(error) = builder.insert(name, 0, scope) {
             overfull.get_or_insert(error);
         }
     });
-    if let Some(source) = overfull {
-        let path = path.clone();
-        return Err(Refusal::TooLarge { path, source });
-    }
-    let rules = builder.finish();
+    let image = overfull.map_or_else(|| builder.finish(), Err);
+    let image = image.map_err(|source| Refusal::TooLarge {
+        path: path.clone(),
+        source,
+    })?;
+    let rules = image.facts().given();
     if !accept {
-        judge(list, &tally, rules.len(), before)?;
+        judge(list, &tally, rules, before)?;
     }
-    Ok(Loaded {
-        rules: Arc::new(rules),
+    let loaded = Loaded {
+        rules,
         tally,
-        digest: blake3::hash(&octets),
+        digest,
         signature,
-        at: Timestamp::now(),
+        at,
         took: start.elapsed(),
-    })
+    };
+    Ok(Fresh { loaded, image })
 }
 
 /// Reads a text file that nobody writes meanwhile. What is no text is not read to its end.
@@ -285,7 +305,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("list");
         fs::write(&path, content).expect("written");
-        load(&list(&path), before, accept).map(|l| l.rules.len())
+        load(&list(&path), before, accept).map(|fresh| fresh.loaded.rules)
     }
 
     #[test]

@@ -4,6 +4,7 @@
 pub mod api;
 pub mod client;
 pub mod compose;
+mod join;
 pub mod lists;
 pub mod load;
 pub mod reload;

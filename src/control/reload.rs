@@ -9,8 +9,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::compose;
-use super::load::{Loaded, Refusal, load};
+use super::compose::{self, Images};
+use super::join::{Joined, Ready};
+use super::load::{Fresh, Refusal, load};
 use super::report;
 use super::stage::Stage;
 use super::start::broken;
@@ -42,15 +43,15 @@ pub type Probe = Box<dyn Fn() -> Gauges + Send>;
 /// A load that ended.
 struct Done {
     ticket: u64,
-    result: Result<Loaded, Refusal>,
+    result: Result<Fresh, Refusal>,
 }
 
 /// A reload that waits for its loads.
-struct Waiting {
-    tickets: HashSet<u64>,
+pub(super) struct Waiting {
+    pub(super) tickets: HashSet<u64>,
     /// It waits for the new configuration, too.
-    staged: bool,
-    report: ReloadReport,
+    pub(super) staged: bool,
+    pub(super) report: ReloadReport,
     reply: Option<oneshot::Sender<ReloadReport>>,
 }
 
@@ -65,14 +66,21 @@ pub struct Control {
     /// What is wrong with the newest state of the configuration's file.
     pub(super) config_problems: Vec<String>,
     pub(super) unwatched: Vec<String>,
+    /// The rules in force.
+    pub(super) images: Images,
+    /// Lists that were read and wait to be joined with the others.
+    pub(super) ready: Vec<Ready>,
+    /// Whether lists are being joined.
+    pub(super) joining: bool,
+    pub(super) joined: (mpsc::Sender<Joined>, mpsc::Receiver<Joined>),
     publisher: Publisher,
     watch: Option<Watch>,
     touched: mpsc::Receiver<Touched>,
     done: (mpsc::Sender<Done>, mpsc::Receiver<Done>),
     tickets: u64,
-    stage: Option<Stage>,
-    waiting: Vec<Waiting>,
-    unpublished: bool,
+    pub(super) stage: Option<Stage>,
+    pub(super) waiting: Vec<Waiting>,
+    pub(super) unpublished: bool,
 }
 
 impl Control {
@@ -91,6 +99,10 @@ impl Control {
             published_at: Timestamp::now(),
             config_problems: Vec::new(),
             unwatched,
+            images: Images::default(),
+            ready: Vec::new(),
+            joining: false,
+            joined: mpsc::channel(1),
             publisher: Publisher::new(Snapshot::default()),
             watch,
             touched,
@@ -141,6 +153,7 @@ impl Control {
                 Some(()) = hangups.recv() => self.reload(&ReloadRequest::default(), None),
                 Some(touched) = self.touched.recv() => self.touch(&touched),
                 Some(done) = self.done.1.recv() => self.land(done),
+                Some(joined) = self.joined.1.recv() => self.land_joined(joined),
                 () = sleep_until(due.unwrap_or(now + far)) => self.load_due(),
                 _ = sweep.tick() => self.sweep(),
                 () = sleep_until(reclaim.unwrap_or(now + far)), if reclaim.is_some() => {
@@ -148,6 +161,7 @@ impl Control {
                 }
             }
             self.finish_stage();
+            self.start_joining();
             if self.unpublished {
                 self.publish();
                 reclaim = Some(Instant::now() + RECLAIM);
@@ -215,30 +229,46 @@ impl Control {
             self.no_longer_awaited(done.ticket);
             return;
         };
-        for waiting in &mut self.waiting {
-            let mine = waiting.tickets.remove(&done.ticket);
-            match &done.result {
-                Ok(_) if mine || (waiting.staged && index.is_none()) => {
-                    waiting.report.loaded.push(list.name().to_owned());
-                }
-                Err(refusal) if mine => {
-                    waiting
-                        .report
-                        .problems
-                        .push(format!("{}: {refusal}", list.name()));
-                }
-                _ => {}
+        let fresh = match done.result {
+            Ok(fresh) => fresh,
+            Err(refusal) => {
+                report::log_load(list, Err(&refusal));
+                let problem = format!("{}: {refusal}", list.name());
+                list.settle(Err(refusal), now);
+                self.tell(done.ticket, |report| report.problems.push(problem.clone()));
+                return;
             }
+        };
+        report::log_load(list, Ok(&fresh.loaded));
+        let name = list.name().to_owned();
+        if index.is_some() {
+            // In force when it is joined with the others; until then it is under way.
+            self.ready.push(Ready {
+                ticket: done.ticket,
+                list: name,
+                fresh,
+            });
+            return;
         }
-        report::log_load(list, &done.result);
-        let changed = list.settle(done.result, now);
-        self.unpublished |= changed && index.is_some();
+        list.rules = Some(fresh.image);
+        list.settle(Ok(fresh.loaded), now);
+        self.tell(done.ticket, |_| ());
+        for waiting in self.waiting.iter_mut().filter(|waiting| waiting.staged) {
+            waiting.report.loaded.push(name.clone());
+        }
     }
 
-    fn no_longer_awaited(&mut self, ticket: u64) {
+    /// Tells those who wait for a load how it ended.
+    pub(super) fn tell(&mut self, ticket: u64, say: impl Fn(&mut ReloadReport)) {
         for waiting in &mut self.waiting {
-            waiting.tickets.remove(&ticket);
+            if waiting.tickets.remove(&ticket) {
+                say(&mut waiting.report);
+            }
         }
+    }
+
+    pub(super) fn no_longer_awaited(&mut self, ticket: u64) {
+        self.tell(ticket, |_| ());
     }
 
     /// Reads the configuration again, and all lists that changed, were refused, or are accepted.
@@ -322,27 +352,23 @@ impl Control {
         }
     }
 
-    /// Takes the new configuration, or leaves it, when all its lists are read.
+    /// Leaves a new configuration of which a list can't be taken, when all are read.
     fn finish_stage(&mut self) {
-        let Some(stage) = self.stage.take_if(|stage| stage.is_ready()) else {
+        let bad = |stage: &mut Stage| stage.is_ready() && !stage.problems().is_empty();
+        let Some(stage) = self.stage.take_if(bad) else {
             return;
         };
-        let problems = stage.problems();
-        if problems.is_empty() {
-            let (config, lists, gone) = stage.merge(std::mem::take(&mut self.lists));
-            (self.config, self.lists) = (config, lists);
-            for ticket in gone.iter().filter_map(|list| list.promised) {
-                self.no_longer_awaited(ticket);
-            }
-            self.unpublished = true;
-        } else {
-            tracing::error!(?problems, "configuration refused, the old one stays");
-            self.config_problems.clone_from(&problems);
-        }
+        self.leave_stage(stage.problems());
+    }
+
+    /// Tells why a new configuration is not taken.
+    pub(super) fn leave_stage(&mut self, problems: Vec<String>) {
+        tracing::error!(?problems, "configuration refused, the old one stays");
         for waiting in self.waiting.iter_mut().filter(|waiting| waiting.staged) {
             waiting.staged = false;
             waiting.report.problems.extend(problems.iter().cloned());
         }
+        self.config_problems = problems;
     }
 
     /// Answers reloads of which all is read and in force.
@@ -362,9 +388,10 @@ impl Control {
 
     /// Puts a snapshot of all that is known in force.
     pub(super) fn publish(&mut self) {
-        let layers = self.lists.iter().filter_map(ListState::layer).collect();
+        let known = self.lists.iter().filter(|list| list.loaded.is_some());
+        let sources = known.map(|list| list.source.clone()).collect();
         let generation = self.generation() + 1;
-        let next = compose::snapshot(&self.config, layers, generation);
+        let next = compose::snapshot(&self.config, sources, self.images.clone(), generation);
         self.publisher.publish(next);
         self.published_at = Timestamp::now();
         self.unpublished = false;
@@ -398,7 +425,7 @@ impl Control {
     }
 }
 
-fn carries(list: &ListState, ticket: u64) -> bool {
+pub(super) fn carries(list: &ListState, ticket: u64) -> bool {
     list.loading.is_some_and(|loading| loading.ticket == ticket)
 }
 
@@ -412,7 +439,7 @@ fn start_load(list: &mut ListState, ticket: u64, done: &mpsc::Sender<Done>) {
     let ticket = list.promised.take().unwrap_or(ticket);
     let of = list.look();
     list.start(Loading { ticket, of, accept });
-    let before = list.loaded.as_ref().map(|loaded| loaded.rules.len());
+    let before = list.loaded.as_ref().map(|loaded| loaded.rules);
     let config = list.config.clone();
     let reading = tokio::task::spawn_blocking(move || load(&config, before, accept));
     let (broken, done) = (broken(list), done.clone());

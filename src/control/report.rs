@@ -5,8 +5,9 @@ use super::compose;
 use super::load::{Loaded, Refusal};
 use super::reload::Control;
 use super::state::ListState;
-use super::status::{BadCount, BadLine, Gauges, ListHealth, ListStatus, Status};
+use super::status::{BadCount, BadLine, Gauges, ImageStatus, ListHealth, ListStatus, Status};
 use crate::config::{Config, Origin};
+use crate::policy::image::Image;
 
 pub(super) fn status(control: &Control, gauges: Gauges) -> Status {
     let lists: Vec<_> = control.lists.iter().map(list).collect();
@@ -31,6 +32,11 @@ pub(super) fn status(control: &Control, gauges: Gauges) -> Status {
         },
         generation: control.generation(),
         published_at: control.published_at,
+        images: [&control.images.base, &control.images.delta]
+            .into_iter()
+            .flatten()
+            .map(|image| image_status(image))
+            .collect(),
         degraded,
         alarms: alarms
             .into_iter()
@@ -41,9 +47,19 @@ pub(super) fn status(control: &Control, gauges: Gauges) -> Status {
     }
 }
 
+fn image_status(image: &Image) -> ImageStatus {
+    let facts = image.facts();
+    ImageStatus {
+        rules: facts.rules,
+        pruned: facts.pruned,
+        octets: image.size(),
+        made_at: image.provenance().made_at,
+    }
+}
+
 fn list(state: &ListState) -> ListStatus {
     let source = &state.source;
-    let loaded = state.loaded.as_deref();
+    let loaded = state.loaded.as_ref();
     let tally = loaded.map(|loaded| &loaded.tally);
     ListStatus {
         name: source.name.clone(),
@@ -61,8 +77,7 @@ fn list(state: &ListState) -> ListStatus {
             .as_ref()
             .map(|(refusal, _)| refusal.to_string()),
         alarm_since: state.refused.as_ref().map(|(_, since)| *since),
-        rules: loaded.map_or(0, |loaded| loaded.rules.len()),
-        octets: loaded.map_or(0, |loaded| loaded.rules.footprint()),
+        rules: loaded.map_or(0, |loaded| loaded.rules),
         loaded_at: loaded.map(|loaded| loaded.at),
         took_ms: loaded.map_or(0, |loaded| loaded.took.as_millis() as u64),
         digest: loaded.map(|loaded| loaded.digest.to_string()),
@@ -106,7 +121,7 @@ pub(super) fn needs_restart(boot: &Config, now: &Config) -> Vec<String> {
 }
 
 /// Tells how reading a list ended.
-pub(super) fn log_load(list: &ListState, result: &Result<Loaded, Refusal>) {
+pub(super) fn log_load(list: &ListState, result: Result<&Loaded, &Refusal>) {
     let name = list.name();
     let loaded = match result {
         Ok(loaded) => loaded,
@@ -118,7 +133,7 @@ pub(super) fn log_load(list: &ListState, result: &Result<Loaded, Refusal>) {
             return;
         }
     };
-    let (rules, bad) = (loaded.rules.len(), loaded.tally.bad_total());
+    let (rules, bad) = (loaded.rules, loaded.tally.bad_total());
     let took_ms = loaded.took.as_millis() as u64;
     tracing::info!(list = name, rules, bad, took_ms, "list read");
     for bad in &loaded.tally.first {

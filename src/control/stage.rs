@@ -78,7 +78,7 @@ impl Stage {
                     Some(state)
                 }
                 // In the order in which `new` took them.
-                None => fresh.next(),
+                None => fresh.next().map(ListState::without_rules),
             };
             lists.extend(state);
         }

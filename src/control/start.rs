@@ -5,22 +5,32 @@ use std::io;
 
 use tokio::time::Instant;
 
+use super::compose;
 use super::load::{Refusal, load};
 use super::reload::Control;
 use super::report;
 use super::state::{ListState, Loading};
 use super::watch::OPEN_QUIET;
 use crate::config::Config;
+use crate::policy::image::TooLarge;
 
 /// How often a required list is read at the start that changes while it is read.
 const START_TRIES: u32 = 10;
 
-/// A list that must be there is not.
+/// Why there is no first generation.
 #[derive(Debug, thiserror::Error)]
-#[error("list `{name}` is required, but {source}")]
-pub struct RequiredListMissing {
-    name: String,
-    source: Refusal,
+pub enum StartError {
+    /// A list that must be there is not.
+    #[error("list `{name}` is required, but {source}")]
+    RequiredListMissing {
+        /// The list.
+        name: String,
+        /// Why not.
+        source: Refusal,
+    },
+    /// All lists together are too many rules.
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
 }
 
 impl Control {
@@ -28,8 +38,8 @@ impl Control {
     /// they are read. Lists that can't be read are left out, and `status` says so.
     ///
     /// # Errors
-    /// [`RequiredListMissing`] when one of those is required.
-    pub fn start(config: Config) -> Result<Self, RequiredListMissing> {
+    /// [`StartError`] when one of those is required, or all together are too much.
+    pub fn start(config: Config) -> Result<Self, StartError> {
         // It watches them already: a change while they are read is noticed.
         let mut control = Self::empty(config);
         let ends: Vec<_> = std::thread::scope(|scope| {
@@ -57,19 +67,27 @@ impl Control {
             let threads: Vec<_> = control.lists.iter_mut().map(start).collect();
             threads.into_iter().map(|thread| thread.join()).collect()
         });
+        let mut images = Vec::new();
         for (index, end) in ends.into_iter().enumerate() {
-            let list = &control.lists[index];
+            let list = &mut control.lists[index];
             match end.unwrap_or_else(|_| Err(broken(list))) {
                 Err(source) if list.config.required => {
                     let name = list.name().to_owned();
-                    return Err(RequiredListMissing { name, source });
+                    return Err(StartError::RequiredListMissing { name, source });
                 }
-                result => {
-                    report::log_load(list, &result);
-                    control.lists[index].settle(result, Instant::now());
+                Err(refusal) => {
+                    report::log_load(list, Err(&refusal));
+                    list.settle(Err(refusal), Instant::now());
+                }
+                Ok(fresh) => {
+                    report::log_load(list, Ok(&fresh.loaded));
+                    list.settle(Ok(fresh.loaded), Instant::now());
+                    images.push(fresh.image);
                 }
             }
         }
+        let delta = compose::join(None, |_| true, &images)?;
+        control.images.delta = Some(delta.into());
         control.publish();
         Ok(control)
     }

@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use super::load::{Loaded, Refusal, Signature};
 use super::watch::{OPEN_QUIET, REQUESTED_QUIET, Touched};
 use crate::config::{Content, List};
+use crate::policy::image::Image;
 use crate::policy::rule::Source;
-use crate::policy::snapshot::Layer;
 
 /// When to read a file again that changed while it was read, at first.
 const RETRY: Duration = Duration::from_millis(300);
@@ -23,7 +23,9 @@ const RETRY: Duration = Duration::from_millis(300);
 pub(super) struct ListState {
     pub(super) config: List,
     pub(super) source: Arc<Source>,
-    pub(super) loaded: Option<Arc<Loaded>>,
+    pub(super) loaded: Option<Loaded>,
+    /// Its rules, while they are in no image with others: it waits for its configuration.
+    pub(super) rules: Option<Image>,
     /// Why the newest state of the file was not taken, and since when it stands so.
     pub(super) refused: Option<(Refusal, Timestamp)>,
     /// The load that is under way.
@@ -71,6 +73,7 @@ impl ListState {
             watched: std::path::absolute(path).unwrap_or_else(|_| path.clone()),
             config,
             loaded: None,
+            rules: None,
             refused: None,
             loading: None,
             promised: None,
@@ -105,12 +108,10 @@ impl ListState {
         self.config = config;
     }
 
-    /// Its rules, if it ever had any.
-    pub(super) fn layer(&self) -> Option<Layer> {
-        self.loaded.as_ref().map(|loaded| Layer {
-            source: Arc::clone(&self.source),
-            rules: Arc::clone(&loaded.rules),
-        })
+    /// The same when its rules are in an image with others.
+    pub(super) fn without_rules(mut self) -> Self {
+        self.rules = None;
+        self
     }
 
     /// The file as it is now; nothing when it can't be looked at.
@@ -226,7 +227,7 @@ impl ListState {
         match result {
             Ok(loaded) => {
                 self.seen = loaded.signature;
-                self.loaded = Some(Arc::new(loaded));
+                self.loaded = Some(loaded);
                 self.refused = None;
                 self.retry = RETRY;
                 true

@@ -24,6 +24,9 @@ pub struct Status {
     pub generation: u64,
     /// When that was put in force.
     pub published_at: Timestamp,
+    /// The compiled rules in force: an image of all large lists, and one of the small ones that
+    /// stands before it; either may be missing.
+    pub images: Vec<ImageStatus>,
     /// Whether something that was configured is not in force; `alarms` says what.
     pub degraded: bool,
     /// What needs the operator's attention, a sentence each.
@@ -50,6 +53,19 @@ pub struct Gauges {
     pub cache_octets: u64,
     /// Events since the start, by name.
     pub counters: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Compiled rules.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ImageStatus {
+    /// Rules in it.
+    pub rules: u64,
+    /// Rules left out, as others of the same list cover them.
+    pub pruned: u64,
+    /// Octets of memory that it takes.
+    pub octets: usize,
+    /// When it was made.
+    pub made_at: Timestamp,
 }
 
 /// An upstream server.
@@ -96,8 +112,6 @@ pub struct ListStatus {
     pub alarm_since: Option<Timestamp>,
     /// Different rules in force.
     pub rules: usize,
-    /// Octets of memory that they take.
-    pub octets: usize,
     /// When the state in force was read.
     pub loaded_at: Option<Timestamp>,
     /// How long that took, in milliseconds.

@@ -25,7 +25,7 @@ use crate::config::{Config, Origin};
 use crate::control::api;
 use crate::control::reload::Control;
 use crate::control::socket::{self, SocketError};
-use crate::control::start::RequiredListMissing;
+use crate::control::start::StartError;
 use crate::control::status::{Gauges, UpstreamStatus};
 use crate::serve::cache::Cache;
 use crate::serve::resolve::{Clock, Resolver};
@@ -55,9 +55,9 @@ pub enum DaemonError {
     /// No control socket.
     #[error(transparent)]
     Socket(#[from] SocketError),
-    /// A list that must be there is not.
+    /// Lists that must be there are not.
     #[error(transparent)]
-    List(#[from] RequiredListMissing),
+    List(#[from] StartError),
     /// The system did not give what every program needs.
     #[error("the system refuses {what}: {source}")]
     System {

@@ -2,10 +2,12 @@
 //! Refuses to build the answer: it says which one.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::builder::Builder;
+use super::image::provenance::ImageSource;
 use super::rule::Scope;
-use super::trie::Trie;
+use super::rules::{Found, Rules};
 use crate::wire::name::Name;
 
 /// How a local zone answers.
@@ -50,10 +52,13 @@ const REVERSE_V4: &[&str] = &[
 /// The IPv6 zones of RFC 6303, sections 4.3 to 4.6, but for `::` and `::1`, without their suffix.
 const REVERSE_V6: &[&str] = &["d.f", "8.e.f", "9.e.f", "a.e.f", "b.e.f", "8.b.d.0.1.0.0.2"];
 
+/// All zones are rules of one source.
+const SOURCE: &str = "local zones";
+
 /// The zones that are answered here.
 #[derive(Debug)]
 pub struct LocalZones {
-    trie: Trie,
+    rules: Rules,
     kinds: HashMap<Box<[u8]>, LocalZone>,
 }
 
@@ -61,6 +66,9 @@ impl LocalZones {
     /// All zones but those in `forwarded`; the canary only if `canary` says so.
     pub fn new(forwarded: &[Name], canary: bool) -> Self {
         let mut builder = Builder::new();
+        // A few dozen short names in one source: there is always room.
+        let room = "there is room for a few dozen names";
+        let source = builder.source(ImageSource::named(SOURCE)).expect(room);
         let mut kinds = HashMap::new();
         let canary = canary.then(|| (CANARY.to_owned(), LocalZone::Nonexistent));
         for (text, kind) in all().chain(canary) {
@@ -68,20 +76,26 @@ impl LocalZones {
             if forwarded.contains(&name) {
                 continue;
             }
-            // A few dozen short names: there is always room.
-            if builder.insert(&name, Scope::Subtree).is_ok() {
-                kinds.insert(name.wire().into(), kind);
-            }
+            builder.insert(&name, source, Scope::Subtree).expect(room);
+            kinds.insert(name.wire().into(), kind);
         }
+        let image = Arc::new(builder.finish().expect(room));
         Self {
-            trie: builder.finish(),
+            rules: Rules::new(
+                Some(image),
+                None,
+                |name| (name == SOURCE).then_some(0),
+                &[true],
+            ),
             kinds,
         }
     }
 
     /// The zone that answers `name`, and how many labels the zone's name has. Never allocates.
     pub fn lookup(&self, name: &Name) -> Option<(LocalZone, usize)> {
-        let labels = usize::from(self.trie.lookup(name).best?.labels);
+        let mut found = [Found::default()];
+        self.rules.look(&[name], &mut found);
+        let labels = usize::from(found[0].best()?.labels);
         Some((*self.kinds.get(name.ancestor(labels))?, labels))
     }
 

@@ -7,5 +7,5 @@ pub mod current;
 pub mod image;
 pub mod local;
 pub mod rule;
+pub mod rules;
 pub mod snapshot;
-pub mod trie;

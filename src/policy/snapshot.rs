@@ -1,23 +1,16 @@
 //! Owns all that can change while serving, and the decisions that follow from it.
 //! Refuses to change: a new state is a new snapshot with a new generation.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::clients::Clients;
+use super::image::Image;
 use super::local::LocalZones;
 use super::rule::{Action, Kind, Source};
-use super::trie::{Found, Hit, Trie};
+use super::rules::{Found, Hit, Rules};
 use crate::wire::name::Name;
-
-/// The rules of one source.
-#[derive(Clone, Debug)]
-pub struct Layer {
-    /// Who says so.
-    pub source: Arc<Source>,
-    /// What it says.
-    pub rules: Arc<Trie>,
-}
 
 /// A rule that decides, or would if no better one did.
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +51,8 @@ pub struct Snapshot {
     /// Answer to `id.server`, class CH; without one it is refused.
     pub id: Option<String>,
     /// In the order of precedence.
-    layers: Vec<Layer>,
+    sources: Vec<Arc<Source>>,
+    rules: Rules,
 }
 
 impl Default for Snapshot {
@@ -70,23 +64,41 @@ impl Default for Snapshot {
             local: LocalZones::new(&[], true),
             version: None,
             id: None,
-            layers: Vec::new(),
+            sources: Vec::new(),
+            rules: Rules::default(),
         }
     }
 }
 
 impl Snapshot {
-    /// The same with these layers, given in the order of the configuration: allow lists come
-    /// before block lists, else that order is the precedence.
-    pub fn with_layers(mut self, mut layers: Vec<Layer>) -> Self {
-        layers.sort_by_key(|layer| layer.source.kind != Kind::Allow);
-        self.layers = layers;
+    /// The same with the rules of these sources, given in the order of the configuration: allow
+    /// lists come before block lists, else that order is the precedence. The images know sources by
+    /// name; rules of others don't count. `delta` holds changes over `base`.
+    pub fn with_rules(
+        mut self,
+        mut sources: Vec<Arc<Source>>,
+        base: Option<Arc<Image>>,
+        delta: Option<Arc<Image>>,
+    ) -> Self {
+        sources.sort_by_key(|source| source.kind != Kind::Allow);
+        let ranks: HashMap<_, _> = sources
+            .iter()
+            .map(|source| source.name.as_str())
+            .zip(0..)
+            .collect();
+        let nxdomain: Vec<_> = sources
+            .iter()
+            .map(|source| answers_nxdomain(source))
+            .collect();
+        let rank = |name: &str| ranks.get(name).copied();
+        self.rules = Rules::new(base, delta, rank, &nxdomain);
+        self.sources = sources;
         self
     }
 
-    /// The layers in the order of precedence.
-    pub fn layers(&self) -> &[Layer] {
-        &self.layers
+    /// The sources in the order of precedence.
+    pub fn sources(&self) -> &[Arc<Source>] {
+        &self.sources
     }
 
     /// Whether `client` may ask at all.
@@ -94,25 +106,29 @@ impl Snapshot {
         self.clients.contains(client)
     }
 
-    /// Decides on a name: the first layer that speaks of it wins. Never allocates.
+    /// Decides on a name: the best source that speaks of it wins. Never allocates.
     pub fn decide(&self, name: &Name) -> Decision<'_> {
-        for (rank, layer) in self.layers.iter().enumerate() {
-            let found = layer.rules.lookup(name);
-            let Some(hit) = found.best else { continue };
-            let by = Matched {
-                source: &layer.source,
-                hit,
-            };
-            return match layer.source.kind {
-                Kind::Allow => Decision::Allowed(by),
-                Kind::Block => Decision::Blocked {
-                    by,
-                    nxdomain: layer.source.blocking.action == Action::Nxdomain
-                        && self.all_nxdomain_beneath(name, rank, found),
-                },
-            };
+        let mut found = [Found::default()];
+        self.rules.look(&[name], &mut found);
+        let Some(hit) = found[0].best() else {
+            return Decision::Pass;
+        };
+        let by = self.matched(hit);
+        match by.source.kind {
+            Kind::Allow => Decision::Allowed(by),
+            Kind::Block => Decision::Blocked {
+                by,
+                nxdomain: answers_nxdomain(by.source)
+                    && found[0].all_nxdomain_beneath(|rank| answers_nxdomain(&self.sources[rank])),
+            },
         }
-        Decision::Pass
+    }
+
+    fn matched(&self, hit: Hit) -> Matched<'_> {
+        Matched {
+            source: &self.sources[hit.source],
+            hit,
+        }
     }
 
     /// Decides on what upstream answered: the first name of the CNAME chain that is spoken of.
@@ -126,48 +142,16 @@ impl Snapshot {
         }
         (0, Decision::Pass)
     }
+}
 
-    /// Every rule that matches, the deciding one first.
-    pub fn explain(&self, name: &Name) -> Vec<Matched<'_>> {
-        let mut all = Vec::new();
-        for layer in &self.layers {
-            let start = all.len();
-            layer.rules.matches(name, |hit| {
-                all.push(Matched {
-                    source: &layer.source,
-                    hit,
-                });
-            });
-            all[start..].reverse();
-        }
-        all
-    }
-
-    /// Whether all names beneath `name` get NXDOMAIN, too. The first layer that speaks of all of
-    /// them must say so, and those before it may have nothing else to say beneath.
-    fn all_nxdomain_beneath(&self, name: &Name, rank: usize, found: Found) -> bool {
-        let mut found = Some(found);
-        for (index, layer) in self.layers.iter().enumerate() {
-            let found = match found.take_if(|_| index == rank) {
-                Some(found) => found,
-                None => layer.rules.lookup(name),
-            };
-            let nxdomain = layer.source.kind == Kind::Block
-                && layer.source.blocking.action == Action::Nxdomain;
-            if (found.rules_beneath || found.covers_beneath) && !nxdomain {
-                return false;
-            }
-            if found.covers_beneath {
-                return true;
-            }
-        }
-        false
-    }
+fn answers_nxdomain(source: &Source) -> bool {
+    source.kind == Kind::Block && source.blocking.action == Action::Nxdomain
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::builder::Builder;
+    use super::super::image::provenance::ImageSource;
     use super::super::rule::{Blocking, Ede, Scope};
     use super::*;
 
@@ -175,11 +159,9 @@ mod tests {
         Name::from_text(text).expect("a name")
     }
 
-    fn layer(list: &str, kind: Kind, action: Action, rules: &[(&str, Scope)]) -> Layer {
-        let mut builder = Builder::new();
-        for (text, scope) in rules {
-            builder.insert(&name(text), *scope).expect("room");
-        }
+    type List<'t> = (Source, &'t [(&'t str, Scope)]);
+
+    fn list<'t>(list: &str, kind: Kind, action: Action, rules: &'t [(&'t str, Scope)]) -> List<'t> {
         let blocking = Blocking {
             action,
             sinkhole_v4: Vec::new(),
@@ -188,23 +170,39 @@ mod tests {
             ede: Ede::Blocked,
             extra_text: list.to_owned(),
         };
-        Layer {
-            source: Arc::new(Source {
-                name: list.to_owned(),
-                path: list.into(),
-                kind,
-                blocking,
-            }),
-            rules: Arc::new(builder.finish()),
+        let source = Source {
+            name: list.to_owned(),
+            path: list.into(),
+            kind,
+            blocking,
+        };
+        (source, rules)
+    }
+
+    fn snapshot(lists: &[List<'_>]) -> Snapshot {
+        let mut builder = Builder::new();
+        for (source, rules) in lists {
+            let number = builder
+                .source(ImageSource::named(&source.name))
+                .expect("few");
+            for (text, scope) in *rules {
+                builder.insert(&name(text), number, *scope).expect("room");
+            }
         }
+        let sources = lists
+            .iter()
+            .map(|(source, _)| Arc::new(source.clone()))
+            .collect();
+        let base = Arc::new(builder.finish().expect("room"));
+        Snapshot::default().with_rules(sources, Some(base), None)
     }
 
-    fn block(list: &str, action: Action, rules: &[(&str, Scope)]) -> Layer {
-        layer(list, Kind::Block, action, rules)
+    fn block<'t>(name: &str, action: Action, rules: &'t [(&'t str, Scope)]) -> List<'t> {
+        list(name, Kind::Block, action, rules)
     }
 
-    fn allow(list: &str, rules: &[(&str, Scope)]) -> Layer {
-        layer(list, Kind::Allow, Action::Nodata, rules)
+    fn allow<'t>(name: &str, rules: &'t [(&'t str, Scope)]) -> List<'t> {
+        list(name, Kind::Allow, Action::Nodata, rules)
     }
 
     fn decided<'s>(snapshot: &'s Snapshot, text: &str) -> Option<(&'s str, bool)> {
@@ -215,8 +213,8 @@ mod tests {
         }
     }
 
-    fn nxdomain(layers: Vec<Layer>, text: &str) -> bool {
-        match Snapshot::default().with_layers(layers).decide(&name(text)) {
+    fn nxdomain(lists: &[List<'_>], text: &str) -> bool {
+        match snapshot(lists).decide(&name(text)) {
             Decision::Blocked { nxdomain, .. } => nxdomain,
             other => panic!("not blocked: {other:?}"),
         }
@@ -226,7 +224,7 @@ mod tests {
 
     #[test]
     fn allow_lists_win_over_block_lists_whatever_their_place_and_depth() {
-        let snapshot = Snapshot::default().with_layers(vec![
+        let snapshot = snapshot(&[
             block("ads", Action::Sinkhole, &[("deep.a.test", Scope::Exact)]),
             allow("good", &[("a.test", Scope::Subtree)]),
         ]);
@@ -237,8 +235,8 @@ mod tests {
     fn among_block_lists_the_order_of_the_configuration_decides() {
         let one = block("one", Action::Sinkhole, &[X]);
         let two = block("two", Action::Refused, &[("a.x.test", Scope::Exact)]);
-        let forth = Snapshot::default().with_layers(vec![one.clone(), two.clone()]);
-        let back = Snapshot::default().with_layers(vec![two, one]);
+        let forth = snapshot(&[one.clone(), two.clone()]);
+        let back = snapshot(&[two, one]);
         assert_eq!(decided(&forth, "a.x.test"), Some(("one", true)));
         assert_eq!(decided(&back, "a.x.test"), Some(("two", true)));
         assert_eq!(decided(&back, "b.x.test"), Some(("one", true)));
@@ -246,37 +244,19 @@ mod tests {
     }
 
     #[test]
-    fn every_matching_rule_is_explained_the_deciding_one_first() {
-        let snapshot = Snapshot::default().with_layers(vec![
-            block("ads", Action::Sinkhole, &[X, ("a.x.test", Scope::Exact)]),
-            allow("good", &[("a.x.test", Scope::Exact)]),
-        ]);
-        let all = snapshot.explain(&name("a.x.test"));
-        let told: Vec<_> = all
-            .iter()
-            .map(|m| (m.source.name.as_str(), m.hit.scope))
-            .collect();
-        let exact = Scope::Exact;
-        assert_eq!(
-            told,
-            [("good", exact), ("ads", exact), ("ads", Scope::Subtree)]
-        );
-    }
-
-    #[test]
     fn an_exact_rule_never_answers_nxdomain() {
         let exact = block("ads", Action::Nxdomain, &[("x.test", Scope::Exact)]);
-        assert!(!nxdomain(vec![exact], "x.test"));
+        assert!(!nxdomain(&[exact], "x.test"));
     }
 
     #[test]
     fn a_subtree_rule_answers_nxdomain_at_and_beneath_its_name() {
         let tree = block("ads", Action::Nxdomain, &[X]);
-        assert!(nxdomain(vec![tree.clone()], "x.test"));
-        assert!(nxdomain(vec![tree], "a.x.test"));
+        assert!(nxdomain(std::slice::from_ref(&tree), "x.test"));
+        assert!(nxdomain(&[tree], "a.x.test"));
         let both = block("ads", Action::Nxdomain, &[X, ("x.test", Scope::Exact)]);
         assert!(
-            nxdomain(vec![both], "x.test"),
+            nxdomain(&[both], "x.test"),
             "the same list's exact rule changes nothing"
         );
     }
@@ -285,18 +265,18 @@ mod tests {
     fn nothing_beneath_a_name_may_be_decided_otherwise_for_nxdomain() {
         let tree = block("ads", Action::Nxdomain, &[X]);
         let good = allow("good", &[("ok.a.x.test", Scope::Exact)]);
-        let layers = vec![tree.clone(), good];
-        assert!(!nxdomain(layers.clone(), "x.test"));
-        assert!(!nxdomain(layers.clone(), "a.x.test"));
+        let lists = [tree.clone(), good];
+        assert!(!nxdomain(&lists, "x.test"));
+        assert!(!nxdomain(&lists, "a.x.test"));
         assert!(
-            nxdomain(layers, "b.x.test"),
+            nxdomain(&lists, "b.x.test"),
             "nothing else is said beneath b"
         );
 
         let sink = block("sink", Action::Sinkhole, &[("s.x.test", Scope::Exact)]);
-        assert!(!nxdomain(vec![sink.clone(), tree.clone()], "x.test"));
+        assert!(!nxdomain(&[sink.clone(), tree.clone()], "x.test"));
         assert!(
-            nxdomain(vec![tree, sink], "x.test"),
+            nxdomain(&[tree, sink], "x.test"),
             "a later list never decides"
         );
     }
@@ -305,14 +285,14 @@ mod tests {
     fn a_second_list_may_make_an_exact_rules_nxdomain_true() {
         let exact = block("one", Action::Nxdomain, &[("x.test", Scope::Exact)]);
         let below = block("two", Action::Nxdomain, &[("x.test", Scope::Below)]);
-        assert!(nxdomain(vec![exact.clone(), below], "x.test"));
+        assert!(nxdomain(&[exact.clone(), below], "x.test"));
         let sink = block("two", Action::Sinkhole, &[("x.test", Scope::Below)]);
-        assert!(!nxdomain(vec![exact, sink], "x.test"));
+        assert!(!nxdomain(&[exact, sink], "x.test"));
     }
 
     #[test]
     fn the_first_name_of_a_chain_that_is_spoken_of_decides() {
-        let snapshot = Snapshot::default().with_layers(vec![
+        let snapshot = snapshot(&[
             block("ads", Action::Sinkhole, &[("c.test", Scope::Exact)]),
             allow("good", &[("b.test", Scope::Exact)]),
         ]);

@@ -67,7 +67,7 @@ mod portable {
     fn eight(octets: u64, octet: u8) -> u64 {
         const ONES: u64 = 0x0101_0101_0101_0101;
         const REST: u64 = 0x7F7F_7F7F_7F7F_7F7F;
-        let differing = octets ^ ONES * u64::from(octet);
+        let differing = octets ^ (ONES * u64::from(octet));
         let equal = !(((differing & REST) + REST) | differing | REST);
         (equal >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56
     }

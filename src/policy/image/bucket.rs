@@ -76,7 +76,7 @@ pub fn buckets(class: u32) -> u32 {
 /// The bucket that a hash belongs to. Rises with the hash.
 #[inline(always)]
 pub fn index(hash: u64, buckets: u32) -> u32 {
-    ((hash >> 32) * u64::from(buckets) >> 32) as u32
+    (((hash >> 32) * u64::from(buckets)) >> 32) as u32
 }
 
 /// The tag of a hash.

@@ -109,6 +109,13 @@ pub struct Facts {
     pub fullest: u32,
 }
 
+impl Facts {
+    /// Different rules that went in.
+    pub fn given(&self) -> usize {
+        (self.rules + self.pruned) as usize
+    }
+}
+
 impl Default for Facts {
     fn default() -> Self {
         Self {

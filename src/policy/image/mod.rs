@@ -3,9 +3,11 @@
 
 pub mod bits;
 pub mod bucket;
+pub mod cursor;
 pub mod layout;
 pub mod order;
 pub mod provenance;
+pub mod run;
 pub mod text;
 mod top;
 pub mod values;
@@ -52,6 +54,9 @@ pub enum TooLarge {
     /// More than 16,777,216 buckets in nodes with many children.
     #[error("more names than fit into one image, about 130 million; leave out a list")]
     Directory,
+    /// More than 65,536 sources.
+    #[error("more than 65,536 lists; join some")]
+    Sources,
     /// More than 8,388,608 different combinations of rules.
     #[error("more than 8,388,608 different combinations of lists on a name; leave out a list")]
     Values,
@@ -161,6 +166,11 @@ impl Image {
             directory: self.section(Section::Directory),
             tops: self.section(Section::Tops),
         }
+    }
+
+    /// The keyed hash of its labels.
+    pub fn key(&self) -> &Key {
+        &self.key
     }
 
     /// What a value stands for.

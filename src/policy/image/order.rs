@@ -6,7 +6,7 @@ use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 use super::bits::word;
-use crate::wire::name::{MAX_NAME, Name};
+use crate::wire::name::{MAX_LABEL, MAX_NAME, Name};
 
 /// A keyed hash of labels, the same on every machine.
 ///
@@ -130,6 +130,16 @@ impl Path {
         self.octets[start] = label.len() as u8;
         self.octets[start + 1..=start + label.len()].copy_from_slice(label);
         self.len += 1 + label.len() as u8;
+    }
+
+    /// Makes it longer by a label, if that is one and there is room. Returns whether it did.
+    pub fn try_push(&mut self, label: &[u8]) -> bool {
+        let fits = usize::from(self.len) + 1 + label.len() < MAX_NAME;
+        let good = (1..=MAX_LABEL).contains(&label.len()) && fits;
+        if good {
+            self.push(label);
+        }
+        good
     }
 
     /// Cuts it back to the length that [`octets`](Self::octets) had before.

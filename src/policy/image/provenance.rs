@@ -30,11 +30,24 @@ pub struct ImageSource {
     pub read_at: Timestamp,
     /// BLAKE3 of the file's octets, in hexadecimal.
     pub digest: String,
+    /// In a delta: these are all rules of the source, and those in the image beneath count no more.
+    #[serde(default)]
+    pub whole: bool,
     /// Different rules in it, with those that are not in the image because others cover them.
     pub rules: u64,
     /// What the reader of the source wants to know again, in its own form.
     #[serde(default)]
     pub notes: serde_json::Value,
+}
+
+impl ImageSource {
+    /// A source of which only the name is known.
+    pub fn named(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            ..Self::default()
+        }
+    }
 }
 
 impl Provenance {

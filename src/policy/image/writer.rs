@@ -10,7 +10,7 @@ use super::order::{Key, labels};
 use super::provenance::Provenance;
 use super::text::{Census, TextCode};
 use super::top;
-use super::values::{ImageRule, Interner};
+use super::values::{ImageRule, Interner, flag};
 use super::{TooLarge, WriteError};
 
 /// Most children that are put into one bucket without a directory.
@@ -144,14 +144,16 @@ impl<W: Write + Seek> Writer<W> {
         let own = &mut own[0];
         for &rule in rules {
             let effect = rule & !0xFF;
+            // What lifts a rule of another image says nothing of its own.
+            let lifts = rule >> 8 & u32::from(flag::LIFTED) != 0;
             let covered = above.iter().any(|open| open.covers.contains(&effect));
-            if covered || outdone(rule, rules) {
+            if !lifts && (covered || outdone(rule, rules)) {
                 self.facts.pruned += 1;
                 continue;
             }
             self.facts.rules += 1;
             own.rules.push(rule);
-            if rule & 0xFF != ImageRule::EXACT {
+            if !lifts && rule & 0xFF != ImageRule::EXACT {
                 own.covers.push(effect);
             }
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tapis::policy::builder::Builder;
 use tapis::policy::rule::{Action, Blocking, Ede, Kind, Scope, Source};
-use tapis::policy::snapshot::{Layer, Snapshot};
+use tapis::policy::snapshot::Snapshot;
 use tapis::serve::cache::{Cache, Entry, Failure, Key};
 use tapis::serve::respond::{Client, Resolution, conclude, respond};
 use tapis::wire::name::Name;
@@ -37,7 +37,7 @@ pub(super) const STRANGER: Client = Client {
 /// A list: a block list that sinkholes to the unspecified addresses, unless told.
 pub(super) struct List {
     source: Source,
-    rules: Builder,
+    rules: Vec<(Name, Scope)>,
 }
 
 pub(super) fn list(name: &str) -> List {
@@ -55,7 +55,7 @@ pub(super) fn list(name: &str) -> List {
                 extra_text: name.to_owned(),
             },
         },
-        rules: Builder::new(),
+        rules: Vec::new(),
     }
 }
 
@@ -89,15 +89,8 @@ impl List {
 
     fn rule(mut self, name: &str, scope: Scope) -> Self {
         let name = Name::from_text(name).expect("a name");
-        self.rules.insert(&name, scope).expect("there is room");
+        self.rules.push((name, scope));
         self
-    }
-
-    fn layer(self) -> Layer {
-        Layer {
-            source: Arc::new(self.source),
-            rules: Arc::new(self.rules.finish()),
-        }
     }
 }
 
@@ -107,7 +100,17 @@ pub(super) fn snapshot(lists: impl IntoIterator<Item = List>) -> Snapshot {
     let mut snapshot = Snapshot::default();
     snapshot.generation = GENERATION;
     snapshot.clients = [network].iter().collect();
-    snapshot.with_layers(lists.into_iter().map(List::layer).collect())
+    let mut builder = Builder::new();
+    let mut sources = Vec::new();
+    for list in lists {
+        let rules = list.rules.iter().map(|(name, scope)| (name, *scope));
+        builder
+            .list(&list.source.name, rules)
+            .expect("there is room");
+        sources.push(Arc::new(list.source));
+    }
+    let rules = builder.finish().expect("there is room");
+    snapshot.with_rules(sources, Some(Arc::new(rules)), None)
 }
 
 /// The server.

@@ -1,0 +1,162 @@
+//! Owns reading an image from its first rule to its last, in the order of paths.
+//! Refuses to look up: `walk` does.
+
+use super::bits::word;
+use super::bucket::{Bucket, Kids};
+use super::layout::Section;
+use super::order::Path;
+use super::text::Decoder;
+use super::values::{ImageRule, Value};
+use super::{Image, ImageError};
+
+/// Goes through an image's rules, name by name, in the order of [`Key::compare`](super::order::Key::compare).
+pub struct Cursor<'i> {
+    image: &'i Image,
+    decoder: Decoder,
+    /// The nodes on the way whose children are not all seen.
+    open: Vec<Open>,
+    path: Path,
+    value: u32,
+    started: bool,
+    damage: Option<ImageError>,
+}
+
+/// A node whose children are being read.
+struct Open {
+    /// Octets of the node's path.
+    path: usize,
+    /// The next bucket in the directory, and the end.
+    entries: std::ops::Range<usize>,
+    /// The present bucket, if it has children left.
+    bucket: Option<(u32, usize)>,
+}
+
+impl Image {
+    /// Reads all rules in their order.
+    pub fn cursor(&self) -> Cursor<'_> {
+        Cursor {
+            image: self,
+            decoder: Decoder::new(&self.text),
+            open: Vec::new(),
+            path: Path::ROOT,
+            value: self.root_value,
+            started: false,
+            damage: None,
+        }
+    }
+}
+
+impl<'i> Cursor<'i> {
+    /// Goes to the next name that has rules. Returns whether there is one.
+    pub fn advance(&mut self) -> bool {
+        while self.next_node() {
+            if self.rules().next().is_some() {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The name's path: its labels from the root down, each behind its length octet.
+    pub fn path(&self) -> &[u8] {
+        self.path.octets()
+    }
+
+    /// The rules on the name, sorted by source.
+    pub fn rules(&self) -> impl Iterator<Item = ImageRule> + use<'i> {
+        self.value().rules()
+    }
+
+    /// What the name's value stands for.
+    pub fn value(&self) -> Value<'i> {
+        self.image.value(self.value)
+    }
+
+    /// What is wrong with the image, if the reading ended for that.
+    pub fn damage(&self) -> Option<ImageError> {
+        self.damage
+    }
+
+    /// Goes to the next node, in the order of paths; the root comes first.
+    fn next_node(&mut self) -> bool {
+        if !std::mem::replace(&mut self.started, true) {
+            self.descend(self.image.root_kids);
+            return true;
+        }
+        let buckets = self.image.section(Section::Buckets);
+        while let Some(open) = self.open.last_mut() {
+            let Some((at, place)) = open.bucket else {
+                match open.entries.next() {
+                    None => {
+                        self.open.pop();
+                    }
+                    Some(entry) => {
+                        let entry = word(self.image.section(Section::Directory), entry * 8);
+                        // An empty bucket has an empty filter.
+                        open.bucket = (entry != 0).then_some((entry as u32, 0));
+                    }
+                }
+                continue;
+            };
+            let bucket = Bucket::at(buckets, at);
+            if place >= bucket.len() {
+                open.bucket = None;
+                continue;
+            }
+            open.bucket = Some((at, place + 1));
+            self.path.truncate(open.path);
+            let child = bucket.child(place);
+            if !self.read(child.start, child.end) || self.open.len() > self.path.octets().len() {
+                self.damage = Some(ImageError::Invalid("text"));
+                self.open.clear();
+                return false;
+            }
+            self.value = child.holds.value;
+            self.descend(child.holds.kids);
+            return true;
+        }
+        false
+    }
+
+    fn descend(&mut self, kids: Kids) {
+        let (entries, bucket) = match (kids.as_bucket(), kids.as_range()) {
+            (Some(at), _) => (0..0, Some((at, 0))),
+            (None, Some((start, count))) => (start..start + count as usize, None),
+            (None, None) => return,
+        };
+        self.open.push(Open {
+            path: self.path.octets().len(),
+            entries,
+            bucket,
+        });
+    }
+
+    /// Appends an edge's labels to the path. Returns whether they are some, and fit.
+    fn read(&mut self, start: u64, end: u64) -> bool {
+        let Some(size) = end
+            .checked_sub(start)
+            .and_then(|size| u32::try_from(size).ok())
+        else {
+            return false;
+        };
+        let buckets = self.image.section(Section::Buckets);
+        let mut label = [0; 64];
+        let (mut len, mut fits, mut some) = (0, true, false);
+        let path = &mut self.path;
+        let whole = self
+            .decoder
+            .read(buckets, start, size, |octet| match octet {
+                Some(octet) => {
+                    label[len % 64] = octet;
+                    len += 1;
+                    fits &= len < 64;
+                }
+                None => {
+                    fits &= fits && path.try_push(&label[..len % 64]);
+                    len = 0;
+                    some = true;
+                }
+            });
+        whole && fits && some
+    }
+}

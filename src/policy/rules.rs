@@ -1,0 +1,675 @@
+//! Owns the rules in force: an image, small changes over it, and how much each source weighs.
+//! Refuses to know what follows from a rule: it tells which one wins.
+
+use std::sync::Arc;
+
+use super::image::Image;
+use super::image::order::{Key, labels};
+use super::image::values::{Value, flag};
+use super::image::walk::{LANES, Lies};
+use super::rule::Scope;
+use crate::wire::name::{MAX_LABELS, Name};
+
+/// How much a source weighs: 0 wins over 1. Fits 16 bits.
+type Rank = u32;
+
+/// No rule, or no source.
+const NONE: u32 = u32::MAX;
+/// A rank that no source has.
+const NO_RANK: Rank = 0xFFFF;
+
+/// What is found out about a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The rule that wins; see [`weight`].
+    best: u32,
+    /// The best source that speaks of every name beneath the asked one.
+    cover: Rank,
+    /// The best source that speaks of some name beneath, of those that don't answer NXDOMAIN.
+    other: Rank,
+}
+
+/// A rule that matches a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hit {
+    /// Index of the source, in the order of precedence.
+    pub source: usize,
+    /// The rule's scope.
+    pub scope: Scope,
+    /// How many labels the rule's name has: it is that ancestor of the asked name.
+    pub labels: u8,
+}
+
+impl Default for Found {
+    fn default() -> Self {
+        Self {
+            best: NONE,
+            cover: NO_RANK,
+            other: NO_RANK,
+        }
+    }
+}
+
+impl Found {
+    /// The rule that wins: the best source's, there the deepest name's, there exact before below
+    /// before subtree.
+    pub fn best(&self) -> Option<Hit> {
+        (self.best != NONE).then(|| hit(self.best))
+    }
+
+    /// Whether all names beneath get NXDOMAIN if the asked one does: the best source that speaks
+    /// of all of them says so (`nxdomain` tells), and none before it has anything else to say.
+    pub fn all_nxdomain_beneath(&self, nxdomain: impl Fn(usize) -> bool) -> bool {
+        self.cover != NO_RANK && nxdomain(self.cover as usize) && self.other > self.cover
+    }
+}
+
+/// A rule's weight as one number, of which the lowest wins: rank, then depth, then scope.
+#[inline]
+fn weight(rank: Rank, labels: usize, scope: Scope) -> u32 {
+    let scope = match scope {
+        Scope::Exact => 0,
+        Scope::Below => 1,
+        Scope::Subtree => 2,
+    };
+    rank << 16 | (0xFF - labels as u32) << 8 | scope
+}
+
+fn hit(weight: u32) -> Hit {
+    Hit {
+        source: (weight >> 16) as usize,
+        scope: match weight & 0xFF {
+            0 => Scope::Exact,
+            1 => Scope::Below,
+            _ => Scope::Subtree,
+        },
+        labels: (0xFF - (weight >> 8 & 0xFF)) as u8,
+    }
+}
+
+/// What a value of an image comes to, given the ranks of the sources. Weights are those of a name
+/// without labels; see [`deepen`].
+#[derive(Clone, Copy, Debug)]
+struct Verdict {
+    /// The best rule if the asked name is this one.
+    at: u32,
+    /// The best rule if it lies beneath.
+    above: u32,
+    cover: Rank,
+    /// As in [`Found`], if the asked name is this one.
+    other: u16,
+    /// The same if the asked name lies above, and nothing else beneath it.
+    other_beneath: u16,
+    /// There are rules that lift others.
+    lifts: bool,
+}
+
+/// The weight of the same rule on a name with so many labels.
+#[inline]
+fn deepen(weight: u32, labels: usize) -> u32 {
+    // Of no rule it is that of none still: nothing weighs more.
+    if weight == NONE {
+        NONE
+    } else {
+        weight - ((labels as u32) << 8)
+    }
+}
+
+/// An image whose sources have ranks.
+#[derive(Debug)]
+struct Bound {
+    image: Arc<Image>,
+    ranks: Vec<Rank>,
+    verdicts: Box<[Verdict]>,
+}
+
+impl Bound {
+    fn new(image: Arc<Image>, ranks: Vec<Rank>, nxdomain: &[bool]) -> Self {
+        let verdict = |number| verdict(image.value(number), &ranks, nxdomain);
+        let verdicts = (0..image.value_count()).map(verdict).collect();
+        Self {
+            image,
+            ranks,
+            verdicts,
+        }
+    }
+
+    fn rank(&self, source: u16) -> Rank {
+        let rank = self.ranks.get(usize::from(source));
+        rank.copied().unwrap_or(NO_RANK)
+    }
+
+    /// Improves what `found` says of each name: of `names[i]` at `place(i)`. Calls `lifted` when a
+    /// rule on the way is lifted.
+    #[inline]
+    fn look(
+        &self,
+        names: &[&Name],
+        found: &mut [Found],
+        place: impl Fn(usize) -> usize,
+        mut lifted: impl FnMut(),
+    ) {
+        self.image.walk(names, |which, lies, labels, value| {
+            let Some(verdict) = self.verdicts.get(value as usize) else {
+                return;
+            };
+            let Some(found) = found.get_mut(place(which)) else {
+                return;
+            };
+            if verdict.lifts {
+                lifted();
+            }
+            let weight = match lies {
+                Lies::Above => verdict.above,
+                Lies::At => {
+                    found.other = found.other.min(verdict.other.into());
+                    verdict.at
+                }
+                Lies::Beneath => {
+                    found.other = found.other.min(verdict.other_beneath.into());
+                    return;
+                }
+            };
+            found.best = found.best.min(deepen(weight, labels));
+            found.cover = found.cover.min(verdict.cover);
+        });
+    }
+}
+
+fn verdict(value: Value<'_>, ranks: &[Rank], nxdomain: &[bool]) -> Verdict {
+    let rank = |source: u16| ranks.get(usize::from(source)).copied().unwrap_or(NO_RANK);
+    let other = |rank: Rank| {
+        let other = rank != NO_RANK && !nxdomain.get(rank as usize).copied().unwrap_or(false);
+        if other { rank as u16 } else { NO_RANK as u16 }
+    };
+    let mut verdict = Verdict {
+        at: NONE,
+        above: NONE,
+        cover: NO_RANK,
+        other: NO_RANK as u16,
+        other_beneath: NO_RANK as u16,
+        lifts: false,
+    };
+    for source in value.beneath() {
+        verdict.other = verdict.other.min(other(rank(source)));
+    }
+    verdict.other_beneath = verdict.other;
+    for rule in value.rules() {
+        let rank = rank(rule.source);
+        if rule.flags & flag::LIFTED != 0 {
+            verdict.lifts = true;
+            continue;
+        }
+        if rank == NO_RANK {
+            continue;
+        }
+        let weight = weight(rank, 0, rule.scope);
+        if rule.scope != Scope::Below {
+            verdict.at = verdict.at.min(weight);
+        }
+        if rule.scope != Scope::Exact {
+            verdict.above = verdict.above.min(weight);
+            verdict.cover = verdict.cover.min(rank);
+        }
+        verdict.other_beneath = verdict.other_beneath.min(other(rank));
+    }
+    verdict
+}
+
+/// The rules in force.
+#[derive(Debug, Default)]
+pub struct Rules {
+    base: Option<Bound>,
+    delta: Option<Delta>,
+}
+
+impl Rules {
+    /// The rules of `base`, with the changes of `delta`, for the sources that `rank` knows by name:
+    /// 0 is the best. `nxdomain` tells of each rank whether it answers NXDOMAIN.
+    pub fn new(
+        base: Option<Arc<Image>>,
+        delta: Option<Arc<Image>>,
+        rank: impl Fn(&str) -> Option<usize>,
+        nxdomain: &[bool],
+    ) -> Self {
+        let whole = |name: &str| {
+            let delta = delta.iter().flat_map(|delta| &delta.provenance().sources);
+            delta
+                .into_iter()
+                .any(|source| source.whole && source.name == name)
+        };
+        let ranks = |image: &Image, void: &dyn Fn(&str) -> bool| {
+            let sources = image.provenance().sources.iter();
+            let rank = |name: &str| rank(name).filter(|rank| *rank < NO_RANK as usize);
+            let rank = |name: &str| rank(name).map_or(NO_RANK, |rank| rank as Rank);
+            let of = |name: &str| if void(name) { NO_RANK } else { rank(name) };
+            sources.map(|source| of(&source.name)).collect::<Vec<_>>()
+        };
+        let base = base.map(|image| {
+            let ranks = ranks(&image, &whole);
+            Bound::new(image, ranks, nxdomain)
+        });
+        let delta = delta.map(|image| {
+            let ranks = ranks(&image, &|_| false);
+            Delta {
+                sieve: Sieve::new(&image),
+                bound: Bound::new(image, ranks, nxdomain),
+            }
+        });
+        Self { base, delta }
+    }
+
+    /// Looks up a batch of names: `found[i]` is what there is about `names[i]`. Never allocates.
+    ///
+    /// # Panics
+    /// When the slices differ in length.
+    #[inline]
+    pub fn look(&self, names: &[&Name], found: &mut [Found]) {
+        assert_eq!(names.len(), found.len(), "one place for each name");
+        found.fill(Found::default());
+        if let Some(base) = &self.base {
+            base.look(names, found, |which| which, || ());
+        }
+        if let Some(delta) = &self.delta {
+            for (names, found) in names.chunks(LANES).zip(found.chunks_mut(LANES)) {
+                self.look_over(delta, names, found);
+            }
+        }
+    }
+
+    /// Adds what the delta says. Most names don't pass the sieve before it.
+    #[inline]
+    fn look_over(&self, delta: &Delta, names: &[&Name], found: &mut [Found]) {
+        let mut some = [&Name::ROOT; LANES];
+        let mut places = [0_u8; LANES];
+        let mut count = 0;
+        for (place, &name) in names.iter().enumerate() {
+            some[count % LANES] = name;
+            places[count % LANES] = place as u8;
+            count += usize::from(delta.sieve.passes(delta.bound.image.key(), name));
+        }
+        if count == 0 {
+            return;
+        }
+        let place = |which: usize| usize::from(places[which % LANES]);
+        let mut lifted = false;
+        delta
+            .bound
+            .look(&some[..count], found, place, || lifted = true);
+        if lifted {
+            for which in 0..count {
+                self.look_closely(some[which], &mut found[place(which)]);
+            }
+        }
+    }
+
+    /// Weighs a name's rules one by one, as some may be lifted. What is known of rules beneath it
+    /// stays, as if none of them were lifted: that can only turn NXDOMAIN into NODATA.
+    #[cold]
+    fn look_closely(&self, name: &Name, found: &mut Found) {
+        (found.best, found.cover) = (NONE, NO_RANK);
+        self.each(name, |lies, labels, rank, scope| {
+            if applies(lies, scope) {
+                found.best = found.best.min(weight(rank, labels, scope));
+            }
+            if scope != Scope::Exact {
+                found.cover = found.cover.min(rank);
+            }
+        });
+    }
+
+    /// Calls `each` with the rules on the name and on those above, but for what is lifted.
+    fn each(&self, name: &Name, mut each: impl FnMut(Lies, usize, Rank, Scope)) {
+        let mut values = [(0_u8, 0_u32); MAX_LABELS + 1];
+        let mut count = 0;
+        if let Some(Delta { bound: delta, .. }) = &self.delta {
+            delta.image.walk(&[name], |_, lies, labels, value| {
+                if lies == Lies::Beneath {
+                    return;
+                }
+                // At most one for each of the name's labels, and the root.
+                values[count] = (labels as u8, value);
+                count += 1;
+                for rule in delta.image.value(value).rules() {
+                    let rank = delta.rank(rule.source);
+                    if rank != NO_RANK && rule.flags & flag::LIFTED == 0 {
+                        each(lies, labels, rank, rule.scope);
+                    }
+                }
+            });
+        }
+        let Some(base) = &self.base else { return };
+        base.image.walk(&[name], |_, lies, labels, value| {
+            if lies == Lies::Beneath {
+                return;
+            }
+            let over = values[..count]
+                .iter()
+                .find(|(at, _)| usize::from(*at) == labels);
+            for rule in base.image.value(value).rules() {
+                let rank = base.rank(rule.source);
+                let lifted = over.is_some_and(|(_, value)| self.lifts(*value, rule.scope, rank));
+                if rank != NO_RANK && !lifted {
+                    each(lies, labels, rank, rule.scope);
+                }
+            }
+        });
+    }
+
+    /// Whether a value of the delta lifts the rule of that source and scope on the same name.
+    fn lifts(&self, value: u32, scope: Scope, rank: Rank) -> bool {
+        self.delta.as_ref().is_some_and(|Delta { bound, .. }| {
+            bound.image.value(value).rules().any(|rule| {
+                rule.flags & flag::LIFTED != 0
+                    && rule.scope == scope
+                    && bound.rank(rule.source) == rank
+            })
+        })
+    }
+}
+
+/// Whether a rule of that scope speaks of a name to which its own lies so.
+fn applies(lies: Lies, scope: Scope) -> bool {
+    match lies {
+        Lies::Above => scope != Scope::Exact,
+        Lies::At => scope != Scope::Below,
+        Lies::Beneath => false,
+    }
+}
+
+/// Small changes over an image.
+#[derive(Debug)]
+struct Delta {
+    bound: Bound,
+    sieve: Sieve,
+}
+
+/// Tells of most names by one bit that a delta has nothing about them.
+#[derive(Debug)]
+struct Sieve {
+    /// A bit for the hash of the first two labels of each name in the delta.
+    bits: Vec<u64>,
+    /// There are rules on names of fewer labels, which any name may lie beneath.
+    open: bool,
+}
+
+/// Bits of a sieve for each name.
+const BITS: usize = 16;
+
+impl Sieve {
+    fn new(image: &Image) -> Self {
+        let rules = image.facts().rules as usize;
+        let words = (rules * BITS / 64).max(1).next_power_of_two();
+        let mut sieve = Self {
+            bits: vec![0; words],
+            open: false,
+        };
+        let mut cursor = image.cursor();
+        while cursor.advance() {
+            let mut labels = labels(cursor.path()).map(|label| image.key().hash(label));
+            match (labels.next(), labels.next()) {
+                (Some(first), Some(second)) => {
+                    let (word, bit) = sieve.place(first, second);
+                    sieve.bits[word] |= 1 << bit;
+                }
+                _ => sieve.open = true,
+            }
+        }
+        sieve
+    }
+
+    #[inline]
+    fn passes(&self, key: &Key, name: &Name) -> bool {
+        if self.open || name.label_count() < 2 {
+            return true;
+        }
+        let (word, bit) = self.place(
+            key.hash(name.label_from_root(0)),
+            key.hash(name.label_from_root(1)),
+        );
+        self.bits[word] >> bit & 1 != 0
+    }
+
+    #[inline]
+    fn place(&self, first: u64, second: u64) -> (usize, u32) {
+        let mixed = (first.rotate_left(32) ^ second).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        (
+            (mixed >> 32) as usize & (self.bits.len() - 1),
+            (mixed >> 26) as u32 & 63,
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::super::builder::Builder;
+    use super::super::image::order::Path;
+    use super::super::image::provenance::ImageSource;
+    use super::super::image::values::ImageRule;
+    use super::*;
+
+    const LISTS: [&str; 3] = ["one", "two", "three"];
+    /// Which of them answer NXDOMAIN.
+    const NXDOMAIN: [bool; 3] = [true, false, true];
+
+    /// A rule: list, name, scope.
+    type Rule = (usize, Vec<u8>, u8);
+
+    /// The stupid twin: all rules in a set, asked by going through all of them.
+    #[derive(Debug, Default)]
+    struct Twin(BTreeSet<Rule>);
+
+    fn scope(number: u8) -> Scope {
+        [Scope::Exact, Scope::Below, Scope::Subtree][usize::from(number)]
+    }
+
+    impl Twin {
+        fn best(&self, name: &Name) -> Option<Hit> {
+            let depth = name.label_count();
+            let hits = self.0.iter().filter_map(|(list, owner, number)| {
+                let (owner, _) = Name::read(owner, 0).expect("a name");
+                let labels = owner.label_count();
+                let speaks = match scope(*number) {
+                    Scope::Exact => labels == depth,
+                    Scope::Below => labels < depth,
+                    Scope::Subtree => labels <= depth,
+                };
+                let above = labels <= depth && name.ancestor(labels) == owner.wire();
+                (speaks && above).then_some((*list, usize::MAX - labels, *number))
+            });
+            hits.min().map(|(source, depth, number)| Hit {
+                source,
+                scope: scope(number),
+                labels: (usize::MAX - depth) as u8,
+            })
+        }
+
+        /// Whether all names beneath are answered NXDOMAIN, by what stands in RFC 8020.
+        fn all_nxdomain_beneath(&self, name: &Name) -> bool {
+            let depth = name.label_count();
+            let (mut covers, mut others) = (BTreeSet::new(), BTreeSet::new());
+            for (list, owner, number) in &self.0 {
+                let (owner, _) = Name::read(owner, 0).expect("a name");
+                let labels = owner.label_count();
+                let covering = scope(*number) != Scope::Exact;
+                if labels <= depth && name.ancestor(labels) == owner.wire() && covering {
+                    covers.insert(*list);
+                }
+                if labels > depth && owner.ancestor(depth) == name.wire() && !NXDOMAIN[*list] {
+                    others.insert(*list);
+                }
+            }
+            let Some(first) = covers.first() else {
+                return false;
+            };
+            NXDOMAIN[*first] && others.iter().all(|other| other > first)
+        }
+    }
+
+    fn image(rules: &BTreeSet<Rule>, lifted: &BTreeSet<Rule>, whole: [bool; 3]) -> Arc<Image> {
+        let mut builder = Builder::new();
+        for (name, whole) in LISTS.into_iter().zip(whole) {
+            let source = ImageSource {
+                whole,
+                ..ImageSource::named(name)
+            };
+            builder.source(source).expect("room");
+        }
+        for (rules, flags) in [(rules, 0), (lifted, flag::LIFTED)] {
+            for (list, owner, number) in rules {
+                let (owner, _) = Name::read(owner, 0).expect("a name");
+                let rule = ImageRule {
+                    source: *list as u16,
+                    flags,
+                    scope: scope(*number),
+                };
+                builder
+                    .insert_path(Path::from(&owner).octets(), rule)
+                    .expect("room");
+            }
+        }
+        Arc::new(builder.finish().expect("room"))
+    }
+
+    fn rules(base: &BTreeSet<Rule>, delta: Option<Arc<Image>>) -> Rules {
+        let base = image(base, &BTreeSet::new(), [false; 3]);
+        let rank = |name: &str| LISTS.iter().position(|list| *list == name);
+        Rules::new(Some(base), delta, rank, &NXDOMAIN)
+    }
+
+    /// Few labels, so that names collide, nest and share parents all the time.
+    fn names() -> impl Strategy<Value = Name> {
+        let label = prop_oneof![
+            6 => prop::sample::select(vec!["a", "b", "aa", "com", "x-y", "_t"]).prop_map(str::to_owned),
+            1 => prop::collection::vec(any::<u8>(), 1..4)
+                .prop_map(|octets| octets.iter().map(|o| format!("\\{o:03}")).collect()),
+            1 => Just("z".repeat(63)),
+        ];
+        prop::collection::vec(label, 0..6).prop_map(|labels| {
+            let text = if labels.is_empty() {
+                ".".to_owned()
+            } else {
+                labels.join(".")
+            };
+            Name::from_text(&text).unwrap_or(Name::ROOT)
+        })
+    }
+
+    fn sets(size: usize) -> impl Strategy<Value = BTreeSet<Rule>> {
+        let rule = (0..3_usize, names(), 0..3_u8)
+            .prop_map(|(list, name, scope)| (list, name.wire().to_vec(), scope));
+        prop::collection::btree_set(rule, 0..size)
+    }
+
+    fn compare(
+        rules: &Rules,
+        twin: &Twin,
+        names: &[&Name],
+        lifted: bool,
+    ) -> Result<(), TestCaseError> {
+        let mut found = vec![Found::default(); names.len()];
+        rules.look(names, &mut found);
+        for (name, found) in names.iter().zip(found) {
+            let mut alone = [Found::default()];
+            rules.look(&[name], &mut alone);
+            prop_assert_eq!(found, alone[0], "{} in a batch", name);
+            // Of one list, several rules may be as good; the image keeps one that says the same.
+            let best = |hit: Option<Hit>| hit.map(|hit| hit.source);
+            prop_assert_eq!(best(found.best()), best(twin.best(name)), "{}", name);
+            let nxdomain = found.all_nxdomain_beneath(|rank| NXDOMAIN[rank]);
+            if !lifted || nxdomain {
+                prop_assert_eq!(
+                    nxdomain,
+                    twin.all_nxdomain_beneath(name),
+                    "{} beneath",
+                    name
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn all<'n>(asked: &'n [Name], owners: &'n [Name]) -> Vec<&'n Name> {
+        asked.iter().chain(owners).collect()
+    }
+
+    fn owners<'r>(rules: impl Iterator<Item = &'r Rule>) -> Vec<Name> {
+        rules
+            .map(|(_, owner, _)| Name::read(owner, 0).expect("a name").0)
+            .collect()
+    }
+
+    proptest! {
+        #[test]
+        fn image_and_twin_never_differ(
+            set in sets(80),
+            asked in prop::collection::vec(names(), 1..60),
+        ) {
+            let owners = owners(set.iter());
+            compare(&rules(&set, None), &Twin(set), &all(&asked, &owners), false)?;
+        }
+
+        #[test]
+        fn a_delta_adds_lifts_and_replaces_whole_lists(
+            base in sets(60),
+            added in sets(20),
+            lift in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
+            whole in any::<[bool; 3]>(),
+            asked in prop::collection::vec(names(), 1..60),
+        ) {
+            // What is lifted is a rule of the base that counts still; needless ones are not in it.
+            let kept: Vec<_> = base.iter().filter(|rule| !whole[rule.0]).collect();
+            let mut lifted = BTreeSet::new();
+            for index in lift.iter().filter(|_| !kept.is_empty()) {
+                let rule = index.get(&kept);
+                let covered = kept.iter().any(|cover| covers(cover, rule));
+                if !covered && !added.contains(*rule) {
+                    lifted.insert((*rule).clone());
+                }
+            }
+            // With a rule goes what it made needless: the image does not hold it.
+            let gone = |rule: &Rule| lifted.contains(rule) || lifted.iter().any(|lifted| covers(lifted, rule));
+            let twin = kept.iter().filter(|rule| !gone(rule)).map(|rule| (*rule).clone());
+            let twin = Twin(twin.chain(added.iter().cloned()).collect());
+            let owners = owners(base.iter().chain(&added));
+            let delta = image(&added, &lifted, whole);
+            compare(&rules(&base, Some(delta)), &twin, &all(&asked, &owners), !lifted.is_empty())?;
+        }
+    }
+
+    /// Whether a rule makes another one of its list needless.
+    fn covers(cover: &Rule, rule: &Rule) -> bool {
+        let name = |rule: &Rule| Name::read(&rule.1, 0).expect("a name").0;
+        let (above, below) = (name(cover), name(rule));
+        let (labels, depth) = (above.label_count(), below.label_count());
+        let wide = match scope(cover.2) {
+            Scope::Exact => false,
+            Scope::Below => labels < depth,
+            Scope::Subtree => labels <= depth,
+        };
+        cover != rule
+            && cover.0 == rule.0
+            && wide
+            && labels <= depth
+            && below.ancestor(labels) == above.wire()
+    }
+
+    #[test]
+    fn a_list_that_has_no_rank_does_not_count() {
+        let name = Name::from_text("a.test").expect("a name");
+        let set = BTreeSet::from([(0, name.wire().to_vec(), 2), (1, name.wire().to_vec(), 2)]);
+        let base = image(&set, &BTreeSet::new(), [false; 3]);
+        let rank = |list: &str| (list == "two").then_some(0);
+        let rules = Rules::new(Some(base), None, rank, &[false]);
+        let mut found = [Found::default()];
+        rules.look(&[&name], &mut found);
+        assert_eq!(found[0].best().map(|hit| hit.source), Some(0));
+        let rules = Rules::new(rules.base.map(|base| base.image), None, |_| None, &[]);
+        rules.look(&[&name], &mut found);
+        assert_eq!(found[0].best(), None);
+    }
+}
