@@ -173,7 +173,10 @@ fn list(
     rules: &[(&str, Scope)],
 ) -> (Source, Vec<(Name, Scope)>) {
     let name = |text| Name::from_text(text).expect("the names above are names");
-    let rules = rules.iter().map(|(text, scope)| (name(text), *scope)).collect();
+    let rules = rules
+        .iter()
+        .map(|(text, scope)| (name(text), *scope))
+        .collect();
     let blocking = Blocking {
         action,
         sinkhole_v4: vec![[0; 4].into(), [192, 0, 2, 9].into()],

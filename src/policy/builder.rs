@@ -30,8 +30,13 @@ impl Default for Builder {
 impl Builder {
     /// A builder without sources.
     pub fn new() -> Self {
+        Self::keyed(Key::random())
+    }
+
+    /// The same, whose image has that key.
+    pub fn keyed(key: Key) -> Self {
         Self {
-            key: Key::random(),
+            key,
             run: Run::new(),
             census: Census::default(),
             sources: Vec::new(),

@@ -67,6 +67,11 @@ impl<'i> Cursor<'i> {
         self.value().rules()
     }
 
+    /// The number of the name's value.
+    pub fn number(&self) -> u32 {
+        self.value
+    }
+
     /// What the name's value stands for.
     pub fn value(&self) -> Value<'i> {
         self.image.value(self.value)

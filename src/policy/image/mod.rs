@@ -202,6 +202,11 @@ impl Image {
         self.octets.len()
     }
 
+    /// The octets: what is written to a file.
+    pub fn octets(&self) -> &[u8] {
+        &self.octets
+    }
+
     /// The sections with their sizes.
     pub fn extents(&self) -> impl Iterator<Item = (Section, &Extent)> {
         Section::ALL.into_iter().zip(&self.extents)

@@ -1,0 +1,106 @@
+//! Owns the fuzzing of the loader: an image with wrong octets is refused, or answers as it reads.
+//! Refuses to ask for more: where digests are made to fit, an image may say what it likes.
+//!
+//! `cargo +nightly fuzz run image fuzz/corpus/image`
+#![no_main]
+
+mod rules;
+
+use std::collections::HashMap;
+
+use libfuzzer_sys::arbitrary::{Arbitrary, Result, Unstructured};
+use libfuzzer_sys::fuzz_target;
+use rules::Rules;
+use tapis::policy::image::walk::Lies;
+use tapis::policy::image::{Image, Octets};
+use tapis::wire::name::Name;
+
+/// Where the header keeps the sections' digests, and its own: see `policy::image::layout`.
+const TABLE: usize = 128;
+const ENTRY: usize = 48;
+const SEAL: usize = 608;
+
+#[derive(Debug, Arbitrary)]
+struct Input {
+    rules: Rules,
+    wrong: Vec<Wrong>,
+    /// Make the digests fit, so that the octets themselves are looked at.
+    seal: bool,
+    asked: Vec<Vec<u8>>,
+}
+
+#[derive(Debug, Arbitrary)]
+enum Wrong {
+    Octet { at: u32, xor: u8 },
+    Number { at: u32, number: u32 },
+    Cut { at: u32 },
+    Header { at: u16, xor: u8 },
+}
+
+fuzz_target!(|input: &[u8]| {
+    // Inputs that are too short for more have less.
+    let _ = run(&mut Unstructured::new(input));
+});
+
+fn run(input: &mut Unstructured<'_>) -> Result<()> {
+    let input = Input::arbitrary(input)?;
+    let image = input.rules.image();
+    let mut octets = image.octets().to_vec();
+    for wrong in &input.wrong {
+        let len = octets.len();
+        match *wrong {
+            Wrong::Octet { at, xor } if len > 0 => octets[at as usize % len] ^= xor,
+            Wrong::Number { at, number } if len > 4 => {
+                let at = at as usize % (len - 4);
+                octets[at..at + 4].copy_from_slice(&number.to_le_bytes());
+            }
+            Wrong::Cut { at } => octets.truncate(at as usize),
+            Wrong::Header { at, xor } if len > SEAL => octets[usize::from(at) % SEAL] ^= xor,
+            _ => {}
+        }
+    }
+    if input.seal {
+        seal(&mut octets, &image);
+    }
+    let same = octets == image.octets();
+    let Ok(read) = Image::open(Octets::Heap(octets)) else {
+        assert!(!same, "what was written can be read");
+        return Ok(());
+    };
+    assert!(same || input.seal, "wrong octets are noticed");
+    // What can be found is what can be read.
+    let mut values = HashMap::new();
+    let mut cursor = read.cursor();
+    while cursor.advance() {
+        values.insert(cursor.path().to_vec(), cursor.number());
+    }
+    let asked: Vec<Name> = input
+        .asked
+        .iter()
+        .filter_map(|wire| Name::read(wire, 0).ok().map(|(name, _)| name))
+        .chain(input.rules.names())
+        .collect();
+    let asked: Vec<&Name> = asked.iter().collect();
+    read.walk(&asked, |which, lies, labels, value| {
+        let some = read.value(value).rules().next().is_some();
+        if lies != Lies::Beneath && some {
+            let path = rules::path(asked[which], labels);
+            assert_eq!(values.get(&path), Some(&value), "{}", asked[which]);
+        }
+    });
+    Ok(())
+}
+
+/// Makes the digests fit the octets, as far as the header still describes them.
+fn seal(octets: &mut [u8], image: &Image) {
+    for (index, (_, extent)) in image.extents().enumerate() {
+        let at = TABLE + index * ENTRY + 16;
+        let Some(section) = octets.get(extent.offset..extent.offset + extent.len) else {
+            return;
+        };
+        let digest = blake3::hash(section);
+        octets[at..at + 32].copy_from_slice(digest.as_bytes());
+    }
+    let digest = blake3::hash(&octets[..SEAL]);
+    octets[SEAL..SEAL + 32].copy_from_slice(digest.as_bytes());
+}

@@ -1,0 +1,129 @@
+//! Owns the fuzzing of lookups: an image, or two of them, beside a map that is walked label by label.
+//! Refuses to share anything with what it tests but names.
+//!
+//! `cargo +nightly fuzz run matcher fuzz/corpus/matcher`
+#![no_main]
+
+mod rules;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use libfuzzer_sys::arbitrary::{Arbitrary, Result, Unstructured};
+use libfuzzer_sys::fuzz_target;
+use rules::{LISTS, Rules};
+use tapis::policy::rule::Scope;
+use tapis::policy::rules::{Found, Rules as InForce};
+use tapis::wire::name::Name;
+
+/// By name: list and scope.
+type Twin = BTreeMap<Vec<u8>, BTreeSet<(u16, u8)>>;
+
+fuzz_target!(|input: &[u8]| {
+    // Inputs that are too short for more have less.
+    let _ = run(&mut Unstructured::new(input));
+});
+
+fn run(input: &mut Unstructured<'_>) -> Result<()> {
+    let mut base = Rules::arbitrary(input)?;
+    base.rules.iter_mut().for_each(|rule| rule.lifted = false);
+    let mut over = Option::<Rules>::arbitrary(input)?;
+    let whole: [bool; LISTS as usize] = Arbitrary::arbitrary(input)?;
+    let mut twin = twin(&base);
+    if let Some(over) = &mut over {
+        change(&mut twin, over, whole);
+    }
+    let mut asked: Vec<Name> = base
+        .names()
+        .chain(over.iter().flat_map(Rules::names))
+        .collect();
+    while let Ok(name) = rules::name(input)
+        && !input.is_empty()
+    {
+        asked.push(name);
+    }
+    let delta = over.map(|over| Arc::new(over.image_with(whole)));
+    let rank = |name: &str| name.parse().ok();
+    let in_force = InForce::new(
+        Some(Arc::new(base.image())),
+        delta,
+        rank,
+        &[false; LISTS as usize],
+    );
+    let asked: Vec<&Name> = asked.iter().collect();
+    let mut found = vec![Found::default(); asked.len()];
+    in_force.look(&asked, &mut found);
+    for (name, found) in asked.iter().zip(found) {
+        let best = found.best().map(|hit| hit.source);
+        assert_eq!(best, walk(&twin, name).map(usize::from), "{name}");
+    }
+    Ok(())
+}
+
+fn twin(rules: &Rules) -> Twin {
+    let mut twin = Twin::new();
+    for rule in rules.all() {
+        let scopes = twin.entry(rule.name.wire().to_vec()).or_default();
+        scopes.insert((rule.list, rule.scope as u8));
+    }
+    twin
+}
+
+/// Applies a delta. What it lifts must be a rule that is in the base's image, so those that others
+/// make needless are not lifted.
+fn change(twin: &mut Twin, over: &mut Rules, whole: [bool; LISTS as usize]) {
+    for scopes in twin.values_mut() {
+        scopes.retain(|(list, _)| !whole[usize::from(*list)]);
+    }
+    // The base's image has no rule that another one of its list covers.
+    let all = twin.clone();
+    for (owner, scopes) in twin.iter_mut() {
+        let (name, _) = Name::read(owner, 0).expect("a name");
+        scopes.retain(|(list, scope)| !covered(&all, &name, *list, *scope));
+    }
+    let mut adding = over.without_rules();
+    adding.rules = over
+        .rules
+        .iter()
+        .filter(|rule| !rule.lifted)
+        .cloned()
+        .collect();
+    let added = self::twin(&adding);
+    over.rules.retain(|rule| {
+        let key = (rule.list, rule.scope as u8);
+        let wire = rule.name.wire();
+        let also_added = added.get(wire).is_some_and(|scopes| scopes.contains(&key));
+        !rule.lifted || !also_added
+    });
+    for rule in over.rules.iter().filter(|rule| rule.lifted) {
+        if let Some(scopes) = twin.get_mut(rule.name.wire()) {
+            scopes.remove(&(rule.list, rule.scope as u8));
+        }
+    }
+    for (owner, scopes) in added {
+        twin.entry(owner).or_default().extend(scopes);
+    }
+}
+
+/// Whether another rule of the list makes this one needless.
+fn covered(twin: &Twin, name: &Name, list: u16, scope: u8) -> bool {
+    let has = |labels: usize, scope: Scope| {
+        let scopes = twin.get(name.ancestor(labels));
+        scopes.is_some_and(|scopes| scopes.contains(&(list, scope as u8)))
+    };
+    let depth = name.label_count();
+    let above = (0..depth).any(|labels| has(labels, Scope::Subtree) || has(labels, Scope::Below));
+    above || (scope != Scope::Subtree as u8 && has(depth, Scope::Subtree))
+}
+
+/// The best list that speaks of a name.
+fn walk(twin: &Twin, name: &Name) -> Option<u16> {
+    let depth = name.label_count();
+    let rules = (0..=depth).filter_map(|labels| Some((labels, twin.get(name.ancestor(labels))?)));
+    let speaks = rules.flat_map(|(labels, scopes)| {
+        scopes.iter().filter(move |(_, scope)| {
+            *scope == Scope::Subtree as u8 || (*scope == Scope::Exact as u8) == (labels == depth)
+        })
+    });
+    speaks.map(|(list, _)| *list).min()
+}

@@ -1,0 +1,127 @@
+//! Owns rules that the fuzzer makes up, and an image of them.
+//! Refuses to be clever: labels are drawn from a few, so that names nest and collide.
+
+use libfuzzer_sys::arbitrary::{Arbitrary, Result, Unstructured};
+use tapis::policy::builder::Builder;
+use tapis::policy::image::Image;
+use tapis::policy::image::order::Key;
+use tapis::policy::image::provenance::ImageSource;
+use tapis::policy::image::values::{ImageRule, flag};
+use tapis::policy::rule::Scope;
+use tapis::wire::name::Name;
+
+/// Sources that rules may have.
+pub(crate) const LISTS: u16 = 3;
+
+/// Rules, and the seed of their image's hash.
+#[derive(Debug, Arbitrary)]
+pub(crate) struct Rules {
+    pub(crate) seed: u64,
+    pub(crate) rules: Vec<Rule>,
+    /// Children of one node, to fill many buckets.
+    crowd: u16,
+}
+
+/// A rule on a name.
+#[derive(Clone, Debug)]
+pub(crate) struct Rule {
+    pub(crate) name: Name,
+    pub(crate) list: u16,
+    pub(crate) scope: Scope,
+    pub(crate) lifted: bool,
+}
+
+impl<'a> Arbitrary<'a> for Rule {
+    fn arbitrary(input: &mut Unstructured<'a>) -> Result<Self> {
+        let bits = u8::arbitrary(input)?;
+        Ok(Self {
+            name: name(input)?,
+            list: u16::from(bits) % LISTS,
+            scope: [Scope::Exact, Scope::Below, Scope::Subtree][usize::from(bits / 4 % 3)],
+            lifted: bits >= 0xF0,
+        })
+    }
+}
+
+/// A name of up to twelve labels, most of them short and common.
+pub(crate) fn name(input: &mut Unstructured<'_>) -> Result<Name> {
+    let mut wire = vec![0];
+    for _ in 0..input.int_in_range(0..=12)? {
+        let label: Vec<u8> = match input.int_in_range(0..=9)? {
+            0 => {
+                let size = input.int_in_range(1..=63)?;
+                input.bytes(size.min(input.len().max(1)))?.to_vec()
+            }
+            1 => vec![b'x'; input.int_in_range(1..=63)?],
+            at => [&b"a"[..], b"b", b"com", b"www", b"x-1", b"_t", b"aa", b"ab"][at - 2].to_vec(),
+        };
+        let longer = [&[label.len() as u8], &*label, &*wire].concat();
+        if Name::read(&longer, 0).is_err() {
+            break;
+        }
+        wire = longer;
+    }
+    Ok(Name::read(&wire, 0).map_or(Name::ROOT, |(name, _)| name))
+}
+
+/// The path of a name's ancestor with so many labels.
+pub(crate) fn path(name: &Name, labels: usize) -> Vec<u8> {
+    let labels = name.labels_from_root().take(labels);
+    labels
+        .flat_map(|label| [&[label.len() as u8], label].concat())
+        .collect()
+}
+
+impl Rules {
+    /// The same seed and crowd without rules.
+    pub(crate) fn without_rules(&self) -> Self {
+        Self {
+            seed: self.seed,
+            rules: Vec::new(),
+            crowd: self.crowd,
+        }
+    }
+
+    /// All rules, with those of the crowd.
+    pub(crate) fn all(&self) -> impl Iterator<Item = Rule> {
+        let crowd = (0..self.crowd % 600).map(|number| Rule {
+            name: Name::from_text(&format!("{number}.com")).expect("a name"),
+            list: number % LISTS,
+            scope: Scope::Exact,
+            lifted: false,
+        });
+        self.rules.iter().cloned().chain(crowd)
+    }
+
+    /// The names that have rules.
+    pub(crate) fn names(&self) -> impl Iterator<Item = Name> {
+        self.all().map(|rule| rule.name)
+    }
+
+    /// An image of the rules.
+    pub(crate) fn image(&self) -> Image {
+        self.image_with([false; LISTS as usize])
+    }
+
+    /// The same, where some lists are whole.
+    pub(crate) fn image_with(&self, whole: [bool; LISTS as usize]) -> Image {
+        let mut builder = Builder::keyed(Key::new(self.seed));
+        for (list, whole) in whole.into_iter().enumerate() {
+            let source = ImageSource {
+                whole,
+                ..ImageSource::named(&list.to_string())
+            };
+            builder.source(source).expect("few");
+        }
+        for rule in self.all() {
+            let path = path(&rule.name, rule.name.label_count());
+            let rule = ImageRule {
+                source: rule.list,
+                flags: if rule.lifted { flag::LIFTED } else { 0 },
+                scope: rule.scope,
+            };
+            builder.insert_path(&path, rule).expect("room");
+        }
+        builder.finish().expect("room")
+    }
+}
