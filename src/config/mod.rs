@@ -46,6 +46,8 @@ pub struct Config {
     pub cache: Cache,
     /// Names that are answered without anybody's help.
     pub local: Local,
+    /// What is kept on disk.
+    pub state: State,
     /// The lists in the order of the file, which is the order of their precedence. Their names
     /// differ.
     pub lists: Vec<List>,
@@ -133,6 +135,17 @@ pub enum Canary {
     Nxdomain,
     /// It goes upstream like any other name.
     Forward,
+}
+
+/// What is kept on disk, and how long making it may take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    /// The directory for compiled lists; none means that nothing is kept.
+    pub dir: Option<PathBuf>,
+    /// How many images are kept, 1 to 100.
+    pub keep: usize,
+    /// How long a compiling process may take, 10 seconds to a day.
+    pub deadline: Duration,
 }
 
 /// A list: where its rules are, how to read them, and what they do.

@@ -15,6 +15,7 @@ pub(super) struct Raw {
     pub(super) cache: Cache,
     pub(super) local: Local,
     pub(super) block: Block,
+    pub(super) state: State,
     pub(super) lists: Vec<List>,
 }
 
@@ -27,6 +28,7 @@ impl Raw {
             cache: file.section("cache", Cache::read),
             local: file.section("local", Local::read),
             block: file.section("block", Block::read),
+            state: file.section("state", State::read),
             lists: file.sections("list", List::read),
         })
     }
@@ -124,6 +126,23 @@ impl Block {
             sinkhole: table.strings("sinkhole"),
             ttl_secs: table.integer("ttl-secs"),
             ede: table.string("ede"),
+        }
+    }
+}
+
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) dir: Option<At<String>>,
+    pub(super) keep: Option<At<i64>>,
+    pub(super) compile_secs: Option<At<i64>>,
+}
+
+impl State {
+    fn read(table: &mut Reader<'_, '_>) -> Self {
+        Self {
+            dir: table.string("dir"),
+            keep: table.integer("keep"),
+            compile_secs: table.integer("compile-secs"),
         }
     }
 }

@@ -59,6 +59,9 @@ fn an_empty_file_means_the_defaults_and_no_lists() {
     assert_eq!(config.upstream.timeout, Duration::from_secs(2));
     assert_eq!(config.cache.size_bytes, 256 << 20);
     assert_eq!(config.cache.max_ttl_secs, 86400);
+    assert_eq!(config.state.dir, None);
+    assert_eq!(config.state.keep, 3);
+    assert_eq!(config.state.deadline, Duration::from_secs(600));
     assert_eq!(config.lists, []);
     assert_eq!(config, valid("# only a comment\n[server]\n[block]\n"));
     assert_eq!(config, valid("\u{feff}"));
@@ -118,16 +121,22 @@ path = "x.txt"
 
 #[test]
 fn relative_paths_are_relative_to_the_file() {
-    let text = "[server]\ncontrol = \"run/c.sock\"\n\
+    let text = "[server]\ncontrol = \"run/c.sock\"\n[state]\ndir = \"./state/.\"\n\
                 [[list]]\nname = \"a\"\npath = \"../lists/a\"\n\
                 [[list]]\nname = \"b\"\npath = \"/lists/./b\"\n";
-    for (file, control, a) in [
-        ("tapis.toml", "run/c.sock", "../lists/a"),
-        ("etc/tapis.toml", "etc/run/c.sock", "lists/a"),
-        ("/etc/tapis.toml", "/etc/run/c.sock", "/lists/a"),
+    for (file, control, state, a) in [
+        ("tapis.toml", "run/c.sock", "state", "../lists/a"),
+        ("etc/tapis.toml", "etc/run/c.sock", "etc/state", "lists/a"),
+        (
+            "/etc/tapis.toml",
+            "/etc/run/c.sock",
+            "/etc/state",
+            "/lists/a",
+        ),
     ] {
         let config = Config::parse(text, Path::new(file)).expect("valid");
         assert_eq!(config.server.control.as_deref(), Some(Path::new(control)));
+        assert_eq!(config.state.dir.as_deref(), Some(Path::new(state)));
         assert_eq!(config.lists[0].source.path, Path::new(a));
         assert_eq!(config.lists[1].source.path, Path::new("/lists/b"));
     }

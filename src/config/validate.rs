@@ -13,10 +13,10 @@ use super::findings::{Findings, quote};
 use super::raw::{self, Raw};
 use super::reader::At;
 use super::values::{
-    address, choice, each, filled, network, number, path, server, socket, text, zone,
+    address, choice, directory, each, file, filled, network, number, server, socket, text, zone,
 };
 use super::{
-    Cache, Canary, Config, Content, Format, List, Local, Origin, Overrides, Server, Upstream,
+    Cache, Canary, Config, Content, Format, List, Local, Origin, Overrides, Server, State, Upstream,
 };
 
 /// Not 53, which ordinary users may not open, and not 5353, which is multicast DNS.
@@ -61,6 +61,7 @@ pub(super) fn validate(raw: Raw, origin: Origin, findings: &mut Findings) -> Con
         upstream: upstream(raw.upstream, findings),
         cache: cache(raw.cache, findings),
         local: local(raw.local, findings),
+        state: state(raw.state, findings),
         lists: lists(raw.lists, &block, findings),
         overrides: Overrides::default(),
     }
@@ -84,7 +85,7 @@ fn server_section(raw: raw::Server, findings: &mut Findings) -> Server {
                 IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128)),
             ]
         }),
-        control: path(raw.control, findings),
+        control: file(raw.control, findings),
         version: text(raw.version, 0..=TXT_MAX, findings),
         id: text(raw.id, 0..=TXT_MAX, findings),
         tcp_connections: number(raw.tcp_connections, 1..=65535, findings).unwrap_or(1024),
@@ -129,6 +130,15 @@ fn local(raw: raw::Local, findings: &mut Findings) -> Local {
         forward: each(raw.forward, findings, zone).unwrap_or_default(),
         use_application_dns: choice(raw.use_application_dns, CANARIES, findings)
             .unwrap_or(Canary::Nxdomain),
+    }
+}
+
+fn state(raw: raw::State, findings: &mut Findings) -> State {
+    let compile_secs = number(raw.compile_secs, 10..=DAY_SECS, findings).unwrap_or(600);
+    State {
+        dir: directory(raw.dir, findings),
+        keep: number(raw.keep, 1..=100, findings).unwrap_or(3),
+        deadline: Duration::from_secs(compile_secs.into()),
     }
 }
 
@@ -196,7 +206,7 @@ fn lists(raw: Vec<raw::List>, block: &Blocking, findings: &mut Findings) -> Vec<
 /// Nothing if name or path are missing or refused, or the format is refused, which is reported then.
 fn list(raw: raw::List, block: &Blocking, findings: &mut Findings) -> Option<List> {
     let name = list_name(raw.name, findings);
-    let path = path(raw.path, findings);
+    let path = file(raw.path, findings);
     let public = public_text(raw.text, findings);
     let kind = choice(raw.kind, KINDS, findings).unwrap_or(Kind::Block);
     let format = match raw.format {

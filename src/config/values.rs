@@ -78,14 +78,24 @@ pub(super) fn choice<T: Copy>(
     found.map(|(_, meaning)| *meaning)
 }
 
+/// The path of a file.
+pub(super) fn file(given: Option<At<String>>, findings: &mut Findings) -> Option<PathBuf> {
+    path(given, "a file", findings)
+}
+
+/// The path of a directory.
+pub(super) fn directory(given: Option<At<String>>, findings: &mut Findings) -> Option<PathBuf> {
+    path(given, "a directory", findings)
+}
+
 /// A path, made relative to where we run if it was relative to the file that holds it.
 ///
 /// `..` is resolved in the text alone, so that messages show clean paths: it leads out of the
 /// directory that is written before it, also where that is a symbolic link.
-pub(super) fn path(given: Option<At<String>>, findings: &mut Findings) -> Option<PathBuf> {
+fn path(given: Option<At<String>>, what: &str, findings: &mut Findings) -> Option<PathBuf> {
     let At { key, line, value } = given?;
     if value.is_empty() {
-        findings.report(line, format!("{key} is empty, must be the path of a file"));
+        findings.report(line, format!("{key} is empty, must be the path of {what}"));
         return None;
     }
     let directory = findings.path().parent().unwrap_or(Path::new(""));
@@ -103,6 +113,9 @@ fn normalise(path: &Path) -> PathBuf {
             (Component::ParentDir, Some(Component::RootDir)) => {}
             _ => clean.push(component),
         }
+    }
+    if clean.as_os_str().is_empty() {
+        clean.push(".");
     }
     clean
 }
@@ -220,6 +233,7 @@ mod tests {
             ("../../x", "../../x"),
             ("a/../../x", "../x"),
             ("/etc/../../x", "/x"),
+            ("./a/..", "."),
         ] {
             assert_eq!(normalise(Path::new(path)), Path::new(clean), "{path}");
         }

@@ -14,4 +14,5 @@ mod stage;
 pub mod start;
 mod state;
 pub mod status;
+pub mod store;
 pub mod watch;

@@ -115,6 +115,7 @@ pub(super) fn needs_restart(boot: &Config, now: &Config) -> Vec<String> {
         ("[server] tcp-idle-secs", old.tcp_idle != new.tcp_idle),
         ("[upstream]", boot.upstream != now.upstream),
         ("[cache]", boot.cache != now.cache),
+        ("[state]", boot.state != now.state),
     ];
     let changed = differing.into_iter().filter(|(_, differs)| *differs);
     changed.map(|(key, _)| key.to_owned()).collect()
@@ -138,5 +139,22 @@ pub(super) fn log_load(list: &ListState, result: Result<&Loaded, &Refusal>) {
     tracing::info!(list = name, rules, bad, took_ms, "list read");
     for bad in &loaded.tally.first {
         tracing::warn!(list = name, line = bad.line, text = bad.text, problem = %bad.problem, "bad line");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn another_state_directory_needs_a_restart() {
+        let config = |text| Config::parse(text, Path::new("tapis.toml")).expect("valid");
+        let boot = config("[state]\ndir = \"a\"");
+        for now in ["", "[state]\ndir = \"b\"", "[state]\ndir = \"a\"\nkeep = 4"] {
+            assert_eq!(needs_restart(&boot, &config(now)), ["[state]"], "{now}");
+        }
+        assert!(needs_restart(&boot, &boot).is_empty());
     }
 }

@@ -15,6 +15,8 @@ fn every_number_is_bounded_on_both_sides() {
         ("cache", "max-ttl-secs", 1, 604_800),
         ("cache", "stale-secs", 0, 604_800),
         ("block", "ttl-secs", 1, 3600),
+        ("state", "keep", 1, 100),
+        ("state", "compile-secs", 10, 86_400),
     ] {
         for value in [low, high] {
             valid(&format!("[{section}]\n{key} = {value}"));

@@ -44,6 +44,7 @@ fn the_shipped_file_speaks_of_every_key() {
         "[cache]",
         "[local]",
         "[block]",
+        "[state]",
         "[[list]]",
     ] {
         sections.push(format!("{section}\nno-such-key-at-all = 1\n"));
@@ -96,6 +97,10 @@ fn the_example_for_a_provider_is_valid() {
     let path = Path::new(SHIPPED).with_file_name("isp.toml");
     let config = Config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
     assert_eq!(config.cache.max_ttl_secs, 300);
+    assert_eq!(
+        config.state.dir.as_deref(),
+        Some(Path::new("/var/lib/tapis"))
+    );
     let kinds: HashSet<_> = config.lists.iter().map(|list| list.source.kind).collect();
     assert_eq!(kinds.len(), 2, "block and allow");
     let formats: Vec<_> = config.lists.iter().map(|list| list.format).collect();

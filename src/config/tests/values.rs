@@ -128,6 +128,17 @@ fn nothing_stands_in_a_row_twice_and_rows_of_servers_are_not_empty() {
 }
 
 #[test]
+fn an_empty_path_is_told_with_what_it_should_lead_to() {
+    assert_eq!(
+        problems("[server]\ncontrol = \"\"\n[state]\ndir = \"\""),
+        [
+            "2: control is empty, must be the path of a file",
+            "4: dir is empty, must be the path of a directory",
+        ]
+    );
+}
+
+#[test]
 fn servers_and_networks_may_be_bare_addresses() {
     let config = valid(
         "[upstream]\nservers = [\"192.0.2.53\", \"2001:db8::53\", \"[2001:db8::53]:5300\"]\n\

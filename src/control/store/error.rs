@@ -1,0 +1,67 @@
+//! Owns what is told when the state directory can't be used: where, what, and the remedy.
+//! Refuses to know what becomes of the server then: what it serves, it has in memory.
+
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+/// Why something could not be kept. What is in force is not touched by it, and the next attempt may
+/// succeed without a restart.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process holds the directory.
+    #[error(
+        "{dir}: in use by {owner}; stop that process, or give each server a `dir` of its own in [state]",
+        owner = owner(*.pid)
+    )]
+    InUse {
+        /// The directory.
+        dir: PathBuf,
+        /// The process, if it could say so.
+        pid: Option<u32>,
+    },
+    /// An image that should come into force was removed from the directory.
+    #[error(
+        "{0}: removed from the state directory while it was needed; leave the directory to the server: it writes a new image at the next whole compile"
+    )]
+    Gone(PathBuf),
+    /// The system does not let it be done.
+    #[error("{path}: can't be {done}: {source}; {remedy}", remedy = remedy(.source))]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What could not be done to it.
+        done: &'static str,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+impl StoreError {
+    /// For `map_err`: that `path` can't be `done`.
+    pub(super) fn io(path: &Path, done: &'static str) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { path, done, source }
+    }
+}
+
+fn owner(pid: Option<u32>) -> String {
+    pid.map_or_else(
+        || "another process".to_owned(),
+        |pid| format!("process {pid}"),
+    )
+}
+
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+            "free room on its disk"
+        }
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            "let the server's user write to the state directory"
+        }
+        ErrorKind::NotFound => "make the directory that it is in",
+        ErrorKind::NotADirectory => "name a directory as `dir` in [state]",
+        ErrorKind::Unsupported => "name a `dir` in [state] on a disk that can do that",
+        _ => "check its disk",
+    }
+}

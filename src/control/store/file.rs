@@ -1,0 +1,133 @@
+//! Owns the reading of an image's file into memory.
+//! Refuses to map the file itself: were it cut, the next lookup would end the process.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read, Seek};
+use std::path::{Path, PathBuf};
+
+use memmap2::{Advice, MmapMut};
+
+use crate::policy::image::layout::{HEADER, read_header};
+use crate::policy::image::{Image, ImageError, Octets};
+
+/// Smaller images gain nothing from huge pages, which have this size.
+const HUGE: u64 = 2 << 20;
+/// Octets that may fill up the file behind its last section.
+const PADDING: u64 = 4096;
+
+/// Why a file is no image that can be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageFileError {
+    /// The system does not let it be read.
+    #[error("{path}: {source}; the file must exist and be readable by the user that runs tapis")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// It is no regular file.
+    #[error("{0}: not a regular file; name the file of an image")]
+    NotAFile(PathBuf),
+    /// There is not enough memory for it.
+    #[error("{path}: {octets} octets of memory can't be had for it: {source}; free some")]
+    Memory {
+        /// The file.
+        path: PathBuf,
+        /// Its size.
+        octets: u64,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// What it holds is damaged, or no image of this version.
+    #[error("{path}: {source}; compile it again from its lists")]
+    Refused {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: ImageError,
+    },
+}
+
+impl ImageFileError {
+    /// The file.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Unreadable { path, .. }
+            | Self::NotAFile(path)
+            | Self::Memory { path, .. }
+            | Self::Refused { path, .. } => path,
+        }
+    }
+}
+
+/// Reads an image and checks it whole. Its memory is its own: the file may change or go at once.
+///
+/// # Errors
+/// [`ImageFileError`] when the file can't be read, or holds no image that can be used. What is no
+/// image at all is not read to its end.
+pub fn read_image(path: &Path) -> Result<Image, ImageFileError> {
+    let unreadable = |source| ImageFileError::Unreadable {
+        path: path.to_owned(),
+        source,
+    };
+    let refused = |source| ImageFileError::Refused {
+        path: path.to_owned(),
+        source,
+    };
+    // Looked at before it is opened: opening a FIFO would wait for its writer.
+    if !fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err(ImageFileError::NotAFile(path.to_owned()));
+    }
+    let mut file = File::open(path).map_err(unreadable)?;
+    let size = file.metadata().map_err(unreadable)?.len();
+    let mut head = Vec::with_capacity(HEADER);
+    let start = (&mut file).take(HEADER as u64).read_to_end(&mut head);
+    start.and_then(|_| file.rewind()).map_err(unreadable)?;
+    let (_, extents) = read_header(&head, size).map_err(refused)?;
+    let ends = extents.iter().map(|extent| extent.offset + extent.len);
+    // The header is sealed, so no more memory is asked for than an image of ours needs.
+    if size - ends.max().unwrap_or(HEADER) as u64 > PADDING {
+        return Err(refused(ImageError::Damaged("length")));
+    }
+    let mut octets = room(size).map_err(|source| ImageFileError::Memory {
+        path: path.to_owned(),
+        octets: size,
+        source,
+    })?;
+    let read = match &mut octets {
+        Octets::Heap(octets) => file.read_exact(octets),
+        Octets::Mapped(octets) => file.read_exact(octets),
+    };
+    read.map_err(|error| match error.kind() {
+        // It was cut since it was looked at.
+        ErrorKind::UnexpectedEof => refused(ImageError::Truncated),
+        _ => unreadable(error),
+    })?;
+    Image::open(octets).map_err(refused)
+}
+
+/// Memory for `size` octets.
+fn room(size: u64) -> io::Result<Octets> {
+    let size = usize::try_from(size).map_err(|_| ErrorKind::OutOfMemory)?;
+    if (size as u64) < HUGE {
+        return Ok(Octets::Heap(vec![0; size]));
+    }
+    let map = MmapMut::map_anon(size)?;
+    // Without huge pages lookups are slower, and as right.
+    let _ = map.advise(Advice::HugePage);
+    Ok(Octets::Mapped(map))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fills_a_huge_page_has_a_mapping_of_its_own() {
+        let small = room(HUGE - 1).expect("memory");
+        assert!(matches!(&small, Octets::Heap(_)) && small.len() as u64 == HUGE - 1);
+        let large = room(HUGE).expect("memory");
+        assert!(matches!(&large, Octets::Mapped(_)) && large.len() as u64 == HUGE);
+    }
+}

@@ -1,0 +1,111 @@
+//! Owns the numbers of images, and the names of the files in the state directory.
+//! Refuses to open one.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The file that tells which images are in force.
+pub(super) const MANIFEST: &str = "current";
+/// The file that the process with the directory holds locked.
+pub(super) const LOCK: &str = "lock";
+/// What the name of a file has in it while it is written.
+const TEMPORARY: &str = ".tmp-";
+/// Digits of the largest number that is taken from a file's name: counting on can't overflow.
+const DIGITS: usize = 18;
+
+/// The number of a base image in the state directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Base(pub(super) u64);
+
+/// The number of a delta image in the state directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Delta(pub(super) u64);
+
+/// The images that are in force together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pair {
+    /// The rules of all sources.
+    pub base: Base,
+    /// What changed since that was made.
+    pub delta: Option<Delta>,
+}
+
+/// The file's name.
+impl fmt::Display for Base {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "base-{}.image", self.0)
+    }
+}
+
+/// The file's name.
+impl fmt::Display for Delta {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "delta-{}.image", self.0)
+    }
+}
+
+/// What a file of ours is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Base(Base),
+    Delta(Delta),
+    /// It was not written to its end.
+    Temporary,
+}
+
+impl Kind {
+    /// Of the file of that name; nothing for the manifest, the lock, and what is not ours.
+    pub(super) fn of(name: &str) -> Option<Self> {
+        let ours = ["base", "delta", MANIFEST];
+        if name.contains(TEMPORARY) && ours.iter().any(|start| name.starts_with(start)) {
+            return Some(Self::Temporary);
+        }
+        let number = |start| {
+            let digits = name.strip_prefix(start)?.strip_suffix(".image")?;
+            let number = digits.parse::<u64>().ok()?;
+            // Only as we write it: no sign, no zeros in front.
+            (digits.len() <= DIGITS && digits == number.to_string()).then_some(number)
+        };
+        let base = number("base-").map(|number| Self::Base(Base(number)));
+        base.or_else(|| number("delta-").map(|number| Self::Delta(Delta(number))))
+    }
+}
+
+/// The name of a file while it is written that will be `name`.
+pub(super) fn temporary(name: &str, number: u64) -> String {
+    format!("{name}{TEMPORARY}{number}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_ours_when_its_name_is_as_we_write_it() {
+        assert_eq!(Kind::of("base-7.image"), Some(Kind::Base(Base(7))));
+        assert_eq!(Kind::of("delta-12.image"), Some(Kind::Delta(Delta(12))));
+        for temporary in [
+            temporary("base", 3),
+            temporary("current", 3),
+            temporary("delta-4.image", 3),
+            temporary("base.tmp-3", 4),
+        ] {
+            assert_eq!(Kind::of(&temporary), Some(Kind::Temporary), "{temporary}");
+        }
+        for foreign in [
+            "current",
+            "lock",
+            "notes.tmp-1",
+            "base-07.image",
+            "base-+7.image",
+            "base-7.image.bak",
+            "base-.image",
+            "base-9999999999999999999.image",
+        ] {
+            assert_eq!(Kind::of(foreign), None, "{foreign}");
+        }
+    }
+}
