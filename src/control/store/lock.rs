@@ -58,6 +58,13 @@ impl Lock {
     }
 }
 
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing would not do while a child that is just being started has the file open, too.
+        let _ = self.file.unlock();
+    }
+}
+
 /// The file, and why it can't be written to if so.
 fn open(path: &Path) -> io::Result<(File, Option<io::Error>)> {
     let mut options = OpenOptions::new();

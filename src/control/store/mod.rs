@@ -199,7 +199,10 @@ impl Store {
     pub fn place_for_base(&mut self) -> Result<PathBuf, StoreError> {
         self.ready()?;
         self.remove_leftovers();
-        let name = names::temporary("base", self.number());
+        // A compiling process that outlived the last server must not write to the place of this
+        // one's: a number alone may come again.
+        let now = Timestamp::now().as_nanosecond();
+        let name = names::temporary("base", format_args!("{}-{now}", self.number()));
         let path = self.dir.join(name);
         disk::make_file(&path)?;
         Ok(path)

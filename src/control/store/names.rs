@@ -75,8 +75,8 @@ impl Kind {
 }
 
 /// The name of a file while it is written that will be `name`.
-pub(super) fn temporary(name: &str, number: u64) -> String {
-    format!("{name}{TEMPORARY}{number}")
+pub(super) fn temporary(name: &str, tag: impl fmt::Display) -> String {
+    format!("{name}{TEMPORARY}{tag}")
 }
 
 #[cfg(test)]

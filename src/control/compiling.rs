@@ -1,0 +1,293 @@
+//! Owns large lists on their way into force: which of them are read by a compiling process, and what
+//! it comes to.
+//! Refuses to read them itself: that would take the server's memory and time.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::compile::child::{ChildError, Compiler};
+use super::compile::plan::{Event, Outcome, Plan, PlanList};
+use super::keep::Keeper;
+use super::load::{Loaded, Refusal};
+use super::reload::{Control, carries};
+use super::state::ListState;
+use super::store::{ImageFileError, StoreError, read_image};
+use crate::config::List;
+use crate::policy::image::Image;
+
+/// A large list that is to be read.
+#[derive(Clone, Debug)]
+pub(super) struct Wanted {
+    /// The number of the load.
+    pub(super) ticket: u64,
+    pub(super) config: List,
+    pub(super) accept: bool,
+    /// Rules of it in force.
+    pub(super) before: Option<usize>,
+    /// It belongs to a configuration that is not in force.
+    pub(super) staged: bool,
+}
+
+/// A compilation that ended.
+pub(super) struct Compiled {
+    pub(super) wanted: Vec<Wanted>,
+    pub(super) result: Result<Base, CompileError>,
+}
+
+/// What a compilation made.
+pub(super) struct Base {
+    pub(super) image: Arc<Image>,
+    /// Its file, which has no number yet.
+    pub(super) place: PathBuf,
+    pub(super) outcome: Outcome,
+}
+
+/// Why a compilation made nothing.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CompileError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Child(#[from] ChildError),
+    #[error(transparent)]
+    Image(#[from] ImageFileError),
+    #[error("this program can't find itself, to start the compiler: {0}")]
+    Program(#[from] std::io::Error),
+    #[error("compiling broke off inside tapis, which is a bug; please report it")]
+    Broken,
+}
+
+/// All that a compilation needs to know.
+pub(super) struct Job {
+    pub(super) keeper: Keeper,
+    pub(super) patience: Duration,
+    /// The lists of the new base, in their order; those that are not wanted are carried over.
+    pub(super) lists: Vec<List>,
+    pub(super) wanted: Vec<Wanted>,
+}
+
+impl Job {
+    /// Compiles.
+    pub(super) async fn run(self) -> Compiled {
+        let result = self.compile().await;
+        if let Err(error) = &result {
+            tracing::error!(%error, "large lists were not compiled; what is in force stays");
+        }
+        let wanted = self.wanted;
+        Compiled { wanted, result }
+    }
+
+    async fn compile(&self) -> Result<Base, CompileError> {
+        let keeper = self.keeper.clone();
+        let places = tokio::task::spawn_blocking(move || keeper.places());
+        let (place, base) = places.await.map_err(|_| CompileError::Broken)??;
+        let plan = self.plan(place.clone(), base);
+        let compiler = Compiler::own(self.patience)?;
+        let mut last = String::new();
+        let progress = |event: Event| {
+            if let Event::Reading { list, .. } = event
+                && list != last
+            {
+                tracing::info!(list, "compiling");
+                last = list;
+            }
+        };
+        let outcome = compiler.compile(&plan, progress).await?;
+        let file = place.clone();
+        let reading = tokio::task::spawn_blocking(move || read_image(&file));
+        let image = reading.await.map_err(|_| CompileError::Broken)??;
+        tracing::info!(
+            octets = outcome.octets,
+            rules = outcome.rules,
+            seconds = outcome.seconds,
+            peak_octets = outcome.peak,
+            "compiled"
+        );
+        let image = Arc::new(image);
+        Ok(Base {
+            image,
+            place,
+            outcome,
+        })
+    }
+
+    fn plan(&self, out: PathBuf, base: Option<PathBuf>) -> Plan {
+        let list = |list: &List| {
+            let wanted = self.wanted.iter().find(|wanted| {
+                wanted.config.source.name == list.source.name
+            });
+            let mut plan = PlanList::read(list);
+            // Without the file that they would be carried over from, all are read again.
+            plan.read = wanted.is_some() || base.is_none();
+            plan.accept = wanted.is_none_or(|wanted| wanted.accept);
+            plan.before = wanted.and_then(|wanted| wanted.before);
+            plan
+        };
+        Plan {
+            out,
+            lists: self.lists.iter().map(list).collect(),
+            base,
+            delta: None,
+            strict: false,
+            parent: None,
+        }
+    }
+}
+
+impl Control {
+    /// Starts the compiler if large lists wait for it, unless it runs or what it made last is not
+    /// in force yet.
+    pub(super) fn start_compiling(&mut self) {
+        if self.compiling || self.wanted.is_empty() || self.base.is_some() || self.joining {
+            return;
+        }
+        let staged = |wanted: &Wanted| wanted.staged;
+        let tickets: Vec<_> = self.all_lists().filter_map(|list| list.loading).collect();
+        let awaited = |wanted: &Wanted| tickets.iter().any(|loading| loading.ticket == wanted.ticket);
+        let (wanted, gone) = std::mem::take(&mut self.wanted)
+            .into_iter()
+            .partition::<Vec<_>, _>(awaited);
+        for wanted in gone {
+            self.no_longer_awaited(wanted.ticket);
+        }
+        let any_staged = wanted.iter().any(staged);
+        let (now, later) = wanted.into_iter().partition(|wanted| staged(wanted) == any_staged);
+        self.wanted = later;
+        if now.is_empty() {
+            return;
+        }
+        let job = self.job(now);
+        self.compiling = true;
+        let send = self.compiled.0.clone();
+        tokio::spawn(async move {
+            // Nobody waits when the server ends.
+            let _ = send.send(job.run().await).await;
+        });
+    }
+
+    /// A compilation of these lists, and of all others that are in the base.
+    pub(super) fn job(&mut self, wanted: Vec<Wanted>) -> Job {
+        let wants = |name: &str| wanted.iter().find(|wanted| wanted.config.source.name == name);
+        let mut lists: Vec<List> = wanted.iter().map(|wanted| wanted.config.clone()).collect();
+        for list in &self.lists {
+            if self.images.is_in_base(list.name()) && wants(list.name()).is_none() {
+                lists.push(list.config.clone());
+            }
+        }
+        Job {
+            keeper: self.keeper.clone(),
+            patience: self.boot.state.deadline,
+            lists,
+            wanted,
+        }
+    }
+
+    /// Takes what a compilation made to be joined with the small lists, or tells why there is none.
+    pub(super) fn land_compiled(&mut self, compiled: Compiled) {
+        self.compiling = false;
+        let base = match compiled.result {
+            Ok(base) => base,
+            Err(error) => {
+                for wanted in compiled.wanted {
+                    let (path, text) = (wanted.config.source.path.clone(), error.to_string());
+                    self.refuse(wanted.ticket, Refusal::NotCompiled { path, text });
+                }
+                return;
+            }
+        };
+        let mut any = false;
+        for wanted in &compiled.wanted {
+            let name = &wanted.config.source.name;
+            let outcome = base.outcome.lists.iter().find(|outcome| outcome.name == *name);
+            let refused = outcome.and_then(|outcome| outcome.refused.clone());
+            match refused {
+                Some(refused) => self.refuse(wanted.ticket, Refusal::Told(refused)),
+                None => any |= self.all_lists().any(|list| carries(list, wanted.ticket)),
+            }
+        }
+        if !any {
+            return;
+        }
+        let new = NewBase {
+            staged: compiled.wanted.iter().any(|wanted| wanted.staged),
+            wanted: compiled.wanted,
+            base,
+        };
+        if new.staged {
+            // Read, and in force with the configuration.
+            self.settle_staged(&new);
+        }
+        self.base = Some(new);
+    }
+
+    fn settle_staged(&mut self, new: &NewBase) {
+        for (wanted, loaded) in new.loaded() {
+            let staged = self.stage.iter_mut().flat_map(|stage| &mut stage.fresh);
+            let list = staged.into_iter().find(|list| carries(list, wanted.ticket));
+            let Some(list) = list else { continue };
+            super::report::log_load(list, Ok(&loaded));
+            let name = list.name().to_owned();
+            list.settle(Ok(loaded), tokio::time::Instant::now());
+            self.tell(wanted.ticket, |_| ());
+            for waiting in self.waiting.iter_mut().filter(|waiting| waiting.staged) {
+                waiting.report.loaded.push(name.clone());
+            }
+        }
+    }
+
+    /// Tells that a list's newest state is not taken.
+    pub(super) fn refuse(&mut self, ticket: u64, refusal: Refusal) {
+        let staged = self.stage.iter_mut().flat_map(|stage| &mut stage.fresh);
+        let mut lists = self.lists.iter_mut().chain(staged);
+        let Some(list) = lists.find(|list| carries(list, ticket)) else {
+            return self.no_longer_awaited(ticket);
+        };
+        super::report::log_load(list, Err(&refusal));
+        let problem = format!("{}: {refusal}", list.name());
+        list.settle(Err(refusal), tokio::time::Instant::now());
+        self.tell(ticket, |report| report.problems.push(problem.clone()));
+    }
+}
+
+/// A base that waits to come into force.
+pub(super) struct NewBase {
+    pub(super) wanted: Vec<Wanted>,
+    pub(super) staged: bool,
+    pub(super) base: Base,
+}
+
+impl NewBase {
+    /// What is known of the lists that were read for it.
+    pub(super) fn loaded(&self) -> impl Iterator<Item = (&Wanted, Loaded)> {
+        let sources = &self.base.image.provenance().sources;
+        self.wanted.iter().filter_map(|wanted| {
+            let name = &wanted.config.source.name;
+            let outcome = self.base.outcome.lists.iter().find(|list| list.name == *name)?;
+            let source = sources.iter().find(|source| source.name == *name)?;
+            let loaded = Loaded::of(source).filter(|_| outcome.refused.is_none())?;
+            Some((wanted, loaded))
+        })
+    }
+}
+
+/// A wish for a list as load number `ticket`, unless another number was promised.
+pub(super) fn want(list: &mut ListState, ticket: u64, staged: bool) -> Wanted {
+    let loading = list.start(ticket);
+    Wanted {
+        ticket: loading.ticket,
+        config: list.config.clone(),
+        accept: loading.accept,
+        before: list.loaded.as_ref().map(|loaded| loaded.rules),
+        staged,
+    }
+}
+
+/// Whether a list is read by a process of its own.
+pub(super) fn is_large(list: &ListState) -> bool {
+    list.look().is_some_and(|file| file.size() > SMALL)
+}
+
+/// Octets of a list's file up to which the server reads it itself: that takes a few milliseconds
+/// for each 100 kB.
+const SMALL: u64 = 1 << 20;
