@@ -51,6 +51,23 @@ pub struct Images {
     pub delta: Option<Arc<Image>>,
 }
 
+impl Images {
+    /// Whether the rules of a list are those of the base.
+    pub fn is_in_base(&self, list: &str) -> bool {
+        has(self.base.as_deref(), list) && !self.is_in_delta(list)
+    }
+
+    /// Whether the rules of a list are those of the delta.
+    pub fn is_in_delta(&self, list: &str) -> bool {
+        has(self.delta.as_deref(), list)
+    }
+}
+
+fn has(image: Option<&Image>, list: &str) -> bool {
+    let sources = image.into_iter().flat_map(|image| &image.provenance().sources);
+    sources.into_iter().any(|source| source.name == list)
+}
+
 /// One image of the rules of several: of `kept` those of the sources that `stays` says, and all of
 /// each image in `fresh`. All count as whole lists.
 ///

@@ -3,12 +3,19 @@
 
 use tokio::time::Instant;
 
+use super::compiling::{NewBase, want};
 use super::compose;
 use super::load::{Fresh, Refusal};
 use super::reload::{Control, carries};
+use super::report;
 use super::stage::Stage;
 use super::state::ListState;
+use crate::config::Content;
 use crate::policy::image::{Image, TooLarge};
+
+/// Rules of small lists from which on the compiler moves them into the base: joining so many takes
+/// about a third of a second.
+const MOST: u64 = 1 << 18;
 
 /// A list that was read.
 pub(super) struct Ready {
@@ -23,6 +30,7 @@ pub(super) struct Ready {
 /// Lists that were joined, and the configuration that brings some of them.
 pub(super) struct Joined {
     ready: Vec<Ready>,
+    base: Option<NewBase>,
     stage: Option<Stage>,
     result: Result<Image, TooLarge>,
 }
@@ -35,7 +43,8 @@ impl Control {
         }
         self.joining = true;
         let stage = self.stage.take_if(|stage| stage.is_ready());
-        let (ready, kept) = self.parts(stage.as_ref());
+        let base = self.base.take_if(|base| !base.staged || stage.is_some());
+        let (ready, kept) = self.parts(stage.as_ref(), base.as_ref());
         let delta = self.images.delta.clone();
         let send = self.joined.0.clone();
         tokio::task::spawn_blocking(move || {
@@ -47,6 +56,7 @@ impl Control {
             // Nobody waits when the server ends.
             let _ = send.blocking_send(Joined {
                 ready,
+                base,
                 stage,
                 result,
             });
@@ -55,11 +65,18 @@ impl Control {
 
     fn is_something_ready(&self) -> bool {
         let staged = self.stage.as_ref().is_some_and(Stage::is_ready);
-        staged || !self.ready.is_empty()
+        let based = self.base.as_ref().is_some_and(|base| !base.staged);
+        staged || based || !self.ready.is_empty()
     }
 
     /// The lists that are read and wanted, and the names of those that stay as they are.
-    fn parts(&mut self, stage: Option<&Stage>) -> (Vec<Ready>, Vec<String>) {
+    fn parts(
+        &mut self,
+        stage: Option<&Stage>,
+        base: Option<&NewBase>,
+    ) -> (Vec<Ready>, Vec<String>) {
+        let based: Vec<_> = base.iter().flat_map(|base| base.loaded()).collect();
+        let based = |name: &str| based.iter().any(|(wanted, _)| wanted.config.source.name == name);
         let replaced = |name: &str| {
             let fresh = stage.iter().flat_map(|stage| &stage.fresh);
             fresh.into_iter().any(|list| list.name() == name)
@@ -70,7 +87,8 @@ impl Control {
         for ready in gone {
             self.no_longer_awaited(ready.ticket);
         }
-        let new = |name: &str| ready.iter().any(|ready| ready.list == name) || replaced(name);
+        let fresh = |name: &str| ready.iter().any(|ready| ready.list == name);
+        let new = |name: &str| fresh(name) || replaced(name) || based(name);
         let names = self.lists.iter().map(ListState::name);
         let kept = names.filter(|name| !new(name)).map(str::to_owned).collect();
         (ready, kept)
@@ -82,9 +100,16 @@ impl Control {
         let now = Instant::now();
         let image = match joined.result {
             Ok(image) => image,
-            Err(error) => return self.refuse_joined(joined.ready, joined.stage, error, now),
+            Err(error) => {
+                let based = joined.base.into_iter().flat_map(|base| base.wanted);
+                let based: Vec<_> = based.map(|wanted| wanted.ticket).collect();
+                return self.refuse_joined(joined.ready, &based, joined.stage, error);
+            }
         };
         self.images.delta = Some(image.into());
+        if let Some(base) = joined.base {
+            self.take_base(base);
+        }
         for ready in joined.ready {
             let Ready {
                 ticket,
@@ -100,6 +125,39 @@ impl Control {
             self.take_stage(stage);
         }
         self.unpublished = true;
+        self.unkept = true;
+        self.relieve_delta();
+    }
+
+    /// Takes a new base.
+    fn take_base(&mut self, new: NewBase) {
+        for (wanted, loaded) in new.loaded() {
+            let name = wanted.config.source.name.clone();
+            if let Some(list) = self.lists.iter_mut().find(|list| carries(list, wanted.ticket)) {
+                report::log_load(list, Ok(&loaded));
+                list.settle(Ok(loaded), Instant::now());
+            }
+            self.tell(wanted.ticket, |report| report.loaded.push(name.clone()));
+        }
+        self.images.base = Some(new.base.image);
+        self.base_place = Some(new.base.place);
+    }
+
+    /// Lets the compiler move lists into the base when they are too much for a delta.
+    fn relieve_delta(&mut self) {
+        let delta = self.images.delta.as_ref();
+        if delta.is_none_or(|delta| delta.facts().rules < MOST) {
+            return;
+        }
+        for at in 0..self.lists.len() {
+            let list = &self.lists[at];
+            let file = list.config.content == Content::File;
+            if file && list.loading.is_none() && self.images.is_in_delta(list.name()) {
+                self.tickets += 1;
+                let ticket = self.tickets;
+                self.wanted.push(want(&mut self.lists[at], ticket, false));
+            }
+        }
     }
 
     /// Takes a new configuration with its lists.
@@ -117,20 +175,15 @@ impl Control {
     fn refuse_joined(
         &mut self,
         ready: Vec<Ready>,
+        based: &[u64],
         stage: Option<Stage>,
         source: TooLarge,
-        now: Instant,
     ) {
-        for Ready { ticket, list, .. } in ready {
-            let mut problem = format!("{list}: {source}");
-            if let Some(list) = self.lists.iter_mut().find(|list| carries(list, ticket)) {
-                let path = list.source.path.clone();
-                let refusal = Refusal::TooLarge { path, source };
-                tracing::error!(list = list.name(), %refusal, "list refused");
-                problem = format!("{}: {refusal}", list.name());
-                list.settle(Err(refusal), now);
-            }
-            self.tell(ticket, |report| report.problems.push(problem.clone()));
+        let tickets = ready.iter().map(|ready| ready.ticket);
+        for ticket in tickets.chain(based.iter().copied()) {
+            let list = self.lists.iter().find(|list| carries(list, ticket));
+            let path = list.map_or_else(Default::default, |list| list.source.path.clone());
+            self.refuse(ticket, Refusal::TooLarge { path, source });
         }
         if stage.is_some() {
             self.leave_stage(vec![format!("configuration not taken: {source}")]);

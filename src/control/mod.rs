@@ -3,8 +3,10 @@
 
 pub mod api;
 pub mod client;
+mod compiling;
 pub mod compose;
 mod join;
+mod keep;
 pub mod lists;
 pub mod load;
 pub mod reload;

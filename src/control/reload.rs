@@ -2,6 +2,7 @@
 //! Refuses to wait while a list is read: that happens on other threads, and a small one overtakes.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -9,7 +10,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::compiling::{Compiled, NewBase, Wanted, is_large, want};
 use super::compose::{self, Images};
+use super::keep::Keeper;
 use super::join::{Joined, Ready};
 use super::load::{Fresh, Refusal, load};
 use super::report;
@@ -73,6 +76,22 @@ pub struct Control {
     /// Whether lists are being joined.
     pub(super) joining: bool,
     pub(super) joined: (mpsc::Sender<Joined>, mpsc::Receiver<Joined>),
+    /// Large lists that wait for the compiler.
+    pub(super) wanted: Vec<Wanted>,
+    /// Whether it runs.
+    pub(super) compiling: bool,
+    pub(super) compiled: (mpsc::Sender<Compiled>, mpsc::Receiver<Compiled>),
+    /// What it made, until that is in force.
+    pub(super) base: Option<NewBase>,
+    /// The file of a base that is in force and not kept yet.
+    pub(super) base_place: Option<PathBuf>,
+    pub(super) keeper: Keeper,
+    /// Whether what is in force is being kept; and whether it is another one than is kept.
+    pub(super) keeping: bool,
+    pub(super) unkept: bool,
+    pub(super) kept: (mpsc::Sender<()>, mpsc::Receiver<()>),
+    /// The generation that comes next.
+    pub(super) next: u64,
     publisher: Publisher,
     watch: Option<Watch>,
     touched: mpsc::Receiver<Touched>,
@@ -85,7 +104,7 @@ pub struct Control {
 
 impl Control {
     /// A control plane that has read nothing yet. Nobody may ask, until the first generation.
-    pub(super) fn empty(config: Config) -> Self {
+    pub(super) fn empty(config: Config, keeper: Keeper) -> Self {
         let (sender, touched) = mpsc::channel(1024);
         let mut unwatched = Vec::new();
         let watch = Watch::start(sender)
@@ -103,6 +122,16 @@ impl Control {
             ready: Vec::new(),
             joining: false,
             joined: mpsc::channel(1),
+            wanted: Vec::new(),
+            compiling: false,
+            compiled: mpsc::channel(1),
+            base: None,
+            base_place: None,
+            keeper,
+            keeping: false,
+            unkept: false,
+            kept: mpsc::channel(1),
+            next: 1,
             publisher: Publisher::new(Snapshot::default()),
             watch,
             touched,
@@ -154,6 +183,8 @@ impl Control {
                 Some(touched) = self.touched.recv() => self.touch(&touched),
                 Some(done) = self.done.1.recv() => self.land(done),
                 Some(joined) = self.joined.1.recv() => self.land_joined(joined),
+                Some(compiled) = self.compiled.1.recv() => self.land_compiled(compiled),
+                Some(()) = self.kept.1.recv() => self.keeping = false,
                 () = sleep_until(due.unwrap_or(now + far)) => self.load_due(),
                 _ = sweep.tick() => self.sweep(),
                 () = sleep_until(reclaim.unwrap_or(now + far)), if reclaim.is_some() => {
@@ -162,16 +193,18 @@ impl Control {
             }
             self.finish_stage();
             self.start_joining();
+            self.start_compiling();
             if self.unpublished {
                 self.publish();
                 reclaim = Some(Instant::now() + RECLAIM);
             }
+            self.start_keeping();
             self.answer_waiting();
         }
     }
 
     /// The lists in force, and those that a new configuration waits for.
-    fn all_lists(&mut self) -> impl Iterator<Item = &mut ListState> {
+    pub(super) fn all_lists(&mut self) -> impl Iterator<Item = &mut ListState> {
         let staged = self.stage.iter_mut().flat_map(|stage| &mut stage.fresh);
         self.lists.iter_mut().chain(staged)
     }
@@ -196,14 +229,19 @@ impl Control {
         let now = Instant::now();
         let mut kept = Vec::new();
         let staged = self.stage.iter_mut().flat_map(|stage| &mut stage.fresh);
-        for list in self.lists.iter_mut().chain(staged) {
+        let active = self.lists.iter_mut().map(|list| (list, false));
+        for (list, staged) in active.chain(staged.map(|list| (list, true))) {
             if !list.take_due(now) {
                 continue;
             }
             let unknown = list.loaded.is_none() && list.refused.is_none();
             if unknown || list.accepted || list.changed() || list.refused.is_some() {
                 self.tickets += 1;
-                start_load(list, self.tickets, &self.done.0);
+                if is_large(list) {
+                    self.wanted.push(want(list, self.tickets, staged));
+                } else {
+                    start_load(list, self.tickets, &self.done.0);
+                }
             } else {
                 kept.extend(list.promised.take());
             }
@@ -231,13 +269,7 @@ impl Control {
         };
         let fresh = match done.result {
             Ok(fresh) => fresh,
-            Err(refusal) => {
-                report::log_load(list, Err(&refusal));
-                let problem = format!("{}: {refusal}", list.name());
-                list.settle(Err(refusal), now);
-                self.tell(done.ticket, |report| report.problems.push(problem.clone()));
-                return;
-            }
+            Err(refusal) => return self.refuse(done.ticket, refusal),
         };
         report::log_load(list, Ok(&fresh.loaded));
         let name = list.name().to_owned();
@@ -340,6 +372,7 @@ impl Control {
         {
             // One that waited is outdated; who waited for it waits for this one.
             self.stage = Some(Stage::new(config, &self.lists));
+            self.base.take_if(|base| base.staged);
             self.follow();
         }
         let now = Instant::now();
@@ -363,6 +396,7 @@ impl Control {
 
     /// Tells why a new configuration is not taken.
     pub(super) fn leave_stage(&mut self, problems: Vec<String>) {
+        self.base.take_if(|base| base.staged);
         tracing::error!(?problems, "configuration refused, the old one stays");
         for waiting in self.waiting.iter_mut().filter(|waiting| waiting.staged) {
             waiting.staged = false;
@@ -390,7 +424,8 @@ impl Control {
     pub(super) fn publish(&mut self) {
         let known = self.lists.iter().filter(|list| list.loaded.is_some());
         let sources = known.map(|list| list.source.clone()).collect();
-        let generation = self.generation() + 1;
+        let generation = self.next;
+        self.next += 1;
         let next = compose::snapshot(&self.config, sources, self.images.clone(), generation);
         self.publisher.publish(next);
         self.published_at = Timestamp::now();
@@ -433,12 +468,9 @@ fn accepts(wish: &ReloadRequest, list: &ListState) -> bool {
     wish.accept.iter().any(|name| name == list.name())
 }
 
-/// Starts reading a list, as load number `ticket`, unless another number was promised.
+/// Starts reading a small list.
 fn start_load(list: &mut ListState, ticket: u64, done: &mpsc::Sender<Done>) {
-    let accept = std::mem::take(&mut list.accepted);
-    let ticket = list.promised.take().unwrap_or(ticket);
-    let of = list.look();
-    list.start(Loading { ticket, of, accept });
+    let Loading { ticket, accept, .. } = list.start(ticket);
     let before = list.loaded.as_ref().map(|loaded| loaded.rules);
     let config = list.config.clone();
     let reading = tokio::task::spawn_blocking(move || load(&config, before, accept));

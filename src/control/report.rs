@@ -19,6 +19,7 @@ pub(super) fn status(control: &Control, gauges: Gauges) -> Status {
                 .map(|alarm| format!("{}: {alarm}", list.name))
         })
         .chain(control.config_problems.iter().cloned())
+        .chain(control.keeper.problem().map(|problem| format!("what is in force is not kept: {problem}")))
         .chain(compose::problems(&control.config))
         .collect::<Vec<_>>();
     let degraded = !alarms.is_empty();

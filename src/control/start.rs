@@ -3,16 +3,20 @@
 
 use std::io;
 
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 
+use super::compiling::{is_large, want};
 use super::compose;
-use super::load::{Refusal, load};
+use super::keep::Keeper;
+use super::load::{Fresh, Loaded, Refusal, load};
 use super::reload::Control;
 use super::report;
-use super::state::{ListState, Loading};
+use super::state::ListState;
+use super::store::StoreError;
 use super::watch::OPEN_QUIET;
-use crate::config::Config;
-use crate::policy::image::TooLarge;
+use crate::config::{Config, List};
+use crate::policy::image::{Image, TooLarge};
 
 /// How often a required list is read at the start that changes while it is read.
 const START_TRIES: u32 = 10;
@@ -28,69 +32,121 @@ pub enum StartError {
         /// Why not.
         source: Refusal,
     },
+    /// The state directory is another process's.
+    #[error(transparent)]
+    State(#[from] StoreError),
     /// All lists together are too many rules.
     #[error(transparent)]
     TooLarge(#[from] TooLarge),
 }
 
 impl Control {
-    /// Reads all lists, on a thread each, and puts the first generation in force. Blocks until
-    /// they are read. Lists that can't be read are left out, and `status` says so.
+    /// Puts a first generation in force. What was in force before a restart, and was kept, is at
+    /// once: files that changed since are read later. All other lists are read now, the small ones
+    /// on a thread each, the large ones by the compiler; blocks until they are. Lists that can't be
+    /// read are left out, and `status` says so. Runs inside a runtime, on a thread that may block.
     ///
     /// # Errors
-    /// [`StartError`] when one of those is required, or all together are too much.
+    /// [`StartError`] when a required list can't be read, all together are too much, or another
+    /// process has the state directory.
     pub fn start(config: Config) -> Result<Self, StartError> {
+        let keeper = Keeper::open(&config.state)?;
         // It watches them already: a change while they are read is noticed.
-        let mut control = Self::empty(config);
-        let ends: Vec<_> = std::thread::scope(|scope| {
-            let start = |list: &mut ListState| {
-                let of = list.look();
-                list.start(Loading {
-                    ticket: 0,
-                    of,
-                    accept: false,
-                });
-                let config = list.config.clone();
-                scope.spawn(move || {
-                    let tries = if config.required { START_TRIES } else { 1 };
-                    let mut result = load(&config, None, false);
-                    for _ in 1..tries {
-                        if !matches!(&result, Err(refusal) if refusal.transient()) {
-                            break;
-                        }
-                        std::thread::sleep(OPEN_QUIET / START_TRIES);
-                        result = load(&config, None, false);
-                    }
-                    result
-                })
-            };
-            let threads: Vec<_> = control.lists.iter_mut().map(start).collect();
-            threads.into_iter().map(|thread| thread.join()).collect()
-        });
-        let mut images = Vec::new();
-        for (index, end) in ends.into_iter().enumerate() {
-            let list = &mut control.lists[index];
-            match end.unwrap_or_else(|_| Err(broken(list))) {
-                Err(source) if list.config.required => {
-                    let name = list.name().to_owned();
-                    return Err(StartError::RequiredListMissing { name, source });
-                }
-                Err(refusal) => {
-                    report::log_load(list, Err(&refusal));
-                    list.settle(Err(refusal), Instant::now());
-                }
-                Ok(fresh) => {
-                    report::log_load(list, Ok(&fresh.loaded));
-                    list.settle(Ok(fresh.loaded), Instant::now());
-                    images.push(fresh.image);
-                }
-            }
+        let mut control = Self::empty(config, keeper);
+        control.restore();
+        let fresh = control.read_missing()?;
+        if !fresh.is_empty() || control.images.delta.is_none() {
+            let images = &control.images;
+            let stays = |name: &str| control.lists.iter().any(|list| list.name() == name && images.is_in_delta(name));
+            let delta = compose::join(images.delta.as_deref(), stays, &fresh)?;
+            control.images.delta = Some(delta.into());
+            control.unkept = true;
         }
-        let delta = compose::join(None, |_| true, &images)?;
-        control.images.delta = Some(delta.into());
         control.publish();
         Ok(control)
     }
+
+    /// Takes the images that were kept, and what they tell of the lists.
+    fn restore(&mut self) {
+        let Some((images, generation)) = self.keeper.restore() else {
+            return;
+        };
+        for list in &mut self.lists {
+            let image = if images.is_in_delta(list.name()) { &images.delta } else { &images.base };
+            let sources = image.iter().flat_map(|image| &image.provenance().sources);
+            let source = sources.into_iter().find(|source| source.name == list.name());
+            // Read in another way, or from elsewhere, they would be other rules.
+            let source = source.filter(|source| source.path == list.source.path);
+            if let Some(loaded) = source.and_then(|source| Loaded::kept(source, &list.config)) {
+                list.restore(loaded);
+            }
+        }
+        let known = self.lists.iter().filter(|list| list.loaded.is_some()).count();
+        tracing::info!(generation, lists = known, "kept images are in force");
+        self.images = images;
+        self.next = generation.max(1);
+    }
+
+    /// Reads the lists of which nothing is known; returns the rules of the small ones.
+    fn read_missing(&mut self) -> Result<Vec<Image>, StartError> {
+        let missing = |list: &&mut ListState| list.loaded.is_none();
+        let mut large = Vec::new();
+        let ends: Vec<_> = std::thread::scope(|scope| {
+            let start = |(at, list): (usize, &mut ListState)| {
+                list.start(at as u64);
+                let config = list.config.clone();
+                (at, scope.spawn(move || read(&config)))
+            };
+            let lists = self.lists.iter_mut().enumerate();
+            let missing = lists.filter(|(_, list)| missing(&&mut **list));
+            let (others, small): (Vec<_>, Vec<_>) = missing.partition(|(_, list)| is_large(list));
+            large = others.into_iter().map(|(at, list)| want(list, at as u64, false)).collect();
+            let threads: Vec<_> = small.into_iter().map(start).collect();
+            threads.into_iter().map(|(at, thread)| (at, thread.join())).collect()
+        });
+        let mut images = Vec::new();
+        for (at, end) in ends {
+            let end = end.unwrap_or_else(|_| Err(broken(&self.lists[at])));
+            let list = &mut self.lists[at];
+            report::log_load(list, end.as_ref().map(|fresh| &fresh.loaded));
+            let loaded = end.map(|fresh| {
+                images.push(fresh.image);
+                fresh.loaded
+            });
+            list.settle(loaded, Instant::now());
+        }
+        if !large.is_empty() {
+            let job = self.job(large);
+            let compiled = Handle::current().block_on(job.run());
+            self.land_compiled(compiled);
+            if let Some(base) = self.base.take() {
+                self.take_base(base);
+                self.unkept = true;
+            }
+        }
+        let required = |list: &&mut ListState| list.config.required && list.loaded.is_none();
+        if let Some(list) = self.lists.iter_mut().find(required)
+            && let Some((source, _)) = list.refused.take()
+        {
+            let name = list.name().to_owned();
+            return Err(StartError::RequiredListMissing { name, source });
+        }
+        Ok(images)
+    }
+}
+
+/// Reads a list; a required one again, if it changes meanwhile.
+fn read(list: &List) -> Result<Fresh, Refusal> {
+    let tries = if list.required { START_TRIES } else { 1 };
+    let mut result = load(list, None, false);
+    for _ in 1..tries {
+        if !matches!(&result, Err(refusal) if refusal.transient()) {
+            break;
+        }
+        std::thread::sleep(OPEN_QUIET / START_TRIES);
+        result = load(list, None, false);
+    }
+    result
 }
 
 /// Why a load that panicked made nothing.

@@ -213,11 +213,23 @@ impl ListState {
         due
     }
 
-    /// A load starts.
-    pub(super) fn start(&mut self, loading: Loading) {
+    /// A load starts, as number `ticket` unless another one was promised.
+    pub(super) fn start(&mut self, ticket: u64) -> Loading {
+        let loading = Loading {
+            ticket: self.promised.take().unwrap_or(ticket),
+            of: self.look(),
+            accept: std::mem::take(&mut self.accepted),
+        };
         self.loading = Some(loading);
         self.due = None;
         self.glimpsed = None;
+        loading
+    }
+
+    /// What an image that was kept says of it.
+    pub(super) fn restore(&mut self, loaded: Loaded) {
+        self.seen = loaded.signature;
+        self.loaded = Some(loaded);
     }
 
     /// A load ended: keeps what it made, or why it made nothing. Returns whether the rules changed.
