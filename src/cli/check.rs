@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::Failure;
+use super::{Failure, told};
 use crate::config::Config;
 use crate::control::compose;
 use crate::control::load::load;
@@ -47,7 +47,7 @@ pub(super) fn run(
         good = problems.is_empty();
     }
     for list in &config.lists {
-        let (name, path) = (&list.source.name, list.source.path.display());
+        let (name, path) = (&list.source.name, &list.source.path);
         let loaded = match load(list, None, false) {
             Ok(fresh) => fresh.loaded,
             Err(refusal) => {
@@ -57,27 +57,8 @@ pub(super) fn run(
             }
         };
         let tally = &loaded.tally;
-        let (rules, bad) = (loaded.rules, tally.bad_total());
-        good &= bad == 0 || args.allow_bad_lines;
-        writeln!(
-            out,
-            "{name}: {rules} rules, {} skipped, {bad} bad lines ({path})",
-            tally.skipped
-        )?;
-        for line in &tally.first {
-            writeln!(
-                out,
-                "  {path}:{}: {}: {}",
-                line.line, line.text, line.problem
-            )?;
-        }
-        let shown = tally.first.len() as u32;
-        if bad > shown {
-            writeln!(out, "  and {} more:", bad - shown)?;
-            for (problem, count) in &tally.bad {
-                writeln!(out, "  {count} lines: {problem}")?;
-            }
-        }
+        good &= tally.bad_total() == 0 || args.allow_bad_lines;
+        told::list(name, path, loaded.rules as u64, tally, out)?;
     }
     if good {
         writeln!(out, "good: {} lists", config.lists.len())?;

@@ -2,9 +2,13 @@
 //! Refuses to do the work: each verb calls the library.
 
 mod check;
+mod compile;
+mod diff;
+mod image;
 mod reload;
 mod serve;
 mod status;
+mod told;
 mod why;
 
 use std::io::{self, Write};
@@ -44,6 +48,17 @@ enum Verb {
     /// Exit code 0 when there is none, 1 when there are. Besides mistakes in the files it finds an
     /// upstream that is this server itself, and local zones to forward that are none.
     Check(check::CheckArgs),
+    /// Compile all lists of the configuration to one image file.
+    ///
+    /// All or nothing: when a list can't be read, or looks like an accident, there is no new file.
+    Compile(compile::CompileArgs),
+    /// Tell what is in an image file: sections, counts, and where its rules come from.
+    Image(image::ImageArgs),
+    /// Tell which names two images, or two generations, treat differently, list by list.
+    ///
+    /// Exit code 0 when none, 1 when some. Names that another rule of the same list covers are not
+    /// in an image, so they don't differ.
+    Diff(diff::DiffArgs),
     /// Tell what happens to a name, and why: the decision and every rule that matches.
     ///
     /// Reads configuration and lists itself, so it needs no running server. It tells what one does
@@ -101,6 +116,9 @@ pub fn main() -> ExitCode {
     let result = match cli.verb.unwrap_or(Verb::Serve(serve::ServeArgs::default())) {
         Verb::Serve(args) => serve::run(config, &args),
         Verb::Check(args) => check::run(config, &args, &mut out),
+        Verb::Compile(args) => compile::run(config, &args, &mut out),
+        Verb::Image(args) => image::run(&args, &mut out),
+        Verb::Diff(args) => diff::run(config, &args, &mut out),
         Verb::Why(args) => why::run(config, &args, &mut out),
         Verb::Status(args) => status::run(config, &args, &mut out),
         Verb::Reload(args) => reload::run(config, &args, &mut out),

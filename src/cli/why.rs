@@ -22,6 +22,7 @@ use crate::config::{Config, Content, List};
 use crate::control::compose::Images;
 use crate::control::load::load;
 use crate::control::{compose, lists};
+use crate::policy::image::provenance::ImageSource;
 use crate::policy::rule::{Kind, Scope};
 use crate::policy::snapshot::{Decision, Snapshot};
 use crate::serve::cache::Cache;
@@ -101,14 +102,16 @@ fn explain(config: &Config, args: &WhyArgs) -> Result<Explanation, Failure> {
         match load(list, None, false) {
             Ok(fresh) => {
                 sources.push(Arc::new(list.source.clone()));
-                images.push(fresh.image);
+                images.push((fresh.image, ImageSource::named(&list.source.name)));
             }
             Err(refusal) => left_out.push(format!("{}: {refusal}", list.source.name)),
         }
     }
+    let fresh = images.iter().map(|(image, source)| (image, source.clone()));
+    let joined = compose::join(None, |_| false, fresh)?;
     let images = Images {
         base: None,
-        delta: Some(Arc::new(compose::join(None, |_| true, &images)?)),
+        delta: Some(Arc::new(joined)),
     };
     let mut snapshot = compose::snapshot(config, sources, images, 1);
     if args.client.is_none() {

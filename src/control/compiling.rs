@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::compile::child::{ChildError, Compiler};
-use super::compile::plan::{Event, Outcome, Plan, PlanList};
+use super::compile::plan::{Event, Outcome, Plan, PlanList, Refused};
 use super::keep::Keeper;
 use super::load::{Loaded, Refusal};
+use super::notes;
 use super::reload::{Control, carries};
 use super::state::ListState;
 use super::store::{ImageFileError, StoreError, read_image};
@@ -114,9 +115,10 @@ impl Job {
 
     fn plan(&self, out: PathBuf, base: Option<PathBuf>) -> Plan {
         let list = |list: &List| {
-            let wanted = self.wanted.iter().find(|wanted| {
-                wanted.config.source.name == list.source.name
-            });
+            let wanted = self
+                .wanted
+                .iter()
+                .find(|wanted| wanted.config.source.name == list.source.name);
             let mut plan = PlanList::read(list);
             // Without the file that they would be carried over from, all are read again.
             plan.read = wanted.is_some() || base.is_none();
@@ -144,7 +146,11 @@ impl Control {
         }
         let staged = |wanted: &Wanted| wanted.staged;
         let tickets: Vec<_> = self.all_lists().filter_map(|list| list.loading).collect();
-        let awaited = |wanted: &Wanted| tickets.iter().any(|loading| loading.ticket == wanted.ticket);
+        let awaited = |wanted: &Wanted| {
+            tickets
+                .iter()
+                .any(|loading| loading.ticket == wanted.ticket)
+        };
         let (wanted, gone) = std::mem::take(&mut self.wanted)
             .into_iter()
             .partition::<Vec<_>, _>(awaited);
@@ -152,7 +158,9 @@ impl Control {
             self.no_longer_awaited(wanted.ticket);
         }
         let any_staged = wanted.iter().any(staged);
-        let (now, later) = wanted.into_iter().partition(|wanted| staged(wanted) == any_staged);
+        let (now, later) = wanted
+            .into_iter()
+            .partition(|wanted| staged(wanted) == any_staged);
         self.wanted = later;
         if now.is_empty() {
             return;
@@ -168,7 +176,11 @@ impl Control {
 
     /// A compilation of these lists, and of all others that are in the base.
     pub(super) fn job(&mut self, wanted: Vec<Wanted>) -> Job {
-        let wants = |name: &str| wanted.iter().find(|wanted| wanted.config.source.name == name);
+        let wants = |name: &str| {
+            wanted
+                .iter()
+                .find(|wanted| wanted.config.source.name == name)
+        };
         let mut lists: Vec<List> = wanted.iter().map(|wanted| wanted.config.clone()).collect();
         for list in &self.lists {
             if self.images.is_in_base(list.name()) && wants(list.name()).is_none() {
@@ -199,10 +211,14 @@ impl Control {
         let mut any = false;
         for wanted in &compiled.wanted {
             let name = &wanted.config.source.name;
-            let outcome = base.outcome.lists.iter().find(|outcome| outcome.name == *name);
+            let outcome = base
+                .outcome
+                .lists
+                .iter()
+                .find(|outcome| outcome.name == *name);
             let refused = outcome.and_then(|outcome| outcome.refused.clone());
             match refused {
-                Some(refused) => self.refuse(wanted.ticket, Refusal::Told(refused)),
+                Some(refused) => self.refuse(wanted.ticket, told(refused)),
                 None => any |= self.all_lists().any(|list| carries(list, wanted.ticket)),
             }
         }
@@ -263,11 +279,30 @@ impl NewBase {
         let sources = &self.base.image.provenance().sources;
         self.wanted.iter().filter_map(|wanted| {
             let name = &wanted.config.source.name;
-            let outcome = self.base.outcome.lists.iter().find(|list| list.name == *name)?;
+            let outcome = self
+                .base
+                .outcome
+                .lists
+                .iter()
+                .find(|list| list.name == *name)?;
             let source = sources.iter().find(|source| source.name == *name)?;
-            let loaded = Loaded::of(source).filter(|_| outcome.refused.is_none())?;
+            let loaded =
+                notes::loaded(source, &wanted.config).filter(|_| outcome.refused.is_none())?;
             Some((wanted, loaded))
         })
+    }
+}
+
+fn told(refused: Refused) -> Refusal {
+    let Refused {
+        text,
+        passing,
+        transient,
+    } = refused;
+    Refusal::Told {
+        text,
+        passing,
+        transient,
     }
 }
 

@@ -64,39 +64,41 @@ impl Images {
 }
 
 fn has(image: Option<&Image>, list: &str) -> bool {
-    let sources = image.into_iter().flat_map(|image| &image.provenance().sources);
+    let sources = image
+        .into_iter()
+        .flat_map(|image| &image.provenance().sources);
     sources.into_iter().any(|source| source.name == list)
 }
 
-/// One image of the rules of several: of `kept` those of the sources that `stays` says, and all of
-/// each image in `fresh`. All count as whole lists.
+/// One image of the rules of several: of `kept` those of the sources that `stays` says, and those
+/// of each image in `fresh`, which is of one list, with what is to be told of it. All count as
+/// whole lists.
 ///
 /// # Errors
 /// When they are too many.
 pub fn join<'i>(
     kept: Option<&Image>,
     stays: impl Fn(&str) -> bool,
-    fresh: impl IntoIterator<Item = &'i Image>,
+    fresh: impl IntoIterator<Item = (&'i Image, ImageSource)>,
 ) -> Result<Image, TooLarge> {
     let mut builder = Builder::new();
-    let always = |_: &str| true;
-    let kept = kept.map(|image| (image, &stays as &dyn Fn(&str) -> bool));
-    let fresh = fresh
-        .into_iter()
-        .map(|image| (image, &always as &dyn Fn(&str) -> bool));
-    for (image, stays) in kept.into_iter().chain(fresh) {
+    if let Some(image) = kept {
         let mut numbers = Vec::new();
         for source in &image.provenance().sources {
-            let whole = ImageSource {
-                whole: true,
-                ..source.clone()
-            };
-            let number = stays(&source.name).then(|| builder.source(whole));
+            let number = stays(&source.name).then(|| builder.source(source.clone()));
             numbers.push(number.transpose()?);
         }
         builder.take(image, |source| {
             numbers.get(usize::from(source)).copied().flatten()
         })?;
+    }
+    for (image, source) in fresh {
+        let whole = ImageSource {
+            whole: true,
+            ..source
+        };
+        let number = builder.source(whole)?;
+        builder.take(image, |_| Some(number))?;
     }
     builder.finish()
 }

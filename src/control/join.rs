@@ -6,11 +6,12 @@ use tokio::time::Instant;
 use super::compiling::{NewBase, want};
 use super::compose;
 use super::load::{Fresh, Refusal};
+use super::notes;
 use super::reload::{Control, carries};
 use super::report;
 use super::stage::Stage;
 use super::state::ListState;
-use crate::config::Content;
+use crate::config::{Content, List};
 use crate::policy::image::{Image, TooLarge};
 
 /// Rules of small lists from which on the compiler moves them into the base: joining so many takes
@@ -21,8 +22,8 @@ const MOST: u64 = 1 << 18;
 pub(super) struct Ready {
     /// The number of the load.
     pub(super) ticket: u64,
-    /// The list's name.
-    pub(super) list: String,
+    /// The list.
+    pub(super) config: List,
     /// What was read.
     pub(super) fresh: Fresh,
 }
@@ -49,8 +50,15 @@ impl Control {
         let send = self.joined.0.clone();
         tokio::task::spawn_blocking(move || {
             let staged = stage.iter().flat_map(|stage| &stage.fresh);
-            let staged = staged.filter_map(|list| list.rules.as_ref());
-            let fresh = ready.iter().map(|ready| &ready.fresh.image).chain(staged);
+            let staged = staged.filter_map(|list| {
+                let source = notes::source(&list.config, list.loaded.as_ref()?);
+                Some((list.rules.as_ref()?, source))
+            });
+            let fresh = ready.iter().map(|ready| {
+                let Fresh { loaded, image } = &ready.fresh;
+                (image, notes::source(&ready.config, loaded))
+            });
+            let fresh = fresh.chain(staged);
             let stays = |name: &str| kept.iter().any(|kept| kept == name);
             let result = compose::join(delta.as_deref(), stays, fresh);
             // Nobody waits when the server ends.
@@ -76,18 +84,22 @@ impl Control {
         base: Option<&NewBase>,
     ) -> (Vec<Ready>, Vec<String>) {
         let based: Vec<_> = base.iter().flat_map(|base| base.loaded()).collect();
-        let based = |name: &str| based.iter().any(|(wanted, _)| wanted.config.source.name == name);
+        let based = |name: &str| {
+            based
+                .iter()
+                .any(|(wanted, _)| wanted.config.source.name == name)
+        };
         let replaced = |name: &str| {
             let fresh = stage.iter().flat_map(|stage| &stage.fresh);
             fresh.into_iter().any(|list| list.name() == name)
         };
         let (gone, ready) = std::mem::take(&mut self.ready)
             .into_iter()
-            .partition::<Vec<_>, _>(|ready| replaced(&ready.list));
+            .partition::<Vec<_>, _>(|ready| replaced(&ready.config.source.name));
         for ready in gone {
             self.no_longer_awaited(ready.ticket);
         }
-        let fresh = |name: &str| ready.iter().any(|ready| ready.list == name);
+        let fresh = |name: &str| ready.iter().any(|ready| ready.config.source.name == name);
         let new = |name: &str| fresh(name) || replaced(name) || based(name);
         let names = self.lists.iter().map(ListState::name);
         let kept = names.filter(|name| !new(name)).map(str::to_owned).collect();
@@ -113,13 +125,14 @@ impl Control {
         for ready in joined.ready {
             let Ready {
                 ticket,
-                list,
+                config,
                 fresh,
             } = ready;
+            let name = config.source.name;
             if let Some(list) = self.lists.iter_mut().find(|list| carries(list, ticket)) {
                 list.settle(Ok(fresh.loaded), now);
             }
-            self.tell(ticket, |report| report.loaded.push(list.clone()));
+            self.tell(ticket, |report| report.loaded.push(name.clone()));
         }
         if let Some(stage) = joined.stage {
             self.take_stage(stage);
@@ -130,10 +143,14 @@ impl Control {
     }
 
     /// Takes a new base.
-    fn take_base(&mut self, new: NewBase) {
+    pub(super) fn take_base(&mut self, new: NewBase) {
         for (wanted, loaded) in new.loaded() {
             let name = wanted.config.source.name.clone();
-            if let Some(list) = self.lists.iter_mut().find(|list| carries(list, wanted.ticket)) {
+            if let Some(list) = self
+                .lists
+                .iter_mut()
+                .find(|list| carries(list, wanted.ticket))
+            {
                 report::log_load(list, Ok(&loaded));
                 list.settle(Ok(loaded), Instant::now());
             }

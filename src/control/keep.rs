@@ -58,7 +58,10 @@ impl Keeper {
             }
         }
         if let Some(problem) = &place.problem {
-            tracing::error!(problem, "the state directory can't be used; a restart will read the lists");
+            tracing::error!(
+                problem,
+                "the state directory can't be used; a restart will read the lists"
+            );
         }
         Ok(Self(Arc::new(Mutex::new(place))))
     }
@@ -85,7 +88,10 @@ impl Keeper {
             base: Some(Arc::new(found.base)),
             delta: found.delta.map(Arc::new),
         };
-        Some((images, found.published.map_or(0, |published| published.generation)))
+        Some((
+            images,
+            found.published.map_or(0, |published| published.generation),
+        ))
     }
 
     /// Where a new base is to be written, and the file of the one in force, if there is one.
@@ -99,7 +105,10 @@ impl Keeper {
                 done: "used for a directory of its own",
                 source,
             };
-            let scratch = tempfile::Builder::new().prefix("tapis-").tempdir().map_err(io)?;
+            let scratch = tempfile::Builder::new()
+                .prefix("tapis-")
+                .tempdir()
+                .map_err(io)?;
             place.store = Some(Store::open(scratch.path(), keep)?);
             place.scratch = Some(scratch);
         }
@@ -143,7 +152,9 @@ fn write(store: &mut Store, keep: &Keep, old: Option<Pair>) -> Result<Pair, Stor
         }
     };
     let delta = keep.images.delta.as_ref();
-    let delta = delta.map(|delta| store.put_delta(delta.octets())).transpose()?;
+    let delta = delta
+        .map(|delta| store.put_delta(delta.octets()))
+        .transpose()?;
     let pair = Pair { base, delta };
     store.commit(pair, keep.generation)?;
     Ok(pair)
@@ -152,7 +163,10 @@ fn write(store: &mut Store, keep: &Keep, old: Option<Pair>) -> Result<Pair, Stor
 /// The base in force; one without rules if there is none.
 fn base(keep: &Keep) -> Arc<Image> {
     let nothing = || Builder::new().finish().expect("there is room for nothing");
-    keep.images.base.clone().unwrap_or_else(|| Arc::new(nothing()))
+    keep.images
+        .base
+        .clone()
+        .unwrap_or_else(|| Arc::new(nothing()))
 }
 
 impl Control {

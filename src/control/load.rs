@@ -8,18 +8,23 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::lists::{self, Tally};
-use crate::config::{Content, List};
+use crate::config::{Content, Format, List};
 use crate::policy::builder::Builder;
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::image::{Image, TooLarge};
+use crate::policy::rule::Scope;
+use crate::wire::name::Name;
 
 /// Largest list file that is read.
 const MAX_FILE: u64 = 2 << 30;
 /// Octets at the start of a file among which a NUL tells that it is no text.
 const SNIFF: usize = 8192;
+/// Octets that are read at a time.
+const PIECE: usize = 256 << 10;
 
 /// A list that was read whole, with its rules.
 #[derive(Debug)]
@@ -37,8 +42,8 @@ pub struct Loaded {
     pub rules: usize,
     /// What stood in the file.
     pub tally: Tally,
-    /// BLAKE3 of the file's octets.
-    pub digest: blake3::Hash,
+    /// BLAKE3 of the file's octets, in hexadecimal.
+    pub digest: String,
     /// The file as it was when it was read; nothing for content that is built in.
     pub signature: Option<Signature>,
     /// When it was read.
@@ -48,7 +53,7 @@ pub struct Loaded {
 }
 
 /// What tells one state of a file from another without reading it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signature {
     device: u64,
     inode: u64,
@@ -58,6 +63,11 @@ pub struct Signature {
 }
 
 impl Signature {
+    /// Octets in the file.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
     /// Of the file that `path` leads to now, through symbolic links.
     ///
     /// # Errors
@@ -152,20 +162,48 @@ pub enum Refusal {
         /// Rules in force.
         before: usize,
     },
+    /// The compiler, which reads large lists, refuses it.
+    #[error("{text}")]
+    Told {
+        /// The reason, as a sentence.
+        text: String,
+        /// See [`passing`](Self::passing).
+        passing: bool,
+        /// See [`transient`](Self::transient).
+        transient: bool,
+    },
+    /// The compiler made nothing.
+    #[error(
+        "{path}: not compiled: {text}; it is tried again when the file changes, or with: tapis reload"
+    )]
+    NotCompiled {
+        /// The file.
+        path: PathBuf,
+        /// Why, as a sentence.
+        text: String,
+    },
 }
 
 impl Refusal {
     /// Whether the system may say otherwise of the same file a moment later.
     pub fn passing(&self) -> bool {
-        matches!(self, Self::Unreadable { source, .. } if !matches!(
-            source.kind(),
-            io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
-        ))
+        matches!(self, Self::Told { passing: true, .. })
+            || matches!(self, Self::Unreadable { source, .. } if !matches!(
+                source.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
+            ))
     }
 
     /// Whether to try again by itself.
     pub fn transient(&self) -> bool {
-        matches!(self, Self::Changing(_))
+        matches!(
+            self,
+            Self::Changing(_)
+                | Self::Told {
+                    transient: true,
+                    ..
+                }
+        )
     }
 }
 
@@ -177,29 +215,20 @@ impl Refusal {
 pub fn load(list: &List, before: Option<usize>, accept: bool) -> Result<Fresh, Refusal> {
     let start = Instant::now();
     let path = &list.source.path;
-    let (octets, signature) = match list.content {
-        Content::Embedded(text) => (text.as_bytes().to_vec(), None),
-        Content::File => {
-            let (octets, signature) = read_quiet(path)?;
-            (octets, Some(signature))
-        }
-    };
-    let digest = blake3::hash(&octets);
-    let at = Timestamp::now();
     let mut builder = Builder::new();
-    let source = builder.source(ImageSource {
-        name: list.source.name.clone(),
-        path: path.clone(),
-        read_at: at,
-        digest: digest.to_string(),
-        ..ImageSource::default()
-    });
-    let mut overfull = source.err();
-    let tally = lists::read(&octets, list.format, list.scope, |name, scope, _| {
+    let mut overfull = None;
+    let text = match list.content {
+        Content::Embedded(text) => Some(text),
+        Content::File => None,
+    };
+    let rule = |name: &Name, scope, _| {
         if let Err(error) = builder.insert(name, 0, scope) {
             overfull.get_or_insert(error);
         }
-    });
+    };
+    let reading = read(path, text, (list.format, list.scope), rule, |_, _| {})?;
+    let source = builder.source(ImageSource::named(&list.source.name));
+    let overfull = overfull.or(source.err());
     let image = overfull.map_or_else(|| builder.finish(), Err);
     let image = image.map_err(|source| Refusal::TooLarge {
         path: path.clone(),
@@ -207,21 +236,69 @@ pub fn load(list: &List, before: Option<usize>, accept: bool) -> Result<Fresh, R
     })?;
     let rules = image.facts().given();
     if !accept {
-        judge(list, &tally, rules, before)?;
+        judge(path, &list.source.name, &reading.tally, rules, before)?;
     }
     let loaded = Loaded {
         rules,
-        tally,
-        digest,
-        signature,
-        at,
+        tally: reading.tally,
+        digest: reading.digest.to_string(),
+        signature: reading.signature,
+        at: reading.at,
         took: start.elapsed(),
     };
     Ok(Fresh { loaded, image })
 }
 
-/// Reads a text file that nobody writes meanwhile. What is no text is not read to its end.
-fn read_quiet(path: &Path) -> Result<(Vec<u8>, Signature), Refusal> {
+/// What reading a list to its end came to.
+#[derive(Debug)]
+pub(super) struct Reading {
+    pub(super) tally: Tally,
+    pub(super) digest: blake3::Hash,
+    /// Nothing for content that is built in.
+    pub(super) signature: Option<Signature>,
+    pub(super) at: Timestamp,
+    pub(super) took: Duration,
+}
+
+/// Reads the file at `path`, or `text` instead if there is one, and hands on its rules, as
+/// [`lists::read`] does; and to `progress` how many octets of how many were read. What was handed
+/// on counts for nothing when the list is refused in the end.
+pub(super) fn read(
+    path: &Path,
+    text: Option<&str>,
+    (format, bare): (Format, Scope),
+    mut rule: impl FnMut(&Name, Scope, u32),
+    mut progress: impl FnMut(u64, u64),
+) -> Result<Reading, Refusal> {
+    let start = Instant::now();
+    let mut reader = lists::Reader::new(format, bare);
+    let mut hasher = blake3::Hasher::new();
+    let mut done = 0;
+    let mut each = |piece: &[u8], of| {
+        hasher.update(piece);
+        reader.feed(piece, &mut rule);
+        done += piece.len() as u64;
+        progress(done, of);
+    };
+    let signature = match text {
+        Some(text) => {
+            each(text.as_bytes(), text.len() as u64);
+            None
+        }
+        None => Some(read_quiet(path, each)?),
+    };
+    Ok(Reading {
+        tally: reader.finish(&mut rule),
+        digest: hasher.finalize(),
+        signature,
+        at: Timestamp::now(),
+        took: start.elapsed(),
+    })
+}
+
+/// Reads a text file that nobody writes meanwhile, piece by piece, each with the octets of the
+/// whole. What is no text is not read to its end.
+fn read_quiet(path: &Path, mut each: impl FnMut(&[u8], u64)) -> Result<Signature, Refusal> {
     let unreadable = |source| Refusal::Unreadable {
         path: path.to_owned(),
         source,
@@ -237,29 +314,40 @@ fn read_quiet(path: &Path) -> Result<(Vec<u8>, Signature), Refusal> {
         return Err(Refusal::Gigantic(path.to_owned()));
     }
     let before = Signature::from(&meta);
-    let mut octets = Vec::with_capacity(SNIFF);
-    let mut read = |most: usize, octets: &mut Vec<u8>| {
-        let result = (&mut file).take(most as u64).read_to_end(octets);
-        result.and_then(|_| file.metadata()).map_err(unreadable)
-    };
-    let mut after = read(SNIFF, &mut octets)?;
-    let binary = octets.contains(&0);
-    if !binary {
-        octets.reserve_exact((meta.len() as usize + 1).saturating_sub(octets.len()));
-        after = read(MAX_FILE as usize + 1 - octets.len(), &mut octets)?;
+    let mut piece = Vec::with_capacity(PIECE);
+    let (mut read, mut binary) = (0, false);
+    // One octet more than there should be tells that it grew.
+    while read <= meta.len() {
+        let most = if read == 0 { SNIFF } else { PIECE };
+        piece.clear();
+        let result = (&mut file).take(most as u64).read_to_end(&mut piece);
+        let count = result.map_err(unreadable)?;
+        binary = read == 0 && piece.contains(&0);
+        if count == 0 || binary {
+            break;
+        }
+        read += count as u64;
+        each(&piece, meta.len());
     }
-    let after = Signature::from(&after);
-    if before != after || (!binary && octets.len() as u64 != meta.len()) {
+    let after = Signature::from(&file.metadata().map_err(unreadable)?);
+    if before != after || (!binary && read != meta.len()) {
         return Err(Refusal::Changing(path.to_owned()));
     }
     if binary {
         return Err(Refusal::Binary(path.to_owned()));
     }
-    Ok((octets, after))
+    Ok(after)
 }
 
-fn judge(list: &List, tally: &Tally, now: usize, before: Option<usize>) -> Result<(), Refusal> {
-    let (path, name) = (list.source.path.clone(), list.source.name.clone());
+/// Whether what was read may replace what is in force: `now` different rules instead of `before`.
+pub(super) fn judge(
+    path: &Path,
+    name: &str,
+    tally: &Tally,
+    now: usize,
+    before: Option<usize>,
+) -> Result<(), Refusal> {
+    let (path, name) = (path.to_owned(), name.to_owned());
     if tally.lines == 0 {
         // A file with comments only is a legal empty list: that is a lift.
         return match tally.comments {

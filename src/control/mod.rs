@@ -3,12 +3,15 @@
 
 pub mod api;
 pub mod client;
+pub mod compile;
 mod compiling;
 pub mod compose;
 mod join;
 mod keep;
+mod landing;
 pub mod lists;
 pub mod load;
+mod notes;
 pub mod reload;
 mod report;
 pub mod socket;

@@ -12,13 +12,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::compiling::{Compiled, NewBase, Wanted, is_large, want};
 use super::compose::{self, Images};
-use super::keep::Keeper;
 use super::join::{Joined, Ready};
-use super::load::{Fresh, Refusal, load};
+use super::keep::Keeper;
+use super::landing::{Done, start_load};
 use super::report;
 use super::stage::Stage;
-use super::start::broken;
-use super::state::{ListState, Loading};
+use super::state::ListState;
 use super::status::{Gauges, ReloadReport, ReloadRequest, Status};
 use super::watch::{OPEN_QUIET, Touched, Watch};
 use crate::config::{Config, Origin};
@@ -42,12 +41,6 @@ pub enum Request {
 
 /// Tells about the data plane, of which the control plane knows nothing.
 pub type Probe = Box<dyn Fn() -> Gauges + Send>;
-
-/// A load that ended.
-struct Done {
-    ticket: u64,
-    result: Result<Fresh, Refusal>,
-}
 
 /// A reload that waits for its loads.
 pub(super) struct Waiting {
@@ -96,7 +89,7 @@ pub struct Control {
     watch: Option<Watch>,
     touched: mpsc::Receiver<Touched>,
     done: (mpsc::Sender<Done>, mpsc::Receiver<Done>),
-    tickets: u64,
+    pub(super) tickets: u64,
     pub(super) stage: Option<Stage>,
     pub(super) waiting: Vec<Waiting>,
     pub(super) unpublished: bool,
@@ -251,58 +244,6 @@ impl Control {
         }
     }
 
-    fn land(&mut self, done: Done) {
-        let now = Instant::now();
-        let index = self
-            .lists
-            .iter()
-            .position(|list| carries(list, done.ticket));
-        let staged = self.stage.iter_mut().flat_map(|stage| &mut stage.fresh);
-        let list = match index {
-            Some(index) => Some(&mut self.lists[index]),
-            None => staged.into_iter().find(|list| carries(list, done.ticket)),
-        };
-        let Some(list) = list else {
-            // The list is gone, or a newer load of it is under way.
-            self.no_longer_awaited(done.ticket);
-            return;
-        };
-        let fresh = match done.result {
-            Ok(fresh) => fresh,
-            Err(refusal) => return self.refuse(done.ticket, refusal),
-        };
-        report::log_load(list, Ok(&fresh.loaded));
-        let name = list.name().to_owned();
-        if index.is_some() {
-            // In force when it is joined with the others; until then it is under way.
-            self.ready.push(Ready {
-                ticket: done.ticket,
-                list: name,
-                fresh,
-            });
-            return;
-        }
-        list.rules = Some(fresh.image);
-        list.settle(Ok(fresh.loaded), now);
-        self.tell(done.ticket, |_| ());
-        for waiting in self.waiting.iter_mut().filter(|waiting| waiting.staged) {
-            waiting.report.loaded.push(name.clone());
-        }
-    }
-
-    /// Tells those who wait for a load how it ended.
-    pub(super) fn tell(&mut self, ticket: u64, say: impl Fn(&mut ReloadReport)) {
-        for waiting in &mut self.waiting {
-            if waiting.tickets.remove(&ticket) {
-                say(&mut waiting.report);
-            }
-        }
-    }
-
-    pub(super) fn no_longer_awaited(&mut self, ticket: u64) {
-        self.tell(ticket, |_| ());
-    }
-
     /// Reads the configuration again, and all lists that changed, were refused, or are accepted.
     fn reload(&mut self, wish: &ReloadRequest, reply: Option<oneshot::Sender<ReloadReport>>) {
         let mut waiting = Waiting {
@@ -449,7 +390,7 @@ impl Control {
             let staged = self.stage.iter().flat_map(|stage| &stage.fresh);
             let all = self.lists.iter().chain(staged);
             let failed = watch.follow(all.map(ListState::path));
-            let text = |path: &std::path::PathBuf| {
+            let text = |path: &PathBuf| {
                 format!(
                     "{}: can't be watched; looked at every two seconds",
                     path.display()
@@ -466,18 +407,4 @@ pub(super) fn carries(list: &ListState, ticket: u64) -> bool {
 
 fn accepts(wish: &ReloadRequest, list: &ListState) -> bool {
     wish.accept.iter().any(|name| name == list.name())
-}
-
-/// Starts reading a small list.
-fn start_load(list: &mut ListState, ticket: u64, done: &mpsc::Sender<Done>) {
-    let Loading { ticket, accept, .. } = list.start(ticket);
-    let before = list.loaded.as_ref().map(|loaded| loaded.rules);
-    let config = list.config.clone();
-    let reading = tokio::task::spawn_blocking(move || load(&config, before, accept));
-    let (broken, done) = (broken(list), done.clone());
-    tokio::spawn(async move {
-        let result = reading.await.unwrap_or(Err(broken));
-        // Nobody waits when the server ends.
-        let _ = done.send(Done { ticket, result }).await;
-    });
 }

@@ -19,7 +19,12 @@ pub(super) fn status(control: &Control, gauges: Gauges) -> Status {
                 .map(|alarm| format!("{}: {alarm}", list.name))
         })
         .chain(control.config_problems.iter().cloned())
-        .chain(control.keeper.problem().map(|problem| format!("what is in force is not kept: {problem}")))
+        .chain(
+            control
+                .keeper
+                .problem()
+                .map(|problem| format!("what is in force is not kept: {problem}")),
+        )
         .chain(compose::problems(&control.config))
         .collect::<Vec<_>>();
     let degraded = !alarms.is_empty();
@@ -81,7 +86,7 @@ fn list(state: &ListState) -> ListStatus {
         rules: loaded.map_or(0, |loaded| loaded.rules),
         loaded_at: loaded.map(|loaded| loaded.at),
         took_ms: loaded.map_or(0, |loaded| loaded.took.as_millis() as u64),
-        digest: loaded.map(|loaded| loaded.digest.to_string()),
+        digest: loaded.map(|loaded| loaded.digest.clone()),
         lines: tally.map_or(0, |tally| tally.lines),
         skipped: tally.map_or(0, |tally| tally.skipped),
         bad: tally.map_or_else(Vec::new, |tally| {

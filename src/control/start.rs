@@ -9,13 +9,15 @@ use tokio::time::Instant;
 use super::compiling::{is_large, want};
 use super::compose;
 use super::keep::Keeper;
-use super::load::{Fresh, Loaded, Refusal, load};
+use super::load::{Fresh, Refusal, load};
+use super::notes;
 use super::reload::Control;
 use super::report;
 use super::state::ListState;
 use super::store::StoreError;
 use super::watch::OPEN_QUIET;
 use crate::config::{Config, List};
+use crate::policy::image::provenance::ImageSource;
 use crate::policy::image::{Image, TooLarge};
 
 /// How often a required list is read at the start that changes while it is read.
@@ -57,8 +59,14 @@ impl Control {
         let fresh = control.read_missing()?;
         if !fresh.is_empty() || control.images.delta.is_none() {
             let images = &control.images;
-            let stays = |name: &str| control.lists.iter().any(|list| list.name() == name && images.is_in_delta(name));
-            let delta = compose::join(images.delta.as_deref(), stays, &fresh)?;
+            let stays = |name: &str| {
+                control
+                    .lists
+                    .iter()
+                    .any(|list| list.name() == name && images.is_in_delta(name))
+            };
+            let fresh = fresh.iter().map(|(image, source)| (image, source.clone()));
+            let delta = compose::join(images.delta.as_deref(), stays, fresh)?;
             control.images.delta = Some(delta.into());
             control.unkept = true;
         }
@@ -72,24 +80,31 @@ impl Control {
             return;
         };
         for list in &mut self.lists {
-            let image = if images.is_in_delta(list.name()) { &images.delta } else { &images.base };
+            let image = if images.is_in_delta(list.name()) {
+                &images.delta
+            } else {
+                &images.base
+            };
             let sources = image.iter().flat_map(|image| &image.provenance().sources);
-            let source = sources.into_iter().find(|source| source.name == list.name());
-            // Read in another way, or from elsewhere, they would be other rules.
-            let source = source.filter(|source| source.path == list.source.path);
-            if let Some(loaded) = source.and_then(|source| Loaded::kept(source, &list.config)) {
+            let source = sources
+                .into_iter()
+                .find(|source| source.name == list.name());
+            if let Some(loaded) = source.and_then(|source| notes::loaded(source, &list.config)) {
                 list.restore(loaded);
             }
         }
-        let known = self.lists.iter().filter(|list| list.loaded.is_some()).count();
+        let known = self
+            .lists
+            .iter()
+            .filter(|list| list.loaded.is_some())
+            .count();
         tracing::info!(generation, lists = known, "kept images are in force");
         self.images = images;
         self.next = generation.max(1);
     }
 
     /// Reads the lists of which nothing is known; returns the rules of the small ones.
-    fn read_missing(&mut self) -> Result<Vec<Image>, StartError> {
-        let missing = |list: &&mut ListState| list.loaded.is_none();
+    fn read_missing(&mut self) -> Result<Vec<(Image, ImageSource)>, StartError> {
         let mut large = Vec::new();
         let ends: Vec<_> = std::thread::scope(|scope| {
             let start = |(at, list): (usize, &mut ListState)| {
@@ -98,11 +113,17 @@ impl Control {
                 (at, scope.spawn(move || read(&config)))
             };
             let lists = self.lists.iter_mut().enumerate();
-            let missing = lists.filter(|(_, list)| missing(&&mut **list));
+            let missing = lists.filter(|(_, list)| list.loaded.is_none());
             let (others, small): (Vec<_>, Vec<_>) = missing.partition(|(_, list)| is_large(list));
-            large = others.into_iter().map(|(at, list)| want(list, at as u64, false)).collect();
+            large = others
+                .into_iter()
+                .map(|(at, list)| want(list, at as u64, false))
+                .collect();
             let threads: Vec<_> = small.into_iter().map(start).collect();
-            threads.into_iter().map(|(at, thread)| (at, thread.join())).collect()
+            threads
+                .into_iter()
+                .map(|(at, thread)| (at, thread.join()))
+                .collect()
         });
         let mut images = Vec::new();
         for (at, end) in ends {
@@ -110,7 +131,8 @@ impl Control {
             let list = &mut self.lists[at];
             report::log_load(list, end.as_ref().map(|fresh| &fresh.loaded));
             let loaded = end.map(|fresh| {
-                images.push(fresh.image);
+                let source = notes::source(&list.config, &fresh.loaded);
+                images.push((fresh.image, source));
                 fresh.loaded
             });
             list.settle(loaded, Instant::now());

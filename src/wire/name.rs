@@ -4,6 +4,8 @@
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
+use serde::{Deserialize, Serialize};
+
 /// Longest name in wire form, root octet included (RFC 1035, section 3.1).
 pub const MAX_NAME: usize = 255;
 /// Longest label, without its length octet (RFC 1035, section 3.1).
@@ -27,7 +29,8 @@ const FIRST: [(u64, u64); 17] = {
 };
 
 /// Why octets or text are not a domain name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum NameError {
     /// The message ends inside the name.
     #[error("the name is cut short")]

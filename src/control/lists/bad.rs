@@ -3,13 +3,16 @@
 
 use std::fmt::Write;
 
+use serde::{Deserialize, Serialize};
+
 use crate::wire::name::NameError;
 
 /// Characters of a bad line that are kept; the rest becomes an ellipsis.
 const SHOWN: usize = 80;
 
-/// Why a line gives no rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+/// Why a line gives no rule. Images keep it by its name, so a name stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Bad {
     /// The octets are fine but the lengths, dots or escapes are not those of a name.
     #[error("not a domain name: {0}")]
@@ -59,7 +62,7 @@ pub enum Bad {
 }
 
 /// A line that gave no rule.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BadLine {
     /// Its number; 1 is the first.
     pub line: u32,

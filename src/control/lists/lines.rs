@@ -1,39 +1,167 @@
 //! Owns where lines end and where comments begin.
 //! Refuses to know what a line means.
 
-/// The lines of a file, trimmed of whitespace, each with its number (1 is the first).
+use memchr::{memchr, memchr2};
+
+use super::MAX_LINE;
+use crate::config::Format;
+
+/// Octets of a line whose end has not come that are held before it is looked at.
+pub(super) const HELD: usize = 4 * MAX_LINE;
+/// What may stand at the start of a file in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+
+/// Cuts a file that comes in pieces into lines, trimmed of whitespace, each with its number (1 is
+/// the first).
 ///
 /// LF, CRLF and a lone CR end a line, the last one needs no end, and a UTF-8 byte order mark at the
-/// file's start belongs to no line.
-pub(super) fn numbered(bytes: &[u8]) -> impl Iterator<Item = (u32, &[u8])> {
-    let mut rest = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
-    let mut number = 0_u32;
-    std::iter::from_fn(move || {
-        if rest.is_empty() {
-            return None;
+/// file's start belongs to no line. Of a line whose end has not come it holds at most about
+/// [`HELD`] octets: of one that is longer it keeps what tells what it is.
+pub(super) struct Cutter {
+    format: Format,
+    /// Lines that ended.
+    number: u32,
+    /// The start of a line whose end has not come.
+    pub(super) held: Vec<u8>,
+    /// There is such a line.
+    open: bool,
+    /// Nothing in the rest of that line changes what it is.
+    decided: bool,
+    /// The last piece ended with CR: an LF now belongs to it.
+    after_cr: bool,
+}
+
+impl Cutter {
+    /// For a file of that format, from its start.
+    pub(super) fn new(format: Format) -> Self {
+        Self {
+            format,
+            number: 0,
+            held: Vec::new(),
+            open: false,
+            decided: false,
+            after_cr: false,
         }
-        let end = rest
-            .iter()
-            .position(|&octet| matches!(octet, b'\n' | b'\r'));
-        let line = &rest[..end.unwrap_or(rest.len())];
-        rest = match &rest[line.len()..] {
-            [b'\r', b'\n', tail @ ..] | [_, tail @ ..] => tail,
-            [] => &[],
-        };
-        number = number.saturating_add(1);
-        Some((number, line.trim_ascii()))
-    })
+    }
+
+    /// Calls `each` with every line that ends in the next piece of the file.
+    pub(super) fn feed(&mut self, piece: &[u8], mut each: impl FnMut(u32, &[u8])) {
+        let mut rest = piece;
+        if !rest.is_empty() && std::mem::take(&mut self.after_cr) {
+            rest = rest.strip_prefix(b"\n").unwrap_or(rest);
+        }
+        while let Some(end) = memchr2(b'\n', b'\r', rest) {
+            if self.open {
+                self.hold(&rest[..end]);
+                self.end_held(&mut each);
+            } else {
+                self.end(&rest[..end], &mut each);
+            }
+            rest = match &rest[end..] {
+                [b'\r', b'\n', tail @ ..] => tail,
+                [b'\r'] => {
+                    self.after_cr = true;
+                    &[]
+                }
+                [_, tail @ ..] => tail,
+                [] => &[],
+            };
+        }
+        if !rest.is_empty() {
+            self.hold(rest);
+            self.open = true;
+        }
+    }
+
+    /// Calls `each` with a last line that does not end: the file does.
+    pub(super) fn finish(&mut self, mut each: impl FnMut(u32, &[u8])) {
+        if self.open {
+            self.end_held(&mut each);
+        }
+    }
+
+    fn end_held(&mut self, each: &mut impl FnMut(u32, &[u8])) {
+        let line = std::mem::take(&mut self.held);
+        self.end(&line, each);
+        self.held = line;
+        self.held.clear();
+        self.open = false;
+        self.decided = false;
+    }
+
+    #[inline]
+    fn end(&mut self, line: &[u8], each: &mut impl FnMut(u32, &[u8])) {
+        let line = &line[self.mark(line)..];
+        self.number = self.number.saturating_add(1);
+        each(self.number, line.trim_ascii());
+    }
+
+    /// Octets of the byte order mark before a line.
+    #[inline]
+    fn mark(&self, line: &[u8]) -> usize {
+        let marked = self.number == 0 && line.starts_with(BYTE_ORDER_MARK);
+        if marked { BYTE_ORDER_MARK.len() } else { 0 }
+    }
+
+    /// Keeps more of the line whose end has not come.
+    fn hold(&mut self, octets: &[u8]) {
+        for octets in octets.chunks(HELD) {
+            if self.decided {
+                return;
+            }
+            self.held.extend(octets);
+            if self.held.len() > HELD {
+                self.shorten();
+            }
+        }
+    }
+
+    /// Brings the held line back below [`HELD`]: whatever its rest is, the line is blank, a comment,
+    /// good or bad for the same reason, and shown in the same way, as if all of it were there.
+    fn shorten(&mut self) {
+        let mark = self.mark(&self.held);
+        let line = self.held[mark..].trim_ascii_start();
+        let content = content(line, self.format);
+        let start = self.held.len() - line.len();
+        let (end, behind) = (content.len(), line[content.len()..].trim_ascii_start());
+        self.decided = end > MAX_LINE || !behind.is_empty();
+        self.held.drain(mark..start);
+        if end > MAX_LINE {
+            // Too long. What is kept of it is too long as well: it does not end with whitespace.
+            self.held.truncate(mark + MAX_LINE);
+            self.held.push(b'x');
+        } else if self.decided {
+            self.held.truncate(mark + end);
+            self.held.extend(b" #");
+        } else {
+            // Whitespace may go on to the line's end, or something follows: too long, then.
+            let keep = if end == 0 { 0 } else { MAX_LINE + 1 };
+            self.held.truncate(mark + keep);
+        }
+    }
+}
+
+/// What stands before a line's comment.
+#[inline]
+pub(super) fn content(line: &[u8], format: Format) -> &[u8] {
+    if memchr(b'#', line).is_none() {
+        return line.trim_ascii_end();
+    }
+    match format {
+        Format::Domains => before_spaced_hash(line),
+        Format::Hosts => before_hash(line),
+    }
 }
 
 /// What stands before a comment that starts at any `#`, as hosts(5) has it.
-pub(super) fn before_hash(line: &[u8]) -> &[u8] {
+fn before_hash(line: &[u8]) -> &[u8] {
     let end = line.iter().position(|&octet| octet == b'#');
     line[..end.unwrap_or(line.len())].trim_ascii_end()
 }
 
 /// What stands before a comment that starts at a `#` at the line's start or after whitespace. A `#`
 /// within a word is part of it: cutting there would make a rule of a name that nobody wrote.
-pub(super) fn before_spaced_hash(line: &[u8]) -> &[u8] {
+fn before_spaced_hash(line: &[u8]) -> &[u8] {
     let mut after_space = true;
     let end = line.iter().position(|&octet| {
         let found = octet == b'#' && after_space;
@@ -47,25 +175,32 @@ pub(super) fn before_spaced_hash(line: &[u8]) -> &[u8] {
 mod tests {
     use super::*;
 
-    fn lines(text: &str) -> Vec<(u32, &str)> {
-        numbered(text.as_bytes())
-            .map(|(number, line)| (number, std::str::from_utf8(line).expect("UTF-8")))
-            .collect()
+    fn lines(text: &str) -> Vec<(u32, String)> {
+        let mut lines = Vec::new();
+        let mut cutter = Cutter::new(Format::Domains);
+        let mut each = |number, line: &[u8]| {
+            lines.push((number, String::from_utf8(line.to_vec()).expect("UTF-8")));
+        };
+        cutter.feed(text.as_bytes(), &mut each);
+        cutter.finish(&mut each);
+        lines
     }
 
     #[test]
     fn lf_crlf_lone_cr_and_the_end_of_the_file_end_a_line() {
         let expected = [(1, "a"), (2, "b"), (3, "c"), (4, ""), (5, "d")];
+        let expected = expected.map(|(number, line)| (number, line.to_owned()));
         assert_eq!(lines("a\nb\r\nc\r\rd"), expected);
         assert_eq!(lines("a\nb\r\nc\r\rd\n"), expected);
         assert_eq!(lines(""), []);
-        assert_eq!(lines("\n"), [(1, "")]);
+        assert_eq!(lines("\n"), [(1, String::new())]);
     }
 
     #[test]
     fn a_byte_order_mark_and_whitespace_around_a_line_vanish() {
-        assert_eq!(lines("\u{FEFF} a\t\n\tb c \n"), [(1, "a"), (2, "b c")]);
-        assert_eq!(lines("\u{FEFF}"), []);
+        let expected = [(1, "a".to_owned()), (2, "b c".to_owned())];
+        assert_eq!(lines("\u{FEFF} a\t\n\tb c \n"), expected);
+        assert_eq!(lines("\u{FEFF}"), [(1, String::new())]);
     }
 
     #[test]

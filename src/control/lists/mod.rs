@@ -15,6 +15,8 @@ use crate::config::Format;
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 
+use lines::Cutter;
+
 pub use bad::{Bad, BadLine};
 pub use tally::Tally;
 pub use typed::one;
@@ -34,27 +36,71 @@ pub fn read(
     bare: Scope,
     mut rule: impl FnMut(&Name, Scope, u32),
 ) -> Tally {
-    let mut tally = Tally::default();
-    for (number, line) in lines::numbered(bytes) {
-        let content = match format {
-            Format::Domains => lines::before_spaced_hash(line),
-            Format::Hosts => lines::before_hash(line),
-        };
+    let mut reader = Reader::new(format, bare);
+    reader.feed(bytes, &mut rule);
+    reader.finish(&mut rule)
+}
+
+/// Reads a list that comes in pieces, cut anywhere, as [`read`] does.
+///
+/// Whatever the list holds, it keeps some kilobytes.
+pub struct Reader {
+    cutter: Cutter,
+    lines: Lines,
+}
+
+/// Reads lines.
+struct Lines {
+    format: Format,
+    bare: Scope,
+    tally: Tally,
+}
+
+impl Reader {
+    /// For a list of that format in which a name without a prefix has the scope `bare`.
+    pub fn new(format: Format, bare: Scope) -> Self {
+        Self {
+            cutter: Cutter::new(format),
+            lines: Lines {
+                format,
+                bare,
+                tally: Tally::default(),
+            },
+        }
+    }
+
+    /// Reads the next piece of the file.
+    pub fn feed(&mut self, piece: &[u8], rule: &mut impl FnMut(&Name, Scope, u32)) {
+        let Self { cutter, lines } = self;
+        cutter.feed(piece, |number, line| lines.read(number, line, rule));
+    }
+
+    /// The file ends here.
+    pub fn finish(mut self, rule: &mut impl FnMut(&Name, Scope, u32)) -> Tally {
+        let Self { cutter, lines } = &mut self;
+        cutter.finish(|number, line| lines.read(number, line, rule));
+        self.lines.tally
+    }
+}
+
+impl Lines {
+    fn read(&mut self, number: u32, line: &[u8], rule: &mut impl FnMut(&Name, Scope, u32)) {
+        let tally = &mut self.tally;
+        let content = lines::content(line, self.format);
         if content.is_empty() {
             tally.comments += u32::from(!line.is_empty());
-            continue;
+            return;
         }
         tally.lines += 1;
         let emit = |name: &Name, scope| rule(name, scope, number);
-        let outcome = match format {
+        let outcome = match self.format {
             _ if content.len() > MAX_LINE => Err(Bad::LongLine),
-            Format::Domains => domains::read(content, bare, emit),
-            Format::Hosts => hosts::read(content, bare, emit),
+            Format::Domains => domains::read(content, self.bare, emit),
+            Format::Hosts => hosts::read(content, self.bare, emit),
         };
         match outcome {
             Ok(gain) => tally.add(gain),
             Err(problem) => tally.reject(number, content, problem),
         }
     }
-    tally
 }

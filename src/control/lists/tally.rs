@@ -1,6 +1,8 @@
 //! Owns the account of one reading: what the lines gave, and what was wrong with the others.
 //! Refuses to decide what follows from it.
 
+use serde::{Deserialize, Serialize};
+
 use super::bad::{Bad, BadLine};
 
 /// Bad lines that are kept with their text; the others are only counted.
@@ -9,7 +11,8 @@ const KEPT: usize = 10;
 /// What reading a list came to.
 ///
 /// Each line that holds something is bad, or gives at least one rule or skipped name.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Tally {
     /// Lines that hold something: neither blank nor only a comment.
     pub lines: u32,

@@ -17,6 +17,7 @@ mod file;
 mod lock;
 mod manifest;
 mod names;
+mod past;
 
 #[cfg(test)]
 mod tests;
@@ -37,6 +38,7 @@ use manifest::Manifest;
 pub use manifest::{ManifestError, Published};
 use names::Kind;
 pub use names::{Base, Delta, Pair};
+pub use past::{PastError, read_generation};
 
 /// A state directory that is ours. All it does waits for the disk.
 #[derive(Debug)]

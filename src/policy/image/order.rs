@@ -116,6 +116,17 @@ impl Path {
         octets: [0; MAX_NAME],
     };
 
+    /// The path of these octets: whole labels, each behind its length octet, in all 254 at most.
+    ///
+    /// # Panics
+    /// When there are more.
+    pub fn of(octets: &[u8]) -> Self {
+        let mut path = Self::ROOT;
+        path.octets[..octets.len()].copy_from_slice(octets);
+        path.len = octets.len() as u8;
+        path
+    }
+
     /// Labels, each behind its length octet.
     pub fn octets(&self) -> &[u8] {
         &self.octets[..usize::from(self.len)]

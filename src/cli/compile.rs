@@ -1,0 +1,164 @@
+//! Owns `tapis compile`: lists to one image file, for people and for a server.
+//! Refuses to read a list itself.
+
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::{Failure, read_config, told};
+use crate::control::compile::plan::{Event, ListOutcome, Outcome, Plan, PlanList};
+use crate::control::compile::run::{CompileError, compile};
+use crate::sys::background::lower_own_priority;
+
+#[derive(Debug, Args)]
+pub(super) struct CompileArgs {
+    /// Where the image goes.
+    #[arg(short, long, value_name = "FILE", required_unless_present = "plan")]
+    out: Option<PathBuf>,
+    /// Take this list as it is, even if it is empty or mostly bad lines; may be repeated.
+    #[arg(long, value_name = "LIST")]
+    accept: Vec<String>,
+    /// The plan of a server: `-`, on standard input. What happens is told on standard output.
+    #[arg(long, hide = true, value_name = "-", value_parser = ["-"], conflicts_with_all = ["out", "accept"])]
+    plan: Option<String>,
+}
+
+pub(super) fn run(
+    config: Option<&PathBuf>,
+    args: &CompileArgs,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
+    match &args.out {
+        Some(image) => for_people(config, args, image, out),
+        None => for_server(out),
+    }
+}
+
+fn for_server(out: &mut impl Write) -> Result<(), Failure> {
+    lower_own_priority();
+    let mut text = Vec::new();
+    io::stdin().lock().read_to_end(&mut text)?;
+    let plan: Plan = serde_json::from_slice(&text)?;
+    // It may have ended before we asked to end with it.
+    if plan
+        .parent
+        .is_some_and(|parent| parent != std::os::unix::process::parent_id())
+    {
+        return Err(Failure::Told);
+    }
+    let mut told = Ok(());
+    let outcome = compile(&plan, |event| {
+        if told.is_ok() {
+            told = tell(out, &event);
+        }
+    })?;
+    told?;
+    Ok(tell(out, &Event::Done(outcome))?)
+}
+
+fn tell(out: &mut impl Write, event: &Event) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, event)?;
+    out.write_all(b"\n")?;
+    out.flush()
+}
+
+fn for_people(
+    config: Option<&PathBuf>,
+    args: &CompileArgs,
+    image: &Path,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
+    let config = read_config(config)?;
+    let mut lists: Vec<_> = config.lists.iter().map(PlanList::read).collect();
+    for name in &args.accept {
+        let list = lists.iter_mut().find(|list| list.name == *name);
+        let list = list.ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::NotFound,
+                format!("--accept {name}: the configuration has no such list"),
+            )
+        })?;
+        list.accept = true;
+    }
+    let plan = Plan {
+        out: image.to_owned(),
+        lists,
+        base: None,
+        delta: None,
+        strict: true,
+        parent: None,
+    };
+    let bar = Bar::new();
+    let result = compile(&plan, |event| bar.show(event));
+    bar.0.finish_and_clear();
+    match result {
+        Ok(outcome) => {
+            tell_lists(&plan, &outcome.lists, out)?;
+            Ok(summarise(image, &outcome, out)?)
+        }
+        Err(CompileError::Refused(lists)) => {
+            tell_lists(&plan, &lists, out)?;
+            Err(CompileError::Refused(lists).into())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn tell_lists(plan: &Plan, lists: &[ListOutcome], out: &mut impl Write) -> io::Result<()> {
+    for (list, outcome) in plan.lists.iter().zip(lists) {
+        match (&outcome.refused, &outcome.notes) {
+            (Some(refused), _) => writeln!(out, "{}: {refused}", list.name)?,
+            (None, Some(notes)) => {
+                told::list(&list.name, &list.path, outcome.rules, &notes.tally, out)?;
+            }
+            (None, None) => {}
+        }
+    }
+    Ok(())
+}
+
+fn summarise(image: &Path, outcome: &Outcome, out: &mut impl Write) -> io::Result<()> {
+    let per_name = outcome.octets as f64 / outcome.given.max(1) as f64;
+    writeln!(
+        out,
+        "{}: {} names in, {} rules, {} pruned, {} octets, {per_name:.1} a name, {:.1} s, {} MB of memory",
+        image.display(),
+        outcome.given,
+        outcome.rules,
+        outcome.pruned,
+        outcome.octets,
+        outcome.seconds,
+        outcome.peak / 1_000_000,
+    )
+}
+
+/// How far it is; shown only on a terminal.
+struct Bar(ProgressBar);
+
+impl Bar {
+    fn new() -> Self {
+        // Draws nothing where standard error is no terminal.
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
+        let style = ProgressStyle::with_template("{prefix:.bold} [{bar:30}] {percent}% {msg}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        Self(bar)
+    }
+
+    fn show(&self, event: Event) {
+        let (what, list, done, of) = match event {
+            Event::Reading { list, octets, of } => ("reading", list, octets, of),
+            Event::Writing { names, of } => ("writing", String::new(), names, of),
+            Event::Done(_) => return,
+        };
+        if self.0.prefix() != what {
+            self.0.set_prefix(what);
+        }
+        if self.0.message() != list {
+            self.0.set_message(list);
+        }
+        self.0.set_length(of);
+        self.0.set_position(done);
+    }
+}

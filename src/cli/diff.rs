@@ -1,0 +1,226 @@
+//! Owns `tapis diff`: which names two images, or two generations, treat differently.
+//! Refuses to weigh lists against each other: it compares what each of them says.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path as FilePath, PathBuf};
+use std::sync::Arc;
+
+use clap::Args;
+
+use super::{Failure, read_config};
+use crate::control::compose::Images;
+use crate::control::store::{read_generation, read_image};
+use crate::policy::image::Image;
+use crate::policy::image::order::Path;
+use crate::policy::image::values::flag;
+use crate::policy::image::walk::Lies;
+use crate::policy::rule::Scope;
+use crate::wire::name::Name;
+
+#[derive(Debug, Args)]
+pub(super) struct DiffArgs {
+    /// The old one: an image's file, or the number of a generation that the state directory has.
+    old: String,
+    /// The new one.
+    new: String,
+    /// Print how many names differ, not which.
+    #[arg(long)]
+    summary: bool,
+}
+
+/// What a list says of a name: a bit for each scope.
+type Scopes = u8;
+
+/// How many names differ, of one list.
+#[derive(Default)]
+struct Counts {
+    added: usize,
+    removed: usize,
+    changed: usize,
+}
+
+/// Exit code 0 when nothing differs, 1 when something does.
+pub(super) fn run(
+    config: Option<&PathBuf>,
+    args: &DiffArgs,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
+    let old = Side::open(config, &args.old)?;
+    let new = Side::open(config, &args.new)?;
+    let mut counts = BTreeMap::<String, Counts>::new();
+    old.each(|name, list, scopes| {
+        let now = new.scopes(name, list);
+        if now == scopes {
+            return Ok(());
+        }
+        let count = counts.entry(list.to_owned()).or_default();
+        if now == 0 {
+            count.removed += 1;
+        } else {
+            count.changed += 1;
+        }
+        match (args.summary, now) {
+            (true, _) => Ok(()),
+            (false, 0) => writeln!(out, "- {} ({list})", Shown(name, scopes)),
+            (false, _) => writeln!(
+                out,
+                "~ {} now {} ({list})",
+                Shown(name, scopes),
+                Shown(name, now)
+            ),
+        }
+    })?;
+    new.each(|name, list, scopes| {
+        if old.scopes(name, list) != 0 {
+            return Ok(());
+        }
+        counts.entry(list.to_owned()).or_default().added += 1;
+        if args.summary {
+            return Ok(());
+        }
+        writeln!(out, "+ {} ({list})", Shown(name, scopes))
+    })?;
+    for (list, count) in &counts {
+        let Counts {
+            added,
+            removed,
+            changed,
+        } = count;
+        writeln!(
+            out,
+            "{list}: {added} added, {removed} removed, {changed} changed"
+        )?;
+    }
+    if counts.is_empty() {
+        writeln!(out, "no difference")?;
+        return Ok(());
+    }
+    Err(Failure::Told)
+}
+
+/// Names as lists write them.
+struct Shown<'n>(&'n Name, Scopes);
+
+impl std::fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut first = true;
+        for (scope, sign) in [
+            (Scope::Exact, ""),
+            (Scope::Subtree, "."),
+            (Scope::Below, "*."),
+        ] {
+            if self.1 & bit(scope) != 0 {
+                let space = if std::mem::take(&mut first) { "" } else { " " };
+                write!(f, "{space}{sign}{}", self.0)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn bit(scope: Scope) -> Scopes {
+    match scope {
+        Scope::Exact => 1,
+        Scope::Below => 2,
+        Scope::Subtree => 4,
+    }
+}
+
+/// The rules of one side.
+struct Side(Images);
+
+impl Side {
+    fn open(config: Option<&PathBuf>, which: &str) -> Result<Self, Failure> {
+        let file = FilePath::new(which);
+        let Some(generation) = which.parse().ok().filter(|_| !file.exists()) else {
+            let base = Some(Arc::new(read_image(file)?));
+            return Ok(Self(Images { base, delta: None }));
+        };
+        let Some(dir) = read_config(config)?.state.dir else {
+            return Err(Failure::Other(
+                "there are no generations without a `dir` in [state]; name two files".into(),
+            ));
+        };
+        let (base, delta) = read_generation(&dir, generation)?;
+        Ok(Self(Images {
+            base: Some(Arc::new(base)),
+            delta: delta.map(Arc::new),
+        }))
+    }
+
+    /// What a list says of exactly that name.
+    fn scopes(&self, name: &Name, list: &str) -> Scopes {
+        let (mut said, mut lifted, mut whole) = (0, 0, false);
+        if let Some(delta) = &self.0.delta {
+            let sources = &delta.provenance().sources;
+            whole = sources
+                .iter()
+                .any(|source| source.name == list && source.whole);
+            (said, lifted) = on(delta, name, list);
+        }
+        match &self.0.base {
+            Some(base) if !whole => said | on(base, name, list).0 & !lifted,
+            _ => said,
+        }
+    }
+
+    /// Calls `each` with every name that a list says something of, once.
+    fn each(
+        &self,
+        mut each: impl FnMut(&Name, &str, Scopes) -> std::io::Result<()>,
+    ) -> std::io::Result<()> {
+        for image in [&self.0.base, &self.0.delta].into_iter().flatten() {
+            let first = self
+                .0
+                .base
+                .as_ref()
+                .filter(|base| !Arc::ptr_eq(base, image));
+            let mut cursor = image.cursor();
+            while cursor.advance() {
+                let name = Path::of(cursor.path()).to_name();
+                let mut last = None;
+                for rule in cursor
+                    .rules()
+                    .filter(|rule| last.replace(rule.source) != Some(rule.source))
+                {
+                    let sources = &image.provenance().sources;
+                    let Some(source) = sources.get(usize::from(rule.source)) else {
+                        continue;
+                    };
+                    // What the base has, too, was told.
+                    let told = first.is_some_and(|base| on(base, &name, &source.name).0 != 0);
+                    let scopes = self.scopes(&name, &source.name);
+                    if scopes != 0 && !told {
+                        each(&name, &source.name, scopes)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What an image has of a list on exactly that name: rules, and lifted rules.
+fn on(image: &Image, name: &Name, list: &str) -> (Scopes, Scopes) {
+    let mut found = None;
+    image.walk(&[name], |_, lies, _, value| {
+        if lies == Lies::At {
+            found = Some(value);
+        }
+    });
+    let (mut said, mut lifted) = (0, 0);
+    let sources = &image.provenance().sources;
+    for rule in found.iter().flat_map(|value| image.value(*value).rules()) {
+        let source = sources.get(usize::from(rule.source));
+        if source.is_some_and(|source| source.name == list) {
+            let to = if rule.flags & flag::LIFTED == 0 {
+                &mut said
+            } else {
+                &mut lifted
+            };
+            *to |= bit(rule.scope);
+        }
+    }
+    (said, lifted)
+}

@@ -1,0 +1,218 @@
+//! Owns the compiler as a process of its own, seen from the one that starts it.
+//! Refuses to retry, and to trust: whatever the process does, the caller gets an image or a reason.
+
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+use super::plan::{Event, Outcome, Plan};
+
+/// Longest line that a compiler is listened to for. An outcome tells ten bad lines of each list.
+const MAX_LINE: u64 = 64 << 20;
+/// Octets of its errors that are kept, the last ones.
+const MAX_ERRORS: usize = 4096;
+
+/// Why a compiler made no image.
+#[derive(Debug, thiserror::Error)]
+pub enum ChildError {
+    /// It could not be started.
+    #[error("{program}: {source}; the compiler could not be started")]
+    Start {
+        /// The program.
+        program: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// It ended by itself, and said why.
+    #[error("{0}")]
+    Failed(String),
+    /// Somebody else ended it.
+    #[error("the compiler was ended by signal {0}{remedy}", remedy = remedy(*.0))]
+    Killed(i32),
+    /// It said nothing for too long, and was ended.
+    #[error("the compiler was ended: it told nothing for {} seconds", .0.as_secs_f64())]
+    Hung(Duration),
+    /// What it said is not what a compiler says.
+    #[error("the compiler said what can't be understood: {0}; is its program another version?")]
+    Nonsense(String),
+}
+
+fn remedy(signal: i32) -> &'static str {
+    if signal == libc::SIGKILL {
+        "; most likely memory ran out, which the system's log tells"
+    } else {
+        ""
+    }
+}
+
+/// Starts compilers.
+#[derive(Clone, Debug)]
+pub struct Compiler {
+    /// The program that is started: one of ours.
+    pub program: PathBuf,
+    /// For how long it may tell nothing. It tells how far it is some times a second, but for the
+    /// time that the disk takes to store the image.
+    pub patience: Duration,
+}
+
+impl Compiler {
+    /// A compiler that is this very program.
+    ///
+    /// # Errors
+    /// When the system does not tell which one that is.
+    pub fn own(patience: Duration) -> io::Result<Self> {
+        let program = std::env::current_exe()?;
+        Ok(Self { program, patience })
+    }
+
+    /// Carries out a plan in a new process, and hands on what that tells on the way. When this
+    /// future is dropped the process is ended.
+    ///
+    /// The process also ends with the thread that polls this for the first time, so that must be
+    /// one that lives as long as the server does.
+    ///
+    /// # Errors
+    /// [`ChildError`]; the process is gone then, and if it had written an image, nobody said so.
+    pub async fn compile(
+        &self,
+        plan: &Plan,
+        mut progress: impl FnMut(Event),
+    ) -> Result<Outcome, ChildError> {
+        let plan = Plan {
+            parent: Some(std::process::id()),
+            ..plan.clone()
+        };
+        let mut child = start(&self.program).map_err(|source| ChildError::Start {
+            program: self.program.clone(),
+            source,
+        })?;
+        let (input, output, errors) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let plan = serde_json::to_vec(&plan).expect("a plan has a JSON form");
+        let give = async {
+            if let Some(mut input) = input {
+                // If it does not take it, it has ended, and how it did tells more.
+                let _ = input.write_all(&plan).await;
+            }
+        };
+        let hear = async {
+            match output {
+                Some(output) => self.hear(output, &mut progress).await,
+                None => Ok(None),
+            }
+        };
+        let listen = async {
+            let mut last = Vec::new();
+            if let Some(errors) = errors {
+                keep_last(errors, &mut last).await;
+            }
+            last
+        };
+        let end = async {
+            tokio::pin!(hear, give);
+            // One that does not take its plan is listened to no longer than any other.
+            let heard = tokio::select! {
+                heard = &mut hear => heard,
+                () = &mut give => hear.await,
+            };
+            let heard = match heard {
+                Err(error) => Err(error),
+                Ok(outcome) => match timeout(self.patience, child.wait()).await {
+                    Ok(status) => Ok((outcome, status)),
+                    Err(_) => Err(ChildError::Hung(self.patience)),
+                },
+            };
+            if heard.is_err() {
+                end(&mut child).await;
+            }
+            heard
+        };
+        let (heard, last) = tokio::join!(end, listen);
+        let (outcome, status) = heard?;
+        let status = status.map_err(|error| ChildError::Failed(error.to_string()))?;
+        judge(outcome, status, &last)
+    }
+
+    /// Reads what it tells, to the end.
+    async fn hear(
+        &self,
+        output: impl AsyncRead + Unpin,
+        progress: &mut impl FnMut(Event),
+    ) -> Result<Option<Outcome>, ChildError> {
+        let mut output = BufReader::new(output);
+        let mut outcome = None;
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            let mut limited = (&mut output).take(MAX_LINE);
+            let read = timeout(self.patience, limited.read_until(b'\n', &mut line)).await;
+            let read = read.map_err(|_| ChildError::Hung(self.patience))?;
+            let count = read.map_err(|error| ChildError::Nonsense(error.to_string()))?;
+            if count == 0 {
+                return Ok(outcome);
+            }
+            match serde_json::from_slice(&line) {
+                Ok(Event::Done(done)) => outcome = Some(done),
+                Ok(event) => progress(event),
+                // A line that ends early is its last one: how it ended tells more.
+                Err(_) if !line.ends_with(b"\n") && (count as u64) < MAX_LINE => {}
+                Err(error) => return Err(ChildError::Nonsense(error.to_string())),
+            }
+        }
+    }
+}
+
+fn start(program: &Path) -> io::Result<Child> {
+    let mut command = Command::new(program);
+    command
+        .args(["compile", "--plan", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command.spawn()
+}
+
+/// Ends it, and waits until it is gone.
+async fn end(child: &mut Child) {
+    if let Err(error) = child.kill().await {
+        // It is gone already, or will be: it is ended again when it is dropped.
+        tracing::debug!(%error, "the compiler can't be ended");
+    }
+}
+
+/// Reads to the end and keeps the last octets.
+async fn keep_last(mut errors: impl AsyncRead + Unpin, last: &mut Vec<u8>) {
+    let mut piece = [0; MAX_ERRORS];
+    while let Ok(count @ 1..) = errors.read(&mut piece).await {
+        last.extend(&piece[..count]);
+        let over = last.len().saturating_sub(MAX_ERRORS);
+        last.drain(..over);
+    }
+}
+
+fn judge(
+    outcome: Option<Outcome>,
+    status: ExitStatus,
+    errors: &[u8],
+) -> Result<Outcome, ChildError> {
+    if let Some(signal) = status.signal() {
+        return Err(ChildError::Killed(signal));
+    }
+    match outcome {
+        Some(outcome) if status.success() => Ok(outcome),
+        _ => {
+            let text = String::from_utf8_lossy(errors);
+            let last = text.lines().rfind(|line| !line.trim().is_empty());
+            let said = last.map(|line| line.strip_prefix("tapis: ").unwrap_or(line).to_owned());
+            let silent = || format!("the compiler ended with {status}, without a word");
+            Err(ChildError::Failed(said.unwrap_or_else(silent)))
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Owns the words between whoever wants an image and the compiler: the plan, what is told on the
+//! way, and the outcome.
+//! Refuses to carry anything out.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Content, Format, List};
+use crate::control::lists::Tally;
+use crate::control::load::{Refusal, Signature};
+use crate::policy::image::provenance::ImageSource;
+use crate::policy::rule::Scope;
+
+/// What to compile.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Where the image goes.
+    pub out: PathBuf,
+    /// The lists; rules name them by their place here.
+    pub lists: Vec<PlanList>,
+    /// The image that rules of lists which are not read come from.
+    pub base: Option<PathBuf>,
+    /// An image of changes to that one.
+    pub delta: Option<PathBuf>,
+    /// A refused list is a reason to write nothing.
+    #[serde(default)]
+    pub strict: bool,
+    /// The process that waits for the outcome; without it the compiler ends, too.
+    #[serde(default)]
+    pub parent: Option<u32>,
+}
+
+/// A list to compile.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanList {
+    /// The name that the operator gave it.
+    pub name: String,
+    /// Its file.
+    pub path: PathBuf,
+    /// How that is written.
+    pub format: Format,
+    /// What a bare name means.
+    pub scope: Scope,
+    /// What to read instead of the file.
+    #[serde(default)]
+    pub text: Option<String>,
+    /// Read it. Otherwise its rules are those that the base and the delta have for its name.
+    pub read: bool,
+    /// The operator accepts what it holds, however odd.
+    #[serde(default)]
+    pub accept: bool,
+    /// How many different rules of it are in force, if any.
+    #[serde(default)]
+    pub before: Option<usize>,
+}
+
+impl PlanList {
+    /// A list of the configuration that is to be read.
+    pub fn read(list: &List) -> Self {
+        Self {
+            name: list.source.name.clone(),
+            path: list.source.path.clone(),
+            format: list.format,
+            scope: list.scope,
+            text: match list.content {
+                Content::Embedded(text) => Some(text.to_owned()),
+                Content::File => None,
+            },
+            read: true,
+            accept: false,
+            before: None,
+        }
+    }
+}
+
+/// What the compiler tells, one a line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Event {
+    /// A list is being read.
+    Reading {
+        /// Its name.
+        list: String,
+        /// Octets that are read.
+        octets: u64,
+        /// Octets of the file.
+        of: u64,
+    },
+    /// The image is being written.
+    Writing {
+        /// Names that are written.
+        names: u64,
+        /// As many at most.
+        of: u64,
+    },
+    /// It is there.
+    Done(Outcome),
+}
+
+/// What a compilation came to.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// What became of each list, in the plan's order.
+    pub lists: Vec<ListOutcome>,
+    /// Octets of the image.
+    pub octets: u64,
+    /// Rules on the lines of all lists that were read, and rules carried over.
+    pub given: u64,
+    /// Rules that are in the image.
+    pub rules: u64,
+    /// Rules that are not, as others of the same list cover them.
+    pub pruned: u64,
+    /// How long it took.
+    pub seconds: f64,
+    /// The most memory that it took for itself, in octets; 0 where the system does not tell.
+    pub peak: u64,
+}
+
+/// What became of a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListOutcome {
+    /// Its name.
+    pub name: String,
+    /// Different rules of it that count now, with those that others of it cover.
+    pub rules: u64,
+    /// What was read; nothing if it was not.
+    pub notes: Option<ListNotes>,
+    /// Why what was read does not count. If it has rules, they are carried over.
+    pub refused: Option<Refused>,
+}
+
+/// A [`Refusal`] in another process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{text}")]
+pub struct Refused {
+    /// The reason, as a sentence.
+    pub text: String,
+    /// See [`Refusal::passing`].
+    pub passing: bool,
+    /// See [`Refusal::transient`].
+    pub transient: bool,
+}
+
+impl From<&Refusal> for Refused {
+    fn from(refusal: &Refusal) -> Self {
+        Self {
+            text: refusal.to_string(),
+            passing: refusal.passing(),
+            transient: refusal.transient(),
+        }
+    }
+}
+
+/// What an image keeps of the reading of a list, so that it can be told after a restart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListNotes {
+    /// How it was written.
+    pub format: Format,
+    /// What a bare name meant.
+    pub scope: Scope,
+    /// What stood in it.
+    pub tally: Tally,
+    /// The file as it was; nothing for content that is built in.
+    pub signature: Option<Signature>,
+    /// How long reading took, in milliseconds.
+    pub took_ms: u64,
+}
+
+impl ListNotes {
+    /// The notes of a source; nothing if there are none, or another version wrote them otherwise.
+    pub fn of(source: &ImageSource) -> Option<Self> {
+        serde_json::from_value(source.notes.clone()).ok()
+    }
+
+    /// As a source keeps them.
+    pub fn to_value(&self) -> serde_json::Value {
+        serde_json::to_value(self).expect("strings and numbers have a JSON form")
+    }
+}

@@ -1,0 +1,398 @@
+//! Owns the carrying out of a plan.
+//! Refuses to decide which lists are read.
+
+use std::io;
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::merge::{Merge, MergeError};
+use super::old::Old;
+use super::plan::{Event, ListNotes, ListOutcome, Outcome, Plan, PlanList};
+use super::rss::Peak;
+use super::sort::{Budget, Sorted, Sorter};
+use super::target::{Target, folder};
+use crate::control::load::{self, Reading, Refusal};
+use crate::policy::image::order::{Key, Path as NamePath};
+use crate::policy::image::provenance::{ImageSource, Provenance};
+use crate::policy::image::text::Census;
+use crate::policy::image::values::ImageRule;
+use crate::policy::image::writer::Writer;
+use crate::policy::image::{ImageError, TooLarge, WriteError};
+
+/// Octets that are read between two words about it.
+const READ_STEP: u64 = 4 << 20;
+/// Names that are written between two words about it.
+const WRITE_STEP: u64 = 1 << 16;
+
+/// Why there is no image.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    /// An image to carry rules over from can't be read.
+    #[error("{path}: {source}; without it every list must be read")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// An image to carry rules over from is damaged.
+    #[error("{path}: {source}; without it every list must be read")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: ImageError,
+    },
+    /// The delta was not made for the base.
+    #[error(
+        "{0}: does not belong to the image that it is to change; without it every list must be read"
+    )]
+    Stranger(PathBuf),
+    /// A list is to be carried over, and there is nothing of it.
+    #[error("{0}: no image holds its rules; it must be read")]
+    NowhereElse(String),
+    /// There is no room for what memory should not hold.
+    #[error(
+        "{path}: {source}; the folder must be writable, and have room for the text of all lists"
+    )]
+    Sort {
+        /// The folder.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The image can't be written.
+    #[error("{path}: {source}; its folder must exist, be writable, and have room for it")]
+    Write {
+        /// The image.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// There is too much for an image.
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
+    /// More lists than rules can name.
+    #[error("{0} lists, more than the 65,536 that an image can hold; join some of them")]
+    Lists(usize),
+    /// Lists were refused, and the plan wants all or nothing.
+    #[error("nothing is written, as some lists were refused")]
+    Refused(Vec<ListOutcome>),
+}
+
+/// Carries out a plan, and tells how far it is.
+///
+/// # Errors
+/// [`CompileError`]; then there is no new file, and the old one is as it was.
+pub fn compile(plan: &Plan, progress: impl FnMut(Event)) -> Result<Outcome, CompileError> {
+    let start = Instant::now();
+    if plan.lists.len() > 1 << 16 {
+        return Err(CompileError::Lists(plan.lists.len()));
+    }
+    let mut told = Told {
+        progress,
+        peak: Peak::default(),
+    };
+    let mut work = Work {
+        plan,
+        old: Old::open(plan)?,
+        census: Census::default(),
+        states: Vec::new(),
+    };
+    let mut outcome = work.compile(&mut told)?;
+    told.peak.look();
+    outcome.peak = told.peak.octets();
+    outcome.seconds = start.elapsed().as_secs_f64();
+    Ok(outcome)
+}
+
+/// What is told on the way, and looked at then.
+struct Told<P> {
+    progress: P,
+    peak: Peak,
+}
+
+impl<P: FnMut(Event)> Told<P> {
+    fn tell(&mut self, event: Event) {
+        self.peak.look();
+        (self.progress)(event);
+    }
+}
+
+struct Work<'p> {
+    plan: &'p Plan,
+    old: Old,
+    census: Census,
+    /// What is known of each list, in the plan's order.
+    states: Vec<State>,
+}
+
+/// What is known of a list.
+enum State {
+    Carried,
+    Read(Reading),
+    Refused(Refusal),
+}
+
+impl Work<'_> {
+    fn compile(&mut self, told: &mut Told<impl FnMut(Event)>) -> Result<Outcome, CompileError> {
+        let key = self.old.key()?;
+        let carried = self.plan.lists.iter().filter(|list| !list.read);
+        let mut missing = carried.filter(|list| self.old.source(&list.name).is_none());
+        if let Some(list) = missing.next() {
+            return Err(CompileError::NowhereElse(list.name.clone()));
+        }
+        let sorted = self.read(&key, told)?;
+        self.old.count(&mut self.census);
+        // The second time without lists that the first one refused.
+        loop {
+            if let Some(outcome) = self.write(&key, &sorted, told)? {
+                return Ok(outcome);
+            }
+        }
+    }
+
+    /// Reads and sorts.
+    fn read(
+        &mut self,
+        key: &Key,
+        told: &mut Told<impl FnMut(Event)>,
+    ) -> Result<Sorted, CompileError> {
+        let folder = folder(&self.plan.out);
+        let unsorted = |source| CompileError::Sort {
+            path: folder.to_owned(),
+            source,
+        };
+        let mut sorter = Sorter::new(key.clone(), Budget::USUAL, folder);
+        for (number, list) in self.plan.lists.iter().enumerate() {
+            let state = if list.read {
+                match self.read_list(number as u16, list, &mut sorter, told) {
+                    Ok(reading) => State::Read(reading.map_err(unsorted)?),
+                    Err(refusal) => State::Refused(refusal),
+                }
+            } else {
+                State::Carried
+            };
+            self.states.push(state);
+        }
+        let sorted = sorter.finish().map_err(unsorted)?;
+        told.peak.look();
+        Ok(sorted)
+    }
+
+    fn read_list(
+        &mut self,
+        source: u16,
+        list: &PlanList,
+        sorter: &mut Sorter<'_>,
+        told: &mut Told<impl FnMut(Event)>,
+    ) -> Result<io::Result<Reading>, Refusal> {
+        let mut failed = Ok(());
+        let rule = |name: &_, scope, _| {
+            let path = NamePath::from(name);
+            self.census.count(path.octets());
+            let rule = ImageRule {
+                source,
+                flags: 0,
+                scope,
+            };
+            if failed.is_ok() {
+                failed = sorter.push(path.octets(), rule.to_bits());
+            }
+        };
+        let mut next = 0;
+        let tell = |octets, of| {
+            if octets >= next || octets == of {
+                next = octets + READ_STEP;
+                let list = list.name.clone();
+                told.tell(Event::Reading { list, octets, of });
+            }
+        };
+        let (format, text) = ((list.format, list.scope), list.text.as_deref());
+        let reading = load::read(&list.path, text, format, rule, tell)?;
+        if !list.accept {
+            // The lines alone, for now: how many rules are different is not known yet.
+            load::judge(&list.path, &list.name, &reading.tally, usize::MAX, None)?;
+        }
+        Ok(failed.map(|()| reading))
+    }
+
+    /// Writes what is sorted and what is carried over. Nothing comes of it when a list turns out to
+    /// have too few rules: then it is to be written again without them.
+    fn write(
+        &mut self,
+        key: &Key,
+        sorted: &Sorted,
+        told: &mut Told<impl FnMut(Event)>,
+    ) -> Result<Option<Outcome>, CompileError> {
+        let plan = self.plan;
+        let unwritten = |source| CompileError::Write {
+            path: plan.out.clone(),
+            source,
+        };
+        let failed = |error| match error {
+            WriteError::TooLarge(error) => CompileError::TooLarge(error),
+            WriteError::Io(source) => unwritten(source),
+        };
+        let (target, file) = Target::create(&plan.out).map_err(unwritten)?;
+        let mut writer = Writer::new(file, key.clone(), self.census.clone()).map_err(failed)?;
+        let of: u64 = self.given();
+        let mut names = 0;
+        let left_out: Vec<_> = self.states.iter().map(|state| !state.counts()).collect();
+        let carried = self.old.carried(|name| self.carried_number(name));
+        let merge = Merge::new(key, sorted.runs(), carried, &left_out);
+        let counts = merge.and_then(|merge| {
+            merge.each(|path, rules| {
+                if names % WRITE_STEP == 0 {
+                    told.tell(Event::Writing { names, of });
+                }
+                names += 1;
+                writer.push(path, rules)
+            })
+        });
+        let counts = counts.map_err(|error| match error {
+            MergeError::Write(error) => failed(error),
+            MergeError::Run(source) => CompileError::Sort {
+                path: folder(&plan.out).to_owned(),
+                source,
+            },
+            MergeError::Image(source) => CompileError::Damaged {
+                path: plan.base.clone().unwrap_or_default(),
+                source,
+            },
+        })?;
+        told.tell(Event::Writing { names, of });
+        if self.judge(&counts) {
+            return Ok(None);
+        }
+        let lists = self.outcomes(&counts);
+        if plan.strict && lists.iter().any(|list| list.refused.is_some()) {
+            return Err(CompileError::Refused(lists));
+        }
+        let (file, facts) = writer.finish(&self.provenance(&counts)).map_err(failed)?;
+        let file = file.into_inner();
+        let file = file.map_err(|error| unwritten(error.into_error()))?;
+        let octets = file.metadata().map_err(unwritten)?.len();
+        target.keep(&file).map_err(unwritten)?;
+        Ok(Some(Outcome {
+            lists,
+            octets,
+            given: of,
+            rules: facts.rules,
+            pruned: facts.pruned,
+            ..Outcome::default()
+        }))
+    }
+
+    /// Refuses lists that lost too many rules. Returns whether there are some.
+    fn judge(&mut self, counts: &[u64]) -> bool {
+        let mut refused = false;
+        for ((list, state), &count) in self.plan.lists.iter().zip(&mut self.states).zip(counts) {
+            if let State::Read(reading) = state
+                && !list.accept
+            {
+                let now = count as usize;
+                let judged = load::judge(&list.path, &list.name, &reading.tally, now, list.before);
+                if let Err(refusal) = judged {
+                    *state = State::Refused(refusal);
+                    refused = true;
+                }
+            }
+        }
+        refused
+    }
+
+    fn states(&self) -> impl Iterator<Item = (&PlanList, &State)> {
+        self.plan.lists.iter().zip(&self.states)
+    }
+
+    /// The number of a list whose rules are carried over.
+    fn carried_number(&self, name: &str) -> Option<u16> {
+        let place = self
+            .states()
+            .position(|(list, state)| list.name == name && !state.counts());
+        place.map(|place| place as u16)
+    }
+
+    /// How many rules there are to write at most.
+    fn given(&self) -> u64 {
+        let rules = self.states().map(|(list, state)| match state {
+            State::Read(reading) => u64::from(reading.tally.rules),
+            _ => self.old_rules(list),
+        });
+        rules.sum()
+    }
+
+    fn old_rules(&self, list: &PlanList) -> u64 {
+        self.old.source(&list.name).map_or(0, |source| source.rules)
+    }
+
+    fn outcomes(&self, counts: &[u64]) -> Vec<ListOutcome> {
+        let lists = self.states().zip(counts);
+        let outcome = |((list, state), &count): ((&PlanList, &State), &u64)| {
+            let (rules, notes, refused) = match state {
+                State::Read(reading) => (count, Some(notes(list, reading)), None),
+                State::Carried => (self.old_rules(list), None, None),
+                State::Refused(refusal) => (self.old_rules(list), None, Some(refusal.into())),
+            };
+            ListOutcome {
+                name: list.name.clone(),
+                rules,
+                notes,
+                refused,
+            }
+        };
+        lists.map(outcome).collect()
+    }
+
+    fn provenance(&self, counts: &[u64]) -> Provenance {
+        let sources = self
+            .states()
+            .zip(counts)
+            .map(|((list, state), &rules)| match state {
+                State::Read(reading) => ImageSource {
+                    name: list.name.clone(),
+                    path: list.path.clone(),
+                    read_at: reading.at,
+                    digest: reading.digest.to_string(),
+                    whole: false,
+                    rules,
+                    notes: notes(list, reading).to_value(),
+                },
+                _ => match self.old.source(&list.name).cloned() {
+                    Some(source) => ImageSource {
+                        whole: false,
+                        ..source
+                    },
+                    None => ImageSource {
+                        path: list.path.clone(),
+                        ..ImageSource::named(&list.name)
+                    },
+                },
+            });
+        Provenance {
+            made_by: env!("CARGO_PKG_VERSION").to_owned(),
+            made_at: Timestamp::now(),
+            sources: sources.collect(),
+        }
+    }
+}
+
+impl State {
+    /// Whether what was read of it counts.
+    fn counts(&self) -> bool {
+        matches!(self, Self::Read(_))
+    }
+}
+
+fn notes(list: &PlanList, reading: &Reading) -> ListNotes {
+    ListNotes {
+        format: list.format,
+        scope: list.scope,
+        tally: reading.tally.clone(),
+        signature: reading.signature,
+        took_ms: reading.took.as_millis() as u64,
+    }
+}

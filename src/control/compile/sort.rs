@@ -1,0 +1,251 @@
+//! Owns the sorting of more rules than memory should hold: full batches are sorted and put into a
+//! file without a name, and read back side by side.
+//! Refuses to merge: it gives the sorted runs.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use super::batch::{Batch, HEAD, MAX_PATH, Rank, SLACK, rank};
+use crate::policy::image::order::Key;
+
+/// Octets that are read or written at a time.
+const PIECE: usize = 256 << 10;
+
+/// How much a sorter holds in memory.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Budget {
+    /// Rules, 24 octets each.
+    pub(super) rules: usize,
+    /// Octets of their paths.
+    pub(super) octets: usize,
+}
+
+impl Budget {
+    /// 48 MiB each: two million names of usual length.
+    pub(super) const USUAL: Self = Self {
+        rules: 2 << 20,
+        octets: 48 << 20,
+    };
+}
+
+/// Sorts rules.
+pub(super) struct Sorter<'d> {
+    key: Key,
+    batch: Batch,
+    /// Where the file may be.
+    folder: &'d Path,
+    spilled: Option<Spilled>,
+}
+
+/// Sorted runs, one behind the other.
+struct Spilled {
+    file: File,
+    /// Where each one ends.
+    ends: Vec<u64>,
+}
+
+impl<'d> Sorter<'d> {
+    /// Sorts by that key; what memory should not hold goes to `folder`.
+    pub(super) fn new(key: Key, budget: Budget, folder: &'d Path) -> Self {
+        Self {
+            batch: Batch::new(key.clone(), budget.rules, budget.octets),
+            key,
+            folder,
+            spilled: None,
+        }
+    }
+
+    /// Takes a rule on a path.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    #[inline]
+    pub(super) fn push(&mut self, path: &[u8], rule: u32) -> io::Result<()> {
+        if !self.batch.push(path, rule) {
+            self.spill()?;
+            let taken = self.batch.push(path, rule);
+            debug_assert!(taken, "an empty batch has room for any path");
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn spill(&mut self) -> io::Result<()> {
+        self.batch.sort();
+        let spilled = match &mut self.spilled {
+            Some(spilled) => spilled,
+            none => none.insert(Spilled {
+                file: unnamed(self.folder)?,
+                ends: Vec::new(),
+            }),
+        };
+        let mut end = spilled.ends.last().copied().unwrap_or(0);
+        let mut piece = vec![0; PIECE];
+        let mut next = 0;
+        loop {
+            let size = self.batch.gather(&mut next, &mut piece);
+            if size == 0 {
+                break;
+            }
+            spilled.file.write_all(&piece[..size])?;
+            end += size as u64;
+        }
+        spilled.ends.push(end);
+        self.batch.clear();
+        Ok(())
+    }
+
+    /// Ends the taking.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub(super) fn finish(mut self) -> io::Result<Sorted> {
+        if self.spilled.is_none() {
+            self.batch.sort();
+        } else if !self.batch.is_empty() {
+            // What comes next needs the room.
+            self.spill()?;
+        }
+        Ok(Sorted {
+            key: self.key,
+            from: match self.spilled {
+                Some(spilled) => From::File(spilled),
+                None => From::Memory(self.batch),
+            },
+        })
+    }
+}
+
+/// Rules in sorted runs.
+pub(super) struct Sorted {
+    key: Key,
+    from: From,
+}
+
+enum From {
+    Memory(Batch),
+    File(Spilled),
+}
+
+impl Sorted {
+    /// Reads each run from its start.
+    pub(super) fn runs(&self) -> Vec<Run<'_>> {
+        let run = |rest| Run {
+            key: &self.key,
+            rest,
+            // Zeros before the first read, as behind every path.
+            piece: vec![0; PIECE + SLACK],
+            at: 0,
+            end: 0,
+            path: (0, 0),
+            rank: (0, 0),
+        };
+        match &self.from {
+            From::Memory(batch) => vec![run(Rest::Memory { batch, next: 0 })],
+            From::File(spilled) => {
+                let starts = std::iter::once(0).chain(spilled.ends.iter().copied());
+                let extents = starts.zip(&spilled.ends);
+                extents
+                    .map(|(at, &end)| {
+                        run(Rest::File {
+                            file: &spilled.file,
+                            at,
+                            end,
+                        })
+                    })
+                    .collect()
+            }
+        }
+    }
+}
+
+/// A sorted run that is read from its start to its end.
+pub(super) struct Run<'s> {
+    key: &'s Key,
+    rest: Rest<'s>,
+    /// Records: the rule, the length of the path, the path.
+    piece: Vec<u8>,
+    at: usize,
+    end: usize,
+    /// Where the present path starts and ends.
+    path: (usize, usize),
+    rank: Rank,
+}
+
+/// What of a run is not in its piece yet.
+enum Rest<'s> {
+    Memory { batch: &'s Batch, next: usize },
+    File { file: &'s File, at: u64, end: u64 },
+}
+
+impl Run<'_> {
+    /// Goes to the next rule. Returns whether there is one.
+    #[inline]
+    pub(super) fn advance(&mut self) -> io::Result<bool> {
+        if self.end - self.at < HEAD + MAX_PATH {
+            self.refill()?;
+        }
+        if self.at == self.end {
+            return Ok(false);
+        }
+        let start = self.at + HEAD;
+        let size = usize::from(self.piece[start - 1]);
+        self.path = (start, start + size);
+        self.rank = rank(self.key, &self.piece, start, size);
+        self.at = start + size;
+        Ok(true)
+    }
+
+    fn refill(&mut self) -> io::Result<()> {
+        self.piece.copy_within(self.at..self.end, 0);
+        self.end -= self.at;
+        self.at = 0;
+        let room = self.piece.len() - SLACK;
+        match &mut self.rest {
+            Rest::Memory { batch, next } => {
+                self.end += batch.gather(next, &mut self.piece[self.end..room]);
+            }
+            Rest::File { file, at, end } => {
+                let left = usize::try_from(*end - *at).unwrap_or(usize::MAX);
+                let size = left.min(room - self.end);
+                file.read_exact_at(&mut self.piece[self.end..self.end + size], *at)?;
+                *at += size as u64;
+                self.end += size;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn path(&self) -> &[u8] {
+        &self.piece[self.path.0..self.path.1]
+    }
+
+    pub(super) fn rank(&self) -> Rank {
+        self.rank
+    }
+
+    pub(super) fn rule(&self) -> u32 {
+        let rule = self.piece[self.path.0 - HEAD..].first_chunk();
+        rule.map_or(0, |rule| u32::from_le_bytes(*rule))
+    }
+}
+
+/// A file that is gone when it is closed, however the process ends.
+fn unnamed(folder: &Path) -> io::Result<File> {
+    let process = std::process::id();
+    for attempt in 0_u32.. {
+        let path = folder.join(format!(".tapis-sort-{process}-{attempt}"));
+        let mut options = OpenOptions::new();
+        match options.read(true).write(true).create_new(true).open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            file => {
+                let file = file?;
+                fs::remove_file(&path)?;
+                return Ok(file);
+            }
+        }
+    }
+    unreachable!("there are fewer files in a folder")
+}

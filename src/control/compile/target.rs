@@ -1,0 +1,76 @@
+//! Owns a file that takes its name when it is whole.
+//! Refuses to leave half of one behind, unless the process is killed.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter};
+use std::path::{Path, PathBuf};
+
+/// What starts the name of a file that is not whole.
+const UNFINISHED: &str = ".tapis-unfinished-";
+/// Octets that are written at a time.
+const PIECE: usize = 256 << 10;
+
+/// A file in the making.
+pub(super) struct Target {
+    at: PathBuf,
+    unfinished: PathBuf,
+    kept: bool,
+}
+
+/// Where a file at `at` lies; for a bare file name that is where the process runs.
+pub(super) fn folder(at: &Path) -> &Path {
+    match at.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+impl Target {
+    /// A file that will be at `at`, and what to write it through.
+    ///
+    /// # Errors
+    /// When there can't be one.
+    pub(super) fn create(at: &Path) -> io::Result<(Self, BufWriter<File>)> {
+        let Some(name) = at.file_name() else {
+            return Err(io::ErrorKind::IsADirectory.into());
+        };
+        let mut unfinished = std::ffi::OsString::from(UNFINISHED);
+        unfinished.push(name);
+        unfinished.push(format!("-{}", std::process::id()));
+        let target = Self {
+            at: at.to_owned(),
+            unfinished: folder(at).join(unfinished),
+            kept: false,
+        };
+        if at.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        let mut options = OpenOptions::new();
+        let file = options
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(&target.unfinished)?;
+        Ok((target, BufWriter::with_capacity(PIECE, file)))
+    }
+
+    /// It is whole: puts it in its place, in a way that outlives a power cut.
+    ///
+    /// # Errors
+    /// When the system can't; then what was there before is there still.
+    pub(super) fn keep(mut self, file: &File) -> io::Result<()> {
+        file.sync_all()?;
+        fs::rename(&self.unfinished, &self.at)?;
+        self.kept = true;
+        File::open(folder(&self.at))?.sync_all()
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        if !self.kept {
+            // When it can't be removed, nobody takes it for an image all the same.
+            let _ = fs::remove_file(&self.unfinished);
+        }
+    }
+}

@@ -1,0 +1,2 @@
+//! Owns the tests.
+//! Refuses.

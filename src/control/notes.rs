@@ -1,0 +1,47 @@
+//! Owns what an image tells of a list that it was made of, and the way back from there.
+//! Refuses to know where images are.
+
+use std::time::Duration;
+
+use super::compile::plan::ListNotes;
+use super::load::Loaded;
+use crate::config::List;
+use crate::policy::image::provenance::ImageSource;
+
+/// What an image is to tell of a list.
+pub(super) fn source(list: &List, loaded: &Loaded) -> ImageSource {
+    let notes = ListNotes {
+        format: list.format,
+        scope: list.scope,
+        tally: loaded.tally.clone(),
+        signature: loaded.signature,
+        took_ms: loaded.took.as_millis() as u64,
+    };
+    ImageSource {
+        name: list.source.name.clone(),
+        path: list.source.path.clone(),
+        read_at: loaded.at,
+        digest: loaded.digest.clone(),
+        whole: false,
+        rules: loaded.rules as u64,
+        notes: notes.to_value(),
+    }
+}
+
+/// What is known of a list from what an image tells; nothing if it was read from another file, or
+/// in another way, as its rules would be others then.
+pub(super) fn loaded(source: &ImageSource, list: &List) -> Option<Loaded> {
+    let notes = ListNotes::of(source)?;
+    let same = source.name == list.source.name
+        && source.path == list.source.path
+        && notes.format == list.format
+        && notes.scope == list.scope;
+    same.then(|| Loaded {
+        rules: source.rules as usize,
+        tally: notes.tally,
+        digest: source.digest.clone(),
+        signature: notes.signature,
+        at: source.read_at,
+        took: Duration::from_millis(notes.took_ms),
+    })
+}
