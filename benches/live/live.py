@@ -128,10 +128,13 @@ class Tapis(Child):
             f'control = "{folder}/control.sock"\n\n[upstream]\nservers = ["{dns.LOOPBACK}:{upstream}"]\n'
         ]
         sections += ["[[list]]\n" + "".join(f'{k} = "{v}"\n' for k, v in l.items()) for l in lists]
-        with open(self.config, "w") as config:
-            config.write("\n".join(sections))
+        self.write_config(sections)
         log = os.path.join(folder, "tapis.log")
         super().__init__([self.binary, "serve", "--config", self.config], log, cpu)
+
+    def write_config(self, sections):
+        with open(self.config, "w") as config:
+            config.write("\n".join(sections))
 
     def command(self, *verb):
         return [self.binary, *verb, "--config", self.config]
