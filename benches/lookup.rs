@@ -13,6 +13,8 @@
 //! down and is walked octet by octet. `batch` is the image asked for 32 names at once, `single` for
 //! one after the other. Figures are medians of the rounds, with the lowest and highest ratio.
 
+#![expect(clippy::print_stdout, reason = "a bench tells its figures there")]
+
 mod names;
 
 use std::hint::black_box;

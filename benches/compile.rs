@@ -1,0 +1,188 @@
+//! Owns the measure of compiling a list, of reading the image, and of a change over it.
+//! Refuses to measure a server: `live/` does.
+//!
+//! ```text
+//! cargo bench --bench compile                               # 1.5 million made names
+//! cargo bench --bench compile -- 1500000 9500000            # so many
+//! TAPIS_NAMES=names.txt cargo bench --bench compile         # names of a file
+//! ```
+//! Pin it to a core. Each round compiles the list and sorts the same file by `sort -u` with one
+//! thread, in turns; reads the image and hashes it by BLAKE3 with one thread; and makes small
+//! images of 11 and of 16,000 changes, half of them new names and half of them lifted ones, up to
+//! the snapshot that would be published. Figures are medians of the rounds, with the least and most.
+
+#![expect(clippy::print_stdout, reason = "a bench tells its figures there")]
+
+mod names;
+
+use std::fs::{self, File};
+use std::hint::black_box;
+use std::path::Path as FilePath;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Instant;
+
+use names::Random;
+use tapis::config::Config;
+use tapis::control::compile::plan::{Plan, PlanList};
+use tapis::control::compile::run::compile;
+use tapis::control::store::read_image;
+use tapis::policy::builder::Builder;
+use tapis::policy::image::Image;
+use tapis::policy::image::order::Path;
+use tapis::policy::image::provenance::ImageSource;
+use tapis::policy::image::values::{ImageRule, flag};
+use tapis::policy::rule::Scope;
+use tapis::policy::snapshot::Snapshot;
+use tapis::wire::name::Name;
+
+const ROUNDS: usize = 5;
+const LIST: &str = "names";
+
+fn main() {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let test = arguments.iter().any(|argument| argument == "--test");
+    let sizes: Vec<usize> = arguments.iter().filter_map(|a| a.parse().ok()).collect();
+    let (sizes, rounds) = match (test, sizes.is_empty()) {
+        (true, _) => (vec![5_000], 1),
+        (false, true) => (vec![1_500_000], ROUNDS),
+        (false, false) => (sizes, ROUNDS),
+    };
+    for size in sizes {
+        measure(size, rounds);
+    }
+}
+
+/// Seconds of each round.
+#[derive(Default)]
+struct Times(Vec<f64>);
+
+impl Times {
+    fn take<T>(&mut self, act: impl FnOnce() -> T) -> T {
+        let start = Instant::now();
+        let done = black_box(act());
+        self.0.push(start.elapsed().as_secs_f64());
+        done
+    }
+
+    fn spread(&self) -> (f64, f64, f64) {
+        let mut all = self.0.clone();
+        all.sort_by(f64::total_cmp);
+        (all[all.len() / 2], all[0], all[all.len() - 1])
+    }
+
+    /// The ratio to another contender's time of the same round.
+    fn to(&self, other: &Self) -> Self {
+        Self(
+            self.0
+                .iter()
+                .zip(&other.0)
+                .map(|(one, other)| one / other)
+                .collect(),
+        )
+    }
+}
+
+fn say(what: &str, times: &Times, beside: Option<(&str, &Times)>) {
+    let (median, least, most) = times.spread();
+    let unit = |seconds: f64| seconds * 1e3;
+    print!(
+        "  {what:<24} {:9.2} ms ({:.2} to {:.2})",
+        unit(median),
+        unit(least),
+        unit(most)
+    );
+    if let Some((name, other)) = beside {
+        let (ratio, least, most) = times.to(other).spread();
+        let other = unit(other.spread().0);
+        print!(" | {name} {other:.2} ms | {ratio:.2} x ({least:.2} to {most:.2})");
+    }
+    println!();
+}
+
+fn measure(size: usize, rounds: usize) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let list = folder.path().join("names.txt");
+    let out = folder.path().join("names.image");
+    let names = names::some(1, size);
+    let text = names
+        .iter()
+        .map(|name| format!("{name}\n"))
+        .collect::<String>();
+    fs::write(&list, &text).expect("room for the list");
+    println!("{size} names, {} octets of text", text.len());
+    drop(text);
+    let [mut built, mut sorted, mut read, mut hashed] = [(); 4].map(|()| Times::default());
+    let [mut few, mut many] = [(); 2].map(|()| Times::default());
+    for _ in 0..rounds {
+        let outcome = built.take(|| compile(&plan(&list, &out), |_| ()).expect("an image"));
+        sorted.take(|| sort(&list));
+        let image = Arc::new(read.take(|| read_image(&out).expect("an image")));
+        let octets = fs::read(&out).expect("the image");
+        hashed.take(|| blake3::hash(&octets));
+        drop(octets);
+        few.take(|| change(&names, &image, 11));
+        many.take(|| change(&names, &image, 16_000));
+        println!(
+            "  {} octets, {:.2} for each name; peak of own memory {} octets",
+            outcome.octets,
+            outcome.octets as f64 / size as f64,
+            outcome.peak
+        );
+    }
+    say("compile", &built, Some(("sort -u", &sorted)));
+    say("read and check", &read, Some(("BLAKE3", &hashed)));
+    say("11 changes", &few, None);
+    say("16,000 changes", &many, None);
+}
+
+fn plan(list: &FilePath, out: &FilePath) -> Plan {
+    let text = format!("[[list]]\nname = \"{LIST}\"\npath = {list:?}\nkind = \"block\"\n");
+    let config = Config::parse(&text, FilePath::new("/bench.toml")).expect("a configuration");
+    Plan {
+        out: out.to_owned(),
+        lists: config.lists.iter().map(PlanList::read).collect(),
+        base: None,
+        delta: None,
+        strict: true,
+        parent: None,
+    }
+}
+
+fn sort(list: &FilePath) {
+    let status = Command::new("sort")
+        .args(["-u", "--parallel=1"])
+        .arg(list)
+        .env("LC_ALL", "C")
+        .stdout(Stdio::from(
+            File::create("/dev/null").expect("there always"),
+        ))
+        .status();
+    assert!(status.expect("there is a `sort`").success());
+}
+
+/// So many changes over a base: parsed names to the snapshot that would be published.
+fn change(names: &[String], base: &Arc<Image>, count: usize) -> Snapshot {
+    let mut random = Random(count as u64);
+    let mut builder = Builder::new();
+    let source = builder.source(ImageSource::named(LIST)).expect("the first");
+    for number in 0..count {
+        let (name, flags) = match number % 2 {
+            0 => (format!("new{number}.example"), 0),
+            _ => (names[random.below(names.len())].clone(), flag::LIFTED),
+        };
+        let Ok(name) = Name::from_text(&name) else {
+            continue;
+        };
+        let rule = ImageRule {
+            source,
+            flags,
+            scope: Scope::Exact,
+        };
+        builder
+            .insert_path(Path::from(&name).octets(), rule)
+            .expect("room");
+    }
+    let delta = Arc::new(builder.finish().expect("room"));
+    Snapshot::default().with_rules(Vec::new(), Some(Arc::clone(base)), Some(delta))
+}
