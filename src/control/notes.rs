@@ -1,6 +1,7 @@
 //! Owns what an image tells of a list that it was made of, and the way back from there.
 //! Refuses to know where images are.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::compile::plan::ListNotes;
@@ -19,7 +20,7 @@ pub(super) fn source(list: &List, loaded: &Loaded) -> ImageSource {
     };
     ImageSource {
         name: list.source.name.clone(),
-        path: list.source.path.clone(),
+        path: absolute(&list.source.path),
         read_at: loaded.at,
         digest: loaded.digest.clone(),
         whole: false,
@@ -33,7 +34,7 @@ pub(super) fn source(list: &List, loaded: &Loaded) -> ImageSource {
 pub(super) fn loaded(source: &ImageSource, list: &List) -> Option<Loaded> {
     let notes = ListNotes::of(source)?;
     let same = source.name == list.source.name
-        && source.path == list.source.path
+        && absolute(&source.path) == absolute(&list.source.path)
         && notes.format == list.format
         && notes.scope == list.scope;
     same.then(|| Loaded {
@@ -44,4 +45,10 @@ pub(super) fn loaded(source: &ImageSource, list: &List) -> Option<Loaded> {
         at: source.read_at,
         took: Duration::from_millis(notes.took_ms),
     })
+}
+
+/// The same file, however the configuration was named. Without a working directory the path stays
+/// as it is.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }

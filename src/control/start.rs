@@ -59,11 +59,11 @@ impl Control {
         let fresh = control.read_missing()?;
         if !fresh.is_empty() || control.images.delta.is_none() {
             let images = &control.images;
+            let read = |name: &str| fresh.iter().any(|(_, source)| source.name == name);
+            let known = |list: &ListState| list.loaded.is_some() && images.is_in_delta(list.name());
             let stays = |name: &str| {
-                control
-                    .lists
-                    .iter()
-                    .any(|list| list.name() == name && images.is_in_delta(name))
+                let mut lists = control.lists.iter();
+                !read(name) && lists.any(|list| list.name() == name && known(list))
             };
             let fresh = fresh.iter().map(|(image, source)| (image, source.clone()));
             let delta = compose::join(images.delta.as_deref(), stays, fresh)?;

@@ -9,6 +9,7 @@ mod refusals;
 mod resolving;
 mod respond;
 mod serving;
+mod state;
 mod streams;
 mod support;
 mod swap;

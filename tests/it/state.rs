@@ -1,0 +1,305 @@
+//! What outlives the server, and large lists: images in the state directory, and the compiler.
+
+use std::fs;
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use crate::support::client::{is_blocked, until};
+use crate::support::server::{Server, folder, list, preamble, refused, tapis, text};
+use crate::support::upstream::Upstream;
+
+/// Ends a server and hands on its folder.
+fn end(mut server: Server) -> TempDir {
+    server.signal("TERM");
+    assert_eq!(server.wait(), Some(0), "{}", server.log());
+    let empty = tempfile::tempdir().expect("a folder");
+    std::mem::replace(&mut server.folder, empty)
+}
+
+/// The configuration of a server that keeps its images.
+fn keeping(upstream: &Upstream, lists: &[&str]) -> String {
+    let lists: Vec<_> = lists.iter().map(|name| list(name, "")).collect();
+    preamble(upstream.address) + "[state]\ndir = \"state\"\n" + &lists.concat()
+}
+
+/// A list that is large enough for the compiler: so many names, with `more` at its end.
+fn large(more: &str) -> String {
+    let names = (0..60_000).map(|number| format!("n{number}.large.example\n"));
+    names.collect::<String>() + more
+}
+
+/// Waits until what is in force is kept.
+fn kept(server: &Server) {
+    let generation = server.status()["generation"].as_u64().expect("a number");
+    let record = server.path("state").join("current");
+    until("the record of what is in force", || {
+        let text = fs::read_to_string(&record).unwrap_or_default();
+        let text: String = text.split_whitespace().collect();
+        text.contains(&format!("\"generation\":{generation},"))
+    });
+}
+
+fn flip(file: &Path) {
+    let mut octets = fs::read(file).expect("an image");
+    let middle = octets.len() / 2;
+    octets[middle] ^= 1;
+    fs::write(file, octets).expect("written");
+}
+
+fn images(server: &Server, kind: &str) -> Vec<std::path::PathBuf> {
+    let entries = fs::read_dir(server.path("state")).expect("a folder");
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    let of_kind = |path: &std::path::PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        name.is_some_and(|name| name.starts_with(kind))
+    };
+    paths.filter(of_kind).collect()
+}
+
+#[test]
+fn a_restart_serves_what_was_in_force_without_any_list() {
+    let upstream = Upstream::plain();
+    let config = keeping(&upstream, &["ads", "big"]);
+    let files = [("ads", "ads.example\n"), ("big", &*large("last.example\n"))];
+    let server = Server::start(&config, &files);
+    kept(&server);
+    let before = server.status();
+    let folder = end(server);
+    for name in ["ads", "big"] {
+        fs::remove_file(folder.path().join(name)).expect("removed");
+    }
+    let server = Server::start_in(folder);
+    for name in ["ads.example", "last.example", "n7.large.example"] {
+        assert!(is_blocked(server.address, name), "{name}\n{}", server.log());
+    }
+    assert!(
+        server.log().contains("kept images are in force"),
+        "{}",
+        server.log()
+    );
+    let after = server.status();
+    for key in ["rules", "digest", "lines", "loaded_at"] {
+        for at in 0..2 {
+            assert_eq!(
+                after["lists"][at][key], before["lists"][at][key],
+                "{key} of {at}"
+            );
+        }
+    }
+    // That the files are gone is told once it is noticed; the rules stay.
+    until("the alarm", || server.status()["degraded"] == true);
+    assert!(is_blocked(server.address, "last.example"));
+}
+
+#[test]
+fn what_changed_while_the_server_was_away_is_read_after_the_start() {
+    let upstream = Upstream::plain();
+    let config = keeping(&upstream, &["ads"]);
+    let server = Server::start(&config, &[("ads", "old.example\n")]);
+    kept(&server);
+    let folder = end(server);
+    fs::write(folder.path().join("ads"), "new.example\n").expect("written");
+    let server = Server::start_in(folder);
+    until("the new state", || {
+        is_blocked(server.address, "new.example")
+    });
+    assert!(!is_blocked(server.address, "old.example"));
+}
+
+#[test]
+fn a_list_that_means_something_else_since_is_not_taken_from_the_images() {
+    let upstream = Upstream::plain();
+    let config = keeping(&upstream, &["ads"]);
+    let server = Server::start(&config, &[("ads", "ads.example\n")]);
+    kept(&server);
+    let folder = end(server);
+    let wide = config + "scope = \"subtree\"\n";
+    fs::write(folder.path().join("tapis.toml"), wide).expect("written");
+    let server = Server::start_in(folder);
+    assert!(is_blocked(server.address, "deep.ads.example"));
+}
+
+#[test]
+fn damaged_images_are_told_and_the_lists_read() {
+    let upstream = Upstream::plain();
+    let config = keeping(&upstream, &["ads", "big"]);
+    let files = [("ads", "ads.example\n"), ("big", &*large("last.example\n"))];
+    let server = Server::start(&config, &files);
+    kept(&server);
+    images(&server, "base").iter().for_each(|file| flip(file));
+    let server = Server::start_in(end(server));
+    let log = server.log();
+    assert!(
+        log.contains("kept image refused") && log.contains("damaged"),
+        "{log}"
+    );
+    for name in ["ads.example", "last.example"] {
+        assert!(is_blocked(server.address, name), "{name}");
+    }
+}
+
+#[test]
+fn one_state_directory_is_for_one_server() {
+    let upstream = Upstream::plain();
+    let config = keeping(&upstream, &["ads"]);
+    let server = Server::start(&config, &[("ads", "ads.example\n")]);
+    let other = folder("", &[("ads", "ads.example\n")]);
+    let state = server.path("state");
+    let config = config.replace("dir = \"state\"", &format!("dir = {state:?}"));
+    let said = refused(other.path(), &config, &[]);
+    assert!(said.contains("in use by process"), "{said}");
+    assert!(is_blocked(server.address, "ads.example"));
+}
+
+#[test]
+fn a_state_directory_that_can_not_be_is_told_and_lists_are_served_all_the_same() {
+    let upstream = Upstream::plain();
+    let config = keeping(&upstream, &["ads"]).replace("dir = \"state\"", "dir = \"ads/state\"");
+    let server = Server::start(&config, &[("ads", "ads.example\n")]);
+    assert!(is_blocked(server.address, "ads.example"));
+    let status = server.status();
+    let alarm = status["alarms"][0].as_str().expect("an alarm");
+    assert!(
+        alarm.contains("not kept") && alarm.contains("ads/state"),
+        "{alarm}"
+    );
+}
+
+#[test]
+fn large_lists_are_compiled_and_small_ones_change_beside_them() {
+    let upstream = Upstream::plain();
+    let config = preamble(upstream.address) + &list("big", "") + &list("small", "");
+    let files = [
+        ("big", &*large("first.example\n")),
+        ("small", "one.example\n"),
+    ];
+    let server = Server::start(&config, &files);
+    assert!(server.log().contains("compiled"), "{}", server.log());
+    assert!(is_blocked(server.address, "first.example"));
+
+    server.replace("small", "two.example\n");
+    until("the small list", || {
+        is_blocked(server.address, "two.example")
+    });
+    assert!(!is_blocked(server.address, "one.example"));
+
+    server.replace("big", &large("second.example\n"));
+    until("the large list", || {
+        is_blocked(server.address, "second.example")
+    });
+    assert!(!is_blocked(server.address, "first.example"));
+    assert!(is_blocked(server.address, "two.example"));
+    assert!(is_blocked(server.address, "n7.large.example"));
+
+    // Grown small, it is read by the server itself; what the compiler made of it counts no more.
+    let names = (0..40_000).map(|number| format!("n{number}.large.example\n"));
+    server.replace("big", &names.collect::<String>());
+    until("the list that shrank", || {
+        !is_blocked(server.address, "second.example")
+    });
+    assert!(is_blocked(server.address, "n7.large.example"));
+}
+
+#[test]
+fn a_large_list_that_should_not_be_taken_is_held() {
+    let upstream = Upstream::plain();
+    let config = preamble(upstream.address) + &list("big", "");
+    let server = Server::start(&config, &[("big", &large("last.example\n"))]);
+    let bad: String = (0..60_000)
+        .map(|number| format!("<b>{number} is no name</b>\n"))
+        .collect();
+    server.replace("big", &bad);
+    let output = server.verb(&["reload"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(
+        text(&output).contains("60000 of 60000 lines are bad"),
+        "{}",
+        text(&output)
+    );
+    assert_eq!(server.status()["lists"][0]["state"], "held");
+    assert!(is_blocked(server.address, "last.example"));
+}
+
+#[test]
+fn a_configuration_with_a_new_large_list_is_taken_whole() {
+    let upstream = Upstream::plain();
+    let config = preamble(upstream.address) + &list("big", "");
+    let server = Server::start(&config, &[("big", &large("one.example\n"))]);
+    let more = format!("{config}{}{}", list("more", ""), list("small", ""));
+    fs::write(server.path("small"), "small.example\n").expect("written");
+    fs::write(server.path("tapis.toml"), &more).expect("written");
+    let output = server.verb(&["reload"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(
+        !is_blocked(server.address, "small.example"),
+        "all or nothing"
+    );
+    assert!(is_blocked(server.address, "one.example"));
+
+    let names = (0..60_000).map(|number| format!("m{number}.more.example\n"));
+    fs::write(server.path("more"), names.collect::<String>()).expect("written");
+    let output = server.verb(&["reload"]);
+    assert!(output.status.success(), "{}", text(&output));
+    for name in [
+        "small.example",
+        "m7.more.example",
+        "one.example",
+        "n7.large.example",
+    ] {
+        assert!(is_blocked(server.address, name), "{name}");
+    }
+}
+
+#[test]
+fn images_are_described_and_compared() {
+    let folder = folder(
+        "[[list]]\nname = \"ads\"\npath = \"ads\"\n",
+        &[(
+            "ads",
+            "a.example\n.tree.example\nx.tree.example\n*.b.example\n",
+        )],
+    );
+    let run = |arguments: &[&str]| {
+        let mut command = tapis();
+        command.args(arguments).current_dir(folder.path());
+        command.output().expect("it ran")
+    };
+    let compile = |out: &str| {
+        let output = run(&["compile", "--config", "tapis.toml", "-o", out]);
+        assert!(output.status.success(), "{}", text(&output));
+    };
+    compile("old.image");
+    let told = text(&run(&["image", "old.image"]));
+    assert!(told.contains("4 rules given, 1 pruned, 3 in it"), "{told}");
+    assert!(told.contains("source ads: 4 rules"), "{told}");
+
+    fs::write(
+        folder.path().join("ads"),
+        "c.example\n.tree.example\nb.example\n",
+    )
+    .expect("written");
+    compile("new.image");
+    let output = run(&["diff", "old.image", "new.image"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    let mut lines: Vec<_> = text(&output).lines().map(str::to_owned).collect();
+    lines.sort();
+    let expected = [
+        "+ c.example (ads)",
+        "- a.example (ads)",
+        "ads: 1 added, 1 removed, 1 changed",
+        "~ *.b.example now b.example (ads)",
+    ];
+    assert_eq!(lines, expected);
+    let output = run(&["diff", "new.image", "new.image"]);
+    assert!(output.status.success(), "{}", text(&output));
+
+    flip(&folder.path().join("new.image"));
+    let output = run(&["image", "new.image"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text(&output).contains("new.image: damaged"),
+        "{}",
+        text(&output)
+    );
+}
