@@ -2,20 +2,20 @@
 //! Refuses to read it.
 #![expect(unsafe_code, reason = "the instruction has no safe binding in std")]
 
-/// Asks for the cache line that holds `octets[at]`. Does nothing beyond the end, and on processors
-/// for which no instruction is known.
+/// Asks for the cache line that holds `octets[at]`, or would if there were so many: a comparison
+/// would cost more than a hint that is of no use. Does nothing on processors for which no
+/// instruction is known.
 #[inline(always)]
 pub fn prefetch(octets: &[u8], at: usize) {
-    let Some(octet) = octets.get(at) else { return };
-    let address: *const u8 = octet;
+    let address = octets.as_ptr().wrapping_add(at);
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: SSE is part of every x86-64, and the address is that of a live octet; the
-    // instruction neither writes nor faults.
+    // SAFETY: SSE is part of every x86-64; the instruction is a hint that neither writes nor
+    // faults, whatever the address is.
     unsafe {
         core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(address.cast());
     }
     #[cfg(target_arch = "aarch64")]
-    // SAFETY: the address is that of a live octet; the instruction neither writes nor faults.
+    // SAFETY: the instruction is a hint that neither writes nor faults, whatever the address is.
     unsafe {
         core::arch::asm!("prfm pldl1keep, [{}]", in(reg) address, options(nostack, readonly, preserves_flags));
     }

@@ -14,7 +14,9 @@ pub const MAX_LABEL: usize = 63;
 pub const MAX_LABELS: usize = 127;
 
 /// Octets kept for the wire form: any label's first sixteen can be read at once.
-const ROOM: usize = MAX_NAME + 17;
+const ROOM: usize = MAX_NAME + 1 + 63 + 16;
+/// Places for labels' starts: a power of two, so that no index needs a comparison.
+const PLACES: usize = 128;
 
 /// Masks for the first octets of sixteen, by their count.
 const FIRST: [(u64, u64); 17] = {
@@ -65,7 +67,7 @@ pub struct Name {
     labels: u8,
     plain: bool,
     wire: [u8; ROOM],
-    starts: [u8; MAX_LABELS],
+    starts: [u8; PLACES],
 }
 
 impl Name {
@@ -75,7 +77,7 @@ impl Name {
         labels: 0,
         plain: true,
         wire: [0; ROOM],
-        starts: [0; MAX_LABELS],
+        starts: [0; PLACES],
     };
 
     /// Reads an uncompressed name from `message` at `at`; returns it and the offset behind it.
@@ -229,20 +231,43 @@ impl Name {
     }
 
     /// The first sixteen octets of the label at `level` as two numbers, the first octet lowest, with
-    /// zeros behind the label's end; and how many octets the label has.
-    ///
-    /// # Panics
-    /// When the name has no more than `level` labels.
+    /// zeros behind the label's end; and how many octets the label has. Never panics; of a level
+    /// that the name has not, it tells nothing.
     #[inline(always)]
     pub fn sixteen_from_root(&self, level: usize) -> (u64, u64, usize) {
-        let start = usize::from(self.starts[self.label_count() - 1 - level]);
+        let start = self.start(level);
         let size = usize::from(self.wire[start]);
+        let (low, high) = self.sixteen(start + 1, size);
+        (low, high, size)
+    }
+
+    /// The same for sixteen octets from the octet `from` on, which must be below the label's size.
+    #[inline(always)]
+    pub fn sixteen_behind(&self, level: usize, from: usize) -> (u64, u64) {
+        let start = self.start(level);
+        let size = usize::from(self.wire[start]);
+        self.sixteen(start + 1 + from % 64, size.saturating_sub(from))
+    }
+
+    /// How many octets the label at that level has.
+    #[inline(always)]
+    pub fn size_from_root(&self, level: usize) -> usize {
+        usize::from(self.wire[self.start(level)])
+    }
+
+    #[inline(always)]
+    fn start(&self, level: usize) -> usize {
+        usize::from(self.starts[self.label_count().wrapping_sub(1 + level) % PLACES])
+    }
+
+    #[inline(always)]
+    fn sixteen(&self, at: usize, size: usize) -> (u64, u64) {
         let eight = |at: usize| {
             let octets = self.wire[at..].first_chunk();
             u64::from_le_bytes(*octets.expect("there is room behind every label"))
         };
         let (low, high) = FIRST[size.min(16)];
-        (eight(start + 1) & low, eight(start + 9) & high, size)
+        (eight(at) & low, eight(at + 8) & high)
     }
 
     /// Whether all octets of all labels are lower-case letters, digits, hyphens and underscores.

@@ -62,7 +62,7 @@ impl BitWriter {
     }
 
     /// How many bits were written.
-    pub fn len(&self) -> u32 {
+    pub fn count(&self) -> u32 {
         self.octets.len() as u32 * 8 + self.filled
     }
 

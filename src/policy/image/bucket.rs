@@ -6,14 +6,19 @@
 //! | 1 | bits 0 to 4: how many children (n); [`LONG`], [`WIDE`] |
 //! | 1, or 3 if `WIDE` | the value of the children that don't tell their own |
 //! | n | a tag each: seven bits of the first label's hash, above the bit [`TELLS`] |
-//! | n, or 2 n if `LONG` | the size of each child in bits |
+//! | n | the size of each child in bits, or its lowest octet |
+//! | n if `LONG` | the other octet of each size |
 //! | the rest, filled up with zeros | the children, bit behind bit |
 //!
 //! A child is its text; if it `TELLS`, then, if it has children, 32 bits of [`Kids`], and then a
 //! bit whether it has, and its value in 7, or 23, bits.
+//!
+//! A child with the tag [`INNER`] is the only child of the one before it, which has no [`Kids`]:
+//! most nodes with children have one, called `www`, and a bucket of its own would be one more wait
+//! for memory.
 
-use super::bits::{BitWriter, mask, peek, word};
-use crate::sys::lanes::{equal, sum_of_first};
+use super::bits::{BitWriter, peek, word};
+use crate::sys::lanes::Sixteen;
 
 /// Most children in a bucket.
 pub const MOST: usize = 31;
@@ -23,6 +28,17 @@ const LONG: u8 = 0x40;
 const WIDE: u8 = 0x80;
 /// In a tag: the child tells its value, and where its children are.
 const TELLS: u8 = 1;
+/// The tag of the only child of the child before. No hash has it.
+const INNER: u8 = 0;
+
+/// All of a bucket that is not `LONG` lies in so many octets: a power of two, so that an index is
+/// in bounds by being cut to it, without a comparison.
+const NEAR: usize = 1 << 11;
+/// Zeros before the first bucket: all are read from some octets earlier on, as what a child tells
+/// is read with the octets before it, whatever they are.
+pub const BEFORE: usize = 8;
+/// Zeros behind the last bucket, so that each can be read as if it were as large as any.
+pub const BEHIND: usize = NEAR + 16;
 
 /// First value that does not fit.
 pub const VALUES: u32 = 1 << 23;
@@ -64,13 +80,10 @@ impl Kids {
     }
 }
 
-/// How many buckets a class means: 1 to 4, then four steps to each power of two.
+/// How many buckets a class means: 4 to 7, and four steps to each power of two from there on.
 #[inline(always)]
 pub fn buckets(class: u32) -> u32 {
-    match class {
-        0..4 => class + 1,
-        _ => (4 + class % 4) << (class / 4 - 1).min(29),
-    }
+    (4 + class % 4) << (class / 4 % 32)
 }
 
 /// The bucket that a hash belongs to. Rises with the hash.
@@ -79,10 +92,10 @@ pub fn index(hash: u64, buckets: u32) -> u32 {
     (((hash >> 32) * u64::from(buckets)) >> 32) as u32
 }
 
-/// The tag of a hash.
+/// The tag of a hash: not [`INNER`].
 #[inline(always)]
 pub fn tag(hash: u64) -> u8 {
-    (hash as u8) & !TELLS
+    ((hash as u8) & !TELLS).max(TELLS + 1)
 }
 
 /// The bits of a hash in the directory's filter.
@@ -91,14 +104,15 @@ pub fn filter(hash: u64) -> u32 {
     1 << (hash >> 8 & 31) | 1 << (hash >> 13 & 31)
 }
 
-/// A bucket's parts; all offsets are into the section of buckets.
-#[derive(Clone, Copy, Debug)]
+/// A bucket. Bits and octets are counted from [`BEFORE`] it on.
+#[derive(Clone, Copy)]
 pub struct Bucket<'o> {
+    near: &'o [u8; BEHIND],
+    /// All octets, and where `near` starts.
     octets: &'o [u8],
-    head: u8,
-    tags: usize,
-    sizes: usize,
-    children: usize,
+    start: usize,
+    /// The first eight octets.
+    head: u64,
 }
 
 /// What a child has beside its text.
@@ -113,126 +127,212 @@ pub struct Holds {
 /// Where a child's text is, and what stands behind it.
 #[derive(Clone, Copy, Debug)]
 pub struct Text {
-    /// Its first bit in the section.
+    /// Its first bit.
     pub start: u64,
     /// The bit behind it.
     pub end: u64,
+    /// The bit behind the child.
+    pub over: u64,
     /// What it holds.
     pub holds: Holds,
 }
 
 impl<'o> Bucket<'o> {
-    /// The bucket at that offset. Whatever stands there, this and all below neither panic nor
-    /// read elsewhere than in `octets`.
+    /// The bucket at that offset, if there is room for one. Whatever stands there, all below
+    /// neither panics nor reads elsewhere than in `octets`.
     #[inline(always)]
-    pub fn at(octets: &'o [u8], at: u32) -> Self {
-        let at = at as usize;
-        let head = word(octets, at) as u8;
-        let count = usize::from(head) & MOST;
-        let tags = at + 2 + usize::from(head / WIDE * 2);
-        let sizes = tags + count;
-        Self {
+    pub fn at(octets: &'o [u8], at: u32) -> Option<Self> {
+        let start = (at as usize).wrapping_sub(BEFORE);
+        let near = octets.get(start..)?.first_chunk()?;
+        let head = word(near, BEFORE);
+        Some(Self {
+            near,
             octets,
+            start,
             head,
-            tags,
-            sizes,
-            children: sizes + count + if head & LONG == 0 { 0 } else { count },
-        }
+        })
     }
 
     /// How many children it has.
     #[inline(always)]
     pub fn len(&self) -> usize {
-        usize::from(self.head) & MOST
+        self.head as usize & MOST
     }
 
-    /// The first child with that tag for whose text `same` returns something: that.
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether all children are among the first sixteen, with sizes of one octet.
     #[inline(always)]
-    pub fn find<T>(&self, tag: u8, mut same: impl FnMut(Text) -> Option<T>) -> Option<T> {
-        let tags = |at: usize| {
-            word(self.octets, self.tags + at) & !(0x0101_0101_0101_0101 * u64::from(TELLS))
-        };
-        let mut found = equal(tags(0), tags(8), tag);
-        if self.len() > 16 {
-            found |= equal(tags(16), tags(24), tag) << 16;
-        }
-        found &= (1 << self.len()) - 1;
-        while found != 0 {
-            let text = self.child(found.trailing_zeros() as usize);
-            if let Some(same) = same(text) {
-                return Some(same);
-            }
-            found &= found - 1;
-        }
-        None
+    pub fn is_usual(&self) -> bool {
+        self.head & u64::from(LONG | MOST as u8) <= 16
     }
 
-    /// A child's tag.
-    pub fn tag(&self, place: usize) -> u8 {
-        word(self.octets, self.tags + place) as u8 & !TELLS
-    }
-
-    /// The first bit of a child, and how many it has.
     #[inline(always)]
-    fn extent(&self, place: usize) -> (u64, u64) {
-        let start = self.children as u64 * 8;
-        let sizes = |at: usize| word(self.octets, self.sizes + at);
-        if self.head & LONG != 0 {
-            let before: u64 = (0..place).map(|place| sizes(2 * place) & 0xFFFF).sum();
-            return (start + before, sizes(2 * place) & 0xFFFF);
-        }
-        let mut before = sum_of_first(sizes(0), sizes(8), place.min(16));
-        if place > 16 {
-            before += sum_of_first(sizes(16), sizes(24), place - 16);
-        }
-        (start + before, sizes(place) & 0xFF)
+    fn tags(&self) -> usize {
+        BEFORE + 2 + (self.head as usize & usize::from(WIDE)) / (usize::from(WIDE) / 2)
     }
 
-    /// A child. Without branches: what was found may still be on its way from memory.
     #[inline(always)]
+    fn sizes(&self) -> usize {
+        self.tags() + self.len()
+    }
+
+    #[inline(always)]
+    fn word(&self, at: usize) -> u64 {
+        word(self.near, at % NEAR)
+    }
+
+    #[inline(always)]
+    fn sixteen(&self, at: usize) -> Sixteen {
+        let octets = self.near[at % NEAR..].first_chunk();
+        Sixteen::from_octets(*octets.expect("there are sixteen more"))
+    }
+
+    /// The bits from that one on, at least 57, in a usual bucket.
+    #[inline(always)]
+    pub fn near_bits(&self, at: u64) -> u64 {
+        self.word((at / 8) as usize) >> (at % 8)
+    }
+
+    /// The same in any bucket.
+    #[inline(always)]
+    pub fn bits(&self, at: u64) -> u64 {
+        peek(self.octets, self.section_bit(at))
+    }
+
+    /// The same bit, counted from the start of the section.
+    pub fn section_bit(&self, at: u64) -> u64 {
+        at.wrapping_add(self.start as u64 * 8)
+    }
+
+    /// A bit for each of the first sixteen children with that tag.
+    #[inline(always)]
+    pub fn first_with(&self, tag: u8) -> u32 {
+        // What stands behind the tags may look like one.
+        self.sixteen(self.tags()).equal(tag, TELLS) & ((1 << self.len()) - 1)
+    }
+
+    /// A bit for each child with that tag.
+    pub fn all_with(&self, tag: u8) -> u32 {
+        let more = self.sixteen(self.tags() + 16).equal(tag, TELLS) << 16;
+        (self.first_with(tag) | more) & ((1 << self.len()) - 1)
+    }
+
+    /// A child's tag; nothing if it is the only child of the one before.
+    pub fn tag(&self, place: usize) -> Option<u8> {
+        let tag = self.word(self.tags() + place) as u8 & !TELLS;
+        (tag != INNER).then_some(tag)
+    }
+
+    /// Whether the child behind that place is the only child of the one there.
+    #[inline(always)]
+    pub fn goes_on(&self, place: usize) -> bool {
+        let next = self.word(self.tags() + place + 1) as u8 & !TELLS;
+        next == INNER && place + 1 < self.len()
+    }
+
+    /// One of the first sixteen children of a usual bucket, in which values take 23 bits or not.
+    #[inline(always)]
+    pub fn near_child<const IS_WIDE: bool>(&self, place: usize) -> Text {
+        let tags = if IS_WIDE { BEFORE + 4 } else { BEFORE + 2 };
+        let sizes = tags + self.len();
+        let before = self.sixteen(sizes).sum_of_first(place % 16);
+        let start = (sizes + self.len()) as u64 * 8 + before;
+        let over = start + (self.word(sizes + place) & 0xFF);
+        let tells = self.word(tags + place) & u64::from(TELLS);
+        // The last 56 bits: children, if any, and what it tells in 8 or 24.
+        let last = self.near_bits(over.wrapping_sub(56));
+        Text::new::<IS_WIDE>(self.head, tells, start, over, last)
+    }
+
+    /// Whether values take 23 bits.
+    #[inline(always)]
+    pub fn is_wide(&self) -> bool {
+        self.head & u64::from(WIDE) != 0
+    }
+
+    /// A child.
     pub fn child(&self, place: usize) -> Text {
-        let (start, size) = self.extent(place);
-        let end = start + size;
-        let bits = 8 + u32::from(self.head / WIDE) * 16;
-        let tells = word(self.octets, self.tags + place) as u8 & TELLS != 0;
-        let told = peek(self.octets, end.wrapping_sub(u64::from(bits)));
-        let inner = tells & (told & 1 != 0);
-        let kids = peek(self.octets, end.wrapping_sub(u64::from(bits + 32))) as u32;
-        let main = word(self.octets, self.tags.wrapping_sub((bits / 8) as usize));
-        // All ones, or none: arithmetic, as a branch would be a guess.
-        let own = u64::from(tells).wrapping_neg();
-        let kids_own = u64::from(inner).wrapping_neg();
-        let value = (told >> 1 & own | main & !own) & mask(bits - u32::from(tells));
-        let behind = u64::from(bits) & own | 32 & kids_own;
-        Text {
-            start,
-            end: end.wrapping_sub(behind),
-            holds: Holds {
-                value: value as u32,
-                kids: Kids(kids | !kids_own as u32),
-            },
+        let (len, sizes) = (self.len(), self.sizes());
+        let octet = |at: usize| self.word(at) & 0xFF;
+        let long = self.head & u64::from(LONG) != 0;
+        let size = |place: usize| {
+            let high = if long { octet(sizes + len + place) } else { 0 };
+            octet(sizes + place) | high << 8
+        };
+        let texts = sizes + len + if long { len } else { 0 };
+        let mut before = self.sum(sizes, place);
+        if long {
+            before += self.sum(sizes + len, place) << 8;
+        }
+        let start = texts as u64 * 8 + before;
+        self.child_from(start, place, size(place))
+    }
+
+    /// The sum of so many octets from there on.
+    #[inline(always)]
+    fn sum(&self, at: usize, count: usize) -> u64 {
+        let more = self.sixteen(at + 16).sum_of_first(count.saturating_sub(16));
+        self.sixteen(at).sum_of_first(count) + more
+    }
+
+    #[inline(always)]
+    fn child_from(&self, start: u64, place: usize, size: u64) -> Text {
+        let over = start + size;
+        let tells = self.word(self.tags() + place) & u64::from(TELLS);
+        let last = self.bits(over.wrapping_sub(56));
+        if self.is_wide() {
+            Text::new::<true>(self.head, tells, start, over, last)
+        } else {
+            Text::new::<false>(self.head, tells, start, over, last)
         }
     }
 
-    /// The offset behind the bucket, if it is one: not empty, inside the section, each child with
-    /// text.
-    pub fn end(&self) -> Option<usize> {
+    /// How many octets it has, if it is one: not empty, inside the section, each child with text.
+    pub fn size(&self) -> Option<usize> {
         let last = self.len().checked_sub(1)?;
         let texts = (0..=last).all(|place| {
             let text = self.child(place);
-            text.end > text.start && text.end <= self.octets.len() as u64 * 8
+            text.end > text.start && text.end <= text.over
         });
-        let (start, size) = self.extent(last);
-        let end = (start + size).div_ceil(8) as usize;
-        (texts && end <= self.octets.len()).then_some(end)
+        let size = self.child(last).over.div_ceil(8) as usize;
+        (texts && self.start + size + BEHIND <= self.octets.len()).then_some(size - BEFORE)
+    }
+}
+
+impl Text {
+    /// Without branches: what was found may still be on its way from memory.
+    #[inline(always)]
+    fn new<const IS_WIDE: bool>(head: u64, tells: u64, start: u64, over: u64, last: u64) -> Self {
+        let bits = if IS_WIDE { 24 } else { 8 };
+        let told = last >> (56 - bits) & ((1 << bits) - 1);
+        let inner = told & tells;
+        let kids = (last >> (24 - bits)) as u32;
+        let main = head >> 8 & ((1 << bits) - 1);
+        // All ones, or none: arithmetic, as a branch would be a guess.
+        let own = tells.wrapping_neg();
+        Self {
+            start,
+            end: over.wrapping_sub((bits & own) + inner * 32),
+            over,
+            holds: Holds {
+                value: (told >> 1 & own | main & !own) as u32,
+                kids: Kids(kids | (inner as u32).wrapping_sub(1)),
+            },
+        }
     }
 }
 
 /// A child that is to be written.
 #[derive(Clone, Copy, Debug)]
 pub struct Child<'t> {
-    /// The first label's hash.
+    /// The first label's hash; of an only child that stands behind its parent, the parent's.
     pub hash: u64,
+    /// Whether it is the only child of the one before.
+    pub inner: bool,
     /// Its value.
     pub value: u32,
     /// Its children.
@@ -244,6 +344,10 @@ pub struct Child<'t> {
 }
 
 impl Child<'_> {
+    fn tag(&self) -> u8 {
+        if self.inner { INNER } else { tag(self.hash) }
+    }
+
     fn tells(&self, main: u32) -> bool {
         self.value != main || self.kids != Kids::NONE
     }
@@ -265,10 +369,14 @@ pub fn write(children: &[Child<'_>], into: &mut Vec<u8>) {
     into.extend(
         children
             .iter()
-            .map(|child| tag(child.hash) | flag(TELLS, child.tells(main))),
+            .map(|child| child.tag() | flag(TELLS, child.tells(main))),
     );
-    for child in children {
-        into.extend(&size(child).to_le_bytes()[..1 + usize::from(long)]);
+    for octet in 0..1 + usize::from(long) {
+        into.extend(
+            children
+                .iter()
+                .map(|child| size(child).to_le_bytes()[octet]),
+        );
     }
     let mut bits = BitWriter::default();
     for child in children {

@@ -8,6 +8,7 @@ use super::order::Path;
 use super::text::Decoder;
 use super::values::{ImageRule, Value};
 use super::{Image, ImageError};
+use crate::wire::name::MAX_LABELS;
 
 /// Goes through an image's rules, name by name, in the order of [`Key::compare`](super::order::Key::compare).
 pub struct Cursor<'i> {
@@ -25,6 +26,8 @@ pub struct Cursor<'i> {
 struct Open {
     /// Octets of the node's path.
     path: usize,
+    /// The same of its last child that was read.
+    last: usize,
     /// The next bucket in the directory, and the end.
     entries: std::ops::Range<usize>,
     /// The present bucket, if it has children left.
@@ -103,18 +106,35 @@ impl<'i> Cursor<'i> {
                 }
                 continue;
             };
-            let bucket = Bucket::at(buckets, at);
-            if place >= bucket.len() {
+            let bucket = Bucket::at(buckets, at).filter(|bucket| place < bucket.len());
+            let Some(bucket) = bucket else {
                 open.bucket = None;
                 continue;
-            }
+            };
             open.bucket = Some((at, place + 1));
-            self.path.truncate(open.path);
             let child = bucket.child(place);
-            if !self.read(child.start, child.end) || self.open.len() > self.path.octets().len() {
+            // An only child stands behind its parent.
+            let above = if bucket.tag(place).is_some() {
+                open.path
+            } else {
+                open.last
+            };
+            self.path.truncate(above);
+            // At most a level for each label.
+            let deep = self.open.len() > MAX_LABELS;
+            if deep
+                || !self.read(
+                    bucket.section_bit(child.start),
+                    child.end.checked_sub(child.start),
+                )
+            {
                 self.damage = Some(ImageError::Invalid("text"));
                 self.open.clear();
                 return false;
+            }
+            let len = self.path.octets().len();
+            if let Some(open) = self.open.last_mut() {
+                open.last = len;
             }
             self.value = child.holds.value;
             self.descend(child.holds.kids);
@@ -131,17 +151,15 @@ impl<'i> Cursor<'i> {
         };
         self.open.push(Open {
             path: self.path.octets().len(),
+            last: self.path.octets().len(),
             entries,
             bucket,
         });
     }
 
     /// Appends an edge's labels to the path. Returns whether they are some, and fit.
-    fn read(&mut self, start: u64, end: u64) -> bool {
-        let Some(size) = end
-            .checked_sub(start)
-            .and_then(|size| u32::try_from(size).ok())
-        else {
+    fn read(&mut self, start: u64, size: Option<u64>) -> bool {
+        let Some(size) = size.and_then(|size| u32::try_from(size).ok()) else {
             return false;
         };
         let buckets = self.image.section(Section::Buckets);

@@ -4,6 +4,7 @@
 pub mod bits;
 pub mod bucket;
 pub mod cursor;
+mod edge;
 pub mod layout;
 pub mod order;
 pub mod provenance;
@@ -107,14 +108,6 @@ pub struct Image {
     root_matters: bool,
 }
 
-/// What lookups read.
-#[derive(Clone, Copy)]
-pub(super) struct Sections<'o> {
-    buckets: &'o [u8],
-    directory: &'o [u8],
-    tops: &'o [u8],
-}
-
 impl Image {
     /// The image in those octets.
     ///
@@ -157,15 +150,6 @@ impl Image {
     fn section(&self, section: Section) -> &[u8] {
         let extent = &self.extents[section as usize];
         &self.octets[extent.offset..extent.offset + extent.len]
-    }
-
-    #[inline]
-    fn sections(&self) -> Sections<'_> {
-        Sections {
-            buckets: self.section(Section::Buckets),
-            directory: self.section(Section::Directory),
-            tops: self.section(Section::Tops),
-        }
     }
 
     /// The keyed hash of its labels.

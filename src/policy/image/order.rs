@@ -66,8 +66,14 @@ impl Key {
     pub fn continued(&self, first: u64, label: &[u8]) -> u64 {
         let rest = label.chunks(16).skip(1);
         rest.fold(first, |hash, chunk| {
-            fold(word(chunk, 0) ^ hash, word(chunk, 8) ^ self.high)
+            self.next(hash, word(chunk, 0), word(chunk, 8))
         })
+    }
+
+    /// The hash of some octets and sixteen more, given as two numbers.
+    #[inline(always)]
+    pub fn next(&self, hash: u64, low: u64, high: u64) -> u64 {
+        fold(low ^ hash, high ^ self.high)
     }
 
     /// Which of two paths comes first: by the hashes of their labels from the root down, then by

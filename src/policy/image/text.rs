@@ -166,11 +166,21 @@ fn depths(weights: &[(usize, u64)]) -> Vec<u32> {
     depths
 }
 
-/// What a pair is written as: the bits, and from bit 16 on how many they are. Pairs without a
-/// code have [`ESCAPED`] set.
+/// What a pair is written as: how many bits in the lowest six bits, where a shift by it takes it
+/// from, and the bits above. Pairs without a code have [`ESCAPED`] set.
 type Code = u32;
 
 const ESCAPED: Code = 1 << 31;
+
+/// The bits of a code.
+const fn bits(code: Code) -> u64 {
+    (code >> 6) as u64
+}
+
+/// How many they are.
+const fn count(code: Code) -> u32 {
+    code % 64
+}
 
 /// The code of an image: canonical, the first bit lowest.
 pub struct TextCode {
@@ -201,7 +211,7 @@ impl TextCode {
                     return None;
                 }
                 let bits = ((next << (16 - length)) as u16).reverse_bits();
-                codes[symbol] = u32::from(bits) | length << 16;
+                codes[symbol] = u32::from(bits) << 6 | length;
                 next += 1;
             }
             next <<= 1;
@@ -231,11 +241,10 @@ impl TextCode {
         if (a | b | c | d) & ESCAPED != 0 {
             return None;
         }
-        let bits = |code: Code| u64::from(code & 0xFFFF);
-        let low = bits(a) | bits(b) << (a >> 16);
-        let high = bits(c) | bits(d) << (c >> 16);
-        let half = (a >> 16) + (b >> 16);
-        Some((low | high << half, half + (c >> 16) + (d >> 16)))
+        let all = bits(d) << count(c) | bits(c);
+        let all = all << count(b) | bits(b);
+        let all = all << count(a) | bits(a);
+        Some((all, count(a + b + c + d)))
     }
 
     /// Calls `each` with the bits of a label, some at a time, and how many they are (at most 30).
@@ -245,18 +254,15 @@ impl TextCode {
             let code = pair(one, other.unwrap_or(0)).filter(|_| other != Some(0));
             let code = code.map_or(ESCAPED, |pair| self.codes[pair]);
             if code & ESCAPED == 0 {
-                each(u64::from(code & 0xFFFF), code >> 16);
+                each(bits(code), count(code));
                 continue;
             }
-            let (symbol, raw, count) = match other {
+            let (symbol, raw, more) = match other {
                 Some(other) => (TWO, u64::from(one) | u64::from(other) << 8, 16),
                 None => (ONE, u64::from(one), 8),
             };
             let escape = self.codes[symbol];
-            each(
-                u64::from(escape & 0xFFFF) | raw << (escape >> 16),
-                (escape >> 16) + count,
-            );
+            each(bits(escape) | raw << count(escape), count(escape) + more);
         }
     }
 
@@ -264,11 +270,12 @@ impl TextCode {
     /// a single octet there are none. The label before has `size` octets.
     #[inline(always)]
     pub fn between(&self, size: usize) -> (u64, u32) {
-        if size % 2 == 1 {
-            return (0, 0);
-        }
-        let code = self.codes[BETWEEN];
-        (u64::from(code & 0xFFFF), code >> 16)
+        let code = if size % 2 == 1 {
+            0
+        } else {
+            self.codes[BETWEEN]
+        };
+        (bits(code), count(code))
     }
 }
 
@@ -283,11 +290,11 @@ impl Decoder {
     pub fn new(code: &TextCode) -> Self {
         let mut table = vec![0; 1 << LOOK];
         for (symbol, &code) in code.codes.iter().enumerate().skip(1) {
-            let length = code >> 16;
+            let length = count(code);
             if code & ESCAPED != 0 {
                 continue;
             }
-            let mut look = (code & 0xFFFF) as usize;
+            let mut look = bits(code) as usize;
             while look < 1 << LOOK {
                 table[look] = symbol as u16 | (length as u16) << 12;
                 look += 1 << length;

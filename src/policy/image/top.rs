@@ -57,17 +57,18 @@ pub(super) fn table(nodes: &[(u64, u32, Kids)], seed: u64) -> Vec<u8> {
 /// Looks up the first label below the root of a name that has one.
 #[inline(always)]
 pub(super) fn find(table: &[u8], seed: u64, name: &Name) -> Top {
-    let (key, high, size) = name.sixteen_from_root(0);
-    if size > 8 || high != 0 || !name.is_plain() || table.is_empty() {
+    let (key, _, size) = name.sixteen_from_root(0);
+    if size > 8 || !name.is_plain() || table.is_empty() {
         return Top::Unknown;
     }
-    let slots = table.len() / SLOT;
-    let mut slot = first(key, seed, slots);
+    let (slots, _) = table.as_chunks::<SLOT>();
+    let mut slot = first(key, seed, slots.len());
     // Ends at an empty slot, or when all were seen.
-    for _ in 0..slots {
-        let found = word(table, slot * SLOT);
+    for _ in 0..slots.len() {
+        let Some(octets) = slots.get(slot) else { break };
+        let found = word(octets, 0);
         if found == key {
-            let holds = word(table, slot * SLOT + 8);
+            let holds = word(octets, 8);
             let kids = Kids((holds >> 32) as u32);
             if kids == EDGE {
                 return Top::Unknown;
@@ -78,7 +79,7 @@ pub(super) fn find(table: &[u8], seed: u64, name: &Name) -> Top {
         if found == 0 {
             return Top::Missing;
         }
-        slot = (slot + 1) & (slots - 1);
+        slot = (slot + 1) & (slots.len() - 1);
     }
     Top::Missing
 }

@@ -1,10 +1,12 @@
 //! Owns the walk from the root towards names, many at a time, so that none waits for memory alone.
 //! Refuses to judge what stands on the way: it tells each value that it passes.
 
-use super::bits::{mask, peek, word};
-use super::bucket::{Bucket, Kids, filter, index, tag};
+use super::bits::mask;
+use super::bucket::{Bucket, Kids, Text, filter, index, tag};
+use super::edge::Edges;
+use super::layout::Section;
 use super::top::{self, Top};
-use super::{Image, Sections};
+use super::{Image, order::Key};
 use crate::sys::prefetch::prefetch;
 use crate::wire::name::Name;
 
@@ -22,23 +24,73 @@ pub enum Lies {
     Beneath,
 }
 
-/// Lookups under way, each between a node and the child with the next label.
-///
-/// An array for each part, since a lane that is written in parts and read as a whole would wait
-/// for its own stores.
-struct Lanes<'n, const N: usize> {
-    names: [&'n Name; N],
+/// A name on its way from a node to the child with its next label.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Lane<'n> {
+    name: &'n Name,
     /// Labels that are walked.
-    level: [u8; N],
-    /// The next label: its first sixteen octets, and its size.
-    low: [u64; N],
-    high: [u64; N],
-    size: [u8; N],
-    hash: [u64; N],
-    /// The node's [`Kids`]; then the bucket.
-    kids: [Kids; N],
-    /// The place in the directory, if `kids` is a range.
-    entry: [u32; N],
+    level: usize,
+    /// The next label: its first sixteen octets, how many it has, and its hash.
+    low: u64,
+    high: u64,
+    size: usize,
+    hash: u64,
+    /// The place in the directory, or [`KNOWN`].
+    entry: u32,
+    /// The bucket, once it is known.
+    bucket: u32,
+    /// Bits of the next label: [`LAST`], [`LONG`].
+    kind: u8,
+    /// The place in the bucket of what was found, and whether its only child stands behind it.
+    place: u32,
+    goes_on: bool,
+}
+
+/// The label is the name's last one.
+const LAST: u8 = 1;
+/// The label has more than eight octets.
+const LONG: u8 = 2;
+
+/// Stands for an entry where there is no need of one.
+const KNOWN: u32 = u32::MAX;
+
+/// What lookups read.
+struct Ways<'i> {
+    key: &'i Key,
+    edges: Edges<'i>,
+    buckets: &'i [u8],
+    directory: &'i [[u8; 8]],
+}
+
+/// Where a walk has got to: two numbers, since a function returns two in registers, and the level
+/// by itself, since it is known before the bucket is here: what depends on it needn't wait.
+#[derive(Clone, Copy)]
+struct Found {
+    /// Labels that are walked: beyond the name if there are more than it has, or [`NOWHERE`].
+    level: usize,
+    /// The value, and from bit 32 on the [`Kids`].
+    holds: u64,
+}
+
+/// No level, as the one that a walk starts at is never found.
+const NOWHERE: usize = 0;
+
+impl Found {
+    const NOTHING: Self = Self {
+        level: NOWHERE,
+        holds: 0,
+    };
+
+    #[inline(always)]
+    fn value(self) -> u32 {
+        self.holds as u32
+    }
+
+    #[inline(always)]
+    fn kids(self) -> Kids {
+        Kids((self.holds >> 32) as u32)
+    }
 }
 
 impl Image {
@@ -49,233 +101,353 @@ impl Image {
     #[inline]
     pub fn walk(&self, names: &[&Name], mut pass: impl FnMut(usize, Lies, usize, u32)) {
         if let [name] = names {
-            return self.lanes::<1>(&[name], 0, &mut pass);
+            return self.alone(name, &mut |lies, level, value| pass(0, lies, level, value));
         }
         for (chunk, names) in names.chunks(LANES).enumerate() {
-            self.lanes::<LANES>(names, chunk * LANES, &mut pass);
+            self.together(names, chunk * LANES, &mut pass);
         }
     }
 
     #[inline(always)]
-    fn lanes<const N: usize>(
+    fn ways(&self) -> Ways<'_> {
+        Ways {
+            key: &self.key,
+            edges: Edges { text: &self.text },
+            buckets: self.section(Section::Buckets),
+            directory: self.section(Section::Directory).as_chunks().0,
+        }
+    }
+
+    #[inline(always)]
+    fn alone(&self, name: &Name, pass: &mut impl FnMut(Lies, usize, u32)) {
+        let ways = self.ways();
+        let mut lane = Lane::new(name);
+        let mut on = self.set_out(&mut lane, pass);
+        while let Some(kids) = on {
+            ways.towards(&mut lane, kids);
+            if !ways.look(&mut lane) {
+                return;
+            }
+            let kind = lane.kind;
+            on = ways.step(&mut lane, kind, pass);
+        }
+    }
+
+    #[inline(always)]
+    fn together(
         &self,
         names: &[&Name],
         first: usize,
         pass: &mut impl FnMut(usize, Lies, usize, u32),
     ) {
-        let sections = self.sections();
-        let mut lanes = Lanes {
-            names: [&Name::ROOT; N],
-            level: [0; N],
-            low: [0; N],
-            high: [0; N],
-            size: [0; N],
-            hash: [0; N],
-            kids: [Kids::NONE; N],
-            entry: [0; N],
-        };
-        let mut active = [0_u8; N];
+        let ways = self.ways();
+        let mut lanes = [Lane::new(&Name::ROOT); LANES];
+        let mut active = [0_u8; LANES];
         let mut count = 0;
-        for (lane, &name) in names.iter().enumerate() {
-            lanes.names[lane % N] = name;
-            let out = self.set_out(&sections, &mut lanes, lane % N, first, pass);
-            active[count % N] = lane as u8;
-            count += usize::from(out);
+        for (which, &name) in names.iter().enumerate() {
+            let lane = &mut lanes[which % LANES];
+            lane.name = name;
+            let on = self.set_out(lane, &mut |lies, level, value| {
+                pass(first + which, lies, level, value);
+            });
+            if let Some(kids) = on {
+                ways.towards(lane, kids);
+                active[count % LANES] = which as u8;
+                count += 1;
+            }
         }
         while count > 0 {
-            let mut kept = 0;
-            for at in 0..count {
-                let lane = active[at % N];
-                let may = look(&sections, &mut lanes, usize::from(lane) % N);
-                active[kept % N] = lane;
-                kept += usize::from(may);
+            // Those of a kind take the same branches: one after the other, they are foreseen.
+            let mut kinds = [([0_u8; LANES], 0); 4];
+            for &which in &active[..count.min(LANES)] {
+                let lane = &mut lanes[usize::from(which) % LANES];
+                let may = ways.look(lane);
+                let (some, len) = &mut kinds[usize::from(lane.kind) % 4];
+                some[*len % LANES] = which;
+                *len += usize::from(may);
             }
-            (count, kept) = (kept, 0);
-            for at in 0..count {
-                let lane = active[at % N];
-                let on = self.step(&sections, &mut lanes, usize::from(lane) % N, first, pass);
-                active[kept % N] = lane;
-                kept += usize::from(on);
-            }
-            count = kept;
-        }
-    }
-
-    /// Starts at the root, or right below it. Returns whether the walk goes on.
-    #[inline(always)]
-    fn set_out<const N: usize>(
-        &self,
-        sections: &Sections<'_>,
-        lanes: &mut Lanes<'_, N>,
-        lane: usize,
-        first: usize,
-        pass: &mut impl FnMut(usize, Lies, usize, u32),
-    ) -> bool {
-        let name = lanes.names[lane];
-        let depth = name.label_count();
-        if self.root_matters || depth == 0 {
-            pass(first + lane, at_or_above(0, depth), 0, self.root_value);
-        }
-        lanes.level[lane] = 0;
-        lanes.kids[lane] = self.root_kids;
-        if depth > 0 {
-            match top::find(sections.tops, self.key.seed(), name) {
-                Top::Unknown => {}
-                Top::Missing => return false,
-                Top::Node { value, kids } => {
-                    pass(first + lane, at_or_above(1, depth), 1, value);
-                    lanes.level[lane] = 1;
-                    lanes.kids[lane] = kids;
+            count = 0;
+            for (kind, (some, len)) in kinds.iter().enumerate() {
+                for &which in &some[..(*len).min(LANES)] {
+                    let lane = &mut lanes[usize::from(which) % LANES];
+                    let on = ways.step(lane, kind as u8, &mut |lies, level, value| {
+                        pass(first + usize::from(which), lies, level, value);
+                    });
+                    if let Some(kids) = on {
+                        ways.towards(lane, kids);
+                        active[count % LANES] = which;
+                        count += 1;
+                    }
                 }
             }
         }
-        self.towards(sections, lanes, lane)
     }
 
-    /// Sets out from a node towards the child with the next label, if the name has one.
+    /// Starts at the root, or right below it. Returns from which children the walk goes on, if it
+    /// does.
     #[inline(always)]
-    fn towards<const N: usize>(
+    fn set_out(
         &self,
-        sections: &Sections<'_>,
-        lanes: &mut Lanes<'_, N>,
-        lane: usize,
-    ) -> bool {
-        let (name, level, kids) = (
-            lanes.names[lane],
-            usize::from(lanes.level[lane]),
-            lanes.kids[lane],
-        );
-        if level >= name.label_count() || kids == Kids::NONE {
-            return false;
+        lane: &mut Lane<'_>,
+        pass: &mut impl FnMut(Lies, usize, u32),
+    ) -> Option<Kids> {
+        let depth = lane.name.label_count();
+        if self.root_matters || depth == 0 {
+            pass(at_or_above(0, depth), 0, self.root_value);
         }
-        let (low, high, size) = name.sixteen_from_root(level);
+        let mut kids = self.root_kids;
+        lane.level = 0;
+        if depth > 0 {
+            match top::find(self.section(Section::Tops), self.key.seed(), lane.name) {
+                Top::Unknown => {}
+                Top::Missing => return None,
+                Top::Node { value, kids: below } => {
+                    pass(at_or_above(1, depth), 1, value);
+                    (lane.level, kids) = (1, below);
+                }
+            }
+        }
+        (lane.level < depth && kids != Kids::NONE).then_some(kids)
+    }
+}
+
+impl<'n> Lane<'n> {
+    fn new(name: &'n Name) -> Self {
+        Self {
+            name,
+            level: 0,
+            low: 0,
+            high: 0,
+            size: 0,
+            hash: 0,
+            entry: 0,
+            bucket: 0,
+            kind: 0,
+            place: 0,
+            goes_on: false,
+        }
+    }
+}
+
+impl Ways<'_> {
+    /// Sets out from a node's children towards the one with the next label.
+    #[inline(always)]
+    fn towards(&self, lane: &mut Lane<'_>, kids: Kids) {
+        let (low, high, size) = lane.name.sixteen_from_root(lane.level);
         let mut hash = self.key.sixteen(low, high, size);
-        if size > 16 {
-            hash = self.key.continued(hash, name.label_from_root(level));
+        let mut from = 16;
+        while from < size {
+            let (low, high) = lane.name.sixteen_behind(lane.level, from);
+            hash = self.key.next(hash, low, high);
+            from += 16;
         }
         match kids.as_range() {
-            Some((start, buckets)) => {
-                let entry = start + index(hash, buckets) as usize;
-                lanes.entry[lane] = entry as u32;
-                prefetch(sections.directory, entry * 8);
+            Some((start, count)) => {
+                let entry = start + index(hash, count) as usize;
+                lane.entry = entry as u32;
+                prefetch(self.directory.as_flattened(), entry * 8);
             }
-            None => prefetch_bucket(sections, kids.0),
+            None => {
+                lane.entry = KNOWN;
+                lane.bucket = kids.0;
+                self.prefetch_bucket(kids.0);
+            }
         }
-        (lanes.low[lane], lanes.high[lane], lanes.size[lane]) = (low, high, size as u8);
-        lanes.hash[lane] = hash;
-        true
+        (lane.low, lane.high, lane.size, lane.hash) = (low, high, size, hash);
+        let is_last = lane.level + 1 == lane.name.label_count();
+        lane.kind = (u8::from(is_last) * LAST) | (u8::from(size > 8) * LONG);
     }
 
-    /// Looks for the child in its bucket, and goes there.
+    /// Finds the bucket in the directory. Returns whether it may hold the child.
     #[inline(always)]
-    fn step<const N: usize>(
-        &self,
-        sections: &Sections<'_>,
-        lanes: &mut Lanes<'_, N>,
-        lane: usize,
-        first: usize,
-        pass: &mut impl FnMut(usize, Lies, usize, u32),
-    ) -> bool {
-        let bucket = Bucket::at(sections.buckets, lanes.kids[lane].0);
-        let (name, level) = (lanes.names[lane], usize::from(lanes.level[lane]));
-        let (low, high, size) = (
-            lanes.low[lane],
-            lanes.high[lane],
-            usize::from(lanes.size[lane]),
-        );
-        let found = bucket.find(tag(lanes.hash[lane]), |text| {
-            let at = match self.same_short(sections.buckets, text.start, low, high, size, name) {
-                Some(at) => at?,
-                None => self.same_label(sections.buckets, text.start, name, level)?,
-            };
-            if at == text.end {
-                return Some((text.holds, End::Level(level + 1)));
-            }
-            let end = self.same_rest(sections.buckets, at, text.end, name, level + 1)?;
-            Some((text.holds, end))
-        });
-        let Some((holds, end)) = found else {
+    fn look(&self, lane: &mut Lane<'_>) -> bool {
+        if lane.entry == KNOWN {
+            return true;
+        }
+        let Some(entry) = self.directory.get(lane.entry as usize) else {
             return false;
         };
-        let depth = name.label_count();
-        match end {
-            End::Inside => {
-                pass(first + lane, Lies::Beneath, depth, holds.value);
-                false
-            }
-            End::Level(level) => {
-                pass(first + lane, at_or_above(level, depth), level, holds.value);
-                lanes.level[lane] = level as u8;
-                lanes.kids[lane] = holds.kids;
-                self.towards(sections, lanes, lane)
-            }
-        }
+        let entry = u64::from_le_bytes(*entry);
+        lane.bucket = entry as u32;
+        self.prefetch_bucket(entry as u32);
+        let wanted = filter(lane.hash);
+        (entry >> 32) as u32 & wanted == wanted
     }
 
-    /// Whether a label of up to sixteen plain octets stands at bit `at`: then the bit behind it.
-    /// Nothing if the label is not such a one.
     #[inline(always)]
-    fn same_short(
-        &self,
-        octets: &[u8],
-        at: u64,
-        low: u64,
-        high: u64,
-        size: usize,
-        name: &Name,
-    ) -> Option<Option<u64>> {
-        if size > 16 || !name.is_plain() {
-            return None;
-        }
-        let (low, first) = self.text.eight(low)?;
-        let (high, second) = self.text.eight(high)?;
-        let behind = at + u64::from(first);
-        let differing =
-            (peek(octets, at) ^ low) & mask(first) | (peek(octets, behind) ^ high) & mask(second);
-        Some((differing == 0).then_some(behind + u64::from(second)))
+    fn prefetch_bucket(&self, at: u32) {
+        prefetch(self.buckets, at as usize);
+        prefetch(self.buckets, at as usize + 64);
+        prefetch(self.buckets, at as usize + 128);
     }
 
-    /// Whether any label stands at bit `at`: then the bit behind it.
-    #[inline(never)]
-    fn same_label(&self, octets: &[u8], mut at: u64, name: &Name, level: usize) -> Option<u64> {
-        let mut same = true;
-        self.text.label(name.label_from_root(level), |bits, count| {
-            same &= (peek(octets, at) ^ bits) & mask(count) == 0;
-            at += u64::from(count);
-        });
-        same.then_some(at)
-    }
-
-    /// Whether the rest of an edge's text, behind its first label, is that of the name's labels
-    /// from `level` on, and where it leads.
+    /// Looks for the child in its bucket, and goes there, and on to only children next to it.
+    /// Returns from which children the walk goes on, if it does.
     #[inline(always)]
-    fn same_rest(
+    fn step(
         &self,
-        octets: &[u8],
-        mut at: u64,
-        end: u64,
-        name: &Name,
-        mut level: usize,
-    ) -> Option<End> {
+        lane: &mut Lane<'_>,
+        kind: u8,
+        pass: &mut impl FnMut(Lies, usize, u32),
+    ) -> Option<Kids> {
+        let depth = lane.name.label_count();
+        let mut found = match (kind & LAST != 0, kind & LONG != 0) {
+            (false, false) => self.find::<false, false>(lane),
+            (false, true) => self.find::<false, true>(lane),
+            (true, false) => self.find::<true, false>(lane),
+            (true, true) => self.find::<true, true>(lane),
+        };
         loop {
-            if at >= end {
-                return (at == end).then_some(End::Level(level));
-            }
-            let (bits, count) = self.text.between(name.label_from_root(level - 1).len());
-            if (peek(octets, at) ^ bits) & mask(count) != 0 {
+            let level = found.level;
+            if level == NOWHERE {
                 return None;
             }
-            at += u64::from(count);
-            if level == name.label_count() {
-                return (at < end).then_some(End::Inside);
+            if level > depth {
+                pass(Lies::Beneath, depth, found.value());
+                return None;
             }
-            let (low, high, size) = name.sixteen_from_root(level);
-            at = match self.same_short(octets, at, low, high, size, name) {
-                Some(at) => at?,
-                None => self.same_label(octets, at, name, level)?,
-            };
-            level += 1;
+            pass(at_or_above(level, depth), level, found.value());
+            if level == depth {
+                return None;
+            }
+            lane.level = level;
+            if !lane.goes_on {
+                return (found.kids() != Kids::NONE).then_some(found.kids());
+            }
+            found = self.find_next(lane);
         }
+    }
+
+    /// Finds the child with the lane's label, of the kind that its lane tells: there is a function
+    /// for each kind, as a branch on it would be a guess. Functions of their own: there are not enough
+    /// registers for this and the walk around it.
+    #[inline(never)]
+    fn find<const IS_LAST: bool, const IS_LONG: bool>(&self, lane: &mut Lane<'_>) -> Found {
+        let Some(bucket) = Bucket::at(self.buckets, lane.bucket) else {
+            return Found::NOTHING;
+        };
+        if !bucket.is_usual() || !lane.name.is_plain() {
+            self.find_odd(lane)
+        } else if bucket.is_wide() {
+            self.find_near::<true, IS_LAST, IS_LONG>(&bucket, lane)
+        } else {
+            self.find_near::<false, IS_LAST, IS_LONG>(&bucket, lane)
+        }
+    }
+
+    #[inline(always)]
+    fn find_near<const IS_WIDE: bool, const IS_LAST: bool, const IS_LONG: bool>(
+        &self,
+        bucket: &Bucket<'_>,
+        lane: &mut Lane<'_>,
+    ) -> Found {
+        let with = bucket.first_with(tag(lane.hash));
+        if with == 0 {
+            return Found::NOTHING;
+        }
+        let place = with.trailing_zeros() as usize;
+        let text = bucket.near_child::<IS_WIDE>(place);
+        let Some((bits, count)) = self.edges.text.eight(lane.low) else {
+            return self.find_odd(lane);
+        };
+        let mut at = text.start + u64::from(count);
+        let mut differing = (bucket.near_bits(text.start) ^ bits) & mask(count);
+        if IS_LONG {
+            let Some((bits, count)) = self.edges.text.eight(lane.high) else {
+                return self.find_odd(lane);
+            };
+            differing |= (bucket.near_bits(at) ^ bits) & mask(count);
+            at += u64::from(count);
+        }
+        if differing != 0 {
+            // Another child may have the same tag.
+            return if with & (with - 1) == 0 {
+                Found::NOTHING
+            } else {
+                self.find_odd(lane)
+            };
+        }
+        if IS_LONG && lane.size > 16 || at != text.end {
+            return self.find_far(lane, place, at, &text);
+        }
+        if IS_LAST {
+            Found {
+                level: lane.level + 1,
+                holds: u64::from(text.holds.value),
+            }
+        } else {
+            found(bucket, lane, lane.level + 1, place, &text)
+        }
+    }
+
+    /// Finds the child with the lane's label. The one at `place` has its first sixteen octets, up
+    /// to bit `at`, and something else behind them.
+    #[inline(never)]
+    fn find_far(&self, lane: &mut Lane<'_>, place: usize, at: u64, text: &Text) -> Found {
+        let Some(bucket) = Bucket::at(self.buckets, lane.bucket) else {
+            return Found::NOTHING;
+        };
+        let (name, level) = (lane.name, lane.level);
+        let at = if lane.size > 16 {
+            self.edges.same_behind(&bucket, text.start, at, name, level)
+        } else {
+            Some(at)
+        };
+        let end = at.and_then(|at| self.edges.same_rest(&bucket, at, text.end, name, level + 1));
+        match end {
+            Some(level) => found(&bucket, lane, level, place, text),
+            None => self.find_odd(lane),
+        }
+    }
+
+    /// Finds the child in any bucket, for any label.
+    #[inline(never)]
+    fn find_odd(&self, lane: &mut Lane<'_>) -> Found {
+        let Some(bucket) = Bucket::at(self.buckets, lane.bucket) else {
+            return Found::NOTHING;
+        };
+        let mut with = bucket.all_with(tag(lane.hash));
+        while with != 0 {
+            let place = with.trailing_zeros() as usize;
+            let text = bucket.child(place);
+            let end = self.edges.same_edge(&bucket, &text, lane.name, lane.level);
+            if let Some(level) = end {
+                return found(&bucket, lane, level, place, &text);
+            }
+            with &= with - 1;
+        }
+        Found::NOTHING
+    }
+
+    /// The only child of what was found, which is behind it, if the name's next label is that.
+    #[inline(never)]
+    fn find_next(&self, lane: &mut Lane<'_>) -> Found {
+        let Some(bucket) = Bucket::at(self.buckets, lane.bucket) else {
+            return Found::NOTHING;
+        };
+        let place = lane.place as usize + 1;
+        let text = bucket.child(place);
+        match self.edges.same_edge(&bucket, &text, lane.name, lane.level) {
+            Some(level) => found(&bucket, lane, level, place, &text),
+            None => Found::NOTHING,
+        }
+    }
+}
+
+/// What was found: a child at a place.
+#[inline(always)]
+fn found(
+    bucket: &Bucket<'_>,
+    lane: &mut Lane<'_>,
+    level: usize,
+    place: usize,
+    text: &Text,
+) -> Found {
+    lane.place = place as u32;
+    lane.goes_on = bucket.goes_on(place);
+    Found {
+        level,
+        holds: u64::from(text.holds.value) | u64::from(text.holds.kids.0) << 32,
     }
 }
 
@@ -288,30 +460,254 @@ fn at_or_above(level: usize, depth: usize) -> Lies {
     }
 }
 
-/// Where an edge leads.
-#[derive(Clone, Copy)]
-enum End {
-    /// To a node of so many labels.
-    Level(usize),
-    /// Beyond the asked name.
-    Inside,
-}
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::io::Cursor;
 
-/// Finds the bucket of a lane in the directory. Returns whether it may hold the child.
-#[inline(always)]
-fn look<const N: usize>(sections: &Sections<'_>, lanes: &mut Lanes<'_, N>, lane: usize) -> bool {
-    if lanes.kids[lane].as_bucket().is_some() {
-        return true;
+    use super::*;
+    use crate::policy::image::Octets;
+    use crate::policy::image::order::{Path, labels};
+    use crate::policy::image::provenance::Provenance;
+    use crate::policy::image::text::Census;
+    use crate::policy::image::values::ImageRule;
+    use crate::policy::image::writer::Writer;
+    use crate::policy::rule::Scope;
+
+    /// The stupid twin: labels from the root down, and the sources that have exact rules there.
+    type Twin = BTreeMap<Vec<Vec<u8>>, Vec<u16>>;
+
+    /// Numbers without end, the same ones in each run.
+    struct Dice(u64);
+
+    impl Dice {
+        fn roll(&mut self, sides: usize) -> usize {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            (self.0 >> 20) as usize % sides
+        }
+
+        fn label(&mut self) -> Vec<u8> {
+            let octets: &[u8] = match self.roll(8) {
+                0 => b"\0.\xFFa ",
+                1 => b"ab\0",
+                2 => b"ab",
+                _ => b"abcdefghijklmnopqrstuvwxyz0123456789-_",
+            };
+            let size = match self.roll(12) {
+                0 => [7, 8, 9, 15, 16, 17, 31, 32, 33, 62, 63][self.roll(11)],
+                1 => 1,
+                2 => return b"www".to_vec(),
+                3..6 => 1 + self.roll(3),
+                _ => 1 + self.roll(12),
+            };
+            (0..size).map(|_| octets[self.roll(octets.len())]).collect()
+        }
+
+        /// A name that often shares its first labels with one of `others`.
+        fn name(&mut self, others: &[Vec<Vec<u8>>]) -> Vec<Vec<u8>> {
+            let mut name = Vec::new();
+            if !others.is_empty() && self.roll(4) > 0 {
+                name.clone_from(&others[self.roll(others.len())]);
+                name.truncate(self.roll(name.len() + 1));
+            }
+            for _ in 0..1 + self.roll(3) {
+                name.push(self.label());
+            }
+            while name.iter().map(|label| 1 + label.len()).sum::<usize>() > 254 {
+                name.pop();
+            }
+            name
+        }
     }
-    let entry = word(sections.directory, lanes.entry[lane] as usize * 8);
-    let wanted = filter(lanes.hash[lane]);
-    lanes.kids[lane] = Kids(entry as u32);
-    prefetch_bucket(sections, entry as u32);
-    (entry >> 32) as u32 & wanted == wanted
-}
 
-#[inline(always)]
-fn prefetch_bucket(sections: &Sections<'_>, at: u32) {
-    prefetch(sections.buckets, at as usize);
-    prefetch(sections.buckets, at as usize + 64);
+    fn path(name: &[Vec<u8>]) -> Path {
+        let mut path = Path::ROOT;
+        for label in name {
+            path.push(label);
+        }
+        path
+    }
+
+    fn image(twin: &Twin, seed: u64, counted: bool) -> Image {
+        let key = Key::new(seed);
+        let mut census = Census::default();
+        let mut paths: Vec<_> = twin.iter().map(|(name, s)| (path(name), s)).collect();
+        for (path, _) in paths.iter().filter(|_| counted) {
+            census.count(path.octets());
+        }
+        paths.sort_by(|(a, _), (b, _)| key.compare(a.octets(), b.octets()));
+        let mut writer = Writer::new(Cursor::new(Vec::new()), key, census).expect("memory");
+        for (path, sources) in paths {
+            let rule = |&source| ImageRule {
+                source,
+                flags: 0,
+                scope: Scope::Exact,
+            };
+            let rules: Vec<_> = sources.iter().map(|s| rule(s).to_bits()).collect();
+            writer.push(path.octets(), &rules).expect("memory");
+        }
+        let (to, _) = writer.finish(&Provenance::default()).expect("memory");
+        Image::open(Octets::Heap(to.into_inner())).expect("whole")
+    }
+
+    /// What the walk must tell of a name: sources on each of its ancestors and itself, by level,
+    /// and the sources beneath.
+    fn expected(twin: &Twin, name: &[Vec<u8>]) -> (Vec<(usize, Vec<u16>)>, BTreeSet<u16>) {
+        let on = (0..=name.len())
+            .filter_map(|level| Some((level, twin.get(&name[..level])?.clone())))
+            .collect();
+        let beneath = twin.range(name.to_vec()..);
+        let beneath = beneath
+            .take_while(|(other, _)| other.starts_with(name))
+            .filter(|(other, _)| other.len() > name.len())
+            .flat_map(|(_, sources)| sources.iter().copied())
+            .collect();
+        (on, beneath)
+    }
+
+    fn told(
+        image: &Image,
+        depth: usize,
+        passed: &[(Lies, usize, u32)],
+    ) -> (Vec<(usize, Vec<u16>)>, BTreeSet<u16>) {
+        let (mut on, mut beneath) = (Vec::new(), BTreeSet::new());
+        for (nth, &(lies, level, value)) in passed.iter().enumerate() {
+            let value = image.value(value);
+            let sources: Vec<_> = value.rules().map(|rule| rule.source).collect();
+            match lies {
+                Lies::Above => assert!(level < depth),
+                _ => assert!(level == depth && nth + 1 == passed.len()),
+            }
+            match lies {
+                Lies::Beneath => beneath.extend(sources),
+                _ if !sources.is_empty() => on.push((level, sources)),
+                _ => {}
+            }
+            if lies != Lies::Above {
+                beneath.extend(value.beneath());
+            }
+        }
+        (on, beneath)
+    }
+
+    fn compare(twin: &Twin, seed: u64, counted: bool, dice: &mut Dice) {
+        let image = image(twin, seed, counted);
+        let names: Vec<_> = twin.keys().cloned().collect();
+        let mut asked = vec![Vec::new()];
+        for name in &names {
+            asked.push(name.clone());
+            asked.push(name[..dice.roll(name.len())].to_vec());
+            let mut longer = name.clone();
+            longer.push(dice.label());
+            let mut other = name.clone();
+            let at = dice.roll(other.len());
+            match dice.roll(3) {
+                0 => other[at] = dice.label(),
+                1 => other[at][0] = b"qz\0"[dice.roll(3)],
+                _ => drop(other[at].pop()),
+            }
+            asked.extend([longer, other, dice.name(&names)]);
+        }
+        asked.retain(|name| {
+            name.iter().map(|label| 1 + label.len()).sum::<usize>() <= 254
+                && name.iter().all(|label| !label.is_empty())
+        });
+        let asked_names: Vec<_> = asked.iter().map(|name| path(name).to_name()).collect();
+        let refs: Vec<_> = asked_names.iter().collect();
+        let mut together = vec![Vec::new(); refs.len()];
+        image.walk(&refs, |which, lies, level, value| {
+            together[which].push((lies, level, value));
+        });
+        for ((asked, name), together) in asked.iter().zip(&asked_names).zip(together) {
+            let mut alone = Vec::new();
+            image.walk(&[name], |_, lies, level, value| {
+                alone.push((lies, level, value))
+            });
+            assert_eq!(alone, together, "{name}");
+            let told = told(&image, asked.len(), &alone);
+            assert_eq!(told, expected(twin, asked), "{name}, seed {seed}");
+        }
+    }
+
+    #[test]
+    fn a_walk_tells_what_a_map_of_all_names_does() {
+        let mut dice = Dice(0x1234_5678_9ABC_DEF1);
+        for round in 0..60 {
+            let mut twin = Twin::new();
+            let mut names = Vec::new();
+            for _ in 0..[1, 3, 30, 300, 900][round % 5] {
+                let name = dice.name(&names);
+                // More sources than a value of seven bits can tell apart, sometimes.
+                let most = if round % 2 == 0 { 3 } else { 400 };
+                let mut sources: Vec<_> = (0..1 + dice.roll(2))
+                    .map(|_| dice.roll(most) as u16)
+                    .collect();
+                sources.sort_unstable();
+                sources.dedup();
+                twin.insert(name.clone(), sources);
+                names.push(name);
+            }
+            compare(&twin, round as u64, round % 3 > 0, &mut dice);
+        }
+    }
+
+    #[test]
+    fn large_nodes_and_the_longest_names_are_found() {
+        let mut dice = Dice(0x9E37_79B9_7F4A_7C15);
+        let mut twin = Twin::new();
+        for child in 0..3000_u16 {
+            let mut name = vec![b"com".to_vec(), format!("n{child}").into_bytes()];
+            twin.insert(name.clone(), vec![child % 3]);
+            for _ in 0..dice.roll(3) {
+                name.push(dice.label());
+                twin.insert(name.clone(), vec![child % 5]);
+            }
+        }
+        twin.insert(
+            vec![vec![b'a'; 63], vec![b'b'; 63], vec![b'c'; 63], vec![0; 61]],
+            vec![1],
+        );
+        twin.insert(vec![vec![b'x']; 127], vec![2]);
+        twin.insert(vec![vec![0]; 127], vec![2]);
+        // One inside the other, each with a rule.
+        for depth in 1..=127 {
+            twin.insert(vec![vec![b'i']; depth], vec![depth as u16 % 4]);
+        }
+        for counted in [true, false] {
+            compare(&twin, 7, counted, &mut dice);
+        }
+    }
+
+    #[test]
+    fn whatever_octets_an_image_has_walks_end_without_panic() {
+        let mut dice = Dice(0xDEAD_BEEF_0BAD_F00D);
+        let mut twin = Twin::new();
+        for child in 0..300 {
+            let mut name = vec![b"com".to_vec(), format!("n{child}").into_bytes()];
+            twin.insert(name.clone(), vec![child % 300]);
+            name.push(dice.label());
+            twin.insert(name, vec![1]);
+        }
+        let names: Vec<_> = twin.keys().map(|name| path(name).to_name()).collect();
+        let refs: Vec<_> = names.iter().collect();
+        for _ in 0..300 {
+            let mut image = image(&twin, 7, true);
+            let Octets::Heap(octets) = &mut image.octets else {
+                unreachable!("made on the heap");
+            };
+            let end = image.extents[Section::Tops as usize];
+            for _ in 0..1 + dice.roll(300) {
+                let at = dice.roll(end.offset + end.len);
+                octets[at] = dice.roll(256) as u8;
+            }
+            let mut count = 0;
+            image.walk(&refs, |_, _, _, _| count += 1);
+            for name in &refs {
+                image.walk(&[name], |_, _, _, _| count -= 1);
+            }
+            assert_eq!(count, 0);
+        }
+    }
 }

@@ -4,7 +4,9 @@
 use std::io::{Seek, Write};
 
 use super::bits::{BitWriter, word};
-use super::bucket::{self, Child, Kids, MOST, OFFSETS, PLACES, buckets, filter, index};
+use super::bucket::{
+    self, BEFORE, BEHIND, Child, Kids, MOST, OFFSETS, PLACES, buckets, filter, index,
+};
 use super::layout::{Facts, Section, Sink};
 use super::order::{Key, labels};
 use super::provenance::Provenance;
@@ -14,11 +16,11 @@ use super::values::{ImageRule, Interner, flag};
 use super::{TooLarge, WriteError};
 
 /// Most children that are put into one bucket without a directory.
-const SINGLE: usize = 12;
+const SINGLE: usize = 16;
 /// Children for each bucket of a directory, at most, on average.
 const FILL: usize = 8;
 /// Octets before the text of a child that waits for its parent.
-const WAITING: usize = 18;
+const WAITING: usize = 19;
 
 /// Writes an image.
 pub struct Writer<W: Write> {
@@ -59,7 +61,8 @@ struct Open {
 #[derive(Default)]
 struct Waiting {
     count: usize,
-    /// For each: hash (8), value (4), kids (4), size in bits (2), text.
+    /// For each: hash (8), value (4), kids (4), size in bits (2), whether it is the only child of
+    /// the one before (1), text.
     octets: Vec<u8>,
 }
 
@@ -73,6 +76,7 @@ impl Waiting {
             rest = tail;
             Some(Child {
                 hash: word(head, 0),
+                inner: head[18] != 0,
                 value: word(head, 8) as u32,
                 kids: Kids(word(head, 12) as u32),
                 size,
@@ -81,11 +85,22 @@ impl Waiting {
         })
     }
 
-    fn push(&mut self, hash: u64, value: u32, kids: Kids, bits: &mut BitWriter) {
+    /// Whether there is one, without an only child beside it.
+    fn is_single(&self) -> bool {
+        self.count == 1
+    }
+
+    /// Whether they are all one child, and perhaps its only child.
+    fn is_chain(&self) -> bool {
+        self.children().skip(1).all(|child| child.inner) && self.count > 0
+    }
+
+    fn push(&mut self, hash: u64, inner: bool, value: u32, kids: Kids, bits: &mut BitWriter) {
         self.octets.extend(hash.to_le_bytes());
         self.octets.extend(value.to_le_bytes());
         self.octets.extend(kids.0.to_le_bytes());
-        self.octets.extend((bits.len() as u16).to_le_bytes());
+        self.octets.extend((bits.count() as u16).to_le_bytes());
+        self.octets.push(u8::from(inner));
         bits.take(&mut self.octets);
         self.count += 1;
     }
@@ -99,11 +114,13 @@ impl<W: Write + Seek> Writer<W> {
     /// When `to` can't be written.
     pub fn new(to: W, key: Key, census: Census) -> Result<Self, WriteError> {
         let text = TextCode::new(&census.lengths()).expect("Huffman's codes are complete");
+        let mut sink = Sink::new(to)?;
+        sink.write(&[0; BEFORE])?;
         Ok(Self {
             key,
             text,
             census,
-            sink: Sink::new(to)?,
+            sink,
             interner: Interner::default(),
             directory: Vec::new(),
             path: Vec::new(),
@@ -175,35 +192,42 @@ impl<W: Write + Seek> Writer<W> {
             let source = (rule >> 16) as usize;
             mark(&mut parent.beneath, source);
         }
-        if node.rules.is_empty() && node.waiting.count == 1 {
+        let chain = node.rules.is_empty() && node.waiting.is_chain();
+        // An only child stands right behind the node itself, instead of in a bucket.
+        let single = !node.rules.is_empty() && node.waiting.is_single();
+        if chain {
             // A chain without rules on the way is one edge.
-            let children = node.waiting.children();
-            for child in children {
-                let (bits, count) = self.text.between(label.len());
-                self.bits.push(bits, count);
+            let (bits, count) = self.text.between(label.len());
+            self.bits.push(bits, count);
+        } else if node.waiting.count > 0 || !node.rules.is_empty() {
+            let kids = if single {
+                Kids::NONE
+            } else {
+                write_kids(
+                    &node.waiting,
+                    &mut self.sink,
+                    &mut self.directory,
+                    &mut self.facts,
+                    &mut self.scratch,
+                )?
+            };
+            let value = self.interner.intern(&node.rules, sources(&node.beneath))?;
+            (parent.waiting).push(node.hash, false, value, kids, &mut self.bits);
+            self.facts.nodes += 1;
+            if self.depth == 0 && !single {
+                self.tops
+                    .extend(top::key(label).map(|key| (key, value, kids)));
+            }
+        }
+        if chain || single {
+            for child in node.waiting.children() {
                 self.bits.append(child.text, child.size);
-                parent
-                    .waiting
-                    .push(node.hash, child.value, child.kids, &mut self.bits);
+                let inner = single || child.inner;
+                (parent.waiting).push(node.hash, inner, child.value, child.kids, &mut self.bits);
             }
             if self.depth == 0 {
                 self.tops
                     .extend(top::key(label).map(|key| (key, 0, top::EDGE)));
-            }
-        } else if node.waiting.count > 0 || !node.rules.is_empty() {
-            let kids = write_kids(
-                &node.waiting,
-                &mut self.sink,
-                &mut self.directory,
-                &mut self.facts,
-                &mut self.scratch,
-            )?;
-            let value = self.interner.intern(&node.rules, sources(&node.beneath))?;
-            parent.waiting.push(node.hash, value, kids, &mut self.bits);
-            self.facts.nodes += 1;
-            if self.depth == 0 {
-                self.tops
-                    .extend(top::key(label).map(|key| (key, value, kids)));
             }
         }
         node.rules.clear();
@@ -244,6 +268,7 @@ impl<W: Write + Seek> Writer<W> {
             facts,
             ..
         } = self;
+        sink.write(&[0; BEHIND])?;
         sink.end(Section::Buckets)?;
         for entry in directory {
             sink.write(&entry.to_le_bytes())?;
@@ -331,6 +356,7 @@ fn write_kids<W: Write + Seek>(
 
 const EMPTY: Child<'static> = Child {
     hash: 0,
+    inner: false,
     value: 0,
     kids: Kids::NONE,
     size: 0,

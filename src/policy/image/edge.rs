@@ -1,0 +1,126 @@
+//! Owns the comparison of an edge's text, wherever it stands, with the labels of a name.
+//! Refuses to find edges.
+
+use super::bits::mask;
+use super::bucket::{Bucket, Text};
+use super::text::TextCode;
+use crate::wire::name::Name;
+
+/// Compares text in that code.
+#[derive(Clone, Copy)]
+pub(super) struct Edges<'i> {
+    pub(super) text: &'i TextCode,
+}
+
+impl Edges<'_> {
+    /// Whether an edge's text is that of the name's labels from `level` on, and to what level it
+    /// leads: beyond the name, if the edge does.
+    #[inline(always)]
+    pub(super) fn same_edge(
+        &self,
+        bucket: &Bucket<'_>,
+        text: &Text,
+        name: &Name,
+        level: usize,
+    ) -> Option<usize> {
+        let at = self.same_label(bucket, text.start, name, level)?;
+        self.same_rest(bucket, at, text.end, name, level + 1)
+    }
+
+    /// Whether sixteen octets of a label stand at bit `at`: then the bit behind them. Nothing if
+    /// they need an escape.
+    #[inline(always)]
+    fn same_sixteen(
+        &self,
+        bucket: &Bucket<'_>,
+        at: u64,
+        low: u64,
+        high: u64,
+    ) -> Option<Option<u64>> {
+        let ((low, first), (high, second)) = (self.text.eight(low)?, self.text.eight(high)?);
+        let behind = at + u64::from(first);
+        let differing =
+            (bucket.bits(at) ^ low) & mask(first) | (bucket.bits(behind) ^ high) & mask(second);
+        Some((differing == 0).then_some(behind + u64::from(second)))
+    }
+
+    /// Whether a label stands at bit `start`: then the bit behind it.
+    #[inline(always)]
+    fn same_label(
+        &self,
+        bucket: &Bucket<'_>,
+        start: u64,
+        name: &Name,
+        level: usize,
+    ) -> Option<u64> {
+        let (low, high, size) = name.sixteen_from_root(level);
+        if !name.is_plain() {
+            return self.same_odd(bucket, start, name, level);
+        }
+        match self.same_sixteen(bucket, start, low, high) {
+            Some(at) if size <= 16 => at,
+            Some(at) => self.same_behind(bucket, start, at?, name, level),
+            None => self.same_odd(bucket, start, name, level),
+        }
+    }
+
+    /// The same for one of more than sixteen octets, of which the first sixteen stand there, up to
+    /// bit `at`.
+    #[inline(always)]
+    pub(super) fn same_behind(
+        &self,
+        bucket: &Bucket<'_>,
+        start: u64,
+        mut at: u64,
+        name: &Name,
+        level: usize,
+    ) -> Option<u64> {
+        let mut from = 16;
+        while from < name.size_from_root(level) {
+            let (low, high) = name.sixteen_behind(level, from);
+            at = match self.same_sixteen(bucket, at, low, high) {
+                Some(at) => at?,
+                None => return self.same_odd(bucket, start, name, level),
+            };
+            from += 16;
+        }
+        Some(at)
+    }
+
+    /// The same for any label.
+    #[inline(never)]
+    fn same_odd(&self, bucket: &Bucket<'_>, mut at: u64, name: &Name, level: usize) -> Option<u64> {
+        let mut same = true;
+        self.text.label(name.label_from_root(level), |bits, count| {
+            same &= (bucket.bits(at) ^ bits) & mask(count) == 0;
+            at += u64::from(count);
+        });
+        same.then_some(at)
+    }
+
+    /// Whether the rest of an edge's text, behind its first label, is that of the name's labels
+    /// from `level` on, and to what level it leads.
+    #[inline(always)]
+    pub(super) fn same_rest(
+        &self,
+        bucket: &Bucket<'_>,
+        mut at: u64,
+        end: u64,
+        name: &Name,
+        mut level: usize,
+    ) -> Option<usize> {
+        while at < end {
+            let (bits, count) = self.text.between(name.size_from_root(level - 1));
+            if (bucket.bits(at) ^ bits) & mask(count) != 0 {
+                return None;
+            }
+            at += u64::from(count);
+            if level == name.label_count() {
+                return (at < end).then_some(level + 1);
+            }
+            at = self.same_label(bucket, at, name, level)?;
+            level += 1;
+        }
+        (at == end).then_some(level)
+    }
+}
