@@ -467,7 +467,7 @@ mod tests {
 
     use super::*;
     use crate::policy::image::Octets;
-    use crate::policy::image::order::{Path, labels};
+    use crate::policy::image::order::Path;
     use crate::policy::image::provenance::Provenance;
     use crate::policy::image::text::Census;
     use crate::policy::image::values::ImageRule;
