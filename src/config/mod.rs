@@ -145,7 +145,7 @@ pub struct State {
     pub dir: Option<PathBuf>,
     /// How many images are kept, 1 to 100.
     pub keep: usize,
-    /// How long a compiling process may take, 10 seconds to a day.
+    /// For how long a compiling process may tell nothing, 10 seconds to a day.
     pub deadline: Duration,
 }
 

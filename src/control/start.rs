@@ -56,17 +56,18 @@ impl Control {
         // It watches them already: a change while they are read is noticed.
         let mut control = Self::empty(config, keeper);
         control.restore();
+        let restored = |list: &&ListState| list.loaded.is_some();
+        let restored = control.lists.iter().filter(restored);
+        let restored: Vec<_> = restored.map(|list| list.name().to_owned()).collect();
         let fresh = control.read_missing()?;
-        if !fresh.is_empty() || control.images.delta.is_none() {
-            let images = &control.images;
-            let read = |name: &str| fresh.iter().any(|(_, source)| source.name == name);
-            let known = |list: &ListState| list.loaded.is_some() && images.is_in_delta(list.name());
-            let stays = |name: &str| {
-                let mut lists = control.lists.iter();
-                !read(name) && lists.any(|list| list.name() == name && known(list))
-            };
+        // What the delta has of others would stand before what was read of them now.
+        let stays = |name: &str| restored.iter().any(|restored| restored == name);
+        let delta = control.images.delta.as_deref();
+        let sources = delta.map(|delta| &delta.provenance().sources);
+        let whole = sources.is_some_and(|all| all.iter().all(|source| stays(&source.name)));
+        if !fresh.is_empty() || !whole {
             let fresh = fresh.iter().map(|(image, source)| (image, source.clone()));
-            let delta = compose::join(images.delta.as_deref(), stays, fresh)?;
+            let delta = compose::join(delta, stays, fresh)?;
             control.images.delta = Some(delta.into());
             control.unkept = true;
         }
@@ -100,7 +101,7 @@ impl Control {
             .count();
         tracing::info!(generation, lists = known, "kept images are in force");
         self.images = images;
-        self.next = generation.max(1);
+        self.next = generation + 1;
     }
 
     /// Reads the lists of which nothing is known; returns the rules of the small ones.

@@ -111,7 +111,7 @@ mod portable {
 
         #[inline(always)]
         pub(super) fn equal(self, octet: u8, but: u8) -> u32 {
-            let equal = |octets: u64| eight(octets | ONES * u64::from(but), octet | but);
+            let equal = |octets: u64| eight(octets | (ONES * u64::from(but)), octet | but);
             (equal(self.0) | equal(self.1) << 8) as u32
         }
 

@@ -183,6 +183,11 @@ impl Store {
         &self.manifest.0
     }
 
+    /// Whether a file lies in this directory.
+    pub fn has(&self, file: &Path) -> bool {
+        file.parent() == Some(&self.dir)
+    }
+
     /// Where a base image is.
     pub fn base_path(&self, base: Base) -> PathBuf {
         self.dir.join(base.to_string())

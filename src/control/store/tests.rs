@@ -36,7 +36,7 @@ fn image(names: usize) -> Vec<u8> {
             .push(path.octets(), &[rule.to_bits()])
             .expect("memory");
     }
-    let (to, _) = writer.finish(&Provenance::default()).expect("memory");
+    let (to, _) = writer.finish(&Provenance::numbered(1)).expect("memory");
     to.into_inner()
 }
 

@@ -291,15 +291,18 @@ impl<'o> Bucket<'o> {
         }
     }
 
-    /// How many octets it has, if it is one: not empty, inside the section, each child with text.
-    pub fn size(&self) -> Option<usize> {
-        let last = self.len().checked_sub(1)?;
-        let texts = (0..=last).all(|place| {
-            let text = self.child(place);
-            text.end > text.start && text.end <= text.over
-        });
-        let size = self.child(last).over.div_ceil(8) as usize;
-        (texts && self.start + size + BEHIND <= self.octets.len()).then_some(size - BEFORE)
+    /// Calls `each` with every child and its place.
+    pub fn each(&self, mut each: impl FnMut(usize, Text)) {
+        let (len, sizes) = (self.len(), self.sizes());
+        let octet = |at: usize| self.word(at) & 0xFF;
+        let long = self.head & u64::from(LONG) != 0;
+        let mut start = (sizes + len + if long { len } else { 0 }) as u64 * 8;
+        for place in 0..len {
+            let high = if long { octet(sizes + len + place) } else { 0 };
+            let child = self.child_from(start, place, octet(sizes + place) | high << 8);
+            start = child.over;
+            each(place, child);
+        }
     }
 }
 

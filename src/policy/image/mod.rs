@@ -11,6 +11,7 @@ pub mod provenance;
 pub mod run;
 pub mod text;
 mod top;
+mod validate;
 pub mod values;
 pub mod walk;
 pub mod writer;
@@ -134,7 +135,7 @@ impl Image {
             facts.root_value,
         );
         let root_matters = root.rules().next().is_some();
-        Ok(Self {
+        let image = Self {
             key: Key::new(facts.seed),
             text,
             facts,
@@ -144,7 +145,9 @@ impl Image {
             root_kids: facts.root_kids,
             root_matters,
             octets,
-        })
+        };
+        validate::validate(&image)?;
+        Ok(image)
     }
 
     fn section(&self, section: Section) -> &[u8] {

@@ -51,6 +51,16 @@ impl ImageSource {
 }
 
 impl Provenance {
+    /// Of sources of which only the names are known.
+    #[cfg(test)]
+    pub(crate) fn numbered(sources: usize) -> Self {
+        let named = (0..sources).map(|number| ImageSource::named(&number.to_string()));
+        Self {
+            sources: named.collect(),
+            ..Self::default()
+        }
+    }
+
     pub(super) fn to_octets(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("strings, numbers and times have a JSON form")
     }

@@ -548,7 +548,7 @@ mod tests {
             let rules: Vec<_> = sources.iter().map(|s| rule(s).to_bits()).collect();
             writer.push(path.octets(), &rules).expect("memory");
         }
-        let (to, _) = writer.finish(&Provenance::default()).expect("memory");
+        let (to, _) = writer.finish(&Provenance::numbered(400)).expect("memory");
         Image::open(Octets::Heap(to.into_inner())).expect("whole")
     }
 
@@ -623,7 +623,7 @@ mod tests {
         for ((asked, name), together) in asked.iter().zip(&asked_names).zip(together) {
             let mut alone = Vec::new();
             image.walk(&[name], |_, lies, level, value| {
-                alone.push((lies, level, value))
+                alone.push((lies, level, value));
             });
             assert_eq!(alone, together, "{name}");
             let told = told(&image, asked.len(), &alone);

@@ -1,0 +1,127 @@
+//! Owns the check that an image's parts fit together, beyond what their digests vouch for.
+//! Refuses to read texts: one that is wrong matches no name, or one that the image then does hold.
+//!
+//! A node's children are written before the node, so whatever points at a bucket must lie behind it:
+//! there is no way in a circle. Each bucket and each place of the directory is pointed at once, and
+//! buckets fill their section without a gap.
+
+use super::bits::word;
+use super::bucket::{BEFORE, BEHIND, Bucket, Kids};
+use super::layout::Section;
+use super::values::ImageRule;
+use super::{Image, ImageError, top};
+
+/// What is left to be pointed at.
+struct Unused {
+    /// A bit for each octet where a bucket starts.
+    buckets: Vec<u64>,
+    /// A bit for each place of the directory.
+    places: Vec<u64>,
+    /// How many of both were not pointed at yet.
+    left: u64,
+}
+
+/// Checks the nodes, and the values that they have.
+pub(super) fn validate(image: &Image) -> Result<(), ImageError> {
+    let values = values(image)?;
+    let buckets = image.section(Section::Buckets);
+    let directory = image.section(Section::Directory);
+    let places = directory.len() / 8;
+    let mut unused = Unused {
+        buckets: vec![0; buckets.len() / 64 + 1],
+        places: vec![u64::MAX; places / 64 + 1],
+        left: places as u64,
+    };
+    let invalid = ImageError::Invalid("order of buckets");
+    let end = buckets.len().checked_sub(BEHIND).ok_or(invalid)?;
+    let (mut at, mut count) = (BEFORE, 0);
+    while at < end {
+        let offset = u32::try_from(at).map_err(|_| invalid)?;
+        let bucket = Bucket::at(buckets, offset).ok_or(invalid)?;
+        let (mut good, mut behind, mut alone) = (!bucket.is_empty(), 0, false);
+        bucket.each(|place, child| {
+            let inner = bucket.tag(place).is_none();
+            // An only child stands behind a parent that has no others.
+            good &= child.end > child.start && child.end <= child.over && (!inner || alone);
+            good &= child.holds.value < values;
+            good &= unused.take(child.holds.kids, directory, at);
+            alone = !inner && child.holds.kids == Kids::NONE;
+            behind = child.over;
+        });
+        if !good {
+            return Err(ImageError::Invalid("buckets"));
+        }
+        unused.buckets[at / 64] |= 1 << (at % 64);
+        unused.left += 1;
+        at += behind.div_ceil(8) as usize - BEFORE;
+        count += 1;
+    }
+    let root = image.root_value < values && unused.take(image.root_kids, directory, at);
+    let whole = at == end && unused.left == 0 && count == image.facts.buckets;
+    if !root || !whole || !directory.len().is_multiple_of(8) {
+        return Err(invalid);
+    }
+    if !top::is_valid(image.section(Section::Tops), values, end as u64, places) {
+        return Err(ImageError::Invalid("top labels"));
+    }
+    Ok(())
+}
+
+impl Unused {
+    /// Whether children are where nothing else points, and before the bucket at `at`.
+    fn take(&mut self, kids: Kids, directory: &[u8], at: usize) -> bool {
+        if let Some(bucket) = kids.as_bucket() {
+            return self.take_bucket(bucket, at);
+        }
+        let Some((start, count)) = kids.as_range() else {
+            return true;
+        };
+        let places = start..start + count as usize;
+        places.end <= directory.len() / 8
+            && places.into_iter().all(|place| {
+                let free = self.places[place / 64] >> (place % 64) & 1 != 0;
+                self.places[place / 64] &= !(1 << (place % 64));
+                self.left -= u64::from(free);
+                let entry = word(directory, place * 8);
+                free && (entry == 0 || self.take_bucket(entry as u32, at))
+            })
+    }
+
+    fn take_bucket(&mut self, bucket: u32, at: usize) -> bool {
+        let bucket = bucket as usize;
+        let free = bucket < at && self.buckets[bucket / 64] >> (bucket % 64) & 1 != 0;
+        if free {
+            self.buckets[bucket / 64] &= !(1 << (bucket % 64));
+            self.left -= 1;
+        }
+        free
+    }
+}
+
+/// How many values there are, if each is in order.
+fn values(image: &Image) -> Result<u32, ImageError> {
+    let (table, words) = (
+        image.section(Section::Values),
+        image.section(Section::Words),
+    );
+    let sources = image.provenance.sources.len();
+    let known = |source: usize| source < sources;
+    let good = table.chunks(8).all(|entry| {
+        let entry_at = |at: usize| word(entry, 0) >> at;
+        let start = (entry_at(0) & 0xFFFF_FFFF) as usize * 4;
+        let rules = (entry_at(32) & 0xFFFF) as usize;
+        let beneath = entry_at(48) as usize;
+        let Some(words) = words.get(start..start + (rules + beneath) * 4) else {
+            return false;
+        };
+        let (all, _) = words.as_chunks::<4>();
+        let all: Vec<u32> = all.iter().map(|word| u32::from_le_bytes(*word)).collect();
+        let (rules, beneath) = all.split_at(rules);
+        let rule = |bits: &u32| ImageRule::from_bits(*bits).is_some_and(|r| known(r.source.into()));
+        rules.iter().all(rule) && beneath.iter().all(|source| known(*source as usize))
+    });
+    if !good || !table.len().is_multiple_of(8) {
+        return Err(ImageError::Invalid("values"));
+    }
+    Ok((table.len() / 8) as u32)
+}
