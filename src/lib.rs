@@ -11,10 +11,15 @@
 //! that is in [`serve::respond`], which owns neither socket nor clock. The cache holds upstream's
 //! truth alone, so a new block counts at once and a lifted one leaves nothing behind.
 //!
-//! **The way of a list**: [`control::watch`] says that a file may have changed,
-//! [`control::load`] makes a trie of it or says why not, and [`control::reload`], the one owner
-//! of the policy, publishes a new snapshot in one step. What it replaces is freed there, too,
-//! and never by a worker.
+//! **The way of a list**: [`control::watch`] says that a file may have changed. A small one is
+//! read by [`control::load`] and joined with the other small ones to an image; a large one is read
+//! by another process, whose work is [`control::compile`], and with all other large ones is the
+//! second image. [`control::reload`], the one owner of the policy, publishes a snapshot of both in
+//! one step. What it replaces is freed there, too, and never by a worker. [`control::store`] keeps
+//! the images for the next start.
+//!
+//! **How a name is decided**: [`policy::image`] holds the rules of all lists in one trie, which
+//! `docs/trie.md` explains; [`policy::rules`] weighs those on a name's way by the lists' ranks.
 //!
 //! **Around them**: [`config`] turns text into checked values, [`cli`] has a file a verb,
 //! [`stats`] counts, and [`sys`] holds all `unsafe` code behind safe functions.
