@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::compile::child::{ChildError, Compiler};
 use super::compile::plan::{Event, Outcome, Plan, PlanList, Refused};
-use super::keep::Keeper;
+use super::keep::{Desk, Keeper};
 use super::load::{Loaded, Refusal};
 use super::notes;
 use super::reload::{Control, carries};
@@ -63,6 +63,8 @@ pub(super) enum CompileError {
 pub(super) struct Job {
     pub(super) keeper: Keeper,
     pub(super) patience: Duration,
+    /// The base in force.
+    pub(super) base: Option<Arc<Image>>,
     /// The lists of the new base, in their order; those that are not wanted are carried over.
     pub(super) lists: Vec<List>,
     pub(super) wanted: Vec<Wanted>,
@@ -73,6 +75,9 @@ impl Job {
     pub(super) async fn run(self) -> Compiled {
         let result = self.compile().await;
         if let Err(error) = &result {
+            // It may be for the base that rules were to be carried over from.
+            let keeper = self.keeper.clone();
+            let _ = tokio::task::spawn_blocking(move || keeper.distrust()).await;
             tracing::error!(%error, "large lists were not compiled; what is in force stays");
         }
         let wanted = self.wanted;
@@ -80,9 +85,9 @@ impl Job {
     }
 
     async fn compile(&self) -> Result<Base, CompileError> {
-        let keeper = self.keeper.clone();
-        let places = tokio::task::spawn_blocking(move || keeper.places());
-        let (place, base) = places.await.map_err(|_| CompileError::Broken)??;
+        let (keeper, base) = (self.keeper.clone(), self.base.clone());
+        let desk = tokio::task::spawn_blocking(move || keeper.desk(base.as_ref()));
+        let Desk { out: place, base } = desk.await.map_err(|_| CompileError::Broken)??;
         let plan = self.plan(place.clone(), base);
         let compiler = Compiler::own(self.patience)?;
         let mut last = String::new();
@@ -120,9 +125,8 @@ impl Job {
                 .iter()
                 .find(|wanted| wanted.config.source.name == list.source.name);
             let mut plan = PlanList::read(list);
-            // Without the file that they would be carried over from, all are read again.
-            plan.read = wanted.is_some() || base.is_none();
-            plan.accept = wanted.is_none_or(|wanted| wanted.accept);
+            plan.read = wanted.is_some();
+            plan.accept = wanted.is_some_and(|wanted| wanted.accept);
             plan.before = wanted.and_then(|wanted| wanted.before);
             plan
         };
@@ -141,7 +145,13 @@ impl Control {
     /// Starts the compiler if large lists wait for it, unless it runs or what it made last is not
     /// in force yet.
     pub(super) fn start_compiling(&mut self) {
-        if self.compiling || self.wanted.is_empty() || self.base.is_some() || self.joining {
+        // The next one carries over what the last one made, so that must be in force and kept.
+        let unkept = self.keeping || self.unkept || self.base_file.is_some();
+        if self.compiling || self.wanted.is_empty() || self.joining || unkept {
+            return;
+        }
+        self.reopen_staged();
+        if self.base.is_some() {
             return;
         }
         let staged = |wanted: &Wanted| wanted.staged;
@@ -168,10 +178,38 @@ impl Control {
         let job = self.job(now);
         self.compiling = true;
         let send = self.compiled.0.clone();
+        let wanted = job.wanted.clone();
+        let running = tokio::spawn(job.run());
         tokio::spawn(async move {
+            let compiled = running.await.unwrap_or_else(|_| Compiled {
+                wanted,
+                result: Err(CompileError::Broken),
+            });
             // Nobody waits when the server ends.
-            let _ = send.send(job.run().await).await;
+            let _ = send.send(compiled).await;
         });
+    }
+
+    /// Lets large lists of a new configuration be compiled together: one that waits for another
+    /// would wait in vain if that needed the compiler, too.
+    fn reopen_staged(&mut self) {
+        if !self.wanted.iter().any(|wanted| wanted.staged) {
+            return;
+        }
+        let Some(old) = self.base.take_if(|base| base.staged) else {
+            return;
+        };
+        for wanted in old.wanted {
+            let fresh = self.stage.iter_mut().flat_map(|stage| &mut stage.fresh);
+            let name = &wanted.config.source.name;
+            let list = fresh
+                .into_iter()
+                .find(|list| list.name() == name && list.loading.is_none());
+            if let Some(list) = list {
+                self.tickets += 1;
+                self.wanted.push(want(list, self.tickets, true));
+            }
+        }
     }
 
     /// A compilation of these lists, and of all others that are in the base.
@@ -190,6 +228,7 @@ impl Control {
         Job {
             keeper: self.keeper.clone(),
             patience: self.boot.state.deadline,
+            base: self.images.base.clone(),
             lists,
             wanted,
         }
@@ -219,7 +258,9 @@ impl Control {
             let refused = outcome.and_then(|outcome| outcome.refused.clone());
             match refused {
                 Some(refused) => self.refuse(wanted.ticket, told(refused)),
-                None => any |= self.all_lists().any(|list| carries(list, wanted.ticket)),
+                None if self.all_lists().any(|list| carries(list, wanted.ticket)) => any = true,
+                // The list is gone.
+                None => self.no_longer_awaited(wanted.ticket),
             }
         }
         if !any {
@@ -244,6 +285,8 @@ impl Control {
             let Some(list) = list else { continue };
             super::report::log_load(list, Ok(&loaded));
             let name = list.name().to_owned();
+            // It may have been small before.
+            list.rules = None;
             list.settle(Ok(loaded), tokio::time::Instant::now());
             self.tell(wanted.ticket, |_| ());
             for waiting in self.waiting.iter_mut().filter(|waiting| waiting.staged) {

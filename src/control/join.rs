@@ -3,13 +3,14 @@
 
 use tokio::time::Instant;
 
-use super::compiling::{NewBase, want};
+use super::compiling::{NewBase, Wanted, want};
 use super::compose;
 use super::load::{Fresh, Refusal};
 use super::notes;
 use super::reload::{Control, carries};
 use super::report;
 use super::stage::Stage;
+use super::start::broken;
 use super::state::ListState;
 use crate::config::{Content, List};
 use crate::policy::image::{Image, TooLarge};
@@ -44,11 +45,13 @@ impl Control {
         }
         self.joining = true;
         let stage = self.stage.take_if(|stage| stage.is_ready());
+        self.stage_joining = stage.is_some();
         let base = self.base.take_if(|base| !base.staged || stage.is_some());
         let (ready, kept) = self.parts(stage.as_ref(), base.as_ref());
         let delta = self.images.delta.clone();
         let send = self.joined.0.clone();
-        tokio::task::spawn_blocking(move || {
+        let tickets: Vec<_> = ready.iter().map(|ready| ready.ticket).collect();
+        let joining = tokio::task::spawn_blocking(move || {
             let staged = stage.iter().flat_map(|stage| &stage.fresh);
             let staged = staged.filter_map(|list| {
                 let source = notes::source(&list.config, list.loaded.as_ref()?);
@@ -61,13 +64,17 @@ impl Control {
             let fresh = fresh.chain(staged);
             let stays = |name: &str| kept.iter().any(|kept| kept == name);
             let result = compose::join(delta.as_deref(), stays, fresh);
-            // Nobody waits when the server ends.
-            let _ = send.blocking_send(Joined {
+            Joined {
                 ready,
                 base,
                 stage,
                 result,
-            });
+            }
+        });
+        tokio::spawn(async move {
+            let joined = joining.await.map_err(|_| tickets);
+            // Nobody waits when the server ends.
+            let _ = send.send(joined).await;
         });
     }
 
@@ -83,12 +90,17 @@ impl Control {
         stage: Option<&Stage>,
         base: Option<&NewBase>,
     ) -> (Vec<Ready>, Vec<String>) {
-        let based: Vec<_> = base.iter().flat_map(|base| base.loaded()).collect();
-        let based = |name: &str| {
-            based
-                .iter()
-                .any(|(wanted, _)| wanted.config.source.name == name)
+        // A list that means something else by now is no longer what was compiled.
+        let counts = |wanted: &Wanted| {
+            let mut lists = self.lists.iter();
+            wanted.staged || lists.any(|list| carries(list, wanted.ticket))
         };
+        let based = base.iter().flat_map(|base| base.loaded());
+        let based = based.filter(|(wanted, _)| counts(wanted));
+        let based: Vec<_> = based
+            .map(|(wanted, _)| wanted.config.source.name.clone())
+            .collect();
+        let based = |name: &str| based.iter().any(|based| based == name);
         let replaced = |name: &str| {
             let fresh = stage.iter().flat_map(|stage| &stage.fresh);
             fresh.into_iter().any(|list| list.name() == name)
@@ -107,9 +119,14 @@ impl Control {
     }
 
     /// Puts joined lists in force.
-    pub(super) fn land_joined(&mut self, joined: Joined) {
+    pub(super) fn land_joined(&mut self, joined: Result<Joined, Vec<u64>>) {
         self.joining = false;
+        self.stage_joining = false;
         let now = Instant::now();
+        let joined = match joined {
+            Ok(joined) => joined,
+            Err(tickets) => return self.break_off(tickets),
+        };
         let image = match joined.result {
             Ok(image) => image,
             Err(error) => {
@@ -142,6 +159,19 @@ impl Control {
         self.relieve_delta();
     }
 
+    /// Joining broke off inside: what is in force stays, and nobody waits any more.
+    fn break_off(&mut self, tickets: Vec<u64>) {
+        for ticket in tickets {
+            let list = self.lists.iter().find(|list| carries(list, ticket));
+            if let Some(refusal) = list.map(broken) {
+                self.refuse(ticket, refusal);
+            }
+        }
+        if self.waiting.iter().any(|waiting| waiting.staged) && self.stage.is_none() {
+            self.leave_stage(vec!["configuration not taken: joining broke off inside tapis, which is a bug; please report it".to_owned()]);
+        }
+    }
+
     /// Takes a new base.
     pub(super) fn take_base(&mut self, new: NewBase) {
         for (wanted, loaded) in new.loaded() {
@@ -157,7 +187,7 @@ impl Control {
             self.tell(wanted.ticket, |report| report.loaded.push(name.clone()));
         }
         self.images.base = Some(new.base.image);
-        self.base_place = Some(new.base.place);
+        self.base_file = Some(new.base.place);
     }
 
     /// Lets the compiler move lists into the base when they are too much for a delta.
@@ -169,10 +199,14 @@ impl Control {
         for at in 0..self.lists.len() {
             let list = &self.lists[at];
             let file = list.config.content == Content::File;
-            if file && list.loading.is_none() && self.images.is_in_delta(list.name()) {
+            let idle = list.loading.is_none() && list.due().is_none() && list.refused.is_none();
+            if file && idle && self.images.is_in_delta(list.name()) {
                 self.tickets += 1;
                 let ticket = self.tickets;
-                self.wanted.push(want(&mut self.lists[at], ticket, false));
+                let mut wanted = want(&mut self.lists[at], ticket, false);
+                // What is in force was judged when it came.
+                wanted.accept = true;
+                self.wanted.push(wanted);
             }
         }
     }

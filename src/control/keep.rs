@@ -2,12 +2,12 @@
 //! Refuses to hold anything up: what can't be kept serves all the same, and is told.
 
 use std::fs::{self, File};
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::compose::Images;
 use super::reload::Control;
-use super::store::{Pair, Store, StoreError};
+use super::store::{Base, Pair, Store, StoreError};
 use crate::config::State;
 use crate::policy::builder::Builder;
 use crate::policy::image::Image;
@@ -15,50 +15,38 @@ use crate::policy::image::Image;
 /// Access to the state directory, for threads that may wait for it.
 #[derive(Clone)]
 pub(super) struct Keeper {
-    place: Arc<Mutex<Place>>,
+    places: Arc<Mutex<Places>>,
     /// Why nothing is kept; by itself, as the other one is locked while the disk works.
     problem: Arc<Mutex<Option<String>>>,
 }
 
-struct Place {
-    /// The state directory that is configured.
+struct Places {
+    /// The state directory that is configured, and how many images it keeps.
     dir: Option<PathBuf>,
     keep: usize,
-    store: Option<Store>,
-    /// For a server that has no state directory, or can't use it: a directory that ends with it.
-    scratch: Option<(Store, tempfile::TempDir)>,
-    /// What is on the disk of what is in force, in the one or the other.
-    pair: Option<Pair>,
-    /// Why nothing is kept.
-    problem: Option<String>,
+    /// Open, if there is one that can be.
+    state: Option<Place>,
+    /// For the compiler of a server that has none, or can't write to it. Ends with the server.
+    scratch: Option<(Place, tempfile::TempDir)>,
 }
 
-impl Place {
-    /// Opens the state directory, if it is to be one and is not open.
-    fn open(&mut self) -> Result<(), StoreError> {
-        let Some(dir) = self.dir.as_ref().filter(|_| self.store.is_none()) else {
-            return Ok(());
-        };
-        let store = Store::open(dir, self.keep)?;
-        self.problem = store.unwritable().map(ToString::to_string);
-        self.store = Some(store);
-        // What lies elsewhere is not in it.
-        self.pair = None;
-        Ok(())
-    }
+/// A directory, and which of its files has the base that is in force.
+struct Place {
+    store: Store,
+    base: Option<(Arc<Image>, Base)>,
+}
 
-    /// Where images are put now.
-    fn active(&mut self) -> Option<&mut Store> {
-        let scratch = self.scratch.as_mut().map(|(store, _)| store);
-        self.store.as_mut().or(scratch)
-    }
+/// Where a compiler writes to, and the base that it carries rules over from.
+pub(super) struct Desk {
+    pub(super) out: PathBuf,
+    pub(super) base: Option<PathBuf>,
 }
 
 /// What is to be kept.
-pub(super) struct Keep {
+struct Keep {
     images: Images,
     /// A new base's file that has no number yet.
-    place: Option<PathBuf>,
+    file: Option<PathBuf>,
     generation: u64,
 }
 
@@ -68,33 +56,34 @@ impl Keeper {
     /// # Errors
     /// When another process has it.
     pub(super) fn open(state: &State) -> Result<Self, StoreError> {
-        let mut place = Place {
+        let mut places = Places {
             dir: state.dir.clone(),
             keep: state.keep,
-            store: None,
+            state: None,
             scratch: None,
-            pair: None,
-            problem: None,
         };
-        match place.open() {
-            Ok(()) => {}
+        let problem = match places.open() {
+            Ok(()) => {
+                let unwritable = places
+                    .state
+                    .as_ref()
+                    .and_then(|place| place.store.unwritable());
+                unwritable.map(ToString::to_string)
+            }
             Err(error @ StoreError::InUse { .. }) => return Err(error),
-            Err(error) => place.problem = Some(error.to_string()),
-        }
-        if let Some(problem) = &place.problem {
-            tracing::error!(
-                problem,
-                "the state directory can't be used; a restart will read the lists"
-            );
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(problem) = &problem {
+            tracing::error!(problem, "the state directory can't be used");
         }
         Ok(Self {
-            problem: Arc::new(Mutex::new(place.problem.clone())),
-            place: Arc::new(Mutex::new(place)),
+            places: Arc::new(Mutex::new(places)),
+            problem: Arc::new(Mutex::new(problem)),
         })
     }
 
-    fn place(&self) -> std::sync::MutexGuard<'_, Place> {
-        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    fn places(&self) -> MutexGuard<'_, Places> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Why the last attempt to keep something failed.
@@ -105,112 +94,163 @@ impl Keeper {
 
     /// The images that were in force last, and their generation.
     pub(super) fn restore(&self) -> Option<(Images, u64)> {
-        let mut place = self.place();
-        let loaded = place.store.as_mut()?.load();
+        let mut places = self.places();
+        let place = places.state.as_mut()?;
+        let loaded = place.store.load();
         for refused in &loaded.refused {
             tracing::error!(%refused, "kept image refused");
         }
         let found = loaded.found?;
-        place.pair = Some(found.pair);
+        let base = Arc::new(found.base);
+        place.base = Some((Arc::clone(&base), found.pair.base));
         let images = Images {
-            base: Some(Arc::new(found.base)),
+            base: Some(base),
             delta: found.delta.map(Arc::new),
         };
-        Some((
-            images,
-            found.published.map_or(0, |published| published.generation),
-        ))
+        let generation = found.published.map_or(0, |published| published.generation);
+        Some((images, generation))
     }
 
-    /// Where a new base is to be written, and the file of the one in force, if there is one.
-    pub(super) fn places(&self) -> Result<(PathBuf, Option<PathBuf>), StoreError> {
-        let mut place = self.place();
-        if place.active().is_none() {
+    /// Makes room for a compiler: in the state directory, or elsewhere if that can't be written to.
+    /// The base in force is written there if it is not there.
+    ///
+    /// # Errors
+    /// When there is no room anywhere.
+    pub(super) fn desk(&self, base: Option<&Arc<Image>>) -> Result<Desk, StoreError> {
+        let mut places = self.places();
+        if let Some(place) = &mut places.state {
+            match place.desk(base) {
+                Ok(desk) => return Ok(desk),
+                Err(error) => tracing::warn!(%error, "compiling elsewhere"),
+            }
+        }
+        if places.scratch.is_none() {
             let io = |source| StoreError::Io {
                 path: std::env::temp_dir(),
                 done: "used for a directory of its own",
                 source,
             };
-            let scratch = tempfile::Builder::new().prefix("tapis-").tempdir();
-            let scratch = scratch.map_err(io)?;
+            let folder = tempfile::Builder::new().prefix("tapis-").tempdir();
+            let folder = folder.map_err(io)?;
             // Nothing will be looked for there after the server has ended.
-            place.scratch = Some((Store::open(scratch.path(), 1)?, scratch));
+            let store = Store::open(folder.path(), 1)?;
+            places.scratch = Some((Place { store, base: None }, folder));
         }
-        let pair = place.pair;
-        let store = place.active().expect("one was opened above");
-        let base = pair.map(|pair| store.base_path(pair.base));
-        Ok((store.place_for_base()?, base.filter(|base| base.exists())))
+        let scratch = places.scratch.as_mut().expect("it was made above");
+        scratch.0.desk(base)
     }
 
-    /// Writes what is in force to the disk.
+    /// Lets the next compiler have the base written anew: what lies on the disk may be damaged.
+    pub(super) fn distrust(&self) {
+        let mut places = self.places();
+        if let Some(place) = &mut places.state {
+            place.base = None;
+        }
+        if let Some((place, _)) = &mut places.scratch {
+            place.base = None;
+        }
+    }
+
     fn keep(&self, keep: &Keep) {
-        let mut place = self.place();
-        keep_in(&mut place, keep);
+        let result = self.places().keep(keep);
+        let now = result.err().map(|error| error.to_string());
         let mut problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
-        problem.clone_from(&place.problem);
-    }
-}
-
-fn keep_in(place: &mut Place, keep: &Keep) {
-    let opened = place.open();
-    let pair = place.pair;
-    let Some(store) = place.active() else {
-        place.problem = opened.err().map(|error| error.to_string());
-        return;
-    };
-    // A base's file in a directory that was left is in none.
-    let here = keep.place.as_ref().filter(|file| store.has(file));
-    let result = write(store, keep, here, pair);
-    let told = result.as_ref().err().map(ToString::to_string);
-    let told = opened.err().map(|error| error.to_string()).or(told);
-    if let Some(problem) = &told {
-        tracing::error!(problem, "what is in force is not kept");
-    } else if place.problem.is_some() {
-        tracing::info!("what is in force is kept again");
-    }
-    place.problem = told;
-    // A base that has no file can't be carried over from: all its lists will be read again.
-    place.pair = result.ok().or(pair.filter(|_| keep.place.is_none()));
-}
-
-fn write(
-    store: &mut Store,
-    keep: &Keep,
-    place: Option<&PathBuf>,
-    old: Option<Pair>,
-) -> Result<Pair, StoreError> {
-    let base = match (place, old.filter(|_| keep.place.is_none())) {
-        (Some(place), _) => store.adopt_base(place)?,
-        (None, Some(old)) => old.base,
-        (None, None) => {
-            let place = store.place_for_base()?;
-            let io = |source| StoreError::Io {
-                path: place.clone(),
-                done: "written",
-                source,
-            };
-            let written = fs::write(&place, base(keep).octets());
-            let written = written.and_then(|()| File::open(&place)?.sync_all());
-            written.map_err(io)?;
-            store.adopt_base(&place)?
+        match (&now, &*problem) {
+            (Some(problem), _) => tracing::error!(problem, "what is in force is not kept"),
+            (None, Some(_)) => tracing::info!("what is in force is kept again"),
+            (None, None) => {}
         }
-    };
-    let delta = keep.images.delta.as_ref();
-    let delta = delta
-        .map(|delta| store.put_delta(delta.octets()))
-        .transpose()?;
-    let pair = Pair { base, delta };
-    store.commit(pair, keep.generation)?;
-    Ok(pair)
+        *problem = now;
+    }
 }
 
-/// The base in force; one without rules if there is none.
-fn base(keep: &Keep) -> Arc<Image> {
-    let nothing = || Builder::new().finish().expect("there is room for nothing");
-    keep.images
-        .base
-        .clone()
-        .unwrap_or_else(|| Arc::new(nothing()))
+impl Places {
+    /// Opens the state directory, if there is to be one and it is not open.
+    fn open(&mut self) -> Result<(), StoreError> {
+        if let (Some(dir), None) = (&self.dir, &self.state) {
+            let store = Store::open(dir, self.keep)?;
+            self.state = Some(Place { store, base: None });
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, keep: &Keep) -> Result<(), StoreError> {
+        if let Some((place, _)) = &mut self.scratch
+            && keep.file.as_ref().is_some_and(|file| place.store.has(file))
+        {
+            // For the next compiler alone.
+            let base = place.base_of(keep)?;
+            place
+                .store
+                .commit(Pair { base, delta: None }, keep.generation)?;
+        }
+        self.open()?;
+        let Some(place) = &mut self.state else {
+            return Ok(());
+        };
+        let base = place.base_of(keep)?;
+        let delta = keep.images.delta.as_ref();
+        let delta = delta.map(|delta| place.store.put_delta(delta.octets()));
+        let delta = delta.transpose()?;
+        place.store.commit(Pair { base, delta }, keep.generation)
+    }
+}
+
+impl Place {
+    fn desk(&mut self, base: Option<&Arc<Image>>) -> Result<Desk, StoreError> {
+        let base = base.map(|base| self.file_of(base)).transpose()?;
+        let base = base.map(|base| self.store.base_path(base));
+        let out = self.store.place_for_base()?;
+        Ok(Desk { out, base })
+    }
+
+    /// The number of a base's file, which is written if there is none.
+    fn file_of(&mut self, image: &Arc<Image>) -> Result<Base, StoreError> {
+        if let Some((of, base)) = &self.base
+            && Arc::ptr_eq(of, image)
+            && self.store.base_path(*base).exists()
+        {
+            return Ok(*base);
+        }
+        let file = self.store.place_for_base()?;
+        let io = |source| StoreError::Io {
+            path: file.clone(),
+            done: "written",
+            source,
+        };
+        write(&file, image.octets()).map_err(io)?;
+        self.take(image, &file)
+    }
+
+    /// Takes over a base's file that lies here.
+    fn take(&mut self, image: &Arc<Image>, file: &Path) -> Result<Base, StoreError> {
+        let base = self.store.adopt_base(file)?;
+        self.base = Some((Arc::clone(image), base));
+        Ok(base)
+    }
+
+    /// The number of the file of the base that is to be kept; of one without rules if there is none.
+    fn base_of(&mut self, keep: &Keep) -> Result<Base, StoreError> {
+        let Some(image) = &keep.images.base else {
+            return match &self.base {
+                Some((of, base)) if of.facts().rules == 0 => Ok(*base),
+                _ => self.file_of(&nothing()),
+            };
+        };
+        match &keep.file {
+            Some(file) if self.store.has(file) && file.exists() => self.take(image, file),
+            _ => self.file_of(image),
+        }
+    }
+}
+
+fn write(file: &Path, octets: &[u8]) -> std::io::Result<()> {
+    fs::write(file, octets)?;
+    File::open(file)?.sync_all()
+}
+
+fn nothing() -> Arc<Image> {
+    Arc::new(Builder::new().finish().expect("there is room for nothing"))
 }
 
 impl Control {
@@ -222,14 +262,17 @@ impl Control {
         self.keeping = true;
         let keep = Keep {
             images: self.images.clone(),
-            place: self.base_place.take(),
+            file: self.base_file.take(),
             generation: self.generation(),
         };
         let (keeper, send) = (self.keeper.clone(), self.kept.0.clone());
-        tokio::task::spawn_blocking(move || {
-            keeper.keep(&keep);
+        let writing = tokio::task::spawn_blocking(move || keeper.keep(&keep));
+        tokio::spawn(async move {
+            if writing.await.is_err() {
+                tracing::error!("keeping broke off inside tapis, which is a bug; please report it");
+            }
             // Nobody waits when the server ends.
-            let _ = send.blocking_send(());
+            let _ = send.send(()).await;
         });
     }
 }

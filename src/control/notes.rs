@@ -20,7 +20,11 @@ pub(super) fn source(list: &List, loaded: &Loaded) -> ImageSource {
     };
     ImageSource {
         name: list.source.name.clone(),
-        path: absolute(&list.source.path),
+        // The record is JSON.
+        path: absolute(&list.source.path)
+            .to_string_lossy()
+            .into_owned()
+            .into(),
         read_at: loaded.at,
         digest: loaded.digest.clone(),
         whole: false,

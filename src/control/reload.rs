@@ -42,6 +42,12 @@ pub enum Request {
 /// Tells about the data plane, of which the control plane knows nothing.
 pub type Probe = Box<dyn Fn() -> Gauges + Send>;
 
+/// The way of what was joined; or of the loads that joining broke off with.
+type Joining = (
+    mpsc::Sender<Result<Joined, Vec<u64>>>,
+    mpsc::Receiver<Result<Joined, Vec<u64>>>,
+);
+
 /// A reload that waits for its loads.
 pub(super) struct Waiting {
     pub(super) tickets: HashSet<u64>,
@@ -68,7 +74,10 @@ pub struct Control {
     pub(super) ready: Vec<Ready>,
     /// Whether lists are being joined.
     pub(super) joining: bool,
-    pub(super) joined: (mpsc::Sender<Joined>, mpsc::Receiver<Joined>),
+    /// Whether a new configuration is joined with them: it is in no other place meanwhile, so what
+    /// is asked for waits until it is in force.
+    pub(super) stage_joining: bool,
+    pub(super) joined: Joining,
     /// Large lists that wait for the compiler.
     pub(super) wanted: Vec<Wanted>,
     /// Whether it runs.
@@ -77,7 +86,7 @@ pub struct Control {
     /// What it made, until that is in force.
     pub(super) base: Option<NewBase>,
     /// The file of a base that is in force and not kept yet.
-    pub(super) base_place: Option<PathBuf>,
+    pub(super) base_file: Option<PathBuf>,
     pub(super) keeper: Keeper,
     /// Whether what is in force is being kept; and whether it is another one than is kept.
     pub(super) keeping: bool,
@@ -114,12 +123,13 @@ impl Control {
             images: Images::default(),
             ready: Vec::new(),
             joining: false,
+            stage_joining: false,
             joined: mpsc::channel(1),
             wanted: Vec::new(),
             compiling: false,
             compiled: mpsc::channel(1),
             base: None,
-            base_place: None,
+            base_file: None,
             keeper,
             keeping: false,
             unkept: false,
@@ -165,14 +175,14 @@ impl Control {
             let due = self.all_lists().filter_map(|list| list.due()).min();
             tokio::select! {
                 () = stop.cancelled() => return,
-                Some(request) = requests.recv() => match request {
+                Some(request) = requests.recv(), if !self.stage_joining => match request {
                     Request::Status(reply) => {
                         // Who asked may have left.
                         let _ = reply.send(report::status(&self, probe()));
                     }
                     Request::Reload(wish, reply) => self.reload(&wish, Some(reply)),
                 },
-                Some(()) = hangups.recv() => self.reload(&ReloadRequest::default(), None),
+                Some(()) = hangups.recv(), if !self.stage_joining => self.reload(&ReloadRequest::default(), None),
                 Some(touched) = self.touched.recv() => self.touch(&touched),
                 Some(done) = self.done.1.recv() => self.land(done),
                 Some(joined) = self.joined.1.recv() => self.land_joined(joined),
@@ -186,12 +196,12 @@ impl Control {
             }
             self.finish_stage();
             self.start_joining();
-            self.start_compiling();
             if self.unpublished {
                 self.publish();
                 reclaim = Some(Instant::now() + RECLAIM);
             }
             self.start_keeping();
+            self.start_compiling();
             self.answer_waiting();
         }
     }
@@ -367,7 +377,10 @@ impl Control {
         let sources = known.map(|list| list.source.clone()).collect();
         let generation = self.next;
         self.next += 1;
-        let next = compose::snapshot(&self.config, sources, self.images.clone(), generation);
+        let (config, images) = (&self.config, self.images.clone());
+        // What is in a large delta takes a while to bind, which others on this thread don't wait for.
+        let next =
+            tokio::task::block_in_place(|| compose::snapshot(config, sources, images, generation));
         self.publisher.publish(next);
         self.published_at = Timestamp::now();
         self.unpublished = false;

@@ -68,17 +68,21 @@ impl Stage {
         self,
         mut active: Vec<ListState>,
     ) -> (Config, Vec<ListState>, Vec<ListState>) {
-        let mut fresh = self.fresh.into_iter();
+        let mut fresh = self.fresh;
         let mut lists = Vec::new();
         for config in &self.config.lists {
-            let state = match active.iter().position(|state| is(state, config)) {
-                Some(place) => {
+            let named = |state: &ListState| state.name() == config.source.name;
+            let state = match (
+                fresh.iter().position(named),
+                active.iter().position(|s| is(s, config)),
+            ) {
+                (Some(place), _) => Some(fresh.swap_remove(place).without_rules()),
+                (None, Some(place)) => {
                     let mut state = active.swap_remove(place);
                     state.reconfigure(config.clone());
                     Some(state)
                 }
-                // In the order in which `new` took them.
-                None => fresh.next().map(ListState::without_rules),
+                (None, None) => None,
             };
             lists.extend(state);
         }

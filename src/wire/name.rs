@@ -30,6 +30,28 @@ const FIRST: [(u64, u64); 17] = {
     masks
 };
 
+/// Each octet in lower case, with [`ODD`] and [`ENDS`].
+const FOLDED: [u16; 256] = {
+    let mut folded = [0; 256];
+    let mut octet = 0;
+    while octet < 256 {
+        let lower = (octet as u8).to_ascii_lowercase();
+        folded[octet] = lower as u16;
+        if !matches!(lower, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_') {
+            folded[octet] |= ODD;
+        }
+        if matches!(lower, b'.' | b'\\') {
+            folded[octet] |= ENDS;
+        }
+        octet += 1;
+    }
+    folded
+};
+/// Names are not usually made of it.
+const ODD: u16 = 1 << 8;
+/// In text it ends a label, or starts an escape.
+const ENDS: u16 = 1 << 9;
+
 /// Why octets or text are not a domain name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -140,22 +162,73 @@ impl Name {
     /// [`NameError`] when the text is not such a name.
     pub fn from_text(text: &str) -> Result<Self, NameError> {
         let mut name = Self::ROOT;
-        if text == "." {
-            return Ok(name);
+        name.read_text(text.as_bytes())?;
+        Ok(name)
+    }
+
+    /// The same into a name that is there already, which saves copying it. After an error it is the
+    /// root.
+    ///
+    /// # Errors
+    /// [`NameError`] when the octets are not such a name.
+    pub fn read_text(&mut self, text: &[u8]) -> Result<(), NameError> {
+        self.len = 1;
+        self.labels = 0;
+        self.plain = true;
+        self.wire[0] = 0;
+        if text == b"." {
+            return Ok(());
         }
+        let result = self.read_labels(text);
+        if result.is_err() {
+            self.labels = 0;
+            self.plain = true;
+            self.wire[0] = 0;
+        }
+        result
+    }
+
+    fn read_labels(&mut self, text: &[u8]) -> Result<(), NameError> {
         let mut len = 0_usize;
+        let mut rest = text;
+        loop {
+            // A usual label is written where it belongs as it is read; `ROOM` has place for the
+            // start of one that is too long.
+            let (mut size, mut odd) = (0, 0);
+            for (to, octet) in self.wire[len + 1..].iter_mut().zip(rest) {
+                let folded = FOLDED[usize::from(*octet)];
+                if folded & ENDS != 0 {
+                    break;
+                }
+                *to = folded as u8;
+                odd |= folded & ODD;
+                size += 1;
+            }
+            rest = match rest.get(size) {
+                Some(b'.') => {
+                    self.add(&mut len, size)?;
+                    &rest[size + 1..]
+                }
+                None => {
+                    self.add(&mut len, size)?;
+                    &[]
+                }
+                Some(_) => self.push_escaped(&mut len, rest)?,
+            };
+            self.plain &= odd == 0;
+            if rest.is_empty() {
+                self.close(len);
+                return Ok(());
+            }
+        }
+    }
+
+    /// Appends a label that may have escapes, octet by octet; returns what is behind it.
+    fn push_escaped<'t>(&mut self, len: &mut usize, text: &'t [u8]) -> Result<&'t [u8], NameError> {
         let mut label = [0_u8; MAX_LABEL];
         let mut filled = 0;
-        let mut octets = text.bytes();
-        let mut ended = false;
-        while let Some(octet) = octets.next() {
-            if octet == b'.' {
-                name.push(&mut len, &label[..filled])?;
-                filled = 0;
-                ended = true;
-                continue;
-            }
-            ended = false;
+        let mut octets = text.iter().copied();
+        while let Some(octet) = octets.next().filter(|octet| *octet != b'.') {
             let octet = if octet == b'\\' {
                 unescape(&mut octets)?
             } else {
@@ -164,28 +237,36 @@ impl Name {
             *label.get_mut(filled).ok_or(NameError::LabelTooLong)? = octet;
             filled += 1;
         }
-        if !ended {
-            name.push(&mut len, &label[..filled])?;
-        }
-        name.close(len);
-        Ok(name)
+        self.push(len, &label[..filled])?;
+        Ok(&text[text.len() - octets.len()..])
     }
 
     /// Appends a label to the octets written so far, lower-cased; keeps room for the root octet.
     fn push(&mut self, len: &mut usize, label: &[u8]) -> Result<(), NameError> {
-        if label.is_empty() {
+        let mut odd = 0;
+        for (to, from) in self.wire[*len + 1..].iter_mut().zip(label) {
+            let folded = FOLDED[usize::from(*from)];
+            *to = folded as u8;
+            odd |= folded & ODD;
+        }
+        self.plain &= odd == 0;
+        self.add(len, label.len())
+    }
+
+    /// Makes the `size` octets behind the present place for a length octet a label.
+    fn add(&mut self, len: &mut usize, size: usize) -> Result<(), NameError> {
+        let start = *len;
+        let next = start + 1 + size;
+        if size == 0 {
             return Err(NameError::EmptyLabel);
         }
-        let start = *len;
-        let next = start + 1 + label.len();
+        if size > MAX_LABEL {
+            return Err(NameError::LabelTooLong);
+        }
         if next + 1 > MAX_NAME {
             return Err(NameError::TooLong);
         }
-        self.wire[start] = label.len() as u8;
-        for (to, from) in self.wire[start + 1..next].iter_mut().zip(label) {
-            *to = from.to_ascii_lowercase();
-            self.plain &= matches!(*to, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_');
-        }
+        self.wire[start] = size as u8;
         // At least two octets a label and at most 254 of them: 127 labels at most.
         self.starts[usize::from(self.labels)] = start as u8;
         self.labels += 1;

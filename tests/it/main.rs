@@ -2,6 +2,7 @@
 
 mod bare;
 mod cli;
+mod compile;
 mod house;
 mod lists;
 mod peers;

@@ -2,9 +2,14 @@
 //! Refuses to hold more than it has room for.
 
 use std::cmp::Ordering;
+use std::io;
+
+use foldhash::HashMap;
+use memmap2::MmapMut;
 
 use crate::policy::image::bits::word;
 use crate::policy::image::order::{Key, labels};
+use crate::wire::name::Name;
 
 /// Octets behind a path that may be read, though they mean nothing: of short ones a fixed number
 /// is copied, as that needs no branch.
@@ -13,6 +18,8 @@ pub(super) const SLACK: usize = 32;
 pub(super) const HEAD: usize = 5;
 /// Longest path.
 pub(super) const MAX_PATH: usize = 254;
+/// Most labels right below the root that are known. There are some 1,500 in the real tree.
+const KNOWN: usize = 1 << 14;
 /// Rules on names of one beginning, up to which they are compared one by one.
 const FEW: usize = 16;
 
@@ -24,9 +31,37 @@ pub(super) struct Batch {
     key: Key,
     entries: Vec<Entry>,
     most: usize,
-    /// For each: the length of the path, the path.
-    paths: Vec<u8>,
+    /// For each: the length of the path, the path. They are read in the order of hashes, so huge
+    /// pages save much.
+    paths: MmapMut,
     filled: usize,
+    firsts: Firsts,
+}
+
+/// The labels right below the root, to learn whether two of them have one hash: looking at all
+/// paths again for that would cost a cache miss for each.
+#[derive(Default)]
+struct Firsts {
+    /// By hash: where a path with that label is.
+    known: HashMap<u64, u32>,
+    /// There are too many to know, or two have one hash.
+    unsure: bool,
+}
+
+impl Firsts {
+    #[inline]
+    fn add(&mut self, hash: u64, paths: &[u8], at: u32) {
+        match self.known.get(&hash) {
+            Some(&known) => {
+                let (known, at) = (known as usize + 1, at as usize + 1);
+                self.unsure |= !same_label(paths, known, paths, at);
+            }
+            None if self.known.len() < KNOWN => {
+                self.known.insert(hash, at);
+            }
+            None => self.unsure = true,
+        }
+    }
 }
 
 /// What a rule is sorted by first, and where the rest is.
@@ -38,15 +73,23 @@ struct Entry {
 }
 
 impl Batch {
-    /// Room for `rules` rules and `octets` octets of paths. Memory is taken as it is filled.
-    pub(super) fn new(key: Key, rules: usize, octets: usize) -> Self {
-        Self {
+    /// Room for `rules` rules and at least `octets` octets of paths. Memory is taken as it is filled.
+    ///
+    /// # Errors
+    /// When the system has no such room.
+    pub(super) fn new(key: Key, rules: usize, octets: usize) -> io::Result<Self> {
+        let paths = MmapMut::map_anon(octets + 1 + MAX_PATH + SLACK)?;
+        #[cfg(target_os = "linux")]
+        // Without them it works as well.
+        let _ = paths.advise(memmap2::Advice::HugePage);
+        Ok(Self {
             key,
             entries: Vec::with_capacity(rules),
             most: rules.max(1),
-            paths: vec![0; octets.max(1 + MAX_PATH) + SLACK],
+            paths,
             filled: 0,
-        }
+            firsts: Firsts::default(),
+        })
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -56,24 +99,48 @@ impl Batch {
     pub(super) fn clear(&mut self) {
         self.entries.clear();
         self.filled = 0;
+        self.firsts = Firsts::default();
     }
 
-    /// Takes a rule on a path. Returns whether there was room for it.
+    /// Takes a rule on a name. Returns its path, if there was room for it.
     #[inline]
-    pub(super) fn push(&mut self, path: &[u8], rule: u32) -> bool {
-        let (at, end) = (self.filled, self.filled + 1 + path.len());
-        if self.entries.len() == self.most || end + SLACK > self.paths.len() {
-            return false;
+    pub(super) fn push(&mut self, name: &Name, rule: u32) -> Option<&[u8]> {
+        let start = self.filled;
+        if self.entries.len() == self.most {
+            return None;
         }
-        self.paths[at] = path.len() as u8;
-        self.paths[at + 1..end].copy_from_slice(path);
-        self.filled = end;
+        let paths = self.paths.get_mut(start..start + 1 + MAX_PATH + SLACK)?;
+        let mut ranks = [0, 0];
+        let mut end = 1;
+        for level in 0..name.label_count() {
+            let (low, high, size) = name.sixteen_from_root(level);
+            paths[end] = size as u8;
+            paths[end + 1..end + 9].copy_from_slice(&low.to_le_bytes());
+            paths[end + 9..end + 17].copy_from_slice(&high.to_le_bytes());
+            let label = end + 1..end + 1 + size;
+            end = label.end;
+            if size > 16 {
+                paths[label.clone()].copy_from_slice(name.label_from_root(level));
+            }
+            if let Some(rank) = ranks.get_mut(level) {
+                let first = self.key.sixteen(low, high, size);
+                *rank = self.key.continued(first, &paths[label]);
+            }
+        }
+        paths[0] = (end - 1) as u8;
+        self.filled = start + end;
+        if end == 1 {
+            // The root has no label, and its rank may be that of one.
+            self.firsts.unsure = true;
+        } else {
+            self.firsts.add(ranks[0], &self.paths, start as u32);
+        }
         self.entries.push(Entry {
-            rank: rank(&self.key, &self.paths, at + 1, path.len()),
-            at: at as u32,
+            rank: (ranks[0], ranks[1]),
+            at: start as u32,
             rule,
         });
-        true
+        Some(&self.paths[start + 1..start + end])
     }
 
     /// Brings the rules into their order.
@@ -82,9 +149,10 @@ impl Batch {
             entries,
             paths,
             key,
+            firsts,
             ..
         } = self;
-        Paths(paths).arrange(entries, 0, key);
+        Paths(paths).arrange(entries, 0, key, firsts.unsure);
     }
 
     /// Writes records of the sorted rules from the one numbered `next` on, as many as `into` has
@@ -131,14 +199,14 @@ impl<'p> Paths<'p> {
     }
 
     /// Sorts entries whose paths share the first `skip` octets. Their ranks are those of what
-    /// comes behind.
-    fn arrange(self, entries: &mut [Entry], skip: usize, key: &Key) {
+    /// comes behind. If `unsure`, different labels right there may have one hash.
+    fn arrange(self, entries: &mut [Entry], skip: usize, key: &Key, unsure: bool) {
         entries.sort_unstable_by_key(|entry| entry.rank);
         // Two labels with one hash are rare, and possible.
         let collide = |pair: &[Entry]| {
             pair[0].rank.0 == pair[1].rank.0 && !self.share_label(&pair[0], &pair[1], skip)
         };
-        if entries.windows(2).any(collide) {
+        if unsure && entries.windows(2).any(collide) {
             return self.compare(entries, skip, key);
         }
         for same in entries.chunk_by_mut(|one, other| one.rank == other.rank) {
@@ -170,7 +238,7 @@ impl<'p> Paths<'p> {
                 let at = entry.at as usize + 1 + common.len();
                 entry.rank = rank(key, self.0, at, self.of(entry).len() - common.len());
             }
-            self.arrange(entries, common.len(), key);
+            self.arrange(entries, common.len(), key, true);
         }
     }
 
@@ -185,17 +253,26 @@ impl<'p> Paths<'p> {
     /// Whether the label behind the first `skip` octets of both paths is the same, or missing.
     #[inline]
     fn share_label(self, one: &Entry, other: &Entry, skip: usize) -> bool {
-        same_label(&self.of(one)[skip..], &self.of(other)[skip..])
+        let (one, other) = (one.at as usize, other.at as usize);
+        let (ends, other_ends) = (self.size(one) == skip, self.size(other) == skip);
+        if ends || other_ends {
+            return ends && other_ends;
+        }
+        same_label(self.0, one + 1 + skip, self.0, other + 1 + skip)
+    }
+
+    fn size(self, at: usize) -> usize {
+        usize::from(self.0[at])
     }
 }
 
-/// Whether the first labels of two paths are the same, or both missing.
+/// Whether the labels that start at these places are the same. Behind both there is [`SLACK`].
 #[inline]
-fn same_label(one: &[u8], other: &[u8]) -> bool {
-    match (one.first(), other.first()) {
-        (Some(a), Some(b)) => a == b && one[..=usize::from(*a)] == other[..=usize::from(*b)],
-        (a, b) => a == b,
-    }
+fn same_label(one: &[u8], at: usize, other: &[u8], other_at: usize) -> bool {
+    let size = 1 + usize::from(one[at]);
+    // With their length octets, most labels below the root are no longer than eight.
+    let differ = (word(one, at) ^ word(other, other_at)) & FIRST[size.min(8)];
+    differ == 0 && (size <= 8 || one[at..at + size] == other[other_at..other_at + size])
 }
 
 /// How many octets of whole labels two paths share.
@@ -207,17 +284,33 @@ fn shared(one: &[u8], other: &[u8]) -> usize {
         .sum()
 }
 
-/// [`Key::compare`] for paths whose ranks are at hand.
-#[inline]
-pub(super) fn compare(key: &Key, one: (Rank, &[u8]), other: (Rank, &[u8])) -> Ordering {
-    let ((rank, path), (other_rank, other_path)) = (one, other);
-    if rank.0 != other_rank.0 {
-        return rank.0.cmp(&other_rank.0);
+/// A path with its rank.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'p> {
+    pub(super) rank: Rank,
+    /// The path is at the start, and [`SLACK`] behind it.
+    pub(super) octets: &'p [u8],
+    pub(super) size: usize,
+}
+
+impl<'p> Place<'p> {
+    #[inline]
+    pub(super) fn path(self) -> &'p [u8] {
+        &self.octets[..self.size]
     }
-    if rank.1 != other_rank.1 && same_label(path, other_path) {
-        return rank.1.cmp(&other_rank.1);
+
+    /// [`Key::compare`].
+    #[inline]
+    pub(super) fn compare(self, other: Self, key: &Key) -> Ordering {
+        if self.rank.0 != other.rank.0 {
+            return self.rank.0.cmp(&other.rank.0);
+        }
+        let labels = self.size > 0 && other.size > 0;
+        if self.rank.1 != other.rank.1 && labels && same_label(self.octets, 0, other.octets, 0) {
+            return self.rank.1.cmp(&other.rank.1);
+        }
+        key.compare(self.path(), other.path())
     }
-    key.compare(path, other_path)
 }
 
 /// The rank of the path of `size` octets at `at`, behind which there is [`SLACK`].

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -43,6 +43,14 @@ pub enum ChildError {
     Nonsense(String),
 }
 
+/// This program, also when its file was replaced since: then the name would be another version's.
+fn own_program() -> io::Result<PathBuf> {
+    if cfg!(target_os = "linux") {
+        return Ok(PathBuf::from("/proc/self/exe"));
+    }
+    std::env::current_exe()
+}
+
 fn remedy(signal: i32) -> &'static str {
     if signal == libc::SIGKILL {
         "; most likely memory ran out, which the system's log tells"
@@ -54,8 +62,10 @@ fn remedy(signal: i32) -> &'static str {
 /// Starts compilers.
 #[derive(Clone, Debug)]
 pub struct Compiler {
-    /// The program that is started: one of ours.
+    /// The program that is started, and what it is told; its plan comes on its standard input.
     pub program: PathBuf,
+    /// See there.
+    pub arguments: Vec<&'static str>,
     /// For how long it may tell nothing. It tells how far it is some times a second, but for the
     /// time that the disk takes to store the image.
     pub patience: Duration,
@@ -67,8 +77,11 @@ impl Compiler {
     /// # Errors
     /// When the system does not tell which one that is.
     pub fn own(patience: Duration) -> io::Result<Self> {
-        let program = std::env::current_exe()?;
-        Ok(Self { program, patience })
+        Ok(Self {
+            program: own_program()?,
+            arguments: vec!["compile", "--plan", "-"],
+            patience,
+        })
     }
 
     /// Carries out a plan in a new process, and hands on what that tells on the way. When this
@@ -88,13 +101,15 @@ impl Compiler {
             parent: Some(std::process::id()),
             ..plan.clone()
         };
-        let mut child = start(&self.program).map_err(|source| ChildError::Start {
+        let mut child = self.start().map_err(|source| ChildError::Start {
             program: self.program.clone(),
             source,
         })?;
         let (input, output, errors) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        let plan = serde_json::to_vec(&plan).expect("a plan has a JSON form");
+        let plan = serde_json::to_vec(&plan);
+        let plan =
+            plan.map_err(|error| ChildError::Failed(format!("{error}; rename the folder")))?;
         let give = async {
             if let Some(mut input) = input {
                 // If it does not take it, it has ended, and how it did tells more.
@@ -139,6 +154,17 @@ impl Compiler {
         judge(outcome, status, &last)
     }
 
+    fn start(&self) -> io::Result<Child> {
+        let mut command = Command::new(&self.program);
+        command
+            .args(&self.arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        command.spawn()
+    }
+
     /// Reads what it tells, to the end.
     async fn hear(
         &self,
@@ -166,17 +192,6 @@ impl Compiler {
             }
         }
     }
-}
-
-fn start(program: &Path) -> io::Result<Child> {
-    let mut command = Command::new(program);
-    command
-        .args(["compile", "--plan", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
-    command.spawn()
 }
 
 /// Ends it, and waits until it is gone.
@@ -214,5 +229,83 @@ fn judge(
             let silent = || format!("the compiler ended with {status}, without a word");
             Err(ChildError::Failed(said.unwrap_or_else(silent)))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn outcome(script: &'static str) -> Result<Outcome, ChildError> {
+        let compiler = Compiler {
+            program: "/bin/sh".into(),
+            arguments: vec!["-c", script],
+            patience: Duration::from_secs(60),
+        };
+        let plan = Plan {
+            out: "image".into(),
+            lists: Vec::new(),
+            base: None,
+            delta: None,
+            strict: false,
+            parent: None,
+        };
+        compiler.compile(&plan, |_| {}).await
+    }
+
+    async fn reason(script: &'static str) -> String {
+        outcome(script).await.expect_err("no image").to_string()
+    }
+
+    #[tokio::test]
+    async fn how_it_ended_is_told() {
+        let reason_of = reason("cat >/dev/null; kill -9 $$").await;
+        assert!(
+            reason_of.contains("signal 9; most likely memory"),
+            "{reason_of}"
+        );
+        let reason_of = reason("kill -15 $$").await;
+        assert!(reason_of.ends_with("signal 15"), "{reason_of}");
+        let reason_of = reason("echo one >&2; echo 'tapis: no room' >&2; exit 1").await;
+        assert_eq!(reason_of, "no room");
+        let reason_of = reason("exit 3").await;
+        assert!(
+            reason_of.contains("exit status: 3, without a word"),
+            "{reason_of}"
+        );
+        let reason_of = reason("exit 0").await;
+        assert!(reason_of.contains("without a word"), "{reason_of}");
+    }
+
+    #[tokio::test]
+    async fn nonsense_is_told_and_a_line_that_is_cut_by_its_end_is_not() {
+        let reason_of = reason("echo hello; exec cat /dev/zero").await;
+        assert!(reason_of.contains("can't be understood"), "{reason_of}");
+        let reason_of = reason("printf '{\"writ'; kill -9 $$").await;
+        assert!(reason_of.contains("signal 9"), "{reason_of}");
+        let endless = reason("exec cat /dev/zero").await;
+        assert!(endless.contains("can't be understood"), "{endless}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_tells_nothing_is_ended() {
+        // It does not read its plan, and waits for a line that never comes from itself.
+        let hung = outcome("exec tail -f /dev/null").await;
+        assert!(matches!(hung, Err(ChildError::Hung(_))), "{hung:?}");
+        let silent = outcome("exec >&-; exec tail -f /dev/null").await;
+        assert!(matches!(silent, Err(ChildError::Hung(_))), "{silent:?}");
+    }
+
+    #[tokio::test]
+    async fn a_program_that_is_not_there_is_told() {
+        let compiler = Compiler {
+            program: "/nowhere/tapis".into(),
+            arguments: Vec::new(),
+            patience: Duration::MAX,
+        };
+        let plan = serde_json::from_str(r#"{"out":"x","lists":[],"base":null,"delta":null}"#);
+        let plan: Plan = plan.expect("a plan");
+        let reason = compiler.compile(&plan, |_| {}).await.expect_err("no image");
+        assert!(reason.to_string().contains("/nowhere/tapis"), "{reason}");
     }
 }

@@ -5,7 +5,7 @@
 use std::cmp::Ordering;
 use std::io;
 
-use super::batch::{Rank, SLACK, compare, rank};
+use super::batch::{Place, Rank, SLACK, rank};
 use super::sort::Run;
 use crate::policy::image::cursor::Cursor as ImageCursor;
 use crate::policy::image::order::Key;
@@ -57,8 +57,15 @@ pub(super) struct Carried<C> {
     pub(super) cursor: C,
     /// What each of its sources is called now; nothing where its rules do not count.
     pub(super) sources: Vec<Option<u16>>,
-    /// Its rules stand over those of another image: lifted ones take those away.
-    pub(super) delta: bool,
+}
+
+/// Marks the bits of a rule that comes from a delta and not from a list, among those that were
+/// sorted.
+const CHANGE: u32 = 0x80;
+
+/// The bits of a delta's rule on its way through the sorting.
+pub(super) fn change(rule: ImageRule) -> u32 {
+    rule.to_bits() | CHANGE
 }
 
 /// Joins rules.
@@ -66,16 +73,22 @@ pub(super) struct Merge<'m, C> {
     key: &'m Key,
     inputs: Vec<Input<'m, C>>,
     /// A tournament's losers, by match; the winner of all comes first.
-    tree: Vec<usize>,
-    /// By source: what was read of it does not count.
+    tree: Vec<Player>,
+    /// By source: what was read of it does not count, but what images hold of it does.
     left_out: &'m [bool],
 }
 
 enum Input<'m, C> {
     Run(Run<'m>),
     Image(Carry<C>),
-    /// It has ended.
-    Ended,
+}
+
+/// An input and where it is.
+#[derive(Clone, Copy)]
+struct Player {
+    /// Nothing when it has ended.
+    rank: Option<Rank>,
+    input: usize,
 }
 
 struct Carry<C> {
@@ -104,28 +117,26 @@ impl<C: Cursor> Carry<C> {
 struct Name {
     path: Vec<u8>,
     rank: Rank,
-    /// What was read.
-    read: Vec<u32>,
-    /// What is carried over from below any delta, and from a delta.
+    /// What was sorted: rules of lists, and of a delta.
+    sorted: Vec<u32>,
+    /// What is carried over from the base.
     base: Vec<u32>,
-    delta: Vec<u32>,
-    lifted: Vec<u32>,
     scratch: Vec<ImageRule>,
 }
 
 impl<'m, C: Cursor> Merge<'m, C> {
-    /// Joins runs and images that are sorted by that key.
+    /// Joins runs and a base that are sorted by that key.
     ///
     /// # Errors
     /// When one can't be read.
     pub(super) fn new(
         key: &'m Key,
         runs: Vec<Run<'m>>,
-        images: Vec<Carried<C>>,
+        base: Option<Carried<C>>,
         left_out: &'m [bool],
     ) -> Result<Self, MergeError> {
         let runs = runs.into_iter().map(Input::Run);
-        let images = images.into_iter().map(|carried| {
+        let base = base.into_iter().map(|carried| {
             Input::Image(Carry {
                 carried,
                 path: Vec::new(),
@@ -135,14 +146,11 @@ impl<'m, C: Cursor> Merge<'m, C> {
         });
         let mut merge = Self {
             key,
-            inputs: runs.chain(images).collect(),
+            inputs: runs.chain(base).collect(),
             tree: Vec::new(),
             left_out,
         };
-        for at in 0..merge.inputs.len() {
-            merge.advance(at)?;
-        }
-        merge.play_all();
+        merge.play_all()?;
         Ok(merge)
     }
 
@@ -154,78 +162,78 @@ impl<'m, C: Cursor> Merge<'m, C> {
     ) -> Result<Vec<u64>, MergeError> {
         let mut counts = vec![0; self.left_out.len()];
         let mut name = Name::default();
-        loop {
-            let winner = self.tree.first().copied().unwrap_or(0);
-            let ended = matches!(self.inputs.get(winner), Some(Input::Ended) | None);
-            if ended || !self.is_at(winner, &name) {
+        while let Some(&Player {
+            rank: Some(rank),
+            input,
+        }) = self.tree.first()
+        {
+            let place = self.inputs[input].place();
+            if rank != name.rank || place.path() != name.path {
                 name.hand_on(self.left_out, &mut counts, &mut each)?;
-                if ended {
-                    return Ok(counts);
-                }
-                let (rank, path) = self.inputs[winner].place();
                 name.rank = rank;
                 name.path.clear();
-                name.path.extend(path);
+                name.path.extend(place.path());
             }
-            name.take(&self.inputs[winner]);
-            self.advance(winner)?;
-            self.play(winner);
+            name.take(&self.inputs[input]);
+            let player = self.advance(input)?;
+            self.play(player);
         }
+        name.hand_on(self.left_out, &mut counts, &mut each)?;
+        Ok(counts)
     }
 
-    fn is_at(&self, at: usize, name: &Name) -> bool {
-        let (rank, path) = self.inputs[at].place();
-        rank == name.rank && path == name.path
-    }
-
-    fn advance(&mut self, at: usize) -> Result<(), MergeError> {
-        let some = match &mut self.inputs[at] {
+    fn advance(&mut self, input: usize) -> Result<Player, MergeError> {
+        let some = match &mut self.inputs[input] {
             Input::Run(run) => run.advance()?,
             Input::Image(carry) => carry.advance(self.key).map_err(MergeError::Image)?,
-            Input::Ended => false,
         };
-        if !some {
-            self.inputs[at] = Input::Ended;
-        }
-        Ok(())
+        let rank = some.then(|| self.inputs[input].place().rank);
+        Ok(Player { rank, input })
     }
 
-    /// Whether an input's path comes first. One that has ended comes last.
+    /// Whether a player's path comes first. One that has ended comes last.
     #[inline]
-    fn beats(&self, one: usize, other: usize) -> bool {
-        match (&self.inputs[one], &self.inputs[other]) {
-            (Input::Ended, _) => false,
-            (_, Input::Ended) => true,
-            (a, b) => compare(self.key, a.place(), b.place()) == Ordering::Less,
+    fn beats(&self, one: Player, other: Player) -> bool {
+        let (Some(rank), Some(other_rank)) = (one.rank, other.rank) else {
+            return one.rank.is_some();
+        };
+        if rank.0 != other_rank.0 {
+            return rank.0 < other_rank.0;
         }
+        let (one, other) = (&self.inputs[one.input], &self.inputs[other.input]);
+        one.place().compare(other.place(), self.key) == Ordering::Less
     }
 
-    fn play_all(&mut self) {
-        const NOBODY: usize = usize::MAX;
+    fn play_all(&mut self) -> Result<(), MergeError> {
         let count = self.inputs.len();
-        self.tree = vec![NOBODY; count];
+        let mut tree = vec![None; count];
         for input in 0..count {
-            let mut winner = input;
+            let mut winner = self.advance(input)?;
             let mut at = (count + input) / 2;
             // Whoever comes first at a match waits there for the other one.
-            while at > 0 && self.tree[at] != NOBODY {
-                if self.beats(self.tree[at], winner) {
-                    std::mem::swap(&mut self.tree[at], &mut winner);
+            while at > 0
+                && let Some(other) = &mut tree[at]
+            {
+                if self.beats(*other, winner) {
+                    std::mem::swap(other, &mut winner);
                 }
                 at /= 2;
             }
-            self.tree[at] = winner;
+            tree[at] = Some(winner);
         }
+        self.tree = tree.into_iter().flatten().collect();
+        Ok(())
     }
 
-    /// Plays the matches of an input that has changed and was the winner.
+    /// Plays the matches of the winner, which has moved on.
     #[inline]
-    fn play(&mut self, input: usize) {
-        let mut winner = input;
-        let mut at = (self.inputs.len() + input) / 2;
+    fn play(&mut self, mut winner: Player) {
+        let mut at = (self.inputs.len() + winner.input) / 2;
         while at > 0 {
-            if self.beats(self.tree[at], winner) {
-                std::mem::swap(&mut self.tree[at], &mut winner);
+            let other = self.tree[at];
+            if self.beats(other, winner) {
+                self.tree[at] = winner;
+                winner = other;
             }
             at /= 2;
         }
@@ -235,11 +243,14 @@ impl<'m, C: Cursor> Merge<'m, C> {
 
 impl<C: Cursor> Input<'_, C> {
     #[inline]
-    fn place(&self) -> (Rank, &[u8]) {
+    fn place(&self) -> Place<'_> {
         match self {
-            Self::Run(run) => (run.rank(), run.path()),
-            Self::Image(carry) => (carry.rank, &carry.path[..carry.size]),
-            Self::Ended => ((0, 0), &[]),
+            Self::Run(run) => run.place(),
+            Self::Image(carry) => Place {
+                rank: carry.rank,
+                octets: &carry.path,
+                size: carry.size,
+            },
         }
     }
 }
@@ -248,9 +259,8 @@ impl Name {
     #[inline]
     fn take<C: Cursor>(&mut self, input: &Input<'_, C>) {
         match input {
-            Input::Run(run) => self.read.push(run.rule()),
+            Input::Run(run) => self.sorted.push(run.rule()),
             Input::Image(carry) => self.carry(&carry.carried),
-            Input::Ended => {}
         }
     }
 
@@ -259,21 +269,8 @@ impl Name {
         carried.cursor.rules(&mut self.scratch);
         for rule in &self.scratch {
             let source = carried.sources.get(usize::from(rule.source));
-            let Some(&Some(source)) = source else {
-                continue;
-            };
-            let lifted = rule.flags & flag::LIFTED != 0;
-            let flags = rule.flags & !flag::LIFTED;
-            let bits = ImageRule {
-                source,
-                flags,
-                ..*rule
-            }
-            .to_bits();
-            match (carried.delta, lifted) {
-                (true, true) => self.lifted.push(bits),
-                (true, false) => self.delta.push(bits),
-                (false, _) => self.base.push(bits),
+            if let Some(&Some(source)) = source {
+                self.base.push(ImageRule { source, ..*rule }.to_bits());
             }
         }
     }
@@ -286,30 +283,45 @@ impl Name {
         counts: &mut [u64],
         each: &mut impl FnMut(&[u8], &[u32]) -> Result<(), WriteError>,
     ) -> Result<(), WriteError> {
-        let source = |rule: u32| (rule >> 16) as usize;
-        let rules = &mut self.read;
+        let rules = &mut self.sorted;
         if rules.len() > 1 {
             rules.sort_unstable();
             rules.dedup();
         }
         for &rule in &*rules {
-            counts[source(rule)] += 1;
+            counts[source(rule)] += u64::from(rule & CHANGE == 0);
         }
-        rules.retain(|rule| !left_out[source(*rule)]);
-        if !self.base.is_empty() || !self.delta.is_empty() {
-            let lifted = &self.lifted;
-            rules.extend(self.base.iter().filter(|rule| !lifted.contains(rule)));
-            rules.extend(&self.delta);
-            rules.sort_unstable();
-            rules.dedup();
-            self.base.clear();
-            self.delta.clear();
+        // Of a list that was read its file counts, of any other one what images hold.
+        rules.retain(|&rule| left_out[source(rule)] == (rule & CHANGE != 0));
+        if !self.base.is_empty() || rules.iter().any(|rule| rule & CHANGE != 0) {
+            self.join();
         }
-        self.lifted.clear();
-        if !rules.is_empty() {
-            each(&self.path, rules)?;
-            rules.clear();
+        if !self.sorted.is_empty() {
+            each(&self.path, &self.sorted)?;
+            self.sorted.clear();
         }
         Ok(())
     }
+
+    /// Joins what was sorted with what is carried over.
+    #[cold]
+    fn join(&mut self) {
+        let (rules, base) = (&mut self.sorted, &mut self.base);
+        let lifted = |rule: u32| rule | LIFTED | CHANGE;
+        base.retain(|&rule| !rules.contains(&lifted(rule)));
+        rules.retain(|rule| rule & LIFTED == 0);
+        for rule in &mut *rules {
+            *rule &= !CHANGE;
+        }
+        rules.append(base);
+        rules.sort_unstable();
+        rules.dedup();
+    }
+}
+
+/// A rule of a delta that takes away the same one of the base.
+const LIFTED: u32 = (flag::LIFTED as u32) << 8;
+
+fn source(rule: u32) -> usize {
+    (rule >> 16) as usize
 }

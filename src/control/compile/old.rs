@@ -2,22 +2,23 @@
 //! Refuses to choose what is carried over.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::merge::Carried;
 use super::plan::Plan;
 use super::run::CompileError;
 use crate::policy::image::cursor::Cursor;
-use crate::policy::image::order::Key;
+use crate::policy::image::order::{Key, Path as NamePath, labels};
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::image::text::Census;
-use crate::policy::image::{Image, Octets};
+use crate::policy::image::values::ImageRule;
+use crate::policy::image::{Image, ImageError, Octets};
+use crate::wire::name::Name;
 
 /// What was in force before.
 pub(super) struct Old {
     base: Option<Image>,
     delta: Option<Image>,
-    delta_path: PathBuf,
 }
 
 impl Old {
@@ -26,7 +27,6 @@ impl Old {
         Ok(Self {
             base: open(plan.base.as_deref())?,
             delta: open(plan.delta.as_deref())?,
-            delta_path: plan.delta.clone().unwrap_or_default(),
         })
     }
 
@@ -34,21 +34,16 @@ impl Old {
         self.delta.iter().chain(&self.base)
     }
 
-    /// The key that all paths are sorted by.
-    pub(super) fn key(&self) -> Result<Key, CompileError> {
-        let mut keys = self.images().map(Image::key);
-        let key = keys.next().cloned().unwrap_or_else(Key::random);
-        match keys.find(|other| other.seed() != key.seed()) {
-            Some(_) => Err(CompileError::Stranger(self.delta_path.clone())),
-            None => Ok(key),
-        }
+    /// The key that all paths are sorted by: that of the base, so that it is in order already.
+    pub(super) fn key(&self) -> Key {
+        self.base
+            .as_ref()
+            .map_or_else(Key::random, |base| base.key().clone())
     }
 
-    /// Adds the counts of their text.
-    pub(super) fn count(&self, census: &mut Census) {
-        for image in self.images() {
-            census.add(&image.census());
-        }
+    /// The counts of the base's text.
+    pub(super) fn census(&self) -> Census {
+        self.base.as_ref().map(Image::census).unwrap_or_default()
     }
 
     /// What is known of a list, the newest.
@@ -57,26 +52,57 @@ impl Old {
         sources.find(|source| source.name == name)
     }
 
-    /// The rules of those lists to which `number` gives one.
-    pub(super) fn carried(&self, number: impl Fn(&str) -> Option<u16>) -> Vec<Carried<Cursor<'_>>> {
-        let delta = self.delta.iter();
-        let changes = delta.flat_map(|delta| &delta.provenance().sources);
-        let whole: Vec<_> = changes.filter(|source| source.whole).collect();
-        let images = [(&self.base, false), (&self.delta, true)];
-        let carried = images.into_iter().filter_map(|(image, delta)| {
-            let image = image.as_ref()?;
-            let sources = image.provenance().sources.iter().map(|source| {
-                let voided = !delta && whole.iter().any(|whole| whole.name == source.name);
-                number(&source.name).filter(|_| !voided)
-            });
-            let sources: Vec<_> = sources.collect();
-            sources.iter().any(Option::is_some).then(|| Carried {
-                cursor: image.cursor(),
-                sources,
-                delta,
-            })
-        });
-        carried.collect()
+    /// The base's rules of those lists to which `number` gives one, and which the delta does not
+    /// hold whole.
+    pub(super) fn carried(
+        &self,
+        number: impl Fn(&str) -> Option<u16>,
+    ) -> Option<Carried<Cursor<'_>>> {
+        let base = self.base.as_ref()?;
+        let whole = |name: &str| {
+            let mut changes = self
+                .delta
+                .iter()
+                .flat_map(|delta| &delta.provenance().sources);
+            changes.any(|source| source.whole && source.name == name)
+        };
+        let sources = base.provenance().sources.iter();
+        let sources = sources.map(|source| number(&source.name).filter(|_| !whole(&source.name)));
+        let sources: Vec<_> = sources.collect();
+        // All for nothing is not read.
+        sources.iter().any(Option::is_some).then(|| Carried {
+            cursor: base.cursor(),
+            sources,
+        })
+    }
+
+    /// Hands on the delta's rules of those lists to which `number` gives one. The delta has a key of
+    /// its own: its rules are to be sorted. Returns what is wrong with it, if something is.
+    pub(super) fn changes<E>(
+        &self,
+        number: impl Fn(&str) -> Option<u16>,
+        mut each: impl FnMut(&Name, ImageRule) -> Result<(), E>,
+    ) -> Result<Option<ImageError>, E> {
+        let Some(delta) = &self.delta else {
+            return Ok(None);
+        };
+        let sources = delta.provenance().sources.iter();
+        let sources: Vec<_> = sources.map(|source| number(&source.name)).collect();
+        let mut cursor = delta.cursor();
+        while cursor.advance() {
+            let mut path = NamePath::ROOT;
+            for label in labels(cursor.path()) {
+                path.push(label);
+            }
+            let name = path.to_name();
+            for rule in cursor.rules() {
+                let source = sources.get(usize::from(rule.source)).copied().flatten();
+                if let Some(source) = source {
+                    each(&name, ImageRule { source, ..rule })?;
+                }
+            }
+        }
+        Ok(cursor.damage())
     }
 }
 

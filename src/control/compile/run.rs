@@ -7,16 +7,15 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::merge::{Merge, MergeError};
+use super::merge::{self, Merge, MergeError};
 use super::old::Old;
 use super::plan::{Event, ListNotes, ListOutcome, Outcome, Plan, PlanList};
 use super::rss::Peak;
 use super::sort::{Budget, Sorted, Sorter};
 use super::target::{Target, folder};
 use crate::control::load::{self, Reading, Refusal};
-use crate::policy::image::order::{Key, Path as NamePath};
+use crate::policy::image::order::Key;
 use crate::policy::image::provenance::{ImageSource, Provenance};
-use crate::policy::image::text::Census;
 use crate::policy::image::values::ImageRule;
 use crate::policy::image::writer::Writer;
 use crate::policy::image::{ImageError, TooLarge, WriteError};
@@ -45,11 +44,6 @@ pub enum CompileError {
         /// What is wrong with it.
         source: ImageError,
     },
-    /// The delta was not made for the base.
-    #[error(
-        "{0}: does not belong to the image that it is to change; without it every list must be read"
-    )]
-    Stranger(PathBuf),
     /// A list is to be carried over, and there is nothing of it.
     #[error("{0}: no image holds its rules; it must be read")]
     NowhereElse(String),
@@ -98,7 +92,6 @@ pub fn compile(plan: &Plan, progress: impl FnMut(Event)) -> Result<Outcome, Comp
     let mut work = Work {
         plan,
         old: Old::open(plan)?,
-        census: Census::default(),
         states: Vec::new(),
     };
     let mut outcome = work.compile(&mut told)?;
@@ -124,7 +117,6 @@ impl<P: FnMut(Event)> Told<P> {
 struct Work<'p> {
     plan: &'p Plan,
     old: Old,
-    census: Census,
     /// What is known of each list, in the plan's order.
     states: Vec<State>,
 }
@@ -138,14 +130,13 @@ enum State {
 
 impl Work<'_> {
     fn compile(&mut self, told: &mut Told<impl FnMut(Event)>) -> Result<Outcome, CompileError> {
-        let key = self.old.key()?;
+        let key = self.old.key();
         let carried = self.plan.lists.iter().filter(|list| !list.read);
         let mut missing = carried.filter(|list| self.old.source(&list.name).is_none());
         if let Some(list) = missing.next() {
             return Err(CompileError::NowhereElse(list.name.clone()));
         }
         let sorted = self.read(&key, told)?;
-        self.old.count(&mut self.census);
         // The second time without lists that the first one refused.
         loop {
             if let Some(outcome) = self.write(&key, &sorted, told)? {
@@ -165,7 +156,7 @@ impl Work<'_> {
             path: folder.to_owned(),
             source,
         };
-        let mut sorter = Sorter::new(key.clone(), Budget::USUAL, folder);
+        let mut sorter = Sorter::new(key.clone(), Budget::USUAL, folder).map_err(unsorted)?;
         for (number, list) in self.plan.lists.iter().enumerate() {
             let state = if list.read {
                 match self.read_list(number as u16, list, &mut sorter, told) {
@@ -177,13 +168,24 @@ impl Work<'_> {
             };
             self.states.push(state);
         }
+        let place = |name: &str| self.plan.lists.iter().position(|list| list.name == name);
+        let number = |name: &str| place(name).map(|place| place as u16);
+        let damage = self
+            .old
+            .changes(number, |name, rule| sorter.push(name, merge::change(rule)));
+        if let Some(source) = damage.map_err(unsorted)? {
+            return Err(CompileError::Damaged {
+                path: self.plan.delta.clone().unwrap_or_default(),
+                source,
+            });
+        }
         let sorted = sorter.finish().map_err(unsorted)?;
         told.peak.look();
         Ok(sorted)
     }
 
     fn read_list(
-        &mut self,
+        &self,
         source: u16,
         list: &PlanList,
         sorter: &mut Sorter<'_>,
@@ -191,15 +193,13 @@ impl Work<'_> {
     ) -> Result<io::Result<Reading>, Refusal> {
         let mut failed = Ok(());
         let rule = |name: &_, scope, _| {
-            let path = NamePath::from(name);
-            self.census.count(path.octets());
             let rule = ImageRule {
                 source,
                 flags: 0,
                 scope,
             };
             if failed.is_ok() {
-                failed = sorter.push(path.octets(), rule.to_bits());
+                failed = sorter.push(name, rule.to_bits());
             }
         };
         let mut next = 0;
@@ -236,8 +236,10 @@ impl Work<'_> {
             WriteError::TooLarge(error) => CompileError::TooLarge(error),
             WriteError::Io(source) => unwritten(source),
         };
+        let mut census = sorted.census.clone();
+        census.add(&self.old.census());
         let (target, file) = Target::create(&plan.out).map_err(unwritten)?;
-        let mut writer = Writer::new(file, key.clone(), self.census.clone()).map_err(failed)?;
+        let mut writer = Writer::new(file, key.clone(), census).map_err(failed)?;
         let of: u64 = self.given();
         let mut names = 0;
         let left_out: Vec<_> = self.states.iter().map(|state| !state.counts()).collect();

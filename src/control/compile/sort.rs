@@ -2,16 +2,25 @@
 //! file without a name, and read back side by side.
 //! Refuses to merge: it gives the sorted runs.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use super::batch::{Batch, HEAD, MAX_PATH, Rank, SLACK, rank};
+use super::batch::{Batch, HEAD, MAX_PATH, Place, Rank, SLACK, rank};
+use super::target::create_new;
 use crate::policy::image::order::Key;
+use crate::policy::image::text::Census;
+use crate::wire::name::Name;
 
 /// Octets that are read or written at a time.
-const PIECE: usize = 256 << 10;
+const PIECE: usize = 64 << 10;
+
+/// Rules of which the text is counted.
+const COUNTED: usize = 2 << 20;
+/// One of so many is counted beyond that: a pair that is missed then is so rare that its escape
+/// costs nothing.
+const SAMPLE: usize = 8;
 
 /// How much a sorter holds in memory.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +43,9 @@ impl Budget {
 pub(super) struct Sorter<'d> {
     key: Key,
     batch: Batch,
+    census: Census,
+    /// Rules that were taken.
+    taken: usize,
     /// Where the file may be.
     folder: &'d Path,
     spilled: Option<Spilled>,
@@ -48,25 +60,37 @@ struct Spilled {
 
 impl<'d> Sorter<'d> {
     /// Sorts by that key; what memory should not hold goes to `folder`.
-    pub(super) fn new(key: Key, budget: Budget, folder: &'d Path) -> Self {
-        Self {
-            batch: Batch::new(key.clone(), budget.rules, budget.octets),
+    ///
+    /// # Errors
+    /// When the system does not have that memory.
+    pub(super) fn new(key: Key, budget: Budget, folder: &'d Path) -> io::Result<Self> {
+        Ok(Self {
+            batch: Batch::new(key.clone(), budget.rules, budget.octets)?,
             key,
+            census: Census::default(),
+            taken: 0,
             folder,
             spilled: None,
-        }
+        })
     }
 
-    /// Takes a rule on a path.
+    /// Takes a rule on a name.
     ///
     /// # Errors
     /// When the file can't be written.
     #[inline]
-    pub(super) fn push(&mut self, path: &[u8], rule: u32) -> io::Result<()> {
-        if !self.batch.push(path, rule) {
-            self.spill()?;
-            let taken = self.batch.push(path, rule);
-            debug_assert!(taken, "an empty batch has room for any path");
+    pub(super) fn push(&mut self, name: &Name, rule: u32) -> io::Result<()> {
+        let path = match self.batch.push(name, rule) {
+            Some(path) => path,
+            None => {
+                self.spill()?;
+                let path = self.batch.push(name, rule);
+                path.expect("an empty batch has room for any name")
+            }
+        };
+        self.taken += 1;
+        if self.taken <= COUNTED || self.taken.is_multiple_of(SAMPLE) {
+            self.census.count(path);
         }
         Ok(())
     }
@@ -110,6 +134,7 @@ impl<'d> Sorter<'d> {
         }
         Ok(Sorted {
             key: self.key,
+            census: self.census,
             from: match self.spilled {
                 Some(spilled) => From::File(spilled),
                 None => From::Memory(self.batch),
@@ -121,6 +146,8 @@ impl<'d> Sorter<'d> {
 /// Rules in sorted runs.
 pub(super) struct Sorted {
     key: Key,
+    /// How often each pair of octets occurs in the names.
+    pub(super) census: Census,
     from: From,
 }
 
@@ -218,14 +245,18 @@ impl Run<'_> {
         Ok(())
     }
 
-    pub(super) fn path(&self) -> &[u8] {
-        &self.piece[self.path.0..self.path.1]
+    /// The present path.
+    #[inline]
+    pub(super) fn place(&self) -> Place<'_> {
+        Place {
+            rank: self.rank,
+            octets: &self.piece[self.path.0..self.path.1 + SLACK],
+            size: self.path.1 - self.path.0,
+        }
     }
 
-    pub(super) fn rank(&self) -> Rank {
-        self.rank
-    }
-
+    /// The rule on it.
+    #[inline]
     pub(super) fn rule(&self) -> u32 {
         let rule = self.piece[self.path.0 - HEAD..].first_chunk();
         rule.map_or(0, |rule| u32::from_le_bytes(*rule))
@@ -234,18 +265,7 @@ impl Run<'_> {
 
 /// A file that is gone when it is closed, however the process ends.
 fn unnamed(folder: &Path) -> io::Result<File> {
-    let process = std::process::id();
-    for attempt in 0_u32.. {
-        let path = folder.join(format!(".tapis-sort-{process}-{attempt}"));
-        let mut options = OpenOptions::new();
-        match options.read(true).write(true).create_new(true).open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            file => {
-                let file = file?;
-                fs::remove_file(&path)?;
-                return Ok(file);
-            }
-        }
-    }
-    unreachable!("there are fewer files in a folder")
+    let (path, file) = create_new(folder, ".tapis-sort")?;
+    fs::remove_file(path)?;
+    Ok(file)
 }

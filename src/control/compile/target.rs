@@ -5,8 +5,9 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
-/// What starts the name of a file that is not whole.
-const UNFINISHED: &str = ".tapis-unfinished-";
+/// What stands behind the name of a file that is not whole: the state directory knows such names
+/// and removes what a compiler that was killed leaves.
+const UNFINISHED: &str = ".tmp";
 /// Octets that are written at a time.
 const PIECE: usize = 256 << 10;
 
@@ -25,32 +26,37 @@ pub(super) fn folder(at: &Path) -> &Path {
     }
 }
 
+/// Makes a file in `folder` that was not there, to read and write: nobody else has it, and nobody
+/// else's is written to. Its name starts with `start`.
+pub(super) fn create_new(folder: &Path, start: &str) -> io::Result<(PathBuf, File)> {
+    let process = std::process::id();
+    for attempt in 0..u32::MAX {
+        let path = folder.join(format!("{start}-{process}-{attempt}"));
+        let mut options = OpenOptions::new();
+        match options.read(true).write(true).create_new(true).open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            file => return Ok((path, file?)),
+        }
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
+}
+
 impl Target {
     /// A file that will be at `at`, and what to write it through.
     ///
     /// # Errors
     /// When there can't be one.
     pub(super) fn create(at: &Path) -> io::Result<(Self, BufWriter<File>)> {
-        let Some(name) = at.file_name() else {
+        let Some(name) = at.file_name().filter(|_| !at.is_dir()) else {
             return Err(io::ErrorKind::IsADirectory.into());
         };
-        let mut unfinished = std::ffi::OsString::from(UNFINISHED);
-        unfinished.push(name);
-        unfinished.push(format!("-{}", std::process::id()));
+        let start = name.to_string_lossy() + UNFINISHED;
+        let (unfinished, file) = create_new(folder(at), &start)?;
         let target = Self {
             at: at.to_owned(),
-            unfinished: folder(at).join(unfinished),
+            unfinished,
             kept: false,
         };
-        if at.is_dir() {
-            return Err(io::ErrorKind::IsADirectory.into());
-        }
-        let mut options = OpenOptions::new();
-        let file = options
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(&target.unfinished)?;
         Ok((target, BufWriter::with_capacity(PIECE, file)))
     }
 

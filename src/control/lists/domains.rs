@@ -7,20 +7,22 @@ use super::typed;
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 
-/// Reads a line that holds something, its comment and outer whitespace cut off.
+/// Reads a line that holds something, its comment and outer whitespace cut off. What `name` is
+/// does not matter.
 pub(super) fn read(
     line: &[u8],
     bare: Scope,
+    name: &mut Name,
     mut emit: impl FnMut(&Name, Scope),
 ) -> Result<Gain, Bad> {
-    let (name, scope) = typed::scoped(line).map_err(|problem| match problem {
+    let scope = typed::scoped(line, name).map_err(|problem| match problem {
         Bad::Fields if typed::is_address(first_field(line)) => Bad::HostsLine,
         _ => problem,
     })?;
     if name.label_count() == 0 {
         return Err(Bad::Root);
     }
-    emit(&name, scope.unwrap_or(bare));
+    emit(name, scope.unwrap_or(bare));
     Ok(Gain {
         rules: 1,
         skipped: 0,

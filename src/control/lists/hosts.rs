@@ -27,10 +27,12 @@ const LOCAL: [&str; 16] = [
     "ip6-allhosts",
 ];
 
-/// Reads a line that holds something, its comment and outer whitespace cut off.
+/// Reads a line that holds something, its comment and outer whitespace cut off. What `name` is
+/// does not matter.
 pub(super) fn read(
     line: &[u8],
     bare: Scope,
+    name: &mut Name,
     mut emit: impl FnMut(&Name, Scope),
 ) -> Result<Gain, Bad> {
     let mut fields = line
@@ -46,37 +48,37 @@ pub(super) fn read(
     }
     if names > 1 {
         for field in fields.clone() {
-            host(field)?;
+            host(field, name)?;
         }
     }
     let mut gain = Gain::default();
     for field in fields {
-        match host(field)? {
-            Some(name) => {
-                emit(&name, bare);
-                gain.rules += 1;
-            }
-            None => gain.skipped += 1,
+        if host(field, name)? {
+            emit(name, bare);
+            gain.rules += 1;
+        } else {
+            gain.skipped += 1;
         }
     }
     Ok(gain)
 }
 
-/// The name in a field, or nothing where hosts files put a name that is no target.
-fn host(field: &[u8]) -> Result<Option<Name>, Bad> {
+/// Reads the name in a field. Returns whether there is one: not where hosts files put a name that
+/// is no target.
+fn host(field: &[u8], name: &mut Name) -> Result<bool, Bad> {
     let absolute = field.strip_suffix(b".").unwrap_or(field);
     if LOCAL
         .iter()
         .any(|local| absolute.eq_ignore_ascii_case(local.as_bytes()))
     {
-        return Ok(None);
+        return Ok(false);
     }
-    match typed::scoped(field) {
-        Ok((_, Some(_))) => Err(Bad::Scoped),
-        Ok((name, None)) if name.label_count() == 0 => Err(Bad::Root),
-        Ok((name, None)) => Ok(Some(name)),
+    match typed::scoped(field, name) {
+        Ok(Some(_)) => Err(Bad::Scoped),
+        Ok(None) if name.label_count() == 0 => Err(Bad::Root),
+        Ok(None) => Ok(true),
         // Known lists hold `0.0.0.0 0.0.0.0`.
-        Err(Bad::Address) => Ok(None),
+        Err(Bad::Address) => Ok(false),
         Err(problem) => Err(problem),
     }
 }

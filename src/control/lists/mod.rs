@@ -54,6 +54,8 @@ struct Lines {
     format: Format,
     bare: Scope,
     tally: Tally,
+    /// Each name, one after the other.
+    name: Name,
 }
 
 impl Reader {
@@ -65,6 +67,7 @@ impl Reader {
                 format,
                 bare,
                 tally: Tally::default(),
+                name: Name::ROOT,
             },
         }
     }
@@ -95,8 +98,8 @@ impl Lines {
         let emit = |name: &Name, scope| rule(name, scope, number);
         let outcome = match self.format {
             _ if content.len() > MAX_LINE => Err(Bad::LongLine),
-            Format::Domains => domains::read(content, self.bare, emit),
-            Format::Hosts => hosts::read(content, self.bare, emit),
+            Format::Domains => domains::read(content, self.bare, &mut self.name, emit),
+            Format::Hosts => hosts::read(content, self.bare, &mut self.name, emit),
         };
         match outcome {
             Ok(gain) => tally.add(gain),

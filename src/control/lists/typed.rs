@@ -23,18 +23,22 @@ const DENIED: AsciiDenyList = AsciiDenyList::new(true, "!\"#$%&'()*+,/:;<=>?@[\\
 /// # Errors
 /// [`Bad`] when the text is not one name.
 pub fn one(text: &str) -> Result<(Name, Option<Scope>), Bad> {
-    scoped(text.trim_ascii().as_bytes())
+    let mut name = Name::ROOT;
+    let scope = scoped(text.trim_ascii().as_bytes(), &mut name)?;
+    Ok((name, scope))
 }
 
-/// [`one`], for octets without whitespace around them.
-pub(super) fn scoped(text: &[u8]) -> Result<(Name, Option<Scope>), Bad> {
-    match text {
-        b"." => Ok((Name::ROOT, None)),
-        b"*" | b"*." => Ok((Name::ROOT, Some(Scope::Below))),
-        [b'*', b'.', name @ ..] => Ok((bare(name)?, Some(Scope::Below))),
-        [b'.', name @ ..] => Ok((bare(name)?, Some(Scope::Subtree))),
-        name => Ok((bare(name)?, None)),
-    }
+/// [`one`], for octets without whitespace around them, into `name`.
+pub(super) fn scoped(text: &[u8], name: &mut Name) -> Result<Option<Scope>, Bad> {
+    let (text, scope) = match text {
+        b"." => (text, None),
+        b"*" | b"*." => (&b"."[..], Some(Scope::Below)),
+        [b'*', b'.', text @ ..] => (text, Some(Scope::Below)),
+        [b'.', text @ ..] => (text, Some(Scope::Subtree)),
+        text => (text, None),
+    };
+    bare(text, name)?;
+    Ok(scope)
 }
 
 /// Whether the octets are an IP address; a zone (`fe80::1%lo0`) is allowed.
@@ -45,18 +49,21 @@ pub(super) fn is_address(text: &[u8]) -> bool {
     })
 }
 
-fn bare(text: &[u8]) -> Result<Name, Bad> {
-    let plain = text.iter().all(|&octet| is_plain(octet));
+fn bare(text: &[u8], name: &mut Name) -> Result<(), Bad> {
     let ends_in_digit = matches!(text, [.., b'0'..=b'9'] | [.., b'0'..=b'9', b'.']);
-    if plain && !ends_in_digit {
+    if !ends_in_digit {
         // By far the most common case; an address always takes the other way.
-        let text = from_utf8(text).map_err(|_| Bad::Utf8)?;
-        return Ok(Name::from_text(text)?);
+        match name.read_text(text) {
+            // What is wrong with any other text is not in a name of usual octets alone.
+            Ok(()) if name.is_plain() => return Ok(()),
+            Err(error) if text.iter().copied().all(is_plain) => return Err(error.into()),
+            _ => {}
+        }
     }
-    uncommon(text)
+    uncommon(text, name)
 }
 
-fn uncommon(text: &[u8]) -> Result<Name, Bad> {
+fn uncommon(text: &[u8], name: &mut Name) -> Result<(), Bad> {
     let space = |octet: &u8| octet.is_ascii_whitespace();
     if text
         .iter()
@@ -82,12 +89,12 @@ fn uncommon(text: &[u8]) -> Result<Name, Bad> {
         return Err(Bad::Character);
     }
     if text.is_ascii() {
-        return Ok(Name::from_text(text)?);
+        return Ok(name.read_text(text.as_bytes())?);
     }
     let ascii = Uts46::new()
         .to_ascii(text.as_bytes(), DENIED, Hyphens::Allow, DnsLength::Ignore)
         .map_err(|_| Bad::Idn)?;
-    Ok(Name::from_text(&ascii)?)
+    Ok(name.read_text(ascii.as_bytes())?)
 }
 
 /// Whether the octet may stand in a typed name without an escape.

@@ -1,0 +1,227 @@
+//! Lists to one image file, as an operator and as a server ask for it.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use tapis::control::compile::child::Compiler;
+use tapis::control::compile::plan::{Event, Plan, PlanList};
+use tapis::policy::image::{Image, Octets};
+use tempfile::TempDir;
+
+use crate::support::server::{folder, list, tapis, text};
+
+const CONFIG_LISTS: [(&str, &str); 2] = [
+    (
+        "ads",
+        "a.example\n*.b.example\nhttps://no.example/\n.wide.example\nx.wide.example\n",
+    ),
+    (
+        "hosts",
+        "0.0.0.0 a.example c.example\n127.0.0.1 localhost\n",
+    ),
+];
+
+fn config() -> String {
+    list("ads", "scope = \"subtree\"") + &list("hosts", "format = \"hosts\"")
+}
+
+fn compile(folder: &TempDir, out: &str, arguments: &[&str]) -> Output {
+    let mut command = tapis();
+    command
+        .current_dir(folder.path())
+        .args(["--config", "tapis.toml", "compile", "-o", out])
+        .args(arguments);
+    command.output().expect("run")
+}
+
+fn open(path: &Path) -> Image {
+    let octets = fs::read(path).expect("a file");
+    Image::open(Octets::Heap(octets)).expect("an image")
+}
+
+/// What lies in the folder, but for the configuration and the lists.
+fn made(folder: &TempDir) -> Vec<String> {
+    let entries = fs::read_dir(folder.path()).expect("a folder");
+    let names = entries.map(|entry| entry.expect("an entry").file_name().into_string());
+    let given = ["tapis.toml", "ads", "hosts"];
+    names
+        .map(|name| name.expect("UTF-8"))
+        .filter(|name| !given.contains(&name.as_str()))
+        .collect()
+}
+
+#[test]
+fn the_lists_of_a_configuration_become_an_image_and_bad_lines_are_told() {
+    let folder = folder(&config(), &CONFIG_LISTS);
+    let output = compile(&folder, "image", &[]);
+    let said = text(&output);
+    assert!(output.status.success(), "{said}");
+    assert!(
+        said.contains("ads: 4 rules, 0 skipped, 1 bad lines"),
+        "{said}"
+    );
+    assert!(said.contains("ads:3: https://no.example/: a URL"), "{said}");
+    assert!(
+        said.contains("hosts: 2 rules, 1 skipped, 0 bad lines"),
+        "{said}"
+    );
+    let summary = "image: 6 names in, 5 rules, 1 pruned, ";
+    assert!(said.contains(summary), "{said}");
+    assert_eq!(made(&folder), ["image"]);
+    let image = open(&folder.path().join("image"));
+    assert_eq!((image.facts().rules, image.facts().pruned), (5, 1));
+    let sources = &image.provenance().sources;
+    let digest = blake3::hash(CONFIG_LISTS[0].1.as_bytes()).to_string();
+    assert_eq!(
+        (sources[0].name.as_str(), &sources[0].digest),
+        ("ads", &digest)
+    );
+    assert_eq!((sources[1].name.as_str(), sources[1].rules), ("hosts", 2));
+}
+
+#[test]
+fn where_no_image_can_be_there_is_none_and_the_reason_is_told() {
+    let folder = folder(&config(), &CONFIG_LISTS);
+    for (out, reason) in [
+        ("missing/image", "missing/image: No such file or directory"),
+        ("ads/image", "ads/image: Not a directory"),
+        (".", "directory"),
+    ] {
+        let output = compile(&folder, out, &[]);
+        let said = text(&output);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(reason), "{said}");
+        assert!(said.contains("have room for"), "{said}");
+        assert_eq!(made(&folder), [""; 0]);
+    }
+}
+
+#[test]
+fn a_full_disk_leaves_the_old_image() {
+    let folder = folder(&config(), &CONFIG_LISTS);
+    fs::write(folder.path().join("image"), "old").expect("written");
+    // A disk that is full for this process alone: no file may outgrow a block.
+    let script = "trap '' XFSZ; ulimit -f 1; exec \"$0\" -c tapis.toml compile -o image";
+    let output = Command::new("/bin/sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_tapis")])
+        .current_dir(folder.path())
+        .output()
+        .expect("run");
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("image: File too large"), "{said}");
+    assert_eq!(made(&folder), ["image"]);
+    let old = fs::read(folder.path().join("image")).expect("there");
+    assert_eq!(old, b"old");
+}
+
+#[test]
+fn a_refused_list_is_told_and_nothing_is_written_until_it_is_accepted() {
+    let folder = folder(&config(), &CONFIG_LISTS);
+    fs::write(folder.path().join("ads"), "").expect("written");
+    let output = compile(&folder, "image", &[]);
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("ads: ads: empty"), "{said}");
+    assert!(said.contains("hosts: 2 rules"), "{said}");
+    assert!(said.contains("nothing is written"), "{said}");
+    assert_eq!(made(&folder), [""; 0]);
+    let output = compile(&folder, "image", &["--accept", "ads"]);
+    assert!(output.status.success(), "{}", text(&output));
+    assert_eq!(open(&folder.path().join("image")).facts().rules, 2);
+    let output = compile(&folder, "image", &["--accept", "adds"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output).contains("no such list"), "{}", text(&output));
+}
+
+fn plan(folder: &TempDir) -> Plan {
+    let config = tapis::config::Config::load(&folder.path().join("tapis.toml"));
+    let config = config.expect("a configuration");
+    Plan {
+        out: folder.path().join("image"),
+        lists: config.lists.iter().map(PlanList::read).collect(),
+        base: None,
+        delta: None,
+        strict: false,
+        parent: None,
+    }
+}
+
+fn compiler() -> Compiler {
+    Compiler {
+        program: env!("CARGO_BIN_EXE_tapis").into(),
+        arguments: vec!["compile", "--plan", "-"],
+        patience: Duration::from_secs(60),
+    }
+}
+
+#[tokio::test]
+async fn a_process_of_its_own_makes_the_image_and_tells_how_far_it_is() {
+    let folder = folder(&config(), &CONFIG_LISTS);
+    let mut plan = plan(&folder);
+    let mut events = Vec::new();
+    let outcome = compiler().compile(&plan, |event| events.push(event)).await;
+    let outcome = outcome.expect("compiled");
+    assert_eq!((outcome.given, outcome.rules, outcome.pruned), (6, 5, 1));
+    assert!(outcome.peak > 0);
+    let last = events.last();
+    assert!(
+        matches!(last, Some(Event::Writing { of: 6, .. })),
+        "{last:?}"
+    );
+    let notes = outcome.lists[0].notes.as_ref().expect("it was read");
+    assert_eq!(notes.tally.first[0].line, 3);
+    let image = open(&plan.out);
+    assert_eq!(image.size() as u64, outcome.octets);
+    // Once more over what is there: one list is read, the other one carried over.
+    fs::write(folder.path().join("hosts"), ":: d.example\n").expect("written");
+    fs::remove_file(folder.path().join("ads")).expect("there");
+    plan.base = Some(plan.out.clone());
+    plan.lists[0].read = false;
+    let outcome = compiler().compile(&plan, |_| {}).await.expect("compiled");
+    assert_eq!((outcome.lists[0].rules, outcome.lists[1].rules), (4, 1));
+    assert_eq!(
+        open(&plan.out).provenance().sources[0],
+        image.provenance().sources[0]
+    );
+}
+
+#[tokio::test]
+async fn what_a_process_of_its_own_says_at_its_end_is_the_reason() {
+    let folder = folder(&config(), &CONFIG_LISTS);
+    let mut plan = plan(&folder);
+    plan.out = folder.path().join("missing").join("image");
+    let reason = compiler()
+        .compile(&plan, |_| {})
+        .await
+        .expect_err("no folder");
+    assert!(
+        reason.to_string().contains("its folder must exist"),
+        "{reason}"
+    );
+    plan.base = Some(folder.path().join("ads"));
+    let reason = compiler()
+        .compile(&plan, |_| {})
+        .await
+        .expect_err("no image");
+    assert!(reason.to_string().contains("not an image"), "{reason}");
+}
+
+#[test]
+fn a_process_whose_starter_is_gone_ends_without_an_image() {
+    let folder = folder(&config(), &CONFIG_LISTS);
+    let mut plan = plan(&folder);
+    plan.parent = Some(u32::MAX);
+    let text = serde_json::to_string(&plan).expect("JSON");
+    fs::write(folder.path().join("hosts"), text).expect("written");
+    let input = fs::File::open(folder.path().join("hosts")).expect("there");
+    let mut command = tapis();
+    let output = command
+        .args(["compile", "--plan", "-"])
+        .stdin(input)
+        .output();
+    assert_eq!(output.expect("run").status.code(), Some(1));
+    assert_eq!(made(&folder), [""; 0]);
+}
