@@ -3,18 +3,22 @@
 
     benches/live/kills.py --binary target/release/tapis --names FILE [--kills 50]
 
-FILE holds the big list, a name a line. Each round gives the big list and a small one a new state,
-whose number stands in a name of its own in each of them, and ends the server by SIGKILL at a random
+FILE holds the names of the big lists, a name a line, half for each. Each round gives the big lists
+and a small one a new state, whose number stands in a name of its own in each of them, and ends the server by SIGKILL at a random
 moment: while the compiler reads, sorts or writes, while the image comes into force, or while it is
 stored. Then the server is started again with the same state directory.
 
-What is checked: that the first answers after the restart come before any list is compiled, and are
-those of one whole state of each list that could be in force when the server was killed; that no
-compiler is left over; that the newest state comes into force then; and that a restart after that
-serves it at once. Exit code 1 if one of that fails.
+There are two big lists, so that what was compiled of one is carried over while the other changes.
+What is checked: that each restart serves from the images that were kept, with none refused and
+nothing compiled before the first answers; that these are of one whole state of each list that could
+be in force when the server was killed; that no compiler of the killed server is left over; that the
+newest state comes into force then; and that a restart after that one was kept serves it at once.
+Exit code 1 if one of that fails.
 """
 
 import argparse
+import contextlib
+import json
 import os
 import random
 import signal
@@ -25,7 +29,7 @@ import dns
 import live
 import upstream
 
-BIG, SMALL = "big", "small"
+KINDS = BIG, MORE, SMALL = "big", "more", "small"
 
 
 def marker(kind, state):
@@ -36,7 +40,7 @@ class Server(live.Tapis):
     """A server with a state directory, which can be killed."""
 
     def __init__(self, binary, folder, upstream_port):
-        paths = [(kind, os.path.join(folder, f"{kind}.txt")) for kind in (BIG, SMALL)]
+        paths = [(kind, os.path.join(folder, f"{kind}.txt")) for kind in KINDS]
         lists = [{"name": kind, "path": path} for kind, path in paths]
         self.state_dir = os.path.join(folder, "state")
         super().__init__(binary, folder, upstream_port, lists)
@@ -48,10 +52,28 @@ class Server(live.Tapis):
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
 
-    def compilers(self):
-        """Compilers of this program that run."""
-        done = subprocess.run(["pgrep", "-f", f"{self.binary} compile --plan"], capture_output=True, text=True)
-        return done.stdout.split()
+    def began(self):
+        """What was logged so far about how it began."""
+        with open(self.log, errors="replace") as log:
+            return log.read()
+
+    def kept(self):
+        """The generation that a restart would find."""
+        with contextlib.suppress(OSError, ValueError, LookupError):
+            with open(os.path.join(self.state_dir, "current")) as record:
+                return json.load(record)["published"][0]["generation"]
+        return None
+
+
+def parents():
+    """The parents of all compilers that run."""
+    done = subprocess.run(["pgrep", "-f", "compile --plan -"], capture_output=True, text=True)
+    found = []
+    for pid in done.stdout.split():
+        with contextlib.suppress(OSError, IndexError):
+            with open(f"/proc/{pid}/stat") as stat:
+                found.append(int(stat.read().rpartition(")")[2].split()[1]))
+    return found
 
 
 class Asker:
@@ -83,6 +105,21 @@ class Asker:
         return [state for state in states if self.blocked(marker(kind, state), patience)]
 
 
+def restart(server, asker, states, failures, label):
+    """Checks the first answers of a server that was started anew; the states found."""
+    if asker.blocked("none.kills.example", 20.0) is None:
+        raise live.Failure(f"no answer after a restart:\n{server.tail()}")
+    began, found = server.began(), {kind: asker.state(kind, states) for kind in KINDS}
+    if "kept images are in force" not in began or "kept image refused" in began:
+        failures.append(f"{label}: not served from what was kept")
+    if "compiled" in began.split("serving")[0]:
+        failures.append(f"{label}: compiled before it served")
+    for kind, several in found.items():
+        if len(several) != 1:
+            failures.append(f"{label}: the {kind} list is in states {several}")
+    return found
+
+
 def write(folder, kind, names, state):
     path = os.path.join(folder, f"{kind}.txt")
     live.write_names(path + ".new", [*names, marker(kind, state)])
@@ -92,7 +129,7 @@ def write(folder, kind, names, state):
 def settle(asker, server, state, patience=120.0):
     """Seconds until both lists show that state."""
     start = time.monotonic()
-    while not all(asker.blocked(marker(kind, state)) for kind in (BIG, SMALL)):
+    while not all(asker.blocked(marker(kind, state)) for kind in KINDS):
         if time.monotonic() > start + patience or not server.alive():
             raise live.Failure(f"state {state} is not in force after {patience} s:\n{server.tail()}")
         time.sleep(0.02)
@@ -110,42 +147,51 @@ def main():
     failures, starts, before_force = [], [], 0
     with live.workshop("kills") as folder, upstream.Upstream(folder) as above:
         names = live.read_names(options.names)
-        small = [f"n{i}.kills.example" for i in range(200)]
-        write(folder, BIG, names, 0)
-        write(folder, SMALL, small, 0)
-        with Server(options.binary, folder, above.port) as server:
+        half = len(names) // 2
+        texts = {BIG: names[:half], MORE: names[half:], SMALL: [f"n{i}.kills.example" for i in range(200)]}
+
+        def put(state):
+            for kind in KINDS:
+                write(folder, kind, texts[kind], state)
+
+        def serve():
+            return Server(options.binary, folder, above.port)
+
+        def finish(server, asker, state):
+            """Waits until a state is in force and kept; the seconds until it was in force."""
+            took = settle(asker, server, state)
+            server.wait_for(lambda: server.kept() == server.status()["generation"], pause=0.05)
+            return took
+
+        put(0)
+        with serve() as server:
             server.wait()
             asker = Asker(server.port)
-            write(folder, BIG, names, 1)
-            write(folder, SMALL, small, 1)
-            length = settle(asker, server, 1) * 1.3
+            put(1)
+            length = finish(server, asker, 1) * 1.3
             server.kill()
         for state in range(2, options.kills + 2):
-            with Server(options.binary, folder, above.port) as server:
+            with serve() as server:
                 asker = Asker(server.port)
-                if asker.blocked(marker(BIG, state - 1), 20.0) is None:
-                    raise live.Failure(f"no answer after a restart:\n{server.tail()}")
-                settle(asker, server, state - 1)
-                write(folder, BIG, names, state)
-                write(folder, SMALL, small, state)
+                found = restart(server, asker, (state - 2, state - 1), failures, f"restart {state}")
+                if any(several != [state - 1] for several in found.values()):
+                    failures.append(f"restart {state}: what was kept is not in force: {found}")
+                put(state)
                 time.sleep(chance.random() * length)
+                old = server.pid
                 server.kill()
-            with Server(options.binary, folder, above.port) as server:
+            with serve() as server:
                 start = time.monotonic()
                 asker = Asker(server.port)
-                while (old := asker.blocked(marker(BIG, 0), 20.0)) is None and server.alive():
-                    pass
+                found = restart(server, asker, (state - 1, state), failures, f"kill {state}")
                 starts.append(time.monotonic() - start)
-                for kind in (BIG, SMALL):
-                    found = asker.state(kind, (state - 1, state))
-                    if len(found) != 1 or old:
-                        failures.append(f"kill {state}: the {kind} list is in states {found}")
-                    before_force += kind == BIG and found == [state - 1]
-                if asker.blocked(names[chance.randrange(len(names))]) is not True:
-                    failures.append(f"kill {state}: a name of the big list is not blocked")
-                if len(server.compilers()) > 1:
-                    failures.append(f"kill {state}: compilers are left over: {server.compilers()}")
-                settle(asker, server, state)
+                before_force += found[BIG] == [state - 1]
+                for kind in (BIG, MORE):
+                    if asker.blocked(chance.choice(texts[kind])) is not True:
+                        failures.append(f"kill {state}: a name of the {kind} list is not blocked")
+                if {old, 1} & set(parents()):
+                    failures.append(f"kill {state}: a compiler is left over")
+                finish(server, asker, state)
                 server.kill()
     spread = {"median": 0.5, "max": 1}
     result = {"tool": "kills", "options": vars(options), "kills": options.kills}

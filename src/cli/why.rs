@@ -2,6 +2,7 @@
 //! Refuses to guess: the answer is made by the same code that serves.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr};
@@ -210,7 +211,8 @@ fn matching(list: &List, name: &Name) -> Vec<Rule> {
         Content::File => fs::read(&list.source.path).unwrap_or_default(),
     };
     let depth = name.label_count();
-    let mut found = Vec::new();
+    // By weight: a file may have the same rule millions of times.
+    let mut found = BTreeMap::new();
     lists::read(&octets, list.format, list.scope, |owner, scope, line| {
         let labels = owner.label_count();
         let applies = match scope {
@@ -224,12 +226,11 @@ fn matching(list: &List, name: &Name) -> Vec<Rule> {
                 Scope::Below => 1,
                 Scope::Subtree => 2,
             };
-            found.push((Reverse(labels), weight, line, scope, owner.to_string()));
+            let rule = || (line, scope, owner.to_string());
+            found.entry((Reverse(labels), weight)).or_insert_with(rule);
         }
     });
-    found.sort_unstable_by_key(|&(labels, weight, line, ..)| (labels, weight, line));
-    found.dedup_by_key(|&mut (labels, weight, ..)| (labels, weight));
-    let rule = |(_, _, line, scope, owner): (_, _, u32, Scope, String)| {
+    let rule = |(line, scope, owner): (u32, Scope, String)| {
         let sign = match scope {
             Scope::Exact => "",
             Scope::Subtree => ".",
@@ -244,7 +245,7 @@ fn matching(list: &List, name: &Name) -> Vec<Rule> {
             line: Some(line),
         }
     };
-    found.into_iter().map(rule).collect()
+    found.into_values().map(rule).collect()
 }
 
 fn print(told: &Explanation, out: &mut impl Write) -> Result<(), Failure> {
