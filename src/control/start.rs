@@ -101,7 +101,10 @@ impl Control {
             .count();
         tracing::info!(generation, lists = known, "kept images are in force");
         self.images = images;
+        // With another configuration it may be another policy: it gets a number of its own, and the
+        // record is to have that.
         self.next = generation + 1;
+        self.unkept = true;
     }
 
     /// Reads the lists of which nothing is known; returns the rules of the small ones.

@@ -525,7 +525,7 @@ fn what_can_not_be_carried_over_is_told() {
 }
 
 #[test]
-fn one_name_in_a_thousand_lists_and_an_hour_of_progress() {
+fn one_name_may_be_in_a_thousand_lists_and_each_is_told_when_it_is_read() {
     let folder = folder(&[("one", "a.example\nb.example\n")]);
     let mut plan = plan(folder.path(), "image", &[]);
     for number in 0..1000 {

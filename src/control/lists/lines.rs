@@ -125,18 +125,21 @@ impl Cutter {
         let start = self.held.len() - line.len();
         let (end, behind) = (content.len(), line[content.len()..].trim_ascii_start());
         self.decided = end > MAX_LINE || !behind.is_empty();
-        self.held.drain(mark..start);
+        // One octet of whitespace stays: what follows it is not at the file's start.
+        let spare = start - usize::from(start > mark);
+        self.held.drain(mark..spare);
+        let start = mark + (start - spare);
         if end > MAX_LINE {
             // Too long. What is kept of it is too long as well: it does not end with whitespace.
-            self.held.truncate(mark + MAX_LINE);
+            self.held.truncate(start + MAX_LINE);
             self.held.push(b'x');
         } else if self.decided {
-            self.held.truncate(mark + end);
+            self.held.truncate(start + end);
             self.held.extend(b" #");
         } else {
             // Whitespace may go on to the line's end, or something follows: too long, then.
             let keep = if end == 0 { 0 } else { MAX_LINE + 1 };
-            self.held.truncate(mark + keep);
+            self.held.truncate(start + keep);
         }
     }
 }

@@ -84,21 +84,6 @@ pub(super) fn find(table: &[u8], seed: u64, name: &Name) -> Top {
     Top::Missing
 }
 
-/// Whether a table points at values below `values`, at buckets before `end` and into a directory
-/// of so many places.
-pub(super) fn is_valid(table: &[u8], values: u32, end: u64, places: usize) -> bool {
-    let (slots, rest) = table.as_chunks::<SLOT>();
-    let good = |slot: &[u8; SLOT]| {
-        let (value, kids) = (word(slot, 8) as u32, Kids(word(slot, 12) as u32));
-        let bucket = kids.as_bucket().is_none_or(|at| u64::from(at) < end);
-        let range = kids
-            .as_range()
-            .is_none_or(|(start, count)| start + count as usize <= places);
-        word(slot, 0) == 0 || kids == EDGE || (value < values && bucket && range)
-    };
-    rest.is_empty() && (slots.is_empty() || slots.len().is_power_of_two()) && slots.iter().all(good)
-}
-
 #[inline(always)]
 fn first(key: u64, seed: u64, slots: usize) -> usize {
     let mixed = (key ^ seed).wrapping_mul(0x9E37_79B9_7F4A_7C15);

@@ -8,6 +8,7 @@
 use super::bits::word;
 use super::bucket::{BEFORE, BEHIND, Bucket, Kids};
 use super::layout::Section;
+use super::text::Decoder;
 use super::values::ImageRule;
 use super::{Image, ImageError, top};
 
@@ -61,7 +62,7 @@ pub(super) fn validate(image: &Image) -> Result<(), ImageError> {
     if !root || !whole || !directory.len().is_multiple_of(8) {
         return Err(invalid);
     }
-    if !top::is_valid(image.section(Section::Tops), values, end as u64, places) {
+    if image.section(Section::Tops) != tops(image) {
         return Err(ImageError::Invalid("top labels"));
     }
     Ok(())
@@ -96,6 +97,49 @@ impl Unused {
         }
         free
     }
+}
+
+/// The table of top labels that the root's children make; they come in the order in which they were
+/// written.
+fn tops(image: &Image) -> Vec<u8> {
+    let buckets = image.section(Section::Buckets);
+    let directory = image.section(Section::Directory);
+    let decoder = Decoder::new(&image.text);
+    let (start, count) = image.root_kids.as_range().unwrap_or((0, 0));
+    let places = (start..start + count as usize).map(|place| word(directory, place * 8));
+    let places = places.filter(|entry| *entry != 0).map(|entry| entry as u32);
+    let mut nodes = Vec::new();
+    for at in image.root_kids.as_bucket().into_iter().chain(places) {
+        let Some(bucket) = Bucket::at(buckets, at) else {
+            continue;
+        };
+        for place in (0..bucket.len()).filter(|place| bucket.tag(*place).is_some()) {
+            let child = bucket.child(place);
+            let (mut label, mut labels) = (Vec::new(), 0);
+            let size = (child.end - child.start) as u32;
+            decoder.read(
+                buckets,
+                bucket.section_bit(child.start),
+                size,
+                |octet| match octet {
+                    Some(octet) if labels == 0 => label.push(octet),
+                    Some(_) => {}
+                    None => labels += 1,
+                },
+            );
+            let edge = labels > 1 || bucket.goes_on(place);
+            let node = if edge {
+                (0, top::EDGE)
+            } else {
+                (child.holds.value, child.holds.kids)
+            };
+            nodes.extend(top::key(&label).map(|key| (key, node.0, node.1)));
+        }
+        if nodes.len() > top::MOST {
+            break;
+        }
+    }
+    top::table(&nodes, image.facts.seed)
 }
 
 /// How many values there are, if each is in order.
