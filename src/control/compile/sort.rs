@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::batch::{Batch, HEAD, MAX_PATH, Place, Rank, SLACK, rank};
-use super::target::create_new;
+use super::target::{UNSORTED, create_new};
 use crate::policy::image::order::Key;
 use crate::policy::image::text::Census;
 use crate::wire::name::Name;
@@ -265,7 +265,7 @@ impl Run<'_> {
 
 /// A file that is gone when it is closed, however the process ends.
 fn unnamed(folder: &Path) -> io::Result<File> {
-    let (path, file) = create_new(folder, ".tapis-sort")?;
+    let (path, file) = create_new(folder, UNSORTED)?;
     fs::remove_file(path)?;
     Ok(file)
 }

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 /// What stands behind the name of a file that is not whole: the state directory knows such names
 /// and removes what a compiler that was killed leaves.
 const UNFINISHED: &str = ".tmp";
+/// What starts the name that a file has for a moment, before it has none. Of the same kind.
+pub(super) const UNSORTED: &str = "base.tmp-sort";
 /// Octets that are written at a time.
 const PIECE: usize = 256 << 10;
 
