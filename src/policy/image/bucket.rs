@@ -3,9 +3,9 @@
 //!
 //! | octets | what |
 //! |---|---|
-//! | 1 | bits 0 to 4: how many children (n); [`LONG`], [`WIDE`] |
+//! | 1 | bits 0 to 4: how many children (n); `LONG`, `WIDE` |
 //! | 1, or 3 if `WIDE` | the value of the children that don't tell their own |
-//! | n | a tag each: seven bits of the first label's hash, above the bit [`TELLS`] |
+//! | n | a tag each: seven bits of the first label's hash, above the bit `TELLS` |
 //! | n | the size of each child in bits, or its lowest octet |
 //! | n if `LONG` | the other octet of each size |
 //! | the rest, filled up with zeros | the children, bit behind bit |
@@ -13,7 +13,7 @@
 //! A child is its text; if it `TELLS`, then, if it has children, 32 bits of [`Kids`], and then a
 //! bit whether it has, and its value in 7, or 23, bits.
 //!
-//! A child with the tag [`INNER`] is the only child of the one before it, which has no [`Kids`]:
+//! A child with the tag `INNER` is the only child of the one before it, which has no [`Kids`]:
 //! most nodes with children have one, called `www`, and a bucket of its own would be one more wait
 //! for memory.
 
@@ -92,7 +92,7 @@ pub fn index(hash: u64, buckets: u32) -> u32 {
     (((hash >> 32) * u64::from(buckets)) >> 32) as u32
 }
 
-/// The tag of a hash: not [`INNER`].
+/// The tag of a hash: not `INNER`.
 #[inline(always)]
 pub fn tag(hash: u64) -> u8 {
     ((hash as u8) & !TELLS).max(TELLS + 1)
