@@ -69,10 +69,16 @@ fn run(input: &mut Unstructured<'_>) -> Result<()> {
     };
     assert!(same || input.seal, "wrong octets are noticed");
     // What can be found is what can be read.
-    let mut values = HashMap::new();
+    let mut values = HashMap::<_, Vec<u32>>::new();
     let mut cursor = read.cursor();
     while cursor.advance() {
-        values.insert(cursor.path().to_vec(), cursor.number());
+        let of = values.entry(cursor.path().to_vec()).or_default();
+        of.push(cursor.number());
+    }
+    if cursor.damage().is_some() {
+        // Texts are not read when an image is opened: what can't be read is told by who reads it.
+        assert!(!same, "what was written can be read");
+        return Ok(());
     }
     let asked: Vec<Name> = input
         .asked
@@ -85,7 +91,10 @@ fn run(input: &mut Unstructured<'_>) -> Result<()> {
         let some = read.value(value).rules().next().is_some();
         if lies != Lies::Beneath && some {
             let path = rules::path(asked[which], labels);
-            assert_eq!(values.get(&path), Some(&value), "{}", asked[which]);
+            let read = values
+                .get(&path)
+                .is_some_and(|values| values.contains(&value));
+            assert!(read, "{}: {value}", asked[which]);
         }
     });
     Ok(())

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use libfuzzer_sys::arbitrary::{Arbitrary, Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
-use rules::{LISTS, Rules};
+use rules::{LISTS, Rule, Rules};
 use tapis::policy::rule::Scope;
 use tapis::policy::rules::{Found, Rules as InForce};
 use tapis::wire::name::Name;
@@ -29,7 +29,7 @@ fn run(input: &mut Unstructured<'_>) -> Result<()> {
     base.rules.iter_mut().for_each(|rule| rule.lifted = false);
     let mut over = Option::<Rules>::arbitrary(input)?;
     let whole: [bool; LISTS as usize] = Arbitrary::arbitrary(input)?;
-    let mut twin = twin(&base);
+    let mut twin = twin(base.all());
     if let Some(over) = &mut over {
         change(&mut twin, over, whole);
     }
@@ -60,9 +60,9 @@ fn run(input: &mut Unstructured<'_>) -> Result<()> {
     Ok(())
 }
 
-fn twin(rules: &Rules) -> Twin {
+fn twin(rules: impl Iterator<Item = Rule>) -> Twin {
     let mut twin = Twin::new();
-    for rule in rules.all() {
+    for rule in rules {
         let scopes = twin.entry(rule.name.wire().to_vec()).or_default();
         scopes.insert((rule.list, rule.scope as u8));
     }
@@ -81,14 +81,7 @@ fn change(twin: &mut Twin, over: &mut Rules, whole: [bool; LISTS as usize]) {
         let (name, _) = Name::read(owner, 0).expect("a name");
         scopes.retain(|(list, scope)| !covered(&all, &name, *list, *scope));
     }
-    let mut adding = over.without_rules();
-    adding.rules = over
-        .rules
-        .iter()
-        .filter(|rule| !rule.lifted)
-        .cloned()
-        .collect();
-    let added = self::twin(&adding);
+    let added = self::twin(over.all().filter(|rule| !rule.lifted));
     over.rules.retain(|rule| {
         let key = (rule.list, rule.scope as u8);
         let wire = rule.name.wire();

@@ -73,15 +73,6 @@ pub(crate) fn path(name: &Name, labels: usize) -> Vec<u8> {
 }
 
 impl Rules {
-    /// The same seed and crowd without rules.
-    pub(crate) fn without_rules(&self) -> Self {
-        Self {
-            seed: self.seed,
-            rules: Vec::new(),
-            crowd: self.crowd,
-        }
-    }
-
     /// All rules, with those of the crowd.
     pub(crate) fn all(&self) -> impl Iterator<Item = Rule> {
         let crowd = (0..self.crowd % 600).map(|number| Rule {

@@ -37,7 +37,7 @@ const ENTRY: usize = 48;
 /// Where the header's digest starts.
 const SEAL: usize = HEADER - 32;
 /// Sections start at multiples of a cache line.
-const LINE: u64 = 64;
+pub(super) const LINE: u64 = 64;
 
 /// The parts of an image, in their order in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

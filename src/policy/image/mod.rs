@@ -117,12 +117,17 @@ impl Image {
     pub fn open(octets: Octets) -> Result<Self, ImageError> {
         let all = &*octets;
         let (facts, extents) = read_header(&all[..all.len().min(HEADER)], all.len() as u64)?;
+        let mut last = HEADER;
         for (section, extent) in Section::ALL.into_iter().zip(&extents) {
-            let octets = &all[extent.offset..extent.offset + extent.len];
+            let end = extent.offset + extent.len;
+            let octets = &all[extent.offset..end];
             if *blake3::hash(octets).as_bytes() != extent.digest {
                 return Err(ImageError::Damaged(section.name()));
             }
+            check_gap(&all[last..extent.offset])?;
+            last = end;
         }
+        check_gap(&all[last..])?;
         let section = |section: Section| {
             let extent = &extents[section as usize];
             &all[extent.offset..extent.offset + extent.len]
@@ -203,6 +208,15 @@ impl Image {
     pub fn census(&self) -> Census {
         Census::from_octets(self.section(Section::Census))
     }
+}
+
+/// What stands between sections, and behind the last one, is zeros up to the next cache line.
+fn check_gap(octets: &[u8]) -> Result<(), ImageError> {
+    let zeros = octets.iter().all(|octet| *octet == 0);
+    if !zeros || octets.len() >= layout::LINE as usize {
+        return Err(ImageError::Damaged("space between sections"));
+    }
+    Ok(())
 }
 
 impl std::fmt::Debug for Image {
