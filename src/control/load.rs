@@ -1,4 +1,4 @@
-//! Owns the way from a list's file to a trie, and the judgement whether the file may replace the last.
+//! Owns the way from a list's file to an image of its rules, and the judgement whether the file may replace the last.
 //! Refuses to publish: it returns what it made, or why it made nothing.
 
 use std::fs::{self, File};
@@ -112,7 +112,7 @@ pub enum Refusal {
     /// It holds NUL octets.
     #[error("{0}: holds binary data, not text; if it is compressed, unpack it first")]
     Binary(PathBuf),
-    /// It has more rules than a trie can hold.
+    /// It has more rules than an image can hold.
     #[error("{path}: {source}")]
     TooLarge {
         /// The file.

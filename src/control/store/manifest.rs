@@ -23,7 +23,7 @@ pub struct Published {
     /// The images.
     #[serde(flatten)]
     pub pair: Pair,
-    /// The generation that they came into force with, counted from that process's start.
+    /// The generation that they came into force with; numbers go on over restarts.
     pub generation: u64,
     /// When that was.
     pub at: Timestamp,
