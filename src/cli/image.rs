@@ -53,13 +53,6 @@ pub(super) fn run(args: &ImageArgs, out: &mut impl Write) -> Result<(), Failure>
 
 fn tell(args: &ImageArgs, image: &Image) -> Told {
     let facts = image.facts();
-    // Rules that were carried over from another image were pruned before.
-    let given: u64 = image
-        .provenance()
-        .sources
-        .iter()
-        .map(|source| source.rules)
-        .sum();
     let sections = image.extents().map(|(section, extent)| SectionSize {
         name: section.name(),
         octets: extent.len,
@@ -69,7 +62,7 @@ fn tell(args: &ImageArgs, image: &Image) -> Told {
         file: args.file.clone(),
         octets: image.size(),
         rules: facts.rules,
-        pruned: given.saturating_sub(facts.rules),
+        pruned: image.pruned(),
         nodes: facts.nodes,
         buckets: facts.buckets,
         fullest_bucket: facts.fullest,

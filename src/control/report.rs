@@ -55,15 +55,9 @@ pub(super) fn status(control: &Control, gauges: Gauges) -> Status {
 
 fn image_status(image: &Image) -> ImageStatus {
     let facts = image.facts();
-    let given: u64 = image
-        .provenance()
-        .sources
-        .iter()
-        .map(|source| source.rules)
-        .sum();
     ImageStatus {
         rules: facts.rules,
-        pruned: given.saturating_sub(facts.rules),
+        pruned: image.pruned(),
         octets: image.size(),
         made_at: image.provenance().made_at,
     }

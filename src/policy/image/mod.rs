@@ -184,6 +184,18 @@ impl Image {
         &self.facts
     }
 
+    /// Rules of its sources that are not in it, as others of the same source cover them: left out
+    /// when it was written, or before, when they were compiled to the image that they came from.
+    pub fn pruned(&self) -> u64 {
+        let given: u64 = self
+            .provenance
+            .sources
+            .iter()
+            .map(|source| source.rules)
+            .sum();
+        given.saturating_sub(self.facts.rules)
+    }
+
     /// Where the rules come from.
     pub fn provenance(&self) -> &Provenance {
         &self.provenance
