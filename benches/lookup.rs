@@ -18,11 +18,13 @@
 mod names;
 
 use std::hint::black_box;
+use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Instant;
 
 use foldhash::fast::RandomState;
 use names::Random;
+use tapis::control::store::read_image;
 use tapis::policy::builder::Builder;
 use tapis::policy::image::Image;
 use tapis::policy::rule::Scope;
@@ -68,6 +70,8 @@ fn measure(names: &[String], asked: usize, rounds: usize) {
     }
 }
 
+/// The image of those names, read from its file as a server reads it: into huge pages, if the
+/// system has some.
 fn image(names: &[String], scope: Scope) -> Image {
     let mut builder = Builder::new();
     let parsed = names.iter().filter_map(|name| Name::from_text(name).ok());
@@ -75,7 +79,10 @@ fn image(names: &[String], scope: Scope) -> Image {
     for name in parsed {
         builder.insert(&name, number, scope).expect("there is room");
     }
-    builder.finish().expect("there is room")
+    let image = builder.finish().expect("there is room");
+    let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+    file.write_all(image.octets()).expect("room on the disk");
+    read_image(file.path()).expect("what was written can be read")
 }
 
 struct Contenders {

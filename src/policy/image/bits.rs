@@ -10,12 +10,21 @@ pub fn word(octets: &[u8], at: usize) -> u64 {
     }
 }
 
-#[cold]
+/// The last octets, fewer than eight: as two numbers that overlap, as labels end here too often for
+/// a copy.
+#[inline(always)]
 fn tail(octets: &[u8], at: usize) -> u64 {
-    let mut chunk = [0; 8];
     let rest = octets.get(at..).unwrap_or(&[]);
-    chunk[..rest.len()].copy_from_slice(rest);
-    u64::from_le_bytes(chunk)
+    match (rest.first_chunk(), rest.last_chunk(), rest) {
+        (Some(first), Some(last), _) => {
+            let behind = (rest.len() - 4) * 8;
+            u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << behind
+        }
+        (_, _, &[one]) => u64::from(one),
+        (_, _, &[one, two]) => u64::from(u16::from_le_bytes([one, two])),
+        (_, _, &[one, two, three]) => u64::from(u32::from_le_bytes([one, two, three, 0])),
+        _ => 0,
+    }
 }
 
 /// The bits from bit `at` on; at least the lowest 57 are real.
@@ -44,10 +53,10 @@ impl BitWriter {
     pub fn push(&mut self, bits: u64, count: u32) {
         self.open |= bits << self.filled;
         self.filled += count;
-        while self.filled >= 8 {
-            self.octets.push(self.open as u8);
-            self.open >>= 8;
-            self.filled -= 8;
+        if self.filled >= 32 {
+            self.octets.extend((self.open as u32).to_le_bytes());
+            self.open >>= 32;
+            self.filled -= 32;
         }
     }
 
@@ -68,10 +77,8 @@ impl BitWriter {
 
     /// All octets, the last one filled up with zeros; the writer is empty afterwards.
     pub fn take(&mut self, into: &mut Vec<u8>) {
-        if self.filled > 0 {
-            self.octets.push(self.open as u8);
-        }
         into.append(&mut self.octets);
+        into.extend(&self.open.to_le_bytes()[..self.filled.div_ceil(8) as usize]);
         self.open = 0;
         self.filled = 0;
     }

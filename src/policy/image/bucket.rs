@@ -248,6 +248,12 @@ impl<'o> Bucket<'o> {
         Text::new::<IS_WIDE>(self.head, tells, start, over, last)
     }
 
+    /// Whether a child has more than 255 bits.
+    #[inline(always)]
+    fn is_long(&self) -> bool {
+        self.head & u64::from(LONG) != 0
+    }
+
     /// Whether values take 23 bits.
     #[inline(always)]
     pub fn is_wide(&self) -> bool {
@@ -258,7 +264,7 @@ impl<'o> Bucket<'o> {
     pub fn child(&self, place: usize) -> Text {
         let (len, sizes) = (self.len(), self.sizes());
         let octet = |at: usize| self.word(at) & 0xFF;
-        let long = self.head & u64::from(LONG) != 0;
+        let long = self.is_long();
         let size = |place: usize| {
             let high = if long { octet(sizes + len + place) } else { 0 };
             octet(sizes + place) | high << 8
@@ -291,17 +297,37 @@ impl<'o> Bucket<'o> {
         }
     }
 
-    /// Calls `each` with every child and its place.
-    pub fn each(&self, mut each: impl FnMut(usize, Text)) {
-        let (len, sizes) = (self.len(), self.sizes());
+    /// Calls `each` with every child, and whether it is the only child of the one before.
+    #[inline(always)]
+    pub fn each(&self, each: impl FnMut(bool, Text)) {
+        match (self.is_long(), self.is_wide()) {
+            (false, false) => self.each_as::<false, false>(each),
+            (false, true) => self.each_as::<false, true>(each),
+            (true, false) => self.each_as::<true, false>(each),
+            (true, true) => self.each_as::<true, true>(each),
+        }
+    }
+
+    #[inline(always)]
+    fn each_as<const IS_LONG: bool, const IS_WIDE: bool>(&self, mut each: impl FnMut(bool, Text)) {
+        let (len, tags, sizes) = (self.len(), self.tags(), self.sizes());
         let octet = |at: usize| self.word(at) & 0xFF;
-        let long = self.head & u64::from(LONG) != 0;
-        let mut start = (sizes + len + if long { len } else { 0 }) as u64 * 8;
+        let high = |place: usize| octet(sizes + len + place) << 8;
+        let mut start = (sizes + len + if IS_LONG { len } else { 0 }) as u64 * 8;
         for place in 0..len {
-            let high = if long { octet(sizes + len + place) } else { 0 };
-            let child = self.child_from(start, place, octet(sizes + place) | high << 8);
-            start = child.over;
-            each(place, child);
+            let over = start + (octet(sizes + place) | if IS_LONG { high(place) } else { 0 });
+            let tag = octet(tags + place) as u8;
+            let last = match IS_LONG {
+                true => self.bits(over.wrapping_sub(56)),
+                false => self.near_bits(over.wrapping_sub(56)),
+            };
+            let tells = u64::from(tag & TELLS);
+            let inner = tag & !TELLS == INNER;
+            each(
+                inner,
+                Text::new::<IS_WIDE>(self.head, tells, start, over, last),
+            );
+            start = over;
         }
     }
 }

@@ -117,17 +117,7 @@ impl Image {
     pub fn open(octets: Octets) -> Result<Self, ImageError> {
         let all = &*octets;
         let (facts, extents) = read_header(&all[..all.len().min(HEADER)], all.len() as u64)?;
-        let mut last = HEADER;
-        for (section, extent) in Section::ALL.into_iter().zip(&extents) {
-            let end = extent.offset + extent.len;
-            let octets = &all[extent.offset..end];
-            if *blake3::hash(octets).as_bytes() != extent.digest {
-                return Err(ImageError::Damaged(section.name()));
-            }
-            check_gap(&all[last..extent.offset])?;
-            last = end;
-        }
-        check_gap(&all[last..])?;
+        check_digests(all, &extents)?;
         let section = |section: Section| {
             let extent = &extents[section as usize];
             &all[extent.offset..extent.offset + extent.len]
@@ -220,6 +210,20 @@ impl Image {
     pub fn census(&self) -> Census {
         Census::from_octets(self.section(Section::Census))
     }
+}
+
+/// Whether the sections are what was written, and nothing is hidden between them.
+fn check_digests(all: &[u8], extents: &[Extent; 8]) -> Result<(), ImageError> {
+    let mut last = HEADER;
+    for (section, extent) in Section::ALL.into_iter().zip(extents) {
+        let end = extent.offset + extent.len;
+        if *blake3::hash(&all[extent.offset..end]).as_bytes() != extent.digest {
+            return Err(ImageError::Damaged(section.name()));
+        }
+        check_gap(&all[last..extent.offset])?;
+        last = end;
+    }
+    check_gap(&all[last..])
 }
 
 /// What stands between sections, and behind the last one, is zeros up to the next cache line.

@@ -40,8 +40,7 @@ pub(super) fn validate(image: &Image) -> Result<(), ImageError> {
         let offset = u32::try_from(at).map_err(|_| invalid)?;
         let bucket = Bucket::at(buckets, offset).ok_or(invalid)?;
         let (mut good, mut behind, mut alone) = (!bucket.is_empty(), 0, false);
-        bucket.each(|place, child| {
-            let inner = bucket.tag(place).is_none();
+        bucket.each(|inner, child| {
             // An only child stands behind a parent that has no others.
             good &= child.end > child.start && child.end <= child.over && (!inner || alone);
             good &= child.holds.value < values;

@@ -1,7 +1,7 @@
 //! Owns what a node's value stands for: the rules on its name, and which sources have some beneath.
 //! Refuses to weigh them against each other: that depends on the configuration of the moment.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 
 use super::TooLarge;
 use super::bits::word;
