@@ -8,7 +8,7 @@
 //! | n | a tag each: seven bits of the first label's hash, above the bit `TELLS` |
 //! | n | the size of each child in bits, or its lowest octet |
 //! | n if `LONG` | the other octet of each size |
-//! | the rest, filled up with zeros | the children, bit behind bit |
+//! | the rest, filled up with zeros to a multiple of [`UNIT`] | the children, bit behind bit |
 //!
 //! A child is its text; if it `TELLS`, then, if it has children, 32 bits of [`Kids`], and then a
 //! bit whether it has, and its value in 7, or 23, bits.
@@ -44,8 +44,10 @@ pub const BEHIND: usize = NEAR + 16;
 pub const VALUES: u32 = 1 << 23;
 /// First offset of a bucket that does not fit.
 pub const OFFSETS: u64 = 1 << 31;
-/// First place in the directory that does not fit.
-pub const PLACES: u64 = 1 << 24;
+/// First group of the directory that does not fit.
+pub const GROUPS: u64 = 1 << 24;
+/// Buckets take a multiple of so many octets.
+pub const UNIT: usize = 4;
 
 /// Where a node's children are: in one bucket, in a range of the directory, or nowhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +62,8 @@ impl Kids {
         Self(offset as u32)
     }
 
-    /// Children in as many buckets as `class` means, from `start` on, which is below [`PLACES`].
+    /// Children in as many buckets as `class` means, from that group of the directory on, which is
+    /// below [`GROUPS`].
     pub fn range(start: u64, class: u32) -> Self {
         Self(1 << 31 | class << 24 | start as u32)
     }
@@ -71,12 +74,12 @@ impl Kids {
         (self.0 >> 31 == 0).then_some(self.0)
     }
 
-    /// The first place in the directory and how many there are, if there is not just one bucket,
+    /// The first group of the directory and how many buckets there are, if there is not just one,
     /// nor none.
     #[inline(always)]
-    pub fn as_range(self) -> Option<(usize, u32)> {
+    pub fn as_range(self) -> Option<(u32, u32)> {
         let range = self.0 >> 31 != 0 && self != Self::NONE;
-        range.then(|| ((self.0 & 0xFF_FFFF) as usize, buckets(self.0 >> 24 & 0x7F)))
+        range.then(|| (self.0 & 0xFF_FFFF, buckets(self.0 >> 24 & 0x7F)))
     }
 }
 
@@ -96,12 +99,6 @@ pub fn index(hash: u64, buckets: u32) -> u32 {
 #[inline(always)]
 pub fn tag(hash: u64) -> u8 {
     ((hash as u8) & !TELLS).max(TELLS + 1)
-}
-
-/// The bits of a hash in the directory's filter.
-#[inline(always)]
-pub fn filter(hash: u64) -> u32 {
-    1 << (hash >> 8 & 31) | 1 << (hash >> 13 & 31)
 }
 
 /// A bucket. Bits and octets are counted from [`BEFORE`] it on.
@@ -382,6 +379,13 @@ impl Child<'_> {
     }
 }
 
+/// Most octets of a bucket with so many children, whose texts have so many bits together.
+pub fn most_octets(children: usize, bits: usize) -> usize {
+    let (head, told) = (4, 24 + 32);
+    let size = head + 3 * children + (bits + told * children).div_ceil(8);
+    size.next_multiple_of(UNIT)
+}
+
 /// Writes a bucket.
 pub fn write(children: &[Child<'_>], into: &mut Vec<u8>) {
     let wide = children.iter().any(|child| child.value > 127);
@@ -419,6 +423,7 @@ pub fn write(children: &[Child<'_>], into: &mut Vec<u8>) {
         }
     }
     bits.take(into);
+    into.resize(into.len().next_multiple_of(UNIT), 0);
 }
 
 /// The value that most of the childless have.

@@ -1,7 +1,6 @@
 //! Owns reading an image from its first rule to its last, in the order of paths.
 //! Refuses to look up: `walk` does.
 
-use super::bits::word;
 use super::bucket::{Bucket, Kids};
 use super::layout::Section;
 use super::order::Path;
@@ -28,8 +27,9 @@ struct Open {
     path: usize,
     /// The same of its last child that was read.
     last: usize,
-    /// The next bucket in the directory, and the end.
-    entries: std::ops::Range<usize>,
+    /// The first group of the directory, the next bucket in it, and the end.
+    group: u32,
+    buckets: std::ops::Range<u32>,
     /// The present bucket, if it has children left.
     bucket: Option<(u32, usize)>,
 }
@@ -92,16 +92,16 @@ impl<'i> Cursor<'i> {
             return true;
         }
         let buckets = self.image.section(Section::Buckets);
+        let directory = self.image.directory();
         while let Some(open) = self.open.last_mut() {
             let Some((at, place)) = open.bucket else {
-                match open.entries.next() {
+                match open.buckets.next() {
                     None => {
                         self.open.pop();
                     }
-                    Some(entry) => {
-                        let entry = word(self.image.section(Section::Directory), entry * 8);
-                        // An empty bucket has an empty filter.
-                        open.bucket = (entry != 0).then_some((entry as u32, 0));
+                    Some(next) => {
+                        let mut bucket = directory.range(open.group, next..next + 1);
+                        open.bucket = bucket.next().flatten().map(|at| (at, 0));
                     }
                 }
                 continue;
@@ -144,15 +144,16 @@ impl<'i> Cursor<'i> {
     }
 
     fn descend(&mut self, kids: Kids) {
-        let (entries, bucket) = match (kids.as_bucket(), kids.as_range()) {
-            (Some(at), _) => (0..0, Some((at, 0))),
-            (None, Some((start, count))) => (start..start + count as usize, None),
+        let ((group, count), bucket) = match (kids.as_bucket(), kids.as_range()) {
+            (Some(at), _) => ((0, 0), Some((at, 0))),
+            (None, Some(range)) => (range, None),
             (None, None) => return,
         };
         self.open.push(Open {
             path: self.path.octets().len(),
             last: self.path.octets().len(),
-            entries,
+            group,
+            buckets: 0..count,
             bucket,
         });
     }

@@ -25,7 +25,7 @@ use super::{ImageError, WriteError};
 /// The first octets of an image.
 pub const MAGIC: [u8; 8] = *b"\x89tapis\r\n";
 /// The version of the layout.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Reads otherwise where the octets of numbers were turned around.
 pub const BYTE_ORDER: u32 = 0x0403_0201;
 /// Octets of the header.
@@ -39,13 +39,18 @@ const SEAL: usize = HEADER - 32;
 /// Sections start at multiples of a cache line.
 pub(super) const LINE: u64 = 64;
 
+/// How many parts an image has.
+const SECTIONS: usize = 9;
+
 /// The parts of an image, in their order in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Section {
     /// Buckets, one behind the other: see `bucket`.
     Buckets,
-    /// Eight octets for each bucket of a node with many: the offset, then the filter.
+    /// Where the buckets of nodes with many are: see `directory`.
     Directory,
+    /// What each of those may hold.
+    Filters,
     /// The nodes right below the root: see `top`.
     Tops,
     /// Eight octets for each value: start in `Words`, count of rules, count of sources beneath.
@@ -62,9 +67,10 @@ pub enum Section {
 
 impl Section {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; SECTIONS] = [
         Self::Buckets,
         Self::Directory,
+        Self::Filters,
         Self::Tops,
         Self::Values,
         Self::Words,
@@ -78,6 +84,7 @@ impl Section {
         match self {
             Self::Buckets => "buckets",
             Self::Directory => "directory",
+            Self::Filters => "filters",
             Self::Tops => "top labels",
             Self::Values => "values",
             Self::Words => "words",
@@ -142,12 +149,15 @@ pub struct Extent {
     pub digest: [u8; 32],
 }
 
+/// Where all sections are, in the order of [`Section::ALL`].
+pub type Extents = [Extent; SECTIONS];
+
 /// Reads a header: facts, and the sections in the order of [`Section::ALL`]. Each lies behind the
 /// one before and within the file of `size` octets.
 ///
 /// # Errors
 /// [`ImageError`] when it is not one.
-pub fn read_header(head: &[u8], size: u64) -> Result<(Facts, [Extent; 8]), ImageError> {
+pub fn read_header(head: &[u8], size: u64) -> Result<(Facts, Extents), ImageError> {
     let number = |at: usize| word(head, at);
     let short = |at: usize| word(head, at) as u32;
     if head.len() < 8 || head[..8] != MAGIC {
@@ -179,7 +189,7 @@ pub fn read_header(head: &[u8], size: u64) -> Result<(Facts, [Extent; 8]), Image
         offset: 0,
         len: 0,
         digest: [0; 32],
-    }; 8];
+    }; SECTIONS];
     let mut last = HEADER as u64;
     for (index, extent) in extents.iter_mut().enumerate() {
         let at = TABLE + index * ENTRY;

@@ -4,6 +4,7 @@
 pub mod bits;
 pub mod bucket;
 pub mod cursor;
+pub mod directory;
 mod edge;
 pub mod layout;
 pub mod order;
@@ -21,7 +22,8 @@ use std::ops::Deref;
 
 use memmap2::MmapMut;
 
-use layout::{Extent, Facts, HEADER, Section, read_header};
+use directory::Directory;
+use layout::{Extent, Extents, Facts, HEADER, Section, read_header};
 use order::Key;
 use provenance::Provenance;
 use text::{Census, TextCode};
@@ -53,8 +55,8 @@ pub enum TooLarge {
     /// More than two gigabytes of buckets.
     #[error("more names than fit into 2 GiB of image; leave out a list")]
     Buckets,
-    /// More than 16,777,216 buckets in nodes with many children.
-    #[error("more names than fit into one image, about 130 million; leave out a list")]
+    /// More than 16,777,216 nodes with many children, or groups of their buckets.
+    #[error("more names with many beneath them than fit into one image; leave out a list")]
     Directory,
     /// More than 65,536 sources.
     #[error("more than 65,536 lists; join some")]
@@ -101,7 +103,7 @@ pub struct Image {
     key: Key,
     text: TextCode,
     facts: Facts,
-    extents: [Extent; 8],
+    extents: Extents,
     provenance: Provenance,
     root_value: u32,
     root_kids: bucket::Kids,
@@ -164,6 +166,11 @@ impl Image {
         )
     }
 
+    #[inline(always)]
+    fn directory(&self) -> Directory<'_> {
+        Directory::new(|section| self.section(section))
+    }
+
     /// How many values there are.
     pub fn value_count(&self) -> u32 {
         (self.extents[Section::Values as usize].len / 8) as u32
@@ -213,7 +220,7 @@ impl Image {
 }
 
 /// Whether the sections are what was written, and nothing is hidden between them.
-fn check_digests(all: &[u8], extents: &[Extent; 8]) -> Result<(), ImageError> {
+fn check_digests(all: &[u8], extents: &Extents) -> Result<(), ImageError> {
     let mut last = HEADER;
     for (section, extent) in Section::ALL.into_iter().zip(extents) {
         let end = extent.offset + extent.len;

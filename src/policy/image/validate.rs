@@ -6,7 +6,8 @@
 //! buckets fill their section without a gap.
 
 use super::bits::word;
-use super::bucket::{BEFORE, BEHIND, Bucket, Kids};
+use super::bucket::{BEFORE, BEHIND, Bucket, Kids, UNIT};
+use super::directory::{Directory, groups};
 use super::layout::Section;
 use super::text::Decoder;
 use super::values::ImageRule;
@@ -16,8 +17,8 @@ use super::{Image, ImageError, top};
 struct Unused {
     /// A bit for each octet where a bucket starts.
     buckets: Vec<u64>,
-    /// A bit for each place of the directory.
-    places: Vec<u64>,
+    /// A bit for each group of the directory.
+    groups: Vec<u64>,
     /// How many of both were not pointed at yet.
     left: u64,
 }
@@ -26,14 +27,14 @@ struct Unused {
 pub(super) fn validate(image: &Image) -> Result<(), ImageError> {
     let values = values(image)?;
     let buckets = image.section(Section::Buckets);
-    let directory = image.section(Section::Directory);
-    let places = directory.len() / 8;
+    let directory = image.directory();
+    let invalid = ImageError::Invalid("order of buckets");
+    let groups = directory.len().ok_or(invalid)?;
     let mut unused = Unused {
         buckets: vec![0; buckets.len() / 64 + 1],
-        places: vec![u64::MAX; places / 64 + 1],
-        left: places as u64,
+        groups: vec![u64::MAX; groups / 64 + 1],
+        left: groups as u64,
     };
-    let invalid = ImageError::Invalid("order of buckets");
     let end = buckets.len().checked_sub(BEHIND).ok_or(invalid)?;
     let (mut at, mut count) = (BEFORE, 0);
     while at < end {
@@ -53,12 +54,12 @@ pub(super) fn validate(image: &Image) -> Result<(), ImageError> {
         }
         unused.buckets[at / 64] |= 1 << (at % 64);
         unused.left += 1;
-        at += behind.div_ceil(8) as usize - BEFORE;
+        at += (behind.div_ceil(8) as usize - BEFORE).next_multiple_of(UNIT);
         count += 1;
     }
     let root = image.root_value < values && unused.take(image.root_kids, directory, at);
     let whole = at == end && unused.left == 0 && count == image.facts.buckets;
-    if !root || !whole || !directory.len().is_multiple_of(8) {
+    if !root || !whole {
         return Err(invalid);
     }
     if image.section(Section::Tops) != tops(image) {
@@ -69,22 +70,23 @@ pub(super) fn validate(image: &Image) -> Result<(), ImageError> {
 
 impl Unused {
     /// Whether children are where nothing else points, and before the bucket at `at`.
-    fn take(&mut self, kids: Kids, directory: &[u8], at: usize) -> bool {
+    fn take(&mut self, kids: Kids, directory: Directory<'_>, at: usize) -> bool {
         if let Some(bucket) = kids.as_bucket() {
             return self.take_bucket(bucket, at);
         }
         let Some((start, count)) = kids.as_range() else {
             return true;
         };
-        let places = start..start + count as usize;
-        places.end <= directory.len() / 8
-            && places.into_iter().all(|place| {
-                let free = self.places[place / 64] >> (place % 64) & 1 != 0;
-                self.places[place / 64] &= !(1 << (place % 64));
-                self.left -= u64::from(free);
-                let entry = word(directory, place * 8);
-                free && (entry == 0 || self.take_bucket(entry as u32, at))
-            })
+        let mut groups = (start..start + groups(count)).map(|group| group as usize);
+        let free = groups.all(|group| {
+            let word = self.groups.get_mut(group / 64);
+            let free = word.as_ref().is_some_and(|w| **w >> (group % 64) & 1 != 0);
+            word.into_iter().for_each(|w| *w &= !(1 << (group % 64)));
+            self.left = self.left.wrapping_sub(u64::from(free));
+            free
+        });
+        let mut buckets = directory.range(start, 0..count);
+        free && buckets.all(|bucket| bucket.is_some_and(|bucket| self.take_bucket(bucket, at)))
     }
 
     fn take_bucket(&mut self, bucket: u32, at: usize) -> bool {
@@ -102,13 +104,11 @@ impl Unused {
 /// written.
 fn tops(image: &Image) -> Vec<u8> {
     let buckets = image.section(Section::Buckets);
-    let directory = image.section(Section::Directory);
     let decoder = Decoder::new(&image.text);
     let (start, count) = image.root_kids.as_range().unwrap_or((0, 0));
-    let places = (start..start + count as usize).map(|place| word(directory, place * 8));
-    let places = places.filter(|entry| *entry != 0).map(|entry| entry as u32);
+    let range = image.directory().range(start, 0..count).flatten();
     let mut nodes = Vec::new();
-    for at in image.root_kids.as_bucket().into_iter().chain(places) {
+    for at in image.root_kids.as_bucket().into_iter().chain(range) {
         let Some(bucket) = Bucket::at(buckets, at) else {
             continue;
         };

@@ -2,7 +2,8 @@
 //! Refuses to judge what stands on the way: it tells each value that it passes.
 
 use super::bits::mask;
-use super::bucket::{Bucket, Kids, Text, filter, index, tag};
+use super::bucket::{Bucket, Kids, Text, tag};
+use super::directory::{Directory, Place};
 use super::edge::Edges;
 use super::layout::Section;
 use super::top::{self, Top};
@@ -36,8 +37,9 @@ struct Lane<'n> {
     high: u64,
     size: usize,
     hash: u64,
-    /// The place in the directory, or [`KNOWN`].
-    entry: u32,
+    /// Where the directory tells the bucket, and whether it has to be asked.
+    entry: Place,
+    is_asked: bool,
     /// The bucket, once it is known.
     bucket: u32,
     /// Bits of the next label: [`LAST`], [`LONG`].
@@ -52,15 +54,12 @@ const LAST: u8 = 1;
 /// The label has more than eight octets.
 const LONG: u8 = 2;
 
-/// Stands for an entry where there is no need of one.
-const KNOWN: u32 = u32::MAX;
-
 /// What lookups read.
 struct Ways<'i> {
     key: &'i Key,
     edges: Edges<'i>,
     buckets: &'i [u8],
-    directory: &'i [[u8; 8]],
+    directory: Directory<'i>,
 }
 
 /// Where a walk has got to: two numbers, since a function returns two in registers, and the level
@@ -114,7 +113,7 @@ impl Image {
             key: &self.key,
             edges: Edges { text: &self.text },
             buckets: self.section(Section::Buckets),
-            directory: self.section(Section::Directory).as_chunks().0,
+            directory: self.directory(),
         }
     }
 
@@ -220,7 +219,8 @@ impl<'n> Lane<'n> {
             high: 0,
             size: 0,
             hash: 0,
-            entry: 0,
+            entry: Place::FIRST,
+            is_asked: false,
             bucket: 0,
             kind: 0,
             place: 0,
@@ -243,12 +243,12 @@ impl Ways<'_> {
         }
         match kids.as_range() {
             Some((start, count)) => {
-                let entry = start + index(hash, count) as usize;
-                lane.entry = entry as u32;
-                prefetch(self.directory.as_flattened(), entry * 8);
+                lane.is_asked = true;
+                lane.entry = Place::wanted(start, count, hash);
+                self.directory.prefetch(lane.entry);
             }
             None => {
-                lane.entry = KNOWN;
+                lane.is_asked = false;
                 lane.bucket = kids.0;
                 self.prefetch_bucket(kids.0);
             }
@@ -261,17 +261,15 @@ impl Ways<'_> {
     /// Finds the bucket in the directory. Returns whether it may hold the child.
     #[inline(always)]
     fn look(&self, lane: &mut Lane<'_>) -> bool {
-        if lane.entry == KNOWN {
+        if !lane.is_asked {
             return true;
         }
-        let Some(entry) = self.directory.get(lane.entry as usize) else {
+        let Some((bucket, may)) = self.directory.look(lane.entry, lane.hash) else {
             return false;
         };
-        let entry = u64::from_le_bytes(*entry);
-        lane.bucket = entry as u32;
-        self.prefetch_bucket(entry as u32);
-        let wanted = filter(lane.hash);
-        (entry >> 32) as u32 & wanted == wanted
+        lane.bucket = bucket;
+        self.prefetch_bucket(bucket);
+        may
     }
 
     #[inline(always)]

@@ -4,9 +4,8 @@
 use std::io::{Seek, Write};
 
 use super::bits::{BitWriter, word};
-use super::bucket::{
-    self, BEFORE, BEHIND, Child, Kids, MOST, OFFSETS, PLACES, buckets, filter, index,
-};
+use super::bucket::{self, BEFORE, BEHIND, Child, Kids, MOST, OFFSETS, buckets, index};
+use super::directory::{Growing, LARGEST};
 use super::layout::{Facts, Section, Sink};
 use super::order::{Key, labels};
 use super::provenance::Provenance;
@@ -29,7 +28,7 @@ pub struct Writer<W: Write> {
     census: Census,
     sink: Sink<W>,
     interner: Interner,
-    directory: Vec<u64>,
+    directory: Growing,
     /// The path that was pushed last.
     path: Vec<u8>,
     /// The nodes on that path, the root first; those behind `depth` are spare.
@@ -122,7 +121,7 @@ impl<W: Write + Seek> Writer<W> {
             census,
             sink,
             interner: Interner::default(),
-            directory: Vec::new(),
+            directory: Growing::default(),
             path: Vec::new(),
             open: vec![Open::default()],
             depth: 0,
@@ -270,10 +269,11 @@ impl<W: Write + Seek> Writer<W> {
         } = self;
         sink.write(&[0; BEHIND])?;
         sink.end(Section::Buckets)?;
-        for entry in directory {
-            sink.write(&entry.to_le_bytes())?;
-        }
+        let (groups, filters) = directory.sections();
+        sink.write(&groups)?;
         sink.end(Section::Directory)?;
+        sink.write(&filters)?;
+        sink.end(Section::Filters)?;
         sink.write(&top::table(&tops, facts.seed))?;
         sink.end(Section::Tops)?;
         let (table, words) = interner.sections();
@@ -310,7 +310,7 @@ fn outdone(rule: u32, rules: &[u32]) -> bool {
 fn write_kids<W: Write + Seek>(
     waiting: &Waiting,
     sink: &mut Sink<W>,
-    directory: &mut Vec<u64>,
+    directory: &mut Growing,
     facts: &mut Facts,
     scratch: &mut Vec<u8>,
 ) -> Result<Kids, WriteError> {
@@ -331,27 +331,23 @@ fn write_kids<W: Write + Seek>(
     }
     let class = class(waiting)?;
     let count = buckets(class);
-    let start = directory.len() as u64;
-    if start + u64::from(count) > PLACES {
-        return Err(TooLarge::Directory.into());
-    }
+    let kids = directory.begin(class)?;
     let mut children = waiting.children().peekable();
     for bucket in 0..count {
         let mut mine = [EMPTY; MOST];
         let mut len = 0;
-        let mut bits = 0;
         while let Some(child) = children.next_if(|child| index(child.hash, count) == bucket) {
             mine[len] = child;
             len += 1;
-            bits |= filter(child.hash);
         }
-        directory.push(if len == 0 {
-            0
-        } else {
-            u64::from(bits) << 32 | write_bucket(&mine[..len], sink, facts, scratch)?
-        });
+        let (mine, offset) = (&mine[..len], sink.section_len());
+        if len > 0 {
+            write_bucket(mine, sink, facts, scratch)?;
+        }
+        let size = (sink.section_len() - offset) as usize;
+        directory.push(bucket, offset, size, mine.iter().map(|child| child.hash));
     }
-    Ok(Kids::range(start, class))
+    Ok(kids)
 }
 
 const EMPTY: Child<'static> = Child {
@@ -363,24 +359,29 @@ const EMPTY: Child<'static> = Child {
     text: &[],
 };
 
-/// How many buckets a node gets: enough that none holds more than [`MOST`].
+/// How many buckets a node gets: enough that none holds more than [`MOST`], or gets larger than
+/// the directory can tell.
 fn class(waiting: &Waiting) -> Result<u32, TooLarge> {
     let first = (0..128).find(|&class| buckets(class) as usize >= waiting.count.div_ceil(FILL));
     let mut class = first.ok_or(TooLarge::Directory)?;
     loop {
         let count = buckets(class);
-        let (mut most, mut run, mut last) = (0, 0, None);
+        let (mut fits, mut run, mut size, mut last) = (true, 0, 0, None);
         for child in waiting.children() {
             let bucket = index(child.hash, count);
-            run = if last == Some(bucket) { run + 1 } else { 1 };
+            if last != Some(bucket) {
+                (run, size) = (0, 0);
+            }
             last = Some(bucket);
-            most = most.max(run);
+            run += 1;
+            size += child.size as usize;
+            fits &= run <= MOST && bucket::most_octets(run, size) <= LARGEST;
         }
-        if most <= MOST {
+        if fits {
             return Ok(class);
         }
         class += 1;
-        if u64::from(buckets(class)) > PLACES {
+        if class == 128 {
             return Err(TooLarge::Directory);
         }
     }
