@@ -75,23 +75,24 @@ impl<'i> Directory<'i> {
         }
     }
 
-    /// Asks for what [`look`](Self::look) will read.
+    /// Asks for what the next two will read.
     #[inline(always)]
     pub fn prefetch(&self, place: Place) {
         prefetch(self.groups.as_flattened(), place.group as usize * RECORD);
         prefetch(self.filters.as_flattened(), place.number() * 4);
     }
 
-    /// The bucket at a place, and whether it may hold a child with that hash.
+    /// Whether the bucket at a place may hold a child with that hash.
     #[inline(always)]
-    pub fn look(&self, place: Place, hash: u64) -> Option<(u32, bool)> {
+    pub fn may_hold(&self, place: Place, hash: u64) -> bool {
         let wanted = filter(hash);
-        let filter = u32::from_le_bytes(*self.filters.get(place.number())?);
-        Some((self.bucket(place)?, filter & wanted == wanted))
+        let filter = self.filters.get(place.number());
+        filter.is_some_and(|filter| u32::from_le_bytes(*filter) & wanted == wanted)
     }
 
+    /// The bucket at a place.
     #[inline(always)]
-    fn bucket(&self, place: Place) -> Option<u32> {
+    pub fn bucket(&self, place: Place) -> Option<u32> {
         let group = self.groups.get(place.group as usize)?;
         let first = (word(group, 8) >> 32) as u32;
         let before = Sixteen::from_octets(*group).sum_of_first(place.slot as usize);

@@ -124,9 +124,10 @@ impl Image {
         let mut on = self.set_out(&mut lane, pass);
         while let Some(kids) = on {
             ways.towards(&mut lane, kids);
-            if !ways.look(&mut lane) {
+            if !ways.may_hold(&lane) {
                 return;
             }
+            ways.approach(&mut lane);
             let kind = lane.kind;
             on = ways.step(&mut lane, kind, pass);
         }
@@ -160,7 +161,8 @@ impl Image {
             let mut kinds = [([0_u8; LANES], 0); 4];
             for &which in &active[..count.min(LANES)] {
                 let lane = &mut lanes[usize::from(which) % LANES];
-                let may = ways.look(lane);
+                let may = ways.may_hold(lane);
+                ways.approach(lane);
                 let (some, len) = &mut kinds[usize::from(lane.kind) % 4];
                 some[*len % LANES] = which;
                 *len += usize::from(may);
@@ -258,18 +260,20 @@ impl Ways<'_> {
         lane.kind = (u8::from(is_last) * LAST) | (u8::from(size > 8) * LONG);
     }
 
-    /// Finds the bucket in the directory. Returns whether it may hold the child.
+    /// Whether the lane's bucket may hold the child.
     #[inline(always)]
-    fn look(&self, lane: &mut Lane<'_>) -> bool {
-        if !lane.is_asked {
-            return true;
+    fn may_hold(&self, lane: &Lane<'_>) -> bool {
+        !lane.is_asked || self.directory.may_hold(lane.entry, lane.hash)
+    }
+
+    /// Finds the lane's bucket, and asks for it.
+    #[inline(always)]
+    fn approach(&self, lane: &mut Lane<'_>) {
+        if lane.is_asked {
+            // What is in no place has no filter either.
+            lane.bucket = self.directory.bucket(lane.entry).unwrap_or(lane.bucket);
+            self.prefetch_bucket(lane.bucket);
         }
-        let Some((bucket, may)) = self.directory.look(lane.entry, lane.hash) else {
-            return false;
-        };
-        lane.bucket = bucket;
-        self.prefetch_bucket(bucket);
-        may
     }
 
     #[inline(always)]
