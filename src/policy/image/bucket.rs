@@ -19,6 +19,7 @@
 
 use super::bits::{BitWriter, peek, word};
 use crate::sys::lanes::Sixteen;
+use crate::wire::name::MAX_NAME;
 
 /// Most children in a bucket.
 pub const MOST: usize = 31;
@@ -46,8 +47,15 @@ pub const VALUES: u32 = 1 << 23;
 pub const OFFSETS: u64 = 1 << 31;
 /// First group of the directory that does not fit.
 pub const GROUPS: u64 = 1 << 24;
+/// First class whose buckets can't be counted.
+pub const CLASSES: u32 = 120;
 /// Buckets take a multiple of so many octets.
 pub const UNIT: usize = 4;
+/// Octets that no bucket exceeds. A label of 2n octets takes 2n + 1 in its path, and as text at most
+/// 30n bits, if all pairs are escaped, and 14 if another label follows; one of 2n + 1 takes 2n + 2,
+/// and 30n + 22. So text has at most 15 bits for each octet of a path. Behind it are told at most 32
+/// and 24 bits; the head is at most 4 octets, and 3 for each child.
+pub const LARGEST: usize = 4 + 3 * MOST + ((15 * (MAX_NAME - 1) + 56) * MOST).div_ceil(8);
 
 /// Where a node's children are: in one bucket, in a range of the directory, or nowhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -379,14 +387,7 @@ impl Child<'_> {
     }
 }
 
-/// Most octets of a bucket with so many children, whose texts have so many bits together.
-pub fn most_octets(children: usize, bits: usize) -> usize {
-    let (head, told) = (4, 24 + 32);
-    let size = head + 3 * children + (bits + told * children).div_ceil(8);
-    size.next_multiple_of(UNIT)
-}
-
-/// Writes a bucket.
+/// Writes a bucket, at a multiple of [`UNIT`] in `into`.
 pub fn write(children: &[Child<'_>], into: &mut Vec<u8>) {
     let wide = children.iter().any(|child| child.value > 127);
     let main = usual(children);

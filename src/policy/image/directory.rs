@@ -4,21 +4,26 @@
 //! The buckets of such a node lie one behind the other, and so do their places here, twelve to a
 //! group; each node starts a group of its own. A group takes sixteen octets, so that those of all
 //! nodes stay in the cache: twelve sizes of buckets, in units of [`UNIT`] octets, and the offset of
-//! the first of them. The filters, four octets for each place, are a section of their own, which is
+//! the first of them. A group with a bucket too large for that is coarse: all its buckets are filled
+//! up with zeros to, and their sizes told in, units of [`COARSE`] octets. The filters, four octets for each place, are a section of their own, which is
 //! read at the same time: what they refuse needs no bucket.
 
 use super::bits::word;
-use super::bucket::{GROUPS, Kids, UNIT, buckets, index};
+use super::bucket::{GROUPS, Kids, LARGEST, OFFSETS, UNIT, buckets, index};
 use super::{TooLarge, layout::Section};
 use crate::sys::lanes::Sixteen;
 use crate::sys::prefetch::prefetch;
 
 /// Places in a group.
-const GROUP: usize = 12;
+pub const GROUP: usize = 12;
 /// Octets of a group.
 const RECORD: usize = 16;
-/// Largest bucket that a group can tell, in octets.
-pub const LARGEST: usize = 255 * UNIT;
+/// Unit of the buckets of a coarse group, whose offset has the bit [`OFFSETS`].
+pub const COARSE: usize = 64;
+
+/// Most units that a size tells.
+const UNITS: usize = 255;
+const _: () = assert!(LARGEST <= UNITS * COARSE);
 
 /// A place: its group, and which of the group's it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,9 +99,11 @@ impl<'i> Directory<'i> {
     #[inline(always)]
     pub fn bucket(&self, place: Place) -> Option<u32> {
         let group = self.groups.get(place.group as usize)?;
-        let first = (word(group, 8) >> 32) as u32;
+        let first = word(group, 8) >> 32;
         let before = Sixteen::from_octets(*group).sum_of_first(place.slot as usize);
-        Some(first.wrapping_add(before as u32 * UNIT as u32))
+        // Four octets, or sixteen times that: a shift, as a branch would be a guess.
+        let unit = UNIT.ilog2() as u64 + (first / OFFSETS) * (COARSE / UNIT).ilog2() as u64;
+        Some((first % OFFSETS + (before << unit)) as u32)
     }
 
     /// The buckets of a range, from the given one on, that are not empty; nothing for one whose
@@ -125,6 +132,22 @@ pub fn groups(count: u32) -> u32 {
     count.div_ceil(GROUP as u32)
 }
 
+/// What a group tells of its buckets.
+#[derive(Default)]
+pub struct Group {
+    /// Octets of each, below [`LARGEST`].
+    pub sizes: [usize; GROUP],
+    filters: [u32; GROUP],
+}
+
+impl Group {
+    /// Tells that the bucket of that slot has so many octets, and children with these hashes.
+    pub fn set(&mut self, slot: usize, size: usize, hashes: impl Iterator<Item = u64>) {
+        self.sizes[slot] = size;
+        self.filters[slot] = hashes.fold(0, |bits, hash| bits | filter(hash));
+    }
+}
+
 /// A directory that is being written.
 #[derive(Default)]
 pub struct Growing {
@@ -145,27 +168,19 @@ impl Growing {
         Ok(Kids::range(start, class))
     }
 
-    /// Adds the next bucket of the present range, at `offset` and of `size` octets, which holds
-    /// children with these hashes.
-    pub fn push(
-        &mut self,
-        bucket: u32,
-        offset: u64,
-        size: usize,
-        hashes: impl Iterator<Item = u64>,
-    ) {
-        let slot = bucket as usize % GROUP;
-        if slot == 0 {
-            let mut group = [0; RECORD];
-            group[GROUP..].copy_from_slice(&(offset as u32).to_le_bytes());
-            self.groups.push(group);
-            self.filters.resize(self.groups.len() * GROUP, 0);
+    /// Adds the next group of the present range, which starts at `offset`. Returns to a multiple of
+    /// how many octets its buckets must be filled up.
+    pub fn push(&mut self, offset: u64, group: &Group) -> usize {
+        let fine = group.sizes.iter().all(|size| *size <= UNITS * UNIT);
+        let (unit, coarse) = if fine { (UNIT, 0) } else { (COARSE, OFFSETS) };
+        let mut record = [0; RECORD];
+        for (told, size) in record.iter_mut().zip(group.sizes) {
+            *told = size.div_ceil(unit) as u8;
         }
-        if let Some(group) = self.groups.last_mut() {
-            group[slot] = (size / UNIT) as u8;
-        }
-        let place = (self.groups.len() - 1) * GROUP + slot;
-        self.filters[place] = hashes.fold(0, |bits, hash| bits | filter(hash));
+        record[GROUP..].copy_from_slice(&((offset | coarse) as u32).to_le_bytes());
+        self.groups.push(record);
+        self.filters.extend(group.filters);
+        unit
     }
 
     /// The octets of both sections.

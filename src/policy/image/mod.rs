@@ -10,6 +10,8 @@ pub mod layout;
 pub mod order;
 pub mod provenance;
 pub mod run;
+#[cfg(test)]
+mod tests;
 pub mod text;
 mod top;
 mod validate;

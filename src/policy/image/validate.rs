@@ -3,11 +3,11 @@
 //!
 //! A node's children are written before the node, so whatever points at a bucket must lie behind it:
 //! there is no way in a circle. Each bucket and each place of the directory is pointed at once, and
-//! buckets fill their section without a gap.
+//! buckets fill their section without a gap, but for zeros up to the next unit.
 
 use super::bits::word;
 use super::bucket::{BEFORE, BEHIND, Bucket, Kids, UNIT};
-use super::directory::{Directory, groups};
+use super::directory::{COARSE, Directory, groups};
 use super::layout::Section;
 use super::text::Decoder;
 use super::values::ImageRule;
@@ -55,6 +55,10 @@ pub(super) fn validate(image: &Image) -> Result<(), ImageError> {
         unused.buckets[at / 64] |= 1 << (at % 64);
         unused.left += 1;
         at += (behind.div_ceil(8) as usize - BEFORE).next_multiple_of(UNIT);
+        // In a coarse group more zeros stand behind it; no bucket begins with one.
+        let zeros = |at: &usize| buckets.get(*at..at + UNIT) == Some(&[0; UNIT]);
+        let padding = (at..end).step_by(UNIT).take_while(zeros);
+        at += padding.take(COARSE / UNIT - 1).count() * UNIT;
         count += 1;
     }
     let root = image.root_value < values && unused.take(image.root_kids, directory, at);

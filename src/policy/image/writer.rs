@@ -4,8 +4,10 @@
 use std::io::{Seek, Write};
 
 use super::bits::{BitWriter, word};
-use super::bucket::{self, BEFORE, BEHIND, Child, Kids, MOST, OFFSETS, buckets, index};
-use super::directory::{Growing, LARGEST};
+use super::bucket::{
+    self, BEFORE, BEHIND, CLASSES, Child, GROUPS, Kids, MOST, OFFSETS, UNIT, buckets, index,
+};
+use super::directory::{COARSE, GROUP, Group, Growing};
 use super::layout::{Facts, Section, Sink};
 use super::order::{Key, labels};
 use super::provenance::Provenance;
@@ -317,35 +319,46 @@ fn write_kids<W: Write + Seek>(
     if waiting.count == 0 {
         return Ok(Kids::NONE);
     }
+    scratch.clear();
     if waiting.count <= SINGLE {
         let mut children = [EMPTY; MOST];
         for (place, child) in children.iter_mut().zip(waiting.children()) {
             *place = child;
         }
-        return Ok(Kids::bucket(write_bucket(
-            &children[..waiting.count],
-            sink,
-            facts,
-            scratch,
-        )?));
+        add_bucket(&children[..waiting.count], facts, scratch);
+        let offset = sink.section_len();
+        write_bucket(scratch, UNIT, sink)?;
+        return Ok(Kids::bucket(offset));
     }
     let class = class(waiting)?;
     let count = buckets(class);
     let kids = directory.begin(class)?;
     let mut children = waiting.children().peekable();
-    for bucket in 0..count {
-        let mut mine = [EMPTY; MOST];
-        let mut len = 0;
-        while let Some(child) = children.next_if(|child| index(child.hash, count) == bucket) {
-            mine[len] = child;
-            len += 1;
+    for first in (0..count).step_by(GROUP) {
+        // Twelve together: the largest decides in which unit all are told.
+        scratch.clear();
+        let mut group = Group::default();
+        for (slot, bucket) in (first..count).take(GROUP).enumerate() {
+            let mut mine = [EMPTY; MOST];
+            let mut len = 0;
+            while let Some(child) = children.next_if(|child| index(child.hash, count) == bucket) {
+                mine[len] = child;
+                len += 1;
+            }
+            let (mine, before) = (&mine[..len], scratch.len());
+            if len > 0 {
+                add_bucket(mine, facts, scratch);
+            }
+            let hashes = mine.iter().map(|child| child.hash);
+            group.set(slot, scratch.len() - before, hashes);
         }
-        let (mine, offset) = (&mine[..len], sink.section_len());
-        if len > 0 {
-            write_bucket(mine, sink, facts, scratch)?;
+        let unit = directory.push(sink.section_len(), &group);
+        let mut rest = scratch.as_slice();
+        for size in group.sizes {
+            let (bucket, behind) = rest.split_at(size);
+            write_bucket(bucket, unit, sink)?;
+            rest = behind;
         }
-        let size = (sink.section_len() - offset) as usize;
-        directory.push(bucket, offset, size, mine.iter().map(|child| child.hash));
     }
     Ok(kids)
 }
@@ -359,50 +372,42 @@ const EMPTY: Child<'static> = Child {
     text: &[],
 };
 
-/// How many buckets a node gets: enough that none holds more than [`MOST`], or gets larger than
-/// the directory can tell.
+/// How many buckets a node gets: enough that none holds more than [`MOST`].
 fn class(waiting: &Waiting) -> Result<u32, TooLarge> {
-    let first = (0..128).find(|&class| buckets(class) as usize >= waiting.count.div_ceil(FILL));
-    let mut class = first.ok_or(TooLarge::Directory)?;
-    loop {
-        let count = buckets(class);
-        let (mut fits, mut run, mut size, mut last) = (true, 0, 0, None);
-        for child in waiting.children() {
-            let bucket = index(child.hash, count);
-            if last != Some(bucket) {
-                (run, size) = (0, 0);
-            }
-            last = Some(bucket);
-            run += 1;
-            size += child.size as usize;
-            fits &= run <= MOST && bucket::most_octets(run, size) <= LARGEST;
-        }
-        if fits {
-            return Ok(class);
-        }
-        class += 1;
-        if class == 128 {
-            return Err(TooLarge::Directory);
-        }
-    }
+    let places = GROUPS * GROUP as u64;
+    let mut classes = (0..CLASSES)
+        .skip_while(|&class| (buckets(class) as usize) < waiting.count.div_ceil(FILL))
+        .take_while(|&class| u64::from(buckets(class)) <= places);
+    let fits = |&class: &u32| {
+        let (mut run, mut last) = (0, None);
+        waiting.children().all(|child| {
+            let bucket = Some(index(child.hash, buckets(class)));
+            run = if last == bucket { run + 1 } else { 1 };
+            last = bucket;
+            run <= MOST
+        })
+    };
+    classes.find(fits).ok_or(TooLarge::Directory)
 }
 
-fn write_bucket<W: Write + Seek>(
-    children: &[Child<'_>],
-    sink: &mut Sink<W>,
-    facts: &mut Facts,
-    scratch: &mut Vec<u8>,
-) -> Result<u64, WriteError> {
-    scratch.clear();
+fn add_bucket(children: &[Child<'_>], facts: &mut Facts, scratch: &mut Vec<u8>) {
     bucket::write(children, scratch);
-    let offset = sink.section_len();
-    if offset + scratch.len() as u64 > OFFSETS {
-        return Err(TooLarge::Buckets.into());
-    }
-    sink.write(scratch)?;
     facts.buckets += 1;
     facts.fullest = facts.fullest.max(children.len() as u32);
-    Ok(offset)
+}
+
+/// Writes a bucket, and zeros up to a multiple of `unit`.
+fn write_bucket<W: Write + Seek>(
+    bucket: &[u8],
+    unit: usize,
+    sink: &mut Sink<W>,
+) -> Result<(), WriteError> {
+    let size = bucket.len().next_multiple_of(unit);
+    if sink.section_len() + size as u64 >= OFFSETS {
+        return Err(TooLarge::Buckets.into());
+    }
+    sink.write(bucket)?;
+    sink.write(&[0; COARSE][..size - bucket.len()])
 }
 
 fn mark(set: &mut Vec<u64>, source: usize) {
