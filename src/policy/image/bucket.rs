@@ -82,6 +82,11 @@ impl Kids {
         (self.0 >> 31 == 0).then_some(self.0)
     }
 
+    /// Whether a range of it is of a class whose buckets can be counted.
+    pub fn is_countable(self) -> bool {
+        (self.0 >> 24 & 0x7F) < CLASSES
+    }
+
     /// The first group of the directory and how many buckets there are, if there is not just one,
     /// nor none.
     #[inline(always)]

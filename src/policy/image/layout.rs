@@ -31,7 +31,7 @@ pub const BYTE_ORDER: u32 = 0x0403_0201;
 /// Octets of the header.
 pub const HEADER: usize = 640;
 /// Where the section table starts.
-const TABLE: usize = 128;
+pub(super) const TABLE: usize = 128;
 /// Octets of its entries.
 const ENTRY: usize = 48;
 /// Where the header's digest starts.

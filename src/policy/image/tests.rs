@@ -1,13 +1,14 @@
-//! Images of names that nobody has.
+//! Images of names that nobody has, and images that others made: right digests, wrong octets.
 
 use std::io::Cursor;
 
+use super::layout::{Section, TABLE};
 use super::order::Path;
 use super::text::Census;
 use super::values::ImageRule;
 use super::walk::Lies;
 use super::writer::Writer;
-use super::{Image, Key, Octets, Provenance};
+use super::{HEADER, Image, ImageError, Key, Octets, Provenance};
 use crate::policy::rule::Scope;
 
 const RULE: ImageRule = ImageRule {
@@ -15,6 +16,11 @@ const RULE: ImageRule = ImageRule {
     flags: 0,
     scope: Scope::Exact,
 };
+
+/// Where the header keeps a section's offset and length.
+fn entry(section: Section) -> usize {
+    TABLE + section as usize * 48
+}
 
 fn path(labels: &[Vec<u8>]) -> Path {
     let mut path = Path::ROOT;
@@ -32,6 +38,35 @@ fn write(mut paths: Vec<Path>, census: Census) -> Image {
     }
     let (to, _) = writer.finish(&Provenance::numbered(1)).expect("memory");
     Image::open(Octets::Heap(to.into_inner())).expect("whole")
+}
+
+/// So many names below the root.
+fn plain(count: usize) -> Image {
+    let name = |number| path(&[format!("n{number}").into_bytes()]);
+    write((0..count).map(name).collect(), Census::default())
+}
+
+/// What becomes of an image whose octets are changed, and the digests made to fit.
+pub(in crate::policy) fn changed(
+    image: &Image,
+    change: impl FnOnce(&mut [u8]),
+) -> Result<Image, ImageError> {
+    let mut octets = image.octets().to_vec();
+    change(&mut octets);
+    for section in Section::ALL {
+        let entry = entry(section);
+        let number = |at: usize| super::bits::word(&octets, at) as usize;
+        let (offset, len) = (number(entry), number(entry + 8));
+        let digest = blake3::hash(&octets[offset..offset + len]);
+        octets[entry + 16..entry + 48].copy_from_slice(digest.as_bytes());
+    }
+    let digest = blake3::hash(&octets[..HEADER - 32]);
+    octets[HEADER - 32..HEADER].copy_from_slice(digest.as_bytes());
+    Image::open(Octets::Heap(octets))
+}
+
+fn refused(image: &Image, change: impl FnOnce(&mut [u8])) -> ImageError {
+    changed(image, change).expect_err("refused")
 }
 
 #[test]
@@ -53,5 +88,15 @@ fn the_longest_names_take_no_more_buckets_than_others() {
         let mut found = vec![false; names.len()];
         image.walk(&names, |which, lies, _, _| found[which] |= lies == Lies::At);
         assert!(found.iter().all(|found| *found));
+    }
+}
+
+#[test]
+fn a_range_of_more_buckets_than_can_be_counted_is_refused() {
+    let empty = plain(0);
+    for class in 120..128_u32 {
+        let kids = 1 << 31 | class << 24;
+        let change = |octets: &mut [u8]| octets[28..32].copy_from_slice(&u32::to_le_bytes(kids));
+        refused(&empty, change);
     }
 }

@@ -81,6 +81,9 @@ impl Unused {
         let Some((start, count)) = kids.as_range() else {
             return true;
         };
+        if !kids.is_countable() {
+            return false;
+        }
         let mut groups = (start..start + groups(count)).map(|group| group as usize);
         let free = groups.all(|group| {
             let word = self.groups.get_mut(group / 64);
