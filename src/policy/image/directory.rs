@@ -121,9 +121,22 @@ impl<'i> Directory<'i> {
         })
     }
 
-    /// How many groups there are, if the sections fit together.
-    pub fn len(&self) -> Option<usize> {
-        (self.filters.len() == self.groups.len() * GROUP).then_some(self.groups.len())
+    /// Whether nothing is told of the places behind a range's last one, in the same group.
+    pub fn ends(&self, start: u32, count: u32) -> bool {
+        let mut spare =
+            (count..groups(count) * GROUP as u32).map(|bucket| Place::of(start, bucket));
+        spare.all(|place| {
+            let group = self.groups.get(place.group as usize);
+            let size = group.map(|group| group[place.slot as usize]);
+            size == Some(0) && self.filters.get(place.number()) == Some(&[0; 4])
+        })
+    }
+
+    /// How many groups there are, if the sections, of so many octets, are whole and fit together.
+    pub fn len(&self, groups: usize, filters: usize) -> Option<usize> {
+        let len = self.groups.len();
+        let whole = groups == len * RECORD && filters == len * GROUP * 4;
+        whole.then_some(len)
     }
 }
 

@@ -100,3 +100,23 @@ fn a_range_of_more_buckets_than_can_be_counted_is_refused() {
         refused(&empty, change);
     }
 }
+
+#[test]
+fn what_no_lookup_reads_of_the_directory_is_refused() {
+    // Fourteen buckets, so two groups, and ten places to spare.
+    let image = plain(100);
+    let (_, count) = image.facts().root_kids.as_range().expect("many children");
+    assert_eq!(count, 14);
+    let extent = |section| image.extents[section as usize];
+    let (groups, filters) = (extent(Section::Directory), extent(Section::Filters));
+    assert_eq!((groups.len, filters.len), (32, 96));
+    let longer = [(Section::Directory, 8), (Section::Filters, 2)];
+    for (section, more) in longer {
+        refused(&image, |octets| octets[entry(section) + 8] += more);
+    }
+    for slot in 2..12 {
+        refused(&image, |octets| octets[groups.offset + 16 + slot] = 1);
+        let filter = filters.offset + 48 + slot * 4;
+        refused(&image, |octets| octets[filter] = 1);
+    }
+}

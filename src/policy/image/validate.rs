@@ -29,7 +29,9 @@ pub(super) fn validate(image: &Image) -> Result<(), ImageError> {
     let buckets = image.section(Section::Buckets);
     let directory = image.directory();
     let invalid = ImageError::Invalid("order of buckets");
-    let groups = directory.len().ok_or(invalid)?;
+    let len = |section| image.section(section).len();
+    let groups = directory.len(len(Section::Directory), len(Section::Filters));
+    let groups = groups.ok_or(invalid)?;
     let mut unused = Unused {
         buckets: vec![0; buckets.len() / 64 + 1],
         groups: vec![u64::MAX; groups / 64 + 1],
@@ -81,7 +83,7 @@ impl Unused {
         let Some((start, count)) = kids.as_range() else {
             return true;
         };
-        if !kids.is_countable() {
+        if !kids.is_countable() || !directory.ends(start, count) {
             return false;
         }
         let mut groups = (start..start + groups(count)).map(|group| group as usize);
