@@ -119,7 +119,7 @@ pub struct Facts {
 impl Facts {
     /// Different rules that went in.
     pub fn given(&self) -> usize {
-        (self.rules + self.pruned) as usize
+        self.rules.saturating_add(self.pruned) as usize
     }
 }
 

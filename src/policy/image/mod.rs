@@ -186,12 +186,8 @@ impl Image {
     /// Rules of its sources that are not in it, as others of the same source cover them: left out
     /// when it was written, or before, when they were compiled to the image that they came from.
     pub fn pruned(&self) -> u64 {
-        let given: u64 = self
-            .provenance
-            .sources
-            .iter()
-            .map(|source| source.rules)
-            .sum();
+        let rules = self.provenance.sources.iter().map(|source| source.rules);
+        let given = rules.fold(0, u64::saturating_add);
         given.saturating_sub(self.facts.rules)
     }
 

@@ -120,3 +120,12 @@ fn what_no_lookup_reads_of_the_directory_is_refused() {
         refused(&image, |octets| octets[filter] = 1);
     }
 }
+
+#[test]
+fn counts_that_are_not_those_of_the_nodes_are_refused() {
+    let image = plain(100);
+    for at in [32, 48, 56, 64, 39] {
+        let error = refused(&image, |octets| octets[at] += 1);
+        assert_eq!(error, ImageError::Invalid("counts"), "at {at}");
+    }
+}

@@ -3,12 +3,13 @@
 //!
 //! A node's children are written before the node, so whatever points at a bucket must lie behind it:
 //! there is no way in a circle. Each bucket and each place of the directory is pointed at once, and
-//! buckets fill their section without a gap, but for zeros up to the next unit.
+//! buckets fill their section without a gap, but for zeros up to the next unit. The header's counts
+//! are those of the nodes.
 
 use super::bits::word;
 use super::bucket::{BEFORE, BEHIND, Bucket, Kids, UNIT};
 use super::directory::{COARSE, Directory, groups};
-use super::layout::Section;
+use super::layout::{Facts, Section};
 use super::text::Decoder;
 use super::values::ImageRule;
 use super::{Image, ImageError, top};
@@ -25,7 +26,7 @@ struct Unused {
 
 /// Checks the nodes, and the values that they have.
 pub(super) fn validate(image: &Image) -> Result<(), ImageError> {
-    let values = values(image)?;
+    let rules = values(image)?;
     let buckets = image.section(Section::Buckets);
     let directory = image.directory();
     let invalid = ImageError::Invalid("order of buckets");
@@ -38,15 +39,25 @@ pub(super) fn validate(image: &Image) -> Result<(), ImageError> {
         left: groups as u64,
     };
     let end = buckets.len().checked_sub(BEHIND).ok_or(invalid)?;
-    let (mut at, mut count) = (BEFORE, 0);
+    let mut counted = Facts {
+        rules: 0,
+        nodes: 0,
+        buckets: 0,
+        fullest: 0,
+        ..image.facts
+    };
+    let mut at = BEFORE;
     while at < end {
         let offset = u32::try_from(at).map_err(|_| invalid)?;
         let bucket = Bucket::at(buckets, offset).ok_or(invalid)?;
         let (mut good, mut behind, mut alone) = (!bucket.is_empty(), 0, false);
+        let mut sum = 0;
         bucket.each(|inner, child| {
             // An only child stands behind a parent that has no others.
             good &= child.end > child.start && child.end <= child.over && (!inner || alone);
-            good &= child.holds.value < values;
+            let rules = rules.get(child.holds.value as usize);
+            good &= rules.is_some();
+            sum += u64::from(rules.copied().unwrap_or(0));
             good &= unused.take(child.holds.kids, directory, at);
             alone = !inner && child.holds.kids == Kids::NONE;
             behind = child.over;
@@ -61,12 +72,20 @@ pub(super) fn validate(image: &Image) -> Result<(), ImageError> {
         let zeros = |at: &usize| buckets.get(*at..at + UNIT) == Some(&[0; UNIT]);
         let padding = (at..end).step_by(UNIT).take_while(zeros);
         at += padding.take(COARSE / UNIT - 1).count() * UNIT;
-        count += 1;
+        counted.rules += sum;
+        counted.buckets += 1;
+        counted.nodes += bucket.len() as u64;
+        counted.fullest = counted.fullest.max(bucket.len() as u32);
     }
-    let root = image.root_value < values && unused.take(image.root_kids, directory, at);
-    let whole = at == end && unused.left == 0 && count == image.facts.buckets;
-    if !root || !whole {
+    let root = unused.take(image.root_kids, directory, at);
+    if !root || at != end || unused.left != 0 {
         return Err(invalid);
+    }
+    let root = rules.get(image.root_value as usize);
+    counted.rules += u64::from(*root.ok_or(ImageError::Invalid("values"))?);
+    // What reads an image makes room for as many as the header tells.
+    if counted != image.facts {
+        return Err(ImageError::Invalid("counts"));
     }
     if image.section(Section::Tops) != tops(image) {
         return Err(ImageError::Invalid("top labels"));
@@ -150,8 +169,8 @@ fn tops(image: &Image) -> Vec<u8> {
     top::table(&nodes, image.facts.seed)
 }
 
-/// How many values there are, if each is in order.
-fn values(image: &Image) -> Result<u32, ImageError> {
+/// How many rules each value has, if all are in order.
+fn values(image: &Image) -> Result<Vec<u32>, ImageError> {
     let (table, words) = (
         image.section(Section::Values),
         image.section(Section::Words),
@@ -175,5 +194,8 @@ fn values(image: &Image) -> Result<u32, ImageError> {
     if !good || !table.len().is_multiple_of(8) {
         return Err(ImageError::Invalid("values"));
     }
-    Ok((table.len() / 8) as u32)
+    let rules = table
+        .chunks(8)
+        .map(|entry| (word(entry, 0) >> 32) as u32 & 0xFFFF);
+    Ok(rules.collect())
 }
