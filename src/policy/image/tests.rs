@@ -4,7 +4,7 @@ use std::io::Cursor;
 
 use super::layout::{Section, TABLE};
 use super::order::Path;
-use super::text::Census;
+use super::text::{Census, TextCode};
 use super::values::ImageRule;
 use super::walk::Lies;
 use super::writer::Writer;
@@ -127,5 +127,18 @@ fn counts_that_are_not_those_of_the_nodes_are_refused() {
     for at in [32, 48, 56, 64, 39] {
         let error = refused(&image, |octets| octets[at] += 1);
         assert_eq!(error, ImageError::Invalid("counts"), "at {at}");
+    }
+}
+
+#[test]
+fn any_census_makes_a_code() {
+    let image = plain(1);
+    let extent = image.extents[Section::Census as usize];
+    for size in [1, extent.len] {
+        let change = |octets: &mut [u8]| octets[extent.offset..][..size].fill(0xFF);
+        let census = changed(&image, change)
+            .expect("any counts will do")
+            .census();
+        assert!(TextCode::new(&census.lengths()).is_some());
     }
 }

@@ -59,6 +59,13 @@ fn pairs(label: &[u8]) -> impl Iterator<Item = (u8, Option<u8>)> {
     label.chunks(2).map(|pair| (pair[0], pair.get(1).copied()))
 }
 
+/// Whether that is the number of an escape of octets, or of a pair that a label may have.
+fn is_counted(symbol: usize) -> bool {
+    let (one, other) = (PLAIN[symbol % 64], PLAIN[symbol / 64]);
+    let plain = one != 0 && (other != 0 || symbol < 64);
+    plain || symbol == TWO || symbol == ONE
+}
+
 /// How often each pair occurs.
 #[derive(Clone)]
 pub struct Census(Vec<u32>);
@@ -100,12 +107,12 @@ impl Census {
             .collect()
     }
 
-    /// The census of those octets; what is missing counts nothing.
+    /// The census of those octets; what is missing, or never counted, counts nothing.
     pub fn from_octets(octets: &[u8]) -> Self {
         let mut census = Self::default();
         let counts = octets.chunks_exact(4).map(|chunk| word(chunk, 0) as u32);
-        for (to, count) in census.0.iter_mut().zip(counts) {
-            *to = count;
+        for (symbol, (to, count)) in census.0.iter_mut().zip(counts).enumerate() {
+            *to = if is_counted(symbol) { count } else { 0 };
         }
         census
     }
