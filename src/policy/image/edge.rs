@@ -91,10 +91,11 @@ impl Edges<'_> {
     #[inline(never)]
     fn same_odd(&self, bucket: &Bucket<'_>, mut at: u64, name: &Name, level: usize) -> Option<u64> {
         let mut same = true;
-        self.text.label(name.label_from_root(level), |bits, count| {
-            same &= (bucket.bits(at) ^ bits) & mask(count) == 0;
-            at += u64::from(count);
-        });
+        self.text
+            .label(name.label_from_root(level), |_, bits, count| {
+                same &= (bucket.bits(at) ^ bits) & mask(count) == 0;
+                at += u64::from(count);
+            });
         same.then_some(at)
     }
 

@@ -211,7 +211,7 @@ impl Image {
         Section::ALL.into_iter().zip(&self.extents)
     }
 
-    /// What its names were counted to, for the text code of the next one.
+    /// How often each pair stands in its text, for the text code of the next one.
     pub fn census(&self) -> Census {
         Census::from_octets(self.section(Section::Census))
     }

@@ -142,3 +142,32 @@ fn any_census_makes_a_code() {
         assert!(TextCode::new(&census.lengths()).is_some());
     }
 }
+
+/// A path without its first labels.
+fn tail(path: &Path, labels: usize) -> Vec<u8> {
+    let octets = path.octets();
+    let before = super::order::labels(octets).take(labels);
+    octets[before.map(|label| 1 + label.len()).sum()..].to_vec()
+}
+
+#[test]
+fn the_census_is_that_of_the_text_whatever_made_the_code() {
+    let name = |number: usize| {
+        let label = |number: usize| format!("n{number}\\").into_bytes();
+        path(&[label(number % 9), label(number), b"www".to_vec()])
+    };
+    let paths: Vec<_> = (0..2000).map(name).collect();
+    let mut counted = Census::default();
+    paths.iter().for_each(|path| counted.count(path.octets()));
+    let first = write(paths.clone(), counted.clone());
+    counted.add(&first.census());
+    let second = write(paths, counted);
+    assert!(first.census().to_octets() == second.census().to_octets());
+    // Nine labels below the root, one for each name, and `www` beneath it.
+    let mut twin = Census::default();
+    for number in 0..2000 {
+        let labels = if number < 9 { 0 } else { 1 };
+        twin.count(&tail(&name(number), labels));
+    }
+    assert!(second.census().to_octets() == twin.to_octets());
+}

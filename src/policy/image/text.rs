@@ -54,6 +54,15 @@ fn pair(one: u8, other: u8) -> Option<usize> {
     plain.then(|| usize::from(six(one)) | usize::from(six(other)) << 6)
 }
 
+/// The same for a pair that may be a single octet; else the escape that it needs.
+#[inline(always)]
+fn symbol(one: u8, other: Option<u8>) -> Result<usize, usize> {
+    match other {
+        None => pair(one, 0).ok_or(ONE),
+        Some(other) => pair(one, other).filter(|_| other != 0).ok_or(TWO),
+    }
+}
+
 /// The octets of a label in pairs; the last one may be single.
 fn pairs(label: &[u8]) -> impl Iterator<Item = (u8, Option<u8>)> {
     label.chunks(2).map(|pair| (pair[0], pair.get(1).copied()))
@@ -79,17 +88,15 @@ impl Default for Census {
 impl Census {
     /// Counts the text of a path: labels behind their length octets.
     pub fn count(&mut self, path: &[u8]) {
-        for label in super::order::labels(path) {
-            for (one, other) in pairs(label) {
-                let escape = if other.is_some() { TWO } else { ONE };
-                let other = other.unwrap_or(0);
-                let symbol = match pair(one, other) {
-                    Some(pair) if other != 0 || escape == ONE => pair,
-                    _ => escape,
-                };
-                self.0[symbol] = self.0[symbol].saturating_add(1);
-            }
+        for (one, other) in super::order::labels(path).flat_map(pairs) {
+            self.count_pair(symbol(one, other).unwrap_or_else(|escape| escape));
         }
+    }
+
+    /// Counts the text of a pair, as [`TextCode::label`] tells it.
+    #[inline(always)]
+    pub fn count_pair(&mut self, symbol: usize) {
+        self.0[symbol] = self.0[symbol].saturating_add(1);
     }
 
     /// Adds what another one counted.
@@ -254,22 +261,25 @@ impl TextCode {
         Some((all, count(a + b + c + d)))
     }
 
-    /// Calls `each` with the bits of a label, some at a time, and how many they are (at most 30).
+    /// Calls `each` with the bits of a label, a pair at a time: what a census counts it as, the
+    /// bits, and how many they are (at most 30).
     /// Whatever the octets are, that is what [`eight`](Self::eight) says, if it says something.
-    pub fn label(&self, label: &[u8], mut each: impl FnMut(u64, u32)) {
+    pub fn label(&self, label: &[u8], mut each: impl FnMut(usize, u64, u32)) {
         for (one, other) in pairs(label) {
-            let code = pair(one, other.unwrap_or(0)).filter(|_| other != Some(0));
-            let code = code.map_or(ESCAPED, |pair| self.codes[pair]);
+            let symbol = symbol(one, other);
+            let code = symbol.map_or(ESCAPED, |pair| self.codes[pair]);
+            let symbol = symbol.unwrap_or_else(|escape| escape);
             if code & ESCAPED == 0 {
-                each(bits(code), count(code));
+                each(symbol, bits(code), count(code));
                 continue;
             }
-            let (symbol, raw, more) = match other {
+            let (escape, raw, more) = match other {
                 Some(other) => (TWO, u64::from(one) | u64::from(other) << 8, 16),
                 None => (ONE, u64::from(one), 8),
             };
-            let escape = self.codes[symbol];
-            each(bits(escape) | raw << count(escape), count(escape) + more);
+            let escape = self.codes[escape];
+            let bits = bits(escape) | raw << count(escape);
+            each(symbol, bits, count(escape) + more);
         }
     }
 

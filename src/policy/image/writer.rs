@@ -27,6 +27,7 @@ const WAITING: usize = 19;
 pub struct Writer<W: Write> {
     key: Key,
     text: TextCode,
+    /// Of the text that is written, whatever the code was made from.
     census: Census,
     sink: Sink<W>,
     interner: Interner,
@@ -120,7 +121,7 @@ impl<W: Write + Seek> Writer<W> {
         Ok(Self {
             key,
             text,
-            census,
+            census: Census::default(),
             sink,
             interner: Interner::default(),
             directory: Growing::default(),
@@ -185,8 +186,10 @@ impl<W: Write + Seek> Writer<W> {
         self.depth -= 1;
         let label = &self.path[node.label.0..node.label.1];
         if node.waiting.count > 0 || !node.rules.is_empty() {
-            self.text
-                .label(label, |bits, count| self.bits.push(bits, count));
+            self.text.label(label, |symbol, bits, count| {
+                self.census.count_pair(symbol);
+                self.bits.push(bits, count);
+            });
         }
         unite(&mut parent.beneath, &node.beneath);
         for &rule in &node.rules {
