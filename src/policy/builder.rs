@@ -7,7 +7,7 @@ use super::image::order::{Key, Path};
 use super::image::provenance::{ImageSource, Provenance};
 use super::image::run::Run;
 use super::image::text::Census;
-use super::image::values::ImageRule;
+use super::image::values::{ImageRule, SOURCES};
 use super::image::writer::Writer;
 use super::image::{Image, Octets, TooLarge, WriteError};
 use super::rule::Scope;
@@ -46,11 +46,14 @@ impl Builder {
     /// Adds a source; its rules are named by what this returns.
     ///
     /// # Errors
-    /// When there are 65,536 already.
+    /// When there are 65,535 already.
     pub fn source(&mut self, source: ImageSource) -> Result<u16, TooLarge> {
-        let number = u16::try_from(self.sources.len()).map_err(|_| TooLarge::Sources)?;
+        let number = self.sources.len();
+        if number >= SOURCES {
+            return Err(TooLarge::Sources);
+        }
         self.sources.push(source);
-        Ok(number)
+        Ok(number as u16)
     }
 
     /// Adds a rule; the same one again changes nothing.
@@ -153,5 +156,20 @@ impl Builder {
         };
         let (octets, _) = writer.finish(&provenance)?;
         Ok(octets.into_inner())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_are_as_many_sources_as_a_value_can_count() {
+        let mut builder = Builder::new();
+        let mut source = || builder.source(ImageSource::default());
+        for number in 0..u16::MAX {
+            assert_eq!(source(), Ok(number));
+        }
+        assert_eq!(source(), Err(TooLarge::Sources));
     }
 }

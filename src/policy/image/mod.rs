@@ -60,8 +60,8 @@ pub enum TooLarge {
     /// More than 16,777,216 nodes with many children, or groups of their buckets.
     #[error("more names with many beneath them than fit into one image; leave out a list")]
     Directory,
-    /// More than 65,536 sources.
-    #[error("more than 65,536 lists; join some")]
+    /// More than 65,535 sources, or rules on a name.
+    #[error("more than 65,535 lists, or rules of lists on one name; join some lists")]
     Sources,
     /// More than 8,388,608 different combinations of rules.
     #[error("more than 8,388,608 different combinations of lists on a name; leave out a list")]

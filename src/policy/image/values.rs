@@ -8,6 +8,9 @@ use super::bits::word;
 use super::bucket::VALUES;
 use crate::policy::rule::Scope;
 
+/// Most sources of an image: a value counts them in as many bits as number them.
+pub const SOURCES: usize = u16::MAX as usize;
+
 /// A rule on some name, as an image holds it: 32 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ImageRule {
@@ -74,6 +77,9 @@ pub(super) struct Interner {
 
 impl Interner {
     /// The number of the value with these rules, and these sources beneath; both sorted.
+    ///
+    /// # Errors
+    /// When there are too many, of them or of values.
     pub(super) fn intern(
         &mut self,
         rules: &[u32],
@@ -91,8 +97,9 @@ impl Interner {
             return Err(TooLarge::Values);
         }
         let beneath = self.key.len() - 1 - rules.len();
-        self.table
-            .push((self.words.len() as u32, rules.len() as u16, beneath as u16));
+        let fits = |count: usize| u16::try_from(count).map_err(|_| TooLarge::Sources);
+        let (rules, beneath) = (fits(rules.len())?, fits(beneath)?);
+        self.table.push((self.words.len() as u32, rules, beneath));
         self.words.extend(&self.key[1..]);
         self.known.insert(self.key.as_slice().into(), number);
         Ok(number)
@@ -147,5 +154,22 @@ impl<'o> Value<'o> {
     fn words(self) -> impl Iterator<Item = u32> + use<'o> {
         let chunks = self.words.chunks_exact(4);
         chunks.map(|chunk| word(chunk, 0) as u32)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_value_cannot_count_is_too_large() {
+        let mut interner = Interner::default();
+        let many: Vec<u32> = (0..1 << 16).collect();
+        let sources = || (0..=u16::MAX).chain([0]);
+        let (most, all) = (usize::from(u16::MAX), 1 << 16);
+        assert_eq!(interner.intern(&many[..most], sources().take(most)), Ok(0));
+        let refused = Err(TooLarge::Sources);
+        assert_eq!(interner.intern(&many, sources().take(0)), refused);
+        assert_eq!(interner.intern(&[], sources().take(all)), refused);
     }
 }

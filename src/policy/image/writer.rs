@@ -13,7 +13,7 @@ use super::order::{Key, labels};
 use super::provenance::Provenance;
 use super::text::{Census, TextCode};
 use super::top;
-use super::values::{ImageRule, Interner, flag};
+use super::values::{ImageRule, Interner, SOURCES, flag};
 use super::{TooLarge, WriteError};
 
 /// Most children that are put into one bucket without a directory.
@@ -247,6 +247,9 @@ impl<W: Write + Seek> Writer<W> {
     /// # Errors
     /// When the image gets too large, or can't be written.
     pub fn finish(mut self, provenance: &Provenance) -> Result<(W, Facts), WriteError> {
+        if provenance.sources.len() > SOURCES {
+            return Err(TooLarge::Sources.into());
+        }
         while self.depth > 0 {
             self.close()?;
         }
