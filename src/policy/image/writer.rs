@@ -219,8 +219,7 @@ impl<W: Write + Seek> Writer<W> {
             (parent.waiting).push(node.hash, false, value, kids, &mut self.bits);
             self.facts.nodes += 1;
             if self.depth == 0 && !single {
-                self.tops
-                    .extend(top::key(label).map(|key| (key, value, kids)));
+                keep_top(&mut self.tops, label, value, kids);
             }
         }
         if chain || single {
@@ -230,8 +229,7 @@ impl<W: Write + Seek> Writer<W> {
                 (parent.waiting).push(node.hash, inner, child.value, child.kids, &mut self.bits);
             }
             if self.depth == 0 {
-                self.tops
-                    .extend(top::key(label).map(|key| (key, 0, top::EDGE)));
+                keep_top(&mut self.tops, label, 0, top::EDGE);
             }
         }
         node.rules.clear();
@@ -297,6 +295,13 @@ impl<W: Write + Seek> Writer<W> {
         sink.end(Section::Provenance)?;
         let to = sink.finish(&facts)?;
         Ok((to, facts))
+    }
+}
+
+/// Keeps a node right below the root for the table; of too many for one, just one too many.
+fn keep_top(tops: &mut Vec<(u64, u32, Kids)>, label: &[u8], value: u32, kids: Kids) {
+    if tops.len() <= top::MOST {
+        tops.extend(top::key(label).map(|key| (key, value, kids)));
     }
 }
 
@@ -438,4 +443,24 @@ fn sources(set: &[u64]) -> impl Iterator<Item = u16> {
         let bits = (0..64).filter(move |bit| word >> bit & 1 != 0);
         bits.map(move |bit| (at * 64 + bit) as u16)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::*;
+
+    #[test]
+    fn more_top_labels_than_a_table_has_are_not_kept() {
+        let key = Key::new(7);
+        let mut paths: Vec<_> = (0..9999).map(|n| format!("\x04{n:04}")).collect();
+        paths.sort_by(|one, other| key.compare(one.as_bytes(), other.as_bytes()));
+        let to = Cursor::new(Vec::new());
+        let mut writer = Writer::new(to, key, Census::default()).expect("memory");
+        for path in paths {
+            writer.push(path.as_bytes(), &[0]).expect("memory");
+        }
+        assert_eq!(writer.tops.len(), top::MOST + 1);
+    }
 }
