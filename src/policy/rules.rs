@@ -389,7 +389,8 @@ struct Delta {
 struct Sieve {
     /// A bit for the hash of the first two labels of each name in the delta.
     bits: Vec<u64>,
-    /// There are rules on names of fewer labels, which any name may lie beneath.
+    /// There are rules on names of fewer labels, which any name may lie beneath, or a text that
+    /// can't be read, and behind it nobody knows which.
     open: bool,
 }
 
@@ -415,6 +416,7 @@ impl Sieve {
                 _ => sieve.open = true,
             }
         }
+        sieve.open |= cursor.damage().is_some();
         sieve
     }
 
@@ -447,8 +449,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::builder::Builder;
+    use super::super::image::layout::HEADER;
     use super::super::image::order::Path;
     use super::super::image::provenance::ImageSource;
+    use super::super::image::tests::changed;
     use super::super::image::values::ImageRule;
     use super::*;
 
@@ -671,5 +675,35 @@ mod tests {
         let rules = Rules::new(rules.base.map(|base| base.image), None, |_| None, &[]);
         rules.look(&[&name], &mut found);
         assert_eq!(found[0].best(), None);
+    }
+
+    #[test]
+    fn a_delta_that_cannot_be_read_to_its_end_is_asked_of_every_name() {
+        let names: Vec<_> = (0..200).map(|n| format!("a{n}.n{}.test", n % 40)).collect();
+        let names: Vec<_> = names
+            .iter()
+            .filter_map(|n| Name::from_text(n).ok())
+            .collect();
+        let set = names.iter().map(|name| (0, name.wire().to_vec(), 2));
+        let whole = image(&set.collect(), &BTreeSet::new(), [false; 3]);
+        let names: Vec<_> = names.iter().collect();
+        let look = |base, delta| {
+            let rules = Rules::new(base, delta, |_| Some(0), &[true]);
+            let mut found = vec![Found::default(); names.len()];
+            rules.look(&names, &mut found);
+            found
+        };
+        let mut damaged = 0;
+        for at in 0..400 {
+            let Ok(image) = changed(&whole, |octets| octets[HEADER + 8 + at] ^= 1) else {
+                continue;
+            };
+            let image = Arc::new(image);
+            let mut cursor = image.cursor();
+            while cursor.advance() {}
+            damaged += usize::from(cursor.damage().is_some());
+            assert!(look(None, Some(image.clone())) == look(Some(image), None));
+        }
+        assert!(damaged > 0);
     }
 }

@@ -59,7 +59,7 @@ pub enum Section {
     Words,
     /// The lengths of the codes of edge text.
     Text,
-    /// How often each symbol follows each other one.
+    /// How often each pair of octets stands in the text: see `text`.
     Census,
     /// Where the rules come from, as JSON.
     Provenance,

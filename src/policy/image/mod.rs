@@ -11,7 +11,7 @@ pub mod order;
 pub mod provenance;
 pub mod run;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 pub mod text;
 mod top;
 mod validate;
