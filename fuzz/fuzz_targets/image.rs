@@ -7,12 +7,15 @@
 mod rules;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use libfuzzer_sys::arbitrary::{Arbitrary, Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use rules::Rules;
+use tapis::policy::image::text::TextCode;
 use tapis::policy::image::walk::Lies;
 use tapis::policy::image::{Image, Octets};
+use tapis::policy::rules::Rules as InForce;
 use tapis::wire::name::Name;
 
 /// Where the header keeps the sections' digests, and its own: see `policy::image::layout`.
@@ -68,6 +71,12 @@ fn run(input: &mut Unstructured<'_>) -> Result<()> {
         return Ok(());
     };
     assert!(same || input.seal, "wrong octets are noticed");
+    // Whatever it says, it can be put in force, as a delta with a sieve in front of it.
+    let read = Arc::new(read);
+    InForce::new(None, Some(Arc::clone(&read)), |_| Some(0), &[true]);
+    // The next image takes its code from this one's census.
+    let lengths = read.census().lengths();
+    assert!(TextCode::new(&lengths).is_some(), "any census makes a code");
     // What can be found is what can be read.
     let mut values = HashMap::<_, Vec<u32>>::new();
     let mut cursor = read.cursor();
