@@ -1,7 +1,7 @@
 //! Owns `tapis compile`: lists to one image file, for people and for a server.
 //! Refuses to read a list itself.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -20,7 +20,8 @@ pub(super) struct CompileArgs {
     /// Take this list as it is, even if it is empty or mostly bad lines; may be repeated.
     #[arg(long, value_name = "LIST")]
     accept: Vec<String>,
-    /// The plan of a server: `-`, on standard input. What happens is told on standard output.
+    /// The plan of a server: `-`, the first line of standard input. What happens is told on standard
+    /// output. Ends when the input does.
     #[arg(long, hide = true, value_name = "-", value_parser = ["-"], conflicts_with_all = ["out", "accept"])]
     plan: Option<String>,
 }
@@ -38,16 +39,15 @@ pub(super) fn run(
 
 fn for_server(out: &mut impl Write) -> Result<(), Failure> {
     lower_own_priority();
-    let mut text = Vec::new();
-    io::stdin().lock().read_to_end(&mut text)?;
-    let plan: Plan = serde_json::from_slice(&text)?;
-    // It may have ended before we asked to end with it.
-    if plan
-        .parent
-        .is_some_and(|parent| parent != std::os::unix::process::parent_id())
-    {
-        return Err(Failure::Told);
-    }
+    let mut input = BufReader::new(io::stdin());
+    let mut line = Vec::new();
+    input.read_until(b'\n', &mut line)?;
+    let plan: Plan = serde_json::from_slice(&line)?;
+    // The rest of the input ends with whoever waits for the image; then nobody wants it any more.
+    std::thread::Builder::new().spawn(move || {
+        let _ = io::copy(&mut input, &mut io::sink());
+        std::process::exit(1);
+    })?;
     let mut told = Ok(());
     let outcome = compile(&plan, |event| {
         if told.is_ok() {
@@ -88,7 +88,6 @@ fn for_people(
         base: None,
         delta: None,
         strict: true,
-        parent: None,
     };
     let bar = Bar::new();
     let result = compile(&plan, |event| bar.show(event));

@@ -8,14 +8,16 @@ use std::time::Duration;
 
 use super::compile::child::{ChildError, Compiler};
 use super::compile::plan::{Event, Outcome, Plan, PlanList, Refused};
+use super::compose::Images;
 use super::keep::{Desk, Keeper};
 use super::load::{Loaded, Refusal};
 use super::notes;
 use super::reload::{Control, carries};
 use super::state::ListState;
 use super::store::{ImageFileError, StoreError, read_image};
-use crate::config::List;
+use crate::config::{Content, List};
 use crate::policy::image::Image;
+use crate::policy::image::provenance::ImageSource;
 
 /// A large list that is to be read.
 #[derive(Clone, Debug)]
@@ -33,6 +35,7 @@ pub(super) struct Wanted {
 /// A compilation that ended.
 pub(super) struct Compiled {
     pub(super) wanted: Vec<Wanted>,
+    pub(super) moved: Vec<ImageSource>,
     pub(super) result: Result<Base, CompileError>,
 }
 
@@ -63,11 +66,13 @@ pub(super) enum CompileError {
 pub(super) struct Job {
     pub(super) keeper: Keeper,
     pub(super) patience: Duration,
-    /// The base in force.
-    pub(super) base: Option<Arc<Image>>,
+    /// The images in force; the delta only if it is to be relieved.
+    pub(super) images: Images,
     /// The lists of the new base, in their order; those that are not wanted are carried over.
     pub(super) lists: Vec<List>,
     pub(super) wanted: Vec<Wanted>,
+    /// What the delta says of the lists that move from there into the base.
+    pub(super) moved: Vec<ImageSource>,
 }
 
 impl Job {
@@ -80,15 +85,19 @@ impl Job {
             let _ = tokio::task::spawn_blocking(move || keeper.distrust()).await;
             tracing::error!(%error, "large lists were not compiled; what is in force stays");
         }
-        let wanted = self.wanted;
-        Compiled { wanted, result }
+        Compiled {
+            wanted: self.wanted,
+            moved: self.moved,
+            result,
+        }
     }
 
     async fn compile(&self) -> Result<Base, CompileError> {
-        let (keeper, base) = (self.keeper.clone(), self.base.clone());
-        let desk = tokio::task::spawn_blocking(move || keeper.desk(base.as_ref()));
-        let Desk { out: place, base } = desk.await.map_err(|_| CompileError::Broken)??;
-        let plan = self.plan(place.clone(), base);
+        let (keeper, images) = (self.keeper.clone(), self.images.clone());
+        let desk = tokio::task::spawn_blocking(move || keeper.desk(&images));
+        let desk = desk.await.map_err(|_| CompileError::Broken)??;
+        let (place, delta) = (desk.out.clone(), desk.delta.clone());
+        let plan = self.plan(desk);
         let compiler = Compiler::own(self.patience)?;
         let mut last = String::new();
         let progress = |event: Event| {
@@ -99,7 +108,12 @@ impl Job {
                 last = list;
             }
         };
-        let outcome = compiler.compile(&plan, progress).await?;
+        let outcome = compiler.compile(&plan, progress).await;
+        if let Some(delta) = delta {
+            // If it can't be removed, the next compilation tries again.
+            let _ = std::fs::remove_file(delta);
+        }
+        let outcome = outcome?;
         let file = place.clone();
         let reading = tokio::task::spawn_blocking(move || read_image(&file));
         let image = reading.await.map_err(|_| CompileError::Broken)??;
@@ -118,7 +132,7 @@ impl Job {
         })
     }
 
-    fn plan(&self, out: PathBuf, base: Option<PathBuf>) -> Plan {
+    fn plan(&self, desk: Desk) -> Plan {
         let list = |list: &List| {
             let wanted = self
                 .wanted
@@ -131,23 +145,23 @@ impl Job {
             plan
         };
         Plan {
-            out,
+            out: desk.out,
             lists: self.lists.iter().map(list).collect(),
-            base,
-            delta: None,
+            base: desk.base,
+            delta: desk.delta,
             strict: false,
-            parent: None,
         }
     }
 }
 
 impl Control {
-    /// Starts the compiler if large lists wait for it, unless it runs or what it made last is not
-    /// in force yet.
+    /// Starts the compiler if large lists wait for it, or the delta is to be relieved, unless it runs
+    /// or what it made last is not in force yet.
     pub(super) fn start_compiling(&mut self) {
         // The next one carries over what the last one made, so that must be in force and kept.
         let unkept = self.keeping || self.unkept || self.base_file.is_some();
-        if self.compiling || self.wanted.is_empty() || self.joining || unkept {
+        let nothing = self.wanted.is_empty() && !self.delta_is_full;
+        if self.compiling || nothing || self.joining || unkept {
             return;
         }
         self.reopen_staged();
@@ -172,17 +186,18 @@ impl Control {
             .into_iter()
             .partition(|wanted| staged(wanted) == any_staged);
         self.wanted = later;
-        if now.is_empty() {
+        let job = self.job(now);
+        if job.wanted.is_empty() && job.moved.is_empty() {
             return;
         }
-        let job = self.job(now);
         self.compiling = true;
         let send = self.compiled.0.clone();
-        let wanted = job.wanted.clone();
+        let (wanted, moved) = (job.wanted.clone(), job.moved.clone());
         let running = tokio::spawn(job.run());
         tokio::spawn(async move {
             let compiled = running.await.unwrap_or_else(|_| Compiled {
                 wanted,
+                moved,
                 result: Err(CompileError::Broken),
             });
             // Nobody waits when the server ends.
@@ -220,17 +235,35 @@ impl Control {
                 .find(|wanted| wanted.config.source.name == name)
         };
         let mut lists: Vec<List> = wanted.iter().map(|wanted| wanted.config.clone()).collect();
+        // What belongs to another configuration may wait for long: it takes nothing with it.
+        let moves =
+            !wanted.iter().any(|wanted| wanted.staged) && std::mem::take(&mut self.delta_is_full);
+        let mut moved = Vec::new();
         for list in &self.lists {
-            if self.images.is_in_base(list.name()) && wants(list.name()).is_none() {
+            if wants(list.name()).is_some() {
+                continue;
+            }
+            let file = list.config.content == Content::File;
+            if self.images.is_in_base(list.name()) {
+                lists.push(list.config.clone());
+            } else if let Some(source) = self.images.in_delta(list.name())
+                && moves
+                && file
+            {
+                moved.push(source.clone());
                 lists.push(list.config.clone());
             }
         }
         Job {
             keeper: self.keeper.clone(),
             patience: self.boot.state.deadline,
-            base: self.images.base.clone(),
+            images: Images {
+                base: self.images.base.clone(),
+                delta: self.images.delta.clone().filter(|_| !moved.is_empty()),
+            },
             lists,
             wanted,
+            moved,
         }
     }
 
@@ -247,7 +280,7 @@ impl Control {
                 return;
             }
         };
-        let mut any = false;
+        let mut any = !compiled.moved.is_empty();
         for wanted in &compiled.wanted {
             let name = &wanted.config.source.name;
             let outcome = base
@@ -269,6 +302,7 @@ impl Control {
         let new = NewBase {
             staged: compiled.wanted.iter().any(|wanted| wanted.staged),
             wanted: compiled.wanted,
+            moved: compiled.moved,
             base,
         };
         if new.staged {
@@ -312,6 +346,8 @@ impl Control {
 /// A base that waits to come into force.
 pub(super) struct NewBase {
     pub(super) wanted: Vec<Wanted>,
+    /// What the delta said of lists that are in the base now.
+    pub(super) moved: Vec<ImageSource>,
     pub(super) staged: bool,
     pub(super) base: Base,
 }

@@ -54,20 +54,25 @@ pub struct Images {
 impl Images {
     /// Whether the rules of a list are those of the base.
     pub fn is_in_base(&self, list: &str) -> bool {
-        has(self.base.as_deref(), list) && !self.is_in_delta(list)
+        source(self.base.as_deref(), list).is_some() && !self.is_in_delta(list)
     }
 
     /// Whether the rules of a list are those of the delta.
     pub fn is_in_delta(&self, list: &str) -> bool {
-        has(self.delta.as_deref(), list)
+        self.in_delta(list).is_some()
+    }
+
+    /// What the delta says of a list whose rules it has.
+    pub fn in_delta(&self, list: &str) -> Option<&ImageSource> {
+        source(self.delta.as_deref(), list)
     }
 }
 
-fn has(image: Option<&Image>, list: &str) -> bool {
+fn source<'i>(image: Option<&'i Image>, list: &str) -> Option<&'i ImageSource> {
     let sources = image
         .into_iter()
         .flat_map(|image| &image.provenance().sources);
-    sources.into_iter().any(|source| source.name == list)
+    sources.into_iter().find(|source| source.name == list)
 }
 
 /// One image of the rules of several: of `kept` those of the sources that `stays` says, and those

@@ -3,7 +3,7 @@
 
 use tokio::time::Instant;
 
-use super::compiling::{NewBase, Wanted, want};
+use super::compiling::{NewBase, Wanted};
 use super::compose;
 use super::load::{Fresh, Refusal};
 use super::notes;
@@ -12,10 +12,10 @@ use super::report;
 use super::stage::Stage;
 use super::start::broken;
 use super::state::ListState;
-use crate::config::{Content, List};
+use crate::config::List;
 use crate::policy::image::{Image, TooLarge};
 
-/// Rules of small lists from which on the compiler moves them into the base: joining so many takes
+/// Rules of the delta from which on the compiler moves its lists into the base: joining so many takes
 /// about a third of a second.
 const MOST: u64 = 1 << 18;
 
@@ -97,8 +97,12 @@ impl Control {
         };
         let based = base.iter().flat_map(|base| base.loaded());
         let based = based.filter(|(wanted, _)| counts(wanted));
+        let based = based.map(|(wanted, _)| wanted.config.source.name.clone());
+        // A list that has changed since it moved into the base stays before it.
+        let moved = base.iter().flat_map(|base| &base.moved);
+        let moved = moved.filter(|source| self.images.in_delta(&source.name) == Some(source));
         let based: Vec<_> = based
-            .map(|(wanted, _)| wanted.config.source.name.clone())
+            .chain(moved.map(|source| source.name.clone()))
             .collect();
         let based = |name: &str| based.iter().any(|based| based == name);
         let replaced = |name: &str| {
@@ -156,7 +160,7 @@ impl Control {
         }
         self.unpublished = true;
         self.unkept = true;
-        self.relieve_delta();
+        self.weigh_delta();
     }
 
     /// Joining broke off inside: what is in force stays, and nobody waits any more.
@@ -190,25 +194,10 @@ impl Control {
         self.base_file = Some(new.base.place);
     }
 
-    /// Lets the compiler move lists into the base when they are too much for a delta.
-    fn relieve_delta(&mut self) {
+    /// Looks whether the delta is to be relieved.
+    pub(super) fn weigh_delta(&mut self) {
         let delta = self.images.delta.as_ref();
-        if delta.is_none_or(|delta| delta.facts().rules < MOST) {
-            return;
-        }
-        for at in 0..self.lists.len() {
-            let list = &self.lists[at];
-            let file = list.config.content == Content::File;
-            let idle = list.loading.is_none() && list.due().is_none() && list.refused.is_none();
-            if file && idle && self.images.is_in_delta(list.name()) {
-                self.tickets += 1;
-                let ticket = self.tickets;
-                let mut wanted = want(&mut self.lists[at], ticket, false);
-                // What is in force was judged when it came.
-                wanted.accept = true;
-                self.wanted.push(wanted);
-            }
-        }
+        self.delta_is_full = delta.is_some_and(|delta| delta.facts().rules >= MOST);
     }
 
     /// Takes a new configuration with its lists.

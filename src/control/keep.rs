@@ -36,10 +36,11 @@ struct Place {
     base: Option<(Arc<Image>, Base)>,
 }
 
-/// Where a compiler writes to, and the base that it carries rules over from.
+/// Where a compiler writes to, and the images that it carries rules over from.
 pub(super) struct Desk {
     pub(super) out: PathBuf,
     pub(super) base: Option<PathBuf>,
+    pub(super) delta: Option<PathBuf>,
 }
 
 /// What is to be kept.
@@ -112,32 +113,28 @@ impl Keeper {
     }
 
     /// Makes room for a compiler: in the state directory, or elsewhere if that can't be written to.
-    /// The base in force is written there if it is not there.
+    /// The images are written there if they are not there.
     ///
     /// # Errors
     /// When there is no room anywhere.
-    pub(super) fn desk(&self, base: Option<&Arc<Image>>) -> Result<Desk, StoreError> {
+    pub(super) fn desk(&self, images: &Images) -> Result<Desk, StoreError> {
         let mut places = self.places();
         if let Some(place) = &mut places.state {
-            match place.desk(base) {
+            match place.desk(images) {
                 Ok(desk) => return Ok(desk),
                 Err(error) => tracing::warn!(%error, "compiling elsewhere"),
             }
         }
         if places.scratch.is_none() {
-            let io = |source| StoreError::Io {
-                path: std::env::temp_dir(),
-                done: "used for a directory of its own",
-                source,
-            };
             let folder = tempfile::Builder::new().prefix("tapis-").tempdir();
-            let folder = folder.map_err(io)?;
+            let done = "used for a directory of its own";
+            let folder = folder.map_err(io(done, &std::env::temp_dir()))?;
             // Nothing will be looked for there after the server has ended.
             let store = Store::open(folder.path(), 1)?;
             places.scratch = Some((Place { store, base: None }, folder));
         }
         let scratch = places.scratch.as_mut().expect("it was made above");
-        scratch.0.desk(base)
+        scratch.0.desk(images)
     }
 
     /// Lets the next compiler have the base written anew: what lies on the disk may be damaged.
@@ -197,11 +194,20 @@ impl Places {
 }
 
 impl Place {
-    fn desk(&mut self, base: Option<&Arc<Image>>) -> Result<Desk, StoreError> {
-        let base = base.map(|base| self.file_of(base)).transpose()?;
-        let base = base.map(|base| self.store.base_path(base));
+    fn desk(&mut self, images: &Images) -> Result<Desk, StoreError> {
+        let base = images.base.as_ref().map(|base| self.file_of(base));
+        let base = base.transpose()?.map(|base| self.store.base_path(base));
         let out = self.store.place_for_base()?;
-        Ok(Desk { out, base })
+        let delta = images.delta.as_ref().map(|delta| {
+            // A name of the same kind: removed with what a compiler leaves.
+            let mut file = out.clone().into_os_string();
+            file.push(".delta");
+            let file = PathBuf::from(file);
+            let written = fs::write(&file, delta.octets());
+            written.map(|()| file.clone()).map_err(io("written", &file))
+        });
+        let delta = delta.transpose()?;
+        Ok(Desk { out, base, delta })
     }
 
     /// The number of a base's file, which is written if there is none.
@@ -213,12 +219,7 @@ impl Place {
             return Ok(*base);
         }
         let file = self.store.place_for_base()?;
-        let io = |source| StoreError::Io {
-            path: file.clone(),
-            done: "written",
-            source,
-        };
-        write(&file, image.octets()).map_err(io)?;
+        write(&file, image.octets()).map_err(io("written", &file))?;
         self.take(image, &file)
     }
 
@@ -242,6 +243,11 @@ impl Place {
             _ => self.file_of(image),
         }
     }
+}
+
+fn io(done: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> StoreError {
+    let path = path.to_owned();
+    move |source| StoreError::Io { path, done, source }
 }
 
 fn write(file: &Path, octets: &[u8]) -> std::io::Result<()> {

@@ -80,6 +80,8 @@ pub struct Control {
     pub(super) joined: Joining,
     /// Large lists that wait for the compiler.
     pub(super) wanted: Vec<Wanted>,
+    /// Whether it is to move lists of the delta into the base.
+    pub(super) delta_is_full: bool,
     /// Whether it runs.
     pub(super) compiling: bool,
     pub(super) compiled: (mpsc::Sender<Compiled>, mpsc::Receiver<Compiled>),
@@ -126,6 +128,7 @@ impl Control {
             stage_joining: false,
             joined: mpsc::channel(1),
             wanted: Vec::new(),
+            delta_is_full: false,
             compiling: false,
             compiled: mpsc::channel(1),
             base: None,

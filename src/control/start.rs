@@ -20,6 +20,8 @@ use crate::config::{Config, List};
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::image::{Image, TooLarge};
 
+/// Lists that are read at a time at the start.
+const READERS: usize = 32;
 /// How often a required list is read at the start that changes while it is read.
 const START_TRIES: u32 = 10;
 
@@ -71,6 +73,7 @@ impl Control {
             control.images.delta = Some(delta.into());
             control.unkept = true;
         }
+        control.weigh_delta();
         control.publish();
         Ok(control)
     }
@@ -109,30 +112,15 @@ impl Control {
 
     /// Reads the lists of which nothing is known; returns the rules of the small ones.
     fn read_missing(&mut self) -> Result<Vec<(Image, ImageSource)>, StartError> {
-        let mut large = Vec::new();
-        let ends: Vec<_> = std::thread::scope(|scope| {
-            let start = |(at, list): (usize, &mut ListState)| {
-                list.start(at as u64);
-                let config = list.config.clone();
-                (at, scope.spawn(move || read(&config)))
-            };
-            let lists = self.lists.iter_mut().enumerate();
-            let missing = lists.filter(|(_, list)| list.loaded.is_none());
-            let (others, small): (Vec<_>, Vec<_>) = missing.partition(|(_, list)| is_large(list));
-            large = others
-                .into_iter()
-                .map(|(at, list)| want(list, at as u64, false))
-                .collect();
-            let threads: Vec<_> = small.into_iter().map(start).collect();
-            threads
-                .into_iter()
-                .map(|(at, thread)| (at, thread.join()))
-                .collect()
-        });
+        let lists = self.lists.iter_mut().enumerate();
+        let missing = lists.filter(|(_, list)| list.loaded.is_none());
+        let (large, mut small): (Vec<_>, Vec<_>) = missing.partition(|(_, list)| is_large(list));
+        let large: Vec<_> = large
+            .into_iter()
+            .map(|(at, list)| want(list, at as u64, false))
+            .collect();
         let mut images = Vec::new();
-        for (at, end) in ends {
-            let end = end.unwrap_or_else(|_| Err(broken(&self.lists[at])));
-            let list = &mut self.lists[at];
+        for (list, end) in read_all(&mut small) {
             report::log_load(list, end.as_ref().map(|fresh| &fresh.loaded));
             let loaded = end.map(|fresh| {
                 let source = notes::source(&list.config, &fresh.loaded);
@@ -159,6 +147,32 @@ impl Control {
         }
         Ok(images)
     }
+}
+
+/// Reads lists, some at a time, and tells what each came to.
+fn read_all<'l, 'm>(
+    lists: &'l mut [(usize, &'m mut ListState)],
+) -> impl Iterator<Item = (&'l mut ListState, Result<Fresh, Refusal>)> {
+    let mut ends = Vec::new();
+    for lists in lists.chunks_mut(READERS) {
+        let some: Vec<_> = std::thread::scope(|scope| {
+            let threads = lists.iter_mut().map(|(at, list)| {
+                list.start(*at as u64);
+                let list = &**list;
+                let thread = std::thread::Builder::new();
+                (list, thread.spawn_scoped(scope, || read(&list.config)))
+            });
+            let threads: Vec<_> = threads.collect();
+            let ends = threads.into_iter().map(|(list, thread)| match thread {
+                Ok(thread) => thread.join().unwrap_or_else(|_| Err(broken(list))),
+                // The system has no thread more.
+                Err(_) => read(&list.config),
+            });
+            ends.collect()
+        });
+        ends.extend(lists.iter_mut().map(|(_, list)| &mut **list).zip(some));
+    }
+    ends.into_iter()
 }
 
 /// Reads a list; a required one again, if it changes meanwhile.

@@ -2,8 +2,8 @@
 //! Refuses to fail: where the system can't or won't, the process goes on as it was.
 #![expect(unsafe_code, reason = "none of these calls has a safe binding in std")]
 
-/// Lowers the process's own priority for processor and disk as far as that goes, offers it first
-/// when memory runs out, and lets it end with the thread that started it.
+/// Lowers the process's own priority for processor and disk as far as that goes, and offers it first
+/// when memory runs out.
 ///
 /// Elsewhere than on Linux only the processor's priority is lowered.
 pub fn lower_own_priority() {
@@ -25,11 +25,6 @@ fn linux() {
     // memory. It may fail without harm.
     unsafe {
         libc::syscall(libc::SYS_ioprio_set, WHO_PROCESS, 0, IDLE);
-    }
-    // SAFETY: with this option prctl takes one number more and touches no memory. It may fail
-    // without harm: whoever waits for the process ends it, too.
-    unsafe {
-        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong);
     }
     // Without /proc the system chooses by size alone.
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");

@@ -145,7 +145,6 @@ fn plan(folder: &TempDir) -> Plan {
         base: None,
         delta: None,
         strict: false,
-        parent: None,
     }
 }
 
@@ -212,9 +211,10 @@ async fn what_a_process_of_its_own_says_at_its_end_is_the_reason() {
 #[test]
 fn a_process_whose_starter_is_gone_ends_without_an_image() {
     let folder = folder(&config(), &CONFIG_LISTS);
-    let mut plan = plan(&folder);
-    plan.parent = Some(u32::MAX);
-    let text = serde_json::to_string(&plan).expect("JSON");
+    // It is at work for longer than it takes to see that its input has ended.
+    let many: String = (0..400_000).map(|n| format!("n{n}.example\n")).collect();
+    fs::write(folder.path().join("ads"), many).expect("written");
+    let text = serde_json::to_string(&plan(&folder)).expect("JSON") + "\n";
     fs::write(folder.path().join("hosts"), text).expect("written");
     let input = fs::File::open(folder.path().join("hosts")).expect("there");
     let mut command = tapis();

@@ -201,6 +201,54 @@ fn large_lists_are_compiled_and_small_ones_change_beside_them() {
     assert!(is_blocked(server.address, "n7.large.example"));
 }
 
+/// Names of the lists in the newest image of that kind.
+fn sources(server: &Server, kind: &str) -> Vec<String> {
+    let newest = images(server, kind).into_iter().max_by_key(|path| {
+        let name = path.to_string_lossy().into_owned();
+        let digits = name
+            .rsplit('-')
+            .next()
+            .and_then(|end| end.strip_suffix(".image"));
+        digits.and_then(|digits| digits.parse::<u64>().ok())
+    });
+    let image = newest.and_then(|path| tapis::control::store::read_image(&path).ok());
+    let sources = image.iter().flat_map(|image| &image.provenance().sources);
+    sources.map(|source| source.name.clone()).collect()
+}
+
+#[test]
+fn many_small_lists_move_into_the_base_as_they_are() {
+    let upstream = Upstream::plain();
+    let names = ["ads", "b", "c", "d"];
+    let config = keeping(&upstream, &names);
+    let many = |list: &str| -> String { (0..90_000).map(|n| format!("{list}{n}.x\n")).collect() };
+    let texts = ["b", "c", "d"].map(many);
+    let mut files = vec![("ads", "ads.example\n")];
+    files.extend(
+        names[1..]
+            .iter()
+            .copied()
+            .zip(texts.iter().map(String::as_str)),
+    );
+    let server = Server::start(&config, &files);
+    until("the lists in the base", || {
+        sources(&server, "base") == names
+    });
+    until("no list in the delta", || {
+        sources(&server, "delta").is_empty()
+    });
+    for name in ["ads.example", "b0.x", "c89999.x", "d7.x"] {
+        assert!(is_blocked(server.address, name), "{name}\n{}", server.log());
+    }
+    assert!(!is_blocked(server.address, "b90000.x"));
+    assert_eq!(server.status()["degraded"], false, "{}", server.log());
+    // What changes from there on stands before what the base has.
+    server.replace("ads", "new.example\n");
+    until("the change", || is_blocked(server.address, "new.example"));
+    assert!(!is_blocked(server.address, "ads.example"));
+    assert_eq!(sources(&server, "base"), names);
+}
+
 #[test]
 fn a_large_list_that_should_not_be_taken_is_held() {
     let upstream = Upstream::plain();

@@ -62,7 +62,8 @@ fn remedy(signal: i32) -> &'static str {
 /// Starts compilers.
 #[derive(Clone, Debug)]
 pub struct Compiler {
-    /// The program that is started, and what it is told; its plan comes on its standard input.
+    /// The program that is started, and what it is told. Its plan is the first line of its standard
+    /// input.
     pub program: PathBuf,
     /// See there.
     pub arguments: Vec<&'static str>,
@@ -87,8 +88,7 @@ impl Compiler {
     /// Carries out a plan in a new process, and hands on what that tells on the way. When this
     /// future is dropped the process is ended.
     ///
-    /// The process also ends with the thread that polls this for the first time, so that must be
-    /// one that lives as long as the server does.
+    /// The process also ends when its standard input does: with this process, however that ends.
     ///
     /// # Errors
     /// [`ChildError`]; the process is gone then, and if it had written an image, nobody said so.
@@ -97,21 +97,19 @@ impl Compiler {
         plan: &Plan,
         mut progress: impl FnMut(Event),
     ) -> Result<Outcome, ChildError> {
-        let plan = Plan {
-            parent: Some(std::process::id()),
-            ..plan.clone()
-        };
         let mut child = self.start().map_err(|source| ChildError::Start {
             program: self.program.clone(),
             source,
         })?;
-        let (input, output, errors) =
+        // The input stays open to the end.
+        let (mut input, output, errors) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        let plan = serde_json::to_vec(&plan);
-        let plan =
+        let plan = serde_json::to_vec(plan);
+        let mut plan =
             plan.map_err(|error| ChildError::Failed(format!("{error}; rename the folder")))?;
+        plan.push(b'\n');
         let give = async {
-            if let Some(mut input) = input {
+            if let Some(input) = &mut input {
                 // If it does not take it, it has ended, and how it did tells more.
                 let _ = input.write_all(&plan).await;
             }
@@ -248,7 +246,6 @@ mod tests {
             base: None,
             delta: None,
             strict: false,
-            parent: None,
         };
         compiler.compile(&plan, |_| {}).await
     }

@@ -26,9 +26,6 @@ pub struct Plan {
     /// A refused list is a reason to write nothing.
     #[serde(default)]
     pub strict: bool,
-    /// The process that waits for the outcome; without it the compiler ends, too.
-    #[serde(default)]
-    pub parent: Option<u32>,
 }
 
 /// A list to compile.

@@ -304,7 +304,6 @@ fn plan(folder: &FilePath, out: &str, lists: &[&str]) -> Plan {
         base: None,
         delta: None,
         strict: false,
-        parent: None,
     }
 }
 
