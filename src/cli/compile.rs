@@ -108,7 +108,11 @@ fn for_people(
 fn tell_lists(plan: &Plan, lists: &[ListOutcome], out: &mut impl Write) -> io::Result<()> {
     for (list, outcome) in plan.lists.iter().zip(lists) {
         match (&outcome.refused, &outcome.notes) {
-            (Some(refused), _) => writeln!(out, "{}: {refused}", list.name)?,
+            (Some(refused), _) => {
+                // Who compiles is not told what to tell a server.
+                let refused = refused.to_string().replace("tapis reload ", "tapis compile ");
+                writeln!(out, "{}: {refused}", list.name)?;
+            }
             (None, Some(notes)) => {
                 told::list(&list.name, &list.path, outcome.rules, &notes.tally, out)?;
             }

@@ -50,7 +50,9 @@ impl Control {
         let (ready, kept) = self.parts(stage.as_ref(), base.as_ref());
         let delta = self.images.delta.clone();
         let send = self.joined.0.clone();
-        let tickets: Vec<_> = ready.iter().map(|ready| ready.ticket).collect();
+        let based = base.iter().flat_map(|base| &base.wanted);
+        let based = based.map(|wanted| wanted.ticket);
+        let tickets: Vec<_> = ready.iter().map(|ready| ready.ticket).chain(based).collect();
         let joining = tokio::task::spawn_blocking(move || {
             let staged = stage.iter().flat_map(|stage| &stage.fresh);
             let staged = staged.filter_map(|list| {

@@ -20,11 +20,7 @@ pub(super) fn source(list: &List, loaded: &Loaded) -> ImageSource {
     };
     ImageSource {
         name: list.source.name.clone(),
-        // The record is JSON.
-        path: absolute(&list.source.path)
-            .to_string_lossy()
-            .into_owned()
-            .into(),
+        path: recorded(&list.source.path),
         read_at: loaded.at,
         digest: loaded.digest.clone(),
         whole: false,
@@ -38,7 +34,7 @@ pub(super) fn source(list: &List, loaded: &Loaded) -> ImageSource {
 pub(super) fn loaded(source: &ImageSource, list: &List) -> Option<Loaded> {
     let notes = ListNotes::of(source)?;
     let same = source.name == list.source.name
-        && absolute(&source.path) == absolute(&list.source.path)
+        && source.path == recorded(&list.source.path)
         && notes.format == list.format
         && notes.scope == list.scope;
     same.then(|| Loaded {
@@ -49,6 +45,11 @@ pub(super) fn loaded(source: &ImageSource, list: &List) -> Option<Loaded> {
         at: source.read_at,
         took: Duration::from_millis(notes.took_ms),
     })
+}
+
+/// How an image tells where a list was: in JSON, which knows no octets that are no text.
+pub(super) fn recorded(path: &Path) -> PathBuf {
+    absolute(path).to_string_lossy().into_owned().into()
 }
 
 /// The same file, however the configuration was named. Without a working directory the path stays

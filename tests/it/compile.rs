@@ -1,6 +1,8 @@
 //! Lists to one image file, as an operator and as a server ask for it.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -125,6 +127,7 @@ fn a_refused_list_is_told_and_nothing_is_written_until_it_is_accepted() {
     let said = text(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("ads: ads: empty"), "{said}");
+    assert!(said.contains("tapis compile --accept ads"), "{said}");
     assert!(said.contains("hosts: 2 rules"), "{said}");
     assert!(said.contains("nothing is written"), "{said}");
     assert_eq!(made(&folder), [""; 0]);
@@ -134,6 +137,25 @@ fn a_refused_list_is_told_and_nothing_is_written_until_it_is_accepted() {
     let output = compile(&folder, "image", &["--accept", "adds"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output).contains("no such list"), "{}", text(&output));
+}
+
+#[test]
+fn a_folder_whose_name_is_no_text_is_one_like_any_other() {
+    let outer = tempfile::tempdir().expect("a folder");
+    let folder = outer.path().join(OsStr::from_bytes(b"l\xEFsts"));
+    fs::create_dir(&folder).expect("made");
+    fs::write(folder.join("tapis.toml"), config()).expect("written");
+    for (name, content) in CONFIG_LISTS {
+        fs::write(folder.join(name), content).expect("written");
+    }
+    let mut command = tapis();
+    command.arg("--config").arg(folder.join("tapis.toml"));
+    command.args(["compile", "-o"]).arg(folder.join("image"));
+    let output = command.output().expect("run");
+    assert!(output.status.success(), "{}", text(&output));
+    let output = tapis().arg("image").arg(folder.join("image")).output();
+    let said = text(&output.expect("run"));
+    assert!(said.contains("l\u{FFFD}sts/ads"), "{said}");
 }
 
 fn plan(folder: &TempDir) -> Plan {

@@ -14,6 +14,7 @@ use super::rss::Peak;
 use super::sort::{Budget, Sorted, Sorter};
 use super::target::{Target, folder};
 use crate::control::load::{self, Reading, Refusal};
+use crate::control::notes::recorded;
 use crate::policy::image::order::Key;
 use crate::policy::image::provenance::{ImageSource, Provenance};
 use crate::policy::image::values::ImageRule;
@@ -356,7 +357,7 @@ impl Work<'_> {
             .map(|((list, state), &rules)| match state {
                 State::Read(reading) => ImageSource {
                     name: list.name.clone(),
-                    path: list.path.clone(),
+                    path: recorded(&list.path),
                     read_at: reading.at,
                     digest: reading.digest.to_string(),
                     whole: false,
@@ -369,7 +370,7 @@ impl Work<'_> {
                         ..source
                     },
                     None => ImageSource {
-                        path: list.path.clone(),
+                        path: recorded(&list.path),
                         ..ImageSource::named(&list.name)
                     },
                 },
