@@ -52,7 +52,11 @@ impl Control {
         let send = self.joined.0.clone();
         let based = base.iter().flat_map(|base| &base.wanted);
         let based = based.map(|wanted| wanted.ticket);
-        let tickets: Vec<_> = ready.iter().map(|ready| ready.ticket).chain(based).collect();
+        let tickets: Vec<_> = ready
+            .iter()
+            .map(|ready| ready.ticket)
+            .chain(based)
+            .collect();
         let joining = tokio::task::spawn_blocking(move || {
             let staged = stage.iter().flat_map(|stage| &stage.fresh);
             let staged = staged.filter_map(|list| {

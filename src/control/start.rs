@@ -150,8 +150,8 @@ impl Control {
 }
 
 /// Reads lists, some at a time, and tells what each came to.
-fn read_all<'l, 'm>(
-    lists: &'l mut [(usize, &'m mut ListState)],
+fn read_all<'l>(
+    lists: &'l mut [(usize, &mut ListState)],
 ) -> impl Iterator<Item = (&'l mut ListState, Result<Fresh, Refusal>)> {
     let mut ends = Vec::new();
     for lists in lists.chunks_mut(READERS) {

@@ -1,16 +1,20 @@
 //! Owns what is done to sixteen octets at once, by the instructions that every x86-64 has.
-//! Refuses to depend on them: elsewhere two numbers of eight octets do the same.
-#![expect(
-    unsafe_code,
-    reason = "the instructions are unsafe to call unless they are known to exist"
+//! Refuses to depend on them: elsewhere, and by the feature `portable`, two numbers of eight octets
+//! do the same.
+#![cfg_attr(
+    all(target_arch = "x86_64", not(feature = "portable")),
+    expect(
+        unsafe_code,
+        reason = "the instructions are unsafe to call unless they are known to exist"
+    )
 )]
 
 /// Sixteen octets.
 #[derive(Clone, Copy)]
 pub struct Sixteen {
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    #[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
     octets: std::arch::x86_64::__m128i,
-    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    #[cfg(not(all(target_arch = "x86_64", not(feature = "portable"))))]
     octets: portable::Sixteen,
 }
 
@@ -32,7 +36,7 @@ fn first(count: usize) -> [u8; 16] {
     *mask.expect("there are sixteen more")
 }
 
-#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
 impl Sixteen {
     /// Those octets.
     #[inline(always)]
@@ -70,7 +74,7 @@ impl Sixteen {
     }
 }
 
-#[cfg(not(all(target_arch = "x86_64", not(miri))))]
+#[cfg(not(all(target_arch = "x86_64", not(feature = "portable"))))]
 impl Sixteen {
     /// Those octets.
     #[inline(always)]
@@ -93,7 +97,7 @@ impl Sixteen {
 }
 
 /// The same without such instructions.
-#[cfg(any(test, miri, not(target_arch = "x86_64")))]
+#[cfg(any(test, feature = "portable", not(target_arch = "x86_64")))]
 mod portable {
     use super::first;
 
