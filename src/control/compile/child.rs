@@ -256,7 +256,7 @@ mod tests {
 
     #[tokio::test]
     async fn how_it_ended_is_told() {
-        let reason_of = reason("cat >/dev/null; kill -9 $$").await;
+        let reason_of = reason("read plan; kill -9 $$").await;
         assert!(
             reason_of.contains("signal 9; most likely memory"),
             "{reason_of}"

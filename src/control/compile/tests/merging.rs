@@ -1,0 +1,261 @@
+//! Owns the tests of sorting and merging, beside a map.
+//! Refuses lists and files.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+
+use proptest::prelude::*;
+
+use super::super::merge::{Carried, Cursor, Merge, change};
+use super::super::sort::{Budget, Sorter};
+use super::{bits, name, path};
+use crate::policy::image::order::Key;
+use crate::policy::image::values::{ImageRule, flag};
+use crate::policy::image::{ImageError, WriteError};
+use crate::policy::rule::Scope;
+use crate::wire::name::Name;
+
+/// Rules by path, in no special order.
+type Twin = BTreeMap<Vec<u8>, BTreeSet<u32>>;
+
+/// The twin's names in the order of the key.
+fn in_order(twin: &Twin, key: &Key) -> Vec<(Vec<u8>, Vec<u32>)> {
+    let mut names: Vec<_> = twin
+        .iter()
+        .filter(|(_, rules)| !rules.is_empty())
+        .map(|(path, rules)| (path.clone(), rules.iter().copied().collect()))
+        .collect();
+    names.sort_by(|(one, _), (other, _)| key.compare(one, other));
+    names
+}
+
+/// A key, and two labels that it gives the hash 0: their upper halves cancel the key's own.
+fn colliding() -> (Key, Vec<String>) {
+    const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+    const PI: u64 = 0x2437_54A8_885A_308D;
+    let high = |seed: u64| {
+        let product = u128::from(seed ^ GOLDEN) * u128::from(PI);
+        (product as u64 ^ (product >> 64) as u64).to_le_bytes()
+    };
+    let mut seeds = 0..;
+    let lower = |seed: &u64| high(*seed).iter().all(|octet| !octet.is_ascii_uppercase());
+    let seed = seeds.find(lower).expect("most seeds");
+    let key = Key::new(seed);
+    let labels = [b"aaaaaaaa", b"bbbbbbbb", b"cccccccc"].map(|low| {
+        let octets = [&low[..], &high(seed)].concat();
+        octets.iter().map(|octet| format!("\\{octet:03}")).collect()
+    });
+    for label in &labels {
+        let name: &String = label;
+        let path = path(&Name::from_text(name).expect("a label"));
+        assert_eq!(key.hash(&path[1..]), 0);
+    }
+    (key, labels.to_vec())
+}
+
+/// Names that nest, share beginnings, and have labels with one hash.
+fn names() -> impl Strategy<Value = Name> {
+    let labels = colliding().1;
+    let label = prop_oneof![
+        6 => prop::sample::select(vec!["a", "b", "aa", "com", "x-y", "_t", "seven77", "eight888"])
+            .prop_map(str::to_owned),
+        2 => prop::sample::select(labels),
+        1 => Just("z".repeat(63)),
+        1 => "[a-c]{15,18}",
+    ];
+    prop::collection::vec(label, 0..6).prop_map(|labels| {
+        let text = if labels.is_empty() {
+            ".".to_owned()
+        } else {
+            labels.join(".")
+        };
+        Name::from_text(&text).unwrap_or(Name::ROOT)
+    })
+}
+
+fn scopes() -> impl Strategy<Value = Scope> {
+    prop::sample::select(vec![Scope::Exact, Scope::Subtree, Scope::Below])
+}
+
+/// Nothing to carry over.
+struct Nothing;
+
+impl Cursor for Nothing {
+    fn advance(&mut self) -> Result<bool, ImageError> {
+        Ok(false)
+    }
+
+    fn path(&self) -> &[u8] {
+        &[]
+    }
+
+    fn rules(&self, _: &mut Vec<ImageRule>) {}
+}
+
+/// Rules in order, in memory.
+struct Listed {
+    names: Vec<(Vec<u8>, Vec<u32>)>,
+    next: usize,
+}
+
+impl Cursor for Listed {
+    fn advance(&mut self) -> Result<bool, ImageError> {
+        self.next += 1;
+        Ok(self.next <= self.names.len())
+    }
+
+    fn path(&self) -> &[u8] {
+        self.names.get(self.next - 1).map_or(&[], |name| &name.0)
+    }
+
+    fn rules(&self, into: &mut Vec<ImageRule>) {
+        let rules = self.names[self.next - 1].1.iter();
+        into.extend(rules.filter_map(|rule| ImageRule::from_bits(*rule)));
+    }
+}
+
+/// Sorts with that budget; returns how many runs it took, names with rules, and counts.
+#[expect(clippy::type_complexity, reason = "what a test compares, once")]
+fn sorted<C: Cursor>(
+    key: &Key,
+    budget: Budget,
+    rules: &[(Name, u32)],
+    base: Option<Carried<C>>,
+    left_out: &[bool],
+) -> (usize, Vec<(Vec<u8>, Vec<u32>)>, Vec<u64>) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut sorter = Sorter::new(key.clone(), budget, folder.path()).expect("room");
+    for (name, rule) in rules {
+        sorter.push(name, *rule).expect("taken");
+    }
+    let sorted = sorter.finish().expect("sorted");
+    let left = fs::read_dir(folder.path()).expect("a folder").count();
+    assert_eq!(left, 0, "the file has no name");
+    let mut names = Vec::new();
+    let merge = Merge::new(key, sorted.runs(), base, left_out).expect("read");
+    let counts = merge.each(|path, rules| {
+        names.push((path.to_vec(), rules.to_vec()));
+        Ok::<_, WriteError>(())
+    });
+    (sorted.runs().len(), names, counts.expect("read"))
+}
+
+proptest! {
+    #[test]
+    fn many_runs_and_one_give_what_the_twin_gives(
+        rules in prop::collection::vec((names(), 0..3_u16, scopes()), 0..200),
+        room in 1..40_usize,
+        octets in 0..600_usize,
+    ) {
+        let key = colliding().0;
+        let rules: Vec<_> = rules
+            .into_iter()
+            .map(|(name, source, scope)| (name, bits(source, 0, scope)))
+            .collect();
+        let mut twin = Twin::new();
+        for (name, rule) in &rules {
+            twin.entry(path(name)).or_default().insert(*rule);
+        }
+        let mut counts = [0; 3];
+        for rule in twin.values().flatten() {
+            counts[(rule >> 16) as usize] += 1;
+        }
+        let expected = in_order(&twin, &key);
+        for budget in [Budget { rules: room, octets }, Budget { rules: 1000, octets: 100_000 }] {
+            let found = sorted::<Nothing>(&key, budget, &rules, None, &[false; 3]);
+            prop_assert!(found.0 > 1 || rules.len() <= budget.rules);
+            prop_assert_eq!(&found.1, &expected);
+            prop_assert_eq!(&found.2, &counts);
+        }
+    }
+
+    #[test]
+    fn what_is_carried_over_is_what_the_twin_carries_over(
+        read in prop::collection::vec((names(), 0..4_u16, scopes()), 0..40),
+        base in prop::collection::vec((names(), 0..4_u16, scopes()), 0..60),
+        delta in prop::collection::vec((names(), 0..4_u16, scopes(), any::<bool>()), 0..40),
+        // For each list: read, read and refused, carried over, carried over from a whole delta.
+        kinds in prop::collection::vec(0..4_u8, 4),
+        // What each list's number was in the image.
+        turn in 0..4_u16,
+        room in 1..40_usize,
+    ) {
+        let key = colliding().0;
+        let old = |source: u16| (source + turn) % 4;
+        let kind = |source: u16| kinds[usize::from(source)];
+        let mut twin = Twin::new();
+        let mut base_twin = Twin::new();
+        for (name, source, scope) in &base {
+            base_twin.entry(path(name)).or_default().insert(bits(old(*source), 0, *scope));
+            if matches!(kind(*source), 1 | 2) {
+                twin.entry(path(name)).or_default().insert(bits(*source, 0, *scope));
+            }
+        }
+        let mut rules = Vec::new();
+        // What is lifted and there is there.
+        let (lifts, adds): (Vec<_>, Vec<_>) = delta.into_iter().partition(|(.., lifted)| *lifted);
+        for (name, source, scope, lifted) in lifts.into_iter().chain(adds) {
+            let flags = if lifted { flag::LIFTED } else { 0 };
+            rules.push((name.clone(), change(ImageRule { source, flags, scope })));
+            let rules = twin.entry(path(&name)).or_default();
+            match (kind(source), lifted) {
+                (0, _) => false,
+                (_, true) => rules.remove(&bits(source, 0, scope)),
+                (_, false) => rules.insert(bits(source, 0, scope)),
+            };
+        }
+        let mut counts = vec![BTreeSet::new(); 4];
+        for (name, source, scope) in read.iter().filter(|(_, source, _)| kind(*source) < 2) {
+            let rule = bits(*source, 0, *scope);
+            rules.push((name.clone(), rule));
+            counts[usize::from(*source)].insert((path(name), rule));
+            if kind(*source) == 0 {
+                twin.entry(path(name)).or_default().insert(rule);
+            }
+        }
+        let sources = (0..4).map(|number| (0..4).find(|source| old(*source) == number));
+        // What was read, and what the delta holds whole, is not carried over from the base.
+        let sources = sources.map(|source| source.filter(|source| matches!(kind(*source), 1 | 2)));
+        let base = Carried {
+            cursor: Listed { names: in_order(&base_twin, &key), next: 0 },
+            sources: sources.collect(),
+        };
+        let left_out: Vec<_> = kinds.iter().map(|kind| *kind != 0).collect();
+        let budget = Budget { rules: room, octets: 1000 };
+        let found = sorted(&key, budget, &rules, Some(base), &left_out);
+        prop_assert_eq!(found.1, in_order(&twin, &key));
+        let counts: Vec<_> = counts.iter().map(|rules| rules.len() as u64).collect();
+        prop_assert_eq!(found.2, counts);
+    }
+}
+
+#[test]
+fn crowds_on_one_name_one_parent_or_one_way_are_sorted() {
+    let deep = "a.".repeat(126);
+    let crowd = |make: &dyn Fn(u32) -> String| {
+        let names = (0..5000_u32).map(|number| (name(&make(number * 7919 % 5000)), 0));
+        names.collect::<Vec<_>>()
+    };
+    let key = Key::random();
+    for (rules, distinct) in [
+        (crowd(&|_| "one.example".to_owned()), 1),
+        (crowd(&|number| format!("x{number}.y.example")), 5000),
+        (crowd(&|number| format!("same.same.x{number}")), 5000),
+        (crowd(&|number| format!("x.y{number}")), 5000),
+        (
+            crowd(&|number| deep[..2 * (number as usize % 126) + 2].to_owned()),
+            126,
+        ),
+    ] {
+        for room in [700, 10_000] {
+            let budget = Budget {
+                rules: room,
+                octets: 1 << 20,
+            };
+            let (_, names, counts) = sorted::<Nothing>(&key, budget, &rules, None, &[false]);
+            assert_eq!((names.len(), counts), (distinct, vec![distinct as u64]));
+            let sorted = names.is_sorted_by(|(one, _), (other, _)| key.compare(one, other).is_lt());
+            assert!(sorted);
+        }
+    }
+}

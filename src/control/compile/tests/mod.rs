@@ -1,0 +1,27 @@
+//! Owns the tests of sorting, merging and whole plans, each beside a simple twin.
+//! Refuses processes: the integration tests start some.
+
+mod merging;
+mod plans;
+
+use crate::policy::image::order::Path;
+use crate::policy::image::values::ImageRule;
+use crate::policy::rule::Scope;
+use crate::wire::name::Name;
+
+fn name(text: &str) -> Name {
+    Name::from_text(text).expect("a name")
+}
+
+fn path(name: &Name) -> Vec<u8> {
+    Path::from(name).octets().to_vec()
+}
+
+fn bits(source: u16, flags: u8, scope: Scope) -> u32 {
+    ImageRule {
+        source,
+        flags,
+        scope,
+    }
+    .to_bits()
+}

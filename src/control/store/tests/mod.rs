@@ -1,0 +1,110 @@
+//! Owns the tests of the state directory as a whole: what a start finds after whatever happened.
+//! Refuses the contents of images: a handful of names stands for all.
+
+mod damage;
+mod life;
+mod places;
+
+use std::fs;
+use std::io::Cursor;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::policy::image::order::{Key, Path as NamePath};
+use crate::policy::image::provenance::Provenance;
+use crate::policy::image::text::Census;
+use crate::policy::image::values::ImageRule;
+use crate::policy::image::writer::Writer;
+use crate::policy::image::{ImageError, layout};
+use crate::policy::rule::Scope;
+use crate::wire::name::Name;
+
+/// An image of so many names.
+fn image(names: usize) -> Vec<u8> {
+    let key = Key::new(7);
+    let name = |n| Name::from_text(&format!("n{n}.example.com")).expect("a name");
+    let mut paths: Vec<_> = (0..names).map(|n| NamePath::from(&name(n))).collect();
+    paths.sort_by(|one, other| key.compare(one.octets(), other.octets()));
+    let rule = ImageRule {
+        source: 0,
+        flags: 0,
+        scope: Scope::Exact,
+    };
+    let to = Cursor::new(Vec::new());
+    let mut writer = Writer::new(to, key, Census::default()).expect("memory");
+    for path in paths {
+        writer
+            .push(path.octets(), &[rule.to_bits()])
+            .expect("memory");
+    }
+    let (to, _) = writer.finish(&Provenance::numbered(1)).expect("memory");
+    to.into_inner()
+}
+
+fn folder() -> TempDir {
+    tempfile::tempdir().expect("a folder")
+}
+
+fn store(folder: &TempDir) -> Store {
+    Store::open(folder.path(), 3).expect("ours")
+}
+
+/// Puts a base of so many names in place.
+fn adopt(store: &mut Store, names: usize) -> Base {
+    let place = store.place_for_base().expect("a place");
+    fs::write(&place, image(names)).expect("written");
+    store.adopt_base(&place).expect("adopted")
+}
+
+/// Brings a base of so many names into force, alone.
+fn publish(store: &mut Store, names: usize) -> Pair {
+    let pair = Pair {
+        base: adopt(store, names),
+        delta: None,
+    };
+    store.commit(pair, names as u64).expect("committed");
+    pair
+}
+
+/// Brings a delta of so many names over a base into force.
+fn change(store: &mut Store, base: Base, names: usize) -> Pair {
+    let delta = store.put_delta(&image(names)).expect("written");
+    let delta = Some(delta);
+    let pair = Pair { base, delta };
+    store.commit(pair, names as u64).expect("committed");
+    pair
+}
+
+/// How many rules the images have that were found: base, delta.
+fn rules(loaded: &Loaded) -> Option<(u64, Option<u64>)> {
+    let found = loaded.found.as_ref()?;
+    let delta = found.delta.as_ref().map(|delta| delta.facts().rules);
+    Some((found.base.facts().rules, delta))
+}
+
+fn reasons(loaded: &Loaded) -> Vec<String> {
+    loaded.refused.iter().map(ToString::to_string).collect()
+}
+
+/// The names of the files in the folder that begin so.
+fn files(folder: impl AsRef<Path>, start: &str) -> Vec<String> {
+    let entries = fs::read_dir(folder).expect("readable");
+    let names = entries.map(|entry| entry.expect("an entry").file_name());
+    let mut names: Vec<_> = names.map(|name| name.display().to_string()).collect();
+    names.retain(|name| name.starts_with(start));
+    names.sort();
+    names
+}
+
+/// What happens to a file, and what is told of it.
+type Damage = (fn(&Path), &'static str);
+
+fn flip(path: &Path, at: impl Fn(usize) -> usize) {
+    let mut octets = fs::read(path).expect("readable");
+    let at = at(octets.len());
+    octets[at] ^= 1;
+    fs::write(path, octets).expect("written");
+}
