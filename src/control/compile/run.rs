@@ -17,7 +17,7 @@ use crate::control::load::{self, Reading, Refusal};
 use crate::control::notes::recorded;
 use crate::policy::image::order::Key;
 use crate::policy::image::provenance::{ImageSource, Provenance};
-use crate::policy::image::values::ImageRule;
+use crate::policy::image::values::{ImageRule, SOURCES};
 use crate::policy::image::writer::Writer;
 use crate::policy::image::{ImageError, TooLarge, WriteError};
 
@@ -70,7 +70,7 @@ pub enum CompileError {
     #[error(transparent)]
     TooLarge(#[from] TooLarge),
     /// More lists than rules can name.
-    #[error("{0} lists, more than the 65,536 that an image can hold; join some of them")]
+    #[error("{0} lists, more than the {SOURCES} that an image can hold; join some of them")]
     Lists(usize),
     /// Lists were refused, and the plan wants all or nothing.
     #[error("nothing is written, as some lists were refused")]
@@ -83,7 +83,7 @@ pub enum CompileError {
 /// [`CompileError`]; then there is no new file, and the old one is as it was.
 pub fn compile(plan: &Plan, progress: impl FnMut(Event)) -> Result<Outcome, CompileError> {
     let start = Instant::now();
-    if plan.lists.len() > 1 << 16 {
+    if plan.lists.len() > SOURCES {
         return Err(CompileError::Lists(plan.lists.len()));
     }
     let mut told = Told {

@@ -5,8 +5,9 @@
 //! group; each node starts a group of its own. A group takes sixteen octets, so that those of all
 //! nodes stay in the cache: twelve sizes of buckets, in units of [`UNIT`] octets, and the offset of
 //! the first of them. A group with a bucket too large for that is coarse: all its buckets are filled
-//! up with zeros to, and their sizes told in, units of [`COARSE`] octets. The filters, four octets for each place, are a section of their own, which is
-//! read at the same time: what they refuse needs no bucket.
+//! up with zeros to, and their sizes told in, units of [`COARSE`] octets. The filters, four octets
+//! for each place, are a section of their own, which is read at the same time: what they refuse
+//! needs no bucket.
 
 use super::bits::word;
 use super::bucket::{GROUPS, Kids, LARGEST, OFFSETS, UNIT, buckets, index};
@@ -133,7 +134,7 @@ impl<'i> Directory<'i> {
     }
 
     /// How many groups there are, if the sections, of so many octets, are whole and fit together.
-    pub fn len(&self, groups: usize, filters: usize) -> Option<usize> {
+    pub fn count(&self, groups: usize, filters: usize) -> Option<usize> {
         let len = self.groups.len();
         let whole = groups == len * RECORD && filters == len * GROUP * 4;
         whole.then_some(len)

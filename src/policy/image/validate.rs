@@ -31,7 +31,7 @@ pub(super) fn validate(image: &Image) -> Result<(), ImageError> {
     let directory = image.directory();
     let invalid = ImageError::Invalid("order of buckets");
     let len = |section| image.section(section).len();
-    let groups = directory.len(len(Section::Directory), len(Section::Filters));
+    let groups = directory.count(len(Section::Directory), len(Section::Filters));
     let groups = groups.ok_or(invalid)?;
     let mut unused = Unused {
         buckets: vec![0; buckets.len() / 64 + 1],
@@ -177,21 +177,25 @@ fn values(image: &Image) -> Result<Vec<u32>, ImageError> {
     );
     let sources = image.provenance.sources.len();
     let known = |source: usize| source < sources;
+    // Each word is one value's: else reading them all might take for ever.
+    let mut next = 0;
     let good = table.chunks(8).all(|entry| {
         let entry_at = |at: usize| word(entry, 0) >> at;
         let start = (entry_at(0) & 0xFFFF_FFFF) as usize * 4;
         let rules = (entry_at(32) & 0xFFFF) as usize;
         let beneath = entry_at(48) as usize;
-        let Some(words) = words.get(start..start + (rules + beneath) * 4) else {
+        let end = start + (rules + beneath) * 4;
+        let Some(words) = words.get(start..end).filter(|_| start == next) else {
             return false;
         };
+        next = end;
         let (all, _) = words.as_chunks::<4>();
         let all: Vec<u32> = all.iter().map(|word| u32::from_le_bytes(*word)).collect();
         let (rules, beneath) = all.split_at(rules);
         let rule = |bits: &u32| ImageRule::from_bits(*bits).is_some_and(|r| known(r.source.into()));
         rules.iter().all(rule) && beneath.iter().all(|source| known(*source as usize))
     });
-    if !good || !table.len().is_multiple_of(8) {
+    if !good || next != words.len() || !table.len().is_multiple_of(8) {
         return Err(ImageError::Invalid("values"));
     }
     let rules = table
