@@ -110,9 +110,8 @@ fn tell_lists(plan: &Plan, lists: &[ListOutcome], out: &mut impl Write) -> io::R
         match (&outcome.refused, &outcome.notes) {
             (Some(refused), _) => {
                 // Who compiles is not told what to tell a server.
-                let refused = refused
-                    .to_string()
-                    .replace("tapis reload ", "tapis compile ");
+                let verb = format!("tapis compile -o {} ", plan.out.display());
+                let refused = refused.to_string().replace("tapis reload ", &verb);
                 writeln!(out, "{}: {refused}", list.name)?;
             }
             (None, Some(notes)) => {

@@ -83,7 +83,7 @@ impl Job {
             // It may be for the base that rules were to be carried over from.
             let keeper = self.keeper.clone();
             let _ = tokio::task::spawn_blocking(move || keeper.distrust()).await;
-            tracing::error!(%error, "large lists were not compiled; what is in force stays");
+            tracing::error!(%error, "nothing was compiled; what is in force stays");
         }
         Compiled {
             wanted: self.wanted,
@@ -93,12 +93,12 @@ impl Job {
     }
 
     async fn compile(&self) -> Result<Base, CompileError> {
+        let compiler = Compiler::own(self.patience)?;
         let (keeper, images) = (self.keeper.clone(), self.images.clone());
         let desk = tokio::task::spawn_blocking(move || keeper.desk(&images));
         let desk = desk.await.map_err(|_| CompileError::Broken)??;
         let (place, delta) = (desk.out.clone(), desk.delta.clone());
         let plan = self.plan(desk);
-        let compiler = Compiler::own(self.patience)?;
         let mut last = String::new();
         let progress = |event: Event| {
             if let Event::Reading { list, .. } = event
@@ -142,6 +142,10 @@ impl Job {
             plan.read = wanted.is_some();
             plan.accept = wanted.is_some_and(|wanted| wanted.accept);
             plan.before = wanted.and_then(|wanted| wanted.before);
+            if !plan.read {
+                // For the record alone, which is JSON.
+                plan.path = notes::recorded(&plan.path);
+            }
             plan
         };
         Plan {
@@ -235,9 +239,8 @@ impl Control {
                 .find(|wanted| wanted.config.source.name == name)
         };
         let mut lists: Vec<List> = wanted.iter().map(|wanted| wanted.config.clone()).collect();
-        // What belongs to another configuration may wait for long: it takes nothing with it.
-        let moves =
-            !wanted.iter().any(|wanted| wanted.staged) && std::mem::take(&mut self.delta_is_full);
+        // Large lists come first, and alone: what keeps others from moving is not theirs.
+        let moves = wanted.is_empty() && std::mem::take(&mut self.delta_is_full);
         let mut moved = Vec::new();
         for list in &self.lists {
             if wants(list.name()).is_some() {
@@ -273,6 +276,9 @@ impl Control {
         let base = match compiled.result {
             Ok(base) => base,
             Err(error) => {
+                if !compiled.moved.is_empty() {
+                    self.stay_in_delta(&error);
+                }
                 for wanted in compiled.wanted {
                     let (path, text) = (wanted.config.source.path.clone(), error.to_string());
                     self.refuse(wanted.ticket, Refusal::NotCompiled { path, text });

@@ -45,9 +45,9 @@ pub fn snapshot(
 /// The compiled rules of all lists.
 #[derive(Clone, Debug, Default)]
 pub struct Images {
-    /// Those of large lists.
+    /// Those of large lists, and of small ones that were too many for a delta.
     pub base: Option<Arc<Image>>,
-    /// Those of small ones, which stand before what the base has of the same lists.
+    /// Those of the other small ones, which stand before what the base has of the same lists.
     pub delta: Option<Arc<Image>>,
 }
 

@@ -3,7 +3,7 @@
 
 use tokio::time::Instant;
 
-use super::compiling::{NewBase, Wanted};
+use super::compiling::{CompileError, NewBase, Wanted};
 use super::compose;
 use super::load::{Fresh, Refusal};
 use super::notes;
@@ -203,7 +203,20 @@ impl Control {
     /// Looks whether the delta is to be relieved.
     pub(super) fn weigh_delta(&mut self) {
         let delta = self.images.delta.as_ref();
-        self.delta_is_full = delta.is_some_and(|delta| delta.facts().rules >= MOST);
+        let rules = delta.map_or(0, |delta| delta.facts().rules);
+        if rules < MOST {
+            self.overfull = None;
+        }
+        let tried = self.overfull.as_ref().map_or(0, |(tried, _)| *tried);
+        self.delta_is_full = rules >= MOST.max(tried * 2);
+    }
+
+    /// The delta could not be relieved. It serves as it is, and what failed is tried again when it is
+    /// twice as large.
+    pub(super) fn stay_in_delta(&mut self, error: &CompileError) {
+        let delta = self.images.delta.as_ref();
+        let rules = delta.map_or(0, |delta| delta.facts().rules);
+        self.overfull = Some((rules, format!("small lists were not merged: {error}")));
     }
 
     /// Takes a new configuration with its lists.

@@ -203,7 +203,7 @@ impl Place {
             let mut file = out.clone().into_os_string();
             file.push(".delta");
             let file = PathBuf::from(file);
-            let written = fs::write(&file, delta.octets());
+            let written = write(&file, delta.octets());
             written.map(|()| file.clone()).map_err(io("written", &file))
         });
         let delta = delta.transpose()?;
@@ -250,9 +250,13 @@ fn io(done: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> StoreEr
     move |source| StoreError::Io { path, done, source }
 }
 
+/// Writes a file to the disk, whole or not at all: half of one would only take the room.
 fn write(file: &Path, octets: &[u8]) -> std::io::Result<()> {
-    fs::write(file, octets)?;
-    File::open(file)?.sync_all()
+    let written = fs::write(file, octets).and_then(|()| File::open(file)?.sync_all());
+    written.inspect_err(|_| {
+        // It may never have been there.
+        let _ = fs::remove_file(file);
+    })
 }
 
 fn nothing() -> Arc<Image> {

@@ -82,6 +82,8 @@ pub struct Control {
     pub(super) wanted: Vec<Wanted>,
     /// Whether it is to move lists of the delta into the base.
     pub(super) delta_is_full: bool,
+    /// How many rules the delta had when that failed, and why.
+    pub(super) overfull: Option<(u64, String)>,
     /// Whether it runs.
     pub(super) compiling: bool,
     pub(super) compiled: (mpsc::Sender<Compiled>, mpsc::Receiver<Compiled>),
@@ -129,6 +131,7 @@ impl Control {
             joined: mpsc::channel(1),
             wanted: Vec::new(),
             delta_is_full: false,
+            overfull: None,
             compiling: false,
             compiled: mpsc::channel(1),
             base: None,

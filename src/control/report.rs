@@ -25,6 +25,7 @@ pub(super) fn status(control: &Control, gauges: Gauges) -> Status {
                 .problem()
                 .map(|problem| format!("what is in force is not kept: {problem}")),
         )
+        .chain(control.overfull.iter().map(|(_, problem)| problem.clone()))
         .chain(compose::problems(&control.config))
         .collect::<Vec<_>>();
     let degraded = !alarms.is_empty();

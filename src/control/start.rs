@@ -47,7 +47,7 @@ pub enum StartError {
 impl Control {
     /// Puts a first generation in force. What was in force before a restart, and was kept, is at
     /// once: files that changed since are read later. All other lists are read now, the small ones
-    /// on a thread each, the large ones by the compiler; blocks until they are. Lists that can't be
+    /// some at a time, the large ones by the compiler; blocks until they are. Lists that can't be
     /// read are left out, and `status` says so. Runs inside a runtime, on a thread that may block.
     ///
     /// # Errors

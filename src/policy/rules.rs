@@ -399,8 +399,9 @@ const BITS: usize = 16;
 
 impl Sieve {
     fn new(image: &Image) -> Self {
-        let rules = image.facts().rules as usize;
-        let words = (rules * BITS / 64).max(1).next_power_of_two();
+        // Of names there are fewer than of rules, and never more than nodes.
+        let names = image.facts().nodes as usize;
+        let words = (names * BITS / 64).max(1).next_power_of_two();
         let mut sieve = Self {
             bits: vec![0; words],
             open: false,

@@ -127,7 +127,10 @@ fn a_refused_list_is_told_and_nothing_is_written_until_it_is_accepted() {
     let said = text(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("ads: ads: empty"), "{said}");
-    assert!(said.contains("tapis compile --accept ads"), "{said}");
+    assert!(
+        said.contains("tapis compile -o image --accept ads"),
+        "{said}"
+    );
     assert!(said.contains("hosts: 2 rules"), "{said}");
     assert!(said.contains("nothing is written"), "{said}");
     assert_eq!(made(&folder), [""; 0]);

@@ -149,7 +149,7 @@ pub fn groups(count: u32) -> u32 {
 /// What a group tells of its buckets.
 #[derive(Default)]
 pub struct Group {
-    /// Octets of each, below [`LARGEST`].
+    /// Octets of each, at most [`LARGEST`].
     pub sizes: [usize; GROUP],
     filters: [u32; GROUP],
 }

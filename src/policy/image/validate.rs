@@ -18,8 +18,9 @@ use super::{Image, ImageError, top};
 struct Unused {
     /// A bit for each octet where a bucket starts.
     buckets: Vec<u64>,
-    /// A bit for each group of the directory.
+    /// A bit for each group of the directory, and how many there are.
     groups: Vec<u64>,
+    count: usize,
     /// How many of both were not pointed at yet.
     left: u64,
 }
@@ -36,6 +37,7 @@ pub(super) fn validate(image: &Image) -> Result<(), ImageError> {
     let mut unused = Unused {
         buckets: vec![0; buckets.len() / 64 + 1],
         groups: vec![u64::MAX; groups / 64 + 1],
+        count: groups,
         left: groups as u64,
     };
     let end = buckets.len().checked_sub(BEHIND).ok_or(invalid)?;
@@ -77,8 +79,7 @@ pub(super) fn validate(image: &Image) -> Result<(), ImageError> {
         counted.nodes += bucket.len() as u64;
         counted.fullest = counted.fullest.max(bucket.len() as u32);
     }
-    let root = unused.take(image.root_kids, directory, at);
-    if !root || at != end || unused.left != 0 {
+    if at != end || !unused.take(image.root_kids, directory, at) || unused.left != 0 {
         return Err(invalid);
     }
     let root = rules.get(image.root_value as usize);
@@ -102,15 +103,16 @@ impl Unused {
         let Some((start, count)) = kids.as_range() else {
             return true;
         };
-        if !kids.is_countable() || !directory.ends(start, count) {
+        let mut groups = start as usize..(start + groups(count)) as usize;
+        let there = groups.end <= self.count;
+        if !kids.is_countable() || !there || !directory.ends(start, count) {
             return false;
         }
-        let mut groups = (start..start + groups(count)).map(|group| group as usize);
         let free = groups.all(|group| {
-            let word = self.groups.get_mut(group / 64);
-            let free = word.as_ref().is_some_and(|w| **w >> (group % 64) & 1 != 0);
-            word.into_iter().for_each(|w| *w &= !(1 << (group % 64)));
-            self.left = self.left.wrapping_sub(u64::from(free));
+            let word = &mut self.groups[group / 64];
+            let free = *word >> (group % 64) & 1 != 0;
+            *word &= !(1 << (group % 64));
+            self.left -= u64::from(free);
             free
         });
         let mut buckets = directory.range(start, 0..count);
