@@ -456,6 +456,7 @@ mod tests {
     use super::super::image::tests::changed;
     use super::super::image::values::ImageRule;
     use super::*;
+    use crate::policy::image::tests::named;
 
     const LISTS: [&str; 3] = ["one", "two", "three"];
     /// Which of them answer NXDOMAIN.
@@ -554,14 +555,7 @@ mod tests {
                 .prop_map(|octets| octets.iter().map(|o| format!("\\{o:03}")).collect()),
             1 => Just("z".repeat(63)),
         ];
-        prop::collection::vec(label, 0..6).prop_map(|labels| {
-            let text = if labels.is_empty() {
-                ".".to_owned()
-            } else {
-                labels.join(".")
-            };
-            Name::from_text(&text).unwrap_or(Name::ROOT)
-        })
+        prop::collection::vec(label, 0..6).prop_map(|labels| named(&labels))
     }
 
     fn sets(size: usize) -> impl Strategy<Value = BTreeSet<Rule>> {

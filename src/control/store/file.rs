@@ -51,18 +51,6 @@ pub enum ImageFileError {
     },
 }
 
-impl ImageFileError {
-    /// The file.
-    pub fn path(&self) -> &Path {
-        match self {
-            Self::Unreadable { path, .. }
-            | Self::NotAFile(path)
-            | Self::Memory { path, .. }
-            | Self::Refused { path, .. } => path,
-        }
-    }
-}
-
 /// Reads an image and checks it whole. Its memory is its own: the file may change or go at once.
 ///
 /// # Errors

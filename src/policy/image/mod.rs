@@ -11,7 +11,7 @@ pub mod order;
 pub mod provenance;
 pub mod run;
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;
 pub mod text;
 mod top;
 mod validate;

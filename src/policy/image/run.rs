@@ -1,6 +1,8 @@
 //! Owns rules in memory on their way to an image: taken in any order, given in that of paths.
 //! Refuses to write them anywhere.
 
+use std::cmp::Ordering;
+
 use super::TooLarge;
 use super::order::{Key, labels};
 
@@ -58,10 +60,19 @@ impl Run {
     pub fn sort(&mut self, key: &Key) {
         let paths = &self.paths;
         self.entries.sort_unstable_by(|one, other| {
-            (one.first, one.second)
-                .cmp(&(other.first, other.second))
-                .then_with(|| key.compare(path(paths, one.at), path(paths, other.at)))
-                .then_with(|| one.rule.cmp(&other.rule))
+            let ((path, rule), (other_path, other_rule)) = (
+                (path(paths, one.at), one.rule),
+                (path(paths, other.at), other.rule),
+            );
+            let by_hash = one.first.cmp(&other.first).then_with(|| {
+                // Labels with one hash may differ: then the next ones don't matter.
+                let same = labels(path).next() == labels(other_path).next();
+                let seconds = one.second.cmp(&other.second);
+                if same { seconds } else { Ordering::Equal }
+            });
+            by_hash
+                .then_with(|| key.compare(path, other_path))
+                .then_with(|| rule.cmp(&other_rule))
         });
     }
 
@@ -75,4 +86,29 @@ impl Run {
 fn path(paths: &[u8], at: u32) -> &[u8] {
     let at = at as usize;
     &paths[at + 1..at + 1 + usize::from(paths[at])]
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::policy::image::order::Path;
+    use crate::policy::image::tests::colliding;
+    use crate::wire::name::Name;
+
+    use super::*;
+
+    #[test]
+    fn labels_with_one_hash_do_not_mix() {
+        let (key, tops) = colliding();
+        let mut run = Run::new();
+        for below in 0..50 {
+            for top in &tops {
+                let name = Name::from_text(&format!("n{below}.{top}")).expect("a name");
+                let path = Path::from(&name);
+                run.push(&key, path.octets(), 0).expect("room");
+            }
+        }
+        run.sort(&key);
+        let paths: Vec<_> = run.rules().map(|(path, _)| path).collect();
+        assert!(paths.is_sorted_by(|one, other| key.compare(one, other).is_lt()));
+    }
 }

@@ -10,12 +10,46 @@ use super::walk::Lies;
 use super::writer::Writer;
 use super::{HEADER, Image, ImageError, Key, Octets, Provenance};
 use crate::policy::rule::Scope;
+use crate::wire::name::Name;
 
 const RULE: ImageRule = ImageRule {
     source: 0,
     flags: 0,
     scope: Scope::Exact,
 };
+
+/// A key, and three labels that it gives the hash 0: their upper halves cancel the key's own.
+pub(crate) fn colliding() -> (Key, Vec<String>) {
+    const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+    const PI: u64 = 0x2437_54A8_885A_308D;
+    let high = |seed: u64| {
+        let product = u128::from(seed ^ GOLDEN) * u128::from(PI);
+        (product as u64 ^ (product >> 64) as u64).to_le_bytes()
+    };
+    let mut seeds = 0..;
+    let lower = |seed: &u64| high(*seed).iter().all(|octet| !octet.is_ascii_uppercase());
+    let seed = seeds.find(lower).expect("most seeds");
+    let key = Key::new(seed);
+    let labels = [b"aaaaaaaa", b"bbbbbbbb", b"cccccccc"].map(|low| {
+        let octets = [&low[..], &high(seed)].concat();
+        octets.iter().map(|octet| format!("\\{octet:03}")).collect()
+    });
+    for label in &labels {
+        let name: &String = label;
+        let path = Path::from(&Name::from_text(name).expect("a label"));
+        assert_eq!(key.hash(&path.octets()[1..]), 0);
+    }
+    (key, labels.to_vec())
+}
+
+/// The name with these labels; the root without any, or with too many.
+pub(crate) fn named(labels: &[String]) -> Name {
+    let text = match labels {
+        [] => ".".to_owned(),
+        labels => labels.join("."),
+    };
+    Name::from_text(&text).unwrap_or(Name::ROOT)
+}
 
 /// Where the header keeps a section's offset and length.
 fn entry(section: Section) -> usize {

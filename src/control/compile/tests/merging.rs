@@ -10,6 +10,7 @@ use super::super::merge::{Carried, Cursor, Merge, change};
 use super::super::sort::{Budget, Sorter};
 use super::{bits, name, path};
 use crate::policy::image::order::Key;
+use crate::policy::image::tests::{colliding, named};
 use crate::policy::image::values::{ImageRule, flag};
 use crate::policy::image::{ImageError, WriteError};
 use crate::policy::rule::Scope;
@@ -29,30 +30,6 @@ fn in_order(twin: &Twin, key: &Key) -> Vec<(Vec<u8>, Vec<u32>)> {
     names
 }
 
-/// A key, and two labels that it gives the hash 0: their upper halves cancel the key's own.
-fn colliding() -> (Key, Vec<String>) {
-    const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
-    const PI: u64 = 0x2437_54A8_885A_308D;
-    let high = |seed: u64| {
-        let product = u128::from(seed ^ GOLDEN) * u128::from(PI);
-        (product as u64 ^ (product >> 64) as u64).to_le_bytes()
-    };
-    let mut seeds = 0..;
-    let lower = |seed: &u64| high(*seed).iter().all(|octet| !octet.is_ascii_uppercase());
-    let seed = seeds.find(lower).expect("most seeds");
-    let key = Key::new(seed);
-    let labels = [b"aaaaaaaa", b"bbbbbbbb", b"cccccccc"].map(|low| {
-        let octets = [&low[..], &high(seed)].concat();
-        octets.iter().map(|octet| format!("\\{octet:03}")).collect()
-    });
-    for label in &labels {
-        let name: &String = label;
-        let path = path(&Name::from_text(name).expect("a label"));
-        assert_eq!(key.hash(&path[1..]), 0);
-    }
-    (key, labels.to_vec())
-}
-
 /// Names that nest, share beginnings, and have labels with one hash.
 fn names() -> impl Strategy<Value = Name> {
     let labels = colliding().1;
@@ -63,14 +40,7 @@ fn names() -> impl Strategy<Value = Name> {
         1 => Just("z".repeat(63)),
         1 => "[a-c]{15,18}",
     ];
-    prop::collection::vec(label, 0..6).prop_map(|labels| {
-        let text = if labels.is_empty() {
-            ".".to_owned()
-        } else {
-            labels.join(".")
-        };
-        Name::from_text(&text).unwrap_or(Name::ROOT)
-    })
+    prop::collection::vec(label, 0..6).prop_map(|labels| named(&labels))
 }
 
 fn scopes() -> impl Strategy<Value = Scope> {
