@@ -64,8 +64,9 @@ fn packets(criterion: &mut Criterion) {
 
 fn counted(step: &Step) -> Option<Count> {
     match step {
-        Step::Reply(count) | Step::Drop(count) => Some(*count),
-        Step::Resolve(..) => None,
+        Step::Reply(tally) | Step::Drop(tally) => Some(tally.count),
+        Step::Refresh(_) => Some(Count::CacheHits),
+        Step::Resolve(..) | Step::Busy => None,
     }
 }
 

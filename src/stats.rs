@@ -1,6 +1,7 @@
 //! Owns the counters. Refuses to know who reads them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 macro_rules! counts {
     ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
@@ -52,6 +53,11 @@ counts! {
     Failed = "failed",
     /// SERVFAIL, because too many questions wait for upstream.
     Overloaded = "overloaded",
+    /// Questions that were not taken upstream, because too many wait there; answered by SERVFAIL,
+    /// or with what is older than its TTL.
+    QueueFull = "upstream_queue_full",
+    /// The same, because too many of the same client wait there.
+    ClientFull = "upstream_client_full",
     /// Questions that joined an equal one on its way.
     Coalesced = "coalesced",
     /// REFUSED to clients that may not ask.
@@ -62,6 +68,10 @@ counts! {
     NoRecursion = "refused_no_recursion",
     /// NOTIMP for a type that can't be looked up.
     MetaType = "notimp_type",
+    /// UDP packets longer than any query need be; FORMERR.
+    Oversized = "malformed_oversized",
+    /// UDP packets that the kernel had no room for.
+    KernelDrops = "kernel_drops",
     /// Packets shorter than a header; dropped.
     Short = "malformed_short",
     /// Responses; dropped.
@@ -92,36 +102,202 @@ counts! {
     UpstreamTcp = "upstream_tcp_queries",
     /// Questions that upstream left without a usable answer.
     UpstreamFailures = "upstream_failures",
+    /// Questions asked again before their answer grew too old, as many clients ask them.
+    Prefetched = "prefetched",
+    /// Datagrams from upstream that answer no question that waits: late, doubled or forged.
+    UpstreamStray = "upstream_stray",
+    /// The same with a question's ID, but another question.
+    UpstreamForeign = "upstream_foreign_question",
+    /// Answers from upstream in other letter case than asked; asked for again by TCP.
+    UpstreamCase = "upstream_letter_case",
+    /// Answers from upstream that can't be read.
+    UpstreamGarbage = "upstream_garbage",
+    /// Questions that upstream did not answer at once; asked again, or elsewhere.
+    UpstreamSlow = "upstream_slow",
+    /// Answers that were given but not kept, as another thread was writing to the same place.
+    Unkept = "cache_not_kept",
 }
+
+/// Types of records that are counted by name; all others are one.
+const TYPES: [(u16, &str); 15] = [
+    (1, "A"),
+    (2, "NS"),
+    (5, "CNAME"),
+    (6, "SOA"),
+    (12, "PTR"),
+    (15, "MX"),
+    (16, "TXT"),
+    (28, "AAAA"),
+    (33, "SRV"),
+    (35, "NAPTR"),
+    (43, "DS"),
+    (48, "DNSKEY"),
+    (64, "SVCB"),
+    (65, "HTTPS"),
+    (255, "ANY"),
+];
+
+/// Types below this are told apart by a table.
+const TABLE: usize = 256;
+
+/// Each type's place; the last place is that of all others.
+const PLACES: [u8; TABLE] = {
+    let mut places = [TYPES.len() as u8; TABLE];
+    let mut at = 0;
+    while at < TYPES.len() {
+        places[TYPES[at].0 as usize] = at as u8;
+        at += 1;
+    }
+    places
+};
+
+/// Upper bounds of the latency histogram in milliseconds; above the last there is one place more.
+pub const LATENCY_BOUNDS: [f64; 14] = [
+    0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0,
+];
+
+/// Lists whose hits can be told apart.
+pub const LISTS: usize = 1024;
 
 /// One thread's counters, on cache lines of their own.
 #[derive(Debug)]
 #[repr(align(128))]
-pub struct Counters([AtomicU64; Count::ALL.len()]);
+pub struct Counters {
+    counts: [AtomicU64; Count::ALL.len()],
+    types: [AtomicU64; TYPES.len() + 1],
+    latency: [AtomicU64; LATENCY_BOUNDS.len() + 1],
+    latency_micros: AtomicU64,
+    lists: [AtomicU64; LISTS],
+}
 
 impl Default for Counters {
     fn default() -> Self {
-        Self([const { AtomicU64::new(0) }; Count::ALL.len()])
+        Self {
+            counts: [const { AtomicU64::new(0) }; Count::ALL.len()],
+            types: [const { AtomicU64::new(0) }; TYPES.len() + 1],
+            latency: [const { AtomicU64::new(0) }; LATENCY_BOUNDS.len() + 1],
+            latency_micros: AtomicU64::new(0),
+            lists: [const { AtomicU64::new(0) }; LISTS],
+        }
     }
 }
 
 impl Counters {
     /// Counts one.
+    #[inline]
     pub fn bump(&self, count: Count) {
-        self.0[count as usize].fetch_add(1, Ordering::Relaxed);
+        self.add(count, 1);
+    }
+
+    /// Counts some.
+    #[inline]
+    pub fn add(&self, count: Count, some: u64) {
+        self.counts[count as usize].fetch_add(some, Ordering::Relaxed);
+    }
+
+    /// Counts a question for that type.
+    #[inline]
+    pub fn bump_type(&self, rtype: u16) {
+        let other = TYPES.len() as u8;
+        let place = PLACES.get(usize::from(rtype)).copied().unwrap_or(other);
+        self.types[usize::from(place)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a hit of the list with that place, which must be below [`LISTS`].
+    #[inline]
+    pub fn bump_list(&self, list: u16) {
+        if let Some(count) = self.lists.get(usize::from(list)) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts an answer of upstream's that took so long.
+    pub fn upstream_took(&self, took: Duration) {
+        let milliseconds = took.as_secs_f64() * 1e3;
+        let place = LATENCY_BOUNDS.partition_point(|bound| *bound < milliseconds);
+        self.latency[place].fetch_add(1, Ordering::Relaxed);
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.latency_micros.fetch_add(micros, Ordering::Relaxed);
     }
 
     /// How many there were.
     pub fn read(&self, count: Count) -> u64 {
-        self.0[count as usize].load(Ordering::Relaxed)
+        self.counts[count as usize].load(Ordering::Relaxed)
     }
 }
 
-/// Sums of all threads' counters, in the order of [`Count::ALL`].
-pub fn sums<'c>(
-    all: impl Iterator<Item = &'c Counters> + Clone,
-) -> impl Iterator<Item = (Count, u64)> {
-    Count::ALL
-        .iter()
-        .map(move |&count| (count, all.clone().map(|c| c.read(count)).sum()))
+/// The counters of all threads together.
+#[derive(Clone, Debug)]
+pub struct Sums {
+    /// In the order of [`Count::ALL`].
+    pub counts: Vec<(Count, u64)>,
+    /// Questions by type; the last is of all types that have no place of their own.
+    pub types: Vec<(&'static str, u64)>,
+    /// Answers of upstream's by how long they took: one for each of [`LATENCY_BOUNDS`], and one
+    /// for all that took longer.
+    pub latency: Vec<u64>,
+    /// Milliseconds that they took all together.
+    pub latency_sum_ms: f64,
+    /// Hits of lists, by their places.
+    pub lists: Vec<u64>,
+}
+
+/// Sums what all threads counted.
+pub fn sums<'c>(all: impl Iterator<Item = &'c Counters> + Clone) -> Sums {
+    let sum = |one: &dyn Fn(&Counters) -> &AtomicU64| -> u64 {
+        all.clone().map(|c| one(c).load(Ordering::Relaxed)).sum()
+    };
+    let each = |len: usize, one: &dyn Fn(&Counters, usize) -> &AtomicU64| -> Vec<u64> {
+        (0..len).map(|at| sum(&|c| one(c, at))).collect()
+    };
+    let names = TYPES.iter().map(|(_, name)| *name).chain(["other"]);
+    let counts = Count::ALL.iter();
+    Sums {
+        counts: counts
+            .map(|&count| (count, sum(&|c| &c.counts[count as usize])))
+            .collect(),
+        types: names
+            .zip(each(TYPES.len() + 1, &|c, at| &c.types[at]))
+            .collect(),
+        latency: each(LATENCY_BOUNDS.len() + 1, &|c, at| &c.latency[at]),
+        latency_sum_ms: sum(&|c| &c.latency_micros) as f64 / 1e3,
+        lists: each(LISTS, &|c, at| &c.lists[at]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_are_of_all_threads_by_type_list_and_time() {
+        let all = [Counters::default(), Counters::default()];
+        for counters in &all {
+            counters.bump(Count::Blocked);
+            counters.bump_type(28);
+            counters.bump_type(13);
+            counters.bump_list(7);
+            counters.upstream_took(Duration::from_micros(250));
+        }
+        all[1].bump_type(65_535);
+        all[1].upstream_took(Duration::from_secs(9));
+        all[1].bump_list(u16::MAX);
+        let sums = sums(all.iter());
+        let of = |name| {
+            sums.types
+                .iter()
+                .find(|(n, _)| *n == name)
+                .expect("a type")
+                .1
+        };
+        assert_eq!((of("AAAA"), of("other"), of("A")), (2, 3, 0));
+        assert_eq!((sums.latency[1], sums.latency[14]), (2, 1));
+        assert!((sums.latency_sum_ms - 9000.5).abs() < 1e-6);
+        assert_eq!((sums.lists[7], sums.lists.iter().sum()), (2, 2));
+        let blocked = sums
+            .counts
+            .iter()
+            .find(|(count, _)| *count == Count::Blocked);
+        assert_eq!(blocked.map(|(_, sum)| *sum), Some(2));
+    }
 }

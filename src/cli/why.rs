@@ -165,11 +165,14 @@ fn ask(snapshot: &Snapshot, args: &WhyArgs) -> Result<(&'static str, Option<Answ
         Step::Resolve(..) if matches!(snapshot.decide(&args.name), Decision::Allowed(_)) => {
             return Ok(("allowed", None));
         }
-        Step::Resolve(..) => return Ok(("upstream", None)),
+        // The cache is empty, and nobody else writes to it.
+        Step::Resolve(..) | Step::Refresh(_) | Step::Busy => return Ok(("upstream", None)),
         Step::Drop(_) => return Ok(("blocked", None)),
-        Step::Reply(Count::Blocked) => "blocked",
-        Step::Reply(Count::Local | Count::Any) => "local",
-        Step::Reply(_) => "refused",
+        Step::Reply(tally) => match tally.count {
+            Count::Blocked => "blocked",
+            Count::Local | Count::Any => "local",
+            _ => "refused",
+        },
     };
     let reply = Message::from_vec(&out)?;
     let options = reply

@@ -104,6 +104,10 @@ pub struct Upstream {
     pub servers: Option<Vec<SocketAddr>>,
     /// How long the servers may take together, 100 ms to 30 s.
     pub timeout: Duration,
+    /// Most clients' questions that wait for the servers at one time: 16 to 65,535.
+    pub waiting: usize,
+    /// Of them, most questions of one client: at least one, at most `waiting`.
+    pub waiting_per_client: usize,
 }
 
 /// What is remembered, and for how long.

@@ -65,6 +65,8 @@ impl Server {
 pub(super) struct Upstream {
     pub(super) servers: Option<Strings>,
     pub(super) timeout_ms: Option<At<i64>>,
+    pub(super) waiting: Option<At<i64>>,
+    pub(super) waiting_per_client: Option<At<i64>>,
 }
 
 impl Upstream {
@@ -72,6 +74,8 @@ impl Upstream {
         Self {
             servers: table.strings("servers"),
             timeout_ms: table.integer("timeout-ms"),
+            waiting: table.integer("waiting"),
+            waiting_per_client: table.integer("waiting-per-client"),
         }
     }
 }

@@ -57,6 +57,8 @@ fn an_empty_file_means_the_defaults_and_no_lists() {
     assert_eq!(config.server.tcp_idle, Duration::from_secs(10));
     assert_eq!(config.upstream.servers, None);
     assert_eq!(config.upstream.timeout, Duration::from_secs(2));
+    assert_eq!(config.upstream.waiting, 8192);
+    assert_eq!(config.upstream.waiting_per_client, 2048);
     assert_eq!(config.cache.size_bytes, 256 << 20);
     assert_eq!(config.cache.max_ttl_secs, 86400);
     assert_eq!(config.state.dir, None);
@@ -147,8 +149,8 @@ fn unknown_keys_are_refused_and_the_known_ones_named() {
     assert_eq!(
         problems("[upstream]\nzone = 1\n[upstream.\"a\\u001b\"]\n"),
         [
-            "2: unknown key `zone` in [upstream]; it may hold servers, timeout-ms",
-            "3: unknown key `a\\u{1b}` in [upstream]; it may hold servers, timeout-ms",
+            "2: unknown key `zone` in [upstream]; it may hold servers, timeout-ms, waiting, waiting-per-client",
+            "3: unknown key `a\\u{1b}` in [upstream]; it may hold servers, timeout-ms, waiting, waiting-per-client",
         ]
     );
 }

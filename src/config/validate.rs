@@ -96,9 +96,13 @@ fn server_section(raw: raw::Server, findings: &mut Findings) -> Server {
 fn upstream(raw: raw::Upstream, findings: &mut Findings) -> Upstream {
     let servers = filled(raw.servers, findings);
     let timeout_ms = number(raw.timeout_ms, 100..=30_000, findings).unwrap_or(2000);
+    let waiting: usize = number(raw.waiting, 16..=65_535, findings).unwrap_or(8192);
+    let per_client = number(raw.waiting_per_client, 1..=waiting, findings);
     Upstream {
         servers: each(servers, findings, server),
         timeout: Duration::from_millis(timeout_ms),
+        waiting,
+        waiting_per_client: per_client.unwrap_or(waiting / 4),
     }
 }
 

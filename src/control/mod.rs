@@ -14,6 +14,7 @@ pub mod load;
 mod notes;
 pub mod reload;
 mod report;
+mod slots;
 pub mod socket;
 mod stage;
 pub mod start;

@@ -16,6 +16,7 @@ use super::join::{Joined, Ready};
 use super::keep::Keeper;
 use super::landing::{Done, start_load};
 use super::report;
+use super::slots::Slots;
 use super::stage::Stage;
 use super::state::ListState;
 use super::status::{Gauges, ReloadReport, ReloadRequest, Status};
@@ -106,6 +107,8 @@ pub struct Control {
     pub(super) stage: Option<Stage>,
     pub(super) waiting: Vec<Waiting>,
     pub(super) unpublished: bool,
+    /// Where hits of lists are counted.
+    pub(super) slots: Slots,
 }
 
 impl Control {
@@ -149,6 +152,7 @@ impl Control {
             stage: None,
             waiting: Vec::new(),
             unpublished: true,
+            slots: Slots::default(),
         };
         control.follow();
         control
@@ -387,7 +391,8 @@ impl Control {
         // What is in a large delta takes a while to bind, which others on this thread don't wait for.
         let next =
             tokio::task::block_in_place(|| compose::snapshot(config, sources, images, generation));
-        self.publisher.publish(next);
+        self.publisher
+            .publish(next.with_slots(|name| self.slots.of(name)));
         self.published_at = Timestamp::now();
         self.unpublished = false;
         tracing::info!(generation, "published");

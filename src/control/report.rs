@@ -10,7 +10,12 @@ use crate::config::{Config, Origin};
 use crate::policy::image::Image;
 
 pub(super) fn status(control: &Control, gauges: Gauges) -> Status {
-    let lists: Vec<_> = control.lists.iter().map(list).collect();
+    let told = |state: &ListState| {
+        let slot = control.slots.known(&state.source.name);
+        let hits = slot.and_then(|slot| gauges.list_hits.get(slot).copied());
+        list(state, hits)
+    };
+    let lists: Vec<_> = control.lists.iter().map(told).collect();
     let alarms = lists
         .iter()
         .filter_map(|list| {
@@ -64,7 +69,7 @@ fn image_status(image: &Image) -> ImageStatus {
     }
 }
 
-fn list(state: &ListState) -> ListStatus {
+fn list(state: &ListState, hits: Option<u64>) -> ListStatus {
     let source = &state.source;
     let loaded = state.loaded.as_ref();
     let tally = loaded.map(|loaded| &loaded.tally);
@@ -85,6 +90,7 @@ fn list(state: &ListState) -> ListStatus {
             .map(|(refusal, _)| refusal.to_string()),
         alarm_since: state.refused.as_ref().map(|(_, since)| *since),
         rules: loaded.map_or(0, |loaded| loaded.rules),
+        hits,
         loaded_at: loaded.map(|loaded| loaded.at),
         took_ms: loaded.map_or(0, |loaded| loaded.took.as_millis() as u64),
         digest: loaded.map(|loaded| loaded.digest.clone()),

@@ -53,6 +53,25 @@ pub struct Gauges {
     pub cache_octets: u64,
     /// Events since the start, by name.
     pub counters: serde_json::Map<String, serde_json::Value>,
+    /// Questions since the start, by type.
+    pub query_types: serde_json::Map<String, serde_json::Value>,
+    /// How long upstream took to answer.
+    pub upstream_latency: Histogram,
+    /// Hits of lists by their places, which `control::slots` knows.
+    #[serde(skip)]
+    pub list_hits: Vec<u64>,
+}
+
+/// Events by how long they took.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Histogram {
+    /// Upper bounds in milliseconds, and how many events took at most so long: each counts those
+    /// before it, too.
+    pub buckets: Vec<(f64, u64)>,
+    /// All events.
+    pub count: u64,
+    /// Milliseconds that all took together.
+    pub sum_ms: f64,
 }
 
 /// Compiled rules.
@@ -112,6 +131,8 @@ pub struct ListStatus {
     pub alarm_since: Option<Timestamp>,
     /// Different rules in force.
     pub rules: usize,
+    /// Questions that it blocked since the start; nothing before it was in force.
+    pub hits: Option<u64>,
     /// When the state in force was read.
     pub loaded_at: Option<Timestamp>,
     /// How long that took, in milliseconds.

@@ -6,6 +6,9 @@ const RESERVE: usize = 128;
 /// Most sockets for questions under way to upstream.
 const MOST_UPSTREAM: usize = 8192;
 
+/// Most of them that one worker has: each serves some dozen questions.
+const MOST_PORTS: usize = 1024;
+
 /// What listens from the start on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Listening {
@@ -20,21 +23,26 @@ pub(super) struct Listening {
 pub(super) struct Budget {
     /// TCP connections of clients.
     pub(super) connections: usize,
-    /// Sockets to upstream.
+    /// Sockets to upstream, of the async side.
     pub(super) upstream: usize,
+    /// The same of each worker.
+    pub(super) ports: usize,
 }
 
 /// Divides `files`: clients get as many connections as are `wanted`, but leave half of what is
 /// free for upstream, without which no question could be answered.
 pub(super) fn budget(files: usize, listening: Listening, wanted: usize) -> Budget {
     let Listening { addresses, workers } = listening;
-    // A TCP socket for each address, one for UDP for each worker too, and each worker's ear.
-    let taken = addresses * (workers + 1) + workers;
+    // A TCP socket for each address, one for UDP for each worker too, and each worker's ear and
+    // what it waits with.
+    let taken = addresses * (workers + 1) + 2 * workers;
     let free = files.saturating_sub(RESERVE + taken);
     let connections = wanted.min(free / 2).max(1);
+    let upstream = free.saturating_sub(connections);
     Budget {
         connections,
-        upstream: free.saturating_sub(connections).clamp(1, MOST_UPSTREAM),
+        upstream: (upstream / 2).clamp(1, MOST_UPSTREAM),
+        ports: (upstream / 2 / workers.max(1)).clamp(1, MOST_PORTS),
     }
 }
 
@@ -51,16 +59,19 @@ mod tests {
     fn with_files_enough_clients_get_what_is_configured() {
         let budget = budget(1 << 20, TWO, 65_535);
         assert_eq!(budget.connections, 65_535);
-        assert_eq!(budget.upstream, MOST_UPSTREAM);
+        assert_eq!((budget.upstream, budget.ports), (MOST_UPSTREAM, MOST_PORTS));
     }
 
     #[test]
     fn with_few_files_clients_leave_half_for_upstream() {
-        // 1024 less 128, less 6 sockets and 2 ears.
+        // 1024 less 128, less 6 sockets, 2 ears and 2 to wait with.
         let both = budget(1024, TWO, 1024);
-        assert_eq!((both.connections, both.upstream), (444, 444));
+        assert_eq!(
+            (both.connections, both.upstream, both.ports),
+            (443, 221, 110)
+        );
         let few = budget(1024, TWO, 100);
-        assert_eq!((few.connections, few.upstream), (100, 788));
+        assert_eq!((few.connections, few.upstream, few.ports), (100, 393, 196));
     }
 
     #[test]
@@ -70,10 +81,11 @@ mod tests {
             let Budget {
                 connections,
                 upstream,
+                ports,
             } = budget;
-            assert!(connections >= 1 && upstream >= 1);
-            let spent = RESERVE + 8 + connections + upstream;
-            assert!(spent <= files.max(RESERVE + 10), "{files}: {budget:?}");
+            assert!(connections >= 1 && upstream >= 1 && ports >= 1);
+            let spent = RESERVE + 10 + connections + upstream + 2 * ports;
+            assert!(spent <= files.max(RESERVE + 16), "{files}: {budget:?}");
         }
     }
 }

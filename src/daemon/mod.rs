@@ -26,14 +26,17 @@ use crate::control::api;
 use crate::control::reload::Control;
 use crate::control::socket::{self, SocketError};
 use crate::control::start::StartError;
-use crate::control::status::{Gauges, UpstreamStatus};
+use crate::control::status::{Gauges, Histogram, UpstreamStatus};
 use crate::serve::cache::Cache;
-use crate::serve::resolve::{Clock, Resolver};
+use crate::serve::desk::Desk;
+use crate::serve::flights::Bounds;
+use crate::serve::resolve::Resolver;
+use crate::serve::shared::{Clock, Shared};
 use crate::serve::streams::Streams;
-use crate::serve::udp::{HAND_OVER, Shared, Worker, take_jobs};
+use crate::serve::udp::{HAND_OVER, Worker};
 use crate::serve::upstream::Pool;
 use crate::serve::upstream::connect::Network;
-use crate::stats::{Count, Counters, sums};
+use crate::stats::{Counters, LATENCY_BOUNDS, Sums, sums};
 use crate::sys::process::{raise_open_files, return_large_allocations, user_id};
 use crate::sys::wait::{self, Bell};
 use crate::wire::answer::TtlBounds;
@@ -267,28 +270,35 @@ impl Service {
         let network = Arc::new(Network::new(&servers, budget.upstream));
         let timeout = config.upstream.timeout;
         let pool = Pool::new(servers, network, timeout, bounds, shared_counters.clone());
-        let resolver = Resolver::new(pool, cache.clone(), clock, shared_counters.clone());
-        let resolver = Arc::new(resolver);
         let shared = Shared {
             policy: control.reader(),
             cache: cache.clone(),
             clock,
         };
+        let desk = Desk {
+            shared: shared.clone(),
+            // All workers' sockets answer from the same addresses.
+            sockets: bound.udp.first().cloned().unwrap_or_default(),
+            counters: shared_counters.clone(),
+        };
+        let waiting = Bounds {
+            waiting: config.upstream.waiting,
+            per_client: config.upstream.waiting_per_client,
+        };
+        let resolver = Arc::new(Resolver::new(Arc::new(pool), desk, waiting));
         let (jobs, queue) = mpsc::channel(HAND_OVER);
-        let taken = take_jobs(
-            queue,
-            shared.clone(),
-            resolver.clone(),
-            shared_counters.clone(),
-            tracker.clone(),
-        );
-        tracker.spawn(taken);
+        tracker.spawn(resolver.clone().take_jobs(queue, tracker.clone()));
         let (bell, ear) = wait::bell().map_err(system("a pipe"))?;
         let mut threads = Vec::new();
         for (index, sockets) in bound.udp.into_iter().enumerate() {
             let worker = Worker {
+                index,
                 shared: shared.clone(),
                 sockets,
+                pool: resolver.pool().clone(),
+                ports: budget.ports,
+                flights: resolver.flights().clone(),
+                seats: resolver.seats().clone(),
                 jobs: jobs.clone(),
                 counters: counters[index].clone(),
                 ear: ear.try_clone().map_err(system("a pipe"))?,
@@ -341,7 +351,6 @@ impl Service {
         let (counters, listen) = (self.counters.clone(), self.listen.clone());
         move || {
             let (cache_entries, cache_octets) = cache.size();
-            let count = |(count, sum): (Count, u64)| (count.name().to_owned(), sum.into());
             let upstream = |server: crate::serve::upstream::ServerState| UpstreamStatus {
                 address: server.address,
                 down: server.down,
@@ -353,7 +362,7 @@ impl Service {
                 waiting: resolver.waiting(),
                 cache_entries,
                 cache_octets,
-                counters: sums(counters.iter().map(|c| &**c)).map(count).collect(),
+                ..told(sums(counters.iter().map(|c| &**c)))
             }
         }
     }
@@ -381,5 +390,31 @@ impl Service {
             tracing::warn!(left, "questions left unanswered at the end");
         }
         tracing::info!("stopped");
+    }
+}
+
+/// What was counted, in the words of `status`.
+fn told(sums: Sums) -> Gauges {
+    let mut count = 0;
+    let cumulated = |of: &u64| {
+        count += of;
+        count
+    };
+    let buckets = LATENCY_BOUNDS
+        .into_iter()
+        .zip(sums.latency.iter().map(cumulated))
+        .collect();
+    let counter = |(name, sum): (&str, u64)| (name.to_owned(), sum.into());
+    let counts = sums.counts.iter().map(|(count, sum)| (count.name(), *sum));
+    Gauges {
+        counters: counts.map(counter).collect(),
+        query_types: sums.types.iter().copied().map(counter).collect(),
+        upstream_latency: Histogram {
+            buckets,
+            count: sums.latency.iter().sum(),
+            sum_ms: sums.latency_sum_ms,
+        },
+        list_hits: sums.lists,
+        ..Gauges::default()
     }
 }

@@ -52,6 +52,8 @@ pub struct Snapshot {
     pub id: Option<String>,
     /// In the order of precedence.
     sources: Vec<Arc<Source>>,
+    /// Where hits of each are counted.
+    slots: Vec<Option<u16>>,
     rules: Rules,
 }
 
@@ -65,6 +67,7 @@ impl Default for Snapshot {
             version: None,
             id: None,
             sources: Vec::new(),
+            slots: Vec::new(),
             rules: Rules::default(),
         }
     }
@@ -96,6 +99,19 @@ impl Snapshot {
         self
     }
 
+    /// The same with a place for each source to count its hits at, by the source's name; nothing:
+    /// they are not counted.
+    pub fn with_slots(mut self, slot: impl FnMut(&str) -> Option<u16>) -> Self {
+        let names = self.sources.iter().map(|source| source.name.as_str());
+        self.slots = names.map(slot).collect();
+        self
+    }
+
+    /// Where hits of a rule's source are counted.
+    pub fn slot(&self, by: &Matched<'_>) -> Option<u16> {
+        self.slots.get(by.hit.source).copied().flatten()
+    }
+
     /// The sources in the order of precedence.
     pub fn sources(&self) -> &[Arc<Source>] {
         &self.sources
@@ -106,11 +122,25 @@ impl Snapshot {
         self.clients.contains(client)
     }
 
+    /// Looks up a batch of names, faster than one by one: `found[i]` is for [`judge`](Self::judge)
+    /// to say what it comes to for `names[i]`. Never allocates.
+    ///
+    /// # Panics
+    /// When the slices differ in length.
+    pub fn look(&self, names: &[&Name], found: &mut [Found]) {
+        self.rules.look(names, found);
+    }
+
     /// Decides on a name: the best source that speaks of it wins. Never allocates.
     pub fn decide(&self, name: &Name) -> Decision<'_> {
         let mut found = [Found::default()];
-        self.rules.look(&[name], &mut found);
-        let Some(hit) = found[0].best() else {
+        self.look(&[name], &mut found);
+        self.judge(&found[0])
+    }
+
+    /// Decides by what was found about a name in this snapshot.
+    pub fn judge(&self, found: &Found) -> Decision<'_> {
+        let Some(hit) = found.best() else {
             return Decision::Pass;
         };
         let by = self.matched(hit);
@@ -119,7 +149,7 @@ impl Snapshot {
             Kind::Block => Decision::Blocked {
                 by,
                 nxdomain: answers_nxdomain(by.source)
-                    && found[0].all_nxdomain_beneath(|rank| answers_nxdomain(&self.sources[rank])),
+                    && found.all_nxdomain_beneath(|rank| answers_nxdomain(&self.sources[rank])),
             },
         }
     }

@@ -1,18 +1,26 @@
 //! Owns what upstream said: answers by question, bounded in octets, and recent failures.
 //! Refuses policy: it holds the truth, unfiltered, so that a new or lifted block leaves nothing behind.
 
+use std::convert::Infallible;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use quick_cache::{Equivalent, Weighter, sync};
 
 use crate::wire::answer::Answer;
+use crate::wire::ask::Question;
 use crate::wire::query::Query;
 
 /// Seconds for which a failure is remembered (RFC 9520, section 3.2: 1 to 300).
 const FAILURE_SECS: u32 = 5;
 /// TTL of answers that are older than their own (RFC 8767, section 5).
 pub const STALE_TTL: u32 = 30;
+/// An answer is asked for again when so many questions hit it within the last tenth of its TTL,
+/// if that is not very short: it would be asked for all the time.
+const POPULAR: u8 = 2;
+const LATE_SHARE: u64 = 10;
+const LEAST_REFRESHED: u32 = 20;
 /// Octets that an entry costs beside its answer: key, slot, reference counts.
 const ENTRY_OVERHEAD: usize = 160;
 /// Share of the cache's octets that failures may take.
@@ -72,14 +80,14 @@ impl Key {
         self.rtype
     }
 
-    /// Whether DNSSEC records are part of the answer.
-    pub fn dnssec_ok(&self) -> bool {
-        self.bits & DO != 0
-    }
-
-    /// Whether upstream is told not to check.
-    pub fn checking_disabled(&self) -> bool {
-        self.bits & CD != 0
+    /// What it asks upstream.
+    pub fn question(&self) -> Question<'_> {
+        Question {
+            name: &self.name,
+            rtype: self.rtype,
+            dnssec_ok: self.bits & DO != 0,
+            checking_disabled: self.bits & CD != 0,
+        }
     }
 
     fn as_ref(&self) -> KeyRef<'_> {
@@ -117,6 +125,8 @@ pub struct Entry {
     pub answer: Answer,
     stored: u32,
     expires: u32,
+    /// Hits shortly before its end, up to [`POPULAR`].
+    late_hits: AtomicU8,
 }
 
 impl Entry {
@@ -127,12 +137,30 @@ impl Entry {
             answer,
             stored: now,
             expires,
+            late_hits: AtomicU8::new(0),
         }
     }
 
     /// Its age in seconds.
     pub fn age(&self, now: u32) -> u32 {
         now.saturating_sub(self.stored)
+    }
+
+    /// Counts a hit. True once, for an answer that is popular and near its end: it should be asked
+    /// for again before clients have to wait for it.
+    fn is_due(&self, now: u32) -> bool {
+        let ttl = self.expires - self.stored;
+        let left = self.expires.saturating_sub(now);
+        if ttl < LEAST_REFRESHED || u64::from(left) * LATE_SHARE > u64::from(ttl) {
+            return false;
+        }
+        let hits = self.late_hits.load(Ordering::Relaxed);
+        // Two threads may count as one, but only one of them gets to the last hit.
+        hits < POPULAR
+            && self
+                .late_hits
+                .compare_exchange(hits, hits + 1, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok_and(|hits| hits + 1 == POPULAR)
     }
 }
 
@@ -154,8 +182,8 @@ struct HeldFailure {
 /// What the cache knows about a question.
 #[derive(Clone, Debug)]
 pub enum Lookup {
-    /// An answer within its TTL.
-    Fresh(Arc<Entry>),
+    /// An answer within its TTL, and whether it is due to be asked for again.
+    Fresh(Arc<Entry>, bool),
     /// It failed a moment ago; perhaps an answer past its TTL may be given instead.
     Failed(Arc<Failure>, Option<Arc<Entry>>),
     /// Upstream must be asked; perhaps an answer past its TTL may be given if that fails.
@@ -200,19 +228,39 @@ impl Cache {
         }
     }
 
-    /// What is known about a query's question at `now`.
+    /// What is known about a query's question at `now`. May wait a moment for another thread.
     pub fn lookup(&self, query: &Query<'_>, now: u32) -> Lookup {
         let key = KeyRef::new(query);
-        let entry = self.answers.get(&key);
+        let failure = || Ok::<_, Infallible>(self.failures.get(&key));
+        let Ok(known) = self.known(self.answers.get(&key), now, failure);
+        known
+    }
+
+    /// The same without ever waiting: nothing when another thread is writing where it would be.
+    pub fn try_lookup(&self, query: &Query<'_>, now: u32) -> Option<Lookup> {
+        let key = KeyRef::new(query);
+        let entry = self.answers.try_get(&key).ok()?;
+        self.known(entry, now, || self.failures.try_get(&key)).ok()
+    }
+
+    fn known<E>(
+        &self,
+        entry: Option<Arc<Entry>>,
+        now: u32,
+        failure: impl FnOnce() -> Result<Option<HeldFailure>, E>,
+    ) -> Result<Lookup, E> {
         let stale = match entry {
-            Some(entry) if now < entry.expires => return Lookup::Fresh(entry),
+            Some(entry) if now < entry.expires => {
+                let due = entry.is_due(now);
+                return Ok(Lookup::Fresh(entry, due));
+            }
             Some(entry) => (now - entry.expires < self.stale_secs).then_some(entry),
             None => None,
         };
-        match self.failures.get(&key) {
+        Ok(match failure()? {
             Some(held) if now < held.until => Lookup::Failed(held.failure, stale),
             _ => Lookup::Miss(stale),
-        }
+        })
     }
 
     /// Keeps an answer, if its TTL lets it.
@@ -220,6 +268,11 @@ impl Cache {
         if entry.expires > entry.stored {
             self.answers.insert(key, entry);
         }
+    }
+
+    /// The same without ever waiting; false when another thread is in the way.
+    pub fn try_insert(&self, key: Key, entry: Arc<Entry>) -> bool {
+        entry.expires <= entry.stored || self.answers.try_insert(key, entry).is_ok()
     }
 
     /// Remembers that a question failed at `now`; an answer past its TTL stays.

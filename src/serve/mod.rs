@@ -1,10 +1,14 @@
 //! Owns the data plane: the packet's road from socket to socket.
 //! Refuses to know where the policy comes from.
 
+mod asker;
 pub mod cache;
+pub mod desk;
+pub mod flights;
 mod own;
 pub mod resolve;
 pub mod respond;
+pub mod shared;
 pub mod streams;
 pub mod udp;
 pub mod upstream;

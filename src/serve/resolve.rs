@@ -1,89 +1,96 @@
-//! Owns the slow road: questions on their way to upstream, asked once however many wait for them.
-//! Refuses to wait longer than a client does, and to let more wait than it was told.
+//! Owns the slow road: questions that are asked again or elsewhere, until they are answered or time is up.
+//! Refuses to wait longer than a client does.
 
-use std::collections::HashMap;
-use std::collections::hash_map;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
-use tokio::time::Instant;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
+use tokio_util::task::TaskTracker;
 
-use super::cache::{Cache, Entry, Failure, Key};
-use super::respond::Resolution;
-use super::upstream::Pool;
-use crate::stats::{Count, Counters};
+use super::cache::{Entry, Failure, Key};
+use super::desk::Desk;
+use super::flights::{Bounds, Datagram, Flights, Full, Landed, Seats, Waiter, Who};
+use super::respond::{Client, Resolution, Step, Tally, respond};
+use super::upstream::{Pool, Tried};
+use crate::stats::Count;
 use crate::wire::edns::code;
 
-/// Most clients that wait for upstream at one time. Each may cost tens of kilobytes: a question of
-/// its own, up to [`MOST_TRIES`](super::upstream) tries, each with a socket if there is one.
-const MOST_WAITING: usize = 8192;
 /// How long a client waits when an answer past its TTL is at hand (RFC 8767, section 5).
 const STALE_PATIENCE: Duration = Duration::from_millis(1800);
 
-/// Seconds since the server started; the time of all TTLs.
-#[derive(Clone, Copy, Debug)]
-pub struct Clock(Instant);
-
-impl Clock {
-    /// A clock that starts now.
-    pub fn start() -> Self {
-        Self(Instant::now())
-    }
-
-    /// Whole seconds since the start.
-    pub fn now(self) -> u32 {
-        u32::try_from(self.0.elapsed().as_secs()).unwrap_or(u32::MAX)
-    }
+/// What a worker leaves to the async side.
+#[derive(Debug)]
+pub enum Job {
+    /// A question for which it has no port, or to which it got no good answer. Who waits is in the
+    /// flights.
+    Ask(Key, Option<Tried>),
+    /// A packet that it would have had to wait for, or had no way to ask for.
+    Whole(Datagram),
+    /// A question whose answer is about to be too old.
+    Refresh(Key),
 }
 
 /// The questions on their way.
 pub struct Resolver {
-    pool: Pool,
-    cache: Arc<Cache>,
-    clock: Clock,
-    counters: Arc<Counters>,
-    flights: Mutex<Flights>,
+    pool: Arc<Pool>,
+    desk: Desk,
+    flights: Arc<Flights>,
+    seats: Arc<Seats>,
 }
-
-#[derive(Default)]
-struct Flights {
-    waiting: usize,
-    by_question: HashMap<Key, Vec<oneshot::Sender<Landed>>>,
-}
-
-type Landed = Result<Arc<Entry>, Arc<Failure>>;
 
 impl Resolver {
-    /// Asks `pool`, and keeps what it says in `cache`.
-    pub fn new(pool: Pool, cache: Arc<Cache>, clock: Clock, counters: Arc<Counters>) -> Self {
+    /// Asks `pool`; what it says is kept in the desk's cache, and told by the desk.
+    pub fn new(pool: Arc<Pool>, desk: Desk, bounds: Bounds) -> Self {
         Self {
             pool,
-            cache,
-            clock,
-            counters,
-            flights: Mutex::default(),
+            desk,
+            flights: Arc::default(),
+            seats: Arc::new(Seats::new(bounds)),
         }
     }
 
     /// The upstream servers.
-    pub fn pool(&self) -> &Pool {
+    pub fn pool(&self) -> &Arc<Pool> {
         &self.pool
+    }
+
+    /// The questions on their way, and who waits.
+    pub fn flights(&self) -> &Arc<Flights> {
+        &self.flights
+    }
+
+    /// The seats for those who wait.
+    pub fn seats(&self) -> &Arc<Seats> {
+        &self.seats
     }
 
     /// How many clients wait for upstream now.
     pub fn waiting(&self) -> usize {
-        self.flights().waiting
+        self.seats.taken()
     }
 
     /// Asks upstream, or joins an equal question that is on its way. With `stale` at hand the wait
     /// ends early; the question then still lands in the cache.
-    pub async fn resolve(self: &Arc<Self>, key: Key, stale: Option<Arc<Entry>>) -> Resolution {
-        let Some(landing) = self.board(key) else {
-            return Resolution::Overloaded(stale);
+    pub async fn resolve(
+        self: &Arc<Self>,
+        client: IpAddr,
+        key: Key,
+        stale: Option<Arc<Entry>>,
+    ) -> Resolution {
+        let seat = match self.seats.take(client) {
+            Ok(seat) => seat,
+            Err(full) => {
+                self.desk.counters.bump(count(full));
+                return Resolution::Overloaded(stale);
+            }
         };
+        let (sender, landing) = oneshot::channel();
+        let who = Who::Task(sender);
+        self.board(&key, Waiter { who, seat });
         let patience = match &stale {
-            Some(_) => STALE_PATIENCE.min(self.pool.timeout().mul_f64(0.9)),
+            Some(_) => self.stale_patience(),
             // The pool keeps its time; this is for the day that it does not.
             None => self.pool.timeout() * 2,
         };
@@ -91,46 +98,106 @@ impl Resolver {
             Ok(Ok(Ok(entry))) => Resolution::Answered(entry),
             Ok(Ok(Err(failure))) => Resolution::Failed(failure, stale),
             // Too late, or the flight is gone: it panicked, or the server ends.
-            Ok(Err(_)) | Err(_) => {
-                let failure = Failure {
-                    code: code::NO_REACHABLE_AUTHORITY,
-                    said: None,
-                };
-                Resolution::Failed(Arc::new(failure), stale)
+            Ok(Err(_)) | Err(_) => Resolution::Failed(Arc::new(unanswered()), stale),
+        }
+    }
+
+    fn stale_patience(&self) -> Duration {
+        STALE_PATIENCE.min(self.pool.timeout().mul_f64(0.9))
+    }
+
+    /// Asks for an answer that is about to be too old, if there is time for it.
+    pub fn refresh(self: &Arc<Self>, key: &Key) {
+        if let Some(seat) = self.seats.take_spare() {
+            self.desk.counters.bump(Count::Prefetched);
+            let who = Who::Nobody;
+            self.board(key, Waiter { who, seat });
+        }
+    }
+
+    /// Joins the flight of `key`, or starts it.
+    fn board(self: &Arc<Self>, key: &Key, waiter: Waiter) {
+        if self.flights.board(key, waiter) {
+            tokio::spawn(self.flight(key.clone()).fly(None));
+        } else {
+            self.desk.counters.bump(Count::Coalesced);
+        }
+    }
+
+    fn flight(self: &Arc<Self>, key: Key) -> Flight {
+        Flight {
+            resolver: Arc::clone(self),
+            key,
+            ended: false,
+        }
+    }
+
+    /// Takes the workers' jobs until the workers are gone. Answers under way are `tracker`'s to wait
+    /// for.
+    pub async fn take_jobs(self: Arc<Self>, mut jobs: mpsc::Receiver<Job>, tracker: TaskTracker) {
+        while let Some(job) = jobs.recv().await {
+            match job {
+                Job::Ask(key, tried) => drop(tracker.spawn(self.flight(key).fly(tried))),
+                Job::Whole(datagram) => drop(tracker.spawn(Arc::clone(&self).whole(datagram))),
+                Job::Refresh(key) => self.refresh(&key),
             }
         }
     }
 
-    /// Joins the flight of `key`, or starts it. Nothing when too many wait already.
-    fn board(self: &Arc<Self>, key: Key) -> Option<oneshot::Receiver<Landed>> {
-        let (sender, landing) = oneshot::channel();
-        let mut flights = self.flights();
-        if flights.waiting >= MOST_WAITING {
-            return None;
-        }
-        flights.waiting += 1;
-        match flights.by_question.entry(key) {
-            hash_map::Entry::Occupied(mut flight) => {
-                flight.get_mut().push(sender);
-                self.counters.bump(Count::Coalesced);
+    /// Answers a packet from its beginning.
+    async fn whole(self: Arc<Self>, datagram: Datagram) {
+        let shared = &self.desk.shared;
+        let client = Client {
+            ip: datagram.route.peer.ip(),
+            stream: false,
+        };
+        let mut out = Vec::with_capacity(512);
+        let now = shared.clock.now();
+        let step = {
+            let snapshot = shared.policy.load();
+            respond(
+                now,
+                client,
+                &datagram.packet,
+                &snapshot,
+                &shared.cache,
+                &mut out,
+            )
+        };
+        let reply = |tally: Tally| {
+            tally.add_to(&self.desk.counters);
+            self.desk.send(&out, &datagram);
+        };
+        match step {
+            Step::Reply(tally) => reply(tally),
+            Step::Drop(tally) => tally.add_to(&self.desk.counters),
+            Step::Refresh(key) => {
+                reply(Count::CacheHits.into());
+                self.refresh(&key);
             }
-            hash_map::Entry::Vacant(place) => {
-                let key = place.key().clone();
-                place.insert(vec![sender]);
-                drop(flights);
-                let flight = Flight {
-                    resolver: Arc::clone(self),
-                    key,
-                    ended: false,
-                };
-                tokio::spawn(flight.fly());
+            Step::Resolve(key, stale) => {
+                let resolution = self.resolve(client.ip, key, stale).await;
+                self.desk.answer(&datagram, &resolution);
             }
+            // `respond` waits for the cache.
+            Step::Busy => {}
         }
-        Some(landing)
     }
+}
 
-    fn flights(&self) -> MutexGuard<'_, Flights> {
-        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
+/// How a question is counted that finds no seat.
+pub fn count(full: Full) -> Count {
+    match full {
+        Full::Queue => Count::QueueFull,
+        Full::Client => Count::ClientFull,
+    }
+}
+
+/// That no upstream answers, and none said anything.
+pub fn unanswered() -> Failure {
+    Failure {
+        code: code::NO_REACHABLE_AUTHORITY,
+        said: None,
     }
 }
 
@@ -143,51 +210,66 @@ struct Flight {
 }
 
 impl Flight {
-    async fn fly(mut self) {
-        let Self { resolver, key, .. } = &self;
-        let landed = match resolver.pool.ask(key).await {
+    async fn fly(mut self, tried: Option<Tried>) {
+        let (resolver, key) = (Arc::clone(&self.resolver), self.key.clone());
+        let Desk {
+            shared, counters, ..
+        } = &resolver.desk;
+        let start = tried
+            .as_ref()
+            .map_or_else(Instant::now, |tried| tried.since);
+        let mut asking = std::pin::pin!(resolver.pool.ask(&key, tried));
+        let early = timeout_at(start + resolver.stale_patience(), &mut asking);
+        let said = match early.await {
+            Ok(said) => said,
+            Err(_) => {
+                // Who has an old answer gets it; who has none waits on.
+                let impatient = resolver.flights.take_stale(&key);
+                resolver.desk.tell(impatient, &Err(Arc::new(unanswered())));
+                asking.await
+            }
+        };
+        let now = shared.clock.now();
+        let landed: Landed = match said {
             Ok(answer) => {
-                let entry = Arc::new(Entry::new(answer, resolver.clock.now()));
-                resolver.cache.insert(key.clone(), Arc::clone(&entry));
+                let entry = Arc::new(Entry::new(answer, now));
+                shared.cache.insert(key.clone(), Arc::clone(&entry));
                 Ok(entry)
             }
             Err(none) => {
-                resolver.counters.bump(Count::UpstreamFailures);
-                let now = resolver.clock.now();
+                counters.bump(Count::UpstreamFailures);
                 let said = none.said.map(|answer| Arc::new(Entry::new(answer, now)));
                 let failure = Arc::new(Failure {
                     code: none.code,
                     said,
                 });
-                let held = Arc::clone(&failure);
                 if !none.ours {
-                    resolver.cache.insert_failure(key.clone(), held, now);
+                    let held = Arc::clone(&failure);
+                    shared.cache.insert_failure(key.clone(), held, now);
                 }
                 Err(failure)
             }
         };
         // The cache holds it by now: whoever comes after this does not fly again.
-        for client in self.end() {
-            // A client that no longer waits is none to mind.
-            let _ = client.send(landed.clone());
-        }
+        let waiters = self.end();
+        resolver.desk.tell(waiters, &landed);
     }
 
     /// Takes the flight off the board; those who wait for it.
-    fn end(&mut self) -> Vec<oneshot::Sender<Landed>> {
+    fn end(&mut self) -> Vec<Waiter> {
         self.ended = true;
-        let mut flights = self.resolver.flights();
-        let waiting = flights.by_question.remove(&self.key).unwrap_or_default();
-        flights.waiting -= waiting.len();
-        waiting
+        self.resolver.flights.land(&self.key)
     }
 }
 
 impl Drop for Flight {
-    /// After a panic the senders go, and so the clients hear that nothing comes.
+    /// After a panic those who wait hear that nothing comes.
     fn drop(&mut self) {
         if !self.ended {
-            self.end();
+            let waiters = self.end();
+            self.resolver
+                .desk
+                .tell(waiters, &Err(Arc::new(unanswered())));
         }
     }
 }
@@ -199,7 +281,12 @@ mod tests {
     use futures_util::future::BoxFuture;
 
     use super::*;
+    use crate::policy::current::Publisher;
+    use crate::policy::snapshot::Snapshot;
+    use crate::serve::cache::Cache;
+    use crate::serve::shared::{Clock, Shared};
     use crate::serve::upstream::connect::{Connector, ExchangeError, Transport};
+    use crate::stats::Counters;
     use crate::wire::answer::TtlBounds;
     use crate::wire::query::Query;
 
@@ -224,13 +311,27 @@ mod tests {
         let counters = Arc::<Counters>::default();
         let servers = vec![([192, 0, 2, 1], 53).into()];
         let pool = Pool::new(servers, Arc::new(Panics), timeout, bounds, counters.clone());
-        let cache = Arc::new(Cache::new(1 << 20, 0));
-        let resolver = Arc::new(Resolver::new(pool, cache, Clock::start(), counters));
+        let shared = Shared {
+            policy: Publisher::new(Snapshot::default()).reader(),
+            cache: Arc::new(Cache::new(1 << 20, 0)),
+            clock: Clock::start(),
+        };
+        let desk = Desk {
+            shared,
+            sockets: Vec::new(),
+            counters,
+        };
+        let bounds = Bounds {
+            waiting: 8,
+            per_client: 8,
+        };
+        let resolver = Arc::new(Resolver::new(Arc::new(pool), desk, bounds));
         let packet = b"\0\x01\x01\0\0\x01\0\0\0\0\0\0\x01a\0\0\x01\0\x01";
         let key = Key::new(&Query::read(packet).expect("a query"));
         for _ in 0..2 {
             let start = Instant::now();
-            let resolution = resolver.resolve(key.clone(), None).await;
+            let client = IpAddr::from([192, 0, 2, 9]);
+            let resolution = resolver.resolve(client, key.clone(), None).await;
             assert!(matches!(resolution, Resolution::Failed(_, None)));
             assert_eq!((start.elapsed(), resolver.waiting()), (Duration::ZERO, 0));
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::cache::{Cache, Entry, Failure, Key, Lookup, STALE_TTL};
 use super::own::{self, Place};
 use crate::policy::snapshot::{Decision, Snapshot};
-use crate::stats::Count;
+use crate::stats::{Count, Counters};
 use crate::wire::edns::{Ede, code};
 use crate::wire::query::{Fault, Query, Reject};
 use crate::wire::reply::{self, Reply};
@@ -22,15 +22,45 @@ pub struct Client {
     pub stream: bool,
 }
 
+/// What is to be counted of a query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tally {
+    /// How it ended.
+    pub count: Count,
+    /// Where hits of the list are counted that decided on it.
+    pub list: Option<u16>,
+}
+
+impl Tally {
+    /// Counts it.
+    pub fn add_to(self, counters: &Counters) {
+        counters.bump(self.count);
+        if let Some(list) = self.list {
+            counters.bump_list(list);
+        }
+    }
+}
+
+impl From<Count> for Tally {
+    fn from(count: Count) -> Self {
+        Self { count, list: None }
+    }
+}
+
 /// What is to be done with a packet.
 #[derive(Debug)]
 pub enum Step {
     /// Nothing.
-    Drop(Count),
+    Drop(Tally),
     /// `out` holds the answer.
-    Reply(Count),
+    Reply(Tally),
+    /// `out` holds the answer, from the cache; it is asked for often and will soon be too old, so
+    /// the question should be asked again.
+    Refresh(Key),
     /// Upstream must be asked; [`conclude`] makes the answer of what it says.
     Resolve(Key, Option<Arc<Entry>>),
+    /// Another thread writes where the answer would be; who may wait for it must [`respond`].
+    Busy,
 }
 
 /// How asking upstream ended.
@@ -45,13 +75,23 @@ pub enum Resolution {
 }
 
 /// Where true answers come from.
+#[derive(Clone, Copy)]
 enum Truth<'t> {
-    Cache(&'t Cache),
+    /// The cache; without waiting for it if the flag says so.
+    Cache(&'t Cache, bool),
     Given(&'t Resolution),
 }
 
+/// A query whose name is the policy's to judge.
+#[derive(Debug)]
+pub struct Asked<'p> {
+    /// The query.
+    pub query: Query<'p>,
+    limit: usize,
+}
+
 /// Judges one packet at `now` (seconds of the server's clock). Replaces what `out` held; never
-/// allocates when `out` has room for an answer, but for [`Step::Resolve`].
+/// allocates when `out` has room for an answer, but for [`Step::Resolve`] and [`Step::Refresh`].
 pub fn respond(
     now: u32,
     client: Client,
@@ -60,7 +100,14 @@ pub fn respond(
     cache: &Cache,
     out: &mut Vec<u8>,
 ) -> Step {
-    judge(now, client, packet, snapshot, &Truth::Cache(cache), out)
+    judge(
+        now,
+        client,
+        packet,
+        snapshot,
+        Truth::Cache(cache, false),
+        out,
+    )
 }
 
 /// Judges the same packet again with what upstream said, under the snapshot that is in force now:
@@ -73,14 +120,7 @@ pub fn conclude(
     resolution: &Resolution,
     out: &mut Vec<u8>,
 ) -> Step {
-    judge(
-        now,
-        client,
-        packet,
-        snapshot,
-        &Truth::Given(resolution),
-        out,
-    )
+    judge(now, client, packet, snapshot, Truth::Given(resolution), out)
 }
 
 fn judge(
@@ -88,12 +128,38 @@ fn judge(
     client: Client,
     packet: &[u8],
     snapshot: &Snapshot,
-    truth: &Truth<'_>,
+    truth: Truth<'_>,
     out: &mut Vec<u8>,
 ) -> Step {
+    match read(client, packet, snapshot, out) {
+        Ok(asked) => {
+            let decision = snapshot.decide(&asked.query.name);
+            decide(now, &asked, &decision, snapshot, truth, out)
+        }
+        Err(step) => step,
+    }
+}
+
+/// The first half of [`respond`]: reads a packet, up to where the policy is asked about its name.
+///
+/// # Errors
+/// The step, for what needs no policy: then `out` holds the answer, if it is one.
+pub fn read<'p>(
+    client: Client,
+    packet: &'p [u8],
+    snapshot: &Snapshot,
+    out: &mut Vec<u8>,
+) -> Result<Asked<'p>, Step> {
     let query = match Query::read(packet) {
         Ok(query) => query,
-        Err(reject) => return refuse_packet(reject, snapshot.permits(client.ip), packet, out),
+        Err(reject) => {
+            return Err(refuse_packet(
+                reject,
+                snapshot.permits(client.ip),
+                packet,
+                out,
+            ));
+        }
     };
     let limit = if client.stream {
         query.stream_limit()
@@ -106,62 +172,122 @@ fn judge(
             text: "",
         }];
         own::bare(&query, Rcode::Refused, &why, limit, out);
-        return Step::Reply(Count::Denied);
+        return Err(Step::Reply(Count::Denied.into()));
     }
     if let Some((rcode, count)) = beyond(&query, snapshot, limit, out) {
         if let Some(rcode) = rcode {
             own::bare(&query, rcode, &[], limit, out);
         }
-        return Step::Reply(count);
+        return Err(Step::Reply(count.into()));
     }
+    Ok(Asked { query, limit })
+}
+
+/// The answer to a packet that was too long to be taken whole.
+pub fn oversized(client: Client, packet: &[u8], snapshot: &Snapshot, out: &mut Vec<u8>) -> Step {
+    if !snapshot.permits(client.ip) {
+        return Step::Drop(Count::DeniedMalformed.into());
+    }
+    // What would be dropped if it were whole must not be answered now: a response, most of all.
+    if matches!(Query::read(packet), Err(Reject::Drop(_))) {
+        return Step::Drop(Count::Oversized.into());
+    }
+    reply::header_only(packet, Rcode::FormErr, out);
+    Step::Reply(Count::Oversized.into())
+}
+
+/// The second half of [`respond`], with what the policy says of the name. Never waits for another
+/// thread: see [`Step::Busy`].
+pub fn answer(
+    now: u32,
+    asked: &Asked<'_>,
+    decision: &Decision<'_>,
+    snapshot: &Snapshot,
+    cache: &Cache,
+    out: &mut Vec<u8>,
+) -> Step {
+    decide(
+        now,
+        asked,
+        decision,
+        snapshot,
+        Truth::Cache(cache, true),
+        out,
+    )
+}
+
+fn decide(
+    now: u32,
+    asked: &Asked<'_>,
+    decision: &Decision<'_>,
+    snapshot: &Snapshot,
+    truth: Truth<'_>,
+    out: &mut Vec<u8>,
+) -> Step {
+    let Asked { query, limit } = asked;
+    let limit = *limit;
     let serial = snapshot.generation as u32;
-    let allowed = match snapshot.decide(&query.name) {
+    let allowed = match decision {
         Decision::Blocked { by, nxdomain } => {
-            let place = Place::Question;
-            return match own::blocked(&query, by, nxdomain, &place, serial, limit, out) {
-                true => Step::Reply(Count::Blocked),
-                false => Step::Drop(Count::BlockedDrop),
+            let list = snapshot.slot(by);
+            let tally = |count| Tally { count, list };
+            return match own::blocked(query, *by, *nxdomain, &Place::Question, serial, limit, out) {
+                true => Step::Reply(tally(Count::Blocked)),
+                false => Step::Drop(tally(Count::BlockedDrop)),
             };
         }
         Decision::Allowed(_) => true,
         Decision::Pass => false,
     };
     if let Some((zone, labels)) = snapshot.local.lookup(&query.name)
-        && !own::is_parents(&query, zone, labels)
+        && !own::is_parents(query, zone, labels)
     {
-        own::local(&query, zone, labels, limit, out);
-        return Step::Reply(Count::Local);
+        own::local(query, zone, labels, limit, out);
+        return Step::Reply(Count::Local.into());
     }
     if !query.recursion_desired() {
         let why = [Ede {
             code: code::NOT_AUTHORITATIVE,
             text: "",
         }];
-        own::bare(&query, Rcode::Refused, &why, limit, out);
-        return Step::Reply(Count::NoRecursion);
+        own::bare(query, Rcode::Refused, &why, limit, out);
+        return Step::Reply(Count::NoRecursion.into());
     }
     if query.rtype == rtype::ANY {
-        own::any(&query, limit, out);
-        return Step::Reply(Count::Any);
+        own::any(query, limit, out);
+        return Step::Reply(Count::Any.into());
     }
     let road = Road {
         now,
-        query: &query,
+        query,
         snapshot,
         allowed,
         limit,
     };
-    match truth {
-        Truth::Cache(cache) => match cache.lookup(&query, now) {
-            Lookup::Fresh(entry) => road.fresh(&entry, Count::CacheHits, out),
-            Lookup::Failed(failure, stale) => road.failed(Some(&failure), stale, true, out),
-            Lookup::Miss(stale) => Step::Resolve(Key::new(&query), stale),
+    let known = match truth {
+        Truth::Cache(cache, false) => cache.lookup(query, now),
+        Truth::Cache(cache, true) => match cache.try_lookup(query, now) {
+            Some(known) => known,
+            None => return Step::Busy,
         },
-        Truth::Given(Resolution::Answered(entry)) => road.fresh(entry, Count::Resolved, out),
-        Truth::Given(Resolution::Failed(failure, stale)) => {
-            road.failed(Some(failure), stale.clone(), false, out)
+        Truth::Given(Resolution::Answered(entry)) => {
+            return road.fresh(entry, Count::Resolved, out);
         }
-        Truth::Given(Resolution::Overloaded(stale)) => road.failed(None, stale.clone(), false, out),
+        Truth::Given(Resolution::Failed(failure, stale)) => {
+            return road.failed(Some(failure), stale.clone(), false, out);
+        }
+        Truth::Given(Resolution::Overloaded(stale)) => {
+            return road.failed(None, stale.clone(), false, out);
+        }
+    };
+    match known {
+        Lookup::Fresh(entry, false) => road.fresh(&entry, Count::CacheHits, out),
+        Lookup::Fresh(entry, true) => match road.fresh(&entry, Count::CacheHits, out) {
+            Step::Reply(tally) if tally.count == Count::CacheHits => Step::Refresh(Key::new(query)),
+            step => step,
+        },
+        Lookup::Failed(failure, stale) => road.failed(Some(&failure), stale, true, out),
+        Lookup::Miss(stale) => Step::Resolve(Key::new(query), stale),
     }
 }
 
@@ -177,11 +303,11 @@ fn refuse_packet(reject: Reject, permitted: bool, packet: &[u8], out: &mut Vec<u
         Fault::Edns => Count::Edns,
     };
     match reject {
-        Reject::Drop(_) => Step::Drop(count),
-        Reject::Header(..) if !permitted => Step::Drop(Count::DeniedMalformed),
+        Reject::Drop(_) => Step::Drop(count.into()),
+        Reject::Header(..) if !permitted => Step::Drop(Count::DeniedMalformed.into()),
         Reject::Header(rcode, _) => {
             reply::header_only(packet, rcode, out);
-            Step::Reply(count)
+            Step::Reply(count.into())
         }
     }
 }
@@ -244,7 +370,7 @@ impl Road<'_, '_> {
         }
         let Some(failure) = failure else {
             own::bare(self.query, Rcode::ServFail, &[], self.limit, out);
-            return Step::Reply(Count::Overloaded);
+            return Step::Reply(Count::Overloaded.into());
         };
         let extra = remembered.then_some(code::CACHED_ERROR);
         if let Some(said) = &failure.said {
@@ -256,7 +382,7 @@ impl Road<'_, '_> {
         });
         let why = &why[..1 + usize::from(remembered)];
         own::bare(self.query, Rcode::ServFail, why, self.limit, out);
-        Step::Reply(Count::Failed)
+        Step::Reply(Count::Failed.into())
     }
 
     /// Upstream's answer, unless a name on its chain of CNAMEs is blocked. An allow rule on the
@@ -282,10 +408,12 @@ impl Road<'_, '_> {
                     stale_ttl,
                 };
                 let serial = self.snapshot.generation as u32;
+                let list = self.snapshot.slot(&by);
+                let tally = |count| Tally { count, list };
                 return match own::blocked(self.query, by, nxdomain, &place, serial, self.limit, out)
                 {
-                    true => Step::Reply(Count::BlockedTarget),
-                    false => Step::Drop(Count::BlockedDrop),
+                    true => Step::Reply(tally(Count::BlockedTarget)),
+                    false => Step::Drop(tally(Count::BlockedDrop)),
                 };
             }
         }
@@ -303,6 +431,6 @@ impl Road<'_, '_> {
             count_of_errors += 1;
         }
         reply.finish(&why[..count_of_errors], Some(answer.additional_at()));
-        Step::Reply(count)
+        Step::Reply(count.into())
     }
 }

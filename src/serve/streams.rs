@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::resolve::Resolver;
-use super::respond::{Client, Step, conclude, respond};
-use super::udp::Shared;
+use super::respond::{Client, Step, conclude, read, respond};
+use super::shared::Shared;
 use crate::stats::{Count, Counters};
 use crate::wire::MAX_MESSAGE;
 
@@ -125,35 +125,51 @@ impl Streams {
             cache,
             clock,
         } = &self.shared;
-        match respond(clock.now(), client, packet, &policy.load(), cache, &mut out) {
-            Step::Reply(count) => {
-                self.counters.bump(count);
+        let snapshot = policy.load();
+        let step = match read(client, packet, &snapshot, &mut out) {
+            Ok(asked) => {
+                self.counters.bump_type(asked.query.rtype);
+                respond(clock.now(), client, packet, &snapshot, cache, &mut out)
+            }
+            Err(step) => step,
+        };
+        match step {
+            Step::Reply(tally) => {
+                tally.add_to(&self.counters);
                 Some(out)
             }
-            Step::Drop(count) => {
-                self.counters.bump(count);
+            Step::Drop(tally) => {
+                tally.add_to(&self.counters);
                 None
+            }
+            Step::Refresh(key) => {
+                self.counters.bump(Count::CacheHits);
+                self.resolver.refresh(&key);
+                Some(out)
             }
             Step::Resolve(key, stale) => {
                 let (this, packet) = (Arc::clone(self), Box::<[u8]>::from(packet));
                 waiting.spawn(async move {
-                    let resolution = this.resolver.resolve(key, stale).await;
+                    let resolution = this.resolver.resolve(client.ip, key, stale).await;
                     let now = this.shared.clock.now();
                     let snapshot = this.shared.policy.load();
                     match conclude(now, client, &packet, &snapshot, &resolution, &mut out) {
-                        Step::Reply(count) => {
-                            this.counters.bump(count);
+                        Step::Reply(tally) => {
+                            tally.add_to(&this.counters);
                             Some(out)
                         }
-                        Step::Drop(count) => {
-                            this.counters.bump(count);
+                        Step::Drop(tally) => {
+                            tally.add_to(&this.counters);
                             None
                         }
-                        Step::Resolve(..) => None,
+                        // What upstream said is there, so nothing is looked up.
+                        Step::Resolve(..) | Step::Refresh(_) | Step::Busy => None,
                     }
                 });
                 None
             }
+            // `respond` waits for the cache.
+            Step::Busy => None,
         }
     }
 }

@@ -1,57 +1,64 @@
-//! Owns the UDP workers: threads that take packets, answer what they can, and hand on the rest.
-//! Refuses to compile, to log, and to wait for anything but packets (and, for a hit, a shard of the cache).
+//! Owns the UDP workers: threads that take packets, answer what they can, and ask upstream the rest.
+//! Refuses to compile, to log, and to wait for anything but packets.
 
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::time::Duration;
 
+use arrayvec::ArrayVec;
 use tokio::sync::mpsc;
-use tokio_util::task::TaskTracker;
+use tokio::time::Instant;
 
-use super::cache::{Cache, Entry, Key};
-use super::resolve::{Clock, Resolver};
-use super::respond::{Client, Resolution, Step, conclude, respond};
-use crate::policy::current::Reader;
+use super::asker::Asker;
+use super::cache::{Entry, Key};
+use super::desk;
+use super::flights::{Datagram, Flights, Landed, Seats, Waiter, Who};
+use super::resolve::{Job, count, unanswered};
+use super::respond::{Asked, Client, Resolution, Step, answer, oversized, read};
+use super::shared::Shared;
+use super::upstream::{Heard, Outcome, Pool, Tried};
+use crate::policy::rules::Found;
+use crate::policy::snapshot::Snapshot;
 use crate::stats::{Count, Counters};
-use crate::sys::udp::{Local, Socket};
+use crate::sys::process::pin_to_core;
+use crate::sys::udp::{Inbox, Outbox, Route, Socket};
 use crate::sys::wait::{Ear, WaitSet};
-use crate::wire::MAX_MESSAGE;
+use crate::wire::UDP_PAYLOAD;
+use crate::wire::name::Name;
 
-/// Packets that are taken from one socket before the others get their turn.
-const BURST: usize = 64;
-/// Questions that may wait between the workers and the async side.
+/// Packets that are taken at once, and judged together.
+pub const BATCH: usize = 64;
+/// Longest query that is read: what we announce to take, and some octets that keep slots from
+/// falling onto each other in a processor's cache.
+const SLOT: usize = UDP_PAYLOAD as usize + 48;
+/// Room of an answer; a longer one by TCP is written, too, but its room is then allocated.
+const ROOM: usize = 4096;
+/// Jobs that may wait between the workers and the async side.
 pub const HAND_OVER: usize = 4096;
-
-/// What all parts of the data plane share.
-#[derive(Clone)]
-pub struct Shared {
-    /// The policy in force.
-    pub policy: Reader,
-    /// What upstream said.
-    pub cache: Arc<Cache>,
-    /// The time of all TTLs.
-    pub clock: Clock,
-}
-
-/// A question that a worker could not answer.
-pub struct Job {
-    packet: Box<[u8]>,
-    client: Client,
-    key: Key,
-    stale: Option<Arc<Entry>>,
-    socket: Arc<Socket>,
-    peer: SocketAddr,
-    local: Option<Local>,
-}
+/// How soon to try again what another thread's lock was in the way of.
+const AGAIN: Duration = Duration::from_millis(1);
+/// Tokens in the wait set: the ear, then the sockets, then upstream's ports.
+const EAR: u64 = 0;
+const FIRST_SOCKET: u64 = 1;
 
 /// One worker thread's belongings.
 pub struct Worker {
+    /// Which one it is.
+    pub index: usize,
     /// What it shares with all others.
     pub shared: Shared,
     /// Its sockets, one for each listen address.
     pub sockets: Vec<Arc<Socket>>,
-    /// Where questions go that it can't answer.
+    /// Whom to ask.
+    pub pool: Arc<Pool>,
+    /// Most ports to ask by.
+    pub ports: usize,
+    /// Questions on their way, of all threads.
+    pub flights: Arc<Flights>,
+    /// The seats for those who wait for them.
+    pub seats: Arc<Seats>,
+    /// Where goes what it can't do without waiting.
     pub jobs: mpsc::Sender<Job>,
     /// Its own counters.
     pub counters: Arc<Counters>,
@@ -65,104 +72,309 @@ impl Worker {
     /// # Errors
     /// When the system can't wait for the sockets any more; sockets that fail are retried.
     pub fn run(&self) -> io::Result<()> {
-        let mut packet = vec![0; MAX_MESSAGE];
-        let mut out = Vec::with_capacity(MAX_MESSAGE);
-        let sockets = self.sockets.iter().map(|socket| socket.as_fd());
-        let mut ready = WaitSet::new(&self.ear, sockets);
-        while ready.wait()? {
-            for (index, socket) in self.sockets.iter().enumerate() {
-                if ready.is_ready(index) {
-                    self.serve(socket, &mut packet, &mut out);
+        // One that runs elsewhere works as well, only slower.
+        let _ = pin_to_core(self.index);
+        let base = FIRST_SOCKET + self.sockets.len() as u64;
+        let mut waits = WaitSet::new(BATCH)?;
+        waits.add(self.ear.as_fd(), EAR)?;
+        for (socket, token) in self.sockets.iter().zip(FIRST_SOCKET..) {
+            waits.add(socket.as_fd(), token)?;
+        }
+        let outbox = |_| Outbox::new(BATCH, ROOM);
+        let desk = Desk {
+            worker: self,
+            outboxes: self.sockets.iter().map(outbox).collect(),
+            ready: vec![true; self.sockets.len()],
+            dropped: vec![0; self.sockets.len()],
+            asker: Asker::new(self.pool.clone(), self.counters.clone(), self.ports, base),
+            waits,
+            told: Vec::new(),
+            aloft: Vec::new(),
+        };
+        desk.serve()
+    }
+}
+
+/// What a worker thread works with.
+struct Desk<'w> {
+    worker: &'w Worker,
+    /// Answers, for each socket.
+    outboxes: Vec<Outbox>,
+    /// Sockets that may have packets.
+    ready: Vec<bool>,
+    /// How many packets the kernel dropped at each socket.
+    dropped: Vec<u32>,
+    asker: Asker,
+    waits: WaitSet,
+    /// What was heard from upstream in this round.
+    told: Vec<Heard>,
+    /// What could not land yet, as another thread held the flights.
+    aloft: Vec<(Key, Landed)>,
+}
+
+impl Desk<'_> {
+    fn serve(mut self) -> io::Result<()> {
+        let mut inbox = Inbox::new(BATCH, SLOT);
+        let mut ports = Vec::new();
+        loop {
+            for socket in 0..self.ready.len() {
+                if self.ready[socket] {
+                    self.take(&mut inbox, socket);
+                }
+            }
+            // As long as packets come, only open questions are a reason to look elsewhere.
+            let is_idle = self.asker.is_idle() && self.aloft.is_empty();
+            if is_idle && self.ready.contains(&true) {
+                continue;
+            }
+            self.asker.flush();
+            if !self.wait(&mut ports)? {
+                return Ok(());
+            }
+            self.listen(&ports);
+        }
+    }
+
+    /// Waits until there is something to do. Returns whether to go on, and fills `ports` with those
+    /// of upstream's that may have answers.
+    fn wait(&mut self, ports: &mut Vec<usize>) -> io::Result<bool> {
+        let patience = self.patience();
+        let (asker, ready) = (&self.asker, &mut self.ready);
+        let mut over = false;
+        ports.clear();
+        self.waits.wait(patience, |token| match token {
+            EAR => over = true,
+            _ => match asker.port(token) {
+                Some(port) => ports.push(port),
+                None => ready[(token - FIRST_SOCKET) as usize] = true,
+            },
+        })?;
+        Ok(!over)
+    }
+
+    /// How long to wait for the next packet; without end if nothing else is to be done.
+    fn patience(&self) -> Option<Duration> {
+        if self.ready.contains(&true) {
+            return Some(Duration::ZERO);
+        }
+        if !self.aloft.is_empty() {
+            return Some(AGAIN);
+        }
+        let due = self.asker.next_due()?;
+        Some(due.saturating_duration_since(Instant::now()))
+    }
+
+    /// Takes what has come to a socket, and answers it, under one snapshot and at one time.
+    fn take(&mut self, inbox: &mut Inbox, socket: usize) {
+        let worker = self.worker;
+        match inbox.receive(&worker.sockets[socket]) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.ready[socket] = false;
+                return;
+            }
+            // An ICMP error of an earlier answer; the next packet is another's.
+            Err(_) => return,
+        }
+        let counters = &worker.counters;
+        counters.add(Count::UdpQueries, inbox.len() as u64);
+        if let Some(dropped) = inbox.dropped() {
+            let before = std::mem::replace(&mut self.dropped[socket], dropped);
+            counters.add(Count::KernelDrops, dropped.wrapping_sub(before).into());
+        }
+        let snapshot = worker.shared.policy.load();
+        self.judge(inbox, socket, Instant::now(), &snapshot);
+        self.flush(socket);
+    }
+
+    /// Judges all packets of the inbox: reads all, looks up all their names, then answers.
+    fn judge(&mut self, inbox: &Inbox, socket: usize, instant: Instant, snapshot: &Snapshot) {
+        let Worker {
+            shared, counters, ..
+        } = self.worker;
+        let now = shared.clock.at(instant);
+        let mut asked: ArrayVec<(usize, Asked<'_>), BATCH> = ArrayVec::new();
+        for slot in 0..inbox.len() {
+            let packet = inbox.packet(slot);
+            let client = Client {
+                ip: inbox.peer(slot).ip(),
+                stream: false,
+            };
+            let out = self.outboxes[socket].draft();
+            let step = match inbox.is_cut(slot) {
+                true => Err(oversized(client, packet, snapshot, out)),
+                false => read(client, packet, snapshot, out),
+            };
+            match step {
+                Ok(query) => {
+                    counters.bump_type(query.query.rtype);
+                    asked.push((slot, query));
+                }
+                Err(step) => self.act(step, socket, inbox, slot, instant),
+            }
+        }
+        let names: ArrayVec<&Name, BATCH> = asked.iter().map(|(_, a)| &a.query.name).collect();
+        let mut found = [Found::default(); BATCH];
+        let found = &mut found[..names.len()];
+        snapshot.look(&names, found);
+        for ((slot, query), found) in asked.iter().zip(found) {
+            let decision = snapshot.judge(found);
+            let out = self.outboxes[socket].draft();
+            let step = answer(now, query, &decision, snapshot, &shared.cache, out);
+            self.act(step, socket, inbox, *slot, instant);
+        }
+    }
+
+    /// Does what was decided about a packet.
+    fn act(&mut self, step: Step, socket: usize, inbox: &Inbox, slot: usize, instant: Instant) {
+        let Worker { counters, jobs, .. } = self.worker;
+        match step {
+            Step::Drop(tally) => tally.add_to(counters),
+            Step::Reply(tally) => {
+                tally.add_to(counters);
+                self.push(socket, &inbox.route(slot));
+            }
+            Step::Refresh(key) => {
+                counters.bump(Count::CacheHits);
+                self.push(socket, &inbox.route(slot));
+                // Without time for it the answer grows old, and is asked for then.
+                let _ = jobs.try_send(Job::Refresh(key));
+            }
+            Step::Resolve(key, stale) => {
+                self.resolve(key, datagram(inbox, slot, socket, stale), instant);
+            }
+            Step::Busy => self.hand_over(datagram(inbox, slot, socket, None)),
+        }
+    }
+
+    /// The draft is an answer.
+    fn push(&mut self, socket: usize, route: &Route) {
+        self.outboxes[socket].push(Some(route));
+        if self.outboxes[socket].is_full() {
+            self.flush(socket);
+        }
+    }
+
+    fn flush(&mut self, socket: usize) {
+        let failed = self.outboxes[socket].flush(&self.worker.sockets[socket]);
+        self.worker.counters.add(Count::SendErrors, failed as u64);
+    }
+
+    /// Asks upstream, or joins those who wait for the same.
+    fn resolve(&mut self, key: Key, datagram: Datagram, instant: Instant) {
+        let worker = self.worker;
+        let seat = match worker.seats.take(datagram.route.peer.ip()) {
+            Ok(seat) => seat,
+            Err(full) => return self.refuse(&datagram, count(full)),
+        };
+        let who = Who::Datagram(datagram);
+        match worker.flights.try_board(&key, Waiter { who, seat }) {
+            Ok(true) => {
+                if !self.asker.ask(&key, instant, &mut self.waits) {
+                    self.ask_elsewhere(key, None);
+                }
+            }
+            Ok(false) => worker.counters.bump(Count::Coalesced),
+            Err(Waiter { who, .. }) => {
+                if let Who::Datagram(datagram) = who {
+                    self.hand_over(datagram);
                 }
             }
         }
-        Ok(())
     }
 
-    /// Serves what has come to one socket, under one snapshot and at one time.
-    fn serve(&self, socket: &Arc<Socket>, packet: &mut [u8], out: &mut Vec<u8>) {
-        let snapshot = self.shared.policy.load();
-        let now = self.shared.clock.now();
-        for _ in 0..BURST {
-            let (len, peer, local) = match socket.recv(packet) {
-                Ok(received) => received,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                // An ICMP error of an earlier answer; the next packet is another's.
-                Err(_) => continue,
-            };
-            self.counters.bump(Count::UdpQueries);
-            let packet = &packet[..len];
-            let client = Client {
-                ip: peer.ip(),
-                stream: false,
-            };
-            let count = match respond(now, client, packet, &snapshot, &self.shared.cache, out) {
-                Step::Drop(count) => {
-                    self.counters.bump(count);
-                    continue;
-                }
-                Step::Reply(count) => count,
-                Step::Resolve(key, stale) => {
-                    let job = Job {
-                        packet: packet.into(),
-                        client,
-                        key,
-                        stale,
-                        socket: Arc::clone(socket),
-                        peer,
-                        local,
-                    };
-                    let Err(refused) = self.jobs.try_send(job) else {
-                        continue;
-                    };
-                    let resolution = Resolution::Overloaded(refused.into_inner().stale);
-                    match conclude(now, client, packet, &snapshot, &resolution, out) {
-                        Step::Reply(count) => count,
-                        Step::Drop(_) | Step::Resolve(..) => continue,
+    /// Leaves a packet to the async side.
+    fn hand_over(&mut self, datagram: Datagram) {
+        if let Err(full) = self.worker.jobs.try_send(Job::Whole(datagram))
+            && let Job::Whole(datagram) = full.into_inner()
+        {
+            self.refuse(&datagram, Count::QueueFull);
+        }
+    }
+
+    /// Answers that there is no room for the question; with an old answer if there is one.
+    fn refuse(&mut self, datagram: &Datagram, why: Count) {
+        self.worker.counters.bump(why);
+        let resolution = Resolution::Overloaded(datagram.stale.clone());
+        self.write(datagram, &resolution);
+    }
+
+    fn write(&mut self, datagram: &Datagram, resolution: &Resolution) {
+        let Shared { policy, clock, .. } = &self.worker.shared;
+        let out = self.outboxes[datagram.listen].draft();
+        let (now, snapshot) = (clock.now(), policy.load());
+        let counters = &self.worker.counters;
+        if desk::write(now, datagram, resolution, &snapshot, counters, out) {
+            self.push(datagram.listen, &datagram.route);
+        }
+    }
+
+    /// Takes what came from upstream, and what did not, to those who wait.
+    fn listen(&mut self, ports: &[usize]) {
+        let mut told = std::mem::take(&mut self.told);
+        let instant = Instant::now();
+        for &port in ports {
+            self.asker
+                .receive(port, instant, &mut self.waits, &mut told);
+        }
+        self.asker.expire(instant, &mut self.waits, &mut told);
+        let Shared { cache, clock, .. } = &self.worker.shared;
+        let now = clock.at(instant);
+        for (key, landed) in std::mem::take(&mut self.aloft) {
+            self.land(key, landed);
+        }
+        for Heard { key, outcome } in told.drain(..) {
+            match outcome {
+                Outcome::Answered(answer) => {
+                    let entry = Arc::new(Entry::new(answer, now));
+                    if !cache.try_insert(key.clone(), Arc::clone(&entry)) {
+                        self.worker.counters.bump(Count::Unkept);
                     }
+                    self.land(key, Ok(entry));
                 }
-            };
-            self.counters.bump(count);
-            if socket.send(out, peer, local).is_err() {
-                self.counters.bump(Count::SendErrors);
+                Outcome::Tried(tried) => self.ask_elsewhere(key, Some(tried)),
+            }
+        }
+        self.told = told;
+        for socket in 0..self.outboxes.len() {
+            self.flush(socket);
+        }
+    }
+
+    /// Lets the async side ask, which has all servers and more time.
+    fn ask_elsewhere(&mut self, key: Key, tried: Option<Tried>) {
+        if let Err(full) = self.worker.jobs.try_send(Job::Ask(key, tried))
+            && let Job::Ask(key, _) = full.into_inner()
+        {
+            self.worker.counters.bump(Count::QueueFull);
+            self.land(key, Err(Arc::new(unanswered())));
+        }
+    }
+
+    /// Tells those who wait for a question what came of it.
+    fn land(&mut self, key: Key, landed: Landed) {
+        let Some(waiters) = self.worker.flights.try_land(&key) else {
+            return self.aloft.push((key, landed));
+        };
+        for waiter in waiters {
+            match waiter.who {
+                Who::Datagram(datagram) => {
+                    self.write(&datagram, &desk::resolution(&landed, &datagram));
+                }
+                // A task that no longer waits is none to mind.
+                Who::Task(task) => drop(task.send(landed.clone())),
+                Who::Nobody => {}
             }
         }
     }
 }
 
-/// Takes the workers' questions to upstream and answers them, until the workers are gone. Answers
-/// under way are `tracker`'s to wait for.
-pub async fn take_jobs(
-    mut jobs: mpsc::Receiver<Job>,
-    shared: Shared,
-    resolver: Arc<Resolver>,
-    counters: Arc<Counters>,
-    tracker: TaskTracker,
-) {
-    while let Some(job) = jobs.recv().await {
-        let (shared, resolver, counters) = (shared.clone(), resolver.clone(), counters.clone());
-        tracker.spawn(async move {
-            let resolution = resolver.resolve(job.key, job.stale).await;
-            let mut out = Vec::with_capacity(512);
-            let now = shared.clock.now();
-            let snapshot = shared.policy.load();
-            match conclude(
-                now,
-                job.client,
-                &job.packet,
-                &snapshot,
-                &resolution,
-                &mut out,
-            ) {
-                Step::Reply(count) => {
-                    counters.bump(count);
-                    if job.socket.send(&out, job.peer, job.local).is_err() {
-                        counters.bump(Count::SendErrors);
-                    }
-                }
-                Step::Drop(count) => counters.bump(count),
-                Step::Resolve(..) => {}
-            }
-        });
+/// A packet that is kept for later.
+fn datagram(inbox: &Inbox, slot: usize, listen: usize, stale: Option<Arc<Entry>>) -> Datagram {
+    Datagram {
+        packet: inbox.packet(slot).into(),
+        route: inbox.route(slot),
+        listen,
+        stale,
     }
 }

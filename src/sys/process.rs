@@ -41,6 +41,46 @@ pub fn raise_open_files(most: usize) -> io::Result<usize> {
     Ok(usize::try_from(before).unwrap_or(usize::MAX))
 }
 
+/// Keeps the calling thread on one of the processor cores that it may use: each index has another
+/// one, as long as there are enough.
+///
+/// # Errors
+/// What the system says.
+#[cfg(target_os = "linux")]
+pub fn pin_to_core(index: usize) -> io::Result<()> {
+    let size = size_of::<libc::cpu_set_t>();
+    // SAFETY: a plain C struct, for which zeros are valid.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer and the size are those of `set`, which outlives the call.
+    if unsafe { libc::sched_getaffinity(0, size, &raw mut set) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the numbers are below CPU_SETSIZE.
+    let allowed = |core: &usize| unsafe { libc::CPU_ISSET(*core, &set) };
+    let cores: Vec<usize> = (0..libc::CPU_SETSIZE as usize).filter(allowed).collect();
+    let Some(&core) = cores.get(index % cores.len().max(1)) else {
+        return Ok(());
+    };
+    // SAFETY: as above.
+    let mut one: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the number is below CPU_SETSIZE.
+    unsafe { libc::CPU_SET(core, &mut one) };
+    // SAFETY: the pointer and the size are those of `one`, which is only read.
+    match unsafe { libc::sched_setaffinity(0, size, &raw const one) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Nothing, where the system can't be asked for it.
+///
+/// # Errors
+/// None.
+#[cfg(not(target_os = "linux"))]
+pub fn pin_to_core(_index: usize) -> io::Result<()> {
+    Ok(())
+}
+
 /// Makes large allocations go back to the system as soon as they are freed.
 ///
 /// By default the C library raises its limit with each large block that is freed, up to 32 MiB, and

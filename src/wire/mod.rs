@@ -2,6 +2,7 @@
 //! Refuses to decide what is answered, and to touch a socket or a clock.
 
 pub mod answer;
+pub mod ask;
 pub mod edns;
 pub mod name;
 pub mod query;

@@ -24,7 +24,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::datagram;
 use crate::serve::cache::Key;
-use crate::wire::UDP_PAYLOAD;
+use crate::wire::{UDP_PAYLOAD, ask};
 
 /// Most questions that wait on one TCP connection at a time.
 const TCP_PIPELINE: usize = 1024;
@@ -106,18 +106,17 @@ impl Connector for Network {
         question: &Key,
         patience: Duration,
     ) -> BoxFuture<'static, Result<Vec<u8>, ExchangeError>> {
-        let Some(request) = request(question) else {
-            return Box::pin(std::future::ready(Err(ExchangeError::Malformed)));
-        };
         match over {
             Transport::Udp => {
-                let Ok(octets) = request.to_vec() else {
-                    return Box::pin(std::future::ready(Err(ExchangeError::Malformed)));
-                };
-                let (places, question) = (Arc::clone(&self.places), question.clone());
-                Box::pin(by_udp(server, octets, question, patience, places))
+                let mut octets = Vec::new();
+                ask::write(&question.question(), &rand::random(), &mut octets);
+                let places = Arc::clone(&self.places);
+                Box::pin(by_udp(server, octets, patience, places))
             }
             Transport::Tcp => {
+                let Some(request) = request(question) else {
+                    return Box::pin(std::future::ready(Err(ExchangeError::Malformed)));
+                };
                 let request = DnsRequest::new(request, DnsRequestOptions::default());
                 let line = self.lines.get(&server).cloned().unwrap_or_default();
                 let provider = self.provider.clone();
@@ -141,17 +140,18 @@ impl Connector for Network {
 /// A fresh query: random ID, RD, EDNS of our own (nothing of the client's travels on, ECS least of
 /// all), and AD to be told whether the answer is authentic (RFC 6840, section 5.7).
 fn request(question: &Key) -> Option<Message> {
+    let asked = question.question();
     let name = Name::read(&mut BinDecoder::new(question.name())).ok()?;
     let mut message = Message::query();
     message.metadata.recursion_desired = true;
     message.metadata.authentic_data = true;
-    message.metadata.checking_disabled = question.checking_disabled();
+    message.metadata.checking_disabled = asked.checking_disabled;
     message
         .queries
         .push(Query::query(name, RecordType::from(question.rtype())));
     let mut edns = Edns::new();
     edns.set_max_payload(UDP_PAYLOAD);
-    edns.set_dnssec_ok(question.dnssec_ok());
+    edns.set_dnssec_ok(asked.dnssec_ok);
     message.edns = Some(edns);
     Some(message)
 }
@@ -159,7 +159,6 @@ fn request(question: &Key) -> Option<Message> {
 async fn by_udp(
     server: SocketAddr,
     request: Vec<u8>,
-    question: Key,
     patience: Duration,
     places: Arc<Semaphore>,
 ) -> Result<Vec<u8>, ExchangeError> {
@@ -167,7 +166,7 @@ async fn by_udp(
     let Ok(Ok(_place)) = timeout_at(deadline, places.acquire()).await else {
         return Err(ExchangeError::Busy);
     };
-    let answer = datagram::exchange(server, &request, &question);
+    let answer = datagram::exchange(server, &request);
     match timeout_at(deadline, answer).await {
         Ok(Ok(octets)) => Ok(octets),
         Ok(Err(error)) => Err(unreachable(&error)),

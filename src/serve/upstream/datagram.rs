@@ -10,25 +10,20 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
-use crate::serve::cache::Key;
-use crate::wire::name::Name;
-use crate::wire::{HEADER, class, flag, read_u16};
+use crate::wire::ask::{self, Fit};
+use crate::wire::{flag, read_u16};
 
 /// Longest answer that is taken. We announce 1232 octets; some servers do not listen.
 const LONGEST: usize = 4096;
 
-/// Sends `request`, which asks `question`, to `server` and waits for its answer, without an end.
+/// Sends `request` to `server` and waits for its answer, without an end.
 ///
 /// The socket is connected: the kernel picks a random port, takes datagrams of that server only,
 /// and tells of a port where nobody listens.
 ///
 /// # Errors
 /// Those of the socket; what ICMP says is one of them.
-pub(super) async fn exchange(
-    server: SocketAddr,
-    request: &[u8],
-    question: &Key,
-) -> io::Result<Vec<u8>> {
+pub(super) async fn exchange(server: SocketAddr, request: &[u8]) -> io::Result<Vec<u8>> {
     let local: SocketAddr = match server {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
@@ -43,7 +38,14 @@ pub(super) async fn exchange(
             false => receive(&socket),
         };
         match received {
-            Ok(octets) if answers(&octets, request, question) => return Ok(octets),
+            Ok(octets) if read_u16(&octets, 0) == read_u16(request, 0) => {
+                match ask::fit(&octets, ask::question_of(request)) {
+                    Fit::Answer => return Ok(octets),
+                    // By TCP there is no need for letters.
+                    Fit::OtherCase => return Ok(cut(octets)),
+                    Fit::Foreign => {}
+                }
+            }
             // Not ours, a late one or a forgery: the true one may still come (RFC 5452, section 9.1).
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -56,11 +58,9 @@ pub(super) async fn exchange(
 fn receive(socket: &UdpSocket) -> io::Result<Vec<u8>> {
     let mut buffer = [0; LONGEST];
     let len = socket.try_recv(&mut buffer)?;
-    if len == LONGEST {
-        // There may have been more: as good as cut by the server.
-        buffer[2] |= (flag::TC >> 8) as u8;
-    }
-    Ok(buffer[..len].to_vec())
+    let octets = buffer[..len].to_vec();
+    // There may have been more.
+    Ok(if len == LONGEST { cut(octets) } else { octets })
 }
 
 /// What ICMP said; the kernel wakes us for it, but not as for a datagram.
@@ -69,16 +69,8 @@ fn refusal(socket: &UdpSocket) -> io::Result<Vec<u8>> {
     Err(error.unwrap_or_else(|| io::ErrorKind::WouldBlock.into()))
 }
 
-/// Whether these are a response with the request's ID and question, letter case aside.
-fn answers(octets: &[u8], request: &[u8], question: &Key) -> bool {
-    let word = |at| read_u16(octets, at);
-    let Ok((name, at)) = Name::read(octets, HEADER) else {
-        return false;
-    };
-    word(0) == read_u16(request, 0)
-        && word(2).is_some_and(|flags| flags & flag::QR != 0)
-        && word(4) == Some(1)
-        && name.wire() == question.name()
-        && word(at) == Some(question.rtype())
-        && word(at + 2) == Some(class::IN)
+/// The same as if the server had cut it.
+fn cut(mut octets: Vec<u8>) -> Vec<u8> {
+    octets[2] |= (flag::TC >> 8) as u8;
+    octets
 }

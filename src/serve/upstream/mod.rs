@@ -59,6 +59,57 @@ pub struct Unanswered {
     pub ours: bool,
 }
 
+/// A try that was made before the pool is asked, and did not end the matter.
+#[derive(Debug)]
+pub struct Tried {
+    /// Which server was asked.
+    pub server: usize,
+    /// When that was: the time for the whole question counts from then.
+    pub since: Instant,
+    /// Whether anything came from it.
+    pub heard: bool,
+    /// Its answer with an error's response code, if it was that.
+    pub said: Option<Answer>,
+    /// Its answer by UDP can't be used, but the one by TCP may be: it was cut, or in other letters.
+    pub by_tcp: bool,
+}
+
+/// What came of a question that a worker asked.
+#[derive(Debug)]
+pub(super) struct Heard {
+    /// The question.
+    pub(super) key: Key,
+    /// What came of it.
+    pub(super) outcome: Outcome,
+}
+
+/// See [`Heard`].
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// The answer.
+    Answered(Answer),
+    /// Nothing that is good enough: the pool has to be asked.
+    Tried(Tried),
+}
+
+/// The server to ask first.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct First {
+    /// Which one it is.
+    pub(super) server: usize,
+    /// Its address.
+    pub(super) address: SocketAddr,
+    /// How long to wait for it alone.
+    pub(super) patience: Duration,
+}
+
+/// Whether an answer's response code is one to give at once.
+pub(super) fn is_usable(answer: &Answer) -> bool {
+    const NOERROR: u16 = Rcode::NoError as u16;
+    const NXDOMAIN: u16 = Rcode::NxDomain as u16;
+    matches!(answer.rcode(), NOERROR | NXDOMAIN)
+}
+
 /// What one try ended with.
 struct Try {
     server: usize,
@@ -105,33 +156,68 @@ impl Pool {
         self.servers.iter().zip(health.iter()).map(state).collect()
     }
 
+    /// The server to ask first; nothing when there is none, or another thread has the record of
+    /// their health: this never waits.
+    pub(super) fn try_first(&self, now: Instant) -> Option<First> {
+        let mut health = self.health.try_lock().ok()?;
+        let server = *order(&mut health, now).first()?;
+        Some(First {
+            server,
+            address: self.servers[server],
+            patience: health[server].patience().min(self.timeout / 2),
+        })
+    }
+
+    /// Notes that a server answered, unless another thread is about to note something.
+    pub(super) fn try_answered(&self, server: usize, took: Duration) {
+        if let Ok(mut health) = self.health.try_lock() {
+            health[server].answered(took);
+        }
+    }
+
     /// Asks until an answer comes or the time is over. A server that keeps us waiting is not given
     /// up: the next one is asked beside it, and the first good answer counts. With one server only,
-    /// the question is repeated, for a datagram may be lost.
+    /// the question is repeated, for a datagram may be lost. What was `tried` before counts.
     ///
     /// # Errors
     /// [`Unanswered`] when no server gave an answer with response code NOERROR or NXDOMAIN.
-    pub async fn ask(&self, question: &Key) -> Result<Answer, Unanswered> {
-        let start = Instant::now();
-        let deadline = start + self.timeout;
-        let order = self.order(start);
+    pub async fn ask(&self, question: &Key, tried: Option<Tried>) -> Result<Answer, Unanswered> {
+        let now = Instant::now();
+        let deadline = tried.as_ref().map_or(now, |tried| tried.since) + self.timeout;
         let mut failure = Unanswered {
             code: code::NO_REACHABLE_AUTHORITY,
             said: None,
             ours: false,
         };
-        let count = (order.len() * ROUNDS).min(MOST_TRIES.max(order.len()));
-        let share = self.timeout / count.max(1) as u32;
-        let mut plan = order.iter().copied().cycle().take(count);
-        let mut heard = vec![false; order.len()];
+        let mut heard = vec![false; self.servers.len()];
         // One question is one failure, however often it was repeated.
         let mut charged = heard.clone();
         let mut tries = FuturesUnordered::new();
+        let mut first = None;
+        if let Some(tried) = tried {
+            failure.said = tried.said;
+            if tried.by_tcp {
+                tries.push(self.attempt(tried.server, Transport::Tcp, question, deadline));
+                first = Some(tried.server);
+            }
+            if !tried.heard {
+                self.charge(tried.server, &mut charged);
+            }
+            heard[tried.server] = tried.heard;
+            charged[tried.server] = true;
+        }
+        let order = self.order(now);
+        let count = (order.len() * ROUNDS).min(MOST_TRIES.max(order.len()));
+        let share = self.timeout / count.max(1) as u32;
+        let mut plan = order.iter().copied().cycle().take(count);
         loop {
-            let asked = plan.find(|&server| !heard[server]);
+            let asked = first.take().or_else(|| {
+                let next = plan.find(|&server| !heard[server])?;
+                tries.push(self.attempt(next, Transport::Udp, question, deadline));
+                Some(next)
+            });
             let until = match asked {
                 Some(server) => {
-                    tries.push(self.attempt(server, question, deadline));
                     let patience = self.update(server, |health| health.patience());
                     deadline.min(Instant::now() + patience.min(share))
                 }
@@ -159,12 +245,10 @@ impl Pool {
     }
 
     fn order(&self, now: Instant) -> Vec<usize> {
-        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
-        let order = health::order(&health, now);
-        for &other in order.iter().skip(1) {
-            health[other].passed_over();
-        }
-        order
+        order(
+            &mut self.health.lock().unwrap_or_else(PoisonError::into_inner),
+            now,
+        )
     }
 
     fn update<T>(&self, server: usize, change: impl FnOnce(&mut Health) -> T) -> T {
@@ -178,21 +262,33 @@ impl Pool {
         }
     }
 
-    /// One server, asked by UDP, and by TCP when that answer was cut.
-    async fn attempt(&self, server: usize, question: &Key, deadline: Instant) -> Try {
+    /// One server, asked by UDP, and by TCP when that answer was cut; or by TCP at once.
+    async fn attempt(
+        &self,
+        server: usize,
+        over: Transport,
+        question: &Key,
+        deadline: Instant,
+    ) -> Try {
         let start = Instant::now();
-        let mut octets = self
-            .exchange(server, Transport::Udp, question, deadline)
-            .await;
+        let mut octets = self.exchange(server, over, question, deadline).await;
         let took = start.elapsed();
-        let heard = matches!(octets, Ok(_) | Err(ExchangeError::Malformed));
-        self.counters.bump(Count::UpstreamQueries);
-        // Before its records are read: a cut answer may end in the middle of one.
-        if octets.as_deref().is_ok_and(answer::is_cut) {
+        let mut heard = false;
+        if over == Transport::Udp {
+            self.counters.bump(Count::UpstreamQueries);
+            heard = matches!(octets, Ok(_) | Err(ExchangeError::Malformed));
+            if octets.is_ok() {
+                self.counters.upstream_took(took);
+            }
+            // Before its records are read: a cut answer may end in the middle of one.
+            if octets.as_deref().is_ok_and(answer::is_cut) {
+                self.counters.bump(Count::UpstreamTcp);
+                octets = self
+                    .exchange(server, Transport::Tcp, question, deadline)
+                    .await;
+            }
+        } else {
             self.counters.bump(Count::UpstreamTcp);
-            octets = self
-                .exchange(server, Transport::Tcp, question, deadline)
-                .await;
         }
         let result = octets.and_then(|octets| self.read(&octets, question));
         Try {
@@ -218,7 +314,7 @@ impl Pool {
 
     /// The answer in the octets. By TCP nothing need be cut: such an answer is not whole, and none
     /// to keep.
-    fn read(&self, octets: &[u8], question: &Key) -> Result<Answer, ExchangeError> {
+    pub(super) fn read(&self, octets: &[u8], question: &Key) -> Result<Answer, ExchangeError> {
         let malformed = ExchangeError::Malformed;
         let (name, _) = Name::read(question.name(), 0).map_err(|_| malformed)?;
         Answer::read(octets, &name, question.rtype(), class::IN, self.bounds)
@@ -229,8 +325,6 @@ impl Pool {
 
     /// The answer, if it is one to give; else what is learned from its absence.
     fn judge(&self, done: Try, charged: &mut [bool], failure: &mut Unanswered) -> Option<Answer> {
-        const NOERROR: u16 = Rcode::NoError as u16;
-        const NXDOMAIN: u16 = Rcode::NxDomain as u16;
         // A server that says anything is up: strangers write the zones that it reads to us.
         if done.heard {
             self.update(done.server, |health| health.answered(done.took));
@@ -239,7 +333,7 @@ impl Pool {
         }
         failure.ours = matches!(done.result, Err(ExchangeError::Busy));
         match done.result {
-            Ok(answer) if matches!(answer.rcode(), NOERROR | NXDOMAIN) => return Some(answer),
+            Ok(answer) if is_usable(&answer) => return Some(answer),
             Ok(answer) => {
                 failure.said.get_or_insert(answer);
             }
@@ -248,6 +342,15 @@ impl Pool {
         }
         None
     }
+}
+
+/// The servers in the order to ask them; the first one is about to be.
+fn order(health: &mut [Health], now: Instant) -> Vec<usize> {
+    let order = health::order(health, now);
+    for &other in order.iter().skip(1) {
+        health[other].passed_over();
+    }
+    order
 }
 
 #[cfg(test)]

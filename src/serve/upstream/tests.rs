@@ -121,7 +121,7 @@ fn question() -> Key {
 
 async fn timed(pool: &Pool) -> (Result<u16, (u16, Option<u16>)>, Duration) {
     let start = Instant::now();
-    let result = pool.ask(&question()).await;
+    let result = pool.ask(&question(), None).await;
     let short = result
         .map(|answer| answer.rcode())
         .map_err(|none| (none.code, none.said.map(|answer| answer.rcode())));

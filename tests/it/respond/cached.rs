@@ -7,7 +7,7 @@ use tapis::stats::Count;
 use tapis::wire::answer::TtlBounds;
 use tapis::wire::flag::{AD, CD, RD};
 
-use super::ask::ask;
+use super::ask::{Ask, ask};
 use super::house::{FRIEND, House, house};
 use super::truth::{a, soa, truth};
 
@@ -130,4 +130,30 @@ fn an_answer_with_ttl_zero_is_given_and_not_kept() {
         truth("good.example", A).answers([a("good.example", 0, [192, 0, 2, 7])]),
     );
     house.take(0, FRIEND, &asked.packet()).resolve();
+}
+
+#[test]
+fn a_popular_answer_near_its_end_is_asked_for_again_once_and_others_are_not() {
+    let house = house([]);
+    let (popular, lonely, short) = (
+        ask("popular.example", A),
+        ask("lonely.example", A),
+        ask("short.example", A),
+    );
+    for (asked, ttl) in [(popular, 300), (lonely, 300), (short, 10)] {
+        let address = a(asked.name, ttl, [192, 0, 2, 7]);
+        house.learn(asked, truth(asked.name, A).answers([address]));
+    }
+    let outcome = |now, asked: Ask<'_>| house.take(now, FRIEND, &asked.packet());
+    for _ in 0..5 {
+        assert_eq!(outcome(269, popular).reply().count, Count::CacheHits);
+    }
+    assert_eq!(outcome(270, popular).reply().count, Count::CacheHits);
+    let key = outcome(270, popular).refreshed();
+    assert_eq!(key.name(), b"\x07popular\x07example\x00");
+    assert_eq!(outcome(299, popular).reply().count, Count::CacheHits);
+    assert_eq!(outcome(299, lonely).reply().count, Count::CacheHits);
+    for now in 0..10 {
+        assert_eq!(outcome(now, short).reply().count, Count::CacheHits);
+    }
 }

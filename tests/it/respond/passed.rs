@@ -24,7 +24,7 @@ fn a_name_that_no_rule_speaks_of_is_asked_upstream_as_the_client_asked_it() {
         assert_eq!(key.name(), b"\x04good\x07example\x00");
         assert_eq!(key.rtype(), 16);
         assert_eq!(
-            (key.dnssec_ok(), key.checking_disabled()),
+            (key.question().dnssec_ok, key.question().checking_disabled),
             (dnssec, checking_disabled)
         );
         assert!(stale.is_none());

@@ -16,18 +16,22 @@ pub(super) enum Outcome {
     Dropped(Count),
     Replied(Seen),
     Resolve(Key, Option<Arc<Entry>>),
+    /// Replied from the cache, and to be asked again.
+    Refreshed(Key),
 }
 
 impl Outcome {
     pub(super) fn new(step: Step, octets: Vec<u8>) -> Self {
         match step {
-            Step::Drop(count) => Self::Dropped(count),
-            Step::Reply(count) => Self::Replied(Seen {
-                count,
+            Step::Drop(tally) => Self::Dropped(tally.count),
+            Step::Reply(tally) => Self::Replied(Seen {
+                count: tally.count,
                 message: Message::from_vec(&octets).expect("another implementation reads it"),
                 octets,
             }),
             Step::Resolve(key, stale) => Self::Resolve(key, stale),
+            Step::Refresh(key) => Self::Refreshed(key),
+            Step::Busy => panic!("nobody else writes to the cache"),
         }
     }
 
@@ -36,6 +40,14 @@ impl Outcome {
         match self {
             Self::Replied(seen) => seen,
             other => panic!("no reply: {other:?}"),
+        }
+    }
+
+    #[track_caller]
+    pub(super) fn refreshed(self) -> Key {
+        match self {
+            Self::Refreshed(key) => key,
+            other => panic!("not refreshed: {other:?}"),
         }
     }
 

@@ -1,0 +1,79 @@
+//! Owns the floor of all measures: a server that sends back what it gets, by the same calls as the
+//! real one and in batches of the same size, and looks at none of it.
+//! Refuses everything else.
+//!
+//! ```text
+//! echo --listen 127.0.0.1:5300 [--workers 1] [--more OCTETS]
+//! ```
+//! Sets QR and appends so many octets, to make its answers as long as those that it is compared with.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+
+use clap::Parser;
+use tapis::serve::udp::BATCH;
+use tapis::sys::process::pin_to_core;
+use tapis::sys::udp::{Inbox, Outbox, Socket};
+use tapis::sys::wait::WaitSet;
+
+#[derive(Parser)]
+struct Arguments {
+    /// Where to listen.
+    #[arg(long)]
+    listen: SocketAddr,
+    /// How many threads, each with a socket of its own.
+    #[arg(long, default_value_t = 1)]
+    workers: usize,
+    /// Octets to append.
+    #[arg(long, default_value_t = 0)]
+    more: usize,
+}
+
+fn main() -> io::Result<()> {
+    let arguments = Arguments::parse();
+    let sockets: io::Result<Vec<_>> = (0..arguments.workers)
+        .map(|_| Socket::bind(arguments.listen, true))
+        .collect();
+    std::thread::scope(|scope| {
+        let workers = sockets?.into_iter().enumerate();
+        let start = |(index, socket)| {
+            let more = arguments.more;
+            scope.spawn(move || {
+                let _ = pin_to_core(index);
+                echo(&socket, more)
+            })
+        };
+        let threads: Vec<_> = workers.map(start).collect();
+        let mut ends = threads.into_iter().map(|thread| thread.join());
+        ends.try_for_each(|end| end.expect("no panic"))
+    })
+}
+
+fn echo(socket: &Socket, more: usize) -> io::Result<()> {
+    let mut inbox = Inbox::new(BATCH, 1280);
+    let mut outbox = Outbox::new(BATCH, 4096);
+    let mut waits = WaitSet::new(BATCH)?;
+    waits.add(socket.as_fd(), 0)?;
+    loop {
+        match inbox.receive(socket) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                waits.wait(None, |_| ())?;
+                continue;
+            }
+            Err(_) => continue,
+        }
+        for slot in 0..inbox.len() {
+            let draft = outbox.draft();
+            draft.clear();
+            draft.extend_from_slice(inbox.packet(slot));
+            if let Some(flags) = draft.get_mut(2) {
+                *flags |= 0x80;
+            }
+            draft.resize(draft.len() + more, 0);
+            outbox.push(Some(&inbox.route(slot)));
+        }
+        outbox.flush(socket);
+    }
+}

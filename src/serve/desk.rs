@@ -1,0 +1,95 @@
+//! Owns answers that are given later than at once: to who waits, under the policy of then.
+//! Refuses to ask for them.
+
+use std::sync::Arc;
+
+use super::flights::{Datagram, Landed, Waiter, Who};
+use super::respond::{Client, Resolution, Step, conclude};
+use super::shared::Shared;
+use crate::policy::snapshot::Snapshot;
+use crate::stats::{Count, Counters};
+use crate::sys::udp::Socket;
+
+/// What came of a question, for one who may have an old answer at hand.
+pub fn resolution(landed: &Landed, datagram: &Datagram) -> Resolution {
+    match landed {
+        Ok(entry) => Resolution::Answered(Arc::clone(entry)),
+        Err(failure) => Resolution::Failed(Arc::clone(failure), datagram.stale.clone()),
+    }
+}
+
+/// Writes a datagram's answer to `out`, and counts it. False when none is to be sent.
+pub fn write(
+    now: u32,
+    datagram: &Datagram,
+    resolution: &Resolution,
+    snapshot: &Snapshot,
+    counters: &Counters,
+    out: &mut Vec<u8>,
+) -> bool {
+    let client = Client {
+        ip: datagram.route.peer.ip(),
+        stream: false,
+    };
+    match conclude(now, client, &datagram.packet, snapshot, resolution, out) {
+        Step::Reply(tally) => {
+            tally.add_to(counters);
+            true
+        }
+        Step::Drop(tally) => {
+            tally.add_to(counters);
+            false
+        }
+        // What upstream said is there, so nothing is looked up.
+        Step::Resolve(..) | Step::Refresh(_) | Step::Busy => false,
+    }
+}
+
+/// Answers datagrams from wherever it is called.
+pub struct Desk {
+    /// Policy, cache and clock.
+    pub shared: Shared,
+    /// A socket for each listen address.
+    pub sockets: Vec<Arc<Socket>>,
+    /// Counters of the async side.
+    pub counters: Arc<Counters>,
+}
+
+impl Desk {
+    /// Tells all who waited what came of their question.
+    pub fn tell(&self, waiters: Vec<Waiter>, landed: &Landed) {
+        for waiter in waiters {
+            match waiter.who {
+                Who::Datagram(datagram) => self.answer(&datagram, &resolution(landed, &datagram)),
+                // A task that no longer waits is none to mind.
+                Who::Task(task) => drop(task.send(landed.clone())),
+                Who::Nobody => {}
+            }
+        }
+    }
+
+    /// Answers one datagram.
+    pub fn answer(&self, datagram: &Datagram, resolution: &Resolution) {
+        let mut out = Vec::with_capacity(512);
+        let snapshot = self.shared.policy.load();
+        let now = self.shared.clock.now();
+        if write(
+            now,
+            datagram,
+            resolution,
+            &snapshot,
+            &self.counters,
+            &mut out,
+        ) {
+            self.send(&out, datagram);
+        }
+    }
+
+    /// Sends a datagram's answer.
+    pub fn send(&self, octets: &[u8], datagram: &Datagram) {
+        let socket = self.sockets.get(datagram.listen);
+        if !socket.is_some_and(|socket| socket.send(octets, &datagram.route)) {
+            self.counters.bump(Count::SendErrors);
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! Owns UDP sockets: those that answer from the address that was asked, and those that ask.
+//! Refuses to read what the datagrams say.
+
+mod batch;
+mod calls;
+mod control;
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use socket2::{Domain, Protocol, Socket as Raw, Type};
+
+pub use batch::{Inbox, Outbox};
+pub use control::Local;
+
+/// Octets of socket buffer that are asked for in each direction. The system may give less.
+const SOCKET_BUFFER: usize = 4 << 20;
+
+/// Both ends of a datagram's way: whom its answer goes to, and from where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Who sent it.
+    pub peer: SocketAddr,
+    /// Where it came to, on a socket that is bound to all addresses.
+    pub local: Option<Local>,
+}
+
+/// A UDP socket. It never blocks.
+#[derive(Debug)]
+pub struct Socket(UdpSocket);
+
+impl Socket {
+    /// Binds to `address`. With `shared`, other sockets that ask for the same may share it, and
+    /// the kernel spreads datagrams among them (`SO_REUSEPORT`).
+    ///
+    /// # Errors
+    /// What the system says, as from bind(2).
+    pub fn bind(address: SocketAddr, shared: bool) -> io::Result<Self> {
+        let raw = new(address)?;
+        if address.is_ipv6() {
+            raw.set_only_v6(true)?;
+        }
+        raw.set_reuse_port(shared)?;
+        // Smaller buffers than asked for are no reason not to serve.
+        let _ = raw.set_recv_buffer_size(SOCKET_BUFFER);
+        let _ = raw.set_send_buffer_size(SOCKET_BUFFER);
+        // Each datagram's own local address must be carried along only where it can differ.
+        if address.ip().is_unspecified() {
+            control::want_packet_info(raw.as_fd(), address.is_ipv6())?;
+        }
+        control::want_drops(raw.as_fd())?;
+        raw.bind(&address.into())?;
+        Ok(Self(raw.into()))
+    }
+
+    /// A socket that talks to `server` alone, from a port that the system picks at random. What
+    /// ICMP says of `server` is an error of the next call.
+    ///
+    /// # Errors
+    /// What the system says: no file, port, or way to the server is left.
+    pub fn connect(server: SocketAddr) -> io::Result<Self> {
+        let raw = new(server)?;
+        // The kernel binds it to a port that it picks at random (of a UDP socket, unlike of TCP).
+        raw.connect(&server.into())?;
+        Ok(Self(raw.into()))
+    }
+
+    /// Sends one datagram; whether the system took it.
+    pub fn send(&self, octets: &[u8], route: &Route) -> bool {
+        let mut outbox = Outbox::new(1, octets.len());
+        outbox.draft().extend_from_slice(octets);
+        outbox.push(Some(route));
+        outbox.flush(self) == 0
+    }
+
+    /// The address that it is bound to.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+fn new(address: SocketAddr) -> io::Result<Raw> {
+    let domain = Domain::for_address(address);
+    let raw = Raw::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
+    raw.set_nonblocking(true)?;
+    Ok(raw)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv6Addr};
+
+    use super::*;
+
+    /// What comes to `socket` next.
+    fn received(socket: &Socket, inbox: &mut Inbox) -> usize {
+        loop {
+            match inbox.receive(socket) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::yield_now(),
+                other => return other.expect("received"),
+            }
+        }
+    }
+
+    fn echo(listen: &str, asked: &str) -> SocketAddr {
+        let server = Socket::bind(listen.parse().expect("an address"), false).expect("bound");
+        let port = server.local_addr().expect("bound").port();
+        let asked = SocketAddr::new(asked.parse().expect("an address"), port);
+        let client = UdpSocket::bind((asked.ip(), 0)).or_else(|_| UdpSocket::bind("0.0.0.0:0"));
+        let client = client.expect("a client");
+        let (mut inbox, mut outbox) = (Inbox::new(4, 16), Outbox::new(4, 16));
+        let mut from = asked;
+        // Twice, as buffers are used again.
+        for word in [&b"ping"[..], b"again"] {
+            client.send_to(word, asked).expect("sent");
+            assert_eq!(received(&server, &mut inbox), 1);
+            let route = inbox.route(0);
+            assert_eq!(route.peer, client.local_addr().expect("bound"));
+            outbox.draft().clear();
+            outbox.draft().extend_from_slice(inbox.packet(0));
+            outbox.push(Some(&route));
+            assert_eq!(outbox.flush(&server), 0);
+            let mut buffer = [0; 16];
+            let (len, peer) = client.recv_from(&mut buffer).expect("an answer");
+            assert_eq!((&buffer[..len], peer.port()), (word, port));
+            from = peer;
+        }
+        from
+    }
+
+    #[test]
+    fn the_answer_leaves_from_the_address_that_was_asked() {
+        let from = echo("0.0.0.0:0", "127.0.0.77");
+        assert_eq!(from.ip(), IpAddr::from([127, 0, 0, 77]));
+        let from = echo("127.0.0.5:0", "127.0.0.5");
+        assert_eq!(from.ip(), IpAddr::from([127, 0, 0, 5]));
+    }
+
+    #[test]
+    fn so_it_does_by_ipv6_where_there_is_any() {
+        if UdpSocket::bind("[::1]:0").is_ok() {
+            let from = echo("[::]:0", "::1");
+            assert_eq!(from.ip(), IpAddr::from(Ipv6Addr::LOCALHOST));
+        }
+    }
+
+    #[test]
+    fn an_unshared_port_is_taken_once_only() {
+        let first = Socket::bind("127.0.0.1:0".parse().expect("an address"), false).expect("bound");
+        let address = first.local_addr().expect("bound");
+        let again = Socket::bind(address, true).expect_err("taken");
+        assert_eq!(again.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn many_datagrams_are_taken_and_given_and_long_ones_are_told() {
+        let server = Socket::bind("127.0.0.1:0".parse().expect("an address"), false);
+        let server = server.expect("bound");
+        let client = Socket::connect(server.local_addr().expect("bound")).expect("connected");
+        let (mut inbox, mut outbox) = (Inbox::new(4, 8), Outbox::new(6, 8));
+        for len in 5..11_u8 {
+            outbox.draft().clear();
+            outbox.draft().extend((0..len).map(|_| len));
+            outbox.push(None);
+        }
+        assert!(outbox.is_full());
+        assert_eq!(outbox.flush(&client), 0);
+        assert_eq!(received(&server, &mut inbox), 4);
+        assert!(inbox.is_full());
+        let cut = |inbox: &Inbox| -> Vec<_> {
+            let all = 0..inbox.len();
+            all.map(|slot| (inbox.packet(slot).to_vec(), inbox.is_cut(slot)))
+                .collect()
+        };
+        let all = cut(&inbox);
+        assert_eq!(all[0], (vec![5; 5], false));
+        assert_eq!(all[3], (vec![8; 8], false));
+        assert_eq!(received(&server, &mut inbox), 2);
+        assert_eq!(cut(&inbox), [(vec![9; 8], true), (vec![10; 8], true)]);
+        assert!(!inbox.is_full());
+    }
+
+    #[test]
+    fn what_the_kernel_had_no_room_for_is_counted() {
+        let server = Socket::bind("127.0.0.1:0".parse().expect("an address"), false);
+        let server = server.expect("bound");
+        Raw::from(server.0.try_clone().expect("a handle"))
+            .set_recv_buffer_size(1)
+            .expect("small");
+        let client = Socket::connect(server.local_addr().expect("bound")).expect("connected");
+        let (mut inbox, mut outbox) = (Inbox::new(64, 512), Outbox::new(64, 512));
+        let mut send = |count: usize| {
+            for _ in 0..count {
+                outbox.draft().resize(512, 7);
+                outbox.push(None);
+            }
+            assert_eq!(outbox.flush(&client), 0);
+        };
+        send(64);
+        let kept = received(&server, &mut inbox);
+        assert!(kept < 64);
+        send(1);
+        assert_eq!(received(&server, &mut inbox), 1);
+        assert_eq!(inbox.dropped(), Some(64 - kept as u32));
+    }
+
+    #[test]
+    fn a_datagram_that_cant_be_sent_does_not_hold_back_the_others() {
+        let server = Socket::bind("127.0.0.1:0".parse().expect("an address"), false);
+        let server = server.expect("bound");
+        let client = UdpSocket::bind("127.0.0.1:0").expect("a client");
+        let mut outbox = Outbox::new(3, 8);
+        let nowhere = "127.0.0.1:0".parse().expect("an address");
+        for peer in [nowhere, client.local_addr().expect("bound"), nowhere] {
+            outbox.draft().resize(4, 1);
+            outbox.push(Some(&Route { peer, local: None }));
+        }
+        assert_eq!(outbox.flush(&server), 2);
+        assert_eq!(client.recv(&mut [0; 8]).expect("received"), 4);
+    }
+}
