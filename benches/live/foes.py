@@ -1,0 +1,265 @@
+"""Floods that a server has to stand: each from addresses of its own, bounded, and judged by what comes back.
+
+A flood is called with the server's port, its rate (packets a second; for streams see there) and its
+seconds, and returns what it counted. What must not come back is counted as `fault: ...`.
+"""
+
+import collections
+import itertools
+import select
+import socket
+import struct
+import time
+
+import dns
+import mutants
+
+TICK = 0.004  # seconds between small bursts
+BEHIND = 0.1  # seconds; a flood that is later than this gives up catching up
+LINGER = 0.3  # seconds in which late answers are taken
+BLOCKED = "t.me"  # the lists of the tools hold it
+FORMERR, REFUSED = 1, 5
+TCP_IDLE = 2  # seconds of silence after which the server is told to close a stream
+TCP_LATE = 2  # seconds that it may be later than that
+AT_ONCE = 0.5  # seconds; a stream that is closed sooner was not taken
+UNREAD = 5  # streams
+
+
+class Packets:
+    """Sends packets by UDP from some addresses, and takes what comes back."""
+
+    def __init__(self, port, sources, sockets=4):
+        self.sockets, self.counts = [], collections.Counter()
+        for source in sources * sockets:
+            client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            client.bind((source, 0))
+            client.connect((dns.LOOPBACK, port))
+            client.setblocking(False)
+            self.sockets.append(client)
+
+    def send(self, packet):
+        client = self.sockets[self.counts["sent"] % len(self.sockets)]
+        self.counts["sent"] += 1
+        try:
+            client.send(packet)
+        except OSError:
+            self.counts["not sent"] += 1
+
+    def take(self):
+        for client in self.sockets:
+            while True:
+                try:
+                    reply = client.recv(4096)
+                except OSError:
+                    break
+                self.counts[f"rcode {reply[3] & 15}" if len(reply) > 11 else "fault: cut answer"] += 1
+
+    def run(self, packets, rate, seconds):
+        for due in beats(rate, seconds):
+            for _ in range(due):
+                self.send(next(packets))
+            self.take()
+        time.sleep(LINGER)
+        self.take()
+        return self.counts
+
+    def only(self, *rcodes):
+        """Makes faults of all other answers."""
+        for word in [w for w in self.counts if w.startswith("rcode") and int(w[6:]) not in rcodes]:
+            self.counts[f"fault: answers with {word}"] = self.counts.pop(word)
+        return self.counts
+
+
+def beats(rate, seconds):
+    """How many are due, in small portions, until the time is over."""
+    due = time.monotonic()
+    end = due + seconds
+    while (now := time.monotonic()) < end:
+        due = max(due, now - BEHIND)
+        count = int((now - due) * rate)
+        yield count
+        due += count / rate
+        time.sleep(TICK)
+
+
+def repeat(make):
+    return (make() for _ in itertools.count())
+
+
+def question(name, chance, rtype=dns.A, **more):
+    return dns.query(name, rtype, ident=chance.getrandbits(16), **more)
+
+
+# By UDP.
+
+
+def random_names(port, rate, seconds, chance, sources=("127.0.0.9",)):
+    """Names that nobody asked before, beneath one domain: none is in a cache."""
+    packets = repeat(lambda: question(f"{chance.getrandbits(64):x}.victim.example.net", chance))
+    return Packets(port, sources).run(packets, rate, seconds)
+
+
+def random_names_of_many(port, rate, seconds, chance):
+    """The same from several clients, which together may take every seat."""
+    few = [f"127.0.0.{last}" for last in range(21, 26)]
+    return random_names(port, rate, seconds, chance, ["127.0.0.20"] * 4 + few)  # one asks the most
+
+
+def one_name(port, rate, seconds, chance):
+    """One name, asked again and again; another one in the next run."""
+    name = f"{chance.getrandbits(64):x}.popular.example.net"
+    return Packets(port, ["127.0.0.10"]).run(repeat(lambda: question(name, chance)), rate, seconds)
+
+
+def oversized(port, rate, seconds, chance):
+    """Queries with more octets behind them than any query needs."""
+    packet = lambda: question("big.example.net", chance) + bytes(chance.randrange(1300, 9000))
+    flood = Packets(port, ["127.0.0.11"])
+    flood.run(repeat(packet), rate, seconds)
+    return flood.only(FORMERR)
+
+
+def malformed(port, rate, seconds, chance):
+    """Queries that are bent in some way; many still are queries."""
+    breeder = mutants.Breeder(chance.getrandbits(32))
+    return Packets(port, ["127.0.0.12"]).run(repeat(breeder.mutant), rate, seconds)
+
+
+def responses(port, rate, seconds, chance):
+    """What claims to be an answer; to answer it would make two servers answer each other for ever."""
+
+    def packet():
+        header = struct.pack(">6H", chance.getrandbits(16), 0x8180 | chance.choice((0, 0, 1, 3, 5)), 1, 0, 0, 0)
+        return header + question(chance.choice((BLOCKED, "other.example.net")), chance)[12:]
+
+    flood = Packets(port, ["127.0.0.14"])
+    flood.run(repeat(packet), rate, seconds)
+    return flood.only()
+
+
+def strangers(port, rate, seconds, chance):
+    """Clients that may not ask: REFUSED for a query, nothing for what is malformed."""
+    breeder = mutants.Breeder(chance.getrandbits(32))
+
+    def packet():
+        if chance.random() < 0.3:
+            return breeder.mutant()
+        return question(chance.choice((BLOCKED, "other.example.net")), chance, edns=chance.random() < 0.5)
+
+    flood = Packets(port, ["127.1.0.1"])
+    flood.run(repeat(packet), rate, seconds)
+    return flood.only(REFUSED)
+
+
+# By TCP.
+
+
+class Streams:
+    """Connections by their files, each with its birth; what is sent on them is one frame without end."""
+
+    def __init__(self, port, source, events=select.POLLIN):
+        self.port, self.source, self.events = port, source, events
+        self.open, self.counts, self.poll = {}, collections.Counter(), select.poll()
+
+    def add(self, receive=None):
+        stream = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        if receive:
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive)
+        stream.bind((self.source, 0))
+        stream.setblocking(False)
+        stream.connect_ex((dns.LOOPBACK, self.port))
+        self.open[stream.fileno()] = stream, time.monotonic()
+        self.poll.register(stream, self.events)
+        self.counts["opened"] += 1
+
+    def fill(self, count):
+        """Opens what is missing of so many, a few at a time."""
+        for _ in range(min(10, count - len(self.open))):
+            self.add()
+
+    def close(self, file):
+        """Returns how long it lived."""
+        self.poll.unregister(file)
+        stream, born = self.open.pop(file)
+        stream.close()
+        return time.monotonic() - born
+
+    def ended(self):
+        """How long each one lived that the server closed since the last time."""
+        for file, events in self.poll.poll(0):
+            try:
+                over = events & ~select.POLLIN or not self.open[file][0].recv(4096)
+            except OSError:
+                over = True
+            if over:
+                yield self.close(file)
+
+    def note_ended(self):
+        for lived in self.ended():
+            self.counts["closed at once" if lived < AT_ONCE else "closed for silence"] += 1
+            self.note_life(lived)
+
+    def note_life(self, lived):
+        if lived > TCP_IDLE + TCP_LATE:
+            self.counts["fault: open for too long"] += 1
+
+    def finish(self):
+        for file in list(self.open):
+            self.note_life(self.close(file))
+        return self.counts
+
+
+def connections(port, rate, seconds, _chance):
+    """Opens so many connections a second, and says nothing on them."""
+    streams = Streams(port, "127.0.0.15")
+    for due in beats(rate, seconds):
+        for _ in range(due):
+            streams.add()
+        streams.note_ended()
+    return streams.finish()
+
+
+def slow(port, rate, seconds, chance):
+    """So many connections at a time, on each of which an octet of a query comes every second."""
+    streams, sent = Streams(port, "127.0.0.17"), collections.Counter()
+    octets = framed(question(BLOCKED, chance))
+    for due in beats(rate, seconds):
+        streams.fill(rate)
+        streams.note_ended()
+        for file in list(streams.open)[:due]:
+            # In turn: what was sent on moves to the end.
+            stream, born = streams.open.pop(file)
+            streams.open[file] = stream, born
+            at = int((time.monotonic() - born) % len(octets))
+            sent[file] += write(stream, octets[at : at + 1])
+    streams.counts["octets"] = sent.total()
+    return streams.finish()
+
+
+def unread(port, rate, seconds, chance):
+    """So many queries a second on a few connections, of whose answers none is ever read."""
+    streams, place = Streams(port, "127.0.0.16", events=0), collections.Counter()
+    frame = framed(question(BLOCKED, chance, dns.TXT, edns=True))
+    for due in beats(rate, seconds):
+        while len(streams.open) < UNREAD:
+            streams.add(receive=2048)
+        for file, (stream, _born) in streams.open.items():
+            octets = frame * max(1, due // UNREAD)
+            sent = write(stream, octets[place[stream] :])
+            place[stream] = (place[stream] + sent) % len(frame)
+            streams.counts["octets"] += sent
+        streams.counts["closed unread"] += sum(1 for _ in streams.ended())
+    for file in list(streams.open):
+        streams.close(file)
+    return streams.counts
+
+
+def framed(packet):
+    return struct.pack(">H", len(packet)) + packet
+
+
+def write(stream, octets):
+    try:
+        return stream.send(octets)
+    except OSError:  # not open yet, full, or closed, which `ended` tells
+        return 0

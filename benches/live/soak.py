@@ -1,0 +1,409 @@
+#!/usr/bin/env -S python3 -B
+"""Minutes of mixed load while lists are swapped and foes come in turn: what becomes of answers and memory?
+
+    benches/live/soak.py --binary target/release/tapis --names FILE [--minutes 10] [--swap-secs 10]
+
+FILE holds the big list, a name a line; beside it stands swap.py's small list, whose two states are
+put in place in turn. One process asks for names of both lists, for names that are in the cache, and
+for names that nobody asked before, by UDP at --rate; another one by TCP. Meanwhile come the cases of
+cases.py: floods (foes.py), each for its part of a round, in a process of its own; and twice upstream
+fails, too: it goes dumb (nsd is stopped by SIGSTOP), or lies (relay.py, which all questions pass).
+
+What is checked:
+
+    answers    each comes within 2 s and is true in the sense of truth.py. SERVFAIL is right only
+               while upstream is dumb or lies, or shortly after, and never for a name that is
+               blocked, or whose answer is known, if an old one
+    foes       get what they have to, and in `status` each one's counters grow
+    memory     after the first round, which is the warm-up, the median of resident memory in the
+               last window is at most --growth % above that in the first; a window is a quarter of
+               the time, but not less than a round. The cache is full by then
+    files      as many are open at the end as at the beginning
+
+A round takes two minutes, or less if not so many rounds fit: five, or three of a run below five
+minutes. Silences are told, not judged: other processes cause them, too. Exit code 1 if a check fails.
+"""
+
+import argparse
+import collections
+import itertools
+import multiprocessing
+import os
+import random
+import socket
+import statistics
+import sys
+import time
+
+import cases
+import dns
+import foes
+import live
+import load
+import relay
+import swap
+import truth
+import upstream
+
+SERVER = f"""[server]
+allow = ["127.0.0.0/16"]
+tcp-connections = 256
+tcp-idle-secs = {foes.TCP_IDLE}
+"""
+TIMEOUT = 1.5  # seconds that the server waits for upstream; clients wait for 2
+UPSTREAM = f"timeout-ms = {TIMEOUT * 1e3:.0f}\nwaiting = 2048\nwaiting-per-client = 512\n"
+AFTERMATH = TIMEOUT + 6  # seconds for which failures are remembered, and then some
+STREAM_AFTERMATH = foes.TCP_IDLE + 1  # seconds until all places for streams are free again
+FRESH_SHARE = 10  # of questions for new names, beside those of swap.SHARES
+SERVFAIL = 2
+SETTLING = 4.0  # seconds until the server has closed the ports of questions that were answered
+LINES = 1  # connections to upstream that the server keeps, once it had to ask by TCP
+STREAMS, RENEWAL = 2, 50  # streams of the judged load, and how many questions one serves
+FULL = 0.9  # of its size the cache holds, when it counts as full
+POINTS = 60  # of the memory's course that are told
+WORDS = {truth.BIG: "large list", truth.EVEN: "swapped", truth.ODD: "swapped", truth.BOTH: "small list"}
+STRICT = ("large list", "small list", "cached")
+
+
+class Server(live.Tapis):
+    """The server with bounds that the floods reach."""
+
+    def __init__(self, options, folder, upstream_port, lists):
+        self.cache_mib = options.cache_mib
+        super().__init__(options.binary, folder, upstream_port, lists)
+
+    def write_config(self, sections):
+        first = sections[0].replace("[server]\n", SERVER) + UPSTREAM
+        super().write_config([first, *sections[1:], f"[cache]\nsize-mib = {self.cache_mib}\n"])
+
+    def files(self):
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def resident(self):
+        """Resident memory, and its part that is no file's, in kB."""
+        with open(f"/proc/{self.pid}/status") as status:
+            fields = dict(line.split(":", 1) for line in status)
+        return tuple(int(fields[word].split()[0]) for word in ("VmRSS", "RssAnon"))
+
+
+class Fresh(load.Question):
+    """A question for a name that nobody asked before: another one each time."""
+
+    numbers = itertools.count()
+
+    def renew(self):
+        super().__init__(f"fresh{next(self.numbers):x}.example.org", self.rtype, truth.OTHER, self.packet[9] > 0)
+
+
+def word(question):
+    return "unknown" if isinstance(question, Fresh) else WORDS.get(question.kind, "cached")
+
+
+def questions(scene):
+    known = list(scene.questions())
+    fresh = FRESH_SHARE * len(known) // 98  # the shares of swap.py, but for NEW
+    return known + [Fresh("", scene.random.choice(swap.TYPES), truth.OTHER, i % 2 > 0) for i in range(fresh)]
+
+
+class Asker(load.Load):
+    """The judged load by UDP. SERVFAIL says as little of a block as the true answer does: it is
+    judged like that one, and noted in `failed`."""
+
+    def __init__(self, server, asked, rate):
+        super().__init__(server.port, asked, rate)
+        self.server, self.failed, self.course = server, set(), []
+        turns = itertools.cycle(number for number, question in enumerate(asked) if isinstance(question, Fresh))
+        for at, number in enumerate(self.order):
+            if isinstance(asked[number], Fresh):
+                self.order[at] = next(turns)  # in turn: none is renewed while it waits for its answer
+
+    def step(self):
+        now = time.monotonic()
+        if not self.course or now - self.course[-1][0] >= 1:
+            self.course.append((now, *self.server.resident()))
+        super().step()
+
+    def send(self, now):
+        question = self.questions[self.order[len(self.sent) % len(self.order)]]
+        if isinstance(question, Fresh):
+            question.renew()
+        super().send(now)
+
+    def settle(self, index, reply, notes):
+        if index >= 0 and is_failure(reply, self.questions[self.asked[index]]):
+            self.failed.add(index)
+            reply = upstream.answer(reply[:2] + self.questions[self.asked[index]].packet, 60)
+        super().settle(index, reply, notes)
+
+
+def is_failure(reply, question):
+    return reply[2] & 0x80 and reply[3] & 15 == SERVFAIL and reply[12 : 12 + len(question.echo)] == question.echo
+
+
+class StreamAsker:
+    """The judged load by TCP: one question after the other, from a process of its own."""
+
+    def __init__(self, port, asked, options):
+        self.port, self.asked, self.rate = port, asked, options.tcp_rate
+        self.streams, self.random = [None] * STREAMS, random.Random(options.seed)
+        self.pipe, theirs = multiprocessing.Pipe(False)
+        self.process = multiprocessing.Process(target=self.run, args=(theirs, options.minutes * 60))
+
+    def run(self, pipe, seconds):
+        live.prepare(None)()
+        rows, end = [], time.monotonic() + seconds
+        for turn in itertools.count():
+            sent = time.monotonic()
+            if sent > end:
+                break
+            number = self.random.randrange(len(self.asked))
+            if turn % RENEWAL == 0:
+                self.streams[turn % STREAMS] = None
+            rows.append((number, *self.ask(self.asked[number], turn % STREAMS), sent, time.monotonic()))
+            time.sleep(max(0.0, sent + 1 / self.rate - time.monotonic()))
+        pipe.send(rows)
+
+    def ask(self, question, place):
+        """What the answer says, and why that is wrong if it is."""
+        try:
+            reply = self.exchange(b"\x12\x34" + question.packet, place)
+        except TimeoutError:
+            self.streams[place] = None
+            return "lost", None
+        except OSError:
+            self.streams[place] = None
+            return "refused", None
+        if is_failure(reply, question):
+            return "failed", None
+        if reply[:2] != b"\x12\x34" or reply[12 : 12 + len(question.echo)] != question.echo:
+            return "wrong", "another question"
+        return dns.classify(reply, question.rtype)
+
+    def exchange(self, packet, place):
+        try:
+            if self.streams[place]:
+                return talk(self.streams[place], packet)
+        except ConnectionError:
+            pass  # it was silent for too long, and closed: that is for the client to see and to mend
+        self.streams[place] = socket.create_connection((dns.LOOPBACK, self.port), load.TIMEOUT)
+        return talk(self.streams[place], packet)
+
+    def rows(self):
+        if not self.pipe.poll(10):
+            raise live.Failure("the questions by TCP did not come to their end")
+        return self.pipe.recv()
+
+
+def talk(stream, packet):
+    stream.sendall(foes.framed(packet))
+    octets = b""
+    while len(octets) < 2 or len(octets) < 2 + int.from_bytes(octets[:2], "big"):
+        more = stream.recv(4096)
+        if not more:
+            raise ConnectionResetError
+        octets += more
+    return octets[2:]
+
+
+class Judge:
+    """Says what was wrong, once all is over."""
+
+    def __init__(self, asker, states, rows, options):
+        self.asker, self.states, self.rows, self.options = asker, states, rows, options
+        self.troubled, self.crowded = [], []
+        upstreams = {case.name: case.upstream for case in cases.CASES}
+        streams = {case.name for case in cases.CASES if case.opens_streams()}
+        for row in rows:
+            if upstreams[row["case"]] != cases.HONEST:
+                self.troubled.append((row["begin"], row["end"] + AFTERMATH))
+            if row["case"] in streams:
+                self.crowded.append((row["begin"], row["end"] + STREAM_AFTERMATH))
+
+    def may_fail(self, question, sent):
+        return word(question) not in STRICT and any(begin <= sent < end for begin, end in self.troubled)
+
+    def by_udp(self):
+        """Answers by kind, and faults."""
+        asker, table = self.asker, collections.defaultdict(collections.Counter)
+        faults, _generations = self.states.faults(asker)
+        for index, verdict in enumerate(asker.verdict):
+            question = asker.questions[asker.asked[index]]
+            said = "failed" if index in asker.failed else load.WORDS[verdict]
+            table[word(question)][said] += 1
+            told = f"{question.name} type {question.rtype} ({word(question)}), asked at {asker.sent[index]:.3f}"
+            if said == "failed" and not self.may_fail(question, asker.sent[index]):
+                faults.append(f"{told}: SERVFAIL")
+            elif verdict == load.LOST or asker.arrived[index] - asker.sent[index] > load.TIMEOUT:
+                faults.append(f"{told}: lost")
+        return table, faults
+
+    def by_tcp(self, asked, answers):
+        table, faults = collections.defaultdict(collections.Counter), []
+        for number, said, detail, sent, taken in answers:
+            question, fault = asked[number], None
+            table[word(question)][said] += 1
+            if said == "refused":
+                fault = not any(begin <= sent < end for begin, end in self.crowded)
+            elif said == "failed":
+                fault = not self.may_fail(question, sent)
+            elif said in ("lost", "wrong"):
+                fault = True
+            else:
+                fault = not self.states.explained(question, load.VERDICTS[said], sent, taken)
+            if fault:
+                faults.append(f"{question.name} type {question.rtype} by TCP, asked at {sent:.3f}: {said} {detail}")
+        return table, faults
+
+    def silences(self):
+        """Of each case the worst of all rounds, among questions that are answered whatever upstream does."""
+        asker, worst = self.asker, {}
+        strict = [word(question) in STRICT for question in asker.questions]
+        for row in self.rows:
+            numbers = [i for i in asker.between(row["begin"], row["end"]) if strict[asker.asked[i]]]
+            figures = asker.figures(numbers)
+            told = {what: figures[what] for what in ("longest_silence_ms", "longest_owed_silence_ms")}
+            told |= {f"{share}_ms": figures["answer_ms"][share] for share in ("p50", "p99", "max")}
+            known = worst.setdefault(row["case"], told)
+            worst[row["case"]] = {what: max(known[what], told[what]) for what in told}
+        return worst
+
+    def memory(self, begin):
+        """How resident memory went on after the warm-up, and whether it grew."""
+        seconds = self.options.round_seconds
+        course = [point for point in self.asker.course if point[0] >= begin + seconds]
+        first, last = course[0][0], course[-1][0]
+        window = max((last - first) / 4, min(seconds, (last - first) / 2))
+        early = [rss for at, rss, _anon in course if at <= first + window]
+        late = [rss for at, rss, _anon in course if at >= last - window]
+        early, late = statistics.median(early), statistics.median(late)
+        minutes = (last - first - window) / 60
+        percent = (late / early - 1) * 100
+        told = {"first_mb": early / 1e3, "last_mb": late / 1e3, "growth_percent": percent}
+        told["growth_mb_a_minute"] = (late - early) / 1e3 / minutes
+        told = {what: round(value, 2) for what, value in told.items()}
+        told["course_minute_rss_mb_anonymous_mb"] = [
+            (round((at - begin) / 60, 2), round(rss / 1e3, 1), round(anon / 1e3, 1))
+            for at, rss, anon in self.asker.course[:: max(1, len(self.asker.course) // POINTS)]
+        ]
+        bound = self.options.growth
+        grew = [f"memory grew by {percent:.1f} %, more than {bound} %"] if percent > bound else []
+        return told, grew
+
+
+def swap_lists(play, options, end):
+    """Milliseconds until each new state was in force."""
+    waits = []
+    while (now := time.monotonic()) < end:
+        waits.append(play.change(play.by_rename) * 1e3)
+        play.asker.run(min(end, now + options.swap_secs))
+    return {"count": len(waits), "median_ms": round(statistics.median(waits), 1), "max_ms": round(max(waits), 1)}
+
+
+def close_files(server, before):
+    """How many files are open, once those of the foes are closed."""
+    end = time.monotonic() + SETTLING + 10
+    while (now := server.files()) > before + LINES and time.monotonic() < end:
+        time.sleep(0.2)
+    return now, [f"{now} files are open, {before} were before"] if now > before + LINES else []
+
+
+def run(scene, server, above, liar, options):
+    """The whole play; the result, and what failed."""
+    dns.ask(server.port, dns.query("first.example.org"))
+    time.sleep(SETTLING)
+    files, asked = server.files(), questions(scene)
+    known = [question for question in asked if not isinstance(question, Fresh)]
+    states = truth.Truth([])
+    director, streams = cases.Director(server, above, liar, options), StreamAsker(server.port, known, options)
+    director.process.start()
+    streams.process.start()
+    asker, begin = Asker(server, asked, options.rate), time.monotonic()
+    asker.on_answer = states.on_answer
+    play = swap.Play(scene, server, asker, states)
+    swaps = swap_lists(play, options, begin + options.minutes * 60)
+    asker.drain()
+    rows, answers = director.told(cases.PATIENCE * 2), streams.rows()
+    status, memory = server.status(), server.memory()
+    files_now, failures = close_files(server, files)
+    judge = Judge(asker, states, rows, options)
+    udp, udp_faults = judge.by_udp()
+    tcp, tcp_faults = judge.by_tcp(known, answers)
+    course, grew = judge.memory(begin)
+    failures += grew + udp_faults + tcp_faults + list(cases.faults(rows))
+    if status["cache_octets"] < FULL * options.cache_mib * 2**20 * 15 / 16:  # the rest is for failures
+        failures.append(f"the cache holds {status['cache_octets']} octets and never was full: what grows is unknown")
+    if not server.alive():
+        failures.append(f"the server ended:\n{server.tail()}")
+    result = {"answers_by_udp": udp, "answers_by_tcp": tcp, "wrong_answers": asker.wrongs, "swaps": swaps}
+    result |= {"cases": summary(rows, judge.silences()), "memory": memory | course}
+    result |= {"files_before": files, "files_after": files_now, "sender_slips": asker.slips, "strays": asker.strays}
+    result |= {"cache_entries": status["cache_entries"], "cache_octets": status["cache_octets"]}
+    return result | {"counters": status["counters"]}, failures
+
+
+def summary(rows, silences):
+    """By case: what all rounds together counted, and the worst silences."""
+    told = {}
+    for row in rows:
+        part = told.setdefault(row["case"], {"flood": collections.Counter(), "server": collections.Counter()})
+        part["flood"].update(row["flood"])
+        part["server"].update(row["server"])
+    return {name: part | {"strict": silences[name]} for name, part in told.items()}
+
+
+def tell(result):
+    for name, part in result["cases"].items():
+        strict = part["strict"]
+        text = f"{name}: {part['flood'].get('sent') or part['flood'].get('opened')} sent; blocked and cached names: "
+        text += f"p99 {strict['p99_ms']:.1f} ms, longest silence {strict['longest_silence_ms']:.1f} ms"
+        live.say(f"{text}, owed {strict['longest_owed_silence_ms']:.1f} ms")
+    for transport in ("udp", "tcp"):
+        kinds = result[f"answers_by_{transport}"].items()
+        live.say(f"{transport}: " + "; ".join(f"{kind} {dict(said)}" for kind, said in kinds))
+    memory = result["memory"]
+    live.say(
+        f"memory {memory['first_mb']} MB, then {memory['last_mb']} MB ({memory['growth_percent']} %, "
+        f"{memory['growth_mb_a_minute']} MB a minute); files {result['files_before']}, then {result['files_after']}"
+    )
+
+
+def plan(options):
+    """How many rounds, and how long one is."""
+    seconds = options.minutes * 60
+    options.rounds = max(5 if seconds >= 300 else 3, round(seconds / 120))
+    options.round_seconds = seconds / options.rounds
+    options.big_edits = 0
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    arguments.add_argument("--binary", required=True)
+    arguments.add_argument("--names", required=True)
+    arguments.add_argument("--minutes", type=float, default=10)
+    arguments.add_argument("--swap-secs", type=float, default=10, help="between two states of the small list")
+    arguments.add_argument("--rate", type=int, default=2000, help="judged questions a second by UDP")
+    arguments.add_argument("--tcp-rate", type=int, default=50, help="and by TCP, at most")
+    arguments.add_argument("--cache-mib", type=int, default=16)
+    arguments.add_argument("--growth", type=float, default=5.0, help="percent that memory may grow by")
+    arguments.add_argument("--seed", type=int, default=1)
+    options = arguments.parse_args()
+    plan(options)
+    sys.setswitchinterval(0.0002)  # a thread must not hold up the load
+    with live.workshop("soak") as folder, upstream.Upstream(folder) as above:
+        port = live.free_port()
+        command = [sys.executable, "-B", relay.__file__, "--upstream", str(above.port), "--port", str(port)]
+        with live.Child(command, os.path.join(folder, "relay.log")) as liar:
+            liar.wait_for(lambda: dns.ask(port, dns.query("probe.example"), 0.1), 20)
+            scene, foe_names = swap.Scene(folder, options), os.path.join(folder, "foes.txt")
+            live.write_names(foe_names, [foes.BLOCKED])
+            lists = {"big": scene.big, "small": scene.small, "foes": foe_names}
+            lists = [{"name": name, "path": path} for name, path in lists.items()]
+            with Server(options, folder, port, lists) as server:
+                result = {"tool": "soak", "options": vars(options), "start_seconds": round(server.wait(), 2)}
+                figures, failures = run(scene, server, above, liar, options)
+    tell(figures)
+    live.finish(result | figures, failures)
+
+
+if __name__ == "__main__":
+    main()
