@@ -40,7 +40,7 @@ CASES = [
     Case(foes.malformed, 2000, " ".join(f"malformed_{what}" for what in MALFORMED)),
     Case(foes.responses, 3000, "malformed_response"),
     Case(foes.strangers, 3000, "refused_client malformed_from_refused_client"),
-    Case(foes.connections, 300, "tcp_connections tcp_connections_refused"),
+    Case(foes.connections, 500, "tcp_connections tcp_connections_refused"),
     Case(foes.slow, 100, "tcp_connections"),
     Case(foes.unread, 4000, "tcp_queries send_errors"),
     Case(
@@ -64,16 +64,21 @@ class Director:
 
     def __init__(self, server, above, liar, options):
         self.server, self.above, self.liar = server, above, liar
+        self.cases = options.cases
         self.random = random.Random(options.seed)
-        self.pipe, theirs = multiprocessing.Pipe(False)
-        self.process = multiprocessing.Process(target=self.direct, args=(theirs, options.rounds, options.round_seconds))
+        self.rounds, self.seconds = options.rounds, options.round_seconds
 
-    def direct(self, pipe, rounds, seconds):
+    def start(self, begin):
+        self.pipe, theirs = multiprocessing.Pipe(False)
+        multiprocessing.Process(target=self.direct, args=(theirs, begin)).start()
+
+    def direct(self, pipe, due):
         live.prepare(None)()
-        due, rows = time.monotonic(), []
-        for number in range(rounds):
-            for case in CASES:
-                due += seconds / len(CASES)
+        time.sleep(due - time.monotonic())
+        rows = []
+        for number in range(self.rounds):
+            for case in self.cases:
+                due += self.seconds / len(self.cases)
                 rows.append({"case": case.name, "round": number} | self.act(case, due - PAUSE))
                 time.sleep(max(0.0, due - time.monotonic()))
         pipe.send(rows)
@@ -133,13 +138,22 @@ class Director:
             os.kill(self.liar.pid, signal.SIGUSR2)
 
 
-def faults(rows):
+def choose(names):
+    """The cases of those names; all without any."""
+    known = {case.name: case for case in CASES}
+    for name in names:
+        if name not in known:
+            raise live.Failure(f"`{name}` is no case; they are {', '.join(known)}")
+    return [known[name] for name in names] or CASES
+
+
+def faults(rows, played):
     """What a flood got and should not have; and which counters it should have moved."""
     for row in rows:
         for word, count in row["flood"].items():
             if word.startswith("fault"):
                 yield f"{row['case']}, round {row['round']}: {count} x {word}"
-    for case in CASES:
+    for case in played:
         for counter in case.counters:
             if not any(row["server"].get(counter) for row in rows if row["case"] == case.name):
                 yield f"{case.name}: the server's {counter} did not grow"

@@ -19,7 +19,7 @@ BEHIND = 0.1  # seconds; a flood that is later than this gives up catching up
 LINGER = 0.3  # seconds in which late answers are taken
 BLOCKED = "t.me"  # the lists of the tools hold it
 FORMERR, REFUSED = 1, 5
-TCP_IDLE = 2  # seconds of silence after which the server is told to close a stream
+TCP_IDLE = 1  # seconds of silence after which the server is told to close a stream
 TCP_LATE = 2  # seconds that it may be later than that
 AT_ONCE = 0.5  # seconds; a stream that is closed sooner was not taken
 UNREAD = 5  # streams
@@ -157,14 +157,15 @@ def strangers(port, rate, seconds, chance):
 class Streams:
     """Connections by their files, each with its birth; what is sent on them is one frame without end."""
 
-    def __init__(self, port, source, events=select.POLLIN):
-        self.port, self.source, self.events = port, source, events
+    def __init__(self, port, source, events=select.POLLIN, room=None):
+        self.port, self.source, self.events, self.room = port, source, events, room
         self.open, self.counts, self.poll = {}, collections.Counter(), select.poll()
 
-    def add(self, receive=None):
+    def add(self):
         stream = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        if receive:
-            stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive)
+        if self.room:
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.room)
+            stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, self.room)  # the other's room is a multiple of it
         stream.bind((self.source, 0))
         stream.setblocking(False)
         stream.connect_ex((dns.LOOPBACK, self.port))
@@ -238,11 +239,11 @@ def slow(port, rate, seconds, chance):
 
 def unread(port, rate, seconds, chance):
     """So many queries a second on a few connections, of whose answers none is ever read."""
-    streams, place = Streams(port, "127.0.0.16", events=0), collections.Counter()
+    streams, place = Streams(port, "127.0.0.16", events=0, room=536), collections.Counter()
     frame = framed(question(BLOCKED, chance, dns.TXT, edns=True))
     for due in beats(rate, seconds):
         while len(streams.open) < UNREAD:
-            streams.add(receive=2048)
+            streams.add()
         for file, (stream, _born) in streams.open.items():
             octets = frame * max(1, due // UNREAD)
             sent = write(stream, octets[place[stream] :])

@@ -26,6 +26,7 @@ minutes. Silences are told, not judged: other processes cause them, too. Exit co
 
 import argparse
 import collections
+import contextlib
 import itertools
 import multiprocessing
 import os
@@ -58,6 +59,7 @@ FRESH_SHARE = 10  # of questions for new names, beside those of swap.SHARES
 SERVFAIL = 2
 SETTLING = 4.0  # seconds until the server has closed the ports of questions that were answered
 LINES = 1  # connections to upstream that the server keeps, once it had to ask by TCP
+WARM_UP = 5.0  # seconds of load before the first foe: names that are to be in the cache are asked for
 STREAMS, RENEWAL = 2, 50  # streams of the judged load, and how many questions one serves
 FULL = 0.9  # of its size the cache holds, when it counts as full
 POINTS = 60  # of the memory's course that are told
@@ -78,6 +80,15 @@ class Server(live.Tapis):
 
     def files(self):
         return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def waited(self):
+        """Seconds that its threads could have run but had no core, all together."""
+        total = 0
+        for task in os.listdir(f"/proc/{self.pid}/task"):
+            with contextlib.suppress(OSError):
+                with open(f"/proc/{self.pid}/task/{task}/schedstat") as fields:
+                    total += int(fields.read().split()[1])
+        return total / 1e9
 
     def resident(self):
         """Resident memory, and its part that is no file's, in kB."""
@@ -120,7 +131,7 @@ class Asker(load.Load):
     def step(self):
         now = time.monotonic()
         if not self.course or now - self.course[-1][0] >= 1:
-            self.course.append((now, *self.server.resident()))
+            self.course.append((now, *self.server.resident(), self.server.waited()))
         super().step()
 
     def send(self, now):
@@ -147,7 +158,7 @@ class StreamAsker:
         self.port, self.asked, self.rate = port, asked, options.tcp_rate
         self.streams, self.random = [None] * STREAMS, random.Random(options.seed)
         self.pipe, theirs = multiprocessing.Pipe(False)
-        self.process = multiprocessing.Process(target=self.run, args=(theirs, options.minutes * 60))
+        self.process = multiprocessing.Process(target=self.run, args=(theirs, WARM_UP + options.minutes * 60))
 
     def run(self, pipe, seconds):
         live.prepare(None)()
@@ -263,9 +274,15 @@ class Judge:
             figures = asker.figures(numbers)
             told = {what: figures[what] for what in ("longest_silence_ms", "longest_owed_silence_ms")}
             told |= {f"{share}_ms": figures["answer_ms"][share] for share in ("p50", "p99", "max")}
+            told["server_waited_for_cores_ms"] = round(self.waited(row["begin"], row["end"]) * 1e3)
             known = worst.setdefault(row["case"], told)
             worst[row["case"]] = {what: max(known[what], told[what]) for what in told}
         return worst
+
+    def waited(self, begin, end):
+        """Seconds that the server's threads had no core to run on: such silences are the machine's."""
+        waits = [waited for at, _rss, _anon, waited in self.asker.course if begin - 1 <= at <= end + 1]
+        return waits[-1] - waits[0]
 
     def memory(self, begin):
         """How resident memory went on after the warm-up, and whether it grew."""
@@ -273,8 +290,8 @@ class Judge:
         course = [point for point in self.asker.course if point[0] >= begin + seconds]
         first, last = course[0][0], course[-1][0]
         window = max((last - first) / 4, min(seconds, (last - first) / 2))
-        early = [rss for at, rss, _anon in course if at <= first + window]
-        late = [rss for at, rss, _anon in course if at >= last - window]
+        early = [rss for at, rss, *_ in course if at <= first + window]
+        late = [rss for at, rss, *_ in course if at >= last - window]
         early, late = statistics.median(early), statistics.median(late)
         minutes = (last - first - window) / 60
         percent = (late / early - 1) * 100
@@ -283,7 +300,7 @@ class Judge:
         told = {what: round(value, 2) for what, value in told.items()}
         told["course_minute_rss_mb_anonymous_mb"] = [
             (round((at - begin) / 60, 2), round(rss / 1e3, 1), round(anon / 1e3, 1))
-            for at, rss, anon in self.asker.course[:: max(1, len(self.asker.course) // POINTS)]
+            for at, rss, anon, _waited in self.asker.course[:: max(1, len(self.asker.course) // POINTS)]
         ]
         bound = self.options.growth
         grew = [f"memory grew by {percent:.1f} %, more than {bound} %"] if percent > bound else []
@@ -314,12 +331,14 @@ def run(scene, server, above, liar, options):
     files, asked = server.files(), questions(scene)
     known = [question for question in asked if not isinstance(question, Fresh)]
     states = truth.Truth([])
+    begin = time.monotonic() + WARM_UP
     director, streams = cases.Director(server, above, liar, options), StreamAsker(server.port, known, options)
-    director.process.start()
+    director.start(begin)
     streams.process.start()
-    asker, begin = Asker(server, asked, options.rate), time.monotonic()
+    asker = Asker(server, asked, options.rate)
     asker.on_answer = states.on_answer
     play = swap.Play(scene, server, asker, states)
+    asker.run(begin)
     swaps = swap_lists(play, options, begin + options.minutes * 60)
     asker.drain()
     rows, answers = director.told(cases.PATIENCE * 2), streams.rows()
@@ -329,7 +348,7 @@ def run(scene, server, above, liar, options):
     udp, udp_faults = judge.by_udp()
     tcp, tcp_faults = judge.by_tcp(known, answers)
     course, grew = judge.memory(begin)
-    failures += grew + udp_faults + tcp_faults + list(cases.faults(rows))
+    failures += grew + udp_faults + tcp_faults + list(cases.faults(rows, options.cases))
     if status["cache_octets"] < FULL * options.cache_mib * 2**20 * 15 / 16:  # the rest is for failures
         failures.append(f"the cache holds {status['cache_octets']} octets and never was full: what grows is unknown")
     if not server.alive():
@@ -370,8 +389,11 @@ def tell(result):
 def plan(options):
     """How many rounds, and how long one is."""
     seconds = options.minutes * 60
+    if seconds < 120:
+        raise live.Failure("below two minutes the cases are too short for what they have to show")
     options.rounds = max(5 if seconds >= 300 else 3, round(seconds / 120))
     options.round_seconds = seconds / options.rounds
+    options.cases = cases.choose(options.cases)
     options.big_edits = 0
 
 
@@ -385,11 +407,13 @@ def main():
     arguments.add_argument("--tcp-rate", type=int, default=50, help="and by TCP, at most")
     arguments.add_argument("--cache-mib", type=int, default=16)
     arguments.add_argument("--growth", type=float, default=5.0, help="percent that memory may grow by")
+    arguments.add_argument("--cases", nargs="*", default=[], help="only these, in this order")
     arguments.add_argument("--seed", type=int, default=1)
     options = arguments.parse_args()
-    plan(options)
+    told = vars(options).copy()
     sys.setswitchinterval(0.0002)  # a thread must not hold up the load
     with live.workshop("soak") as folder, upstream.Upstream(folder) as above:
+        plan(options)
         port = live.free_port()
         command = [sys.executable, "-B", relay.__file__, "--upstream", str(above.port), "--port", str(port)]
         with live.Child(command, os.path.join(folder, "relay.log")) as liar:
@@ -399,7 +423,7 @@ def main():
             lists = {"big": scene.big, "small": scene.small, "foes": foe_names}
             lists = [{"name": name, "path": path} for name, path in lists.items()]
             with Server(options, folder, port, lists) as server:
-                result = {"tool": "soak", "options": vars(options), "start_seconds": round(server.wait(), 2)}
+                result = {"tool": "soak", "options": told, "start_seconds": round(server.wait(), 2)}
                 figures, failures = run(scene, server, above, liar, options)
     tell(figures)
     live.finish(result | figures, failures)
