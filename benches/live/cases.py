@@ -70,7 +70,12 @@ class Director:
 
     def start(self, begin):
         self.pipe, theirs = multiprocessing.Pipe(False)
-        multiprocessing.Process(target=self.direct, args=(theirs, begin)).start()
+        self.process = multiprocessing.Process(target=self.direct, args=(theirs, begin))
+        self.process.start()
+
+    def stop(self):
+        self.process.terminate()
+        self.process.join()
 
     def direct(self, pipe, due):
         live.prepare(None)()
@@ -104,7 +109,7 @@ class Director:
             live.prepare(None)()
             theirs.send(dict(case.flood(self.server.port, case.rate, seconds, chance)))
 
-        process = multiprocessing.Process(target=run)
+        process = multiprocessing.Process(target=run, daemon=True)
         process.start()
         theirs.close()
         with {HONEST: contextlib.nullcontext, DUMB: self.stopped, LIES: self.lying}[case.upstream]():

@@ -158,7 +158,8 @@ class StreamAsker:
         self.port, self.asked, self.rate = port, asked, options.tcp_rate
         self.streams, self.random = [None] * STREAMS, random.Random(options.seed)
         self.pipe, theirs = multiprocessing.Pipe(False)
-        self.process = multiprocessing.Process(target=self.run, args=(theirs, WARM_UP + options.minutes * 60))
+        seconds = WARM_UP + options.minutes * 60
+        self.process = multiprocessing.Process(target=self.run, args=(theirs, seconds), daemon=True)
 
     def run(self, pipe, seconds):
         live.prepare(None)()

@@ -1,0 +1,223 @@
+#!/usr/bin/env -S python3 -B
+"""Names that nobody asked before come in a flood: are blocked and cached ones still answered at once?
+
+    benches/live/flood.py --binary target/release/tapis --names FILE --pace PATH
+                          [--flood 20000] [--rate N] [--seconds 20] [--rounds 5]
+
+The server has one worker and a core for itself; what asks and answers it shares another. pace (built
+of benches/peers/pace.rs) asks at --rate, by default half of what dnsperf reaches with the same
+questions: half of them for names of FILE, half for 10,000 names that are in the cache. A wait counts
+from the moment that the question was due. Each round goes through three ways, in turn:
+
+    calm     nothing else happens
+    beside   dnsperf asks upstream itself for --flood new names a second: the core of the load is as
+             busy as with the flood, the server's is not
+    flood    dnsperf asks the server for them, which has to ask upstream for each
+
+What the flood costs beyond `beside` is the server's. Exit code 1 if with the flood a judged question
+is lost or not answered by NOERROR, if the median of the rounds' p99 is above --bar, or if the flood
+was not as strong as asked. Needs dnsperf.
+"""
+
+import argparse
+import json
+import os
+import random
+import re
+import statistics
+import subprocess
+import time
+
+import dns
+import live
+import upstream
+
+CACHED = 10_000
+LINES = 200_000  # of judged questions, which are asked in their order again and again
+CHECKED = 200  # names of each kind that are looked at, before and after
+SOURCE = "127.0.0.9"  # of the flood, so that it has seats of its own
+OUTSTANDING = 10_000  # more than the flood ever has on its way
+LEAD = 1.0  # seconds that the flood begins before the judged questions
+LEAST_FLOOD = 0.9  # of what was asked
+CALM, BESIDE, FLOOD = WAYS = "calm", "beside", "flood"
+FIGURES = ("p50_us", "p99_us", "p999_us", "max_us", "late_p99_us", "lost", "server_core_busy")
+
+
+class Bench:
+    """The programs on the core of the load, and the files that they read."""
+
+    def __init__(self, folder, options, server, above):
+        self.folder, self.options, self.server, self.above = folder, options, server, above
+        self.random, self.runs = random.Random(options.seed), 0
+        names = live.read_names(options.names)
+        self.names = {
+            "blocked": [self.random.choice(names) for _ in range(LINES // 2)],
+            "true": [f"www{number}.cached.example.org" for number in range(CACHED)],
+        }
+        judged = self.names["blocked"] + self.random.choices(self.names["true"], k=LINES // 2)
+        self.random.shuffle(judged)
+        self.judged = self.write("judged", judged)
+        self.cached = self.write("cached", self.names["true"])
+
+    def write(self, name, names):
+        path = os.path.join(self.folder, f"{name}.queries")
+        with open(path, "w") as out:
+            out.writelines(f"{name} A\n" for name in names)
+        return path
+
+    def start(self, *command):
+        command = [str(word) for word in command]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(command, preexec_fn=live.prepare(self.options.client_cpu), **pipes)
+
+    def dnsperf(self, port, path, *more):
+        return self.start("dnsperf", "-s", dns.LOOPBACK, "-p", port, "-d", path, "-T", 1, "-t", 3, *more)
+
+    def warm(self):
+        finish(self.dnsperf(self.server.port, self.cached, "-n", 1))
+
+    def most(self):
+        """Questions a second that dnsperf reaches with what is judged."""
+        told = finish(self.dnsperf(self.server.port, self.judged, "-c", 8, "-l", 5))
+        return number(told, "Queries per second")
+
+    def flood(self, way):
+        """Begins it; None in the calm."""
+        if way == CALM:
+            return None
+        options, self.runs = self.options, self.runs + 1
+        seconds = options.seconds + 2 * LEAD
+        label = f"{self.random.getrandbits(32):x}-{self.runs}"
+        fresh = [f"u{i:x}.{label}.flood.example.net" for i in range(int(options.flood * seconds))]
+        port = self.server.port if way == FLOOD else self.above.port
+        more = ["-a", SOURCE, "-c", 8, "-q", OUTSTANDING, "-Q", options.flood, "-l", seconds, "-n", 1]
+        return self.dnsperf(port, self.write("flood", fresh), *more)
+
+    def judge(self):
+        options = self.options
+        judged = self.start(
+            *(options.pace, "--server", f"{dns.LOOPBACK}:{self.server.port}", "--queries", self.judged),
+            *("--rate", options.rate, "--seconds", options.seconds, "--sockets", 8),
+        )
+        return json.loads(finish(judged))
+
+    def run(self, way):
+        """One way once; what is told of it."""
+        self.warm()
+        flood = self.flood(way)
+        time.sleep(LEAD)
+        cpu, foreign, begin = self.server.cpu_seconds(), live.foreign_seconds(self.server, self.above), time.monotonic()
+        told = self.judge()
+        spent, seconds = self.server.cpu_seconds() - cpu, time.monotonic() - begin
+        told |= {"way": way, "server_core_busy": round(spent / seconds, 2)}
+        if flood:
+            told["flood"] = read_flood(finish(flood), self.options)
+        # dnsperf's time counts as ours only once it has ended.
+        foreign = live.foreign_seconds(self.server, self.above) - foreign
+        return told | {"cores_busy_with_others": round(max(0.0, foreign) / seconds, 2)}
+
+    def faults(self):
+        """What is wrong with some answers."""
+        for want, names in self.names.items():
+            for name in self.random.sample(names, CHECKED):
+                reply = dns.ask(self.server.port, dns.query(name, ident=self.random.getrandbits(16)))
+                got, detail = dns.classify(reply, dns.A) if reply else ("not answered", None)
+                if got != want:
+                    yield f"{name} is {got} ({detail}), not {want}"
+
+
+def finish(process):
+    out, error = process.communicate()
+    if process.returncode:
+        raise live.Failure(f"{os.path.basename(process.args[0])} fails: {error or out}")
+    return out
+
+
+def number(told, words):
+    return float(re.search(words + r":\s+([\d.]+)", told).group(1))
+
+
+def read_flood(told, options):
+    codes = re.search(r"Response codes:\s+(.*)", told)
+    rate = number(told, "Queries sent") / (options.seconds + 2 * LEAD)
+    return {
+        "sent": int(number(told, "Queries sent")),
+        "lost": int(number(told, "Queries lost")),
+        "share_of_asked": round(rate / options.flood, 3),
+        "rcodes": {code: int(count) for code, count in re.findall(r"(\w+) (\d+)", codes.group(1) if codes else "")},
+    }
+
+
+def summarize(runs):
+    """By way: each figure's median, and its least and most."""
+    summary = {}
+    for way in WAYS:
+        own = [run for run in runs if run["way"] == way]
+        values = {what: [run[what] for run in own] for what in FIGURES}
+        summary[way] = {
+            what: {"median": statistics.median(of), "least": min(of), "most": max(of)} for what, of in values.items()
+        }
+    return summary
+
+
+def failures(runs, summary, options):
+    for run in runs:
+        if set(run["rcodes"]) != {"NOERROR"}:
+            yield f"{run['way']}: judged questions got {run['rcodes']}"
+        if run["way"] == FLOOD and run["lost"]:
+            yield f"with the flood {run['lost']} of {run['sent']} judged questions were lost"
+        if run["way"] != CALM and run["flood"]["share_of_asked"] < LEAST_FLOOD:
+            yield f"{run['way']}: the flood had only {run['flood']['share_of_asked']} of its strength"
+    p99 = summary[FLOOD]["p99_us"]["median"] / 1e3
+    if p99 > options.bar:
+        yield f"with the flood p99 is {p99:.2f} ms, more than {options.bar} ms"
+
+
+def tell(summary, runs):
+    for way, part in summary.items():
+        spread = (f"{what[:-3]} {part[what]['median'] / 1e3:.2f} ms" for what in FIGURES if what.endswith("_us"))
+        text = f"{way}: {', '.join(spread)} (medians); p99 at most {part['p99_us']['most'] / 1e3:.2f} ms"
+        lost = sum(run["lost"] for run in runs if run["way"] == way)
+        live.say(f"{text}; {lost} lost; the server's core busy {part['server_core_busy']['median']:.0%}")
+    live.warn_of_others(max(run["cores_busy_with_others"] for run in runs))
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    arguments.add_argument("--binary", required=True)
+    arguments.add_argument("--names", required=True)
+    arguments.add_argument("--pace", required=True, help="the program that asks at a steady rate")
+    arguments.add_argument("--flood", type=int, default=20_000, help="unknown names a second")
+    arguments.add_argument("--rate", type=int, help="judged questions a second; default: half of what dnsperf reaches")
+    arguments.add_argument("--seconds", type=int, default=20, help="of each way")
+    arguments.add_argument("--rounds", type=int, default=5)
+    arguments.add_argument("--bar", type=float, default=5.0, help="milliseconds that p99 may be with the flood")
+    arguments.add_argument("--server-cpu", type=int, default=0)
+    arguments.add_argument("--client-cpu", type=int, default=1, help="of pace, dnsperf and the upstream")
+    arguments.add_argument("--seed", type=int, default=1)
+    options = arguments.parse_args()
+    with live.workshop("flood") as folder, upstream.Upstream(folder, ttl=86400, cpu=options.client_cpu) as above:
+        live.need("dnsperf", "dnsperf")
+        lists = [{"name": "names", "path": os.path.abspath(options.names)}]
+        with live.Tapis(options.binary, folder, above.port, lists, workers=1, cpu=options.server_cpu) as server:
+            server.wait()
+            bench = Bench(folder, options, server, above)
+            bench.warm()
+            found = list(bench.faults())
+            options.rate = options.rate or int(bench.most() / 2)
+            live.say(f"{options.rate} judged questions a second")
+            runs = []
+            for turn in range(options.rounds):
+                at = turn % len(WAYS)
+                runs += [bench.run(way) | {"round": turn} for way in WAYS[at:] + WAYS[:at]]
+            found += bench.faults()
+            counters, memory = server.status()["counters"], server.memory()
+    summary = summarize(runs)
+    tell(summary, runs)
+    result = {"tool": "flood", "options": vars(options), "summary": summary, "runs": runs}
+    counters = {name: count for name, count in counters.items() if count}
+    live.finish(result | {"counters": counters, "memory": memory}, found + list(failures(runs, summary, options)))
+
+
+if __name__ == "__main__":
+    main()
