@@ -3,6 +3,7 @@
 mod bare;
 mod cli;
 mod compile;
+mod faulty;
 mod house;
 mod lists;
 mod peers;

@@ -1,7 +1,7 @@
 //! A client: builds queries, asks by UDP or TCP, reads answers with another implementation.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use hickory_proto::op::{Edns, Message, Query, ResponseCode};
@@ -47,12 +47,13 @@ pub(crate) fn ask(server: SocketAddr, name: &str, rtype: RecordType) -> Message 
 
 /// Asks for A and returns the addresses of the answer.
 pub(crate) fn addresses(server: SocketAddr, name: &str) -> Vec<String> {
-    let answer = ask(server, name, RecordType::A);
-    answer
-        .answers
-        .iter()
-        .map(|record| record.data.to_string())
-        .collect()
+    data(&ask(server, name, RecordType::A))
+}
+
+/// The data of an answer's records.
+pub(crate) fn data(answer: &Message) -> Vec<String> {
+    let records = answer.answers.iter();
+    records.map(|record| record.data.to_string()).collect()
 }
 
 /// Whether the name is answered by the sinkhole.
@@ -89,6 +90,41 @@ pub(crate) fn errors(answer: &Message) -> Vec<(u16, String)> {
 /// The response code.
 pub(crate) fn rcode(answer: &Message) -> ResponseCode {
     answer.metadata.response_code
+}
+
+/// A UDP port that talks to one server.
+pub(crate) struct Port(pub(crate) UdpSocket);
+
+impl Port {
+    pub(crate) fn open(server: SocketAddr) -> Self {
+        Self::open_at([127, 0, 0, 1], server)
+    }
+
+    /// The same of a client with that address.
+    pub(crate) fn open_at(client: [u8; 4], server: SocketAddr) -> Self {
+        let socket = UdpSocket::bind((IpAddr::from(client), 0)).expect("a socket");
+        socket.connect(server).expect("connected");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        Self(socket)
+    }
+
+    pub(crate) fn send(&self, message: &Message) {
+        self.0
+            .send(&message.to_vec().expect("a message"))
+            .expect("sent");
+    }
+
+    /// The octets of the next answer.
+    pub(crate) fn octets(&self) -> Vec<u8> {
+        let mut buffer = [0; 65_535];
+        let len = self.0.recv(&mut buffer).expect("an answer");
+        buffer[..len].to_vec()
+    }
+
+    /// The next answer.
+    pub(crate) fn receive(&self) -> Message {
+        Message::from_vec(&self.octets()).expect("an answer that can be read")
+    }
 }
 
 /// A TCP connection that speaks DNS.

@@ -13,10 +13,11 @@ use hickory_proto::rr::{Name, RData, Record};
 pub(crate) struct Asked {
     pub(crate) message: Message,
     pub(crate) tcp: bool,
+    pub(crate) peer: SocketAddr,
 }
 
-/// What it does with a question; no answer is silence.
-type Script = dyn Fn(&Asked) -> Option<Message> + Send + Sync;
+/// What it does with a question: the octets of its answers; none is silence.
+type Script = dyn Fn(&Asked) -> Vec<Vec<u8>> + Send + Sync;
 
 pub(crate) struct Upstream {
     pub(crate) address: SocketAddr,
@@ -27,6 +28,13 @@ impl Upstream {
     /// Answers by `script` for as long as the test lives.
     pub(crate) fn start(
         script: impl Fn(&Asked) -> Option<Message> + Send + Sync + 'static,
+    ) -> Self {
+        Self::start_raw(move |asked| script(asked).iter().map(octets).collect())
+    }
+
+    /// The same with what need not be an answer, and more of it than one.
+    pub(crate) fn start_raw(
+        script: impl Fn(&Asked) -> Vec<Vec<u8>> + Send + Sync + 'static,
     ) -> Self {
         let script: Arc<Script> = Arc::new(script);
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -46,7 +54,7 @@ impl Upstream {
                 let (octets, udp) = (buffer[..len].to_vec(), udp.try_clone().expect("a handle"));
                 // A thread each: a script may wait.
                 std::thread::spawn(move || {
-                    if let Some(answer) = perform(&octets, false, &log, &*play) {
+                    for answer in perform(&octets, (false, peer), &log, &*play) {
                         let _ = udp.send_to(&answer, peer);
                     }
                 });
@@ -77,27 +85,49 @@ impl Upstream {
         let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
         (socket.local_addr().expect("bound"), socket)
     }
+
+    /// The same, where ICMP says so: the port is taken, but for one other sender only.
+    pub(crate) fn refusing() -> (SocketAddr, UdpSocket) {
+        let (address, socket) = Self::dead();
+        socket.connect(address).expect("connected");
+        (address, socket)
+    }
 }
 
 fn converse(mut stream: std::net::TcpStream, log: &Mutex<Vec<Asked>>, play: &Script) {
+    let Ok(peer) = stream.peer_addr() else {
+        return;
+    };
     let mut len = [0; 2];
     while stream.read_exact(&mut len).is_ok() {
         let mut octets = vec![0; usize::from(u16::from_be_bytes(len))];
         if stream.read_exact(&mut octets).is_err() {
             return;
         }
-        if let Some(answer) = perform(&octets, true, log, play) {
+        for answer in perform(&octets, (true, peer), log, play) {
             let _ = stream.write_all(&(answer.len() as u16).to_be_bytes());
             let _ = stream.write_all(&answer);
         }
     }
 }
 
-fn perform(octets: &[u8], tcp: bool, log: &Mutex<Vec<Asked>>, play: &Script) -> Option<Vec<u8>> {
-    let message = Message::from_vec(octets).ok()?;
-    let asked = Asked { message, tcp };
+fn perform(
+    octets: &[u8],
+    (tcp, peer): (bool, SocketAddr),
+    log: &Mutex<Vec<Asked>>,
+    play: &Script,
+) -> Vec<Vec<u8>> {
+    let Ok(message) = Message::from_vec(octets) else {
+        return Vec::new();
+    };
+    let asked = Asked { message, tcp, peer };
     log.lock().expect("whole").push(asked.clone());
-    play(&asked).map(|answer| answer.to_vec().expect("a message"))
+    play(&asked)
+}
+
+/// A message as it travels.
+pub(crate) fn octets(message: &Message) -> Vec<u8> {
+    message.to_vec().expect("a message")
 }
 
 /// An answer without records.

@@ -1,0 +1,265 @@
+//! Upstreams that are late, wrong, silent or away: clients get what is true, and the rest is told.
+
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, RwLock};
+
+use hickory_proto::op::{Message, MessageType, ResponseCode};
+use hickory_proto::rr::{Name, RecordType};
+
+use crate::support::client::{Port, addresses, ask, data, errors, is_blocked, query, rcode, until};
+use crate::support::server::{Server, list, preamble};
+use crate::support::upstream::{Asked, Upstream, address_of, answer, name, octets};
+
+const TRUE: [u8; 4] = [192, 0, 2, 1];
+const FORGED: [u8; 4] = [203, 0, 113, 66];
+
+/// A server that asks these; `more` belongs to `[upstream]`.
+fn server(upstreams: &[&Upstream], more: &str) -> Server {
+    let all: Vec<_> = upstreams.iter().map(|u| u.address.to_string()).collect();
+    let config = preamble(upstreams[0].address);
+    let config = config.replace(&format!("{:?}", &all[..1]), &format!("{all:?}"));
+    let config = config + more + &list("ads", "");
+    Server::start(&config, &[("ads", "blocked.example\n")])
+}
+
+/// Answers with what `forge` makes of a false answer, and then with the true one.
+fn forger(forge: impl Fn(&Asked, Message) -> Vec<Vec<u8>> + Send + Sync + 'static) -> Upstream {
+    Upstream::start_raw(move |asked| {
+        let mut answers = forge(asked, address_of(asked, FORGED));
+        answers.push(octets(&address_of(asked, TRUE)));
+        answers
+    })
+}
+
+fn codes(answer: &Message) -> Vec<u16> {
+    errors(answer).iter().map(|error| error.0).collect()
+}
+
+#[test]
+fn an_answer_that_comes_late_is_given_all_the_same() {
+    let gate = Arc::new(RwLock::new(()));
+    let (passage, is_first) = (Arc::clone(&gate), AtomicBool::new(true));
+    let upstream = Upstream::start(move |asked| {
+        // What is asked again is lost, so that it is the late answer that counts.
+        if !is_first.swap(false, Ordering::Relaxed) {
+            return None;
+        }
+        drop(passage.read());
+        Some(address_of(asked, TRUE))
+    });
+    let closed = gate.write().expect("whole");
+    let server = server(&[&upstream], "timeout-ms = 30000\n");
+    let client = Port::open(server.address);
+    client.send(&query("a.example", RecordType::A));
+    until("the first try's end", || server.count("upstream_slow") == 1);
+    until("another try", || upstream.asked().len() > 1);
+    drop(closed);
+    assert_eq!(data(&client.receive()), ["192.0.2.1"]);
+    assert_eq!(addresses(server.address, "a.example"), ["192.0.2.1"]);
+    let counters = ["resolved", "cache_hits", "upstream_stray"].map(|name| server.count(name));
+    assert_eq!(counters, [1, 1, 0]);
+}
+
+#[test]
+fn an_answer_that_comes_twice_counts_once() {
+    let upstream = Upstream::start_raw(|asked| {
+        let answer = octets(&address_of(asked, TRUE));
+        vec![answer.clone(), answer]
+    });
+    let server = server(&[&upstream], "");
+    for (n, name) in ["a.example", "b.example"].into_iter().enumerate() {
+        assert_eq!(addresses(server.address, name), ["192.0.2.1"]);
+        until("the second", || {
+            server.count("upstream_stray") == n as u64 + 1
+        });
+    }
+    assert_eq!(server.count("resolved"), 2);
+}
+
+#[test]
+fn an_answer_with_another_id_is_not_taken_for_the_true_one() {
+    let upstream = forger(|_, mut forged| {
+        let mut all = Vec::new();
+        for bit in 0..16 {
+            forged.metadata.id ^= 1 << bit;
+            all.push(octets(&forged));
+        }
+        all
+    });
+    let server = server(&[&upstream], "");
+    for _ in 0..2 {
+        assert_eq!(addresses(server.address, "a.example"), ["192.0.2.1"]);
+    }
+    assert_eq!(server.count("upstream_stray"), 16);
+    assert_eq!(upstream.asked().len(), 1);
+}
+
+#[test]
+fn an_answer_to_another_question_is_not_taken_for_the_true_one() {
+    let upstream = forger(|_, forged| {
+        let change = |change: &dyn Fn(&mut Message)| {
+            let mut forged = forged.clone();
+            change(&mut forged);
+            octets(&forged)
+        };
+        let header = octets(&forged)[..12].to_vec();
+        let name = Name::from_ascii("b.example.").expect("a name");
+        vec![
+            change(&|m| _ = m.queries[0].set_name(name.clone())),
+            change(&|m| _ = m.queries[0].set_query_type(RecordType::AAAA)),
+            change(&|m| m.queries = Vec::new()),
+            change(&|m| m.queries.push(m.queries[0].clone())),
+            change(&|m| m.metadata.message_type = MessageType::Query),
+            header,
+        ]
+    });
+    let server = server(&[&upstream], "");
+    for _ in 0..2 {
+        assert_eq!(addresses(server.address, "a.example"), ["192.0.2.1"]);
+    }
+    assert_eq!(server.count("upstream_foreign_question"), 6);
+    assert_eq!(upstream.asked().len(), 1);
+}
+
+#[test]
+fn an_answer_in_other_letters_than_asked_is_fetched_by_tcp() {
+    let upstream = Upstream::start(|asked| {
+        if asked.tcp {
+            return Some(address_of(asked, TRUE));
+        }
+        let mut forged = address_of(asked, FORGED);
+        let name = forged.queries[0].name().to_string();
+        let flip = |c: char| match c.is_ascii_lowercase() {
+            true => c.to_ascii_uppercase(),
+            false => c.to_ascii_lowercase(),
+        };
+        let name: String = name.chars().map(flip).collect();
+        forged.queries[0].set_name(Name::from_ascii(name).expect("a name"));
+        Some(forged)
+    });
+    let server = server(&[&upstream], "");
+    for _ in 0..2 {
+        assert_eq!(addresses(server.address, "a.example"), ["192.0.2.1"]);
+    }
+    assert_eq!(server.count("upstream_letter_case"), 1);
+    let by_tcp: Vec<_> = upstream.asked().iter().map(|asked| asked.tcp).collect();
+    assert_eq!(by_tcp, [false, true]);
+}
+
+/// The right question, and records that are none behind it.
+fn garbage(asked: &Asked) -> Vec<Vec<u8>> {
+    let mut wire = octets(&answer(asked, ResponseCode::NoError));
+    wire[7] = 3;
+    wire.extend_from_slice(&[0xC0, 0x0C, 0, 1, 0, 1, 0xFF]);
+    vec![wire]
+}
+
+#[test]
+fn garbage_behind_the_right_question_is_a_failure_that_is_told_and_not_asked_for_again() {
+    let upstream = Upstream::start_raw(garbage);
+    let server = server(&[&upstream], "timeout-ms = 30000\n");
+    let answer = ask(server.address, "a.example", RecordType::A);
+    assert_eq!(
+        (rcode(&answer), codes(&answer)),
+        (ResponseCode::ServFail, vec![22])
+    );
+    assert_eq!(server.count("upstream_garbage"), 1);
+    assert_eq!(upstream.asked().len(), 1);
+    assert_eq!(server.status()["upstream"][0]["down"], false);
+}
+
+#[test]
+fn if_the_first_server_fails_the_client_gets_the_seconds_answer() {
+    let fails = Upstream::start(|asked| Some(answer(asked, ResponseCode::ServFail)));
+    let garbles = Upstream::start_raw(garbage);
+    for first in [fails, garbles] {
+        let second = Upstream::plain();
+        let server = server(&[&first, &second], "");
+        assert_eq!(addresses(server.address, "a.example"), ["192.0.2.1"]);
+        assert_eq!(first.asked().len(), 1, "it has spoken");
+        assert_eq!(server.count("upstream_failures"), 0);
+    }
+}
+
+#[test]
+fn while_upstream_is_silent_all_else_is_answered_and_then_its_failure_is_remembered() {
+    let upstream =
+        Upstream::start(|asked| (name(asked) == "known.example").then(|| address_of(asked, TRUE)));
+    let server = server(&[&upstream], "");
+    assert_eq!(addresses(server.address, "known.example"), ["192.0.2.1"]);
+    let client = Port::open(server.address);
+    client.send(&query("a.example", RecordType::A));
+    assert!(is_blocked(server.address, "blocked.example"));
+    assert_eq!(addresses(server.address, "known.example"), ["192.0.2.1"]);
+    assert_eq!(addresses(server.address, "localhost"), ["127.0.0.1"]);
+    client.0.set_nonblocking(true).expect("set");
+    let early = client.0.recv(&mut [0; 512]).expect_err("it waits");
+    assert_eq!(early.kind(), ErrorKind::WouldBlock);
+    client.0.set_nonblocking(false).expect("set");
+    let failed = client.receive();
+    assert_eq!(
+        (rcode(&failed), codes(&failed)),
+        (ResponseCode::ServFail, vec![22])
+    );
+    let before = upstream.asked().len();
+    let again = ask(server.address, "a.example", RecordType::A);
+    assert_eq!(
+        (rcode(&again), codes(&again)),
+        (ResponseCode::ServFail, vec![22, 13])
+    );
+    assert_eq!(upstream.asked().len(), before, "nobody was asked again");
+    assert_eq!(server.count("upstream_failures"), 1);
+}
+
+#[test]
+fn where_nobody_listens_clients_hear_so_long_before_the_time_is_up() {
+    let (nowhere, _held) = Upstream::refusing();
+    // Longer than the client's patience.
+    let config = preamble(nowhere) + "timeout-ms = 30000\n" + &list("ads", "");
+    let server = Server::start(&config, &[("ads", "blocked.example\n")]);
+    let clients: Vec<_> = (0..40).map(|_| Port::open(server.address)).collect();
+    for (n, client) in clients.iter().enumerate() {
+        client.send(&query(&format!("n{n}.example"), RecordType::A));
+    }
+    assert!(is_blocked(server.address, "blocked.example"));
+    for client in clients {
+        let answer = client.receive();
+        assert_eq!(
+            (rcode(&answer), codes(&answer)),
+            (ResponseCode::ServFail, vec![23])
+        );
+    }
+    assert_eq!(server.count("upstream_slow"), 0, "no patience was lost");
+}
+
+#[test]
+fn questions_leave_with_ports_ids_and_letters_that_cant_be_guessed() {
+    const QUESTIONS: usize = 200;
+    let upstream = Upstream::plain();
+    let server = server(&[&upstream], "");
+    for n in 0..QUESTIONS {
+        let asked = format!("abcdefghijklmnop{n}.Example.");
+        let answer = ask(server.address, &asked, RecordType::A);
+        assert_eq!(answer.queries[0].name().to_string(), asked);
+        assert_eq!(answer.answers[0].name.to_string(), asked);
+    }
+    let all = upstream.asked();
+    let ports: BTreeSet<_> = all.iter().map(|asked| asked.peer.port()).collect();
+    // A port serves 32 questions, and each of two workers has its own.
+    assert!(ports.len() >= 5, "{ports:?}");
+    let ids: Vec<_> = all.iter().map(|asked| asked.message.metadata.id).collect();
+    let distinct: BTreeSet<_> = ids.iter().collect();
+    assert!(distinct.len() >= QUESTIONS - 10, "{ids:?}");
+    let ascents = ids.windows(2).filter(|pair| pair[0] < pair[1]).count();
+    assert!((50..=150).contains(&ascents), "{ids:?}");
+    let names = all.iter().map(|asked| asked.message.queries[0].name());
+    let names: Vec<_> = names.map(ToString::to_string).collect();
+    let letters = |is: fn(&char) -> bool| names.iter().flat_map(|name| name.chars()).filter(is);
+    let upper = letters(char::is_ascii_uppercase).count();
+    let share = upper as f64 / letters(char::is_ascii_alphabetic).count() as f64;
+    assert!((0.4..0.6).contains(&share), "{share}: {names:?}");
+    let cases: BTreeSet<_> = names.iter().map(|name| &name[..16]).collect();
+    assert!(cases.len() >= QUESTIONS / 2, "{cases:?}");
+}
