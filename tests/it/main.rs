@@ -4,6 +4,7 @@ mod bare;
 mod cli;
 mod compile;
 mod faulty;
+mod hostile;
 mod house;
 mod lists;
 mod peers;

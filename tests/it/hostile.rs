@@ -1,0 +1,34 @@
+//! Clients that mean harm: what they get, and what all others still get meanwhile.
+
+mod connections;
+mod floods;
+mod packets;
+
+use std::net::{SocketAddr, TcpStream};
+
+use socket2::{Domain, Socket, Type};
+
+use crate::support::client::PATIENCE;
+use crate::support::server::{Server, list, preamble};
+use crate::support::upstream::Upstream;
+
+/// A server that takes `upstream` in its upstream section, and `server` in the one before.
+fn server(from: &Upstream, server: &str, upstream: &str) -> Server {
+    let config = preamble(from.address).replace("workers = 2", &format!("workers = 2\n{server}"));
+    let config = config + "timeout-ms = 30000\n" + upstream + "\n" + &list("ads", "");
+    Server::start(&config, &[("ads", "blocked.example\n")])
+}
+
+/// A connection of a client with that address, with a receive buffer of that many octets.
+fn connect(client: [u8; 4], server: SocketAddr, buffer: Option<usize>) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    if let Some(buffer) = buffer {
+        socket.set_recv_buffer_size(buffer).expect("small");
+    }
+    socket
+        .bind(&SocketAddr::from((client, 0)).into())
+        .expect("bound");
+    socket.connect(&server.into()).expect("connected");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    socket.into()
+}

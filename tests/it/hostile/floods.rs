@@ -1,0 +1,144 @@
+//! Floods of questions that upstream would have to answer.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, RwLock};
+
+use hickory_proto::op::{Message, ResponseCode};
+use hickory_proto::rr::RecordType;
+
+use super::{connect, server};
+use crate::support::client::{
+    Port, Stream, addresses, ask, data, errors, is_blocked, query, rcode, until,
+};
+use crate::support::server::Server;
+use crate::support::upstream::{Upstream, address_of, name};
+
+/// Answers at once, but names below `flood.example` only while nobody holds the gate for writing.
+/// The TTL of `old.example` is a second.
+fn gated(gate: &Arc<RwLock<()>>) -> Upstream {
+    let passage = Arc::clone(gate);
+    Upstream::start(move |asked| {
+        let name = name(asked);
+        if name.ends_with("flood.example") {
+            drop(passage.read());
+        }
+        let mut message = address_of(asked, [192, 0, 2, 1]);
+        if name == "old.example" {
+            message.answers[0].ttl = 1;
+        }
+        Some(message)
+    })
+}
+
+/// Sends questions for so many names that nobody knows; `salt` tells them from others.
+fn flood(client: &Port, salt: usize, count: usize) {
+    for n in 0..count {
+        client.send(&query(&format!("x{salt}-{n}.flood.example"), RecordType::A));
+    }
+}
+
+/// What has nothing to wait for is answered.
+fn is_well(server: &Server) {
+    assert!(is_blocked(server.address, "blocked.example"));
+    assert_eq!(addresses(server.address, "localhost"), ["127.0.0.1"]);
+    assert_eq!(addresses(server.address, "cached.example"), ["192.0.2.1"]);
+}
+
+#[test]
+fn a_flood_of_names_fills_the_seats_and_no_more_and_all_else_is_answered() {
+    let gate = Arc::default();
+    let upstream = gated(&gate);
+    let closed = gate.write().expect("whole");
+    let server = server(&upstream, "", "waiting = 16\nwaiting-per-client = 16");
+    assert_eq!(addresses(server.address, "cached.example"), ["192.0.2.1"]);
+    let clients: Vec<_> = (0..4).map(|_| Port::open(server.address)).collect();
+    for (salt, client) in clients.iter().enumerate() {
+        flood(client, salt, 100);
+    }
+    until("the rest to be refused", || {
+        server.count("upstream_queue_full") == 384
+    });
+    assert_eq!(server.status()["waiting"], 16);
+    is_well(&server);
+    let more = ask(server.address, "x.flood.example", RecordType::A);
+    assert_eq!(rcode(&more), ResponseCode::ServFail);
+    drop(closed);
+    let answers = clients
+        .iter()
+        .flat_map(|client| (0..100).map(|_| rcode(&client.receive())));
+    let answers: Vec<_> = answers.collect();
+    let count = |rcode| answers.iter().filter(|&&answer| answer == rcode).count();
+    assert_eq!(count(ResponseCode::NoError), 16);
+    assert_eq!(count(ResponseCode::ServFail), 384);
+    let names: BTreeSet<_> = upstream.asked().iter().map(name).collect();
+    assert_eq!(names.len(), 17, "upstream heard of no more: {names:?}");
+    assert_eq!(addresses(server.address, "x.flood.example"), ["192.0.2.1"]);
+    assert_eq!(server.status()["waiting"], 0);
+}
+
+#[test]
+fn a_greedy_client_takes_no_seat_from_others_by_whichever_transport() {
+    let gate = Arc::default();
+    let upstream = gated(&gate);
+    let _closed = gate.write().expect("whole");
+    let server = server(&upstream, "", "waiting = 64\nwaiting-per-client = 8");
+    let greedy = Port::open_at([127, 0, 0, 2], server.address);
+    flood(&greedy, 0, 40);
+    for _ in 0..32 {
+        assert_eq!(rcode(&greedy.receive()), ResponseCode::ServFail);
+    }
+    let counters = ["upstream_client_full", "upstream_queue_full"];
+    assert_eq!(counters.map(|name| server.count(name)), [32, 0]);
+    assert_eq!(server.status()["waiting"], 8);
+    let mut stream = Stream(connect([127, 0, 0, 2], server.address, None));
+    stream.send(&query("free.example", RecordType::A));
+    let by_tcp = stream.receive().expect("an answer");
+    assert_eq!(rcode(&by_tcp), ResponseCode::ServFail);
+    // By chance another client may be counted at the same place; not three of them.
+    let is_served = |last| {
+        let other = Port::open_at([127, 0, 0, last], server.address);
+        other.send(&query("free.example", RecordType::A));
+        data(&other.receive()) == ["192.0.2.1"]
+    };
+    assert!((3..6).any(is_served));
+}
+
+#[test]
+fn when_no_seat_is_left_an_old_answer_is_better_than_none() {
+    let gate = Arc::default();
+    let upstream = gated(&gate);
+    let _closed = gate.write().expect("whole");
+    let server = server(&upstream, "", "waiting = 16\nwaiting-per-client = 16");
+    assert_eq!(addresses(server.address, "old.example"), ["192.0.2.1"]);
+    flood(&Port::open(server.address), 0, 16);
+    until("the seats to be taken", || server.status()["waiting"] == 16);
+    let mut old = Message::query();
+    until("the TTL's end", || {
+        old = ask(server.address, "old.example", RecordType::A);
+        !errors(&old).is_empty()
+    });
+    assert_eq!(errors(&old)[0].0, 3);
+    assert_eq!(data(&old), ["192.0.2.1"]);
+    let counters = ["upstream_queue_full", "stale", "overloaded"];
+    assert_eq!(counters.map(|name| server.count(name)), [1, 1, 0]);
+}
+
+#[test]
+fn a_flood_for_one_name_is_one_question() {
+    let gate = Arc::default();
+    let upstream = gated(&gate);
+    let closed = gate.write().expect("whole");
+    let server = server(&upstream, "", "");
+    let clients: Vec<_> = (0..200).map(|_| Port::open(server.address)).collect();
+    for client in &clients {
+        flood(client, 0, 1);
+    }
+    until("all to join", || server.count("coalesced") == 199);
+    assert_eq!(server.status()["waiting"], 200);
+    drop(closed);
+    for client in &clients {
+        assert_eq!(data(&client.receive()), ["192.0.2.1"]);
+    }
+    // As it is late it is repeated, three times at most.
+    assert!(upstream.asked().len() <= 4);
+}
