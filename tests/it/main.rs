@@ -11,6 +11,7 @@ mod peers;
 mod refusals;
 mod resolving;
 mod respond;
+mod road;
 mod serving;
 mod state;
 mod streams;
