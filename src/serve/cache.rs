@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use quick_cache::{Equivalent, Weighter, sync};
+use smallvec::SmallVec;
 
 use crate::wire::answer::Answer;
 use crate::wire::ask::Question;
@@ -31,7 +32,8 @@ const TYPICAL_ENTRY: u64 = 512;
 /// A question as the cache knows it. Class is always IN.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
-    name: Box<[u8]>,
+    /// On the spot if it is not very long: elsewhere it would be one more wait for memory.
+    name: SmallVec<[u8; 40]>,
     rtype: u16,
     bits: u8,
 }

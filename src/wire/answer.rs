@@ -27,11 +27,9 @@ pub enum AnswerError {
 
 /// A record's TTL field: its offset from the message's start, and its value, clamped.
 #[derive(Clone, Copy, Debug)]
-pub struct Mark {
-    /// Offset of the TTL field.
-    pub ttl_at: u16,
-    /// Seconds, counted from the answer's arrival.
-    pub ttl: u32,
+struct Mark {
+    ttl_at: u16,
+    ttl: u32,
 }
 
 /// An Extended DNS Error of upstream's.
@@ -68,15 +66,17 @@ pub fn is_cut(message: &[u8]) -> bool {
 /// An upstream's answer to one question.
 #[derive(Debug)]
 pub struct Answer {
-    wire: Box<[u8]>,
+    /// One block, as each further one would be a wait for memory: the message, with TTLs clamped;
+    /// behind it the offsets of its TTL fields, two octets each; behind those the chain's CNAMEs in
+    /// the chain's order, each with the offsets of its target and of its TTL.
+    octets: Box<[u8]>,
+    wire_len: u16,
+    mark_count: u16,
     question_end: u16,
     additional_at: u16,
     flags: u16,
     rcode: u16,
     counts: [u16; 3],
-    marks: Box<[Mark]>,
-    /// Offsets of the chain's CNAME targets, in the chain's order, each with its record's mark.
-    chain: Box<[(u16, u16)]>,
     errors: Box<[HeldEde]>,
     ttl: Option<u32>,
 }
@@ -86,7 +86,7 @@ struct Cname {
     owner: Name,
     target: Name,
     target_at: u16,
-    mark: u16,
+    ttl_at: u16,
 }
 
 /// What the walk over the records collects.
@@ -155,15 +155,25 @@ impl Answer {
             // to no record of the asked type is one, whatever signatures stand beside it.
             _ => None,
         };
+        let mut octets = Vec::with_capacity(end + 2 * marks.len() + 4 * chain.len());
+        octets.extend_from_slice(&message[..end]);
+        for mark in &marks {
+            let at = usize::from(mark.ttl_at);
+            octets[at..at + 4].copy_from_slice(&mark.ttl.to_be_bytes());
+        }
+        octets.extend(marks.iter().flat_map(|mark| mark.ttl_at.to_ne_bytes()));
+        for (target, ttl_at) in chain {
+            octets.extend([target, ttl_at].map(u16::to_ne_bytes).as_flattened());
+        }
         Ok(Self {
-            wire: message[..end].into(),
+            octets: octets.into(),
+            wire_len: end as u16,
+            mark_count: marks.len() as u16,
             question_end: question_end as u16,
             additional_at: additional_at as u16,
             flags,
             rcode: full_rcode,
             counts,
-            marks: marks.into(),
-            chain,
             errors: walk.errors.into(),
             ttl,
         })
@@ -198,19 +208,20 @@ impl Answer {
     /// Octets that the answer takes in memory, roughly.
     pub fn footprint(&self) -> usize {
         let errors: usize = self.errors.iter().map(|e| e.text.len() + 24).sum();
-        size_of::<Self>()
-            + self.wire.len()
-            + size_of_val(&*self.marks)
-            + self.chain.len() * 4
-            + errors
+        size_of::<Self>() + self.octets.len() + errors
     }
 
     /// The names that the chain of CNAMEs leads to from the asked one, in order, each with the TTL
     /// that its record came with.
     pub fn chain(&self) -> impl Iterator<Item = (Name, u32)> {
-        self.chain.iter().filter_map(|&(target, mark)| {
-            let (name, _) = Name::read_compressed(&self.wire, usize::from(target)).ok()?;
-            Some((name, self.marks.get(usize::from(mark))?.ttl))
+        let offset = |pair: &[u8]| u16::from_ne_bytes([pair[0], pair[1]]);
+        let hops = self
+            .behind(2 * usize::from(self.mark_count))
+            .chunks_exact(4);
+        hops.filter_map(move |hop| {
+            let (target, ttl_at) = hop.split_at(2);
+            let (name, _) = Name::read_compressed(self.wire(), offset(target).into()).ok()?;
+            Some((name, read_u32(self.wire(), offset(ttl_at).into())?))
         })
     }
 
@@ -223,12 +234,24 @@ impl Answer {
         usize::from(self.question_end)
     }
 
-    pub(super) fn records(&self) -> &[u8] {
-        &self.wire[self.question_end()..]
+    fn wire(&self) -> &[u8] {
+        &self.octets[..usize::from(self.wire_len)]
     }
 
-    pub(super) fn marks(&self) -> &[Mark] {
-        &self.marks
+    /// What stands so far behind the message.
+    fn behind(&self, octets: usize) -> &[u8] {
+        &self.octets[usize::from(self.wire_len) + octets..]
+    }
+
+    pub(super) fn records(&self) -> &[u8] {
+        &self.wire()[self.question_end()..]
+    }
+
+    /// The offsets of the TTL fields; each holds the TTL that the answer came with.
+    pub(super) fn ttl_fields(&self) -> impl Iterator<Item = usize> {
+        let offsets = &self.behind(0)[..2 * usize::from(self.mark_count)];
+        let offsets = offsets.chunks_exact(2);
+        offsets.map(|pair| usize::from(u16::from_ne_bytes([pair[0], pair[1]])))
     }
 
     pub(super) fn counts(&self) -> [u16; 3] {
@@ -319,7 +342,7 @@ impl Walk {
                     owner,
                     target,
                     target_at: record.data as u16,
-                    mark: self.marks.len() as u16,
+                    ttl_at: record.ttl_at as u16,
                 });
             }
         }
@@ -345,18 +368,18 @@ impl Walk {
 }
 
 /// Orders the CNAMEs along the chain that starts at `from`, whatever order upstream wrote them in.
-/// Those that no hop leads to are left out.
-fn follow(from: &Name, cnames: &[Cname]) -> Result<Box<[(u16, u16)]>, AnswerError> {
+/// Those that no hop leads to are left out. Each is told by the offsets of its target and its TTL.
+fn follow(from: &Name, cnames: &[Cname]) -> Result<Vec<(u16, u16)>, AnswerError> {
     let mut chain = Vec::new();
     let mut at = from;
     while let Some(hop) = cnames.iter().find(|hop| hop.owner == *at) {
         if chain.len() == MAX_HOPS {
             return Err(AnswerError::Chain);
         }
-        chain.push((hop.target_at, hop.mark));
+        chain.push((hop.target_at, hop.ttl_at));
         at = &hop.target;
     }
-    Ok(chain.into())
+    Ok(chain)
 }
 
 #[cfg(test)]
@@ -409,7 +432,7 @@ mod tests {
         let wire = message(0x8180, [&[a], &[], &[glue, OPT.to_vec()]]);
         let answer = read(&wire).expect("an answer");
         assert_eq!(answer.counts(), [1, 0, 1]);
-        assert_eq!(answer.wire.len(), wire.len() - OPT.len());
+        assert_eq!(answer.wire().len(), wire.len() - OPT.len());
         assert_eq!(answer.ttl(), Some(300), "the answer section alone counts");
         assert_eq!(&*answer.errors()[0].text, "no");
         assert_eq!(answer.errors()[0].code, 7);
@@ -421,8 +444,11 @@ mod tests {
         let a = record(b"\xC0\x0C", rtype::A, 300, &[1, 2, 3, 4]);
         let wire = message(0x8180, [&[a], &[], &[OPT.to_vec(), glue]]);
         let answer = read(&wire).expect("an answer");
-        assert_eq!((answer.counts(), answer.marks().len()), ([1, 0, 0], 1));
-        assert_eq!(answer.wire.len(), answer.additional_at());
+        assert_eq!(
+            (answer.counts(), answer.ttl_fields().count()),
+            ([1, 0, 0], 1)
+        );
+        assert_eq!(answer.wire().len(), answer.additional_at());
     }
 
     #[test]

@@ -138,11 +138,10 @@ impl<'q, 'p, 'o> Reply<'q, 'p, 'o> {
         let start = self.out.len();
         debug_assert_eq!(start, answer.question_end(), "same question, same length");
         self.out.extend_from_slice(answer.records());
-        for mark in answer.marks() {
-            let at = usize::from(mark.ttl_at);
-            if let Some(field) = self.out.get_mut(at..at + 4) {
-                let ttl = stale_ttl.unwrap_or_else(|| mark.ttl.saturating_sub(age));
-                field.copy_from_slice(&ttl.to_be_bytes());
+        for at in answer.ttl_fields() {
+            if let Some(field) = self.out.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
+                let ttl = u32::from_be_bytes(*field).saturating_sub(age);
+                *field = stale_ttl.unwrap_or(ttl).to_be_bytes();
             }
         }
         self.counts = answer.counts();

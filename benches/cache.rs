@@ -1,0 +1,228 @@
+//! Owns the comparison of caches on the packet's road: cost of a hit, octets an entry, and what a flood of
+//! names that are asked once does to the popular ones.
+//! Refuses to judge: the figures are in `docs/decisions.md`.
+//!
+//! ```text
+//! taskset -c 1 cargo bench --bench cache
+//! ```
+//! The same entries, weighed alike: ours, which is quick_cache behind a key that is only borrowed, and
+//! moka. Rounds are interleaved; medians, with the least and the most.
+
+mod names;
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Instant;
+
+use allocation_counter::measure;
+use tapis::serve::cache::{Cache, Entry, Key, Lookup};
+use tapis::wire::answer::{Answer, TtlBounds};
+use tapis::wire::name::Name;
+use tapis::wire::query::Query;
+
+const ROUNDS: usize = 7;
+const LOOKUPS: usize = 400_000;
+const BOUNDS: TtlBounds = TtlBounds { min: 0, max: 3600 };
+/// What an entry weighs beside its answer, as in the server.
+const OVERHEAD: usize = 160;
+
+/// A cache that can be measured.
+trait Held {
+    fn new(octets: u64) -> Self;
+    fn has(&self, query: &Query<'_>) -> bool;
+    fn keep(&self, key: Key, entry: Arc<Entry>);
+    /// Does what it had put off.
+    fn settle(&self) {}
+}
+
+impl Held for Cache {
+    fn new(octets: u64) -> Self {
+        // One part in sixteen is for failures.
+        Self::new(octets * 16 / 15, 0)
+    }
+
+    fn has(&self, query: &Query<'_>) -> bool {
+        matches!(self.try_lookup(query, 0), Some(Lookup::Fresh(..)))
+    }
+
+    fn keep(&self, key: Key, entry: Arc<Entry>) {
+        self.insert(key, entry);
+    }
+}
+
+impl Held for moka::sync::Cache<Key, Arc<Entry>> {
+    fn new(octets: u64) -> Self {
+        let weigh = |key: &Key, entry: &Arc<Entry>| {
+            (OVERHEAD + key.name().len() + entry.answer.footprint()) as u32
+        };
+        Self::builder().max_capacity(octets).weigher(weigh).build()
+    }
+
+    fn has(&self, query: &Query<'_>) -> bool {
+        self.get(&Key::new(query)).is_some()
+    }
+
+    fn keep(&self, key: Key, entry: Arc<Entry>) {
+        self.insert(key, entry);
+    }
+
+    fn settle(&self) {
+        self.run_pending_tasks();
+    }
+}
+
+fn main() {
+    let is_test = std::env::args().any(|argument| argument == "--test");
+    let (sizes, lookups) = match is_test {
+        true => (vec![1000], 2000),
+        false => (vec![10_000, 500_000], LOOKUPS),
+    };
+    for size in sizes {
+        println!("{size} entries, {lookups} lookups a round:");
+        let names = names(1, size);
+        let packets: Vec<_> = names.iter().map(query).collect();
+        let ours = Filled::<Cache>::new(&packets);
+        let moka = Filled::<moka::sync::Cache<Key, Arc<Entry>>>::new(&packets);
+        let (mut one, mut other) = (Vec::new(), Vec::new());
+        for round in 0..ROUNDS {
+            one.push(ours.hits(&packets, lookups, round));
+            other.push(moka.hits(&packets, lookups, round));
+        }
+        tell("quick_cache", ours.octets, one);
+        tell("moka", moka.octets, other);
+    }
+    let (popular, rounds) = if is_test { (500, 2) } else { (20_000, 40) };
+    println!("hits of popular names, half of all questions being for names that are asked once:");
+    for share in [2, 4] {
+        let ours = scanned::<Cache>(popular, popular / share, rounds);
+        let moka = scanned::<moka::sync::Cache<Key, Arc<Entry>>>(popular, popular / share, rounds);
+        println!("  room for 1 in {share}: quick_cache {ours:.1} %, moka {moka:.1} %");
+    }
+}
+
+fn tell(name: &str, octets: u64, mut nanoseconds: Vec<f64>) {
+    nanoseconds.sort_by(f64::total_cmp);
+    let (least, most) = (nanoseconds[0], nanoseconds[nanoseconds.len() - 1]);
+    let median = nanoseconds[nanoseconds.len() / 2];
+    println!("  {name}: hit {median:.0} ns ({least:.0} to {most:.0}), {octets} octets an entry");
+}
+
+struct Filled<C> {
+    cache: C,
+    octets: u64,
+}
+
+impl<C: Held> Filled<C> {
+    fn new(packets: &[Vec<u8>]) -> Self {
+        let mut cache = None;
+        let counted = measure(|| {
+            let held = C::new(packets.len() as u64 * 1000);
+            for packet in packets {
+                learn(&held, packet);
+            }
+            held.settle();
+            cache = Some(held);
+        });
+        Self {
+            cache: cache.expect("made above"),
+            octets: counted.bytes_current as u64 / packets.len() as u64,
+        }
+    }
+
+    /// Nanoseconds a lookup, in an order that no processor foresees.
+    fn hits(&self, packets: &[Vec<u8>], lookups: usize, round: usize) -> f64 {
+        let mut dice = Dice(round as u64 + 1);
+        let order: Vec<_> = (0..lookups).map(|_| dice.roll(packets.len())).collect();
+        let queries: Vec<_> = order.iter().map(|&at| &packets[at]).collect();
+        let mut found = 0;
+        let start = Instant::now();
+        for packet in queries {
+            let query = Query::read(packet).expect("a query");
+            found += usize::from(self.cache.has(black_box(&query)));
+        }
+        let took = start.elapsed();
+        assert!(found * 100 >= lookups * 99, "{found} of {lookups}");
+        took.as_secs_f64() * 1e9 / lookups as f64
+    }
+}
+
+/// The share of popular questions that are hits, in per cent: their ranks follow Zipf, there is room
+/// for some, and every second question is for a name that nobody asks again.
+fn scanned<C: Held>(popular: usize, room: usize, rounds: usize) -> f64 {
+    let packets: Vec<_> = names(2, popular).iter().map(query).collect();
+    let weights = (1..=popular).scan(0.0, |sum, rank| {
+        *sum += 1.0 / rank as f64;
+        Some(*sum)
+    });
+    let weights: Vec<f64> = weights.collect();
+    let total = weights[popular - 1];
+    let weight = {
+        let query = Query::read(&packets[0]).expect("a query");
+        let entry = entry(&query);
+        OVERHEAD + query.name.wire().len() + entry.answer.footprint()
+    };
+    let cache = C::new((room * weight) as u64);
+    let mut dice = Dice(9);
+    let (mut asked, mut hits) = (0_u32, 0_u32);
+    for turn in 0..rounds * popular {
+        let once = Name::from_text(&format!("u{turn}.example")).expect("a name");
+        learn(&cache, &query(&once));
+        let point = dice.roll(1 << 30) as f64 / f64::from(1 << 30) * total;
+        let packet = &packets[weights.partition_point(|sum| *sum < point).min(popular - 1)];
+        let is_hit = cache.has(&Query::read(packet).expect("a query"));
+        if !is_hit {
+            learn(&cache, packet);
+        }
+        // The first half is for the cache to get to know them.
+        if turn * 2 > rounds * popular {
+            asked += 1;
+            hits += u32::from(is_hit);
+        }
+    }
+    f64::from(hits) * 100.0 / f64::from(asked.max(1))
+}
+
+/// Numbers without end, the same ones in each run.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 20) as usize % sides
+    }
+}
+
+fn names(seed: u64, count: usize) -> Vec<Name> {
+    let names = names::some(seed, count);
+    names
+        .iter()
+        .filter_map(|name| Name::from_text(name).ok())
+        .collect()
+}
+
+/// A query for an address, with EDNS.
+fn query(name: &Name) -> Vec<u8> {
+    let mut octets = b"\xBE\xEF\x01\x00\x00\x01\x00\x00\x00\x00\x00\x01".to_vec();
+    octets.extend_from_slice(name.wire());
+    octets.extend_from_slice(b"\x00\x01\x00\x01\x00\x00\x29\x04\xD0\x00\x00\x00\x00\x00\x00");
+    octets
+}
+
+/// An answer with two addresses.
+fn entry(query: &Query<'_>) -> Arc<Entry> {
+    let mut octets = b"\xBE\xEF\x81\x80\x00\x01\x00\x02\x00\x00\x00\x00".to_vec();
+    octets.extend_from_slice(query.question());
+    for last in [7, 8] {
+        octets.extend_from_slice(b"\xC0\x0C\x00\x01\x00\x01\x00\x00\x0E\x10\x00\x04\xC0\x00\x02");
+        octets.push(last);
+    }
+    let answer = Answer::read(&octets, &query.name, 1, 1, BOUNDS).expect("an answer");
+    Arc::new(Entry::new(answer, 0))
+}
+
+fn learn(cache: &impl Held, packet: &[u8]) {
+    let query = Query::read(packet).expect("a query");
+    cache.keep(Key::new(&query), entry(&query));
+}
