@@ -1,0 +1,16 @@
+"""The servers that can be measured. A new one is a file here and a place in `KINDS`."""
+
+from .base import MIXES, Field, Server
+from .bind import Bind
+from .dnsdist import Dnsdist
+from .dnsmasq import Dnsmasq
+from .hickory import Hickory
+from .knot import Knot
+from .powerdns import PowerDns
+from .tapis import Echo, Empty, Tapis
+from .unbound import LocalZones, Rpz
+
+KINDS = (Tapis, Empty, Echo, LocalZones, Rpz, Bind, PowerDns, Dnsdist, Knot, Dnsmasq, Hickory)
+ALL = {kind.name: kind for kind in KINDS}
+
+__all__ = ["ALL", "MIXES", "Field", "Server"]

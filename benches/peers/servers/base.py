@@ -1,0 +1,145 @@
+"""A server under measurement: how it is started, told its list, and how its needs are read."""
+
+import contextlib
+import os
+import random
+import re
+import shutil
+import string
+import subprocess
+import time
+
+import dns
+import live
+
+PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin:" + os.path.expanduser("~/.cargo/bin")
+MIXES = ("blocked", "cached", "mixed", "unknown")
+IDLE_SHARE, IDLE_WINDOW = 0.05, 0.25  # of a core; seconds
+SETTLE_SECONDS, LOAD_SECONDS = 600, 1800
+PROBE_SECONDS = 0.01
+
+
+class Field:
+    """What all servers of a run share."""
+
+    def __init__(self, folder, lists, upstream, cpus, workers, target):
+        self.folder, self.lists, self.upstream = folder, lists, upstream
+        self.cpus, self.workers, self.target = cpus, workers, target
+
+
+class Server(live.Child):
+    """One server that is up; what each kind has to be told, its subclass knows."""
+
+    name = program = package = version_option = ""
+    form = "names"  # of its list, see lists.py
+    config = ""  # its configuration, a string.Template
+    mixes = MIXES
+    peer = True  # not Tapis and not a control
+    most_workers = 64
+    octets_a_name = 0  # roughly, to tell whether all fit into memory together
+    reload_way = "restart"
+    note = ""  # what a reader has to know to compare it
+
+    def __init__(self, field):
+        self.field, self.port = field, live.free_port()
+        self.folder = os.path.join(field.folder, self.name)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        os.mkdir(self.folder)
+        self.list, self.config_file = (os.path.join(self.folder, file) for file in ("list", "server.conf"))
+        self.renew_list(self.state())
+        with open(self.config_file, "w") as out:
+            out.write(string.Template(self.config).substitute(self.words()))
+        self.launch()
+
+    def launch(self):
+        command = ["taskset", "-c", self.field.cpus, self.unconfined(self.find(self.field)), *self.arguments()]
+        super().__init__(command, os.path.join(self.folder, "log"))
+        self.name = type(self).name
+
+    def unconfined(self, program):
+        """AppArmor's profiles are for a path, and allow no files in a temporary folder: a copy is free of them."""
+        if not os.path.exists("/etc/apparmor.d/" + program.strip("/").replace("/", ".")):
+            return program
+        return shutil.copy(program, self.folder)
+
+    # For the subclasses.
+
+    @classmethod
+    def find(cls, _field):
+        return shutil.which(cls.program, path=PATH)
+
+    @classmethod
+    def version(cls, field):
+        done = subprocess.run([cls.find(field), cls.version_option], capture_output=True, text=True)
+        found = re.search(r"\d+\.\d+(\.\d+)*(-[\w.]+)?", done.stdout + done.stderr)
+        return found.group() if found else "of unknown version"
+
+    def state(self):
+        return "old"
+
+    def words(self):
+        """What its configuration may name."""
+        field = self.field
+        common = {"host": dns.LOOPBACK, "port": self.port, "upstream": field.upstream, "workers": field.workers}
+        return common | {"folder": self.folder, "list": self.list}
+
+    def arguments(self):
+        raise NotImplementedError
+
+    def reload_command(self):
+        """What makes it read its list again, once that is replaced; None if nothing but a restart does."""
+        return None
+
+    # For the measurements.
+
+    def renew_list(self, state):
+        """Puts that state of the list into the place of the old one, at once."""
+        os.link(self.field.lists.path(self.form, state), self.list + ".new")
+        os.rename(self.list + ".new", self.list)
+
+    def restart(self):
+        self.__exit__()
+        self.launch()
+
+    def load(self, blocked):
+        """Seconds until it answers as it should about a blocked name, and until it rests afterwards."""
+        name = self.field.lists.names if self.state() == "old" and blocked else None
+
+        def ready():
+            question = random.choice(name) if name else "probe.example.net"
+            reply = dns.ask(self.port, dns.query(question), PROBE_SECONDS)
+            return reply and (not name or dns.classify(reply, dns.A, None)[0] == "blocked")
+
+        seconds = self.wait_for(ready, LOAD_SECONDS)
+        return {"load_seconds": round(seconds, 3), "rest_seconds": round(seconds + self.settle(), 1)}
+
+    def settle(self):
+        """Waits until it has nothing more to do; the seconds that this took."""
+        start = time.monotonic()
+        while time.monotonic() < start + SETTLE_SECONDS:
+            before = self.cpu_seconds()
+            time.sleep(IDLE_WINDOW)
+            if self.cpu_seconds() - before < IDLE_SHARE * IDLE_WINDOW:
+                return max(0, time.monotonic() - start - IDLE_WINDOW)
+        return time.monotonic() - start
+
+    def cpu_nanos(self):
+        """CPU time by thread: exact, but gone with a thread that ends."""
+        nanos = {}
+        for pid in live.family(self.pid):
+            with contextlib.suppress(OSError):
+                for task in os.listdir(f"/proc/{pid}/task"):
+                    with open(f"/proc/{pid}/task/{task}/schedstat") as stat:
+                        nanos[task] = int(stat.read().split()[0])
+        return nanos
+
+    def memory(self):
+        """Its own and its children's, in MB, shared pages counted once (rss) or in shares (pss)."""
+        totals = {"Rss": 0, "Pss": 0}
+        for pid in live.family(self.pid):
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/smaps_rollup") as rollup:
+                for line in rollup:
+                    word, _, rest = line.partition(":")
+                    if word in totals:
+                        totals[word] += int(rest.split()[0])
+        return {f"{word.lower()}_mb": round(kilo * 1.024e-3, 1) for word, kilo in totals.items()}

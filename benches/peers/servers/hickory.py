@@ -1,0 +1,42 @@
+"""hickory-dns with a blocklist store before its forwarder."""
+
+from .base import Server
+
+CONFIG = """listen_addrs_ipv4 = ["$host"]
+listen_port = $port
+directory = "$folder"
+drop_privileges = false
+
+[[zones]]
+zone = "."
+zone_type = "External"
+
+[[zones.stores]]
+type = "blocklist"
+wildcard_match = false
+lists = ["$list"]
+ttl = 60
+log_clients = false
+
+[[zones.stores]]
+type = "forward"
+
+[zones.stores.options]
+cache_size = 4000000
+max_active_requests = 1024
+
+[[zones.stores.name_servers]]
+ip = "$host"
+connections = [{ port = $upstream, protocol = { type = "udp" } }]
+"""
+
+
+class Hickory(Server):
+    name, program, version_option = "hickory-dns", "hickory-dns", "--version"
+    package = "crates.io: cargo install hickory-dns --features blocklist"
+    config = CONFIG
+    octets_a_name = 150
+    note = "blocklist store; compares whole names only, all others block what is beneath, too"
+
+    def arguments(self):
+        return ["-q", "-c", self.config_file, "-z", self.folder, "--workers", str(self.field.workers)]

@@ -1,0 +1,84 @@
+"""The server that this is about, and the controls that tell what is the machine's and what the list's."""
+
+import os
+
+from .base import Server
+
+CONFIG = """[server]
+listen = ["$host:$port"]
+workers = $workers
+control = "$folder/control.sock"
+
+[upstream]
+servers = ["$host:$upstream"]
+
+[[list]]
+name = "names"
+path = "$list"
+scope = "subtree"
+"""
+
+
+class Tapis(Server):
+    name = program = "tapis"
+    package = "this repository: cargo build --release"
+    version_option = "--version"
+    config = CONFIG
+    peer = False
+    octets_a_name = 100
+    reload_way = "the file is replaced"
+
+    @classmethod
+    def find(cls, field):
+        path = os.path.join(field.target, "tapis")
+        return path if os.path.exists(path) else None
+
+    def arguments(self):
+        return ["serve", "--config", self.config_file]
+
+    def reload_command(self):
+        return ["true"]  # it sees by itself that the file is another
+
+
+class Empty(Tapis):
+    """Tapis with nothing to block: what is left is not the list's."""
+
+    name = "tapis-empty"
+    mixes = ("cached", "unknown")  # of the others, the blocked names would be unknown ones
+    octets_a_name = 0
+    note = "Tapis with an empty list"
+
+    def state(self):
+        return "empty"
+
+
+class Echo(Server):
+    """Sends each question back, as long as Tapis' answer: what is left is the kernel's."""
+
+    name = "echo"
+    package = "this repository: cargo build --release --examples"
+    peer = False
+    note = "no DNS server: sends each question back, lengthened to the size of Tapis' answer"
+    more = 0  # octets
+
+    @classmethod
+    def find(cls, field):
+        path = os.path.join(field.target, "examples", "echo")
+        return path if os.path.exists(path) else None
+
+    @classmethod
+    def version(cls, _field):
+        return ""
+
+    def state(self):
+        return "empty"
+
+    def arguments(self):
+        listen = f"{self.words()['host']}:{self.port}"
+        return ["--listen", listen, "--workers", str(self.field.workers), "--more", str(self.more)]
+
+    def lengthen(self, more):
+        if more != self.more:
+            self.more = more
+            self.restart()
+            self.load(False)
