@@ -101,14 +101,14 @@ class Server(live.Child):
         self.__exit__()
         self.launch()
 
-    def load(self, blocked):
+    def load(self):
         """Seconds until it answers as it should about a blocked name, and until it rests afterwards."""
-        name = self.field.lists.names if self.state() == "old" and blocked else None
+        names = self.field.lists.names if self.state() == "old" else None
 
         def ready():
-            question = random.choice(name) if name else "probe.example.net"
+            question = random.choice(names) if names else "probe.example.net"
             reply = dns.ask(self.port, dns.query(question), PROBE_SECONDS)
-            return reply and (not name or dns.classify(reply, dns.A, None)[0] == "blocked")
+            return reply and (not names or dns.classify(reply, dns.A, None)[0] == "blocked")
 
         seconds = self.wait_for(ready, LOAD_SECONDS)
         return {"load_seconds": round(seconds, 3), "rest_seconds": round(seconds + self.settle(), 1)}

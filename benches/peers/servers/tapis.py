@@ -81,4 +81,4 @@ class Echo(Server):
         if more != self.more:
             self.more = more
             self.restart()
-            self.load(False)
+            self.load()

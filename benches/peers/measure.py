@@ -1,0 +1,109 @@
+"""One measurement of one server: as fast as it answers, and at a steady rate."""
+
+import json
+import os
+import re
+import subprocess
+
+import dns
+import live
+
+MOST_LOST = 0.001
+UNKNOWN_A_SECOND = 120_000  # more than a server and an upstream on one core can do
+TICKS_OFF = 0.05  # seconds by which the sums of ticks and of nanoseconds may differ
+
+
+class Tools:
+    """dnsperf and pace, on the core that they share with the upstream."""
+
+    def __init__(self, options, questions):
+        self.options, self.questions = options, questions
+        self.pace_program = os.path.join(options.target, "examples", "pace")
+
+    def run(self, command):
+        done = subprocess.run(["taskset", "-c", self.options.load_cpu, *command], capture_output=True, text=True)
+        if done.returncode:
+            raise live.Failure(f"{os.path.basename(command[0])} fails: {done.stderr or done.stdout}")
+        return done.stdout
+
+    def dnsperf(self, port, path, *more):
+        options = self.options
+        command = ["dnsperf", "-s", dns.LOOPBACK, "-p", str(port), "-d", path, "-T", "1", "-t", "3"]
+        command += ["-c", str(options.clients), "-q", str(options.outstanding), *more]
+        return read_dnsperf(self.run(command))
+
+    def fast(self, port, mix, seconds):
+        once = ["-n", "1"] if mix == "unknown" else []
+        return self.dnsperf(port, self.questions.path(mix), "-l", str(seconds), *once)
+
+    def warm(self, port, mix):
+        if mix in ("cached", "mixed"):
+            self.dnsperf(port, self.questions.path("warm"), "-n", "1")
+
+    def steady(self, port, mix, rate, seconds):
+        command = [self.pace_program, "--server", f"{dns.LOOPBACK}:{port}", "--rate", str(rate)]
+        command += ["--queries", self.questions.paced(mix), "--seconds", str(seconds)]
+        return json.loads(self.run([*command, "--sockets", str(self.options.clients)]))
+
+
+def read_dnsperf(text):
+    def number(words):
+        found = re.search(words + r":\s+([\d.]+)", text)
+        return float(found.group(1)) if found else 0.0
+
+    codes = re.search(r"Response codes:\s+(.*)", text)
+    return {
+        "sent": int(number("Queries sent")),
+        "answered": int(number("Queries completed")),
+        "lost": int(number("Queries lost")),
+        "seconds": number(r"Run time \(s\)"),
+        "qps": round(number("Queries per second")),
+        "octets": [int(octets) for octets in re.findall(r"(?:request|response) (\d+)", text)],
+        "rcodes": {code: int(count) for code, count in re.findall(r"(\w+) (\d+)", codes.group(1) if codes else "")},
+    }
+
+
+def spent(server, nanos, ticks):
+    """CPU seconds since those readings. Threads that ended took their nanoseconds along, but not their ticks."""
+    now = server.cpu_nanos()
+    exact = sum(value - nanos.get(task, 0) for task, value in now.items()) / 1e9
+    coarse = server.cpu_seconds() - ticks
+    return exact if abs(exact - coarse) < TICKS_OFF else coarse
+
+
+def measure(server, mix, tools, above, rate):
+    """Both ways; `void` tells why it doesn't count."""
+    options, questions = tools.options, tools.questions
+    tools.warm(server.port, mix)
+    checks = server.name != "echo"
+    void = list(questions.check(server.port, mix)) if checks else []
+    foreign = live.foreign_seconds(server, above)
+    nanos, ticks = server.cpu_nanos(), server.cpu_seconds()
+    told = tools.fast(server.port, mix, options.seconds)
+    cpu = spent(server, nanos, ticks)
+    foreign = live.foreign_seconds(server, above) - foreign
+    void += unexpected(told)
+    void += questions.check(server.port, mix) if checks else []
+    told["cpu_us"] = round(cpu / max(1, told["answered"]) * 1e6, 3)
+    told["busy"] = round(cpu / max(0.001, told["seconds"]), 3)
+    told["cores_busy_with_others"] = round(foreign / max(0.001, told["seconds"]), 2)
+    told["steady"] = tools.steady(server.port, mix, rate, options.latency_seconds)
+    return told | {"memory": server.memory(), "void": void[: live.SHOWN]}
+
+
+def unexpected(told):
+    """What dnsperf saw and should not have."""
+    if set(told["rcodes"]) != {"NOERROR"}:
+        yield f"rcodes {told['rcodes']}"
+    if told["lost"] > MOST_LOST * told["sent"]:
+        yield f"{told['lost']} of {told['sent']} lost"
+
+
+def pairs(one, other, mix, rate, tools):
+    """Steady runs of two servers in turn, a second each: what differs is theirs, not the hour's."""
+    runs = {one.name: [], other.name: []}
+    for number in range(tools.options.latency_runs):
+        for server in (one, other) if number % 2 else (other, one):
+            tools.warm(server.port, mix)
+            runs[server.name].append(tools.steady(server.port, mix, rate, tools.options.pair_seconds))
+    return {"mix": mix, "rate": rate, "runs": runs}

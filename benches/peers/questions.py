@@ -1,0 +1,84 @@
+"""What the servers are asked, and what they have to answer."""
+
+import os
+import random
+
+import dns
+import live
+from servers import MIXES
+
+CACHED = 10_000
+BLOCKED_SHARE = 0.05
+MIX_LINES = 400_000
+CHECKED = 200  # names of each sort, before and after each measurement
+# Names that a server may answer by itself.
+LOCAL = {"localhost", "test", "invalid", "onion", "arpa", "local", "internal", "example", "lan", "home", "i2p"}
+
+
+def special(name):
+    return name.rpartition(".")[2] in LOCAL
+
+
+class Questions:
+    """Files for dnsperf and pace, by mix: new ones each round."""
+
+    def __init__(self, folder, lists, tops, seed):
+        self.folder, self.random = folder, random.Random(seed)
+        self.blocked = [name for name in lists.names if not special(name)]
+        every = set(lists.names)
+        clean = (n for n in tops if not any(n.split(".", i)[-1] in every for i in range(n.count(".") + 1)))
+        self.free = [name for name in clean if not special(name) and len(name) < 200]
+        self.cached = self.free[:CACHED]
+        if not self.cached or not self.blocked:
+            raise live.Failure("the lists leave no names to ask for")
+        self.write("warm", self.cached)
+        self.fresh = []
+
+    def path(self, mix):
+        return os.path.join(self.folder, f"{mix}.queries")
+
+    def write(self, mix, names):
+        with open(self.path(mix), "w") as out:
+            out.writelines(f"{name} A\n" for name in names)
+
+    def renew(self, unknown, paced):
+        """New mixes, and so many names that nobody asked for before: for dnsperf, for pace."""
+        draw = self.random.choice
+        for mix in MIXES[:3]:
+            share = {"blocked": 1, "cached": 0, "mixed": BLOCKED_SHARE}[mix]
+            self.write(mix, (draw(self.blocked if self.random.random() < share else self.cached) for _ in range(MIX_LINES)))
+        label = self.random.getrandbits(32)
+        count = unknown + paced + CHECKED
+        names = [f"u{label:x}-{i:x}.{self.free[i % len(self.free)]}" for i in range(count)]
+        self.fresh = names[:CHECKED]
+        self.write("unknown", names[CHECKED : CHECKED + unknown])
+        self.write("unknown.paced", names[CHECKED + unknown :])
+
+    def paced(self, mix):
+        return self.path("unknown.paced" if mix == "unknown" else mix)
+
+    def cases(self, mix):
+        """Some names of the mix, and whether they are blocked."""
+        draw = random.Random(self.random.random())
+        if mix in ("blocked", "mixed"):
+            yield from ((name, "blocked") for name in draw.sample(self.blocked, min(CHECKED, len(self.blocked))))
+        if mix in ("cached", "mixed"):
+            yield from ((name, "true") for name in draw.sample(self.cached, min(CHECKED, len(self.cached))))
+        if mix == "unknown":
+            yield from ((name, "true") for name in self.fresh)
+
+    def check(self, port, mix):
+        """What is wrong with some answers; nothing if the server does as it should."""
+        for name, want in self.cases(mix):
+            reply = dns.ask(port, dns.query(name, ident=self.random.getrandbits(16)))
+            got, detail = dns.classify(reply, dns.A, None) if reply else ("no answer", None)
+            if got != want:
+                yield f"{name} is {got} ({detail}), not {want}"
+
+    def growth(self, port, mix):
+        """Octets by which the answers to the mix are longer than its questions, in the mean."""
+        with open(self.path(mix)) as lines:
+            packets = [dns.query(line.split()[0]) for line, _ in zip(lines, range(500))]
+        replies = [(dns.ask(port, packet), packet) for packet in packets]
+        grown = [len(reply) - len(packet) for reply, packet in replies if reply]
+        return round(sum(grown) / max(1, len(grown)))

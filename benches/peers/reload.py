@@ -1,0 +1,142 @@
+"""What clients notice while a server takes in a new list: the longest silence, what is lost, when it is in force.
+
+The whole list is replaced, by one in which a thousand names went and others came. Names that came
+are asked once each, so no cache can hide that they are blocked. A server that knows no other way is
+started anew.
+"""
+
+import contextlib
+import struct
+import subprocess
+import threading
+import time
+
+import dns
+import live
+import load
+
+PATIENCE = 900.0  # seconds
+BEFORE, AFTER = 0.5, 1.5  # seconds that belong to the reload, too
+REST_SHARE, REST_WINDOW, REST_PATIENCE = 0.25, 0.5, 120.0  # of a core; seconds
+PROBE_PAUSE, PROBE_TIMEOUT = 0.02, 0.1
+ASKED = 2000  # names of each kind
+
+
+class Watch(load.Load):
+    """A load that accepts any TTL of blocked answers."""
+
+    def settle(self, index, reply, notes):
+        if index < 0 or self.verdict[index] != load.LOST:
+            self.strays += 1
+            return
+        seconds, nanos = struct.unpack("qq", notes[0][2])
+        self.arrived[index] = seconds - self.clock + nanos / 1e9
+        word, _detail = dns.classify(reply, self.questions[self.asked[index]].rtype, None)
+        self.verdict[index] = load.VERDICTS[word]
+
+    def count(self, numbers, kind, word):
+        verdict = load.VERDICTS[word]
+        return sum(self.verdict[i] == verdict and self.questions[self.asked[i]].kind == kind for i in numbers)
+
+
+class Witness(threading.Thread):
+    """Asks for new names, one after the other, until one is blocked; sees how much memory is taken meanwhile."""
+
+    def __init__(self, server, names):
+        super().__init__(daemon=True)
+        self.server, self.names = server, names
+        self.seen, self.peak_mb, self.done = None, 0.0, False
+
+    def run(self):
+        for name in self.names:
+            if self.done:
+                return
+            self.peak_mb = max(self.peak_mb, resident_mb(self.server))
+            if self.seen is None:
+                reply = dns.ask(self.server.port, dns.query(name), PROBE_TIMEOUT)
+                if reply and dns.classify(reply, dns.A, None)[0] == "blocked":
+                    self.seen = time.monotonic()
+            time.sleep(PROBE_PAUSE)
+
+
+def resident_mb(server):
+    kilo = 0
+    for pid in live.family(server.pid):
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/status") as status:
+            kilo += sum(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
+    return kilo * 1.024e-3
+
+
+class Reload:
+    def __init__(self, server, questions, options):
+        self.server, self.options = server, options
+        lists = server.field.lists
+        kept = [name for name in live.sample(questions.blocked, 2 * ASKED) if name not in lists.gone][:ASKED]
+        asked = [load.Question(name, dns.A, "blocked", False) for name in kept]
+        asked += [load.Question(name, dns.A, "free", False) for name in questions.cached[:ASKED]]
+        lists.path(server.form, "new")  # written before there is any load
+        self.command = server.reload_command()
+        # Starting a process would hold up the load: a shell that is there already does it.
+        cpus = ["taskset", "-c", options.load_cpu]
+        self.shell = subprocess.Popen([*cpus, "sh"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+        self.load = Watch(server.port, asked, options.reload_rate)
+
+    def run(self):
+        before, peak = self.server.memory(), resident_mb(self.server)
+        start = time.monotonic()
+        self.load.run(start + self.options.reload_control)
+        witness = Witness(self.server, self.server.field.lists.probes)
+        witness.start()
+        changed = time.monotonic()
+        self.change()
+        try:
+            self.wait_for(witness, changed)
+            end = time.monotonic() + AFTER
+            self.rest(end)
+            end = time.monotonic()
+        finally:
+            witness.done = True
+            self.load.drain()
+            self.shell.stdin.close()
+            self.shell.wait()
+        witness.join()
+        told = {"in_force_seconds": round(witness.seen - changed, 3), "peak_mb": round(max(peak, witness.peak_mb), 1)}
+        told |= {"memory_before": before, "memory": self.server.memory(), "way": self.server.reload_way}
+        control = self.load.between(start, changed - BEFORE)
+        return told | {"control": self.figures(control)} | self.figures(self.load.between(changed - BEFORE, end))
+
+    def change(self):
+        self.server.renew_list("new")
+        if self.command is not None:
+            words = " ".join(f"'{word}'" for word in self.command)
+            self.shell.stdin.write(f"{words} >> '{self.server.log}' 2>&1\n")
+            self.shell.stdin.flush()
+            return
+        # In this thread: a process goes with the thread that started it.
+        self.server.process.terminate()
+        while self.server.alive():
+            self.load.step()
+        self.server.launch()
+
+    def wait_for(self, witness, changed):
+        while witness.seen is None:
+            self.load.step()
+            if not self.server.alive() or time.monotonic() > changed + PATIENCE or not witness.is_alive():
+                raise live.Failure(f"{self.server.name}: the new list is not in force:\n{self.server.tail()}")
+
+    def rest(self, end):
+        """Goes on until the server does no more than to answer."""
+        patience = time.monotonic() + REST_PATIENCE
+        busy = True
+        while time.monotonic() < end or busy and time.monotonic() < patience:
+            spent = self.server.cpu_seconds()
+            self.load.run(time.monotonic() + REST_WINDOW)
+            busy = self.server.cpu_seconds() - spent > REST_SHARE * REST_WINDOW
+
+    def figures(self, numbers):
+        if not any(self.load.verdict[i] != load.LOST for i in numbers):
+            raise live.Failure(f"{self.server.name} answered nothing around its reload")
+        told = self.load.figures(numbers)
+        told = {key: told[key] for key in ("queries", "lost", "longest_silence_ms", "longest_pause_of_the_sender_ms")}
+        wrong = sum(self.load.count(numbers, kind, "wrong") for kind in ("blocked", "free"))
+        return told | {"let_through": self.load.count(numbers, "blocked", "true"), "wrong": wrong}

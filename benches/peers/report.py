@@ -1,0 +1,185 @@
+"""The result as Markdown, as a picture and as JSON."""
+
+import json
+import os
+import statistics
+
+import chart
+import live
+from servers import ALL
+from summary import STEADY, ahead, by_mix, by_server
+
+BEGIN, END = "<!-- peers: begin -->", "<!-- peers: end -->"
+
+
+def table(head, rows):
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    return "\n".join(lines + [f"| {' | '.join(row)} |" for row in rows])
+
+
+def cell(spread, digits=1, unit=""):
+    """The median, and in brackets the least and the most if there is more than one."""
+    if spread is None:
+        return "void"
+    text = f"{spread.median:,.{digits}f}{unit}"
+    if spread.least == spread.most:
+        return text
+    return f"{text} ({spread.least:,.{digits}f} to {spread.most:,.{digits}f})"
+
+
+class Report:
+    def __init__(self, result):
+        self.result, self.mixes = result, result["options"]["mixes"]
+        self.parts, self.whole = by_mix(result), by_server(result)
+        self.servers = [server for server in result["versions"] if server in self.whole]
+        self.peers = [server for server in self.servers if ALL[server].peer]
+
+    # Files.
+
+    def write(self, folder):
+        os.makedirs(folder, exist_ok=True)
+        self.put(folder, "table.md", self.text())
+        self.put(folder, "chart.svg", self.picture())
+        self.put(folder, "result.json", json.dumps(self.result, indent=1) + "\n")
+
+    def write_docs(self, docs):
+        path = os.path.join(docs, "benchmarks.md")
+        with open(path) as page:
+            before, begin, rest = page.read().partition(BEGIN)
+        _old, end, after = rest.partition(END)
+        if not begin or not end:
+            raise live.Failure(f"{path} has no `{BEGIN}` with `{END}` behind it")
+        body = f"\n![CPU time a question](peers.svg)\n\n{self.text()}"
+        self.put(docs, "benchmarks.md", f"{before}{BEGIN}{body}{END}{after}")
+        self.put(docs, "peers.svg", self.picture())
+        self.put(docs, "peers.json", json.dumps(self.result, indent=1) + "\n")
+
+    def put(self, folder, name, text):
+        with open(os.path.join(folder, name), "w") as out:
+            out.write(text)
+
+    def picture(self):
+        groups = []
+        for mix in self.mixes:
+            bars = [(self.label(s), self.parts[s, mix]["cpu_us"], s) for s in self.servers if (s, mix) in self.parts]
+            groups.append((mix, [(label, spread.median, ALL[s].peer) for label, spread, s in bars]))
+        return chart.draw("CPU time a question, in µs", groups)
+
+    # Failures.
+
+    def failures(self):
+        for server, why in self.result["left_out"].items():
+            yield f"{server} is left out: {why}"
+        for run in self.result["runs"]:
+            for why in run["void"]:
+                yield f"{run['server']}, {run['mix']}, round {run['round']}: {why}"
+        for server, told in self.result["reloads"].items():
+            if "void" in told:
+                yield f"{server}, reload: {told['void']}"
+
+    def own_failures(self):
+        """What is wrong with Tapis or the echo; without these two nothing can be compared."""
+        void = [run for run in self.result["runs"] if run["void"] and run["server"] in ("tapis", "echo")]
+        return void or "void" in self.result["reloads"].get("tapis", {})
+
+    # Text.
+
+    def label(self, server):
+        return f"{server} {self.result['versions'][server]}".strip()
+
+    def text(self):
+        parts = [self.introduction(), self.costs(), self.speeds(), self.waits(), self.pairs(), self.lists()]
+        parts += [self.where_peers_win(), self.notes()]
+        return "\n\n".join(part for part in parts if part) + "\n"
+
+    def introduction(self):
+        result, options = self.result, self.result["options"]
+        machine = result["machine"]
+        origin = "" if options["names"] else " made up"
+        return (
+            f"{result['names']:,}{origin} blocked names; {result['started'][:10]}, {machine['model']}, "
+            f"{machine['cpus']} cores, Linux {machine['kernel']}. {options['rounds']} rounds of {options['seconds']:g} s "
+            f"a mix, workers: {options['workers']}, the servers on core {options['server_cpu']}, in turn; medians, "
+            "with the least and the most in brackets."
+        )
+
+    def costs(self):
+        def one(server, mix):
+            part = self.parts.get((server, mix))
+            if part is None:
+                return "void" if mix in ALL[server].mixes else ""
+            ratio = f", {part['ratio'].median:.2f} ×" if "ratio" in part and server != "echo" else ""
+            return cell(part["cpu_us"], 2) + ratio
+
+        rows = [[self.label(server), *(one(server, mix) for mix in self.mixes)] for server in self.servers]
+        head = "User and system time of the server, in µs a question; as a multiple of the echo, which is the kernel's part."
+        return f"{head}\n\n" + table(["CPU a question", *self.mixes], rows)
+
+    def speeds(self):
+        def one(server, mix):
+            part = self.parts.get((server, mix))
+            return f"{cell(part['qps'], 0)}, {part['busy'].median:.0%}" if part else ""
+
+        rows = [[self.label(server), *(one(server, mix) for mix in self.mixes)] for server in self.servers]
+        head = "And how busy its core was: well below 100 %, the load or the upstream is the limit, not the server."
+        return f"{head}\n\n" + table(["questions a second", *self.mixes], rows)
+
+    def waits(self):
+        def one(server, mix):
+            part = self.parts.get((server, mix))
+            if part is None or any(key not in part for key in STEADY):
+                return ""
+            text = " / ".join(f"{part[key].median:,.0f}" for key in STEADY)
+            return text + (f", {part['lost'].median:.1%} lost" if part["lost"].median >= 0.0005 else "")
+
+        rates = [f"{mix}, {self.result['rates'][mix]:,.0f} a second" for mix in self.mixes]
+        rows = [[self.label(server), *(one(server, mix) for mix in self.mixes)] for server in self.servers]
+        head = "Waits at a steady rate, the same for all, counted from when each question was due: p50 / p99 / p99.9 in µs."
+        return f"{head}\n\n" + table(["waits", *rates], rows)
+
+    def pairs(self):
+        pairs = self.result["pairs"]
+        if not pairs:
+            return ""
+
+        def median(server):
+            runs = [run for run in pairs["runs"][server] if all(run[key] is not None for key in STEADY)]
+            return " / ".join(f"{statistics.median(run[key] for run in runs):,.0f}" for key in STEADY)
+
+        count = len(pairs["runs"]["tapis"])
+        return (
+            f"In {count} pairs of runs, one right after the other ({pairs['mix']}, {pairs['rate']:,.0f} a second): "
+            f"tapis {median('tapis')}, echo {median('echo')}."
+        )
+
+    def lists(self):
+        rows = []
+        for server in self.servers:
+            part, told = self.whole[server], self.result["reloads"].get(server, {})
+            if ALL[server].name == "echo" or "rss_mb" not in part:
+                continue
+            octets = part["rss_mb"].median * 1e6 / self.result["names"]
+            row = [cell(part["load_seconds"], 2, " s"), cell(part["rss_mb"], 1, " MB")]
+            row.append(f"{octets:,.0f}" if server != "tapis-empty" else "")
+            if "longest_silence_ms" in told:
+                row += [told["way"], f"{told['in_force_seconds']:.2f} s", f"{told['longest_silence_ms']:,.0f} ms"]
+                row += [f"{told['lost']:,}", f"{told['let_through']:,}", f"{told['peak_mb']:,.0f} MB"]
+            else:
+                row += ["void" if told else ""] + [""] * 5
+            rows.append([self.label(server), *row])
+        rate = self.result["options"]["reload_rate"]
+        head = (
+            f"The list: from the start to the first blocked answer; then the whole list replaced under {rate:,} questions a "
+            "second (lost: no answer within 2 s; let through: blocked names answered as if they were not)."
+        )
+        columns = ["list", "load", "memory", "octets a name", "reload", "in force after", "longest silence", "lost"]
+        return f"{head}\n\n" + table([*columns, "let through", "most memory"], rows)
+
+    def where_peers_win(self):
+        lines = [f"- {line}" for line in ahead(self.result, self.peers)]
+        return "Where a peer is ahead of Tapis:\n\n" + ("\n".join(lines) if lines else "- nowhere in this run")
+
+    def notes(self):
+        notes = self.result["notes"]
+        lines = [f"- {self.label(server)}: {notes[server]}" for server in self.servers if notes[server]]
+        return "How each holds the list:\n\n" + "\n".join(lines)

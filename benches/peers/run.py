@@ -1,0 +1,125 @@
+#!/usr/bin/env -S python3 -B
+"""Tapis beside other DNS servers: what a question costs, how long it waits, what the list takes.
+
+    benches/peers/run.py [--names FILE] [--top FILE] [--rounds 5] [--seconds 5] [--out DIR]
+                         [--servers a,b] [--mixes a,b] [--quick] [--docs]
+
+Measures whichever of the servers in servers/ is installed, one worker thread each, all with the same
+names to block (FILE, a name a line; made up without it) and the same upstream on loopback. The server
+has one core, dnsperf, pace and the upstream another. Every round asks each server each mix, in turn:
+
+    blocked  names of the list, in random order
+    cached   10,000 popular names, which are in its cache
+    mixed    5 % blocked, the rest cached
+    unknown  names that were never asked before, so each goes upstream
+
+first as fast as it answers (dnsperf), then at a steady rate (pace): half of what the echo reaches, for
+unknown names half of what Tapis reaches. The echo is a program that sends each question back: the
+kernel's share of all figures. At last each server takes in a changed list at 2,000 questions a second.
+
+Before and after each measurement answers are compared with what they have to be, and dnsperf has to
+report NOERROR alone and next to no loss: else the measurement is void. Writes table.md, chart.svg and
+result.json to --out; --docs puts them into docs/. Needs dnsperf, nsd and Debian's packages of the
+servers; a server that is not there, or fails, is told and left out. Exit code 1 if one of Tapis' or
+the echo's measurements is void.
+"""
+
+import argparse
+import contextlib
+import os
+import subprocess
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+REPOSITORY = os.path.dirname(os.path.dirname(HERE))
+sys.path.insert(1, os.path.join(REPOSITORY, "benches", "live"))
+
+import live
+import lists
+import servers
+from bench import Bench
+from report import Report
+
+QUICK = {"rounds": 1, "seconds": 0.6, "latency_seconds": 0.2, "latency_runs": 3, "pair_seconds": 0.2}
+QUICK |= {"calibration_seconds": 0.5, "reload_control": 1.0, "made_up": 20_000}
+BUILD = ["cargo", "build", "--release", "--bins", "--examples"]
+BUILT = ("tapis", os.path.join("examples", "echo"), os.path.join("examples", "pace"))
+
+
+def read_options():
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    add = arguments.add_argument
+    add("--names", help="the list, a name a line")
+    add("--top", help="popular names, a name a line")
+    add("--made-up", type=int, default=1_000_000, help="names that are made up without --names")
+    add("--rounds", type=int, default=5)
+    add("--seconds", type=float, default=5, help="of dnsperf, each mix")
+    add("--latency-seconds", type=float, default=3, help="of pace, each mix")
+    add("--latency-runs", type=int, default=11, help="pairs of Tapis and echo; 0: none")
+    add("--pair-seconds", type=float, default=1, help="of each of those")
+    add("--calibration-seconds", type=float, default=2)
+    add("--rate", type=int, help="of pace, for all mixes; default: half of what the echo reaches")
+    add("--servers", default=",".join(servers.ALL), help="default: %(default)s; Tapis and the echo always run")
+    add("--mixes", default=",".join(servers.MIXES))
+    add("--workers", type=int, default=1, help="threads of each server")
+    add("--clients", type=int, default=8, help="sockets of the load")
+    add("--outstanding", type=int, default=100, help="questions that dnsperf has on their way")
+    add("--server-cpu", default="0", help="core of the servers, or several: 0,1")
+    add("--load-cpu", default="1", help="core of the load and the upstream")
+    add("--no-reload", action="store_true")
+    add("--reload-rate", type=int, default=2000)
+    add("--reload-control", type=float, default=3, help="seconds of load before the reload")
+    add("--seed", type=int, default=1)
+    add("--quick", action="store_true", help="a small list and short runs: does it all work?")
+    add("--out", default=os.path.join(REPOSITORY, "target", "peers"))
+    add("--docs", action="store_true", help="put the result into docs/, too")
+    add("--target", default=os.path.join(REPOSITORY, "target", "release"), help="where tapis and examples/ are")
+    options = arguments.parse_args()
+    if options.quick:
+        vars(options).update(QUICK)
+    for what, known in (("servers", servers.ALL), ("mixes", servers.MIXES)):
+        given = vars(options)[what].split(",")
+        if unknown := [word for word in given if word not in known]:
+            arguments.error(f"--{what}: {', '.join(unknown)}: not among {', '.join(known)}")
+        vars(options)[what] = [word for word in known if word in given or word in ("tapis", "echo")]
+    return options
+
+
+def build(options):
+    """Only what is missing: a stranger has one command to give."""
+    missing = [file for file in BUILT if not os.path.exists(os.path.join(options.target, file))]
+    if missing:
+        live.say(f"{', '.join(missing)}: not in {options.target}: {' '.join(BUILD)}")
+        with contextlib.suppress(OSError):
+            subprocess.run(BUILD, cwd=REPOSITORY)
+        if missing := [file for file in BUILT if not os.path.exists(os.path.join(options.target, file))]:
+            raise live.Failure(f"not in {options.target} after building: {', '.join(missing)}")
+
+
+def read_names(options):
+    names = lists.read(options.names) if options.names else lists.made_up(options.made_up, options.seed)
+    tops = lists.read(options.top) if options.top else [f"www{i}.site{i % 997}.org" for i in range(20_000)]
+    return names, tops
+
+
+def main():
+    options = read_options()
+    with live.workshop("peers") as folder:
+        for program, package in (("dnsperf", "dnsperf"), ("nsd", "nsd"), ("taskset", "util-linux")):
+            if not servers.base.shutil.which(program, path=servers.base.PATH):
+                raise live.Failure(f"`{program}` is not installed; Debian has it in {package}")
+        build(options)
+        result = Bench(options, folder, *read_names(options)).run()
+        report = Report(result)
+        report.write(options.out)
+        if options.docs:
+            report.write_docs(os.path.join(REPOSITORY, "docs"))
+    print(report.text())
+    for failure in report.failures():
+        live.say(f"FAILED: {failure}")
+    live.say(f"table.md, chart.svg and result.json are in {options.out}")
+    sys.exit(1 if report.own_failures() else 0)
+
+
+if __name__ == "__main__":
+    main()
