@@ -59,6 +59,8 @@ class Lists:
         path = os.path.join(self.folder, f"{state}.{form}")
         if not os.path.exists(path):
             with open(path, "w") as out:
+                if state == "empty":
+                    out.write("# empty on purpose\n")
                 if form == "rpz":
                     out.write(RPZ_HEAD.format(ttl=TTL, serial=2 if state == "new" else 1))
                 line = FORMS[form]

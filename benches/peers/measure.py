@@ -34,7 +34,10 @@ class Tools:
 
     def fast(self, port, mix, seconds):
         once = ["-n", "1"] if mix == "unknown" else []
-        return self.dnsperf(port, self.questions.path(mix), "-l", str(seconds), *once)
+        told = self.dnsperf(port, self.questions.path(mix), "-l", str(seconds), *once)
+        # The wait for an answer that never comes is no time in which it was asked.
+        asking = min(told["seconds"], seconds) or seconds
+        return told | {"asking_seconds": asking, "qps": round(told["answered"] / asking)}
 
     def warm(self, port, mix):
         if mix in ("cached", "mixed"):
@@ -57,7 +60,6 @@ def read_dnsperf(text):
         "answered": int(number("Queries completed")),
         "lost": int(number("Queries lost")),
         "seconds": number(r"Run time \(s\)"),
-        "qps": round(number("Queries per second")),
         "octets": [int(octets) for octets in re.findall(r"(?:request|response) (\d+)", text)],
         "rcodes": {code: int(count) for code, count in re.findall(r"(\w+) (\d+)", codes.group(1) if codes else "")},
     }
@@ -85,8 +87,8 @@ def measure(server, mix, tools, above, rate):
     void += unexpected(told)
     void += questions.check(server.port, mix) if checks else []
     told["cpu_us"] = round(cpu / max(1, told["answered"]) * 1e6, 3)
-    told["busy"] = round(cpu / max(0.001, told["seconds"]), 3)
-    told["cores_busy_with_others"] = round(foreign / max(0.001, told["seconds"]), 2)
+    told["busy"] = round(cpu / told["asking_seconds"], 3)
+    told["cores_busy_with_others"] = round(foreign / told["asking_seconds"], 2)
     told["steady"] = tools.steady(server.port, mix, rate, options.latency_seconds)
     return told | {"memory": server.memory(), "void": void[: live.SHOWN]}
 

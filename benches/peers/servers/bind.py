@@ -7,8 +7,8 @@ import live
 
 from .base import Server
 
-# Nothing that would make an answer longer or wait for upstream: the SOA in the additional section, recursion
-# before the policy, a minute's pause between updates.
+# Nothing that would make an answer longer or wait: the SOA in the additional section, recursion before the
+# policy, a line of log for each blocked question, a minute's pause between updates.
 CONFIG = """key "rndc" { algorithm hmac-sha256; secret "dGFwaXMtYmVuY2htYXJrLXBlZXJzLWtleS0wMTIzNDU="; };
 controls { inet $host port $control allow { $host; } keys { "rndc"; }; };
 options {
@@ -28,7 +28,7 @@ options {
   recursive-clients 10000;
   empty-zones-enable no;
   querylog no;
-  response-policy { zone "rpz" add-soa no min-update-interval 0; }
+  response-policy { zone "rpz" log no add-soa no min-update-interval 0; }
     qname-wait-recurse no nsip-enable no nsdname-enable no break-dnssec yes recursive-only yes;
 };
 logging { category default { null; }; category general { default_stderr; }; category config { default_stderr; }; };
@@ -57,7 +57,7 @@ class Bind(Server):
     def arguments(self):
         with open(self.rndc_file(), "w") as out:
             out.write(string.Template(RNDC).substitute(self.words()))
-        return ["-g", "-n", str(self.field.workers), "-c", self.config_file]
+        return ["-f", "-n", str(self.field.workers), "-c", self.config_file]
 
     def rndc_file(self):
         return os.path.join(self.folder, "rndc.conf")
