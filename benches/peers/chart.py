@@ -8,7 +8,8 @@ STYLE = """
   .page { fill: #ffffff } text { fill: #1f2328; font: 12px system-ui, sans-serif } .title { font-size: 15px }
   .title, .mix { font-weight: 600 } .own { fill: #0f766e } .peer { fill: #8b98a9 } .floor { stroke: #b45309 }
   @media (prefers-color-scheme: dark) {
-    .page { fill: #0d1117 } text { fill: #e6edf3 } .own { fill: #2dd4bf } .peer { fill: #64748b } .floor { stroke: #fbbf24 }
+    .page { fill: #0d1117 } text { fill: #e6edf3 } .own { fill: #2dd4bf } .peer { fill: #64748b }
+    .floor { stroke: #fbbf24 }
   }
 """
 
@@ -26,8 +27,8 @@ def draw(title, groups):
         y += len(bars) * STEP + GAP
     body = "\n".join(parts)
     size = f'viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"'
-    name = f"<title>{escape(title)}</title>"
-    return f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">\n{name}\n<style>{STYLE}</style>\n{body}\n</svg>\n'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">\n<title>{escape(title)}</title>'
+    return f"{head}\n<style>{STYLE}</style>\n{body}\n</svg>\n"
 
 
 def group(bars, y):

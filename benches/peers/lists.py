@@ -25,7 +25,8 @@ FORMS = {
 BEGINNINGS = "ba be bi bo bu ca co da de di do fa fi fo ga go ha he ho in ja ka ki la le li lo lu ma me mi mo".split()
 ENDINGS = "na ne ni no nu pa pe po ra re ri ro sa se si so su ta te ti to tra va ve vi vo wa xi ya za zer zon".split()
 HOSTS = "www ads track cdn login m mail pixel stats shop click static img metrics a1 b2 secure web".split()
-TOPS = ["com"] * 50 + ["net", "org", "info"] * 6 + "biz ru xyz top online shop site de id it fr br cn in club pw".split()
+TOPS = ["com"] * 50 + ["net", "org", "info"] * 6
+TOPS += "biz ru xyz top online shop site de id it fr br cn in club pw".split()
 
 
 def made_up(count, seed):

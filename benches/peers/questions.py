@@ -46,7 +46,8 @@ class Questions:
         draw = self.random.choice
         for mix in MIXES[:3]:
             share = {"blocked": 1, "cached": 0, "mixed": BLOCKED_SHARE}[mix]
-            self.write(mix, (draw(self.blocked if self.random.random() < share else self.cached) for _ in range(MIX_LINES)))
+            lot = (self.blocked if self.random.random() < share else self.cached for _ in range(MIX_LINES))
+            self.write(mix, map(draw, lot))
         label = self.random.getrandbits(32)
         count = unknown + paced + CHECKED
         names = [f"u{label:x}-{i:x}.{self.free[i % len(self.free)]}" for i in range(count)]

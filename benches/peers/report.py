@@ -98,8 +98,8 @@ class Report:
         origin = "" if options["names"] else " made up"
         return (
             f"{result['names']:,}{origin} blocked names; {result['started'][:10]}, {machine['model']}, "
-            f"{machine['cpus']} cores, Linux {machine['kernel']}. {options['rounds']} rounds of {options['seconds']:g} s "
-            f"a mix, workers: {options['workers']}, the servers on core {options['server_cpu']}, in turn; medians, "
+            f"{machine['cpus']} cores, Linux {machine['kernel']}. Rounds: {options['rounds']}, of {options['seconds']:g} "
+            f"s a mix; workers: {options['workers']}; the servers on core {options['server_cpu']}, in turn. Medians, "
             "with the least and the most in brackets."
         )
 
@@ -112,7 +112,7 @@ class Report:
             return cell(part["cpu_us"], 2) + ratio
 
         rows = [[self.label(server), *(one(server, mix) for mix in self.mixes)] for server in self.servers]
-        head = "User and system time of the server, in µs a question; as a multiple of the echo, which is the kernel's part."
+        head = "User and system time of the server, in µs a question; as a multiple of the echo's, the kernel's part."
         return f"{head}\n\n" + table(["CPU a question", *self.mixes], rows)
 
     def speeds(self):
@@ -134,7 +134,7 @@ class Report:
 
         rates = [f"{mix}, {self.result['rates'][mix]:,.0f} a second" for mix in self.mixes]
         rows = [[self.label(server), *(one(server, mix) for mix in self.mixes)] for server in self.servers]
-        head = "Waits at a steady rate, the same for all, counted from when each question was due: p50 / p99 / p99.9 in µs."
+        head = "Waits at one steady rate for all, from when each question was due: p50 / p99 / p99.9 in µs."
         return f"{head}\n\n" + table(["waits", *rates], rows)
 
     def pairs(self):
@@ -159,7 +159,7 @@ class Report:
             if ALL[server].name == "echo" or "rss_mb" not in part:
                 continue
             octets = part["rss_mb"].median * 1e6 / self.result["names"]
-            row = [cell(part["load_seconds"], 2, " s"), cell(part["rss_mb"], 1, " MB")]
+            row = [cell(part["load_seconds"], 2, " s"), cell(part["rss_mb"]), cell(part["pss_mb"])]
             row.append(f"{octets:,.0f}" if server != "tapis-empty" else "")
             if "longest_silence_ms" in told:
                 row += [told["way"], f"{told['in_force_seconds']:.2f} s", f"{told['longest_silence_ms']:,.0f} ms"]
@@ -169,10 +169,10 @@ class Report:
             rows.append([self.label(server), *row])
         rate = self.result["options"]["reload_rate"]
         head = (
-            f"The list: from the start to the first blocked answer; then the whole list replaced under {rate:,} questions a "
-            "second (lost: no answer within 2 s; let through: blocked names answered as if they were not)."
+            "The list: from the start to the first blocked answer; then the whole list is replaced, under "
+            f"{rate:,} questions a second (lost: no answer in 2 s; let through: blocked names answered as others)."
         )
-        columns = ["list", "load", "memory", "octets a name", "reload", "in force after", "longest silence", "lost"]
+        columns = ["list", "load", "RSS, MB", "PSS, MB", "octets a name", "reload", "in force after", "longest silence", "lost"]
         return f"{head}\n\n" + table([*columns, "let through", "most memory"], rows)
 
     def where_peers_win(self):

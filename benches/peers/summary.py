@@ -2,6 +2,7 @@
 
 import statistics
 
+FULL = 0.9  # of a core; below it a server is not at its limit
 STEADY = ("p50_us", "p99_us", "p999_us")
 
 
@@ -50,7 +51,7 @@ def by_server(result):
     """{server: Part} of loading and reloading."""
     parts = {}
     for server in result["versions"]:
-        loads = [{key: load[key] for key in ("load_seconds", "rss_mb")} for load in result["loads"].get(server, ())]
+        loads = [{key: load[key] for key in ("load_seconds", "rss_mb", "pss_mb")} for load in result["loads"].get(server, ())]
         part = Part.of(loads)
         told = result["reloads"].get(server, {})
         if told and "void" not in told:
@@ -64,7 +65,7 @@ CPU, QPS = ("cpu_us", "CPU a question", "µs", 2, min), ("qps", "questions a sec
 WAITS = [(key, f"{word} at a steady rate", "µs", 0, min) for key, word in zip(STEADY, ("p50", "p99", "p99.9"))]
 WHOLE = [
     ("load_seconds", "time to load", "s", 2, min),
-    ("rss_mb", "memory", "MB", 1, min),
+    ("rss_mb", "resident memory", "MB", 1, min),
     ("longest_silence_ms", "longest silence at a reload", "ms", 0, min),
     ("lost", "questions lost at a reload", "", 0, min),
     ("in_force_seconds", "reload in force", "s", 2, min),
@@ -94,4 +95,6 @@ def winner(column, parts, peers, where):
     if theirs.median != own.median and best(theirs.median, own.median) == theirs.median:
         figures = f"{server} {theirs.median:,.{digits}f} {unit}".rstrip()
         doubt = "; their ranges overlap" if theirs.overlaps(own) else ""
+        if key == "qps" and parts["tapis"]["busy"].median < FULL:
+            doubt += "; Tapis' core was not full, the load was the limit"
         yield f"{where}{words}: {figures} (Tapis {own.median:,.{digits}f}{doubt})"
