@@ -89,7 +89,7 @@ class Report:
 
     def text(self):
         parts = [self.introduction(), self.costs(), self.speeds(), self.waits(), self.pairs(), self.lists()]
-        parts += [self.where_peers_win(), self.notes()]
+        parts += [self.reloads(), self.where_peers_win(), self.notes()]
         return "\n\n".join(part for part in parts if part) + "\n"
 
     def introduction(self):
@@ -98,10 +98,16 @@ class Report:
         origin = "" if options["names"] else " made up"
         return (
             f"{result['names']:,}{origin} blocked names; {result['started'][:10]}, {machine['model']}, "
-            f"{machine['cpus']} cores, Linux {machine['kernel']}. Rounds: {options['rounds']}, of {options['seconds']:g} "
-            f"s a mix; workers: {options['workers']}; the servers on core {options['server_cpu']}, in turn. Medians, "
-            "with the least and the most in brackets."
+            f"{machine['cpus']} cores, Linux {machine['kernel']}. Rounds: {options['rounds']}; {options['seconds']:g} s "
+            f"a mix; workers: {options['workers']}; the servers on core {options['server_cpu']}, in turn. Medians, with "
+            f"the least and the most in brackets. {self.disturbance()}"
         )
+
+    def disturbance(self):
+        """What other processes took of the machine meanwhile."""
+        cores = [run["cores_busy_with_others"] for run in self.result["runs"] if "cores_busy_with_others" in run]
+        most, median = max(cores, default=0), statistics.median(cores or [0])
+        return f"Other processes kept {max(0, median):.2f} cores busy in the median, {max(0, most):.2f} at most."
 
     def costs(self):
         def one(server, mix):
@@ -155,25 +161,31 @@ class Report:
     def lists(self):
         rows = []
         for server in self.servers:
-            part, told = self.whole[server], self.result["reloads"].get(server, {})
-            if ALL[server].name == "echo" or "rss_mb" not in part:
+            part = self.whole[server]
+            if server == "echo" or "rss_mb" not in part:
                 continue
             octets = part["rss_mb"].median * 1e6 / self.result["names"]
-            row = [cell(part["load_seconds"], 2, " s"), cell(part["rss_mb"]), cell(part["pss_mb"])]
-            row.append(f"{octets:,.0f}" if server != "tapis-empty" else "")
-            if "longest_silence_ms" in told:
-                row += [told["way"], f"{told['in_force_seconds']:.2f} s", f"{told['longest_silence_ms']:,.0f} ms"]
-                row += [f"{told['lost']:,}", f"{told['let_through']:,}", f"{told['peak_mb']:,.0f} MB"]
-            else:
-                row += ["void" if told else ""] + [""] * 5
-            rows.append([self.label(server), *row])
+            row = [cell(part["load_seconds"], 2), cell(part["rss_mb"]), cell(part["pss_mb"])]
+            rows.append([self.label(server), *row, f"{octets:,.0f}" if server != "tapis-empty" else ""])
+        head = "The list: from the start to the first blocked answer, and the memory that is taken then."
+        return f"{head}\n\n" + table(["list", "load, s", "RSS, MB", "PSS, MB", "octets a name"], rows)
+
+    def reloads(self):
+        rows = []
+        for server, told in self.result["reloads"].items():
+            if "void" in told:
+                rows.append([self.label(server), "void", "", "", "", "", "", ""])
+                continue
+            row = [told["way"], f"{told['in_force_seconds']:.2f}", f"{told['longest_silence_ms']:,.0f}"]
+            row += [f"{told['control']['longest_silence_ms']:,.0f}", f"{told['lost']:,}", f"{told['let_through']:,}"]
+            rows.append([self.label(server), *row, f"{told['peak_mb']:,.0f}"])
         rate = self.result["options"]["reload_rate"]
         head = (
-            "The list: from the start to the first blocked answer; then the whole list is replaced, under "
-            f"{rate:,} questions a second (lost: no answer in 2 s; let through: blocked names answered as others)."
+            f"The whole list is replaced, once, under {rate:,} questions a second. Lost: no answer in 2 s; let "
+            "through: blocked names answered as others are. Before: the longest silence without a change."
         )
-        columns = ["list", "load", "RSS, MB", "PSS, MB", "octets a name", "reload", "in force after", "longest silence", "lost"]
-        return f"{head}\n\n" + table([*columns, "let through", "most memory"], rows)
+        columns = ["reload", "way", "in force, s", "longest silence, ms", "before, ms", "lost", "let through"]
+        return f"{head}\n\n" + table([*columns, "most MB"], rows) if rows else ""
 
     def where_peers_win(self):
         lines = [f"- {line}" for line in ahead(self.result, self.peers)]

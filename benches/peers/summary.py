@@ -29,7 +29,8 @@ class Part(dict):
 def flat(run, floor):
     """The figures of one run; the ratio is to the echo in the same round."""
     steady = run["steady"]
-    figures = {key: run[key] for key in ("qps", "cpu_us", "busy")} | {key: steady[key] for key in STEADY}
+    figures = {key: run[key] for key in ("qps", "cpu_us", "busy")}
+    figures |= {key: steady[key] for key in STEADY}
     right = steady["rcodes"].get("NOERROR", 0)
     figures["lost"] = 1 - right / steady["sent"]
     figures["ratio"] = run["cpu_us"] / floor if floor else None
@@ -51,8 +52,8 @@ def by_server(result):
     """{server: Part} of loading and reloading."""
     parts = {}
     for server in result["versions"]:
-        loads = [{key: load[key] for key in ("load_seconds", "rss_mb", "pss_mb")} for load in result["loads"].get(server, ())]
-        part = Part.of(loads)
+        keys = ("load_seconds", "rss_mb", "pss_mb")
+        part = Part.of([{key: load[key] for key in keys} for load in result["loads"].get(server, ())])
         told = result["reloads"].get(server, {})
         if told and "void" not in told:
             keys = ("in_force_seconds", "longest_silence_ms", "lost", "let_through", "peak_mb")
