@@ -96,11 +96,12 @@ class Report:
         result, options = self.result, self.result["options"]
         machine = result["machine"]
         origin = "" if options["names"] else " made up"
+        cores = options["server_cpu"]
         return (
             f"{result['names']:,}{origin} blocked names; {result['started'][:10]}, {machine['model']}, "
-            f"{machine['cpus']} cores, Linux {machine['kernel']}. Rounds: {options['rounds']}; {options['seconds']:g} s "
-            f"a mix; workers: {options['workers']}; the servers on core {options['server_cpu']}, in turn. Medians, with "
-            f"the least and the most in brackets. {self.disturbance()}"
+            f"{machine['cpus']} cores, Linux {machine['kernel']}. Rounds: {options['rounds']}; "
+            f"{options['seconds']:g} s a mix; workers: {options['workers']}; the servers on core {cores}, in turn. "
+            f"Medians, with the least and the most in brackets. {self.disturbance()}"
         )
 
     def disturbance(self):
