@@ -10,7 +10,7 @@ import live
 GOOD = re.compile(r"(?=.{3,240}$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})+")
 TTL = 60
 CHANGED = 1000  # names that go with the reload
-PROBES = 20_000  # names that come with it, each asked at most once
+PROBES = 2000  # names that come with it, each asked at most once
 RPZ_HEAD = """$TTL {ttl}
 $ORIGIN rpz.
 @ SOA localhost. root.localhost. {serial} 3600 600 86400 60
