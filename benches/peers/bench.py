@@ -67,7 +67,7 @@ class Bench:
         for name in self.options.servers:
             kind = ALL[name]
             if not kind.find(self.field):
-                self.leave_out(name, f"`{kind.program}` is not installed; Debian has it in {kind.package}")
+                self.leave_out(name, f"`{kind.program}` is not installed; it is in {kind.package}")
             elif self.options.workers > kind.most_workers:
                 self.leave_out(name, f"has at most {kind.most_workers} worker a process")
             else:

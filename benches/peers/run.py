@@ -27,6 +27,7 @@ the echo's measurements is void.
 import argparse
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
 
@@ -42,6 +43,7 @@ from report import Report
 
 QUICK = {"rounds": 1, "seconds": 0.6, "latency_seconds": 0.2, "latency_runs": 3, "pair_seconds": 0.2}
 QUICK |= {"calibration_seconds": 0.5, "reload_control": 1.0, "made_up": 20_000}
+TOOLS = {"dnsperf": "dnsperf", "nsd": "nsd", "taskset": "util-linux"}
 BUILD = ["cargo", "build", "--release", "--bins", "--examples"]
 BUILT = ("tapis", os.path.join("examples", "echo"), os.path.join("examples", "pace"))
 
@@ -85,6 +87,13 @@ def read_options():
     return options
 
 
+def need():
+    missing = [tool for tool in TOOLS if not shutil.which(tool, path=servers.PATH)]
+    if missing:
+        packages = " ".join(TOOLS[tool] for tool in missing)
+        raise live.Failure(f"not installed: {', '.join(missing)}; on Debian: apt-get install {packages}")
+
+
 def build(options):
     """Only what is missing: a stranger has one command to give."""
     missing = [file for file in BUILT if not os.path.exists(os.path.join(options.target, file))]
@@ -105,20 +114,19 @@ def read_names(options):
 def main():
     options = read_options()
     with live.workshop("peers") as folder:
-        for program, package in (("dnsperf", "dnsperf"), ("nsd", "nsd"), ("taskset", "util-linux")):
-            if not servers.base.shutil.which(program, path=servers.base.PATH):
-                raise live.Failure(f"`{program}` is not installed; Debian has it in {package}")
+        need()
         build(options)
         result = Bench(options, folder, *read_names(options)).run()
         report = Report(result)
         report.write(options.out)
-        if options.docs:
+        if options.docs and not report.own_failures():
             report.write_docs(os.path.join(REPOSITORY, "docs"))
-    print(report.text())
-    for failure in report.failures():
-        live.say(f"FAILED: {failure}")
-    live.say(f"table.md, chart.svg and result.json are in {options.out}")
-    sys.exit(1 if report.own_failures() else 0)
+        print(report.text())
+        for failure in report.failures():
+            live.say(f"FAILED: {failure}")
+        live.say(f"table.md, chart.svg and result.json are in {options.out}")
+        if report.own_failures():
+            raise live.Failure("measurements of Tapis or the echo are void: nothing can be compared with them")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The servers that can be measured. A new one is a file here and a place in `KINDS`."""
 
-from .base import MIXES, Field, Server
+from .base import MIXES, PATH, Field, Server
 from .bind import Bind
 from .dnsdist import Dnsdist
 from .dnsmasq import Dnsmasq
@@ -13,4 +13,4 @@ from .unbound import LocalZones, Rpz
 KINDS = (Tapis, Empty, Echo, LocalZones, Rpz, Bind, PowerDns, Dnsdist, Knot, Dnsmasq, Hickory)
 ALL = {kind.name: kind for kind in KINDS}
 
-__all__ = ["ALL", "MIXES", "Field", "Server"]
+__all__ = ["ALL", "MIXES", "PATH", "Field", "Server"]

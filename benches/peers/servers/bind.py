@@ -40,10 +40,10 @@ options { default-key "rndc"; default-server $host; default-port $control; };
 
 
 class Bind(Server):
-    name, program, package, version_option = "bind-rpz", "named", "bind9", "-v"
+    name, program, package, version_option = "bind-rpz", "named", "Debian's bind9", "-v"
     form = "rpz"
     config = CONFIG
-    octets_a_name = 1000
+    octets_a_name = 1600
     reload_way = "rndc reload"
     note = "response policy zone, two records a name"
 

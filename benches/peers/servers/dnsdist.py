@@ -27,7 +27,8 @@ reloadNames()
 
 
 class Dnsdist(Server):
-    name = program = package = "dnsdist"
+    name = program = "dnsdist"
+    package = "Debian's dnsdist"
     version_option = "--version"
     config = CONFIG
     octets_a_name = 1100  # while it reloads

@@ -19,7 +19,8 @@ conf-file=$list
 
 
 class Dnsmasq(Server):
-    name = program = package = "dnsmasq"
+    name = program = "dnsmasq"
+    package = "Debian's dnsmasq"
     version_option = "--version"
     form = "dnsmasq"
     config = CONFIG

@@ -17,11 +17,11 @@ policy.add(policy.all(policy.STUB('$host@$upstream')))
 
 
 class Knot(Server):
-    name, program, package, version_option = "knot-rpz", "kresd", "knot-resolver lua-cqueues", "--version"
+    name, program, package, version_option = "knot-rpz", "kresd", "Debian's knot-resolver and lua-cqueues", "--version"
     form = "rpz"
     config = CONFIG
     most_workers = 1  # more are more processes, each with a list of its own
-    octets_a_name = 600
+    octets_a_name = 2400
     reload_way = "the file is replaced"
     note = "Knot Resolver; response policy zone, two records a name"
 

@@ -31,10 +31,10 @@ POLICY = 'rpzFile("{list}", {{policyName="names"}})\n'
 
 
 class PowerDns(Server):
-    name, program, package, version_option = "powerdns-rpz", "pdns_recursor", "pdns-recursor", "--version"
+    name, program, package, version_option = "powerdns-rpz", "pdns_recursor", "Debian's pdns-recursor", "--version"
     form = "rpz"
     config = CONFIG
-    octets_a_name = 1000  # and as much again while it reloads
+    octets_a_name = 1300  # and as much again while it reloads
     reload_way = "rec_control reload-lua-config"
     note = "Recursor; response policy zone, two records a name"
 

@@ -21,7 +21,7 @@ scope = "subtree"
 
 class Tapis(Server):
     name = program = "tapis"
-    package = "this repository: cargo build --release"
+    package = "this repository"
     version_option = "--version"
     config = CONFIG
     peer = False
@@ -56,7 +56,7 @@ class Echo(Server):
     """Sends each question back, as long as Tapis' answer: what is left is the kernel's."""
 
     name = "echo"
-    package = "this repository: cargo build --release --examples"
+    package = "this repository"
     peer = False
     note = "no DNS server: sends each question back, lengthened to the size of Tapis' answer"
     more = 0  # octets

@@ -38,7 +38,7 @@ RPZ = """rpz:
 
 class LocalZones(Server):
     name = "unbound"
-    program, package, version_option = "unbound", "unbound", "-V"
+    program, package, version_option = "unbound", "Debian's unbound", "-V"
     form = "local-zone"
     config = CONFIG
     octets_a_name = 480
@@ -61,7 +61,7 @@ class Rpz(LocalZones):
     name = "unbound-rpz"
     form = "rpz"
     config = CONFIG + RPZ
-    octets_a_name = 1300
+    octets_a_name = 2400
     reload_way = "unbound-control auth_zone_reload"
     modules, include, verb = "respip iterator", "", ["auth_zone_reload", "rpz"]
     note = "response policy zone, two records a name"
