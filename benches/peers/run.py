@@ -41,8 +41,8 @@ import servers
 from bench import Bench
 from report import Report
 
-QUICK = {"rounds": 1, "seconds": 0.6, "latency_seconds": 0.2, "latency_runs": 3, "pair_seconds": 0.2}
-QUICK |= {"calibration_seconds": 0.5, "reload_control": 1.0, "made_up": 20_000}
+QUICK = {"rounds": 1, "seconds": 0.4, "latency_seconds": 0.15, "latency_runs": 3, "pair_seconds": 0.2}
+QUICK |= {"calibration_seconds": 0.3, "reload_control": 0.6, "made_up": 20_000}
 TOOLS = {"dnsperf": "dnsperf", "nsd": "nsd", "taskset": "util-linux"}
 BUILD = ["cargo", "build", "--release", "--bins", "--examples"]
 BUILT = ("tapis", os.path.join("examples", "echo"), os.path.join("examples", "pace"))
