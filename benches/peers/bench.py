@@ -20,7 +20,7 @@ PAIR_MIX = "mixed"
 class Bench:
     def __init__(self, options, folder, names, tops):
         self.options, self.names = options, names
-        os.sched_setaffinity(0, {int(cpu) for cpu in options.load_cpu.split(",")})
+        stay_on(options.load_cpu)
         for part in ("lists", "queries", "servers"):
             os.mkdir(os.path.join(folder, part))
         lists = Lists(os.path.join(folder, "lists"), names)
@@ -183,6 +183,14 @@ class Bench:
             told = {"void": str(failure)}
             live.say(f"{server.name}, reload: {failure}")
         self.reloads[server.name] = told
+
+
+def stay_on(cpus):
+    """The load is this process, too."""
+    try:
+        os.sched_setaffinity(0, {int(cpu) for cpu in cpus.split(",")})
+    except (OSError, ValueError) as error:
+        raise live.Failure(f"core {cpus} can't be had ({error}); --load-cpu and --server-cpu name others") from error
 
 
 def rotated(row, number, rounds):
