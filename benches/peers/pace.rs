@@ -70,7 +70,7 @@ impl Options {
         }
         let complete =
             !options.server.is_empty() && !options.queries.is_empty() && options.sockets > 0;
-        if !complete || !(options.rate > 0.0 && options.seconds > 0.0) {
+        if !(complete && options.rate > 0.0 && options.seconds > 0.0) {
             return Err(
                 "needs --server, --queries and --rate; rate, seconds and sockets above 0".into(),
             );
