@@ -293,6 +293,15 @@ impl Asker {
         }
     }
 
+    /// The questions that are open, for others to ask.
+    pub(super) fn leave(&mut self) -> Vec<Key> {
+        let ports = self.ports.drain(..).flatten();
+        let sent = ports.flat_map(|(_, port)| port.sent);
+        sent.filter(|sent| !sent.given_up)
+            .map(|sent| sent.key)
+            .collect()
+    }
+
     fn close_if_done(&mut self, place: usize, waits: &mut WaitSet) {
         let is_done = |(_, port): &(u64, Port)| port.sent.is_empty();
         if self.ports[place].as_ref().is_some_and(is_done) {

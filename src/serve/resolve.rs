@@ -28,8 +28,6 @@ pub enum Job {
     Ask(Key, Option<Tried>),
     /// A packet that it would have had to wait for, or had no way to ask for.
     Whole(Datagram),
-    /// A question whose answer is about to be too old.
-    Refresh(Key),
 }
 
 /// The questions on their way.
@@ -139,7 +137,6 @@ impl Resolver {
             match job {
                 Job::Ask(key, tried) => drop(tracker.spawn(self.flight(key).fly(tried))),
                 Job::Whole(datagram) => drop(tracker.spawn(Arc::clone(&self).whole(datagram))),
-                Job::Refresh(key) => self.refresh(&key),
             }
         }
     }

@@ -86,6 +86,7 @@ impl Worker {
             outboxes: self.sockets.iter().map(outbox).collect(),
             ready: vec![true; self.sockets.len()],
             dropped: vec![0; self.sockets.len()],
+            now: 0,
             asker: Asker::new(self.pool.clone(), self.counters.clone(), self.ports, base),
             waits,
             told: Vec::new(),
@@ -104,6 +105,8 @@ struct Desk<'w> {
     ready: Vec<bool>,
     /// How many packets the kernel dropped at each socket.
     dropped: Vec<u32>,
+    /// The time of this round, in seconds of the server's clock.
+    now: u32,
     asker: Asker,
     waits: WaitSet,
     /// What was heard from upstream in this round.
@@ -129,6 +132,10 @@ impl Desk<'_> {
             }
             self.asker.flush();
             if !self.wait(&mut ports)? {
+                // The async side answers those who wait.
+                for key in self.asker.leave() {
+                    self.ask_elsewhere(key, None);
+                }
                 return Ok(());
             }
             self.listen(&ports);
@@ -192,7 +199,7 @@ impl Desk<'_> {
         let Worker {
             shared, counters, ..
         } = self.worker;
-        let now = shared.clock.at(instant);
+        self.now = shared.clock.at(instant);
         let mut asked: ArrayVec<(usize, Asked<'_>), BATCH> = ArrayVec::new();
         for slot in 0..inbox.len() {
             let packet = inbox.packet(slot);
@@ -220,14 +227,14 @@ impl Desk<'_> {
         for ((slot, query), found) in asked.iter().zip(found) {
             let decision = snapshot.judge(found);
             let out = self.outboxes[socket].draft();
-            let step = answer(now, query, &decision, snapshot, &shared.cache, out);
+            let step = answer(self.now, query, &decision, snapshot, &shared.cache, out);
             self.act(step, socket, inbox, *slot, instant);
         }
     }
 
     /// Does what was decided about a packet.
     fn act(&mut self, step: Step, socket: usize, inbox: &Inbox, slot: usize, instant: Instant) {
-        let Worker { counters, jobs, .. } = self.worker;
+        let counters = &self.worker.counters;
         match step {
             Step::Drop(tally) => tally.add_to(counters),
             Step::Reply(tally) => {
@@ -237,8 +244,7 @@ impl Desk<'_> {
             Step::Refresh(key) => {
                 counters.bump(Count::CacheHits);
                 self.push(socket, &inbox.route(slot));
-                // Without time for it the answer grows old, and is asked for then.
-                let _ = jobs.try_send(Job::Refresh(key));
+                self.refresh(key, instant);
             }
             Step::Resolve(key, stale) => {
                 self.resolve(key, datagram(inbox, slot, socket, stale), instant);
@@ -269,17 +275,33 @@ impl Desk<'_> {
         };
         let who = Who::Datagram(datagram);
         match worker.flights.try_board(&key, Waiter { who, seat }) {
-            Ok(true) => {
-                if !self.asker.ask(&key, instant, &mut self.waits) {
-                    self.ask_elsewhere(key, None);
-                }
-            }
+            Ok(true) => self.ask(key, instant),
             Ok(false) => worker.counters.bump(Count::Coalesced),
             Err(Waiter { who, .. }) => {
                 if let Who::Datagram(datagram) = who {
                     self.hand_over(datagram);
                 }
             }
+        }
+    }
+
+    /// Asks for an answer that is about to be too old. Where there is no room for that, it grows
+    /// old, and is asked for then.
+    fn refresh(&mut self, key: Key, instant: Instant) {
+        let worker = self.worker;
+        let Some(seat) = worker.seats.take_spare() else {
+            return;
+        };
+        let who = Who::Nobody;
+        if let Ok(true) = worker.flights.try_board(&key, Waiter { who, seat }) {
+            worker.counters.bump(Count::Prefetched);
+            self.ask(key, instant);
+        }
+    }
+
+    fn ask(&mut self, key: Key, instant: Instant) {
+        if !self.asker.ask(&key, instant, &mut self.waits) {
+            self.ask_elsewhere(key, None);
         }
     }
 
@@ -300,11 +322,10 @@ impl Desk<'_> {
     }
 
     fn write(&mut self, datagram: &Datagram, resolution: &Resolution) {
-        let Shared { policy, clock, .. } = &self.worker.shared;
+        let snapshot = self.worker.shared.policy.load();
         let out = self.outboxes[datagram.listen].draft();
-        let (now, snapshot) = (clock.now(), policy.load());
         let counters = &self.worker.counters;
-        if desk::write(now, datagram, resolution, &snapshot, counters, out) {
+        if desk::write(self.now, datagram, resolution, &snapshot, counters, out) {
             self.push(datagram.listen, &datagram.route);
         }
     }
@@ -319,14 +340,14 @@ impl Desk<'_> {
         }
         self.asker.expire(instant, &mut self.waits, &mut told);
         let Shared { cache, clock, .. } = &self.worker.shared;
-        let now = clock.at(instant);
+        self.now = clock.at(instant);
         for (key, landed) in std::mem::take(&mut self.aloft) {
             self.land(key, landed);
         }
         for Heard { key, outcome } in told.drain(..) {
             match outcome {
                 Outcome::Answered(answer) => {
-                    let entry = Arc::new(Entry::new(answer, now));
+                    let entry = Arc::new(Entry::new(answer, self.now));
                     if !cache.try_insert(key.clone(), Arc::clone(&entry)) {
                         self.worker.counters.bump(Count::Unkept);
                     }

@@ -6,13 +6,17 @@ use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
 
-use crate::support::client::{PATIENCE, Stream, addresses, ask, errors, is_blocked, query, rcode};
+use crate::support::client::{
+    PATIENCE, Stream, addresses, ask, errors, is_blocked, query, rcode, until,
+};
 use crate::support::server::{Server, list, preamble, text};
-use crate::support::upstream::Upstream;
+use crate::support::upstream::{Upstream, address_of};
 
 const ELEVEN: [&str; 11] = [
     "t.me",
@@ -126,6 +130,28 @@ fn a_signal_ends_it_well_and_leaves_no_socket_behind() {
     server.signal("TERM");
     assert_eq!(server.wait(), Some(0));
     assert!(!server.path("control.sock").exists());
+}
+
+#[test]
+fn a_question_under_way_is_answered_before_it_ends() {
+    let gate = Arc::new(AtomicBool::new(false));
+    let open = Arc::clone(&gate);
+    let upstream = Upstream::start(move |asked| {
+        while !open.load(Ordering::Relaxed) {
+            std::thread::yield_now();
+        }
+        Some(address_of(asked, [192, 0, 2, 1]))
+    });
+    let mut server = Server::start(&preamble(upstream.address), &[]);
+    let address = server.address;
+    let asks = std::thread::spawn(move || addresses(address, "slow.example"));
+    until("upstream is asked", || !upstream.asked().is_empty());
+    server.signal("TERM");
+    // The worker has gone, and another asks in its place.
+    until("upstream is asked again", || upstream.asked().len() > 1);
+    gate.store(true, Ordering::Relaxed);
+    assert_eq!(asks.join().expect("an answer"), ["192.0.2.1"]);
+    assert_eq!(server.wait(), Some(0));
 }
 
 /// Starts the server in a shell, after `before`, and waits for `word` in its log; that log.
