@@ -8,6 +8,8 @@
 //! The same entries, weighed alike: ours, which is quick_cache behind a key that is only borrowed, and
 //! moka. Rounds are interleaved; medians, with the least and the most.
 
+#![expect(clippy::print_stdout, reason = "a bench tells its figures there")]
+
 mod names;
 
 use std::hint::black_box;
