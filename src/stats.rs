@@ -94,6 +94,8 @@ counts! {
     TcpConnections = "tcp_connections",
     /// TCP connections closed at once, because there were too many.
     TcpRefused = "tcp_connections_refused",
+    /// The same, because the client had too many.
+    TcpClientRefused = "tcp_connections_refused_client",
     /// Answers that the network did not take.
     SendErrors = "send_errors",
     /// Questions asked upstream, retries included.

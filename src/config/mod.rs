@@ -93,6 +93,8 @@ pub struct Server {
     pub id: Option<String>,
     /// How many TCP connections may be open at once, 1 to 65535.
     pub tcp_connections: usize,
+    /// Of them, how many one client may have: at least one, at most `tcp_connections`.
+    pub tcp_connections_per_client: usize,
     /// How long a TCP connection may stay silent, 1 second to an hour.
     pub tcp_idle: Duration,
 }

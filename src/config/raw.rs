@@ -43,6 +43,7 @@ pub(super) struct Server {
     pub(super) version: Option<At<String>>,
     pub(super) id: Option<At<String>>,
     pub(super) tcp_connections: Option<At<i64>>,
+    pub(super) tcp_connections_per_client: Option<At<i64>>,
     pub(super) tcp_idle_secs: Option<At<i64>>,
 }
 
@@ -56,6 +57,7 @@ impl Server {
             version: table.string("version"),
             id: table.string("id"),
             tcp_connections: table.integer("tcp-connections"),
+            tcp_connections_per_client: table.integer("tcp-connections-per-client"),
             tcp_idle_secs: table.integer("tcp-idle-secs"),
         }
     }

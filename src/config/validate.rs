@@ -69,6 +69,12 @@ pub(super) fn validate(raw: Raw, origin: Origin, findings: &mut Findings) -> Con
 
 fn server_section(raw: raw::Server, findings: &mut Findings) -> Server {
     let listen = filled(raw.listen, findings);
+    let tcp_connections = number(raw.tcp_connections, 1..=65535, findings).unwrap_or(1024);
+    let per_client = number(
+        raw.tcp_connections_per_client,
+        1..=tcp_connections,
+        findings,
+    );
     Server {
         listen: each(listen, findings, socket).unwrap_or_else(|| {
             [
@@ -88,7 +94,8 @@ fn server_section(raw: raw::Server, findings: &mut Findings) -> Server {
         control: file(raw.control, findings),
         version: text(raw.version, 0..=TXT_MAX, findings),
         id: text(raw.id, 0..=TXT_MAX, findings),
-        tcp_connections: number(raw.tcp_connections, 1..=65535, findings).unwrap_or(1024),
+        tcp_connections,
+        tcp_connections_per_client: per_client.unwrap_or((tcp_connections / 4).max(1)),
         tcp_idle: Duration::from_secs(number(raw.tcp_idle_secs, 1..=3600, findings).unwrap_or(10)),
     }
 }

@@ -125,6 +125,10 @@ pub(super) fn needs_restart(boot: &Config, now: &Config) -> Vec<String> {
             "[server] tcp-connections",
             old.tcp_connections != new.tcp_connections,
         ),
+        (
+            "[server] tcp-connections-per-client",
+            old.tcp_connections_per_client != new.tcp_connections_per_client,
+        ),
         ("[server] tcp-idle-secs", old.tcp_idle != new.tcp_idle),
         ("[upstream]", boot.upstream != now.upstream),
         ("[cache]", boot.cache != now.cache),

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -29,8 +29,8 @@ use crate::control::start::StartError;
 use crate::control::status::{Gauges, Histogram, UpstreamStatus};
 use crate::serve::cache::Cache;
 use crate::serve::desk::Desk;
-use crate::serve::flights::Bounds;
 use crate::serve::resolve::Resolver;
+use crate::serve::seats::{Bounds, Seats};
 use crate::serve::shared::{Clock, Shared};
 use crate::serve::streams::Streams;
 use crate::serve::udp::{HAND_OVER, Worker};
@@ -282,7 +282,7 @@ impl Service {
             counters: shared_counters.clone(),
         };
         let waiting = Bounds {
-            waiting: config.upstream.waiting,
+            all: config.upstream.waiting,
             per_client: config.upstream.waiting_per_client,
         };
         let resolver = Arc::new(Resolver::new(Arc::new(pool), desk, waiting));
@@ -319,7 +319,10 @@ impl Service {
             shared,
             resolver: resolver.clone(),
             counters: shared_counters,
-            places: Arc::new(Semaphore::new(budget.connections)),
+            places: Arc::new(Seats::new(Bounds {
+                all: budget.connections,
+                per_client: config.server.tcp_connections_per_client,
+            })),
             idle: config.server.tcp_idle,
             stop: stop.clone(),
             tracker: tracker.clone(),

@@ -8,6 +8,7 @@ pub mod flights;
 mod own;
 pub mod resolve;
 pub mod respond;
+pub mod seats;
 pub mod shared;
 pub mod streams;
 pub mod udp;

@@ -11,8 +11,9 @@ use tokio_util::task::TaskTracker;
 
 use super::cache::{Entry, Failure, Key};
 use super::desk::Desk;
-use super::flights::{Bounds, Datagram, Flights, Full, Landed, Seats, Waiter, Who};
+use super::flights::{Datagram, Flights, Landed, Waiter, Who};
 use super::respond::{Client, Resolution, Step, Tally, respond};
+use super::seats::{Bounds, Full, Seats};
 use super::upstream::{Pool, Tried};
 use crate::stats::Count;
 use crate::wire::edns::code;
@@ -185,7 +186,7 @@ impl Resolver {
 /// How a question is counted that finds no seat.
 pub fn count(full: Full) -> Count {
     match full {
-        Full::Queue => Count::QueueFull,
+        Full::All => Count::QueueFull,
         Full::Client => Count::ClientFull,
     }
 }
@@ -319,7 +320,7 @@ mod tests {
             counters,
         };
         let bounds = Bounds {
-            waiting: 8,
+            all: 8,
             per_client: 8,
         };
         let resolver = Arc::new(Resolver::new(Arc::new(pool), desk, bounds));

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::bytes::Bytes;
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
@@ -16,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use super::resolve::Resolver;
 use super::respond::{Client, Step, conclude, read, respond};
+use super::seats::{Full, Seats};
 use super::shared::Shared;
 use crate::stats::{Count, Counters};
 use crate::wire::MAX_MESSAGE;
@@ -33,8 +33,8 @@ pub struct Streams {
     pub resolver: Arc<Resolver>,
     /// Counters of the async side.
     pub counters: Arc<Counters>,
-    /// One permit for each connection that may be open.
-    pub places: Arc<Semaphore>,
+    /// One for each connection that may be open.
+    pub places: Arc<Seats>,
     /// How long a connection may be idle, and an answer remain unread.
     pub idle: Duration,
     /// Ends the service.
@@ -55,9 +55,15 @@ impl Streams {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             };
-            let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
-                self.counters.bump(Count::TcpRefused);
-                continue;
+            let place = match self.places.take(peer.ip()) {
+                Ok(place) => place,
+                Err(full) => {
+                    self.counters.bump(match full {
+                        Full::All => Count::TcpRefused,
+                        Full::Client => Count::TcpClientRefused,
+                    });
+                    continue;
+                }
             };
             self.counters.bump(Count::TcpConnections);
             let this = Arc::clone(&self);

@@ -5,7 +5,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 
 use allocation_counter::measure;
 use tapis::policy::builder::Builder;
@@ -14,8 +13,8 @@ use tapis::policy::rule::{Action, Blocking, Ede, Kind, Scope, Source};
 use tapis::policy::snapshot::Snapshot;
 use tapis::serve::cache::{Cache, Entry, Key};
 use tapis::serve::desk::Desk;
-use tapis::serve::flights::Bounds;
 use tapis::serve::resolve::Resolver;
+use tapis::serve::seats::Bounds;
 use tapis::serve::shared::{Clock, Shared};
 use tapis::serve::udp::Worker;
 use tapis::serve::upstream::Pool;
@@ -117,7 +116,7 @@ fn allocations(rounds: usize) -> (u64, [u64; 4]) {
         counters: counters.clone(),
     };
     let bounds = Bounds {
-        waiting: 16,
+        all: 16,
         per_client: 16,
     };
     let resolver = Resolver::new(Arc::new(pool), desk, bounds);

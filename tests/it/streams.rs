@@ -78,7 +78,10 @@ fn an_idle_connection_is_closed_and_so_is_one_that_sends_octet_by_octet() {
 #[test]
 fn above_the_limit_connections_are_closed_and_below_it_served() {
     let upstream = Upstream::plain();
-    let server = server(&upstream, "tcp-connections = 2");
+    let server = server(
+        &upstream,
+        "tcp-connections = 2\ntcp-connections-per-client = 2",
+    );
     let mut held: Vec<_> = (0..2).map(|_| Stream::open(server.address)).collect();
     for stream in &mut held {
         stream.send(&query("blocked.example", RecordType::A));
