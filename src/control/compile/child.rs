@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::plan::{Event, Outcome, Plan};
 
@@ -17,6 +17,8 @@ use super::plan::{Event, Outcome, Plan};
 const MAX_LINE: u64 = 64 << 20;
 /// Octets of its errors that are kept, the last ones.
 const MAX_ERRORS: usize = 4096;
+/// How often to look whether it is gone, once it says no more.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// Why a compiler made no image.
 #[derive(Debug, thiserror::Error)]
@@ -136,7 +138,7 @@ impl Compiler {
             };
             let heard = match heard {
                 Err(error) => Err(error),
-                Ok(outcome) => match timeout(self.patience, child.wait()).await {
+                Ok(outcome) => match timeout(self.patience, gone(&mut child)).await {
                     Ok(status) => Ok((outcome, status)),
                     Err(_) => Err(ChildError::Hung(self.patience)),
                 },
@@ -192,9 +194,24 @@ impl Compiler {
     }
 }
 
+/// Waits until it is gone, by looking. `Child::wait` was seen to be woken before the process could be
+/// waited for, and then to ask again without a pause, on the core that the process needed for ending.
+async fn gone(child: &mut Child) -> io::Result<ExitStatus> {
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        sleep(LOOK).await;
+    }
+}
+
 /// Ends it, and waits until it is gone.
 async fn end(child: &mut Child) {
-    if let Err(error) = child.kill().await {
+    let ended = match child.start_kill() {
+        Ok(()) => gone(child).await.map(drop),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = ended {
         // It is gone already, or will be: it is ended again when it is dropped.
         tracing::debug!(%error, "the compiler can't be ended");
     }
