@@ -82,7 +82,7 @@ impl Worker {
             waits.add(socket.as_fd(), token)?;
         }
         let outbox = |_| Outbox::new(BATCH, ROOM);
-        let desk = Desk {
+        let all = Loop {
             worker: self,
             outboxes: self.sockets.iter().map(outbox).collect(),
             ready: vec![true; self.sockets.len()],
@@ -93,12 +93,12 @@ impl Worker {
             told: Vec::new(),
             aloft: Vec::new(),
         };
-        desk.serve()
+        all.serve()
     }
 }
 
 /// What a worker thread works with.
-struct Desk<'w> {
+struct Loop<'w> {
     worker: &'w Worker,
     /// Answers, for each socket.
     outboxes: Vec<Outbox>,
@@ -116,7 +116,7 @@ struct Desk<'w> {
     aloft: Vec<(Key, Landed)>,
 }
 
-impl Desk<'_> {
+impl Loop<'_> {
     fn serve(mut self) -> io::Result<()> {
         let mut inbox = Inbox::new(BATCH, SLOT);
         let mut ports = Vec::new();
