@@ -144,6 +144,7 @@ fn judge(
 ///
 /// # Errors
 /// The step, for what needs no policy: then `out` holds the answer, if it is one.
+#[inline(always)]
 pub fn read<'p>(
     client: Client,
     packet: &'p [u8],

@@ -109,6 +109,7 @@ impl Name {
     ///
     /// # Errors
     /// [`NameError`] when the octets are not such a name.
+    #[inline]
     pub fn read(message: &[u8], at: usize) -> Result<(Self, usize), NameError> {
         Self::walk(message, at, false)
     }
@@ -122,6 +123,8 @@ impl Name {
         Self::walk(message, at, true)
     }
 
+    // Not inlined, a name is copied from function to function, which took longer than reading it.
+    #[inline(always)]
     fn walk(message: &[u8], mut at: usize, pointers: bool) -> Result<(Self, usize), NameError> {
         let mut name = Self::ROOT;
         let mut len = 0_usize;
@@ -242,6 +245,7 @@ impl Name {
     }
 
     /// Appends a label to the octets written so far, lower-cased; keeps room for the root octet.
+    #[inline(always)]
     fn push(&mut self, len: &mut usize, label: &[u8]) -> Result<(), NameError> {
         let mut odd = 0;
         for (to, from) in self.wire[*len + 1..].iter_mut().zip(label) {

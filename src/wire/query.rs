@@ -67,6 +67,7 @@ impl<'p> Query<'p> {
     /// # Errors
     /// [`Reject`] says what the sender gets instead of an answer. An unknown EDNS version is not
     /// an error here: see [`unknown_version`](Self::unknown_version).
+    #[inline(always)]
     pub fn read(packet: &'p [u8]) -> Result<Self, Reject> {
         let header: &[u8; HEADER] = packet.first_chunk().ok_or(Reject::Drop(Fault::Short))?;
         let word = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
