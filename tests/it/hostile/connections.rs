@@ -1,15 +1,16 @@
 //! TCP connections that cost the server more than their client.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::rdata::TXT;
 use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::rr::{RData, Record, RecordType};
+use socket2::{Domain, Socket, Type};
 
 use super::{connect, server};
-use crate::support::client::{Stream, is_blocked, query, until};
+use crate::support::client::{PATIENCE, Stream, is_blocked, query, until};
 use crate::support::server::Server;
 use crate::support::upstream::{Upstream, answer};
 
@@ -78,7 +79,8 @@ fn a_client_that_reads_no_answers_is_closed_and_holds_little_memory() {
 #[test]
 fn hundreds_of_connections_leave_the_first_ones_and_udp_alone() {
     let upstream = Upstream::plain();
-    let server = server(&upstream, "tcp-connections = 20", "");
+    let limits = "tcp-connections = 20\ntcp-connections-per-client = 20";
+    let server = server(&upstream, limits, "");
     let mut held: Vec<_> = (0..200).map(|_| Stream::open(server.address)).collect();
     until("the rest to be closed", || {
         server.count("tcp_connections_refused") == 180
@@ -94,6 +96,30 @@ fn hundreds_of_connections_leave_the_first_ones_and_udp_alone() {
             .iter_mut()
             .all(|stream| stream.receive().is_none())
     );
+}
+
+/// A connection from `source`.
+fn open_from(source: [u8; 4], server: SocketAddr) -> Stream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let source = SocketAddr::from((source, 0));
+    socket.bind(&source.into()).expect("bound");
+    socket.connect(&server.into()).expect("connected");
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    Stream(stream)
+}
+
+#[test]
+fn one_client_leaves_connections_for_others() {
+    let upstream = Upstream::plain();
+    let server = server(&upstream, "tcp-connections = 20", "");
+    let _held: Vec<_> = (0..50).map(|_| Stream::open(server.address)).collect();
+    until("the rest to be closed", || {
+        server.count("tcp_connections_refused_client") == 45
+    });
+    let mut other = open_from([127, 0, 0, 2], server.address);
+    other.send(&query("free.example", RecordType::A));
+    assert!(other.receive().is_some());
 }
 
 #[test]
