@@ -40,8 +40,8 @@ CASES = [
     Case(foes.malformed, 2000, " ".join(f"malformed_{what}" for what in MALFORMED)),
     Case(foes.responses, 3000, "malformed_response"),
     Case(foes.strangers, 3000, "refused_client malformed_from_refused_client"),
-    Case(foes.connections, 500, "tcp_connections tcp_connections_refused"),
-    Case(foes.slow, 100, "tcp_connections"),
+    Case(foes.connections, 500, "tcp_connections tcp_connections_refused tcp_connections_refused_client"),
+    Case(foes.slow, 80, "tcp_connections"),
     Case(foes.unread, 4000, "tcp_queries send_errors"),
     Case(
         foes.random_names_of_many,

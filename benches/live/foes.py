@@ -82,6 +82,11 @@ def beats(rate, seconds):
         time.sleep(TICK)
 
 
+def unequal(first):
+    """Addresses of clients: one takes too much alone, the others only with it."""
+    return [f"127.0.0.{first}"] * 4 + [f"127.0.0.{first + number}" for number in range(1, 6)]
+
+
 def repeat(make):
     return (make() for _ in itertools.count())
 
@@ -101,8 +106,7 @@ def random_names(port, rate, seconds, chance, sources=("127.0.0.9",)):
 
 def random_names_of_many(port, rate, seconds, chance):
     """The same from several clients, which together may take every seat."""
-    few = [f"127.0.0.{last}" for last in range(21, 26)]
-    return random_names(port, rate, seconds, chance, ["127.0.0.20"] * 4 + few)  # one asks the most
+    return random_names(port, rate, seconds, chance, unequal(20))
 
 
 def one_name(port, rate, seconds, chance):
@@ -157,8 +161,8 @@ def strangers(port, rate, seconds, chance):
 class Streams:
     """Connections by their files, each with its birth; what is sent on them is one frame without end."""
 
-    def __init__(self, port, source, events=select.POLLIN, room=None):
-        self.port, self.source, self.events, self.room = port, source, events, room
+    def __init__(self, port, sources, events=select.POLLIN, room=None):
+        self.port, self.sources, self.events, self.room = port, sources, events, room
         self.open, self.counts, self.poll = {}, collections.Counter(), select.poll()
 
     def add(self):
@@ -166,7 +170,7 @@ class Streams:
         if self.room:
             stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.room)
             stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, self.room)  # the other's room is a multiple of it
-        stream.bind((self.source, 0))
+        stream.bind((self.sources[self.counts["opened"] % len(self.sources)], 0))
         stream.setblocking(False)
         stream.connect_ex((dns.LOOPBACK, self.port))
         self.open[stream.fileno()] = stream, time.monotonic()
@@ -211,8 +215,8 @@ class Streams:
 
 
 def connections(port, rate, seconds, _chance):
-    """Opens so many connections a second, and says nothing on them."""
-    streams = Streams(port, "127.0.0.15")
+    """Opens so many connections a second from several addresses, and says nothing on them."""
+    streams = Streams(port, unequal(30))
     for due in beats(rate, seconds):
         for _ in range(due):
             streams.add()
@@ -222,7 +226,7 @@ def connections(port, rate, seconds, _chance):
 
 def slow(port, rate, seconds, chance):
     """So many connections at a time, on each of which an octet of a query comes every second."""
-    streams, sent = Streams(port, "127.0.0.17"), collections.Counter()
+    streams, sent = Streams(port, ["127.0.0.17"]), collections.Counter()
     octets = framed(question(BLOCKED, chance))
     for due in beats(rate, seconds):
         streams.fill(rate)
@@ -239,7 +243,7 @@ def slow(port, rate, seconds, chance):
 
 def unread(port, rate, seconds, chance):
     """So many queries a second on a few connections, of whose answers none is ever read."""
-    streams, place = Streams(port, "127.0.0.16", events=0, room=536), collections.Counter()
+    streams, place = Streams(port, ["127.0.0.16"], events=0, room=536), collections.Counter()
     frame = framed(question(BLOCKED, chance, dns.TXT, edns=True))
     for due in beats(rate, seconds):
         while len(streams.open) < UNREAD:
