@@ -267,7 +267,11 @@ impl Service {
             min: config.cache.min_ttl_secs,
             max: config.cache.max_ttl_secs,
         };
-        let network = Arc::new(Network::new(&servers, budget.upstream));
+        let network = Arc::new(Network::new(
+            &servers,
+            budget.upstream,
+            shared_counters.clone(),
+        ));
         let timeout = config.upstream.timeout;
         let pool = Pool::new(servers, network, timeout, bounds, shared_counters.clone());
         let shared = Shared {

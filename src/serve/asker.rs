@@ -13,7 +13,7 @@ use std::time::Duration;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::time::Instant;
 
-use super::cache::Key;
+use super::flights::Ticket;
 use super::upstream::{First, Heard, Outcome, Pool, Tried, is_usable};
 use crate::stats::{Count, Counters};
 use crate::sys::udp::{Inbox, Outbox, Socket};
@@ -31,7 +31,7 @@ const LONGEST: usize = 4096;
 
 /// A question that is open.
 struct Sent {
-    key: Key,
+    ticket: Ticket,
     /// The question section as it was sent, letter case and all.
     question: Box<[u8]>,
     id: u16,
@@ -126,7 +126,7 @@ impl Asker {
 
     /// Asks upstream; the question leaves with the next [`flush`](Self::flush). False when there is
     /// no port or server to ask by: nothing was done.
-    pub(super) fn ask(&mut self, key: &Key, now: Instant, waits: &mut WaitSet) -> bool {
+    pub(super) fn ask(&mut self, ticket: &Ticket, now: Instant, waits: &mut WaitSet) -> bool {
         let Some(place) = self.usable_port(now, waits) else {
             return false;
         };
@@ -143,14 +143,14 @@ impl Asker {
             }
         }
         let draft = self.outbox.draft();
-        ask::write(&key.question(), &random, draft);
+        ask::write(&ticket.key.question(), &random, draft);
         let id = u16::from_be_bytes([random[0], random[1]]);
         let question = ask::question_of(draft).into();
         self.outbox.push(None);
         port.asked += 1;
         self.open += 1;
         port.sent.push(Sent {
-            key: key.clone(),
+            ticket: ticket.clone(),
             question,
             id,
             at: now,
@@ -252,7 +252,7 @@ impl Asker {
                 let server = port.to.server;
                 self.open -= port.sent.len();
                 let open = port.sent.drain(..).filter(|sent| !sent.given_up);
-                told.extend(open.map(|sent| silent(sent.key, server, sent.at)));
+                told.extend(open.map(|sent| silent(sent.ticket, server, sent.at)));
             }
         }
         if self.current != Some(place) {
@@ -276,7 +276,7 @@ impl Asker {
             {
                 sent.given_up = true;
                 self.counters.bump(Count::UpstreamSlow);
-                told.push(silent(sent.key.clone(), port.to.server, sent.at));
+                told.push(silent(sent.ticket.clone(), port.to.server, sent.at));
             }
         }
         while self.closing.front().is_some_and(|due| due.at <= now) {
@@ -294,11 +294,11 @@ impl Asker {
     }
 
     /// The questions that are open, for others to ask.
-    pub(super) fn leave(&mut self) -> Vec<Key> {
+    pub(super) fn leave(&mut self) -> Vec<Ticket> {
         let ports = self.ports.drain(..).flatten();
         let sent = ports.flat_map(|(_, port)| port.sent);
         sent.filter(|sent| !sent.given_up)
-            .map(|sent| sent.key)
+            .map(|sent| sent.ticket)
             .collect()
     }
 
@@ -322,7 +322,7 @@ impl Asker {
 }
 
 /// A question that was not answered.
-fn silent(key: Key, server: usize, since: Instant) -> Heard {
+fn silent(ticket: Ticket, server: usize, since: Instant) -> Heard {
     let tried = Tried {
         server,
         since,
@@ -331,7 +331,7 @@ fn silent(key: Key, server: usize, since: Instant) -> Heard {
         by_tcp: false,
     };
     Heard {
-        key,
+        ticket,
         outcome: Outcome::Tried(tried),
     }
 }
@@ -374,7 +374,7 @@ fn listen(
     } else if inbox.is_cut(slot) || is_cut(octets) {
         Outcome::Tried(tried(None, true))
     } else {
-        match pool.read(octets, &sent.key) {
+        match pool.read(octets, &sent.ticket.key) {
             Ok(answer) if is_usable(&answer) => Outcome::Answered(answer),
             Ok(answer) => Outcome::Tried(tried(Some(answer), false)),
             Err(_) => {
@@ -383,8 +383,10 @@ fn listen(
             }
         }
     };
-    Some(Heard {
-        key: sent.key,
+    // What was given up is in other hands: only an answer is news to them.
+    let is_news = !sent.given_up || matches!(outcome, Outcome::Answered(_));
+    is_news.then_some(Heard {
+        ticket: sent.ticket,
         outcome,
     })
 }

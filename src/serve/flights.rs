@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map;
 use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use foldhash::quality::RandomState;
@@ -58,13 +59,28 @@ impl Waiter {
     }
 }
 
-type Shard = HashMap<Key, Vec<Waiter>, RandomState>;
+/// Tells one flight from all others of the same question, before and after.
+#[derive(Clone, Debug)]
+pub struct Ticket {
+    /// The question.
+    pub key: Key,
+    number: u64,
+}
+
+#[derive(Debug)]
+struct Flight {
+    number: u64,
+    waiters: Vec<Waiter>,
+}
+
+type Shard = HashMap<Key, Flight, RandomState>;
 
 /// The questions on their way. All threads share it; a question is asked by who boards it first.
 #[derive(Debug)]
 pub struct Flights {
     shards: Box<[Mutex<Shard>]>,
     hasher: RandomState,
+    started: AtomicU64,
 }
 
 impl Default for Flights {
@@ -72,43 +88,74 @@ impl Default for Flights {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             hasher: RandomState::default(),
+            started: AtomicU64::new(0),
         }
     }
 }
 
 impl Flights {
-    /// Waits for what comes of `key`. True: nobody asks yet, the caller has to.
-    pub fn board(&self, key: &Key, waiter: Waiter) -> bool {
-        board(&mut self.lock(key), key, waiter)
+    /// Waits for what comes of `key`. With a ticket nobody asks yet, and the caller has to.
+    pub fn board(&self, key: &Key, waiter: Waiter) -> Option<Ticket> {
+        self.enter(&mut self.lock(key), key, waiter)
     }
 
     /// The same without waiting for another thread's lock.
     ///
     /// # Errors
     /// The waiter, when another thread has the lock.
-    pub fn try_board(&self, key: &Key, waiter: Waiter) -> Result<bool, Waiter> {
+    pub fn try_board(&self, key: &Key, waiter: Waiter) -> Result<Option<Ticket>, Waiter> {
         match self.try_lock(key) {
-            Some(mut shard) => Ok(board(&mut shard, key, waiter)),
+            Some(mut shard) => Ok(self.enter(&mut shard, key, waiter)),
             None => Err(waiter),
         }
     }
 
-    /// Ends a flight; those who waited for it. None, if another one has ended it.
-    pub fn land(&self, key: &Key) -> Vec<Waiter> {
-        self.lock(key).remove(key).unwrap_or_default()
+    fn enter(&self, shard: &mut Shard, key: &Key, waiter: Waiter) -> Option<Ticket> {
+        match shard.entry(key.clone()) {
+            hash_map::Entry::Occupied(mut flight) => {
+                flight.get_mut().waiters.push(waiter);
+                None
+            }
+            hash_map::Entry::Vacant(place) => {
+                let number = self.started.fetch_add(1, Ordering::Relaxed);
+                let key = place.key().clone();
+                place.insert(Flight {
+                    number,
+                    waiters: vec![waiter],
+                });
+                Some(Ticket { key, number })
+            }
+        }
+    }
+
+    /// Ends a flight; those who waited for it. Nothing, when it has ended before.
+    pub fn land(&self, ticket: &Ticket) -> Option<Vec<Waiter>> {
+        let mut shard = self.lock(&ticket.key);
+        let flight = shard.get(&ticket.key)?;
+        if flight.number != ticket.number {
+            return None;
+        }
+        Some(shard.remove(&ticket.key)?.waiters)
+    }
+
+    /// Ends the flight of a question, whichever it is: an answer is good for all who ask the same.
+    pub fn land_any(&self, key: &Key) -> Vec<Waiter> {
+        waiters(self.lock(key).remove(key))
     }
 
     /// The same without waiting for another thread's lock: nothing, when one has it.
-    pub fn try_land(&self, key: &Key) -> Option<Vec<Waiter>> {
-        Some(self.try_lock(key)?.remove(key).unwrap_or_default())
+    pub fn try_land_any(&self, key: &Key) -> Option<Vec<Waiter>> {
+        Some(waiters(self.try_lock(key)?.remove(key)))
     }
 
     /// Takes off those who wait with an old answer at hand. The flight goes on.
-    pub fn take_stale(&self, key: &Key) -> Vec<Waiter> {
-        let mut shard = self.lock(key);
-        let waiting = shard.get_mut(key);
-        waiting.map_or_else(Vec::new, |waiting| {
-            waiting
+    pub fn take_stale(&self, ticket: &Ticket) -> Vec<Waiter> {
+        let mut shard = self.lock(&ticket.key);
+        let flight = shard.get_mut(&ticket.key);
+        let flight = flight.filter(|flight| flight.number == ticket.number);
+        flight.map_or_else(Vec::new, |flight| {
+            let waiters = &mut flight.waiters;
+            waiters
                 .extract_if(.., |waiter| waiter.has_stale())
                 .collect()
         })
@@ -133,15 +180,38 @@ impl Flights {
     }
 }
 
-fn board(shard: &mut Shard, key: &Key, waiter: Waiter) -> bool {
-    match shard.entry(key.clone()) {
-        hash_map::Entry::Occupied(mut flight) => {
-            flight.get_mut().push(waiter);
-            false
-        }
-        hash_map::Entry::Vacant(place) => {
-            place.insert(vec![waiter]);
-            true
-        }
+fn waiters(flight: Option<Flight>) -> Vec<Waiter> {
+    flight.map_or_else(Vec::new, |flight| flight.waiters)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+    use crate::serve::seats::{Bounds, Seats};
+    use crate::wire::query::Query;
+
+    #[test]
+    fn a_flight_that_has_ended_does_not_end_the_next_one_of_the_same_question() {
+        let bounds = Bounds {
+            all: 8,
+            per_client: 8,
+        };
+        let seats = Arc::new(Seats::new(bounds));
+        let waiter = || Waiter {
+            who: Who::Nobody,
+            seat: seats.take(IpAddr::from([192, 0, 2, 1])).expect("a seat"),
+        };
+        let packet = b"\0\x01\x01\0\0\x01\0\0\0\0\0\0\x01a\0\0\x01\0\x01";
+        let key = Key::new(&Query::read(packet).expect("a query"));
+        let flights = Flights::default();
+        let first = flights.board(&key, waiter()).expect("the first");
+        assert!(flights.board(&key, waiter()).is_none(), "it joins");
+        assert_eq!(flights.land_any(&key).len(), 2);
+        let second = flights.board(&key, waiter()).expect("a new one");
+        assert!(flights.land(&first).is_none());
+        assert_eq!(flights.land(&second).map(|waiters| waiters.len()), Some(1));
+        assert_eq!(seats.taken(), 0);
     }
 }

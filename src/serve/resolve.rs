@@ -11,9 +11,10 @@ use tokio_util::task::TaskTracker;
 
 use super::cache::{Entry, Failure, Key};
 use super::desk::Desk;
-use super::flights::{Datagram, Flights, Landed, Waiter, Who};
+use super::flights::{Datagram, Flights, Ticket, Waiter, Who};
 use super::respond::{Client, Resolution, Step, Tally, respond};
 use super::seats::{Bounds, Full, Seats};
+use super::shared::Shared;
 use super::upstream::{Pool, Tried};
 use crate::stats::Count;
 use crate::wire::edns::code;
@@ -26,7 +27,7 @@ const STALE_PATIENCE: Duration = Duration::from_millis(1800);
 pub enum Job {
     /// A question for which it has no port, or to which it got no good answer. Who waits is in the
     /// flights.
-    Ask(Key, Option<Tried>),
+    Ask(Ticket, Option<Tried>),
     /// A packet that it would have had to wait for, or had no way to ask for.
     Whole(Datagram),
 }
@@ -116,18 +117,16 @@ impl Resolver {
 
     /// Joins the flight of `key`, or starts it.
     fn board(self: &Arc<Self>, key: &Key, waiter: Waiter) {
-        if self.flights.board(key, waiter) {
-            tokio::spawn(self.flight(key.clone()).fly(None));
-        } else {
-            self.desk.counters.bump(Count::Coalesced);
+        match self.flights.board(key, waiter) {
+            Some(ticket) => drop(tokio::spawn(self.flight(ticket).fly(None))),
+            None => self.desk.counters.bump(Count::Coalesced),
         }
     }
 
-    fn flight(self: &Arc<Self>, key: Key) -> Flight {
+    fn flight(self: &Arc<Self>, ticket: Ticket) -> Flight {
         Flight {
             resolver: Arc::clone(self),
-            key,
-            ended: false,
+            ticket,
         }
     }
 
@@ -136,7 +135,9 @@ impl Resolver {
     pub async fn take_jobs(self: Arc<Self>, mut jobs: mpsc::Receiver<Job>, tracker: TaskTracker) {
         while let Some(job) = jobs.recv().await {
             match job {
-                Job::Ask(key, tried) => drop(tracker.spawn(self.flight(key).fly(tried))),
+                Job::Ask(ticket, tried) => {
+                    drop(tracker.spawn(self.flight(ticket).fly(tried)));
+                }
                 Job::Whole(datagram) => drop(tracker.spawn(Arc::clone(&self).whole(datagram))),
             }
         }
@@ -202,69 +203,62 @@ pub fn unanswered() -> Failure {
 /// One question on its way. However it ends, nobody waits for it afterwards.
 struct Flight {
     resolver: Arc<Resolver>,
-    key: Key,
-    /// Off the board: the next of its key is another flight.
-    ended: bool,
+    ticket: Ticket,
 }
 
 impl Flight {
-    async fn fly(mut self, tried: Option<Tried>) {
-        let (resolver, key) = (Arc::clone(&self.resolver), self.key.clone());
-        let Desk {
-            shared, counters, ..
-        } = &resolver.desk;
+    async fn fly(self, tried: Option<Tried>) {
+        let Self { resolver, ticket } = &self;
+        let (flights, desk) = (&resolver.flights, &resolver.desk);
         let start = tried
             .as_ref()
             .map_or_else(Instant::now, |tried| tried.since);
-        let mut asking = std::pin::pin!(resolver.pool.ask(&key, tried));
-        let early = timeout_at(start + resolver.stale_patience(), &mut asking);
-        let said = match early.await {
-            Ok(said) => said,
-            Err(_) => {
-                // Who has an old answer gets it; who has none waits on.
-                let impatient = resolver.flights.take_stale(&key);
-                resolver.desk.tell(impatient, &Err(Arc::new(unanswered())));
-                asking.await
+        let said = {
+            let mut asking = std::pin::pin!(resolver.pool.ask(&ticket.key, tried));
+            let early = timeout_at(start + resolver.stale_patience(), &mut asking);
+            match early.await {
+                Ok(said) => said,
+                Err(_) => {
+                    // Who has an old answer gets it; who has none waits on.
+                    let impatient = flights.take_stale(ticket);
+                    desk.tell(impatient, &Err(Arc::new(unanswered())));
+                    asking.await
+                }
             }
         };
-        let now = shared.clock.now();
-        let landed: Landed = match said {
+        let Shared { cache, clock, .. } = &desk.shared;
+        let (key, now) = (&ticket.key, clock.now());
+        match said {
             Ok(answer) => {
                 let entry = Arc::new(Entry::new(answer, now));
-                shared.cache.insert(key.clone(), Arc::clone(&entry));
-                Ok(entry)
+                // Before those who wait are told: whoever comes after them does not fly again.
+                cache.insert(key.clone(), Arc::clone(&entry));
+                desk.tell(flights.land_any(key), &Ok(entry));
             }
             Err(none) => {
-                counters.bump(Count::UpstreamFailures);
+                // A worker's late answer may have ended it: then it did not fail.
+                let Some(waiters) = flights.land(ticket) else {
+                    return;
+                };
+                desk.counters.bump(Count::UpstreamFailures);
                 let said = none.said.map(|answer| Arc::new(Entry::new(answer, now)));
                 let failure = Arc::new(Failure {
                     code: none.code,
                     said,
                 });
                 if !none.ours {
-                    let held = Arc::clone(&failure);
-                    shared.cache.insert_failure(key.clone(), held, now);
+                    cache.insert_failure(key.clone(), Arc::clone(&failure), now);
                 }
-                Err(failure)
+                desk.tell(waiters, &Err(failure));
             }
-        };
-        // The cache holds it by now: whoever comes after this does not fly again.
-        let waiters = self.end();
-        resolver.desk.tell(waiters, &landed);
-    }
-
-    /// Takes the flight off the board; those who wait for it.
-    fn end(&mut self) -> Vec<Waiter> {
-        self.ended = true;
-        self.resolver.flights.land(&self.key)
+        }
     }
 }
 
 impl Drop for Flight {
     /// After a panic those who wait hear that nothing comes.
     fn drop(&mut self) {
-        if !self.ended {
-            let waiters = self.end();
+        if let Some(waiters) = self.resolver.flights.land(&self.ticket) {
             self.resolver
                 .desk
                 .tell(waiters, &Err(Arc::new(unanswered())));
@@ -282,7 +276,7 @@ mod tests {
     use crate::policy::current::Publisher;
     use crate::policy::snapshot::Snapshot;
     use crate::serve::cache::Cache;
-    use crate::serve::shared::{Clock, Shared};
+    use crate::serve::shared::Clock;
     use crate::serve::upstream::connect::{Connector, ExchangeError, Transport};
     use crate::stats::Counters;
     use crate::wire::answer::TtlBounds;

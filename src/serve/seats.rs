@@ -60,7 +60,8 @@ impl Seats {
 
     /// How many are taken.
     pub fn taken(&self) -> usize {
-        self.taken.load(Ordering::Relaxed)
+        // Who finds none counts for a moment, too.
+        self.taken.load(Ordering::Relaxed).min(self.bounds.all)
     }
 
     /// Takes a seat for a client.

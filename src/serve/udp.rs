@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::asker::Asker;
 use super::cache::{Entry, Key};
 use super::desk;
-use super::flights::{Datagram, Flights, Landed, Waiter, Who};
+use super::flights::{Datagram, Flights, Landed, Ticket, Waiter, Who};
 use super::resolve::{Job, count, unanswered};
 use super::respond::{Asked, Client, Resolution, Step, answer, oversized, read};
 use super::seats::Seats;
@@ -39,6 +39,10 @@ const ROOM: usize = 4096;
 pub const HAND_OVER: usize = 4096;
 /// How soon to try again what another thread's lock was in the way of.
 const AGAIN: Duration = Duration::from_millis(1);
+/// Batches of one socket after which a busy worker looks whether others have something; and if there
+/// are no others, whether it is over.
+const LOOK: u32 = 8;
+const LOOK_ALONE: u32 = 256;
 /// Tokens in the wait set: the ear, then the sockets, then upstream's ports.
 const EAR: u64 = 0;
 const FIRST_SOCKET: u64 = 1;
@@ -120,22 +124,30 @@ impl Loop<'_> {
     fn serve(mut self) -> io::Result<()> {
         let mut inbox = Inbox::new(BATCH, SLOT);
         let mut ports = Vec::new();
+        let mut rounds = 0_u32;
+        let look = if self.ready.len() > 1 {
+            LOOK
+        } else {
+            LOOK_ALONE
+        };
         loop {
             for socket in 0..self.ready.len() {
                 if self.ready[socket] {
                     self.take(&mut inbox, socket);
                 }
             }
-            // As long as packets come, only open questions are a reason to look elsewhere.
+            // As long as packets come, only open questions are a reason to look elsewhere; and that
+            // a flood at one socket must neither silence the others nor the bell.
             let is_idle = self.asker.is_idle() && self.aloft.is_empty();
-            if is_idle && self.ready.contains(&true) {
+            rounds += 1;
+            if is_idle && self.ready.contains(&true) && rounds % look != 0 {
                 continue;
             }
             self.asker.flush();
             if !self.wait(&mut ports)? {
                 // The async side answers those who wait.
-                for key in self.asker.leave() {
-                    self.ask_elsewhere(key, None);
+                for ticket in self.asker.leave() {
+                    self.ask_elsewhere(ticket, None);
                 }
                 return Ok(());
             }
@@ -181,8 +193,11 @@ impl Loop<'_> {
                 self.ready[socket] = false;
                 return;
             }
-            // An ICMP error of an earlier answer; the next packet is another's.
-            Err(_) => return,
+            // An ICMP error of an earlier answer; if there is more, the next wait tells it.
+            Err(_) => {
+                self.ready[socket] = false;
+                return;
+            }
         }
         let counters = &worker.counters;
         counters.add(Count::UdpQueries, inbox.len() as u64);
@@ -276,8 +291,8 @@ impl Loop<'_> {
         };
         let who = Who::Datagram(datagram);
         match worker.flights.try_board(&key, Waiter { who, seat }) {
-            Ok(true) => self.ask(key, instant),
-            Ok(false) => worker.counters.bump(Count::Coalesced),
+            Ok(Some(ticket)) => self.ask(ticket, instant),
+            Ok(None) => worker.counters.bump(Count::Coalesced),
             Err(Waiter { who, .. }) => {
                 if let Who::Datagram(datagram) = who {
                     self.hand_over(datagram);
@@ -294,15 +309,15 @@ impl Loop<'_> {
             return;
         };
         let who = Who::Nobody;
-        if let Ok(true) = worker.flights.try_board(&key, Waiter { who, seat }) {
+        if let Ok(Some(ticket)) = worker.flights.try_board(&key, Waiter { who, seat }) {
             worker.counters.bump(Count::Prefetched);
-            self.ask(key, instant);
+            self.ask(ticket, instant);
         }
     }
 
-    fn ask(&mut self, key: Key, instant: Instant) {
-        if !self.asker.ask(&key, instant, &mut self.waits) {
-            self.ask_elsewhere(key, None);
+    fn ask(&mut self, ticket: Ticket, instant: Instant) {
+        if !self.asker.ask(&ticket, instant, &mut self.waits) {
+            self.ask_elsewhere(ticket, None);
         }
     }
 
@@ -345,16 +360,17 @@ impl Loop<'_> {
         for (key, landed) in std::mem::take(&mut self.aloft) {
             self.land(key, landed);
         }
-        for Heard { key, outcome } in told.drain(..) {
+        for Heard { ticket, outcome } in told.drain(..) {
             match outcome {
                 Outcome::Answered(answer) => {
+                    let key = ticket.key;
                     let entry = Arc::new(Entry::new(answer, self.now));
                     if !cache.try_insert(key.clone(), Arc::clone(&entry)) {
                         self.worker.counters.bump(Count::Unkept);
                     }
                     self.land(key, Ok(entry));
                 }
-                Outcome::Tried(tried) => self.ask_elsewhere(key, Some(tried)),
+                Outcome::Tried(tried) => self.ask_elsewhere(ticket, Some(tried)),
             }
         }
         self.told = told;
@@ -364,18 +380,18 @@ impl Loop<'_> {
     }
 
     /// Lets the async side ask, which has all servers and more time.
-    fn ask_elsewhere(&mut self, key: Key, tried: Option<Tried>) {
-        if let Err(full) = self.worker.jobs.try_send(Job::Ask(key, tried))
-            && let Job::Ask(key, _) = full.into_inner()
+    fn ask_elsewhere(&mut self, ticket: Ticket, tried: Option<Tried>) {
+        if let Err(full) = self.worker.jobs.try_send(Job::Ask(ticket, tried))
+            && let Job::Ask(ticket, _) = full.into_inner()
         {
             self.worker.counters.bump(Count::QueueFull);
-            self.land(key, Err(Arc::new(unanswered())));
+            self.land(ticket.key, Err(Arc::new(unanswered())));
         }
     }
 
     /// Tells those who wait for a question what came of it.
     fn land(&mut self, key: Key, landed: Landed) {
-        let Some(waiters) = self.worker.flights.try_land(&key) else {
+        let Some(waiters) = self.worker.flights.try_land_any(&key) else {
             return self.aloft.push((key, landed));
         };
         for waiter in waiters {

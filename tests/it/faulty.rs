@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock};
 
 use hickory_proto::op::{Message, MessageType, ResponseCode};
@@ -262,4 +262,79 @@ fn questions_leave_with_ports_ids_and_letters_that_cant_be_guessed() {
     assert!((0.4..0.6).contains(&share), "{share}: {names:?}");
     let cases: BTreeSet<_> = names.iter().map(|name| &name[..16]).collect();
     assert!(cases.len() >= QUESTIONS / 2, "{cases:?}");
+}
+
+#[test]
+fn a_late_servfail_is_not_believed_while_another_try_may_say_better() {
+    let gate = Arc::new(RwLock::new(()));
+    let (passage, tries) = (Arc::clone(&gate), Arc::new(AtomicUsize::new(0)));
+    let counted = Arc::clone(&tries);
+    let upstream = Upstream::start(move |asked| {
+        if counted.fetch_add(1, Ordering::Relaxed) == 0 {
+            until("another try", || counted.load(Ordering::Relaxed) > 1);
+            return Some(answer(asked, ResponseCode::ServFail));
+        }
+        drop(passage.read());
+        Some(address_of(asked, [192, 0, 2, 1]))
+    });
+    let closed = gate.write().expect("whole");
+    let server = server(&[&upstream], "timeout-ms = 30000\n");
+    let client = Port::open(server.address);
+    client.send(&query("a.example", RecordType::A));
+    // The answer is there to be measured: `upstream_latency` counts it when it is heard.
+    until("the late answer", || {
+        server.status()["upstream_latency"]["count"] == 1
+    });
+    drop(closed);
+    assert_eq!(rcode(&client.receive()), ResponseCode::NoError);
+}
+
+#[test]
+fn a_question_that_was_answered_late_is_not_remembered_as_failed() {
+    let tries = Arc::new(AtomicUsize::new(0));
+    let upstream = Upstream::start(move |asked| {
+        if name(asked) == "silent.example" {
+            return None;
+        }
+        let mut good = address_of(asked, [192, 0, 2, 1]);
+        good.answers[0].ttl = 0;
+        match tries.fetch_add(1, Ordering::Relaxed) {
+            0 => until("another try", || tries.load(Ordering::Relaxed) > 1),
+            // Lost.
+            1..4 => return None,
+            _ => {}
+        }
+        Some(good)
+    });
+    let server = server(&[&upstream], "timeout-ms = 1000\n");
+    assert_eq!(addresses(server.address, "a.example"), ["192.0.2.1"]);
+    // Its time is up later.
+    let failed = ask(server.address, "silent.example", RecordType::A);
+    assert_eq!(rcode(&failed), ResponseCode::ServFail);
+    assert_eq!(addresses(server.address, "a.example"), ["192.0.2.1"]);
+    assert_eq!(server.count("upstream_failures"), 1, "the silent one");
+}
+
+#[test]
+fn bad_answers_are_counted_whoever_asked() {
+    let first = Upstream::start(|asked| Some(answer(asked, ResponseCode::ServFail)));
+    let second = Upstream::start_raw(|asked| {
+        let mut forged = address_of(asked, [203, 0, 113, 66]);
+        forged.metadata.id ^= 1;
+        let stray = octets(&forged);
+        forged.metadata.id ^= 1;
+        forged.queries[0].set_query_type(RecordType::AAAA);
+        let mut garbage = octets(&answer(asked, ResponseCode::NoError));
+        garbage[7] = 3;
+        vec![stray, octets(&forged), garbage]
+    });
+    let server = server(&[&first, &second], "");
+    let failed = ask(server.address, "a.example", RecordType::A);
+    assert_eq!(rcode(&failed), ResponseCode::ServFail);
+    let counters = [
+        "upstream_stray",
+        "upstream_foreign_question",
+        "upstream_garbage",
+    ];
+    assert_eq!(counters.map(|name| server.count(name)), [1, 1, 1]);
 }

@@ -108,7 +108,7 @@ fn allocations(rounds: usize) -> (u64, [u64; 4]) {
     };
     let counters = Arc::<Counters>::default();
     let nobody: SocketAddr = ([127, 0, 0, 1], 9).into();
-    let network = Arc::new(Network::new(&[nobody], 1));
+    let network = Arc::new(Network::new(&[nobody], 1, counters.clone()));
     let pool = Pool::new(vec![nobody], network, PATIENCE, BOUNDS, counters.clone());
     let desk = Desk {
         shared: shared.clone(),

@@ -24,6 +24,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::datagram;
 use crate::serve::cache::Key;
+use crate::stats::Counters;
 use crate::wire::{UDP_PAYLOAD, ask};
 
 /// Most questions that wait on one TCP connection at a time.
@@ -75,6 +76,7 @@ pub struct Network {
     lines: HashMap<SocketAddr, Arc<Mutex<Line>>>,
     /// Places for UDP sockets. TCP needs none: it has one connection for each server.
     places: Arc<Semaphore>,
+    counters: Arc<Counters>,
 }
 
 /// The TCP connection to one server.
@@ -88,12 +90,13 @@ struct Line {
 impl Network {
     /// For these servers, with at most `sockets` UDP sockets at a time: a question has one for each
     /// try that waits.
-    pub fn new(servers: &[SocketAddr], sockets: usize) -> Self {
+    pub fn new(servers: &[SocketAddr], sockets: usize, counters: Arc<Counters>) -> Self {
         let lines = servers.iter().map(|&server| (server, Arc::default()));
         Self {
             provider: TokioRuntimeProvider::new(),
             lines: lines.collect(),
             places: Arc::new(Semaphore::new(sockets.clamp(1, Semaphore::MAX_PERMITS))),
+            counters,
         }
     }
 }
@@ -110,8 +113,8 @@ impl Connector for Network {
             Transport::Udp => {
                 let mut octets = Vec::new();
                 ask::write(&question.question(), &rand::random(), &mut octets);
-                let places = Arc::clone(&self.places);
-                Box::pin(by_udp(server, octets, patience, places))
+                let (places, counters) = (self.places.clone(), self.counters.clone());
+                Box::pin(by_udp(server, octets, patience, places, counters))
             }
             Transport::Tcp => {
                 let Some(request) = request(question) else {
@@ -161,12 +164,13 @@ async fn by_udp(
     request: Vec<u8>,
     patience: Duration,
     places: Arc<Semaphore>,
+    counters: Arc<Counters>,
 ) -> Result<Vec<u8>, ExchangeError> {
     let deadline = Instant::now() + patience;
     let Ok(Ok(_place)) = timeout_at(deadline, places.acquire()).await else {
         return Err(ExchangeError::Busy);
     };
-    let answer = datagram::exchange(server, &request);
+    let answer = datagram::exchange(server, &request, &counters);
     match timeout_at(deadline, answer).await {
         Ok(Ok(octets)) => Ok(octets),
         Ok(Err(error)) => Err(unreachable(&error)),

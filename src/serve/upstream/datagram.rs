@@ -10,6 +10,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
+use crate::stats::{Count, Counters};
 use crate::wire::ask::{self, Fit};
 use crate::wire::{flag, read_u16};
 
@@ -23,7 +24,11 @@ const LONGEST: usize = 4096;
 ///
 /// # Errors
 /// Those of the socket; what ICMP says is one of them.
-pub(super) async fn exchange(server: SocketAddr, request: &[u8]) -> io::Result<Vec<u8>> {
+pub(super) async fn exchange(
+    server: SocketAddr,
+    request: &[u8],
+    counters: &Counters,
+) -> io::Result<Vec<u8>> {
     let local: SocketAddr = match server {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
@@ -38,16 +43,19 @@ pub(super) async fn exchange(server: SocketAddr, request: &[u8]) -> io::Result<V
             false => receive(&socket),
         };
         match received {
-            Ok(octets) if read_u16(&octets, 0) == read_u16(request, 0) => {
-                match ask::fit(&octets, ask::question_of(request)) {
-                    Fit::Answer => return Ok(octets),
-                    // By TCP there is no need for letters.
-                    Fit::OtherCase => return Ok(cut(octets)),
-                    Fit::Foreign => {}
-                }
-            }
             // Not ours, a late one or a forgery: the true one may still come (RFC 5452, section 9.1).
-            Ok(_) => {}
+            Ok(octets) if read_u16(&octets, 0) != read_u16(request, 0) => {
+                counters.bump(Count::UpstreamStray);
+            }
+            Ok(octets) => match ask::fit(&octets, ask::question_of(request)) {
+                Fit::Answer => return Ok(octets),
+                // By TCP there is no need for letters.
+                Fit::OtherCase => {
+                    counters.bump(Count::UpstreamCase);
+                    return Ok(cut(octets));
+                }
+                Fit::Foreign => counters.bump(Count::UpstreamForeign),
+            },
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }

@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep_until};
 use self::connect::{Connector, ExchangeError, Transport};
 use self::health::Health;
 use super::cache::Key;
+use super::flights::Ticket;
 use crate::stats::{Count, Counters};
 use crate::wire::answer::{self, Answer, TtlBounds};
 use crate::wire::edns::code;
@@ -77,8 +78,8 @@ pub struct Tried {
 /// What came of a question that a worker asked.
 #[derive(Debug)]
 pub(super) struct Heard {
-    /// The question.
-    pub(super) key: Key,
+    /// The flight that asks.
+    pub(super) ticket: Ticket,
     /// What came of it.
     pub(super) outcome: Outcome,
 }
@@ -290,7 +291,13 @@ impl Pool {
         } else {
             self.counters.bump(Count::UpstreamTcp);
         }
-        let result = octets.and_then(|octets| self.read(&octets, question));
+        let result = octets.and_then(|octets| {
+            let read = self.read(&octets, question);
+            if read.is_err() {
+                self.counters.bump(Count::UpstreamGarbage);
+            }
+            read
+        });
         Try {
             server,
             took,

@@ -290,7 +290,7 @@ fn odd(asked: &[u8]) -> Vec<u8> {
 #[tokio::test]
 async fn records_that_a_strict_reader_refuses_are_passed_on_by_udp() {
     let (address, server) = serve(|asked| vec![odd(asked)]);
-    let network = Network::new(&[address], 1);
+    let network = Network::new(&[address], 1, Arc::default());
     let patience = Duration::from_secs(5);
     let answer = network.exchange(address, Transport::Udp, &question(), patience);
     let answer = answer.await.expect("an answer");
@@ -314,7 +314,7 @@ async fn datagrams_that_do_not_match_the_question_are_no_answer() {
         all.extend([asked[..12].to_vec(), Vec::new(), shouted]);
         all
     });
-    let network = Network::new(&[address], 1);
+    let network = Network::new(&[address], 1, Arc::default());
     let patience = Duration::from_secs(5);
     let answer = network.exchange(address, Transport::Udp, &question(), patience);
     assert_eq!(answer.await.expect("an answer")[13], b'A');
@@ -326,7 +326,7 @@ async fn a_port_where_nobody_listens_is_told_at_once() {
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
     let address = socket.local_addr().expect("bound");
     drop(socket);
-    let network = Network::new(&[address], 1);
+    let network = Network::new(&[address], 1, Arc::default());
     let patience = Duration::from_secs(5);
     let answer = network.exchange(address, Transport::Udp, &question(), patience);
     assert_eq!(answer.await, Err(ExchangeError::Unreachable));
@@ -336,7 +336,7 @@ async fn a_port_where_nobody_listens_is_told_at_once() {
 async fn without_a_free_socket_a_question_waits_and_says_nothing_of_the_server() {
     let silent = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
     let address = silent.local_addr().expect("bound");
-    let network = Network::new(&[address], 1);
+    let network = Network::new(&[address], 1, Arc::default());
     let ask = |millis| {
         let patience = Duration::from_millis(millis);
         network.exchange(address, Transport::Udp, &question(), patience)
@@ -352,7 +352,7 @@ async fn cut_answers_share_one_connection() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
     let listener = listener.expect("a listener");
     let address = listener.local_addr().expect("bound");
-    let network = Network::new(&[address], 1);
+    let network = Network::new(&[address], 1, Arc::default());
     let ask = || {
         network.exchange(
             address,

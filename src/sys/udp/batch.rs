@@ -232,9 +232,10 @@ impl Outbox {
         self.count += 1;
     }
 
-    /// Sends all. Returns how many the system did not take: each was tried once.
+    /// Sends all. Returns how many the system did not take: each was tried twice.
     pub fn flush(&mut self, socket: &Socket) -> usize {
         let mut failed = 0;
+        let mut is_second = false;
         let mut rest = &mut self.frame.messages[..mem::take(&mut self.count)];
         while !rest.is_empty() {
             // SAFETY: each message describes an address, control messages and octets of this
@@ -242,13 +243,15 @@ impl Outbox {
             let sent = unsafe { give(socket.as_fd(), rest) };
             let done = match sent {
                 Ok(sent) => sent.max(1),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+                // What ICMP said of an earlier datagram is told instead of sending this one.
+                Err(_) if !is_second => 0,
                 // One that can't be sent must not hold back the others.
                 Err(_) => {
                     failed += 1;
                     1
                 }
             };
+            is_second = done == 0;
             rest = &mut rest[done..];
         }
         failed

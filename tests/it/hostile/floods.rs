@@ -1,6 +1,9 @@
 //! Floods of questions that upstream would have to answer.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 
 use hickory_proto::op::{Message, ResponseCode};
@@ -8,10 +11,10 @@ use hickory_proto::rr::RecordType;
 
 use super::{connect, server};
 use crate::support::client::{
-    Port, Stream, addresses, ask, data, errors, is_blocked, query, rcode, until,
+    PATIENCE, Port, Stream, addresses, ask, data, errors, exchange, is_blocked, query, rcode, until,
 };
-use crate::support::server::Server;
-use crate::support::upstream::{Upstream, address_of, name};
+use crate::support::server::{Server, list, preamble};
+use crate::support::upstream::{Upstream, address_of, name, octets};
 
 /// Answers at once, but names below `flood.example` only while nobody holds the gate for writing.
 /// The TTL of `old.example` is a second.
@@ -141,4 +144,46 @@ fn a_flood_for_one_name_is_one_question() {
     }
     // As it is late it is repeated, three times at most.
     assert!(upstream.asked().len() <= 4);
+}
+
+#[test]
+fn a_flood_at_one_address_silences_neither_the_other_nor_the_signal_to_end() {
+    let upstream = Upstream::plain();
+    let config = preamble(upstream.address).replace("workers = 2", "workers = 1");
+    let config = config.replace("\"127.0.0.1:0\"", "\"127.0.0.1:0\", \"127.0.0.2:0\"");
+    let mut server = Server::start(
+        &(config + &list("ads", "")),
+        &[("ads", "blocked.example\n")],
+    );
+    let status = server.status();
+    let address = |at: usize| -> SocketAddr {
+        let text = status["listen"][at].as_str().expect("an address");
+        text.parse().expect("an address")
+    };
+    let (flooded, other) = (address(0), address(1));
+    let question = query("blocked.example", RecordType::A);
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let port = Port::open(flooded);
+                let octets = octets(&question);
+                while !over.load(Ordering::Relaxed) {
+                    // It may have ended by now.
+                    let _ = port.0.send(&octets);
+                }
+            });
+        }
+        let test = catch_unwind(AssertUnwindSafe(|| {
+            until("a flood", || server.count("kernel_drops") > 1000);
+            until("an answer at the other address", || {
+                exchange(other, &question, PATIENCE / 100).is_some()
+            });
+            server.signal("TERM");
+            assert_eq!(server.wait(), Some(0));
+        }));
+        over.store(true, Ordering::Relaxed);
+        test.expect("well");
+    });
+    assert!(!server.log().contains("unanswered"), "{}", server.log());
 }
