@@ -140,7 +140,7 @@ impl Loop<'_> {
             // a flood at one socket must neither silence the others nor the bell.
             let is_idle = self.asker.is_idle() && self.aloft.is_empty();
             rounds += 1;
-            if is_idle && self.ready.contains(&true) && rounds % look != 0 {
+            if is_idle && self.ready.contains(&true) && !rounds.is_multiple_of(look) {
                 continue;
             }
             self.asker.flush();
