@@ -68,6 +68,8 @@ counts! {
     NoRecursion = "refused_no_recursion",
     /// NOTIMP for a type that can't be looked up.
     MetaType = "notimp_type",
+    /// UDP packets from port 0, to which nothing can be sent; dropped.
+    SourcePort = "malformed_source_port",
     /// UDP packets longer than any query need be; FORMERR.
     Oversized = "malformed_oversized",
     /// UDP packets that the kernel had no room for.
@@ -96,6 +98,10 @@ counts! {
     TcpRefused = "tcp_connections_refused",
     /// The same, because the client had too many.
     TcpClientRefused = "tcp_connections_refused_client",
+    /// TCP connections closed for silence, or for a message that did not end.
+    TcpIdle = "tcp_connections_idle",
+    /// TCP connections closed because the client read no answers.
+    TcpUnread = "tcp_connections_unread",
     /// Answers that the network did not take.
     SendErrors = "send_errors",
     /// Questions asked upstream, retries included.

@@ -45,7 +45,7 @@ pub struct Gauges {
     pub listen: Vec<SocketAddr>,
     /// The upstream servers.
     pub upstream: Vec<UpstreamStatus>,
-    /// Clients that wait for upstream now.
+    /// Questions that wait for upstream now.
     pub waiting: usize,
     /// Answers in the cache.
     pub cache_entries: usize,

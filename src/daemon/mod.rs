@@ -37,12 +37,17 @@ use crate::serve::udp::{HAND_OVER, Worker};
 use crate::serve::upstream::Pool;
 use crate::serve::upstream::connect::Network;
 use crate::stats::{Counters, LATENCY_BOUNDS, Sums, sums};
-use crate::sys::process::{raise_open_files, return_large_allocations, user_id};
+use crate::sys::process::{
+    raise_open_files, return_free_memory, return_large_allocations, user_id,
+};
 use crate::sys::wait::{self, Bell};
 use crate::wire::answer::TtlBounds;
 
 /// How long questions that are under way may take when the server ends.
 const DRAIN: Duration = Duration::from_secs(3);
+/// How often to look whether a burst has ended, and how many questions that wait are one.
+const TIDYING: Duration = Duration::from_secs(1);
+const BURST: usize = 256;
 /// Most open files that the process asks for: as many as Linux allows by default.
 const OPEN_FILES: usize = 1 << 20;
 
@@ -319,13 +324,14 @@ impl Service {
             let thread = thread::Builder::new().name(name).spawn(body);
             threads.push(thread.map_err(system("a thread"))?);
         }
+        tracker.spawn(tidy(resolver.clone(), stop.clone()));
         let streams = Arc::new(Streams {
             shared,
             resolver: resolver.clone(),
             counters: shared_counters,
             places: Arc::new(Seats::new(Bounds {
                 all: budget.connections,
-                per_client: config.server.tcp_connections_per_client,
+                per_client: connections_per_client(config, budget),
             })),
             idle: config.server.tcp_idle,
             stop: stop.clone(),
@@ -397,6 +403,35 @@ impl Service {
             tracing::warn!(left, "questions left unanswered at the end");
         }
         tracing::info!("stopped");
+    }
+}
+
+/// Gives free memory back when a burst has ended, until the service does: thousands of questions that
+/// wait for an upstream that is silent take tens of megabytes, which the allocator would keep. Whoever
+/// allocates at that moment may wait for milliseconds, so it is not done without need.
+async fn tidy(resolver: Arc<Resolver>, stop: CancellationToken) {
+    let tidy = async {
+        let mut most = 0;
+        loop {
+            tokio::time::sleep(TIDYING).await;
+            let waiting = resolver.waiting();
+            most = waiting.max(most);
+            if most >= BURST && waiting < most / 8 {
+                most = 0;
+                // That it panics is not to be expected, and no reason to end.
+                let _ = tokio::task::spawn_blocking(return_free_memory).await;
+            }
+        }
+    };
+    stop.run_until_cancelled(tidy).await;
+}
+
+/// How many TCP connections one client may have. Where few files left fewer in all, that are fewer, too.
+fn connections_per_client(config: &Config, budget: Budget) -> usize {
+    let configured = config.server.tcp_connections_per_client;
+    match budget.connections < config.server.tcp_connections {
+        true => configured.min((budget.connections / 4).max(1)),
+        false => configured,
     }
 }
 

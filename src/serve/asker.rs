@@ -19,15 +19,13 @@ use crate::stats::{Count, Counters};
 use crate::sys::udp::{Inbox, Outbox, Socket};
 use crate::sys::wait::WaitSet;
 use crate::wire::answer::is_cut;
-use crate::wire::ask::{self, Fit, RANDOM};
+use crate::wire::ask::{self, Fit, LONGEST_ANSWER, RANDOM};
 use crate::wire::read_u16;
 
 /// Questions that leave from one port.
 const PER_PORT: usize = 32;
 /// How long new questions leave from one port.
 const PORT_AGE: Duration = Duration::from_secs(1);
-/// Longest answer that is taken. We announce 1232 octets; some servers do not listen.
-const LONGEST: usize = 4096;
 
 /// A question that is open.
 struct Sent {
@@ -72,8 +70,10 @@ pub(super) struct Asker {
     current: Option<usize>,
     /// Questions that are open, of all ports.
     open: usize,
-    /// Questions of the current port that are not sent yet.
+    /// Questions of the current port that are not sent yet, and their IDs.
     outbox: Outbox,
+    drafts: Vec<u16>,
+    unsent: Vec<Ticket>,
     inbox: Inbox,
     /// When to stop waiting for a first answer, and when to close a port whatever comes; both in
     /// order, nearly.
@@ -97,7 +97,9 @@ impl Asker {
             current: None,
             open: 0,
             outbox: Outbox::new(PER_PORT, 512),
-            inbox: Inbox::new(PER_PORT, LONGEST + 64),
+            drafts: Vec::with_capacity(PER_PORT),
+            unsent: Vec::new(),
+            inbox: Inbox::new(PER_PORT, LONGEST_ANSWER + 64),
             patience: VecDeque::new(),
             closing: VecDeque::new(),
             random: StdRng::from_rng(&mut rand::rng()),
@@ -147,6 +149,7 @@ impl Asker {
         let id = u16::from_be_bytes([random[0], random[1]]);
         let question = ask::question_of(draft).into();
         self.outbox.push(None);
+        self.drafts.push(id);
         port.asked += 1;
         self.open += 1;
         port.sent.push(Sent {
@@ -162,7 +165,6 @@ impl Asker {
             number: *number,
             id,
         });
-        self.counters.bump(Count::UpstreamQueries);
         true
     }
 
@@ -215,15 +217,32 @@ impl Asker {
         Some(place)
     }
 
-    /// Sends what was asked.
+    /// Sends what was asked. What our own system did not take is [`unsent`](Self::unsent).
     pub(super) fn flush(&mut self) {
         if self.outbox.is_empty() {
             return;
         }
-        if let Some((_, port)) = self.current.and_then(|place| self.ports[place].as_ref()) {
-            // What can't be sent is not answered either: it is asked again by others.
-            self.outbox.flush(&port.socket);
+        let port = self.current.and_then(|place| self.ports[place].as_mut());
+        let Some((_, port)) = port else {
+            return;
+        };
+        let failed = self.outbox.flush(&port.socket);
+        let sent = self.drafts.len() - failed;
+        self.counters.add(Count::UpstreamQueries, sent as u64);
+        if failed > 0 {
+            // Which ones is not told; one that is asked twice does no harm.
+            let open = port.sent.len();
+            let drafts = &self.drafts;
+            let unsent = port.sent.extract_if(.., |sent| drafts.contains(&sent.id));
+            self.unsent.extend(unsent.map(|sent| sent.ticket));
+            self.open -= open - port.sent.len();
         }
+        self.drafts.clear();
+    }
+
+    /// The questions that could not be sent since this was asked last: that says nothing of the server.
+    pub(super) fn unsent(&mut self) -> Option<Ticket> {
+        self.unsent.pop()
     }
 
     /// Takes what has come to a port, and tells it.

@@ -71,6 +71,19 @@ pub struct Ticket {
 struct Flight {
     number: u64,
     waiters: Vec<Waiter>,
+    /// Who had an old answer at hand got that: there was no more time to wait.
+    is_late: bool,
+}
+
+/// What comes of boarding.
+#[derive(Debug)]
+pub enum Boarding {
+    /// Nobody asks yet: the caller has to.
+    First(Ticket),
+    /// Others ask.
+    Joined,
+    /// Others ask, and it takes so long that this one is better off with its old answer.
+    TooLate(Waiter),
 }
 
 type Shard = HashMap<Key, Flight, RandomState>;
@@ -94,8 +107,8 @@ impl Default for Flights {
 }
 
 impl Flights {
-    /// Waits for what comes of `key`. With a ticket nobody asks yet, and the caller has to.
-    pub fn board(&self, key: &Key, waiter: Waiter) -> Option<Ticket> {
+    /// Waits for what comes of `key`.
+    pub fn board(&self, key: &Key, waiter: Waiter) -> Boarding {
         self.enter(&mut self.lock(key), key, waiter)
     }
 
@@ -103,18 +116,21 @@ impl Flights {
     ///
     /// # Errors
     /// The waiter, when another thread has the lock.
-    pub fn try_board(&self, key: &Key, waiter: Waiter) -> Result<Option<Ticket>, Waiter> {
+    pub fn try_board(&self, key: &Key, waiter: Waiter) -> Result<Boarding, Waiter> {
         match self.try_lock(key) {
             Some(mut shard) => Ok(self.enter(&mut shard, key, waiter)),
             None => Err(waiter),
         }
     }
 
-    fn enter(&self, shard: &mut Shard, key: &Key, waiter: Waiter) -> Option<Ticket> {
+    fn enter(&self, shard: &mut Shard, key: &Key, waiter: Waiter) -> Boarding {
         match shard.entry(key.clone()) {
+            hash_map::Entry::Occupied(flight) if flight.get().is_late && waiter.has_stale() => {
+                Boarding::TooLate(waiter)
+            }
             hash_map::Entry::Occupied(mut flight) => {
                 flight.get_mut().waiters.push(waiter);
-                None
+                Boarding::Joined
             }
             hash_map::Entry::Vacant(place) => {
                 let number = self.started.fetch_add(1, Ordering::Relaxed);
@@ -122,20 +138,25 @@ impl Flights {
                 place.insert(Flight {
                     number,
                     waiters: vec![waiter],
+                    is_late: false,
                 });
-                Some(Ticket { key, number })
+                Boarding::First(Ticket { key, number })
             }
         }
     }
 
     /// Ends a flight; those who waited for it. Nothing, when it has ended before.
     pub fn land(&self, ticket: &Ticket) -> Option<Vec<Waiter>> {
-        let mut shard = self.lock(&ticket.key);
-        let flight = shard.get(&ticket.key)?;
-        if flight.number != ticket.number {
-            return None;
-        }
-        Some(shard.remove(&ticket.key)?.waiters)
+        remove(&mut self.lock(&ticket.key), ticket)
+    }
+
+    /// The same without waiting for another thread's lock.
+    ///
+    /// # Errors
+    /// [`Locked`] when another thread has the lock.
+    pub fn try_land(&self, ticket: &Ticket) -> Result<Option<Vec<Waiter>>, Locked> {
+        let mut shard = self.try_lock(&ticket.key).ok_or(Locked)?;
+        Ok(remove(&mut shard, ticket))
     }
 
     /// Ends the flight of a question, whichever it is: an answer is good for all who ask the same.
@@ -143,17 +164,23 @@ impl Flights {
         waiters(self.lock(key).remove(key))
     }
 
-    /// The same without waiting for another thread's lock: nothing, when one has it.
-    pub fn try_land_any(&self, key: &Key) -> Option<Vec<Waiter>> {
-        Some(waiters(self.try_lock(key)?.remove(key)))
+    /// The same without waiting for another thread's lock.
+    ///
+    /// # Errors
+    /// [`Locked`] when another thread has the lock.
+    pub fn try_land_any(&self, key: &Key) -> Result<Vec<Waiter>, Locked> {
+        let mut shard = self.try_lock(key).ok_or(Locked)?;
+        Ok(waiters(shard.remove(key)))
     }
 
-    /// Takes off those who wait with an old answer at hand. The flight goes on.
+    /// Takes off those who wait with an old answer at hand; who comes later with one is too late. The
+    /// flight goes on.
     pub fn take_stale(&self, ticket: &Ticket) -> Vec<Waiter> {
         let mut shard = self.lock(&ticket.key);
         let flight = shard.get_mut(&ticket.key);
         let flight = flight.filter(|flight| flight.number == ticket.number);
         flight.map_or_else(Vec::new, |flight| {
+            flight.is_late = true;
             let waiters = &mut flight.waiters;
             waiters
                 .extract_if(.., |waiter| waiter.has_stale())
@@ -180,6 +207,18 @@ impl Flights {
     }
 }
 
+/// Another thread has the lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Locked;
+
+fn remove(shard: &mut Shard, ticket: &Ticket) -> Option<Vec<Waiter>> {
+    let flight = shard.get(&ticket.key)?;
+    if flight.number != ticket.number {
+        return None;
+    }
+    Some(shard.remove(&ticket.key)?.waiters)
+}
+
 fn waiters(flight: Option<Flight>) -> Vec<Waiter> {
     flight.map_or_else(Vec::new, |flight| flight.waiters)
 }
@@ -190,26 +229,81 @@ mod tests {
 
     use super::*;
     use crate::serve::seats::{Bounds, Seats};
+    use crate::wire::answer::{Answer, TtlBounds};
+    use crate::wire::name::Name;
     use crate::wire::query::Query;
+
+    fn seats() -> Arc<Seats> {
+        Arc::new(Seats::new(Bounds {
+            all: 8,
+            per_client: 8,
+        }))
+    }
+
+    fn key() -> Key {
+        let packet = b"\0\x01\x01\0\0\x01\0\0\0\0\0\0\x01a\0\0\x01\0\x01";
+        Key::new(&Query::read(packet).expect("a query"))
+    }
+
+    fn waiter(seats: &Arc<Seats>) -> Waiter {
+        Waiter {
+            who: Who::Nobody,
+            seat: seats.take(IpAddr::from([192, 0, 2, 1])).expect("a seat"),
+        }
+    }
+
+    fn ticket(boarding: Boarding) -> Ticket {
+        match boarding {
+            Boarding::First(ticket) => ticket,
+            other => panic!("not the first: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn who_comes_late_with_an_old_answer_at_hand_does_not_wait() {
+        let seats = seats();
+        let key = key();
+        let octets = b"\0\0\x81\x80\0\x01\0\0\0\0\0\0\x01a\0\0\x01\0\x01";
+        let bounds = TtlBounds { min: 0, max: 9 };
+        let name = Name::from_text("a").expect("a name");
+        let answer = Answer::read(octets, &name, 1, 1, bounds).expect("an answer");
+        let stale = Arc::new(Entry::new(answer, 0));
+        let with_stale = || Waiter {
+            who: Who::Datagram(Datagram {
+                packet: Box::default(),
+                route: Route {
+                    peer: ([192, 0, 2, 1], 53).into(),
+                    local: None,
+                },
+                listen: 0,
+                stale: Some(Arc::clone(&stale)),
+            }),
+            ..waiter(&seats)
+        };
+        let flights = Flights::default();
+        let ticket = ticket(flights.board(&key, waiter(&seats)));
+        assert!(matches!(
+            flights.board(&key, with_stale()),
+            Boarding::Joined
+        ));
+        assert_eq!(flights.take_stale(&ticket).len(), 1, "the other waits on");
+        let late = flights.board(&key, with_stale());
+        assert!(matches!(late, Boarding::TooLate(_)), "{late:?}");
+        assert!(matches!(
+            flights.board(&key, waiter(&seats)),
+            Boarding::Joined
+        ));
+    }
 
     #[test]
     fn a_flight_that_has_ended_does_not_end_the_next_one_of_the_same_question() {
-        let bounds = Bounds {
-            all: 8,
-            per_client: 8,
-        };
-        let seats = Arc::new(Seats::new(bounds));
-        let waiter = || Waiter {
-            who: Who::Nobody,
-            seat: seats.take(IpAddr::from([192, 0, 2, 1])).expect("a seat"),
-        };
-        let packet = b"\0\x01\x01\0\0\x01\0\0\0\0\0\0\x01a\0\0\x01\0\x01";
-        let key = Key::new(&Query::read(packet).expect("a query"));
+        let (seats, key) = (seats(), key());
+        let waiter = || waiter(&seats);
         let flights = Flights::default();
-        let first = flights.board(&key, waiter()).expect("the first");
-        assert!(flights.board(&key, waiter()).is_none(), "it joins");
+        let first = ticket(flights.board(&key, waiter()));
+        assert!(matches!(flights.board(&key, waiter()), Boarding::Joined));
         assert_eq!(flights.land_any(&key).len(), 2);
-        let second = flights.board(&key, waiter()).expect("a new one");
+        let second = ticket(flights.board(&key, waiter()));
         assert!(flights.land(&first).is_none());
         assert_eq!(flights.land(&second).map(|waiters| waiters.len()), Some(1));
         assert_eq!(seats.taken(), 0);

@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::cache::{Entry, Failure, Key};
 use super::desk::Desk;
-use super::flights::{Datagram, Flights, Ticket, Waiter, Who};
+use super::flights::{Boarding, Datagram, Flights, Ticket, Waiter, Who};
 use super::respond::{Client, Resolution, Step, Tally, respond};
 use super::seats::{Bounds, Full, Seats};
 use super::shared::Shared;
@@ -88,7 +88,11 @@ impl Resolver {
         };
         let (sender, landing) = oneshot::channel();
         let who = Who::Task(sender);
-        self.board(&key, Waiter { who, seat });
+        match self.flights.board(&key, Waiter { who, seat }) {
+            Boarding::First(ticket) => drop(tokio::spawn(self.flight(ticket).fly(None))),
+            // Tasks have a patience of their own.
+            Boarding::Joined | Boarding::TooLate(_) => self.desk.counters.bump(Count::Coalesced),
+        }
         let patience = match &stale {
             Some(_) => self.stale_patience(),
             // The pool keeps its time; this is for the day that it does not.
@@ -109,17 +113,11 @@ impl Resolver {
     /// Asks for an answer that is about to be too old, if there is time for it.
     pub fn refresh(self: &Arc<Self>, key: &Key) {
         if let Some(seat) = self.seats.take_spare() {
-            self.desk.counters.bump(Count::Prefetched);
             let who = Who::Nobody;
-            self.board(key, Waiter { who, seat });
-        }
-    }
-
-    /// Joins the flight of `key`, or starts it.
-    fn board(self: &Arc<Self>, key: &Key, waiter: Waiter) {
-        match self.flights.board(key, waiter) {
-            Some(ticket) => drop(tokio::spawn(self.flight(ticket).fly(None))),
-            None => self.desk.counters.bump(Count::Coalesced),
+            if let Boarding::First(ticket) = self.flights.board(key, Waiter { who, seat }) {
+                self.desk.counters.bump(Count::Prefetched);
+                tokio::spawn(self.flight(ticket).fly(None));
+            }
         }
     }
 

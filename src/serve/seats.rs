@@ -8,8 +8,11 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use foldhash::quality::RandomState;
 
-/// Places where clients are counted: a power of two. Two clients may share one.
-const CLIENTS: usize = 1 << 14;
+/// Places where clients are counted: a power of two. Clients may share one: of a million customers, four.
+const CLIENTS: usize = 1 << 18;
+/// The share of all seats that is for clients who have few, and how many are few.
+const RESERVED: usize = 8;
+const FEW: usize = 8;
 /// A prefix of an IPv6 address is one client: a customer's network.
 const V6_PREFIX: u32 = 56;
 
@@ -71,7 +74,13 @@ impl Seats {
     pub fn take(self: &Arc<Self>, client: IpAddr) -> Result<Seat, Full> {
         let mut seat = self.sit(self.bounds.all).ok_or(Full::All)?;
         let place = self.place(client);
-        if self.clients[place].fetch_add(1, Ordering::Relaxed) >= self.bounds.per_client as u32 {
+        let Bounds { all, per_client } = self.bounds;
+        // The last seats are for those who want few; unless one client may have all.
+        let most = match per_client < all && all - self.taken() < all / RESERVED {
+            true => per_client.min(FEW),
+            false => per_client,
+        };
+        if self.clients[place].fetch_add(1, Ordering::Relaxed) as usize >= most {
             self.clients[place].fetch_sub(1, Ordering::Relaxed);
             return Err(Full::Client);
         }
@@ -131,6 +140,21 @@ mod tests {
         drop(held);
         assert_eq!(seats.taken(), 0);
         assert!(seats.take(greedy).is_ok());
+    }
+
+    #[test]
+    fn some_greedy_clients_leave_seats_for_those_who_want_few() {
+        let seats = seats(256, 64);
+        let client = |last| IpAddr::from([192, 0, 2, last]);
+        let mut held = Vec::new();
+        for greedy in 0..5 {
+            while let Ok(seat) = seats.take(client(greedy)) {
+                held.push(seat);
+            }
+        }
+        for other in 16..32 {
+            assert!(seats.take(client(other)).is_ok());
+        }
     }
 
     #[test]

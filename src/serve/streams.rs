@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::resolve::Resolver;
-use super::respond::{Client, Step, conclude, read, respond};
+use super::respond::{Client, Step, answer, conclude, read, respond};
 use super::seats::{Full, Seats};
 use super::shared::Shared;
 use crate::stats::{Count, Counters};
@@ -97,6 +97,11 @@ impl Streams {
                         Ok(Some(Ok(packet))) => self.take(&packet, peer, &mut waiting),
                         // Idle while answers are under way is only patience.
                         Err(_) if !waiting.is_empty() => None,
+                        Err(_) => {
+                            self.counters.bump(Count::TcpIdle);
+                            open = false;
+                            None
+                        }
                         _ => {
                             open = false;
                             None
@@ -105,10 +110,13 @@ impl Streams {
             };
             if let Some(answer) = answer {
                 let sent = tokio::time::timeout(self.idle, frames.send(Bytes::from(answer)));
-                if !matches!(sent.await, Ok(Ok(()))) {
-                    self.counters.bump(Count::SendErrors);
-                    return;
-                }
+                let failure = match sent.await {
+                    Ok(Ok(())) => continue,
+                    Ok(Err(_)) => Count::SendErrors,
+                    Err(_) => Count::TcpUnread,
+                };
+                self.counters.bump(failure);
+                return;
             }
         }
     }
@@ -135,7 +143,11 @@ impl Streams {
         let step = match read(client, packet, &snapshot, &mut out) {
             Ok(asked) => {
                 self.counters.bump_type(asked.query.rtype);
-                respond(clock.now(), client, packet, &snapshot, cache, &mut out)
+                let (now, decision) = (clock.now(), snapshot.decide(&asked.query.name));
+                match answer(now, &asked, &decision, &snapshot, cache, &mut out) {
+                    Step::Busy => respond(now, client, packet, &snapshot, cache, &mut out),
+                    step => step,
+                }
             }
             Err(step) => step,
         };

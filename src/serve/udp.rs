@@ -1,6 +1,7 @@
 //! Owns the UDP workers: threads that take packets, answer what they can, and ask upstream the rest.
 //! Refuses to compile, to log, and to wait for anything but packets.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use tokio::time::Instant;
 use super::asker::Asker;
 use super::cache::{Entry, Key};
 use super::desk;
-use super::flights::{Datagram, Flights, Landed, Ticket, Waiter, Who};
+use super::flights::{Boarding, Datagram, Flights, Landed, Locked, Ticket, Waiter, Who};
 use super::resolve::{Job, count, unanswered};
 use super::respond::{Asked, Client, Resolution, Step, answer, oversized, read};
 use super::seats::Seats;
@@ -37,6 +38,9 @@ const SLOT: usize = UDP_PAYLOAD as usize + 48;
 const ROOM: usize = 4096;
 /// Jobs that may wait between the workers and the async side.
 pub const HAND_OVER: usize = 4096;
+/// Files that one wait tells of, and clients that are told of answers in one round.
+const MOST_READY: usize = 64;
+const MOST_TOLD: usize = 256;
 /// How soon to try again what another thread's lock was in the way of.
 const AGAIN: Duration = Duration::from_millis(1);
 /// Batches of one socket after which a busy worker looks whether others have something; and if there
@@ -80,7 +84,7 @@ impl Worker {
         // One that runs elsewhere works as well, only slower.
         let _ = pin_to_core(self.index);
         let base = FIRST_SOCKET + self.sockets.len() as u64;
-        let mut waits = WaitSet::new(BATCH)?;
+        let mut waits = WaitSet::new(MOST_READY)?;
         waits.add(self.ear.as_fd(), EAR)?;
         for (socket, token) in self.sockets.iter().zip(FIRST_SOCKET..) {
             waits.add(socket.as_fd(), token)?;
@@ -96,6 +100,7 @@ impl Worker {
             waits,
             told: Vec::new(),
             aloft: Vec::new(),
+            untold: VecDeque::new(),
         };
         all.serve()
     }
@@ -117,7 +122,9 @@ struct Loop<'w> {
     /// What was heard from upstream in this round.
     told: Vec<Heard>,
     /// What could not land yet, as another thread held the flights.
-    aloft: Vec<(Key, Landed)>,
+    aloft: Vec<(Ticket, Landed)>,
+    /// Those who wait to be told what came of their question.
+    untold: VecDeque<(Waiter, Landed)>,
 }
 
 impl Loop<'_> {
@@ -138,20 +145,43 @@ impl Loop<'_> {
             }
             // As long as packets come, only open questions are a reason to look elsewhere; and that
             // a flood at one socket must neither silence the others nor the bell.
-            let is_idle = self.asker.is_idle() && self.aloft.is_empty();
-            rounds += 1;
+            let is_idle = self.asker.is_idle() && self.aloft.is_empty() && self.untold.is_empty();
+            rounds = rounds.wrapping_add(1);
             if is_idle && self.ready.contains(&true) && !rounds.is_multiple_of(look) {
                 continue;
             }
-            self.asker.flush();
+            self.flush_questions();
             if !self.wait(&mut ports)? {
-                // The async side answers those who wait.
-                for ticket in self.asker.leave() {
-                    self.ask_elsewhere(ticket, None);
-                }
+                self.leave();
                 return Ok(());
             }
             self.listen(&ports);
+        }
+    }
+
+    /// Sends the questions for upstream; what can't be sent is the async side's.
+    fn flush_questions(&mut self) {
+        self.asker.flush();
+        while let Some(ticket) = self.asker.unsent() {
+            self.ask_elsewhere(ticket, None);
+        }
+    }
+
+    /// Leaves nobody waiting: the async side asks what is open, and all that came is told.
+    fn leave(&mut self) {
+        for ticket in self.asker.leave() {
+            self.ask_elsewhere(ticket, None);
+        }
+        for (ticket, landed) in std::mem::take(&mut self.aloft) {
+            let waiters = match &landed {
+                Ok(_) => self.worker.flights.land_any(&ticket.key),
+                Err(_) => self.worker.flights.land(&ticket).unwrap_or_default(),
+            };
+            let landed = waiters.into_iter().map(|waiter| (waiter, landed.clone()));
+            self.untold.extend(landed);
+        }
+        while !self.untold.is_empty() {
+            self.tell();
         }
     }
 
@@ -174,7 +204,7 @@ impl Loop<'_> {
 
     /// How long to wait for the next packet; without end if nothing else is to be done.
     fn patience(&self) -> Option<Duration> {
-        if self.ready.contains(&true) {
+        if self.ready.contains(&true) || !self.untold.is_empty() {
             return Some(Duration::ZERO);
         }
         if !self.aloft.is_empty() {
@@ -187,17 +217,10 @@ impl Loop<'_> {
     /// Takes what has come to a socket, and answers it, under one snapshot and at one time.
     fn take(&mut self, inbox: &mut Inbox, socket: usize) {
         let worker = self.worker;
-        match inbox.receive(&worker.sockets[socket]) {
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.ready[socket] = false;
-                return;
-            }
-            // An ICMP error of an earlier answer; if there is more, the next wait tells it.
-            Err(_) => {
-                self.ready[socket] = false;
-                return;
-            }
+        // Nothing has come, or an ICMP error of an earlier answer; if there is more, a wait tells it.
+        if inbox.receive(&worker.sockets[socket]).is_err() {
+            self.ready[socket] = false;
+            return;
         }
         let counters = &worker.counters;
         counters.add(Count::UdpQueries, inbox.len() as u64);
@@ -218,9 +241,14 @@ impl Loop<'_> {
         self.now = shared.clock.at(instant);
         let mut asked: ArrayVec<(usize, Asked<'_>), BATCH> = ArrayVec::new();
         for slot in 0..inbox.len() {
-            let packet = inbox.packet(slot);
+            let (packet, peer) = (inbox.packet(slot), inbox.peer(slot));
+            if peer.port() == 0 {
+                // Nothing can be sent there, and trying to would hold up the others.
+                counters.bump(Count::SourcePort);
+                continue;
+            }
             let client = Client {
-                ip: inbox.peer(slot).ip(),
+                ip: peer.ip(),
                 stream: false,
             };
             let out = self.outboxes[socket].draft();
@@ -291,8 +319,12 @@ impl Loop<'_> {
         };
         let who = Who::Datagram(datagram);
         match worker.flights.try_board(&key, Waiter { who, seat }) {
-            Ok(Some(ticket)) => self.ask(ticket, instant),
-            Ok(None) => worker.counters.bump(Count::Coalesced),
+            Ok(Boarding::First(ticket)) => self.ask(ticket, instant),
+            Ok(Boarding::Joined) => worker.counters.bump(Count::Coalesced),
+            Ok(Boarding::TooLate(waiter)) => {
+                worker.counters.bump(Count::Coalesced);
+                self.untold.push_back((waiter, Err(Arc::new(unanswered()))));
+            }
             Err(Waiter { who, .. }) => {
                 if let Who::Datagram(datagram) = who {
                     self.hand_over(datagram);
@@ -309,7 +341,8 @@ impl Loop<'_> {
             return;
         };
         let who = Who::Nobody;
-        if let Ok(Some(ticket)) = worker.flights.try_board(&key, Waiter { who, seat }) {
+        let boarding = worker.flights.try_board(&key, Waiter { who, seat });
+        if let Ok(Boarding::First(ticket)) = boarding {
             worker.counters.bump(Count::Prefetched);
             self.ask(ticket, instant);
         }
@@ -354,29 +387,29 @@ impl Loop<'_> {
             self.asker
                 .receive(port, instant, &mut self.waits, &mut told);
         }
-        self.asker.expire(instant, &mut self.waits, &mut told);
+        // After a pause there may be answers at ports that this wait had no room to tell of.
+        if ports.len() + self.ready.len() < MOST_READY {
+            self.asker.expire(instant, &mut self.waits, &mut told);
+        }
         let Shared { cache, clock, .. } = &self.worker.shared;
         self.now = clock.at(instant);
-        for (key, landed) in std::mem::take(&mut self.aloft) {
-            self.land(key, landed);
+        for (ticket, landed) in std::mem::take(&mut self.aloft) {
+            self.land(ticket, landed);
         }
         for Heard { ticket, outcome } in told.drain(..) {
             match outcome {
                 Outcome::Answered(answer) => {
-                    let key = ticket.key;
                     let entry = Arc::new(Entry::new(answer, self.now));
-                    if !cache.try_insert(key.clone(), Arc::clone(&entry)) {
+                    if !cache.try_insert(ticket.key.clone(), Arc::clone(&entry)) {
                         self.worker.counters.bump(Count::Unkept);
                     }
-                    self.land(key, Ok(entry));
+                    self.land(ticket, Ok(entry));
                 }
                 Outcome::Tried(tried) => self.ask_elsewhere(ticket, Some(tried)),
             }
         }
         self.told = told;
-        for socket in 0..self.outboxes.len() {
-            self.flush(socket);
-        }
+        self.tell();
     }
 
     /// Lets the async side ask, which has all servers and more time.
@@ -385,24 +418,44 @@ impl Loop<'_> {
             && let Job::Ask(ticket, _) = full.into_inner()
         {
             self.worker.counters.bump(Count::QueueFull);
-            self.land(ticket.key, Err(Arc::new(unanswered())));
+            self.land(ticket, Err(Arc::new(unanswered())));
         }
     }
 
-    /// Tells those who wait for a question what came of it.
-    fn land(&mut self, key: Key, landed: Landed) {
-        let Some(waiters) = self.worker.flights.try_land_any(&key) else {
-            return self.aloft.push((key, landed));
+    /// Ends a flight: those who wait are told soon.
+    fn land(&mut self, ticket: Ticket, landed: Landed) {
+        let flights = &self.worker.flights;
+        let waiters = match &landed {
+            // An answer is good for all who ask the same; a failure is one flight's.
+            Ok(_) => flights.try_land_any(&ticket.key),
+            Err(_) => flights.try_land(&ticket).map(Option::unwrap_or_default),
         };
-        for waiter in waiters {
+        match waiters {
+            Ok(waiters) => {
+                let landed = waiters.into_iter().map(|waiter| (waiter, landed.clone()));
+                self.untold.extend(landed);
+            }
+            Err(Locked) => self.aloft.push((ticket, landed)),
+        }
+    }
+
+    /// Tells those who wait what came of their questions, as many as don't hold up other packets.
+    fn tell(&mut self) {
+        for _ in 0..MOST_TOLD {
+            let Some((waiter, landed)) = self.untold.pop_front() else {
+                break;
+            };
             match waiter.who {
                 Who::Datagram(datagram) => {
                     self.write(&datagram, &desk::resolution(&landed, &datagram));
                 }
                 // A task that no longer waits is none to mind.
-                Who::Task(task) => drop(task.send(landed.clone())),
+                Who::Task(task) => drop(task.send(landed)),
                 Who::Nobody => {}
             }
+        }
+        for socket in 0..self.outboxes.len() {
+            self.flush(socket);
         }
     }
 }

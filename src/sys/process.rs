@@ -95,6 +95,18 @@ pub fn return_large_allocations() {
     }
 }
 
+/// Gives memory back to the system that was freed and is kept in case it is needed again.
+///
+/// Takes the locks of the allocator one after the other, each for as long as it looks through its free
+/// memory: threads that allocate may wait for milliseconds. Elsewhere than with glibc this does nothing.
+pub fn return_free_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: malloc_trim touches free memory of the allocator alone, and locks for it.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,6 +10,9 @@ use super::{HEADER, UDP_PAYLOAD, class, edns, flag, read_u16, rtype};
 /// Octets of randomness for one question: an ID, and a bit for each octet of a name.
 pub const RANDOM: usize = 2 + 32;
 
+/// Longest answer by UDP that is taken, in octets. We announce 1232; some servers do not listen.
+pub const LONGEST_ANSWER: usize = 4096;
+
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Question<'n> {

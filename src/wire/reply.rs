@@ -135,6 +135,12 @@ impl<'q, 'p, 'o> Reply<'q, 'p, 'o> {
     /// Copies an upstream's answer, `age` seconds older than when it came: its response code,
     /// sections and AD; every TTL counted down, or all of them set to `stale_ttl`.
     pub fn copy(&mut self, answer: &Answer, age: u32, stale_ttl: Option<u32>) {
+        self.rcode = answer.rcode();
+        if answer.additional_at() > self.limit {
+            // It is cut in any case: an answer of 64 KB is not copied for that.
+            self.flags |= flag::TC;
+            return;
+        }
         let start = self.out.len();
         debug_assert_eq!(start, answer.question_end(), "same question, same length");
         self.out.extend_from_slice(answer.records());
@@ -145,7 +151,6 @@ impl<'q, 'p, 'o> Reply<'q, 'p, 'o> {
             }
         }
         self.counts = answer.counts();
-        self.rcode = answer.rcode();
         if answer.authentic() && self.query.wants_ad() {
             self.flags |= flag::AD;
         }

@@ -11,11 +11,8 @@ use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
 use crate::stats::{Count, Counters};
-use crate::wire::ask::{self, Fit};
+use crate::wire::ask::{self, Fit, LONGEST_ANSWER};
 use crate::wire::{flag, read_u16};
-
-/// Longest answer that is taken. We announce 1232 octets; some servers do not listen.
-const LONGEST: usize = 4096;
 
 /// Sends `request` to `server` and waits for its answer, without an end.
 ///
@@ -64,11 +61,15 @@ pub(super) async fn exchange(
 
 /// No part of the future above, so that a question that waits holds no buffer.
 fn receive(socket: &UdpSocket) -> io::Result<Vec<u8>> {
-    let mut buffer = [0; LONGEST];
+    let mut buffer = [0; LONGEST_ANSWER];
     let len = socket.try_recv(&mut buffer)?;
     let octets = buffer[..len].to_vec();
     // There may have been more.
-    Ok(if len == LONGEST { cut(octets) } else { octets })
+    Ok(if len == LONGEST_ANSWER {
+        cut(octets)
+    } else {
+        octets
+    })
 }
 
 /// What ICMP said; the kernel wakes us for it, but not as for a datagram.

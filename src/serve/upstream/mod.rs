@@ -195,6 +195,10 @@ impl Pool {
         let mut charged = heard.clone();
         let mut tries = FuturesUnordered::new();
         let mut first = None;
+        let mut order = self.order(now);
+        let count = (order.len() * ROUNDS).min(MOST_TRIES.max(order.len()));
+        let share = self.timeout / count.max(1) as u32;
+        let left = count - usize::from(tried.is_some()).min(count);
         if let Some(tried) = tried {
             failure.said = tried.said;
             if tried.by_tcp {
@@ -203,14 +207,14 @@ impl Pool {
             }
             if !tried.heard {
                 self.charge(tried.server, &mut charged);
+                // It had its turn: all others come before it.
+                order.retain(|&server| server != tried.server);
+                order.push(tried.server);
             }
             heard[tried.server] = tried.heard;
             charged[tried.server] = true;
         }
-        let order = self.order(now);
-        let count = (order.len() * ROUNDS).min(MOST_TRIES.max(order.len()));
-        let share = self.timeout / count.max(1) as u32;
-        let mut plan = order.iter().copied().cycle().take(count);
+        let mut plan = order.iter().copied().cycle().take(left);
         loop {
             let asked = first.take().or_else(|| {
                 let next = plan.find(|&server| !heard[server])?;

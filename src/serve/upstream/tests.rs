@@ -260,6 +260,53 @@ async fn a_server_that_has_spoken_is_not_asked_again_and_one_that_was_silent_is(
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn after_a_silent_first_try_the_others_have_their_turn() {
+    let (pool, script) = pool(&[Does::Says(0, 1), Does::Says(0, 1)]);
+    let tried = Tried {
+        server: 0,
+        since: Instant::now(),
+        heard: false,
+        said: None,
+        by_tcp: false,
+    };
+    assert!(pool.ask(&question(), Some(tried)).await.is_ok());
+    assert_eq!(script.asked.lock().expect("whole")[0].0, address(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_worker_tried_counts_as_a_try_and_its_time_as_time() {
+    let (pool, script) = pool(&[Does::Sleeps]);
+    let start = Instant::now();
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    let tried = Tried {
+        server: 0,
+        since: start,
+        heard: false,
+        said: None,
+        by_tcp: false,
+    };
+    assert!(pool.ask(&question(), Some(tried)).await.is_err());
+    assert_eq!(start.elapsed(), Duration::from_secs(2));
+    assert_eq!(script.asked.lock().expect("whole").len(), ROUNDS - 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_try_that_was_cut_goes_on_by_tcp() {
+    let (pool, script) = pool(&[Does::Cuts, Does::Says(3, 1)]);
+    let tried = Tried {
+        server: 0,
+        since: Instant::now(),
+        heard: true,
+        said: None,
+        by_tcp: true,
+    };
+    let answer = pool.ask(&question(), Some(tried)).await.expect("an answer");
+    assert_eq!(answer.rcode(), 0);
+    let asked = script.asked.lock().expect("whole");
+    assert_eq!(*asked, [(address(1), Transport::Tcp)]);
+}
+
 /// A server of one datagram: sends what `answers` makes of the question that comes.
 fn serve(
     answers: impl FnOnce(&[u8]) -> Vec<Vec<u8>> + Send + 'static,

@@ -35,19 +35,26 @@ impl Frame {
         };
         // SAFETY: a plain C struct, for which zeros are valid.
         let message = || -> Message { unsafe { mem::zeroed() } };
-        let mut frame = Self {
+        Self {
             addresses: vec![address; slots].into(),
             controls: (0..slots).map(|_| Control::EMPTY).collect(),
             vectors: vec![vector; slots].into(),
             messages: (0..slots).map(|_| message()).collect(),
-        };
-        for slot in 0..slots {
-            let header = &mut frame.messages[slot].msg_hdr;
-            header.msg_name = (&raw mut frame.addresses[slot]).cast();
-            header.msg_iov = &raw mut frame.vectors[slot];
-            header.msg_iovlen = 1;
         }
-        frame
+    }
+
+    /// Makes a slot's message describe its address and `octets`, without control messages. Each time
+    /// anew: what a pointer may be used for ends when its target is borrowed or moved.
+    fn point(&mut self, slot: usize, octets: &mut [u8]) -> &mut libc::msghdr {
+        self.vectors[slot] = libc::iovec {
+            iov_base: octets.as_mut_ptr().cast(),
+            iov_len: octets.len(),
+        };
+        let header = &mut self.messages[slot].msg_hdr;
+        header.msg_name = (&raw mut self.addresses[slot]).cast();
+        header.msg_iov = &raw mut self.vectors[slot];
+        header.msg_iovlen = 1;
+        header
     }
 }
 
@@ -62,38 +69,23 @@ pub struct Inbox {
 impl Inbox {
     /// Room for `slots` datagrams of at most `size` octets each.
     pub fn new(slots: usize, size: usize) -> Self {
-        let mut inbox = Self {
+        Self {
             frame: Frame::new(slots),
             octets: vec![0; slots * size].into(),
             size,
             count: slots,
-        };
-        for (vector, octets) in inbox
-            .frame
-            .vectors
-            .iter_mut()
-            .zip(inbox.octets.chunks_mut(size))
-        {
-            vector.iov_base = octets.as_mut_ptr().cast();
-            vector.iov_len = octets.len();
         }
-        inbox.reset();
-        inbox
     }
 
     /// Makes the slots that were used ready for the next datagrams.
     fn reset(&mut self) {
-        let Frame {
-            messages, controls, ..
-        } = &mut self.frame;
-        for (message, control) in messages
-            .iter_mut()
-            .zip(controls.iter_mut())
-            .take(self.count)
-        {
-            message.msg_hdr.msg_namelen = size_of::<RawAddress>() as libc::socklen_t;
-            control.offer(&mut message.msg_hdr);
-            message.msg_hdr.msg_flags = 0;
+        let used = self.octets.chunks_mut(self.size).take(self.count);
+        for (slot, octets) in used.enumerate() {
+            let header = self.frame.point(slot, octets);
+            header.msg_namelen = size_of::<RawAddress>() as libc::socklen_t;
+            header.msg_flags = 0;
+            let header = &mut self.frame.messages[slot].msg_hdr;
+            self.frame.controls[slot].offer(header);
         }
         self.count = 0;
     }
@@ -119,11 +111,6 @@ impl Inbox {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.count == 0
-    }
-
-    /// Whether every slot has one, so that there may be more.
-    pub fn is_full(&self) -> bool {
-        self.count == self.frame.messages.len()
     }
 
     /// The octets of one datagram.
@@ -215,19 +202,15 @@ impl Outbox {
     /// When the outbox is full.
     pub fn push(&mut self, route: Option<&Route>) {
         let slot = self.count;
-        let header = &mut self.frame.messages[slot].msg_hdr;
-        let octets = &mut self.octets[slot];
-        self.frame.vectors[slot] = libc::iovec {
-            iov_base: octets.as_mut_ptr().cast(),
-            iov_len: octets.len(),
-        };
-        header.msg_namelen = 0;
+        let len = route.map_or(0, |route| {
+            encode(route.peer, &mut self.frame.addresses[slot])
+        });
+        let header = self.frame.point(slot, &mut self.octets[slot]);
+        header.msg_namelen = len;
         header.msg_controllen = 0;
-        if let Some(route) = route {
-            header.msg_namelen = encode(route.peer, &mut self.frame.addresses[slot]);
-            if let Some(local) = route.local {
-                self.frame.controls[slot].leave_from(local, header);
-            }
+        if let Some(local) = route.and_then(|route| route.local) {
+            let header = &mut self.frame.messages[slot].msg_hdr;
+            self.frame.controls[slot].leave_from(local, header);
         }
         self.count += 1;
     }

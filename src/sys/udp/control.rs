@@ -89,21 +89,26 @@ impl Control {
         header.msg_controllen = len.min(ROOM) as _;
         // SAFETY: `header` describes this room, of which all octets are initialised (EMPTY, then
         // the kernel); the CMSG macros stay within its length. Data is read unaligned, from
-        // messages that say that they hold it.
+        // messages that are as long as it.
         unsafe {
             let mut message = libc::CMSG_FIRSTHDR(&raw const header);
             while !message.is_null() {
                 let data = libc::CMSG_DATA(message);
+                let holds = |size: usize| {
+                    (*message).cmsg_len as usize >= libc::CMSG_LEN(size as libc::c_uint) as usize
+                };
                 match ((*message).cmsg_level, (*message).cmsg_type) {
-                    (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+                    (libc::IPPROTO_IP, libc::IP_PKTINFO) if holds(size_of::<libc::in_pktinfo>()) => {
                         let info = data.cast::<libc::in_pktinfo>().read_unaligned();
                         told.local = Some(local_v4(&info));
                     }
-                    (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                    (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO)
+                        if holds(size_of::<libc::in6_pktinfo>()) =>
+                    {
                         let info = data.cast::<libc::in6_pktinfo>().read_unaligned();
                         told.local = Some(local_v6(&info));
                     }
-                    (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => {
+                    (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) if holds(size_of::<u32>()) => {
                         told.dropped = Some(data.cast::<u32>().read_unaligned());
                     }
                     _ => {}

@@ -176,7 +176,6 @@ mod tests {
         assert!(outbox.is_full());
         assert_eq!(outbox.flush(&client), 0);
         assert_eq!(received(&server, &mut inbox), 4);
-        assert!(inbox.is_full());
         let cut = |inbox: &Inbox| -> Vec<_> {
             let all = 0..inbox.len();
             all.map(|slot| (inbox.packet(slot).to_vec(), inbox.is_cut(slot)))
@@ -187,7 +186,6 @@ mod tests {
         assert_eq!(all[3], (vec![8; 8], false));
         assert_eq!(received(&server, &mut inbox), 2);
         assert_eq!(cut(&inbox), [(vec![9; 8], true), (vec![10; 8], true)]);
-        assert!(!inbox.is_full());
     }
 
     #[test]

@@ -73,7 +73,7 @@ fn a_client_that_reads_no_answers_is_closed_and_holds_little_memory() {
         false
     });
     assert!(seen > 0, "it was closed before it stopped reading");
-    assert_eq!(server.count("send_errors"), 1);
+    assert_eq!(server.count("tcp_connections_unread"), 1);
 }
 
 #[test]
@@ -138,5 +138,6 @@ fn a_client_that_never_ends_its_question_is_closed_however_busy_it_is() {
         !matches!(slow.read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock)
     });
     assert!((1..0xFFFF).contains(&sent), "{sent} octets");
+    assert_eq!(server.count("tcp_connections_idle"), 1);
     assert_eq!(server.count("tcp_queries"), 0);
 }
