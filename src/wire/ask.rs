@@ -60,7 +60,7 @@ pub fn write(question: &Question<'_>, random: &[u8; RANDOM], out: &mut Vec<u8>) 
     out.extend_from_slice(&[0, 0]);
 }
 
-/// The question section of a query that [`write`] wrote.
+/// The question section of a query that [`write()`] wrote.
 pub fn question_of(query: &[u8]) -> &[u8] {
     // The OPT record has eleven octets.
     &query[HEADER..query.len() - 11]
