@@ -1,14 +1,22 @@
-"""How long a process had no core to run on: what is late by that is the machine's doing."""
+"""Who had the cores: what is late because others had them is the machine's doing, and no server's."""
 
 import contextlib
 import os
 
 
 def waited(pid):
-    """Seconds that its threads were ready to run and did not, all together."""
+    """Seconds that a process' threads were ready to run and had no core, all together."""
     nanos = 0
     for task in os.listdir(f"/proc/{pid}/task"):
         with contextlib.suppress(OSError):  # it ended
             with open(f"/proc/{pid}/task/{task}/schedstat") as fields:
                 nanos += int(fields.read().split()[1])
     return nanos / 1e9
+
+
+def busy(core):
+    """Seconds that a core was busy since the machine's start."""
+    with open("/proc/stat") as stat:
+        fields = next(line for line in stat if line.startswith(f"cpu{core} ")).split()[1:9]
+    ticks = [int(field) for field in fields]
+    return (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")
