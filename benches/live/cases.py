@@ -60,7 +60,7 @@ CASES = [
 
 
 class Director:
-    """Runs so many rounds of all cases; `told` gives what came of each."""
+    """Runs all rounds of all cases; `told` gives what came of each."""
 
     def __init__(self, server, above, liar, options):
         self.server, self.above, self.liar = server, above, liar
@@ -68,14 +68,18 @@ class Director:
         self.random = random.Random(options.seed)
         self.rounds, self.seconds = options.rounds, options.round_seconds
 
-    def start(self, begin):
+    @contextlib.contextmanager
+    def playing(self, begin):
+        """Lets the cases begin then; ends them when something else failed."""
         self.pipe, theirs = multiprocessing.Pipe(False)
-        self.process = multiprocessing.Process(target=self.direct, args=(theirs, begin))
-        self.process.start()
-
-    def stop(self):
-        self.process.terminate()
-        self.process.join()
+        process = multiprocessing.Process(target=self.direct, args=(theirs, begin))
+        process.start()
+        theirs.close()
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.join()
 
     def direct(self, pipe, due):
         live.prepare(None)()
@@ -88,10 +92,11 @@ class Director:
                 time.sleep(max(0.0, due - time.monotonic()))
         pipe.send(rows)
 
-    def told(self, patience):
-        if not self.pipe.poll(patience):
-            raise live.Failure("the floods did not come to their end")
-        return self.pipe.recv()
+    def told(self):
+        with contextlib.suppress(EOFError):
+            if self.pipe.poll(2 * PATIENCE):
+                return self.pipe.recv()
+        raise live.Failure("the cases did not come to their end")
 
     def act(self, case, end):
         """One case until that time: when it was, what the flood counted, and what the server."""

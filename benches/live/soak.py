@@ -27,18 +27,18 @@ Exit code 1 if a check fails.
 """
 
 import argparse
+import bisect
 import collections
+import contextlib
 import itertools
-import multiprocessing
+import json
 import os
-import random
-import socket
 import statistics
 import sys
 import time
 
+import askers
 import cases
-import cores
 import dns
 import foes
 import live
@@ -47,6 +47,7 @@ import relay
 import swap
 import truth
 import upstream
+from askers import STRICT, Fresh, word
 
 SERVER = f"""[server]
 allow = ["127.0.0.0/16"]
@@ -58,16 +59,11 @@ TIMEOUT = 1.5  # seconds that the server waits for upstream; clients wait for 2
 UPSTREAM = f"timeout-ms = {TIMEOUT * 1e3:.0f}\nwaiting = 2048\nwaiting-per-client = 512\n"
 AFTERMATH = TIMEOUT + 6  # seconds for which failures are remembered, and then some
 STREAM_AFTERMATH = foes.TCP_IDLE + 1  # seconds until all places for streams are free again
-FRESH_SHARE = 10  # of questions for new names, beside those of swap.SHARES
-SERVFAIL = 2
 SETTLING = 4.0  # seconds until the server has closed the ports of questions that were answered
 LINES = 1  # connections to upstream that the server keeps, once it had to ask by TCP
-WARM_UP = 5.0  # seconds of load before the first foe: names that are to be in the cache are asked for
-STREAMS, RENEWAL = 2, 50  # streams of the judged load, and how many questions one serves
+WARM_UP = 3.0  # seconds of load before the first foe
 FULL = 0.9  # of its size the cache holds, when it counts as full
 POINTS = 60  # of the memory's course that are told
-WORDS = {truth.BIG: "large list", truth.EVEN: "swapped", truth.ODD: "swapped", truth.BOTH: "small list"}
-STRICT = ("large list", "small list", "cached")
 
 
 class Server(live.Tapis):
@@ -91,131 +87,11 @@ class Server(live.Tapis):
         return tuple(int(fields[word].split()[0]) for word in ("VmRSS", "RssAnon"))
 
 
-class Fresh(load.Question):
-    """A question for a name that nobody asked before: another one each time."""
-
-    numbers = itertools.count()
-
-    def renew(self):
-        super().__init__(f"fresh{next(self.numbers):x}.example.org", self.rtype, truth.OTHER, self.packet[9] > 0)
-
-
-def word(question):
-    return "unknown" if isinstance(question, Fresh) else WORDS.get(question.kind, "cached")
-
-
-def questions(scene):
-    known = list(scene.questions())
-    fresh = FRESH_SHARE * len(known) // 98  # the shares of swap.py, but for NEW
-    return known + [Fresh("", scene.random.choice(swap.TYPES), truth.OTHER, i % 2 > 0) for i in range(fresh)]
-
-
-class Asker(load.Load):
-    """The judged load by UDP. SERVFAIL says as little of a block as the true answer does: it is
-    judged like that one, and noted in `failed`."""
-
-    def __init__(self, server, asked, rate):
-        super().__init__(server.port, asked, rate)
-        self.server, self.failed, self.course = server, set(), []
-        turns = itertools.cycle(number for number, question in enumerate(asked) if isinstance(question, Fresh))
-        for at, number in enumerate(self.order):
-            if isinstance(asked[number], Fresh):
-                self.order[at] = next(turns)  # in turn: none is renewed while it waits for its answer
-
-    def step(self):
-        now = time.monotonic()
-        if not self.course or now - self.course[-1][0] >= 1:
-            self.course.append((now, *self.server.resident(), cores.waited(self.server.pid)))
-        super().step()
-
-    def send(self, now):
-        question = self.questions[self.order[len(self.sent) % len(self.order)]]
-        if isinstance(question, Fresh):
-            question.renew()
-        super().send(now)
-
-    def settle(self, index, reply, notes):
-        if index >= 0 and is_failure(reply, self.questions[self.asked[index]]):
-            self.failed.add(index)
-            reply = upstream.answer(reply[:2] + self.questions[self.asked[index]].packet, 60)
-        super().settle(index, reply, notes)
-
-
-def is_failure(reply, question):
-    return reply[2] & 0x80 and reply[3] & 15 == SERVFAIL and reply[12 : 12 + len(question.echo)] == question.echo
-
-
-class StreamAsker:
-    """The judged load by TCP: one question after the other, from a process of its own."""
-
-    def __init__(self, port, asked, options):
-        self.port, self.asked, self.rate = port, asked, options.tcp_rate
-        self.streams, self.random = [None] * STREAMS, random.Random(options.seed)
-        self.pipe, theirs = multiprocessing.Pipe(False)
-        seconds = WARM_UP + options.minutes * 60
-        self.process = multiprocessing.Process(target=self.run, args=(theirs, seconds), daemon=True)
-
-    def run(self, pipe, seconds):
-        live.prepare(None)()
-        rows, end = [], time.monotonic() + seconds
-        for turn in itertools.count():
-            sent = time.monotonic()
-            if sent > end:
-                break
-            number = self.random.randrange(len(self.asked))
-            if turn % RENEWAL == 0:
-                self.streams[turn % STREAMS] = None
-            rows.append((number, *self.ask(self.asked[number], turn % STREAMS), sent, time.monotonic()))
-            time.sleep(max(0.0, sent + 1 / self.rate - time.monotonic()))
-        pipe.send(rows)
-
-    def ask(self, question, place):
-        """What the answer says, and why that is wrong if it is."""
-        try:
-            reply = self.exchange(b"\x12\x34" + question.packet, place)
-        except TimeoutError:
-            self.streams[place] = None
-            return "lost", None
-        except OSError:
-            self.streams[place] = None
-            return "refused", None
-        if is_failure(reply, question):
-            return "failed", None
-        if reply[:2] != b"\x12\x34" or reply[12 : 12 + len(question.echo)] != question.echo:
-            return "wrong", "another question"
-        return dns.classify(reply, question.rtype)
-
-    def exchange(self, packet, place):
-        try:
-            if self.streams[place]:
-                return talk(self.streams[place], packet)
-        except ConnectionError:
-            pass  # it was silent for too long, and closed: that is for the client to see and to mend
-        self.streams[place] = socket.create_connection((dns.LOOPBACK, self.port), load.TIMEOUT)
-        return talk(self.streams[place], packet)
-
-    def rows(self):
-        if not self.pipe.poll(10):
-            raise live.Failure("the questions by TCP did not come to their end")
-        return self.pipe.recv()
-
-
-def talk(stream, packet):
-    stream.sendall(foes.framed(packet))
-    octets = b""
-    while len(octets) < 2 or len(octets) < 2 + int.from_bytes(octets[:2], "big"):
-        more = stream.recv(4096)
-        if not more:
-            raise ConnectionResetError
-        octets += more
-    return octets[2:]
-
-
 class Judge:
     """Says what was wrong, once all is over."""
 
-    def __init__(self, asker, states, rows, options):
-        self.asker, self.states, self.rows, self.options = asker, states, rows, options
+    def __init__(self, asker, states, rows, options, begin):
+        self.asker, self.states, self.rows, self.options, self.begin = asker, states, rows, options, begin
         self.troubled, self.crowded = [], []
         upstreams = {case.name: case.upstream for case in cases.CASES}
         streams = {case.name for case in cases.CASES if case.opens_streams()}
@@ -240,7 +116,8 @@ class Judge:
             if said == "failed" and not self.may_fail(question, asker.sent[index]):
                 faults.append(f"{told}: SERVFAIL")
             elif verdict == load.LOST or asker.arrived[index] - asker.sent[index] > load.TIMEOUT:
-                faults.append(f"{told}: lost")
+                waited = self.waited(asker.sent[index], asker.sent[index] + load.TIMEOUT)
+                faults.append(f"{told}: lost; the server's threads waited {waited:.1f} s for cores meanwhile")
         return table, faults
 
     def by_tcp(self, asked, answers):
@@ -276,13 +153,14 @@ class Judge:
 
     def waited(self, begin, end):
         """Seconds that the server's threads had no core to run on: such silences are the machine's."""
-        waits = [waited for at, _rss, _anon, waited in self.asker.course if begin - 1 <= at <= end + 1]
-        return waits[-1] - waits[0]
+        course = self.asker.course
+        first, last = (bisect.bisect(course, at, key=lambda point: point[0]) for at in (begin, end))
+        return course[min(last, len(course) - 1)][-1] - course[max(0, first - 1)][-1]
 
-    def memory(self, begin):
+    def memory(self):
         """How resident memory went on after the warm-up, and whether it grew."""
         seconds = self.options.round_seconds
-        warm = begin + self.options.warm_rounds * seconds
+        warm = self.begin + self.options.warm_rounds * seconds
         course = [point for point in self.asker.course if point[0] >= warm]
         first, last = course[0][0], course[-1][0]
         window = max((last - first) / 4, min(seconds, (last - first) / 2))
@@ -295,7 +173,7 @@ class Judge:
         told["growth_mb_a_minute"] = (late - early) / 1e3 / minutes
         told = {what: round(value, 2) for what, value in told.items()}
         told["course_minute_rss_mb_anonymous_mb"] = [
-            (round((at - begin) / 60, 2), round(rss / 1e3, 1), round(anon / 1e3, 1))
+            (round((at - self.begin) / 60, 2), round(rss / 1e3, 1), round(anon / 1e3, 1))
             for at, rss, anon, _waited in self.asker.course[:: max(1, len(self.asker.course) // POINTS)]
         ]
         bound = self.options.growth
@@ -321,37 +199,42 @@ def close_files(server, before):
     return now, [f"{now} files are open, {before} were before"] if now > before + LINES else []
 
 
-def run(scene, server, above, liar, options):
-    """The whole play; the result, and what failed."""
-    dns.ask(server.port, dns.query("first.example.org"))
-    time.sleep(SETTLING)
-    files, asked = server.files(), questions(scene)
+def play_all(scene, server, director, options):
+    """The whole play: who asked, what could be in force, what came of the cases, and of the swaps."""
+    states, asked = truth.Truth([]), askers.questions(scene)
     known = [question for question in asked if not isinstance(question, Fresh)]
-    states = truth.Truth([])
-    begin = time.monotonic() + WARM_UP
-    director, streams = cases.Director(server, above, liar, options), StreamAsker(server.port, known, options)
-    director.start(begin)
-    streams.process.start()
-    asker = Asker(server, asked, options.rate)
-    asker.on_answer = states.on_answer
-    play = swap.Play(scene, server, asker, states)
-    asker.run(begin)
-    swaps = swap_lists(play, options, begin + options.minutes * 60)
-    asker.drain()
-    rows, answers = director.told(cases.PATIENCE * 2), streams.rows()
+    seconds, begin = options.minutes * 60, time.monotonic() + WARM_UP
+    by_tcp = askers.StreamAsker(server.port, known, options, WARM_UP + seconds)
+    with director.playing(begin):
+        by_tcp.process.start()
+        asker = askers.Asker(server, asked, options.rate)
+        asker.on_answer = states.on_answer
+        play = swap.Play(scene, server, asker, states)
+        asker.run(begin)
+        swaps = swap_lists(play, options, begin + seconds)
+        asker.drain()
+        rows = director.told()
+    return Judge(asker, states, rows, options, begin), by_tcp.rows(), known, swaps
+
+
+def run(scene, server, above, liar, options):
+    """The result, and what failed."""
+    for name, rtype in itertools.product(scene.groups[truth.OTHER], sorted(set(swap.TYPES))):
+        dns.ask(server.port, dns.query(name, rtype))  # in the cache before upstream first goes dumb
+    time.sleep(SETTLING)
+    files = server.files()
+    judge, answers, known, swaps = play_all(scene, server, cases.Director(server, above, liar, options), options)
     status, memory = server.status(), server.memory()
     files_now, failures = close_files(server, files)
-    judge = Judge(asker, states, rows, options)
     udp, udp_faults = judge.by_udp()
     tcp, tcp_faults = judge.by_tcp(known, answers)
-    course, grew = judge.memory(begin)
-    failures += grew + udp_faults + tcp_faults + list(cases.faults(rows, options.cases))
+    course, grew = judge.memory()
+    failures += grew + udp_faults + tcp_faults + list(cases.faults(judge.rows, options.cases))
     if status["cache_octets"] < FULL * options.cache_mib * 2**20 * 15 / 16:  # the rest is for failures
         failures.append(f"the cache holds {status['cache_octets']} octets and never was full: what grows is unknown")
-    if not server.alive():
-        failures.append(f"the server ended:\n{server.tail()}")
+    asker = judge.asker
     result = {"answers_by_udp": udp, "answers_by_tcp": tcp, "wrong_answers": asker.wrongs, "swaps": swaps}
-    result |= {"cases": summary(rows, judge.silences()), "memory": memory | course}
+    result |= {"cases": summary(judge.rows, judge.silences()), "memory": memory | course}
     result |= {"files_before": files, "files_after": files_now, "sender_slips": asker.slips, "strays": asker.strays}
     result |= {"cache_entries": status["cache_entries"], "cache_octets": status["cache_octets"]}
     return result | {"counters": status["counters"]}, failures
@@ -381,6 +264,24 @@ def tell(result):
         f"memory {memory['first_mb']} MB, then {memory['last_mb']} MB ({memory['growth_percent']} %, "
         f"{memory['growth_mb_a_minute']} MB a minute); files {result['files_before']}, then {result['files_after']}"
     )
+
+
+@contextlib.contextmanager
+def lying_upstream(folder, above):
+    """The relay before upstream, and its port."""
+    port = live.free_port()
+    command = [sys.executable, "-B", relay.__file__, "--upstream", str(above.port), "--port", str(port)]
+    with live.Child(command, os.path.join(folder, "relay.log")) as liar:
+        liar.wait_for(lambda: dns.ask(port, dns.query("probe.example"), 0.1), 20)
+        yield liar, port
+
+
+def lists(folder, scene):
+    """What the server reads: the scene's lists, and the one name that foes ask for."""
+    blocked = os.path.join(folder, "foes.txt")
+    live.write_names(blocked, [foes.BLOCKED])
+    paths = {"big": scene.big, "small": scene.small, "foes": blocked}
+    return [{"name": name, "path": path} for name, path in paths.items()]
 
 
 def plan(options):
@@ -413,17 +314,13 @@ def main():
     sys.setswitchinterval(0.0002)  # a thread must not hold up the load
     with live.workshop("soak") as folder, upstream.Upstream(folder) as above:
         plan(options)
-        port = live.free_port()
-        command = [sys.executable, "-B", relay.__file__, "--upstream", str(above.port), "--port", str(port)]
-        with live.Child(command, os.path.join(folder, "relay.log")) as liar:
-            liar.wait_for(lambda: dns.ask(port, dns.query("probe.example"), 0.1), 20)
-            scene, foe_names = swap.Scene(folder, options), os.path.join(folder, "foes.txt")
-            live.write_names(foe_names, [foes.BLOCKED])
-            lists = {"big": scene.big, "small": scene.small, "foes": foe_names}
-            lists = [{"name": name, "path": path} for name, path in lists.items()]
-            with Server(options, folder, port, lists) as server:
+        scene = swap.Scene(folder, options)
+        with lying_upstream(folder, above) as (liar, port):
+            with Server(options, folder, port, lists(folder, scene)) as server:
                 result = {"tool": "soak", "options": told, "start_seconds": round(server.wait(), 2)}
                 figures, failures = run(scene, server, above, liar, options)
+        with open(liar.log) as log:
+            figures["relay"] = json.loads(log.readlines()[-1])
     tell(figures)
     live.finish(result | figures, failures)
 

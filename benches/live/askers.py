@@ -1,0 +1,142 @@
+"""The questions of soak.py, and who asks them: one process by UDP, and one by TCP."""
+
+import itertools
+import multiprocessing
+import random
+import socket
+import time
+
+import cores
+import dns
+import foes
+import live
+import load
+import swap
+import truth
+import upstream
+
+FRESH_SHARE = 10  # of questions for new names, beside those of swap.SHARES
+SERVFAIL = 2
+STREAMS, RENEWAL = 2, 51  # streams, and after how many questions there is a new one
+IDENT = b"\x12\x34"
+WORDS = {truth.BIG: "large list", truth.EVEN: "swapped", truth.ODD: "swapped", truth.BOTH: "small list"}
+STRICT = ("large list", "small list", "cached")  # answered whatever becomes of upstream
+
+
+class Fresh(load.Question):
+    """A question for a name that nobody asked before: another one each time."""
+
+    numbers = itertools.count()
+
+    def renew(self):
+        super().__init__(f"fresh{next(self.numbers):x}.example.org", self.rtype, truth.OTHER, self.packet[9] > 0)
+
+
+def word(question):
+    return "unknown" if isinstance(question, Fresh) else WORDS.get(question.kind, "cached")
+
+
+def questions(scene):
+    known = list(scene.questions())
+    fresh = FRESH_SHARE * len(known) // 98  # the shares of swap.py, but for NEW
+    return known + [Fresh("", scene.random.choice(swap.TYPES), truth.OTHER, i % 2 > 0) for i in range(fresh)]
+
+
+class Asker(load.Load):
+    """The judged load by UDP. SERVFAIL says as little of a block as the true answer does: it is
+    judged like that one, and noted in `failed`."""
+
+    def __init__(self, server, asked, rate):
+        super().__init__(server.port, asked, rate)
+        self.server, self.failed, self.course = server, set(), []
+        turns = itertools.cycle(number for number, question in enumerate(asked) if isinstance(question, Fresh))
+        for at, number in enumerate(self.order):
+            if isinstance(asked[number], Fresh):
+                self.order[at] = next(turns)  # in turn: none is renewed while it waits for its answer
+
+    def step(self):
+        now = time.monotonic()
+        if not self.course or now - self.course[-1][0] >= 1:
+            self.course.append((now, *self.server.resident(), cores.waited(self.server.pid)))
+        super().step()
+
+    def send(self, now):
+        question = self.questions[self.order[len(self.sent) % len(self.order)]]
+        if isinstance(question, Fresh):
+            question.renew()
+        super().send(now)
+
+    def settle(self, index, reply, notes):
+        if index >= 0 and is_failure(reply, self.questions[self.asked[index]]):
+            self.failed.add(index)
+            reply = upstream.answer(reply[:2] + self.questions[self.asked[index]].packet, 60)
+        super().settle(index, reply, notes)
+
+
+def is_failure(reply, question):
+    return reply[2] & 0x80 and reply[3] & 15 == SERVFAIL and reply[12 : 12 + len(question.echo)] == question.echo
+
+
+class StreamAsker:
+    """The judged load by TCP: one question after the other, from a process of its own."""
+
+    def __init__(self, port, asked, options, seconds):
+        self.port, self.asked, self.rate = port, asked, options.tcp_rate
+        self.streams, self.random = [None] * STREAMS, random.Random(options.seed)
+        self.pipe, theirs = multiprocessing.Pipe(False)
+        self.process = multiprocessing.Process(target=self.run, args=(theirs, seconds), daemon=True)
+
+    def run(self, pipe, seconds):
+        live.prepare(None)()
+        rows, end = [], time.monotonic() + seconds
+        for turn in itertools.count():
+            sent = time.monotonic()
+            if sent > end:
+                break
+            number = self.random.randrange(len(self.asked))
+            if turn % RENEWAL == 0:
+                self.streams[turn % STREAMS] = None
+            rows.append((number, *self.ask(self.asked[number], turn % STREAMS), sent, time.monotonic()))
+            time.sleep(max(0.0, sent + 1 / self.rate - time.monotonic()))
+        pipe.send(rows)
+
+    def ask(self, question, place):
+        """What the answer says, and why that is wrong if it is."""
+        try:
+            reply = self.exchange(IDENT + question.packet, place)
+        except TimeoutError:
+            self.streams[place] = None
+            return "lost", None
+        except OSError:
+            self.streams[place] = None
+            return "refused", None
+        if is_failure(reply, question):
+            return "failed", None
+        if reply[:2] != IDENT or reply[12 : 12 + len(question.echo)] != question.echo:
+            return "wrong", "another question"
+        return dns.classify(reply, question.rtype)
+
+    def exchange(self, packet, place):
+        try:
+            if self.streams[place]:
+                return talk(self.streams[place], packet)
+        except ConnectionError:
+            pass  # it was silent for too long, and closed: that is for the client to see and to mend
+        self.streams[place] = socket.create_connection((dns.LOOPBACK, self.port), load.TIMEOUT)
+        return talk(self.streams[place], packet)
+
+    def rows(self):
+        if self.pipe.poll(10):
+            return self.pipe.recv()
+        raise live.Failure("the questions by TCP did not come to their end")
+
+
+def talk(stream, packet):
+    stream.sendall(foes.framed(packet))
+    octets = b""
+    while len(octets) < 2 or len(octets) < 2 + int.from_bytes(octets[:2], "big"):
+        more = stream.recv(4096)
+        if not more:
+            raise ConnectionResetError
+        octets += more
+    return octets[2:]
