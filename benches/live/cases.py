@@ -41,8 +41,8 @@ CASES = [
     Case(foes.responses, 3000, "malformed_response"),
     Case(foes.strangers, 3000, "refused_client malformed_from_refused_client"),
     Case(foes.connections, 500, "tcp_connections tcp_connections_refused tcp_connections_refused_client"),
-    Case(foes.slow, 80, "tcp_connections"),
-    Case(foes.unread, 4000, "tcp_queries send_errors"),
+    Case(foes.slow, 80, "tcp_connections tcp_connections_idle"),
+    Case(foes.unread, 4000, "tcp_queries tcp_connections_unread"),
     Case(
         foes.random_names_of_many,
         3000,

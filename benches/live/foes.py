@@ -14,6 +14,7 @@ import time
 import dns
 import mutants
 
+SOCKETS = 4  # of one address, so that each of the server's workers has its part
 TICK = 0.004  # seconds between small bursts
 BEHIND = 0.1  # seconds; a flood that is later than this gives up catching up
 LINGER = 0.3  # seconds in which late answers are taken
@@ -26,30 +27,38 @@ UNREAD = 5  # streams
 
 
 class Packets:
-    """Sends packets by UDP from some addresses, and takes what comes back."""
+    """Sends packets by UDP, from one address or from several in turn, and takes what comes back."""
 
-    def __init__(self, port, sources, sockets=4):
-        self.sockets, self.counts = [], collections.Counter()
-        for source in sources * sockets:
-            client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            client.bind((source, 0))
-            client.connect((dns.LOOPBACK, port))
-            client.setblocking(False)
-            self.sockets.append(client)
+    def __init__(self, port, sources):
+        self.counts, self.replies = collections.Counter(), select.epoll()
+        if isinstance(sources, str):
+            self.turns = [self.open(port, sources) for _ in range(SOCKETS)]
+        else:
+            sockets = {source: self.open(port, source) for source in sources}
+            self.turns = [sockets[source] for source in sources]
+        self.sockets = {udp.fileno(): udp for udp in self.turns}
+
+    def open(self, port, source):
+        udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        udp.bind((source, 0))
+        udp.connect((dns.LOOPBACK, port))
+        udp.setblocking(False)
+        self.replies.register(udp, select.EPOLLIN)
+        return udp
 
     def send(self, packet):
-        client = self.sockets[self.counts["sent"] % len(self.sockets)]
+        udp = self.turns[self.counts["sent"] % len(self.turns)]
         self.counts["sent"] += 1
         try:
-            client.send(packet)
+            udp.send(packet)
         except OSError:
             self.counts["not sent"] += 1
 
     def take(self):
-        for client in self.sockets:
+        for file, _events in self.replies.poll(0):
             while True:
                 try:
-                    reply = client.recv(4096)
+                    reply = self.sockets[file].recv(4096)
                 except OSError:
                     break
                 self.counts[f"rcode {reply[3] & 15}" if len(reply) > 11 else "fault: cut answer"] += 1
@@ -82,9 +91,13 @@ def beats(rate, seconds):
         time.sleep(TICK)
 
 
-def unequal(first):
-    """Addresses of clients: one takes too much alone, the others only with it."""
-    return [f"127.0.0.{first}"] * 4 + [f"127.0.0.{first + number}" for number in range(1, 6)]
+def crowd(chance):
+    """Turns of clients that together want more than there is: one takes too much alone, five take much,
+    and 240 take so little that they get what is kept for such."""
+    turns = ["127.0.0.20"] * 200 + [f"127.0.0.{21 + i % 5}" for i in range(460)]
+    turns += [f"127.0.1.{1 + i}" for i in range(240)]
+    chance.shuffle(turns)
+    return turns
 
 
 def repeat(make):
@@ -98,27 +111,27 @@ def question(name, chance, rtype=dns.A, **more):
 # By UDP.
 
 
-def random_names(port, rate, seconds, chance, sources=("127.0.0.9",)):
+def random_names(port, rate, seconds, chance, sources="127.0.0.9"):
     """Names that nobody asked before, beneath one domain: none is in a cache."""
     packets = repeat(lambda: question(f"{chance.getrandbits(64):x}.victim.example.net", chance))
     return Packets(port, sources).run(packets, rate, seconds)
 
 
 def random_names_of_many(port, rate, seconds, chance):
-    """The same from several clients, which together may take every seat."""
-    return random_names(port, rate, seconds, chance, unequal(20))
+    """The same from many clients."""
+    return random_names(port, rate, seconds, chance, crowd(chance))
 
 
 def one_name(port, rate, seconds, chance):
     """One name, asked again and again; another one in the next run."""
     name = f"{chance.getrandbits(64):x}.popular.example.net"
-    return Packets(port, ["127.0.0.10"]).run(repeat(lambda: question(name, chance)), rate, seconds)
+    return Packets(port, "127.0.0.10").run(repeat(lambda: question(name, chance)), rate, seconds)
 
 
 def oversized(port, rate, seconds, chance):
     """Queries with more octets behind them than any query needs."""
     packet = lambda: question("big.example.net", chance) + bytes(chance.randrange(1300, 9000))
-    flood = Packets(port, ["127.0.0.11"])
+    flood = Packets(port, "127.0.0.11")
     flood.run(repeat(packet), rate, seconds)
     return flood.only(FORMERR)
 
@@ -126,7 +139,7 @@ def oversized(port, rate, seconds, chance):
 def malformed(port, rate, seconds, chance):
     """Queries that are bent in some way; many still are queries."""
     breeder = mutants.Breeder(chance.getrandbits(32))
-    return Packets(port, ["127.0.0.12"]).run(repeat(breeder.mutant), rate, seconds)
+    return Packets(port, "127.0.0.12").run(repeat(breeder.mutant), rate, seconds)
 
 
 def responses(port, rate, seconds, chance):
@@ -136,7 +149,7 @@ def responses(port, rate, seconds, chance):
         header = struct.pack(">6H", chance.getrandbits(16), 0x8180 | chance.choice((0, 0, 1, 3, 5)), 1, 0, 0, 0)
         return header + question(chance.choice((BLOCKED, "other.example.net")), chance)[12:]
 
-    flood = Packets(port, ["127.0.0.14"])
+    flood = Packets(port, "127.0.0.14")
     flood.run(repeat(packet), rate, seconds)
     return flood.only()
 
@@ -150,7 +163,7 @@ def strangers(port, rate, seconds, chance):
             return breeder.mutant()
         return question(chance.choice((BLOCKED, "other.example.net")), chance, edns=chance.random() < 0.5)
 
-    flood = Packets(port, ["127.1.0.1"])
+    flood = Packets(port, "127.1.0.1")
     flood.run(repeat(packet), rate, seconds)
     return flood.only(REFUSED)
 
@@ -214,9 +227,9 @@ class Streams:
         return self.counts
 
 
-def connections(port, rate, seconds, _chance):
-    """Opens so many connections a second from several addresses, and says nothing on them."""
-    streams = Streams(port, unequal(30))
+def connections(port, rate, seconds, chance):
+    """Opens so many connections a second from many addresses, and says nothing on them."""
+    streams = Streams(port, crowd(chance))
     for due in beats(rate, seconds):
         for _ in range(due):
             streams.add()
