@@ -44,7 +44,7 @@ SOURCE = "127.0.0.9"  # of the flood, so that it has seats of its own
 OUTSTANDING = 10_000  # more than the flood ever has on its way
 LEAD = 1.0  # seconds that the flood begins before the judged questions
 LEAST_FLOOD = 0.9  # of what was asked
-QUIET = 0.1  # cores that others may keep busy beside a run
+QUIET = 0.1  # of a core: so much others may have beside a run
 PATIENCE = 60  # seconds to wait for that
 CALM, BESIDE, FLOOD = WAYS = "calm", "beside", "flood"
 FIGURES = ("p50_us", "p99_us", "p999_us", "max_us", "late_p99_us", "lost", "server_core_busy")
@@ -119,7 +119,7 @@ class Bench:
         seconds, cpu, busy, waited = (now - then for now, then in zip(self.readings(), before))
         told |= {"way": way, "server_core_busy": round(cpu / seconds, 2)}
         told["server_core_busy_with_others"] = round((busy - cpu) / seconds, 2)
-        told["server_waited_for_its_core_ms"] = round(waited * 1e3)
+        told["server_waited"] = round(waited / seconds, 2)
         if flood:
             told["flood"] = read_flood(finish(flood), self.options)
         # What dnsperf took counts as ours only once it has ended.
@@ -157,7 +157,8 @@ class Bench:
 
 
 def noise(run):
-    return max(run["cores_busy_with_others"], run["server_core_busy_with_others"])
+    """Of a core, what others had beside the run, or what the server waited for."""
+    return max(run[word] for word in ("cores_busy_with_others", "server_core_busy_with_others", "server_waited"))
 
 
 def finish(process):
@@ -197,7 +198,7 @@ def summarize(runs):
 def failures(runs, summary, options):
     for run in runs:
         if noise(run) > QUIET:
-            yield f"{run['way']}: others kept {noise(run)} cores busy, so it doesn't count"
+            yield f"{run['way']}: others had {noise(run)} of a core, so it doesn't count"
         if set(run["rcodes"]) != {"NOERROR"}:
             yield f"{run['way']}: judged questions got {run['rcodes']}"
         if run["way"] == FLOOD and run["lost"]:
