@@ -101,7 +101,7 @@ class Director:
     def act(self, case, end):
         """One case until that time: when it was, what the flood counted, and what the server."""
         before, begin = self.server.status()["counters"], time.monotonic()
-        counts = self.flood(case, end - begin)
+        counts = self.flood(case, max(0.0, end - begin))
         row = {"begin": begin, "end": time.monotonic(), "flood": counts}
         after = self.server.status()["counters"]
         return row | {"server": {name: after[name] - before[name] for name in after if after[name] != before[name]}}
