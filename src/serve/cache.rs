@@ -26,8 +26,9 @@ const LEAST_REFRESHED: u32 = 20;
 const ENTRY_OVERHEAD: usize = 160;
 /// Share of the cache's octets that failures may take.
 const FAILURE_SHARE: u64 = 16;
-/// Octets of a typical entry, from which the cache sizes its table.
-const TYPICAL_ENTRY: u64 = 512;
+/// Octets of a small entry, from which the cache sizes its tables. They must not grow while it serves: that
+/// takes tens of milliseconds, in which packets wait. Room that is not used costs next to no memory.
+const SMALL_ENTRY: u64 = 320;
 
 /// A question as the cache knows it. Class is always IN.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -222,12 +223,15 @@ impl Cache {
     pub fn new(size: u64, stale_secs: u32) -> Self {
         let failures = size / FAILURE_SHARE;
         let answers = size - failures;
-        let items = |octets: u64| usize::try_from(octets / TYPICAL_ENTRY).unwrap_or(usize::MAX);
-        Self {
+        let items = |octets: u64| usize::try_from(octets / SMALL_ENTRY).unwrap_or(usize::MAX);
+        let cache = Self {
             answers: sync::Cache::with_weighter(items(answers), answers, Octets),
             failures: sync::Cache::with_weighter(items(failures), failures, Octets),
             stale_secs,
-        }
+        };
+        cache.answers.reserve(items(answers));
+        cache.failures.reserve(items(failures));
+        cache
     }
 
     /// What is known about a query's question at `now`. May wait a moment for another thread.
