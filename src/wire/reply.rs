@@ -143,14 +143,20 @@ impl<'q, 'p, 'o> Reply<'q, 'p, 'o> {
         }
         let start = self.out.len();
         debug_assert_eq!(start, answer.question_end(), "same question, same length");
-        self.out.extend_from_slice(answer.records());
+        let (mut records, mut counts) = (answer.records(), answer.counts());
+        if start + records.len() > self.limit {
+            // The additional section goes first in any case.
+            records = &records[..answer.additional_at() - answer.question_end()];
+            counts[2] = 0;
+        }
+        self.out.extend_from_slice(records);
         for at in answer.ttl_fields() {
             if let Some(field) = self.out.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
                 let ttl = u32::from_be_bytes(*field).saturating_sub(age);
                 *field = stale_ttl.unwrap_or(ttl).to_be_bytes();
             }
         }
-        self.counts = answer.counts();
+        self.counts = counts;
         if answer.authentic() && self.query.wants_ad() {
             self.flags |= flag::AD;
         }
