@@ -11,10 +11,20 @@ use crate::stats::{Count, Counters};
 use crate::sys::udp::Socket;
 
 /// What came of a question, for one who may have an old answer at hand.
-pub fn resolution(landed: &Landed, datagram: &Datagram) -> Resolution {
+fn resolution(landed: &Landed, datagram: &Datagram) -> Resolution {
     match landed {
         Ok(entry) => Resolution::Answered(Arc::clone(entry)),
         Err(failure) => Resolution::Failed(Arc::clone(failure), datagram.stale.clone()),
+    }
+}
+
+/// Tells one who waited what came of the question; `answer` is called for a datagram.
+pub fn tell(waiter: Waiter, landed: &Landed, answer: impl FnOnce(&Datagram, &Resolution)) {
+    match waiter.who {
+        Who::Datagram(datagram) => answer(&datagram, &resolution(landed, &datagram)),
+        // A task that no longer waits is none to mind.
+        Who::Task(task) => drop(task.send(landed.clone())),
+        Who::Nobody => {}
     }
 }
 
@@ -59,12 +69,9 @@ impl Desk {
     /// Tells all who waited what came of their question.
     pub fn tell(&self, waiters: Vec<Waiter>, landed: &Landed) {
         for waiter in waiters {
-            match waiter.who {
-                Who::Datagram(datagram) => self.answer(&datagram, &resolution(landed, &datagram)),
-                // A task that no longer waits is none to mind.
-                Who::Task(task) => drop(task.send(landed.clone())),
-                Who::Nobody => {}
-            }
+            tell(waiter, landed, |datagram, resolution| {
+                self.answer(datagram, resolution);
+            });
         }
     }
 

@@ -145,32 +145,23 @@ impl Flights {
         }
     }
 
-    /// Ends a flight; those who waited for it. Nothing, when it has ended before.
-    pub fn land(&self, ticket: &Ticket) -> Option<Vec<Waiter>> {
-        remove(&mut self.lock(&ticket.key), ticket)
+    /// Ends a flight; those who are to be told what came of it. An answer is good for all who ask the
+    /// same, whichever flight they wait for; a failure is one flight's: nothing, when it has ended before.
+    pub fn land(&self, ticket: &Ticket, landed: &Landed) -> Option<Vec<Waiter>> {
+        remove(&mut self.lock(&ticket.key), ticket, landed)
     }
 
     /// The same without waiting for another thread's lock.
     ///
     /// # Errors
     /// [`Locked`] when another thread has the lock.
-    pub fn try_land(&self, ticket: &Ticket) -> Result<Option<Vec<Waiter>>, Locked> {
+    pub fn try_land(
+        &self,
+        ticket: &Ticket,
+        landed: &Landed,
+    ) -> Result<Option<Vec<Waiter>>, Locked> {
         let mut shard = self.try_lock(&ticket.key).ok_or(Locked)?;
-        Ok(remove(&mut shard, ticket))
-    }
-
-    /// Ends the flight of a question, whichever it is: an answer is good for all who ask the same.
-    pub fn land_any(&self, key: &Key) -> Vec<Waiter> {
-        waiters(self.lock(key).remove(key))
-    }
-
-    /// The same without waiting for another thread's lock.
-    ///
-    /// # Errors
-    /// [`Locked`] when another thread has the lock.
-    pub fn try_land_any(&self, key: &Key) -> Result<Vec<Waiter>, Locked> {
-        let mut shard = self.try_lock(key).ok_or(Locked)?;
-        Ok(waiters(shard.remove(key)))
+        Ok(remove(&mut shard, ticket, landed))
     }
 
     /// Takes off those who wait with an old answer at hand; who comes later with one is too late. The
@@ -211,16 +202,12 @@ impl Flights {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Locked;
 
-fn remove(shard: &mut Shard, ticket: &Ticket) -> Option<Vec<Waiter>> {
+fn remove(shard: &mut Shard, ticket: &Ticket, landed: &Landed) -> Option<Vec<Waiter>> {
     let flight = shard.get(&ticket.key)?;
-    if flight.number != ticket.number {
+    if landed.is_err() && flight.number != ticket.number {
         return None;
     }
     Some(shard.remove(&ticket.key)?.waiters)
-}
-
-fn waiters(flight: Option<Flight>) -> Vec<Waiter> {
-    flight.map_or_else(Vec::new, |flight| flight.waiters)
 }
 
 #[cfg(test)]
@@ -245,6 +232,14 @@ mod tests {
         Key::new(&Query::read(packet).expect("a query"))
     }
 
+    fn stale() -> Arc<Entry> {
+        let octets = b"\0\0\x81\x80\0\x01\0\0\0\0\0\0\x01a\0\0\x01\0\x01";
+        let bounds = TtlBounds { min: 0, max: 9 };
+        let name = Name::from_text("a").expect("a name");
+        let answer = Answer::read(octets, &name, 1, 1, bounds).expect("an answer");
+        Arc::new(Entry::new(answer, 0))
+    }
+
     fn waiter(seats: &Arc<Seats>) -> Waiter {
         Waiter {
             who: Who::Nobody,
@@ -263,11 +258,6 @@ mod tests {
     fn who_comes_late_with_an_old_answer_at_hand_does_not_wait() {
         let seats = seats();
         let key = key();
-        let octets = b"\0\0\x81\x80\0\x01\0\0\0\0\0\0\x01a\0\0\x01\0\x01";
-        let bounds = TtlBounds { min: 0, max: 9 };
-        let name = Name::from_text("a").expect("a name");
-        let answer = Answer::read(octets, &name, 1, 1, bounds).expect("an answer");
-        let stale = Arc::new(Entry::new(answer, 0));
         let with_stale = || Waiter {
             who: Who::Datagram(Datagram {
                 packet: Box::default(),
@@ -276,7 +266,7 @@ mod tests {
                     local: None,
                 },
                 listen: 0,
-                stale: Some(Arc::clone(&stale)),
+                stale: Some(stale()),
             }),
             ..waiter(&seats)
         };
@@ -302,10 +292,14 @@ mod tests {
         let flights = Flights::default();
         let first = ticket(flights.board(&key, waiter()));
         assert!(matches!(flights.board(&key, waiter()), Boarding::Joined));
-        assert_eq!(flights.land_any(&key).len(), 2);
+        assert_eq!(flights.land(&first, &Ok(stale())).map(|w| w.len()), Some(2));
         let second = ticket(flights.board(&key, waiter()));
-        assert!(flights.land(&first).is_none());
-        assert_eq!(flights.land(&second).map(|waiters| waiters.len()), Some(1));
+        let failed: Landed = Err(Arc::new(Failure {
+            code: 22,
+            said: None,
+        }));
+        assert!(flights.land(&first, &failed).is_none());
+        assert_eq!(flights.land(&second, &failed).map(|w| w.len()), Some(1));
         assert_eq!(seats.taken(), 0);
     }
 }

@@ -66,7 +66,7 @@ impl Resolver {
         &self.seats
     }
 
-    /// How many clients wait for upstream now.
+    /// How many questions wait for upstream now.
     pub fn waiting(&self) -> usize {
         self.seats.taken()
     }
@@ -231,23 +231,26 @@ impl Flight {
                 let entry = Arc::new(Entry::new(answer, now));
                 // Before those who wait are told: whoever comes after them does not fly again.
                 cache.insert(key.clone(), Arc::clone(&entry));
-                desk.tell(flights.land_any(key), &Ok(entry));
+                let landed = Ok(entry);
+                let waiters = flights.land(ticket, &landed).unwrap_or_default();
+                desk.tell(waiters, &landed);
             }
             Err(none) => {
-                // A worker's late answer may have ended it: then it did not fail.
-                let Some(waiters) = flights.land(ticket) else {
-                    return;
-                };
-                desk.counters.bump(Count::UpstreamFailures);
                 let said = none.said.map(|answer| Arc::new(Entry::new(answer, now)));
                 let failure = Arc::new(Failure {
                     code: none.code,
                     said,
                 });
+                let landed = Err(Arc::clone(&failure));
+                // A worker's late answer may have ended it: then it did not fail.
+                let Some(waiters) = flights.land(ticket, &landed) else {
+                    return;
+                };
+                desk.counters.bump(Count::UpstreamFailures);
                 if !none.ours {
-                    cache.insert_failure(key.clone(), Arc::clone(&failure), now);
+                    cache.insert_failure(key.clone(), failure, now);
                 }
-                desk.tell(waiters, &Err(failure));
+                desk.tell(waiters, &landed);
             }
         }
     }
@@ -256,10 +259,9 @@ impl Flight {
 impl Drop for Flight {
     /// After a panic those who wait hear that nothing comes.
     fn drop(&mut self) {
-        if let Some(waiters) = self.resolver.flights.land(&self.ticket) {
-            self.resolver
-                .desk
-                .tell(waiters, &Err(Arc::new(unanswered())));
+        let landed = Err(Arc::new(unanswered()));
+        if let Some(waiters) = self.resolver.flights.land(&self.ticket, &landed) {
+            self.resolver.desk.tell(waiters, &landed);
         }
     }
 }

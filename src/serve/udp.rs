@@ -34,7 +34,7 @@ pub const BATCH: usize = 64;
 /// Longest query that is read: what we announce to take, and some octets that keep slots from
 /// falling onto each other in a processor's cache.
 const SLOT: usize = UDP_PAYLOAD as usize + 48;
-/// Room of an answer; a longer one by TCP is written, too, but its room is then allocated.
+/// Room of an answer while it is written: some more than any that is sent.
 const ROOM: usize = 4096;
 /// Jobs that may wait between the workers and the async side.
 pub const HAND_OVER: usize = 4096;
@@ -173,12 +173,8 @@ impl Loop<'_> {
             self.ask_elsewhere(ticket, None);
         }
         for (ticket, landed) in std::mem::take(&mut self.aloft) {
-            let waiters = match &landed {
-                Ok(_) => self.worker.flights.land_any(&ticket.key),
-                Err(_) => self.worker.flights.land(&ticket).unwrap_or_default(),
-            };
-            let landed = waiters.into_iter().map(|waiter| (waiter, landed.clone()));
-            self.untold.extend(landed);
+            let waiters = self.worker.flights.land(&ticket, &landed);
+            self.tell_later(waiters, &landed);
         }
         while !self.untold.is_empty() {
             self.tell();
@@ -424,19 +420,16 @@ impl Loop<'_> {
 
     /// Ends a flight: those who wait are told soon.
     fn land(&mut self, ticket: Ticket, landed: Landed) {
-        let flights = &self.worker.flights;
-        let waiters = match &landed {
-            // An answer is good for all who ask the same; a failure is one flight's.
-            Ok(_) => flights.try_land_any(&ticket.key),
-            Err(_) => flights.try_land(&ticket).map(Option::unwrap_or_default),
-        };
-        match waiters {
-            Ok(waiters) => {
-                let landed = waiters.into_iter().map(|waiter| (waiter, landed.clone()));
-                self.untold.extend(landed);
-            }
+        match self.worker.flights.try_land(&ticket, &landed) {
+            Ok(waiters) => self.tell_later(waiters, &landed),
             Err(Locked) => self.aloft.push((ticket, landed)),
         }
+    }
+
+    fn tell_later(&mut self, waiters: Option<Vec<Waiter>>, landed: &Landed) {
+        let waiters = waiters.into_iter().flatten();
+        self.untold
+            .extend(waiters.map(|waiter| (waiter, landed.clone())));
     }
 
     /// Tells those who wait what came of their questions, as many as don't hold up other packets.
@@ -445,14 +438,9 @@ impl Loop<'_> {
             let Some((waiter, landed)) = self.untold.pop_front() else {
                 break;
             };
-            match waiter.who {
-                Who::Datagram(datagram) => {
-                    self.write(&datagram, &desk::resolution(&landed, &datagram));
-                }
-                // A task that no longer waits is none to mind.
-                Who::Task(task) => drop(task.send(landed)),
-                Who::Nobody => {}
-            }
+            desk::tell(waiter, &landed, |datagram, resolution| {
+                self.write(datagram, resolution);
+            });
         }
         for socket in 0..self.outboxes.len() {
             self.flush(socket);
