@@ -11,6 +11,7 @@
 #![expect(clippy::print_stdout, reason = "a bench tells its figures there")]
 
 mod names;
+mod packets;
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -18,13 +19,14 @@ use std::time::Instant;
 
 use allocation_counter::measure;
 use tapis::serve::cache::{Cache, Entry, Key, Lookup};
-use tapis::wire::answer::{Answer, TtlBounds};
 use tapis::wire::name::Name;
 use tapis::wire::query::Query;
 
+use names::Random;
+use packets::{entry, query};
+
 const ROUNDS: usize = 7;
 const LOOKUPS: usize = 400_000;
-const BOUNDS: TtlBounds = TtlBounds { min: 0, max: 3600 };
 /// What an entry weighs beside its answer, as in the server.
 const OVERHEAD: usize = 160;
 
@@ -133,8 +135,8 @@ impl<C: Held> Filled<C> {
 
     /// Nanoseconds a lookup, in an order that no processor foresees.
     fn hits(&self, packets: &[Vec<u8>], lookups: usize, round: usize) -> f64 {
-        let mut dice = Dice(round as u64 + 1);
-        let order: Vec<_> = (0..lookups).map(|_| dice.roll(packets.len())).collect();
+        let mut dice = Random(round as u64 + 1);
+        let order: Vec<_> = (0..lookups).map(|_| dice.below(packets.len())).collect();
         let queries: Vec<_> = order.iter().map(|&at| &packets[at]).collect();
         let mut found = 0;
         let start = Instant::now();
@@ -164,12 +166,12 @@ fn scanned<C: Held>(popular: usize, room: usize, rounds: usize) -> f64 {
         OVERHEAD + query.name.wire().len() + entry.answer.footprint()
     };
     let cache = C::new((room * weight) as u64);
-    let mut dice = Dice(9);
+    let mut dice = Random(9);
     let (mut asked, mut hits) = (0_u32, 0_u32);
     for turn in 0..rounds * popular {
         let once = Name::from_text(&format!("u{turn}.example")).expect("a name");
         learn(&cache, &query(&once));
-        let point = dice.roll(1 << 30) as f64 / f64::from(1 << 30) * total;
+        let point = dice.below(1 << 30) as f64 / f64::from(1 << 30) * total;
         let packet = &packets[weights.partition_point(|sum| *sum < point).min(popular - 1)];
         let is_hit = cache.has(&Query::read(packet).expect("a query"));
         if !is_hit {
@@ -184,44 +186,12 @@ fn scanned<C: Held>(popular: usize, room: usize, rounds: usize) -> f64 {
     f64::from(hits) * 100.0 / f64::from(asked.max(1))
 }
 
-/// Numbers without end, the same ones in each run.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 20) as usize % sides
-    }
-}
-
 fn names(seed: u64, count: usize) -> Vec<Name> {
     let names = names::some(seed, count);
     names
         .iter()
         .filter_map(|name| Name::from_text(name).ok())
         .collect()
-}
-
-/// A query for an address, with EDNS.
-fn query(name: &Name) -> Vec<u8> {
-    let mut octets = b"\xBE\xEF\x01\x00\x00\x01\x00\x00\x00\x00\x00\x01".to_vec();
-    octets.extend_from_slice(name.wire());
-    octets.extend_from_slice(b"\x00\x01\x00\x01\x00\x00\x29\x04\xD0\x00\x00\x00\x00\x00\x00");
-    octets
-}
-
-/// An answer with two addresses.
-fn entry(query: &Query<'_>) -> Arc<Entry> {
-    let mut octets = b"\xBE\xEF\x81\x80\x00\x01\x00\x02\x00\x00\x00\x00".to_vec();
-    octets.extend_from_slice(query.question());
-    for last in [7, 8] {
-        octets.extend_from_slice(b"\xC0\x0C\x00\x01\x00\x01\x00\x00\x0E\x10\x00\x04\xC0\x00\x02");
-        octets.push(last);
-    }
-    let answer = Answer::read(&octets, &query.name, 1, 1, BOUNDS).expect("an answer");
-    Arc::new(Entry::new(answer, 0))
 }
 
 fn learn(cache: &impl Held, packet: &[u8]) {

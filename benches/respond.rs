@@ -8,6 +8,7 @@
 //! The list has 100,000 names. `passed` ends where upstream would be asked.
 
 mod names;
+mod packets;
 
 use std::hint::black_box;
 use std::net::Ipv4Addr;
@@ -18,12 +19,13 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tapis::policy::builder::Builder;
 use tapis::policy::rule::{Action, Blocking, Ede, Kind, Scope, Source};
 use tapis::policy::snapshot::Snapshot;
-use tapis::serve::cache::{Cache, Entry, Key};
+use tapis::serve::cache::{Cache, Key};
 use tapis::serve::respond::{Client, Step, respond};
 use tapis::stats::Count;
-use tapis::wire::answer::{Answer, TtlBounds};
 use tapis::wire::name::Name;
 use tapis::wire::query::Query;
+
+use packets::{entry, query};
 
 const ASKED: usize = 1 << 14;
 const CLIENT: Client = Client {
@@ -70,30 +72,10 @@ fn counted(step: &Step) -> Option<Count> {
     }
 }
 
-/// A query for an address, with EDNS.
-fn query(name: &Name) -> Vec<u8> {
-    let mut octets = b"\xBE\xEF\x01\x00\x00\x01\x00\x00\x00\x00\x00\x01".to_vec();
-    octets.extend_from_slice(name.wire());
-    octets.extend_from_slice(b"\x00\x01\x00\x01\x00\x00\x29\x04\xD0\x00\x00\x00\x00\x00\x00");
-    octets
-}
-
 fn learn(cache: &Cache, name: &Name) {
-    let mut octets = b"\xBE\xEF\x81\x80\x00\x01\x00\x02\x00\x00\x00\x00".to_vec();
-    octets.extend_from_slice(name.wire());
-    octets.extend_from_slice(b"\x00\x01\x00\x01");
-    for last in [7, 8] {
-        octets.extend_from_slice(b"\xC0\x0C\x00\x01\x00\x01\x00\x00\x0E\x10\x00\x04\xC0\x00\x02");
-        octets.push(last);
-    }
-    let bounds = TtlBounds {
-        min: 0,
-        max: 86_400,
-    };
-    let answer = Answer::read(&octets, name, 1, 1, bounds).expect("an answer");
     let packet = query(name);
-    let key = Key::new(&Query::read(&packet).expect("a query"));
-    cache.insert(key, Arc::new(Entry::new(answer, 0)));
+    let query = Query::read(&packet).expect("a query");
+    cache.insert(Key::new(&query), entry(&query));
 }
 
 /// A private address's name.
