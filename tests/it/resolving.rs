@@ -75,14 +75,7 @@ fn upstream_hears_nothing_of_the_client_but_the_question() {
 
 #[test]
 fn equal_questions_are_asked_once() {
-    let gate = Arc::new(AtomicBool::new(false));
-    let open = Arc::clone(&gate);
-    let upstream = Upstream::start(move |asked| {
-        while !open.load(Ordering::Relaxed) {
-            std::thread::yield_now();
-        }
-        Some(address_of(asked, [192, 0, 2, 1]))
-    });
+    let (upstream, gate) = Upstream::gated();
     let server = server(&upstream, "");
     std::thread::scope(|scope| {
         let asks: Vec<_> = (0..8)

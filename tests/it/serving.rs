@@ -6,8 +6,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
@@ -16,7 +15,7 @@ use crate::support::client::{
     PATIENCE, Stream, addresses, ask, errors, is_blocked, query, rcode, until,
 };
 use crate::support::server::{Server, list, preamble, text};
-use crate::support::upstream::{Upstream, address_of};
+use crate::support::upstream::Upstream;
 
 const ELEVEN: [&str; 11] = [
     "t.me",
@@ -134,14 +133,7 @@ fn a_signal_ends_it_well_and_leaves_no_socket_behind() {
 
 #[test]
 fn a_question_under_way_is_answered_before_it_ends() {
-    let gate = Arc::new(AtomicBool::new(false));
-    let open = Arc::clone(&gate);
-    let upstream = Upstream::start(move |asked| {
-        while !open.load(Ordering::Relaxed) {
-            std::thread::yield_now();
-        }
-        Some(address_of(asked, [192, 0, 2, 1]))
-    });
+    let (upstream, gate) = Upstream::gated();
     let mut server = Server::start(&preamble(upstream.address), &[]);
     let address = server.address;
     let asks = std::thread::spawn(move || addresses(address, "slow.example"));

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
@@ -73,6 +74,19 @@ impl Upstream {
     /// Answers every A question with 192.0.2.1, and all else with NODATA.
     pub(crate) fn plain() -> Self {
         Self::start(|asked| Some(address_of(asked, [192, 0, 2, 1])))
+    }
+
+    /// The same once the gate is open.
+    pub(crate) fn gated() -> (Self, Arc<AtomicBool>) {
+        let gate = Arc::new(AtomicBool::new(false));
+        let open = Arc::clone(&gate);
+        let upstream = Self::start(move |asked| {
+            while !open.load(Ordering::Relaxed) {
+                std::thread::yield_now();
+            }
+            Some(address_of(asked, [192, 0, 2, 1]))
+        });
+        (upstream, gate)
     }
 
     /// What it was asked so far.
