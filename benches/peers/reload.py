@@ -75,7 +75,7 @@ class Reload:
         kept = [name for name in live.sample(questions.blocked, 2 * ASKED) if name not in lists.gone][:ASKED]
         asked = [load.Question(name, dns.A, "blocked", False) for name in kept]
         asked += [load.Question(name, dns.A, "free", False) for name in questions.cached[:ASKED]]
-        lists.path(server.form, "new")  # written before there is any load
+        server.lay_list("new")  # before there is any load: that takes its time
         self.command = server.reload_command()
         # Starting a process would hold up the load: a shell that is there already does it.
         cpus = ["taskset", "-c", options.load_cpu]
@@ -107,7 +107,7 @@ class Reload:
         return told | {"control": self.figures(control)} | self.figures(self.load.between(changed - BEFORE, end))
 
     def change(self):
-        self.server.renew_list("new")
+        self.server.renew_list()
         if self.command is not None:
             words = " ".join(f"'{word}'" for word in self.command)
             self.shell.stdin.write(f"{words} >> '{self.server.log}' 2>&1\n")

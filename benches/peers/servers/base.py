@@ -46,7 +46,8 @@ class Server(live.Child):
         shutil.rmtree(self.folder, ignore_errors=True)
         os.mkdir(self.folder)
         self.list, self.config_file = (os.path.join(self.folder, file) for file in ("list", "server.conf"))
-        self.renew_list(self.state())
+        self.lay_list(self.state())
+        self.renew_list()
         with open(self.config_file, "w") as out:
             out.write(string.Template(self.config).substitute(self.words()))
         self.launch()
@@ -92,11 +93,14 @@ class Server(live.Child):
 
     # For the measurements.
 
-    def renew_list(self, state):
-        """Puts that state of the list into the place of the old one, at once."""
+    def lay_list(self, state):
+        """Puts that state of the list beside the old one."""
         # A link is cheap, but whoever watches the file notices each further link to it: Tapis gets a copy.
         put = shutil.copyfile if self.form == "names" else os.link
         put(self.field.lists.path(self.form, state), self.list + ".new")
+
+    def renew_list(self):
+        """Puts it into the old one's place, at once."""
         os.rename(self.list + ".new", self.list)
 
     def restart(self):
