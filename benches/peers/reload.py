@@ -75,7 +75,8 @@ class Reload:
         kept = [name for name in live.sample(questions.blocked, 2 * ASKED) if name not in lists.gone][:ASKED]
         asked = [load.Question(name, dns.A, "blocked", False) for name in kept]
         asked += [load.Question(name, dns.A, "free", False) for name in questions.cached[:ASKED]]
-        server.lay_list("new")  # before there is any load: that takes its time
+        server.lay_list("new")  # before there is any load: that takes its time, and so does freeing the old one
+        self.old_list = open(server.list, "rb")
         self.command = server.reload_command()
         # Starting a process would hold up the load: a shell that is there already does it.
         cpus = ["taskset", "-c", options.load_cpu]
@@ -101,6 +102,7 @@ class Reload:
             self.shell.stdin.close()
             self.shell.wait()
         witness.join()
+        self.old_list.close()
         told = {"in_force_seconds": round(witness.seen - changed, 3), "peak_mb": round(max(peak, witness.peak_mb), 1)}
         told |= {"memory_before": before, "memory": self.server.memory(), "way": self.server.reload_way}
         control = self.load.between(start, changed - BEFORE)

@@ -9,7 +9,7 @@
 pub fn lower_own_priority() {
     // SAFETY: nice takes a number, touches no memory, and may fail without harm.
     unsafe {
-        libc::nice(19);
+        libc::nice(10);
     }
     #[cfg(target_os = "linux")]
     linux();
