@@ -1,7 +1,7 @@
 //! Owns the names that never go upstream, and what they are answered (RFC 6761, 6303, 7686, 8375, 9462).
 //! Refuses to build the answer: it says which one.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::builder::Builder;
@@ -60,6 +60,8 @@ const SOURCE: &str = "local zones";
 pub struct LocalZones {
     rules: Rules,
     kinds: HashMap<Box<[u8]>, LocalZone>,
+    /// The few top-level labels that zones have: most names have none of them.
+    tops: Vec<Box<[u8]>>,
 }
 
 impl LocalZones {
@@ -69,7 +71,7 @@ impl LocalZones {
         // A few dozen short names in one source: there is always room.
         let room = "there is room for a few dozen names";
         let source = builder.source(ImageSource::named(SOURCE)).expect(room);
-        let mut kinds = HashMap::new();
+        let (mut kinds, mut tops) = (HashMap::new(), BTreeSet::new());
         let canary = canary.then(|| (CANARY.to_owned(), LocalZone::Nonexistent));
         for (text, kind) in all().chain(canary) {
             let name = Name::from_text(&text).expect("the zones above are names");
@@ -78,6 +80,7 @@ impl LocalZones {
             }
             builder.insert(&name, source, Scope::Subtree).expect(room);
             kinds.insert(name.wire().into(), kind);
+            tops.insert(name.label_from_root(0).into());
         }
         let image = Arc::new(builder.finish().expect(room));
         Self {
@@ -88,11 +91,16 @@ impl LocalZones {
                 &[true],
             ),
             kinds,
+            tops: tops.into_iter().collect(),
         }
     }
 
     /// The zone that answers `name`, and how many labels the zone's name has. Never allocates.
     pub fn lookup(&self, name: &Name) -> Option<(LocalZone, usize)> {
+        let top = (name.label_count() > 0).then(|| name.label_from_root(0))?;
+        if !self.tops.iter().any(|one| **one == *top) {
+            return None;
+        }
         let mut found = [Found::default()];
         self.rules.look(&[name], &mut found);
         let labels = usize::from(found[0].best()?.labels);

@@ -41,7 +41,7 @@ pub struct Key {
 
 /// A question that is only looked up.
 #[derive(Clone, Copy)]
-struct KeyRef<'k> {
+pub(super) struct KeyRef<'k> {
     name: &'k [u8],
     rtype: u16,
     bits: u8,
@@ -51,7 +51,7 @@ const DO: u8 = 1;
 const CD: u8 = 2;
 
 impl<'k> KeyRef<'k> {
-    fn new(query: &'k Query<'_>) -> Self {
+    pub(super) fn new(query: &'k Query<'_>) -> Self {
         let dnssec = if query.dnssec_ok() { DO } else { 0 };
         let checking = if query.checking_disabled() { CD } else { 0 };
         Self {
@@ -59,6 +59,11 @@ impl<'k> KeyRef<'k> {
             rtype: query.rtype,
             bits: dnssec | checking,
         }
+    }
+
+    /// DO and CD, which change the answer.
+    pub(super) fn bits(&self) -> u8 {
+        self.bits
     }
 }
 
@@ -151,7 +156,7 @@ impl Entry {
 
     /// Counts a hit. True once, for an answer that is popular and near its end: it should be asked
     /// for again before clients have to wait for it.
-    fn is_due(&self, now: u32) -> bool {
+    pub(super) fn is_due(&self, now: u32) -> bool {
         let ttl = self.expires - self.stored;
         let left = self.expires.saturating_sub(now);
         if ttl < LEAST_REFRESHED || u64::from(left) * LATE_SHARE > u64::from(ttl) {
@@ -285,6 +290,11 @@ impl Cache {
     pub fn insert_failure(&self, key: Key, failure: Arc<Failure>, now: u32) {
         let until = now + FAILURE_SECS;
         self.failures.insert(key, HeldFailure { failure, until });
+    }
+
+    /// How many octets of answers it may hold.
+    pub fn capacity(&self) -> u64 {
+        self.answers.capacity()
     }
 
     /// How many answers are held, and how many octets they take.

@@ -5,6 +5,7 @@ mod asker;
 pub mod cache;
 pub mod desk;
 pub mod flights;
+mod near;
 mod own;
 pub mod resolve;
 pub mod respond;

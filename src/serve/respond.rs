@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::cache::{Cache, Entry, Failure, Key, Lookup, STALE_TTL};
-use super::own::{self, Place};
+use super::near::{Near, Place};
+use super::own;
 use crate::policy::snapshot::{Decision, Snapshot};
 use crate::stats::{Count, Counters};
 use crate::wire::edns::{Ede, code};
@@ -75,10 +76,11 @@ pub enum Resolution {
 }
 
 /// Where true answers come from.
-#[derive(Clone, Copy)]
 enum Truth<'t> {
-    /// The cache; without waiting for it if the flag says so.
-    Cache(&'t Cache, bool),
+    /// The cache, even if it has to be waited for.
+    Cache(&'t Cache),
+    /// The cache without waiting for it, and perhaps a worker's copy, with the place there.
+    Near(&'t Cache, Option<(&'t mut Near, Place)>),
     Given(&'t Resolution),
 }
 
@@ -100,14 +102,7 @@ pub fn respond(
     cache: &Cache,
     out: &mut Vec<u8>,
 ) -> Step {
-    judge(
-        now,
-        client,
-        packet,
-        snapshot,
-        Truth::Cache(cache, false),
-        out,
-    )
+    judge(now, client, packet, snapshot, Truth::Cache(cache), out)
 }
 
 /// Judges the same packet again with what upstream said, under the snapshot that is in force now:
@@ -197,24 +192,19 @@ pub fn oversized(client: Client, packet: &[u8], snapshot: &Snapshot, out: &mut V
     Step::Reply(Count::Oversized.into())
 }
 
-/// The second half of [`respond`], with what the policy says of the name. Never waits for another
-/// thread: see [`Step::Busy`].
-pub fn answer(
+/// The second half of [`respond`], with what the policy says of the name, and where a worker's copy
+/// of the cache would have the answer. Never waits for another thread: see [`Step::Busy`].
+pub(super) fn answer(
     now: u32,
     asked: &Asked<'_>,
     decision: &Decision<'_>,
     snapshot: &Snapshot,
     cache: &Cache,
+    near: Option<(&mut Near, Place)>,
     out: &mut Vec<u8>,
 ) -> Step {
-    decide(
-        now,
-        asked,
-        decision,
-        snapshot,
-        Truth::Cache(cache, true),
-        out,
-    )
+    let truth = Truth::Near(cache, near);
+    decide(now, asked, decision, snapshot, truth, out)
 }
 
 fn decide(
@@ -232,7 +222,15 @@ fn decide(
         Decision::Blocked { by, nxdomain } => {
             let list = snapshot.slot(by);
             let tally = |count| Tally { count, list };
-            return match own::blocked(query, *by, *nxdomain, &Place::Question, serial, limit, out) {
+            return match own::blocked(
+                query,
+                *by,
+                *nxdomain,
+                &own::Place::Question,
+                serial,
+                limit,
+                out,
+            ) {
                 true => Step::Reply(tally(Count::Blocked)),
                 false => Step::Drop(tally(Count::BlockedDrop)),
             };
@@ -266,11 +264,21 @@ fn decide(
         limit,
     };
     let known = match truth {
-        Truth::Cache(cache, false) => cache.lookup(query, now),
-        Truth::Cache(cache, true) => match cache.try_lookup(query, now) {
-            Some(known) => known,
-            None => return Step::Busy,
-        },
+        Truth::Cache(cache) => cache.lookup(query, now),
+        Truth::Near(cache, mut near) => {
+            if let Some((near, place)) = &near
+                && let Some(entry) = near.find(*place, query, now)
+            {
+                return road.hit(entry, entry.is_due(now), out);
+            }
+            let Some(known) = cache.try_lookup(query, now) else {
+                return Step::Busy;
+            };
+            if let (Lookup::Fresh(entry, _), Some((near, place))) = (&known, &mut near) {
+                near.keep(*place, query, entry, now);
+            }
+            known
+        }
         Truth::Given(Resolution::Answered(entry)) => {
             return road.fresh(entry, Count::Resolved, out);
         }
@@ -282,11 +290,7 @@ fn decide(
         }
     };
     match known {
-        Lookup::Fresh(entry, false) => road.fresh(&entry, Count::CacheHits, out),
-        Lookup::Fresh(entry, true) => match road.fresh(&entry, Count::CacheHits, out) {
-            Step::Reply(tally) if tally.count == Count::CacheHits => Step::Refresh(Key::new(query)),
-            step => step,
-        },
+        Lookup::Fresh(entry, due) => road.hit(&entry, due, out),
         Lookup::Failed(failure, stale) => road.failed(Some(&failure), stale, true, out),
         Lookup::Miss(stale) => Step::Resolve(Key::new(query), stale),
     }
@@ -349,6 +353,16 @@ struct Road<'a, 'p> {
 }
 
 impl Road<'_, '_> {
+    /// An answer from the cache, that is `due` to be asked for again.
+    fn hit(&self, entry: &Entry, due: bool, out: &mut Vec<u8>) -> Step {
+        match self.fresh(entry, Count::CacheHits, out) {
+            Step::Reply(tally) if due && tally.count == Count::CacheHits => {
+                Step::Refresh(Key::new(self.query))
+            }
+            step => step,
+        }
+    }
+
     fn fresh(&self, entry: &Entry, count: Count, out: &mut Vec<u8>) -> Step {
         self.copy(entry, count, None, None, out)
     }
@@ -402,7 +416,7 @@ impl Road<'_, '_> {
             let chain = answer.chain().map(|(name, _)| name);
             let (hops, decision) = self.snapshot.decide_chain(chain);
             if let Decision::Blocked { by, nxdomain } = decision {
-                let place = Place::Target {
+                let place = own::Place::Target {
                     answer,
                     hops,
                     age: entry.age(self.now),

@@ -144,7 +144,7 @@ impl Streams {
             Ok(asked) => {
                 self.counters.bump_type(asked.query.rtype);
                 let (now, decision) = (clock.now(), snapshot.decide(&asked.query.name));
-                match answer(now, &asked, &decision, &snapshot, cache, &mut out) {
+                match answer(now, &asked, &decision, &snapshot, cache, None, &mut out) {
                     Step::Busy => respond(now, client, packet, &snapshot, cache, &mut out),
                     step => step,
                 }

@@ -15,6 +15,7 @@ use super::asker::Asker;
 use super::cache::{Entry, Key};
 use super::desk;
 use super::flights::{Boarding, Datagram, Flights, Landed, Locked, Ticket, Waiter, Who};
+use super::near::{Near, Place};
 use super::resolve::{Job, count, unanswered};
 use super::respond::{Asked, Client, Resolution, Step, answer, oversized, read};
 use super::seats::Seats;
@@ -97,6 +98,7 @@ impl Worker {
             dropped: vec![0; self.sockets.len()],
             now: 0,
             asker: Asker::new(self.pool.clone(), self.counters.clone(), self.ports, base),
+            near: Near::new(self.shared.cache.capacity()),
             waits,
             told: Vec::new(),
             aloft: Vec::new(),
@@ -118,6 +120,7 @@ struct Loop<'w> {
     /// The time of this round, in seconds of the server's clock.
     now: u32,
     asker: Asker,
+    near: Near,
     waits: WaitSet,
     /// What was heard from upstream in this round.
     told: Vec<Heard>,
@@ -263,11 +266,27 @@ impl Loop<'_> {
         let names: ArrayVec<&Name, BATCH> = asked.iter().map(|(_, a)| &a.query.name).collect();
         let mut found = [Found::default(); BATCH];
         let found = &mut found[..names.len()];
+        // Each step of the way to an answer's octets is a wait for memory: all go the same step
+        // before one goes the next.
+        let near = &self.near;
+        let places: ArrayVec<Place, BATCH> =
+            asked.iter().map(|(_, a)| near.place(&a.query)).collect();
         snapshot.look(&names, found);
-        for ((slot, query), found) in asked.iter().zip(found) {
+        places.iter().for_each(|place| near.approach(*place));
+        places.iter().for_each(|place| near.reach(*place));
+        for (((slot, query), found), place) in asked.iter().zip(found).zip(places) {
             let decision = snapshot.judge(found);
             let out = self.outboxes[socket].draft();
-            let step = answer(self.now, query, &decision, snapshot, &shared.cache, out);
+            let near = Some((&mut self.near, place));
+            let step = answer(
+                self.now,
+                query,
+                &decision,
+                snapshot,
+                &shared.cache,
+                near,
+                out,
+            );
             self.act(step, socket, inbox, *slot, instant);
         }
     }

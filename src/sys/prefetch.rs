@@ -7,7 +7,17 @@
 /// instruction is known.
 #[inline(always)]
 pub fn prefetch(octets: &[u8], at: usize) {
-    let address = octets.as_ptr().wrapping_add(at);
+    hint(octets.as_ptr().wrapping_add(at));
+}
+
+/// Asks for the first cache line of a value, as [`prefetch`] does.
+#[inline(always)]
+pub fn prefetch_value<T>(value: &T) {
+    hint(std::ptr::from_ref(value).cast());
+}
+
+#[inline(always)]
+fn hint(address: *const u8) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: SSE is part of every x86-64; the instruction is a hint that neither writes nor
     // faults, whatever the address is.

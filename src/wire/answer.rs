@@ -205,6 +205,22 @@ impl Answer {
         &self.errors
     }
 
+    /// Whether the question that it answers is about that name and type.
+    pub fn is_about(&self, name: &Name, rtype: u16) -> bool {
+        let question = &self.octets[HEADER..self.question_end()];
+        // Octets of lengths are below any letter's.
+        question
+            .split_at_checked(name.wire().len())
+            .is_some_and(|(asked, rest)| {
+                asked.eq_ignore_ascii_case(name.wire()) && rest.starts_with(&rtype.to_be_bytes())
+            })
+    }
+
+    /// Its message and what else belongs to it, in one block.
+    pub fn octets(&self) -> &[u8] {
+        &self.octets
+    }
+
     /// Octets that the answer takes in memory, roughly.
     pub fn footprint(&self) -> usize {
         let errors: usize = self.errors.iter().map(|e| e.text.len() + 24).sum();
