@@ -154,6 +154,11 @@ impl Entry {
         now.saturating_sub(self.stored)
     }
 
+    /// Whether it is within its TTL.
+    pub(super) fn is_fresh(&self, now: u32) -> bool {
+        now < self.expires
+    }
+
     /// Counts a hit. True once, for an answer that is popular and near its end: it should be asked
     /// for again before clients have to wait for it.
     pub(super) fn is_due(&self, now: u32) -> bool {
@@ -261,7 +266,7 @@ impl Cache {
         failure: impl FnOnce() -> Result<Option<HeldFailure>, E>,
     ) -> Result<Lookup, E> {
         let stale = match entry {
-            Some(entry) if now < entry.expires => {
+            Some(entry) if entry.is_fresh(now) => {
                 let due = entry.is_due(now);
                 return Ok(Lookup::Fresh(entry, due));
             }
