@@ -31,6 +31,7 @@ use tapis::policy::image::Image;
 use tapis::policy::image::order::Path;
 use tapis::policy::image::provenance::ImageSource;
 use tapis::policy::image::values::{ImageRule, flag};
+use tapis::policy::images::Images;
 use tapis::policy::rule::Scope;
 use tapis::policy::snapshot::Snapshot;
 use tapis::wire::name::Name;
@@ -191,5 +192,12 @@ fn change(names: &[String], base: &Arc<Image>, count: usize) -> Snapshot {
             .expect("room");
     }
     let delta = Arc::new(builder.finish().expect("room"));
-    Snapshot::default().with_rules(Vec::new(), Some(Arc::clone(base)), Some(delta))
+    Snapshot::default().with_rules(
+        Vec::new(),
+        Images {
+            base: Some(Arc::clone(base)),
+            delta: Some(delta),
+            orders: None,
+        },
+    )
 }

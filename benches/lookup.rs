@@ -28,7 +28,7 @@ use tapis::control::store::read_image;
 use tapis::policy::builder::Builder;
 use tapis::policy::image::Image;
 use tapis::policy::rule::Scope;
-use tapis::policy::rules::{Found, Rules};
+use tapis::policy::rules::{Found, Rules, Weights};
 use tapis::wire::name::Name;
 
 /// Lookups that are made at a time, as a worker does with the packets that it finds waiting.
@@ -99,7 +99,7 @@ impl Contenders {
         Self {
             set: names.iter().map(|name| name.as_str().into()).collect(),
             fst: fst::Set::from_iter(keys).expect("sorted"),
-            rules: Rules::new(Some(Arc::new(image)), None, |_| Some(0), &[false]),
+            rules: Rules::new(Arc::new(image).into(), |_| Some(0), Weights::default()),
         }
     }
 

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tapis::policy::builder::Builder;
-use tapis::policy::rule::{Action, Blocking, Ede, Kind, Scope, Source};
+use tapis::policy::rule::{Action, Against, Blocking, Ede, Kind, Scope, Source};
 use tapis::policy::snapshot::Snapshot;
 use tapis::serve::cache::{Cache, Key};
 use tapis::serve::respond::{Client, Step, respond};
@@ -114,12 +114,13 @@ fn snapshot(listed: &[Name]) -> Snapshot {
         name: "a list".to_owned(),
         path: PathBuf::new(),
         kind: Kind::Block,
+        against: Against::All,
         blocking,
     };
     let network = "127.0.0.0/8".parse().expect("a network");
     let mut snapshot = Snapshot::default();
     snapshot.clients = [network].iter().collect();
-    snapshot.with_rules(vec![Arc::new(source)], Some(Arc::new(rules)), None)
+    snapshot.with_rules(vec![Arc::new(source)], Arc::new(rules).into())
 }
 
 criterion_group!(benches, packets);

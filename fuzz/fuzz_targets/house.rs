@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use tapis::policy::builder::Builder;
-use tapis::policy::rule::{Action, Blocking, Ede, Kind, Scope, Source};
+use tapis::policy::rule::{Action, Against, Blocking, Ede, Kind, Scope, Source};
 use tapis::policy::snapshot::Snapshot;
 use tapis::serve::cache::{Cache, Entry, Failure, Key};
 use tapis::wire::answer::{Answer, TtlBounds};
@@ -163,7 +163,7 @@ fn snapshot() -> Snapshot {
         sources.push(Arc::new(source));
     }
     let rules = builder.finish().expect("there is room");
-    snapshot.with_rules(sources, Some(Arc::new(rules)), None)
+    snapshot.with_rules(sources, Arc::new(rules).into())
 }
 
 fn list(
@@ -189,6 +189,7 @@ fn list(
         name: list.to_owned(),
         path: list.into(),
         kind,
+            against: Against::All,
         blocking,
     };
     (source, rules)

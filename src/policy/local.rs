@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::builder::Builder;
 use super::image::provenance::ImageSource;
 use super::rule::Scope;
-use super::rules::{Found, Rules};
+use super::rules::{Found, Rules, Weights};
 use crate::wire::name::Name;
 
 /// How a local zone answers.
@@ -85,10 +85,12 @@ impl LocalZones {
         let image = Arc::new(builder.finish().expect(room));
         Self {
             rules: Rules::new(
-                Some(image),
-                None,
+                image.into(),
                 |name| (name == SOURCE).then_some(0),
-                &[true],
+                Weights {
+                    nxdomain: vec![true],
+                    mutes: Vec::new(),
+                },
             ),
             kinds,
             tops: tops.into_iter().collect(),

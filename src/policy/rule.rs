@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::wire::name::Name;
+
 /// Which names a rule on `x` speaks of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -18,7 +20,29 @@ pub enum Scope {
     Below,
 }
 
-/// What a list's rules do to the names they match.
+impl Scope {
+    /// Whether a rule of that scope on `owner` speaks of `name`.
+    pub fn reaches(self, owner: &Name, name: &Name) -> bool {
+        let (above, at) = (owner.label_count(), name.label_count());
+        let deep = match self {
+            Self::Exact => above == at,
+            Self::Subtree => above <= at,
+            Self::Below => above < at,
+        };
+        deep && name.ancestor(above) == owner.wire()
+    }
+
+    /// What stands before a name of that scope in a list.
+    pub fn sign(self) -> &'static str {
+        match self {
+            Self::Exact => "",
+            Self::Subtree => ".",
+            Self::Below => "*.",
+        }
+    }
+}
+
+/// What a source's rules do to the names they match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
@@ -26,6 +50,20 @@ pub enum Kind {
     Block,
     /// Names are answered truthfully, whatever block lists say.
     Allow,
+    /// As `Block`, by an authority's order: allow lists don't stand against it.
+    Order,
+    /// Names are answered as if what it stands against had no rule for them.
+    Exception,
+}
+
+/// What an exception stands against.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Against {
+    /// Every list and order.
+    All,
+    /// The sources that are called so: lists by their names, orders as `order:ID`.
+    Named(Vec<String>),
 }
 
 /// How a blocked name is answered.
@@ -90,15 +128,44 @@ pub struct Blocking {
     pub extra_text: String,
 }
 
-/// A list as decisions see it: who says so, and what then happens.
+impl Blocking {
+    /// Of a source whose rules block nothing.
+    pub fn none() -> Self {
+        Self {
+            action: Action::Nodata,
+            sinkhole_v4: Vec::new(),
+            sinkhole_v6: Vec::new(),
+            ttl_secs: 0,
+            ede: Ede::None,
+            extra_text: String::new(),
+        }
+    }
+}
+
+/// A list, an order or an exception as decisions see it: who says so, and what then happens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
-    /// The name that the operator gave the list.
+    /// The name that the operator gave the list; [`ORDER`](Self::ORDER) and an order's id;
+    /// [`EXCEPTION`](Self::EXCEPTION) and what tells it from others.
     pub name: String,
     /// The file that the rules were read from.
     pub path: PathBuf,
-    /// Block or allow.
+    /// What its rules do.
     pub kind: Kind,
-    /// The answer; unused where `kind` is allow.
+    /// The answer; unused where `kind` does not block.
     pub blocking: Blocking,
+    /// What an exception stands against; unused where it is none.
+    pub against: Against,
+}
+
+impl Source {
+    /// What stands before an order's id. No list's name has a colon.
+    pub const ORDER: &str = "order:";
+    /// What an exception's name starts with.
+    pub const EXCEPTION: &str = "exception:";
+
+    /// Whether its rules block.
+    pub fn blocks(&self) -> bool {
+        matches!(self.kind, Kind::Block | Kind::Order)
+    }
 }

@@ -4,10 +4,11 @@
 use std::sync::Arc;
 
 use super::image::Image;
-use super::image::order::{Key, labels};
 use super::image::values::{Value, flag};
 use super::image::walk::{LANES, Lies};
+use super::images::Images;
 use super::rule::Scope;
+use super::sieve::Sieve;
 use crate::wire::name::{MAX_LABELS, Name};
 
 /// How much a source weighs: 0 wins over 1. Fits 16 bits.
@@ -27,6 +28,8 @@ pub struct Found {
     cover: Rank,
     /// The best source that speaks of some name beneath, of those that don't answer NXDOMAIN.
     other: Rank,
+    /// The weight of the best exception that stands against some sources and speaks of the name.
+    excepted: u32,
 }
 
 /// A rule that matches a name.
@@ -46,6 +49,7 @@ impl Default for Found {
             best: NONE,
             cover: NO_RANK,
             other: NO_RANK,
+            excepted: NONE,
         }
     }
 }
@@ -55,6 +59,11 @@ impl Found {
     /// before subtree.
     pub fn best(&self) -> Option<Hit> {
         (self.best != NONE).then(|| hit(self.best))
+    }
+
+    /// The exception because of which rules of some sources were passed over.
+    pub fn excepted(&self) -> Option<Hit> {
+        (self.excepted != NONE).then(|| hit(self.excepted))
     }
 
     /// Whether all names beneath get NXDOMAIN if the asked one does: the best source that speaks
@@ -100,7 +109,7 @@ struct Verdict {
     other: u16,
     /// The same if the asked name lies above, and nothing else beneath it.
     other_beneath: u16,
-    /// There are rules that lift others.
+    /// There are rules that lift others, or stand against some sources.
     lifts: bool,
 }
 
@@ -124,8 +133,8 @@ struct Bound {
 }
 
 impl Bound {
-    fn new(image: Arc<Image>, ranks: Vec<Rank>, nxdomain: &[bool]) -> Self {
-        let verdict = |number| verdict(image.value(number), &ranks, nxdomain);
+    fn new(image: Arc<Image>, ranks: Vec<Rank>, weights: &Weights) -> Self {
+        let verdict = |number| verdict(image.value(number), &ranks, weights);
         let verdicts = (0..image.value_count()).map(verdict).collect();
         Self {
             image,
@@ -176,10 +185,11 @@ impl Bound {
     }
 }
 
-fn verdict(value: Value<'_>, ranks: &[Rank], nxdomain: &[bool]) -> Verdict {
+fn verdict(value: Value<'_>, ranks: &[Rank], weights: &Weights) -> Verdict {
     let rank = |source: u16| ranks.get(usize::from(source)).copied().unwrap_or(NO_RANK);
+    let nxdomain = |rank: Rank| weights.nxdomain.get(rank as usize);
     let other = |rank: Rank| {
-        let other = rank != NO_RANK && !nxdomain.get(rank as usize).copied().unwrap_or(false);
+        let other = rank != NO_RANK && !nxdomain(rank).copied().unwrap_or(false);
         if other { rank as u16 } else { NO_RANK as u16 }
     };
     let mut verdict = Verdict {
@@ -203,6 +213,11 @@ fn verdict(value: Value<'_>, ranks: &[Rank], nxdomain: &[bool]) -> Verdict {
         if rank == NO_RANK {
             continue;
         }
+        verdict.other_beneath = verdict.other_beneath.min(other(rank));
+        if weights.mutes(rank).is_some() {
+            verdict.lifts = true;
+            continue;
+        }
         let weight = weight(rank, 0, rule.scope);
         if rule.scope != Scope::Below {
             verdict.at = verdict.at.min(weight);
@@ -211,9 +226,24 @@ fn verdict(value: Value<'_>, ranks: &[Rank], nxdomain: &[bool]) -> Verdict {
             verdict.above = verdict.above.min(weight);
             verdict.cover = verdict.cover.min(rank);
         }
-        verdict.other_beneath = verdict.other_beneath.min(other(rank));
     }
     verdict
+}
+
+/// What the sources' ranks come to, in their order.
+#[derive(Clone, Debug, Default)]
+pub struct Weights {
+    /// Whether it answers NXDOMAIN.
+    pub nxdomain: Vec<bool>,
+    /// For an exception, the ranks that it stands against, in their order; nothing for what counts
+    /// by itself, an exception against everything as well. May be shorter than there are ranks.
+    pub mutes: Vec<Option<Box<[usize]>>>,
+}
+
+impl Weights {
+    fn mutes(&self, rank: Rank) -> Option<&[usize]> {
+        self.mutes.get(rank as usize)?.as_deref()
+    }
 }
 
 /// The rules in force.
@@ -221,17 +251,18 @@ fn verdict(value: Value<'_>, ranks: &[Rank], nxdomain: &[bool]) -> Verdict {
 pub struct Rules {
     base: Option<Bound>,
     delta: Option<Delta>,
+    orders: Option<Delta>,
+    weights: Weights,
 }
 
 impl Rules {
-    /// The rules of `base`, with the changes of `delta`, for the sources that `rank` knows by name:
-    /// 0 is the best. `nxdomain` tells of each rank whether it answers NXDOMAIN.
-    pub fn new(
-        base: Option<Arc<Image>>,
-        delta: Option<Arc<Image>>,
-        rank: impl Fn(&str) -> Option<usize>,
-        nxdomain: &[bool],
-    ) -> Self {
+    /// The rules of `images`, for the sources that `rank` knows by name: 0 is the best.
+    pub fn new(images: Images, rank: impl Fn(&str) -> Option<usize>, weights: Weights) -> Self {
+        let Images {
+            base,
+            delta,
+            orders,
+        } = images;
         let whole = |name: &str| {
             let delta = delta.iter().flat_map(|delta| &delta.provenance().sources);
             delta
@@ -247,16 +278,21 @@ impl Rules {
         };
         let base = base.map(|image| {
             let ranks = ranks(&image, &whole);
-            Bound::new(image, ranks, nxdomain)
+            Bound::new(image, ranks, &weights)
         });
-        let delta = delta.map(|image| {
+        let over = |image: Arc<Image>| {
             let ranks = ranks(&image, &|_| false);
             Delta {
                 sieve: Sieve::new(&image),
-                bound: Bound::new(image, ranks, nxdomain),
+                bound: Bound::new(image, ranks, &weights),
             }
-        });
-        Self { base, delta }
+        };
+        Self {
+            base,
+            delta: delta.map(over),
+            orders: orders.map(over),
+            weights,
+        }
     }
 
     /// Looks up a batch of names: `found[i]` is what there is about `names[i]`. Never allocates.
@@ -270,14 +306,23 @@ impl Rules {
         if let Some(base) = &self.base {
             base.look(names, found, |which| which, || ());
         }
-        if let Some(delta) = &self.delta {
+        // The orders come last: where they have an exception, all rules are weighed anew.
+        for over in self.delta.iter().chain(&self.orders) {
             for (names, found) in names.chunks(LANES).zip(found.chunks_mut(LANES)) {
-                self.look_over(delta, names, found);
+                self.look_over(over, names, found);
             }
         }
     }
 
-    /// Adds what the delta says. Most names don't pass the sieve before it.
+    /// What there is about a name if the exception of that rank speaks of it, too.
+    pub fn look_past(&self, exception: usize, name: &Name) -> Found {
+        let mut found = Found::default();
+        self.look(&[name], std::slice::from_mut(&mut found));
+        self.look_closely(name, Some(exception as Rank), &mut found);
+        found
+    }
+
+    /// Adds what such an image says. Most names don't pass the sieve before it.
     #[inline]
     fn look_over(&self, delta: &Delta, names: &[&Name], found: &mut [Found]) {
         let mut some = [&Name::ROOT; LANES];
@@ -298,71 +343,120 @@ impl Rules {
             .look(&some[..count], found, place, || lifted = true);
         if lifted {
             for which in 0..count {
-                self.look_closely(some[which], &mut found[place(which)]);
+                self.look_closely(some[which], None, &mut found[place(which)]);
             }
         }
     }
 
-    /// Weighs a name's rules one by one, as some may be lifted. What is known of rules beneath it
-    /// stays, as if none of them were lifted: that can only turn NXDOMAIN into NODATA.
+    /// Weighs a name's rules one by one, as some may be lifted or passed over. What is known of rules
+    /// beneath it stays, as if none of them were lifted: that can only turn NXDOMAIN into NODATA.
+    /// `exception` is one that speaks of the name, too.
     #[cold]
-    fn look_closely(&self, name: &Name, found: &mut Found) {
-        (found.best, found.cover) = (NONE, NO_RANK);
-        self.each(name, |lies, labels, rank, scope| {
+    fn look_closely(&self, name: &Name, exception: Option<Rank>, found: &mut Found) {
+        let delta = Ladder::new(self.delta.as_ref(), name);
+        let orders = Ladder::new(self.orders.as_ref(), name);
+        (found.best, found.cover, found.excepted) = (NONE, NO_RANK, NONE);
+        let mut weigh = |lies, labels, rank, scope| {
+            if self.weights.mutes(rank).is_some() {
+                // Names beneath may be passed over, too.
+                found.other = 0;
+                if applies(lies, scope) {
+                    found.excepted = found.excepted.min(weight(rank, labels, scope));
+                }
+                return;
+            }
+            let past = exception.is_some_and(|exception| self.is_against(exception, rank));
+            if past || self.is_passed_over(&orders, rank) {
+                return;
+            }
             if applies(lies, scope) {
                 found.best = found.best.min(weight(rank, labels, scope));
             }
             if scope != Scope::Exact {
                 found.cover = found.cover.min(rank);
             }
+        };
+        delta.each(&mut weigh);
+        orders.each(&mut weigh);
+        let Some(base) = &self.base else { return };
+        base.image.walk(&[name], |_, lies, labels, value| {
+            for rule in base.image.value(value).rules() {
+                let rank = base.rank(rule.source);
+                if lies != Lies::Beneath
+                    && rank != NO_RANK
+                    && !delta.lifts(labels, rule.scope, rank)
+                {
+                    weigh(lies, labels, rank, rule.scope);
+                }
+            }
         });
     }
 
-    /// Calls `each` with the rules on the name and on those above, but for what is lifted.
-    fn each(&self, name: &Name, mut each: impl FnMut(Lies, usize, Rank, Scope)) {
-        let mut values = [(0_u8, 0_u32); MAX_LABELS + 1];
-        let mut count = 0;
-        if let Some(Delta { bound: delta, .. }) = &self.delta {
-            delta.image.walk(&[name], |_, lies, labels, value| {
-                if lies == Lies::Beneath {
-                    return;
-                }
-                // At most one for each of the name's labels, and the root.
-                values[count] = (labels as u8, value);
-                count += 1;
-                for rule in delta.image.value(value).rules() {
-                    let rank = delta.rank(rule.source);
-                    if rank != NO_RANK && rule.flags & flag::LIFTED == 0 {
-                        each(lies, labels, rank, rule.scope);
-                    }
+    /// Whether an exception on the name or above it speaks of the name and stands against a source.
+    fn is_passed_over(&self, orders: &Ladder<'_>, rank: Rank) -> bool {
+        let mut passed_over = false;
+        orders.each(|lies, _, exception, scope| {
+            passed_over |= applies(lies, scope) && self.is_against(exception, rank);
+        });
+        passed_over
+    }
+
+    fn is_against(&self, exception: Rank, rank: Rank) -> bool {
+        let against = self.weights.mutes(exception);
+        against.is_some_and(|ranks| ranks.binary_search(&(rank as usize)).is_ok())
+    }
+}
+
+/// What an image over the base has on a name and on those above it.
+struct Ladder<'r> {
+    over: Option<&'r Bound>,
+    /// How the name lies to it, its labels, its value: at most one for each of the name's labels,
+    /// and the root.
+    rungs: [(Lies, u8, u32); MAX_LABELS + 1],
+    count: usize,
+}
+
+impl<'r> Ladder<'r> {
+    fn new(over: Option<&'r Delta>, name: &Name) -> Self {
+        let mut ladder = Self {
+            over: over.map(|over| &over.bound),
+            rungs: [(Lies::Beneath, 0, 0); MAX_LABELS + 1],
+            count: 0,
+        };
+        if let Some(over) = ladder.over {
+            over.image.walk(&[name], |_, lies, labels, value| {
+                if lies != Lies::Beneath {
+                    ladder.rungs[ladder.count] = (lies, labels as u8, value);
+                    ladder.count += 1;
                 }
             });
         }
-        let Some(base) = &self.base else { return };
-        base.image.walk(&[name], |_, lies, labels, value| {
-            if lies == Lies::Beneath {
-                return;
-            }
-            let over = values[..count]
-                .iter()
-                .find(|(at, _)| usize::from(*at) == labels);
-            for rule in base.image.value(value).rules() {
-                let rank = base.rank(rule.source);
-                let lifted = over.is_some_and(|(_, value)| self.lifts(*value, rule.scope, rank));
-                if rank != NO_RANK && !lifted {
-                    each(lies, labels, rank, rule.scope);
-                }
-            }
-        });
+        ladder
     }
 
-    /// Whether a value of the delta lifts the rule of that source and scope on the same name.
-    fn lifts(&self, value: u32, scope: Scope, rank: Rank) -> bool {
-        self.delta.as_ref().is_some_and(|Delta { bound, .. }| {
-            bound.image.value(value).rules().any(|rule| {
+    /// Calls `each` with the rules, but for those that only lift others.
+    fn each(&self, mut each: impl FnMut(Lies, usize, Rank, Scope)) {
+        let Some(over) = self.over else { return };
+        for &(lies, labels, value) in &self.rungs[..self.count] {
+            for rule in over.image.value(value).rules() {
+                let rank = over.rank(rule.source);
+                if rank != NO_RANK && rule.flags & flag::LIFTED == 0 {
+                    each(lies, labels.into(), rank, rule.scope);
+                }
+            }
+        }
+    }
+
+    /// Whether the rule of that source and scope, on the ancestor with so many labels, is lifted.
+    fn lifts(&self, labels: usize, scope: Scope, rank: Rank) -> bool {
+        let Some(over) = self.over else { return false };
+        let mut rungs = self.rungs[..self.count].iter();
+        let rung = rungs.find(|(_, at, _)| usize::from(*at) == labels);
+        rung.is_some_and(|(_, _, value)| {
+            over.image.value(*value).rules().any(|rule| {
                 rule.flags & flag::LIFTED != 0
                     && rule.scope == scope
-                    && bound.rank(rule.source) == rank
+                    && over.rank(rule.source) == rank
             })
         })
     }
@@ -382,65 +476,6 @@ fn applies(lies: Lies, scope: Scope) -> bool {
 struct Delta {
     bound: Bound,
     sieve: Sieve,
-}
-
-/// Tells of most names by one bit that a delta has nothing about them.
-#[derive(Debug)]
-struct Sieve {
-    /// A bit for the hash of the first two labels of each name in the delta.
-    bits: Vec<u64>,
-    /// There are rules on names of fewer labels, which any name may lie beneath, or a text that
-    /// can't be read, and behind it nobody knows which.
-    open: bool,
-}
-
-/// Bits of a sieve for each name.
-const BITS: usize = 16;
-
-impl Sieve {
-    fn new(image: &Image) -> Self {
-        // Of names there are fewer than of rules, and never more than nodes.
-        let names = image.facts().nodes as usize;
-        let words = (names * BITS / 64).max(1).next_power_of_two();
-        let mut sieve = Self {
-            bits: vec![0; words],
-            open: false,
-        };
-        let mut cursor = image.cursor();
-        while cursor.advance() {
-            let mut labels = labels(cursor.path()).map(|label| image.key().hash(label));
-            match (labels.next(), labels.next()) {
-                (Some(first), Some(second)) => {
-                    let (word, bit) = sieve.place(first, second);
-                    sieve.bits[word] |= 1 << bit;
-                }
-                _ => sieve.open = true,
-            }
-        }
-        sieve.open |= cursor.damage().is_some();
-        sieve
-    }
-
-    #[inline]
-    fn passes(&self, key: &Key, name: &Name) -> bool {
-        if self.open || name.label_count() < 2 {
-            return true;
-        }
-        let (word, bit) = self.place(
-            key.hash(name.label_from_root(0)),
-            key.hash(name.label_from_root(1)),
-        );
-        self.bits[word] >> bit & 1 != 0
-    }
-
-    #[inline]
-    fn place(&self, first: u64, second: u64) -> (usize, u32) {
-        let mixed = (first.rotate_left(32) ^ second).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        (
-            (mixed >> 32) as usize & (self.bits.len() - 1),
-            (mixed >> 26) as u32 & 63,
-        )
-    }
 }
 
 #[cfg(test)]
@@ -544,7 +579,19 @@ mod tests {
     fn rules(base: &BTreeSet<Rule>, delta: Option<Arc<Image>>) -> Rules {
         let base = image(base, &BTreeSet::new(), [false; 3]);
         let rank = |name: &str| LISTS.iter().position(|list| *list == name);
-        Rules::new(Some(base), delta, rank, &NXDOMAIN)
+        let images = Images {
+            base: Some(base),
+            delta,
+            orders: None,
+        };
+        Rules::new(images, rank, nxdomain(&NXDOMAIN))
+    }
+
+    fn nxdomain(ranks: &[bool]) -> Weights {
+        Weights {
+            nxdomain: ranks.to_vec(),
+            mutes: Vec::new(),
+        }
     }
 
     /// Few labels, so that names collide, nest and share parents all the time.
@@ -663,11 +710,12 @@ mod tests {
         let set = BTreeSet::from([(0, name.wire().to_vec(), 2), (1, name.wire().to_vec(), 2)]);
         let base = image(&set, &BTreeSet::new(), [false; 3]);
         let rank = |list: &str| (list == "two").then_some(0);
-        let rules = Rules::new(Some(base), None, rank, &[false]);
+        let rules = Rules::new(base.into(), rank, nxdomain(&[false]));
         let mut found = [Found::default()];
         rules.look(&[&name], &mut found);
         assert_eq!(found[0].best().map(|hit| hit.source), Some(0));
-        let rules = Rules::new(rules.base.map(|base| base.image), None, |_| None, &[]);
+        let base = rules.base.expect("it has one").image;
+        let rules = Rules::new(base.into(), |_| None, nxdomain(&[]));
         rules.look(&[&name], &mut found);
         assert_eq!(found[0].best(), None);
     }
@@ -683,7 +731,12 @@ mod tests {
         let whole = image(&set.collect(), &BTreeSet::new(), [false; 3]);
         let names: Vec<_> = names.iter().collect();
         let look = |base, delta| {
-            let rules = Rules::new(base, delta, |_| Some(0), &[true]);
+            let images = Images {
+                base,
+                delta,
+                orders: None,
+            };
+            let rules = Rules::new(images, |_| Some(0), nxdomain(&[true]));
             let mut found = vec![Found::default(); names.len()];
             rules.look(&names, &mut found);
             found

@@ -6,10 +6,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::clients::Clients;
-use super::image::Image;
+use super::images::Images;
 use super::local::LocalZones;
-use super::rule::{Action, Kind, Source};
-use super::rules::{Found, Hit, Rules};
+use super::rule::{Action, Against, Kind, Source};
+use super::rules::{Found, Hit, Rules, Weights};
 use crate::wire::name::Name;
 
 /// A rule that decides, or would if no better one did.
@@ -26,7 +26,11 @@ pub struct Matched<'s> {
 pub enum Decision<'s> {
     /// No rule speaks of it.
     Pass,
-    /// An allow list speaks of it: it is answered truthfully, CNAMEs and all.
+    /// An exception speaks of it, and no rule but those of what that stands against; they don't
+    /// count for the names that it leads to, either.
+    Excepted(Matched<'s>),
+    /// An allow list, or an exception against everything, speaks of it: it is answered truthfully,
+    /// CNAMEs and all.
     Allowed(Matched<'s>),
     /// It is answered by the source's blocking.
     Blocked {
@@ -74,36 +78,45 @@ impl Default for Snapshot {
 }
 
 impl Snapshot {
-    /// The same with the rules of these sources, given in the order of the configuration: allow
-    /// lists come before block lists, else that order is the precedence. The images know sources by
-    /// name; rules of others don't count. `delta` holds changes over `base`.
-    pub fn with_rules(
-        mut self,
-        mut sources: Vec<Arc<Source>>,
-        base: Option<Arc<Image>>,
-        delta: Option<Arc<Image>>,
-    ) -> Self {
-        sources.sort_by_key(|source| source.kind != Kind::Allow);
+    /// The same with the rules of these sources, given in the order of the configuration:
+    /// exceptions come before orders, those before allow lists, and those before block lists, else
+    /// that order is the precedence. The images know sources by name; rules of others don't count.
+    pub fn with_rules(mut self, mut sources: Vec<Arc<Source>>, images: Images) -> Self {
+        sources.sort_by_key(|source| precedence(source.kind));
         let ranks: HashMap<_, _> = sources
             .iter()
             .map(|source| source.name.as_str())
             .zip(0..)
             .collect();
-        let nxdomain: Vec<_> = sources
-            .iter()
-            .map(|source| answers_nxdomain(source))
-            .collect();
         let rank = |name: &str| ranks.get(name).copied();
-        self.rules = Rules::new(base, delta, rank, &nxdomain);
+        let mutes = |source: &Arc<Source>| match &source.against {
+            Against::Named(names) => {
+                let mut ranks: Vec<usize> = names.iter().filter_map(|name| rank(name)).collect();
+                ranks.sort_unstable();
+                Some(ranks.into())
+            }
+            Against::All => None,
+        };
+        let exceptions = sources.partition_point(|source| source.kind == Kind::Exception);
+        let weights = Weights {
+            nxdomain: sources
+                .iter()
+                .map(|source| answers_nxdomain(source))
+                .collect(),
+            mutes: sources[..exceptions].iter().map(mutes).collect(),
+        };
+        self.rules = Rules::new(images, rank, weights);
         self.sources = sources;
         self
     }
 
     /// The same with a place for each source to count its hits at, by the source's name; nothing:
     /// they are not counted.
-    pub fn with_slots(mut self, slot: impl FnMut(&str) -> Option<u16>) -> Self {
-        let names = self.sources.iter().map(|source| source.name.as_str());
-        self.slots = names.map(slot).collect();
+    pub fn with_slots(mut self, mut slot: impl FnMut(&str) -> Option<u16>) -> Self {
+        // An exception blocks nothing.
+        let counted = |source: &Arc<Source>| source.kind != Kind::Exception;
+        let mut place = |source| counted(source).then(|| slot(&source.name)).flatten();
+        self.slots = self.sources.iter().map(&mut place).collect();
         self
     }
 
@@ -141,12 +154,15 @@ impl Snapshot {
     /// Decides by what was found about a name in this snapshot.
     pub fn judge(&self, found: &Found) -> Decision<'_> {
         let Some(hit) = found.best() else {
-            return Decision::Pass;
+            return match found.excepted() {
+                Some(hit) => Decision::Excepted(self.matched(hit)),
+                None => Decision::Pass,
+            };
         };
         let by = self.matched(hit);
         match by.source.kind {
-            Kind::Allow => Decision::Allowed(by),
-            Kind::Block => Decision::Blocked {
+            Kind::Allow | Kind::Exception => Decision::Allowed(by),
+            Kind::Block | Kind::Order => Decision::Blocked {
                 by,
                 nxdomain: answers_nxdomain(by.source)
                     && found.all_nxdomain_beneath(|rank| answers_nxdomain(&self.sources[rank])),
@@ -161,12 +177,20 @@ impl Snapshot {
         }
     }
 
-    /// Decides on what upstream answered: the first name of the CNAME chain that is spoken of.
-    /// Returns how many hops lead to it, with the decision; `Pass` when none is.
-    pub fn decide_chain(&self, chain: impl Iterator<Item = Name>) -> (usize, Decision<'_>) {
+    /// Decides on what upstream answered: the first name of the CNAME chain that is spoken of, but
+    /// by what the asked name's exception stands against. Returns how many hops lead to it, with
+    /// the decision; `Pass` when none is.
+    pub fn decide_chain(
+        &self,
+        chain: impl Iterator<Item = Name>,
+        excepted: Option<Matched<'_>>,
+    ) -> (usize, Decision<'_>) {
         for (hop, name) in chain.enumerate() {
-            let decision = self.decide(&name);
-            if !matches!(decision, Decision::Pass) {
+            let decision = match excepted {
+                Some(by) => self.judge(&self.rules.look_past(by.hit.source, &name)),
+                None => self.decide(&name),
+            };
+            if matches!(decision, Decision::Allowed(_) | Decision::Blocked { .. }) {
                 return (hop + 1, decision);
             }
         }
@@ -175,7 +199,17 @@ impl Snapshot {
 }
 
 fn answers_nxdomain(source: &Source) -> bool {
-    source.kind == Kind::Block && source.blocking.action == Action::Nxdomain
+    source.blocks() && source.blocking.action == Action::Nxdomain
+}
+
+/// Kinds with a lower one win, whatever the order of the configuration.
+fn precedence(kind: Kind) -> u8 {
+    match kind {
+        Kind::Exception => 0,
+        Kind::Order => 1,
+        Kind::Allow => 2,
+        Kind::Block => 3,
+    }
 }
 
 #[cfg(test)]
@@ -205,6 +239,7 @@ mod tests {
             path: list.into(),
             kind,
             blocking,
+            against: Against::All,
         };
         (source, rules)
     }
@@ -224,7 +259,7 @@ mod tests {
             .map(|(source, _)| Arc::new(source.clone()))
             .collect();
         let base = Arc::new(builder.finish().expect("room"));
-        Snapshot::default().with_rules(sources, Some(base), None)
+        Snapshot::default().with_rules(sources, base.into())
     }
 
     fn block<'t>(name: &str, action: Action, rules: &'t [(&'t str, Scope)]) -> List<'t> {
@@ -237,7 +272,7 @@ mod tests {
 
     fn decided<'s>(snapshot: &'s Snapshot, text: &str) -> Option<(&'s str, bool)> {
         match snapshot.decide(&name(text)) {
-            Decision::Pass => None,
+            Decision::Pass | Decision::Excepted(_) => None,
             Decision::Allowed(by) => Some((&by.source.name, false)),
             Decision::Blocked { by, .. } => Some((&by.source.name, true)),
         }
@@ -328,7 +363,7 @@ mod tests {
         ]);
         let chain = |names: &[&str]| {
             let names: Vec<_> = names.iter().map(|n| name(n)).collect();
-            let (hops, decision) = snapshot.decide_chain(names.into_iter());
+            let (hops, decision) = snapshot.decide_chain(names.into_iter(), None);
             (hops, matches!(decision, Decision::Blocked { .. }))
         };
         assert_eq!(chain(&["a.test", "c.test"]), (2, true));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::cache::{Cache, Entry, Failure, Key, Lookup, STALE_TTL};
 use super::near::{Near, Place};
 use super::own;
-use crate::policy::snapshot::{Decision, Snapshot};
+use crate::policy::snapshot::{Decision, Matched, Snapshot};
 use crate::stats::{Count, Counters};
 use crate::wire::edns::{Ede, code};
 use crate::wire::query::{Fault, Query, Reject};
@@ -218,7 +218,7 @@ fn decide(
     let Asked { query, limit } = asked;
     let limit = *limit;
     let serial = snapshot.generation as u32;
-    let allowed = match decision {
+    let past = match decision {
         Decision::Blocked { by, nxdomain } => {
             let list = snapshot.slot(by);
             let tally = |count| Tally { count, list };
@@ -235,8 +235,9 @@ fn decide(
                 false => Step::Drop(tally(Count::BlockedDrop)),
             };
         }
-        Decision::Allowed(_) => true,
-        Decision::Pass => false,
+        Decision::Allowed(_) => Past::Everything,
+        Decision::Excepted(by) => Past::Some(*by),
+        Decision::Pass => Past::Nothing,
     };
     if let Some((zone, labels)) = snapshot.local.lookup(&query.name)
         && !own::is_parents(query, zone, labels)
@@ -260,7 +261,7 @@ fn decide(
         now,
         query,
         snapshot,
-        allowed,
+        past,
         limit,
     };
     let known = match truth {
@@ -343,12 +344,22 @@ fn beyond(
     }
 }
 
+/// What need not be asked about the names that the asked one leads to.
+#[derive(Clone, Copy)]
+enum Past<'s> {
+    Nothing,
+    /// What the asked name's exception stands against.
+    Some(Matched<'s>),
+    /// Any rule: one on the asked name ended evaluation.
+    Everything,
+}
+
 /// The rest of the road, once only the truth is missing.
 struct Road<'a, 'p> {
     now: u32,
     query: &'a Query<'p>,
     snapshot: &'a Snapshot,
-    allowed: bool,
+    past: Past<'a>,
     limit: usize,
 }
 
@@ -400,8 +411,7 @@ impl Road<'_, '_> {
         Step::Reply(Count::Failed.into())
     }
 
-    /// Upstream's answer, unless a name on its chain of CNAMEs is blocked. An allow rule on the
-    /// asked name ends evaluation.
+    /// Upstream's answer, unless a name on its chain of CNAMEs is blocked.
     fn copy(
         &self,
         entry: &Entry,
@@ -412,9 +422,13 @@ impl Road<'_, '_> {
     ) -> Step {
         let answer = &entry.answer;
         // Who asks for the CNAME itself gets it; its target is judged when it is asked for.
-        if !self.allowed && self.query.rtype != rtype::CNAME {
+        let excepted = match self.past {
+            Past::Some(by) => Some(by),
+            Past::Nothing | Past::Everything => None,
+        };
+        if !matches!(self.past, Past::Everything) && self.query.rtype != rtype::CNAME {
             let chain = answer.chain().map(|(name, _)| name);
-            let (hops, decision) = self.snapshot.decide_chain(chain);
+            let (hops, decision) = self.snapshot.decide_chain(chain, excepted);
             if let Decision::Blocked { by, nxdomain } = decision {
                 let place = own::Place::Target {
                     answer,

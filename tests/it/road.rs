@@ -9,7 +9,7 @@ use std::thread;
 use allocation_counter::measure;
 use tapis::policy::builder::Builder;
 use tapis::policy::current::Publisher;
-use tapis::policy::rule::{Action, Blocking, Ede, Kind, Scope, Source};
+use tapis::policy::rule::{Action, Against, Blocking, Ede, Kind, Scope, Source};
 use tapis::policy::snapshot::Snapshot;
 use tapis::serve::cache::{Cache, Entry, Key};
 use tapis::serve::desk::Desk;
@@ -56,6 +56,7 @@ fn snapshot() -> Snapshot {
         name: "ads".to_owned(),
         path: PathBuf::new(),
         kind: Kind::Block,
+        against: Against::All,
         blocking,
     };
     let rules = [
@@ -69,7 +70,7 @@ fn snapshot() -> Snapshot {
     let mut snapshot = Snapshot::default();
     snapshot.clients = ["127.0.0.0/8".parse().expect("a network")].iter().collect();
     snapshot
-        .with_rules(vec![Arc::new(source)], Some(image), None)
+        .with_rules(vec![Arc::new(source)], image.into())
         .with_slots(|_| Some(0))
 }
 

@@ -10,7 +10,7 @@ use tapis::policy::builder::Builder;
 use tapis::policy::image::order::Path;
 use tapis::policy::image::provenance::ImageSource;
 use tapis::policy::rule::Scope;
-use tapis::policy::rules::{Found, Hit, Rules};
+use tapis::policy::rules::{Found, Hit, Rules, Weights};
 use tapis::wire::name::Name;
 
 const LISTS: usize = 3;
@@ -156,7 +156,7 @@ impl Twins {
         let twins = Self {
             map,
             fst: fst::Map::from_iter(paths).expect("sorted"),
-            image: Rules::new(Some(image), None, rank, &[false; LISTS]),
+            image: Rules::new(image.into(), rank, Weights::default()),
         };
         (twins, names)
     }

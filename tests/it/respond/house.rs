@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use tapis::policy::builder::Builder;
-use tapis::policy::rule::{Action, Blocking, Ede, Kind, Scope, Source};
+use tapis::policy::rule::{Action, Against, Blocking, Ede, Kind, Scope, Source};
 use tapis::policy::snapshot::Snapshot;
 use tapis::serve::cache::{Cache, Entry, Failure, Key};
 use tapis::serve::respond::{Client, Resolution, conclude, respond};
@@ -46,6 +46,7 @@ pub(super) fn list(name: &str) -> List {
             name: name.to_owned(),
             path: name.into(),
             kind: Kind::Block,
+            against: Against::All,
             blocking: Blocking {
                 action: Action::Sinkhole,
                 sinkhole_v4: vec![[0; 4].into()],
@@ -110,7 +111,7 @@ pub(super) fn snapshot(lists: impl IntoIterator<Item = List>) -> Snapshot {
         sources.push(Arc::new(list.source));
     }
     let rules = builder.finish().expect("there is room");
-    snapshot.with_rules(sources, Some(Arc::new(rules)), None)
+    snapshot.with_rules(sources, Arc::new(rules).into())
 }
 
 /// The server.

@@ -1,0 +1,51 @@
+//! Owns the images that rules in force come from, and who has the rules of which list.
+//! Refuses to make them, and to look names up.
+
+use std::sync::Arc;
+
+use super::image::Image;
+use super::image::provenance::ImageSource;
+
+/// The compiled rules of all sources.
+#[derive(Clone, Debug, Default)]
+pub struct Images {
+    /// Those of large lists, and of small ones that were too many for a delta.
+    pub base: Option<Arc<Image>>,
+    /// Those of the other small ones, which stand before what the base has of the same lists.
+    pub delta: Option<Arc<Image>>,
+    /// Those of orders and exceptions, whether they are in force or not.
+    pub orders: Option<Arc<Image>>,
+}
+
+impl From<Arc<Image>> for Images {
+    fn from(base: Arc<Image>) -> Self {
+        Self {
+            base: Some(base),
+            ..Self::default()
+        }
+    }
+}
+
+impl Images {
+    /// Whether the rules of a list are those of the base.
+    pub fn is_in_base(&self, list: &str) -> bool {
+        source(self.base.as_deref(), list).is_some() && !self.is_in_delta(list)
+    }
+
+    /// Whether the rules of a list are those of the delta.
+    pub fn is_in_delta(&self, list: &str) -> bool {
+        self.in_delta(list).is_some()
+    }
+
+    /// What the delta says of a list whose rules it has.
+    pub fn in_delta(&self, list: &str) -> Option<&ImageSource> {
+        source(self.delta.as_deref(), list)
+    }
+}
+
+fn source<'i>(image: Option<&'i Image>, list: &str) -> Option<&'i ImageSource> {
+    let sources = image
+        .into_iter()
+        .flat_map(|image| &image.provenance().sources);
+    sources.into_iter().find(|source| source.name == list)
+}
