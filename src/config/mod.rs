@@ -4,12 +4,17 @@
 //! To add a key: a field in `raw`, its default and bounds in `validate`, its type here, its
 //! documentation in `config/tapis.toml`.
 
+mod blocking;
 mod error;
+pub mod exception;
 mod findings;
+pub mod moment;
+pub mod order;
 mod raw;
 mod reader;
 mod suggest;
 mod syntax;
+pub mod typed;
 mod validate;
 mod values;
 
@@ -25,14 +30,21 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::policy::rule::{Scope, Source};
+use crate::policy::rule::{Blocking, Scope, Source};
 use crate::wire::name::Name;
 
 pub use error::{Problem, Problems};
+use exception::Exception;
 use findings::Findings;
 
 /// A larger file is no configuration.
 const SIZE_MAX: u64 = 16 * 1024 * 1024;
+
+/// The orders of the built-in default.
+const EMBEDDED_ORDERS: &[(&str, &str)] = &[(
+    "blocklists/orders/2017-07-14-telegram-web.toml",
+    include_str!("../../blocklists/orders/2017-07-14-telegram-web.toml"),
+)];
 
 /// Everything that an operator decides about a server, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,6 +64,10 @@ pub struct Config {
     /// The lists in the order of the file, which is the order of their precedence. Their names
     /// differ.
     pub lists: Vec<List>,
+    /// Authorities' orders.
+    pub orders: Orders,
+    /// The operator's exceptions.
+    pub exceptions: Exceptions,
     /// What the command line said over the file; in force already.
     pub overrides: Overrides,
 }
@@ -155,6 +171,28 @@ pub struct State {
     pub deadline: Duration,
 }
 
+/// Where authorities' orders are, and how their names are answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Orders {
+    /// The directory of their files; none means that there are no orders.
+    pub dir: Option<PathBuf>,
+    /// Orders that are built into the program: where each one's file was, and its text.
+    pub embedded: &'static [(&'static str, &'static str)],
+    /// The language of the text for those who meet a block (BCP 47, lower case).
+    pub language: String,
+    /// The answer, where an order says nothing else.
+    pub blocking: Blocking,
+}
+
+/// What the operator does not block, whatever says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exceptions {
+    /// A directory of files with more of them.
+    pub dir: Option<PathBuf>,
+    /// Those of the configuration's own file.
+    pub own: Vec<Exception>,
+}
+
 /// A list: where its rules are, how to read them, and what they do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct List {
@@ -226,6 +264,7 @@ impl Config {
         let path = Path::new("config/tapis.toml");
         let mut config = Self::parse_from(text, path, Origin::BuiltIn)
             .expect("a test holds that the shipped configuration is valid");
+        (config.orders.dir, config.orders.embedded) = (None, EMBEDDED_ORDERS);
         for list in &mut config.lists {
             list.content =
                 Content::Embedded(include_str!("../../blocklists/telegram-web-2017.txt"));

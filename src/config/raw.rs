@@ -3,6 +3,7 @@
 
 use toml::de::DeTable;
 
+use super::exception;
 use super::findings::Findings;
 use super::reader::{At, Reader};
 
@@ -16,7 +17,10 @@ pub(super) struct Raw {
     pub(super) local: Local,
     pub(super) block: Block,
     pub(super) state: State,
+    pub(super) orders: Orders,
+    pub(super) exceptions: Exceptions,
     pub(super) lists: Vec<List>,
+    pub(super) exception: Vec<exception::Raw>,
 }
 
 impl Raw {
@@ -29,7 +33,10 @@ impl Raw {
             local: file.section("local", Local::read),
             block: file.section("block", Block::read),
             state: file.section("state", State::read),
+            orders: file.section("orders", Orders::read),
+            exceptions: file.section("exceptions", Exceptions::read),
             lists: file.sections("list", List::read),
+            exception: file.sections("exception", exception::Raw::read),
         })
     }
 }
@@ -149,6 +156,34 @@ impl State {
             dir: table.string("dir"),
             keep: table.integer("keep"),
             compile_secs: table.integer("compile-secs"),
+        }
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Orders {
+    pub(super) path: Option<At<String>>,
+    pub(super) language: Option<At<String>>,
+}
+
+impl Orders {
+    fn read(table: &mut Reader<'_, '_>) -> Self {
+        Self {
+            path: table.string("path"),
+            language: table.string("language"),
+        }
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Exceptions {
+    pub(super) path: Option<At<String>>,
+}
+
+impl Exceptions {
+    fn read(table: &mut Reader<'_, '_>) -> Self {
+        Self {
+            path: table.string("path"),
         }
     }
 }

@@ -1,10 +1,12 @@
 //! Owns the typed reading of TOML tables: each value with its key and line, wrong types told.
 //! Refuses to know which keys there are, and what their values mean.
 
+use jiff::civil::Date;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
 use super::findings::{Findings, quote};
+use super::moment::{Moment, NoMoment};
 use super::suggest::nearest;
 
 /// A value, the key that it was given to, and the line that it stands on.
@@ -14,6 +16,9 @@ pub(super) struct At<T> {
     pub(super) line: u32,
     pub(super) value: T,
 }
+
+/// Texts, each with a key of its own.
+pub(super) type Texts = At<Vec<(String, At<String>)>>;
 
 /// A table whose keys are taken out one by one; what is left at the end is unknown.
 pub(super) struct Reader<'a, 'i> {
@@ -44,6 +49,11 @@ impl<'a, 'i> Reader<'a, 'i> {
         result
     }
 
+    /// The line that the table starts on.
+    pub(super) fn line(&self) -> u32 {
+        self.line
+    }
+
     /// A section `[key]`; as if it were empty where it is left out or no table.
     pub(super) fn section<T: Default>(
         &mut self,
@@ -54,6 +64,38 @@ impl<'a, 'i> Reader<'a, 'i> {
         let table = self.take(key, "a section", into_table, remedy);
         table.map_or_else(T::default, |table| {
             self.descend(table, format!("[{key}]"), read)
+        })
+    }
+
+    /// A section that may be left out, with its line.
+    pub(super) fn section_at<T>(
+        &mut self,
+        key: &'static str,
+        read: impl FnOnce(&mut Reader<'_, 'i>) -> T,
+    ) -> Option<At<T>> {
+        let remedy = |_: &DeValue<'_>| format!("write it as a section, [{key}]");
+        let table = self.take(key, "a section", into_table, remedy)?;
+        let line = table.line;
+        let value = self.descend(table, format!("[{key}]"), read);
+        Some(At { key, line, value })
+    }
+
+    /// A section `[key]` with texts, each with a key of its own.
+    pub(super) fn texts(&mut self, key: &'static str) -> Option<Texts> {
+        let remedy = |_: &DeValue<'_>| format!("write it as in {key} = {{ en = \"...\" }}");
+        let table = self.take(key, "texts by language", into_table, remedy)?;
+        let mut texts = Vec::new();
+        for (language, value) in table.value {
+            let line = self.findings.line_at(language.span().start);
+            let (wanted, value) = ("a string", value.into_inner());
+            let text = self.convert(key, line, value, wanted, into_string, string_remedy);
+            texts.extend(text.map(|text| (language.into_inner().into_owned(), text)));
+        }
+        let line = table.line;
+        Some(At {
+            key,
+            line,
+            value: texts,
         })
     }
 
@@ -80,11 +122,16 @@ impl<'a, 'i> Reader<'a, 'i> {
 
     /// A string that has no default.
     pub(super) fn required_string(&mut self, key: &'static str) -> Option<At<String>> {
+        self.require(key, "\"...\"");
+        self.string(key)
+    }
+
+    /// Reports that a key is missing.
+    fn require(&mut self, key: &str, value: &str) {
         if !self.table.contains_key(key) && !self.findings.holed.contains(&self.line) {
-            let message = format!("{} has no `{key}`: add {key} = \"...\"", self.title);
+            let message = format!("{} has no `{key}`: add {key} = {value}", self.title);
             self.findings.report(self.line, message);
         }
-        self.string(key)
     }
 
     pub(super) fn strings(&mut self, key: &'static str) -> Option<At<Vec<At<String>>>> {
@@ -95,12 +142,43 @@ impl<'a, 'i> Reader<'a, 'i> {
         Some(self.items(items, "a string", into_string, string_remedy))
     }
 
+    /// A row of strings that has no default.
+    pub(super) fn required_strings(&mut self, key: &'static str) -> Option<At<Vec<At<String>>>> {
+        self.require(key, "[\"...\"]");
+        self.strings(key)
+    }
+
     /// A whole number; one that needs more than 64 bits is refused here, all other bounds later.
     pub(super) fn integer(&mut self, key: &'static str) -> Option<At<i64>> {
         self.take(key, "a whole number", into_integer, |value| match value {
             DeValue::String(text) if text.parse::<i64>().is_ok() => "remove the quotes".to_owned(),
             DeValue::Integer(_) => "write a number that fits 64 bits".to_owned(),
             _ => "write digits, without quotes or fraction".to_owned(),
+        })
+    }
+
+    /// An instant, with its offset.
+    pub(super) fn moment(&mut self, key: &'static str) -> Option<At<Moment>> {
+        let wanted = "a time with its offset, as in 2017-07-14T11:30:00+07:00";
+        self.take(key, wanted, into_moment, |value| match value {
+            DeValue::String(text) if text.parse::<Moment>().is_ok() => {
+                "remove the quotes".to_owned()
+            }
+            DeValue::Datetime(time) if time.offset.is_none() && time.time.is_some() => {
+                "add the offset from UTC: Z, +07:00, ...".to_owned()
+            }
+            _ => "write date, time and offset, without quotes".to_owned(),
+        })
+    }
+
+    /// A date alone.
+    pub(super) fn date(&mut self, key: &'static str) -> Option<At<Date>> {
+        self.take(key, "a date, as in 2017-07-14", into_date, |value| {
+            match value {
+                DeValue::String(text) if text.parse::<Date>().is_ok() => "remove the quotes",
+                _ => "write year, month and day, without quotes and time",
+            }
+            .to_owned()
         })
     }
 
@@ -230,6 +308,22 @@ fn into_integer(value: DeValue<'_>) -> Result<i64, DeValue<'_>> {
 
 fn into_boolean(value: DeValue<'_>) -> Result<bool, DeValue<'_>> {
     value.as_bool().ok_or(value)
+}
+
+fn into_moment(value: DeValue<'_>) -> Result<Moment, DeValue<'_>> {
+    let moment = match &value {
+        DeValue::Datetime(time) => time.to_string().parse(),
+        _ => Err(NoMoment),
+    };
+    moment.map_err(|_| value)
+}
+
+fn into_date(value: DeValue<'_>) -> Result<Date, DeValue<'_>> {
+    let date = match &value {
+        DeValue::Datetime(date) if date.time.is_none() => date.to_string().parse().ok(),
+        _ => None,
+    };
+    date.ok_or(value)
 }
 
 fn string_remedy(value: &DeValue<'_>) -> String {

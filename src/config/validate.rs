@@ -7,27 +7,25 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::policy::rule::{Action, Blocking, Ede, Kind, Scope, Source};
+use crate::policy::rule::{Against, Blocking, Ede, Kind, Scope, Source};
 
+use super::blocking::{blocking, default_blocking};
+use super::exception;
 use super::findings::{Findings, quote};
 use super::raw::{self, Raw};
-use super::reader::At;
 use super::values::{
-    address, choice, directory, each, file, filled, network, number, server, socket, text, zone,
+    choice, directory, each, file, filled, language, network, number, plain_name, public_text,
+    server, socket, text, zone,
 };
 use super::{
-    Cache, Canary, Config, Content, Format, List, Local, Origin, Overrides, Server, State, Upstream,
+    Cache, Canary, Config, Content, Exceptions, Format, List, Local, Orders, Origin, Overrides,
+    Server, State, Upstream,
 };
 
 /// Not 53, which ordinary users may not open, and not 5353, which is multicast DNS.
 const PORT: u16 = 5335;
-/// More would not fit an answer of 512 octets beside the longest names.
-const SINKHOLE_MAX: usize = 8;
 /// One character-string of a TXT record (RFC 1035, section 3.3).
 const TXT_MAX: usize = 255;
-/// Together with a list's name this must leave room for records in a UDP answer.
-const TEXT_MAX: usize = 160;
-const NAME_MAX: usize = 64;
 const WEEK_SECS: u32 = 7 * 24 * 60 * 60;
 const DAY_SECS: u32 = 24 * 60 * 60;
 
@@ -36,20 +34,6 @@ const KINDS: &[(&str, Kind)] = &[("block", Kind::Block), ("allow", Kind::Allow)]
 const FORMATS: &[(&str, Format)] = &[("domains", Format::Domains), ("hosts", Format::Hosts)];
 /// What a bare name may mean. `below` is only ever written out, as `*.x`.
 const SCOPES: &[(&str, Scope)] = &[("exact", Scope::Exact), ("subtree", Scope::Subtree)];
-const ACTIONS: &[(&str, Action)] = &[
-    ("nxdomain", Action::Nxdomain),
-    ("nodata", Action::Nodata),
-    ("sinkhole", Action::Sinkhole),
-    ("refused", Action::Refused),
-    ("drop", Action::Drop),
-];
-const EDES: &[(&str, Ede)] = &[
-    ("censored", Ede::Censored),
-    ("blocked", Ede::Blocked),
-    ("filtered", Ede::Filtered),
-    ("prohibited", Ede::Prohibited),
-    ("none", Ede::None),
-];
 
 /// The configuration that `raw` stands for. Where something is refused, the result holds a default
 /// in its place, for the caller to throw away.
@@ -63,6 +47,11 @@ pub(super) fn validate(raw: Raw, origin: Origin, findings: &mut Findings) -> Con
         local: local(raw.local, findings),
         state: state(raw.state, findings),
         lists: lists(raw.lists, &block, findings),
+        orders: orders(raw.orders, block, findings),
+        exceptions: Exceptions {
+            dir: directory(raw.exceptions.path, findings),
+            own: exception::validate(raw.exception, findings),
+        },
         overrides: Overrides::default(),
     }
 }
@@ -153,49 +142,17 @@ fn state(raw: raw::State, findings: &mut Findings) -> State {
     }
 }
 
-fn default_blocking() -> Blocking {
-    Blocking {
-        action: Action::Sinkhole,
-        sinkhole_v4: vec![Ipv4Addr::UNSPECIFIED],
-        sinkhole_v6: vec![Ipv6Addr::UNSPECIFIED],
-        ttl_secs: 60,
-        ede: Ede::Blocked,
-        extra_text: String::new(),
+fn orders(raw: raw::Orders, block: Blocking, findings: &mut Findings) -> Orders {
+    Orders {
+        dir: directory(raw.path, findings),
+        embedded: &[],
+        language: language(raw.language, findings).unwrap_or_else(|| "en".to_owned()),
+        // It is an authority's demand, whatever the lists are.
+        blocking: Blocking {
+            ede: Ede::Censored,
+            ..block
+        },
     }
-}
-
-/// The answer that `raw` describes, `default`'s where it says nothing.
-fn blocking(raw: raw::Block, default: &Blocking, findings: &mut Findings) -> Blocking {
-    let (sinkhole_v4, sinkhole_v6) = sinkhole(raw.sinkhole, findings)
-        .unwrap_or_else(|| (default.sinkhole_v4.clone(), default.sinkhole_v6.clone()));
-    Blocking {
-        action: choice(raw.action, ACTIONS, findings).unwrap_or(default.action),
-        sinkhole_v4,
-        sinkhole_v6,
-        ttl_secs: number(raw.ttl_secs, 1..=3600, findings).unwrap_or(default.ttl_secs),
-        ede: choice(raw.ede, EDES, findings).unwrap_or(default.ede),
-        extra_text: default.extra_text.clone(),
-    }
-}
-
-fn sinkhole(
-    given: Option<raw::Strings>,
-    findings: &mut Findings,
-) -> Option<(Vec<Ipv4Addr>, Vec<Ipv6Addr>)> {
-    let given = given?;
-    let (key, line, count) = (given.key, given.line, given.value.len());
-    if count > SINKHOLE_MAX {
-        let message = format!("{key} holds {count} addresses, must be at most {SINKHOLE_MAX}");
-        findings.report(line, message);
-    }
-    let (mut v4, mut v6) = (Vec::new(), Vec::new());
-    for ip in each(Some(given), findings, address)? {
-        match ip {
-            IpAddr::V4(ip) => v4.push(ip),
-            IpAddr::V6(ip) => v6.push(ip),
-        }
-    }
-    Some((v4, v6))
 }
 
 fn lists(raw: Vec<raw::List>, block: &Blocking, findings: &mut Findings) -> Vec<List> {
@@ -216,7 +173,7 @@ fn lists(raw: Vec<raw::List>, block: &Blocking, findings: &mut Findings) -> Vec<
 
 /// Nothing if name or path are missing or refused, or the format is refused, which is reported then.
 fn list(raw: raw::List, block: &Blocking, findings: &mut Findings) -> Option<List> {
-    let name = list_name(raw.name, findings);
+    let name = plain_name(raw.name, findings);
     let path = file(raw.path, findings);
     let public = public_text(raw.text, findings);
     let kind = choice(raw.kind, KINDS, findings).unwrap_or(Kind::Block);
@@ -241,33 +198,7 @@ fn list(raw: raw::List, block: &Blocking, findings: &mut Findings) -> Option<Lis
             path: path?,
             kind,
             blocking,
+            against: Against::All,
         },
     })
-}
-
-/// Names stand in commands, logs and metrics: letters that need no quoting there.
-fn list_name(given: Option<At<String>>, findings: &mut Findings) -> Option<String> {
-    let At { key, line, value } = given?;
-    let plain = |octet| matches!(octet, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-');
-    if (1..=NAME_MAX).contains(&value.len()) && value.bytes().all(plain) {
-        return Some(value);
-    }
-    let shown = quote(&value);
-    let message =
-        format!("{key} is {shown}, must be 1 to {NAME_MAX} characters of a-z, 0-9, `.`, `_`, `-`");
-    findings.report(line, message);
-    None
-}
-
-/// Goes to strangers' terminals: no control characters.
-fn public_text(given: Option<At<String>>, findings: &mut Findings) -> Option<String> {
-    let line = given.as_ref()?.line;
-    let text = text(given, 1..=TEXT_MAX, findings)?;
-    if text.contains(char::is_control) {
-        let shown = quote(&text);
-        let message = format!("text is {shown}, must be without control characters: remove them");
-        findings.report(line, message);
-        return None;
-    }
-    Some(text)
 }

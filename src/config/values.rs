@@ -7,15 +7,31 @@ use std::path::{Component, Path, PathBuf};
 
 use ipnet::IpNet;
 
+use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 
 use super::findings::{Findings, quote};
 use super::raw::Strings;
 use super::reader::At;
 use super::suggest::nearest;
+use super::typed;
 
+/// Together with a list's name this must leave room for records in a UDP answer.
+const TEXT_MAX: usize = 160;
+const NAME_MAX: usize = 64;
+/// Most octets of a language's tag (RFC 5646, section 4.4.1).
+const TAG_MAX: usize = 35;
+/// Most octets of a line for people.
+const LINE_MAX: usize = 512;
 /// The port of upstream servers that are named without one.
 const DNS_PORT: u16 = 53;
+
+/// All scopes, where none is a matter of course.
+pub(super) const SCOPES: &[(&str, Scope)] = &[
+    ("exact", Scope::Exact),
+    ("subtree", Scope::Subtree),
+    ("below", Scope::Below),
+];
 
 /// A number within bounds.
 pub(super) fn number<T>(
@@ -52,6 +68,19 @@ pub(super) fn text(
         "shorten it"
     };
     let message = format!("{key} is {found} octets long, must be {low} to {high}: {remedy}");
+    findings.report(line, message);
+    None
+}
+
+/// A language's tag (BCP 47), in lower case.
+pub(super) fn language(given: Option<At<String>>, findings: &mut Findings) -> Option<String> {
+    let At { key, line, value } = given?;
+    let plain = |octet: u8| octet.is_ascii_alphanumeric() || octet == b'-';
+    if (2..=TAG_MAX).contains(&value.len()) && value.bytes().all(plain) {
+        return Some(value.to_ascii_lowercase());
+    }
+    let shown = quote(&value);
+    let message = format!("{key} has the language {shown}, must be a tag such as en, id, pt-BR");
     findings.report(line, message);
     None
 }
@@ -219,6 +248,66 @@ pub(super) fn zone(text: &str) -> Result<Name, String> {
     Name::from_text(text).map_err(|why| {
         format!("which is no domain name ({why}): write it as in \"10.in-addr.arpa\"")
     })
+}
+
+/// Whether a text may be the name of a list or an order.
+pub(super) fn plain(name: &str) -> bool {
+    let plain = |octet| matches!(octet, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-');
+    (1..=NAME_MAX).contains(&name.len()) && name.bytes().all(plain)
+}
+
+/// Names stand in commands, logs and metrics: letters that need no quoting there.
+pub(super) fn plain_name(given: Option<At<String>>, findings: &mut Findings) -> Option<String> {
+    let At { key, line, value } = given?;
+    if plain(&value) {
+        return Some(value);
+    }
+    let shown = quote(&value);
+    let message =
+        format!("{key} is {shown}, must be 1 to {NAME_MAX} characters of a-z, 0-9, `.`, `_`, `-`");
+    findings.report(line, message);
+    None
+}
+
+/// A line for people.
+pub(super) fn line(given: Option<At<String>>, findings: &mut Findings) -> Option<String> {
+    let At { key, line, .. } = *given.as_ref()?;
+    let found = text(given, 1..=LINE_MAX, findings)?;
+    if found.contains(char::is_control) {
+        let shown = quote(&found);
+        findings.report(
+            line,
+            format!("{key} is {shown}, must be one line: remove control characters"),
+        );
+        return None;
+    }
+    Some(found)
+}
+
+/// The name of a rule: its scope stands in a key of its own.
+pub(super) fn rule_name(given: Option<At<String>>, findings: &mut Findings) -> Option<Name> {
+    let At { key, line, value } = given?;
+    let why = match typed::one(&value) {
+        Ok((name, None)) if name.label_count() > 0 => return Some(name),
+        Ok((_, None)) => "the root, which would block every name: name what is meant".to_owned(),
+        Ok((_, Some(_))) => "a name with a scope: write the name alone, and `scope`".to_owned(),
+        Err(why) => why.to_string(),
+    };
+    findings.report(line, format!("{key} is {}, {why}", quote(&value)));
+    None
+}
+
+/// Goes to strangers' terminals: no control characters.
+pub(super) fn public_text(given: Option<At<String>>, findings: &mut Findings) -> Option<String> {
+    let At { key, line, .. } = *given.as_ref()?;
+    let text = text(given, 1..=TEXT_MAX, findings)?;
+    if text.contains(char::is_control) {
+        let shown = quote(&text);
+        let message = format!("{key} is {shown}, must be without control characters: remove them");
+        findings.report(line, message);
+        return None;
+    }
+    Some(text)
 }
 
 #[cfg(test)]

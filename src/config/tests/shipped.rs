@@ -13,7 +13,9 @@ const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/tapis.toml");
 
 #[test]
 fn what_the_shipped_file_sets_is_what_is_used_without_it() {
-    let shipped = Config::load(Path::new(SHIPPED)).expect("valid");
+    let mut shipped = Config::load(Path::new(SHIPPED)).expect("valid");
+    let orders = shipped.orders.dir.take().expect("the example's");
+    assert!(orders.ends_with("blocklists/orders"));
     let empty = Config::parse("", Path::new(SHIPPED)).expect("valid");
     assert_eq!(
         Config {
@@ -83,6 +85,16 @@ fn the_built_in_configuration_is_the_shipped_one_with_its_list_embedded() {
     };
     let file = fs::read_to_string(&shipped.lists[0].source.path).expect("readable");
     assert_eq!(text, file);
+
+    let orders = fs::read_dir(shipped.orders.dir.take().expect("its orders")).expect("listed");
+    let mut orders: Vec<_> = orders.map(|order| order.expect("a file").path()).collect();
+    orders.sort();
+    for (path, (name, text)) in orders.iter().zip(built_in.orders.embedded) {
+        assert!(path.ends_with(name), "{name}");
+        assert_eq!(fs::read_to_string(path).expect("readable"), *text);
+    }
+    assert_eq!(orders.len(), built_in.orders.embedded.len());
+    built_in.orders.embedded = &[];
 
     shipped.origin = Origin::BuiltIn;
     for (ours, theirs) in built_in.lists.iter_mut().zip(&mut shipped.lists) {

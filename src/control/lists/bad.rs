@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
-use crate::wire::name::NameError;
+use crate::config::typed::Mistyped;
 
 /// Characters of a bad line that are kept; the rest becomes an ellipsis.
 const SHOWN: usize = 80;
@@ -14,30 +14,12 @@ const SHOWN: usize = 80;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Bad {
-    /// The octets are fine but the lengths, dots or escapes are not those of a name.
-    #[error("not a domain name: {0}")]
-    Name(#[from] NameError),
-    /// UTS 46 has no ASCII form for the name.
-    #[error("not a valid internationalised domain name (UTS 46)")]
-    Idn,
-    /// An IP address, with or without prefix length or port.
-    #[error("an address, not a name; lists block names only")]
-    Address,
-    /// A scheme or a path.
-    #[error("a URL or a path; write the host name alone")]
-    Url,
-    /// A `*` anywhere but in a leading `*.`.
-    #[error("`*` is only understood as a leading `*.`")]
-    Wildcard,
     /// `.x` or `*.x` in a hosts file.
     #[error("`.x` and `*.x` don't exist in hosts files; set the list's `scope` or its `format`")]
     Scoped,
     /// A rule on the root.
     #[error("a rule on the root would cover every name")]
     Root,
-    /// More than one word where one name is expected.
-    #[error("more than one name on the line")]
-    Fields,
     /// An address and a name in a list of names.
     #[error("an address and a name: should the list have `format = \"hosts\"`?")]
     HostsLine,
@@ -47,18 +29,13 @@ pub enum Bad {
     /// A hosts line that ends after its address.
     #[error("an address without a name")]
     NoName,
-    /// Punctuation that names don't have, such as that of other list formats.
-    #[error("a character that a name has only as `\\DDD`; is it a list of another format?")]
-    Character,
-    /// A control octet other than whitespace; NUL most of all.
-    #[error("a control character; is it a text file?")]
-    Control,
-    /// Octets that are not UTF-8.
-    #[error("not UTF-8")]
-    Utf8,
     /// A line that no name can be as long as.
     #[error("the line is longer than 4096 octets")]
     LongLine,
+    /// No name as people type them.
+    #[error(transparent)]
+    #[serde(untagged)]
+    Typed(#[from] Mistyped),
 }
 
 /// A line that gave no rule.

@@ -3,7 +3,7 @@
 
 use super::bad::Bad;
 use super::tally::Gain;
-use super::typed;
+use crate::config::typed::{self, Mistyped};
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 
@@ -16,8 +16,8 @@ pub(super) fn read(
     mut emit: impl FnMut(&Name, Scope),
 ) -> Result<Gain, Bad> {
     let scope = typed::scoped(line, name).map_err(|problem| match problem {
-        Bad::Fields if typed::is_address(first_field(line)) => Bad::HostsLine,
-        _ => problem,
+        Mistyped::Fields if typed::is_address(first_field(line)) => Bad::HostsLine,
+        _ => problem.into(),
     })?;
     if name.label_count() == 0 {
         return Err(Bad::Root);

@@ -3,7 +3,7 @@
 
 use super::bad::Bad;
 use super::tally::Gain;
-use super::typed;
+use crate::config::typed::{self, Mistyped};
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 
@@ -78,7 +78,7 @@ fn host(field: &[u8], name: &mut Name) -> Result<bool, Bad> {
         Ok(None) if name.label_count() == 0 => Err(Bad::Root),
         Ok(None) => Ok(true),
         // Known lists hold `0.0.0.0 0.0.0.0`.
-        Err(Bad::Address) => Ok(false),
-        Err(problem) => Err(problem),
+        Err(Mistyped::Address) => Ok(false),
+        Err(problem) => Err(problem.into()),
     }
 }

@@ -6,7 +6,6 @@ mod domains;
 mod hosts;
 mod lines;
 mod tally;
-mod typed;
 
 #[cfg(test)]
 mod tests;
@@ -19,7 +18,6 @@ use lines::Cutter;
 
 pub use bad::{Bad, BadLine};
 pub use tally::Tally;
-pub use typed::one;
 
 /// Octets that a line may have, its comment not counted. Far beyond any name (at most 1,016 octets,
 /// if each is written as `\DDD`), so that a file without line ends is one bad line.

@@ -66,6 +66,7 @@ pub(super) struct Gain {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::typed::Mistyped;
 
     #[test]
     fn exactly_half_is_not_mostly_bad() {
@@ -81,7 +82,7 @@ mod tests {
         ] {
             let tally = Tally {
                 lines,
-                bad: vec![(Bad::Utf8, bad)],
+                bad: vec![(Bad::Typed(Mistyped::Utf8), bad)],
                 ..Tally::default()
             };
             assert_eq!(tally.mostly_bad(), mostly, "{bad} of {lines}");
@@ -92,10 +93,20 @@ mod tests {
     fn the_first_ten_bad_lines_are_kept_and_all_are_counted() {
         let mut tally = Tally::default();
         for line in 1..=25 {
-            let problem = if line % 2 == 0 { Bad::Url } else { Bad::Utf8 };
+            let problem = if line % 2 == 0 {
+                Bad::Typed(Mistyped::Url)
+            } else {
+                Bad::Typed(Mistyped::Utf8)
+            };
             tally.reject(line, b"x", problem);
         }
-        assert_eq!(tally.bad, [(Bad::Utf8, 13), (Bad::Url, 12)]);
+        assert_eq!(
+            tally.bad,
+            [
+                (Bad::Typed(Mistyped::Utf8), 13),
+                (Bad::Typed(Mistyped::Url), 12)
+            ]
+        );
         assert_eq!(tally.bad_total(), 25);
         let kept: Vec<_> = tally.first.iter().map(|bad| bad.line).collect();
         assert_eq!(kept, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);

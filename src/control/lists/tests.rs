@@ -4,6 +4,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::typed::{self, Mistyped};
 use crate::wire::name::NameError;
 
 const TELEGRAM: &[u8] = include_bytes!("../../../blocklists/telegram-web-2017.txt");
@@ -123,14 +124,14 @@ fn bad_domains_lines_are_named_and_the_good_ones_read() {
     assert_eq!(
         problems(text, Format::Domains),
         [
-            (2, Bad::Name(NameError::EmptyLabel)),
+            (2, Bad::Typed(Mistyped::Name(NameError::EmptyLabel))),
             (3, Bad::HostsLine),
-            (4, Bad::Fields),
+            (4, Bad::Typed(Mistyped::Fields)),
             (5, Bad::Root),
             (6, Bad::Root),
-            (7, Bad::Utf8),
-            (9, Bad::Control),
-            (10, Bad::Address),
+            (7, Bad::Typed(Mistyped::Utf8)),
+            (9, Bad::Typed(Mistyped::Control)),
+            (10, Bad::Typed(Mistyped::Address)),
         ]
     );
     let read: Vec<_> = rules(text, Format::Domains)
@@ -154,13 +155,13 @@ fn lines_of_other_formats_are_bad_in_a_domains_list() {
     assert_eq!(
         problems(text, Format::Domains),
         [
-            (1, Bad::Fields),
-            (2, Bad::Character),
-            (4, Bad::Url),
-            (5, Bad::Wildcard),
-            (6, Bad::Url),
-            (7, Bad::Idn),
-            (8, Bad::Fields),
+            (1, Bad::Typed(Mistyped::Fields)),
+            (2, Bad::Typed(Mistyped::Character)),
+            (4, Bad::Typed(Mistyped::Url)),
+            (5, Bad::Typed(Mistyped::Wildcard)),
+            (6, Bad::Typed(Mistyped::Url)),
+            (7, Bad::Typed(Mistyped::Idn)),
+            (8, Bad::Typed(Mistyped::Fields)),
         ]
     );
 }
@@ -185,9 +186,9 @@ fn bad_hosts_lines_are_named_and_give_no_rule_at_all() {
             (4, Bad::Scoped),
             (5, Bad::Scoped),
             (6, Bad::Root),
-            (7, Bad::Url),
-            (8, Bad::Name(NameError::EmptyLabel)),
-            (9, Bad::Utf8),
+            (7, Bad::Typed(Mistyped::Url)),
+            (8, Bad::Typed(Mistyped::Name(NameError::EmptyLabel))),
+            (9, Bad::Typed(Mistyped::Utf8)),
             (10, Bad::NoAddress),
         ]
     );
@@ -201,7 +202,7 @@ fn a_line_of_4096_octets_is_judged_by_what_it_says_and_a_longer_one_by_its_lengt
     let comment = format!("a.example #{}", "x".repeat(2 * MAX_LINE));
     assert_eq!(names(comment, Format::Domains), ["a.example"]);
     let long = "x".repeat(MAX_LINE);
-    let label = Bad::Name(NameError::LabelTooLong);
+    let label = Bad::Typed(Mistyped::Name(NameError::LabelTooLong));
     assert_eq!(problems(&long, Format::Domains), [(1, label)]);
     assert_eq!(problems(long + "x", Format::Domains), [(1, Bad::LongLine)]);
 }
@@ -392,7 +393,7 @@ proptest! {
         wire.extend(b"\x07example\x00");
         let (name, _) = Name::read(&wire, 0).expect("a label of at most 5 octets");
         let typed = name.to_string();
-        if let Ok((read, scope)) = one(&typed) {
+        if let Ok((read, scope)) = typed::one(&typed) {
             prop_assert!(read == name && scope.is_none() || typed.starts_with("*."));
         }
     }

@@ -5,10 +5,43 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::from_utf8;
 
 use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
+use serde::{Deserialize, Serialize};
 
-use super::bad::Bad;
 use crate::policy::rule::Scope;
-use crate::wire::name::Name;
+use crate::wire::name::{Name, NameError};
+
+/// Why a text is not a name. Images keep it by its name, so a name stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mistyped {
+    /// The octets are fine but the lengths, dots or escapes are not those of a name.
+    #[error("not a domain name: {0}")]
+    Name(#[from] NameError),
+    /// UTS 46 has no ASCII form for the name.
+    #[error("not a valid internationalised domain name (UTS 46)")]
+    Idn,
+    /// An IP address, with or without prefix length or port.
+    #[error("an address, not a name")]
+    Address,
+    /// A scheme or a path.
+    #[error("a URL or a path; write the host name alone")]
+    Url,
+    /// A `*` anywhere but in a leading `*.`.
+    #[error("`*` is only understood as a leading `*.`")]
+    Wildcard,
+    /// More than one word where one name is expected.
+    #[error("more than one name")]
+    Fields,
+    /// Punctuation that names don't have.
+    #[error("a character that a name has only as `\\DDD`")]
+    Character,
+    /// A control octet other than whitespace; NUL most of all.
+    #[error("a control character; is it a text file?")]
+    Control,
+    /// Octets that are not UTF-8.
+    #[error("not UTF-8")]
+    Utf8,
+}
 
 /// STD3 (letters, digits, hyphens) and the underscore, which service names have. Lengths are
 /// judged by [`Name`], hyphens by nobody: real names have them in every place.
@@ -21,15 +54,18 @@ const DENIED: AsciiDenyList = AsciiDenyList::new(true, "!\"#$%&'()*+,/:;<=>?@[\\
 /// taken as it is, valid or not, because it is in use in the DNS either way.
 ///
 /// # Errors
-/// [`Bad`] when the text is not one name.
-pub fn one(text: &str) -> Result<(Name, Option<Scope>), Bad> {
+/// [`Mistyped`] when the text is not one name.
+pub fn one(text: &str) -> Result<(Name, Option<Scope>), Mistyped> {
     let mut name = Name::ROOT;
     let scope = scoped(text.trim_ascii().as_bytes(), &mut name)?;
     Ok((name, scope))
 }
 
 /// [`one`], for octets without whitespace around them, into `name`.
-pub(super) fn scoped(text: &[u8], name: &mut Name) -> Result<Option<Scope>, Bad> {
+///
+/// # Errors
+/// As [`one`].
+pub fn scoped(text: &[u8], name: &mut Name) -> Result<Option<Scope>, Mistyped> {
     let (text, scope) = match text {
         b"." => (text, None),
         b"*" | b"*." => (&b"."[..], Some(Scope::Below)),
@@ -42,14 +78,14 @@ pub(super) fn scoped(text: &[u8], name: &mut Name) -> Result<Option<Scope>, Bad>
 }
 
 /// Whether the octets are an IP address; a zone (`fe80::1%lo0`) is allowed.
-pub(super) fn is_address(text: &[u8]) -> bool {
+pub fn is_address(text: &[u8]) -> bool {
     from_utf8(text).is_ok_and(|text| match text.split_once('%') {
         Some((address, _)) => address.parse::<Ipv6Addr>().is_ok(),
         None => text.parse::<IpAddr>().is_ok(),
     })
 }
 
-fn bare(text: &[u8], name: &mut Name) -> Result<(), Bad> {
+fn bare(text: &[u8], name: &mut Name) -> Result<(), Mistyped> {
     let ends_in_digit = matches!(text, [.., b'0'..=b'9'] | [.., b'0'..=b'9', b'.']);
     if !ends_in_digit {
         // By far the most common case; an address always takes the other way.
@@ -63,37 +99,37 @@ fn bare(text: &[u8], name: &mut Name) -> Result<(), Bad> {
     uncommon(text, name)
 }
 
-fn uncommon(text: &[u8], name: &mut Name) -> Result<(), Bad> {
+fn uncommon(text: &[u8], name: &mut Name) -> Result<(), Mistyped> {
     let space = |octet: &u8| octet.is_ascii_whitespace();
     if text
         .iter()
         .any(|octet| octet.is_ascii_control() && !space(octet))
     {
-        return Err(Bad::Control);
+        return Err(Mistyped::Control);
     }
     if text.iter().any(space) {
-        return Err(Bad::Fields);
+        return Err(Mistyped::Fields);
     }
-    let text = from_utf8(text).map_err(|_| Bad::Utf8)?;
+    let text = from_utf8(text).map_err(|_| Mistyped::Utf8)?;
     if resembles_address(text) {
-        return Err(Bad::Address);
+        return Err(Mistyped::Address);
     }
     let has = |wanted: fn(u8) -> bool| unescaped(text).any(wanted);
     if has(|octet| octet == b'/') {
-        return Err(Bad::Url);
+        return Err(Mistyped::Url);
     }
     if has(|octet| octet == b'*') {
-        return Err(Bad::Wildcard);
+        return Err(Mistyped::Wildcard);
     }
     if has(|octet| octet.is_ascii() && !is_plain(octet)) {
-        return Err(Bad::Character);
+        return Err(Mistyped::Character);
     }
     if text.is_ascii() {
         return Ok(name.read_text(text.as_bytes())?);
     }
     let ascii = Uts46::new()
         .to_ascii(text.as_bytes(), DENIED, Hyphens::Allow, DnsLength::Ignore)
-        .map_err(|_| Bad::Idn)?;
+        .map_err(|_| Mistyped::Idn)?;
     Ok(name.read_text(ascii.as_bytes())?)
 }
 
@@ -126,9 +162,8 @@ fn resembles_address(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::name::NameError;
 
-    fn text_of(text: &str) -> Result<(String, Option<Scope>), Bad> {
+    fn text_of(text: &str) -> Result<(String, Option<Scope>), Mistyped> {
         one(text).map(|(name, scope)| (name.to_string(), scope))
     }
 
@@ -183,35 +218,35 @@ mod tests {
         let long_idn = "ü".repeat(70);
         let endless_idn = "ü".repeat(2000);
         for (typed, problem) in [
-            ("", Bad::Name(NameError::EmptyLabel)),
-            ("a..example", Bad::Name(NameError::EmptyLabel)),
-            ("a\\999.example", Bad::Name(NameError::BadEscape)),
-            (&long_idn, Bad::Name(NameError::LabelTooLong)),
-            (&endless_idn, Bad::Idn),
-            ("mün chen.example", Bad::Fields),
-            ("mün\u{A0}chen.example", Bad::Idn),
-            ("a\u{2F}\u{FF0F}.example", Bad::Url),
-            ("a\u{FF0F}.example", Bad::Idn),
-            ("xn--\u{FC}.example", Bad::Idn),
-            ("192.0.2.1", Bad::Address),
-            ("192.0.2.1.", Bad::Address),
-            (".192.0.2.1", Bad::Address),
-            ("192.0.2.0/24", Bad::Address),
-            ("192.0.2.1:53", Bad::Address),
-            ("2001:db8::1", Bad::Address),
-            ("[2001:db8::1]:53", Bad::Address),
-            ("fe80::1%eth0", Bad::Address),
-            ("https://example.com", Bad::Url),
-            ("https://münchen.example/", Bad::Url),
-            ("example.com/path", Bad::Url),
-            ("a.*.example", Bad::Wildcard),
-            ("*a.example", Bad::Wildcard),
-            ("*.*.example", Bad::Wildcard),
-            ("||example.com^", Bad::Character),
-            ("example.com#note", Bad::Character),
-            (";example.com", Bad::Character),
-            ("a\0b", Bad::Control),
-            ("a\u{7F}b", Bad::Control),
+            ("", Mistyped::Name(NameError::EmptyLabel)),
+            ("a..example", Mistyped::Name(NameError::EmptyLabel)),
+            ("a\\999.example", Mistyped::Name(NameError::BadEscape)),
+            (&long_idn, Mistyped::Name(NameError::LabelTooLong)),
+            (&endless_idn, Mistyped::Idn),
+            ("mün chen.example", Mistyped::Fields),
+            ("mün\u{A0}chen.example", Mistyped::Idn),
+            ("a\u{2F}\u{FF0F}.example", Mistyped::Url),
+            ("a\u{FF0F}.example", Mistyped::Idn),
+            ("xn--\u{FC}.example", Mistyped::Idn),
+            ("192.0.2.1", Mistyped::Address),
+            ("192.0.2.1.", Mistyped::Address),
+            (".192.0.2.1", Mistyped::Address),
+            ("192.0.2.0/24", Mistyped::Address),
+            ("192.0.2.1:53", Mistyped::Address),
+            ("2001:db8::1", Mistyped::Address),
+            ("[2001:db8::1]:53", Mistyped::Address),
+            ("fe80::1%eth0", Mistyped::Address),
+            ("https://example.com", Mistyped::Url),
+            ("https://münchen.example/", Mistyped::Url),
+            ("example.com/path", Mistyped::Url),
+            ("a.*.example", Mistyped::Wildcard),
+            ("*a.example", Mistyped::Wildcard),
+            ("*.*.example", Mistyped::Wildcard),
+            ("||example.com^", Mistyped::Character),
+            ("example.com#note", Mistyped::Character),
+            (";example.com", Mistyped::Character),
+            ("a\0b", Mistyped::Control),
+            ("a\u{7F}b", Mistyped::Control),
         ] {
             assert_eq!(text_of(typed), Err(problem), "{typed:?}");
         }

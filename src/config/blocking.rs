@@ -1,0 +1,73 @@
+//! Owns what stands in a file about how blocked names are answered: its bounds and its defaults.
+//! Refuses to know which section it stands in.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::policy::rule::{Action, Blocking, Ede};
+
+use super::findings::Findings;
+use super::raw::{self, Strings};
+use super::values::{address, choice, each, number};
+
+/// More would not fit an answer of 512 octets beside the longest names.
+const SINKHOLE_MAX: usize = 8;
+
+pub(super) const ACTIONS: &[(&str, Action)] = &[
+    ("nxdomain", Action::Nxdomain),
+    ("nodata", Action::Nodata),
+    ("sinkhole", Action::Sinkhole),
+    ("refused", Action::Refused),
+    ("drop", Action::Drop),
+];
+const EDES: &[(&str, Ede)] = &[
+    ("censored", Ede::Censored),
+    ("blocked", Ede::Blocked),
+    ("filtered", Ede::Filtered),
+    ("prohibited", Ede::Prohibited),
+    ("none", Ede::None),
+];
+
+pub(super) fn default_blocking() -> Blocking {
+    Blocking {
+        action: Action::Sinkhole,
+        sinkhole_v4: vec![Ipv4Addr::UNSPECIFIED],
+        sinkhole_v6: vec![Ipv6Addr::UNSPECIFIED],
+        ttl_secs: 60,
+        ede: Ede::Blocked,
+        extra_text: String::new(),
+    }
+}
+
+/// The answer that `raw` describes, `default`'s where it says nothing.
+pub(super) fn blocking(raw: raw::Block, default: &Blocking, findings: &mut Findings) -> Blocking {
+    let (sinkhole_v4, sinkhole_v6) = sinkhole(raw.sinkhole, findings)
+        .unwrap_or_else(|| (default.sinkhole_v4.clone(), default.sinkhole_v6.clone()));
+    Blocking {
+        action: choice(raw.action, ACTIONS, findings).unwrap_or(default.action),
+        sinkhole_v4,
+        sinkhole_v6,
+        ttl_secs: number(raw.ttl_secs, 1..=3600, findings).unwrap_or(default.ttl_secs),
+        ede: choice(raw.ede, EDES, findings).unwrap_or(default.ede),
+        extra_text: default.extra_text.clone(),
+    }
+}
+
+pub(super) fn sinkhole(
+    given: Option<Strings>,
+    findings: &mut Findings,
+) -> Option<(Vec<Ipv4Addr>, Vec<Ipv6Addr>)> {
+    let given = given?;
+    let (key, line, count) = (given.key, given.line, given.value.len());
+    if count > SINKHOLE_MAX {
+        let message = format!("{key} holds {count} addresses, must be at most {SINKHOLE_MAX}");
+        findings.report(line, message);
+    }
+    let (mut v4, mut v6) = (Vec::new(), Vec::new());
+    for ip in each(Some(given), findings, address)? {
+        match ip {
+            IpAddr::V4(ip) => v4.push(ip),
+            IpAddr::V6(ip) => v6.push(ip),
+        }
+    }
+    Some((v4, v6))
+}

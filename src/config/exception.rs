@@ -1,0 +1,235 @@
+//! Owns the operator's exceptions as files have them: what is not blocked though a rule says so, why, until when.
+//! Refuses to know what time it is, and which lists and orders there are.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use toml::de::DeTable;
+
+use super::error::Problems;
+use super::findings::{Findings, quote};
+use super::moment::Moment;
+use super::raw::Strings;
+use super::reader::{At, Reader};
+use super::syntax;
+use super::values::{SCOPES, choice, line, plain, rule_name};
+use crate::policy::rule::{Against, Scope, Source};
+use crate::wire::name::Name;
+
+/// What stands for every list and order.
+const ALL: &str = "all";
+
+/// An operator's decision not to block a name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Exception {
+    /// The name.
+    #[serde(serialize_with = "super::order::text")]
+    pub name: Name,
+    /// Whether it is about the name, what is beneath it, or both.
+    pub scope: Scope,
+    /// What it stands against.
+    pub against: Against,
+    /// Why.
+    pub reason: String,
+    /// Who decided.
+    pub author: String,
+    /// The first instant at which it no longer counts; nothing while nobody knows.
+    pub until: Option<Moment>,
+    /// The file.
+    pub path: PathBuf,
+    /// The line on which it starts.
+    pub line: u32,
+}
+
+/// The mirror of a section `[[exception]]`.
+pub(super) struct Raw {
+    line: u32,
+    name: Option<At<String>>,
+    scope: Option<At<String>>,
+    against: Option<Strings>,
+    reason: Option<At<String>>,
+    author: Option<At<String>>,
+    until: Option<At<Moment>>,
+}
+
+impl Raw {
+    pub(super) fn read(table: &mut Reader<'_, '_>) -> Self {
+        Self {
+            line: table.line(),
+            name: table.required_string("name"),
+            scope: table.required_string("scope"),
+            against: table.required_strings("against"),
+            reason: table.required_string("reason"),
+            author: table.required_string("author"),
+            until: table.moment("until"),
+        }
+    }
+}
+
+/// Reads a file of nothing but exceptions. `path` stands in the problems; it is not opened.
+///
+/// # Errors
+/// All problems of the text.
+pub fn parse(text: &str, path: &Path) -> Result<Vec<Exception>, Problems> {
+    let mut findings = Findings::new(path, text.as_bytes());
+    let read = |table: DeTable<'_>, findings: &mut Findings| {
+        Reader::read_all(table, findings, |file| {
+            file.sections("exception", Raw::read)
+        })
+    };
+    let raw = syntax::parse(text, &mut findings, read);
+    let exceptions = validate(raw, &mut findings);
+    findings.conclude(exceptions)
+}
+
+/// The exceptions that `raw` stands for, without those that lack something, which is reported.
+pub(super) fn validate(raw: Vec<Raw>, findings: &mut Findings) -> Vec<Exception> {
+    let exceptions = raw.into_iter();
+    exceptions
+        .filter_map(|raw| {
+            let reason = line(raw.reason, findings);
+            let author = line(raw.author, findings);
+            let scope = choice(raw.scope, SCOPES, findings);
+            let against = against(raw.against, findings);
+            Some(Exception {
+                name: rule_name(raw.name, findings)?,
+                scope: scope?,
+                against: against?,
+                reason: reason?,
+                author: author?,
+                until: raw.until.map(|until| until.value),
+                path: findings.path().to_owned(),
+                line: raw.line,
+            })
+        })
+        .collect()
+}
+
+fn against(given: Option<Strings>, findings: &mut Findings) -> Option<Against> {
+    let given = given?;
+    let (key, at) = (given.key, given.line);
+    let mut names = Vec::new();
+    for At { line, value, .. } in given.value {
+        let name = value.strip_prefix(Source::ORDER).unwrap_or(&value);
+        if !plain(name) {
+            let shown = quote(&value);
+            let message = format!(
+                "{key} holds {shown}, must be a list's name, an order as \"order:ID\", or \"all\""
+            );
+            findings.report(line, message);
+            return None;
+        }
+        if names.contains(&value) {
+            let message = format!("{key} holds {} twice: remove one", quote(&value));
+            findings.report(line, message);
+        }
+        names.push(value);
+    }
+    if names.is_empty() {
+        let message = format!("{key} is empty: name lists and orders, or write [\"all\"]");
+        findings.report(at, message);
+        return None;
+    }
+    match names.iter().any(|name| name == ALL) {
+        true if names.len() > 1 => {
+            let message = format!("{key} holds \"all\" and more: remove one of the two");
+            findings.report(at, message);
+            None
+        }
+        true => Some(Against::All),
+        false => Some(Against::Named(names)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(text: &str) -> String {
+        match parse(text, Path::new("x.toml")) {
+            Ok(exceptions) => format!("{exceptions:?}"),
+            Err(problems) => problems.to_string(),
+        }
+    }
+
+    const GOOD: &str = r#"
+[[exception]]
+name = "münchen.example"
+scope = "subtree"
+against = ["ads", "order:id-2017-07-14"]
+reason = "the city's own site"
+author = "noc@isp.example"
+until = 2026-12-01T00:00:00+07:00
+"#;
+
+    #[test]
+    fn an_exception_says_what_against_what_why_by_whom_and_until_when() {
+        let all = parse(GOOD, Path::new("x.toml")).expect("valid");
+        let [one] = &all[..] else {
+            panic!("one: {all:?}")
+        };
+        assert_eq!(one.name.to_string(), "xn--mnchen-3ya.example");
+        let named = ["ads", "order:id-2017-07-14"].map(str::to_owned).to_vec();
+        assert_eq!(one.against, Against::Named(named));
+        assert_eq!(one.line, 2);
+        let all = GOOD.replace(r#"["ads", "order:id-2017-07-14"]"#, r#"["all"]"#);
+        assert!(told(&all).contains("against: All"));
+    }
+
+    #[test]
+    fn what_an_exception_lacks_is_told_with_its_line() {
+        for (field, remedy) in [
+            (
+                "name",
+                "x.toml:2: [[exception]] has no `name`: add name = \"...\"",
+            ),
+            (
+                "scope",
+                "x.toml:2: [[exception]] has no `scope`: add scope = \"...\"",
+            ),
+            (
+                "against",
+                "x.toml:2: [[exception]] has no `against`: add against = [\"...\"]",
+            ),
+            (
+                "reason",
+                "x.toml:2: [[exception]] has no `reason`: add reason = \"...\"",
+            ),
+            (
+                "author",
+                "x.toml:2: [[exception]] has no `author`: add author = \"...\"",
+            ),
+        ] {
+            let without: Vec<_> = GOOD
+                .lines()
+                .filter(|line| !line.starts_with(field))
+                .collect();
+            assert_eq!(told(&without.join("\n")), remedy);
+        }
+    }
+
+    #[test]
+    fn what_it_stands_against_is_all_or_named() {
+        for (against, problem) in [
+            (
+                "[]",
+                "against is empty: name lists and orders, or write [\"all\"]",
+            ),
+            (
+                "[\"all\", \"ads\"]",
+                "against holds \"all\" and more: remove one of the two",
+            ),
+            (
+                "[\"ads\", \"ads\"]",
+                "against holds \"ads\" twice: remove one",
+            ),
+            (
+                "[\"Ads!\"]",
+                "against holds \"Ads!\", must be a list's name, an order as \"order:ID\", or \"all\"",
+            ),
+        ] {
+            let text = GOOD.replace(r#"["ads", "order:id-2017-07-14"]"#, against);
+            assert_eq!(told(&text), format!("x.toml:5: {problem}"));
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! Owns the tests of whole order files. Refuses single values, whose tests stand beside them.
+
+use super::*;
+
+const GOOD: &str = r#"
+id = "id-2017-07-14"
+legal-basis = ["Permenkominfo 19/2014"]
+category = "terrorism"
+issued-at = 2017-07-14T10:00:00+07:00
+effective-from = 2017-07-14T11:30:00+07:00
+comply-by = 2017-07-15T00:00:00+07:00
+review-at = 2018-01-14T00:00:00+07:00
+expires-at = 2019-01-14T00:00:00+07:00
+lifted-at = 2017-08-10T10:46:00+07:00
+lift-reason = "a procedure was agreed on"
+suspended = [{ from = 2017-07-20T00:00:00+07:00, until = 2017-07-21T00:00:00+07:00, reason = "talks" }]
+supersedes = ["id-2017-07-01"]
+action = "nodata"
+sinkhole = ["192.0.2.1", "2001:db8::1"]
+
+[authority]
+name = "Kementerian Komunikasi dan Informatika"
+country = "ID"
+unit = "Direktorat Jenderal Aplikasi Informatika"
+contact = "aduan@example.go.id"
+
+[decision]
+reference = "1/2017"
+date = 2017-07-14
+
+[reason]
+en = "content of radicalism"
+id = "muatan radikalisme"
+
+[public-text]
+en = "Blocked by order"
+
+[redress]
+how = "Write to the ministry"
+deadline = "21 days"
+
+[[notices]]
+sent-at = 2016-03-29T00:00:00+07:00
+channel = "e-mail"
+to = "abuse@telegram.org"
+reply-due = 2016-04-12T00:00:00+07:00
+
+[[targets]]
+name = "web.telegram.org"
+scope = "exact"
+
+[[targets]]
+name = "münchen.example"
+scope = "subtree"
+except = ["www.münchen.example", ".frei.münchen.example"]
+"#;
+
+fn told(text: &str) -> String {
+    match Order::parse(text, Path::new("o.toml")) {
+        Ok(order) => format!("{order:?}"),
+        Err(problems) => problems.to_string(),
+    }
+}
+
+/// The good order with a line in another line's place.
+fn with(line: &str, other: &str) -> String {
+    assert!(GOOD.contains(line), "{line}");
+    told(&GOOD.replacen(line, other, 1))
+}
+
+/// The good order without the table or array of tables that starts with `header`.
+fn without_section(header: &str) -> String {
+    let start = GOOD.find(header).expect("it is there");
+    let rest = &GOOD[start + 1..];
+    let end = rest.find("\n[").map_or(GOOD.len(), |at| start + 1 + at + 1);
+    told(&format!("{}{}", &GOOD[..start], &GOOD[end..]))
+}
+
+#[test]
+fn an_order_holds_what_its_file_says() {
+    let order = Order::parse(GOOD, Path::new("o.toml")).expect("valid");
+    assert_eq!(order.authority.country.as_deref(), Some("ID"));
+    assert_eq!(order.reason["id"], "muatan radikalisme");
+    assert_eq!(
+        order.dates.effective_from.to_string(),
+        "2017-07-14T11:30:00+07:00"
+    );
+    assert_eq!(order.dates.suspended.len(), 1);
+    assert_eq!(order.notices[0].channel.as_deref(), Some("e-mail"));
+    assert_eq!(order.action, Some(Action::Nodata));
+    let names: Vec<_> = order.targets.iter().map(|t| t.name.to_string()).collect();
+    assert_eq!(names, ["web.telegram.org", "xn--mnchen-3ya.example"]);
+    let except: Vec<_> = order.targets[1].except.iter().map(|e| e.scope).collect();
+    assert_eq!(except, [Scope::Exact, Scope::Subtree]);
+}
+
+#[test]
+fn what_an_order_must_say_is_asked_for_by_name() {
+    let line = |line: &str| with(line, "");
+    for (problem, found) in [
+        ("`id`", line("id = \"id-2017-07-14\"\n")),
+        (
+            "`legal-basis`",
+            line("legal-basis = [\"Permenkominfo 19/2014\"]"),
+        ),
+        ("`legal-basis`", with("[\"Permenkominfo 19/2014\"]", "[]")),
+        ("`review-at`", line("review-at = 2018-01-14T00:00:00+07:00")),
+        ("`authority`", without_section("[authority]")),
+        (
+            "`authority.name`",
+            line("name = \"Kementerian Komunikasi dan Informatika\""),
+        ),
+        ("`reason`", without_section("[reason]")),
+        ("`redress`", without_section("[redress]")),
+        ("`redress.how`", line("how = \"Write to the ministry\"")),
+        ("`targets.scope`", line("scope = \"subtree\"\n")),
+        ("`targets.name`", line("name = \"web.telegram.org\"")),
+    ] {
+        let wanted = format!("the order has no {problem}: add ");
+        assert!(found.starts_with("o.toml:"), "{found}");
+        assert!(found.contains(&wanted), "{found}");
+        assert_eq!(found.lines().count(), 1, "{found}");
+    }
+}
+
+#[test]
+fn an_order_begins_when_it_was_issued_if_it_does_not_say_otherwise() {
+    let text = GOOD.replace("effective-from = 2017-07-14T11:30:00+07:00", "");
+    let order = Order::parse(&text, Path::new("o.toml")).expect("valid");
+    assert_eq!(Some(order.dates.effective_from), order.dates.issued_at);
+    let text = text.replace("issued-at = 2017-07-14T10:00:00+07:00", "");
+    assert!(told(&text).contains("the order has no `effective-from`"));
+}
+
+#[test]
+fn dates_in_the_wrong_order_are_told_with_both() {
+    for (line, other, problem) in [
+        (
+            "effective-from = 2017-07-14T11:30",
+            "effective-from = 2017-07-14T09:30",
+            "effective-from is 2017-07-14T09:30:00+07:00, before issued-at, which is \
+             2017-07-14T10:00:00+07:00: correct one of them",
+        ),
+        (
+            "lifted-at = 2017-08",
+            "lifted-at = 2017-06",
+            "lifted-at is 2017-06-10T10:46:00+07:00, before issued-at, which is",
+        ),
+        (
+            "expires-at = 2019",
+            "expires-at = 2016",
+            "expires-at is 2016-01-14T00:00:00+07:00, before effective-from, which is",
+        ),
+        (
+            "review-at = 2018",
+            "review-at = 2017",
+            "review-at is 2017-01-14T00:00:00+07:00, before effective-from, which is",
+        ),
+        (
+            "until = 2017-07-21",
+            "until = 2017-07-19",
+            "until is 2017-07-19T00:00:00+07:00, before from, which is",
+        ),
+        (
+            "reply-due = 2016",
+            "reply-due = 2015",
+            "reply-due is 2015-04-12T00:00:00+07:00, before sent-at, which is",
+        ),
+        (
+            "reason = \"talks\" }",
+            "}, { from = 2017-07-20T12:00:00+07:00 }",
+            "from is 2017-07-20T12:00:00+07:00, before the end of the suspension before, which is \
+             2017-07-21T00:00:00+07:00",
+        ),
+        (
+            "expires-at = 2019-01-14T00:00:00",
+            "expires-at = 2017-07-14T11:30:00",
+            "expires-at is when the order begins: it would never be in force",
+        ),
+        (
+            "lifted-at = 2017-08-10T10:46:00+07:00",
+            "",
+            "lift-reason is there without lifted-at: add when it was lifted",
+        ),
+    ] {
+        let found = with(line, other);
+        assert!(found.contains(problem), "{found}");
+        assert_eq!(found.lines().count(), 1, "{found}");
+    }
+}
+
+#[test]
+fn an_order_may_be_lifted_before_it_begins() {
+    let lifted = with(
+        "lifted-at = 2017-08-10T10:46",
+        "lifted-at = 2017-07-14T10:46",
+    );
+    assert!(lifted.starts_with("Order"), "{lifted}");
+}
+
+#[test]
+fn targets_that_no_rule_can_express_are_refused() {
+    let name = |name: &str| with("name = \"web.telegram.org\"", &format!("name = {name:?}"));
+    let except = |except: &str| {
+        with(
+            "[\"www.münchen.example\", \".frei.münchen.example\"]",
+            &format!("[{except:?}]"),
+        )
+    };
+    for (problem, found) in [
+        (
+            "name is \"192.0.2.1\", an address, not a name",
+            name("192.0.2.1"),
+        ),
+        (
+            "name is \"https://t.me/x\", a URL or a path",
+            name("https://t.me/x"),
+        ),
+        ("name is \".t.me\", a name with a scope", name(".t.me")),
+        (
+            "name is \".\", the root, which would block every name",
+            name("."),
+        ),
+        ("name is \"a..b\", not a domain name", name("a..b")),
+        (
+            "except holds \"example\", which the target",
+            except("example"),
+        ),
+        (
+            "except holds \".münchen.example\", which the target",
+            except(".münchen.example"),
+        ),
+        (
+            "scope is \"all\", must be one of exact, subtree, below",
+            with("\"exact\"", "\"all\""),
+        ),
+        (
+            "supersedes holds \"id-2017-07-14\", which is the order itself",
+            with("\"id-2017-07-01\"", "\"id-2017-07-14\""),
+        ),
+    ] {
+        assert!(found.contains(problem), "{found}");
+        assert_eq!(found.lines().count(), 1, "{found}");
+    }
+}
+
+#[test]
+fn times_need_an_offset_and_no_quotes() {
+    for (time, remedy) in [
+        (
+            "2017-07-14T10:00:00",
+            "add the offset from UTC: Z, +07:00, ...",
+        ),
+        ("\"2017-07-14T10:00:00Z\"", "remove the quotes"),
+        ("2017-07-14", "write date, time and offset, without quotes"),
+        ("7", "write date, time and offset, without quotes"),
+    ] {
+        let found = with(
+            "issued-at = 2017-07-14T10:00:00+07:00",
+            &format!("issued-at = {time}"),
+        );
+        assert!(found.starts_with("o.toml:5: issued-at is "), "{found}");
+        assert!(found.ends_with(remedy), "{found}");
+    }
+}
+
+#[test]
+fn a_misspelt_field_is_told_with_what_was_meant() {
+    let found = with("expires-at", "expires_at");
+    assert!(found.contains("unknown key `expires_at`"), "{found}");
+    assert!(found.contains("did you mean `expires-at`?"), "{found}");
+}

@@ -1,0 +1,355 @@
+//! Owns the contract of an order's file: what must be there, the bounds of each field, the order of its dates.
+//! Refuses to judge whether the order is wise.
+
+use std::fmt::Display;
+use std::path::Path;
+
+use super::super::blocking::{ACTIONS, sinkhole};
+use super::super::findings::{Findings, quote};
+use super::super::moment::Moment;
+use super::super::raw::Strings;
+use super::super::reader::{self, At};
+use super::super::typed;
+use super::super::values::{
+    SCOPES, choice, each, language, line, plain_name, public_text, rule_name, text,
+};
+use super::raw::{self, Raw};
+use super::{
+    Authority, Dates, Decision, Except, Notice, Order, Redress, Suspension, Target, Texts,
+};
+use crate::policy::rule::Scope;
+use crate::wire::name::Name;
+
+/// Most octets of a text.
+const TEXT_MAX: usize = 16 * 1024;
+
+/// The order that `raw` stands for; nothing where something is missing that has no default, which is
+/// reported then.
+pub(super) fn validate(raw: Raw, path: &Path, findings: &mut Findings) -> Option<Order> {
+    let id = required(raw.id, "id = \"...\"", 1, findings);
+    let id = plain_name(id, findings);
+    let authority = authority(raw.authority, findings);
+    let decision = raw.decision.map(|given| decision(given.value, findings));
+    let legal_basis = legal_basis(raw.legal_basis, findings);
+    let category = line(raw.category, findings);
+    let remedy = "reason = { en = \"...\" }";
+    let reason = required(raw.reason, remedy, 1, findings);
+    let reason = texts(reason, findings, |given, findings| {
+        text(given, 1..=TEXT_MAX, findings)
+    });
+    let public = texts(raw.public_text, findings, public_text);
+    let dates = dates(raw.dates, findings);
+    let redress = redress(raw.redress, findings);
+    let notices = raw.notices.into_iter();
+    let notices: Vec<_> = notices.map(|given| notice(given, findings)).collect();
+    let action = choice(raw.action, ACTIONS, findings);
+    let sinkhole = sinkhole(raw.sinkhole, findings);
+    let supersedes = ids(raw.supersedes, id.as_deref(), findings);
+    if raw.targets.is_empty() {
+        missing(
+            "targets",
+            "one [[targets]] with name and scope for each name",
+            1,
+            findings,
+        );
+    }
+    let targets = raw.targets.into_iter();
+    let targets: Vec<_> = targets.map(|given| target(given, findings)).collect();
+    let targets: Option<Vec<_>> = targets.into_iter().collect();
+    Some(Order {
+        id: id?,
+        path: path.to_owned(),
+        authority: authority?,
+        decision: decision.unwrap_or_default(),
+        legal_basis: legal_basis?,
+        category,
+        reason: reason?,
+        public_text: public.unwrap_or_default(),
+        dates: dates?,
+        redress: redress?,
+        notices: notices.into_iter().collect::<Option<_>>()?,
+        action,
+        sinkhole,
+        supersedes,
+        targets: targets.filter(|targets| !targets.is_empty())?,
+    })
+}
+
+/// Reports that a field is missing that must be there.
+fn missing(key: &str, remedy: &str, line: u32, findings: &mut Findings) {
+    if !findings.holed.contains(&line) {
+        findings.report(line, format!("the order has no `{key}`: add {remedy}"));
+    }
+}
+
+fn required<T>(
+    given: Option<At<T>>,
+    remedy: &str,
+    line: u32,
+    findings: &mut Findings,
+) -> Option<At<T>> {
+    if given.is_none() {
+        let key = remedy.split(' ').next().unwrap_or(remedy);
+        missing(key, remedy, line, findings);
+    }
+    given
+}
+
+fn authority(given: Option<At<raw::Authority>>, findings: &mut Findings) -> Option<Authority> {
+    let remedy = "authority = { name = \"...\" }";
+    let At {
+        line: at, value, ..
+    } = required(given, remedy, 1, findings)?;
+    let name = value.name;
+    if name.is_none() {
+        missing(
+            "authority.name",
+            "name = \"...\" to [authority]",
+            at,
+            findings,
+        );
+    }
+    Some(Authority {
+        name: line(name, findings)?,
+        country: country(value.country, findings),
+        unit: line(value.unit, findings),
+        contact: line(value.contact, findings),
+    })
+}
+
+fn country(given: Option<At<String>>, findings: &mut Findings) -> Option<String> {
+    let At { key, line, value } = given?;
+    if value.len() == 2 && value.bytes().all(|octet| octet.is_ascii_uppercase()) {
+        return Some(value);
+    }
+    let shown = quote(&value);
+    let message =
+        format!("{key} is {shown}, must be two capital letters (ISO 3166-1), as in \"ID\"");
+    findings.report(line, message);
+    None
+}
+
+fn decision(raw: raw::Decision, findings: &mut Findings) -> Decision {
+    Decision {
+        reference: line(raw.reference, findings),
+        date: raw.date.map(|date| date.value),
+    }
+}
+
+fn legal_basis(given: Option<Strings>, findings: &mut Findings) -> Option<Vec<String>> {
+    let given = required(given, "legal-basis = [\"...\"]", 1, findings)?;
+    let at = given.line;
+    let laws = given.value.into_iter();
+    let laws: Vec<_> = laws.map(|law| line(Some(law), findings)).collect();
+    let laws = laws.into_iter().collect::<Option<Vec<_>>>()?;
+    if laws.is_empty() {
+        missing("legal-basis", "the law that it rests on", at, findings);
+        return None;
+    }
+    Some(laws)
+}
+
+/// Texts by language, each read by `read`.
+fn texts(
+    given: Option<reader::Texts>,
+    findings: &mut Findings,
+    read: impl Fn(Option<At<String>>, &mut Findings) -> Option<String>,
+) -> Option<Texts> {
+    let At { key, line, value } = given?;
+    if value.is_empty() {
+        findings.report(
+            line,
+            format!("{key} is empty: add a text, as in {{ en = \"...\" }}"),
+        );
+    }
+    let mut texts = Texts::new();
+    for (tag, given) in value {
+        let (line, text) = (given.line, read(Some(given), findings));
+        let tag = At {
+            key,
+            line,
+            value: tag,
+        };
+        texts.extend(language(Some(tag), findings).zip(text));
+    }
+    Some(texts)
+}
+
+fn redress(given: Option<At<raw::Redress>>, findings: &mut Findings) -> Option<Redress> {
+    let remedy = "redress = { how = \"...\" }";
+    let At {
+        line: at, value, ..
+    } = required(given, remedy, 1, findings)?;
+    if value.how.is_none() {
+        missing("redress.how", "how = \"...\" to [redress]", at, findings);
+    }
+    Some(Redress {
+        how: line(value.how, findings)?,
+        deadline: line(value.deadline, findings),
+    })
+}
+
+/// Reports when one instant should come before another one, or with it, and does not.
+fn in_order(first: Option<&At<Moment>>, second: Option<&At<Moment>>, findings: &mut Findings) {
+    if let (Some(first), Some(second)) = (first, second)
+        && first.value > second.value
+    {
+        wrong_order(second, first.key, first.value, findings);
+    }
+}
+
+fn wrong_order(second: &At<Moment>, first: &str, instant: impl Display, findings: &mut Findings) {
+    let At { key, line, value } = second;
+    let message =
+        format!("{key} is {value}, before {first}, which is {instant}: correct one of them");
+    findings.report(*line, message);
+}
+
+fn dates(raw: raw::Dates, findings: &mut Findings) -> Option<Dates> {
+    let start = raw
+        .effective_from
+        .as_ref()
+        .or(raw.issued_at.as_ref())
+        .cloned();
+    let start = required(
+        start,
+        "effective-from = 2017-07-14T11:30:00+07:00",
+        1,
+        findings,
+    );
+    let remedy = "review-at = 2018-01-14T00:00:00+07:00";
+    let review_at = required(raw.review_at, remedy, 1, findings);
+    let issued = raw.issued_at.as_ref();
+    // An order may be lifted before it begins, but not before it is there.
+    for later in [&raw.effective_from, &raw.comply_by, &raw.lifted_at] {
+        in_order(issued, later.as_ref(), findings);
+    }
+    for later in [review_at.as_ref(), raw.expires_at.as_ref()] {
+        in_order(start.as_ref(), later, findings);
+    }
+    if let (Some(start), Some(expires)) = (&start, &raw.expires_at)
+        && start.value == expires.value
+    {
+        let message = "expires-at is when the order begins: it would never be in force";
+        findings.report(expires.line, message.to_owned());
+    }
+    if let (None, Some(reason)) = (&raw.lifted_at, &raw.lift_reason) {
+        let message = "lift-reason is there without lifted-at: add when it was lifted".to_owned();
+        findings.report(reason.line, message);
+    }
+    Some(Dates {
+        issued_at: raw.issued_at.map(|at| at.value),
+        effective_from: start?.value,
+        comply_by: raw.comply_by.map(|at| at.value),
+        review_at: review_at?.value,
+        expires_at: raw.expires_at.map(|at| at.value),
+        suspended: suspensions(raw.suspended, findings)?,
+        lifted_at: raw.lifted_at.map(|at| at.value),
+        lift_reason: raw
+            .lift_reason
+            .and_then(|reason| text(Some(reason), 1..=TEXT_MAX, findings)),
+    })
+}
+
+/// The pauses of an order, one after the other.
+fn suspensions(raw: Vec<raw::Suspension>, findings: &mut Findings) -> Option<Vec<Suspension>> {
+    let mut all = Vec::new();
+    for raw in raw {
+        if raw.from.is_none() {
+            missing(
+                "suspended.from",
+                "from = (a time) to it",
+                raw.line,
+                findings,
+            );
+        }
+        in_order(raw.from.as_ref(), raw.until.as_ref(), findings);
+        let from = raw.from?;
+        let suspension = Suspension {
+            from: from.value,
+            until: raw.until.map(|at| at.value),
+            reason: raw
+                .reason
+                .and_then(|reason| text(Some(reason), 1..=TEXT_MAX, findings)),
+        };
+        all.push((from, suspension));
+    }
+    all.sort_by_key(|(_, suspension)| suspension.from);
+    for pair in all.windows(2) {
+        let [(_, first), (from, _)] = pair else {
+            continue;
+        };
+        match first.until {
+            Some(until) if until <= from.value => {}
+            Some(until) => wrong_order(from, "the end of the suspension before", until, findings),
+            None => wrong_order(from, "the end of the suspension before", "open", findings),
+        }
+    }
+    Some(all.into_iter().map(|(_, suspension)| suspension).collect())
+}
+
+fn notice(raw: raw::Notice, findings: &mut Findings) -> Option<Notice> {
+    if raw.sent_at.is_none() {
+        missing(
+            "notices.sent-at",
+            "sent-at = (a time) to it",
+            raw.line,
+            findings,
+        );
+    }
+    in_order(raw.sent_at.as_ref(), raw.reply_due.as_ref(), findings);
+    in_order(raw.sent_at.as_ref(), raw.replied_at.as_ref(), findings);
+    Some(Notice {
+        sent_at: raw.sent_at?.value,
+        channel: line(raw.channel, findings),
+        to: line(raw.to, findings),
+        reply_due: raw.reply_due.map(|at| at.value),
+        replied_at: raw.replied_at.map(|at| at.value),
+    })
+}
+
+fn ids(given: Option<Strings>, own: Option<&str>, findings: &mut Findings) -> Vec<String> {
+    let ids = each(given, findings, |id| {
+        if Some(id) == own {
+            return Err("which is the order itself: remove it".to_owned());
+        }
+        Ok(id.to_owned())
+    });
+    ids.unwrap_or_default()
+}
+
+fn target(raw: raw::Target, findings: &mut Findings) -> Option<Target> {
+    if raw.name.is_none() {
+        missing("targets.name", "name = \"...\" to it", raw.line, findings);
+    }
+    if raw.scope.is_none() {
+        let remedy = "scope = \"exact\", \"subtree\" (with all names under it) or \"below\"";
+        missing("targets.scope", remedy, raw.line, findings);
+    }
+    let scope = choice(raw.scope, SCOPES, findings);
+    let name = rule_name(raw.name, findings);
+    let except = match (&name, scope) {
+        (Some(name), Some(scope)) => each(raw.except, findings, |text| except(text, name, scope)),
+        _ => None,
+    };
+    Some(Target {
+        name: name?,
+        scope: scope?,
+        except: except.unwrap_or_default(),
+    })
+}
+
+/// A name beneath a target that it is not about, as lists write it: `x`, `.x`, `*.x`.
+fn except(text: &str, target: &Name, scope: Scope) -> Result<Except, String> {
+    let (name, own) = typed::one(text).map_err(|why| format!("which is {why}"))?;
+    let own = own.unwrap_or(Scope::Exact);
+    let beneath = name.label_count() > target.label_count()
+        && name.ancestor(target.label_count()) == target.wire();
+    let at = name == *target && scope == Scope::Subtree && own != Scope::Subtree;
+    if scope == Scope::Exact || !(beneath || at) {
+        return Err(format!(
+            "which the target {target} does not reach anyway: remove it, or correct the scope"
+        ));
+    }
+    Ok(Except { name, scope: own })
+}
