@@ -1,5 +1,6 @@
 //! Owns the counters. Refuses to know who reads them.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -164,8 +165,14 @@ pub const LATENCY_BOUNDS: [f64; 14] = [
     0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0,
 ];
 
-/// Lists whose hits can be told apart.
-pub const LISTS: usize = 1024;
+/// Lists and orders whose hits can be told apart.
+pub const LISTS: usize = CHUNKS * CHUNK;
+/// Their counters come so many at a time, when the first of them is needed.
+const CHUNK: usize = 256;
+const CHUNKS: usize = 256;
+
+/// Counters of some lists.
+type Chunk = Box<[AtomicU64; CHUNK]>;
 
 /// One thread's counters, on cache lines of their own.
 #[derive(Debug)]
@@ -175,7 +182,7 @@ pub struct Counters {
     types: [AtomicU64; TYPES.len() + 1],
     latency: [AtomicU64; LATENCY_BOUNDS.len() + 1],
     latency_micros: AtomicU64,
-    lists: [AtomicU64; LISTS],
+    lists: [OnceLock<Chunk>; CHUNKS],
 }
 
 impl Default for Counters {
@@ -185,7 +192,7 @@ impl Default for Counters {
             types: [const { AtomicU64::new(0) }; TYPES.len() + 1],
             latency: [const { AtomicU64::new(0) }; LATENCY_BOUNDS.len() + 1],
             latency_micros: AtomicU64::new(0),
-            lists: [const { AtomicU64::new(0) }; LISTS],
+            lists: [const { OnceLock::new() }; CHUNKS],
         }
     }
 }
@@ -211,12 +218,18 @@ impl Counters {
         self.types[usize::from(place)].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts a hit of the list with that place, which must be below [`LISTS`].
+    /// Counts a hit of the list with that place. Allocates for the first of 256 places.
     #[inline]
     pub fn bump_list(&self, list: u16) {
-        if let Some(count) = self.lists.get(usize::from(list)) {
-            count.fetch_add(1, Ordering::Relaxed);
-        }
+        let list = usize::from(list);
+        let fresh = || Box::new([const { AtomicU64::new(0) }; CHUNK]);
+        let chunk = self.lists[list / CHUNK].get_or_init(fresh);
+        chunk[list % CHUNK].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Hits of the lists of a chunk; nothing if there were none.
+    fn hits(&self, chunk: usize) -> Option<&[AtomicU64; CHUNK]> {
+        self.lists[chunk].get().map(|chunk| &**chunk)
     }
 
     /// Counts an answer of upstream's that took so long.
@@ -269,8 +282,23 @@ pub fn sums<'c>(all: impl Iterator<Item = &'c Counters> + Clone) -> Sums {
             .collect(),
         latency: each(LATENCY_BOUNDS.len() + 1, &|c, at| &c.latency[at]),
         latency_sum_ms: sum(&|c| &c.latency_micros) as f64 / 1e3,
-        lists: each(LISTS, &|c, at| &c.lists[at]),
+        lists: hits(all),
     }
+}
+
+/// Hits of all lists by their places, up to the last chunk that has some.
+fn hits<'c>(all: impl Iterator<Item = &'c Counters> + Clone) -> Vec<u64> {
+    let used = |chunk: &usize| all.clone().any(|c| c.hits(*chunk).is_some());
+    let last = (0..CHUNKS).rev().find(used).map_or(0, |last| last + 1);
+    let mut sums = vec![0; last * CHUNK];
+    for (chunk, sums) in sums.chunks_mut(CHUNK).enumerate() {
+        for counts in all.clone().filter_map(|c| c.hits(chunk)) {
+            for (sum, count) in sums.iter_mut().zip(counts) {
+                *sum += count.load(Ordering::Relaxed);
+            }
+        }
+    }
+    sums
 }
 
 #[cfg(test)]
@@ -301,7 +329,8 @@ mod tests {
         assert_eq!((of("AAAA"), of("other"), of("A")), (2, 3, 0));
         assert_eq!((sums.latency[1], sums.latency[14]), (2, 1));
         assert!((sums.latency_sum_ms - 9000.5).abs() < 1e-6);
-        assert_eq!((sums.lists[7], sums.lists.iter().sum()), (2, 2));
+        assert_eq!((sums.lists[7], sums.lists[65_535]), (2, 1));
+        assert_eq!(sums.lists.iter().sum::<u64>(), 3);
         let blocked = sums
             .counts
             .iter()

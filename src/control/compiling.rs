@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use super::compile::child::{ChildError, Compiler};
 use super::compile::plan::{Event, Outcome, Plan, PlanList, Refused};
-use super::compose::Images;
 use super::keep::{Desk, Keeper};
 use super::load::{Loaded, Refusal};
 use super::notes;
@@ -18,6 +17,7 @@ use super::store::{ImageFileError, StoreError, read_image};
 use crate::config::{Content, List};
 use crate::policy::image::Image;
 use crate::policy::image::provenance::ImageSource;
+use crate::policy::images::Images;
 
 /// A large list that is to be read.
 #[derive(Clone, Debug)]
@@ -263,6 +263,7 @@ impl Control {
             images: Images {
                 base: self.images.base.clone(),
                 delta: self.images.delta.clone().filter(|_| !moved.is_empty()),
+                orders: None,
             },
             lists,
             wanted,

@@ -7,6 +7,7 @@ use crate::config::{Canary, Config};
 use crate::policy::builder::Builder;
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::image::{Image, TooLarge};
+use crate::policy::images::Images;
 use crate::policy::local::LocalZones;
 use crate::policy::rule::Source;
 use crate::policy::snapshot::Snapshot;
@@ -33,46 +34,13 @@ pub fn snapshot(
     generation: u64,
 ) -> Snapshot {
     let canary = config.local.use_application_dns == Canary::Nxdomain;
-    let mut snapshot = Snapshot::default().with_rules(sources, images.base, images.delta);
+    let mut snapshot = Snapshot::default().with_rules(sources, images);
     snapshot.generation = generation;
     snapshot.clients = config.server.allow.iter().collect();
     snapshot.local = LocalZones::new(&config.local.forward, canary);
     snapshot.version.clone_from(&config.server.version);
     snapshot.id.clone_from(&config.server.id);
     snapshot
-}
-
-/// The compiled rules of all lists.
-#[derive(Clone, Debug, Default)]
-pub struct Images {
-    /// Those of large lists, and of small ones that were too many for a delta.
-    pub base: Option<Arc<Image>>,
-    /// Those of the other small ones, which stand before what the base has of the same lists.
-    pub delta: Option<Arc<Image>>,
-}
-
-impl Images {
-    /// Whether the rules of a list are those of the base.
-    pub fn is_in_base(&self, list: &str) -> bool {
-        source(self.base.as_deref(), list).is_some() && !self.is_in_delta(list)
-    }
-
-    /// Whether the rules of a list are those of the delta.
-    pub fn is_in_delta(&self, list: &str) -> bool {
-        self.in_delta(list).is_some()
-    }
-
-    /// What the delta says of a list whose rules it has.
-    pub fn in_delta(&self, list: &str) -> Option<&ImageSource> {
-        source(self.delta.as_deref(), list)
-    }
-}
-
-fn source<'i>(image: Option<&'i Image>, list: &str) -> Option<&'i ImageSource> {
-    let sources = image
-        .into_iter()
-        .flat_map(|image| &image.provenance().sources);
-    sources.into_iter().find(|source| source.name == list)
 }
 
 /// One image of the rules of several: of `kept` those of the sources that `stays` says, and those

@@ -223,6 +223,7 @@ impl Control {
     fn take_stage(&mut self, stage: Stage) {
         let (config, lists, gone) = stage.merge(std::mem::take(&mut self.lists));
         (self.config, self.lists) = (config, lists);
+        tokio::task::block_in_place(|| self.calendar.book.configure(&self.config));
         for ticket in gone.iter().filter_map(|list| list.promised) {
             self.no_longer_awaited(ticket);
         }

@@ -5,12 +5,12 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::compose::Images;
 use super::reload::Control;
 use super::store::{Base, Pair, Store, StoreError};
 use crate::config::State;
 use crate::policy::builder::Builder;
 use crate::policy::image::Image;
+use crate::policy::images::Images;
 
 /// Access to the state directory, for threads that may wait for it.
 #[derive(Clone)]
@@ -107,6 +107,7 @@ impl Keeper {
         let images = Images {
             base: Some(base),
             delta: found.delta.map(Arc::new),
+            orders: None,
         };
         let generation = found.published.map_or(0, |published| published.generation);
         Some((images, generation))

@@ -2,6 +2,7 @@
 //! Refuses to touch a packet: it meets the data plane in `policy::current` alone.
 
 pub mod api;
+mod calendar;
 pub mod client;
 pub mod compile;
 mod compiling;
@@ -12,6 +13,7 @@ mod landing;
 pub mod lists;
 pub mod load;
 mod notes;
+pub mod orders;
 pub mod reload;
 mod report;
 mod slots;
@@ -21,4 +23,5 @@ pub mod start;
 mod state;
 pub mod status;
 pub mod store;
+pub mod wall;
 pub mod watch;

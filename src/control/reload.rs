@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -10,8 +11,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::calendar::Calendar;
 use super::compiling::{Compiled, NewBase, Wanted, is_large, want};
-use super::compose::{self, Images};
+use super::compose;
 use super::join::{Joined, Ready};
 use super::keep::Keeper;
 use super::landing::{Done, start_load};
@@ -20,9 +22,11 @@ use super::slots::Slots;
 use super::stage::Stage;
 use super::state::ListState;
 use super::status::{Gauges, ReloadReport, ReloadRequest, Status};
+use super::wall::Wall;
 use super::watch::{OPEN_QUIET, Touched, Watch};
 use crate::config::{Config, Origin};
 use crate::policy::current::{Publisher, Reader};
+use crate::policy::images::Images;
 use crate::policy::snapshot::Snapshot;
 
 /// How often all files are looked at, for changes that the system told nothing of (network file
@@ -109,11 +113,12 @@ pub struct Control {
     pub(super) unpublished: bool,
     /// Where hits of lists are counted.
     pub(super) slots: Slots,
+    pub(super) calendar: Calendar,
 }
 
 impl Control {
     /// A control plane that has read nothing yet. Nobody may ask, until the first generation.
-    pub(super) fn empty(config: Config, keeper: Keeper) -> Self {
+    pub(super) fn empty(config: Config, keeper: Keeper, wall: Arc<dyn Wall>) -> Self {
         let (sender, touched) = mpsc::channel(1024);
         let mut unwatched = Vec::new();
         let watch = Watch::start(sender)
@@ -121,6 +126,7 @@ impl Control {
             .ok();
         let mut control = Self {
             lists: config.lists.iter().cloned().map(ListState::new).collect(),
+            calendar: Calendar::new(&config, wall),
             boot: config.clone(),
             config,
             started_at: Timestamp::now(),
@@ -182,7 +188,8 @@ impl Control {
         let far = Duration::from_secs(3600);
         loop {
             let now = Instant::now();
-            let due = self.all_lists().filter_map(|list| list.due()).min();
+            let lists = self.all_lists().filter_map(|list| list.due()).min();
+            let due = lists.into_iter().chain(self.calendar.book.due()).min();
             tokio::select! {
                 () = stop.cancelled() => return,
                 Some(request) = requests.recv(), if !self.stage_joining => match request {
@@ -199,6 +206,7 @@ impl Control {
                 Some(compiled) = self.compiled.1.recv() => self.land_compiled(compiled),
                 Some(()) = self.kept.1.recv() => self.keeping = false,
                 () = sleep_until(due.unwrap_or(now + far)) => self.load_due(),
+                () = self.calendar.wait() => self.unpublished |= self.calendar.turn(),
                 _ = sweep.tick() => self.sweep(),
                 () = sleep_until(reclaim.unwrap_or(now + far)), if reclaim.is_some() => {
                     reclaim = self.reclaim().then(|| Instant::now() + RECLAIM);
@@ -225,8 +233,11 @@ impl Control {
     fn touch(&mut self, touched: &Touched) {
         let now = Instant::now();
         self.all_lists().for_each(|list| list.touch(touched, now));
+        self.calendar.book.touch(touched, now);
         let on_the_way = |list: &mut ListState| list.path().starts_with(&touched.path);
-        if self.all_lists().any(on_the_way) {
+        let watched: Vec<_> = self.calendar.book.watched().collect();
+        let of_orders = watched.iter().any(|path| path.starts_with(&touched.path));
+        if of_orders || self.all_lists().any(on_the_way) {
             // A directory on the way may be another one now.
             self.follow();
         }
@@ -235,11 +246,15 @@ impl Control {
     fn sweep(&mut self) {
         let now = Instant::now();
         self.all_lists().for_each(|list| list.sweep(now));
+        tokio::task::block_in_place(|| self.calendar.book.sweep(now));
         self.follow();
     }
 
     fn load_due(&mut self) {
         let now = Instant::now();
+        if tokio::task::block_in_place(|| self.calendar.book.read_due(now)) {
+            self.unpublished = true;
+        }
         let mut kept = Vec::new();
         let staged = self.stage.iter_mut().flat_map(|stage| &mut stage.fresh);
         let active = self.lists.iter_mut().map(|list| (list, false));
@@ -273,6 +288,13 @@ impl Control {
             reply,
         };
         self.reconfigure(wish, &mut waiting);
+        if tokio::task::block_in_place(|| self.calendar.book.refresh()) {
+            self.unpublished = true;
+        }
+        waiting
+            .report
+            .problems
+            .extend(self.calendar.book.problems());
         for name in &wish.accept {
             if !self.all_lists().any(|list| list.name() == name) {
                 let problem = format!("there is no list `{name}`");
@@ -383,8 +405,12 @@ impl Control {
 
     /// Puts a snapshot of all that is known in force.
     pub(super) fn publish(&mut self) {
+        self.calendar.turn();
         let known = self.lists.iter().filter(|list| list.loaded.is_some());
-        let sources = known.map(|list| list.source.clone()).collect();
+        let lists = known.map(|list| list.source.clone());
+        let sources = self.calendar.sources().iter().cloned().chain(lists);
+        let sources = sources.collect();
+        self.images.orders = self.calendar.book.rules().cloned();
         let generation = self.next;
         self.next += 1;
         let (config, images) = (&self.config, self.images.clone());
@@ -413,7 +439,9 @@ impl Control {
         if let Some(watch) = &mut self.watch {
             let staged = self.stage.iter().flat_map(|stage| &stage.fresh);
             let all = self.lists.iter().chain(staged);
-            let failed = watch.follow(all.map(ListState::path));
+            let folders: Vec<_> = self.calendar.book.watched().collect();
+            let folders = folders.iter().map(|folder| &**folder);
+            let failed = watch.follow(all.map(ListState::path).chain(folders));
             let text = |path: &PathBuf| {
                 format!(
                     "{}: can't be watched; looked at every two seconds",

@@ -3,16 +3,20 @@
 
 use super::compose;
 use super::load::{Loaded, Refusal};
+use super::orders::life::State;
 use super::reload::Control;
 use super::state::ListState;
-use super::status::{BadCount, BadLine, Gauges, ImageStatus, ListHealth, ListStatus, Status};
+use super::status::{
+    BadCount, BadLine, Gauges, ImageStatus, ListHealth, ListStatus, OrdersStatus, Status,
+};
 use crate::config::{Config, Origin};
 use crate::policy::image::Image;
+use crate::policy::rule::Source;
 
 pub(super) fn status(control: &Control, gauges: Gauges) -> Status {
     let told = |state: &ListState| {
         let slot = control.slots.known(&state.source.name);
-        let hits = slot.and_then(|slot| gauges.list_hits.get(slot).copied());
+        let hits = slot.map(|slot| gauges.list_hits.get(slot).copied().unwrap_or(0));
         list(state, hits)
     };
     let lists: Vec<_> = control.lists.iter().map(told).collect();
@@ -24,6 +28,7 @@ pub(super) fn status(control: &Control, gauges: Gauges) -> Status {
                 .map(|alarm| format!("{}: {alarm}", list.name))
         })
         .chain(control.config_problems.iter().cloned())
+        .chain(control.calendar.problems())
         .chain(
             control
                 .keeper
@@ -44,19 +49,54 @@ pub(super) fn status(control: &Control, gauges: Gauges) -> Status {
         },
         generation: control.generation(),
         published_at: control.published_at,
-        images: [&control.images.base, &control.images.delta]
-            .into_iter()
-            .flatten()
-            .map(|image| image_status(image))
-            .collect(),
+        images: [
+            &control.images.base,
+            &control.images.delta,
+            &control.images.orders,
+        ]
+        .into_iter()
+        .flatten()
+        .map(|image| image_status(image))
+        .collect(),
         degraded,
         alarms: alarms
             .into_iter()
             .chain(control.unwatched.iter().cloned())
             .collect(),
         lists,
+        orders: orders(control, &gauges),
         gauges,
     }
+}
+
+fn orders(control: &Control, gauges: &Gauges) -> OrdersStatus {
+    let (book, now) = (&control.calendar.book, control.calendar.now());
+    let mut status = OrdersStatus {
+        next_change: book.next(now),
+        warnings: book.warnings(control.lists.iter().map(ListState::name)),
+        ..OrdersStatus::default()
+    };
+    for known in book.known() {
+        let (order, state) = (known.order, known.life.state(now));
+        *status.states.entry(state).or_default() += 1;
+        if state == State::InForce && order.dates.review_at.at() <= now {
+            status.overdue_reviews.push(order.id.clone());
+        }
+        let slot = control
+            .slots
+            .known(&format!("{}{}", Source::ORDER, order.id));
+        let hits = slot.map(|slot| gauges.list_hits.get(slot).copied().unwrap_or(0));
+        if let Some(hits) = hits.filter(|hits| *hits > 0) {
+            status.hits.insert(order.id.clone(), hits);
+        }
+    }
+    for exception in book.exceptions() {
+        match exception.until.is_some_and(|until| until.at() <= now) {
+            true => status.exceptions_over += 1,
+            false => status.exceptions += 1,
+        }
+    }
+    status
 }
 
 fn image_status(image: &Image) -> ImageStatus {

@@ -2,6 +2,7 @@
 //! Refuses to follow them: that is `reload`'s.
 
 use std::io;
+use std::sync::Arc;
 
 use tokio::runtime::Handle;
 use tokio::time::Instant;
@@ -15,6 +16,7 @@ use super::reload::Control;
 use super::report;
 use super::state::ListState;
 use super::store::StoreError;
+use super::wall::Wall;
 use super::watch::OPEN_QUIET;
 use crate::config::{Config, List};
 use crate::policy::image::provenance::ImageSource;
@@ -53,10 +55,10 @@ impl Control {
     /// # Errors
     /// [`StartError`] when a required list can't be read, all together are too much, or another
     /// process has the state directory.
-    pub fn start(config: Config) -> Result<Self, StartError> {
+    pub fn start(config: Config, wall: Arc<dyn Wall>) -> Result<Self, StartError> {
         let keeper = Keeper::open(&config.state)?;
         // It watches them already: a change while they are read is noticed.
-        let mut control = Self::empty(config, keeper);
+        let mut control = Self::empty(config, keeper, wall);
         control.restore();
         let restored = |list: &&ListState| list.loaded.is_some();
         let restored = control.lists.iter().filter(restored);

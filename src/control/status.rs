@@ -1,12 +1,14 @@
 //! Owns the words of `status` and of a reload's report: their fields are an interface.
 //! Refuses to gather them.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::orders::life::State;
 use crate::policy::rule::{Action, Kind, Scope};
 
 /// All that a running server says of itself.
@@ -33,6 +35,8 @@ pub struct Status {
     pub alarms: Vec<String>,
     /// The lists in the order of the configuration.
     pub lists: Vec<ListStatus>,
+    /// Authorities' orders, and the operator's exceptions.
+    pub orders: OrdersStatus,
     /// The data plane.
     #[serde(flatten)]
     pub gauges: Gauges,
@@ -147,6 +151,25 @@ pub struct ListStatus {
     pub bad: Vec<BadCount>,
     /// The first bad lines.
     pub first_bad: Vec<BadLine>,
+}
+
+/// Authorities' orders, and the operator's exceptions.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct OrdersStatus {
+    /// How many orders are in each state.
+    pub states: BTreeMap<State, usize>,
+    /// How many exceptions count, and how many are over.
+    pub exceptions: usize,
+    /// See `exceptions`.
+    pub exceptions_over: usize,
+    /// Orders in force whose review is overdue, by their ids.
+    pub overdue_reviews: Vec<String>,
+    /// When something begins or ends next.
+    pub next_change: Option<Timestamp>,
+    /// What is right, but says something in vain or unusual, a sentence each.
+    pub warnings: Vec<String>,
+    /// Questions that orders blocked since the start, by their ids; those without any left out.
+    pub hits: BTreeMap<String, u64>,
 }
 
 /// How many lines are bad in one way.

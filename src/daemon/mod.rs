@@ -2,6 +2,7 @@
 //! Refuses to decide anything about names.
 
 mod bind;
+mod clock;
 mod limits;
 mod upstreams;
 
@@ -19,6 +20,7 @@ use tokio_util::task::TaskTracker;
 
 pub use self::bind::BindError;
 use self::bind::Bound;
+use self::clock::SystemClock;
 use self::limits::{Budget, Listening};
 pub use self::upstreams::UpstreamError;
 use crate::config::{Config, Origin};
@@ -116,7 +118,8 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
     let budget = divide(files, &bound, &config);
     tracing::info!(lists = config.lists.len(), "reading the lists");
     let boot = config.clone();
-    let loading = runtime.spawn_blocking(move || Control::start(boot));
+    let wall = Arc::new(SystemClock::default());
+    let loading = runtime.spawn_blocking(move || Control::start(boot, wall));
     let Some(loaded) = runtime.block_on(signals.wait_for_the_lists(loading)) else {
         tracing::info!("stopped before it served");
         // Reading can't be interrupted; it ends with the process.

@@ -1,6 +1,7 @@
 //! Owns the few unsafe system calls, behind safe functions.
 //! Refuses to know what they are for.
 
+pub mod alarm;
 pub mod background;
 pub mod lanes;
 pub mod prefetch;

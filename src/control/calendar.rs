@@ -1,0 +1,88 @@
+//! Owns when orders and exceptions change what is in force: at their dates, and when their files change.
+//! Refuses to publish, and to let any question wait for a clock.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::orders::book::Book;
+use super::wall::Wall;
+use crate::config::Config;
+use crate::policy::rule::Source;
+
+/// How long to wait at most: who sets the clock is heard of at once, where the system can tell it.
+const FAR: Duration = Duration::from_secs(3600);
+/// How far a clock may go back without a word: that is how clocks are corrected all day.
+const SLIP: SignedDuration = SignedDuration::from_secs(1);
+
+/// The orders and exceptions, and the clock that they go by.
+#[derive(Debug)]
+pub(super) struct Calendar {
+    pub(super) book: Book,
+    wall: Arc<dyn Wall>,
+    /// What was in force when it was asked last.
+    sources: Vec<Arc<Source>>,
+    /// When that was.
+    at: Timestamp,
+    /// When something begins or ends next.
+    next: Option<Timestamp>,
+    /// From when to when the clock was set back.
+    set_back: Option<(Timestamp, Timestamp)>,
+}
+
+impl Calendar {
+    pub(super) fn new(config: &Config, wall: Arc<dyn Wall>) -> Self {
+        let book = Book::read(config);
+        let at = wall.now();
+        Self {
+            sources: book.sources(at),
+            next: book.next(at),
+            book,
+            wall,
+            at,
+            set_back: None,
+        }
+    }
+
+    /// What is in force.
+    pub(super) fn sources(&self) -> &[Arc<Source>] {
+        &self.sources
+    }
+
+    /// What the clock on the wall shows.
+    pub(super) fn now(&self) -> Timestamp {
+        self.wall.now()
+    }
+
+    /// Looks at the clock. Returns whether something else is in force than before.
+    pub(super) fn turn(&mut self) -> bool {
+        let now = self.wall.now();
+        if now.duration_since(self.at) < -SLIP {
+            tracing::error!(from = %self.at, to = %now, "the clock was set back: orders follow it");
+            self.set_back = Some((self.at, now));
+        } else if self.set_back.is_some_and(|(from, _)| now >= from) {
+            self.set_back = None;
+        }
+        self.at = now;
+        self.next = self.book.next(now);
+        let sources = self.book.sources(now);
+        let changed = sources != self.sources;
+        self.sources = sources;
+        changed
+    }
+
+    /// Waits until what is in force may change.
+    pub(super) async fn wait(&self) {
+        let far = self.at.saturating_add(FAR).unwrap_or(Timestamp::MAX);
+        self.wall.until(self.next.unwrap_or(far).min(far)).await;
+    }
+
+    /// What is wrong, one sentence each.
+    pub(super) fn problems(&self) -> Vec<String> {
+        let back = self.set_back.map(|(from, to)| {
+            format!("the clock was set back from {from} to {to}: orders follow it")
+        });
+        self.book.problems().into_iter().chain(back).collect()
+    }
+}

@@ -1,0 +1,226 @@
+//! Owns changes of an order's file by a verb: what people wrote around it stays.
+//! Refuses to write what would be no valid order, and to leave half a file.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use toml_edit::{Array, Datetime, DocumentMut, InlineTable, Item, Table, TomlError, Value};
+
+use crate::config::Problems;
+use crate::config::moment::Moment;
+use crate::config::order::Order;
+
+/// What is to become of an order.
+#[derive(Clone, Copy, Debug)]
+pub enum Change<'r> {
+    /// It ends.
+    Lift {
+        /// When.
+        at: Moment,
+        /// Why.
+        reason: &'r str,
+    },
+    /// It pauses.
+    Suspend {
+        /// From when.
+        from: Moment,
+        /// Until when.
+        until: Moment,
+        /// Why.
+        reason: &'r str,
+    },
+}
+
+/// Why a file stays as it is.
+#[derive(Debug, thiserror::Error)]
+pub enum EditError {
+    /// It can't be read or written.
+    #[error("{path}: {source}; let this user write to it and its directory", path = path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// It is no TOML any more.
+    #[error("{path}: {source}", path = path.display())]
+    Toml {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: TomlError,
+    },
+    /// The order is lifted already.
+    #[error("{path}: the order is lifted already, at {at}", path = path.display())]
+    Lifted {
+        /// The file.
+        path: PathBuf,
+        /// When.
+        at: String,
+    },
+    /// It would be no valid order.
+    #[error("it was not changed, as it would be no valid order:\n{0}")]
+    Order(#[from] Problems),
+}
+
+/// Changes a file in one step.
+///
+/// # Errors
+/// [`EditError`]; then it is as it was.
+pub fn apply(path: &Path, change: &Change<'_>) -> Result<(), EditError> {
+    let io = |source| EditError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    // What a link leads to is changed, not the link.
+    let path = fs::canonicalize(path).map_err(io)?;
+    let text = changed(&fs::read_to_string(&path).map_err(io)?, &path, change)?;
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    // Its name does not end in .toml: whoever watches the directory leaves it alone.
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io)?;
+    file.write_all(text.as_bytes()).map_err(io)?;
+    let permissions = fs::metadata(&path).map_err(io)?.permissions();
+    file.as_file().set_permissions(permissions).map_err(io)?;
+    file.as_file().sync_all().map_err(io)?;
+    file.persist(&path).map_err(|error| io(error.error))?;
+    Ok(())
+}
+
+/// The text with the change in it.
+fn changed(text: &str, path: &Path, change: &Change<'_>) -> Result<String, EditError> {
+    let mut document: DocumentMut = text.parse().map_err(|source| EditError::Toml {
+        path: path.to_owned(),
+        source,
+    })?;
+    match *change {
+        Change::Lift { at, reason } => {
+            if let Some(before) = document.get("lifted-at") {
+                return Err(EditError::Lifted {
+                    path: path.to_owned(),
+                    at: before.to_string().trim().to_owned(),
+                });
+            }
+            document.insert("lifted-at", time(at).into());
+            document.insert("lift-reason", Item::from(reason));
+        }
+        Change::Suspend {
+            from,
+            until,
+            reason,
+        } => {
+            let fields = [
+                ("from", time(from)),
+                ("until", time(until)),
+                ("reason", reason.into()),
+            ];
+            match document.get_mut("suspended") {
+                Some(Item::ArrayOfTables(pauses)) => {
+                    let fields = fields.map(|(key, value)| (key, Item::Value(value)));
+                    pauses.push(Table::from_iter(fields));
+                }
+                Some(Item::Value(Value::Array(pauses))) => {
+                    pauses.push(InlineTable::from_iter(fields));
+                }
+                _ => {
+                    let pauses = Array::from_iter([InlineTable::from_iter(fields)]);
+                    document.insert("suspended", pauses.into());
+                }
+            }
+        }
+    }
+    let text = document.to_string();
+    Order::parse(&text, path)?;
+    Ok(text)
+}
+
+fn time(moment: Moment) -> Value {
+    let written = moment.to_string();
+    let time: Datetime = written.parse().expect("RFC 3339 is TOML");
+    time.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ORDER: &str = r#"# By courier, 9:14.
+id = "x-1"
+legal-basis = ["Law 1"] # of 2014
+review-at = 2100-01-01T00:00:00Z
+effective-from = 2020-01-01T00:00:00+07:00
+
+[authority] # as it signs
+name = "The Authority"
+[reason]
+en = "It says so"
+[redress]
+how = "Write to it"
+
+[[targets]]
+name = "a.example" # the shop
+scope = "exact"
+"#;
+
+    fn moment(text: &str) -> Moment {
+        text.parse().expect("a time")
+    }
+
+    fn lift(at: &str) -> Change<'static> {
+        Change::Lift {
+            at: moment(at),
+            reason: "a court's word",
+        }
+    }
+
+    #[test]
+    fn a_lift_adds_two_lines_and_leaves_the_rest_as_it_is() {
+        let text = changed(ORDER, Path::new("x"), &lift("2026-11-22T10:00:00+07:00")).expect("ok");
+        let added: Vec<_> = text.lines().filter(|line| !ORDER.contains(line)).collect();
+        assert_eq!(
+            added,
+            [
+                "lifted-at = 2026-11-22T10:00:00+07:00",
+                "lift-reason = \"a court's word\"",
+            ]
+        );
+        assert!(ORDER.lines().all(|line| text.contains(line)));
+        let again = changed(&text, Path::new("x"), &lift("2026-11-23T10:00:00+07:00"));
+        let told = again.expect_err("lifted").to_string();
+        assert_eq!(
+            told,
+            "x: the order is lifted already, at 2026-11-22T10:00:00+07:00"
+        );
+    }
+
+    #[test]
+    fn suspensions_are_added_to_those_that_are_there_however_they_are_written() {
+        let suspend = |from: &str, until: &str| Change::Suspend {
+            from: moment(from),
+            until: moment(until),
+            reason: "talks",
+        };
+        let first = suspend("2021-01-01T00:00:00Z", "2021-01-02T00:00:00Z");
+        let second = suspend("2022-01-01T00:00:00Z", "2022-01-02T00:00:00Z");
+        let once = changed(ORDER, Path::new("x"), &first).expect("ok");
+        let twice = changed(&once, Path::new("x"), &second).expect("ok");
+        let tables = format!(
+            "{ORDER}[[suspended]]\nfrom = 2021-01-01T00:00:00Z\nuntil = 2021-01-02T00:00:00Z\n"
+        );
+        let beside = changed(&tables, Path::new("x"), &second).expect("ok");
+        for text in [twice, beside] {
+            let order = Order::parse(&text, Path::new("x")).expect("valid");
+            let starts: Vec<_> = order
+                .dates
+                .suspended
+                .iter()
+                .map(|s| s.from.to_string())
+                .collect();
+            assert_eq!(starts, ["2021-01-01T00:00:00Z", "2022-01-01T00:00:00Z"]);
+        }
+        let over = changed(&once, Path::new("x"), &first)
+            .expect_err("overlaps")
+            .to_string();
+        assert!(over.contains("it would be no valid order:\nx:"), "{over}");
+    }
+}

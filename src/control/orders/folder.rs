@@ -1,0 +1,286 @@
+//! Owns a directory of files that people edit while it is followed: each file's last good state, and why a newer one is not taken.
+//! Refuses to take a file while somebody writes it, and to know what the files say.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::super::load::Signature;
+use super::super::watch::Touched;
+use crate::config::{Problem, Problems};
+
+/// A larger file is something else.
+const SIZE_MAX: u64 = 1 << 20;
+/// When to read a file again that changed while it was read.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// The files of a directory whose names end in `.toml` and don't start with a dot.
+#[derive(Debug)]
+pub(super) struct Folder<T> {
+    /// As it is configured, and as the watch tells it: absolute.
+    dir: Option<(PathBuf, PathBuf)>,
+    files: BTreeMap<PathBuf, Sheet<T>>,
+    /// Why it can't be listed.
+    problem: Option<String>,
+    /// Files that are to be read, and when: their writers may not be done.
+    due: HashMap<PathBuf, Instant>,
+}
+
+/// One file.
+#[derive(Debug)]
+pub(super) struct Sheet<T> {
+    /// What it says: its last good state, and the text that this was read from.
+    pub(super) good: Option<(T, String)>,
+    /// What is wrong with its newest state, and since when that is known.
+    pub(super) refused: Option<(Problems, Timestamp)>,
+    /// The state that was looked at last.
+    seen: Option<Signature>,
+    /// The state that the last sweep found, if that was a new one.
+    glimpsed: Option<Option<Signature>>,
+}
+
+impl<T> Default for Sheet<T> {
+    fn default() -> Self {
+        Self {
+            good: None,
+            refused: None,
+            seen: None,
+            glimpsed: None,
+        }
+    }
+}
+
+impl<T> Default for Folder<T> {
+    fn default() -> Self {
+        Self {
+            dir: None,
+            files: BTreeMap::new(),
+            problem: None,
+            due: HashMap::new(),
+        }
+    }
+}
+
+impl<T> Folder<T> {
+    /// Its directory from now on, if it is another one; then nothing is known of its files.
+    pub(super) fn set(&mut self, dir: Option<&Path>) -> bool {
+        if self.dir.as_ref().map(|(dir, _)| &**dir) == dir {
+            return false;
+        }
+        let absolute = |dir: &Path| std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
+        *self = Self {
+            dir: dir.map(|dir| (dir.to_owned(), absolute(dir))),
+            ..Self::default()
+        };
+        true
+    }
+
+    /// Takes a file that is built into the program.
+    pub(super) fn embed(&mut self, path: &str, text: &str, parse: Parse<T>) {
+        let path = PathBuf::from(path);
+        let mut sheet = Sheet::default();
+        match parse(text, &path) {
+            Ok(value) => sheet.good = Some((value, text.to_owned())),
+            Err(problems) => sheet.refused = Some((problems, Timestamp::now())),
+        }
+        self.files.insert(path, sheet);
+    }
+
+    /// A path in the directory, for the watch.
+    pub(super) fn watched(&self) -> Option<PathBuf> {
+        self.dir
+            .as_ref()
+            .map(|(_, absolute)| absolute.join("*.toml"))
+    }
+
+    /// The files by their paths.
+    pub(super) fn files(&self) -> &BTreeMap<PathBuf, Sheet<T>> {
+        &self.files
+    }
+
+    /// Why the directory can't be listed: what was known of its files stays.
+    pub(super) fn problem(&self) -> Option<&str> {
+        self.problem.as_deref()
+    }
+
+    /// Something happened: a file of it is to be read once it is quiet, all if it was the directory.
+    pub(super) fn touch(&mut self, touched: &Touched, now: Instant) {
+        let Some((dir, absolute)) = &self.dir else {
+            return;
+        };
+        let at = now + touched.quiet;
+        let file = touched.path.file_name();
+        if touched.path.parent() == Some(absolute)
+            && let Some(path) = file.map(|file| dir.join(file))
+            && is_ours(&path)
+        {
+            self.due.insert(path, at);
+        } else if touched.path == *absolute {
+            let names = list(dir).unwrap_or_default();
+            let known = self.files.keys().cloned();
+            for path in known.chain(names) {
+                self.due.entry(path).or_insert(at);
+            }
+        }
+    }
+
+    /// When a file is to be read.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.due.values().min().copied()
+    }
+
+    /// Reads the files whose time has come. Returns whether what is known changed.
+    pub(super) fn read_due(&mut self, now: Instant, parse: Parse<T>) -> bool {
+        let due: Vec<_> = self.due.extract_if(|_, at| *at <= now).collect();
+        let read = |(path, _)| self.read(path, now, parse);
+        due.into_iter()
+            .map(read)
+            .fold(false, |any, changed| any | changed)
+    }
+
+    /// Reads all files that are there, whoever writes them: at the start, or when asked to.
+    pub(super) fn read_all(&mut self, parse: Parse<T>) -> bool {
+        let Some(found) = self.list() else {
+            return false;
+        };
+        let gone = self.files.keys().filter(|path| !found.contains(path));
+        let paths: Vec<_> = gone.cloned().collect();
+        let now = Instant::now();
+        let mut changed = false;
+        for path in paths.into_iter().chain(found) {
+            let is_new = |sheet: &Sheet<T>| sheet.seen != Signature::of(&path).ok();
+            if self.files.get(&path).is_none_or(is_new) {
+                changed |= self.read(path, now, parse);
+            }
+        }
+        changed
+    }
+
+    /// Looks for changes that nobody told: a new state is read when two sweeps found the same one.
+    pub(super) fn sweep(&mut self, now: Instant) {
+        let Some(found) = self.list() else { return };
+        for path in found {
+            self.files.entry(path).or_default();
+        }
+        for (path, sheet) in &mut self.files {
+            if self.due.contains_key(path) {
+                continue;
+            }
+            let state = Signature::of(path).ok();
+            if state == sheet.seen && state.is_some() {
+                sheet.glimpsed = None;
+            } else if sheet.glimpsed.replace(state) == Some(state) {
+                self.due.insert(path.clone(), now);
+            }
+        }
+    }
+
+    /// What lies in the directory; nothing if it can't be told.
+    fn list(&mut self) -> Option<Vec<PathBuf>> {
+        let (dir, _) = self.dir.as_ref()?;
+        match list(dir) {
+            Ok(found) => {
+                self.problem = None;
+                Some(found)
+            }
+            Err(error) => {
+                let told = format!(
+                    "{}: cannot be listed: {error}; what was read of it stays",
+                    dir.display()
+                );
+                if self.problem.as_ref() != Some(&told) {
+                    tracing::error!(problem = told, "directory refused");
+                }
+                self.problem = Some(told);
+                None
+            }
+        }
+    }
+
+    fn read(&mut self, path: PathBuf, now: Instant, parse: Parse<T>) -> bool {
+        let before = Signature::of(&path).ok();
+        let text = read(&path);
+        if Signature::of(&path).ok() != before {
+            self.due.insert(path, now + RETRY);
+            return false;
+        }
+        let parsed = match text {
+            Err(Unread::Gone) => return self.remove(&path),
+            Err(Unread::Refused(message)) => Err(Problems(vec![Problem {
+                path: path.clone(),
+                line: None,
+                message,
+            }])),
+            Ok(text) => parse(&text, &path).map(|value| (value, text)),
+        };
+        let sheet = self.files.entry(path).or_default();
+        sheet.seen = before;
+        sheet.glimpsed = None;
+        match parsed {
+            Ok(good) => {
+                let same = sheet.good.as_ref().is_some_and(|(_, text)| *text == good.1);
+                let was_refused = sheet.refused.take().is_some();
+                sheet.good = Some(good);
+                !same || was_refused
+            }
+            Err(problems) => {
+                tracing::error!(%problems, kept = sheet.good.is_some(), "file refused");
+                sheet.refused = Some((problems, Timestamp::now()));
+                true
+            }
+        }
+    }
+
+    /// A file is gone, and with it what it said; unless the whole directory is.
+    fn remove(&mut self, path: &Path) -> bool {
+        self.list().is_some() && self.files.remove(path).is_some()
+    }
+}
+
+/// How a file's text is read.
+pub(super) type Parse<T> = fn(&str, &Path) -> Result<T, Problems>;
+
+enum Unread {
+    Gone,
+    Refused(String),
+}
+
+fn read(path: &Path) -> Result<String, Unread> {
+    let refused = |why: &str| Err(Unread::Refused(why.to_owned()));
+    let mut octets = Vec::new();
+    let file = File::open(path).and_then(|file| file.take(SIZE_MAX + 1).read_to_end(&mut octets));
+    match file {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Unread::Gone),
+        Err(error) => Err(Unread::Refused(format!(
+            "cannot be read: {error}; let the user that runs tapis read it"
+        ))),
+        Ok(_) if octets.len() as u64 > SIZE_MAX => refused("is over 1 MiB: split it"),
+        Ok(_) => match String::from_utf8(octets) {
+            Ok(text) => Ok(text),
+            Err(_) => refused("is not UTF-8 text: save the file as UTF-8"),
+        },
+    }
+}
+
+fn list(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let paths = fs::read_dir(dir)?.map(|entry| entry.map(|entry| entry.path()));
+    let mut paths: Vec<_> = paths.collect::<io::Result<_>>()?;
+    paths.retain(|path| is_ours(path));
+    paths.sort_unstable();
+    Ok(paths)
+}
+
+fn is_ours(path: &Path) -> bool {
+    let hidden = path
+        .file_name()
+        .is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
+    !hidden
+        && path
+            .extension()
+            .is_some_and(|extension| extension == "toml")
+}

@@ -1,0 +1,295 @@
+//! Owns what state an order is in at an instant, and when that changes: both follow from its dates alone.
+//! Refuses to keep a state, and to ask what time it is.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::config::order::{Dates, Order};
+
+/// What an order is at an instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// It has not begun.
+    Scheduled,
+    /// Its names are blocked.
+    InForce,
+    /// It is paused.
+    Suspended,
+    /// It ended by itself.
+    Expired,
+    /// The authority, or a court, ended it.
+    Lifted,
+    /// Another order took its place.
+    Superseded,
+}
+
+impl State {
+    /// All of them, in the order in which an order may go through them.
+    pub const ALL: [Self; 6] = [
+        Self::Scheduled,
+        Self::InForce,
+        Self::Suspended,
+        Self::Expired,
+        Self::Lifted,
+        Self::Superseded,
+    ];
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Scheduled => "scheduled",
+            Self::InForce => "in force",
+            Self::Suspended => "suspended",
+            Self::Expired => "expired",
+            Self::Lifted => "lifted",
+            Self::Superseded => "superseded",
+        })
+    }
+}
+
+/// The life of one order.
+#[derive(Clone, Copy, Debug)]
+pub struct Life<'o> {
+    dates: &'o Dates,
+    /// When another order takes its place.
+    superseded: Option<Timestamp>,
+}
+
+impl<'o> Life<'o> {
+    /// Of an order, whose place another one takes at that instant.
+    pub fn new(order: &'o Order, superseded: Option<Timestamp>) -> Self {
+        Self {
+            dates: &order.dates,
+            superseded,
+        }
+    }
+
+    /// The state at an instant. Each date is the first instant of what it begins.
+    pub fn state(self, at: Timestamp) -> State {
+        let end = self.end().filter(|(end, _)| *end <= at);
+        if let Some((_, state)) = end {
+            return state;
+        }
+        if at < self.dates.effective_from.at() {
+            return State::Scheduled;
+        }
+        let paused =
+            self.dates.suspended.iter().any(|pause| {
+                pause.from.at() <= at && pause.until.is_none_or(|until| at < until.at())
+            });
+        match paused {
+            true => State::Suspended,
+            false => State::InForce,
+        }
+    }
+
+    /// When it ends, and how. Of several ends the first counts.
+    pub fn end(self) -> Option<(Timestamp, State)> {
+        let expired = self.dates.expires_at.map(|at| (at.at(), State::Expired));
+        let lifted = self.dates.lifted_at.map(|at| (at.at(), State::Lifted));
+        let superseded = self.superseded.map(|at| (at, State::Superseded));
+        let ends = [lifted, superseded, expired].into_iter().flatten();
+        ends.min_by_key(|(at, _)| *at)
+    }
+
+    /// The next instant at which the state may become another one.
+    pub fn next(self, after: Timestamp) -> Option<Timestamp> {
+        let pauses = self.dates.suspended.iter();
+        let pauses = pauses
+            .flat_map(|pause| [Some(pause.from), pause.until])
+            .flatten();
+        let instants = pauses
+            .chain([self.dates.effective_from])
+            .map(|moment| moment.at())
+            .chain(self.end().map(|(at, _)| at));
+        instants.filter(|at| *at > after).min()
+    }
+
+    /// Whether it ends before it begins, so that it never comes into force.
+    pub fn is_withdrawn(self) -> bool {
+        self.end()
+            .is_some_and(|(end, _)| end <= self.dates.effective_from.at())
+    }
+}
+
+/// When each of these orders is superseded, by its id; and what others say in vain that they
+/// supersede, as sentences.
+pub fn supersessions<'o>(
+    orders: impl Iterator<Item = &'o Order> + Clone,
+) -> (HashMap<&'o str, Timestamp>, Vec<String>) {
+    let known: HashMap<&str, &Order> = orders.clone().map(|order| (&*order.id, order)).collect();
+    let mut ends: HashMap<&str, Timestamp> = HashMap::new();
+    let mut vain = Vec::new();
+    for order in orders {
+        if order.supersedes.is_empty() || Life::new(order, None).is_withdrawn() {
+            continue;
+        }
+        let start = order.dates.effective_from;
+        for id in &order.supersedes {
+            let Some((id, other)) = known.get_key_value(&**id) else {
+                let problem = format!(
+                    "order {}: it supersedes `{id}`, which is not here",
+                    order.id
+                );
+                vain.push(problem);
+                continue;
+            };
+            let first = other.dates.effective_from;
+            let mutual = first == start && other.supersedes.contains(&order.id);
+            if first > start || mutual {
+                vain.push(format!(
+                    "order {}: it supersedes `{id}`, which begins no earlier, so it does not count",
+                    order.id
+                ));
+                continue;
+            }
+            let end = ends.entry(id).or_insert(start.at());
+            *end = (*end).min(start.at());
+        }
+    }
+    (ends, vain)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn order(id: &str, dates: &str) -> Order {
+        let text = format!(
+            "id = \"{id}\"\nlegal-basis = [\"x\"]\nreason = {{ en = \"x\" }}\n\
+             review-at = 2030-01-01T00:00:00Z\nauthority = {{ name = \"x\" }}\n\
+             redress = {{ how = \"x\" }}\ntargets = [{{ name = \"x.example\", scope = \"exact\" }}]\n\
+             {dates}"
+        );
+        Order::parse(&text, Path::new(id)).expect("an order")
+    }
+
+    fn at(day: &str) -> Timestamp {
+        format!("{day}T00:00:00Z").parse().expect("a time")
+    }
+
+    fn days(order: &Order, superseded: Option<Timestamp>) -> Vec<String> {
+        let life = Life::new(order, superseded);
+        let mut told = vec![life.state(at("2001-01-01")).to_string()];
+        let mut now = at("2001-01-01");
+        while let Some(next) = life.next(now) {
+            let before = Timestamp::from_nanosecond(next.as_nanosecond() - 1).expect("a time");
+            assert_eq!(
+                life.state(before),
+                life.state(now),
+                "nothing changes in between"
+            );
+            told.push(format!("{} {}", &next.to_string()[..10], life.state(next)));
+            now = next;
+        }
+        told
+    }
+
+    #[test]
+    fn an_order_goes_through_its_states_at_its_dates() {
+        let order = order(
+            "a",
+            "effective-from = 2026-01-01T00:00:00Z\nexpires-at = 2026-06-01T00:00:00Z\n\
+             suspended = [{ from = 2026-02-01T00:00:00Z, until = 2026-03-01T00:00:00Z }]",
+        );
+        let whole = [
+            "scheduled",
+            "2026-01-01 in force",
+            "2026-02-01 suspended",
+            "2026-03-01 in force",
+            "2026-06-01 expired",
+        ];
+        assert_eq!(days(&order, None), whole);
+        let superseded = days(&order, Some(at("2026-02-10")));
+        let cut = ["2026-02-10 superseded"];
+        assert_eq!(superseded[..3], whole[..3]);
+        assert!(superseded.contains(&cut[0].to_owned()));
+        let after = Life::new(&order, Some(at("2026-02-10")));
+        assert_eq!(after.state(at("2026-04-01")), State::Superseded);
+    }
+
+    #[test]
+    fn of_several_ends_the_first_counts() {
+        let order = order(
+            "a",
+            "effective-from = 2026-01-01T00:00:00Z\nexpires-at = 2026-06-01T00:00:00Z\n\
+             lifted-at = 2026-07-01T00:00:00Z",
+        );
+        let life = Life::new(&order, None);
+        assert_eq!(life.state(at("2026-08-01")), State::Expired);
+    }
+
+    #[test]
+    fn an_order_that_is_lifted_before_it_begins_is_never_in_force() {
+        let order = order(
+            "a",
+            "effective-from = 2026-03-01T00:00:00Z\nlifted-at = 2026-02-01T00:00:00Z",
+        );
+        assert!(Life::new(&order, None).is_withdrawn());
+        let told = days(&order, None);
+        assert_eq!(
+            told,
+            ["scheduled", "2026-02-01 lifted", "2026-03-01 lifted"]
+        );
+    }
+
+    #[test]
+    fn an_open_suspension_lasts() {
+        let order = order(
+            "a",
+            "effective-from = 2026-01-01T00:00:00Z\nsuspended = [{ from = 2026-02-01T00:00:00Z }]",
+        );
+        let life = Life::new(&order, None);
+        assert_eq!(life.state(at("2029-01-01")), State::Suspended);
+    }
+
+    #[test]
+    fn an_order_ends_where_the_one_that_supersedes_it_begins() {
+        let old = order("old", "effective-from = 2026-01-01T00:00:00Z");
+        let new = order(
+            "new",
+            "effective-from = 2026-03-01T00:00:00Z\nsupersedes = [\"old\", \"gone\"]",
+        );
+        let withdrawn = order(
+            "withdrawn",
+            "effective-from = 2026-02-01T00:00:00Z\nlifted-at = 2026-01-15T00:00:00Z\n\
+             supersedes = [\"old\"]",
+        );
+        let early = order(
+            "early",
+            "effective-from = 2025-01-01T00:00:00Z\nsupersedes = [\"old\"]",
+        );
+        let all = [old, new, withdrawn, early];
+        let (ends, vain) = supersessions(all.iter());
+        assert_eq!(ends, HashMap::from([("old", at("2026-03-01"))]));
+        assert_eq!(
+            vain,
+            [
+                "order new: it supersedes `gone`, which is not here",
+                "order early: it supersedes `old`, which begins no earlier, so it does not count",
+            ]
+        );
+    }
+
+    #[test]
+    fn orders_that_begin_together_cannot_end_each_other() {
+        let one = order(
+            "one",
+            "effective-from = 2026-01-01T00:00:00Z\nsupersedes = [\"two\"]",
+        );
+        let two = order(
+            "two",
+            "effective-from = 2026-01-01T00:00:00Z\nsupersedes = [\"one\"]",
+        );
+        let (ends, vain) = supersessions([&one, &two].into_iter());
+        assert!(ends.is_empty());
+        assert_eq!(vain.len(), 2);
+    }
+}

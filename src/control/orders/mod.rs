@@ -1,0 +1,8 @@
+//! Owns authorities' orders and the operator's exceptions, from their files to what is in force at an instant.
+//! Refuses to publish: that is `reload`'s.
+
+pub mod book;
+pub mod edit;
+mod folder;
+pub mod life;
+mod rules;
