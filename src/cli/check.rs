@@ -10,6 +10,7 @@ use super::{Failure, told};
 use crate::config::Config;
 use crate::control::compose;
 use crate::control::load::load;
+use crate::control::orders::book::Book;
 use crate::daemon;
 
 #[derive(Debug, Args)]
@@ -46,6 +47,15 @@ pub(super) fn run(
         }
         good = problems.is_empty();
     }
+    let book = Book::read(&config);
+    let problems = book.problems();
+    for problem in &problems {
+        writeln!(out, "{problem}")?;
+    }
+    good &= problems.is_empty();
+    for warning in book.warnings(config.lists.iter().map(|list| &*list.source.name)) {
+        writeln!(out, "note: {warning}")?;
+    }
     for list in &config.lists {
         let (name, path) = (&list.source.name, &list.source.path);
         let loaded = match load(list, None, false) {
@@ -61,7 +71,12 @@ pub(super) fn run(
         told::list(name, path, loaded.rules as u64, tally, out)?;
     }
     if good {
-        writeln!(out, "good: {} lists", config.lists.len())?;
+        let (lists, orders) = (config.lists.len(), book.orders().count());
+        let orders = match orders {
+            0 => String::new(),
+            count => format!(", {count} orders"),
+        };
+        writeln!(out, "good: {lists} lists{orders}")?;
         return Ok(());
     }
     Err(Failure::Told)

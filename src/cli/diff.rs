@@ -9,12 +9,12 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::{Failure, read_config};
-use crate::control::compose::Images;
 use crate::control::store::{read_generation, read_image};
 use crate::policy::image::Image;
 use crate::policy::image::order::Path;
 use crate::policy::image::values::flag;
 use crate::policy::image::walk::Lies;
+use crate::policy::images::Images;
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 
@@ -135,7 +135,10 @@ impl Side {
         let file = FilePath::new(which);
         let Some(generation) = which.parse().ok().filter(|_| !file.exists()) else {
             let base = Some(Arc::new(read_image(file)?));
-            return Ok(Self(Images { base, delta: None }));
+            return Ok(Self(Images {
+                base,
+                ..Images::default()
+            }));
         };
         let Some(dir) = read_config(config)?.state.dir else {
             return Err(Failure::Other(
@@ -146,6 +149,7 @@ impl Side {
         Ok(Self(Images {
             base: Some(Arc::new(base)),
             delta: delta.map(Arc::new),
+            orders: None,
         }))
     }
 

@@ -5,6 +5,7 @@ mod check;
 mod compile;
 mod diff;
 mod image;
+mod order;
 mod reload;
 mod serve;
 mod status;
@@ -59,6 +60,8 @@ enum Verb {
     /// Exit code 0 when none, 1 when some. Names that another rule of the same list covers are not
     /// in an image, so they don't differ.
     Diff(diff::DiffArgs),
+    /// Tell about authorities' orders.
+    Order(order::OrderArgs),
     /// Tell what happens to a name, and why: the decision and every rule that matches.
     ///
     /// Reads configuration and lists itself, so it needs no running server. It tells what one does
@@ -119,6 +122,7 @@ pub fn main() -> ExitCode {
         Verb::Compile(args) => compile::run(config, &args, &mut out),
         Verb::Image(args) => image::run(&args, &mut out),
         Verb::Diff(args) => diff::run(config, &args, &mut out),
+        Verb::Order(args) => order::run(config, &args, &mut out),
         Verb::Why(args) => why::run(config, &args, &mut out),
         Verb::Status(args) => status::run(config, &args, &mut out),
         Verb::Reload(args) => reload::run(config, &args, &mut out),

@@ -67,6 +67,18 @@ pub(super) fn run(
             list.name, list.rules
         )?;
     }
+    for (state, count) in &status.orders.states {
+        writeln!(out, "orders {state}: {count}")?;
+    }
+    if status.orders.exceptions > 0 {
+        writeln!(out, "exceptions: {}", status.orders.exceptions)?;
+    }
+    for id in &status.orders.overdue_reviews {
+        writeln!(out, "order {id}: its review is overdue")?;
+    }
+    for warning in &status.orders.warnings {
+        writeln!(out, "note: {warning}")?;
+    }
     for alarm in &status.alarms {
         writeln!(out, "ALARM {alarm}")?;
     }

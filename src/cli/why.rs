@@ -16,15 +16,21 @@ use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::rr::{Name as DnsName, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 use ipnet::{Ipv4Net, Ipv6Net};
+use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Failure, read_config};
-use crate::config::{Config, Content, List};
-use crate::control::compose::Images;
+use super::{Failure, order, read_config};
+use crate::config::exception::Exception;
+use crate::config::moment::Moment;
+use crate::config::order::Order;
+use crate::config::{Config, Content, List, typed};
 use crate::control::load::load;
+use crate::control::orders::book::Book;
+use crate::control::orders::life::State;
 use crate::control::{compose, lists};
 use crate::policy::image::provenance::ImageSource;
-use crate::policy::rule::{Kind, Scope};
+use crate::policy::images::Images;
+use crate::policy::rule::{Kind, Scope, Source};
 use crate::policy::snapshot::{Decision, Snapshot};
 use crate::serve::cache::Cache;
 use crate::serve::respond::{Client, Step, respond};
@@ -42,6 +48,10 @@ pub(super) struct WhyArgs {
     /// Answer as for this client; without it, as for one that may ask.
     #[arg(long, value_name = "IP")]
     client: Option<IpAddr>,
+    /// By the orders and exceptions of that time, as in 2017-07-20T00:00:00+07:00; lists don't count
+    /// then.
+    #[arg(long, value_name = "TIME")]
+    at: Option<Moment>,
     /// Print JSON, for programs.
     #[arg(long)]
     json: bool,
@@ -52,19 +62,36 @@ struct Explanation {
     name: String,
     r#type: String,
     client: Option<IpAddr>,
-    /// `blocked`, `allowed`, `local`, `refused` or `upstream`.
+    /// `blocked`, `allowed`, `excepted`, `local`, `refused` or `upstream`.
     decision: &'static str,
-    /// Every rule that matches; if the decision is `blocked` or `allowed`, by the first one.
+    /// The source of the rule that decides, where one does.
+    by: Option<String>,
+    /// Every rule that matches, the weightiest first.
     rules: Vec<Rule>,
+    /// The orders among their sources.
+    orders: Vec<Order>,
+    /// Other orders that speak of the name, which are not in force.
+    idle: Vec<Idle>,
+    /// The exceptions among their sources.
+    exceptions: Vec<Exception>,
     /// Nothing when upstream is asked, or when the answer is silence.
     answer: Option<Answer>,
     /// Lists whose files are not taken, so that their rules are missing above.
     left_out: Vec<String>,
 }
 
+/// An order that is not in force.
+#[derive(Debug, Serialize)]
+struct Idle {
+    state: State,
+    #[serde(flatten)]
+    order: Order,
+}
+
 #[derive(Debug, Serialize)]
 struct Rule {
-    list: String,
+    /// The list's name, `order:` and the order's id, or `exception:` and what tells it from others.
+    source: String,
     kind: Kind,
     rule: String,
     scope: Scope,
@@ -96,10 +123,17 @@ pub(super) fn run(
 }
 
 fn explain(config: &Config, args: &WhyArgs) -> Result<Explanation, Failure> {
-    let mut left_out = Vec::new();
-    let mut sources = Vec::new();
+    let book = Book::read(config);
+    let at = args.at.map_or_else(Timestamp::now, Moment::at);
+    let mut left_out = book.problems();
+    let mut sources = book.sources(at);
     let mut images = Vec::new();
-    for list in &config.lists {
+    // What lists held then is not known.
+    let lists = match args.at {
+        Some(_) => &[],
+        None => &config.lists[..],
+    };
+    for list in lists {
         match load(list, None, false) {
             Ok(fresh) => {
                 sources.push(Arc::new(list.source.clone()));
@@ -111,8 +145,9 @@ fn explain(config: &Config, args: &WhyArgs) -> Result<Explanation, Failure> {
     let fresh = images.iter().map(|(image, source)| (image, source.clone()));
     let joined = compose::join(None, |_| false, fresh)?;
     let images = Images {
-        base: None,
-        delta: Some(Arc::new(joined)),
+        base: Some(Arc::new(joined)),
+        delta: None,
+        orders: book.rules().cloned(),
     };
     let mut snapshot = compose::snapshot(config, sources, images, 1);
     if args.client.is_none() {
@@ -120,22 +155,71 @@ fn explain(config: &Config, args: &WhyArgs) -> Result<Explanation, Failure> {
         snapshot.clients = everybody.iter().collect();
     }
     let (decision, answer) = ask(&snapshot, args)?;
+    let by = match snapshot.decide(&args.name) {
+        Decision::Blocked { by, .. } | Decision::Allowed(by) | Decision::Excepted(by) => {
+            Some(by.source.name.clone())
+        }
+        Decision::Pass => None,
+    };
     let rules = snapshot.sources().iter().flat_map(|source| {
         let list = config
             .lists
             .iter()
             .find(|list| list.source.name == source.name);
-        list.map_or_else(Vec::new, |list| matching(list, &args.name))
+        match list {
+            Some(list) => matching(list, &args.name),
+            None => book
+                .matching(source, &args.name)
+                .map(|(owner, scope)| Rule {
+                    source: source.name.clone(),
+                    kind: source.kind,
+                    rule: format!("{}{owner}", scope.sign()),
+                    scope,
+                    path: source.path.clone(),
+                    line: None,
+                })
+                .collect(),
+        }
     });
+    let rules: Vec<_> = rules.collect();
+    let decides = |source: &&Arc<Source>| rules.iter().any(|rule| rule.source == source.name);
+    let deciding = || snapshot.sources().iter().filter(decides);
     Ok(Explanation {
+        by: by.filter(|_| matches!(decision, "blocked" | "allowed" | "excepted")),
+        orders: deciding()
+            .filter_map(|source| book.order(source))
+            .cloned()
+            .collect(),
+        idle: idle(&book, &args.name, at),
+        exceptions: deciding()
+            .filter_map(|source| book.exception(source))
+            .cloned()
+            .collect(),
         name: args.name.to_string(),
         r#type: args.rtype.to_string(),
         client: args.client,
         decision,
-        rules: rules.collect(),
+        rules,
         answer,
         left_out,
     })
+}
+
+/// The orders that would speak of the name at another time.
+fn idle(book: &Book, name: &Name, at: Timestamp) -> Vec<Idle> {
+    let all = book.known().filter(|known| {
+        let mut targets = known.order.targets.iter();
+        targets.any(|target| {
+            let mut except = target.except.iter();
+            target.scope.reaches(&target.name, name)
+                && !except.any(|except| except.scope.reaches(&except.name, name))
+        })
+    });
+    let idle = all.map(|known| Idle {
+        state: known.life.state(at),
+        order: known.order.clone(),
+    });
+    idle.filter(|idle| idle.state != State::InForce).collect()
 }
 
 /// Asks the code that serves.
@@ -164,6 +248,9 @@ fn ask(snapshot: &Snapshot, args: &WhyArgs) -> Result<(&'static str, Option<Answ
     let decision = match step {
         Step::Resolve(..) if matches!(snapshot.decide(&args.name), Decision::Allowed(_)) => {
             return Ok(("allowed", None));
+        }
+        Step::Resolve(..) if matches!(snapshot.decide(&args.name), Decision::Excepted(_)) => {
+            return Ok(("excepted", None));
         }
         // The cache is empty, and nobody else writes to it.
         Step::Resolve(..) | Step::Refresh(_) | Step::Busy => return Ok(("upstream", None)),
@@ -213,34 +300,25 @@ fn matching(list: &List, name: &Name) -> Vec<Rule> {
         Content::Embedded(text) => text.as_bytes().to_vec(),
         Content::File => fs::read(&list.source.path).unwrap_or_default(),
     };
-    let depth = name.label_count();
     // By weight: a file may have the same rule millions of times.
     let mut found = BTreeMap::new();
     lists::read(&octets, list.format, list.scope, |owner, scope, line| {
-        let labels = owner.label_count();
-        let applies = match scope {
-            Scope::Exact => labels == depth,
-            Scope::Subtree => labels <= depth,
-            Scope::Below => labels < depth,
-        };
-        if applies && name.ancestor(labels) == owner.wire() {
+        if scope.reaches(owner, name) {
             let weight = match scope {
                 Scope::Exact => 0,
                 Scope::Below => 1,
                 Scope::Subtree => 2,
             };
             let rule = || (line, scope, owner.to_string());
-            found.entry((Reverse(labels), weight)).or_insert_with(rule);
+            found
+                .entry((Reverse(owner.label_count()), weight))
+                .or_insert_with(rule);
         }
     });
     let rule = |(line, scope, owner): (u32, Scope, String)| {
-        let sign = match scope {
-            Scope::Exact => "",
-            Scope::Subtree => ".",
-            Scope::Below => "*.",
-        };
+        let sign = scope.sign();
         Rule {
-            list: list.source.name.clone(),
+            source: list.source.name.clone(),
             kind: list.source.kind,
             rule: format!("{sign}{owner}"),
             scope,
@@ -252,24 +330,41 @@ fn matching(list: &List, name: &Name) -> Vec<Rule> {
 }
 
 fn print(told: &Explanation, out: &mut impl Write) -> Result<(), Failure> {
-    let by = told
-        .rules
-        .first()
-        .map_or(String::new(), |rule| match told.decision {
-            "blocked" | "allowed" => format!(" by list {}", rule.list),
-            _ => String::new(),
-        });
-    writeln!(out, "{}: {}{by}", told.name, told.decision)?;
-    for (index, rule) in told.rules.iter().enumerate() {
+    let by = told.by.as_ref();
+    let of = by.map_or(String::new(), |by| format!(" by {}", called(by)));
+    writeln!(out, "{}: {}{of}", told.name, told.decision)?;
+    let mut decided = false;
+    for rule in &told.rules {
         let kind = match rule.kind {
             Kind::Block => "block",
             Kind::Allow => "allow",
+            Kind::Order => "order",
+            Kind::Exception => "exception",
         };
         let line = rule.line.map_or(String::new(), |line| format!(":{line}"));
-        let decides = index == 0 && matches!(told.decision, "blocked" | "allowed");
+        let decides = !decided && by == Some(&rule.source);
+        decided |= decides;
         let mark = if decides { "  rule" } else { "  also" };
-        let (list, text, path) = (&rule.list, &rule.rule, rule.path.display());
-        writeln!(out, "{mark} {text} ({kind}, list {list}, {path}{line})")?;
+        let (source, text, path) = (called(&rule.source), &rule.rule, rule.path.display());
+        writeln!(out, "{mark} {text} ({kind}, {source}, {path}{line})")?;
+    }
+    for order in &told.orders {
+        order::brief(order, out)?;
+    }
+    for Idle { state, order } in &told.idle {
+        writeln!(out, "  not in force, {state}:")?;
+        order::brief(order, out)?;
+    }
+    for exception in &told.exceptions {
+        let (reason, author) = (&exception.reason, &exception.author);
+        let until = exception
+            .until
+            .map_or(String::new(), |at| format!(", until {at}"));
+        let (path, line) = (exception.path.display(), exception.line);
+        writeln!(
+            out,
+            "  exception ({path}:{line}): {reason}, by {author}{until}"
+        )?;
     }
     match &told.answer {
         Some(answer) => {
@@ -283,6 +378,11 @@ fn print(told: &Explanation, out: &mut impl Write) -> Result<(), Failure> {
         }
         None if told.decision == "blocked" => writeln!(out, "  no answer is sent")?,
         None if told.decision == "allowed" => writeln!(out, "  upstream is asked")?,
+        None if told.decision == "excepted" => writeln!(
+            out,
+            "  upstream is asked; what the exception does not stand against may still block what a \
+             CNAME in its answer leads to"
+        )?,
         None => writeln!(
             out,
             "  upstream is asked; a CNAME in its answer may still lead to a blocked name"
@@ -294,8 +394,16 @@ fn print(told: &Explanation, out: &mut impl Write) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What people call a source.
+fn called(source: &str) -> String {
+    match source.split_once(':') {
+        Some((kind @ ("order" | "exception"), name)) => format!("{kind} {name}"),
+        _ => format!("list {source}"),
+    }
+}
+
 fn name(text: &str) -> Result<Name, String> {
-    match lists::one(text) {
+    match typed::one(text) {
         Ok((name, None)) => Ok(name),
         Ok((_, Some(_))) => Err("ask about one name, without a leading dot or `*.`".to_owned()),
         Err(bad) => Err(bad.to_string()),

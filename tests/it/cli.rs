@@ -140,7 +140,7 @@ fn why_names_the_deciding_rule_and_all_others_with_their_lines() {
     let rule = |n: usize| {
         let rule = &told["rules"][n];
         let text = |key: &str| rule[key].as_str().unwrap_or_default().to_owned();
-        (text("list"), text("rule"), rule["line"].as_u64())
+        (text("source"), text("rule"), rule["line"].as_u64())
     };
     assert_eq!(
         rule(0),

@@ -1,0 +1,188 @@
+//! Owns `tapis order`: what orders there are, what they say, and whether a file is one.
+//! Refuses to need a running server: files and dates tell all.
+
+mod change;
+mod tell;
+
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use jiff::Timestamp;
+use serde::Serialize;
+
+pub(super) use self::tell::brief;
+use super::{Failure, read_config};
+use crate::config::Config;
+use crate::config::moment::Moment;
+use crate::config::order::Order;
+use crate::control::orders::book::{Book, Known};
+use crate::control::orders::life::State;
+
+#[derive(Debug, Args)]
+pub(super) struct OrderArgs {
+    #[command(subcommand)]
+    verb: OrderVerb,
+}
+
+#[derive(Debug, Subcommand)]
+enum OrderVerb {
+    /// Tell all orders with their states.
+    List(ListArgs),
+    /// Tell all that an order says, and what state it is in.
+    Show(ShowArgs),
+    /// Tell whether a file is a valid order.
+    ///
+    /// Exit code 0 when it is, 1 when not.
+    Check(FileArgs),
+    /// Print an order's file to fill in, with what each field means.
+    New(change::NewArgs),
+    /// End an order, now or at a time: writes that into its file, whose comments stay.
+    Lift(change::LiftArgs),
+    /// Pause an order: writes that into its file, whose comments stay.
+    Suspend(change::SuspendArgs),
+}
+
+#[derive(Debug, Args)]
+struct ListArgs {
+    #[command(flatten)]
+    at: AtArgs,
+    /// Only orders in this state.
+    #[arg(long, value_name = "STATE", value_parser = state)]
+    state: Option<State>,
+}
+
+#[derive(Debug, Args)]
+struct ShowArgs {
+    /// The order's id.
+    id: String,
+    #[command(flatten)]
+    at: AtArgs,
+}
+
+#[derive(Debug, Args)]
+struct FileArgs {
+    /// The file.
+    file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct AtArgs {
+    /// The state at that time, as in 2017-07-20T00:00:00+07:00; without it, now.
+    #[arg(long, value_name = "TIME")]
+    at: Option<Moment>,
+    /// Print JSON, for programs.
+    #[arg(long)]
+    json: bool,
+}
+
+impl AtArgs {
+    fn instant(&self) -> Timestamp {
+        self.at.map_or_else(Timestamp::now, Moment::at)
+    }
+}
+
+/// An order and its state.
+#[derive(Serialize)]
+struct Told<'o> {
+    state: State,
+    #[serde(flatten)]
+    order: &'o Order,
+}
+
+pub(super) fn run(
+    config: Option<&PathBuf>,
+    args: &OrderArgs,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
+    match &args.verb {
+        OrderVerb::Check(args) => check(args, out),
+        OrderVerb::New(args) => Ok(change::new(args, out)?),
+        OrderVerb::Lift(args) => change::lift(&read_config(config)?, args, out),
+        OrderVerb::Suspend(args) => change::suspend(&read_config(config)?, args, out),
+        OrderVerb::List(args) => list(&read_config(config)?, args, out),
+        OrderVerb::Show(args) => show(&read_config(config)?, args, out),
+    }
+}
+
+fn check(args: &FileArgs, out: &mut impl Write) -> Result<(), Failure> {
+    let text = fs::read_to_string(&args.file).map_err(|error| {
+        Failure::Other(format!("{}: cannot be read: {error}", args.file.display()).into())
+    })?;
+    let order = Order::parse(&text, &args.file).map_err(Failure::Config)?;
+    let (id, names) = (&order.id, order.targets.len());
+    writeln!(out, "good: order {id}, {names} targets")?;
+    Ok(())
+}
+
+fn list(config: &Config, args: &ListArgs, out: &mut impl Write) -> Result<(), Failure> {
+    let book = Book::read(config);
+    let at = args.at.instant();
+    let known = book.known().map(|known| (known.life.state(at), known));
+    let mut known: Vec<_> = known
+        .filter(|(state, _)| args.state.is_none_or(|wanted| wanted == *state))
+        .collect();
+    known.sort_by_key(|(_, known)| (known.order.dates.effective_from, &known.order.id));
+    if args.at.json {
+        let told = known.iter();
+        let told = told.map(|&(state, Known { order, .. })| Told { state, order });
+        writeln!(
+            out,
+            "{}",
+            serde_json::to_string_pretty(&told.collect::<Vec<_>>())?
+        )?;
+    } else {
+        for (state, Known { order, .. }) in &known {
+            let (id, from) = (&order.id, order.dates.effective_from);
+            let (names, authority) = (order.targets.len(), &order.authority.name);
+            writeln!(
+                out,
+                "{id}: {state}, from {from}, {names} targets, {authority}"
+            )?;
+        }
+    }
+    refused(&book)
+}
+
+/// Files that are no orders are told, whatever else was.
+fn refused(book: &Book) -> Result<(), Failure> {
+    let problems = book.problems();
+    match problems.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::Other(problems.join("\n").into())),
+    }
+}
+
+fn show(config: &Config, args: &ShowArgs, out: &mut impl Write) -> Result<(), Failure> {
+    let book = Book::read(config);
+    let Some(known) = book.known().find(|known| known.order.id == args.id) else {
+        refused(&book)?;
+        return Err(Failure::Other(
+            format!("there is no order `{}`", args.id).into(),
+        ));
+    };
+    let state = known.life.state(args.at.instant());
+    if args.at.json {
+        let order = known.order;
+        writeln!(
+            out,
+            "{}",
+            serde_json::to_string_pretty(&Told { state, order })?
+        )?;
+        return Ok(());
+    }
+    tell::story(known.order, state, out)?;
+    Ok(())
+}
+
+fn state(text: &str) -> Result<State, String> {
+    let all = State::ALL.into_iter();
+    let word = |state: State| state.to_string().replace(' ', "-");
+    all.clone()
+        .find(|state| word(*state) == text)
+        .ok_or_else(|| {
+            let words: Vec<_> = all.map(word).collect();
+            format!("must be one of {}", words.join(", "))
+        })
+}

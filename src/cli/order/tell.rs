@@ -1,0 +1,127 @@
+//! Owns how an order is told to people.
+//! Refuses to judge it.
+
+use std::io::{self, Write};
+
+use crate::config::order::{Order, Texts};
+use crate::control::orders::life::State;
+
+/// Tells by whose decision, why, and since when.
+pub(in crate::cli) fn brief(order: &Order, out: &mut impl Write) -> io::Result<()> {
+    let Order { id, dates, .. } = order;
+    let (authority, from) = (&order.authority.name, dates.effective_from);
+    let reference = order.decision.reference.as_ref();
+    let reference = reference.map_or(String::new(), |reference| format!(", {reference}"));
+    writeln!(
+        out,
+        "  order {id}: {authority}{reference}, in force from {from}"
+    )?;
+    writeln!(out, "    legal basis: {}", order.legal_basis.join("; "))?;
+    for (language, reason) in &order.reason {
+        writeln!(out, "    reason ({language}): {reason}")?;
+    }
+    if let Some(at) = dates.lifted_at {
+        let reason = dates.lift_reason.as_ref();
+        let reason = reason.map_or(String::new(), |reason| format!(": {reason}"));
+        writeln!(out, "    lifted {at}{reason}")?;
+    }
+    writeln!(out, "    redress: {}", order.redress.how)
+}
+
+/// Tells an order, a line a fact.
+pub(super) fn story(order: &Order, state: State, out: &mut impl Write) -> io::Result<()> {
+    let Order { id, dates, .. } = order;
+    writeln!(out, "order {id}: {state} ({})", order.path.display())?;
+    let authority = &order.authority;
+    let more = [&authority.country, &authority.unit, &authority.contact];
+    let more: Vec<_> = more.into_iter().flatten().map(String::as_str).collect();
+    let more = match more.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", more.join(", ")),
+    };
+    writeln!(out, "  authority: {}{more}", authority.name)?;
+    if let Some(reference) = &order.decision.reference {
+        writeln!(out, "  decision: {reference}")?;
+    }
+    if let Some(date) = order.decision.date {
+        writeln!(out, "  decided: {date}")?;
+    }
+    writeln!(out, "  legal basis: {}", order.legal_basis.join("; "))?;
+    if let Some(category) = &order.category {
+        writeln!(out, "  category: {category}")?;
+    }
+    texts("reason", &order.reason, out)?;
+    texts("public text", &order.public_text, out)?;
+    let moments = [
+        ("issued", dates.issued_at),
+        ("in force from", Some(dates.effective_from)),
+        ("to be in force by", dates.comply_by),
+        ("review", Some(dates.review_at)),
+        ("expires", dates.expires_at),
+        ("lifted", dates.lifted_at),
+    ];
+    for (what, moment) in moments {
+        if let Some(moment) = moment {
+            writeln!(out, "  {what}: {moment}")?;
+        }
+    }
+    if let Some(reason) = &dates.lift_reason {
+        writeln!(out, "  lifted because: {reason}")?;
+    }
+    for pause in &dates.suspended {
+        let until = pause
+            .until
+            .map_or("further notice".to_owned(), |at| at.to_string());
+        let reason = pause
+            .reason
+            .as_ref()
+            .map_or(String::new(), |why| format!(": {why}"));
+        writeln!(
+            out,
+            "  suspended: from {} until {until}{reason}",
+            pause.from
+        )?;
+    }
+    let deadline = order.redress.deadline.as_ref();
+    let deadline = deadline.map_or(String::new(), |deadline| format!(" ({deadline})"));
+    writeln!(out, "  redress: {}{deadline}", order.redress.how)?;
+    for notice in &order.notices {
+        let channel = notice.channel.as_deref().unwrap_or("notice");
+        let to = notice
+            .to
+            .as_ref()
+            .map_or(String::new(), |to| format!(" to {to}"));
+        let reply = match (notice.replied_at, notice.reply_due) {
+            (Some(at), _) => format!(", answered {at}"),
+            (None, Some(due)) => format!(", no answer, due {due}"),
+            (None, None) => ", no answer".to_owned(),
+        };
+        writeln!(out, "  {channel}{to}: {}{reply}", notice.sent_at)?;
+    }
+    for id in &order.supersedes {
+        writeln!(out, "  supersedes: {id}")?;
+    }
+    for target in &order.targets {
+        let except = target.except.iter();
+        let except = except.map(|except| format!("{}{}", except.scope.sign(), except.name));
+        let except: Vec<_> = except.collect();
+        let except = match except.is_empty() {
+            true => String::new(),
+            false => format!(", but not {}", except.join(", ")),
+        };
+        writeln!(
+            out,
+            "  target: {}{}{except}",
+            target.scope.sign(),
+            target.name
+        )?;
+    }
+    Ok(())
+}
+
+fn texts(what: &str, texts: &Texts, out: &mut impl Write) -> io::Result<()> {
+    for (language, text) in texts {
+        writeln!(out, "  {what} ({language}): {text}")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,259 @@
+//! Orders and exceptions under a live server: in force at their dates, said to whoever meets them, gone when they end.
+
+use std::fs;
+
+use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::RecordType;
+use jiff::{SignedDuration, Timestamp};
+
+use crate::support::client::{addresses, ask, errors, is_blocked, rcode, until};
+use crate::support::server::{Server, folder, list, preamble, tapis, text};
+use crate::support::upstream::Upstream;
+
+/// An order of that id, with more of its fields.
+pub(crate) fn order(id: &str, dates: &str, targets: &str) -> String {
+    format!(
+        "id = \"{id}\"\nlegal-basis = [\"Law 1\"]\nreview-at = 2100-01-01T00:00:00Z\n{dates}\n\
+         authority = {{ name = \"The Authority\", country = \"ID\" }}\n\
+         reason = {{ en = \"It says so\" }}\n\
+         public-text = {{ en = \"Ask the authority\", id = \"Tanya\" }}\n\
+         redress = {{ how = \"Write to it\" }}\n{targets}"
+    )
+}
+
+pub(crate) fn target(name: &str, scope: &str) -> String {
+    format!("[[targets]]\nname = \"{name}\"\nscope = \"{scope}\"\n")
+}
+
+/// What a name's answer says of why it is so.
+fn why(server: &Server, name: &str) -> Vec<String> {
+    let errors = errors(&ask(server.address, name, RecordType::A)).into_iter();
+    errors
+        .map(|(code, text)| format!("{code} {text}"))
+        .collect()
+}
+
+const PAST: &str = "effective-from = 2020-01-01T00:00:00Z";
+
+fn moment(seconds: i64) -> Timestamp {
+    Timestamp::now() + SignedDuration::from_secs(seconds)
+}
+
+/// A server with a directory of orders, empty at first, and these lists.
+fn server(more: &str, files: &[(&str, &str)]) -> (Server, Upstream) {
+    let upstream = Upstream::plain();
+    let config = format!(
+        "{}[orders]\npath = \"orders\"\n{more}",
+        preamble(upstream.address)
+    );
+    let folder = folder(&config, files);
+    fs::create_dir(folder.path().join("orders")).expect("made");
+    (Server::start_in(folder), upstream)
+}
+
+#[test]
+fn an_order_is_in_force_when_its_file_is_there_and_says_why() {
+    let (server, _upstream) = server("", &[]);
+    assert_eq!(addresses(server.address, "a.test.example"), ["192.0.2.1"]);
+    let text = order("x-1", PAST, &target("a.test.example", "exact"));
+    fs::write(server.path("orders/x-1.toml"), text).expect("written");
+    until("the order", || is_blocked(server.address, "a.test.example"));
+    assert_eq!(
+        why(&server, "a.test.example"),
+        ["16 order x-1: Ask the authority"]
+    );
+    assert!(!is_blocked(server.address, "b.a.test.example"), "exact");
+    assert_eq!(server.status()["orders"]["states"]["in-force"], 1);
+    assert_eq!(server.status()["orders"]["hits"]["x-1"], 2);
+
+    fs::remove_file(server.path("orders/x-1.toml")).expect("removed");
+    until("its end", || !is_blocked(server.address, "a.test.example"));
+    assert_eq!(addresses(server.address, "a.test.example"), ["192.0.2.1"]);
+}
+
+#[test]
+fn an_order_begins_and_ends_at_its_instants() {
+    let (server, _upstream) = server("", &[]);
+    let (from, to) = (moment(2), moment(3));
+    let dates = format!("effective-from = {from}\nexpires-at = {to}");
+    let text = order("x-1", &dates, &target("a.test.example", "subtree"));
+    fs::write(server.path("orders/x-1.toml"), text).expect("written");
+    until("the file", || {
+        server.status()["orders"]["states"]["scheduled"] == 1
+    });
+    until("the beginning", || {
+        is_blocked(server.address, "b.a.test.example")
+    });
+    assert!(Timestamp::now() >= from);
+    until("the end", || {
+        !is_blocked(server.address, "b.a.test.example")
+    });
+    assert!(Timestamp::now() >= to);
+    until("the state", || {
+        server.status()["orders"]["states"]["expired"] == 1
+    });
+}
+
+#[test]
+fn a_name_under_several_orders_and_a_list_is_free_when_the_last_of_them_ends() {
+    let (server, _upstream) = server(&list("ads", ""), &[("ads", "c.example\n")]);
+    for (id, name) in [
+        ("one", "a.example"),
+        ("two", "a.example"),
+        ("three", "c.example"),
+    ] {
+        let text = order(id, PAST, &target(name, "exact"));
+        fs::write(server.path(&format!("orders/{id}.toml")), text).expect("written");
+    }
+    until("the orders", || {
+        why(&server, "a.example") == ["16 order one: Ask the authority"]
+    });
+    until("the third", || {
+        why(&server, "c.example") == ["16 order three: Ask the authority"]
+    });
+    fs::remove_file(server.path("orders/one.toml")).expect("removed");
+    until("the second", || {
+        why(&server, "a.example") == ["16 order two: Ask the authority"]
+    });
+    fs::remove_file(server.path("orders/two.toml")).expect("removed");
+    fs::remove_file(server.path("orders/three.toml")).expect("removed");
+    until("the end", || !is_blocked(server.address, "a.example"));
+    until("the list", || why(&server, "c.example") == ["15 ads"]);
+}
+
+#[test]
+fn a_bad_order_is_told_and_the_others_and_its_last_good_state_stay() {
+    let (server, _upstream) = server("", &[]);
+    let one = order("one", PAST, &target("a.example", "exact"));
+    let two = order("two", PAST, &target("b.example", "exact"));
+    fs::write(server.path("orders/one.toml"), &one).expect("written");
+    fs::write(server.path("orders/two.toml"), &two).expect("written");
+    until("both", || {
+        is_blocked(server.address, "a.example") && is_blocked(server.address, "b.example")
+    });
+    fs::write(
+        server.path("orders/one.toml"),
+        one.replace("legal-basis", "basis"),
+    )
+    .expect("written");
+    until("the alarm", || server.status()["degraded"] == true);
+    let alarms = server.status()["alarms"].to_string();
+    assert!(
+        alarms.contains("one.toml:1: the order has no `legal-basis`"),
+        "{alarms}"
+    );
+    assert!(is_blocked(server.address, "a.example"));
+    assert!(is_blocked(server.address, "b.example"));
+
+    // A second file with the id of another one does not count.
+    fs::write(server.path("orders/one.toml"), &one).expect("written");
+    let double = two.replace("b.example", "c.example");
+    fs::write(server.path("orders/a-double.toml"), double).expect("written");
+    until("the alarm", || {
+        server.status()["alarms"]
+            .to_string()
+            .contains("a-double.toml: id is \\\"two\\\", as in")
+    });
+    assert!(!is_blocked(server.address, "c.example"));
+    assert!(is_blocked(server.address, "b.example"));
+}
+
+#[test]
+fn an_exact_order_with_nxdomain_blocks_one_name_alone() {
+    let (server, _upstream) = server("", &[]);
+    let dates = format!("{PAST}\naction = \"nxdomain\"");
+    let targets = target("telegram.org", "exact")
+        + &target("x.example", "subtree")
+        + "except = [\"free.a.x.example\"]\n";
+    let text = order("x-1", &dates, &targets);
+    fs::write(server.path("orders/x-1.toml"), text).expect("written");
+    let rcode = |name: &str| rcode(&ask(server.address, name, RecordType::A));
+    until("the order", || !why(&server, "telegram.org").is_empty());
+    assert_eq!(
+        rcode("telegram.org"),
+        ResponseCode::NoError,
+        "names beneath it are there"
+    );
+    assert_eq!(addresses(server.address, "api.telegram.org"), ["192.0.2.1"]);
+    assert_eq!(rcode("b.x.example"), ResponseCode::NXDomain);
+    assert_eq!(
+        rcode("x.example"),
+        ResponseCode::NoError,
+        "a name beneath it is free"
+    );
+    assert_eq!(rcode("a.x.example"), ResponseCode::NoError);
+    assert_eq!(addresses(server.address, "free.a.x.example"), ["192.0.2.1"]);
+}
+
+#[test]
+fn an_exception_stands_against_what_it_names_until_its_end() {
+    let over = moment(3);
+    let more = format!(
+        "{}{}[[exception]]\nname = \"shop.example\"\nscope = \"subtree\"\nagainst = [\"ads\"]\n\
+         reason = \"a customer's\"\nauthor = \"noc\"\nuntil = {over}\n\
+         [[exception]]\nname = \"all.example\"\nscope = \"exact\"\nagainst = [\"all\"]\n\
+         reason = \"a court's\"\nauthor = \"legal\"\n",
+        list("ads", ""),
+        list("more", "")
+    );
+    let ads = "shop.example\nwww.shop.example\nall.example\n";
+    let (server, _upstream) = server(&more, &[("ads", ads), ("more", "www.shop.example\n")]);
+    assert_eq!(addresses(server.address, "shop.example"), ["192.0.2.1"]);
+    assert_eq!(
+        why(&server, "www.shop.example"),
+        ["15 more"],
+        "the other list counts"
+    );
+    let text = order("x-1", PAST, &target("all.example", "exact"));
+    fs::write(server.path("orders/x-1.toml"), text).expect("written");
+    until("the order", || {
+        server.status()["orders"]["states"]["in-force"] == 1
+    });
+    assert_eq!(addresses(server.address, "all.example"), ["192.0.2.1"]);
+    let told = text_of(&server, &["why", "all.example"]);
+    assert!(
+        told.contains("all.example: allowed by exception all.example#1"),
+        "{told}"
+    );
+    assert!(told.contains("a court's, by legal"), "{told}");
+    assert!(told.contains("The Authority"), "{told}");
+    until("the end", || is_blocked(server.address, "shop.example"));
+    assert!(Timestamp::now() >= over);
+}
+
+fn text_of(server: &Server, arguments: &[&str]) -> String {
+    let output = server.verb(arguments);
+    assert!(output.status.success(), "{}", text(&output));
+    text(&output)
+}
+
+#[test]
+fn the_order_of_july_2017_tells_both_halves_of_its_story() {
+    let told = |at: &str| {
+        let output = tapis()
+            .args(["why", "web.telegram.org", "--at", at])
+            .output()
+            .expect("it ran");
+        assert!(output.status.success(), "{}", text(&output));
+        text(&output)
+    };
+    let then = told("2017-07-20T00:00:00+07:00");
+    let first = "web.telegram.org: blocked by order id-2017-07-14-telegram\n";
+    assert!(then.starts_with(first), "{then}");
+    assert!(
+        then.contains("in force from 2017-07-14T11:30:00+07:00"),
+        "{then}"
+    );
+    assert!(then.contains("Permenkominfo 19/2014"), "{then}");
+    assert!(
+        then.contains("EDE 16 order id-2017-07-14-telegram: Blocked by order of"),
+        "{then}"
+    );
+    let later = told("2017-08-11T00:00:00+07:00");
+    assert!(later.starts_with("web.telegram.org: upstream\n"), "{later}");
+    assert!(later.contains("not in force, lifted:"), "{later}");
+    assert!(
+        later.contains("lifted 2017-08-10T10:46:00+07:00: Telegram and the ministry"),
+        "{later}"
+    );
+}
