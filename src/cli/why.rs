@@ -161,6 +161,7 @@ fn explain(config: &Config, args: &WhyArgs) -> Result<Explanation, Failure> {
         }
         Decision::Pass => None,
     };
+    let of_orders = book.matching(&args.name);
     let rules = snapshot.sources().iter().flat_map(|source| {
         let list = config
             .lists
@@ -168,17 +169,18 @@ fn explain(config: &Config, args: &WhyArgs) -> Result<Explanation, Failure> {
             .find(|list| list.source.name == source.name);
         match list {
             Some(list) => matching(list, &args.name),
-            None => book
-                .matching(source, &args.name)
-                .map(|(owner, scope)| Rule {
+            None => {
+                let rules = of_orders.get(&source.name).into_iter().flatten();
+                let rule = |(owner, scope): &(&Name, Scope)| Rule {
                     source: source.name.clone(),
                     kind: source.kind,
                     rule: format!("{}{owner}", scope.sign()),
-                    scope,
+                    scope: *scope,
                     path: source.path.clone(),
                     line: None,
-                })
-                .collect(),
+                };
+                rules.map(rule).collect()
+            }
         }
     });
     let rules: Vec<_> = rules.collect();
@@ -304,11 +306,7 @@ fn matching(list: &List, name: &Name) -> Vec<Rule> {
     let mut found = BTreeMap::new();
     lists::read(&octets, list.format, list.scope, |owner, scope, line| {
         if scope.reaches(owner, name) {
-            let weight = match scope {
-                Scope::Exact => 0,
-                Scope::Below => 1,
-                Scope::Subtree => 2,
-            };
+            let weight = scope.weight();
             let rule = || (line, scope, owner.to_string());
             found
                 .entry((Reverse(owner.label_count()), weight))

@@ -55,14 +55,24 @@ impl Calendar {
         self.wall.now()
     }
 
-    /// Looks at the clock. Returns whether something else is in force than before.
+    /// Looks whether a date has come, or the clock was set back. Returns whether something else is in
+    /// force than before.
+    pub(super) fn ring(&mut self) -> bool {
+        let now = self.wall.now();
+        if self.at <= now && self.next.is_none_or(|next| now < next) {
+            self.at = now;
+            return false;
+        }
+        self.turn()
+    }
+
+    /// Looks at the clock and at all dates. Returns whether something else is in force than before.
     pub(super) fn turn(&mut self) -> bool {
         let now = self.wall.now();
         if now.duration_since(self.at) < -SLIP {
             tracing::error!(from = %self.at, to = %now, "the clock was set back: orders follow it");
-            self.set_back = Some((self.at, now));
-        } else if self.set_back.is_some_and(|(from, _)| now >= from) {
-            self.set_back = None;
+            let before = self.set_back.map_or(self.at, |(from, _)| from.max(self.at));
+            self.set_back = Some((before, now));
         }
         self.at = now;
         self.next = self.book.next(now);
@@ -80,7 +90,9 @@ impl Calendar {
 
     /// What is wrong, one sentence each.
     pub(super) fn problems(&self) -> Vec<String> {
-        let back = self.set_back.map(|(from, to)| {
+        let now = self.wall.now();
+        let back = self.set_back.filter(|(from, _)| now < *from);
+        let back = back.map(|(from, to)| {
             format!("the clock was set back from {from} to {to}: orders follow it")
         });
         self.book.problems().into_iter().chain(back).collect()

@@ -224,11 +224,13 @@ impl Control {
         let (config, lists, gone) = stage.merge(std::mem::take(&mut self.lists));
         (self.config, self.lists) = (config, lists);
         tokio::task::block_in_place(|| self.calendar.book.configure(&self.config));
+        let problems = self.calendar.book.problems();
         for ticket in gone.iter().filter_map(|list| list.promised) {
             self.no_longer_awaited(ticket);
         }
         for waiting in self.waiting.iter_mut().filter(|waiting| waiting.staged) {
             waiting.staged = false;
+            waiting.report.problems.clone_from(&problems);
         }
     }
 

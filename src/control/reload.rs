@@ -17,6 +17,7 @@ use super::compose;
 use super::join::{Joined, Ready};
 use super::keep::Keeper;
 use super::landing::{Done, start_load};
+use super::orders::book::Book;
 use super::report;
 use super::slots::Slots;
 use super::stage::Stage;
@@ -200,13 +201,19 @@ impl Control {
                     Request::Reload(wish, reply) => self.reload(&wish, Some(reply)),
                 },
                 Some(()) = hangups.recv(), if !self.stage_joining => self.reload(&ReloadRequest::default(), None),
-                Some(touched) = self.touched.recv() => self.touch(&touched),
+                Some(touched) = self.touched.recv() => {
+                    self.touch(&touched);
+                    // Thousands of files may come at once: they are read together.
+                    while let Ok(touched) = self.touched.try_recv() {
+                        self.touch(&touched);
+                    }
+                }
                 Some(done) = self.done.1.recv() => self.land(done),
                 Some(joined) = self.joined.1.recv() => self.land_joined(joined),
                 Some(compiled) = self.compiled.1.recv() => self.land_compiled(compiled),
                 Some(()) = self.kept.1.recv() => self.keeping = false,
                 () = sleep_until(due.unwrap_or(now + far)) => self.load_due(),
-                () = self.calendar.wait() => self.unpublished |= self.calendar.turn(),
+                () = self.calendar.wait() => self.unpublished |= self.calendar.ring(),
                 _ = sweep.tick() => self.sweep(),
                 () = sleep_until(reclaim.unwrap_or(now + far)), if reclaim.is_some() => {
                     reclaim = self.reclaim().then(|| Instant::now() + RECLAIM);
@@ -247,6 +254,7 @@ impl Control {
         let now = Instant::now();
         self.all_lists().for_each(|list| list.sweep(now));
         tokio::task::block_in_place(|| self.calendar.book.sweep(now));
+        self.unpublished |= self.calendar.ring();
         self.follow();
     }
 
@@ -342,6 +350,12 @@ impl Control {
                 return;
             }
         };
+        let unlisted = Book::unlisted(&config);
+        if !unlisted.is_empty() && config != self.config {
+            waiting.report.problems.extend(unlisted.iter().cloned());
+            self.config_problems = unlisted;
+            return;
+        }
         self.config_problems.clear();
         waiting.report.restart = report::needs_restart(&self.boot, &config);
         if config == self.config && self.stage.is_none() {

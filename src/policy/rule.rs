@@ -32,6 +32,15 @@ impl Scope {
         deep && name.ancestor(above) == owner.wire()
     }
 
+    /// Of several rules on one name the one with the lowest weight decides.
+    pub fn weight(self) -> u32 {
+        match self {
+            Self::Exact => 0,
+            Self::Below => 1,
+            Self::Subtree => 2,
+        }
+    }
+
     /// What stands before a name of that scope in a list.
     pub fn sign(self) -> &'static str {
         match self {

@@ -76,12 +76,7 @@ impl Found {
 /// A rule's weight as one number, of which the lowest wins: rank, then depth, then scope.
 #[inline]
 fn weight(rank: Rank, labels: usize, scope: Scope) -> u32 {
-    let scope = match scope {
-        Scope::Exact => 0,
-        Scope::Below => 1,
-        Scope::Subtree => 2,
-    };
-    rank << 16 | (0xFF - labels as u32) << 8 | scope
+    rank << 16 | (0xFF - labels as u32) << 8 | scope.weight()
 }
 
 fn hit(weight: u32) -> Hit {
@@ -314,11 +309,12 @@ impl Rules {
         }
     }
 
-    /// What there is about a name if the exception of that rank speaks of it, too.
-    pub fn look_past(&self, exception: usize, name: &Name) -> Found {
+    /// What there is about a name to which `asked` leads: what exceptions on that stand against does
+    /// not count.
+    pub fn look_past(&self, asked: &Name, name: &Name) -> Found {
         let mut found = Found::default();
         self.look(&[name], std::slice::from_mut(&mut found));
-        self.look_closely(name, Some(exception as Rank), &mut found);
+        self.look_closely(name, Some(asked), &mut found);
         found
     }
 
@@ -350,11 +346,12 @@ impl Rules {
 
     /// Weighs a name's rules one by one, as some may be lifted or passed over. What is known of rules
     /// beneath it stays, as if none of them were lifted: that can only turn NXDOMAIN into NODATA.
-    /// `exception` is one that speaks of the name, too.
+    /// The exceptions on `asked` speak of the name, too.
     #[cold]
-    fn look_closely(&self, name: &Name, exception: Option<Rank>, found: &mut Found) {
+    fn look_closely(&self, name: &Name, asked: Option<&Name>, found: &mut Found) {
         let delta = Ladder::new(self.delta.as_ref(), name);
         let orders = Ladder::new(self.orders.as_ref(), name);
+        let asked = asked.map(|asked| Ladder::new(self.orders.as_ref(), asked));
         (found.best, found.cover, found.excepted) = (NONE, NO_RANK, NONE);
         let mut weigh = |lies, labels, rank, scope| {
             if self.weights.mutes(rank).is_some() {
@@ -365,8 +362,8 @@ impl Rules {
                 }
                 return;
             }
-            let past = exception.is_some_and(|exception| self.is_against(exception, rank));
-            if past || self.is_passed_over(&orders, rank) {
+            let mut ladders = asked.iter().chain([&orders]);
+            if ladders.any(|ladder| self.is_passed_over(ladder, rank)) {
                 return;
             }
             if applies(lies, scope) {

@@ -26,7 +26,7 @@ pub struct Matched<'s> {
 pub enum Decision<'s> {
     /// No rule speaks of it.
     Pass,
-    /// An exception speaks of it, and no rule but those of what that stands against; they don't
+    /// An exception speaks of it, and no rule but those of what exceptions stand against; they don't
     /// count for the names that it leads to, either.
     Excepted(Matched<'s>),
     /// An allow list, or an exception against everything, speaks of it: it is answered truthfully,
@@ -39,6 +39,31 @@ pub enum Decision<'s> {
         /// Whether NXDOMAIN would be true of every name beneath, as RFC 8020 makes caches believe.
         nxdomain: bool,
     },
+}
+
+/// What need not be asked about the names that an asked one leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Past {
+    /// All rules count.
+    Nothing,
+    /// What the asked name's exceptions stand against does not.
+    Excepted,
+    /// Orders alone count: an allow list speaks of the asked name.
+    Lists,
+    /// No rule does: an exception stands against everything.
+    Everything,
+}
+
+impl Decision<'_> {
+    /// What follows from it for the names that the asked one leads to.
+    pub fn past(&self) -> Past {
+        match self {
+            Self::Pass | Self::Blocked { .. } => Past::Nothing,
+            Self::Excepted(_) => Past::Excepted,
+            Self::Allowed(by) if by.source.kind == Kind::Exception => Past::Everything,
+            Self::Allowed(_) => Past::Lists,
+        }
+    }
 }
 
 /// One generation of the policy.
@@ -177,21 +202,30 @@ impl Snapshot {
         }
     }
 
-    /// Decides on what upstream answered: the first name of the CNAME chain that is spoken of, but
-    /// by what the asked name's exception stands against. Returns how many hops lead to it, with
-    /// the decision; `Pass` when none is.
+    /// Decides on what upstream answered: the first name of `asked`'s CNAME chain that is blocked, by
+    /// rules that count although `past` is known of the asked name. Returns how many hops lead to it,
+    /// with the decision; `Pass` when none is.
     pub fn decide_chain(
         &self,
+        asked: &Name,
+        mut past: Past,
         chain: impl Iterator<Item = Name>,
-        excepted: Option<Matched<'_>>,
     ) -> (usize, Decision<'_>) {
         for (hop, name) in chain.enumerate() {
-            let decision = match excepted {
-                Some(by) => self.judge(&self.rules.look_past(by.hit.source, &name)),
-                None => self.decide(&name),
+            let decision = match past {
+                Past::Everything => break,
+                Past::Nothing => self.decide(&name),
+                Past::Excepted | Past::Lists => self.judge(&self.rules.look_past(asked, &name)),
             };
-            if matches!(decision, Decision::Allowed(_) | Decision::Blocked { .. }) {
-                return (hop + 1, decision);
+            match decision {
+                Decision::Blocked { by, .. }
+                    if past != Past::Lists || by.source.kind == Kind::Order =>
+                {
+                    return (hop + 1, decision);
+                }
+                // Orders stand before allow lists, wherever on the chain.
+                Decision::Allowed(_) => past = decision.past(),
+                _ => {}
             }
         }
         (0, Decision::Pass)
@@ -356,6 +390,26 @@ mod tests {
     }
 
     #[test]
+    fn an_order_counts_behind_an_allow_list_and_not_behind_an_exception() {
+        let order = |name: &str, rules| list(name, Kind::Order, Action::Sinkhole, rules);
+        let snapshot = snapshot(&[
+            order("order:x", &[("c.test", Scope::Exact)]),
+            allow("good", &[("b.test", Scope::Exact)]),
+            block("ads", Action::Sinkhole, &[("d.test", Scope::Exact)]),
+        ]);
+        let chain = |past, names: &[&str]| {
+            let names: Vec<_> = names.iter().map(|n| name(n)).collect();
+            snapshot
+                .decide_chain(&name("b.test"), past, names.into_iter())
+                .0
+        };
+        assert_eq!(snapshot.decide(&name("b.test")).past(), Past::Lists);
+        assert_eq!(chain(Past::Lists, &["d.test", "c.test"]), 2);
+        assert_eq!(chain(Past::Nothing, &["b.test", "c.test"]), 2);
+        assert_eq!(chain(Past::Everything, &["c.test"]), 0);
+    }
+
+    #[test]
     fn the_first_name_of_a_chain_that_is_spoken_of_decides() {
         let snapshot = snapshot(&[
             block("ads", Action::Sinkhole, &[("c.test", Scope::Exact)]),
@@ -363,11 +417,12 @@ mod tests {
         ]);
         let chain = |names: &[&str]| {
             let names: Vec<_> = names.iter().map(|n| name(n)).collect();
-            let (hops, decision) = snapshot.decide_chain(names.into_iter(), None);
-            (hops, matches!(decision, Decision::Blocked { .. }))
+            let asked = name("asked.test");
+            let (hops, _) = snapshot.decide_chain(&asked, Past::Nothing, names.into_iter());
+            hops
         };
-        assert_eq!(chain(&["a.test", "c.test"]), (2, true));
-        assert_eq!(chain(&["b.test", "c.test"]), (1, false), "allowed ends it");
-        assert_eq!(chain(&["a.test"]), (0, false));
+        assert_eq!(chain(&["a.test", "c.test"]), 2);
+        assert_eq!(chain(&["b.test", "c.test"]), 0, "allowed ends it");
+        assert_eq!(chain(&["a.test"]), 0);
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::cache::{Cache, Entry, Failure, Key, Lookup, STALE_TTL};
 use super::near::{Near, Place};
 use super::own;
-use crate::policy::snapshot::{Decision, Matched, Snapshot};
+use crate::policy::snapshot::{Decision, Past, Snapshot};
 use crate::stats::{Count, Counters};
 use crate::wire::edns::{Ede, code};
 use crate::wire::query::{Fault, Query, Reject};
@@ -235,9 +235,7 @@ fn decide(
                 false => Step::Drop(tally(Count::BlockedDrop)),
             };
         }
-        Decision::Allowed(_) => Past::Everything,
-        Decision::Excepted(by) => Past::Some(*by),
-        Decision::Pass => Past::Nothing,
+        Decision::Allowed(_) | Decision::Excepted(_) | Decision::Pass => decision.past(),
     };
     if let Some((zone, labels)) = snapshot.local.lookup(&query.name)
         && !own::is_parents(query, zone, labels)
@@ -344,22 +342,12 @@ fn beyond(
     }
 }
 
-/// What need not be asked about the names that the asked one leads to.
-#[derive(Clone, Copy)]
-enum Past<'s> {
-    Nothing,
-    /// What the asked name's exception stands against.
-    Some(Matched<'s>),
-    /// Any rule: one on the asked name ended evaluation.
-    Everything,
-}
-
 /// The rest of the road, once only the truth is missing.
 struct Road<'a, 'p> {
     now: u32,
     query: &'a Query<'p>,
     snapshot: &'a Snapshot,
-    past: Past<'a>,
+    past: Past,
     limit: usize,
 }
 
@@ -422,13 +410,11 @@ impl Road<'_, '_> {
     ) -> Step {
         let answer = &entry.answer;
         // Who asks for the CNAME itself gets it; its target is judged when it is asked for.
-        let excepted = match self.past {
-            Past::Some(by) => Some(by),
-            Past::Nothing | Past::Everything => None,
-        };
-        if !matches!(self.past, Past::Everything) && self.query.rtype != rtype::CNAME {
+        if self.past != Past::Everything && self.query.rtype != rtype::CNAME {
             let chain = answer.chain().map(|(name, _)| name);
-            let (hops, decision) = self.snapshot.decide_chain(chain, excepted);
+            let (hops, decision) = self
+                .snapshot
+                .decide_chain(&self.query.name, self.past, chain);
             if let Decision::Blocked { by, nxdomain } = decision {
                 let place = own::Place::Target {
                     answer,

@@ -81,7 +81,12 @@ mod timer {
                 libc::timerfd_settime(self.0.as_raw_fd(), flags, &when, std::ptr::null_mut())
             };
             if set < 0 {
-                return Err(io::Error::last_os_error());
+                let error = io::Error::last_os_error();
+                // The clock was set since the last time; it is not told again.
+                return match error.raw_os_error() {
+                    Some(libc::ECANCELED) => Ok(()),
+                    _ => Err(error),
+                };
             }
             loop {
                 let mut ready = self.0.readable().await?;

@@ -270,3 +270,18 @@ fn a_misspelt_field_is_told_with_what_was_meant() {
     assert!(found.contains("unknown key `expires_at`"), "{found}");
     assert!(found.contains("did you mean `expires-at`?"), "{found}");
 }
+
+#[test]
+fn an_order_cannot_leave_free_what_another_of_its_targets_blocks() {
+    let other = |name: &str, scope: &str| {
+        told(&format!(
+            "{GOOD}\n[[targets]]\nname = \"{name}\"\nscope = \"{scope}\"\n"
+        ))
+    };
+    let found = other("a.frei.münchen.example", "exact");
+    let problem = "o.toml:48: except leaves frei.xn--mnchen-3ya.example free, but the target \
+                   a.frei.xn--mnchen-3ya.example blocks there: correct one of them";
+    assert_eq!(found, problem);
+    assert!(other("example", "subtree").contains("but the target example blocks there"));
+    assert!(other("www.telegram.org", "exact").starts_with("Order"));
+}

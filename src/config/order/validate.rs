@@ -53,9 +53,13 @@ pub(super) fn validate(raw: Raw, path: &Path, findings: &mut Findings) -> Option
             findings,
         );
     }
+    let lines: Vec<_> = raw.targets.iter().map(|target| target.line).collect();
     let targets = raw.targets.into_iter();
     let targets: Vec<_> = targets.map(|given| target(given, findings)).collect();
     let targets: Option<Vec<_>> = targets.into_iter().collect();
+    for (target, line) in targets.iter().flatten().zip(lines) {
+        contradictions(target, line, targets.iter().flatten(), findings);
+    }
     Some(Order {
         id: id?,
         path: path.to_owned(),
@@ -337,6 +341,29 @@ fn target(raw: raw::Target, findings: &mut Findings) -> Option<Target> {
         scope: scope?,
         except: except.unwrap_or_default(),
     })
+}
+
+/// Reports what a target leaves free although another one blocks it.
+fn contradictions<'t>(
+    target: &Target,
+    line: u32,
+    all: impl Iterator<Item = &'t Target> + Clone,
+    findings: &mut Findings,
+) {
+    for except in &target.except {
+        let speaks = |other: &&Target| {
+            *other != target
+                && (except.scope.reaches(&except.name, &other.name)
+                    || other.scope.reaches(&other.name, &except.name))
+        };
+        if let Some(other) = all.clone().find(speaks) {
+            let (free, blocked) = (&except.name, &other.name);
+            findings.report(
+                line,
+                format!("except leaves {free} free, but the target {blocked} blocks there: correct one of them"),
+            );
+        }
+    }
 }
 
 /// A name beneath a target that it is not about, as lists write it: `x`, `.x`, `*.x`.

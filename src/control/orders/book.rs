@@ -1,7 +1,9 @@
 //! Owns all orders and exceptions that are known, and what follows from them at an instant: sources, rules, the next change.
 //! Refuses to ask what time it is, and to put anything in force.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -52,6 +54,18 @@ pub struct Known<'b> {
 }
 
 impl Book {
+    /// Why a configuration can't be taken: its directories can't be listed.
+    pub(in crate::control) fn unlisted(config: &Config) -> Vec<String> {
+        let folders = [&config.orders.dir, &config.exceptions.dir];
+        let unlisted = folders.into_iter().flatten().filter_map(|dir| {
+            let (error, dir) = (fs::read_dir(dir).err()?, dir.display());
+            Some(format!(
+                "configuration not taken, {dir}: cannot be listed: {error}"
+            ))
+        });
+        unlisted.collect()
+    }
+
     /// Reads all files.
     pub fn read(config: &Config) -> Self {
         let mut book = Self {
@@ -253,16 +267,18 @@ impl Book {
         orders.chain(untils).min()
     }
 
-    /// The rules of such a source that speak of a name, with their owners.
-    pub fn matching<'b>(
-        &'b self,
-        source: &'b Source,
-        name: &'b Name,
-    ) -> impl Iterator<Item = (&'b Name, Scope)> {
-        let rules = rules::all(self.orders(), self.exceptions());
-        rules
-            .filter(move |(owner, rule, scope)| *owner == source.name && scope.reaches(rule, name))
-            .map(|(_, rule, scope)| (rule, scope))
+    /// The rules that speak of a name by their sources' names, with their owners, the weightiest first.
+    pub fn matching<'b>(&'b self, name: &Name) -> HashMap<String, Vec<(&'b Name, Scope)>> {
+        let mut matching: HashMap<_, Vec<_>> = HashMap::new();
+        for (source, owner, scope) in rules::all(self.orders(), self.exceptions()) {
+            if scope.reaches(owner, name) {
+                matching.entry(source).or_default().push((owner, scope));
+            }
+        }
+        for rules in matching.values_mut() {
+            rules.sort_by_key(|(owner, scope)| (Reverse(owner.label_count()), scope.weight()));
+        }
+        matching
     }
 
     /// The order that a source stands for.

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
 
 use toml_edit::{Array, Datetime, DocumentMut, InlineTable, Item, Table, TomlError, Value};
@@ -80,8 +81,13 @@ pub fn apply(path: &Path, change: &Change<'_>) -> Result<(), EditError> {
     // Its name does not end in .toml: whoever watches the directory leaves it alone.
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io)?;
     file.write_all(text.as_bytes()).map_err(io)?;
-    let permissions = fs::metadata(&path).map_err(io)?.permissions();
-    file.as_file().set_permissions(permissions).map_err(io)?;
+    // Whoever could read it still can: the server most of all.
+    let before = fs::metadata(&path).map_err(io)?;
+    let (user, group) = (Some(before.uid()), Some(before.gid()));
+    fchown(file.as_file(), user, group).map_err(io)?;
+    file.as_file()
+        .set_permissions(before.permissions())
+        .map_err(io)?;
     file.as_file().sync_all().map_err(io)?;
     file.persist(&path).map_err(|error| io(error.error))?;
     Ok(())

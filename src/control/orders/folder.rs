@@ -148,7 +148,10 @@ impl<T> Folder<T> {
         let Some(found) = self.list() else {
             return false;
         };
-        let gone = self.files.keys().filter(|path| !found.contains(path));
+        let gone = self
+            .files
+            .keys()
+            .filter(|path| found.binary_search(path).is_err());
         let paths: Vec<_> = gone.cloned().collect();
         let now = Instant::now();
         let mut changed = false;
@@ -238,7 +241,12 @@ impl<T> Folder<T> {
 
     /// A file is gone, and with it what it said; unless the whole directory is.
     fn remove(&mut self, path: &Path) -> bool {
-        self.list().is_some() && self.files.remove(path).is_some()
+        let listed = self
+            .dir
+            .as_ref()
+            .is_none_or(|(dir, _)| fs::read_dir(dir).is_ok());
+        let gone = listed.then(|| self.files.remove(path)).flatten();
+        gone.is_some_and(|sheet| sheet.good.is_some() || sheet.refused.is_some())
     }
 }
 
@@ -253,6 +261,11 @@ enum Unread {
 fn read(path: &Path) -> Result<String, Unread> {
     let refused = |why: &str| Err(Unread::Refused(why.to_owned()));
     let mut octets = Vec::new();
+    match fs::metadata(path) {
+        // Opening a pipe would wait for its writer.
+        Ok(meta) if !meta.is_file() => return refused("is no file: take it out of the directory"),
+        _ => {}
+    }
     let file = File::open(path).and_then(|file| file.take(SIZE_MAX + 1).read_to_end(&mut octets));
     match file {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Unread::Gone),
