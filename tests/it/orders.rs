@@ -257,3 +257,42 @@ fn the_order_of_july_2017_tells_both_halves_of_its_story() {
         "{later}"
     );
 }
+
+#[test]
+fn a_lift_by_verb_frees_its_names_and_keeps_the_files_comments() {
+    let (server, _upstream) = server("", &[]);
+    let text = order("x-1", PAST, &target("a.example", "exact"));
+    let file = server.path("orders/x-1.toml");
+    fs::write(&file, format!("# by courier\n{text}")).expect("written");
+    until("the order", || is_blocked(server.address, "a.example"));
+    let told = text_of(
+        &server,
+        &["order", "lift", "x-1", "--reason", "a court's word"],
+    );
+    assert!(told.starts_with("order x-1 is lifted at "), "{told}");
+    until("the lift", || !is_blocked(server.address, "a.example"));
+    let text = fs::read_to_string(&file).expect("readable");
+    assert!(text.starts_with("# by courier\n"), "{text}");
+    let again = server.verb(&["order", "lift", "x-1", "--reason", "again"]);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(text_of(&server, &["order", "show", "x-1"]).contains("lifted because: a court's word"));
+}
+
+#[test]
+fn a_directory_that_cannot_be_listed_is_no_reason_to_drop_the_orders() {
+    let (server, _upstream) = server("", &[]);
+    let order = order("x-1", PAST, &target("a.example", "exact"));
+    fs::write(server.path("orders/x-1.toml"), order).expect("written");
+    until("the order", || is_blocked(server.address, "a.example"));
+    let config = fs::read_to_string(server.path("tapis.toml")).expect("readable");
+    let other = config.replace("path = \"orders\"", "path = \"nowhere\"");
+    fs::write(server.path("tapis.toml"), other).expect("written");
+    let reload = server.verb(&["reload"]);
+    assert_eq!(reload.status.code(), Some(1));
+    assert!(
+        text(&reload).contains("nowhere: cannot be listed"),
+        "{}",
+        text(&reload)
+    );
+    assert!(is_blocked(server.address, "a.example"));
+}

@@ -297,3 +297,73 @@ fn is_ours(path: &Path) -> bool {
             .extension()
             .is_some_and(|extension| extension == "toml")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn text(text: &str, _: &Path) -> Result<String, Problems> {
+        Ok(text.to_owned())
+    }
+
+    #[test]
+    fn links_to_nothing_are_left_alone_and_what_is_no_file_is_told() {
+        let dir = tempfile::tempdir().expect("a folder");
+        symlink("missing", dir.path().join("a.toml")).expect("linked");
+        let mut folder = Folder::default();
+        folder.set(Some(dir.path()));
+        assert!(!folder.read_all(text));
+        let now = Instant::now();
+        folder.sweep(now);
+        folder.sweep(now);
+        assert!(!folder.read_due(now, text), "nothing changed");
+        fs::create_dir(dir.path().join("b.toml")).expect("made");
+        assert!(folder.read_all(text));
+        let mut sheets = folder.files().values();
+        let refused = sheets.find_map(|sheet| sheet.refused.as_ref());
+        let (problems, _) = refused.expect("told");
+        assert!(
+            problems.to_string().contains("b.toml: is no file"),
+            "{problems}"
+        );
+    }
+
+    #[test]
+    fn a_file_keeps_its_last_good_state_until_it_is_gone() {
+        fn strict(text: &str, path: &Path) -> Result<String, Problems> {
+            match text {
+                "bad" => Err(Problems(vec![Problem {
+                    path: path.to_owned(),
+                    line: Some(1),
+                    message: "bad".to_owned(),
+                }])),
+                _ => Ok(text.to_owned()),
+            }
+        }
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("a.toml");
+        let mut folder = Folder::default();
+        folder.set(Some(dir.path()));
+        let says = |folder: &Folder<String>| {
+            let sheet = folder.files().values().next()?;
+            Some((sheet.good.as_ref()?.0.clone(), sheet.refused.is_some()))
+        };
+        for (content, said) in [
+            ("one", ("one", false)),
+            ("bad!", ("bad!", false)),
+            ("bad", ("bad!", true)),
+        ] {
+            fs::write(&path, content).expect("written");
+            assert!(folder.read_all(strict), "{content}");
+            assert_eq!(says(&folder), Some((said.0.to_owned(), said.1)));
+        }
+        fs::write(dir.path().join(".hidden.toml"), "x").expect("written");
+        fs::write(dir.path().join("a.toml~"), "x").expect("written");
+        assert!(!folder.read_all(strict), "not ours");
+        fs::remove_file(&path).expect("removed");
+        assert!(folder.read_all(strict));
+        assert!(folder.files().is_empty());
+    }
+}
