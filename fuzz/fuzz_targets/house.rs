@@ -189,7 +189,7 @@ fn list(
         name: list.to_owned(),
         path: list.into(),
         kind,
-            against: Against::All,
+        against: Against::All,
         blocking,
     };
     (source, rules)

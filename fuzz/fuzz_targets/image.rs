@@ -15,7 +15,8 @@ use rules::Rules;
 use tapis::policy::image::text::TextCode;
 use tapis::policy::image::walk::Lies;
 use tapis::policy::image::{Image, Octets};
-use tapis::policy::rules::Rules as InForce;
+use tapis::policy::images::Images;
+use tapis::policy::rules::{Rules as InForce, Weights};
 use tapis::wire::name::Name;
 
 /// Where the header keeps the sections' digests, and its own: see `policy::image::layout`.
@@ -73,7 +74,11 @@ fn run(input: &mut Unstructured<'_>) -> Result<()> {
     assert!(same || input.seal, "wrong octets are noticed");
     // Whatever it says, it can be put in force, as a delta with a sieve in front of it.
     let read = Arc::new(read);
-    InForce::new(None, Some(Arc::clone(&read)), |_| Some(0), &[true]);
+    let images = Images {
+        delta: Some(Arc::clone(&read)),
+        ..Images::default()
+    };
+    InForce::new(images, |_| Some(0), Weights::default());
     // The next image takes its code from this one's census.
     let lengths = read.census().lengths();
     assert!(TextCode::new(&lengths).is_some(), "any census makes a code");

@@ -6,7 +6,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use tapis::config::Format;
-use tapis::control::lists::{Tally, one, read};
+use tapis::config::typed::one;
+use tapis::control::lists::{Tally, read};
 use tapis::policy::rule::Scope;
 use tapis::wire::name::Name;
 

@@ -12,8 +12,9 @@ use std::sync::Arc;
 use libfuzzer_sys::arbitrary::{Arbitrary, Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use rules::{LISTS, Rule, Rules};
+use tapis::policy::images::Images;
 use tapis::policy::rule::Scope;
-use tapis::policy::rules::{Found, Rules as InForce};
+use tapis::policy::rules::{Found, Rules as InForce, Weights};
 use tapis::wire::name::Name;
 
 /// By name: list and scope.
@@ -44,12 +45,12 @@ fn run(input: &mut Unstructured<'_>) -> Result<()> {
     }
     let delta = over.map(|over| Arc::new(over.image_with(whole)));
     let rank = |name: &str| name.parse().ok();
-    let in_force = InForce::new(
-        Some(Arc::new(base.image())),
+    let images = Images {
+        base: Some(Arc::new(base.image())),
         delta,
-        rank,
-        &[false; LISTS as usize],
-    );
+        orders: None,
+    };
+    let in_force = InForce::new(images, rank, Weights::default());
     let asked: Vec<&Name> = asked.iter().collect();
     let mut found = vec![Found::default(); asked.len()];
     in_force.look(&asked, &mut found);
