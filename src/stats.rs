@@ -1,6 +1,5 @@
 //! Owns the counters. Refuses to know who reads them.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -166,13 +165,7 @@ pub const LATENCY_BOUNDS: [f64; 14] = [
 ];
 
 /// Lists and orders whose hits can be told apart.
-pub const LISTS: usize = CHUNKS * CHUNK;
-/// Their counters come so many at a time, when the first of them is needed.
-const CHUNK: usize = 256;
-const CHUNKS: usize = 256;
-
-/// Counters of some lists.
-type Chunk = Box<[AtomicU64; CHUNK]>;
+pub const LISTS: usize = 1 << u16::BITS;
 
 /// One thread's counters, on cache lines of their own.
 #[derive(Debug)]
@@ -182,7 +175,8 @@ pub struct Counters {
     types: [AtomicU64; TYPES.len() + 1],
     latency: [AtomicU64; LATENCY_BOUNDS.len() + 1],
     latency_micros: AtomicU64,
-    lists: [OnceLock<Chunk>; CHUNKS],
+    /// All there from the start: a worker must not allocate while it answers.
+    lists: Box<[AtomicU64]>,
 }
 
 impl Default for Counters {
@@ -192,7 +186,7 @@ impl Default for Counters {
             types: [const { AtomicU64::new(0) }; TYPES.len() + 1],
             latency: [const { AtomicU64::new(0) }; LATENCY_BOUNDS.len() + 1],
             latency_micros: AtomicU64::new(0),
-            lists: [const { OnceLock::new() }; CHUNKS],
+            lists: (0..LISTS).map(|_| AtomicU64::new(0)).collect(),
         }
     }
 }
@@ -218,18 +212,10 @@ impl Counters {
         self.types[usize::from(place)].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts a hit of the list with that place. Allocates for the first of 256 places.
+    /// Counts a hit of the list with that place.
     #[inline]
     pub fn bump_list(&self, list: u16) {
-        let list = usize::from(list);
-        let fresh = || Box::new([const { AtomicU64::new(0) }; CHUNK]);
-        let chunk = self.lists[list / CHUNK].get_or_init(fresh);
-        chunk[list % CHUNK].fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Hits of the lists of a chunk; nothing if there were none.
-    fn hits(&self, chunk: usize) -> Option<&[AtomicU64; CHUNK]> {
-        self.lists[chunk].get().map(|chunk| &**chunk)
+        self.lists[usize::from(list)].fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts an answer of upstream's that took so long.
@@ -282,23 +268,8 @@ pub fn sums<'c>(all: impl Iterator<Item = &'c Counters> + Clone) -> Sums {
             .collect(),
         latency: each(LATENCY_BOUNDS.len() + 1, &|c, at| &c.latency[at]),
         latency_sum_ms: sum(&|c| &c.latency_micros) as f64 / 1e3,
-        lists: hits(all),
+        lists: each(LISTS, &|c, at| &c.lists[at]),
     }
-}
-
-/// Hits of all lists by their places, up to the last chunk that has some.
-fn hits<'c>(all: impl Iterator<Item = &'c Counters> + Clone) -> Vec<u64> {
-    let used = |chunk: &usize| all.clone().any(|c| c.hits(*chunk).is_some());
-    let last = (0..CHUNKS).rev().find(used).map_or(0, |last| last + 1);
-    let mut sums = vec![0; last * CHUNK];
-    for (chunk, sums) in sums.chunks_mut(CHUNK).enumerate() {
-        for counts in all.clone().filter_map(|c| c.hits(chunk)) {
-            for (sum, count) in sums.iter_mut().zip(counts) {
-                *sum += count.load(Ordering::Relaxed);
-            }
-        }
-    }
-    sums
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::policy::rule::Source;
 pub(super) fn status(control: &Control, gauges: Gauges) -> Status {
     let told = |state: &ListState| {
         let slot = control.slots.known(&state.source.name);
-        let hits = slot.map(|slot| gauges.list_hits.get(slot).copied().unwrap_or(0));
+        let hits = slot.and_then(|slot| gauges.list_hits.get(slot).copied());
         list(state, hits)
     };
     let lists: Vec<_> = control.lists.iter().map(told).collect();
@@ -85,7 +85,7 @@ fn orders(control: &Control, gauges: &Gauges) -> OrdersStatus {
         let slot = control
             .slots
             .known(&format!("{}{}", Source::ORDER, order.id));
-        let hits = slot.map(|slot| gauges.list_hits.get(slot).copied().unwrap_or(0));
+        let hits = slot.and_then(|slot| gauges.list_hits.get(slot).copied());
         if let Some(hits) = hits.filter(|hits| *hits > 0) {
             status.hits.insert(order.id.clone(), hits);
         }
