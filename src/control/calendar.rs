@@ -36,7 +36,7 @@ impl Calendar {
         let book = Book::read(config);
         let at = wall.now();
         Self {
-            sources: book.sources(at),
+            sources: Vec::new(),
             next: book.next(at),
             book,
             wall,
@@ -55,19 +55,19 @@ impl Calendar {
         self.wall.now()
     }
 
-    /// Looks whether a date has come, or the clock was set back. Returns whether something else is in
-    /// force than before.
+    /// Looks whether a date has come, or the clock was set back: then something else may be in force.
     pub(super) fn ring(&mut self) -> bool {
         let now = self.wall.now();
-        if self.at <= now && self.next.is_none_or(|next| now < next) {
-            self.at = now;
-            return false;
+        let set_back = now.duration_since(self.at) < -SLIP;
+        let rings = set_back || self.next.is_some_and(|next| next <= now);
+        if !rings {
+            self.at = self.at.max(now);
         }
-        self.turn()
+        rings
     }
 
-    /// Looks at the clock and at all dates. Returns whether something else is in force than before.
-    pub(super) fn turn(&mut self) -> bool {
+    /// Looks at the clock and at all dates: [`sources`](Self::sources) are those of now.
+    pub(super) fn turn(&mut self) {
         let now = self.wall.now();
         if now.duration_since(self.at) < -SLIP {
             tracing::error!(from = %self.at, to = %now, "the clock was set back: orders follow it");
@@ -76,10 +76,7 @@ impl Calendar {
         }
         self.at = now;
         self.next = self.book.next(now);
-        let sources = self.book.sources(now);
-        let changed = sources != self.sources;
-        self.sources = sources;
-        changed
+        self.sources = self.book.sources(now);
     }
 
     /// Waits until what is in force may change.

@@ -47,8 +47,6 @@ pub struct Book {
 pub struct Known<'b> {
     /// What its file says.
     pub order: &'b Order,
-    /// The file's text.
-    pub text: &'b str,
     /// When it begins, pauses and ends.
     pub life: Life<'b>,
 }
@@ -193,20 +191,15 @@ impl Book {
 
     /// The orders of all files, without those whose id another one has.
     pub fn orders(&self) -> impl Iterator<Item = &Order> + Clone {
-        self.sheets().map(|(order, _)| order)
-    }
-
-    fn sheets(&self) -> impl Iterator<Item = &(Order, String)> + Clone {
         let files = self.orders.files().iter();
         let single = files.filter(|(path, _)| !self.doubles.contains_key(*path));
-        single.filter_map(|(_, sheet)| sheet.good.as_ref())
+        single.filter_map(|(_, sheet)| sheet.good.as_ref().map(|(order, _)| order))
     }
 
     /// The orders with their lives.
     pub fn known(&self) -> impl Iterator<Item = Known<'_>> {
-        self.sheets().map(|(order, text)| Known {
+        self.orders().map(|order| Known {
             order,
-            text,
             life: self.life(order),
         })
     }
