@@ -230,7 +230,7 @@ impl Control {
         }
         for waiting in self.waiting.iter_mut().filter(|waiting| waiting.staged) {
             waiting.staged = false;
-            waiting.report.problems.clone_from(&problems);
+            waiting.report.problems.extend(problems.iter().cloned());
         }
     }
 

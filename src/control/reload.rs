@@ -299,10 +299,11 @@ impl Control {
         if tokio::task::block_in_place(|| self.calendar.book.refresh()) {
             self.unpublished = true;
         }
-        waiting
-            .report
-            .problems
-            .extend(self.calendar.book.problems());
+        // A new configuration may have other directories: what is wrong there is told when it is taken.
+        if !waiting.staged {
+            let problems = self.calendar.book.problems();
+            waiting.report.problems.extend(problems);
+        }
         for name in &wish.accept {
             if !self.all_lists().any(|list| list.name() == name) {
                 let problem = format!("there is no list `{name}`");
