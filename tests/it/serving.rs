@@ -17,7 +17,7 @@ use crate::support::client::{
 use crate::support::server::{Server, list, preamble, text};
 use crate::support::upstream::Upstream;
 
-const ELEVEN: [&str; 11] = [
+pub(crate) const ELEVEN: [&str; 11] = [
     "t.me",
     "telegram.me",
     "telegram.org",

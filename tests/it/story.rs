@@ -19,21 +19,9 @@ use tapis::serve::respond::{Client, Step, respond};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::serving::ELEVEN;
 use crate::support::client::{data, errors, query};
 
-const NAMES: [&str; 11] = [
-    "t.me",
-    "telegram.me",
-    "telegram.org",
-    "core.telegram.org",
-    "desktop.telegram.org",
-    "macos.telegram.org",
-    "web.telegram.org",
-    "venus.web.telegram.org",
-    "pluto.web.telegram.org",
-    "flora.web.telegram.org",
-    "flora-1.web.telegram.org",
-];
 /// Names that the order was not about: the application itself.
 const OTHERS: [&str; 3] = ["api.telegram.org", "www.t.me", "telegram.com"];
 const TYPES: [RecordType; 6] = [
@@ -132,7 +120,7 @@ impl Telling {
     }
 
     fn all_are_free(&self) -> bool {
-        let mut all = NAMES.into_iter().chain(OTHERS);
+        let mut all = ELEVEN.into_iter().chain(OTHERS);
         all.all(|name| TYPES.into_iter().all(|rtype| self.is_free(name, rtype)))
     }
 }
@@ -157,7 +145,7 @@ async fn the_summer_of_2017() {
     telling.set("2017-07-14T11:30:00+07:00", 2).await;
     let why = "order id-2017-07-14-telegram: Blocked by order of Indonesia's Ministry of \
                Communication and Informatics of 14 July 2017";
-    for name in NAMES {
+    for name in ELEVEN {
         for rtype in TYPES {
             let answer = telling
                 .ask(name, rtype)
@@ -193,7 +181,7 @@ async fn the_summer_of_2017() {
     // Somebody sets the clock back to July: the order is in force as it was then.
     telling.set("2017-07-20T00:00:00+07:00", 4).await;
     assert!(
-        NAMES
+        ELEVEN
             .into_iter()
             .all(|name| !telling.is_free(name, RecordType::A))
     );
