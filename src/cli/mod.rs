@@ -5,6 +5,7 @@ mod check;
 mod compile;
 mod diff;
 mod image;
+mod journal;
 mod order;
 mod reload;
 mod serve;
@@ -62,6 +63,8 @@ enum Verb {
     Diff(diff::DiffArgs),
     /// Tell about authorities' orders.
     Order(order::OrderArgs),
+    /// Tell what changed the policy, when, and by whom.
+    Journal(journal::JournalArgs),
     /// Tell what happens to a name, and why: the decision and every rule that matches.
     ///
     /// Reads configuration and lists itself, so it needs no running server. It tells what one does
@@ -123,6 +126,7 @@ pub fn main() -> ExitCode {
         Verb::Image(args) => image::run(&args, &mut out),
         Verb::Diff(args) => diff::run(config, &args, &mut out),
         Verb::Order(args) => order::run(config, &args, &mut out),
+        Verb::Journal(args) => journal::run(config, &args, &mut out),
         Verb::Why(args) => why::run(config, &args, &mut out),
         Verb::Status(args) => status::run(config, &args, &mut out),
         Verb::Reload(args) => reload::run(config, &args, &mut out),

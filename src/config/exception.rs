@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use toml::de::DeTable;
 
 use super::error::Problems;
@@ -20,10 +20,10 @@ use crate::wire::name::Name;
 const ALL: &str = "all";
 
 /// An operator's decision not to block a name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exception {
     /// The name.
-    #[serde(serialize_with = "super::order::text")]
+    #[serde(serialize_with = "write_name", deserialize_with = "read_name")]
     pub name: Name,
     /// Whether it is about the name, what is beneath it, or both.
     pub scope: Scope,
@@ -39,6 +39,15 @@ pub struct Exception {
     pub path: PathBuf,
     /// The line on which it starts.
     pub line: u32,
+}
+
+fn write_name<S: Serializer>(name: &Name, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(name)
+}
+
+fn read_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Name, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Name::from_text(&text).map_err(de::Error::custom)
 }
 
 /// The mirror of a section `[[exception]]`.

@@ -61,6 +61,9 @@ pub struct Config {
     pub local: Local,
     /// What is kept on disk.
     pub state: State,
+    /// The file of the journal: `journal.jsonl` in the state directory where the configuration does
+    /// not say; without either there is no journal.
+    pub journal: Option<PathBuf>,
     /// The lists in the order of the file, which is the order of their precedence. Their names
     /// differ.
     pub lists: Vec<List>,

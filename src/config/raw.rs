@@ -17,6 +17,7 @@ pub(super) struct Raw {
     pub(super) local: Local,
     pub(super) block: Block,
     pub(super) state: State,
+    pub(super) journal: Journal,
     pub(super) orders: Orders,
     pub(super) exceptions: Exceptions,
     pub(super) lists: Vec<List>,
@@ -33,6 +34,7 @@ impl Raw {
             local: file.section("local", Local::read),
             block: file.section("block", Block::read),
             state: file.section("state", State::read),
+            journal: file.section("journal", Journal::read),
             orders: file.section("orders", Orders::read),
             exceptions: file.section("exceptions", Exceptions::read),
             lists: file.sections("list", List::read),
@@ -156,6 +158,19 @@ impl State {
             dir: table.string("dir"),
             keep: table.integer("keep"),
             compile_secs: table.integer("compile-secs"),
+        }
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Journal {
+    pub(super) path: Option<At<String>>,
+}
+
+impl Journal {
+    fn read(table: &mut Reader<'_, '_>) -> Self {
+        Self {
+            path: table.string("path"),
         }
     }
 }

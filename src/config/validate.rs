@@ -26,6 +26,8 @@ use super::{
 const PORT: u16 = 5335;
 /// One character-string of a TXT record (RFC 1035, section 3.3).
 const TXT_MAX: usize = 255;
+/// The journal in the state directory.
+const JOURNAL: &str = "journal.jsonl";
 const WEEK_SECS: u32 = 7 * 24 * 60 * 60;
 const DAY_SECS: u32 = 24 * 60 * 60;
 
@@ -39,13 +41,17 @@ const SCOPES: &[(&str, Scope)] = &[("exact", Scope::Exact), ("subtree", Scope::S
 /// in its place, for the caller to throw away.
 pub(super) fn validate(raw: Raw, origin: Origin, findings: &mut Findings) -> Config {
     let block = blocking(raw.block, &default_blocking(), findings);
+    let state = state(raw.state, findings);
+    let journal = file(raw.journal.path, findings);
+    let beside = || state.dir.as_ref().map(|dir| dir.join(JOURNAL));
     Config {
+        journal: journal.or_else(beside),
         origin,
         server: server_section(raw.server, findings),
         upstream: upstream(raw.upstream, findings),
         cache: cache(raw.cache, findings),
         local: local(raw.local, findings),
-        state: state(raw.state, findings),
+        state,
         lists: lists(raw.lists, &block, findings),
         orders: orders(raw.orders, block, findings),
         exceptions: Exceptions {

@@ -2,12 +2,12 @@
 //! Refuses to act itself: it asks the one who owns the policy.
 
 use std::io;
-use std::os::unix::net::SocketAddr as UnixAddr;
 use std::time::Duration;
 
 use axum::Json;
 use axum::Router;
-use axum::extract::State;
+use axum::extract::connect_info::Connected;
+use axum::extract::{ConnectInfo, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::reload::Request;
 use super::socket;
-use super::status::{ReloadReport, ReloadRequest, Status};
+use super::status::{OrdersRequest, ReloadReport, ReloadRequest, Status};
 
 /// Pause after the system would not give a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -35,7 +35,9 @@ pub async fn serve(
     let routes = Router::new()
         .route("/status", get(status))
         .route("/reload", post(reload))
-        .with_state(requests);
+        .route("/orders", post(orders))
+        .with_state(requests)
+        .into_make_service_with_connect_info::<Caller>();
     axum::serve(Owned { listener, user }, routes)
         .with_graceful_shutdown(stop.cancelled_owned())
         .await
@@ -48,10 +50,20 @@ async fn status(State(requests): State<mpsc::Sender<Request>>) -> Response {
 
 async fn reload(
     State(requests): State<mpsc::Sender<Request>>,
+    ConnectInfo(Caller(user)): ConnectInfo<Caller>,
     Json(wish): Json<ReloadRequest>,
 ) -> Response {
     let (reply, answer) = oneshot::channel::<ReloadReport>();
-    deliver(&requests, Request::Reload(wish, reply), answer).await
+    deliver(&requests, Request::Reload(wish, user, reply), answer).await
+}
+
+async fn orders(
+    State(requests): State<mpsc::Sender<Request>>,
+    ConnectInfo(Caller(user)): ConnectInfo<Caller>,
+    Json(wish): Json<OrdersRequest>,
+) -> Response {
+    let (reply, answer) = oneshot::channel::<ReloadReport>();
+    deliver(&requests, Request::Orders(wish, user, reply), answer).await
 }
 
 async fn deliver<T: serde::Serialize>(
@@ -72,6 +84,16 @@ async fn deliver<T: serde::Serialize>(
     }
 }
 
+/// The user at the other end of a connection.
+#[derive(Clone, Copy, Debug)]
+struct Caller(u32);
+
+impl Connected<axum::serve::IncomingStream<'_, Owned>> for Caller {
+    fn connect_info(stream: axum::serve::IncomingStream<'_, Owned>) -> Self {
+        *stream.remote_addr()
+    }
+}
+
 /// Lets the owner in and turns all others away.
 struct Owned {
     listener: UnixListener,
@@ -80,18 +102,18 @@ struct Owned {
 
 impl axum::serve::Listener for Owned {
     type Io = UnixStream;
-    type Addr = Option<UnixAddr>;
+    type Addr = Caller;
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
         loop {
             match socket::accept(&self.listener, self.user).await {
-                Ok(stream) => return (stream, None),
+                Ok((stream, user)) => return (stream, Caller(user)),
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
             }
         }
     }
 
     fn local_addr(&self) -> io::Result<Self::Addr> {
-        Ok(None)
+        Ok(Caller(self.user))
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::journal::entry::Cause;
 use super::orders::book::Book;
 use super::wall::Wall;
 use crate::config::Config;
@@ -55,15 +56,22 @@ impl Calendar {
         self.wall.now()
     }
 
+    /// When it was looked at last.
+    pub(super) fn at(&self) -> Timestamp {
+        self.at
+    }
+
     /// Looks whether a date has come, or the clock was set back: then something else may be in force.
-    pub(super) fn ring(&mut self) -> bool {
+    pub(super) fn ring(&mut self) -> Option<Cause> {
         let now = self.wall.now();
-        let set_back = now.duration_since(self.at) < -SLIP;
-        let rings = set_back || self.next.is_some_and(|next| next <= now);
-        if !rings {
-            self.at = self.at.max(now);
+        if now.duration_since(self.at) < -SLIP {
+            return Some(Cause::ClockSetBack { from: self.at });
         }
-        rings
+        if self.next.is_some_and(|next| next <= now) {
+            return Some(Cause::Date);
+        }
+        self.at = self.at.max(now);
+        None
     }
 
     /// Looks at the clock and at all dates: [`sources`](Self::sources) are those of now.

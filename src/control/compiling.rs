@@ -345,7 +345,13 @@ impl Control {
         };
         super::report::log_load(list, Err(&refusal));
         let problem = format!("{}: {refusal}", list.name());
+        // It is read again until it is quiet; once is enough to tell.
+        let known = refusal.transient() && list.refused.is_some();
+        let told = (!known).then(|| (format!("list {}", list.name()), refusal.to_string()));
         list.settle(Err(refusal), tokio::time::Instant::now());
+        if let Some((what, problem)) = told {
+            self.tell_refused(what, vec![problem]);
+        }
         self.tell(ticket, |report| report.problems.push(problem.clone()));
     }
 }

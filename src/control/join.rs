@@ -5,6 +5,7 @@ use tokio::time::Instant;
 
 use super::compiling::{CompileError, NewBase, Wanted};
 use super::compose;
+use super::journal::entry::Cause;
 use super::load::{Fresh, Refusal};
 use super::notes;
 use super::reload::{Control, carries};
@@ -155,6 +156,7 @@ impl Control {
                 config,
                 fresh,
             } = ready;
+            self.change(self.cause_of(ticket, &config.source.path));
             let name = config.source.name;
             if let Some(list) = self.lists.iter_mut().find(|list| carries(list, ticket)) {
                 list.settle(Ok(fresh.loaded), now);
@@ -164,7 +166,6 @@ impl Control {
         if let Some(stage) = joined.stage {
             self.take_stage(stage);
         }
-        self.unpublished = true;
         self.unkept = true;
         self.weigh_delta();
     }
@@ -184,7 +185,11 @@ impl Control {
 
     /// Takes a new base.
     pub(super) fn take_base(&mut self, new: NewBase) {
+        if !new.moved.is_empty() {
+            self.change(Cause::Merge);
+        }
         for (wanted, loaded) in new.loaded() {
+            self.change(self.cause_of(wanted.ticket, &wanted.config.source.path));
             let name = wanted.config.source.name.clone();
             if let Some(list) = self
                 .lists
@@ -224,6 +229,10 @@ impl Control {
         let (config, lists, gone) = stage.merge(std::mem::take(&mut self.lists));
         (self.config, self.lists) = (config, lists);
         tokio::task::block_in_place(|| self.calendar.book.configure(&self.config));
+        self.tell_book_problems();
+        let wishes = self.waiting.iter().filter(|waiting| waiting.staged);
+        let causes: Vec<_> = wishes.map(|waiting| waiting.cause.clone()).collect();
+        causes.into_iter().for_each(|cause| self.change(cause));
         let problems = self.calendar.book.problems();
         for ticket in gone.iter().filter_map(|list| list.promised) {
             self.no_longer_awaited(ticket);

@@ -3,11 +3,13 @@
 
 pub mod api;
 mod calendar;
+mod chronicle;
 pub mod client;
 pub mod compile;
 mod compiling;
 pub mod compose;
 mod join;
+pub mod journal;
 mod keep;
 mod landing;
 pub mod lists;

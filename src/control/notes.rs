@@ -49,7 +49,12 @@ pub(super) fn loaded(source: &ImageSource, list: &List) -> Option<Loaded> {
 
 /// How an image tells where a list was: in JSON, which knows no octets that are no text.
 pub(super) fn recorded(path: &Path) -> PathBuf {
-    absolute(path).to_string_lossy().into_owned().into()
+    legible(&absolute(path))
+}
+
+/// A path as JSON can hold it.
+pub(super) fn legible(path: &Path) -> PathBuf {
+    path.to_string_lossy().into_owned().into()
 }
 
 /// The same file, however the configuration was named. Without a working directory the path stays

@@ -15,6 +15,8 @@ use super::calendar::Calendar;
 use super::compiling::{Compiled, NewBase, Wanted, is_large, want};
 use super::compose;
 use super::join::{Joined, Ready};
+use super::journal::Journal;
+use super::journal::entry::Cause;
 use super::keep::Keeper;
 use super::landing::{Done, start_load};
 use super::orders::book::Book;
@@ -22,7 +24,7 @@ use super::report;
 use super::slots::Slots;
 use super::stage::Stage;
 use super::state::ListState;
-use super::status::{Gauges, ReloadReport, ReloadRequest, Status};
+use super::status::{Gauges, OrdersRequest, ReloadReport, ReloadRequest, Status};
 use super::wall::Wall;
 use super::watch::{OPEN_QUIET, Touched, Watch};
 use crate::config::{Config, Origin};
@@ -41,8 +43,10 @@ const RECLAIM: Duration = Duration::from_millis(20);
 pub enum Request {
     /// Tell how things are.
     Status(oneshot::Sender<Status>),
-    /// Read the configuration and all changed lists again.
-    Reload(ReloadRequest, oneshot::Sender<ReloadReport>),
+    /// Read the configuration and all changed lists again, for a user.
+    Reload(ReloadRequest, u32, oneshot::Sender<ReloadReport>),
+    /// Read changed files of orders and exceptions, for a user who changed some.
+    Orders(OrdersRequest, u32, oneshot::Sender<ReloadReport>),
 }
 
 /// Tells about the data plane, of which the control plane knows nothing.
@@ -60,6 +64,8 @@ pub(super) struct Waiting {
     /// It waits for the new configuration, too.
     pub(super) staged: bool,
     pub(super) report: ReloadReport,
+    /// Who wishes it.
+    pub(super) cause: Cause,
     reply: Option<oneshot::Sender<ReloadReport>>,
 }
 
@@ -112,6 +118,13 @@ pub struct Control {
     pub(super) stage: Option<Stage>,
     pub(super) waiting: Vec<Waiting>,
     pub(super) unpublished: bool,
+    /// Why.
+    pub(super) causes: Vec<Cause>,
+    pub(super) journal: Journal,
+    /// Which version of the book the journal was told last.
+    pub(super) paged: u64,
+    /// What it was told that is wrong with files of orders.
+    pub(super) told_problems: Vec<String>,
     /// Where hits of lists are counted.
     pub(super) slots: Slots,
     pub(super) calendar: Calendar,
@@ -159,6 +172,10 @@ impl Control {
             stage: None,
             waiting: Vec::new(),
             unpublished: true,
+            causes: vec![Cause::Start],
+            journal: Journal::default(),
+            paged: 0,
+            told_problems: Vec::new(),
             slots: Slots::default(),
         };
         control.follow();
@@ -192,15 +209,16 @@ impl Control {
             let lists = self.all_lists().filter_map(|list| list.due()).min();
             let due = lists.into_iter().chain(self.calendar.book.due()).min();
             tokio::select! {
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => break,
                 Some(request) = requests.recv(), if !self.stage_joining => match request {
                     Request::Status(reply) => {
                         // Who asked may have left.
                         let _ = reply.send(report::status(&self, probe()));
                     }
-                    Request::Reload(wish, reply) => self.reload(&wish, Some(reply)),
+                    Request::Reload(wish, user, reply) => self.reload(&wish, wish.cause(user), Some(reply)),
+                    Request::Orders(wish, user, reply) => self.look_at_orders(wish.cause(user), reply),
                 },
-                Some(()) = hangups.recv(), if !self.stage_joining => self.reload(&ReloadRequest::default(), None),
+                Some(()) = hangups.recv(), if !self.stage_joining => self.hang_up(),
                 Some(touched) = self.touched.recv() => {
                     self.touch(&touched);
                     // Thousands of files may come at once: they are read together.
@@ -213,7 +231,7 @@ impl Control {
                 Some(compiled) = self.compiled.1.recv() => self.land_compiled(compiled),
                 Some(()) = self.kept.1.recv() => self.keeping = false,
                 () = sleep_until(due.unwrap_or(now + far)) => self.load_due(),
-                () = self.calendar.wait() => self.unpublished |= self.calendar.ring(),
+                () = self.calendar.wait() => self.look_at_the_clock(),
                 _ = sweep.tick() => self.sweep(),
                 () = sleep_until(reclaim.unwrap_or(now + far)), if reclaim.is_some() => {
                     reclaim = self.reclaim().then(|| Instant::now() + RECLAIM);
@@ -228,6 +246,39 @@ impl Control {
             self.start_keeping();
             self.start_compiling();
             self.answer_waiting();
+        }
+        let generation = self.generation();
+        tokio::task::block_in_place(|| self.journal.close(generation));
+    }
+
+    fn look_at_the_clock(&mut self) {
+        if let Some(cause) = self.calendar.ring() {
+            self.change(cause);
+        }
+    }
+
+    fn hang_up(&mut self) {
+        let signal = "SIGHUP".to_owned();
+        self.reload(&ReloadRequest::default(), Cause::Signal { signal }, None);
+    }
+
+    /// Reads what changed of orders and exceptions.
+    fn look_at_orders(&mut self, cause: Cause, reply: oneshot::Sender<ReloadReport>) {
+        let mut waiting = Waiting::new(cause, Some(reply));
+        self.refresh_book(&mut waiting);
+        self.waiting.push(waiting);
+    }
+
+    fn refresh_book(&mut self, waiting: &mut Waiting) {
+        let changed = tokio::task::block_in_place(|| self.calendar.book.refresh());
+        if !changed.is_empty() {
+            self.change(waiting.cause.clone());
+        }
+        self.tell_book_problems();
+        // A new configuration may have other directories: what is wrong there is told when it is taken.
+        if !waiting.staged {
+            let problems = self.calendar.book.problems();
+            waiting.report.problems.extend(problems);
         }
     }
 
@@ -254,15 +305,17 @@ impl Control {
         let now = Instant::now();
         self.all_lists().for_each(|list| list.sweep(now));
         tokio::task::block_in_place(|| self.calendar.book.sweep(now));
-        self.unpublished |= self.calendar.ring();
+        self.look_at_the_clock();
         self.follow();
     }
 
     fn load_due(&mut self) {
         let now = Instant::now();
-        if tokio::task::block_in_place(|| self.calendar.book.read_due(now)) {
-            self.unpublished = true;
+        let changed = tokio::task::block_in_place(|| self.calendar.book.read_due(now));
+        if !changed.is_empty() {
+            self.tell_book_problems();
         }
+        self.change_files(changed);
         let mut kept = Vec::new();
         let staged = self.stage.iter_mut().flat_map(|stage| &mut stage.fresh);
         let active = self.lists.iter_mut().map(|list| (list, false));
@@ -288,22 +341,15 @@ impl Control {
     }
 
     /// Reads the configuration again, and all lists that changed, were refused, or are accepted.
-    fn reload(&mut self, wish: &ReloadRequest, reply: Option<oneshot::Sender<ReloadReport>>) {
-        let mut waiting = Waiting {
-            tickets: HashSet::new(),
-            staged: false,
-            report: ReloadReport::default(),
-            reply,
-        };
+    fn reload(
+        &mut self,
+        wish: &ReloadRequest,
+        cause: Cause,
+        reply: Option<oneshot::Sender<ReloadReport>>,
+    ) {
+        let mut waiting = Waiting::new(cause, reply);
         self.reconfigure(wish, &mut waiting);
-        if tokio::task::block_in_place(|| self.calendar.book.refresh()) {
-            self.unpublished = true;
-        }
-        // A new configuration may have other directories: what is wrong there is told when it is taken.
-        if !waiting.staged {
-            let problems = self.calendar.book.problems();
-            waiting.report.problems.extend(problems);
-        }
+        self.refresh_book(&mut waiting);
         for name in &wish.accept {
             if !self.all_lists().any(|list| list.name() == name) {
                 let problem = format!("there is no list `{name}`");
@@ -343,6 +389,7 @@ impl Control {
             Ok(config) => config.with_overrides(self.boot.overrides.clone()),
             Err(problems) => {
                 self.config_problems = problems.0.iter().map(ToString::to_string).collect();
+                self.tell_refused("configuration".to_owned(), self.config_problems.clone());
                 waiting
                     .report
                     .problems
@@ -354,6 +401,7 @@ impl Control {
         let unlisted = Book::unlisted(&config);
         if !unlisted.is_empty() && config != self.config {
             waiting.report.problems.extend(unlisted.iter().cloned());
+            self.tell_refused("configuration".to_owned(), unlisted.clone());
             self.config_problems = unlisted;
             return;
         }
@@ -400,6 +448,7 @@ impl Control {
             waiting.staged = false;
             waiting.report.problems.extend(problems.iter().cloned());
         }
+        self.tell_refused("configuration".to_owned(), problems.clone());
         self.config_problems = problems;
     }
 
@@ -428,10 +477,16 @@ impl Control {
         self.images.orders = self.calendar.book.rules().cloned();
         let generation = self.next;
         self.next += 1;
+        let draft = self.draft(generation);
+        let receipt = draft.map(|draft| self.journal.publish(draft));
         let (config, images) = (&self.config, self.images.clone());
         // What is in a large delta takes a while to bind, which others on this thread don't wait for.
-        let next =
-            tokio::task::block_in_place(|| compose::snapshot(config, sources, images, generation));
+        let next = tokio::task::block_in_place(|| {
+            let next = compose::snapshot(config, sources, images, generation);
+            // Written ahead, if the disk lets it be.
+            receipt.map(|receipt| self.journal.wait(receipt));
+            next
+        });
         self.publisher
             .publish(next.with_slots(|name| self.slots.of(name)));
         self.published_at = Timestamp::now();
@@ -464,6 +519,18 @@ impl Control {
                 )
             };
             self.unwatched = failed.iter().map(text).collect();
+        }
+    }
+}
+
+impl Waiting {
+    fn new(cause: Cause, reply: Option<oneshot::Sender<ReloadReport>>) -> Self {
+        Self {
+            tickets: HashSet::new(),
+            staged: false,
+            report: ReloadReport::default(),
+            cause,
+            reply,
         }
     }
 }

@@ -35,6 +35,7 @@ pub(super) fn status(control: &Control, gauges: Gauges) -> Status {
                 .problem()
                 .map(|problem| format!("what is in force is not kept: {problem}")),
         )
+        .chain(control.journal.problem())
         .chain(control.overfull.iter().map(|(_, problem)| problem.clone()))
         .chain(compose::problems(&control.config))
         .collect::<Vec<_>>();
@@ -173,6 +174,10 @@ pub(super) fn needs_restart(boot: &Config, now: &Config) -> Vec<String> {
         ("[upstream]", boot.upstream != now.upstream),
         ("[cache]", boot.cache != now.cache),
         ("[state]", boot.state != now.state),
+        (
+            "[journal]",
+            boot.journal != now.journal && boot.state == now.state,
+        ),
     ];
     let changed = differing.into_iter().filter(|(_, differs)| *differs);
     changed.map(|(key, _)| key.to_owned()).collect()

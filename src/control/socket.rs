@@ -150,13 +150,15 @@ fn given(path: &Path, owner: u32) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Takes the next connection of the server's own user, or of root.
-pub(super) async fn accept(listener: &UnixListener, user: u32) -> io::Result<UnixStream> {
+/// Takes the next connection of the server's own user, or of root, and tells whose it is.
+pub(super) async fn accept(listener: &UnixListener, user: u32) -> io::Result<(UnixStream, u32)> {
     loop {
         let (stream, _) = listener.accept().await?;
         let peer = stream.peer_cred().map(|cred| cred.uid());
-        if peer.is_ok_and(|peer| peer == user || peer == 0) {
-            return Ok(stream);
+        if let Ok(peer) = peer
+            && (peer == user || peer == 0)
+        {
+            return Ok((stream, peer));
         }
     }
 }

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::compiling::{is_large, want};
 use super::compose;
+use super::journal::Journal;
 use super::keep::Keeper;
 use super::load::{Fresh, Refusal, load};
 use super::notes;
@@ -18,7 +19,7 @@ use super::state::ListState;
 use super::store::StoreError;
 use super::wall::Wall;
 use super::watch::OPEN_QUIET;
-use crate::config::{Config, List};
+use crate::config::{Config, List, Origin};
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::image::{Image, TooLarge};
 
@@ -60,6 +61,7 @@ impl Control {
         // It watches them already: a change while they are read is noticed.
         let mut control = Self::empty(config, keeper, wall);
         control.restore();
+        control.open_journal();
         let restored = |list: &&ListState| list.loaded.is_some();
         let restored = control.lists.iter().filter(restored);
         let restored: Vec<_> = restored.map(|list| list.name().to_owned()).collect();
@@ -78,6 +80,21 @@ impl Control {
         control.weigh_delta();
         control.publish();
         Ok(control)
+    }
+
+    /// Opens the journal. Generations go on from the last that it knows: those of orders are kept
+    /// nowhere else.
+    fn open_journal(&mut self) {
+        let Some(path) = &self.config.journal else {
+            return;
+        };
+        let config = match &self.config.origin {
+            Origin::BuiltIn => None,
+            Origin::File(path) => Some(notes::legible(path)),
+        };
+        let (journal, last) = Journal::open(path, config);
+        self.journal = journal;
+        self.next = self.next.max(last + 1);
     }
 
     /// Takes the images that were kept, and what they tell of the lists.

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::journal::entry::Cause;
 use super::orders::life::State;
 use crate::policy::rule::{Action, Kind, Scope};
 
@@ -198,6 +199,30 @@ pub struct ReloadRequest {
     /// Lists whose newest state is to be taken as it is.
     #[serde(default)]
     pub accept: Vec<String>,
+}
+
+impl ReloadRequest {
+    /// The same as a change's cause, for a user.
+    pub(super) fn cause(&self, user: u32) -> Cause {
+        let accept = self.accept.iter().map(|list| format!(" --accept {list}"));
+        let verb = format!("reload{}", accept.collect::<String>());
+        Cause::Verb { verb, user }
+    }
+}
+
+/// A wish to read changed files of orders and exceptions.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct OrdersRequest {
+    /// The verb that changed one, as it was given.
+    pub verb: String,
+}
+
+impl OrdersRequest {
+    /// The same as a change's cause, for a user.
+    pub(super) fn cause(&self, user: u32) -> Cause {
+        let verb = self.verb.clone();
+        Cause::Verb { verb, user }
+    }
 }
 
 /// How a reload ended.

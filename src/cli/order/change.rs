@@ -1,5 +1,5 @@
 //! Owns the verbs that change an order's file, or begin one.
-//! Refuses to tell a server: it watches the file.
+//! Refuses to need a server: one that runs is told, so that it need not notice.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -8,11 +8,13 @@ use clap::Args;
 use jiff::{SignedDuration, Timestamp};
 
 use super::refused;
-use crate::cli::Failure;
-use crate::config::Config;
+use crate::cli::{ControlArgs, Failure, read_config, runtime};
 use crate::config::moment::Moment;
+use crate::control::client::{ClientError, call};
 use crate::control::orders::book::Book;
 use crate::control::orders::edit::{self, Change};
+use crate::control::status::{OrdersRequest, ReloadReport};
+use crate::sys::process::user_id;
 
 #[derive(Debug, Args)]
 pub(super) struct NewArgs {
@@ -33,6 +35,8 @@ pub(super) struct LiftArgs {
     /// When; without it, now.
     #[arg(long, value_name = "TIME")]
     at: Option<Moment>,
+    #[command(flatten)]
+    control: ControlArgs,
 }
 
 #[derive(Debug, Args)]
@@ -48,6 +52,8 @@ pub(super) struct SuspendArgs {
     /// Until when.
     #[arg(long, value_name = "TIME")]
     until: Moment,
+    #[command(flatten)]
+    control: ControlArgs,
 }
 
 /// How long after its beginning a new order is to be reviewed.
@@ -72,16 +78,20 @@ pub(super) fn new(args: &NewArgs, out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-pub(super) fn lift(config: &Config, args: &LiftArgs, out: &mut impl Write) -> Result<(), Failure> {
+pub(super) fn lift(
+    config: Option<&PathBuf>,
+    args: &LiftArgs,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
     let change = Change::Lift {
         at: args.at.unwrap_or_else(|| Timestamp::now().into()),
         reason: &args.reason,
     };
-    apply(config, &args.id, &change, out)
+    apply(config, &args.id, &change, &args.control, out)
 }
 
 pub(super) fn suspend(
-    config: &Config,
+    config: Option<&PathBuf>,
     args: &SuspendArgs,
     out: &mut impl Write,
 ) -> Result<(), Failure> {
@@ -90,32 +100,50 @@ pub(super) fn suspend(
         until: args.until,
         reason: &args.reason,
     };
-    apply(config, &args.id, &change, out)
+    apply(config, &args.id, &change, &args.control, out)
 }
 
 fn apply(
-    config: &Config,
+    config: Option<&PathBuf>,
     id: &str,
     change: &Change<'_>,
+    control: &ControlArgs,
     out: &mut impl Write,
 ) -> Result<(), Failure> {
-    let book = Book::read(config);
+    let book = Book::read(&read_config(config)?);
     let Some(known) = book.known().find(|known| known.order.id == id) else {
         refused(&book)?;
         return Err(Failure::Other(format!("there is no order `{id}`").into()));
     };
     let path: &PathBuf = &known.order.path;
     edit::apply(path, change)?;
-    match change {
-        Change::Lift { at, .. } => writeln!(out, "order {id} is lifted at {at}"),
-        Change::Suspend { from, until, .. } => {
-            writeln!(out, "order {id} is suspended from {from} until {until}")
+    let verb = match change {
+        Change::Lift { at, .. } => {
+            writeln!(out, "order {id} is lifted at {at}")?;
+            format!("order lift {id}")
         }
-    }?;
-    writeln!(
-        out,
-        "written to {}; a server that watches it follows",
-        path.display()
-    )?;
+        Change::Suspend { from, until, .. } => {
+            writeln!(out, "order {id} is suspended from {from} until {until}")?;
+            format!("order suspend {id}")
+        }
+    };
+    writeln!(out, "written to {}", path.display())?;
+    let wish = OrdersRequest { verb };
+    let places = control.places(config)?;
+    let told = call(&places, user_id(), "/orders", Some(&wish));
+    match runtime()?.block_on(told) {
+        Ok(ReloadReport { generation, .. }) => {
+            writeln!(out, "read by the server: generation {generation} in force")?;
+        }
+        Err(ClientError::Absent { .. }) => {
+            writeln!(out, "no server was told; one that watches the file follows")?;
+        }
+        Err(error) => {
+            writeln!(
+                out,
+                "the server was not told, and follows the file if it watches it: {error}"
+            )?;
+        }
+    }
     Ok(())
 }

@@ -99,8 +99,8 @@ pub(super) fn run(
     match &args.verb {
         OrderVerb::Check(args) => check(args, out),
         OrderVerb::New(args) => Ok(change::new(args, out)?),
-        OrderVerb::Lift(args) => change::lift(&read_config(config)?, args, out),
-        OrderVerb::Suspend(args) => change::suspend(&read_config(config)?, args, out),
+        OrderVerb::Lift(args) => change::lift(config, args, out),
+        OrderVerb::Suspend(args) => change::suspend(config, args, out),
         OrderVerb::List(args) => list(&read_config(config)?, args, out),
         OrderVerb::Show(args) => show(&read_config(config)?, args, out),
     }

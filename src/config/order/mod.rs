@@ -165,7 +165,7 @@ pub struct Except {
     pub scope: Scope,
 }
 
-pub(super) fn text<S: serde::Serializer>(name: &Name, serializer: S) -> Result<S::Ok, S::Error> {
+fn text<S: serde::Serializer>(name: &Name, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(name)
 }
 

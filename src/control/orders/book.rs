@@ -40,6 +40,8 @@ pub struct Book {
     rules: Option<Arc<Image>>,
     /// Why there are no newer ones.
     overfull: Option<String>,
+    /// Counts up whenever something else is known.
+    version: u64,
 }
 
 /// An order, and what becomes of it.
@@ -77,13 +79,14 @@ impl Book {
             vain: Vec::new(),
             rules: None,
             overfull: None,
+            version: 0,
         };
         book.configure(config);
         book
     }
 
-    /// Takes a new configuration, and reads all that changed. Returns whether something did.
-    pub fn configure(&mut self, config: &Config) -> bool {
+    /// Takes a new configuration, and reads all that changed.
+    pub fn configure(&mut self, config: &Config) {
         let Exceptions { dir, own } = &config.exceptions;
         let mut changed = self.config != config.orders || self.own != *own;
         self.config.clone_from(&config.orders);
@@ -95,18 +98,16 @@ impl Book {
             }
         }
         changed |= self.exceptions.set(dir.as_deref());
-        self.read_all(changed)
+        if self.refresh().is_empty() && changed {
+            self.conclude();
+        }
     }
 
-    /// Reads all files that changed, whoever writes them. Returns whether something changed.
-    pub fn refresh(&mut self) -> bool {
-        self.read_all(false)
-    }
-
-    fn read_all(&mut self, mut changed: bool) -> bool {
-        changed |= self.orders.read_all(Order::parse);
-        changed |= self.exceptions.read_all(exception::parse);
-        if changed {
+    /// Reads all files that changed, whoever writes them, and returns them.
+    pub fn refresh(&mut self) -> Vec<PathBuf> {
+        let mut changed = self.orders.read_all(Order::parse);
+        changed.extend(self.exceptions.read_all(exception::parse));
+        if !changed.is_empty() {
             self.conclude();
         }
         changed
@@ -140,11 +141,11 @@ impl Book {
             .min()
     }
 
-    /// Reads the files whose writers are done. Returns whether something changed.
-    pub(in crate::control) fn read_due(&mut self, now: Instant) -> bool {
-        let orders = self.orders.read_due(now, Order::parse);
-        let changed = self.exceptions.read_due(now, exception::parse) || orders;
-        if changed {
+    /// Reads the files whose writers are done. Returns those that changed.
+    pub(in crate::control) fn read_due(&mut self, now: Instant) -> Vec<PathBuf> {
+        let mut changed = self.orders.read_due(now, Order::parse);
+        changed.extend(self.exceptions.read_due(now, exception::parse));
+        if !changed.is_empty() {
             self.conclude();
         }
         changed
@@ -152,6 +153,7 @@ impl Book {
 
     /// Draws all conclusions that need no clock.
     fn conclude(&mut self) {
+        self.version += 1;
         self.find_doubles();
         let (superseded, vain) = supersessions(self.orders());
         let superseded = superseded.into_iter().map(|(id, at)| (id.to_owned(), at));
@@ -189,11 +191,21 @@ impl Book {
         }
     }
 
+    /// Another number whenever something else is known.
+    pub(in crate::control) fn version(&self) -> u64 {
+        self.version
+    }
+
     /// The orders of all files, without those whose id another one has.
     pub fn orders(&self) -> impl Iterator<Item = &Order> + Clone {
+        self.texts().map(|(order, _)| order)
+    }
+
+    /// The same with their files' texts.
+    pub(in crate::control) fn texts(&self) -> impl Iterator<Item = (&Order, &Arc<str>)> + Clone {
         let files = self.orders.files().iter();
         let single = files.filter(|(path, _)| !self.doubles.contains_key(*path));
-        single.filter_map(|(_, sheet)| sheet.good.as_ref().map(|(order, _)| order))
+        single.filter_map(|(_, sheet)| sheet.good.as_ref().map(|(order, text)| (order, text)))
     }
 
     /// The orders with their lives.
@@ -246,6 +258,12 @@ impl Book {
             .chain(sources)
             .map(Arc::new)
             .collect()
+    }
+
+    /// What each order is at an instant, by its id.
+    pub(in crate::control) fn states(&self, at: Timestamp) -> Vec<(String, State)> {
+        let state = |known: Known<'_>| (known.order.id.clone(), known.life.state(at));
+        self.known().map(state).collect()
     }
 
     /// The next instant at which something begins or ends.

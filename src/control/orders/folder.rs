@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -35,7 +36,7 @@ pub(super) struct Folder<T> {
 #[derive(Debug)]
 pub(super) struct Sheet<T> {
     /// What it says: its last good state, and the text that this was read from.
-    pub(super) good: Option<(T, String)>,
+    pub(super) good: Option<(T, Arc<str>)>,
     /// What is wrong with its newest state, and since when that is known.
     pub(super) refused: Option<(Problems, Timestamp)>,
     /// The state that was looked at last.
@@ -80,12 +81,12 @@ impl<T> Folder<T> {
         true
     }
 
-    /// Takes a file that is built into the program.
+    /// Takes a file's text that lies elsewhere: in the program, or in the journal.
     pub(super) fn embed(&mut self, path: &str, text: &str, parse: Parse<T>) {
         let path = PathBuf::from(path);
         let mut sheet = Sheet::default();
         match parse(text, &path) {
-            Ok(value) => sheet.good = Some((value, text.to_owned())),
+            Ok(value) => sheet.good = Some((value, text.into())),
             Err(problems) => sheet.refused = Some((problems, Timestamp::now())),
         }
         self.files.insert(path, sheet);
@@ -134,19 +135,18 @@ impl<T> Folder<T> {
         self.due.values().min().copied()
     }
 
-    /// Reads the files whose time has come. Returns whether what is known changed.
-    pub(super) fn read_due(&mut self, now: Instant, parse: Parse<T>) -> bool {
+    /// Reads the files whose time has come. Returns those of which something else is known now.
+    pub(super) fn read_due(&mut self, now: Instant, parse: Parse<T>) -> Vec<PathBuf> {
         let due: Vec<_> = self.due.extract_if(|_, at| *at <= now).collect();
-        let read = |(path, _)| self.read(path, now, parse);
-        due.into_iter()
-            .map(read)
-            .fold(false, |any, changed| any | changed)
+        let paths = due.into_iter().map(|(path, _)| path);
+        paths.filter(|path| self.read(path, now, parse)).collect()
     }
 
-    /// Reads all files that are there, whoever writes them: at the start, or when asked to.
-    pub(super) fn read_all(&mut self, parse: Parse<T>) -> bool {
+    /// Reads all files that are there, whoever writes them: at the start, or when asked to. Returns
+    /// those of which something else is known now.
+    pub(super) fn read_all(&mut self, parse: Parse<T>) -> Vec<PathBuf> {
         let Some(found) = self.list() else {
-            return false;
+            return Vec::new();
         };
         let gone = self
             .files
@@ -154,14 +154,11 @@ impl<T> Folder<T> {
             .filter(|path| found.binary_search(path).is_err());
         let paths: Vec<_> = gone.cloned().collect();
         let now = Instant::now();
-        let mut changed = false;
-        for path in paths.into_iter().chain(found) {
-            let is_new = |sheet: &Sheet<T>| sheet.seen != Signature::of(&path).ok();
-            if self.files.get(&path).is_none_or(is_new) {
-                changed |= self.read(path, now, parse);
-            }
-        }
-        changed
+        let changed = paths.into_iter().chain(found).filter(|path| {
+            let is_new = |sheet: &Sheet<T>| sheet.seen != Signature::of(path).ok();
+            self.files.get(path).is_none_or(is_new) && self.read(path, now, parse)
+        });
+        changed.collect()
     }
 
     /// Looks for changes that nobody told: a new state is read when two sweeps found the same one.
@@ -205,23 +202,23 @@ impl<T> Folder<T> {
         }
     }
 
-    fn read(&mut self, path: PathBuf, now: Instant, parse: Parse<T>) -> bool {
-        let before = Signature::of(&path).ok();
-        let text = read(&path);
-        if Signature::of(&path).ok() != before {
-            self.due.insert(path, now + RETRY);
+    fn read(&mut self, path: &Path, now: Instant, parse: Parse<T>) -> bool {
+        let before = Signature::of(path).ok();
+        let text = read(path);
+        if Signature::of(path).ok() != before {
+            self.due.insert(path.to_owned(), now + RETRY);
             return false;
         }
         let parsed = match text {
-            Err(Unread::Gone) => return self.remove(&path),
+            Err(Unread::Gone) => return self.remove(path),
             Err(Unread::Refused(message)) => Err(Problems(vec![Problem {
-                path: path.clone(),
+                path: path.to_owned(),
                 line: None,
                 message,
             }])),
-            Ok(text) => parse(&text, &path).map(|value| (value, text)),
+            Ok(text) => parse(&text, path).map(|value| (value, text.into())),
         };
-        let sheet = self.files.entry(path).or_default();
+        let sheet = self.files.entry(path.to_owned()).or_default();
         sheet.seen = before;
         sheet.glimpsed = None;
         match parsed {
@@ -314,13 +311,13 @@ mod tests {
         symlink("missing", dir.path().join("a.toml")).expect("linked");
         let mut folder = Folder::default();
         folder.set(Some(dir.path()));
-        assert!(!folder.read_all(text));
+        assert!(folder.read_all(text).is_empty());
         let now = Instant::now();
         folder.sweep(now);
         folder.sweep(now);
-        assert!(!folder.read_due(now, text), "nothing changed");
+        assert!(folder.read_due(now, text).is_empty(), "nothing changed");
         fs::create_dir(dir.path().join("b.toml")).expect("made");
-        assert!(folder.read_all(text));
+        assert_eq!(folder.read_all(text), [dir.path().join("b.toml")]);
         let mut sheets = folder.files().values();
         let refused = sheets.find_map(|sheet| sheet.refused.as_ref());
         let (problems, _) = refused.expect("told");
@@ -356,14 +353,14 @@ mod tests {
             ("bad", ("bad!", true)),
         ] {
             fs::write(&path, content).expect("written");
-            assert!(folder.read_all(strict), "{content}");
+            assert_eq!(folder.read_all(strict), [path.clone()], "{content}");
             assert_eq!(says(&folder), Some((said.0.to_owned(), said.1)));
         }
         fs::write(dir.path().join(".hidden.toml"), "x").expect("written");
         fs::write(dir.path().join("a.toml~"), "x").expect("written");
-        assert!(!folder.read_all(strict), "not ours");
+        assert!(folder.read_all(strict).is_empty(), "not ours");
         fs::remove_file(&path).expect("removed");
-        assert!(folder.read_all(strict));
+        assert_eq!(folder.read_all(strict), [path]);
         assert!(folder.files().is_empty());
     }
 }

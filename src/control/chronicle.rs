@@ -1,0 +1,116 @@
+//! Owns what the journal is told: what goes in force and what made it, and what is not taken.
+//! Refuses to write it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::journal::entry::{Cause, Event, ListEntry};
+use super::journal::{Draft, Page, Pages};
+use super::notes::legible;
+use super::reload::Control;
+use super::state::ListState;
+use crate::config::exception::Exception;
+
+impl Control {
+    /// Something else is known, so a new generation is due.
+    pub(super) fn change(&mut self, cause: Cause) {
+        self.unpublished = true;
+        if !self.causes.contains(&cause) {
+            self.causes.push(cause);
+        }
+    }
+
+    /// Files are other ones than they were.
+    pub(super) fn change_files(&mut self, paths: Vec<PathBuf>) {
+        for path in paths {
+            self.change(file(&path));
+        }
+    }
+
+    /// What a load was for: somebody's wish, or the file itself.
+    pub(super) fn cause_of(&self, ticket: u64, path: &Path) -> Cause {
+        let mut waiting = self.waiting.iter();
+        let asked = waiting.find(|waiting| waiting.tickets.contains(&ticket));
+        asked.map_or_else(|| file(path), |waiting| waiting.cause.clone())
+    }
+
+    /// What the journal is to hold before a generation goes in force; nothing if there is no journal.
+    pub(super) fn draft(&mut self, generation: u64) -> Option<Draft> {
+        let causes = std::mem::take(&mut self.causes);
+        if !self.journal.is_kept() {
+            return None;
+        }
+        let version = self.calendar.book.version();
+        let pages = (self.paged != version).then(|| Arc::new(self.pages()));
+        self.paged = version;
+        let now = self.calendar.at();
+        Some(Draft {
+            generation,
+            at: now,
+            causes,
+            lists: self.lists.iter().filter_map(list_entry).collect(),
+            pages,
+            states: self.calendar.book.states(now),
+            held: None,
+        })
+    }
+
+    fn pages(&self) -> Pages {
+        let book = &self.calendar.book;
+        let page = |(order, text): (&crate::config::order::Order, &Arc<str>)| Page {
+            id: order.id.clone(),
+            path: legible(&order.path),
+            text: text.clone(),
+            warnings: Vec::new(),
+        };
+        let mut orders: Vec<_> = book.texts().map(page).collect();
+        orders.sort_by(|one, other| one.id.cmp(&other.id));
+        let exceptions = book.exceptions().map(|exception| Exception {
+            path: legible(&exception.path),
+            ..exception.clone()
+        });
+        Pages {
+            orders,
+            exceptions: exceptions.collect(),
+        }
+    }
+
+    /// Tells what is wrong with orders' and exceptions' files, if it was not told before.
+    pub(super) fn tell_book_problems(&mut self) {
+        let problems = self.calendar.book.problems();
+        let known = &self.told_problems;
+        let new = problems.iter().filter(|problem| !known.contains(problem));
+        let new: Vec<_> = new.cloned().collect();
+        if !new.is_empty() {
+            self.tell_refused("orders and exceptions".to_owned(), new);
+        }
+        self.told_problems = problems;
+    }
+
+    /// Tells what is not taken, and why.
+    pub(super) fn tell_refused(&self, what: String, problems: Vec<String>) {
+        let event = Event::Refused { what, problems };
+        self.journal.tell(self.generation(), event);
+    }
+}
+
+fn file(path: &Path) -> Cause {
+    Cause::File {
+        path: legible(path),
+    }
+}
+
+fn list_entry(list: &ListState) -> Option<ListEntry> {
+    let loaded = list.loaded.as_ref()?;
+    let source = &list.source;
+    Some(ListEntry {
+        name: source.name.clone(),
+        path: legible(&source.path),
+        kind: source.kind,
+        scope: list.config.scope,
+        action: source.blocking.action,
+        digest: loaded.digest.clone(),
+        rules: loaded.rules,
+        bad: loaded.tally.bad_total(),
+    })
+}

@@ -1,0 +1,85 @@
+//! Owns what was in force at an instant or in a generation, as the journal tells it.
+//! Refuses to guess what happened before its first entry.
+
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use super::entry::{Event, ListEntry};
+use super::file::JournalError;
+use super::record::Record;
+use crate::config::exception::Exception;
+
+/// What was in force.
+#[derive(Clone, Debug)]
+pub struct Past {
+    /// The generation.
+    pub generation: u64,
+    /// When it went in force.
+    pub since: Timestamp,
+    /// When the server ended that had it in force, if it ended before that moment, as it should.
+    pub stopped: Option<Timestamp>,
+    /// The lists.
+    pub lists: Vec<ListEntry>,
+    /// The orders' files and texts, whether they were in force or not.
+    pub orders: Vec<(PathBuf, String)>,
+    /// The exceptions, with those that were over.
+    pub exceptions: Vec<Exception>,
+}
+
+/// Which moment of the past.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// At that instant.
+    At(Timestamp),
+    /// When that generation was in force.
+    Generation(u64),
+}
+
+impl Past {
+    /// What was in force then; nothing if the journal does not reach back so far, or knows no such
+    /// generation.
+    ///
+    /// # Errors
+    /// [`JournalError`] when it can't be read.
+    pub fn read(path: &Path, moment: Moment) -> Result<Option<Self>, JournalError> {
+        let mut record = Record::default();
+        let mut past: Option<Self> = None;
+        super::read(path, |entry| {
+            let (later, found) = match moment {
+                Moment::At(at) => (entry.at > at, true),
+                Moment::Generation(wanted) => {
+                    (entry.generation > wanted, entry.generation == wanted)
+                }
+            };
+            match &entry.event {
+                Event::Stop if !later => {
+                    if let Some(past) = &mut past {
+                        past.stopped = Some(entry.at);
+                    }
+                }
+                Event::Order(_) | Event::OrderGone { .. } | Event::Published(_) if later => {
+                    return false;
+                }
+                Event::Published(published) if found => {
+                    past = Some(Self {
+                        generation: entry.generation,
+                        since: entry.at,
+                        stopped: None,
+                        lists: published.lists.clone(),
+                        orders: Vec::new(),
+                        exceptions: Vec::new(),
+                    });
+                }
+                _ => {}
+            }
+            record.take(&entry.event);
+            true
+        })?;
+        Ok(past.map(|past| Self {
+            orders: record.orders.into_values().collect(),
+            exceptions: record.exceptions.into_values().collect(),
+            ..past
+        }))
+    }
+}

@@ -1,0 +1,146 @@
+//! Owns what the journal knows so far: orders' texts and states, exceptions; and what of a draft is new to it.
+//! Refuses to write.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::chain::Entry;
+use super::entry::{Event, OrderText, Published, Turn};
+use super::writer::{Draft, Pages};
+use crate::config::exception::Exception;
+use crate::control::orders::life::State;
+
+/// What a reader of all entries so far knows.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Record {
+    /// Orders by their ids: file and text.
+    pub(super) orders: BTreeMap<String, (PathBuf, String)>,
+    pub(super) states: HashMap<String, State>,
+    /// Exceptions by all that they say.
+    pub(super) exceptions: BTreeMap<String, Exception>,
+}
+
+/// What tells an exception from others: all but its line, which moves when something is written above.
+fn key(exception: &Exception) -> String {
+    let placeless = Exception {
+        line: 0,
+        ..exception.clone()
+    };
+    serde_json::to_string(&placeless).expect("texts and numbers have a JSON form")
+}
+
+impl Record {
+    /// Takes in an entry.
+    pub(super) fn take(&mut self, event: &Event) {
+        match event {
+            Event::Order(order) => {
+                let text = (order.path.clone(), order.text.clone());
+                self.orders.insert(order.id.clone(), text);
+            }
+            Event::OrderGone { id, .. } => {
+                self.orders.remove(id);
+            }
+            Event::Published(published) => {
+                for turn in &published.states {
+                    match turn.now {
+                        Some(state) => self.states.insert(turn.order.clone(), state),
+                        None => self.states.remove(&turn.order),
+                    };
+                }
+                for exception in &published.exceptions_gone {
+                    self.exceptions.remove(&key(exception));
+                }
+                let new = published.exceptions.iter();
+                self.exceptions
+                    .extend(new.map(|exception| (key(exception), exception.clone())));
+            }
+            Event::Start(_) | Event::Stop | Event::Refused { .. } | Event::Lost { .. } => {}
+        }
+    }
+
+    /// Takes in what a journal holds.
+    pub(super) fn replay(path: &Path) -> Result<Self, super::JournalError> {
+        let mut record = Self::default();
+        super::read(path, |Entry { event, .. }| {
+            record.take(&event);
+            true
+        })?;
+        Ok(record)
+    }
+
+    /// What a draft tells that is not known yet, and takes that in.
+    pub(super) fn news(&mut self, draft: Draft) -> Vec<Event> {
+        let mut events = Vec::new();
+        let mut published = Published {
+            causes: draft.causes,
+            lists: draft.lists,
+            held: draft.held,
+            ..Published::default()
+        };
+        if let Some(pages) = &draft.pages {
+            self.order_news(pages, &mut events);
+            let keyed = |exception: &Exception| (key(exception), exception.clone());
+            let now: BTreeMap<_, _> = pages.exceptions.iter().map(keyed).collect();
+            published.exceptions = missing(&now, &self.exceptions);
+            published.exceptions_gone = missing(&self.exceptions, &now);
+        }
+        published.states = self.turns(&draft.states);
+        events.push(Event::Published(published));
+        for event in &events {
+            self.take(event);
+        }
+        events
+    }
+
+    fn order_news(&self, pages: &Arc<Pages>, events: &mut Vec<Event>) {
+        let gone = self.orders.iter().filter(|(id, _)| {
+            let at = pages.orders.binary_search_by(|page| page.id.cmp(id));
+            at.is_err()
+        });
+        events.extend(gone.map(|(id, (path, _))| Event::OrderGone {
+            id: id.clone(),
+            path: path.clone(),
+        }));
+        for page in &pages.orders {
+            let known = self.orders.get(&page.id);
+            if known.is_none_or(|(path, text)| *path != page.path || **text != *page.text) {
+                events.push(Event::Order(OrderText {
+                    id: page.id.clone(),
+                    path: page.path.clone(),
+                    text: page.text.to_string(),
+                    warnings: page.warnings.clone(),
+                }));
+            }
+        }
+    }
+
+    fn turns(&self, states: &[(String, State)]) -> Vec<Turn> {
+        let now: HashMap<&str, State> = states.iter().map(|(id, state)| (&**id, *state)).collect();
+        let gone = self.states.keys().filter(|id| !now.contains_key(&***id));
+        let gone = gone.map(|id| (id, None));
+        let here = states.iter().map(|(id, state)| (id, Some(*state)));
+        let turns = here.chain(gone).filter_map(|(id, now)| {
+            let was = self.states.get(id).copied();
+            (was != now).then(|| Turn {
+                order: id.clone(),
+                was,
+                now,
+            })
+        });
+        let mut turns: Vec<_> = turns.collect();
+        turns.sort_by(|one, other| one.order.cmp(&other.order));
+        turns
+    }
+}
+
+/// Those that are not among `known`.
+fn missing(
+    exceptions: &BTreeMap<String, Exception>,
+    known: &BTreeMap<String, Exception>,
+) -> Vec<Exception> {
+    let new = exceptions
+        .iter()
+        .filter(|(key, _)| !known.contains_key(*key));
+    new.map(|(_, exception)| exception.clone()).collect()
+}

@@ -1,0 +1,377 @@
+//! Owns the journal's writing: a thread of its own, what waits there, and what is told when it can't be written.
+//! Refuses to let anybody wait longer than they say.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::chain::Entry;
+use super::entry::{Cause, Event, ListEntry, Start};
+use super::file::{Found, JournalError, JournalFile, Last};
+use super::record::Record;
+use crate::config::exception::Exception;
+use crate::control::orders::life::State;
+
+/// How long what goes in force waits for the disk.
+const PATIENCE: Duration = Duration::from_millis(50);
+/// How often a journal that could not be written is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+/// Octets of entries that may wait for a disk that has no room.
+const MOST_SEALED: usize = 64 << 20;
+/// States of orders in what may wait before that. What comes when there is no room for more is told
+/// with the next that there is room for, as if it had happened then, and counted.
+const MOST_WAITING: usize = 1 << 20;
+/// How long the server's end waits for the last entries.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// What goes in force.
+#[derive(Debug)]
+pub(in crate::control) struct Draft {
+    pub(in crate::control) generation: u64,
+    pub(in crate::control) at: Timestamp,
+    pub(in crate::control) causes: Vec<Cause>,
+    pub(in crate::control) lists: Vec<ListEntry>,
+    /// Orders and exceptions, unless they are as they were.
+    pub(in crate::control) pages: Option<Arc<Pages>>,
+    /// What each order is.
+    pub(in crate::control) states: Vec<(String, State)>,
+    /// The generation whose lists these are, and that is held.
+    pub(in crate::control) held: Option<u64>,
+}
+
+/// All orders and exceptions.
+#[derive(Debug)]
+pub(in crate::control) struct Pages {
+    /// By their ids, in that order.
+    pub(in crate::control) orders: Vec<Page>,
+    pub(in crate::control) exceptions: Vec<Exception>,
+}
+
+/// An order's text.
+#[derive(Debug)]
+pub(in crate::control) struct Page {
+    pub(in crate::control) id: String,
+    pub(in crate::control) path: PathBuf,
+    pub(in crate::control) text: Arc<str>,
+    pub(in crate::control) warnings: Vec<String>,
+}
+
+/// What is sent to the thread.
+enum Item {
+    Publish(Box<Draft>),
+    Tell(Timestamp, u64, Event),
+}
+
+/// An item, and who waits until it is on the disk.
+type Letter = (Item, Option<Sender<()>>);
+
+/// The way to the journal; without a file there is none, and nothing is written.
+#[derive(Debug, Default)]
+pub(in crate::control) struct Journal {
+    sender: Option<Sender<Letter>>,
+    thread: Option<thread::JoinHandle<()>>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// Why entries wait.
+    problem: Mutex<Option<String>>,
+    /// The generation that went in force before it was written.
+    late: Mutex<Option<u64>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A promise that something will be on the disk.
+pub(in crate::control) struct Receipt {
+    wait: Option<Receiver<()>>,
+    until: Instant,
+    generation: u64,
+}
+
+impl Journal {
+    /// Opens it, and tells the last generation that it knows. What can't be opened now is tried
+    /// again, and entries wait.
+    pub(in crate::control) fn open(path: &Path, config: Option<PathBuf>) -> (Self, u64) {
+        let shared = Arc::new(Shared::default());
+        let mut desk = Desk {
+            path: path.to_owned(),
+            config,
+            open: None,
+            last: None,
+            waiting: VecDeque::new(),
+            sealed: Vec::new(),
+            receipts: Vec::new(),
+            lost: 0,
+            shared: shared.clone(),
+        };
+        desk.try_to_open();
+        let generation = desk.last.as_ref().map_or(0, |last| last.generation);
+        let (sender, letters) = channel();
+        let thread = thread::Builder::new().name("tapis-journal".to_owned());
+        let started = thread.spawn(move || desk.work(&letters));
+        if let Err(error) = &started {
+            let problem = format!("{}: no thread to write it: {error}", path.display());
+            tracing::error!(problem, "the journal is not written");
+            *lock(&shared.problem) = Some(problem);
+        }
+        let sender = started.is_ok().then_some(sender);
+        let thread = started.ok();
+        let journal = Self {
+            sender,
+            thread,
+            shared,
+        };
+        (journal, generation)
+    }
+
+    /// Whether there is one.
+    pub(in crate::control) fn is_kept(&self) -> bool {
+        self.sender.is_some()
+    }
+
+    /// Writes what goes in force.
+    pub(in crate::control) fn publish(&self, draft: Draft) -> Receipt {
+        let generation = draft.generation;
+        let (done, wait) = channel();
+        let sent = self.send(Item::Publish(Box::new(draft)), Some(done));
+        Receipt {
+            wait: sent.then_some(wait),
+            until: Instant::now() + PATIENCE,
+            generation,
+        }
+    }
+
+    /// Writes something else.
+    pub(in crate::control) fn tell(&self, generation: u64, event: Event) {
+        self.send(Item::Tell(Timestamp::now(), generation, event), None);
+    }
+
+    fn send(&self, item: Item, done: Option<Sender<()>>) -> bool {
+        let sender = self.sender.as_ref();
+        sender.is_some_and(|sender| sender.send((item, done)).is_ok())
+    }
+
+    /// Waits until that is on the disk, or for so long that it is told as late.
+    pub(in crate::control) fn wait(&self, receipt: Receipt) {
+        let Some(wait) = receipt.wait else { return };
+        let left = receipt.until.saturating_duration_since(Instant::now());
+        if wait.recv_timeout(left).is_ok() {
+            return;
+        }
+        let generation = receipt.generation;
+        tracing::error!(generation, "in force before it is in the journal");
+        lock(&self.shared.late).get_or_insert(generation);
+    }
+
+    /// What is wrong, as a sentence.
+    pub(in crate::control) fn problem(&self) -> Option<String> {
+        let problem = lock(&self.shared.problem).clone();
+        let late = *lock(&self.shared.late);
+        let waits = late.map_or_else(String::new, |generation| {
+            format!("; what is in force since generation {generation} waits to be written")
+        });
+        match (problem, late) {
+            (Some(problem), _) => Some(format!("journal: {problem}{waits}")),
+            (None, Some(_)) => Some(format!("journal: the disk is slow{waits}")),
+            (None, None) => None,
+        }
+    }
+
+    /// Tells the server's end, and waits a moment until that is written.
+    pub(in crate::control) fn close(&mut self, generation: u64) {
+        let (done, wait) = channel();
+        let event = Item::Tell(Timestamp::now(), generation, Event::Stop);
+        let sent = self.send(event, Some(done));
+        self.sender = None;
+        // What is not written by then is lost with the server, and `problem` said why.
+        let written = sent && wait.recv_timeout(FAREWELL).is_ok();
+        if let Some(thread) = self.thread.take().filter(|_| written) {
+            // Only then is the file free for the next server; a panic was told on its own thread.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The thread's own.
+struct Desk {
+    path: PathBuf,
+    config: Option<PathBuf>,
+    open: Option<(JournalFile, Record)>,
+    /// The last entry that is sealed, once the journal could be read.
+    last: Option<Last>,
+    /// What came and is not sealed.
+    waiting: VecDeque<Item>,
+    /// Sealed lines that are not written.
+    sealed: Vec<u8>,
+    receipts: Vec<Sender<()>>,
+    /// How many items there was no room for.
+    lost: u64,
+    shared: Arc<Shared>,
+}
+
+impl Desk {
+    fn work(mut self, letters: &Receiver<Letter>) {
+        let mut gone = false;
+        while !gone {
+            let idle = self.waiting.is_empty() && self.sealed.is_empty();
+            let first = match idle {
+                true => letters.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                false => letters.recv_timeout(RETRY),
+            };
+            gone = matches!(first, Err(RecvTimeoutError::Disconnected));
+            // What came meanwhile goes to the disk together.
+            for letter in first.into_iter().chain(letters.try_iter()) {
+                self.take(letter);
+            }
+            self.write();
+        }
+    }
+
+    fn take(&mut self, (item, receipt): Letter) {
+        self.receipts.extend(receipt);
+        let weight = |item: &Item| match item {
+            Item::Publish(draft) => 16 + draft.states.len(),
+            Item::Tell(..) => 16,
+        };
+        if self.waiting.iter().map(weight).sum::<usize>() < MOST_WAITING {
+            return self.waiting.push_back(item);
+        }
+        self.lost += 1;
+        let Item::Publish(mut draft) = item else {
+            return;
+        };
+        let last = self.waiting.iter_mut().rev().find_map(|item| match item {
+            Item::Publish(last) => Some(last),
+            Item::Tell(..) => None,
+        });
+        if let Some(last) = last {
+            draft.pages = draft.pages.or_else(|| last.pages.take());
+            *last = draft;
+        }
+    }
+
+    /// Writes all that waits, or tells why not.
+    fn write(&mut self) {
+        if self.open.is_none() {
+            self.try_to_open();
+        }
+        self.seal();
+        let result = match (&mut self.open, &self.last) {
+            (Some((file, _)), Some(last)) => {
+                let written = file.append(&self.sealed);
+                if written.is_ok() {
+                    self.sealed.clear();
+                }
+                written.and_then(|()| file.mark(last))
+            }
+            _ => return,
+        };
+        if let Err(error) = result {
+            if matches!(error, JournalError::Replaced(_)) {
+                self.open = None;
+            }
+            return self.fail(&error);
+        }
+        *lock(&self.shared.late) = None;
+        if lock(&self.shared.problem).take().is_some() {
+            tracing::info!("the journal is written again");
+        }
+        for receipt in self.receipts.drain(..) {
+            // Who waited may have gone on.
+            let _ = receipt.send(());
+        }
+    }
+
+    fn try_to_open(&mut self) {
+        let opened = JournalFile::open(&self.path).and_then(|(file, last, found)| {
+            let record = Record::replay(&self.path)?;
+            Ok((file, record, last, found))
+        });
+        match opened {
+            Ok((file, record, last, found)) => {
+                let first = self.last.is_none();
+                // After what was sealed already come its successors, whatever the file holds.
+                let last = self.last.take().unwrap_or(last);
+                let generation = last.generation;
+                self.last = Some(last);
+                self.open = Some((file, record));
+                if first {
+                    let start = Item::Tell(Timestamp::now(), generation, self.start(found));
+                    self.waiting.push_front(start);
+                }
+            }
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    fn start(&self, found: Found) -> Event {
+        Event::Start(Start {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            config: self.config.clone(),
+            damaged: found.damaged,
+            missing: found.missing,
+        })
+    }
+
+    fn fail(&self, error: &JournalError) {
+        let told = error.to_string();
+        let mut problem = lock(&self.shared.problem);
+        if problem.as_ref() != Some(&told) {
+            tracing::error!(problem = told, "the journal is not written; entries wait");
+        }
+        *problem = Some(told);
+    }
+
+    /// Makes lines of what waits.
+    fn seal(&mut self) {
+        let (Some((_, record)), Some(last)) = (&mut self.open, &mut self.last) else {
+            return;
+        };
+        let sealed = &mut self.sealed;
+        let mut latest = last.generation;
+        let mut seal = |at, generation, event| {
+            let entry = Entry {
+                number: last.number + 1,
+                at,
+                generation,
+                previous: last.hash.clone(),
+                event,
+            };
+            let (line, hash) = entry.seal();
+            *last = Last {
+                number: entry.number,
+                generation,
+                hash,
+            };
+            sealed.extend(line);
+            sealed.len() < MOST_SEALED
+        };
+        let mut room = true;
+        while room && let Some(item) = self.waiting.pop_front() {
+            match item {
+                Item::Tell(at, generation, event) => room = seal(at, generation, event),
+                Item::Publish(draft) => {
+                    let (at, generation) = (draft.at, draft.generation);
+                    for event in record.news(*draft) {
+                        room = seal(at, generation, event);
+                    }
+                    latest = generation;
+                }
+            }
+        }
+        if room && self.lost > 0 {
+            let entries = std::mem::take(&mut self.lost);
+            seal(Timestamp::now(), latest, Event::Lost { entries });
+        }
+    }
+}
