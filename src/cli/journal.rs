@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
@@ -115,7 +115,7 @@ pub(super) fn run(
     }
 }
 
-fn check(path: &PathBuf, out: &mut impl Write) -> Result<(), Failure> {
+fn check(path: &Path, out: &mut impl Write) -> Result<(), Failure> {
     let verdict = verify(path)?;
     for finding in &verdict.findings {
         writeln!(out, "{}: {finding}", path.display())?;

@@ -16,6 +16,7 @@ pub mod lists;
 pub mod load;
 mod notes;
 pub mod orders;
+mod publishing;
 pub mod reload;
 mod report;
 mod slots;

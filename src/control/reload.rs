@@ -13,7 +13,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::calendar::Calendar;
 use super::compiling::{Compiled, NewBase, Wanted, is_large, want};
-use super::compose;
 use super::join::{Joined, Ready};
 use super::journal::Journal;
 use super::journal::entry::Cause;
@@ -110,8 +109,8 @@ pub struct Control {
     pub(super) kept: (mpsc::Sender<()>, mpsc::Receiver<()>),
     /// The generation that comes next.
     pub(super) next: u64,
-    publisher: Publisher,
-    watch: Option<Watch>,
+    pub(super) publisher: Publisher,
+    pub(super) watch: Option<Watch>,
     touched: mpsc::Receiver<Touched>,
     done: (mpsc::Sender<Done>, mpsc::Receiver<Done>),
     pub(super) tickets: u64,
@@ -464,61 +463,6 @@ impl Control {
                 // Who asked may have left.
                 let _ = reply.send(waiting.report);
             }
-        }
-    }
-
-    /// Puts a snapshot of all that is known in force.
-    pub(super) fn publish(&mut self) {
-        self.calendar.turn();
-        let known = self.lists.iter().filter(|list| list.loaded.is_some());
-        let lists = known.map(|list| list.source.clone());
-        let sources = self.calendar.sources().iter().cloned().chain(lists);
-        let sources = sources.collect();
-        self.images.orders = self.calendar.book.rules().cloned();
-        let generation = self.next;
-        self.next += 1;
-        let draft = self.draft(generation);
-        let receipt = draft.map(|draft| self.journal.publish(draft));
-        let (config, images) = (&self.config, self.images.clone());
-        // What is in a large delta takes a while to bind, which others on this thread don't wait for.
-        let next = tokio::task::block_in_place(|| {
-            let next = compose::snapshot(config, sources, images, generation);
-            // Written ahead, if the disk lets it be.
-            receipt.map(|receipt| self.journal.wait(receipt));
-            next
-        });
-        self.publisher
-            .publish(next.with_slots(|name| self.slots.of(name)));
-        self.published_at = Timestamp::now();
-        self.unpublished = false;
-        tracing::info!(generation, "published");
-        self.follow();
-    }
-
-    /// Frees replaced snapshots that nobody uses, on a thread that no packet waits for. Returns
-    /// whether some are still in use.
-    fn reclaim(&mut self) -> bool {
-        let (free, used) = self.publisher.reclaim();
-        if !free.is_empty() {
-            tokio::task::spawn_blocking(move || drop(free));
-        }
-        used > 0
-    }
-
-    fn follow(&mut self) {
-        if let Some(watch) = &mut self.watch {
-            let staged = self.stage.iter().flat_map(|stage| &stage.fresh);
-            let all = self.lists.iter().chain(staged);
-            let folders: Vec<_> = self.calendar.book.watched().collect();
-            let folders = folders.iter().map(|folder| &**folder);
-            let failed = watch.follow(all.map(ListState::path).chain(folders));
-            let text = |path: &PathBuf| {
-                format!(
-                    "{}: can't be watched; looked at every two seconds",
-                    path.display()
-                )
-            };
-            self.unwatched = failed.iter().map(text).collect();
         }
     }
 }

@@ -353,7 +353,11 @@ mod tests {
             ("bad", ("bad!", true)),
         ] {
             fs::write(&path, content).expect("written");
-            assert_eq!(folder.read_all(strict), [path.clone()], "{content}");
+            assert_eq!(
+                folder.read_all(strict),
+                std::slice::from_ref(&path),
+                "{content}"
+            );
             assert_eq!(says(&folder), Some((said.0.to_owned(), said.1)));
         }
         fs::write(dir.path().join(".hidden.toml"), "x").expect("written");

@@ -1,0 +1,69 @@
+//! Owns the step by which all that is known goes in force, and what follows it: old snapshots are freed, new files watched.
+//! Refuses to know why: who changes something says so.
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+
+use super::compose;
+use super::reload::Control;
+use super::state::ListState;
+
+impl Control {
+    /// Puts a snapshot of all that is known in force.
+    pub(super) fn publish(&mut self) {
+        self.calendar.turn();
+        let known = self.lists.iter().filter(|list| list.loaded.is_some());
+        let lists = known.map(|list| list.source.clone());
+        let sources = self.calendar.sources().iter().cloned().chain(lists);
+        let sources = sources.collect();
+        self.images.orders = self.calendar.book.rules().cloned();
+        let generation = self.next;
+        self.next += 1;
+        let draft = self.draft(generation);
+        let receipt = draft.map(|draft| self.journal.publish(draft));
+        let (config, images) = (&self.config, self.images.clone());
+        // What is in a large delta takes a while to bind, which others on this thread don't wait for.
+        let next = tokio::task::block_in_place(|| {
+            let next = compose::snapshot(config, sources, images, generation);
+            // Written ahead, if the disk lets it be.
+            if let Some(receipt) = receipt {
+                self.journal.wait(receipt);
+            }
+            next
+        });
+        self.publisher
+            .publish(next.with_slots(|name| self.slots.of(name)));
+        self.published_at = Timestamp::now();
+        self.unpublished = false;
+        tracing::info!(generation, "published");
+        self.follow();
+    }
+
+    /// Frees replaced snapshots that nobody uses, on a thread that no packet waits for. Returns
+    /// whether some are still in use.
+    pub(super) fn reclaim(&mut self) -> bool {
+        let (free, used) = self.publisher.reclaim();
+        if !free.is_empty() {
+            tokio::task::spawn_blocking(move || drop(free));
+        }
+        used > 0
+    }
+
+    pub(super) fn follow(&mut self) {
+        if let Some(watch) = &mut self.watch {
+            let staged = self.stage.iter().flat_map(|stage| &stage.fresh);
+            let all = self.lists.iter().chain(staged);
+            let folders: Vec<_> = self.calendar.book.watched().collect();
+            let folders = folders.iter().map(|folder| &**folder);
+            let failed = watch.follow(all.map(ListState::path).chain(folders));
+            let text = |path: &PathBuf| {
+                format!(
+                    "{}: can't be watched; looked at every two seconds",
+                    path.display()
+                )
+            };
+            self.unwatched = failed.iter().map(text).collect();
+        }
+    }
+}
