@@ -10,6 +10,7 @@ mod order;
 mod reload;
 mod serve;
 mod status;
+mod then;
 mod told;
 mod why;
 

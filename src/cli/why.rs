@@ -19,6 +19,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::then::Then;
 use super::{Failure, order, read_config};
 use crate::config::exception::Exception;
 use crate::config::moment::Moment;
@@ -48,8 +49,8 @@ pub(super) struct WhyArgs {
     /// Answer as for this client; without it, as for one that may ask.
     #[arg(long, value_name = "IP")]
     client: Option<IpAddr>,
-    /// By the orders and exceptions of that time, as in 2017-07-20T00:00:00+07:00; lists don't count
-    /// then.
+    /// As it was at that time, as in 2017-07-20T00:00:00+07:00: by the journal, and before its first
+    /// entry by the dates of orders and exceptions alone. What is not known of it is told.
     #[arg(long, value_name = "TIME")]
     at: Option<Moment>,
     /// Print JSON, for programs.
@@ -76,7 +77,8 @@ struct Explanation {
     exceptions: Vec<Exception>,
     /// Nothing when upstream is asked, or when the answer is silence.
     answer: Option<Answer>,
-    /// Lists whose files are not taken, so that their rules are missing above.
+    /// What is missing above: lists and orders whose files are not taken, and what nobody knows any
+    /// more of that time.
     left_out: Vec<String>,
 }
 
@@ -123,17 +125,17 @@ pub(super) fn run(
 }
 
 fn explain(config: &Config, args: &WhyArgs) -> Result<Explanation, Failure> {
-    let book = Book::read(config);
     let at = args.at.map_or_else(Timestamp::now, Moment::at);
-    let mut left_out = book.problems();
+    let then = match args.at {
+        Some(at) => Then::at(config, at.at()),
+        None => Then::now(config),
+    };
+    let book = then.book;
+    let mut left_out = then.unknown;
+    left_out.extend(book.problems());
     let mut sources = book.sources(at);
     let mut images = Vec::new();
-    // What lists held then is not known.
-    let lists = match args.at {
-        Some(_) => &[],
-        None => &config.lists[..],
-    };
-    for list in lists {
+    for list in then.lists {
         match load(list, None, false) {
             Ok(fresh) => {
                 sources.push(Arc::new(list.source.clone()));

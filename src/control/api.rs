@@ -15,9 +15,9 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::reload::Request;
 use super::socket;
 use super::status::{OrdersRequest, ReloadReport, ReloadRequest, Status};
+use super::wishes::Request;
 
 /// Pause after the system would not give a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

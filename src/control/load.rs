@@ -249,6 +249,23 @@ pub fn load(list: &List, before: Option<usize>, accept: bool) -> Result<Fresh, R
     Ok(Fresh { loaded, image })
 }
 
+/// BLAKE3 of the file at `path`, or of `text` instead if there is one, in hexadecimal.
+///
+/// # Errors
+/// What the system says.
+pub fn digest(path: &Path, text: Option<&str>) -> io::Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    match text {
+        Some(text) => {
+            hasher.update(text.as_bytes());
+        }
+        None => {
+            io::copy(&mut File::open(path)?, &mut hasher)?;
+        }
+    }
+    Ok(hasher.finalize().to_string())
+}
+
 /// What reading a list to its end came to.
 #[derive(Debug)]
 pub(super) struct Reading {

@@ -28,3 +28,4 @@ pub mod status;
 pub mod store;
 pub mod wall;
 pub mod watch;
+pub mod wishes;

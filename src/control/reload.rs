@@ -1,7 +1,6 @@
 //! Owns the policy in force: the one holder of the publisher, who reads lists and publishes snapshots.
 //! Refuses to wait while a list is read: that happens on other threads, and a small one overtakes.
 
-use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,9 +22,10 @@ use super::report;
 use super::slots::Slots;
 use super::stage::Stage;
 use super::state::ListState;
-use super::status::{Gauges, OrdersRequest, ReloadReport, ReloadRequest, Status};
+use super::status::{Gauges, ReloadReport, ReloadRequest};
 use super::wall::Wall;
 use super::watch::{OPEN_QUIET, Touched, Watch};
+use super::wishes::{Request, Waiting};
 use crate::config::{Config, Origin};
 use crate::policy::current::{Publisher, Reader};
 use crate::policy::images::Images;
@@ -37,17 +37,6 @@ use crate::policy::snapshot::Snapshot;
 const SWEEP: Duration = OPEN_QUIET;
 /// How often to look whether a replaced snapshot is still in use.
 const RECLAIM: Duration = Duration::from_millis(20);
-/// What others may ask of the control plane.
-#[derive(Debug)]
-pub enum Request {
-    /// Tell how things are.
-    Status(oneshot::Sender<Status>),
-    /// Read the configuration and all changed lists again, for a user.
-    Reload(ReloadRequest, u32, oneshot::Sender<ReloadReport>),
-    /// Read changed files of orders and exceptions, for a user who changed some.
-    Orders(OrdersRequest, u32, oneshot::Sender<ReloadReport>),
-}
-
 /// Tells about the data plane, of which the control plane knows nothing.
 pub type Probe = Box<dyn Fn() -> Gauges + Send>;
 
@@ -56,17 +45,6 @@ type Joining = (
     mpsc::Sender<Result<Joined, Vec<u64>>>,
     mpsc::Receiver<Result<Joined, Vec<u64>>>,
 );
-
-/// A reload that waits for its loads.
-pub(super) struct Waiting {
-    pub(super) tickets: HashSet<u64>,
-    /// It waits for the new configuration, too.
-    pub(super) staged: bool,
-    pub(super) report: ReloadReport,
-    /// Who wishes it.
-    pub(super) cause: Cause,
-    reply: Option<oneshot::Sender<ReloadReport>>,
-}
 
 /// The control plane.
 pub struct Control {
@@ -256,31 +234,6 @@ impl Control {
         }
     }
 
-    fn hang_up(&mut self) {
-        let signal = "SIGHUP".to_owned();
-        self.reload(&ReloadRequest::default(), Cause::Signal { signal }, None);
-    }
-
-    /// Reads what changed of orders and exceptions.
-    fn look_at_orders(&mut self, cause: Cause, reply: oneshot::Sender<ReloadReport>) {
-        let mut waiting = Waiting::new(cause, Some(reply));
-        self.refresh_book(&mut waiting);
-        self.waiting.push(waiting);
-    }
-
-    fn refresh_book(&mut self, waiting: &mut Waiting) {
-        let changed = tokio::task::block_in_place(|| self.calendar.book.refresh());
-        if !changed.is_empty() {
-            self.change(waiting.cause.clone());
-        }
-        self.tell_book_problems();
-        // A new configuration may have other directories: what is wrong there is told when it is taken.
-        if !waiting.staged {
-            let problems = self.calendar.book.problems();
-            waiting.report.problems.extend(problems);
-        }
-    }
-
     /// The lists in force, and those that a new configuration waits for.
     pub(super) fn all_lists(&mut self) -> impl Iterator<Item = &mut ListState> {
         let staged = self.stage.iter_mut().flat_map(|stage| &mut stage.fresh);
@@ -340,7 +293,7 @@ impl Control {
     }
 
     /// Reads the configuration again, and all lists that changed, were refused, or are accepted.
-    fn reload(
+    pub(super) fn reload(
         &mut self,
         wish: &ReloadRequest,
         cause: Cause,
@@ -449,33 +402,6 @@ impl Control {
         }
         self.tell_refused("configuration".to_owned(), problems.clone());
         self.config_problems = problems;
-    }
-
-    /// Answers reloads of which all is read and in force.
-    fn answer_waiting(&mut self) {
-        let generation = self.generation();
-        let ready = |waiting: &mut Waiting| waiting.tickets.is_empty() && !waiting.staged;
-        for mut waiting in self.waiting.extract_if(.., ready) {
-            waiting.report.generation = generation;
-            let failed = waiting.report.problems.len();
-            tracing::info!(generation, failed, loaded = ?waiting.report.loaded, "reloaded");
-            if let Some(reply) = waiting.reply {
-                // Who asked may have left.
-                let _ = reply.send(waiting.report);
-            }
-        }
-    }
-}
-
-impl Waiting {
-    fn new(cause: Cause, reply: Option<oneshot::Sender<ReloadReport>>) -> Self {
-        Self {
-            tickets: HashSet::new(),
-            staged: false,
-            report: ReloadReport::default(),
-            cause,
-            reply,
-        }
     }
 }
 

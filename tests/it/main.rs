@@ -7,6 +7,7 @@ mod exceptions;
 mod faulty;
 mod hostile;
 mod house;
+mod journal;
 mod lists;
 mod orders;
 mod peers;

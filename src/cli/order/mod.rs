@@ -2,6 +2,7 @@
 //! Refuses to need a running server: files and dates tell all.
 
 mod change;
+mod report;
 mod tell;
 
 use std::fs;
@@ -32,6 +33,8 @@ enum OrderVerb {
     List(ListArgs),
     /// Tell all that an order says, and what state it is in.
     Show(ShowArgs),
+    /// Tell how many orders there are, whose, and how long they took to bite and to end.
+    Report(report::ReportArgs),
     /// Tell whether a file is a valid order.
     ///
     /// Exit code 0 when it is, 1 when not.
@@ -101,6 +104,7 @@ pub(super) fn run(
         OrderVerb::New(args) => Ok(change::new(args, out)?),
         OrderVerb::Lift(args) => change::lift(config, args, out),
         OrderVerb::Suspend(args) => change::suspend(config, args, out),
+        OrderVerb::Report(args) => report::run(config, args, out),
         OrderVerb::List(args) => list(&read_config(config)?, args, out),
         OrderVerb::Show(args) => show(&read_config(config)?, args, out),
     }

@@ -1,6 +1,7 @@
 //! Owns what was in force at an instant or in a generation, as the journal tells it.
 //! Refuses to guess what happened before its first entry.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -9,6 +10,7 @@ use super::entry::{Event, ListEntry};
 use super::file::JournalError;
 use super::record::Record;
 use crate::config::exception::Exception;
+use crate::control::orders::life::State;
 
 /// What was in force.
 #[derive(Clone, Debug)]
@@ -82,4 +84,37 @@ impl Past {
             ..past
         }))
     }
+}
+
+/// When an order was in force.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    /// When it came into force first.
+    pub begun: Option<Timestamp>,
+    /// When it stopped being in force last, if it is not in force.
+    pub freed: Option<Timestamp>,
+}
+
+/// When orders were in force, by their ids: not by their dates, but by what was published.
+///
+/// # Errors
+/// [`JournalError`] when it can't be read.
+pub fn spans(path: &Path) -> Result<BTreeMap<String, Span>, JournalError> {
+    let mut spans = BTreeMap::<String, Span>::new();
+    super::read(path, |entry| {
+        let Event::Published(published) = entry.event else {
+            return true;
+        };
+        for turn in published.states {
+            let span = spans.entry(turn.order).or_default();
+            if turn.now == Some(State::InForce) {
+                span.begun.get_or_insert(entry.at);
+                span.freed = None;
+            } else if turn.was == Some(State::InForce) {
+                span.freed = Some(entry.at);
+            }
+        }
+        true
+    })?;
+    Ok(spans)
 }

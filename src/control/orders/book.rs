@@ -68,7 +68,13 @@ impl Book {
 
     /// Reads all files.
     pub fn read(config: &Config) -> Self {
-        let mut book = Self {
+        let mut book = Self::nothing(config);
+        book.configure(config);
+        book
+    }
+
+    fn nothing(config: &Config) -> Self {
+        Self {
             config: config.orders.clone(),
             orders: Folder::default(),
             exceptions: Folder::default(),
@@ -80,8 +86,21 @@ impl Book {
             rules: None,
             overfull: None,
             version: 0,
-        };
-        book.configure(config);
+        }
+    }
+
+    /// Of files and texts that were taken once; the configuration's own orders and exceptions don't count.
+    pub fn of_past(
+        config: &Config,
+        orders: Vec<(PathBuf, String)>,
+        exceptions: Vec<Exception>,
+    ) -> Self {
+        let mut book = Self::nothing(config);
+        for (path, text) in orders {
+            book.orders.embed(&path, &text, Order::parse);
+        }
+        book.own = exceptions;
+        book.conclude();
         book
     }
 
@@ -94,7 +113,7 @@ impl Book {
         if self.orders.set(config.orders.dir.as_deref()) || self.rules.is_none() {
             changed = true;
             for (path, text) in config.orders.embedded {
-                self.orders.embed(path, text, Order::parse);
+                self.orders.embed(Path::new(path), text, Order::parse);
             }
         }
         changed |= self.exceptions.set(dir.as_deref());

@@ -82,14 +82,13 @@ impl<T> Folder<T> {
     }
 
     /// Takes a file's text that lies elsewhere: in the program, or in the journal.
-    pub(super) fn embed(&mut self, path: &str, text: &str, parse: Parse<T>) {
-        let path = PathBuf::from(path);
+    pub(super) fn embed(&mut self, path: &Path, text: &str, parse: Parse<T>) {
         let mut sheet = Sheet::default();
-        match parse(text, &path) {
+        match parse(text, path) {
             Ok(value) => sheet.good = Some((value, text.into())),
             Err(problems) => sheet.refused = Some((problems, Timestamp::now())),
         }
-        self.files.insert(path, sheet);
+        self.files.insert(path.to_owned(), sheet);
     }
 
     /// A path in the directory, for the watch.

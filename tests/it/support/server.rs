@@ -74,6 +74,24 @@ impl Server {
         Self::run(command, folder)
     }
 
+    /// Starts it by another program, in a folder that is there already.
+    pub(crate) fn start_by(program: &str, arguments: &[&str], folder: TempDir) -> Self {
+        let mut command = Command::new(program);
+        command.args(arguments).current_dir(folder.path());
+        Self::run(command, folder)
+    }
+
+    /// Starts another one in the folder of one that ended.
+    pub(crate) fn again(mut self) -> Self {
+        let other = tempfile::tempdir().expect("a folder");
+        Self::start_in(std::mem::replace(&mut self.folder, other))
+    }
+
+    /// The process's number.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Runs it until it serves.
     fn run(mut command: Command, folder: TempDir) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().expect("started");

@@ -1,0 +1,86 @@
+//! Owns what others wish of the control plane, and who waits for how it ends.
+//! Refuses to read lists and configurations for them: that is `reload`'s.
+
+use std::collections::HashSet;
+
+use tokio::sync::oneshot;
+
+use super::journal::entry::Cause;
+use super::reload::Control;
+use super::status::{OrdersRequest, ReloadReport, ReloadRequest, Status};
+
+/// What others may ask of the control plane.
+#[derive(Debug)]
+pub enum Request {
+    /// Tell how things are.
+    Status(oneshot::Sender<Status>),
+    /// Read the configuration and all changed lists again, for a user.
+    Reload(ReloadRequest, u32, oneshot::Sender<ReloadReport>),
+    /// Read changed files of orders and exceptions, for a user who changed some.
+    Orders(OrdersRequest, u32, oneshot::Sender<ReloadReport>),
+}
+
+/// A reload that waits for its loads.
+pub(super) struct Waiting {
+    pub(super) tickets: HashSet<u64>,
+    /// It waits for the new configuration, too.
+    pub(super) staged: bool,
+    pub(super) report: ReloadReport,
+    /// Who wishes it.
+    pub(super) cause: Cause,
+    reply: Option<oneshot::Sender<ReloadReport>>,
+}
+
+impl Waiting {
+    pub(super) fn new(cause: Cause, reply: Option<oneshot::Sender<ReloadReport>>) -> Self {
+        Self {
+            tickets: HashSet::new(),
+            staged: false,
+            report: ReloadReport::default(),
+            cause,
+            reply,
+        }
+    }
+}
+
+impl Control {
+    pub(super) fn hang_up(&mut self) {
+        let signal = "SIGHUP".to_owned();
+        self.reload(&ReloadRequest::default(), Cause::Signal { signal }, None);
+    }
+
+    /// Reads what changed of orders and exceptions.
+    pub(super) fn look_at_orders(&mut self, cause: Cause, reply: oneshot::Sender<ReloadReport>) {
+        let mut waiting = Waiting::new(cause, Some(reply));
+        self.refresh_book(&mut waiting);
+        self.waiting.push(waiting);
+    }
+
+    pub(super) fn refresh_book(&mut self, waiting: &mut Waiting) {
+        let changed = tokio::task::block_in_place(|| self.calendar.book.refresh());
+        if !changed.is_empty() {
+            self.change(waiting.cause.clone());
+        }
+        self.tell_book_problems();
+        // A new configuration may have other directories: what is wrong there is told when it is taken.
+        if !waiting.staged {
+            let problems = self.calendar.book.problems();
+            waiting.report.problems.extend(problems);
+        }
+    }
+
+    /// Answers reloads of which all is read and in force.
+    pub(super) fn answer_waiting(&mut self) {
+        let generation = self.generation();
+        let ready = |waiting: &mut Waiting| waiting.tickets.is_empty() && !waiting.staged;
+        for mut waiting in self.waiting.extract_if(.., ready) {
+            waiting.report.generation = generation;
+            let failed = waiting.report.problems.len();
+            tracing::info!(generation, failed, loaded = ?waiting.report.loaded, "reloaded");
+            if let Some(reply) = waiting.reply {
+                // Who asked may have left.
+                let _ = reply.send(waiting.report);
+            }
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! The journal of a live server: what changed, by whom, and whether anybody touched it since.
+
+use std::fs;
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::orders::{order, target};
+use crate::support::client::{is_blocked, until};
+use crate::support::server::{Server, folder, list, preamble, tapis, text};
+use crate::support::upstream::Upstream;
+
+const PAST: &str = "effective-from = 2020-01-01T00:00:00Z";
+
+/// A configuration with a state directory, and so a journal, and a directory of orders.
+fn configuration(upstream: &Upstream) -> String {
+    format!(
+        "{}[state]\ndir = \"state\"\n[orders]\npath = \"orders\"\n{}",
+        preamble(upstream.address),
+        list("ads", "")
+    )
+}
+
+fn server() -> (Server, Upstream) {
+    let upstream = Upstream::plain();
+    let folder = folder(&configuration(&upstream), &[("ads", "ads.example\n")]);
+    fs::create_dir(folder.path().join("orders")).expect("made");
+    (Server::start_in(folder), upstream)
+}
+
+fn write_order(server: &Server, id: &str, name: &str) {
+    let text = order(id, PAST, &target(name, "exact"));
+    server.replace(&format!("orders/{id}.toml"), &text);
+}
+
+/// All entries, as `journal export` prints them.
+fn entries(server: &Server, more: &[&str]) -> Vec<Value> {
+    let output = server.verb(&[&["journal", "export"], more].concat());
+    assert!(output.status.success(), "{}", text(&output));
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+/// The causes of all generations, one after the other.
+fn causes(server: &Server) -> Vec<Value> {
+    let entries = entries(server, &[]);
+    let published = entries.iter().filter(|entry| entry["event"] == "published");
+    let causes = published.flat_map(|entry| entry["causes"].as_array().expect("a row"));
+    causes.cloned().collect()
+}
+
+fn verify(server: &Server) -> String {
+    text(&server.verb(&["journal", "verify"]))
+}
+
+#[test]
+fn every_change_of_the_policy_is_in_the_journal_with_what_made_it() {
+    let (mut server, _upstream) = server();
+    write_order(&server, "x-1", "a.example");
+    until("the order", || is_blocked(server.address, "a.example"));
+    let lifted = server.verb(&["order", "lift", "x-1", "--reason", "Over"]);
+    assert!(
+        text(&lifted).contains("read by the server: generation 3"),
+        "{}",
+        text(&lifted)
+    );
+    assert!(!is_blocked(server.address, "a.example"), "at once");
+    server.replace("ads", "ads.example\nmore.example\n");
+    assert!(server.verb(&["reload"]).status.success());
+    server.replace("ads", "ads.example\nmore.example\nthird.example\n");
+    server.signal("HUP");
+    until("the list", || is_blocked(server.address, "third.example"));
+    server.replace("orders/x-1.toml", "id = 1");
+    until("the refusal", || server.status()["degraded"] == true);
+
+    let by: Vec<_> = causes(&server)
+        .iter()
+        .map(|cause| cause["by"].clone())
+        .collect();
+    assert_eq!(by[..3], ["start", "file", "verb"]);
+    let verbs: Vec<_> = causes(&server)
+        .into_iter()
+        .filter_map(|cause| Some((cause["verb"].as_str()?.to_owned(), cause["user"].as_u64()?)))
+        .collect();
+    let user = u64::from(user());
+    assert_eq!(
+        verbs,
+        [
+            ("order lift x-1".to_owned(), user),
+            ("reload".to_owned(), user)
+        ]
+    );
+    let of_order = entries(&server, &["--order", "x-1"]);
+    let texts: Vec<_> = of_order
+        .iter()
+        .filter(|entry| entry["event"] == "order")
+        .collect();
+    assert_eq!(texts.len(), 2, "the file's text, and that with the lift");
+    assert!(
+        texts[1]["text"]
+            .as_str()
+            .expect("a text")
+            .contains("lift-reason = \"Over\"")
+    );
+    let refused = entries(&server, &[]);
+    let refused = refused
+        .iter()
+        .find(|entry| entry["event"] == "refused")
+        .expect("told");
+    assert!(
+        refused["problems"][0]
+            .as_str()
+            .expect("a text")
+            .contains("orders/x-1.toml")
+    );
+
+    server.signal("TERM");
+    assert_eq!(server.wait(), Some(0));
+    let shown = text(&server.verb(&["journal", "show"]));
+    for line in [
+        "in force, by the server's start",
+        "order x-1: none -> in force",
+        "order x-1: in force -> lifted",
+        "server stopped",
+    ] {
+        assert!(shown.contains(line), "{line}: {shown}");
+    }
+    assert!(verify(&server).starts_with("good: "), "{}", verify(&server));
+}
+
+/// The number of the user that runs the test: that of a file that it made.
+fn user() -> u32 {
+    use std::os::unix::fs::MetadataExt;
+    let file = tempfile::NamedTempFile::new().expect("made");
+    file.as_file().metadata().expect("known").uid()
+}
+
+#[test]
+fn what_somebody_did_to_the_journal_is_found_and_named() {
+    let (mut server, _upstream) = server();
+    write_order(&server, "x-1", "a.example");
+    until("the order", || is_blocked(server.address, "a.example"));
+    server.signal("TERM");
+    server.wait();
+    let path = server.path("state/journal.jsonl");
+    let whole = fs::read_to_string(&path).expect("there");
+    fs::write(&path, whole.replacen("a.example", "b.example", 1)).expect("written");
+    let output = server.verb(&["journal", "verify"]);
+    assert_eq!(output.status.code(), Some(1));
+    let told = text(&output);
+    assert!(told.contains("line 3: was changed"), "{told}");
+    // Somebody without the configuration can look, too.
+    let copy = server.path("copy.jsonl");
+    fs::write(&copy, whole).expect("written");
+    fs::copy(
+        server.path("state/journal.jsonl.head"),
+        server.path("copy.jsonl.head"),
+    )
+    .expect("copied");
+    let output = tapis()
+        .args(["journal", "verify", "--file"])
+        .arg(&copy)
+        .output()
+        .expect("it ran");
+    assert!(text(&output).contains("good: "), "{}", text(&output));
+}
+
+fn why(server: &Server, name: &str, at: Timestamp) -> Value {
+    let output = server.verb(&["why", name, "--json", "--at", &at.to_string()]);
+    assert!(output.status.success(), "{}", text(&output));
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+#[test]
+fn why_tells_what_was_in_force_then_though_files_are_other_ones_now() {
+    let before = Timestamp::now();
+    let (server, _upstream) = server();
+    write_order(&server, "x-1", "a.example");
+    until("the first text", || is_blocked(server.address, "a.example"));
+    let first = Timestamp::now();
+    write_order(&server, "x-1", "b.example");
+    until("the second text", || {
+        is_blocked(server.address, "b.example")
+    });
+    let second = Timestamp::now();
+    fs::remove_file(server.path("orders/x-1.toml")).expect("removed");
+    until("its end", || !is_blocked(server.address, "b.example"));
+    let third = Timestamp::now();
+
+    let decision = |name, at| why(&server, name, at)["decision"].clone();
+    assert_eq!(decision("a.example", first), "blocked");
+    assert_eq!(decision("b.example", first), "upstream");
+    assert_eq!(decision("a.example", second), "upstream");
+    assert_eq!(why(&server, "b.example", second)["by"], "order:x-1");
+    assert_eq!(decision("b.example", third), "upstream");
+    // The list's file is what it was.
+    assert_eq!(decision("ads.example", first), "blocked");
+    server.replace("ads", "ads.example\nmore.example\n");
+    until("the list", || is_blocked(server.address, "more.example"));
+    let told = why(&server, "ads.example", first);
+    assert_eq!(told["decision"], "upstream");
+    let unknown = told["left_out"][0].as_str().expect("a text");
+    assert!(
+        unknown.contains("list ads") && unknown.contains("not known"),
+        "{unknown}"
+    );
+    let told = why(&server, "ads.example", before);
+    let unknown = told["left_out"][0].as_str().expect("a text");
+    assert!(unknown.contains("does not reach back so far"), "{unknown}");
+}
+
+#[test]
+fn a_report_tells_whose_orders_there_are_and_how_long_they_took() {
+    let (server, _upstream) = server();
+    let dates = "issued-at = 2020-01-01T00:00:00Z\neffective-from = 2020-01-02T00:00:00Z";
+    let text_of = |id, name| order(id, dates, &target(name, "exact"));
+    server.replace("orders/x-1.toml", &text_of("x-1", "a.example"));
+    let overdue = text_of("x-2", "b.example").replace("review-at = 2100", "review-at = 2021");
+    server.replace("orders/x-2.toml", &overdue);
+    until("both", || {
+        is_blocked(server.address, "a.example") && is_blocked(server.address, "b.example")
+    });
+    let lift = ["order", "lift", "x-1", "--reason", "Over"];
+    assert!(server.verb(&lift).status.success());
+    let output = server.verb(&["order", "report", "--json"]);
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(report["states"]["in-force"], 1);
+    assert_eq!(report["authorities"]["The Authority"]["orders"], 2);
+    assert_eq!(report["legal_bases"]["Law 1"]["in_force"], 1);
+    assert_eq!(report["overdue_reviews"][0]["order"], "x-2");
+    let first = &report["orders"][0];
+    let days = first["days_from_issue_to_force"].as_f64().expect("known");
+    assert!(
+        days > 365.0,
+        "by the journal it began when its file came: {days}"
+    );
+    let days = first["days_from_lift_to_freedom"].as_f64().expect("known");
+    assert!((0.0..0.01).contains(&days), "{days}");
+    assert!(first["hits"].as_u64().expect("known") > 0);
+    let told = text(&server.verb(&["order", "report"]));
+    assert!(
+        told.contains("authority The Authority: 2 orders, 1 in force"),
+        "{told}"
+    );
+}
+
+/// The generation and the states of orders that the journal tells last.
+fn told_last(server: &Server) -> (u64, Vec<(String, String)>) {
+    let mut states = std::collections::BTreeMap::new();
+    let mut generation = 0;
+    for entry in entries(server, &[]) {
+        for turn in entry["states"].as_array().into_iter().flatten() {
+            let order = turn["order"].as_str().expect("an id").to_owned();
+            match turn["now"].as_str() {
+                Some(state) => states.insert(order, state.to_owned()),
+                None => states.remove(&order),
+            };
+        }
+        if entry["event"] == "published" {
+            generation = entry["generation"].as_u64().expect("a number");
+        }
+    }
+    (generation, states.into_iter().collect())
+}
+
+#[test]
+fn after_a_kill_the_journal_goes_on_and_says_what_is_in_force() {
+    let (mut server, _upstream) = server();
+    let mut generation = 0;
+    for round in 0..3 {
+        let id = format!("x-{round}");
+        let name = format!("{id}.example");
+        write_order(&server, &id, &name);
+        until("the order", || is_blocked(server.address, &name));
+        server.signal("KILL");
+        server.wait();
+        server = server.again();
+        until("the journal", || told_last(&server).0 > generation);
+        let status = server.status();
+        let (now, states) = told_last(&server);
+        assert_eq!(now, status["generation"], "numbers go on");
+        assert_eq!(states.len(), round + 1);
+        assert!(
+            states.iter().all(|(_, state)| state == "in-force"),
+            "{states:?}"
+        );
+        assert!(is_blocked(server.address, &name));
+        generation = now;
+    }
+    assert!(verify(&server).starts_with("good: "), "{}", verify(&server));
+}
+
+/// The state directory as the server sees it.
+fn seen_by(server: &Server, name: &str) -> PathBuf {
+    let path = server.path(name);
+    let inside = path.strip_prefix("/").expect("absolute");
+    PathBuf::from(format!("/proc/{}/root", server.id())).join(inside)
+}
+
+#[test]
+#[ignore = "needs root, unshare and mount"]
+fn on_a_full_disk_blocking_goes_on_and_no_entry_is_lost() {
+    let upstream = Upstream::plain();
+    let config = configuration(&upstream).replace("dir = \"state\"", "dir = \"disk/state\"");
+    let folder = folder(&config, &[("ads", "ads.example\n")]);
+    for name in ["orders", "disk"] {
+        fs::create_dir(folder.path().join(name)).expect("made");
+    }
+    let script = "mount -t tmpfs -o size=1m tmpfs disk && exec \"$0\" serve --config tapis.toml";
+    let program = env!("CARGO_BIN_EXE_tapis");
+    let server = Server::start_by("unshare", &["-m", "sh", "-c", script, program], folder);
+    let filler = seen_by(&server, "disk/filler");
+    let mut octets = 1 << 20;
+    while octets > 0 {
+        let file = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&filler);
+        match std::io::Write::write_all(&mut file.expect("opened"), &vec![0; octets]) {
+            Ok(()) => {}
+            Err(_) => octets /= 2,
+        }
+    }
+    for round in 0..20 {
+        let name = format!("n{round}.example");
+        write_order(&server, &format!("x-{round}"), &name);
+        until("the order", || is_blocked(server.address, &name));
+    }
+    let alarms = server.status()["alarms"].to_string();
+    assert!(
+        alarms.contains("journal: ") && alarms.contains("No space left"),
+        "{alarms}"
+    );
+    fs::remove_file(&filler).expect("removed");
+    until("the alarm's end", || {
+        !server.status()["alarms"].to_string().contains("journal: ")
+    });
+    let journal = seen_by(&server, "disk/state/journal.jsonl");
+    let output = tapis()
+        .args(["journal", "export", "--file"])
+        .arg(&journal)
+        .output()
+        .expect("it ran");
+    let entries: Vec<Value> = serde_json::from_slice(&output.stdout).expect("JSON");
+    let orders = entries
+        .iter()
+        .filter(|entry| entry["event"] == "order")
+        .count();
+    assert_eq!(orders, 20);
+    let output = tapis()
+        .args(["journal", "verify", "--file"])
+        .arg(&journal)
+        .output()
+        .expect("it ran");
+    assert!(output.status.success(), "{}", text(&output));
+}
