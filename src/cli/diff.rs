@@ -1,7 +1,7 @@
 //! Owns `tapis diff`: which names two images, or two generations, treat differently.
-//! Refuses to weigh lists against each other: it compares what each of them says.
+//! Refuses to weigh lists and orders against each other: it compares what each of them says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
@@ -9,6 +9,8 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::{Failure, read_config};
+use crate::control::journal::past::{Moment, Past};
+use crate::control::orders::book::Book;
 use crate::control::store::{read_generation, read_image};
 use crate::policy::image::Image;
 use crate::policy::image::order::Path;
@@ -92,11 +94,37 @@ pub(super) fn run(
             "{list}: {added} added, {removed} removed, {changed} changed"
         )?;
     }
-    if counts.is_empty() {
+    let differ = match (&old.orders, &new.orders) {
+        (Some(old), Some(new)) => orders(old, new, out)?,
+        (None, None) => false,
+        _ => {
+            writeln!(
+                out,
+                "orders and exceptions are not compared: the journal knows one side alone"
+            )?;
+            false
+        }
+    };
+    if counts.is_empty() && !differ {
         writeln!(out, "no difference")?;
         return Ok(());
     }
     Err(Failure::Told)
+}
+
+/// Tells which rules of orders and exceptions differ. Returns whether any do.
+fn orders(
+    old: &BTreeSet<(String, String)>,
+    new: &BTreeSet<(String, String)>,
+    out: &mut impl Write,
+) -> std::io::Result<bool> {
+    for (source, rule) in old.difference(new) {
+        writeln!(out, "- {rule} ({source})")?;
+    }
+    for (source, rule) in new.difference(old) {
+        writeln!(out, "+ {rule} ({source})")?;
+    }
+    Ok(old != new)
 }
 
 /// Names as lists write them.
@@ -128,42 +156,66 @@ fn bit(scope: Scope) -> Scopes {
 }
 
 /// The rules of one side.
-struct Side(Images);
+struct Side {
+    images: Images,
+    /// Rules of orders and exceptions in force, with what they belong to; nothing where they are not
+    /// known.
+    orders: Option<BTreeSet<(String, String)>>,
+}
 
 impl Side {
     fn open(config: Option<&PathBuf>, which: &str) -> Result<Self, Failure> {
         let file = FilePath::new(which);
         let Some(generation) = which.parse().ok().filter(|_| !file.exists()) else {
             let base = Some(Arc::new(read_image(file)?));
-            return Ok(Self(Images {
-                base,
-                ..Images::default()
-            }));
+            return Ok(Self {
+                images: Images {
+                    base,
+                    ..Images::default()
+                },
+                orders: None,
+            });
         };
-        let Some(dir) = read_config(config)?.state.dir else {
+        let config = read_config(config)?;
+        let Some(dir) = &config.state.dir else {
             return Err(Failure::Other(
                 "there are no generations without a `dir` in [state]; name two files".into(),
             ));
         };
-        let (base, delta) = read_generation(&dir, generation)?;
-        Ok(Self(Images {
-            base: Some(Arc::new(base)),
-            delta: delta.map(Arc::new),
-            orders: None,
-        }))
+        let kept = read_generation(dir, config.journal.as_deref(), generation)?;
+        let past = match &config.journal {
+            Some(journal) => Past::read(journal, Moment::Generation(generation))?,
+            None => None,
+        };
+        let orders = past.map(|past| {
+            let since = past.since;
+            let book = Book::of_past(&config, past.orders, past.exceptions);
+            let rules = book.rules_at(since).into_iter();
+            rules
+                .map(|(source, name, scope)| (source, format!("{}{name}", scope.sign())))
+                .collect()
+        });
+        Ok(Self {
+            images: Images {
+                base: Some(Arc::new(kept.base)),
+                delta: kept.delta.map(Arc::new),
+                orders: None,
+            },
+            orders,
+        })
     }
 
     /// What a list says of exactly that name.
     fn scopes(&self, name: &Name, list: &str) -> Scopes {
         let (mut said, mut lifted, mut whole) = (0, 0, false);
-        if let Some(delta) = &self.0.delta {
+        if let Some(delta) = &self.images.delta {
             let sources = &delta.provenance().sources;
             whole = sources
                 .iter()
                 .any(|source| source.name == list && source.whole);
             (said, lifted) = on(delta, name, list);
         }
-        match &self.0.base {
+        match &self.images.base {
             Some(base) if !whole => said | on(base, name, list).0 & !lifted,
             _ => said,
         }
@@ -174,9 +226,12 @@ impl Side {
         &self,
         mut each: impl FnMut(&Name, &str, Scopes) -> std::io::Result<()>,
     ) -> std::io::Result<()> {
-        for image in [&self.0.base, &self.0.delta].into_iter().flatten() {
+        for image in [&self.images.base, &self.images.delta]
+            .into_iter()
+            .flatten()
+        {
             let first = self
-                .0
+                .images
                 .base
                 .as_ref()
                 .filter(|base| !Arc::ptr_eq(base, image));

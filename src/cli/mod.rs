@@ -8,6 +8,7 @@ mod image;
 mod journal;
 mod order;
 mod reload;
+mod rollback;
 mod serve;
 mod status;
 mod then;
@@ -57,10 +58,11 @@ enum Verb {
     Compile(compile::CompileArgs),
     /// Tell what is in an image file: sections, counts, and where its rules come from.
     Image(image::ImageArgs),
-    /// Tell which names two images, or two generations, treat differently, list by list.
+    /// Tell which names two images, or two generations, treat differently, list by list and order
+    /// by order.
     ///
     /// Exit code 0 when none, 1 when some. Names that another rule of the same list covers are not
-    /// in an image, so they don't differ.
+    /// in an image, so they don't differ. Orders are compared between generations, by the journal.
     Diff(diff::DiffArgs),
     /// Tell about authorities' orders.
     Order(order::OrderArgs),
@@ -78,6 +80,12 @@ enum Verb {
     /// Returns when that is in force. Exit code 1 when something was not taken; the old state of
     /// it then stays in force, and the reason is printed.
     Reload(reload::ReloadArgs),
+    /// Let a running server go back to the lists of an earlier generation, at once, and hold them.
+    ///
+    /// Until they are released no newer state of a list counts. Orders and exceptions are not held:
+    /// they go on by their files and dates. `status` tells what is held, `journal show` which
+    /// generations there were; [state] says how many are kept.
+    Rollback(rollback::RollbackArgs),
 }
 
 /// Which server to talk to.
@@ -131,6 +139,7 @@ pub fn main() -> ExitCode {
         Verb::Why(args) => why::run(config, &args, &mut out),
         Verb::Status(args) => status::run(config, &args, &mut out),
         Verb::Reload(args) => reload::run(config, &args, &mut out),
+        Verb::Rollback(args) => rollback::run(config, &args, &mut out),
     };
     let result = result.and_then(|()| out.flush().map_err(Failure::from));
     match result {

@@ -32,6 +32,11 @@ pub(super) fn run(
     };
     let report: ReloadReport =
         runtime()?.block_on(call(&places, user_id(), "/reload", Some(&wish)))?;
+    tell(&report, out)
+}
+
+/// Prints how it ended.
+pub(super) fn tell(report: &ReloadReport, out: &mut impl Write) -> Result<(), Failure> {
     for problem in &report.problems {
         writeln!(out, "not taken: {problem}")?;
     }

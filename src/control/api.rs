@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::socket;
-use super::status::{OrdersRequest, ReloadReport, ReloadRequest, Status};
+use super::status::{OrdersRequest, ReloadReport, ReloadRequest, RollbackRequest, Status};
 use super::wishes::Request;
 
 /// Pause after the system would not give a connection.
@@ -36,6 +36,7 @@ pub async fn serve(
         .route("/status", get(status))
         .route("/reload", post(reload))
         .route("/orders", post(orders))
+        .route("/rollback", post(rollback))
         .with_state(requests)
         .into_make_service_with_connect_info::<Caller>();
     axum::serve(Owned { listener, user }, routes)
@@ -64,6 +65,15 @@ async fn orders(
 ) -> Response {
     let (reply, answer) = oneshot::channel::<ReloadReport>();
     deliver(&requests, Request::Orders(wish, user, reply), answer).await
+}
+
+async fn rollback(
+    State(requests): State<mpsc::Sender<Request>>,
+    ConnectInfo(Caller(user)): ConnectInfo<Caller>,
+    Json(wish): Json<RollbackRequest>,
+) -> Response {
+    let (reply, answer) = oneshot::channel::<ReloadReport>();
+    deliver(&requests, Request::Rollback(wish, user, reply), answer).await
 }
 
 async fn deliver<T: serde::Serialize>(

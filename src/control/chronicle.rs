@@ -51,7 +51,7 @@ impl Control {
             lists: self.lists.iter().filter_map(list_entry).collect(),
             pages,
             states: self.calendar.book.states(now),
-            held: None,
+            held: self.held.map(|hold| hold.generation),
         })
     }
 

@@ -274,6 +274,10 @@ impl Control {
     /// Takes what a compilation made to be joined with the small lists, or tells why there is none.
     pub(super) fn land_compiled(&mut self, compiled: Compiled) {
         self.compiling = false;
+        if self.held.is_some() {
+            // What is held is older, and who waited was told.
+            return;
+        }
         let base = match compiled.result {
             Ok(base) => base,
             Err(error) => {

@@ -138,6 +138,13 @@ impl Control {
             Ok(joined) => joined,
             Err(tickets) => return self.break_off(tickets),
         };
+        if let Some(hold) = self.held {
+            // What was joined is newer than what is held: who waits for it was told.
+            if joined.stage.is_some() {
+                self.leave_stage(vec![format!("configuration not taken: {}", hold.told())]);
+            }
+            return;
+        }
         let image = match joined.result {
             Ok(image) => image,
             Err(error) => {

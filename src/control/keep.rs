@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::reload::Control;
-use super::store::{Base, Pair, Store, StoreError};
+use super::store::{Base, Pair, Store, StoreError, read_generation};
 use crate::config::State;
 use crate::policy::builder::Builder;
 use crate::policy::image::Image;
@@ -111,6 +111,29 @@ impl Keeper {
         };
         let generation = found.published.map_or(0, |published| published.generation);
         Some((images, generation))
+    }
+
+    /// The images of an earlier generation.
+    ///
+    /// # Errors
+    /// Why there are none, as a sentence.
+    pub(super) fn read_generation(
+        &self,
+        dir: &Path,
+        journal: Option<&Path>,
+        generation: u64,
+    ) -> Result<Images, String> {
+        let mut places = self.places();
+        let kept = read_generation(dir, journal, generation).map_err(|error| error.to_string())?;
+        let base = Arc::new(kept.base);
+        if let Some(place) = &mut places.state {
+            place.base = Some((Arc::clone(&base), kept.pair.base));
+        }
+        Ok(Images {
+            base: Some(base),
+            delta: kept.delta.map(Arc::new),
+            orders: None,
+        })
     }
 
     /// Makes room for a compiler: in the state directory, or elsewhere if that can't be written to.
@@ -274,7 +297,7 @@ impl Control {
         let keep = Keep {
             images: self.images.clone(),
             file: self.base_file.take(),
-            generation: self.generation(),
+            generation: self.imaged,
         };
         let (keeper, send) = (self.keeper.clone(), self.kept.0.clone());
         let writing = tokio::task::spawn_blocking(move || keeper.keep(&keep));

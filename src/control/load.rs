@@ -172,6 +172,14 @@ pub enum Refusal {
         /// See [`transient`](Self::transient).
         transient: bool,
     },
+    /// Lists are held as they were.
+    #[error(
+        "held as it was in generation {generation}; to follow the file again: tapis rollback --release"
+    )]
+    RolledBack {
+        /// The generation.
+        generation: u64,
+    },
     /// The compiler made nothing.
     #[error(
         "{path}: not compiled: {text}; it is tried again when the file changes, or with: tapis reload"

@@ -8,6 +8,7 @@ pub mod client;
 pub mod compile;
 mod compiling;
 pub mod compose;
+mod hold;
 mod join;
 pub mod journal;
 mod keep;

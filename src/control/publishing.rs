@@ -19,6 +19,9 @@ impl Control {
         let sources = sources.collect();
         self.images.orders = self.calendar.book.rules().cloned();
         let generation = self.next;
+        if self.unkept {
+            self.imaged = generation;
+        }
         self.next += 1;
         let draft = self.draft(generation);
         let receipt = draft.map(|draft| self.journal.publish(draft));

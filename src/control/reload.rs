@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::calendar::Calendar;
 use super::compiling::{Compiled, NewBase, Wanted, is_large, want};
+use super::hold::Hold;
 use super::join::{Joined, Ready};
 use super::journal::Journal;
 use super::journal::entry::Cause;
@@ -85,6 +86,10 @@ pub struct Control {
     pub(super) keeping: bool,
     pub(super) unkept: bool,
     pub(super) kept: (mpsc::Sender<()>, mpsc::Receiver<()>),
+    /// The generation since which the images are in force.
+    pub(super) imaged: u64,
+    /// Whether newer states of lists don't count.
+    pub(super) held: Option<Hold>,
     /// The generation that comes next.
     pub(super) next: u64,
     pub(super) publisher: Publisher,
@@ -140,6 +145,8 @@ impl Control {
             keeping: false,
             unkept: false,
             kept: mpsc::channel(1),
+            imaged: 0,
+            held: None,
             next: 1,
             publisher: Publisher::new(Snapshot::default()),
             watch,
@@ -193,6 +200,7 @@ impl Control {
                         let _ = reply.send(report::status(&self, probe()));
                     }
                     Request::Reload(wish, user, reply) => self.reload(&wish, wish.cause(user), Some(reply)),
+                    Request::Rollback(wish, user, reply) => self.roll_back(wish.clone(), wish.cause(user), reply),
                     Request::Orders(wish, user, reply) => self.look_at_orders(wish.cause(user), reply),
                 },
                 Some(()) = hangups.recv(), if !self.stage_joining => self.hang_up(),
@@ -268,6 +276,9 @@ impl Control {
             self.tell_book_problems();
         }
         self.change_files(changed);
+        if self.held.is_some() {
+            return self.refuse_the_held();
+        }
         let mut kept = Vec::new();
         let staged = self.stage.iter_mut().flat_map(|stage| &mut stage.fresh);
         let active = self.lists.iter_mut().map(|list| (list, false));
@@ -360,6 +371,11 @@ impl Control {
         self.config_problems.clear();
         waiting.report.restart = report::needs_restart(&self.boot, &config);
         if config == self.config && self.stage.is_none() {
+            return;
+        }
+        if let Some(hold) = self.held {
+            let problem = format!("configuration not taken: {}", hold.told());
+            waiting.report.problems.push(problem);
             return;
         }
         waiting.staged = true;

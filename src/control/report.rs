@@ -2,6 +2,7 @@
 //! Refuses to change anything.
 
 use super::compose;
+use super::hold::Hold;
 use super::load::{Loaded, Refusal};
 use super::orders::life::State;
 use super::reload::Control;
@@ -36,6 +37,7 @@ pub(super) fn status(control: &Control, gauges: Gauges) -> Status {
                 .map(|problem| format!("what is in force is not kept: {problem}")),
         )
         .chain(control.journal.problem())
+        .chain(control.held.map(Hold::told))
         .chain(control.overfull.iter().map(|(_, problem)| problem.clone()))
         .chain(compose::problems(&control.config))
         .collect::<Vec<_>>();

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::compiling::{is_large, want};
 use super::compose;
+use super::hold::Hold;
 use super::journal::Journal;
 use super::keep::Keeper;
 use super::load::{Fresh, Refusal, load};
@@ -65,7 +66,12 @@ impl Control {
         let restored = |list: &&ListState| list.loaded.is_some();
         let restored = control.lists.iter().filter(restored);
         let restored: Vec<_> = restored.map(|list| list.name().to_owned()).collect();
-        let fresh = control.read_missing()?;
+        control.held = Hold::read(control.config.state.dir.as_deref());
+        let fresh = match control.held {
+            Some(_) => Vec::new(),
+            None => control.read_missing()?,
+        };
+        control.refuse_the_held();
         // What the delta has of others would stand before what was read of them now.
         let stays = |name: &str| restored.iter().any(|restored| restored == name);
         let delta = control.images.delta.as_deref();
@@ -102,27 +108,13 @@ impl Control {
         let Some((images, generation)) = self.keeper.restore() else {
             return;
         };
-        for list in &mut self.lists {
-            let image = if images.is_in_delta(list.name()) {
-                &images.delta
-            } else {
-                &images.base
-            };
-            let sources = image.iter().flat_map(|image| &image.provenance().sources);
-            let source = sources
-                .into_iter()
-                .find(|source| source.name == list.name());
-            if let Some(loaded) = source.and_then(|source| notes::loaded(source, &list.config)) {
-                list.restore(loaded);
-            }
-        }
+        self.put_back(images);
         let known = self
             .lists
             .iter()
             .filter(|list| list.loaded.is_some())
             .count();
         tracing::info!(generation, lists = known, "kept images are in force");
-        self.images = images;
         // With another configuration it may be another policy: it gets a number of its own, and the
         // record is to have that.
         self.next = generation + 1;

@@ -227,9 +227,9 @@ impl ListState {
     }
 
     /// What an image that was kept says of it.
-    pub(super) fn restore(&mut self, loaded: Loaded) {
-        self.seen = loaded.signature;
-        self.loaded = Some(loaded);
+    pub(super) fn restore(&mut self, loaded: Option<Loaded>) {
+        self.seen = loaded.as_ref().and_then(|loaded| loaded.signature);
+        self.loaded = loaded;
     }
 
     /// A load ended: keeps what it made, or why it made nothing. Returns whether the rules changed.

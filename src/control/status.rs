@@ -225,6 +225,24 @@ impl OrdersRequest {
     }
 }
 
+/// A wish to go back to the lists of a generation.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct RollbackRequest {
+    /// Which; nothing: to let lists that are held follow their files again.
+    pub generation: Option<u64>,
+}
+
+impl RollbackRequest {
+    /// The same as a change's cause, for a user.
+    pub(super) fn cause(&self, user: u32) -> Cause {
+        let verb = match self.generation {
+            Some(generation) => format!("rollback {generation}"),
+            None => "rollback --release".to_owned(),
+        };
+        Cause::Verb { verb, user }
+    }
+}
+
 /// How a reload ended.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct ReloadReport {

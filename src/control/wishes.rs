@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::journal::entry::Cause;
 use super::reload::Control;
-use super::status::{OrdersRequest, ReloadReport, ReloadRequest, Status};
+use super::status::{OrdersRequest, ReloadReport, ReloadRequest, RollbackRequest, Status};
 
 /// What others may ask of the control plane.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub enum Request {
     Reload(ReloadRequest, u32, oneshot::Sender<ReloadReport>),
     /// Read changed files of orders and exceptions, for a user who changed some.
     Orders(OrdersRequest, u32, oneshot::Sender<ReloadReport>),
+    /// Go back to the lists of a generation, for a user.
+    Rollback(RollbackRequest, u32, oneshot::Sender<ReloadReport>),
 }
 
 /// A reload that waits for its loads.

@@ -15,6 +15,7 @@ mod refusals;
 mod resolving;
 mod respond;
 mod road;
+mod rollback;
 mod serving;
 mod state;
 mod story;

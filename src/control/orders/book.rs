@@ -2,7 +2,7 @@
 //! Refuses to ask what time it is, and to put anything in force.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -283,6 +283,15 @@ impl Book {
     pub(in crate::control) fn states(&self, at: Timestamp) -> Vec<(String, State)> {
         let state = |known: Known<'_>| (known.order.id.clone(), known.life.state(at));
         self.known().map(state).collect()
+    }
+
+    /// The rules that are in force at an instant, with the names of their sources.
+    pub fn rules_at(&self, at: Timestamp) -> Vec<(String, &Name, Scope)> {
+        let sources = self.sources(at);
+        let names: HashSet<&str> = sources.iter().map(|source| &*source.name).collect();
+        let all = rules::all(self.orders(), self.exceptions());
+        all.filter(|(source, ..)| names.contains(&**source))
+            .collect()
     }
 
     /// The next instant at which something begins or ends.

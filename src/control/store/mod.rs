@@ -38,7 +38,7 @@ use manifest::Manifest;
 pub use manifest::{ManifestError, Published};
 use names::Kind;
 pub use names::{Base, Delta, Pair};
-pub use past::{PastError, read_generation};
+pub use past::{Kept, PastError, read_generation};
 
 /// A state directory that is ours. All it does waits for the disk.
 #[derive(Debug)]

@@ -1,10 +1,13 @@
-//! Owns reading what was in force in some generation, beside the server that has the directory.
-//! Refuses to change anything there.
+//! Owns reading what was in force in some generation.
+//! Refuses to change anything: it also reads beside the server that has the directory.
 
 use std::path::{Path, PathBuf};
 
 use super::file::{ImageFileError, read_image};
-use super::manifest::{Manifest, ManifestError};
+use super::manifest::{Manifest, ManifestError, Published};
+use super::names::Pair;
+use crate::control::journal::JournalError;
+use crate::control::journal::past::{Moment, Past};
 use crate::policy::image::Image;
 
 /// Why a generation can't be read.
@@ -13,8 +16,11 @@ pub enum PastError {
     /// The record of what was in force.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// It is not kept any more, or never was.
-    #[error("{dir}: generation {generation} is not kept; kept are: {known}")]
+    #[error("{dir}: the lists of generation {generation} are not kept; kept are those of: {known}")]
     Unknown {
         /// The state directory.
         dir: PathBuf,
@@ -28,34 +34,82 @@ pub enum PastError {
     Image(#[from] ImageFileError),
 }
 
-/// The base and the delta of a generation.
+/// The lists of a generation, as images.
+#[derive(Debug)]
+pub struct Kept {
+    /// The images' numbers.
+    pub pair: Pair,
+    /// The rules of all lists.
+    pub base: Image,
+    /// What changed since that was made.
+    pub delta: Option<Image>,
+}
+
+/// The lists of a generation, from the state directory `dir`. Where the generation came by an order
+/// alone, the lists are those of one before, as the `journal` tells.
 ///
 /// # Errors
 /// [`PastError`] when they can't be read.
-pub fn read_generation(dir: &Path, generation: u64) -> Result<(Image, Option<Image>), PastError> {
-    let kept = Manifest::read(dir)?.0;
-    let found = kept.iter().find(|kept| kept.generation == generation);
-    let Some(found) = found else {
-        let known: Vec<_> = kept
-            .iter()
-            .map(|kept| kept.generation.to_string())
-            .collect();
-        let known = if known.is_empty() {
-            "none".to_owned()
-        } else {
-            known.join(", ")
-        };
-        let dir = dir.to_owned();
-        return Err(PastError::Unknown {
-            dir,
+pub fn read_generation(
+    dir: &Path,
+    journal: Option<&Path>,
+    generation: u64,
+) -> Result<Kept, PastError> {
+    let history = Manifest::read(dir)?.0;
+    let unknown = || {
+        let known = history.iter().map(|kept| kept.generation.to_string());
+        let known: Vec<_> = known.collect();
+        PastError::Unknown {
+            dir: dir.to_owned(),
             generation,
-            known,
-        });
+            known: match known.is_empty() {
+                true => "none".to_owned(),
+                false => known.join(", "),
+            },
+        }
     };
-    let base = read_image(&dir.join(found.pair.base.to_string()))?;
-    let delta = found
-        .pair
+    let before = history.iter().filter(|kept| kept.generation <= generation);
+    let found = before
+        .max_by_key(|kept| kept.generation)
+        .ok_or_else(unknown)?;
+    let kept = read(dir, found)?;
+    if found.generation == generation {
+        return Ok(kept);
+    }
+    let past = match journal {
+        Some(journal) => Past::read(journal, Moment::Generation(generation))?,
+        None => None,
+    };
+    match past.is_some_and(|past| kept.has_lists_of(&past)) {
+        true => Ok(kept),
+        false => Err(unknown()),
+    }
+}
+
+fn read(dir: &Path, found: &Published) -> Result<Kept, PastError> {
+    let pair = found.pair;
+    let base = read_image(&dir.join(pair.base.to_string()))?;
+    let delta = pair
         .delta
         .map(|delta| read_image(&dir.join(delta.to_string())));
-    Ok((base, delta.transpose()?))
+    Ok(Kept {
+        pair,
+        base,
+        delta: delta.transpose()?,
+    })
+}
+
+impl Kept {
+    /// Whether its lists are those that were in force then.
+    fn has_lists_of(&self, past: &Past) -> bool {
+        let images = self.delta.iter().chain([&self.base]);
+        let sources: Vec<_> = images
+            .flat_map(|image| &image.provenance().sources)
+            .collect();
+        past.lists.iter().all(|list| {
+            // What the delta has of a list stands before what the base has.
+            let source = sources.iter().find(|source| source.name == list.name);
+            source.is_some_and(|source| source.digest == list.digest)
+        })
+    }
 }

@@ -1,0 +1,44 @@
+//! Owns `tapis rollback`.
+//! Refuses to judge: the server says what it took.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{ControlArgs, Failure, reload, runtime};
+use crate::control::client::call;
+use crate::control::status::RollbackRequest;
+use crate::sys::process::user_id;
+
+#[derive(Debug, Args)]
+pub(super) struct RollbackArgs {
+    #[command(flatten)]
+    control: ControlArgs,
+    /// The generation whose lists are to be in force.
+    #[arg(required_unless_present = "release")]
+    generation: Option<u64>,
+    /// Let lists that are held follow their files again.
+    #[arg(long, conflicts_with = "generation")]
+    release: bool,
+}
+
+pub(super) fn run(
+    config: Option<&PathBuf>,
+    args: &RollbackArgs,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
+    let places = args.control.places(config)?;
+    let wish = RollbackRequest {
+        generation: args.generation,
+    };
+    let report = runtime()?.block_on(call(&places, user_id(), "/rollback", Some(&wish)))?;
+    reload::tell(&report, out)?;
+    if let Some(generation) = args.generation {
+        writeln!(
+            out,
+            "lists are held as they were in generation {generation}, until: tapis rollback --release"
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,144 @@
+//! Back to an earlier generation under a live server, held there until it is released; and what differs between two.
+
+use std::fs;
+
+use crate::orders::{order, target};
+use crate::support::client::{is_blocked, until};
+use crate::support::server::{Server, folder, list, preamble, text};
+use crate::support::upstream::Upstream;
+
+const PAST: &str = "effective-from = 2020-01-01T00:00:00Z";
+
+/// A server whose list had one name, then another one, and that has an order since.
+fn server(more: &str) -> (Server, Upstream) {
+    let upstream = Upstream::plain();
+    let config = format!(
+        "{}[orders]\npath = \"orders\"\n{}{more}",
+        preamble(upstream.address),
+        list("ads", "")
+    );
+    let folder = folder(&config, &[("ads", "one.example\n")]);
+    fs::create_dir(folder.path().join("orders")).expect("made");
+    let server = Server::start_in(folder);
+    server.replace("ads", "two.example\n");
+    assert!(server.verb(&["reload"]).status.success());
+    let text = order("x-1", PAST, &target("order.example", "exact"));
+    server.replace("orders/x-1.toml", &text);
+    until("the order", || blocked(&server, "order.example"));
+    (server, upstream)
+}
+
+const STATE: &str = "[state]\ndir = \"state\"\nkeep = 10\n";
+
+fn blocked(server: &Server, name: &str) -> bool {
+    is_blocked(server.address, name)
+}
+
+fn run(server: &Server, arguments: &[&str]) -> (Option<i32>, String) {
+    let output = server.verb(arguments);
+    (output.status.code(), text(&output))
+}
+
+#[test]
+fn lists_go_back_in_one_step_and_are_held_until_somebody_releases_them() {
+    let (mut server, _upstream) = server(STATE);
+    assert!(blocked(&server, "two.example") && !blocked(&server, "one.example"));
+    let (code, told) = run(&server, &["rollback", "1"]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("generation 4 in force"), "{told}");
+    assert!(blocked(&server, "one.example") && !blocked(&server, "two.example"));
+    assert!(blocked(&server, "order.example"), "an order goes on");
+
+    server.replace("ads", "three.example\n");
+    let (code, told) = run(&server, &["reload"]);
+    assert_eq!(code, Some(1));
+    assert!(
+        told.contains("ads: held as it was in generation 1"),
+        "{told}"
+    );
+    let accept = ["reload", "--accept", "ads"];
+    assert_eq!(run(&server, &accept).0, Some(1), "a hold is no guard");
+    assert!(blocked(&server, "one.example") && !blocked(&server, "three.example"));
+    let alarms = server.status()["alarms"].to_string();
+    assert!(alarms.contains("tapis rollback --release"), "{alarms}");
+    assert_eq!(server.status()["lists"][0]["state"], "held");
+
+    // It outlives the server, and an order that comes meanwhile does not end it.
+    server.signal("KILL");
+    server.wait();
+    let server = server.again();
+    assert!(blocked(&server, "one.example") && !blocked(&server, "three.example"));
+    let text = order("x-2", PAST, &target("other.example", "exact"));
+    server.replace("orders/x-2.toml", &text);
+    until("the order", || blocked(&server, "other.example"));
+    assert!(blocked(&server, "one.example") && !blocked(&server, "three.example"));
+
+    let (code, told) = run(&server, &["rollback", "--release"]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(blocked(&server, "three.example") && !blocked(&server, "one.example"));
+    assert_eq!(server.status()["degraded"], false);
+    let shown = run(&server, &["journal", "show"]).1;
+    assert!(shown.contains("`tapis rollback 1` of user"), "{shown}");
+    assert!(shown.contains("lists held as in generation 1"), "{shown}");
+    assert!(
+        shown.contains("`tapis rollback --release` of user"),
+        "{shown}"
+    );
+    let (code, told) = run(&server, &["rollback", "--release"]);
+    assert_eq!(code, Some(1));
+    assert!(told.contains("no lists are held"), "{told}");
+}
+
+#[test]
+fn a_generation_that_an_order_made_has_the_lists_of_the_one_before() {
+    let (server, _upstream) = server(STATE);
+    server.replace("ads", "three.example\n");
+    assert!(server.verb(&["reload"]).status.success());
+    let (code, told) = run(&server, &["rollback", "3"]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(blocked(&server, "two.example") && !blocked(&server, "three.example"));
+}
+
+#[test]
+fn what_is_not_kept_can_not_come_back() {
+    let (server, _upstream) = server(STATE);
+    let (code, told) = run(&server, &["rollback", "99"]);
+    assert_eq!(code, Some(1));
+    assert!(
+        told.contains("generation 99 are not kept; kept are those of: 2, 1"),
+        "{told}"
+    );
+    assert!(blocked(&server, "two.example"));
+    assert_eq!(server.status()["degraded"], false);
+    assert_eq!(run(&server, &["rollback"]).0, Some(2), "which one?");
+}
+
+#[test]
+fn without_a_state_directory_nothing_is_kept() {
+    let (server, _upstream) = server("");
+    let (code, told) = run(&server, &["rollback", "1"]);
+    assert_eq!(code, Some(1));
+    assert!(told.contains("without a `dir` in [state]"), "{told}");
+}
+
+#[test]
+fn two_generations_differ_in_lists_and_in_orders() {
+    let (server, _upstream) = server(STATE);
+    let (code, told) = run(&server, &["diff", "1", "3"]);
+    assert_eq!(code, Some(1));
+    for line in [
+        "- one.example (ads)",
+        "+ two.example (ads)",
+        "+ order.example (order:x-1)",
+    ] {
+        assert!(told.contains(line), "{line}: {told}");
+    }
+    let lift = ["order", "lift", "x-1", "--reason", "Over"];
+    assert!(server.verb(&lift).status.success());
+    let (code, told) = run(&server, &["diff", "3", "4"]);
+    assert_eq!(
+        (code, told.as_str()),
+        (Some(1), "- order.example (order:x-1)\n")
+    );
+    assert_eq!(run(&server, &["diff", "1", "1"]).0, Some(0));
+}
