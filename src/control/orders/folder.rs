@@ -16,7 +16,7 @@ use super::super::watch::Touched;
 use crate::config::{Problem, Problems};
 
 /// A larger file is something else.
-const SIZE_MAX: u64 = 1 << 20;
+const SIZE_MAX: u64 = 16 << 20;
 /// When to read a file again that changed while it was read.
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -268,7 +268,7 @@ fn read(path: &Path) -> Result<String, Unread> {
         Err(error) => Err(Unread::Refused(format!(
             "cannot be read: {error}; let the user that runs tapis read it"
         ))),
-        Ok(_) if octets.len() as u64 > SIZE_MAX => refused("is over 1 MiB: split it"),
+        Ok(_) if octets.len() as u64 > SIZE_MAX => refused("is over 16 MiB: split it"),
         Ok(_) => match String::from_utf8(octets) {
             Ok(text) => Ok(text),
             Err(_) => refused("is not UTF-8 text: save the file as UTF-8"),

@@ -1,0 +1,215 @@
+#!/usr/bin/env -S python3 -B
+"""Orders under load: how soon does one bite, and how soon is its lift felt?
+
+    benches/live/orders.py --binary target/release/tapis --names FILE [--rounds 5] [--orders N] [--exceptions N]
+
+FILE holds a big list, a name a line. One process asks at a steady rate, over many sockets and so all
+workers, for the eleven names of an order, for names of the list, and for others, which the upstream
+knows. Each round puts the order's file in place, lifts it by `tapis order lift`, and then gives it
+dates: it begins at one instant and ends at another. --orders and --exceptions say how many others of
+them there are beside it.
+
+What is told: from the end of an edit, or from a date's instant, to the last question that got an
+answer of the old state; whatever socket asked. Before the first round, while the order is in force,
+and at the end, 100,000 names are asked: their answers must not differ, but for the eleven names.
+Exit code 1 if an answer was lost, or another name's answer changed, or a bar was missed: 1 s for an
+edit, 0.1 s for a date.
+"""
+
+import argparse
+import datetime
+import os
+import subprocess
+import time
+
+import dns
+import live
+import load
+import upstream
+
+ORDER, BIG, OTHER = range(3)
+ELEVEN = [f"name{number}.eleven.example" for number in range(11)]  # in no real list
+SURVEY, WINDOW = 100_000, 256
+BARS_MS = {"edit": 1000, "lift": 1000, "begin": 100, "end": 100}
+TEXT = """id = "{id}"
+legal-basis = ["Law 1"]
+review-at = 2100-01-01T00:00:00Z
+{dates}
+authority = {{ name = "The Authority" }}
+reason = {{ en = "It says so" }}
+redress = {{ how = "Write to it" }}
+"""
+
+
+def order(ident, names, dates="effective-from = 2020-01-01T00:00:00Z"):
+    targets = "".join(f'[[targets]]\nname = "{name}"\nscope = "exact"\n' for name in names)
+    return TEXT.format(id=ident, dates=dates) + targets
+
+
+class Server(live.Tapis):
+    """A server with a state directory, and so a journal, and directories of orders and exceptions."""
+
+    def __init__(self, options, folder, upstream_port):
+        self.folder = folder
+        for name in ("orders", "exceptions"):
+            os.mkdir(os.path.join(folder, name))
+        for number in range(options.orders):
+            self.write(f"orders/o{number}.toml", order(f"o{number}", [f"o{number}.orders.example"]))
+        exceptions = (
+            f'[[exception]]\nname = "e{n}.exceptions.example"\nscope = "exact"\nagainst = ["big"]\n'
+            'reason = "It is needed"\nauthor = "The operator"\n\n'
+            for n in range(options.exceptions)
+        )
+        self.write("exceptions/all.toml", "".join(exceptions))
+        lists = [{"name": "big", "path": os.path.abspath(options.names)}]
+        super().__init__(options.binary, folder, upstream_port, lists, options.workers)
+
+    def write_config(self, sections):
+        more = ['[state]\ndir = "state"\n', '[orders]\npath = "orders"\n', '[exceptions]\npath = "exceptions"\n']
+        return super().write_config([*sections, *more])
+
+    def write(self, name, text):
+        path = os.path.join(self.folder, name)
+        with open(path + ".new", "w") as out:
+            out.write(text)
+        os.rename(path + ".new", path)
+
+
+def survey(port, names):
+    """What each name's answer says."""
+    client, verdicts = dns.udp_socket(), {}
+    for start in range(0, len(names), WINDOW):
+        part = names[start : start + WINDOW]
+        missing = dict(enumerate(part))
+        for _ in range(5):
+            for ident, name in missing.items():
+                client.sendto(dns.query(name, ident=ident), (dns.LOOPBACK, port))
+            end = time.monotonic() + 2
+            while missing and (left := end - time.monotonic()) > 0:
+                client.settimeout(left)
+                try:
+                    reply = client.recv(2048)
+                except TimeoutError:
+                    break
+                name = missing.pop(int.from_bytes(reply[:2], "big"), None)
+                if name:
+                    verdicts[name] = dns.classify(reply, dns.A)[0]
+            if not missing:
+                break
+        verdicts.update((name, "lost") for name in missing.values())
+    return verdicts
+
+
+class Play:
+    """The changes, while the load goes on."""
+
+    def __init__(self, server, asker):
+        self.server, self.asker, self.changes = server, asker, []
+
+    def expect(self, kind, begin, blocked, length=1.5):
+        """From `begin` on the order is in force, or it is not."""
+        self.asker.run(begin + length)
+        self.changes.append((kind, begin, begin + length, blocked))
+
+    def edit(self):
+        self.server.write("orders/eleven.toml", order("eleven", ELEVEN))
+        self.expect("edit", time.monotonic(), True)
+
+    def lift(self):
+        verb = self.server.command("order", "lift", "eleven", "--reason", "Over")
+        # From the verb's start: what it takes itself is part of what an operator waits for.
+        begin = time.monotonic()
+        process = subprocess.Popen(verb, stdout=subprocess.DEVNULL)
+        self.expect("lift", begin, False)
+        if process.wait():
+            raise live.Failure("`tapis order lift` fails")
+
+    def dates(self):
+        begin, now = time.monotonic() + 1.5, datetime.datetime.now(datetime.UTC)
+        instants = [now + datetime.timedelta(seconds=1.5 + more) for more in (0, 1.5)]
+        dates = "effective-from = {}\nexpires-at = {}".format(*(instant.isoformat() for instant in instants))
+        self.server.write("orders/eleven.toml", order("eleven", ELEVEN, dates))
+        self.asker.run(begin)
+        self.expect("begin", begin, True)
+        self.expect("end", begin + 1.5, False)
+        os.remove(os.path.join(self.server.folder, "orders/eleven.toml"))
+        self.asker.run(time.monotonic() + 0.5)
+
+    def delays(self):
+        """Milliseconds to the last answer of the old state, by kinds of change; early ones are faults."""
+        asker, told, early = self.asker, {}, 0
+        wanted = {True: load.BLOCKED, False: load.TRUE}
+        for kind, begin, end, blocked in self.changes:
+            numbers = [i for i in asker.between(begin, end) if asker.questions[asker.asked[i]].kind == ORDER]
+            old = [i for i in numbers if asker.verdict[i] != wanted[blocked]]
+            told.setdefault(kind, []).append(max(((asker.sent[i] - begin) * 1e3 for i in old), default=0.0))
+            if kind in ("begin", "end"):
+                before = asker.between(begin - 0.2, begin)
+                early += sum(
+                    asker.arrived[i] < begin and asker.verdict[i] == wanted[blocked]
+                    for i in before
+                    if asker.questions[asker.asked[i]].kind == ORDER
+                )
+        return told, early
+
+
+def spread(values):
+    return {"median": round(live.percentile(values, 0.5), 1), "max": round(max(values), 1), "count": len(values)}
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    arguments.add_argument("--binary", required=True)
+    arguments.add_argument("--names", required=True)
+    arguments.add_argument("--rounds", type=int, default=5)
+    arguments.add_argument("--rate", type=int, default=3000, help="queries a second")
+    arguments.add_argument("--orders", type=int, default=0)
+    arguments.add_argument("--exceptions", type=int, default=0)
+    arguments.add_argument("--workers", type=int, default=2)
+    options = arguments.parse_args()
+    with live.workshop("orders") as folder, upstream.Upstream(folder) as above:
+        names = live.read_names(options.names)
+        known = live.sample(names, SURVEY // 2)
+        others = [f"other{i}.example.org" for i in range(SURVEY - len(known))]
+        del names
+        questions = [load.Question(name, dns.A, ORDER, True) for name in ELEVEN] * 100
+        questions += [load.Question(name, dns.A, BIG, True) for name in known[:550]]
+        questions += [load.Question(name, dns.A, OTHER, True) for name in others[:550]]
+        with Server(options, folder, above.port) as server:
+            result = {"tool": "orders", "options": vars(options), "start_seconds": round(server.wait(), 2)}
+            surveys = [survey(server.port, known + others)]
+            asker = load.Load(server.port, questions, options.rate, sockets=32)
+            play = Play(server, asker)
+            asker.run(time.monotonic() + 1)
+            for number in range(options.rounds):
+                play.edit()
+                if not number:
+                    surveys.append(survey(server.port, known + others))
+                    asker.due = time.monotonic()
+                play.lift()
+                play.dates()
+            asker.drain()
+            surveys.append(survey(server.port, known + others))
+            status = server.status()
+            result |= {"memory": server.memory(), "alarms": status["alarms"], "generation": status["generation"]}
+    delays, early = play.delays()
+    lost = asker.lost(range(len(asker.sent)))
+    kinds = {BIG: load.BLOCKED, OTHER: load.TRUE}
+    asked = [(asker.questions[number], verdict) for number, verdict in zip(asker.asked, asker.verdict)]
+    changed = sum(q.kind in kinds and v not in (kinds[q.kind], load.LOST) for q, v in asked)
+    differ = sum(survey[name] != surveys[0][name] for survey in surveys[1:] for name in survey)
+    result |= {"queries": len(asker.sent), "lost": lost, "early": early, "changed": changed, "differ": differ}
+    result |= {"delays_ms": {kind: spread(values) for kind, values in delays.items()}}
+    failures = [f"{count} {what}" for what, count in (
+        ("queries lost", lost), ("answers of a state that had not begun", early),
+        ("answers about other names changed", changed), ("of the surveyed names differ", differ),
+        ("wrong answers", len(asker.wrongs))) if count]
+    failures += [f"{kind}: {max(values):.0f} ms" for kind, values in delays.items() if max(values) > BARS_MS[kind]]
+    failures += [f"alarm: {alarm}" for alarm in result["alarms"]]
+    for kind, values in result["delays_ms"].items():
+        live.say(f"{kind}: felt everywhere after {values['median']} ms, at most {values['max']} ms")
+    live.finish(result, failures)
+
+
+if __name__ == "__main__":
+    main()
