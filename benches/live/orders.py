@@ -52,7 +52,7 @@ class Server(live.Tapis):
     def __init__(self, options, folder, upstream_port):
         self.folder = folder
         for name in ("orders", "exceptions"):
-            os.mkdir(os.path.join(folder, name))
+            os.makedirs(os.path.join(folder, name), exist_ok=True)
         for number in range(options.orders):
             self.write(f"orders/o{number}.toml", order(f"o{number}", [f"o{number}.orders.example"]))
         exceptions = (

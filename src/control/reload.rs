@@ -201,7 +201,7 @@ impl Control {
                     }
                     Request::Reload(wish, user, reply) => self.reload(&wish, wish.cause(user), Some(reply)),
                     Request::Rollback(wish, user, reply) => self.roll_back(wish.clone(), wish.cause(user), reply),
-                    Request::Orders(wish, user, reply) => self.look_at_orders(wish.cause(user), reply),
+                    Request::Orders(wish, user, reply) => self.look_at_order(&wish, user, reply),
                 },
                 Some(()) = hangups.recv(), if !self.stage_joining => self.hang_up(),
                 Some(touched) = self.touched.recv() => {

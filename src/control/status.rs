@@ -210,11 +210,13 @@ impl ReloadRequest {
     }
 }
 
-/// A wish to read changed files of orders and exceptions.
+/// A wish to read an order's file that was changed.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct OrdersRequest {
-    /// The verb that changed one, as it was given.
+    /// The verb that changed it, as it was given.
     pub verb: String,
+    /// The file, absolute.
+    pub path: PathBuf,
 }
 
 impl OrdersRequest {

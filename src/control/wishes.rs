@@ -2,12 +2,16 @@
 //! Refuses to read lists and configurations for them: that is `reload`'s.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::journal::entry::Cause;
 use super::reload::Control;
 use super::status::{OrdersRequest, ReloadReport, ReloadRequest, RollbackRequest, Status};
+use super::watch::Touched;
 
 /// What others may ask of the control plane.
 #[derive(Debug)]
@@ -51,15 +55,32 @@ impl Control {
         self.reload(&ReloadRequest::default(), Cause::Signal { signal }, None);
     }
 
-    /// Reads what changed of orders and exceptions.
-    pub(super) fn look_at_orders(&mut self, cause: Cause, reply: oneshot::Sender<ReloadReport>) {
-        let mut waiting = Waiting::new(cause, Some(reply));
-        self.refresh_book(&mut waiting);
+    /// Reads an order's file at once: its writer is done.
+    pub(super) fn look_at_order(
+        &mut self,
+        wish: &OrdersRequest,
+        user: u32,
+        reply: oneshot::Sender<ReloadReport>,
+    ) {
+        let mut waiting = Waiting::new(wish.cause(user), Some(reply));
+        let touched = Touched {
+            path: wish.path.clone(),
+            quiet: Duration::ZERO,
+        };
+        let (book, now) = (&mut self.calendar.book, Instant::now());
+        book.touch(&touched, now);
+        let changed = tokio::task::block_in_place(|| book.read_due(now));
+        self.tell_book_changes(&changed, &mut waiting);
         self.waiting.push(waiting);
     }
 
+    /// Reads what changed of orders and exceptions.
     pub(super) fn refresh_book(&mut self, waiting: &mut Waiting) {
         let changed = tokio::task::block_in_place(|| self.calendar.book.refresh());
+        self.tell_book_changes(&changed, waiting);
+    }
+
+    fn tell_book_changes(&mut self, changed: &[PathBuf], waiting: &mut Waiting) {
         if !changed.is_empty() {
             self.change(waiting.cause.clone());
         }

@@ -128,7 +128,8 @@ fn apply(
         }
     };
     writeln!(out, "written to {}", path.display())?;
-    let wish = OrdersRequest { verb };
+    let path = std::path::absolute(path)?;
+    let wish = OrdersRequest { verb, path };
     let places = control.places(config)?;
     let told = call(&places, user_id(), "/orders", Some(&wish));
     match runtime()?.block_on(told) {

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,8 @@ use crate::config::{Problem, Problems};
 
 /// A larger file is something else.
 const SIZE_MAX: u64 = 16 << 20;
+/// Files that one sweep looks at: looking at thousands takes longer than a date may wait.
+const SWEPT: usize = 1000;
 /// When to read a file again that changed while it was read.
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -30,6 +33,8 @@ pub(super) struct Folder<T> {
     problem: Option<String>,
     /// Files that are to be read, and when: their writers may not be done.
     due: HashMap<PathBuf, Instant>,
+    /// Up to which file the last sweep came; nothing when it came to the end.
+    swept: Option<PathBuf>,
 }
 
 /// One file.
@@ -63,6 +68,7 @@ impl<T> Default for Folder<T> {
             files: BTreeMap::new(),
             problem: None,
             due: HashMap::new(),
+            swept: None,
         }
     }
 }
@@ -160,13 +166,21 @@ impl<T> Folder<T> {
         changed.collect()
     }
 
-    /// Looks for changes that nobody told: a new state is read when two sweeps found the same one.
+    /// Looks for changes that nobody told: a new state is read when two looks found the same one.
     pub(super) fn sweep(&mut self, now: Instant) {
         let Some(found) = self.list() else { return };
         for path in found {
             self.files.entry(path).or_default();
         }
-        for (path, sheet) in &mut self.files {
+        let from = match self.swept.take() {
+            Some(last) => Bound::Excluded(last),
+            None => Bound::Unbounded,
+        };
+        let files = self.files.range_mut((from, Bound::Unbounded));
+        for (count, (path, sheet)) in files.take(SWEPT).enumerate() {
+            if count + 1 == SWEPT {
+                self.swept = Some(path.clone());
+            }
             if self.due.contains_key(path) {
                 continue;
             }
@@ -324,6 +338,23 @@ mod tests {
             problems.to_string().contains("b.toml: is no file"),
             "{problems}"
         );
+    }
+
+    #[test]
+    fn sweeps_come_to_every_file_of_thousands() {
+        let dir = tempfile::tempdir().expect("a folder");
+        for number in 0..SWEPT + 10 {
+            fs::write(dir.path().join(format!("{number:05}.toml")), "one").expect("written");
+        }
+        let mut folder = Folder::default();
+        folder.set(Some(dir.path()));
+        assert_eq!(folder.read_all(text).len(), SWEPT + 10);
+        let last = dir.path().join(format!("{:05}.toml", SWEPT + 9));
+        fs::write(&last, "two, at last").expect("written");
+        let now = Instant::now();
+        // Two parts, twice.
+        (0..4).for_each(|_| folder.sweep(now));
+        assert_eq!(folder.read_due(now, text), [last]);
     }
 
     #[test]
