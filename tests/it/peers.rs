@@ -1,5 +1,6 @@
-//! Real peers: NSD behind us, Unbound before us, dig and kdig as clients. They need Debian's
-//! packages nsd, unbound, bind9-dnsutils and knot-dnsutils, so they run when they are asked for:
+//! Real peers: NSD behind us, Unbound or PowerDNS Recursor before us, dig and kdig as clients. They need
+//! Debian's packages nsd, unbound, pdns-recursor, bind9-dnsutils and knot-dnsutils, so they run when they
+//! are asked for:
 //! `cargo test --test it -- --ignored`.
 
 use std::fs;
@@ -8,8 +9,9 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
+use crate::orders::{order, target};
 use crate::support::client::{PATIENCE, exchange, query, until};
-use crate::support::server::{Server, list, preamble};
+use crate::support::server::{Server, folder, list, preamble};
 
 /// A peer's process. It ends with the test.
 struct Peer {
@@ -27,23 +29,23 @@ impl Drop for Peer {
 }
 
 impl Peer {
-    /// Starts a peer that reads `config` (in which `PORT` and `DIR` are filled in) from a file.
-    fn start(command: &[&str], config: &str, files: &[(&str, &str)]) -> Self {
+    /// Starts a peer with these files in a folder of its own; `PORT` and `DIR` are filled in there, and
+    /// `DIR` in the command.
+    fn start(command: &[&str], files: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let free = UdpSocket::bind("127.0.0.1:0").expect("a socket");
         let address = free.local_addr().expect("bound");
         drop(free);
         let path = folder.path().display().to_string();
-        let config = config
-            .replace("PORT", &address.port().to_string())
-            .replace("DIR", &path);
-        for (name, content) in [("config", config.as_str())].iter().chain(files) {
+        for (name, content) in files {
+            let content = content
+                .replace("PORT", &address.port().to_string())
+                .replace("DIR", &path);
             fs::write(folder.path().join(name), content).expect("written");
         }
+        let arguments = command[1..].iter().map(|word| word.replace("DIR", &path));
         let child = Command::new(command[0])
-            .args(&command[1..])
-            .arg("-c")
-            .arg(folder.path().join("config"))
+            .args(arguments)
             .stderr(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
@@ -90,7 +92,8 @@ alias.example. IN CNAME blocked.example.
         for n in 0..30 {
             zone += &format!("long.example. IN TXT \"{n}-{}\"\n", "x".repeat(200));
         }
-        Self::start(&["nsd", "-d"], config, &[("root", &zone)])
+        let files = [("config", config), ("root", &zone)];
+        Self::start(&["nsd", "-d", "-c", "DIR/config"], &files)
     }
 
     fn unbound(upstream: SocketAddr) -> Self {
@@ -115,7 +118,29 @@ remote-control:
             upstream.ip(),
             upstream.port()
         );
-        Self::start(&["unbound", "-d"], &config, &[])
+        Self::start(
+            &["unbound", "-d", "-c", "DIR/config"],
+            &[("config", &config)],
+        )
+    }
+
+    /// One that denies all names beneath one for which it got NXDOMAIN.
+    fn powerdns(upstream: SocketAddr) -> Self {
+        let config = format!(
+            "\
+local-address=127.0.0.1
+local-port=PORT
+socket-dir=DIR
+daemon=no
+write-pid=no
+dnssec=off
+hint-file=no
+forward-zones-recurse=.={upstream}
+nothing-below-nxdomain=yes
+"
+        );
+        let command = ["pdns_recursor", "--config-dir=DIR"];
+        Self::start(&command, &[("recursor.conf", &config)])
     }
 }
 
@@ -231,4 +256,51 @@ fn a_cache_in_front_never_blocks_more_than_we_do() {
         dig(front.address, &["alias.example", "+short"]),
         "blocked.example.\n0.0.0.0\n"
     );
+}
+
+#[test]
+#[ignore = "needs nsd, pdns_recursor, unbound and dig"]
+fn recursors_that_harden_below_nxdomain_still_find_what_is_free() {
+    let nsd = Peer::nsd();
+    let config = preamble(nsd.address)
+        + "[orders]\npath = \"orders\"\n"
+        + &list("free", "kind = \"allow\"")
+        + &list("tree", "action = \"nxdomain\"");
+    let files = [
+        ("free", "ok.deep.tree.example\n"),
+        ("tree", ".tree.example\n"),
+    ];
+    let folder = folder(&config, &files);
+    fs::create_dir(folder.path().join("orders")).expect("made");
+    let dates = "effective-from = 2020-01-01T00:00:00Z\naction = \"nxdomain\"";
+    let text = order("x-1", dates, &target("telegram.example", "exact"));
+    fs::write(folder.path().join("orders/x-1.toml"), text).expect("written");
+    let server = Server::start_in(folder);
+    let powerdns = Peer::powerdns(server.address);
+    let unbound = Peer::unbound(server.address);
+    for server in [server.address, powerdns.address, unbound.address] {
+        let blocked = dig(server, &["telegram.example"]);
+        assert!(
+            blocked.contains("status: NOERROR") && blocked.contains("ANSWER: 0"),
+            "{blocked}"
+        );
+        assert_eq!(
+            dig(server, &["api.telegram.example", "+short"]),
+            "192.0.2.1\n"
+        );
+        // The blocked ones first: they are in the recursor's cache then.
+        for name in ["tree.example", "deep.tree.example"] {
+            let blocked = dig(server, &[name]);
+            assert!(
+                blocked.contains("status: NOERROR") && blocked.contains("ANSWER: 0"),
+                "{blocked}"
+            );
+        }
+        let denied = dig(server, &["other.tree.example"]);
+        assert!(denied.contains("status: NXDOMAIN"), "{denied}");
+        assert_eq!(
+            dig(server, &["ok.deep.tree.example", "+short"]),
+            "192.0.2.1\n"
+        );
+    }
 }
