@@ -7,6 +7,7 @@ pub mod client;
 pub mod compile;
 mod compiling;
 pub mod compose;
+mod following;
 mod join;
 mod keep;
 mod landing;

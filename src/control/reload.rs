@@ -105,7 +105,7 @@ pub struct Control {
     /// The generation that comes next.
     pub(super) next: u64,
     publisher: Publisher,
-    watch: Option<Watch>,
+    pub(super) watch: Option<Watch>,
     touched: mpsc::Receiver<Touched>,
     done: (mpsc::Sender<Done>, mpsc::Receiver<Done>),
     pub(super) tickets: u64,
@@ -235,27 +235,6 @@ impl Control {
     pub(super) fn all_lists(&mut self) -> impl Iterator<Item = &mut ListState> {
         let staged = self.stage.iter_mut().flat_map(|stage| &mut stage.fresh);
         self.lists.iter_mut().chain(staged)
-    }
-
-    fn touch(&mut self, touched: &Touched) {
-        let now = Instant::now();
-        self.all_lists().for_each(|list| list.touch(touched, now));
-        self.calendar.book.touch(touched, now);
-        let on_the_way = |list: &mut ListState| list.path().starts_with(&touched.path);
-        let watched: Vec<_> = self.calendar.book.watched().collect();
-        let of_orders = watched.iter().any(|path| path.starts_with(&touched.path));
-        if of_orders || self.all_lists().any(on_the_way) {
-            // A directory on the way may be another one now.
-            self.follow();
-        }
-    }
-
-    fn sweep(&mut self) {
-        let now = Instant::now();
-        self.all_lists().for_each(|list| list.sweep(now));
-        tokio::task::block_in_place(|| self.calendar.book.sweep(now));
-        self.unpublished |= self.calendar.ring();
-        self.follow();
     }
 
     fn load_due(&mut self) {
@@ -448,23 +427,6 @@ impl Control {
             tokio::task::spawn_blocking(move || drop(free));
         }
         used > 0
-    }
-
-    fn follow(&mut self) {
-        if let Some(watch) = &mut self.watch {
-            let staged = self.stage.iter().flat_map(|stage| &stage.fresh);
-            let all = self.lists.iter().chain(staged);
-            let folders: Vec<_> = self.calendar.book.watched().collect();
-            let folders = folders.iter().map(|folder| &**folder);
-            let failed = watch.follow(all.map(ListState::path).chain(folders));
-            let text = |path: &PathBuf| {
-                format!(
-                    "{}: can't be watched; looked at every two seconds",
-                    path.display()
-                )
-            };
-            self.unwatched = failed.iter().map(text).collect();
-        }
     }
 }
 
