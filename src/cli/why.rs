@@ -24,6 +24,9 @@ use crate::config::exception::Exception;
 use crate::config::moment::Moment;
 use crate::config::order::Order;
 use crate::config::{Config, Content, List, typed};
+use crate::control::guard::account::Account;
+use crate::control::guard::rails::Rails;
+use crate::control::guard::release::Guards;
 use crate::control::load::load;
 use crate::control::orders::book::Book;
 use crate::control::orders::life::State;
@@ -76,7 +79,7 @@ struct Explanation {
     exceptions: Vec<Exception>,
     /// Nothing when upstream is asked, or when the answer is silence.
     answer: Option<Answer>,
-    /// Lists whose files are not taken, so that their rules are missing above.
+    /// Lists whose files are not taken, and matching rules that guards leave out: neither is above.
     left_out: Vec<String>,
 }
 
@@ -125,7 +128,9 @@ pub(super) fn run(
 fn explain(config: &Config, args: &WhyArgs) -> Result<Explanation, Failure> {
     let book = Book::read(config);
     let at = args.at.map_or_else(Timestamp::now, Moment::at);
+    let rails = Rails::read(config);
     let mut left_out = book.problems();
+    left_out.extend_from_slice(rails.problems());
     let mut sources = book.sources(at);
     let mut images = Vec::new();
     // What lists held then is not known.
@@ -134,7 +139,7 @@ fn explain(config: &Config, args: &WhyArgs) -> Result<Explanation, Failure> {
         None => &config.lists[..],
     };
     for list in lists {
-        match load(list, None, false) {
+        match load(list, &rails, None, Guards::NONE) {
             Ok(fresh) => {
                 sources.push(Arc::new(list.source.clone()));
                 images.push((fresh.image, ImageSource::named(&list.source.name)));
@@ -168,7 +173,7 @@ fn explain(config: &Config, args: &WhyArgs) -> Result<Explanation, Failure> {
             .iter()
             .find(|list| list.source.name == source.name);
         match list {
-            Some(list) => matching(list, &args.name),
+            Some(list) => matching(list, &rails, &args.name, &mut left_out),
             None => {
                 let rules = of_orders.get(&source.name).into_iter().flatten();
                 let rule = |(owner, scope): &(&Name, Scope)| Rule {
@@ -297,15 +302,18 @@ fn mnemonic(code: ResponseCode) -> String {
 
 /// The rules of a list that match, the weightiest first, each with its first line. Neither lines
 /// nor rules that others make needless are kept in memory: the file is read again.
-fn matching(list: &List, name: &Name) -> Vec<Rule> {
+fn matching(list: &List, rails: &Rails, name: &Name, left_out: &mut Vec<String>) -> Vec<Rule> {
     let octets = match list.content {
         Content::Embedded(text) => text.as_bytes().to_vec(),
         Content::File => fs::read(&list.source.path).unwrap_or_default(),
     };
     // By weight: a file may have the same rule millions of times.
-    let mut found = BTreeMap::new();
+    let (mut found, mut account) = (BTreeMap::new(), Account::default());
+    let wards = rails.of(list);
     lists::read(&octets, list.format, list.scope, |owner, scope, line| {
-        if scope.reaches(owner, name) {
+        if scope.reaches(owner, name)
+            && wards.is_none_or(|wards| account.admits(wards, owner, scope, line))
+        {
             let weight = scope.weight();
             let rule = || (line, scope, owner.to_string());
             found
@@ -313,6 +321,11 @@ fn matching(list: &List, name: &Name) -> Vec<Rule> {
                 .or_insert_with(rule);
         }
     });
+    let place = format!("{}: {}", list.source.name, list.source.path.display());
+    left_out.extend(account.first.iter().map(|left| {
+        let (line, rule, why) = (left.line, &left.rule, &left.why);
+        format!("{place}:{line}: {rule}: it {why}")
+    }));
     let rule = |(line, scope, owner): (u32, Scope, String)| {
         let sign = scope.sign();
         Rule {

@@ -8,6 +8,7 @@ mod blocking;
 mod error;
 pub mod exception;
 mod findings;
+pub mod guard;
 pub mod moment;
 pub mod order;
 mod raw;
@@ -36,6 +37,7 @@ use crate::wire::name::Name;
 pub use error::{Problem, Problems};
 use exception::Exception;
 use findings::Findings;
+use guard::GuardRails;
 
 /// A larger file is no configuration.
 const SIZE_MAX: u64 = 16 * 1024 * 1024;
@@ -61,6 +63,8 @@ pub struct Config {
     pub local: Local,
     /// What is kept on disk.
     pub state: State,
+    /// What keeps accidents of lists out.
+    pub guard: GuardRails,
     /// The lists in the order of the file, which is the order of their precedence. Their names
     /// differ.
     pub lists: Vec<List>,

@@ -5,6 +5,7 @@ use toml::de::DeTable;
 
 use super::exception;
 use super::findings::Findings;
+use super::guard;
 use super::reader::{At, Reader};
 
 /// A row of strings.
@@ -17,6 +18,7 @@ pub(super) struct Raw {
     pub(super) local: Local,
     pub(super) block: Block,
     pub(super) state: State,
+    pub(super) guard: guard::Raw,
     pub(super) orders: Orders,
     pub(super) exceptions: Exceptions,
     pub(super) lists: Vec<List>,
@@ -33,6 +35,7 @@ impl Raw {
             local: file.section("local", Local::read),
             block: file.section("block", Block::read),
             state: file.section("state", State::read),
+            guard: file.section("guard", guard::Raw::read),
             orders: file.section("orders", Orders::read),
             exceptions: file.section("exceptions", Exceptions::read),
             lists: file.sections("list", List::read),

@@ -28,6 +28,7 @@ impl Control {
     pub(super) fn sweep(&mut self) {
         let now = Instant::now();
         self.all_lists().for_each(|list| list.sweep(now));
+        self.tell_aged();
         tokio::task::block_in_place(|| self.calendar.book.sweep(now));
         self.unpublished |= self.calendar.ring();
         self.follow();

@@ -8,6 +8,8 @@ pub mod compile;
 mod compiling;
 pub mod compose;
 mod following;
+pub mod guard;
+mod guarding;
 mod join;
 mod keep;
 mod landing;

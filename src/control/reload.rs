@@ -14,6 +14,9 @@ use tokio_util::sync::CancellationToken;
 use super::calendar::Calendar;
 use super::compiling::{Compiled, NewBase, Wanted, is_large, want};
 use super::compose;
+use super::guard::rails::Rails;
+use super::guard::release::Guards;
+use super::guarding::released;
 use super::join::{Joined, Ready};
 use super::keep::Keeper;
 use super::landing::{Done, start_load};
@@ -68,6 +71,8 @@ pub struct Control {
     /// The configuration as it was at the start: what is not reloadable is compared with it.
     pub(super) boot: Config,
     pub(super) config: Config,
+    /// What its lists are held against.
+    pub(super) rails: Arc<Rails>,
     pub(super) lists: Vec<ListState>,
     pub(super) started_at: Timestamp,
     pub(super) published_at: Timestamp,
@@ -128,6 +133,7 @@ impl Control {
         let mut control = Self {
             lists: config.lists.iter().cloned().map(ListState::new).collect(),
             calendar: Calendar::new(&config, wall),
+            rails: Arc::new(Rails::read(&config)),
             boot: config.clone(),
             config,
             started_at: Timestamp::now(),
@@ -220,6 +226,7 @@ impl Control {
                 }
             }
             self.finish_stage();
+            self.follow_guard();
             self.start_joining();
             if self.unpublished {
                 self.publish();
@@ -243,19 +250,21 @@ impl Control {
             self.unpublished = true;
         }
         let mut kept = Vec::new();
+        let next = self.stage.as_ref().map(|stage| Arc::clone(&stage.rails));
         let staged = self.stage.iter_mut().flat_map(|stage| &mut stage.fresh);
         let active = self.lists.iter_mut().map(|list| (list, false));
         for (list, staged) in active.chain(staged.map(|list| (list, true))) {
             if !list.take_due(now) {
                 continue;
             }
-            let unknown = list.loaded.is_none() && list.refused.is_none();
-            if unknown || list.accepted || list.changed() || list.refused.is_some() {
+            let rails = next.as_ref().filter(|_| staged).unwrap_or(&self.rails);
+            let wanted = list.loaded.is_none() || list.refused.is_some() || list.is_outdated(rails);
+            if wanted || !list.released.is_empty() || list.changed() {
                 self.tickets += 1;
                 if is_large(list) {
                     self.wanted.push(want(list, self.tickets, staged));
                 } else {
-                    start_load(list, self.tickets, &self.done.0);
+                    start_load(list, rails, self.tickets, &self.done.0);
                 }
             } else {
                 kept.extend(list.promised.take());
@@ -275,6 +284,7 @@ impl Control {
             reply,
         };
         self.reconfigure(wish, &mut waiting);
+        let reguarded = self.reguard(&mut waiting);
         if tokio::task::block_in_place(|| self.calendar.book.refresh()) {
             self.unpublished = true;
         }
@@ -283,28 +293,30 @@ impl Control {
             let problems = self.calendar.book.problems();
             waiting.report.problems.extend(problems);
         }
-        for name in &wish.accept {
-            if !self.all_lists().any(|list| list.name() == name) {
-                let problem = format!("there is no list `{name}`");
-                waiting.report.problems.push(problem);
-            }
-        }
+        waiting.report.problems.extend(self.misspelt(wish));
         let now = Instant::now();
         let fresh = |name: &str| {
             let fresh = self.stage.iter().flat_map(|stage| &stage.fresh);
             fresh.into_iter().any(|list| list.name() == name)
         };
         for list in &mut self.lists {
-            // What is accepted of a list that comes anew is not its old file.
-            let accept = accepts(wish, list) && !fresh(list.name());
-            let under_way = list
-                .loading
-                .filter(|loading| loading.of == list.look() && (loading.accept || !accept));
+            let mut free = released(wish, list.name());
+            if fresh(list.name()) {
+                // What is released of a list that comes anew is not its old file.
+                free = Guards::NONE;
+            }
+            let under_way = list.loading.filter(|loading| {
+                !reguarded && loading.of == list.look() && loading.released.cover(free)
+            });
             let ticket = if let Some(loading) = under_way {
                 loading.ticket
-            } else if accept || list.refused.is_some() || list.changed() {
+            } else if !free.is_empty()
+                || list.refused.is_some()
+                || list.changed()
+                || list.is_outdated(&self.rails)
+            {
                 self.tickets += 1;
-                list.request(self.tickets, accept, now)
+                list.request(self.tickets, free, now)
             } else {
                 continue;
             };
@@ -348,16 +360,16 @@ impl Control {
             .is_none_or(|stage| stage.config != config)
         {
             // One that waited is outdated; who waited for it waits for this one.
-            self.stage = Some(Stage::new(config, &self.lists));
+            self.stage = Some(Stage::new(config, &self.rails, &self.lists));
             self.base.take_if(|base| base.staged);
             self.follow();
         }
         let now = Instant::now();
         for list in self.stage.iter_mut().flat_map(|stage| &mut stage.fresh) {
-            let accept = accepts(wish, list);
-            if list.loading.is_none() && (accept || list.loaded.is_none()) {
+            let free = released(wish, list.name());
+            if list.loading.is_none() && (!free.is_empty() || list.loaded.is_none()) {
                 self.tickets += 1;
-                list.request_unwatched(self.tickets, accept, now);
+                list.request_unwatched(self.tickets, free, now);
             }
         }
     }
@@ -432,8 +444,4 @@ impl Control {
 
 pub(super) fn carries(list: &ListState, ticket: u64) -> bool {
     list.loading.is_some_and(|loading| loading.ticket == ticket)
-}
-
-fn accepts(wish: &ReloadRequest, list: &ListState) -> bool {
-    wish.accept.iter().any(|name| name == list.name())
 }
