@@ -87,15 +87,12 @@ impl Control {
                 Ok((list, _)) => list,
                 Err(NoRelease::Unknown { list, .. } | NoRelease::Unnamed(list)) => list.as_str(),
             };
-            let held: Vec<_> = self
-                .all_lists()
-                .filter(|list| list.name() == name)
-                .collect();
-            let held = held.iter().map(|list| guards(list)).reduce(Guards::and);
-            problems.extend(match (held, &read) {
+            // One of a new configuration comes last.
+            let list = self.all_lists().filter(|list| list.name() == name).last();
+            problems.extend(match (list, &read) {
                 (None, _) => Some(format!("there is no list `{name}`")),
                 (Some(_), Ok(_)) => None,
-                (Some(held), Err(why)) => Some(format!("{why}; {}", holding(name, held))),
+                (Some(list), Err(why)) => Some(format!("{why}{}", holding(list))),
             });
         }
         problems
@@ -118,10 +115,15 @@ fn guards(list: &ListState) -> Guards {
     refused.map_or(Guards::NONE, |(refusal, _)| refusal.guards())
 }
 
-fn holding(list: &str, held: Guards) -> String {
-    let words: Vec<_> = held.iter().map(|guard| format!("{list}:{guard}")).collect();
+/// Which guards hold a list, as the end of a sentence; nothing while its newest state is not read.
+fn holding(list: &ListState) -> String {
+    let (name, held) = (list.name(), guards(list));
+    if list.loading.is_some() || list.changed() {
+        return String::new();
+    }
+    let words: Vec<_> = held.iter().map(|guard| format!("{name}:{guard}")).collect();
     match words.is_empty() {
-        true => format!("no guard holds {list} now"),
-        false => format!("what holds it now is released by {}", words.join(" and ")),
+        true => format!("; no guard holds {name} now"),
+        false => format!("; what holds it now is released by {}", words.join(" and ")),
     }
 }
