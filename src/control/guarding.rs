@@ -31,13 +31,11 @@ impl Control {
     /// Takes the guard of a new configuration. Whoever waits for that waits for the lists that are to
     /// be read again, too.
     pub(super) fn take_rails(&mut self, rails: Arc<Rails>) {
-        let judged = rails.limits() != self.rails.limits();
         self.rails = rails;
         self.tell_guard();
         let now = Instant::now();
         for list in &mut self.lists {
-            let held = judged && !guards(list).is_empty();
-            if held || list.is_outdated(&self.rails) {
+            if is_held(list) || list.is_outdated(&self.rails) {
                 self.tickets += 1;
                 let ticket = list.request(self.tickets, Guards::NONE, now);
                 for waiting in self.waiting.iter_mut().filter(|waiting| waiting.staged) {
@@ -107,6 +105,11 @@ pub(super) fn released(wish: &ReloadRequest, list: &str) -> Guards {
         .filter_map(|text| release::read(text).ok());
     let named = all.filter(|(name, _)| *name == list);
     named.map(|(_, guard)| guard).collect()
+}
+
+/// Whether a guard holds a list's newest state.
+pub(super) fn is_held(list: &ListState) -> bool {
+    !guards(list).is_empty()
 }
 
 /// The guards that hold a list's newest state.

@@ -16,7 +16,7 @@ use super::compiling::{Compiled, NewBase, Wanted, is_large, want};
 use super::compose;
 use super::guard::rails::Rails;
 use super::guard::release::Guards;
-use super::guarding::released;
+use super::guarding::{is_held, released};
 use super::join::{Joined, Ready};
 use super::keep::Keeper;
 use super::landing::{Done, start_load};
@@ -308,10 +308,12 @@ impl Control {
             let under_way = list.loading.filter(|loading| {
                 !reguarded && loading.of == list.look() && loading.released.cover(free)
             });
+            // What a guard holds is judged anew by the guard that a new configuration brings.
+            let later = waiting.staged && is_held(list);
             let ticket = if let Some(loading) = under_way {
                 loading.ticket
             } else if !free.is_empty()
-                || list.refused.is_some()
+                || (list.refused.is_some() && !later)
                 || list.changed()
                 || list.is_outdated(&self.rails)
             {

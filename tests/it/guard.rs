@@ -241,8 +241,14 @@ fn a_looser_limit_takes_what_the_old_one_held() {
     let (server, _upstream) = server("", FOUR);
     server.replace("ads", "a.example\n");
     assert_eq!(reload(&server, &[]).status.code(), Some(1));
-    reguard(&server, "shrink-percent = 75");
-    until("the list", || !is_blocked(server.address, "d.example"));
+    // With a list that takes a while to be read, so that the old limits stand a while, too.
+    fs::write(server.path("big"), large(60_000, "last.example\n")).expect("written");
+    let config = fs::read_to_string(server.path("tapis.toml")).expect("readable");
+    fs::write(server.path("tapis.toml"), config + &list("big", "")).expect("written");
+    let output = reguard(&server, "shrink-percent = 75");
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(!is_blocked(server.address, "d.example"));
+    assert!(is_blocked(server.address, "last.example"));
     assert_eq!(server.status()["degraded"], false);
 }
 
@@ -419,6 +425,12 @@ fn a_large_list_loses_only_the_rules_that_are_left_out() {
     assert!(is_blocked(server.address, "www.bank.example"));
     assert!(!is_blocked(server.address, "x.github.io"));
     assert_eq!(server.status()["lists"][0]["rules"], 60_003);
+    let output = reload(&server, &[]);
+    assert!(
+        text(&output).contains("no list read anew"),
+        "{}",
+        text(&output)
+    );
 }
 
 #[test]

@@ -113,7 +113,13 @@ fn check(config: &Config, args: &FileArgs, out: &mut impl Write) -> Result<(), F
         Failure::Other(format!("{}: cannot be read: {error}", args.file.display()).into())
     })?;
     let order = Order::parse(&text, &args.file).map_err(Failure::Config)?;
-    for finding in Rails::read(config).findings(&order) {
+    let rails = Rails::read(config);
+    for finding in rails
+        .problems()
+        .iter()
+        .cloned()
+        .chain(rails.findings(&order))
+    {
         writeln!(out, "warning: {finding}")?;
     }
     let (id, names) = (&order.id, order.targets.len());

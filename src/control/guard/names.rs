@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::iter::once;
 use std::path::Path;
 
 use super::wards::{Ward, Warded};
@@ -180,9 +181,9 @@ pub(super) fn own(config: &Config) -> Vec<Warded> {
     sheet.names
 }
 
-/// The names among what the machine is called, with those that a hosts file has for it, and `id`.
+/// The names of at least two labels among what the machine is called, what a hosts file has for it, and
+/// `id`. One label is what people, and those who start containers, call a machine among themselves.
 fn called(hostname: &str, hosts: &str, id: &str) -> Vec<Name> {
-    let dotted = |name: &Name| name.label_count() > 1;
     let start = format!("{hostname}.");
     let full = hosts.lines().flat_map(|line| {
         let line = line.split('#').next().unwrap_or_default();
@@ -190,21 +191,14 @@ fn called(hostname: &str, hosts: &str, id: &str) -> Vec<Name> {
     });
     let full = full.filter(|name| !hostname.is_empty() && name.starts_with(&start));
     let mut names: Vec<Name> = Vec::new();
-    let add = |text: &str, names: &mut Vec<Name>, wanted: &dyn Fn(&Name) -> bool| {
+    for text in once(hostname).chain(full).chain(once(id)) {
         if let Ok((name, None)) = typed::one(text)
-            && name.label_count() > 0
-            && wanted(&name)
+            && name.label_count() > 1
             && !names.contains(&name)
         {
             names.push(name);
         }
-    };
-    add(hostname, &mut names, &|_| true);
-    for text in full {
-        add(text, &mut names, &dotted);
     }
-    // One label is what people call a machine among themselves.
-    add(id, &mut names, &dotted);
     names
 }
 
@@ -320,7 +314,7 @@ mod tests {
         };
         assert_eq!(
             called("ns1", "r1.isp.example"),
-            ["ns1", "ns1.isp.example", "r1.isp.example"]
+            ["ns1.isp.example", "r1.isp.example"]
         );
         assert_eq!(called("ns2.isp.example", "r1"), ["ns2.isp.example"]);
         assert_eq!(called("", ""), [""; 0]);
