@@ -435,7 +435,12 @@ mod tests {
     fn names_of_any_octets_and_of_the_most_labels_can_be_warded() {
         let deep = "a.".repeat(126) + "z";
         for text in ["a\\.b.\\000\\255.example", &deep] {
-            let owner = Name::from_text(text).expect("a name");
+            let deepest = Name::from_text(text).expect("a name");
+            let above = |labels| {
+                let (name, _) = Name::read(deepest.ancestor(labels), 0).expect("a name");
+                name
+            };
+            let (owner, top) = (above(deepest.label_count() - 1), above(1));
             let wards = Wards::new(WardList {
                 names: vec![Warded {
                     ward: Ward::Protected,
@@ -444,10 +449,11 @@ mod tests {
                 }],
                 ..WardList::default()
             });
-            assert!(wards.find(&owner, Scope::Exact).is_some(), "{text}");
-            let (above, _) = Name::read(owner.ancestor(2), 0).expect("a name");
-            assert!(wards.find(&above, Scope::Below).is_some(), "{text}");
-            assert!(wards.find(&above, Scope::Exact).is_none(), "{text}");
+            for name in [&deepest, &owner] {
+                assert!(wards.find(name, Scope::Exact).is_some(), "{name}");
+            }
+            assert_eq!(wards.find(&top, Scope::Exact), None, "{text}");
+            assert!(wards.first(&top, Scope::Below) == 0, "{text}");
         }
     }
 
