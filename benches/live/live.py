@@ -142,7 +142,7 @@ class Tapis(Child):
     def status(self):
         """What the server says about itself; None while it says nothing."""
         done = subprocess.run(self.command("status", "--json"), capture_output=True)
-        return json.loads(done.stdout) if done.returncode == 0 else None
+        return json.loads(done.stdout) if done.stdout else None  # 1 is a server that is degraded
 
     def wait(self):
         return self.wait_for(self.status, pause=0.05)

@@ -9,6 +9,8 @@ use clap::Args;
 use super::{Failure, told};
 use crate::config::Config;
 use crate::control::compose;
+use crate::control::guard::rails::Rails;
+use crate::control::guard::release::Guards;
 use crate::control::load::load;
 use crate::control::orders::book::Book;
 use crate::daemon;
@@ -56,9 +58,20 @@ pub(super) fn run(
     for warning in book.warnings(config.lists.iter().map(|list| &*list.source.name)) {
         writeln!(out, "note: {warning}")?;
     }
+    let rails = Rails::read(&config);
+    for problem in rails.problems() {
+        good = false;
+        writeln!(out, "{problem}")?;
+    }
+    for order in book.orders() {
+        for finding in rails.findings(order) {
+            writeln!(out, "warning: order {}: {finding}", order.id)?;
+        }
+    }
+    let mut released = Vec::new();
     for list in &config.lists {
         let (name, path) = (&list.source.name, &list.source.path);
-        let loaded = match load(list, None, false) {
+        let loaded = match load(list, &rails, None, Guards::NONE) {
             Ok(fresh) => fresh.loaded,
             Err(refusal) => {
                 good = false;
@@ -69,6 +82,13 @@ pub(super) fn run(
         let tally = &loaded.tally;
         good &= tally.bad_total() == 0 || args.allow_bad_lines;
         told::list(name, path, loaded.rules as u64, tally, out)?;
+        released.extend_from_slice(&tally.guarded.released);
+    }
+    for name in rails.vain_releases(&released, book.orders()) {
+        writeln!(
+            out,
+            "note: [guard] release: no rule on {name} needs it, so it changes nothing"
+        )?;
     }
     if good {
         let (lists, orders) = (config.lists.len(), book.orders().count());

@@ -10,6 +10,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::{Failure, read_config, told};
 use crate::control::compile::plan::{Event, ListOutcome, Outcome, Plan, PlanList};
 use crate::control::compile::run::{CompileError, compile};
+use crate::control::guard::rails::Rails;
+use crate::control::guard::release;
 use crate::sys::background::lower_own_priority;
 
 #[derive(Debug, Args)]
@@ -17,8 +19,8 @@ pub(super) struct CompileArgs {
     /// Where the image goes.
     #[arg(short, long, value_name = "FILE", required_unless_present = "plan")]
     out: Option<PathBuf>,
-    /// Take this list as it is, even if it is empty or mostly bad lines; may be repeated.
-    #[arg(long, value_name = "LIST")]
+    /// Release a guard that holds this list, `empty` or `bad`, as in ads:bad; may be repeated.
+    #[arg(long, value_name = "LIST:GUARD")]
     accept: Vec<String>,
     /// The plan of a server: `-`, the first line of standard input. What happens is told on standard
     /// output. Ends when the input does.
@@ -72,22 +74,24 @@ fn for_people(
 ) -> Result<(), Failure> {
     let config = read_config(config)?;
     let mut lists: Vec<_> = config.lists.iter().map(PlanList::read).collect();
-    for name in &args.accept {
-        let list = lists.iter_mut().find(|list| list.name == *name);
+    for text in &args.accept {
+        let (name, guard) = release::read(text)?;
+        let list = lists.iter_mut().find(|list| list.name == name);
         let list = list.ok_or_else(|| {
             io::Error::new(
                 io::ErrorKind::NotFound,
                 format!("--accept {name}: the configuration has no such list"),
             )
         })?;
-        list.accept = true;
+        list.released = list.released.and(guard.into());
+    }
+    let rails = Rails::read(&config);
+    if !rails.problems().is_empty() {
+        return Err(Failure::Other(rails.problems().join("\n").into()));
     }
     let plan = Plan {
-        out: image.to_owned(),
-        lists,
-        base: None,
-        delta: None,
         strict: true,
+        ..Plan::new(image.to_owned(), lists, &rails)
     };
     let bar = Bar::new();
     let result = compile(&plan, |event| bar.show(event));

@@ -243,10 +243,11 @@ fn tell_published(
         let before = digests.insert(list.name.clone(), list.digest.clone());
         if before.as_ref() != Some(&list.digest) {
             let (name, rules, bad) = (&list.name, list.rules, list.bad);
+            let left_out = list.left_out;
             let digest = list.digest.get(..16).unwrap_or(&list.digest);
             writeln!(
                 out,
-                "    list {name}: {rules} rules, {bad} bad lines, BLAKE3 {digest}..."
+                "    list {name}: {rules} rules, {left_out} left out, {bad} bad lines, BLAKE3 {digest}..."
             )?;
         }
     }
@@ -268,6 +269,7 @@ fn cause(cause: &Cause) -> String {
         Cause::File { path } => path.display().to_string(),
         Cause::Signal { signal } => signal.clone(),
         Cause::Verb { verb, user } => format!("`tapis {verb}` of user {user}"),
+        Cause::Guard => "the guard, which is another one".to_owned(),
         Cause::Date => "a date".to_owned(),
         Cause::ClockSetBack { from } => format!("the clock, set back from {from}"),
         Cause::Merge => "merging small lists".to_owned(),

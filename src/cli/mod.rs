@@ -74,6 +74,9 @@ enum Verb {
     /// that has taken the same files; where `status` shows a list as held, that is not so.
     Why(why::WhyArgs),
     /// Tell how a running server is: generation, lists, alarms, counters.
+    ///
+    /// Exit code 1 when something that was configured is not in force, or a guard holds a list: the
+    /// alarms say what.
     Status(status::StatusArgs),
     /// Let a running server read its configuration and changed lists again.
     ///

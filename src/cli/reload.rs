@@ -15,9 +15,9 @@ use crate::sys::process::user_id;
 pub(super) struct ReloadArgs {
     #[command(flatten)]
     control: ControlArgs,
-    /// Take the newest state of this list as it is, although it is empty, mostly bad, or much
-    /// smaller than the one in force; may be repeated.
-    #[arg(long, value_name = "LIST")]
+    /// Release a guard that holds the newest state of a list, as in ads:shrunk; may be repeated. The
+    /// guards are empty, bad, shrunk, grown and old.
+    #[arg(long, value_name = "LIST:GUARD")]
     accept: Vec<String>,
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{ControlArgs, Failure, runtime};
+use super::{ControlArgs, Failure, runtime, told};
 use crate::control::client::call;
 use crate::control::status::{ListHealth, Status};
 use crate::sys::process::user_id;
@@ -29,7 +29,7 @@ pub(super) fn run(
     let status: Status = runtime()?.block_on(call(&places, user_id(), "/status", None::<&()>))?;
     if args.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&status)?)?;
-        return Ok(());
+        return health(&status);
     }
     let Status {
         version,
@@ -61,10 +61,21 @@ pub(super) fn run(
             ListHealth::Missing => ", MISSING",
         };
         let bad: u32 = list.bad.iter().map(|bad| bad.count).sum();
+        let left_out: u32 = list.left_out.iter().map(|left| left.count).sum();
+        let left = match left_out {
+            0 => String::new(),
+            count => format!(", {count} left out"),
+        };
         writeln!(
             out,
-            "list {}: {} rules, {bad} bad lines{state}",
+            "list {}: {} rules, {bad} bad lines{left}{state}",
             list.name, list.rules
+        )?;
+        told::left_out(
+            &list.path.to_string_lossy(),
+            &list.first_left_out,
+            left_out,
+            out,
         )?;
     }
     for (state, count) in &status.orders.states {
@@ -95,5 +106,12 @@ pub(super) fn run(
     {
         writeln!(out, "{name}: {count}")?;
     }
-    Ok(())
+    health(&status)
+}
+
+fn health(status: &Status) -> Result<(), Failure> {
+    match status.degraded {
+        true => Err(Failure::Told),
+        false => Ok(()),
+    }
 }

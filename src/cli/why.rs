@@ -25,6 +25,9 @@ use crate::config::exception::Exception;
 use crate::config::moment::Moment;
 use crate::config::order::Order;
 use crate::config::{Config, Content, List, typed};
+use crate::control::guard::account::Account;
+use crate::control::guard::rails::Rails;
+use crate::control::guard::release::Guards;
 use crate::control::load::load;
 use crate::control::orders::book::Book;
 use crate::control::orders::life::State;
@@ -77,8 +80,8 @@ struct Explanation {
     exceptions: Vec<Exception>,
     /// Nothing when upstream is asked, or when the answer is silence.
     answer: Option<Answer>,
-    /// What is missing above: lists and orders whose files are not taken, and what nobody knows any
-    /// more of that time.
+    /// What is missing above: lists and orders whose files are not taken, matching rules that guards
+    /// leave out, and what nobody knows any more of that time.
     left_out: Vec<String>,
 }
 
@@ -126,6 +129,7 @@ pub(super) fn run(
 
 fn explain(config: &Config, args: &WhyArgs) -> Result<Explanation, Failure> {
     let at = args.at.map_or_else(Timestamp::now, Moment::at);
+    let rails = Rails::read(config);
     let then = match args.at {
         Some(at) => Then::at(config, at.at()),
         None => Then::now(config),
@@ -133,10 +137,11 @@ fn explain(config: &Config, args: &WhyArgs) -> Result<Explanation, Failure> {
     let book = then.book;
     let mut left_out = then.unknown;
     left_out.extend(book.problems());
+    left_out.extend_from_slice(rails.problems());
     let mut sources = book.sources(at);
     let mut images = Vec::new();
     for list in then.lists {
-        match load(list, None, false) {
+        match load(list, &rails, None, Guards::NONE) {
             Ok(fresh) => {
                 sources.push(Arc::new(list.source.clone()));
                 images.push((fresh.image, ImageSource::named(&list.source.name)));
@@ -170,7 +175,7 @@ fn explain(config: &Config, args: &WhyArgs) -> Result<Explanation, Failure> {
             .iter()
             .find(|list| list.source.name == source.name);
         match list {
-            Some(list) => matching(list, &args.name),
+            Some(list) => matching(list, &rails, &args.name, &mut left_out),
             None => {
                 let rules = of_orders.get(&source.name).into_iter().flatten();
                 let rule = |(owner, scope): &(&Name, Scope)| Rule {
@@ -299,15 +304,18 @@ fn mnemonic(code: ResponseCode) -> String {
 
 /// The rules of a list that match, the weightiest first, each with its first line. Neither lines
 /// nor rules that others make needless are kept in memory: the file is read again.
-fn matching(list: &List, name: &Name) -> Vec<Rule> {
+fn matching(list: &List, rails: &Rails, name: &Name, left_out: &mut Vec<String>) -> Vec<Rule> {
     let octets = match list.content {
         Content::Embedded(text) => text.as_bytes().to_vec(),
         Content::File => fs::read(&list.source.path).unwrap_or_default(),
     };
     // By weight: a file may have the same rule millions of times.
-    let mut found = BTreeMap::new();
+    let (mut found, mut account) = (BTreeMap::new(), Account::default());
+    let wards = rails.of(list);
     lists::read(&octets, list.format, list.scope, |owner, scope, line| {
-        if scope.reaches(owner, name) {
+        if scope.reaches(owner, name)
+            && wards.is_none_or(|wards| account.admits(wards, owner, scope, line))
+        {
             let weight = scope.weight();
             let rule = || (line, scope, owner.to_string());
             found
@@ -315,6 +323,11 @@ fn matching(list: &List, name: &Name) -> Vec<Rule> {
                 .or_insert_with(rule);
         }
     });
+    let place = format!("{}: {}", list.source.name, list.source.path.display());
+    left_out.extend(account.first.iter().map(|left| {
+        let (line, rule, why) = (left.line, &left.rule, &left.why);
+        format!("{place}:{line}: {rule}: it {why}")
+    }));
     let rule = |(line, scope, owner): (u32, Scope, String)| {
         let sign = scope.sign();
         Rule {

@@ -8,6 +8,7 @@ mod blocking;
 mod error;
 pub mod exception;
 mod findings;
+pub mod guard;
 pub mod moment;
 pub mod order;
 mod raw;
@@ -36,6 +37,7 @@ use crate::wire::name::Name;
 pub use error::{Problem, Problems};
 use exception::Exception;
 use findings::Findings;
+use guard::GuardRails;
 
 /// A larger file is no configuration.
 const SIZE_MAX: u64 = 16 * 1024 * 1024;
@@ -64,6 +66,8 @@ pub struct Config {
     /// The file of the journal: `journal.jsonl` in the state directory where the configuration does
     /// not say; without either there is no journal.
     pub journal: Option<PathBuf>,
+    /// What keeps accidents of lists out.
+    pub guard: GuardRails,
     /// The lists in the order of the file, which is the order of their precedence. Their names
     /// differ.
     pub lists: Vec<List>,

@@ -5,6 +5,7 @@ use toml::de::DeTable;
 
 use super::exception;
 use super::findings::Findings;
+use super::guard;
 use super::reader::{At, Reader};
 
 /// A row of strings.
@@ -18,6 +19,7 @@ pub(super) struct Raw {
     pub(super) block: Block,
     pub(super) state: State,
     pub(super) journal: Journal,
+    pub(super) guard: guard::Raw,
     pub(super) orders: Orders,
     pub(super) exceptions: Exceptions,
     pub(super) lists: Vec<List>,
@@ -35,6 +37,7 @@ impl Raw {
             block: file.section("block", Block::read),
             state: file.section("state", State::read),
             journal: file.section("journal", Journal::read),
+            guard: file.section("guard", guard::Raw::read),
             orders: file.section("orders", Orders::read),
             exceptions: file.section("exceptions", Exceptions::read),
             lists: file.sections("list", List::read),

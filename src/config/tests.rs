@@ -14,12 +14,12 @@ fn parse(text: &str) -> Result<Config, Problems> {
     Config::parse(text, Path::new("etc/tapis.toml"))
 }
 
-fn valid(text: &str) -> Config {
+pub(super) fn valid(text: &str) -> Config {
     parse(text).unwrap_or_else(|problems| panic!("{text}\n{problems}"))
 }
 
 /// The problems as they are shown, without the path.
-fn problems(text: &str) -> Vec<String> {
+pub(super) fn problems(text: &str) -> Vec<String> {
     let Err(found) = parse(text) else {
         return Vec::new();
     };

@@ -12,6 +12,7 @@ use crate::policy::rule::{Against, Blocking, Ede, Kind, Scope, Source};
 use super::blocking::{blocking, default_blocking};
 use super::exception;
 use super::findings::{Findings, quote};
+use super::guard;
 use super::raw::{self, Raw};
 use super::values::{
     choice, directory, each, file, filled, language, network, number, plain_name, public_text,
@@ -52,6 +53,7 @@ pub(super) fn validate(raw: Raw, origin: Origin, findings: &mut Findings) -> Con
         cache: cache(raw.cache, findings),
         local: local(raw.local, findings),
         state,
+        guard: guard::validate(raw.guard, findings),
         lists: lists(raw.lists, &block, findings),
         orders: orders(raw.orders, block, findings),
         exceptions: Exceptions {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::journal::entry::{Cause, Event, ListEntry};
 use super::journal::{Draft, Page, Pages};
 use super::notes::legible;
-use super::reload::Control;
+use super::reload::{Control, carries};
 use super::state::ListState;
 use crate::config::exception::Exception;
 
@@ -31,7 +31,14 @@ impl Control {
     pub(super) fn cause_of(&self, ticket: u64, path: &Path) -> Cause {
         let mut waiting = self.waiting.iter();
         let asked = waiting.find(|waiting| waiting.tickets.contains(&ticket));
-        asked.map_or_else(|| file(path), |waiting| waiting.cause.clone())
+        if let Some(waiting) = asked {
+            return waiting.cause.clone();
+        }
+        let list = self.lists.iter().find(|list| carries(list, ticket));
+        match list.is_some_and(ListState::is_reread) {
+            true => Cause::Guard,
+            false => file(path),
+        }
     }
 
     /// What the journal is to hold before a generation goes in force; nothing if there is no journal.
@@ -61,7 +68,7 @@ impl Control {
             id: order.id.clone(),
             path: legible(&order.path),
             text: text.clone(),
-            warnings: Vec::new(),
+            warnings: self.rails.findings(order),
         };
         let mut orders: Vec<_> = book.texts().map(page).collect();
         orders.sort_by(|one, other| one.id.cmp(&other.id));
@@ -112,5 +119,6 @@ fn list_entry(list: &ListState) -> Option<ListEntry> {
         digest: loaded.digest.clone(),
         rules: loaded.rules,
         bad: loaded.tally.bad_total(),
+        left_out: loaded.tally.guarded.total(),
     })
 }

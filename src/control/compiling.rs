@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use super::compile::child::{ChildError, Compiler};
 use super::compile::plan::{Event, Outcome, Plan, PlanList, Refused};
+use super::guard::held::InForce;
+use super::guard::rails::Rails;
+use super::guard::release::Guards;
 use super::keep::{Desk, Keeper};
 use super::load::{Loaded, Refusal};
 use super::notes;
@@ -25,9 +28,8 @@ pub(super) struct Wanted {
     /// The number of the load.
     pub(super) ticket: u64,
     pub(super) config: List,
-    pub(super) accept: bool,
-    /// Rules of it in force.
-    pub(super) before: Option<usize>,
+    pub(super) released: Guards,
+    pub(super) before: Option<InForce>,
     /// It belongs to a configuration that is not in force.
     pub(super) staged: bool,
 }
@@ -71,6 +73,8 @@ pub(super) struct Job {
     /// The lists of the new base, in their order; those that are not wanted are carried over.
     pub(super) lists: Vec<List>,
     pub(super) wanted: Vec<Wanted>,
+    /// What those are judged by.
+    pub(super) rails: Arc<Rails>,
     /// What the delta says of the lists that move from there into the base.
     pub(super) moved: Vec<ImageSource>,
 }
@@ -140,7 +144,7 @@ impl Job {
                 .find(|wanted| wanted.config.source.name == list.source.name);
             let mut plan = PlanList::read(list);
             plan.read = wanted.is_some();
-            plan.accept = wanted.is_some_and(|wanted| wanted.accept);
+            plan.released = wanted.map_or(Guards::NONE, |wanted| wanted.released);
             plan.before = wanted.and_then(|wanted| wanted.before);
             if !plan.read {
                 // For the record alone, which is JSON.
@@ -149,11 +153,9 @@ impl Job {
             plan
         };
         Plan {
-            out: desk.out,
-            lists: self.lists.iter().map(list).collect(),
             base: desk.base,
             delta: desk.delta,
-            strict: false,
+            ..Plan::new(desk.out, self.lists.iter().map(list).collect(), &self.rails)
         }
     }
 }
@@ -257,7 +259,16 @@ impl Control {
                 lists.push(list.config.clone());
             }
         }
+        let staged = self
+            .stage
+            .iter()
+            .filter(|_| wanted.iter().any(|wanted| wanted.staged));
+        let rails = staged
+            .map(|stage| &stage.rails)
+            .next()
+            .unwrap_or(&self.rails);
         Job {
+            rails: Arc::clone(rails),
             keeper: self.keeper.clone(),
             patience: self.boot.state.deadline,
             images: Images {
@@ -394,11 +405,13 @@ fn told(refused: Refused) -> Refusal {
         text,
         passing,
         transient,
+        guards,
     } = refused;
     Refusal::Told {
         text,
         passing,
         transient,
+        guards,
     }
 }
 
@@ -408,8 +421,8 @@ pub(super) fn want(list: &mut ListState, ticket: u64, staged: bool) -> Wanted {
     Wanted {
         ticket: loading.ticket,
         config: list.config.clone(),
-        accept: loading.accept,
-        before: list.loaded.as_ref().map(|loaded| loaded.rules),
+        released: loading.released,
+        before: list.in_force(),
         staged,
     }
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::guard::release::Guards;
 use super::journal::entry::Cause;
 use super::load::Refusal;
 use super::notes;
@@ -170,7 +171,7 @@ impl Control {
                 self.tickets += 1;
                 waiting
                     .tickets
-                    .insert(list.request(self.tickets, false, now));
+                    .insert(list.request(self.tickets, Guards::NONE, now));
             }
         }
         self.change(waiting.cause.clone());

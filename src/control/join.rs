@@ -1,6 +1,8 @@
 //! Owns joining lists that were read with those that are in force, one image at a time.
 //! Refuses to read files; and to put a new configuration in force before its lists are.
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
 
 use super::compiling::{CompileError, NewBase, Wanted};
@@ -233,8 +235,10 @@ impl Control {
 
     /// Takes a new configuration with its lists.
     fn take_stage(&mut self, stage: Stage) {
+        let rails = Arc::clone(&stage.rails);
         let (config, lists, gone) = stage.merge(std::mem::take(&mut self.lists));
         (self.config, self.lists) = (config, lists);
+        self.take_rails(rails);
         tokio::task::block_in_place(|| self.calendar.book.configure(&self.config));
         self.tell_book_problems();
         let wishes = self.waiting.iter().filter(|waiting| waiting.staged);

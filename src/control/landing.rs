@@ -1,9 +1,12 @@
 //! Owns small lists on their way into force: their reading, and who is told how it ended.
 //! Refuses to join them with the others: that is `join`'s.
 
+use std::sync::Arc;
+
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::guard::rails::Rails;
 use super::join::Ready;
 use super::load::{Fresh, Refusal, load};
 use super::reload::{Control, carries};
@@ -74,11 +77,18 @@ impl Control {
 }
 
 /// Starts reading a small list.
-pub(super) fn start_load(list: &mut ListState, ticket: u64, done: &mpsc::Sender<Done>) {
-    let Loading { ticket, accept, .. } = list.start(ticket);
-    let before = list.loaded.as_ref().map(|loaded| loaded.rules);
-    let config = list.config.clone();
-    let reading = tokio::task::spawn_blocking(move || load(&config, before, accept));
+pub(super) fn start_load(
+    list: &mut ListState,
+    rails: &Arc<Rails>,
+    ticket: u64,
+    done: &mpsc::Sender<Done>,
+) {
+    let Loading {
+        ticket, released, ..
+    } = list.start(ticket);
+    let (config, before, rails) = (list.config.clone(), list.in_force(), Arc::clone(rails));
+    let reading =
+        tokio::task::spawn_blocking(move || load(&config, &rails, before.as_ref(), released));
     let (broken, done) = (broken(list), done.clone());
     tokio::spawn(async move {
         let result = reading.await.unwrap_or(Err(broken));

@@ -1,4 +1,4 @@
-//! Owns the way from a list's file to an image of its rules, and the judgement whether the file may replace the last.
+//! Owns the way from a list's file to an image of its rules.
 //! Refuses to publish: it returns what it made, or why it made nothing.
 
 use std::fs::{self, File};
@@ -11,6 +11,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use super::guard::account::Account;
+use super::guard::held::{Held, InForce, Newest, judge};
+use super::guard::rails::Rails;
+use super::guard::release::Guards;
+use super::guard::wards::Wards;
 use super::lists::{self, Tally};
 use crate::config::{Content, Format, List};
 use crate::policy::builder::Builder;
@@ -50,6 +55,20 @@ pub struct Loaded {
     pub at: Timestamp,
     /// How long that took.
     pub took: Duration,
+    /// What tells the wards that its rules were held against; nothing if there were none.
+    pub wards: String,
+    /// Guards that were released for it.
+    pub released: Guards,
+}
+
+impl Loaded {
+    /// What a newer state is judged against.
+    pub fn in_force(&self) -> InForce {
+        InForce {
+            rules: self.rules,
+            signature: self.signature,
+        }
+    }
 }
 
 /// What tells one state of a file from another without reading it.
@@ -66,6 +85,12 @@ impl Signature {
     /// Octets in the file.
     pub fn size(&self) -> u64 {
         self.size
+    }
+
+    /// When it was written last.
+    pub fn modified(&self) -> Option<Timestamp> {
+        let (seconds, nanoseconds) = self.modified;
+        Timestamp::new(seconds, nanoseconds as i32).ok()
     }
 
     /// Of the file that `path` leads to now, through symbolic links.
@@ -120,48 +145,9 @@ pub enum Refusal {
         /// What there is too much of.
         source: TooLarge,
     },
-    /// It holds nothing at all, not even a comment.
-    #[error(
-        "{path}: empty; a list that is empty on purpose holds a comment. To take it as it is: tapis reload --accept {name}"
-    )]
-    Empty {
-        /// The file.
-        path: PathBuf,
-        /// The list.
-        name: String,
-    },
-    /// More than half of its lines are bad.
-    #[error(
-        "{path}: {bad} of {lines} lines are bad, the first in line {first}: {problem}. To take the good ones: tapis reload --accept {name}"
-    )]
-    MostlyBad {
-        /// The file.
-        path: PathBuf,
-        /// The list.
-        name: String,
-        /// Lines that are bad.
-        bad: u32,
-        /// Lines that hold something.
-        lines: u32,
-        /// The first bad one.
-        first: u32,
-        /// What is wrong with it.
-        problem: lists::Bad,
-    },
-    /// It has less than half of the last good state's rules.
-    #[error(
-        "{path}: {now} rules, less than half of the {before} in force. To take it as it is: tapis reload --accept {name}"
-    )]
-    Shrunk {
-        /// The file.
-        path: PathBuf,
-        /// The list.
-        name: String,
-        /// Rules in the file.
-        now: usize,
-        /// Rules in force.
-        before: usize,
-    },
+    /// Guards hold it.
+    #[error(transparent)]
+    Held(#[from] Held),
     /// The compiler, which reads large lists, refuses it.
     #[error("{text}")]
     Told {
@@ -171,6 +157,8 @@ pub enum Refusal {
         passing: bool,
         /// See [`transient`](Self::transient).
         transient: bool,
+        /// See [`guards`](Self::guards).
+        guards: Guards,
     },
     /// Lists are held as they were.
     #[error(
@@ -202,6 +190,15 @@ impl Refusal {
             ))
     }
 
+    /// The guards that hold it, if nothing else is in the way.
+    pub fn guards(&self) -> Guards {
+        match self {
+            Self::Held(held) => held.guards(),
+            Self::Told { guards, .. } => *guards,
+            _ => Guards::NONE,
+        }
+    }
+
     /// Whether to try again by itself.
     pub fn transient(&self) -> bool {
         matches!(
@@ -215,12 +212,17 @@ impl Refusal {
     }
 }
 
-/// Reads a list and judges it against the rules in force (`before`). With `accept` what the
-/// operator may accept is no reason to refuse.
+/// Reads a list without the rules that guards leave out, and judges it against what is in force of it
+/// (`before`), now that the operator has released some guards.
 ///
 /// # Errors
 /// [`Refusal`] when the file can't be read, or should not replace what is in force.
-pub fn load(list: &List, before: Option<usize>, accept: bool) -> Result<Fresh, Refusal> {
+pub fn load(
+    list: &List,
+    rails: &Rails,
+    before: Option<&InForce>,
+    released: Guards,
+) -> Result<Fresh, Refusal> {
     let start = Instant::now();
     let path = &list.source.path;
     let mut builder = Builder::new();
@@ -234,7 +236,8 @@ pub fn load(list: &List, before: Option<usize>, accept: bool) -> Result<Fresh, R
             overfull.get_or_insert(error);
         }
     };
-    let reading = read(path, text, (list.format, list.scope), rule, |_, _| {})?;
+    let (format, wards) = ((list.format, list.scope), rails.of(list));
+    let reading = read(path, text, format, wards, rule, |_, _| {})?;
     let source = builder.source(ImageSource::named(&list.source.name));
     let overfull = overfull.or(source.err());
     let image = overfull.map_or_else(|| builder.finish(), Err);
@@ -243,9 +246,8 @@ pub fn load(list: &List, before: Option<usize>, accept: bool) -> Result<Fresh, R
         source,
     })?;
     let rules = image.facts().given();
-    if !accept {
-        judge(path, &list.source.name, &reading.tally, rules, before)?;
-    }
+    let newest = reading.newest(&list.source.name, path, Some(rules));
+    judge(&newest, before, rails.limits(), released)?;
     let loaded = Loaded {
         rules,
         tally: reading.tally,
@@ -253,6 +255,8 @@ pub fn load(list: &List, before: Option<usize>, accept: bool) -> Result<Fresh, R
         signature: reading.signature,
         at: reading.at,
         took: start.elapsed(),
+        wards: rails.digest(list).to_owned(),
+        released,
     };
     Ok(Fresh { loaded, image })
 }
@@ -285,23 +289,49 @@ pub(super) struct Reading {
     pub(super) took: Duration,
 }
 
-/// Reads the file at `path`, or `text` instead if there is one, and hands on its rules, as
-/// [`lists::read`] does; and to `progress` how many octets of how many were read. What was handed
-/// on counts for nothing when the list is refused in the end.
+impl Reading {
+    /// As the guards of whole lists judge it; `rules` of it are different, if that is known.
+    pub(super) fn newest<'n>(
+        &'n self,
+        name: &'n str,
+        path: &'n Path,
+        rules: Option<usize>,
+    ) -> Newest<'n> {
+        Newest {
+            name,
+            path,
+            tally: &self.tally,
+            rules,
+            signature: self.signature,
+            at: self.at,
+        }
+    }
+}
+
+/// Reads the file at `path`, or `text` instead if there is one, and hands on the rules that the wards
+/// admit, as [`lists::read`] does; and to `progress` how many octets of how many were read. What was
+/// handed on counts for nothing when the list is refused in the end.
 pub(super) fn read(
     path: &Path,
     text: Option<&str>,
     (format, bare): (Format, Scope),
+    wards: Option<&Wards>,
     mut rule: impl FnMut(&Name, Scope, u32),
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Reading, Refusal> {
     let start = Instant::now();
     let mut reader = lists::Reader::new(format, bare);
     let mut hasher = blake3::Hasher::new();
+    let mut account = Account::default();
+    let mut admitted = |name: &Name, scope, line| {
+        if wards.is_none_or(|wards| account.admits(wards, name, scope, line)) {
+            rule(name, scope, line);
+        }
+    };
     let mut done = 0;
     let mut each = |piece: &[u8], of| {
         hasher.update(piece);
-        reader.feed(piece, &mut rule);
+        reader.feed(piece, &mut admitted);
         done += piece.len() as u64;
         progress(done, of);
     };
@@ -312,8 +342,11 @@ pub(super) fn read(
         }
         None => Some(read_quiet(path, each)?),
     };
+    let mut tally = reader.finish(&mut admitted);
+    tally.rules -= account.total();
+    tally.guarded = account;
     Ok(Reading {
-        tally: reader.finish(&mut rule),
+        tally,
         digest: hasher.finalize(),
         signature,
         at: Timestamp::now(),
@@ -364,49 +397,11 @@ fn read_quiet(path: &Path, mut each: impl FnMut(&[u8], u64)) -> Result<Signature
     Ok(after)
 }
 
-/// Whether what was read may replace what is in force: `now` different rules instead of `before`.
-pub(super) fn judge(
-    path: &Path,
-    name: &str,
-    tally: &Tally,
-    now: usize,
-    before: Option<usize>,
-) -> Result<(), Refusal> {
-    let (path, name) = (path.to_owned(), name.to_owned());
-    if tally.lines == 0 {
-        // A file with comments only is a legal empty list: that is a lift.
-        return match tally.comments {
-            0 => Err(Refusal::Empty { path, name }),
-            _ => Ok(()),
-        };
-    }
-    if tally.mostly_bad()
-        && let Some(first) = tally.first.first()
-    {
-        return Err(Refusal::MostlyBad {
-            path,
-            name,
-            bad: tally.bad_total(),
-            lines: tally.lines,
-            first: first.line,
-            problem: first.problem,
-        });
-    }
-    match before {
-        Some(before) if now < before.div_ceil(2) => Err(Refusal::Shrunk {
-            path,
-            name,
-            now,
-            before,
-        }),
-        _ => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::Config;
+    use crate::control::guard::release::Guard;
 
     fn list(path: &Path) -> List {
         let text = format!("[[list]]\nname = \"l\"\npath = {path:?}\nkind = \"block\"\n");
@@ -414,60 +409,104 @@ mod tests {
         config.lists.into_iter().next().expect("its list")
     }
 
-    fn loaded(content: &[u8], before: Option<usize>, accept: bool) -> Result<usize, Refusal> {
+    fn rails() -> Rails {
+        Rails::read(&Config::built_in())
+    }
+
+    fn loaded(content: &[u8], before: Option<usize>, released: Guards) -> Result<usize, Refusal> {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("list");
         fs::write(&path, content).expect("written");
-        load(&list(&path), before, accept).map(|fresh| fresh.loaded.rules)
+        let before = before.map(|rules| InForce {
+            rules,
+            signature: None,
+        });
+        let fresh = load(&list(&path), &rails(), before.as_ref(), released)?;
+        assert_eq!(fresh.loaded.released, released);
+        Ok(fresh.loaded.rules)
     }
 
     #[test]
     fn a_good_file_is_taken_and_comments_alone_are_a_lift() {
-        assert_eq!(
-            loaded(b"a.test\nb.test\n", Some(3), false).expect("taken"),
-            2
-        );
-        assert_eq!(loaded(b"# lifted\n", Some(11), false).expect("taken"), 0);
+        let taken = loaded(b"a.test\nb.test\n", Some(3), Guards::NONE);
+        assert_eq!(taken.expect("taken"), 2);
+        let taken = loaded(b"# lifted\n", Some(11), Guards::NONE);
+        assert_eq!(taken.expect("taken"), 0);
     }
 
     #[test]
-    fn what_looks_like_an_accident_is_refused_until_it_is_accepted() {
-        for (content, before) in [
-            (&b""[..], None),
-            (b"\n\n", None),
-            (b"a.test\n/\n/\n", None),
-            (b"a.test\n", Some(3)),
+    fn what_looks_like_an_accident_is_held_until_its_guard_is_released() {
+        for (content, before, guard) in [
+            (&b""[..], None, Guard::Empty),
+            (b"\n\n", None, Guard::Empty),
+            (b"a.test\n/\n/\n", None, Guard::Bad),
+            (b"a.test\n", Some(3), Guard::Shrunk),
         ] {
-            let refusal = loaded(content, before, false).expect_err("refused");
-            assert!(
-                refusal.to_string().contains("tapis reload --accept l"),
-                "{refusal}"
-            );
-            loaded(content, before, true).expect("accepted");
+            let refusal = loaded(content, before, Guards::NONE).expect_err("held");
+            assert_eq!(refusal.guards(), guard.into());
+            let told = format!("tapis reload --accept l:{guard}");
+            assert!(refusal.to_string().ends_with(&told), "{refusal}");
+            let others = Guard::ALL.into_iter().filter(|other| *other != guard);
+            loaded(content, before, others.collect()).expect_err("held all the same");
+            loaded(content, before, guard.into()).expect("released");
         }
-        loaded(b"a.test\n/\n", None, false).expect("half bad is not over half");
-        loaded(b"a.test\n", Some(2), false).expect("half as many is not under half");
+        loaded(b"a.test\n/\n", None, Guards::NONE).expect("half bad is not over half");
+        loaded(b"a.test\n", Some(2), Guards::NONE).expect("half as many is not under half");
     }
 
     #[test]
-    fn what_can_not_be_a_list_is_refused_whatever_is_accepted() {
-        let binary = loaded(b"\x1f\x8b\x08\x00\x00", None, true).expect_err("refused");
+    fn rules_that_cover_wards_are_left_out_told_and_no_bad_lines() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("list");
+        fs::write(&path, ".co.id\na.test\n1.2.3.4.5\n.com\n").expect("written");
+        let mut list = list(&path);
+        let fresh = load(&list, &rails(), None, Guards::NONE).expect("taken");
+        let Loaded {
+            rules,
+            tally,
+            wards,
+            ..
+        } = fresh.loaded;
+        assert_eq!(
+            (rules, tally.rules, tally.lines, tally.bad_total()),
+            (1, 1, 4, 0)
+        );
+        let left: Vec<_> = tally
+            .guarded
+            .first
+            .iter()
+            .map(|left| (left.line, &*left.rule))
+            .collect();
+        assert_eq!(left, [(1, ".co.id"), (3, "1.2.3.4.5"), (4, ".com")]);
+        assert_eq!(wards, rails().wards().digest());
+        list.source.kind = crate::policy::rule::Kind::Allow;
+        let fresh = load(&list, &rails(), None, Guards::NONE).expect("taken");
+        assert_eq!(
+            (fresh.loaded.rules, &*fresh.loaded.wards),
+            (4, ""),
+            "it blocks nothing"
+        );
+    }
+
+    #[test]
+    fn what_can_not_be_a_list_is_refused_whatever_is_released() {
+        let binary = loaded(b"\x1f\x8b\x08\x00\x00", None, Guards::ALL).expect_err("refused");
         assert!(binary.to_string().contains("binary"), "{binary}");
         let dir = tempfile::tempdir().expect("a folder");
-        let folder = load(&list(dir.path()), None, true).expect_err("refused");
+        let folder = load(&list(dir.path()), &rails(), None, Guards::ALL).expect_err("refused");
         assert!(matches!(folder, Refusal::NotAFile(_)));
         let sparse = dir.path().join("sparse");
         let file = File::create(&sparse).expect("made");
         file.set_len(MAX_FILE + 1).expect("without taking room");
-        let gigantic = load(&list(&sparse), None, true).expect_err("refused");
+        let gigantic = load(&list(&sparse), &rails(), None, Guards::ALL).expect_err("refused");
         assert!(matches!(gigantic, Refusal::Gigantic(_)));
         file.set_len(MAX_FILE).expect("without taking room");
-        let binary = load(&list(&sparse), None, true).expect_err("refused");
+        let binary = load(&list(&sparse), &rails(), None, Guards::ALL).expect_err("refused");
         assert!(matches!(binary, Refusal::Binary(_)));
         let late = [vec![b'#'; SNIFF], b"\na.test\n\0\n".to_vec()].concat();
-        assert_eq!(loaded(&late, None, true).expect("one bad line"), 1);
+        assert_eq!(loaded(&late, None, Guards::ALL).expect("one bad line"), 1);
         let missing = dir.path().join("missing");
-        let missing = load(&list(&missing), None, true).expect_err("refused");
+        let missing = load(&list(&missing), &rails(), None, Guards::ALL).expect_err("refused");
         assert!(missing.to_string().contains("/missing: "), "{missing}");
     }
 }

@@ -17,6 +17,8 @@ pub(super) fn source(list: &List, loaded: &Loaded) -> ImageSource {
         tally: loaded.tally.clone(),
         signature: loaded.signature,
         took_ms: loaded.took.as_millis() as u64,
+        wards: loaded.wards.clone(),
+        released: loaded.released,
     };
     ImageSource {
         name: list.source.name.clone(),
@@ -44,6 +46,8 @@ pub(super) fn loaded(source: &ImageSource, list: &List) -> Option<Loaded> {
         signature: notes.signature,
         at: source.read_at,
         took: Duration::from_millis(notes.took_ms),
+        wards: notes.wards,
+        released: notes.released,
     })
 }
 

@@ -1,13 +1,10 @@
-//! Owns the step by which all that is known goes in force, and what follows it: old snapshots are freed, new files watched.
+//! Owns the step by which all that is known goes in force, and the freeing of what it replaces.
 //! Refuses to know why: who changes something says so.
-
-use std::path::PathBuf;
 
 use jiff::Timestamp;
 
 use super::compose;
 use super::reload::Control;
-use super::state::ListState;
 
 impl Control {
     /// Puts a snapshot of all that is known in force.
@@ -51,22 +48,5 @@ impl Control {
             tokio::task::spawn_blocking(move || drop(free));
         }
         used > 0
-    }
-
-    pub(super) fn follow(&mut self) {
-        if let Some(watch) = &mut self.watch {
-            let staged = self.stage.iter().flat_map(|stage| &stage.fresh);
-            let all = self.lists.iter().chain(staged);
-            let folders: Vec<_> = self.calendar.book.watched().collect();
-            let folders = folders.iter().map(|folder| &**folder);
-            let failed = watch.follow(all.map(ListState::path).chain(folders));
-            let text = |path: &PathBuf| {
-                format!(
-                    "{}: can't be watched; looked at every two seconds",
-                    path.display()
-                )
-            };
-            self.unwatched = failed.iter().map(text).collect();
-        }
     }
 }

@@ -12,6 +12,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::calendar::Calendar;
 use super::compiling::{Compiled, NewBase, Wanted, is_large, want};
+use super::guard::rails::Rails;
+use super::guard::release::Guards;
+use super::guarding::{is_held, released};
 use super::hold::Hold;
 use super::join::{Joined, Ready};
 use super::journal::Journal;
@@ -52,6 +55,8 @@ pub struct Control {
     /// The configuration as it was at the start: what is not reloadable is compared with it.
     pub(super) boot: Config,
     pub(super) config: Config,
+    /// What its lists are held against.
+    pub(super) rails: Arc<Rails>,
     pub(super) lists: Vec<ListState>,
     pub(super) started_at: Timestamp,
     pub(super) published_at: Timestamp,
@@ -123,6 +128,7 @@ impl Control {
         let mut control = Self {
             lists: config.lists.iter().cloned().map(ListState::new).collect(),
             calendar: Calendar::new(&config, wall),
+            rails: Arc::new(Rails::read(&config)),
             boot: config.clone(),
             config,
             started_at: Timestamp::now(),
@@ -223,6 +229,7 @@ impl Control {
                 }
             }
             self.finish_stage();
+            self.follow_guard();
             self.start_joining();
             if self.unpublished {
                 self.publish();
@@ -236,7 +243,7 @@ impl Control {
         tokio::task::block_in_place(|| self.journal.close(generation));
     }
 
-    fn look_at_the_clock(&mut self) {
+    pub(super) fn look_at_the_clock(&mut self) {
         if let Some(cause) = self.calendar.ring() {
             self.change(cause);
         }
@@ -246,27 +253,6 @@ impl Control {
     pub(super) fn all_lists(&mut self) -> impl Iterator<Item = &mut ListState> {
         let staged = self.stage.iter_mut().flat_map(|stage| &mut stage.fresh);
         self.lists.iter_mut().chain(staged)
-    }
-
-    fn touch(&mut self, touched: &Touched) {
-        let now = Instant::now();
-        self.all_lists().for_each(|list| list.touch(touched, now));
-        self.calendar.book.touch(touched, now);
-        let on_the_way = |list: &mut ListState| list.path().starts_with(&touched.path);
-        let watched: Vec<_> = self.calendar.book.watched().collect();
-        let of_orders = watched.iter().any(|path| path.starts_with(&touched.path));
-        if of_orders || self.all_lists().any(on_the_way) {
-            // A directory on the way may be another one now.
-            self.follow();
-        }
-    }
-
-    fn sweep(&mut self) {
-        let now = Instant::now();
-        self.all_lists().for_each(|list| list.sweep(now));
-        tokio::task::block_in_place(|| self.calendar.book.sweep(now));
-        self.look_at_the_clock();
-        self.follow();
     }
 
     fn load_due(&mut self) {
@@ -280,19 +266,21 @@ impl Control {
             return self.refuse_the_held();
         }
         let mut kept = Vec::new();
+        let next = self.stage.as_ref().map(|stage| Arc::clone(&stage.rails));
         let staged = self.stage.iter_mut().flat_map(|stage| &mut stage.fresh);
         let active = self.lists.iter_mut().map(|list| (list, false));
         for (list, staged) in active.chain(staged.map(|list| (list, true))) {
             if !list.take_due(now) {
                 continue;
             }
-            let unknown = list.loaded.is_none() && list.refused.is_none();
-            if unknown || list.accepted || list.changed() || list.refused.is_some() {
+            let rails = next.as_ref().filter(|_| staged).unwrap_or(&self.rails);
+            let wanted = list.loaded.is_none() || list.refused.is_some() || list.is_outdated(rails);
+            if wanted || !list.released.is_empty() || list.changed() {
                 self.tickets += 1;
                 if is_large(list) {
                     self.wanted.push(want(list, self.tickets, staged));
                 } else {
-                    start_load(list, self.tickets, &self.done.0);
+                    start_load(list, rails, self.tickets, &self.done.0);
                 }
             } else {
                 kept.extend(list.promised.take());
@@ -312,29 +300,34 @@ impl Control {
     ) {
         let mut waiting = Waiting::new(cause, reply);
         self.reconfigure(wish, &mut waiting);
+        let reguarded = self.reguard(&mut waiting);
         self.refresh_book(&mut waiting);
-        for name in &wish.accept {
-            if !self.all_lists().any(|list| list.name() == name) {
-                let problem = format!("there is no list `{name}`");
-                waiting.report.problems.push(problem);
-            }
-        }
+        waiting.report.problems.extend(self.misspelt(wish));
         let now = Instant::now();
         let fresh = |name: &str| {
             let fresh = self.stage.iter().flat_map(|stage| &stage.fresh);
             fresh.into_iter().any(|list| list.name() == name)
         };
         for list in &mut self.lists {
-            // What is accepted of a list that comes anew is not its old file.
-            let accept = accepts(wish, list) && !fresh(list.name());
-            let under_way = list
-                .loading
-                .filter(|loading| loading.of == list.look() && (loading.accept || !accept));
+            let mut free = released(wish, list.name());
+            if fresh(list.name()) {
+                // What is released of a list that comes anew is not its old file.
+                free = Guards::NONE;
+            }
+            let under_way = list.loading.filter(|loading| {
+                !reguarded && loading.of == list.look() && loading.released.cover(free)
+            });
+            // What a guard holds is judged anew by the guard that a new configuration brings.
+            let later = waiting.staged && is_held(list);
             let ticket = if let Some(loading) = under_way {
                 loading.ticket
-            } else if accept || list.refused.is_some() || list.changed() {
+            } else if !free.is_empty()
+                || (list.refused.is_some() && !later)
+                || list.changed()
+                || list.is_outdated(&self.rails)
+            {
                 self.tickets += 1;
-                list.request(self.tickets, accept, now)
+                list.request(self.tickets, free, now)
             } else {
                 continue;
             };
@@ -385,16 +378,16 @@ impl Control {
             .is_none_or(|stage| stage.config != config)
         {
             // One that waited is outdated; who waited for it waits for this one.
-            self.stage = Some(Stage::new(config, &self.lists));
+            self.stage = Some(Stage::new(config, &self.rails, &self.lists));
             self.base.take_if(|base| base.staged);
             self.follow();
         }
         let now = Instant::now();
         for list in self.stage.iter_mut().flat_map(|stage| &mut stage.fresh) {
-            let accept = accepts(wish, list);
-            if list.loading.is_none() && (accept || list.loaded.is_none()) {
+            let free = released(wish, list.name());
+            if list.loading.is_none() && (!free.is_empty() || list.loaded.is_none()) {
                 self.tickets += 1;
-                list.request_unwatched(self.tickets, accept, now);
+                list.request_unwatched(self.tickets, free, now);
             }
         }
     }
@@ -423,8 +416,4 @@ impl Control {
 
 pub(super) fn carries(list: &ListState, ticket: u64) -> bool {
     list.loading.is_some_and(|loading| loading.ticket == ticket)
-}
-
-fn accepts(wish: &ReloadRequest, list: &ListState) -> bool {
-    wish.accept.iter().any(|name| name == list.name())
 }

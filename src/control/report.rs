@@ -1,14 +1,20 @@
 //! Owns the telling of how things are: status, reports, log lines.
 //! Refuses to change anything.
 
+use jiff::Timestamp;
+
 use super::compose;
+use super::guard::held::aged;
+use super::guard::rails::Rails;
+use super::guard::release::Guard;
 use super::hold::Hold;
 use super::load::{Loaded, Refusal};
 use super::orders::life::State;
 use super::reload::Control;
 use super::state::ListState;
 use super::status::{
-    BadCount, BadLine, Gauges, ImageStatus, ListHealth, ListStatus, OrdersStatus, Status,
+    BadCount, BadLine, Gauges, ImageStatus, LeftOutCount, ListHealth, ListStatus, OrdersStatus,
+    Status,
 };
 use crate::config::{Config, Origin};
 use crate::policy::image::Image;
@@ -18,7 +24,7 @@ pub(super) fn status(control: &Control, gauges: Gauges) -> Status {
     let told = |state: &ListState| {
         let slot = control.slots.known(&state.source.name);
         let hits = slot.and_then(|slot| gauges.list_hits.get(slot).copied());
-        list(state, hits)
+        list(state, hits, &control.rails)
     };
     let lists: Vec<_> = control.lists.iter().map(told).collect();
     let alarms = lists
@@ -29,6 +35,7 @@ pub(super) fn status(control: &Control, gauges: Gauges) -> Status {
                 .map(|alarm| format!("{}: {alarm}", list.name))
         })
         .chain(control.config_problems.iter().cloned())
+        .chain(control.rails.problems().iter().cloned())
         .chain(control.calendar.problems())
         .chain(
             control
@@ -81,6 +88,11 @@ fn orders(control: &Control, gauges: &Gauges) -> OrdersStatus {
     };
     for known in book.known() {
         let (order, state) = (known.order, known.life.state(now));
+        if matches!(state, State::Scheduled | State::InForce | State::Suspended) {
+            let found = control.rails.findings(order).into_iter();
+            let told = found.map(|finding| format!("order {}: {finding}", order.id));
+            status.warnings.extend(told);
+        }
         *status.states.entry(state).or_default() += 1;
         if state == State::InForce && order.dates.review_at.at() <= now {
             status.overdue_reviews.push(order.id.clone());
@@ -112,10 +124,15 @@ fn image_status(image: &Image) -> ImageStatus {
     }
 }
 
-fn list(state: &ListState, hits: Option<u64>) -> ListStatus {
+fn list(state: &ListState, hits: Option<u64>, rails: &Rails) -> ListStatus {
     let source = &state.source;
     let loaded = state.loaded.as_ref();
     let tally = loaded.map(|loaded| &loaded.tally);
+    let refused = state.refused.as_ref();
+    let aged = state.aged(rails, Timestamp::now()).map(|since| {
+        let told = aged(&source.name, &source.path, rails.limits(), since);
+        (told.to_string(), since)
+    });
     ListStatus {
         name: source.name.clone(),
         path: source.path.clone(),
@@ -127,11 +144,15 @@ fn list(state: &ListState, hits: Option<u64>) -> ListStatus {
             (Some(_), Some(_)) => ListHealth::Held,
             (Some(_), None) => ListHealth::Current,
         },
-        alarm: state
-            .refused
-            .as_ref()
-            .map(|(refusal, _)| refusal.to_string()),
-        alarm_since: state.refused.as_ref().map(|(_, since)| *since),
+        guards: match (refused, &aged) {
+            (Some((refusal, _)), _) => refusal.guards().into(),
+            (None, Some(_)) => vec![Guard::Old],
+            (None, None) => Vec::new(),
+        },
+        alarm: refused
+            .map(|(refusal, _)| refusal.to_string())
+            .or_else(|| aged.map(|(told, _)| told)),
+        alarm_since: refused.map(|(_, since)| *since),
         rules: loaded.map_or(0, |loaded| loaded.rules),
         hits,
         loaded_at: loaded.map(|loaded| loaded.at),
@@ -154,6 +175,12 @@ fn list(state: &ListState, hits: Option<u64>) -> ListStatus {
             };
             tally.first.iter().map(line).collect()
         }),
+        left_out: tally.map_or_else(Vec::new, |tally| {
+            let all = tally.guarded.left_out.iter();
+            all.map(|&(ward, count)| LeftOutCount { ward, count })
+                .collect()
+        }),
+        first_left_out: tally.map_or_else(Vec::new, |tally| tally.guarded.first.clone()),
     }
 }
 
@@ -201,6 +228,10 @@ pub(super) fn log_load(list: &ListState, result: Result<&Loaded, &Refusal>) {
     let (rules, bad) = (loaded.rules, loaded.tally.bad_total());
     let took_ms = loaded.took.as_millis() as u64;
     tracing::info!(list = name, rules, bad, took_ms, "list read");
+    for left in &loaded.tally.guarded.first {
+        let (line, rule, why) = (left.line, &left.rule, &left.why);
+        tracing::warn!(list = name, line, rule, why, "rule left out");
+    }
     for bad in &loaded.tally.first {
         tracing::warn!(list = name, line = bad.line, text = bad.text, problem = %bad.problem, "bad line");
     }

@@ -1,10 +1,12 @@
 //! Owns a new configuration until all its new lists are read: then it is taken whole, or not at all.
 //! Refuses to touch what is in force before that.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::guard::rails::Rails;
 use super::state::ListState;
 use crate::config::{Config, List};
 
@@ -15,6 +17,7 @@ const MOST_STAGED: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct Stage {
     pub(super) config: Config,
+    pub(super) rails: Arc<Rails>,
     since: Instant,
     /// Its lists whose rules are not in force yet: new ones, and those that come from another file
     /// or mean something else.
@@ -22,12 +25,15 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    pub(super) fn new(config: Config, active: &[ListState]) -> Self {
+    /// A configuration with a guard that comes after `before`, whose files are read.
+    pub(super) fn new(config: Config, before: &Rails, active: &[ListState]) -> Self {
+        let rails = tokio::task::block_in_place(|| before.read_again(&config));
         let known = |list: &&List| active.iter().any(|state| is(state, list));
         let fresh = config.lists.iter().filter(|list| !known(list));
         let fresh = fresh.cloned().map(ListState::new).collect();
         Self {
             config,
+            rails: Arc::new(rails),
             since: Instant::now(),
             fresh,
         }

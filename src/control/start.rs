@@ -9,6 +9,8 @@ use tokio::time::Instant;
 
 use super::compiling::{is_large, want};
 use super::compose;
+use super::guard::rails::Rails;
+use super::guard::release::Guards;
 use super::hold::Hold;
 use super::journal::Journal;
 use super::keep::Keeper;
@@ -61,6 +63,7 @@ impl Control {
         let keeper = Keeper::open(&config.state)?;
         // It watches them already: a change while they are read is noticed.
         let mut control = Self::empty(config, keeper, wall);
+        control.tell_guard();
         control.restore();
         control.open_journal();
         let restored = |list: &&ListState| list.loaded.is_some();
@@ -131,7 +134,7 @@ impl Control {
             .map(|(at, list)| want(list, at as u64, false))
             .collect();
         let mut images = Vec::new();
-        for (list, end) in read_all(&mut small) {
+        for (list, end) in read_all(&mut small, &self.rails) {
             report::log_load(list, end.as_ref().map(|fresh| &fresh.loaded));
             let loaded = end.map(|fresh| {
                 let source = notes::source(&list.config, &fresh.loaded);
@@ -163,6 +166,7 @@ impl Control {
 /// Reads lists, some at a time, and tells what each came to.
 fn read_all<'l>(
     lists: &'l mut [(usize, &mut ListState)],
+    rails: &Rails,
 ) -> impl Iterator<Item = (&'l mut ListState, Result<Fresh, Refusal>)> {
     let mut ends = Vec::new();
     for lists in lists.chunks_mut(READERS) {
@@ -171,13 +175,16 @@ fn read_all<'l>(
                 list.start(*at as u64);
                 let list = &**list;
                 let thread = std::thread::Builder::new();
-                (list, thread.spawn_scoped(scope, || read(&list.config)))
+                (
+                    list,
+                    thread.spawn_scoped(scope, || read(&list.config, rails)),
+                )
             });
             let threads: Vec<_> = threads.collect();
             let ends = threads.into_iter().map(|(list, thread)| match thread {
                 Ok(thread) => thread.join().unwrap_or_else(|_| Err(broken(list))),
                 // The system has no thread more.
-                Err(_) => read(&list.config),
+                Err(_) => read(&list.config, rails),
             });
             ends.collect()
         });
@@ -187,15 +194,15 @@ fn read_all<'l>(
 }
 
 /// Reads a list; a required one again, if it changes meanwhile.
-fn read(list: &List) -> Result<Fresh, Refusal> {
+fn read(list: &List, rails: &Rails) -> Result<Fresh, Refusal> {
     let tries = if list.required { START_TRIES } else { 1 };
-    let mut result = load(list, None, false);
+    let mut result = load(list, rails, None, Guards::NONE);
     for _ in 1..tries {
         if !matches!(&result, Err(refusal) if refusal.transient()) {
             break;
         }
         std::thread::sleep(OPEN_QUIET / START_TRIES);
-        result = load(list, None, false);
+        result = load(list, rails, None, Guards::NONE);
     }
     result
 }

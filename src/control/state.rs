@@ -9,6 +9,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::guard::held::{InForce, too_old};
+use super::guard::rails::Rails;
+use super::guard::release::{Guard, Guards};
 use super::load::{Loaded, Refusal, Signature};
 use super::watch::{OPEN_QUIET, REQUESTED_QUIET, Touched};
 use crate::config::{Content, List};
@@ -32,8 +35,10 @@ pub(super) struct ListState {
     pub(super) loading: Option<Loading>,
     /// The number that the next load will have, as somebody waits for it already.
     pub(super) promised: Option<u64>,
-    /// The operator accepts what the next load finds.
-    pub(super) accepted: bool,
+    /// Guards that the operator releases for what the next load finds.
+    pub(super) released: Guards,
+    /// It was told that the state in force is too old.
+    told_old: bool,
     /// The file's path as the watch tells it: absolute.
     watched: PathBuf,
     /// The state of the file that was looked at last, taken or refused.
@@ -53,8 +58,8 @@ pub(super) struct Loading {
     pub(super) ticket: u64,
     /// The state of the file when it started.
     pub(super) of: Option<Signature>,
-    /// Whether the operator accepts what it finds.
-    pub(super) accept: bool,
+    /// Guards that the operator releases for what it finds.
+    pub(super) released: Guards,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -77,7 +82,8 @@ impl ListState {
             refused: None,
             loading: None,
             promised: None,
-            accepted: false,
+            released: Guards::NONE,
+            told_old: false,
             retry: RETRY,
             seen: None,
             glimpsed: None,
@@ -100,6 +106,8 @@ impl ListState {
             && self.config.format == config.format
             && self.config.scope == config.scope
             && self.config.content == config.content
+            // What an allow list allows, no guard minds.
+            && self.config.source.blocks() == config.source.blocks()
     }
 
     /// Takes over a new configuration that describes the same rules.
@@ -167,8 +175,8 @@ impl ListState {
 
     /// Somebody wants the newest state, and waits for the load `ticket`. A file that is being
     /// written is left until it is quiet all the same.
-    pub(super) fn request(&mut self, ticket: u64, accept: bool, now: Instant) -> u64 {
-        self.accepted |= accept;
+    pub(super) fn request(&mut self, ticket: u64, released: Guards, now: Instant) -> u64 {
+        self.released = self.released.and(released);
         let promised = *self.promised.get_or_insert(ticket);
         match self.due {
             Some(due) if due.writer => {}
@@ -185,8 +193,8 @@ impl ListState {
 
     /// The same for a list that nobody has watched so far: a file that was written a moment ago may
     /// be in its writer's hands still.
-    pub(super) fn request_unwatched(&mut self, ticket: u64, accept: bool, now: Instant) {
-        self.request(ticket, accept, now);
+    pub(super) fn request_unwatched(&mut self, ticket: u64, released: Guards, now: Instant) {
+        self.request(ticket, released, now);
         let young = std::fs::metadata(&self.source.path).and_then(|meta| meta.modified());
         let age = young.ok().and_then(|at| at.elapsed().ok());
         if let Some(left) = age.and_then(|age| OPEN_QUIET.checked_sub(age)) {
@@ -195,6 +203,49 @@ impl ListState {
                 writer: true,
             });
         }
+    }
+
+    /// What is in force of it.
+    pub(super) fn in_force(&self) -> Option<InForce> {
+        self.loaded.as_ref().map(Loaded::in_force)
+    }
+
+    /// Whether its rules were held against other wards, and nothing else keeps it from being read again.
+    pub(super) fn is_outdated(&self, rails: &Rails) -> bool {
+        let other = |loaded: &Loaded| loaded.wards != rails.digest(&self.config);
+        let idle = self.loading.is_none() && self.refused.is_none();
+        idle && self.loaded.as_ref().is_some_and(other)
+    }
+
+    /// Whether the load under way reads what is in force again: only a guard is a reason for that.
+    pub(super) fn is_reread(&self) -> bool {
+        let of = self.loading.and_then(|loading| loading.of);
+        let loaded = self.loaded.as_ref();
+        of.is_some() && of == loaded.and_then(|loaded| loaded.signature)
+    }
+
+    /// Has it read again at once where it is outdated, unless somebody sees to that.
+    pub(super) fn follow(&mut self, rails: &Rails, now: Instant) {
+        if self.due.is_none() && self.is_outdated(rails) {
+            self.due = Some(Due {
+                at: now,
+                writer: false,
+            });
+        }
+    }
+
+    /// When the file in force was written, if that is too long ago and nobody released it.
+    pub(super) fn aged(&self, rails: &Rails, at: Timestamp) -> Option<Timestamp> {
+        let loaded = self.loaded.as_ref();
+        let loaded = loaded.filter(|loaded| !loaded.released.has(Guard::Old))?;
+        too_old(loaded.signature, rails.limits(), at)
+    }
+
+    /// The same for whoever tells it once.
+    pub(super) fn ages(&mut self, rails: &Rails) -> Option<Timestamp> {
+        let since = self.aged(rails, Timestamp::now());
+        let known = std::mem::replace(&mut self.told_old, since.is_some());
+        since.filter(|_| !known)
     }
 
     /// When to act on it, unless a load is under way.
@@ -218,7 +269,7 @@ impl ListState {
         let loading = Loading {
             ticket: self.promised.take().unwrap_or(ticket),
             of: self.look(),
-            accept: std::mem::take(&mut self.accepted),
+            released: std::mem::take(&mut self.released),
         };
         self.loading = Some(loading);
         self.due = None;
@@ -241,6 +292,7 @@ impl ListState {
                 self.seen = loaded.signature;
                 self.loaded = Some(loaded);
                 self.refused = None;
+                self.told_old = false;
                 self.retry = RETRY;
                 true
             }
@@ -252,7 +304,8 @@ impl ListState {
                 }
                 if refusal.transient() {
                     self.seen = None;
-                    self.accepted |= loading.is_some_and(|loading| loading.accept);
+                    let released = loading.map_or(Guards::NONE, |loading| loading.released);
+                    self.released = self.released.and(released);
                     let at = now + self.retry;
                     // A writer's own time goes on.
                     if self.due.is_none_or(|due| due.at < at) {
@@ -303,11 +356,11 @@ mod tests {
         let mut list = list("Cargo.toml");
         let path = list.path().to_owned();
         let now = Instant::now();
-        assert_eq!(list.request(7, false, now), 7);
+        assert_eq!(list.request(7, Guards::NONE, now), 7);
         assert_eq!(list.due(), Some(now + REQUESTED_QUIET));
         list.touch(&touched(&path, OPEN_QUIET), now);
         assert_eq!(
-            list.request(8, false, now),
+            list.request(8, Guards::NONE, now),
             7,
             "who asked first has the number"
         );

@@ -8,6 +8,9 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::guard::account::LeftOut;
+use super::guard::release::Guard;
+use super::guard::wards::Ward;
 use super::journal::entry::Cause;
 use super::orders::life::State;
 use crate::policy::rule::{Action, Kind, Scope};
@@ -134,6 +137,9 @@ pub struct ListStatus {
     pub alarm: Option<String>,
     /// Since when that stands so.
     pub alarm_since: Option<Timestamp>,
+    /// The guards that say so; releasing them takes it as it is.
+    #[serde(default)]
+    pub guards: Vec<Guard>,
     /// Different rules in force.
     pub rules: usize,
     /// Questions that it blocked since the start; nothing before it was in force.
@@ -152,6 +158,12 @@ pub struct ListStatus {
     pub bad: Vec<BadCount>,
     /// The first bad lines.
     pub first_bad: Vec<BadLine>,
+    /// Rules that are left out, by what they would cover.
+    #[serde(default)]
+    pub left_out: Vec<LeftOutCount>,
+    /// The first of them.
+    #[serde(default)]
+    pub first_left_out: Vec<LeftOut>,
 }
 
 /// Authorities' orders, and the operator's exceptions.
@@ -182,6 +194,15 @@ pub struct BadCount {
     pub count: u32,
 }
 
+/// How many rules are left out for one reason.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LeftOutCount {
+    /// What they would cover.
+    pub ward: Ward,
+    /// How many there are.
+    pub count: u32,
+}
+
 /// A bad line.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct BadLine {
@@ -196,7 +217,7 @@ pub struct BadLine {
 /// A wish to reload.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct ReloadRequest {
-    /// Lists whose newest state is to be taken as it is.
+    /// Guards that are released for the newest state of a list, each as `LIST:GUARD`.
     #[serde(default)]
     pub accept: Vec<String>,
 }

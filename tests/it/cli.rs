@@ -125,7 +125,9 @@ fn every_shipped_configuration_passes_check() {
 
 #[test]
 fn why_names_the_deciding_rule_and_all_others_with_their_lines() {
-    let config = list("ads", "action = \"refused\"") + &list("good", "kind = \"allow\"");
+    let config = "[guard]\nrelease = [\"example\"]\n".to_owned()
+        + &list("ads", "action = \"refused\"")
+        + &list("good", "kind = \"allow\"");
     let files = [
         ("ads", "# ads\n.example\nwww.shop.example\n"),
         ("good", "\n\n*.shop.example\n"),

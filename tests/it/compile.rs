@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tapis::control::compile::child::Compiler;
 use tapis::control::compile::plan::{Event, Plan, PlanList};
+use tapis::control::guard::rails::Rails;
 use tapis::policy::image::{Image, Octets};
 use tempfile::TempDir;
 
@@ -128,16 +129,16 @@ fn a_refused_list_is_told_and_nothing_is_written_until_it_is_accepted() {
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("ads: ads: empty"), "{said}");
     assert!(
-        said.contains("tapis compile -o image --accept ads"),
+        said.contains("tapis compile -o image --accept ads:empty"),
         "{said}"
     );
     assert!(said.contains("hosts: 2 rules"), "{said}");
     assert!(said.contains("nothing is written"), "{said}");
     assert_eq!(made(&folder), [""; 0]);
-    let output = compile(&folder, "image", &["--accept", "ads"]);
+    let output = compile(&folder, "image", &["--accept", "ads:empty"]);
     assert!(output.status.success(), "{}", text(&output));
     assert_eq!(open(&folder.path().join("image")).facts().rules, 2);
-    let output = compile(&folder, "image", &["--accept", "adds"]);
+    let output = compile(&folder, "image", &["--accept", "adds:empty"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output).contains("no such list"), "{}", text(&output));
 }
@@ -164,13 +165,8 @@ fn a_folder_whose_name_is_no_text_is_one_like_any_other() {
 fn plan(folder: &TempDir) -> Plan {
     let config = tapis::config::Config::load(&folder.path().join("tapis.toml"));
     let config = config.expect("a configuration");
-    Plan {
-        out: folder.path().join("image"),
-        lists: config.lists.iter().map(PlanList::read).collect(),
-        base: None,
-        delta: None,
-        strict: false,
-    }
+    let lists = config.lists.iter().map(PlanList::read).collect();
+    Plan::new(folder.path().join("image"), lists, &Rails::read(&config))
 }
 
 fn compiler() -> Compiler {

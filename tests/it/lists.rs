@@ -41,11 +41,11 @@ fn held(server: &Server, reason: &str) {
 }
 
 #[test]
-fn a_list_that_lost_more_than_half_is_held_until_it_is_accepted() {
+fn a_list_that_lost_more_than_half_is_held_until_that_is_released() {
     let (server, _upstream) = server("", FOUR);
     fs::write(server.path("ads"), "a.example\n").expect("written");
-    held(&server, "less than half");
-    let output = reload(&server, &["--accept", "ads"]);
+    held(&server, "1 rules, 75 % fewer than the 4 in force");
+    let output = reload(&server, &["--accept", "ads:shrunk"]);
     assert!(output.status.success(), "{}", text(&output));
     assert!(!is_blocked(server.address, "d.example"));
     assert!(is_blocked(server.address, "a.example"));
@@ -74,7 +74,11 @@ fn a_mostly_bad_and_a_binary_file_are_held() {
     held(&server, "3 of 5 lines are bad, the first in line 1");
     fs::write(server.path("ads"), b"\x1f\x8b\x08\x00\x00\x00").expect("written");
     held(&server, "binary");
-    let output = reload(&server, &["--accept", "ads"]);
+    let all = ["empty", "bad", "shrunk", "grown", "old"].map(|guard| format!("ads:{guard}"));
+    let all = all
+        .iter()
+        .flat_map(|release| ["--accept", release.as_str()]);
+    let output = reload(&server, &all.collect::<Vec<_>>());
     assert_eq!(
         output.status.code(),
         Some(1),
@@ -95,7 +99,7 @@ fn a_folder_in_the_place_of_a_list_is_held() {
 #[test]
 fn accepting_a_list_that_is_not_there_is_told() {
     let (server, _upstream) = server("", FOUR);
-    let output = reload(&server, &["--accept", "adds"]);
+    let output = reload(&server, &["--accept", "adds:bad"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(
         text(&output).contains("there is no list `adds`"),

@@ -5,6 +5,7 @@ mod cli;
 mod compile;
 mod exceptions;
 mod faulty;
+mod guard;
 mod hostile;
 mod house;
 mod journal;

@@ -56,7 +56,7 @@ fn lists_go_back_in_one_step_and_are_held_until_somebody_releases_them() {
         told.contains("ads: held as it was in generation 1"),
         "{told}"
     );
-    let accept = ["reload", "--accept", "ads"];
+    let accept = ["reload", "--accept", "ads:shrunk"];
     assert_eq!(run(&server, &accept).0, Some(1), "a hold is no guard");
     assert!(blocked(&server, "one.example") && !blocked(&server, "three.example"));
     let alarms = server.status()["alarms"].to_string();

@@ -171,11 +171,11 @@ fn a_new_list_can_be_accepted_as_it_is() {
     fs::write(server.path("tapis.toml"), config + &list("new", "")).expect("written");
     let output = server.verb(&["reload"]);
     assert!(
-        text(&output).contains("tapis reload --accept new"),
+        text(&output).contains("tapis reload --accept new:bad"),
         "{}",
         text(&output)
     );
-    let output = server.verb(&["reload", "--accept", "new"]);
+    let output = server.verb(&["reload", "--accept", "new:bad"]);
     assert!(output.status.success(), "{}", text(&output));
     assert!(is_blocked(server.address, "n.example"));
 }
@@ -187,7 +187,7 @@ fn what_is_accepted_is_left_all_the_same_while_it_is_being_written() {
     let mut file = fs::File::create(server.path("ads")).expect("opened");
     file.write_all(b"a.example\n").expect("written");
     std::thread::scope(|scope| {
-        let reload = scope.spawn(|| server.verb(&["reload", "--accept", "ads"]));
+        let reload = scope.spawn(|| server.verb(&["reload", "--accept", "ads:shrunk"]));
         for _ in 0..5 {
             server.status();
         }

@@ -18,6 +18,7 @@ use super::{Failure, read_config};
 use crate::config::Config;
 use crate::config::moment::Moment;
 use crate::config::order::Order;
+use crate::control::guard::rails::Rails;
 use crate::control::orders::book::{Book, Known};
 use crate::control::orders::life::State;
 
@@ -37,7 +38,8 @@ enum OrderVerb {
     Report(report::ReportArgs),
     /// Tell whether a file is a valid order.
     ///
-    /// Exit code 0 when it is, 1 when not.
+    /// Exit code 0 when it is, 1 when not. Warns of what `[guard]` would leave out of a list: public
+    /// suffixes, protected and popular names.
     Check(FileArgs),
     /// Print an order's file to fill in, with what each field means.
     New(change::NewArgs),
@@ -100,7 +102,7 @@ pub(super) fn run(
     out: &mut impl Write,
 ) -> Result<(), Failure> {
     match &args.verb {
-        OrderVerb::Check(args) => check(args, out),
+        OrderVerb::Check(args) => check(&read_config(config)?, args, out),
         OrderVerb::New(args) => Ok(change::new(args, out)?),
         OrderVerb::Lift(args) => change::lift(config, args, out),
         OrderVerb::Suspend(args) => change::suspend(config, args, out),
@@ -110,11 +112,20 @@ pub(super) fn run(
     }
 }
 
-fn check(args: &FileArgs, out: &mut impl Write) -> Result<(), Failure> {
+fn check(config: &Config, args: &FileArgs, out: &mut impl Write) -> Result<(), Failure> {
     let text = fs::read_to_string(&args.file).map_err(|error| {
         Failure::Other(format!("{}: cannot be read: {error}", args.file.display()).into())
     })?;
     let order = Order::parse(&text, &args.file).map_err(Failure::Config)?;
+    let rails = Rails::read(config);
+    for finding in rails
+        .problems()
+        .iter()
+        .cloned()
+        .chain(rails.findings(&order))
+    {
+        writeln!(out, "warning: {finding}")?;
+    }
     let (id, names) = (&order.id, order.targets.len());
     writeln!(out, "good: order {id}, {names} targets")?;
     Ok(())

@@ -22,6 +22,11 @@ fn every_number_is_bounded_on_both_sides() {
         ("block", "ttl-secs", 1, 3600),
         ("state", "keep", 1, 100),
         ("state", "compile-secs", 10, 86_400),
+        ("guard", "shrink-percent", 0, 100),
+        ("guard", "grow-percent", 0, 1_000_000),
+        ("guard", "max-age-hours", 0, 87_600),
+        ("guard", "bad-percent", 0, 100),
+        ("guard", "popular-first", 1, 100_000),
     ] {
         for value in [low, high] {
             valid(&format!("[{section}]\n{key} = {value}"));

@@ -47,6 +47,7 @@ fn the_shipped_file_speaks_of_every_key() {
         "[local]",
         "[block]",
         "[state]",
+        "[guard]",
         "[[list]]",
     ] {
         sections.push(format!("{section}\nno-such-key-at-all = 1\n"));

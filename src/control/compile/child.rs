@@ -250,6 +250,8 @@ fn judge(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
+    use crate::control::guard::rails::Rails;
 
     async fn outcome(script: &'static str) -> Result<Outcome, ChildError> {
         let compiler = Compiler {
@@ -257,13 +259,8 @@ mod tests {
             arguments: vec!["-c", script],
             patience: Duration::from_secs(60),
         };
-        let plan = Plan {
-            out: "image".into(),
-            lists: Vec::new(),
-            base: None,
-            delta: None,
-            strict: false,
-        };
+        let rails = Rails::read(&Config::built_in());
+        let plan = Plan::new("image".into(), Vec::new(), &rails);
         compiler.compile(&plan, |_| {}).await
     }
 

@@ -6,11 +6,16 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::guard::Limits;
 use crate::config::{Content, Format, List};
+use crate::control::guard::held::InForce;
+use crate::control::guard::rails::Rails;
+use crate::control::guard::release::Guards;
+use crate::control::guard::wards::WardList;
 use crate::control::lists::Tally;
 use crate::control::load::{Refusal, Signature};
 use crate::policy::image::provenance::ImageSource;
-use crate::policy::rule::Scope;
+use crate::policy::rule::{Kind, Scope};
 
 /// What to compile.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +31,12 @@ pub struct Plan {
     /// A refused list is a reason to write nothing.
     #[serde(default)]
     pub strict: bool,
+    /// What the lists are judged by.
+    #[serde(default)]
+    pub limits: Limits,
+    /// What no rule of a guarded list may cover.
+    #[serde(default)]
+    pub wards: WardList,
 }
 
 /// A list to compile.
@@ -44,12 +55,30 @@ pub struct PlanList {
     pub text: Option<String>,
     /// Read it. Otherwise its rules are those that the base and the delta have for its name.
     pub read: bool,
-    /// The operator accepts what it holds, however odd.
+    /// Leave out what covers a ward: it blocks.
     #[serde(default)]
-    pub accept: bool,
-    /// How many different rules of it are in force, if any.
+    pub guarded: bool,
+    /// Guards that the operator releases.
     #[serde(default)]
-    pub before: Option<usize>,
+    pub released: Guards,
+    /// What is in force of it, if anything.
+    #[serde(default)]
+    pub before: Option<InForce>,
+}
+
+impl Plan {
+    /// A plan for these lists, to be judged as `rails` say, that carries nothing over.
+    pub fn new(out: PathBuf, lists: Vec<PlanList>, rails: &Rails) -> Self {
+        Self {
+            out,
+            lists,
+            base: None,
+            delta: None,
+            strict: false,
+            limits: *rails.limits(),
+            wards: rails.wards().list().clone(),
+        }
+    }
 }
 
 impl PlanList {
@@ -65,7 +94,8 @@ impl PlanList {
                 Content::File => None,
             },
             read: true,
-            accept: false,
+            guarded: list.source.kind == Kind::Block,
+            released: Guards::NONE,
             before: None,
         }
     }
@@ -137,6 +167,9 @@ pub struct Refused {
     pub passing: bool,
     /// See [`Refusal::transient`].
     pub transient: bool,
+    /// See [`Refusal::guards`].
+    #[serde(default)]
+    pub guards: Guards,
 }
 
 impl From<&Refusal> for Refused {
@@ -145,6 +178,7 @@ impl From<&Refusal> for Refused {
             text: refusal.to_string(),
             passing: refusal.passing(),
             transient: refusal.transient(),
+            guards: refusal.guards(),
         }
     }
 }
@@ -162,6 +196,12 @@ pub struct ListNotes {
     pub signature: Option<Signature>,
     /// How long reading took, in milliseconds.
     pub took_ms: u64,
+    /// What tells the wards that its rules were held against; nothing if there were none.
+    #[serde(default)]
+    pub wards: String,
+    /// Guards that were released for it.
+    #[serde(default)]
+    pub released: Guards,
 }
 
 impl ListNotes {

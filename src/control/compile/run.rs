@@ -13,6 +13,8 @@ use super::plan::{Event, ListNotes, ListOutcome, Outcome, Plan, PlanList};
 use super::rss::Peak;
 use super::sort::{Budget, Sorted, Sorter};
 use super::target::{Target, folder};
+use crate::control::guard::held::judge;
+use crate::control::guard::wards::Wards;
 use crate::control::load::{self, Reading, Refusal};
 use crate::control::notes::recorded;
 use crate::policy::image::order::Key;
@@ -92,6 +94,7 @@ pub fn compile(plan: &Plan, progress: impl FnMut(Event)) -> Result<Outcome, Comp
     };
     let mut work = Work {
         plan,
+        wards: Wards::new(plan.wards.clone()),
         old: Old::open(plan)?,
         states: Vec::new(),
     };
@@ -117,6 +120,7 @@ impl<P: FnMut(Event)> Told<P> {
 
 struct Work<'p> {
     plan: &'p Plan,
+    wards: Wards,
     old: Old,
     /// What is known of each list, in the plan's order.
     states: Vec<State>,
@@ -212,11 +216,12 @@ impl Work<'_> {
             }
         };
         let (format, text) = ((list.format, list.scope), list.text.as_deref());
-        let reading = load::read(&list.path, text, format, rule, tell)?;
-        if !list.accept {
-            // The lines alone, for now: how many rules are different is not known yet.
-            load::judge(&list.path, &list.name, &reading.tally, usize::MAX, None)?;
-        }
+        let wards = list.guarded.then_some(&self.wards);
+        let reading = load::read(&list.path, text, format, wards, rule, tell)?;
+        // How many rules are different is not known yet.
+        let newest = reading.newest(&list.name, &list.path, None);
+        let (before, limits) = (list.before.as_ref(), &self.plan.limits);
+        judge(&newest, before, limits, list.released)?;
         Ok(failed.map(|()| reading))
     }
 
@@ -289,17 +294,15 @@ impl Work<'_> {
         }))
     }
 
-    /// Refuses lists that lost too many rules. Returns whether there are some.
+    /// Refuses lists that lost or won too many rules. Returns whether there are some.
     fn judge(&mut self, counts: &[u64]) -> bool {
         let mut refused = false;
         for ((list, state), &count) in self.plan.lists.iter().zip(&mut self.states).zip(counts) {
-            if let State::Read(reading) = state
-                && !list.accept
-            {
-                let now = count as usize;
-                let judged = load::judge(&list.path, &list.name, &reading.tally, now, list.before);
-                if let Err(refusal) = judged {
-                    *state = State::Refused(refusal);
+            if let State::Read(reading) = state {
+                let newest = reading.newest(&list.name, &list.path, Some(count as usize));
+                let (before, limits) = (list.before.as_ref(), &self.plan.limits);
+                if let Err(held) = judge(&newest, before, limits, list.released) {
+                    *state = State::Refused(held.into());
                     refused = true;
                 }
             }
@@ -336,7 +339,7 @@ impl Work<'_> {
         let lists = self.states().zip(counts);
         let outcome = |((list, state), &count): ((&PlanList, &State), &u64)| {
             let (rules, notes, refused) = match state {
-                State::Read(reading) => (count, Some(notes(list, reading)), None),
+                State::Read(reading) => (count, Some(self.notes(list, reading)), None),
                 State::Carried => (self.old_rules(list), None, None),
                 State::Refused(refusal) => (self.old_rules(list), None, Some(refusal.into())),
             };
@@ -362,7 +365,7 @@ impl Work<'_> {
                     digest: reading.digest.to_string(),
                     whole: false,
                     rules,
-                    notes: notes(list, reading).to_value(),
+                    notes: self.notes(list, reading).to_value(),
                 },
                 _ => match self.old.source(&list.name).cloned() {
                     Some(source) => ImageSource {
@@ -381,21 +384,28 @@ impl Work<'_> {
             sources: sources.collect(),
         }
     }
+
+    fn notes(&self, list: &PlanList, reading: &Reading) -> ListNotes {
+        let wards = if list.guarded {
+            self.wards.digest()
+        } else {
+            ""
+        };
+        ListNotes {
+            format: list.format,
+            scope: list.scope,
+            tally: reading.tally.clone(),
+            signature: reading.signature,
+            took_ms: reading.took.as_millis() as u64,
+            wards: wards.to_owned(),
+            released: list.released,
+        }
+    }
 }
 
 impl State {
     /// Whether what was read of it counts.
     fn counts(&self) -> bool {
         matches!(self, Self::Read(_))
-    }
-}
-
-fn notes(list: &PlanList, reading: &Reading) -> ListNotes {
-    ListNotes {
-        format: list.format,
-        scope: list.scope,
-        tally: reading.tally.clone(),
-        signature: reading.signature,
-        took_ms: reading.took.as_millis() as u64,
     }
 }

@@ -128,6 +128,8 @@ pub enum Cause {
         /// The user's number.
         user: u32,
     },
+    /// Rules are held against other names: lists are read again.
+    Guard,
     /// A date came.
     Date,
     /// The clock was set back.
@@ -158,6 +160,8 @@ pub struct ListEntry {
     pub rules: usize,
     /// Bad lines.
     pub bad: u32,
+    /// Rules that guards left out.
+    pub left_out: u32,
 }
 
 /// An order's state changed.

@@ -4,13 +4,15 @@
 use serde::{Deserialize, Serialize};
 
 use super::bad::{Bad, BadLine};
+use crate::control::guard::account::Account;
 
 /// Bad lines that are kept with their text; the others are only counted.
 const KEPT: usize = 10;
 
 /// What reading a list came to.
 ///
-/// Each line that holds something is bad, or gives at least one rule or skipped name.
+/// Each line that holds something is bad, or gives at least one rule, left out by a guard or not, or
+/// skipped name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Tally {
@@ -18,7 +20,7 @@ pub struct Tally {
     pub lines: u32,
     /// Lines that hold only a comment. A list may consist of them: then it is empty on purpose.
     pub comments: u32,
-    /// Rules that were handed on; a hosts line may give several.
+    /// Rules that were handed on and count; a hosts line may give several.
     pub rules: u32,
     /// Names that were passed over on purpose, such as `localhost` in a hosts file.
     pub skipped: u32,
@@ -26,6 +28,8 @@ pub struct Tally {
     pub bad: Vec<(Bad, u32)>,
     /// The first ten bad lines.
     pub first: Vec<BadLine>,
+    /// What guards did to rules.
+    pub guarded: Account,
 }
 
 impl Tally {
@@ -34,10 +38,10 @@ impl Tally {
         self.bad.iter().map(|(_, count)| count).sum()
     }
 
-    /// Whether over half of the lines that hold something are bad: most likely the file is of
-    /// another format, or no list at all.
-    pub fn mostly_bad(&self) -> bool {
-        self.bad_total() > self.lines / 2
+    /// Whether more than that share of the lines that hold something are bad: most likely the file is
+    /// of another format, or no list at all.
+    pub fn is_bad_over(&self, percent: u32) -> bool {
+        u64::from(self.bad_total()) * 100 > u64::from(percent) * u64::from(self.lines)
     }
 
     pub(super) fn add(&mut self, gain: Gain) {
@@ -45,7 +49,7 @@ impl Tally {
         self.skipped += gain.skipped;
     }
 
-    pub(super) fn reject(&mut self, line: u32, content: &[u8], problem: Bad) {
+    pub(in crate::control) fn reject(&mut self, line: u32, content: &[u8], problem: Bad) {
         match self.bad.iter_mut().find(|(known, _)| *known == problem) {
             Some((_, count)) => *count += 1,
             None => self.bad.push((problem, 1)),
@@ -69,8 +73,8 @@ mod tests {
     use crate::config::typed::Mistyped;
 
     #[test]
-    fn exactly_half_is_not_mostly_bad() {
-        for (lines, bad, mostly) in [
+    fn exactly_half_is_not_over_half() {
+        for (lines, bad, over) in [
             (0, 0, false),
             (1, 0, false),
             (1, 1, true),
@@ -85,7 +89,7 @@ mod tests {
                 bad: vec![(Bad::Typed(Mistyped::Utf8), bad)],
                 ..Tally::default()
             };
-            assert_eq!(tally.mostly_bad(), mostly, "{bad} of {lines}");
+            assert_eq!(tally.is_bad_over(50), over, "{bad} of {lines}");
         }
     }
 

@@ -211,7 +211,7 @@ fn a_line_of_4096_octets_is_judged_by_what_it_says_and_a_longer_one_by_its_lengt
 fn a_list_in_the_wrong_format_is_mostly_bad_and_says_which_format_it_is() {
     let (rules_read, tally) = rules(SAMPLE_HOSTS, Format::Domains);
     assert_eq!(rules_read, []);
-    assert!(tally.mostly_bad());
+    assert!(tally.is_bad_over(50));
     assert!(tally.bad.iter().any(|(bad, _)| *bad == Bad::HostsLine));
     let (rules_read, tally) = rules(SAMPLE_DOMAINS, Format::Hosts);
     assert_eq!(rules_read, []);
@@ -222,7 +222,7 @@ fn a_list_in_the_wrong_format_is_mostly_bad_and_says_which_format_it_is() {
 fn comments_alone_make_an_empty_list_that_is_told_from_an_empty_file() {
     let tally = rules("# lifted\n\n", Format::Domains).1;
     assert_eq!(
-        (tally.lines, tally.comments, tally.mostly_bad()),
+        (tally.lines, tally.comments, tally.is_bad_over(50)),
         (0, 1, false)
     );
     assert_eq!(rules("", Format::Domains).1, Tally::default());

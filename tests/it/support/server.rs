@@ -152,8 +152,11 @@ impl Server {
     /// `tapis status --json`.
     pub(crate) fn status(&self) -> Value {
         let output = self.verb(&["status", "--json"]);
-        assert!(output.status.success(), "{}", text(&output));
-        serde_json::from_slice(&output.stdout).expect("JSON")
+        let status: Value = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("{error}\n{}", text(&output)));
+        let degraded = status["degraded"] == true;
+        assert_eq!(output.status.code(), Some(i32::from(degraded)));
+        status
     }
 
     /// A counter of `status`.

@@ -10,6 +10,10 @@ use super::super::plan::{Event, ListNotes, Outcome, Plan, PlanList};
 use super::super::run::{CompileError, compile};
 use super::{bits, name, path};
 use crate::config::Format;
+use crate::config::guard::Limits;
+use crate::control::guard::held::InForce;
+use crate::control::guard::release::{Guard, Guards};
+use crate::control::guard::wards::WardList;
 use crate::policy::image::order::{Key, Path};
 use crate::policy::image::provenance::{ImageSource, Provenance};
 use crate::policy::image::text::Census;
@@ -26,7 +30,8 @@ fn list(folder: &FilePath, name: &str) -> PlanList {
         scope: Scope::Exact,
         text: None,
         read: true,
-        accept: false,
+        guarded: true,
+        released: Guards::NONE,
         before: None,
     }
 }
@@ -38,6 +43,8 @@ fn plan(folder: &FilePath, out: &str, lists: &[&str]) -> Plan {
         base: None,
         delta: None,
         strict: false,
+        limits: Limits::default(),
+        wards: WardList::default(),
     }
 }
 
@@ -139,7 +146,10 @@ fn a_refused_list_keeps_its_old_rules_and_says_why() {
     fs::write(at.join("two"), "/\n/\nd.example\n").expect("written");
     let mut second = plan(at, "second", &["one", "two", "missing"]);
     second.base = Some(first.out.clone());
-    second.lists[0].before = Some(3);
+    second.lists[0].before = Some(InForce {
+        rules: 3,
+        signature: None,
+    });
     let outcome = run(&second);
     let kept = [
         "one a.example",
@@ -153,7 +163,7 @@ fn a_refused_list_keeps_its_old_rules_and_says_why() {
         refused.to_string()
     };
     assert!(
-        refused(0).contains("1 rules, less than half of the 3 in force"),
+        refused(0).contains("1 rules, 67 % fewer than the 3 in force"),
         "{}",
         refused(0)
     );
@@ -166,8 +176,8 @@ fn a_refused_list_keeps_its_old_rules_and_says_why() {
     assert_eq!(outcome.given, 4);
     assert_eq!(open(&second.out).provenance().sources[2].digest, "");
     second.lists.pop();
-    second.lists[0].accept = true;
-    second.lists[1].accept = true;
+    second.lists[0].released = Guard::Shrunk.into();
+    second.lists[1].released = Guard::Bad.into();
     run(&second);
     assert_eq!(told(&second.out), ["one z.example", "two d.example"]);
 }

@@ -1,0 +1,389 @@
+//! Owns the judgement whether a list's newest state may replace the one in force, and the sentence that says why not.
+//! Refuses to read the list, and to decide what becomes of one that is held.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::release::{Guard, Guards};
+use crate::config::guard::Limits;
+use crate::control::lists::{Bad, Tally};
+use crate::control::load::Signature;
+
+/// Growth by fewer rules is never held: a young list may well be ten times as long tomorrow.
+const FEW: usize = 1000;
+
+/// What is in force of a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InForce {
+    /// Different rules.
+    pub rules: usize,
+    /// The file as it was; nothing for content that is built in.
+    pub signature: Option<Signature>,
+}
+
+/// A list's newest state, as far as it is known.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::control) struct Newest<'n> {
+    /// The list.
+    pub(in crate::control) name: &'n str,
+    /// Its file.
+    pub(in crate::control) path: &'n Path,
+    /// What stands in it.
+    pub(in crate::control) tally: &'n Tally,
+    /// Different rules that count; nothing while that is not known.
+    pub(in crate::control) rules: Option<usize>,
+    /// The file as it was when it was read.
+    pub(in crate::control) signature: Option<Signature>,
+    /// When that was.
+    pub(in crate::control) at: Timestamp,
+}
+
+/// A list's newest state that guards hold. The last good state, if there is one, stays in force.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct Held {
+    path: PathBuf,
+    name: String,
+    reasons: Vec<Reason>,
+    released: Guards,
+}
+
+/// What a guard found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum Reason {
+    #[error("empty; a list that is empty on purpose holds a comment")]
+    Empty,
+    #[error("{bad} of {lines} lines are bad, the first in line {first}: {problem}")]
+    Bad {
+        bad: u32,
+        lines: u32,
+        first: u32,
+        problem: Bad,
+    },
+    #[error("{now} rules, {percent} % fewer than the {before} in force")]
+    Shrunk {
+        now: usize,
+        before: usize,
+        percent: usize,
+    },
+    #[error("{now} rules, {percent} % more than the {before} in force")]
+    Grown {
+        now: usize,
+        before: usize,
+        percent: usize,
+    },
+    #[error("written at {since:.0}, over {hours} hours ago")]
+    Old { since: Timestamp, hours: u32 },
+}
+
+impl Reason {
+    fn guard(self) -> Guard {
+        match self {
+            Self::Empty => Guard::Empty,
+            Self::Bad { .. } => Guard::Bad,
+            Self::Shrunk { .. } => Guard::Shrunk,
+            Self::Grown { .. } => Guard::Grown,
+            Self::Old { .. } => Guard::Old,
+        }
+    }
+}
+
+impl Held {
+    /// The guards that hold it.
+    pub fn guards(&self) -> Guards {
+        self.reasons.iter().map(|reason| reason.guard()).collect()
+    }
+}
+
+impl fmt::Display for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.path.display())?;
+        for (number, reason) in self.reasons.iter().enumerate() {
+            let between = if number > 0 { "; " } else { "" };
+            write!(f, "{between}{reason}")?;
+        }
+        write!(f, ". To take it as it is: tapis reload")?;
+        // A release counts for one reading, so those that were given before are needed again.
+        for guard in self.released.and(self.guards()).iter() {
+            write!(f, " --accept {}:{guard}", self.name)?;
+        }
+        Ok(())
+    }
+}
+
+/// When a file was written, if that is longer ago than the limit.
+pub(in crate::control) fn too_old(
+    signature: Option<Signature>,
+    limits: &Limits,
+    at: Timestamp,
+) -> Option<Timestamp> {
+    let hours = SignedDuration::from_hours(limits.max_age_hours.into());
+    let since = signature?.modified()?;
+    (limits.max_age_hours > 0 && at.duration_since(since) > hours).then_some(since)
+}
+
+/// What is to be said of a list in force whose file is too old.
+pub(in crate::control) fn aged(name: &str, path: &Path, limits: &Limits, since: Timestamp) -> Held {
+    Held {
+        path: path.to_owned(),
+        name: name.to_owned(),
+        reasons: vec![Reason::Old {
+            since,
+            hours: limits.max_age_hours,
+        }],
+        released: Guards::NONE,
+    }
+}
+
+/// Whether the newest state may replace the one in force, if there is one, now that some guards
+/// are released.
+pub(in crate::control) fn judge(
+    newest: &Newest<'_>,
+    before: Option<&InForce>,
+    limits: &Limits,
+    released: Guards,
+) -> Result<(), Held> {
+    let found = [
+        lines(newest.tally, limits),
+        before.and_then(|before| count(newest, before, limits)),
+        before.and_then(|before| age(newest, before, limits)),
+    ];
+    let holds = |reason: &Reason| !released.has(reason.guard());
+    let reasons: Vec<_> = found.into_iter().flatten().filter(holds).collect();
+    if reasons.is_empty() {
+        return Ok(());
+    }
+    Err(Held {
+        path: newest.path.to_owned(),
+        name: newest.name.to_owned(),
+        reasons,
+        released,
+    })
+}
+
+fn lines(tally: &Tally, limits: &Limits) -> Option<Reason> {
+    // A file with comments only is a legal empty list: that is a lift.
+    if tally.lines == 0 && tally.comments == 0 {
+        return Some(Reason::Empty);
+    }
+    let first = tally.first.first()?;
+    tally.is_bad_over(limits.bad_percent).then(|| Reason::Bad {
+        bad: tally.bad_total(),
+        lines: tally.lines,
+        first: first.line,
+        problem: first.problem,
+    })
+}
+
+fn count(newest: &Newest<'_>, before: &InForce, limits: &Limits) -> Option<Reason> {
+    let (now, before) = (newest.rules?, before.rules);
+    // Of nothing there is no share, and what holds comments alone is a lift.
+    if before == 0 || newest.tally.lines == 0 {
+        return None;
+    }
+    let percent = |change: usize| change.saturating_mul(100).div_ceil(before);
+    let (gone, new) = (before.saturating_sub(now), now.saturating_sub(before));
+    if percent(gone) > limits.shrink_percent as usize {
+        let percent = percent(gone);
+        return Some(Reason::Shrunk {
+            now,
+            before,
+            percent,
+        });
+    }
+    let counts = limits.grow_percent > 0 && new >= FEW;
+    (counts && percent(new) > limits.grow_percent as usize).then(|| Reason::Grown {
+        now,
+        before,
+        percent: percent(new),
+    })
+}
+
+fn age(newest: &Newest<'_>, before: &InForce, limits: &Limits) -> Option<Reason> {
+    let since = too_old(newest.signature, limits, newest.at)?;
+    // What is in force already is read again for other reasons, and no newer state.
+    (newest.signature != before.signature).then_some(Reason::Old {
+        since,
+        hours: limits.max_age_hours,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::account::Account;
+    use super::*;
+
+    const EMPTY: Tally = Tally {
+        lines: 0,
+        comments: 0,
+        rules: 0,
+        skipped: 0,
+        bad: Vec::new(),
+        first: Vec::new(),
+        guarded: Account {
+            left_out: Vec::new(),
+            first: Vec::new(),
+            released: Vec::new(),
+        },
+    };
+
+    fn tally(lines: u32, bad: u32) -> Tally {
+        let mut tally = Tally { lines, ..EMPTY };
+        for line in 1..=bad {
+            tally.reject(line, b"x", Bad::Root);
+        }
+        tally
+    }
+
+    fn held(tally: &Tally, now: usize, before: Option<usize>, limits: Limits) -> Guards {
+        let newest = Newest {
+            name: "ads",
+            path: Path::new("lists/ads"),
+            tally,
+            rules: Some(now),
+            signature: None,
+            at: Timestamp::UNIX_EPOCH,
+        };
+        let before = before.map(|rules| InForce {
+            rules,
+            signature: None,
+        });
+        let judged = judge(&newest, before.as_ref(), &limits, Guards::NONE);
+        judged.err().map_or(Guards::NONE, |held| held.guards())
+    }
+
+    #[test]
+    fn what_is_held_by_its_number_of_rules_lost_or_won_more_than_the_share() {
+        let usual = Limits::default();
+        let shrunk = Guards::from(Guard::Shrunk);
+        let grown = Guards::from(Guard::Grown);
+        for (now, before, guards) in [
+            (1, 2, Guards::NONE),
+            (1, 3, shrunk),
+            (0, 1, shrunk),
+            (49_999, 100_000, shrunk),
+            (50_000, 100_000, Guards::NONE),
+            (10_000, 1_000, Guards::NONE),
+            (10_001, 1_000, grown),
+            (1_001, 2, Guards::NONE),
+            (1_002, 2, grown),
+            (usize::MAX, 1, grown),
+            (5_000_000, 0, Guards::NONE),
+        ] {
+            let found = held(&tally(9, 0), now, Some(before), usual);
+            assert_eq!(found, guards, "{before} to {now}");
+            assert_eq!(held(&tally(9, 0), now, None, usual), Guards::NONE);
+            let off = Limits {
+                shrink_percent: 100,
+                grow_percent: 0,
+                ..usual
+            };
+            assert_eq!(held(&tally(9, 0), now, Some(before), off), Guards::NONE);
+        }
+        let strict = Limits {
+            shrink_percent: 0,
+            grow_percent: 1,
+            ..usual
+        };
+        assert_eq!(held(&tally(9, 0), 9_999, Some(10_000), strict), shrunk);
+        assert_eq!(held(&tally(9, 0), 101_001, Some(100_000), strict), grown);
+    }
+
+    #[test]
+    fn an_empty_file_a_lift_and_bad_lines_are_told_apart() {
+        let usual = Limits::default();
+        assert_eq!(
+            held(&EMPTY, 0, Some(9), usual),
+            [Guard::Empty].into_iter().collect()
+        );
+        let lift = Tally {
+            comments: 1,
+            ..EMPTY
+        };
+        assert_eq!(held(&lift, 0, Some(9), usual), Guards::NONE);
+        assert_eq!(held(&tally(2, 1), 1, None, usual), Guards::NONE);
+        assert_eq!(held(&tally(3, 2), 1, None, usual), Guard::Bad.into());
+        let both = held(&tally(3, 2), 1, Some(9), usual);
+        assert_eq!(both, [Guard::Bad, Guard::Shrunk].into_iter().collect());
+        let off = Limits {
+            bad_percent: 100,
+            ..usual
+        };
+        assert_eq!(held(&tally(3, 3), 0, None, off), Guards::NONE);
+    }
+
+    #[test]
+    fn a_file_is_old_when_it_was_written_longer_ago_than_the_limit() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("ads");
+        std::fs::write(&file, "a.example\n").expect("written");
+        let signature = Signature::of(&file).expect("there");
+        let written = signature.modified().expect("a time");
+        let limits = Limits {
+            max_age_hours: 2,
+            ..Limits::default()
+        };
+        let after = |seconds| written + SignedDuration::from_secs(seconds);
+        let old = |at, signature| too_old(signature, &limits, at).is_some();
+        assert!(!old(after(7200), Some(signature)) && old(after(7201), Some(signature)));
+        assert!(!old(after(7201), None), "what is built in has no age");
+        assert!(
+            !old(after(-7201), Some(signature)),
+            "a clock that was set back"
+        );
+        let newest = Newest {
+            name: "ads",
+            path: &file,
+            tally: &tally(9, 0),
+            rules: Some(9),
+            signature: Some(signature),
+            at: after(7201),
+        };
+        let judged = |before: Option<Option<Signature>>, released| {
+            let before = before.map(|signature| InForce {
+                rules: 9,
+                signature,
+            });
+            judge(&newest, before.as_ref(), &limits, released)
+        };
+        let held = judged(Some(None), Guards::NONE).expect_err("held");
+        assert_eq!(held.guards(), Guard::Old.into());
+        judged(Some(None), Guard::Old.into()).expect("released");
+        judged(None, Guards::NONE).expect("better than nothing");
+        judged(Some(Some(signature)), Guards::NONE).expect("it is in force");
+    }
+
+    #[test]
+    fn the_sentence_has_all_reasons_and_the_command_that_takes_it() {
+        let newest = Newest {
+            name: "ads",
+            path: Path::new("lists/ads"),
+            tally: &tally(3, 2),
+            rules: Some(1),
+            signature: None,
+            at: Timestamp::UNIX_EPOCH,
+        };
+        let before = InForce {
+            rules: 9,
+            signature: None,
+        };
+        let told = |released| {
+            let held = judge(&newest, Some(&before), &Limits::default(), released);
+            held.expect_err("held").to_string()
+        };
+        let bad =
+            "2 of 3 lines are bad, the first in line 1: a rule on the root would cover every name";
+        let shrunk = "1 rules, 89 % fewer than the 9 in force";
+        let command = "To take it as it is: tapis reload --accept ads:bad --accept ads:shrunk";
+        assert_eq!(
+            told(Guards::NONE),
+            format!("lists/ads: {bad}; {shrunk}. {command}")
+        );
+        assert_eq!(
+            told(Guard::Bad.into()),
+            format!("lists/ads: {shrunk}. {command}")
+        );
+    }
+}

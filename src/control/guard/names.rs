@@ -1,0 +1,323 @@
+//! Owns where warded names come from: the operator's file, a popularity file, this machine.
+//! Refuses to be stopped by a bad line: it is told, and the good ones count until somebody decides otherwise.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::iter::once;
+use std::path::Path;
+
+use super::wards::{Ward, Warded};
+use crate::config::typed;
+use crate::config::{Config, Format};
+use crate::control::load::{self, Refusal};
+use crate::policy::rule::Scope;
+use crate::wire::name::Name;
+
+/// Most names that a file may protect; more are a list of another kind.
+const MOST: usize = 100_000;
+/// Octets of a popularity file that are read at most: room for as many names as may count.
+const MOST_OCTETS: u64 = 32 << 20;
+/// Bad lines that are told of a file.
+const TOLD: usize = 10;
+/// How this machine is called, where the system tells it.
+const HOSTNAME: &str = "/proc/sys/kernel/hostname";
+/// What else it is called.
+const HOSTS: &str = "/etc/hosts";
+
+/// The names of a file, and what is wrong with it.
+#[derive(Debug, Default)]
+pub(super) struct Sheet {
+    pub(super) names: Vec<Warded>,
+    pub(super) problems: Vec<String>,
+}
+
+impl Sheet {
+    fn add(&mut self, ward: Ward, scope: Scope, name: &Name) {
+        self.names.push(Warded {
+            ward,
+            scope,
+            name: name.to_string(),
+        });
+    }
+
+    /// Of many problems the first ones, and how many more there are.
+    fn shortened(mut self, path: &Path) -> Self {
+        let more = self.problems.len().saturating_sub(TOLD);
+        self.problems.truncate(TOLD);
+        if more > 0 {
+            let path = path.display();
+            self.problems
+                .push(format!("{path}: {more} more lines are bad"));
+        }
+        self
+    }
+}
+
+/// The names that an operator protects: a file as lists are.
+pub(super) fn protected(path: &Path) -> Sheet {
+    let mut sheet = Sheet::default();
+    let add = |name: &Name, scope, _| {
+        if sheet.names.len() < MOST {
+            sheet.add(Ward::Protected, scope, name);
+        }
+    };
+    let read = load::read(
+        path,
+        None,
+        (Format::Domains, Scope::Exact),
+        None,
+        add,
+        |_, _| {},
+    );
+    match read {
+        Err(refusal) => sheet.problems.push(refusal.to_string()),
+        Ok(reading) => {
+            let shown = path.display();
+            for bad in &reading.tally.first {
+                let (line, text, problem) = (bad.line, &bad.text, bad.problem);
+                sheet
+                    .problems
+                    .push(format!("{shown}:{line}: {text}: {problem}"));
+            }
+            let more = reading.tally.bad_total() as usize - reading.tally.first.len();
+            if more > 0 {
+                sheet
+                    .problems
+                    .push(format!("{shown}: {more} more lines are bad"));
+            }
+            if reading.tally.rules as usize > MOST {
+                let told =
+                    format!("{shown}: protects more than {MOST} names; the first ones count");
+                sheet.problems.push(told);
+            }
+        }
+    }
+    sheet
+}
+
+/// The first names of a popularity file: a name a line, or its rank, a comma, and the name.
+pub(super) fn popular(path: &Path, first: usize) -> Sheet {
+    let mut sheet = Sheet::default();
+    let octets = match head(path) {
+        Ok(octets) => octets,
+        Err(refusal) => {
+            sheet.problems.push(refusal.to_string());
+            return sheet;
+        }
+    };
+    let text = octets.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&octets);
+    let lines = text.split(|octet| *octet == b'\n').map(<[u8]>::trim_ascii);
+    for (number, line) in (1..).zip(lines) {
+        if sheet.names.len() == first {
+            break;
+        }
+        if line.is_empty() || line.starts_with(b"#") {
+            continue;
+        }
+        match ranked(line) {
+            Ok(name) => sheet.add(Ward::Popular, Scope::Exact, &name),
+            // What the columns are called.
+            Err(_) if number == 1 && is_head(line) => {}
+            Err(why) => {
+                let (shown, text) = (path.display(), line.escape_ascii());
+                let text: String = text.to_string().chars().take(80).collect();
+                sheet
+                    .problems
+                    .push(format!("{shown}:{number}: {text}: {why}"));
+            }
+        }
+    }
+    sheet.shortened(path)
+}
+
+/// The start of a file, if it is one.
+fn head(path: &Path) -> Result<Vec<u8>, Refusal> {
+    let unreadable = |source| Refusal::Unreadable {
+        path: path.to_owned(),
+        source,
+    };
+    // Looked at before it is opened: opening a FIFO would wait for its writer.
+    if !fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err(Refusal::NotAFile(path.to_owned()));
+    }
+    let read = |file: File| -> io::Result<Vec<u8>> {
+        let mut octets = Vec::new();
+        file.take(MOST_OCTETS).read_to_end(&mut octets)?;
+        Ok(octets)
+    };
+    File::open(path).and_then(read).map_err(unreadable)
+}
+
+fn ranked(line: &[u8]) -> Result<Name, String> {
+    let mut fields = line.splitn(2, |octet| *octet == b',');
+    let (rank, name) = match (fields.next(), fields.next()) {
+        (Some(rank), Some(name)) => (Some(rank), name),
+        _ => (None, line),
+    };
+    if rank.is_some_and(|rank| rank.is_empty() || !rank.iter().all(u8::is_ascii_digit)) {
+        return Err("no number before the comma; write RANK,NAME or a name alone".to_owned());
+    }
+    let mut owner = Name::ROOT;
+    match typed::scoped(name.trim_ascii(), &mut owner) {
+        Ok(None) if owner.label_count() > 0 => Ok(owner),
+        Ok(_) => Err("write the name alone".to_owned()),
+        Err(why) => Err(why.to_string()),
+    }
+}
+
+fn is_head(line: &[u8]) -> bool {
+    line.contains(&b',') && !line.first().is_some_and(u8::is_ascii_digit)
+}
+
+/// What this server is called: the machine's name, and `id` where that is a name.
+pub(super) fn own(config: &Config) -> Vec<Warded> {
+    let hostname = fs::read_to_string(HOSTNAME).unwrap_or_default();
+    let hosts = fs::read_to_string(HOSTS).unwrap_or_default();
+    let id = config.server.id.as_deref().unwrap_or_default();
+    let mut sheet = Sheet::default();
+    for name in called(hostname.trim(), &hosts, id) {
+        sheet.add(Ward::Own, Scope::Exact, &name);
+    }
+    sheet.names
+}
+
+/// The names of at least two labels among what the machine is called, what a hosts file has for it, and
+/// `id`. One label is what people, and those who start containers, call a machine among themselves.
+fn called(hostname: &str, hosts: &str, id: &str) -> Vec<Name> {
+    let start = format!("{hostname}.");
+    let full = hosts.lines().flat_map(|line| {
+        let line = line.split('#').next().unwrap_or_default();
+        line.split_whitespace().skip(1)
+    });
+    let full = full.filter(|name| !hostname.is_empty() && name.starts_with(&start));
+    let mut names: Vec<Name> = Vec::new();
+    for text in once(hostname).chain(full).chain(once(id)) {
+        if let Ok((name, None)) = typed::one(text)
+            && name.label_count() > 1
+            && !names.contains(&name)
+        {
+            names.push(name);
+        }
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(content: &[u8]) -> (tempfile::TempDir, std::path::PathBuf) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("names");
+        fs::write(&path, content).expect("written");
+        (folder, path)
+    }
+
+    fn names(sheet: &Sheet) -> Vec<String> {
+        let shown = |warded: &Warded| format!("{}{}", warded.scope.sign(), warded.name);
+        sheet.names.iter().map(shown).collect()
+    }
+
+    #[test]
+    fn popular_names_are_read_with_and_without_ranks_up_to_the_number() {
+        let text = "\u{FEFF}rank,domain\r\n1,Google.com\r\n2,b\u{fc}cher.example\r\n\r\n# note\r\n\
+                    c.example\r\n4,never.example\r\nbroken line that nobody reads";
+        let (_folder, path) = file(text.as_bytes());
+        let sheet = popular(&path, 3);
+        assert_eq!(
+            names(&sheet),
+            ["google.com", "xn--bcher-kva.example", "c.example"]
+        );
+        assert_eq!(sheet.problems, [""; 0]);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_popular_name_is_told_with_its_line() {
+        let (_folder, path) = file(
+            b"a,b\n1,a.example\nrank,domain\n2,.b.example\n\xFF\xFE\n3,1.2.3.4\n,x.example\n4,\n",
+        );
+        let sheet = popular(&path, 100);
+        assert_eq!(names(&sheet), ["a.example"]);
+        let lines: Vec<_> = sheet
+            .problems
+            .iter()
+            .map(|problem| {
+                let rest = problem.strip_prefix(&format!("{}:", path.display()));
+                rest.expect("the path")
+                    .split(": ")
+                    .next()
+                    .expect("a line")
+                    .to_owned()
+            })
+            .collect();
+        assert_eq!(
+            lines,
+            ["3", "4", "5", "6", "7", "8"],
+            "{:?}",
+            sheet.problems
+        );
+        let (_folder, path) = file(&b"x y\n".repeat(25));
+        let problems = popular(&path, 100).problems;
+        assert_eq!(problems.len(), 11);
+        assert!(
+            problems[10].ends_with(": 15 more lines are bad"),
+            "{problems:?}"
+        );
+    }
+
+    #[test]
+    fn protected_names_keep_their_scopes_and_the_root_can_not_be_one() {
+        let (_folder, path) = file(b"bank.example\n.gov.example # all\n*.pay.example\n");
+        let sheet = protected(&path);
+        assert_eq!(
+            names(&sheet),
+            ["bank.example", ".gov.example", "*.pay.example"]
+        );
+        assert_eq!(sheet.problems, [""; 0]);
+        let (_folder, path) = file(b"a.example\n.\nhttps://x/\n");
+        let sheet = protected(&path);
+        assert_eq!(names(&sheet), ["a.example"]);
+        let [root, url] = &sheet.problems[..] else {
+            panic!("{:?}", sheet.problems)
+        };
+        assert!(root.contains("names:2: .: a rule on the root"), "{root}");
+        assert!(url.contains("names:3: https://x/: a URL"), "{url}");
+    }
+
+    #[test]
+    fn a_folder_a_pipe_and_nothing_at_all_are_no_files_of_names() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let pipe = folder.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.expect("mkfifo ran").success());
+        for (path, why) in [
+            (folder.path().to_owned(), "not a regular file"),
+            (pipe, "not a regular file"),
+            (folder.path().join("missing"), "must exist"),
+        ] {
+            for sheet in [protected(&path), popular(&path, 10)] {
+                assert!(sheet.names.is_empty());
+                let [problem] = &sheet.problems[..] else {
+                    panic!("{:?}", sheet.problems)
+                };
+                assert!(problem.contains(why), "{problem}");
+            }
+        }
+    }
+
+    #[test]
+    fn this_server_is_called_what_the_machine_is_and_what_id_says() {
+        let hosts = "127.0.0.1 localhost\n127.0.1.1 ns1.isp.example ns1 # ns1.no.example\n::1 ns10.isp.example";
+        let called = |hostname: &str, id: &str| {
+            let names = called(hostname, hosts, id);
+            names.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            called("ns1", "r1.isp.example"),
+            ["ns1.isp.example", "r1.isp.example"]
+        );
+        assert_eq!(called("ns2.isp.example", "r1"), ["ns2.isp.example"]);
+        assert_eq!(called("", ""), [""; 0]);
+        assert_eq!(called("(none)", "Resolver in Jakarta"), [""; 0]);
+    }
+}

@@ -1,0 +1,502 @@
+//! Owns what no list's rule may cover, and finds out whether a rule does.
+//! Refuses to read files, and to decide what becomes of such a rule.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::iter::once;
+
+use foldhash::HashMap;
+use psl::{List as Suffixes, Psl, Type};
+use serde::{Deserialize, Serialize};
+
+use crate::config::guard::PublicSuffixes;
+use crate::policy::rule::Scope;
+use crate::wire::name::Name;
+
+/// Why a rule is left out. Images know it by its name, so a name stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ward {
+    /// It is an address or another number, and no name.
+    Number,
+    /// A top-level domain.
+    TopLevel,
+    /// A name under which strangers register theirs.
+    PublicSuffix,
+    /// A name of this server.
+    Own,
+    /// A name of the operator's file.
+    Protected,
+    /// One of the most popular names.
+    Popular,
+}
+
+impl fmt::Display for Ward {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Number => "number",
+            Self::TopLevel => "top-level",
+            Self::PublicSuffix => "public-suffix",
+            Self::Own => "own",
+            Self::Protected => "protected",
+            Self::Popular => "popular",
+        })
+    }
+}
+
+/// A name that no rule may reach.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Warded {
+    /// What it is.
+    pub ward: Ward,
+    /// Which names it speaks of.
+    pub scope: Scope,
+    /// Its presentation form: names hold octets that JSON has not.
+    pub name: String,
+}
+
+/// All that no rule may cover, as one process tells it another.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WardList {
+    /// The names; of several that a rule reaches the first one is told.
+    pub names: Vec<Warded>,
+    /// Which public suffixes count.
+    pub suffixes: PublicSuffixes,
+    /// Names whose rules count all the same, in presentation form.
+    pub release: Vec<String>,
+}
+
+/// No name.
+const NONE: u32 = u32::MAX;
+
+/// What is warded on a name and beneath it: for each the first one in the list.
+#[derive(Clone, Copy)]
+struct Node {
+    exact: u32,
+    subtree: u32,
+    below: u32,
+    beneath: u32,
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Self {
+            exact: NONE,
+            subtree: NONE,
+            below: NONE,
+            beneath: NONE,
+        }
+    }
+}
+
+/// All that no rule may cover, ready to be asked for millions of rules: one look into a table for
+/// most of them.
+pub struct Wards {
+    list: WardList,
+    digest: String,
+    /// By the wire form of names that are warded, and of all above them.
+    nodes: HashMap<Box<[u8]>, Node>,
+    /// A bit for each number of labels that a name with a zone beneath it has.
+    zones: u128,
+    /// In wire form.
+    release: HashSet<Box<[u8]>>,
+}
+
+/// What a rule would cover.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cover<'w> {
+    /// Nothing: its name is a number.
+    Number,
+    /// The top-level domain that it is on.
+    TopLevel,
+    /// The public suffix that it is on.
+    Suffix,
+    /// All public suffixes right under its name.
+    Suffixes,
+    /// This name.
+    Name(&'w Warded),
+}
+
+impl Cover<'_> {
+    /// What kind of name that is.
+    pub fn ward(self) -> Ward {
+        match self {
+            Self::Number => Ward::Number,
+            Self::TopLevel => Ward::TopLevel,
+            Self::Suffix | Self::Suffixes => Ward::PublicSuffix,
+            Self::Name(warded) => warded.ward,
+        }
+    }
+
+    /// What a rule on `owner` does to it, as the end of a sentence.
+    pub fn told(self, owner: &Name) -> String {
+        let Warded { ward, scope, name } = match self {
+            Self::Number => return "is a number or an address, which no name ends in".to_owned(),
+            Self::TopLevel => return format!("covers the top-level domain {owner}"),
+            Self::Suffix => return format!("covers the public suffix {owner}"),
+            Self::Suffixes => return format!("covers the public suffixes right under {owner}"),
+            Self::Name(warded) => warded,
+        };
+        let sign = scope.sign();
+        match ward {
+            Ward::Own => format!("covers {name}, a name of this server"),
+            Ward::Popular => format!("covers {name}, which is popular"),
+            _ => format!("covers {sign}{name}, which is protected"),
+        }
+    }
+}
+
+impl Default for Wards {
+    fn default() -> Self {
+        Self::new(WardList::default())
+    }
+}
+
+impl fmt::Debug for Wards {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Wards({} names, {})", self.list.names.len(), self.digest)
+    }
+}
+
+impl Wards {
+    /// Of a list of names.
+    pub fn new(list: WardList) -> Self {
+        let json = serde_json::to_vec(&list).expect("strings have a JSON form");
+        let mut wards = Self {
+            digest: blake3::hash(&json).to_string(),
+            list: WardList::default(),
+            nodes: HashMap::default(),
+            zones: 0,
+            // Whoever makes a list takes texts of names, and nobody else is listened to.
+            release: list.release.iter().filter_map(|text| wire(text)).collect(),
+        };
+        for (number, warded) in list.names.iter().enumerate() {
+            if let Ok(name) = Name::from_text(&warded.name) {
+                wards.insert(&name, warded.scope, number as u32);
+            }
+        }
+        wards.list = list;
+        wards
+    }
+
+    fn insert(&mut self, name: &Name, scope: Scope, number: u32) {
+        for labels in 0..name.label_count() {
+            let node = self.nodes.entry(name.ancestor(labels).into()).or_default();
+            node.beneath = node.beneath.min(number);
+        }
+        let node = self.nodes.entry(name.wire().into()).or_default();
+        let first = match scope {
+            Scope::Exact => &mut node.exact,
+            Scope::Subtree => &mut node.subtree,
+            Scope::Below => &mut node.below,
+        };
+        *first = number.min(*first);
+        if scope != Scope::Exact {
+            self.zones |= 1 << name.label_count().min(127);
+        }
+    }
+
+    /// What they were made of.
+    pub fn list(&self) -> &WardList {
+        &self.list
+    }
+
+    /// What tells them from others.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// Whether rules on that name count, whatever they cover.
+    pub fn releases(&self, name: &Name) -> bool {
+        self.release.contains(name.wire())
+    }
+
+    /// What a rule would cover that none may. Never allocates.
+    pub fn find(&self, name: &Name, scope: Scope) -> Option<Cover<'_>> {
+        if name.label_count() == 0 {
+            return None;
+        }
+        if name.label_from_root(0).iter().all(u8::is_ascii_digit) {
+            return Some(Cover::Number);
+        }
+        if scope != Scope::Exact
+            && let Some(suffix) = self.suffix(name)
+        {
+            return Some(suffix);
+        }
+        let first = self.first(name, scope) as usize;
+        self.list.names.get(first).map(Cover::Name)
+    }
+
+    /// Whether a rule covers a suffix that strangers register names under.
+    fn suffix(&self, name: &Name) -> Option<Cover<'static>> {
+        if name.label_count() == 1 {
+            return Some(Cover::TopLevel);
+        }
+        let private = match self.list.suffixes {
+            PublicSuffixes::All => true,
+            PublicSuffixes::Icann => false,
+            PublicSuffixes::None => return None,
+        };
+        // A label that no suffix has shows where any label is one: under `*.kawasaki.jp`.
+        let found = Suffixes.find(name.labels_from_root().chain(once(&b"\0"[..])));
+        let counts = match found.typ {
+            Some(Type::Icann) => true,
+            Some(Type::Private) => private,
+            None => false,
+        };
+        // As text, without the first label's and the root's length octets.
+        let size = name.wire().len() - 2;
+        match counts.then_some(found.len)? {
+            len if len == size => Some(Cover::Suffix),
+            len if len == size + 2 => Some(Cover::Suffixes),
+            _ => None,
+        }
+    }
+
+    /// The first name of the list that a rule reaches.
+    fn first(&self, name: &Name, scope: Scope) -> u32 {
+        let mut first = NONE;
+        if let Some(node) = self.nodes.get(name.wire()) {
+            let at = node.subtree;
+            let (on, under) = (node.exact, node.below.min(node.beneath));
+            first = match scope {
+                Scope::Exact => at.min(on),
+                Scope::Subtree => at.min(on).min(under),
+                Scope::Below => at.min(under),
+            };
+        }
+        let mut above = self.zones & ((1 << name.label_count().min(127)) - 1);
+        while above != 0 {
+            let labels = above.trailing_zeros() as usize;
+            above &= above - 1;
+            if let Some(node) = self.nodes.get(name.ancestor(labels)) {
+                first = first.min(node.subtree).min(node.below);
+            }
+        }
+        first
+    }
+}
+
+fn wire(text: &str) -> Option<Box<[u8]>> {
+    Name::from_text(text).ok().map(|name| name.wire().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        crate::config::typed::one(text).expect("a name").0
+    }
+
+    fn rule(text: &str) -> (Name, Scope) {
+        let (name, scope) = crate::config::typed::one(text).expect("a name");
+        (name, scope.unwrap_or(Scope::Exact))
+    }
+
+    fn wards(names: &[(Ward, &str)], suffixes: PublicSuffixes) -> Wards {
+        let warded = |&(ward, text): &(Ward, &str)| {
+            let (name, scope) = rule(text);
+            Warded {
+                ward,
+                scope,
+                name: name.to_string(),
+            }
+        };
+        Wards::new(WardList {
+            names: names.iter().map(warded).collect(),
+            suffixes,
+            release: Vec::new(),
+        })
+    }
+
+    fn told(wards: &Wards, text: &str) -> Option<String> {
+        let (name, scope) = rule(text);
+        wards.find(&name, scope).map(|cover| cover.told(&name))
+    }
+
+    #[test]
+    fn a_number_is_no_name_whatever_its_scope() {
+        let wards = Wards::default();
+        for text in ["999.1.1.1", ".1.2.3.4.5", "*.10.0", "7", "a.example.0"] {
+            let (name, scope) = rule(text);
+            assert_eq!(wards.find(&name, scope), Some(Cover::Number), "{text}");
+        }
+        for text in ["1.example", "a.b2", "4.3.2.1.in-addr.arpa"] {
+            assert_eq!(told(&wards, text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn top_level_domains_and_public_suffixes_may_be_blocked_only_by_themselves() {
+        let wards = Wards::default();
+        for (text, told_of) in [
+            ("com", "covers the top-level domain com"),
+            ("no-such-tld", "covers the top-level domain no-such-tld"),
+            ("co.id", "covers the public suffix co.id"),
+            ("github.io", "covers the public suffix github.io"),
+            ("anything.ck", "covers the public suffix anything.ck"),
+            (
+                "kawasaki.jp",
+                "covers the public suffixes right under kawasaki.jp",
+            ),
+            ("公司.cn", "covers the public suffix xn--55qx5d.cn"),
+            ("中国", "covers the top-level domain xn--fiqs8s"),
+        ] {
+            for sign in [".", "*."] {
+                let found = told(&wards, &format!("{sign}{text}"));
+                assert_eq!(found.as_deref(), Some(told_of), "{sign}{text}");
+            }
+            assert_eq!(told(&wards, text), None, "{text}");
+        }
+        for text in [
+            ".example.co.id",
+            ".www.ck",
+            ".city.kawasaki.jp",
+            ".me.github.io",
+            ".example.no-such-tld",
+            ".x.com",
+        ] {
+            assert_eq!(told(&wards, text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn which_public_suffixes_count_can_be_said() {
+        let icann = wards(&[], PublicSuffixes::Icann);
+        assert!(told(&icann, ".co.id").is_some() && told(&icann, ".github.io").is_none());
+        let none = wards(&[], PublicSuffixes::None);
+        assert!(told(&none, ".co.id").is_none() && told(&none, ".id").is_some());
+    }
+
+    #[test]
+    fn a_rule_that_reaches_a_warded_name_is_found_with_the_name() {
+        let wards = wards(
+            &[
+                (Ward::Own, "ns1.isp.example"),
+                (Ward::Protected, ".bank.example"),
+                (Ward::Protected, "*.gov.example"),
+                (Ward::Popular, "www.big.example"),
+            ],
+            PublicSuffixes::All,
+        );
+        let own = "covers ns1.isp.example, a name of this server";
+        let bank = "covers .bank.example, which is protected";
+        let gov = "covers *.gov.example, which is protected";
+        let big = "covers www.big.example, which is popular";
+        for (text, expected) in [
+            ("ns1.isp.example", Some(own)),
+            (".isp.example", Some(own)),
+            ("*.isp.example", Some(own)),
+            ("isp.example", None),
+            ("*.ns1.isp.example", None),
+            ("a.ns1.isp.example", None),
+            ("bank.example", Some(bank)),
+            ("deep.in.bank.example", Some(bank)),
+            ("*.in.bank.example", Some(bank)),
+            ("*.bank.example", Some(bank)),
+            ("rebank.example", None),
+            ("gov.example", None),
+            (".gov.example", Some(gov)),
+            ("*.gov.example", Some(gov)),
+            ("tax.gov.example", Some(gov)),
+            (".big.example", Some(big)),
+            ("www.big.example", Some(big)),
+            ("ads.big.example", None),
+        ] {
+            assert_eq!(told(&wards, text).as_deref(), expected, "{text}");
+        }
+        // On the way to a warded name lies its top-level domain, which is told first.
+        assert_eq!(
+            told(&wards, ".example").as_deref(),
+            Some("covers the top-level domain example")
+        );
+    }
+
+    #[test]
+    fn released_names_are_known_and_change_the_digest() {
+        let list = WardList {
+            release: vec!["co.id".to_owned(), "a\\.b.example".to_owned()],
+            ..WardList::default()
+        };
+        let json = serde_json::to_string(&list).expect("JSON");
+        let wards = Wards::new(serde_json::from_str(&json).expect("the same"));
+        assert_eq!(*wards.list(), list);
+        assert!(wards.releases(&name("CO.id")) && wards.releases(&name("a\\.b.example")));
+        assert!(!wards.releases(&name("id")) && !wards.releases(&name("x.co.id")));
+        assert_ne!(wards.digest(), Wards::default().digest());
+        assert_eq!(wards.digest(), Wards::new(list).digest());
+    }
+
+    #[test]
+    fn names_of_any_octets_and_of_the_most_labels_can_be_warded() {
+        let deep = "a.".repeat(126) + "z";
+        for text in ["a\\.b.\\000\\255.example", &deep] {
+            let deepest = Name::from_text(text).expect("a name");
+            let above = |labels| {
+                let (name, _) = Name::read(deepest.ancestor(labels), 0).expect("a name");
+                name
+            };
+            let (owner, top) = (above(deepest.label_count() - 1), above(1));
+            let wards = Wards::new(WardList {
+                names: vec![Warded {
+                    ward: Ward::Protected,
+                    scope: Scope::Subtree,
+                    name: owner.to_string(),
+                }],
+                ..WardList::default()
+            });
+            for name in [&deepest, &owner] {
+                assert!(wards.find(name, Scope::Exact).is_some(), "{name}");
+            }
+            assert_eq!(wards.find(&top, Scope::Exact), None, "{text}");
+            assert!(wards.first(&top, Scope::Below) == 0, "{text}");
+        }
+    }
+
+    /// The stupid twin: whether two rules speak of one name, by trying all names there are.
+    fn meet(one: (&Name, Scope), other: (&Name, Scope)) -> bool {
+        let beneath = |name: &Name| {
+            let wire = [&b"\x01x"[..], name.wire()].concat();
+            Name::read(&wire, 0).expect("a short name").0
+        };
+        let names = [one.0, other.0].into_iter();
+        let mut all = names.flat_map(|name| [name.clone(), beneath(name)]);
+        all.any(|name| one.1.reaches(one.0, &name) && other.1.reaches(other.0, &name))
+    }
+
+    fn rules() -> impl Strategy<Value = (Name, Scope)> {
+        let label = prop::sample::select(vec!["a", "b", "c", "x"]);
+        let scope = prop::sample::select(vec![Scope::Exact, Scope::Subtree, Scope::Below]);
+        let labels = prop::collection::vec(label, 1..5);
+        (labels, scope).prop_map(|(labels, scope)| (name(&(labels.join(".") + ".example")), scope))
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_found_is_what_a_loop_over_all_names_finds(
+            warded in prop::collection::vec(rules(), 0..12),
+            asked in prop::collection::vec(rules(), 1..12),
+        ) {
+            let names = warded.iter().map(|(name, scope)| Warded {
+                ward: Ward::Protected,
+                scope: *scope,
+                name: name.to_string(),
+            });
+            let wards = Wards::new(WardList {
+                names: names.collect(),
+                suffixes: PublicSuffixes::None,
+                release: Vec::new(),
+            });
+            for (name, scope) in &asked {
+                let mut twin = warded.iter().zip(&wards.list.names);
+                let expected = twin.find(|((owner, kind), _)| meet((owner, *kind), (name, *scope)));
+                let expected = expected.map(|(_, warded)| Cover::Name(warded));
+                prop_assert_eq!(wards.find(name, *scope), expected);
+            }
+        }
+    }
+}

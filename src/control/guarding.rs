@@ -1,0 +1,136 @@
+//! Owns the guard rails while serving: read again at each reload, and lists read again where those differ.
+//! Refuses to hold anything itself: that happens where lists are read.
+
+use std::sync::Arc;
+
+use tokio::task::block_in_place;
+use tokio::time::Instant;
+
+use super::guard::held::aged;
+use super::guard::rails::Rails;
+use super::guard::release::{self, Guards, NoRelease};
+use super::reload::Control;
+use super::state::ListState;
+use super::status::ReloadRequest;
+use super::wishes::Waiting;
+
+impl Control {
+    /// Reads the guard's files again, unless a new configuration brings a guard of its own. Returns
+    /// whether rules are held against other names now.
+    pub(super) fn reguard(&mut self, waiting: &mut Waiting) -> bool {
+        if waiting.staged {
+            return false;
+        }
+        let rails = block_in_place(|| self.rails.read_again(&self.config));
+        waiting.report.problems.extend_from_slice(rails.problems());
+        let other = rails.wards().digest() != self.rails.wards().digest();
+        self.rails = Arc::new(rails);
+        self.tell_guard();
+        other
+    }
+
+    /// Takes the guard of a new configuration. Whoever waits for that waits for the lists that are to
+    /// be read again, too.
+    pub(super) fn take_rails(&mut self, rails: Arc<Rails>) {
+        self.rails = rails;
+        self.tell_guard();
+        let now = Instant::now();
+        for list in &mut self.lists {
+            if is_held(list) || list.is_outdated(&self.rails) {
+                self.tickets += 1;
+                let ticket = list.request(self.tickets, Guards::NONE, now);
+                for waiting in self.waiting.iter_mut().filter(|waiting| waiting.staged) {
+                    waiting.tickets.insert(ticket);
+                }
+            }
+        }
+        let staged = self.waiting.iter_mut().filter(|waiting| waiting.staged);
+        for waiting in staged {
+            let problems = self.rails.problems();
+            waiting.report.problems.extend_from_slice(problems);
+        }
+    }
+
+    /// Logs what is wrong with the guard's files.
+    pub(super) fn tell_guard(&self) {
+        for problem in self.rails.problems() {
+            tracing::error!(problem, "a file of the guard is not as it should be");
+        }
+    }
+
+    /// Has lists read again whose rules were held against other names.
+    pub(super) fn follow_guard(&mut self) {
+        if self.held.is_some() {
+            return;
+        }
+        let now = Instant::now();
+        for list in &mut self.lists {
+            list.follow(&self.rails, now);
+        }
+    }
+
+    /// Logs which lists in force have become too old.
+    pub(super) fn tell_aged(&mut self) {
+        for list in &mut self.lists {
+            if let Some(since) = list.ages(&self.rails) {
+                let name = list.name();
+                let told = aged(name, &list.source.path, self.rails.limits(), since);
+                tracing::error!(list = name, %told, "list in force is too old");
+            }
+        }
+    }
+
+    /// What of a reload's releases can't be meant, a sentence each.
+    pub(super) fn misspelt(&mut self, wish: &ReloadRequest) -> Vec<String> {
+        let mut problems = Vec::new();
+        for text in &wish.accept {
+            let read = release::read(text);
+            let name = match &read {
+                Ok((list, _)) => list,
+                Err(NoRelease::Unknown { list, .. } | NoRelease::Unnamed(list)) => list.as_str(),
+            };
+            // One of a new configuration comes last.
+            let list = self.all_lists().filter(|list| list.name() == name).last();
+            problems.extend(match (list, &read) {
+                (None, _) => Some(format!("there is no list `{name}`")),
+                (Some(_), Ok(_)) => None,
+                (Some(list), Err(why)) => Some(format!("{why}{}", holding(list))),
+            });
+        }
+        problems
+    }
+}
+
+/// The guards that a reload releases for a list.
+pub(super) fn released(wish: &ReloadRequest, list: &str) -> Guards {
+    let all = wish
+        .accept
+        .iter()
+        .filter_map(|text| release::read(text).ok());
+    let named = all.filter(|(name, _)| *name == list);
+    named.map(|(_, guard)| guard).collect()
+}
+
+/// Whether a guard holds a list's newest state.
+pub(super) fn is_held(list: &ListState) -> bool {
+    !guards(list).is_empty()
+}
+
+/// The guards that hold a list's newest state.
+fn guards(list: &ListState) -> Guards {
+    let refused = list.refused.as_ref();
+    refused.map_or(Guards::NONE, |(refusal, _)| refusal.guards())
+}
+
+/// Which guards hold a list, as the end of a sentence; nothing while its newest state is not read.
+fn holding(list: &ListState) -> String {
+    let (name, held) = (list.name(), guards(list));
+    if list.loading.is_some() || list.changed() {
+        return String::new();
+    }
+    let words: Vec<_> = held.iter().map(|guard| format!("{name}:{guard}")).collect();
+    match words.is_empty() {
+        true => format!("; no guard holds {name} now"),
+        false => format!("; what holds it now is released by {}", words.join(" and ")),
+    }
+}

@@ -1,0 +1,693 @@
+//! Guard rails: each one holds, is told where an operator looks, and gives way to its own name alone.
+
+use std::fs::{self, File};
+use std::process::Output;
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+
+use crate::support::client::{is_blocked, until};
+use crate::support::server::{Server, folder, list, preamble, tapis, text};
+use crate::support::upstream::Upstream;
+
+const FOUR: &str = "a.example\nb.example\nc.example\nd.example\n";
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// A server with the list `ads`, and these keys in `[guard]`.
+fn server(guard: &str, content: &str) -> (Server, Upstream) {
+    let upstream = Upstream::plain();
+    let config = config(&upstream, guard, "");
+    (Server::start(&config, &[("ads", content)]), upstream)
+}
+
+fn config(upstream: &Upstream, guard: &str, more: &str) -> String {
+    preamble(upstream.address) + &format!("[guard]\n{guard}\n") + &list("ads", more)
+}
+
+/// A list that the compiler reads: so many names, with `more` at its end.
+fn large(count: usize, more: &str) -> String {
+    let names = (0..count).map(|number| format!("n{number}.large.example\n"));
+    names.collect::<String>() + more
+}
+
+fn reload(server: &Server, released: &[&str]) -> Output {
+    let released = released.iter().flat_map(|release| ["--accept", release]);
+    let arguments: Vec<_> = ["reload"].into_iter().chain(released).collect();
+    server.verb(&arguments)
+}
+
+/// Replaces the keys in `[guard]`, and reloads.
+fn reguard(server: &Server, guard: &str) -> Output {
+    let config = fs::read_to_string(server.path("tapis.toml")).expect("readable");
+    let (before, rest) = config.split_once("[guard]\n").expect("the section");
+    let (_, after) = rest.split_once("[[list]]").expect("the list");
+    let config = format!("{before}[guard]\n{guard}\n[[list]]{after}");
+    fs::write(server.path("tapis.toml"), config).expect("written");
+    reload(server, &[])
+}
+
+fn words(value: &Value) -> Vec<&str> {
+    let words = value.as_array().expect("a row").iter();
+    words.map(|word| word.as_str().expect("a word")).collect()
+}
+
+/// The guard holds the newest state of `ads`, which is told everywhere, and gives way to its name.
+fn holds_until_released(server: &Server, guard: &str, reason: &str) {
+    let release = format!("ads:{guard}");
+    let output = reload(server, &[]);
+    let told = text(&output);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains(reason), "{told}");
+    let command = format!("To take it as it is: tapis reload --accept {release}\n");
+    assert!(told.contains(&command), "{told}");
+    let status = server.status();
+    assert_eq!(status["lists"][0]["state"], "held");
+    assert_eq!(words(&status["lists"][0]["guards"]), [guard]);
+    assert_eq!(status["degraded"], true);
+    let people = server.verb(&["status"]);
+    assert_eq!(people.status.code(), Some(1), "{}", text(&people));
+    assert!(text(&people).contains("ALARM ads: "), "{}", text(&people));
+    let log = server.log();
+    assert!(
+        log.contains("list refused") && log.contains(reason),
+        "{log}"
+    );
+
+    let others = ["empty", "bad", "shrunk", "grown", "old"];
+    let others = others.into_iter().filter(|other| *other != guard);
+    let others: Vec<_> = others.map(|other| format!("ads:{other}")).collect();
+    let others: Vec<_> = others.iter().map(String::as_str).collect();
+    let output = reload(server, &others);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert_eq!(server.status()["lists"][0]["state"], "held");
+
+    let output = reload(server, &[&release]);
+    assert!(output.status.success(), "{}", text(&output));
+    let status = server.status();
+    assert_eq!(status["lists"][0]["state"], "current");
+    assert_eq!(words(&status["lists"][0]["guards"]), [""; 0]);
+    assert_eq!(status["degraded"], false);
+    assert!(server.verb(&["status"]).status.success());
+}
+
+/// Replaces the file of `ads` by one that was written so long ago.
+fn replace_by_old(server: &Server, content: &str, age: Duration) {
+    let new = server.path("new-file");
+    fs::write(&new, content).expect("written");
+    set_age(&new, age);
+    fs::rename(new, server.path("ads")).expect("renamed");
+}
+
+fn set_age(path: &std::path::Path, age: Duration) {
+    let file = File::options().append(true).open(path).expect("there");
+    let written = SystemTime::now() - age;
+    file.set_modified(written).expect("its owner may");
+}
+
+#[test]
+fn an_empty_list_is_held_until_that_is_released() {
+    let (server, _upstream) = server("", FOUR);
+    server.replace("ads", "\n");
+    holds_until_released(&server, "empty", "empty; a list that is empty on purpose");
+    assert!(!is_blocked(server.address, "a.example"));
+}
+
+#[test]
+fn a_mostly_bad_list_is_held_until_that_is_released() {
+    let (server, _upstream) = server("shrink-percent = 100", FOUR);
+    server.replace("ads", "/\na.example\n/\n/\nb.example\n");
+    holds_until_released(&server, "bad", "3 of 5 lines are bad, the first in line 1");
+    assert!(!is_blocked(server.address, "d.example"));
+    assert!(is_blocked(server.address, "b.example"));
+}
+
+#[test]
+fn a_shrunk_list_is_held_until_that_is_released() {
+    let (server, _upstream) = server("shrink-percent = 20", FOUR);
+    server.replace("ads", "a.example\nb.example\nc.example\n");
+    holds_until_released(&server, "shrunk", "3 rules, 25 % fewer than the 4 in force");
+    assert!(!is_blocked(server.address, "d.example"));
+}
+
+#[test]
+fn a_grown_list_is_held_until_that_is_released() {
+    let (server, _upstream) = server("grow-percent = 100", FOUR);
+    server.replace("ads", &large(1_003, FOUR));
+    holds_until_released(
+        &server,
+        "grown",
+        "1007 rules, 25075 % more than the 4 in force",
+    );
+    assert!(is_blocked(server.address, "n1002.large.example"));
+}
+
+#[test]
+fn an_old_list_is_held_until_that_is_released() {
+    let (server, _upstream) = server("max-age-hours = 48", FOUR);
+    replace_by_old(&server, "a.example\nb.example\nc.example\n", 49 * HOUR);
+    holds_until_released(&server, "old", "over 48 hours ago");
+    assert!(!is_blocked(server.address, "d.example"));
+}
+
+#[test]
+fn a_list_that_is_old_when_the_server_starts_is_taken_and_told_until_that_is_released() {
+    let upstream = Upstream::plain();
+    let config = config(&upstream, "max-age-hours = 48", "");
+    let folder = folder(&config, &[("ads", FOUR)]);
+    set_age(&folder.path().join("ads"), 49 * HOUR);
+    let server = Server::start_in(folder);
+    assert!(
+        is_blocked(server.address, "d.example"),
+        "better an old list than none"
+    );
+    let status = server.status();
+    assert_eq!(status["lists"][0]["state"], "current");
+    assert_eq!(words(&status["lists"][0]["guards"]), ["old"]);
+    let alarm = status["alarms"][0].as_str().expect("an alarm");
+    assert!(
+        alarm.ends_with("over 48 hours ago. To take it as it is: tapis reload --accept ads:old"),
+        "{alarm}"
+    );
+    until("a word in the log", || {
+        server.log().contains("list in force is too old")
+    });
+    // The alarm is no reason to read it anew, and so to hold it.
+    let output = reload(&server, &[]);
+    assert!(output.status.success(), "{}", text(&output));
+    let output = reload(&server, &["ads:old"]);
+    assert!(output.status.success(), "{}", text(&output));
+    assert_eq!(server.status()["degraded"], false);
+    // It counts for that state alone.
+    replace_by_old(&server, FOUR, 50 * HOUR);
+    until("the alarm", || server.status()["degraded"] == true);
+}
+
+#[test]
+fn a_release_is_for_one_guard_and_one_reading() {
+    let (server, _upstream) = server("", FOUR);
+    server.replace("ads", "/\n/\na.example\n");
+    let both = "--accept ads:bad --accept ads:shrunk";
+    assert!(text(&reload(&server, &[])).contains(both));
+    let told = text(&reload(&server, &["ads:bad"]));
+    assert!(
+        told.contains("1 rules, 75 % fewer") && told.contains(both),
+        "{told}"
+    );
+    assert!(!told.contains("lines are bad"), "{told}");
+    assert!(is_blocked(server.address, "d.example"));
+    let output = reload(&server, &["ads:bad", "ads:shrunk"]);
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(!is_blocked(server.address, "d.example"));
+    server.replace("ads", "/\n/\n/\nb.example\n");
+    let told = text(&reload(&server, &[]));
+    assert!(told.contains("3 of 4 lines are bad"), "{told}");
+}
+
+#[test]
+fn a_release_without_a_guard_is_refused_and_told_which_guards_hold_the_list() {
+    let (server, _upstream) = server("", FOUR);
+    let told = |release| {
+        let output = reload(&server, &[release]);
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+        text(&output)
+    };
+    assert!(
+        told("ads").contains("no guard holds ads now"),
+        "{}",
+        told("ads")
+    );
+    server.replace("ads", "/\n/\na.example\n");
+    assert_eq!(reload(&server, &[]).status.code(), Some(1));
+    assert!(
+        told("ads").contains("released by ads:bad and ads:shrunk"),
+        "{}",
+        told("ads")
+    );
+    let words = "no guard is called `shrnk`, only empty, bad, shrunk, grown, old";
+    assert!(told("ads:shrnk").contains(words), "{}", told("ads:shrnk"));
+    assert!(
+        told("a:ds:old").contains("there is no list `a:ds`"),
+        "{}",
+        told("a:ds:old")
+    );
+    assert!(
+        is_blocked(server.address, "d.example"),
+        "none of them was heeded"
+    );
+}
+
+#[test]
+fn a_looser_limit_takes_what_the_old_one_held() {
+    let (server, _upstream) = server("", FOUR);
+    server.replace("ads", "a.example\n");
+    assert_eq!(reload(&server, &[]).status.code(), Some(1));
+    // With a list that takes a while to be read, so that the old limits stand a while, too.
+    fs::write(server.path("big"), large(60_000, "last.example\n")).expect("written");
+    let config = fs::read_to_string(server.path("tapis.toml")).expect("readable");
+    fs::write(server.path("tapis.toml"), config + &list("big", "")).expect("written");
+    let output = reguard(&server, "shrink-percent = 75");
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(!is_blocked(server.address, "d.example"));
+    assert!(is_blocked(server.address, "last.example"));
+    assert_eq!(server.status()["degraded"], false);
+}
+
+#[test]
+fn a_large_list_that_shrank_is_held_until_that_is_released() {
+    let (server, _upstream) = server("", &large(60_000, FOUR));
+    server.replace("ads", &large(1, "again.example\n").repeat(60_000));
+    holds_until_released(
+        &server,
+        "shrunk",
+        "2 rules, 100 % fewer than the 60004 in force",
+    );
+    assert!(!is_blocked(server.address, "d.example"));
+    assert!(is_blocked(server.address, "again.example"));
+}
+
+/// Rules that are left out: the rule, a name that it would block, and why.
+const WARDED: [(&str, &str, &str, &str); 8] = [
+    (
+        ".co.id",
+        "bank.co.id",
+        "public-suffix",
+        "covers the public suffix co.id",
+    ),
+    (
+        "*.github.io",
+        "x.github.io",
+        "public-suffix",
+        "covers the public suffix github.io",
+    ),
+    (
+        ".net",
+        "x.net",
+        "top-level",
+        "covers the top-level domain net",
+    ),
+    (
+        "10.1.2.3.4",
+        "10.1.2.3.4",
+        "number",
+        "is a number or an address",
+    ),
+    (
+        ".isp.example",
+        "www.isp.example",
+        "own",
+        "covers ns1.isp.example, a name of this server",
+    ),
+    (
+        "www.bank.example",
+        "www.bank.example",
+        "protected",
+        "covers .bank.example, which is protected",
+    ),
+    (
+        "pop.example",
+        "pop.example",
+        "popular",
+        "covers pop.example, which is popular",
+    ),
+    (
+        ".far.example",
+        "x.far.example",
+        "popular",
+        "covers www.far.example, which is popular",
+    ),
+];
+
+fn warded() -> String {
+    WARDED.map(|(rule, ..)| rule).join("\n") + "\nplain.example\n"
+}
+
+fn warding_server(content: &str, more: &str) -> (Server, Upstream) {
+    let upstream = Upstream::plain();
+    let guard = "protect = \"protect\"\npopular = \"popular\"\npopular-first = 2";
+    let config = config(&upstream, guard, more);
+    let config = config.replacen("[server]\n", "[server]\nid = \"ns1.isp.example\"\n", 1);
+    let popular = "1,pop.example\r\n2,www.far.example\r\n3,third.example\r\n";
+    let files = [
+        ("ads", content),
+        ("protect", ".bank.example\n"),
+        ("popular", popular),
+    ];
+    (Server::start(&config, &files), upstream)
+}
+
+#[test]
+fn each_ward_leaves_a_rule_out_until_its_name_is_released() {
+    let (server, _upstream) = warding_server(&warded(), "");
+    assert!(
+        is_blocked(server.address, "plain.example"),
+        "the list lives"
+    );
+    let status = server.status();
+    assert_eq!(
+        status["degraded"], false,
+        "a rule that is left out is no alarm"
+    );
+    let ads = &status["lists"][0];
+    assert_eq!(
+        (&ads["rules"], &ads["lines"], &ads["bad"]),
+        (&1.into(), &9.into(), &Value::Array(vec![]))
+    );
+    let people = text(&server.verb(&["status"]));
+    assert!(
+        people.contains("list ads: 1 rules, 0 bad lines, 8 left out\n"),
+        "{people}"
+    );
+    let log = server.log();
+    for (at, (rule, name, ward, why)) in WARDED.into_iter().enumerate() {
+        assert!(!is_blocked(server.address, name), "{rule}");
+        let left = &ads["first_left_out"][at];
+        assert_eq!(
+            (&left["rule"], &left["ward"], &left["line"]),
+            (&rule.into(), &ward.into(), &(at + 1).into())
+        );
+        let told = left["why"].as_str().expect("why");
+        assert!(told.starts_with(why), "{told}");
+        assert!(
+            people.contains(&format!("ads:{}: {rule}: left out, it {why}", at + 1)),
+            "{people}"
+        );
+        assert!(log.contains("rule left out") && log.contains(why), "{log}");
+        let asked = text(&server.verb(&["why", name]));
+        assert!(
+            asked.contains(&format!("{}: {rule}: it {why}", at + 1)),
+            "{asked}"
+        );
+    }
+    let count = |ward: &str| {
+        let all = ads["left_out"].as_array().expect("a row").iter();
+        let of = |left: &&Value| left["ward"] == ward;
+        all.filter(of)
+            .map(|left| left["count"].as_u64().expect("a number"))
+            .sum::<u64>()
+    };
+    assert_eq!(
+        (count("public-suffix"), count("popular"), count("own")),
+        (2, 2, 1)
+    );
+    let guard = "protect = \"protect\"\npopular = \"popular\"\npopular-first = 2\n";
+    for (rule, name, ..) in WARDED {
+        let owner = rule.trim_start_matches(['*', '.']);
+        let output = reguard(&server, &format!("{guard}release = [\"{owner}\"]"));
+        assert!(output.status.success(), "{}", text(&output));
+        for (other, asked, ..) in WARDED {
+            assert_eq!(
+                is_blocked(server.address, asked),
+                other == rule,
+                "{owner}: {asked}"
+            );
+        }
+        assert!(is_blocked(server.address, name), "{rule}");
+    }
+}
+
+#[test]
+fn a_large_list_loses_only_the_rules_that_are_left_out() {
+    let (server, _upstream) = warding_server(&large(60_000, &warded()), "");
+    assert!(is_blocked(server.address, "plain.example"));
+    let status = server.status();
+    assert_eq!(status["lists"][0]["rules"], 60_001);
+    assert_eq!(status["lists"][0]["first_left_out"][0]["line"], 60_001);
+    for (rule, name, ..) in WARDED {
+        assert!(!is_blocked(server.address, name), "{rule}");
+    }
+    let guard = "protect = \"protect\"\npopular = \"popular\"\npopular-first = 2\n";
+    let output = reguard(
+        &server,
+        &format!("{guard}release = [\"co.id\", \"www.bank.example\"]"),
+    );
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(is_blocked(server.address, "bank.co.id"));
+    assert!(is_blocked(server.address, "www.bank.example"));
+    assert!(!is_blocked(server.address, "x.github.io"));
+    assert_eq!(server.status()["lists"][0]["rules"], 60_003);
+    let output = reload(&server, &[]);
+    assert!(
+        text(&output).contains("no list read anew"),
+        "{}",
+        text(&output)
+    );
+}
+
+#[test]
+fn an_allow_list_may_allow_a_public_suffix_until_it_is_turned_into_a_block_list() {
+    let (server, _upstream) = warding_server(&warded(), "kind = \"allow\"");
+    assert_eq!(server.status()["lists"][0]["rules"], 9);
+    let config = fs::read_to_string(server.path("tapis.toml")).expect("readable");
+    let config = config.replace("kind = \"allow\"", "");
+    fs::write(server.path("tapis.toml"), config).expect("written");
+    let output = reload(&server, &[]);
+    assert!(output.status.success(), "{}", text(&output));
+    assert_eq!(server.status()["lists"][0]["rules"], 1);
+    assert!(!is_blocked(server.address, "bank.co.id"));
+    assert!(is_blocked(server.address, "plain.example"));
+}
+
+#[test]
+fn the_guards_files_are_read_again_at_a_reload_and_lists_with_them() {
+    let (server, _upstream) = warding_server("new.bank.example\nplain.example\n", "");
+    assert!(!is_blocked(server.address, "new.bank.example"));
+    fs::write(server.path("protect"), "plain.example\n").expect("written");
+    let output = reload(&server, &[]);
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(
+        text(&output).contains("read anew: ads"),
+        "{}",
+        text(&output)
+    );
+    assert!(
+        is_blocked(server.address, "new.bank.example"),
+        "in force when it returns"
+    );
+    assert!(!is_blocked(server.address, "plain.example"));
+    let output = reload(&server, &[]);
+    assert!(
+        text(&output).contains("no list read anew"),
+        "{}",
+        text(&output)
+    );
+}
+
+#[test]
+fn a_bad_file_of_the_guard_is_told_and_what_was_good_before_counts() {
+    let (server, _upstream) = warding_server("www.bank.example\npop.example\n", "");
+    fs::write(server.path("protect"), "plain.example\n/\n").expect("written");
+    fs::remove_file(server.path("popular")).expect("removed");
+    let output = reload(&server, &[]);
+    let told = text(&output);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("protect:2: /: a URL or a path"), "{told}");
+    assert!(told.contains("popular: No such file"), "{told}");
+    for name in ["www.bank.example", "pop.example"] {
+        assert!(!is_blocked(server.address, name), "{name}");
+    }
+    let status = server.status();
+    assert_eq!(status["degraded"], true);
+    assert_eq!(words(&status["alarms"]).len(), 2, "{status}");
+    fs::write(server.path("protect"), "plain.example\n").expect("written");
+    fs::write(server.path("popular"), "").expect("written");
+    let output = reload(&server, &[]);
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(is_blocked(server.address, "www.bank.example"));
+    assert_eq!(server.status()["degraded"], false);
+}
+
+#[test]
+fn a_server_starts_without_the_guards_files_and_says_so() {
+    let (server, _upstream) = server("protect = \"gone\"\npopular = \".\"", FOUR);
+    assert!(is_blocked(server.address, "a.example"));
+    let status = server.status();
+    assert_eq!(status["degraded"], true);
+    let alarms = words(&status["alarms"]).join("\n");
+    assert!(alarms.contains("gone: No such file"), "{alarms}");
+    assert!(alarms.contains("not a regular file"), "{alarms}");
+}
+
+#[test]
+fn a_restart_reads_lists_again_that_were_held_against_other_names() {
+    let upstream = Upstream::plain();
+    let config = config(&upstream, "protect = \"protect\"", "") + &list("big", "");
+    let config = config.replacen("[guard]", "[state]\ndir = \"state\"\n[guard]", 1);
+    let files = [
+        ("ads", "small.example\nother.example\n"),
+        ("big", &*large(60_000, "last.example\n")),
+        ("protect", "nothing.example\n"),
+    ];
+    let mut server = Server::start(&config, &files);
+    for name in ["small.example", "last.example"] {
+        assert!(is_blocked(server.address, name), "{name}");
+    }
+    let record = server.path("state").join("current");
+    until("the record of what is in force", || record.exists());
+    server.signal("TERM");
+    assert_eq!(server.wait(), Some(0), "{}", server.log());
+    let empty = tempfile::tempdir().expect("a folder");
+    let folder = std::mem::replace(&mut server.folder, empty);
+    let protect = "small.example\nlast.example\n";
+    fs::write(folder.path().join("protect"), protect).expect("written");
+    let server = Server::start_in(folder);
+    assert!(
+        server.log().contains("kept images are in force"),
+        "{}",
+        server.log()
+    );
+    for name in ["small.example", "last.example"] {
+        until("the new guard", || !is_blocked(server.address, name));
+    }
+    for name in ["other.example", "n59999.large.example"] {
+        assert!(is_blocked(server.address, name), "{name}");
+    }
+}
+
+#[test]
+fn check_tells_what_would_be_left_out_and_finds_it_no_fault() {
+    let guard = "[guard]\nprotect = \"protect\"\nrelease = [\"github.io\", \"never.example\"]\n";
+    let files = [
+        (
+            "ads",
+            ".co.id\n.github.io\nwww.bank.example\nplain.example\n",
+        ),
+        ("protect", ".bank.example\n"),
+    ];
+    let folder = folder(&(guard.to_owned() + &list("ads", "")), &files);
+    let check = || {
+        let mut command = tapis();
+        command
+            .args(["check", "--config"])
+            .arg(folder.path().join("tapis.toml"));
+        command.output().expect("it ran")
+    };
+    let output = check();
+    let told = text(&output);
+    assert!(output.status.success(), "{told}");
+    assert!(
+        told.contains("ads: 2 rules, 0 skipped, 0 bad lines, 2 left out"),
+        "{told}"
+    );
+    assert!(
+        told.contains("ads:1: .co.id: left out, it covers the public suffix co.id"),
+        "{told}"
+    );
+    assert!(told.contains("ads:3: www.bank.example: left out"), "{told}");
+    assert!(told.contains("no rule on never.example needs it"), "{told}");
+    assert!(!told.contains("no rule on github.io"), "{told}");
+    fs::write(folder.path().join("protect"), ".\n").expect("written");
+    let output = check();
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(
+        text(&output).contains("protect:1: .: a rule on the root"),
+        "{}",
+        text(&output)
+    );
+}
+
+#[test]
+fn a_compiled_image_lacks_what_is_left_out_and_that_is_told() {
+    let folder = folder(&list("ads", ""), &[("ads", ".co.id\nplain.example\n")]);
+    let mut command = tapis();
+    command
+        .args(["compile", "-o"])
+        .arg(folder.path().join("image"));
+    let output = command
+        .arg("--config")
+        .arg(folder.path().join("tapis.toml"))
+        .output();
+    let output = output.expect("it ran");
+    let told = text(&output);
+    assert!(output.status.success(), "{told}");
+    assert!(
+        told.contains("ads: 1 rules, 0 skipped, 0 bad lines, 1 left out"),
+        "{told}"
+    );
+    assert!(told.contains("image: 1 names in, 1 rules"), "{told}");
+    let mut command = tapis();
+    command
+        .args(["compile", "--accept", "ads", "-o"])
+        .arg(folder.path().join("image"));
+    let output = command
+        .arg("--config")
+        .arg(folder.path().join("tapis.toml"))
+        .output();
+    let told = text(&output.expect("it ran"));
+    assert!(
+        told.contains("--accept ads names no guard: write ads:GUARD"),
+        "{told}"
+    );
+}
+
+const ORDER: &str = r#"
+id = "wide"
+legal-basis = ["an act"]
+issued-at = 2026-01-01T00:00:00Z
+review-at = 2999-01-01T00:00:00Z
+[authority]
+name = "An authority"
+[reason]
+en = "a reason"
+[redress]
+how = "write"
+[[targets]]
+name = "co.id"
+scope = "subtree"
+[[targets]]
+name = "www.bank.example"
+scope = "exact"
+"#;
+
+#[test]
+fn an_order_is_warned_of_and_stands() {
+    let upstream = Upstream::plain();
+    let guard = "protect = \"protect\"";
+    let config = config(&upstream, guard, "");
+    let config = config.replacen("[guard]", "[orders]\npath = \"orders\"\n[guard]", 1);
+    let folder = folder(&config, &[("ads", FOUR), ("protect", ".bank.example\n")]);
+    fs::create_dir(folder.path().join("orders")).expect("made");
+    fs::write(folder.path().join("orders/wide.toml"), ORDER).expect("written");
+    let server = Server::start_in(folder);
+    for name in ["any.co.id", "www.bank.example"] {
+        assert!(
+            is_blocked(server.address, name),
+            "the authority's word stands: {name}"
+        );
+    }
+    let suffix = "target .co.id covers the public suffix co.id";
+    let bank = "target www.bank.example covers .bank.example, which is protected";
+    let status = server.status();
+    assert_eq!(status["degraded"], false);
+    let warnings = words(&status["orders"]["warnings"]);
+    assert_eq!(
+        warnings,
+        [
+            format!("order wide: {suffix}"),
+            format!("order wide: {bank}")
+        ]
+    );
+    let output = server.verb(&["check"]);
+    assert!(output.status.success(), "{}", text(&output));
+    for told in [suffix, bank] {
+        assert!(
+            text(&output).contains(&format!("warning: order wide: {told}\n")),
+            "{}",
+            text(&output)
+        );
+    }
+    let file = server.path("orders/wide.toml").display().to_string();
+    let output = server.verb(&["order", "check", &file]);
+    assert!(output.status.success(), "{}", text(&output));
+    let expected = format!("warning: {suffix}\nwarning: {bank}\ngood: order wide, 2 targets\n");
+    assert_eq!(text(&output), expected);
+    let output = tapis()
+        .args(["order", "check", &file])
+        .output()
+        .expect("it ran");
+    let expected = format!("warning: {suffix}\ngood: order wide, 2 targets\n");
+    assert_eq!(
+        text(&output),
+        expected,
+        "the built-in guard protects no bank"
+    );
+}
