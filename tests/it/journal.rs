@@ -266,12 +266,12 @@ fn told_last(server: &Server) -> (u64, Vec<(String, String)>) {
 #[test]
 fn after_a_kill_the_journal_goes_on_and_says_what_is_in_force() {
     let (mut server, _upstream) = server();
-    let mut generation = 0;
     for round in 0..3 {
         let id = format!("x-{round}");
         let name = format!("{id}.example");
         write_order(&server, &id, &name);
         until("the order", || is_blocked(server.address, &name));
+        let generation = told_last(&server).0;
         server.signal("KILL");
         server.wait();
         server = server.again();
@@ -285,7 +285,6 @@ fn after_a_kill_the_journal_goes_on_and_says_what_is_in_force() {
             "{states:?}"
         );
         assert!(is_blocked(server.address, &name));
-        generation = now;
     }
     assert!(verify(&server).starts_with("good: "), "{}", verify(&server));
 }
@@ -353,4 +352,41 @@ fn on_a_full_disk_blocking_goes_on_and_no_entry_is_lost() {
         .output()
         .expect("it ran");
     assert!(output.status.success(), "{}", text(&output));
+}
+
+#[test]
+fn what_guards_decide_is_in_the_journal_and_so_is_what_they_say_of_orders() {
+    let (server, _upstream) = server();
+    server.replace("ads", "");
+    until("the alarm", || server.status()["degraded"] == true);
+    assert!(
+        server
+            .verb(&["reload", "--accept", "ads:empty"])
+            .status
+            .success()
+    );
+    server.replace("ads", ".co.id\nads.example\n");
+    until("the list", || is_blocked(server.address, "ads.example"));
+    let wide = order("x-1", PAST, &target("co.id", "subtree"));
+    server.replace("orders/x-1.toml", &wide);
+    until("the order", || is_blocked(server.address, "www.co.id"));
+
+    let entries = entries(&server, &[]);
+    let of = |event: &str| {
+        let mut entries = entries.iter().filter(|entry| entry["event"] == event);
+        entries.next().expect("told").clone()
+    };
+    assert_eq!(of("refused")["what"], "list ads");
+    let held = of("refused")["problems"].to_string();
+    assert!(held.contains("tapis reload --accept ads:empty"), "{held}");
+    let verbs = causes(&server);
+    let mut verbs = verbs.iter().filter_map(|cause| cause["verb"].as_str());
+    assert_eq!(verbs.next(), Some("reload --accept ads:empty"));
+    let warnings = of("order")["warnings"].to_string();
+    assert!(
+        warnings.contains("covers the public suffix co.id"),
+        "{warnings}"
+    );
+    let left_out = |entry: &Value| entry["lists"][0]["left_out"].as_u64();
+    assert_eq!(left_out(entries.last().expect("the order's")), Some(1));
 }
