@@ -87,7 +87,7 @@ enum Verb {
     ///
     /// Until they are released no newer state of a list counts. Orders and exceptions are not held:
     /// they go on by their files and dates. `status` tells what is held, `journal show` which
-    /// generations there were; [state] says how many are kept.
+    /// generations there were; `keep` in the configuration says how many are kept.
     Rollback(rollback::RollbackArgs),
 }
 

@@ -18,6 +18,8 @@ pub(super) struct Findings {
     /// Lines of the headers under which lines could not be parsed: what seems to be missing from
     /// those sections may only be unread.
     pub(super) holed: Vec<u32>,
+    /// Keys whose values are of the wrong type, each with its table's line: they are told, not missing.
+    pub(super) mistyped: Vec<(u32, &'static str)>,
 }
 
 impl Findings {
@@ -30,6 +32,7 @@ impl Findings {
             end: text.len(),
             problems: Vec::new(),
             holed: Vec::new(),
+            mistyped: Vec::new(),
         }
     }
 

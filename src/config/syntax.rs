@@ -46,7 +46,8 @@ pub(super) fn parse<T>(
         let header = (1..=damage.lost.start)
             .rev()
             .find(|&line| is_header(&text, line, findings));
-        findings.holed.extend(header);
+        // Without one it is the top level, which starts at the file's start.
+        findings.holed.push(header.unwrap_or(1));
         text = blank(&text, damage.lost, findings);
     }
     read(DeTable::new(), findings)

@@ -237,6 +237,7 @@ fn a_report_tells_whose_orders_there_are_and_how_long_they_took() {
     let days = first["days_from_lift_to_freedom"].as_f64().expect("known");
     assert!((0.0..0.01).contains(&days), "{days}");
     assert!(first["hits"].as_u64().expect("known") > 0);
+    assert_eq!(report["list_hits"]["ads"], 0);
     let told = text(&server.verb(&["order", "report"]));
     assert!(
         told.contains("authority The Authority: 2 orders, 1 in force"),

@@ -1,6 +1,7 @@
 //! Orders and exceptions under a live server: in force at their dates, said to whoever meets them, gone when they end.
 
 use std::fs;
+use std::io::Write;
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
@@ -295,4 +296,28 @@ fn a_directory_that_cannot_be_listed_is_no_reason_to_drop_the_orders() {
         text(&reload)
     );
     assert!(is_blocked(server.address, "a.example"));
+}
+
+#[test]
+fn an_order_that_is_saved_in_two_halves_is_taken_whole() {
+    let (server, _upstream) = server("", &[]);
+    let text = order("x-1", PAST, &target("a.example", "exact"));
+    let (first, second) = (text, target("b.example", "exact"));
+    let path = server.path("orders/x-1.toml");
+    let mut file = fs::File::create(&path).expect("made");
+    file.write_all(&first.as_bytes()[..40]).expect("written");
+    file.sync_all().expect("written");
+    // Another file, closed at once, is taken meanwhile.
+    let other = order("x-2", PAST, &target("c.example", "exact"));
+    fs::write(server.path("orders/x-2.toml"), other).expect("written");
+    until("the other order", || {
+        is_blocked(server.address, "c.example")
+    });
+    assert!(!is_blocked(server.address, "a.example"));
+    file.write_all(&first.as_bytes()[40..]).expect("written");
+    file.write_all(second.as_bytes()).expect("written");
+    drop(file);
+    until("the order", || is_blocked(server.address, "b.example"));
+    assert!(is_blocked(server.address, "a.example"));
+    assert!(!server.log().contains("file refused"), "{}", server.log());
 }

@@ -16,6 +16,27 @@ servers = ["$host:$upstream"]
 name = "names"
 path = "$list"
 scope = "subtree"
+
+[guard]
+public-suffixes = "none"  # the others block those, too
+"""
+COUNT = 10_000  # orders, and exceptions
+ORDER = """id = "o{0}"
+legal-basis = ["Law 1"]
+effective-from = 2020-01-01T00:00:00Z
+review-at = 2100-01-01T00:00:00Z
+authority = {{ name = "The Authority" }}
+reason = {{ en = "It says so" }}
+redress = {{ how = "Write to it" }}
+targets = [{{ name = "o{0}.orders.example", scope = "subtree" }}]
+"""
+EXCEPTION = """[[exception]]
+name = "e{0}.exceptions.example"
+scope = "subtree"
+against = ["names"]
+reason = "It is needed"
+author = "The operator"
+
 """
 
 
@@ -50,6 +71,24 @@ class Empty(Tapis):
 
     def state(self):
         return "empty"
+
+
+class Orders(Tapis):
+    """Tapis with many orders and exceptions beside its list: what is more is theirs."""
+
+    name = "tapis-orders"
+    note = f"Tapis with {COUNT:,} orders and {COUNT:,} exceptions beside the list"
+    config = CONFIG + '[orders]\npath = "$folder/orders"\n\n[exceptions]\npath = "$folder/exceptions"\n'
+
+    def launch(self):
+        for kind in ("orders", "exceptions"):
+            os.makedirs(os.path.join(self.folder, kind), exist_ok=True)
+        for number in range(COUNT):
+            with open(os.path.join(self.folder, f"orders/o{number}.toml"), "w") as out:
+                out.write(ORDER.format(number))
+        with open(os.path.join(self.folder, "exceptions/all.toml"), "w") as out:
+            out.writelines(EXCEPTION.format(number) for number in range(COUNT))
+        super().launch()
 
 
 class Echo(Server):

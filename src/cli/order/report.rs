@@ -39,6 +39,8 @@ struct Report {
     legal_bases: BTreeMap<String, Count>,
     overdue_reviews: Vec<Overdue>,
     orders: Vec<Line>,
+    /// Questions that each list blocked since the server's start.
+    list_hits: BTreeMap<String, u64>,
     /// What is not known, and why.
     unknown: Vec<String>,
 }
@@ -78,8 +80,9 @@ pub(super) fn run(
     let book = Book::read(&config);
     let mut unknown = Vec::new();
     let spans = written(&config, &mut unknown)?;
-    let hits = hits(args.control.places(config_path)?, &mut unknown)?;
-    let report = report(&book, args.at.instant(), &spans, hits.as_ref(), unknown);
+    let status = status(args.control.places(config_path)?, &mut unknown)?;
+    let at = args.at.instant();
+    let report = report(&book, at, &spans, status.as_ref(), unknown);
     match args.at.json {
         true => writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?,
         false => print(&report, out)?,
@@ -100,14 +103,11 @@ fn written(config: &Config, unknown: &mut Vec<String>) -> Result<BTreeMap<String
     }
 }
 
-/// Hits by orders; nothing without a server.
-fn hits(
-    places: Vec<PathBuf>,
-    unknown: &mut Vec<String>,
-) -> Result<Option<BTreeMap<String, u64>>, Failure> {
+/// What a server says, which alone knows hits; nothing without one.
+fn status(places: Vec<PathBuf>, unknown: &mut Vec<String>) -> Result<Option<Status>, Failure> {
     let status = call(&places, user_id(), "/status", None::<&()>);
     match runtime()?.block_on(status) {
-        Ok(Status { orders, .. }) => Ok(Some(orders.hits)),
+        Ok(status) => Ok(Some(status)),
         Err(error) => {
             unknown.push(format!("hits: {error}"));
             Ok(None)
@@ -119,7 +119,7 @@ fn report(
     book: &Book,
     at: Timestamp,
     spans: &BTreeMap<String, Span>,
-    hits: Option<&BTreeMap<String, u64>>,
+    status: Option<&Status>,
     unknown: Vec<String>,
 ) -> Report {
     let mut report = Report {
@@ -129,8 +129,13 @@ fn report(
         legal_bases: BTreeMap::new(),
         overdue_reviews: Vec::new(),
         orders: Vec::new(),
+        list_hits: BTreeMap::new(),
         unknown,
     };
+    let hits = status.map(|status| &status.orders.hits);
+    let lists = status.into_iter().flat_map(|status| &status.lists);
+    let counted = lists.filter_map(|list| Some((list.name.clone(), list.hits?)));
+    report.list_hits.extend(counted);
     for known in book.known() {
         let (order, state) = (known.order, known.life.state(at));
         let in_force = state == State::InForce;
@@ -227,6 +232,9 @@ fn print(report: &Report, out: &mut impl Write) -> std::io::Result<()> {
             write!(out, ", {hits} hits")?;
         }
         writeln!(out)?;
+    }
+    for (list, hits) in &report.list_hits {
+        writeln!(out, "list {list}: {hits} hits")?;
     }
     for unknown in &report.unknown {
         writeln!(out, "not known: {unknown}")?;

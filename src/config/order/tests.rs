@@ -285,3 +285,45 @@ fn an_order_cannot_leave_free_what_another_of_its_targets_blocks() {
     assert!(other("example", "subtree").contains("but the target example blocks there"));
     assert!(other("www.telegram.org", "exact").starts_with("Order"));
 }
+
+#[test]
+fn what_is_there_and_wrong_is_not_told_as_missing_too() {
+    for (line, other, place) in [
+        ("id = \"id-2017-07-14\"", "id = 7", "o.toml:2: "),
+        (
+            "id = \"id-2017-07-14\"",
+            "id = \"id-2017-07-14",
+            "o.toml:2: ",
+        ),
+        (
+            "legal-basis = [\"Permenkominfo 19/2014\"]",
+            "legal-basis = 19",
+            "o.toml:3: ",
+        ),
+        (
+            "legal-basis = [\"Permenkominfo 19/2014\"]",
+            "legal-basis = [19]",
+            "o.toml:3: ",
+        ),
+        (
+            "how = \"Write to the ministry\"",
+            "how = true",
+            "o.toml:35: ",
+        ),
+        ("scope = \"exact\"", "scope = 1", "o.toml:46: "),
+        (
+            "sent-at = 2016-03-29T00:00:00+07:00",
+            "sent-at = \"then\"",
+            "o.toml:39: ",
+        ),
+        (
+            "review-at = 2018-01-14T00:00:00+07:00",
+            "review-at = 2018",
+            "o.toml:8: ",
+        ),
+    ] {
+        let told = with(line, other);
+        assert_eq!(told.lines().count(), 1, "{told}");
+        assert!(told.starts_with(place), "{told}");
+    }
+}

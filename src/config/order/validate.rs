@@ -81,7 +81,8 @@ pub(super) fn validate(raw: Raw, path: &Path, findings: &mut Findings) -> Option
 
 /// Reports that a field is missing that must be there.
 fn missing(key: &str, remedy: &str, line: u32, findings: &mut Findings) {
-    if !findings.holed.contains(&line) {
+    let last = key.rsplit('.').next().unwrap_or(key);
+    if !findings.holed.contains(&line) && !findings.mistyped.contains(&(line, last)) {
         findings.report(line, format!("the order has no `{key}`: add {remedy}"));
     }
 }
@@ -146,11 +147,10 @@ fn legal_basis(given: Option<Strings>, findings: &mut Findings) -> Option<Vec<St
     let laws = given.value.into_iter();
     let laws: Vec<_> = laws.map(|law| line(Some(law), findings)).collect();
     let laws = laws.into_iter().collect::<Option<Vec<_>>>()?;
-    if laws.is_empty() {
+    if laws.is_empty() && !findings.mistyped.contains(&(1, "legal-basis")) {
         missing("legal-basis", "the law that it rests on", at, findings);
-        return None;
     }
-    Some(laws)
+    (!laws.is_empty()).then_some(laws)
 }
 
 /// Texts by language, each read by `read`.

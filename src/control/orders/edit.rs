@@ -229,4 +229,24 @@ scope = "exact"
             .to_string();
         assert!(over.contains("it would be no valid order:\nx:"), "{over}");
     }
+
+    #[test]
+    fn a_file_that_a_verb_changes_keeps_its_owner_and_who_may_read_it() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("x.toml");
+        fs::write(&path, ORDER).expect("written");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o640);
+        fs::set_permissions(&path, mode).expect("changed");
+        // Only root can give files away.
+        let given = std::os::unix::fs::chown(&path, Some(4242), Some(4243)).is_ok();
+        apply(&path, &lift("2026-11-22T10:00:00+07:00")).expect("changed");
+        let meta = fs::metadata(&path).expect("there");
+        assert_eq!(meta.mode() & 0o777, 0o640);
+        assert!(!given || (meta.uid(), meta.gid()) == (4242, 4243));
+        assert!(
+            fs::read_to_string(&path)
+                .expect("there")
+                .contains("lifted-at")
+        );
+    }
 }

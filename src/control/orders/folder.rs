@@ -330,13 +330,18 @@ mod tests {
         folder.sweep(now);
         assert!(folder.read_due(now, text).is_empty(), "nothing changed");
         fs::create_dir(dir.path().join("b.toml")).expect("made");
-        assert_eq!(folder.read_all(text), [dir.path().join("b.toml")]);
-        let mut sheets = folder.files().values();
-        let refused = sheets.find_map(|sheet| sheet.refused.as_ref());
-        let (problems, _) = refused.expect("told");
+        // Reading a pipe would wait for its writer.
+        let pipe = dir.path().join("c.toml");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.expect("mkfifo runs").success());
+        assert_eq!(folder.read_all(text), [dir.path().join("b.toml"), pipe]);
+        let sheets = folder.files().values();
+        let refused = sheets.filter_map(|sheet| sheet.refused.as_ref());
+        let told: Vec<_> = refused.map(|(problems, _)| problems.to_string()).collect();
+        assert_eq!(told.len(), 2);
         assert!(
-            problems.to_string().contains("b.toml: is no file"),
-            "{problems}"
+            told.iter().all(|told| told.contains(".toml: is no file")),
+            "{told:?}"
         );
     }
 
