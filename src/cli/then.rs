@@ -4,6 +4,7 @@
 use jiff::Timestamp;
 
 use crate::config::{Config, Content, List};
+use crate::control::hold::held;
 use crate::control::journal::entry::ListEntry;
 use crate::control::journal::past::{Moment, Past};
 use crate::control::load::digest;
@@ -12,8 +13,9 @@ use crate::control::orders::book::Book;
 /// What counted at some instant.
 pub(super) struct Then<'c> {
     pub(super) book: Book,
-    /// Lists whose files are still what they were.
-    pub(super) lists: Vec<&'c List>,
+    /// Lists whose files are still what they were, and how many rules of each counted, where that is
+    /// known.
+    pub(super) lists: Vec<(&'c List, Option<usize>)>,
     /// What is not known, a sentence each.
     pub(super) unknown: Vec<String>,
 }
@@ -21,10 +23,17 @@ pub(super) struct Then<'c> {
 impl<'c> Then<'c> {
     /// Now: all files as they are.
     pub(super) fn now(config: &'c Config) -> Self {
+        let held = config.state.dir.as_deref().and_then(held);
+        let held = held.map(|generation| {
+            format!(
+                "lists are held as they were in generation {generation}: the server answers by those, \
+                 and not by the files as they are"
+            )
+        });
         Self {
             book: Book::read(config),
-            lists: config.lists.iter().collect(),
-            unknown: Vec::new(),
+            lists: config.lists.iter().map(|list| (list, None)).collect(),
+            unknown: held.into_iter().collect(),
         }
     }
 
@@ -58,7 +67,7 @@ impl<'c> Then<'c> {
         let mut lists = Vec::new();
         for entry in &past.lists {
             match same(config, entry) {
-                Some(list) => lists.push(list),
+                Some(list) => lists.push((list, Some(entry.rules))),
                 None => unknown.push(format!(
                     "list {}: what it held in generation {generation} (since {since}) is not known, \
                      as its file is another one today",
@@ -82,8 +91,13 @@ fn same<'c>(config: &'c Config, then: &ListEntry) -> Option<&'c List> {
         Content::Embedded(text) => Some(text),
         Content::File => None,
     };
-    let read = (list.source.kind, list.scope, list.source.blocking.action);
-    let same = read == (then.kind, then.scope, then.action)
+    let read = (
+        list.source.kind,
+        list.format,
+        list.scope,
+        list.source.blocking.action,
+    );
+    let same = read == (then.kind, then.format, then.scope, then.action)
         && digest(&list.source.path, text).is_ok_and(|now| now == then.digest);
     same.then_some(list)
 }

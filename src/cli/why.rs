@@ -140,9 +140,15 @@ fn explain(config: &Config, args: &WhyArgs) -> Result<Explanation, Failure> {
     left_out.extend_from_slice(rails.problems());
     let mut sources = book.sources(at);
     let mut images = Vec::new();
-    for list in then.lists {
+    for (list, rules) in then.lists {
         match load(list, &rails, None, Guards::NONE) {
             Ok(fresh) => {
+                if let Some(then) = rules.filter(|then| *then != fresh.loaded.rules) {
+                    let (name, now) = (&list.source.name, fresh.loaded.rules);
+                    left_out.push(format!(
+                        "list {name}: {then} of its rules counted then, of which the guard of today leaves {now}"
+                    ));
+                }
                 sources.push(Arc::new(list.source.clone()));
                 images.push((fresh.image, ImageSource::named(&list.source.name)));
             }

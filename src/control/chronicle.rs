@@ -94,6 +94,19 @@ impl Control {
         self.told_problems = problems;
     }
 
+    /// Tells what was not taken at the start.
+    pub(super) fn tell_what_is_refused(&mut self) {
+        let refused = self.lists.iter().filter_map(|list| {
+            let (refusal, _) = list.refused.as_ref()?;
+            Some((format!("list {}", list.name()), vec![refusal.to_string()]))
+        });
+        let refused: Vec<_> = refused.collect();
+        for (what, problems) in refused {
+            self.tell_refused(what, problems);
+        }
+        self.tell_book_problems();
+    }
+
     /// Tells what is not taken, and why.
     pub(super) fn tell_refused(&self, what: String, problems: Vec<String>) {
         let event = Event::Refused { what, problems };
@@ -114,6 +127,7 @@ fn list_entry(list: &ListState) -> Option<ListEntry> {
         name: source.name.clone(),
         path: legible(&source.path),
         kind: source.kind,
+        format: list.config.format,
         scope: list.config.scope,
         action: source.blocking.action,
         digest: loaded.digest.clone(),

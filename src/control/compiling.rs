@@ -197,6 +197,7 @@ impl Control {
             return;
         }
         self.compiling = true;
+        self.compiling_since = self.epoch;
         let send = self.compiled.0.clone();
         let (wanted, moved) = (job.wanted.clone(), job.moved.clone());
         let running = tokio::spawn(job.run());
@@ -285,8 +286,11 @@ impl Control {
     /// Takes what a compilation made to be joined with the small lists, or tells why there is none.
     pub(super) fn land_compiled(&mut self, compiled: Compiled) {
         self.compiling = false;
-        if self.held.is_some() {
-            // What is held is older, and who waited was told.
+        if self.compiling_since != self.epoch {
+            // It is newer than what is held.
+            for wanted in compiled.wanted {
+                self.no_longer_awaited(wanted.ticket);
+            }
             return;
         }
         let base = match compiled.result {

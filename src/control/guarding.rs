@@ -60,11 +60,8 @@ impl Control {
 
     /// Has lists read again whose rules were held against other names.
     pub(super) fn follow_guard(&mut self) {
-        if self.held.is_some() {
-            return;
-        }
         let now = Instant::now();
-        for list in &mut self.lists {
+        for list in self.lists.iter_mut().filter(|list| !list.frozen) {
             list.follow(&self.rails, now);
         }
     }

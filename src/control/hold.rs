@@ -14,8 +14,8 @@ use super::guard::release::Guards;
 use super::journal::entry::Cause;
 use super::load::Refusal;
 use super::notes;
-use super::reload::Control;
-use super::status::{ReloadReport, RollbackRequest};
+use super::reload::{Control, carries};
+use super::status::{ReloadReport, ReloadRequest, RollbackRequest};
 use super::wishes::Waiting;
 use crate::policy::images::Images;
 
@@ -33,11 +33,19 @@ pub(super) struct Hold {
 
 impl Hold {
     /// What a state directory tells; nothing if no lists are held.
-    pub(super) fn read(dir: Option<&Path>) -> Option<Self> {
-        let text = fs::read(dir?.join(FILE)).ok()?;
-        let hold = serde_json::from_slice(&text);
-        hold.inspect_err(|error| tracing::error!(%error, "what is held can't be read: nothing is"))
-            .ok()
+    fn read(dir: &Path) -> Result<Option<Self>, String> {
+        let path = dir.join(FILE);
+        let bad = |error: &dyn std::fmt::Display| {
+            let path = path.display();
+            format!(
+                "{path}: can't be read, so no list is held: {error}; roll back again, or remove it"
+            )
+        };
+        match fs::read(&path) {
+            Ok(text) => serde_json::from_slice(&text).map_err(|error| bad(&error)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(bad(&error)),
+        }
     }
 
     fn write(self, dir: &Path) -> io::Result<()> {
@@ -59,7 +67,59 @@ impl Hold {
     }
 }
 
+/// The generation whose lists the server with that state directory holds, if it can be told.
+pub fn held(dir: &Path) -> Option<u64> {
+    let hold = Hold::read(dir).ok()?;
+    hold.map(|hold| hold.generation)
+}
+
 impl Control {
+    /// What is to be in force at a start: `newest`, which was kept at that time, or what is held. A
+    /// rollback may have ended before what it put in force was kept.
+    pub(super) fn restore_held(
+        &mut self,
+        newest: Option<(Images, Option<Timestamp>)>,
+    ) -> Option<Images> {
+        let dir = self.config.state.dir.clone()?;
+        let hold = match Hold::read(&dir) {
+            Ok(hold) => hold,
+            Err(problem) => {
+                tracing::error!(problem, "nothing is held");
+                self.unheld = Some(problem);
+                None
+            }
+        };
+        let Some(hold) = hold else {
+            return newest.map(|(images, _)| images);
+        };
+        let kept = |at: &Option<Timestamp>| at.is_some_and(|at| at >= hold.since);
+        if let Some((images, _)) = newest.as_ref().filter(|(_, at)| kept(at)) {
+            self.held = Some(hold);
+            return Some(images.clone());
+        }
+        let journal = self.config.journal.clone();
+        let read = self
+            .keeper
+            .read_generation(&dir, journal.as_deref(), hold.generation);
+        match read {
+            Ok((images, pair)) => {
+                self.keeper.adopt(&images, pair);
+                self.held = Some(hold);
+                Some(images)
+            }
+            Err(error) => {
+                let generation = hold.generation;
+                let problem = format!(
+                    "lists were to be held as in generation {generation}, which can't be read, so \
+                     they follow their files: {error}"
+                );
+                tracing::error!(problem, "nothing is held");
+                self.unheld = Some(problem);
+                newest.map(|(images, _)| images)
+            }
+        }
+    }
+
     /// Puts the lists of an earlier generation in force and holds them, or lets them go.
     pub(super) fn roll_back(
         &mut self,
@@ -69,7 +129,7 @@ impl Control {
     ) {
         let mut waiting = Waiting::new(cause, Some(reply));
         let result = match wish.generation {
-            Some(generation) => self.hold(generation, &waiting.cause),
+            Some(generation) => self.hold(generation, &mut waiting),
             None => self.release(&mut waiting),
         };
         waiting.report.problems.extend(result.err());
@@ -81,10 +141,10 @@ impl Control {
         dir.ok_or_else(|| "no generation is kept without a `dir` in [state]".to_owned())
     }
 
-    fn hold(&mut self, generation: u64, cause: &Cause) -> Result<(), String> {
+    fn hold(&mut self, generation: u64, waiting: &mut Waiting) -> Result<(), String> {
         let dir = self.state_dir()?;
         let (keeper, journal) = (self.keeper.clone(), self.boot.journal.clone());
-        let images = tokio::task::block_in_place(|| {
+        let (images, pair) = tokio::task::block_in_place(|| {
             keeper.read_generation(&dir, journal.as_deref(), generation)
         })?;
         let hold = Hold {
@@ -93,21 +153,65 @@ impl Control {
         };
         hold.write(&dir)
             .map_err(|error| format!("{}: can't be written: {error}", dir.join(FILE).display()))?;
+        keeper.adopt(&images, pair);
+        self.drop_the_newer(hold);
         self.held = Some(hold);
-        if let Some(stage) = self.stage.take() {
-            drop(stage);
-            self.leave_stage(vec![format!("configuration not taken: {}", hold.told())]);
-        }
-        self.wanted.clear();
-        self.ready.clear();
-        self.base = None;
-        self.delta_is_full = false;
+        self.unheld = None;
         self.put_back(images);
         self.refuse_the_held();
+        self.follow_the_others(hold, waiting);
         self.unkept = true;
-        self.change(cause.clone());
+        self.change(waiting.cause.clone());
         tracing::warn!(generation, "lists are held");
         Ok(())
+    }
+
+    /// Leaves what is on its way into force; what joins or compiles now is dropped when it ends.
+    fn drop_the_newer(&mut self, hold: Hold) {
+        self.epoch += 1;
+        if self.stage.take().is_some() {
+            self.leave_stage(vec![format!("configuration not taken: {}", hold.told())]);
+        }
+        let wanted = std::mem::take(&mut self.wanted).into_iter();
+        let based = self.base.take().into_iter().flat_map(|base| base.wanted);
+        let ready = std::mem::take(&mut self.ready).into_iter();
+        let tickets: Vec<_> = wanted
+            .chain(based)
+            .map(|wanted| wanted.ticket)
+            .chain(ready.map(|ready| ready.ticket))
+            .collect();
+        // Those of lists that are held are refused, which tells why.
+        let carried = |ticket: &u64| self.lists.iter().any(|list| carries(list, *ticket));
+        let gone: Vec<_> = tickets
+            .into_iter()
+            .filter(|ticket| !carried(ticket))
+            .collect();
+        for ticket in gone {
+            self.no_longer_awaited(ticket);
+        }
+        // Its file belongs to a base that is not in force any more.
+        self.base_file = None;
+        self.delta_is_full = false;
+    }
+
+    /// Has lists read that the generation has nothing of: what is not there can't be held.
+    fn follow_the_others(&mut self, hold: Hold, waiting: &mut Waiting) {
+        let (now, generation) = (Instant::now(), hold.generation);
+        let mut gone = Vec::new();
+        for list in self.lists.iter_mut().filter(|list| !list.frozen) {
+            gone.extend(list.loading.take().map(|loading| loading.ticket));
+            self.tickets += 1;
+            let ticket = list.request(self.tickets, Guards::NONE, now);
+            waiting.tickets.insert(ticket);
+            waiting.report.problems.push(format!(
+                "{}: generation {generation} has nothing of it as it is configured now, so it is \
+                 not held: it follows its file",
+                list.name()
+            ));
+        }
+        for ticket in gone {
+            self.no_longer_awaited(ticket);
+        }
     }
 
     /// Takes images that were kept, and what they tell of the lists.
@@ -122,6 +226,7 @@ impl Control {
                 .into_iter()
                 .find(|source| source.name == list.name());
             let loaded = source.and_then(|source| notes::loaded(source, &list.config));
+            list.frozen = self.held.is_some() && loaded.is_some();
             list.restore(loaded);
         }
         self.images = images;
@@ -132,10 +237,9 @@ impl Control {
         let Some(hold) = self.held else { return };
         let now = Instant::now();
         let mut refused = Vec::new();
-        for list in &mut self.lists {
+        for list in self.lists.iter_mut().filter(|list| list.frozen) {
             let due = list.take_due(now) || list.loading.is_some();
-            let missing = list.loaded.is_none() && list.refused.is_none();
-            if due || missing || list.changed() {
+            if due || list.changed() {
                 let loading = match list.loading {
                     Some(loading) => loading,
                     None => {
@@ -167,14 +271,16 @@ impl Control {
         tracing::info!(generation, "lists follow their files again");
         let now = Instant::now();
         for list in &mut self.lists {
-            if list.refused.is_some() || list.changed() {
+            list.frozen = false;
+            if list.refused.is_some() || list.changed() || list.is_outdated(&self.rails) {
                 self.tickets += 1;
-                waiting
-                    .tickets
-                    .insert(list.request(self.tickets, Guards::NONE, now));
+                let ticket = list.request(self.tickets, Guards::NONE, now);
+                waiting.tickets.insert(ticket);
             }
         }
         self.change(waiting.cause.clone());
+        // A new configuration was not taken meanwhile.
+        self.reconfigure(&ReloadRequest::default(), waiting);
         Ok(())
     }
 }

@@ -47,6 +47,7 @@ impl Control {
             return;
         }
         self.joining = true;
+        self.joining_since = self.epoch;
         let stage = self.stage.take_if(|stage| stage.is_ready());
         self.stage_joining = stage.is_some();
         let base = self.base.take_if(|base| !base.staged || stage.is_some());
@@ -140,11 +141,9 @@ impl Control {
             Ok(joined) => joined,
             Err(tickets) => return self.break_off(tickets),
         };
-        if let Some(hold) = self.held {
-            // What was joined is newer than what is held: who waits for it was told.
-            if joined.stage.is_some() {
-                self.leave_stage(vec![format!("configuration not taken: {}", hold.told())]);
-            }
+        if self.joining_since != self.epoch {
+            // What was joined is newer than what is held: who waited for it was told. There is no
+            // configuration in it, as nobody is heard while one is joined.
             return;
         }
         let image = match joined.result {

@@ -5,6 +5,8 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use jiff::Timestamp;
+
 use super::reload::Control;
 use super::store::{Base, Pair, Store, StoreError, read_generation};
 use crate::config::State;
@@ -93,8 +95,8 @@ impl Keeper {
         problem.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The images that were in force last, and their generation.
-    pub(super) fn restore(&self) -> Option<(Images, u64)> {
+    /// The images that were in force last, their generation, and when they were kept.
+    pub(super) fn restore(&self) -> Option<(Images, u64, Option<Timestamp>)> {
         let mut places = self.places();
         let place = places.state.as_mut()?;
         let loaded = place.store.load();
@@ -109,11 +111,14 @@ impl Keeper {
             delta: found.delta.map(Arc::new),
             orders: None,
         };
-        let generation = found.published.map_or(0, |published| published.generation);
-        Some((images, generation))
+        let published = found.published;
+        let generation = published
+            .as_ref()
+            .map_or(0, |published| published.generation);
+        Some((images, generation, published.map(|published| published.at)))
     }
 
-    /// The images of an earlier generation.
+    /// The images of an earlier generation, and their numbers.
     ///
     /// # Errors
     /// Why there are none, as a sentence.
@@ -122,18 +127,24 @@ impl Keeper {
         dir: &Path,
         journal: Option<&Path>,
         generation: u64,
-    ) -> Result<Images, String> {
-        let mut places = self.places();
+    ) -> Result<(Images, Pair), String> {
+        // Nothing is removed meanwhile.
+        let _places = self.places();
         let kept = read_generation(dir, journal, generation).map_err(|error| error.to_string())?;
-        let base = Arc::new(kept.base);
-        if let Some(place) = &mut places.state {
-            place.base = Some((Arc::clone(&base), kept.pair.base));
-        }
-        Ok(Images {
-            base: Some(base),
+        let images = Images {
+            base: Some(Arc::new(kept.base)),
             delta: kept.delta.map(Arc::new),
             orders: None,
-        })
+        };
+        Ok((images, kept.pair))
+    }
+
+    /// Takes these images for those in force: the base lies on the disk already.
+    pub(super) fn adopt(&self, images: &Images, pair: Pair) {
+        let mut places = self.places();
+        if let (Some(place), Some(base)) = (&mut places.state, &images.base) {
+            place.base = Some((Arc::clone(base), pair.base));
+        }
     }
 
     /// Makes room for a compiler: in the state directory, or elsewhere if that can't be written to.

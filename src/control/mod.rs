@@ -11,7 +11,7 @@ pub mod compose;
 mod following;
 pub mod guard;
 mod guarding;
-mod hold;
+pub mod hold;
 mod join;
 pub mod journal;
 mod keep;

@@ -38,7 +38,9 @@ pub(super) fn loaded(source: &ImageSource, list: &List) -> Option<Loaded> {
     let same = source.name == list.source.name
         && source.path == recorded(&list.source.path)
         && notes.format == list.format
-        && notes.scope == list.scope;
+        && notes.scope == list.scope
+        // Rules of block lists alone are held against wards.
+        && notes.wards.is_empty() != list.source.blocks();
     same.then(|| Loaded {
         rules: source.rules as usize,
         tally: notes.tally,

@@ -15,11 +15,12 @@ impl Control {
         let sources = self.calendar.sources().iter().cloned().chain(lists);
         let sources = sources.collect();
         self.images.orders = self.calendar.book.rules().cloned();
-        let generation = self.next;
+        // Those of orders are kept nowhere else; the journal may be opened late.
+        let generation = self.next.max(self.journal.known() + 1);
         if self.unkept {
             self.imaged = generation;
         }
-        self.next += 1;
+        self.next = generation + 1;
         let draft = self.draft(generation);
         let receipt = draft.map(|draft| self.journal.publish(draft));
         let (config, images) = (&self.config, self.images.clone());

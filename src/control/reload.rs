@@ -93,8 +93,13 @@ pub struct Control {
     pub(super) kept: (mpsc::Sender<()>, mpsc::Receiver<()>),
     /// The generation since which the images are in force.
     pub(super) imaged: u64,
-    /// Whether newer states of lists don't count.
+    /// Whether newer states of lists don't count; and why they do although somebody wanted that.
     pub(super) held: Option<Hold>,
+    pub(super) unheld: Option<String>,
+    /// Counts rollbacks up: what began before one is too new when it ends.
+    pub(super) epoch: u64,
+    pub(super) joining_since: u64,
+    pub(super) compiling_since: u64,
     /// The generation that comes next.
     pub(super) next: u64,
     pub(super) publisher: Publisher,
@@ -153,6 +158,10 @@ impl Control {
             kept: mpsc::channel(1),
             imaged: 0,
             held: None,
+            unheld: None,
+            epoch: 0,
+            joining_since: 0,
+            compiling_since: 0,
             next: 1,
             publisher: Publisher::new(Snapshot::default()),
             watch,
@@ -262,9 +271,7 @@ impl Control {
             self.tell_book_problems();
         }
         self.change_files(changed);
-        if self.held.is_some() {
-            return self.refuse_the_held();
-        }
+        self.refuse_the_held();
         let mut kept = Vec::new();
         let next = self.stage.as_ref().map(|stage| Arc::clone(&stage.rails));
         let staged = self.stage.iter_mut().flat_map(|stage| &mut stage.fresh);
@@ -337,7 +344,7 @@ impl Control {
     }
 
     /// Takes in the configuration's reloadable parts, once the lists that they bring are read.
-    fn reconfigure(&mut self, wish: &ReloadRequest, waiting: &mut Waiting) {
+    pub(super) fn reconfigure(&mut self, wish: &ReloadRequest, waiting: &mut Waiting) {
         let Origin::File(path) = &self.config.origin else {
             return;
         };
@@ -367,8 +374,11 @@ impl Control {
             return;
         }
         if let Some(hold) = self.held {
-            let problem = format!("configuration not taken: {}", hold.told());
-            waiting.report.problems.push(problem);
+            let problems = vec![format!("configuration not taken: {}", hold.told())];
+            tracing::error!(?problems, "configuration refused, the old one stays");
+            waiting.report.problems.extend(problems.iter().cloned());
+            self.tell_refused("configuration".to_owned(), problems.clone());
+            self.config_problems = problems;
             return;
         }
         waiting.staged = true;

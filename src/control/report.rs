@@ -45,6 +45,7 @@ pub(super) fn status(control: &Control, gauges: Gauges) -> Status {
         )
         .chain(control.journal.problem())
         .chain(control.held.map(Hold::told))
+        .chain(control.unheld.clone())
         .chain(control.overfull.iter().map(|(_, problem)| problem.clone()))
         .chain(compose::problems(&control.config))
         .collect::<Vec<_>>();

@@ -11,7 +11,6 @@ use super::compiling::{is_large, want};
 use super::compose;
 use super::guard::rails::Rails;
 use super::guard::release::Guards;
-use super::hold::Hold;
 use super::journal::Journal;
 use super::keep::Keeper;
 use super::load::{Fresh, Refusal, load};
@@ -69,11 +68,7 @@ impl Control {
         let restored = |list: &&ListState| list.loaded.is_some();
         let restored = control.lists.iter().filter(restored);
         let restored: Vec<_> = restored.map(|list| list.name().to_owned()).collect();
-        control.held = Hold::read(control.config.state.dir.as_deref());
-        let fresh = match control.held {
-            Some(_) => Vec::new(),
-            None => control.read_missing()?,
-        };
+        let fresh = control.read_missing()?;
         control.refuse_the_held();
         // What the delta has of others would stand before what was read of them now.
         let stays = |name: &str| restored.iter().any(|restored| restored == name);
@@ -87,12 +82,12 @@ impl Control {
             control.unkept = true;
         }
         control.weigh_delta();
+        control.tell_what_is_refused();
         control.publish();
         Ok(control)
     }
 
-    /// Opens the journal. Generations go on from the last that it knows: those of orders are kept
-    /// nowhere else.
+    /// Opens the journal.
     fn open_journal(&mut self) {
         let Some(path) = &self.config.journal else {
             return;
@@ -101,14 +96,15 @@ impl Control {
             Origin::BuiltIn => None,
             Origin::File(path) => Some(notes::legible(path)),
         };
-        let (journal, last) = Journal::open(path, config);
-        self.journal = journal;
-        self.next = self.next.max(last + 1);
+        self.journal = Journal::open(path, config);
     }
 
     /// Takes the images that were kept, and what they tell of the lists.
     fn restore(&mut self) {
-        let Some((images, generation)) = self.keeper.restore() else {
+        let newest = self.keeper.restore();
+        let generation = newest.as_ref().map_or(0, |(_, generation, _)| *generation);
+        let newest = newest.map(|(images, _, at)| (images, at));
+        let Some(images) = self.restore_held(newest) else {
             return;
         };
         self.put_back(images);

@@ -35,6 +35,8 @@ pub(super) struct ListState {
     pub(super) loading: Option<Loading>,
     /// The number that the next load will have, as somebody waits for it already.
     pub(super) promised: Option<u64>,
+    /// It is held as it was: newer states of its file don't count.
+    pub(super) frozen: bool,
     /// Guards that the operator releases for what the next load finds.
     pub(super) released: Guards,
     /// It was told that the state in force is too old.
@@ -82,6 +84,7 @@ impl ListState {
             refused: None,
             loading: None,
             promised: None,
+            frozen: false,
             released: Guards::NONE,
             told_old: false,
             retry: RETRY,

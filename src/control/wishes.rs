@@ -69,7 +69,11 @@ impl Control {
         };
         let (book, now) = (&mut self.calendar.book, Instant::now());
         book.touch(&touched, now);
-        let changed = tokio::task::block_in_place(|| book.read_due(now));
+        let mut changed = tokio::task::block_in_place(|| book.read_due(now));
+        if changed.is_empty() {
+            // It may be known by another path.
+            changed = tokio::task::block_in_place(|| book.refresh());
+        }
         self.tell_book_changes(&changed, &mut waiting);
         self.waiting.push(waiting);
     }

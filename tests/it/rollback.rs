@@ -142,3 +142,81 @@ fn two_generations_differ_in_lists_and_in_orders() {
     );
     assert_eq!(run(&server, &["diff", "1", "1"]).0, Some(0));
 }
+
+#[test]
+fn a_rollback_that_a_crash_cut_short_is_whole_after_the_restart() {
+    let (mut server, _upstream) = server(STATE);
+    server.signal("TERM");
+    server.wait();
+    // So it looks when the server ended before it could keep what it had put in force.
+    let hold = format!(
+        "{{\"generation\":1,\"since\":\"{}\"}}",
+        jiff::Timestamp::now()
+    );
+    fs::write(server.path("state/held"), hold).expect("written");
+    let server = server.again();
+    assert!(blocked(&server, "one.example") && !blocked(&server, "two.example"));
+    let alarms = server.status()["alarms"].to_string();
+    assert!(
+        alarms.contains("held as they were in generation 1"),
+        "{alarms}"
+    );
+    let told = run(&server, &["why", "one.example"]).1;
+    assert!(
+        told.contains("lists are held as they were in generation 1"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_hold_that_can_not_be_read_is_none_and_is_told() {
+    let (mut server, _upstream) = server(STATE);
+    server.signal("TERM");
+    server.wait();
+    fs::write(server.path("state/held"), "???").expect("written");
+    let server = server.again();
+    assert!(blocked(&server, "two.example"));
+    let alarms = server.status()["alarms"].to_string();
+    assert!(
+        alarms.contains("state/held: can't be read, so no list is held"),
+        "{alarms}"
+    );
+}
+
+#[test]
+fn a_list_that_the_generation_does_not_know_follows_its_file() {
+    let (server, _upstream) = server(STATE);
+    fs::write(server.path("more"), "more.example\n").expect("written");
+    let config = fs::read_to_string(server.path("tapis.toml")).expect("readable");
+    server.replace("tapis.toml", &(config + &list("more", "")));
+    assert!(server.verb(&["reload"]).status.success());
+    assert!(blocked(&server, "more.example"));
+    let (code, told) = run(&server, &["rollback", "1"]);
+    assert_eq!(code, Some(1), "{told}");
+    assert!(
+        told.contains("more: generation 1 has nothing of it"),
+        "{told}"
+    );
+    assert!(blocked(&server, "more.example") && blocked(&server, "one.example"));
+    server.replace("more", "other.example\n");
+    until("its file", || blocked(&server, "other.example"));
+    assert!(blocked(&server, "one.example") && !blocked(&server, "two.example"));
+}
+
+#[test]
+fn a_configuration_that_came_while_lists_were_held_is_taken_with_their_release() {
+    let (server, _upstream) = server(STATE);
+    assert_eq!(run(&server, &["rollback", "1"]).0, Some(0));
+    fs::write(server.path("more"), "more.example\n").expect("written");
+    let config = fs::read_to_string(server.path("tapis.toml")).expect("readable");
+    server.replace("tapis.toml", &(config + &list("more", "")));
+    let (code, told) = run(&server, &["reload"]);
+    assert_eq!(code, Some(1));
+    assert!(
+        told.contains("configuration not taken: lists are held"),
+        "{told}"
+    );
+    let (code, told) = run(&server, &["rollback", "--release"]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(blocked(&server, "more.example") && blocked(&server, "two.example"));
+}

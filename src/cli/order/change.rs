@@ -133,7 +133,14 @@ fn apply(
     let places = control.places(config)?;
     let told = call(&places, user_id(), "/orders", Some(&wish));
     match runtime()?.block_on(told) {
-        Ok(ReloadReport { generation, .. }) => {
+        Ok(ReloadReport {
+            generation,
+            problems,
+            ..
+        }) => {
+            for problem in &problems {
+                writeln!(out, "not taken: {problem}")?;
+            }
             writeln!(out, "read by the server: generation {generation} in force")?;
         }
         Err(ClientError::Absent { .. }) => {

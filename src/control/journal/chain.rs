@@ -85,7 +85,7 @@ impl Entry {
     }
 }
 
-fn digest(text: &[u8]) -> Hash {
+pub(super) fn digest(text: &[u8]) -> Hash {
     let octets = Sha256::digest(text);
     let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
     let digits = octets.iter().flat_map(|octet| [octet >> 4, octet & 15]);

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::super::orders::life::State;
+use crate::config::Format;
 use crate::config::exception::Exception;
 use crate::policy::rule::{Action, Kind, Scope};
 
@@ -150,6 +151,8 @@ pub struct ListEntry {
     pub path: PathBuf,
     /// What its rules do.
     pub kind: Kind,
+    /// How it is written.
+    pub format: Format,
     /// What a bare name in it means.
     pub scope: Scope,
     /// How its names are answered.

@@ -10,7 +10,10 @@ use jiff::Timestamp;
 
 use super::chain::{Entry, Hash, LineError, nothing};
 use super::entry::Damaged;
+use crate::control::notes::legible;
 
+/// How the first entry begins.
+const START: &[u8] = b"{\"number\":";
 /// Octets that are read at a time from the end.
 const PIECE: u64 = 64 << 10;
 
@@ -32,6 +35,14 @@ pub enum JournalError {
     /// Another process writes to it.
     #[error("{0}: another process writes this journal; give each server one of its own")]
     InUse(PathBuf),
+    /// An entry in it is of another version of this program.
+    #[error(
+        "{0}: its last entry was written by another version of tapis: use that one, or name another file"
+    )]
+    Foreign(PathBuf),
+    /// It is something else.
+    #[error("{0}: is no journal: name another file")]
+    NotOurs(PathBuf),
     /// It is no longer the file that was opened, or has another length.
     #[error("{0}: was changed by somebody else")]
     Replaced(PathBuf),
@@ -103,7 +114,11 @@ impl JournalFile {
         }
         let read = |error| JournalError::io(path, "read")(error);
         let size = file.metadata().map_err(read)?.len();
-        let (len, mut last) = last_whole(&file, size).map_err(read)?;
+        let whole = last_whole(&file, size).map_err(read)?;
+        let (len, mut last) = whole.ok_or_else(|| JournalError::Foreign(path.to_owned()))?;
+        if len == 0 && size > 0 && !begins(&file).map_err(read)? {
+            return Err(JournalError::NotOurs(path.to_owned()));
+        }
         let mut found = Found::default();
         if len < size {
             found.damaged = Some(put_aside(path, &file, len, size)?);
@@ -172,23 +187,39 @@ pub(super) fn read_head(path: &Path) -> Option<(u64, Hash)> {
     Some((number.parse().ok()?, hash.to_owned()))
 }
 
-/// Where the last whole entry ends, and which it is.
-fn last_whole(file: &File, size: u64) -> io::Result<(u64, Last)> {
+/// Whether a file without a whole entry begins as the first one does, as far as it goes.
+fn begins(file: &File) -> io::Result<bool> {
+    let mut octets = [0; START.len()];
+    let mut read = 0;
+    loop {
+        match file.read_at(&mut octets[read..], read as u64)? {
+            0 => break,
+            count => read += count,
+        }
+    }
+    Ok(START.starts_with(&octets[..read]))
+}
+
+/// Where the last whole entry ends, and which it is; nothing where another version wrote it.
+fn last_whole(file: &File, size: u64) -> io::Result<Option<(u64, Last)>> {
     let mut end = size;
     while end > 0 {
         let line = line_before(file, end)?;
-        let whole = line.strip_suffix(b"\n");
-        if let Some((entry, hash)) = whole.and_then(|line| Entry::read(line).ok()) {
-            let last = Last {
-                number: entry.number,
-                generation: entry.generation,
-                hash,
-            };
-            return Ok((end, last));
+        let whole = line.strip_suffix(b"\n").ok_or(LineError::Cut);
+        match whole.and_then(Entry::read) {
+            Ok((entry, hash)) => {
+                let last = Last {
+                    number: entry.number,
+                    generation: entry.generation,
+                    hash,
+                };
+                return Ok(Some((end, last)));
+            }
+            Err(LineError::Foreign) => return Ok(None),
+            Err(_) => end -= line.len() as u64,
         }
-        end -= line.len() as u64;
     }
-    Ok((0, Last::none()))
+    Ok(Some((0, Last::none())))
 }
 
 /// The line that ends at `end`, with its own end if it has one.
@@ -237,7 +268,7 @@ fn put_aside(path: &Path, file: &File, len: u64, size: u64) -> Result<Damaged, J
     tracing::error!(path = %path.display(), octets = size - len, kept = %kept.display(), "the journal's end was damaged");
     Ok(Damaged {
         octets: size - len,
-        kept,
+        kept: legible(&kept),
     })
 }
 

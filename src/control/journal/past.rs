@@ -45,25 +45,14 @@ impl Past {
     /// # Errors
     /// [`JournalError`] when it can't be read.
     pub fn read(path: &Path, moment: Moment) -> Result<Option<Self>, JournalError> {
+        let Some(last) = Self::number(path, moment)? else {
+            return Ok(None);
+        };
         let mut record = Record::default();
         let mut past: Option<Self> = None;
         super::read(path, |entry| {
-            let (later, found) = match moment {
-                Moment::At(at) => (entry.at > at, true),
-                Moment::Generation(wanted) => {
-                    (entry.generation > wanted, entry.generation == wanted)
-                }
-            };
             match &entry.event {
-                Event::Stop if !later => {
-                    if let Some(past) = &mut past {
-                        past.stopped = Some(entry.at);
-                    }
-                }
-                Event::Order(_) | Event::OrderGone { .. } | Event::Published(_) if later => {
-                    return false;
-                }
-                Event::Published(published) if found => {
+                Event::Published(published) if entry.number == last => {
                     past = Some(Self {
                         generation: entry.generation,
                         since: entry.at,
@@ -73,9 +62,17 @@ impl Past {
                         exceptions: Vec::new(),
                     });
                 }
+                Event::Published(_) if entry.number > last => return false,
+                Event::Stop if moment.includes(entry.at) => {
+                    if let Some(past) = &mut past {
+                        past.stopped = Some(entry.at);
+                    }
+                }
                 _ => {}
             }
-            record.take(&entry.event);
+            if entry.number <= last {
+                record.take(&entry.event);
+            }
             true
         })?;
         Ok(past.map(|past| Self {
@@ -83,6 +80,33 @@ impl Past {
             exceptions: record.exceptions.into_values().collect(),
             ..past
         }))
+    }
+
+    /// The number of the last entry by which a generation went in force until then: the last of all, as
+    /// clocks are set back.
+    fn number(path: &Path, moment: Moment) -> Result<Option<u64>, JournalError> {
+        let mut last = None;
+        super::read(path, |entry| {
+            let published = matches!(entry.event, Event::Published(_));
+            let found = match moment {
+                Moment::At(_) => moment.includes(entry.at),
+                Moment::Generation(generation) => entry.generation == generation,
+            };
+            if published && found {
+                last = Some(entry.number);
+            }
+            true
+        })?;
+        Ok(last)
+    }
+}
+
+impl Moment {
+    fn includes(self, at: Timestamp) -> bool {
+        match self {
+            Self::At(moment) => at <= moment,
+            Self::Generation(_) => false,
+        }
     }
 }
 
@@ -95,17 +119,23 @@ pub struct Span {
     pub freed: Option<Timestamp>,
 }
 
-/// When orders were in force, by their ids: not by their dates, but by what was published.
+/// When orders were in force, by their ids: not by their dates, but by what was published. What
+/// they were before the first entry is not known, so those that came or ended then are not among them.
 ///
 /// # Errors
 /// [`JournalError`] when it can't be read.
 pub fn spans(path: &Path) -> Result<BTreeMap<String, Span>, JournalError> {
     let mut spans = BTreeMap::<String, Span>::new();
+    let mut first = true;
     super::read(path, |entry| {
         let Event::Published(published) = entry.event else {
             return true;
         };
+        let known_from_here = std::mem::take(&mut first);
         for turn in published.states {
+            if known_from_here {
+                continue;
+            }
             let span = spans.entry(turn.order).or_default();
             if turn.now == Some(State::InForce) {
                 span.begun.get_or_insert(entry.at);

@@ -54,7 +54,8 @@ fn written(generations: u64) -> (tempfile::TempDir, PathBuf) {
 }
 
 fn write(path: &Path, generations: impl Iterator<Item = u64>) {
-    let (mut journal, mut last) = Journal::open(path, None);
+    let mut journal = Journal::open(path, None);
+    let mut last = journal.known();
     for generation in generations {
         last = generation;
         let text = format!("text {generation}");
@@ -90,8 +91,8 @@ fn problems(path: &Path) -> Vec<Problem> {
 #[test]
 fn what_is_new_is_told_once_and_a_restart_goes_on() {
     let (_dir, path) = written(1);
-    let (mut journal, last) = Journal::open(&path, None);
-    assert_eq!(last, 1, "the last generation is known");
+    let mut journal = Journal::open(&path, None);
+    assert_eq!(journal.known(), 1, "the last generation is known");
     let same = [("x", "text 1")];
     journal.publish(draft(2, Some(&same), &[("x", State::Suspended)]));
     journal.publish(draft(3, None, &[("x", State::Lifted)]));
@@ -181,7 +182,7 @@ fn an_end_that_was_cut_off_is_missed_before_and_after_the_server_goes_on() {
 #[test]
 fn a_journal_that_somebody_else_holds_or_replaces_is_told_and_nothing_is_lost() {
     let (_dir, path) = written(1);
-    let (mut journal, _) = Journal::open(&path, None);
+    let mut journal = Journal::open(&path, None);
     assert!(matches!(
         JournalFile::open(&path),
         Err(JournalError::InUse(_))
@@ -214,8 +215,8 @@ fn a_journal_that_somebody_else_holds_or_replaces_is_told_and_nothing_is_lost() 
 fn what_can_not_be_opened_holds_nobody_up_for_long_and_is_told() {
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("missing").join("journal.jsonl");
-    let (journal, last) = Journal::open(&path, None);
-    assert_eq!(last, 0);
+    let journal = Journal::open(&path, None);
+    assert_eq!(journal.known(), 0);
     let start = Instant::now();
     let receipt = journal.publish(draft(1, Some(&[("x", "first")]), &[]));
     journal.wait(receipt);
@@ -344,4 +345,64 @@ fn an_entry_that_was_written_anew_with_a_hash_of_its_own_does_not_fit_the_next()
     );
     fs::write(&path, lines.join("\n") + "\n").expect("written");
     assert_eq!(problems(&path), [Problem::OtherHead(entry.number)]);
+}
+
+#[test]
+fn a_journal_that_was_moved_away_is_begun_anew_with_all_that_is_known() {
+    let (_dir, path) = written(1);
+    let mut journal = Journal::open(&path, None);
+    let orders = [("x", "text 1")];
+    let receipt = journal.publish(draft(2, Some(&orders), &[("x", State::InForce)]));
+    journal.wait(receipt);
+    fs::rename(&path, path.with_extension("old")).expect("moved away");
+    for generation in 3..=4 {
+        journal.publish(draft(generation, None, &[("x", State::InForce)]));
+    }
+    journal.close(4);
+    let past = Past::read(&path, Moment::Generation(4)).expect("readable");
+    let text = (PathBuf::from("x.toml"), "text 1".to_owned());
+    assert_eq!(past.expect("known").orders, [text]);
+}
+
+#[test]
+fn what_is_no_journal_or_of_another_version_is_left_alone() {
+    let (_dir, path) = written(1);
+    let ours = fs::read_to_string(&path).expect("there");
+    let foreign = ours
+        .lines()
+        .last()
+        .expect("a line")
+        .replace("\"stop\"", "\"news\"");
+    let (body, _) = foreign.split_once(",\"hash\"").expect("its hash");
+    let hash = super::chain::digest(body.as_bytes());
+    let foreign = format!("{ours}{body},\"hash\":\"{hash}\"}}\n");
+    for (content, told) in [
+        (foreign.as_str(), "another version"),
+        ("precious data\n", "is no journal"),
+    ] {
+        fs::write(&path, content).expect("written");
+        let error = JournalFile::open(&path).expect_err("refused");
+        assert!(error.to_string().contains(told), "{error}");
+        assert_eq!(fs::read_to_string(&path).expect("there"), content);
+    }
+}
+
+#[test]
+fn a_clock_that_was_ahead_for_a_while_hides_nothing_that_came_after() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("journal.jsonl");
+    let mut journal = Journal::open(&path, None);
+    for (generation, second) in [(1, 100), (2, 9000), (3, 200), (4, 300)] {
+        let text = format!("text {generation}");
+        let new = draft(generation, Some(&[("x", text.as_str())]), &[]);
+        journal.publish(Draft {
+            at: at(second),
+            ..new
+        });
+    }
+    journal.close(4);
+    for (second, generation) in [(150, 1), (250, 3), (400, 4), (9500, 4)] {
+        let past = Past::read(&path, Moment::At(at(second))).expect("readable");
+        assert_eq!(past.expect("known").generation, generation, "at {second}");
+    }
 }

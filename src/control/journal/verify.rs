@@ -72,7 +72,7 @@ impl fmt::Display for Finding {
                 "the file that tells which entry is the last can't be read, so entries may be missing",
             ),
             Problem::OtherHead(number) => {
-                write!(f, "entry {number} is another one than was written last")
+                write!(f, "entry {number} is another one than the file beside the journal tells")
             }
         }
     }
@@ -87,6 +87,8 @@ pub fn verify(path: &Path) -> Result<Verdict, JournalError> {
     let mut last = Last::none();
     // What stands before the next entry is known: a line that is none breaks the chain by itself.
     let mut chained = true;
+    let head = read_head(path);
+    let mut other_head = false;
     read_lines(path, |line| {
         let mut tell = |problem| {
             verdict.findings.push(Finding {
@@ -120,6 +122,8 @@ pub fn verify(path: &Path) -> Result<Verdict, JournalError> {
             tell(Problem::Unchained(entry.number));
         }
         chained = true;
+        let told = head.as_ref().filter(|(number, _)| *number == entry.number);
+        other_head |= told.is_some_and(|(_, told)| *told != hash);
         last = Last {
             number: entry.number,
             generation: entry.generation,
@@ -127,16 +131,14 @@ pub fn verify(path: &Path) -> Result<Verdict, JournalError> {
         };
         true
     })?;
-    let at_the_end = match read_head(path) {
+    let at_the_end = match head {
         // Nothing was ever written.
         None if last.number == 0 => None,
         None => Some(Problem::NoHead),
         Some((number, _)) if number > last.number => {
             Some(Problem::Missing(last.number + 1, number))
         }
-        Some((number, hash)) if number == last.number && chained && hash != last.hash => {
-            Some(Problem::OtherHead(number))
-        }
+        Some((number, _)) if other_head => Some(Problem::OtherHead(number)),
         // A power cut may have come between an entry and the telling of it.
         Some(_) => None,
     };

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -84,6 +85,8 @@ struct Shared {
     problem: Mutex<Option<String>>,
     /// The generation that went in force before it was written.
     late: Mutex<Option<u64>>,
+    /// The last generation that the file knew when it was opened.
+    known: AtomicU64,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -98,14 +101,17 @@ pub(in crate::control) struct Receipt {
 }
 
 impl Journal {
-    /// Opens it, and tells the last generation that it knows. What can't be opened now is tried
-    /// again, and entries wait.
-    pub(in crate::control) fn open(path: &Path, config: Option<PathBuf>) -> (Self, u64) {
+    /// Opens it. What can't be opened now is tried again, and entries wait.
+    pub(in crate::control) fn open(path: &Path, config: Option<PathBuf>) -> Self {
         let shared = Arc::new(Shared::default());
         let mut desk = Desk {
             path: path.to_owned(),
             config,
-            open: None,
+            file: None,
+            record: None,
+            pages: None,
+            unpaged: false,
+            marked: true,
             last: None,
             waiting: VecDeque::new(),
             sealed: Vec::new(),
@@ -114,7 +120,6 @@ impl Journal {
             shared: shared.clone(),
         };
         desk.try_to_open();
-        let generation = desk.last.as_ref().map_or(0, |last| last.generation);
         let (sender, letters) = channel();
         let thread = thread::Builder::new().name("tapis-journal".to_owned());
         let started = thread.spawn(move || desk.work(&letters));
@@ -125,12 +130,16 @@ impl Journal {
         }
         let sender = started.is_ok().then_some(sender);
         let thread = started.ok();
-        let journal = Self {
+        Self {
             sender,
             thread,
             shared,
-        };
-        (journal, generation)
+        }
+    }
+
+    /// The last generation that was in the file when it was opened: numbers go on after it.
+    pub(in crate::control) fn known(&self) -> u64 {
+        self.shared.known.load(Ordering::Relaxed)
     }
 
     /// Whether there is one.
@@ -164,10 +173,15 @@ impl Journal {
     pub(in crate::control) fn wait(&self, receipt: Receipt) {
         let Some(wait) = receipt.wait else { return };
         let left = receipt.until.saturating_duration_since(Instant::now());
-        if wait.recv_timeout(left).is_ok() {
-            return;
-        }
         let generation = receipt.generation;
+        match wait.recv_timeout(left) {
+            Ok(()) => return,
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => {
+                let problem = "its thread broke off inside tapis, which is a bug; please report it";
+                *lock(&self.shared.problem) = Some(problem.to_owned());
+            }
+        }
         tracing::error!(generation, "in force before it is in the journal");
         lock(&self.shared.late).get_or_insert(generation);
     }
@@ -205,7 +219,15 @@ impl Journal {
 struct Desk {
     path: PathBuf,
     config: Option<PathBuf>,
-    open: Option<(JournalFile, Record)>,
+    file: Option<JournalFile>,
+    /// What the file tells, once it was read.
+    record: Option<Record>,
+    /// The orders and exceptions that came last, for a file that knows nothing of them.
+    pages: Option<Arc<Pages>>,
+    /// Whether those are to be compared with the record though they did not change.
+    unpaged: bool,
+    /// Whether it was told which entry is the last.
+    marked: bool,
     /// The last entry that is sealed, once the journal could be read.
     last: Option<Last>,
     /// What came and is not sealed.
@@ -222,7 +244,7 @@ impl Desk {
     fn work(mut self, letters: &Receiver<Letter>) {
         let mut gone = false;
         while !gone {
-            let idle = self.waiting.is_empty() && self.sealed.is_empty();
+            let idle = self.waiting.is_empty() && self.sealed.is_empty() && self.marked;
             let first = match idle {
                 true => letters.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 false => letters.recv_timeout(RETRY),
@@ -261,56 +283,71 @@ impl Desk {
 
     /// Writes all that waits, or tells why not.
     fn write(&mut self) {
-        if self.open.is_none() {
+        if self.file.is_none() {
             self.try_to_open();
         }
+        self.try_to_replay();
         self.seal();
-        let result = match (&mut self.open, &self.last) {
-            (Some((file, _)), Some(last)) => {
-                let written = file.append(&self.sealed);
-                if written.is_ok() {
-                    self.sealed.clear();
-                }
-                written.and_then(|()| file.mark(last))
-            }
-            _ => return,
+        let (Some(file), Some(_), Some(last)) = (&mut self.file, &self.record, &self.last) else {
+            return;
         };
-        if let Err(error) = result {
+        let written = file.append(&self.sealed);
+        if written.is_ok() {
+            self.sealed.clear();
+            self.marked = false;
+        }
+        if let Err(error) = written.and_then(|()| file.mark(last)) {
             if matches!(error, JournalError::Replaced(_)) {
-                self.open = None;
+                (self.file, self.record) = (None, None);
             }
             return self.fail(&error);
         }
-        *lock(&self.shared.late) = None;
+        self.marked = true;
+        if self.waiting.is_empty() {
+            *lock(&self.shared.late) = None;
+            for receipt in self.receipts.drain(..) {
+                // Who waited may have gone on.
+                let _ = receipt.send(());
+            }
+        }
         if lock(&self.shared.problem).take().is_some() {
             tracing::info!("the journal is written again");
-        }
-        for receipt in self.receipts.drain(..) {
-            // Who waited may have gone on.
-            let _ = receipt.send(());
         }
     }
 
     fn try_to_open(&mut self) {
-        let opened = JournalFile::open(&self.path).and_then(|(file, last, found)| {
-            let record = Record::replay(&self.path)?;
-            Ok((file, record, last, found))
-        });
-        match opened {
-            Ok((file, record, last, found)) => {
-                let first = self.last.is_none();
+        match JournalFile::open(&self.path) {
+            Ok((file, last, found)) => {
                 // After what was sealed already come its successors, whatever the file holds.
                 let last = self.last.take().unwrap_or(last);
                 let generation = last.generation;
+                self.shared.known.fetch_max(generation, Ordering::Relaxed);
                 self.last = Some(last);
-                self.open = Some((file, record));
-                if first {
-                    let start = Item::Tell(Timestamp::now(), generation, self.start(found));
-                    self.waiting.push_front(start);
-                }
+                self.file = Some(file);
+                let start = Item::Tell(Timestamp::now(), generation, self.start(found));
+                self.waiting.push_front(start);
             }
             Err(error) => self.fail(&error),
         }
+    }
+
+    /// Finds out what the file tells already, and what is sealed and will be in it.
+    fn try_to_replay(&mut self) {
+        if self.file.is_none() || self.record.is_some() {
+            return;
+        }
+        let mut record = match Record::replay(&self.path) {
+            Ok(record) => record,
+            Err(error) => return self.fail(&error),
+        };
+        for line in self.sealed.split(|octet| *octet == b'\n') {
+            // Behind the last one there is nothing.
+            if let Ok((entry, _)) = Entry::read(line) {
+                record.take(&entry.event);
+            }
+        }
+        self.record = Some(record);
+        self.unpaged = true;
     }
 
     fn start(&self, found: Found) -> Event {
@@ -334,7 +371,7 @@ impl Desk {
 
     /// Makes lines of what waits.
     fn seal(&mut self) {
-        let (Some((_, record)), Some(last)) = (&mut self.open, &mut self.last) else {
+        let (Some(record), Some(last)) = (&mut self.record, &mut self.last) else {
             return;
         };
         let sealed = &mut self.sealed;
@@ -360,7 +397,12 @@ impl Desk {
         while room && let Some(item) = self.waiting.pop_front() {
             match item {
                 Item::Tell(at, generation, event) => room = seal(at, generation, event),
-                Item::Publish(draft) => {
+                Item::Publish(mut draft) => {
+                    if let Some(pages) = &draft.pages {
+                        self.pages = Some(Arc::clone(pages));
+                    } else if std::mem::take(&mut self.unpaged) {
+                        draft.pages.clone_from(&self.pages);
+                    }
                     let (at, generation) = (draft.at, draft.generation);
                     for event in record.news(*draft) {
                         room = seal(at, generation, event);
