@@ -91,13 +91,9 @@ fn same<'c>(config: &'c Config, then: &ListEntry) -> Option<&'c List> {
         Content::Embedded(text) => Some(text),
         Content::File => None,
     };
-    let read = (
-        list.source.kind,
-        list.format,
-        list.scope,
-        list.source.blocking.action,
-    );
-    let same = read == (then.kind, then.format, then.scope, then.action)
+    let read = (list.source.kind, list.scope, list.source.blocking.action);
+    let same = read == (then.kind, then.scope, then.action)
+        && then.format.is_none_or(|format| format == list.format)
         && digest(&list.source.path, text).is_ok_and(|now| now == then.digest);
     same.then_some(list)
 }

@@ -58,7 +58,7 @@ impl Control {
             lists: self.lists.iter().filter_map(list_entry).collect(),
             pages,
             states: self.calendar.book.states(now),
-            held: self.held.map(|hold| hold.generation),
+            held: self.held.as_ref().map(|hold| hold.generation),
         })
     }
 
@@ -109,6 +109,10 @@ impl Control {
 
     /// Tells what is not taken, and why.
     pub(super) fn tell_refused(&self, what: String, problems: Vec<String>) {
+        if self.generation() == 0 {
+            // It is told with the first generation.
+            return;
+        }
         let event = Event::Refused { what, problems };
         self.journal.tell(self.generation(), event);
     }
@@ -127,7 +131,7 @@ fn list_entry(list: &ListState) -> Option<ListEntry> {
         name: source.name.clone(),
         path: legible(&source.path),
         kind: source.kind,
-        format: list.config.format,
+        format: Some(list.config.format),
         scope: list.config.scope,
         action: source.blocking.action,
         digest: loaded.digest.clone(),

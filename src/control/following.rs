@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use tokio::time::Instant;
 
+use super::journal::entry::Cause;
 use super::reload::Control;
 use super::state::ListState;
 use super::watch::Touched;
@@ -31,6 +32,10 @@ impl Control {
         self.tell_aged();
         tokio::task::block_in_place(|| self.calendar.book.sweep(now));
         self.look_at_the_clock();
+        if self.journal.known() >= self.generation() {
+            // It was opened late: what is in force gets a number that comes after those in it.
+            self.change(Cause::Start);
+        }
         self.follow();
     }
 

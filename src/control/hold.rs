@@ -12,9 +12,10 @@ use tokio::time::Instant;
 
 use super::guard::release::Guards;
 use super::journal::entry::Cause;
-use super::load::Refusal;
+use super::load::{Loaded, Refusal};
 use super::notes;
 use super::reload::{Control, carries};
+use super::state::ListState;
 use super::status::{ReloadReport, ReloadRequest, RollbackRequest};
 use super::wishes::Waiting;
 use crate::policy::images::Images;
@@ -23,12 +24,16 @@ use crate::policy::images::Images;
 const FILE: &str = "held";
 
 /// What is held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Hold {
     /// The generation whose lists are in force.
     pub(super) generation: u64,
     /// Since when.
     pub(super) since: Timestamp,
+    /// The generation that put them in force: images of that or a later one are what is held.
+    pub(super) first: u64,
+    /// The lists: of others that generation had nothing.
+    pub(super) lists: Vec<String>,
 }
 
 impl Hold {
@@ -48,7 +53,7 @@ impl Hold {
         }
     }
 
-    fn write(self, dir: &Path) -> io::Result<()> {
+    fn write(&self, dir: &Path) -> io::Result<()> {
         let text = serde_json::to_string(&self).expect("numbers and times have a JSON form");
         let mut file = tempfile::NamedTempFile::new_in(dir)?;
         io::Write::write_all(&mut file, text.as_bytes())?;
@@ -58,7 +63,7 @@ impl Hold {
     }
 
     /// As an alarm.
-    pub(super) fn told(self) -> String {
+    pub(super) fn told(&self) -> String {
         let (generation, since) = (self.generation, self.since);
         format!(
             "lists are held as they were in generation {generation}, since {since:.0}; to follow \
@@ -74,26 +79,21 @@ pub fn held(dir: &Path) -> Option<u64> {
 }
 
 impl Control {
-    /// What is to be in force at a start: `newest`, which was kept at that time, or what is held. A
+    /// What is to be in force at a start: `newest`, which is of that generation, or what is held. A
     /// rollback may have ended before what it put in force was kept.
-    pub(super) fn restore_held(
-        &mut self,
-        newest: Option<(Images, Option<Timestamp>)>,
-    ) -> Option<Images> {
+    pub(super) fn restore_held(&mut self, newest: Option<(Images, u64)>) -> Option<Images> {
         let dir = self.config.state.dir.clone()?;
         let hold = match Hold::read(&dir) {
             Ok(hold) => hold,
             Err(problem) => {
-                tracing::error!(problem, "nothing is held");
-                self.unheld = Some(problem);
+                self.hold_nothing(&dir, problem);
                 None
             }
         };
         let Some(hold) = hold else {
             return newest.map(|(images, _)| images);
         };
-        let kept = |at: &Option<Timestamp>| at.is_some_and(|at| at >= hold.since);
-        if let Some((images, _)) = newest.as_ref().filter(|(_, at)| kept(at)) {
+        if let Some((images, _)) = newest.as_ref().filter(|(_, of)| *of >= hold.first) {
             self.held = Some(hold);
             return Some(images.clone());
         }
@@ -113,10 +113,19 @@ impl Control {
                     "lists were to be held as in generation {generation}, which can't be read, so \
                      they follow their files: {error}"
                 );
-                tracing::error!(problem, "nothing is held");
-                self.unheld = Some(problem);
+                self.hold_nothing(&dir, problem);
                 newest.map(|(images, _)| images)
             }
+        }
+    }
+
+    /// A hold that can't be kept up must not come back later, when other images are in force.
+    fn hold_nothing(&mut self, dir: &Path, problem: String) {
+        tracing::error!(problem, "nothing is held");
+        self.unheld = Some(problem);
+        let path = dir.join(FILE);
+        if let Err(error) = fs::rename(&path, path.with_extension("damaged")) {
+            tracing::error!(path = %path.display(), %error, "it can't be moved away");
         }
     }
 
@@ -150,16 +159,18 @@ impl Control {
         let hold = Hold {
             generation,
             since: Timestamp::now(),
+            first: self.next_generation(),
+            lists: self.known_in(&images),
         };
         hold.write(&dir)
             .map_err(|error| format!("{}: can't be written: {error}", dir.join(FILE).display()))?;
         keeper.adopt(&images, pair);
-        self.drop_the_newer(hold);
+        self.drop_the_newer(&hold);
         self.held = Some(hold);
         self.unheld = None;
         self.put_back(images);
         self.refuse_the_held();
-        self.follow_the_others(hold, waiting);
+        self.follow_the_others(generation, waiting);
         self.unkept = true;
         self.change(waiting.cause.clone());
         tracing::warn!(generation, "lists are held");
@@ -167,7 +178,7 @@ impl Control {
     }
 
     /// Leaves what is on its way into force; what joins or compiles now is dropped when it ends.
-    fn drop_the_newer(&mut self, hold: Hold) {
+    fn drop_the_newer(&mut self, hold: &Hold) {
         self.epoch += 1;
         if self.stage.take().is_some() {
             self.leave_stage(vec![format!("configuration not taken: {}", hold.told())]);
@@ -195,8 +206,8 @@ impl Control {
     }
 
     /// Has lists read that the generation has nothing of: what is not there can't be held.
-    fn follow_the_others(&mut self, hold: Hold, waiting: &mut Waiting) {
-        let (now, generation) = (Instant::now(), hold.generation);
+    fn follow_the_others(&mut self, generation: u64, waiting: &mut Waiting) {
+        let now = Instant::now();
         let mut gone = Vec::new();
         for list in self.lists.iter_mut().filter(|list| !list.frozen) {
             gone.extend(list.loading.take().map(|loading| loading.ticket));
@@ -216,25 +227,29 @@ impl Control {
 
     /// Takes images that were kept, and what they tell of the lists.
     pub(super) fn put_back(&mut self, images: Images) {
+        let held = self.held.as_ref().map_or(&[][..], |hold| &hold.lists);
         for list in &mut self.lists {
-            let image = match images.is_in_delta(list.name()) {
-                true => &images.delta,
-                false => &images.base,
-            };
-            let sources = image.iter().flat_map(|image| &image.provenance().sources);
-            let source = sources
-                .into_iter()
-                .find(|source| source.name == list.name());
-            let loaded = source.and_then(|source| notes::loaded(source, &list.config));
-            list.frozen = self.held.is_some() && loaded.is_some();
+            let loaded = loaded(&images, list);
+            list.frozen = loaded.is_some() && held.iter().any(|name| name == list.name());
             list.restore(loaded);
         }
         self.images = images;
     }
 
+    /// The lists of which images tell something that counts.
+    fn known_in(&self, images: &Images) -> Vec<String> {
+        let known = self
+            .lists
+            .iter()
+            .filter(|list| loaded(images, list).is_some());
+        known.map(|list| list.name().to_owned()).collect()
+    }
+
     /// Lists whose files are newer than what is held: that is told of each, and nobody waits for them.
     pub(super) fn refuse_the_held(&mut self) {
-        let Some(hold) = self.held else { return };
+        let Some(generation) = self.held.as_ref().map(|hold| hold.generation) else {
+            return;
+        };
         let now = Instant::now();
         let mut refused = Vec::new();
         for list in self.lists.iter_mut().filter(|list| list.frozen) {
@@ -251,13 +266,12 @@ impl Control {
             }
         }
         for ticket in refused {
-            let generation = hold.generation;
             self.refuse(ticket, Refusal::RolledBack { generation });
         }
     }
 
     fn release(&mut self, waiting: &mut Waiting) -> Result<(), String> {
-        let Some(hold) = self.held else {
+        let Some(generation) = self.held.as_ref().map(|hold| hold.generation) else {
             return Err("no lists are held".to_owned());
         };
         let file = self.state_dir()?.join(FILE);
@@ -267,7 +281,6 @@ impl Control {
             }
             _ => self.held = None,
         }
-        let generation = hold.generation;
         tracing::info!(generation, "lists follow their files again");
         let now = Instant::now();
         for list in &mut self.lists {
@@ -283,4 +296,15 @@ impl Control {
         self.reconfigure(&ReloadRequest::default(), waiting);
         Ok(())
     }
+}
+
+/// What images tell of a list.
+fn loaded(images: &Images, list: &ListState) -> Option<Loaded> {
+    let image = match images.is_in_delta(list.name()) {
+        true => &images.delta,
+        false => &images.base,
+    };
+    let mut sources = image.iter().flat_map(|image| &image.provenance().sources);
+    let source = sources.find(|source| source.name == list.name())?;
+    notes::loaded(source, &list.config)
 }

@@ -182,8 +182,9 @@ impl Control {
     fn break_off(&mut self, tickets: Vec<u64>) {
         for ticket in tickets {
             let list = self.lists.iter().find(|list| carries(list, ticket));
-            if let Some(refusal) = list.map(broken) {
-                self.refuse(ticket, refusal);
+            match list.map(broken) {
+                Some(refusal) => self.refuse(ticket, refusal),
+                None => self.no_longer_awaited(ticket),
             }
         }
         if self.waiting.iter().any(|waiting| waiting.staged) && self.stage.is_none() {

@@ -5,8 +5,6 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use jiff::Timestamp;
-
 use super::reload::Control;
 use super::store::{Base, Pair, Store, StoreError, read_generation};
 use crate::config::State;
@@ -95,8 +93,8 @@ impl Keeper {
         problem.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The images that were in force last, their generation, and when they were kept.
-    pub(super) fn restore(&self) -> Option<(Images, u64, Option<Timestamp>)> {
+    /// The images that were in force last, and their generation.
+    pub(super) fn restore(&self) -> Option<(Images, u64)> {
         let mut places = self.places();
         let place = places.state.as_mut()?;
         let loaded = place.store.load();
@@ -111,11 +109,8 @@ impl Keeper {
             delta: found.delta.map(Arc::new),
             orders: None,
         };
-        let published = found.published;
-        let generation = published
-            .as_ref()
-            .map_or(0, |published| published.generation);
-        Some((images, generation, published.map(|published| published.at)))
+        let generation = found.published.map_or(0, |published| published.generation);
+        Some((images, generation))
     }
 
     /// The images of an earlier generation, and their numbers.

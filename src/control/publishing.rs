@@ -7,6 +7,12 @@ use super::compose;
 use super::reload::Control;
 
 impl Control {
+    /// The number of the next generation. Those of orders are kept nowhere but in the journal, which
+    /// may be opened late.
+    pub(super) fn next_generation(&self) -> u64 {
+        self.next.max(self.journal.known() + 1)
+    }
+
     /// Puts a snapshot of all that is known in force.
     pub(super) fn publish(&mut self) {
         self.calendar.turn();
@@ -15,8 +21,7 @@ impl Control {
         let sources = self.calendar.sources().iter().cloned().chain(lists);
         let sources = sources.collect();
         self.images.orders = self.calendar.book.rules().cloned();
-        // Those of orders are kept nowhere else; the journal may be opened late.
-        let generation = self.next.max(self.journal.known() + 1);
+        let generation = self.next_generation();
         if self.unkept {
             self.imaged = generation;
         }

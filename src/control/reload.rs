@@ -373,7 +373,7 @@ impl Control {
         if config == self.config && self.stage.is_none() {
             return;
         }
-        if let Some(hold) = self.held {
+        if let Some(hold) = &self.held {
             let problems = vec![format!("configuration not taken: {}", hold.told())];
             tracing::error!(?problems, "configuration refused, the old one stays");
             waiting.report.problems.extend(problems.iter().cloned());

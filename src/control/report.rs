@@ -44,7 +44,7 @@ pub(super) fn status(control: &Control, gauges: Gauges) -> Status {
                 .map(|problem| format!("what is in force is not kept: {problem}")),
         )
         .chain(control.journal.problem())
-        .chain(control.held.map(Hold::told))
+        .chain(control.held.as_ref().map(Hold::told))
         .chain(control.unheld.clone())
         .chain(control.overfull.iter().map(|(_, problem)| problem.clone()))
         .chain(compose::problems(&control.config))

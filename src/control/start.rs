@@ -82,8 +82,8 @@ impl Control {
             control.unkept = true;
         }
         control.weigh_delta();
-        control.tell_what_is_refused();
         control.publish();
+        control.tell_what_is_refused();
         Ok(control)
     }
 
@@ -102,8 +102,7 @@ impl Control {
     /// Takes the images that were kept, and what they tell of the lists.
     fn restore(&mut self) {
         let newest = self.keeper.restore();
-        let generation = newest.as_ref().map_or(0, |(_, generation, _)| *generation);
-        let newest = newest.map(|(images, _, at)| (images, at));
+        let generation = newest.as_ref().map_or(0, |(_, generation)| *generation);
         let Some(images) = self.restore_held(newest) else {
             return;
         };

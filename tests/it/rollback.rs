@@ -149,10 +149,8 @@ fn a_rollback_that_a_crash_cut_short_is_whole_after_the_restart() {
     server.signal("TERM");
     server.wait();
     // So it looks when the server ended before it could keep what it had put in force.
-    let hold = format!(
-        "{{\"generation\":1,\"since\":\"{}\"}}",
-        jiff::Timestamp::now()
-    );
+    let now = jiff::Timestamp::now();
+    let hold = format!("{{\"generation\":1,\"since\":\"{now}\",\"first\":4,\"lists\":[\"ads\"]}}");
     fs::write(server.path("state/held"), hold).expect("written");
     let server = server.again();
     assert!(blocked(&server, "one.example") && !blocked(&server, "two.example"));
@@ -200,6 +198,14 @@ fn a_list_that_the_generation_does_not_know_follows_its_file() {
     assert!(blocked(&server, "more.example") && blocked(&server, "one.example"));
     server.replace("more", "other.example\n");
     until("its file", || blocked(&server, "other.example"));
+    assert!(blocked(&server, "one.example") && !blocked(&server, "two.example"));
+    // A restart does not hold it, either.
+    let mut server = server;
+    server.signal("TERM");
+    server.wait();
+    server.replace("more", "third.example\n");
+    let server = server.again();
+    until("its file", || blocked(&server, "third.example"));
     assert!(blocked(&server, "one.example") && !blocked(&server, "two.example"));
 }
 

@@ -151,8 +151,9 @@ pub struct ListEntry {
     pub path: PathBuf,
     /// What its rules do.
     pub kind: Kind,
-    /// How it is written.
-    pub format: Format,
+    /// How it is written; old entries don't tell.
+    #[serde(default)]
+    pub format: Option<Format>,
     /// What a bare name in it means.
     pub scope: Scope,
     /// How its names are answered.
@@ -164,6 +165,7 @@ pub struct ListEntry {
     /// Bad lines.
     pub bad: u32,
     /// Rules that guards left out.
+    #[serde(default)]
     pub left_out: u32,
 }
 

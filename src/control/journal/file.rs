@@ -262,9 +262,16 @@ fn put_aside(path: &Path, file: &File, len: u64, size: u64) -> Result<Damaged, J
         }
         copy.sync_all()
     });
-    copied.map_err(JournalError::io(&kept, "written"))?;
-    let cut = file.set_len(len).and_then(|()| file.sync_all());
-    cut.map_err(JournalError::io(path, "written"))?;
+    let copied = copied.map_err(JournalError::io(&kept, "written"));
+    let cut = copied.and_then(|()| {
+        let cut = file.set_len(len).and_then(|()| file.sync_all());
+        cut.map_err(JournalError::io(path, "written"))
+    });
+    if let Err(error) = cut {
+        // The next attempt makes a copy of its own.
+        let _ = fs::remove_file(&kept);
+        return Err(error);
+    }
     tracing::error!(path = %path.display(), octets = size - len, kept = %kept.display(), "the journal's end was damaged");
     Ok(Damaged {
         octets: size - len,

@@ -69,6 +69,34 @@ impl Record {
         Ok(record)
     }
 
+    /// All texts, for a file that has none of them.
+    pub(super) fn texts(&self) -> impl Iterator<Item = Event> {
+        self.orders.iter().map(|(id, (path, text))| {
+            Event::Order(OrderText {
+                id: id.clone(),
+                path: path.clone(),
+                text: text.clone(),
+                warnings: Vec::new(),
+            })
+        })
+    }
+
+    /// All states and exceptions, likewise.
+    pub(super) fn all(&self) -> Published {
+        let turn = |(order, state): (&String, &State)| Turn {
+            order: order.clone(),
+            was: None,
+            now: Some(*state),
+        };
+        let mut states: Vec<_> = self.states.iter().map(turn).collect();
+        states.sort_by(|one, other| one.order.cmp(&other.order));
+        Published {
+            states,
+            exceptions: self.exceptions.values().cloned().collect(),
+            ..Published::default()
+        }
+    }
+
     /// What a draft tells that is not known yet, and takes that in.
     pub(super) fn news(&mut self, draft: Draft) -> Vec<Event> {
         let mut events = Vec::new();

@@ -204,7 +204,7 @@ fn a_journal_that_somebody_else_holds_or_replaces_is_told_and_nothing_is_lost() 
         "{generations:?}"
     );
     assert!(
-        problems(&path).contains(&Problem::Missing(1, 4)),
+        problems(&path).contains(&Problem::Lost(1, 4)),
         "{:?}",
         problems(&path)
     );

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::chain::Entry;
-use super::entry::{Cause, Event, ListEntry, Start};
+use super::entry::{Cause, Event, ListEntry, Published, Start};
 use super::file::{Found, JournalError, JournalFile, Last};
 use super::record::Record;
 use crate::config::exception::Exception;
@@ -109,10 +109,9 @@ impl Journal {
             config,
             file: None,
             record: None,
-            pages: None,
-            unpaged: false,
             marked: true,
             last: None,
+            written: Last::none(),
             waiting: VecDeque::new(),
             sealed: Vec::new(),
             receipts: Vec::new(),
@@ -175,15 +174,19 @@ impl Journal {
         let left = receipt.until.saturating_duration_since(Instant::now());
         let generation = receipt.generation;
         match wait.recv_timeout(left) {
-            Ok(()) => return,
-            Err(RecvTimeoutError::Timeout) => {}
+            Ok(()) => {}
+            Err(RecvTimeoutError::Timeout) => {
+                let mut late = lock(&self.shared.late);
+                if wait.try_recv().is_err() {
+                    tracing::error!(generation, "in force before it is in the journal");
+                    late.get_or_insert(generation);
+                }
+            }
             Err(RecvTimeoutError::Disconnected) => {
                 let problem = "its thread broke off inside tapis, which is a bug; please report it";
                 *lock(&self.shared.problem) = Some(problem.to_owned());
             }
         }
-        tracing::error!(generation, "in force before it is in the journal");
-        lock(&self.shared.late).get_or_insert(generation);
     }
 
     /// What is wrong, as a sentence.
@@ -222,14 +225,11 @@ struct Desk {
     file: Option<JournalFile>,
     /// What the file tells, once it was read.
     record: Option<Record>,
-    /// The orders and exceptions that came last, for a file that knows nothing of them.
-    pages: Option<Arc<Pages>>,
-    /// Whether those are to be compared with the record though they did not change.
-    unpaged: bool,
     /// Whether it was told which entry is the last.
     marked: bool,
-    /// The last entry that is sealed, once the journal could be read.
+    /// The last entry that is sealed, once the journal could be read; and the last that is written.
     last: Option<Last>,
+    written: Last,
     /// What came and is not sealed.
     waiting: VecDeque<Item>,
     /// Sealed lines that are not written.
@@ -294,17 +294,20 @@ impl Desk {
         let written = file.append(&self.sealed);
         if written.is_ok() {
             self.sealed.clear();
+            self.written.clone_from(last);
             self.marked = false;
         }
         if let Err(error) = written.and_then(|()| file.mark(last)) {
             if matches!(error, JournalError::Replaced(_)) {
-                (self.file, self.record) = (None, None);
+                self.file = None;
             }
             return self.fail(&error);
         }
         self.marked = true;
         if self.waiting.is_empty() {
-            *lock(&self.shared.late) = None;
+            // Locked while it is told, so that nobody calls late what was in time.
+            let mut late = lock(&self.shared.late);
+            *late = None;
             for receipt in self.receipts.drain(..) {
                 // Who waited may have gone on.
                 let _ = receipt.send(());
@@ -316,38 +319,67 @@ impl Desk {
     }
 
     fn try_to_open(&mut self) {
-        match JournalFile::open(&self.path) {
-            Ok((file, last, found)) => {
-                // After what was sealed already come its successors, whatever the file holds.
-                let last = self.last.take().unwrap_or(last);
-                let generation = last.generation;
-                self.shared.known.fetch_max(generation, Ordering::Relaxed);
-                self.last = Some(last);
-                self.file = Some(file);
-                let start = Item::Tell(Timestamp::now(), generation, self.start(found));
-                self.waiting.push_front(start);
-            }
-            Err(error) => self.fail(&error),
+        let (file, last, found) = match JournalFile::open(&self.path) {
+            Ok(opened) => opened,
+            Err(error) => return self.fail(&error),
+        };
+        self.file = Some(file);
+        let start = self.start(found);
+        if self.record.is_some() {
+            return self.begin_anew(start);
+        }
+        let generation = last.generation;
+        self.shared.known.fetch_max(generation, Ordering::Relaxed);
+        self.written.clone_from(&last);
+        self.last = Some(last);
+        let start = Item::Tell(Timestamp::now(), generation, start);
+        self.waiting.push_front(start);
+    }
+
+    /// Goes on in a file that is another one than before: it begins with all that is known, and then
+    /// has what was sealed for the old one.
+    fn begin_anew(&mut self, start: Event) {
+        let Some(record) = &self.record else { return };
+        let lines = std::mem::take(&mut self.sealed);
+        let lines = lines.split(|octet| *octet == b'\n');
+        // Behind the last one there is nothing.
+        let sealed: Vec<_> = lines.filter_map(|line| Entry::read(line).ok()).collect();
+        let (at, generation) = match sealed.first() {
+            Some((entry, _)) => (entry.at, entry.generation),
+            None => (Timestamp::now(), self.written.generation),
+        };
+        let mut events = vec![(at, generation, start)];
+        events.extend(record.texts().map(|text| (at, generation, text)));
+        let mut all = Some(record.all());
+        for (entry, _) in sealed {
+            let event = match (entry.event, all.take()) {
+                (Event::Published(published), Some(known)) => Event::Published(Published {
+                    states: known.states,
+                    exceptions: known.exceptions,
+                    exceptions_gone: Vec::new(),
+                    ..published
+                }),
+                (event, untold) => {
+                    all = untold;
+                    event
+                }
+            };
+            events.push((entry.at, entry.generation, event));
+        }
+        self.last = Some(self.written.clone());
+        for (at, generation, event) in events {
+            self.seal_one(at, generation, event);
         }
     }
 
-    /// Finds out what the file tells already, and what is sealed and will be in it.
+    /// Finds out what the file tells already.
     fn try_to_replay(&mut self) {
-        if self.file.is_none() || self.record.is_some() {
-            return;
-        }
-        let mut record = match Record::replay(&self.path) {
-            Ok(record) => record,
-            Err(error) => return self.fail(&error),
-        };
-        for line in self.sealed.split(|octet| *octet == b'\n') {
-            // Behind the last one there is nothing.
-            if let Ok((entry, _)) = Entry::read(line) {
-                record.take(&entry.event);
+        if self.file.is_some() && self.record.is_none() {
+            match Record::replay(&self.path) {
+                Ok(record) => self.record = Some(record),
+                Err(error) => self.fail(&error),
             }
         }
-        self.record = Some(record);
-        self.unpaged = true;
     }
 
     fn start(&self, found: Found) -> Event {
@@ -369,51 +401,52 @@ impl Desk {
         *problem = Some(told);
     }
 
-    /// Makes lines of what waits.
+    /// Makes lines of what waits, as long as there is room for them.
     fn seal(&mut self) {
-        let (Some(record), Some(last)) = (&mut self.record, &mut self.last) else {
+        let Some(mut record) = self.record.take() else {
             return;
         };
-        let sealed = &mut self.sealed;
-        let mut latest = last.generation;
-        let mut seal = |at, generation, event| {
-            let entry = Entry {
-                number: last.number + 1,
-                at,
-                generation,
-                previous: last.hash.clone(),
-                event,
-            };
-            let (line, hash) = entry.seal();
-            *last = Last {
-                number: entry.number,
-                generation,
-                hash,
-            };
-            sealed.extend(line);
-            sealed.len() < MOST_SEALED
-        };
-        let mut room = true;
-        while room && let Some(item) = self.waiting.pop_front() {
+        let has_room = |desk: &Self| desk.sealed.len() < MOST_SEALED;
+        while has_room(self)
+            && let Some(item) = self.waiting.pop_front()
+        {
             match item {
-                Item::Tell(at, generation, event) => room = seal(at, generation, event),
-                Item::Publish(mut draft) => {
-                    if let Some(pages) = &draft.pages {
-                        self.pages = Some(Arc::clone(pages));
-                    } else if std::mem::take(&mut self.unpaged) {
-                        draft.pages.clone_from(&self.pages);
-                    }
+                Item::Tell(at, generation, event) => self.seal_one(at, generation, event),
+                Item::Publish(draft) => {
                     let (at, generation) = (draft.at, draft.generation);
                     for event in record.news(*draft) {
-                        room = seal(at, generation, event);
+                        self.seal_one(at, generation, event);
                     }
-                    latest = generation;
                 }
             }
         }
-        if room && self.lost > 0 {
+        if has_room(self) && self.lost > 0 {
             let entries = std::mem::take(&mut self.lost);
-            seal(Timestamp::now(), latest, Event::Lost { entries });
+            self.seal_one(Timestamp::now(), 0, Event::Lost { entries });
         }
+        self.record = Some(record);
+    }
+
+    fn seal_one(&mut self, at: Timestamp, generation: u64, event: Event) {
+        let Some(last) = &mut self.last else { return };
+        // What is told while nothing is in force yet belongs to the generation before.
+        let generation = match event {
+            Event::Published(_) => generation,
+            _ => generation.max(last.generation),
+        };
+        let entry = Entry {
+            number: last.number + 1,
+            at,
+            generation,
+            previous: last.hash.clone(),
+            event,
+        };
+        let (line, hash) = entry.seal();
+        *last = Last {
+            number: entry.number,
+            generation: generation.max(last.generation),
+            hash,
+        };
+        self.sealed.extend(line);
     }
 }
