@@ -10,6 +10,7 @@ use super::notes::legible;
 use super::reload::{Control, carries};
 use super::state::ListState;
 use crate::config::exception::Exception;
+use crate::config::order::Order;
 
 impl Control {
     /// Something else is known, so a new generation is due.
@@ -64,7 +65,7 @@ impl Control {
 
     fn pages(&self) -> Pages {
         let book = &self.calendar.book;
-        let page = |(order, text): (&crate::config::order::Order, &Arc<str>)| Page {
+        let page = |(order, text): (&Order, &Arc<str>)| Page {
             id: order.id.clone(),
             path: legible(&order.path),
             text: text.clone(),

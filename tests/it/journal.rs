@@ -245,6 +245,23 @@ fn a_report_tells_whose_orders_there_are_and_how_long_they_took() {
     );
 }
 
+#[test]
+fn an_order_that_is_older_than_the_journal_began_at_its_date() {
+    let upstream = Upstream::plain();
+    let folder = folder(&configuration(&upstream), &[("ads", "ads.example\n")]);
+    let dates = "issued-at = 2020-01-01T00:00:00Z\neffective-from = 2020-01-02T00:00:00Z";
+    let old = order("x-1", dates, &target("a.example", "exact"));
+    fs::create_dir(folder.path().join("orders")).expect("made");
+    fs::write(folder.path().join("orders/x-1.toml"), old).expect("written");
+    let server = Server::start_in(folder);
+    let lift = ["order", "lift", "x-1", "--reason", "Over"];
+    assert!(server.verb(&lift).status.success());
+    let output = server.verb(&["order", "report", "--json"]);
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(report["orders"][0]["days_from_issue_to_force"], 1.0);
+    assert!(report["orders"][0]["days_from_lift_to_freedom"].is_number());
+}
+
 /// The generation and the states of orders that the journal tells last.
 fn told_last(server: &Server) -> (u64, Vec<(String, String)>) {
     let mut states = std::collections::BTreeMap::new();

@@ -175,7 +175,11 @@ fn line(
     let dates = &order.dates;
     let span = spans.get(&order.id);
     let planned = dates.effective_from.at();
-    let begun = span.map_or(Some(planned), |span| span.begun);
+    let begun = match span {
+        None => Some(planned),
+        // What ended and never began was in force before the journal began.
+        Some(span) => span.begun.or(span.freed.map(|_| planned)),
+    };
     let begun = begun.filter(|begun| *begun <= at);
     let lifted = dates
         .lifted_at
