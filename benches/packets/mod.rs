@@ -4,13 +4,14 @@
 use std::sync::Arc;
 
 use tapis::serve::cache::Entry;
-use tapis::wire::answer::{Answer, TtlBounds};
+use tapis::wire::answer::{Answer, Intake};
 use tapis::wire::name::Name;
 use tapis::wire::query::Query;
 
-const BOUNDS: TtlBounds = TtlBounds {
-    min: 0,
-    max: 86_400,
+const BOUNDS: Intake = Intake {
+    min_ttl: 0,
+    max_ttl: 86_400,
+    additional: false,
 };
 
 /// A query for an address, with EDNS.

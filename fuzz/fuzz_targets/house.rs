@@ -7,7 +7,7 @@ use tapis::policy::builder::Builder;
 use tapis::policy::rule::{Action, Against, Blocking, Ede, Kind, Scope, Source};
 use tapis::policy::snapshot::Snapshot;
 use tapis::serve::cache::{Cache, Entry, Failure, Key};
-use tapis::wire::answer::{Answer, TtlBounds};
+use tapis::wire::answer::{Answer, Intake};
 use tapis::wire::class;
 use tapis::wire::name::Name;
 use tapis::wire::query::Query;
@@ -101,7 +101,7 @@ pub(crate) fn response(key: &Key, flags: u16, counts: [u16; 3], records: &[u8]) 
 
 /// The response as it is kept, if it is one.
 pub(crate) fn read(octets: &[u8], key: &Key) -> Option<Answer> {
-    let bounds = TtlBounds { min: 5, max: 600 };
+    let bounds = Intake { min_ttl: 5, max_ttl: 600, additional: false };
     let (name, _) = Name::read(key.name(), 0).expect("a key has a name");
     Answer::read(octets, &name, key.rtype(), class::IN, bounds).ok()
 }

@@ -120,6 +120,8 @@ pub struct Server {
     pub tcp_connections_per_client: usize,
     /// How long a TCP connection may stay silent, 1 second to an hour.
     pub tcp_idle: Duration,
+    /// The age of a UDP query at which it is no longer answered, 100 ms to a minute.
+    pub discard: Duration,
 }
 
 /// Where true answers come from.
@@ -147,6 +149,9 @@ pub struct Cache {
     /// How long after its end an answer may still be given when upstream fails (RFC 8767); at most
     /// a week, 0 turns it off.
     pub stale_secs: u32,
+    /// Whether addresses of upstream's additional sections are passed on, but for those of blocked
+    /// names.
+    pub additional: bool,
 }
 
 /// Names that are answered without anybody's help.

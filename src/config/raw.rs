@@ -57,6 +57,7 @@ pub(super) struct Server {
     pub(super) tcp_connections: Option<At<i64>>,
     pub(super) tcp_connections_per_client: Option<At<i64>>,
     pub(super) tcp_idle_secs: Option<At<i64>>,
+    pub(super) discard_ms: Option<At<i64>>,
 }
 
 impl Server {
@@ -71,6 +72,7 @@ impl Server {
             tcp_connections: table.integer("tcp-connections"),
             tcp_connections_per_client: table.integer("tcp-connections-per-client"),
             tcp_idle_secs: table.integer("tcp-idle-secs"),
+            discard_ms: table.integer("discard-ms"),
         }
     }
 }
@@ -100,6 +102,7 @@ pub(super) struct Cache {
     pub(super) min_ttl_secs: Option<At<i64>>,
     pub(super) max_ttl_secs: Option<At<i64>>,
     pub(super) stale_secs: Option<At<i64>>,
+    pub(super) additional: Option<At<bool>>,
 }
 
 impl Cache {
@@ -109,6 +112,7 @@ impl Cache {
             min_ttl_secs: table.integer("min-ttl-secs"),
             max_ttl_secs: table.integer("max-ttl-secs"),
             stale_secs: table.integer("stale-secs"),
+            additional: table.boolean("additional"),
         }
     }
 }

@@ -94,6 +94,9 @@ fn server_section(raw: raw::Server, findings: &mut Findings) -> Server {
         tcp_connections,
         tcp_connections_per_client: per_client.unwrap_or((tcp_connections / 4).max(1)),
         tcp_idle: Duration::from_secs(number(raw.tcp_idle_secs, 1..=3600, findings).unwrap_or(10)),
+        discard: Duration::from_millis(
+            number(raw.discard_ms, 100..=60_000, findings).unwrap_or(1900),
+        ),
     }
 }
 
@@ -130,6 +133,7 @@ fn cache(raw: raw::Cache, findings: &mut Findings) -> Cache {
         min_ttl_secs,
         max_ttl_secs,
         stale_secs: number(raw.stale_secs, 0..=WEEK_SECS, findings).unwrap_or(DAY_SECS),
+        additional: raw.additional.is_some_and(|given| given.value),
     }
 }
 

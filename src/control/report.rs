@@ -201,6 +201,7 @@ pub(super) fn needs_restart(boot: &Config, now: &Config) -> Vec<String> {
             old.tcp_connections_per_client != new.tcp_connections_per_client,
         ),
         ("[server] tcp-idle-secs", old.tcp_idle != new.tcp_idle),
+        ("[server] discard-ms", old.discard != new.discard),
         ("[upstream]", boot.upstream != now.upstream),
         ("[cache]", boot.cache != now.cache),
         ("[state]", boot.state != now.state),

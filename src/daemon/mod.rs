@@ -43,7 +43,7 @@ use crate::sys::process::{
     raise_open_files, return_free_memory, return_large_allocations, user_id,
 };
 use crate::sys::wait::{self, Bell};
-use crate::wire::answer::TtlBounds;
+use crate::wire::answer::Intake;
 
 /// How long questions that are under way may take when the server ends.
 const DRAIN: Duration = Duration::from_secs(3);
@@ -271,9 +271,10 @@ impl Service {
         let shared_counters = Arc::clone(&counters[workers]);
         let clock = Clock::start();
         let cache = Arc::new(Cache::new(config.cache.size_bytes, config.cache.stale_secs));
-        let bounds = TtlBounds {
-            min: config.cache.min_ttl_secs,
-            max: config.cache.max_ttl_secs,
+        let bounds = Intake {
+            min_ttl: config.cache.min_ttl_secs,
+            max_ttl: config.cache.max_ttl_secs,
+            additional: config.cache.additional,
         };
         let network = Arc::new(Network::new(
             &servers,

@@ -71,6 +71,13 @@ impl Found {
     pub fn all_nxdomain_beneath(&self, nxdomain: impl Fn(usize) -> bool) -> bool {
         self.cover != NO_RANK && nxdomain(self.cover as usize) && self.other > self.cover
     }
+
+    /// Whether all names below are blocked: the best source that covers them blocks (`blocks` says
+    /// which do), and no better one that may allow something has a rule there. May be false where that
+    /// better source blocks as well.
+    pub fn all_blocked_below(&self, blocks: impl Fn(usize) -> bool) -> bool {
+        self.cover != NO_RANK && blocks(self.cover as usize) && self.other >= self.cover
+    }
 }
 
 /// A rule's weight as one number, of which the lowest wins: rank, then depth, then scope.

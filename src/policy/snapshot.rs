@@ -38,6 +38,9 @@ pub enum Decision<'s> {
         by: Matched<'s>,
         /// Whether NXDOMAIN would be true of every name beneath, as RFC 8020 makes caches believe.
         nxdomain: bool,
+        /// Whether every name below is blocked as well. If not, validators need the truth about the
+        /// zone keys of this one.
+        closed: bool,
     },
 }
 
@@ -191,6 +194,7 @@ impl Snapshot {
                 by,
                 nxdomain: answers_nxdomain(by.source)
                     && found.all_nxdomain_beneath(|rank| answers_nxdomain(&self.sources[rank])),
+                closed: found.all_blocked_below(|rank| self.sources[rank].blocks()),
             },
         }
     }

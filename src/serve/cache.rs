@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use quick_cache::{Equivalent, Weighter, sync};
 use smallvec::SmallVec;
 
+use crate::wire::Rcode;
 use crate::wire::answer::Answer;
 use crate::wire::ask::Question;
 use crate::wire::query::Query;
@@ -49,6 +50,9 @@ pub(super) struct KeyRef<'k> {
 
 const DO: u8 = 1;
 const CD: u8 = 2;
+/// The type under which an NXDOMAIN is kept for all types of its name; no query has it (RFC 6895,
+/// section 3.1).
+const DENIAL: u16 = 0;
 
 impl<'k> KeyRef<'k> {
     pub(super) fn new(query: &'k Query<'_>) -> Self {
@@ -65,6 +69,11 @@ impl<'k> KeyRef<'k> {
     pub(super) fn bits(&self) -> u8 {
         self.bits
     }
+
+    /// The same question with all combinations of DO and CD.
+    fn variants(self) -> impl Iterator<Item = Self> {
+        (0..=(DO | CD)).map(move |bits| Self { bits, ..self })
+    }
 }
 
 impl Key {
@@ -75,6 +84,15 @@ impl Key {
             name: name.into(),
             rtype,
             bits,
+        }
+    }
+
+    /// The key of a name's NXDOMAIN, whatever type was asked for.
+    fn denial(name: SmallVec<[u8; 40]>, bits: u8) -> Self {
+        Self {
+            name,
+            rtype: DENIAL,
+            bits: bits & CD,
         }
     }
 
@@ -154,6 +172,23 @@ impl Entry {
         now.saturating_sub(self.stored)
     }
 
+    /// Whether it may be given at all after the moment at which it came.
+    fn is_kept(&self) -> bool {
+        self.expires > self.stored
+    }
+
+    /// The name that does not exist, if the answer says so: the last one of its chain (RFC 2308,
+    /// section 2.1).
+    fn denied(&self, asked: &[u8]) -> Option<SmallVec<[u8; 40]>> {
+        let is_denial = self.answer.rcode() == Rcode::NxDomain as u16;
+        is_denial.then(|| self.last_name(asked))
+    }
+
+    fn last_name(&self, asked: &[u8]) -> SmallVec<[u8; 40]> {
+        let last = self.answer.chain().last();
+        last.map_or_else(|| asked.into(), |(name, _)| name.wire().into())
+    }
+
     /// Whether it is within its TTL.
     pub(super) fn is_fresh(&self, now: u32) -> bool {
         now < self.expires
@@ -220,6 +255,48 @@ impl Weighter<Key, HeldFailure> for Octets {
     }
 }
 
+/// Whether something newer says otherwise than an entry past its TTL: an answer to the same question
+/// with other bits, or that the name, one above it, or one that it leads to does not exist (RFC 8020).
+/// Unvalidated answers (CD=1) say nothing about others.
+fn is_withdrawn<E>(
+    key: KeyRef<'_>,
+    entry: &Entry,
+    peek: impl Fn(&KeyRef<'_>) -> Result<Option<Arc<Entry>>, E>,
+) -> Result<bool, E> {
+    for other in key.variants() {
+        if (other.bits & CD) & !key.bits != 0 || other.bits == key.bits {
+            continue;
+        }
+        if let Some(other) = peek(&other)?
+            && other.stored >= entry.stored
+            && !other.answer.agrees_with(&entry.answer)
+        {
+            return Ok(true);
+        }
+    }
+    if entry.answer.rcode() == Rcode::NxDomain as u16 {
+        return Ok(false);
+    }
+    let last = entry.last_name(key.name);
+    for name in [key.name, &last] {
+        let mut rest = name;
+        while let [size @ 1..=63, ..] = rest {
+            for bits in [0, key.bits & CD] {
+                let denial = KeyRef {
+                    name: rest,
+                    rtype: DENIAL,
+                    bits,
+                };
+                if peek(&denial)?.is_some_and(|denial| denial.stored >= entry.stored) {
+                    return Ok(true);
+                }
+            }
+            rest = &rest[1 + usize::from(*size)..];
+        }
+    }
+    Ok(false)
+}
+
 /// The cache. Shared by all threads; a hit takes a shard's lock for a moment and never allocates.
 #[derive(Debug)]
 pub struct Cache {
@@ -248,21 +325,26 @@ impl Cache {
     pub fn lookup(&self, query: &Query<'_>, now: u32) -> Lookup {
         let key = KeyRef::new(query);
         let failure = || Ok::<_, Infallible>(self.failures.get(&key));
-        let Ok(known) = self.known(self.answers.get(&key), now, failure);
+        let peek = |key: &KeyRef<'_>| Ok(self.answers.peek(key));
+        let Ok(known) = self.known(key, self.answers.get(&key), now, peek, failure);
         known
     }
 
-    /// The same without ever waiting: nothing when another thread is writing where it would be.
+    /// The same without ever waiting: `None` if another thread is writing where it would be.
     pub fn try_lookup(&self, query: &Query<'_>, now: u32) -> Option<Lookup> {
         let key = KeyRef::new(query);
         let entry = self.answers.try_get(&key).ok()?;
-        self.known(entry, now, || self.failures.try_get(&key)).ok()
+        let peek = |key: &KeyRef<'_>| self.answers.try_peek(key);
+        let failure = || self.failures.try_get(&key);
+        self.known(key, entry, now, peek, failure).ok()
     }
 
     fn known<E>(
         &self,
+        key: KeyRef<'_>,
         entry: Option<Arc<Entry>>,
         now: u32,
+        peek: impl Fn(&KeyRef<'_>) -> Result<Option<Arc<Entry>>, E>,
         failure: impl FnOnce() -> Result<Option<HeldFailure>, E>,
     ) -> Result<Lookup, E> {
         let stale = match entry {
@@ -270,8 +352,10 @@ impl Cache {
                 let due = entry.is_due(now);
                 return Ok(Lookup::Fresh(entry, due));
             }
-            Some(entry) => (now - entry.expires < self.stale_secs).then_some(entry),
-            None => None,
+            Some(entry) if entry.is_kept() && now - entry.expires < self.stale_secs => {
+                (!is_withdrawn(key, &entry, peek)?).then_some(entry)
+            }
+            _ => None,
         };
         Ok(match failure()? {
             Some(held) if now < held.until => Lookup::Failed(held.failure, stale),
@@ -279,16 +363,31 @@ impl Cache {
         })
     }
 
-    /// Keeps an answer, if its TTL lets it.
+    /// Keeps an answer, if its TTL lets it. Older ones that it contradicts are given no more, whether
+    /// it is kept or not (RFC 8767, section 4).
     pub fn insert(&self, key: Key, entry: Arc<Entry>) {
-        if entry.expires > entry.stored {
+        if let Some(name) = entry.denied(&key.name) {
+            self.answers
+                .insert(Key::denial(name, key.bits), Arc::clone(&entry));
+        }
+        let known = |key: &KeyRef<'_>| self.answers.contains_key(key);
+        if entry.is_kept() || key.as_ref().variants().any(|key| known(&key)) {
             self.answers.insert(key, entry);
         }
     }
 
-    /// The same without ever waiting; false when another thread is in the way.
+    /// The same without ever waiting; false if another thread is in the way.
     pub fn try_insert(&self, key: Key, entry: Arc<Entry>) -> bool {
-        entry.expires <= entry.stored || self.answers.try_insert(key, entry).is_ok()
+        if let Some(name) = entry.denied(&key.name) {
+            let denial = Key::denial(name, key.bits);
+            if self.answers.try_insert(denial, Arc::clone(&entry)).is_err() {
+                return false;
+            }
+        }
+        // What can't be seen may be there.
+        let known = |key: &KeyRef<'_>| self.answers.try_contains_key(key).unwrap_or(true);
+        let counts = entry.is_kept() || key.as_ref().variants().any(|key| known(&key));
+        !counts || self.answers.try_insert(key, entry).is_ok()
     }
 
     /// Remembers that a question failed at `now`; an answer past its TTL stays.

@@ -216,7 +216,7 @@ mod tests {
 
     use super::*;
     use crate::serve::seats::{Bounds, Seats};
-    use crate::wire::answer::{Answer, TtlBounds};
+    use crate::wire::answer::{Answer, Intake};
     use crate::wire::name::Name;
     use crate::wire::query::Query;
 
@@ -234,7 +234,11 @@ mod tests {
 
     fn stale() -> Arc<Entry> {
         let octets = b"\0\0\x81\x80\0\x01\0\0\0\0\0\0\x01a\0\0\x01\0\x01";
-        let bounds = TtlBounds { min: 0, max: 9 };
+        let bounds = Intake {
+            min_ttl: 0,
+            max_ttl: 9,
+            additional: false,
+        };
         let name = Name::from_text("a").expect("a name");
         let answer = Answer::read(octets, &name, 1, 1, bounds).expect("an answer");
         Arc::new(Entry::new(answer, 0))

@@ -76,9 +76,9 @@ impl Near {
     /// See [`approach`](Self::approach).
     pub(super) fn reach(&self, place: Place) {
         if let Some(entry) = self.candidate(place) {
-            let octets = entry.answer.octets();
-            prefetch(octets, 0);
-            prefetch(octets, 64);
+            let bytes = entry.answer.bytes();
+            prefetch(bytes, 0);
+            prefetch(bytes, 64);
         }
     }
 
@@ -138,7 +138,7 @@ impl Near {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::answer::{Answer, TtlBounds};
+    use crate::wire::answer::{Answer, Intake};
     use crate::wire::name::Name;
 
     fn packet(name: &str, rtype: u16, flags: u16) -> Vec<u8> {
@@ -160,7 +160,11 @@ mod tests {
         message.extend_from_slice(b"\xC0\x0C");
         message.extend_from_slice(&rtype.to_be_bytes());
         message.extend_from_slice(&[0, 1, 0, 0, 0, 6, 0, 4, 192, 0, 2, 1]);
-        let bounds = TtlBounds { min: 0, max: 60 };
+        let bounds = Intake {
+            min_ttl: 0,
+            max_ttl: 60,
+            additional: false,
+        };
         let asked = Name::from_text(name).expect("a name");
         let answer = Answer::read(&message, &asked, rtype, 1, bounds).expect("an answer");
         Arc::new(Entry::new(answer, 1))

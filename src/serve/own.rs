@@ -59,6 +59,8 @@ pub(super) enum Place<'a> {
     Target {
         answer: &'a Answer,
         hops: usize,
+        /// The blocked name, if it is not the last of these but the target of a service there.
+        service: Option<&'a Name>,
         /// Seconds since the answer came.
         age: u32,
         /// TTL of all its records, when it is past its own.
@@ -90,13 +92,15 @@ pub(super) fn blocked(
             Place::Target {
                 answer,
                 hops,
+                service,
                 age,
                 stale_ttl,
             } => {
                 let ttl = |ttl: u32| stale_ttl.unwrap_or(ttl.saturating_sub(*age));
                 let hops = answer.chain().take(*hops);
                 let hops = hops.map(|(name, hop)| (name, ttl(hop).min(blocking.ttl_secs)));
-                chain(&mut reply, hops)
+                let last = chain(&mut reply, hops);
+                service.cloned().or(last)
             }
         };
         let owner = target.as_ref().map_or(Owner::Question, Owner::Name);

@@ -279,7 +279,7 @@ mod tests {
     use crate::serve::shared::Clock;
     use crate::serve::upstream::connect::{Connector, ExchangeError, Transport};
     use crate::stats::Counters;
-    use crate::wire::answer::TtlBounds;
+    use crate::wire::answer::Intake;
     use crate::wire::query::Query;
 
     struct Panics;
@@ -298,7 +298,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_flight_that_panics_leaves_nobody_waiting() {
-        let bounds = TtlBounds { min: 0, max: 60 };
+        let bounds = Intake {
+            min_ttl: 0,
+            max_ttl: 60,
+            additional: false,
+        };
         let timeout = Duration::from_secs(2);
         let counters = Arc::<Counters>::default();
         let servers = vec![([192, 0, 2, 1], 53).into()];

@@ -4,12 +4,16 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::cache::{Cache, Entry, Failure, Key, Lookup, STALE_TTL};
 use super::near::{Near, Place};
 use super::own;
-use crate::policy::snapshot::{Decision, Past, Snapshot};
+use crate::policy::snapshot::{Decision, Matched, Past, Snapshot};
 use crate::stats::{Count, Counters};
+use crate::wire::answer::Answer;
 use crate::wire::edns::{Ede, code};
+use crate::wire::name::Name;
 use crate::wire::query::{Fault, Query, Reject};
 use crate::wire::reply::{self, Reply};
 use crate::wire::{Rcode, class, rtype};
@@ -219,7 +223,13 @@ fn decide(
     let limit = *limit;
     let serial = snapshot.generation as u32;
     let past = match decision {
-        Decision::Blocked { by, nxdomain } => {
+        // What proves to validators that the names below are what they are (RFC 4035, section 5).
+        Decision::Blocked { closed: false, .. }
+            if matches!(query.rtype, rtype::DS | rtype::DNSKEY) =>
+        {
+            decision.past()
+        }
+        Decision::Blocked { by, nxdomain, .. } => {
             let list = snapshot.slot(by);
             let tally = |count| Tally { count, list };
             return match own::blocked(
@@ -399,7 +409,7 @@ impl Road<'_, '_> {
         Step::Reply(Count::Failed.into())
     }
 
-    /// Upstream's answer, unless a name on its chain of CNAMEs is blocked.
+    /// Upstream's answer, unless a name that it leads to is blocked.
     fn copy(
         &self,
         entry: &Entry,
@@ -409,31 +419,55 @@ impl Road<'_, '_> {
         out: &mut Vec<u8>,
     ) -> Step {
         let answer = &entry.answer;
-        // Who asks for the CNAME itself gets it; its target is judged when it is asked for.
-        if self.past != Past::Everything && self.query.rtype != rtype::CNAME {
+        let age = entry.age(self.now);
+        let mut left_out: SmallVec<[usize; 4]> = SmallVec::new();
+        if self.past != Past::Everything {
+            let place = |hops, service| own::Place::Target {
+                answer,
+                hops,
+                service,
+                age,
+                stale_ttl,
+            };
             let chain = answer.chain().map(|(name, _)| name);
             let (hops, decision) = self
                 .snapshot
                 .decide_chain(&self.query.name, self.past, chain);
-            if let Decision::Blocked { by, nxdomain } = decision {
-                let place = own::Place::Target {
-                    answer,
-                    hops,
-                    age: entry.age(self.now),
-                    stale_ttl,
-                };
-                let serial = self.snapshot.generation as u32;
-                let list = self.snapshot.slot(&by);
-                let tally = |count| Tally { count, list };
-                return match own::blocked(self.query, by, nxdomain, &place, serial, self.limit, out)
+            if let Decision::Blocked { by, nxdomain, .. } = decision {
+                return self.block(by, nxdomain, &place(hops, None), out);
+            }
+            if answer.has_service_targets() {
+                // The last one that is blocked answers for all if none is left.
+                let mut blocked = None;
+                for (target, at) in answer.service_targets() {
+                    if let Some((hops, by)) = self.blocks_service(answer, &target) {
+                        left_out.push(at);
+                        blocked = Some((target, hops, by));
+                    }
+                }
+                if let Some((target, hops, by)) = blocked
+                    && left_out.len() == answer.services()
                 {
-                    true => Step::Reply(tally(Count::BlockedTarget)),
-                    false => Step::Drop(tally(Count::BlockedDrop)),
-                };
+                    // The asked name has other types, so that it exists.
+                    return self.block(by, false, &place(hops, Some(&target)), out);
+                }
             }
         }
         let mut reply = Reply::new(self.query, Rcode::NoError, self.limit, out);
-        reply.copy(answer, entry.age(self.now), stale_ttl);
+        let additional_at = if left_out.is_empty() && !answer.has_additional() {
+            reply.copy(answer, age, stale_ttl);
+            answer.additional_at()
+        } else {
+            reply.copy_some(
+                answer,
+                age,
+                stale_ttl,
+                |additional, owner, data| match additional {
+                    true => self.passes(answer, owner),
+                    false => !left_out.contains(&data),
+                },
+            )
+        };
         let mut why = [Ede { code: 0, text: "" }; 6];
         let held = answer.errors().iter().map(|e| Ede {
             code: e.code,
@@ -445,7 +479,53 @@ impl Road<'_, '_> {
             *place = error;
             count_of_errors += 1;
         }
-        reply.finish(&why[..count_of_errors], Some(answer.additional_at()));
+        reply.finish(&why[..count_of_errors], Some(additional_at));
         Step::Reply(count.into())
+    }
+
+    /// The rule that blocks a service's target, if one does, and how many hops lead to its record. The
+    /// target is judged as one more name of the chain (RFC 9460, section 2.5).
+    fn blocks_service(&self, answer: &Answer, target: &Name) -> Option<(usize, Matched<'_>)> {
+        let chain = answer.chain().map(|(name, _)| name);
+        let names = chain.chain([target.clone()]);
+        let (hops, decision) = self
+            .snapshot
+            .decide_chain(&self.query.name, self.past, names);
+        match decision {
+            Decision::Blocked { by, .. } => Some((hops - 1, by)),
+            _ => None,
+        }
+    }
+
+    /// Whether an address of the additional section is not one of a blocked name.
+    fn passes(&self, answer: &Answer, owner: usize) -> bool {
+        let past = match self.past {
+            Past::Everything => return true,
+            past => past,
+        };
+        let Some(owner) = answer.name_at(owner) else {
+            return false;
+        };
+        let (_, decision) =
+            self.snapshot
+                .decide_chain(&self.query.name, past, std::iter::once(owner));
+        !matches!(decision, Decision::Blocked { .. })
+    }
+
+    /// The answer of a block at a name that the asked one leads to.
+    fn block(
+        &self,
+        by: Matched<'_>,
+        nxdomain: bool,
+        place: &own::Place<'_>,
+        out: &mut Vec<u8>,
+    ) -> Step {
+        let serial = self.snapshot.generation as u32;
+        let list = self.snapshot.slot(&by);
+        let tally = |count| Tally { count, list };
+        match own::blocked(self.query, by, nxdomain, place, serial, self.limit, out) {
+            true => Step::Reply(tally(Count::BlockedTarget)),
+            false => Step::Drop(tally(Count::BlockedDrop)),
+        }
     }
 }

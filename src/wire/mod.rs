@@ -71,10 +71,24 @@ pub mod rtype {
     pub const TXT: u16 = 16;
     /// IPv6 address.
     pub const AAAA: u16 = 28;
+    /// Redirection of a subtree (RFC 6672).
+    pub const DNAME: u16 = 39;
     /// EDNS pseudo-record (RFC 6891).
     pub const OPT: u16 = 41;
     /// Delegation signer (RFC 4034, section 5).
     pub const DS: u16 = 43;
+    /// Signature (RFC 4034, section 3).
+    pub const RRSIG: u16 = 46;
+    /// Denial of existence (RFC 4034, section 4).
+    pub const NSEC: u16 = 47;
+    /// Zone key (RFC 4034, section 2).
+    pub const DNSKEY: u16 = 48;
+    /// Hashed denial of existence (RFC 5155).
+    pub const NSEC3: u16 = 50;
+    /// Service binding (RFC 9460).
+    pub const SVCB: u16 = 64;
+    /// Service binding of HTTPS (RFC 9460).
+    pub const HTTPS: u16 = 65;
     /// First of the types that are asked for and never stored (RFC 6895, section 3.1).
     pub const FIRST_META: u16 = 128;
     /// Incremental zone transfer (RFC 1995).

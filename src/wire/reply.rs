@@ -3,7 +3,9 @@
 
 use std::net::IpAddr;
 
-use super::answer::Answer;
+use smallvec::SmallVec;
+
+use super::answer::{Answer, Record};
 use super::edns::{self, Ede};
 use super::name::Name;
 use super::query::Query;
@@ -143,7 +145,7 @@ impl<'q, 'p, 'o> Reply<'q, 'p, 'o> {
         }
         let start = self.out.len();
         debug_assert_eq!(start, answer.question_end(), "same question, same length");
-        let (mut records, mut counts) = (answer.records(), answer.counts());
+        let (mut records, mut counts) = (answer.body(), answer.counts());
         if start + records.len() > self.limit {
             // The additional section goes first in any case.
             records = &records[..answer.additional_at() - answer.question_end()];
@@ -151,14 +153,63 @@ impl<'q, 'p, 'o> Reply<'q, 'p, 'o> {
         }
         self.out.extend_from_slice(records);
         for at in answer.ttl_fields() {
-            if let Some(field) = self.out.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
-                let ttl = u32::from_be_bytes(*field).saturating_sub(age);
-                *field = stale_ttl.unwrap_or(ttl).to_be_bytes();
-            }
+            self.lower_ttl(at, age, stale_ttl);
         }
         self.counts = counts;
         if answer.authentic() && self.query.wants_ad() {
             self.flags |= flag::AD;
+        }
+    }
+
+    /// Copies of an upstream's answer what `keeps`, given whether a record is of the additional section,
+    /// its owner's offset in the message, and its data's. If a record of the answer section is left out,
+    /// signatures, proofs and AD go as well: they were made for the whole RRset. Returns where the
+    /// additional section starts.
+    ///
+    /// Only SVCB and HTTPS records, and those of the additional section, may be left out: no name of
+    /// what is copied points at these.
+    pub fn copy_some(
+        &mut self,
+        answer: &Answer,
+        age: u32,
+        stale_ttl: Option<u32>,
+        mut keeps: impl FnMut(bool, usize, usize) -> bool,
+    ) -> usize {
+        self.rcode = answer.rcode();
+        let mut is_whole = true;
+        let mut additional_at = self.out.len();
+        let kept: SmallVec<[Record; 16]> = answer
+            .records()
+            .filter(|record| {
+                let keeps = keeps(record.section == 2, record.owner, record.fields.data);
+                is_whole &= keeps || record.section == 2;
+                keeps
+            })
+            .collect();
+        for record in kept {
+            let is_proof = record.is_signature() || record.section == 1;
+            if !is_whole && is_proof {
+                continue;
+            }
+            let start = self.out.len();
+            self.out
+                .extend_from_slice(&answer.wire()[record.owner..record.fields.end]);
+            self.lower_ttl(start + record.fields.ttl_at - record.owner, age, stale_ttl);
+            self.counts[record.section] += 1;
+            if record.section < 2 {
+                additional_at = self.out.len();
+            }
+        }
+        if is_whole && answer.authentic() && self.query.wants_ad() {
+            self.flags |= flag::AD;
+        }
+        additional_at
+    }
+
+    fn lower_ttl(&mut self, at: usize, age: u32, stale_ttl: Option<u32>) {
+        if let Some(field) = self.out.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
+            let ttl = u32::from_be_bytes(*field).saturating_sub(age);
+            *field = stale_ttl.unwrap_or(ttl).to_be_bytes();
         }
     }
 

@@ -17,5 +17,6 @@ mod header;
 mod local;
 mod passed;
 mod size;
+mod stale;
 mod swaps;
 mod targets;

@@ -22,13 +22,17 @@ use tapis::serve::upstream::connect::Network;
 use tapis::stats::{Count, Counters};
 use tapis::sys::udp::Socket;
 use tapis::sys::wait;
-use tapis::wire::answer::{Answer, TtlBounds};
+use tapis::wire::answer::{Answer, Intake};
 use tapis::wire::name::Name;
 use tapis::wire::query::Query;
 
 use crate::support::client::PATIENCE;
 
-const BOUNDS: TtlBounds = TtlBounds { min: 0, max: 3600 };
+const BOUNDS: Intake = Intake {
+    min_ttl: 0,
+    max_ttl: 3600,
+    additional: false,
+};
 
 fn name(text: &str) -> Name {
     Name::from_text(text).expect("a name")

@@ -11,6 +11,7 @@ fn every_number_is_bounded_on_both_sides() {
         // Of 1024, the default.
         ("server", "tcp-connections-per-client", 1, 1024),
         ("server", "tcp-idle-secs", 1, 3600),
+        ("server", "discard-ms", 100, 60_000),
         ("upstream", "timeout-ms", 100, 30_000),
         ("upstream", "waiting", 16, 65_535),
         // Of 8192, the default.

@@ -18,7 +18,7 @@ use self::health::Health;
 use super::cache::Key;
 use super::flights::Ticket;
 use crate::stats::{Count, Counters};
-use crate::wire::answer::{self, Answer, TtlBounds};
+use crate::wire::answer::{self, Answer, Intake};
 use crate::wire::edns::code;
 use crate::wire::name::Name;
 use crate::wire::{Rcode, class};
@@ -34,7 +34,7 @@ pub struct Pool {
     health: Mutex<Vec<Health>>,
     connector: Arc<dyn Connector>,
     timeout: Duration,
-    bounds: TtlBounds,
+    bounds: Intake,
     counters: Arc<Counters>,
 }
 
@@ -126,7 +126,7 @@ impl Pool {
         servers: Vec<SocketAddr>,
         connector: Arc<dyn Connector>,
         timeout: Duration,
-        bounds: TtlBounds,
+        bounds: Intake,
         counters: Arc<Counters>,
     ) -> Self {
         let health = Mutex::new(vec![Health::default(); servers.len()]);

@@ -101,9 +101,10 @@ fn pool(servers: &[Does]) -> (Pool, Arc<Script>) {
         lost: AtomicUsize::new(0),
     });
     let timeout = Duration::from_secs(2);
-    let bounds = TtlBounds {
-        min: 0,
-        max: 86_400,
+    let bounds = Intake {
+        min_ttl: 0,
+        max_ttl: 86_400,
+        additional: false,
     };
     let connector = Arc::clone(&script) as Arc<dyn Connector>;
     let counters = Arc::default();

@@ -2,14 +2,17 @@
 //! Refuses CNAME targets, which `targets` has.
 
 use hickory_proto::op::ResponseCode;
-use hickory_proto::rr::RecordType::{self, A, AAAA, ANY, CNAME, DS, HTTPS, MX, SOA, SVCB, TXT};
+use hickory_proto::rr::RecordType::{
+    self, A, AAAA, ANY, CNAME, DNSKEY, DS, HTTPS, MX, SOA, SVCB, TXT,
+};
 use tapis::policy::rule::Action;
 use tapis::stats::Count;
 
 use super::ask::ask;
-use super::house::{FRIEND, house, list};
+use super::house::{FRIEND, House, house, list};
+use super::seen::Outcome;
 
-const TYPES: [RecordType; 10] = [A, AAAA, HTTPS, SVCB, TXT, MX, ANY, SOA, CNAME, DS];
+const TYPES: [RecordType; 11] = [A, AAAA, HTTPS, SVCB, TXT, MX, ANY, SOA, CNAME, DS, DNSKEY];
 const NODATA: &str = "bad.example. 60 IN SOA tapis.invalid. nobody.invalid. 41 3600 600 604800 60";
 
 #[test]
@@ -27,7 +30,7 @@ fn a_sinkhole_answers_a_aaaa_and_any_with_its_addresses() {
 
 #[test]
 fn a_sinkhole_answers_all_other_types_with_nodata_so_that_none_leads_around_the_block() {
-    let house = house([list("ads").exact("bad.example")]);
+    let house = house([list("ads").subtree("bad.example")]);
     for rtype in TYPES.into_iter().filter(|t| ![A, AAAA, ANY].contains(t)) {
         let seen = house.answer(ask("bad.example", rtype));
         assert_eq!(seen.rcode(), ResponseCode::NoError, "{rtype}");
@@ -56,7 +59,7 @@ fn a_sinkhole_gives_all_its_addresses_and_nodata_for_a_family_that_it_lacks() {
 
 #[test]
 fn nodata_answers_noerror_and_an_soa_to_every_type() {
-    let house = house([list("ads").action(Action::Nodata).exact("bad.example")]);
+    let house = house([list("ads").action(Action::Nodata).subtree("bad.example")]);
     for rtype in TYPES {
         let seen = house.answer(ask("bad.example", rtype));
         assert_eq!(seen.rcode(), ResponseCode::NoError, "{rtype}");
@@ -78,7 +81,7 @@ fn nxdomain_answers_every_type_alike() {
 
 #[test]
 fn refused_answers_every_type_without_a_record() {
-    let house = house([list("ads").action(Action::Refused).exact("bad.example")]);
+    let house = house([list("ads").action(Action::Refused).subtree("bad.example")]);
     for rtype in TYPES {
         let seen = house.answer(ask("bad.example", rtype).edns(1232));
         assert_eq!(seen.rcode(), ResponseCode::Refused, "{rtype}");
@@ -89,7 +92,7 @@ fn refused_answers_every_type_without_a_record() {
 
 #[test]
 fn drop_answers_no_type_at_all() {
-    let house = house([list("ads").action(Action::Drop).exact("bad.example")]);
+    let house = house([list("ads").action(Action::Drop).subtree("bad.example")]);
     for rtype in TYPES {
         let outcome = house.take(0, FRIEND, &ask("bad.example", rtype).packet());
         assert_eq!(outcome.dropped(), Count::BlockedDrop, "{rtype}");
@@ -211,4 +214,60 @@ fn among_lists_the_first_one_answers() {
         rcode([second(), first()], "a.bad.example"),
         ResponseCode::Refused
     );
+}
+
+#[test]
+fn zone_keys_are_told_truthfully_wherever_a_name_below_is_free() {
+    let asked = |house: &House, name: &str, rtype| {
+        let outcome = house.take(0, FRIEND, &ask(name, rtype).dnssec_ok().packet());
+        matches!(outcome, Outcome::Resolve(..))
+    };
+    let bad = |action| list("ads").action(action);
+    let free = |name: &str| list("good").allowing().exact(name);
+    for action in [Action::Sinkhole, Action::Nxdomain, Action::Nodata] {
+        let cases = [
+            (
+                "an exact rule",
+                house([bad(action).exact("bad.example")]),
+                true,
+            ),
+            (
+                "a subtree",
+                house([bad(action).subtree("bad.example")]),
+                false,
+            ),
+            ("all below", house([bad(action).below("example")]), false),
+            (
+                "exact and below",
+                house([bad(action).exact("bad.example").below("bad.example")]),
+                false,
+            ),
+            (
+                "an allow below",
+                house([bad(action).subtree("bad.example"), free("www.bad.example")]),
+                true,
+            ),
+            (
+                "an allow elsewhere",
+                house([bad(action).subtree("bad.example"), free("www.example")]),
+                false,
+            ),
+            (
+                "another list's subtree",
+                house([
+                    bad(action).exact("bad.example"),
+                    list("two").subtree("example"),
+                ]),
+                false,
+            ),
+        ];
+        for (what, house, is_free) in cases {
+            for rtype in [DS, DNSKEY] {
+                assert_eq!(asked(&house, "bad.example", rtype), is_free, "{what}");
+            }
+            for rtype in [A, TXT, HTTPS, SOA] {
+                assert!(!asked(&house, "bad.example", rtype), "{what} {rtype}");
+            }
+        }
+    }
 }

@@ -4,12 +4,12 @@
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType::{A, AAAA};
 use tapis::stats::Count;
-use tapis::wire::answer::TtlBounds;
+use tapis::wire::answer::Intake;
 use tapis::wire::flag::{AD, CD, RD};
 
 use super::ask::{Ask, ask};
 use super::house::{FRIEND, House, house};
-use super::truth::{a, soa, truth};
+use super::truth::{BOUNDS, a, soa, truth};
 
 fn learned() -> House {
     let house = house([]);
@@ -23,11 +23,23 @@ fn learned() -> House {
 #[test]
 fn a_hit_counts_every_ttl_down_and_none_below_zero() {
     let house = learned();
+    let intake = Intake {
+        additional: true,
+        ..BOUNDS
+    };
+    let both = truth("both.example", A)
+        .answers([a("both.example", 300, [192, 0, 2, 7])])
+        .additionals([a("ns.elsewhere", 100, [192, 0, 2, 53])]);
+    house.keep(ask("both.example", A), both.entry_within(intake, 0));
     for (now, answer, additional) in [(0, 300, 100), (99, 201, 1), (299, 1, 0)] {
-        let seen = house.answer_at(now, ask("good.example", A));
-        assert_eq!(seen.count, Count::CacheHits);
-        assert_eq!(seen.message.answers[0].ttl, answer, "at {now}");
-        assert_eq!(seen.message.additionals[0].ttl, additional, "at {now}");
+        for name in ["good.example", "both.example"] {
+            let seen = house.answer_at(now, ask(name, A));
+            assert_eq!(seen.count, Count::CacheHits);
+            assert_eq!(seen.message.answers[0].ttl, answer, "at {now}");
+            let ttls = seen.message.additionals.iter().map(|record| record.ttl);
+            let expected = [additional].into_iter().filter(|_| name == "both.example");
+            assert!(ttls.eq(expected), "at {now}");
+        }
     }
 }
 
@@ -105,8 +117,12 @@ fn negative_answers_are_kept_as_long_as_their_soa_says_and_without_one_not_at_al
 
 #[test]
 fn ttls_are_raised_and_cut_to_the_bounds_and_the_client_is_told_so() {
-    let bounds = TtlBounds { min: 30, max: 200 };
-    for (ttl, kept) in [(0, 30), (100, 100), (4000, 200), (0x8000_0000, 30)] {
+    let bounds = Intake {
+        min_ttl: 30,
+        max_ttl: 200,
+        additional: false,
+    };
+    for (ttl, kept) in [(0, 30), (100, 100), (4000, 200), (0x8000_0000, 200)] {
         let house = house([]);
         let asked = ask("good.example", A);
         let good = truth("good.example", A).answers([a("good.example", ttl, [192, 0, 2, 7])]);

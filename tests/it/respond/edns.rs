@@ -103,7 +103,7 @@ fn without_edns_there_is_no_reason() {
 fn upstreams_reasons_are_passed_on_and_its_other_options_are_not() {
     let house = rich();
     let seen = house.answer(ask("good.example", A).edns(1232));
-    assert_eq!(seen.errors(), [(6, "is bogus".to_owned())]);
+    assert_eq!(seen.errors(), [(6, "upstream: is bogus".to_owned())]);
     let asked = ask("two.example", A).edns(1232);
     house.learn(
         asked,
@@ -117,7 +117,10 @@ fn upstreams_reasons_are_passed_on_and_its_other_options_are_not() {
     let errors = house.answer(asked).errors();
     assert_eq!(
         errors,
-        [(1, String::new()), (29, "not UTF-8: \u{FFFD}".to_owned())]
+        [
+            (1, "upstream".to_owned()),
+            (29, "upstream: not UTF-8: \u{FFFD}".to_owned())
+        ]
     );
 }
 

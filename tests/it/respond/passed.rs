@@ -57,13 +57,13 @@ fn any_is_answered_with_hinfo_and_never_forwarded() {
 }
 
 #[test]
-fn upstreams_answer_comes_whole_with_response_code_sections_and_signatures() {
+fn upstreams_answer_comes_with_its_signatures_and_without_what_nobody_asked_for() {
     let asked = ask("Good.Example", A).dnssec_ok();
     let entry = truth("good.example", A)
         .authoritative()
         .answers([
             a("good.example", 300, [192, 0, 2, 7]),
-            rrsig("good.example", 300),
+            rrsig("good.example", 300, A),
         ])
         .authority(soa("example", 600, 60))
         .additionals([a("ns.elsewhere", 900, [192, 0, 2, 53])])
@@ -78,8 +78,7 @@ fn upstreams_answer_comes_whole_with_response_code_sections_and_signatures() {
     );
     assert_eq!(seen.answers()[0], "Good.Example. 300 IN A 192.0.2.7");
     assert_eq!(seen.answers().len(), 2);
-    assert_eq!(seen.authorities().len(), 1);
-    assert_eq!(seen.additionals(), ["ns.elsewhere. 900 IN A 192.0.2.53"]);
+    assert!(seen.authorities().is_empty() && seen.additionals().is_empty());
 }
 
 #[test]

@@ -3,11 +3,12 @@
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType::{A, TXT};
+use tapis::wire::answer::Intake;
 use tapis::wire::flag::{AD, RD, TC};
 
 use super::ask::ask;
 use super::house::{FRIEND, FRIEND_BY_STREAM, House, house, list};
-use super::truth::{many, truth};
+use super::truth::{BOUNDS, many, truth};
 
 /// A server that has an answer with so many addresses and glue records in its cache.
 fn learned(addresses: u8, glue: u8) -> House {
@@ -16,7 +17,12 @@ fn learned(addresses: u8, glue: u8) -> House {
         let big = truth("big.example", A).authentic();
         let big = big.answers(many("big.example", addresses));
         let big = big.additionals(many("ns.elsewhere", glue));
-        house.learn(asked, big.option(15, b"\x00\x06upstream says so"));
+        let intake = Intake {
+            additional: true,
+            ..BOUNDS
+        };
+        let big = big.option(15, b"\x00\x06says so");
+        house.keep(asked, big.entry_within(intake, 0));
     }
     house
 }
@@ -82,7 +88,7 @@ fn the_text_of_a_reason_goes_before_any_record() {
         (29, vec![(6, String::new())])
     );
     let seen = house.answer(ask("big.example", A).edns(1232));
-    assert_eq!(seen.errors(), [(6, "upstream says so".to_owned())]);
+    assert_eq!(seen.errors(), [(6, "upstream: says so".to_owned())]);
 }
 
 fn verbose(text: &str, addresses: u8) -> House {

@@ -8,13 +8,14 @@ use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::rr::rdata::{A, CNAME, NULL, SOA};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use tapis::serve::cache::Entry;
-use tapis::wire::answer::{Answer, TtlBounds};
+use tapis::wire::answer::{Answer, Intake};
 use tapis::wire::{class, name};
 
 /// TTLs as they come.
-pub(super) const BOUNDS: TtlBounds = TtlBounds {
-    min: 0,
-    max: 86_400,
+pub(super) const BOUNDS: Intake = Intake {
+    min_ttl: 0,
+    max_ttl: 86_400,
+    additional: false,
 };
 
 /// An answer of upstream's in the making; NOERROR and empty at first.
@@ -81,7 +82,7 @@ impl Truth {
     }
 
     /// The answer as it is kept, TTLs within `bounds`, arrived at `now`.
-    pub(super) fn entry_within(self, bounds: TtlBounds, now: u32) -> Arc<Entry> {
+    pub(super) fn entry_within(self, bounds: Intake, now: u32) -> Arc<Entry> {
         let Self { mut message, edns } = self;
         message.set_edns(edns);
         let octets = message.to_vec().expect("it can be written");
@@ -118,11 +119,13 @@ pub(super) fn soa(zone: &str, ttl: u32, minimum: u32) -> Record {
     Record::from_rdata(owner(zone), ttl, RData::SOA(data))
 }
 
-/// A signature; its data is of no interest here.
-pub(super) fn rrsig(name: &str, ttl: u32) -> Record {
+/// A signature over records of that type; its other data is of no interest here.
+pub(super) fn rrsig(name: &str, ttl: u32, covers: RecordType) -> Record {
+    let mut rdata = vec![0; 24];
+    rdata[..2].copy_from_slice(&u16::from(covers).to_be_bytes());
     let data = RData::Unknown {
         code: RecordType::RRSIG,
-        rdata: NULL::with(vec![0; 24]),
+        rdata: NULL::with(rdata),
     };
     Record::from_rdata(owner(name), ttl, data)
 }

@@ -1,0 +1,202 @@
+//! The records of a message, section by section, and what its OPT record says.
+
+use smallvec::SmallVec;
+
+use super::{HeldEde, MAX_ERRORS};
+use crate::wire::edns::{self, Edns, Fields, OPTION_EDE};
+use crate::wire::name::{MAX_NAME, Name};
+use crate::wire::{class, read_u16, rtype, skip_name};
+
+/// Most bytes kept of an Extended DNS Error's text.
+const MAX_TEXT: usize = 200;
+
+/// A record of a message, as offsets into it.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::wire) struct Record {
+    /// 0 answer, 1 authority, 2 additional.
+    pub(in crate::wire) section: usize,
+    pub(in crate::wire) owner: usize,
+    pub(in crate::wire) fields: Fields,
+}
+
+impl Record {
+    pub(in crate::wire) fn is_signature(&self) -> bool {
+        self.fields.rtype == rtype::RRSIG
+    }
+
+    /// Whether it is a signature over records of that type (RFC 4034, section 3.1.1).
+    pub(super) fn signs(&self, message: &[u8], covered: u16) -> bool {
+        self.is_signature()
+            && self.fields.data + 2 <= self.fields.end
+            && read_u16(message, self.fields.data) == Some(covered)
+    }
+
+    /// Whether `name` owns it. `None` if the owner is malformed.
+    pub(super) fn is_owned_by(&self, message: &[u8], name: &Name) -> Option<bool> {
+        is_name(message, self.owner, name)
+    }
+
+    pub(super) fn owner(&self, message: &[u8]) -> Option<Name> {
+        let (owner, _) = Name::read_compressed(message, self.owner).ok()?;
+        Some(owner)
+    }
+
+    /// Owner, type and data, for comparison. Only of messages that this program wrote: of the names in
+    /// RDATA, equal ones are written equally there.
+    pub(super) fn canonical(&self, message: &[u8]) -> (Vec<u8>, u16, Vec<u8>) {
+        let owner = self
+            .owner(message)
+            .map_or(Vec::new(), |owner| owner.wire().to_vec());
+        let data = &message[self.fields.data..self.fields.end];
+        (owner, self.fields.rtype, data.to_vec())
+    }
+}
+
+/// What a response holds.
+pub(super) struct Parsed<'m> {
+    pub(super) message: &'m [u8],
+    /// Those of class IN, without OPT.
+    pub(super) records: SmallVec<[Record; 16]>,
+    pub(super) edns: Option<Edns>,
+    pub(super) errors: Vec<HeldEde>,
+    /// Whether the answer section has any record at all.
+    pub(super) has_answers: bool,
+}
+
+impl<'m> Parsed<'m> {
+    /// Reads the records behind the question. `None` if they are malformed.
+    pub(super) fn read(message: &'m [u8], question_end: usize) -> Option<Self> {
+        let count = |at| read_u16(message, at);
+        let counts = [count(6)?, count(8)?, count(10)?];
+        let mut parsed = Self {
+            message,
+            records: SmallVec::new(),
+            edns: None,
+            errors: Vec::new(),
+            has_answers: counts[0] > 0,
+        };
+        let mut found = 0_u32;
+        for record in records(message, question_end, counts) {
+            found += 1;
+            if record.fields.rtype == rtype::OPT {
+                parsed.take_opt(&record)?;
+            } else if record.fields.class == class::IN {
+                parsed.records.push(record);
+            }
+        }
+        let all: u32 = counts.into_iter().map(u32::from).sum();
+        (found == all).then_some(parsed)
+    }
+
+    fn take_opt(&mut self, record: &Record) -> Option<()> {
+        let Fields {
+            class,
+            ttl,
+            data,
+            end,
+            ..
+        } = record.fields;
+        if record.section != 2 || self.edns.is_some() {
+            return None;
+        }
+        self.edns = Some(Edns::from_fields(class, ttl));
+        let errors = &mut self.errors;
+        let read = edns::options(&self.message[data..end], |code, data| {
+            if code == OPTION_EDE
+                && errors.len() < MAX_ERRORS
+                && let Some(code) = read_u16(data, 0)
+            {
+                let text = &data[2..data.len().min(2 + MAX_TEXT)];
+                let text = marked(text);
+                errors.push(HeldEde { code, text });
+            }
+        });
+        read.then_some(())
+    }
+
+    /// Those of a section, with that type.
+    pub(super) fn of(&self, section: usize, rtype: u16) -> impl Iterator<Item = &Record> {
+        let is_it =
+            move |record: &&Record| record.section == section && record.fields.rtype == rtype;
+        self.records.iter().filter(is_it)
+    }
+
+    /// Whether the authority section names other servers and has no SOA.
+    pub(super) fn is_referral(&self) -> bool {
+        self.of(1, rtype::SOA).next().is_none() && self.of(1, rtype::NS).next().is_some()
+    }
+}
+
+/// Walks over the records of a message; ends early where one is malformed.
+pub(in crate::wire) fn records(
+    message: &[u8],
+    start: usize,
+    counts: [u16; 3],
+) -> impl Iterator<Item = Record> {
+    let sections = counts.into_iter().enumerate();
+    let sections = sections.flat_map(|(section, count)| (0..count).map(move |_| section));
+    let mut at = start;
+    sections.map_while(move |section| {
+        let owner = at;
+        let fields = edns::fields(message, skip_name(message, owner)?)?;
+        at = fields.end;
+        Some(Record {
+            section,
+            owner,
+            fields,
+        })
+    })
+}
+
+/// Whether the name at that offset is `name`, letter case aside. `None` if it is malformed.
+fn is_name(message: &[u8], mut at: usize, name: &Name) -> Option<bool> {
+    let mut rest = Some(name.wire());
+    let mut len = 0;
+    loop {
+        match *message.get(at)? {
+            0 => return Some(rest == Some(&[0])),
+            size @ 1..=63 => {
+                let label = message.get(at..=at + usize::from(size))?;
+                at += label.len();
+                // Pointers that lead in circles end here.
+                len += label.len();
+                if len >= MAX_NAME {
+                    return None;
+                }
+                // Length bytes are at most 63: below any letter.
+                rest = rest
+                    .and_then(|rest| rest.split_at_checked(label.len()))
+                    .filter(|(other, _)| other.eq_ignore_ascii_case(label))
+                    .map(|(_, rest)| rest);
+            }
+            high @ 0xC0.. => {
+                let target = usize::from(high & 0x3F) << 8 | usize::from(*message.get(at + 1)?);
+                if target >= at {
+                    return None;
+                }
+                at = target;
+            }
+            _ => return None,
+        }
+    }
+}
+
+/// EXTRA-TEXT that says whose it is. Nothing that an upstream writes there may look like the name of
+/// one of our orders or lists, or steer a terminal or a log that shows it.
+fn marked(text: &[u8]) -> Box<str> {
+    let text = String::from_utf8_lossy(text);
+    let is_shown = |c: &char| !c.is_control() && !is_format(*c);
+    let shown: String = text.chars().filter(is_shown).collect();
+    match shown.trim() {
+        "" => "upstream".into(),
+        shown => format!("upstream: {shown}").into(),
+    }
+}
+
+/// Characters that change the direction of text or are invisible (Unicode, general category Cf and
+/// line separators).
+fn is_format(c: char) -> bool {
+    matches!(c,
+        '\u{AD}' | '\u{61C}' | '\u{180E}' | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}'
+        | '\u{2060}'..='\u{206F}' | '\u{FEFF}' | '\u{FFF9}'..='\u{FFFB}' | '\u{E0000}'..='\u{E007F}')
+}

@@ -1,0 +1,405 @@
+//! Writes the records of an answer: in the chain's order, with names in a neutral letter case.
+//!
+//! Our queries have random letter case (see `ask`), and upstreams copy it into owners and into targets
+//! that are made of the asked name. It must not reach clients: labels that the asked name has are
+//! written in lower case, and names that end in it point at the question, which a reply has as its
+//! client spelled it.
+
+use smallvec::SmallVec;
+
+use super::Intake;
+use super::chain::{Chain, Hop, soa};
+use super::records::{Parsed, Record};
+use super::spelling::Spelling;
+use crate::wire::name::Name;
+use crate::wire::{HEADER, MAX_MESSAGE, class, rtype};
+
+/// Places of labels that later names may point at; further names are written in full.
+const MAX_PLACES: usize = 64;
+/// A compression pointer has fourteen bits (RFC 1035, section 4.1.4).
+const LAST_TARGET: usize = 0x3FFF;
+/// A pointer to the question's name.
+const ASKED: [u8; 2] = [0xC0, HEADER as u8];
+
+/// An answer's bytes, as [`Answer`](super::Answer) keeps them.
+pub(super) struct Written {
+    pub(super) bytes: Box<[u8]>,
+    pub(super) wire_len: u16,
+    pub(super) ttl_count: u16,
+    pub(super) services: u16,
+    pub(super) additional_at: u16,
+    pub(super) counts: [u16; 3],
+}
+
+/// Writes an answer.
+pub(super) struct Writer<'m> {
+    message: &'m [u8],
+    asked: &'m Name,
+    intake: Intake,
+    out: Vec<u8>,
+    /// Where labels start that names may point at.
+    places: SmallVec<[u16; MAX_PLACES]>,
+    ttl_fields: SmallVec<[u16; 16]>,
+    /// For each hop, where its target and its TTL are.
+    hops: SmallVec<[[u16; 2]; 4]>,
+    service_targets: SmallVec<[u16; 4]>,
+    services: u16,
+    additional_at: usize,
+    counts: [u16; 3],
+}
+
+/// A record that was written.
+#[derive(Clone, Copy)]
+struct Placed {
+    ttl: u32,
+    ttl_at: usize,
+    data_at: usize,
+}
+
+impl<'m> Writer<'m> {
+    /// Starts with header and question.
+    pub(super) fn new(message: &'m [u8], asked: &'m Name, rtype: u16, intake: Intake) -> Self {
+        let mut out = Vec::with_capacity(message.len() + 64);
+        out.extend_from_slice(&[0; HEADER]);
+        out.extend_from_slice(asked.wire());
+        out.extend_from_slice(&rtype.to_be_bytes());
+        out.extend_from_slice(&class::IN.to_be_bytes());
+        let labels = (1..=asked.label_count()).rev();
+        let places = labels.map(|labels| (HEADER + asked.ancestor_start(labels)) as u16);
+        Self {
+            message,
+            asked,
+            intake,
+            places: places.take(MAX_PLACES).collect(),
+            additional_at: out.len(),
+            out,
+            ttl_fields: SmallVec::new(),
+            hops: SmallVec::new(),
+            service_targets: SmallVec::new(),
+            services: 0,
+            counts: [0; 3],
+        }
+    }
+
+    /// Writes all sections; returns for how many seconds the answer may be kept. `None` if the data of
+    /// a record is malformed.
+    pub(super) fn sections(
+        &mut self,
+        parsed: &Parsed<'_>,
+        chain: &Chain,
+        rcode: u16,
+    ) -> Option<Option<u32>> {
+        let mut least = u32::MAX;
+        for hop in &chain.hops {
+            let (ttl, cname) = self.hop(parsed, hop)?;
+            least = least.min(ttl);
+            self.hops
+                .push([cname.data_at, cname.ttl_at].map(|at| at as u16));
+        }
+        if let Some(hop) = &chain.renamed {
+            least = least.min(self.hop(parsed, hop)?.0);
+        }
+        let last = chain.last(self.asked);
+        for record in &chain.final_records {
+            let placed = self.copy(record, None)?;
+            least = least.min(placed.ttl);
+            if matches!(record.fields.rtype, rtype::SVCB | rtype::HTTPS) {
+                self.note_service(placed.data_at)?;
+            }
+        }
+        if let Some(record) = chain.final_records.first() {
+            least = least.min(self.signatures(parsed, 0, last, record.fields.rtype)?);
+        }
+        let is_positive = rcode == 0 && chain.is_answered();
+        let negative = soa(parsed, last).filter(|_| !is_positive);
+        if let Some((record, ttl)) = &negative {
+            let owner = record.owner(self.message)?;
+            self.copy(record, Some(*ttl))?;
+            self.signatures(parsed, 1, &owner, rtype::SOA)?;
+        }
+        self.proofs(parsed)?;
+        self.additional_at = self.out.len();
+        if self.intake.additional {
+            // Each may be left out of a reply, so none may point at another.
+            self.places.clear();
+            for rtype in [rtype::A, rtype::AAAA] {
+                for record in parsed.of(2, rtype) {
+                    self.copy(record, None)?;
+                    self.places.clear();
+                }
+            }
+        }
+        Some(match negative {
+            Some((_, ttl)) => Some(self.intake.ttl(ttl).min(least)),
+            // Without an SOA a negative answer is not kept (RFC 2308, section 5). A chain that leads to
+            // no record of the asked type is one, whatever signatures accompany it.
+            None => is_positive.then_some(least),
+        })
+    }
+
+    /// Writes a step of the chain with its signatures; returns the least TTL, and where its CNAME is.
+    fn hop(&mut self, parsed: &Parsed<'_>, hop: &Hop) -> Option<(u32, Placed)> {
+        let mut least = u32::MAX;
+        if let Some(dname) = &hop.dname {
+            least = self.copy(dname, None)?.ttl;
+            let owner = dname.owner(self.message)?;
+            least = least.min(self.signatures(parsed, 0, &owner, rtype::DNAME)?);
+        }
+        let placed = match (&hop.cname, &hop.dname) {
+            (Some(cname), _) => {
+                let placed = self.copy(cname, None)?;
+                least = least.min(self.signatures(parsed, 0, &hop.owner, rtype::CNAME)?);
+                placed
+            }
+            (None, dname) => self.synthesise(hop, dname.as_ref()?.fields.ttl)?,
+        };
+        Some((least.min(placed.ttl), placed))
+    }
+
+    /// Writes the CNAME that follows from a DNAME, with its TTL (RFC 6672, section 3.1).
+    fn synthesise(&mut self, hop: &Hop, ttl: u32) -> Option<Placed> {
+        self.name(&Spelling::of(&hop.owner), true);
+        let placed = self.head(rtype::CNAME, ttl);
+        self.name(&Spelling::of(&hop.target), true);
+        self.close(0, placed)
+    }
+
+    /// Copies the signatures over an RRset; returns the least TTL.
+    fn signatures(
+        &mut self,
+        parsed: &Parsed<'_>,
+        section: usize,
+        owner: &Name,
+        covered: u16,
+    ) -> Option<u32> {
+        let mut least = u32::MAX;
+        for record in parsed.of(section, rtype::RRSIG) {
+            if record.signs(self.message, covered) && record.is_owned_by(self.message, owner)? {
+                least = least.min(self.copy(record, None)?.ttl);
+            }
+        }
+        Some(least)
+    }
+
+    /// Copies denials of existence with their signatures: negative answers need them, and so do
+    /// positive ones that a wildcard made (RFC 4035, section 3.1.3).
+    fn proofs(&mut self, parsed: &Parsed<'_>) -> Option<()> {
+        const PROOFS: [u16; 2] = [rtype::NSEC, rtype::NSEC3];
+        for record in parsed.records.iter().filter(|record| record.section == 1) {
+            let signs = |covered: &u16| record.signs(self.message, *covered);
+            if PROOFS.contains(&record.fields.rtype) || PROOFS.iter().any(signs) {
+                self.copy(record, None)?;
+            }
+        }
+        Some(())
+    }
+
+    /// Copies a record, with its own TTL or another, clamped.
+    fn copy(&mut self, record: &Record, ttl: Option<u32>) -> Option<Placed> {
+        let fields = &record.fields;
+        match self.message.get(record.owner..record.owner + 2) {
+            Some(owner) if owner == ASKED => self.out.extend_from_slice(&ASKED),
+            _ => {
+                let (owner, _) = Spelling::read(self.message, record.owner, self.asked)?;
+                self.name(&owner, true);
+            }
+        }
+        let placed = self.head(fields.rtype, ttl.unwrap_or(fields.ttl));
+        self.data(fields.rtype, fields.data, fields.end)?;
+        self.close(record.section, placed)
+    }
+
+    /// Writes what is between a record's owner and its data; the length is for `close` to fill in.
+    fn head(&mut self, rtype: u16, ttl: u32) -> Placed {
+        let ttl = self.intake.ttl(ttl);
+        self.out.extend_from_slice(&rtype.to_be_bytes());
+        self.out.extend_from_slice(&class::IN.to_be_bytes());
+        let ttl_at = self.out.len();
+        self.out.extend_from_slice(&ttl.to_be_bytes());
+        self.out.extend_from_slice(&[0, 0]);
+        Placed {
+            ttl,
+            ttl_at,
+            data_at: self.out.len(),
+        }
+    }
+
+    /// Completes a record. `None` if the message has grown too long.
+    fn close(&mut self, section: usize, placed: Placed) -> Option<Placed> {
+        if self.out.len() > MAX_MESSAGE {
+            return None;
+        }
+        let len = (self.out.len() - placed.data_at) as u16;
+        self.out[placed.data_at - 2..placed.data_at].copy_from_slice(&len.to_be_bytes());
+        self.ttl_fields.push(placed.ttl_at as u16);
+        self.counts[section] += 1;
+        Some(placed)
+    }
+
+    /// Copies a record's data. Names that may be compressed there must be read (RFC 3597, section 4):
+    /// what they point at has moved. `None` if there are others than there must be.
+    fn data(&mut self, rtype: u16, start: usize, end: usize) -> Option<()> {
+        let message = self.message;
+        let Some(shape) = Shape::of(rtype) else {
+            self.out.extend_from_slice(&message[start..end]);
+            return Some(());
+        };
+        let mut at = start + shape.prefix;
+        for _ in 0..shape.strings {
+            at += 1 + usize::from(*message.get(at)?);
+        }
+        self.out.extend_from_slice(message.get(start..at.min(end))?);
+        for _ in 0..shape.names {
+            let (name, behind) = Spelling::read(message, at, self.asked)?;
+            self.name(&name, shape.compressed);
+            at = behind;
+        }
+        let rest = message.get(at..end)?;
+        self.out.extend_from_slice(rest);
+        // Others would read other names, or none.
+        shape
+            .rest
+            .is_none_or(|expected| rest.len() == expected)
+            .then_some(())
+    }
+
+    /// Writes a name; a pointer for what of it stands in the message already.
+    fn name(&mut self, name: &Spelling, compressed: bool) {
+        for start in name.labels() {
+            let suffix = name.from(start);
+            let place = self.places.iter().filter(|_| compressed);
+            let mut place = place.filter(|&&at| stands_at(&self.out, usize::from(at), suffix));
+            if let Some(&place) = place.next() {
+                self.out.extend_from_slice(&(0xC000 | place).to_be_bytes());
+                return;
+            }
+            if self.out.len() <= LAST_TARGET && self.places.len() < MAX_PLACES {
+                self.places.push(self.out.len() as u16);
+            }
+            let label = usize::from(suffix[0]);
+            self.out.extend_from_slice(&suffix[..=label]);
+        }
+        self.out.push(0);
+    }
+
+    /// Notes where a service's target is, unless that is the owner itself (RFC 9460, section 2.5).
+    /// `None` if there is none.
+    fn note_service(&mut self, data_at: usize) -> Option<()> {
+        let (target, _) = Name::read(&self.out, data_at + 2).ok()?;
+        self.services += 1;
+        if target.label_count() > 0 {
+            self.service_targets.push((data_at + 2) as u16);
+        }
+        Some(())
+    }
+
+    /// Appends the index.
+    pub(super) fn finish(self) -> Written {
+        let mut bytes = self.out;
+        let wire_len = bytes.len() as u16;
+        let hops = self.hops.as_flattened();
+        let offsets = self
+            .ttl_fields
+            .iter()
+            .chain(hops)
+            .chain(&self.service_targets);
+        bytes.extend(offsets.flat_map(|at| at.to_ne_bytes()));
+        Written {
+            bytes: bytes.into(),
+            wire_len,
+            ttl_count: self.ttl_fields.len() as u16,
+            services: self.services,
+            additional_at: self.additional_at as u16,
+            counts: self.counts,
+        }
+    }
+}
+
+/// Whether a name, written out, is what stands at that place of a message that this writer wrote.
+fn stands_at(out: &[u8], mut at: usize, name: &[u8]) -> bool {
+    let mut rest = name;
+    loop {
+        let Some(&size) = out.get(at) else {
+            return false;
+        };
+        if size >= 0xC0 {
+            // Pointers lead backwards only, so this ends.
+            at = usize::from(size & 0x3F) << 8 | usize::from(out[at + 1]);
+            continue;
+        }
+        let label = usize::from(size) + 1;
+        let Some((expected, behind)) = rest.split_at_checked(label) else {
+            return false;
+        };
+        if out.get(at..at + label) != Some(expected) {
+            return false;
+        }
+        if size == 0 {
+            return behind.is_empty();
+        }
+        (at, rest) = (at + label, behind);
+    }
+}
+
+/// Where the names in a type's data are.
+struct Shape {
+    /// Bytes before the first name, or before the strings.
+    prefix: usize,
+    /// Character strings before the first name.
+    strings: usize,
+    names: usize,
+    /// How many bytes follow the names; `None` for any number.
+    rest: Option<usize>,
+    /// Whether they may be written compressed: in types of RFC 1035 only (RFC 3597, section 4).
+    compressed: bool,
+}
+
+impl Shape {
+    /// The shape of types in whose data names may be compressed, or are by mistake. `None` for all
+    /// others: their data is copied as it is.
+    fn of(rtype: u16) -> Option<Self> {
+        let one = |prefix, compressed| Self {
+            prefix,
+            strings: 0,
+            names: 1,
+            rest: Some(0),
+            compressed,
+        };
+        let two = |prefix, compressed| Self {
+            names: 2,
+            ..one(prefix, compressed)
+        };
+        Some(match rtype {
+            // NS, MD, MF, CNAME, MB, MG, MR, PTR
+            2..=5 | 7..=9 | 12 => one(0, true),
+            rtype::SOA => Self {
+                rest: Some(20),
+                ..two(0, true)
+            },
+            // MINFO, MX
+            14 => two(0, true),
+            15 => one(2, true),
+            // RP, AFSDB, RT, PX, SRV, KX, DNAME
+            17 => two(0, false),
+            18 | 21 | 36 => one(2, false),
+            26 => two(2, false),
+            33 => one(6, false),
+            rtype::DNAME => one(0, false),
+            // SIG, RRSIG; NXT
+            24 | rtype::RRSIG => Self {
+                rest: None,
+                ..one(18, false)
+            },
+            30 => Self {
+                rest: None,
+                ..one(0, false)
+            },
+            // NAPTR
+            35 => Self {
+                strings: 3,
+                ..one(4, false)
+            },
+            _ => return None,
+        })
+    }
+}

@@ -1,0 +1,73 @@
+//! A name with its letter case, as a message spells it.
+
+use crate::wire::name::{MAX_NAME, Name};
+
+/// A name in wire form, its letters in the case that it was read with.
+pub(super) struct Spelling {
+    bytes: [u8; MAX_NAME],
+    len: usize,
+}
+
+impl Spelling {
+    /// A name in lower case.
+    pub(super) fn of(name: &Name) -> Self {
+        let mut bytes = [0; MAX_NAME];
+        let len = name.wire().len();
+        bytes[..len].copy_from_slice(name.wire());
+        Self { bytes, len }
+    }
+
+    /// Reads a name that may be compressed, and the offset behind it. Labels that `asked` has as well
+    /// become lower-cased: their case may be that of our query. `None` if the name is malformed.
+    pub(super) fn read(message: &[u8], at: usize, asked: &Name) -> Option<(Self, usize)> {
+        let mut name = Self {
+            bytes: [0; MAX_NAME],
+            len: 0,
+        };
+        let mut at = at;
+        let mut end = None;
+        loop {
+            match *message.get(at)? {
+                0 => break,
+                size @ 1..=63 => {
+                    let label = message.get(at..=at + usize::from(size))?;
+                    let behind = name.len + label.len();
+                    // One byte is left for the root. Pointers that lead in circles end here, too.
+                    if behind >= MAX_NAME {
+                        return None;
+                    }
+                    let to = &mut name.bytes[name.len..behind];
+                    to.copy_from_slice(label);
+                    let is_asked = |asked: &[u8]| asked.eq_ignore_ascii_case(&label[1..]);
+                    if asked.labels_from_root().any(is_asked) {
+                        to.make_ascii_lowercase();
+                    }
+                    name.len = behind;
+                    at += label.len();
+                }
+                high @ 0xC0.. => {
+                    let target = usize::from(high & 0x3F) << 8 | usize::from(*message.get(at + 1)?);
+                    if target >= at {
+                        return None;
+                    }
+                    end.get_or_insert(at + 2);
+                    at = target;
+                }
+                _ => return None,
+            }
+        }
+        name.len += 1;
+        Some((name, end.unwrap_or(at + 1)))
+    }
+
+    /// Where its labels start, the root's not counted.
+    pub(super) fn labels(&self) -> impl Iterator<Item = usize> {
+        let next = |at: &usize| Some(at + 1 + usize::from(self.bytes[*at]));
+        std::iter::successors(Some(0), next).take_while(|at| self.bytes[*at] != 0)
+    }
+
+    /// What of it begins at a label.
+    pub(super) fn from(&self, start: usize) -> &[u8] {
+        &self.bytes[start..self.len]
+    }
+}
