@@ -12,94 +12,103 @@ use std::os::fd::AsFd;
 
 use super::calls::{Message, give, take};
 use super::control::{Control, Told};
+use super::room::Room;
 use super::{Route, Socket};
 
 /// An address of either family, as the kernel has it: the larger one's room.
 type RawAddress = libc::sockaddr_in6;
 
-/// What one kind of message needs beside its octets, on the heap: `messages` point there.
+/// What messages need beside their bytes, and the messages, which point there.
 struct Frame {
-    addresses: Box<[RawAddress]>,
-    controls: Box<[Control]>,
-    vectors: Box<[libc::iovec]>,
-    messages: Box<[Message]>,
+    addresses: Room<RawAddress>,
+    controls: Room<Control>,
+    vectors: Room<libc::iovec>,
+    messages: Room<Message>,
 }
 
 impl Frame {
     fn new(slots: usize) -> Self {
         // SAFETY: a plain C struct, for which zeros are valid.
-        let address: RawAddress = unsafe { mem::zeroed() };
-        let vector = libc::iovec {
+        let address = |_| -> RawAddress { unsafe { mem::zeroed() } };
+        let vector = |_| libc::iovec {
             iov_base: std::ptr::null_mut(),
             iov_len: 0,
         };
-        // SAFETY: a plain C struct, for which zeros are valid.
-        let message = || -> Message { unsafe { mem::zeroed() } };
+        let addresses = Room::new((0..slots).map(address));
+        let controls = Room::new((0..slots).map(|_| Control::EMPTY));
+        let vectors = Room::new((0..slots).map(vector));
+        let messages = Room::new((0..slots).map(|slot| {
+            // SAFETY: a plain C struct, for which zeros are valid.
+            let mut message: Message = unsafe { mem::zeroed() };
+            let header = &mut message.msg_hdr;
+            header.msg_name = addresses.at(slot).cast();
+            header.msg_iov = vectors.at(slot);
+            header.msg_iovlen = 1;
+            header.msg_control = controls.at(slot).cast();
+            message
+        }));
         Self {
-            addresses: vec![address; slots].into(),
-            controls: (0..slots).map(|_| Control::EMPTY).collect(),
-            vectors: vec![vector; slots].into(),
-            messages: (0..slots).map(|_| message()).collect(),
+            addresses,
+            controls,
+            vectors,
+            messages,
         }
     }
 
-    /// Makes a slot's message describe its address and `octets`, without control messages. Each time
-    /// anew: what a pointer may be used for ends when its target is borrowed or moved.
-    fn point(&mut self, slot: usize, octets: &mut [u8]) -> &mut libc::msghdr {
-        self.vectors[slot] = libc::iovec {
-            iov_base: octets.as_mut_ptr().cast(),
-            iov_len: octets.len(),
-        };
-        let header = &mut self.messages[slot].msg_hdr;
-        header.msg_name = (&raw mut self.addresses[slot]).cast();
-        header.msg_iov = &raw mut self.vectors[slot];
-        header.msg_iovlen = 1;
-        header
+    fn header(&mut self, slot: usize) -> &mut libc::msghdr {
+        &mut self.messages.get_mut(slot).msg_hdr
     }
 }
 
 /// Datagrams that were received.
 pub struct Inbox {
     frame: Frame,
-    octets: Box<[u8]>,
+    bytes: Room<u8>,
     size: usize,
     count: usize,
 }
 
 impl Inbox {
-    /// Room for `slots` datagrams of at most `size` octets each.
+    /// Room for `slots` datagrams of at most `size` bytes each.
     pub fn new(slots: usize, size: usize) -> Self {
+        let mut frame = Frame::new(slots);
+        let bytes = Room::new(std::iter::repeat_n(0, slots * size));
+        for slot in 0..slots {
+            *frame.vectors.get_mut(slot) = libc::iovec {
+                iov_base: bytes.at(slot * size).cast(),
+                iov_len: size,
+            };
+        }
         Self {
-            frame: Frame::new(slots),
-            octets: vec![0; slots * size].into(),
+            frame,
+            bytes,
             size,
             count: slots,
         }
     }
 
-    /// Makes the slots that were used ready for the next datagrams.
+    /// Prepares the slots that were used for the next datagrams.
     fn reset(&mut self) {
-        let used = self.octets.chunks_mut(self.size).take(self.count);
-        for (slot, octets) in used.enumerate() {
-            let header = self.frame.point(slot, octets);
+        for slot in 0..self.count {
+            let header = self.frame.header(slot);
             header.msg_namelen = size_of::<RawAddress>() as libc::socklen_t;
+            header.msg_controllen = size_of::<Control>() as _;
             header.msg_flags = 0;
-            let header = &mut self.frame.messages[slot].msg_hdr;
-            self.frame.controls[slot].offer(header);
         }
         self.count = 0;
     }
 
-    /// Takes what has come to `socket`, at most as many datagrams as there are slots; what was in
-    /// here is gone. Never waits. Returns how many.
+    /// Receives what has arrived at `socket`, at most as many datagrams as there are slots, in place of
+    /// what was in here. Never waits. Returns how many.
     ///
     /// # Errors
-    /// `WouldBlock` when there is none; else what the system says, as of an ICMP message.
+    /// `WouldBlock` if there is none; else what the system says, as of an ICMP message.
     pub fn receive(&mut self, socket: &Socket) -> io::Result<usize> {
         self.reset();
-        // SAFETY: each message describes an address, a control room, and octets of this inbox,
-        // which nobody else uses while it is borrowed.
-        self.count = unsafe { take(socket.as_fd(), &mut self.frame.messages)? };
+        let slots = self.frame.messages.len();
+        // SAFETY: each message points at an address, a room for control messages, and bytes of this
+        // inbox, by pointers that own them; nobody else uses them while it is borrowed.
+        self.count = unsafe { take(socket.as_fd(), self.frame.messages.first_mut(slots))? };
         Ok(self.count)
     }
 
@@ -113,21 +122,21 @@ impl Inbox {
         self.count == 0
     }
 
-    /// The octets of one datagram.
+    /// The bytes of one datagram.
     ///
     /// # Panics
     /// When there are not so many slots.
     pub fn packet(&self, slot: usize) -> &[u8] {
-        let len = self.frame.messages[slot].msg_len as usize;
-        &self.octets[slot * self.size..][..len.min(self.size)]
+        let len = self.frame.messages.get(slot).msg_len as usize;
+        self.bytes.slice(slot * self.size, len.min(self.size))
     }
 
-    /// Whether it had more octets than a slot has.
+    /// Whether it had more bytes than a slot has.
     ///
     /// # Panics
     /// When there are not so many slots.
     pub fn is_cut(&self, slot: usize) -> bool {
-        self.frame.messages[slot].msg_hdr.msg_flags & libc::MSG_TRUNC != 0
+        self.frame.messages.get(slot).msg_hdr.msg_flags & libc::MSG_TRUNC != 0
     }
 
     /// Who sent it.
@@ -135,7 +144,7 @@ impl Inbox {
     /// # Panics
     /// When there are not so many slots.
     pub fn peer(&self, slot: usize) -> SocketAddr {
-        decode(&self.frame.addresses[slot])
+        decode(self.frame.addresses.get(slot))
     }
 
     /// Where its answer goes.
@@ -156,15 +165,15 @@ impl Inbox {
     }
 
     fn told(&self, slot: usize) -> Told {
-        let len = self.frame.messages[slot].msg_hdr.msg_controllen as _;
-        self.frame.controls[slot].told(len)
+        let len = self.frame.messages.get(slot).msg_hdr.msg_controllen as _;
+        self.frame.controls.get(slot).told(len)
     }
 }
 
 /// Datagrams that are to be sent.
 pub struct Outbox {
     frame: Frame,
-    octets: Vec<Vec<u8>>,
+    drafts: Vec<Vec<u8>>,
     count: usize,
 }
 
@@ -173,7 +182,7 @@ impl Outbox {
     pub fn new(slots: usize, size: usize) -> Self {
         Self {
             frame: Frame::new(slots),
-            octets: (0..slots).map(|_| Vec::with_capacity(size)).collect(),
+            drafts: (0..slots).map(|_| Vec::with_capacity(size)).collect(),
             count: 0,
         }
     }
@@ -185,7 +194,7 @@ impl Outbox {
 
     /// Whether nothing more has room.
     pub fn is_full(&self) -> bool {
-        self.count == self.octets.len()
+        self.count == self.drafts.len()
     }
 
     /// Where the next datagram is to be written. It counts once it is [pushed](Self::push).
@@ -193,7 +202,7 @@ impl Outbox {
     /// # Panics
     /// When the outbox is full.
     pub fn draft(&mut self) -> &mut Vec<u8> {
-        &mut self.octets[self.count]
+        &mut self.drafts[self.count]
     }
 
     /// Makes the draft a datagram to be sent: by `route`, or to whom the socket is connected.
@@ -203,15 +212,20 @@ impl Outbox {
     pub fn push(&mut self, route: Option<&Route>) {
         let slot = self.count;
         let len = route.map_or(0, |route| {
-            encode(route.peer, &mut self.frame.addresses[slot])
+            encode(route.peer, self.frame.addresses.get_mut(slot))
         });
-        let header = self.frame.point(slot, &mut self.octets[slot]);
+        let bytes = &mut self.drafts[slot];
+        *self.frame.vectors.get_mut(slot) = libc::iovec {
+            iov_base: bytes.as_mut_ptr().cast(),
+            iov_len: bytes.len(),
+        };
+        let local = route.and_then(|route| route.local);
+        let control = local.map_or(0, |local| {
+            self.frame.controls.get_mut(slot).leave_from(local)
+        });
+        let header = self.frame.header(slot);
         header.msg_namelen = len;
-        header.msg_controllen = 0;
-        if let Some(local) = route.and_then(|route| route.local) {
-            let header = &mut self.frame.messages[slot].msg_hdr;
-            self.frame.controls[slot].leave_from(local, header);
-        }
+        header.msg_controllen = control as _;
         self.count += 1;
     }
 
@@ -219,9 +233,9 @@ impl Outbox {
     pub fn flush(&mut self, socket: &Socket) -> usize {
         let mut failed = 0;
         let mut is_second = false;
-        let mut rest = &mut self.frame.messages[..mem::take(&mut self.count)];
+        let mut rest = self.frame.messages.first_mut(mem::take(&mut self.count));
         while !rest.is_empty() {
-            // SAFETY: each message describes an address, control messages and octets of this
+            // SAFETY: each message describes an address, control messages and bytes of this
             // outbox; `push` wrote them, and nothing has changed since.
             let sent = unsafe { give(socket.as_fd(), rest) };
             let done = match sent {
@@ -284,5 +298,82 @@ fn decode(raw: &RawAddress) -> SocketAddr {
             SocketAddrV6::new(ip, port, raw.sin6_flowinfo, raw.sin6_scope_id).into()
         }
         _ => SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::udp::Local;
+
+    /// What recvmmsg(2) does: writes through the pointers of a message.
+    fn deliver(message: &mut Message, packet: &[u8], from: SocketAddr) {
+        let header = &mut message.msg_hdr;
+        // SAFETY: the inbox set up these pointers, and is borrowed mutably for the message.
+        unsafe {
+            header.msg_namelen = encode(from, &mut *header.msg_name.cast());
+            let vector = *header.msg_iov;
+            assert!(packet.len() <= vector.iov_len);
+            std::ptr::copy_nonoverlapping(packet.as_ptr(), vector.iov_base.cast(), packet.len());
+        }
+        header.msg_controllen = 0;
+        message.msg_len = packet.len() as _;
+    }
+
+    #[test]
+    fn pointers_of_all_slots_stay_good_however_the_others_are_read() {
+        let mut inbox = Inbox::new(3, 16);
+        let from = |last| SocketAddr::from(([192, 0, 2, last], 53));
+        for round in 0..3_u8 {
+            inbox.reset();
+            for slot in 0..3 {
+                let message = inbox.frame.messages.get_mut(slot);
+                deliver(message, &[round, slot as u8], from(slot as u8));
+                inbox.count = slot + 1;
+                for read in 0..=slot {
+                    assert_eq!(inbox.packet(read), [round, read as u8]);
+                    assert_eq!(inbox.route(read).peer, from(read as u8));
+                }
+            }
+            // Fewer are used: those behind keep the pointers of the round before.
+            inbox.count = 1;
+        }
+    }
+
+    #[test]
+    fn what_was_pushed_is_what_the_messages_describe() {
+        let mut outbox = Outbox::new(2, 4);
+        let v6: SocketAddr = "[fe80::1%7]:53".parse().expect("an address");
+        let local = |peer: SocketAddr| Local {
+            ip: peer.ip(),
+            interface: if peer.is_ipv6() { 7 } else { 0 },
+        };
+        for (slot, peer) in [SocketAddr::from(([192, 0, 2, 1], 53)), v6]
+            .into_iter()
+            .enumerate()
+        {
+            let draft = outbox.draft();
+            draft.clear();
+            draft.extend(std::iter::repeat_n(slot as u8, 9));
+            let local = Some(local(peer));
+            outbox.push(Some(&Route { peer, local }));
+        }
+        for (slot, expected) in [(0, "192.0.2.1:53"), (1, "[fe80::1%7]:53")] {
+            let header = outbox.frame.messages.get(slot).msg_hdr;
+            // SAFETY: `push` set up these pointers, and nothing has changed since.
+            let (peer, bytes) = unsafe {
+                let vector = *header.msg_iov;
+                let bytes =
+                    std::slice::from_raw_parts(vector.iov_base.cast::<u8>(), vector.iov_len);
+                (decode(&*header.msg_name.cast()), bytes)
+            };
+            assert_eq!(
+                (peer.to_string(), bytes),
+                (expected.to_owned(), &[slot as u8; 9][..])
+            );
+            let len = header.msg_controllen as _;
+            let told = outbox.frame.controls.get(slot).told(len).local;
+            assert_eq!(told, Some(local(peer)));
+        }
     }
 }

@@ -16,8 +16,8 @@ const ROOM: usize = 96;
 /// The local end of a datagram: the address that it came to, and by which interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Local {
-    ip: IpAddr,
-    interface: u32,
+    pub(super) ip: IpAddr,
+    pub(super) interface: u32,
 }
 
 /// What the control messages of a datagram say.
@@ -36,15 +36,13 @@ pub(super) struct Control(MaybeUninit<[u8; ROOM]>);
 impl Control {
     pub(super) const EMPTY: Self = Self(MaybeUninit::zeroed());
 
-    /// Makes `header` receive control messages here.
-    pub(super) fn offer(&mut self, header: &mut libc::msghdr) {
+    /// Writes a message that makes a datagram leave from `local`; returns its length.
+    pub(super) fn leave_from(&mut self, local: Local) -> usize {
+        // SAFETY: msghdr is a plain C struct, for which zeros are valid.
+        let mut header: libc::msghdr = unsafe { mem::zeroed() };
+        let header = &mut header;
         header.msg_control = self.0.as_mut_ptr().cast();
         header.msg_controllen = ROOM as _;
-    }
-
-    /// Makes `header` leave from `local`.
-    pub(super) fn leave_from(&mut self, local: Local, header: &mut libc::msghdr) {
-        self.offer(header);
         // SAFETY: `header` describes this room alone, which outlives the borrow; CMSG_FIRSTHDR is
         // not null and CMSG_DATA lies inside, as ROOM holds one message of either family.
         unsafe {
@@ -73,7 +71,7 @@ impl Control {
                 }
             };
             (*message).cmsg_len = libc::CMSG_LEN(size) as _;
-            header.msg_controllen = libc::CMSG_SPACE(size) as _;
+            libc::CMSG_SPACE(size) as usize
         }
     }
 

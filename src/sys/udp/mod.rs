@@ -4,6 +4,7 @@
 mod batch;
 mod calls;
 mod control;
+mod room;
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};

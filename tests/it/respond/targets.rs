@@ -2,17 +2,21 @@
 //! Refuses what lets them pass, which `allowed` has.
 
 use hickory_proto::op::ResponseCode;
-use hickory_proto::rr::RecordType::{A, AAAA, CNAME, TXT};
+use hickory_proto::rr::RecordType::{A, AAAA, CNAME, HTTPS, MX, TXT};
+use hickory_proto::rr::rdata::{self, NULL};
+use hickory_proto::rr::{Name, RData, Record, RecordType};
 use tapis::policy::rule::Action;
 use tapis::stats::Count;
+use tapis::wire::answer::Intake;
 use tapis::wire::flag::{AD, RD};
 
 use super::ask::ask;
 use super::house::{FRIEND, House, List, house, list};
-use super::truth::{Truth, a, cname, rrsig, soa, truth};
+use super::seen::Seen;
+use super::truth::{BOUNDS, Truth, a, cname, rrsig, soa, truth};
 
 /// `www.shop.example` leads by `edge.cdn.example` to `x.track.test`, signed.
-pub(super) fn chained(rtype: hickory_proto::rr::RecordType) -> Truth {
+pub(super) fn chained(rtype: RecordType) -> Truth {
     let truth = truth("www.shop.example", rtype).authentic().answers([
         cname("www.shop.example", 300, "edge.cdn.example"),
         rrsig("www.shop.example", 300, CNAME),
@@ -156,4 +160,141 @@ fn who_asks_for_the_cname_itself_gets_the_truth() {
     let seen = house.answer(ask("shop.example", CNAME));
     assert_eq!(seen.answers(), ["shop.example. 300 IN CNAME x.track.test."]);
     assert_eq!(seen.count, Count::CacheHits);
+}
+
+/// An HTTPS record: its priority, target and an IPv4 hint.
+fn https(name: &str, priority: u16, target: &str) -> Record {
+    let mut data = priority.to_be_bytes().to_vec();
+    for label in target.split('.').filter(|label| !label.is_empty()) {
+        data.push(label.len() as u8);
+        data.extend(label.as_bytes());
+    }
+    data.push(0);
+    if priority > 0 {
+        data.extend([0, 4, 0, 4, 192, 0, 2, 66]);
+    }
+    let data = RData::Unknown {
+        code: HTTPS,
+        rdata: NULL::with(data),
+    };
+    let name = Name::from_ascii(format!("{name}.")).expect("a name");
+    Record::from_rdata(name, 300, data)
+}
+
+fn served(lists: impl IntoIterator<Item = List>, records: &[Record]) -> Seen {
+    let house = house(lists);
+    let asked = ask("www.shop.example", HTTPS).dnssec_ok().flags(RD | AD);
+    let all = records.iter().cloned();
+    let signed = rrsig("www.shop.example", 300, HTTPS);
+    let truth = truth("www.shop.example", HTTPS).authentic();
+    house.learn(asked, truth.answers(all).answers([signed]));
+    house.answer(asked)
+}
+
+#[test]
+fn a_service_at_a_blocked_target_is_blocked_with_its_hints() {
+    for (rules, priority) in [
+        (list("ads").subtree("track.test"), 1),
+        (list("ads").exact("x.track.test"), 0),
+        (
+            list("ads").action(Action::Nxdomain).subtree("track.test"),
+            1,
+        ),
+    ] {
+        let seen = served(
+            [rules],
+            &[https("www.shop.example", priority, "x.track.test")],
+        );
+        assert_eq!(seen.rcode(), ResponseCode::NoError, "the asked name exists");
+        assert_eq!((seen.count, seen.codes()), (Count::BlockedTarget, vec![15]));
+        assert!(seen.answers().is_empty() && !seen.has(AD));
+        assert_eq!(seen.authorities().len(), 1);
+        assert!(!seen.octets.windows(4).any(|bytes| bytes == [192, 0, 2, 66]));
+    }
+}
+
+#[test]
+fn of_several_services_those_at_free_targets_stay_without_signatures() {
+    let records = [
+        https("www.shop.example", 1, "x.track.test"),
+        https("www.shop.example", 2, "."),
+        https("www.shop.example", 3, "edge.cdn.example"),
+    ];
+    let seen = served([list("ads").subtree("track.test")], &records);
+    assert_eq!(seen.count, Count::CacheHits);
+    let kept: Vec<_> = seen.message.answers.iter().collect();
+    assert_eq!(kept.len(), 2, "{kept:?}");
+    assert!(kept.iter().all(|record| record.record_type() == HTTPS));
+    let names = format!("{kept:?}");
+    assert!(!names.contains("track") && !seen.has(AD));
+}
+
+#[test]
+fn services_at_free_targets_and_at_their_owner_pass_whole() {
+    let records = [
+        https("www.shop.example", 1, "."),
+        https("www.shop.example", 2, "edge.cdn.example"),
+    ];
+    let good = list("good").allowing().exact("www.shop.example");
+    for lists in [
+        vec![list("ads").subtree("track.test")],
+        vec![list("ads").exact("edge.cdn.example"), good],
+    ] {
+        let seen = served(lists, &records);
+        assert_eq!(seen.message.answers.len(), 3);
+        assert!(seen.has(AD));
+    }
+}
+
+#[test]
+fn a_service_behind_a_chain_is_judged_at_the_end_of_it() {
+    let house = house([list("ads").subtree("track.test")]);
+    let asked = ask("www.shop.example", HTTPS);
+    let truth = truth("www.shop.example", HTTPS).answers([
+        cname("www.shop.example", 300, "edge.cdn.example"),
+        https("edge.cdn.example", 1, "x.track.test"),
+    ]);
+    house.learn(asked, truth);
+    let seen = house.answer(asked);
+    let hop = "www.shop.example. 60 IN CNAME edge.cdn.example.";
+    assert_eq!(
+        (seen.answers(), seen.count),
+        (vec![hop.to_owned()], Count::BlockedTarget)
+    );
+    assert!(seen.authorities()[0].starts_with("track.test. 60 IN SOA"));
+}
+
+#[test]
+fn addresses_of_blocked_names_are_left_out_of_the_additional_section() {
+    let intake = Intake {
+        additional: true,
+        ..BOUNDS
+    };
+    let asked = ask("shop.example", MX);
+    let mail = |target: &str| {
+        let target = Name::from_ascii(format!("{target}.")).expect("a name");
+        let owner = Name::from_ascii("shop.example.").expect("a name");
+        Record::from_rdata(owner, 300, RData::MX(rdata::MX::new(10, target)))
+    };
+    let told = || {
+        truth("shop.example", MX)
+            .authentic()
+            .answers([mail("x.track.test"), mail("mx.shop.example")])
+            .additionals([
+                a("x.track.test", 300, [192, 0, 2, 66]),
+                a("mx.shop.example", 300, [192, 0, 2, 7]),
+                https("mx.shop.example", 1, "."),
+            ])
+    };
+    for (intake, expected) in [
+        (intake, vec!["mx.shop.example. 300 IN A 192.0.2.7"]),
+        (BOUNDS, Vec::new()),
+    ] {
+        let house = house([list("ads").subtree("track.test")]);
+        house.keep(asked, told().entry_within(intake, 0));
+        let seen = house.answer(asked.flags(RD | AD));
+        assert_eq!(seen.answers().len(), 2, "a name is no address");
+        assert_eq!(seen.additionals(), expected);
+        assert!(seen.has(AD), "what was asked for is whole");
+    }
 }
