@@ -60,6 +60,10 @@ counts! {
     ClientFull = "upstream_client_full",
     /// Questions that joined an equal one on its way.
     Coalesced = "coalesced",
+    /// Answers that were not sent, because their query by UDP was too old.
+    Discarded = "discarded",
+    /// Answers that were held back for a moment, because their client was sent too many at once.
+    Paced = "paced",
     /// REFUSED to clients that may not ask.
     Denied = "refused_client",
     /// REFUSED: zone transfers and foreign classes.
@@ -96,6 +100,8 @@ counts! {
     TcpConnections = "tcp_connections",
     /// TCP connections closed at once, because there were too many.
     TcpRefused = "tcp_connections_refused",
+    /// TCP connections closed at once, because their client may not ask.
+    TcpDenied = "tcp_connections_denied",
     /// The same, because the client had too many.
     TcpClientRefused = "tcp_connections_refused_client",
     /// TCP connections closed for silence, or for a message that did not end.

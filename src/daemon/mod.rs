@@ -31,6 +31,7 @@ use crate::control::start::StartError;
 use crate::control::status::{Gauges, Histogram, UpstreamStatus};
 use crate::serve::cache::Cache;
 use crate::serve::desk::Desk;
+use crate::serve::pace::Pace;
 use crate::serve::resolve::Resolver;
 use crate::serve::seats::{Bounds, Seats};
 use crate::serve::shared::{Clock, Shared};
@@ -288,7 +289,9 @@ impl Service {
             cache: cache.clone(),
             clock,
         };
+        let pace = Arc::new(Pace::new(config.server.discard));
         let desk = Desk {
+            pace: pace.clone(),
             shared: shared.clone(),
             // All workers' sockets answer from the same addresses.
             sockets: bound.udp.first().cloned().unwrap_or_default(),
@@ -313,6 +316,7 @@ impl Service {
                 flights: resolver.flights().clone(),
                 seats: resolver.seats().clone(),
                 jobs: jobs.clone(),
+                pace: pace.clone(),
                 counters: counters[index].clone(),
                 ear: ear.try_clone().map_err(system("a pipe"))?,
             };

@@ -3,7 +3,10 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::flights::{Datagram, Landed, Waiter, Who};
+use super::pace::{Pace, Release, WINDOW};
 use super::respond::{Client, Resolution, Step, conclude};
 use super::shared::Shared;
 use crate::policy::snapshot::Snapshot;
@@ -25,6 +28,17 @@ pub fn tell(waiter: Waiter, landed: &Landed, answer: impl FnOnce(&Datagram, &Res
         // A task that no longer waits is none to mind.
         Who::Task(task) => drop(task.send(landed.clone())),
         Who::Nobody => {}
+    }
+}
+
+/// When a waiter is to be answered.
+pub fn release(pace: &Pace, waiter: &Waiter, landed: &Landed, now: Instant) -> Release {
+    match &waiter.who {
+        Who::Datagram(datagram) => {
+            let client = datagram.route.peer.ip();
+            pace.release(client, datagram.since, landed.is_err(), now)
+        }
+        Who::Task(_) | Who::Nobody => Release::Now,
     }
 }
 
@@ -57,6 +71,8 @@ pub fn write(
 
 /// Answers datagrams from wherever it is called.
 pub struct Desk {
+    /// When waiting queries are answered.
+    pub pace: Arc<Pace>,
     /// Policy, cache and clock.
     pub shared: Shared,
     /// A socket for each listen address.
@@ -66,12 +82,33 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// Tells all who waited what came of their question.
+    /// Delivers an outcome to all who waited for it, at once.
     pub fn tell(&self, waiters: Vec<Waiter>, landed: &Landed) {
         for waiter in waiters {
             tell(waiter, landed, |datagram, resolution| {
                 self.answer(datagram, resolution);
             });
+        }
+    }
+
+    /// Delivers an outcome to all who waited for it, as [`Pace`] allows.
+    pub async fn deliver(&self, mut waiters: Vec<Waiter>, landed: &Landed) {
+        loop {
+            let now = Instant::now();
+            let mut later = Vec::new();
+            for waiter in waiters {
+                match release(&self.pace, &waiter, landed, now) {
+                    Release::Now => self.tell(vec![waiter], landed),
+                    Release::Later => later.push(waiter),
+                    Release::Never => self.counters.bump(Count::Discarded),
+                }
+            }
+            if later.is_empty() {
+                return;
+            }
+            self.counters.add(Count::Paced, later.len() as u64);
+            waiters = later;
+            tokio::time::sleep(WINDOW).await;
         }
     }
 

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use foldhash::quality::RandomState;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::cache::{Entry, Failure, Key};
 use super::seats::Seat;
@@ -29,6 +30,8 @@ pub struct Datagram {
     pub route: Route,
     /// To which of the listen addresses it came.
     pub listen: usize,
+    /// When it came.
+    pub since: Instant,
     /// An answer past its TTL, for when no other comes.
     pub stale: Option<Arc<Entry>>,
 }
@@ -270,6 +273,7 @@ mod tests {
                     local: None,
                 },
                 listen: 0,
+                since: Instant::now(),
                 stale: Some(stale()),
             }),
             ..waiter(&seats)

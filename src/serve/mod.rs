@@ -7,6 +7,7 @@ pub mod desk;
 pub mod flights;
 mod near;
 mod own;
+pub mod pace;
 pub mod resolve;
 pub mod respond;
 pub mod seats;

@@ -219,7 +219,7 @@ impl Flight {
                 Err(_) => {
                     // Who has an old answer gets it; who has none waits on.
                     let impatient = flights.take_stale(ticket);
-                    desk.tell(impatient, &Err(Arc::new(unanswered())));
+                    desk.deliver(impatient, &Err(Arc::new(unanswered()))).await;
                     asking.await
                 }
             }
@@ -233,7 +233,7 @@ impl Flight {
                 cache.insert(key.clone(), Arc::clone(&entry));
                 let landed = Ok(entry);
                 let waiters = flights.land(ticket, &landed).unwrap_or_default();
-                desk.tell(waiters, &landed);
+                desk.deliver(waiters, &landed).await;
             }
             Err(none) => {
                 let said = none.said.map(|answer| Arc::new(Entry::new(answer, now)));
@@ -250,7 +250,7 @@ impl Flight {
                 if !none.ours {
                     cache.insert_failure(key.clone(), failure, now);
                 }
-                desk.tell(waiters, &landed);
+                desk.deliver(waiters, &landed).await;
             }
         }
     }
@@ -276,6 +276,7 @@ mod tests {
     use crate::policy::current::Publisher;
     use crate::policy::snapshot::Snapshot;
     use crate::serve::cache::Cache;
+    use crate::serve::pace::Pace;
     use crate::serve::shared::Clock;
     use crate::serve::upstream::connect::{Connector, ExchangeError, Transport};
     use crate::stats::Counters;
@@ -313,6 +314,7 @@ mod tests {
             clock: Clock::start(),
         };
         let desk = Desk {
+            pace: Arc::new(Pace::new(timeout)),
             shared,
             sockets: Vec::new(),
             counters,

@@ -55,6 +55,11 @@ impl Streams {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             };
+            // Strangers must not take places from those who may ask.
+            if !self.shared.policy.load().permits(peer.ip()) {
+                self.counters.bump(Count::TcpDenied);
+                continue;
+            }
             let place = match self.places.take(peer.ip()) {
                 Ok(place) => place,
                 Err(full) => {

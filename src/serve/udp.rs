@@ -16,6 +16,7 @@ use super::cache::{Entry, Key};
 use super::desk;
 use super::flights::{Boarding, Datagram, Flights, Landed, Locked, Ticket, Waiter, Who};
 use super::near::{Near, Place};
+use super::pace::{Pace, Release, WINDOW};
 use super::resolve::{Job, count, unanswered};
 use super::respond::{Asked, Client, Resolution, Step, answer, oversized, read};
 use super::seats::Seats;
@@ -70,6 +71,8 @@ pub struct Worker {
     pub seats: Arc<Seats>,
     /// Where goes what it can't do without waiting.
     pub jobs: mpsc::Sender<Job>,
+    /// When waiting queries are answered.
+    pub pace: Arc<Pace>,
     /// Its own counters.
     pub counters: Arc<Counters>,
     /// Hears when it is over.
@@ -103,6 +106,8 @@ impl Worker {
             told: Vec::new(),
             aloft: Vec::new(),
             untold: VecDeque::new(),
+            paced: VecDeque::new(),
+            paced_until: Instant::now(),
         };
         all.serve()
     }
@@ -128,6 +133,9 @@ struct Loop<'w> {
     aloft: Vec<(Ticket, Landed)>,
     /// Those who wait to be told what came of their question.
     untold: VecDeque<(Waiter, Landed)>,
+    /// Those of them who must wait for a moment more, and until when.
+    paced: VecDeque<(Waiter, Landed)>,
+    paced_until: Instant,
 }
 
 impl Loop<'_> {
@@ -148,7 +156,10 @@ impl Loop<'_> {
             }
             // As long as packets come, only open questions are a reason to look elsewhere; and that
             // a flood at one socket must neither silence the others nor the bell.
-            let is_idle = self.asker.is_idle() && self.aloft.is_empty() && self.untold.is_empty();
+            let is_idle = self.asker.is_idle()
+                && self.aloft.is_empty()
+                && self.untold.is_empty()
+                && self.paced.is_empty();
             rounds = rounds.wrapping_add(1);
             if is_idle && self.ready.contains(&true) && !rounds.is_multiple_of(look) {
                 continue;
@@ -179,9 +190,11 @@ impl Loop<'_> {
             let waiters = self.worker.flights.land(&ticket, &landed);
             self.tell_later(waiters, &landed);
         }
-        while !self.untold.is_empty() {
-            self.tell();
+        self.untold.append(&mut self.paced);
+        for (waiter, landed) in std::mem::take(&mut self.untold) {
+            self.answer(waiter, &landed);
         }
+        self.flush_all();
     }
 
     /// Waits until there is something to do. Returns whether to go on, and fills `ports` with those
@@ -209,7 +222,8 @@ impl Loop<'_> {
         if !self.aloft.is_empty() {
             return Some(AGAIN);
         }
-        let due = self.asker.next_due()?;
+        let paced = (!self.paced.is_empty()).then_some(self.paced_until);
+        let due = self.asker.next_due().into_iter().chain(paced).min()?;
         Some(due.saturating_duration_since(Instant::now()))
     }
 
@@ -306,9 +320,10 @@ impl Loop<'_> {
                 self.refresh(key, instant);
             }
             Step::Resolve(key, stale) => {
-                self.resolve(key, datagram(inbox, slot, socket, stale), instant);
+                let datagram = datagram(inbox, slot, socket, stale, instant);
+                self.resolve(key, datagram, instant);
             }
-            Step::Busy => self.hand_over(datagram(inbox, slot, socket, None)),
+            Step::Busy => self.hand_over(datagram(inbox, slot, socket, None, instant)),
         }
     }
 
@@ -424,7 +439,10 @@ impl Loop<'_> {
             }
         }
         self.told = told;
-        self.tell();
+        if instant >= self.paced_until {
+            self.untold.append(&mut self.paced);
+        }
+        self.tell(instant);
     }
 
     /// Lets the async side ask, which has all servers and more time.
@@ -452,15 +470,31 @@ impl Loop<'_> {
     }
 
     /// Tells those who wait what came of their questions, as many as don't hold up other packets.
-    fn tell(&mut self) {
+    fn tell(&mut self, now: Instant) {
         for _ in 0..MOST_TOLD {
             let Some((waiter, landed)) = self.untold.pop_front() else {
                 break;
             };
-            desk::tell(waiter, &landed, |datagram, resolution| {
-                self.write(datagram, resolution);
-            });
+            match desk::release(&self.worker.pace, &waiter, &landed, now) {
+                Release::Now => self.answer(waiter, &landed),
+                Release::Later => {
+                    self.worker.counters.bump(Count::Paced);
+                    self.paced_until = now + WINDOW;
+                    self.paced.push_back((waiter, landed));
+                }
+                Release::Never => self.worker.counters.bump(Count::Discarded),
+            }
         }
+        self.flush_all();
+    }
+
+    fn answer(&mut self, waiter: Waiter, landed: &Landed) {
+        desk::tell(waiter, landed, |datagram, resolution| {
+            self.write(datagram, resolution);
+        });
+    }
+
+    fn flush_all(&mut self) {
         for socket in 0..self.outboxes.len() {
             self.flush(socket);
         }
@@ -468,11 +502,18 @@ impl Loop<'_> {
 }
 
 /// A packet that is kept for later.
-fn datagram(inbox: &Inbox, slot: usize, listen: usize, stale: Option<Arc<Entry>>) -> Datagram {
+fn datagram(
+    inbox: &Inbox,
+    slot: usize,
+    listen: usize,
+    stale: Option<Arc<Entry>>,
+    since: Instant,
+) -> Datagram {
     Datagram {
         packet: inbox.packet(slot).into(),
         route: inbox.route(slot),
         listen,
+        since,
         stale,
     }
 }

@@ -14,7 +14,13 @@ use crate::support::upstream::Upstream;
 
 /// A server that takes `upstream` in its upstream section, and `server` in the one before.
 fn server(from: &Upstream, server: &str, upstream: &str) -> Server {
-    let config = preamble(from.address).replace("workers = 2", &format!("workers = 2\n{server}"));
+    let patient = if server.contains("discard-ms") {
+        ""
+    } else {
+        "discard-ms = 60000"
+    };
+    let server = format!("workers = 2\n{patient}\n{server}");
+    let config = preamble(from.address).replace("workers = 2", &server);
     let config = config + "timeout-ms = 30000\n" + upstream + "\n" + &list("ads", "");
     Server::start(&config, &[("ads", "blocked.example\n")])
 }

@@ -31,23 +31,24 @@ fn an_answer_is_kept_whole_and_given_again_without_asking() {
             .push(Record::from_rdata(owner, 60, data));
         Some(message)
     });
-    let server = server(&upstream, "");
     let mut question = query("WwW.example", RecordType::A);
     question.metadata.authentic_data = true;
-    for _ in 0..3 {
-        let answer = exchange(server.address, &question, PATIENCE).expect("an answer");
-        assert_eq!(answer.answers[0].data.to_string(), "192.0.2.7");
-        assert_eq!(answer.additionals.len(), 1);
-        assert_eq!(
-            answer.queries[0].name().to_string(),
-            "WwW.example.",
-            "case as asked"
-        );
-        let header = &answer.metadata;
-        assert!(header.authentic_data && header.recursion_available && !header.authoritative);
+    for (more, additional) in [("", 0), ("[cache]\nadditional = true\n", 1)] {
+        let asked_before = upstream.asked().len();
+        let server = server(&upstream, more);
+        for _ in 0..3 {
+            let answer = exchange(server.address, &question, PATIENCE).expect("an answer");
+            assert_eq!(answer.answers[0].data.to_string(), "192.0.2.7");
+            assert_eq!(answer.additionals.len(), additional);
+            let asked = answer.queries[0].name().to_string();
+            assert_eq!(asked, "WwW.example.", "case as asked");
+            let header = &answer.metadata;
+            assert!(header.authentic_data && header.recursion_available);
+            assert!(!header.authoritative);
+        }
+        assert_eq!(upstream.asked().len() - asked_before, 1);
+        assert_eq!(server.count("cache_hits"), 2);
     }
-    assert_eq!(upstream.asked().len(), 1);
-    assert_eq!(server.count("cache_hits"), 2);
 }
 
 #[test]

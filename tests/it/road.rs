@@ -13,6 +13,7 @@ use tapis::policy::rule::{Action, Against, Blocking, Ede, Kind, Scope, Source};
 use tapis::policy::snapshot::Snapshot;
 use tapis::serve::cache::{Cache, Entry, Key};
 use tapis::serve::desk::Desk;
+use tapis::serve::pace::Pace;
 use tapis::serve::resolve::Resolver;
 use tapis::serve::seats::Bounds;
 use tapis::serve::shared::{Clock, Shared};
@@ -115,7 +116,9 @@ fn allocations(rounds: usize) -> (u64, [u64; 4]) {
     let nobody: SocketAddr = ([127, 0, 0, 1], 9).into();
     let network = Arc::new(Network::new(&[nobody], 1, counters.clone()));
     let pool = Pool::new(vec![nobody], network, PATIENCE, BOUNDS, counters.clone());
+    let pace = Arc::new(Pace::new(PATIENCE));
     let desk = Desk {
+        pace: pace.clone(),
         shared: shared.clone(),
         sockets: Vec::new(),
         counters: counters.clone(),
@@ -138,6 +141,7 @@ fn allocations(rounds: usize) -> (u64, [u64; 4]) {
         flights: resolver.flights().clone(),
         seats: resolver.seats().clone(),
         jobs,
+        pace,
         counters: counters.clone(),
         ear,
     };

@@ -141,3 +141,28 @@ fn a_client_that_never_ends_its_question_is_closed_however_busy_it_is() {
     assert_eq!(server.count("tcp_connections_idle"), 1);
     assert_eq!(server.count("tcp_queries"), 0);
 }
+
+#[test]
+fn strangers_take_no_connections_from_those_who_may_ask() {
+    let upstream = Upstream::plain();
+    let only = "allow = [\"127.0.0.2\"]\ntcp-connections = 4\ntcp-connections-per-client = 2";
+    let server = server(&upstream, only, "");
+    let mut strangers: Vec<_> = (3..43)
+        .map(|last| connect([127, 0, 0, last], server.address, None))
+        .collect();
+    until("all to be refused", || {
+        server.count("tcp_connections_denied") == 40
+    });
+    for stranger in &mut strangers {
+        let closed = stranger.read(&mut [0]);
+        assert!(matches!(closed, Ok(0) | Err(_)), "{closed:?}");
+    }
+    let friends = [(); 2].map(|()| connect([127, 0, 0, 2], server.address, None));
+    for friend in friends {
+        let mut friend = Stream(friend);
+        friend.send(&query("blocked.example", RecordType::A));
+        let answer = friend.receive().expect("an answer");
+        assert_eq!(answer.answers.len(), 1);
+    }
+    assert_eq!(server.count("tcp_connections"), 2);
+}

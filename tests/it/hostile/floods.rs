@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
+use std::time::{Duration, Instant};
 
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::RecordType;
@@ -186,4 +187,47 @@ fn a_flood_at_one_address_silences_neither_the_other_nor_the_signal_to_end() {
         test.expect("well");
     });
     assert!(!server.log().contains("unanswered"), "{}", server.log());
+}
+
+/// What DNSBomb does: queries from one address for slow names, answered all at once.
+fn bomb(server: &Server, gate: &Arc<RwLock<()>>, names: usize, waits: Duration) -> Port {
+    let client = Port::open(server.address);
+    let closed = gate.write().expect("whole");
+    for n in 0..400 {
+        let name = format!("x{}.flood.example", n % names);
+        client.send(&query(&name, RecordType::A));
+    }
+    until("all to wait", || server.status()["waiting"] == 400);
+    let since = Instant::now();
+    until("them to have waited", || since.elapsed() > waits);
+    drop(closed);
+    client
+}
+
+#[test]
+fn answers_that_waited_long_leave_in_bounded_bursts_for_each_client() {
+    for names in [1, 400] {
+        let gate = Arc::default();
+        let upstream = gated(&gate);
+        let server = server(&upstream, "", "");
+        let victim = bomb(&server, &gate, names, Duration::from_millis(250));
+        for _ in 0..400 {
+            assert_eq!(data(&victim.receive()), ["192.0.2.1"]);
+        }
+        let paced = server.count("paced");
+        assert!(paced >= 400 - 64, "{paced} of 400 were held back");
+        assert_eq!(server.count("discarded"), 0);
+    }
+}
+
+#[test]
+fn queries_that_are_too_old_are_not_answered_but_what_came_is_kept() {
+    let gate = Arc::default();
+    let upstream = gated(&gate);
+    let server = server(&upstream, "discard-ms = 100", "");
+    let victim = bomb(&server, &gate, 4, Duration::from_millis(250));
+    until("all to be dropped", || server.count("discarded") == 400);
+    victim.send(&query("x1.flood.example", RecordType::A));
+    assert_eq!(data(&victim.receive()), ["192.0.2.1"]);
+    assert_eq!(server.count("cache_hits"), 1, "and nothing came before it");
 }
