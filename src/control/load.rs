@@ -21,7 +21,7 @@ use crate::config::{Content, Format, List};
 use crate::policy::builder::Builder;
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::image::{Image, TooLarge};
-use crate::policy::rule::Scope;
+use crate::policy::rule::{Kind, Scope};
 use crate::wire::name::Name;
 
 /// Largest list file that is read.
@@ -236,7 +236,7 @@ pub fn load(
             overfull.get_or_insert(error);
         }
     };
-    let (format, wards) = ((list.format, list.scope), rails.of(list));
+    let (format, wards) = ((list.format, list.scope), (rails.wards(), list.source.kind));
     let reading = read(path, text, format, wards, rule, |_, _| {})?;
     let source = builder.source(ImageSource::named(&list.source.name));
     let overfull = overfull.or(source.err());
@@ -315,7 +315,7 @@ pub(super) fn read(
     path: &Path,
     text: Option<&str>,
     (format, bare): (Format, Scope),
-    wards: Option<&Wards>,
+    (wards, kind): (&Wards, Kind),
     mut rule: impl FnMut(&Name, Scope, u32),
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Reading, Refusal> {
@@ -324,7 +324,7 @@ pub(super) fn read(
     let mut hasher = blake3::Hasher::new();
     let mut account = Account::default();
     let mut admitted = |name: &Name, scope, line| {
-        if wards.is_none_or(|wards| account.admits(wards, name, scope, line)) {
+        if account.admits(wards, kind, name, scope, line) {
             rule(name, scope, line);
         }
     };
@@ -479,13 +479,14 @@ mod tests {
             .collect();
         assert_eq!(left, [(1, ".co.id"), (3, "1.2.3.4.5"), (4, ".com")]);
         assert_eq!(wards, rails().wards().digest());
-        list.source.kind = crate::policy::rule::Kind::Allow;
+        list.source.kind = Kind::Allow;
         let fresh = load(&list, &rails(), None, Guards::NONE).expect("taken");
         assert_eq!(
-            (fresh.loaded.rules, &*fresh.loaded.wards),
-            (4, ""),
-            "it blocks nothing"
+            (fresh.loaded.rules, fresh.loaded.tally.guarded.warned),
+            (4, 2),
+            "it blocks nothing, and frees .co.id and .com"
         );
+        assert_eq!(fresh.loaded.wards, rails().wards().allow_digest());
     }
 
     #[test]

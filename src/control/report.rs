@@ -182,6 +182,8 @@ fn list(state: &ListState, hits: Option<u64>, rails: &Rails) -> ListStatus {
                 .collect()
         }),
         first_left_out: tally.map_or_else(Vec::new, |tally| tally.guarded.first.clone()),
+        warned: tally.map_or(0, |tally| tally.guarded.warned),
+        first_warned: tally.map_or_else(Vec::new, |tally| tally.guarded.first_warned.clone()),
     }
 }
 
@@ -232,6 +234,10 @@ pub(super) fn log_load(list: &ListState, result: Result<&Loaded, &Refusal>) {
     for left in &loaded.tally.guarded.first {
         let (line, rule, why) = (left.line, &left.rule, &left.why);
         tracing::warn!(list = name, line, rule, why, "rule left out");
+    }
+    for warned in &loaded.tally.guarded.first_warned {
+        let (line, rule, why) = (warned.line, &warned.rule, &warned.why);
+        tracing::warn!(list = name, line, rule, why, "rule counts, and may be a mistake");
     }
     for bad in &loaded.tally.first {
         tracing::warn!(list = name, line = bad.line, text = bad.text, problem = %bad.problem, "bad line");

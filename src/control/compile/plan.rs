@@ -57,7 +57,7 @@ pub struct PlanList {
     pub read: bool,
     /// Leave out what covers a ward: it blocks.
     #[serde(default)]
-    pub guarded: bool,
+    pub kind: Kind,
     /// Guards that the operator releases.
     #[serde(default)]
     pub released: Guards,
@@ -94,7 +94,7 @@ impl PlanList {
                 Content::File => None,
             },
             read: true,
-            guarded: list.source.kind == Kind::Block,
+            kind: list.source.kind,
             released: Guards::NONE,
             before: None,
         }

@@ -14,6 +14,7 @@ use super::rss::Peak;
 use super::sort::{Budget, Sorted, Sorter};
 use super::target::{Target, folder};
 use crate::control::guard::held::judge;
+use crate::control::guard::rails::digest;
 use crate::control::guard::wards::Wards;
 use crate::control::load::{self, Reading, Refusal};
 use crate::control::notes::recorded;
@@ -216,7 +217,7 @@ impl Work<'_> {
             }
         };
         let (format, text) = ((list.format, list.scope), list.text.as_deref());
-        let wards = list.guarded.then_some(&self.wards);
+        let wards = (&self.wards, list.kind);
         let reading = load::read(&list.path, text, format, wards, rule, tell)?;
         // How many rules are different is not known yet.
         let newest = reading.newest(&list.name, &list.path, None);
@@ -386,11 +387,8 @@ impl Work<'_> {
     }
 
     fn notes(&self, list: &PlanList, reading: &Reading) -> ListNotes {
-        let wards = if list.guarded {
-            self.wards.digest()
-        } else {
-            ""
-        };
+        let allow = self.wards.allow_digest();
+        let wards = digest(&self.wards, &allow, list.kind);
         ListNotes {
             format: list.format,
             scope: list.scope,

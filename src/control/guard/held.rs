@@ -226,6 +226,8 @@ mod tests {
         guarded: Account {
             left_out: Vec::new(),
             first: Vec::new(),
+            warned: 0,
+            first_warned: Vec::new(),
             released: Vec::new(),
         },
     };

@@ -10,7 +10,7 @@ use psl::{List as Suffixes, Psl, Type};
 use serde::{Deserialize, Serialize};
 
 use crate::config::guard::PublicSuffixes;
-use crate::policy::rule::Scope;
+use crate::policy::rule::{Kind, Scope};
 use crate::wire::name::Name;
 
 /// Why a rule is left out. Images know it by its name, so a name stays.
@@ -68,6 +68,8 @@ pub struct WardList {
 
 /// No name.
 const NONE: u32 = u32::MAX;
+/// A label that no public suffix has. Where it is part of one, a wildcard made it so.
+const ANY: &[u8] = b"\0";
 
 /// What is warded on a name and beneath it: for each the first one in the list.
 #[derive(Clone, Copy)]
@@ -196,6 +198,16 @@ impl Wards {
         }
     }
 
+    /// Identifies what allow lists are checked against: which public suffixes, and the releases.
+    pub fn allow_digest(&self) -> String {
+        let WardList {
+            suffixes, release, ..
+        } = &self.list;
+        let json = serde_json::to_vec(&("allow", suffixes, release));
+        let json = json.expect("strings have a JSON form");
+        blake3::hash(&json).to_string()
+    }
+
     /// What they were made of.
     pub fn list(&self) -> &WardList {
         &self.list
@@ -220,37 +232,55 @@ impl Wards {
             return Some(Cover::Number);
         }
         if scope != Scope::Exact
-            && let Some(suffix) = self.suffix(name)
+            && let Some((cover, owner)) = self.suffix(name)
+            && (owner == Type::Icann || self.list.suffixes == PublicSuffixes::All)
         {
-            return Some(suffix);
+            return Some(cover);
         }
         let first = self.first(name, scope) as usize;
         self.list.names.get(first).map(Cover::Name)
     }
 
-    /// Whether a rule covers a suffix that strangers register names under.
-    fn suffix(&self, name: &Name) -> Option<Cover<'static>> {
-        if name.label_count() == 1 {
-            return Some(Cover::TopLevel);
+    /// The public suffix that a rule covers although it counts. `kind` is that of the rule's list:
+    /// an allow list that frees everything below a public suffix is reported, too. Never allocates.
+    pub fn warning(&self, name: &Name, scope: Scope, kind: Kind) -> Option<Cover<'_>> {
+        if scope == Scope::Exact || name.label_count() == 0 {
+            return None;
         }
-        let private = match self.list.suffixes {
-            PublicSuffixes::All => true,
-            PublicSuffixes::Icann => false,
-            PublicSuffixes::None => return None,
+        let (cover, owner) = self.suffix(name)?;
+        let reported = match (kind, cover) {
+            // Even without public suffixes a block list's rule on a top-level domain never counts.
+            (Kind::Allow, Cover::TopLevel) => true,
+            _ if self.list.suffixes == PublicSuffixes::None => false,
+            (Kind::Allow, _) => true,
+            _ => owner == Type::Private && self.list.suffixes == PublicSuffixes::Icann,
         };
-        // A label that no suffix has shows where any label is one: under `*.kawasaki.jp`.
-        let found = Suffixes.find(name.labels_from_root().chain(once(&b"\0"[..])));
-        let counts = match found.typ {
-            Some(Type::Icann) => true,
-            Some(Type::Private) => private,
-            None => false,
-        };
-        // As text, without the first label's and the root's length octets.
+        reported.then_some(cover)
+    }
+
+    /// The suffix that a rule covers and strangers register names under, and whose it is.
+    fn suffix(&self, name: &Name) -> Option<(Cover<'static>, Type)> {
+        let labels = name.label_count();
+        if labels == 1 {
+            return Some((Cover::TopLevel, Type::Icann));
+        }
+        if self.list.suffixes == PublicSuffixes::None {
+            return None;
+        }
+        let (len, owner) = suffix_of_any_label(name, labels)?;
+        // As text, without the length bytes of the first label and of the root.
         let size = name.wire().len() - 2;
-        match counts.then_some(found.len)? {
-            len if len == size => Some(Cover::Suffix),
-            len if len == size + 2 => Some(Cover::Suffixes),
-            _ => None,
+        if len == size + ANY.len() + 1 {
+            return Some((Cover::Suffixes, owner));
+        }
+        if len != size {
+            return None;
+        }
+        // A wildcard makes any label a suffix: below `*.compute-1.amazonaws.com` each is one host.
+        let above = name.ancestor(labels - 1).len() - 2;
+        match suffix_of_any_label(name, labels - 1) {
+            Some((len, _)) if len == above + ANY.len() + 1 => None,
+            _ => Some((Cover::Suffix, owner)),
         }
     }
 
@@ -276,6 +306,14 @@ impl Wards {
         }
         first
     }
+}
+
+/// The length of the public suffix of a name with [`ANY`] before its last `labels` labels, and
+/// whose it is; `None` if the list has no rule for it.
+fn suffix_of_any_label(name: &Name, labels: usize) -> Option<(usize, Type)> {
+    let labels = name.labels_from_root().take(labels);
+    let found = Suffixes.find(labels.chain(once(ANY)));
+    Some((found.len, found.typ?))
 }
 
 fn wire(text: &str) -> Option<Box<[u8]>> {
@@ -337,8 +375,6 @@ mod tests {
             ("com", "covers the top-level domain com"),
             ("no-such-tld", "covers the top-level domain no-such-tld"),
             ("co.id", "covers the public suffix co.id"),
-            ("github.io", "covers the public suffix github.io"),
-            ("anything.ck", "covers the public suffix anything.ck"),
             (
                 "kawasaki.jp",
                 "covers the public suffixes right under kawasaki.jp",
@@ -355,6 +391,10 @@ mod tests {
         for text in [
             ".example.co.id",
             ".www.ck",
+            ".github.io",
+            ".anything.ck",
+            ".any.kawasaki.jp",
+            ".ec2-192-0-2-1.compute-1.amazonaws.com",
             ".city.kawasaki.jp",
             ".me.github.io",
             ".example.no-such-tld",
@@ -368,8 +408,49 @@ mod tests {
     fn which_public_suffixes_count_can_be_said() {
         let icann = wards(&[], PublicSuffixes::Icann);
         assert!(told(&icann, ".co.id").is_some() && told(&icann, ".github.io").is_none());
+        let all = wards(&[], PublicSuffixes::All);
+        assert!(told(&all, ".co.id").is_some() && told(&all, ".github.io").is_some());
         let none = wards(&[], PublicSuffixes::None);
         assert!(told(&none, ".co.id").is_none() && told(&none, ".id").is_some());
+    }
+
+    #[test]
+    fn a_suffix_of_a_wildcard_never_leaves_a_rule_out() {
+        let all = wards(&[], PublicSuffixes::All);
+        for text in [
+            ".ec2-192-0-2-1.compute-1.amazonaws.com",
+            "*.host.compute.estate",
+            ".anything.ck",
+            ".any.kawasaki.jp",
+        ] {
+            let (name, scope) = rule(text);
+            assert_eq!(told(&all, text), None, "{text}");
+            assert_eq!(all.warning(&name, scope, Kind::Block), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn rules_that_count_although_they_cover_a_public_suffix_are_reported() {
+        let warned = |wards: &Wards, text, kind| {
+            let (name, scope) = rule(text);
+            wards.warning(&name, scope, kind).is_some()
+        };
+        let (block, allow) = (Kind::Block, Kind::Allow);
+        for (suffixes, text, of_block, of_allow) in [
+            (PublicSuffixes::Icann, ".duckdns.org", true, true),
+            (PublicSuffixes::Icann, "*.web.app", true, true),
+            (PublicSuffixes::Icann, ".net.id", false, true),
+            (PublicSuffixes::Icann, ".id", false, true),
+            (PublicSuffixes::Icann, "r2.dev", false, false),
+            (PublicSuffixes::Icann, ".me.duckdns.org", false, false),
+            (PublicSuffixes::All, ".r2.dev", false, true),
+            (PublicSuffixes::None, ".r2.dev", false, false),
+            (PublicSuffixes::None, ".net", false, true),
+        ] {
+            let wards = wards(&[], suffixes);
+            assert_eq!(warned(&wards, text, block), of_block, "{text} blocked");
+            assert_eq!(warned(&wards, text, allow), of_allow, "{text} allowed");
+        }
     }
 
     #[test]
