@@ -236,7 +236,7 @@ pub fn load(
             overfull.get_or_insert(error);
         }
     };
-    let (format, wards) = ((list.format, list.scope), (rails.wards(), list.source.kind));
+    let (format, wards) = ((list.format, list.scope), Some((rails.wards(), list.source.kind)));
     let reading = read(path, text, format, wards, rule, |_, _| {})?;
     let source = builder.source(ImageSource::named(&list.source.name));
     let overfull = overfull.or(source.err());
@@ -315,7 +315,7 @@ pub(super) fn read(
     path: &Path,
     text: Option<&str>,
     (format, bare): (Format, Scope),
-    (wards, kind): (&Wards, Kind),
+    wards: Option<(&Wards, Kind)>,
     mut rule: impl FnMut(&Name, Scope, u32),
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Reading, Refusal> {
@@ -324,7 +324,7 @@ pub(super) fn read(
     let mut hasher = blake3::Hasher::new();
     let mut account = Account::default();
     let mut admitted = |name: &Name, scope, line| {
-        if account.admits(wards, kind, name, scope, line) {
+        if wards.is_none_or(|(wards, kind)| account.admits(wards, kind, name, scope, line)) {
             rule(name, scope, line);
         }
     };

@@ -55,8 +55,7 @@ pub struct PlanList {
     pub text: Option<String>,
     /// Read it. Otherwise its rules are those that the base and the delta have for its name.
     pub read: bool,
-    /// Leave out what covers a ward: it blocks.
-    #[serde(default)]
+    /// What its rules do: those of a block list are left out where guards say so.
     pub kind: Kind,
     /// Guards that the operator releases.
     #[serde(default)]

@@ -217,7 +217,7 @@ impl Work<'_> {
             }
         };
         let (format, text) = ((list.format, list.scope), list.text.as_deref());
-        let wards = (&self.wards, list.kind);
+        let wards = Some((&self.wards, list.kind));
         let reading = load::read(&list.path, text, format, wards, rule, tell)?;
         // How many rules are different is not known yet.
         let newest = reading.newest(&list.name, &list.path, None);
