@@ -208,7 +208,8 @@ pub(super) fn needs_restart(boot: &Config, now: &Config) -> Vec<String> {
         ("[state]", boot.state != now.state),
         (
             "[journal]",
-            boot.journal != now.journal && boot.state == now.state,
+            (boot.journal != now.journal && boot.state == now.state)
+                || boot.journal_key != now.journal_key,
         ),
     ];
     let changed = differing.into_iter().filter(|(_, differs)| *differs);
