@@ -7,11 +7,12 @@ mod limits;
 mod upstreams;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
@@ -26,7 +27,7 @@ pub use self::upstreams::UpstreamError;
 use crate::config::{Config, Origin};
 use crate::control::api;
 use crate::control::reload::Control;
-use crate::control::socket::{self, SocketError};
+use crate::control::socket::{self, SocketError, SocketFile};
 use crate::control::start::StartError;
 use crate::control::status::{Gauges, Histogram, UpstreamStatus};
 use crate::serve::cache::Cache;
@@ -112,8 +113,8 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
     let inside = runtime.enter();
     // Heard from now on: a signal must not end a server that is still reading its lists.
     let mut signals = Signals::listen()?;
-    let (socket, path) = socket::bind(&control_places(&config), user)?;
-    let _socket_file = SocketFile(path);
+    let control_socket = control_socket(&config, user)?;
+    let (socket, socket_file) = control_socket.unzip();
     drop(inside);
     let budget = divide(files, &bound, &config);
     tracing::info!(lists = config.lists.len(), "reading the lists");
@@ -128,11 +129,22 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
     };
     let control = loaded.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
     let result = runtime.block_on(async {
-        let service = Service::start(&config, servers, bound, budget, &control)?;
+        let place = socket_file.as_ref().map(SocketFile::path);
+        let service = Service::start(&config, servers, bound, budget, &control, place)?;
         let (requests, wishes) = mpsc::channel(64);
         let (hangup, hangups) = mpsc::channel(4);
         let stop = service.stop.clone();
-        let api = tokio::spawn(api::serve(socket, user, requests, stop.clone()));
+        // Without a socket nobody else holds this end, and the other one waits for it.
+        let _requests = requests.clone();
+        let serve = |socket| tokio::spawn(api::serve(socket, user, requests, stop.clone()));
+        let api = socket.map(serve);
+        let api = async {
+            match api {
+                // What it still says is said to nobody.
+                Some(api) => drop(api.await),
+                None => {}
+            }
+        };
         let probe = service.probe();
         let control = tokio::spawn(control.run(wishes, hangups, Box::new(probe), stop));
         let end = signals.wait_for_the_end(&service, hangup).await;
@@ -165,14 +177,19 @@ fn divide(files: usize, bound: &Bound, config: &Config) -> Budget {
     budget
 }
 
-/// The control socket's file; removed when the server ends, however it does.
-struct SocketFile(PathBuf);
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_file(&self.0) {
-            tracing::warn!(path = %self.0.display(), %error, "control socket left behind");
+/// The control socket. Where the configuration names none, a place that can't be used is no reason not
+/// to answer queries: `None`.
+fn control_socket(
+    config: &Config,
+    user: u32,
+) -> Result<Option<(UnixListener, SocketFile)>, SocketError> {
+    let configured = config.server.control.is_some();
+    match socket::bind(&control_places(config), configured, user) {
+        Err(error @ SocketError::Unusable { .. }) if !configured => {
+            tracing::error!(%error, "no control socket: `status`, `reload`, `rollback` and `order` can't reach this server");
+            Ok(None)
         }
+        bound => bound.map(Some),
     }
 }
 
@@ -262,6 +279,7 @@ impl Service {
         bound: Bound,
         budget: Budget,
         control: &Control,
+        socket: Option<&Path>,
     ) -> Result<Self, DaemonError> {
         let system = |what| move |source| DaemonError::System { what, source };
         let workers = bound.udp.len();
@@ -346,8 +364,9 @@ impl Service {
             tracker.spawn(streams.clone().accept(listener));
         }
         let generation = control.generation();
+        let socket = socket.map_or_else(|| "none".into(), Path::to_string_lossy);
         for address in &bound.addresses {
-            tracing::info!(%address, workers, generation, "serving");
+            tracing::info!(%address, workers, generation, control = %socket, "serving");
         }
         Ok(Self {
             stop,
