@@ -3,16 +3,16 @@
 
 mod bind;
 mod clock;
+mod control;
 mod limits;
 mod upstreams;
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
@@ -22,12 +22,14 @@ use tokio_util::task::TaskTracker;
 pub use self::bind::BindError;
 use self::bind::Bound;
 use self::clock::SystemClock;
+pub use self::control::control_places;
+use self::control::control_socket;
 use self::limits::{Budget, Listening};
 pub use self::upstreams::UpstreamError;
 use crate::config::{Config, Origin};
 use crate::control::api;
 use crate::control::reload::Control;
-use crate::control::socket::{self, SocketError, SocketFile};
+use crate::control::socket::{SocketError, SocketFile};
 use crate::control::start::StartError;
 use crate::control::status::{Gauges, Histogram, UpstreamStatus};
 use crate::serve::cache::Cache;
@@ -177,36 +179,12 @@ fn divide(files: usize, bound: &Bound, config: &Config) -> Budget {
     budget
 }
 
-/// The control socket. Where the configuration names none, a place that can't be used is no reason not
-/// to answer queries: `None`.
-fn control_socket(
-    config: &Config,
-    user: u32,
-) -> Result<Option<(UnixListener, SocketFile)>, SocketError> {
-    let configured = config.server.control.is_some();
-    match socket::bind(&control_places(config), configured, user) {
-        Err(error @ SocketError::Unusable { .. }) if !configured => {
-            tracing::error!(%error, "no control socket: `status`, `reload`, `rollback` and `order` can't reach this server");
-            Ok(None)
-        }
-        bound => bound.map(Some),
-    }
-}
-
 /// Whether the configuration's upstreams can be asked.
 ///
 /// # Errors
 /// [`UpstreamError`] when they can't: one is this server itself.
 pub fn check_upstreams(config: &Config) -> Result<(), UpstreamError> {
     upstreams::servers(config).map(drop)
-}
-
-/// Where the control socket may be, best first.
-pub fn control_places(config: &Config) -> Vec<PathBuf> {
-    match &config.server.control {
-        Some(path) => vec![path.clone()],
-        None => socket::candidates(user_id()),
-    }
 }
 
 /// The signals that the server follows.

@@ -124,6 +124,26 @@ fn bad_lines_are_skipped_counted_and_shown() {
 }
 
 #[test]
+fn a_bad_name_of_a_hosts_line_is_reported_and_the_others_block() {
+    let content = "127.0.0.1 one.example two..example three.example # four.example\n\
+                   ::1\tlocalhost *.five.example six.example\n";
+    let (server, _upstream) = server("format = \"hosts\"", content);
+    for name in ["one.example", "three.example", "six.example"] {
+        assert!(is_blocked(server.address, name), "{name}");
+    }
+    assert!(!is_blocked(server.address, "four.example"), "a comment");
+    let status = server.status();
+    let list = &status["lists"][0];
+    assert_eq!((&list["rules"], &list["lines"]), (&3.into(), &2.into()));
+    assert_eq!(list["first_bad"][0]["text"], "two..example");
+    assert_eq!(list["first_bad"][1]["text"], "*.five.example");
+    assert_eq!(list["state"], "current");
+    let told = text(&server.verb(&["check"]));
+    assert!(told.contains("3 rules, 1 skipped, 2 bad lines"), "{told}");
+    assert!(told.contains("ads:1: two..example: not a domain name"), "{told}");
+}
+
+#[test]
 fn a_missing_list_does_not_keep_the_server_from_starting() {
     let upstream = Upstream::plain();
     let config = preamble(upstream.address) + &list("ads", "") + &list("gone", "");
