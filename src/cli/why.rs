@@ -319,9 +319,7 @@ fn matching(list: &List, rails: &Rails, name: &Name, left_out: &mut Vec<String>)
     let (mut found, mut account) = (BTreeMap::new(), Account::default());
     let (wards, kind) = (rails.wards(), list.source.kind);
     lists::read(&octets, list.format, list.scope, |owner, scope, line| {
-        if scope.reaches(owner, name)
-            && account.admits(wards, kind, owner, scope, line)
-        {
+        if scope.reaches(owner, name) && account.admits(wards, kind, owner, scope, line) {
             let weight = scope.weight();
             let rule = || (line, scope, owner.to_string());
             found

@@ -236,7 +236,10 @@ pub fn load(
             overfull.get_or_insert(error);
         }
     };
-    let (format, wards) = ((list.format, list.scope), Some((rails.wards(), list.source.kind)));
+    let (format, wards) = (
+        (list.format, list.scope),
+        Some((rails.wards(), list.source.kind)),
+    );
     let reading = read(path, text, format, wards, rule, |_, _| {})?;
     let source = builder.source(ImageSource::named(&list.source.name));
     let overfull = overfull.or(source.err());
@@ -487,6 +490,42 @@ mod tests {
             "it blocks nothing, and frees .co.id and .com"
         );
         assert_eq!(fresh.loaded.wards, rails().wards().allow_digest());
+    }
+
+    #[test]
+    fn a_file_that_changes_while_it_is_read_is_not_taken() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("list");
+        let content = "a.example\n".repeat(100_000);
+        let open = || File::options().write(true).open(&path).expect("opened");
+        let append = || {
+            let mut file = File::options().append(true).open(&path).expect("opened");
+            std::io::Write::write_all(&mut file, b"b.example\n").expect("written");
+        };
+        let cut = || open().set_len(500_000).expect("cut");
+        let rewrite = || {
+            std::os::unix::fs::FileExt::write_all_at(&open(), b"x", 900_000).expect("written");
+        };
+        for (kind, change) in [
+            ("appended to", &append as &dyn Fn()),
+            ("cut", &cut),
+            ("changed in place", &rewrite),
+        ] {
+            fs::write(&path, &content).expect("written");
+            let mut pieces = 0;
+            let result = read_quiet(&path, |_, _| {
+                pieces += 1;
+                if pieces == 1 {
+                    change();
+                }
+            });
+            assert!(
+                matches!(result, Err(Refusal::Changing(_))),
+                "{kind}: {result:?}"
+            );
+        }
+        fs::write(&path, &content).expect("written");
+        read_quiet(&path, |_, _| ()).expect("quiet");
     }
 
     #[test]

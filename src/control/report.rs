@@ -238,7 +238,13 @@ pub(super) fn log_load(list: &ListState, result: Result<&Loaded, &Refusal>) {
     }
     for warned in &loaded.tally.guarded.first_warned {
         let (line, rule, why) = (warned.line, &warned.rule, &warned.why);
-        tracing::warn!(list = name, line, rule, why, "rule counts, and may be a mistake");
+        tracing::warn!(
+            list = name,
+            line,
+            rule,
+            why,
+            "rule counts, and may be a mistake"
+        );
     }
     for bad in &loaded.tally.first {
         tracing::warn!(list = name, line = bad.line, text = bad.text, problem = %bad.problem, "bad line");

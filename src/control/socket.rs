@@ -249,7 +249,8 @@ mod tests {
         let again = bind(&places, false, user_id()).expect_err("taken");
         assert!(matches!(again, SocketError::Taken(_)), "{again}");
         drop(listener);
-        let (next, next_file) = bind(&places, false, user_id()).expect("a dead server's is removed");
+        let (next, next_file) =
+            bind(&places, false, user_id()).expect("a dead server's is removed");
         drop(file);
         assert!(path.exists(), "it is another server's by now");
         drop((next, next_file));

@@ -335,11 +335,16 @@ mod tests {
             source.against = Against::Named(vec!["nothing".to_owned()]);
             let owner = name(&format!("x{number}.free.test"));
             let source = (source.name.clone(), Arc::new(source));
-            orders.list(&source.0, [(&owner, Scope::Exact)]).expect("room");
+            orders
+                .list(&source.0, [(&owner, Scope::Exact)])
+                .expect("room");
             sources.push(source.1);
         }
         for (source, rules) in lists {
-            let owners: Vec<_> = rules.iter().map(|(text, scope)| (name(text), *scope)).collect();
+            let owners: Vec<_> = rules
+                .iter()
+                .map(|(text, scope)| (name(text), *scope))
+                .collect();
             let rules = owners.iter().map(|(owner, scope)| (owner, *scope));
             base.list(&source.name, rules).expect("room");
             sources.push(Arc::new(source.clone()));
@@ -358,7 +363,11 @@ mod tests {
             block("one", Action::Nxdomain, &[("one.test", Scope::Exact)]),
             block("two", Action::Nxdomain, &[("two.test", Scope::Subtree)]),
             block("three", Action::Nxdomain, &[("three.test", Scope::Subtree)]),
-            block("four", Action::Sinkhole, &[("deep.four.test", Scope::Exact)]),
+            block(
+                "four",
+                Action::Sinkhole,
+                &[("deep.four.test", Scope::Exact)],
+            ),
             block("five", Action::Nxdomain, &[("four.test", Scope::Subtree)]),
         ];
         for count in [65_533, 65_535] {
@@ -370,7 +379,11 @@ mod tests {
                 ("deep.four.test", "four"),
                 ("x.four.test", "five"),
             ] {
-                assert_eq!(decided(&snapshot, text), Some((list, true)), "{count}: {text}");
+                assert_eq!(
+                    decided(&snapshot, text),
+                    Some((list, true)),
+                    "{count}: {text}"
+                );
             }
             for (text, all_nxdomain) in [("three.test", true), ("four.test", false)] {
                 let Decision::Blocked { nxdomain, .. } = snapshot.decide(&name(text)) else {

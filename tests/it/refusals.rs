@@ -109,7 +109,12 @@ fn a_foreign_folder_in_the_place_of_the_fallback_socket_does_not_stop_the_server
                 let elsewhere = path.with_file_name("elsewhere");
                 fs::create_dir(&elsewhere).expect("made");
                 let meta = fs::metadata(path.parent().expect("tmp")).expect("there");
-                chown(&elsewhere, Some(if meta.uid() == 0 { 65534 } else { meta.uid() }), None).expect("changed");
+                chown(
+                    &elsewhere,
+                    Some(if meta.uid() == 0 { 65534 } else { meta.uid() }),
+                    None,
+                )
+                .expect("changed");
                 symlink(&elsewhere, path).expect("linked");
             }) as &dyn Fn(&Path),
         ),

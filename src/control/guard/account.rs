@@ -114,7 +114,8 @@ mod tests {
         let mut account = Account::default();
         let name = |text: &str| Name::from_text(text).expect("a name");
         for line in 1..=12 {
-            let mut admits = |text, scope| account.admits(&wards, Kind::Block, &name(text), scope, line);
+            let mut admits =
+                |text, scope| account.admits(&wards, Kind::Block, &name(text), scope, line);
             assert!(!admits("ac.id", Scope::Subtree));
             assert!(admits("co.id", Scope::Below));
             assert!(admits("ac.id", Scope::Exact));
@@ -145,12 +146,16 @@ mod tests {
         for (kind, reported) in [(Kind::Block, 12), (Kind::Allow, 24)] {
             let mut account = Account::default();
             for line in 1..=12 {
-                let mut admits = |text| account.admits(&wards, kind, &name(text), Scope::Subtree, line);
+                let mut admits =
+                    |text| account.admits(&wards, kind, &name(text), Scope::Subtree, line);
                 assert!(admits("duckdns.org") && admits("web.app"));
                 assert_eq!(admits("net.id"), kind == Kind::Allow);
             }
             assert_eq!((account.warned, account.first_warned.len()), (reported, 10));
-            assert_eq!(account.first_warned[0].why, "covers the public suffix duckdns.org");
+            assert_eq!(
+                account.first_warned[0].why,
+                "covers the public suffix duckdns.org"
+            );
             assert_eq!(account.released, ["web.app"]);
         }
     }

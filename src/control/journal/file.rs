@@ -447,6 +447,31 @@ mod tests {
     }
 
     #[test]
+    fn an_entry_is_not_called_written_before_the_disk_has_it() {
+        // It can be written to, and not synced: as a disk that fails then.
+        let path = Path::new("/proc/thread-self/comm");
+        let file = OpenOptions::new().read(true).write(true).open(path);
+        let mut journal = JournalFile {
+            path: path.to_owned(),
+            key: None,
+            file: file.expect("opened"),
+            len: 0,
+        };
+        let error = journal.append(b"entry").expect_err("not synced");
+        assert!(
+            matches!(
+                error,
+                JournalError::Io {
+                    done: "written",
+                    ..
+                }
+            ),
+            "{error}"
+        );
+        assert_eq!(journal.len, 0);
+    }
+
+    #[test]
     fn a_damaged_end_of_any_form_is_read_at_most_twice() {
         let whole = [entry(1), entry(2)].concat();
         let size = 4 << 20;

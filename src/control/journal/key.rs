@@ -34,10 +34,14 @@ pub enum KeyError {
         source: io::Error,
     },
     /// Others may read it, or the group may write to it.
-    #[error("{0}: users other than the server's can read or change this key: chmod 600 it, and use a new key")]
+    #[error(
+        "{0}: users other than the server's can read or change this key: chmod 600 it, and use a new key"
+    )]
     Exposed(PathBuf),
     /// A line is not a key.
-    #[error("{path}: line {line}: {problem}; a key is ID SECRET, the secret at least 64 hexadecimal digits")]
+    #[error(
+        "{path}: line {line}: {problem}; a key is ID SECRET, the secret at least 64 hexadecimal digits"
+    )]
     Line {
         /// The file.
         path: PathBuf,
@@ -47,7 +51,9 @@ pub enum KeyError {
         problem: &'static str,
     },
     /// There is none in it.
-    #[error("{0}: has no key; a key is a line ID SECRET, the secret at least 64 hexadecimal digits")]
+    #[error(
+        "{0}: has no key; a key is a line ID SECRET, the secret at least 64 hexadecimal digits"
+    )]
     Empty(PathBuf),
 }
 
@@ -112,7 +118,9 @@ impl Keys {
             }
             let key = key(line).and_then(|key| {
                 let known = keys.iter().any(|known| known.id == key.id);
-                (!known).then_some(key).ok_or("its ID is that of another key")
+                (!known)
+                    .then_some(key)
+                    .ok_or("its ID is that of another key")
             });
             keys.push(key.map_err(|problem| KeyError::Line {
                 path: path.to_owned(),
@@ -219,10 +227,16 @@ mod tests {
         let new = keys(&format!("2027 {two}\n"));
         let tag = old.sign(7, &hash).expect("a tag");
         assert_eq!(tag.key, "2026");
-        assert_eq!(rotated.verify(7, &hash, Some(&tag)), Authenticity::Authentic);
+        assert_eq!(
+            rotated.verify(7, &hash, Some(&tag)),
+            Authenticity::Authentic
+        );
         assert_eq!(new.verify(7, &hash, Some(&tag)), Authenticity::UnknownKey);
         assert_eq!(old.verify(8, &hash, Some(&tag)), Authenticity::Forged);
-        assert_eq!(old.verify(7, &"1".repeat(64), Some(&tag)), Authenticity::Forged);
+        assert_eq!(
+            old.verify(7, &"1".repeat(64), Some(&tag)),
+            Authenticity::Forged
+        );
         assert_eq!(old.verify(7, &hash, None), Authenticity::Untagged);
         let tag = rotated.sign(7, &hash).expect("a tag");
         assert_eq!(tag.key, "2027");
@@ -234,7 +248,14 @@ mod tests {
     #[test]
     fn a_key_that_others_can_read_is_refused() {
         let text = format!("a {}", "ab".repeat(32));
-        for (mode, fits) in [(0o600, true), (0o400, true), (0o640, true), (0o644, false), (0o660, false), (0o601, false)] {
+        for (mode, fits) in [
+            (0o600, true),
+            (0o400, true),
+            (0o640, true),
+            (0o644, false),
+            (0o660, false),
+            (0o601, false),
+        ] {
             let (_dir, path) = file(&text, mode);
             let read = Keys::read(&path);
             assert_eq!(read.is_ok(), fits, "{mode:o}");

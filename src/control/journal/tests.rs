@@ -425,7 +425,9 @@ fn the_last_generation_is_known_whatever_stands_behind_it() {
 fn key_file(dir: &Path, secrets: &[&str]) -> PathBuf {
     use std::os::unix::fs::PermissionsExt;
     let path = dir.join("key");
-    let lines = secrets.iter().map(|secret| format!("{secret} {}\n", secret.repeat(32)));
+    let lines = secrets
+        .iter()
+        .map(|secret| format!("{secret} {}\n", secret.repeat(32)));
     fs::write(&path, lines.collect::<String>()).expect("written");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("changed");
     path
@@ -474,10 +476,17 @@ fn a_journal_that_was_written_anew_with_its_head_is_found_with_the_key() {
     let key = key_file(dir.path(), &["aa"]);
     write_with_key(&path, &key, 1);
     let verdict = with_key(&path, &key);
-    assert_eq!((kinds(&verdict.findings), kinds(&verdict.notes)), (vec![], vec![]));
+    assert_eq!(
+        (kinds(&verdict.findings), kinds(&verdict.notes)),
+        (vec![], vec![])
+    );
     assert_eq!(verdict.authenticated_by.as_deref(), Some("aa"));
     let head = fs::read_to_string(path.with_extension("jsonl.head")).expect("there");
-    let tag = head.split_ascii_whitespace().nth(3).expect("a tag").to_owned();
+    let tag = head
+        .split_ascii_whitespace()
+        .nth(3)
+        .expect("a tag")
+        .to_owned();
     for (tag, problem) in [
         (String::new(), Problem::Untagged),
         (format!(" aa {tag}"), Problem::Forged),
@@ -545,7 +554,10 @@ fn a_key_is_rotated_while_the_journal_is_written() {
     assert_eq!(kinds(&verdict.findings), []);
     assert_eq!(verdict.authenticated_by.as_deref(), Some("bb"));
     key_file(dir.path(), &["aa"]);
-    assert_eq!(kinds(&with_key(&path, &key).findings), [Problem::UnknownKey]);
+    assert_eq!(
+        kinds(&with_key(&path, &key).findings),
+        [Problem::UnknownKey]
+    );
 }
 
 #[test]
@@ -562,8 +574,15 @@ fn a_key_that_others_can_read_signs_nothing_and_is_an_alarm() {
     let problem = journal.problem().expect("an alarm");
     assert!(problem.contains("can read or change this key"), "{problem}");
     let generations = entries(&path).into_iter().map(|entry| entry.generation);
-    assert_eq!(generations.max(), Some(2), "the entries are written all the same");
+    assert_eq!(
+        generations.max(),
+        Some(2),
+        "the entries are written all the same"
+    );
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("changed");
     let findings = kinds(&with_key(&path, &key).findings);
-    assert!(matches!(findings[..], [Problem::Uncovered(..)]), "{findings:?}");
+    assert!(
+        matches!(findings[..], [Problem::Uncovered(..)]),
+        "{findings:?}"
+    );
 }

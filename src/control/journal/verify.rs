@@ -208,7 +208,10 @@ fn verify_once(path: &Path, keys: Option<&Keys>) -> Result<(Verdict, bool), Jour
         // Nothing was ever written.
         None if last.number == 0 => {}
         None => tell(Problem::NoHead),
-        Some(head) => match (last.number.checked_sub(head.number), hashes.get(&head.number)) {
+        Some(head) => match (
+            last.number.checked_sub(head.number),
+            hashes.get(&head.number),
+        ) {
             (None, _) => tell(Problem::Missing(last.number + 1, head.number)),
             (Some(_), Some(hash)) if *hash != head.hash => tell(Problem::OtherHead(head.number)),
             (Some(0), _) => {}

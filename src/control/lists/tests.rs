@@ -230,7 +230,9 @@ fn an_invalid_name_is_reported_and_the_others_of_its_hosts_line_count() {
 fn a_hosts_file_with_one_typing_error_among_nine_names_a_line_is_a_list() {
     let mut text = String::new();
     for line in 0..20 {
-        let names: Vec<_> = (0..8).map(|name| format!("n{line}-{name}.example")).collect();
+        let names: Vec<_> = (0..8)
+            .map(|name| format!("n{line}-{name}.example"))
+            .collect();
         text += &format!("0.0.0.0 {} a..b\n", names.join(" "));
     }
     let tally = rules(&text, Format::Hosts).1;
@@ -239,7 +241,10 @@ fn a_hosts_file_with_one_typing_error_among_nine_names_a_line_is_a_list() {
     let worse = text.replace(".example", "..example").replace("-0..", "-0.");
     let tally = rules(&worse, Format::Hosts).1;
     assert_eq!((tally.rules, tally.bad_total()), (20, 20));
-    assert!(tally.is_bad_over(99), "eight invalid names for each valid one");
+    assert!(
+        tally.is_bad_over(99),
+        "eight invalid names for each valid one"
+    );
 }
 
 #[test]

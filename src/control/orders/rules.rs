@@ -257,7 +257,10 @@ mod tests {
         let many = exceptions(SOURCES + 3);
         let alarm = renew(&mut rules, || orders.iter(), many.iter()).expect("an alarm");
         assert!(alarm.contains("65535 orders and exceptions"), "{alarm}");
-        assert!(alarm.contains("the last 5 exceptions are not in force"), "{alarm}");
+        assert!(
+            alarm.contains("the last 5 exceptions are not in force"),
+            "{alarm}"
+        );
         assert!(has(rules.as_ref(), "x-1") && has(rules.as_ref(), "x-2"));
         assert!(has(rules.as_ref(), "x0.test#0"));
         let few = exceptions(1);
@@ -276,7 +279,10 @@ mod tests {
         let new: Vec<_> = (0..SOURCES).map(new).collect();
         orders.splice(0..0, new);
         let alarm = renew(&mut rules, || orders.iter(), [].iter()).expect("an alarm");
-        assert!(alarm.ends_with("the ones before stay in force; remove some"), "{alarm}");
+        assert!(
+            alarm.ends_with("the ones before stay in force; remove some"),
+            "{alarm}"
+        );
         assert!(has(rules.as_ref(), "old") && !has(rules.as_ref(), "new-0"));
         // At a start there are none before: as many as fit are better than none.
         let mut fresh = None;
