@@ -1,10 +1,9 @@
 //! Owns the control socket's place in the file system, and who may open it.
 //! Refuses to speak over it.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
-use std::mem::ManuallyDrop;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::{Path, PathBuf};
 
@@ -49,42 +48,50 @@ pub fn candidates(user: u32) -> Vec<PathBuf> {
 /// The control socket's file, removed when this is dropped. Another process's socket that has its path
 /// by then is left alone.
 #[derive(Debug)]
-pub struct SocketFile {
-    path: PathBuf,
-    identity: (u64, u64),
-}
+pub struct SocketFile(Inode);
 
 impl SocketFile {
-    fn of(path: &Path) -> io::Result<Self> {
-        let meta = fs::symlink_metadata(path)?;
-        Ok(Self {
-            path: path.to_owned(),
-            identity: identity(&meta),
-        })
-    }
-
     /// Where it is.
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.0.path
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.remove() {
+            tracing::warn!(path = %self.path().display(), %error, "control socket not removed");
+        }
+    }
+}
+
+/// What is at a path, not followed if it is a symbolic link.
+#[derive(Debug)]
+struct Inode {
+    path: PathBuf,
+    /// Open, so that its number is not given to another file.
+    file: File,
+}
+
+impl Inode {
+    fn at(path: &Path) -> io::Result<Self> {
+        let flags = libc::O_PATH | libc::O_NOFOLLOW;
+        let file = File::options().read(true).custom_flags(flags).open(path)?;
+        let path = path.to_owned();
+        Ok(Self { path, file })
     }
 
+    /// Removes it, if it still is what the path names.
     fn remove(&self) -> io::Result<()> {
-        if identity(&fs::symlink_metadata(&self.path)?) != self.identity {
+        let here = fs::symlink_metadata(&self.path)?;
+        if identity(&here) != identity(&self.file.metadata()?) {
             return Err(io::Error::other("another file has its place, which stays"));
         }
         fs::remove_file(&self.path)
     }
 }
 
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if let Err(error) = self.remove() {
-            tracing::warn!(path = %self.path.display(), %error, "control socket not removed");
-        }
-    }
-}
-
-/// Identifies a file as long as it exists.
+/// Identifies a file as long as it exists or is open.
 fn identity(meta: &fs::Metadata) -> (u64, u64) {
     (meta.dev(), meta.ino())
 }
@@ -132,7 +139,7 @@ fn bind_one(
         return Err(SocketError::Taken(path.to_owned()));
     }
     let listener = UnixListener::bind(path).map_err(unusable)?;
-    let file = SocketFile::of(path).map_err(unusable)?;
+    let file = SocketFile(Inode::at(path).map_err(unusable)?);
     // Until this is done others may connect; `accept` turns them away.
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(unusable)?;
     Ok((listener, file))
@@ -140,18 +147,18 @@ fn bind_one(
 
 /// Whether a server listens at a path. Removes the socket of one that is gone, and nothing else.
 fn is_taken(path: &Path) -> io::Result<bool> {
-    let file = match SocketFile::of(path) {
+    let found = match Inode::at(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        file => ManuallyDrop::new(file?),
+        found => found?,
     };
     // Connecting would follow a symbolic link.
-    if !fs::symlink_metadata(path)?.file_type().is_socket() {
+    if !found.file.metadata()?.file_type().is_socket() {
         return Err(io::ErrorKind::AlreadyExists.into());
     }
     match StdStream::connect(path) {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            file.remove().map(|()| false)
+            found.remove().map(|()| false)
         }
         Err(error) => Err(error),
     }

@@ -180,9 +180,10 @@ fn a_pair_of_images_that_is_damaged_is_not_kept_in_place_of_a_good_one() {
     );
     until("its file", || blocked(&server, "three.example"));
     kept(&server);
-    let (code, told) = run(&server, &["rollback", "1"]);
+    // Kept are the file's state, the pair that served after the start, and the good one before.
+    let (code, told) = run(&server, &["rollback", "2"]);
     assert_eq!(code, Some(0), "{told}");
-    assert!(blocked(&server, "one.example") && !blocked(&server, "three.example"));
+    assert!(blocked(&server, "two.example") && !blocked(&server, "three.example"));
 }
 
 #[test]

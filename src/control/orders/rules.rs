@@ -272,9 +272,12 @@ mod tests {
         let mut orders = vec![order("old", "old.test")];
         let mut rules = None;
         assert_eq!(renew(&mut rules, || orders.iter(), [].iter()), None);
-        let new = |number| Order {
-            id: format!("new-{number}"),
-            ..orders[0].clone()
+        let new = |number| {
+            let mut order = orders[0].clone();
+            order.id = format!("new-{number}");
+            let name = format!("new-{number}.test");
+            order.targets[0].name = Name::from_text(&name).expect("a name");
+            order
         };
         let new: Vec<_> = (0..SOURCES).map(new).collect();
         orders.splice(0..0, new);
