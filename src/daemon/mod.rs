@@ -141,10 +141,9 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
         let serve = |socket| tokio::spawn(api::serve(socket, user, requests, stop.clone()));
         let api = socket.map(serve);
         let api = async {
-            match api {
-                // What it still says is said to nobody.
-                Some(api) => drop(api.await),
-                None => {}
+            if let Some(api) = api {
+                // Nobody is left to be told how it ended.
+                drop(api.await);
             }
         };
         let probe = service.probe();
