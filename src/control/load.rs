@@ -500,7 +500,7 @@ mod tests {
         let open = || File::options().write(true).open(&path).expect("opened");
         let append = || {
             let mut file = File::options().append(true).open(&path).expect("opened");
-            std::io::Write::write_all(&mut file, b"b.example\n").expect("written");
+            io::Write::write_all(&mut file, b"b.example\n").expect("written");
         };
         let cut = || open().set_len(500_000).expect("cut");
         let rewrite = || {

@@ -448,8 +448,8 @@ mod tests {
 
     #[test]
     fn an_entry_is_not_called_written_before_the_disk_has_it() {
-        // It can be written to, and not synced: as a disk that fails then.
-        let path = Path::new("/proc/thread-self/comm");
+        // It can be written to (this is its default) and not synced, like a disk that fails then.
+        let path = Path::new("/proc/self/coredump_filter");
         let file = OpenOptions::new().read(true).write(true).open(path);
         let mut journal = JournalFile {
             path: path.to_owned(),
@@ -457,7 +457,7 @@ mod tests {
             file: file.expect("opened"),
             len: 0,
         };
-        let error = journal.append(b"entry").expect_err("not synced");
+        let error = journal.append(b"0x33\n").expect_err("not synced");
         assert!(
             matches!(
                 error,
