@@ -56,14 +56,8 @@ impl Account {
         scope: Scope,
         line: u32,
     ) -> bool {
-        let found = match kind {
-            Kind::Allow => None,
-            _ => wards.find(name, scope),
-        };
-        let (cover, counts) = match (found, wards.warning(name, scope, kind)) {
-            (Some(cover), _) => (cover, false),
-            (None, Some(cover)) => (cover, true),
-            (None, None) => return true,
+        let Some((cover, counts)) = wards.check(name, scope, kind) else {
+            return true;
         };
         if wards.releases(name) {
             let text = name.to_string();

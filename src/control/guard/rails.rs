@@ -108,9 +108,7 @@ impl Rails {
     }
 
     fn cover(&self, target: &Target) -> Option<Cover<'_>> {
-        let (name, scope) = (&target.name, target.scope);
-        let found = self.wards.find(name, scope);
-        let cover = found.or_else(|| self.wards.warning(name, scope, Kind::Order))?;
+        let (cover, _) = self.wards.check(&target.name, target.scope, Kind::Order)?;
         let excepted = |name: &Name| {
             let mut except = target.except.iter();
             except.any(|except| except.scope.reaches(&except.name, name))

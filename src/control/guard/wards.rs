@@ -223,16 +223,33 @@ impl Wards {
         self.release.contains(name.wire())
     }
 
-    /// What a rule would cover that none may. Never allocates.
-    pub fn find(&self, name: &Name, scope: Scope) -> Option<Cover<'_>> {
+    /// What a rule of a list of that kind covers and should not, and whether it counts all the same:
+    /// all rules of an allow list do, and those on suffixes that are only reported. Never allocates.
+    pub fn check(&self, name: &Name, scope: Scope, kind: Kind) -> Option<(Cover<'_>, bool)> {
+        let suffix = self.covered_suffix(name, scope);
+        let held = match kind {
+            Kind::Allow => None,
+            _ => self.held(name, scope, suffix),
+        };
+        match held {
+            Some(cover) => Some((cover, false)),
+            None => Some((self.reported(kind, suffix)?, true)),
+        }
+    }
+
+    fn held(
+        &self,
+        name: &Name,
+        scope: Scope,
+        suffix: Option<(Cover<'static>, Type)>,
+    ) -> Option<Cover<'_>> {
         if name.label_count() == 0 {
             return None;
         }
         if name.label_from_root(0).iter().all(u8::is_ascii_digit) {
             return Some(Cover::Number);
         }
-        if scope != Scope::Exact
-            && let Some((cover, owner)) = self.suffix(name)
+        if let Some((cover, owner)) = suffix
             && (owner == Type::Icann || self.list.suffixes == PublicSuffixes::All)
         {
             return Some(cover);
@@ -241,21 +258,24 @@ impl Wards {
         self.list.names.get(first).map(Cover::Name)
     }
 
-    /// The public suffix that a rule covers although it counts. `kind` is that of the rule's list:
-    /// an allow list that frees everything below a public suffix is reported, too. Never allocates.
-    pub fn warning(&self, name: &Name, scope: Scope, kind: Kind) -> Option<Cover<'_>> {
-        if scope == Scope::Exact || name.label_count() == 0 {
-            return None;
-        }
-        let (cover, owner) = self.suffix(name)?;
-        let reported = match (kind, cover) {
-            // Even without public suffixes a block list's rule on a top-level domain never counts.
-            (Kind::Allow, Cover::TopLevel) => true,
-            _ if self.list.suffixes == PublicSuffixes::None => false,
-            (Kind::Allow, _) => true,
+    /// The suffix, if a rule that covers it counts and is reported. An allow list that frees
+    /// everything below one is reported in any case.
+    fn reported(
+        &self,
+        kind: Kind,
+        suffix: Option<(Cover<'static>, Type)>,
+    ) -> Option<Cover<'static>> {
+        let (cover, owner) = suffix?;
+        let reported = match kind {
+            Kind::Allow => true,
             _ => owner == Type::Private && self.list.suffixes == PublicSuffixes::Icann,
         };
         reported.then_some(cover)
+    }
+
+    fn covered_suffix(&self, name: &Name, scope: Scope) -> Option<(Cover<'static>, Type)> {
+        let covers = scope != Scope::Exact && name.label_count() > 0;
+        covers.then(|| self.suffix(name)).flatten()
     }
 
     /// The suffix that a rule covers and strangers register names under, and whose it is.
@@ -351,9 +371,15 @@ mod tests {
         })
     }
 
+    /// What a rule of a block list covers because of which it is left out.
+    fn find<'w>(wards: &'w Wards, name: &Name, scope: Scope) -> Option<Cover<'w>> {
+        let found = wards.check(name, scope, Kind::Block);
+        found.filter(|(_, counts)| !counts).map(|(cover, _)| cover)
+    }
+
     fn told(wards: &Wards, text: &str) -> Option<String> {
         let (name, scope) = rule(text);
-        wards.find(&name, scope).map(|cover| cover.told(&name))
+        find(wards, &name, scope).map(|cover| cover.told(&name))
     }
 
     #[test]
@@ -361,7 +387,7 @@ mod tests {
         let wards = Wards::default();
         for text in ["999.1.1.1", ".1.2.3.4.5", "*.10.0", "7", "a.example.0"] {
             let (name, scope) = rule(text);
-            assert_eq!(wards.find(&name, scope), Some(Cover::Number), "{text}");
+            assert_eq!(find(&wards, &name, scope), Some(Cover::Number), "{text}");
         }
         for text in ["1.example", "a.b2", "4.3.2.1.in-addr.arpa"] {
             assert_eq!(told(&wards, text), None, "{text}");
@@ -425,7 +451,7 @@ mod tests {
         ] {
             let (name, scope) = rule(text);
             assert_eq!(told(&all, text), None, "{text}");
-            assert_eq!(all.warning(&name, scope, Kind::Block), None, "{text}");
+            assert_eq!(all.check(&name, scope, Kind::Block), None, "{text}");
         }
     }
 
@@ -433,7 +459,7 @@ mod tests {
     fn rules_that_count_although_they_cover_a_public_suffix_are_reported() {
         let warned = |wards: &Wards, text, kind| {
             let (name, scope) = rule(text);
-            wards.warning(&name, scope, kind).is_some()
+            matches!(wards.check(&name, scope, kind), Some((_, true)))
         };
         let (block, allow) = (Kind::Block, Kind::Allow);
         for (suffixes, text, of_block, of_allow) in [
@@ -531,9 +557,9 @@ mod tests {
                 ..WardList::default()
             });
             for name in [&deepest, &owner] {
-                assert!(wards.find(name, Scope::Exact).is_some(), "{name}");
+                assert!(find(&wards, name, Scope::Exact).is_some(), "{name}");
             }
-            assert_eq!(wards.find(&top, Scope::Exact), None, "{text}");
+            assert_eq!(find(&wards, &top, Scope::Exact), None, "{text}");
             assert!(wards.first(&top, Scope::Below) == 0, "{text}");
         }
     }
@@ -576,7 +602,7 @@ mod tests {
                 let mut twin = warded.iter().zip(&wards.list.names);
                 let expected = twin.find(|((owner, kind), _)| meet((owner, *kind), (name, *scope)));
                 let expected = expected.map(|(_, warded)| Cover::Name(warded));
-                prop_assert_eq!(wards.find(name, *scope), expected);
+                prop_assert_eq!(find(&wards, name, *scope), expected);
             }
         }
     }
