@@ -130,7 +130,7 @@ struct Work<'p> {
 /// What is known of a list.
 enum State {
     Carried,
-    Read(Reading),
+    Read(Box<Reading>),
     Refused(Refusal),
 }
 
@@ -166,7 +166,7 @@ impl Work<'_> {
         for (number, list) in self.plan.lists.iter().enumerate() {
             let state = if list.read {
                 match self.read_list(number as u16, list, &mut sorter, told) {
-                    Ok(reading) => State::Read(reading.map_err(unsorted)?),
+                    Ok(reading) => State::Read(Box::new(reading.map_err(unsorted)?)),
                     Err(refusal) => State::Refused(refusal),
                 }
             } else {
