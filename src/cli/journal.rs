@@ -10,6 +10,7 @@ use clap::{Args, Subcommand};
 use super::{Failure, read_config};
 use crate::config::moment::Moment;
 use crate::control::journal::entry::{Cause, Event, Published, Start};
+use crate::control::journal::key::Keys;
 use crate::control::journal::verify::verify;
 use crate::control::journal::{Entry, read};
 use crate::control::orders::life::State;
@@ -27,7 +28,8 @@ enum JournalVerb {
     /// Find entries that were changed, removed or moved.
     ///
     /// Exit code 0 when all is as it was written, 1 when not: each finding is told with its line.
-    Verify(FileArgs),
+    /// With a key the journal's head must be authenticated by it.
+    Verify(VerifyArgs),
     /// Print entries as one JSON array, whole texts of orders and all.
     Export(ShowArgs),
 }
@@ -37,6 +39,15 @@ struct FileArgs {
     /// The journal; without it, the one of the configuration.
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct VerifyArgs {
+    #[command(flatten)]
+    file: FileArgs,
+    /// The file of the keys; without it, and without --file, the one of the configuration.
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -111,21 +122,38 @@ pub(super) fn run(
     match &args.verb {
         JournalVerb::Show(args) => show(config, args, out),
         JournalVerb::Export(args) => export(config, args, out),
-        JournalVerb::Verify(args) => check(&args.path(config)?, out),
+        JournalVerb::Verify(args) => {
+            let key = match (&args.key, &args.file.file) {
+                (Some(key), _) => Some(key.clone()),
+                (None, Some(_)) => None,
+                (None, None) => read_config(config)?.journal_key,
+            };
+            check(&args.file.path(config)?, key.as_deref(), out)
+        }
     }
 }
 
-fn check(path: &Path, out: &mut impl Write) -> Result<(), Failure> {
-    let verdict = verify(path)?;
+fn check(path: &Path, key: Option<&Path>, out: &mut impl Write) -> Result<(), Failure> {
+    let keys = key.map(Keys::read).transpose()?;
+    let verdict = verify(path, keys.as_ref())?;
     for finding in &verdict.findings {
         writeln!(out, "{}: {finding}", path.display())?;
     }
     if verdict.findings.is_empty() {
+        let authenticated = match &verdict.authenticated_by {
+            Some(key) => format!("the head authenticated by key {key}"),
+            None => "not authenticated".to_owned(),
+        };
         writeln!(
             out,
-            "good: {} entries, none changed, removed or moved",
+            "good: {} entries, none changed, removed or moved; {authenticated}",
             verdict.entries
         )?;
+    }
+    for note in &verdict.notes {
+        writeln!(out, "note: {}: {note}", path.display())?;
+    }
+    if verdict.findings.is_empty() {
         return Ok(());
     }
     Err(Failure::Told)
@@ -199,6 +227,12 @@ fn tell_start(start: &Start, out: &mut impl Write) -> io::Result<()> {
     }
     if let Some((first, last)) = start.missing {
         writeln!(out, "    entries {first} to {last} were gone")?;
+    }
+    if let Some((first, last)) = start.uncovered {
+        writeln!(out, "    entries {first} to {last} were beyond the head")?;
+    }
+    if start.unauthenticated {
+        writeln!(out, "    the head was not authenticated")?;
     }
     Ok(())
 }

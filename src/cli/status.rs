@@ -77,6 +77,12 @@ pub(super) fn run(
             left_out,
             out,
         )?;
+        told::warned(
+            &list.path.to_string_lossy(),
+            &list.first_warned,
+            list.warned,
+            out,
+        )?;
     }
     for (state, count) in &status.orders.states {
         writeln!(out, "orders {state}: {count}")?;

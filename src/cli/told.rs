@@ -31,6 +31,8 @@ pub(super) fn list(
         tally.guarded.total(),
         out,
     )?;
+    let warnings = &tally.guarded.first_warned;
+    warned(&path.to_string(), warnings, tally.guarded.warned, out)?;
     for line in &tally.first {
         writeln!(
             out,
@@ -64,6 +66,26 @@ pub(super) fn left_out(
     let more = all.saturating_sub(first.len() as u32);
     if more > 0 {
         writeln!(out, "  and {more} more left out")?;
+    }
+    Ok(())
+}
+
+/// Reports rules that count although they cover a public suffix: the first ones of `all`.
+pub(super) fn warned(
+    path: &str,
+    first: &[LeftOut],
+    all: u32,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    for LeftOut {
+        line, rule, why, ..
+    } in first
+    {
+        writeln!(out, "  {path}:{line}: {rule}: counts, but {why}")?;
+    }
+    let more = all.saturating_sub(first.len() as u32);
+    if more > 0 {
+        writeln!(out, "  and {more} more that cover public suffixes")?;
     }
     Ok(())
 }

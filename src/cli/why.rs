@@ -317,11 +317,9 @@ fn matching(list: &List, rails: &Rails, name: &Name, left_out: &mut Vec<String>)
     };
     // By weight: a file may have the same rule millions of times.
     let (mut found, mut account) = (BTreeMap::new(), Account::default());
-    let wards = rails.of(list);
+    let (wards, kind) = (rails.wards(), list.source.kind);
     lists::read(&octets, list.format, list.scope, |owner, scope, line| {
-        if scope.reaches(owner, name)
-            && wards.is_none_or(|wards| account.admits(wards, owner, scope, line))
-        {
+        if scope.reaches(owner, name) && account.admits(wards, kind, owner, scope, line) {
             let weight = scope.weight();
             let rule = || (line, scope, owner.to_string());
             found

@@ -60,9 +60,10 @@ pub struct Limits {
 #[serde(rename_all = "kebab-case")]
 pub enum PublicSuffixes {
     /// All.
-    #[default]
     All,
-    /// Those of registries, as `co.id`; not those of companies, as `github.io`.
+    /// Those of registries, such as `co.id`. A rule that covers one of a company, such as
+    /// `github.io`, counts and is reported: block lists mean dynamic-DNS providers.
+    #[default]
     Icann,
     /// None.
     None,

@@ -66,6 +66,8 @@ pub struct Config {
     /// The file of the journal: `journal.jsonl` in the state directory where the configuration does
     /// not say; without either there is no journal.
     pub journal: Option<PathBuf>,
+    /// The file of the keys that the journal's head is authenticated with.
+    pub journal_key: Option<PathBuf>,
     /// What keeps accidents of lists out.
     pub guard: GuardRails,
     /// The lists in the order of the file, which is the order of their precedence. Their names

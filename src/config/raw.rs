@@ -172,12 +172,14 @@ impl State {
 #[derive(Default)]
 pub(super) struct Journal {
     pub(super) path: Option<At<String>>,
+    pub(super) key: Option<At<String>>,
 }
 
 impl Journal {
     fn read(table: &mut Reader<'_, '_>) -> Self {
         Self {
             path: table.string("path"),
+            key: table.string("key"),
         }
     }
 }

@@ -47,6 +47,7 @@ pub(super) fn validate(raw: Raw, origin: Origin, findings: &mut Findings) -> Con
     let beside = || state.dir.as_ref().map(|dir| dir.join(JOURNAL));
     Config {
         journal: journal.or_else(beside),
+        journal_key: file(raw.journal.key, findings),
         origin,
         server: server_section(raw.server, findings),
         upstream: upstream(raw.upstream, findings),

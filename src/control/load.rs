@@ -21,7 +21,7 @@ use crate::config::{Content, Format, List};
 use crate::policy::builder::Builder;
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::image::{Image, TooLarge};
-use crate::policy::rule::Scope;
+use crate::policy::rule::{Kind, Scope};
 use crate::wire::name::Name;
 
 /// Largest list file that is read.
@@ -236,7 +236,10 @@ pub fn load(
             overfull.get_or_insert(error);
         }
     };
-    let (format, wards) = ((list.format, list.scope), rails.of(list));
+    let (format, wards) = (
+        (list.format, list.scope),
+        Some((rails.wards(), list.source.kind)),
+    );
     let reading = read(path, text, format, wards, rule, |_, _| {})?;
     let source = builder.source(ImageSource::named(&list.source.name));
     let overfull = overfull.or(source.err());
@@ -315,7 +318,7 @@ pub(super) fn read(
     path: &Path,
     text: Option<&str>,
     (format, bare): (Format, Scope),
-    wards: Option<&Wards>,
+    wards: Option<(&Wards, Kind)>,
     mut rule: impl FnMut(&Name, Scope, u32),
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Reading, Refusal> {
@@ -324,7 +327,7 @@ pub(super) fn read(
     let mut hasher = blake3::Hasher::new();
     let mut account = Account::default();
     let mut admitted = |name: &Name, scope, line| {
-        if wards.is_none_or(|wards| account.admits(wards, name, scope, line)) {
+        if wards.is_none_or(|(wards, kind)| account.admits(wards, kind, name, scope, line)) {
             rule(name, scope, line);
         }
     };
@@ -479,13 +482,50 @@ mod tests {
             .collect();
         assert_eq!(left, [(1, ".co.id"), (3, "1.2.3.4.5"), (4, ".com")]);
         assert_eq!(wards, rails().wards().digest());
-        list.source.kind = crate::policy::rule::Kind::Allow;
+        list.source.kind = Kind::Allow;
         let fresh = load(&list, &rails(), None, Guards::NONE).expect("taken");
         assert_eq!(
-            (fresh.loaded.rules, &*fresh.loaded.wards),
-            (4, ""),
-            "it blocks nothing"
+            (fresh.loaded.rules, fresh.loaded.tally.guarded.warned),
+            (4, 2),
+            "it blocks nothing, and frees .co.id and .com"
         );
+        assert_eq!(fresh.loaded.wards, rails().wards().allow_digest());
+    }
+
+    #[test]
+    fn a_file_that_changes_while_it_is_read_is_not_taken() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("list");
+        let content = "a.example\n".repeat(100_000);
+        let open = || File::options().write(true).open(&path).expect("opened");
+        let append = || {
+            let mut file = File::options().append(true).open(&path).expect("opened");
+            io::Write::write_all(&mut file, b"b.example\n").expect("written");
+        };
+        let cut = || open().set_len(500_000).expect("cut");
+        let rewrite = || {
+            std::os::unix::fs::FileExt::write_all_at(&open(), b"x", 900_000).expect("written");
+        };
+        for (kind, change) in [
+            ("appended to", &append as &dyn Fn()),
+            ("cut", &cut),
+            ("changed in place", &rewrite),
+        ] {
+            fs::write(&path, &content).expect("written");
+            let mut pieces = 0;
+            let result = read_quiet(&path, |_, _| {
+                pieces += 1;
+                if pieces == 1 {
+                    change();
+                }
+            });
+            assert!(
+                matches!(result, Err(Refusal::Changing(_))),
+                "{kind}: {result:?}"
+            );
+        }
+        fs::write(&path, &content).expect("written");
+        read_quiet(&path, |_, _| ()).expect("quiet");
     }
 
     #[test]

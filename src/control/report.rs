@@ -182,6 +182,8 @@ fn list(state: &ListState, hits: Option<u64>, rails: &Rails) -> ListStatus {
                 .collect()
         }),
         first_left_out: tally.map_or_else(Vec::new, |tally| tally.guarded.first.clone()),
+        warned: tally.map_or(0, |tally| tally.guarded.warned),
+        first_warned: tally.map_or_else(Vec::new, |tally| tally.guarded.first_warned.clone()),
     }
 }
 
@@ -207,7 +209,8 @@ pub(super) fn needs_restart(boot: &Config, now: &Config) -> Vec<String> {
         ("[state]", boot.state != now.state),
         (
             "[journal]",
-            boot.journal != now.journal && boot.state == now.state,
+            (boot.journal != now.journal && boot.state == now.state)
+                || boot.journal_key != now.journal_key,
         ),
     ];
     let changed = differing.into_iter().filter(|(_, differs)| *differs);
@@ -233,6 +236,16 @@ pub(super) fn log_load(list: &ListState, result: Result<&Loaded, &Refusal>) {
     for left in &loaded.tally.guarded.first {
         let (line, rule, why) = (left.line, &left.rule, &left.why);
         tracing::warn!(list = name, line, rule, why, "rule left out");
+    }
+    for warned in &loaded.tally.guarded.first_warned {
+        let (line, rule, why) = (warned.line, &warned.rule, &warned.why);
+        tracing::warn!(
+            list = name,
+            line,
+            rule,
+            why,
+            "rule counts, and may be a mistake"
+        );
     }
     for bad in &loaded.tally.first {
         tracing::warn!(list = name, line = bad.line, text = bad.text, problem = %bad.problem, "bad line");

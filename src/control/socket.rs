@@ -1,9 +1,9 @@
 //! Owns the control socket's place in the file system, and who may open it.
 //! Refuses to speak over it.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::{Path, PathBuf};
 
@@ -45,18 +45,73 @@ pub fn candidates(user: u32) -> Vec<PathBuf> {
     places
 }
 
+/// The control socket's file, removed when this is dropped. Another process's socket that has its path
+/// by then is left alone.
+#[derive(Debug)]
+pub struct SocketFile(Inode);
+
+impl SocketFile {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0.path
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.remove() {
+            tracing::warn!(path = %self.path().display(), %error, "control socket not removed");
+        }
+    }
+}
+
+/// What is at a path, not followed if it is a symbolic link.
+#[derive(Debug)]
+struct Inode {
+    path: PathBuf,
+    /// Open, so that its number is not given to another file.
+    file: File,
+}
+
+impl Inode {
+    fn at(path: &Path) -> io::Result<Self> {
+        let flags = libc::O_PATH | libc::O_NOFOLLOW;
+        let file = File::options().read(true).custom_flags(flags).open(path)?;
+        let path = path.to_owned();
+        Ok(Self { path, file })
+    }
+
+    /// Removes it, if it still is what the path names.
+    fn remove(&self) -> io::Result<()> {
+        let here = fs::symlink_metadata(&self.path)?;
+        if identity(&here) != identity(&self.file.metadata()?) {
+            return Err(io::Error::other("another file has its place, which stays"));
+        }
+        fs::remove_file(&self.path)
+    }
+}
+
+/// Identifies a file as long as it exists or is open.
+fn identity(meta: &fs::Metadata) -> (u64, u64) {
+    (meta.dev(), meta.ino())
+}
+
 /// Makes the socket at the first of `places` that can be used. Removes what a server that is
-/// gone has left there.
+/// gone has left there. A folder may be a symbolic link only if `follow`: the operator named it.
 ///
 /// # Errors
 /// [`SocketError`] of the last place, or of the first that another server holds.
-pub fn bind(places: &[PathBuf], user: u32) -> Result<(UnixListener, PathBuf), SocketError> {
+pub fn bind(
+    places: &[PathBuf],
+    follow: bool,
+    user: u32,
+) -> Result<(UnixListener, SocketFile), SocketError> {
     let mut last = None;
     for path in places {
-        match bind_one(path, user) {
-            Ok(listener) => return Ok((listener, path.clone())),
+        match bind_one(path, follow, user) {
             Err(taken @ SocketError::Taken(_)) => return Err(taken),
             Err(error) => last = Some(error),
+            bound => return bound,
         }
     }
     Err(last.unwrap_or_else(|| SocketError::Unusable {
@@ -65,7 +120,11 @@ pub fn bind(places: &[PathBuf], user: u32) -> Result<(UnixListener, PathBuf), So
     }))
 }
 
-fn bind_one(path: &Path, user: u32) -> Result<UnixListener, SocketError> {
+fn bind_one(
+    path: &Path,
+    follow: bool,
+    user: u32,
+) -> Result<(UnixListener, SocketFile), SocketError> {
     let unusable = |source| SocketError::Unusable {
         path: path.to_owned(),
         source,
@@ -74,39 +133,56 @@ fn bind_one(path: &Path, user: u32) -> Result<UnixListener, SocketError> {
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty())
     {
-        own_directory(parent, user).map_err(unusable)?;
+        own_directory(parent, follow, user).map_err(unusable)?;
     }
-    match StdStream::connect(path) {
-        Ok(_) => return Err(SocketError::Taken(path.to_owned())),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            // So says the system of any file; only a socket is a dead server's.
-            if !fs::symlink_metadata(path)
-                .map_err(unusable)?
-                .file_type()
-                .is_socket()
-            {
-                return Err(unusable(io::ErrorKind::AlreadyExists.into()));
-            }
-            fs::remove_file(path).map_err(unusable)?;
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(unusable(error)),
+    if is_taken(path).map_err(unusable)? {
+        return Err(SocketError::Taken(path.to_owned()));
     }
     let listener = UnixListener::bind(path).map_err(unusable)?;
+    let file = SocketFile(Inode::at(path).map_err(unusable)?);
     // Until this is done others may connect; `accept` turns them away.
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(unusable)?;
-    Ok(listener)
+    Ok((listener, file))
+}
+
+/// Whether a server listens at a path. Removes the socket of one that is gone, and nothing else.
+fn is_taken(path: &Path) -> io::Result<bool> {
+    let found = match Inode::at(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        found => found?,
+    };
+    // Connecting would follow a symbolic link.
+    if !found.file.metadata()?.file_type().is_socket() {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    match StdStream::connect(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            found.remove().map(|()| false)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Makes the directory for the owner alone, or checks that nobody else can put a socket of theirs
 /// into its place: it is ours or root's, and others may not write to it, or as in the temporary
 /// folder only to what is theirs.
-fn own_directory(directory: &Path, user: u32) -> io::Result<()> {
+///
+/// A symbolic link in the temporary folder may be anybody's, who could lead it elsewhere later. A
+/// directory of ours in its place is ours to move.
+fn own_directory(directory: &Path, follow: bool, user: u32) -> io::Result<()> {
     match fs::DirBuilder::new().mode(0o700).create(directory) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         other => return other,
     }
-    let meta = fs::metadata(directory)?;
+    let meta = match follow {
+        true => fs::metadata(directory)?,
+        false => fs::symlink_metadata(directory)?,
+    };
+    if !meta.is_dir() {
+        let problem = "its folder is a symbolic link, or no folder";
+        return Err(io::Error::new(io::ErrorKind::NotADirectory, problem));
+    }
     let (sticky, others_write) = (meta.mode() & 0o1000 != 0, meta.mode() & 0o022 != 0);
     if (meta.uid() == user || meta.uid() == 0) && (sticky || !others_write) {
         return Ok(());
@@ -173,14 +249,55 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("new").join("control.sock");
         let places = [PathBuf::from("/proc/nowhere/control.sock"), path.clone()];
-        let (listener, bound) = bind(&places, user_id()).expect("bound");
-        assert_eq!(bound, path);
+        let (listener, file) = bind(&places, false, user_id()).expect("bound");
+        assert_eq!(file.path(), path);
         let mode = |p: &Path| fs::metadata(p).expect("there").mode() & 0o777;
         assert_eq!((mode(&path), mode(&dir.path().join("new"))), (0o600, 0o700));
-        let again = bind(&places, user_id()).expect_err("taken");
+        let again = bind(&places, false, user_id()).expect_err("taken");
         assert!(matches!(again, SocketError::Taken(_)), "{again}");
         drop(listener);
-        bind(&places, user_id()).expect("what a dead server left is removed");
+        let (next, next_file) =
+            bind(&places, false, user_id()).expect("a dead server's is removed");
+        drop(file);
+        assert!(path.exists(), "it is another server's by now");
+        drop((next, next_file));
+        assert!(!path.exists(), "its own is removed");
+    }
+
+    #[tokio::test]
+    async fn another_file_that_took_the_path_is_left_alone() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("control.sock");
+        let places = std::slice::from_ref(&path);
+        let (_listener, file) = bind(places, true, user_id()).expect("bound");
+        fs::remove_file(&path).expect("removed");
+        drop(file);
+        let (_listener, file) = bind(places, true, user_id()).expect("bound");
+        fs::remove_file(&path).expect("removed");
+        fs::write(&path, "data").expect("written");
+        drop(file);
+        assert_eq!(fs::read(&path).expect("still there"), b"data");
+    }
+
+    #[tokio::test]
+    async fn a_symbolic_link_is_not_followed_unless_the_operator_named_it() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (real, link) = (dir.path().join("real"), dir.path().join("link"));
+        fs::create_dir(&real).expect("made");
+        std::os::unix::fs::symlink(&real, &link).expect("linked");
+        let place = link.join("control.sock");
+        let places = std::slice::from_ref(&place);
+        let error = bind(places, false, user_id()).expect_err("somebody else's link");
+        assert!(error.to_string().contains("symbolic link"), "{error}");
+        assert_eq!(fs::read_dir(&real).expect("listed").count(), 0);
+        bind(places, true, user_id()).expect("configured");
+        // The socket itself is never one.
+        let other = real.join("other.sock");
+        let _other = UnixListener::bind(&other).expect("bound");
+        let place = real.join("control.sock");
+        std::os::unix::fs::symlink(&other, &place).expect("linked");
+        let error = bind(std::slice::from_ref(&place), true, user_id()).expect_err("a link");
+        assert!(matches!(error, SocketError::Unusable { .. }), "{error}");
     }
 
     #[test]
@@ -188,14 +305,14 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let mode = |mode| fs::set_permissions(dir.path(), fs::Permissions::from_mode(mode));
         mode(0o777).expect("changed");
-        own_directory(dir.path(), user_id()).expect_err("anybody could replace the socket");
+        own_directory(dir.path(), true, user_id()).expect_err("anybody could replace the socket");
         mode(0o1777).expect("changed");
-        own_directory(dir.path(), user_id()).expect("as the temporary folder");
+        own_directory(dir.path(), true, user_id()).expect("as the temporary folder");
         mode(0o700).expect("changed");
-        own_directory(dir.path(), user_id()).expect("ours");
+        own_directory(dir.path(), true, user_id()).expect("ours");
         if user_id() == 0 {
             std::os::unix::fs::chown(dir.path(), Some(4242), None).expect("changed");
-            own_directory(dir.path(), 0).expect_err("another user's");
+            own_directory(dir.path(), true, 0).expect_err("another user's");
         }
     }
 
@@ -246,7 +363,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("precious");
         fs::write(&path, "data").expect("written");
-        bind(std::slice::from_ref(&path), user_id()).expect_err("refused");
+        bind(std::slice::from_ref(&path), true, user_id()).expect_err("refused");
         assert_eq!(fs::read(&path).expect("still there"), b"data");
     }
 }

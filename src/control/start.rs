@@ -87,7 +87,7 @@ impl Control {
         Ok(control)
     }
 
-    /// Opens the journal.
+    /// Opens the journal, while lists are read.
     fn open_journal(&mut self) {
         let Some(path) = &self.config.journal else {
             return;
@@ -96,7 +96,8 @@ impl Control {
             Origin::BuiltIn => None,
             Origin::File(path) => Some(notes::legible(path)),
         };
-        self.journal = Journal::open(path, config);
+        let key = self.config.journal_key.clone();
+        self.journal = Journal::open(path, key, config);
     }
 
     /// Takes the images that were kept, and what they tell of the lists.

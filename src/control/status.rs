@@ -164,6 +164,12 @@ pub struct ListStatus {
     /// The first of them.
     #[serde(default)]
     pub first_left_out: Vec<LeftOut>,
+    /// How many rules count although they cover a public suffix.
+    #[serde(default)]
+    pub warned: u32,
+    /// The first of them.
+    #[serde(default)]
+    pub first_warned: Vec<LeftOut>,
 }
 
 /// Authorities' orders, and the operator's exceptions.

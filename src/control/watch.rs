@@ -170,6 +170,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_happens_to_the_file_that_a_link_leads_to_is_noticed_without_a_sweep() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (links, targets) = (dir.path().join("links"), dir.path().join("targets"));
+        for folder in [&links, &targets] {
+            fs::create_dir(folder).expect("made");
+        }
+        let (link, target) = (links.join("list"), targets.join("list"));
+        fs::write(&target, "a\n").expect("written");
+        std::os::unix::fs::symlink(&target, &link).expect("linked");
+        let (sender, mut events) = mpsc::channel(64);
+        let mut watch = Watch::start(sender).expect("watches");
+        assert_eq!(watch.follow([&*link].into_iter()), [] as [PathBuf; 0]);
+        let patience = Duration::from_secs(10);
+        fs::write(&target, "b\n").expect("written");
+        let heard = async { while next(&mut events, &target).await != CLOSED_QUIET {} };
+        let heard = tokio::time::timeout(patience, heard).await;
+        heard.expect("the target's folder is watched");
+        let new = targets.join("new");
+        fs::write(&new, "c\n").expect("written");
+        fs::rename(&new, &target).expect("renamed");
+        let heard = tokio::time::timeout(patience, next(&mut events, &target)).await;
+        heard.expect("a replaced target is noticed");
+    }
+
+    #[tokio::test]
     async fn a_directory_that_is_not_there_is_told() {
         let (sender, _events) = mpsc::channel(64);
         let mut watch = Watch::start(sender).expect("watches");

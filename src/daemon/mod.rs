@@ -3,11 +3,12 @@
 
 mod bind;
 mod clock;
+mod control;
 mod limits;
 mod upstreams;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -21,12 +22,14 @@ use tokio_util::task::TaskTracker;
 pub use self::bind::BindError;
 use self::bind::Bound;
 use self::clock::SystemClock;
+pub use self::control::control_places;
+use self::control::control_socket;
 use self::limits::{Budget, Listening};
 pub use self::upstreams::UpstreamError;
 use crate::config::{Config, Origin};
 use crate::control::api;
 use crate::control::reload::Control;
-use crate::control::socket::{self, SocketError};
+use crate::control::socket::{SocketError, SocketFile};
 use crate::control::start::StartError;
 use crate::control::status::{Gauges, Histogram, UpstreamStatus};
 use crate::serve::cache::Cache;
@@ -113,8 +116,8 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
     let inside = runtime.enter();
     // Heard from now on: a signal must not end a server that is still reading its lists.
     let mut signals = Signals::listen()?;
-    let (socket, path) = socket::bind(&control_places(&config), user)?;
-    let _socket_file = SocketFile(path);
+    let control_socket = control_socket(&config, user)?;
+    let (socket, socket_file) = control_socket.unzip();
     drop(inside);
     let budget = divide(files, &bound, &config);
     tracing::info!(lists = config.lists.len(), "reading the lists");
@@ -129,11 +132,21 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
     };
     let control = loaded.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
     let result = runtime.block_on(async {
-        let service = Service::start(&config, servers, bound, budget, &control)?;
+        let place = socket_file.as_ref().map(SocketFile::path);
+        let service = Service::start(&config, servers, bound, budget, &control, place)?;
         let (requests, wishes) = mpsc::channel(64);
         let (hangup, hangups) = mpsc::channel(4);
         let stop = service.stop.clone();
-        let api = tokio::spawn(api::serve(socket, user, requests, stop.clone()));
+        // Without a socket nobody else holds this end, and the other one waits for it.
+        let _requests = requests.clone();
+        let serve = |socket| tokio::spawn(api::serve(socket, user, requests, stop.clone()));
+        let api = socket.map(serve);
+        let api = async {
+            if let Some(api) = api {
+                // Nobody is left to be told how it ended.
+                drop(api.await);
+            }
+        };
         let probe = service.probe();
         let control = tokio::spawn(control.run(wishes, hangups, Box::new(probe), stop));
         let end = signals.wait_for_the_end(&service, hangup).await;
@@ -166,31 +179,12 @@ fn divide(files: usize, bound: &Bound, config: &Config) -> Budget {
     budget
 }
 
-/// The control socket's file; removed when the server ends, however it does.
-struct SocketFile(PathBuf);
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_file(&self.0) {
-            tracing::warn!(path = %self.0.display(), %error, "control socket left behind");
-        }
-    }
-}
-
 /// Whether the configuration's upstreams can be asked.
 ///
 /// # Errors
 /// [`UpstreamError`] when they can't: one is this server itself.
 pub fn check_upstreams(config: &Config) -> Result<(), UpstreamError> {
     upstreams::servers(config).map(drop)
-}
-
-/// Where the control socket may be, best first.
-pub fn control_places(config: &Config) -> Vec<PathBuf> {
-    match &config.server.control {
-        Some(path) => vec![path.clone()],
-        None => socket::candidates(user_id()),
-    }
 }
 
 /// The signals that the server follows.
@@ -263,6 +257,7 @@ impl Service {
         bound: Bound,
         budget: Budget,
         control: &Control,
+        socket: Option<&Path>,
     ) -> Result<Self, DaemonError> {
         let system = |what| move |source| DaemonError::System { what, source };
         let workers = bound.udp.len();
@@ -351,8 +346,9 @@ impl Service {
             tracker.spawn(streams.clone().accept(listener));
         }
         let generation = control.generation();
+        let socket = socket.map_or_else(|| "none".into(), Path::to_string_lossy);
         for address in &bound.addresses {
-            tracing::info!(%address, workers, generation, "serving");
+            tracing::info!(%address, workers, generation, control = %socket, "serving");
         }
         Ok(Self {
             stop,

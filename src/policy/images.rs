@@ -1,6 +1,7 @@
 //! Owns the images that rules in force come from, and who has the rules of which list.
 //! Refuses to make them, and to look names up.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::image::Image;
@@ -27,6 +28,14 @@ impl From<Arc<Image>> for Images {
 }
 
 impl Images {
+    /// The names of all sources that have rules.
+    pub fn source_names(&self) -> HashSet<&str> {
+        let images = [&self.base, &self.delta, &self.orders];
+        let images = images.into_iter().flatten();
+        let sources = images.flat_map(|image| &image.provenance().sources);
+        sources.map(|source| source.name.as_str()).collect()
+    }
+
     /// Whether the rules of a list are those of the base.
     pub fn is_in_base(&self, list: &str) -> bool {
         source(self.base.as_deref(), list).is_some() && !self.is_in_delta(list)

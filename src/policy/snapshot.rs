@@ -9,7 +9,7 @@ use super::clients::Clients;
 use super::images::Images;
 use super::local::LocalZones;
 use super::rule::{Action, Against, Kind, Source};
-use super::rules::{Found, Hit, Rules, Weights};
+use super::rules::{Found, Hit, MOST_RANKED, Rules, Weights};
 use crate::wire::name::Name;
 
 /// A rule that decides, or would if no better one did.
@@ -110,6 +110,11 @@ impl Snapshot {
     /// exceptions come before orders, those before allow lists, and those before block lists, else
     /// that order is the precedence. The images know sources by name; rules of others don't count.
     pub fn with_rules(mut self, mut sources: Vec<Arc<Source>>, images: Images) -> Self {
+        if sources.len() > MOST_RANKED {
+            // Sources without rules in an image decide nothing.
+            let named = images.source_names();
+            sources.retain(|source| named.contains(&*source.name));
+        }
         sources.sort_by_key(|source| precedence(source.kind));
         let ranks: HashMap<_, _> = sources
             .iter()
@@ -324,6 +329,75 @@ mod tests {
     }
 
     const X: (&str, Scope) = ("x.test", Scope::Subtree);
+
+    /// Block lists in a base, behind so many exceptions in the image of the orders.
+    fn behind_exceptions(count: usize, lists: &[List<'_>]) -> Snapshot {
+        let (mut base, mut orders) = (Builder::new(), Builder::new());
+        let mut sources = Vec::new();
+        for number in 0..count {
+            let (mut source, _) = list(&format!("x{number}"), Kind::Exception, Action::Nodata, &[]);
+            source.against = Against::Named(vec!["nothing".to_owned()]);
+            let owner = name(&format!("x{number}.free.test"));
+            let source = (source.name.clone(), Arc::new(source));
+            orders
+                .list(&source.0, [(&owner, Scope::Exact)])
+                .expect("room");
+            sources.push(source.1);
+        }
+        for (source, rules) in lists {
+            let owners: Vec<_> = rules
+                .iter()
+                .map(|(text, scope)| (name(text), *scope))
+                .collect();
+            let rules = owners.iter().map(|(owner, scope)| (owner, *scope));
+            base.list(&source.name, rules).expect("room");
+            sources.push(Arc::new(source.clone()));
+        }
+        let images = Images {
+            base: Some(Arc::new(base.finish().expect("room"))),
+            delta: None,
+            orders: Some(Arc::new(orders.finish().expect("room"))),
+        };
+        Snapshot::default().with_rules(sources, images)
+    }
+
+    #[test]
+    fn lists_behind_tens_of_thousands_of_exceptions_block() {
+        let lists = [
+            block("one", Action::Nxdomain, &[("one.test", Scope::Exact)]),
+            block("two", Action::Nxdomain, &[("two.test", Scope::Subtree)]),
+            block("three", Action::Nxdomain, &[("three.test", Scope::Subtree)]),
+            block(
+                "four",
+                Action::Sinkhole,
+                &[("deep.four.test", Scope::Exact)],
+            ),
+            block("five", Action::Nxdomain, &[("four.test", Scope::Subtree)]),
+        ];
+        for count in [65_533, 65_535] {
+            let snapshot = behind_exceptions(count, &lists);
+            for (text, list) in [
+                ("one.test", "one"),
+                ("a.two.test", "two"),
+                ("three.test", "three"),
+                ("deep.four.test", "four"),
+                ("x.four.test", "five"),
+            ] {
+                assert_eq!(
+                    decided(&snapshot, text),
+                    Some((list, true)),
+                    "{count}: {text}"
+                );
+            }
+            for (text, all_nxdomain) in [("three.test", true), ("four.test", false)] {
+                let Decision::Blocked { nxdomain, .. } = snapshot.decide(&name(text)) else {
+                    panic!("{text} is not blocked");
+                };
+                assert_eq!(nxdomain, all_nxdomain, "{count}: {text}");
+            }
+            assert_eq!(decided(&snapshot, "x7.free.test"), None);
+        }
+    }
 
     #[test]
     fn allow_lists_win_over_block_lists_whatever_their_place_and_depth() {

@@ -274,10 +274,10 @@ const WARDED: [(&str, &str, &str, &str); 8] = [
         "covers the public suffix co.id",
     ),
     (
-        "*.github.io",
-        "x.github.io",
+        "*.ac.id",
+        "x.ac.id",
         "public-suffix",
-        "covers the public suffix github.io",
+        "covers the public suffix ac.id",
     ),
     (
         ".net",
@@ -423,7 +423,7 @@ fn a_large_list_loses_only_the_rules_that_are_left_out() {
     assert!(output.status.success(), "{}", text(&output));
     assert!(is_blocked(server.address, "bank.co.id"));
     assert!(is_blocked(server.address, "www.bank.example"));
-    assert!(!is_blocked(server.address, "x.github.io"));
+    assert!(!is_blocked(server.address, "x.ac.id"));
     assert_eq!(server.status()["lists"][0]["rules"], 60_003);
     let output = reload(&server, &[]);
     assert!(
@@ -431,6 +431,54 @@ fn a_large_list_loses_only_the_rules_that_are_left_out() {
         "{}",
         text(&output)
     );
+}
+
+#[test]
+fn a_rule_on_a_provider_that_strangers_have_names_under_counts_and_is_reported() {
+    let host = ".ec2-192-0-2-1.compute-1.amazonaws.com";
+    let rules = format!(".duckdns.org\n{host}\n*.web.app\n.co.id\n");
+    let (server, _upstream) = warding_server(&rules, "");
+    for name in ["bad.duckdns.org", &host[1..], "x.web.app"] {
+        assert!(is_blocked(server.address, name), "{name}");
+    }
+    assert!(!is_blocked(server.address, "bank.co.id"));
+    let status = server.status();
+    let ads = &status["lists"][0];
+    assert_eq!((&ads["rules"], &ads["warned"]), (&3.into(), &2.into()));
+    assert_eq!(status["degraded"], false, "a warning is no alarm");
+    let warning = "ads:1: .duckdns.org: counts, but covers the public suffix duckdns.org";
+    for told in [
+        text(&server.verb(&["status"])),
+        text(&server.verb(&["check"])),
+    ] {
+        assert!(told.contains(warning), "{told}");
+        assert!(told.contains("ads:3: *.web.app: counts"), "{told}");
+        assert!(!told.contains("compute-1"), "it is one host: {told}");
+    }
+    let guard = "release = [\"duckdns.org\"]\npublic-suffixes = \"all\"";
+    let output = reguard(&server, guard);
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(is_blocked(server.address, "bad.duckdns.org"), "released");
+    assert!(is_blocked(server.address, &host[1..]), "never held");
+    assert!(!is_blocked(server.address, "x.web.app"), "held by `all`");
+}
+
+#[test]
+fn an_allow_list_that_frees_a_public_suffix_is_reported() {
+    let rules = ".net.id\n.r2.dev\n*.web.app\nco.id\n.shop.example\n";
+    let (server, _upstream) = warding_server(rules, "kind = \"allow\"");
+    let status = server.status();
+    let list = &status["lists"][0];
+    assert_eq!((&list["rules"], &list["warned"]), (&5.into(), &3.into()));
+    let told = text(&server.verb(&["check"]));
+    for suffix in ["net.id", "r2.dev", "web.app"] {
+        let why = format!("counts, but covers the public suffix {suffix}\n");
+        assert!(told.contains(&why), "{told}");
+    }
+    assert!(told.contains("good: 1 lists"), "{told}");
+    let output = reguard(&server, "release = [\"net.id\"]");
+    assert!(output.status.success(), "{}", text(&output));
+    until("the release", || server.status()["lists"][0]["warned"] == 2);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The journal of a live server: what changed, by whom, and whether anybody touched it since.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
@@ -126,6 +127,121 @@ fn every_change_of_the_policy_is_in_the_journal_with_what_made_it() {
         assert!(shown.contains(line), "{line}: {shown}");
     }
     assert!(verify(&server).starts_with("good: "), "{}", verify(&server));
+}
+
+#[test]
+fn what_is_in_force_is_in_the_journal_already() {
+    let (server, _upstream) = server();
+    let journal = server.path("state/journal.jsonl");
+    for number in 1..=12 {
+        let (list, name) = (format!("n{number}.example\n"), format!("n{number}.example"));
+        server.replace("ads", &list);
+        until("the list", || is_blocked(server.address, &name));
+        let text = fs::read_to_string(&journal).expect("readable");
+        let digest = blake3::hash(list.as_bytes()).to_string();
+        // A disk that takes longer than the policy waits for it is an alarm.
+        let slow = server
+            .log()
+            .contains("in force before it is in the journal");
+        assert!(
+            text.contains(&digest) || slow,
+            "{name} is in force and not in the journal"
+        );
+    }
+}
+
+/// Writes a key that only its owner can read.
+fn write_key(server: &Server, lines: &[(&str, &str)]) {
+    let lines = lines
+        .iter()
+        .map(|(id, secret)| format!("{id} {}\n", secret.repeat(32)));
+    server.replace("key", &lines.collect::<String>());
+    let owner = fs::Permissions::from_mode(0o600);
+    fs::set_permissions(server.path("key"), owner).expect("changed");
+}
+
+#[test]
+fn the_head_is_authenticated_by_a_key_that_can_be_rotated_and_must_be_secret() {
+    let (mut server, _upstream) = server();
+    let told = verify(&server);
+    assert!(told.contains("; not authenticated\n"), "{told}");
+    server.signal("TERM");
+    assert_eq!(server.wait(), Some(0));
+    let config = fs::read_to_string(server.path("tapis.toml")).expect("readable");
+    server.replace("tapis.toml", &format!("{config}[journal]\nkey = \"key\"\n"));
+    write_key(&server, &[("2026", "ab")]);
+    let server = server.again();
+    let authenticated = |id: &str| {
+        let told = verify(&server);
+        told.starts_with("good: ") && told.contains(&format!("authenticated by key {id}\n"))
+    };
+    until("the first head", || authenticated("2026"));
+    let note = "the head was not authenticated when this server started";
+    assert!(verify(&server).contains(note), "{}", verify(&server));
+    write_key(&server, &[("2027", "cd"), ("2026", "ab")]);
+    server.replace("ads", "ads.example\nmore.example\n");
+    assert!(server.verb(&["reload"]).status.success());
+    until("the new key", || authenticated("2027"));
+    fs::set_permissions(server.path("key"), fs::Permissions::from_mode(0o644)).expect("changed");
+    server.replace("ads", "ads.example\nmore.example\nthird.example\n");
+    server.verb(&["reload"]);
+    until("an alarm", || server.status()["degraded"] == true);
+    assert!(
+        is_blocked(server.address, "third.example"),
+        "nothing is held up"
+    );
+    let told = verify(&server);
+    assert!(told.contains("can read or change this key"), "{told}");
+}
+
+#[test]
+fn an_entry_beyond_the_head_is_not_called_good() {
+    let (mut server, _upstream) = server();
+    let head = server.path("state/journal.jsonl.head");
+    until("the first head", || {
+        head.exists() && verify(&server).starts_with("good: ")
+    });
+    let old = fs::read(&head).expect("there");
+    server.replace("ads", "ads.example\nmore.example\n");
+    assert!(server.verb(&["reload"]).status.success());
+    server.signal("TERM");
+    assert_eq!(server.wait(), Some(0));
+    assert!(verify(&server).starts_with("good: "), "{}", verify(&server));
+    fs::write(&head, old).expect("written");
+    let output = server.verb(&["journal", "verify"]);
+    assert_eq!(output.status.code(), Some(1));
+    let told = text(&output);
+    assert!(told.contains("beyond the head"), "{told}");
+    let server = server.again();
+    until("the note", || {
+        verify(&server).contains("were beyond the head when this server started")
+    });
+}
+
+#[test]
+fn a_damaged_end_of_any_size_is_set_aside_and_generations_go_on() {
+    let (mut server, _upstream) = server();
+    let generation = server.status()["generation"].as_u64().expect("a number");
+    server.signal("TERM");
+    assert_eq!(server.wait(), Some(0));
+    let path = server.path("state/journal.jsonl");
+    let mut damaged = fs::read(&path).expect("there");
+    damaged.extend(b"x".repeat(8 << 20));
+    damaged.extend(b"{}\n".repeat(1 << 20));
+    fs::write(&path, damaged).expect("written");
+    // Without the kept images only the journal knows the number.
+    for image in fs::read_dir(server.path("state")).expect("listed") {
+        let image = image.expect("a file").path();
+        if !image.display().to_string().contains("journal") {
+            let removed = fs::remove_file(&image).or_else(|_| fs::remove_dir_all(&image));
+            removed.expect("removed");
+        }
+    }
+    let server = server.again();
+    assert!(server.status()["generation"].as_u64() > Some(generation));
+    until("the rest set aside", || {
+        verify(&server).starts_with("good: ")
+    });
 }
 
 /// The number of the user that runs the test: that of a file that it made.

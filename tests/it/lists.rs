@@ -124,6 +124,65 @@ fn bad_lines_are_skipped_counted_and_shown() {
 }
 
 #[test]
+fn a_changed_scope_or_format_counts_when_reload_says_so() {
+    let (server, _upstream) = server("", "ads.example\n");
+    let with = |more: &str| {
+        let config = fs::read_to_string(server.path("tapis.toml")).expect("readable");
+        let (before, _) = config.split_once("[[list]]").expect("the list");
+        server.replace("tapis.toml", &(before.to_owned() + &list("ads", more)));
+        let output = reload(&server, &[]);
+        (output.status.success(), text(&output))
+    };
+    assert!(!is_blocked(server.address, "x.ads.example"));
+    for (more, name_blocked, below_blocked) in [
+        ("scope = \"subtree\"", true, true),
+        ("scope = \"exact\"", true, false),
+        ("scope = \"subtree\"\naction = \"sinkhole\"", true, true),
+        ("", true, false),
+    ] {
+        let (success, told) = with(more);
+        assert!(success, "{more}: {told}");
+        assert_eq!(
+            is_blocked(server.address, "ads.example"),
+            name_blocked,
+            "{more}"
+        );
+        assert_eq!(
+            is_blocked(server.address, "x.ads.example"),
+            below_blocked,
+            "{more}"
+        );
+    }
+    // Read as another format nothing of it is a rule, and then `reload` does not say that it is.
+    let (success, told) = with("format = \"hosts\"");
+    assert!(!success, "{told}");
+    assert!(is_blocked(server.address, "ads.example"));
+}
+
+#[test]
+fn a_bad_name_of_a_hosts_line_is_reported_and_the_others_block() {
+    let content = "127.0.0.1 one.example two..example three.example # four.example\n\
+                   ::1\tlocalhost *.five.example six.example\n";
+    let (server, _upstream) = server("format = \"hosts\"", content);
+    for name in ["one.example", "three.example", "six.example"] {
+        assert!(is_blocked(server.address, name), "{name}");
+    }
+    assert!(!is_blocked(server.address, "four.example"), "a comment");
+    let status = server.status();
+    let list = &status["lists"][0];
+    assert_eq!((&list["rules"], &list["lines"]), (&3.into(), &2.into()));
+    assert_eq!(list["first_bad"][0]["text"], "two..example");
+    assert_eq!(list["first_bad"][1]["text"], "*.five.example");
+    assert_eq!(list["state"], "current");
+    let told = text(&server.verb(&["check"]));
+    assert!(told.contains("3 rules, 1 skipped, 2 bad lines"), "{told}");
+    assert!(
+        told.contains("ads:1: two..example: not a domain name"),
+        "{told}"
+    );
+}
+
+#[test]
 fn a_missing_list_does_not_keep_the_server_from_starting() {
     let upstream = Upstream::plain();
     let config = preamble(upstream.address) + &list("ads", "") + &list("gone", "");

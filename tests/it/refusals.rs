@@ -1,8 +1,12 @@
 //! What keeps a server from starting is told in one sentence, with what to do.
 
+use std::fs::{self, Permissions};
 use std::net::UdpSocket;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 
-use crate::support::server::{Server, list, preamble, refused};
+use crate::support::server::{Server, folder, list, preamble, refused, tapis};
 use crate::support::upstream::Upstream;
 
 #[test]
@@ -68,6 +72,82 @@ fn a_control_socket_that_another_server_holds() {
         &["--control", &socket],
     );
     assert!(told.contains("another tapis is running"), "{told}");
+}
+
+/// Starts a server whose configuration names no control socket, and whose temporary folder is `tmp`
+/// in its folder. As root it runs as nobody, who can't make `/run/tapis`.
+fn without_control(prepare: impl Fn(&Path)) -> Server {
+    let upstream = Upstream::plain();
+    let config = preamble(upstream.address).replace("control = \"control.sock\"\n", "");
+    let folder = folder(&config, &[]);
+    fs::create_dir(folder.path().join("tmp")).expect("made");
+    let is_root = fs::metadata(folder.path()).expect("there").uid() == 0;
+    let user = match is_root {
+        true => 65534,
+        false => fs::metadata(folder.path()).expect("there").uid(),
+    };
+    prepare(&folder.path().join(format!("tmp/tapis-{user}")));
+    let program = tapis().get_program().to_string_lossy().into_owned();
+    let mut arguments = vec!["-u", "XDG_RUNTIME_DIR", "TMPDIR=tmp"];
+    if is_root {
+        for path in ["", "tmp", "tapis.toml"] {
+            let path = folder.path().join(path);
+            chown(path, Some(user), None).expect("changed");
+        }
+        arguments.extend(["setpriv", "--reuid=65534", "--clear-groups"]);
+    }
+    arguments.extend([&*program, "serve", "--config", "tapis.toml"]);
+    Server::start_by("env", &arguments, folder)
+}
+
+#[test]
+fn a_foreign_folder_in_the_place_of_the_fallback_socket_does_not_stop_the_server() {
+    for (kind, prepare) in [
+        (
+            "a link",
+            (&|path: &Path| {
+                let elsewhere = path.with_file_name("elsewhere");
+                fs::create_dir(&elsewhere).expect("made");
+                let meta = fs::metadata(path.parent().expect("tmp")).expect("there");
+                chown(
+                    &elsewhere,
+                    Some(if meta.uid() == 0 { 65534 } else { meta.uid() }),
+                    None,
+                )
+                .expect("changed");
+                symlink(&elsewhere, path).expect("linked");
+            }) as &dyn Fn(&Path),
+        ),
+        ("a folder that others may write to", &|path: &Path| {
+            fs::create_dir(path).expect("made");
+            fs::set_permissions(path, Permissions::from_mode(0o777)).expect("changed");
+        }),
+        ("a file", &|path: &Path| {
+            fs::write(path, "theirs").expect("written");
+        }),
+    ] {
+        let mut server = without_control(prepare);
+        let log = server.log();
+        assert!(log.contains("no control socket"), "{kind}: {log}");
+        assert!(log.contains("control=none"), "{kind}: {log}");
+        let elsewhere = server.path("tmp/elsewhere");
+        let made = fs::read_dir(elsewhere).map_or(0, Iterator::count);
+        assert_eq!(made, 0, "{kind}: nothing is made where a link leads");
+        server.signal("TERM");
+        assert_eq!(server.wait(), Some(0), "{kind}");
+    }
+}
+
+#[test]
+fn the_socket_of_another_server_is_left_when_this_one_ends() {
+    let upstream = Upstream::plain();
+    let mut server = Server::start(&preamble(upstream.address), &[]);
+    let socket = server.path("control.sock");
+    fs::remove_file(&socket).expect("removed");
+    let _other = UnixListener::bind(&socket).expect("bound");
+    server.signal("TERM");
+    assert_eq!(server.wait(), Some(0));
+    assert!(socket.exists(), "it is not this server's");
 }
 
 #[test]

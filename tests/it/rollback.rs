@@ -99,6 +99,130 @@ fn a_generation_that_an_order_made_has_the_lists_of_the_one_before() {
     assert!(blocked(&server, "two.example") && !blocked(&server, "three.example"));
 }
 
+/// Waits until what is in force is kept.
+fn kept(server: &Server) {
+    let generation = server.status()["generation"].as_u64().expect("a number");
+    until("the record of what is in force", || {
+        let text = fs::read_to_string(server.path("state/current")).unwrap_or_default();
+        let text: String = text.split_whitespace().collect();
+        text.contains(&format!("\"generation\":{generation},"))
+    });
+}
+
+#[test]
+fn a_generation_that_is_not_kept_does_not_come_back_as_an_older_one() {
+    let upstream = Upstream::plain();
+    let large = |more: &str| {
+        let names = (0..60_000).map(|number| format!("n{number}.large.example\n"));
+        names.collect::<String>() + more
+    };
+    let config = preamble(upstream.address) + &list("ads", "") + &list("big", "");
+    let config = config + "[state]\ndir = \"state\"\nkeep = 2\n";
+    let files = [("ads", "one.example\n"), ("big", &*large(""))];
+    let server = Server::start(&config, &files);
+    kept(&server);
+    // A new base, so that the pair of the one before stays, and then two more pairs.
+    server.replace("big", &large("more.example\n"));
+    assert!(server.verb(&["reload"]).status.success());
+    kept(&server);
+    for name in ["two", "three", "four"] {
+        server.replace("ads", &format!("{name}.example\n"));
+        assert!(server.verb(&["reload"]).status.success());
+        kept(&server);
+    }
+    let (code, told) = run(&server, &["rollback", "3"]);
+    assert_eq!(code, Some(1), "{told}");
+    assert!(
+        told.contains("generation 3 are not kept; kept are those of: 5, 4, 1"),
+        "{told}"
+    );
+    assert!(blocked(&server, "four.example") && !blocked(&server, "one.example"));
+    let (code, told) = run(&server, &["rollback", "4"]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(blocked(&server, "three.example") && blocked(&server, "more.example"));
+    let (code, told) = run(&server, &["rollback", "1"]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(blocked(&server, "one.example") && !blocked(&server, "more.example"));
+}
+
+#[test]
+fn a_pair_of_images_that_is_damaged_is_not_kept_in_place_of_a_good_one() {
+    let upstream = Upstream::plain();
+    let config = preamble(upstream.address) + &list("ads", "");
+    let config = config + "[state]\ndir = \"state\"\nkeep = 3\n";
+    let folder = folder(&config, &[("ads", "one.example\n")]);
+    let mut server = Server::start_in(folder);
+    kept(&server);
+    for name in ["two", "three"] {
+        server.replace("ads", &format!("{name}.example\n"));
+        assert!(server.verb(&["reload"]).status.success());
+        kept(&server);
+    }
+    server.signal("TERM");
+    server.wait();
+    let entries = fs::read_dir(server.path("state")).expect("listed");
+    let deltas = entries.filter_map(|entry| {
+        let path = entry.expect("an entry").path();
+        let name = path.file_name()?.to_str()?.to_owned();
+        let number = name.strip_prefix("delta-")?.strip_suffix(".image")?;
+        Some((number.parse::<u64>().ok()?, path))
+    });
+    let (_, newest) = deltas.max().expect("a delta");
+    let mut octets = fs::read(&newest).expect("an image");
+    let middle = octets.len() / 2;
+    octets[middle] ^= 1;
+    fs::write(&newest, octets).expect("written");
+    let server = server.again();
+    assert!(
+        server.log().contains("kept image refused"),
+        "{}",
+        server.log()
+    );
+    until("its file", || blocked(&server, "three.example"));
+    kept(&server);
+    // Kept are the file's state, the pair that served after the start, and the good one before.
+    let (code, told) = run(&server, &["rollback", "2"]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(blocked(&server, "two.example") && !blocked(&server, "three.example"));
+}
+
+#[test]
+fn after_a_crash_the_lists_of_the_generation_that_is_held_return_and_no_other_ones() {
+    let (mut server, _upstream) = server(STATE);
+    assert_eq!(run(&server, &["rollback", "1"]).0, Some(0));
+    kept(&server);
+    server.signal("TERM");
+    server.wait();
+    // So it looks when the server ended before it could keep what a second rollback put in force.
+    let now = jiff::Timestamp::now();
+    let hold = format!("{{\"generation\":2,\"since\":\"{now}\",\"first\":5,\"lists\":[\"ads\"]}}");
+    fs::write(server.path("state/held"), hold).expect("written");
+    let mut server = server.again();
+    for _ in 0..2 {
+        assert!(blocked(&server, "two.example") && !blocked(&server, "one.example"));
+        let alarms = server.status()["alarms"].to_string();
+        assert!(
+            alarms.contains("held as they were in generation 2"),
+            "{alarms}"
+        );
+        let shown = run(&server, &["journal", "show"]).1;
+        let last = shown.lines().rfind(|line| line.contains("in force, by"));
+        let last = last.expect("a generation");
+        assert!(last.ends_with("lists held as in generation 2"), "{last}");
+        server.replace("ads", "other.example\n");
+        let (code, told) = run(&server, &["reload"]);
+        assert_eq!(code, Some(1));
+        assert!(
+            told.contains("ads: held as it was in generation 2"),
+            "{told}"
+        );
+        kept(&server);
+        server.signal("KILL");
+        server.wait();
+        server = server.again();
+    }
+}
+
 #[test]
 fn what_is_not_kept_can_not_come_back() {
     let (server, _upstream) = server(STATE);

@@ -55,9 +55,8 @@ pub struct PlanList {
     pub text: Option<String>,
     /// Read it. Otherwise its rules are those that the base and the delta have for its name.
     pub read: bool,
-    /// Leave out what covers a ward: it blocks.
-    #[serde(default)]
-    pub guarded: bool,
+    /// What its rules do: those of a block list are left out where guards say so.
+    pub kind: Kind,
     /// Guards that the operator releases.
     #[serde(default)]
     pub released: Guards,
@@ -94,7 +93,7 @@ impl PlanList {
                 Content::File => None,
             },
             read: true,
-            guarded: list.source.kind == Kind::Block,
+            kind: list.source.kind,
             released: Guards::NONE,
             before: None,
         }

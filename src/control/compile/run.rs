@@ -14,6 +14,7 @@ use super::rss::Peak;
 use super::sort::{Budget, Sorted, Sorter};
 use super::target::{Target, folder};
 use crate::control::guard::held::judge;
+use crate::control::guard::rails::digest;
 use crate::control::guard::wards::Wards;
 use crate::control::load::{self, Reading, Refusal};
 use crate::control::notes::recorded;
@@ -129,7 +130,7 @@ struct Work<'p> {
 /// What is known of a list.
 enum State {
     Carried,
-    Read(Reading),
+    Read(Box<Reading>),
     Refused(Refusal),
 }
 
@@ -165,7 +166,7 @@ impl Work<'_> {
         for (number, list) in self.plan.lists.iter().enumerate() {
             let state = if list.read {
                 match self.read_list(number as u16, list, &mut sorter, told) {
-                    Ok(reading) => State::Read(reading.map_err(unsorted)?),
+                    Ok(reading) => State::Read(Box::new(reading.map_err(unsorted)?)),
                     Err(refusal) => State::Refused(refusal),
                 }
             } else {
@@ -216,7 +217,7 @@ impl Work<'_> {
             }
         };
         let (format, text) = ((list.format, list.scope), list.text.as_deref());
-        let wards = list.guarded.then_some(&self.wards);
+        let wards = Some((&self.wards, list.kind));
         let reading = load::read(&list.path, text, format, wards, rule, tell)?;
         // How many rules are different is not known yet.
         let newest = reading.newest(&list.name, &list.path, None);
@@ -386,11 +387,8 @@ impl Work<'_> {
     }
 
     fn notes(&self, list: &PlanList, reading: &Reading) -> ListNotes {
-        let wards = if list.guarded {
-            self.wards.digest()
-        } else {
-            ""
-        };
+        let allow = self.wards.allow_digest();
+        let wards = digest(&self.wards, &allow, list.kind);
         ListNotes {
             format: list.format,
             scope: list.scope,

@@ -4,13 +4,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::wards::{Ward, Wards};
-use crate::policy::rule::Scope;
+use crate::policy::rule::{Kind, Scope};
 use crate::wire::name::Name;
 
 /// Rules that are kept with their text; the others are only counted.
 const KEPT: usize = 10;
 
-/// What guards did to the rules of one list.
+/// What guards did to the rules of one list, and what they only report.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Account {
@@ -18,18 +18,22 @@ pub struct Account {
     pub left_out: Vec<(Ward, u32)>,
     /// The first ten of them.
     pub first: Vec<LeftOut>,
-    /// Names whose rules count only because they are released.
+    /// How many rules count although they cover a public suffix.
+    pub warned: u32,
+    /// The first ten of them.
+    pub first_warned: Vec<LeftOut>,
+    /// Names whose rules count, or are not reported, only because they are released.
     pub released: Vec<String>,
 }
 
-/// A rule that was left out.
+/// A rule that was left out, or is reported.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeftOut {
     /// Its line; 1 is the first.
     pub line: u32,
     /// The rule as lists write it.
     pub rule: String,
-    /// What it would have covered.
+    /// What it covers, or would have covered.
     pub ward: Ward,
     /// The same as the end of a sentence: `covers the public suffix co.id`.
     pub why: String,
@@ -41,28 +45,42 @@ impl Account {
         self.left_out.iter().map(|(_, count)| count).sum()
     }
 
-    /// Whether a rule counts; if not, it is left out.
+    /// Whether a rule of a list of that kind counts; if not, it is left out. All rules of an allow
+    /// list count: they block nothing.
     #[inline]
-    pub fn admits(&mut self, wards: &Wards, name: &Name, scope: Scope, line: u32) -> bool {
-        match wards.find(name, scope) {
-            None => true,
-            Some(_) if wards.releases(name) => {
-                let text = name.to_string();
-                if !self.released.contains(&text) {
-                    self.released.push(text);
-                }
-                true
+    pub fn admits(
+        &mut self,
+        wards: &Wards,
+        kind: Kind,
+        name: &Name,
+        scope: Scope,
+        line: u32,
+    ) -> bool {
+        let Some((cover, counts)) = wards.check(name, scope, kind) else {
+            return true;
+        };
+        if wards.releases(name) {
+            let text = name.to_string();
+            if !self.released.contains(&text) {
+                self.released.push(text);
             }
-            Some(cover) => {
-                self.leave_out(cover.ward(), || LeftOut {
-                    line,
-                    rule: format!("{}{name}", scope.sign()),
-                    ward: cover.ward(),
-                    why: cover.told(name),
-                });
-                false
-            }
+            return true;
         }
+        let rule = || LeftOut {
+            line,
+            rule: format!("{}{name}", scope.sign()),
+            ward: cover.ward(),
+            why: cover.told(name),
+        };
+        if counts {
+            self.warned += 1;
+            if self.first_warned.len() < KEPT {
+                self.first_warned.push(rule());
+            }
+        } else {
+            self.leave_out(cover.ward(), rule);
+        }
+        counts
     }
 
     fn leave_out(&mut self, ward: Ward, rule: impl FnOnce() -> LeftOut) {
@@ -90,11 +108,13 @@ mod tests {
         let mut account = Account::default();
         let name = |text: &str| Name::from_text(text).expect("a name");
         for line in 1..=12 {
-            assert!(!account.admits(&wards, &name("ac.id"), Scope::Subtree, line));
-            assert!(account.admits(&wards, &name("co.id"), Scope::Below, line));
-            assert!(account.admits(&wards, &name("ac.id"), Scope::Exact, line));
+            let mut admits =
+                |text, scope| account.admits(&wards, Kind::Block, &name(text), scope, line);
+            assert!(!admits("ac.id", Scope::Subtree));
+            assert!(admits("co.id", Scope::Below));
+            assert!(admits("ac.id", Scope::Exact));
         }
-        assert!(!account.admits(&wards, &name("1.2"), Scope::Exact, 13));
+        assert!(!account.admits(&wards, Kind::Block, &name("1.2"), Scope::Exact, 13));
         assert_eq!(
             account.left_out,
             [(Ward::PublicSuffix, 12), (Ward::Number, 1)]
@@ -108,5 +128,29 @@ mod tests {
         };
         assert_eq!(account.first[0], first);
         assert_eq!(account.released, ["co.id"]);
+    }
+
+    #[test]
+    fn rules_that_are_only_reported_count_unless_their_name_is_released() {
+        let wards = Wards::new(WardList {
+            release: vec!["web.app".to_owned()],
+            ..WardList::default()
+        });
+        let name = |text: &str| Name::from_text(text).expect("a name");
+        for (kind, reported) in [(Kind::Block, 12), (Kind::Allow, 24)] {
+            let mut account = Account::default();
+            for line in 1..=12 {
+                let mut admits =
+                    |text| account.admits(&wards, kind, &name(text), Scope::Subtree, line);
+                assert!(admits("duckdns.org") && admits("web.app"));
+                assert_eq!(admits("net.id"), kind == Kind::Allow);
+            }
+            assert_eq!((account.warned, account.first_warned.len()), (reported, 10));
+            assert_eq!(
+                account.first_warned[0].why,
+                "covers the public suffix duckdns.org"
+            );
+            assert_eq!(account.released, ["web.app"]);
+        }
     }
 }

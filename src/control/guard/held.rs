@@ -170,7 +170,7 @@ fn lines(tally: &Tally, limits: &Limits) -> Option<Reason> {
     }
     let first = tally.first.first()?;
     tally.is_bad_over(limits.bad_percent).then(|| Reason::Bad {
-        bad: tally.bad_total(),
+        bad: tally.mostly_bad(),
         lines: tally.lines,
         first: first.line,
         problem: first.problem,
@@ -221,10 +221,13 @@ mod tests {
         rules: 0,
         skipped: 0,
         bad: Vec::new(),
+        mostly_good: 0,
         first: Vec::new(),
         guarded: Account {
             left_out: Vec::new(),
             first: Vec::new(),
+            warned: 0,
+            first_warned: Vec::new(),
             released: Vec::new(),
         },
     };

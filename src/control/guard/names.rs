@@ -172,7 +172,9 @@ fn is_head(line: &[u8]) -> bool {
 /// What this server is called: the machine's name, and `id` where that is a name.
 pub(super) fn own(config: &Config) -> Vec<Warded> {
     let hostname = fs::read_to_string(HOSTNAME).unwrap_or_default();
-    let hosts = fs::read_to_string(HOSTS).unwrap_or_default();
+    // A byte that is not UTF-8 spoils one word, and not the others.
+    let hosts = fs::read(HOSTS).unwrap_or_default();
+    let hosts = String::from_utf8_lossy(&hosts);
     let id = config.server.id.as_deref().unwrap_or_default();
     let mut sheet = Sheet::default();
     for name in called(hostname.trim(), &hosts, id) {

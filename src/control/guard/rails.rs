@@ -14,6 +14,7 @@ use crate::wire::name::Name;
 pub struct Rails {
     limits: Limits,
     wards: Wards,
+    allow_digest: String,
     problems: Vec<String>,
 }
 
@@ -63,6 +64,7 @@ impl Rails {
         });
         Self {
             limits: guard.limits,
+            allow_digest: wards.allow_digest(),
             wards,
             problems,
         }
@@ -83,14 +85,9 @@ impl Rails {
         &self.wards
     }
 
-    /// The wards that a list's rules are held against. Rules of an allow list block nothing.
-    pub fn of(&self, list: &List) -> Option<&Wards> {
-        (list.source.kind == Kind::Block).then_some(&self.wards)
-    }
-
-    /// What tells the wards of a list from others; nothing where it has none.
+    /// Identifies what a list's rules are checked against.
     pub fn digest(&self, list: &List) -> &str {
-        self.of(list).map_or("", Wards::digest)
+        digest(&self.wards, &self.allow_digest, list.source.kind)
     }
 
     /// What is wrong with the files, a sentence each.
@@ -98,8 +95,8 @@ impl Rails {
         &self.problems
     }
 
-    /// What an order covers that no list's rule might, a sentence each. An authority's word stands all
-    /// the same.
+    /// What an order covers that no list's rule might, or that is reported of one, a sentence each.
+    /// The order counts all the same.
     pub fn findings(&self, order: &Order) -> Vec<String> {
         let found = order.targets.iter().filter_map(|target| {
             let cover = self.cover(target)?;
@@ -111,7 +108,7 @@ impl Rails {
     }
 
     fn cover(&self, target: &Target) -> Option<Cover<'_>> {
-        let cover = self.wards.find(&target.name, target.scope)?;
+        let (cover, _) = self.wards.check(&target.name, target.scope, Kind::Order)?;
         let excepted = |name: &Name| {
             let mut except = target.except.iter();
             except.any(|except| except.scope.reaches(&except.name, name))
@@ -142,6 +139,15 @@ impl Rails {
             !by_order && !used.contains(released)
         });
         vain.map(String::as_str)
+    }
+}
+
+/// Identifies what rules of lists of that kind are checked against. An allow list is not read again
+/// because other names are protected: none of its rules is left out.
+pub(in crate::control) fn digest<'w>(wards: &'w Wards, allow: &'w str, kind: Kind) -> &'w str {
+    match kind {
+        Kind::Allow => allow,
+        _ => wards.digest(),
     }
 }
 
@@ -222,6 +228,7 @@ mod tests {
         let rails = Rails::read(&config(folder.path(), text));
         let order = order(
             "[[targets]]\nname = \"co.id\"\nscope = \"subtree\"\n\
+             [[targets]]\nname = \"web.app\"\nscope = \"subtree\"\n\
              [[targets]]\nname = \"or.id\"\nscope = \"subtree\"\n\
              [[targets]]\nname = \"bank.example\"\nscope = \"below\"\n\
              [[targets]]\nname = \"shop.example\"\nscope = \"subtree\"\n\
@@ -231,6 +238,7 @@ mod tests {
             rails.findings(&order),
             [
                 "target .co.id covers the public suffix co.id",
+                "target .web.app covers the public suffix web.app",
                 "target *.bank.example covers www.bank.example, which is protected",
             ]
         );

@@ -10,7 +10,7 @@ use psl::{List as Suffixes, Psl, Type};
 use serde::{Deserialize, Serialize};
 
 use crate::config::guard::PublicSuffixes;
-use crate::policy::rule::Scope;
+use crate::policy::rule::{Kind, Scope};
 use crate::wire::name::Name;
 
 /// Why a rule is left out. Images know it by its name, so a name stays.
@@ -68,6 +68,8 @@ pub struct WardList {
 
 /// No name.
 const NONE: u32 = u32::MAX;
+/// A label that no public suffix has. Where it is part of one, a wildcard made it so.
+const ANY: &[u8] = b"\0";
 
 /// What is warded on a name and beneath it: for each the first one in the list.
 #[derive(Clone, Copy)]
@@ -196,6 +198,16 @@ impl Wards {
         }
     }
 
+    /// Identifies what allow lists are checked against: which public suffixes, and the releases.
+    pub fn allow_digest(&self) -> String {
+        let WardList {
+            suffixes, release, ..
+        } = &self.list;
+        let json = serde_json::to_vec(&("allow", suffixes, release));
+        let json = json.expect("strings have a JSON form");
+        blake3::hash(&json).to_string()
+    }
+
     /// What they were made of.
     pub fn list(&self) -> &WardList {
         &self.list
@@ -211,46 +223,84 @@ impl Wards {
         self.release.contains(name.wire())
     }
 
-    /// What a rule would cover that none may. Never allocates.
-    pub fn find(&self, name: &Name, scope: Scope) -> Option<Cover<'_>> {
+    /// What a rule of a list of that kind covers and should not, and whether it counts all the same:
+    /// all rules of an allow list do, and those on suffixes that are only reported. Never allocates.
+    pub fn check(&self, name: &Name, scope: Scope, kind: Kind) -> Option<(Cover<'_>, bool)> {
+        let suffix = self.covered_suffix(name, scope);
+        let held = match kind {
+            Kind::Allow => None,
+            _ => self.held(name, scope, suffix),
+        };
+        match held {
+            Some(cover) => Some((cover, false)),
+            None => Some((self.reported(kind, suffix)?, true)),
+        }
+    }
+
+    fn held(
+        &self,
+        name: &Name,
+        scope: Scope,
+        suffix: Option<(Cover<'static>, Type)>,
+    ) -> Option<Cover<'_>> {
         if name.label_count() == 0 {
             return None;
         }
         if name.label_from_root(0).iter().all(u8::is_ascii_digit) {
             return Some(Cover::Number);
         }
-        if scope != Scope::Exact
-            && let Some(suffix) = self.suffix(name)
+        if let Some((cover, owner)) = suffix
+            && (owner == Type::Icann || self.list.suffixes == PublicSuffixes::All)
         {
-            return Some(suffix);
+            return Some(cover);
         }
         let first = self.first(name, scope) as usize;
         self.list.names.get(first).map(Cover::Name)
     }
 
-    /// Whether a rule covers a suffix that strangers register names under.
-    fn suffix(&self, name: &Name) -> Option<Cover<'static>> {
-        if name.label_count() == 1 {
-            return Some(Cover::TopLevel);
+    /// The suffix, if a rule that covers it counts and is reported. An allow list that frees
+    /// everything below one is reported in any case.
+    fn reported(
+        &self,
+        kind: Kind,
+        suffix: Option<(Cover<'static>, Type)>,
+    ) -> Option<Cover<'static>> {
+        let (cover, owner) = suffix?;
+        let reported = match kind {
+            Kind::Allow => true,
+            _ => owner == Type::Private && self.list.suffixes == PublicSuffixes::Icann,
+        };
+        reported.then_some(cover)
+    }
+
+    fn covered_suffix(&self, name: &Name, scope: Scope) -> Option<(Cover<'static>, Type)> {
+        let covers = scope != Scope::Exact && name.label_count() > 0;
+        covers.then(|| self.suffix(name)).flatten()
+    }
+
+    /// The suffix that a rule covers and strangers register names under, and whose it is.
+    fn suffix(&self, name: &Name) -> Option<(Cover<'static>, Type)> {
+        let labels = name.label_count();
+        if labels == 1 {
+            return Some((Cover::TopLevel, Type::Icann));
         }
-        let private = match self.list.suffixes {
-            PublicSuffixes::All => true,
-            PublicSuffixes::Icann => false,
-            PublicSuffixes::None => return None,
-        };
-        // A label that no suffix has shows where any label is one: under `*.kawasaki.jp`.
-        let found = Suffixes.find(name.labels_from_root().chain(once(&b"\0"[..])));
-        let counts = match found.typ {
-            Some(Type::Icann) => true,
-            Some(Type::Private) => private,
-            None => false,
-        };
-        // As text, without the first label's and the root's length octets.
+        if self.list.suffixes == PublicSuffixes::None {
+            return None;
+        }
+        let (len, owner) = suffix_of_any_label(name, labels)?;
+        // As text, without the length bytes of the first label and of the root.
         let size = name.wire().len() - 2;
-        match counts.then_some(found.len)? {
-            len if len == size => Some(Cover::Suffix),
-            len if len == size + 2 => Some(Cover::Suffixes),
-            _ => None,
+        if len == size + ANY.len() + 1 {
+            return Some((Cover::Suffixes, owner));
+        }
+        if len != size {
+            return None;
+        }
+        // A wildcard makes any label a suffix: below `*.compute-1.amazonaws.com` each is one host.
+        let above = name.ancestor(labels - 1).len() - 2;
+        match suffix_of_any_label(name, labels - 1) {
+            Some((len, _)) if len == above + ANY.len() + 1 => None,
+            _ => Some((Cover::Suffix, owner)),
         }
     }
 
@@ -276,6 +326,14 @@ impl Wards {
         }
         first
     }
+}
+
+/// The length of the public suffix of a name with [`ANY`] before its last `labels` labels, and
+/// whose it is; `None` if the list has no rule for it.
+fn suffix_of_any_label(name: &Name, labels: usize) -> Option<(usize, Type)> {
+    let labels = name.labels_from_root().take(labels);
+    let found = Suffixes.find(labels.chain(once(ANY)));
+    Some((found.len, found.typ?))
 }
 
 fn wire(text: &str) -> Option<Box<[u8]>> {
@@ -313,9 +371,15 @@ mod tests {
         })
     }
 
+    /// What a rule of a block list covers because of which it is left out.
+    fn find<'w>(wards: &'w Wards, name: &Name, scope: Scope) -> Option<Cover<'w>> {
+        let found = wards.check(name, scope, Kind::Block);
+        found.filter(|(_, counts)| !counts).map(|(cover, _)| cover)
+    }
+
     fn told(wards: &Wards, text: &str) -> Option<String> {
         let (name, scope) = rule(text);
-        wards.find(&name, scope).map(|cover| cover.told(&name))
+        find(wards, &name, scope).map(|cover| cover.told(&name))
     }
 
     #[test]
@@ -323,7 +387,7 @@ mod tests {
         let wards = Wards::default();
         for text in ["999.1.1.1", ".1.2.3.4.5", "*.10.0", "7", "a.example.0"] {
             let (name, scope) = rule(text);
-            assert_eq!(wards.find(&name, scope), Some(Cover::Number), "{text}");
+            assert_eq!(find(&wards, &name, scope), Some(Cover::Number), "{text}");
         }
         for text in ["1.example", "a.b2", "4.3.2.1.in-addr.arpa"] {
             assert_eq!(told(&wards, text), None, "{text}");
@@ -337,8 +401,6 @@ mod tests {
             ("com", "covers the top-level domain com"),
             ("no-such-tld", "covers the top-level domain no-such-tld"),
             ("co.id", "covers the public suffix co.id"),
-            ("github.io", "covers the public suffix github.io"),
-            ("anything.ck", "covers the public suffix anything.ck"),
             (
                 "kawasaki.jp",
                 "covers the public suffixes right under kawasaki.jp",
@@ -355,6 +417,10 @@ mod tests {
         for text in [
             ".example.co.id",
             ".www.ck",
+            ".github.io",
+            ".anything.ck",
+            ".any.kawasaki.jp",
+            ".ec2-192-0-2-1.compute-1.amazonaws.com",
             ".city.kawasaki.jp",
             ".me.github.io",
             ".example.no-such-tld",
@@ -368,8 +434,49 @@ mod tests {
     fn which_public_suffixes_count_can_be_said() {
         let icann = wards(&[], PublicSuffixes::Icann);
         assert!(told(&icann, ".co.id").is_some() && told(&icann, ".github.io").is_none());
+        let all = wards(&[], PublicSuffixes::All);
+        assert!(told(&all, ".co.id").is_some() && told(&all, ".github.io").is_some());
         let none = wards(&[], PublicSuffixes::None);
         assert!(told(&none, ".co.id").is_none() && told(&none, ".id").is_some());
+    }
+
+    #[test]
+    fn a_suffix_of_a_wildcard_never_leaves_a_rule_out() {
+        let all = wards(&[], PublicSuffixes::All);
+        for text in [
+            ".ec2-192-0-2-1.compute-1.amazonaws.com",
+            "*.host.compute.estate",
+            ".anything.ck",
+            ".any.kawasaki.jp",
+        ] {
+            let (name, scope) = rule(text);
+            assert_eq!(told(&all, text), None, "{text}");
+            assert_eq!(all.check(&name, scope, Kind::Block), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn rules_that_count_although_they_cover_a_public_suffix_are_reported() {
+        let warned = |wards: &Wards, text, kind| {
+            let (name, scope) = rule(text);
+            matches!(wards.check(&name, scope, kind), Some((_, true)))
+        };
+        let (block, allow) = (Kind::Block, Kind::Allow);
+        for (suffixes, text, of_block, of_allow) in [
+            (PublicSuffixes::Icann, ".duckdns.org", true, true),
+            (PublicSuffixes::Icann, "*.web.app", true, true),
+            (PublicSuffixes::Icann, ".net.id", false, true),
+            (PublicSuffixes::Icann, ".id", false, true),
+            (PublicSuffixes::Icann, "r2.dev", false, false),
+            (PublicSuffixes::Icann, ".me.duckdns.org", false, false),
+            (PublicSuffixes::All, ".r2.dev", false, true),
+            (PublicSuffixes::None, ".r2.dev", false, false),
+            (PublicSuffixes::None, ".net", false, true),
+        ] {
+            let wards = wards(&[], suffixes);
+            assert_eq!(warned(&wards, text, block), of_block, "{text} blocked");
+            assert_eq!(warned(&wards, text, allow), of_allow, "{text} allowed");
+        }
     }
 
     #[test]
@@ -450,9 +557,9 @@ mod tests {
                 ..WardList::default()
             });
             for name in [&deepest, &owner] {
-                assert!(wards.find(name, Scope::Exact).is_some(), "{name}");
+                assert!(find(&wards, name, Scope::Exact).is_some(), "{name}");
             }
-            assert_eq!(wards.find(&top, Scope::Exact), None, "{text}");
+            assert_eq!(find(&wards, &top, Scope::Exact), None, "{text}");
             assert!(wards.first(&top, Scope::Below) == 0, "{text}");
         }
     }
@@ -495,7 +602,7 @@ mod tests {
                 let mut twin = warded.iter().zip(&wards.list.names);
                 let expected = twin.find(|((owner, kind), _)| meet((owner, *kind), (name, *scope)));
                 let expected = expected.map(|(_, warded)| Cover::Name(warded));
-                prop_assert_eq!(wards.find(name, *scope), expected);
+                prop_assert_eq!(find(&wards, name, *scope), expected);
             }
         }
     }

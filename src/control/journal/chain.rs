@@ -86,7 +86,11 @@ impl Entry {
 }
 
 pub(super) fn digest(text: &[u8]) -> Hash {
-    let octets = Sha256::digest(text);
+    hex(&Sha256::digest(text))
+}
+
+/// Lower-case hexadecimal.
+pub(super) fn hex(octets: &[u8]) -> String {
     let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
     let digits = octets.iter().flat_map(|octet| [octet >> 4, octet & 15]);
     digits.map(digit).collect()

@@ -60,6 +60,13 @@ pub struct Start {
     /// The first and last number of entries that were written once and are gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing: Option<(u64, u64)>,
+    /// The first and last number of entries that were there and that the head did not cover: written
+    /// just before a crash, or by somebody else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uncovered: Option<(u64, u64)>,
+    /// A key is configured, and the head was not authenticated by it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unauthenticated: bool,
 }
 
 /// A tail that was no entry.

@@ -2,20 +2,26 @@
 //! Refuses to decide what is written.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, BufRead, BufReader, ErrorKind};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use memchr::memrchr_iter;
 
 use super::chain::{Entry, Hash, LineError, nothing};
 use super::entry::Damaged;
+use super::key::{Authenticity, KeyError, Keys, Tag};
 use crate::control::notes::legible;
 
 /// How the first entry begins.
 const START: &[u8] = b"{\"number\":";
-/// Octets that are read at a time from the end.
+/// Bytes that are read at a time.
 const PIECE: u64 = 64 << 10;
+/// The longest line that can be an entry: far above an order's text or the states of a million orders.
+const LINE_MAX: u64 = 256 << 20;
+/// Bytes of the head, without its line end.
+const HEAD: usize = 255;
 
 /// Why the journal can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +49,9 @@ pub enum JournalError {
     /// It is something else.
     #[error("{0}: is no journal: name another file")]
     NotOurs(PathBuf),
+    /// The head can't be authenticated.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// It is no longer the file that was opened, or has another length.
     #[error("{0}: was changed by somebody else")]
     Replaced(PathBuf),
@@ -79,12 +88,18 @@ impl Last {
 pub(super) struct Found {
     pub(super) damaged: Option<Damaged>,
     pub(super) missing: Option<(u64, u64)>,
+    /// The first and last number of entries that are whole and beyond the head.
+    pub(super) uncovered: Option<(u64, u64)>,
+    /// There is a key, and the head is not authenticated by it.
+    pub(super) unauthenticated: bool,
 }
 
 /// The journal, open for writing; nobody else writes to it.
 #[derive(Debug)]
 pub(super) struct JournalFile {
     path: PathBuf,
+    /// The file of the keys that authenticate the head.
+    key: Option<PathBuf>,
     file: File,
     /// Octets of whole entries.
     len: u64,
@@ -93,9 +108,16 @@ pub(super) struct JournalFile {
 impl JournalFile {
     /// Opens it, made first if it is missing. What stands behind the last whole entry is put aside.
     ///
+    /// Calls `known` with the last generation as soon as that is known: a large damaged end is put
+    /// aside after that.
+    ///
     /// # Errors
     /// [`JournalError`]; then nothing was changed.
-    pub(super) fn open(path: &Path) -> Result<(Self, Last, Found), JournalError> {
+    pub(super) fn open(
+        path: &Path,
+        key: Option<&Path>,
+        known: impl FnOnce(u64),
+    ) -> Result<(Self, Last, Found), JournalError> {
         if fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {
             // Opening a pipe would wait for its other end.
             let source = io::Error::other("is no file");
@@ -114,21 +136,39 @@ impl JournalFile {
         }
         let read = |error| JournalError::io(path, "read")(error);
         let size = file.metadata().map_err(read)?.len();
-        let whole = last_whole(&file, size).map_err(read)?;
+        let whole = last_whole(size, |octets, at| file.read_exact_at(octets, at));
+        let whole = whole.map_err(read)?;
         let (len, mut last) = whole.ok_or_else(|| JournalError::Foreign(path.to_owned()))?;
         if len == 0 && size > 0 && !begins(&file).map_err(read)? {
             return Err(JournalError::NotOurs(path.to_owned()));
         }
+        known(last.generation);
         let mut found = Found::default();
         if len < size {
             found.damaged = Some(put_aside(path, &file, len, size)?);
         }
-        if let Some((number, _)) = read_head(path).filter(|(number, _)| *number > last.number) {
-            found.missing = Some((last.number + 1, number));
-            last.number = number;
+        let head = read_head(path);
+        if let Some(head) = head.as_ref().filter(|head| head.number > last.number) {
+            found.missing = Some((last.number + 1, head.number));
+            last.number = head.number;
+        } else if len > 0 {
+            let covered = head.as_ref().map_or(0, |head| head.number);
+            found.uncovered = (covered < last.number).then_some((covered + 1, last.number));
         }
-        let path = path.to_owned();
-        Ok((Self { path, file, len }, last, found))
+        if let Some(key) = key.filter(|_| last.number > 0) {
+            // Without keys nothing is signed either, which is reported then.
+            let keys = Keys::read(key).ok();
+            let authenticity = keys.map(|keys| head.as_ref().map(|head| head.authenticity(&keys)));
+            found.unauthenticated = authenticity != Some(Some(Authenticity::Authentic));
+        }
+        let (path, key) = (path.to_owned(), key.map(Path::to_owned));
+        let file = Self {
+            path,
+            key,
+            file,
+            len,
+        };
+        Ok((file, last, found))
     }
 
     /// Appends whole lines, and waits for the disk.
@@ -156,9 +196,12 @@ impl JournalFile {
     /// Tells which entry is the last, for those who look whether something is missing at the end.
     ///
     /// # Errors
-    /// [`JournalError`] when that can't be written.
+    /// [`JournalError`] when that can't be written, or the key can't be read.
     pub(super) fn mark(&self, last: &Last) -> Result<(), JournalError> {
-        write_head(&self.path, last)
+        // Read each time, so that keys can be rotated while serving.
+        let keys = self.key.as_deref().map(Keys::read).transpose()?;
+        let tag = keys.and_then(|keys| keys.sign(last.number, &last.hash));
+        write_head(&self.path, last, tag)
     }
 }
 
@@ -169,22 +212,48 @@ fn head_path(path: &Path) -> PathBuf {
     head.into()
 }
 
-/// Always as long, so that writing it over is one small write.
-fn write_head(path: &Path, last: &Last) -> Result<(), JournalError> {
+/// Which entry is the last, as the file beside the journal has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Head {
+    pub(super) number: u64,
+    pub(super) hash: Hash,
+    pub(super) tag: Option<Tag>,
+}
+
+impl Head {
+    pub(super) fn authenticity(&self, keys: &Keys) -> Authenticity {
+        keys.verify(self.number, &self.hash, self.tag.as_ref())
+    }
+}
+
+/// The text is always as long, so that replacing it is one small write.
+fn write_head(path: &Path, last: &Last, tag: Option<Tag>) -> Result<(), JournalError> {
     let head = head_path(path);
-    let text = format!("{:20} {}\n", last.number, last.hash);
+    let tag = tag.map_or_else(String::new, |Tag { key, code }| format!(" {key} {code}"));
+    let text = format!("{:20} {}{tag}", last.number, last.hash);
+    let text = format!("{text:<HEAD$}\n");
     let mut options = OpenOptions::new();
     let options = options.write(true).create(true).truncate(false);
     let file = options.mode(0o600).open(&head);
-    let written = file.and_then(|file| file.write_all_at(text.as_bytes(), 0));
+    let written = file.and_then(|file| {
+        file.write_all_at(text.as_bytes(), 0)?;
+        // After a power cut entries beyond the head look like those that somebody added.
+        file.sync_data()
+    });
     written.map_err(JournalError::io(&head, "written"))
 }
 
-/// The number and the hash of the last entry, if they can be told.
-pub(super) fn read_head(path: &Path) -> Option<(u64, Hash)> {
+/// The head; `None` if it is missing or damaged.
+pub(super) fn read_head(path: &Path) -> Option<Head> {
     let text = fs::read_to_string(head_path(path)).ok()?;
-    let (number, hash) = text.trim().split_once(' ')?;
-    Some((number.parse().ok()?, hash.to_owned()))
+    let mut words = text.split_ascii_whitespace();
+    let (number, hash) = (words.next()?.parse().ok()?, words.next()?.to_owned());
+    let tag = words.next().zip(words.next());
+    let tag = tag.map(|(key, code)| Tag {
+        key: key.to_owned(),
+        code: code.to_owned(),
+    });
+    Some(Head { number, hash, tag })
 }
 
 /// Whether a file without a whole entry begins as the first one does, as far as it goes.
@@ -200,49 +269,52 @@ fn begins(file: &File) -> io::Result<bool> {
     Ok(START.starts_with(&octets[..read]))
 }
 
-/// Where the last whole entry ends, and which it is; nothing where another version wrote it.
-fn last_whole(file: &File, size: u64) -> io::Result<Option<(u64, Last)>> {
-    let mut end = size;
-    while end > 0 {
-        let line = line_before(file, end)?;
-        let whole = line.strip_suffix(b"\n").ok_or(LineError::Cut);
-        match whole.and_then(Entry::read) {
-            Ok((entry, hash)) => {
-                let last = Last {
-                    number: entry.number,
-                    generation: entry.generation,
-                    hash,
-                };
-                return Ok(Some((end, last)));
+/// Where the last whole entry ends, and which it is; `None` if another version wrote it. `read` fills
+/// a buffer from a place in the file.
+///
+/// Reads each byte at most twice, whatever stands at the end: as part of a piece that is searched for
+/// ends of lines, and as part of a line that is longer than that.
+fn last_whole(
+    size: u64,
+    mut read: impl FnMut(&mut [u8], u64) -> io::Result<()>,
+) -> io::Result<Option<(u64, Last)>> {
+    let (mut start, mut end) = (size, size);
+    let (mut piece, mut long) = (Vec::new(), Vec::new());
+    while start > 0 {
+        let len = start.min(PIECE);
+        start -= len;
+        piece.resize(len as usize, 0);
+        read(&mut piece, start)?;
+        // The start of the file begins a line, too.
+        let first = (start == 0).then_some(0);
+        let breaks = memrchr_iter(b'\n', &piece).map(|at| at as u64 + 1);
+        for at in breaks.chain(first) {
+            let line = start + at;
+            let octets = match piece.get(at as usize..(end - start) as usize) {
+                Some(octets) => octets,
+                None if end - line > LINE_MAX => &[],
+                None => {
+                    long.resize((end - line) as usize, 0);
+                    read(&mut long, line)?;
+                    &long[..]
+                }
+            };
+            let whole = octets.strip_suffix(b"\n").ok_or(LineError::Cut);
+            match whole.and_then(Entry::read) {
+                Ok((entry, hash)) => {
+                    let last = Last {
+                        number: entry.number,
+                        generation: entry.generation,
+                        hash,
+                    };
+                    return Ok(Some((end, last)));
+                }
+                Err(LineError::Foreign) => return Ok(None),
+                Err(_) => end = line,
             }
-            Err(LineError::Foreign) => return Ok(None),
-            Err(_) => end -= line.len() as u64,
         }
     }
     Ok(Some((0, Last::none())))
-}
-
-/// The line that ends at `end`, with its own end if it has one.
-fn line_before(file: &File, end: u64) -> io::Result<Vec<u8>> {
-    let mut line = Vec::new();
-    let mut start = end;
-    while start > 0 {
-        let size = start.min(PIECE);
-        let mut piece = vec![0; size as usize];
-        file.read_exact_at(&mut piece, start - size)?;
-        // The line's own end is not the one before it.
-        let searched = piece.len() - usize::from(start == end);
-        let break_at = piece[..searched].iter().rposition(|octet| *octet == b'\n');
-        let from = break_at.map_or(0, |at| at + 1);
-        piece.drain(..from);
-        piece.extend(line);
-        line = piece;
-        if break_at.is_some() {
-            break;
-        }
-        start -= size;
-    }
-    Ok(line)
 }
 
 /// Keeps what stands behind `len` in a file of its own, and cuts it off.
@@ -296,8 +368,7 @@ pub(super) fn read_lines(
     let mut reader = BufReader::with_capacity(PIECE as usize, file);
     let mut octets = Vec::new();
     for line in 1.. {
-        octets.clear();
-        let read = reader.read_until(b'\n', &mut octets);
+        let read = read_line(&mut reader, &mut octets);
         if read.map_err(JournalError::io(path, "read"))? == 0 {
             break;
         }
@@ -308,6 +379,27 @@ pub(super) fn read_lines(
         }
     }
     Ok(())
+}
+
+/// Reads the next line, with its end if it has one. Of a line that is too long for an entry only the
+/// start is kept. Returns 0 at the end of the file.
+fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<u64> {
+    line.clear();
+    let limit = LINE_MAX + 1;
+    let mut read = reader.by_ref().take(limit).read_until(b'\n', line)? as u64;
+    if read < limit || line.ends_with(b"\n") {
+        return Ok(read);
+    }
+    line.truncate(PIECE as usize);
+    let mut rest = Vec::new();
+    while !rest.ends_with(b"\n") {
+        rest.clear();
+        match reader.by_ref().take(PIECE).read_until(b'\n', &mut rest)? {
+            0 => break,
+            more => read += more as u64,
+        }
+    }
+    Ok(read)
 }
 
 /// Reads the entries up to the first for which `each` says `false`, and leaves out lines that are
@@ -322,5 +414,84 @@ pub fn read(path: &Path, mut each: impl FnMut(Entry) -> bool) -> Result<(), Jour
     match entries {
         Err(JournalError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(()),
         result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::entry::Event;
+    use super::*;
+
+    /// A whole entry.
+    fn entry(number: u64) -> Vec<u8> {
+        let entry = Entry {
+            number,
+            at: Timestamp::UNIX_EPOCH,
+            generation: number,
+            previous: nothing(),
+            event: Event::Stop,
+        };
+        entry.seal().0
+    }
+
+    /// Where the last whole entry ends, its number, and how many bytes were read to find it.
+    fn found(file: &[u8]) -> (Option<(u64, u64)>, u64) {
+        let mut read = 0;
+        let last = last_whole(file.len() as u64, |octets, at| {
+            read += octets.len() as u64;
+            octets.copy_from_slice(&file[at as usize..at as usize + octets.len()]);
+            Ok(())
+        });
+        let last = last.expect("memory can be read");
+        (last.map(|(end, last)| (end, last.number)), read)
+    }
+
+    #[test]
+    fn an_entry_is_not_called_written_before_the_disk_has_it() {
+        // It can be written to (this is its default) and not synced, like a disk that fails then.
+        let path = Path::new("/proc/self/coredump_filter");
+        let file = OpenOptions::new().read(true).write(true).open(path);
+        let mut journal = JournalFile {
+            path: path.to_owned(),
+            key: None,
+            file: file.expect("opened"),
+            len: 0,
+        };
+        let error = journal.append(b"0x33\n").expect_err("not synced");
+        assert!(
+            matches!(
+                error,
+                JournalError::Io {
+                    done: "written",
+                    ..
+                }
+            ),
+            "{error}"
+        );
+        assert_eq!(journal.len, 0);
+    }
+
+    #[test]
+    fn a_damaged_end_of_any_form_is_read_at_most_twice() {
+        let whole = [entry(1), entry(2)].concat();
+        let size = 4 << 20;
+        let lines = |line: &[u8]| line.repeat(size / line.len());
+        for damage in [
+            vec![b'x'; size],
+            vec![0; size],
+            lines(b"\n"),
+            lines(b"{}\n"),
+            lines(b"\"}\n"),
+            lines(&[&[b'y'; 100_000][..], b"\n"].concat()),
+            lines(&entry(3)[1..]),
+            entry(3)[..40].to_vec(),
+        ] {
+            let file = [&whole[..], &damage].concat();
+            let (last, read) = found(&file);
+            assert_eq!(last, Some((whole.len() as u64, 2)));
+            assert!(read <= 2 * file.len() as u64, "{read} of {}", file.len());
+        }
+        assert_eq!(found(b"").0, Some((0, 0)));
+        assert_eq!(found(&entry(1)).0, Some((whole.len() as u64 / 2, 1)));
     }
 }

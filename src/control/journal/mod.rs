@@ -9,6 +9,7 @@
 mod chain;
 pub mod entry;
 mod file;
+pub mod key;
 pub mod past;
 mod record;
 pub mod verify;

@@ -12,6 +12,7 @@ use proptest::sample::Index;
 
 use super::entry::{Cause, Event};
 use super::file::JournalFile;
+use super::key::Keys;
 use super::past::{Moment, Past};
 use super::verify::{Problem, verify};
 use super::writer::{Draft, Journal, Page, Pages};
@@ -54,7 +55,7 @@ fn written(generations: u64) -> (tempfile::TempDir, PathBuf) {
 }
 
 fn write(path: &Path, generations: impl Iterator<Item = u64>) {
-    let mut journal = Journal::open(path, None);
+    let mut journal = Journal::open(path, None, None);
     let mut last = journal.known();
     for generation in generations {
         last = generation;
@@ -81,7 +82,7 @@ fn entries(path: &Path) -> Vec<Entry> {
 }
 
 fn problems(path: &Path) -> Vec<Problem> {
-    let findings = verify(path).expect("readable").findings;
+    let findings = verify(path, None).expect("readable").findings;
     findings
         .into_iter()
         .map(|finding| finding.problem)
@@ -91,7 +92,7 @@ fn problems(path: &Path) -> Vec<Problem> {
 #[test]
 fn what_is_new_is_told_once_and_a_restart_goes_on() {
     let (_dir, path) = written(1);
-    let mut journal = Journal::open(&path, None);
+    let mut journal = Journal::open(&path, None, None);
     assert_eq!(journal.known(), 1, "the last generation is known");
     let same = [("x", "text 1")];
     journal.publish(draft(2, Some(&same), &[("x", State::Suspended)]));
@@ -182,9 +183,10 @@ fn an_end_that_was_cut_off_is_missed_before_and_after_the_server_goes_on() {
 #[test]
 fn a_journal_that_somebody_else_holds_or_replaces_is_told_and_nothing_is_lost() {
     let (_dir, path) = written(1);
-    let mut journal = Journal::open(&path, None);
+    let mut journal = Journal::open(&path, None, None);
+    assert_eq!(journal.known(), 1, "opened");
     assert!(matches!(
-        JournalFile::open(&path),
+        JournalFile::open(&path, None, |_| ()),
         Err(JournalError::InUse(_))
     ));
     let moved = path.with_extension("old");
@@ -215,7 +217,7 @@ fn a_journal_that_somebody_else_holds_or_replaces_is_told_and_nothing_is_lost() 
 fn what_can_not_be_opened_holds_nobody_up_for_long_and_is_told() {
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("missing").join("journal.jsonl");
-    let journal = Journal::open(&path, None);
+    let journal = Journal::open(&path, None, None);
     assert_eq!(journal.known(), 0);
     let start = Instant::now();
     let receipt = journal.publish(draft(1, Some(&[("x", "first")]), &[]));
@@ -240,7 +242,7 @@ fn a_pipe_is_no_journal() {
     let pipe = path.with_extension("pipe");
     let made = std::process::Command::new("mkfifo").arg(&pipe).status();
     assert!(made.expect("mkfifo runs").success());
-    let error = JournalFile::open(&pipe).expect_err("refused");
+    let error = JournalFile::open(&pipe, None, |_| ()).expect_err("refused");
     assert!(error.to_string().contains("is no file"), "{error}");
 }
 
@@ -294,7 +296,7 @@ fn no_entry_is_changed_removed_or_moved_without_being_found_and_named() {
             }
         };
         fs::write(&path, lines.concat()).expect("written");
-        let findings = verify(&path).expect("readable").findings;
+        let findings = verify(&path, None).expect("readable").findings;
         let told = findings.first().map(|finding| finding.line);
         let line = first as u64 + 1;
         // What is missing at the very end is told there.
@@ -350,7 +352,7 @@ fn an_entry_that_was_written_anew_with_a_hash_of_its_own_does_not_fit_the_next()
 #[test]
 fn a_journal_that_was_moved_away_is_begun_anew_with_all_that_is_known() {
     let (_dir, path) = written(1);
-    let mut journal = Journal::open(&path, None);
+    let mut journal = Journal::open(&path, None, None);
     let orders = [("x", "text 1")];
     let receipt = journal.publish(draft(2, Some(&orders), &[("x", State::InForce)]));
     journal.wait(receipt);
@@ -381,7 +383,7 @@ fn what_is_no_journal_or_of_another_version_is_left_alone() {
         ("precious data\n", "is no journal"),
     ] {
         fs::write(&path, content).expect("written");
-        let error = JournalFile::open(&path).expect_err("refused");
+        let error = JournalFile::open(&path, None, |_| ()).expect_err("refused");
         assert!(error.to_string().contains(told), "{error}");
         assert_eq!(fs::read_to_string(&path).expect("there"), content);
     }
@@ -391,7 +393,7 @@ fn what_is_no_journal_or_of_another_version_is_left_alone() {
 fn a_clock_that_was_ahead_for_a_while_hides_nothing_that_came_after() {
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("journal.jsonl");
-    let mut journal = Journal::open(&path, None);
+    let mut journal = Journal::open(&path, None, None);
     for (generation, second) in [(1, 100), (2, 9000), (3, 200), (4, 300)] {
         let text = format!("text {generation}");
         let new = draft(generation, Some(&[("x", text.as_str())]), &[]);
@@ -405,4 +407,182 @@ fn a_clock_that_was_ahead_for_a_while_hides_nothing_that_came_after() {
         let past = Past::read(&path, Moment::At(at(second))).expect("readable");
         assert_eq!(past.expect("known").generation, generation, "at {second}");
     }
+}
+
+#[test]
+fn the_last_generation_is_known_whatever_stands_behind_it() {
+    let damaged = [&b"{\"number\":"[..], &b"x\n".repeat(500_000), &[0; 300_000]].concat();
+    let (_dir, path) = written(7);
+    let whole = fs::read(&path).expect("there");
+    fs::write(&path, [&whole[..], &damaged].concat()).expect("written");
+    let mut journal = Journal::open(&path, None, None);
+    assert_eq!(journal.known(), 7, "numbers go on after it");
+    journal.close(7);
+    assert_eq!(problems(&path), []);
+}
+
+/// A file of keys, one for each secret, the newest first.
+fn key_file(dir: &Path, secrets: &[&str]) -> PathBuf {
+    use std::os::unix::fs::PermissionsExt;
+    let path = dir.join("key");
+    let lines = secrets
+        .iter()
+        .map(|secret| format!("{secret} {}\n", secret.repeat(32)));
+    fs::write(&path, lines.collect::<String>()).expect("written");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("changed");
+    path
+}
+
+/// Starts and ends a server that publishes one generation.
+fn write_with_key(path: &Path, key: &Path, generation: u64) {
+    let mut journal = Journal::open(path, Some(key.to_owned()), None);
+    journal.publish(draft(generation, None, &[]));
+    journal.close(generation);
+    assert_eq!(journal.problem(), None);
+}
+
+fn with_key(path: &Path, key: &Path) -> super::verify::Verdict {
+    let keys = Keys::read(key).unwrap_or_else(|error| panic!("{error}"));
+    verify(path, Some(&keys)).expect("readable")
+}
+
+fn kinds(findings: &[super::verify::Finding]) -> Vec<Problem> {
+    findings.iter().map(|finding| finding.problem).collect()
+}
+
+/// What somebody can do who may write all files: another journal with a chain and a head of its own.
+fn forge(path: &Path, more: u64, tag: &str) {
+    let mut previous = super::chain::nothing();
+    let (mut text, mut number) = (Vec::new(), 0);
+    for entry in entries(path) {
+        let forged = Entry {
+            generation: entry.generation + more,
+            previous,
+            ..entry
+        };
+        let (line, hash) = forged.seal();
+        (previous, number) = (hash, entry.number);
+        text.extend(line);
+    }
+    fs::write(path, text).expect("written");
+    let head = format!("{number:20} {previous}{tag}\n");
+    fs::write(path.with_extension("jsonl.head"), head).expect("written");
+}
+
+#[test]
+fn a_journal_that_was_written_anew_with_its_head_is_found_with_the_key() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("journal.jsonl");
+    let key = key_file(dir.path(), &["aa"]);
+    write_with_key(&path, &key, 1);
+    let verdict = with_key(&path, &key);
+    assert_eq!(
+        (kinds(&verdict.findings), kinds(&verdict.notes)),
+        (vec![], vec![])
+    );
+    assert_eq!(verdict.authenticated_by.as_deref(), Some("aa"));
+    let head = fs::read_to_string(path.with_extension("jsonl.head")).expect("there");
+    let tag = head
+        .split_ascii_whitespace()
+        .nth(3)
+        .expect("a tag")
+        .to_owned();
+    for (tag, problem) in [
+        (String::new(), Problem::Untagged),
+        (format!(" aa {tag}"), Problem::Forged),
+        (format!(" zz {tag}"), Problem::UnknownKey),
+        (" aa xx".to_owned(), Problem::Forged),
+    ] {
+        forge(&path, 1, &tag);
+        assert_eq!(problems(&path), [], "the chain alone does not show it");
+        let verdict = with_key(&path, &key);
+        assert_eq!(kinds(&verdict.findings), [problem]);
+        assert_eq!(verdict.authenticated_by, None);
+    }
+    // A server that goes on says that it found it so: the new head vouches for nothing before.
+    write_with_key(&path, &key, 9);
+    let verdict = with_key(&path, &key);
+    assert_eq!(kinds(&verdict.findings), []);
+    assert_eq!(kinds(&verdict.notes), [Problem::WasUnauthenticated]);
+}
+
+#[test]
+fn entries_beyond_the_head_are_reported_before_and_after_the_server_goes_on() {
+    let (_dir, path) = written(2);
+    let last = entries(&path).pop().expect("an entry");
+    let (_, mut previous) = last.seal();
+    let mut text = fs::read(&path).expect("there");
+    for number in last.number + 1..=last.number + 2 {
+        let added = Entry {
+            number,
+            previous,
+            ..last.clone()
+        };
+        let (line, hash) = added.seal();
+        text.extend(line);
+        previous = hash;
+    }
+    fs::write(&path, text).expect("written");
+    let (first, last) = (last.number + 1, last.number + 2);
+    assert_eq!(problems(&path), [Problem::Uncovered(first, last)]);
+    write(&path, 3..=3);
+    let verdict = verify(&path, None).expect("readable");
+    assert_eq!(kinds(&verdict.findings), []);
+    assert_eq!(kinds(&verdict.notes), [Problem::WasUncovered(first, last)]);
+    // One entry alone, and a head that is gone.
+    let (_dir, path) = written(1);
+    let count = entries(&path).len() as u64;
+    fs::remove_file(path.with_extension("jsonl.head")).expect("removed");
+    write(&path, 2..=2);
+    let verdict = verify(&path, None).expect("readable");
+    assert_eq!(kinds(&verdict.notes), [Problem::WasUncovered(1, count)]);
+}
+
+#[test]
+fn a_key_is_rotated_while_the_journal_is_written() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("journal.jsonl");
+    let key = key_file(dir.path(), &["aa"]);
+    let mut journal = Journal::open(&path, Some(key.clone()), None);
+    let receipt = journal.publish(draft(1, None, &[]));
+    journal.wait(receipt);
+    key_file(dir.path(), &["bb", "aa"]);
+    journal.publish(draft(2, None, &[]));
+    journal.close(2);
+    assert_eq!(journal.problem(), None);
+    let verdict = with_key(&path, &key);
+    assert_eq!(kinds(&verdict.findings), []);
+    assert_eq!(verdict.authenticated_by.as_deref(), Some("bb"));
+    key_file(dir.path(), &["aa"]);
+    assert_eq!(
+        kinds(&with_key(&path, &key).findings),
+        [Problem::UnknownKey]
+    );
+}
+
+#[test]
+fn a_key_that_others_can_read_signs_nothing_and_is_an_alarm() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("journal.jsonl");
+    let key = key_file(dir.path(), &["aa"]);
+    write_with_key(&path, &key, 1);
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).expect("changed");
+    let mut journal = Journal::open(&path, Some(key.clone()), None);
+    journal.publish(draft(2, None, &[]));
+    journal.close(2);
+    let problem = journal.problem().expect("an alarm");
+    assert!(problem.contains("can read or change this key"), "{problem}");
+    let generations = entries(&path).into_iter().map(|entry| entry.generation);
+    assert_eq!(
+        generations.max(),
+        Some(2),
+        "the entries are written all the same"
+    );
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("changed");
+    let findings = kinds(&with_key(&path, &key).findings);
+    assert!(
+        matches!(findings[..], [Problem::Uncovered(..)]),
+        "{findings:?}"
+    );
 }

@@ -1,20 +1,29 @@
 //! Owns the search for entries that were changed, removed or moved.
 //! Refuses to mend anything.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
 use super::chain::LineError;
 use super::entry::Event;
 use super::file::{JournalError, Last, read_head, read_lines};
+use super::key::{Authenticity, Keys};
+
+/// How often a journal is read that grows meanwhile.
+const TRIES: u32 = 3;
 
 /// What a journal is found to be.
 #[derive(Debug, Default)]
 pub struct Verdict {
     /// Whole entries.
     pub entries: u64,
-    /// What is wrong, in the order of the lines; nothing if all is as it was written.
+    /// What is wrong, in the order of the lines; empty if all is as it was written.
     pub findings: Vec<Finding>,
+    /// What may be as it should, and can't be told from what is not, in the order of the lines.
+    pub notes: Vec<Finding>,
+    /// The key by which the head is authenticated.
+    pub authenticated_by: Option<String>,
 }
 
 /// Something that is not as it was written.
@@ -43,6 +52,18 @@ pub enum Problem {
     NoHead,
     /// It tells of another last entry than this one.
     OtherHead(u64),
+    /// These entries are beyond the last one that it has.
+    Uncovered(u64, u64),
+    /// The same, when the server started that went on after them.
+    WasUncovered(u64, u64),
+    /// A server with a key started on a journal whose head it did not authenticate.
+    WasUnauthenticated,
+    /// It is not authenticated: it has no tag.
+    Untagged,
+    /// It is authenticated by a key that is not known.
+    UnknownKey,
+    /// It was not written by the holder of the key.
+    Forged,
 }
 
 impl fmt::Display for Finding {
@@ -74,24 +95,56 @@ impl fmt::Display for Finding {
             Problem::OtherHead(number) => {
                 write!(f, "entry {number} is another one than the file beside the journal tells")
             }
+            Problem::Uncovered(first, last) => write!(
+                f,
+                "entries {first} to {last} are beyond the head: written just before a crash, or by somebody else"
+            ),
+            Problem::WasUncovered(first, last) => write!(
+                f,
+                "entries {first} to {last} were beyond the head when this server started: written just before a crash, or by somebody else"
+            ),
+            Problem::WasUnauthenticated => f.write_str(
+                "the head was not authenticated when this server started: the key says nothing about the entries before",
+            ),
+            Problem::Untagged => f.write_str("the head is not authenticated: it has no tag"),
+            Problem::UnknownKey => {
+                f.write_str("the head is authenticated by a key that is not in the key file")
+            }
+            Problem::Forged => f.write_str("the head was not written by a holder of the key"),
         }
     }
 }
 
-/// Reads a whole journal and finds what is not as it was written.
+/// Reads a whole journal and finds what is not as it was written. With `keys` the head must be
+/// authenticated by one of them.
 ///
 /// # Errors
 /// [`JournalError`] when it can't be read.
-pub fn verify(path: &Path) -> Result<Verdict, JournalError> {
+pub fn verify(path: &Path, keys: Option<&Keys>) -> Result<Verdict, JournalError> {
+    let mut tries = 0;
+    loop {
+        let (verdict, grew) = verify_once(path, keys)?;
+        tries += 1;
+        // A server wrote meanwhile: entries beyond the first head may be covered by the second.
+        if !grew || tries == TRIES {
+            return Ok(verdict);
+        }
+    }
+}
+
+/// Returns also whether the head moved beyond the entries that were read.
+fn verify_once(path: &Path, keys: Option<&Keys>) -> Result<(Verdict, bool), JournalError> {
     let mut verdict = Verdict::default();
     let mut last = Last::none();
     // What stands before the next entry is known: a line that is none breaks the chain by itself.
     let mut chained = true;
-    let head = read_head(path);
-    let mut other_head = false;
+    let before = read_head(path);
+    let covered = before.as_ref().map_or(u64::MAX, |head| head.number);
+    // The hash of the entry that the head has, and of those beyond it: a server may write meanwhile.
+    let mut hashes = BTreeMap::new();
     read_lines(path, |line| {
-        let mut tell = |problem| {
-            verdict.findings.push(Finding {
+        let tell = |findings: &mut Vec<Finding>, problem| {
+            findings.push(Finding {
                 line: Some(line.line),
                 problem,
             });
@@ -99,7 +152,7 @@ pub fn verify(path: &Path) -> Result<Verdict, JournalError> {
         let (entry, hash) = match line.entry {
             Ok(entry) => entry,
             Err(error) => {
-                tell(Problem::Line(error));
+                tell(&mut verdict.findings, Problem::Line(error));
                 last.number += 1;
                 chained = false;
                 return true;
@@ -108,22 +161,32 @@ pub fn verify(path: &Path) -> Result<Verdict, JournalError> {
         let next = last.number + 1;
         verdict.entries += 1;
         if entry.number < next {
-            tell(Problem::Moved(entry.number));
+            tell(&mut verdict.findings, Problem::Moved(entry.number));
             return true;
+        }
+        if let Event::Start(start) = &entry.event {
+            if let Some((first, last)) = start.uncovered {
+                tell(&mut verdict.notes, Problem::WasUncovered(first, last));
+            }
+            if start.unauthenticated {
+                tell(&mut verdict.notes, Problem::WasUnauthenticated);
+            }
         }
         if entry.number > next {
             let gap = (next, entry.number - 1);
             let known = matches!(&entry.event, Event::Start(start) if start.missing == Some(gap));
-            tell(match known {
+            let problem = match known {
                 true => Problem::Lost(gap.0, gap.1),
                 false => Problem::Missing(gap.0, gap.1),
-            });
+            };
+            tell(&mut verdict.findings, problem);
         } else if chained && entry.previous != last.hash {
-            tell(Problem::Unchained(entry.number));
+            tell(&mut verdict.findings, Problem::Unchained(entry.number));
         }
         chained = true;
-        let told = head.as_ref().filter(|(number, _)| *number == entry.number);
-        other_head |= told.is_some_and(|(_, told)| *told != hash);
+        if entry.number >= covered {
+            hashes.insert(entry.number, hash.clone());
+        }
         last = Last {
             number: entry.number,
             generation: entry.generation,
@@ -131,20 +194,39 @@ pub fn verify(path: &Path) -> Result<Verdict, JournalError> {
         };
         true
     })?;
-    let at_the_end = match head {
-        // Nothing was ever written.
-        None if last.number == 0 => None,
-        None => Some(Problem::NoHead),
-        Some((number, _)) if number > last.number => {
-            Some(Problem::Missing(last.number + 1, number))
-        }
-        Some((number, _)) if other_head => Some(Problem::OtherHead(number)),
-        // A power cut may have come between an entry and the telling of it.
-        Some(_) => None,
+    let after = read_head(path);
+    let grew = after != before && after.as_ref().is_some_and(|head| head.number > last.number);
+    let newer = after.filter(|head| hashes.contains_key(&head.number));
+    let head = newer.or(before);
+    let mut tell = |problem| {
+        verdict.findings.push(Finding {
+            line: None,
+            problem,
+        });
     };
-    verdict.findings.extend(at_the_end.map(|problem| Finding {
-        line: None,
-        problem,
-    }));
-    Ok(verdict)
+    match &head {
+        // Nothing was ever written.
+        None if last.number == 0 => {}
+        None => tell(Problem::NoHead),
+        Some(head) => match (
+            last.number.checked_sub(head.number),
+            hashes.get(&head.number),
+        ) {
+            (None, _) => tell(Problem::Missing(last.number + 1, head.number)),
+            (Some(_), Some(hash)) if *hash != head.hash => tell(Problem::OtherHead(head.number)),
+            (Some(0), _) => {}
+            (Some(_), _) => tell(Problem::Uncovered(head.number + 1, last.number)),
+        },
+    }
+    if let Some((head, keys)) = head.as_ref().zip(keys) {
+        match head.authenticity(keys) {
+            Authenticity::Authentic => {
+                verdict.authenticated_by = head.tag.as_ref().map(|tag| tag.key.clone());
+            }
+            Authenticity::Untagged => tell(Problem::Untagged),
+            Authenticity::UnknownKey => tell(Problem::UnknownKey),
+            Authenticity::Forged => tell(Problem::Forged),
+        }
+    }
+    Ok((verdict, grew))
 }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -87,6 +87,8 @@ struct Shared {
     late: Mutex<Option<u64>>,
     /// The last generation that the file knew when it was opened.
     known: AtomicU64,
+    /// Set once `known` is, or can't be.
+    opened: OnceLock<()>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -101,11 +103,16 @@ pub(in crate::control) struct Receipt {
 }
 
 impl Journal {
-    /// Opens it. What can't be opened now is tried again, and entries wait.
-    pub(in crate::control) fn open(path: &Path, config: Option<PathBuf>) -> Self {
+    /// Opens it, on a thread of its own. What can't be opened now is tried again, and entries wait.
+    pub(in crate::control) fn open(
+        path: &Path,
+        key: Option<PathBuf>,
+        config: Option<PathBuf>,
+    ) -> Self {
         let shared = Arc::new(Shared::default());
-        let mut desk = Desk {
+        let desk = Desk {
             path: path.to_owned(),
+            key,
             config,
             file: None,
             record: None,
@@ -118,7 +125,6 @@ impl Journal {
             lost: 0,
             shared: shared.clone(),
         };
-        desk.try_to_open();
         let (sender, letters) = channel();
         let thread = thread::Builder::new().name("tapis-journal".to_owned());
         let started = thread.spawn(move || desk.work(&letters));
@@ -126,6 +132,7 @@ impl Journal {
             let problem = format!("{}: no thread to write it: {error}", path.display());
             tracing::error!(problem, "the journal is not written");
             *lock(&shared.problem) = Some(problem);
+            shared.opened.get_or_init(|| ());
         }
         let sender = started.is_ok().then_some(sender);
         let thread = started.ok();
@@ -136,8 +143,12 @@ impl Journal {
         }
     }
 
-    /// The last generation that was in the file when it was opened: numbers go on after it.
+    /// The last generation that was in the file when it was opened: numbers go on after it. Waits
+    /// until the last whole entry was found, or it turned out that the file can't be read.
     pub(in crate::control) fn known(&self) -> u64 {
+        if self.thread.is_some() {
+            self.shared.opened.wait();
+        }
         self.shared.known.load(Ordering::Relaxed)
     }
 
@@ -218,9 +229,20 @@ impl Journal {
     }
 }
 
+/// Ends the wait for the last generation when the first attempt to open the journal is over, however it
+/// ends.
+struct Opened(Arc<Shared>);
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.0.opened.get_or_init(|| ());
+    }
+}
+
 /// The thread's own.
 struct Desk {
     path: PathBuf,
+    key: Option<PathBuf>,
     config: Option<PathBuf>,
     file: Option<JournalFile>,
     /// What the file tells, once it was read.
@@ -242,6 +264,9 @@ struct Desk {
 
 impl Desk {
     fn work(mut self, letters: &Receiver<Letter>) {
+        let opened = Opened(self.shared.clone());
+        self.try_to_open();
+        drop(opened);
         let mut gone = false;
         while !gone {
             let idle = self.waiting.is_empty() && self.sealed.is_empty() && self.marked;
@@ -319,7 +344,12 @@ impl Desk {
     }
 
     fn try_to_open(&mut self) {
-        let (file, last, found) = match JournalFile::open(&self.path) {
+        let shared = &self.shared;
+        let known = |generation| {
+            shared.known.fetch_max(generation, Ordering::Relaxed);
+            shared.opened.get_or_init(|| ());
+        };
+        let (file, last, found) = match JournalFile::open(&self.path, self.key.as_deref(), known) {
             Ok(opened) => opened,
             Err(error) => return self.fail(&error),
         };
@@ -329,7 +359,6 @@ impl Desk {
             return self.begin_anew(start);
         }
         let generation = last.generation;
-        self.shared.known.fetch_max(generation, Ordering::Relaxed);
         self.written.clone_from(&last);
         self.last = Some(last);
         let start = Item::Tell(Timestamp::now(), generation, start);
@@ -389,6 +418,8 @@ impl Desk {
             config: self.config.clone(),
             damaged: found.damaged,
             missing: found.missing,
+            uncovered: found.uncovered,
+            unauthenticated: found.unauthenticated,
         })
     }
 

@@ -10,7 +10,7 @@ use crate::config::typed::Mistyped;
 /// Characters of a bad line that are kept; the rest becomes an ellipsis.
 const SHOWN: usize = 80;
 
-/// Why a line gives no rule. Images keep it by its name, so a name stays.
+/// Why a line is bad. Images keep it by its name, so a name stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Bad {
@@ -38,12 +38,12 @@ pub enum Bad {
     Typed(#[from] Mistyped),
 }
 
-/// A line that gave no rule.
+/// A line that gave no rule, or not all of its rules.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BadLine {
     /// Its number; 1 is the first.
     pub line: u32,
-    /// What stands there, its comment left out: at most 80 characters and an ellipsis, of which
+    /// The line without its comment, or the invalid names alone if others on it are valid: at most 80 characters and an ellipsis, of which
     /// escapes of what can't be printed count as one. Safe to show on a terminal.
     pub text: String,
     /// What is wrong with it.

@@ -25,7 +25,7 @@ pub(super) fn read(
     emit(name, scope.unwrap_or(bare));
     Ok(Gain {
         rules: 1,
-        skipped: 0,
+        ..Gain::default()
     })
 }
 

@@ -1,5 +1,5 @@
 //! Owns the `hosts` format: an address, then the names that a hosts file would give it.
-//! Refuses to care which address: every name is a rule, but for those of the machine itself.
+//! The address does not matter. Every valid name is a rule, except those of the machine itself.
 
 use super::bad::Bad;
 use super::tally::Gain;
@@ -28,7 +28,7 @@ const LOCAL: [&str; 16] = [
 ];
 
 /// Reads a line that holds something, its comment and outer whitespace cut off. What `name` is
-/// does not matter.
+/// does not matter. An invalid name does not affect the others on its line.
 pub(super) fn read(
     line: &[u8],
     bare: Scope,
@@ -41,23 +41,19 @@ pub(super) fn read(
     if !fields.next().is_some_and(typed::is_address) {
         return Err(Bad::NoAddress);
     }
-    // All names are read before the first one is handed on: a bad line gives no rule.
-    let names = fields.clone().count();
-    if names == 0 {
+    let mut fields = fields.peekable();
+    if fields.peek().is_none() {
         return Err(Bad::NoName);
-    }
-    if names > 1 {
-        for field in fields.clone() {
-            host(field, name)?;
-        }
     }
     let mut gain = Gain::default();
     for field in fields {
-        if host(field, name)? {
-            emit(name, bare);
-            gain.rules += 1;
-        } else {
-            gain.skipped += 1;
+        match host(field, name) {
+            Ok(true) => {
+                emit(name, bare);
+                gain.rules += 1;
+            }
+            Ok(false) => gain.skipped += 1,
+            Err(problem) => gain.reject(field, problem),
         }
     }
     Ok(gain)

@@ -25,8 +25,8 @@ const MAX_LINE: usize = 4096;
 
 /// Reads a list and hands each rule to `rule`, in the file's order, with its line (1 is the first).
 ///
-/// A name without a prefix gets the scope `bare`. A bad line gives no rule at all, not even for the
-/// good names on it, and stops nothing. Duplicates are handed on as they come. Names of plain ASCII
+/// A name without a prefix gets the scope `bare`. An invalid name gives no rule and does not affect
+/// the others, those on its line included. Duplicates are handed on as they come. Names of plain ASCII
 /// are read without allocating.
 pub fn read(
     bytes: &[u8],
@@ -100,7 +100,7 @@ impl Lines {
             Format::Hosts => hosts::read(content, self.bare, &mut self.name, emit),
         };
         match outcome {
-            Ok(gain) => tally.add(gain),
+            Ok(gain) => tally.add(number, content, &gain),
             Err(problem) => tally.reject(number, content, problem),
         }
     }

@@ -11,8 +11,8 @@ const KEPT: usize = 10;
 
 /// What reading a list came to.
 ///
-/// Each line that holds something is bad, or gives at least one rule, left out by a guard or not, or
-/// skipped name.
+/// Each line that holds something is bad or gives at least one rule, left out by a guard or not, or
+/// skipped name. A hosts line with valid and invalid names is bad and gives rules.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Tally {
@@ -26,6 +26,8 @@ pub struct Tally {
     pub skipped: u32,
     /// How many lines were bad, by problem, in the order in which the problems first occurred.
     pub bad: Vec<(Bad, u32)>,
+    /// Bad lines that gave at least as many rules as they have invalid names.
+    pub mostly_good: u32,
     /// The first ten bad lines.
     pub first: Vec<BadLine>,
     /// What guards did to rules.
@@ -38,15 +40,27 @@ impl Tally {
         self.bad.iter().map(|(_, count)| count).sum()
     }
 
-    /// Whether more than that share of the lines that hold something are bad: most likely the file is
-    /// of another format, or no list at all.
-    pub fn is_bad_over(&self, percent: u32) -> bool {
-        u64::from(self.bad_total()) * 100 > u64::from(percent) * u64::from(self.lines)
+    /// How many lines were bad for the most part. A typing error among nine valid names of a hosts
+    /// line does not mean that the file is no list.
+    pub fn mostly_bad(&self) -> u32 {
+        self.bad_total().saturating_sub(self.mostly_good)
     }
 
-    pub(super) fn add(&mut self, gain: Gain) {
+    /// Whether more than that share of the lines that hold something are mostly bad: most likely the
+    /// file is of another format, or no list at all.
+    pub fn is_bad_over(&self, percent: u32) -> bool {
+        u64::from(self.mostly_bad()) * 100 > u64::from(percent) * u64::from(self.lines)
+    }
+
+    /// Adds a line. `content` is the whole line, which is shown if nothing on it is valid.
+    pub(super) fn add(&mut self, line: u32, content: &[u8], gain: &Gain) {
         self.rules += gain.rules;
         self.skipped += gain.skipped;
+        let Some(invalid) = &gain.invalid else { return };
+        let is_partial = gain.rules + gain.skipped > 0;
+        let shown = if is_partial { &invalid.text } else { content };
+        self.reject(line, shown, invalid.problem);
+        self.mostly_good += u32::from(gain.rules >= invalid.count);
     }
 
     pub(in crate::control) fn reject(&mut self, line: u32, content: &[u8], problem: Bad) {
@@ -60,11 +74,43 @@ impl Tally {
     }
 }
 
-/// What a good line gave.
-#[derive(Clone, Copy, Debug, Default)]
+/// The contents of one line.
+#[derive(Debug, Default)]
 pub(super) struct Gain {
     pub(super) rules: u32,
     pub(super) skipped: u32,
+    pub(super) invalid: Option<Invalid>,
+}
+
+/// The invalid names of a line.
+#[derive(Debug)]
+pub(super) struct Invalid {
+    /// The problem of the first one.
+    problem: Bad,
+    count: u32,
+    /// All of them, with a space between.
+    text: Vec<u8>,
+}
+
+impl Gain {
+    /// Adds an invalid name.
+    #[cold]
+    pub(super) fn reject(&mut self, name: &[u8], problem: Bad) {
+        match &mut self.invalid {
+            None => {
+                self.invalid = Some(Invalid {
+                    problem,
+                    count: 1,
+                    text: name.to_vec(),
+                });
+            }
+            Some(invalid) => {
+                invalid.count += 1;
+                invalid.text.push(b' ');
+                invalid.text.extend(name);
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -167,7 +167,7 @@ fn lines_of_other_formats_are_bad_in_a_domains_list() {
 }
 
 #[test]
-fn bad_hosts_lines_are_named_and_give_no_rule_at_all() {
+fn bad_hosts_lines_are_reported_and_their_invalid_names_give_no_rule() {
     let text = b":: a.example\n\
         a.example\n\
         0.0.0.0 # nothing\n\
@@ -193,8 +193,58 @@ fn bad_hosts_lines_are_named_and_give_no_rule_at_all() {
         ]
     );
     let (rules, tally) = rules(text, Format::Hosts);
-    assert_eq!(rules.len(), 1);
-    assert_eq!((tally.rules, tally.skipped), (1, 0));
+    let rules: Vec<_> = rules.iter().map(|rule| rule.0.as_str()).collect();
+    assert_eq!(rules, ["a.example", "b.example"]);
+    assert_eq!((tally.rules, tally.skipped), (2, 1));
+}
+
+#[test]
+fn an_invalid_name_is_reported_and_the_others_of_its_hosts_line_count() {
+    for (text, good, shown, skipped) in [
+        (
+            "0.0.0.0 a.example b..example c.example # d.example",
+            &["a.example", "c.example"][..],
+            "b..example",
+            0,
+        ),
+        (
+            "::1\t*.x.example a.example https://b.example/\t. localhost",
+            &["a.example"],
+            "*.x.example https://b.example/ .",
+            1,
+        ),
+        ("0.0.0.0 localhost a..b#c", &[], "a..b", 1),
+        ("0.0.0.0 a..b c..d", &[], "0.0.0.0 a..b c..d", 0),
+        ("0.0.0.0 a.example a/b", &["a.example"], "a/b", 0),
+    ] {
+        let (rules, tally) = rules(text, Format::Hosts);
+        let rules: Vec<_> = rules.iter().map(|rule| rule.0.as_str()).collect();
+        assert_eq!(rules, good, "{text}");
+        assert_eq!((tally.rules as usize, tally.skipped), (good.len(), skipped));
+        assert_eq!((tally.lines, tally.bad_total()), (1, 1), "{text}");
+        assert_eq!(tally.first[0].text, shown);
+    }
+}
+
+#[test]
+fn a_hosts_file_with_one_typing_error_among_nine_names_a_line_is_a_list() {
+    let mut text = String::new();
+    for line in 0..20 {
+        let names: Vec<_> = (0..8)
+            .map(|name| format!("n{line}-{name}.example"))
+            .collect();
+        text += &format!("0.0.0.0 {} a..b\n", names.join(" "));
+    }
+    let tally = rules(&text, Format::Hosts).1;
+    assert_eq!((tally.rules, tally.lines, tally.bad_total()), (160, 20, 20));
+    assert!(!tally.is_bad_over(0), "each line is good for the most part");
+    let worse = text.replace(".example", "..example").replace("-0..", "-0.");
+    let tally = rules(&worse, Format::Hosts).1;
+    assert_eq!((tally.rules, tally.bad_total()), (20, 20));
+    assert!(
+        tally.is_bad_over(99),
+        "eight invalid names for each valid one"
+    );
 }
 
 #[test]
@@ -377,7 +427,11 @@ proptest! {
             prop_assert!(seen.is_sorted() && seen.iter().all(|line| (1..=last_line).contains(line)));
             seen.dedup();
             let good = tally.lines - tally.bad_total();
-            prop_assert!(seen.len() as u32 <= good && good <= tally.rules + tally.skipped);
+            prop_assert!(good <= tally.rules + tally.skipped);
+            prop_assert!(tally.mostly_good <= tally.bad_total());
+            if format == Format::Domains {
+                prop_assert_eq!(seen.len() as u32, good);
+            }
             prop_assert!(tally.lines + tally.comments <= last_line);
             prop_assert_eq!(tally.first.len() as u32, tally.bad_total().min(10));
             if format == Format::Domains {

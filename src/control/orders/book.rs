@@ -177,16 +177,11 @@ impl Book {
         let (superseded, vain) = supersessions(self.orders());
         let superseded = superseded.into_iter().map(|(id, at)| (id.to_owned(), at));
         (self.superseded, self.vain) = (superseded.collect(), vain);
-        match rules::image(self.orders(), self.exceptions()) {
-            Ok(image) => {
-                self.rules = image.map(Arc::new);
-                self.overfull = None;
-            }
-            Err(error) => {
-                let told = format!("orders and exceptions: {error}; the ones before stay in force");
-                tracing::error!(problem = told, "orders refused");
-                self.overfull = Some(told);
-            }
+        let mut rules = self.rules.take();
+        self.overfull = rules::renew(&mut rules, || self.orders(), self.exceptions());
+        self.rules = rules;
+        if let Some(problem) = &self.overfull {
+            tracing::error!(problem, "orders or exceptions refused");
         }
     }
 

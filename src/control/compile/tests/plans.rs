@@ -20,7 +20,7 @@ use crate::policy::image::text::Census;
 use crate::policy::image::values::flag;
 use crate::policy::image::writer::Writer;
 use crate::policy::image::{Image, Octets};
-use crate::policy::rule::Scope;
+use crate::policy::rule::{Kind, Scope};
 
 fn list(folder: &FilePath, name: &str) -> PlanList {
     PlanList {
@@ -30,7 +30,7 @@ fn list(folder: &FilePath, name: &str) -> PlanList {
         scope: Scope::Exact,
         text: None,
         read: true,
-        guarded: true,
+        kind: Kind::Block,
         released: Guards::NONE,
         before: None,
     }

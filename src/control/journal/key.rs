@@ -1,0 +1,285 @@
+//! The keys that the journal's head is authenticated with: HMAC-SHA-256 over the number and the hash
+//! of the last entry.
+
+use std::fs::{File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+use super::chain::{Hash, hex};
+
+/// What every authenticated text starts with, so that a tag of anything else is none of a head.
+const CONTEXT: &str = "tapis journal head 1";
+/// The shortest secret: as long as the tag (RFC 2104, section 3).
+const SECRET_MIN: usize = 32;
+/// The longest identifier.
+const ID_MAX: usize = 32;
+/// The largest file of keys.
+const FILE_MAX: u64 = 64 << 10;
+/// Permissions that the file must not have: writing for the group, anything for others.
+const FORBIDDEN: u32 = 0o027;
+
+/// Why keys can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// The file can't be read.
+    #[error("{path}: the journal's key can't be read: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Others may read it, or the group may write to it.
+    #[error(
+        "{0}: users other than the server's can read or change this key: chmod 600 it, and use a new key"
+    )]
+    Exposed(PathBuf),
+    /// A line is not a key.
+    #[error(
+        "{path}: line {line}: {problem}; a key is ID SECRET, the secret at least 64 hexadecimal digits"
+    )]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// There is none in it.
+    #[error(
+        "{0}: has no key; a key is a line ID SECRET, the secret at least 64 hexadecimal digits"
+    )]
+    Empty(PathBuf),
+}
+
+/// The keys of a file. The first one signs; all of them verify.
+pub struct Keys(Vec<Key>);
+
+struct Key {
+    id: String,
+    secret: Vec<u8>,
+}
+
+/// The tag of a head, and the identifier of the key that made it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Tag {
+    pub(super) key: String,
+    /// In hexadecimal.
+    pub(super) code: String,
+}
+
+/// Whether a head is what the holder of a key wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Authenticity {
+    Authentic,
+    /// It has no tag.
+    Untagged,
+    /// No key with the identifier of its tag is known.
+    UnknownKey,
+    /// Its tag is that of another text or another secret.
+    Forged,
+}
+
+impl Keys {
+    /// Reads a file of keys: one a line, the newest first. Blank lines and those that start with `#`
+    /// are passed over.
+    ///
+    /// # Errors
+    /// [`KeyError`]; no key is used of a file that others can read.
+    pub fn read(path: &Path) -> Result<Self, KeyError> {
+        let unreadable = |source| KeyError::Io {
+            path: path.to_owned(),
+            source,
+        };
+        let mut options = File::options();
+        // Opening a pipe would wait for its other end.
+        let file = options.read(true).custom_flags(libc::O_NONBLOCK).open(path);
+        let file = file.map_err(unreadable)?;
+        let meta = file.metadata().map_err(unreadable)?;
+        if !meta.is_file() {
+            return Err(unreadable(io::Error::other("is no file")));
+        }
+        if is_exposed(&meta) {
+            return Err(KeyError::Exposed(path.to_owned()));
+        }
+        let mut text = String::new();
+        let read = file.take(FILE_MAX).read_to_string(&mut text);
+        read.map_err(unreadable)?;
+        let mut keys = Vec::<Key>::new();
+        for (number, line) in text.lines().enumerate() {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let key = key(line).and_then(|key| {
+                let known = keys.iter().any(|known| known.id == key.id);
+                (!known)
+                    .then_some(key)
+                    .ok_or("its ID is that of another key")
+            });
+            keys.push(key.map_err(|problem| KeyError::Line {
+                path: path.to_owned(),
+                line: number + 1,
+                problem,
+            })?);
+        }
+        match keys.is_empty() {
+            true => Err(KeyError::Empty(path.to_owned())),
+            false => Ok(Self(keys)),
+        }
+    }
+
+    /// The tag of a head, by the newest key.
+    pub(super) fn sign(&self, number: u64, hash: &Hash) -> Option<Tag> {
+        let newest = self.0.first()?;
+        let code = newest.mac(number, hash)?.finalize().into_bytes();
+        Some(Tag {
+            key: newest.id.clone(),
+            code: hex(&code),
+        })
+    }
+
+    /// Whether a tag is one of these keys for that head.
+    pub(super) fn verify(&self, number: u64, hash: &Hash, tag: Option<&Tag>) -> Authenticity {
+        let Some(tag) = tag else {
+            return Authenticity::Untagged;
+        };
+        let Some(key) = self.0.iter().find(|key| key.id == tag.key) else {
+            return Authenticity::UnknownKey;
+        };
+        let mac = key.mac(number, hash).zip(unhex(&tag.code));
+        // Takes as long for any code.
+        match mac.is_some_and(|(mac, code)| mac.verify_slice(&code).is_ok()) {
+            true => Authenticity::Authentic,
+            false => Authenticity::Forged,
+        }
+    }
+}
+
+impl Key {
+    /// `None` never occurs: HMAC takes keys of any length.
+    fn mac(&self, number: u64, hash: &Hash) -> Option<Hmac<Sha256>> {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.secret).ok()?;
+        mac.update(format!("{CONTEXT}\n{number} {hash}").as_bytes());
+        Some(mac)
+    }
+}
+
+fn is_exposed(meta: &Metadata) -> bool {
+    meta.mode() & FORBIDDEN != 0
+}
+
+fn key(line: &str) -> Result<Key, &'static str> {
+    let (id, secret) = line.split_once(char::is_whitespace).ok_or("no secret")?;
+    let fits = |octet: u8| octet.is_ascii_alphanumeric() || b"-_.".contains(&octet);
+    if id.len() > ID_MAX || !id.bytes().all(fits) {
+        return Err("an ID has at most 32 letters, digits, `-`, `_` and `.`");
+    }
+    let secret = unhex(secret.trim()).ok_or("the secret is not hexadecimal")?;
+    if secret.len() < SECRET_MIN {
+        return Err("the secret is too short");
+    }
+    let id = id.to_owned();
+    Ok(Key { id, secret })
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    if !text.len().is_multiple_of(2) || !text.is_ascii() {
+        return None;
+    }
+    let digit = |digit: u8| char::from(digit).to_digit(16);
+    let pairs = text.as_bytes().chunks(2);
+    let octets = pairs.map(|pair| Some((digit(pair[0])? << 4 | digit(pair[1])?) as u8));
+    octets.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn file(text: &str, mode: u32) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("key");
+        fs::write(&path, text).expect("written");
+        fs::set_permissions(&path, Permissions::from_mode(mode)).expect("changed");
+        (dir, path)
+    }
+
+    fn keys(text: &str) -> Keys {
+        let (_dir, path) = file(text, 0o600);
+        Keys::read(&path).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    #[test]
+    fn the_first_key_signs_and_all_of_them_verify() {
+        let (one, two) = ("ab".repeat(32), "cd".repeat(40));
+        let hash = "0".repeat(64);
+        let old = keys(&format!("2026 {one}\n"));
+        let rotated = keys(&format!("# the new one\n2027 {two}\n\n2026\t{one}\n"));
+        let new = keys(&format!("2027 {two}\n"));
+        let tag = old.sign(7, &hash).expect("a tag");
+        assert_eq!(tag.key, "2026");
+        assert_eq!(
+            rotated.verify(7, &hash, Some(&tag)),
+            Authenticity::Authentic
+        );
+        assert_eq!(new.verify(7, &hash, Some(&tag)), Authenticity::UnknownKey);
+        assert_eq!(old.verify(8, &hash, Some(&tag)), Authenticity::Forged);
+        assert_eq!(
+            old.verify(7, &"1".repeat(64), Some(&tag)),
+            Authenticity::Forged
+        );
+        assert_eq!(old.verify(7, &hash, None), Authenticity::Untagged);
+        let tag = rotated.sign(7, &hash).expect("a tag");
+        assert_eq!(tag.key, "2027");
+        assert_eq!(new.verify(7, &hash, Some(&tag)), Authenticity::Authentic);
+        let same_id = keys(&format!("2027 {one}"));
+        assert_eq!(same_id.verify(7, &hash, Some(&tag)), Authenticity::Forged);
+    }
+
+    #[test]
+    fn a_key_that_others_can_read_is_refused() {
+        let text = format!("a {}", "ab".repeat(32));
+        for (mode, fits) in [
+            (0o600, true),
+            (0o400, true),
+            (0o640, true),
+            (0o644, false),
+            (0o660, false),
+            (0o601, false),
+        ] {
+            let (_dir, path) = file(&text, mode);
+            let read = Keys::read(&path);
+            assert_eq!(read.is_ok(), fits, "{mode:o}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_key_is_refused_with_its_line() {
+        for (text, problem) in [
+            ("", "has no key"),
+            ("# none\n", "has no key"),
+            ("a", "line 1: no secret"),
+            ("\na abcd", "line 2: the secret is too short"),
+            ("a xy", "line 1: the secret is not hexadecimal"),
+            ("a/b abcd", "line 1: an ID has"),
+        ] {
+            let (_dir, path) = file(text, 0o600);
+            let error = Keys::read(&path).err().map(|error| error.to_string());
+            let error = error.unwrap_or_default();
+            assert!(error.contains(problem), "{text:?}: {error}");
+        }
+        let secret = "ab".repeat(32);
+        let (_dir, path) = file(&format!("a {secret}\na {secret}"), 0o600);
+        assert!(Keys::read(&path).is_err(), "two keys with one ID");
+        assert!(Keys::read(_dir.path()).is_err(), "a folder");
+    }
+}
