@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 
 pub use self::bind::BindError;
 use self::bind::Bound;
-use self::clock::SystemClock;
+use self::clock::{SystemClock, follow_suspension};
 pub use self::control::control_places;
 use self::control::control_socket;
 use self::limits::{Budget, Listening};
@@ -328,6 +328,7 @@ impl Service {
             threads.push(thread.map_err(system("a thread"))?);
         }
         tracker.spawn(tidy(resolver.clone(), stop.clone()));
+        tracker.spawn(follow_suspension(shared.clock.clone(), stop.clone()));
         let streams = Arc::new(Streams {
             shared,
             resolver: resolver.clone(),

@@ -2,6 +2,8 @@
 //! Refuses to change any of it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -19,24 +21,58 @@ pub struct Shared {
     pub clock: Clock,
 }
 
-/// Seconds since the server started; the time of all TTLs.
-#[derive(Clone, Copy, Debug)]
-pub struct Clock(Instant);
+/// Seconds since the server started, the time of all TTLs. It goes on while the system is suspended:
+/// an answer does not stay true for longer because nobody was awake.
+#[derive(Clone, Debug)]
+pub struct Clock {
+    start: Instant,
+    /// Seconds for which the system was suspended meanwhile, which [`Instant`] leaves out.
+    suspended: Arc<AtomicU32>,
+}
 
 impl Clock {
     /// A clock that starts now.
     pub fn start() -> Self {
-        Self(Instant::now())
+        Self {
+            start: Instant::now(),
+            suspended: Arc::default(),
+        }
     }
 
     /// Whole seconds since the start.
-    pub fn now(self) -> u32 {
+    pub fn now(&self) -> u32 {
         self.at(Instant::now())
     }
 
     /// The same at that instant.
-    pub fn at(self, instant: Instant) -> u32 {
-        let seconds = instant.saturating_duration_since(self.0).as_secs();
-        u32::try_from(seconds).unwrap_or(u32::MAX)
+    pub fn at(&self, instant: Instant) -> u32 {
+        let seconds = instant.saturating_duration_since(self.start).as_secs();
+        let seconds = u32::try_from(seconds).unwrap_or(u32::MAX);
+        seconds.saturating_add(self.suspended.load(Ordering::Relaxed))
+    }
+
+    /// Notes for how long the system was suspended since the start. Never sets the clock back.
+    pub fn note_suspension(&self, total: Duration) {
+        let seconds = u32::try_from(total.as_secs()).unwrap_or(u32::MAX);
+        self.suspended.fetch_max(seconds, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn ttls_go_on_while_the_system_is_suspended() {
+        let clock = Clock::start();
+        let other = clock.clone();
+        tokio::time::advance(Duration::from_secs(10)).await;
+        assert_eq!(clock.now(), 10);
+        clock.note_suspension(Duration::from_secs(3600));
+        assert_eq!((clock.now(), other.now()), (3610, 3610));
+        clock.note_suspension(Duration::from_secs(3599));
+        assert_eq!(clock.now(), 3610, "it never goes back");
+        clock.note_suspension(Duration::MAX);
+        assert_eq!(clock.now(), u32::MAX);
     }
 }

@@ -3,6 +3,7 @@
 #![expect(unsafe_code, reason = "none of these calls has a safe binding in std")]
 
 use std::io;
+use std::time::Duration;
 
 /// Allocations from this size on are mappings of their own.
 #[cfg(target_env = "gnu")]
@@ -12,6 +13,31 @@ const MAPPED: libc::c_int = 1 << 20;
 pub fn user_id() -> u32 {
     // SAFETY: geteuid takes nothing, touches no memory and always succeeds.
     unsafe { libc::geteuid() }
+}
+
+/// For how long the system was suspended since it was started: what CLOCK_BOOTTIME counts and
+/// CLOCK_MONOTONIC, which `Instant` uses, does not.
+#[cfg(target_os = "linux")]
+pub fn suspended() -> Duration {
+    let read = |clock| {
+        let mut time = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        // SAFETY: the pointer is that of `time`, which outlives the call. With these clocks it fails
+        // on no Linux since 2.6.39; then the time stays zero.
+        unsafe { libc::clock_gettime(clock, &raw mut time) };
+        Duration::new(time.tv_sec.max(0) as u64, time.tv_nsec as u32)
+    };
+    // In this order the difference is never too large by the time between the calls.
+    let all = read(libc::CLOCK_BOOTTIME);
+    all.saturating_sub(read(libc::CLOCK_MONOTONIC))
+}
+
+/// Always zero, where there is no such clock.
+#[cfg(not(target_os = "linux"))]
+pub fn suspended() -> Duration {
+    Duration::ZERO
 }
 
 /// Lets the process have as many files open as it may allow itself, but for no more than `most`.
