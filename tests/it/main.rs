@@ -1,5 +1,6 @@
 //! All integration tests, as one program.
 
+mod answers;
 mod bare;
 mod cli;
 mod compile;
