@@ -9,7 +9,7 @@
 //! Pin it to a core. Each round compiles the list by the program's verb and sorts the same file by
 //! `sort -u` with one thread, in turns; reads the image and hashes it by BLAKE3 with one thread;
 //! and makes small images of 11 and of 16,000 changes, half of them new names and half of them
-//! lifted ones, up to the snapshot that would be published. Figures are medians of the rounds, with
+//! names of the list, up to the snapshot that would be published. Figures are medians of the rounds, with
 //! the least and most.
 
 #![expect(clippy::print_stdout, reason = "a bench tells its figures there")]
@@ -28,9 +28,7 @@ use names::Random;
 use tapis::control::store::read_image;
 use tapis::policy::builder::Builder;
 use tapis::policy::image::Image;
-use tapis::policy::image::order::Path;
 use tapis::policy::image::provenance::ImageSource;
-use tapis::policy::image::values::{ImageRule, flag};
 use tapis::policy::images::Images;
 use tapis::policy::rule::Scope;
 use tapis::policy::snapshot::Snapshot;
@@ -175,21 +173,14 @@ fn change(names: &[String], base: &Arc<Image>, count: usize) -> Snapshot {
     let mut builder = Builder::new();
     let source = builder.source(ImageSource::named(LIST)).expect("the first");
     for number in 0..count {
-        let (name, flags) = match number % 2 {
-            0 => (format!("new{number}.example"), 0),
-            _ => (names[random.below(names.len())].clone(), flag::LIFTED),
+        let name = match number % 2 {
+            0 => format!("new{number}.example"),
+            _ => names[random.below(names.len())].clone(),
         };
         let Ok(name) = Name::from_text(&name) else {
             continue;
         };
-        let rule = ImageRule {
-            source,
-            flags,
-            scope: Scope::Exact,
-        };
-        builder
-            .insert_path(Path::from(&name).octets(), rule)
-            .expect("room");
+        builder.insert(&name, source, Scope::Exact).expect("room");
     }
     let delta = Arc::new(builder.finish().expect("room"));
     Snapshot::default().with_rules(

@@ -26,12 +26,11 @@ fuzz_target!(|input: &[u8]| {
 });
 
 fn run(input: &mut Unstructured<'_>) -> Result<()> {
-    let mut base = Rules::arbitrary(input)?;
-    base.rules.iter_mut().for_each(|rule| rule.lifted = false);
-    let mut over = Option::<Rules>::arbitrary(input)?;
+    let base = Rules::arbitrary(input)?;
+    let over = Option::<Rules>::arbitrary(input)?;
     let whole: [bool; LISTS as usize] = Arbitrary::arbitrary(input)?;
     let mut twin = twin(base.all());
-    if let Some(over) = &mut over {
+    if let Some(over) = &over {
         change(&mut twin, over, whole);
     }
     let mut asked: Vec<Name> = base
@@ -70,44 +69,14 @@ fn twin(rules: impl Iterator<Item = Rule>) -> Twin {
     twin
 }
 
-/// Applies a delta. What it lifts must be a rule that is in the base's image, so those that others
-/// make needless are not lifted.
-fn change(twin: &mut Twin, over: &mut Rules, whole: [bool; LISTS as usize]) {
+/// Applies a delta.
+fn change(twin: &mut Twin, over: &Rules, whole: [bool; LISTS as usize]) {
     for scopes in twin.values_mut() {
         scopes.retain(|(list, _)| !whole[usize::from(*list)]);
     }
-    // The base's image has no rule that another one of its list covers.
-    let all = twin.clone();
-    for (owner, scopes) in twin.iter_mut() {
-        let (name, _) = Name::read(owner, 0).expect("a name");
-        scopes.retain(|(list, scope)| !covered(&all, &name, *list, *scope));
-    }
-    let added = self::twin(over.all().filter(|rule| !rule.lifted));
-    over.rules.retain(|rule| {
-        let key = (rule.list, rule.scope as u8);
-        let wire = rule.name.wire();
-        let also_added = added.get(wire).is_some_and(|scopes| scopes.contains(&key));
-        !rule.lifted || !also_added
-    });
-    for rule in over.rules.iter().filter(|rule| rule.lifted) {
-        if let Some(scopes) = twin.get_mut(rule.name.wire()) {
-            scopes.remove(&(rule.list, rule.scope as u8));
-        }
-    }
-    for (owner, scopes) in added {
+    for (owner, scopes) in self::twin(over.all()) {
         twin.entry(owner).or_default().extend(scopes);
     }
-}
-
-/// Whether another rule of the list makes this one needless.
-fn covered(twin: &Twin, name: &Name, list: u16, scope: u8) -> bool {
-    let has = |labels: usize, scope: Scope| {
-        let scopes = twin.get(name.ancestor(labels));
-        scopes.is_some_and(|scopes| scopes.contains(&(list, scope as u8)))
-    };
-    let depth = name.label_count();
-    let above = (0..depth).any(|labels| has(labels, Scope::Subtree) || has(labels, Scope::Below));
-    above || (scope != Scope::Subtree as u8 && has(depth, Scope::Subtree))
 }
 
 /// The best list that speaks of a name.

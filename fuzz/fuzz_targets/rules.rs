@@ -6,7 +6,7 @@ use tapis::policy::builder::Builder;
 use tapis::policy::image::Image;
 use tapis::policy::image::order::Key;
 use tapis::policy::image::provenance::ImageSource;
-use tapis::policy::image::values::{ImageRule, flag};
+use tapis::policy::image::values::ImageRule;
 use tapis::policy::rule::Scope;
 use tapis::wire::name::Name;
 
@@ -28,7 +28,6 @@ pub(crate) struct Rule {
     pub(crate) name: Name,
     pub(crate) list: u16,
     pub(crate) scope: Scope,
-    pub(crate) lifted: bool,
 }
 
 impl<'a> Arbitrary<'a> for Rule {
@@ -38,7 +37,6 @@ impl<'a> Arbitrary<'a> for Rule {
             name: name(input)?,
             list: u16::from(bits) % LISTS,
             scope: [Scope::Exact, Scope::Below, Scope::Subtree][usize::from(bits / 4 % 3)],
-            lifted: bits >= 0xF0,
         })
     }
 }
@@ -79,7 +77,6 @@ impl Rules {
             name: Name::from_text(&format!("{number}.com")).expect("a name"),
             list: number % LISTS,
             scope: Scope::Exact,
-            lifted: false,
         });
         self.rules.iter().cloned().chain(crowd)
     }
@@ -108,7 +105,6 @@ impl Rules {
             let path = path(&rule.name, rule.name.label_count());
             let rule = ImageRule {
                 source: rule.list,
-                flags: if rule.lifted { flag::LIFTED } else { 0 },
                 scope: rule.scope,
             };
             builder.insert_path(&path, rule).expect("room");

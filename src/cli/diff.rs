@@ -14,7 +14,6 @@ use crate::control::orders::book::Book;
 use crate::control::store::{read_generation, read_image};
 use crate::policy::image::Image;
 use crate::policy::image::order::Path;
-use crate::policy::image::values::flag;
 use crate::policy::image::walk::Lies;
 use crate::policy::images::Images;
 use crate::policy::rule::Scope;
@@ -207,16 +206,16 @@ impl Side {
 
     /// What a list says of exactly that name.
     fn scopes(&self, name: &Name, list: &str) -> Scopes {
-        let (mut said, mut lifted, mut whole) = (0, 0, false);
+        let (mut said, mut whole) = (0, false);
         if let Some(delta) = &self.images.delta {
             let sources = &delta.provenance().sources;
             whole = sources
                 .iter()
                 .any(|source| source.name == list && source.whole);
-            (said, lifted) = on(delta, name, list);
+            said = on(delta, name, list);
         }
         match &self.images.base {
-            Some(base) if !whole => said | on(base, name, list).0 & !lifted,
+            Some(base) if !whole => said | on(base, name, list),
             _ => said,
         }
     }
@@ -248,7 +247,7 @@ impl Side {
                         continue;
                     };
                     // What the base has, too, was told.
-                    let told = first.is_some_and(|base| on(base, &name, &source.name).0 != 0);
+                    let told = first.is_some_and(|base| on(base, &name, &source.name) != 0);
                     let scopes = self.scopes(&name, &source.name);
                     if scopes != 0 && !told {
                         each(&name, &source.name, scopes)?;
@@ -260,26 +259,21 @@ impl Side {
     }
 }
 
-/// What an image has of a list on exactly that name: rules, and lifted rules.
-fn on(image: &Image, name: &Name, list: &str) -> (Scopes, Scopes) {
+/// The scopes of a list's rules on exactly that name in an image.
+fn on(image: &Image, name: &Name, list: &str) -> Scopes {
     let mut found = None;
     image.walk(&[name], |_, lies, _, value| {
         if lies == Lies::At {
             found = Some(value);
         }
     });
-    let (mut said, mut lifted) = (0, 0);
+    let mut said = 0;
     let sources = &image.provenance().sources;
     for rule in found.iter().flat_map(|value| image.value(*value).rules()) {
         let source = sources.get(usize::from(rule.source));
         if source.is_some_and(|source| source.name == list) {
-            let to = if rule.flags & flag::LIFTED == 0 {
-                &mut said
-            } else {
-                &mut lifted
-            };
-            *to |= bit(rule.scope);
+            said |= bit(rule.scope);
         }
     }
-    (said, lifted)
+    said
 }

@@ -308,3 +308,347 @@ fn loaded(images: &Images, list: &ListState) -> Option<Loaded> {
     let source = sources.find(|source| source.name == list.name())?;
     notes::loaded(source, &list.config)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use tokio::sync::mpsc;
+    use tokio::task::JoinHandle;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::control::status::{ListHealth, Status};
+    use crate::control::store::{Store, StoreError};
+    use crate::control::wall::{Wait, Wall};
+    use crate::control::wishes::Request;
+    use crate::policy::current::Reader;
+    use crate::policy::snapshot::Decision;
+    use crate::wire::name::Name;
+
+    const USER: u32 = 1000;
+
+    /// A clock on which no date arrives.
+    #[derive(Debug)]
+    struct Still;
+
+    impl Wall for Still {
+        fn now(&self) -> Timestamp {
+            Timestamp::now()
+        }
+
+        fn until(&self, _: Timestamp) -> Wait<'_> {
+            Box::pin(pending())
+        }
+    }
+
+    /// A running control plane with the list `ads` and a state directory.
+    struct Running {
+        requests: mpsc::Sender<Request>,
+        reader: Reader,
+        stop: CancellationToken,
+        task: JoinHandle<()>,
+        dir: PathBuf,
+    }
+
+    impl Running {
+        fn start(folder: &Path) -> Self {
+            let config = Config::load(&folder.join("tapis.toml")).expect("a configuration");
+            let control = Control::start(config, std::sync::Arc::new(Still));
+            let control = control.expect("a first generation");
+            let (requests, wishes) = mpsc::channel(1);
+            let (_, hangups) = mpsc::channel(1);
+            let (reader, stop) = (control.reader(), CancellationToken::new());
+            let probe = Box::new(crate::control::status::Gauges::default);
+            let running = control.run(wishes, hangups, probe, stop.clone());
+            Self {
+                requests,
+                reader,
+                stop,
+                task: tokio::spawn(running),
+                dir: folder.join("state"),
+            }
+        }
+
+        async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> T {
+            let (reply, answer) = oneshot::channel();
+            let sent = self.requests.send(request(reply)).await;
+            sent.expect("it runs");
+            answer.await.expect("it answers")
+        }
+
+        async fn roll_back(&self, generation: Option<u64>) -> ReloadReport {
+            let wish = RollbackRequest { generation };
+            self.ask(|reply| Request::Rollback(wish, USER, reply)).await
+        }
+
+        /// Replaces the list's file and reloads.
+        async fn replace(&self, content: &str) -> ReloadReport {
+            let folder = self.dir.parent().expect("it lies in one");
+            fs::write(folder.join("new"), content).expect("written");
+            fs::rename(folder.join("new"), folder.join("ads")).expect("renamed");
+            let wish = ReloadRequest::default();
+            self.ask(|reply| Request::Reload(wish, USER, reply)).await
+        }
+
+        async fn status(&self) -> Status {
+            self.ask(Request::Status).await
+        }
+
+        /// Waits until the images in force are stored.
+        async fn kept(&self) {
+            let generation = format!("\"generation\":{},", self.reader.load().generation);
+            let file = self.dir.join("current");
+            loop {
+                let text = fs::read_to_string(&file).unwrap_or_default();
+                let text: String = text.split_whitespace().collect();
+                if text.contains(&generation) {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+
+        async fn end(self) {
+            self.stop.cancel();
+            self.task.await.expect("it ended well");
+            // A store operation in progress may keep the directory locked a moment longer.
+            while let Err(StoreError::InUse { .. }) = Store::open(&self.dir, 10) {
+                tokio::task::yield_now().await;
+            }
+        }
+
+        /// The names of the list's three versions that are blocked.
+        fn blocked(&self) -> Vec<&'static str> {
+            let snapshot = self.reader.load();
+            let blocked = |name: &str| {
+                let name = Name::from_text(name).expect("a name");
+                matches!(snapshot.decide(&name), Decision::Blocked { .. })
+            };
+            let names = ["one.example", "two.example", "three.example"];
+            names.into_iter().filter(|name| blocked(name)).collect()
+        }
+    }
+
+    fn folder() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().expect("a folder");
+        let config = "[state]\ndir = \"state\"\nkeep = 10\n\
+                      [[list]]\nname = \"ads\"\npath = \"ads\"\n";
+        for (name, text) in [("tapis.toml", config), ("ads", "one.example\n")] {
+            fs::write(folder.path().join(name), text).expect("written");
+        }
+        folder
+    }
+
+    /// A control plane with two stored generations, whose list names `one.example`, then `two.example`.
+    async fn two_generations(folder: &Path) -> Running {
+        let running = Running::start(folder);
+        running.kept().await;
+        let report = running.replace("two.example\n").await;
+        assert_eq!((report.generation, report.problems.len()), (2, 0));
+        running.kept().await;
+        running
+    }
+
+    fn hold(generation: u64, first: u64) -> Hold {
+        Hold {
+            generation,
+            since: "2026-01-01T00:00:00Z".parse().expect("a time"),
+            first,
+            lists: vec!["ads".to_owned()],
+        }
+    }
+
+    #[test]
+    fn what_is_held_is_read_as_it_was_written() {
+        let folder = tempfile::tempdir().expect("a folder");
+        assert_eq!(Hold::read(folder.path()), Ok(None));
+        assert_eq!(held(folder.path()), None);
+        for generation in [7, 8] {
+            let hold = hold(generation, 9);
+            hold.write(folder.path()).expect("written");
+            assert_eq!(Hold::read(folder.path()), Ok(Some(hold)));
+            assert_eq!(held(folder.path()), Some(generation));
+        }
+        let files = fs::read_dir(folder.path()).expect("readable").count();
+        assert_eq!(files, 1, "nothing else is left over");
+    }
+
+    #[test]
+    fn a_hold_that_can_not_be_read_is_an_error_with_a_remedy() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join(FILE);
+        for damage in ["", "{", "{\"generation\":1}", "\0\0\0\0"] {
+            fs::write(&path, damage).expect("written");
+            let told = Hold::read(folder.path()).expect_err("damaged");
+            let start = format!("{}: can't be read", path.display());
+            assert!(told.starts_with(&start), "{told}");
+            assert!(told.ends_with("roll back again, or remove it"), "{told}");
+            assert_eq!(held(folder.path()), None);
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_rollback_is_on_the_disk_before_it_is_reported_and_gone_after_its_release() {
+        let folder = folder();
+        let running = two_generations(folder.path()).await;
+        assert_eq!(running.blocked(), ["two.example"]);
+        let report = running.roll_back(Some(1)).await;
+        assert_eq!((report.generation, report.problems), (3, Vec::new()));
+        assert_eq!(running.blocked(), ["one.example"]);
+        let hold = Hold::read(&running.dir).expect("readable").expect("held");
+        assert_eq!((hold.generation, hold.first), (1, 3));
+        assert_eq!(hold.lists, ["ads"]);
+
+        // The file's current version is refused at once, and so is its next one.
+        let list = running.status().await.lists.remove(0);
+        assert_eq!(list.state, ListHealth::Held);
+        let alarm = list.alarm.expect("it says why");
+        assert!(alarm.contains("held as it was in generation 1"), "{alarm}");
+        let report = running.replace("three.example\n").await;
+        assert_eq!(report.problems.len(), 1, "{report:?}");
+        assert!(report.problems[0].contains("held as it was in generation 1"));
+        assert_eq!(running.blocked(), ["one.example"]);
+        let status = running.status().await;
+        assert!(status.degraded && status.alarms.contains(&hold.told()));
+
+        let report = running.roll_back(None).await;
+        assert_eq!(report.problems, Vec::<String>::new());
+        assert_eq!(running.blocked(), ["three.example"]);
+        assert_eq!(Hold::read(&running.dir), Ok(None));
+        assert!(!running.status().await.degraded);
+        let again = running.roll_back(None).await;
+        assert_eq!(again.problems, ["no lists are held"]);
+        running.end().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_rollback_that_can_not_be_written_changes_nothing() {
+        let folder = folder();
+        let running = two_generations(folder.path()).await;
+        fs::create_dir(running.dir.join(FILE)).expect("made");
+        let report = running.roll_back(Some(1)).await;
+        assert_eq!(report.problems.len(), 1, "{report:?}");
+        assert!(
+            report.problems[0].contains("held: can't be written"),
+            "{report:?}"
+        );
+        assert_eq!(
+            (running.blocked(), report.generation),
+            (vec!["two.example"], 2)
+        );
+        // The list is still loaded from its file.
+        let report = running.replace("three.example\n").await;
+        assert_eq!(report.problems, Vec::<String>::new());
+        assert_eq!(running.blocked(), ["three.example"]);
+        running.end().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_generation_that_is_not_kept_can_not_be_held() {
+        let folder = folder();
+        let running = two_generations(folder.path()).await;
+        let report = running.roll_back(Some(9)).await;
+        assert_eq!(report.problems.len(), 1, "{report:?}");
+        assert_eq!(
+            (running.blocked(), report.generation),
+            (vec!["two.example"], 2)
+        );
+        assert_eq!(Hold::read(&running.dir), Ok(None));
+        running.end().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn another_rollback_takes_the_place_of_the_first() {
+        let folder = folder();
+        let running = two_generations(folder.path()).await;
+        for (generation, name) in [(1, "one.example"), (2, "two.example")] {
+            let report = running.roll_back(Some(generation)).await;
+            assert_eq!(report.problems, Vec::<String>::new());
+            assert_eq!(running.blocked(), [name]);
+            assert_eq!(held(&running.dir), Some(generation));
+            running.kept().await;
+        }
+        running.end().await;
+        let running = Running::start(folder.path());
+        assert_eq!(running.blocked(), ["two.example"]);
+        running.end().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_restart_serves_what_is_held_whether_it_was_kept_or_not() {
+        // `first` is the generation that the rollback published: the stored images are older, or not.
+        for first in [3, 2] {
+            let folder = folder();
+            let running = two_generations(folder.path()).await;
+            let dir = running.dir.clone();
+            running.end().await;
+            hold(1, first).write(&dir).expect("written");
+            let running = Running::start(folder.path());
+            let expected = match first {
+                3 => "one.example",
+                // Generation 2 counts as the one that the rollback published.
+                _ => "two.example",
+            };
+            assert_eq!(running.blocked(), [expected], "first {first}");
+            let report = running.replace("three.example\n").await;
+            assert_eq!(report.problems.len(), 1, "{report:?}");
+            assert_eq!(running.blocked(), [expected], "it is held");
+            assert_eq!(held(&dir), Some(1));
+            running.end().await;
+        }
+    }
+
+    /// Starts with a hold of a generation that is not stored.
+    async fn restart_with_a_broken_hold(folder: &Path) -> Running {
+        let dir = folder.join("state");
+        hold(9, 10).write(&dir).expect("written");
+        let running = Running::start(folder);
+        assert_eq!(running.blocked(), ["two.example"]);
+        let alarms = running.status().await.alarms;
+        let told = "lists were to be held as in generation 9, which can't be read";
+        let alarm = alarms.iter().any(|alarm| alarm.starts_with(told));
+        assert!(alarm, "{alarms:?}");
+        assert!(dir.join("held.damaged").exists() && held(&dir).is_none());
+        running
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_hold_that_can_not_be_kept_up_is_told_and_does_not_come_back() {
+        let folder = folder();
+        two_generations(folder.path()).await.end().await;
+        restart_with_a_broken_hold(folder.path()).await.end().await;
+        let running = Running::start(folder.path());
+        assert_eq!(running.blocked(), ["two.example"]);
+        assert!(!running.status().await.degraded);
+        running.end().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_rollback_that_works_ends_the_alarm_of_one_that_did_not() {
+        let folder = folder();
+        two_generations(folder.path()).await.end().await;
+        let running = restart_with_a_broken_hold(folder.path()).await;
+        let report = running.roll_back(Some(1)).await;
+        assert_eq!(report.problems, Vec::<String>::new());
+        assert_eq!(running.blocked(), ["one.example"]);
+        let alarms = running.status().await.alarms;
+        let told = "lists were to be held";
+        let stays = alarms.iter().any(|alarm| alarm.starts_with(told));
+        assert!(!stays, "{alarms:?}");
+        running.end().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_release_works_though_somebody_removed_the_file() {
+        let folder = folder();
+        let running = two_generations(folder.path()).await;
+        running.roll_back(Some(1)).await;
+        fs::remove_file(running.dir.join(FILE)).expect("removed");
+        let report = running.roll_back(None).await;
+        assert_eq!(report.problems, Vec::<String>::new());
+        assert_eq!(running.blocked(), ["two.example"]);
+        running.end().await;
+    }
+}

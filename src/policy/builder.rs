@@ -61,11 +61,7 @@ impl Builder {
     /// # Errors
     /// When there is no room; rules added before stay.
     pub fn insert(&mut self, name: &Name, source: u16, scope: Scope) -> Result<(), TooLarge> {
-        let rule = ImageRule {
-            source,
-            flags: 0,
-            scope,
-        };
+        let rule = ImageRule { source, scope };
         self.insert_path(Path::from(name).octets(), rule)
     }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::image::Image;
-use super::image::values::{SOURCES, Value, flag};
+use super::image::values::{SOURCES, Value};
 use super::image::walk::{LANES, Lies};
 use super::images::Images;
 use super::rule::Scope;
@@ -121,13 +121,13 @@ struct Verdict {
     cover: Rank,
     /// As in [`Found`], if the asked name is this one.
     other: Rank,
-    /// The same if the asked name lies above, and nothing else beneath it; and [`LIFTS`]. A verdict of
+    /// The same if the asked name lies above, and nothing else beneath it; and [`OVERRIDES`]. A verdict of
     /// 20 bytes keeps more of them in the processor's cache than one of 24.
     other_beneath: u32,
 }
 
-/// There are rules that lift others, or that override some sources.
-const LIFTS: u32 = 1 << 31;
+/// There is an exception that overrides some sources, so the name's rules are weighed one by one.
+const OVERRIDES: u32 = 1 << 31;
 const _: () = assert!(size_of::<Verdict>() == 20);
 
 /// The weight of the same rule on a name with so many labels.
@@ -165,15 +165,15 @@ impl Bound {
         rank.copied().unwrap_or(NO_RANK)
     }
 
-    /// Improves what `found` says of each name: of `names[i]` at `place(i)`. Calls `lifted` when a
-    /// rule on the way is lifted.
+    /// Improves what `found` says of each name: of `names[i]` at `place(i)`. Calls `overridden`
+    /// when an exception that overrides some sources is on or above a name.
     #[inline]
     fn look(
         &self,
         names: &[&Name],
         found: &mut [Found],
         place: impl Fn(usize) -> usize,
-        mut lifted: impl FnMut(),
+        mut overridden: impl FnMut(),
     ) {
         self.image.walk(names, |which, lies, labels, value| {
             let Some(verdict) = self.verdicts.get(value as usize) else {
@@ -182,8 +182,8 @@ impl Bound {
             let Some(found) = found.get_mut(place(which)) else {
                 return;
             };
-            if verdict.other_beneath & LIFTS != 0 {
-                lifted();
+            if verdict.other_beneath & OVERRIDES != 0 {
+                overridden();
             }
             let weight = match lies {
                 Lies::Above => verdict.above,
@@ -192,7 +192,7 @@ impl Bound {
                     verdict.at
                 }
                 Lies::Beneath => {
-                    found.other = found.other.min(verdict.other_beneath & !LIFTS);
+                    found.other = found.other.min(verdict.other_beneath & !OVERRIDES);
                     return;
                 }
             };
@@ -209,7 +209,7 @@ fn verdict(value: Value<'_>, ranks: &[Rank], weights: &Weights) -> Verdict {
         let other = rank != NO_RANK && !nxdomain(rank).copied().unwrap_or(false);
         if other { rank } else { NO_RANK }
     };
-    let mut lifts = false;
+    let mut overrides = false;
     let mut verdict = Verdict {
         at: NONE,
         above: NONE,
@@ -223,16 +223,12 @@ fn verdict(value: Value<'_>, ranks: &[Rank], weights: &Weights) -> Verdict {
     verdict.other_beneath = verdict.other;
     for rule in value.rules() {
         let rank = rank(rule.source);
-        if rule.flags & flag::LIFTED != 0 {
-            lifts = true;
-            continue;
-        }
         if rank == NO_RANK {
             continue;
         }
         verdict.other_beneath = verdict.other_beneath.min(other(rank));
         if weights.mutes(rank).is_some() {
-            lifts = true;
+            overrides = true;
             continue;
         }
         let weight = weight(rank, 0, rule.scope);
@@ -244,7 +240,7 @@ fn verdict(value: Value<'_>, ranks: &[Rank], weights: &Weights) -> Verdict {
             verdict.cover = verdict.cover.min(rank);
         }
     }
-    verdict.other_beneath |= if lifts { LIFTS } else { 0 };
+    verdict.other_beneath |= if overrides { OVERRIDES } else { 0 };
     verdict
 }
 
@@ -364,20 +360,20 @@ impl Rules {
             return;
         }
         let place = |which: usize| usize::from(places[which % LANES]);
-        let mut lifted = false;
+        let mut overridden = false;
         delta
             .bound
-            .look(&some[..count], found, place, || lifted = true);
-        if lifted {
+            .look(&some[..count], found, place, || overridden = true);
+        if overridden {
             for which in 0..count {
                 self.look_closely(some[which], None, &mut found[place(which)]);
             }
         }
     }
 
-    /// Weighs a name's rules one by one, as some may be lifted or passed over. What is known of rules
-    /// beneath it stays, as if none of them were lifted: that can only turn NXDOMAIN into NODATA.
-    /// The exceptions on `asked` speak of the name, too.
+    /// Weighs a name's rules one by one, because exceptions may override some. `found.other`, which
+    /// covers rules below the name, ignores exceptions: that can only turn NXDOMAIN into NODATA. The
+    /// exceptions that match `asked` apply to the name, too.
     #[cold]
     fn look_closely(&self, name: &Name, asked: Option<&Name>, found: &mut Found) {
         let delta = Ladder::new(self.delta.as_ref(), name);
@@ -410,10 +406,7 @@ impl Rules {
         base.image.walk(&[name], |_, lies, labels, value| {
             for rule in base.image.value(value).rules() {
                 let rank = base.rank(rule.source);
-                if lies != Lies::Beneath
-                    && rank != NO_RANK
-                    && !delta.lifts(labels, rule.scope, rank)
-                {
+                if lies != Lies::Beneath && rank != NO_RANK {
                     weigh(lies, labels, rank, rule.scope);
                 }
             }
@@ -462,31 +455,17 @@ impl<'r> Ladder<'r> {
         ladder
     }
 
-    /// Calls `each` with the rules, but for those that only lift others.
+    /// Calls `each` with the rules.
     fn each(&self, mut each: impl FnMut(Lies, usize, Rank, Scope)) {
         let Some(over) = self.over else { return };
         for &(lies, labels, value) in &self.rungs[..self.count] {
             for rule in over.image.value(value).rules() {
                 let rank = over.rank(rule.source);
-                if rank != NO_RANK && rule.flags & flag::LIFTED == 0 {
+                if rank != NO_RANK {
                     each(lies, labels.into(), rank, rule.scope);
                 }
             }
         }
-    }
-
-    /// Whether the rule of that source and scope, on the ancestor with so many labels, is lifted.
-    fn lifts(&self, labels: usize, scope: Scope, rank: Rank) -> bool {
-        let Some(over) = self.over else { return false };
-        let mut rungs = self.rungs[..self.count].iter();
-        let rung = rungs.find(|(_, at, _)| usize::from(*at) == labels);
-        rung.is_some_and(|(_, _, value)| {
-            over.image.value(*value).rules().any(|rule| {
-                rule.flags & flag::LIFTED != 0
-                    && rule.scope == scope
-                    && over.rank(rule.source) == rank
-            })
-        })
     }
 }
 
@@ -514,10 +493,8 @@ mod tests {
 
     use super::super::builder::Builder;
     use super::super::image::layout::HEADER;
-    use super::super::image::order::Path;
     use super::super::image::provenance::ImageSource;
     use super::super::image::tests::changed;
-    use super::super::image::values::ImageRule;
     use super::*;
     use crate::policy::image::tests::named;
 
@@ -579,7 +556,7 @@ mod tests {
         }
     }
 
-    fn image(rules: &BTreeSet<Rule>, lifted: &BTreeSet<Rule>, whole: [bool; 3]) -> Arc<Image> {
+    fn image(rules: &BTreeSet<Rule>, whole: [bool; 3]) -> Arc<Image> {
         let mut builder = Builder::new();
         for (name, whole) in LISTS.into_iter().zip(whole) {
             let source = ImageSource {
@@ -588,24 +565,17 @@ mod tests {
             };
             builder.source(source).expect("room");
         }
-        for (rules, flags) in [(rules, 0), (lifted, flag::LIFTED)] {
-            for (list, owner, number) in rules {
-                let (owner, _) = Name::read(owner, 0).expect("a name");
-                let rule = ImageRule {
-                    source: *list as u16,
-                    flags,
-                    scope: scope(*number),
-                };
-                builder
-                    .insert_path(Path::from(&owner).octets(), rule)
-                    .expect("room");
-            }
+        for (list, owner, number) in rules {
+            let (owner, _) = Name::read(owner, 0).expect("a name");
+            builder
+                .insert(&owner, *list as u16, scope(*number))
+                .expect("room");
         }
         Arc::new(builder.finish().expect("room"))
     }
 
     fn rules(base: &BTreeSet<Rule>, delta: Option<Arc<Image>>) -> Rules {
-        let base = image(base, &BTreeSet::new(), [false; 3]);
+        let base = image(base, [false; 3]);
         let rank = |name: &str| LISTS.iter().position(|list| *list == name);
         let images = Images {
             base: Some(base),
@@ -639,12 +609,7 @@ mod tests {
         prop::collection::btree_set(rule, 0..size)
     }
 
-    fn compare(
-        rules: &Rules,
-        twin: &Twin,
-        names: &[&Name],
-        lifted: bool,
-    ) -> Result<(), TestCaseError> {
+    fn compare(rules: &Rules, twin: &Twin, names: &[&Name]) -> Result<(), TestCaseError> {
         let mut found = vec![Found::default(); names.len()];
         rules.look(names, &mut found);
         for (name, found) in names.iter().zip(found) {
@@ -655,14 +620,12 @@ mod tests {
             let best = |hit: Option<Hit>| hit.map(|hit| hit.source);
             prop_assert_eq!(best(found.best()), best(twin.best(name)), "{}", name);
             let nxdomain = found.all_nxdomain_beneath(|rank| NXDOMAIN[rank]);
-            if !lifted || nxdomain {
-                prop_assert_eq!(
-                    nxdomain,
-                    twin.all_nxdomain_beneath(name),
-                    "{} beneath",
-                    name
-                );
-            }
+            prop_assert_eq!(
+                nxdomain,
+                twin.all_nxdomain_beneath(name),
+                "{} beneath",
+                name
+            );
         }
         Ok(())
     }
@@ -684,59 +647,29 @@ mod tests {
             asked in prop::collection::vec(names(), 1..60),
         ) {
             let owners = owners(set.iter());
-            compare(&rules(&set, None), &Twin(set), &all(&asked, &owners), false)?;
+            compare(&rules(&set, None), &Twin(set), &all(&asked, &owners))?;
         }
 
         #[test]
-        fn a_delta_adds_lifts_and_replaces_whole_lists(
+        fn a_delta_adds_and_replaces_whole_lists(
             base in sets(60),
             added in sets(20),
-            lift in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
             whole in any::<[bool; 3]>(),
             asked in prop::collection::vec(names(), 1..60),
         ) {
-            // What is lifted is a rule of the base that counts still; needless ones are not in it.
-            let kept: Vec<_> = base.iter().filter(|rule| !whole[rule.0]).collect();
-            let mut lifted = BTreeSet::new();
-            for index in lift.iter().filter(|_| !kept.is_empty()) {
-                let rule = index.get(&kept);
-                let covered = kept.iter().any(|cover| covers(cover, rule));
-                if !covered && !added.contains(*rule) {
-                    lifted.insert((*rule).clone());
-                }
-            }
-            // With a rule goes what it made needless: the image does not hold it.
-            let gone = |rule: &Rule| lifted.contains(rule) || lifted.iter().any(|lifted| covers(lifted, rule));
-            let twin = kept.iter().filter(|rule| !gone(rule)).map(|rule| (*rule).clone());
-            let twin = Twin(twin.chain(added.iter().cloned()).collect());
+            let kept = base.iter().filter(|rule| !whole[rule.0]);
+            let twin = Twin(kept.chain(&added).cloned().collect());
             let owners = owners(base.iter().chain(&added));
-            let delta = image(&added, &lifted, whole);
-            compare(&rules(&base, Some(delta)), &twin, &all(&asked, &owners), !lifted.is_empty())?;
+            let delta = image(&added, whole);
+            compare(&rules(&base, Some(delta)), &twin, &all(&asked, &owners))?;
         }
-    }
-
-    /// Whether a rule makes another one of its list needless.
-    fn covers(cover: &Rule, rule: &Rule) -> bool {
-        let name = |rule: &Rule| Name::read(&rule.1, 0).expect("a name").0;
-        let (above, below) = (name(cover), name(rule));
-        let (labels, depth) = (above.label_count(), below.label_count());
-        let wide = match scope(cover.2) {
-            Scope::Exact => false,
-            Scope::Below => labels < depth,
-            Scope::Subtree => labels <= depth,
-        };
-        cover != rule
-            && cover.0 == rule.0
-            && wide
-            && labels <= depth
-            && below.ancestor(labels) == above.wire()
     }
 
     #[test]
     fn a_list_that_has_no_rank_does_not_count() {
         let name = Name::from_text("a.test").expect("a name");
         let set = BTreeSet::from([(0, name.wire().to_vec(), 2), (1, name.wire().to_vec(), 2)]);
-        let base = image(&set, &BTreeSet::new(), [false; 3]);
+        let base = image(&set, [false; 3]);
         let rank = |list: &str| (list == "two").then_some(0);
         let rules = Rules::new(base.into(), rank, nxdomain(&[false]));
         let mut found = [Found::default()];
@@ -756,7 +689,7 @@ mod tests {
             .filter_map(|n| Name::from_text(n).ok())
             .collect();
         let set = names.iter().map(|name| (0, name.wire().to_vec(), 2));
-        let whole = image(&set.collect(), &BTreeSet::new(), [false; 3]);
+        let whole = image(&set.collect(), [false; 3]);
         let names: Vec<_> = names.iter().collect();
         let look = |base, delta| {
             let images = Images {

@@ -231,8 +231,22 @@ mod tests {
     }
 
     fn key() -> Key {
-        let packet = b"\0\x01\x01\0\0\x01\0\0\0\0\0\0\x01a\0\0\x01\0\x01";
-        Key::new(&Query::read(packet).expect("a query"))
+        key_of(b'a', 1, false)
+    }
+
+    /// The key of a query for a name of one letter.
+    fn key_of(letter: u8, rtype: u8, checking_disabled: bool) -> Key {
+        let bits = if checking_disabled { 0x10 } else { 0 };
+        let head = [0, 1, 1, bits, 0, 1, 0, 0, 0, 0, 0, 0];
+        let packet = [&head[..], &[1, letter, 0, 0, rtype, 0, 1]].concat();
+        Key::new(&Query::read(&packet).expect("a query"))
+    }
+
+    fn failed() -> Landed {
+        Err(Arc::new(Failure {
+            code: 22,
+            said: None,
+        }))
     }
 
     fn stale() -> Arc<Entry> {
@@ -254,6 +268,22 @@ mod tests {
         }
     }
 
+    fn datagram(seats: &Arc<Seats>, stale: Option<Arc<Entry>>) -> Waiter {
+        Waiter {
+            who: Who::Datagram(Datagram {
+                packet: Box::default(),
+                route: Route {
+                    peer: ([192, 0, 2, 1], 53).into(),
+                    local: None,
+                },
+                listen: 0,
+                since: Instant::now(),
+                stale,
+            }),
+            ..waiter(seats)
+        }
+    }
+
     fn ticket(boarding: Boarding) -> Ticket {
         match boarding {
             Boarding::First(ticket) => ticket,
@@ -265,19 +295,7 @@ mod tests {
     fn who_comes_late_with_an_old_answer_at_hand_does_not_wait() {
         let seats = seats();
         let key = key();
-        let with_stale = || Waiter {
-            who: Who::Datagram(Datagram {
-                packet: Box::default(),
-                route: Route {
-                    peer: ([192, 0, 2, 1], 53).into(),
-                    local: None,
-                },
-                listen: 0,
-                since: Instant::now(),
-                stale: Some(stale()),
-            }),
-            ..waiter(&seats)
-        };
+        let with_stale = || datagram(&seats, Some(stale()));
         let flights = Flights::default();
         let ticket = ticket(flights.board(&key, waiter(&seats)));
         assert!(matches!(
@@ -302,12 +320,112 @@ mod tests {
         assert!(matches!(flights.board(&key, waiter()), Boarding::Joined));
         assert_eq!(flights.land(&first, &Ok(stale())).map(|w| w.len()), Some(2));
         let second = ticket(flights.board(&key, waiter()));
-        let failed: Landed = Err(Arc::new(Failure {
-            code: 22,
-            said: None,
-        }));
-        assert!(flights.land(&first, &failed).is_none());
-        assert_eq!(flights.land(&second, &failed).map(|w| w.len()), Some(1));
+        assert!(flights.land(&first, &failed()).is_none());
+        assert_eq!(flights.land(&second, &failed()).map(|w| w.len()), Some(1));
         assert_eq!(seats.taken(), 0);
+    }
+
+    #[test]
+    fn a_late_answer_is_given_to_those_who_asked_again_after_the_failure() {
+        let (seats, key) = (seats(), key());
+        let flights = Flights::default();
+        let first = ticket(flights.board(&key, waiter(&seats)));
+        assert_eq!(flights.land(&first, &failed()).map(|w| w.len()), Some(1));
+        let second = ticket(flights.board(&key, waiter(&seats)));
+        assert_eq!(flights.land(&first, &Ok(stale())).map(|w| w.len()), Some(1));
+        assert!(
+            flights.land(&second, &Ok(stale())).is_none(),
+            "it has ended"
+        );
+        assert!(flights.land(&second, &failed()).is_none());
+    }
+
+    #[test]
+    fn only_equal_questions_share_a_flight() {
+        let seats = seats();
+        let flights = Flights::default();
+        let keys = [
+            key_of(b'a', 1, false),
+            key_of(b'b', 1, false),
+            key_of(b'a', 28, false),
+            key_of(b'a', 1, true),
+        ];
+        let tickets: Vec<_> = keys
+            .iter()
+            .map(|key| ticket(flights.board(key, waiter(&seats))))
+            .collect();
+        let upper = flights.board(&key_of(b'A', 1, false), waiter(&seats));
+        assert!(matches!(upper, Boarding::Joined), "{upper:?}");
+        let counts: Vec<_> = tickets
+            .iter()
+            .map(|ticket| flights.land(ticket, &failed()).map(|w| w.len()))
+            .collect();
+        assert_eq!(counts, [Some(2), Some(1), Some(1), Some(1)]);
+    }
+
+    #[test]
+    fn a_place_is_free_when_its_waiter_was_told_and_not_before() {
+        let (seats, key) = (seats(), key());
+        let flights = Flights::default();
+        let ticket = ticket(flights.board(&key, waiter(&seats)));
+        flights.board(&key, datagram(&seats, Some(stale())));
+        let impatient = flights.take_stale(&ticket);
+        assert_eq!(seats.taken(), 2, "nobody was told yet");
+        drop(impatient);
+        assert_eq!(seats.taken(), 1);
+        let waiters = flights.land(&ticket, &failed());
+        assert_eq!(seats.taken(), 1);
+        drop(waiters);
+        assert_eq!(seats.taken(), 0);
+    }
+
+    #[test]
+    fn only_those_with_an_old_answer_at_hand_stop_waiting() {
+        let (seats, key) = (seats(), key());
+        let flights = Flights::default();
+        let ticket = ticket(flights.board(&key, datagram(&seats, None)));
+        for stale in [Some(stale()), None, Some(stale())] {
+            flights.board(&key, datagram(&seats, stale));
+        }
+        let impatient = flights.take_stale(&ticket);
+        assert!(impatient.iter().all(Waiter::has_stale));
+        assert_eq!(impatient.len(), 2);
+        assert!(flights.take_stale(&ticket).is_empty(), "they are told once");
+        let patient = flights.land(&ticket, &failed()).expect("it was under way");
+        assert!(!patient.iter().any(Waiter::has_stale));
+        assert_eq!(patient.len(), 2);
+    }
+
+    #[test]
+    fn a_flight_that_has_ended_does_not_make_the_next_one_late() {
+        let (seats, key) = (seats(), key());
+        let flights = Flights::default();
+        let with_stale = || datagram(&seats, Some(stale()));
+        let first = ticket(flights.board(&key, with_stale()));
+        assert_eq!(flights.take_stale(&first).len(), 1);
+        assert_eq!(flights.land(&first, &failed()).map(|w| w.len()), Some(0));
+        let _second = ticket(flights.board(&key, with_stale()));
+        assert!(flights.take_stale(&first).is_empty(), "that one is over");
+        let next = flights.board(&key, with_stale());
+        assert!(matches!(next, Boarding::Joined), "{next:?}");
+    }
+
+    #[test]
+    fn where_another_thread_has_the_lock_nothing_is_lost_and_nobody_waits() {
+        let (seats, key) = (seats(), key());
+        let flights = Flights::default();
+        let ticket = ticket(flights.board(&key, waiter(&seats)));
+        let lock = flights.lock(&key);
+        let refused = flights.try_board(&key, datagram(&seats, Some(stale())));
+        let refused = refused.expect_err("the lock is held");
+        assert!(refused.has_stale(), "it comes back as it was");
+        let landing = flights.try_land(&ticket, &failed());
+        assert_eq!(landing.err(), Some(Locked));
+        drop(lock);
+        let boarding = flights.try_board(&key, refused);
+        assert!(matches!(boarding, Ok(Boarding::Joined)), "{boarding:?}");
+        let landing = flights.try_land(&ticket, &failed());
+        let waiters = landing.expect("no lock is held");
+        assert_eq!(waiters.map(|w| w.len()), Some(2));
     }
 }

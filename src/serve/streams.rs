@@ -196,3 +196,48 @@ impl Streams {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::resolve::tests::{PACKET, Silent, entry, key, resolver};
+    use super::super::seats::Bounds;
+    use super::*;
+
+    fn streams() -> Arc<Streams> {
+        let resolver = resolver(Silent, Duration::from_secs(2), Vec::new());
+        let bounds = Bounds {
+            all: 8,
+            per_client: 8,
+        };
+        Arc::new(Streams {
+            shared: resolver.desk().shared.clone(),
+            counters: Arc::clone(&resolver.desk().counters),
+            resolver,
+            places: Arc::new(Seats::new(bounds)),
+            idle: Duration::from_secs(10),
+            stop: CancellationToken::new(),
+            tracker: TaskTracker::new(),
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hit_that_is_due_is_counted_as_a_hit_and_asked_for_again() {
+        let streams = streams();
+        streams.shared.cache.insert(key(), entry(100));
+        let mut waiting = JoinSet::new();
+        let mut hits = |seconds| {
+            let (streams, waiting) = (Arc::clone(&streams), &mut waiting);
+            let answer = streams.take(PACKET, ([127, 0, 0, 1], 5353).into(), waiting);
+            assert!(answer.is_some(), "answered from the cache at {seconds}");
+            let read = |count| streams.counters.read(count);
+            (read(Count::CacheHits), read(Count::Prefetched))
+        };
+        assert_eq!(hits(0), (1, 0));
+        tokio::time::advance(Duration::from_secs(95)).await;
+        assert_eq!(hits(95), (2, 0), "one hit is not popular");
+        assert_eq!(hits(95), (3, 1), "the second one is");
+        assert_eq!(hits(95), (4, 1), "it is asked for once");
+        assert_eq!(streams.counters.read(Count::TcpQueries), 4);
+        assert!(waiting.is_empty());
+    }
+}

@@ -10,7 +10,8 @@ use tapis::policy::rule::{Action, Against, Blocking, Kind, Scope, Source};
 use tapis::policy::snapshot::{Decision, Snapshot};
 use tapis::wire::name::Name;
 
-/// The sources in the order of precedence: name, kind, whether it answers NXDOMAIN, what it stands against.
+/// The sources: name, kind, whether it answers NXDOMAIN, what it overrides. Tests shuffle them;
+/// exceptions still precede orders, orders allow lists, and allow lists block lists.
 const SOURCES: [(&str, Kind, bool, &[&str]); 9] = [
     ("e-all", Kind::Exception, false, &[]),
     ("e-ads", Kind::Exception, false, &["ads"]),
@@ -18,7 +19,7 @@ const SOURCES: [(&str, Kind, bool, &[&str]); 9] = [
         "e-some",
         Kind::Exception,
         false,
-        &["order:one", "more", "nowhere"],
+        &["more", "order:one", "nowhere"],
     ),
     ("order:one", Kind::Order, true, &[]),
     ("order:two", Kind::Order, false, &[]),
@@ -53,61 +54,113 @@ fn source(&(name, kind, nxdomain, against): &(&str, Kind, bool, &[&str])) -> Arc
     })
 }
 
-/// Orders and exceptions lie in an image of their own; of the lists the last one lies in the delta.
-fn snapshot(rules: &[Rule]) -> Snapshot {
-    let image = |holds: &dyn Fn(usize) -> bool| {
-        let mut builder = Builder::new();
-        for (number, (name, ..)) in SOURCES.iter().enumerate().filter(|(n, _)| holds(*n)) {
-            let rules = rules.iter().filter(|(source, ..)| *source == number);
-            let rules = rules.map(|(_, name, scope)| (name, *scope));
-            builder.list(name, rules).expect("there is room");
-        }
-        Some(Arc::new(builder.finish().expect("there is room")))
-    };
-    let images = Images {
-        base: image(&|n| (5..8).contains(&n)),
-        delta: image(&|n| n == 8),
-        orders: image(&|n| n < 5),
-    };
-    Snapshot::default().with_rules(SOURCES.iter().map(source).collect(), images)
+/// Rules, and the order of their sources in the configuration and in the images.
+#[derive(Clone, Debug)]
+struct Policy {
+    rules: Vec<Rule>,
+    configured: Vec<usize>,
+    imaged: Vec<usize>,
 }
 
-/// What the twin says: a word, and by which source.
-fn twin(rules: &[Rule], name: &Name, past: &[usize]) -> (&'static str, Option<&'static str>) {
-    let speaks = |rule: &&Rule| rule.2.reaches(&rule.1, name);
-    let exceptions = rules.iter().filter(speaks).map(|rule| rule.0);
-    let exceptions: Vec<_> = exceptions
-        .chain(past.iter().copied())
-        .filter(|n| *n < 3)
-        .collect();
-    if exceptions.contains(&0) {
-        return ("allowed", Some("e-all"));
+impl Policy {
+    /// Orders and exceptions have a separate image; the last list is in the delta.
+    fn snapshot(&self) -> Snapshot {
+        let image = |holds: &dyn Fn(usize) -> bool| {
+            let mut builder = Builder::new();
+            for &number in self.imaged.iter().filter(|n| holds(**n)) {
+                let rules = self.rules.iter().filter(|(source, ..)| *source == number);
+                let rules = rules.map(|(_, name, scope)| (name, *scope));
+                let name = SOURCES[number].0;
+                builder.list(name, rules).expect("there is room");
+            }
+            Some(Arc::new(builder.finish().expect("there is room")))
+        };
+        let images = Images {
+            base: image(&|n| (5..8).contains(&n)),
+            delta: image(&|n| n == 8),
+            orders: image(&|n| n < 5),
+        };
+        let sources = self.configured.iter().map(|n| source(&SOURCES[*n]));
+        Snapshot::default().with_rules(sources.collect(), images)
     }
-    let muted = |number: usize| {
-        let mut against = exceptions.iter().flat_map(|n| SOURCES[*n].3);
-        against.any(|name| *name == SOURCES[number].0)
-    };
-    let counted = rules
-        .iter()
-        .filter(speaks)
-        .filter(|rule| rule.0 >= 3 && !muted(rule.0));
-    match counted.map(|rule| rule.0).min() {
-        Some(5) => ("allowed", Some("good")),
-        Some(number) => ("blocked", Some(SOURCES[number].0)),
-        None if exceptions
+
+    /// A source's precedence: its kind, then its place in the configuration.
+    fn rank(&self, number: usize) -> (u8, usize) {
+        let kind = match SOURCES[number].1 {
+            Kind::Exception => 0,
+            Kind::Order => 1,
+            Kind::Allow => 2,
+            Kind::Block => 3,
+        };
+        let place = self.configured.iter().position(|n| *n == number);
+        (kind, place.expect("each source is there"))
+    }
+
+    /// The sources with a rule that matches a name, in order of precedence.
+    fn speaking(&self, name: &Name) -> Vec<usize> {
+        let matching = self
+            .rules
             .iter()
-            .any(|n| rules.iter().filter(speaks).any(|r| r.0 == *n)) =>
-        {
-            ("excepted", None)
+            .filter(|rule| rule.2.reaches(&rule.1, name));
+        let mut sources: Vec<_> = matching.map(|rule| rule.0).collect();
+        sources.sort_by_key(|number| self.rank(*number));
+        sources.dedup();
+        sources
+    }
+
+    fn exceptions(&self, name: &Name) -> Vec<usize> {
+        let mut speaking = self.speaking(name);
+        speaking.retain(|number| *number < 3);
+        speaking
+    }
+
+    /// The expected decision: a word, and the source. The exceptions `past` apply to the name, too.
+    fn twin(&self, name: &Name, past: &[usize]) -> (&'static str, Option<&'static str>) {
+        let own = self.exceptions(name);
+        if own.contains(&0) || past.contains(&0) {
+            return ("allowed", Some("e-all"));
         }
-        None => ("nothing", None),
+        let overridden = |number: usize| {
+            let mut against = own.iter().chain(past).flat_map(|n| SOURCES[*n].3);
+            against.any(|name| *name == SOURCES[number].0)
+        };
+        let counted = self.speaking(name).into_iter();
+        let mut counted = counted.filter(|number| *number >= 3 && !overridden(*number));
+        match (counted.next(), own.first()) {
+            (Some(5), _) => ("allowed", Some("good")),
+            (Some(number), _) => ("blocked", Some(SOURCES[number].0)),
+            (None, Some(number)) => ("excepted", Some(SOURCES[*number].0)),
+            (None, None) => ("nothing", None),
+        }
+    }
+
+    /// The expected decision on a CNAME chain: the blocked hop, and the source that blocks it.
+    fn twin_of_chain(&self, asked: &Name, chain: &[Name]) -> Option<(usize, &'static str)> {
+        let past = self.exceptions(asked);
+        // After an exception against everything nothing counts; after an allow list, only orders do.
+        let mut by = self.twin(asked, &[]);
+        let mut orders_alone = false;
+        for (hop, name) in (1..).zip(chain) {
+            if by == ("allowed", Some("e-all")) {
+                return None;
+            }
+            orders_alone |= by == ("allowed", Some("good"));
+            by = self.twin(name, &past);
+            match by {
+                ("blocked", Some(source)) if !orders_alone || source.starts_with("order:") => {
+                    return Some((hop, source));
+                }
+                _ => {}
+            }
+        }
+        None
     }
 }
 
 fn told(decision: &Decision<'_>) -> (&'static str, Option<String>) {
     match decision {
         Decision::Pass => ("nothing", None),
-        Decision::Excepted(_) => ("excepted", None),
+        Decision::Excepted(by) => ("excepted", Some(by.source.name.clone())),
         Decision::Allowed(by) => ("allowed", Some(by.source.name.clone())),
         Decision::Blocked { by, .. } => ("blocked", Some(by.source.name.clone())),
     }
@@ -120,9 +173,15 @@ fn name() -> impl Strategy<Value = Name> {
         .prop_map(|labels| Name::from_text(&labels.join(".")).expect("a name"))
 }
 
-fn rules() -> impl Strategy<Value = Vec<Rule>> {
+fn policy() -> impl Strategy<Value = Policy> {
     let rule = (0..SOURCES.len(), name(), prop::sample::select(&SCOPES[..]));
-    prop::collection::vec(rule, 0..24)
+    let shuffled = || Just((0..SOURCES.len()).collect::<Vec<_>>()).prop_shuffle();
+    let rules = prop::collection::vec(rule, 0..24);
+    (rules, shuffled(), shuffled()).prop_map(|(rules, configured, imaged)| Policy {
+        rules,
+        configured,
+        imaged,
+    })
 }
 
 proptest! {
@@ -130,22 +189,23 @@ proptest! {
 
     #[test]
     fn exceptions_orders_and_lists_decide_as_the_twin_says(
-        rules in rules(),
+        policy in policy(),
         names in prop::collection::vec(name(), 1..40),
     ) {
-        let snapshot = snapshot(&rules);
+        let snapshot = policy.snapshot();
         for name in &names {
             let decision = snapshot.decide(name);
             let (word, by) = told(&decision);
-            prop_assert_eq!((word, by.as_deref()), twin(&rules, name, &[]), "{}", name);
+            prop_assert_eq!((word, by.as_deref()), policy.twin(name, &[]), "{}", name);
             // NXDOMAIN is true of all names beneath.
             if let Decision::Blocked { nxdomain: true, .. } = decision {
                 let beneath = |other: &&Name| {
                     other.label_count() > name.label_count()
                         && other.ancestor(name.label_count()) == name.wire()
                 };
-                for other in names.iter().chain(rules.iter().map(|rule| &rule.1)).filter(beneath) {
-                    let (word, by) = twin(&rules, other, &[]);
+                let owners = policy.rules.iter().map(|rule| &rule.1);
+                for other in names.iter().chain(owners).filter(beneath) {
+                    let (word, by) = policy.twin(other, &[]);
                     let nxdomain = SOURCES.iter().any(|s| Some(s.0) == by && s.2);
                     prop_assert!(word == "blocked" && nxdomain, "{} beneath {}", other, name);
                 }
@@ -154,25 +214,76 @@ proptest! {
     }
 
     #[test]
-    fn what_an_exception_stands_against_does_not_count_for_a_cname_either(
-        rules in rules(),
-        asked in name(),
-        target in name(),
+    fn a_chain_of_cnames_is_decided_as_the_twin_says(
+        policy in policy(),
+        asked in prop::collection::vec(name(), 1..20),
+        chain in prop::collection::vec(name(), 1..4),
     ) {
-        let snapshot = snapshot(&rules);
-        let decision = snapshot.decide(&asked);
-        if let Decision::Excepted(_) = decision {
-            let speaks = |rule: &&Rule| rule.0 < 3 && rule.2.reaches(&rule.1, &asked);
-            let past: Vec<_> = rules.iter().filter(speaks).map(|rule| rule.0).collect();
-            let chain = [target.clone()].into_iter();
-            let (hops, decision) = snapshot.decide_chain(&asked, decision.past(), chain);
-            let (word, by) = told(&decision);
-            match twin(&rules, &target, &past) {
-                ("blocked", source) => {
-                    prop_assert_eq!((hops, word, by.as_deref()), (1, "blocked", source));
-                }
-                _ => prop_assert_eq!((hops, word), (0, "nothing")),
+        let snapshot = policy.snapshot();
+        for asked in &asked {
+            let decision = snapshot.decide(asked);
+            if let Decision::Blocked { .. } = decision {
+                continue;
             }
+            let (hops, decision) =
+                snapshot.decide_chain(asked, decision.past(), chain.iter().cloned());
+            let (word, by) = told(&decision);
+            let expected = match policy.twin_of_chain(asked, &chain) {
+                Some((hop, source)) => (hop, "blocked", Some(source)),
+                None => (0, "nothing", None),
+            };
+            prop_assert_eq!((hops, word, by.as_deref()), expected, "{} to {:?}", asked, chain);
         }
+    }
+}
+
+/// A policy of exact rules.
+fn of(rules: &[(usize, &str)]) -> Policy {
+    let name = |text: &str| Name::from_text(text).expect("a name");
+    let rules = rules.iter();
+    Policy {
+        rules: rules
+            .map(|(n, text)| (*n, name(text), Scope::Exact))
+            .collect(),
+        configured: (0..SOURCES.len()).collect(),
+        imaged: (0..SOURCES.len()).collect(),
+    }
+}
+
+/// The source that blocks the target of the asked name's CNAME.
+fn blocked_by(policy: &Policy, asked: &str, target: &str) -> Option<String> {
+    let name = |text: &str| Name::from_text(text).expect("a name");
+    let snapshot = policy.snapshot();
+    let past = snapshot.decide(&name(asked)).past();
+    let chain = [name(target)].into_iter();
+    told(&snapshot.decide_chain(&name(asked), past, chain).1).1
+}
+
+#[test]
+fn an_exception_on_an_allow_listed_name_counts_for_its_cname_too() {
+    let order = Some("order:one".to_owned());
+    let rules = [(5, "a.b"), (3, "c.b")];
+    assert_eq!(blocked_by(&of(&rules), "a.b", "c.b"), order);
+    // An exception on the asked name overrides that order.
+    let excepted = [&rules[..], &[(2, "a.b")]].concat();
+    assert_eq!(blocked_by(&of(&excepted), "a.b", "c.b"), None);
+    // One of these overrides only a list, the other does not match the asked name.
+    let other = [&rules[..], &[(1, "a.b"), (2, "b")]].concat();
+    assert_eq!(blocked_by(&of(&other), "a.b", "c.b"), order);
+}
+
+#[test]
+fn an_exception_counts_wherever_it_stands_in_the_configuration() {
+    let rules = [(2, "a.b"), (1, "a.b"), (3, "a.b"), (6, "a.b"), (7, "a.b")];
+    let name = Name::from_text("a.b").expect("a name");
+    for configured in [[0, 1, 2], [2, 1, 0], [1, 0, 2], [2, 0, 1]] {
+        let mut policy = of(&rules);
+        policy.configured = (3..SOURCES.len()).chain(configured).collect();
+        policy.imaged.reverse();
+        let first = configured.into_iter().find(|n| *n != 0);
+        let first = first.map(|n| SOURCES[n].0.to_owned());
+        let snapshot = policy.snapshot();
+        let decision = snapshot.decide(&name);
+        assert_eq!(told(&decision), ("excepted", first), "{configured:?}");
     }
 }

@@ -98,26 +98,29 @@ fn an_order_begins_and_ends_at_its_instants() {
 #[test]
 fn a_name_under_several_orders_and_a_list_is_free_when_the_last_of_them_ends() {
     let (server, _upstream) = server(&list("ads", ""), &[("ads", "c.example\n")]);
-    for (id, name) in [
-        ("one", "a.example"),
-        ("two", "a.example"),
-        ("three", "c.example"),
+    // The earliest one is named, whatever the ids and the order of the files.
+    for (id, year, name) in [
+        ("a-last", 2022, "a.example"),
+        ("c-first", 2020, "a.example"),
+        ("b-second", 2021, "a.example"),
+        ("other", 2020, "c.example"),
     ] {
-        let text = order(id, PAST, &target(name, "exact"));
+        let dates = format!("effective-from = {year}-01-01T00:00:00Z");
+        let text = order(id, &dates, &target(name, "exact"));
         fs::write(server.path(&format!("orders/{id}.toml")), text).expect("written");
     }
     until("the orders", || {
-        why(&server, "a.example") == ["16 order one: Ask the authority"]
+        server.status()["orders"]["states"]["in-force"] == 4
     });
-    until("the third", || {
-        why(&server, "c.example") == ["16 order three: Ask the authority"]
-    });
-    fs::remove_file(server.path("orders/one.toml")).expect("removed");
-    until("the second", || {
-        why(&server, "a.example") == ["16 order two: Ask the authority"]
-    });
-    fs::remove_file(server.path("orders/two.toml")).expect("removed");
-    fs::remove_file(server.path("orders/three.toml")).expect("removed");
+    let told = |id: &str| [format!("16 order {id}: Ask the authority")];
+    assert_eq!(why(&server, "c.example"), told("other"));
+    for (id, next) in [("c-first", "b-second"), ("b-second", "a-last")] {
+        assert_eq!(why(&server, "a.example"), told(id));
+        fs::remove_file(server.path(&format!("orders/{id}.toml"))).expect("removed");
+        until(next, || why(&server, "a.example") == told(next));
+    }
+    fs::remove_file(server.path("orders/a-last.toml")).expect("removed");
+    fs::remove_file(server.path("orders/other.toml")).expect("removed");
     until("the end", || !is_blocked(server.address, "a.example"));
     until("the list", || why(&server, "c.example") == ["15 ads"]);
 }
@@ -320,4 +323,90 @@ fn an_order_that_is_saved_in_two_halves_is_taken_whole() {
     until("the order", || is_blocked(server.address, "b.example"));
     assert!(is_blocked(server.address, "a.example"));
     assert!(!server.log().contains("file refused"), "{}", server.log());
+}
+
+#[test]
+fn an_order_that_begins_with_the_one_that_it_supersedes_is_the_one_that_is_named() {
+    let (server, _upstream) = server("", &[]);
+    let supersedes = format!("{PAST}\nsupersedes = [\"a-old\"]");
+    for (id, dates) in [("a-old", PAST), ("new", &supersedes)] {
+        let text = order(id, dates, &target("a.example", "exact"));
+        fs::write(server.path(&format!("orders/{id}.toml")), text).expect("written");
+    }
+    until("both files", || {
+        let states = &server.status()["orders"]["states"];
+        states["in-force"] == 1 && states["superseded"] == 1
+    });
+    assert_eq!(
+        why(&server, "a.example"),
+        ["16 order new: Ask the authority"]
+    );
+}
+
+#[test]
+fn the_public_text_is_in_the_configured_language_or_in_the_nearest_one() {
+    let upstream = Upstream::plain();
+    let config = format!(
+        "{}[orders]\npath = \"orders\"\nlanguage = \"id-ID\"\n",
+        preamble(upstream.address)
+    );
+    let folder = folder(&config, &[]);
+    fs::create_dir(folder.path().join("orders")).expect("made");
+    let cases = [
+        ("region", "en = \"E\", id = \"I\", id-ID = \"R\"", "R"),
+        ("language", "en = \"E\", fr = \"F\", id = \"I\"", "I"),
+        ("other-region", "en = \"E\", id-SG = \"S\"", "E"),
+        ("english", "de = \"D\", en = \"E\"", "E"),
+        ("any", "fr = \"F\"", "F"),
+    ];
+    for (id, texts, _) in cases {
+        let text = order(id, PAST, &target(&format!("{id}.example"), "exact"));
+        let given = "en = \"Ask the authority\", id = \"Tanya\"";
+        assert!(text.contains(given), "{text}");
+        let path = folder.path().join(format!("orders/{id}.toml"));
+        fs::write(path, text.replace(given, texts)).expect("written");
+    }
+    let server = Server::start_in(folder);
+    for (id, _, shown) in cases {
+        let expected = format!("16 order {id}: {shown}");
+        assert_eq!(why(&server, &format!("{id}.example")), [expected]);
+    }
+}
+
+#[test]
+fn at_the_instant_of_its_end_an_exception_or_an_order_counts_no_more() {
+    let config = "[orders]\npath = \"orders\"\n[[exception]]\nname = \"a.example\"\nscope = \"exact\"\n\
+                  against = [\"order:x-1\"]\nreason = \"x\"\nauthor = \"x\"\nuntil = 2026-03-01T12:00:00Z\n";
+    let folder = folder(config, &[]);
+    fs::create_dir(folder.path().join("orders")).expect("made");
+    let dates = "effective-from = 2026-03-01T00:00:00Z\nexpires-at = 2026-03-01T12:00:00Z";
+    for (id, dates, name) in [("x-1", PAST, "a.example"), ("x-2", dates, "b.example")] {
+        let order = order(id, dates, &target(name, "exact"));
+        let path = folder.path().join(format!("orders/{id}.toml"));
+        fs::write(path, order).expect("written");
+    }
+    let told = |name: &str, time: &str| {
+        let at = format!("2026-03-01T{time}Z");
+        let output = tapis()
+            .args(["why", name, "--at", &at, "--config"])
+            .arg(folder.path().join("tapis.toml"))
+            .output()
+            .expect("it ran");
+        let told = text(&output);
+        told.lines().next().unwrap_or_default().to_owned()
+    };
+    for (name, time, expected) in [
+        (
+            "a.example",
+            "11:59:59.999999999",
+            "excepted by exception a.example#0",
+        ),
+        ("a.example", "12:00:00", "blocked by order x-1"),
+        ("a.example", "12:00:00.000000001", "blocked by order x-1"),
+        ("b.example", "00:00:00", "blocked by order x-2"),
+        ("b.example", "11:59:59.999999999", "blocked by order x-2"),
+        ("b.example", "12:00:00", "upstream"),
+    ] {
+        assert_eq!(told(name, time), format!("{name}: {expected}"), "at {time}");
+    }
 }

@@ -10,7 +10,7 @@ use crate::support::server::{Server, folder, list, preamble, refused, tapis, tex
 use crate::support::upstream::Upstream;
 
 /// Ends a server and hands on its folder.
-fn end(mut server: Server) -> TempDir {
+pub(crate) fn end(mut server: Server) -> TempDir {
     server.signal("TERM");
     assert_eq!(server.wait(), Some(0), "{}", server.log());
     let empty = tempfile::tempdir().expect("a folder");
@@ -30,7 +30,7 @@ fn large(more: &str) -> String {
 }
 
 /// Waits until what is in force is kept.
-fn kept(server: &Server) {
+pub(crate) fn kept(server: &Server) {
     let generation = server.status()["generation"].as_u64().expect("a number");
     let record = server.path("state").join("current");
     until("the record of what is in force", || {

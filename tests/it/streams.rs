@@ -1,13 +1,15 @@
 //! DNS over TCP: pipelining, order, idleness, limits.
 
+use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
+use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
 
-use crate::support::client::{PATIENCE, Stream, is_blocked, query, until};
+use crate::support::client::{PATIENCE, Port, Stream, data, is_blocked, query, rcode, until};
 use crate::support::server::{Server, list, preamble};
 use crate::support::upstream::{Upstream, address_of, name};
 
@@ -102,4 +104,51 @@ fn above_the_limit_connections_are_closed_and_below_it_served() {
         let _ = stream.0.write_all(&octets);
         stream.receive().is_some()
     });
+}
+
+#[test]
+fn one_connection_does_not_take_all_places_at_upstream() {
+    let gate = Arc::new(Mutex::new(()));
+    let closed = gate.lock().expect("whole");
+    let open = Arc::clone(&gate);
+    let upstream = Upstream::start(move |asked| {
+        drop(open.lock());
+        Some(address_of(asked, [192, 0, 2, 1]))
+    });
+    // One client may use all 80 places.
+    let more = "timeout-ms = 30000\nwaiting = 80\nwaiting-per-client = 80\n";
+    let server = Server::start(&(preamble(upstream.address) + more), &[]);
+    let asked = || upstream.asked().iter().map(name).collect::<HashSet<_>>();
+    let mut stream = Stream::open(server.address);
+    for number in 0..100 {
+        stream.send(&query(&format!("n{number}.example"), RecordType::A));
+    }
+    until("its share to be asked", || asked().len() >= 64);
+    let other = Port::open(server.address);
+    other.send(&query("other.example", RecordType::A));
+    until("the other's question", || asked().contains("other.example"));
+    drop(closed);
+    assert_eq!(data(&other.receive()), ["192.0.2.1"]);
+    // The other queries stayed in the socket, so none of the hundred was turned away.
+    for _ in 0..100 {
+        let answer = stream.receive().expect("an answer");
+        assert_eq!(rcode(&answer), ResponseCode::NoError);
+    }
+    assert_eq!(server.count("overloaded"), 0);
+}
+
+#[test]
+fn a_server_with_places_for_one_to_three_connections_serves_them() {
+    let upstream = Upstream::plain();
+    for count in 1..=3 {
+        let server = server(&upstream, &format!("tcp-connections = {count}"));
+        let mut stream = Stream::open(server.address);
+        for name in ["blocked.example", "a.example"] {
+            stream.send(&query(name, RecordType::A));
+            assert!(stream.receive().is_some(), "{count}: {name}");
+        }
+        // The default for one client is a quarter of all, but at least one.
+        let mut second = Stream::open(server.address);
+        assert!(second.receive().is_none(), "{count}");
+    }
 }

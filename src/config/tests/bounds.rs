@@ -105,3 +105,14 @@ fn a_sinkhole_has_at_most_eight_addresses_and_may_have_none() {
     let told = "2: sinkhole holds 9 addresses, must be at most 8";
     assert_eq!(problems(&given(9)), [told]);
 }
+
+#[test]
+fn a_client_may_have_a_quarter_of_all_connections_and_at_least_one() {
+    for (all, quarter) in [(1, 1), (2, 1), (3, 1), (4, 1), (7, 1), (8, 2), (1024, 256)] {
+        let server = valid(&format!("[server]\ntcp-connections = {all}")).server;
+        assert_eq!(
+            (server.tcp_connections, server.tcp_connections_per_client),
+            (all, quarter)
+        );
+    }
+}

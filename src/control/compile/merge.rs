@@ -9,7 +9,7 @@ use super::batch::{Place, Rank, SLACK, rank};
 use super::sort::Run;
 use crate::policy::image::cursor::Cursor as ImageCursor;
 use crate::policy::image::order::Key;
-use crate::policy::image::values::{ImageRule, flag};
+use crate::policy::image::values::ImageRule;
 use crate::policy::image::{ImageError, WriteError};
 
 /// Why rules could not be joined.
@@ -306,21 +306,15 @@ impl Name {
     /// Joins what was sorted with what is carried over.
     #[cold]
     fn join(&mut self) {
-        let (rules, base) = (&mut self.sorted, &mut self.base);
-        let lifted = |rule: u32| rule | LIFTED | CHANGE;
-        base.retain(|&rule| !rules.contains(&lifted(rule)));
-        rules.retain(|rule| rule & LIFTED == 0);
+        let rules = &mut self.sorted;
         for rule in &mut *rules {
             *rule &= !CHANGE;
         }
-        rules.append(base);
+        rules.append(&mut self.base);
         rules.sort_unstable();
         rules.dedup();
     }
 }
-
-/// A rule of a delta that takes away the same one of the base.
-const LIFTED: u32 = (flag::LIFTED as u32) << 8;
 
 fn source(rule: u32) -> usize {
     (rule >> 16) as usize

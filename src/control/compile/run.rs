@@ -199,11 +199,7 @@ impl Work<'_> {
     ) -> Result<io::Result<Reading>, Refusal> {
         let mut failed = Ok(());
         let rule = |name: &_, scope, _| {
-            let rule = ImageRule {
-                source,
-                flags: 0,
-                scope,
-            };
+            let rule = ImageRule { source, scope };
             if failed.is_ok() {
                 failed = sorter.push(name, rule.to_bits());
             }

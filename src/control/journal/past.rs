@@ -148,3 +148,172 @@ pub fn spans(path: &Path) -> Result<BTreeMap<String, Span>, JournalError> {
     })?;
     Ok(spans)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{at, draft};
+    use super::super::writer::{Draft, Journal};
+    use super::*;
+
+    /// A folder with the journal of a server that published these generations and stopped.
+    fn journal(drafts: Vec<Draft>) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("journal.jsonl");
+        append(&path, drafts);
+        (dir, path)
+    }
+
+    /// Appends what a server writes from its start to its stop.
+    fn append(path: &Path, drafts: Vec<Draft>) {
+        let mut journal = Journal::open(path, None, None);
+        let mut last = journal.known();
+        for draft in drafts {
+            last = draft.generation;
+            journal.publish(draft);
+        }
+        journal.close(last);
+        assert_eq!(journal.problem(), None);
+    }
+
+    fn orders(generation: u64, orders: &[(&str, &str)]) -> Draft {
+        draft(generation, Some(orders), &[])
+    }
+
+    fn past(path: &Path, moment: Moment) -> Option<Past> {
+        Past::read(path, moment).expect("readable")
+    }
+
+    /// The generation in force at an instant.
+    fn generation(path: &Path, second: i64) -> Option<u64> {
+        past(path, Moment::At(at(second))).map(|past| past.generation)
+    }
+
+    fn texts(past: &Past) -> Vec<&str> {
+        past.orders.iter().map(|(_, text)| &**text).collect()
+    }
+
+    #[test]
+    fn a_generation_is_in_force_from_its_instant_until_the_next_one() {
+        let (_dir, path) = journal((1..=3).map(|number| orders(number, &[])).collect());
+        let found: Vec<_> = [99, 100, 199, 200, 299, 300, 9999]
+            .into_iter()
+            .map(|second| generation(&path, second))
+            .collect();
+        let expected = [None, Some(1), Some(1), Some(2), Some(2), Some(3), Some(3)];
+        assert_eq!(found, expected);
+        let second = past(&path, Moment::Generation(2)).expect("it was in force");
+        assert_eq!((second.generation, second.since), (2, at(200)));
+        assert!(past(&path, Moment::Generation(4)).is_none());
+    }
+
+    #[test]
+    fn orders_are_as_they_were_then_with_their_texts_of_then() {
+        let (_dir, path) = journal(vec![
+            orders(1, &[("x", "x1")]),
+            orders(2, &[("x", "x2"), ("y", "y1")]),
+            orders(3, &[("y", "y1")]),
+        ]);
+        for (second, expected) in [(150, &["x1"][..]), (250, &["x2", "y1"]), (350, &["y1"])] {
+            let past = past(&path, Moment::At(at(second))).expect("it is known");
+            assert_eq!(texts(&past), expected, "at {second}");
+        }
+        let second = past(&path, Moment::Generation(2)).expect("it was in force");
+        assert_eq!(texts(&second), ["x2", "y1"]);
+    }
+
+    #[test]
+    fn when_the_clock_was_set_back_what_came_into_force_last_counts() {
+        let set_back = Draft {
+            at: at(150),
+            ..orders(3, &[("x", "x3")])
+        };
+        let first = [orders(1, &[("x", "x1")]), orders(2, &[("x", "x2")])];
+        let (_dir, path) = journal(first.into_iter().chain([set_back]).collect());
+        let found: Vec<_> = [149, 150, 200, 250]
+            .into_iter()
+            .map(|second| generation(&path, second))
+            .collect();
+        assert_eq!(found, [Some(1), Some(3), Some(3), Some(3)]);
+        let last = past(&path, Moment::At(at(250))).expect("it is known");
+        assert_eq!((texts(&last), last.since), (vec!["x3"], at(150)));
+    }
+
+    #[test]
+    fn that_the_server_ended_is_known_of_instants_after_it_and_of_no_generation() {
+        let (_dir, path) = journal(vec![orders(1, &[])]);
+        let now = Timestamp::now();
+        let stopped = past(&path, Moment::At(now)).and_then(|past| past.stopped);
+        assert!(stopped.is_some_and(|stopped| stopped <= now && stopped > at(200)));
+        let before = past(&path, Moment::At(at(200))).expect("it is known");
+        assert_eq!(before.stopped, None, "it ran at that time");
+        let first = past(&path, Moment::Generation(1)).expect("it was in force");
+        assert_eq!(first.stopped, None);
+
+        // Another server publishes a generation: the stop of the first one does not apply to it.
+        let again = Draft {
+            at: now,
+            ..orders(2, &[])
+        };
+        append(&path, vec![again]);
+        let second = past(&path, Moment::At(now)).expect("it is known");
+        assert_eq!((second.generation, second.stopped), (2, None));
+    }
+
+    #[test]
+    fn a_journal_without_a_generation_knows_no_past_and_no_orders() {
+        let (_dir, path) = journal(Vec::new());
+        assert!(past(&path, Moment::At(Timestamp::now())).is_none());
+        assert!(past(&path, Moment::Generation(1)).is_none());
+        assert!(spans(&path).expect("readable").is_empty());
+        let gone = path.with_extension("gone");
+        assert!(past(&gone, Moment::Generation(1)).is_none());
+        let folder = path.parent().expect("it lies in one");
+        assert!(Past::read(folder, Moment::Generation(1)).is_err());
+        assert!(spans(folder).is_err());
+    }
+
+    #[test]
+    fn an_orders_span_is_from_its_first_instant_in_force_to_its_last_end() {
+        let states = |generation, states: &[(&str, State)]| draft(generation, None, states);
+        let (x, y) = ("x", "y");
+        let (force, pause) = (State::InForce, State::Suspended);
+        let (_dir, path) = journal(vec![
+            states(1, &[(x, force)]),
+            states(2, &[(x, force), (y, force)]),
+            states(3, &[(x, State::Lifted), (y, pause)]),
+            states(4, &[(x, State::Lifted), (y, force)]),
+            states(
+                5,
+                &[
+                    (x, State::Lifted),
+                    (y, State::Expired),
+                    ("z", State::Scheduled),
+                ],
+            ),
+        ]);
+        let span = |begun: Option<i64>, freed: Option<i64>| Span {
+            begun: begun.map(at),
+            freed: freed.map(at),
+        };
+        let expected = [
+            // It was in force before the first entry, so its start is unknown.
+            (x.to_owned(), span(None, Some(300))),
+            (y.to_owned(), span(Some(200), Some(500))),
+            ("z".to_owned(), span(None, None)),
+        ];
+        assert_eq!(spans(&path).expect("readable"), BTreeMap::from(expected));
+    }
+
+    #[test]
+    fn an_order_that_is_in_force_again_has_not_ended() {
+        let states = |generation, state| draft(generation, None, &[("x", state)]);
+        let (_dir, path) = journal(vec![
+            states(1, State::Scheduled),
+            states(2, State::InForce),
+            states(3, State::Suspended),
+            states(4, State::InForce),
+        ]);
+        let span = spans(&path).expect("readable")["x"];
+        assert_eq!((span.begun, span.freed), (Some(at(200)), None));
+    }
+}

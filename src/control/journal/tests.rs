@@ -19,11 +19,15 @@ use super::writer::{Draft, Journal, Page, Pages};
 use super::{Entry, JournalError, read};
 use crate::control::orders::life::State;
 
-fn at(second: i64) -> Timestamp {
+pub(super) fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).expect("a time")
 }
 
-fn draft(generation: u64, orders: Option<&[(&str, &str)]>, states: &[(&str, State)]) -> Draft {
+pub(super) fn draft(
+    generation: u64,
+    orders: Option<&[(&str, &str)]>,
+    states: &[(&str, State)],
+) -> Draft {
     let page = |(id, text): &(&str, &str)| Page {
         id: (*id).to_owned(),
         path: format!("{id}.toml").into(),

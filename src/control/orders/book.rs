@@ -387,3 +387,301 @@ impl Book {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::rule::Against;
+
+    fn order(id: &str, more: &str) -> (PathBuf, String) {
+        let text = format!(
+            "id = \"{id}\"\nlegal-basis = [\"x\"]\nreason = {{ en = \"x\" }}\n\
+             review-at = 2030-01-01T00:00:00Z\nauthority = {{ name = \"x\" }}\n\
+             redress = {{ how = \"x\" }}\n{more}\n\
+             [[targets]]\nname = \"x.example\"\nscope = \"subtree\"\n"
+        );
+        (format!("{id}.toml").into(), text)
+    }
+
+    fn exception(name: &str, more: &str) -> Exception {
+        let text = format!(
+            "[[exception]]\nname = \"{name}\"\nscope = \"exact\"\nagainst = [\"order:b\", \"ads\"]\n\
+             reason = \"x\"\nauthor = \"x\"\n{more}"
+        );
+        let parsed = exception::parse(&text, Path::new("x.toml"));
+        parsed.expect("an exception").remove(0)
+    }
+
+    fn book(orders: Vec<(PathBuf, String)>, exceptions: Vec<Exception>) -> Book {
+        Book::of_past(&Config::built_in(), orders, exceptions)
+    }
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().expect("a time")
+    }
+
+    /// The names of the sources in force, in order of precedence.
+    fn sources(book: &Book, instant: Timestamp) -> Vec<String> {
+        let sources = book.sources(instant).into_iter();
+        sources.map(|source| source.name.clone()).collect()
+    }
+
+    const NOON: &str = "2026-03-01T12:00:00Z";
+    const BEFORE: &str = "2026-03-01T11:59:59.999999999Z";
+
+    #[test]
+    fn of_several_orders_the_one_that_began_first_stands_first_whatever_its_id_and_file() {
+        let orders = [
+            order("a", "effective-from = 2026-02-01T00:00:00Z"),
+            order("b", "effective-from = 2026-01-01T00:00:00Z"),
+            // The same instant as the previous one in another time zone: the id decides.
+            order("aa", "effective-from = 2026-01-01T07:00:00+07:00"),
+        ];
+        let paths = ["1.toml", "2.toml", "3.toml"].map(PathBuf::from);
+        let orders = paths.into_iter().zip(orders);
+        let orders = orders.map(|(path, (_, text))| (path, text));
+        let book = book(orders.collect(), Vec::new());
+        let expected = ["order:aa", "order:b", "order:a"];
+        assert_eq!(sources(&book, at(NOON)), expected);
+        assert_eq!(sources(&book, at("2026-01-15T00:00:00Z")), expected[..2]);
+    }
+
+    #[test]
+    fn an_exception_ends_at_its_instant_and_not_after_it() {
+        let exceptions = vec![
+            exception("a.x.example", &format!("until = {NOON}")),
+            exception("b.x.example", ""),
+        ];
+        let book = book(Vec::new(), exceptions);
+        let [ends, stays] = ["exception:a.x.example#0", "exception:b.x.example#1"];
+        assert_eq!(sources(&book, at(BEFORE)), [ends, stays]);
+        assert_eq!(sources(&book, at(NOON)), [stays]);
+        let rules = |instant| {
+            let rules = book.rules_at(at(instant)).into_iter();
+            rules.map(|(source, ..)| source).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            (rules(BEFORE), rules(NOON)),
+            (vec![ends.into(), stays.into()], vec![stays.into()])
+        );
+        assert_eq!(book.next(at(BEFORE)), Some(at(NOON)));
+        assert_eq!(book.next(at(NOON)), None);
+    }
+
+    #[test]
+    fn an_order_begins_and_ends_at_its_instants_and_its_exceptions_with_it() {
+        let dates = format!("effective-from = 2026-01-01T00:00:00Z\nexpires-at = {NOON}");
+        let (path, text) = order("b", &dates);
+        let text = text + "except = [\"free.x.example\"]\n";
+        let book = book(vec![(path, text)], Vec::new());
+        assert_eq!(sources(&book, at(BEFORE)), ["order:b/except", "order:b"]);
+        assert_eq!(sources(&book, at(NOON)), Vec::<String>::new());
+        assert_eq!(
+            sources(&book, at("2025-12-31T23:59:59Z")),
+            Vec::<String>::new()
+        );
+        assert_eq!(sources(&book, at("2026-01-01T00:00:00Z")).len(), 2);
+        assert_eq!(
+            book.next(at("2025-01-01T00:00:00Z")),
+            Some(at("2026-01-01T00:00:00Z"))
+        );
+    }
+
+    #[test]
+    fn the_next_change_is_the_earliest_of_orders_and_exceptions() {
+        for (begins, until, next) in [("01", "02", "01"), ("02", "01", "01"), ("02", "02", "02")] {
+            let dates = format!("effective-from = 2026-{begins}-01T00:00:00Z");
+            let until = format!("until = 2026-{until}-01T00:00:00Z");
+            let exceptions = vec![exception("a.x.example", &until)];
+            let book = book(vec![order("b", &dates)], exceptions);
+            let next = at(&format!("2026-{next}-01T00:00:00Z"));
+            assert_eq!(book.next(at("2025-01-01T00:00:00Z")), Some(next));
+        }
+    }
+
+    #[test]
+    fn a_source_leads_back_to_its_order_or_exception() {
+        let orders = vec![
+            order("a", "effective-from = 2026-01-01T00:00:00Z"),
+            order("b", "effective-from = 2026-02-01T00:00:00Z"),
+        ];
+        let exceptions = vec![exception("a.x.example", ""), exception("b.x.example", "")];
+        let book = book(orders, exceptions);
+        for source in book.sources(at(NOON)) {
+            let order = book
+                .order(&source)
+                .map(|order| format!("order:{}", order.id));
+            let number = |exception: &Exception| {
+                let number = usize::from(exception.name.to_string().starts_with('b'));
+                format!("exception:{}#{number}", exception.name)
+            };
+            let exception = book.exception(&source).map(number);
+            assert_eq!(order.xor(exception).as_ref(), Some(&source.name));
+        }
+    }
+
+    #[test]
+    fn the_rules_that_match_a_name_come_with_the_weightiest_first() {
+        let (path, text) = order("a", "effective-from = 2026-01-01T00:00:00Z");
+        let more = "[[targets]]\nname = \"a.x.example\"\nscope = \"exact\"\n\
+                    [[targets]]\nname = \"other.example\"\nscope = \"exact\"\n";
+        let book = book(
+            vec![(path, text + more)],
+            vec![exception("a.x.example", "")],
+        );
+        let name = Name::from_text("a.x.example").expect("a name");
+        let matching = book.matching(&name);
+        let told = |source: &str| {
+            let rules = matching.get(source).map_or(&[][..], Vec::as_slice);
+            let told = rules
+                .iter()
+                .map(|(owner, scope)| format!("{owner} {scope:?}"));
+            told.collect::<Vec<_>>()
+        };
+        assert_eq!(told("order:a"), ["a.x.example Exact", "x.example Subtree"]);
+        assert_eq!(told("exception:a.x.example#0"), ["a.x.example Exact"]);
+        assert_eq!(matching.len(), 2);
+    }
+
+    #[test]
+    fn what_is_said_in_vain_is_remarked() {
+        let withdrawn = "effective-from = 2026-03-01T00:00:00Z\nlifted-at = 2026-02-01T00:00:00Z";
+        let orders = vec![
+            order("a", withdrawn),
+            order(
+                "b",
+                "effective-from = 2026-01-01T00:00:00Z\nsupersedes = [\"gone\"]",
+            ),
+        ];
+        let book = book(orders, vec![exception("a.x.example", "")]);
+        let told = |lists: &[&str]| book.warnings(lists.iter().copied());
+        let remarks = [
+            "order b: it supersedes `gone`, which is not here",
+            "order a: it ends before it begins, so it is never in force",
+            "x.toml:1: the exception for a.x.example stands against an authority's order:b",
+        ];
+        assert_eq!(told(&["ads"]), remarks);
+        let unknown =
+            "x.toml:1: the exception for a.x.example stands against `ads`, which is not here";
+        assert_eq!(told(&[])[3..], [unknown]);
+        let gone = Exception {
+            against: Against::Named(vec!["order:gone".to_owned()]),
+            ..exception("a.x.example", "")
+        };
+        let remarked = self::book(Vec::new(), vec![gone]).warnings(["ads"].into_iter());
+        let told = "x.toml:1: the exception for a.x.example stands against `order:gone`, which is not here";
+        assert_eq!(remarked, [told]);
+        let states = book.states(at(NOON));
+        let expected = [
+            ("a".to_owned(), State::Lifted),
+            ("b".to_owned(), State::InForce),
+        ];
+        assert_eq!(states, expected);
+        assert_eq!(book.problems(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_second_file_with_the_id_of_another_one_does_not_count() {
+        let (_, text) = order("a", "effective-from = 2026-01-01T00:00:00Z");
+        let late = text.replace("2026-01-01", "2026-02-01");
+        let files = vec![("one.toml".into(), text), ("two.toml".into(), late)];
+        let book = book(files, Vec::new());
+        let [order] = &*book.orders().collect::<Vec<_>>() else {
+            panic!("more than one");
+        };
+        assert_eq!(order.path, Path::new("one.toml"));
+        assert_eq!(
+            book.problems(),
+            ["two.toml: id is \"a\", as in one.toml: rename one; that one counts"]
+        );
+    }
+
+    #[test]
+    fn a_superseded_order_blocks_nothing_any_more() {
+        let orders = vec![
+            order("a", "effective-from = 2026-01-01T00:00:00Z"),
+            order(
+                "b",
+                &format!("effective-from = {NOON}\nsupersedes = [\"a\"]"),
+            ),
+        ];
+        let book = book(orders, Vec::new());
+        let states = |instant| book.states(at(instant)).into_iter().map(|(_, state)| state);
+        assert_eq!(sources(&book, at(BEFORE)), ["order:a"]);
+        assert!(states(BEFORE).eq([State::InForce, State::Scheduled]));
+        assert_eq!(sources(&book, at(NOON)), ["order:b"]);
+        assert!(states(NOON).eq([State::Superseded, State::InForce]));
+        assert_eq!(book.next(at(BEFORE)), Some(at(NOON)));
+    }
+
+    fn configuration(folder: &tempfile::TempDir, more: &str) -> Config {
+        let text = format!("[orders]\npath = \"orders\"\n{more}");
+        Config::parse(&text, &folder.path().join("tapis.toml")).expect("a configuration")
+    }
+
+    /// A folder with a directory of orders, and a configuration that names it.
+    fn folder() -> (tempfile::TempDir, Config) {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::create_dir(folder.path().join("orders")).expect("made");
+        let config = configuration(&folder, "");
+        (folder, config)
+    }
+
+    #[test]
+    fn a_new_exception_of_the_configuration_counts_though_no_file_changed() {
+        let (folder, config) = folder();
+        let (path, text) = order("b", "effective-from = 2026-01-01T00:00:00Z");
+        fs::write(folder.path().join("orders").join(path), text).expect("written");
+        let mut book = Book::read(&config);
+        let version = book.version();
+        book.configure(&config);
+        assert_eq!(book.version(), version, "nothing changed");
+        let own = "[[exception]]\nname = \"a.example\"\nscope = \"exact\"\nagainst = [\"ads\"]\n\
+                   reason = \"x\"\nauthor = \"x\"\n";
+        book.configure(&configuration(&folder, own));
+        assert_ne!(book.version(), version);
+        assert_eq!(
+            sources(&book, at(NOON)),
+            ["exception:a.example#0", "order:b"]
+        );
+        assert_eq!(book.rules().map(|rules| rules.facts().rules), Some(2));
+    }
+
+    #[test]
+    fn a_second_file_counts_when_the_first_one_has_another_id_or_is_gone() {
+        let (folder, config) = folder();
+        let dates = "effective-from = 2026-01-01T00:00:00Z";
+        let write = |file: &str, id: &str, more: &str| {
+            let (_, text) = order(id, dates);
+            let path = folder.path().join("orders").join(file);
+            fs::write(path, text + more).expect("written");
+        };
+        write("1.toml", "a", "");
+        write("2.toml", "a", "# the second\n");
+        let mut book = Book::read(&config);
+        let told = |book: &Book| {
+            let name = |order: &Order| {
+                order
+                    .path
+                    .file_name()
+                    .map(|name| name.display().to_string())
+            };
+            let files: Vec<_> = book.orders().filter_map(name).collect();
+            (files.join(" "), book.problems().len())
+        };
+        assert_eq!(told(&book), ("1.toml".to_owned(), 1));
+        let version = book.version();
+        write("1.toml", "other", "");
+        assert_eq!(book.refresh().len(), 1);
+        assert_ne!(book.version(), version);
+        assert_eq!(told(&book), ("1.toml 2.toml".to_owned(), 0));
+        // The second file holds the id now.
+        write("1.toml", "a", "");
+        book.refresh();
+        assert_eq!(told(&book), ("2.toml".to_owned(), 1));
+        fs::remove_file(folder.path().join("orders/2.toml")).expect("removed");
+        book.refresh();
+        assert_eq!(told(&book), ("1.toml".to_owned(), 0));
+        assert!(book.refresh().is_empty(), "nothing changed since");
+    }
+}

@@ -292,4 +292,84 @@ mod tests {
         assert!(ends.is_empty());
         assert_eq!(vain.len(), 2);
     }
+
+    #[test]
+    fn an_order_that_begins_with_the_one_that_it_supersedes_takes_its_place_from_the_beginning() {
+        let old = order("old", "effective-from = 2026-01-01T00:00:00Z");
+        let new = order(
+            "new",
+            "effective-from = 2026-01-01T00:00:00Z\nsupersedes = [\"old\"]",
+        );
+        for both in [[&old, &new], [&new, &old]] {
+            let (ends, vain) = supersessions(both.into_iter());
+            assert_eq!(ends, HashMap::from([("old", at("2026-01-01"))]));
+            assert_eq!(vain, Vec::<String>::new());
+        }
+        let life = Life::new(&old, Some(at("2026-01-01")));
+        assert!(life.is_withdrawn(), "it never comes into force");
+        assert_eq!(life.state(at("2026-01-01")), State::Superseded);
+        assert_eq!(life.state(at("2025-12-31")), State::Scheduled);
+        let life = Life::new(&new, None);
+        assert!(!life.is_withdrawn());
+        assert_eq!(life.state(at("2026-01-01")), State::InForce);
+    }
+
+    #[test]
+    fn of_two_that_supersede_each_other_the_later_one_takes_the_place_of_the_earlier() {
+        let early = order(
+            "early",
+            "effective-from = 2026-01-01T00:00:00Z\nsupersedes = [\"late\"]",
+        );
+        let late = order(
+            "late",
+            "effective-from = 2026-02-01T00:00:00Z\nsupersedes = [\"early\"]",
+        );
+        let (ends, vain) = supersessions([&early, &late].into_iter());
+        assert_eq!(ends, HashMap::from([("early", at("2026-02-01"))]));
+        let told =
+            "order early: it supersedes `late`, which begins no earlier, so it does not count";
+        assert_eq!(vain, [told]);
+    }
+
+    #[test]
+    fn of_several_that_supersede_an_order_the_earliest_ends_it() {
+        let old = order("old", "effective-from = 2026-01-01T00:00:00Z");
+        let superseding = |id, month| {
+            let dates = format!("effective-from = 2026-0{month}-01T00:00:00Z");
+            order(id, &format!("{dates}\nsupersedes = [\"old\"]"))
+        };
+        let (early, late) = (superseding("early", 3), superseding("late", 5));
+        for all in [[&old, &early, &late], [&late, &early, &old]] {
+            let (ends, _) = supersessions(all.into_iter());
+            assert_eq!(ends, HashMap::from([("old", at("2026-03-01"))]));
+        }
+    }
+
+    #[test]
+    fn each_date_is_the_first_instant_of_what_it_begins() {
+        let order = order(
+            "a",
+            "effective-from = 2026-01-01T00:00:00Z\nexpires-at = 2026-06-01T00:00:00Z\n\
+             suspended = [{ from = 2026-02-01T00:00:00Z, until = 2026-03-01T00:00:00Z }]",
+        );
+        let life = Life::new(&order, Some(at("2026-05-01")));
+        for (day, before, then) in [
+            ("2026-01-01", State::Scheduled, State::InForce),
+            ("2026-02-01", State::InForce, State::Suspended),
+            ("2026-03-01", State::Suspended, State::InForce),
+            ("2026-05-01", State::InForce, State::Superseded),
+        ] {
+            let instant = at(day);
+            let earlier = Timestamp::from_nanosecond(instant.as_nanosecond() - 1);
+            assert_eq!(life.state(earlier.expect("a time")), before, "before {day}");
+            assert_eq!(life.state(instant), then, "at {day}");
+        }
+        let life = Life::new(&order, None);
+        assert_eq!(life.state(at("2026-06-01")), State::Expired);
+        assert_eq!(
+            life.next(at("2026-06-01")),
+            None,
+            "nothing comes after its end"
+        );
+    }
 }

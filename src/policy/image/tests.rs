@@ -14,7 +14,6 @@ use crate::wire::name::Name;
 
 const RULE: ImageRule = ImageRule {
     source: 0,
-    flags: 0,
     scope: Scope::Exact,
 };
 

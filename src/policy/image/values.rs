@@ -16,18 +16,8 @@ pub const SOURCES: usize = u16::MAX as usize;
 pub struct ImageRule {
     /// Index of the source in the image's provenance.
     pub source: u16,
-    /// Bits of [`flag`].
-    pub flags: u8,
     /// Which names it speaks of.
     pub scope: Scope,
-}
-
-/// What a rule may be beyond its scope.
-pub mod flag {
-    /// The same rule of the image beneath does not count any more; only in deltas.
-    pub const LIFTED: u8 = 1;
-    /// All flags that are known.
-    pub const ALL: u8 = LIFTED;
 }
 
 impl ImageRule {
@@ -38,28 +28,26 @@ impl ImageRule {
     /// The lowest octet of a subtree rule's bits.
     pub const SUBTREE: u32 = 2;
 
-    /// As 32 bits: they sort by source, then flags, then scope.
+    /// As 32 bits, which sort by source, then scope. Bits 8 to 15 are zero.
     pub fn to_bits(self) -> u32 {
         let scope = match self.scope {
             Scope::Exact => Self::EXACT,
             Scope::Below => Self::BELOW,
             Scope::Subtree => Self::SUBTREE,
         };
-        u32::from(self.source) << 16 | u32::from(self.flags) << 8 | scope
+        u32::from(self.source) << 16 | scope
     }
 
     /// The rule of those bits, if they are one.
     pub fn from_bits(bits: u32) -> Option<Self> {
-        let scope = match bits & 0xFF {
+        let scope = match bits & 0xFFFF {
             Self::EXACT => Scope::Exact,
             Self::BELOW => Scope::Below,
             Self::SUBTREE => Scope::Subtree,
             _ => return None,
         };
-        let flags = (bits >> 8) as u8;
-        (flags & !flag::ALL == 0).then_some(Self {
+        Some(Self {
             source: (bits >> 16) as u16,
-            flags,
             scope,
         })
     }
@@ -160,6 +148,18 @@ impl<'o> Value<'o> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bits_with_more_than_a_source_and_a_scope_are_no_rule() {
+        for scope in [Scope::Exact, Scope::Below, Scope::Subtree] {
+            let rule = ImageRule { source: 7, scope };
+            assert_eq!(ImageRule::from_bits(rule.to_bits()), Some(rule));
+            for bit in 2..16 {
+                assert_eq!(ImageRule::from_bits(rule.to_bits() | 1 << bit), None);
+            }
+        }
+        assert_eq!(ImageRule::from_bits(3), None);
+    }
 
     #[test]
     fn what_a_value_cannot_count_is_too_large() {

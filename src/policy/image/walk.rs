@@ -544,7 +544,6 @@ mod tests {
         for (path, sources) in paths {
             let rule = |&source| ImageRule {
                 source,
-                flags: 0,
                 scope: Scope::Exact,
             };
             let rules: Vec<_> = sources.iter().map(|s| rule(s).to_bits()).collect();

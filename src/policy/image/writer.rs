@@ -13,7 +13,7 @@ use super::order::{Key, labels};
 use super::provenance::Provenance;
 use super::text::{Census, TextCode};
 use super::top;
-use super::values::{ImageRule, Interner, SOURCES, flag};
+use super::values::{ImageRule, Interner, SOURCES};
 use super::{TooLarge, WriteError};
 
 /// Most children that are put into one bucket without a directory.
@@ -52,7 +52,7 @@ struct Open {
     hash: u64,
     /// Sorted.
     rules: Vec<u32>,
-    /// Source and flags of the rules that speak of all names beneath.
+    /// Sources of the rules that match every name below, as they are in a rule's bits.
     covers: Vec<u32>,
     /// A bit for each source that has rules beneath.
     beneath: Vec<u64>,
@@ -136,8 +136,8 @@ impl<W: Write + Seek> Writer<W> {
     }
 
     /// Adds the rules of a path: not empty, sorted, each once. Paths come in the order of
-    /// [`Key::compare`], each once. A rule that another one of the same source with the same
-    /// flags makes needless is counted and left out.
+    /// [`Key::compare`], each once. A rule that another one of the same source makes
+    /// needless is counted and left out.
     ///
     /// # Errors
     /// When the image gets too large, or can't be written.
@@ -162,18 +162,16 @@ impl<W: Write + Seek> Writer<W> {
         let (above, own) = self.open.split_at_mut(self.depth);
         let own = &mut own[0];
         for &rule in rules {
-            let effect = rule & !0xFF;
-            // What lifts a rule of another image says nothing of its own.
-            let lifts = rule >> 8 & u32::from(flag::LIFTED) != 0;
-            let covered = above.iter().any(|open| open.covers.contains(&effect));
-            if !lifts && (covered || outdone(rule, rules)) {
+            let source = rule & !0xFF;
+            let covered = above.iter().any(|open| open.covers.contains(&source));
+            if covered || outdone(rule, rules) {
                 self.facts.pruned += 1;
                 continue;
             }
             self.facts.rules += 1;
             own.rules.push(rule);
-            if !lifts && rule & 0xFF != ImageRule::EXACT {
-                own.covers.push(effect);
+            if rule & 0xFF != ImageRule::EXACT {
+                own.covers.push(source);
             }
         }
         Ok(())

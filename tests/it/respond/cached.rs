@@ -9,7 +9,7 @@ use tapis::wire::flag::{AD, CD, RD};
 
 use super::ask::{Ask, ask};
 use super::house::{FRIEND, House, house};
-use super::truth::{BOUNDS, a, soa, truth};
+use super::truth::{BOUNDS, a, cname, soa, truth};
 
 fn learned() -> House {
     let house = house([]);
@@ -148,28 +148,91 @@ fn an_answer_with_ttl_zero_is_given_and_not_kept() {
     house.take(0, FRIEND, &asked.packet()).resolve();
 }
 
+/// A server with an answer of that TTL in its cache.
+fn with_ttl(ttl: u32) -> (House, Ask<'static>) {
+    let house = house([]);
+    let asked = ask("good.example", A);
+    let address = a(asked.name, ttl, [192, 0, 2, 7]);
+    house.learn(asked, truth(asked.name, A).answers([address]));
+    (house, asked)
+}
+
 #[test]
 fn a_popular_answer_near_its_end_is_asked_for_again_once_and_others_are_not() {
-    let house = house([]);
-    let (popular, lonely, short) = (
-        ask("popular.example", A),
-        ask("lonely.example", A),
-        ask("short.example", A),
-    );
-    for (asked, ttl) in [(popular, 300), (lonely, 300), (short, 10)] {
-        let address = a(asked.name, ttl, [192, 0, 2, 7]);
-        house.learn(asked, truth(asked.name, A).answers([address]));
-    }
-    let outcome = |now, asked: Ask<'_>| house.take(now, FRIEND, &asked.packet());
+    let (house, popular) = with_ttl(300);
+    let outcome = |now| house.take(now, FRIEND, &popular.packet());
     for _ in 0..5 {
-        assert_eq!(outcome(269, popular).reply().count, Count::CacheHits);
+        assert_eq!(outcome(269).reply().count, Count::CacheHits);
     }
-    assert_eq!(outcome(270, popular).reply().count, Count::CacheHits);
-    let key = outcome(270, popular).refreshed();
-    assert_eq!(key.name(), b"\x07popular\x07example\x00");
-    assert_eq!(outcome(299, popular).reply().count, Count::CacheHits);
-    assert_eq!(outcome(299, lonely).reply().count, Count::CacheHits);
-    for now in 0..10 {
-        assert_eq!(outcome(now, short).reply().count, Count::CacheHits);
+    assert_eq!(outcome(270).reply().count, Count::CacheHits);
+    let key = outcome(270).refreshed();
+    assert_eq!(key.name(), b"\x04good\x07example\x00");
+    for now in [270, 280, 299, 299] {
+        assert_eq!(outcome(now).reply().count, Count::CacheHits);
+    }
+}
+
+#[test]
+fn an_answer_that_is_hit_once_near_its_end_is_not_asked_for_again() {
+    let (house, lonely) = with_ttl(300);
+    for now in [0, 200, 269, 299] {
+        let outcome = house.take(now, FRIEND, &lonely.packet());
+        assert_eq!(outcome.reply().count, Count::CacheHits);
+    }
+}
+
+#[test]
+fn however_popular_an_answer_with_a_short_ttl_is_not_asked_for_again_before_its_end() {
+    // Otherwise upstream would be asked for it all the time.
+    for ttl in [1, 5, 10, 19] {
+        let (house, short) = with_ttl(ttl);
+        for now in 0..ttl {
+            for _ in 0..10 {
+                let outcome = house.take(now, FRIEND, &short.packet());
+                assert_eq!(outcome.reply().count, Count::CacheHits, "TTL {ttl}");
+            }
+        }
+        house.take(ttl, FRIEND, &short.packet()).resolve();
+    }
+    let (house, long) = with_ttl(20);
+    let outcome = |now| house.take(now, FRIEND, &long.packet());
+    for now in [17, 17, 17, 18] {
+        assert_eq!(outcome(now).reply().count, Count::CacheHits);
+    }
+    outcome(18).refreshed();
+}
+
+#[test]
+fn a_negative_answer_is_kept_for_the_lesser_of_its_soas_ttl_and_minimum() {
+    // RFC 2308, section 5.
+    for (ttl, minimum, kept) in [(600, 60, 60), (60, 600, 60), (60, 60, 60), (5, 86_400, 5)] {
+        for rcode in [ResponseCode::NXDomain, ResponseCode::NoError] {
+            let house = house([]);
+            let asked = ask("none.example", A);
+            let none = truth("none.example", A).rcode(rcode);
+            house.learn(asked, none.authority(soa("example", ttl, minimum)));
+            let seen = house.answer(asked);
+            assert_eq!(seen.message.authorities[0].ttl, kept, "{ttl}, {minimum}");
+            let seen = house.answer_at(kept - 1, asked);
+            assert_eq!((seen.rcode(), seen.count), (rcode, Count::CacheHits));
+            house.take(kept, FRIEND, &asked.packet()).resolve();
+        }
+    }
+}
+
+#[test]
+fn an_alias_to_nothing_is_kept_no_longer_than_its_cname_or_its_soa() {
+    for (alias, ttl, minimum, kept) in [(20, 600, 60, 20), (300, 600, 60, 60), (300, 40, 60, 40)] {
+        let house = house([]);
+        let asked = ask("www.example", A);
+        let none = truth("www.example", A)
+            .rcode(ResponseCode::NXDomain)
+            .answers([cname("www.example", alias, "none.example")]);
+        house.learn(asked, none.authority(soa("example", ttl, minimum)));
+        assert_eq!(
+            house.answer_at(kept - 1, asked).rcode(),
+            ResponseCode::NXDomain
+        );
+        house.take(kept, FRIEND, &asked.packet()).resolve();
     }
 }

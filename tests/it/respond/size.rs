@@ -54,8 +54,31 @@ fn an_answer_that_is_too_long_for_udp_loses_all_records_and_says_so() {
 
 #[test]
 fn what_was_cut_is_not_called_authentic() {
-    let seen = learned(200, 0).answer(ask("big.example", A).dnssec_ok().flags(RD | AD));
-    assert!(seen.has(TC) && !seen.has(AD));
+    // Some of these answers exceed the limit by themselves, some only with OPT.
+    for (asked, counts) in [
+        (ask("big.example", A).dnssec_ok(), 68..78),
+        (ask("big.example", A).edns(512), 24..34),
+        (ask("big.example", A), 26..36),
+    ] {
+        let asked = asked.flags(RD | AD);
+        let cut = |count| {
+            let seen = learned(count, 0).answer(asked);
+            assert_ne!(seen.has(TC), seen.has(AD), "{count} addresses: {asked:?}");
+            assert_eq!(seen.has(TC), seen.is_bare());
+            seen.has(TC)
+        };
+        let cuts: Vec<_> = counts.map(cut).collect();
+        assert!(cuts.is_sorted() && !cuts[0] && cuts[cuts.len() - 1]);
+    }
+}
+
+#[test]
+fn an_answer_that_lost_its_additional_section_is_still_called_authentic() {
+    // The answer section is complete.
+    let asked = ask("big.example", A).edns(512).flags(RD | AD);
+    let seen = learned(20, 20).answer(asked);
+    assert_eq!((seen.answers().len(), seen.additionals().len()), (20, 0));
+    assert!(!seen.has(TC) && seen.has(AD));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::super::sort::{Budget, Sorter};
 use super::{bits, name, path};
 use crate::policy::image::order::Key;
 use crate::policy::image::tests::{colliding, named};
-use crate::policy::image::values::{ImageRule, flag};
+use crate::policy::image::values::ImageRule;
 use crate::policy::image::{ImageError, WriteError};
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
@@ -120,7 +120,7 @@ proptest! {
         let key = colliding().0;
         let rules: Vec<_> = rules
             .into_iter()
-            .map(|(name, source, scope)| (name, bits(source, 0, scope)))
+            .map(|(name, source, scope)| (name, bits(source, scope)))
             .collect();
         let mut twin = Twin::new();
         for (name, rule) in &rules {
@@ -143,7 +143,7 @@ proptest! {
     fn what_is_carried_over_is_what_the_twin_carries_over(
         read in prop::collection::vec((names(), 0..4_u16, scopes()), 0..40),
         base in prop::collection::vec((names(), 0..4_u16, scopes()), 0..60),
-        delta in prop::collection::vec((names(), 0..4_u16, scopes(), any::<bool>()), 0..40),
+        delta in prop::collection::vec((names(), 0..4_u16, scopes()), 0..40),
         // For each list: read, read and refused, carried over, carried over from a whole delta.
         kinds in prop::collection::vec(0..4_u8, 4),
         // What each list's number was in the image.
@@ -156,27 +156,22 @@ proptest! {
         let mut twin = Twin::new();
         let mut base_twin = Twin::new();
         for (name, source, scope) in &base {
-            base_twin.entry(path(name)).or_default().insert(bits(old(*source), 0, *scope));
+            base_twin.entry(path(name)).or_default().insert(bits(old(*source), *scope));
             if matches!(kind(*source), 1 | 2) {
-                twin.entry(path(name)).or_default().insert(bits(*source, 0, *scope));
+                twin.entry(path(name)).or_default().insert(bits(*source, *scope));
             }
         }
         let mut rules = Vec::new();
-        // What is lifted and there is there.
-        let (lifts, adds): (Vec<_>, Vec<_>) = delta.into_iter().partition(|(.., lifted)| *lifted);
-        for (name, source, scope, lifted) in lifts.into_iter().chain(adds) {
-            let flags = if lifted { flag::LIFTED } else { 0 };
-            rules.push((name.clone(), change(ImageRule { source, flags, scope })));
-            let rules = twin.entry(path(&name)).or_default();
-            match (kind(source), lifted) {
-                (0, _) => false,
-                (_, true) => rules.remove(&bits(source, 0, scope)),
-                (_, false) => rules.insert(bits(source, 0, scope)),
-            };
+        for (name, source, scope) in delta {
+            rules.push((name.clone(), change(ImageRule { source, scope })));
+            if kind(source) != 0 {
+                let rules = twin.entry(path(&name)).or_default();
+                rules.insert(bits(source, scope));
+            }
         }
         let mut counts = vec![BTreeSet::new(); 4];
         for (name, source, scope) in read.iter().filter(|(_, source, _)| kind(*source) < 2) {
-            let rule = bits(*source, 0, *scope);
+            let rule = bits(*source, *scope);
             rules.push((name.clone(), rule));
             counts[usize::from(*source)].insert((path(name), rule));
             if kind(*source) == 0 {

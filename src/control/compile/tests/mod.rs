@@ -17,11 +17,6 @@ fn path(name: &Name) -> Vec<u8> {
     Path::from(name).octets().to_vec()
 }
 
-fn bits(source: u16, flags: u8, scope: Scope) -> u32 {
-    ImageRule {
-        source,
-        flags,
-        scope,
-    }
-    .to_bits()
+fn bits(source: u16, scope: Scope) -> u32 {
+    ImageRule { source, scope }.to_bits()
 }

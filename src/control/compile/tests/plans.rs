@@ -17,7 +17,6 @@ use crate::control::guard::wards::WardList;
 use crate::policy::image::order::{Key, Path};
 use crate::policy::image::provenance::{ImageSource, Provenance};
 use crate::policy::image::text::Census;
-use crate::policy::image::values::flag;
 use crate::policy::image::writer::Writer;
 use crate::policy::image::{Image, Octets};
 use crate::policy::rule::{Kind, Scope};
@@ -216,10 +215,10 @@ fn a_delta_is_merged_into_its_base() {
             ..ImageSource::named(name)
         });
     let mut rules = [
-        ("e.example", bits(0, 0, Scope::Exact)),
-        ("a.example", bits(1, flag::LIFTED, Scope::Exact)),
-        ("f.example", bits(1, 0, Scope::Exact)),
-        ("g.example", bits(2, 0, Scope::Exact)),
+        ("e.example", bits(0, Scope::Exact)),
+        ("a.example", bits(1, Scope::Exact)),
+        ("f.example", bits(1, Scope::Exact)),
+        ("g.example", bits(2, Scope::Exact)),
     ]
     .map(|(text, rule)| (path(&name(text)), rule));
     rules.sort_by(|(one, _), (other, _)| key.compare(one, other));
@@ -238,9 +237,14 @@ fn a_delta_is_merged_into_its_base() {
     next.lists[0].read = false;
     next.lists[1].read = false;
     let outcome = run(&next);
-    let expected = ["one b.example", "one f.example", "two e.example"];
+    let expected = [
+        "one a.example",
+        "one b.example",
+        "one f.example",
+        "two e.example",
+    ];
     assert_eq!(told(&next.out), expected);
-    assert_eq!((outcome.given, outcome.rules), (4, 3));
+    assert_eq!((outcome.given, outcome.rules), (4, 4));
     // What is read counts, and nothing that changed it.
     next.lists[0].read = true;
     run(&next);

@@ -30,7 +30,6 @@ fn image(names: usize) -> Vec<u8> {
     paths.sort_by(|one, other| key.compare(one.octets(), other.octets()));
     let rule = ImageRule {
         source: 0,
-        flags: 0,
         scope: Scope::Exact,
     };
     let to = Cursor::new(Vec::new());
