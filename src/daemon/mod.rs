@@ -3,6 +3,7 @@
 
 mod bind;
 mod clock;
+mod essential;
 mod limits;
 mod upstreams;
 
@@ -21,6 +22,7 @@ use tokio_util::task::TaskTracker;
 pub use self::bind::BindError;
 use self::bind::Bound;
 use self::clock::SystemClock;
+use self::essential::Essential;
 use self::limits::{Budget, Listening};
 pub use self::upstreams::UpstreamError;
 use crate::config::{Config, Origin};
@@ -76,9 +78,9 @@ pub enum DaemonError {
         /// What it says.
         source: io::Error,
     },
-    /// A worker thread ended before its time.
-    #[error("a UDP worker ended before its time; see the log")]
-    Worker,
+    /// A task or thread that the server cannot do without ended while it was serving.
+    #[error("{0} ended before the server did, so the server ends too; see the log")]
+    Ended(&'static str),
 }
 
 /// Serves until a signal ends it (SIGTERM, SIGINT).
@@ -87,6 +89,19 @@ pub enum DaemonError {
 /// [`DaemonError`], each a sentence with its remedy.
 pub fn run(config: Config) -> Result<(), DaemonError> {
     return_large_allocations();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .thread_name("tapis-async")
+        .enable_all()
+        .build()
+        .map_err(|source| DaemonError::System {
+            what: "threads",
+            source,
+        })?;
+    let inside = runtime.enter();
+    // Before the first socket is bound: a service manager, or a script, that sees a port open may send
+    // SIGHUP at once, and the default action of that signal ends the process.
+    let mut signals = Signals::listen()?;
+    drop(inside);
     // Before the first socket: there may be many workers.
     let files = raise_open_files(OPEN_FILES).map_err(|source| DaemonError::System {
         what: "to tell how many files may be open",
@@ -100,18 +115,8 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
     };
     let built_in = config.origin == Origin::BuiltIn;
     let bound = bind::bind(&config.server.listen, workers, built_in)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .thread_name("tapis-async")
-        .enable_all()
-        .build()
-        .map_err(|source| DaemonError::System {
-            what: "threads",
-            source,
-        })?;
     let user = user_id();
     let inside = runtime.enter();
-    // Heard from now on: a signal must not end a server that is still reading its lists.
-    let mut signals = Signals::listen()?;
     let (socket, path) = socket::bind(&control_places(&config), user)?;
     let _socket_file = SocketFile(path);
     drop(inside);
@@ -131,10 +136,12 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
         let service = Service::start(&config, servers, bound, budget, &control)?;
         let (requests, wishes) = mpsc::channel(64);
         let (hangup, hangups) = mpsc::channel(4);
-        let stop = service.stop.clone();
-        let api = tokio::spawn(api::serve(socket, user, requests, stop.clone()));
+        let stop = service.essential.stop().clone();
+        let api = api::serve(socket, user, requests, stop.clone());
+        let api = tokio::spawn(service.essential.watch("the control socket", api));
         let probe = service.probe();
-        let control = tokio::spawn(control.run(wishes, hangups, Box::new(probe), stop));
+        let control = control.run(wishes, hangups, Box::new(probe), stop);
+        let control = tokio::spawn(service.essential.watch("the control loop", control));
         let end = signals.wait_for_the_end(&service, hangup).await;
         service.stop().await;
         // Both end at the same token, but for a client that keeps its connection open; what they
@@ -237,7 +244,9 @@ impl Signals {
                 _ = self.interrupt.recv() => return Ok(()),
                 // A reload that is asked for while four others wait would find nothing new.
                 _ = self.hang_up.recv() => drop(hangup.try_send(())),
-                () = service.stop.cancelled() => return Err(DaemonError::Worker),
+                () = service.essential.stop().cancelled() => {
+                    return Err(DaemonError::Ended(service.essential.ended()));
+                }
             }
         }
     }
@@ -245,7 +254,7 @@ impl Signals {
 
 /// The data plane while it runs.
 struct Service {
-    stop: CancellationToken,
+    essential: Essential,
     tracker: TaskTracker,
     bell: Bell,
     threads: Vec<thread::JoinHandle<()>>,
@@ -265,7 +274,8 @@ impl Service {
     ) -> Result<Self, DaemonError> {
         let system = |what| move |source| DaemonError::System { what, source };
         let workers = bound.udp.len();
-        let stop = CancellationToken::new();
+        let essential = Essential::default();
+        let stop = essential.stop().clone();
         let tracker = TaskTracker::new();
         let counters: Vec<Arc<Counters>> = (0..=workers).map(|_| Arc::default()).collect();
         let shared_counters = Arc::clone(&counters[workers]);
@@ -299,7 +309,8 @@ impl Service {
         };
         let resolver = Arc::new(Resolver::new(Arc::new(pool), desk, waiting));
         let (jobs, queue) = mpsc::channel(HAND_OVER);
-        tracker.spawn(resolver.clone().take_jobs(queue, tracker.clone()));
+        let jobs_taken = resolver.clone().take_jobs(queue, tracker.clone());
+        tracker.spawn(essential.watch("the job taker", jobs_taken));
         let (bell, ear) = wait::bell().map_err(system("a pipe"))?;
         let mut threads = Vec::new();
         for (index, sockets) in bound.udp.into_iter().enumerate() {
@@ -315,10 +326,9 @@ impl Service {
                 counters: counters[index].clone(),
                 ear: ear.try_clone().map_err(system("a pipe"))?,
             };
-            // However it ends, the service must not go on without it.
-            let stop = stop.clone().drop_guard();
+            let guard = essential.guard("a UDP worker");
             let body = move || {
-                let _stop = stop;
+                let _guard = guard;
                 if let Err(error) = worker.run() {
                     tracing::error!(%error, "a UDP worker can't wait for packets");
                 }
@@ -343,14 +353,14 @@ impl Service {
         for listener in bound.tcp {
             let listener = tokio::net::TcpListener::from_std(listener);
             let listener = listener.map_err(system("a TCP socket"))?;
-            tracker.spawn(streams.clone().accept(listener));
+            tracker.spawn(essential.watch("a TCP listener", streams.clone().accept(listener)));
         }
         let generation = control.generation();
         for address in &bound.addresses {
             tracing::info!(%address, workers, generation, "serving");
         }
         Ok(Self {
-            stop,
+            essential,
             tracker,
             bell,
             threads,
@@ -385,6 +395,8 @@ impl Service {
 
     /// Takes no more questions, answers those under way, and ends within [`DRAIN`].
     async fn stop(self) {
+        // First: what ends from now on ends in its time.
+        self.essential.stop().cancel();
         drop(self.bell);
         let threads = self.threads;
         let joined = tokio::task::spawn_blocking(|| {
@@ -394,7 +406,6 @@ impl Service {
                 }
             }
         });
-        self.stop.cancel();
         self.tracker.close();
         let drained = async {
             // A panic inside was told above.
