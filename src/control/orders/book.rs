@@ -21,6 +21,9 @@ use crate::policy::image::Image;
 use crate::policy::rule::{Scope, Source};
 use crate::wire::name::Name;
 
+/// Problems that are reported of all files together, and warnings: `status`, log and journal hold each.
+const MOST_REPORTED: usize = 1000;
+
 /// All orders and exceptions.
 #[derive(Debug)]
 pub struct Book {
@@ -335,7 +338,8 @@ impl Book {
             .map(|(_, exception)| exception)
     }
 
-    /// What is wrong with files, one sentence each.
+    /// What is wrong with files, one sentence each. Of very many the first ones, and how many more there
+    /// are.
     pub fn problems(&self) -> Vec<String> {
         fn refused<T>(folder: &Folder<T>) -> impl Iterator<Item = String> {
             let files = folder.files().values();
@@ -359,18 +363,21 @@ impl Book {
             let (path, holder) = (path.display(), holder.display());
             format!("{path}: id is \"{id}\", as in {holder}: rename one; that one counts")
         });
-        let mut problems: Vec<_> = refused(&self.orders)
+        let problems = refused(&self.orders)
             .chain(refused(&self.exceptions))
             .chain(doubles)
-            .chain(self.overfull.iter().cloned())
-            .collect();
+            .chain(self.overfull.iter().cloned());
+        let (mut problems, more) = first(problems);
         problems.sort();
+        problems.extend(more.map(|more| {
+            format!("orders and exceptions: {more} more problems: correct the files above first")
+        }));
         problems
     }
 
     /// What is right, but says something in vain or unusual, one sentence each; given the names of
-    /// the lists.
-    pub fn warnings<'n>(&self, lists: impl Iterator<Item = &'n str> + Clone) -> Vec<String> {
+    /// the lists. Of very many the first ones, and how many more there are.
+    pub fn warnings<'n>(&self, lists: impl Iterator<Item = &'n str>) -> Vec<String> {
         let withdrawn = self
             .orders()
             .filter(|order| self.life(order).is_withdrawn());
@@ -378,17 +385,23 @@ impl Book {
             let id = &order.id;
             format!("order {id}: it ends before it begins, so it is never in force")
         });
+        let lists: HashSet<&str> = lists.collect();
         let known = |name: &str| match name.strip_prefix(Source::ORDER) {
             Some(id) => self.holders.contains_key(id),
-            None => lists.clone().any(|list| list == name),
+            None => lists.contains(name),
         };
         let exceptions = self.exceptions();
         let against = exceptions.flat_map(|exception| rules::remarks(exception, known));
-        self.vain
-            .iter()
-            .cloned()
-            .chain(withdrawn)
-            .chain(against)
-            .collect()
+        let warnings = self.vain.iter().cloned().chain(withdrawn).chain(against);
+        let (mut warnings, more) = first(warnings);
+        warnings.extend(more.map(|more| format!("orders and exceptions: {more} more warnings")));
+        warnings
     }
+}
+
+/// The first [`MOST_REPORTED`] of some sentences, and how many more there are, if any.
+fn first(mut sentences: impl Iterator<Item = String>) -> (Vec<String>, Option<usize>) {
+    let first = sentences.by_ref().take(MOST_REPORTED).collect();
+    let more = sentences.count();
+    (first, (more > 0).then_some(more))
 }
