@@ -24,8 +24,8 @@ use crate::wire::name::Name;
 /// Problems that are reported of all files together, and warnings: `status`, log and journal hold each.
 const MOST_REPORTED: usize = 1000;
 
-/// All orders and exceptions.
-#[derive(Debug)]
+/// All orders and exceptions. A clone shares what the files say.
+#[derive(Clone, Debug)]
 pub struct Book {
     config: Orders,
     orders: Folder<Order>,
@@ -135,11 +135,16 @@ impl Book {
         changed
     }
 
-    /// Paths in the directories, for the watch.
-    pub(in crate::control) fn watched(&self) -> impl Iterator<Item = PathBuf> {
-        [self.orders.watched(), self.exceptions.watched()]
+    /// The directories by their absolute paths.
+    pub(in crate::control) fn folders(&self) -> impl Iterator<Item = &Path> {
+        [self.orders.path(), self.exceptions.path()]
             .into_iter()
             .flatten()
+    }
+
+    /// Whether a path is one of the directories, or may be one of their files.
+    pub(in crate::control) fn concerns(&self, path: &Path) -> bool {
+        self.orders.concerns(path) || self.exceptions.concerns(path)
     }
 
     /// Something happened to a file.
@@ -227,7 +232,7 @@ impl Book {
     pub(in crate::control) fn texts(&self) -> impl Iterator<Item = (&Order, &Arc<str>)> + Clone {
         let files = self.orders.files().iter();
         let single = files.filter(|(path, _)| !self.doubles.contains_key(*path));
-        single.filter_map(|(_, sheet)| sheet.good.as_ref().map(|(order, text)| (order, text)))
+        single.filter_map(|(_, sheet)| sheet.good.as_ref().map(|(order, text)| (&**order, text)))
     }
 
     /// The orders with their lives.
@@ -249,7 +254,7 @@ impl Book {
         let good = files.filter_map(|sheet| sheet.good.as_ref());
         self.own
             .iter()
-            .chain(good.flat_map(|(exceptions, _)| exceptions))
+            .chain(good.flat_map(|(exceptions, _)| &**exceptions))
     }
 
     /// The compiled rules of all of them, in force or not.
