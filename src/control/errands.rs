@@ -126,7 +126,10 @@ impl Errands {
         let (errand, landed) = self.landed.recv().await?;
         self.done(&errand);
         if landed.is_none() {
-            tracing::error!(?errand, "it broke off inside tapis, which is a bug; please report it");
+            tracing::error!(
+                ?errand,
+                "it broke off inside tapis, which is a bug; please report it"
+            );
         }
         Some((errand, landed))
     }

@@ -70,9 +70,7 @@ impl Control {
         }
         for (folder, files) in wanted {
             let places = folder.display().to_string();
-            let work = move || {
-                Landed::Looked(look(files))
-            };
+            let work = move || Landed::Looked(look(files));
             self.errands.start(Errand::Look(folder), places, work);
         }
     }
@@ -103,13 +101,22 @@ impl Control {
             return;
         }
         self.unfollowed = false;
-        let files = self.all_lists().map(|list| list.path().to_owned()).collect();
+        let files = self
+            .all_lists()
+            .map(|list| list.path().to_owned())
+            .collect();
         let followed = Followed {
             files,
             folders: self.calendar.book.folders().map(Path::to_owned).collect(),
         };
-        let folders: HashSet<_> = followed.files.iter().filter_map(|file| file.parent()).collect();
-        let folders = folders.into_iter().chain(followed.folders.iter().map(|folder| &**folder));
+        let folders: HashSet<_> = followed
+            .files
+            .iter()
+            .filter_map(|file| file.parent())
+            .collect();
+        let folders = folders
+            .into_iter()
+            .chain(followed.folders.iter().map(|folder| &**folder));
         let mut folders: Vec<_> = folders.map(|folder| folder.display().to_string()).collect();
         folders.sort();
         folders.dedup();

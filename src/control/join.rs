@@ -272,13 +272,7 @@ impl Control {
         }
     }
 
-    fn refuse_joined(
-        &mut self,
-        ready: Vec<Ready>,
-        based: &[u64],
-        staged: bool,
-        source: TooLarge,
-    ) {
+    fn refuse_joined(&mut self, ready: Vec<Ready>, based: &[u64], staged: bool, source: TooLarge) {
         let tickets = ready.iter().map(|ready| ready.ticket);
         for ticket in tickets.chain(based.iter().copied()) {
             let list = self.lists.iter().find(|list| carries(list, ticket));

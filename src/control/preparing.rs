@@ -73,7 +73,9 @@ impl Control {
         }
         if let Some(prepared) = self.wishes.prepared.take() {
             match self.wishes.under_way.take() {
-                Some(Wish::Reload(wish, cause, reply)) => self.reload(&wish, cause, reply, *prepared),
+                Some(Wish::Reload(wish, cause, reply)) => {
+                    self.reload(&wish, cause, reply, *prepared)
+                }
                 Some(Wish::Rollback(wish, cause, reply)) => {
                     self.roll_back(wish, cause, reply, *prepared);
                 }
@@ -106,7 +108,10 @@ impl Control {
                     }
                 })),
             };
-            let new = newest.iter().flatten().flat_map(|newest| &newest.config.lists);
+            let new = newest
+                .iter()
+                .flatten()
+                .flat_map(|newest| &newest.config.lists);
             let lists = now.lists.iter().chain(new);
             let lists = lists.filter(|list| matches!(list.content, Content::File));
             let files = look(lists.map(|list| list.source.path.clone()));
@@ -147,7 +152,10 @@ impl Control {
             return;
         }
         let under_way = self.wishes.under_way.take();
-        let all: Vec<_> = under_way.into_iter().chain(self.wishes.waiting.drain(..)).collect();
+        let all: Vec<_> = under_way
+            .into_iter()
+            .chain(self.wishes.waiting.drain(..))
+            .collect();
         for wish in all {
             self.answer_unheard(wish, "the file system does not answer; see `tapis status`");
         }

@@ -71,10 +71,9 @@ pub(super) struct BookRead {
 impl Control {
     /// Starts to read files of orders and exceptions, if some are to be read.
     pub(super) fn start_reading(&mut self) {
-        let now = Instant::now();
-        if self.stage_joining
-            || self.errands.is_running(&Errand::Book)
-            || self.calendar.due().is_none_or(|at| at > now) {
+        let due = self.calendar.due();
+        let idle = !self.stage_joining && !self.errands.is_running(&Errand::Book);
+        if !idle || due.is_none_or(|at| at > Instant::now()) {
             return;
         }
         let asked = std::mem::take(&mut self.calendar.asked);
@@ -97,7 +96,8 @@ impl Control {
         }
         self.calendar.book = Arc::new(read.book);
         let mut waiting = self.waiting.iter();
-        let asked = waiting.find(|waiting| read.tickets.iter().any(|t| waiting.tickets.contains(t)));
+        let asked =
+            waiting.find(|waiting| read.tickets.iter().any(|t| waiting.tickets.contains(t)));
         match asked.map(|waiting| waiting.cause.clone()) {
             Some(cause) if !read.changed.is_empty() => self.change(cause),
             Some(_) => {}

@@ -89,7 +89,10 @@ pub(super) fn status(control: &Control, gauges: Gauges) -> Status {
 /// What there is to say of a small list that is not read in all this time.
 fn hangs(list: &ListState) -> Option<String> {
     let loading = list.loading.filter(|_| !is_large(list))?;
-    let (path, seconds) = (list.source.path.display(), loading.since.elapsed().as_secs());
+    let (path, seconds) = (
+        list.source.path.display(),
+        loading.since.elapsed().as_secs(),
+    );
     (seconds >= HANGS_SECS).then(|| {
         format!("{path}: not read in {seconds} s: check the disk or the network mount; what was read before stays in force")
     })

@@ -219,7 +219,9 @@ impl ListState {
 
     /// The file is looked at from now on.
     pub(super) fn start_look(&mut self) {
-        self.looking = self.looking.max(std::mem::replace(&mut self.look, Look::No));
+        self.looking = self
+            .looking
+            .max(std::mem::replace(&mut self.look, Look::No));
     }
 
     /// Takes what a look found.

@@ -52,7 +52,11 @@ impl Waiting {
 impl Control {
     pub(super) fn hang_up(&mut self) {
         let signal = "SIGHUP".to_owned();
-        self.wish(Wish::Reload(ReloadRequest::default(), Cause::Signal { signal }, None));
+        self.wish(Wish::Reload(
+            ReloadRequest::default(),
+            Cause::Signal { signal },
+            None,
+        ));
     }
 
     /// Reads an order's file at once: its writer is done.
