@@ -35,7 +35,7 @@ pub(super) enum Errand {
 
 /// What an errand came to.
 pub(super) enum Landed {
-    Book(BookRead),
+    Book(Box<BookRead>),
     Looked(Files),
     Followed(Following),
     Prepared(Box<Prepared>),

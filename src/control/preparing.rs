@@ -74,7 +74,7 @@ impl Control {
         if let Some(prepared) = self.wishes.prepared.take() {
             match self.wishes.under_way.take() {
                 Some(Wish::Reload(wish, cause, reply)) => {
-                    self.reload(&wish, cause, reply, *prepared)
+                    self.reload(&wish, cause, reply, *prepared);
                 }
                 Some(Wish::Rollback(wish, cause, reply)) => {
                     self.roll_back(wish, cause, reply, *prepared);

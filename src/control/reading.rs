@@ -81,7 +81,7 @@ impl Control {
         self.reading.clone_from(&asked.tickets);
         let folders = book.folders().map(|folder| folder.display().to_string());
         let places = folders.collect::<Vec<_>>().join(", ");
-        let work = move || Landed::Book(asked.read(&book, configured));
+        let work = move || Landed::Book(Box::new(asked.read(&book, configured)));
         self.errands.start(Errand::Book, places, work);
     }
 

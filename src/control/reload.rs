@@ -293,7 +293,7 @@ impl Control {
 
     fn land_errand(&mut self, errand: &Errand, landed: Option<Landed>) {
         match (errand, landed) {
-            (_, Some(Landed::Book(read))) => self.land_book(read),
+            (_, Some(Landed::Book(read))) => self.land_book(*read),
             (Errand::Look(folder), Some(Landed::Looked(files))) => {
                 self.land_looked(folder, Some(files));
             }

@@ -5,6 +5,7 @@ mod bind;
 mod clock;
 mod essential;
 mod limits;
+mod signals;
 mod upstreams;
 
 use std::io;
@@ -13,9 +14,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -24,6 +23,7 @@ use self::bind::Bound;
 use self::clock::SystemClock;
 use self::essential::Essential;
 use self::limits::{Budget, Listening};
+use self::signals::Signals;
 pub use self::upstreams::UpstreamError;
 use crate::config::{Config, Origin};
 use crate::control::api;
@@ -142,7 +142,7 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
         let probe = service.probe();
         let control = control.run(wishes, hangups, Box::new(probe), stop);
         let control = tokio::spawn(service.essential.watch("the control loop", control));
-        let end = signals.wait_for_the_end(&service, hangup).await;
+        let end = signals.wait_for_the_end(&service.essential, hangup).await;
         service.stop().await;
         // Both end at the same token, but for a client that keeps its connection open; what they
         // still say is said to nobody.
@@ -196,59 +196,6 @@ pub fn control_places(config: &Config) -> Vec<PathBuf> {
     match &config.server.control {
         Some(path) => vec![path.clone()],
         None => socket::candidates(user_id()),
-    }
-}
-
-/// The signals that the server follows.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hang_up: Signal,
-}
-
-impl Signals {
-    fn listen() -> Result<Self, DaemonError> {
-        let listen = |kind| {
-            signal(kind).map_err(|source| DaemonError::System {
-                what: "signals",
-                source,
-            })
-        };
-        Ok(Self {
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-            hang_up: listen(SignalKind::hangup())?,
-        })
-    }
-
-    /// What `loading` comes to; nothing when a signal ends the server before that.
-    async fn wait_for_the_lists<T>(
-        &mut self,
-        loading: JoinHandle<T>,
-    ) -> Option<Result<T, JoinError>> {
-        tokio::select! {
-            _ = self.terminate.recv() => None,
-            _ = self.interrupt.recv() => None,
-            end = loading => Some(end),
-        }
-    }
-
-    async fn wait_for_the_end(
-        mut self,
-        service: &Service,
-        hangup: mpsc::Sender<()>,
-    ) -> Result<(), DaemonError> {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return Ok(()),
-                _ = self.interrupt.recv() => return Ok(()),
-                // A reload that is asked for while four others wait would find nothing new.
-                _ = self.hang_up.recv() => drop(hangup.try_send(())),
-                () = service.essential.stop().cancelled() => {
-                    return Err(DaemonError::Ended(service.essential.ended()));
-                }
-            }
-        }
     }
 }
 
