@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::following::Files;
 use super::preparing::Prepared;
 use super::reading::BookRead;
+use super::reload::Control;
 use super::watch::Following;
 
 /// After how long without an answer an errand is an alarm.
@@ -157,6 +158,25 @@ impl Errands {
         let mut late: Vec<_> = late.map(Running::told).collect();
         late.sort();
         late
+    }
+}
+
+impl Control {
+    /// Takes what an errand came to.
+    pub(super) fn land_errand(&mut self, errand: &Errand, landed: Option<Landed>) {
+        match (errand, landed) {
+            (_, Some(Landed::Book(read))) => self.land_book(*read),
+            (Errand::Look(folder), Some(Landed::Looked(files))) => {
+                self.land_looked(folder, Some(files));
+            }
+            (_, Some(Landed::Followed(following))) => self.land_followed(&following),
+            (_, Some(Landed::Prepared(prepared))) => self.land_prepared(Some(prepared)),
+            (Errand::Book, None) => self.break_off_reading(),
+            (Errand::Look(folder), None) => self.land_looked(folder, None),
+            (Errand::Prepare, None) => self.land_prepared(None),
+            // The next sweep has the files watched again.
+            _ => {}
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::calendar::Calendar;
 use super::compiling::{Compiled, NewBase, Wanted, is_large, want};
-use super::errands::{Errand, Errands, Landed};
+use super::errands::{Errand, Errands};
 use super::following::Files;
 use super::guard::rails::Rails;
 use super::guard::release::Guards;
@@ -289,22 +289,6 @@ impl Control {
     pub(super) fn all_lists(&mut self) -> impl Iterator<Item = &mut ListState> {
         let staged = self.stage.iter_mut().flat_map(|stage| &mut stage.fresh);
         self.lists.iter_mut().chain(staged)
-    }
-
-    fn land_errand(&mut self, errand: &Errand, landed: Option<Landed>) {
-        match (errand, landed) {
-            (_, Some(Landed::Book(read))) => self.land_book(*read),
-            (Errand::Look(folder), Some(Landed::Looked(files))) => {
-                self.land_looked(folder, Some(files));
-            }
-            (_, Some(Landed::Followed(following))) => self.land_followed(&following),
-            (_, Some(Landed::Prepared(prepared))) => self.land_prepared(Some(prepared)),
-            (Errand::Book, None) => self.break_off_reading(),
-            (Errand::Look(folder), None) => self.land_looked(folder, None),
-            (Errand::Prepare, None) => self.land_prepared(None),
-            // The next sweep has the files watched again.
-            _ => {}
-        }
     }
 
     /// Has the files looked at that may be read.
