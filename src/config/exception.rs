@@ -1,6 +1,7 @@
 //! Owns the operator's exceptions as files have them: what is not blocked though a rule says so, why, until when.
 //! Refuses to know what time it is, and which lists and orders there are.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -117,7 +118,7 @@ pub(super) fn validate(raw: Vec<Raw>, findings: &mut Findings) -> Vec<Exception>
 fn against(given: Option<Strings>, findings: &mut Findings) -> Option<Against> {
     let given = given?;
     let (key, at) = (given.key, given.line);
-    let mut names = Vec::new();
+    let (mut names, mut seen) = (Vec::new(), HashSet::new());
     for At { line, value, .. } in given.value {
         let name = value.strip_prefix(Source::ORDER).unwrap_or(&value);
         if !plain(name) {
@@ -128,7 +129,7 @@ fn against(given: Option<Strings>, findings: &mut Findings) -> Option<Against> {
             findings.report(line, message);
             return None;
         }
-        if names.contains(&value) {
+        if !seen.insert(value.clone()) {
             let message = format!("{key} holds {} twice: remove one", quote(&value));
             findings.report(line, message);
         }

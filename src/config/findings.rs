@@ -1,12 +1,16 @@
 //! Owns the problems while a file is read, and the way from an offset to its line.
 //! Refuses to stop at the first of them.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use super::error::{Problem, Problems};
 
 /// How much of a value a message shows, in characters.
 const SHOWN: usize = 60;
+/// Problems of one file that are reported. A generated file that repeats one mistake in 100,000
+/// sections would otherwise write megabytes to the log, to `status` and to the journal.
+const PROBLEMS_MAX: usize = 100;
 
 /// What was found wrong in one file so far.
 pub(super) struct Findings {
@@ -15,11 +19,13 @@ pub(super) struct Findings {
     starts: Vec<usize>,
     end: usize,
     problems: Vec<Problem>,
+    /// Problems beyond [`PROBLEMS_MAX`].
+    more: usize,
     /// Lines of the headers under which lines could not be parsed: what seems to be missing from
     /// those sections may only be unread.
     pub(super) holed: Vec<u32>,
     /// Keys whose values are of the wrong type, each with its table's line: they are told, not missing.
-    pub(super) mistyped: Vec<(u32, &'static str)>,
+    pub(super) mistyped: HashSet<(u32, &'static str)>,
 }
 
 impl Findings {
@@ -32,7 +38,8 @@ impl Findings {
             end: text.len(),
             problems: Vec::new(),
             holed: Vec::new(),
-            mistyped: Vec::new(),
+            more: 0,
+            mistyped: HashSet::new(),
         }
     }
 
@@ -60,6 +67,10 @@ impl Findings {
     }
 
     pub(super) fn report(&mut self, line: u32, message: String) {
+        if self.problems.len() == PROBLEMS_MAX {
+            self.more += 1;
+            return;
+        }
         self.problems.push(Problem {
             path: self.path.clone(),
             line: Some(line),
@@ -73,6 +84,13 @@ impl Findings {
             return Ok(result);
         }
         self.problems.sort_by_key(|problem| problem.line);
+        if self.more > 0 {
+            self.problems.push(Problem {
+                path: self.path,
+                line: None,
+                message: format!("{} more problems: correct these first", self.more),
+            });
+        }
         Err(Problems(self.problems))
     }
 }
@@ -99,6 +117,23 @@ mod tests {
         assert_eq!(findings.line_span(3), 5..5);
         assert_eq!(findings.line_span(4), 6..7);
         assert_eq!(Findings::new(Path::new("x"), b"").line_at(0), 1);
+    }
+
+    #[test]
+    fn of_very_many_problems_the_first_are_reported_and_the_rest_counted() {
+        let told = |count| {
+            let mut findings = Findings::new(Path::new("x"), b"");
+            (1..=count).for_each(|line| findings.report(line, "is wrong".to_owned()));
+            findings.conclude(()).expect_err("problems").0
+        };
+        assert_eq!(told(100).len(), 100);
+        let told = told(100_000);
+        assert_eq!(told.len(), 101);
+        assert_eq!(told[99].to_string(), "x:100: is wrong");
+        assert_eq!(
+            told[100].to_string(),
+            "x: 99900 more problems: correct these first"
+        );
     }
 
     #[test]

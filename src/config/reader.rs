@@ -239,7 +239,7 @@ impl<'a, 'i> Reader<'a, 'i> {
                 let (found, remedy) = (describe(&value), remedy(&value));
                 let message = format!("{key} is {found}, must be {wanted}: {remedy}");
                 self.findings.report(line, message);
-                self.findings.mistyped.push((self.line, key));
+                self.findings.mistyped.insert((self.line, key));
                 None
             }
         }

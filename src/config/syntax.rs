@@ -129,11 +129,13 @@ fn enclosing(table: &DeTable<'_>, at: usize) -> Option<Range<usize>> {
 
 /// The text with spaces in place of some lines, so that offsets and lines stay what they are.
 fn blank(text: &str, lines: Range<u32>, findings: &Findings) -> String {
-    let mut blanked = text.to_owned();
+    let mut blanked = String::with_capacity(text.len());
     for line in lines {
         let span = findings.line_span(line);
-        blanked.replace_range(span.clone(), &" ".repeat(span.len()));
+        blanked.push_str(&text[blanked.len()..span.start]);
+        blanked.extend(std::iter::repeat_n(' ', span.len()));
     }
+    blanked.push_str(&text[blanked.len()..]);
     blanked
 }
 

@@ -1,6 +1,8 @@
 //! Owns the meaning of single values: bounds, choices, addresses, networks, names, paths.
 //! Refuses to know sections and defaults. What is refused is reported, and nothing returned.
 
+use std::collections::HashSet;
+use std::hash::Hash;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Component, Path, PathBuf};
@@ -163,19 +165,19 @@ pub(super) fn filled(given: Option<Strings>, findings: &mut Findings) -> Option<
 
 /// The items of a row, each read by `read`, none twice. What `read` says against an item follows
 /// the words `key holds "item",`.
-pub(super) fn each<T: PartialEq>(
+pub(super) fn each<T: Clone + Eq + Hash>(
     given: Option<Strings>,
     findings: &mut Findings,
     read: impl Fn(&str) -> Result<T, String>,
 ) -> Option<Vec<T>> {
-    let mut values = Vec::new();
+    let (mut values, mut seen) = (Vec::new(), HashSet::new());
     for At { key, line, value } in given?.value {
         let refusal = match read(&value) {
-            Ok(item) if values.contains(&item) => "which is there already: remove it".to_owned(),
-            Ok(item) => {
+            Ok(item) if seen.insert(item.clone()) => {
                 values.push(item);
                 continue;
             }
+            Ok(_) => "which is there already: remove it".to_owned(),
             Err(refusal) => refusal,
         };
         findings.report(line, format!("{key} holds {}, {refusal}", quote(&value)));

@@ -5,10 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
 
 use super::journal::entry::Cause;
 use super::orders::book::Book;
+use super::reading::Asked;
 use super::wall::Wall;
+use super::watch::Touched;
 use crate::config::Config;
 use crate::policy::rule::Source;
 
@@ -20,7 +23,11 @@ const SLIP: SignedDuration = SignedDuration::from_secs(1);
 /// The orders and exceptions, and the clock that they go by.
 #[derive(Debug)]
 pub(super) struct Calendar {
-    pub(super) book: Book,
+    pub(super) book: Arc<Book>,
+    /// What is to be read of their files.
+    pub(super) asked: Asked,
+    /// Counts configurations up.
+    pub(super) configured: u64,
     wall: Arc<dyn Wall>,
     /// What was in force when it was asked last.
     sources: Vec<Arc<Source>>,
@@ -34,16 +41,41 @@ pub(super) struct Calendar {
 
 impl Calendar {
     pub(super) fn new(config: &Config, wall: Arc<dyn Wall>) -> Self {
-        let book = Book::read(config);
+        let book = Arc::new(Book::read(config));
         let at = wall.now();
         Self {
             sources: Vec::new(),
             next: book.next(at),
             book,
+            asked: Asked::default(),
+            configured: 0,
             wall,
             at,
             set_back: None,
         }
+    }
+
+    /// The orders and exceptions of another configuration, whose files are read.
+    pub(super) fn configure(&mut self, book: Book) {
+        self.book = Arc::new(book);
+        self.configured += 1;
+        // Files may have changed since they were read.
+        self.asked.refresh = true;
+    }
+
+    /// Something happened to a file. Returns whether it may be one of orders or exceptions.
+    pub(super) fn touch(&mut self, touched: &Touched, now: Instant) -> bool {
+        let ours = self.book.concerns(&touched.path);
+        if ours {
+            let path = touched.path.clone();
+            self.asked.touched.insert(path, (touched.clone(), now));
+        }
+        ours
+    }
+
+    /// When files are to be read.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.asked.due().into_iter().chain(self.book.due()).min()
     }
 
     /// What is in force.

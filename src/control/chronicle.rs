@@ -1,6 +1,7 @@
 //! Owns what the journal is told: what goes in force and what made it, and what is not taken.
 //! Refuses to write it.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -23,8 +24,18 @@ impl Control {
 
     /// Files are other ones than they were.
     pub(super) fn change_files(&mut self, paths: Vec<PathBuf>) {
+        // Ten thousand files may change at once, so they are not looked up one by one.
+        let known = self.causes.iter().filter_map(|cause| match cause {
+            Cause::File { path } => Some(path.clone()),
+            _ => None,
+        });
+        let mut known: HashSet<PathBuf> = known.collect();
         for path in paths {
-            self.change(file(&path));
+            self.unpublished = true;
+            let path = legible(&path);
+            if known.insert(path.clone()) {
+                self.causes.push(Cause::File { path });
+            }
         }
     }
 
@@ -86,8 +97,8 @@ impl Control {
     /// Tells what is wrong with orders' and exceptions' files, if it was not told before.
     pub(super) fn tell_book_problems(&mut self) {
         let problems = self.calendar.book.problems();
-        let known = &self.told_problems;
-        let new = problems.iter().filter(|problem| !known.contains(problem));
+        let known: HashSet<&String> = self.told_problems.iter().collect();
+        let new = problems.iter().filter(|problem| !known.contains(*problem));
         let new: Vec<_> = new.cloned().collect();
         if !new.is_empty() {
             self.tell_refused("orders and exceptions".to_owned(), new);

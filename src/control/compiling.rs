@@ -433,7 +433,7 @@ pub(super) fn want(list: &mut ListState, ticket: u64, staged: bool) -> Wanted {
 
 /// Whether a list is read by a process of its own.
 pub(super) fn is_large(list: &ListState) -> bool {
-    list.look().is_some_and(|file| file.size() > SMALL)
+    list.looked().is_some_and(|file| file.size() > SMALL)
 }
 
 /// Octets of a list's file up to which the server reads it itself: that takes a few milliseconds

@@ -1,36 +1,53 @@
-//! Owns which files the control loop follows: those that are watched, and what was heard of them.
-//! Refuses to read them: it has them read when they are due.
+//! Follows the files of lists, orders and exceptions: which are watched, and what is known of them without reading them.
 
-use std::path::PathBuf;
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
 
 use tokio::time::Instant;
 
+use super::errands::{Errand, Landed};
 use super::journal::entry::Cause;
+use super::load::Signature;
 use super::reload::Control;
 use super::state::ListState;
-use super::watch::Touched;
+use super::watch::{Followed, Following, Touched};
+
+/// Files as they were when they were looked at; `None` where that is not possible.
+pub(super) type Files = HashMap<PathBuf, Option<Signature>>;
+
+/// Looks at files.
+pub(super) fn look(paths: impl IntoIterator<Item = PathBuf>) -> Files {
+    let looked = paths.into_iter().map(|path| {
+        let file = Signature::of(&path).ok();
+        (path, file)
+    });
+    looked.collect()
+}
 
 impl Control {
-    /// Something happened to a file, or on the way to one.
-    pub(super) fn touch(&mut self, touched: &Touched) {
+    /// Something happened to some files, or on the way to some. Makes no system call.
+    pub(super) fn touch(&mut self, touched: &[Touched]) {
         let now = Instant::now();
-        self.all_lists().for_each(|list| list.touch(touched, now));
-        self.calendar.book.touch(touched, now);
-        let on_the_way = |list: &mut ListState| list.path().starts_with(&touched.path);
-        let watched: Vec<_> = self.calendar.book.watched().collect();
-        let of_orders = watched.iter().any(|path| path.starts_with(&touched.path));
-        if of_orders || self.all_lists().any(on_the_way) {
-            // A directory on the way may be another one now.
-            self.follow();
+        for touched in touched {
+            let mut known = self.calendar.touch(touched, now);
+            for list in self.all_lists() {
+                known |= list.touch(touched, now);
+            }
+            if !known {
+                // On the way to some file: it may lead elsewhere now.
+                self.all_lists().for_each(ListState::want_look);
+                self.follow();
+            }
         }
     }
 
     /// Looks at all files.
     pub(super) fn sweep(&mut self) {
-        let now = Instant::now();
-        self.all_lists().for_each(|list| list.sweep(now));
+        self.errands.log_late();
+        self.give_up_preparing();
+        self.all_lists().for_each(ListState::want_sweep);
         self.tell_aged();
-        tokio::task::block_in_place(|| self.calendar.book.sweep(now));
+        self.calendar.asked.sweep = true;
         self.look_at_the_clock();
         if self.journal.known() >= self.generation() {
             // It was opened late: what is in force gets a number that comes after those in it.
@@ -39,21 +56,91 @@ impl Control {
         self.follow();
     }
 
-    /// Watches the files that count now.
-    pub(super) fn follow(&mut self) {
-        if let Some(watch) = &mut self.watch {
-            let staged = self.stage.iter().flat_map(|stage| &stage.fresh);
-            let all = self.lists.iter().chain(staged);
-            let folders: Vec<_> = self.calendar.book.watched().collect();
-            let folders = folders.iter().map(|folder| &**folder);
-            let failed = watch.follow(all.map(ListState::path).chain(folders));
-            let text = |path: &PathBuf| {
-                format!(
-                    "{}: can't be watched; looked at every two seconds",
-                    path.display()
-                )
-            };
-            self.unwatched = failed.iter().map(text).collect();
+    /// Has the lists looked at that are to be, directory by directory.
+    pub(super) fn start_looking(&mut self) {
+        let mut wanted: HashMap<PathBuf, Vec<PathBuf>> = HashMap::new();
+        let staged = self.stage.iter_mut().flat_map(|stage| &mut stage.fresh);
+        for list in self.lists.iter_mut().chain(staged) {
+            let folder = list.source.path.parent().unwrap_or(Path::new(""));
+            if list.wants_look() && !self.errands.is_running(&Errand::Look(folder.to_owned())) {
+                let wanted = wanted.entry(folder.to_owned()).or_default();
+                wanted.push(list.source.path.clone());
+                list.start_look();
+            }
         }
+        for (folder, files) in wanted {
+            let places = folder.display().to_string();
+            let work = move || Landed::Looked(look(files));
+            self.errands.start(Errand::Look(folder), places, work);
+        }
+    }
+
+    /// Takes what a look at the lists in a directory found; `None` if it broke off.
+    pub(super) fn land_looked(&mut self, folder: &Path, files: Option<Files>) {
+        let now = Instant::now();
+        for list in self.all_lists() {
+            let found = match &files {
+                Some(files) => files.get(&list.source.path).copied(),
+                None => (list.source.path.parent() == Some(folder)).then(|| list.looked()),
+            };
+            if let Some(file) = found {
+                list.land_look(file, now);
+            }
+        }
+        self.load_looked();
+    }
+
+    /// Has the files watched that count now.
+    pub(super) fn follow(&mut self) {
+        self.unfollowed = true;
+    }
+
+    /// Starts to watch the files that count now, if others may count than do.
+    pub(super) fn start_following(&mut self) {
+        if !self.unfollowed || self.errands.is_running(&Errand::Follow) {
+            return;
+        }
+        self.unfollowed = false;
+        let files = self
+            .all_lists()
+            .map(|list| list.path().to_owned())
+            .collect();
+        let followed = Followed {
+            files,
+            folders: self.calendar.book.folders().map(Path::to_owned).collect(),
+        };
+        let folders: HashSet<_> = followed
+            .files
+            .iter()
+            .filter_map(|file| file.parent())
+            .collect();
+        let folders = folders
+            .into_iter()
+            .chain(followed.folders.iter().map(|folder| &**folder));
+        let mut folders: Vec<_> = folders.map(|folder| folder.display().to_string()).collect();
+        folders.sort();
+        folders.dedup();
+        let watch = self.watch.clone();
+        let work = move || Landed::Followed(watch.follow(&followed));
+        self.errands.start(Errand::Follow, folders.join(", "), work);
+    }
+
+    /// Takes what watching came to.
+    pub(super) fn land_followed(&mut self, following: &Following) {
+        for list in self.all_lists() {
+            if following.fresh {
+                // It may have changed before it was watched.
+                list.want_look();
+            }
+            list.target = following.targets.get(list.path()).cloned();
+        }
+        let text = |path: &PathBuf| {
+            format!(
+                "{}: can't be watched; looked at every two seconds",
+                path.display()
+            )
+        };
+        let unwatched = following.unwatched.iter().map(text);
+        self.unwatched = self.no_watch.iter().cloned().chain(unwatched).collect();
     }
 }

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use tokio::task::block_in_place;
 use tokio::time::Instant;
 
 use super::guard::held::aged;
@@ -13,15 +12,16 @@ use super::reload::Control;
 use super::state::ListState;
 use super::status::ReloadRequest;
 use super::wishes::Waiting;
+use crate::config::Config;
 
 impl Control {
-    /// Reads the guard's files again, unless a new configuration brings a guard of its own. Returns
+    /// Takes the guard's files that were read again for a configuration, unless a new configuration brings a guard of its own. Returns
     /// whether rules are held against other names now.
-    pub(super) fn reguard(&mut self, waiting: &mut Waiting) -> bool {
-        if waiting.staged {
+    pub(super) fn reguard(&mut self, waiting: &mut Waiting, of: &Config, rails: Rails) -> bool {
+        // A new configuration may have come into force since the files were read.
+        if waiting.staged || *of != self.config {
             return false;
         }
-        let rails = block_in_place(|| self.rails.read_again(&self.config));
         waiting.report.problems.extend_from_slice(rails.problems());
         let other = rails.wards().digest() != self.rails.wards().digest();
         self.rails = Arc::new(rails);

@@ -14,6 +14,7 @@ use super::guard::release::Guards;
 use super::journal::entry::Cause;
 use super::load::{Loaded, Refusal};
 use super::notes;
+use super::preparing::Prepared;
 use super::reload::{Control, carries};
 use super::state::ListState;
 use super::status::{ReloadReport, ReloadRequest, RollbackRequest};
@@ -135,11 +136,12 @@ impl Control {
         wish: RollbackRequest,
         cause: Cause,
         reply: oneshot::Sender<ReloadReport>,
+        prepared: Prepared,
     ) {
         let mut waiting = Waiting::new(cause, Some(reply));
         let result = match wish.generation {
             Some(generation) => self.hold(generation, &mut waiting),
-            None => self.release(&mut waiting),
+            None => self.release(&mut waiting, prepared),
         };
         waiting.report.problems.extend(result.err());
         self.waiting.push(waiting);
@@ -253,7 +255,8 @@ impl Control {
         let now = Instant::now();
         let mut refused = Vec::new();
         for list in self.lists.iter_mut().filter(|list| list.frozen) {
-            let due = list.take_due(now) || list.loading.is_some();
+            let rests = list.take_at_rest();
+            let due = list.take_due(now) || rests || list.loading.is_some();
             if due || list.changed() {
                 let loading = match list.loading {
                     Some(loading) => loading,
@@ -270,7 +273,7 @@ impl Control {
         }
     }
 
-    fn release(&mut self, waiting: &mut Waiting) -> Result<(), String> {
+    fn release(&mut self, waiting: &mut Waiting, prepared: Prepared) -> Result<(), String> {
         let Some(generation) = self.held.as_ref().map(|hold| hold.generation) else {
             return Err("no lists are held".to_owned());
         };
@@ -293,7 +296,8 @@ impl Control {
         }
         self.change(waiting.cause.clone());
         // A new configuration was not taken meanwhile.
-        self.reconfigure(&ReloadRequest::default(), waiting);
+        let Prepared { newest, files, .. } = prepared;
+        self.reconfigure(&ReloadRequest::default(), waiting, newest, &files);
         Ok(())
     }
 }

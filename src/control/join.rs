@@ -7,15 +7,17 @@ use tokio::time::Instant;
 
 use super::compiling::{CompileError, NewBase, Wanted};
 use super::compose;
+use super::errands::Errand;
 use super::journal::entry::Cause;
 use super::load::{Fresh, Refusal};
 use super::notes;
+use super::orders::book::Book;
 use super::reload::{Control, carries};
 use super::report;
 use super::stage::Stage;
 use super::start::broken;
 use super::state::ListState;
-use crate::config::List;
+use crate::config::{Config, List};
 use crate::policy::image::{Image, TooLarge};
 
 /// Rules of the delta from which on the compiler moves its lists into the base: joining so many takes
@@ -36,7 +38,7 @@ pub(super) struct Ready {
 pub(super) struct Joined {
     ready: Vec<Ready>,
     base: Option<NewBase>,
-    stage: Option<Stage>,
+    stage: Option<(Stage, Book)>,
     result: Result<Image, TooLarge>,
 }
 
@@ -53,6 +55,15 @@ impl Control {
         let base = self.base.take_if(|base| !base.staged || stage.is_some());
         let (ready, kept) = self.parts(stage.as_ref(), base.as_ref());
         let delta = self.images.delta.clone();
+        let known = Arc::clone(&self.calendar.book);
+        if let Some(stage) = &stage {
+            let Config {
+                orders, exceptions, ..
+            } = &stage.config;
+            let folders = [&orders.dir, &exceptions.dir].into_iter().flatten();
+            let folders: Vec<_> = folders.map(|dir| dir.display().to_string()).collect();
+            self.errands.note(Errand::Configure, folders.join(", "));
+        }
         let send = self.joined.0.clone();
         let based = base.iter().flat_map(|base| &base.wanted);
         let based = based.map(|wanted| wanted.ticket);
@@ -74,6 +85,11 @@ impl Control {
             let fresh = fresh.chain(staged);
             let stays = |name: &str| kept.iter().any(|kept| kept == name);
             let result = compose::join(delta.as_deref(), stays, fresh);
+            let stage = stage.map(|stage| {
+                let mut book = Book::clone(&known);
+                book.configure(&stage.config);
+                (stage, book)
+            });
             Joined {
                 ready,
                 base,
@@ -136,6 +152,7 @@ impl Control {
     pub(super) fn land_joined(&mut self, joined: Result<Joined, Vec<u64>>) {
         self.joining = false;
         self.stage_joining = false;
+        self.errands.done(&Errand::Configure);
         let now = Instant::now();
         let joined = match joined {
             Ok(joined) => joined,
@@ -151,7 +168,8 @@ impl Control {
             Err(error) => {
                 let based = joined.base.into_iter().flat_map(|base| base.wanted);
                 let based: Vec<_> = based.map(|wanted| wanted.ticket).collect();
-                return self.refuse_joined(joined.ready, &based, joined.stage, error);
+                let staged = joined.stage.is_some();
+                return self.refuse_joined(joined.ready, &based, staged, error);
             }
         };
         self.images.delta = Some(image.into());
@@ -171,8 +189,8 @@ impl Control {
             }
             self.tell(ticket, |report| report.loaded.push(name.clone()));
         }
-        if let Some(stage) = joined.stage {
-            self.take_stage(stage);
+        if let Some((stage, book)) = joined.stage {
+            self.take_stage(stage, book);
         }
         self.unkept = true;
         self.weigh_delta();
@@ -234,12 +252,12 @@ impl Control {
     }
 
     /// Takes a new configuration with its lists.
-    fn take_stage(&mut self, stage: Stage) {
+    fn take_stage(&mut self, stage: Stage, book: Book) {
         let rails = Arc::clone(&stage.rails);
         let (config, lists, gone) = stage.merge(std::mem::take(&mut self.lists));
         (self.config, self.lists) = (config, lists);
         self.take_rails(rails);
-        tokio::task::block_in_place(|| self.calendar.book.configure(&self.config));
+        self.calendar.configure(book);
         self.tell_book_problems();
         let wishes = self.waiting.iter().filter(|waiting| waiting.staged);
         let causes: Vec<_> = wishes.map(|waiting| waiting.cause.clone()).collect();
@@ -254,20 +272,14 @@ impl Control {
         }
     }
 
-    fn refuse_joined(
-        &mut self,
-        ready: Vec<Ready>,
-        based: &[u64],
-        stage: Option<Stage>,
-        source: TooLarge,
-    ) {
+    fn refuse_joined(&mut self, ready: Vec<Ready>, based: &[u64], staged: bool, source: TooLarge) {
         let tickets = ready.iter().map(|ready| ready.ticket);
         for ticket in tickets.chain(based.iter().copied()) {
             let list = self.lists.iter().find(|list| carries(list, ticket));
             let path = list.map_or_else(Default::default, |list| list.source.path.clone());
             self.refuse(ticket, Refusal::TooLarge { path, source });
         }
-        if stage.is_some() {
+        if staged {
             self.leave_stage(vec![format!("configuration not taken: {source}")]);
         }
     }

@@ -12,6 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::calendar::Calendar;
 use super::compiling::{Compiled, NewBase, Wanted, is_large, want};
+use super::errands::{Errand, Errands};
+use super::following::Files;
 use super::guard::rails::Rails;
 use super::guard::release::Guards;
 use super::guarding::{is_held, released};
@@ -21,16 +23,16 @@ use super::journal::Journal;
 use super::journal::entry::Cause;
 use super::keep::Keeper;
 use super::landing::{Done, start_load};
-use super::orders::book::Book;
+use super::preparing::{Newest, Prepared, Wish, Wishes};
 use super::report;
 use super::slots::Slots;
 use super::stage::Stage;
 use super::state::ListState;
 use super::status::{Gauges, ReloadReport, ReloadRequest};
 use super::wall::Wall;
-use super::watch::{OPEN_QUIET, Touched, Watch};
+use super::watch::{OPEN_QUIET, Touches, Watch};
 use super::wishes::{Request, Waiting};
-use crate::config::{Config, Origin};
+use crate::config::{Config, Problems};
 use crate::policy::current::{Publisher, Reader};
 use crate::policy::images::Images;
 use crate::policy::snapshot::Snapshot;
@@ -103,8 +105,18 @@ pub struct Control {
     /// The generation that comes next.
     pub(super) next: u64,
     pub(super) publisher: Publisher,
-    pub(super) watch: Option<Watch>,
-    touched: mpsc::Receiver<Touched>,
+    pub(super) watch: Watch,
+    /// Why there is no watch.
+    pub(super) no_watch: Option<String>,
+    /// Other files may count than are watched.
+    pub(super) unfollowed: bool,
+    touches: Touches,
+    /// Work on files, which happens on other threads.
+    pub(super) errands: Errands,
+    /// Who waits for the files of orders and exceptions that are being read.
+    pub(super) reading: Vec<u64>,
+    /// Reloads and rollbacks that wait for their files.
+    pub(super) wishes: Wishes,
     done: (mpsc::Sender<Done>, mpsc::Receiver<Done>),
     pub(super) tickets: u64,
     pub(super) stage: Option<Stage>,
@@ -125,11 +137,11 @@ pub struct Control {
 impl Control {
     /// A control plane that has read nothing yet. Nobody may ask, until the first generation.
     pub(super) fn empty(config: Config, keeper: Keeper, wall: Arc<dyn Wall>) -> Self {
-        let (sender, touched) = mpsc::channel(1024);
-        let mut unwatched = Vec::new();
-        let watch = Watch::start(sender)
-            .map_err(|error| unwatched.push(format!("files can't be watched ({error})")))
-            .ok();
+        let mut no_watch = None;
+        let (watch, touches) = Watch::start().unwrap_or_else(|error| {
+            no_watch = Some(format!("files can't be watched ({error})"));
+            Watch::none()
+        });
         let mut control = Self {
             lists: config.lists.iter().cloned().map(ListState::new).collect(),
             calendar: Calendar::new(&config, wall),
@@ -139,7 +151,7 @@ impl Control {
             started_at: Timestamp::now(),
             published_at: Timestamp::now(),
             config_problems: Vec::new(),
-            unwatched,
+            unwatched: no_watch.iter().cloned().collect(),
             images: Images::default(),
             ready: Vec::new(),
             joining: false,
@@ -165,7 +177,12 @@ impl Control {
             next: 1,
             publisher: Publisher::new(Snapshot::default()),
             watch,
-            touched,
+            no_watch,
+            unfollowed: true,
+            touches,
+            errands: Errands::new(),
+            reading: Vec::new(),
+            wishes: Wishes::default(),
             done: mpsc::channel(256),
             tickets: 0,
             stage: None,
@@ -177,7 +194,7 @@ impl Control {
             told_problems: Vec::new(),
             slots: Slots::default(),
         };
-        control.follow();
+        control.start_following();
         control
     }
 
@@ -206,26 +223,31 @@ impl Control {
         loop {
             let now = Instant::now();
             let lists = self.all_lists().filter_map(|list| list.due()).min();
-            let due = lists.into_iter().chain(self.calendar.book.due()).min();
+            let idle = !self.errands.is_running(&Errand::Book) && !self.stage_joining;
+            let book = self.calendar.due().filter(|_| idle);
+            let due = lists.into_iter().chain(book).min();
+            // Every arm does a bounded amount of work and makes no call that may block for long, so that
+            // a date is at most one turn late, whatever else there is to do.
             tokio::select! {
                 () = stop.cancelled() => break,
-                Some(request) = requests.recv(), if !self.stage_joining => match request {
+                Some(request) = requests.recv() => match request {
                     Request::Status(reply) => {
                         // Who asked may have left.
                         let _ = reply.send(report::status(&self, probe()));
                     }
-                    Request::Reload(wish, user, reply) => self.reload(&wish, wish.cause(user), Some(reply)),
-                    Request::Rollback(wish, user, reply) => self.roll_back(wish.clone(), wish.cause(user), reply),
+                    Request::Reload(wish, user, reply) => {
+                        let cause = wish.cause(user);
+                        self.wish(Wish::Reload(wish, cause, Some(reply)));
+                    }
+                    Request::Rollback(wish, user, reply) => {
+                        let cause = wish.cause(user);
+                        self.wish(Wish::Rollback(wish, cause, reply));
+                    }
                     Request::Orders(wish, user, reply) => self.look_at_order(&wish, user, reply),
                 },
-                Some(()) = hangups.recv(), if !self.stage_joining => self.hang_up(),
-                Some(touched) = self.touched.recv() => {
-                    self.touch(&touched);
-                    // Thousands of files may come at once: they are read together.
-                    while let Ok(touched) = self.touched.try_recv() {
-                        self.touch(&touched);
-                    }
-                }
+                Some(()) = hangups.recv() => self.hang_up(),
+                touched = self.touches.next() => self.touch(&touched),
+                Some((errand, landed)) = self.errands.next() => self.land_errand(&errand, landed),
                 Some(done) = self.done.1.recv() => self.land(done),
                 Some(joined) = self.joined.1.recv() => self.land_joined(joined),
                 Some(compiled) = self.compiled.1.recv() => self.land_compiled(compiled),
@@ -237,8 +259,13 @@ impl Control {
                     reclaim = self.reclaim().then(|| Instant::now() + RECLAIM);
                 }
             }
+            self.look_at_the_clock();
+            self.prepare();
             self.finish_stage();
             self.follow_guard();
+            self.start_looking();
+            self.start_reading();
+            self.start_following();
             self.start_joining();
             if self.unpublished {
                 self.publish();
@@ -264,20 +291,21 @@ impl Control {
         self.lists.iter_mut().chain(staged)
     }
 
+    /// Has the files looked at that may be read.
     fn load_due(&mut self) {
         let now = Instant::now();
-        let changed = tokio::task::block_in_place(|| self.calendar.book.read_due(now));
-        if !changed.is_empty() {
-            self.tell_book_problems();
-        }
-        self.change_files(changed);
+        self.all_lists().for_each(|list| list.look_if_due(now));
+    }
+
+    /// Has the files read that were looked at for that, if they changed.
+    pub(super) fn load_looked(&mut self) {
         self.refuse_the_held();
         let mut kept = Vec::new();
         let next = self.stage.as_ref().map(|stage| Arc::clone(&stage.rails));
         let staged = self.stage.iter_mut().flat_map(|stage| &mut stage.fresh);
         let active = self.lists.iter_mut().map(|list| (list, false));
         for (list, staged) in active.chain(staged.map(|list| (list, true))) {
-            if !list.take_due(now) {
+            if !list.take_at_rest() {
                 continue;
             }
             let rails = next.as_ref().filter(|_| staged).unwrap_or(&self.rails);
@@ -304,10 +332,11 @@ impl Control {
         wish: &ReloadRequest,
         cause: Cause,
         reply: Option<oneshot::Sender<ReloadReport>>,
+        prepared: Prepared,
     ) {
         let mut waiting = Waiting::new(cause, reply);
-        self.reconfigure(wish, &mut waiting);
-        let reguarded = self.reguard(&mut waiting);
+        self.reconfigure(wish, &mut waiting, prepared.newest, &prepared.files);
+        let reguarded = self.reguard(&mut waiting, &prepared.config, prepared.rails);
         self.refresh_book(&mut waiting);
         waiting.report.problems.extend(self.misspelt(wish));
         let now = Instant::now();
@@ -322,7 +351,7 @@ impl Control {
                 free = Guards::NONE;
             }
             let under_way = list.loading.filter(|loading| {
-                !reguarded && loading.of == list.look() && loading.released.cover(free)
+                !reguarded && loading.of == list.looked() && loading.released.cover(free)
             });
             // What a guard holds is judged anew by the guard that a new configuration brings.
             let later = waiting.staged && is_held(list);
@@ -344,12 +373,22 @@ impl Control {
     }
 
     /// Takes in the configuration's reloadable parts, once the lists that they bring are read.
-    pub(super) fn reconfigure(&mut self, wish: &ReloadRequest, waiting: &mut Waiting) {
-        let Origin::File(path) = &self.config.origin else {
+    pub(super) fn reconfigure(
+        &mut self,
+        wish: &ReloadRequest,
+        waiting: &mut Waiting,
+        newest: Option<Result<Newest, Problems>>,
+        files: &Files,
+    ) {
+        let Some(newest) = newest else {
             return;
         };
-        let config = match Config::load(path) {
-            Ok(config) => config.with_overrides(self.boot.overrides.clone()),
+        let Newest {
+            config,
+            unlisted,
+            rails,
+        } = match newest {
+            Ok(newest) => newest,
             Err(problems) => {
                 self.config_problems = problems.0.iter().map(ToString::to_string).collect();
                 self.tell_refused("configuration".to_owned(), self.config_problems.clone());
@@ -361,7 +400,6 @@ impl Control {
                 return;
             }
         };
-        let unlisted = Book::unlisted(&config);
         if !unlisted.is_empty() && config != self.config {
             waiting.report.problems.extend(unlisted.iter().cloned());
             self.tell_refused("configuration".to_owned(), unlisted.clone());
@@ -388,7 +426,8 @@ impl Control {
             .is_none_or(|stage| stage.config != config)
         {
             // One that waited is outdated; who waited for it waits for this one.
-            self.stage = Some(Stage::new(config, &self.rails, &self.lists));
+            let rails = rails.map_or_else(|| Arc::clone(&self.rails), Arc::new);
+            self.stage = Some(Stage::new(config, rails, &self.lists, files));
             self.base.take_if(|base| base.staged);
             self.follow();
         }

@@ -3,6 +3,7 @@
 
 use jiff::Timestamp;
 
+use super::compiling::is_large;
 use super::compose;
 use super::guard::held::aged;
 use super::guard::rails::Rails;
@@ -19,6 +20,9 @@ use super::status::{
 use crate::config::{Config, Origin};
 use crate::policy::image::Image;
 use crate::policy::rule::Source;
+
+/// After how many seconds a small list that is being read is an alarm.
+const HANGS_SECS: u64 = 30;
 
 pub(super) fn status(control: &Control, gauges: Gauges) -> Status {
     let told = |state: &ListState| {
@@ -37,6 +41,8 @@ pub(super) fn status(control: &Control, gauges: Gauges) -> Status {
         .chain(control.config_problems.iter().cloned())
         .chain(control.rails.problems().iter().cloned())
         .chain(control.calendar.problems())
+        .chain(control.errands.problems())
+        .chain(control.lists.iter().filter_map(hangs))
         .chain(
             control
                 .keeper
@@ -78,6 +84,18 @@ pub(super) fn status(control: &Control, gauges: Gauges) -> Status {
         orders: orders(control, &gauges),
         gauges,
     }
+}
+
+/// What there is to say of a small list that is not read in all this time.
+fn hangs(list: &ListState) -> Option<String> {
+    let loading = list.loading.filter(|_| !is_large(list))?;
+    let (path, seconds) = (
+        list.source.path.display(),
+        loading.since.elapsed().as_secs(),
+    );
+    (seconds >= HANGS_SECS).then(|| {
+        format!("{path}: not read in {seconds} s: check the disk or the network mount; what was read before stays in force")
+    })
 }
 
 fn orders(control: &Control, gauges: &Gauges) -> OrdersStatus {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::following::Files;
 use super::guard::rails::Rails;
 use super::state::ListState;
 use crate::config::{Config, List};
@@ -25,15 +26,24 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    /// A configuration with a guard that comes after `before`, whose files are read.
-    pub(super) fn new(config: Config, before: &Rails, active: &[ListState]) -> Self {
-        let rails = tokio::task::block_in_place(|| before.read_again(&config));
+    /// A configuration with its guard rails, given the files of its lists as they are now.
+    pub(super) fn new(
+        config: Config,
+        rails: Arc<Rails>,
+        active: &[ListState],
+        files: &Files,
+    ) -> Self {
         let known = |list: &&List| active.iter().any(|state| is(state, list));
         let fresh = config.lists.iter().filter(|list| !known(list));
-        let fresh = fresh.cloned().map(ListState::new).collect();
+        let fresh = fresh.cloned().map(|list| {
+            let mut list = ListState::new(list);
+            list.set_looked(files);
+            list
+        });
+        let fresh = fresh.collect();
         Self {
             config,
-            rails: Arc::new(rails),
+            rails,
             since: Instant::now(),
             fresh,
         }
@@ -43,7 +53,7 @@ impl Stage {
     /// than [`MOST_STAGED`].
     pub(super) fn is_ready(&self) -> bool {
         let late = self.since.elapsed() > MOST_STAGED;
-        let rests = |list: &ListState| late || list.due().is_none();
+        let rests = |list: &ListState| late || (list.due().is_none() && !list.is_looked_for());
         let ready = |list: &ListState| list.loading.is_none() && rests(list);
         self.fresh.iter().all(ready)
     }
@@ -59,7 +69,7 @@ impl Stage {
                 (None, None) => {
                     let path = list.source.path.display();
                     Some(format!(
-                        "configuration not taken, {name}: {path} is still being written"
+                        "configuration not taken, {name}: {path} is still being written, or its file system does not answer"
                     ))
                 }
                 (None, Some(_)) => None,

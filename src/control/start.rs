@@ -69,6 +69,8 @@ impl Control {
         let restored = control.lists.iter().filter(restored);
         let restored: Vec<_> = restored.map(|list| list.name().to_owned()).collect();
         let fresh = control.read_missing()?;
+        let held = control.lists.iter_mut().filter(|list| list.frozen);
+        held.for_each(ListState::look_now);
         control.refuse_the_held();
         // What the delta has of others would stand before what was read of them now.
         let stays = |name: &str| restored.iter().any(|restored| restored == name);
@@ -123,7 +125,9 @@ impl Control {
     /// Reads the lists of which nothing is known; returns the rules of the small ones.
     fn read_missing(&mut self) -> Result<Vec<(Image, ImageSource)>, StartError> {
         let lists = self.lists.iter_mut().enumerate();
-        let missing = lists.filter(|(_, list)| list.loaded.is_none());
+        let mut missing: Vec<_> = lists.filter(|(_, list)| list.loaded.is_none()).collect();
+        missing.iter_mut().for_each(|(_, list)| list.look_now());
+        let missing = missing.into_iter();
         let (large, mut small): (Vec<_>, Vec<_>) = missing.partition(|(_, list)| is_large(list));
         let large: Vec<_> = large
             .into_iter()

@@ -2,6 +2,7 @@
 //! refused, and when its file is to be looked at again.
 //! Refuses to read files or to publish.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use super::guard::held::{InForce, too_old};
 use super::guard::rails::Rails;
 use super::guard::release::{Guard, Guards};
 use super::load::{Loaded, Refusal, Signature};
-use super::watch::{OPEN_QUIET, REQUESTED_QUIET, Touched};
+use super::watch::{CLOSED_QUIET, OPEN_QUIET, REQUESTED_QUIET, Touched};
 use crate::config::{Content, List};
 use crate::policy::image::Image;
 use crate::policy::rule::Source;
@@ -43,6 +44,15 @@ pub(super) struct ListState {
     told_old: bool,
     /// The file's path as the watch tells it: absolute.
     watched: PathBuf,
+    /// What that leads to, where it is another path.
+    pub(super) target: Option<PathBuf>,
+    /// The file as it was when it was looked at last.
+    looked: Option<Signature>,
+    /// Why it is to be looked at; and why it is being looked at.
+    look: Look,
+    looking: Look,
+    /// It was looked at, and is to be read now if it changed.
+    at_rest: bool,
     /// The state of the file that was looked at last, taken or refused.
     seen: Option<Signature>,
     /// The state that the last sweep found, if that was a new one.
@@ -62,6 +72,19 @@ pub(super) struct Loading {
     pub(super) of: Option<Signature>,
     /// Guards that the operator releases for what it finds.
     pub(super) released: Guards,
+    /// When it started.
+    pub(super) since: Instant,
+}
+
+/// Why a file is looked at; a later reason covers an earlier one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Look {
+    No,
+    Sweep,
+    /// Something happened on the way to it.
+    Way,
+    /// It is to be read if it changed.
+    Due,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -88,6 +111,11 @@ impl ListState {
             released: Guards::NONE,
             told_old: false,
             retry: RETRY,
+            target: None,
+            looked: None,
+            look: Look::No,
+            looking: Look::No,
+            at_rest: false,
             seen: None,
             glimpsed: None,
             due: None,
@@ -125,47 +153,106 @@ impl ListState {
         self
     }
 
-    /// The file as it is now; nothing when it can't be looked at.
-    pub(super) fn look(&self) -> Option<Signature> {
-        match self.config.content {
+    /// Looks at the file. Blocks for as long as the file system does not answer.
+    pub(super) fn look_now(&mut self) {
+        self.looked = match self.config.content {
             Content::Embedded(_) => None,
             Content::File => Signature::of(&self.source.path).ok(),
+        };
+    }
+
+    /// The file as it was when it was looked at last; `None` when it could not be.
+    pub(super) fn looked(&self) -> Option<Signature> {
+        self.looked
+    }
+
+    /// Takes what a look at all files found.
+    pub(super) fn set_looked(&mut self, files: &HashMap<PathBuf, Option<Signature>>) {
+        if let Some(file) = files.get(&self.source.path) {
+            self.looked = *file;
         }
     }
 
-    /// Whether the file is another one than was looked at last. One that can't be looked at is:
+    /// Whether the file is another one than was read or refused last. One that can't be looked at is:
     /// reading it will tell why.
     pub(super) fn changed(&self) -> bool {
-        self.look() != self.seen
+        self.looked != self.seen
     }
 
     /// Something happened in a watched directory. Each event starts the quiet time anew, and the
-    /// last one says how long it is.
-    pub(super) fn touch(&mut self, touched: &Touched, now: Instant) {
-        let target = self.watched.canonicalize().ok();
-        let file = touched.path == self.watched || target.as_ref() == Some(&touched.path);
-        // What leads to the file may have moved; looking costs next to nothing.
-        let way = self.watched.starts_with(&touched.path)
-            || self.watched.parent() == touched.path.parent();
-        if file || (way && self.due.is_none() && self.changed()) {
-            let writer = file && touched.quiet == OPEN_QUIET;
-            let asked_for = self.promised.is_some() && !writer;
-            let quiet = if asked_for {
-                REQUESTED_QUIET
-            } else {
-                touched.quiet
-            };
-            let at = now + quiet;
-            self.due = Some(Due { at, writer });
+    /// last one says how long it is. Returns whether it was this file.
+    pub(super) fn touch(&mut self, touched: &Touched, now: Instant) -> bool {
+        if touched.path != self.watched && self.target.as_ref() != Some(&touched.path) {
+            return false;
+        }
+        let writer = touched.quiet == OPEN_QUIET;
+        let asked_for = self.promised.is_some() && !writer;
+        let quiet = if asked_for {
+            REQUESTED_QUIET
+        } else {
+            touched.quiet
+        };
+        let at = now + quiet;
+        self.due = Some(Due { at, writer });
+        true
+    }
+
+    /// Has the file looked at: something happened on the way to it.
+    pub(super) fn want_look(&mut self) {
+        self.look = self.look.max(Look::Way);
+    }
+
+    /// Has the file looked at as part of a sweep.
+    pub(super) fn want_sweep(&mut self) {
+        self.look = self.look.max(Look::Sweep);
+    }
+
+    /// Whether the file is to be looked at.
+    pub(super) fn wants_look(&self) -> bool {
+        self.look != Look::No && matches!(self.config.content, Content::File)
+    }
+
+    /// Whether the file is looked at, or is to be, before it is read.
+    pub(super) fn is_looked_for(&self) -> bool {
+        self.look == Look::Due || self.looking == Look::Due
+    }
+
+    /// The file is looked at from now on.
+    pub(super) fn start_look(&mut self) {
+        self.looking = self
+            .looking
+            .max(std::mem::replace(&mut self.look, Look::No));
+    }
+
+    /// Takes what a look found.
+    pub(super) fn land_look(&mut self, file: Option<Signature>, now: Instant) {
+        self.looked = file;
+        match std::mem::replace(&mut self.looking, Look::No) {
+            Look::No => {}
+            Look::Sweep => self.sweep(now),
+            Look::Way => {
+                if self.due.is_none() && self.loading.is_none() && self.changed() {
+                    self.due = Some(Due {
+                        at: now + CLOSED_QUIET,
+                        writer: false,
+                    });
+                }
+            }
+            Look::Due => self.at_rest = true,
         }
     }
 
-    /// A sweep looks at the file: a new state is read when two sweeps found the same one.
-    pub(super) fn sweep(&mut self, now: Instant) {
+    /// Whether the file was looked at to be read; asked once.
+    pub(super) fn take_at_rest(&mut self) -> bool {
+        std::mem::take(&mut self.at_rest)
+    }
+
+    /// A sweep looked at the file: a new state is read when two sweeps found the same one.
+    fn sweep(&mut self, now: Instant) {
         if self.due.is_some() || self.loading.is_some() {
             return;
         }
-        let found = self.look();
+        let found = self.looked;
         if found == self.seen {
             self.glimpsed = None;
         } else if self.glimpsed.replace(found) == Some(found) {
@@ -198,8 +285,9 @@ impl ListState {
     /// be in its writer's hands still.
     pub(super) fn request_unwatched(&mut self, ticket: u64, released: Guards, now: Instant) {
         self.request(ticket, released, now);
-        let young = std::fs::metadata(&self.source.path).and_then(|meta| meta.modified());
-        let age = young.ok().and_then(|at| at.elapsed().ok());
+        let modified = self.looked.and_then(|file| file.modified());
+        let age = modified.map(|at| Timestamp::now().duration_since(at));
+        let age = age.and_then(|age| Duration::try_from(age).ok());
         if let Some(left) = age.and_then(|age| OPEN_QUIET.checked_sub(age)) {
             self.due = Some(Due {
                 at: now + left,
@@ -258,6 +346,13 @@ impl ListState {
             .map(|due| due.at)
     }
 
+    /// Has the file looked at before it is read, if it is time to read it.
+    pub(super) fn look_if_due(&mut self, now: Instant) {
+        if self.take_due(now) {
+            self.look = Look::Due;
+        }
+    }
+
     /// Whether it is time to read the file; asked once.
     pub(super) fn take_due(&mut self, now: Instant) -> bool {
         let due = self.due().is_some_and(|at| at <= now);
@@ -271,8 +366,9 @@ impl ListState {
     pub(super) fn start(&mut self, ticket: u64) -> Loading {
         let loading = Loading {
             ticket: self.promised.take().unwrap_or(ticket),
-            of: self.look(),
+            of: self.looked,
             released: std::mem::take(&mut self.released),
+            since: Instant::now(),
         };
         self.loading = Some(loading);
         self.due = None;
@@ -379,12 +475,18 @@ mod tests {
         std::fs::write(&file, "a.example\n").expect("written");
         let mut list = list(&file.display().to_string());
         let now = Instant::now();
-        list.sweep(now);
+        let sweep = |list: &mut ListState| {
+            list.want_sweep();
+            list.start_look();
+            let file = Signature::of(&file).ok();
+            list.land_look(file, now);
+        };
+        sweep(&mut list);
         assert_eq!(list.due(), None);
         std::fs::write(&file, "a.example\nb.example\n").expect("written");
-        list.sweep(now);
+        sweep(&mut list);
         assert_eq!(list.due(), None, "it goes on changing");
-        list.sweep(now);
+        sweep(&mut list);
         assert_eq!(list.due(), Some(now));
     }
 }

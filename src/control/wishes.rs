@@ -2,13 +2,13 @@
 //! Refuses to read lists and configurations for them: that is `reload`'s.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::journal::entry::Cause;
+use super::preparing::Wish;
 use super::reload::Control;
 use super::status::{OrdersRequest, ReloadReport, ReloadRequest, RollbackRequest, Status};
 use super::watch::Touched;
@@ -52,7 +52,11 @@ impl Waiting {
 impl Control {
     pub(super) fn hang_up(&mut self) {
         let signal = "SIGHUP".to_owned();
-        self.reload(&ReloadRequest::default(), Cause::Signal { signal }, None);
+        self.wish(Wish::Reload(
+            ReloadRequest::default(),
+            Cause::Signal { signal },
+            None,
+        ));
     }
 
     /// Reads an order's file at once: its writer is done.
@@ -67,33 +71,25 @@ impl Control {
             path: wish.path.clone(),
             quiet: Duration::ZERO,
         };
-        let (book, now) = (&mut self.calendar.book, Instant::now());
-        book.touch(&touched, now);
-        let mut changed = tokio::task::block_in_place(|| book.read_due(now));
-        if changed.is_empty() {
-            // It may be known by another path.
-            changed = tokio::task::block_in_place(|| book.refresh());
-        }
-        self.tell_book_changes(&changed, &mut waiting);
+        let now = Instant::now();
+        let asked = &mut self.calendar.asked;
+        asked.touched.insert(wish.path.clone(), (touched, now));
+        // It may be known by another path.
+        asked.refresh_otherwise = true;
+        self.await_reading(&mut waiting);
         self.waiting.push(waiting);
     }
 
-    /// Reads what changed of orders and exceptions.
+    /// Has read what changed of orders and exceptions.
     pub(super) fn refresh_book(&mut self, waiting: &mut Waiting) {
-        let changed = tokio::task::block_in_place(|| self.calendar.book.refresh());
-        self.tell_book_changes(&changed, waiting);
+        self.calendar.asked.refresh = true;
+        self.await_reading(waiting);
     }
 
-    fn tell_book_changes(&mut self, changed: &[PathBuf], waiting: &mut Waiting) {
-        if !changed.is_empty() {
-            self.change(waiting.cause.clone());
-        }
-        self.tell_book_problems();
-        // A new configuration may have other directories: what is wrong there is told when it is taken.
-        if !waiting.staged {
-            let problems = self.calendar.book.problems();
-            waiting.report.problems.extend(problems);
-        }
+    fn await_reading(&mut self, waiting: &mut Waiting) {
+        self.tickets += 1;
+        waiting.tickets.insert(self.tickets);
+        self.calendar.asked.tickets.push(self.tickets);
     }
 
     /// Answers reloads of which all is read and in force.

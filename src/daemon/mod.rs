@@ -4,7 +4,9 @@
 mod bind;
 mod clock;
 mod control;
+mod essential;
 mod limits;
+mod signals;
 mod upstreams;
 
 use std::io;
@@ -13,9 +15,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -24,7 +24,9 @@ use self::bind::Bound;
 use self::clock::{SystemClock, follow_suspension};
 pub use self::control::control_places;
 use self::control::control_socket;
+use self::essential::Essential;
 use self::limits::{Budget, Listening};
+use self::signals::Signals;
 pub use self::upstreams::UpstreamError;
 use crate::config::{Config, Origin};
 use crate::control::api;
@@ -80,9 +82,9 @@ pub enum DaemonError {
         /// What it says.
         source: io::Error,
     },
-    /// A worker thread ended before its time.
-    #[error("a UDP worker ended before its time; see the log")]
-    Worker,
+    /// A task or thread that the server cannot do without ended while it was serving.
+    #[error("{0} ended before the server did, so the server ends too; see the log")]
+    Ended(&'static str),
 }
 
 /// Serves until a signal ends it (SIGTERM, SIGINT).
@@ -91,6 +93,19 @@ pub enum DaemonError {
 /// [`DaemonError`], each a sentence with its remedy.
 pub fn run(config: Config) -> Result<(), DaemonError> {
     return_large_allocations();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .thread_name("tapis-async")
+        .enable_all()
+        .build()
+        .map_err(|source| DaemonError::System {
+            what: "threads",
+            source,
+        })?;
+    let inside = runtime.enter();
+    // Before the first socket is bound: a service manager, or a script, that sees a port open may send
+    // SIGHUP at once, and the default action of that signal ends the process.
+    let mut signals = Signals::listen()?;
+    drop(inside);
     // Before the first socket: there may be many workers.
     let files = raise_open_files(OPEN_FILES).map_err(|source| DaemonError::System {
         what: "to tell how many files may be open",
@@ -104,18 +119,8 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
     };
     let built_in = config.origin == Origin::BuiltIn;
     let bound = bind::bind(&config.server.listen, workers, built_in)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .thread_name("tapis-async")
-        .enable_all()
-        .build()
-        .map_err(|source| DaemonError::System {
-            what: "threads",
-            source,
-        })?;
     let user = user_id();
     let inside = runtime.enter();
-    // Heard from now on: a signal must not end a server that is still reading its lists.
-    let mut signals = Signals::listen()?;
     let control_socket = control_socket(&config, user)?;
     let (socket, socket_file) = control_socket.unzip();
     drop(inside);
@@ -136,20 +141,24 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
         let service = Service::start(&config, servers, bound, budget, &control, place)?;
         let (requests, wishes) = mpsc::channel(64);
         let (hangup, hangups) = mpsc::channel(4);
-        let stop = service.stop.clone();
+        let stop = service.essential.stop().clone();
         // Without a socket nobody else holds this end, and the other one waits for it.
         let _requests = requests.clone();
-        let serve = |socket| tokio::spawn(api::serve(socket, user, requests, stop.clone()));
+        let serve = |socket| {
+            let api = api::serve(socket, user, requests, stop.clone());
+            tokio::spawn(service.essential.watch("the control socket", api))
+        };
         let api = socket.map(serve);
         let api = async {
             if let Some(api) = api {
-                // Nobody is left to be told how it ended.
+                // How it ended is reported by then.
                 drop(api.await);
             }
         };
         let probe = service.probe();
-        let control = tokio::spawn(control.run(wishes, hangups, Box::new(probe), stop));
-        let end = signals.wait_for_the_end(&service, hangup).await;
+        let control = control.run(wishes, hangups, Box::new(probe), stop);
+        let control = tokio::spawn(service.essential.watch("the control loop", control));
+        let end = signals.wait_for_the_end(&service.essential, hangup).await;
         service.stop().await;
         // Both end at the same token, but for a client that keeps its connection open; what they
         // still say is said to nobody.
@@ -187,60 +196,9 @@ pub fn check_upstreams(config: &Config) -> Result<(), UpstreamError> {
     upstreams::servers(config).map(drop)
 }
 
-/// The signals that the server follows.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hang_up: Signal,
-}
-
-impl Signals {
-    fn listen() -> Result<Self, DaemonError> {
-        let listen = |kind| {
-            signal(kind).map_err(|source| DaemonError::System {
-                what: "signals",
-                source,
-            })
-        };
-        Ok(Self {
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-            hang_up: listen(SignalKind::hangup())?,
-        })
-    }
-
-    /// What `loading` comes to; nothing when a signal ends the server before that.
-    async fn wait_for_the_lists<T>(
-        &mut self,
-        loading: JoinHandle<T>,
-    ) -> Option<Result<T, JoinError>> {
-        tokio::select! {
-            _ = self.terminate.recv() => None,
-            _ = self.interrupt.recv() => None,
-            end = loading => Some(end),
-        }
-    }
-
-    async fn wait_for_the_end(
-        mut self,
-        service: &Service,
-        hangup: mpsc::Sender<()>,
-    ) -> Result<(), DaemonError> {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return Ok(()),
-                _ = self.interrupt.recv() => return Ok(()),
-                // A reload that is asked for while four others wait would find nothing new.
-                _ = self.hang_up.recv() => drop(hangup.try_send(())),
-                () = service.stop.cancelled() => return Err(DaemonError::Worker),
-            }
-        }
-    }
-}
-
 /// The data plane while it runs.
 struct Service {
-    stop: CancellationToken,
+    essential: Essential,
     tracker: TaskTracker,
     bell: Bell,
     threads: Vec<thread::JoinHandle<()>>,
@@ -261,7 +219,8 @@ impl Service {
     ) -> Result<Self, DaemonError> {
         let system = |what| move |source| DaemonError::System { what, source };
         let workers = bound.udp.len();
-        let stop = CancellationToken::new();
+        let essential = Essential::default();
+        let stop = essential.stop().clone();
         let tracker = TaskTracker::new();
         let counters: Vec<Arc<Counters>> = (0..=workers).map(|_| Arc::default()).collect();
         let shared_counters = Arc::clone(&counters[workers]);
@@ -298,7 +257,8 @@ impl Service {
         };
         let resolver = Arc::new(Resolver::new(Arc::new(pool), desk, waiting));
         let (jobs, queue) = mpsc::channel(HAND_OVER);
-        tracker.spawn(resolver.clone().take_jobs(queue, tracker.clone()));
+        let jobs_taken = resolver.clone().take_jobs(queue, tracker.clone());
+        tracker.spawn(essential.watch("the job taker", jobs_taken));
         let (bell, ear) = wait::bell().map_err(system("a pipe"))?;
         let mut threads = Vec::new();
         for (index, sockets) in bound.udp.into_iter().enumerate() {
@@ -315,10 +275,9 @@ impl Service {
                 counters: counters[index].clone(),
                 ear: ear.try_clone().map_err(system("a pipe"))?,
             };
-            // However it ends, the service must not go on without it.
-            let stop = stop.clone().drop_guard();
+            let guard = essential.guard("a UDP worker");
             let body = move || {
-                let _stop = stop;
+                let _guard = guard;
                 if let Err(error) = worker.run() {
                     tracing::error!(%error, "a UDP worker can't wait for packets");
                 }
@@ -344,7 +303,7 @@ impl Service {
         for listener in bound.tcp {
             let listener = tokio::net::TcpListener::from_std(listener);
             let listener = listener.map_err(system("a TCP socket"))?;
-            tracker.spawn(streams.clone().accept(listener));
+            tracker.spawn(essential.watch("a TCP listener", streams.clone().accept(listener)));
         }
         let generation = control.generation();
         let socket = socket.map_or_else(|| "none".into(), Path::to_string_lossy);
@@ -352,7 +311,7 @@ impl Service {
             tracing::info!(%address, workers, generation, control = %socket, "serving");
         }
         Ok(Self {
-            stop,
+            essential,
             tracker,
             bell,
             threads,
@@ -387,6 +346,8 @@ impl Service {
 
     /// Takes no more questions, answers those under way, and ends within [`DRAIN`].
     async fn stop(self) {
+        // First: what ends from now on ends in its time.
+        self.essential.stop().cancel();
         drop(self.bell);
         let threads = self.threads;
         let joined = tokio::task::spawn_blocking(|| {
@@ -396,7 +357,6 @@ impl Service {
                 }
             }
         });
-        self.stop.cancel();
         self.tracker.close();
         let drained = async {
             // A panic inside was told above.

@@ -19,6 +19,7 @@ mod respond;
 mod road;
 mod rollback;
 mod serving;
+mod signals;
 mod state;
 mod story;
 mod streams;

@@ -4,6 +4,7 @@
 //! The fields are those of the EU's Digital Services Act (Regulation 2022/2065, article 9), of the
 //! Lumen database, and of national practice; `docs/orders.md` explains each.
 
+mod contradictions;
 mod raw;
 mod validate;
 
@@ -144,7 +145,7 @@ pub struct Notice {
 }
 
 /// Names that an order blocks.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Target {
     /// The name.
     #[serde(serialize_with = "text")]
@@ -156,7 +157,7 @@ pub struct Target {
 }
 
 /// Names that an order's target is not about.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Except {
     /// The name.
     #[serde(serialize_with = "text")]

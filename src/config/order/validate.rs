@@ -13,6 +13,7 @@ use super::super::typed;
 use super::super::values::{
     SCOPES, choice, each, language, line, plain_name, public_text, rule_name, text,
 };
+use super::contradictions;
 use super::raw::{self, Raw};
 use super::{
     Authority, Dates, Decision, Except, Notice, Order, Redress, Suspension, Target, Texts,
@@ -22,10 +23,18 @@ use crate::wire::name::Name;
 
 /// Most octets of a text.
 const TEXT_MAX: usize = 16 * 1024;
+/// Most targets of an order, and most excepts of all its targets together. A rule takes some 400 bytes
+/// of memory while the order is known.
+const TARGETS_MAX: usize = 100_000;
+/// Most notices of an order, most suspensions, and most orders that it supersedes.
+const ITEMS_MAX: usize = 1000;
 
 /// The order that `raw` stands for; nothing where something is missing that has no default, which is
 /// reported then.
 pub(super) fn validate(raw: Raw, path: &Path, findings: &mut Findings) -> Option<Order> {
+    if !is_within_bounds(&raw, findings) {
+        return None;
+    }
     let id = required(raw.id, "id = \"...\"", 1, findings);
     let id = plain_name(id, findings);
     let authority = authority(raw.authority, findings);
@@ -57,9 +66,7 @@ pub(super) fn validate(raw: Raw, path: &Path, findings: &mut Findings) -> Option
     let targets = raw.targets.into_iter();
     let targets: Vec<_> = targets.map(|given| target(given, findings)).collect();
     let targets: Option<Vec<_>> = targets.into_iter().collect();
-    for (target, line) in targets.iter().flatten().zip(lines) {
-        contradictions(target, line, targets.iter().flatten(), findings);
-    }
+    contradictions::report(targets.as_deref().unwrap_or_default(), &lines, findings);
     Some(Order {
         id: id?,
         path: path.to_owned(),
@@ -77,6 +84,62 @@ pub(super) fn validate(raw: Raw, path: &Path, findings: &mut Findings) -> Option
         supersedes,
         targets: targets.filter(|targets| !targets.is_empty())?,
     })
+}
+
+/// Whether the order has no more items than an order may have. One that has more is not checked further.
+fn is_within_bounds(raw: &Raw, findings: &mut Findings) -> bool {
+    let excepts = raw
+        .targets
+        .iter()
+        .filter_map(|target| target.except.as_ref());
+    let excepts = excepts.map(|except| (except.value.len(), except.line));
+    let (mut count, mut line) = (0, 1);
+    for (more, at) in excepts {
+        if count <= TARGETS_MAX {
+            line = at;
+        }
+        count += more;
+    }
+    let supersedes = raw.supersedes.as_ref();
+    let (suspended, notices) = (&raw.dates.suspended, &raw.notices);
+    let line_of = |line: Option<u32>| line.unwrap_or(1);
+    let counts = [
+        (
+            "targets",
+            raw.targets.len(),
+            TARGETS_MAX,
+            line_of(raw.targets.get(TARGETS_MAX).map(|target| target.line)),
+        ),
+        ("excepts in its targets", count, TARGETS_MAX, line),
+        (
+            "suspensions",
+            suspended.len(),
+            ITEMS_MAX,
+            line_of(suspended.get(ITEMS_MAX).map(|pause| pause.line)),
+        ),
+        (
+            "notices",
+            notices.len(),
+            ITEMS_MAX,
+            line_of(notices.get(ITEMS_MAX).map(|notice| notice.line)),
+        ),
+        (
+            "orders that it supersedes",
+            supersedes.map_or(0, |ids| ids.value.len()),
+            ITEMS_MAX,
+            line_of(supersedes.map(|ids| ids.line)),
+        ),
+    ];
+    let mut within = true;
+    for (what, count, most, line) in counts {
+        if count > most {
+            within = false;
+            let message =
+                format!("the order has {count} {what}, must be at most {most}: split the order");
+            findings.report(line, message);
+        }
+    }
+    within
 }
 
 /// Reports that a field is missing that must be there.
@@ -341,29 +404,6 @@ fn target(raw: raw::Target, findings: &mut Findings) -> Option<Target> {
         scope: scope?,
         except: except.unwrap_or_default(),
     })
-}
-
-/// Reports what a target leaves free although another one blocks it.
-fn contradictions<'t>(
-    target: &Target,
-    line: u32,
-    all: impl Iterator<Item = &'t Target> + Clone,
-    findings: &mut Findings,
-) {
-    for except in &target.except {
-        let speaks = |other: &&Target| {
-            *other != target
-                && (except.scope.reaches(&except.name, &other.name)
-                    || other.scope.reaches(&other.name, &except.name))
-        };
-        if let Some(other) = all.clone().find(speaks) {
-            let (free, blocked) = (&except.name, &other.name);
-            findings.report(
-                line,
-                format!("except leaves {free} free, but the target {blocked} blocks there: correct one of them"),
-            );
-        }
-    }
 }
 
 /// A name beneath a target that it is not about, as lists write it: `x`, `.x`, `*.x`.

@@ -21,8 +21,11 @@ use crate::policy::image::Image;
 use crate::policy::rule::{Scope, Source};
 use crate::wire::name::Name;
 
-/// All orders and exceptions.
-#[derive(Debug)]
+/// Problems that are reported of all files together, and warnings: `status`, log and journal hold each.
+const MOST_REPORTED: usize = 1000;
+
+/// All orders and exceptions. A clone shares what the files say.
+#[derive(Clone, Debug)]
 pub struct Book {
     config: Orders,
     orders: Folder<Order>,
@@ -132,11 +135,16 @@ impl Book {
         changed
     }
 
-    /// Paths in the directories, for the watch.
-    pub(in crate::control) fn watched(&self) -> impl Iterator<Item = PathBuf> {
-        [self.orders.watched(), self.exceptions.watched()]
+    /// The directories by their absolute paths.
+    pub(in crate::control) fn folders(&self) -> impl Iterator<Item = &Path> {
+        [self.orders.path(), self.exceptions.path()]
             .into_iter()
             .flatten()
+    }
+
+    /// Whether a path is one of the directories, or may be one of their files.
+    pub(in crate::control) fn concerns(&self, path: &Path) -> bool {
+        self.orders.concerns(path) || self.exceptions.concerns(path)
     }
 
     /// Something happened to a file.
@@ -219,7 +227,7 @@ impl Book {
     pub(in crate::control) fn texts(&self) -> impl Iterator<Item = (&Order, &Arc<str>)> + Clone {
         let files = self.orders.files().iter();
         let single = files.filter(|(path, _)| !self.doubles.contains_key(*path));
-        single.filter_map(|(_, sheet)| sheet.good.as_ref().map(|(order, text)| (order, text)))
+        single.filter_map(|(_, sheet)| sheet.good.as_ref().map(|(order, text)| (&**order, text)))
     }
 
     /// The orders with their lives.
@@ -241,7 +249,7 @@ impl Book {
         let good = files.filter_map(|sheet| sheet.good.as_ref());
         self.own
             .iter()
-            .chain(good.flat_map(|(exceptions, _)| exceptions))
+            .chain(good.flat_map(|(exceptions, _)| &**exceptions))
     }
 
     /// The compiled rules of all of them, in force or not.
@@ -330,7 +338,8 @@ impl Book {
             .map(|(_, exception)| exception)
     }
 
-    /// What is wrong with files, one sentence each.
+    /// What is wrong with files, one sentence each. Of very many the first ones, and how many more there
+    /// are.
     pub fn problems(&self) -> Vec<String> {
         fn refused<T>(folder: &Folder<T>) -> impl Iterator<Item = String> {
             let files = folder.files().values();
@@ -354,18 +363,21 @@ impl Book {
             let (path, holder) = (path.display(), holder.display());
             format!("{path}: id is \"{id}\", as in {holder}: rename one; that one counts")
         });
-        let mut problems: Vec<_> = refused(&self.orders)
+        let problems = refused(&self.orders)
             .chain(refused(&self.exceptions))
             .chain(doubles)
-            .chain(self.overfull.iter().cloned())
-            .collect();
+            .chain(self.overfull.iter().cloned());
+        let (mut problems, more) = first(problems);
         problems.sort();
+        problems.extend(more.map(|more| {
+            format!("orders and exceptions: {more} more problems: correct the files above first")
+        }));
         problems
     }
 
     /// What is right, but says something in vain or unusual, one sentence each; given the names of
-    /// the lists.
-    pub fn warnings<'n>(&self, lists: impl Iterator<Item = &'n str> + Clone) -> Vec<String> {
+    /// the lists. Of very many the first ones, and how many more there are.
+    pub fn warnings<'n>(&self, lists: impl Iterator<Item = &'n str>) -> Vec<String> {
         let withdrawn = self
             .orders()
             .filter(|order| self.life(order).is_withdrawn());
@@ -373,19 +385,25 @@ impl Book {
             let id = &order.id;
             format!("order {id}: it ends before it begins, so it is never in force")
         });
+        let lists: HashSet<&str> = lists.collect();
         let known = |name: &str| match name.strip_prefix(Source::ORDER) {
             Some(id) => self.holders.contains_key(id),
-            None => lists.clone().any(|list| list == name),
+            None => lists.contains(name),
         };
         let exceptions = self.exceptions();
         let against = exceptions.flat_map(|exception| rules::remarks(exception, known));
-        self.vain
-            .iter()
-            .cloned()
-            .chain(withdrawn)
-            .chain(against)
-            .collect()
+        let warnings = self.vain.iter().cloned().chain(withdrawn).chain(against);
+        let (mut warnings, more) = first(warnings);
+        warnings.extend(more.map(|more| format!("orders and exceptions: {more} more warnings")));
+        warnings
     }
+}
+
+/// The first [`MOST_REPORTED`] of some sentences, and how many more there are, if any.
+fn first(mut sentences: impl Iterator<Item = String>) -> (Vec<String>, Option<usize>) {
+    let first = sentences.by_ref().take(MOST_REPORTED).collect();
+    let more = sentences.count();
+    (first, (more > 0).then_some(more))
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::super::load::Signature;
-use super::super::watch::Touched;
+use super::super::watch::{Touched, is_toml};
 use crate::config::{Problem, Problems};
 
 /// A larger file is something else.
@@ -41,13 +41,24 @@ pub(super) struct Folder<T> {
 #[derive(Debug)]
 pub(super) struct Sheet<T> {
     /// What it says: its last good state, and the text that this was read from.
-    pub(super) good: Option<(T, Arc<str>)>,
+    pub(super) good: Option<(Arc<T>, Arc<str>)>,
     /// What is wrong with its newest state, and since when that is known.
-    pub(super) refused: Option<(Problems, Timestamp)>,
+    pub(super) refused: Option<(Arc<Problems>, Timestamp)>,
     /// The state that was looked at last.
     seen: Option<Signature>,
     /// The state that the last sweep found, if that was a new one.
     glimpsed: Option<Option<Signature>>,
+}
+
+impl<T> Clone for Sheet<T> {
+    fn clone(&self) -> Self {
+        Self {
+            good: self.good.clone(),
+            refused: self.refused.clone(),
+            seen: self.seen,
+            glimpsed: self.glimpsed,
+        }
+    }
 }
 
 impl<T> Default for Sheet<T> {
@@ -57,6 +68,19 @@ impl<T> Default for Sheet<T> {
             refused: None,
             seen: None,
             glimpsed: None,
+        }
+    }
+}
+
+/// Cheap: what files say is shared.
+impl<T> Clone for Folder<T> {
+    fn clone(&self) -> Self {
+        Self {
+            dir: self.dir.clone(),
+            files: self.files.clone(),
+            problem: self.problem.clone(),
+            due: self.due.clone(),
+            swept: self.swept.clone(),
         }
     }
 }
@@ -91,17 +115,21 @@ impl<T> Folder<T> {
     pub(super) fn embed(&mut self, path: &Path, text: &str, parse: Parse<T>) {
         let mut sheet = Sheet::default();
         match parse(text, path) {
-            Ok(value) => sheet.good = Some((value, text.into())),
-            Err(problems) => sheet.refused = Some((problems, Timestamp::now())),
+            Ok(value) => sheet.good = Some((Arc::new(value), text.into())),
+            Err(problems) => sheet.refused = Some((Arc::new(problems), Timestamp::now())),
         }
         self.files.insert(path.to_owned(), sheet);
     }
 
-    /// A path in the directory, for the watch.
-    pub(super) fn watched(&self) -> Option<PathBuf> {
-        self.dir
-            .as_ref()
-            .map(|(_, absolute)| absolute.join("*.toml"))
+    /// The directory's absolute path.
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.dir.as_ref().map(|(_, absolute)| &**absolute)
+    }
+
+    /// Whether a path is the directory, or may be one of its files.
+    pub(super) fn concerns(&self, path: &Path) -> bool {
+        self.path()
+            .is_some_and(|dir| path == dir || (path.parent() == Some(dir) && is_toml(path)))
     }
 
     /// The files by their paths.
@@ -123,7 +151,7 @@ impl<T> Folder<T> {
         let file = touched.path.file_name();
         if touched.path.parent() == Some(absolute)
             && let Some(path) = file.map(|file| dir.join(file))
-            && is_ours(&path)
+            && is_toml(&path)
         {
             self.due.insert(path, at);
         } else if touched.path == *absolute {
@@ -229,7 +257,7 @@ impl<T> Folder<T> {
                 line: None,
                 message,
             }])),
-            Ok(text) => parse(&text, path).map(|value| (value, text.into())),
+            Ok(text) => parse(&text, path).map(|value| (Arc::new(value), text.into())),
         };
         let sheet = self.files.entry(path.to_owned()).or_default();
         sheet.seen = before;
@@ -243,7 +271,7 @@ impl<T> Folder<T> {
             }
             Err(problems) => {
                 tracing::error!(%problems, kept = sheet.good.is_some(), "file refused");
-                sheet.refused = Some((problems, Timestamp::now()));
+                sheet.refused = Some((Arc::new(problems), Timestamp::now()));
                 true
             }
         }
@@ -293,19 +321,9 @@ fn read(path: &Path) -> Result<String, Unread> {
 fn list(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let paths = fs::read_dir(dir)?.map(|entry| entry.map(|entry| entry.path()));
     let mut paths: Vec<_> = paths.collect::<io::Result<_>>()?;
-    paths.retain(|path| is_ours(path));
+    paths.retain(|path| is_toml(path));
     paths.sort_unstable();
     Ok(paths)
-}
-
-fn is_ours(path: &Path) -> bool {
-    let hidden = path
-        .file_name()
-        .is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
-    !hidden
-        && path
-            .extension()
-            .is_some_and(|extension| extension == "toml")
 }
 
 #[cfg(test)]
@@ -380,7 +398,7 @@ mod tests {
         folder.set(Some(dir.path()));
         let says = |folder: &Folder<String>| {
             let sheet = folder.files().values().next()?;
-            Some((sheet.good.as_ref()?.0.clone(), sheet.refused.is_some()))
+            Some((sheet.good.as_ref()?.0.to_string(), sheet.refused.is_some()))
         };
         for (content, said) in [
             ("one", ("one", false)),

@@ -1,7 +1,7 @@
 //! Owns what state an order is in at an instant, and when that changes: both follow from its dates alone.
 //! Refuses to keep a state, and to ask what time it is.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use jiff::Timestamp;
@@ -123,6 +123,11 @@ pub fn supersessions<'o>(
     orders: impl Iterator<Item = &'o Order> + Clone,
 ) -> (HashMap<&'o str, Timestamp>, Vec<String>) {
     let known: HashMap<&str, &Order> = orders.clone().map(|order| (&*order.id, order)).collect();
+    let pairs = orders.clone().flat_map(|order| {
+        let ids = order.supersedes.iter();
+        ids.map(|id| (&*order.id, &**id))
+    });
+    let pairs: HashSet<(&str, &str)> = pairs.collect();
     let mut ends: HashMap<&str, Timestamp> = HashMap::new();
     let mut vain = Vec::new();
     for order in orders {
@@ -140,7 +145,7 @@ pub fn supersessions<'o>(
                 continue;
             };
             let first = other.dates.effective_from;
-            let mutual = first == start && other.supersedes.contains(&order.id);
+            let mutual = first == start && pairs.contains(&(&*other.id, &*order.id));
             if first > start || mutual {
                 vain.push(format!(
                     "order {}: it supersedes `{id}`, which begins no earlier, so it does not count",

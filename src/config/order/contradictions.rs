@@ -1,0 +1,178 @@
+//! Finds excepts of an order that another of its targets blocks. Takes time in proportion to the number of names.
+
+use std::collections::HashMap;
+
+use super::super::findings::Findings;
+use super::{Except, Target};
+use crate::policy::rule::Scope;
+use crate::wire::name::Name;
+
+/// Reports each except that another target blocks; `lines` are those of the targets.
+pub(super) fn report(targets: &[Target], lines: &[u32], findings: &mut Findings) {
+    if targets.iter().all(|target| target.except.is_empty()) {
+        return;
+    }
+    let index = Index::new(targets);
+    for ((target, line), &group) in targets.iter().zip(lines).zip(&index.groups) {
+        for except in &target.except {
+            if let Some(other) = index.other(except, group) {
+                let (free, blocked) = (&except.name, &other.name);
+                findings.report(
+                    *line,
+                    format!("except leaves {free} free, but the target {blocked} blocks there: correct one of them"),
+                );
+            }
+        }
+    }
+}
+
+/// The targets of an order by name. Equal targets form a group: a target does not contradict its copies.
+struct Index<'t> {
+    targets: &'t [Target],
+    /// The group of each target: the first target that is equal to it.
+    groups: Vec<usize>,
+    /// Groups by name in wire form and scope: the first two, one of which is not the group that asks.
+    named: HashMap<(&'t [u8], Scope), [Option<usize>; 2]>,
+    /// Groups by key, sorted: the names below one name stand side by side.
+    sorted: Vec<(Vec<u8>, usize)>,
+}
+
+impl<'t> Index<'t> {
+    fn new(targets: &'t [Target]) -> Self {
+        let mut first = HashMap::new();
+        let groups = targets.iter().enumerate();
+        let groups: Vec<_> = groups
+            .map(|(number, target)| *first.entry(target).or_insert(number))
+            .collect();
+        let mut named: HashMap<_, [Option<usize>; 2]> = HashMap::new();
+        let mut sorted = Vec::new();
+        for (number, target) in targets.iter().enumerate() {
+            if groups[number] != number {
+                continue;
+            }
+            let known = named.entry((target.name.wire(), target.scope)).or_default();
+            if let Some(free) = known.iter_mut().find(|known| known.is_none()) {
+                *free = Some(number);
+            }
+            sorted.push((key(&target.name), number));
+        }
+        sorted.sort_unstable();
+        Self {
+            targets,
+            groups,
+            named,
+            sorted,
+        }
+    }
+
+    /// A target outside the group `own` that blocks a name which the except leaves free.
+    fn other(&self, except: &Except, own: usize) -> Option<&'t Target> {
+        let above = self.above(&except.name, own);
+        let found = above.or_else(|| self.below(except, own))?;
+        Some(&self.targets[found])
+    }
+
+    /// A target that reaches `name`.
+    fn above(&self, name: &Name, own: usize) -> Option<usize> {
+        let at = name.label_count();
+        let mut owners = (0..=at).flat_map(|labels| {
+            let scopes: &[Scope] = match labels == at {
+                true => &[Scope::Exact, Scope::Subtree],
+                false => &[Scope::Subtree, Scope::Below],
+            };
+            scopes.iter().map(move |scope| (labels, *scope))
+        });
+        owners.find_map(|(labels, scope)| {
+            let groups = self.named.get(&(name.ancestor(labels), scope))?;
+            groups.iter().flatten().copied().find(|group| *group != own)
+        })
+    }
+
+    /// A target whose name the except reaches.
+    fn below(&self, except: &Except, own: usize) -> Option<usize> {
+        let key = key(&except.name);
+        let start = self.sorted.partition_point(|(other, _)| *other < key);
+        let beneath = self.sorted[start..].iter();
+        // At most the targets of one name, one for each different set of excepts, are passed over.
+        let mut beneath = beneath.take_while(|(other, _)| match except.scope {
+            Scope::Exact => *other == key,
+            Scope::Subtree | Scope::Below => other.starts_with(&key),
+        });
+        let found = beneath.find(|(other, group)| {
+            *group != own && (except.scope != Scope::Below || *other != key)
+        });
+        found.map(|(_, group)| *group)
+    }
+}
+
+/// The labels of a name from the root, each after its length: the keys of the names below a name start
+/// with its own.
+fn key(name: &Name) -> Vec<u8> {
+    let mut key = Vec::with_capacity(name.wire().len());
+    for label in name.labels_from_root() {
+        key.push(label.len() as u8);
+        key.extend_from_slice(label);
+    }
+    key
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The simple twin: every except beside every target.
+    fn simple<'t>(targets: &'t [Target], target: &Target, except: &Except) -> Option<&'t Target> {
+        targets.iter().find(|other| {
+            *other != target
+                && (except.scope.reaches(&except.name, &other.name)
+                    || other.scope.reaches(&other.name, &except.name))
+        })
+    }
+
+    #[test]
+    fn the_index_finds_a_contradiction_where_the_simple_search_does() {
+        let scopes = [Scope::Exact, Scope::Subtree, Scope::Below];
+        let names = ["a.b.c", "b.c", "c", "x.a.b.c", "xa.b.c", "d.c", "a.d.c"];
+        let names = names.map(|name| Name::from_text(name).expect("a name"));
+        let mut state = 1_u64;
+        let mut random = |below: usize| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            (state >> 33) as usize % below
+        };
+        let mut contradictions = 0;
+        for _ in 0..2000 {
+            let count = 1 + random(5);
+            let mut targets: Vec<_> = (0..count)
+                .map(|_| Target {
+                    name: names[random(names.len())].clone(),
+                    scope: scopes[random(3)],
+                    except: (0..random(3))
+                        .map(|_| Except {
+                            name: names[random(names.len())].clone(),
+                            scope: scopes[random(3)],
+                        })
+                        .collect(),
+                })
+                .collect();
+            if random(2) == 0 {
+                targets.push(targets[0].clone());
+            }
+            let index = Index::new(&targets);
+            for (target, &group) in targets.iter().zip(&index.groups) {
+                for except in &target.except {
+                    let found = index.other(except, group);
+                    let expected = simple(&targets, target, except);
+                    assert_eq!(
+                        found.is_some(),
+                        expected.is_some(),
+                        "{except:?} {targets:?}"
+                    );
+                    contradictions += usize::from(found.is_some());
+                }
+            }
+        }
+        assert!(contradictions > 100, "the names meet");
+    }
+}

@@ -1,0 +1,174 @@
+//! Reads the files that a reload or a rollback needs before the control loop acts on it.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::errands::{Errand, Landed};
+use super::following::{Files, look};
+use super::guard::rails::Rails;
+use super::journal::entry::Cause;
+use super::orders::book::Book;
+use super::reload::Control;
+use super::status::{ReloadReport, ReloadRequest, RollbackRequest};
+use super::wishes::Waiting;
+use crate::config::{Config, Content, Origin, Problems};
+
+/// How long a reload waits for the files that it needs.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Reloads and rollbacks that wait for their turn.
+const WAITING_MAX: usize = 64;
+
+/// A reload or a rollback that waits for its files.
+pub(super) enum Wish {
+    Reload(ReloadRequest, Cause, Option<oneshot::Sender<ReloadReport>>),
+    Rollback(RollbackRequest, Cause, oneshot::Sender<ReloadReport>),
+}
+
+/// Those that wait; the first one's files are read while one is under way.
+#[derive(Default)]
+pub(super) struct Wishes {
+    waiting: VecDeque<Wish>,
+    under_way: Option<Wish>,
+    /// The files that were read for it.
+    prepared: Option<Box<Prepared>>,
+}
+
+/// The configuration's file as it is now.
+pub(super) struct Newest {
+    pub(super) config: Config,
+    /// Directories that can't be listed.
+    pub(super) unlisted: Vec<String>,
+    /// Its guard rails, if it is another configuration than the one in force.
+    pub(super) rails: Option<Rails>,
+}
+
+/// What a reload needs of files.
+pub(super) struct Prepared {
+    /// The configuration in force while they were read.
+    pub(super) config: Config,
+    /// `None` for the built-in configuration.
+    pub(super) newest: Option<Result<Newest, Problems>>,
+    /// The guard's files of the configuration in force.
+    pub(super) rails: Rails,
+    /// The files of all lists, those of the new configuration too.
+    pub(super) files: Files,
+}
+
+impl Control {
+    /// Takes a reload or a rollback.
+    pub(super) fn wish(&mut self, wish: Wish) {
+        if self.wishes.waiting.len() == WAITING_MAX {
+            return self.answer_unheard(wish, "too many others wait");
+        }
+        self.wishes.waiting.push_back(wish);
+    }
+
+    /// Reads the files for the next one, or acts on it when they are read.
+    pub(super) fn prepare(&mut self) {
+        // While a new configuration is joined, it is in no place where it could be found.
+        if self.stage_joining {
+            return;
+        }
+        if let Some(prepared) = self.wishes.prepared.take() {
+            match self.wishes.under_way.take() {
+                Some(Wish::Reload(wish, cause, reply)) => {
+                    self.reload(&wish, cause, reply, *prepared);
+                }
+                Some(Wish::Rollback(wish, cause, reply)) => {
+                    self.roll_back(wish, cause, reply, *prepared);
+                }
+                None => {}
+            }
+        }
+        if self.errands.is_running(&Errand::Prepare) {
+            return;
+        }
+        let Some(wish) = self.wishes.waiting.pop_front() else {
+            return;
+        };
+        self.wishes.under_way = Some(wish);
+        let (now, boot) = (self.config.clone(), self.boot.overrides.clone());
+        let (rails, staged) = (self.rails.clone(), self.stage.is_some());
+        let mut places = vec!["the configuration and the files that it names".to_owned()];
+        if let Origin::File(path) = &now.origin {
+            places.insert(0, path.display().to_string());
+        }
+        let work = move || {
+            let newest = match &now.origin {
+                Origin::BuiltIn => None,
+                Origin::File(path) => Some(Config::load(path).map(|config| {
+                    let config = config.with_overrides(boot);
+                    let other = staged || config != now;
+                    Newest {
+                        unlisted: Book::unlisted(&config),
+                        rails: other.then(|| rails.read_again(&config)),
+                        config,
+                    }
+                })),
+            };
+            let new = newest
+                .iter()
+                .flatten()
+                .flat_map(|newest| &newest.config.lists);
+            let lists = now.lists.iter().chain(new);
+            let lists = lists.filter(|list| matches!(list.content, Content::File));
+            let files = look(lists.map(|list| list.source.path.clone()));
+            Landed::Prepared(Box::new(Prepared {
+                newest,
+                rails: rails.read_again(&now),
+                files,
+                config: now,
+            }))
+        };
+        self.errands.start(Errand::Prepare, places.join(", "), work);
+    }
+
+    /// Takes the files that were read for one.
+    pub(super) fn land_prepared(&mut self, prepared: Option<Box<Prepared>>) {
+        match prepared {
+            Some(prepared) if self.wishes.under_way.is_some() => {
+                for list in &mut self.lists {
+                    list.set_looked(&prepared.files);
+                }
+                self.wishes.prepared = Some(prepared);
+            }
+            // Whoever asked was answered when it took too long.
+            Some(_) => {}
+            None => {
+                if let Some(wish) = self.wishes.under_way.take() {
+                    let why = "reading its files broke off inside tapis, which is a bug; please report it";
+                    self.answer_unheard(wish, why);
+                }
+            }
+        }
+    }
+
+    /// Answers those whose files take too long to be read.
+    pub(super) fn give_up_preparing(&mut self) {
+        let age = self.errands.age(&Errand::Prepare);
+        if age.is_none_or(|age| age < PATIENCE) {
+            return;
+        }
+        let under_way = self.wishes.under_way.take();
+        let all: Vec<_> = under_way
+            .into_iter()
+            .chain(self.wishes.waiting.drain(..))
+            .collect();
+        for wish in all {
+            self.answer_unheard(wish, "the file system does not answer; see `tapis status`");
+        }
+    }
+
+    fn answer_unheard(&mut self, wish: Wish, why: &str) {
+        let (what, cause, reply) = match wish {
+            Wish::Reload(_, cause, reply) => ("not reloaded", cause, reply),
+            Wish::Rollback(_, cause, reply) => ("not rolled back", cause, Some(reply)),
+        };
+        tracing::error!(why, "{what}");
+        let mut waiting = Waiting::new(cause, reply);
+        waiting.report.problems.push(format!("{what}: {why}"));
+        self.waiting.push(waiting);
+    }
+}

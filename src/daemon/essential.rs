@@ -1,0 +1,120 @@
+//! Watches the tasks and threads that the server cannot do without, and ends the server when one of them ends.
+
+use std::sync::{Arc, OnceLock};
+
+use tokio_util::sync::CancellationToken;
+
+/// What the server cannot do without. If a part of it panics or returns while the server runs, the stop
+/// token is cancelled and the process ends with exit code 1, so that the service manager starts it
+/// again. A server that went on without its control loop would answer with an old policy for ever.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Essential {
+    stop: CancellationToken,
+    ended: Arc<OnceLock<&'static str>>,
+}
+
+impl Essential {
+    /// Cancelled when the server is to end.
+    pub(super) fn stop(&self) -> &CancellationToken {
+        &self.stop
+    }
+
+    /// Runs a task; `name` is what messages call it.
+    pub(super) fn watch<F: Future + Send>(
+        &self,
+        name: &'static str,
+        task: F,
+    ) -> impl Future<Output = F::Output> + Send + use<F> {
+        let guard = self.guard(name);
+        async move {
+            let _guard = guard;
+            task.await
+        }
+    }
+
+    /// A value that a thread holds for as long as it runs. Dropping it before the stop token is
+    /// cancelled ends the server.
+    pub(super) fn guard(&self, name: &'static str) -> Guard {
+        Guard {
+            name,
+            essential: self.clone(),
+        }
+    }
+
+    /// The part that ended first.
+    pub(super) fn ended(&self) -> &'static str {
+        self.ended.get().copied().unwrap_or("a part of the server")
+    }
+}
+
+/// See [`Essential::guard`].
+#[derive(Debug)]
+pub(super) struct Guard {
+    name: &'static str,
+    essential: Essential,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let Essential { stop, ended } = &self.essential;
+        if stop.is_cancelled() {
+            return;
+        }
+        let (part, panicked) = (self.name, std::thread::panicking());
+        tracing::error!(
+            part,
+            panicked,
+            "ended while the server runs: the server ends too"
+        );
+        // Another part may have ended at the same moment; one name is enough.
+        let _ = ended.set(self.name);
+        stop.cancel();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_panics_ends_the_server_and_is_named() {
+        let essential = Essential::default();
+        let watched = essential.watch("the control loop", async { panic!("a bug") });
+        let task = tokio::spawn(async { watched.await as () });
+        essential.stop().cancelled().await;
+        assert_eq!(essential.ended(), "the control loop");
+        assert!(task.await.is_err_and(|error| error.is_panic()));
+    }
+
+    #[tokio::test]
+    async fn a_task_that_returns_early_ends_the_server() {
+        let essential = Essential::default();
+        tokio::spawn(essential.watch("the job taker", async {}));
+        essential.stop().cancelled().await;
+        assert_eq!(essential.ended(), "the job taker");
+    }
+
+    #[test]
+    fn a_thread_that_panics_ends_the_server() {
+        let essential = Essential::default();
+        let guard = essential.guard("a UDP worker");
+        let thread = std::thread::spawn(move || {
+            let _guard = guard;
+            panic!("a bug");
+        });
+        thread.join().expect_err("it panicked");
+        assert!(essential.stop().is_cancelled());
+        assert_eq!(essential.ended(), "a UDP worker");
+    }
+
+    #[tokio::test]
+    async fn what_ends_after_the_stop_is_no_fault() {
+        let essential = Essential::default();
+        let stop = essential.stop().clone();
+        let watched = essential.watch("the control loop", async move { stop.cancelled().await });
+        let task = tokio::spawn(watched);
+        essential.stop().cancel();
+        task.await.expect("it returned");
+        assert_eq!(essential.ended(), "a part of the server");
+    }
+}

@@ -1,0 +1,61 @@
+//! Handles the signals that end the server or have it reload.
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinHandle};
+
+use super::DaemonError;
+use super::essential::Essential;
+
+/// The signals that the server follows.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    pub(super) fn listen() -> Result<Self, DaemonError> {
+        let listen = |kind| {
+            signal(kind).map_err(|source| DaemonError::System {
+                what: "signals",
+                source,
+            })
+        };
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hang_up: listen(SignalKind::hangup())?,
+        })
+    }
+
+    /// What `loading` comes to; nothing when a signal ends the server before that.
+    pub(super) async fn wait_for_the_lists<T>(
+        &mut self,
+        loading: JoinHandle<T>,
+    ) -> Option<Result<T, JoinError>> {
+        tokio::select! {
+            _ = self.terminate.recv() => None,
+            _ = self.interrupt.recv() => None,
+            end = loading => Some(end),
+        }
+    }
+
+    pub(super) async fn wait_for_the_end(
+        mut self,
+        essential: &Essential,
+        hangup: mpsc::Sender<()>,
+    ) -> Result<(), DaemonError> {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return Ok(()),
+                _ = self.interrupt.recv() => return Ok(()),
+                // A reload that is asked for while four others wait would find nothing new.
+                _ = self.hang_up.recv() => drop(hangup.try_send(())),
+                () = essential.stop().cancelled() => {
+                    return Err(DaemonError::Ended(essential.ended()));
+                }
+            }
+        }
+    }
+}

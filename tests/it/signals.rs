@@ -1,0 +1,109 @@
+//! Signals while the server starts.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::process::{Child, Command, Stdio};
+
+use crate::support::client::until;
+use crate::support::server::{folder, list, preamble, tapis, text};
+use crate::support::upstream::Upstream;
+use tempfile::TempDir;
+
+/// Servers that are started one after the other: the moment is short.
+const ROUNDS: usize = 5;
+
+/// A server that has just bound its first socket. Many workers have many sockets, so the others are
+/// still to be bound.
+fn starting(upstream: &Upstream) -> (Child, TempDir) {
+    let config = preamble(upstream.address).replace("workers = 2", "workers = 64");
+    let config = format!("{config}{}", list("ads", ""));
+    let folder = folder(&config, &[("ads", "a.test\n")]);
+    let log = File::create(folder.path().join("log")).expect("made");
+    let mut child = tapis()
+        .args(["serve", "--config", "tapis.toml"])
+        .current_dir(folder.path())
+        .stderr(log)
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("started");
+    while !has_bound(child.id()) {
+        assert!(
+            child.try_wait().expect("known").is_none(),
+            "{}",
+            log_of(&folder)
+        );
+    }
+    (child, folder)
+}
+
+fn log_of(folder: &TempDir) -> String {
+    fs::read_to_string(folder.path().join("log")).expect("readable")
+}
+
+/// Whether a process has a UDP or TCP socket with a local port.
+fn has_bound(id: u32) -> bool {
+    let Ok(files) = fs::read_dir(format!("/proc/{id}/fd")) else {
+        return false;
+    };
+    let links = files
+        .flatten()
+        .filter_map(|file| fs::read_link(file.path()).ok());
+    let links = links.filter_map(|link| {
+        let link = link.to_str()?.strip_prefix("socket:[")?;
+        Some(link.strip_suffix(']')?.to_owned())
+    });
+    let own: HashSet<String> = links.collect();
+    !own.is_empty()
+        && ["udp", "tcp"].iter().any(|protocol| {
+            let table = fs::read_to_string(format!("/proc/{id}/net/{protocol}"));
+            let table = table.unwrap_or_default();
+            let mut lines = table.lines().skip(1);
+            lines.any(|line| {
+                let inode = line.split_whitespace().nth(9);
+                inode.is_some_and(|inode| own.contains(inode))
+            })
+        })
+}
+
+fn send(child: &Child, signal: &str) {
+    let sent = Command::new("kill")
+        .args(["-s", signal, &child.id().to_string()])
+        .status()
+        .expect("kill ran");
+    assert!(sent.success());
+}
+
+#[test]
+fn a_hang_up_while_the_server_binds_its_sockets_is_a_reload_and_no_end() {
+    let upstream = Upstream::plain();
+    for _ in 0..ROUNDS {
+        let (mut child, folder) = starting(&upstream);
+        send(&child, "HUP");
+        until("it reloads", || {
+            let log = log_of(&folder);
+            let end = child.try_wait().expect("known");
+            assert!(end.is_none(), "{end:?}\n{log}");
+            log.contains("reloaded")
+        });
+        let status = tapis()
+            .args(["status", "--config", "tapis.toml"])
+            .current_dir(folder.path())
+            .output()
+            .expect("it ran");
+        assert!(status.status.success(), "{}", text(&status));
+        send(&child, "TERM");
+        assert_eq!(child.wait().expect("it ended").code(), Some(0));
+    }
+}
+
+#[test]
+fn a_termination_while_the_server_binds_its_sockets_is_a_clean_end() {
+    let upstream = Upstream::plain();
+    for signal in ["TERM", "INT"] {
+        let (mut child, folder) = starting(&upstream);
+        send(&child, signal);
+        let end = child.wait().expect("it ended");
+        assert_eq!(end.code(), Some(0), "{}", log_of(&folder));
+        assert!(!folder.path().join("control.sock").exists());
+    }
+}
