@@ -4,11 +4,12 @@
 mod bind;
 mod clock;
 mod limits;
+mod resolv_conf;
 mod upstreams;
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -22,7 +23,9 @@ pub use self::bind::BindError;
 use self::bind::Bound;
 use self::clock::SystemClock;
 use self::limits::{Budget, Listening};
+use self::resolv_conf::{FileProblem, ResolvConf};
 pub use self::upstreams::UpstreamError;
+use self::upstreams::Upstreams;
 use crate::config::{Config, Origin};
 use crate::control::api;
 use crate::control::reload::Control;
@@ -36,14 +39,11 @@ use crate::serve::seats::{Bounds, Seats};
 use crate::serve::shared::{Clock, Shared};
 use crate::serve::streams::Streams;
 use crate::serve::udp::{HAND_OVER, Worker};
-use crate::serve::upstream::Pool;
-use crate::serve::upstream::connect::Network;
 use crate::stats::{Counters, LATENCY_BOUNDS, Sums, sums};
 use crate::sys::process::{
     raise_open_files, return_free_memory, return_large_allocations, user_id,
 };
 use crate::sys::wait::{self, Bell};
-use crate::wire::answer::TtlBounds;
 
 /// How long questions that are under way may take when the server ends.
 const DRAIN: Duration = Duration::from_secs(3);
@@ -92,7 +92,7 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
         what: "to tell how many files may be open",
         source,
     })?;
-    let servers = upstreams::servers(&config)?;
+    let upstreams = Upstreams::find(&config)?;
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let workers = match config.server.workers {
         0 => cores,
@@ -128,7 +128,7 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
     };
     let control = loaded.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
     let result = runtime.block_on(async {
-        let service = Service::start(&config, servers, bound, budget, &control)?;
+        let service = Service::start(&config, upstreams, bound, budget, &control)?;
         let (requests, wishes) = mpsc::channel(64);
         let (hangup, hangups) = mpsc::channel(4);
         let stop = service.stop.clone();
@@ -181,7 +181,7 @@ impl Drop for SocketFile {
 /// # Errors
 /// [`UpstreamError`] when they can't: one is this server itself.
 pub fn check_upstreams(config: &Config) -> Result<(), UpstreamError> {
-    upstreams::servers(config).map(drop)
+    Upstreams::find(config).map(drop)
 }
 
 /// Where the control socket may be, best first.
@@ -253,12 +253,13 @@ struct Service {
     cache: Arc<Cache>,
     counters: Vec<Arc<Counters>>,
     listen: Vec<std::net::SocketAddr>,
+    file_problem: Option<FileProblem>,
 }
 
 impl Service {
     fn start(
         config: &Config,
-        servers: Vec<std::net::SocketAddr>,
+        upstreams: Upstreams,
         bound: Bound,
         budget: Budget,
         control: &Control,
@@ -271,17 +272,13 @@ impl Service {
         let shared_counters = Arc::clone(&counters[workers]);
         let clock = Clock::start();
         let cache = Arc::new(Cache::new(config.cache.size_bytes, config.cache.stale_secs));
-        let bounds = TtlBounds {
-            min: config.cache.min_ttl_secs,
-            max: config.cache.max_ttl_secs,
-        };
-        let network = Arc::new(Network::new(
-            &servers,
-            budget.upstream,
-            shared_counters.clone(),
-        ));
-        let timeout = config.upstream.timeout;
-        let pool = Pool::new(servers, network, timeout, bounds, shared_counters.clone());
+        let pool = Arc::new(upstreams.pool(config, &bound.addresses, budget, &shared_counters));
+        let file_problem = upstreams.file.as_ref().map(ResolvConf::problem);
+        if let Some(file) = upstreams.file {
+            let (pool, stop) = (pool.clone(), stop.clone());
+            let follow = async move { stop.run_until_cancelled(file.follow(pool)).await };
+            tracker.spawn(follow);
+        }
         let shared = Shared {
             policy: control.reader(),
             cache: cache.clone(),
@@ -297,7 +294,7 @@ impl Service {
             all: config.upstream.waiting,
             per_client: config.upstream.waiting_per_client,
         };
-        let resolver = Arc::new(Resolver::new(Arc::new(pool), desk, waiting));
+        let resolver = Arc::new(Resolver::new(pool, desk, waiting));
         let (jobs, queue) = mpsc::channel(HAND_OVER);
         tracker.spawn(resolver.clone().take_jobs(queue, tracker.clone()));
         let (bell, ear) = wait::bell().map_err(system("a pipe"))?;
@@ -358,6 +355,7 @@ impl Service {
             cache,
             counters,
             listen: bound.addresses,
+            file_problem,
         })
     }
 
@@ -365,16 +363,23 @@ impl Service {
     fn probe(&self) -> impl Fn() -> Gauges + Send + use<> {
         let (resolver, cache) = (self.resolver.clone(), self.cache.clone());
         let (counters, listen) = (self.counters.clone(), self.listen.clone());
+        let file_problem = self.file_problem.clone();
         move || {
             let (cache_entries, cache_octets) = cache.size();
             let upstream = |server: crate::serve::upstream::ServerState| UpstreamStatus {
                 address: server.address,
                 down: server.down,
                 latency_ms: server.latency.map(|latency| latency.as_secs_f64() * 1e3),
+                edns: server.dialect.edns,
+                random_case: server.dialect.random_case,
             };
             Gauges {
                 listen: listen.clone(),
                 upstream: resolver.pool().state().into_iter().map(upstream).collect(),
+                upstream_problem: file_problem.as_ref().and_then(|problem| {
+                    let problem = problem.lock().unwrap_or_else(PoisonError::into_inner);
+                    problem.clone()
+                }),
                 waiting: resolver.waiting(),
                 cache_entries,
                 cache_octets,

@@ -268,8 +268,6 @@ impl Drop for Flight {
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-
     use futures_util::future::BoxFuture;
 
     use super::*;
@@ -277,9 +275,11 @@ mod tests {
     use crate::policy::snapshot::Snapshot;
     use crate::serve::cache::Cache;
     use crate::serve::shared::Clock;
-    use crate::serve::upstream::connect::{Connector, ExchangeError, Transport};
+    use crate::serve::upstream::connect::{Connector, ExchangeError, How, Reply};
+    use crate::serve::upstream::server::Server;
     use crate::stats::Counters;
     use crate::wire::answer::TtlBounds;
+    use crate::wire::ask::Dialect;
     use crate::wire::query::Query;
 
     struct Panics;
@@ -287,11 +287,11 @@ mod tests {
     impl Connector for Panics {
         fn exchange(
             &self,
-            _: SocketAddr,
-            _: Transport,
+            _: &Arc<Server>,
+            _: How,
             _: &Key,
             _: Duration,
-        ) -> BoxFuture<'static, Result<Vec<u8>, ExchangeError>> {
+        ) -> BoxFuture<'static, Result<Reply, ExchangeError>> {
             Box::pin(async { panic!("as the test wants it") })
         }
     }
@@ -301,8 +301,15 @@ mod tests {
         let bounds = TtlBounds { min: 0, max: 60 };
         let timeout = Duration::from_secs(2);
         let counters = Arc::<Counters>::default();
-        let servers = vec![([192, 0, 2, 1], 53).into()];
-        let pool = Pool::new(servers, Arc::new(Panics), timeout, bounds, counters.clone());
+        let server = Server::new(([192, 0, 2, 1], 53).into(), Dialect::FULL);
+        let pool = Pool::new(
+            vec![server],
+            Arc::new(Panics),
+            timeout,
+            bounds,
+            Arc::default(),
+            counters.clone(),
+        );
         let shared = Shared {
             policy: Publisher::new(Snapshot::default()).reader(),
             cache: Arc::new(Cache::new(1 << 20, 0)),

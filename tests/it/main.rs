@@ -12,6 +12,7 @@ mod journal;
 mod lists;
 mod orders;
 mod peers;
+mod quirks;
 mod refusals;
 mod resolving;
 mod respond;

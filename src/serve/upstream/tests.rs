@@ -3,8 +3,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::future::BoxFuture;
 
-use super::connect::Network;
+use super::connect::{Network, Reply};
 use super::*;
+use crate::wire::ask::Fit;
 use crate::wire::query::Query;
 
 /// What a scripted server does.
@@ -39,11 +40,12 @@ struct Script {
 impl Connector for Script {
     fn exchange(
         &self,
-        server: SocketAddr,
-        over: Transport,
+        server: &Arc<Server>,
+        how: How,
         question: &Key,
         patience: Duration,
-    ) -> BoxFuture<'static, Result<Vec<u8>, ExchangeError>> {
+    ) -> BoxFuture<'static, Result<Reply, ExchangeError>> {
+        let (server, over) = (server.address(), how.over);
         self.asked.lock().expect("whole").push((server, over));
         let does = self.servers[&server];
         let answer = |rcode: u16, flags: u16| {
@@ -80,7 +82,8 @@ impl Connector for Script {
         };
         Box::pin(async move {
             tokio::time::sleep(Duration::from_millis(after)).await;
-            wire
+            let fit = Fit::Answer;
+            wire.map(|bytes| Reply { bytes, fit })
         })
     }
 }
@@ -108,9 +111,24 @@ fn pool(servers: &[Does]) -> (Pool, Arc<Script>) {
     let connector = Arc::clone(&script) as Arc<dyn Connector>;
     let counters = Arc::default();
     (
-        Pool::new(addresses, connector, timeout, bounds, counters),
+        Pool::new(
+            addresses
+                .iter()
+                .map(|&address| Server::new(address, Dialect::FULL))
+                .collect(),
+            connector,
+            timeout,
+            bounds,
+            Arc::default(),
+            counters,
+        ),
         script,
     )
+}
+
+/// The first server of a pool.
+fn first(pool: &Pool) -> Arc<Server> {
+    Arc::clone(&pool.lock().all[0])
 }
 
 fn question() -> Key {
@@ -264,11 +282,11 @@ async fn a_server_that_has_spoken_is_not_asked_again_and_one_that_was_silent_is(
 async fn after_a_silent_first_try_the_others_have_their_turn() {
     let (pool, script) = pool(&[Does::Says(0, 1), Does::Says(0, 1)]);
     let tried = Tried {
-        server: 0,
+        server: first(&pool),
         since: Instant::now(),
         heard: false,
         said: None,
-        by_tcp: false,
+        again: None,
     };
     assert!(pool.ask(&question(), Some(tried)).await.is_ok());
     assert_eq!(script.asked.lock().expect("whole")[0].0, address(2));
@@ -280,11 +298,11 @@ async fn what_a_worker_tried_counts_as_a_try_and_its_time_as_time() {
     let start = Instant::now();
     tokio::time::sleep(Duration::from_millis(400)).await;
     let tried = Tried {
-        server: 0,
+        server: first(&pool),
         since: start,
         heard: false,
         said: None,
-        by_tcp: false,
+        again: None,
     };
     assert!(pool.ask(&question(), Some(tried)).await.is_err());
     assert_eq!(start.elapsed(), Duration::from_secs(2));
@@ -295,16 +313,29 @@ async fn what_a_worker_tried_counts_as_a_try_and_its_time_as_time() {
 async fn a_first_try_that_was_cut_goes_on_by_tcp() {
     let (pool, script) = pool(&[Does::Cuts, Does::Says(3, 1)]);
     let tried = Tried {
-        server: 0,
+        server: first(&pool),
         since: Instant::now(),
         heard: true,
         said: None,
-        by_tcp: true,
+        again: Some(Again::Tcp),
     };
     let answer = pool.ask(&question(), Some(tried)).await.expect("an answer");
     assert_eq!(answer.rcode(), 0);
     let asked = script.asked.lock().expect("whole");
     assert_eq!(*asked, [(address(1), Transport::Tcp)]);
+}
+
+/// A network with one UDP socket, and a server.
+fn network(address: SocketAddr) -> (Network, Arc<Server>) {
+    let network = Network::new(1, Arc::default(), Arc::default());
+    (network, Arc::new(Server::new(address, Dialect::FULL)))
+}
+
+fn by(over: Transport) -> How {
+    How {
+        over,
+        dialect: Dialect::FULL,
+    }
 }
 
 /// A server of one datagram: sends what `answers` makes of the question that comes.
@@ -336,18 +367,18 @@ fn odd(asked: &[u8]) -> Vec<u8> {
 
 #[tokio::test]
 async fn records_that_a_strict_reader_refuses_are_passed_on_by_udp() {
-    let (address, server) = serve(|asked| vec![odd(asked)]);
-    let network = Network::new(&[address], 1, Arc::default());
+    let (address, thread) = serve(|asked| vec![odd(asked)]);
+    let (network, server) = network(address);
     let patience = Duration::from_secs(5);
-    let answer = network.exchange(address, Transport::Udp, &question(), patience);
-    let answer = answer.await.expect("an answer");
+    let answer = network.exchange(&server, by(Transport::Udp), &question(), patience);
+    let answer = answer.await.expect("an answer").bytes;
     assert_eq!(answer, odd(&answer));
-    server.join().expect("served");
+    thread.join().expect("served");
 }
 
 #[tokio::test]
 async fn datagrams_that_do_not_match_the_question_are_no_answer() {
-    let (address, server) = serve(|asked| {
+    let (address, thread) = serve(|asked| {
         let change = |at: usize, with: u8| {
             let mut forged = odd(asked);
             forged[at] ^= with;
@@ -361,11 +392,12 @@ async fn datagrams_that_do_not_match_the_question_are_no_answer() {
         all.extend([asked[..12].to_vec(), Vec::new(), shouted]);
         all
     });
-    let network = Network::new(&[address], 1, Arc::default());
+    let (network, server) = network(address);
     let patience = Duration::from_secs(5);
-    let answer = network.exchange(address, Transport::Udp, &question(), patience);
-    assert_eq!(answer.await.expect("an answer")[13], b'A');
-    server.join().expect("served");
+    let answer = network.exchange(&server, by(Transport::Udp), &question(), patience);
+    let answer = answer.await.expect("an answer");
+    assert_eq!((answer.bytes[13], answer.fit), (b'A', Fit::OtherCase));
+    thread.join().expect("served");
 }
 
 #[tokio::test]
@@ -373,9 +405,9 @@ async fn a_port_where_nobody_listens_is_told_at_once() {
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
     let address = socket.local_addr().expect("bound");
     drop(socket);
-    let network = Network::new(&[address], 1, Arc::default());
+    let (network, server) = network(address);
     let patience = Duration::from_secs(5);
-    let answer = network.exchange(address, Transport::Udp, &question(), patience);
+    let answer = network.exchange(&server, by(Transport::Udp), &question(), patience);
     assert_eq!(answer.await, Err(ExchangeError::Unreachable));
 }
 
@@ -383,10 +415,10 @@ async fn a_port_where_nobody_listens_is_told_at_once() {
 async fn without_a_free_socket_a_question_waits_and_says_nothing_of_the_server() {
     let silent = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
     let address = silent.local_addr().expect("bound");
-    let network = Network::new(&[address], 1, Arc::default());
+    let (network, server) = network(address);
     let ask = |millis| {
         let patience = Duration::from_millis(millis);
-        network.exchange(address, Transport::Udp, &question(), patience)
+        network.exchange(&server, by(Transport::Udp), &question(), patience)
     };
     let (first, second) = tokio::join!(ask(300), ask(50));
     assert_eq!(first, Err(ExchangeError::Timeout));
@@ -399,11 +431,11 @@ async fn cut_answers_share_one_connection() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
     let listener = listener.expect("a listener");
     let address = listener.local_addr().expect("bound");
-    let network = Network::new(&[address], 1, Arc::default());
+    let (network, server) = network(address);
     let ask = || {
         network.exchange(
-            address,
-            Transport::Tcp,
+            &server,
+            by(Transport::Tcp),
             &question(),
             Duration::from_millis(300),
         )
