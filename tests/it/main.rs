@@ -25,3 +25,4 @@ mod streams;
 mod support;
 mod swap;
 mod twins;
+mod upstreams;

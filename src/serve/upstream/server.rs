@@ -83,7 +83,7 @@ impl Server {
     }
 
     /// It answered without EDNS what it did not answer with it.
-    pub(super) fn answered_without_edns(&self, is_certain: bool, now: Instant) {
+    pub(in crate::serve) fn answered_without_edns(&self, is_certain: bool, now: Instant) {
         if is_certain || self.edns_doubts.load(Ordering::Relaxed) >= BARE_ERRORS {
             self.without_edns.begin(self.millis(now));
         }
