@@ -273,7 +273,7 @@ mod tests {
     use super::*;
     use crate::policy::current::Publisher;
     use crate::policy::snapshot::Snapshot;
-    use crate::serve::cache::Cache;
+    use crate::serve::cache::{Cache, Lookup};
     use crate::serve::shared::Clock;
     use crate::serve::upstream::connect::{Connector, ExchangeError, How, Reply};
     use crate::serve::upstream::server::Server;
@@ -282,9 +282,13 @@ mod tests {
     use crate::wire::ask::Dialect;
     use crate::wire::query::Query;
 
-    struct Panics;
+    /// What becomes of each query.
+    enum Fate {
+        Panics,
+        Fails(ExchangeError),
+    }
 
-    impl Connector for Panics {
+    impl Connector for Fate {
         fn exchange(
             &self,
             _: &Arc<Server>,
@@ -292,21 +296,24 @@ mod tests {
             _: &Key,
             _: Duration,
         ) -> BoxFuture<'static, Result<Reply, ExchangeError>> {
-            Box::pin(async { panic!("as the test wants it") })
+            match self {
+                Self::Panics => Box::pin(async { panic!("as the test wants it") }),
+                Self::Fails(error) => Box::pin(std::future::ready(Err(*error))),
+            }
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_flight_that_panics_leaves_nobody_waiting() {
-        let bounds = TtlBounds { min: 0, max: 60 };
-        let timeout = Duration::from_secs(2);
+    const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 9));
+    const PACKET: &[u8] = b"\0\x01\x01\0\0\x01\0\0\0\0\0\0\x01a\0\0\x01\0\x01";
+
+    fn resolver(fate: Fate) -> Arc<Resolver> {
         let counters = Arc::<Counters>::default();
         let server = Server::new(([192, 0, 2, 1], 53).into(), Dialect::FULL);
         let pool = Pool::new(
             vec![server],
-            Arc::new(Panics),
-            timeout,
-            bounds,
+            Arc::new(fate),
+            Duration::from_secs(2),
+            TtlBounds { min: 0, max: 60 },
             Arc::default(),
             counters.clone(),
         );
@@ -324,15 +331,37 @@ mod tests {
             all: 8,
             per_client: 8,
         };
-        let resolver = Arc::new(Resolver::new(Arc::new(pool), desk, bounds));
-        let packet = b"\0\x01\x01\0\0\x01\0\0\0\0\0\0\x01a\0\0\x01\0\x01";
-        let key = Key::new(&Query::read(packet).expect("a query"));
+        Arc::new(Resolver::new(Arc::new(pool), desk, bounds))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flight_that_panics_leaves_nobody_waiting() {
+        let resolver = resolver(Fate::Panics);
+        let key = Key::new(&Query::read(PACKET).expect("a query"));
         for _ in 0..2 {
             let start = Instant::now();
-            let client = IpAddr::from([192, 0, 2, 9]);
-            let resolution = resolver.resolve(client, key.clone(), None).await;
+            let resolution = resolver.resolve(CLIENT, key.clone(), None).await;
             assert!(matches!(resolution, Resolution::Failed(_, None)));
             assert_eq!((start.elapsed(), resolver.waiting()), (Duration::ZERO, 0));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn upstreams_failure_is_remembered_and_our_own_want_of_sockets_is_not() {
+        for (error, is_remembered) in [
+            (ExchangeError::Unreachable, true),
+            (ExchangeError::Malformed, true),
+            (ExchangeError::Busy, false),
+        ] {
+            let resolver = resolver(Fate::Fails(error));
+            let query = Query::read(PACKET).expect("a query");
+            let key = Key::new(&query);
+            let resolution = resolver.resolve(CLIENT, key, None).await;
+            assert!(matches!(resolution, Resolution::Failed(_, None)));
+            let Shared { cache, clock, .. } = &resolver.desk.shared;
+            let known = cache.lookup(&query, clock.now());
+            let remembered = matches!(known, Lookup::Failed(..));
+            assert_eq!(remembered, is_remembered, "{error:?}");
         }
     }
 }

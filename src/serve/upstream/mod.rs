@@ -437,7 +437,8 @@ impl Pool {
         } else if !matches!(done.result, Err(ExchangeError::Busy)) {
             self.charge(server, done.place, charged);
         }
-        failure.ours = matches!(done.result, Err(ExchangeError::Busy));
+        // A server that could not be asked might have answered, whatever the others said.
+        failure.ours |= matches!(done.result, Err(ExchangeError::Busy));
         match done.result {
             Ok(answer) if is_usable(&answer) => return Some(answer),
             Ok(answer) => {

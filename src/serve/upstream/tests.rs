@@ -29,6 +29,13 @@ enum Does {
     Loses(usize),
     /// Can't be reached.
     Away,
+    /// There is no socket to ask it by.
+    Busy,
+    /// Answers FORMERR to a query with EDNS.
+    RefusesEdns,
+    /// Answers by UDP in other letters if those of the query are random. By TCP it is silent, or
+    /// refuses.
+    ChangesCase { silent: bool },
 }
 
 struct Script {
@@ -57,7 +64,21 @@ impl Connector for Script {
             wire.extend_from_slice(&[0, 1]);
             wire
         };
+        let is_random = over == Transport::Udp && how.dialect.random_case;
+        let mut fit = Fit::Answer;
         let (wire, after) = match does {
+            Does::Busy => (Err(ExchangeError::Busy), 1),
+            Does::RefusesEdns => (Ok(answer(how.dialect.edns.into(), 0)), 1),
+            Does::ChangesCase { .. } if over == Transport::Udp => {
+                if is_random {
+                    fit = Fit::OtherCase;
+                }
+                (Ok(answer(0, 0)), 1)
+            }
+            Does::ChangesCase { silent: false } => (Err(ExchangeError::Unreachable), 1),
+            Does::ChangesCase { silent: true } => {
+                (Err(ExchangeError::Timeout), patience.as_millis() as u64)
+            }
             Does::Says(rcode, after) => (Ok(answer(rcode, 0)), after),
             Does::Cuts if over == Transport::Udp => (Ok(answer(0, 0x0200)), 1),
             Does::CutsOnly if over == Transport::Udp => (Ok(answer(0, 0x0200)), 1),
@@ -82,7 +103,6 @@ impl Connector for Script {
         };
         Box::pin(async move {
             tokio::time::sleep(Duration::from_millis(after)).await;
-            let fit = Fit::Answer;
             wire.map(|bytes| Reply { bytes, fit })
         })
     }
@@ -335,6 +355,91 @@ fn by(over: Transport) -> How {
     How {
         over,
         dialect: Dialect::FULL,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_refuses_edns_costs_one_more_query_once_in_some_minutes() {
+    let (pool, script) = pool(&[Does::RefusesEdns]);
+    for _ in 0..5 {
+        assert_eq!(timed(&pool).await.0, Ok(0));
+    }
+    assert_eq!(script.asked.lock().expect("whole").len(), 6);
+    assert!(!pool.state()[0].dialect.edns);
+    tokio::time::sleep(Duration::from_secs(301)).await;
+    assert!(pool.state()[0].dialect.edns, "it is probed again");
+    assert_eq!(timed(&pool).await.0, Ok(0));
+    assert_eq!(script.asked.lock().expect("whole").len(), 8);
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_letters_and_no_tcp_end_in_a_query_without_random_letters() {
+    for (silent, most) in [(false, 10), (true, 1010)] {
+        let (pool, script) = pool(&[Does::ChangesCase { silent }]);
+        for _ in 0..2 {
+            let (answer, took) = timed(&pool).await;
+            assert_eq!(answer, Ok(0));
+            assert!(took < Duration::from_millis(most), "{took:?}");
+        }
+        assert!(!pool.state()[0].dialect.random_case);
+        let before = script.asked.lock().expect("whole").len();
+        assert_eq!(timed(&pool).await.0, Ok(0));
+        assert_eq!(script.asked.lock().expect("whole").len(), before + 1);
+        assert!(!pool.state()[0].down);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operator_who_turns_extensions_off_is_obeyed_without_a_probe() {
+    let (pool, script) = pool(&[Does::RefusesEdns]);
+    let permitted = Dialect {
+        edns: false,
+        random_case: false,
+    };
+    pool.replace(&[(address(1), permitted)]);
+    assert_eq!(timed(&pool).await.0, Ok(0));
+    assert_eq!(script.asked.lock().expect("whole").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn servers_that_stay_keep_their_record_and_the_others_are_forgotten() {
+    let (pool, script) = pool(&[Does::Says(0, 20), Does::Says(0, 30)]);
+    for _ in 0..3 {
+        assert_eq!(timed(&pool).await.0, Ok(0));
+    }
+    let latency = pool.state()[0].latency;
+    assert!(latency.is_some());
+    pool.replace(&[(address(2), Dialect::FULL), (address(1), Dialect::FULL)]);
+    assert_eq!(pool.state()[1].latency, latency);
+    let removed = first(&pool);
+    pool.replace(&[(address(1), Dialect::FULL)]);
+    script.asked.lock().expect("whole").clear();
+    // A try with a server that was removed meanwhile is not continued there.
+    let tried = Tried {
+        server: removed,
+        since: Instant::now(),
+        heard: true,
+        said: None,
+        again: Some(Again::Tcp),
+    };
+    assert!(pool.ask(&question(), Some(tried)).await.is_ok());
+    let asked = script.asked.lock().expect("whole");
+    assert_eq!(*asked, [(address(1), Transport::Udp)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_want_of_sockets_is_said_to_be_ours_whatever_other_servers_say() {
+    for (servers, ours) in [
+        (vec![Does::Busy], true),
+        (vec![Does::Busy, Does::Says(2, 5)], true),
+        (vec![Does::Says(2, 1), Does::Busy], true),
+        (vec![Does::Says(2, 1), Does::Away], false),
+        (vec![Does::Sleeps], false),
+    ] {
+        let (pool, _) = pool(&servers);
+        let none = pool.ask(&question(), None).await.expect_err("no answer");
+        assert_eq!(none.ours, ours);
+        assert!(!pool.state()[0].down, "it says nothing of the server");
     }
 }
 
