@@ -9,7 +9,7 @@ mod upstreams;
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -331,7 +331,7 @@ impl Service {
             counters: shared_counters,
             places: Arc::new(Seats::new(Bounds {
                 all: budget.connections,
-                per_client: connections_per_client(config, budget),
+                per_client: limits::connections_per_client(config, budget),
             })),
             idle: config.server.tcp_idle,
             stop: stop.clone(),
@@ -376,10 +376,7 @@ impl Service {
             Gauges {
                 listen: listen.clone(),
                 upstream: resolver.pool().state().into_iter().map(upstream).collect(),
-                upstream_problem: file_problem.as_ref().and_then(|problem| {
-                    let problem = problem.lock().unwrap_or_else(PoisonError::into_inner);
-                    problem.clone()
-                }),
+                upstream_problem: file_problem.as_ref().and_then(FileProblem::current),
                 waiting: resolver.waiting(),
                 cache_entries,
                 cache_octets,
@@ -432,15 +429,6 @@ async fn tidy(resolver: Arc<Resolver>, stop: CancellationToken) {
         }
     };
     stop.run_until_cancelled(tidy).await;
-}
-
-/// How many TCP connections one client may have. Where few files left fewer in all, that are fewer, too.
-fn connections_per_client(config: &Config, budget: Budget) -> usize {
-    let configured = config.server.tcp_connections_per_client;
-    match budget.connections < config.server.tcp_connections {
-        true => configured.min((budget.connections / 4).max(1)),
-        false => configured,
-    }
 }
 
 /// What was counted, in the words of `status`.

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use resolv_conf::{ParseError, ScopedIp};
@@ -25,7 +25,18 @@ const PERIOD: Duration = Duration::from_secs(2);
 const SIZE_MAX: u64 = 64 * 1024;
 
 /// What is wrong with the file now, for `status`.
-pub(super) type FileProblem = Arc<Mutex<Option<String>>>;
+#[derive(Clone, Debug, Default)]
+pub(super) struct FileProblem(Arc<Mutex<Option<String>>>);
+
+impl FileProblem {
+    pub(super) fn current(&self) -> Option<String> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// The file and what it said last.
 #[derive(Debug)]
@@ -55,7 +66,7 @@ impl ResolvConf {
 
     /// What is wrong with the file.
     pub(super) fn problem(&self) -> FileProblem {
-        Arc::clone(&self.problem)
+        self.problem.clone()
     }
 
     /// The servers at the start. That there are none is no error, but a warning.
@@ -149,7 +160,7 @@ impl ResolvConf {
     }
 
     fn tell(&self, problem: Option<String>) {
-        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
+        *self.problem.lock() = problem;
     }
 
     /// The file's bytes. A missing file has none; that it can't be read is logged.
@@ -246,7 +257,7 @@ mod tests {
         }
 
         fn problem(&self) -> Option<String> {
-            self.file.problem.lock().expect("whole").clone()
+            self.file.problem.current()
         }
     }
 

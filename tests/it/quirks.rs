@@ -315,10 +315,8 @@ fn without_edns(refuse: impl Fn(&Asked) -> Vec<u8> + Send + Sync + 'static) -> Q
 fn an_upstream_without_edns_is_asked_without_it_and_that_is_remembered() {
     let header = |asked: &Asked, code| octets(&refusal(asked, code))[..12].to_vec();
     let bad_version = |asked: &Asked| {
-        let mut message = refusal(asked, ResponseCode::NoError);
-        let mut edns = Edns::new();
-        edns.set_rcode_high(1);
-        message.edns = Some(edns);
+        let mut message = refusal(asked, ResponseCode::BADVERS);
+        message.edns = Some(Edns::new());
         octets(&message)
     };
     for (what, upstream) in [
