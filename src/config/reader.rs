@@ -156,6 +156,7 @@ impl<'a, 'i> Reader<'a, 'i> {
             DeValue::String(text) => format!("put brackets around it: [{}]", quote(text)),
             _ => remedy.to_owned(),
         })?;
+        let is_empty = items.value.is_empty();
         let items = self.items(items, "a string or a table", into_item, string_remedy);
         let (line, mut values) = (items.line, Vec::new());
         for At { key, line, value } in items.value {
@@ -168,7 +169,8 @@ impl<'a, 'i> Reader<'a, 'i> {
             };
             values.push(At { key, line, value });
         }
-        Some(At {
+        // One whose items are all refused is not empty.
+        (is_empty || !values.is_empty()).then_some(At {
             key,
             line,
             value: values,
