@@ -295,6 +295,54 @@ fn frames_that_answer_nothing_are_counted_and_the_connection_goes_on() {
     assert_eq!(counters.map(|name| server.count(name)), [2, 2, 4]);
 }
 
+#[test]
+fn a_connection_that_dies_silently_is_replaced_in_time() {
+    let is_first = std::sync::atomic::AtomicBool::new(true);
+    let upstream = Quirky::by_tcp(move |mut connection| {
+        let dies = is_first.swap(false, std::sync::atomic::Ordering::Relaxed);
+        while let Some(asked) = connection.next() {
+            // As after a firewall forgot it: it takes all, and nothing comes back any more.
+            if !dies || asked.message.queries[0].name().to_string().starts_with('a') {
+                connection.answer(&asked);
+            }
+        }
+    });
+    let server = server(upstream.address, "");
+    let lower = |name: &str| addresses(server.address, name);
+    assert_eq!(lower("a.example"), ["192.0.2.1"]);
+    assert_eq!(upstream.connections(), 1);
+    assert_eq!(lower("b.example"), ["192.0.2.1"]);
+    assert_eq!(lower("c.example"), ["192.0.2.1"]);
+    assert_eq!(upstream.connections(), 2);
+    assert_eq!(server.count("upstream_failures"), 0);
+}
+
+#[test]
+fn a_query_that_is_slow_by_tcp_does_not_end_the_connection_for_others() {
+    let upstream = Quirky::by_tcp(|mut connection| {
+        let mut slow: Option<Asked> = None;
+        while let Some(asked) = connection.next() {
+            match asked.message.queries[0].name().to_string().starts_with('s') {
+                true => slow = Some(asked),
+                false => connection.answer(&asked),
+            }
+            if let Some(asked) = slow.take_if(|_| connection.log.lock().expect("whole").len() > 8) {
+                connection.answer(&asked);
+            }
+        }
+    });
+    let server = server(upstream.address, "timeout-ms = 30000\n");
+    assert_eq!(addresses(server.address, "a.example"), ["192.0.2.1"]);
+    let client = Port::open(server.address);
+    client.send(&query("slow.example", RecordType::A));
+    for n in 0..6 {
+        let name = format!("b{n}.example");
+        assert_eq!(addresses(server.address, &name), ["192.0.2.1"]);
+    }
+    assert_eq!(data(&client.receive()), ["192.0.2.1"]);
+    assert_eq!(upstream.connections(), 1);
+}
+
 /// How a server that does not know EDNS refuses it.
 fn refusal(asked: &Asked, code: ResponseCode) -> Message {
     let mut message = answer(asked, code);

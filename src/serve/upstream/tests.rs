@@ -506,6 +506,23 @@ async fn datagrams_that_do_not_match_the_question_are_no_answer() {
 }
 
 #[tokio::test]
+async fn an_answer_longer_than_announced_counts_as_cut() {
+    for (len, is_cut) in [(1232, false), (1233, true), (1300, true), (9000, true)] {
+        let (address, thread) = serve(move |asked| {
+            let mut long = odd(asked);
+            long.resize(len, 0);
+            vec![long]
+        });
+        let (network, server) = network(address);
+        let patience = Duration::from_secs(5);
+        let answer = network.exchange(&server, by(Transport::Udp), &question(), patience);
+        let bytes = answer.await.expect("an answer").bytes;
+        assert_eq!(crate::wire::answer::is_cut(&bytes), is_cut, "{len}");
+        thread.join().expect("served");
+    }
+}
+
+#[tokio::test]
 async fn a_port_where_nobody_listens_is_told_at_once() {
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
     let address = socket.local_addr().expect("bound");
