@@ -207,6 +207,13 @@ impl ResolvConf {
                 ScopedIp::V4(ip) => ((*ip).into(), None),
                 ScopedIp::V6(ip, zone) => ((*ip).into(), zone.clone()),
             };
+            let is_link_local = matches!(server, ScopedIp::V6(ip, _) if ip.is_unicast_link_local());
+            if is_link_local && zone.is_none() {
+                if is_new {
+                    tracing::warn!(%path, %ip, "upstream left out: it has no interface behind a %");
+                }
+                continue;
+            }
             let socket = SocketAddr::new(ip, DNS_PORT);
             match resolve(&ServerAddress { socket, zone }) {
                 Ok(address) if servers.iter().any(|known| known.0 == address) => {}
@@ -293,7 +300,8 @@ mod tests {
     fn a_link_local_server_is_taken_if_its_interface_exists() {
         let index = crate::sys::interface::index_of("lo").expect("an interface");
         let text = format!(
-            "nameserver fe80::1%lo\nnameserver fe80::2%{index}\nnameserver fe80::3%nosuch0\n"
+            "nameserver fe80::1%lo\nnameserver fe80::2%{index}\nnameserver fe80::3%nosuch0\n\
+             nameserver fe80::4\n"
         );
         let expected = [1, 2].map(|n| format!("[fe80::{n}%{index}]:53"));
         assert_eq!(Fixture::new(text.as_bytes()).first(), expected);

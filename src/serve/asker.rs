@@ -5,6 +5,8 @@
 //! leaves from one of them at random, and a port serves a handful of queries, then there is another
 //! (RFC 5452, section 9.2).
 
+mod listen;
+
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd;
@@ -14,15 +16,15 @@ use std::time::Duration;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::time::Instant;
 
+use self::listen::listen;
 use super::flights::Ticket;
-use super::upstream::connect::{How, Transport};
 use super::upstream::server::Server;
-use super::upstream::{Again, First, Heard, Outcome, Pool, Tried, Verdict, is_usable};
+use super::upstream::{First, Heard, Outcome, Pool, Tried};
 use crate::stats::{Count, Counters};
 use crate::sys::udp::{Inbox, Outbox, Socket};
 use crate::sys::wait::WaitSet;
-use crate::wire::ask::{self, Dialect, Fit, RANDOM};
-use crate::wire::{UDP_PAYLOAD, read_u16};
+use crate::wire::UDP_PAYLOAD;
+use crate::wire::ask::{self, Dialect, RANDOM};
 
 /// Queries that leave from one port.
 const PER_PORT: usize = 32;
@@ -421,69 +423,6 @@ fn silent(ticket: Ticket, server: &Arc<Server>, since: Instant) -> Heard {
         ticket,
         outcome: Outcome::Tried(tried),
     }
-}
-
-/// What a datagram that came to a port means for one of its open queries.
-fn listen(
-    port: &mut Port,
-    inbox: &Inbox,
-    slot: usize,
-    now: Instant,
-    pool: &Pool,
-    counters: &Counters,
-) -> Option<Heard> {
-    let bytes = inbox.packet(slot);
-    let id = read_u16(bytes, 0);
-    let Some(at) = port.sent.iter().position(|sent| Some(sent.id) == id) else {
-        counters.bump(Count::UpstreamStray);
-        return None;
-    };
-    let dialect = port.sent[at].dialect;
-    let fit = ask::fit(bytes, &port.sent[at].question);
-    if fit == Fit::Foreign || (fit == Fit::BareError && !dialect.edns) {
-        // The true one may still come (RFC 5452, section 9.1).
-        counters.bump(Count::UpstreamForeign);
-        return None;
-    }
-    let sent = port.sent.swap_remove(at);
-    let server = &port.to.server;
-    let took = now.saturating_duration_since(sent.at);
-    counters.upstream_took(took);
-    pool.try_answered(server, took);
-    let is_long = bytes.len() > usize::from(UDP_PAYLOAD) || inbox.is_cut(slot);
-    let verdict = if is_long && fit == Fit::Answer {
-        // It may have come in fragments, which carry neither port nor ID: as if it were cut.
-        Verdict::Again(Again::Tcp)
-    } else {
-        let how = How {
-            over: Transport::Udp,
-            dialect,
-        };
-        pool.judge_reply(server, how, (bytes, fit), &sent.ticket.key, counters)
-    };
-    let (said, again) = match verdict {
-        Verdict::Answer(answer) if is_usable(&answer) => {
-            return Some(Heard {
-                ticket: sent.ticket,
-                outcome: Outcome::Answered(answer),
-            });
-        }
-        Verdict::Answer(answer) => (Some(answer), None),
-        Verdict::Again(again) => (None, Some(again)),
-        Verdict::Garbage => (None, None),
-    };
-    // What was given up is in other hands: only an answer is news to them.
-    let tried = Tried {
-        server: Arc::clone(server),
-        since: sent.at,
-        heard: true,
-        said,
-        again,
-    };
-    (!sent.given_up).then_some(Heard {
-        ticket: sent.ticket,
-        outcome: Outcome::Tried(tried),
-    })
 }
 
 #[cfg(test)]

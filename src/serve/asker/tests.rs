@@ -5,6 +5,7 @@ use super::*;
 use crate::serve::cache::Key;
 use crate::serve::flights::{Boarding, Flights, Waiter, Who};
 use crate::serve::seats::{Bounds, Seats};
+use crate::serve::upstream::Again;
 use crate::serve::upstream::connect::Network;
 use crate::sys::udp::Ports;
 use crate::wire::answer::TtlBounds;

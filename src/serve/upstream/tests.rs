@@ -491,7 +491,7 @@ async fn datagrams_that_do_not_match_the_question_are_no_answer() {
         };
         let end = 12 + question().name().len();
         let mut shouted = odd(asked);
-        shouted[13].make_ascii_uppercase();
+        shouted[13] ^= 0x20;
         let forged = [(0, 1), (2, 0x80), (13, 3), (end + 1, 1), (end + 3, 1)];
         let mut all: Vec<_> = forged.map(|(at, with)| change(at, with)).into();
         all.extend([asked[..12].to_vec(), Vec::new(), shouted]);
@@ -501,7 +501,7 @@ async fn datagrams_that_do_not_match_the_question_are_no_answer() {
     let patience = Duration::from_secs(5);
     let answer = network.exchange(&server, by(Transport::Udp), &question(), patience);
     let answer = answer.await.expect("an answer");
-    assert_eq!((answer.bytes[13], answer.fit), (b'A', Fit::OtherCase));
+    assert_eq!(answer.fit, Fit::OtherCase);
     thread.join().expect("served");
 }
 

@@ -14,7 +14,7 @@ use socket2::{Domain, Protocol, Socket as Raw, Type};
 
 pub use batch::{Inbox, Outbox};
 pub use control::Local;
-pub use ports::{FEWEST_PORTS, Ports};
+pub use ports::Ports;
 
 /// Octets of socket buffer that are asked for in each direction. The system may give less.
 const SOCKET_BUFFER: usize = 4 << 20;

@@ -4,9 +4,6 @@ use std::ops::RangeInclusive;
 
 use rand::{Rng, RngExt};
 
-/// Fewer ports than this are no protection: a port is a part of what a forger has to guess.
-pub const FEWEST_PORTS: usize = 1024;
-
 /// The ports to draw from. The range is wider than the kernel's own (`ip_local_port_range`), from
 /// which it would pick one of some 28,000 (RFC 6056, section 3.2).
 #[derive(Clone, Debug)]
@@ -23,7 +20,7 @@ impl Default for Ports {
 }
 
 impl Ports {
-    /// Those of `range`, apart from `except`.
+    /// Those of `range`, apart from `except`, which must leave some.
     pub fn new(range: RangeInclusive<u16>, except: Vec<u16>) -> Self {
         Self { range, except }
     }
@@ -32,7 +29,7 @@ impl Ports {
     pub fn draw(&self, random: &mut impl Rng) -> u16 {
         loop {
             let port = random.random_range(self.range.clone());
-            // What is excepted is a handful of at least `FEWEST_PORTS`.
+            // The exceptions are a handful of at least a thousand.
             if !self.except.contains(&port) {
                 return port;
             }
