@@ -123,6 +123,9 @@ impl Fixture {
     }
 }
 
+/// Makes a reply of a query.
+type Maker<'m> = &'m dyn Fn(&[u8]) -> Vec<u8>;
+
 /// The query as an answer without records.
 fn answer(query: &[u8]) -> Vec<u8> {
     let mut message = query.to_vec();
@@ -303,7 +306,7 @@ fn an_answer_that_is_cut_or_longer_than_announced_is_asked_for_by_tcp() {
         message
     };
     let payload = usize::from(UDP_PAYLOAD);
-    let makers: [&dyn Fn(&[u8]) -> Vec<u8>; 4] = [
+    let makers: [Maker<'_>; 4] = [
         &cut,
         &|query| long(query, payload + 1),
         &|query| long(query, SLOT),
@@ -342,7 +345,6 @@ fn replies_that_show_a_lack_say_how_to_ask_again() {
     };
     let certain = Again::WithoutEdns { is_certain: true };
     let doubtful = Again::WithoutEdns { is_certain: false };
-    type Maker<'m> = &'m dyn Fn(&[u8]) -> Vec<u8>;
     let cases: [(Maker<'_>, Again); 4] = [
         (&|query| rcode(query, 1), certain),
         (&|query| rcode(query, 4), certain),
