@@ -515,6 +515,28 @@ fn an_upstream_that_changes_letters_and_has_no_tcp_is_used_and_that_is_remembere
 }
 
 #[test]
+fn an_upstream_with_neither_edns_nor_case_nor_tcp_is_used() {
+    let udp = |asked: &Asked| {
+        let mut message = match asked.message.edns {
+            Some(_) => refusal(asked, ResponseCode::FormErr),
+            None => address_of(asked, TRUE),
+        };
+        let name = message.queries[0].name().to_lowercase();
+        message.queries[0].set_name(name);
+        vec![octets(&message)]
+    };
+    let upstream = Quirky::start(udp, Tcp::Refused);
+    let server = server(upstream.address, "");
+    for n in 0..3 {
+        let name = format!("abcdefghijklmnop{n}.example");
+        assert_eq!(addresses(server.address, &name), ["192.0.2.1"]);
+    }
+    let status = server.status();
+    assert_eq!(status["upstream"][0]["edns"], false);
+    assert_eq!(status["upstream"][0]["random_case"], false);
+}
+
+#[test]
 fn settings_of_a_server_say_what_it_can_do() {
     let upstream = changes_case(str::to_ascii_lowercase, Tcp::Refused);
     let given = format!("[\"{}\"]", upstream.address);

@@ -131,7 +131,7 @@ fn queries_leave_from_many_ports_at_a_time_and_from_a_wide_range() {
     let first = |port| ports.iter().position(|&p| p == port).expect("there");
     let is_open = |port| (first(port)..=last(port)).contains(&(COUNT / 2));
     let open = distinct.iter().filter(|&&port| is_open(port)).count();
-    assert!(open >= 8, "{open}: {ports:?}");
+    assert!(open >= 6, "{open}: {ports:?}");
     let (low, high) = (distinct.first(), distinct.last());
     let width = high.expect("some") - low.expect("some");
     assert!(width > 28_232, "no wider than the kernel's range: {width}");
