@@ -30,7 +30,7 @@ const PIPELINE: usize = 1024;
 /// How long a connection on which nothing waits stays open (RFC 7766, section 6.2.3).
 const IDLE: Duration = Duration::from_secs(10);
 /// How long a server gets one query per connection after it closed one with queries unanswered
-/// (RFC 7766, section 6.2.1.1).
+/// (RFC 7766, section 6.2.4).
 const WITHOUT_PIPELINING: Duration = Duration::from_secs(5 * 60);
 /// Most connections of that kind at a time.
 const SINGLES: usize = 16;
