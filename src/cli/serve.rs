@@ -17,9 +17,8 @@ pub(super) struct ServeArgs {
     /// Listen here instead of where the configuration says; may be repeated.
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Vec<SocketAddr>,
-    /// Ask this resolver instead of those of the configuration; may be repeated. A link-local one
-    /// has its interface behind it, as in fe80::53%eth0. Port 53 if none
-    /// is given.
+    /// Ask this resolver instead of those of the configuration; may be repeated. Port 53 if none
+    /// is given. A link-local one has its interface behind it, as in fe80::53%eth0.
     #[arg(long, value_name = "ADDRESS[:PORT]", value_parser = upstream)]
     upstream: Vec<ServerAddress>,
     /// Put the control socket here instead of where the configuration says.
