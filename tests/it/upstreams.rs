@@ -123,7 +123,7 @@ fn queries_leave_from_many_ports_at_a_time_and_from_a_wide_range() {
     }
     let ports: Vec<_> = upstream.asked().iter().map(|a| a.peer.port()).collect();
     let distinct: BTreeSet<_> = ports.iter().copied().collect();
-    assert!(distinct.len() >= 16, "{distinct:?}");
+    assert!(distinct.len() >= 12, "{distinct:?}");
     let same = ports.windows(2).filter(|pair| pair[0] == pair[1]).count();
     assert!(same < COUNT / 4, "{same}");
     // A port that comes again after others was open all the time between.
