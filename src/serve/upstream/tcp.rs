@@ -124,8 +124,8 @@ impl Line {
             // It is the query that is slow, not the connection that is dead.
             return timeout_at(deadline, answer).await.unwrap_or(Err(timed_out));
         }
-        self.discard(&connection).await;
         let another = async {
+            self.discard(&connection).await;
             let (another, _) = self.connection(server, deadline, counters).await?;
             another.ask(query).await
         };
