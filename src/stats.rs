@@ -124,6 +124,9 @@ counts! {
     UpstreamForeign = "upstream_foreign_question",
     /// Answers from upstream in other letter case than asked; asked for again by TCP.
     UpstreamCase = "upstream_letter_case",
+    /// Messages from upstream that are a header with FORMERR or NOTIMP and no question; the query is
+    /// sent again without EDNS.
+    UpstreamBare = "upstream_bare_errors",
     /// Answers from upstream that can't be read.
     UpstreamGarbage = "upstream_garbage",
     /// Questions that upstream did not answer at once; asked again, or elsewhere.

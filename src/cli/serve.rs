@@ -2,7 +2,7 @@
 //! Refuses to start threads itself.
 
 use std::io::IsTerminal;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -10,9 +10,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::{Failure, read_config};
 use crate::config::Overrides;
-
-/// Crates that log each packet: whoever sends those must not be able to write our log.
-const QUIET: [&str; 2] = ["hickory_net=error", "hickory_proto=error"];
+use crate::config::upstream::ServerAddress;
 
 #[derive(Debug, Default, Args)]
 pub(super) struct ServeArgs {
@@ -20,9 +18,9 @@ pub(super) struct ServeArgs {
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Vec<SocketAddr>,
     /// Ask this resolver instead of those of the configuration; may be repeated. Port 53 if none
-    /// is given.
+    /// is given. A link-local one has its interface behind it, as in fe80::53%eth0.
     #[arg(long, value_name = "ADDRESS[:PORT]", value_parser = upstream)]
-    upstream: Vec<SocketAddr>,
+    upstream: Vec<ServerAddress>,
     /// Put the control socket here instead of where the configuration says.
     #[arg(long, value_name = "SOCKET")]
     control: Option<PathBuf>,
@@ -31,9 +29,6 @@ pub(super) struct ServeArgs {
 /// Serves. The log goes to standard error, at level `info` unless RUST_LOG says otherwise.
 pub(super) fn run(config: Option<&PathBuf>, args: &ServeArgs) -> Result<(), Failure> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let filter = QUIET.iter().fold(filter, |filter, quiet| {
-        filter.add_directive(quiet.parse().expect("a directive"))
-    });
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
@@ -49,29 +44,18 @@ pub(super) fn run(config: Option<&PathBuf>, args: &ServeArgs) -> Result<(), Fail
     Ok(crate::daemon::run(config)?)
 }
 
-fn once_each(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
+fn once_each<T: Clone + PartialEq>(addresses: &[T]) -> Vec<T> {
     let mut once = Vec::new();
     for address in addresses {
         if !once.contains(address) {
-            once.push(*address);
+            once.push(address.clone());
         }
     }
     once
 }
 
-fn upstream(text: &str) -> Result<SocketAddr, String> {
-    let address = text.parse().or_else(|_| {
-        let bare = text.trim_start_matches('[').trim_end_matches(']');
-        bare.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53))
-    });
-    match address {
-        Ok(address) if address.ip().is_unspecified() || address.port() == 0 => {
-            Err("not an address that can be asked".to_owned())
-        }
-        Ok(address) => Ok(address),
-        Err(_) => Err(
-            "must be an address such as 192.0.2.53, 192.0.2.53:5300 or [2001:db8::53]:53"
-                .to_owned(),
-        ),
-    }
+/// The reason of a refusal follows clap's own words, which name the text.
+fn upstream(text: &str) -> Result<ServerAddress, String> {
+    let address = text.parse::<ServerAddress>();
+    address.map_err(|refusal| refusal.trim_start_matches("which ").to_owned())
 }

@@ -52,7 +52,14 @@ pub(super) fn run(
             .latency_ms
             .map_or("not asked yet".to_owned(), |ms| format!("{ms:.1} ms"));
         let down = if server.down { ", does not answer" } else { "" };
-        writeln!(out, "upstream {}: {latency}{down}", server.address)?;
+        let edns = if server.edns { "" } else { ", no EDNS" };
+        let case = if server.random_case {
+            ""
+        } else {
+            ", no random case"
+        };
+        let address = server.address;
+        writeln!(out, "upstream {address}: {latency}{down}{edns}{case}")?;
     }
     for list in &status.lists {
         let state = match list.state {

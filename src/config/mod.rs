@@ -16,6 +16,7 @@ mod reader;
 mod suggest;
 mod syntax;
 pub mod typed;
+pub mod upstream;
 mod validate;
 mod values;
 
@@ -38,6 +39,7 @@ pub use error::{Problem, Problems};
 use exception::Exception;
 use findings::Findings;
 use guard::GuardRails;
+use upstream::{ServerAddress, Upstream, UpstreamServer};
 
 /// A larger file is no configuration.
 const SIZE_MAX: u64 = 16 * 1024 * 1024;
@@ -87,7 +89,7 @@ pub struct Overrides {
     /// In place of `[server] listen`, unless empty.
     pub listen: Vec<SocketAddr>,
     /// In place of `[upstream] servers`, unless empty.
-    pub upstream: Vec<SocketAddr>,
+    pub upstream: Vec<ServerAddress>,
     /// In place of `[server] control`.
     pub control: Option<PathBuf>,
 }
@@ -124,19 +126,6 @@ pub struct Server {
     pub tcp_idle: Duration,
     /// The age of a UDP query at which it is no longer answered, 100 ms to a minute.
     pub discard: Duration,
-}
-
-/// Where true answers come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Upstream {
-    /// The servers: at least one, none twice; none at all means those of the system's resolv.conf.
-    pub servers: Option<Vec<SocketAddr>>,
-    /// How long the servers may take together, 100 ms to 30 s.
-    pub timeout: Duration,
-    /// Most clients' questions that wait for the servers at one time: 16 to 65,535.
-    pub waiting: usize,
-    /// Of them, most questions of one client: at least one, at most `waiting`.
-    pub waiting_per_client: usize,
 }
 
 /// What is remembered, and for how long.
@@ -292,7 +281,8 @@ impl Config {
             self.server.listen.clone_from(&overrides.listen);
         }
         if !overrides.upstream.is_empty() {
-            self.upstream.servers = Some(overrides.upstream.clone());
+            let servers = overrides.upstream.iter().cloned();
+            self.upstream.servers = Some(servers.map(UpstreamServer::from).collect());
         }
         if overrides.control.is_some() {
             self.server.control.clone_from(&overrides.control);

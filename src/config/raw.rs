@@ -7,13 +7,14 @@ use super::exception;
 use super::findings::Findings;
 use super::guard;
 use super::reader::{At, Reader};
+use super::upstream;
 
 /// A row of strings.
 pub(super) type Strings = At<Vec<At<String>>>;
 
 pub(super) struct Raw {
     pub(super) server: Server,
-    pub(super) upstream: Upstream,
+    pub(super) upstream: upstream::Raw,
     pub(super) cache: Cache,
     pub(super) local: Local,
     pub(super) block: Block,
@@ -31,7 +32,7 @@ impl Raw {
     pub(super) fn read(table: DeTable<'_>, findings: &mut Findings) -> Self {
         Reader::read_all(table, findings, |file| Self {
             server: file.section("server", Server::read),
-            upstream: file.section("upstream", Upstream::read),
+            upstream: file.section("upstream", upstream::Raw::read),
             cache: file.section("cache", Cache::read),
             local: file.section("local", Local::read),
             block: file.section("block", Block::read),
@@ -73,25 +74,6 @@ impl Server {
             tcp_connections_per_client: table.integer("tcp-connections-per-client"),
             tcp_idle_secs: table.integer("tcp-idle-secs"),
             discard_ms: table.integer("discard-ms"),
-        }
-    }
-}
-
-#[derive(Default)]
-pub(super) struct Upstream {
-    pub(super) servers: Option<Strings>,
-    pub(super) timeout_ms: Option<At<i64>>,
-    pub(super) waiting: Option<At<i64>>,
-    pub(super) waiting_per_client: Option<At<i64>>,
-}
-
-impl Upstream {
-    fn read(table: &mut Reader<'_, '_>) -> Self {
-        Self {
-            servers: table.strings("servers"),
-            timeout_ms: table.integer("timeout-ms"),
-            waiting: table.integer("waiting"),
-            waiting_per_client: table.integer("waiting-per-client"),
         }
     }
 }

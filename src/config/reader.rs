@@ -142,6 +142,41 @@ impl<'a, 'i> Reader<'a, 'i> {
         Some(self.items(items, "a string", into_string, string_remedy))
     }
 
+    /// An array of which each item is a string, made to a value by `plain`, or a table that `read`
+    /// reads.
+    pub(super) fn strings_or_tables<T>(
+        &mut self,
+        key: &'static str,
+        remedy: &str,
+        plain: impl Fn(At<String>) -> T,
+        mut read: impl FnMut(&mut Reader<'_, 'i>) -> T,
+    ) -> Option<At<Vec<At<T>>>> {
+        let wanted = "a row of strings or tables";
+        let items = self.take(key, wanted, into_array, |value| match value {
+            DeValue::String(text) => format!("put brackets around it: [{}]", quote(text)),
+            _ => remedy.to_owned(),
+        })?;
+        let is_empty = items.value.is_empty();
+        let items = self.items(items, "a string or a table", into_item, string_remedy);
+        let (line, mut values) = (items.line, Vec::new());
+        for At { key, line, value } in items.value {
+            let value = match value {
+                Item::Text(value) => plain(At { key, line, value }),
+                Item::Table(value) => {
+                    let table = At { key, line, value };
+                    self.descend(table, format!("a table of {key}"), &mut read)
+                }
+            };
+            values.push(At { key, line, value });
+        }
+        // One whose items are all refused is not empty.
+        (is_empty || !values.is_empty()).then_some(At {
+            key,
+            line,
+            value: values,
+        })
+    }
+
     /// A row of strings that has no default.
     pub(super) fn required_strings(&mut self, key: &'static str) -> Option<At<Vec<At<String>>>> {
         self.require(key, "[\"...\"]");
@@ -276,6 +311,20 @@ impl<'a, 'i> Reader<'a, 'i> {
                 format!("unknown key `{name}` in {}; {remedy}", self.title),
             );
         }
+    }
+}
+
+/// A string or a table.
+enum Item<'i> {
+    Text(String),
+    Table(DeTable<'i>),
+}
+
+fn into_item(value: DeValue<'_>) -> Result<Item<'_>, DeValue<'_>> {
+    match value {
+        DeValue::String(text) => Ok(Item::Text(text.into_owned())),
+        DeValue::Table(table) => Ok(Item::Table(table)),
+        other => Err(other),
     }
 }
 

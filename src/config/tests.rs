@@ -149,8 +149,8 @@ fn unknown_keys_are_refused_and_the_known_ones_named() {
     assert_eq!(
         problems("[upstream]\nzone = 1\n[upstream.\"a\\u001b\"]\n"),
         [
-            "2: unknown key `zone` in [upstream]; it may hold servers, timeout-ms, waiting, waiting-per-client",
-            "3: unknown key `a\\u{1b}` in [upstream]; it may hold servers, timeout-ms, waiting, waiting-per-client",
+            "2: unknown key `zone` in [upstream]; it may hold servers, resolv-conf, ports, timeout-ms, waiting, waiting-per-client",
+            "3: unknown key `a\\u{1b}` in [upstream]; it may hold servers, resolv-conf, ports, timeout-ms, waiting, waiting-per-client",
         ]
     );
 }

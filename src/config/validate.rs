@@ -16,11 +16,11 @@ use super::guard;
 use super::raw::{self, Raw};
 use super::values::{
     choice, directory, each, file, filled, language, network, number, plain_name, public_text,
-    server, socket, text, zone,
+    socket, text, zone,
 };
 use super::{
     Cache, Canary, Config, Content, Exceptions, Format, List, Local, Orders, Origin, Overrides,
-    Server, State, Upstream,
+    Server, State, upstream,
 };
 
 /// Not 53, which ordinary users may not open, and not 5353, which is multicast DNS.
@@ -50,7 +50,7 @@ pub(super) fn validate(raw: Raw, origin: Origin, findings: &mut Findings) -> Con
         journal_key: file(raw.journal.key, findings),
         origin,
         server: server_section(raw.server, findings),
-        upstream: upstream(raw.upstream, findings),
+        upstream: upstream::validate(raw.upstream, findings),
         cache: cache(raw.cache, findings),
         local: local(raw.local, findings),
         state,
@@ -98,19 +98,6 @@ fn server_section(raw: raw::Server, findings: &mut Findings) -> Server {
         discard: Duration::from_millis(
             number(raw.discard_ms, 100..=60_000, findings).unwrap_or(1900),
         ),
-    }
-}
-
-fn upstream(raw: raw::Upstream, findings: &mut Findings) -> Upstream {
-    let servers = filled(raw.servers, findings);
-    let timeout_ms = number(raw.timeout_ms, 100..=30_000, findings).unwrap_or(2000);
-    let waiting: usize = number(raw.waiting, 16..=65_535, findings).unwrap_or(8192);
-    let per_client = number(raw.waiting_per_client, 1..=waiting, findings);
-    Upstream {
-        servers: each(servers, findings, server),
-        timeout: Duration::from_millis(timeout_ms),
-        waiting,
-        waiting_per_client: per_client.unwrap_or(waiting / 4),
     }
 }
 

@@ -25,7 +25,7 @@ const NAME_MAX: usize = 64;
 const TAG_MAX: usize = 35;
 /// Most octets of a line for people.
 const LINE_MAX: usize = 512;
-/// The port of upstream servers that are named without one.
+/// The port of DNS.
 const DNS_PORT: u16 = 53;
 
 /// All scopes, where none is a matter of course.
@@ -196,27 +196,6 @@ pub(super) fn socket(text: &str) -> Result<SocketAddr, String> {
                    \"[::1]:53\""
             .to_owned(),
     })
-}
-
-/// The address of a server, with or without a port.
-pub(super) fn server(text: &str) -> Result<SocketAddr, String> {
-    let address = match text.parse::<IpAddr>() {
-        Ok(ip) => SocketAddr::new(ip, DNS_PORT),
-        Err(_) => text.parse::<SocketAddr>().map_err(|_| {
-            "which is no address: write it as in \"192.0.2.53\", \"192.0.2.53:5300\" or \
-             \"[2001:db8::53]:5300\""
-        })?,
-    };
-    let ip = address.ip();
-    if address.port() == 0 {
-        Err(format!(
-            "which has port 0: write \"{ip}\" for port {DNS_PORT}"
-        ))
-    } else if ip.is_unspecified() || ip.is_multicast() {
-        Err("which is no single server's address: name the server's own".to_owned())
-    } else {
-        Ok(address)
-    }
 }
 
 /// A network, or an address alone.

@@ -54,6 +54,7 @@ pub(super) fn status(control: &Control, gauges: Gauges) -> Status {
         .chain(control.unheld.clone())
         .chain(control.overfull.iter().map(|(_, problem)| problem.clone()))
         .chain(compose::problems(&control.config))
+        .chain(gauges.upstream_problem.clone())
         .collect::<Vec<_>>();
     let degraded = !alarms.is_empty();
     Status {

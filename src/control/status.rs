@@ -53,6 +53,9 @@ pub struct Gauges {
     pub listen: Vec<SocketAddr>,
     /// The upstream servers.
     pub upstream: Vec<UpstreamStatus>,
+    /// Why they may be outdated; it is one of the alarms.
+    #[serde(skip)]
+    pub upstream_problem: Option<String>,
     /// Questions that wait for upstream now.
     pub waiting: usize,
     /// Answers in the cache.
@@ -104,6 +107,11 @@ pub struct UpstreamStatus {
     pub down: bool,
     /// Its smoothed round-trip time in milliseconds, once known.
     pub latency_ms: Option<f64>,
+    /// Whether queries to it carry EDNS; not if it refused that some minutes ago.
+    pub edns: bool,
+    /// Whether queries to it have random letter case; not if its answers changed it some minutes ago,
+    /// and it can't be asked by TCP.
+    pub random_case: bool,
 }
 
 /// Which state of a list is in force.

@@ -1,6 +1,8 @@
 //! Owns the budget of open files: how many of them clients and upstream may take.
 //! Refuses to ask the system: it only divides.
 
+use crate::config::Config;
+
 /// Files for all else: lists, configuration, control socket and its clients, the log, the runtime.
 const RESERVE: usize = 128;
 /// Most sockets for questions under way to upstream.
@@ -43,6 +45,15 @@ pub(super) fn budget(files: usize, listening: Listening, wanted: usize) -> Budge
         connections,
         upstream: (upstream / 2).clamp(1, MOST_UPSTREAM),
         ports: (upstream / 2 / workers.max(1)).clamp(1, MOST_PORTS),
+    }
+}
+
+/// How many TCP connections one client may have. Where few files left fewer in all, that are fewer, too.
+pub(super) fn connections_per_client(config: &Config, budget: Budget) -> usize {
+    let configured = config.server.tcp_connections_per_client;
+    match budget.connections < config.server.tcp_connections {
+        true => configured.min((budget.connections / 4).max(1)),
+        false => configured,
     }
 }
 

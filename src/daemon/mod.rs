@@ -6,6 +6,7 @@ mod clock;
 mod control;
 mod essential;
 mod limits;
+mod resolv_conf;
 mod signals;
 mod upstreams;
 
@@ -26,8 +27,10 @@ pub use self::control::control_places;
 use self::control::control_socket;
 use self::essential::Essential;
 use self::limits::{Budget, Listening};
+use self::resolv_conf::{FileProblem, ResolvConf};
 use self::signals::Signals;
 pub use self::upstreams::UpstreamError;
+use self::upstreams::Upstreams;
 use crate::config::{Config, Origin};
 use crate::control::api;
 use crate::control::reload::Control;
@@ -42,14 +45,11 @@ use crate::serve::seats::{Bounds, Seats};
 use crate::serve::shared::{Clock, Shared};
 use crate::serve::streams::Streams;
 use crate::serve::udp::{HAND_OVER, Worker};
-use crate::serve::upstream::Pool;
-use crate::serve::upstream::connect::Network;
 use crate::stats::{Counters, LATENCY_BOUNDS, Sums, sums};
 use crate::sys::process::{
     raise_open_files, return_free_memory, return_large_allocations, user_id,
 };
 use crate::sys::wait::{self, Bell};
-use crate::wire::answer::Intake;
 
 /// How long questions that are under way may take when the server ends.
 const DRAIN: Duration = Duration::from_secs(3);
@@ -111,7 +111,7 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
         what: "to tell how many files may be open",
         source,
     })?;
-    let servers = upstreams::servers(&config)?;
+    let upstreams = Upstreams::find(&config)?;
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let workers = match config.server.workers {
         0 => cores,
@@ -138,7 +138,7 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
     let control = loaded.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
     let result = runtime.block_on(async {
         let place = socket_file.as_ref().map(SocketFile::path);
-        let service = Service::start(&config, servers, bound, budget, &control, place)?;
+        let service = Service::start(&config, upstreams, bound, budget, &control, place)?;
         let (requests, wishes) = mpsc::channel(64);
         let (hangup, hangups) = mpsc::channel(4);
         let stop = service.essential.stop().clone();
@@ -193,7 +193,7 @@ fn divide(files: usize, bound: &Bound, config: &Config) -> Budget {
 /// # Errors
 /// [`UpstreamError`] when they can't: one is this server itself.
 pub fn check_upstreams(config: &Config) -> Result<(), UpstreamError> {
-    upstreams::servers(config).map(drop)
+    Upstreams::find(config).map(drop)
 }
 
 /// The data plane while it runs.
@@ -206,12 +206,13 @@ struct Service {
     cache: Arc<Cache>,
     counters: Vec<Arc<Counters>>,
     listen: Vec<std::net::SocketAddr>,
+    file_problem: Option<FileProblem>,
 }
 
 impl Service {
     fn start(
         config: &Config,
-        servers: Vec<std::net::SocketAddr>,
+        upstreams: Upstreams,
         bound: Bound,
         budget: Budget,
         control: &Control,
@@ -226,18 +227,13 @@ impl Service {
         let shared_counters = Arc::clone(&counters[workers]);
         let clock = Clock::start();
         let cache = Arc::new(Cache::new(config.cache.size_bytes, config.cache.stale_secs));
-        let bounds = Intake {
-            min_ttl: config.cache.min_ttl_secs,
-            max_ttl: config.cache.max_ttl_secs,
-            additional: config.cache.additional,
-        };
-        let network = Arc::new(Network::new(
-            &servers,
-            budget.upstream,
-            shared_counters.clone(),
-        ));
-        let timeout = config.upstream.timeout;
-        let pool = Pool::new(servers, network, timeout, bounds, shared_counters.clone());
+        let pool = Arc::new(upstreams.pool(config, &bound.addresses, budget, &shared_counters));
+        let file_problem = upstreams.file.as_ref().map(ResolvConf::problem);
+        if let Some(file) = upstreams.file {
+            let (pool, stop) = (pool.clone(), stop.clone());
+            let follow = async move { stop.run_until_cancelled(file.follow(pool)).await };
+            tracker.spawn(follow);
+        }
         let shared = Shared {
             policy: control.reader(),
             cache: cache.clone(),
@@ -255,7 +251,7 @@ impl Service {
             all: config.upstream.waiting,
             per_client: config.upstream.waiting_per_client,
         };
-        let resolver = Arc::new(Resolver::new(Arc::new(pool), desk, waiting));
+        let resolver = Arc::new(Resolver::new(pool, desk, waiting));
         let (jobs, queue) = mpsc::channel(HAND_OVER);
         let jobs_taken = resolver.clone().take_jobs(queue, tracker.clone());
         tracker.spawn(essential.watch("the job taker", jobs_taken));
@@ -294,7 +290,7 @@ impl Service {
             counters: shared_counters,
             places: Arc::new(Seats::new(Bounds {
                 all: budget.connections,
-                per_client: connections_per_client(config, budget),
+                per_client: limits::connections_per_client(config, budget),
             })),
             idle: config.server.tcp_idle,
             stop: stop.clone(),
@@ -319,6 +315,7 @@ impl Service {
             cache,
             counters,
             listen: bound.addresses,
+            file_problem,
         })
     }
 
@@ -326,16 +323,20 @@ impl Service {
     fn probe(&self) -> impl Fn() -> Gauges + Send + use<> {
         let (resolver, cache) = (self.resolver.clone(), self.cache.clone());
         let (counters, listen) = (self.counters.clone(), self.listen.clone());
+        let file_problem = self.file_problem.clone();
         move || {
             let (cache_entries, cache_octets) = cache.size();
             let upstream = |server: crate::serve::upstream::ServerState| UpstreamStatus {
                 address: server.address,
                 down: server.down,
                 latency_ms: server.latency.map(|latency| latency.as_secs_f64() * 1e3),
+                edns: server.dialect.edns,
+                random_case: server.dialect.random_case,
             };
             Gauges {
                 listen: listen.clone(),
                 upstream: resolver.pool().state().into_iter().map(upstream).collect(),
+                upstream_problem: file_problem.as_ref().and_then(FileProblem::current),
                 waiting: resolver.waiting(),
                 cache_entries,
                 cache_octets,
@@ -389,15 +390,6 @@ async fn tidy(resolver: Arc<Resolver>, stop: CancellationToken) {
         }
     };
     stop.run_until_cancelled(tidy).await;
-}
-
-/// How many TCP connections one client may have. Where few files left fewer in all, that are fewer, too.
-fn connections_per_client(config: &Config, budget: Budget) -> usize {
-    let configured = config.server.tcp_connections_per_client;
-    match budget.connections < config.server.tcp_connections {
-        true => configured.min((budget.connections / 4).max(1)),
-        false => configured,
-    }
 }
 
 /// What was counted, in the words of `status`.

@@ -1,15 +1,25 @@
-//! Owns the question whom to ask: the configuration's servers, or the system's.
-//! Refuses ourselves.
+//! Which upstream servers there are: those of the configuration, or those of resolv.conf.
+//!
+//! This server itself is never one of them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::path::Path;
+use std::sync::Arc;
 
-use resolv_conf::{ParseError, ScopedIp};
-
+use super::limits::Budget;
+use super::resolv_conf::ResolvConf;
 use crate::config::Config;
+use crate::config::upstream::{ServerAddress, UpstreamServer};
+use crate::serve::upstream::Pool;
+use crate::serve::upstream::connect::Network;
+use crate::serve::upstream::server::Server;
+use crate::stats::Counters;
+use crate::sys::interface::index_of;
+use crate::sys::udp::Ports;
+use crate::wire::answer::Intake;
+use crate::wire::ask::Dialect;
 
-/// Where the system's servers stand.
-const RESOLV_CONF: &str = "/etc/resolv.conf";
+/// A server's address, and what it may be asked with.
+pub(super) type Target = (SocketAddr, Dialect);
 
 /// Why the servers can't be asked.
 #[derive(Debug, thiserror::Error)]
@@ -24,66 +34,103 @@ pub enum UpstreamError {
         /// Our own address.
         listen: SocketAddr,
     },
+    /// A link-local address behind an interface that does not exist.
+    #[error(
+        "upstream {upstream} is behind the interface {zone}, which this machine does not have; name one that `ip link` shows, or its index, with --upstream or in [upstream] servers"
+    )]
+    Interface {
+        /// The upstream.
+        upstream: ServerAddress,
+        /// The interface.
+        zone: String,
+    },
 }
 
-/// The servers to ask; none at all when the system knows none.
-pub(super) fn servers(config: &Config) -> Result<Vec<SocketAddr>, UpstreamError> {
-    let servers = match &config.upstream.servers {
-        Some(servers) => servers.clone(),
-        None => system(Path::new(RESOLV_CONF)),
-    };
-    if servers.is_empty() {
-        tracing::warn!(
-            "no upstream: {RESOLV_CONF} names no server; only our own names are answered"
-        );
-    }
-    for &upstream in &servers {
-        if let Some(listen) = own(upstream, &config.server.listen) {
-            return Err(UpstreamError::Ourselves { upstream, listen });
-        }
-    }
-    Ok(servers)
+/// The servers at the start, and the file that changes them.
+#[derive(Debug)]
+pub(super) struct Upstreams {
+    pub(super) servers: Vec<Target>,
+    /// `None` when the configuration names the servers.
+    pub(super) file: Option<ResolvConf>,
 }
 
-/// The servers of a resolv.conf(5). A missing file names none. As the C library does, it takes what
-/// it understands: what is wrong with the rest is no reason not to serve.
-fn system(path: &Path) -> Vec<SocketAddr> {
-    let octets = match std::fs::read(path) {
-        Ok(octets) => octets,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
-        Err(error) => {
-            tracing::warn!(path = %path.display(), %error, "the system's servers can't be read");
-            return Vec::new();
-        }
-    };
-    let (parsed, errors) = resolv_conf::Config::parse_with_errors(&octets);
-    for error in errors {
-        let (ParseError::InvalidUtf8(line, _)
-        | ParseError::InvalidValue(line)
-        | ParseError::InvalidOptionValue(line)
-        | ParseError::InvalidOption(line)
-        | ParseError::InvalidDirective(line)
-        | ParseError::InvalidIp(line, _)
-        | ParseError::ExtraData(line)) = error;
-        // Counted from 0, also in the error's own words.
-        let line = line + 1;
-        tracing::warn!(path = %path.display(), line, "not understood in full");
-    }
-    let mut servers = Vec::new();
-    for server in &parsed.nameservers {
-        match server {
-            ScopedIp::V4(ip) => servers.push(SocketAddr::from((*ip, 53))),
-            ScopedIp::V6(ip, None) => servers.push(SocketAddr::from((*ip, 53))),
-            ScopedIp::V6(ip, Some(scope)) => {
-                tracing::warn!(%ip, scope, "upstream left out: link-local servers are not supported");
+impl Upstreams {
+    /// Finds the servers; none at all when the system knows none.
+    pub(super) fn find(config: &Config) -> Result<Self, UpstreamError> {
+        let listen = &config.server.listen;
+        let Some(servers) = &config.upstream.servers else {
+            let mut file = ResolvConf::new(&config.upstream.resolv_conf, listen);
+            let servers = file.read_first()?;
+            return Ok(Self {
+                servers,
+                file: Some(file),
+            });
+        };
+        let mut targets = Vec::new();
+        for server in servers {
+            let address = resolve(&server.address)?;
+            if let Some(listen) = own(address, listen) {
+                let upstream = address;
+                return Err(UpstreamError::Ourselves { upstream, listen });
             }
+            targets.push((address, dialect(server)));
         }
+        Ok(Self {
+            servers: targets,
+            file: None,
+        })
     }
-    servers
+
+    /// A pool of the servers.
+    pub(super) fn pool(
+        &self,
+        config: &Config,
+        listen: &[SocketAddr],
+        budget: Budget,
+        counters: &Arc<Counters>,
+    ) -> Pool {
+        let taken = listen.iter().map(SocketAddr::port).collect();
+        let ports = Arc::new(Ports::new(config.upstream.ports.clone(), taken));
+        let network = Network::new(budget.upstream, Arc::clone(&ports), Arc::clone(counters));
+        let intake = Intake {
+            min_ttl: config.cache.min_ttl_secs,
+            max_ttl: config.cache.max_ttl_secs,
+            additional: config.cache.additional,
+        };
+        let server = |&(address, permitted): &Target| Server::new(address, permitted);
+        Pool::new(
+            self.servers.iter().map(server).collect(),
+            Arc::new(network),
+            config.upstream.timeout,
+            intake,
+            ports,
+            Arc::clone(counters),
+        )
+    }
+}
+
+fn dialect(server: &UpstreamServer) -> Dialect {
+    Dialect {
+        edns: server.edns,
+        random_case: server.random_case,
+    }
+}
+
+/// The socket address of a server, with the index of its interface.
+pub(super) fn resolve(address: &ServerAddress) -> Result<SocketAddr, UpstreamError> {
+    let mut socket = address.socket;
+    if let (SocketAddr::V6(v6), Some(zone)) = (&mut socket, &address.zone) {
+        let index = index_of(zone).ok_or_else(|| UpstreamError::Interface {
+            upstream: address.clone(),
+            zone: zone.clone(),
+        })?;
+        v6.set_scope_id(index);
+    }
+    Ok(socket)
 }
 
 /// Our own address that `upstream` leads to.
-fn own(upstream: SocketAddr, listen: &[SocketAddr]) -> Option<SocketAddr> {
+pub(super) fn own(upstream: SocketAddr, listen: &[SocketAddr]) -> Option<SocketAddr> {
     // Who is sent to the unspecified address comes to this machine.
     let ip = match upstream.ip().to_canonical() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -109,33 +156,21 @@ fn is_ours(ip: IpAddr) -> bool {
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> Vec<SocketAddr> {
-        let dir = tempfile::tempdir().expect("a folder");
-        let path = dir.path().join("resolv.conf");
-        std::fs::write(&path, text).expect("written");
-        system(&path)
-    }
-
     #[test]
-    fn the_systems_servers_are_taken_and_none_is_no_error() {
-        let text = "search example\nnameserver 192.0.2.1\nnameserver 2001:db8::1\n";
-        let expected = ["192.0.2.1:53", "[2001:db8::1]:53"].map(|a| a.parse().expect("an address"));
-        assert_eq!(parse(text), expected);
-        assert_eq!(parse("# nothing\n"), []);
-        assert_eq!(system(Path::new("/nowhere/resolv.conf")), []);
-        assert_eq!(system(Path::new("/")), [], "unreadable");
-    }
-
-    #[test]
-    fn what_is_not_understood_hides_no_server() {
-        let text =
-            b"nameserver\nnameserver 192.0.2.1 extra\noptions timeout:x unheard-of trust-ad\n\
-                     directive\nnameserver nonsense\nsearch \xff\nnameserver 192.0.2.2\n";
-        let dir = tempfile::tempdir().expect("a folder");
-        let path = dir.path().join("resolv.conf");
-        std::fs::write(&path, text).expect("written");
-        let expected = ["192.0.2.1:53", "192.0.2.2:53"].map(|a| a.parse().expect("an address"));
-        assert_eq!(system(&path), expected);
+    fn a_link_local_server_gets_the_index_of_its_interface() {
+        let resolved = |text: &str| resolve(&text.parse().expect("an address"));
+        let index = index_of("lo").expect("an interface");
+        for text in ["fe80::1%lo", &format!("[fe80::1%{index}]:53")] {
+            let SocketAddr::V6(address) = resolved(text).expect("an interface") else {
+                panic!("IPv6");
+            };
+            assert_eq!((address.scope_id(), address.port()), (index, 53));
+        }
+        let error = resolved("[fe80::1%nosuch0]:5300").expect_err("no interface");
+        let told = "upstream [fe80::1%nosuch0]:5300 is behind the interface nosuch0, which this \
+                    machine does not have; name one that `ip link` shows, or its index, with \
+                    --upstream or in [upstream] servers";
+        assert_eq!(error.to_string(), told);
     }
 
     #[test]

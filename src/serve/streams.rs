@@ -199,12 +199,12 @@ impl Streams {
 
 #[cfg(test)]
 mod tests {
-    use super::super::resolve::tests::{PACKET, Silent, entry, key, resolver};
+    use super::super::resolve::tests::{Fate, PACKET, entry, key, resolver};
     use super::super::seats::Bounds;
     use super::*;
 
     fn streams() -> Arc<Streams> {
-        let resolver = resolver(Silent, Duration::from_secs(2), Vec::new());
+        let resolver = resolver(Fate::Silent, Duration::from_secs(2), Vec::new());
         let bounds = Bounds {
             all: 8,
             per_client: 8,

@@ -5,13 +5,31 @@
 //! each letter of its name a random case, which answers repeat: so many more bits a forger must guess
 //! (RFC 5452, section 9; draft-vixie-dnsext-dns0x20).
 
-use super::{HEADER, UDP_PAYLOAD, class, edns, flag, read_u16, rtype};
+use super::{HEADER, Rcode, UDP_PAYLOAD, class, edns, flag, read_u16, rtype, skip_name};
 
 /// Octets of randomness for one question: an ID, and a bit for each octet of a name.
 pub const RANDOM: usize = 2 + 32;
 
-/// Longest answer by UDP that is taken, in octets. We announce 1232; some servers do not listen.
-pub const LONGEST_ANSWER: usize = 4096;
+/// Bytes of the OPT record that [`write()`] writes.
+const OPT_BYTES: usize = 11;
+
+/// Which extensions a query uses. Some servers understand neither.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Dialect {
+    /// Whether there is an OPT record (RFC 6891). Without one there is no DO bit either, so the
+    /// answer comes without signatures.
+    pub edns: bool,
+    /// Whether the case of each letter is random, and the answer has to repeat it.
+    pub random_case: bool,
+}
+
+impl Dialect {
+    /// Both extensions.
+    pub const FULL: Self = Self {
+        edns: true,
+        random_case: true,
+    };
+}
 
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,8 +45,8 @@ pub struct Question<'n> {
 }
 
 /// Writes a query with RD, AD to be told whether the answer is authentic (RFC 6840, section 5.7),
-/// and EDNS. What `out` held is gone; at most 282 octets are written.
-pub fn write(question: &Question<'_>, random: &[u8; RANDOM], out: &mut Vec<u8>) {
+/// and what `dialect` says. Replaces the content of `out`; at most 282 bytes are written.
+pub fn write(question: &Question<'_>, dialect: Dialect, random: &[u8; RANDOM], out: &mut Vec<u8>) {
     let checking = if question.checking_disabled {
         flag::CD
     } else {
@@ -38,32 +56,42 @@ pub fn write(question: &Question<'_>, random: &[u8; RANDOM], out: &mut Vec<u8>) 
     out.clear();
     out.extend_from_slice(&random[..2]);
     out.extend_from_slice(&flags.to_be_bytes());
-    out.extend_from_slice(&[0, 1, 0, 0, 0, 0, 0, 1]);
+    out.extend_from_slice(&[0, 1, 0, 0, 0, 0, 0, dialect.edns.into()]);
     let start = out.len();
     out.extend_from_slice(question.name);
-    // Length octets are at most 63, so none is a letter.
-    for (at, octet) in out[start..].iter_mut().enumerate() {
-        let is_upper = random[2 + at / 8 % 32] >> (at % 8) & 1;
-        *octet ^= if octet.is_ascii_lowercase() {
-            is_upper << 5
-        } else {
-            0
-        };
+    if dialect.random_case {
+        // Length bytes are at most 63, so none is a letter.
+        for (at, byte) in out[start..].iter_mut().enumerate() {
+            let is_upper = random[2 + at / 8 % 32] >> (at % 8) & 1;
+            *byte ^= if byte.is_ascii_lowercase() {
+                is_upper << 5
+            } else {
+                0
+            };
+        }
     }
     out.extend_from_slice(&question.rtype.to_be_bytes());
     out.extend_from_slice(&class::IN.to_be_bytes());
-    let ttl = if question.dnssec_ok { edns::DO_BIT } else { 0 };
-    out.push(0);
-    out.extend_from_slice(&rtype::OPT.to_be_bytes());
-    out.extend_from_slice(&UDP_PAYLOAD.to_be_bytes());
-    out.extend_from_slice(&ttl.to_be_bytes());
-    out.extend_from_slice(&[0, 0]);
+    if dialect.edns {
+        let ttl = if question.dnssec_ok { edns::DO_BIT } else { 0 };
+        out.push(0);
+        out.extend_from_slice(&rtype::OPT.to_be_bytes());
+        out.extend_from_slice(&UDP_PAYLOAD.to_be_bytes());
+        out.extend_from_slice(&ttl.to_be_bytes());
+        out.extend_from_slice(&[0, 0]);
+    }
 }
 
 /// The question section of a query that [`write()`] wrote.
 pub fn question_of(query: &[u8]) -> &[u8] {
-    // The OPT record has eleven octets.
-    &query[HEADER..query.len() - 11]
+    // The only additional record there can be is OPT.
+    let opt = if has_edns(query) { OPT_BYTES } else { 0 };
+    &query[HEADER..query.len() - opt]
+}
+
+/// Whether a query that [`write()`] wrote carries EDNS.
+pub fn has_edns(query: &[u8]) -> bool {
+    query[11] != 0
 }
 
 /// How a message fits to a question.
@@ -73,13 +101,20 @@ pub enum Fit {
     Answer,
     /// It would be, but for the case of its letters.
     OtherCase,
+    /// A header alone with FORMERR or NOTIMP, as some servers refuse EDNS. It carries the ID and
+    /// nothing else to match, so it is no answer; at most it is a reason to ask without EDNS.
+    BareError,
     /// It is none, or another question's.
     Foreign,
 }
 
 /// Whether `message` is a response to the question section `asked`. The ID is the caller's to compare.
 pub fn fit(message: &[u8], asked: &[u8]) -> Fit {
-    let is_response = read_u16(message, 2).is_some_and(|flags| flags & flag::QR != 0);
+    let flags = read_u16(message, 2).unwrap_or(0);
+    let is_response = flags & flag::QR != 0;
+    if message.len() == HEADER && is_response && refuses(flags & 0x000F) {
+        return Fit::BareError;
+    }
     let question = message.get(HEADER..HEADER + asked.len());
     match question {
         Some(_) if !is_response || read_u16(message, 4) != Some(1) => Fit::Foreign,
@@ -93,6 +128,51 @@ pub fn fit(message: &[u8], asked: &[u8]) -> Fit {
         }
         _ => Fit::Foreign,
     }
+}
+
+/// What the answer to a query with EDNS says about EDNS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EdnsSupport {
+    /// No objection: whatever the response code means, it is not about EDNS.
+    Fine,
+    /// The server does not implement EDNS (RFC 6891, section 7), or not version 0 of it.
+    Refused,
+    /// SERVFAIL without an OPT record, which RFC 2671 allowed servers without EDNS, and which is
+    /// also how many servers with EDNS report a plain failure.
+    Doubtful,
+}
+
+/// What an answer that [fits](Fit::Answer) says about EDNS. `rcode` is its full response code.
+pub fn edns_support(answer: &[u8], rcode: u16) -> EdnsSupport {
+    const SERVFAIL: u16 = Rcode::ServFail as u16;
+    const BADVERS: u16 = Rcode::BadVers as u16;
+    match rcode {
+        BADVERS => EdnsSupport::Refused,
+        code if refuses(code) && !has_opt(answer) => EdnsSupport::Refused,
+        SERVFAIL if !has_opt(answer) => EdnsSupport::Doubtful,
+        _ => EdnsSupport::Fine,
+    }
+}
+
+/// Whether it is a response code by which a server without EDNS refuses a query with it.
+fn refuses(rcode: u16) -> bool {
+    [Rcode::FormErr as u16, Rcode::NotImp as u16].contains(&rcode)
+}
+
+fn has_opt(message: &[u8]) -> bool {
+    let walk = || {
+        let count = |at| read_u16(message, at).map(u32::from);
+        let mut at = skip_name(message, HEADER)? + 4;
+        for _ in 0..count(6)? + count(8)? + count(10)? {
+            let record = edns::fields(message, skip_name(message, at)?)?;
+            if record.rtype == rtype::OPT {
+                return Some(());
+            }
+            at = record.end;
+        }
+        None
+    };
+    walk().is_some()
 }
 
 #[cfg(test)]
@@ -113,7 +193,7 @@ mod tests {
         let mut random = [0; RANDOM];
         random[..4].copy_from_slice(&[0xAB, 0xCD, 0b0000_0110, 0b0000_0010]);
         let mut out = vec![9; 3];
-        write(&ASKED, &random, &mut out);
+        write(&ASKED, Dialect::FULL, &random, &mut out);
         let message = Message::from_vec(&out).expect("a query");
         assert_eq!(message.metadata.id, 0xABCD);
         assert!(message.metadata.recursion_desired && message.metadata.checking_disabled);
@@ -127,7 +207,7 @@ mod tests {
     #[test]
     fn only_a_response_with_the_same_question_and_case_is_the_answer() {
         let mut query = Vec::new();
-        write(&ASKED, &[0xFF; RANDOM], &mut query);
+        write(&ASKED, Dialect::FULL, &[0xFF; RANDOM], &mut query);
         let asked = question_of(&query).to_vec();
         let end = HEADER + asked.len();
         assert_eq!(fit(&query, &asked), Fit::Foreign, "a query");
@@ -145,5 +225,63 @@ mod tests {
         assert_eq!(change(5, 0x03), Fit::Foreign, "two questions");
         assert_eq!(fit(&answer[..end - 1], &asked), Fit::Foreign);
         assert_eq!(fit(&[], &asked), Fit::Foreign);
+    }
+    #[test]
+    fn a_query_for_an_old_server_has_neither_edns_nor_random_letters() {
+        let dialect = Dialect {
+            edns: false,
+            random_case: false,
+        };
+        let mut query = Vec::new();
+        write(&ASKED, dialect, &[0xFF; RANDOM], &mut query);
+        let message = Message::from_vec(&query).expect("a query");
+        assert!(message.edns.is_none() && message.metadata.recursion_desired);
+        assert_eq!(
+            question_of(&query),
+            b"\x07example\x03com\x00\x00\x1C\x00\x01"
+        );
+    }
+
+    #[test]
+    fn only_a_response_with_an_error_of_its_own_kind_is_a_bare_error() {
+        let bare = |flags: u16, len: usize| {
+            let mut message = vec![0; len];
+            message[2..4].copy_from_slice(&flags.to_be_bytes());
+            fit(&message, b"\0\0\x01\0\x01")
+        };
+        assert_eq!(bare(0x8001, 12), Fit::BareError);
+        assert_eq!(bare(0x8184, 12), Fit::BareError);
+        assert_eq!(bare(0x0001, 12), Fit::Foreign, "a query");
+        for rcode in [0x8000, 0x8002, 0x8003, 0x8005] {
+            assert_eq!(bare(rcode, 12), Fit::Foreign, "another code");
+        }
+        assert_eq!(bare(0x8001, 13), Fit::Foreign);
+        assert_eq!(bare(0x8001, 11), Fit::Foreign);
+    }
+
+    #[test]
+    fn an_error_without_an_opt_record_refuses_edns_and_one_with_it_does_not() {
+        let answer = |opt: bool| {
+            let mut query = Vec::new();
+            let dialect = Dialect {
+                edns: opt,
+                random_case: false,
+            };
+            write(&ASKED, dialect, &[0; RANDOM], &mut query);
+            query[2] |= 0x80;
+            query
+        };
+        for (rcode, without, with) in [
+            (0, EdnsSupport::Fine, EdnsSupport::Fine),
+            (1, EdnsSupport::Refused, EdnsSupport::Fine),
+            (2, EdnsSupport::Doubtful, EdnsSupport::Fine),
+            (3, EdnsSupport::Fine, EdnsSupport::Fine),
+            (4, EdnsSupport::Refused, EdnsSupport::Fine),
+            (5, EdnsSupport::Fine, EdnsSupport::Fine),
+            (16, EdnsSupport::Refused, EdnsSupport::Refused),
+        ] {
+            assert_eq!(edns_support(&answer(false), rcode), without, "{rcode}");
+            assert_eq!(edns_support(&answer(true), rcode), with, "{rcode}");
+        }
     }
 }

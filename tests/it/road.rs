@@ -20,10 +20,12 @@ use tapis::serve::shared::{Clock, Shared};
 use tapis::serve::udp::Worker;
 use tapis::serve::upstream::Pool;
 use tapis::serve::upstream::connect::Network;
+use tapis::serve::upstream::server::Server as UpstreamServer;
 use tapis::stats::{Count, Counters};
-use tapis::sys::udp::Socket;
+use tapis::sys::udp::{Ports, Socket};
 use tapis::sys::wait;
 use tapis::wire::answer::{Answer, Intake};
+use tapis::wire::ask::Dialect;
 use tapis::wire::name::Name;
 use tapis::wire::query::Query;
 
@@ -114,9 +116,11 @@ fn allocations(rounds: usize) -> (u64, [u64; 4]) {
     };
     let counters = Arc::<Counters>::default();
     let nobody: SocketAddr = ([127, 0, 0, 1], 9).into();
-    let network = Arc::new(Network::new(&[nobody], 1, counters.clone()));
-    let pool = Pool::new(vec![nobody], network, PATIENCE, BOUNDS, counters.clone());
     let pace = Arc::new(Pace::new(PATIENCE));
+    let ports = Arc::<Ports>::default();
+    let network = Arc::new(Network::new(1, ports.clone(), counters.clone()));
+    let servers = vec![UpstreamServer::new(nobody, Dialect::FULL)];
+    let pool = Pool::new(servers, network, PATIENCE, BOUNDS, ports, counters.clone());
     let desk = Desk {
         pace: pace.clone(),
         shared: shared.clone(),

@@ -145,7 +145,10 @@ fn servers_and_networks_may_be_bare_addresses() {
          [server]\nallow = [\"192.0.2.1\", \"2001:db8::1\"]\nlisten = [\"127.0.0.1:0\"]",
     );
     let servers = config.upstream.servers.expect("given");
-    let servers: Vec<_> = servers.iter().map(ToString::to_string).collect();
+    let servers: Vec<_> = servers
+        .iter()
+        .map(|server| server.address.to_string())
+        .collect();
     assert_eq!(
         servers,
         ["192.0.2.53:53", "[2001:db8::53]:53", "[2001:db8::53]:5300"]
@@ -157,4 +160,106 @@ fn servers_and_networks_may_be_bare_addresses() {
         .map(ToString::to_string)
         .collect();
     assert_eq!(allow, ["192.0.2.1/32", "2001:db8::1/128"]);
+}
+
+#[test]
+fn a_server_may_be_a_table_with_what_it_can_be_asked_with() {
+    let config = valid(
+        "[upstream]\nservers = [\"192.0.2.1\", { address = \"192.0.2.2:5300\", random-case = false, \
+         edns = false }]",
+    );
+    let servers = config.upstream.servers.expect("given");
+    let settings = servers.iter().map(|s| (s.random_case, s.edns));
+    assert_eq!(settings.collect::<Vec<_>>(), [(true, true), (false, false)]);
+    assert_eq!(servers[1].address.to_string(), "192.0.2.2:5300");
+    for (server, told) in [
+        (
+            "{ random-case = false }",
+            "2: a table of servers has no `address`: add address = \"...\"",
+        ),
+        (
+            "{ address = \"192.0.2.1\", edsn = false }",
+            "2: unknown key `edsn` in a table of servers; did you mean `edns`?",
+        ),
+        (
+            "{ address = \"192.0.2.1\", edns = \"no\" }",
+            "2: edns is a string (\"no\"), must be true or false: write true or false, without quotes",
+        ),
+        (
+            "{ address = \"192.0.2.0/24\" }",
+            "2: servers holds \"192.0.2.0/24\", which is no address: write it as in \"192.0.2.53\", \
+             \"192.0.2.53:5300\", \"[2001:db8::53]:5300\" or \"fe80::53%eth0\"",
+        ),
+        (
+            "1",
+            "2: servers is a whole number (1), must be a string or a table: put it in quotes",
+        ),
+    ] {
+        let found = problems(&format!("[upstream]\nservers = [{server}]"));
+        assert_eq!(found, [told]);
+    }
+    let twice = "[upstream]\nservers = [\"192.0.2.1\", { address = \"192.0.2.1:53\" }]";
+    let told = "2: servers holds \"192.0.2.1:53\", which is there already: remove it";
+    assert_eq!(problems(twice), [told]);
+}
+
+#[test]
+fn a_link_local_server_has_its_interface_and_no_other_has_one() {
+    for (text, shown) in [
+        ("fe80::1%eth0", "[fe80::1%eth0]:53"),
+        ("[fe80::1%eth0]:53", "[fe80::1%eth0]:53"),
+        ("[fe80::1%br-lan.7]:5300", "[fe80::1%br-lan.7]:5300"),
+        ("fe80::1%2", "[fe80::1%2]:53"),
+        ("[fe80::1%2]", "[fe80::1%2]:53"),
+    ] {
+        let config = valid(&format!("[upstream]\nservers = [\"{text}\"]"));
+        let servers = config.upstream.servers.expect("given");
+        assert_eq!(servers[0].address.to_string(), shown);
+    }
+    for (text, told) in [
+        (
+            "fe80::1",
+            "which is on each link another server's: add the interface, as in \"fe80::1%eth0\"",
+        ),
+        (
+            "2001:db8::1%eth0",
+            "which is no link-local address, and only those have an interface: write \"2001:db8::1\"",
+        ),
+        (
+            "192.0.2.1%eth0",
+            "which is no link-local address, and only those have an interface: write \"192.0.2.1\"",
+        ),
+        (
+            "fe80::1%",
+            "which has no interface's name or index behind the %: write it as in \"fe80::1%eth0\"",
+        ),
+        (
+            "fe80::1%sixteen-letters0",
+            "which has no interface's name or index behind the %: write it as in \"fe80::1%eth0\"",
+        ),
+    ] {
+        let found = problems(&format!("[upstream]\nservers = [\"{text}\"]"));
+        assert_eq!(found, [format!("2: servers holds \"{text}\", {told}")]);
+    }
+}
+
+#[test]
+fn ports_are_a_range_that_is_wide_enough() {
+    let config = valid("[upstream]\nports = \"20000-21023\"");
+    assert_eq!(config.upstream.ports, 20_000..=21_023);
+    for refused in [
+        "20000-21022",
+        "1023-65535",
+        "2000",
+        "65535-1024",
+        "1024-65536",
+        "",
+    ] {
+        let found = problems(&format!("[upstream]\nports = \"{refused}\""));
+        let told = format!(
+            "2: ports is \"{refused}\", must be a range of at least 1024 ports from 1024 to 65535: \
+             write it as in \"1024-65535\""
+        );
+        assert_eq!(found, [told]);
+    }
 }

@@ -1,38 +1,36 @@
-//! Owns one question's way by UDP: a socket of its own, and which datagram is the answer.
-//! Refuses to read records: `wire::answer` does, and what it has no need to know passes as it came.
+//! One query by UDP: a socket of its own, and which datagram is the answer.
 //!
-//! It is ours because hickory's UDP client reads the whole answer and fails at RDATA that it does
-//! not know. Whoever owns a zone could then make a server look broken.
+//! Records are not read here: `wire::answer` reads what it needs, and passes the rest as it came.
+//! Whoever owns a zone could otherwise make a server look broken.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
+use super::connect::Reply;
 use crate::stats::{Count, Counters};
-use crate::wire::ask::{self, Fit, LONGEST_ANSWER};
-use crate::wire::{flag, read_u16};
+use crate::sys::udp::{Ports, Socket};
+use crate::wire::ask::{self, Fit};
+use crate::wire::{UDP_PAYLOAD, flag, read_u16};
 
-/// Sends `request` to `server` and waits for its answer, without an end.
+/// Sends `query` from a random port of `ports` and waits for its answer, without an end.
 ///
-/// The socket is connected: the kernel picks a random port, takes datagrams of that server only,
-/// and tells of a port where nobody listens.
+/// The socket is connected: the kernel takes datagrams of that server only, and reports a port where
+/// nobody listens.
 ///
 /// # Errors
 /// Those of the socket; what ICMP says is one of them.
 pub(super) async fn exchange(
     server: SocketAddr,
-    request: &[u8],
+    query: &[u8],
+    ports: &Ports,
     counters: &Counters,
-) -> io::Result<Vec<u8>> {
-    let local: SocketAddr = match server {
-        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-    };
-    let socket = UdpSocket::bind(local).await?;
-    socket.connect(server).await?;
-    socket.send(request).await?;
+) -> io::Result<Reply> {
+    let socket = Socket::connect(server, || ports.draw(&mut rand::rng()))?;
+    let socket = UdpSocket::from_std(socket.into())?;
+    socket.send(query).await?;
     loop {
         let ready = socket.ready(Interest::READABLE | Interest::ERROR).await?;
         let received = match ready.is_error() {
@@ -41,17 +39,13 @@ pub(super) async fn exchange(
         };
         match received {
             // Not ours, a late one or a forgery: the true one may still come (RFC 5452, section 9.1).
-            Ok(octets) if read_u16(&octets, 0) != read_u16(request, 0) => {
+            Ok(bytes) if read_u16(&bytes, 0) != read_u16(query, 0) => {
                 counters.bump(Count::UpstreamStray);
             }
-            Ok(octets) => match ask::fit(&octets, ask::question_of(request)) {
-                Fit::Answer => return Ok(octets),
-                // By TCP there is no need for letters.
-                Fit::OtherCase => {
-                    counters.bump(Count::UpstreamCase);
-                    return Ok(cut(octets));
-                }
+            Ok(bytes) => match ask::fit(&bytes, ask::question_of(query)) {
                 Fit::Foreign => counters.bump(Count::UpstreamForeign),
+                Fit::BareError if !ask::has_edns(query) => counters.bump(Count::UpstreamForeign),
+                fit => return Ok(Reply { bytes, fit }),
             },
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
@@ -59,17 +53,16 @@ pub(super) async fn exchange(
     }
 }
 
-/// No part of the future above, so that a question that waits holds no buffer.
+/// No part of the future above, so that a query that waits holds no buffer.
 fn receive(socket: &UdpSocket) -> io::Result<Vec<u8>> {
-    let mut buffer = [0; LONGEST_ANSWER];
+    const ROOM: usize = UDP_PAYLOAD as usize + 1;
+    let mut buffer = [0; ROOM];
     let len = socket.try_recv(&mut buffer)?;
-    let octets = buffer[..len].to_vec();
-    // There may have been more.
-    Ok(if len == LONGEST_ANSWER {
-        cut(octets)
-    } else {
-        octets
-    })
+    let mut bytes = buffer[..len].to_vec();
+    if len == ROOM {
+        mark_as_cut(&mut bytes);
+    }
+    Ok(bytes)
 }
 
 /// What ICMP said; the kernel wakes us for it, but not as for a datagram.
@@ -78,8 +71,9 @@ fn refusal(socket: &UdpSocket) -> io::Result<Vec<u8>> {
     Err(error.unwrap_or_else(|| io::ErrorKind::WouldBlock.into()))
 }
 
-/// The same as if the server had cut it.
-fn cut(mut octets: Vec<u8>) -> Vec<u8> {
-    octets[2] |= (flag::TC >> 8) as u8;
-    octets
+/// An answer longer than we announced came in fragments, or could have: all but the first carry
+/// neither port nor ID, so anybody may have written them (RFC 9715, section 3.2). It counts as if
+/// the server had cut it, and is asked for by TCP.
+fn mark_as_cut(bytes: &mut [u8]) {
+    bytes[2] |= (flag::TC >> 8) as u8;
 }

@@ -1,52 +1,90 @@
-//! Owns the choice of upstream servers: whom to ask first, when to ask another, when to give up.
-//! Refuses to cache: each call asks.
+//! The pool of upstream servers: which to ask first, when to ask another, when to give up.
+//!
+//! It does not cache: each call asks. The list of servers can be replaced while it serves.
 
 pub mod connect;
 mod datagram;
 mod health;
+mod reply;
+pub mod server;
+mod tcp;
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep_until};
 
-use self::connect::{Connector, ExchangeError, Transport};
+use self::connect::{Connector, ExchangeError, How, Transport};
 use self::health::Health;
+pub use self::reply::Again;
+pub(super) use self::reply::{Verdict, is_usable};
+use self::server::Server;
 use super::cache::Key;
 use super::flights::Ticket;
 use crate::stats::{Count, Counters};
-use crate::wire::answer::{self, Answer, Intake};
+use crate::sys::udp::Ports;
+use crate::wire::answer::{Answer, Intake};
+use crate::wire::ask::Dialect;
 use crate::wire::edns::code;
-use crate::wire::name::Name;
-use crate::wire::{Rcode, class};
 
-/// Most times that one question is sent: to each server, and to all together; but each server
+/// Most times that one query is sent: to each server, and to all together; but each server
 /// is asked once, however many there are, and never again once it has said anything.
 const ROUNDS: usize = 3;
 const MOST_TRIES: usize = 6;
+/// Most messages of one try: without EDNS, by TCP, without random letters, each for a reason.
+const MOST_STEPS: usize = 6;
 
 /// The upstream servers.
 pub struct Pool {
-    servers: Vec<SocketAddr>,
-    health: Mutex<Vec<Health>>,
+    servers: Mutex<Servers>,
     connector: Arc<dyn Connector>,
     timeout: Duration,
-    bounds: Intake,
+    intake: Intake,
+    ports: Arc<Ports>,
     counters: Arc<Counters>,
 }
 
-/// One server as `status` tells of it.
+/// The servers in force, and how each does.
+#[derive(Default)]
+struct Servers {
+    all: Vec<Arc<Server>>,
+    health: Vec<Health>,
+}
+
+impl Servers {
+    fn health(&mut self, server: &Arc<Server>) -> Option<&mut Health> {
+        let is_it = |known: &Arc<Server>| Arc::ptr_eq(known, server);
+        let at = self.all.iter().position(is_it)?;
+        self.health.get_mut(at)
+    }
+
+    /// The servers in the order to ask them; the first one is about to be.
+    fn order(&mut self, now: Instant) -> Vec<Arc<Server>> {
+        let order = health::order(&self.health, now);
+        for &other in order.iter().skip(1) {
+            self.health[other].passed_over();
+        }
+        order
+            .into_iter()
+            .map(|at| Arc::clone(&self.all[at]))
+            .collect()
+    }
+}
+
+/// One server as `status` shows it.
 #[derive(Clone, Debug)]
 pub struct ServerState {
     /// Its address.
     pub address: SocketAddr,
     /// Whether it is left alone because it does not answer.
     pub down: bool,
-    /// Smoothed round-trip time; nothing before its first answer.
+    /// Smoothed round-trip time; `None` before its first answer.
     pub latency: Option<Duration>,
+    /// What it is asked with.
+    pub dialect: Dialect,
 }
 
 /// Why there is no usable answer.
@@ -56,7 +94,7 @@ pub struct Unanswered {
     pub code: u16,
     /// An answer with an error's response code, if a server gave one.
     pub said: Option<Answer>,
-    /// It was for want of a socket of our own, which says nothing of the question.
+    /// It was for want of a socket of our own, which says nothing of the name.
     pub ours: bool,
 }
 
@@ -64,21 +102,21 @@ pub struct Unanswered {
 #[derive(Debug)]
 pub struct Tried {
     /// Which server was asked.
-    pub server: usize,
-    /// When that was: the time for the whole question counts from then.
+    pub server: Arc<Server>,
+    /// When that was: the time for the whole query counts from then.
     pub since: Instant,
     /// Whether anything came from it.
     pub heard: bool,
     /// Its answer with an error's response code, if it was that.
     pub said: Option<Answer>,
-    /// Its answer by UDP can't be used, but the one by TCP may be: it was cut, or in other letters.
-    pub by_tcp: bool,
+    /// How to ask the same server again, if its reply is a reason to.
+    pub again: Option<Again>,
 }
 
-/// What came of a question that a worker asked.
+/// What came of a query that a worker sent.
 #[derive(Debug)]
 pub(super) struct Heard {
-    /// The flight that asks.
+    /// The query.
     pub(super) ticket: Ticket,
     /// What came of it.
     pub(super) outcome: Outcome,
@@ -94,26 +132,18 @@ pub(super) enum Outcome {
 }
 
 /// The server to ask first.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct First {
     /// Which one it is.
-    pub(super) server: usize,
-    /// Its address.
-    pub(super) address: SocketAddr,
+    pub(super) server: Arc<Server>,
     /// How long to wait for it alone.
     pub(super) patience: Duration,
 }
 
-/// Whether an answer's response code is one to give at once.
-pub(super) fn is_usable(answer: &Answer) -> bool {
-    const NOERROR: u16 = Rcode::NoError as u16;
-    const NXDOMAIN: u16 = Rcode::NxDomain as u16;
-    matches!(answer.rcode(), NOERROR | NXDOMAIN)
-}
-
 /// What one try ended with.
 struct Try {
-    server: usize,
+    /// Place of the server in the order of this query.
+    place: usize,
     took: Duration,
     /// Whether anything came from it, usable or not.
     heard: bool,
@@ -121,64 +151,90 @@ struct Try {
 }
 
 impl Pool {
-    /// These servers, asked through `connector`; one question takes at most `timeout`.
+    /// These servers, asked through `connector`; one query takes at most `timeout`. Workers send
+    /// from `ports`.
     pub fn new(
-        servers: Vec<SocketAddr>,
+        servers: Vec<Server>,
         connector: Arc<dyn Connector>,
         timeout: Duration,
-        bounds: Intake,
+        intake: Intake,
+        ports: Arc<Ports>,
         counters: Arc<Counters>,
     ) -> Self {
-        let health = Mutex::new(vec![Health::default(); servers.len()]);
+        let all: Vec<_> = servers.into_iter().map(Arc::new).collect();
+        let health = vec![Health::default(); all.len()];
         Self {
-            servers,
-            health,
+            servers: Mutex::new(Servers { all, health }),
             connector,
             timeout,
-            bounds,
+            intake,
+            ports,
             counters,
         }
     }
 
-    /// How long one question may take.
+    /// How long one query may take.
     pub fn timeout(&self) -> Duration {
         self.timeout
+    }
+
+    /// The ports that workers send from.
+    pub(super) fn ports(&self) -> &Ports {
+        &self.ports
+    }
+
+    /// Makes these the servers. What is known of those that stay is kept; queries under way end
+    /// with the servers that they began with.
+    pub fn replace(&self, servers: &[(SocketAddr, Dialect)]) {
+        let mut held = self.lock();
+        let mut next = Servers::default();
+        for &(address, permitted) in servers {
+            let known = held.all.iter().position(|s| s.is(address, permitted));
+            let (server, health) = match known {
+                Some(at) => (Arc::clone(&held.all[at]), held.health[at]),
+                None => (Arc::new(Server::new(address, permitted)), Health::default()),
+            };
+            next.all.push(server);
+            next.health.push(health);
+        }
+        *held = next;
     }
 
     /// The servers and how they do.
     pub fn state(&self) -> Vec<ServerState> {
         let now = Instant::now();
-        let health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
-        let state = |(&address, health): (&SocketAddr, &Health)| ServerState {
-            address,
+        let servers = self.lock();
+        let state = |(server, health): (&Arc<Server>, &Health)| ServerState {
+            address: server.address(),
             down: health.is_down(now),
             latency: health.latency(),
+            dialect: server.dialect(now),
         };
-        self.servers.iter().zip(health.iter()).map(state).collect()
+        let both = servers.all.iter().zip(&servers.health);
+        both.map(state).collect()
     }
 
-    /// The server to ask first; nothing when there is none, or another thread has the record of
+    /// The server to ask first; `None` when there is none, or another thread has the record of
     /// their health: this never waits.
     pub(super) fn try_first(&self, now: Instant) -> Option<First> {
-        let mut health = self.health.try_lock().ok()?;
-        let server = *order(&mut health, now).first()?;
-        Some(First {
-            server,
-            address: self.servers[server],
-            patience: health[server].patience().min(self.timeout / 2),
-        })
+        let mut servers = self.servers.try_lock().ok()?;
+        let server = servers.order(now).into_iter().next()?;
+        let patience = servers.health(&server)?.patience().min(self.timeout / 2);
+        Some(First { server, patience })
     }
 
     /// Notes that a server answered, unless another thread is about to note something.
-    pub(super) fn try_answered(&self, server: usize, took: Duration) {
-        if let Ok(mut health) = self.health.try_lock() {
-            health[server].answered(took);
+    pub(super) fn try_answered(&self, server: &Arc<Server>, took: Duration) {
+        if let Ok(mut servers) = self.servers.try_lock()
+            && let Some(health) = servers.health(server)
+        {
+            health.answered(took);
         }
     }
 
     /// Asks until an answer comes or the time is over. A server that keeps us waiting is not given
     /// up: the next one is asked beside it, and the first good answer counts. With one server only,
-    /// the question is repeated, for a datagram may be lost. What was `tried` before counts.
+    /// the query is repeated, for a datagram may be lost. What was `tried` before counts.
     ///
     /// # Errors
     /// [`Unanswered`] when no server gave an answer with response code NOERROR or NXDOMAIN.
@@ -190,41 +246,50 @@ impl Pool {
             said: None,
             ours: false,
         };
-        let mut heard = vec![false; self.servers.len()];
-        // One question is one failure, however often it was repeated.
-        let mut charged = heard.clone();
-        let mut tries = FuturesUnordered::new();
-        let mut first = None;
-        let mut order = self.order(now);
-        let count = (order.len() * ROUNDS).min(MOST_TRIES.max(order.len()));
+        let mut servers = self.lock().order(now);
+        let count = (servers.len() * ROUNDS).min(MOST_TRIES.max(servers.len()));
         let share = self.timeout / count.max(1) as u32;
         let left = count - usize::from(tried.is_some()).min(count);
+        let mut tries = FuturesUnordered::new();
+        let mut first = None;
+        let mut begun = None;
         if let Some(tried) = tried {
             failure.said = tried.said;
-            if tried.by_tcp {
-                tries.push(self.attempt(tried.server, Transport::Tcp, question, deadline));
-                first = Some(tried.server);
+            let is_it = |server: &Arc<Server>| Arc::ptr_eq(server, &tried.server);
+            // It had its turn: if it is silent all others come before it. One that was removed
+            // meanwhile is asked nothing more.
+            if let Some(at) = servers.iter().position(is_it) {
+                if !tried.heard {
+                    let silent = servers.remove(at);
+                    self.update(&silent, |health| health.failed(Instant::now()));
+                    servers.push(silent);
+                }
+                let place = if tried.heard { at } else { servers.len() - 1 };
+                begun = Some((place, tried.heard, tried.again));
             }
-            if !tried.heard {
-                self.charge(tried.server, &mut charged);
-                // It had its turn: all others come before it.
-                order.retain(|&server| server != tried.server);
-                order.push(tried.server);
-            }
-            heard[tried.server] = tried.heard;
-            charged[tried.server] = true;
         }
-        let mut plan = order.iter().copied().cycle().take(left);
+        let mut heard = vec![false; servers.len()];
+        // One query is one failure, however often it was repeated.
+        let mut charged = heard.clone();
+        if let Some((place, was_heard, again)) = begun {
+            heard[place] = was_heard;
+            charged[place] = true;
+            if again.is_some() {
+                tries.push(self.attempt(place, &servers[place], again, question, deadline));
+                first = Some(place);
+            }
+        }
+        let mut plan = (0..servers.len()).cycle().take(left);
         loop {
             let asked = first.take().or_else(|| {
-                let next = plan.find(|&server| !heard[server])?;
-                tries.push(self.attempt(next, Transport::Udp, question, deadline));
+                let next = plan.find(|&place| !heard[place])?;
+                tries.push(self.attempt(next, &servers[next], None, question, deadline));
                 Some(next)
             });
             let until = match asked {
-                Some(server) => {
-                    let patience = self.update(server, |health| health.patience());
-                    deadline.min(Instant::now() + patience.min(share))
+                Some(place) => {
+                    let patience = self.update(&servers[place], |health| health.patience());
+                    deadline.min(Instant::now() + patience.unwrap_or(share).min(share))
                 }
                 None if tries.is_empty() => return Err(failure),
                 None => deadline,
@@ -232,16 +297,19 @@ impl Pool {
             tokio::select! {
                 biased;
                 Some(done) = tries.next() => {
-                    heard[done.server] |= done.heard;
-                    if let Some(answer) = self.judge(done, &mut charged, &mut failure) {
+                    heard[done.place] |= done.heard;
+                    let server = &servers[done.place];
+                    if let Some(answer) = self.judge(done, server, &mut charged, &mut failure) {
                         return Ok(answer);
                     }
                 }
                 () = sleep_until(until) => {
-                    if let Some(late) = asked && !self.connector.crowded() {
-                        self.charge(late, &mut charged);
+                    let is_crowded = self.connector.crowded();
+                    if let Some(late) = asked && !is_crowded {
+                        self.charge(&servers[late], late, &mut charged);
                     }
                     if until == deadline {
+                        failure.ours |= is_crowded;
                         return Err(failure);
                     }
                 }
@@ -249,100 +317,128 @@ impl Pool {
         }
     }
 
-    fn order(&self, now: Instant) -> Vec<usize> {
-        order(
-            &mut self.health.lock().unwrap_or_else(PoisonError::into_inner),
-            now,
-        )
+    fn lock(&self) -> MutexGuard<'_, Servers> {
+        self.servers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn update<T>(&self, server: usize, change: impl FnOnce(&mut Health) -> T) -> T {
-        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
-        change(&mut health[server])
+    /// Changes a server's record; `None` if the server was removed meanwhile.
+    fn update<T>(&self, server: &Arc<Server>, change: impl FnOnce(&mut Health) -> T) -> Option<T> {
+        self.lock().health(server).map(change)
     }
 
-    fn charge(&self, server: usize, charged: &mut [bool]) {
-        if !std::mem::replace(&mut charged[server], true) {
+    fn charge(&self, server: &Arc<Server>, place: usize, charged: &mut [bool]) {
+        if !std::mem::replace(&mut charged[place], true) {
             self.update(server, |health| health.failed(Instant::now()));
         }
     }
 
-    /// One server, asked by UDP, and by TCP when that answer was cut; or by TCP at once.
+    /// One server, asked by UDP, or as `again` says; then in each other way that its replies are a
+    /// reason for.
     async fn attempt(
         &self,
-        server: usize,
-        over: Transport,
+        place: usize,
+        server: &Arc<Server>,
+        again: Option<Again>,
         question: &Key,
         deadline: Instant,
     ) -> Try {
-        let start = Instant::now();
-        let mut octets = self.exchange(server, over, question, deadline).await;
-        let took = start.elapsed();
-        let mut heard = false;
-        if over == Transport::Udp {
-            self.counters.bump(Count::UpstreamQueries);
-            heard = matches!(octets, Ok(_) | Err(ExchangeError::Malformed));
-            if octets.is_ok() {
-                self.counters.upstream_took(took);
+        let mut done = Try {
+            place,
+            took: Duration::ZERO,
+            heard: false,
+            result: Err(ExchangeError::Malformed),
+        };
+        let mut how = How {
+            over: Transport::Udp,
+            dialect: server.dialect(Instant::now()),
+        };
+        // What was changed for a doubt, to be remembered if it helps.
+        let (mut edns_off, mut case_off, mut is_case_doubted) = (None, false, false);
+        let mut next = again;
+        for _ in 0..MOST_STEPS {
+            match next.take() {
+                None => {}
+                Some(Again::Tcp) => how.over = Transport::Tcp,
+                Some(Again::OtherCase) => {
+                    how.over = Transport::Tcp;
+                    is_case_doubted = true;
+                }
+                Some(Again::WithoutEdns { is_certain }) => {
+                    how.dialect.edns = false;
+                    edns_off = Some(is_certain);
+                }
             }
-            // Before its records are read: a cut answer may end in the middle of one.
-            if octets.as_deref().is_ok_and(answer::is_cut) {
-                self.counters.bump(Count::UpstreamTcp);
-                octets = self
-                    .exchange(server, Transport::Tcp, question, deadline)
-                    .await;
+            let mut patience = deadline.saturating_duration_since(Instant::now());
+            let is_fallback = how.over == Transport::Tcp && is_case_doubted && !case_off;
+            if is_fallback {
+                // TCP may be filtered silently: there must be time left to ask without it.
+                patience /= 2;
             }
-        } else {
-            self.counters.bump(Count::UpstreamTcp);
+            let sent = Instant::now();
+            let exchange = self.connector.exchange(server, how, question, patience);
+            let reply = exchange.await;
+            self.counters.bump(match how.over {
+                Transport::Udp => Count::UpstreamQueries,
+                Transport::Tcp => Count::UpstreamTcp,
+            });
+            if how.over == Transport::Udp {
+                done.took = sent.elapsed();
+                done.heard |= matches!(reply, Ok(_) | Err(ExchangeError::Malformed));
+                if reply.is_ok() {
+                    self.counters.upstream_took(done.took);
+                }
+            }
+            let reply = match reply {
+                Ok(reply) => reply,
+                Err(ExchangeError::Timeout | ExchangeError::Unreachable) if is_fallback => {
+                    how.over = Transport::Udp;
+                    how.dialect.random_case = false;
+                    case_off = true;
+                    continue;
+                }
+                Err(error) => {
+                    done.result = Err(error);
+                    return done;
+                }
+            };
+            let message = (&reply.bytes[..], reply.fit);
+            match self.judge_reply(server, how, message, question, &self.counters) {
+                Verdict::Answer(answer) => {
+                    if is_usable(&answer) {
+                        let now = Instant::now();
+                        if let Some(is_certain) = edns_off {
+                            server.answered_without_edns(is_certain, now);
+                        }
+                        if case_off {
+                            server.answered_without_case(now);
+                        }
+                    }
+                    done.result = Ok(answer);
+                    return done;
+                }
+                Verdict::Again(again) => next = Some(again),
+                Verdict::Garbage => return done,
+            }
         }
-        let result = octets.and_then(|octets| {
-            let read = self.read(&octets, question);
-            if read.is_err() {
-                self.counters.bump(Count::UpstreamGarbage);
-            }
-            read
-        });
-        Try {
-            server,
-            took,
-            heard,
-            result,
-        }
-    }
-
-    async fn exchange(
-        &self,
-        server: usize,
-        over: Transport,
-        question: &Key,
-        deadline: Instant,
-    ) -> Result<Vec<u8>, ExchangeError> {
-        let patience = deadline.saturating_duration_since(Instant::now());
-        let address = self.servers[server];
-        let octets = self.connector.exchange(address, over, question, patience);
-        octets.await
-    }
-
-    /// The answer in the octets. By TCP nothing need be cut: such an answer is not whole, and none
-    /// to keep.
-    pub(super) fn read(&self, octets: &[u8], question: &Key) -> Result<Answer, ExchangeError> {
-        let malformed = ExchangeError::Malformed;
-        let (name, _) = Name::read(question.name(), 0).map_err(|_| malformed)?;
-        Answer::read(octets, &name, question.rtype(), class::IN, self.bounds)
-            .ok()
-            .filter(|answer| !answer.truncated())
-            .ok_or(malformed)
+        done
     }
 
     /// The answer, if it is one to give; else what is learned from its absence.
-    fn judge(&self, done: Try, charged: &mut [bool], failure: &mut Unanswered) -> Option<Answer> {
+    fn judge(
+        &self,
+        done: Try,
+        server: &Arc<Server>,
+        charged: &mut [bool],
+        failure: &mut Unanswered,
+    ) -> Option<Answer> {
         // A server that says anything is up: strangers write the zones that it reads to us.
         if done.heard {
-            self.update(done.server, |health| health.answered(done.took));
+            self.update(server, |health| health.answered(done.took));
         } else if !matches!(done.result, Err(ExchangeError::Busy)) {
-            self.charge(done.server, charged);
+            self.charge(server, done.place, charged);
         }
-        failure.ours = matches!(done.result, Err(ExchangeError::Busy));
+        // A server that could not be asked might have answered, whatever the others said.
+        failure.ours |= matches!(done.result, Err(ExchangeError::Busy));
         match done.result {
             Ok(answer) if is_usable(&answer) => return Some(answer),
             Ok(answer) => {
@@ -353,15 +449,6 @@ impl Pool {
         }
         None
     }
-}
-
-/// The servers in the order to ask them; the first one is about to be.
-fn order(health: &mut [Health], now: Instant) -> Vec<usize> {
-    let order = health::order(health, now);
-    for &other in order.iter().skip(1) {
-        health[other].passed_over();
-    }
-    order
 }
 
 #[cfg(test)]

@@ -3,8 +3,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::future::BoxFuture;
 
-use super::connect::Network;
+use super::connect::{Network, Reply};
 use super::*;
+use crate::wire::ask::Fit;
 use crate::wire::query::Query;
 
 /// What a scripted server does.
@@ -28,6 +29,13 @@ enum Does {
     Loses(usize),
     /// Can't be reached.
     Away,
+    /// There is no socket to ask it by.
+    Busy,
+    /// Answers FORMERR to a query with EDNS.
+    RefusesEdns,
+    /// Answers by UDP in other letters if those of the query are random. By TCP it is silent, or
+    /// refuses.
+    ChangesCase { silent: bool },
 }
 
 struct Script {
@@ -39,11 +47,12 @@ struct Script {
 impl Connector for Script {
     fn exchange(
         &self,
-        server: SocketAddr,
-        over: Transport,
+        server: &Arc<Server>,
+        how: How,
         question: &Key,
         patience: Duration,
-    ) -> BoxFuture<'static, Result<Vec<u8>, ExchangeError>> {
+    ) -> BoxFuture<'static, Result<Reply, ExchangeError>> {
+        let (server, over) = (server.address(), how.over);
         self.asked.lock().expect("whole").push((server, over));
         let does = self.servers[&server];
         let answer = |rcode: u16, flags: u16| {
@@ -55,7 +64,21 @@ impl Connector for Script {
             wire.extend_from_slice(&[0, 1]);
             wire
         };
+        let is_random = over == Transport::Udp && how.dialect.random_case;
+        let mut fit = Fit::Answer;
         let (wire, after) = match does {
+            Does::Busy => (Err(ExchangeError::Busy), 1),
+            Does::RefusesEdns => (Ok(answer(how.dialect.edns.into(), 0)), 1),
+            Does::ChangesCase { .. } if over == Transport::Udp => {
+                if is_random {
+                    fit = Fit::OtherCase;
+                }
+                (Ok(answer(0, 0)), 1)
+            }
+            Does::ChangesCase { silent: false } => (Err(ExchangeError::Unreachable), 1),
+            Does::ChangesCase { silent: true } => {
+                (Err(ExchangeError::Timeout), patience.as_millis() as u64)
+            }
             Does::Says(rcode, after) => (Ok(answer(rcode, 0)), after),
             Does::Cuts if over == Transport::Udp => (Ok(answer(0, 0x0200)), 1),
             Does::CutsOnly if over == Transport::Udp => (Ok(answer(0, 0x0200)), 1),
@@ -80,7 +103,7 @@ impl Connector for Script {
         };
         Box::pin(async move {
             tokio::time::sleep(Duration::from_millis(after)).await;
-            wire
+            wire.map(|bytes| Reply { bytes, fit })
         })
     }
 }
@@ -109,9 +132,24 @@ fn pool(servers: &[Does]) -> (Pool, Arc<Script>) {
     let connector = Arc::clone(&script) as Arc<dyn Connector>;
     let counters = Arc::default();
     (
-        Pool::new(addresses, connector, timeout, bounds, counters),
+        Pool::new(
+            addresses
+                .iter()
+                .map(|&address| Server::new(address, Dialect::FULL))
+                .collect(),
+            connector,
+            timeout,
+            bounds,
+            Arc::default(),
+            counters,
+        ),
         script,
     )
+}
+
+/// The first server of a pool.
+fn first(pool: &Pool) -> Arc<Server> {
+    Arc::clone(&pool.lock().all[0])
 }
 
 fn question() -> Key {
@@ -265,11 +303,11 @@ async fn a_server_that_has_spoken_is_not_asked_again_and_one_that_was_silent_is(
 async fn after_a_silent_first_try_the_others_have_their_turn() {
     let (pool, script) = pool(&[Does::Says(0, 1), Does::Says(0, 1)]);
     let tried = Tried {
-        server: 0,
+        server: first(&pool),
         since: Instant::now(),
         heard: false,
         said: None,
-        by_tcp: false,
+        again: None,
     };
     assert!(pool.ask(&question(), Some(tried)).await.is_ok());
     assert_eq!(script.asked.lock().expect("whole")[0].0, address(2));
@@ -281,11 +319,11 @@ async fn what_a_worker_tried_counts_as_a_try_and_its_time_as_time() {
     let start = Instant::now();
     tokio::time::sleep(Duration::from_millis(400)).await;
     let tried = Tried {
-        server: 0,
+        server: first(&pool),
         since: start,
         heard: false,
         said: None,
-        by_tcp: false,
+        again: None,
     };
     assert!(pool.ask(&question(), Some(tried)).await.is_err());
     assert_eq!(start.elapsed(), Duration::from_secs(2));
@@ -296,16 +334,114 @@ async fn what_a_worker_tried_counts_as_a_try_and_its_time_as_time() {
 async fn a_first_try_that_was_cut_goes_on_by_tcp() {
     let (pool, script) = pool(&[Does::Cuts, Does::Says(3, 1)]);
     let tried = Tried {
-        server: 0,
+        server: first(&pool),
         since: Instant::now(),
         heard: true,
         said: None,
-        by_tcp: true,
+        again: Some(Again::Tcp),
     };
     let answer = pool.ask(&question(), Some(tried)).await.expect("an answer");
     assert_eq!(answer.rcode(), 0);
     let asked = script.asked.lock().expect("whole");
     assert_eq!(*asked, [(address(1), Transport::Tcp)]);
+}
+
+/// A network with one UDP socket, and a server.
+fn network(address: SocketAddr) -> (Network, Arc<Server>) {
+    let network = Network::new(1, Arc::default(), Arc::default());
+    (network, Arc::new(Server::new(address, Dialect::FULL)))
+}
+
+fn by(over: Transport) -> How {
+    How {
+        over,
+        dialect: Dialect::FULL,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_refuses_edns_costs_one_more_query_once_in_some_minutes() {
+    let (pool, script) = pool(&[Does::RefusesEdns]);
+    for _ in 0..5 {
+        assert_eq!(timed(&pool).await.0, Ok(0));
+    }
+    assert_eq!(script.asked.lock().expect("whole").len(), 6);
+    assert!(!pool.state()[0].dialect.edns);
+    tokio::time::sleep(Duration::from_secs(301)).await;
+    assert!(pool.state()[0].dialect.edns, "it is probed again");
+    assert_eq!(timed(&pool).await.0, Ok(0));
+    assert_eq!(script.asked.lock().expect("whole").len(), 8);
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_letters_and_no_tcp_end_in_a_query_without_random_letters() {
+    for (silent, most) in [(false, 10), (true, 1010)] {
+        let (pool, script) = pool(&[Does::ChangesCase { silent }]);
+        for _ in 0..2 {
+            let (answer, took) = timed(&pool).await;
+            assert_eq!(answer, Ok(0));
+            assert!(took < Duration::from_millis(most), "{took:?}");
+        }
+        assert!(!pool.state()[0].dialect.random_case);
+        let before = script.asked.lock().expect("whole").len();
+        assert_eq!(timed(&pool).await.0, Ok(0));
+        assert_eq!(script.asked.lock().expect("whole").len(), before + 1);
+        assert!(!pool.state()[0].down);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operator_who_turns_extensions_off_is_obeyed_without_a_probe() {
+    let (pool, script) = pool(&[Does::RefusesEdns]);
+    let permitted = Dialect {
+        edns: false,
+        random_case: false,
+    };
+    pool.replace(&[(address(1), permitted)]);
+    assert_eq!(timed(&pool).await.0, Ok(0));
+    assert_eq!(script.asked.lock().expect("whole").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn servers_that_stay_keep_their_record_and_the_others_are_forgotten() {
+    let (pool, script) = pool(&[Does::Says(0, 20), Does::Says(0, 30)]);
+    for _ in 0..3 {
+        assert_eq!(timed(&pool).await.0, Ok(0));
+    }
+    let latency = pool.state()[0].latency;
+    assert!(latency.is_some());
+    pool.replace(&[(address(2), Dialect::FULL), (address(1), Dialect::FULL)]);
+    assert_eq!(pool.state()[1].latency, latency);
+    let removed = first(&pool);
+    pool.replace(&[(address(1), Dialect::FULL)]);
+    script.asked.lock().expect("whole").clear();
+    // A try with a server that was removed meanwhile is not continued there.
+    let tried = Tried {
+        server: removed,
+        since: Instant::now(),
+        heard: true,
+        said: None,
+        again: Some(Again::Tcp),
+    };
+    assert!(pool.ask(&question(), Some(tried)).await.is_ok());
+    let asked = script.asked.lock().expect("whole");
+    assert_eq!(*asked, [(address(1), Transport::Udp)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_want_of_sockets_is_said_to_be_ours_whatever_other_servers_say() {
+    for (servers, ours) in [
+        (vec![Does::Busy], true),
+        (vec![Does::Busy, Does::Says(2, 5)], true),
+        (vec![Does::Says(2, 1), Does::Busy], true),
+        (vec![Does::Says(2, 1), Does::Away], false),
+        (vec![Does::Sleeps], false),
+    ] {
+        let (pool, _) = pool(&servers);
+        let none = pool.ask(&question(), None).await.expect_err("no answer");
+        assert_eq!(none.ours, ours);
+        assert!(!pool.state()[0].down, "it says nothing of the server");
+    }
 }
 
 /// A server of one datagram: sends what `answers` makes of the question that comes.
@@ -337,18 +473,18 @@ fn odd(asked: &[u8]) -> Vec<u8> {
 
 #[tokio::test]
 async fn records_that_a_strict_reader_refuses_are_passed_on_by_udp() {
-    let (address, server) = serve(|asked| vec![odd(asked)]);
-    let network = Network::new(&[address], 1, Arc::default());
+    let (address, thread) = serve(|asked| vec![odd(asked)]);
+    let (network, server) = network(address);
     let patience = Duration::from_secs(5);
-    let answer = network.exchange(address, Transport::Udp, &question(), patience);
-    let answer = answer.await.expect("an answer");
+    let answer = network.exchange(&server, by(Transport::Udp), &question(), patience);
+    let answer = answer.await.expect("an answer").bytes;
     assert_eq!(answer, odd(&answer));
-    server.join().expect("served");
+    thread.join().expect("served");
 }
 
 #[tokio::test]
 async fn datagrams_that_do_not_match_the_question_are_no_answer() {
-    let (address, server) = serve(|asked| {
+    let (address, thread) = serve(|asked| {
         let change = |at: usize, with: u8| {
             let mut forged = odd(asked);
             forged[at] ^= with;
@@ -356,17 +492,35 @@ async fn datagrams_that_do_not_match_the_question_are_no_answer() {
         };
         let end = 12 + question().name().len();
         let mut shouted = odd(asked);
-        shouted[13].make_ascii_uppercase();
+        shouted[13] ^= 0x20;
         let forged = [(0, 1), (2, 0x80), (13, 3), (end + 1, 1), (end + 3, 1)];
         let mut all: Vec<_> = forged.map(|(at, with)| change(at, with)).into();
         all.extend([asked[..12].to_vec(), Vec::new(), shouted]);
         all
     });
-    let network = Network::new(&[address], 1, Arc::default());
+    let (network, server) = network(address);
     let patience = Duration::from_secs(5);
-    let answer = network.exchange(address, Transport::Udp, &question(), patience);
-    assert_eq!(answer.await.expect("an answer")[13], b'A');
-    server.join().expect("served");
+    let answer = network.exchange(&server, by(Transport::Udp), &question(), patience);
+    let answer = answer.await.expect("an answer");
+    assert_eq!(answer.fit, Fit::OtherCase);
+    thread.join().expect("served");
+}
+
+#[tokio::test]
+async fn an_answer_longer_than_announced_counts_as_cut() {
+    for (len, is_cut) in [(1232, false), (1233, true), (1300, true), (9000, true)] {
+        let (address, thread) = serve(move |asked| {
+            let mut long = odd(asked);
+            long.resize(len, 0);
+            vec![long]
+        });
+        let (network, server) = network(address);
+        let patience = Duration::from_secs(5);
+        let answer = network.exchange(&server, by(Transport::Udp), &question(), patience);
+        let bytes = answer.await.expect("an answer").bytes;
+        assert_eq!(crate::wire::answer::is_cut(&bytes), is_cut, "{len}");
+        thread.join().expect("served");
+    }
 }
 
 #[tokio::test]
@@ -374,9 +528,9 @@ async fn a_port_where_nobody_listens_is_told_at_once() {
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
     let address = socket.local_addr().expect("bound");
     drop(socket);
-    let network = Network::new(&[address], 1, Arc::default());
+    let (network, server) = network(address);
     let patience = Duration::from_secs(5);
-    let answer = network.exchange(address, Transport::Udp, &question(), patience);
+    let answer = network.exchange(&server, by(Transport::Udp), &question(), patience);
     assert_eq!(answer.await, Err(ExchangeError::Unreachable));
 }
 
@@ -384,10 +538,10 @@ async fn a_port_where_nobody_listens_is_told_at_once() {
 async fn without_a_free_socket_a_question_waits_and_says_nothing_of_the_server() {
     let silent = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
     let address = silent.local_addr().expect("bound");
-    let network = Network::new(&[address], 1, Arc::default());
+    let (network, server) = network(address);
     let ask = |millis| {
         let patience = Duration::from_millis(millis);
-        network.exchange(address, Transport::Udp, &question(), patience)
+        network.exchange(&server, by(Transport::Udp), &question(), patience)
     };
     let (first, second) = tokio::join!(ask(300), ask(50));
     assert_eq!(first, Err(ExchangeError::Timeout));
@@ -400,11 +554,11 @@ async fn cut_answers_share_one_connection() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
     let listener = listener.expect("a listener");
     let address = listener.local_addr().expect("bound");
-    let network = Network::new(&[address], 1, Arc::default());
+    let (network, server) = network(address);
     let ask = || {
         network.exchange(
-            address,
-            Transport::Tcp,
+            &server,
+            by(Transport::Tcp),
             &question(),
             Duration::from_millis(300),
         )

@@ -152,16 +152,80 @@ pub(super) fn want_drops(socket: BorrowedFd<'_>) -> io::Result<()> {
     turn_on(socket, libc::SOL_SOCKET, libc::SO_RXQ_OVFL)
 }
 
+/// Makes datagrams leave without Path MTU Discovery: neither DF nor fragments by what ICMP said, so
+/// that forged ICMP can't make the system send fragments (RFC 9715, section 3.1 and appendix C).
+/// All datagrams of ours fit 1280 bytes, which each link carries whole.
+///
+/// `OMIT` still sends where the interface's own MTU is smaller; BIND, Unbound and NSD use it, too.
+#[cfg(target_os = "linux")]
+pub(super) fn ignore_path_mtu(socket: BorrowedFd<'_>, v6: bool) -> io::Result<()> {
+    let (level, option, omit, dont) = match v6 {
+        true => (
+            libc::IPPROTO_IPV6,
+            libc::IPV6_MTU_DISCOVER,
+            libc::IPV6_PMTUDISC_OMIT,
+            libc::IPV6_PMTUDISC_DONT,
+        ),
+        false => (
+            libc::IPPROTO_IP,
+            libc::IP_MTU_DISCOVER,
+            libc::IP_PMTUDISC_OMIT,
+            libc::IP_PMTUDISC_DONT,
+        ),
+    };
+    // Kernels before 3.15 don't know it.
+    set(socket, level, option, omit).or_else(|_| set(socket, level, option, dont))
+}
+
+/// Other systems have no such option, or none that is safe to use.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn ignore_path_mtu(_socket: BorrowedFd<'_>, _v6: bool) -> io::Result<()> {
+    Ok(())
+}
+
+/// The value of that option.
+#[cfg(all(test, target_os = "linux"))]
+pub(super) fn path_mtu_discovery(socket: BorrowedFd<'_>, v6: bool) -> io::Result<libc::c_int> {
+    let (level, option) = match v6 {
+        true => (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER),
+        false => (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER),
+    };
+    let mut value: libc::c_int = 0;
+    let mut size = size_of_val(&value) as libc::socklen_t;
+    // SAFETY: both pointers are those of live variables, and `size` is the first one's size.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            (&raw mut value).cast(),
+            &raw mut size,
+        )
+    };
+    match result {
+        0 => Ok(value),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 fn turn_on(socket: BorrowedFd<'_>, level: libc::c_int, option: libc::c_int) -> io::Result<()> {
-    let on: libc::c_int = 1;
-    // SAFETY: the pointer and the length are those of `on`, which outlives the call.
+    set(socket, level, option, 1)
+}
+
+fn set(
+    socket: BorrowedFd<'_>,
+    level: libc::c_int,
+    option: libc::c_int,
+    value: libc::c_int,
+) -> io::Result<()> {
+    // SAFETY: the pointer and the length are those of `value`, which outlives the call.
     let result = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
             level,
             option,
-            (&raw const on).cast(),
-            size_of_val(&on) as libc::socklen_t,
+            (&raw const value).cast(),
+            size_of_val(&value) as libc::socklen_t,
         )
     };
     if result == 0 {

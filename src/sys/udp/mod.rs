@@ -4,19 +4,25 @@
 mod batch;
 mod calls;
 mod control;
+mod ports;
 mod room;
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use socket2::{Domain, Protocol, Socket as Raw, Type};
 
 pub use batch::{Inbox, Outbox};
 pub use control::Local;
+pub use ports::Ports;
 
 /// Octets of socket buffer that are asked for in each direction. The system may give less.
 const SOCKET_BUFFER: usize = 4 << 20;
+
+/// Ports that are tried before there seems to be none: even where nine of ten are in use, one of so
+/// many is free.
+const PORT_TRIES: usize = 64;
 
 /// Both ends of a datagram's way: whom its answer goes to, and from where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,14 +61,27 @@ impl Socket {
         Ok(Self(raw.into()))
     }
 
-    /// A socket that talks to `server` alone, from a port that the system picks at random. What
-    /// ICMP says of `server` is an error of the next call.
+    /// A socket that talks to `server` alone, from a port that `draw` gives; it is asked for another
+    /// one where that is in use or not permitted. What ICMP says of `server` is an error of the next
+    /// call.
     ///
     /// # Errors
     /// What the system says: no file, port, or way to the server is left.
-    pub fn connect(server: SocketAddr) -> io::Result<Self> {
+    pub fn connect(server: SocketAddr, mut draw: impl FnMut() -> u16) -> io::Result<Self> {
         let raw = new(server)?;
-        // The kernel binds it to a port that it picks at random (of a UDP socket, unlike of TCP).
+        let mut tries = 0;
+        loop {
+            let local: SocketAddr = match server {
+                SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, draw()).into(),
+                SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, draw()).into(),
+            };
+            tries += 1;
+            match raw.bind(&local.into()) {
+                Ok(()) => break,
+                Err(error) if tries < PORT_TRIES && is_about_the_port(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
         raw.connect(&server.into())?;
         Ok(Self(raw.into()))
     }
@@ -84,6 +103,12 @@ impl Socket {
     }
 }
 
+impl From<Socket> for UdpSocket {
+    fn from(socket: Socket) -> Self {
+        socket.0
+    }
+}
+
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
@@ -94,7 +119,15 @@ fn new(address: SocketAddr) -> io::Result<Raw> {
     let domain = Domain::for_address(address);
     let raw = Raw::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
     raw.set_nonblocking(true)?;
+    control::ignore_path_mtu(raw.as_fd(), address.is_ipv6())?;
     Ok(raw)
+}
+
+fn is_about_the_port(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied
+    )
 }
 
 #[cfg(test)]
@@ -102,6 +135,10 @@ mod tests {
     use std::net::{IpAddr, Ipv6Addr};
 
     use super::*;
+
+    fn connected(server: &Socket) -> Socket {
+        Socket::connect(server.local_addr().expect("bound"), || 0).expect("connected")
+    }
 
     /// What comes to `socket` next.
     fn received(socket: &Socket, inbox: &mut Inbox) -> usize {
@@ -167,7 +204,7 @@ mod tests {
     fn many_datagrams_are_taken_and_given_and_long_ones_are_told() {
         let server = Socket::bind("127.0.0.1:0".parse().expect("an address"), false);
         let server = server.expect("bound");
-        let client = Socket::connect(server.local_addr().expect("bound")).expect("connected");
+        let client = connected(&server);
         let (mut inbox, mut outbox) = (Inbox::new(4, 8), Outbox::new(6, 8));
         for len in 5..11_u8 {
             outbox.draft().clear();
@@ -196,7 +233,7 @@ mod tests {
         Raw::from(server.0.try_clone().expect("a handle"))
             .set_recv_buffer_size(1)
             .expect("small");
-        let client = Socket::connect(server.local_addr().expect("bound")).expect("connected");
+        let client = connected(&server);
         let (mut inbox, mut outbox) = (Inbox::new(64, 512), Outbox::new(64, 512));
         let mut send = |count: usize| {
             for _ in 0..count {
@@ -226,5 +263,45 @@ mod tests {
         }
         assert_eq!(outbox.flush(&server), 2);
         assert_eq!(client.recv(&mut [0; 8]).expect("received"), 4);
+    }
+
+    #[test]
+    fn a_port_in_use_is_passed_over_for_the_next_that_is_drawn() {
+        let server = UdpSocket::bind("127.0.0.1:0").expect("a server");
+        let taken = UdpSocket::bind("0.0.0.0:0").expect("a socket");
+        let taken = taken.local_addr().map(|address| (taken, address.port()));
+        let (_held, taken) = taken.expect("bound");
+        let mut drawn = vec![0, taken, taken];
+        let draw = || drawn.pop().expect("no more are asked for");
+        let socket = Socket::connect(server.local_addr().expect("bound"), draw);
+        let port = socket
+            .expect("connected")
+            .local_addr()
+            .expect("bound")
+            .port();
+        assert_ne!(port, taken);
+        let error = Socket::connect(server.local_addr().expect("bound"), || taken);
+        let error = error.expect_err("in use");
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    /// The value of a socket option that is a number.
+    #[cfg(target_os = "linux")]
+    fn path_mtu_discovery(socket: &Socket, v6: bool) -> libc::c_int {
+        control::path_mtu_discovery(socket.as_fd(), v6).expect("an option")
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn no_socket_follows_what_icmp_says_of_the_paths_mtu() {
+        let server = Socket::bind("127.0.0.1:0".parse().expect("an address"), false);
+        let server = server.expect("bound");
+        assert_eq!(path_mtu_discovery(&server, false), libc::IP_PMTUDISC_OMIT);
+        let client = connected(&server);
+        assert_eq!(path_mtu_discovery(&client, false), libc::IP_PMTUDISC_OMIT);
+        if let Ok(server) = Socket::bind("[::1]:0".parse().expect("an address"), false) {
+            let found = path_mtu_discovery(&server, true);
+            assert_eq!(found, libc::IPV6_PMTUDISC_OMIT);
+        }
     }
 }

@@ -1,0 +1,338 @@
+//! The system's resolv.conf(5): the servers that it names, now and after each change.
+//!
+//! The C library takes what it understands of the file; so does this. A file that names no server
+//! any more, or can't be read, leaves the servers as they are: it is often a moment between two
+//! networks, or a file that is being written.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use resolv_conf::{ParseError, ScopedIp};
+
+use super::upstreams::{Target, UpstreamError, own, resolve};
+use crate::config::upstream::ServerAddress;
+use crate::serve::upstream::Pool;
+use crate::wire::ask::Dialect;
+
+const DNS_PORT: u16 = 53;
+/// How often to look. It is read each time: it is small, and times of files are coarse.
+const PERIOD: Duration = Duration::from_secs(2);
+/// A longer file is cut there.
+const SIZE_MAX: u64 = 64 * 1024;
+
+/// What is wrong with the file now, for `status`.
+#[derive(Clone, Debug, Default)]
+pub(super) struct FileProblem(Arc<Mutex<Option<String>>>);
+
+impl FileProblem {
+    pub(super) fn current(&self) -> Option<String> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The file and what it said last.
+#[derive(Debug)]
+pub(super) struct ResolvConf {
+    path: PathBuf,
+    /// Our own addresses, which are no upstream.
+    listen: Vec<SocketAddr>,
+    /// What was read last; `None` if that failed.
+    bytes: Option<Vec<u8>>,
+    /// A server was left out because its interface does not exist, which can change without the file.
+    is_incomplete: bool,
+    servers: Vec<Target>,
+    problem: FileProblem,
+}
+
+impl ResolvConf {
+    pub(super) fn new(path: &Path, listen: &[SocketAddr]) -> Self {
+        Self {
+            path: path.to_owned(),
+            listen: listen.to_vec(),
+            bytes: None,
+            is_incomplete: false,
+            servers: Vec::new(),
+            problem: FileProblem::default(),
+        }
+    }
+
+    /// What is wrong with the file.
+    pub(super) fn problem(&self) -> FileProblem {
+        self.problem.clone()
+    }
+
+    /// The servers at the start. That there are none is no error, but a warning.
+    pub(super) fn read_first(&mut self) -> Result<Vec<Target>, UpstreamError> {
+        self.bytes = self.read();
+        let servers = self.parse(true);
+        for &(upstream, _) in &servers {
+            if let Some(listen) = own(upstream, &self.listen) {
+                return Err(UpstreamError::Ourselves { upstream, listen });
+            }
+        }
+        if servers.is_empty() {
+            tracing::warn!(
+                path = %self.path.display(),
+                "no upstream: the file names no server; only our own names are answered"
+            );
+        }
+        self.servers.clone_from(&servers);
+        Ok(servers)
+    }
+
+    /// Keeps the servers of `pool` those of the file.
+    pub(super) async fn follow(mut self, pool: Arc<Pool>) {
+        loop {
+            tokio::time::sleep(PERIOD).await;
+            let read = tokio::task::spawn_blocking(move || {
+                let changed = self.reread();
+                (self, changed)
+            });
+            // It ends with the runtime only.
+            let Ok((next, changed)) = read.await else {
+                return;
+            };
+            self = next;
+            if let Some(servers) = changed {
+                pool.replace(&servers);
+            }
+        }
+    }
+
+    /// The servers, if they are others than before.
+    fn reread(&mut self) -> Option<Vec<Target>> {
+        let bytes = self.read_quietly().ok();
+        let is_new = bytes != self.bytes;
+        if !is_new && !self.is_incomplete {
+            return None;
+        }
+        if is_new && bytes.is_none() {
+            // The reason goes to the log.
+            self.read();
+        }
+        self.bytes = bytes;
+        let mut servers = self.parse(is_new);
+        servers.retain(|&(address, _)| {
+            let is_ours = own(address, &self.listen).is_some();
+            if is_ours && is_new {
+                tracing::warn!(%address, "upstream left out: it is this server itself");
+            }
+            !is_ours
+        });
+        if servers.is_empty() {
+            if is_new && !self.servers.is_empty() {
+                let path = self.path.display();
+                tracing::warn!(%path, "no upstream is left in the file; those before stay in use");
+                let told = format!(
+                    "{path} names no upstream server that can be used; those that it named before \
+                     stay in use"
+                );
+                self.tell(Some(told));
+            }
+            return None;
+        }
+        self.tell(None);
+        if servers == self.servers {
+            return None;
+        }
+        let named = |servers: &[Target]| -> Vec<_> {
+            servers
+                .iter()
+                .map(|(address, _)| address.to_string())
+                .collect()
+        };
+        tracing::info!(
+            path = %self.path.display(),
+            before = ?named(&self.servers),
+            now = ?named(&servers),
+            "upstream servers changed"
+        );
+        self.servers.clone_from(&servers);
+        Some(servers)
+    }
+
+    fn tell(&self, problem: Option<String>) {
+        *self.problem.lock() = problem;
+    }
+
+    /// The file's bytes. A missing file has none; that it can't be read is logged.
+    fn read(&self) -> Option<Vec<u8>> {
+        match self.read_quietly() {
+            Ok(bytes) => Some(bytes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => {
+                let path = self.path.display();
+                tracing::warn!(%path, %error, "the system's servers can't be read");
+                None
+            }
+        }
+    }
+
+    fn read_quietly(&self) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let file = File::open(&self.path)?;
+        file.take(SIZE_MAX).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// The servers in the bytes. `is_new`: what is wrong with them is not in the log yet.
+    fn parse(&mut self, is_new: bool) -> Vec<Target> {
+        let path = self.path.display();
+        let bytes = self.bytes.as_deref().unwrap_or_default();
+        let (parsed, errors) = resolv_conf::Config::parse_with_errors(bytes);
+        for error in errors.into_iter().filter(|_| is_new) {
+            let (ParseError::InvalidUtf8(line, _)
+            | ParseError::InvalidValue(line)
+            | ParseError::InvalidOptionValue(line)
+            | ParseError::InvalidOption(line)
+            | ParseError::InvalidDirective(line)
+            | ParseError::InvalidIp(line, _)
+            | ParseError::ExtraData(line)) = error;
+            // Counted from 0, also in the error's own words.
+            let line = line + 1;
+            tracing::warn!(%path, line, "not understood in full");
+        }
+        let mut servers: Vec<Target> = Vec::new();
+        let mut is_incomplete = false;
+        for server in &parsed.nameservers {
+            let (ip, zone) = match server {
+                ScopedIp::V4(ip) => ((*ip).into(), None),
+                ScopedIp::V6(ip, zone) => ((*ip).into(), zone.clone()),
+            };
+            let is_link_local = matches!(server, ScopedIp::V6(ip, _) if ip.is_unicast_link_local());
+            if is_link_local && zone.is_none() {
+                if is_new {
+                    tracing::warn!(%path, %ip, "upstream left out: it has no interface behind a %");
+                }
+                continue;
+            }
+            let socket = SocketAddr::new(ip, DNS_PORT);
+            match resolve(&ServerAddress { socket, zone }) {
+                Ok(address) if servers.iter().any(|known| known.0 == address) => {}
+                Ok(address) => servers.push((address, Dialect::FULL)),
+                Err(error) => {
+                    is_incomplete = true;
+                    if is_new {
+                        tracing::warn!(%path, %error, "upstream left out");
+                    }
+                }
+            }
+        }
+        self.is_incomplete = is_incomplete;
+        servers
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A resolv.conf in a folder of its own.
+    struct Fixture {
+        folder: tempfile::TempDir,
+        file: ResolvConf,
+    }
+
+    impl Fixture {
+        fn new(content: &[u8]) -> Self {
+            let folder = tempfile::tempdir().expect("a folder");
+            let path = folder.path().join("resolv.conf");
+            std::fs::write(&path, content).expect("written");
+            let listen = ["127.0.0.1:53".parse().expect("an address")];
+            let file = ResolvConf::new(&path, &listen);
+            Self { folder, file }
+        }
+
+        fn write(&self, content: &str) {
+            std::fs::write(self.folder.path().join("resolv.conf"), content).expect("written");
+        }
+
+        fn first(&mut self) -> Vec<String> {
+            texts(&self.file.read_first().expect("not ourselves"))
+        }
+
+        fn again(&mut self) -> Option<Vec<String>> {
+            self.file.reread().map(|servers| texts(&servers))
+        }
+
+        fn problem(&self) -> Option<String> {
+            self.file.problem.current()
+        }
+    }
+
+    fn texts(servers: &[Target]) -> Vec<String> {
+        servers
+            .iter()
+            .map(|(address, _)| address.to_string())
+            .collect()
+    }
+
+    #[test]
+    fn the_systems_servers_are_taken_and_none_is_no_error() {
+        let text = b"search example\nnameserver 192.0.2.1\nnameserver 2001:db8::1\n";
+        let expected = ["192.0.2.1:53", "[2001:db8::1]:53"];
+        assert_eq!(Fixture::new(text).first(), expected);
+        assert!(Fixture::new(b"# nothing\n").first().is_empty());
+        for path in ["/nowhere/resolv.conf", "/"] {
+            let mut file = ResolvConf::new(Path::new(path), &[]);
+            assert_eq!(file.read_first().expect("none").len(), 0, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_understood_hides_no_server() {
+        let text =
+            b"nameserver\nnameserver 192.0.2.1 extra\noptions timeout:x unheard-of trust-ad\n\
+                     directive\nnameserver nonsense\nsearch \xff\nnameserver 192.0.2.2\n";
+        let expected = ["192.0.2.1:53", "192.0.2.2:53"];
+        assert_eq!(Fixture::new(text).first(), expected);
+    }
+
+    #[test]
+    fn a_link_local_server_is_taken_if_its_interface_exists() {
+        let index = crate::sys::interface::index_of("lo").expect("an interface");
+        let text = format!(
+            "nameserver fe80::1%lo\nnameserver fe80::2%{index}\nnameserver fe80::3%nosuch0\n\
+             nameserver fe80::4\n"
+        );
+        let expected = [1, 2].map(|n| format!("[fe80::{n}%{index}]:53"));
+        assert_eq!(Fixture::new(text.as_bytes()).first(), expected);
+    }
+
+    #[test]
+    fn a_changed_file_changes_the_servers_once() {
+        let mut fixture = Fixture::new(b"nameserver 192.0.2.1\n");
+        fixture.first();
+        assert_eq!(fixture.again(), None, "nothing changed");
+        fixture.write("nameserver 192.0.2.2\nnameserver 192.0.2.1\n");
+        let expected = ["192.0.2.2:53", "192.0.2.1:53"].map(str::to_owned);
+        assert_eq!(fixture.again(), Some(expected.into()));
+        fixture.write("# the same\nnameserver 192.0.2.2\nnameserver 192.0.2.1\n");
+        assert_eq!(fixture.again(), None, "the servers are the same");
+    }
+
+    #[test]
+    fn a_file_without_a_usable_server_keeps_those_before_and_is_a_problem() {
+        let mut fixture = Fixture::new(b"nameserver 192.0.2.1\n");
+        fixture.first();
+        for content in ["", "nameserver 127.0.0.1\n", "nameserver fe80::1%nosuch0\n"] {
+            fixture.write(content);
+            assert_eq!(fixture.again(), None, "{content}");
+            assert!(fixture.problem().is_some(), "{content}");
+            fixture.write("nameserver 192.0.2.1\n");
+            assert_eq!(fixture.again(), None, "the servers are the same");
+            assert_eq!(fixture.problem(), None, "{content}");
+        }
+        std::fs::remove_file(fixture.folder.path().join("resolv.conf")).expect("removed");
+        assert_eq!(fixture.again(), None);
+        assert!(fixture.problem().is_some());
+    }
+}

@@ -1,0 +1,76 @@
+//! What a datagram from upstream means for the open queries of the port that it came to.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::Port;
+use crate::serve::upstream::connect::{How, Transport};
+use crate::serve::upstream::{Again, Heard, Outcome, Pool, Tried, Verdict, is_usable};
+use crate::stats::{Count, Counters};
+use crate::sys::udp::Inbox;
+use crate::wire::ask::{self, Fit};
+use crate::wire::{UDP_PAYLOAD, read_u16};
+
+/// Takes one datagram; `None` when it means nothing to anybody.
+pub(super) fn listen(
+    port: &mut Port,
+    inbox: &Inbox,
+    slot: usize,
+    now: Instant,
+    pool: &Pool,
+    counters: &Counters,
+) -> Option<Heard> {
+    let bytes = inbox.packet(slot);
+    let id = read_u16(bytes, 0);
+    let Some(at) = port.sent.iter().position(|sent| Some(sent.id) == id) else {
+        counters.bump(Count::UpstreamStray);
+        return None;
+    };
+    let dialect = port.sent[at].dialect;
+    let fit = ask::fit(bytes, &port.sent[at].question);
+    if fit == Fit::Foreign || (fit == Fit::BareError && !dialect.edns) {
+        // The true one may still come (RFC 5452, section 9.1).
+        counters.bump(Count::UpstreamForeign);
+        return None;
+    }
+    let sent = port.sent.swap_remove(at);
+    let server = &port.to.server;
+    let took = now.saturating_duration_since(sent.at);
+    counters.upstream_took(took);
+    pool.try_answered(server, took);
+    let is_long = bytes.len() > usize::from(UDP_PAYLOAD) || inbox.is_cut(slot);
+    let verdict = if is_long && fit == Fit::Answer {
+        // It may have come in fragments, which carry neither port nor ID: as if it were cut.
+        Verdict::Again(Again::Tcp)
+    } else {
+        let how = How {
+            over: Transport::Udp,
+            dialect,
+        };
+        pool.judge_reply(server, how, (bytes, fit), &sent.ticket.key, counters)
+    };
+    let (said, again) = match verdict {
+        Verdict::Answer(answer) if is_usable(&answer) => {
+            return Some(Heard {
+                ticket: sent.ticket,
+                outcome: Outcome::Answered(answer),
+            });
+        }
+        Verdict::Answer(answer) => (Some(answer), None),
+        Verdict::Again(again) => (None, Some(again)),
+        Verdict::Garbage => (None, None),
+    };
+    // What was given up is in other hands: only an answer is news to them.
+    let tried = Tried {
+        server: Arc::clone(server),
+        since: sent.at,
+        heard: true,
+        said,
+        again,
+    };
+    (!sent.given_up).then_some(Heard {
+        ticket: sent.ticket,
+        outcome: Outcome::Tried(tried),
+    })
+}

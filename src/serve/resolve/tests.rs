@@ -1,0 +1,236 @@
+use std::net::UdpSocket;
+
+use futures_util::future::BoxFuture;
+use hickory_proto::op::Message;
+use hickory_proto::rr::rdata::opt::EdnsOption;
+
+use super::*;
+use crate::policy::current::Publisher;
+use crate::policy::snapshot::Snapshot;
+use crate::serve::cache::{Cache, Lookup};
+use crate::serve::pace::Pace;
+use crate::serve::shared::Clock;
+use crate::serve::upstream::connect::{Connector, ExchangeError, How, Reply};
+use crate::serve::upstream::server::Server;
+use crate::stats::Counters;
+use crate::sys::udp::{Route, Socket};
+use crate::wire::answer::{Answer, Intake};
+use crate::wire::ask::Dialect;
+use crate::wire::name::Name;
+use crate::wire::query::Query;
+
+/// A query for `a`, type A, with EDNS.
+pub(crate) const PACKET: &[u8] =
+    b"\0\x01\x01\0\0\x01\0\0\0\0\0\x01\x01a\0\0\x01\0\x01\0\0\x29\x04\xd0\0\0\0\0\0\0";
+const BOUNDS: Intake = Intake {
+    min_ttl: 0,
+    max_ttl: 86_400,
+    additional: false,
+};
+
+/// What becomes of each query.
+pub(crate) enum Fate {
+    /// The exchange panics.
+    Panics,
+    /// It fails at once.
+    Fails(ExchangeError),
+    /// The upstream never answers.
+    Silent,
+}
+
+impl Connector for Fate {
+    fn exchange(
+        &self,
+        _: &Arc<Server>,
+        _: How,
+        _: &Key,
+        patience: Duration,
+    ) -> BoxFuture<'static, Result<Reply, ExchangeError>> {
+        match self {
+            Self::Panics => Box::pin(async { panic!("as the test wants it") }),
+            Self::Fails(error) => Box::pin(std::future::ready(Err(*error))),
+            Self::Silent => Box::pin(async move {
+                tokio::time::sleep(patience).await;
+                Err(ExchangeError::Timeout)
+            }),
+        }
+    }
+}
+
+/// A resolver with this upstream timeout; clients on loopback may ask.
+pub(crate) fn resolver(
+    fate: Fate,
+    timeout: Duration,
+    sockets: Vec<Arc<Socket>>,
+) -> Arc<Resolver> {
+    let counters = Arc::<Counters>::default();
+    let server = Server::new(([192, 0, 2, 1], 53).into(), Dialect::FULL);
+    let pool = Pool::new(
+        vec![server],
+        Arc::new(fate),
+        timeout,
+        BOUNDS,
+        Arc::default(),
+        counters.clone(),
+    );
+    let mut snapshot = Snapshot::default();
+    let loopback = "127.0.0.0/8".parse().expect("a network");
+    snapshot.clients = [loopback].iter().collect();
+    let shared = Shared {
+        policy: Publisher::new(snapshot).reader(),
+        cache: Arc::new(Cache::new(1 << 20, 86_400)),
+        clock: Clock::start(),
+    };
+    let desk = Desk {
+        pace: Arc::new(Pace::new(timeout)),
+        shared,
+        sockets,
+        counters,
+    };
+    let bounds = Bounds {
+        all: 8,
+        per_client: 8,
+    };
+    Arc::new(Resolver::new(Arc::new(pool), desk, bounds))
+}
+
+impl Resolver {
+    /// Writes its answers.
+    pub(crate) fn desk(&self) -> &Desk {
+        &self.desk
+    }
+}
+
+pub(crate) fn key() -> Key {
+    Key::new(&Query::read(PACKET).expect("a query"))
+}
+
+/// An answer to [`PACKET`] with one address, received at second 0.
+pub(crate) fn entry(ttl: u8) -> Arc<Entry> {
+    let head = b"\0\0\x81\x80\0\x01\0\x01\0\0\0\0\x01a\0\0\x01\0\x01";
+    let record = b"\xC0\x0C\0\x01\0\x01\0\0\0";
+    let octets = [&head[..], record, &[ttl, 0, 4, 192, 0, 2, 7]].concat();
+    let name = Name::from_text("a").expect("a name");
+    let answer = Answer::read(&octets, &name, 1, 1, BOUNDS).expect("an answer");
+    Arc::new(Entry::new(answer, 0))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flight_that_panics_leaves_nobody_waiting() {
+    let resolver = resolver(Fate::Panics, Duration::from_secs(2), Vec::new());
+    for _ in 0..2 {
+        let start = Instant::now();
+        let client = IpAddr::from([192, 0, 2, 9]);
+        let resolution = resolver.resolve(client, key(), None).await;
+        assert!(matches!(resolution, Resolution::Failed(_, None)));
+        assert_eq!((start.elapsed(), resolver.waiting()), (Duration::ZERO, 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_an_old_answer_at_hand_a_task_waits_no_longer_than_1800_milliseconds() {
+    // With a short timeout it is 90 % of that, so that the stale answer arrives before the client gives up.
+    for (timeout, patience) in [(30_000, 1800), (2000, 1800), (1000, 900), (100, 90)] {
+        let resolver = resolver(Fate::Silent, Duration::from_millis(timeout), Vec::new());
+        let client = IpAddr::from([127, 0, 0, 1]);
+        let start = Instant::now();
+        let first = resolver.resolve(client, key(), Some(entry(1))).await;
+        assert!(matches!(first, Resolution::Failed(_, Some(_))), "{first:?}");
+        let waited = start.elapsed().as_millis();
+        // Timers have a resolution of one millisecond.
+        assert!((patience..=patience + 2).contains(&waited), "{waited}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_an_old_answer_a_task_waits_as_long_as_the_timeout_says() {
+    let resolver = resolver(Fate::Silent, Duration::from_secs(10), Vec::new());
+    let start = Instant::now();
+    let client = IpAddr::from([127, 0, 0, 1]);
+    let none = resolver.resolve(client, key(), None).await;
+    assert!(matches!(none, Resolution::Failed(_, None)), "{none:?}");
+    let waited = start.elapsed().as_secs_f64();
+    assert!((9.9..10.1).contains(&waited), "{waited}");
+    assert_eq!(resolver.waiting(), 0);
+}
+
+/// The answer that a client received: its TTL and the code of its Extended DNS Error.
+fn received(client: &UdpSocket) -> Option<(u32, u16)> {
+    let mut buffer = [0; 512];
+    let len = client.recv(&mut buffer).ok()?;
+    let answer = Message::from_vec(&buffer[..len]).expect("an answer that can be read");
+    let options = answer.edns.as_ref().expect("EDNS").options();
+    let reason = options
+        .as_ref()
+        .iter()
+        .find_map(|(_, option)| match option {
+            EdnsOption::Unknown(15, octets) => Some(u16::from_be_bytes([octets[0], octets[1]])),
+            _ => None,
+        });
+    Some((answer.answers[0].ttl, reason.expect("a reason")))
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_an_old_answer_at_hand_a_datagram_is_answered_after_1800_milliseconds() {
+    // Milliseconds since a worker made the first attempt; they count, too.
+    for ago in [0, 700] {
+        let listen = Socket::bind(([127, 0, 0, 1], 0).into(), false).expect("bound");
+        let client = UdpSocket::bind("127.0.0.1:0").expect("bound");
+        client.set_nonblocking(true).expect("set");
+        let peer = client.local_addr().expect("bound");
+        let resolver = resolver(Fate::Silent, Duration::from_secs(30), vec![Arc::new(listen)]);
+        let datagram = Datagram {
+            packet: PACKET.into(),
+            route: Route { peer, local: None },
+            listen: 0,
+            since: Instant::now(),
+            stale: Some(entry(1)),
+        };
+        let who = Who::Datagram(datagram);
+        let seat = resolver.seats().take(peer.ip()).expect("a seat");
+        let boarding = resolver.flights().board(&key(), Waiter { who, seat });
+        let Boarding::First(ticket) = boarding else {
+            panic!("not the first: {boarding:?}");
+        };
+        let since = Instant::now();
+        tokio::time::advance(Duration::from_millis(ago)).await;
+        let tried = Tried {
+            server: Arc::new(Server::new(([192, 0, 2, 1], 53).into(), Dialect::FULL)),
+            since,
+            heard: false,
+            said: None,
+            again: None,
+        };
+        let (jobs, queue) = mpsc::channel(1);
+        let taken = Arc::clone(&resolver).take_jobs(queue, TaskTracker::new());
+        let taken = tokio::spawn(taken);
+        let job = Job::Ask(ticket, (ago > 0).then_some(tried));
+        jobs.send(job).await.expect("it is taken");
+        tokio::time::sleep(Duration::from_millis(1790 - ago)).await;
+        assert_eq!((received(&client), resolver.waiting()), (None, 1));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        // Code 3 is Stale Answer (RFC 8914); the TTL is that of RFC 8767, section 5.
+        assert_eq!(received(&client), Some((30, 3)), "{ago} ms ago");
+        assert_eq!(resolver.waiting(), 0);
+        taken.abort();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn upstreams_failure_is_remembered_and_our_own_want_of_sockets_is_not() {
+    for (error, is_remembered) in [
+        (ExchangeError::Unreachable, true),
+        (ExchangeError::Malformed, true),
+        (ExchangeError::Busy, false),
+    ] {
+        let resolver = resolver(Fate::Fails(error), Duration::from_secs(2), Vec::new());
+        let client = IpAddr::from([127, 0, 0, 1]);
+        let resolution = resolver.resolve(client, key(), None).await;
+        assert!(matches!(resolution, Resolution::Failed(_, None)));
+        let Shared { cache, clock, .. } = &resolver.desk().shared;
+        let query = Query::read(PACKET).expect("a query");
+        let known = cache.lookup(&query, clock.now());
+        let remembered = matches!(known, Lookup::Failed(..));
+        assert_eq!(remembered, is_remembered, "{error:?}");
+    }
+}

@@ -1,0 +1,105 @@
+//! What to do about the reply to a query: take its answer, or ask the same server in another way.
+
+use super::Pool;
+use super::connect::{ExchangeError, How, Transport};
+use super::server::Server;
+use crate::serve::cache::Key;
+use crate::stats::{Count, Counters};
+use crate::wire::answer::{Answer, is_cut};
+use crate::wire::ask::{EdnsSupport, Fit, edns_support};
+use crate::wire::name::Name;
+use crate::wire::{Rcode, class};
+
+/// How to ask a server again after its reply to one query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Again {
+    /// By TCP, as the answer was cut.
+    Tcp,
+    /// By TCP, as the answer came in other letters; if TCP fails, without random letters.
+    OtherCase,
+    /// Without EDNS, which it refuses.
+    WithoutEdns {
+        /// The refusal matched the query in full; else it is only likely.
+        is_certain: bool,
+    },
+}
+
+/// What a reply comes to.
+#[derive(Debug)]
+pub(in crate::serve) enum Verdict {
+    /// An answer, with whatever response code.
+    Answer(Answer),
+    /// Nothing to use yet.
+    Again(Again),
+    /// Bytes that can't be read.
+    Garbage,
+}
+
+/// Whether an answer's response code is one to give at once.
+pub(in crate::serve) fn is_usable(answer: &Answer) -> bool {
+    const NOERROR: u16 = Rcode::NoError as u16;
+    const NXDOMAIN: u16 = Rcode::NxDomain as u16;
+    matches!(answer.rcode(), NOERROR | NXDOMAIN)
+}
+
+impl Pool {
+    /// Judges a reply with the ID of its query. Notes what it shows of `server`'s extensions.
+    pub(in crate::serve) fn judge_reply(
+        &self,
+        server: &Server,
+        how: How,
+        (bytes, fit): (&[u8], Fit),
+        question: &Key,
+        counters: &Counters,
+    ) -> Verdict {
+        let is_random = how.over == Transport::Udp && how.dialect.random_case;
+        match fit {
+            Fit::BareError => {
+                counters.bump(Count::UpstreamBare);
+                server.doubt_edns();
+                return Verdict::Again(Again::WithoutEdns { is_certain: false });
+            }
+            Fit::OtherCase => {
+                counters.bump(Count::UpstreamCase);
+                if is_random {
+                    server.doubt_case();
+                    return Verdict::Again(Again::OtherCase);
+                }
+            }
+            Fit::Answer if is_random => server.case_works(),
+            Fit::Answer | Fit::Foreign => {}
+        }
+        // Before its records are read: a cut answer may end in the middle of one.
+        if how.over == Transport::Udp && is_cut(bytes) {
+            return Verdict::Again(Again::Tcp);
+        }
+        let Ok(answer) = self.read(bytes, question) else {
+            counters.bump(Count::UpstreamGarbage);
+            return Verdict::Garbage;
+        };
+        if how.dialect.edns {
+            let is_certain = match edns_support(bytes, answer.rcode()) {
+                EdnsSupport::Fine => {
+                    server.edns_works();
+                    return Verdict::Answer(answer);
+                }
+                EdnsSupport::Refused => true,
+                EdnsSupport::Doubtful if server.doubt_edns() => false,
+                EdnsSupport::Doubtful => return Verdict::Answer(answer),
+            };
+            return Verdict::Again(Again::WithoutEdns { is_certain });
+        }
+        Verdict::Answer(answer)
+    }
+
+    /// The answer in the bytes. By TCP nothing need be cut: such an answer is not whole, and not to
+    /// be kept.
+    fn read(&self, bytes: &[u8], question: &Key) -> Result<Answer, ExchangeError> {
+        let malformed = ExchangeError::Malformed;
+        let (name, _) = Name::read(question.name(), 0).map_err(|_| malformed)?;
+        Answer::read(bytes, &name, question.rtype(), class::IN, self.intake)
+            .ok()
+            .filter(|answer| !answer.truncated())
+            .ok_or(malformed)
+    }
+}

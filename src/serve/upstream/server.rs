@@ -1,0 +1,205 @@
+//! One upstream server: its address, its TCP connections, and which extensions of DNS it lacks.
+//!
+//! What a server lacks is found out by asking: an error to a query with EDNS and an answer to the
+//! same query without it, or letters that do not come back as they were sent. It is remembered for
+//! [`MEMORY`] and then found out again, because servers get replaced behind an address.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::tcp::Line;
+use crate::wire::ask::Dialect;
+
+/// How long a lack is remembered before the server is probed again.
+const MEMORY: Duration = Duration::from_secs(5 * 60);
+/// Doubtful messages in a row after which they are believed. Each could be forged by one who guesses
+/// port and ID alone, so one of them must not weaken all queries of the next minutes.
+const BARE_ERRORS: u32 = 3;
+const OTHER_CASES: u32 = 2;
+
+/// One upstream server. Shared by all threads; nothing in it needs a lock but the TCP connections.
+pub struct Server {
+    address: SocketAddr,
+    /// What the operator permits.
+    permitted: Dialect,
+    /// The zero of all times kept here.
+    epoch: Instant,
+    without_edns: Period,
+    without_case: Period,
+    /// Bare errors and the like since the last answer to a query with EDNS.
+    edns_doubts: AtomicU32,
+    /// Answers in other letters since the last one in the letters of its query.
+    case_doubts: AtomicU32,
+    pub(super) line: Line,
+}
+
+impl Server {
+    /// A server that is asked in `permitted`, or in less if it turns out not to understand that.
+    pub fn new(address: SocketAddr, permitted: Dialect) -> Self {
+        Self {
+            address,
+            permitted,
+            epoch: Instant::now(),
+            without_edns: Period::default(),
+            without_case: Period::default(),
+            edns_doubts: AtomicU32::new(0),
+            case_doubts: AtomicU32::new(0),
+            line: Line::default(),
+        }
+    }
+
+    /// Its address.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Whether it is the server that these settings describe.
+    pub(super) fn is(&self, address: SocketAddr, permitted: Dialect) -> bool {
+        self.address == address && self.permitted == permitted
+    }
+
+    /// How to ask it now.
+    pub(in crate::serve) fn dialect(&self, now: Instant) -> Dialect {
+        let now = self.millis(now);
+        Dialect {
+            edns: self.permitted.edns && !self.without_edns.contains(now),
+            random_case: self.permitted.random_case && !self.without_case.contains(now),
+        }
+    }
+
+    /// It answered a query with EDNS as one that understands or ignores it.
+    pub(super) fn edns_works(&self) {
+        clear(&self.edns_doubts);
+    }
+
+    /// Something came that may be its refusal of EDNS, or a forgery. Returns whether there were
+    /// enough of those in a row to believe them.
+    pub(super) fn doubt_edns(&self) -> bool {
+        count(&self.edns_doubts) >= BARE_ERRORS
+    }
+
+    /// It answered without EDNS what it did not answer with it.
+    pub(in crate::serve) fn answered_without_edns(&self, is_certain: bool, now: Instant) {
+        if is_certain || self.edns_doubts.load(Ordering::Relaxed) >= BARE_ERRORS {
+            self.without_edns.begin(self.millis(now));
+        }
+    }
+
+    /// It repeated the letters of a query.
+    pub(super) fn case_works(&self) {
+        clear(&self.case_doubts);
+    }
+
+    /// An answer came in other letters.
+    pub(super) fn doubt_case(&self) {
+        count(&self.case_doubts);
+    }
+
+    /// It answered a query without random letters, after other letters came and TCP failed.
+    pub(super) fn answered_without_case(&self, now: Instant) {
+        if self.case_doubts.load(Ordering::Relaxed) >= OTHER_CASES {
+            self.without_case.begin(self.millis(now));
+        }
+    }
+
+    fn millis(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.epoch).as_millis() as u64
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Server({})", self.address)
+    }
+}
+
+/// A time during which something holds, by its end in milliseconds.
+#[derive(Default)]
+struct Period(AtomicU64);
+
+impl Period {
+    fn contains(&self, now: u64) -> bool {
+        now < self.0.load(Ordering::Relaxed)
+    }
+
+    fn begin(&self, now: u64) {
+        self.0
+            .store(now + MEMORY.as_millis() as u64, Ordering::Relaxed);
+    }
+}
+
+/// Does not write where nothing changes: workers share the cache line.
+fn clear(count: &AtomicU32) {
+    if count.load(Ordering::Relaxed) != 0 {
+        count.store(0, Ordering::Relaxed);
+    }
+}
+
+fn count(count: &AtomicU32) -> u32 {
+    count.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server() -> Server {
+        Server::new(([192, 0, 2, 1], 53).into(), Dialect::FULL)
+    }
+
+    #[test]
+    fn a_certain_refusal_of_edns_is_remembered_for_some_minutes() {
+        let (server, now) = (server(), Instant::now());
+        server.answered_without_edns(true, now);
+        assert!(!server.dialect(now).edns && server.dialect(now).random_case);
+        let end = now + MEMORY;
+        assert!(!server.dialect(end - Duration::from_secs(1)).edns);
+        assert!(server.dialect(end + Duration::from_secs(1)).edns, "probed");
+    }
+
+    #[test]
+    fn bare_errors_count_only_when_several_come_without_an_answer_between_them() {
+        let (server, now) = (server(), Instant::now());
+        for _ in 0..10 {
+            assert!(!server.doubt_edns() && !server.doubt_edns());
+            server.answered_without_edns(false, now);
+            server.edns_works();
+        }
+        assert!(server.dialect(now).edns);
+        server.doubt_edns();
+        server.doubt_edns();
+        assert!(server.doubt_edns());
+        server.answered_without_edns(false, now);
+        assert!(!server.dialect(now).edns);
+    }
+
+    #[test]
+    fn one_answer_in_other_letters_does_not_turn_random_case_off() {
+        let (server, now) = (server(), Instant::now());
+        for _ in 0..10 {
+            server.doubt_case();
+            server.answered_without_case(now);
+            server.case_works();
+        }
+        assert!(server.dialect(now).random_case);
+        server.doubt_case();
+        server.doubt_case();
+        server.answered_without_case(now);
+        assert!(!server.dialect(now).random_case);
+    }
+
+    #[test]
+    fn what_the_operator_turned_off_stays_off() {
+        let permitted = Dialect {
+            edns: false,
+            random_case: false,
+        };
+        let server = Server::new(([192, 0, 2, 1], 53).into(), permitted);
+        let later = Instant::now() + 2 * MEMORY;
+        assert_eq!(server.dialect(later), permitted);
+    }
+}

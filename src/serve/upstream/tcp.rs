@@ -1,0 +1,421 @@
+//! TCP to one upstream server: connections that are shared, kept and replaced (RFC 7766).
+//!
+//! Messages are frames of bytes here. A response belongs to the query with its ID and question;
+//! its records are not read, so one that is malformed harms no other query on the connection.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt, StreamExt};
+use tokio::net::TcpStream;
+use tokio::sync::{Mutex as Gate, Semaphore, mpsc, oneshot};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::bytes::Bytes;
+use tokio_util::codec::{Framed, LengthDelimitedCodec};
+
+use super::connect::{ExchangeError, error_of};
+use crate::stats::{Count, Counters};
+use crate::wire::ask::{self, Fit};
+use crate::wire::{HEADER, MAX_MESSAGE, read_u16};
+
+use Ending::{Closed, Failed};
+
+/// Most queries that wait on one connection at a time.
+const PIPELINE: usize = 1024;
+/// How long a connection on which nothing waits stays open (RFC 7766, section 6.2.3).
+const IDLE: Duration = Duration::from_secs(10);
+/// How long a server gets one query per connection after it closed one with queries unanswered
+/// (RFC 7766, section 6.2.4).
+const WITHOUT_PIPELINING: Duration = Duration::from_secs(5 * 60);
+/// Most connections of that kind at a time.
+const SINGLES: usize = 16;
+/// Most connections that one query is sent on.
+const MOST_TRIES: usize = 3;
+
+type Frames = Framed<TcpStream, LengthDelimitedCodec>;
+
+/// The connections to one server.
+pub(super) struct Line {
+    /// The shared one. Locked while it is being made, so that queries wait for it rather than
+    /// making more.
+    shared: Gate<Option<Connection>>,
+    /// Until when the server gets no pipelining.
+    single_until: Mutex<Option<Instant>>,
+    singles: Semaphore,
+}
+
+impl Default for Line {
+    fn default() -> Self {
+        Self {
+            shared: Gate::default(),
+            single_until: Mutex::default(),
+            singles: Semaphore::new(SINGLES),
+        }
+    }
+}
+
+/// A response, and how it fits to its query.
+pub(super) type Response = (Vec<u8>, Fit);
+
+/// How a query ended without a response on one connection.
+enum Ending {
+    /// The connection ended first. `is_pipelined`: other queries were on it at that time.
+    Closed { is_pipelined: bool },
+    /// The server can't be asked, or there is no more time.
+    Failed(ExchangeError),
+}
+
+impl Line {
+    /// Sends `query` to `server` and returns the response to it. The ID of `query` is replaced by
+    /// one that is free on the connection.
+    pub(super) async fn exchange(
+        &self,
+        server: SocketAddr,
+        query: Vec<u8>,
+        deadline: Instant,
+        counters: &Arc<Counters>,
+    ) -> Result<Response, ExchangeError> {
+        for _ in 0..MOST_TRIES {
+            let query = query.clone();
+            let done = match self.is_single() {
+                true => self.alone(server, query, deadline, counters).await,
+                false => self.together(server, query, deadline, counters).await,
+            };
+            match done {
+                Ok(response) => return Ok(response),
+                // The next try makes a new connection.
+                Err(Closed { is_pipelined: true }) => self.be_single(),
+                Err(Closed { .. }) => {}
+                Err(Failed(error)) => return Err(error),
+            }
+        }
+        Err(ExchangeError::Unreachable)
+    }
+
+    /// By the shared connection. One that died silently must not cost all the time there is, so
+    /// that half of it is kept for another.
+    async fn together(
+        &self,
+        server: SocketAddr,
+        query: Vec<u8>,
+        deadline: Instant,
+        counters: &Arc<Counters>,
+    ) -> Result<Response, Ending> {
+        let timed_out = Failed(ExchangeError::Timeout);
+        let (connection, is_new) = self.connection(server, deadline, counters).await?;
+        let now = Instant::now();
+        let half = match is_new {
+            true => deadline,
+            false => now + deadline.saturating_duration_since(now) / 2,
+        };
+        let mut answer = std::pin::pin!(connection.ask(query.clone()));
+        if let Ok(done) = timeout_at(half, &mut answer).await {
+            return done;
+        }
+        if half == deadline {
+            return Err(timed_out);
+        }
+        if connection.state.heard_since(now) {
+            // It is the query that is slow, not the connection that is dead.
+            return timeout_at(deadline, answer).await.unwrap_or(Err(timed_out));
+        }
+        let another = async {
+            self.discard(&connection).await;
+            let (another, _) = self.connection(server, deadline, counters).await?;
+            another.ask(query).await
+        };
+        let either = async {
+            tokio::select! {
+                Ok(late) = answer => Ok(late),
+                done = another => done,
+            }
+        };
+        timeout_at(deadline, either).await.unwrap_or(Err(timed_out))
+    }
+
+    /// By a connection for this query alone.
+    async fn alone(
+        &self,
+        server: SocketAddr,
+        query: Vec<u8>,
+        deadline: Instant,
+        counters: &Arc<Counters>,
+    ) -> Result<Response, Ending> {
+        let Ok(Ok(_place)) = timeout_at(deadline, self.singles.acquire()).await else {
+            return Err(Failed(ExchangeError::Busy));
+        };
+        let connection = Connection::open(server, deadline, counters).await?;
+        let answer = timeout_at(deadline, connection.ask(query)).await;
+        answer.unwrap_or(Err(Failed(ExchangeError::Timeout)))
+    }
+
+    /// The shared connection, and whether it was made just now.
+    async fn connection(
+        &self,
+        server: SocketAddr,
+        deadline: Instant,
+        counters: &Arc<Counters>,
+    ) -> Result<(Connection, bool), Ending> {
+        let Ok(mut shared) = timeout_at(deadline, self.shared.lock()).await else {
+            return Err(Failed(ExchangeError::Timeout));
+        };
+        if let Some(kept) = shared.as_ref().filter(|kept| !kept.is_closed()) {
+            return Ok((kept.clone(), false));
+        }
+        let new = Connection::open(server, deadline, counters).await?;
+        *shared = Some(new.clone());
+        Ok((new, true))
+    }
+
+    /// Makes later queries use another connection; those that wait on this one still may be answered.
+    async fn discard(&self, connection: &Connection) {
+        let mut shared = self.shared.lock().await;
+        if shared.as_ref().is_some_and(|kept| kept.is_same(connection)) {
+            *shared = None;
+        }
+    }
+
+    fn is_single(&self) -> bool {
+        let until = *lock(&self.single_until);
+        until.is_some_and(|until| Instant::now() < until)
+    }
+
+    fn be_single(&self) {
+        *lock(&self.single_until) = Some(Instant::now() + WITHOUT_PIPELINING);
+    }
+}
+
+/// A query to be sent, and where its response goes.
+struct Request {
+    query: Vec<u8>,
+    answer: oneshot::Sender<Response>,
+}
+
+/// An open connection. A task sends and receives; it ends when the server closes the connection,
+/// or when it is idle for [`IDLE`], or when all handles are gone and nothing waits.
+#[derive(Clone)]
+struct Connection {
+    requests: mpsc::Sender<Request>,
+    state: Arc<State>,
+}
+
+impl Connection {
+    async fn open(
+        server: SocketAddr,
+        deadline: Instant,
+        counters: &Arc<Counters>,
+    ) -> Result<Self, Ending> {
+        let stream = match timeout_at(deadline, TcpStream::connect(server)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return Err(Failed(error_of(&error))),
+            Err(_) => return Err(Failed(ExchangeError::Timeout)),
+        };
+        // Without it the system may hold back a query to join it to the next; nothing worse.
+        let _ = stream.set_nodelay(true);
+        let codec = LengthDelimitedCodec::builder()
+            .length_field_type::<u16>()
+            .max_frame_length(MAX_MESSAGE)
+            .new_codec();
+        let (requests, queue) = mpsc::channel(PIPELINE);
+        let state = Arc::new(State::new(counters));
+        let frames = Framed::new(stream, codec);
+        tokio::spawn(drive(frames, queue, Arc::clone(&state)));
+        Ok(Self { requests, state })
+    }
+
+    /// Waits for the response without an end.
+    fn ask(&self, query: Vec<u8>) -> impl Future<Output = Result<Response, Ending>> + use<> {
+        let (requests, state) = (self.requests.clone(), Arc::clone(&self.state));
+        async move {
+            let start = Instant::now();
+            let asked = async {
+                let _place = state.places.acquire().await.ok()?;
+                let (answer, response) = oneshot::channel();
+                let request = Request { query, answer };
+                requests.send(request).await.ok()?;
+                drop(requests);
+                response.await.ok()
+            };
+            asked.await.ok_or_else(|| Closed {
+                is_pipelined: state.lost_others(start),
+            })
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.requests.is_closed() || self.state.is_over.load(Ordering::Relaxed)
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.state, &other.state)
+    }
+}
+
+/// A query that was sent.
+struct Open {
+    /// Its question section as it was sent.
+    question: Vec<u8>,
+    edns: bool,
+    answer: oneshot::Sender<Response>,
+}
+
+/// What the sending and the receiving half of a connection share.
+struct State {
+    open: Mutex<HashMap<u16, Open>>,
+    places: Semaphore,
+    /// Queries that were open at the end of the connection.
+    lost: AtomicUsize,
+    heard: Mutex<Instant>,
+    /// No further query will be sent.
+    is_over: AtomicBool,
+    counters: Arc<Counters>,
+}
+
+impl State {
+    fn new(counters: &Arc<Counters>) -> Self {
+        Self {
+            open: Mutex::default(),
+            places: Semaphore::new(PIPELINE),
+            lost: AtomicUsize::new(0),
+            heard: Mutex::new(Instant::now()),
+            is_over: AtomicBool::new(false),
+            counters: Arc::clone(counters),
+        }
+    }
+
+    fn heard_since(&self, then: Instant) -> bool {
+        *lock(&self.heard) > then
+    }
+
+    /// Whether a query that was sent at `start`, and lost, had others beside it: lost like it, or
+    /// answered before the connection ended. A server that was only idle closes with none.
+    fn lost_others(&self, start: Instant) -> bool {
+        self.lost.load(Ordering::Relaxed) > 1 || self.heard_since(start)
+    }
+
+    /// Gives a query an ID that no other open one has, chosen at random (RFC 5452, section 9.2).
+    fn enter(&self, request: Request) -> Bytes {
+        let Request { mut query, answer } = request;
+        let mut open = lock(&self.open);
+        if open.len() >= PIPELINE {
+            open.retain(|_, open| !open.answer.is_closed());
+        }
+        let id = loop {
+            let id = rand::random();
+            if !open.contains_key(&id) {
+                break id;
+            }
+        };
+        query[..2].copy_from_slice(&u16::to_be_bytes(id));
+        let question = ask::question_of(&query).to_vec();
+        let edns = ask::has_edns(&query);
+        open.insert(
+            id,
+            Open {
+                question,
+                edns,
+                answer,
+            },
+        );
+        Bytes::from(query)
+    }
+
+    /// Gives a response to whoever waits for it.
+    fn take(&self, response: &[u8]) {
+        *lock(&self.heard) = Instant::now();
+        let Some(id) = read_u16(response, 0).filter(|_| response.len() >= HEADER) else {
+            return self.counters.bump(Count::UpstreamGarbage);
+        };
+        let mut all = lock(&self.open);
+        let Some(open) = all.get(&id) else {
+            return self.counters.bump(Count::UpstreamStray);
+        };
+        let fit = ask::fit(response, &open.question);
+        match fit {
+            Fit::Foreign => return self.counters.bump(Count::UpstreamForeign),
+            Fit::BareError if !open.edns => return self.counters.bump(Count::UpstreamForeign),
+            // Letters need no match here: nobody forges within a connection.
+            Fit::OtherCase | Fit::Answer | Fit::BareError => {}
+        }
+        if let Some(open) = all.remove(&id) {
+            // Whoever waited may have given up.
+            let _ = open.answer.send((response.to_vec(), fit));
+        }
+    }
+
+    /// Whether somebody still waits for a response.
+    fn is_waited_for(&self) -> bool {
+        lock(&self.open)
+            .values()
+            .any(|open| !open.answer.is_closed())
+    }
+
+    /// Reports the end of the connection to all who wait.
+    fn end(&self) {
+        let mut open = lock(&self.open);
+        self.lost.store(open.len(), Ordering::Relaxed);
+        self.is_over.store(true, Ordering::Relaxed);
+        open.clear();
+    }
+}
+
+/// Runs a connection to its end.
+async fn drive(frames: Frames, queue: mpsc::Receiver<Request>, state: Arc<State>) {
+    let (sink, stream) = frames.split();
+    // Both at a time: a server that waits for us to read its answers does not read our queries.
+    tokio::select! {
+        () = send(sink, queue, &state) => {}
+        () = receive(stream, &state) => {}
+    }
+    state.end();
+}
+
+/// Ends when sending fails, or when nobody can send more and nobody waits.
+async fn send(
+    mut sink: SplitSink<Frames, Bytes>,
+    mut queue: mpsc::Receiver<Request>,
+    state: &State,
+) {
+    while let Some(request) = queue.recv().await {
+        if sink.feed(state.enter(request)).await.is_err() {
+            return;
+        }
+        // What waits already goes along in the same segment.
+        while let Ok(request) = queue.try_recv() {
+            if sink.feed(state.enter(request)).await.is_err() {
+                return;
+            }
+        }
+        if sink.flush().await.is_err() {
+            return;
+        }
+    }
+    state.is_over.store(true, Ordering::Relaxed);
+    if state.is_waited_for() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Ends when the server closes the connection, or when nothing is expected of it any more.
+async fn receive(mut stream: SplitStream<Frames>, state: &State) {
+    loop {
+        match timeout(IDLE, stream.next()).await {
+            Ok(Some(Ok(response))) => state.take(&response),
+            Ok(Some(Err(_)) | None) => return,
+            Err(_) if state.is_waited_for() => {}
+            Err(_) => return,
+        }
+        if state.is_over.load(Ordering::Relaxed) && !state.is_waited_for() {
+            return;
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

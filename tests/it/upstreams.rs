@@ -1,0 +1,153 @@
+//! Where upstream servers come from, and from which ports they are asked.
+
+use std::collections::BTreeSet;
+
+use hickory_proto::rr::RecordType;
+
+use crate::support::client::{addresses, ask, until};
+use crate::support::server::{Server, folder, list, preamble, refused, text};
+use crate::support::upstream::{Upstream, address_of};
+
+const TRUE: [u8; 4] = [192, 0, 2, 1];
+
+/// A configuration whose servers are those of `resolv.conf` beside it.
+fn by_file() -> String {
+    let nobody = "127.0.0.1:9".parse().expect("an address");
+    let config = preamble(nobody);
+    let file = "resolv-conf = \"resolv.conf\"";
+    config.replace("servers = [\"127.0.0.1:9\"]", file) + &list("ads", "")
+}
+
+fn start(resolv_conf: &str) -> Server {
+    let files = [("ads", "blocked.example\n"), ("resolv.conf", resolv_conf)];
+    Server::start(&by_file(), &files)
+}
+
+fn upstreams(server: &Server) -> Vec<String> {
+    let status = server.status();
+    let all = status["upstream"].as_array().expect("servers").iter();
+    all.map(|server| server["address"].as_str().expect("an address").to_owned())
+        .collect()
+}
+
+#[test]
+fn the_servers_follow_resolv_conf() {
+    let server = start("nameserver 192.0.2.1\n");
+    assert_eq!(upstreams(&server), ["192.0.2.1:53"]);
+    server.replace(
+        "resolv.conf",
+        "nameserver 192.0.2.2\nnameserver 192.0.2.1\n",
+    );
+    until("the new servers", || {
+        upstreams(&server) == ["192.0.2.2:53", "192.0.2.1:53"]
+    });
+    until("the log line", || {
+        server.log().contains("upstream servers changed")
+    });
+    // In place, as some programs write it.
+    std::fs::write(server.path("resolv.conf"), "nameserver 192.0.2.3\n").expect("written");
+    until("the third", || upstreams(&server) == ["192.0.2.3:53"]);
+    assert_eq!(server.status()["degraded"], false);
+}
+
+#[test]
+fn a_resolv_conf_without_servers_keeps_those_before_and_is_an_alarm() {
+    let server = start("nameserver 192.0.2.1\n");
+    server.replace("resolv.conf", "# between two networks\n");
+    until("the alarm", || server.status()["degraded"] == true);
+    assert_eq!(upstreams(&server), ["192.0.2.1:53"]);
+    assert!(text(&server.verb(&["status"])).contains("names no upstream server"));
+    std::fs::remove_file(server.path("resolv.conf")).expect("removed");
+    server.replace("resolv.conf", "nameserver 192.0.2.2\n");
+    until("the new server", || upstreams(&server) == ["192.0.2.2:53"]);
+    assert_eq!(server.status()["degraded"], false);
+}
+
+#[test]
+fn servers_that_come_later_are_used() {
+    let server = start("# none yet\n");
+    assert!(upstreams(&server).is_empty());
+    server.replace("resolv.conf", "nameserver 192.0.2.1\n");
+    until("a server", || upstreams(&server) == ["192.0.2.1:53"]);
+}
+
+#[test]
+fn link_local_servers_are_taken_with_their_interface() {
+    let server = start("nameserver fe80::1%lo\nnameserver fe80::2%nosuch0\nnameserver 192.0.2.1\n");
+    assert_eq!(upstreams(&server), ["[fe80::1%1]:53", "192.0.2.1:53"]);
+    assert!(server.log().contains("behind the interface nosuch0"));
+    drop(server);
+    let nobody = "127.0.0.1:9".parse().expect("an address");
+    let config =
+        |servers: &str| preamble(nobody).replace("[\"127.0.0.1:9\"]", servers) + &list("ads", "");
+    let files = [("ads", "blocked.example\n")];
+    let server = Server::start(&config("[\"[fe80::1%lo]:5300\", \"fe80::2%1\"]"), &files);
+    assert_eq!(upstreams(&server), ["[fe80::1%1]:5300", "[fe80::2%1]:53"]);
+    let folder = folder("", &files);
+    let told = refused(folder.path(), &config("[\"fe80::1%nosuch0\"]"), &[]);
+    assert!(told.contains("behind the interface nosuch0"), "{told}");
+    let told = refused(folder.path(), &config("[\"fe80::1\"]"), &[]);
+    assert!(told.contains("add the interface"), "{told}");
+}
+
+#[test]
+fn an_answer_longer_than_announced_is_fetched_by_tcp() {
+    let upstream = Upstream::start(|asked| {
+        if asked.tcp {
+            return Some(address_of(asked, TRUE));
+        }
+        // The tail of such an answer may be a fragment of anybody's.
+        let mut long = address_of(asked, [203, 0, 113, 66]);
+        let record = long.answers[0].clone();
+        long.answers.resize(80, record);
+        Some(long)
+    });
+    let config = preamble(upstream.address) + &list("ads", "");
+    let server = Server::start(&config, &[("ads", "blocked.example\n")]);
+    for name in ["a.example", "b.example"] {
+        assert_eq!(addresses(server.address, name), ["192.0.2.1"]);
+    }
+    let by_tcp = upstream.asked().iter().filter(|asked| asked.tcp).count();
+    assert_eq!(by_tcp, 2);
+}
+
+#[test]
+fn queries_leave_from_many_ports_at_a_time_and_from_a_wide_range() {
+    const COUNT: usize = 300;
+    let upstream = Upstream::plain();
+    let config = preamble(upstream.address).replace("workers = 2", "workers = 1");
+    let config = config + &list("ads", "");
+    let server = Server::start(&config, &[("ads", "blocked.example\n")]);
+    for n in 0..COUNT {
+        ask(server.address, &format!("n{n}.example"), RecordType::A);
+    }
+    let ports: Vec<_> = upstream.asked().iter().map(|a| a.peer.port()).collect();
+    let distinct: BTreeSet<_> = ports.iter().copied().collect();
+    assert!(distinct.len() >= 12, "{distinct:?}");
+    let same = ports.windows(2).filter(|pair| pair[0] == pair[1]).count();
+    assert!(same < COUNT / 4, "{same}");
+    // A port that comes again after others was open all the time between.
+    let last = |port| ports.iter().rposition(|&p| p == port).expect("there");
+    let first = |port| ports.iter().position(|&p| p == port).expect("there");
+    let is_open = |port| (first(port)..=last(port)).contains(&(COUNT / 2));
+    let open = distinct.iter().filter(|&&port| is_open(port)).count();
+    assert!(open >= 6, "{open}: {ports:?}");
+    let (low, high) = (distinct.first(), distinct.last());
+    let width = high.expect("some") - low.expect("some");
+    assert!(width > 28_232, "no wider than the kernel's range: {width}");
+    assert!(*low.expect("some") >= 1024);
+    assert!(!distinct.contains(&server.address.port()));
+}
+
+#[test]
+fn queries_leave_from_the_ports_that_are_configured() {
+    let upstream = Upstream::plain();
+    let config = preamble(upstream.address) + "ports = \"40000-41023\"\n" + &list("ads", "");
+    let server = Server::start(&config, &[("ads", "blocked.example\n")]);
+    for n in 0..50 {
+        ask(server.address, &format!("n{n}.example"), RecordType::A);
+    }
+    let asked = upstream.asked();
+    let mut ports = asked.iter().map(|asked| asked.peer.port());
+    assert!(ports.all(|port| (40_000..=41_023).contains(&port)));
+}
