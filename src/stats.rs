@@ -127,6 +127,8 @@ counts! {
     /// Messages from upstream that are a header with FORMERR or NOTIMP and no question; the query is
     /// sent again without EDNS.
     UpstreamBare = "upstream_bare_errors",
+    /// Answers from upstream that refer to other servers: the server does not recurse.
+    UpstreamReferral = "upstream_referrals",
     /// Answers from upstream that can't be read.
     UpstreamGarbage = "upstream_garbage",
     /// Questions that upstream did not answer at once; asked again, or elsewhere.

@@ -58,8 +58,15 @@ pub(super) fn run(
         } else {
             ", no random case"
         };
+        let refers = match server.referrals {
+            0 => String::new(),
+            count => format!(", {count} referrals: it does not recurse"),
+        };
         let address = server.address;
-        writeln!(out, "upstream {address}: {latency}{down}{edns}{case}")?;
+        writeln!(
+            out,
+            "upstream {address}: {latency}{down}{edns}{case}{refers}"
+        )?;
     }
     for list in &status.lists {
         let state = match list.state {

@@ -112,6 +112,8 @@ pub struct UpstreamStatus {
     /// Whether queries to it have random letter case; not if its answers changed it some minutes ago,
     /// and it can't be asked by TCP.
     pub random_case: bool,
+    /// How often it referred to other servers instead of answering, as one that does not recurse.
+    pub referrals: u64,
 }
 
 /// Which state of a list is in force.

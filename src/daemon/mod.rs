@@ -332,6 +332,7 @@ impl Service {
                 latency_ms: server.latency.map(|latency| latency.as_secs_f64() * 1e3),
                 edns: server.dialect.edns,
                 random_case: server.dialect.random_case,
+                referrals: server.referrals,
             };
             Gauges {
                 listen: listen.clone(),

@@ -119,10 +119,10 @@ impl Flights {
     ///
     /// # Errors
     /// The waiter, when another thread has the lock.
-    pub fn try_board(&self, key: &Key, waiter: Waiter) -> Result<Boarding, Waiter> {
+    pub fn try_board(&self, key: &Key, waiter: Waiter) -> Result<Boarding, Box<Waiter>> {
         match self.try_lock(key) {
             Some(mut shard) => Ok(self.enter(&mut shard, key, waiter)),
-            None => Err(waiter),
+            None => Err(Box::new(waiter)),
         }
     }
 
@@ -422,7 +422,7 @@ mod tests {
         let landing = flights.try_land(&ticket, &failed());
         assert_eq!(landing.err(), Some(Locked));
         drop(lock);
-        let boarding = flights.try_board(&key, refused);
+        let boarding = flights.try_board(&key, *refused);
         assert!(matches!(boarding, Ok(Boarding::Joined)), "{boarding:?}");
         let landing = flights.try_land(&ticket, &failed());
         let waiters = landing.expect("no lock is held");

@@ -355,8 +355,8 @@ impl Loop<'_> {
                 worker.counters.bump(Count::Coalesced);
                 self.untold.push_back((waiter, Err(Arc::new(unanswered()))));
             }
-            Err(Waiter { who, .. }) => {
-                if let Who::Datagram(datagram) = who {
+            Err(waiter) => {
+                if let Who::Datagram(datagram) = waiter.who {
                     self.hand_over(datagram);
                 }
             }

@@ -6,7 +6,7 @@ use hickory_proto::rr::RecordType::{self, A, CNAME, DS, HTTPS, MX, SRV};
 
 use crate::support::client::{PATIENCE, Stream, exchange};
 use crate::support::client::{ask, data, query, rcode};
-use crate::support::server::{Server, list, preamble};
+use crate::support::server::{Server, list, preamble, text};
 use crate::support::upstream::{Asked, Upstream, name};
 
 /// A record: owner, type, TTL and data.
@@ -224,6 +224,11 @@ fn a_server_that_refers_to_others_is_passed_over() {
         let alone = server(&[&refers], "");
         let answer = ask(alone.address, "a.example.com", A);
         assert_eq!(rcode(&answer), ResponseCode::ServFail);
+        let status = alone.status();
+        assert!(status["upstream"][0]["referrals"].as_u64() >= Some(1));
+        assert!(alone.count("upstream_referrals") >= 1);
+        let text = text(&alone.verb(&["status"]));
+        assert!(text.contains("it does not recurse"), "{text}");
     }
 }
 

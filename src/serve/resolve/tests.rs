@@ -58,11 +58,7 @@ impl Connector for Fate {
 }
 
 /// A resolver with this upstream timeout; clients on loopback may ask.
-pub(crate) fn resolver(
-    fate: Fate,
-    timeout: Duration,
-    sockets: Vec<Arc<Socket>>,
-) -> Arc<Resolver> {
+pub(crate) fn resolver(fate: Fate, timeout: Duration, sockets: Vec<Arc<Socket>>) -> Arc<Resolver> {
     let counters = Arc::<Counters>::default();
     let server = Server::new(([192, 0, 2, 1], 53).into(), Dialect::FULL);
     let pool = Pool::new(
@@ -178,7 +174,11 @@ async fn with_an_old_answer_at_hand_a_datagram_is_answered_after_1800_millisecon
         let client = UdpSocket::bind("127.0.0.1:0").expect("bound");
         client.set_nonblocking(true).expect("set");
         let peer = client.local_addr().expect("bound");
-        let resolver = resolver(Fate::Silent, Duration::from_secs(30), vec![Arc::new(listen)]);
+        let resolver = resolver(
+            Fate::Silent,
+            Duration::from_secs(30),
+            vec![Arc::new(listen)],
+        );
         let datagram = Datagram {
             packet: PACKET.into(),
             route: Route { peer, local: None },

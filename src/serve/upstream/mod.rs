@@ -85,6 +85,8 @@ pub struct ServerState {
     pub latency: Option<Duration>,
     /// What it is asked with.
     pub dialect: Dialect,
+    /// How often it referred to other servers instead of answering.
+    pub referrals: u64,
 }
 
 /// Why there is no usable answer.
@@ -209,6 +211,7 @@ impl Pool {
             down: health.is_down(now),
             latency: health.latency(),
             dialect: server.dialect(now),
+            referrals: server.referrals(),
         };
         let both = servers.all.iter().zip(&servers.health);
         both.map(state).collect()

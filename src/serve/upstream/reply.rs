@@ -1,11 +1,11 @@
 //! What to do about the reply to a query: take its answer, or ask the same server in another way.
 
 use super::Pool;
-use super::connect::{ExchangeError, How, Transport};
+use super::connect::{How, Transport};
 use super::server::Server;
 use crate::serve::cache::Key;
 use crate::stats::{Count, Counters};
-use crate::wire::answer::{Answer, is_cut};
+use crate::wire::answer::{Answer, AnswerError, is_cut};
 use crate::wire::ask::{EdnsSupport, Fit, edns_support};
 use crate::wire::name::Name;
 use crate::wire::{Rcode, class};
@@ -31,7 +31,7 @@ pub(in crate::serve) enum Verdict {
     Answer(Answer),
     /// Nothing to use yet.
     Again(Again),
-    /// Bytes that can't be read.
+    /// No answer: bytes that can't be read, or a referral.
     Garbage,
 }
 
@@ -73,9 +73,17 @@ impl Pool {
         if how.over == Transport::Udp && is_cut(bytes) {
             return Verdict::Again(Again::Tcp);
         }
-        let Ok(answer) = self.read(bytes, question) else {
-            counters.bump(Count::UpstreamGarbage);
-            return Verdict::Garbage;
+        let answer = match self.read(bytes, question) {
+            Ok(answer) => answer,
+            Err(AnswerError::Referral) => {
+                counters.bump(Count::UpstreamReferral);
+                server.refers();
+                return Verdict::Garbage;
+            }
+            Err(_) => {
+                counters.bump(Count::UpstreamGarbage);
+                return Verdict::Garbage;
+            }
         };
         if how.dialect.edns {
             let is_certain = match edns_support(bytes, answer.rcode()) {
@@ -94,12 +102,13 @@ impl Pool {
 
     /// The answer in the bytes. By TCP nothing need be cut: such an answer is not whole, and not to
     /// be kept.
-    fn read(&self, bytes: &[u8], question: &Key) -> Result<Answer, ExchangeError> {
-        let malformed = ExchangeError::Malformed;
+    fn read(&self, bytes: &[u8], question: &Key) -> Result<Answer, AnswerError> {
+        let malformed = AnswerError::Malformed;
         let (name, _) = Name::read(question.name(), 0).map_err(|_| malformed)?;
-        Answer::read(bytes, &name, question.rtype(), class::IN, self.intake)
-            .ok()
-            .filter(|answer| !answer.truncated())
-            .ok_or(malformed)
+        let answer = Answer::read(bytes, &name, question.rtype(), class::IN, self.intake)?;
+        if answer.truncated() {
+            return Err(malformed);
+        }
+        Ok(answer)
     }
 }

@@ -34,6 +34,8 @@ pub struct Server {
     edns_doubts: AtomicU32,
     /// Answers in other letters since the last one in the letters of its query.
     case_doubts: AtomicU32,
+    /// How often it referred to other servers.
+    referrals: AtomicU64,
     pub(super) line: Line,
 }
 
@@ -48,6 +50,7 @@ impl Server {
             without_case: Period::default(),
             edns_doubts: AtomicU32::new(0),
             case_doubts: AtomicU32::new(0),
+            referrals: AtomicU64::new(0),
             line: Line::default(),
         }
     }
@@ -69,6 +72,16 @@ impl Server {
             edns: self.permitted.edns && !self.without_edns.contains(now),
             random_case: self.permitted.random_case && !self.without_case.contains(now),
         }
+    }
+
+    /// It referred to other servers instead of answering.
+    pub(super) fn refers(&self) {
+        self.referrals.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often it referred to other servers, as one that does not recurse does.
+    pub(super) fn referrals(&self) -> u64 {
+        self.referrals.load(Ordering::Relaxed)
     }
 
     /// It answered a query with EDNS as one that understands or ignores it.

@@ -174,7 +174,7 @@ fn a_circular_chain_and_one_with_two_ways_are_no_answers() {
     for records in [
         &[first.clone(), back][..],
         &[first.clone(), other.clone()],
-        &[itself.clone()],
+        std::slice::from_ref(&itself),
     ] {
         let wire = message(0x8180, [records, &[], &[]]);
         assert_eq!(read(&wire).err(), Some(AnswerError::Chain));
@@ -233,7 +233,7 @@ fn what_the_asked_name_does_not_lead_to_is_left_out() {
     chaos[5] = 3;
     let ns = record(b"\xC0\x0E", rtype::NS, 300, b"\x01b\xC0\x0E");
     let records = [other.clone(), a, chaos.clone()];
-    let wire = message(0x8180, [&records, &[ns], &[other.clone()]]);
+    let wire = message(0x8180, [&records, &[ns], std::slice::from_ref(&other)]);
     let answer = read(&wire).expect("an answer");
     assert_eq!(answer.counts(), [1, 0, 0]);
     for lone in [other, chaos] {
@@ -249,7 +249,7 @@ fn a_referral_is_no_answer_whoever_is_referred_to() {
         let alias = record(b"\xC0\x0C", rtype::CNAME, 20, b"\x01b\xC0\x0E");
         let soa = record(b"\x02tv\x00", rtype::SOA, 3600, SOA);
         for answers in [&[][..], &[alias]] {
-            let wire = message(0x8180, [answers, &[ns.clone()], &[]]);
+            let wire = message(0x8180, [answers, std::slice::from_ref(&ns), &[]]);
             assert_eq!(read(&wire).err(), Some(AnswerError::Referral));
             let wire = message(0x8180, [answers, &[ns.clone(), soa.clone()], &[]]);
             assert!(read(&wire).is_ok(), "NODATA with both (RFC 2308, 2.2)");
