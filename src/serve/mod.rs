@@ -3,6 +3,7 @@
 
 mod asker;
 pub mod cache;
+mod deferred;
 pub mod desk;
 pub mod flights;
 mod near;

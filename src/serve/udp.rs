@@ -1,7 +1,6 @@
 //! Owns the UDP workers: threads that take packets, answer what they can, and ask upstream the rest.
 //! Refuses to compile, to log, and to wait for anything but packets.
 
-use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -13,10 +12,11 @@ use tokio::time::Instant;
 
 use super::asker::Asker;
 use super::cache::{Entry, Key};
+use super::deferred::Deferred;
 use super::desk;
 use super::flights::{Boarding, Datagram, Flights, Landed, Locked, Ticket, Waiter, Who};
 use super::near::{Near, Place};
-use super::pace::{Pace, Release, WINDOW};
+use super::pace::Pace;
 use super::resolve::{Job, count, unanswered};
 use super::respond::{Asked, Client, Resolution, Step, answer, oversized, read};
 use super::seats::Seats;
@@ -105,9 +105,7 @@ impl Worker {
             waits,
             told: Vec::new(),
             aloft: Vec::new(),
-            untold: VecDeque::new(),
-            paced: VecDeque::new(),
-            paced_until: Instant::now(),
+            deferred: Deferred::new(self.pace.clone()),
         };
         all.serve()
     }
@@ -131,11 +129,8 @@ struct Loop<'w> {
     told: Vec<Heard>,
     /// What could not land yet, as another thread held the flights.
     aloft: Vec<(Ticket, Landed)>,
-    /// Those who wait to be told what came of their question.
-    untold: VecDeque<(Waiter, Landed)>,
-    /// Those of them who must wait for a moment more, and until when.
-    paced: VecDeque<(Waiter, Landed)>,
-    paced_until: Instant,
+    /// Outcomes to deliver.
+    deferred: Deferred,
 }
 
 impl Loop<'_> {
@@ -156,10 +151,7 @@ impl Loop<'_> {
             }
             // As long as packets come, only open questions are a reason to look elsewhere; and that
             // a flood at one socket must neither silence the others nor the bell.
-            let is_idle = self.asker.is_idle()
-                && self.aloft.is_empty()
-                && self.untold.is_empty()
-                && self.paced.is_empty();
+            let is_idle = self.asker.is_idle() && self.aloft.is_empty() && self.deferred.is_empty();
             rounds = rounds.wrapping_add(1);
             if is_idle && self.ready.contains(&true) && !rounds.is_multiple_of(look) {
                 continue;
@@ -188,10 +180,9 @@ impl Loop<'_> {
         }
         for (ticket, landed) in std::mem::take(&mut self.aloft) {
             let waiters = self.worker.flights.land(&ticket, &landed);
-            self.tell_later(waiters, &landed);
+            self.deferred.push_all(waiters, &landed);
         }
-        self.untold.append(&mut self.paced);
-        for (waiter, landed) in std::mem::take(&mut self.untold) {
+        for (waiter, landed) in self.deferred.take_all() {
             self.answer(waiter, &landed);
         }
         self.flush_all();
@@ -216,14 +207,14 @@ impl Loop<'_> {
 
     /// How long to wait for the next packet; without end if nothing else is to be done.
     fn patience(&self) -> Option<Duration> {
-        if self.ready.contains(&true) || !self.untold.is_empty() {
+        if self.ready.contains(&true) || self.deferred.is_ready() {
             return Some(Duration::ZERO);
         }
         if !self.aloft.is_empty() {
             return Some(AGAIN);
         }
-        let paced = (!self.paced.is_empty()).then_some(self.paced_until);
-        let due = self.asker.next_due().into_iter().chain(paced).min()?;
+        let dues = [self.asker.next_due(), self.deferred.due()];
+        let due = dues.into_iter().flatten().min()?;
         Some(due.saturating_duration_since(Instant::now()))
     }
 
@@ -353,7 +344,7 @@ impl Loop<'_> {
             Ok(Boarding::Joined) => worker.counters.bump(Count::Coalesced),
             Ok(Boarding::TooLate(waiter)) => {
                 worker.counters.bump(Count::Coalesced);
-                self.untold.push_back((waiter, Err(Arc::new(unanswered()))));
+                self.deferred.push(waiter, Err(Arc::new(unanswered())));
             }
             Err(waiter) => {
                 if let Who::Datagram(datagram) = waiter.who {
@@ -439,9 +430,6 @@ impl Loop<'_> {
             }
         }
         self.told = told;
-        if instant >= self.paced_until {
-            self.untold.append(&mut self.paced);
-        }
         self.tell(instant);
     }
 
@@ -458,32 +446,16 @@ impl Loop<'_> {
     /// Ends a flight: those who wait are told soon.
     fn land(&mut self, ticket: Ticket, landed: Landed) {
         match self.worker.flights.try_land(&ticket, &landed) {
-            Ok(waiters) => self.tell_later(waiters, &landed),
+            Ok(waiters) => self.deferred.push_all(waiters, &landed),
             Err(Locked) => self.aloft.push((ticket, landed)),
         }
     }
 
-    fn tell_later(&mut self, waiters: Option<Vec<Waiter>>, landed: &Landed) {
-        let waiters = waiters.into_iter().flatten();
-        self.untold
-            .extend(waiters.map(|waiter| (waiter, landed.clone())));
-    }
-
     /// Tells those who wait what came of their questions, as many as don't hold up other packets.
     fn tell(&mut self, now: Instant) {
-        for _ in 0..MOST_TOLD {
-            let Some((waiter, landed)) = self.untold.pop_front() else {
-                break;
-            };
-            match desk::release(&self.worker.pace, &waiter, &landed, now) {
-                Release::Now => self.answer(waiter, &landed),
-                Release::Later => {
-                    self.worker.counters.bump(Count::Paced);
-                    self.paced_until = now + WINDOW;
-                    self.paced.push_back((waiter, landed));
-                }
-                Release::Never => self.worker.counters.bump(Count::Discarded),
-            }
+        let counters = &self.worker.counters;
+        for (waiter, landed) in self.deferred.take(now, MOST_TOLD, counters) {
+            self.answer(waiter, &landed);
         }
         self.flush_all();
     }
