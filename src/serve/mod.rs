@@ -3,6 +3,7 @@
 
 mod asker;
 pub mod cache;
+mod context;
 mod deferred;
 pub mod desk;
 pub mod flights;

@@ -4,18 +4,15 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use smallvec::SmallVec;
-
-use super::cache::{Cache, Entry, Failure, Key, Lookup, STALE_TTL};
+use super::cache::{Cache, Entry, Failure, Key, Lookup};
+use super::context::AnswerContext;
 use super::near::{Near, Place};
 use super::own;
-use crate::policy::snapshot::{Decision, Matched, Past, Snapshot};
+use crate::policy::snapshot::{Decision, Snapshot};
 use crate::stats::{Count, Counters};
-use crate::wire::answer::Answer;
 use crate::wire::edns::{Ede, code};
-use crate::wire::name::Name;
 use crate::wire::query::{Fault, Query, Reject};
-use crate::wire::reply::{self, Reply};
+use crate::wire::reply;
 use crate::wire::{Rcode, class, rtype};
 
 /// Who asks, and by which kind of transport.
@@ -265,7 +262,7 @@ fn decide(
         own::any(query, limit, out);
         return Step::Reply(Count::Any.into());
     }
-    let road = Road {
+    let context = AnswerContext {
         now,
         query,
         snapshot,
@@ -278,7 +275,7 @@ fn decide(
             if let Some((near, place)) = &near
                 && let Some(entry) = near.find(*place, query, now)
             {
-                return road.hit(entry, entry.is_due(now), out);
+                return context.hit(entry, entry.is_due(now), out);
             }
             let Some(known) = cache.try_lookup(query, now) else {
                 return Step::Busy;
@@ -289,18 +286,18 @@ fn decide(
             known
         }
         Truth::Given(Resolution::Answered(entry)) => {
-            return road.fresh(entry, Count::Resolved, out);
+            return context.fresh(entry, Count::Resolved, out);
         }
         Truth::Given(Resolution::Failed(failure, stale)) => {
-            return road.failed(Some(failure), stale.clone(), false, out);
+            return context.failed(Some(failure), stale.clone(), false, out);
         }
         Truth::Given(Resolution::Overloaded(stale)) => {
-            return road.failed(None, stale.clone(), false, out);
+            return context.failed(None, stale.clone(), false, out);
         }
     };
     match known {
-        Lookup::Fresh(entry, due) => road.hit(&entry, due, out),
-        Lookup::Failed(failure, stale) => road.failed(Some(&failure), stale, true, out),
+        Lookup::Fresh(entry, due) => context.hit(&entry, due, out),
+        Lookup::Failed(failure, stale) => context.failed(Some(&failure), stale, true, out),
         Lookup::Miss(stale) => Step::Resolve(Key::new(query), stale),
     }
 }
@@ -349,183 +346,5 @@ fn beyond(
         rtype::OPT => Some((Some(Rcode::FormErr), Count::Question)),
         rtype::FIRST_META..rtype::ANY => Some((Some(Rcode::NotImp), Count::MetaType)),
         _ => None,
-    }
-}
-
-/// The rest of the road, once only the truth is missing.
-struct Road<'a, 'p> {
-    now: u32,
-    query: &'a Query<'p>,
-    snapshot: &'a Snapshot,
-    past: Past,
-    limit: usize,
-}
-
-impl Road<'_, '_> {
-    /// An answer from the cache, that is `due` to be asked for again.
-    fn hit(&self, entry: &Entry, due: bool, out: &mut Vec<u8>) -> Step {
-        match self.fresh(entry, Count::CacheHits, out) {
-            Step::Reply(tally) if due && tally.count == Count::CacheHits => {
-                Step::Refresh(Key::new(self.query))
-            }
-            step => step,
-        }
-    }
-
-    fn fresh(&self, entry: &Entry, count: Count, out: &mut Vec<u8>) -> Step {
-        self.copy(entry, count, None, None, out)
-    }
-
-    /// Without an answer: the one past its TTL if there is one (RFC 8767), else upstream's own
-    /// word, else SERVFAIL.
-    fn failed(
-        &self,
-        failure: Option<&Failure>,
-        stale: Option<Arc<Entry>>,
-        remembered: bool,
-        out: &mut Vec<u8>,
-    ) -> Step {
-        if let Some(entry) = stale {
-            let code = match entry.answer.rcode() == Rcode::NxDomain as u16 {
-                true => code::STALE_NXDOMAIN,
-                false => code::STALE_ANSWER,
-            };
-            return self.copy(&entry, Count::Stale, Some(STALE_TTL), Some(code), out);
-        }
-        let Some(failure) = failure else {
-            own::bare(self.query, Rcode::ServFail, &[], self.limit, out);
-            return Step::Reply(Count::Overloaded.into());
-        };
-        let extra = remembered.then_some(code::CACHED_ERROR);
-        if let Some(said) = &failure.said {
-            return self.copy(said, Count::Failed, None, extra, out);
-        }
-        let why = [Some(failure.code), extra].map(|code| Ede {
-            code: code.unwrap_or_default(),
-            text: "",
-        });
-        let why = &why[..1 + usize::from(remembered)];
-        own::bare(self.query, Rcode::ServFail, why, self.limit, out);
-        Step::Reply(Count::Failed.into())
-    }
-
-    /// Upstream's answer, unless a name that it leads to is blocked.
-    fn copy(
-        &self,
-        entry: &Entry,
-        count: Count,
-        stale_ttl: Option<u32>,
-        extra: Option<u16>,
-        out: &mut Vec<u8>,
-    ) -> Step {
-        let answer = &entry.answer;
-        let age = entry.age(self.now);
-        let mut left_out: SmallVec<[usize; 4]> = SmallVec::new();
-        if self.past != Past::Everything {
-            let place = |hops, service| own::Place::Target {
-                answer,
-                hops,
-                service,
-                age,
-                stale_ttl,
-            };
-            let chain = answer.chain().map(|(name, _)| name);
-            let (hops, decision) = self
-                .snapshot
-                .decide_chain(&self.query.name, self.past, chain);
-            if let Decision::Blocked { by, nxdomain, .. } = decision {
-                return self.block(by, nxdomain, &place(hops, None), out);
-            }
-            if answer.has_service_targets() {
-                // The last one that is blocked answers for all if none is left.
-                let mut blocked = None;
-                for (target, at) in answer.service_targets() {
-                    if let Some((hops, by)) = self.blocks_service(answer, &target) {
-                        left_out.push(at);
-                        blocked = Some((target, hops, by));
-                    }
-                }
-                if let Some((target, hops, by)) = blocked
-                    && left_out.len() == answer.services()
-                {
-                    // The asked name has other types, so that it exists.
-                    return self.block(by, false, &place(hops, Some(&target)), out);
-                }
-            }
-        }
-        let mut reply = Reply::new(self.query, Rcode::NoError, self.limit, out);
-        let additional_at = if left_out.is_empty() && !answer.has_additional() {
-            reply.copy(answer, age, stale_ttl);
-            answer.additional_at()
-        } else {
-            reply.copy_some(
-                answer,
-                age,
-                stale_ttl,
-                |additional, owner, data| match additional {
-                    true => self.passes(answer, owner),
-                    false => !left_out.contains(&data),
-                },
-            )
-        };
-        let mut why = [Ede { code: 0, text: "" }; 6];
-        let held = answer.errors().iter().map(|e| Ede {
-            code: e.code,
-            text: &e.text,
-        });
-        let extra = extra.map(|code| Ede { code, text: "" });
-        let mut count_of_errors = 0;
-        for (place, error) in why.iter_mut().zip(extra.into_iter().chain(held)) {
-            *place = error;
-            count_of_errors += 1;
-        }
-        reply.finish(&why[..count_of_errors], Some(additional_at));
-        Step::Reply(count.into())
-    }
-
-    /// The rule that blocks a service's target, if one does, and how many hops lead to its record. The
-    /// target is judged as one more name of the chain (RFC 9460, section 2.5).
-    fn blocks_service(&self, answer: &Answer, target: &Name) -> Option<(usize, Matched<'_>)> {
-        let chain = answer.chain().map(|(name, _)| name);
-        let names = chain.chain([target.clone()]);
-        let (hops, decision) = self
-            .snapshot
-            .decide_chain(&self.query.name, self.past, names);
-        match decision {
-            Decision::Blocked { by, .. } => Some((hops - 1, by)),
-            _ => None,
-        }
-    }
-
-    /// Whether an address of the additional section is not one of a blocked name.
-    fn passes(&self, answer: &Answer, owner: usize) -> bool {
-        let past = match self.past {
-            Past::Everything => return true,
-            past => past,
-        };
-        let Some(owner) = answer.name_at(owner) else {
-            return false;
-        };
-        let (_, decision) =
-            self.snapshot
-                .decide_chain(&self.query.name, past, std::iter::once(owner));
-        !matches!(decision, Decision::Blocked { .. })
-    }
-
-    /// The answer of a block at a name that the asked one leads to.
-    fn block(
-        &self,
-        by: Matched<'_>,
-        nxdomain: bool,
-        place: &own::Place<'_>,
-        out: &mut Vec<u8>,
-    ) -> Step {
-        let serial = self.snapshot.generation as u32;
-        let list = self.snapshot.slot(&by);
-        let tally = |count| Tally { count, list };
-        match own::blocked(self.query, by, nxdomain, place, serial, self.limit, out) {
-            true => Step::Reply(tally(Count::BlockedTarget)),
-            false => Step::Drop(tally(Count::BlockedDrop)),
-        }
     }
 }

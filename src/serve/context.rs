@@ -1,0 +1,198 @@
+//! Answers with upstream's data, unless a name that they lead to is blocked.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::cache::{Entry, Failure, Key, STALE_TTL};
+use super::own;
+use super::respond::{Step, Tally};
+use crate::policy::snapshot::{Decision, Matched, Past, Snapshot};
+use crate::stats::Count;
+use crate::wire::Rcode;
+use crate::wire::answer::Answer;
+use crate::wire::edns::{Ede, code};
+use crate::wire::name::Name;
+use crate::wire::query::Query;
+use crate::wire::reply::Reply;
+
+/// What an answer with upstream's data depends on.
+pub(super) struct AnswerContext<'a, 'p> {
+    pub(super) now: u32,
+    pub(super) query: &'a Query<'p>,
+    pub(super) snapshot: &'a Snapshot,
+    /// Which rules count for the names that the asked one leads to.
+    pub(super) past: Past,
+    /// Most bytes of the answer.
+    pub(super) limit: usize,
+}
+
+impl AnswerContext<'_, '_> {
+    /// An answer from the cache, that is `due` to be asked for again.
+    pub(super) fn hit(&self, entry: &Entry, due: bool, out: &mut Vec<u8>) -> Step {
+        match self.fresh(entry, Count::CacheHits, out) {
+            Step::Reply(tally) if due && tally.count == Count::CacheHits => {
+                Step::Refresh(Key::new(self.query))
+            }
+            step => step,
+        }
+    }
+
+    /// Upstream's answer within its TTL.
+    pub(super) fn fresh(&self, entry: &Entry, count: Count, out: &mut Vec<u8>) -> Step {
+        self.copy(entry, count, None, None, out)
+    }
+
+    /// Without an answer: the one past its TTL if there is one (RFC 8767), else upstream's own
+    /// word, else SERVFAIL.
+    pub(super) fn failed(
+        &self,
+        failure: Option<&Failure>,
+        stale: Option<Arc<Entry>>,
+        remembered: bool,
+        out: &mut Vec<u8>,
+    ) -> Step {
+        if let Some(entry) = stale {
+            let code = match entry.answer.rcode() == Rcode::NxDomain as u16 {
+                true => code::STALE_NXDOMAIN,
+                false => code::STALE_ANSWER,
+            };
+            return self.copy(&entry, Count::Stale, Some(STALE_TTL), Some(code), out);
+        }
+        let Some(failure) = failure else {
+            own::bare(self.query, Rcode::ServFail, &[], self.limit, out);
+            return Step::Reply(Count::Overloaded.into());
+        };
+        let extra = remembered.then_some(code::CACHED_ERROR);
+        if let Some(said) = &failure.said {
+            return self.copy(said, Count::Failed, None, extra, out);
+        }
+        let why = [Some(failure.code), extra].map(|code| Ede {
+            code: code.unwrap_or_default(),
+            text: "",
+        });
+        let why = &why[..1 + usize::from(remembered)];
+        own::bare(self.query, Rcode::ServFail, why, self.limit, out);
+        Step::Reply(Count::Failed.into())
+    }
+
+    /// Upstream's answer, unless a name that it leads to is blocked.
+    fn copy(
+        &self,
+        entry: &Entry,
+        count: Count,
+        stale_ttl: Option<u32>,
+        extra: Option<u16>,
+        out: &mut Vec<u8>,
+    ) -> Step {
+        let answer = &entry.answer;
+        let age = entry.age(self.now);
+        let mut left_out: SmallVec<[usize; 4]> = SmallVec::new();
+        if self.past != Past::Everything {
+            let place = |hops, service| own::Place::Target {
+                answer,
+                hops,
+                service,
+                age,
+                stale_ttl,
+            };
+            let chain = answer.chain().map(|(name, _)| name);
+            let (hops, decision) = self
+                .snapshot
+                .decide_chain(&self.query.name, self.past, chain);
+            if let Decision::Blocked { by, nxdomain, .. } = decision {
+                return self.block(by, nxdomain, &place(hops, None), out);
+            }
+            if answer.has_service_targets() {
+                // The last one that is blocked answers for all if none is left.
+                let mut blocked = None;
+                for (target, at) in answer.service_targets() {
+                    if let Some((hops, by)) = self.blocks_service(answer, &target) {
+                        left_out.push(at);
+                        blocked = Some((target, hops, by));
+                    }
+                }
+                if let Some((target, hops, by)) = blocked
+                    && left_out.len() == answer.services()
+                {
+                    // The asked name has other types, so that it exists.
+                    return self.block(by, false, &place(hops, Some(&target)), out);
+                }
+            }
+        }
+        let mut reply = Reply::new(self.query, Rcode::NoError, self.limit, out);
+        let additional_at = if left_out.is_empty() && !answer.has_additional() {
+            reply.copy(answer, age, stale_ttl);
+            answer.additional_at()
+        } else {
+            reply.copy_some(
+                answer,
+                age,
+                stale_ttl,
+                |additional, owner, data| match additional {
+                    true => self.passes(answer, owner),
+                    false => !left_out.contains(&data),
+                },
+            )
+        };
+        let mut why = [Ede { code: 0, text: "" }; 6];
+        let held = answer.errors().iter().map(|e| Ede {
+            code: e.code,
+            text: &e.text,
+        });
+        let extra = extra.map(|code| Ede { code, text: "" });
+        let mut count_of_errors = 0;
+        for (place, error) in why.iter_mut().zip(extra.into_iter().chain(held)) {
+            *place = error;
+            count_of_errors += 1;
+        }
+        reply.finish(&why[..count_of_errors], Some(additional_at));
+        Step::Reply(count.into())
+    }
+
+    /// The rule that blocks a service's target, if one does, and how many hops lead to its record. The
+    /// target is judged as one more name of the chain (RFC 9460, section 2.5).
+    fn blocks_service(&self, answer: &Answer, target: &Name) -> Option<(usize, Matched<'_>)> {
+        let chain = answer.chain().map(|(name, _)| name);
+        let names = chain.chain([target.clone()]);
+        let (hops, decision) = self
+            .snapshot
+            .decide_chain(&self.query.name, self.past, names);
+        match decision {
+            Decision::Blocked { by, .. } => Some((hops - 1, by)),
+            _ => None,
+        }
+    }
+
+    /// Whether an address of the additional section is not one of a blocked name.
+    fn passes(&self, answer: &Answer, owner: usize) -> bool {
+        let past = match self.past {
+            Past::Everything => return true,
+            past => past,
+        };
+        let Some(owner) = answer.name_at(owner) else {
+            return false;
+        };
+        let (_, decision) =
+            self.snapshot
+                .decide_chain(&self.query.name, past, std::iter::once(owner));
+        !matches!(decision, Decision::Blocked { .. })
+    }
+
+    /// The answer of a block at a name that the asked one leads to.
+    fn block(
+        &self,
+        by: Matched<'_>,
+        nxdomain: bool,
+        place: &own::Place<'_>,
+        out: &mut Vec<u8>,
+    ) -> Step {
+        let serial = self.snapshot.generation as u32;
+        let list = self.snapshot.slot(&by);
+        let tally = |count| Tally { count, list };
+        match own::blocked(self.query, by, nxdomain, place, serial, self.limit, out) {
+            true => Step::Reply(tally(Count::BlockedTarget)),
+            false => Step::Drop(tally(Count::BlockedDrop)),
+        }
+    }
+}
