@@ -15,7 +15,7 @@ has one core, dnsperf, pace and the upstream another. Every round asks each serv
 
 first as fast as it answers (dnsperf), then at a steady rate (pace): half of what the echo reaches, for
 unknown names half of what Tapis reaches. The echo is a program that sends each question back: the
-kernel's share of all figures. At last each server takes in a changed list at 2,000 questions a second.
+kernel's share of all figures. TAPIS_BEFORE=PATH measures another build of Tapis as well. At last each server takes in a changed list at 2,000 questions a second.
 
 Before and after each measurement answers are compared with what they have to be, and dnsperf has to
 report NOERROR alone and next to no loss: else the measurement is void. Writes table.md, chart.svg and
@@ -44,7 +44,7 @@ from report import Report
 QUICK = {"rounds": 1, "seconds": 0.4, "latency_seconds": 0.15, "latency_runs": 3, "pair_seconds": 0.2}
 QUICK |= {"calibration_seconds": 0.3, "reload_control": 0.6, "made_up": 20_000}
 TOOLS = {"dnsperf": "dnsperf", "nsd": "nsd", "taskset": "util-linux"}
-BUILD = ["cargo", "build", "--release", "--bins", "--examples"]
+BUILD = ["cargo", "build", "--profile", "dist", "--bins", "--examples"]
 BUILT = ("tapis", os.path.join("examples", "echo"), os.path.join("examples", "pace"))
 
 
@@ -75,7 +75,7 @@ def read_options():
     add("--quick", action="store_true", help="a small list and short runs: does it all work?")
     add("--out", default=os.path.join(REPOSITORY, "target", "peers"))
     add("--docs", action="store_true", help="put the result into docs/, too")
-    add("--target", default=os.path.join(REPOSITORY, "target", "release"), help="where tapis and examples/ are")
+    add("--target", default=os.path.join(REPOSITORY, "target", "dist"), help="where tapis and examples/ are")
     options = arguments.parse_args()
     if options.quick:
         vars(options).update(QUICK)

@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::net::{SocketAddr, UdpSocket};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
@@ -12,6 +13,24 @@ use tempfile::TempDir;
 use crate::orders::{order, target};
 use crate::support::client::{PATIENCE, exchange, query, until};
 use crate::support::server::{Server, folder, list, preamble};
+
+/// NSD with one zone, the root.
+const NSD: &str = "\
+server:
+  ip-address: 127.0.0.1@PORT
+  username: \"\"
+  zonesdir: \"DIR\"
+  database: \"\"
+  pidfile: \"DIR/pid\"
+  xfrdfile: \"DIR/xfrd\"
+  zonelistfile: \"DIR/zones\"
+  rrl-ratelimit: 0
+remote-control:
+  control-enable: no
+zone:
+  name: \".\"
+  zonefile: \"root\"
+";
 
 /// A peer's process. It ends with the test.
 struct Peer {
@@ -63,22 +82,6 @@ impl Peer {
     }
 
     fn nsd() -> Self {
-        let config = "\
-server:
-  ip-address: 127.0.0.1@PORT
-  username: \"\"
-  zonesdir: \"DIR\"
-  database: \"\"
-  pidfile: \"DIR/pid\"
-  xfrdfile: \"DIR/xfrd\"
-  zonelistfile: \"DIR/zones\"
-  rrl-ratelimit: 0
-remote-control:
-  control-enable: no
-zone:
-  name: \".\"
-  zonefile: \"root\"
-";
         let mut zone = "\
 $TTL 300
 . IN SOA ns. host. 1 3600 600 86400 30
@@ -92,7 +95,7 @@ alias.example. IN CNAME blocked.example.
         for n in 0..30 {
             zone += &format!("long.example. IN TXT \"{n}-{}\"\n", "x".repeat(200));
         }
-        let files = [("config", config), ("root", &zone)];
+        let files = [("config", NSD), ("root", &zone)];
         Self::start(&["nsd", "-d", "-c", "DIR/config"], &files)
     }
 
@@ -121,6 +124,35 @@ remote-control:
         Self::start(
             &["unbound", "-d", "-c", "DIR/config"],
             &[("config", &config)],
+        )
+    }
+
+    /// Unbound, which validates what is below the zone of that key.
+    fn validating(upstream: SocketAddr, key: &str) -> Self {
+        let config = format!(
+            "\
+server:
+  interface: 127.0.0.1@PORT
+  username: \"\"
+  chroot: \"\"
+  directory: \"DIR\"
+  pidfile: \"DIR/pid\"
+  use-syslog: no
+  do-not-query-localhost: no
+  trust-anchor-file: \"DIR/key\"
+  module-config: \"validator iterator\"
+forward-zone:
+  name: \".\"
+  forward-addr: {}@{}
+remote-control:
+  control-enable: no
+",
+            upstream.ip(),
+            upstream.port()
+        );
+        Self::start(
+            &["unbound", "-d", "-c", "DIR/config"],
+            &[("config", &config), ("key", key)],
         )
     }
 
@@ -302,5 +334,81 @@ fn recursors_that_harden_below_nxdomain_still_find_what_is_free() {
             dig(server, &["ok.deep.tree.example", "+short"]),
             "192.0.2.1\n"
         );
+    }
+}
+
+/// Runs a tool of ldns in a folder; what it prints.
+fn ldns(folder: &Path, arguments: &[&str]) -> String {
+    let output = Command::new(arguments[0])
+        .args(&arguments[1..])
+        .current_dir(folder)
+        .output()
+        .expect("ldnsutils is installed");
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// Signs a zone; its zone file, its DNSKEY and its DS.
+fn signed(zone: &str, records: &str) -> (String, String, String) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path();
+    let ttl = "$TTL 300\n";
+    let head = format!("{zone}. IN SOA ns.{zone}. host.{zone}. 1 3600 600 86400 30\n");
+    let ns = format!("{zone}. IN NS ns.{zone}.\nns.{zone}. IN A 127.0.0.1\n");
+    fs::write(path.join("zone"), [ttl, &head, &ns, records].concat()).expect("written");
+    let keygen = [
+        "ldns-keygen",
+        "-r",
+        "/dev/urandom",
+        "-a",
+        "ECDSAP256SHA256",
+        "-k",
+        zone,
+    ];
+    let key = ldns(path, &keygen);
+    let key = key.trim();
+    ldns(path, &["ldns-signzone", "-o", zone, "zone", key]);
+    let read = |name: String| fs::read_to_string(path.join(name)).expect("made");
+    let ds = ldns(path, &["ldns-key2ds", "-n", "-2", &format!("{key}.key")]);
+    (
+        read("zone.signed".to_owned()),
+        read(format!("{key}.key")),
+        ds,
+    )
+}
+
+#[test]
+#[ignore = "needs nsd, unbound, dig and ldnsutils"]
+fn a_validator_in_front_believes_the_names_below_an_exact_block() {
+    let shop = "shop.example. IN A 192.0.2.9\nwww.shop.example. IN A 192.0.2.8\n";
+    let (child, _, ds) = signed("shop.example", shop);
+    let delegation = "shop.example. IN NS ns.shop.example.\nns.shop.example. IN A 127.0.0.1\n";
+    let (parent, key, _) = signed("example", &(delegation.to_owned() + &ds));
+    let zones = "\
+zone:
+  name: \"example\"
+  zonefile: \"parent\"
+zone:
+  name: \"shop.example\"
+  zonefile: \"child\"
+";
+    let config = NSD.replace("zone:\n  name: \".\"\n  zonefile: \"root\"\n", zones);
+    let files = [
+        ("config", &*config),
+        ("parent", &*parent),
+        ("child", &*child),
+    ];
+    let nsd = Peer::start(&["nsd", "-d", "-c", "DIR/config"], &files);
+    for rules in ["shop.example\n", ".shop.example\n"] {
+        let lists = list("free", "kind = \"allow\"") + &list("ads", "");
+        let files = [("free", "www.shop.example\n"), ("ads", rules)];
+        let server = Server::start(&(preamble(nsd.address) + &lists), &files);
+        let front = Peer::validating(server.address, &key);
+        let free = dig(front.address, &["www.shop.example", "A", "+dnssec"]);
+        for part in ["status: NOERROR", " ad;", "192.0.2.8"] {
+            assert!(free.contains(part), "{part} in {free}");
+        }
+        let direct = dig(server.address, &["shop.example", "A", "+short"]);
+        assert_eq!(direct, "0.0.0.0\n");
     }
 }

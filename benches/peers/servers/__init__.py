@@ -7,10 +7,10 @@ from .dnsmasq import Dnsmasq
 from .hickory import Hickory
 from .knot import Knot
 from .powerdns import PowerDns
-from .tapis import Echo, Empty, Orders, Tapis
+from .tapis import Before, Echo, Empty, Orders, Tapis
 from .unbound import LocalZones, Rpz
 
-KINDS = (Tapis, Empty, Orders, Echo, LocalZones, Rpz, Bind, PowerDns, Dnsdist, Knot, Dnsmasq, Hickory)
+KINDS = (Tapis, Before, Empty, Orders, Echo, LocalZones, Rpz, Bind, PowerDns, Dnsdist, Knot, Dnsmasq, Hickory)
 ALL = {kind.name: kind for kind in KINDS}
 
 __all__ = ["ALL", "MIXES", "PATH", "Field", "Server"]

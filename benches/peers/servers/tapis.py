@@ -61,6 +61,17 @@ class Tapis(Server):
         return ["true"]  # it sees by itself that the file is another
 
 
+class Before(Tapis):
+    """Another build of Tapis, whose path is in TAPIS_BEFORE: what a change costs."""
+
+    name = "tapis-before"
+    note = "another build of Tapis"
+
+    @classmethod
+    def find(cls, field):
+        return os.environ.get("TAPIS_BEFORE")
+
+
 class Empty(Tapis):
     """Tapis with nothing to block: what is left is not the list's."""
 

@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use super::Intake;
 use super::chain::{Chain, Hop, soa};
 use super::records::{Parsed, Record};
-use super::spelling::Spelling;
+use super::spelling::{Labels, Spelling};
 use crate::wire::name::Name;
 use crate::wire::{HEADER, MAX_MESSAGE, class, rtype};
 
@@ -35,10 +35,10 @@ pub(super) struct Written {
 pub(super) struct Writer<'m> {
     message: &'m [u8],
     asked: &'m Name,
+    asked_labels: Labels,
     intake: Intake,
     out: Vec<u8>,
-    /// Where labels start that names may point at.
-    places: SmallVec<[u16; MAX_PLACES]>,
+    places: SmallVec<[Place; MAX_PLACES]>,
     ttl_fields: SmallVec<[u16; 16]>,
     /// For each hop, where its target and its TTL are.
     hops: SmallVec<[[u16; 2]; 4]>,
@@ -46,6 +46,14 @@ pub(super) struct Writer<'m> {
     services: u16,
     additional_at: usize,
     counts: [u16; 3],
+}
+
+/// Where a label starts that names may point at.
+#[derive(Clone, Copy)]
+struct Place {
+    at: u16,
+    /// Length of the name from there on, written in full: few others have the same.
+    len: u16,
 }
 
 /// A record that was written.
@@ -65,10 +73,14 @@ impl<'m> Writer<'m> {
         out.extend_from_slice(&rtype.to_be_bytes());
         out.extend_from_slice(&class::IN.to_be_bytes());
         let labels = (1..=asked.label_count()).rev();
-        let places = labels.map(|labels| (HEADER + asked.ancestor_start(labels)) as u16);
+        let places = labels.map(|labels| Place {
+            at: (HEADER + asked.ancestor_start(labels)) as u16,
+            len: asked.ancestor(labels).len() as u16,
+        });
         Self {
             message,
             asked,
+            asked_labels: Labels::of(asked),
             intake,
             places: places.take(MAX_PLACES).collect(),
             additional_at: out.len(),
@@ -200,7 +212,7 @@ impl<'m> Writer<'m> {
         match self.message.get(record.owner..record.owner + 2) {
             Some(owner) if owner == ASKED => self.out.extend_from_slice(&ASKED),
             _ => {
-                let (owner, _) = Spelling::read(self.message, record.owner, self.asked)?;
+                let (owner, _) = Spelling::read(self.message, record.owner, &self.asked_labels)?;
                 self.name(&owner, true);
             }
         }
@@ -250,7 +262,7 @@ impl<'m> Writer<'m> {
         }
         self.out.extend_from_slice(message.get(start..at.min(end))?);
         for _ in 0..shape.names {
-            let (name, behind) = Spelling::read(message, at, self.asked)?;
+            let (name, behind) = Spelling::read(message, at, &self.asked_labels)?;
             self.name(&name, shape.compressed);
             at = behind;
         }
@@ -267,14 +279,20 @@ impl<'m> Writer<'m> {
     fn name(&mut self, name: &Spelling, compressed: bool) {
         for start in name.labels() {
             let suffix = name.from(start);
-            let place = self.places.iter().filter(|_| compressed);
-            let mut place = place.filter(|&&at| stands_at(&self.out, usize::from(at), suffix));
-            if let Some(&place) = place.next() {
-                self.out.extend_from_slice(&(0xC000 | place).to_be_bytes());
+            let len = suffix.len() as u16;
+            let known = self.places.iter().find(|place| {
+                compressed
+                    && place.len == len
+                    && stands_at(&self.out, usize::from(place.at), suffix)
+            });
+            if let Some(place) = known {
+                self.out
+                    .extend_from_slice(&(0xC000 | place.at).to_be_bytes());
                 return;
             }
             if self.out.len() <= LAST_TARGET && self.places.len() < MAX_PLACES {
-                self.places.push(self.out.len() as u16);
+                let at = self.out.len() as u16;
+                self.places.push(Place { at, len });
             }
             let label = usize::from(suffix[0]);
             self.out.extend_from_slice(&suffix[..=label]);

@@ -1,6 +1,25 @@
 //! A name with its letter case, as a message spells it.
 
+use smallvec::SmallVec;
+
 use crate::wire::name::{MAX_NAME, Name};
+
+/// The labels of the asked name, as hashes. A label with an equal hash by chance is lower-cased, too,
+/// which does no harm; comparing all labels of hostile names with all of another would take long.
+pub(super) struct Labels(SmallVec<[u32; 8]>);
+
+impl Labels {
+    pub(super) fn of(name: &Name) -> Self {
+        Self(name.labels_from_root().map(hash).collect())
+    }
+}
+
+/// FNV-1a of a label, letter case aside.
+fn hash(label: &[u8]) -> u32 {
+    label.iter().fold(0x811C_9DC5, |hash, byte| {
+        (hash ^ u32::from(byte.to_ascii_lowercase())).wrapping_mul(0x0100_0193)
+    })
+}
 
 /// A name in wire form, its letters in the case that it was read with.
 pub(super) struct Spelling {
@@ -17,9 +36,9 @@ impl Spelling {
         Self { bytes, len }
     }
 
-    /// Reads a name that may be compressed, and the offset behind it. Labels that `asked` has as well
+    /// Reads a name that may be compressed, and the offset behind it. Labels that were `asked` for
     /// become lower-cased: their case may be that of our query. `None` if the name is malformed.
-    pub(super) fn read(message: &[u8], at: usize, asked: &Name) -> Option<(Self, usize)> {
+    pub(super) fn read(message: &[u8], at: usize, asked: &Labels) -> Option<(Self, usize)> {
         let mut name = Self {
             bytes: [0; MAX_NAME],
             len: 0,
@@ -38,8 +57,7 @@ impl Spelling {
                     }
                     let to = &mut name.bytes[name.len..behind];
                     to.copy_from_slice(label);
-                    let is_asked = |asked: &[u8]| asked.eq_ignore_ascii_case(&label[1..]);
-                    if asked.labels_from_root().any(is_asked) {
+                    if asked.0.contains(&hash(&label[1..])) {
                         to.make_ascii_lowercase();
                     }
                     name.len = behind;
