@@ -226,8 +226,8 @@ impl Control {
             let idle = !self.errands.is_running(&Errand::Book) && !self.stage_joining;
             let book = self.calendar.due().filter(|_| idle);
             let due = lists.into_iter().chain(book).min();
-            // Every arm does a bounded amount of work and makes no call that may block for long, so that
-            // a date is at most one turn late, whatever else there is to do.
+            // Every arm but a rollback, which reads kept images, does a bounded amount of work and makes
+            // no call that may block for long, so that a date is at most one turn late.
             tokio::select! {
                 () = stop.cancelled() => break,
                 Some(request) = requests.recv() => match request {

@@ -213,13 +213,13 @@ impl Snapshot {
 
     /// Decides on what upstream answered: the first name of `asked`'s CNAME chain that is blocked, by
     /// rules that count although `past` is known of the asked name. Returns how many hops lead to it,
-    /// with the decision; `Pass` when none is.
+    /// with the decision, `Pass` if none is; and what is known for names that the last one leads to.
     pub fn decide_chain(
         &self,
         asked: &Name,
         mut past: Past,
         chain: impl Iterator<Item = Name>,
-    ) -> (usize, Decision<'_>) {
+    ) -> (usize, Decision<'_>, Past) {
         for (hop, name) in chain.enumerate() {
             let decision = match past {
                 Past::Everything => break,
@@ -230,14 +230,14 @@ impl Snapshot {
                 Decision::Blocked { by, .. }
                     if past != Past::Lists || by.source.kind == Kind::Order =>
                 {
-                    return (hop + 1, decision);
+                    return (hop + 1, decision, past);
                 }
                 // Orders stand before allow lists, wherever on the chain.
                 Decision::Allowed(_) => past = decision.past(),
                 _ => {}
             }
         }
-        (0, Decision::Pass)
+        (0, Decision::Pass, past)
     }
 }
 
@@ -496,7 +496,7 @@ mod tests {
         let chain = |names: &[&str]| {
             let names: Vec<_> = names.iter().map(|n| name(n)).collect();
             let asked = name("asked.test");
-            let (hops, _) = snapshot.decide_chain(&asked, Past::Nothing, names.into_iter());
+            let (hops, ..) = snapshot.decide_chain(&asked, Past::Nothing, names.into_iter());
             hops
         };
         assert_eq!(chain(&["a.test", "c.test"]), 2);

@@ -50,9 +50,8 @@ pub(super) struct KeyRef<'k> {
 
 const DO: u8 = 1;
 const CD: u8 = 2;
-/// The type under which an NXDOMAIN is kept for all types of its name; no query has it (RFC 6895,
-/// section 3.1).
-const DENIAL: u16 = 0;
+/// The key under which an NXDOMAIN is kept for all types of its name: a bit that no query has.
+const DENIAL: u8 = 4;
 
 impl<'k> KeyRef<'k> {
     pub(super) fn new(query: &'k Query<'_>) -> Self {
@@ -91,8 +90,8 @@ impl Key {
     fn denial(name: SmallVec<[u8; 40]>, bits: u8) -> Self {
         Self {
             name,
-            rtype: DENIAL,
-            bits: bits & CD,
+            rtype: 0,
+            bits: DENIAL | bits & CD,
         }
     }
 
@@ -284,8 +283,8 @@ fn is_withdrawn<E>(
             for bits in [0, key.bits & CD] {
                 let denial = KeyRef {
                     name: rest,
-                    rtype: DENIAL,
-                    bits,
+                    rtype: 0,
+                    bits: DENIAL | bits,
                 };
                 if peek(&denial)?.is_some_and(|denial| denial.stored >= entry.stored) {
                     return Ok(true);

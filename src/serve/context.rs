@@ -88,6 +88,8 @@ impl AnswerContext<'_, '_> {
         let answer = &entry.answer;
         let age = entry.age(self.now);
         let mut left_out: SmallVec<[usize; 4]> = SmallVec::new();
+        // What is cut in any case is not looked at more closely.
+        let fits = answer.additional_at() <= self.limit;
         if self.past != Past::Everything {
             let place = |hops, service| own::Place::Target {
                 answer,
@@ -97,31 +99,32 @@ impl AnswerContext<'_, '_> {
                 stale_ttl,
             };
             let chain = answer.chain().map(|(name, _)| name);
-            let (hops, decision) = self
-                .snapshot
-                .decide_chain(&self.query.name, self.past, chain);
+            let (hops, decision, past) =
+                self.snapshot
+                    .decide_chain(&self.query.name, self.past, chain);
             if let Decision::Blocked { by, nxdomain, .. } = decision {
-                return self.block(by, nxdomain, &place(hops, None), out);
+                return self.block(by, nxdomain, &place(hops, false), out);
             }
-            if answer.has_service_targets() {
+            if fits && answer.has_service_targets() {
                 // The last one that is blocked answers for all if none is left.
                 let mut blocked = None;
                 for (target, at) in answer.service_targets() {
-                    if let Some((hops, by)) = self.blocks_service(answer, &target) {
+                    if let Some(by) = self.blocks(past, target) {
                         left_out.push(at);
-                        blocked = Some((target, hops, by));
+                        blocked = Some(by);
                     }
                 }
-                if let Some((target, hops, by)) = blocked
+                if let Some(by) = blocked
                     && left_out.len() == answer.services()
                 {
                     // The asked name has other types, so that it exists.
-                    return self.block(by, false, &place(hops, Some(&target)), out);
+                    let hops = answer.chain().count();
+                    return self.block(by, false, &place(hops, true), out);
                 }
             }
         }
         let mut reply = Reply::new(self.query, Rcode::NoError, self.limit, out);
-        let additional_at = if left_out.is_empty() && !answer.has_additional() {
+        let additional_at = if !fits || left_out.is_empty() && !answer.has_additional() {
             reply.copy(answer, age, stale_ttl);
             answer.additional_at()
         } else {
@@ -150,33 +153,21 @@ impl AnswerContext<'_, '_> {
         Step::Reply(count.into())
     }
 
-    /// The rule that blocks a service's target, if one does, and how many hops lead to its record. The
-    /// target is judged as one more name of the chain (RFC 9460, section 2.5).
-    fn blocks_service(&self, answer: &Answer, target: &Name) -> Option<(usize, Matched<'_>)> {
-        let chain = answer.chain().map(|(name, _)| name);
-        let names = chain.chain([target.clone()]);
-        let (hops, decision) = self
-            .snapshot
-            .decide_chain(&self.query.name, self.past, names);
+    /// The rule that blocks a name to which the answer leads, if one does. A service's target is judged as
+    /// one more name of the chain (RFC 9460, section 2.5).
+    fn blocks(&self, past: Past, name: Name) -> Option<Matched<'_>> {
+        let name = std::iter::once(name);
+        let (_, decision, _) = self.snapshot.decide_chain(&self.query.name, past, name);
         match decision {
-            Decision::Blocked { by, .. } => Some((hops - 1, by)),
+            Decision::Blocked { by, .. } => Some(by),
             _ => None,
         }
     }
 
     /// Whether an address of the additional section is not one of a blocked name.
     fn passes(&self, answer: &Answer, owner: usize) -> bool {
-        let past = match self.past {
-            Past::Everything => return true,
-            past => past,
-        };
-        let Some(owner) = answer.name_at(owner) else {
-            return false;
-        };
-        let (_, decision) =
-            self.snapshot
-                .decide_chain(&self.query.name, past, std::iter::once(owner));
-        !matches!(decision, Decision::Blocked { .. })
+        let owner = answer.name_at(owner);
+        owner.is_some_and(|owner| self.blocks(self.past, owner).is_none())
     }
 
     /// The answer of a block at a name that the asked one leads to.

@@ -69,7 +69,9 @@ impl Deferred {
                 Release::Now => taken.push((waiter, landed)),
                 Release::Later => {
                     counters.bump(Count::Paced);
-                    self.held_until = now + WINDOW;
+                    if self.held.is_empty() {
+                        self.held_until = now + WINDOW;
+                    }
                     self.held.push_back((waiter, landed));
                 }
                 Release::Never => counters.bump(Count::Discarded),

@@ -59,8 +59,8 @@ pub(super) enum Place<'a> {
     Target {
         answer: &'a Answer,
         hops: usize,
-        /// The blocked name, if it is not the last of these but the target of a service there.
-        service: Option<&'a Name>,
+        /// Whether the blocked name is not the last of these but the target of a service there.
+        service: bool,
         /// Seconds since the answer came.
         age: u32,
         /// TTL of all its records, when it is past its own.
@@ -92,23 +92,30 @@ pub(super) fn blocked(
             Place::Target {
                 answer,
                 hops,
-                service,
                 age,
                 stale_ttl,
+                ..
             } => {
                 let ttl = |ttl: u32| stale_ttl.unwrap_or(ttl.saturating_sub(*age));
                 let hops = answer.chain().take(*hops);
                 let hops = hops.map(|(name, hop)| (name, ttl(hop).min(blocking.ttl_secs)));
-                let last = chain(&mut reply, hops);
-                service.cloned().or(last)
+                chain(&mut reply, hops)
             }
         };
+        let is_service = matches!(place, Place::Target { service: true, .. });
         let owner = target.as_ref().map_or(Owner::Question, Owner::Name);
         if !sinkhole(&mut reply, query.rtype, blocking, owner) {
             let labels = usize::from(by.hit.labels);
-            let matched = target.and_then(|t| Name::read(t.ancestor(labels), 0).ok());
+            // Of a service's target no name of the answer is a part: the SOA is that of the name which
+            // has the service, or caches would not believe it.
+            let above = |name: &Name| Name::read(name.ancestor(labels), 0).ok();
+            let matched = match is_service {
+                true => target.map(|name| (name, 0)),
+                false => target.as_ref().and_then(above),
+            };
             let owner = match &matched {
                 Some((name, _)) => Owner::Name(name),
+                None if is_service => Owner::Question,
                 None => Owner::Ancestor(labels),
             };
             reply.soa(owner, blocking.ttl_secs, serial, false);

@@ -13,14 +13,17 @@ use std::time::Duration;
 use foldhash::quality::RandomState;
 use tokio::time::Instant;
 
-/// Answers that waited less are not held back: not enough of them accumulate.
-const SLOW: Duration = Duration::from_millis(200);
-/// How many slow answers one client gets in each [`WINDOW`]. A resolver that asks on behalf of many
-/// gets 6400 a second.
-const BURST: u64 = 64;
-/// See [`BURST`].
+use super::seats::network;
+
+/// How many answers one client gets in each [`WINDOW`], of those that waited for at least so long. Most
+/// answers come sooner. A resolver that asks on behalf of many gets 25,600 of the faster ones a second.
+const BURSTS: [(Duration, u64); 2] = [
+    (Duration::from_millis(200), 64),
+    (Duration::from_millis(20), 256),
+];
+/// See [`BURSTS`].
 pub const WINDOW: Duration = Duration::from_millis(10);
-/// Counters of clients; clients may share one, which costs them a few windows.
+/// Counters of clients. Clients may share one, and then its bursts.
 const CLIENTS: usize = 1 << 12;
 
 /// What to do with an answer that is ready.
@@ -56,24 +59,25 @@ impl Pace {
     }
 
     /// What to do at `now` with the answer to a query that came at `since`. A `failure` is sent however
-    /// old the query is: it is no longer than the query, and its client should know.
+    /// old the query is: its client should know.
     pub fn release(&self, client: IpAddr, since: Instant, failure: bool, now: Instant) -> Release {
         let waited = now.saturating_duration_since(since);
         if waited >= self.discard && !failure {
             return Release::Never;
         }
-        if waited < SLOW || self.admits(client, now) {
-            return Release::Now;
+        let burst = BURSTS.iter().find(|(least, _)| waited >= *least);
+        match burst {
+            Some((_, burst)) if !self.admits(client, *burst, now) => Release::Later,
+            _ => Release::Now,
         }
-        Release::Later
     }
 
-    fn admits(&self, client: IpAddr, now: Instant) -> bool {
+    fn admits(&self, client: IpAddr, burst: u64, now: Instant) -> bool {
         let elapsed = now.saturating_duration_since(self.start);
         let window = (elapsed.as_millis() / WINDOW.as_millis()) as u64 & u64::from(u32::MAX);
-        let place = self.hasher.hash_one(client.to_canonical()) as usize % CLIENTS;
+        let place = self.hasher.hash_one(network(client)) as usize % CLIENTS;
         let next = |count: u64| match count >> 32 == window {
-            true if count & u64::from(u32::MAX) >= BURST => None,
+            true if count & u64::from(u32::MAX) >= burst => None,
             true => Some(count + 1),
             false => Some(window << 32 | 1),
         };
@@ -102,7 +106,7 @@ mod tests {
         let ready = since + Duration::from_secs(1);
         for window in 0..5 {
             let now = ready + WINDOW * window;
-            assert_eq!(count(&pace, VICTIM, since, now), BURST as usize);
+            assert_eq!(count(&pace, VICTIM, since, now), 64);
             let other = [192, 0, 2, 2].into();
             assert_eq!(pace.release(other, since, false, now), Release::Now);
         }
@@ -112,7 +116,13 @@ mod tests {
     fn what_is_answered_soon_is_never_held_back() {
         let pace = Pace::new(Duration::from_millis(1900));
         let since = Instant::now();
-        assert_eq!(count(&pace, VICTIM, since, since + SLOW / 2), 1000);
+        let after = |millis| since + Duration::from_millis(millis);
+        assert_eq!(count(&pace, VICTIM, since, after(19)), 1000);
+        assert_eq!(count(&pace, VICTIM, since, after(199)), 256);
+        let [one, other] = ["2001:db8:1:ff00::1", "2001:db8:1:ff42::7"];
+        let of = |text: &str| text.parse().expect("an address");
+        assert_eq!(count(&pace, of(one), since, after(300)), 64);
+        assert_eq!(count(&pace, of(other), since, after(300)), 0, "one network");
     }
 
     #[test]

@@ -173,11 +173,35 @@ impl Resolver {
                 self.refresh(&key);
             }
             Step::Resolve(key, stale) => {
-                let resolution = self.resolve(client.ip, key, stale).await;
-                self.desk.answer(&datagram, &resolution);
+                self.wait(key, Datagram { stale, ..datagram }).await;
             }
             // `respond` waits for the cache.
             Step::Busy => {}
+        }
+    }
+}
+
+impl Resolver {
+    /// Asks upstream for a datagram, or joins an equal question that is on its way.
+    async fn wait(self: Arc<Self>, key: Key, datagram: Datagram) {
+        let seat = match self.seats.take(datagram.route.peer.ip()) {
+            Ok(seat) => seat,
+            Err(full) => {
+                self.desk.counters.bump(count(full));
+                let resolution = Resolution::Overloaded(datagram.stale.clone());
+                self.desk.answer(&datagram, &resolution);
+                return;
+            }
+        };
+        let who = Who::Datagram(datagram);
+        match self.flights.board(&key, Waiter { who, seat }) {
+            Boarding::First(ticket) => self.flight(ticket).fly(None).await,
+            Boarding::Joined => self.desk.counters.bump(Count::Coalesced),
+            Boarding::TooLate(waiter) => {
+                self.desk.counters.bump(Count::Coalesced);
+                let none = Err(Arc::new(unanswered()));
+                self.desk.deliver(vec![waiter], &none).await;
+            }
         }
     }
 }
@@ -219,8 +243,8 @@ impl Flight {
                 Err(_) => {
                     // Who has an old answer gets it; who has none waits on.
                     let impatient = flights.take_stale(ticket);
-                    desk.deliver(impatient, &Err(Arc::new(unanswered()))).await;
-                    asking.await
+                    let none = Err(Arc::new(unanswered()));
+                    tokio::join!(asking, desk.deliver(impatient, &none)).0
                 }
             }
         };

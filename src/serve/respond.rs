@@ -343,7 +343,8 @@ fn beyond(
     }
     match query.rtype {
         rtype::AXFR | rtype::IXFR => Some((Some(Rcode::Refused), Count::Refused)),
-        rtype::OPT => Some((Some(Rcode::FormErr), Count::Question)),
+        // Type 0 is reserved, and no record has it (RFC 6895, section 3.1).
+        rtype::OPT | 0 => Some((Some(Rcode::FormErr), Count::Question)),
         rtype::FIRST_META..rtype::ANY => Some((Some(Rcode::NotImp), Count::MetaType)),
         _ => None,
     }

@@ -105,11 +105,15 @@ impl Seats {
     }
 
     fn place(&self, client: IpAddr) -> usize {
-        let network = match client.to_canonical() {
-            IpAddr::V4(v4) => u128::from(v4.to_bits()),
-            IpAddr::V6(v6) => v6.to_bits() >> (128 - V6_PREFIX) | 1 << 127,
-        };
-        self.hasher.hash_one(network) as usize % CLIENTS
+        self.hasher.hash_one(network(client)) as usize % CLIENTS
+    }
+}
+
+/// What counts as one client: an IPv4 address, or a customer's IPv6 network.
+pub(super) fn network(client: IpAddr) -> u128 {
+    match client.to_canonical() {
+        IpAddr::V4(v4) => u128::from(v4.to_bits()),
+        IpAddr::V6(v6) => v6.to_bits() >> (128 - V6_PREFIX) | 1 << 127,
     }
 }
 

@@ -13,6 +13,10 @@ pub const MAX_LABEL: usize = 63;
 /// Most labels that fit in a name, the root not counted.
 pub const MAX_LABELS: usize = 127;
 
+/// Most compression pointers that are followed in one name: one for each label is plenty, and chains of
+/// thousands would keep a reader busy.
+pub(crate) const MAX_JUMPS: usize = 127;
+
 /// Octets kept for the wire form: any label's first sixteen can be read at once.
 const ROOM: usize = MAX_NAME + 1 + 63 + 16;
 /// Places for labels' starts: a power of two, so that no index needs a comparison.
@@ -129,6 +133,7 @@ impl Name {
         let mut name = Self::ROOT;
         let mut len = 0_usize;
         let mut end = None;
+        let mut jumps = 0;
         loop {
             let octet = *message.get(at).ok_or(NameError::Truncated)?;
             match octet {
@@ -144,7 +149,8 @@ impl Name {
                 0xC0.. if pointers => {
                     let low = *message.get(at + 1).ok_or(NameError::Truncated)?;
                     let target = usize::from(octet & 0x3F) << 8 | usize::from(low);
-                    if target >= at {
+                    jumps += 1;
+                    if target >= at || jumps > MAX_JUMPS {
                         return Err(NameError::Compressed);
                     }
                     end.get_or_insert(at + 2);

@@ -225,7 +225,7 @@ proptest! {
             if let Decision::Blocked { .. } = decision {
                 continue;
             }
-            let (hops, decision) =
+            let (hops, decision, _) =
                 snapshot.decide_chain(asked, decision.past(), chain.iter().cloned());
             let (word, by) = told(&decision);
             let expected = match policy.twin_of_chain(asked, &chain) {

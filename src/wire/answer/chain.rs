@@ -145,9 +145,9 @@ fn dname_above(parsed: &Parsed<'_>, at: &Name) -> Result<Option<(Record, Name)>,
         let target = target(parsed, record).ok_or(AnswerError::Malformed)?;
         let kept = &at.wire()[..at.ancestor_start(labels)];
         let renamed = [kept, target.wire()].concat();
-        // Too long a name is YXDOMAIN (RFC 6672, section 2.2): there is no such answer to give.
-        let (renamed, _) = Name::read(&renamed, 0).map_err(|_| AnswerError::Chain)?;
-        return Ok(Some((*record, renamed)));
+        // Too long a name is YXDOMAIN (RFC 6672, section 2.2): it leads nowhere.
+        let renamed = Name::read(&renamed, 0).ok();
+        return Ok(renamed.map(|(renamed, _)| (*record, renamed)));
     }
     Ok(None)
 }

@@ -36,8 +36,8 @@ pub enum AnswerError {
     /// A referral: the server does not recurse (RFC 2308, section 2.2).
     #[error("the server refers to others instead of answering")]
     Referral,
-    /// The answer section has records, but none of the asked name.
-    #[error("the answer section has no record of the asked name")]
+    /// The answer section has records, but none that answers: of other names, or of other types.
+    #[error("the answer section has no record that answers the question")]
     Unrelated,
 }
 
@@ -233,7 +233,12 @@ impl Answer {
             let mut all: Vec<_> = answer
                 .records()
                 .filter(|record| record.section == 0 && !record.is_signature())
-                .map(|record| record.canonical(answer.wire()))
+                .map(|record| {
+                    let owner = record.owner(answer.wire());
+                    let owner = owner.map(|owner| owner.wire().to_vec());
+                    let data = rewrite::expanded(answer.wire(), &record);
+                    (owner, record.fields.rtype, data)
+                })
                 .collect();
             all.sort_unstable();
             all

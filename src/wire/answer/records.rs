@@ -4,7 +4,7 @@ use smallvec::SmallVec;
 
 use super::{HeldEde, MAX_ERRORS};
 use crate::wire::edns::{self, Edns, Fields, OPTION_EDE};
-use crate::wire::name::{MAX_NAME, Name};
+use crate::wire::name::{MAX_JUMPS, MAX_NAME, Name};
 use crate::wire::{class, read_u16, rtype, skip_name};
 
 /// Most bytes kept of an Extended DNS Error's text.
@@ -39,16 +39,6 @@ impl Record {
     pub(super) fn owner(&self, message: &[u8]) -> Option<Name> {
         let (owner, _) = Name::read_compressed(message, self.owner).ok()?;
         Some(owner)
-    }
-
-    /// Owner, type and data, for comparison. Only of messages that this program wrote: of the names in
-    /// RDATA, equal ones are written equally there.
-    pub(super) fn canonical(&self, message: &[u8]) -> (Vec<u8>, u16, Vec<u8>) {
-        let owner = self
-            .owner(message)
-            .map_or(Vec::new(), |owner| owner.wire().to_vec());
-        let data = &message[self.fields.data..self.fields.end];
-        (owner, self.fields.rtype, data.to_vec())
     }
 }
 
@@ -152,6 +142,7 @@ pub(in crate::wire) fn records(
 fn is_name(message: &[u8], mut at: usize, name: &Name) -> Option<bool> {
     let mut rest = Some(name.wire());
     let mut len = 0;
+    let mut jumps = 0;
     loop {
         match *message.get(at)? {
             0 => return Some(rest == Some(&[0])),
@@ -171,7 +162,8 @@ fn is_name(message: &[u8], mut at: usize, name: &Name) -> Option<bool> {
             }
             high @ 0xC0.. => {
                 let target = usize::from(high & 0x3F) << 8 | usize::from(*message.get(at + 1)?);
-                if target >= at {
+                jumps += 1;
+                if target >= at || jumps > MAX_JUMPS {
                     return None;
                 }
                 at = target;

@@ -14,8 +14,12 @@ use super::spelling::{Labels, Spelling};
 use crate::wire::name::Name;
 use crate::wire::{HEADER, MAX_MESSAGE, class, rtype};
 
-/// Places of labels that later names may point at; further names are written in full.
+/// Places of labels that later names may point at, and how many of them the asked name may take; further
+/// names are written in full.
 const MAX_PLACES: usize = 64;
+const ASKED_PLACES: usize = 32;
+/// Most services that a name has; more are a way to keep us busy, and fit no datagram.
+const MAX_SERVICES: u16 = 64;
 /// A compression pointer has fourteen bits (RFC 1035, section 4.1.4).
 const LAST_TARGET: usize = 0x3FFF;
 /// A pointer to the question's name.
@@ -82,7 +86,7 @@ impl<'m> Writer<'m> {
             asked,
             asked_labels: Labels::of(asked),
             intake,
-            places: places.take(MAX_PLACES).collect(),
+            places: places.take(ASKED_PLACES).collect(),
             additional_at: out.len(),
             out,
             ttl_fields: SmallVec::new(),
@@ -112,22 +116,28 @@ impl<'m> Writer<'m> {
             least = least.min(self.hop(parsed, hop)?.0);
         }
         let last = chain.last(self.asked);
+        // As the chain spells it, so that each owner is a pointer there, and none at another owner.
+        let owner = match chain.hops.last() {
+            Some(hop) => Some(self.target(hop)?),
+            None => None,
+        };
         for record in &chain.final_records {
-            let placed = self.copy(record, None)?;
+            let placed = self.copy(record, None, owner.as_ref())?;
             least = least.min(placed.ttl);
             if matches!(record.fields.rtype, rtype::SVCB | rtype::HTTPS) {
                 self.note_service(placed.data_at)?;
             }
         }
         if let Some(record) = chain.final_records.first() {
-            least = least.min(self.signatures(parsed, 0, last, record.fields.rtype)?);
+            let covered = record.fields.rtype;
+            least = least.min(self.signatures(parsed, 0, last, covered, owner.as_ref())?);
         }
         let is_positive = rcode == 0 && chain.is_answered();
         let negative = soa(parsed, last).filter(|_| !is_positive);
         if let Some((record, ttl)) = &negative {
             let owner = record.owner(self.message)?;
-            self.copy(record, Some(*ttl))?;
-            self.signatures(parsed, 1, &owner, rtype::SOA)?;
+            self.copy(record, Some(*ttl), None)?;
+            self.signatures(parsed, 1, &owner, rtype::SOA, None)?;
         }
         self.proofs(parsed)?;
         self.additional_at = self.out.len();
@@ -136,7 +146,7 @@ impl<'m> Writer<'m> {
             self.places.clear();
             for rtype in [rtype::A, rtype::AAAA] {
                 for record in parsed.of(2, rtype) {
-                    self.copy(record, None)?;
+                    self.copy(record, None, None)?;
                     self.places.clear();
                 }
             }
@@ -153,19 +163,28 @@ impl<'m> Writer<'m> {
     fn hop(&mut self, parsed: &Parsed<'_>, hop: &Hop) -> Option<(u32, Placed)> {
         let mut least = u32::MAX;
         if let Some(dname) = &hop.dname {
-            least = self.copy(dname, None)?.ttl;
+            least = self.copy(dname, None, None)?.ttl;
             let owner = dname.owner(self.message)?;
-            least = least.min(self.signatures(parsed, 0, &owner, rtype::DNAME)?);
+            least = least.min(self.signatures(parsed, 0, &owner, rtype::DNAME, None)?);
         }
         let placed = match (&hop.cname, &hop.dname) {
             (Some(cname), _) => {
-                let placed = self.copy(cname, None)?;
-                least = least.min(self.signatures(parsed, 0, &hop.owner, rtype::CNAME)?);
+                let placed = self.copy(cname, None, None)?;
+                least = least.min(self.signatures(parsed, 0, &hop.owner, rtype::CNAME, None)?);
                 placed
             }
             (None, dname) => self.synthesise(hop, dname.as_ref()?.fields.ttl)?,
         };
         Some((least.min(placed.ttl), placed))
+    }
+
+    /// The name that a step leads to, as it was written.
+    fn target(&self, hop: &Hop) -> Option<Spelling> {
+        let Some(cname) = &hop.cname else {
+            return Some(Spelling::of(&hop.target));
+        };
+        let (target, _) = Spelling::read(self.message, cname.fields.data, &self.asked_labels)?;
+        Some(target)
     }
 
     /// Writes the CNAME that follows from a DNAME, with its TTL (RFC 6672, section 3.1).
@@ -183,11 +202,12 @@ impl<'m> Writer<'m> {
         section: usize,
         owner: &Name,
         covered: u16,
+        spelling: Option<&Spelling>,
     ) -> Option<u32> {
         let mut least = u32::MAX;
         for record in parsed.of(section, rtype::RRSIG) {
             if record.signs(self.message, covered) && record.is_owned_by(self.message, owner)? {
-                least = least.min(self.copy(record, None)?.ttl);
+                least = least.min(self.copy(record, None, spelling)?.ttl);
             }
         }
         Some(least)
@@ -200,17 +220,23 @@ impl<'m> Writer<'m> {
         for record in parsed.records.iter().filter(|record| record.section == 1) {
             let signs = |covered: &u16| record.signs(self.message, *covered);
             if PROOFS.contains(&record.fields.rtype) || PROOFS.iter().any(signs) {
-                self.copy(record, None)?;
+                self.copy(record, None, None)?;
             }
         }
         Some(())
     }
 
-    /// Copies a record, with its own TTL or another, clamped.
-    fn copy(&mut self, record: &Record, ttl: Option<u32>) -> Option<Placed> {
+    /// Copies a record, with its own TTL and owner or others; the TTL is clamped.
+    fn copy(
+        &mut self,
+        record: &Record,
+        ttl: Option<u32>,
+        owner: Option<&Spelling>,
+    ) -> Option<Placed> {
         let fields = &record.fields;
-        match self.message.get(record.owner..record.owner + 2) {
-            Some(owner) if owner == ASKED => self.out.extend_from_slice(&ASKED),
+        match (owner, self.message.get(record.owner..record.owner + 2)) {
+            (Some(owner), _) => self.name(owner, true),
+            (None, Some(owner)) if owner == ASKED => self.out.extend_from_slice(&ASKED),
             _ => {
                 let (owner, _) = Spelling::read(self.message, record.owner, &self.asked_labels)?;
                 self.name(&owner, true);
@@ -256,10 +282,7 @@ impl<'m> Writer<'m> {
             self.out.extend_from_slice(&message[start..end]);
             return Some(());
         };
-        let mut at = start + shape.prefix;
-        for _ in 0..shape.strings {
-            at += 1 + usize::from(*message.get(at)?);
-        }
+        let mut at = shape.names_at(message, start)?;
         self.out.extend_from_slice(message.get(start..at.min(end))?);
         for _ in 0..shape.names {
             let (name, behind) = Spelling::read(message, at, &self.asked_labels)?;
@@ -301,10 +324,13 @@ impl<'m> Writer<'m> {
     }
 
     /// Notes where a service's target is, unless that is the owner itself (RFC 9460, section 2.5).
-    /// `None` if there is none.
+    /// `None` if there is none, or there are too many.
     fn note_service(&mut self, data_at: usize) -> Option<()> {
         let (target, _) = Name::read(&self.out, data_at + 2).ok()?;
         self.services += 1;
+        if self.services > MAX_SERVICES {
+            return None;
+        }
         if target.label_count() > 0 {
             self.service_targets.push((data_at + 2) as u16);
         }
@@ -359,6 +385,23 @@ fn stands_at(out: &[u8], mut at: usize, name: &[u8]) -> bool {
     }
 }
 
+/// A record's data with its names written out and in lower case, for comparison.
+pub(super) fn expanded(message: &[u8], record: &Record) -> Option<Vec<u8>> {
+    let (start, end) = (record.fields.data, record.fields.end);
+    let Some(shape) = Shape::of(record.fields.rtype) else {
+        return Some(message[start..end].to_vec());
+    };
+    let mut at = shape.names_at(message, start)?;
+    let mut data = message.get(start..at)?.to_vec();
+    for _ in 0..shape.names {
+        let (name, behind) = Name::read_compressed(message, at).ok()?;
+        data.extend_from_slice(name.wire());
+        at = behind;
+    }
+    data.extend_from_slice(message.get(at..end)?);
+    Some(data)
+}
+
 /// Where the names in a type's data are.
 struct Shape {
     /// Bytes before the first name, or before the strings.
@@ -373,6 +416,15 @@ struct Shape {
 }
 
 impl Shape {
+    /// Where the first name is, in data that starts at that offset.
+    fn names_at(&self, message: &[u8], start: usize) -> Option<usize> {
+        let mut at = start + self.prefix;
+        for _ in 0..self.strings {
+            at += 1 + usize::from(*message.get(at)?);
+        }
+        Some(at)
+    }
+
     /// The shape of types in whose data names may be compressed, or are by mistake. `None` for all
     /// others: their data is copied as it is.
     fn of(rtype: u16) -> Option<Self> {

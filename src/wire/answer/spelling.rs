@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use crate::wire::name::{MAX_NAME, Name};
+use crate::wire::name::{MAX_JUMPS, MAX_NAME, Name};
 
 /// The labels of the asked name, as hashes. A label with an equal hash by chance is lower-cased, too,
 /// which does no harm; comparing all labels of hostile names with all of another would take long.
@@ -45,6 +45,7 @@ impl Spelling {
         };
         let mut at = at;
         let mut end = None;
+        let mut jumps = 0;
         loop {
             match *message.get(at)? {
                 0 => break,
@@ -65,7 +66,8 @@ impl Spelling {
                 }
                 high @ 0xC0.. => {
                     let target = usize::from(high & 0x3F) << 8 | usize::from(*message.get(at + 1)?);
-                    if target >= at {
+                    jumps += 1;
+                    if target >= at || jumps > MAX_JUMPS {
                         return None;
                     }
                     end.get_or_insert(at + 2);

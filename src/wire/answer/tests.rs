@@ -221,8 +221,14 @@ fn a_dname_leads_on_with_its_cname_and_without() {
     let long = [&b"\x3F"[..], &[b'x'; 63]].concat().repeat(3);
     let long = [&long, &b"\x3D"[..], &[b'x'; 61], &[0]].concat();
     let too_long = record(b"\xC0\x0E", rtype::DNAME, 40, &long);
-    let wire = message(0x8180, [&[too_long], &[], &[]]);
-    assert_eq!(read(&wire).err(), Some(AnswerError::Chain));
+    let wire = message(0x8180, [std::slice::from_ref(&too_long), &[], &[]]);
+    assert_eq!(read(&wire).err(), Some(AnswerError::Unrelated));
+    let wire = message(0x8186, [&[too_long], &[], &[]]);
+    assert_eq!(
+        read(&wire).map(|answer| answer.rcode()).ok(),
+        Some(6),
+        "YXDOMAIN"
+    );
 }
 
 #[test]
@@ -375,4 +381,74 @@ fn answers_agree_that_say_the_same_in_another_order_with_other_ttls() {
     let none = read(&message(0x8183, [&[], &[], &[]])).expect("an answer");
     let nodata = read(&message(0x8180, [&[], &[], &[]])).expect("an answer");
     assert!(!none.agrees_with(&nodata));
+}
+
+#[test]
+fn answers_agree_whatever_their_names_in_data_are_compressed_with() {
+    let mx = |name: &[u8]| record(b"\xC0\x0C", 15, 9, &[b"\0\x05", name].concat());
+    let (one, two) = (mx(b"\x02mx\x03net\0"), mx(b"\x03alt\x02mx\x03net\0"));
+    let answer = |records: &[Vec<u8>]| {
+        let mut wire = message(0x8180, [records, &[], &[]]);
+        wire[HEADER + 7] = 15;
+        Answer::read(&wire, &name("a.tv"), 15, 1, INTAKE).expect("an answer")
+    };
+    let forth = answer(&[one.clone(), two.clone()]);
+    let back = answer(&[two, one]);
+    assert_ne!(forth.body(), back.body());
+    assert!(forth.agrees_with(&back));
+}
+
+#[test]
+fn owners_behind_a_chain_point_at_it_though_spelled_otherwise() {
+    let alias = record(b"\xC0\x0C", rtype::CNAME, 9, b"\x03Svc\x03NET\0");
+    let https = |priority: u8| record(b"\x03svc\x03net\0", rtype::HTTPS, 9, &[0, priority, 0]);
+    let mut wire = message(0x8180, [&[alias, https(1), https(2)], &[], &[]]);
+    wire[HEADER + 7] = rtype::HTTPS as u8;
+    let answer = Answer::read(&wire, &name("a.tv"), rtype::HTTPS, 1, INTAKE).expect("an answer");
+    let owners: Vec<_> = answer.records().skip(1).map(|r| r.owner).collect();
+    let bytes = |at: usize| answer.wire()[at..at + 2].to_vec();
+    assert_eq!(bytes(owners[0]), bytes(owners[1]), "the same pointer");
+    assert!(bytes(owners[0])[0] >= 0xC0);
+}
+
+#[test]
+fn an_answer_that_would_keep_us_busy_is_none() {
+    // Pointers to pointers to pointers, and services without number.
+    let mut far = vec![0xC0, 0x0C];
+    for n in 0..200_u16 {
+        let at = 0x22 + 2 * n;
+        far.extend([0xC0 | (at >> 8) as u8, at as u8]);
+    }
+    let text = record(b"\xC0\x0C", 16, 9, &far);
+    let last = 0x22 + 2 * 200;
+    let owner = [0xC0 | (last >> 8) as u8, last as u8];
+    let a = record(&owner, rtype::A, 9, &[1, 2, 3, 4]);
+    let wire = message(0x8180, [&[text, a], &[], &[]]);
+    assert_eq!(&wire[0x22..0x24], [0xC0, 0x0C]);
+    assert_eq!(read(&wire).err(), Some(AnswerError::Malformed));
+    let services = |count| {
+        let https = |priority: u8| record(b"\xC0\x0C", rtype::HTTPS, 9, &[0, priority, 0]);
+        let all: Vec<_> = (0..count).map(https).collect();
+        let mut wire = message(0x8180, [&all, &[], &[]]);
+        wire[HEADER + 7] = rtype::HTTPS as u8;
+        Answer::read(&wire, &name("a.tv"), rtype::HTTPS, 1, INTAKE).is_ok()
+    };
+    assert_eq!([64, 65].map(services), [true, false]);
+}
+
+#[test]
+fn a_long_asked_name_leaves_room_for_pointers_at_its_target() {
+    let labels = b"\x01b".repeat(100);
+    let asked = Name::from_text(&"b.".repeat(100)).expect("a name");
+    let target = [&b"\x01d".repeat(100)[..], &[0]].concat();
+    let mut wire = vec![0, 9, 0x81, 0x80, 0, 1, 0, 21, 0, 0, 0, 0];
+    wire.extend([&labels[..], &[0, 0, 1, 0, 1]].concat());
+    let at = wire.len() + 12;
+    wire.extend(record(b"\xC0\x0C", rtype::CNAME, 9, &target));
+    let owner = [0xC0 | (at >> 8) as u8, at as u8];
+    for last in 0..20 {
+        wire.extend(record(&owner, rtype::A, 9, &[192, 0, 2, last]));
+    }
+    let answer = Answer::read(&wire, &asked, 1, 1, INTAKE).expect("an answer");
+    assert_eq!(answer.wire().len(), wire.len());
 }

@@ -1,7 +1,7 @@
 //! Stale answers that upstream has withdrawn are not given (RFC 8767, section 4).
 
 use hickory_proto::op::ResponseCode;
-use hickory_proto::rr::RecordType::{A, AAAA, TXT};
+use hickory_proto::rr::RecordType::{self, A, AAAA, TXT};
 use tapis::wire::flag::{CD, RD};
 
 use super::ask::{Ask, ask};
@@ -149,4 +149,14 @@ fn what_nobody_validated_withdraws_nothing_validated() {
     let house = learned(unchecked);
     house.keep(ask(NAME, AAAA), denial.entry(9));
     assert!(!has_stale(&house, unchecked));
+}
+
+#[test]
+fn a_query_for_type_0_is_refused_and_withdraws_nothing() {
+    let house = learned(asked());
+    let zero = ask("good.example", RecordType::ZERO);
+    let seen = house.take(9, FRIEND, &zero.packet()).reply();
+    assert_eq!(seen.rcode(), ResponseCode::FormErr);
+    house.keep(zero, truth("good.example", RecordType::ZERO).entry(9));
+    assert!(has_stale(&house, asked()));
 }
