@@ -50,24 +50,14 @@ pub(super) fn list(
     Ok(())
 }
 
-/// Tells which rules were left out: the first ones of `all`, and how to let them count.
+/// Reports which rules were left out: the first ones of `all`.
 pub(super) fn left_out(
     path: &str,
     first: &[LeftOut],
     all: u32,
     out: &mut impl Write,
 ) -> io::Result<()> {
-    for LeftOut {
-        line, rule, why, ..
-    } in first
-    {
-        writeln!(out, "  {path}:{line}: {rule}: left out, it {why}")?;
-    }
-    let more = all.saturating_sub(first.len() as u32);
-    if more > 0 {
-        writeln!(out, "  and {more} more left out")?;
-    }
-    Ok(())
+    remarked(path, first, all, ["left out, it", "left out"], out)
 }
 
 /// Reports rules that count although they cover a public suffix: the first ones of `all`.
@@ -77,15 +67,26 @@ pub(super) fn warned(
     all: u32,
     out: &mut impl Write,
 ) -> io::Result<()> {
+    let words = ["counts, but", "that cover public suffixes"];
+    remarked(path, first, all, words, out)
+}
+
+fn remarked(
+    path: &str,
+    first: &[LeftOut],
+    all: u32,
+    [each, rest]: [&str; 2],
+    out: &mut impl Write,
+) -> io::Result<()> {
     for LeftOut {
         line, rule, why, ..
     } in first
     {
-        writeln!(out, "  {path}:{line}: {rule}: counts, but {why}")?;
+        writeln!(out, "  {path}:{line}: {rule}: {each} {why}")?;
     }
     let more = all.saturating_sub(first.len() as u32);
     if more > 0 {
-        writeln!(out, "  and {more} more that cover public suffixes")?;
+        writeln!(out, "  and {more} more {rest}")?;
     }
     Ok(())
 }

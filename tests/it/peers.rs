@@ -100,35 +100,17 @@ alias.example. IN CNAME blocked.example.
     }
 
     fn unbound(upstream: SocketAddr) -> Self {
-        let config = format!(
-            "\
-server:
-  interface: 127.0.0.1@PORT
-  username: \"\"
-  chroot: \"\"
-  directory: \"DIR\"
-  pidfile: \"DIR/pid\"
-  use-syslog: no
-  do-not-query-localhost: no
-  harden-below-nxdomain: yes
-  module-config: \"iterator\"
-forward-zone:
-  name: \".\"
-  forward-addr: {}@{}
-remote-control:
-  control-enable: no
-",
-            upstream.ip(),
-            upstream.port()
-        );
-        Self::start(
-            &["unbound", "-d", "-c", "DIR/config"],
-            &[("config", &config)],
-        )
+        let options = "harden-below-nxdomain: yes\n  module-config: \"iterator\"";
+        Self::unbound_with(upstream, options, &[])
     }
 
     /// Unbound, which validates what is below the zone of that key.
     fn validating(upstream: SocketAddr, key: &str) -> Self {
+        let options = "trust-anchor-file: \"DIR/key\"\n  module-config: \"validator iterator\"";
+        Self::unbound_with(upstream, options, &[("key", key)])
+    }
+
+    fn unbound_with(upstream: SocketAddr, options: &str, files: &[(&str, &str)]) -> Self {
         let config = format!(
             "\
 server:
@@ -139,8 +121,7 @@ server:
   pidfile: \"DIR/pid\"
   use-syslog: no
   do-not-query-localhost: no
-  trust-anchor-file: \"DIR/key\"
-  module-config: \"validator iterator\"
+  {options}
 forward-zone:
   name: \".\"
   forward-addr: {}@{}
@@ -150,10 +131,8 @@ remote-control:
             upstream.ip(),
             upstream.port()
         );
-        Self::start(
-            &["unbound", "-d", "-c", "DIR/config"],
-            &[("config", &config), ("key", key)],
-        )
+        let files = [&[("config", &*config)], files].concat();
+        Self::start(&["unbound", "-d", "-c", "DIR/config"], &files)
     }
 
     /// One that denies all names beneath one for which it got NXDOMAIN.
