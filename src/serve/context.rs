@@ -90,6 +90,7 @@ impl AnswerContext<'_, '_> {
         let mut left_out: SmallVec<[usize; 4]> = SmallVec::new();
         // What is cut in any case is not looked at more closely.
         let fits = answer.additional_at() <= self.limit;
+        let has_additional = answer.has_additional() && answer.message_len() <= self.limit;
         if self.past != Past::Everything {
             let place = |hops, service| own::Place::Target {
                 answer,
@@ -124,7 +125,7 @@ impl AnswerContext<'_, '_> {
             }
         }
         let mut reply = Reply::new(self.query, Rcode::NoError, self.limit, out);
-        let additional_at = if !fits || left_out.is_empty() && !answer.has_additional() {
+        let additional_at = if !fits || left_out.is_empty() && !has_additional {
             reply.copy(answer, age, stale_ttl);
             answer.additional_at()
         } else {
@@ -133,7 +134,7 @@ impl AnswerContext<'_, '_> {
                 age,
                 stale_ttl,
                 |additional, owner, data| match additional {
-                    true => self.passes(answer, owner),
+                    true => has_additional && self.passes(answer, owner),
                     false => !left_out.contains(&data),
                 },
             )

@@ -21,7 +21,7 @@ const BURSTS: [(Duration, u64); 2] = [
     (Duration::from_millis(200), 64),
     (Duration::from_millis(20), 256),
 ];
-/// See [`BURSTS`].
+/// For so long bursts are counted, and what is over waits.
 pub const WINDOW: Duration = Duration::from_millis(10);
 /// Counters of clients. Clients may share one, and then its bursts.
 const CLIENTS: usize = 1 << 12;

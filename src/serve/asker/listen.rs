@@ -40,7 +40,7 @@ pub(super) fn listen(
     counters.upstream_took(took);
     pool.try_answered(server, took);
     let is_long = bytes.len() > usize::from(UDP_PAYLOAD) || inbox.is_cut(slot);
-    let verdict = if is_long && fit == Fit::Answer {
+    let verdict = if is_long && matches!(fit, Fit::Answer | Fit::OtherCase) {
         // It may have come in fragments, which carry neither port nor ID: as if it were cut.
         Verdict::Again(Again::Tcp)
     } else {

@@ -2,7 +2,7 @@
 //!
 //! What a server lacks is found out by asking: an error to a query with EDNS and an answer to the
 //! same query without it, or letters that do not come back as they were sent. It is remembered for
-//! [`MEMORY`] and then found out again, because servers get replaced behind an address.
+//! five minutes and then found out again, because servers get replaced behind an address.
 
 use std::fmt;
 use std::net::SocketAddr;

@@ -11,6 +11,9 @@ use crate::wire::{read_u32, rtype};
 /// Most hops of a chain that are followed; a longer one is no answer.
 const MAX_HOPS: usize = 16;
 
+/// Most CNAMEs and DNAMEs of an answer section: each is compared at each hop.
+const MAX_ALIASES: usize = 2 * MAX_HOPS;
+
 /// One step from a name to another.
 pub(super) struct Hop {
     /// The record that renames a whole subtree, if one does (RFC 6672).
@@ -41,6 +44,10 @@ impl Chain {
         asked: &Name,
         rtype: u16,
     ) -> Result<Self, AnswerError> {
+        let aliases = parsed.of(0, rtype::CNAME).chain(parsed.of(0, rtype::DNAME));
+        if aliases.count() > MAX_ALIASES {
+            return Err(AnswerError::Chain);
+        }
         let mut hops: Vec<Hop> = Vec::new();
         let mut renamed = None;
         loop {

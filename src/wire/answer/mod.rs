@@ -8,6 +8,7 @@
 mod chain;
 mod records;
 mod rewrite;
+mod shape;
 mod spelling;
 
 use self::chain::Chain;
@@ -93,6 +94,8 @@ pub struct Answer {
     counts: [u16; 3],
     errors: Box<[HeldEde]>,
     ttl: Option<u32>,
+    /// Of the answer section without signatures and TTLs, whatever its order.
+    digest: u64,
 }
 
 impl Answer {
@@ -145,6 +148,7 @@ impl Answer {
             counts: written.counts,
             errors: parsed.errors.into(),
             ttl,
+            digest: written.digest,
         })
     }
 
@@ -227,23 +231,15 @@ impl Answer {
         usize::from(self.services)
     }
 
-    /// Whether its answer section says the same as the other's, signatures, TTLs and order aside.
+    /// Whether its answer section says the same as the other's, signatures, TTLs and order aside. Compares
+    /// digests: made by an attacker, two may be equal by intention, which keeps a stale answer that may go.
     pub fn agrees_with(&self, other: &Self) -> bool {
-        let data = |answer: &Self| {
-            let mut all: Vec<_> = answer
-                .records()
-                .filter(|record| record.section == 0 && !record.is_signature())
-                .map(|record| {
-                    let owner = record.owner(answer.wire());
-                    let owner = owner.map(|owner| owner.wire().to_vec());
-                    let data = rewrite::expanded(answer.wire(), &record);
-                    (owner, record.fields.rtype, data)
-                })
-                .collect();
-            all.sort_unstable();
-            all
-        };
-        self.rcode == other.rcode && data(self) == data(other)
+        self.rcode == other.rcode && self.digest == other.digest
+    }
+
+    /// How many bytes the message has.
+    pub fn message_len(&self) -> usize {
+        usize::from(self.wire_len)
     }
 
     /// Where the additional section starts, from the message's start.

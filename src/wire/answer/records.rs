@@ -7,6 +7,9 @@ use crate::wire::edns::{self, Edns, Fields, OPTION_EDE};
 use crate::wire::name::{MAX_JUMPS, MAX_NAME, Name};
 use crate::wire::{class, read_u16, rtype, skip_name};
 
+/// Most records of an answer that are read: ten times what other servers take in one RRset. Zones of
+/// thousands of records at one name exist to keep resolvers busy (CVE-2024-1737).
+const MAX_RECORDS: u32 = 1024;
 /// Most bytes kept of an Extended DNS Error's text.
 const MAX_TEXT: usize = 200;
 
@@ -58,6 +61,10 @@ impl<'m> Parsed<'m> {
     pub(super) fn read(message: &'m [u8], question_end: usize) -> Option<Self> {
         let count = |at| read_u16(message, at);
         let counts = [count(6)?, count(8)?, count(10)?];
+        let all: u32 = counts.into_iter().map(u32::from).sum();
+        if all > MAX_RECORDS {
+            return None;
+        }
         let mut parsed = Self {
             message,
             records: SmallVec::new(),
@@ -74,7 +81,6 @@ impl<'m> Parsed<'m> {
                 parsed.records.push(record);
             }
         }
-        let all: u32 = counts.into_iter().map(u32::from).sum();
         (found == all).then_some(parsed)
     }
 

@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 use super::Intake;
 use super::chain::{Chain, Hop, soa};
 use super::records::{Parsed, Record};
+use super::shape::Shape;
 use super::spelling::{Labels, Spelling};
 use crate::wire::name::Name;
 use crate::wire::{HEADER, MAX_MESSAGE, class, rtype};
@@ -33,6 +34,7 @@ pub(super) struct Written {
     pub(super) services: u16,
     pub(super) additional_at: u16,
     pub(super) counts: [u16; 3],
+    pub(super) digest: u64,
 }
 
 /// Writes an answer.
@@ -50,6 +52,9 @@ pub(super) struct Writer<'m> {
     services: u16,
     additional_at: usize,
     counts: [u16; 3],
+    /// A hash of the record that is being written, and the sum of those of the answer section.
+    hash: u64,
+    digest: u64,
 }
 
 /// Where a label starts that names may point at.
@@ -94,6 +99,8 @@ impl<'m> Writer<'m> {
             service_targets: SmallVec::new(),
             services: 0,
             counts: [0; 3],
+            hash: 0,
+            digest: 0,
         }
     }
 
@@ -191,7 +198,9 @@ impl<'m> Writer<'m> {
     fn synthesise(&mut self, hop: &Hop, ttl: u32) -> Option<Placed> {
         self.name(&Spelling::of(&hop.owner), true);
         let placed = self.head(rtype::CNAME, ttl);
-        self.name(&Spelling::of(&hop.target), true);
+        let target = Spelling::of(&hop.target);
+        self.name(&target, true);
+        self.hash = fnv(self.hash, target.from(0));
         self.close(0, placed)
     }
 
@@ -250,6 +259,7 @@ impl<'m> Writer<'m> {
     /// Writes what is between a record's owner and its data; the length is for `close` to fill in.
     fn head(&mut self, rtype: u16, ttl: u32) -> Placed {
         let ttl = self.intake.ttl(ttl);
+        self.hash = fnv(FNV_START, &rtype.to_be_bytes());
         self.out.extend_from_slice(&rtype.to_be_bytes());
         self.out.extend_from_slice(&class::IN.to_be_bytes());
         let ttl_at = self.out.len();
@@ -271,6 +281,10 @@ impl<'m> Writer<'m> {
         self.out[placed.data_at - 2..placed.data_at].copy_from_slice(&len.to_be_bytes());
         self.ttl_fields.push(placed.ttl_at as u16);
         self.counts[section] += 1;
+        let rtype = &self.out[placed.ttl_at - 4..placed.ttl_at - 2];
+        if section == 0 && *rtype != rtype::RRSIG.to_be_bytes() {
+            self.digest = self.digest.wrapping_add(self.hash);
+        }
         Some(placed)
     }
 
@@ -280,17 +294,22 @@ impl<'m> Writer<'m> {
         let message = self.message;
         let Some(shape) = Shape::of(rtype) else {
             self.out.extend_from_slice(&message[start..end]);
+            self.hash = fnv(self.hash, &message[start..end]);
             return Some(());
         };
         let mut at = shape.names_at(message, start)?;
-        self.out.extend_from_slice(message.get(start..at.min(end))?);
+        let before = message.get(start..at.min(end))?;
+        self.out.extend_from_slice(before);
+        self.hash = fnv(self.hash, before);
         for _ in 0..shape.names {
             let (name, behind) = Spelling::read(message, at, &self.asked_labels)?;
             self.name(&name, shape.compressed);
+            self.hash = fnv(self.hash, name.from(0));
             at = behind;
         }
         let rest = message.get(at..end)?;
         self.out.extend_from_slice(rest);
+        self.hash = fnv(self.hash, rest);
         // Others would read other names, or none.
         shape
             .rest
@@ -355,8 +374,18 @@ impl<'m> Writer<'m> {
             services: self.services,
             additional_at: self.additional_at as u16,
             counts: self.counts,
+            digest: self.digest,
         }
     }
+}
+
+const FNV_START: u64 = 0xCBF2_9CE4_8422_2325;
+
+/// FNV-1a, letter case aside.
+fn fnv(hash: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(hash, |hash, byte| {
+        (hash ^ u64::from(byte.to_ascii_lowercase())).wrapping_mul(0x0100_0000_01B3)
+    })
 }
 
 /// Whether a name, written out, is what stands at that place of a message that this writer wrote.
@@ -382,94 +411,5 @@ fn stands_at(out: &[u8], mut at: usize, name: &[u8]) -> bool {
             return behind.is_empty();
         }
         (at, rest) = (at + label, behind);
-    }
-}
-
-/// A record's data with its names written out and in lower case, for comparison.
-pub(super) fn expanded(message: &[u8], record: &Record) -> Option<Vec<u8>> {
-    let (start, end) = (record.fields.data, record.fields.end);
-    let Some(shape) = Shape::of(record.fields.rtype) else {
-        return Some(message[start..end].to_vec());
-    };
-    let mut at = shape.names_at(message, start)?;
-    let mut data = message.get(start..at)?.to_vec();
-    for _ in 0..shape.names {
-        let (name, behind) = Name::read_compressed(message, at).ok()?;
-        data.extend_from_slice(name.wire());
-        at = behind;
-    }
-    data.extend_from_slice(message.get(at..end)?);
-    Some(data)
-}
-
-/// Where the names in a type's data are.
-struct Shape {
-    /// Bytes before the first name, or before the strings.
-    prefix: usize,
-    /// Character strings before the first name.
-    strings: usize,
-    names: usize,
-    /// How many bytes follow the names; `None` for any number.
-    rest: Option<usize>,
-    /// Whether they may be written compressed: in types of RFC 1035 only (RFC 3597, section 4).
-    compressed: bool,
-}
-
-impl Shape {
-    /// Where the first name is, in data that starts at that offset.
-    fn names_at(&self, message: &[u8], start: usize) -> Option<usize> {
-        let mut at = start + self.prefix;
-        for _ in 0..self.strings {
-            at += 1 + usize::from(*message.get(at)?);
-        }
-        Some(at)
-    }
-
-    /// The shape of types in whose data names may be compressed, or are by mistake. `None` for all
-    /// others: their data is copied as it is.
-    fn of(rtype: u16) -> Option<Self> {
-        let one = |prefix, compressed| Self {
-            prefix,
-            strings: 0,
-            names: 1,
-            rest: Some(0),
-            compressed,
-        };
-        let two = |prefix, compressed| Self {
-            names: 2,
-            ..one(prefix, compressed)
-        };
-        Some(match rtype {
-            // NS, MD, MF, CNAME, MB, MG, MR, PTR
-            2..=5 | 7..=9 | 12 => one(0, true),
-            rtype::SOA => Self {
-                rest: Some(20),
-                ..two(0, true)
-            },
-            // MINFO, MX
-            14 => two(0, true),
-            15 => one(2, true),
-            // RP, AFSDB, RT, PX, SRV, KX, DNAME
-            17 => two(0, false),
-            18 | 21 | 36 => one(2, false),
-            26 => two(2, false),
-            33 => one(6, false),
-            rtype::DNAME => one(0, false),
-            // SIG, RRSIG; NXT
-            24 | rtype::RRSIG => Self {
-                rest: None,
-                ..one(18, false)
-            },
-            30 => Self {
-                rest: None,
-                ..one(0, false)
-            },
-            // NAPTR
-            35 => Self {
-                strings: 3,
-                ..one(4, false)
-            },
-            _ => return None,
-        })
     }
 }

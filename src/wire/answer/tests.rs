@@ -434,6 +434,18 @@ fn an_answer_that_would_keep_us_busy_is_none() {
         Answer::read(&wire, &name("a.tv"), rtype::HTTPS, 1, INTAKE).is_ok()
     };
     assert_eq!([64, 65].map(services), [true, false]);
+    let aliases = |count: usize| {
+        let stray = record(b"\x01x\xC0\x0E", rtype::CNAME, 10, b"\x01y\xC0\x0E");
+        let mut all = vec![stray; count];
+        all.push(record(b"\xC0\x0C", rtype::A, 9, &[1, 2, 3, 4]));
+        read(&message(0x8180, [&all, &[], &[]])).is_ok()
+    };
+    assert_eq!([32, 33].map(aliases), [true, false]);
+    let addresses = |count: usize| {
+        let all = vec![record(b"\xC0\x0C", rtype::A, 9, &[1, 2, 3, 4]); count];
+        read(&message(0x8180, [&all, &[], &[]])).is_ok()
+    };
+    assert_eq!([1024, 1025].map(addresses), [true, false]);
 }
 
 #[test]
