@@ -325,7 +325,7 @@ impl State {
         Bytes::from(query)
     }
 
-    /// Gives a response to whoever waits for it.
+    /// Delivers a response to the query that waits for it.
     fn take(&self, response: &[u8]) {
         *lock(&self.heard) = Instant::now();
         let Some(id) = read_u16(response, 0).filter(|_| response.len() >= HEADER) else {

@@ -232,7 +232,8 @@ impl Answer {
     }
 
     /// Whether its answer section says the same as the other's, signatures, TTLs and order aside. Compares
-    /// digests: made by an attacker, two may be equal by intention, which keeps a stale answer that may go.
+    /// digests that are not cryptographic: the owner of a zone can make two answers of that zone agree,
+    /// and so keep a stale one.
     pub fn agrees_with(&self, other: &Self) -> bool {
         self.rcode == other.rcode && self.digest == other.digest
     }
