@@ -1,0 +1,151 @@
+//! Queries over real sockets, on the loopback interface.
+
+use super::super::connect::Network;
+use super::*;
+
+/// A network with one UDP socket, and a server.
+fn network(address: SocketAddr) -> (Network, Arc<Server>) {
+    let network = Network::new(1, Arc::default(), Arc::default());
+    (network, Arc::new(Server::new(address, Dialect::FULL)))
+}
+
+fn by(over: Transport) -> How {
+    How {
+        over,
+        dialect: Dialect::FULL,
+    }
+}
+
+/// A server of one datagram: sends what `answers` makes of the question that comes.
+fn serve(
+    answers: impl FnOnce(&[u8]) -> Vec<Vec<u8>> + Send + 'static,
+) -> (SocketAddr, std::thread::JoinHandle<()>) {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let address = socket.local_addr().expect("bound");
+    let thread = std::thread::spawn(move || {
+        let mut buffer = [0; 512];
+        let (len, peer) = socket.recv_from(&mut buffer).expect("a question");
+        for answer in answers(&buffer[..len]) {
+            socket.send_to(&answer, peer).expect("sent");
+        }
+    });
+    (address, thread)
+}
+
+/// The question as an answer with one record: HTTPS with an `alpn` that is no text.
+fn odd(asked: &[u8]) -> Vec<u8> {
+    let end = 12 + question().name().len() + 4;
+    let mut wire = asked[..2].to_vec();
+    wire.extend_from_slice(b"\x81\x80\x00\x01\x00\x01\x00\x00\x00\x00");
+    wire.extend_from_slice(&asked[12..end]);
+    wire.extend_from_slice(b"\xC0\x0C\x00\x41\x00\x01\x00\x00\x00\x3C\x00\x0A");
+    wire.extend_from_slice(b"\x00\x01\x00\x00\x01\x00\x03\x02\xFF\xFE");
+    wire
+}
+
+#[tokio::test]
+async fn records_that_a_strict_reader_refuses_are_passed_on_by_udp() {
+    let (address, thread) = serve(|asked| vec![odd(asked)]);
+    let (network, server) = network(address);
+    let patience = Duration::from_secs(5);
+    let answer = network.exchange(&server, by(Transport::Udp), &question(), patience);
+    let answer = answer.await.expect("an answer").bytes;
+    assert_eq!(answer, odd(&answer));
+    thread.join().expect("served");
+}
+
+#[tokio::test]
+async fn datagrams_that_do_not_match_the_question_are_no_answer() {
+    let (address, thread) = serve(|asked| {
+        let change = |at: usize, with: u8| {
+            let mut forged = odd(asked);
+            forged[at] ^= with;
+            forged
+        };
+        let end = 12 + question().name().len();
+        let mut shouted = odd(asked);
+        shouted[13] ^= 0x20;
+        let forged = [(0, 1), (2, 0x80), (13, 3), (end + 1, 1), (end + 3, 1)];
+        let mut all: Vec<_> = forged.map(|(at, with)| change(at, with)).into();
+        all.extend([asked[..12].to_vec(), Vec::new(), shouted]);
+        all
+    });
+    let (network, server) = network(address);
+    let patience = Duration::from_secs(5);
+    let answer = network.exchange(&server, by(Transport::Udp), &question(), patience);
+    let answer = answer.await.expect("an answer");
+    assert_eq!(answer.fit, Fit::OtherCase);
+    thread.join().expect("served");
+}
+
+#[tokio::test]
+async fn an_answer_longer_than_announced_counts_as_cut() {
+    for (len, is_cut) in [(1232, false), (1233, true), (1300, true), (9000, true)] {
+        let (address, thread) = serve(move |asked| {
+            let mut long = odd(asked);
+            long.resize(len, 0);
+            vec![long]
+        });
+        let (network, server) = network(address);
+        let patience = Duration::from_secs(5);
+        let answer = network.exchange(&server, by(Transport::Udp), &question(), patience);
+        let bytes = answer.await.expect("an answer").bytes;
+        assert_eq!(crate::wire::answer::is_cut(&bytes), is_cut, "{len}");
+        thread.join().expect("served");
+    }
+}
+
+#[tokio::test]
+async fn a_port_where_nobody_listens_is_told_at_once() {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let address = socket.local_addr().expect("bound");
+    drop(socket);
+    let (network, server) = network(address);
+    let patience = Duration::from_secs(5);
+    let answer = network.exchange(&server, by(Transport::Udp), &question(), patience);
+    assert_eq!(answer.await, Err(ExchangeError::Unreachable));
+}
+
+#[tokio::test]
+async fn without_a_free_socket_a_question_waits_and_says_nothing_of_the_server() {
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let address = silent.local_addr().expect("bound");
+    let (network, server) = network(address);
+    let ask = |millis| {
+        let patience = Duration::from_millis(millis);
+        network.exchange(&server, by(Transport::Udp), &question(), patience)
+    };
+    let (first, second) = tokio::join!(ask(300), ask(50));
+    assert_eq!(first, Err(ExchangeError::Timeout));
+    assert_eq!(second, Err(ExchangeError::Busy));
+    assert!(!network.crowded(), "the place is free again");
+}
+
+#[tokio::test]
+async fn cut_answers_share_one_connection() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+    let listener = listener.expect("a listener");
+    let address = listener.local_addr().expect("bound");
+    let (network, server) = network(address);
+    let ask = || {
+        network.exchange(
+            &server,
+            by(Transport::Tcp),
+            &question(),
+            Duration::from_millis(300),
+        )
+    };
+    let mut taken = Vec::new();
+    let accept = async {
+        while let Ok((stream, _)) = listener.accept().await {
+            taken.push(stream);
+        }
+    };
+    // Silent, so that nobody is done before all have asked; the second half of the time brings
+    // one more connection in place of the one that seems dead.
+    tokio::select! {
+        () = accept => {}
+        _ = async { tokio::join!(ask(), ask(), ask(), ask()) } => {}
+    }
+    assert!((1..=2).contains(&taken.len()), "{}", taken.len());
+}
