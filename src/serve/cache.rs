@@ -1,6 +1,8 @@
 //! Owns what upstream said: answers by question, bounded in octets, and recent failures.
 //! Refuses policy: it holds the truth, unfiltered, so that a new or lifted block leaves nothing behind.
 
+mod stale;
+
 use std::convert::Infallible;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -176,16 +178,19 @@ impl Entry {
         self.expires > self.stored
     }
 
+    /// Whether it is not older than answers past their TTL may be.
+    fn may_be_stale(&self, now: u32, stale_secs: u32) -> bool {
+        self.is_kept() && now.saturating_sub(self.expires) < stale_secs
+    }
+
     /// The name that does not exist, if the answer says so: the last one of its chain (RFC 2308,
     /// section 2.1).
     fn denied(&self, asked: &[u8]) -> Option<SmallVec<[u8; 40]>> {
         let is_denial = self.answer.rcode() == Rcode::NxDomain as u16;
-        is_denial.then(|| self.last_name(asked))
-    }
-
-    fn last_name(&self, asked: &[u8]) -> SmallVec<[u8; 40]> {
-        let last = self.answer.chain().last();
-        last.map_or_else(|| asked.into(), |(name, _)| name.wire().into())
+        is_denial.then(|| {
+            let last = self.answer.chain().last();
+            last.map_or_else(|| asked.into(), |(name, _)| name.wire().into())
+        })
     }
 
     /// Whether it is within its TTL.
@@ -254,48 +259,6 @@ impl Weighter<Key, HeldFailure> for Octets {
     }
 }
 
-/// Whether something newer says otherwise than an entry past its TTL: an answer to the same question
-/// with other bits, or that the name, one above it, or one that it leads to does not exist (RFC 8020).
-/// Unvalidated answers (CD=1) say nothing about others.
-fn is_withdrawn<E>(
-    key: KeyRef<'_>,
-    entry: &Entry,
-    peek: impl Fn(&KeyRef<'_>) -> Result<Option<Arc<Entry>>, E>,
-) -> Result<bool, E> {
-    for other in key.variants() {
-        if (other.bits & CD) & !key.bits != 0 || other.bits == key.bits {
-            continue;
-        }
-        if let Some(other) = peek(&other)?
-            && other.stored >= entry.stored
-            && !other.answer.agrees_with(&entry.answer)
-        {
-            return Ok(true);
-        }
-    }
-    if entry.answer.rcode() == Rcode::NxDomain as u16 {
-        return Ok(false);
-    }
-    let last = entry.last_name(key.name);
-    for name in [key.name, &last] {
-        let mut rest = name;
-        while let [size @ 1..=63, ..] = rest {
-            for bits in [0, key.bits & CD] {
-                let denial = KeyRef {
-                    name: rest,
-                    rtype: 0,
-                    bits: DENIAL | bits,
-                };
-                if peek(&denial)?.is_some_and(|denial| denial.stored >= entry.stored) {
-                    return Ok(true);
-                }
-            }
-            rest = &rest[1 + usize::from(*size)..];
-        }
-    }
-    Ok(false)
-}
-
 /// The cache. Shared by all threads; a hit takes a shard's lock for a moment and never allocates.
 #[derive(Debug)]
 pub struct Cache {
@@ -351,8 +314,8 @@ impl Cache {
                 let due = entry.is_due(now);
                 return Ok(Lookup::Fresh(entry, due));
             }
-            Some(entry) if entry.is_kept() && now - entry.expires < self.stale_secs => {
-                (!is_withdrawn(key, &entry, peek)?).then_some(entry)
+            Some(entry) if entry.may_be_stale(now, self.stale_secs) => {
+                stale::find(key, entry, now, self.stale_secs, peek)?
             }
             _ => None,
         };

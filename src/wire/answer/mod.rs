@@ -238,6 +238,11 @@ impl Answer {
         self.rcode == other.rcode && self.digest == other.digest
     }
 
+    /// Whether it has records that only queries with DO get: signatures, or proofs of denial.
+    pub fn has_dnssec(&self) -> bool {
+        self.records().any(|record| record.is_dnssec())
+    }
+
     /// How many bytes the message has.
     pub fn message_len(&self) -> usize {
         usize::from(self.wire_len)

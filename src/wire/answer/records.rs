@@ -27,6 +27,11 @@ impl Record {
         self.fields.rtype == rtype::RRSIG
     }
 
+    /// Whether it is a signature or a proof of denial.
+    pub(super) fn is_dnssec(&self) -> bool {
+        self.is_signature() || matches!(self.fields.rtype, rtype::NSEC | rtype::NSEC3)
+    }
+
     /// Whether it is a signature over records of that type (RFC 4034, section 3.1.1).
     pub(super) fn signs(&self, message: &[u8], covered: u16) -> bool {
         self.is_signature()

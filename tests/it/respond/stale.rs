@@ -1,7 +1,12 @@
 //! Stale answers that upstream has withdrawn are not given (RFC 8767, section 4).
 
+use std::sync::Arc;
+
 use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::Record;
 use hickory_proto::rr::RecordType::{self, A, AAAA, TXT};
+use tapis::serve::cache::{Entry, Failure};
+use tapis::serve::respond::Resolution;
 use tapis::wire::flag::{CD, RD};
 
 use super::ask::{Ask, ask};
@@ -29,9 +34,28 @@ fn learned(asked: Ask<'_>) -> House {
     house
 }
 
+fn stale(house: &House, asked: Ask<'_>) -> Option<Arc<Entry>> {
+    house.take(20, FRIEND, &asked.packet()).resolve().1
+}
+
 fn has_stale(house: &House, asked: Ask<'_>) -> bool {
-    let (_, stale) = house.take(20, FRIEND, &asked.packet()).resolve();
-    stale.is_some()
+    stale(house, asked).is_some()
+}
+
+/// The addresses of the stale answer.
+fn stale_answers(house: &House, asked: Ask<'_>) -> Option<Vec<String>> {
+    let stale = Some(stale(house, asked)?);
+    let failure = Arc::new(Failure {
+        code: 22,
+        said: None,
+    });
+    let failed = Resolution::Failed(failure, stale);
+    Some(house.conclude(20, asked, &failed).reply().answers())
+}
+
+/// The only record of a stale answer with this address.
+fn served(last: u8) -> Option<Vec<String>> {
+    Some(vec![format!("{NAME}. 30 IN A 192.0.2.{last}")])
 }
 
 #[test]
@@ -130,12 +154,132 @@ fn what_was_heard_with_dnssec_withdraws_what_was_heard_without_and_the_other_way
     let (plain, secure) = (asked(), asked().dnssec_ok());
     for (older, newer) in [(plain, secure), (secure, plain)] {
         let house = learned(older);
-        let signed = rrsig(NAME, 300, A);
-        house.keep(newer, address(1, 300).answers([signed]).entry(9));
+        house.keep(newer, address(1, 300).answers([signed_by()]).entry(9));
         assert!(has_stale(&house, older), "the same address, signed or not");
-        house.keep(newer, address(2, 300).entry(10));
-        assert!(!has_stale(&house, older));
+        house.keep(newer, address(2, 300).answers([signed_by()]).entry(10));
+        assert_ne!(stale_answers(&house, older), served(1));
     }
+}
+
+fn signed_by() -> Record {
+    rrsig(NAME, 300, A)
+}
+
+#[test]
+fn a_rotating_name_keeps_a_stale_answer_for_clients_with_and_without_dnssec() {
+    let (plain, secure) = (asked(), asked().dnssec_ok());
+    for (one, other) in [(plain, secure), (secure, plain)] {
+        // Both in one second: neither is known to be the newer.
+        let house = learned(one);
+        house.keep(other, address(2, 1).entry(0));
+        assert_eq!(stale_answers(&house, one), served(1));
+        assert_eq!(stale_answers(&house, other), served(2));
+        // Later, the newer data replaces the older for both.
+        house.keep(other, address(3, 1).entry(5));
+        assert_eq!(stale_answers(&house, one), served(3));
+        assert_eq!(stale_answers(&house, other), served(3));
+        house.keep(one, address(4, 1).entry(6));
+        assert_eq!(stale_answers(&house, one), served(4));
+        assert_eq!(stale_answers(&house, other), served(4));
+        // What is not to be kept withdraws and is not given.
+        house.keep(other, address(5, 0).entry(7));
+        assert_eq!(stale_answers(&house, one), None);
+    }
+}
+
+#[test]
+fn a_name_whose_other_type_is_denied_in_the_same_second_keeps_its_stale_answer() {
+    // Some servers answer NXDOMAIN to AAAA where there is an A, and browsers ask for both at once.
+    let house = learned(asked());
+    let denial = denied(NAME).authority(soa("example", 300, 300));
+    house.keep(ask(NAME, AAAA), denial.clone().entry(0));
+    assert_eq!(stale_answers(&house, asked()), served(1));
+    house.keep(ask(NAME, AAAA), denial.entry(1));
+    assert_eq!(stale_answers(&house, asked()), None);
+}
+
+#[test]
+fn newer_data_for_other_clients_is_given_stale_only_if_no_signature_is_missed_or_in_the_way() {
+    let (plain, secure) = (asked(), asked().dnssec_ok());
+    let signed = |last| address(last, 1).answers([signed_by()]);
+    let house = learned(plain);
+    house.keep(secure, signed(2).entry(5));
+    assert_eq!(
+        stale_answers(&house, plain),
+        None,
+        "it did not ask for signatures"
+    );
+    assert_eq!(stale_answers(&house, secure).map(|all| all.len()), Some(2));
+
+    let house = super::house::house([]);
+    house.learn(secure, signed(1));
+    house.keep(plain, address(2, 1).entry(5));
+    assert_eq!(
+        stale_answers(&house, secure),
+        None,
+        "a validator would refuse it"
+    );
+    assert_eq!(stale_answers(&house, plain), served(2));
+
+    // Validated data is good for clients that validate themselves, and not the other way round.
+    let unchecked = secure.flags(RD | CD);
+    let house = super::house::house([]);
+    house.learn(unchecked, signed(1));
+    house.keep(secure, signed(2).entry(5));
+    let both = stale_answers(&house, unchecked).map(|all| all[0].clone());
+    assert_eq!(both, served(2).map(|all| all[0].clone()));
+    house.keep(unchecked, signed(3).entry(6));
+    let validated = stale_answers(&house, secure).map(|all| all[0].clone());
+    assert_eq!(validated, served(2).map(|all| all[0].clone()));
+}
+
+#[test]
+fn an_nxdomain_of_any_name_in_a_chain_or_above_it_withdraws_the_answer() {
+    let names = [
+        NAME,
+        "one.cdn.example",
+        "two.edge.test-cdn.example",
+        "end.example",
+    ];
+    let hops = names.windows(2).map(|pair| cname(pair[0], 1, pair[1]));
+    let chained = truth(NAME, A)
+        .answers(hops)
+        .answers([a("end.example", 1, [192, 0, 2, 1])]);
+    let withdrawing = [
+        "one.cdn.example",
+        "cdn.example",
+        "two.edge.test-cdn.example",
+        "edge.test-cdn.example",
+        "end.example",
+    ];
+    let unrelated = ["x.one.cdn.example", "other.cdn.example", "test-cdn.test"];
+    for (name, withdraws) in withdrawing
+        .map(|name| (name, true))
+        .into_iter()
+        .chain(unrelated.map(|name| (name, false)))
+    {
+        let house = house([]);
+        house.learn(asked(), chained.clone());
+        house.keep(ask(name, AAAA), denied(name).entry(9));
+        assert_eq!(has_stale(&house, asked()), !withdraws, "{name}");
+    }
+}
+
+#[test]
+fn a_chain_of_more_names_than_are_worth_looking_up_is_not_given_stale() {
+    let deep = |hop: usize| format!("h{hop}{}.example", ".x".repeat(100));
+    let chained = |hops: usize| {
+        let names: Vec<_> = std::iter::once(NAME.to_owned())
+            .chain((0..hops).map(deep))
+            .collect();
+        let last = names.last().expect("a name").clone();
+        let house = house([]);
+        let chain = names.windows(2).map(|pair| cname(&pair[0], 1, &pair[1]));
+        let end = a(&last, 1, [192, 0, 2, 1]);
+        house.learn(asked(), truth(NAME, A).answers(chain).answers([end]));
+        has_stale(&house, asked())
+    };
+    assert_eq!([1, 2, 16].map(chained), [true, true, false]);
 }
 
 #[test]

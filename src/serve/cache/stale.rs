@@ -1,0 +1,95 @@
+//! Which answer past its TTL may be given: the newest, unless something newer withdraws it (RFC 8767,
+//! section 4).
+
+use std::sync::Arc;
+
+use super::{CD, DENIAL, DO, Entry, KeyRef};
+use crate::wire::Rcode;
+use crate::wire::name::Name;
+
+/// Most names that are looked up for one answer: each name of its chain, and each name above those. The
+/// owner of a zone could otherwise make a lookup cost thousands of probes.
+const MAX_NAMES: usize = 256;
+
+/// The answer to give for `entry`, which is past its TTL: itself, or newer data that replaced it, or
+/// `None` if that can't be given.
+///
+/// Within one second nothing is known to be the newer, so both of two answers may be given.
+pub(super) fn find<E>(
+    key: KeyRef<'_>,
+    entry: Arc<Entry>,
+    now: u32,
+    stale_secs: u32,
+    peek: impl Fn(&KeyRef<'_>) -> Result<Option<Arc<Entry>>, E>,
+) -> Result<Option<Arc<Entry>>, E> {
+    let (bits, newest) = newest(key, &entry, &peek)?;
+    let entry = if newest.answer.agrees_with(&entry.answer) {
+        entry
+    } else if newest.may_be_stale(now, stale_secs) && replaces(bits, &newest, key.bits, &entry) {
+        newest
+    } else {
+        return Ok(None);
+    };
+    Ok((!is_denied(key, &entry, &peek)?).then_some(entry))
+}
+
+/// The newest answer to the same question with any DO and CD, and those bits. Unvalidated answers (CD=1)
+/// count for queries with CD=1 only.
+fn newest<E>(
+    key: KeyRef<'_>,
+    entry: &Arc<Entry>,
+    peek: &impl Fn(&KeyRef<'_>) -> Result<Option<Arc<Entry>>, E>,
+) -> Result<(u8, Arc<Entry>), E> {
+    let mut newest = (key.bits, Arc::clone(entry));
+    for other in key.variants() {
+        if (other.bits & CD) & !key.bits != 0 || other.bits == key.bits {
+            continue;
+        }
+        if let Some(found) = peek(&other)?
+            && found.stored > newest.1.stored
+        {
+            newest = (other.bits, found);
+        }
+    }
+    Ok(newest)
+}
+
+/// Whether an answer with other bits can be given in place of an older one. With another DO it may have
+/// signatures that were not asked for, or lack those that validators need.
+fn replaces(new_bits: u8, new: &Entry, old_bits: u8, old: &Entry) -> bool {
+    (new_bits ^ old_bits) & DO == 0 || !(new.answer.has_dnssec() || old.answer.has_dnssec())
+}
+
+/// Whether a newer NXDOMAIN denies a name of the answer's chain, or a name above one (RFC 8020).
+fn is_denied<E>(
+    key: KeyRef<'_>,
+    entry: &Entry,
+    peek: &impl Fn(&KeyRef<'_>) -> Result<Option<Arc<Entry>>, E>,
+) -> Result<bool, E> {
+    if entry.answer.rcode() == Rcode::NxDomain as u16 {
+        return Ok(false);
+    }
+    let asked = std::iter::once_with(|| Name::read(key.name, 0).ok());
+    let asked = asked.flatten().map(|(name, _)| name);
+    let bits: &[u8] = if key.bits & CD == 0 { &[0] } else { &[0, CD] };
+    let mut names = 0;
+    for name in asked.chain(entry.answer.chain().map(|(name, _)| name)) {
+        names += name.label_count();
+        if names > MAX_NAMES {
+            return Ok(true);
+        }
+        for labels in (1..=name.label_count()).rev() {
+            for &bits in bits {
+                let denial = KeyRef {
+                    name: name.ancestor(labels),
+                    rtype: 0,
+                    bits: DENIAL | bits,
+                };
+                if peek(&denial)?.is_some_and(|denial| denial.stored > entry.stored) {
+                    return Ok(true);
+                }
+            }
+        }
+    }
+    Ok(false)
+}
