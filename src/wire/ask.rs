@@ -5,7 +5,7 @@
 //! each letter of its name a random case, which answers repeat: so many more bits a forger must guess
 //! (RFC 5452, section 9; draft-vixie-dnsext-dns0x20).
 
-use super::{HEADER, Rcode, UDP_PAYLOAD, class, edns, flag, read_u16, rtype, skip_name};
+use super::{HEADER, PLAIN_UDP, Rcode, UDP_PAYLOAD, class, edns, flag, read_u16, rtype, skip_name};
 
 /// Octets of randomness for one question: an ID, and a bit for each octet of a name.
 pub const RANDOM: usize = 2 + 32;
@@ -92,6 +92,11 @@ pub fn question_of(query: &[u8]) -> &[u8] {
 /// Whether a query that [`write()`] wrote carries EDNS.
 pub fn has_edns(query: &[u8]) -> bool {
     query[11] != 0
+}
+
+/// Most bytes of an answer by UDP: what a query with EDNS announces, or the limit without it.
+pub fn udp_limit(edns: bool) -> usize {
+    usize::from(if edns { UDP_PAYLOAD } else { PLAIN_UDP })
 }
 
 /// How a message fits to a question.

@@ -14,6 +14,9 @@ pub const HEADER: usize = 12;
 /// The UDP payload size that we announce and never exceed (RFC 9715, section 3.1: no fragments).
 pub const UDP_PAYLOAD: u16 = 1232;
 
+/// Longest UDP message without EDNS (RFC 1035, section 2.3.4).
+pub const PLAIN_UDP: u16 = 512;
+
 /// Largest message, by TCP (RFC 1035, section 4.2.2).
 pub const MAX_MESSAGE: usize = 65_535;
 

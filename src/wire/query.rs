@@ -3,10 +3,7 @@
 
 use super::edns::{self, Edns};
 use super::name::Name;
-use super::{HEADER, MAX_MESSAGE, Rcode, UDP_PAYLOAD, flag, read_u16, rtype, skip_name};
-
-/// Smallest UDP payload that everybody takes (RFC 1035, section 2.3.4).
-const PLAIN_UDP: u16 = 512;
+use super::{HEADER, MAX_MESSAGE, PLAIN_UDP, Rcode, UDP_PAYLOAD, flag, read_u16, rtype, skip_name};
 
 /// What is wrong with a packet. Each is a counter, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

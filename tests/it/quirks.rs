@@ -414,6 +414,59 @@ fn an_upstream_that_answers_servfail_to_every_query_with_edns_is_used_without_it
     assert_eq!(server.status()["upstream"][0]["edns"], false);
 }
 
+/// Answers with EDNS, but for names at or below `broken.example`: those fail without an OPT record when
+/// they are asked with one, and are answered when they are asked without.
+fn with_a_broken_zone() -> Quirky {
+    Quirky::start(
+        |asked| {
+            let name = asked.message.queries[0].name().to_lowercase().to_string();
+            let is_broken = name.ends_with("broken.example.");
+            let mut message = match (is_broken, &asked.message.edns) {
+                (true, Some(_)) => refusal(asked, ResponseCode::ServFail),
+                _ => address_of(asked, TRUE),
+            };
+            message.edns = asked.message.edns.clone().filter(|_| !is_broken);
+            vec![octets(&message)]
+        },
+        Tcp::Refused,
+    )
+}
+
+#[test]
+fn a_broken_zone_does_not_turn_edns_off_while_the_upstream_answers_with_it() {
+    let upstream = with_a_broken_zone();
+    let server = server(upstream.address, "");
+    assert_eq!(addresses(server.address, "a.example"), ["192.0.2.1"]);
+    for n in 0..8 {
+        let failed = ask(
+            server.address,
+            &format!("n{n}.broken.example"),
+            RecordType::A,
+        );
+        assert_eq!(rcode(&failed), ResponseCode::ServFail);
+        assert_eq!(server.status()["upstream"][0]["edns"], true, "{n}");
+    }
+    assert_eq!(upstream.asked().len(), 9, "each is asked once");
+}
+
+#[test]
+fn one_broken_name_does_not_turn_edns_off_however_often_it_is_asked_for() {
+    let upstream = with_a_broken_zone();
+    let server = server(upstream.address, "");
+    let types = [
+        RecordType::A,
+        RecordType::AAAA,
+        RecordType::MX,
+        RecordType::TXT,
+        RecordType::HTTPS,
+    ];
+    for rtype in types {
+        let failed = ask(server.address, "broken.example", rtype);
+        assert_eq!(rcode(&failed), ResponseCode::ServFail, "{rtype}");
+    }
+    assert_eq!(server.status()["upstream"][0]["edns"], true);
+}
+
 #[test]
 fn an_error_with_edns_is_the_upstreams_word() {
     let upstream = Quirky::start(
@@ -512,6 +565,35 @@ fn an_upstream_that_changes_letters_and_has_no_tcp_is_used_and_that_is_remembere
         assert!(text(&server.verb(&["status"])).contains(", no random case"));
         assert_eq!(server.count("upstream_failures"), 0, "{what}");
     }
+}
+
+#[test]
+fn a_long_answer_in_other_letters_is_asked_for_without_random_letters_if_tcp_fails() {
+    let udp = |asked: &Asked| {
+        let mut message = address_of(asked, TRUE);
+        let (name, lower) = (
+            message.queries[0].name().clone(),
+            message.queries[0].name().to_lowercase(),
+        );
+        if name.to_string() != lower.to_string() {
+            message.queries[0].set_name(lower);
+            let record = message.answers[0].clone();
+            message.answers.extend(vec![record; 200]);
+        }
+        vec![octets(&message)]
+    };
+    let upstream = Quirky::start(udp, Tcp::Refused);
+    let server = server(upstream.address, "");
+    for n in 0..3 {
+        let name = format!("abcdefghijklmnop{n}.example");
+        assert_eq!(addresses(server.address, &name), ["192.0.2.1"]);
+    }
+    let before = upstream.asked().len();
+    assert_eq!(
+        addresses(server.address, "qrstuvwxyzabcdef.example"),
+        ["192.0.2.1"]
+    );
+    assert_eq!(upstream.asked().len(), before + 1, "it is remembered");
 }
 
 #[test]

@@ -6,11 +6,12 @@ use tokio::time::Instant;
 
 use super::Port;
 use crate::serve::upstream::connect::{How, Transport};
-use crate::serve::upstream::{Again, Heard, Outcome, Pool, Tried, Verdict, is_usable};
+use crate::serve::upstream::{Heard, Outcome, Pool, Received, Tried, Verdict, is_usable};
 use crate::stats::{Count, Counters};
 use crate::sys::udp::Inbox;
+use crate::wire::answer::is_cut;
 use crate::wire::ask::{self, Fit};
-use crate::wire::{UDP_PAYLOAD, read_u16};
+use crate::wire::read_u16;
 
 /// Takes one datagram; `None` when it means nothing to anybody.
 pub(super) fn listen(
@@ -39,17 +40,18 @@ pub(super) fn listen(
     let took = now.saturating_duration_since(sent.at);
     counters.upstream_took(took);
     pool.try_answered(server, took);
-    let is_long = bytes.len() > usize::from(UDP_PAYLOAD) || inbox.is_cut(slot);
-    let verdict = if is_long && matches!(fit, Fit::Answer | Fit::OtherCase) {
-        // It may have come in fragments, which carry neither port nor ID: as if it were cut.
-        Verdict::Again(Again::Tcp)
-    } else {
-        let how = How {
-            over: Transport::Udp,
-            dialect,
-        };
-        pool.judge_reply(server, how, (bytes, fit), &sent.ticket.key, counters)
+    let how = How {
+        over: Transport::Udp,
+        dialect,
     };
+    let received = Received {
+        bytes,
+        fit,
+        // It may have come in fragments, which carry neither port nor ID: as if it were cut.
+        is_cut: bytes.len() > ask::udp_limit(dialect.edns) || inbox.is_cut(slot) || is_cut(bytes),
+        at: now,
+    };
+    let verdict = pool.judge_reply(server, how, received, &sent.ticket.key, counters);
     let (said, again) = match verdict {
         Verdict::Answer(answer) if is_usable(&answer) => {
             return Some(Heard {

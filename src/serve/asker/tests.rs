@@ -333,6 +333,43 @@ fn an_answer_that_is_cut_or_longer_than_announced_is_asked_for_by_tcp() {
 }
 
 #[test]
+fn an_answer_to_a_query_without_edns_may_have_512_bytes() {
+    let mut fixture = Fixture::new(64);
+    let first = fixture.asker.pool.try_first(fixture.now).expect("one");
+    first.server.answered_without_edns(true, fixture.now);
+    for (number, len) in [512, 513, 1232].into_iter().enumerate() {
+        assert!(fixture.ask(number));
+        fixture.asker.flush();
+        let (query, peer) = fixture.next();
+        let mut message = answer(&query);
+        message.resize(len, 0);
+        fixture.send(&message, peer);
+        let heard = fixture.receive();
+        match len {
+            512 => assert!(matches!(heard[0].outcome, Outcome::Answered(_))),
+            _ => assert_eq!(tried(&heard), [(true, Some(Again::Tcp))], "{len}"),
+        }
+    }
+}
+
+#[test]
+fn a_long_answer_in_other_letters_is_treated_like_a_short_one() {
+    let mut fixture = Fixture::new(64);
+    for (number, len) in [100, 1233, SLOT, 4096].into_iter().enumerate() {
+        assert!(fixture.ask(number));
+        fixture.asker.flush();
+        let (query, peer) = fixture.next();
+        let mut message = answer(&query);
+        message[13] ^= 0x20;
+        message.resize(len, 0);
+        fixture.send(&message, peer);
+        let again = Some(Again::OtherCase);
+        assert_eq!(tried(&fixture.receive()), [(true, again)], "{len}");
+    }
+    assert_eq!(fixture.count(Count::UpstreamCase), 4);
+}
+
+#[test]
 fn replies_that_show_a_lack_say_how_to_ask_again() {
     let rcode = |query: &[u8], rcode: u8| {
         let mut message = answer(query);

@@ -35,7 +35,7 @@ pub(super) async fn exchange(
         let ready = socket.ready(Interest::READABLE | Interest::ERROR).await?;
         let received = match ready.is_error() {
             true => socket.try_io(Interest::ERROR, || refusal(&socket)),
-            false => receive(&socket),
+            false => receive(&socket, ask::udp_limit(ask::has_edns(query))),
         };
         match received {
             // Not ours, a late one or a forgery: the true one may still come (RFC 5452, section 9.1).
@@ -53,13 +53,13 @@ pub(super) async fn exchange(
     }
 }
 
-/// No part of the future above, so that a query that waits holds no buffer.
-fn receive(socket: &UdpSocket) -> io::Result<Vec<u8>> {
-    const ROOM: usize = UDP_PAYLOAD as usize + 1;
-    let mut buffer = [0; ROOM];
+/// No part of the future above, so that a query that waits holds no buffer. At most `limit` bytes are
+/// taken as a whole answer.
+fn receive(socket: &UdpSocket, limit: usize) -> io::Result<Vec<u8>> {
+    let mut buffer = [0; UDP_PAYLOAD as usize + 1];
     let len = socket.try_recv(&mut buffer)?;
     let mut bytes = buffer[..len].to_vec();
-    if len == ROOM {
+    if len > limit {
         mark_as_cut(&mut bytes);
     }
     Ok(bytes)

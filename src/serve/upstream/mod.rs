@@ -20,13 +20,13 @@ use tokio::time::{Instant, sleep_until};
 use self::connect::{Connector, ExchangeError, How, Transport};
 use self::health::Health;
 pub use self::reply::Again;
-pub(super) use self::reply::{Verdict, is_usable};
+pub(super) use self::reply::{Received, Verdict, is_usable};
 use self::server::Server;
 use super::cache::Key;
 use super::flights::Ticket;
 use crate::stats::{Count, Counters};
 use crate::sys::udp::Ports;
-use crate::wire::answer::{Answer, Intake};
+use crate::wire::answer::{Answer, Intake, is_cut};
 use crate::wire::ask::Dialect;
 use crate::wire::edns::code;
 
@@ -404,8 +404,13 @@ impl Pool {
                     return done;
                 }
             };
-            let message = (&reply.bytes[..], reply.fit);
-            match self.judge_reply(server, how, message, question, &self.counters) {
+            let received = Received {
+                bytes: &reply.bytes,
+                fit: reply.fit,
+                is_cut: is_cut(&reply.bytes),
+                at: Instant::now(),
+            };
+            match self.judge_reply(server, how, received, question, &self.counters) {
                 Verdict::Answer(answer) => {
                     if is_usable(&answer) {
                         let now = Instant::now();

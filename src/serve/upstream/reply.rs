@@ -1,11 +1,13 @@
 //! What to do about the reply to a query: take its answer, or ask the same server in another way.
 
+use tokio::time::Instant;
+
 use super::Pool;
 use super::connect::{How, Transport};
 use super::server::Server;
 use crate::serve::cache::Key;
 use crate::stats::{Count, Counters};
-use crate::wire::answer::{Answer, AnswerError, is_cut};
+use crate::wire::answer::{Answer, AnswerError};
 use crate::wire::ask::{EdnsSupport, Fit, edns_support};
 use crate::wire::name::Name;
 use crate::wire::{Rcode, class};
@@ -22,6 +24,15 @@ pub enum Again {
         /// The refusal matched the query in full; else it is only likely.
         is_certain: bool,
     },
+}
+
+/// A message with the ID of a query.
+pub(in crate::serve) struct Received<'m> {
+    pub(in crate::serve) bytes: &'m [u8],
+    pub(in crate::serve) fit: Fit,
+    /// It has TC set, or came by UDP and was longer than the query announced.
+    pub(in crate::serve) is_cut: bool,
+    pub(in crate::serve) at: Instant,
 }
 
 /// What a reply comes to.
@@ -43,20 +54,21 @@ pub(in crate::serve) fn is_usable(answer: &Answer) -> bool {
 }
 
 impl Pool {
-    /// Judges a reply with the ID of its query. Notes what it shows of `server`'s extensions.
+    /// Judges the reply to a query. Notes what it shows of `server`'s extensions.
     pub(in crate::serve) fn judge_reply(
         &self,
         server: &Server,
         how: How,
-        (bytes, fit): (&[u8], Fit),
+        received: Received<'_>,
         question: &Key,
         counters: &Counters,
     ) -> Verdict {
+        let Received { bytes, fit, at, .. } = received;
         let is_random = how.over == Transport::Udp && how.dialect.random_case;
         match fit {
             Fit::BareError => {
                 counters.bump(Count::UpstreamBare);
-                server.doubt_edns();
+                server.doubt_edns(question.name(), at);
                 return Verdict::Again(Again::WithoutEdns { is_certain: false });
             }
             Fit::OtherCase => {
@@ -70,7 +82,7 @@ impl Pool {
             Fit::Answer | Fit::Foreign => {}
         }
         // Before its records are read: a cut answer may end in the middle of one.
-        if how.over == Transport::Udp && is_cut(bytes) {
+        if how.over == Transport::Udp && received.is_cut {
             return Verdict::Again(Again::Tcp);
         }
         let answer = match self.read(bytes, question) {
@@ -88,11 +100,11 @@ impl Pool {
         if how.dialect.edns {
             let is_certain = match edns_support(bytes, answer.rcode()) {
                 EdnsSupport::Fine => {
-                    server.edns_works();
+                    server.edns_works(at);
                     return Verdict::Answer(answer);
                 }
                 EdnsSupport::Refused => true,
-                EdnsSupport::Doubtful if server.doubt_edns() => false,
+                EdnsSupport::Doubtful if server.doubt_edns(question.name(), at) => false,
                 EdnsSupport::Doubtful => return Verdict::Answer(answer),
             };
             return Verdict::Again(Again::WithoutEdns { is_certain });

@@ -5,6 +5,7 @@
 //! five minutes and then found out again, because servers get replaced behind an address.
 
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -30,10 +31,13 @@ pub struct Server {
     epoch: Instant,
     without_edns: Period,
     without_case: Period,
-    /// Bare errors and the like since the last answer to a query with EDNS.
+    /// During it EDNS counts as working, since a query with it was answered.
+    edns_proven: Period,
+    /// Bare errors and the like since the last such answer, and a hash of the name that the last one was about.
     edns_doubts: AtomicU32,
     /// Answers in other letters since the last one in the letters of its query.
     case_doubts: AtomicU32,
+    doubted_name: AtomicU64,
     /// How often it referred to other servers.
     referrals: AtomicU64,
     pub(super) line: Line,
@@ -50,7 +54,9 @@ impl Server {
             without_case: Period::default(),
             edns_doubts: AtomicU32::new(0),
             case_doubts: AtomicU32::new(0),
+            edns_proven: Period::default(),
             referrals: AtomicU64::new(0),
+            doubted_name: AtomicU64::new(0),
             line: Line::default(),
         }
     }
@@ -85,15 +91,28 @@ impl Server {
     }
 
     /// It answered a query with EDNS as one that understands or ignores it.
-    pub(super) fn edns_works(&self) {
+    pub(super) fn edns_works(&self, now: Instant) {
         clear(&self.edns_doubts);
     }
 
     /// Something came that may be its refusal of EDNS, or a forgery. Returns whether there were
     /// enough of those in a row to believe them.
-    pub(super) fn doubt_edns(&self) -> bool {
+    ///
+    /// None is believed for as long as an answer to a query with EDNS is remembered: a zone that is
+    /// broken would turn EDNS off for all names. Nor do several about one name count.
+    pub(super) fn doubt_edns(&self, name: &[u8], now: Instant) -> bool {
+        if self.edns_proven.contains(self.millis(now)) {
+            return false;
+        }
+        let mut hasher = DefaultHasher::new();
+        name.hash(&mut hasher);
+        let name = hasher.finish();
+        if self.doubted_name.swap(name, Ordering::Relaxed) == name {
+            return self.edns_doubts.load(Ordering::Relaxed) >= BARE_ERRORS;
+        }
         count(&self.edns_doubts) >= BARE_ERRORS
     }
+        self.edns_proven.prolong(self.millis(now));
 
     /// It answered without EDNS what it did not answer with it.
     pub(in crate::serve) fn answered_without_edns(&self, is_certain: bool, now: Instant) {
@@ -150,6 +169,14 @@ fn clear(count: &AtomicU32) {
     if count.load(Ordering::Relaxed) != 0 {
         count.store(0, Ordering::Relaxed);
     }
+
+    /// Begins it again, unless it began within the last second: workers share the cache line.
+    fn prolong(&self, now: u64) {
+        let end = self.0.load(Ordering::Relaxed);
+        if now + MEMORY.as_millis() as u64 > end + 1000 {
+            self.begin(now);
+        }
+    }
 }
 
 fn count(count: &AtomicU32) -> u32 {
@@ -178,16 +205,43 @@ mod tests {
     fn bare_errors_count_only_when_several_come_without_an_answer_between_them() {
         let (server, now) = (server(), Instant::now());
         for _ in 0..10 {
-            assert!(!server.doubt_edns() && !server.doubt_edns());
+            assert!(!server.doubt_edns(b"a", now) && !server.doubt_edns(b"b", now));
             server.answered_without_edns(false, now);
-            server.edns_works();
+            server.edns_works(now);
         }
         assert!(server.dialect(now).edns);
-        server.doubt_edns();
-        server.doubt_edns();
-        assert!(server.doubt_edns());
-        server.answered_without_edns(false, now);
-        assert!(!server.dialect(now).edns);
+        let later = now + MEMORY;
+        server.doubt_edns(b"a", later);
+        server.doubt_edns(b"b", later);
+        assert!(server.doubt_edns(b"c", later));
+        server.answered_without_edns(false, later);
+        assert!(!server.dialect(later).edns);
+    }
+
+    #[test]
+    fn errors_are_no_refusal_of_edns_while_an_answer_with_it_is_remembered() {
+        let (server, now) = (server(), Instant::now());
+        server.edns_works(now);
+        let doubt = |after: Duration| {
+            let at = now + after;
+            let believed = [b"a", b"b", b"c", b"d"].map(|name| server.doubt_edns(name, at));
+            server.answered_without_edns(false, at);
+            (believed[3], server.dialect(at).edns)
+        };
+        assert_eq!(doubt(Duration::ZERO), (false, true));
+        assert_eq!(doubt(MEMORY - Duration::from_millis(1)), (false, true));
+        assert_eq!(doubt(MEMORY), (true, false), "it may have been replaced");
+    }
+
+    #[test]
+    fn errors_about_one_name_are_one_error() {
+        let (server, now) = (server(), Instant::now());
+        for _ in 0..10 {
+            assert!(!server.doubt_edns(b"a", now));
+        }
+        assert!(!server.doubt_edns(b"b", now));
+        assert!(server.doubt_edns(b"c", now));
+        assert!(server.doubt_edns(b"c", now));
     }
 
     #[test]

@@ -97,6 +97,24 @@ async fn an_answer_longer_than_announced_counts_as_cut() {
 
 #[tokio::test]
 async fn a_port_where_nobody_listens_is_told_at_once() {
+#[tokio::test]
+async fn an_answer_longer_than_512_bytes_to_a_query_without_edns_counts_as_cut() {
+    for (len, is_cut) in [(512, false), (513, true), (1232, true)] {
+        let (address, thread) = serve(move |asked| {
+            let mut long = odd(asked);
+            long.resize(len, 0);
+            vec![long]
+        });
+        let (network, server) = network(address);
+        let mut how = by(Transport::Udp);
+        how.dialect.edns = false;
+        let answer = network.exchange(&server, how, &question(), Duration::from_secs(5));
+        let bytes = answer.await.expect("an answer").bytes;
+        assert_eq!(crate::wire::answer::is_cut(&bytes), is_cut, "{len}");
+        thread.join().expect("served");
+    }
+}
+
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
     let address = socket.local_addr().expect("bound");
     drop(socket);
