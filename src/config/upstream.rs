@@ -59,14 +59,34 @@ impl From<ServerAddress> for UpstreamServer {
     }
 }
 
-/// The address of a server. That of a link-local one has the interface that leads to it, which is
-/// looked up where the server runs.
+/// The address of a server. That of a link-local one has the interface that leads to it, whose index is
+/// looked up each time that a socket is opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerAddress {
     /// The IP address and port.
     pub socket: SocketAddr,
     /// The name or index of the interface; always there for link-local addresses, and only there.
     pub zone: Option<String>,
+}
+
+impl ServerAddress {
+    /// The address with the index that its interface has now, or had last if it is gone. Indices are
+    /// not kept when an interface is made again.
+    pub fn current(&self, index_of: impl FnOnce(&str) -> Option<u32>) -> SocketAddr {
+        let mut socket = self.socket;
+        if let (SocketAddr::V6(v6), Some(zone)) = (&mut socket, &self.zone)
+            && let Some(index) = index_of(zone)
+        {
+            v6.set_scope_id(index);
+        }
+        socket
+    }
+}
+
+impl From<SocketAddr> for ServerAddress {
+    fn from(socket: SocketAddr) -> Self {
+        Self { socket, zone: None }
+    }
 }
 
 impl FromStr for ServerAddress {

@@ -73,7 +73,8 @@ impl ResolvConf {
     pub(super) fn read_first(&mut self) -> Result<Vec<Target>, UpstreamError> {
         self.bytes = self.read();
         let servers = self.parse(true);
-        for &(upstream, _) in &servers {
+        for (address, _) in &servers {
+            let upstream = address.socket;
             if let Some(listen) = own(upstream, &self.listen) {
                 return Err(UpstreamError::Ourselves { upstream, listen });
             }
@@ -120,7 +121,8 @@ impl ResolvConf {
         }
         self.bytes = bytes;
         let mut servers = self.parse(is_new);
-        servers.retain(|&(address, _)| {
+        servers.retain(|(address, _)| {
+            let address = address.socket;
             let is_ours = own(address, &self.listen).is_some();
             if is_ours && is_new {
                 tracing::warn!(%address, "upstream left out: it is this server itself");
@@ -146,7 +148,7 @@ impl ResolvConf {
         let named = |servers: &[Target]| -> Vec<_> {
             servers
                 .iter()
-                .map(|(address, _)| address.to_string())
+                .map(|(address, _)| address.socket.to_string())
                 .collect()
         };
         tracing::info!(
@@ -215,8 +217,8 @@ impl ResolvConf {
                 continue;
             }
             let socket = SocketAddr::new(ip, DNS_PORT);
-            match resolve(&ServerAddress { socket, zone }) {
-                Ok(address) if servers.iter().any(|known| known.0 == address) => {}
+            match resolve(ServerAddress { socket, zone }) {
+                Ok(address) if servers.iter().any(|known| known.0.socket == address.socket) => {}
                 Ok(address) => servers.push((address, Dialect::FULL)),
                 Err(error) => {
                     is_incomplete = true;
@@ -271,7 +273,7 @@ mod tests {
     fn texts(servers: &[Target]) -> Vec<String> {
         servers
             .iter()
-            .map(|(address, _)| address.to_string())
+            .map(|(address, _)| address.socket.to_string())
             .collect()
     }
 

@@ -19,7 +19,7 @@ use crate::wire::answer::Intake;
 use crate::wire::ask::Dialect;
 
 /// A server's address, and what it may be asked with.
-pub(super) type Target = (SocketAddr, Dialect);
+pub(super) type Target = (ServerAddress, Dialect);
 
 /// Why the servers can't be asked.
 #[derive(Debug, thiserror::Error)]
@@ -68,9 +68,9 @@ impl Upstreams {
         };
         let mut targets = Vec::new();
         for server in servers {
-            let address = resolve(&server.address)?;
-            if let Some(listen) = own(address, listen) {
-                let upstream = address;
+            let address = resolve(server.address.clone())?;
+            let upstream = address.socket;
+            if let Some(listen) = own(upstream, listen) {
                 return Err(UpstreamError::Ourselves { upstream, listen });
             }
             targets.push((address, dialect(server)));
@@ -97,7 +97,7 @@ impl Upstreams {
             max_ttl: config.cache.max_ttl_secs,
             additional: config.cache.additional,
         };
-        let server = |&(address, permitted): &Target| Server::new(address, permitted);
+        let server = |(address, permitted): &Target| Server::new(address.clone(), *permitted);
         Pool::new(
             self.servers.iter().map(server).collect(),
             Arc::new(network),
@@ -116,17 +116,18 @@ fn dialect(server: &UpstreamServer) -> Dialect {
     }
 }
 
-/// The socket address of a server, with the index of its interface.
-pub(super) fn resolve(address: &ServerAddress) -> Result<SocketAddr, UpstreamError> {
-    let mut socket = address.socket;
-    if let (SocketAddr::V6(v6), Some(zone)) = (&mut socket, &address.zone) {
-        let index = index_of(zone).ok_or_else(|| UpstreamError::Interface {
-            upstream: address.clone(),
+/// The address of a server with the index of its interface, which must exist.
+pub(super) fn resolve(address: ServerAddress) -> Result<ServerAddress, UpstreamError> {
+    match &address.zone {
+        Some(zone) if index_of(zone).is_none() => Err(UpstreamError::Interface {
             zone: zone.clone(),
-        })?;
-        v6.set_scope_id(index);
+            upstream: address,
+        }),
+        _ => Ok(ServerAddress {
+            socket: address.current(index_of),
+            ..address
+        }),
     }
-    Ok(socket)
 }
 
 /// Our own address that `upstream` leads to.
@@ -158,7 +159,10 @@ mod tests {
 
     #[test]
     fn a_link_local_server_gets_the_index_of_its_interface() {
-        let resolved = |text: &str| resolve(&text.parse().expect("an address"));
+        let resolved = |text: &str| {
+            let address = resolve(text.parse().expect("an address"))?;
+            Ok::<_, UpstreamError>(address.socket)
+        };
         let index = index_of("lo").expect("an interface");
         for text in ["fe80::1%lo", &format!("[fe80::1%{index}]:53")] {
             let SocketAddr::V6(address) = resolved(text).expect("an interface") else {

@@ -245,7 +245,7 @@ impl Asker {
             None => return None,
         };
         let draw = || self.pool.ports().draw(&mut self.random);
-        let opened = Socket::connect(to.server.address(), draw).and_then(|socket| {
+        let opened = Socket::connect(to.server.destination(), draw).and_then(|socket| {
             waits.add(socket.as_fd(), self.base + place as u64)?;
             Ok(socket)
         });

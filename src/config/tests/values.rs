@@ -2,6 +2,7 @@
 //! Refuses their bounds.
 
 use super::{list, parse, problems, valid};
+use crate::config::upstream::ServerAddress;
 
 #[test]
 fn wrong_types_are_told_with_what_to_write() {
@@ -262,4 +263,28 @@ fn ports_are_a_range_that_is_wide_enough() {
         );
         assert_eq!(found, [told]);
     }
+}
+
+#[test]
+fn the_index_of_an_interface_is_the_one_that_it_has_at_that_moment() {
+    let address: ServerAddress = "[fe80::1%eth0]:5300".parse().expect("an address");
+    let indices = [Some(3), Some(7), None].map(|index| {
+        let current = address.current(|zone| index.filter(|_| zone == "eth0"));
+        current.to_string()
+    });
+    assert_eq!(
+        indices,
+        ["[fe80::1%3]:5300", "[fe80::1%7]:5300", "[fe80::1]:5300"]
+    );
+    let known = ServerAddress {
+        socket: address.current(|_| Some(3)),
+        ..address
+    };
+    assert_eq!(
+        known.current(|_| None),
+        known.socket,
+        "the last one that it had"
+    );
+    let plain: ServerAddress = "192.0.2.1".parse().expect("an address");
+    assert_eq!(plain.current(|_| panic!("not looked up")), plain.socket);
 }

@@ -1,4 +1,4 @@
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 
 use futures_util::future::BoxFuture;
 use hickory_proto::op::Message;
@@ -60,7 +60,7 @@ impl Connector for Fate {
 /// A resolver with this upstream timeout; clients on loopback may ask.
 pub(crate) fn resolver(fate: Fate, timeout: Duration, sockets: Vec<Arc<Socket>>) -> Arc<Resolver> {
     let counters = Arc::<Counters>::default();
-    let server = Server::new(([192, 0, 2, 1], 53).into(), Dialect::FULL);
+    let server = Server::new(SocketAddr::from(([192, 0, 2, 1], 53)), Dialect::FULL);
     let pool = Pool::new(
         vec![server],
         Arc::new(fate),
@@ -195,7 +195,10 @@ async fn with_an_old_answer_at_hand_a_datagram_is_answered_after_1800_millisecon
         let since = Instant::now();
         tokio::time::advance(Duration::from_millis(ago)).await;
         let tried = Tried {
-            server: Arc::new(Server::new(([192, 0, 2, 1], 53).into(), Dialect::FULL)),
+            server: Arc::new(Server::new(
+                SocketAddr::from(([192, 0, 2, 1], 53)),
+                Dialect::FULL,
+            )),
             since,
             heard: false,
             said: None,

@@ -113,7 +113,7 @@ impl Connector for Network {
                     let Ok(Ok(_place)) = timeout_at(deadline, places.acquire()).await else {
                         return Err(ExchangeError::Busy);
                     };
-                    let reply = datagram::exchange(server.address(), &query, &ports, &counters);
+                    let reply = datagram::exchange(server.destination(), &query, &ports, &counters);
                     match timeout_at(deadline, reply).await {
                         Ok(Ok(reply)) => Ok(reply),
                         Ok(Err(error)) => Err(error_of(&error)),
@@ -121,7 +121,7 @@ impl Connector for Network {
                     }
                 }
                 Transport::Tcp => {
-                    let address = server.address();
+                    let address = server.destination();
                     let reply = server.line.exchange(address, query, deadline, &counters);
                     let (bytes, fit) = reply.await?;
                     Ok(Reply { bytes, fit })

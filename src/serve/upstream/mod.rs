@@ -24,6 +24,7 @@ pub(super) use self::reply::{Received, Verdict, is_usable};
 use self::server::Server;
 use super::cache::Key;
 use super::flights::Ticket;
+use crate::config::upstream::ServerAddress;
 use crate::stats::{Count, Counters};
 use crate::sys::udp::Ports;
 use crate::wire::answer::{Answer, Intake, is_cut};
@@ -187,14 +188,17 @@ impl Pool {
 
     /// Makes these the servers. What is known of those that stay is kept; queries under way end
     /// with the servers that they began with.
-    pub fn replace(&self, servers: &[(SocketAddr, Dialect)]) {
+    pub fn replace(&self, servers: &[(ServerAddress, Dialect)]) {
         let mut held = self.lock();
         let mut next = Servers::default();
-        for &(address, permitted) in servers {
-            let known = held.all.iter().position(|s| s.is(address, permitted));
+        for (address, permitted) in servers {
+            let known = held.all.iter().position(|s| s.is(address, *permitted));
             let (server, health) = match known {
                 Some(at) => (Arc::clone(&held.all[at]), held.health[at]),
-                None => (Arc::new(Server::new(address, permitted)), Health::default()),
+                None => {
+                    let server = Server::new(address.clone(), *permitted);
+                    (Arc::new(server), Health::default())
+                }
             };
             next.all.push(server);
             next.health.push(health);

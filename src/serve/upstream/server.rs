@@ -13,6 +13,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::tcp::Line;
+use crate::config::upstream::ServerAddress;
+use crate::sys::interface::index_of;
 use crate::wire::ask::Dialect;
 
 /// How long a lack is remembered before the server is probed again.
@@ -24,7 +26,7 @@ const OTHER_CASES: u32 = 2;
 
 /// One upstream server. Shared by all threads; nothing in it needs a lock but the TCP connections.
 pub struct Server {
-    address: SocketAddr,
+    address: ServerAddress,
     /// What the operator permits.
     permitted: Dialect,
     /// The zero of all times kept here.
@@ -35,9 +37,9 @@ pub struct Server {
     edns_proven: Period,
     /// Bare errors and the like since the last such answer, and a hash of the name that the last one was about.
     edns_doubts: AtomicU32,
+    doubted_name: AtomicU64,
     /// Answers in other letters since the last one in the letters of its query.
     case_doubts: AtomicU32,
-    doubted_name: AtomicU64,
     /// How often it referred to other servers.
     referrals: AtomicU64,
     pub(super) line: Line,
@@ -45,30 +47,35 @@ pub struct Server {
 
 impl Server {
     /// A server that is asked in `permitted`, or in less if it turns out not to understand that.
-    pub fn new(address: SocketAddr, permitted: Dialect) -> Self {
+    pub fn new(address: impl Into<ServerAddress>, permitted: Dialect) -> Self {
         Self {
-            address,
+            address: address.into(),
             permitted,
             epoch: Instant::now(),
             without_edns: Period::default(),
             without_case: Period::default(),
-            edns_doubts: AtomicU32::new(0),
-            case_doubts: AtomicU32::new(0),
             edns_proven: Period::default(),
-            referrals: AtomicU64::new(0),
+            edns_doubts: AtomicU32::new(0),
             doubted_name: AtomicU64::new(0),
+            case_doubts: AtomicU32::new(0),
+            referrals: AtomicU64::new(0),
             line: Line::default(),
         }
     }
 
-    /// Its address.
+    /// Its address as it was at first: the index of an interface may be another by now.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.address.socket
+    }
+
+    /// The address to open a socket to now.
+    pub(in crate::serve) fn destination(&self) -> SocketAddr {
+        self.address.current(index_of)
     }
 
     /// Whether it is the server that these settings describe.
-    pub(super) fn is(&self, address: SocketAddr, permitted: Dialect) -> bool {
-        self.address == address && self.permitted == permitted
+    pub(super) fn is(&self, address: &ServerAddress, permitted: Dialect) -> bool {
+        self.address == *address && self.permitted == permitted
     }
 
     /// How to ask it now.
@@ -93,6 +100,7 @@ impl Server {
     /// It answered a query with EDNS as one that understands or ignores it.
     pub(super) fn edns_works(&self, now: Instant) {
         clear(&self.edns_doubts);
+        self.edns_proven.prolong(self.millis(now));
     }
 
     /// Something came that may be its refusal of EDNS, or a forgery. Returns whether there were
@@ -112,7 +120,6 @@ impl Server {
         }
         count(&self.edns_doubts) >= BARE_ERRORS
     }
-        self.edns_proven.prolong(self.millis(now));
 
     /// It answered without EDNS what it did not answer with it.
     pub(in crate::serve) fn answered_without_edns(&self, is_certain: bool, now: Instant) {
@@ -145,7 +152,7 @@ impl Server {
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Server({})", self.address)
+        write!(f, "Server({})", self.address())
     }
 }
 
@@ -162,13 +169,6 @@ impl Period {
         self.0
             .store(now + MEMORY.as_millis() as u64, Ordering::Relaxed);
     }
-}
-
-/// Does not write where nothing changes: workers share the cache line.
-fn clear(count: &AtomicU32) {
-    if count.load(Ordering::Relaxed) != 0 {
-        count.store(0, Ordering::Relaxed);
-    }
 
     /// Begins it again, unless it began within the last second: workers share the cache line.
     fn prolong(&self, now: u64) {
@@ -176,6 +176,13 @@ fn clear(count: &AtomicU32) {
         if now + MEMORY.as_millis() as u64 > end + 1000 {
             self.begin(now);
         }
+    }
+}
+
+/// Does not write where nothing changes: workers share the cache line.
+fn clear(count: &AtomicU32) {
+    if count.load(Ordering::Relaxed) != 0 {
+        count.store(0, Ordering::Relaxed);
     }
 }
 
@@ -188,7 +195,7 @@ mod tests {
     use super::*;
 
     fn server() -> Server {
-        Server::new(([192, 0, 2, 1], 53).into(), Dialect::FULL)
+        Server::new(SocketAddr::from(([192, 0, 2, 1], 53)), Dialect::FULL)
     }
 
     #[test]
@@ -260,12 +267,27 @@ mod tests {
     }
 
     #[test]
+    fn a_server_behind_an_interface_is_reached_by_the_index_of_now() {
+        let mut address: ServerAddress = "fe80::1%lo".parse().expect("an address");
+        let SocketAddr::V6(socket) = &mut address.socket else {
+            panic!("IPv6");
+        };
+        // As after the interface was made again.
+        socket.set_scope_id(4_000_000);
+        let server = Server::new(address, Dialect::FULL);
+        let SocketAddr::V6(socket) = server.destination() else {
+            panic!("IPv6");
+        };
+        assert_eq!(Some(socket.scope_id()), index_of("lo"));
+    }
+
+    #[test]
     fn what_the_operator_turned_off_stays_off() {
         let permitted = Dialect {
             edns: false,
             random_case: false,
         };
-        let server = Server::new(([192, 0, 2, 1], 53).into(), permitted);
+        let server = Server::new(SocketAddr::from(([192, 0, 2, 1], 53)), permitted);
         let later = Instant::now() + 2 * MEMORY;
         assert_eq!(server.dialect(later), permitted);
     }

@@ -359,10 +359,10 @@ async fn servers_that_stay_keep_their_record_and_the_others_are_forgotten() {
     }
     let latency = pool.state()[0].latency;
     assert!(latency.is_some());
-    pool.replace(&[(address(2), Dialect::FULL), (address(1), Dialect::FULL)]);
+    pool.replace(&[2, 1].map(|last| (address(last).into(), Dialect::FULL)));
     assert_eq!(pool.state()[1].latency, latency);
     let removed = first(&pool);
-    pool.replace(&[(address(1), Dialect::FULL)]);
+    pool.replace(&[(address(1).into(), Dialect::FULL)]);
     script.asked.lock().expect("whole").clear();
     // A try with a server that was removed meanwhile is not continued there.
     let tried = Tried {

@@ -40,7 +40,7 @@ async fn an_operator_who_turns_extensions_off_is_obeyed_without_a_probe() {
         edns: false,
         random_case: false,
     };
-    pool.replace(&[(address(1), permitted)]);
+    pool.replace(&[(address(1).into(), permitted)]);
     assert_eq!(timed(&pool).await.0, Ok(0));
     assert_eq!(script.asked.lock().expect("whole").len(), 1);
 }
