@@ -3,7 +3,8 @@
 
 use crate::config::Config;
 
-/// Files for all else: lists, configuration, control socket and its clients, the log, the runtime.
+/// Files for all else: lists, configuration, control socket and its clients, the log, the runtime, and the
+/// shared TCP connections to upstream, of which each server has one or two.
 const RESERVE: usize = 128;
 /// Most sockets for questions under way to upstream.
 const MOST_UPSTREAM: usize = 8192;
@@ -25,7 +26,7 @@ pub(super) struct Listening {
 pub(super) struct Budget {
     /// TCP connections of clients.
     pub(super) connections: usize,
-    /// Sockets to upstream, of the async side.
+    /// Sockets of one query to upstream, of the async side.
     pub(super) upstream: usize,
     /// The same of each worker.
     pub(super) ports: usize,

@@ -74,15 +74,16 @@ pub trait Connector: Send + Sync + 'static {
 
 /// Sends queries over the network.
 pub struct Network {
-    /// Places for UDP sockets. TCP needs none: it has few connections to each server.
+    /// Places for sockets of one query: UDP, and TCP to servers that get a connection for each query. The
+    /// shared TCP connections need none: there are one or two to each server.
     places: Arc<Semaphore>,
     ports: Arc<Ports>,
     counters: Arc<Counters>,
 }
 
 impl Network {
-    /// With at most `sockets` UDP sockets at a time, from `ports`: a query has one for each try that
-    /// waits.
+    /// With at most `sockets` sockets of one query at a time, those of UDP from `ports`: a query has one
+    /// for each try that waits.
     pub fn new(sockets: usize, ports: Arc<Ports>, counters: Arc<Counters>) -> Self {
         Self {
             places: Arc::new(Semaphore::new(sockets.clamp(1, Semaphore::MAX_PERMITS))),
@@ -122,7 +123,8 @@ impl Connector for Network {
                 }
                 Transport::Tcp => {
                     let address = server.destination();
-                    let reply = server.line.exchange(address, query, deadline, &counters);
+                    let line = &server.line;
+                    let reply = line.exchange(address, query, deadline, &places, &counters);
                     let (bytes, fit) = reply.await?;
                     Ok(Reply { bytes, fit })
                 }

@@ -72,18 +72,19 @@ enum Ending {
 
 impl Line {
     /// Sends `query` to `server` and returns the response to it. The ID of `query` is replaced by
-    /// one that is free on the connection.
+    /// one that is free on the connection. A connection for this query alone takes one of `places`.
     pub(super) async fn exchange(
         &self,
         server: SocketAddr,
         query: Vec<u8>,
         deadline: Instant,
+        places: &Semaphore,
         counters: &Arc<Counters>,
     ) -> Result<Response, ExchangeError> {
         for _ in 0..MOST_TRIES {
             let query = query.clone();
             let done = match self.is_single() {
-                true => self.alone(server, query, deadline, counters).await,
+                true => self.alone(server, query, deadline, places, counters).await,
                 false => self.together(server, query, deadline, counters).await,
             };
             match done {
@@ -144,9 +145,11 @@ impl Line {
         server: SocketAddr,
         query: Vec<u8>,
         deadline: Instant,
+        places: &Semaphore,
         counters: &Arc<Counters>,
     ) -> Result<Response, Ending> {
-        let Ok(Ok(_place)) = timeout_at(deadline, self.singles.acquire()).await else {
+        let both = async { (self.singles.acquire().await, places.acquire().await) };
+        let Ok((Ok(_single), Ok(_place))) = timeout_at(deadline, both).await else {
             return Err(Failed(ExchangeError::Busy));
         };
         let connection = Connection::open(server, deadline, counters).await?;

@@ -1,5 +1,7 @@
 //! Queries over real sockets, on the loopback interface.
 
+use tokio::io::AsyncReadExt;
+
 use super::super::connect::Network;
 use super::*;
 
@@ -96,8 +98,6 @@ async fn an_answer_longer_than_announced_counts_as_cut() {
 }
 
 #[tokio::test]
-async fn a_port_where_nobody_listens_is_told_at_once() {
-#[tokio::test]
 async fn an_answer_longer_than_512_bytes_to_a_query_without_edns_counts_as_cut() {
     for (len, is_cut) in [(512, false), (513, true), (1232, true)] {
         let (address, thread) = serve(move |asked| {
@@ -115,6 +115,8 @@ async fn an_answer_longer_than_512_bytes_to_a_query_without_edns_counts_as_cut()
     }
 }
 
+#[tokio::test]
+async fn a_port_where_nobody_listens_is_told_at_once() {
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
     let address = socket.local_addr().expect("bound");
     drop(socket);
@@ -166,4 +168,56 @@ async fn cut_answers_share_one_connection() {
         _ = async { tokio::join!(ask(), ask(), ask(), ask()) } => {}
     }
     assert!((1..=2).contains(&taken.len()), "{}", taken.len());
+}
+
+/// The next query of a connection; `None` at its end.
+async fn next_query(stream: &mut tokio::net::TcpStream) -> Option<Vec<u8>> {
+    let len = stream.read_u16().await.ok()?;
+    let mut query = vec![0; usize::from(len)];
+    stream.read_exact(&mut query).await.ok()?;
+    Some(query)
+}
+
+#[tokio::test]
+async fn connections_of_one_query_each_take_the_places_of_sockets() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+    let listener = listener.expect("a listener");
+    let (network, server) = network(listener.local_addr().expect("bound"));
+    let upstream = async {
+        let (mut shared, _) = listener.accept().await.expect("a connection");
+        // Closed with two queries on it: from now on each has a connection.
+        for _ in 0..2 {
+            next_query(&mut shared).await.expect("a query");
+        }
+        drop(shared);
+        let mut held = Vec::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            held.push(stream);
+        }
+    };
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let other = silent.local_addr().expect("bound");
+    let other = Arc::new(Server::new(other, Dialect::FULL));
+    let ask = |server, over, millis| {
+        network.exchange(server, by(over), &question(), Duration::from_millis(millis))
+    };
+    let asked = async {
+        tokio::join!(
+            ask(&other, Transport::Udp, 1000),
+            ask(&server, Transport::Tcp, 300),
+            ask(&server, Transport::Tcp, 300),
+        )
+    };
+    let (by_udp, one, two) = tokio::select! {
+        () = upstream => panic!("the listener stays"),
+        all = asked => all,
+    };
+    // There is one place, and the query by UDP has it.
+    let all = [by_udp, one, two].map(|none| none.expect_err("silent"));
+    let expected = [
+        ExchangeError::Timeout,
+        ExchangeError::Busy,
+        ExchangeError::Busy,
+    ];
+    assert_eq!(all, expected);
 }
