@@ -1,16 +1,15 @@
-//! Outcomes that a worker has yet to deliver to the clients waiting for them.
+//! Outcomes that are yet to be delivered to the clients waiting for them.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::desk;
-use super::flights::{Landed, Waiter};
+use super::flights::{Landed, Waiter, Who};
 use super::pace::{Pace, Release, WINDOW};
 use crate::stats::{Count, Counters};
 
-/// Deliveries that wait: for the worker to have time, or as [`Pace`] says.
+/// Deliveries that wait: for a worker to have time, or as [`Pace`] says.
 pub(super) struct Deferred {
     pace: Arc<Pace>,
     ready: VecDeque<(Waiter, Landed)>,
@@ -65,7 +64,7 @@ impl Deferred {
         }
         let mut taken = Vec::new();
         for (waiter, landed) in self.ready.drain(..most.min(self.ready.len())) {
-            match desk::release(&self.pace, &waiter, &landed, now) {
+            match release(&self.pace, &waiter, &landed, now) {
                 Release::Now => taken.push((waiter, landed)),
                 Release::Later => {
                     counters.bump(Count::Paced);
@@ -84,5 +83,16 @@ impl Deferred {
     pub(super) fn take_all(&mut self) -> VecDeque<(Waiter, Landed)> {
         self.ready.append(&mut self.held);
         std::mem::take(&mut self.ready)
+    }
+}
+
+/// When a waiter is to be answered.
+fn release(pace: &Pace, waiter: &Waiter, landed: &Landed, now: Instant) -> Release {
+    match &waiter.who {
+        Who::Datagram(datagram) => {
+            let client = datagram.route.peer.ip();
+            pace.release(client, datagram.since, landed.is_err(), now)
+        }
+        Who::Task(_) | Who::Nobody => Release::Now,
     }
 }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::deferred::Deferred;
 use super::flights::{Datagram, Landed, Waiter, Who};
-use super::pace::{Pace, Release, WINDOW};
+use super::pace::Pace;
 use super::respond::{Client, Resolution, Step, conclude};
 use super::shared::Shared;
 use crate::policy::snapshot::Snapshot;
@@ -28,17 +29,6 @@ pub fn tell(waiter: Waiter, landed: &Landed, answer: impl FnOnce(&Datagram, &Res
         // A task that no longer waits is none to mind.
         Who::Task(task) => drop(task.send(landed.clone())),
         Who::Nobody => {}
-    }
-}
-
-/// When a waiter is to be answered.
-pub fn release(pace: &Pace, waiter: &Waiter, landed: &Landed, now: Instant) -> Release {
-    match &waiter.who {
-        Who::Datagram(datagram) => {
-            let client = datagram.route.peer.ip();
-            pace.release(client, datagram.since, landed.is_err(), now)
-        }
-        Who::Task(_) | Who::Nobody => Release::Now,
     }
 }
 
@@ -83,7 +73,7 @@ pub struct Desk {
 
 impl Desk {
     /// Delivers an outcome to all who waited for it, at once.
-    pub fn tell(&self, waiters: Vec<Waiter>, landed: &Landed) {
+    pub fn tell(&self, waiters: impl IntoIterator<Item = Waiter>, landed: &Landed) {
         for waiter in waiters {
             tell(waiter, landed, |datagram, resolution| {
                 self.answer(datagram, resolution);
@@ -92,23 +82,16 @@ impl Desk {
     }
 
     /// Delivers an outcome to all who waited for it, as [`Pace`] allows.
-    pub async fn deliver(&self, mut waiters: Vec<Waiter>, landed: &Landed) {
+    pub async fn deliver(&self, waiters: Vec<Waiter>, landed: &Landed) {
+        let mut deferred = Deferred::new(Arc::clone(&self.pace));
+        deferred.push_all(Some(waiters), landed);
         loop {
-            let now = Instant::now();
-            let mut later = Vec::new();
-            for waiter in waiters {
-                match release(&self.pace, &waiter, landed, now) {
-                    Release::Now => self.tell(vec![waiter], landed),
-                    Release::Later => later.push(waiter),
-                    Release::Never => self.counters.bump(Count::Discarded),
-                }
-            }
-            if later.is_empty() {
+            let due = deferred.take(Instant::now(), usize::MAX, &self.counters);
+            self.tell(due.into_iter().map(|(waiter, _)| waiter), landed);
+            let Some(next) = deferred.due() else {
                 return;
-            }
-            self.counters.add(Count::Paced, later.len() as u64);
-            waiters = later;
-            tokio::time::sleep(WINDOW).await;
+            };
+            tokio::time::sleep_until(next).await;
         }
     }
 

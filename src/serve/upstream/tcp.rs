@@ -384,12 +384,10 @@ async fn send(
     mut queue: mpsc::Receiver<Request>,
     state: &State,
 ) {
-    while let Some(request) = queue.recv().await {
-        if sink.feed(state.enter(request)).await.is_err() {
-            return;
-        }
-        // What waits already goes along in the same segment.
-        while let Ok(request) = queue.try_recv() {
+    let mut requests = Vec::new();
+    while queue.recv_many(&mut requests, PIPELINE).await > 0 {
+        // All that wait go in one segment.
+        for request in requests.drain(..) {
             if sink.feed(state.enter(request)).await.is_err() {
                 return;
             }
