@@ -24,11 +24,13 @@ fn an_answer_is_kept_whole_and_given_again_without_asking() {
     let upstream = Upstream::start(|asked| {
         let mut message = address_of(asked, [192, 0, 2, 7]);
         message.metadata.authentic_data = true;
-        let data = RData::A(A([192, 0, 2, 53].into()));
-        let owner = hickory_proto::rr::Name::from_ascii("ns.example.").expect("a name");
-        message
-            .additionals
-            .push(Record::from_rdata(owner, 60, data));
+        for name in ["www.example.", "ns.example."] {
+            let data = RData::A(A([192, 0, 2, 53].into()));
+            let owner = hickory_proto::rr::Name::from_ascii(name).expect("a name");
+            message
+                .additionals
+                .push(Record::from_rdata(owner, 60, data));
+        }
         Some(message)
     });
     let mut question = query("WwW.example", RecordType::A);

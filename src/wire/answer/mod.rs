@@ -6,6 +6,7 @@
 //! its chain.
 
 mod chain;
+mod mentioned;
 mod records;
 mod rewrite;
 mod shape;
@@ -60,7 +61,7 @@ pub struct Intake {
     /// TTLs above this are lowered to it, in seconds; one with the top bit set is such a TTL
     /// (RFC 8767, section 4).
     pub max_ttl: u32,
-    /// Whether addresses of the additional section are kept.
+    /// Whether the additional section keeps addresses of names that the answer mentions.
     pub additional: bool,
 }
 

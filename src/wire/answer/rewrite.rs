@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 
 use super::Intake;
 use super::chain::{Chain, Hop, soa};
+use super::mentioned::mentioned;
 use super::records::{Parsed, Record};
 use super::shape::Shape;
 use super::spelling::{Labels, Spelling};
@@ -149,14 +150,7 @@ impl<'m> Writer<'m> {
         self.proofs(parsed)?;
         self.additional_at = self.out.len();
         if self.intake.additional {
-            // Each may be left out of a reply, so none may point at another.
-            self.places.clear();
-            for rtype in [rtype::A, rtype::AAAA] {
-                for record in parsed.of(2, rtype) {
-                    self.copy(record, None, None)?;
-                    self.places.clear();
-                }
-            }
+            self.additional(parsed, chain)?;
         }
         Some(match negative {
             Some((_, ttl)) => Some(self.intake.ttl(ttl).min(least)),
@@ -164,6 +158,21 @@ impl<'m> Writer<'m> {
             // no record of the asked type is one, whatever signatures accompany it.
             None => is_positive.then_some(least),
         })
+    }
+
+    /// Copies the addresses of names that the answer mentions.
+    fn additional(&mut self, parsed: &Parsed<'_>, chain: &Chain) -> Option<()> {
+        let names = mentioned(parsed, chain, self.asked)?;
+        for rtype in [rtype::A, rtype::AAAA] {
+            for record in parsed.of(2, rtype) {
+                if names.contains(&record.owner(self.message)?) {
+                    // Each may be left out of a reply, so none may point at another.
+                    self.places.clear();
+                    self.copy(record, None, None)?;
+                }
+            }
+        }
+        Some(())
     }
 
     /// Writes a step of the chain with its signatures; returns the least TTL, and where its CNAME is.

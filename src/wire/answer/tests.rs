@@ -86,7 +86,7 @@ fn texts_of_upstream_say_so_and_have_nothing_that_steers_a_terminal() {
 #[test]
 fn records_that_stand_behind_opt_are_read_as_well() {
     let a = record(b"\xC0\x0C", rtype::A, 300, &[1, 2, 3, 4]);
-    let glue = record(b"\x02ns\xC0\x0E", rtype::A, 200, &[0; 4]);
+    let glue = record(b"\x01A\xC0\x0E", rtype::AAAA, 200, &[0; 16]);
     let wire = message(0x8180, [&[a], &[], &[OPT.to_vec(), glue]]);
     let intake = Intake {
         additional: true,
@@ -95,7 +95,67 @@ fn records_that_stand_behind_opt_are_read_as_well() {
     let answer = Answer::read(&wire, &name("a.tv"), 1, 1, intake).expect("an answer");
     assert_eq!(answer.counts(), [1, 0, 1]);
     let owners: Vec<_> = answer.records().map(|r| r.owner(answer.wire())).collect();
-    assert_eq!(owners, [Some(name("a.tv")), Some(name("ns.tv"))]);
+    assert_eq!(owners, [Some(name("a.tv")), Some(name("a.tv"))]);
+}
+
+#[test]
+fn only_addresses_of_names_that_the_answer_mentions_are_kept() {
+    let intake = Intake {
+        additional: true,
+        ..INTAKE
+    };
+    let to = |before: &[u8]| [before, b"\x02To\xC0\x0E"].concat();
+    let in_full = |before: &[u8]| [before, b"\x02to\x02tv\0"].concat();
+    let addresses = |owner: &[u8]| {
+        [
+            record(owner, rtype::A, 9, &[192, 0, 2, 1]),
+            record(owner, rtype::AAAA, 9, &[0; 16]),
+        ]
+    };
+    let owners = [
+        &b"\x02tO\xC0\x0E"[..],
+        b"\xC0\x0C",
+        b"\x02ns\xC0\x0E",
+        b"\x01x\x02to\xC0\x0E",
+        b"\xC0\x0E",
+        b"\x03www\x04bank\0",
+    ];
+    let additional: Vec<_> = owners.into_iter().flat_map(addresses).collect();
+    let kept = |rtype: u16, answers: &[Vec<u8>]| {
+        let ns = record(b"\xC0\x0E", rtype::NS, 300, b"\x02ns\xC0\x0E");
+        let mut wire = message(0x8180, [answers, &[ns], &additional]);
+        wire[HEADER + 7] = rtype as u8;
+        let answer = Answer::read(&wire, &name("a.tv"), rtype, 1, intake).expect("an answer");
+        let records = answer.records().filter(|record| record.section == 2);
+        let owners = records.map(|record| record.owner(answer.wire()).expect("a name"));
+        owners.map(|owner| owner.to_string()).collect::<Vec<_>>()
+    };
+    let here = |rtype, data: &[u8]| record(b"\xC0\x0C", rtype, 9, data);
+    for (rtype, data) in [
+        (rtype::NS, to(b"")),
+        (15, to(b"\0\x05")),
+        (33, to(&[0; 6])),
+        (36, to(b"\0\x05")),
+        (35, to(b"\0\x01\0\x02\x01s\x03SIP\0")),
+        (rtype::SVCB, in_full(b"\0\x01")),
+        (rtype::HTTPS, in_full(b"\0\0")),
+    ] {
+        let expected = ["to.tv", "a.tv", "to.tv", "a.tv"];
+        assert_eq!(kept(rtype, &[here(rtype, &data)]), expected, "{rtype}");
+    }
+    assert_eq!(
+        kept(16, &[here(16, &to(b""))]),
+        ["a.tv"; 2],
+        "no name there"
+    );
+    let alias = here(rtype::CNAME, &to(b""));
+    let end = record(b"\x02to\xC0\x0E", 15, 9, b"\0\x05\x02ns\xC0\x0E");
+    let chained = ["to.tv", "ns.tv", "to.tv", "ns.tv"];
+    assert_eq!(
+        kept(15, &[alias, end]),
+        chained,
+        "the asked name has no address"
+    );
 }
 
 #[test]

@@ -15,7 +15,7 @@ fn learned() -> House {
     let house = house([]);
     let good = truth("good.example", A)
         .answers([a("good.example", 300, [192, 0, 2, 7])])
-        .additionals([a("ns.elsewhere", 100, [192, 0, 2, 53])]);
+        .additionals([a("good.example", 100, [192, 0, 2, 53])]);
     house.learn(ask("good.example", A), good);
     house
 }
@@ -29,7 +29,7 @@ fn a_hit_counts_every_ttl_down_and_none_below_zero() {
     };
     let both = truth("both.example", A)
         .answers([a("both.example", 300, [192, 0, 2, 7])])
-        .additionals([a("ns.elsewhere", 100, [192, 0, 2, 53])]);
+        .additionals([a("both.example", 100, [192, 0, 2, 53])]);
     house.keep(ask("both.example", A), both.entry_within(intake, 0));
     for (now, answer, additional) in [(0, 300, 100), (99, 201, 1), (299, 1, 0)] {
         for name in ["good.example", "both.example"] {

@@ -16,7 +16,7 @@ fn learned(addresses: u8, glue: u8) -> House {
     for asked in [ask("big.example", A), ask("big.example", A).dnssec_ok()] {
         let big = truth("big.example", A).authentic();
         let big = big.answers(many("big.example", addresses));
-        let big = big.additionals(many("ns.elsewhere", glue));
+        let big = big.additionals(many("big.example", glue));
         let intake = Intake {
             additional: true,
             ..BOUNDS
