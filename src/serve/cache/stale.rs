@@ -23,6 +23,8 @@ pub(super) fn find<E>(
     peek: impl Fn(&KeyRef<'_>) -> Result<Option<Arc<Entry>>, E>,
 ) -> Result<Option<Arc<Entry>>, E> {
     let (bits, newest) = newest(key, &entry, &peek)?;
+    // An answer that a newer one confirms is as new as that.
+    let since = newest.stored;
     let entry = if newest.answer.agrees_with(&entry.answer) {
         entry
     } else if newest.may_be_stale(now, stale_secs) && replaces(bits, &newest, key.bits, &entry) {
@@ -30,7 +32,7 @@ pub(super) fn find<E>(
     } else {
         return Ok(None);
     };
-    Ok((!is_denied(key, &entry, &peek)?).then_some(entry))
+    Ok((!is_denied(key, &entry, since, &peek)?).then_some(entry))
 }
 
 /// The newest answer to the same question with any DO and CD, and those bits. Unvalidated answers (CD=1)
@@ -60,10 +62,11 @@ fn replaces(new_bits: u8, new: &Entry, old_bits: u8, old: &Entry) -> bool {
     (new_bits ^ old_bits) & DO == 0 || !(new.answer.has_dnssec() || old.answer.has_dnssec())
 }
 
-/// Whether a newer NXDOMAIN denies a name of the answer's chain, or a name above one (RFC 8020).
+/// Whether an NXDOMAIN after `since` denies a name of the answer's chain, or a name above one (RFC 8020).
 fn is_denied<E>(
     key: KeyRef<'_>,
     entry: &Entry,
+    since: u32,
     peek: &impl Fn(&KeyRef<'_>) -> Result<Option<Arc<Entry>>, E>,
 ) -> Result<bool, E> {
     if entry.answer.rcode() == Rcode::NxDomain as u16 {
@@ -85,7 +88,7 @@ fn is_denied<E>(
                     rtype: 0,
                     bits: DENIAL | bits,
                 };
-                if peek(&denial)?.is_some_and(|denial| denial.stored > entry.stored) {
+                if peek(&denial)?.is_some_and(|denial| denial.stored > since) {
                     return Ok(true);
                 }
             }

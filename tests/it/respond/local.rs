@@ -10,6 +10,7 @@ use tapis::wire::name::Name;
 
 use super::ask::ask;
 use super::house::{FRIEND, house, list};
+use super::truth::{a, cname, truth};
 
 /// The SOA record of a local zone.
 fn soa(zone: &str) -> String {
@@ -156,4 +157,22 @@ fn a_block_comes_before_a_local_zone_and_an_allow_does_not_open_one() {
     ]);
     assert_eq!(house.answer(ask("a.home.arpa", A)).count, Count::Blocked);
     assert_eq!(house.answer(ask("b.home.arpa", A)).count, Count::Local);
+}
+
+#[test]
+fn upstreams_answer_that_leads_to_a_special_use_name_stays_unless_a_list_blocks_it() {
+    for target in ["localhost", "printer.home.arpa"] {
+        let asked = ask("free.example", A);
+        let told = truth("free.example", A).answers([
+            cname("free.example", 300, target),
+            a(target, 300, [192, 0, 2, 7]),
+        ]);
+        let free = house([]);
+        free.learn(asked, told.clone());
+        let expected = format!("{target}. 300 IN A 192.0.2.7");
+        assert_eq!(free.answer(asked).answers()[1], expected);
+        let blocking = house([list("ads").subtree(target)]);
+        blocking.learn(asked, told);
+        assert_eq!(blocking.answer(asked).count, Count::BlockedTarget);
+    }
 }
