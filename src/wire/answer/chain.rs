@@ -30,11 +30,9 @@ pub(super) struct Chain {
     pub(super) hops: Vec<Hop>,
     /// A DNAME above the asked name in an answer to a query for its CNAME: that CNAME is the answer,
     /// and leads nowhere.
-    pub(super) renamed: Option<Hop>,
+    pub(super) renamed: Option<Box<Hop>>,
     /// The records of the asked type that the last name owns.
-    pub(super) final_records: SmallVec<[Record; 8]>,
-    /// The last name; `None` if that is the asked one.
-    last: Option<Name>,
+    pub(super) final_records: SmallVec<[Record; 4]>,
 }
 
 impl Chain {
@@ -55,7 +53,7 @@ impl Chain {
             // A query for the CNAME itself is answered by it (RFC 1034, section 3.6.2).
             let hop = match step(parsed, at)? {
                 Some(hop) if rtype == rtype::CNAME => {
-                    renamed = Some(hop).filter(|hop| hop.dname.is_some());
+                    renamed = Some(hop).filter(|hop| hop.dname.is_some()).map(Box::new);
                     break;
                 }
                 Some(hop) => hop,
@@ -66,30 +64,25 @@ impl Chain {
             }
             hops.push(hop);
         }
-        let last = hops.last().map(|hop| hop.target.clone());
+        let last = hops.last().map_or(asked, |hop| &hop.target);
         let mut final_records = SmallVec::new();
-        if renamed.is_none() {
-            for record in parsed.of(0, rtype) {
-                if is_owned(parsed, record, last.as_ref().unwrap_or(asked))? {
-                    final_records.push(*record);
-                }
-            }
-        }
-        // Malformed owners are found even if nothing else is asked of them.
+        // A malformed owner is found whatever its record's type.
         for record in parsed.records.iter().filter(|record| record.section == 0) {
-            is_owned(parsed, record, asked)?;
+            let is_final = is_owned(parsed, record, last)? && record.fields.rtype == rtype;
+            if is_final && renamed.is_none() {
+                final_records.push(*record);
+            }
         }
         Ok(Self {
             hops,
             renamed,
             final_records,
-            last,
         })
     }
 
     /// The last name of the chain.
     pub(super) fn last<'n>(&'n self, asked: &'n Name) -> &'n Name {
-        self.last.as_ref().unwrap_or(asked)
+        self.hops.last().map_or(asked, |hop| &hop.target)
     }
 
     /// Whether the asked records are there.

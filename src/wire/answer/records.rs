@@ -54,7 +54,7 @@ impl Record {
 pub(super) struct Parsed<'m> {
     pub(super) message: &'m [u8],
     /// Those of class IN, without OPT.
-    pub(super) records: SmallVec<[Record; 16]>,
+    pub(super) records: SmallVec<[Record; 8]>,
     pub(super) edns: Option<Edns>,
     pub(super) errors: Vec<HeldEde>,
     /// Whether the answer section has any record at all.
