@@ -12,17 +12,19 @@ use tokio_util::sync::CancellationToken;
 
 use super::calendar::Calendar;
 use super::compiling::{Compiled, NewBase, Wanted, is_large, want};
+use super::deadline::{self, DEADLINE};
 use super::errands::{Errand, Errands};
 use super::following::Files;
 use super::guard::rails::Rails;
 use super::guard::release::Guards;
 use super::guarding::{is_held, released};
-use super::hold::Hold;
+use super::hold::{Hold, Rolling};
 use super::join::{Joined, Ready};
 use super::journal::Journal;
 use super::journal::entry::Cause;
 use super::keep::Keeper;
 use super::landing::{Done, start_load};
+use super::orders::book::Book;
 use super::preparing::{Newest, Prepared, Wish, Wishes};
 use super::report;
 use super::slots::Slots;
@@ -98,6 +100,8 @@ pub struct Control {
     /// Whether newer states of lists don't count; and why they do although somebody wanted that.
     pub(super) held: Option<Hold>,
     pub(super) unheld: Option<String>,
+    /// The rollback or release under way.
+    pub(super) rolling: Option<Rolling>,
     /// Counts rollbacks up: what began before one is too new when it ends.
     pub(super) epoch: u64,
     pub(super) joining_since: u64,
@@ -142,10 +146,15 @@ impl Control {
             no_watch = Some(format!("files can't be watched ({error})"));
             Watch::none()
         });
+        let files = config.clone();
+        let rails = deadline::start(DEADLINE, move || Rails::read(&files));
+        let book = Book::read_at_start(&config, DEADLINE);
+        let rails = rails.wait();
+        let rails = rails.unwrap_or_else(|why| Rails::without_files(&config, why));
         let mut control = Self {
             lists: config.lists.iter().cloned().map(ListState::new).collect(),
-            calendar: Calendar::new(&config, wall),
-            rails: Arc::new(Rails::read(&config)),
+            calendar: Calendar::new(book, wall),
+            rails: Arc::new(rails),
             boot: config.clone(),
             config,
             started_at: Timestamp::now(),
@@ -171,6 +180,7 @@ impl Control {
             imaged: 0,
             held: None,
             unheld: None,
+            rolling: None,
             epoch: 0,
             joining_since: 0,
             compiling_since: 0,
@@ -226,8 +236,8 @@ impl Control {
             let idle = !self.errands.is_running(&Errand::Book) && !self.stage_joining;
             let book = self.calendar.due().filter(|_| idle);
             let due = lists.into_iter().chain(book).min();
-            // Every arm but a rollback, which reads kept images, does a bounded amount of work and makes
-            // no call that may block for long, so that a date is at most one turn late.
+            // Every arm does a bounded amount of work and makes no call that may block for long, so that
+            // a date is at most one turn late.
             tokio::select! {
                 () = stop.cancelled() => break,
                 Some(request) = requests.recv() => match request {

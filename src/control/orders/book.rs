@@ -6,6 +6,8 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -76,6 +78,22 @@ impl Book {
         book
     }
 
+    /// Reads all files, and waits for none longer than the deadline. Returns also whether all of them
+    /// could be read by then.
+    pub(in crate::control) fn read_at_start(config: &Config, deadline: Duration) -> (Self, bool) {
+        let mut book = Self::nothing(config);
+        book.set(config);
+        let (orders, exceptions) = (&mut book.orders, &mut book.exceptions);
+        let all = thread::scope(|scope| {
+            let exceptions = scope.spawn(|| exceptions.read_at_start(exception::parse, deadline));
+            let orders = orders.read_at_start(Order::parse, deadline);
+            let exceptions = exceptions.join();
+            exceptions.unwrap_or_else(|panic| std::panic::resume_unwind(panic)) && orders
+        });
+        book.conclude();
+        (book, all)
+    }
+
     fn nothing(config: &Config) -> Self {
         Self {
             config: config.orders.clone(),
@@ -109,6 +127,14 @@ impl Book {
 
     /// Takes a new configuration, and reads all that changed.
     pub fn configure(&mut self, config: &Config) {
+        let changed = self.set(config);
+        if self.refresh().is_empty() && changed {
+            self.conclude();
+        }
+    }
+
+    /// Takes a new configuration, and reads nothing. Returns whether something changed.
+    fn set(&mut self, config: &Config) -> bool {
         let Exceptions { dir, own } = &config.exceptions;
         let mut changed = self.config != config.orders || self.own != *own;
         self.config.clone_from(&config.orders);
@@ -119,10 +145,7 @@ impl Book {
                 self.orders.embed(Path::new(path), text, Order::parse);
             }
         }
-        changed |= self.exceptions.set(dir.as_deref());
-        if self.refresh().is_empty() && changed {
-            self.conclude();
-        }
+        changed | self.exceptions.set(dir.as_deref())
     }
 
     /// Reads all files that changed, whoever writes them, and returns them.
