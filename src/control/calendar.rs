@@ -39,8 +39,8 @@ pub(super) struct Calendar {
 }
 
 impl Calendar {
-    /// With the orders and exceptions that were read at the start, and whether that is all of them.
-    pub(super) fn new((book, all): (Book, bool), wall: Arc<dyn Wall>) -> Self {
+    /// With the orders and exceptions that were read at the start, and whether those are all.
+    pub(super) fn new(book: Book, all: bool, wall: Arc<dyn Wall>) -> Self {
         let book = Arc::new(book);
         let at = wall.now();
         Self {

@@ -90,6 +90,7 @@ impl Control {
             let stage = stage.map(|stage| {
                 let mut book = Book::clone(&known);
                 book.configure(&stage.config);
+                book.check(&stage.rails);
                 (stage, book)
             });
             Joined {

@@ -148,13 +148,15 @@ impl Control {
         });
         let files = config.clone();
         let rails = deadline::start(DEADLINE, move || Rails::read(&files));
-        let book = Book::read_at_start(&config, DEADLINE);
+        let (mut book, all) = Book::read_at_start(&config, DEADLINE);
         let rails = rails.wait();
         let rails = rails.unwrap_or_else(|why| Rails::without_files(&config, why));
+        let rails = Arc::new(rails);
+        book.check(&rails);
         let mut control = Self {
             lists: config.lists.iter().cloned().map(ListState::new).collect(),
-            calendar: Calendar::new(book, wall),
-            rails: Arc::new(rails),
+            calendar: Calendar::new(book, all, wall),
+            rails,
             boot: config.clone(),
             config,
             started_at: Timestamp::now(),

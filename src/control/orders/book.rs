@@ -12,7 +12,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::super::guard::rails::Rails;
 use super::super::watch::Touched;
+use super::findings::Findings;
 use super::folder::Folder;
 use super::life::{Life, State, supersessions};
 use super::rules;
@@ -23,30 +25,29 @@ use crate::policy::image::Image;
 use crate::policy::rule::{Scope, Source};
 use crate::wire::name::Name;
 
-/// Problems that are reported of all files together, and warnings: `status`, log and journal hold each.
-const MOST_REPORTED: usize = 1000;
-
 /// All orders and exceptions. A clone shares what the files say.
 #[derive(Clone, Debug)]
 pub struct Book {
     config: Orders,
-    orders: Folder<Order>,
-    exceptions: Folder<Vec<Exception>>,
+    pub(super) orders: Folder<Order>,
+    pub(super) exceptions: Folder<Vec<Exception>>,
     /// The exceptions of the configuration's own file.
     own: Vec<Exception>,
     /// Which file has an order: a second one with the same id is refused.
-    holders: HashMap<String, PathBuf>,
+    pub(super) holders: HashMap<String, PathBuf>,
     /// Second files with the id of another one, each with that other one.
-    doubles: HashMap<PathBuf, (String, PathBuf)>,
+    pub(super) doubles: HashMap<PathBuf, (String, PathBuf)>,
     /// When each order's place is taken by another one, by its id.
     superseded: HashMap<String, Timestamp>,
     /// What orders say that does not count.
-    vain: Vec<String>,
+    pub(super) vain: Vec<String>,
     rules: Option<Arc<Image>>,
     /// Why there are no newer ones.
-    overfull: Option<String>,
+    pub(super) overfull: Option<String>,
     /// Counts up whenever something else is known.
     version: u64,
+    /// What the guard rails find in the orders.
+    findings: Findings,
 }
 
 /// An order, and what becomes of it.
@@ -107,6 +108,7 @@ impl Book {
             rules: None,
             overfull: None,
             version: 0,
+            findings: Findings::default(),
         }
     }
 
@@ -241,6 +243,19 @@ impl Book {
         self.version
     }
 
+    /// Checks orders against guard rails: those that changed, or all if these are other rails. Takes
+    /// a while for many, so the control loop leaves it to the errand that reads them.
+    pub(in crate::control) fn check(&mut self, rails: &Arc<Rails>) {
+        let mut findings = std::mem::take(&mut self.findings);
+        findings.renew(rails, self.version, self.texts());
+        self.findings = findings;
+    }
+
+    /// What the last [`check`](Self::check) found in an order, a sentence each.
+    pub(in crate::control) fn findings(&self, order: &Order) -> &[String] {
+        self.findings.of(order)
+    }
+
     /// The orders of all files, without those whose id another one has.
     pub fn orders(&self) -> impl Iterator<Item = &Order> + Clone {
         self.texts().map(|(order, _)| order)
@@ -360,73 +375,6 @@ impl Book {
             .find(|(name, _)| *name == source.name)
             .map(|(_, exception)| exception)
     }
-
-    /// What is wrong with files, one sentence each. Of very many the first ones, and how many more there
-    /// are.
-    pub fn problems(&self) -> Vec<String> {
-        fn refused<T>(folder: &Folder<T>) -> impl Iterator<Item = String> {
-            let files = folder.files().values();
-            let refused = files.filter_map(|sheet| {
-                let (problems, _) = sheet.refused.as_ref()?;
-                let kept = match sheet.good {
-                    Some(_) => "; what it said before stays in force",
-                    None => "",
-                };
-                Some(
-                    problems
-                        .0
-                        .iter()
-                        .map(move |problem| format!("{problem}{kept}")),
-                )
-            });
-            let unlisted = folder.problem().map(str::to_owned);
-            unlisted.into_iter().chain(refused.flatten())
-        }
-        let doubles = self.doubles.iter().map(|(path, (id, holder))| {
-            let (path, holder) = (path.display(), holder.display());
-            format!("{path}: id is \"{id}\", as in {holder}: rename one; that one counts")
-        });
-        let problems = refused(&self.orders)
-            .chain(refused(&self.exceptions))
-            .chain(doubles)
-            .chain(self.overfull.iter().cloned());
-        let (mut problems, more) = first(problems);
-        problems.sort();
-        problems.extend(more.map(|more| {
-            format!("orders and exceptions: {more} more problems: correct the files above first")
-        }));
-        problems
-    }
-
-    /// What is right, but says something in vain or unusual, one sentence each; given the names of
-    /// the lists. Of very many the first ones, and how many more there are.
-    pub fn warnings<'n>(&self, lists: impl Iterator<Item = &'n str>) -> Vec<String> {
-        let withdrawn = self
-            .orders()
-            .filter(|order| self.life(order).is_withdrawn());
-        let withdrawn = withdrawn.map(|order| {
-            let id = &order.id;
-            format!("order {id}: it ends before it begins, so it is never in force")
-        });
-        let lists: HashSet<&str> = lists.collect();
-        let known = |name: &str| match name.strip_prefix(Source::ORDER) {
-            Some(id) => self.holders.contains_key(id),
-            None => lists.contains(name),
-        };
-        let exceptions = self.exceptions();
-        let against = exceptions.flat_map(|exception| rules::remarks(exception, known));
-        let warnings = self.vain.iter().cloned().chain(withdrawn).chain(against);
-        let (mut warnings, more) = first(warnings);
-        warnings.extend(more.map(|more| format!("orders and exceptions: {more} more warnings")));
-        warnings
-    }
-}
-
-/// The first [`MOST_REPORTED`] of some sentences, and how many more there are, if any.
-fn first(mut sentences: impl Iterator<Item = String>) -> (Vec<String>, Option<usize>) {
-    let first = sentences.by_ref().take(MOST_REPORTED).collect();
-    let more = sentences.count();
-    (first, (more > 0).then_some(more))
 }
 
 #[cfg(test)]
