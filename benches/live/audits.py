@@ -19,9 +19,9 @@ import signal
 import subprocess
 import time
 
+import authority
 import dns
 import live
-import orders
 import upstream
 
 ORDERS = 40
@@ -50,7 +50,7 @@ class Server(orders.Server):
                 os.remove(self.path(number))
             return
         dates = chance.choice([FORCE, FORCE, LIFTED, LATER])
-        text = orders.order(f"a{number}", [f"a{number}.orders.example"], dates)
+        text = authority.order(f"a{number}", [f"a{number}.orders.example"], dates)
         self.write(f"orders/a{number}.toml", f"# {chance.random()}\n{text}")
 
 

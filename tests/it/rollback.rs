@@ -308,6 +308,7 @@ fn a_rollback_that_a_crash_cut_short_is_whole_after_the_restart() {
 #[test]
 fn a_hold_that_can_not_be_read_is_none_and_is_told() {
     let (mut server, _upstream) = server(STATE);
+    kept(&server);
     server.signal("TERM");
     server.wait();
     fs::write(server.path("state/held"), "???").expect("written");
