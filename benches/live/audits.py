@@ -22,6 +22,7 @@ import time
 import authority
 import dns
 import live
+import orders
 import upstream
 
 ORDERS = 40
