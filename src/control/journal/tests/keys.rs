@@ -33,7 +33,7 @@ fn kinds(findings: &[crate::control::journal::verify::Finding]) -> Vec<Problem> 
 
 /// What somebody can do who may write all files: another journal with a chain and a head of its own.
 fn forge(path: &Path, more: u64, tag: &str) {
-    let mut previous = super::chain::nothing();
+    let mut previous = crate::control::journal::chain::nothing();
     let (mut text, mut number) = (Vec::new(), 0);
     for entry in entries(path) {
         let forged = Entry {
