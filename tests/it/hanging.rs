@@ -9,8 +9,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use crate::orders::{order, target};
+use crate::state::kept;
 use crate::support::client::{is_blocked, until};
-use crate::support::server::{Server, folder, list, preamble, refused, text};
+use crate::support::server::{Server, folder, list, preamble, refused, tapis, text};
 use crate::support::upstream::Upstream;
 
 /// Takes a lease on its argument, and holds it until the standard input ends.
@@ -25,13 +26,20 @@ const LEASE: &str = "import fcntl, os, signal, sys\n\
 struct Lease(Child);
 
 impl Lease {
-    /// Has the file at `path`, with this content, hang from the moment that it is there.
+    /// Puts a file with this content in place that hangs from the start.
     fn take(path: &Path, content: &str) -> Self {
         let new = path.with_extension("new");
         fs::write(&new, content).expect("written");
+        let lease = Self::on(&new);
+        fs::rename(&new, path).expect("renamed");
+        lease
+    }
+
+    /// Has a file hang that nobody has open.
+    fn on(path: &Path) -> Self {
         let child = Command::new("python3")
             .args(["-c", LEASE])
-            .arg(&new)
+            .arg(path)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn();
@@ -40,7 +48,6 @@ impl Lease {
         let output = child.stdout.take().expect("piped");
         BufReader::new(output).read_line(&mut line).expect("text");
         assert_eq!(line, "held\n");
-        fs::rename(&new, path).expect("renamed");
         Self(child)
     }
 
@@ -130,6 +137,44 @@ fn a_list_whose_file_hangs_stays_as_it_was_until_it_is_read() {
     lease.release();
     until("the list", || is_blocked(server.address, "new.example"));
     until("no alarm", || alarms(&server.status()) == "[]");
+}
+
+#[test]
+#[ignore = "needs python3 and a file system with leases"]
+fn a_rollback_whose_images_hang_delays_no_date_and_is_made_once_they_are_read() {
+    let upstream = Upstream::plain();
+    let more = "[orders]\npath = \"orders\"\n[state]\ndir = \"state\"\nkeep = 10\n";
+    let config = preamble(upstream.address) + more + &list("ads", "");
+    let folder = folder(&config, &[("ads", "one.example\n")]);
+    fs::create_dir(folder.path().join("orders")).expect("made");
+    let server = Server::start_in(folder);
+    kept(&server);
+    server.replace("ads", "two.example\n");
+    assert!(server.verb(&["reload"]).status.success());
+    kept(&server);
+    let entries = fs::read_dir(server.path("state")).expect("listed");
+    let files = entries.map(|entry| entry.expect("an entry").path());
+    let images = files.filter(|file| file.extension().is_some_and(|kind| kind == "image"));
+    let leases: Vec<_> = images.map(|image| Lease::on(&image)).collect();
+    let mut rollback = tapis()
+        .args(["rollback", "1", "--config"])
+        .arg(server.path("tapis.toml"))
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("it runs");
+    dated(&server);
+    until("it begins", || is_blocked(server.address, "dated.example"));
+    until("it ends", || !is_blocked(server.address, "dated.example"));
+    until("an alarm", || {
+        let alarms = alarms(&server.status());
+        alarms.contains("state") && alarms.contains("no answer from the file system")
+    });
+    assert!(rollback.try_wait().expect("known").is_none());
+    assert!(is_blocked(server.address, "two.example"));
+    leases.into_iter().for_each(Lease::release);
+    assert!(rollback.wait().expect("it ended").success());
+    assert!(is_blocked(server.address, "one.example"));
+    assert!(!is_blocked(server.address, "two.example"));
 }
 
 #[test]
