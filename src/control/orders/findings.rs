@@ -6,13 +6,16 @@ use std::sync::Arc;
 use super::super::guard::rails::Rails;
 use crate::config::order::Order;
 
+/// The text of an order that was checked, and what was found, a sentence each.
+type Checked = (Arc<str>, Arc<[String]>);
+
 /// The findings of all orders. A clone shares them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Findings {
     /// The rails, and the version of the book that they were applied to.
     of: Option<(Arc<Rails>, u64)>,
-    /// By an order's id: the text that was checked, and what was found.
-    found: Arc<HashMap<String, (Arc<str>, Arc<[String]>)>>,
+    /// By the orders' ids.
+    found: Arc<HashMap<String, Checked>>,
 }
 
 impl Findings {
