@@ -12,7 +12,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::calendar::Calendar;
 use super::compiling::{Compiled, NewBase, Wanted, is_large, want};
-use super::deadline::{self, DEADLINE};
 use super::errands::{Errand, Errands};
 use super::following::Files;
 use super::guard::rails::Rails;
@@ -24,14 +23,12 @@ use super::journal::Journal;
 use super::journal::entry::Cause;
 use super::keep::Keeper;
 use super::landing::{Done, start_load};
-use super::orders::book::Book;
 use super::preparing::{Newest, Prepared, Wish, Wishes};
 use super::report;
 use super::slots::Slots;
 use super::stage::Stage;
 use super::state::ListState;
 use super::status::{Gauges, ReloadReport, ReloadRequest};
-use super::wall::Wall;
 use super::watch::{OPEN_QUIET, Touches, Watch};
 use super::wishes::{Request, Waiting};
 use crate::config::{Config, Problems};
@@ -48,11 +45,8 @@ const RECLAIM: Duration = Duration::from_millis(20);
 /// Tells about the data plane, of which the control plane knows nothing.
 pub type Probe = Box<dyn Fn() -> Gauges + Send>;
 
-/// The way of what was joined; or of the loads that joining broke off with.
-type Joining = (
-    mpsc::Sender<Result<Joined, Vec<u64>>>,
-    mpsc::Receiver<Result<Joined, Vec<u64>>>,
-);
+/// Joined lists, or the loads of a joining that panicked.
+type Joining = Result<Joined, Vec<u64>>;
 
 /// The control plane.
 pub struct Control {
@@ -76,7 +70,7 @@ pub struct Control {
     /// Whether a new configuration is joined with them: it is in no other place meanwhile, so what
     /// is asked for waits until it is in force.
     pub(super) stage_joining: bool,
-    pub(super) joined: Joining,
+    pub(super) joined: (mpsc::Sender<Joining>, mpsc::Receiver<Joining>),
     /// Large lists that wait for the compiler.
     pub(super) wanted: Vec<Wanted>,
     /// Whether it is to move lists of the delta into the base.
@@ -140,22 +134,20 @@ pub struct Control {
 
 impl Control {
     /// A control plane that has read nothing yet. Nobody may ask, until the first generation.
-    pub(super) fn empty(config: Config, keeper: Keeper, wall: Arc<dyn Wall>) -> Self {
+    pub(super) fn empty(
+        config: Config,
+        keeper: Keeper,
+        rails: Arc<Rails>,
+        calendar: Calendar,
+    ) -> Self {
         let mut no_watch = None;
         let (watch, touches) = Watch::start().unwrap_or_else(|error| {
             no_watch = Some(format!("files can't be watched ({error})"));
             Watch::none()
         });
-        let files = config.clone();
-        let rails = deadline::start(DEADLINE, move || Rails::read(&files));
-        let (mut book, all) = Book::read_at_start(&config, DEADLINE);
-        let rails = rails.wait();
-        let rails = rails.unwrap_or_else(|why| Rails::without_files(&config, why));
-        let rails = Arc::new(rails);
-        book.check(&rails);
         let mut control = Self {
             lists: config.lists.iter().cloned().map(ListState::new).collect(),
-            calendar: Calendar::new(book, all, wall),
+            calendar,
             rails,
             boot: config.clone(),
             config,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
+use super::calendar::Calendar;
 use super::compiling::{is_large_file, want};
 use super::compose;
 use super::deadline::{self, DEADLINE, Unanswered};
@@ -18,6 +19,7 @@ use super::journal::Journal;
 use super::keep::Keeper;
 use super::load::{Fresh, Refusal, Signature, load};
 use super::notes;
+use super::orders::book::Book;
 use super::reload::Control;
 use super::report;
 use super::state::ListState;
@@ -62,7 +64,8 @@ impl Control {
     pub fn start(config: Config, wall: Arc<dyn Wall>) -> Result<Self, StartError> {
         let keeper = Keeper::open(&config.state)?;
         // It watches them already: a change while they are read is noticed.
-        let mut control = Self::empty(config, keeper, wall);
+        let (rails, calendar) = read_files(&config, wall);
+        let mut control = Self::empty(config, keeper, rails, calendar);
         control.tell_guard();
         control.restore();
         control.open_journal();
@@ -185,6 +188,17 @@ impl Control {
         }
         Ok(images)
     }
+}
+
+/// Reads the files of the guard, of orders and of exceptions, all at the same time.
+fn read_files(config: &Config, wall: Arc<dyn Wall>) -> (Arc<Rails>, Calendar) {
+    let guard = config.clone();
+    let rails = deadline::start(DEADLINE, move || Rails::read(&guard));
+    let (mut book, all) = Book::read_at_start(config, DEADLINE);
+    let rails = rails.wait();
+    let rails = Arc::new(rails.unwrap_or_else(|why| Rails::without_files(config, why)));
+    book.check(&rails);
+    (rails, Calendar::new(book, all, wall))
 }
 
 /// The directory of a list's file.
