@@ -19,6 +19,7 @@ import signal
 import subprocess
 import time
 
+import authority
 import dns
 import live
 import orders
@@ -50,7 +51,7 @@ class Server(orders.Server):
                 os.remove(self.path(number))
             return
         dates = chance.choice([FORCE, FORCE, LIFTED, LATER])
-        text = orders.order(f"a{number}", [f"a{number}.orders.example"], dates)
+        text = authority.order(f"a{number}", [f"a{number}.orders.example"], dates)
         self.write(f"orders/a{number}.toml", f"# {chance.random()}\n{text}")
 
 

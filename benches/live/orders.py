@@ -22,6 +22,7 @@ import os
 import subprocess
 import time
 
+import authority
 import dns
 import live
 import load
@@ -31,30 +32,15 @@ ORDER, BIG, OTHER = range(3)
 ELEVEN = [f"name{number}.eleven.example" for number in range(11)]  # in no real list
 SURVEY, WINDOW = 100_000, 256
 BARS_MS = {"edit": 1000, "lift": 1000, "begin": 100, "end": 100}
-TEXT = """id = "{id}"
-legal-basis = ["Law 1"]
-review-at = 2100-01-01T00:00:00Z
-{dates}
-authority = {{ name = "The Authority" }}
-reason = {{ en = "It says so" }}
-redress = {{ how = "Write to it" }}
-"""
 
 
-def order(ident, names, dates="effective-from = 2020-01-01T00:00:00Z"):
-    targets = "".join(f'[[targets]]\nname = "{name}"\nscope = "exact"\n' for name in names)
-    return TEXT.format(id=ident, dates=dates) + targets
-
-
-class Server(live.Tapis):
+class Server(authority.Server):
     """A server with a state directory, and so a journal, and directories of orders and exceptions."""
 
     def __init__(self, options, folder, upstream_port):
-        self.folder = folder
-        for name in ("orders", "exceptions"):
-            os.makedirs(os.path.join(folder, name), exist_ok=True)
+        self.prepare(folder)
         for number in range(options.orders):
-            self.write(f"orders/o{number}.toml", order(f"o{number}", [f"o{number}.orders.example"]))
+            self.write(f"orders/o{number}.toml", authority.order(f"o{number}", [f"o{number}.orders.example"]))
         exceptions = (
             f'[[exception]]\nname = "e{n}.exceptions.example"\nscope = "exact"\nagainst = ["big"]\n'
             'reason = "It is needed"\nauthor = "The operator"\n\n'
@@ -63,16 +49,6 @@ class Server(live.Tapis):
         self.write("exceptions/all.toml", "".join(exceptions))
         lists = [{"name": "big", "path": os.path.abspath(options.names)}]
         super().__init__(options.binary, folder, upstream_port, lists, options.workers)
-
-    def write_config(self, sections):
-        more = ['[state]\ndir = "state"\n', '[orders]\npath = "orders"\n', '[exceptions]\npath = "exceptions"\n']
-        return super().write_config([*sections, *more])
-
-    def write(self, name, text):
-        path = os.path.join(self.folder, name)
-        with open(path + ".new", "w") as out:
-            out.write(text)
-        os.rename(path + ".new", path)
 
 
 def survey(port, names):
@@ -112,7 +88,7 @@ class Play:
         self.changes.append((kind, begin, begin + length, blocked))
 
     def edit(self):
-        self.server.write("orders/eleven.toml", order("eleven", ELEVEN))
+        self.server.write("orders/eleven.toml", authority.order("eleven", ELEVEN))
         self.expect("edit", time.monotonic(), True)
 
     def lift(self):
@@ -128,7 +104,7 @@ class Play:
         begin, now = time.monotonic() + 1.5, datetime.datetime.now(datetime.UTC)
         instants = [now + datetime.timedelta(seconds=1.5 + more) for more in (0, 1.5)]
         dates = "effective-from = {}\nexpires-at = {}".format(*(instant.isoformat() for instant in instants))
-        self.server.write("orders/eleven.toml", order("eleven", ELEVEN, dates))
+        self.server.write("orders/eleven.toml", authority.order("eleven", ELEVEN, dates))
         self.asker.run(begin)
         self.expect("begin", begin, True)
         self.expect("end", begin + 1.5, False)

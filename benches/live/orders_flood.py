@@ -25,9 +25,9 @@ import subprocess
 import sys
 import time
 
+import authority
 import dns
 import live
-import orders
 import upstream
 
 LISTS = 40
@@ -51,27 +51,15 @@ while True:
 """
 
 
-class Server(live.Tapis):
+class Server(authority.Server):
     """A server with small lists in one folder, and directories of orders and exceptions."""
 
     def __init__(self, options, folder, upstream_port):
-        self.folder = folder
-        for name in ("orders", "exceptions", "lists"):
-            os.makedirs(os.path.join(folder, name), exist_ok=True)
+        self.prepare(folder, "lists")
         for number in range(LISTS):
             self.write(f"lists/l{number}", f"a{number}.lists.example\n")
         lists = [{"name": f"l{n}", "path": os.path.join(folder, f"lists/l{n}")} for n in range(LISTS)]
         super().__init__(options.binary, folder, upstream_port, lists, 2)
-
-    def write_config(self, sections):
-        more = ['[state]\ndir = "state"\n', '[orders]\npath = "orders"\n', '[exceptions]\npath = "exceptions"\n']
-        return super().write_config([*sections, *more])
-
-    def write(self, name, text):
-        path = os.path.join(self.folder, name)
-        with open(path + ".new", "w") as out:
-            out.write(text)
-        os.rename(path + ".new", path)
 
     def log_size(self):
         return os.path.getsize(self.log)
@@ -91,7 +79,7 @@ class Server(live.Tapis):
         name = f"d{number}.{LATE}"
         at, now = time.monotonic() + seconds, datetime.datetime.now(datetime.UTC)
         date = (now + datetime.timedelta(seconds=seconds)).isoformat()
-        self.write(f"orders/d{number}.toml", orders.order(f"d{number}", [name], f"effective-from = {date}"))
+        self.write(f"orders/d{number}.toml", authority.order(f"d{number}", [name], f"effective-from = {date}"))
         return at, name
 
     def until_blocked(self, name, begin, patience):
@@ -144,7 +132,7 @@ def large(options, folder, above):
     place = os.path.join(folder, "large")
     os.makedirs(place)
     names = ", ".join(f'"n{n}.big.example"' for n in range(options.excepts))
-    text = orders.order("big", []) + f'[[targets]]\nname = "big.example"\nscope = "subtree"\nexcept = [{names}]\n'
+    text = authority.order("big", []) + f'[[targets]]\nname = "big.example"\nscope = "subtree"\nexcept = [{names}]\n'
     with Server(options, place, above.port) as server:
         server.wait()
         at, name = server.dated(2, 0)
@@ -172,7 +160,7 @@ def wrong(options, folder, above):
     place = os.path.join(folder, "wrong")
     os.makedirs(place)
     target = '[[targets]]\nname = "n{}.wrong.example"\nscope = "exat"\n'
-    text = orders.order("wrong", []) + "".join(target.format(n) for n in range(options.targets))
+    text = authority.order("wrong", []) + "".join(target.format(n) for n in range(options.targets))
     with Server(options, place, above.port) as server:
         server.wait()
         before = server.log_size()

@@ -21,9 +21,9 @@ import socket
 import struct
 import subprocess
 
+import authority
 import dns
 import live
-import orders
 import upstream
 
 LABELS = [chr(ord("a") + n) for n in range(6)]
@@ -58,7 +58,7 @@ def make(folder, chance):
     lists.append({"name": "good", "path": os.path.join(folder, "good"), "kind": "allow"})
     os.mkdir(os.path.join(folder, "orders"))
     for number in range(80):
-        text = orders.order(f"o{number}", [name(chance)], chance.choice(DATES))
+        text = authority.order(f"o{number}", [name(chance)], chance.choice(DATES))
         text = text.replace('scope = "exact"', f'scope = "{chance.choice(SCOPES)}"')
         with open(os.path.join(folder, f"orders/o{number}.toml"), "w") as out:
             out.write(f'action = "{chance.choice(ACTIONS)}"\n{text}')

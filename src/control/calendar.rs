@@ -12,7 +12,6 @@ use super::orders::book::Book;
 use super::reading::Asked;
 use super::wall::Wall;
 use super::watch::Touched;
-use crate::config::Config;
 use crate::policy::rule::Source;
 
 /// How long to wait at most: who sets the clock is heard of at once, where the system can tell it.
@@ -40,14 +39,18 @@ pub(super) struct Calendar {
 }
 
 impl Calendar {
-    pub(super) fn new(config: &Config, wall: Arc<dyn Wall>) -> Self {
-        let book = Arc::new(Book::read(config));
+    /// With the orders and exceptions that were read at the start, and whether those are all.
+    pub(super) fn new(book: Book, all: bool, wall: Arc<dyn Wall>) -> Self {
+        let book = Arc::new(book);
         let at = wall.now();
         Self {
             sources: Vec::new(),
             next: book.next(at),
             book,
-            asked: Asked::default(),
+            asked: Asked {
+                refresh: !all,
+                ..Asked::default()
+            },
             configured: 0,
             wall,
             at,

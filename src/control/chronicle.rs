@@ -80,7 +80,7 @@ impl Control {
             id: order.id.clone(),
             path: legible(&order.path),
             text: text.clone(),
-            warnings: self.rails.findings(order),
+            warnings: book.findings(order).to_vec(),
         };
         let mut orders: Vec<_> = book.texts().map(page).collect();
         orders.sort_by(|one, other| one.id.cmp(&other.id));

@@ -12,7 +12,7 @@ use super::guard::held::InForce;
 use super::guard::rails::Rails;
 use super::guard::release::Guards;
 use super::keep::{Desk, Keeper};
-use super::load::{Loaded, Refusal};
+use super::load::{Loaded, Refusal, Signature};
 use super::notes;
 use super::reload::{Control, carries};
 use super::state::ListState;
@@ -167,7 +167,9 @@ impl Control {
         // The next one carries over what the last one made, so that must be in force and kept.
         let unkept = self.keeping || self.unkept || self.base_file.is_some();
         let nothing = self.wanted.is_empty() && !self.delta_is_full;
-        if self.compiling || nothing || self.joining || unkept {
+        // A rollback replaces the base that it would carry over.
+        let rolling = self.rolling.is_some();
+        if self.compiling || nothing || self.joining || unkept || rolling {
             return;
         }
         self.reopen_staged();
@@ -433,7 +435,12 @@ pub(super) fn want(list: &mut ListState, ticket: u64, staged: bool) -> Wanted {
 
 /// Whether a list is read by a process of its own.
 pub(super) fn is_large(list: &ListState) -> bool {
-    list.looked().is_some_and(|file| file.size() > SMALL)
+    is_large_file(list.looked())
+}
+
+/// The same, given its file as it was when it was looked at last.
+pub(super) fn is_large_file(file: Option<Signature>) -> bool {
+    file.is_some_and(|file| file.size() > SMALL)
 }
 
 /// Octets of a list's file up to which the server reads it itself: that takes a few milliseconds

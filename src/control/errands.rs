@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::following::Files;
+use super::hold::Held;
 use super::preparing::Prepared;
 use super::reading::BookRead;
 use super::reload::Control;
@@ -32,6 +33,8 @@ pub(super) enum Errand {
     Prepare,
     /// Files of a new configuration's orders and exceptions are read while its lists are joined.
     Configure,
+    /// A generation is read and held in the state directory, or a hold is removed there.
+    Rollback,
 }
 
 /// What an errand came to.
@@ -40,6 +43,8 @@ pub(super) enum Landed {
     Looked(Files),
     Followed(Following),
     Prepared(Box<Prepared>),
+    Held(Result<Box<Held>, String>),
+    Released(Result<(), String>),
 }
 
 /// The errands under way.
@@ -171,6 +176,7 @@ impl Control {
             }
             (_, Some(Landed::Followed(following))) => self.land_followed(&following),
             (_, Some(Landed::Prepared(prepared))) => self.land_prepared(Some(prepared)),
+            (Errand::Rollback, landed) => self.land_rollback(landed),
             (Errand::Book, None) => self.break_off_reading(),
             (Errand::Look(folder), None) => self.land_looked(folder, None),
             (Errand::Prepare, None) => self.land_prepared(None),

@@ -10,15 +10,17 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::errands::{Errand, Landed};
 use super::guard::release::Guards;
 use super::journal::entry::Cause;
+use super::keep::Keeper;
 use super::load::{Loaded, Refusal};
 use super::notes;
 use super::preparing::Prepared;
 use super::reload::{Control, carries};
-use super::state::ListState;
 use super::status::{ReloadReport, ReloadRequest, RollbackRequest};
 use super::wishes::Waiting;
+use crate::config::List;
 use crate::policy::images::Images;
 
 /// The file in the state directory that makes it outlive the server.
@@ -71,6 +73,18 @@ impl Hold {
              their files again: tapis rollback --release"
         )
     }
+}
+
+/// The images of a rollback whose hold is on the disk.
+pub(super) struct Held {
+    images: Images,
+    hold: Hold,
+}
+
+/// A rollback or a release whose files are being read and written.
+pub(super) struct Rolling {
+    waiting: Waiting,
+    prepared: Prepared,
 }
 
 /// The generation whose lists the server with that state directory holds, if it can be told.
@@ -130,7 +144,8 @@ impl Control {
         }
     }
 
-    /// Puts the lists of an earlier generation in force and holds them, or lets them go.
+    /// Puts the lists of an earlier generation in force and holds them, or releases them. The files of
+    /// the state directory are read and written by an errand; requests that arrive meanwhile wait.
     pub(super) fn roll_back(
         &mut self,
         wish: RollbackRequest,
@@ -139,12 +154,16 @@ impl Control {
         prepared: Prepared,
     ) {
         let mut waiting = Waiting::new(cause, Some(reply));
-        let result = match wish.generation {
-            Some(generation) => self.hold(generation, &mut waiting),
-            None => self.release(&mut waiting, prepared),
+        let started = match wish.generation {
+            Some(generation) => self.start_hold(generation),
+            None => self.start_release(),
         };
-        waiting.report.problems.extend(result.err());
-        self.waiting.push(waiting);
+        if let Err(problem) = started {
+            waiting.report.problems.push(problem);
+            self.waiting.push(waiting);
+            return;
+        }
+        self.rolling = Some(Rolling { waiting, prepared });
     }
 
     fn state_dir(&self) -> Result<PathBuf, String> {
@@ -152,21 +171,69 @@ impl Control {
         dir.ok_or_else(|| "no generation is kept without a `dir` in [state]".to_owned())
     }
 
-    fn hold(&mut self, generation: u64, waiting: &mut Waiting) -> Result<(), String> {
+    fn start_hold(&mut self, generation: u64) -> Result<(), String> {
         let dir = self.state_dir()?;
         let (keeper, journal) = (self.keeper.clone(), self.boot.journal.clone());
-        let (images, pair) = tokio::task::block_in_place(|| {
-            keeper.read_generation(&dir, journal.as_deref(), generation)
-        })?;
-        let hold = Hold {
-            generation,
-            since: Timestamp::now(),
-            first: self.next_generation(),
-            lists: self.known_in(&images),
+        // Orders may publish generations until this one lands. Their images are not kept meanwhile, so
+        // kept images of `first` or later are still those of the rollback.
+        let first = self.next_generation();
+        let lists: Vec<_> = self.lists.iter().map(|list| list.config.clone()).collect();
+        let places = [Some(&dir), journal.as_ref()].into_iter().flatten();
+        let places: Vec<_> = places.map(|path| path.display().to_string()).collect();
+        let work = move || {
+            let held = hold(&keeper, &dir, journal.as_deref(), generation, first, &lists);
+            Landed::Held(held.map(Box::new))
         };
-        hold.write(&dir)
-            .map_err(|error| format!("{}: can't be written: {error}", dir.join(FILE).display()))?;
-        keeper.adopt(&images, pair);
+        self.errands
+            .start(Errand::Rollback, places.join(", "), work);
+        Ok(())
+    }
+
+    fn start_release(&mut self) -> Result<(), String> {
+        if self.held.is_none() {
+            return Err("no lists are held".to_owned());
+        }
+        let file = self.state_dir()?.join(FILE);
+        let places = file.display().to_string();
+        let work = move || {
+            Landed::Released(match fs::remove_file(&file) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    Err(format!("{}: can't be removed: {error}", file.display()))
+                }
+                _ => Ok(()),
+            })
+        };
+        self.errands.start(Errand::Rollback, places, work);
+        Ok(())
+    }
+
+    /// Finishes a rollback or a release whose files have been read and written; `None` if that panicked.
+    pub(super) fn land_rollback(&mut self, landed: Option<Landed>) {
+        let Some(Rolling {
+            mut waiting,
+            prepared,
+        }) = self.rolling.take()
+        else {
+            return;
+        };
+        match landed {
+            Some(Landed::Held(Ok(held))) => self.take_held(*held, &mut waiting),
+            Some(Landed::Released(Ok(()))) => self.release(&mut waiting, prepared),
+            Some(Landed::Held(Err(problem)) | Landed::Released(Err(problem))) => {
+                waiting.report.problems.push(problem);
+            }
+            _ => waiting.report.problems.push(
+                "not rolled back: reading its files failed inside tapis, which is a bug; please \
+                 report it"
+                    .to_owned(),
+            ),
+        }
+        self.waiting.push(waiting);
+    }
+
+    fn take_held(&mut self, held: Held, waiting: &mut Waiting) {
+        let Held { images, hold } = held;
+        let generation = hold.generation;
         self.drop_the_newer(&hold);
         self.held = Some(hold);
         self.unheld = None;
@@ -176,7 +243,6 @@ impl Control {
         self.unkept = true;
         self.change(waiting.cause.clone());
         tracing::warn!(generation, "lists are held");
-        Ok(())
     }
 
     /// Leaves what is on its way into force; what joins or compiles now is dropped when it ends.
@@ -231,20 +297,11 @@ impl Control {
     pub(super) fn put_back(&mut self, images: Images) {
         let held = self.held.as_ref().map_or(&[][..], |hold| &hold.lists);
         for list in &mut self.lists {
-            let loaded = loaded(&images, list);
+            let loaded = loaded(&images, &list.config);
             list.frozen = loaded.is_some() && held.iter().any(|name| name == list.name());
             list.restore(loaded);
         }
         self.images = images;
-    }
-
-    /// The lists of which images tell something that counts.
-    fn known_in(&self, images: &Images) -> Vec<String> {
-        let known = self
-            .lists
-            .iter()
-            .filter(|list| loaded(images, list).is_some());
-        known.map(|list| list.name().to_owned()).collect()
     }
 
     /// Lists whose files are newer than what is held: that is told of each, and nobody waits for them.
@@ -273,17 +330,8 @@ impl Control {
         }
     }
 
-    fn release(&mut self, waiting: &mut Waiting, prepared: Prepared) -> Result<(), String> {
-        let Some(generation) = self.held.as_ref().map(|hold| hold.generation) else {
-            return Err("no lists are held".to_owned());
-        };
-        let file = self.state_dir()?.join(FILE);
-        match fs::remove_file(&file) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(format!("{}: can't be removed: {error}", file.display()));
-            }
-            _ => self.held = None,
-        }
+    fn release(&mut self, waiting: &mut Waiting, prepared: Prepared) {
+        let generation = self.held.take().map(|hold| hold.generation);
         tracing::info!(generation, "lists follow their files again");
         let now = Instant::now();
         for list in &mut self.lists {
@@ -298,19 +346,42 @@ impl Control {
         // A new configuration was not taken meanwhile.
         let Prepared { newest, files, .. } = prepared;
         self.reconfigure(&ReloadRequest::default(), waiting, newest, &files);
-        Ok(())
     }
 }
 
+/// Reads a generation and writes to the disk that its lists are held, before they are in force.
+fn hold(
+    keeper: &Keeper,
+    dir: &Path,
+    journal: Option<&Path>,
+    generation: u64,
+    first: u64,
+    lists: &[List],
+) -> Result<Held, String> {
+    let (images, pair) = keeper.read_generation(dir, journal, generation)?;
+    let known = lists.iter().filter(|list| loaded(&images, list).is_some());
+    let hold = Hold {
+        generation,
+        since: Timestamp::now(),
+        first,
+        lists: known.map(|list| list.source.name.clone()).collect(),
+    };
+    hold.write(dir)
+        .map_err(|error| format!("{}: can't be written: {error}", dir.join(FILE).display()))?;
+    keeper.adopt(&images, pair);
+    Ok(Held { images, hold })
+}
+
 /// What images tell of a list.
-fn loaded(images: &Images, list: &ListState) -> Option<Loaded> {
-    let image = match images.is_in_delta(list.name()) {
+fn loaded(images: &Images, list: &List) -> Option<Loaded> {
+    let name = &list.source.name;
+    let image = match images.is_in_delta(name) {
         true => &images.delta,
         false => &images.base,
     };
     let mut sources = image.iter().flat_map(|image| &image.provenance().sources);
-    let source = sources.find(|source| source.name == list.name())?;
-    notes::loaded(source, &list.config)
+    let source = sources.find(|source| source.name == *name)?;
+    notes::loaded(source, list)
 }
 
 #[cfg(test)]
@@ -323,7 +394,8 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
-    use crate::control::status::{ListHealth, Status};
+    use crate::control::preparing::Wish;
+    use crate::control::status::{ListHealth, OrdersRequest, Status};
     use crate::control::store::{Store, StoreError};
     use crate::control::wall::{Wait, Wall};
     use crate::control::wishes::Request;
@@ -332,6 +404,12 @@ mod tests {
     use crate::wire::name::Name;
 
     const USER: u32 = 1000;
+
+    const ORDER: &str = "id = \"x-1\"\nlegal-basis = [\"law\"]\nissued-at = 2020-01-01T00:00:00Z\n\
+                         effective-from = 2020-01-01T00:00:00Z\nreview-at = 2090-01-01T00:00:00Z\n\
+                         [authority]\nname = \"A\"\n[reason]\nen = \"r\"\n\
+                         [redress]\nhow = \"write\"\n\
+                         [[targets]]\nname = \"order.example\"\nscope = \"exact\"\n";
 
     /// A clock on which no date arrives.
     #[derive(Debug)]
@@ -351,6 +429,7 @@ mod tests {
     struct Running {
         requests: mpsc::Sender<Request>,
         reader: Reader,
+        keeper: Keeper,
         stop: CancellationToken,
         task: JoinHandle<()>,
         dir: PathBuf,
@@ -364,11 +443,13 @@ mod tests {
             let (requests, wishes) = mpsc::channel(1);
             let (_, hangups) = mpsc::channel(1);
             let (reader, stop) = (control.reader(), CancellationToken::new());
+            let keeper = control.keeper.clone();
             let probe = Box::new(crate::control::status::Gauges::default);
             let running = control.run(wishes, hangups, probe, stop.clone());
             Self {
                 requests,
                 reader,
+                keeper,
                 stop,
                 task: tokio::spawn(running),
                 dir: folder.join("state"),
@@ -385,6 +466,17 @@ mod tests {
         async fn roll_back(&self, generation: Option<u64>) -> ReloadReport {
             let wish = RollbackRequest { generation };
             self.ask(|reply| Request::Rollback(wish, USER, reply)).await
+        }
+
+        /// Writes an order against `order.example` and has it read.
+        async fn order(&self) -> ReloadReport {
+            let path = self.dir.with_file_name("orders").join("x-1.toml");
+            fs::write(&path, ORDER).expect("written");
+            let wish = OrdersRequest {
+                path,
+                verb: "order add".to_owned(),
+            };
+            self.ask(|reply| Request::Orders(wish, USER, reply)).await
         }
 
         /// Replaces the list's file and reloads.
@@ -417,27 +509,34 @@ mod tests {
         async fn end(self) {
             self.stop.cancel();
             self.task.await.expect("it ended well");
+            drop(self.keeper);
             // A store operation in progress may keep the directory locked a moment longer.
             while let Err(StoreError::InUse { .. }) = Store::open(&self.dir, 10) {
                 tokio::task::yield_now().await;
             }
         }
 
-        /// The names of the list's three versions that are blocked.
+        /// The names of the list's three versions, and of the order, that are blocked.
         fn blocked(&self) -> Vec<&'static str> {
             let snapshot = self.reader.load();
             let blocked = |name: &str| {
                 let name = Name::from_text(name).expect("a name");
                 matches!(snapshot.decide(&name), Decision::Blocked { .. })
             };
-            let names = ["one.example", "two.example", "three.example"];
+            let names = [
+                "one.example",
+                "two.example",
+                "three.example",
+                "order.example",
+            ];
             names.into_iter().filter(|name| blocked(name)).collect()
         }
     }
 
     fn folder() -> tempfile::TempDir {
         let folder = tempfile::tempdir().expect("a folder");
-        let config = "[state]\ndir = \"state\"\nkeep = 10\n\
+        fs::create_dir(folder.path().join("orders")).expect("made");
+        let config = "[state]\ndir = \"state\"\nkeep = 10\n[orders]\npath = \"orders\"\n\
                       [[list]]\nname = \"ads\"\npath = \"ads\"\n";
         for (name, text) in [("tapis.toml", config), ("ads", "one.example\n")] {
             fs::write(folder.path().join(name), text).expect("written");
@@ -525,6 +624,107 @@ mod tests {
         let again = running.roll_back(None).await;
         assert_eq!(again.problems, ["no lists are held"]);
         running.end().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_rollback_whose_disk_does_not_answer_stops_neither_status_nor_orders() {
+        let folder = folder();
+        let running = two_generations(folder.path()).await;
+        let keeper = running.keeper.clone();
+        let stalled = keeper.stall();
+        let (reply, rolled_back) = oneshot::channel();
+        let wish = RollbackRequest {
+            generation: Some(1),
+        };
+        let sent = running.requests.send(Request::Rollback(wish, USER, reply));
+        sent.await.expect("it runs");
+        let place = running.dir.display().to_string();
+        let late = |status: Status| {
+            let mut alarms = status.alarms.into_iter();
+            alarms.any(|alarm| alarm.starts_with(&place) && alarm.contains("no answer"))
+        };
+        while !late(running.status().await) {
+            tokio::task::yield_now().await;
+        }
+        let report = running.order().await;
+        assert_eq!((report.generation, report.problems), (3, Vec::new()));
+        assert_eq!(running.blocked(), ["two.example", "order.example"]);
+        drop(stalled);
+        drop(keeper);
+        let report = rolled_back.await.expect("it answers");
+        assert_eq!((report.generation, report.problems), (4, Vec::new()));
+        assert_eq!(running.blocked(), ["one.example", "order.example"]);
+        assert!(!late(running.status().await));
+        running.end().await;
+        let running = Running::start(folder.path());
+        assert_eq!(running.blocked(), ["one.example", "order.example"]);
+        running.end().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_release_whose_disk_does_not_answer_leaves_the_lists_held_until_it_does() {
+        let folder = folder();
+        two_generations(folder.path()).await.end().await;
+        let mut control = control(folder.path());
+        hold(1, 2)
+            .write(&folder.path().join("state"))
+            .expect("written");
+        control.held = Some(hold(1, 2));
+        start_rolling(&mut control, None).await;
+        assert!(control.held.is_some() && control.waiting.is_empty());
+        let (errand, landed) = control.errands.next().await.expect("it ends");
+        control.land_errand(&errand, landed);
+        assert!(control.held.is_none() && control.waiting.len() == 1);
+        assert_eq!(held(&folder.path().join("state")), None);
+    }
+
+    fn control(folder: &Path) -> Control {
+        let config = Config::load(&folder.join("tapis.toml")).expect("a configuration");
+        let control = Control::start(config, std::sync::Arc::new(Still));
+        control.expect("a first generation")
+    }
+
+    /// Asks for a rollback, or a release, and reads the files that it needs first.
+    async fn start_rolling(control: &mut Control, generation: Option<u64>) {
+        let (reply, _) = oneshot::channel();
+        let cause = Cause::Start;
+        let wish = RollbackRequest { generation };
+        control.wish(Wish::Rollback(wish, cause, reply));
+        control.prepare();
+        while control.rolling.is_none() {
+            let (errand, landed) = control.errands.next().await.expect("it ends");
+            control.land_errand(&errand, landed);
+            control.prepare();
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn no_image_is_kept_between_a_hold_on_the_disk_and_its_lists_in_force() {
+        let folder = folder();
+        two_generations(folder.path()).await.end().await;
+        let mut control = control(folder.path());
+        control.unkept = false;
+        start_rolling(&mut control, Some(1)).await;
+        // An order's date publishes a generation of the lists that are in force still.
+        control.unkept = true;
+        control.publish();
+        control.start_keeping();
+        assert!(!control.keeping, "it would be taken for what is held");
+        // Another rollback waits for this one.
+        let (reply, mut other) = oneshot::channel();
+        let wish = RollbackRequest { generation: None };
+        control.wish(Wish::Rollback(wish, Cause::Start, reply));
+        control.prepare();
+        assert!(!control.errands.is_running(&Errand::Prepare));
+        let (errand, landed) = control.errands.next().await.expect("it ends");
+        assert_eq!(errand, Errand::Rollback);
+        control.land_errand(&errand, landed);
+        let hold = Hold::read(&folder.path().join("state")).expect("readable");
+        assert_eq!(hold, control.held);
+        assert!(hold.is_some_and(|hold| hold.first <= control.generation()));
+        control.publish();
+        control.start_keeping();
+        assert!(control.keeping && other.try_recv().is_err());
     }
 
     #[tokio::test(flavor = "multi_thread")]

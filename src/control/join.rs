@@ -45,12 +45,14 @@ pub(super) struct Joined {
 impl Control {
     /// Starts to join what is ready, unless that is under way.
     pub(super) fn start_joining(&mut self) {
+        // A rollback under way drops a new configuration, or finds it in force.
+        let rolling = self.rolling.is_some();
         if self.joining || !self.is_something_ready() {
             return;
         }
         self.joining = true;
         self.joining_since = self.epoch;
-        let stage = self.stage.take_if(|stage| stage.is_ready());
+        let stage = self.stage.take_if(|stage| stage.is_ready() && !rolling);
         self.stage_joining = stage.is_some();
         let base = self.base.take_if(|base| !base.staged || stage.is_some());
         let (ready, kept) = self.parts(stage.as_ref(), base.as_ref());
@@ -88,6 +90,7 @@ impl Control {
             let stage = stage.map(|stage| {
                 let mut book = Book::clone(&known);
                 book.configure(&stage.config);
+                book.check(&stage.rails);
                 (stage, book)
             });
             Joined {
@@ -105,7 +108,7 @@ impl Control {
     }
 
     fn is_something_ready(&self) -> bool {
-        let staged = self.stage.as_ref().is_some_and(Stage::is_ready);
+        let staged = self.rolling.is_none() && self.stage.as_ref().is_some_and(Stage::is_ready);
         let based = self.base.as_ref().is_some_and(|base| !base.staged);
         staged || based || !self.ready.is_empty()
     }

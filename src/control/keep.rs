@@ -178,6 +178,12 @@ impl Keeper {
         }
     }
 
+    /// Makes all work in the state directory wait until the guard is dropped.
+    #[cfg(test)]
+    pub(super) fn stall(&self) -> impl Sized + '_ {
+        self.places()
+    }
+
     fn keep(&self, keep: &Keep) {
         let result = self.places().keep(keep);
         let now = result.err().map(|error| error.to_string());
@@ -296,7 +302,8 @@ fn nothing() -> Arc<Image> {
 impl Control {
     /// Starts to keep what is in force, if that is not on its way already.
     pub(super) fn start_keeping(&mut self) {
-        if self.keeping || !std::mem::take(&mut self.unkept) {
+        // A rollback under way has written from which generation on kept images are its own.
+        if self.keeping || self.rolling.is_some() || !std::mem::take(&mut self.unkept) {
             return;
         }
         self.keeping = true;

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use super::deadline::Unanswered;
 use super::guard::account::Account;
 use super::guard::held::{Held, InForce, Newest, judge};
 use super::guard::rails::Rails;
@@ -125,6 +126,9 @@ pub enum Refusal {
         /// What the system says.
         source: io::Error,
     },
+    /// The file system did not answer in time.
+    #[error("{0}: {late}; it is read when it answers", late = Unanswered::Late)]
+    Unanswered(PathBuf),
     /// It is no regular file.
     #[error("{0}: not a regular file")]
     NotAFile(PathBuf),
@@ -183,7 +187,7 @@ pub enum Refusal {
 impl Refusal {
     /// Whether the system may say otherwise of the same file a moment later.
     pub fn passing(&self) -> bool {
-        matches!(self, Self::Told { passing: true, .. })
+        matches!(self, Self::Told { passing: true, .. } | Self::Unanswered(_))
             || matches!(self, Self::Unreadable { source, .. } if !matches!(
                 source.kind(),
                 io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied

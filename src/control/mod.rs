@@ -8,6 +8,7 @@ pub mod client;
 pub mod compile;
 mod compiling;
 pub mod compose;
+mod deadline;
 mod errands;
 mod following;
 pub mod guard;

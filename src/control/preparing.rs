@@ -68,7 +68,7 @@ impl Control {
     /// Reads the files for the next one, or acts on it when they are read.
     pub(super) fn prepare(&mut self) {
         // While a new configuration is joined, it is in no place where it could be found.
-        if self.stage_joining {
+        if self.stage_joining || self.rolling.is_some() {
             return;
         }
         if let Some(prepared) = self.wishes.prepared.take() {
@@ -82,7 +82,7 @@ impl Control {
                 None => {}
             }
         }
-        if self.errands.is_running(&Errand::Prepare) {
+        if self.errands.is_running(&Errand::Prepare) || self.rolling.is_some() {
             return;
         }
         let Some(wish) = self.wishes.waiting.pop_front() else {
@@ -147,10 +147,12 @@ impl Control {
 
     /// Answers those whose files take too long to be read.
     pub(super) fn give_up_preparing(&mut self) {
-        let age = self.errands.age(&Errand::Prepare);
-        if age.is_none_or(|age| age < PATIENCE) {
+        let errands = [Errand::Prepare, Errand::Rollback];
+        let mut ages = errands.iter().filter_map(|errand| self.errands.age(errand));
+        if ages.all(|age| age < PATIENCE) {
             return;
         }
+        // A rollback that has started is not among them: its hold may be on the disk already.
         let under_way = self.wishes.under_way.take();
         let all: Vec<_> = under_way
             .into_iter()

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::errands::{Errand, Landed};
+use super::guard::rails::Rails;
 use super::orders::book::Book;
 use super::reload::Control;
 use super::watch::Touched;
@@ -37,7 +38,7 @@ impl Asked {
     }
 
     /// Does it, with a copy of what is known.
-    fn read(self, known: &Book, configured: u64) -> BookRead {
+    fn read(self, known: &Book, configured: u64, rails: &Arc<Rails>) -> BookRead {
         let mut book = known.clone();
         for (touched, at) in self.touched.values() {
             book.touch(touched, *at);
@@ -50,6 +51,7 @@ impl Asked {
         if self.refresh || (self.refresh_otherwise && changed.is_empty()) {
             changed.extend(book.refresh());
         }
+        book.check(rails);
         BookRead {
             book,
             changed,
@@ -81,7 +83,8 @@ impl Control {
         self.reading.clone_from(&asked.tickets);
         let folders = book.folders().map(|folder| folder.display().to_string());
         let places = folders.collect::<Vec<_>>().join(", ");
-        let work = move || Landed::Book(Box::new(asked.read(&book, configured)));
+        let rails = Arc::clone(&self.rails);
+        let work = move || Landed::Book(Box::new(asked.read(&book, configured, &rails)));
         self.errands.start(Errand::Book, places, work);
     }
 

@@ -17,7 +17,7 @@ use super::following::Files;
 use super::guard::rails::Rails;
 use super::guard::release::Guards;
 use super::guarding::{is_held, released};
-use super::hold::Hold;
+use super::hold::{Hold, Rolling};
 use super::join::{Joined, Ready};
 use super::journal::Journal;
 use super::journal::entry::Cause;
@@ -29,7 +29,6 @@ use super::slots::Slots;
 use super::stage::Stage;
 use super::state::ListState;
 use super::status::{Gauges, ReloadReport, ReloadRequest};
-use super::wall::Wall;
 use super::watch::{OPEN_QUIET, Touches, Watch};
 use super::wishes::{Request, Waiting};
 use crate::config::{Config, Problems};
@@ -46,11 +45,8 @@ const RECLAIM: Duration = Duration::from_millis(20);
 /// Tells about the data plane, of which the control plane knows nothing.
 pub type Probe = Box<dyn Fn() -> Gauges + Send>;
 
-/// The way of what was joined; or of the loads that joining broke off with.
-type Joining = (
-    mpsc::Sender<Result<Joined, Vec<u64>>>,
-    mpsc::Receiver<Result<Joined, Vec<u64>>>,
-);
+/// Joined lists, or the loads of a joining that panicked.
+type Joining = Result<Joined, Vec<u64>>;
 
 /// The control plane.
 pub struct Control {
@@ -74,7 +70,7 @@ pub struct Control {
     /// Whether a new configuration is joined with them: it is in no other place meanwhile, so what
     /// is asked for waits until it is in force.
     pub(super) stage_joining: bool,
-    pub(super) joined: Joining,
+    pub(super) joined: (mpsc::Sender<Joining>, mpsc::Receiver<Joining>),
     /// Large lists that wait for the compiler.
     pub(super) wanted: Vec<Wanted>,
     /// Whether it is to move lists of the delta into the base.
@@ -98,6 +94,8 @@ pub struct Control {
     /// Whether newer states of lists don't count; and why they do although somebody wanted that.
     pub(super) held: Option<Hold>,
     pub(super) unheld: Option<String>,
+    /// The rollback or release under way.
+    pub(super) rolling: Option<Rolling>,
     /// Counts rollbacks up: what began before one is too new when it ends.
     pub(super) epoch: u64,
     pub(super) joining_since: u64,
@@ -136,7 +134,12 @@ pub struct Control {
 
 impl Control {
     /// A control plane that has read nothing yet. Nobody may ask, until the first generation.
-    pub(super) fn empty(config: Config, keeper: Keeper, wall: Arc<dyn Wall>) -> Self {
+    pub(super) fn empty(
+        config: Config,
+        keeper: Keeper,
+        rails: Arc<Rails>,
+        calendar: Calendar,
+    ) -> Self {
         let mut no_watch = None;
         let (watch, touches) = Watch::start().unwrap_or_else(|error| {
             no_watch = Some(format!("files can't be watched ({error})"));
@@ -144,8 +147,8 @@ impl Control {
         });
         let mut control = Self {
             lists: config.lists.iter().cloned().map(ListState::new).collect(),
-            calendar: Calendar::new(&config, wall),
-            rails: Arc::new(Rails::read(&config)),
+            calendar,
+            rails,
             boot: config.clone(),
             config,
             started_at: Timestamp::now(),
@@ -171,6 +174,7 @@ impl Control {
             imaged: 0,
             held: None,
             unheld: None,
+            rolling: None,
             epoch: 0,
             joining_since: 0,
             compiling_since: 0,
@@ -226,8 +230,8 @@ impl Control {
             let idle = !self.errands.is_running(&Errand::Book) && !self.stage_joining;
             let book = self.calendar.due().filter(|_| idle);
             let due = lists.into_iter().chain(book).min();
-            // Every arm but a rollback, which reads kept images, does a bounded amount of work and makes
-            // no call that may block for long, so that a date is at most one turn late.
+            // Every arm does a bounded amount of work and makes no call that may block for long, so that
+            // a date is at most one turn late.
             tokio::select! {
                 () = stop.cancelled() => break,
                 Some(request) = requests.recv() => match request {

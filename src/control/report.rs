@@ -109,7 +109,7 @@ fn orders(control: &Control, gauges: &Gauges) -> OrdersStatus {
     for known in book.known() {
         let (order, state) = (known.order, known.life.state(now));
         if matches!(state, State::Scheduled | State::InForce | State::Suspended) {
-            let found = control.rails.findings(order).into_iter();
+            let found = book.findings(order).iter();
             let told = found.map(|finding| format!("order {}: {finding}", order.id));
             status.warnings.extend(told);
         }

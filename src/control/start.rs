@@ -1,32 +1,35 @@
 //! Owns the first reading of all lists, before anybody is served.
 //! Refuses to follow them: that is `reload`'s.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use super::compiling::{is_large, want};
+use super::calendar::Calendar;
+use super::compiling::{is_large_file, want};
 use super::compose;
+use super::deadline::{self, DEADLINE, Unanswered};
 use super::guard::rails::Rails;
 use super::guard::release::Guards;
 use super::journal::Journal;
 use super::keep::Keeper;
-use super::load::{Fresh, Refusal, load};
+use super::load::{Fresh, Refusal, Signature, load};
 use super::notes;
+use super::orders::book::Book;
 use super::reload::Control;
 use super::report;
 use super::state::ListState;
 use super::store::StoreError;
 use super::wall::Wall;
 use super::watch::OPEN_QUIET;
-use crate::config::{Config, List, Origin};
+use crate::config::{Config, Content, List, Origin};
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::image::{Image, TooLarge};
 
-/// Lists that are read at a time at the start.
-const READERS: usize = 32;
 /// How often a required list is read at the start that changes while it is read.
 const START_TRIES: u32 = 10;
 
@@ -53,7 +56,7 @@ impl Control {
     /// Puts a first generation in force. What was in force before a restart, and was kept, is at
     /// once: files that changed since are read later. All other lists are read now, the small ones
     /// some at a time, the large ones by the compiler; blocks until they are. Lists that can't be
-    /// read are left out, and `status` says so. Runs inside a runtime, on a thread that may block.
+    /// read, or whose file system does not answer by [`DEADLINE`], are left out, and `status` says so. Runs inside a runtime, on a thread that may block.
     ///
     /// # Errors
     /// [`StartError`] when a required list can't be read, all together are too much, or another
@@ -61,7 +64,8 @@ impl Control {
     pub fn start(config: Config, wall: Arc<dyn Wall>) -> Result<Self, StartError> {
         let keeper = Keeper::open(&config.state)?;
         // It watches them already: a change while they are read is noticed.
-        let mut control = Self::empty(config, keeper, wall);
+        let (rails, calendar) = read_files(&config, wall);
+        let mut control = Self::empty(config, keeper, rails, calendar);
         control.tell_guard();
         control.restore();
         control.open_journal();
@@ -69,8 +73,7 @@ impl Control {
         let restored = control.lists.iter().filter(restored);
         let restored: Vec<_> = restored.map(|list| list.name().to_owned()).collect();
         let fresh = control.read_missing()?;
-        let held = control.lists.iter_mut().filter(|list| list.frozen);
-        held.for_each(ListState::look_now);
+        control.look_at_the_held();
         control.refuse_the_held();
         // What the delta has of others would stand before what was read of them now.
         let stays = |name: &str| restored.iter().any(|restored| restored == name);
@@ -87,6 +90,19 @@ impl Control {
         control.publish();
         control.tell_what_is_refused();
         Ok(control)
+    }
+
+    /// Looks at the files of lists that are held, to report of each whether its file is newer.
+    fn look_at_the_held(&mut self) {
+        let held: Vec<_> = self.lists.iter_mut().filter(|list| list.frozen).collect();
+        let configs = held.iter().map(|list| list.config.clone()).collect();
+        let look = |list: &List| Signature::of(&list.source.path).ok();
+        let looks = deadline::each(DEADLINE, configs, folder, look);
+        for (list, look) in held.into_iter().zip(looks) {
+            if let Ok(file) = look {
+                list.set_look(file);
+            }
+        }
     }
 
     /// Opens the journal, while lists are read.
@@ -125,16 +141,27 @@ impl Control {
     /// Reads the lists of which nothing is known; returns the rules of the small ones.
     fn read_missing(&mut self) -> Result<Vec<(Image, ImageSource)>, StartError> {
         let lists = self.lists.iter_mut().enumerate();
-        let mut missing: Vec<_> = lists.filter(|(_, list)| list.loaded.is_none()).collect();
-        missing.iter_mut().for_each(|(_, list)| list.look_now());
-        let missing = missing.into_iter();
-        let (large, mut small): (Vec<_>, Vec<_>) = missing.partition(|(_, list)| is_large(list));
-        let large: Vec<_> = large
-            .into_iter()
-            .map(|(at, list)| want(list, at as u64, false))
-            .collect();
-        let mut images = Vec::new();
-        for (list, end) in read_all(&mut small, &self.rails) {
+        let missing: Vec<_> = lists.filter(|(_, list)| list.loaded.is_none()).collect();
+        let configs = missing.iter().map(|(_, list)| list.config.clone());
+        let rails = Arc::clone(&self.rails);
+        let read = move |list: &List| read_first(list, &rails);
+        let reads = deadline::each(DEADLINE, configs.collect(), folder, read);
+        let (mut images, mut large) = (Vec::new(), Vec::new());
+        for ((at, list), read) in missing.into_iter().zip(reads) {
+            let ticket = at as u64;
+            let end = match read {
+                Ok((file, small)) => {
+                    list.set_look(file);
+                    let Some(end) = small else {
+                        large.push(want(list, ticket, false));
+                        continue;
+                    };
+                    end
+                }
+                Err(Unanswered::Late) => Err(Refusal::Unanswered(list.source.path.clone())),
+                Err(Unanswered::Failed) => Err(broken(list)),
+            };
+            list.start(ticket);
             report::log_load(list, end.as_ref().map(|fresh| &fresh.loaded));
             let loaded = end.map(|fresh| {
                 let source = notes::source(&list.config, &fresh.loaded);
@@ -163,34 +190,37 @@ impl Control {
     }
 }
 
-/// Reads lists, some at a time, and tells what each came to.
-fn read_all<'l>(
-    lists: &'l mut [(usize, &mut ListState)],
-    rails: &Rails,
-) -> impl Iterator<Item = (&'l mut ListState, Result<Fresh, Refusal>)> {
-    let mut ends = Vec::new();
-    for lists in lists.chunks_mut(READERS) {
-        let some: Vec<_> = std::thread::scope(|scope| {
-            let threads = lists.iter_mut().map(|(at, list)| {
-                list.start(*at as u64);
-                let list = &**list;
-                let thread = std::thread::Builder::new();
-                (
-                    list,
-                    thread.spawn_scoped(scope, || read(&list.config, rails)),
-                )
-            });
-            let threads: Vec<_> = threads.collect();
-            let ends = threads.into_iter().map(|(list, thread)| match thread {
-                Ok(thread) => thread.join().unwrap_or_else(|_| Err(broken(list))),
-                // The system has no thread more.
-                Err(_) => read(&list.config, rails),
-            });
-            ends.collect()
-        });
-        ends.extend(lists.iter_mut().map(|(_, list)| &mut **list).zip(some));
+/// Reads the files of the guard, of orders and of exceptions, all at the same time.
+fn read_files(config: &Config, wall: Arc<dyn Wall>) -> (Arc<Rails>, Calendar) {
+    let guard = config.clone();
+    let rails = deadline::start(DEADLINE, move || Rails::read(&guard));
+    let (mut book, all) = Book::read_at_start(config, DEADLINE);
+    let rails = rails.wait();
+    let rails = Arc::new(rails.unwrap_or_else(|why| Rails::without_files(config, why)));
+    book.check(&rails);
+    (rails, Calendar::new(book, all, wall))
+}
+
+/// The directory of a list's file.
+fn folder(list: &List) -> PathBuf {
+    let folder = list.source.path.parent();
+    folder.map(Path::to_owned).unwrap_or_default()
+}
+
+/// Looks at a list's file and reads it, unless it is large: the compiler reads that.
+fn read_first(list: &List, rails: &Rails) -> (Option<Signature>, Option<Result<Fresh, Refusal>>) {
+    let path = &list.source.path;
+    let file = match list.content {
+        Content::Embedded(_) => None,
+        Content::File => Signature::of(path).ok(),
+    };
+    if !is_large_file(file) {
+        return (file, Some(read(list, rails)));
     }
-    ends.into_iter()
+    // The compiler has no deadline for a file system that looks at files and does not read them. Other
+    // errors are the compiler's to report.
+    let _ = File::open(path).and_then(|mut file| file.read(&mut [0]));
+    (file, None)
 }
 
 /// Reads a list; a required one again, if it changes meanwhile.

@@ -153,12 +153,9 @@ impl ListState {
         self
     }
 
-    /// Looks at the file. Blocks for as long as the file system does not answer.
-    pub(super) fn look_now(&mut self) {
-        self.looked = match self.config.content {
-            Content::Embedded(_) => None,
-            Content::File => Signature::of(&self.source.path).ok(),
-        };
+    /// Takes what a look at the file found.
+    pub(super) fn set_look(&mut self, file: Option<Signature>) {
+        self.looked = file;
     }
 
     /// The file as it was when it was looked at last; `None` when it could not be.

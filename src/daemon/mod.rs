@@ -135,7 +135,15 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
         runtime.shutdown_background();
         return Ok(());
     };
-    let control = loaded.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
+    let loaded = loaded.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+    let control = match loaded {
+        Ok(control) => control,
+        Err(error) => {
+            // A thread that waits for a file system would keep the process from ending.
+            runtime.shutdown_background();
+            return Err(error.into());
+        }
+    };
     let result = runtime.block_on(async {
         let place = socket_file.as_ref().map(SocketFile::path);
         let service = Service::start(&config, upstreams, bound, budget, &control, place)?;

@@ -12,6 +12,8 @@ pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    /// They have no meaning, and their default action would end the process.
+    user: [Signal; 2],
 }
 
 impl Signals {
@@ -26,6 +28,10 @@ impl Signals {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
             hang_up: listen(SignalKind::hangup())?,
+            user: [
+                listen(SignalKind::user_defined1())?,
+                listen(SignalKind::user_defined2())?,
+            ],
         })
     }
 
@@ -46,16 +52,27 @@ impl Signals {
         essential: &Essential,
         hangup: mpsc::Sender<()>,
     ) -> Result<(), DaemonError> {
+        let [mut user_1, mut user_2] = self.user;
+        let (mut heard_1, mut heard_2) = (false, false);
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return Ok(()),
                 _ = self.interrupt.recv() => return Ok(()),
                 // A reload that is asked for while four others wait would find nothing new.
                 _ = self.hang_up.recv() => drop(hangup.try_send(())),
+                _ = user_1.recv() => ignore("SIGUSR1", &mut heard_1),
+                _ = user_2.recv() => ignore("SIGUSR2", &mut heard_2),
                 () = essential.stop().cancelled() => {
                     return Err(DaemonError::Ended(essential.ended()));
                 }
             }
         }
+    }
+}
+
+/// Logs the first signal of a kind that has no meaning.
+fn ignore(signal: &str, heard: &mut bool) {
+    if !std::mem::replace(heard, true) {
+        tracing::info!(signal, "ignored: it has no meaning here; SIGHUP reloads");
     }
 }

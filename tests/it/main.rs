@@ -7,6 +7,7 @@ mod compile;
 mod exceptions;
 mod faulty;
 mod guard;
+mod hanging;
 mod hostile;
 mod house;
 mod journal;

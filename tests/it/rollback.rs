@@ -308,6 +308,11 @@ fn a_rollback_that_a_crash_cut_short_is_whole_after_the_restart() {
 #[test]
 fn a_hold_that_can_not_be_read_is_none_and_is_told() {
     let (mut server, _upstream) = server(STATE);
+    // The order's generation has the same images, so no record.
+    let record = || fs::read_to_string(server.path("state/current")).unwrap_or_default();
+    until("the list is kept", || {
+        record().contains("\"generation\": 2")
+    });
     server.signal("TERM");
     server.wait();
     fs::write(server.path("state/held"), "???").expect("written");

@@ -1,11 +1,11 @@
-//! Signals while the server starts.
+//! Signals while the server starts, and while it serves.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::process::{Child, Command, Stdio};
 
-use crate::support::client::until;
-use crate::support::server::{folder, list, preamble, tapis, text};
+use crate::support::client::{is_blocked, until};
+use crate::support::server::{Server, folder, list, preamble, tapis, text};
 use crate::support::upstream::Upstream;
 use tempfile::TempDir;
 
@@ -105,5 +105,41 @@ fn a_termination_while_the_server_binds_its_sockets_is_a_clean_end() {
         let end = child.wait().expect("it ended");
         assert_eq!(end.code(), Some(0), "{}", log_of(&folder));
         assert!(!folder.path().join("control.sock").exists());
+    }
+}
+
+#[test]
+fn signals_without_a_meaning_end_no_server_and_are_logged_once() {
+    let upstream = Upstream::plain();
+    let config = format!("{}{}", preamble(upstream.address), list("ads", ""));
+    let mut server = Server::start(&config, &[("ads", "a.test\n")]);
+    for signal in ["USR1", "USR2"] {
+        let line = format!("signal=\"SIG{signal}\"");
+        for _ in 0..3 {
+            server.signal(signal);
+            until("it is logged", || server.log().contains(&line));
+        }
+        assert!(is_blocked(server.address, "a.test"));
+        server.signal("HUP");
+        until("it reloads", || server.log().contains("reloaded"));
+        assert_eq!(server.log().matches(&line).count(), 1, "{}", server.log());
+    }
+    server.signal("TERM");
+    assert_eq!(server.wait(), Some(0));
+}
+
+#[test]
+fn signals_without_a_meaning_end_no_server_that_is_starting() {
+    let upstream = Upstream::plain();
+    for signal in ["USR1", "USR2"] {
+        let (mut child, folder) = starting(&upstream);
+        send(&child, signal);
+        until("it serves", || {
+            let end = child.try_wait().expect("known");
+            assert!(end.is_none(), "{end:?}\n{}", log_of(&folder));
+            log_of(&folder).contains("ignored")
+        });
+        send(&child, "TERM");
+        assert_eq!(child.wait().expect("it ended").code(), Some(0));
     }
 }

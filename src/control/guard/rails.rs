@@ -1,6 +1,8 @@
 //! Owns the guard rails of one configuration: the limits for lists, and the names that no rule may cover.
 //! Refuses to follow the files that it reads: they are read at the start and at each reload.
 
+use std::fmt::Display;
+
 use super::names::{self, Sheet};
 use super::wards::{Cover, Ward, WardList, Warded, Wards};
 use crate::config::guard::Limits;
@@ -22,6 +24,22 @@ impl Rails {
     /// Reads the files that the configuration names. Of one that has problems what is good counts.
     pub fn read(config: &Config) -> Self {
         Self::read_after(None, config)
+    }
+
+    /// Without the files that the configuration names, as they can't be read.
+    pub(in crate::control) fn without_files(config: &Config, why: impl Display) -> Self {
+        let mut bare = config.clone();
+        let files = [bare.guard.protect.take(), bare.guard.popular.take()];
+        let mut rails = Self::read(&bare);
+        rails.problems = files
+            .into_iter()
+            .flatten()
+            .map(|file| {
+                let file = file.display();
+                format!("[guard] {file}: {why}; then read it with: tapis reload")
+            })
+            .collect();
+        rails
     }
 
     /// The same when these were in force before: of a file that has problems now, what was good then

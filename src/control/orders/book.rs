@@ -6,11 +6,15 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::super::guard::rails::Rails;
 use super::super::watch::Touched;
+use super::findings::Findings;
 use super::folder::Folder;
 use super::life::{Life, State, supersessions};
 use super::rules;
@@ -21,30 +25,29 @@ use crate::policy::image::Image;
 use crate::policy::rule::{Scope, Source};
 use crate::wire::name::Name;
 
-/// Problems that are reported of all files together, and warnings: `status`, log and journal hold each.
-const MOST_REPORTED: usize = 1000;
-
 /// All orders and exceptions. A clone shares what the files say.
 #[derive(Clone, Debug)]
 pub struct Book {
     config: Orders,
-    orders: Folder<Order>,
-    exceptions: Folder<Vec<Exception>>,
+    pub(super) orders: Folder<Order>,
+    pub(super) exceptions: Folder<Vec<Exception>>,
     /// The exceptions of the configuration's own file.
     own: Vec<Exception>,
     /// Which file has an order: a second one with the same id is refused.
-    holders: HashMap<String, PathBuf>,
+    pub(super) holders: HashMap<String, PathBuf>,
     /// Second files with the id of another one, each with that other one.
-    doubles: HashMap<PathBuf, (String, PathBuf)>,
+    pub(super) doubles: HashMap<PathBuf, (String, PathBuf)>,
     /// When each order's place is taken by another one, by its id.
     superseded: HashMap<String, Timestamp>,
     /// What orders say that does not count.
-    vain: Vec<String>,
+    pub(super) vain: Vec<String>,
     rules: Option<Arc<Image>>,
     /// Why there are no newer ones.
-    overfull: Option<String>,
+    pub(super) overfull: Option<String>,
     /// Counts up whenever something else is known.
     version: u64,
+    /// What the guard rails find in the orders.
+    findings: Findings,
 }
 
 /// An order, and what becomes of it.
@@ -76,6 +79,22 @@ impl Book {
         book
     }
 
+    /// Reads all files, and waits for none longer than the deadline. Returns also whether all of them
+    /// could be read by then.
+    pub(in crate::control) fn read_at_start(config: &Config, deadline: Duration) -> (Self, bool) {
+        let mut book = Self::nothing(config);
+        book.set(config);
+        let (orders, exceptions) = (&mut book.orders, &mut book.exceptions);
+        let all = thread::scope(|scope| {
+            let exceptions = scope.spawn(|| exceptions.read_at_start(exception::parse, deadline));
+            let orders = orders.read_at_start(Order::parse, deadline);
+            let exceptions = exceptions.join();
+            exceptions.unwrap_or_else(|panic| std::panic::resume_unwind(panic)) && orders
+        });
+        book.conclude();
+        (book, all)
+    }
+
     fn nothing(config: &Config) -> Self {
         Self {
             config: config.orders.clone(),
@@ -89,6 +108,7 @@ impl Book {
             rules: None,
             overfull: None,
             version: 0,
+            findings: Findings::default(),
         }
     }
 
@@ -109,6 +129,14 @@ impl Book {
 
     /// Takes a new configuration, and reads all that changed.
     pub fn configure(&mut self, config: &Config) {
+        let changed = self.set(config);
+        if self.refresh().is_empty() && changed {
+            self.conclude();
+        }
+    }
+
+    /// Takes a new configuration, and reads nothing. Returns whether something changed.
+    fn set(&mut self, config: &Config) -> bool {
         let Exceptions { dir, own } = &config.exceptions;
         let mut changed = self.config != config.orders || self.own != *own;
         self.config.clone_from(&config.orders);
@@ -119,10 +147,7 @@ impl Book {
                 self.orders.embed(Path::new(path), text, Order::parse);
             }
         }
-        changed |= self.exceptions.set(dir.as_deref());
-        if self.refresh().is_empty() && changed {
-            self.conclude();
-        }
+        changed | self.exceptions.set(dir.as_deref())
     }
 
     /// Reads all files that changed, whoever writes them, and returns them.
@@ -216,6 +241,19 @@ impl Book {
     /// Another number whenever something else is known.
     pub(in crate::control) fn version(&self) -> u64 {
         self.version
+    }
+
+    /// Checks orders against guard rails: those that changed, or all if these are other rails. Takes
+    /// a while for many, so the control loop leaves it to the errand that reads them.
+    pub(in crate::control) fn check(&mut self, rails: &Arc<Rails>) {
+        let mut findings = std::mem::take(&mut self.findings);
+        findings.renew(rails, self.version, self.texts());
+        self.findings = findings;
+    }
+
+    /// What the last [`check`](Self::check) found in an order, a sentence each.
+    pub(in crate::control) fn findings(&self, order: &Order) -> &[String] {
+        self.findings.of(order)
     }
 
     /// The orders of all files, without those whose id another one has.
@@ -337,73 +375,6 @@ impl Book {
             .find(|(name, _)| *name == source.name)
             .map(|(_, exception)| exception)
     }
-
-    /// What is wrong with files, one sentence each. Of very many the first ones, and how many more there
-    /// are.
-    pub fn problems(&self) -> Vec<String> {
-        fn refused<T>(folder: &Folder<T>) -> impl Iterator<Item = String> {
-            let files = folder.files().values();
-            let refused = files.filter_map(|sheet| {
-                let (problems, _) = sheet.refused.as_ref()?;
-                let kept = match sheet.good {
-                    Some(_) => "; what it said before stays in force",
-                    None => "",
-                };
-                Some(
-                    problems
-                        .0
-                        .iter()
-                        .map(move |problem| format!("{problem}{kept}")),
-                )
-            });
-            let unlisted = folder.problem().map(str::to_owned);
-            unlisted.into_iter().chain(refused.flatten())
-        }
-        let doubles = self.doubles.iter().map(|(path, (id, holder))| {
-            let (path, holder) = (path.display(), holder.display());
-            format!("{path}: id is \"{id}\", as in {holder}: rename one; that one counts")
-        });
-        let problems = refused(&self.orders)
-            .chain(refused(&self.exceptions))
-            .chain(doubles)
-            .chain(self.overfull.iter().cloned());
-        let (mut problems, more) = first(problems);
-        problems.sort();
-        problems.extend(more.map(|more| {
-            format!("orders and exceptions: {more} more problems: correct the files above first")
-        }));
-        problems
-    }
-
-    /// What is right, but says something in vain or unusual, one sentence each; given the names of
-    /// the lists. Of very many the first ones, and how many more there are.
-    pub fn warnings<'n>(&self, lists: impl Iterator<Item = &'n str>) -> Vec<String> {
-        let withdrawn = self
-            .orders()
-            .filter(|order| self.life(order).is_withdrawn());
-        let withdrawn = withdrawn.map(|order| {
-            let id = &order.id;
-            format!("order {id}: it ends before it begins, so it is never in force")
-        });
-        let lists: HashSet<&str> = lists.collect();
-        let known = |name: &str| match name.strip_prefix(Source::ORDER) {
-            Some(id) => self.holders.contains_key(id),
-            None => lists.contains(name),
-        };
-        let exceptions = self.exceptions();
-        let against = exceptions.flat_map(|exception| rules::remarks(exception, known));
-        let warnings = self.vain.iter().cloned().chain(withdrawn).chain(against);
-        let (mut warnings, more) = first(warnings);
-        warnings.extend(more.map(|more| format!("orders and exceptions: {more} more warnings")));
-        warnings
-    }
-}
-
-/// The first [`MOST_REPORTED`] of some sentences, and how many more there are, if any.
-fn first(mut sentences: impl Iterator<Item = String>) -> (Vec<String>, Option<usize>) {
-    let first = sentences.by_ref().take(MOST_REPORTED).collect();
-    let more = sentences.count();
-    (first, (more > 0).then_some(more))
 }
 
 #[cfg(test)]

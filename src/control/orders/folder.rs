@@ -12,6 +12,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::super::deadline::{self, Unanswered};
 use super::super::load::Signature;
 use super::super::watch::{Touched, is_toml};
 use crate::config::{Problem, Problems};
@@ -224,7 +225,13 @@ impl<T> Folder<T> {
     /// What lies in the directory; nothing if it can't be told.
     fn list(&mut self) -> Option<Vec<PathBuf>> {
         let (dir, _) = self.dir.as_ref()?;
-        match list(dir) {
+        let listed = list(dir);
+        self.listed(listed)
+    }
+
+    fn listed(&mut self, listed: io::Result<Vec<PathBuf>>) -> Option<Vec<PathBuf>> {
+        let (dir, _) = self.dir.as_ref()?;
+        match listed {
             Ok(found) => {
                 self.problem = None;
                 Some(found)
@@ -244,23 +251,22 @@ impl<T> Folder<T> {
     }
 
     fn read(&mut self, path: &Path, now: Instant, parse: Parse<T>) -> bool {
-        let before = Signature::of(path).ok();
-        let text = read(path);
-        if Signature::of(path).ok() != before {
-            self.due.insert(path.to_owned(), now + RETRY);
-            return false;
-        }
-        let parsed = match text {
-            Err(Unread::Gone) => return self.remove(path),
-            Err(Unread::Refused(message)) => Err(Problems(vec![Problem {
-                path: path.to_owned(),
-                line: None,
-                message,
-            }])),
-            Ok(text) => parse(&text, path).map(|value| (Arc::new(value), text.into())),
+        let read = look(path, parse);
+        self.take(path, read, now)
+    }
+
+    /// Takes what reading a file returned. Returns whether something else is known now.
+    fn take(&mut self, path: &Path, read: Looked<T>, now: Instant) -> bool {
+        let parsed = match read.content {
+            Content::Changing => {
+                self.due.insert(path.to_owned(), now + RETRY);
+                return false;
+            }
+            Content::Gone => return self.remove(path),
+            Content::Parsed(parsed) => parsed,
         };
         let sheet = self.files.entry(path.to_owned()).or_default();
-        sheet.seen = before;
+        sheet.seen = read.state;
         sheet.glimpsed = None;
         match parsed {
             Ok(good) => {
@@ -286,6 +292,86 @@ impl<T> Folder<T> {
         let gone = listed.then(|| self.files.remove(path)).flatten();
         gone.is_some_and(|sheet| sheet.good.is_some() || sheet.refused.is_some())
     }
+}
+
+impl<T: Send + Sync + 'static> Folder<T> {
+    /// Reads all files at the start. Returns whether the file system answered each time before the
+    /// deadline: what it did not answer for is a problem, and not in force.
+    pub(super) fn read_at_start(&mut self, parse: Parse<T>, deadline: Duration) -> bool {
+        let Some((dir, _)) = self.dir.clone() else {
+            return true;
+        };
+        let listing = dir.clone();
+        let listed = deadline::start(deadline, move || list(&listing)).wait();
+        let found = match listed.map(|listed| self.listed(listed)) {
+            Ok(Some(found)) => found,
+            Ok(None) => return true,
+            Err(why) => {
+                let problem = format!("{}: {}", dir.display(), unanswered(why));
+                tracing::error!(problem, "directory refused");
+                self.problem = Some(problem);
+                return false;
+            }
+        };
+        let folder = move |_: &PathBuf| dir.clone();
+        let read = deadline::each(deadline, found.clone(), folder, move |path| {
+            look(path, parse)
+        });
+        let (now, mut all) = (Instant::now(), true);
+        for (path, read) in found.into_iter().zip(read) {
+            let read = read.unwrap_or_else(|why| {
+                all = false;
+                Looked {
+                    state: None,
+                    content: refused(&path, unanswered(why)),
+                }
+            });
+            // Nothing is known of a file that is gone.
+            if !matches!(read.content, Content::Gone) {
+                self.take(&path, read, now);
+            }
+        }
+        all
+    }
+}
+
+/// Why something is not in force yet.
+fn unanswered(why: Unanswered) -> String {
+    format!("{why}; not in force until it is read")
+}
+
+/// A file that was read.
+struct Looked<T> {
+    /// The state that it was in before.
+    state: Option<Signature>,
+    content: Content<T>,
+}
+
+enum Content<T> {
+    /// It changed meanwhile.
+    Changing,
+    Gone,
+    Parsed(Result<(Arc<T>, Arc<str>), Problems>),
+}
+
+fn look<T>(path: &Path, parse: Parse<T>) -> Looked<T> {
+    let state = Signature::of(path).ok();
+    let text = read(path);
+    let content = match text {
+        _ if Signature::of(path).ok() != state => Content::Changing,
+        Err(Unread::Gone) => Content::Gone,
+        Err(Unread::Refused(message)) => refused(path, message),
+        Ok(text) => Content::Parsed(parse(&text, path).map(|value| (Arc::new(value), text.into()))),
+    };
+    Looked { state, content }
+}
+
+fn refused<T>(path: &Path, message: String) -> Content<T> {
+    Content::Parsed(Err(Problems(vec![Problem {
+        path: path.to_owned(),
+        line: None,
+        message,
+    }])))
 }
 
 /// How a file's text is read.

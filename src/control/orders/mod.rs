@@ -3,6 +3,8 @@
 
 pub mod book;
 pub mod edit;
+mod findings;
 mod folder;
 pub mod life;
+mod remarks;
 mod rules;

@@ -1,6 +1,7 @@
 //! Owns what orders and exceptions become for the policy: sources, and one image of all their rules.
 //! Refuses to know which of them are in force.
 
+use std::fmt::{self, Display, Formatter};
 use std::sync::Arc;
 
 use crate::config::Orders;
@@ -202,18 +203,47 @@ pub(super) fn exception_name(number: usize, exception: &Exception) -> String {
 }
 
 /// What an operator should know of an exception that is right all the same.
-pub(super) fn remarks(exception: &Exception, known: impl Fn(&str) -> bool) -> Vec<String> {
-    let (place, line) = (exception.path.display(), exception.line);
-    let told = format!("{place}:{line}: the exception for {}", exception.name);
+pub(super) struct Remark<'e> {
+    exception: &'e Exception,
+    why: Why<'e>,
+}
+
+enum Why<'e> {
+    AllOrders,
+    Unknown(&'e str),
+    Authority(&'e str),
+}
+
+impl Display for Remark<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Exception {
+            path, line, name, ..
+        } = self.exception;
+        let path = path.display();
+        write!(f, "{path}:{line}: the exception for {name} stands against ")?;
+        match self.why {
+            Why::AllOrders => write!(f, "all orders, too"),
+            Why::Unknown(name) => write!(f, "`{name}`, which is not here"),
+            Why::Authority(name) => write!(f, "an authority's {name}"),
+        }
+    }
+}
+
+/// The remarks on an exception.
+pub(super) fn remarks<'e>(
+    exception: &'e Exception,
+    known: impl Fn(&str) -> bool,
+) -> Vec<Remark<'e>> {
+    let remark = |why| Remark { exception, why };
     let Against::Named(names) = &exception.against else {
-        return vec![format!("{told} stands against all orders, too")];
+        return vec![remark(Why::AllOrders)];
     };
-    let remark = |name: &String| match (known(name), name.starts_with(Source::ORDER)) {
-        (false, _) => Some(format!("{told} stands against `{name}`, which is not here")),
-        (true, true) => Some(format!("{told} stands against an authority's {name}")),
+    let why = |name: &'e String| match (known(name), name.starts_with(Source::ORDER)) {
+        (false, _) => Some(Why::Unknown(name)),
+        (true, true) => Some(Why::Authority(name)),
         (true, false) => None,
     };
-    names.iter().filter_map(remark).collect()
+    names.iter().filter_map(why).map(remark).collect()
 }
 
 #[cfg(test)]

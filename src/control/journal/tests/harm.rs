@@ -1,0 +1,106 @@
+//! What is found of changes to a journal that its server did not make.
+
+use super::*;
+
+/// What somebody may do to a journal.
+#[derive(Clone, Debug)]
+enum Harm {
+    Change(Index, u8),
+    Remove(Index),
+    Swap(Index, Index),
+}
+
+fn harm() -> impl Strategy<Value = Harm> {
+    prop_oneof![
+        (any::<Index>(), 1..=u8::MAX).prop_map(|(at, flip)| Harm::Change(at, flip)),
+        any::<Index>().prop_map(Harm::Remove),
+        (any::<Index>(), any::<Index>()).prop_map(|(one, other)| Harm::Swap(one, other)),
+    ]
+}
+
+#[test]
+fn no_entry_is_changed_removed_or_moved_without_being_found_and_named() {
+    let (_dir, path) = written(30);
+    let whole = fs::read(&path).expect("there");
+    let lines: Vec<Vec<u8>> = whole
+        .split_inclusive(|octet| *octet == b'\n')
+        .map(<[u8]>::to_vec)
+        .collect();
+    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(3000));
+    let result = runner.run(&harm(), |harm| {
+        let mut lines = lines.clone();
+        // The first line that is another one than before, or where it was.
+        let first = match harm {
+            Harm::Change(at, flip) => {
+                let at = at.index(whole.len());
+                let before = whole[..at].iter().filter(|octet| **octet == b'\n').count();
+                let mut octets = whole.clone();
+                octets[at] ^= flip;
+                lines = vec![octets];
+                before
+            }
+            Harm::Remove(at) => {
+                let at = at.index(lines.len());
+                lines.remove(at);
+                at
+            }
+            Harm::Swap(one, other) => {
+                let (one, other) = (one.index(lines.len()), other.index(lines.len()));
+                prop_assume!(one != other);
+                lines.swap(one, other);
+                one.min(other)
+            }
+        };
+        fs::write(&path, lines.concat()).expect("written");
+        let findings = verify(&path, None).expect("readable").findings;
+        let told = findings.first().map(|finding| finding.line);
+        let line = first as u64 + 1;
+        // What is missing at the very end is told there.
+        prop_assert!(
+            told == Some(Some(line)) || told == Some(None),
+            "line {line}: {findings:?}"
+        );
+        Ok(())
+    });
+    result.expect("every harm is found");
+    fs::write(&path, &whole).expect("written");
+    assert_eq!(problems(&path), []);
+}
+
+#[test]
+fn without_the_file_that_tells_the_last_entry_verify_says_so() {
+    let (_dir, path) = written(1);
+    let head = path.with_extension("jsonl.head");
+    let file = OpenOptions::new().write(true).truncate(true).open(&head);
+    drop(file.expect("emptied"));
+    assert_eq!(problems(&path), [Problem::NoHead]);
+}
+
+#[test]
+fn an_entry_that_was_written_anew_with_a_hash_of_its_own_does_not_fit_the_next() {
+    let (_dir, path) = written(3);
+    let text = fs::read_to_string(&path).expect("there");
+    let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+    let (mut entry, _) = Entry::read(lines[2].as_bytes()).expect("an entry");
+    entry.generation = 7;
+    lines[2] = String::from_utf8(entry.seal().0)
+        .expect("text")
+        .trim_end()
+        .to_owned();
+    fs::write(&path, lines.join("\n") + "\n").expect("written");
+    assert_eq!(problems(&path), [Problem::Unchained(entry.number + 1)]);
+    // The last one is told by the file beside it.
+    fs::write(&path, &text).expect("written");
+    let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+    let last = lines.pop().expect("a line");
+    let (mut entry, _) = Entry::read(last.as_bytes()).expect("an entry");
+    entry.generation = 7;
+    lines.push(
+        String::from_utf8(entry.seal().0)
+            .expect("text")
+            .trim_end()
+            .to_owned(),
+    );
+    fs::write(&path, lines.join("\n") + "\n").expect("written");
+    assert_eq!(problems(&path), [Problem::OtherHead(entry.number)]);
+}

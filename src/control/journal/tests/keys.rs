@@ -1,0 +1,169 @@
+//! Journals whose head is authenticated by a key.
+
+use super::*;
+
+/// A file of keys, one for each secret, the newest first.
+fn key_file(dir: &Path, secrets: &[&str]) -> PathBuf {
+    use std::os::unix::fs::PermissionsExt;
+    let path = dir.join("key");
+    let lines = secrets
+        .iter()
+        .map(|secret| format!("{secret} {}\n", secret.repeat(32)));
+    fs::write(&path, lines.collect::<String>()).expect("written");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("changed");
+    path
+}
+
+/// Starts and ends a server that publishes one generation.
+fn write_with_key(path: &Path, key: &Path, generation: u64) {
+    let mut journal = Journal::open(path, Some(key.to_owned()), None);
+    journal.publish(draft(generation, None, &[]));
+    journal.close(generation);
+    assert_eq!(journal.problem(), None);
+}
+
+fn with_key(path: &Path, key: &Path) -> crate::control::journal::verify::Verdict {
+    let keys = Keys::read(key).unwrap_or_else(|error| panic!("{error}"));
+    verify(path, Some(&keys)).expect("readable")
+}
+
+fn kinds(findings: &[crate::control::journal::verify::Finding]) -> Vec<Problem> {
+    findings.iter().map(|finding| finding.problem).collect()
+}
+
+/// What somebody can do who may write all files: another journal with a chain and a head of its own.
+fn forge(path: &Path, more: u64, tag: &str) {
+    let mut previous = crate::control::journal::chain::nothing();
+    let (mut text, mut number) = (Vec::new(), 0);
+    for entry in entries(path) {
+        let forged = Entry {
+            generation: entry.generation + more,
+            previous,
+            ..entry
+        };
+        let (line, hash) = forged.seal();
+        (previous, number) = (hash, entry.number);
+        text.extend(line);
+    }
+    fs::write(path, text).expect("written");
+    let head = format!("{number:20} {previous}{tag}\n");
+    fs::write(path.with_extension("jsonl.head"), head).expect("written");
+}
+
+#[test]
+fn a_journal_that_was_written_anew_with_its_head_is_found_with_the_key() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("journal.jsonl");
+    let key = key_file(dir.path(), &["aa"]);
+    write_with_key(&path, &key, 1);
+    let verdict = with_key(&path, &key);
+    assert_eq!(
+        (kinds(&verdict.findings), kinds(&verdict.notes)),
+        (vec![], vec![])
+    );
+    assert_eq!(verdict.authenticated_by.as_deref(), Some("aa"));
+    let head = fs::read_to_string(path.with_extension("jsonl.head")).expect("there");
+    let tag = head
+        .split_ascii_whitespace()
+        .nth(3)
+        .expect("a tag")
+        .to_owned();
+    for (tag, problem) in [
+        (String::new(), Problem::Untagged),
+        (format!(" aa {tag}"), Problem::Forged),
+        (format!(" zz {tag}"), Problem::UnknownKey),
+        (" aa xx".to_owned(), Problem::Forged),
+    ] {
+        forge(&path, 1, &tag);
+        assert_eq!(problems(&path), [], "the chain alone does not show it");
+        let verdict = with_key(&path, &key);
+        assert_eq!(kinds(&verdict.findings), [problem]);
+        assert_eq!(verdict.authenticated_by, None);
+    }
+    // A server that goes on says that it found it so: the new head vouches for nothing before.
+    write_with_key(&path, &key, 9);
+    let verdict = with_key(&path, &key);
+    assert_eq!(kinds(&verdict.findings), []);
+    assert_eq!(kinds(&verdict.notes), [Problem::WasUnauthenticated]);
+}
+
+#[test]
+fn entries_beyond_the_head_are_reported_before_and_after_the_server_goes_on() {
+    let (_dir, path) = written(2);
+    let last = entries(&path).pop().expect("an entry");
+    let (_, mut previous) = last.seal();
+    let mut text = fs::read(&path).expect("there");
+    for number in last.number + 1..=last.number + 2 {
+        let added = Entry {
+            number,
+            previous,
+            ..last.clone()
+        };
+        let (line, hash) = added.seal();
+        text.extend(line);
+        previous = hash;
+    }
+    fs::write(&path, text).expect("written");
+    let (first, last) = (last.number + 1, last.number + 2);
+    assert_eq!(problems(&path), [Problem::Uncovered(first, last)]);
+    write(&path, 3..=3);
+    let verdict = verify(&path, None).expect("readable");
+    assert_eq!(kinds(&verdict.findings), []);
+    assert_eq!(kinds(&verdict.notes), [Problem::WasUncovered(first, last)]);
+    // One entry alone, and a head that is gone.
+    let (_dir, path) = written(1);
+    let count = entries(&path).len() as u64;
+    fs::remove_file(path.with_extension("jsonl.head")).expect("removed");
+    write(&path, 2..=2);
+    let verdict = verify(&path, None).expect("readable");
+    assert_eq!(kinds(&verdict.notes), [Problem::WasUncovered(1, count)]);
+}
+
+#[test]
+fn a_key_is_rotated_while_the_journal_is_written() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("journal.jsonl");
+    let key = key_file(dir.path(), &["aa"]);
+    let mut journal = Journal::open(&path, Some(key.clone()), None);
+    let receipt = journal.publish(draft(1, None, &[]));
+    journal.wait(receipt);
+    key_file(dir.path(), &["bb", "aa"]);
+    journal.publish(draft(2, None, &[]));
+    journal.close(2);
+    assert_eq!(journal.problem(), None);
+    let verdict = with_key(&path, &key);
+    assert_eq!(kinds(&verdict.findings), []);
+    assert_eq!(verdict.authenticated_by.as_deref(), Some("bb"));
+    key_file(dir.path(), &["aa"]);
+    assert_eq!(
+        kinds(&with_key(&path, &key).findings),
+        [Problem::UnknownKey]
+    );
+}
+
+#[test]
+fn a_key_that_others_can_read_signs_nothing_and_is_an_alarm() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("journal.jsonl");
+    let key = key_file(dir.path(), &["aa"]);
+    write_with_key(&path, &key, 1);
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).expect("changed");
+    let mut journal = Journal::open(&path, Some(key.clone()), None);
+    journal.publish(draft(2, None, &[]));
+    journal.close(2);
+    let problem = journal.problem().expect("an alarm");
+    assert!(problem.contains("can read or change this key"), "{problem}");
+    let generations = entries(&path).into_iter().map(|entry| entry.generation);
+    assert_eq!(
+        generations.max(),
+        Some(2),
+        "the entries are written all the same"
+    );
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("changed");
+    let findings = kinds(&with_key(&path, &key).findings);
+    assert!(
+        matches!(findings[..], [Problem::Uncovered(..)]),
+        "{findings:?}"
+    );
+}

@@ -1,0 +1,140 @@
+//! Lists of random bytes: pieces against whole lines, and nothing unaccounted for.
+
+use super::*;
+
+/// Text that is close enough to a list to reach every branch.
+fn list_like() -> impl Strategy<Value = Vec<u8>> {
+    let piece = prop_oneof![
+        "[ -~]{0,8}",
+        "[.*#\\\\ \t\r\n:0-9]{0,4}",
+        "[a-z0-9_-]{1,5}(\\.[a-z]{1,4}){0,3}\\.?[ \n]",
+        Just("0.0.0.0 ".to_owned()),
+        Just("localhost ".to_owned()),
+        "\\PC{0,4}",
+    ];
+    let piece = prop_oneof![
+        8 => piece.prop_map(String::into_bytes),
+        1 => prop::collection::vec(any::<u8>(), 0..4),
+    ];
+    prop::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
+}
+
+/// The stupid twin of [`Cutter`]: all octets at once, one after the other.
+fn numbered(bytes: &[u8]) -> Vec<(u32, Vec<u8>)> {
+    let text = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
+    let mut lines = Vec::new();
+    let mut line = Vec::new();
+    let mut at = 0;
+    while at < text.len() {
+        match text[at] {
+            b'\r' if text.get(at + 1) == Some(&b'\n') => {}
+            b'\r' | b'\n' => lines.push(std::mem::take(&mut line)),
+            octet => line.push(octet),
+        }
+        at += 1;
+    }
+    lines.extend((!line.is_empty()).then_some(line));
+    let lines = lines.into_iter().map(|line| line.trim_ascii().to_vec());
+    (1..).zip(lines).collect()
+}
+
+/// What reading the twin's lines one by one, each whole, gives.
+fn rules_of_whole_lines(bytes: &[u8], format: Format) -> (Vec<(String, Scope, u32)>, Tally) {
+    let mut rules = Vec::new();
+    let mut lines = Reader::new(format, Scope::Exact).lines;
+    for (number, line) in numbered(bytes) {
+        lines.read(number, &line, &mut |name: &Name, scope, line| {
+            rules.push((name.to_string(), scope, line));
+        });
+    }
+    (rules, lines.tally)
+}
+
+/// Long runs of whatever makes a long line another one, in pieces of about what is held.
+fn endless() -> impl Strategy<Value = Vec<u8>> {
+    let piece = prop_oneof![
+        3 => (prop::sample::select(b" \tax#\xEF\n\r".to_vec()), 1..3 * MAX_LINE)
+            .prop_map(|(octet, count)| vec![octet; count.min(if octet < 14 { 2 } else { count })]),
+        1 => (prop::sample::select(b" \tax".to_vec()), MAX_LINE - 2..5 * MAX_LINE)
+            .prop_map(|(octet, count)| vec![octet; count]),
+        2 => list_like(),
+        1 => prop::sample::select(vec!["a.example", " # ", "#", "\u{FEFF}", "\r\n", "\r", "\n"])
+            .prop_map(|text| text.as_bytes().to_vec()),
+    ];
+    prop::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #[test]
+    fn pieces_cut_anywhere_read_as_whole_lines(
+        bytes in prop_oneof![list_like(), endless()],
+        marked in any::<bool>(),
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
+        even in prop::option::of(1_usize..9),
+    ) {
+        let mark = if marked { &b"\xEF\xBB\xBF"[..] } else { &[] };
+        let bytes = [mark, &bytes].concat();
+        let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
+        if let Some(even) = even.filter(|_| bytes.len() < 2000) {
+            cuts = (0..bytes.len()).step_by(even).collect();
+        }
+        cuts.extend([0, bytes.len()]);
+        cuts.sort_unstable();
+        for format in [Format::Domains, Format::Hosts] {
+            let mut found = Vec::new();
+            let mut rule = |name: &Name, scope, line| found.push((name.to_string(), scope, line));
+            let mut reader = Reader::new(format, Scope::Exact);
+            for cut in cuts.windows(2) {
+                reader.feed(&bytes[cut[0]..cut[1]], &mut rule);
+                prop_assert!(reader.cutter.held.capacity() <= 4 * lines::HELD);
+            }
+            let tally = reader.finish(&mut rule);
+            let (expected, expected_tally) = rules_of_whole_lines(&bytes, format);
+            prop_assert_eq!(&found, &expected);
+            prop_assert_eq!(&tally, &expected_tally);
+            prop_assert_eq!((found, tally), rules(&bytes, format));
+        }
+    }
+
+    #[test]
+    fn arbitrary_octets_never_panic_and_every_line_is_accounted_for(bytes in list_like()) {
+        for format in [Format::Domains, Format::Hosts] {
+            let mut last_line = 0;
+            let mut cutter = Cutter::new(format);
+            let mut count = |number, _: &[u8]| last_line = number;
+            cutter.feed(&bytes, &mut count);
+            cutter.finish(&mut count);
+            let mut seen = Vec::new();
+            let tally = read(&bytes, format, Scope::Exact, |name, _, line| {
+                assert!(name.label_count() > 0);
+                seen.push(line);
+            });
+            prop_assert_eq!(tally.rules as usize, seen.len());
+            prop_assert!(seen.is_sorted() && seen.iter().all(|line| (1..=last_line).contains(line)));
+            seen.dedup();
+            let good = tally.lines - tally.bad_total();
+            prop_assert!(good <= tally.rules + tally.skipped);
+            prop_assert!(tally.mostly_good <= tally.bad_total());
+            if format == Format::Domains {
+                prop_assert_eq!(seen.len() as u32, good);
+            }
+            prop_assert!(tally.lines + tally.comments <= last_line);
+            prop_assert_eq!(tally.first.len() as u32, tally.bad_total().min(10));
+            if format == Format::Domains {
+                prop_assert_eq!((good, 0), (tally.rules, tally.skipped));
+            }
+        }
+    }
+
+    #[test]
+    fn a_printed_name_is_read_back_as_it_was(octets in prop::collection::vec(any::<u8>(), 1..6)) {
+        let mut wire = vec![octets.len() as u8];
+        wire.extend(&octets);
+        wire.extend(b"\x07example\x00");
+        let (name, _) = Name::read(&wire, 0).expect("a label of at most 5 octets");
+        let typed = name.to_string();
+        if let Ok((read, scope)) = typed::one(&typed) {
+            prop_assert!(read == name && scope.is_none() || typed.starts_with("*."));
+        }
+    }
+}

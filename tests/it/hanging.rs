@@ -1,0 +1,251 @@
+//! A file system that does not answer: opening a file with a write lease waits until the lease ends.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+
+use crate::orders::{order, target};
+use crate::state::kept;
+use crate::support::client::{is_blocked, until};
+use crate::support::server::{Server, folder, list, preamble, refused, tapis, text};
+use crate::support::upstream::Upstream;
+
+/// Takes a lease on its argument, and holds it until the standard input ends.
+const LEASE: &str = "import fcntl, os, signal, sys\n\
+                     signal.signal(signal.SIGIO, signal.SIG_IGN)\n\
+                     file = os.open(sys.argv[1], os.O_RDWR)\n\
+                     fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)\n\
+                     print('held', flush=True)\n\
+                     sys.stdin.read()\n";
+
+/// A file that nobody else can open. The system ends a lease after `lease-break-time`, 45 s by default.
+struct Lease(Child);
+
+impl Lease {
+    /// Puts a file with this content in place that hangs from the start.
+    fn take(path: &Path, content: &str) -> Self {
+        let new = path.with_extension("new");
+        fs::write(&new, content).expect("written");
+        let lease = Self::on(&new);
+        fs::rename(&new, path).expect("renamed");
+        lease
+    }
+
+    /// Has a file hang that nobody has open.
+    fn on(path: &Path) -> Self {
+        let child = Command::new("python3")
+            .args(["-c", LEASE])
+            .arg(path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn();
+        let mut child = child.expect("python3 runs");
+        let mut line = String::new();
+        let output = child.stdout.take().expect("piped");
+        BufReader::new(output).read_line(&mut line).expect("text");
+        assert_eq!(line, "held\n");
+        Self(child)
+    }
+
+    fn release(mut self) {
+        drop(self.0.stdin.take());
+        assert!(self.0.wait().expect("it ended").success());
+    }
+}
+
+fn alarms(status: &Value) -> String {
+    status["alarms"].to_string()
+}
+
+/// A server with the list `ads` and a directory of orders.
+fn start(files: impl FnOnce(&Path) -> Vec<Lease>) -> (Server, Vec<Lease>, Upstream) {
+    let upstream = Upstream::plain();
+    let orders = "[orders]\npath = \"orders\"\n";
+    let config = preamble(upstream.address) + orders + &list("ads", "") + &list("slow", "");
+    let folder = folder(
+        &config,
+        &[("ads", "ads.example\n"), ("slow", "slow.example\n")],
+    );
+    fs::create_dir(folder.path().join("orders")).expect("made");
+    let text = order(
+        "x-0",
+        "effective-from = 2020-01-01T00:00:00Z",
+        &target("old.example", "exact"),
+    );
+    fs::write(folder.path().join("orders/x-0.toml"), text).expect("written");
+    let leases = files(folder.path());
+    (Server::start_in(folder), leases, upstream)
+}
+
+/// An order from two seconds on from now, for two seconds.
+fn dated(server: &Server) {
+    let at = |seconds| Timestamp::now() + SignedDuration::from_secs(seconds);
+    let dates = format!("effective-from = {}\nexpires-at = {}", at(2), at(4));
+    let text = order("x-1", &dates, &target("dated.example", "exact"));
+    server.replace("orders/x-1.toml", &text);
+    let known = || server.status()["orders"]["states"]["scheduled"] == 1;
+    until("the order is read", known);
+}
+
+#[test]
+#[ignore = "needs python3 and a file system with leases"]
+fn an_order_whose_file_hangs_delays_no_date_and_counts_once_it_is_read() {
+    let (server, _, _upstream) = start(|_| Vec::new());
+    dated(&server);
+    let text = order(
+        "x-2",
+        "effective-from = 2020-01-01T00:00:00Z",
+        &target("late.example", "exact"),
+    );
+    let lease = Lease::take(&server.path("orders/x-2.toml"), &text);
+    until("it begins", || is_blocked(server.address, "dated.example"));
+    until("it ends", || !is_blocked(server.address, "dated.example"));
+    let orders = server.path("orders").display().to_string();
+    until("an alarm", || {
+        let alarms = alarms(&server.status());
+        alarms.contains(&orders) && alarms.contains("no answer from the file system")
+    });
+    assert!(!is_blocked(server.address, "late.example"));
+    assert!(is_blocked(server.address, "ads.example"));
+    lease.release();
+    until("the order", || is_blocked(server.address, "late.example"));
+    until("no alarm", || alarms(&server.status()) == "[]");
+}
+
+#[test]
+#[ignore = "needs python3 and a file system with leases; takes 30 s"]
+fn a_list_whose_file_hangs_stays_as_it_was_until_it_is_read() {
+    let (server, _, _upstream) = start(|_| Vec::new());
+    let lease = Lease::take(&server.path("slow"), "new.example\n");
+    dated(&server);
+    until("it begins", || is_blocked(server.address, "dated.example"));
+    until("it ends", || !is_blocked(server.address, "dated.example"));
+    // Another list overtakes it.
+    server.replace("ads", "other.example\n");
+    until("the other list", || {
+        is_blocked(server.address, "other.example")
+    });
+    assert!(is_blocked(server.address, "slow.example"));
+    let late = || alarms(&server.status()).contains("slow: not read in");
+    while !late() {
+        assert!(!is_blocked(server.address, "new.example"), "too late");
+    }
+    lease.release();
+    until("the list", || is_blocked(server.address, "new.example"));
+    until("no alarm", || alarms(&server.status()) == "[]");
+}
+
+#[test]
+#[ignore = "needs python3 and a file system with leases"]
+fn a_rollback_whose_images_hang_delays_no_date_and_is_made_once_they_are_read() {
+    let upstream = Upstream::plain();
+    let more = "[orders]\npath = \"orders\"\n[state]\ndir = \"state\"\nkeep = 10\n";
+    let config = preamble(upstream.address) + more + &list("ads", "");
+    let folder = folder(&config, &[("ads", "one.example\n")]);
+    fs::create_dir(folder.path().join("orders")).expect("made");
+    let server = Server::start_in(folder);
+    kept(&server);
+    server.replace("ads", "two.example\n");
+    assert!(server.verb(&["reload"]).status.success());
+    kept(&server);
+    let entries = fs::read_dir(server.path("state")).expect("listed");
+    let files = entries.map(|entry| entry.expect("an entry").path());
+    let images = files.filter(|file| file.extension().is_some_and(|kind| kind == "image"));
+    let leases: Vec<_> = images.map(|image| Lease::on(&image)).collect();
+    let mut rollback = tapis()
+        .args(["rollback", "1", "--config"])
+        .arg(server.path("tapis.toml"))
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("it runs");
+    dated(&server);
+    until("it begins", || is_blocked(server.address, "dated.example"));
+    until("it ends", || !is_blocked(server.address, "dated.example"));
+    until("an alarm", || {
+        let alarms = alarms(&server.status());
+        alarms.contains("state") && alarms.contains("no answer from the file system")
+    });
+    assert!(rollback.try_wait().expect("known").is_none());
+    assert!(is_blocked(server.address, "two.example"));
+    leases.into_iter().for_each(Lease::release);
+    assert!(rollback.wait().expect("it ended").success());
+    assert!(is_blocked(server.address, "one.example"));
+    assert!(!is_blocked(server.address, "two.example"));
+}
+
+#[test]
+#[ignore = "needs python3 and a file system with leases"]
+fn a_start_leaves_out_what_hangs_and_takes_it_once_it_is_read() {
+    let (server, leases, _upstream) = start(|folder| {
+        let text = order(
+            "x-2",
+            "effective-from = 2020-01-01T00:00:00Z",
+            &target("late.example", "exact"),
+        );
+        vec![
+            Lease::take(&folder.join("slow"), "slow.example\n"),
+            Lease::take(&folder.join("orders/x-2.toml"), &text),
+        ]
+    });
+    assert!(is_blocked(server.address, "ads.example"));
+    assert!(is_blocked(server.address, "old.example"), "another order");
+    assert!(!is_blocked(server.address, "slow.example"));
+    let told = alarms(&server.status());
+    for file in ["slow", "orders/x-2.toml"] {
+        let start = format!("{}: no answer from the file system", file);
+        assert!(told.contains(&start), "{file}: {told}");
+    }
+    leases.into_iter().for_each(Lease::release);
+    until("the list", || is_blocked(server.address, "slow.example"));
+    until("the order", || is_blocked(server.address, "late.example"));
+    until("no alarm", || alarms(&server.status()) == "[]");
+}
+
+#[test]
+#[ignore = "needs python3 and a file system with leases"]
+fn a_required_list_that_hangs_ends_the_start_with_an_error() {
+    let upstream = Upstream::plain();
+    let config = preamble(upstream.address) + &list("slow", "required = true");
+    let folder = folder(&config, &[]);
+    let lease = Lease::take(&folder.path().join("slow"), "slow.example\n");
+    let told = refused(folder.path(), &config, &[]);
+    assert!(told.contains("list `slow` is required, but "), "{told}");
+    assert!(
+        told.contains("slow: no answer from the file system in 10 s"),
+        "{told}"
+    );
+    lease.release();
+}
+
+#[test]
+fn a_pipe_is_neither_a_list_nor_an_order_and_is_not_waited_for() {
+    let pipe = |path: &Path| {
+        let made = Command::new("mkfifo").arg(path).status();
+        assert!(made.expect("mkfifo runs").success());
+    };
+    let (server, _, _upstream) = start(|folder| {
+        fs::remove_file(folder.join("slow")).expect("removed");
+        pipe(&folder.join("slow"));
+        pipe(&folder.join("orders/x-1.toml"));
+        Vec::new()
+    });
+    let told = alarms(&server.status());
+    assert!(told.contains("slow: not a regular file"), "{told}");
+    assert!(told.contains("x-1.toml: is no file"), "{told}");
+    assert!(!told.contains("no answer"), "{told}");
+    assert!(is_blocked(server.address, "old.example"));
+    // The same while it serves.
+    fs::remove_file(server.path("ads")).expect("removed");
+    pipe(&server.path("ads"));
+    let reloaded = server.verb(&["reload"]);
+    assert!(
+        text(&reloaded).contains("ads: not a regular file"),
+        "{}",
+        text(&reloaded)
+    );
+    assert!(is_blocked(server.address, "ads.example"));
+}
