@@ -125,6 +125,13 @@ pub(super) fn network(client: IpAddr) -> u128 {
     }
 }
 
+impl Seat {
+    /// Whose it is: a number that is the same for all seats of a client. `None` for a refresh.
+    pub fn client(&self) -> Option<usize> {
+        self.client
+    }
+}
+
 impl Drop for Seat {
     fn drop(&mut self) {
         self.seats.taken.fetch_sub(1, Ordering::Relaxed);

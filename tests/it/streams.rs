@@ -192,11 +192,11 @@ fn peak_kib(server: &Server) -> u64 {
 
 #[test]
 fn long_answers_that_are_not_read_take_little_memory_and_none_is_lost() {
-    const CONNECTIONS: u64 = 12;
+    const CONNECTIONS: u64 = 32;
     let (upstream, gate) = long_upstream(300);
     let server = Server::start(&(preamble(upstream.address) + "timeout-ms = 30000\n"), &[]);
     let mut streams: Vec<_> = (0..CONNECTIONS)
-        .map(|_| Stream::open(server.address))
+        .map(|_| Stream::open_small(server.address))
         .collect();
     let asked = query("long.example", RecordType::TXT);
     for stream in &mut streams {
@@ -215,7 +215,7 @@ fn long_answers_that_are_not_read_take_little_memory_and_none_is_lost() {
         let answer = streams[0].receive().expect("an answer");
         assert_eq!(answer.answers.len(), 240);
     }
-    // All answers together are 46 MB.
+    // All answers together are 120 MB, of which the system may hold half.
     let growth = peak_kib(&server) - before;
     assert!(growth < 16 * 1024, "{growth} KiB");
 }
