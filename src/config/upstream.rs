@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::findings::{Findings, quote};
 use super::reader::{At, Reader};
-use super::values::{file, number};
+use super::values::{file, number, unmapped};
 
 /// The port of servers that are named without one.
 const DNS_PORT: u16 = 53;
@@ -112,6 +112,7 @@ impl FromStr for ServerAddress {
             Some(port) => port.parse().map_err(|_| malformed())?,
             None => DNS_PORT,
         };
+        unmapped(ip, |v4| SocketAddr::new(v4, port))?;
         let is_link_local = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
         match zone {
             _ if port == 0 => Err(format!(

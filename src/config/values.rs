@@ -2,12 +2,13 @@
 //! Refuses to know sections and defaults. What is refused is reported, and nothing returned.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::hash::Hash;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Component, Path, PathBuf};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
@@ -25,6 +26,8 @@ const NAME_MAX: usize = 64;
 const TAG_MAX: usize = 35;
 /// Most octets of a line for people.
 const LINE_MAX: usize = 512;
+/// Bits of the prefix before an IPv4 address in IPv6 form.
+const MAPPED: u8 = 96;
 /// The port of DNS.
 const DNS_PORT: u16 = 53;
 
@@ -42,7 +45,7 @@ pub(super) fn number<T>(
     findings: &mut Findings,
 ) -> Option<T>
 where
-    T: TryFrom<i64> + PartialOrd + std::fmt::Display,
+    T: TryFrom<i64> + PartialOrd + fmt::Display,
 {
     let At { key, line, value } = given?;
     let number = T::try_from(value).ok().filter(|n| bounds.contains(n));
@@ -187,26 +190,55 @@ pub(super) fn each<T: Clone + Eq + Hash>(
 
 /// An address and port to listen on. Port 0 lets the system choose.
 pub(super) fn socket(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| match text.parse::<IpAddr>() {
+    let socket: SocketAddr = text.parse().map_err(|_| match text.parse::<IpAddr>() {
         Ok(ip) => format!(
             "which has no port: write \"{}\"",
-            SocketAddr::new(ip, DNS_PORT)
+            SocketAddr::new(ip.to_canonical(), DNS_PORT)
         ),
         Err(_) => "which is no address with a port: write it as in \"127.0.0.1:53\" or \
                    \"[::1]:53\""
             .to_owned(),
-    })
+    })?;
+    unmapped(socket.ip(), |v4| SocketAddr::new(v4, socket.port()))?;
+    Ok(socket)
+}
+
+/// Refuses IPv4 addresses in IPv6 form: the server's IPv6 sockets carry no IPv4. `meant` makes of the IPv4
+/// address what to write.
+pub(super) fn unmapped<T: fmt::Display>(
+    ip: IpAddr,
+    meant: impl FnOnce(IpAddr) -> T,
+) -> Result<(), String> {
+    match ip.to_canonical() {
+        v4 if v4 != ip => Err(format!(
+            "which is an IPv4 address in IPv6 form: write \"{}\"",
+            meant(v4)
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// A network, or an address alone.
 pub(super) fn network(text: &str) -> Result<IpNet, String> {
     if let Ok(ip) = text.parse::<IpAddr>() {
+        unmapped(ip, |v4| v4)?;
         return Ok(IpNet::from(ip));
     }
     let network = text.parse::<IpNet>().map_err(|_| {
         "which is neither network nor address: write it as in \"192.0.2.0/24\" or \
          \"2001:db8::/32\""
     })?;
+    if let IpNet::V6(v6) = network
+        && let (Some(v4), Some(len)) = (
+            v6.addr().to_ipv4_mapped(),
+            v6.prefix_len().checked_sub(MAPPED),
+        )
+    {
+        let meant = Ipv4Net::new_assert(v4, len).trunc();
+        return Err(format!(
+            "which is an IPv4 network in IPv6 form: write \"{meant}\""
+        ));
+    }
     if network.trunc() == network {
         Ok(network)
     } else {

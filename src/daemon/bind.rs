@@ -11,6 +11,9 @@ use crate::sys::udp::Socket;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
+/// What the system may hold of answers that a TCP client has not read yet; it counts its own overhead, too,
+/// and doubles this. On its own it goes up to several megabytes for each connection.
+const SEND_BUFFER: usize = 64 << 10;
 /// How often a port that the system chose for TCP may be taken for UDP.
 const PORT_TRIES: usize = 16;
 
@@ -145,6 +148,8 @@ fn listen_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     // Connections of a server that just ended must not keep the next one from starting.
     raw.set_reuse_address(true)?;
     raw.set_nonblocking(true)?;
+    // Accepted connections inherit it.
+    raw.set_send_buffer_size(SEND_BUFFER)?;
     raw.bind(&address.into())?;
     raw.listen(BACKLOG)?;
     Ok(raw.into())
@@ -158,6 +163,8 @@ fn bind_udp(address: SocketAddr, workers: usize) -> io::Result<Vec<Socket>> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpStream;
+
     use super::*;
 
     fn local() -> SocketAddr {
@@ -173,6 +180,17 @@ mod tests {
         for sockets in &bound.udp {
             assert_eq!(sockets[0].local_addr().expect("bound").port(), port);
         }
+    }
+
+    #[test]
+    fn an_accepted_connection_has_a_small_send_buffer() {
+        let listener = listen_tcp(local()).expect("bound");
+        let address = listener.local_addr().expect("bound");
+        let _client = TcpStream::connect(address).expect("connected");
+        listener.set_nonblocking(false).expect("waiting");
+        let (accepted, _) = listener.accept().expect("accepted");
+        let size = Raw::from(accepted).send_buffer_size().expect("a size");
+        assert_eq!(size, 2 * SEND_BUFFER);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -206,8 +206,9 @@ impl ResolvConf {
         let mut is_incomplete = false;
         for server in &parsed.nameservers {
             let (ip, zone) = match server {
-                ScopedIp::V4(ip) => ((*ip).into(), None),
-                ScopedIp::V6(ip, zone) => ((*ip).into(), zone.clone()),
+                ScopedIp::V4(ip) => (IpAddr::V4(*ip), None),
+                // Our IPv6 sockets carry no IPv4.
+                ScopedIp::V6(ip, zone) => (ip.to_canonical(), zone.clone()),
             };
             let is_link_local = matches!(server, ScopedIp::V6(ip, _) if ip.is_unicast_link_local());
             if is_link_local && zone.is_none() {
@@ -287,6 +288,12 @@ mod tests {
             let mut file = ResolvConf::new(Path::new(path), &[]);
             assert_eq!(file.read_first().expect("none").len(), 0, "{path}");
         }
+    }
+
+    #[test]
+    fn an_ipv4_server_in_ipv6_form_is_an_ipv4_server() {
+        let mut file = Fixture::new(b"nameserver ::ffff:192.0.2.1\nnameserver 192.0.2.1\n");
+        assert_eq!(file.first(), ["192.0.2.1:53"]);
     }
 
     #[test]

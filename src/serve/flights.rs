@@ -67,6 +67,8 @@ impl Waiter {
 pub struct Ticket {
     /// The question.
     pub key: Key,
+    /// The client that asked first, as [`Seat::client`] gives it.
+    pub client: Option<usize>,
     number: u64,
 }
 
@@ -138,12 +140,17 @@ impl Flights {
             hash_map::Entry::Vacant(place) => {
                 let number = self.started.fetch_add(1, Ordering::Relaxed);
                 let key = place.key().clone();
+                let client = waiter.seat.client();
                 place.insert(Flight {
                     number,
                     waiters: vec![waiter],
                     is_late: false,
                 });
-                Boarding::First(Ticket { key, number })
+                Boarding::First(Ticket {
+                    key,
+                    client,
+                    number,
+                })
             }
         }
     }

@@ -15,8 +15,9 @@ use tokio::time::Instant;
 
 use super::seats::network;
 
-/// How many answers one client gets in each [`WINDOW`], of those that waited for at least so long. Most
-/// answers come sooner. A resolver that asks on behalf of many gets 25,600 of the faster ones a second.
+/// How many answers one client gets in each [`WINDOW`], of those that waited for at least so long: twice as
+/// many at most in any 10 ms, which may be the end of one window and the start of the next. Most answers come
+/// sooner. A resolver that asks on behalf of many gets 25,600 of the faster ones a second.
 const BURSTS: [(Duration, u64); 2] = [
     (Duration::from_millis(200), 64),
     (Duration::from_millis(20), 256),
@@ -110,6 +111,18 @@ mod tests {
             let other = [192, 0, 2, 2].into();
             assert_eq!(pace.release(other, since, false, now), Release::Now);
         }
+    }
+
+    #[test]
+    fn two_windows_that_meet_release_twice_the_burst_and_no_more() {
+        let pace = Pace::new(Duration::from_millis(1900));
+        let since = Instant::now();
+        let at = |millis| pace.start + Duration::from_millis(millis);
+        let released: usize = (1009..1019)
+            .map(|millis| count(&pace, VICTIM, since, at(millis)))
+            .sum();
+        assert_eq!(released, 2 * 64);
+        assert_eq!(count(&pace, VICTIM, since, at(1020)), 64);
     }
 
     #[test]

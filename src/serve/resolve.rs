@@ -236,7 +236,7 @@ impl Flight {
             .as_ref()
             .map_or_else(Instant::now, |tried| tried.since);
         let said = {
-            let mut asking = std::pin::pin!(resolver.pool.ask(&ticket.key, tried));
+            let mut asking = std::pin::pin!(resolver.pool.ask(&ticket.key, ticket.client, tried));
             let early = timeout_at(start + resolver.stale_patience(), &mut asking);
             match early.await {
                 Ok(said) => said,

@@ -76,6 +76,19 @@ pub enum Resolution {
     Overloaded(Option<Arc<Entry>>),
 }
 
+impl Resolution {
+    /// Bytes of the answers that it holds, roughly.
+    pub(super) fn footprint(&self) -> usize {
+        let (said, stale) = match self {
+            Self::Answered(entry) => (Some(entry), None),
+            Self::Failed(failure, stale) => (failure.said.as_ref(), stale.as_ref()),
+            Self::Overloaded(stale) => (None, stale.as_ref()),
+        };
+        let entries = said.into_iter().chain(stale);
+        entries.map(|entry| entry.answer.footprint()).sum()
+    }
+}
+
 /// Where true answers come from.
 enum Truth<'t> {
     /// The cache, even if it has to be waited for.

@@ -2,7 +2,7 @@
 //! Refuses to know what the seats are for.
 
 use std::hash::BuildHasher;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
@@ -15,13 +15,16 @@ const RESERVED: usize = 8;
 const FEW: usize = 8;
 /// A prefix of an IPv6 address is one client: a customer's network.
 const V6_PREFIX: u32 = 56;
+/// Behind this prefix of 96 bits are addresses of IPv4 clients whose packets were translated (RFC 6052,
+/// section 2.1).
+const TRANSLATED: Ipv6Addr = Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0);
 
 /// How many seats there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
     /// In all.
     pub all: usize,
-    /// Of them, for one client: an IPv4 address, or an IPv6 network of 56 bits.
+    /// Of them, for one client: an IPv4 address, a link-local IPv6 address, or an IPv6 network of 56 bits.
     pub per_client: usize,
 }
 
@@ -109,11 +112,23 @@ impl Seats {
     }
 }
 
-/// What counts as one client: an IPv4 address, or a customer's IPv6 network.
+/// What counts as one client: an IPv4 address, or a customer's IPv6 network. All link-local addresses are
+/// in one network, but belong to different clients.
 pub(super) fn network(client: IpAddr) -> u128 {
     match client.to_canonical() {
         IpAddr::V4(v4) => u128::from(v4.to_bits()),
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => v6.to_bits(),
+        IpAddr::V6(v6) if v6.to_bits() >> 32 == TRANSLATED.to_bits() >> 32 => {
+            v6.to_bits() & u128::from(u32::MAX)
+        }
         IpAddr::V6(v6) => v6.to_bits() >> (128 - V6_PREFIX) | 1 << 127,
+    }
+}
+
+impl Seat {
+    /// Whose it is: a number that is the same for all seats of a client. `None` for a refresh.
+    pub fn client(&self) -> Option<usize> {
+        self.client
     }
 }
 
@@ -250,6 +265,24 @@ mod tests {
             Some(Full::Client)
         );
         assert!(seats.take(of("2001:db8:1:fe00::1")).is_ok());
+    }
+
+    #[test]
+    fn each_link_local_address_is_a_client() {
+        let seats = seats(8, 1);
+        let _held = seats.take(of("fe80::1"));
+        assert_eq!(seats.take(of("fe80::1")).err(), Some(Full::Client));
+        for other in ["fe80::2", "fe80:0:0:42::1", "febf::1"] {
+            assert!(seats.take(of(other)).is_ok(), "{other}");
+        }
+    }
+
+    #[test]
+    fn each_ipv4_address_behind_a_translator_is_a_client() {
+        let seats = seats(8, 1);
+        let _held = seats.take(of("64:ff9b::192.0.2.1"));
+        assert_eq!(seats.take(of("192.0.2.1")).err(), Some(Full::Client));
+        assert!(seats.take(of("64:ff9b::192.0.2.2")).is_ok());
     }
 
     #[test]

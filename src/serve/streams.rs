@@ -1,12 +1,14 @@
 //! Owns DNS over TCP: connections, their limit, pipelining and idleness (RFC 7766, RFC 9210).
 //! Refuses to let one connection hold more than its share.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::bytes::Bytes;
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
@@ -14,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::resolve::Resolver;
-use super::respond::{Client, Step, answer, conclude, read, respond};
+use super::respond::{Client, Resolution, Step, answer, conclude, read, respond};
 use super::seats::{Full, Seats};
 use super::shared::Shared;
 use crate::stats::{Count, Counters};
@@ -22,6 +24,9 @@ use crate::wire::MAX_MESSAGE;
 
 /// Questions of one connection that may wait for upstream; further ones stay in the socket.
 const PIPELINE: usize = 64;
+/// Bytes of resolved answers that a connection keeps until they are sent, or one answer that is longer. A
+/// client that reads nothing can make an upstream give it 64 answers of 64 KB for each connection.
+const HELD: usize = MAX_MESSAGE;
 /// Pause after the system would not give a connection, for want of files mostly.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -88,30 +93,36 @@ impl Streams {
             .max_frame_length(MAX_MESSAGE)
             .new_codec();
         let mut frames = Framed::new(stream, codec);
-        let mut waiting: JoinSet<Option<Vec<u8>>> = JoinSet::new();
+        let mut queries = Queries::new(peer);
         let mut open = true;
-        while open || !waiting.is_empty() {
-            let answer = tokio::select! {
-                () = self.stop.cancelled(), if open => {
-                    open = false;
-                    None
+        while open || !queries.is_empty() {
+            let answer = if let Some(packet) = queries.next_postponed() {
+                self.resume(&packet, &mut queries)
+            } else {
+                tokio::select! {
+                    () = self.stop.cancelled(), if open => {
+                        open = false;
+                        None
+                    }
+                    Some(done) = queries.waiting.join_next() => {
+                        done.ok().and_then(|resolved| self.finish(resolved, &mut queries))
+                    }
+                    next = tokio::time::timeout(self.idle, frames.next()),
+                        if open && queries.has_room() => match next {
+                            Ok(Some(Ok(packet))) => self.take(&packet, &mut queries),
+                            // Idle while answers are under way is only patience.
+                            Err(_) if !queries.is_empty() => None,
+                            Err(_) => {
+                                self.counters.bump(Count::TcpIdle);
+                                open = false;
+                                None
+                            }
+                            _ => {
+                                open = false;
+                                None
+                            }
+                        },
                 }
-                Some(done) = waiting.join_next() => done.ok().flatten(),
-                next = tokio::time::timeout(self.idle, frames.next()),
-                    if open && waiting.len() < PIPELINE => match next {
-                        Ok(Some(Ok(packet))) => self.take(&packet, peer, &mut waiting),
-                        // Idle while answers are under way is only patience.
-                        Err(_) if !waiting.is_empty() => None,
-                        Err(_) => {
-                            self.counters.bump(Count::TcpIdle);
-                            open = false;
-                            None
-                        }
-                        _ => {
-                            open = false;
-                            None
-                        }
-                    },
             };
             if let Some(answer) = answer {
                 let sent = tokio::time::timeout(self.idle, frames.send(Bytes::from(answer)));
@@ -126,18 +137,9 @@ impl Streams {
         }
     }
 
-    /// Answers one message at once, or starts a task that will.
-    fn take(
-        self: &Arc<Self>,
-        packet: &[u8],
-        peer: SocketAddr,
-        waiting: &mut JoinSet<Option<Vec<u8>>>,
-    ) -> Option<Vec<u8>> {
+    /// Answers a new query at once, or starts a task that resolves it.
+    fn take(self: &Arc<Self>, packet: &[u8], queries: &mut Queries) -> Option<Vec<u8>> {
         self.counters.bump(Count::TcpQueries);
-        let client = Client {
-            ip: peer.ip(),
-            stream: true,
-        };
         let mut out = Vec::with_capacity(512);
         let Shared {
             policy,
@@ -145,17 +147,55 @@ impl Streams {
             clock,
         } = &self.shared;
         let snapshot = policy.load();
-        let step = match read(client, packet, &snapshot, &mut out) {
+        let step = match read(queries.client, packet, &snapshot, &mut out) {
             Ok(asked) => {
                 self.counters.bump_type(asked.query.rtype);
                 let (now, decision) = (clock.now(), snapshot.decide(&asked.query.name));
                 match answer(now, &asked, &decision, &snapshot, cache, None, &mut out) {
-                    Step::Busy => respond(now, client, packet, &snapshot, cache, &mut out),
+                    Step::Busy => respond(now, queries.client, packet, &snapshot, cache, &mut out),
                     step => step,
                 }
             }
             Err(step) => step,
         };
+        self.act(step, packet, queries, out)
+    }
+
+    /// Answers a query whose resolution was dropped, mostly from the cache.
+    fn resume(self: &Arc<Self>, packet: &[u8], queries: &mut Queries) -> Option<Vec<u8>> {
+        let mut out = Vec::with_capacity(512);
+        let Shared {
+            policy,
+            cache,
+            clock,
+        } = &self.shared;
+        let (now, snapshot) = (clock.now(), policy.load());
+        let step = respond(now, queries.client, packet, &snapshot, cache, &mut out);
+        self.act(step, packet, queries, out)
+    }
+
+    /// Answers a resolved query under the current snapshot, or postpones it. Answers are written one at a
+    /// time, when they can be sent.
+    fn finish(self: &Arc<Self>, resolved: Resolved, queries: &mut Queries) -> Option<Vec<u8>> {
+        let Resolved { packet, resolution } = resolved;
+        let Some((resolution, _held)) = resolution else {
+            queries.postponed.push_back(packet);
+            return None;
+        };
+        let mut out = Vec::with_capacity(512);
+        let (now, snapshot) = (self.shared.clock.now(), self.shared.policy.load());
+        let client = queries.client;
+        let step = conclude(now, client, &packet, &snapshot, &resolution, &mut out);
+        self.act(step, &packet, queries, out)
+    }
+
+    fn act(
+        self: &Arc<Self>,
+        step: Step,
+        packet: &[u8],
+        queries: &mut Queries,
+        out: Vec<u8>,
+    ) -> Option<Vec<u8>> {
         match step {
             Step::Reply(tally) => {
                 tally.add_to(&self.counters);
@@ -172,22 +212,10 @@ impl Streams {
             }
             Step::Resolve(key, stale) => {
                 let (this, packet) = (Arc::clone(self), Box::<[u8]>::from(packet));
-                waiting.spawn(async move {
-                    let resolution = this.resolver.resolve(client.ip, key, stale).await;
-                    let now = this.shared.clock.now();
-                    let snapshot = this.shared.policy.load();
-                    match conclude(now, client, &packet, &snapshot, &resolution, &mut out) {
-                        Step::Reply(tally) => {
-                            tally.add_to(&this.counters);
-                            Some(out)
-                        }
-                        Step::Drop(tally) => {
-                            tally.add_to(&this.counters);
-                            None
-                        }
-                        // What upstream said is there, so nothing is looked up.
-                        Step::Resolve(..) | Step::Refresh(_) | Step::Busy => None,
-                    }
+                let (client, held) = (queries.client.ip, Arc::clone(&queries.held));
+                queries.waiting.spawn(async move {
+                    let resolution = this.resolver.resolve(client, key, stale).await;
+                    Resolved::new(packet, resolution, held)
                 });
                 None
             }
@@ -197,9 +225,71 @@ impl Streams {
     }
 }
 
+/// The queries of one connection that are not answered yet.
+struct Queries {
+    client: Client,
+    waiting: JoinSet<Resolved>,
+    /// Queries whose resolutions did not fit into `held`.
+    postponed: VecDeque<Box<[u8]>>,
+    /// A permit for each byte of resolved answers that may be kept.
+    held: Arc<Semaphore>,
+}
+
+impl Queries {
+    fn new(peer: SocketAddr) -> Self {
+        Self {
+            client: Client {
+                ip: peer.ip(),
+                stream: true,
+            },
+            waiting: JoinSet::new(),
+            postponed: VecDeque::new(),
+            held: Arc::new(Semaphore::new(HELD)),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.postponed.is_empty()
+    }
+
+    /// Whether a further query may be read. Not while one is postponed: it would take what that one needs,
+    /// and a query could go upstream again and again.
+    fn has_room(&self) -> bool {
+        self.postponed.is_empty() && self.waiting.len() < PIPELINE
+    }
+
+    /// A postponed query, once no other waits: its resolution then fits.
+    fn next_postponed(&mut self) -> Option<Box<[u8]>> {
+        match self.waiting.is_empty() {
+            true => self.postponed.pop_front(),
+            false => None,
+        }
+    }
+}
+
+/// A query and how it was resolved.
+struct Resolved {
+    packet: Box<[u8]>,
+    /// `None` if the connection keeps too many bytes already.
+    resolution: Option<(Resolution, OwnedSemaphorePermit)>,
+}
+
+impl Resolved {
+    fn new(packet: Box<[u8]>, resolution: Resolution, held: Arc<Semaphore>) -> Self {
+        // One that is longer than all that may be kept is kept alone.
+        let bytes = resolution.footprint().min(HELD) as u32;
+        let permit = held.try_acquire_many_owned(bytes).ok();
+        Self {
+            packet,
+            resolution: permit.map(|permit| (resolution, permit)),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::resolve::tests::{Fate, PACKET, entry, key, resolver};
+    use super::super::cache::Failure;
+    use super::super::resolve::tests::{Fate, PACKET, entry, entry_of, key, resolver};
     use super::super::seats::Bounds;
     use super::*;
 
@@ -224,10 +314,9 @@ mod tests {
     async fn a_hit_that_is_due_is_counted_as_a_hit_and_asked_for_again() {
         let streams = streams();
         streams.shared.cache.insert(key(), entry(100));
-        let mut waiting = JoinSet::new();
+        let mut queries = Queries::new(([127, 0, 0, 1], 5353).into());
         let mut hits = |seconds| {
-            let (streams, waiting) = (Arc::clone(&streams), &mut waiting);
-            let answer = streams.take(PACKET, ([127, 0, 0, 1], 5353).into(), waiting);
+            let answer = streams.take(PACKET, &mut queries);
             assert!(answer.is_some(), "answered from the cache at {seconds}");
             let read = |count| streams.counters.read(count);
             (read(Count::CacheHits), read(Count::Prefetched))
@@ -238,6 +327,38 @@ mod tests {
         assert_eq!(hits(95), (3, 1), "the second one is");
         assert_eq!(hits(95), (4, 1), "it is asked for once");
         assert_eq!(streams.counters.read(Count::TcpQueries), 4);
-        assert!(waiting.is_empty());
+        assert!(queries.is_empty());
+    }
+
+    #[test]
+    fn a_connection_keeps_no_more_bytes_of_answers_than_one_message_may_have() {
+        let resolved = |bytes, queries: &Queries| {
+            let resolution = Resolution::Answered(entry_of(bytes));
+            Resolved::new(PACKET.into(), resolution, Arc::clone(&queries.held))
+        };
+        let queries = Queries::new(([127, 0, 0, 1], 5353).into());
+        let kept = [40_000, 40_000, 20_000].map(|bytes| resolved(bytes, &queries));
+        let is_kept: Vec<_> = kept.iter().map(|one| one.resolution.is_some()).collect();
+        assert_eq!(is_kept, [true, false, true]);
+        assert!(resolved(MAX_MESSAGE, &queries).resolution.is_none());
+        drop(kept);
+        let longest = resolved(MAX_MESSAGE, &queries);
+        assert!(longest.resolution.is_some(), "nothing else is kept");
+        assert!(resolved(100, &queries).resolution.is_none());
+        drop(longest);
+        let short: Vec<_> = (0..PIPELINE).map(|_| resolved(500, &queries)).collect();
+        assert!(short.iter().all(|one| one.resolution.is_some()));
+    }
+
+    #[test]
+    fn what_accompanies_a_failure_counts_as_kept() {
+        let said = Failure {
+            code: 0,
+            said: Some(entry_of(40_000)),
+        };
+        let failed = Resolution::Failed(Arc::new(said), Some(entry_of(20_000)));
+        assert!(failed.footprint() >= 60_000);
+        assert!(Resolution::Overloaded(Some(entry_of(20_000))).footprint() >= 20_000);
+        assert_eq!(Resolution::Overloaded(None).footprint(), 0);
     }
 }

@@ -1,7 +1,9 @@
 //! Upstreams that do not follow the protocol: their answers still reach the clients.
 
+use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,7 +12,7 @@ use hickory_proto::rr::{Name, RecordType};
 
 use crate::support::client::{Port, addresses, ask, data, query, rcode, until};
 use crate::support::server::{Server, list, preamble, text};
-use crate::support::upstream::{Asked, address_of, answer, octets};
+use crate::support::upstream::{Asked, address_of, answer, name, octets};
 
 const TRUE: [u8; 4] = [192, 0, 2, 1];
 
@@ -297,9 +299,9 @@ fn frames_that_answer_nothing_are_counted_and_the_connection_goes_on() {
 
 #[test]
 fn a_connection_that_dies_silently_is_replaced_in_time() {
-    let is_first = std::sync::atomic::AtomicBool::new(true);
+    let is_first = AtomicBool::new(true);
     let upstream = Quirky::by_tcp(move |mut connection| {
-        let dies = is_first.swap(false, std::sync::atomic::Ordering::Relaxed);
+        let dies = is_first.swap(false, Ordering::Relaxed);
         while let Some(asked) = connection.next() {
             // As after a firewall forgot it: it takes all, and nothing comes back any more.
             if !dies || asked.message.queries[0].name().to_string().starts_with('a') {
@@ -515,9 +517,9 @@ fn a_forged_refusal_of_edns_does_not_turn_it_off() {
 
 #[test]
 fn one_bare_header_costs_one_query_and_does_not_turn_edns_off() {
-    let first = std::sync::atomic::AtomicBool::new(true);
+    let first = AtomicBool::new(true);
     let upstream = Quirky::start(
-        move |asked| match first.swap(false, std::sync::atomic::Ordering::Relaxed) {
+        move |asked| match first.swap(false, Ordering::Relaxed) {
             true => vec![octets(&refusal(asked, ResponseCode::FormErr))[..12].to_vec()],
             false => vec![octets(&address_of(asked, TRUE))],
         },
@@ -637,4 +639,42 @@ fn settings_of_a_server_say_what_it_can_do() {
     let status = server.status();
     assert_eq!(status["upstream"][0]["random_case"], false);
     assert_eq!(status["upstream"][0]["edns"], false);
+}
+
+#[test]
+fn where_each_query_has_a_connection_a_client_with_many_delays_no_other() {
+    const MANY: usize = 200;
+    let is_first = AtomicBool::new(true);
+    let upstream = Quirky::by_tcp(move |mut connection| {
+        let Some(asked) = connection.next() else {
+            return;
+        };
+        if is_first.swap(false, Ordering::Relaxed) {
+            // Closed with two queries on it: from now on each has a connection.
+            connection.next();
+            return;
+        }
+        let is_other = |asked: &Asked| name(asked) == "other.example";
+        while !connection.log.lock().expect("whole").iter().any(is_other) {
+            std::thread::yield_now();
+        }
+        connection.answer(&asked);
+    });
+    let server = server(upstream.address, "timeout-ms = 30000\n");
+    let greedy = Port::open_at([127, 0, 0, 2], server.address);
+    for number in 0..MANY {
+        greedy.send(&query(&format!("n{number}.example"), RecordType::A));
+    }
+    until("all places to be taken", || {
+        let asked = upstream.asked().iter().map(name).collect::<HashSet<_>>();
+        asked.len() == MANY && upstream.connections() > 16
+    });
+    let other = Port::open_at([127, 0, 0, 3], server.address);
+    other.send(&query("other.example", RecordType::A));
+    assert_eq!(data(&other.receive()), ["192.0.2.1"]);
+    let asked = upstream.asked();
+    let before = asked.iter().filter(|asked| asked.tcp);
+    let before = before.take_while(|asked| name(asked) != "other.example");
+    let before = before.count();
+    assert!(before < MANY / 2, "{before}");
 }

@@ -6,12 +6,13 @@ use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use hickory_proto::op::ResponseCode;
-use hickory_proto::rr::RecordType;
+use hickory_proto::op::{Message, ResponseCode};
+use hickory_proto::rr::rdata::TXT;
+use hickory_proto::rr::{RData, Record, RecordType};
 
 use crate::support::client::{PATIENCE, Port, Stream, data, is_blocked, query, rcode, until};
 use crate::support::server::{Server, list, preamble};
-use crate::support::upstream::{Upstream, address_of, name};
+use crate::support::upstream::{Asked, Upstream, address_of, answer, name};
 
 fn server(upstream: &Upstream, more: &str) -> Server {
     let config = preamble(upstream.address).replace("workers = 2", more) + &list("ads", "");
@@ -151,4 +152,91 @@ fn a_server_with_places_for_one_to_three_connections_serves_them() {
         let mut second = Stream::open(server.address);
         assert!(second.receive().is_none(), "{count}");
     }
+}
+
+/// Text records that fill most of a message: 60 KB.
+fn long_answer(asked: &Asked, ttl: u32) -> Message {
+    let mut message = answer(asked, ResponseCode::NoError);
+    let owner = asked.message.queries[0].name().clone();
+    match asked.tcp {
+        true => message.answers.extend((0..240).map(|number| {
+            let text = TXT::new(vec![format!("{number:0>250}")]);
+            Record::from_rdata(owner.clone(), ttl, RData::TXT(text))
+        })),
+        false => message.metadata.truncation = true,
+    }
+    message
+}
+
+/// An upstream that gives long answers once the gate is open, and its gate.
+fn long_upstream(ttl: u32) -> (Upstream, Arc<AtomicBool>) {
+    let gate = Arc::new(AtomicBool::new(false));
+    let open = Arc::clone(&gate);
+    let upstream = Upstream::start(move |asked| {
+        while !open.load(Ordering::Relaxed) {
+            std::thread::yield_now();
+        }
+        Some(long_answer(asked, ttl))
+    });
+    (upstream, gate)
+}
+
+/// The most memory that a process has had, in KiB.
+fn peak_kib(server: &Server) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.id()));
+    let status = status.expect("a running process");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let number = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    number.expect("a size").parse().expect("a number")
+}
+
+#[test]
+fn long_answers_that_are_not_read_take_little_memory_and_none_is_lost() {
+    const CONNECTIONS: u64 = 32;
+    let (upstream, gate) = long_upstream(300);
+    let server = Server::start(&(preamble(upstream.address) + "timeout-ms = 30000\n"), &[]);
+    let mut streams: Vec<_> = (0..CONNECTIONS)
+        .map(|_| Stream::open_small(server.address))
+        .collect();
+    let asked = query("long.example", RecordType::TXT);
+    for stream in &mut streams {
+        for _ in 0..64 {
+            stream.send(&asked);
+        }
+    }
+    let waiting = || server.status()["waiting"].as_u64();
+    until("all queries to wait", || {
+        waiting() == Some(64 * CONNECTIONS)
+    });
+    let before = peak_kib(&server);
+    gate.store(true, Ordering::Relaxed);
+    until("their answer", || waiting() == Some(0));
+    for _ in 0..64 {
+        let answer = streams[0].receive().expect("an answer");
+        assert_eq!(answer.answers.len(), 240);
+    }
+    // All answers together are 120 MB, of which the system may hold half.
+    let growth = peak_kib(&server) - before;
+    assert!(growth < 16 * 1024, "{growth} KiB");
+}
+
+#[test]
+fn long_answers_that_the_cache_does_not_keep_are_asked_for_twice_at_most() {
+    let (upstream, gate) = long_upstream(0);
+    let server = Server::start(&(preamble(upstream.address) + "timeout-ms = 30000\n"), &[]);
+    let mut stream = Stream::open(server.address);
+    for number in 0..20 {
+        stream.send(&query(&format!("n{number}.example"), RecordType::TXT));
+    }
+    gate.store(true, Ordering::Relaxed);
+    let by_tcp = || upstream.asked().iter().filter(|asked| asked.tcp).count();
+    until("all to be asked for", || by_tcp() >= 20);
+    let mut names = HashSet::new();
+    for _ in 0..20 {
+        let answer = stream.receive().expect("an answer");
+        assert_eq!(answer.answers.len(), 240);
+        names.insert(answer.queries[0].name().to_string());
+    }
+    assert_eq!(names.len(), 20);
+    assert!(by_tcp() <= 40, "{}", by_tcp());
 }

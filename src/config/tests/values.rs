@@ -79,6 +79,16 @@ fn addresses_that_cannot_be_meant_are_refused() {
             "192.0.2.0/33",
             "which is neither network nor address",
         ),
+        (
+            "allow",
+            "::ffff:0:0/96",
+            "which is an IPv4 network in IPv6 form: write \"0.0.0.0/0\"",
+        ),
+        ("allow", "::ffff:192.0.2.0/120", "write \"192.0.2.0/24\""),
+        ("allow", "::ffff:192.0.2.1", "write \"192.0.2.1\""),
+        ("allow", "::ffff:192.0.2.1/120", "write \"192.0.2.0/24\""),
+        ("listen", "[::ffff:127.0.0.1]:53", "write \"127.0.0.1:53\""),
+        ("servers", "::ffff:192.0.2.53", "write \"192.0.2.53:53\""),
         ("sinkhole", "0.0.0.0:80", "which is no address"),
         (
             "forward",

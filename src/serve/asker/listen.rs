@@ -41,6 +41,7 @@ pub(super) fn listen(
     counters.upstream_took(took);
     pool.try_answered(server, took);
     let how = How {
+        client: None,
         over: Transport::Udp,
         dialect,
     };

@@ -103,11 +103,30 @@ pub(crate) fn key() -> Key {
 
 /// An answer to [`PACKET`] with one address, received at second 0.
 pub(crate) fn entry(ttl: u8) -> Arc<Entry> {
-    let head = b"\0\0\x81\x80\0\x01\0\x01\0\0\0\0\x01a\0\0\x01\0\x01";
-    let record = b"\xC0\x0C\0\x01\0\x01\0\0\0";
-    let octets = [&head[..], record, &[ttl, 0, 4, 192, 0, 2, 7]].concat();
+    entry_with(ttl, 1, &[192, 0, 2, 7])
+}
+
+/// An answer of about so many bytes.
+pub(crate) fn entry_of(bytes: usize) -> Arc<Entry> {
+    const TEXT: u8 = 16;
+    entry_with(60, TEXT, &vec![0; bytes.saturating_sub(100)])
+}
+
+fn entry_with(ttl: u8, rtype: u8, data: &[u8]) -> Arc<Entry> {
+    let head = b"\0\0\x81\x80\0\x01\0\x01\0\0\0\0\x01a\0\0";
+    let record = b"\0\x01\xC0\x0C\0";
+    let len = (data.len() as u16).to_be_bytes();
+    let octets = [
+        &head[..],
+        &[rtype],
+        record,
+        &[rtype, 0, 1, 0, 0, 0, ttl],
+        &len,
+        data,
+    ]
+    .concat();
     let name = Name::from_text("a").expect("a name");
-    let answer = Answer::read(&octets, &name, 1, 1, BOUNDS).expect("an answer");
+    let answer = Answer::read(&octets, &name, rtype.into(), 1, BOUNDS).expect("an answer");
     Arc::new(Entry::new(answer, 0))
 }
 

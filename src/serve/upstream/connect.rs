@@ -29,6 +29,8 @@ pub enum Transport {
 pub struct How {
     /// By which transport.
     pub over: Transport,
+    /// The client that it is sent for; `None` for a refresh. Clients take turns where places are few.
+    pub client: Option<usize>,
     /// With which extensions. By TCP letters are not random: nobody forges there.
     pub dialect: Dialect,
 }
@@ -124,7 +126,8 @@ impl Connector for Network {
                 Transport::Tcp => {
                     let address = server.destination();
                     let line = &server.line;
-                    let reply = line.exchange(address, query, deadline, &places, &counters);
+                    let reply =
+                        line.exchange(address, how.client, query, deadline, &places, &counters);
                     let (bytes, fit) = reply.await?;
                     Ok(Reply { bytes, fit })
                 }

@@ -8,6 +8,7 @@ mod health;
 mod reply;
 pub mod server;
 mod tcp;
+mod turns;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -143,6 +144,14 @@ pub(super) struct First {
     pub(super) patience: Duration,
 }
 
+/// What servers are asked.
+#[derive(Clone, Copy)]
+struct Request<'k> {
+    question: &'k Key,
+    client: Option<usize>,
+    deadline: Instant,
+}
+
 /// What one try ended with.
 struct Try {
     /// Place of the server in the order of this query.
@@ -241,11 +250,17 @@ impl Pool {
 
     /// Asks until an answer comes or the time is over. A server that keeps us waiting is not given
     /// up: the next one is asked beside it, and the first good answer counts. With one server only,
-    /// the query is repeated, for a datagram may be lost. What was `tried` before counts.
+    /// the query is repeated, for a datagram may be lost. What was `tried` before counts. It is asked for
+    /// `client`, if for one.
     ///
     /// # Errors
     /// [`Unanswered`] when no server gave an answer with response code NOERROR or NXDOMAIN.
-    pub async fn ask(&self, question: &Key, tried: Option<Tried>) -> Result<Answer, Unanswered> {
+    pub async fn ask(
+        &self,
+        question: &Key,
+        client: Option<usize>,
+        tried: Option<Tried>,
+    ) -> Result<Answer, Unanswered> {
         let now = Instant::now();
         let deadline = tried.as_ref().map_or(now, |tried| tried.since) + self.timeout;
         let mut failure = Unanswered {
@@ -256,6 +271,11 @@ impl Pool {
         let mut servers = self.lock().order(now);
         let count = (servers.len() * ROUNDS).min(MOST_TRIES.max(servers.len()));
         let share = self.timeout / count.max(1) as u32;
+        let request = Request {
+            question,
+            client,
+            deadline,
+        };
         let left = count - usize::from(tried.is_some()).min(count);
         let mut tries = FuturesUnordered::new();
         let mut first = None;
@@ -282,7 +302,7 @@ impl Pool {
             heard[place] = was_heard;
             charged[place] = true;
             if again.is_some() {
-                tries.push(self.attempt(place, &servers[place], again, question, deadline));
+                tries.push(self.attempt(place, &servers[place], again, request));
                 first = Some(place);
             }
         }
@@ -290,7 +310,7 @@ impl Pool {
         loop {
             let asked = first.take().or_else(|| {
                 let next = plan.find(|&place| !heard[place])?;
-                tries.push(self.attempt(next, &servers[next], None, question, deadline));
+                tries.push(self.attempt(next, &servers[next], None, request));
                 Some(next)
             });
             let until = match asked {
@@ -346,9 +366,13 @@ impl Pool {
         place: usize,
         server: &Arc<Server>,
         again: Option<Again>,
-        question: &Key,
-        deadline: Instant,
+        request: Request<'_>,
     ) -> Try {
+        let Request {
+            question,
+            client,
+            deadline,
+        } = request;
         let mut done = Try {
             place,
             took: Duration::ZERO,
@@ -357,6 +381,7 @@ impl Pool {
         };
         let mut how = How {
             over: Transport::Udp,
+            client,
             dialect: server.dialect(Instant::now()),
         };
         // What was changed for a doubt, to be remembered if it helps.

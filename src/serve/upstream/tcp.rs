@@ -19,6 +19,7 @@ use tokio_util::bytes::Bytes;
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
 use super::connect::{ExchangeError, error_of};
+use super::turns::Turns;
 use crate::stats::{Count, Counters};
 use crate::wire::ask::{self, Fit};
 use crate::wire::{HEADER, MAX_MESSAGE, read_u16};
@@ -46,7 +47,7 @@ pub(super) struct Line {
     shared: Gate<Option<Connection>>,
     /// Until when the server gets no pipelining.
     single_until: Mutex<Option<Instant>>,
-    singles: Semaphore,
+    singles: Arc<Turns>,
 }
 
 impl Default for Line {
@@ -54,7 +55,7 @@ impl Default for Line {
         Self {
             shared: Gate::default(),
             single_until: Mutex::default(),
-            singles: Semaphore::new(SINGLES),
+            singles: Turns::new(SINGLES),
         }
     }
 }
@@ -72,10 +73,12 @@ enum Ending {
 
 impl Line {
     /// Sends `query` to `server` and returns the response to it. The ID of `query` is replaced by
-    /// one that is free on the connection. A connection for this query alone takes one of `places`.
+    /// one that is free on the connection. A connection for this query alone takes one of `places`; if
+    /// there are enough of these already, clients take turns.
     pub(super) async fn exchange(
         &self,
         server: SocketAddr,
+        client: Option<usize>,
         query: Vec<u8>,
         deadline: Instant,
         places: &Semaphore,
@@ -84,7 +87,10 @@ impl Line {
         for _ in 0..MOST_TRIES {
             let query = query.clone();
             let done = match self.is_single() {
-                true => self.alone(server, query, deadline, places, counters).await,
+                true => {
+                    self.alone(server, client, query, deadline, places, counters)
+                        .await
+                }
                 false => self.together(server, query, deadline, counters).await,
             };
             match done {
@@ -143,13 +149,14 @@ impl Line {
     async fn alone(
         &self,
         server: SocketAddr,
+        client: Option<usize>,
         query: Vec<u8>,
         deadline: Instant,
         places: &Semaphore,
         counters: &Arc<Counters>,
     ) -> Result<Response, Ending> {
-        let both = async { (self.singles.acquire().await, places.acquire().await) };
-        let Ok((Ok(_single), Ok(_place))) = timeout_at(deadline, both).await else {
+        let both = async { (self.singles.take(client).await, places.acquire().await) };
+        let Ok((_single, Ok(_place))) = timeout_at(deadline, both).await else {
             return Err(Failed(ExchangeError::Busy));
         };
         let connection = Connection::open(server, deadline, counters).await?;

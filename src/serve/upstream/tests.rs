@@ -165,7 +165,7 @@ fn question() -> Key {
 
 async fn timed(pool: &Pool) -> (Result<u16, (u16, Option<u16>)>, Duration) {
     let start = Instant::now();
-    let result = pool.ask(&question(), None).await;
+    let result = pool.ask(&question(), None, None).await;
     let short = result
         .map(|answer| answer.rcode())
         .map_err(|none| (none.code, none.said.map(|answer| answer.rcode())));
@@ -314,7 +314,7 @@ async fn after_a_silent_first_try_the_others_have_their_turn() {
         said: None,
         again: None,
     };
-    assert!(pool.ask(&question(), Some(tried)).await.is_ok());
+    assert!(pool.ask(&question(), None, Some(tried)).await.is_ok());
     assert_eq!(script.asked.lock().expect("whole")[0].0, address(2));
 }
 
@@ -330,7 +330,7 @@ async fn what_a_worker_tried_counts_as_a_try_and_its_time_as_time() {
         said: None,
         again: None,
     };
-    assert!(pool.ask(&question(), Some(tried)).await.is_err());
+    assert!(pool.ask(&question(), None, Some(tried)).await.is_err());
     assert_eq!(start.elapsed(), Duration::from_secs(2));
     assert_eq!(script.asked.lock().expect("whole").len(), ROUNDS - 1);
 }
@@ -345,7 +345,10 @@ async fn a_first_try_that_was_cut_goes_on_by_tcp() {
         said: None,
         again: Some(Again::Tcp),
     };
-    let answer = pool.ask(&question(), Some(tried)).await.expect("an answer");
+    let answer = pool
+        .ask(&question(), None, Some(tried))
+        .await
+        .expect("an answer");
     assert_eq!(answer.rcode(), 0);
     let asked = script.asked.lock().expect("whole");
     assert_eq!(*asked, [(address(1), Transport::Tcp)]);
@@ -372,7 +375,7 @@ async fn servers_that_stay_keep_their_record_and_the_others_are_forgotten() {
         said: None,
         again: Some(Again::Tcp),
     };
-    assert!(pool.ask(&question(), Some(tried)).await.is_ok());
+    assert!(pool.ask(&question(), None, Some(tried)).await.is_ok());
     let asked = script.asked.lock().expect("whole");
     assert_eq!(*asked, [(address(1), Transport::Udp)]);
 }
@@ -387,7 +390,10 @@ async fn a_want_of_sockets_is_said_to_be_ours_whatever_other_servers_say() {
         (vec![Does::Sleeps], false),
     ] {
         let (pool, _) = pool(&servers);
-        let none = pool.ask(&question(), None).await.expect_err("no answer");
+        let none = pool
+            .ask(&question(), None, None)
+            .await
+            .expect_err("no answer");
         assert_eq!(none.ours, ours);
         assert!(!pool.state()[0].down, "it says nothing of the server");
     }

@@ -20,6 +20,10 @@ use crate::wire::{HEADER, MAX_MESSAGE, class, rtype};
 /// names are written in full.
 const MAX_PLACES: usize = 64;
 const ASKED_PLACES: usize = 32;
+/// Most steps that finding known endings of names may cost an answer, each a place or a label that is
+/// compared; further names are written in full. 1024 records with usual names take less than 200,000, but 238
+/// names of 127 labels took two million.
+const MAX_STEPS: usize = 1 << 18;
 /// Most services that a name has; more are a way to keep us busy, and fit no datagram.
 const MAX_SERVICES: u16 = 64;
 /// A compression pointer has fourteen bits (RFC 1035, section 4.1.4).
@@ -46,6 +50,8 @@ pub(super) struct Writer<'m> {
     intake: Intake,
     out: Vec<u8>,
     places: SmallVec<[Place; MAX_PLACES]>,
+    /// How many of [`MAX_STEPS`] are left.
+    steps: usize,
     ttl_fields: SmallVec<[u16; 16]>,
     /// For each hop, where its target and its TTL are.
     hops: SmallVec<[[u16; 2]; 4]>,
@@ -93,6 +99,7 @@ impl<'m> Writer<'m> {
             asked_labels: Labels::of(asked),
             intake,
             places: places.take(ASKED_PLACES).collect(),
+            steps: MAX_STEPS,
             additional_at: out.len(),
             out,
             ttl_fields: SmallVec::new(),
@@ -331,14 +338,8 @@ impl<'m> Writer<'m> {
         for start in name.labels() {
             let suffix = name.from(start);
             let len = suffix.len() as u16;
-            let known = self.places.iter().find(|place| {
-                compressed
-                    && place.len == len
-                    && stands_at(&self.out, usize::from(place.at), suffix)
-            });
-            if let Some(place) = known {
-                self.out
-                    .extend_from_slice(&(0xC000 | place.at).to_be_bytes());
+            if compressed && let Some(at) = self.find(suffix) {
+                self.out.extend_from_slice(&(0xC000 | at).to_be_bytes());
                 return;
             }
             if self.out.len() <= LAST_TARGET && self.places.len() < MAX_PLACES {
@@ -349,6 +350,19 @@ impl<'m> Writer<'m> {
             self.out.extend_from_slice(&suffix[..=label]);
         }
         self.out.push(0);
+    }
+
+    /// Where the rest of a name stands already; `None` also when there are no steps left.
+    fn find(&mut self, suffix: &[u8]) -> Option<u16> {
+        for place in &self.places {
+            self.steps = self.steps.checked_sub(1)?;
+            if usize::from(place.len) == suffix.len()
+                && stands_at(&self.out, usize::from(place.at), suffix, &mut self.steps)
+            {
+                return Some(place.at);
+            }
+        }
+        None
     }
 
     /// Notes where a service's target is, unless that is the owner itself (RFC 9460, section 2.5).
@@ -397,10 +411,15 @@ fn fnv(hash: u64, bytes: &[u8]) -> u64 {
     })
 }
 
-/// Whether a name, written out, is what stands at that place of a message that this writer wrote.
-fn stands_at(out: &[u8], mut at: usize, name: &[u8]) -> bool {
+/// Whether a name, written out, is what stands at that place of a message that this writer wrote. False also
+/// when there are no `steps` left.
+fn stands_at(out: &[u8], mut at: usize, name: &[u8], steps: &mut usize) -> bool {
     let mut rest = name;
     loop {
+        let Some(left) = steps.checked_sub(1) else {
+            return false;
+        };
+        *steps = left;
         let Some(&size) = out.get(at) else {
             return false;
         };

@@ -4,13 +4,15 @@ use smallvec::SmallVec;
 
 use crate::wire::name::{MAX_JUMPS, MAX_NAME, Name};
 
-/// The labels of the asked name, as hashes. A label with an equal hash by chance is lower-cased, too,
+/// The labels of the asked name, as hashes in order. A label with an equal hash by chance is lower-cased, too,
 /// which does no harm; comparing all labels of hostile names with all of another would take long.
 pub(super) struct Labels(SmallVec<[u32; 8]>);
 
 impl Labels {
     pub(super) fn of(name: &Name) -> Self {
-        Self(name.labels_from_root().map(hash).collect())
+        let mut hashes: SmallVec<_> = name.labels_from_root().map(hash).collect();
+        hashes.sort_unstable();
+        Self(hashes)
     }
 }
 
@@ -58,7 +60,7 @@ impl Spelling {
                     }
                     let to = &mut name.bytes[name.len..behind];
                     to.copy_from_slice(label);
-                    if asked.0.contains(&hash(&label[1..])) {
+                    if asked.0.binary_search(&hash(&label[1..])).is_ok() {
                         to.make_ascii_lowercase();
                     }
                     name.len = behind;

@@ -14,6 +14,7 @@ fn network(address: SocketAddr) -> (Network, Arc<Server>) {
 fn by(over: Transport) -> How {
     How {
         over,
+        client: None,
         dialect: Dialect::FULL,
     }
 }

@@ -149,3 +149,50 @@ fn a_long_asked_name_leaves_room_for_pointers_at_its_target() {
     let answer = Answer::read(&wire, &asked, 1, 1, INTAKE).expect("an answer");
     assert_eq!(answer.wire().len(), wire.len());
 }
+
+/// An answer to "a.tv" with these names as the targets of MX records.
+fn exchanges(targets: &[Vec<u8>]) -> Answer {
+    let records: Vec<_> = targets
+        .iter()
+        .map(|target| record(b"\xC0\x0C", 15, 9, &[b"\0\x05", &target[..]].concat()))
+        .collect();
+    let mut wire = message(0x8180, [&records, &[], &[]]);
+    wire[HEADER + 7] = 15;
+    Answer::read(&wire, &name("a.tv"), 15, 1, INTAKE).expect("an answer")
+}
+
+/// How many targets of MX records end in a pointer.
+fn compressed(answer: &Answer) -> usize {
+    let ends: Vec<_> = answer.records().map(|record| record.fields.end).collect();
+    let is_pointer = |end: &&usize| answer.wire()[**end - 2] >= 0xC0;
+    ends.iter().filter(is_pointer).count()
+}
+
+#[test]
+fn a_search_for_pointers_ends_when_it_has_cost_enough() {
+    // 122 labels each, no two names with a label in common but for the asked name at their ends.
+    let target = |letter: u8| [&[1, letter].repeat(122)[..], b"\xC0\x0C"].concat();
+    let targets: Vec<_> = (1..=238)
+        .filter(|byte: &u8| !byte.is_ascii_alphabetic())
+        .map(target)
+        .collect();
+    let answer = exchanges(&targets);
+    let count = compressed(&answer);
+    assert!((8..64).contains(&count), "{count}");
+    for (record, target) in answer.records().zip(&targets) {
+        let (read, _) = Name::read_compressed(answer.wire(), record.fields.data + 2).expect("one");
+        let labels = target.len() / 2 - 1;
+        assert_eq!(read.label_count(), labels + 2);
+        assert!(read.wire().starts_with(&target[..2 * labels]));
+    }
+}
+
+#[test]
+fn as_many_usual_names_as_a_message_may_have_are_all_compressed() {
+    let target = |number: u32| {
+        let text = format!("\x06h{number:05}\x04mail\x07example\x00");
+        text.into_bytes()
+    };
+    let targets: Vec<_> = (0..1024).map(target).collect();
+    assert_eq!(compressed(&exchanges(&targets)), 1023, "all but the first");
+}

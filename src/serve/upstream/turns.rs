@@ -1,0 +1,178 @@
+//! Places that clients take in turn: one client with many queries delays another's by one query of its own.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+
+/// A client as [`Seat::client`](crate::serve::seats::Seat::client) gives it; `None` is a refresh.
+type Client = Option<usize>;
+
+/// A number of places.
+pub(super) struct Turns(Mutex<State>);
+
+struct State {
+    /// More than none only when nobody waits.
+    free: usize,
+    waiting: HashMap<Client, VecDeque<oneshot::Sender<Place>>>,
+    /// The clients that wait, the next one first.
+    order: VecDeque<Client>,
+}
+
+/// A place; the next waiter gets it when this is dropped.
+pub(super) struct Place(Option<Arc<Turns>>);
+
+impl Turns {
+    pub(super) fn new(places: usize) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(State {
+            free: places,
+            waiting: HashMap::new(),
+            order: VecDeque::new(),
+        })))
+    }
+
+    /// Waits until it is the turn of `client`.
+    pub(super) async fn take(self: &Arc<Self>, client: Client) -> Place {
+        let turn = {
+            let mut state = self.lock();
+            if state.free > 0 {
+                state.free -= 1;
+                return Place(Some(Arc::clone(self)));
+            }
+            let (sender, turn) = oneshot::channel();
+            state.push(client, sender);
+            turn
+        };
+        turn.await.expect("a waiter is removed only with a place")
+    }
+
+    /// Passes a place on.
+    fn pass(self: Arc<Self>) {
+        let mut place = Place(Some(self));
+        loop {
+            let Some(turns) = place.0.take() else {
+                return;
+            };
+            let next = {
+                let mut state = turns.lock();
+                let next = state.next();
+                state.free += usize::from(next.is_none());
+                next
+            };
+            let Some(sender) = next else {
+                return;
+            };
+            // A waiter may have given up just now.
+            match sender.send(Place(Some(turns))) {
+                Ok(()) => return,
+                Err(back) => place = back,
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn push(&mut self, client: Client, waiter: oneshot::Sender<Place>) {
+        let queue = self.waiting.entry(client).or_default();
+        if queue.is_empty() {
+            self.order.push_back(client);
+        }
+        queue.push_back(waiter);
+    }
+
+    /// Removes the next waiter, of those that have not given up.
+    fn next(&mut self) -> Option<oneshot::Sender<Place>> {
+        loop {
+            let client = self.order.pop_front()?;
+            let mut queue = self.waiting.remove(&client).unwrap_or_default();
+            let next = loop {
+                match queue.pop_front() {
+                    Some(waiter) if waiter.is_closed() => {}
+                    next => break next,
+                }
+            };
+            if !queue.is_empty() {
+                self.waiting.insert(client, queue);
+                self.order.push_back(client);
+            }
+            if next.is_some() {
+                return next;
+            }
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(turns) = self.0.take() {
+            turns.pass();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn clients_take_turns_whoever_has_more_queries() {
+        let turns = Turns::new(1);
+        let first = turns.take(Some(1)).now_or_never().expect("a free place");
+        let clients = [1, 1, 1, 2, 2, 3];
+        let mut waiting: Vec<_> = clients
+            .iter()
+            .map(|&client| Box::pin(turns.take(Some(client))))
+            .collect();
+        for waiter in &mut waiting {
+            assert!(waiter.now_or_never().is_none());
+        }
+        let mut held = Some(first);
+        let mut order = Vec::new();
+        let mut left: Vec<_> = clients.into_iter().zip(waiting).collect();
+        while !left.is_empty() {
+            drop(held.take());
+            let ready = left
+                .iter_mut()
+                .enumerate()
+                .find_map(|(at, (_, waiter))| Some((at, waiter.now_or_never()?)));
+            let (at, place) = ready.expect("a free place");
+            held = Some(place);
+            order.push(left.remove(at).0);
+        }
+        assert_eq!(order, [1, 2, 3, 1, 2, 1]);
+    }
+
+    #[test]
+    fn places_of_waiters_that_gave_up_are_passed_on() {
+        let turns = Turns::new(2);
+        let held = [
+            turns.take(Some(1)).now_or_never().expect("a free place"),
+            turns.take(Some(1)).now_or_never().expect("a free place"),
+        ];
+        let mut gone: Vec<_> = (0..100_000)
+            .map(|_| Box::pin(turns.take(Some(1))))
+            .collect();
+        for waiter in &mut gone {
+            assert!(waiter.now_or_never().is_none());
+        }
+        // One gives up after it was its turn.
+        let mut last = gone.pop();
+        gone.truncate(1);
+        drop(held);
+        drop(gone);
+        assert!(last.as_mut().expect("kept").now_or_never().is_some());
+        drop(last);
+        let both = [
+            turns.take(None).now_or_never().expect("a free place"),
+            turns.take(Some(2)).now_or_never().expect("a free place"),
+        ];
+        assert!(turns.take(None).now_or_never().is_none());
+        drop(both);
+    }
+}
