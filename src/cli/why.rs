@@ -3,7 +3,6 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -24,11 +23,11 @@ use super::{Failure, order, read_config};
 use crate::config::exception::Exception;
 use crate::config::moment::Moment;
 use crate::config::order::Order;
-use crate::config::{Config, Content, List, typed};
+use crate::config::{Config, Content, List, regular, typed};
 use crate::control::guard::account::Account;
 use crate::control::guard::rails::Rails;
 use crate::control::guard::release::Guards;
-use crate::control::load::load;
+use crate::control::load::{MAX_FILE, load};
 use crate::control::orders::book::Book;
 use crate::control::orders::life::State;
 use crate::control::{compose, lists};
@@ -313,7 +312,7 @@ fn mnemonic(code: ResponseCode) -> String {
 fn matching(list: &List, rails: &Rails, name: &Name, left_out: &mut Vec<String>) -> Vec<Rule> {
     let octets = match list.content {
         Content::Embedded(text) => text.as_bytes().to_vec(),
-        Content::File => fs::read(&list.source.path).unwrap_or_default(),
+        Content::File => regular::read(&list.source.path, MAX_FILE).unwrap_or_default(),
     };
     // By weight: a file may have the same rule millions of times.
     let (mut found, mut account) = (BTreeMap::new(), Account::default());

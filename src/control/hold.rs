@@ -20,11 +20,13 @@ use super::preparing::Prepared;
 use super::reload::{Control, carries};
 use super::status::{ReloadReport, ReloadRequest, RollbackRequest};
 use super::wishes::Waiting;
-use crate::config::List;
+use crate::config::{List, regular};
 use crate::policy::images::Images;
 
 /// The file in the state directory that makes it outlive the server.
 const FILE: &str = "held";
+/// A larger file is something else.
+const SIZE_MAX: u64 = 16 << 20;
 
 /// What is held.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,7 +51,7 @@ impl Hold {
                 "{path}: can't be read, so no list is held: {error}; roll back again, or remove it"
             )
         };
-        match fs::read(&path) {
+        match regular::read(&path, SIZE_MAX).map_err(io::Error::from) {
             Ok(text) => serde_json::from_slice(&text).map_err(|error| bad(&error)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(bad(&error)),

@@ -243,6 +243,8 @@ pub(super) fn log_load(list: &ListState, result: Result<&Loaded, &Refusal>) {
         Ok(loaded) => loaded,
         // It is read again until it is quiet; once is enough to tell.
         Err(refusal) if refusal.transient() && list.refused.is_some() => return,
+        // A disk that fails is tried again every few seconds.
+        Err(refusal) if list.is_refused_alike(refusal) => return,
         Err(refusal) => {
             let kept = list.loaded.is_some();
             tracing::error!(list = name, kept, %refusal, "list refused");

@@ -4,7 +4,6 @@
 //! any more, or can't be read, leaves the servers as they are: it is often a moment between two
 //! networks, or a file that is being written.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -14,6 +13,7 @@ use std::time::Duration;
 use resolv_conf::{ParseError, ScopedIp};
 
 use super::upstreams::{Target, UpstreamError, own, resolve};
+use crate::config::regular;
 use crate::config::upstream::ServerAddress;
 use crate::serve::upstream::Pool;
 use crate::wire::ask::Dialect;
@@ -178,7 +178,7 @@ impl ResolvConf {
 
     fn read_quietly(&self) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        let file = File::open(&self.path)?;
+        let (file, _) = regular::open(&self.path)?;
         file.take(SIZE_MAX).read_to_end(&mut bytes)?;
         Ok(bytes)
     }

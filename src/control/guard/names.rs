@@ -1,12 +1,13 @@
 //! Owns where warded names come from: the operator's file, a popularity file, this machine.
 //! Refuses to be stopped by a bad line: it is told, and the good ones count until somebody decides otherwise.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
+use std::io::Read;
 use std::iter::once;
 use std::path::Path;
 
 use super::wards::{Ward, Warded};
+use crate::config::regular::{self, Unread};
 use crate::config::typed;
 use crate::config::{Config, Format};
 use crate::control::load::{self, Refusal};
@@ -23,6 +24,8 @@ const TOLD: usize = 10;
 const HOSTNAME: &str = "/proc/sys/kernel/hostname";
 /// What else it is called.
 const HOSTS: &str = "/etc/hosts";
+/// Bytes of that file; a larger one has no names of this machine for us.
+const HOSTS_MAX: u64 = 32 << 20;
 
 /// The names of a file, and what is wrong with it.
 #[derive(Debug, Default)]
@@ -136,16 +139,13 @@ fn head(path: &Path) -> Result<Vec<u8>, Refusal> {
         path: path.to_owned(),
         source,
     };
-    // Looked at before it is opened: opening a FIFO would wait for its writer.
-    if !fs::metadata(path).map_err(unreadable)?.is_file() {
-        return Err(Refusal::NotAFile(path.to_owned()));
-    }
-    let read = |file: File| -> io::Result<Vec<u8>> {
-        let mut octets = Vec::new();
-        file.take(MOST_OCTETS).read_to_end(&mut octets)?;
-        Ok(octets)
-    };
-    File::open(path).and_then(read).map_err(unreadable)
+    let (file, _) = regular::open(path).map_err(|why| match why {
+        Unread::NotRegular => Refusal::NotAFile(path.to_owned()),
+        other => unreadable(other.into()),
+    })?;
+    let mut octets = Vec::new();
+    let read = file.take(MOST_OCTETS).read_to_end(&mut octets);
+    read.map(|_| octets).map_err(unreadable)
 }
 
 fn ranked(line: &[u8]) -> Result<Name, String> {
@@ -173,7 +173,7 @@ fn is_head(line: &[u8]) -> bool {
 pub(super) fn own(config: &Config) -> Vec<Warded> {
     let hostname = fs::read_to_string(HOSTNAME).unwrap_or_default();
     // A byte that is not UTF-8 spoils one word, and not the others.
-    let hosts = fs::read(HOSTS).unwrap_or_default();
+    let hosts = regular::read(Path::new(HOSTS), HOSTS_MAX).unwrap_or_default();
     let hosts = String::from_utf8_lossy(&hosts);
     let id = config.server.id.as_deref().unwrap_or_default();
     let mut sheet = Sheet::default();

@@ -12,6 +12,7 @@ use memchr::memrchr_iter;
 use super::chain::{Entry, Hash, LineError, nothing};
 use super::entry::Damaged;
 use super::key::{Authenticity, KeyError, Keys, Tag};
+use crate::config::regular::{self, Unread};
 use crate::control::notes::legible;
 
 /// How the first entry begins.
@@ -22,6 +23,8 @@ const PIECE: u64 = 64 << 10;
 const LINE_MAX: u64 = 256 << 20;
 /// Bytes of the head, without its line end.
 const HEAD: usize = 255;
+/// A larger file is no head.
+const HEAD_MAX: u64 = 64 << 10;
 
 /// Why the journal can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -118,10 +121,10 @@ impl JournalFile {
         key: Option<&Path>,
         known: impl FnOnce(u64),
     ) -> Result<(Self, Last, Found), JournalError> {
+        let no_file = || JournalError::io(path, "opened")(Unread::NotRegular.into());
+        // Opening a device may have an effect on it.
         if fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {
-            // Opening a pipe would wait for its other end.
-            let source = io::Error::other("is no file");
-            return Err(JournalError::io(path, "opened")(source));
+            return Err(no_file());
         }
         let mut options = OpenOptions::new();
         let options = options.read(true).write(true).create(true).truncate(false);
@@ -135,7 +138,11 @@ impl JournalFile {
             }
         }
         let read = |error| JournalError::io(path, "read")(error);
-        let size = file.metadata().map_err(read)?.len();
+        let meta = file.metadata().map_err(read)?;
+        if !meta.is_file() {
+            return Err(no_file());
+        }
+        let size = meta.len();
         let whole = last_whole(size, |octets, at| file.read_exact_at(octets, at));
         let whole = whole.map_err(read)?;
         let (len, mut last) = whole.ok_or_else(|| JournalError::Foreign(path.to_owned()))?;
@@ -245,7 +252,8 @@ fn write_head(path: &Path, last: &Last, tag: Option<Tag>) -> Result<(), JournalE
 
 /// The head; `None` if it is missing or damaged.
 pub(super) fn read_head(path: &Path) -> Option<Head> {
-    let text = fs::read_to_string(head_path(path)).ok()?;
+    let bytes = regular::read(&head_path(path), HEAD_MAX).ok()?;
+    let text = String::from_utf8(bytes).ok()?;
     let mut words = text.split_ascii_whitespace();
     let (number, hash) = (words.next()?.parse().ok()?, words.next()?.to_owned());
     let tag = words.next().zip(words.next());
@@ -364,7 +372,8 @@ pub(super) fn read_lines(
     path: &Path,
     mut each: impl FnMut(Line) -> bool,
 ) -> Result<(), JournalError> {
-    let file = File::open(path).map_err(JournalError::io(path, "opened"))?;
+    let opened = regular::open(path).map_err(io::Error::from);
+    let (file, _) = opened.map_err(JournalError::io(path, "opened"))?;
     let mut reader = BufReader::with_capacity(PIECE as usize, file);
     let mut octets = Vec::new();
     for line in 1.. {

@@ -1,15 +1,16 @@
 //! The keys that the journal's head is authenticated with: HMAC-SHA-256 over the number and the hash
 //! of the last entry.
 
-use std::fs::{File, Metadata};
+use std::fs::Metadata;
 use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use super::chain::{Hash, hex};
+use crate::config::regular;
 
 /// What every authenticated text starts with, so that a tag of anything else is none of a head.
 const CONTEXT: &str = "tapis journal head 1";
@@ -96,14 +97,7 @@ impl Keys {
             path: path.to_owned(),
             source,
         };
-        let mut options = File::options();
-        // Opening a pipe would wait for its other end.
-        let file = options.read(true).custom_flags(libc::O_NONBLOCK).open(path);
-        let file = file.map_err(unreadable)?;
-        let meta = file.metadata().map_err(unreadable)?;
-        if !meta.is_file() {
-            return Err(unreadable(io::Error::other("is no file")));
-        }
+        let (file, meta) = regular::open(path).map_err(|why| unreadable(why.into()))?;
         if is_exposed(&meta) {
             return Err(KeyError::Exposed(path.to_owned()));
         }

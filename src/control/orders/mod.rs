@@ -6,3 +6,5 @@ pub mod edit;
 mod folder;
 pub mod life;
 mod rules;
+
+pub use folder::text;

@@ -1,7 +1,7 @@
 //! Owns the reading of an image's file into memory.
 //! Refuses to map the file itself: were it cut, the next lookup would end the process.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -9,6 +9,7 @@ use std::thread;
 
 use memmap2::{Advice, MmapMut};
 
+use crate::config::regular::{self, Unread};
 use crate::policy::image::layout::{HEADER, read_header};
 use crate::policy::image::{Image, ImageError, Octets};
 
@@ -65,12 +66,11 @@ pub fn read_image(path: &Path) -> Result<Image, ImageFileError> {
         path: path.to_owned(),
         source,
     };
-    // Looked at before it is opened: opening a FIFO would wait for its writer.
-    if !fs::metadata(path).map_err(unreadable)?.is_file() {
-        return Err(ImageFileError::NotAFile(path.to_owned()));
-    }
-    let mut file = File::open(path).map_err(unreadable)?;
-    let size = file.metadata().map_err(unreadable)?.len();
+    let (mut file, meta) = regular::open(path).map_err(|why| match why {
+        Unread::NotRegular => ImageFileError::NotAFile(path.to_owned()),
+        other => unreadable(other.into()),
+    })?;
+    let size = meta.len();
     let mut head = Vec::with_capacity(HEADER);
     let start = (&mut file).take(HEADER as u64).read_to_end(&mut head);
     start.map_err(unreadable)?;

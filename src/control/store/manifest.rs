@@ -1,8 +1,7 @@
 //! Owns the record of which images came into force together, and when.
 //! Refuses to know whether their files are there.
 
-use std::fs::File;
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -11,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::disk;
 use super::error::StoreError;
 use super::names::{Base, Delta, MANIFEST, Pair, temporary};
+use crate::config::regular;
 
 /// The version of the file's form.
 const VERSION: u32 = 1;
@@ -79,13 +79,11 @@ impl Manifest {
     /// The one in the directory; an empty one if there is none.
     pub(super) fn read(dir: &Path) -> Result<Self, ManifestError> {
         let path = dir.join(MANIFEST);
-        let mut octets = Vec::new();
-        let read = File::open(&path).and_then(|file| file.take(SIZE_MAX).read_to_end(&mut octets));
-        match read {
+        let octets = match regular::read(&path, SIZE_MAX).map_err(io::Error::from) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self::default()),
             Err(source) => return Err(ManifestError::Unreadable { path, source }),
-            Ok(_) => {}
-        }
+            Ok(octets) => octets,
+        };
         match serde_json::from_slice(&octets) {
             Ok(Head { version: VERSION }) => {}
             Ok(Head { version }) => return Err(ManifestError::Version { path, version }),
