@@ -23,6 +23,7 @@ use super::{Failure, order, read_config};
 use crate::config::exception::Exception;
 use crate::config::moment::Moment;
 use crate::config::order::Order;
+use crate::config::shown::Show;
 use crate::config::{Config, Content, List, regular, typed};
 use crate::control::guard::account::Account;
 use crate::control::guard::rails::Rails;
@@ -326,7 +327,7 @@ fn matching(list: &List, rails: &Rails, name: &Name, left_out: &mut Vec<String>)
                 .or_insert_with(rule);
         }
     });
-    let place = format!("{}: {}", list.source.name, list.source.path.display());
+    let place = format!("{}: {}", list.source.name, list.source.path.shown());
     left_out.extend(account.first.iter().map(|left| {
         let (line, rule, why) = (left.line, &left.rule, &left.why);
         format!("{place}:{line}: {rule}: it {why}")
@@ -361,7 +362,7 @@ fn print(told: &Explanation, out: &mut impl Write) -> Result<(), Failure> {
         let decides = !decided && by == Some(&rule.source);
         decided |= decides;
         let mark = if decides { "  rule" } else { "  also" };
-        let (source, text, path) = (called(&rule.source), &rule.rule, rule.path.display());
+        let (source, text, path) = (called(&rule.source), &rule.rule, rule.path.shown());
         writeln!(out, "{mark} {text} ({kind}, {source}, {path}{line})")?;
     }
     for order in &told.orders {
@@ -376,7 +377,7 @@ fn print(told: &Explanation, out: &mut impl Write) -> Result<(), Failure> {
         let until = exception
             .until
             .map_or(String::new(), |at| format!(", until {at}"));
-        let (path, line) = (exception.path.display(), exception.line);
+        let (path, line) = (exception.path.shown(), exception.line);
         writeln!(
             out,
             "  exception ({path}:{line}): {reason}, by {author}{until}"

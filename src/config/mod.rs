@@ -14,6 +14,7 @@ pub mod order;
 mod raw;
 mod reader;
 pub mod regular;
+pub mod shown;
 mod suggest;
 mod syntax;
 pub mod typed;

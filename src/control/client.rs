@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use super::socket;
+use crate::config::shown::Show;
 
 /// How long a server may take to tell something.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -65,10 +66,7 @@ pub enum ClientError {
 }
 
 fn places(tried: &[PathBuf]) -> String {
-    let texts: Vec<_> = tried
-        .iter()
-        .map(|path| path.display().to_string())
-        .collect();
+    let texts: Vec<_> = tried.iter().map(|path| path.shown().to_string()).collect();
     texts.join(" or ")
 }
 

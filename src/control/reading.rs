@@ -10,6 +10,7 @@ use super::errands::{Errand, Landed};
 use super::orders::book::Book;
 use super::reload::Control;
 use super::watch::Touched;
+use crate::config::shown::Show;
 
 /// What is asked of the files of orders and exceptions.
 #[derive(Debug, Default)]
@@ -79,7 +80,7 @@ impl Control {
         let asked = std::mem::take(&mut self.calendar.asked);
         let (book, configured) = (Arc::clone(&self.calendar.book), self.calendar.configured);
         self.reading.clone_from(&asked.tickets);
-        let folders = book.folders().map(|folder| folder.display().to_string());
+        let folders = book.folders().map(|folder| folder.shown().to_string());
         let places = folders.collect::<Vec<_>>().join(", ");
         let work = move || Landed::Book(Box::new(asked.read(&book, configured)));
         self.errands.start(Errand::Book, places, work);

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use tokio::net::{UnixListener, UnixStream};
 
+use crate::config::shown::Show;
+
 /// Why there is no control socket.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
@@ -60,7 +62,7 @@ impl SocketFile {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if let Err(error) = self.0.remove() {
-            tracing::warn!(path = %self.path().display(), %error, "control socket not removed");
+            tracing::warn!(path = %self.path().shown(), %error, "control socket not removed");
         }
     }
 }

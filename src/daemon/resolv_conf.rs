@@ -14,6 +14,7 @@ use resolv_conf::{ParseError, ScopedIp};
 
 use super::upstreams::{Target, UpstreamError, own, resolve};
 use crate::config::regular;
+use crate::config::shown::Show;
 use crate::config::upstream::ServerAddress;
 use crate::serve::upstream::Pool;
 use crate::wire::ask::Dialect;
@@ -80,7 +81,7 @@ impl ResolvConf {
         }
         if servers.is_empty() {
             tracing::warn!(
-                path = %self.path.display(),
+                path = %self.path.shown(),
                 "no upstream: the file names no server; only our own names are answered"
             );
         }
@@ -129,7 +130,7 @@ impl ResolvConf {
         });
         if servers.is_empty() {
             if is_new && !self.servers.is_empty() {
-                let path = self.path.display();
+                let path = self.path.shown();
                 tracing::warn!(%path, "no upstream is left in the file; those before stay in use");
                 let told = format!(
                     "{path} names no upstream server that can be used; those that it named before \
@@ -150,7 +151,7 @@ impl ResolvConf {
                 .collect()
         };
         tracing::info!(
-            path = %self.path.display(),
+            path = %self.path.shown(),
             before = ?named(&self.servers),
             now = ?named(&servers),
             "upstream servers changed"
@@ -169,7 +170,7 @@ impl ResolvConf {
             Ok(bytes) => Some(bytes),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
-                let path = self.path.display();
+                let path = self.path.shown();
                 tracing::warn!(%path, %error, "the system's servers can't be read");
                 None
             }
@@ -185,7 +186,7 @@ impl ResolvConf {
 
     /// The servers in the bytes. `is_new`: what is wrong with them is not in the log yet.
     fn parse(&mut self, is_new: bool) -> Vec<Target> {
-        let path = self.path.display();
+        let path = self.path.shown();
         let bytes = self.bytes.as_deref().unwrap_or_default();
         let (parsed, errors) = resolv_conf::Config::parse_with_errors(bytes);
         for error in errors.into_iter().filter(|_| is_new) {

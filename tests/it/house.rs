@@ -202,3 +202,13 @@ fn no_file_outgrows_its_room() {
         assert!(lines <= MOST_LINES, "{file} has {lines} lines of code");
     }
 }
+
+#[test]
+fn no_path_is_shown_as_it_is() {
+    for (file, text) in shipped() {
+        assert!(
+            !text.contains(".display()"),
+            "{file}: a file's name may hold escape sequences: use `config::shown`"
+        );
+    }
+}

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use super::wards::{Ward, Warded};
 use crate::config::regular::{self, Unread};
+use crate::config::shown::Show;
 use crate::config::typed;
 use crate::config::{Config, Format};
 use crate::control::load::{self, Refusal};
@@ -48,7 +49,7 @@ impl Sheet {
         let more = self.problems.len().saturating_sub(TOLD);
         self.problems.truncate(TOLD);
         if more > 0 {
-            let path = path.display();
+            let path = path.shown();
             self.problems
                 .push(format!("{path}: {more} more lines are bad"));
         }
@@ -75,7 +76,7 @@ pub(super) fn protected(path: &Path) -> Sheet {
     match read {
         Err(refusal) => sheet.problems.push(refusal.to_string()),
         Ok(reading) => {
-            let shown = path.display();
+            let shown = path.shown();
             for bad in &reading.tally.first {
                 let (line, text, problem) = (bad.line, &bad.text, bad.problem);
                 sheet
@@ -122,7 +123,7 @@ pub(super) fn popular(path: &Path, first: usize) -> Sheet {
             // What the columns are called.
             Err(_) if number == 1 && is_head(line) => {}
             Err(why) => {
-                let (shown, text) = (path.display(), line.escape_ascii());
+                let (shown, text) = (path.shown(), line.escape_ascii());
                 let text: String = text.to_string().chars().take(80).collect();
                 sheet
                     .problems

@@ -13,6 +13,7 @@ use super::chain::{Entry, Hash, LineError, nothing};
 use super::entry::Damaged;
 use super::key::{Authenticity, KeyError, Keys, Tag};
 use crate::config::regular::{self, Unread};
+use crate::config::shown::Show;
 use crate::control::notes::legible;
 
 /// How the first entry begins.
@@ -352,7 +353,7 @@ fn put_aside(path: &Path, file: &File, len: u64, size: u64) -> Result<Damaged, J
         let _ = fs::remove_file(&kept);
         return Err(error);
     }
-    tracing::error!(path = %path.display(), octets = size - len, kept = %kept.display(), "the journal's end was damaged");
+    tracing::error!(path = %path.shown(), octets = size - len, kept = %kept.shown(), "the journal's end was damaged");
     Ok(Damaged {
         octets: size - len,
         kept: legible(&kept),

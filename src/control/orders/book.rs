@@ -18,6 +18,7 @@ use super::life::{Life, State, supersessions};
 use super::rules;
 use crate::config::exception::{self, Exception};
 use crate::config::order::Order;
+use crate::config::shown::Show;
 use crate::config::{Config, Exceptions, Orders};
 use crate::policy::image::Image;
 use crate::policy::rule::{Scope, Source};
@@ -63,7 +64,7 @@ impl Book {
     pub(in crate::control) fn unlisted(config: &Config) -> Vec<String> {
         let folders = [&config.orders.dir, &config.exceptions.dir];
         let unlisted = folders.into_iter().flatten().filter_map(|dir| {
-            let (error, dir) = (fs::read_dir(dir).err()?, dir.display());
+            let (error, dir) = (fs::read_dir(dir).err()?, dir.shown());
             Some(format!(
                 "configuration not taken, {dir}: cannot be listed: {error}"
             ))
@@ -383,7 +384,7 @@ impl Book {
             unlisted.into_iter().chain(refused.flatten())
         }
         let doubles = self.doubles.iter().map(|(path, (id, holder))| {
-            let (path, holder) = (path.display(), holder.display());
+            let (path, holder) = (path.shown(), holder.shown());
             format!("{path}: id is \"{id}\", as in {holder}: rename one; that one counts")
         });
         let problems = refused(&self.orders)

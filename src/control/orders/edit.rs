@@ -13,6 +13,7 @@ use toml_edit::{Array, Datetime, DocumentMut, InlineTable, Item, Table, TomlErro
 use crate::config::Problems;
 use crate::config::moment::Moment;
 use crate::config::order::Order;
+use crate::config::shown::Show;
 
 /// How long to wait for another verb that changes an order of the same directory.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -44,7 +45,7 @@ pub enum Change<'r> {
 #[derive(Debug, thiserror::Error)]
 pub enum EditError {
     /// It can't be read or written.
-    #[error("{path}: {source}; let this user write to it and its directory", path = path.display())]
+    #[error("{path}: {source}; let this user write to it and its directory", path = path.shown())]
     Io {
         /// The file.
         path: PathBuf,
@@ -52,7 +53,7 @@ pub enum EditError {
         source: io::Error,
     },
     /// It is no TOML any more.
-    #[error("{path}: {source}", path = path.display())]
+    #[error("{path}: {source}", path = path.shown())]
     Toml {
         /// The file.
         path: PathBuf,
@@ -60,7 +61,7 @@ pub enum EditError {
         source: TomlError,
     },
     /// The order is lifted already.
-    #[error("{path}: the order is lifted already, at {at}", path = path.display())]
+    #[error("{path}: the order is lifted already, at {at}", path = path.shown())]
     Lifted {
         /// The file.
         path: PathBuf,

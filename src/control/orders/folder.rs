@@ -16,6 +16,7 @@ use super::super::deadline::{self, Unanswered};
 use super::super::load::Signature;
 use super::super::watch::{Touched, is_toml};
 use crate::config::regular::{self, Unread};
+use crate::config::shown::Show;
 use crate::config::{Problem, Problems};
 
 /// A larger file is something else.
@@ -248,7 +249,7 @@ impl<T> Folder<T> {
             Err(error) => {
                 let told = format!(
                     "{}: cannot be listed: {error}; what was read of it stays",
-                    dir.display()
+                    dir.shown()
                 );
                 if self.problem.as_ref() != Some(&told) {
                     tracing::error!(problem = told, "directory refused");
@@ -320,7 +321,7 @@ impl<T: Send + Sync + 'static> Folder<T> {
             Ok(Some(found)) => found,
             Ok(None) => return true,
             Err(why) => {
-                let problem = format!("{}: {}", dir.display(), unanswered(why));
+                let problem = format!("{}: {}", dir.shown(), unanswered(why));
                 tracing::error!(problem, "directory refused");
                 self.problem = Some(problem);
                 return false;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::config::Orders;
 use crate::config::exception::Exception;
 use crate::config::order::Order;
+use crate::config::shown::Show;
 use crate::policy::builder::Builder;
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::image::values::SOURCES;
@@ -203,7 +204,7 @@ pub(super) fn exception_name(number: usize, exception: &Exception) -> String {
 
 /// What an operator should know of an exception that is right all the same.
 pub(super) fn remarks(exception: &Exception, known: impl Fn(&str) -> bool) -> Vec<String> {
-    let (place, line) = (exception.path.display(), exception.line);
+    let (place, line) = (exception.path.shown(), exception.line);
     let told = format!("{place}:{line}: the exception for {}", exception.name);
     let Against::Named(names) = &exception.against else {
         return vec![format!("{told} stands against all orders, too")];
