@@ -439,7 +439,7 @@ fn the_name_of_a_file_forges_no_line_and_steers_no_terminal() {
         &["reload"],
         &["check"],
     ] {
-        let told = text_of(&server, verb);
+        let told = self::text(&server.verb(verb));
         assert!(is_plain(&told), "{verb:?}: {told:?}");
         assert!(
             !told
@@ -448,7 +448,7 @@ fn the_name_of_a_file_forges_no_line_and_steers_no_terminal() {
             "{verb:?}: {told}"
         );
     }
-    let status = text_of(&server, &["status"]);
+    let status = self::text(&server.verb(&["status"]));
     assert!(status.contains("EVIL\\nALARM all is well"), "{status}");
     let log = server.log();
     assert!(is_plain(&log) && log.contains("EVIL\\nALARM"), "{log:?}");
