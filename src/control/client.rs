@@ -32,7 +32,7 @@ pub enum ClientError {
         source: io::Error,
     },
     /// The conversation broke off.
-    #[error("the server at {path} broke off: {source}")]
+    #[error("the server at {path} broke off: {source}", path = .path.shown())]
     Broken {
         /// The socket.
         path: PathBuf,
@@ -40,7 +40,7 @@ pub enum ClientError {
         source: hyper::Error,
     },
     /// No answer came.
-    #[error("the server at {path} did not answer within {} s; its log may tell why", .after.as_secs())]
+    #[error("the server at {path} did not answer within {} s; its log may tell why", .after.as_secs(), path = .path.shown())]
     Silent {
         /// The socket.
         path: PathBuf,
@@ -48,7 +48,7 @@ pub enum ClientError {
         after: Duration,
     },
     /// The server said no.
-    #[error("the server at {path} says: {text}")]
+    #[error("the server at {path} says: {text}", path = .path.shown())]
     Said {
         /// The socket.
         path: PathBuf,
@@ -56,7 +56,7 @@ pub enum ClientError {
         text: String,
     },
     /// The answer is not of this version.
-    #[error("the server at {path} speaks another version: {source}; use the same `tapis` for both")]
+    #[error("the server at {path} speaks another version: {source}; use the same `tapis` for both", path = .path.shown())]
     Foreign {
         /// The socket.
         path: PathBuf,

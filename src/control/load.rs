@@ -19,6 +19,7 @@ use super::guard::release::Guards;
 use super::guard::wards::Wards;
 use super::lists::{self, Tally};
 use crate::config::regular::{self, Unread};
+use crate::config::shown::Show;
 use crate::config::{Content, Format, List};
 use crate::policy::builder::Builder;
 use crate::policy::image::provenance::ImageSource;
@@ -120,7 +121,7 @@ impl From<&fs::Metadata> for Signature {
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
     /// The system does not let it be read.
-    #[error("{path}: {source}; the file must exist and be readable by the server's user")]
+    #[error("{path}: {source}; the file must exist and be readable by the server's user", path = .path.shown())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -128,22 +129,22 @@ pub enum Refusal {
         source: io::Error,
     },
     /// The file system did not answer in time.
-    #[error("{0}: {late}; it is read when it answers", late = Unanswered::Late)]
+    #[error("{path}: {late}; it is read when it answers", late = Unanswered::Late, path = .0.shown())]
     Unanswered(PathBuf),
     /// It is no regular file.
-    #[error("{0}: not a regular file")]
+    #[error("{path}: not a regular file", path = .0.shown())]
     NotAFile(PathBuf),
     /// It is larger than two gigabytes.
-    #[error("{0}: larger than 2 GiB; split it into several lists")]
+    #[error("{path}: larger than 2 GiB; split it into several lists", path = .0.shown())]
     Gigantic(PathBuf),
     /// It changed while it was read; it will be read again.
-    #[error("{0}: changed while it was read; it is read again when it is quiet")]
+    #[error("{path}: changed while it was read; it is read again when it is quiet", path = .0.shown())]
     Changing(PathBuf),
     /// It holds NUL octets.
-    #[error("{0}: holds binary data, not text; if it is compressed, unpack it first")]
+    #[error("{path}: holds binary data, not text; if it is compressed, unpack it first", path = .0.shown())]
     Binary(PathBuf),
     /// It has more rules than an image can hold.
-    #[error("{path}: {source}")]
+    #[error("{path}: {source}", path = .path.shown())]
     TooLarge {
         /// The file.
         path: PathBuf,
@@ -175,8 +176,7 @@ pub enum Refusal {
     },
     /// The compiler made nothing.
     #[error(
-        "{path}: not compiled: {text}; it is tried again when the file changes, or with: tapis reload"
-    )]
+        "{path}: not compiled: {text}; it is tried again when the file changes, or with: tapis reload", path = .path.shown())]
     NotCompiled {
         /// The file.
         path: PathBuf,

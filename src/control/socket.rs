@@ -16,13 +16,11 @@ use crate::config::shown::Show;
 pub enum SocketError {
     /// Another server holds it.
     #[error(
-        "{0}: another tapis is running with this control socket; stop it, or set another `control`"
-    )]
+        "{path}: another tapis is running with this control socket; stop it, or set another `control`", path = .0.shown())]
     Taken(PathBuf),
     /// The place can't be used.
     #[error(
-        "{path}: the control socket can't be made: {source}; set `control` to a place that the server's user may write to"
-    )]
+        "{path}: the control socket can't be made: {source}; set `control` to a place that the server's user may write to", path = .path.shown())]
     Unusable {
         /// The socket.
         path: PathBuf,

@@ -32,8 +32,7 @@ const HEAD_MAX: u64 = 64 << 10;
 pub enum JournalError {
     /// The system does not let it be read or written.
     #[error(
-        "{path}: can't be {done}: {source}; the user that runs tapis must be able to write there, and the disk must have room"
-    )]
+        "{path}: can't be {done}: {source}; the user that runs tapis must be able to write there, and the disk must have room", path = .path.shown())]
     Io {
         /// The file.
         path: PathBuf,
@@ -43,21 +42,20 @@ pub enum JournalError {
         source: io::Error,
     },
     /// Another process writes to it.
-    #[error("{0}: another process writes this journal; give each server one of its own")]
+    #[error("{path}: another process writes this journal; give each server one of its own", path = .0.shown())]
     InUse(PathBuf),
     /// An entry in it is of another version of this program.
     #[error(
-        "{0}: its last entry was written by another version of tapis: use that one, or name another file"
-    )]
+        "{path}: its last entry was written by another version of tapis: use that one, or name another file", path = .0.shown())]
     Foreign(PathBuf),
     /// It is something else.
-    #[error("{0}: is no journal: name another file")]
+    #[error("{path}: is no journal: name another file", path = .0.shown())]
     NotOurs(PathBuf),
     /// The head can't be authenticated.
     #[error(transparent)]
     Key(#[from] KeyError),
     /// It is no longer the file that was opened, or has another length.
-    #[error("{0}: was changed by somebody else")]
+    #[error("{path}: was changed by somebody else", path = .0.shown())]
     Replaced(PathBuf),
 }
 

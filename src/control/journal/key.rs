@@ -11,6 +11,7 @@ use sha2::Sha256;
 
 use super::chain::{Hash, hex};
 use crate::config::regular;
+use crate::config::shown::Show;
 
 /// What every authenticated text starts with, so that a tag of anything else is none of a head.
 const CONTEXT: &str = "tapis journal head 1";
@@ -27,7 +28,7 @@ const FORBIDDEN: u32 = 0o027;
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// The file can't be read.
-    #[error("{path}: the journal's key can't be read: {source}")]
+    #[error("{path}: the journal's key can't be read: {source}", path = .path.shown())]
     Io {
         /// The file.
         path: PathBuf,
@@ -36,13 +37,11 @@ pub enum KeyError {
     },
     /// Others may read it, or the group may write to it.
     #[error(
-        "{0}: users other than the server's can read or change this key: chmod 600 it, and use a new key"
-    )]
+        "{path}: users other than the server's can read or change this key: chmod 600 it, and use a new key", path = .0.shown())]
     Exposed(PathBuf),
     /// A line is not a key.
     #[error(
-        "{path}: line {line}: {problem}; a key is ID SECRET, the secret at least 64 hexadecimal digits"
-    )]
+        "{path}: line {line}: {problem}; a key is ID SECRET, the secret at least 64 hexadecimal digits", path = .path.shown())]
     Line {
         /// The file.
         path: PathBuf,
@@ -53,8 +52,7 @@ pub enum KeyError {
     },
     /// There is none in it.
     #[error(
-        "{0}: has no key; a key is a line ID SECRET, the secret at least 64 hexadecimal digits"
-    )]
+        "{path}: has no key; a key is a line ID SECRET, the secret at least 64 hexadecimal digits", path = .0.shown())]
     Empty(PathBuf),
 }
 

@@ -10,6 +10,7 @@ use std::thread;
 use memmap2::{Advice, MmapMut};
 
 use crate::config::regular::{self, Unread};
+use crate::config::shown::Show;
 use crate::policy::image::layout::{HEADER, read_header};
 use crate::policy::image::{Image, ImageError, Octets};
 
@@ -22,7 +23,7 @@ const PADDING: u64 = 4096;
 #[derive(Debug, thiserror::Error)]
 pub enum ImageFileError {
     /// The system does not let it be read.
-    #[error("{path}: {source}; the file must exist and be readable by the user that runs tapis")]
+    #[error("{path}: {source}; the file must exist and be readable by the user that runs tapis", path = .path.shown())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -30,10 +31,10 @@ pub enum ImageFileError {
         source: io::Error,
     },
     /// It is no regular file.
-    #[error("{0}: not a regular file; name the file of an image")]
+    #[error("{path}: not a regular file; name the file of an image", path = .0.shown())]
     NotAFile(PathBuf),
     /// There is not enough memory for it.
-    #[error("{path}: {octets} octets of memory can't be had for it: {source}; free some")]
+    #[error("{path}: {octets} octets of memory can't be had for it: {source}; free some", path = .path.shown())]
     Memory {
         /// The file.
         path: PathBuf,
@@ -43,7 +44,7 @@ pub enum ImageFileError {
         source: io::Error,
     },
     /// What it holds is damaged, or no image of this version.
-    #[error("{path}: {source}; compile it again from its lists")]
+    #[error("{path}: {source}; compile it again from its lists", path = .path.shown())]
     Refused {
         /// The file.
         path: PathBuf,

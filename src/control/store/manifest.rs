@@ -11,6 +11,7 @@ use super::disk;
 use super::error::StoreError;
 use super::names::{Base, Delta, MANIFEST, Pair, temporary};
 use crate::config::regular;
+use crate::config::shown::Show;
 
 /// The version of the file's form.
 const VERSION: u32 = 1;
@@ -33,7 +34,7 @@ pub struct Published {
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
     /// The system does not let it be read.
-    #[error("{path}: {source}; the newest base image that can be read is taken in its place")]
+    #[error("{path}: {source}; the newest base image that can be read is taken in its place", path = .path.shown())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -42,13 +43,11 @@ pub enum ManifestError {
     },
     /// It is not what was written.
     #[error(
-        "{0}: damaged, not what was written; the newest base image that can be read is taken in its place"
-    )]
+        "{path}: damaged, not what was written; the newest base image that can be read is taken in its place", path = .0.shown())]
     Damaged(PathBuf),
     /// Another version of this program wrote it.
     #[error(
-        "{path}: of form {version}, and this program reads form {VERSION}; the newest base image that can be read is taken in its place"
-    )]
+        "{path}: of form {version}, and this program reads form {VERSION}; the newest base image that can be read is taken in its place", path = .path.shown())]
     Version {
         /// The file.
         path: PathBuf,
