@@ -526,6 +526,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let mut config = Config::built_in();
         config.orders.dir = Some(dir.path().to_owned());
+        config.orders.embedded = &[];
         let write = |ids: &[&str]| {
             for id in ids {
                 let (path, text) = order(id, "effective-from = 2026-01-01T00:00:00Z");
