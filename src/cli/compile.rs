@@ -8,6 +8,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{Failure, read_config, told};
+use crate::config::shown::Show;
 use crate::control::compile::plan::{Event, ListOutcome, Outcome, Plan, PlanList};
 use crate::control::compile::run::{CompileError, compile};
 use crate::control::guard::rails::Rails;
@@ -114,7 +115,7 @@ fn tell_lists(plan: &Plan, lists: &[ListOutcome], out: &mut impl Write) -> io::R
         match (&outcome.refused, &outcome.notes) {
             (Some(refused), _) => {
                 // Who compiles is not told what to tell a server.
-                let verb = format!("tapis compile -o {} ", plan.out.display());
+                let verb = format!("tapis compile -o {} ", plan.out.shown());
                 let refused = refused.to_string().replace("tapis reload ", &verb);
                 writeln!(out, "{}: {refused}", list.name)?;
             }
@@ -132,7 +133,7 @@ fn summarise(image: &Path, outcome: &Outcome, out: &mut impl Write) -> io::Resul
     writeln!(
         out,
         "{}: {} names in, {} rules, {} pruned, {} octets, {per_name:.1} a name, {:.1} s, {} MB of memory",
-        image.display(),
+        image.shown(),
         outcome.given,
         outcome.rules,
         outcome.pruned,

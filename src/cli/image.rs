@@ -8,6 +8,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::Failure;
+use crate::config::shown::Show;
 use crate::control::store::read_image;
 use crate::policy::image::Image;
 use crate::policy::image::provenance::Provenance;
@@ -72,7 +73,7 @@ fn tell(args: &ImageArgs, image: &Image) -> Told {
 }
 
 fn print(told: &Told, out: &mut impl Write) -> Result<(), Failure> {
-    let (file, octets) = (told.file.display(), told.octets);
+    let (file, octets) = (told.file.shown(), told.octets);
     let given = told.rules + told.pruned;
     writeln!(out, "{file}: {octets} octets, whole and undamaged")?;
     writeln!(
@@ -101,7 +102,7 @@ fn print(told: &Told, out: &mut impl Write) -> Result<(), Failure> {
         )?;
     }
     for source in &told.provenance.sources {
-        let (name, path) = (&source.name, source.path.display());
+        let (name, path) = (&source.name, source.path.shown());
         let whole = if source.whole {
             ", in place of the base's"
         } else {

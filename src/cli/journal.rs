@@ -9,6 +9,7 @@ use clap::{Args, Subcommand};
 
 use super::{Failure, read_config};
 use crate::config::moment::Moment;
+use crate::config::shown::Show;
 use crate::control::journal::entry::{Cause, Event, Published, Start};
 use crate::control::journal::key::Keys;
 use crate::control::journal::verify::verify;
@@ -137,7 +138,7 @@ fn check(path: &Path, key: Option<&Path>, out: &mut impl Write) -> Result<(), Fa
     let keys = key.map(Keys::read).transpose()?;
     let verdict = verify(path, keys.as_ref())?;
     for finding in &verdict.findings {
-        writeln!(out, "{}: {finding}", path.display())?;
+        writeln!(out, "{}: {finding}", path.shown())?;
     }
     if verdict.findings.is_empty() {
         let authenticated = match &verdict.authenticated_by {
@@ -151,7 +152,7 @@ fn check(path: &Path, key: Option<&Path>, out: &mut impl Write) -> Result<(), Fa
         )?;
     }
     for note in &verdict.notes {
-        writeln!(out, "note: {}: {note}", path.display())?;
+        writeln!(out, "note: {}: {note}", path.shown())?;
     }
     if verdict.findings.is_empty() {
         return Ok(());
@@ -179,19 +180,14 @@ fn show(config: Option<&PathBuf>, args: &ShowArgs, out: &mut impl Write) -> Resu
             Event::Start(start) => tell_start(start, out),
             Event::Stop => writeln!(out, "server stopped"),
             Event::Order(order) => {
-                writeln!(
-                    out,
-                    "order {}: new text, {}",
-                    order.id,
-                    order.path.display()
-                )?;
+                writeln!(out, "order {}: new text, {}", order.id, order.path.shown())?;
                 for warning in &order.warnings {
                     writeln!(out, "    warning: {warning}")?;
                 }
                 Ok(())
             }
             Event::OrderGone { id, path } => {
-                writeln!(out, "order {id}: its file is gone, {}", path.display())
+                writeln!(out, "order {id}: its file is gone, {}", path.shown())
             }
             Event::Published(published) => tell_published(published, &mut digests, out),
             Event::Refused { what, problems } => {
@@ -213,13 +209,13 @@ fn show(config: Option<&PathBuf>, args: &ShowArgs, out: &mut impl Write) -> Resu
 
 fn tell_start(start: &Start, out: &mut impl Write) -> io::Result<()> {
     let config = match &start.config {
-        Some(path) => path.display().to_string(),
+        Some(path) => path.shown().to_string(),
         None => "the built-in configuration".to_owned(),
     };
     let (version, pid) = (&start.version, start.pid);
     writeln!(out, "tapis {version} started, process {pid}, {config}")?;
     if let Some(damaged) = &start.damaged {
-        let (octets, kept) = (damaged.octets, damaged.kept.display());
+        let (octets, kept) = (damaged.octets, damaged.kept.shown());
         writeln!(
             out,
             "    {octets} octets at the end were damaged, kept in {kept}"
@@ -300,7 +296,7 @@ fn tell_published(
 fn cause(cause: &Cause) -> String {
     match cause {
         Cause::Start => "the server's start".to_owned(),
-        Cause::File { path } => path.display().to_string(),
+        Cause::File { path } => path.shown().to_string(),
         Cause::Signal { signal } => signal.clone(),
         Cause::Verb { verb, user } => format!("`tapis {verb}` of user {user}"),
         Cause::Guard => "the guard, which is another one".to_owned(),

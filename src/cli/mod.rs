@@ -7,6 +7,7 @@ mod diff;
 mod image;
 mod journal;
 mod order;
+mod plain;
 mod reload;
 mod rollback;
 mod serve;
@@ -21,6 +22,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use self::plain::Plain;
 use crate::config::{Config, Problems};
 
 /// A forwarding DNS server that sifts every name through a blocklist.
@@ -130,7 +132,7 @@ impl<E: std::error::Error + 'static> From<E> for Failure {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let config = cli.config.as_ref();
-    let mut out = io::stdout().lock();
+    let mut out = Plain(io::stdout().lock());
     let result = match cli.verb.unwrap_or(Verb::Serve(serve::ServeArgs::default())) {
         Verb::Serve(args) => serve::run(config, &args),
         Verb::Check(args) => check::run(config, &args, &mut out),
@@ -156,11 +158,12 @@ pub fn main() -> ExitCode {
 
 fn tell(failure: &Failure) {
     // When nobody can be told, the exit code still says it.
+    let mut to = Plain(io::stderr());
     let _ = match failure {
-        Failure::Config(problems) => writeln!(io::stderr(), "{problems}"),
+        Failure::Config(problems) => writeln!(to, "{problems}"),
         Failure::Other(error) => match error.downcast_ref::<io::Error>() {
             Some(io) if io.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            _ => writeln!(io::stderr(), "tapis: {error}"),
+            _ => writeln!(to, "tapis: {error}"),
         },
         Failure::Told => Ok(()),
     };

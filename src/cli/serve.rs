@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::Args;
 use tracing_subscriber::EnvFilter;
 
-use super::{Failure, read_config};
+use super::{Failure, plain, read_config};
 use crate::config::Overrides;
 use crate::config::upstream::ServerAddress;
 
@@ -34,6 +34,7 @@ pub(super) fn run(config: Option<&PathBuf>, args: &ServeArgs) -> Result<(), Fail
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .with_target(false)
+        .fmt_fields(plain::fields())
         .init();
     let overrides = Overrides {
         listen: once_each(&args.listen),

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{ControlArgs, Failure, runtime, told};
+use crate::config::shown::Show;
 use crate::control::client::call;
 use crate::control::status::{ListHealth, Status};
 use crate::sys::process::user_id;
@@ -86,13 +87,13 @@ pub(super) fn run(
             list.name, list.rules
         )?;
         told::left_out(
-            &list.path.to_string_lossy(),
+            &list.path.shown().to_string(),
             &list.first_left_out,
             left_out,
             out,
         )?;
         told::warned(
-            &list.path.to_string_lossy(),
+            &list.path.shown().to_string(),
             &list.first_warned,
             list.warned,
             out,

@@ -4,6 +4,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
+use crate::config::shown::Show;
 use crate::control::guard::account::LeftOut;
 use crate::control::lists::Tally;
 
@@ -15,7 +16,7 @@ pub(super) fn list(
     tally: &Tally,
     out: &mut impl Write,
 ) -> io::Result<()> {
-    let (path, bad) = (path.display(), tally.bad_total());
+    let (path, bad) = (path.shown(), tally.bad_total());
     let left = match tally.guarded.total() {
         0 => String::new(),
         left => format!(", {left} left out"),

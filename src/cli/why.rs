@@ -3,7 +3,6 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -24,11 +23,12 @@ use super::{Failure, order, read_config};
 use crate::config::exception::Exception;
 use crate::config::moment::Moment;
 use crate::config::order::Order;
-use crate::config::{Config, Content, List, typed};
+use crate::config::shown::Show;
+use crate::config::{Config, Content, List, regular, typed};
 use crate::control::guard::account::Account;
 use crate::control::guard::rails::Rails;
 use crate::control::guard::release::Guards;
-use crate::control::load::load;
+use crate::control::load::{MAX_FILE, load};
 use crate::control::orders::book::Book;
 use crate::control::orders::life::State;
 use crate::control::{compose, lists};
@@ -313,7 +313,7 @@ fn mnemonic(code: ResponseCode) -> String {
 fn matching(list: &List, rails: &Rails, name: &Name, left_out: &mut Vec<String>) -> Vec<Rule> {
     let octets = match list.content {
         Content::Embedded(text) => text.as_bytes().to_vec(),
-        Content::File => fs::read(&list.source.path).unwrap_or_default(),
+        Content::File => regular::read(&list.source.path, MAX_FILE).unwrap_or_default(),
     };
     // By weight: a file may have the same rule millions of times.
     let (mut found, mut account) = (BTreeMap::new(), Account::default());
@@ -327,7 +327,7 @@ fn matching(list: &List, rails: &Rails, name: &Name, left_out: &mut Vec<String>)
                 .or_insert_with(rule);
         }
     });
-    let place = format!("{}: {}", list.source.name, list.source.path.display());
+    let place = format!("{}: {}", list.source.name, list.source.path.shown());
     left_out.extend(account.first.iter().map(|left| {
         let (line, rule, why) = (left.line, &left.rule, &left.why);
         format!("{place}:{line}: {rule}: it {why}")
@@ -362,7 +362,7 @@ fn print(told: &Explanation, out: &mut impl Write) -> Result<(), Failure> {
         let decides = !decided && by == Some(&rule.source);
         decided |= decides;
         let mark = if decides { "  rule" } else { "  also" };
-        let (source, text, path) = (called(&rule.source), &rule.rule, rule.path.display());
+        let (source, text, path) = (called(&rule.source), &rule.rule, rule.path.shown());
         writeln!(out, "{mark} {text} ({kind}, {source}, {path}{line})")?;
     }
     for order in &told.orders {
@@ -377,7 +377,7 @@ fn print(told: &Explanation, out: &mut impl Write) -> Result<(), Failure> {
         let until = exception
             .until
             .map_or(String::new(), |at| format!(", until {at}"));
-        let (path, line) = (exception.path.display(), exception.line);
+        let (path, line) = (exception.path.shown(), exception.line);
         writeln!(
             out,
             "  exception ({path}:{line}): {reason}, by {author}{until}"

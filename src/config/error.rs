@@ -4,6 +4,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use super::shown::Show;
+
 /// One thing that is wrong with a configuration file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Problem {
@@ -18,7 +20,7 @@ pub struct Problem {
 /// `path:line: message`, or `path: message` where there is no line.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:", self.path.display())?;
+        write!(f, "{}:", self.path.shown())?;
         if let Some(line) = self.line {
             write!(f, "{line}:")?;
         }

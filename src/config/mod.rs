@@ -13,6 +13,8 @@ pub mod moment;
 pub mod order;
 mod raw;
 mod reader;
+pub mod regular;
+pub mod shown;
 mod suggest;
 mod syntax;
 pub mod typed;
@@ -23,8 +25,7 @@ mod values;
 #[cfg(test)]
 mod tests;
 
-use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -39,6 +40,7 @@ pub use error::{Problem, Problems};
 use exception::Exception;
 use findings::Findings;
 use guard::GuardRails;
+use regular::Unread;
 use upstream::{ServerAddress, Upstream, UpstreamServer};
 
 /// A larger file is no configuration.
@@ -313,23 +315,30 @@ fn read(path: &Path) -> Result<String, Problems> {
             message,
         }])
     };
-    let mut octets = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(SIZE_MAX + 1).read_to_end(&mut octets))
-        .map_err(|error| {
-            let remedy = match error.kind() {
-                ErrorKind::NotFound => "name a file that exists",
-                ErrorKind::PermissionDenied => "let the user that runs tapis read it",
-                ErrorKind::IsADirectory => "name a file in it",
-                _ => "check the file and its disk",
-            };
-            refuse(None, format!("cannot be read: {error}; {remedy}"))
-        })?;
-    if octets.len() as u64 > SIZE_MAX {
-        let message = "is over 16 MiB, which is no configuration: names belong in the file \
-                       of a [[list]]";
-        return Err(refuse(None, message.to_owned()));
-    }
+    let octets = regular::read(path, SIZE_MAX).map_err(|why| {
+        let message = match why {
+            Unread::NotRegular if path.is_dir() => {
+                "cannot be read: it is a directory; name a file in it".to_owned()
+            }
+            Unread::NotRegular => {
+                "cannot be read: not a regular file; write the configuration to one".to_owned()
+            }
+            Unread::TooLarge(_) => {
+                "is over 16 MiB, which is no configuration: names belong in the \
+                                    file of a [[list]]"
+                    .to_owned()
+            }
+            Unread::Io(error) => {
+                let remedy = match error.kind() {
+                    ErrorKind::NotFound => "name a file that exists",
+                    ErrorKind::PermissionDenied => "let the user that runs tapis read it",
+                    _ => "check the file and its disk",
+                };
+                format!("cannot be read: {error}; {remedy}")
+            }
+        };
+        refuse(None, message)
+    })?;
     String::from_utf8(octets).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         let line = Findings::new(path, error.as_bytes()).line_at(at);

@@ -9,6 +9,9 @@ use jiff::fmt::temporal::Pieces;
 use jiff::tz::Offset;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+/// The year of the last instant.
+const YEAR_MAX: i16 = 9999;
+
 /// An instant. Equal and ordered by when it is; shown as it was written.
 #[derive(Clone, Copy, Debug)]
 pub struct Moment {
@@ -18,8 +21,17 @@ pub struct Moment {
 
 /// A text is not an instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("must be a time with its offset, as in 2017-07-14T11:30:00+07:00")]
-pub struct NoMoment;
+pub enum NoMoment {
+    /// It is something else, or has no offset.
+    #[error("must be a time with its offset, as in 2017-07-14T11:30:00+07:00")]
+    Form,
+    /// It is one that can't be represented, as a date that stands for never.
+    #[error(
+        "is after the last instant: write {} at the latest",
+        Moment::from(Timestamp::MAX)
+    )]
+    Beyond,
+}
 
 impl Moment {
     /// The instant itself.
@@ -42,12 +54,13 @@ impl FromStr for Moment {
     type Err = NoMoment;
 
     fn from_str(text: &str) -> Result<Self, NoMoment> {
-        let at = text.parse().map_err(|_| NoMoment)?;
-        let pieces = Pieces::parse(text).map_err(|_| NoMoment)?;
-        Ok(Self {
-            at,
-            offset: pieces.to_numeric_offset().ok_or(NoMoment)?,
-        })
+        let pieces = Pieces::parse(text).map_err(|_| NoMoment::Form)?;
+        let offset = pieces.to_numeric_offset().ok_or(NoMoment::Form)?;
+        let at = text.parse().map_err(|_| match pieces.time() {
+            Some(_) if pieces.date().year() == YEAR_MAX => NoMoment::Beyond,
+            _ => NoMoment::Form,
+        })?;
+        Ok(Self { at, offset })
     }
 }
 
@@ -98,6 +111,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_instant_beyond_the_last_one_is_refused_as_that() {
+        let read = |text: &str| text.parse::<Moment>().map_err(|why| why.to_string());
+        for beyond in [
+            "9999-12-31T23:59:59Z",
+            "9999-12-31T23:59:59+01:00",
+            "9999-12-30T22:00:01Z",
+        ] {
+            let why = read(beyond).expect_err("beyond");
+            assert!(why.contains("9999-12-30T22:00:00Z at the latest"), "{why}");
+        }
+        assert!(read("9999-12-30T22:00:00Z").is_ok());
+        let latest = "9999-12-31T05:00:00+07:00";
+        assert_eq!(read(latest).expect("the last").to_string(), latest);
+    }
+
+    #[test]
     fn an_instant_is_shown_as_it_was_written_and_compared_by_when_it_is() {
         let read = |text: &str| text.parse::<Moment>();
         let jakarta = read("2017-07-14T11:30:00+07:00").expect("a time");
@@ -112,7 +141,7 @@ mod tests {
             "now",
             "",
         ] {
-            assert_eq!(read(none), Err(NoMoment), "{none}");
+            assert_eq!(read(none), Err(NoMoment::Form), "{none}");
         }
     }
 }

@@ -202,6 +202,15 @@ impl<'a, 'i> Reader<'a, 'i> {
             DeValue::Datetime(time) if time.offset.is_none() && time.time.is_some() => {
                 "add the offset from UTC: Z, +07:00, ...".to_owned()
             }
+            DeValue::Datetime(time)
+                if time.to_string().parse::<Moment>() == Err(NoMoment::Beyond) =>
+            {
+                let never = match key {
+                    "expires-at" => "; if the order has no end, leave it out",
+                    _ => "",
+                };
+                format!("it {}{never}", NoMoment::Beyond)
+            }
             _ => "write date, time and offset, without quotes".to_owned(),
         })
     }
@@ -363,7 +372,7 @@ fn into_boolean(value: DeValue<'_>) -> Result<bool, DeValue<'_>> {
 fn into_moment(value: DeValue<'_>) -> Result<Moment, DeValue<'_>> {
     let moment = match &value {
         DeValue::Datetime(time) => time.to_string().parse(),
-        _ => Err(NoMoment),
+        _ => Err(NoMoment::Form),
     };
     moment.map_err(|_| value)
 }

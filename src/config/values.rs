@@ -12,6 +12,7 @@ use ipnet::{IpNet, Ipv4Net};
 
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
+use crate::wire::text::steers;
 
 use super::findings::{Findings, quote};
 use super::raw::Strings;
@@ -286,11 +287,11 @@ pub(super) fn plain_name(given: Option<At<String>>, findings: &mut Findings) -> 
 pub(super) fn line(given: Option<At<String>>, findings: &mut Findings) -> Option<String> {
     let At { key, line, .. } = *given.as_ref()?;
     let found = text(given, 1..=LINE_MAX, findings)?;
-    if found.contains(char::is_control) {
+    if found.contains(steers) {
         let shown = quote(&found);
         findings.report(
             line,
-            format!("{key} is {shown}, must be one line: remove control characters"),
+            format!("{key} is {shown}, must be one line: remove control and format characters"),
         );
         return None;
     }
@@ -310,13 +311,14 @@ pub(super) fn rule_name(given: Option<At<String>>, findings: &mut Findings) -> O
     None
 }
 
-/// Goes to strangers' terminals: no control characters.
+/// Goes to strangers' terminals: nothing that steers them or turns their text around.
 pub(super) fn public_text(given: Option<At<String>>, findings: &mut Findings) -> Option<String> {
     let At { key, line, .. } = *given.as_ref()?;
     let text = text(given, 1..=TEXT_MAX, findings)?;
-    if text.contains(char::is_control) {
+    if text.contains(steers) {
         let shown = quote(&text);
-        let message = format!("{key} is {shown}, must be without control characters: remove them");
+        let message =
+            format!("{key} is {shown}, must be without control and format characters: remove them");
         findings.report(line, message);
         return None;
     }

@@ -13,11 +13,12 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use super::socket;
+use crate::config::shown::Show;
 
 /// How long a server may take to tell something.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long it may take to do something: to read the largest lists anew takes it seconds.
-const LONG_PATIENCE: Duration = Duration::from_secs(300);
+pub(super) const LONG_PATIENCE: Duration = Duration::from_secs(300);
 
 /// Why a server could not be talked to.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +32,7 @@ pub enum ClientError {
         source: io::Error,
     },
     /// The conversation broke off.
-    #[error("the server at {path} broke off: {source}")]
+    #[error("the server at {path} broke off: {source}", path = .path.shown())]
     Broken {
         /// The socket.
         path: PathBuf,
@@ -39,7 +40,7 @@ pub enum ClientError {
         source: hyper::Error,
     },
     /// No answer came.
-    #[error("the server at {path} did not answer within {} s; its log may tell why", .after.as_secs())]
+    #[error("the server at {path} did not answer within {} s; its log may tell why", .after.as_secs(), path = .path.shown())]
     Silent {
         /// The socket.
         path: PathBuf,
@@ -47,7 +48,7 @@ pub enum ClientError {
         after: Duration,
     },
     /// The server said no.
-    #[error("the server at {path} says: {text}")]
+    #[error("the server at {path} says: {text}", path = .path.shown())]
     Said {
         /// The socket.
         path: PathBuf,
@@ -55,7 +56,7 @@ pub enum ClientError {
         text: String,
     },
     /// The answer is not of this version.
-    #[error("the server at {path} speaks another version: {source}; use the same `tapis` for both")]
+    #[error("the server at {path} speaks another version: {source}; use the same `tapis` for both", path = .path.shown())]
     Foreign {
         /// The socket.
         path: PathBuf,
@@ -65,10 +66,7 @@ pub enum ClientError {
 }
 
 fn places(tried: &[PathBuf]) -> String {
-    let texts: Vec<_> = tried
-        .iter()
-        .map(|path| path.display().to_string())
-        .collect();
+    let texts: Vec<_> = tried.iter().map(|path| path.shown().to_string()).collect();
     texts.join(" or ")
 }
 

@@ -11,6 +11,7 @@ use super::load::Signature;
 use super::reload::Control;
 use super::state::ListState;
 use super::watch::{Followed, Following, Touched};
+use crate::config::shown::Show;
 
 /// Files as they were when they were looked at; `None` where that is not possible.
 pub(super) type Files = HashMap<PathBuf, Option<Signature>>;
@@ -69,7 +70,7 @@ impl Control {
             }
         }
         for (folder, files) in wanted {
-            let places = folder.display().to_string();
+            let places = folder.shown().to_string();
             let work = move || Landed::Looked(look(files));
             self.errands.start(Errand::Look(folder), places, work);
         }
@@ -117,7 +118,7 @@ impl Control {
         let folders = folders
             .into_iter()
             .chain(followed.folders.iter().map(|folder| &**folder));
-        let mut folders: Vec<_> = folders.map(|folder| folder.display().to_string()).collect();
+        let mut folders: Vec<_> = folders.map(|folder| folder.shown().to_string()).collect();
         folders.sort();
         folders.dedup();
         let watch = self.watch.clone();
@@ -137,7 +138,7 @@ impl Control {
         let text = |path: &PathBuf| {
             format!(
                 "{}: can't be watched; looked at every two seconds",
-                path.display()
+                path.shown()
             )
         };
         let unwatched = following.unwatched.iter().map(text);

@@ -20,11 +20,14 @@ use super::preparing::Prepared;
 use super::reload::{Control, carries};
 use super::status::{ReloadReport, ReloadRequest, RollbackRequest};
 use super::wishes::Waiting;
-use crate::config::List;
+use crate::config::shown::Show;
+use crate::config::{List, regular};
 use crate::policy::images::Images;
 
 /// The file in the state directory that makes it outlive the server.
 const FILE: &str = "held";
+/// A larger file is something else.
+const SIZE_MAX: u64 = 16 << 20;
 
 /// What is held.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,12 +47,12 @@ impl Hold {
     fn read(dir: &Path) -> Result<Option<Self>, String> {
         let path = dir.join(FILE);
         let bad = |error: &dyn std::fmt::Display| {
-            let path = path.display();
+            let path = path.shown();
             format!(
                 "{path}: can't be read, so no list is held: {error}; roll back again, or remove it"
             )
         };
-        match fs::read(&path) {
+        match regular::read(&path, SIZE_MAX).map_err(io::Error::from) {
             Ok(text) => serde_json::from_slice(&text).map_err(|error| bad(&error)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(bad(&error)),
@@ -140,7 +143,7 @@ impl Control {
         self.unheld = Some(problem);
         let path = dir.join(FILE);
         if let Err(error) = fs::rename(&path, path.with_extension("damaged")) {
-            tracing::error!(path = %path.display(), %error, "it can't be moved away");
+            tracing::error!(path = %path.shown(), %error, "it can't be moved away");
         }
     }
 
@@ -179,7 +182,7 @@ impl Control {
         let first = self.next_generation();
         let lists: Vec<_> = self.lists.iter().map(|list| list.config.clone()).collect();
         let places = [Some(&dir), journal.as_ref()].into_iter().flatten();
-        let places: Vec<_> = places.map(|path| path.display().to_string()).collect();
+        let places: Vec<_> = places.map(|path| path.shown().to_string()).collect();
         let work = move || {
             let held = hold(&keeper, &dir, journal.as_deref(), generation, first, &lists);
             Landed::Held(held.map(Box::new))
@@ -194,11 +197,11 @@ impl Control {
             return Err("no lists are held".to_owned());
         }
         let file = self.state_dir()?.join(FILE);
-        let places = file.display().to_string();
+        let places = file.shown().to_string();
         let work = move || {
             Landed::Released(match fs::remove_file(&file) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    Err(format!("{}: can't be removed: {error}", file.display()))
+                    Err(format!("{}: can't be removed: {error}", file.shown()))
                 }
                 _ => Ok(()),
             })
@@ -367,7 +370,7 @@ fn hold(
         lists: known.map(|list| list.source.name.clone()).collect(),
     };
     hold.write(dir)
-        .map_err(|error| format!("{}: can't be written: {error}", dir.join(FILE).display()))?;
+        .map_err(|error| format!("{}: can't be written: {error}", dir.join(FILE).shown()))?;
     keeper.adopt(&images, pair);
     Ok(Held { images, hold })
 }

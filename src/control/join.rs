@@ -17,6 +17,7 @@ use super::report;
 use super::stage::Stage;
 use super::start::broken;
 use super::state::ListState;
+use crate::config::shown::Show;
 use crate::config::{Config, List};
 use crate::policy::image::{Image, TooLarge};
 
@@ -63,7 +64,7 @@ impl Control {
                 orders, exceptions, ..
             } = &stage.config;
             let folders = [&orders.dir, &exceptions.dir].into_iter().flatten();
-            let folders: Vec<_> = folders.map(|dir| dir.display().to_string()).collect();
+            let folders: Vec<_> = folders.map(|dir| dir.shown().to_string()).collect();
             self.errands.note(Errand::Configure, folders.join(", "));
         }
         let send = self.joined.0.clone();

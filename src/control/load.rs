@@ -1,7 +1,7 @@
 //! Owns the way from a list's file to an image of its rules.
 //! Refuses to publish: it returns what it made, or why it made nothing.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,8 @@ use super::guard::rails::Rails;
 use super::guard::release::Guards;
 use super::guard::wards::Wards;
 use super::lists::{self, Tally};
+use crate::config::regular::{self, Unread};
+use crate::config::shown::Show;
 use crate::config::{Content, Format, List};
 use crate::policy::builder::Builder;
 use crate::policy::image::provenance::ImageSource;
@@ -26,7 +28,7 @@ use crate::policy::rule::{Kind, Scope};
 use crate::wire::name::Name;
 
 /// Largest list file that is read.
-const MAX_FILE: u64 = 2 << 30;
+pub const MAX_FILE: u64 = 2 << 30;
 /// Octets at the start of a file among which a NUL tells that it is no text.
 const SNIFF: usize = 8192;
 /// Octets that are read at a time.
@@ -119,7 +121,7 @@ impl From<&fs::Metadata> for Signature {
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
     /// The system does not let it be read.
-    #[error("{path}: {source}; the file must exist and be readable by the server's user")]
+    #[error("{path}: {source}; the file must exist and be readable by the server's user", path = .path.shown())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -127,22 +129,22 @@ pub enum Refusal {
         source: io::Error,
     },
     /// The file system did not answer in time.
-    #[error("{0}: {late}; it is read when it answers", late = Unanswered::Late)]
+    #[error("{path}: {late}; it is read when it answers", late = Unanswered::Late, path = .0.shown())]
     Unanswered(PathBuf),
     /// It is no regular file.
-    #[error("{0}: not a regular file")]
+    #[error("{path}: not a regular file", path = .0.shown())]
     NotAFile(PathBuf),
     /// It is larger than two gigabytes.
-    #[error("{0}: larger than 2 GiB; split it into several lists")]
+    #[error("{path}: larger than 2 GiB; split it into several lists", path = .0.shown())]
     Gigantic(PathBuf),
     /// It changed while it was read; it will be read again.
-    #[error("{0}: changed while it was read; it is read again when it is quiet")]
+    #[error("{path}: changed while it was read; it is read again when it is quiet", path = .0.shown())]
     Changing(PathBuf),
     /// It holds NUL octets.
-    #[error("{0}: holds binary data, not text; if it is compressed, unpack it first")]
+    #[error("{path}: holds binary data, not text; if it is compressed, unpack it first", path = .0.shown())]
     Binary(PathBuf),
     /// It has more rules than an image can hold.
-    #[error("{path}: {source}")]
+    #[error("{path}: {source}", path = .path.shown())]
     TooLarge {
         /// The file.
         path: PathBuf,
@@ -174,8 +176,7 @@ pub enum Refusal {
     },
     /// The compiler made nothing.
     #[error(
-        "{path}: not compiled: {text}; it is tried again when the file changes, or with: tapis reload"
-    )]
+        "{path}: not compiled: {text}; it is tried again when the file changes, or with: tapis reload", path = .path.shown())]
     NotCompiled {
         /// The file.
         path: PathBuf,
@@ -279,7 +280,8 @@ pub fn digest(path: &Path, text: Option<&str>) -> io::Result<String> {
             hasher.update(text.as_bytes());
         }
         None => {
-            io::copy(&mut File::open(path)?, &mut hasher)?;
+            let (mut file, _) = regular::open(path)?;
+            io::copy(&mut file, &mut hasher)?;
         }
     }
     Ok(hasher.finalize().to_string())
@@ -368,13 +370,10 @@ fn read_quiet(path: &Path, mut each: impl FnMut(&[u8], u64)) -> Result<Signature
         path: path.to_owned(),
         source,
     };
-    // Looked at before it is opened: opening a FIFO would wait for its writer.
-    let meta = fs::metadata(path).map_err(unreadable)?;
-    if !meta.is_file() {
-        return Err(Refusal::NotAFile(path.to_owned()));
-    }
-    let mut file = File::open(path).map_err(unreadable)?;
-    let meta = file.metadata().map_err(unreadable)?;
+    let (mut file, meta) = regular::open(path).map_err(|why| match why {
+        Unread::NotRegular => Refusal::NotAFile(path.to_owned()),
+        other => unreadable(other.into()),
+    })?;
     if meta.len() > MAX_FILE {
         return Err(Refusal::Gigantic(path.to_owned()));
     }
@@ -406,6 +405,8 @@ fn read_quiet(path: &Path, mut each: impl FnMut(&[u8], u64)) -> Result<Signature
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
     use crate::config::Config;
     use crate::control::guard::release::Guard;

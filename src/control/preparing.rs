@@ -13,6 +13,7 @@ use super::orders::book::Book;
 use super::reload::Control;
 use super::status::{ReloadReport, ReloadRequest, RollbackRequest};
 use super::wishes::Waiting;
+use crate::config::shown::Show;
 use crate::config::{Config, Content, Origin, Problems};
 
 /// How long a reload waits for the files that it needs.
@@ -93,7 +94,7 @@ impl Control {
         let (rails, staged) = (self.rails.clone(), self.stage.is_some());
         let mut places = vec!["the configuration and the files that it names".to_owned()];
         if let Origin::File(path) = &now.origin {
-            places.insert(0, path.display().to_string());
+            places.insert(0, path.shown().to_string());
         }
         let work = move || {
             let newest = match &now.origin {

@@ -11,6 +11,7 @@ use super::guard::rails::Rails;
 use super::orders::book::Book;
 use super::reload::Control;
 use super::watch::Touched;
+use crate::config::shown::Show;
 
 /// What is asked of the files of orders and exceptions.
 #[derive(Debug, Default)]
@@ -81,7 +82,7 @@ impl Control {
         let asked = std::mem::take(&mut self.calendar.asked);
         let (book, configured) = (Arc::clone(&self.calendar.book), self.calendar.configured);
         self.reading.clone_from(&asked.tickets);
-        let folders = book.folders().map(|folder| folder.display().to_string());
+        let folders = book.folders().map(|folder| folder.shown().to_string());
         let places = folders.collect::<Vec<_>>().join(", ");
         let rails = Arc::clone(&self.rails);
         let work = move || Landed::Book(Box::new(asked.read(&book, configured, &rails)));

@@ -17,6 +17,7 @@ use super::status::{
     BadCount, BadLine, Gauges, ImageStatus, LeftOutCount, ListHealth, ListStatus, OrdersStatus,
     Status,
 };
+use crate::config::shown::Show;
 use crate::config::{Config, Origin};
 use crate::policy::image::Image;
 use crate::policy::rule::Source;
@@ -90,10 +91,7 @@ pub(super) fn status(control: &Control, gauges: Gauges) -> Status {
 /// What there is to say of a small list that is not read in all this time.
 fn hangs(list: &ListState) -> Option<String> {
     let loading = list.loading.filter(|_| !is_large(list))?;
-    let (path, seconds) = (
-        list.source.path.display(),
-        loading.since.elapsed().as_secs(),
-    );
+    let (path, seconds) = (list.source.path.shown(), loading.since.elapsed().as_secs());
     (seconds >= HANGS_SECS).then(|| {
         format!("{path}: not read in {seconds} s: check the disk or the network mount; what was read before stays in force")
     })
@@ -243,6 +241,8 @@ pub(super) fn log_load(list: &ListState, result: Result<&Loaded, &Refusal>) {
         Ok(loaded) => loaded,
         // It is read again until it is quiet; once is enough to tell.
         Err(refusal) if refusal.transient() && list.refused.is_some() => return,
+        // A disk that fails is tried again every few seconds.
+        Err(refusal) if list.is_refused_alike(refusal) => return,
         Err(refusal) => {
             let kept = list.loaded.is_some();
             tracing::error!(list = name, kept, %refusal, "list refused");

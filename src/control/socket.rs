@@ -9,18 +9,18 @@ use std::path::{Path, PathBuf};
 
 use tokio::net::{UnixListener, UnixStream};
 
+use crate::config::shown::Show;
+
 /// Why there is no control socket.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
     /// Another server holds it.
     #[error(
-        "{0}: another tapis is running with this control socket; stop it, or set another `control`"
-    )]
+        "{path}: another tapis is running with this control socket; stop it, or set another `control`", path = .0.shown())]
     Taken(PathBuf),
     /// The place can't be used.
     #[error(
-        "{path}: the control socket can't be made: {source}; set `control` to a place that the server's user may write to"
-    )]
+        "{path}: the control socket can't be made: {source}; set `control` to a place that the server's user may write to", path = .path.shown())]
     Unusable {
         /// The socket.
         path: PathBuf,
@@ -60,7 +60,7 @@ impl SocketFile {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if let Err(error) = self.0.remove() {
-            tracing::warn!(path = %self.path().display(), %error, "control socket not removed");
+            tracing::warn!(path = %self.path().shown(), %error, "control socket not removed");
         }
     }
 }

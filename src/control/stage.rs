@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::following::Files;
 use super::guard::rails::Rails;
 use super::state::ListState;
+use crate::config::shown::Show;
 use crate::config::{Config, List};
 
 /// How long a new configuration waits for files that are being written.
@@ -67,7 +68,7 @@ impl Stage {
                     Some(format!("configuration not taken, {name}: {refusal}"))
                 }
                 (None, None) => {
-                    let path = list.source.path.display();
+                    let path = list.source.path.shown();
                     Some(format!(
                         "configuration not taken, {name}: {path} is still being written, or its file system does not answer"
                     ))

@@ -1,7 +1,6 @@
 //! Owns the first reading of all lists, before anybody is served.
 //! Refuses to follow them: that is `reload`'s.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,7 +25,7 @@ use super::state::ListState;
 use super::store::StoreError;
 use super::wall::Wall;
 use super::watch::OPEN_QUIET;
-use crate::config::{Config, Content, List, Origin};
+use crate::config::{Config, Content, List, Origin, regular};
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::image::{Image, TooLarge};
 
@@ -219,7 +218,9 @@ fn read_first(list: &List, rails: &Rails) -> (Option<Signature>, Option<Result<F
     }
     // The compiler has no deadline for a file system that looks at files and does not read them. Other
     // errors are the compiler's to report.
-    let _ = File::open(path).and_then(|mut file| file.read(&mut [0]));
+    if let Ok((mut file, _)) = regular::open(path) {
+        let _ = file.read(&mut [0]);
+    }
     (file, None)
 }
 

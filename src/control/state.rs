@@ -379,6 +379,12 @@ impl ListState {
         self.loaded = loaded;
     }
 
+    /// Whether it is refused for the same reason already.
+    pub(super) fn is_refused_alike(&self, refusal: &Refusal) -> bool {
+        let before = self.refused.as_ref();
+        before.is_some_and(|(before, _)| before.to_string() == refusal.to_string())
+    }
+
     /// A load ended: keeps what it made, or why it made nothing. Returns whether the rules changed.
     pub(super) fn settle(&mut self, result: Result<Loaded, Refusal>, now: Instant) -> bool {
         let loading = self.loading.take();
@@ -409,7 +415,10 @@ impl ListState {
                     }
                     self.retry = (self.retry * 2).min(OPEN_QUIET);
                 }
-                self.refused = Some((refusal, Timestamp::now()));
+                let alike = self.is_refused_alike(&refusal);
+                let before = self.refused.take().filter(|_| alike);
+                let since = before.map_or_else(Timestamp::now, |(_, since)| since);
+                self.refused = Some((refusal, since));
                 false
             }
         }
@@ -463,6 +472,23 @@ mod tests {
         assert_eq!(list.due(), Some(now + OPEN_QUIET));
         list.touch(&touched(&path, CLOSED), now);
         assert_eq!(list.due(), Some(now + REQUESTED_QUIET));
+    }
+
+    #[test]
+    fn the_same_refusal_again_stands_since_the_first_time() {
+        let mut list = list("Cargo.toml");
+        let now = Instant::now();
+        let refused = |code| Refusal::Unreadable {
+            path: "Cargo.toml".into(),
+            source: std::io::Error::from_raw_os_error(code),
+        };
+        list.settle(Err(refused(libc::EIO)), now);
+        let (_, since) = list.refused.as_ref().expect("refused");
+        let since = *since;
+        assert!(list.is_refused_alike(&refused(libc::EIO)));
+        list.settle(Err(refused(libc::EIO)), now);
+        assert_eq!(list.refused.as_ref().expect("refused").1, since);
+        assert!(!list.is_refused_alike(&refused(libc::ELOOP)));
     }
 
     #[test]

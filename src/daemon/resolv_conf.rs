@@ -4,7 +4,6 @@
 //! any more, or can't be read, leaves the servers as they are: it is often a moment between two
 //! networks, or a file that is being written.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -14,6 +13,8 @@ use std::time::Duration;
 use resolv_conf::{ParseError, ScopedIp};
 
 use super::upstreams::{Target, UpstreamError, own, resolve};
+use crate::config::regular;
+use crate::config::shown::Show;
 use crate::config::upstream::ServerAddress;
 use crate::serve::upstream::Pool;
 use crate::wire::ask::Dialect;
@@ -81,7 +82,7 @@ impl ResolvConf {
         }
         if servers.is_empty() {
             tracing::warn!(
-                path = %self.path.display(),
+                path = %self.path.shown(),
                 "no upstream: the file names no server; only our own names are answered"
             );
         }
@@ -131,7 +132,7 @@ impl ResolvConf {
         });
         if servers.is_empty() {
             if is_new && !self.servers.is_empty() {
-                let path = self.path.display();
+                let path = self.path.shown();
                 tracing::warn!(%path, "no upstream is left in the file; those before stay in use");
                 let told = format!(
                     "{path} names no upstream server that can be used; those that it named before \
@@ -152,7 +153,7 @@ impl ResolvConf {
                 .collect()
         };
         tracing::info!(
-            path = %self.path.display(),
+            path = %self.path.shown(),
             before = ?named(&self.servers),
             now = ?named(&servers),
             "upstream servers changed"
@@ -171,7 +172,7 @@ impl ResolvConf {
             Ok(bytes) => Some(bytes),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
-                let path = self.path.display();
+                let path = self.path.shown();
                 tracing::warn!(%path, %error, "the system's servers can't be read");
                 None
             }
@@ -180,14 +181,14 @@ impl ResolvConf {
 
     fn read_quietly(&self) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        let file = File::open(&self.path)?;
+        let (file, _) = regular::open(&self.path)?;
         file.take(SIZE_MAX).read_to_end(&mut bytes)?;
         Ok(bytes)
     }
 
     /// The servers in the bytes. `is_new`: what is wrong with them is not in the log yet.
     fn parse(&mut self, is_new: bool) -> Vec<Target> {
-        let path = self.path.display();
+        let path = self.path.shown();
         let bytes = self.bytes.as_deref().unwrap_or_default();
         let (parsed, errors) = resolv_conf::Config::parse_with_errors(bytes);
         for error in errors.into_iter().filter(|_| is_new) {

@@ -7,6 +7,7 @@ pub mod edns;
 pub mod name;
 pub mod query;
 pub mod reply;
+pub mod text;
 
 /// Octets of a message's header (RFC 1035, section 4.1.1).
 pub const HEADER: usize = 12;

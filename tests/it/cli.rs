@@ -202,3 +202,50 @@ fn a_verb_that_needs_a_server_says_where_it_looked() {
         assert!(text(&output).contains("nobody.sock"), "{}", text(&output));
     }
 }
+
+/// Runs a verb that must end by itself, with an error.
+fn refused_at_once(arguments: &[&str]) -> String {
+    let output = tapis().args(arguments).output().expect("it ran");
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+    text(&output)
+}
+
+#[test]
+fn devices_and_fifos_are_read_by_no_verb() {
+    let folder = folder("", &[]);
+    let fifo = folder.path().join("fifo");
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+    assert!(made.expect("mkfifo ran").success());
+    let fifo = fifo.to_str().expect("text");
+    for file in ["/dev/zero", fifo] {
+        for arguments in [
+            &["order", "check", file][..],
+            &["check", "--config", file],
+            &["status", "--config", file],
+            &["journal", "show", "--file", file],
+            &["journal", "verify", "--file", file],
+            &["journal", "export", "--file", file],
+            &["image", file],
+        ] {
+            let told = refused_at_once(arguments);
+            assert!(
+                told.contains(file) && told.contains("regular file"),
+                "{arguments:?}: {told}"
+            );
+        }
+        let config = list("odd", "").replace("path = \"odd\"", &format!("path = {file:?}"));
+        fs::write(folder.path().join("tapis.toml"), config).expect("written");
+        let told = text(&verb(&folder, &["check"]));
+        assert!(told.contains("not a regular file"), "{told}");
+        let output = verb(&folder, &["why", "a.example"]);
+        assert!(text(&output).contains("a.example"), "{}", text(&output));
+    }
+}
+
+#[test]
+fn an_order_file_is_bounded_for_check_as_it_is_for_the_server() {
+    let folder = folder("", &[("large.toml", &" ".repeat((16 << 20) + 1))]);
+    let large = folder.path().join("large.toml");
+    let told = refused_at_once(&["order", "check", large.to_str().expect("text")]);
+    assert!(told.contains("large.toml: is over 16 MiB"), "{told}");
+}

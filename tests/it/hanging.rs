@@ -235,7 +235,7 @@ fn a_pipe_is_neither_a_list_nor_an_order_and_is_not_waited_for() {
     });
     let told = alarms(&server.status());
     assert!(told.contains("slow: not a regular file"), "{told}");
-    assert!(told.contains("x-1.toml: is no file"), "{told}");
+    assert!(told.contains("x-1.toml: is not a regular file"), "{told}");
     assert!(!told.contains("no answer"), "{told}");
     assert!(is_blocked(server.address, "old.example"));
     // The same while it serves.

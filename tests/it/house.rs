@@ -202,3 +202,18 @@ fn no_file_outgrows_its_room() {
         assert!(lines <= MOST_LINES, "{file} has {lines} lines of code");
     }
 }
+
+#[test]
+fn no_path_is_shown_as_it_is() {
+    for (file, text) in shipped() {
+        assert!(
+            !text.contains(".display()"),
+            "{file}: a file's name may hold escape sequences: use `config::shown`"
+        );
+        for error in text.split("#[error(").skip(1) {
+            let error = error.split(")]\n").next().expect("a part");
+            let path = ["{path}", "{dir}"].iter().any(|name| error.contains(name));
+            assert!(!path || error.contains(".shown()"), "{file}: {error}");
+        }
+    }
+}

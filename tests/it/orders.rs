@@ -410,3 +410,71 @@ fn at_the_instant_of_its_end_an_exception_or_an_order_counts_no_more() {
         assert_eq!(told(name, time), format!("{name}: {expected}"), "at {time}");
     }
 }
+
+/// A file's name that clears the screen, begins a line of its own, and turns text around.
+const EVIL: &str = "\u{1b}[2J\u{9b}31mEVIL\nALARM all is well\u{202e}\u{2066}.toml";
+
+/// Whether each character is shown as it is, newlines aside.
+fn is_plain(text: &str) -> bool {
+    let format = |c| matches!(c, '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}');
+    !text.contains(|c: char| (c.is_control() && c != '\n') || format(c))
+}
+
+#[test]
+fn the_name_of_a_file_forges_no_line_and_steers_no_terminal() {
+    let (server, _upstream) = server("[journal]\npath = \"journal.jsonl\"\n", &[]);
+    let folder = server.path("orders");
+    let text = order("x-1", PAST, &target("a.test.example", "exact"));
+    fs::write(folder.join(EVIL), text).expect("written");
+    fs::write(folder.join(format!("bad{EVIL}")), "id = 1\n").expect("written");
+    until("the order", || is_blocked(server.address, "a.test.example"));
+    until("the refusal", || server.status()["degraded"] == true);
+    for verb in [
+        &["status"][..],
+        &["status", "--json"],
+        &["why", "a.test.example"],
+        &["order", "list"],
+        &["order", "show", "x-1"],
+        &["journal", "show"],
+        &["reload"],
+        &["check"],
+    ] {
+        let told = self::text(&server.verb(verb));
+        assert!(is_plain(&told), "{verb:?}: {told:?}");
+        assert!(
+            !told
+                .lines()
+                .any(|line| line.starts_with("ALARM all is well")),
+            "{verb:?}: {told}"
+        );
+    }
+    let status = self::text(&server.verb(&["status"]));
+    assert!(status.contains("EVIL\\nALARM all is well"), "{status}");
+    let log = server.log();
+    assert!(is_plain(&log) && log.contains("EVIL\\nALARM"), "{log:?}");
+    assert!(!log.lines().any(|line| line.starts_with("ALARM")), "{log}");
+}
+
+#[test]
+fn texts_of_orders_that_turn_text_around_are_refused() {
+    let folder = folder("", &[]);
+    let path = folder.path().join("x-1.toml");
+    let good = order("x-1", PAST, &target("a.test.example", "exact"));
+    let check = |text: &str| {
+        fs::write(&path, text).expect("written");
+        let output = tapis().args(["order", "check"]).arg(&path).output();
+        self::text(&output.expect("it ran"))
+    };
+    for c in ['\u{202E}', '\u{2066}', '\u{200B}', '\u{FEFF}'] {
+        for (from, to) in [
+            ("Ask the authority", format!("Ask {c}the authority")),
+            ("The Authority", format!("The {c}Authority")),
+        ] {
+            let told = check(&good.replace(from, &to));
+            assert!(told.contains("control and format characters"), "{told}");
+        }
+    }
+    // Persian is spelled with this one.
+    let told = check(&good.replace("Ask the authority", "می\u{200c}خواهم"));
+    assert!(told.starts_with("good: "), "{told}");
+}

@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::refused;
 use crate::cli::{ControlArgs, Failure, read_config, runtime};
 use crate::config::moment::Moment;
+use crate::config::shown::Show;
 use crate::control::client::{ClientError, call};
 use crate::control::orders::book::Book;
 use crate::control::orders::edit::{self, Change};
@@ -127,7 +128,7 @@ fn apply(
             format!("order suspend {id}")
         }
     };
-    writeln!(out, "written to {}", path.display())?;
+    writeln!(out, "written to {}", path.shown())?;
     let path = std::path::absolute(path)?;
     let wish = OrdersRequest { verb, path };
     let places = control.places(config)?;

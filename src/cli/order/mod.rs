@@ -5,7 +5,6 @@ mod change;
 mod report;
 mod tell;
 
-use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -19,6 +18,7 @@ use crate::config::Config;
 use crate::config::moment::Moment;
 use crate::config::order::Order;
 use crate::control::guard::rails::Rails;
+use crate::control::orders;
 use crate::control::orders::book::{Book, Known};
 use crate::control::orders::life::State;
 
@@ -113,9 +113,7 @@ pub(super) fn run(
 }
 
 fn check(config: &Config, args: &FileArgs, out: &mut impl Write) -> Result<(), Failure> {
-    let text = fs::read_to_string(&args.file).map_err(|error| {
-        Failure::Other(format!("{}: cannot be read: {error}", args.file.display()).into())
-    })?;
+    let text = orders::text(&args.file).map_err(Failure::Config)?;
     let order = Order::parse(&text, &args.file).map_err(Failure::Config)?;
     let rails = Rails::read(config);
     for finding in rails

@@ -4,6 +4,7 @@
 use std::io::{self, Write};
 
 use crate::config::order::{Order, Texts};
+use crate::config::shown::Show;
 use crate::control::orders::life::State;
 
 /// Tells by whose decision, why, and since when.
@@ -31,7 +32,7 @@ pub(in crate::cli) fn brief(order: &Order, out: &mut impl Write) -> io::Result<(
 /// Tells an order, a line a fact.
 pub(super) fn story(order: &Order, state: State, out: &mut impl Write) -> io::Result<()> {
     let Order { id, dates, .. } = order;
-    writeln!(out, "order {id}: {state} ({})", order.path.display())?;
+    writeln!(out, "order {id}: {state} ({})", order.path.shown())?;
     let authority = &order.authority;
     let more = [&authority.country, &authority.unit, &authority.contact];
     let more: Vec<_> = more.into_iter().flatten().map(String::as_str).collect();

@@ -77,6 +77,22 @@ fn without_section(header: &str) -> String {
 }
 
 #[test]
+fn a_date_that_stands_for_never_is_refused_with_what_to_do() {
+    let expires = "expires-at = 2019-01-14T00:00:00+07:00";
+    let never = with(expires, "expires-at = 9999-12-31T23:59:59Z");
+    assert!(
+        never.contains("is after the last instant") && never.contains("no end, leave it out"),
+        "{never}"
+    );
+    let review = "review-at = 2018-01-14T00:00:00+07:00";
+    let never = with(review, "review-at = 9999-12-31T00:00:00-01:00");
+    assert!(
+        never.contains("write 9999-12-30T22:00:00Z at the latest"),
+        "{never}"
+    );
+}
+
+#[test]
 fn an_order_holds_what_its_file_says() {
     let order = Order::parse(GOOD, Path::new("o.toml")).expect("valid");
     assert_eq!(order.authority.country.as_deref(), Some("ID"));

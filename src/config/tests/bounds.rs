@@ -87,7 +87,7 @@ fn texts_are_bounded_in_octets() {
         ),
         (
             "a\\u001bb".to_owned(),
-            "text is \"a\\u{1b}b\", must be without control characters: remove them",
+            "text is \"a\\u{1b}b\", must be without control and format characters: remove them",
         ),
     ] {
         assert_eq!(problems(&given(&text)), [format!("4: {problem}")]);

@@ -12,6 +12,7 @@ use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
 use super::plan::{Event, Outcome, Plan};
+use crate::config::shown::Show;
 
 /// Longest line that a compiler is listened to for. An outcome tells ten bad lines of each list.
 const MAX_LINE: u64 = 64 << 20;
@@ -24,7 +25,7 @@ const LOOK: Duration = Duration::from_millis(5);
 #[derive(Debug, thiserror::Error)]
 pub enum ChildError {
     /// It could not be started.
-    #[error("{program}: {source}; the compiler could not be started")]
+    #[error("{program}: {source}; the compiler could not be started", program = .program.shown())]
     Start {
         /// The program.
         program: PathBuf,

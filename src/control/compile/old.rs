@@ -1,12 +1,12 @@
 //! Owns the images that rules are carried over from: a base, and a delta over it.
 //! Refuses to choose what is carried over.
 
-use std::fs;
 use std::path::Path;
 
 use super::merge::Carried;
 use super::plan::Plan;
 use super::run::CompileError;
+use crate::config::regular;
 use crate::policy::image::cursor::Cursor;
 use crate::policy::image::order::{Key, Path as NamePath, labels};
 use crate::policy::image::provenance::ImageSource;
@@ -108,9 +108,9 @@ impl Old {
 
 fn open(path: Option<&Path>) -> Result<Option<Image>, CompileError> {
     let Some(path) = path else { return Ok(None) };
-    let octets = fs::read(path).map_err(|source| CompileError::Unreadable {
+    let octets = regular::read(path, u64::MAX).map_err(|why| CompileError::Unreadable {
         path: path.to_owned(),
-        source,
+        source: why.into(),
     })?;
     let image = Image::open(Octets::Heap(octets));
     image.map(Some).map_err(|source| CompileError::Damaged {

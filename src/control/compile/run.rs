@@ -13,6 +13,7 @@ use super::plan::{Event, ListNotes, ListOutcome, Outcome, Plan, PlanList};
 use super::rss::Peak;
 use super::sort::{Budget, Sorted, Sorter};
 use super::target::{Target, folder};
+use crate::config::shown::Show;
 use crate::control::guard::held::judge;
 use crate::control::guard::rails::digest;
 use crate::control::guard::wards::Wards;
@@ -33,7 +34,7 @@ const WRITE_STEP: u64 = 1 << 16;
 #[derive(Debug, thiserror::Error)]
 pub enum CompileError {
     /// An image to carry rules over from can't be read.
-    #[error("{path}: {source}; without it every list must be read")]
+    #[error("{path}: {source}; without it every list must be read", path = .path.shown())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -41,7 +42,7 @@ pub enum CompileError {
         source: io::Error,
     },
     /// An image to carry rules over from is damaged.
-    #[error("{path}: {source}; without it every list must be read")]
+    #[error("{path}: {source}; without it every list must be read", path = .path.shown())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -53,8 +54,7 @@ pub enum CompileError {
     NowhereElse(String),
     /// There is no room for what memory should not hold.
     #[error(
-        "{path}: {source}; the folder must be writable, and have room for the text of all lists"
-    )]
+        "{path}: {source}; the folder must be writable, and have room for the text of all lists", path = .path.shown())]
     Sort {
         /// The folder.
         path: PathBuf,
@@ -62,7 +62,7 @@ pub enum CompileError {
         source: io::Error,
     },
     /// The image can't be written.
-    #[error("{path}: {source}; its folder must exist, be writable, and have room for it")]
+    #[error("{path}: {source}; its folder must exist, be writable, and have room for it", path = .path.shown())]
     Write {
         /// The image.
         path: PathBuf,

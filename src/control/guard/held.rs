@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::release::{Guard, Guards};
 use crate::config::guard::Limits;
+use crate::config::shown::Show;
 use crate::control::lists::{Bad, Tally};
 use crate::control::load::Signature;
 
@@ -99,7 +100,7 @@ impl Held {
 
 impl fmt::Display for Held {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.path.display())?;
+        write!(f, "{}: ", self.path.shown())?;
         for (number, reason) in self.reasons.iter().enumerate() {
             let between = if number > 0 { "; " } else { "" };
             write!(f, "{between}{reason}")?;

@@ -1,12 +1,14 @@
 //! Owns where warded names come from: the operator's file, a popularity file, this machine.
 //! Refuses to be stopped by a bad line: it is told, and the good ones count until somebody decides otherwise.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
+use std::io::Read;
 use std::iter::once;
 use std::path::Path;
 
 use super::wards::{Ward, Warded};
+use crate::config::regular::{self, Unread};
+use crate::config::shown::Show;
 use crate::config::typed;
 use crate::config::{Config, Format};
 use crate::control::load::{self, Refusal};
@@ -23,6 +25,8 @@ const TOLD: usize = 10;
 const HOSTNAME: &str = "/proc/sys/kernel/hostname";
 /// What else it is called.
 const HOSTS: &str = "/etc/hosts";
+/// Bytes of that file; a larger one has no names of this machine for us.
+const HOSTS_MAX: u64 = 32 << 20;
 
 /// The names of a file, and what is wrong with it.
 #[derive(Debug, Default)]
@@ -45,7 +49,7 @@ impl Sheet {
         let more = self.problems.len().saturating_sub(TOLD);
         self.problems.truncate(TOLD);
         if more > 0 {
-            let path = path.display();
+            let path = path.shown();
             self.problems
                 .push(format!("{path}: {more} more lines are bad"));
         }
@@ -72,7 +76,7 @@ pub(super) fn protected(path: &Path) -> Sheet {
     match read {
         Err(refusal) => sheet.problems.push(refusal.to_string()),
         Ok(reading) => {
-            let shown = path.display();
+            let shown = path.shown();
             for bad in &reading.tally.first {
                 let (line, text, problem) = (bad.line, &bad.text, bad.problem);
                 sheet
@@ -119,7 +123,7 @@ pub(super) fn popular(path: &Path, first: usize) -> Sheet {
             // What the columns are called.
             Err(_) if number == 1 && is_head(line) => {}
             Err(why) => {
-                let (shown, text) = (path.display(), line.escape_ascii());
+                let (shown, text) = (path.shown(), line.escape_ascii());
                 let text: String = text.to_string().chars().take(80).collect();
                 sheet
                     .problems
@@ -136,16 +140,13 @@ fn head(path: &Path) -> Result<Vec<u8>, Refusal> {
         path: path.to_owned(),
         source,
     };
-    // Looked at before it is opened: opening a FIFO would wait for its writer.
-    if !fs::metadata(path).map_err(unreadable)?.is_file() {
-        return Err(Refusal::NotAFile(path.to_owned()));
-    }
-    let read = |file: File| -> io::Result<Vec<u8>> {
-        let mut octets = Vec::new();
-        file.take(MOST_OCTETS).read_to_end(&mut octets)?;
-        Ok(octets)
-    };
-    File::open(path).and_then(read).map_err(unreadable)
+    let (file, _) = regular::open(path).map_err(|why| match why {
+        Unread::NotRegular => Refusal::NotAFile(path.to_owned()),
+        other => unreadable(other.into()),
+    })?;
+    let mut octets = Vec::new();
+    let read = file.take(MOST_OCTETS).read_to_end(&mut octets);
+    read.map(|_| octets).map_err(unreadable)
 }
 
 fn ranked(line: &[u8]) -> Result<Name, String> {
@@ -173,7 +174,7 @@ fn is_head(line: &[u8]) -> bool {
 pub(super) fn own(config: &Config) -> Vec<Warded> {
     let hostname = fs::read_to_string(HOSTNAME).unwrap_or_default();
     // A byte that is not UTF-8 spoils one word, and not the others.
-    let hosts = fs::read(HOSTS).unwrap_or_default();
+    let hosts = regular::read(Path::new(HOSTS), HOSTS_MAX).unwrap_or_default();
     let hosts = String::from_utf8_lossy(&hosts);
     let id = config.server.id.as_deref().unwrap_or_default();
     let mut sheet = Sheet::default();

@@ -7,6 +7,7 @@ use super::names::{self, Sheet};
 use super::wards::{Cover, Ward, WardList, Warded, Wards};
 use crate::config::guard::Limits;
 use crate::config::order::{Order, Target};
+use crate::config::shown::Show;
 use crate::config::{Config, List};
 use crate::policy::rule::Kind;
 use crate::wire::name::Name;
@@ -35,7 +36,7 @@ impl Rails {
             .into_iter()
             .flatten()
             .map(|file| {
-                let file = file.display();
+                let file = file.shown();
                 format!("[guard] {file}: {why}; then read it with: tapis reload")
             })
             .collect();

@@ -12,6 +12,8 @@ use memchr::memrchr_iter;
 use super::chain::{Entry, Hash, LineError, nothing};
 use super::entry::Damaged;
 use super::key::{Authenticity, KeyError, Keys, Tag};
+use crate::config::regular::{self, Unread};
+use crate::config::shown::Show;
 use crate::control::notes::legible;
 
 /// How the first entry begins.
@@ -22,14 +24,15 @@ const PIECE: u64 = 64 << 10;
 const LINE_MAX: u64 = 256 << 20;
 /// Bytes of the head, without its line end.
 const HEAD: usize = 255;
+/// A larger file is no head.
+const HEAD_MAX: u64 = 64 << 10;
 
 /// Why the journal can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// The system does not let it be read or written.
     #[error(
-        "{path}: can't be {done}: {source}; the user that runs tapis must be able to write there, and the disk must have room"
-    )]
+        "{path}: can't be {done}: {source}; the user that runs tapis must be able to write there, and the disk must have room", path = .path.shown())]
     Io {
         /// The file.
         path: PathBuf,
@@ -39,21 +42,20 @@ pub enum JournalError {
         source: io::Error,
     },
     /// Another process writes to it.
-    #[error("{0}: another process writes this journal; give each server one of its own")]
+    #[error("{path}: another process writes this journal; give each server one of its own", path = .0.shown())]
     InUse(PathBuf),
     /// An entry in it is of another version of this program.
     #[error(
-        "{0}: its last entry was written by another version of tapis: use that one, or name another file"
-    )]
+        "{path}: its last entry was written by another version of tapis: use that one, or name another file", path = .0.shown())]
     Foreign(PathBuf),
     /// It is something else.
-    #[error("{0}: is no journal: name another file")]
+    #[error("{path}: is no journal: name another file", path = .0.shown())]
     NotOurs(PathBuf),
     /// The head can't be authenticated.
     #[error(transparent)]
     Key(#[from] KeyError),
     /// It is no longer the file that was opened, or has another length.
-    #[error("{0}: was changed by somebody else")]
+    #[error("{path}: was changed by somebody else", path = .0.shown())]
     Replaced(PathBuf),
 }
 
@@ -118,10 +120,10 @@ impl JournalFile {
         key: Option<&Path>,
         known: impl FnOnce(u64),
     ) -> Result<(Self, Last, Found), JournalError> {
+        let no_file = || JournalError::io(path, "opened")(Unread::NotRegular.into());
+        // Opening a device may have an effect on it.
         if fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {
-            // Opening a pipe would wait for its other end.
-            let source = io::Error::other("is no file");
-            return Err(JournalError::io(path, "opened")(source));
+            return Err(no_file());
         }
         let mut options = OpenOptions::new();
         let options = options.read(true).write(true).create(true).truncate(false);
@@ -135,7 +137,11 @@ impl JournalFile {
             }
         }
         let read = |error| JournalError::io(path, "read")(error);
-        let size = file.metadata().map_err(read)?.len();
+        let meta = file.metadata().map_err(read)?;
+        if !meta.is_file() {
+            return Err(no_file());
+        }
+        let size = meta.len();
         let whole = last_whole(size, |octets, at| file.read_exact_at(octets, at));
         let whole = whole.map_err(read)?;
         let (len, mut last) = whole.ok_or_else(|| JournalError::Foreign(path.to_owned()))?;
@@ -245,7 +251,8 @@ fn write_head(path: &Path, last: &Last, tag: Option<Tag>) -> Result<(), JournalE
 
 /// The head; `None` if it is missing or damaged.
 pub(super) fn read_head(path: &Path) -> Option<Head> {
-    let text = fs::read_to_string(head_path(path)).ok()?;
+    let bytes = regular::read(&head_path(path), HEAD_MAX).ok()?;
+    let text = String::from_utf8(bytes).ok()?;
     let mut words = text.split_ascii_whitespace();
     let (number, hash) = (words.next()?.parse().ok()?, words.next()?.to_owned());
     let tag = words.next().zip(words.next());
@@ -344,7 +351,7 @@ fn put_aside(path: &Path, file: &File, len: u64, size: u64) -> Result<Damaged, J
         let _ = fs::remove_file(&kept);
         return Err(error);
     }
-    tracing::error!(path = %path.display(), octets = size - len, kept = %kept.display(), "the journal's end was damaged");
+    tracing::error!(path = %path.shown(), octets = size - len, kept = %kept.shown(), "the journal's end was damaged");
     Ok(Damaged {
         octets: size - len,
         kept: legible(&kept),
@@ -364,7 +371,8 @@ pub(super) fn read_lines(
     path: &Path,
     mut each: impl FnMut(Line) -> bool,
 ) -> Result<(), JournalError> {
-    let file = File::open(path).map_err(JournalError::io(path, "opened"))?;
+    let opened = regular::open(path).map_err(io::Error::from);
+    let (file, _) = opened.map_err(JournalError::io(path, "opened"))?;
     let mut reader = BufReader::with_capacity(PIECE as usize, file);
     let mut octets = Vec::new();
     for line in 1.. {

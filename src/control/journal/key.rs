@@ -1,15 +1,17 @@
 //! The keys that the journal's head is authenticated with: HMAC-SHA-256 over the number and the hash
 //! of the last entry.
 
-use std::fs::{File, Metadata};
+use std::fs::Metadata;
 use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use super::chain::{Hash, hex};
+use crate::config::regular;
+use crate::config::shown::Show;
 
 /// What every authenticated text starts with, so that a tag of anything else is none of a head.
 const CONTEXT: &str = "tapis journal head 1";
@@ -26,7 +28,7 @@ const FORBIDDEN: u32 = 0o027;
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// The file can't be read.
-    #[error("{path}: the journal's key can't be read: {source}")]
+    #[error("{path}: the journal's key can't be read: {source}", path = .path.shown())]
     Io {
         /// The file.
         path: PathBuf,
@@ -35,13 +37,11 @@ pub enum KeyError {
     },
     /// Others may read it, or the group may write to it.
     #[error(
-        "{0}: users other than the server's can read or change this key: chmod 600 it, and use a new key"
-    )]
+        "{path}: users other than the server's can read or change this key: chmod 600 it, and use a new key", path = .0.shown())]
     Exposed(PathBuf),
     /// A line is not a key.
     #[error(
-        "{path}: line {line}: {problem}; a key is ID SECRET, the secret at least 64 hexadecimal digits"
-    )]
+        "{path}: line {line}: {problem}; a key is ID SECRET, the secret at least 64 hexadecimal digits", path = .path.shown())]
     Line {
         /// The file.
         path: PathBuf,
@@ -52,8 +52,7 @@ pub enum KeyError {
     },
     /// There is none in it.
     #[error(
-        "{0}: has no key; a key is a line ID SECRET, the secret at least 64 hexadecimal digits"
-    )]
+        "{path}: has no key; a key is a line ID SECRET, the secret at least 64 hexadecimal digits", path = .0.shown())]
     Empty(PathBuf),
 }
 
@@ -96,14 +95,7 @@ impl Keys {
             path: path.to_owned(),
             source,
         };
-        let mut options = File::options();
-        // Opening a pipe would wait for its other end.
-        let file = options.read(true).custom_flags(libc::O_NONBLOCK).open(path);
-        let file = file.map_err(unreadable)?;
-        let meta = file.metadata().map_err(unreadable)?;
-        if !meta.is_file() {
-            return Err(unreadable(io::Error::other("is no file")));
-        }
+        let (file, meta) = regular::open(path).map_err(|why| unreadable(why.into()))?;
         if is_exposed(&meta) {
             return Err(KeyError::Exposed(path.to_owned()));
         }

@@ -16,6 +16,7 @@ use super::entry::{Cause, Event, ListEntry, Published, Start};
 use super::file::{Found, JournalError, JournalFile, Last};
 use super::record::Record;
 use crate::config::exception::Exception;
+use crate::config::shown::Show;
 use crate::control::orders::life::State;
 
 /// How long what goes in force waits for the disk.
@@ -129,7 +130,7 @@ impl Journal {
         let thread = thread::Builder::new().name("tapis-journal".to_owned());
         let started = thread.spawn(move || desk.work(&letters));
         if let Err(error) = &started {
-            let problem = format!("{}: no thread to write it: {error}", path.display());
+            let problem = format!("{}: no thread to write it: {error}", path.shown());
             tracing::error!(problem, "the journal is not written");
             *lock(&shared.problem) = Some(problem);
             shared.opened.get_or_init(|| ());

@@ -20,6 +20,7 @@ use super::life::{Life, State, supersessions};
 use super::rules;
 use crate::config::exception::{self, Exception};
 use crate::config::order::Order;
+use crate::config::shown::Show;
 use crate::config::{Config, Exceptions, Orders};
 use crate::policy::image::Image;
 use crate::policy::rule::{Scope, Source};
@@ -48,6 +49,10 @@ pub struct Book {
     version: u64,
     /// What the guard rails find in the orders.
     findings: Findings,
+    /// Orders at the last conclusion.
+    count: usize,
+    /// How many orders were there when all of them were gone at once, and nobody has seen it since.
+    vanished: Option<usize>,
 }
 
 /// An order, and what becomes of it.
@@ -64,7 +69,7 @@ impl Book {
     pub(in crate::control) fn unlisted(config: &Config) -> Vec<String> {
         let folders = [&config.orders.dir, &config.exceptions.dir];
         let unlisted = folders.into_iter().flatten().filter_map(|dir| {
-            let (error, dir) = (fs::read_dir(dir).err()?, dir.display());
+            let (error, dir) = (fs::read_dir(dir).err()?, dir.shown());
             Some(format!(
                 "configuration not taken, {dir}: cannot be listed: {error}"
             ))
@@ -109,6 +114,8 @@ impl Book {
             overfull: None,
             version: 0,
             findings: Findings::default(),
+            count: 0,
+            vanished: None,
         }
     }
 
@@ -133,6 +140,8 @@ impl Book {
         if self.refresh().is_empty() && changed {
             self.conclude();
         }
+        // Another directory has other orders.
+        self.vanished = None;
     }
 
     /// Takes a new configuration, and reads nothing. Returns whether something changed.
@@ -150,8 +159,9 @@ impl Book {
         changed | self.exceptions.set(dir.as_deref())
     }
 
-    /// Reads all files that changed, whoever writes them, and returns them.
+    /// Reads all files that changed, whoever writes them, and returns them. Whoever asks for it has seen what was wrong.
     pub fn refresh(&mut self) -> Vec<PathBuf> {
+        self.vanished = None;
         let mut changed = self.orders.read_all(Order::parse);
         changed.extend(self.exceptions.read_all(exception::parse));
         if !changed.is_empty() {
@@ -207,6 +217,7 @@ impl Book {
     fn conclude(&mut self) {
         self.version += 1;
         self.find_doubles();
+        self.look_for_loss();
         let (superseded, vain) = supersessions(self.orders());
         let superseded = superseded.into_iter().map(|(id, at)| (id.to_owned(), at));
         (self.superseded, self.vain) = (superseded.collect(), vain);
@@ -216,6 +227,28 @@ impl Book {
         if let Some(problem) = &self.overfull {
             tracing::error!(problem, "orders or exceptions refused");
         }
+    }
+
+    /// A directory whose file system is not mounted is an empty one. One order that is gone may have been lifted so;
+    /// several at once are reported.
+    fn look_for_loss(&mut self) {
+        let count = self.orders().count();
+        let before = std::mem::replace(&mut self.count, count);
+        if self.count > 0 {
+            self.vanished = None;
+        } else if before > 1 {
+            self.vanished = Some(before);
+            let problem = self.loss();
+            tracing::error!(problem, "orders gone");
+        }
+    }
+
+    pub(super) fn loss(&self) -> Option<String> {
+        let (orders, dir) = (self.vanished?, self.config.dir.as_ref()?.shown());
+        Some(format!(
+            "{dir}: all {orders} orders are gone at once and no longer in force: if that is a mistake, check whether \
+             the file system is mounted; if not, confirm it with: tapis reload"
+        ))
     }
 
     fn find_doubles(&mut self) {
@@ -433,6 +466,50 @@ mod tests {
         let expected = ["order:aa", "order:b", "order:a"];
         assert_eq!(sources(&book, at(NOON)), expected);
         assert_eq!(sources(&book, at("2026-01-15T00:00:00Z")), expected[..2]);
+    }
+
+    #[test]
+    fn orders_that_are_all_gone_at_once_are_reported_until_somebody_asks_or_one_is_there_again() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut config = Config::built_in();
+        config.orders.dir = Some(dir.path().to_owned());
+        config.orders.embedded = &[];
+        let write = |ids: &[&str]| {
+            for id in ids {
+                let (path, text) = order(id, "effective-from = 2026-01-01T00:00:00Z");
+                fs::write(dir.path().join(path), text).expect("written");
+            }
+        };
+        let remove = |id: &str| {
+            fs::remove_file(dir.path().join(format!("{id}.toml"))).expect("removed");
+        };
+        let sweep = |book: &mut Book| {
+            let now = Instant::now();
+            book.sweep(now);
+            book.sweep(now);
+            book.read_due(now);
+            book.problems()
+        };
+        write(&["a", "b", "c"]);
+        let mut book = Book::read(&config);
+        remove("c");
+        assert_eq!(sweep(&mut book), [""; 0]);
+        remove("a");
+        remove("b");
+        let problems = sweep(&mut book);
+        assert!(
+            problems[0].contains(": all 2 orders are gone at once"),
+            "{problems:?}"
+        );
+        assert_eq!(book.orders().count(), 0, "the directory is the truth");
+        assert_eq!(sweep(&mut book), problems, "it stays");
+        let mut seen = book.clone();
+        seen.refresh();
+        assert_eq!(seen.problems(), [""; 0]);
+        write(&["d"]);
+        assert_eq!(sweep(&mut book), [""; 0]);
+        remove("d");
+        assert_eq!(sweep(&mut book), [""; 0], "one order may end so");
     }
 
     #[test]

@@ -1,16 +1,24 @@
 //! Owns changes of an order's file by a verb: what people wrote around it stays.
 //! Refuses to write what would be no valid order, and to leave half a file.
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use toml_edit::{Array, Datetime, DocumentMut, InlineTable, Item, Table, TomlError, Value};
 
 use crate::config::Problems;
 use crate::config::moment::Moment;
 use crate::config::order::Order;
+use crate::config::shown::Show;
+
+/// How long to wait for another verb that changes an order of the same directory.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long between two tries.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// What is to become of an order.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +45,7 @@ pub enum Change<'r> {
 #[derive(Debug, thiserror::Error)]
 pub enum EditError {
     /// It can't be read or written.
-    #[error("{path}: {source}; let this user write to it and its directory", path = path.display())]
+    #[error("{path}: {source}; let this user write to it and its directory", path = path.shown())]
     Io {
         /// The file.
         path: PathBuf,
@@ -45,7 +53,7 @@ pub enum EditError {
         source: io::Error,
     },
     /// It is no TOML any more.
-    #[error("{path}: {source}", path = path.display())]
+    #[error("{path}: {source}", path = path.shown())]
     Toml {
         /// The file.
         path: PathBuf,
@@ -53,16 +61,19 @@ pub enum EditError {
         source: TomlError,
     },
     /// The order is lifted already.
-    #[error("{path}: the order is lifted already, at {at}", path = path.display())]
+    #[error("{path}: the order is lifted already, at {at}", path = path.shown())]
     Lifted {
         /// The file.
         path: PathBuf,
         /// When.
         at: String,
     },
+    /// It can't be read as text.
+    #[error("{0}")]
+    Unreadable(Problems),
     /// It would be no valid order.
     #[error("it was not changed, as it would be no valid order:\n{0}")]
-    Order(#[from] Problems),
+    Order(Problems),
 }
 
 /// Changes a file in one step.
@@ -76,8 +87,14 @@ pub fn apply(path: &Path, change: &Change<'_>) -> Result<(), EditError> {
     };
     // What a link leads to is changed, not the link.
     let path = fs::canonicalize(path).map_err(io)?;
-    let text = changed(&fs::read_to_string(&path).map_err(io)?, &path, change)?;
     let folder = path.parent().unwrap_or(Path::new("/"));
+    // Of two verbs at a time one would write over what the other wrote.
+    let _lock = lock(folder).map_err(io)?;
+    let text = changed(
+        &super::text(&path).map_err(EditError::Unreadable)?,
+        &path,
+        change,
+    )?;
     // Its name does not end in .toml: whoever watches the directory leaves it alone.
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io)?;
     file.write_all(text.as_bytes()).map_err(io)?;
@@ -91,6 +108,23 @@ pub fn apply(path: &Path, change: &Change<'_>) -> Result<(), EditError> {
     file.as_file().sync_all().map_err(io)?;
     file.persist(&path).map_err(|error| io(error.error))?;
     Ok(())
+}
+
+/// Keeps other verbs from changing a file of the directory until it is dropped.
+fn lock(folder: &Path) -> io::Result<File> {
+    let directory = File::open(folder)?;
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match directory.try_lock() {
+            Ok(()) => return Ok(directory),
+            Err(TryLockError::WouldBlock) if Instant::now() < until => thread::sleep(PAUSE),
+            Err(TryLockError::WouldBlock) => {
+                let why = "another program holds a lock on its directory (see lslocks): try again";
+                return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+            }
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+    }
 }
 
 /// The text with the change in it.
@@ -136,7 +170,7 @@ fn changed(text: &str, path: &Path, change: &Change<'_>) -> Result<String, EditE
         }
     }
     let text = document.to_string();
-    Order::parse(&text, path)?;
+    Order::parse(&text, path).map_err(EditError::Order)?;
     Ok(text)
 }
 
@@ -228,6 +262,53 @@ scope = "exact"
             .expect_err("overlaps")
             .to_string();
         assert!(over.contains("it would be no valid order:\nx:"), "{over}");
+    }
+
+    #[test]
+    fn of_many_changes_at_a_time_each_stands_in_the_file() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("x.toml");
+        fs::write(&path, ORDER).expect("written");
+        thread::scope(|scope| {
+            for year in 2021..2033 {
+                let path = &path;
+                scope.spawn(move || {
+                    let change = Change::Suspend {
+                        from: moment(&format!("{year}-01-01T00:00:00Z")),
+                        until: moment(&format!("{year}-01-02T00:00:00Z")),
+                        reason: "talks",
+                    };
+                    apply(path, &change).expect("changed");
+                });
+            }
+        });
+        let text = fs::read_to_string(&path).expect("there");
+        let order = Order::parse(&text, &path).expect("valid");
+        assert_eq!(order.dates.suspended.len(), 12, "{text}");
+    }
+
+    #[test]
+    fn of_many_lifts_at_a_time_one_succeeds_and_stands_in_the_file() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("x.toml");
+        fs::write(&path, ORDER).expect("written");
+        let lifted: Vec<_> = thread::scope(|scope| {
+            let path = &path;
+            let lifts: Vec<_> = (10..20)
+                .map(|hour| {
+                    let at = format!("2026-11-22T{hour}:00:00Z");
+                    scope.spawn(move || apply(path, &lift(&at)).map(|()| at))
+                })
+                .collect();
+            let ends = lifts.into_iter().map(|lift| lift.join().expect("ended"));
+            ends.filter_map(Result::ok).collect()
+        });
+        assert_eq!(lifted.len(), 1, "{lifted:?}");
+        let text = fs::read_to_string(&path).expect("there");
+        assert!(
+            text.contains(&format!("lifted-at = {}", lifted[0])),
+            "{text}"
+        );
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //! Refuses to take a file while somebody writes it, and to know what the files say.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
+use std::io;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,6 +15,8 @@ use tokio::time::Instant;
 use super::super::deadline::{self, Unanswered};
 use super::super::load::Signature;
 use super::super::watch::{Touched, is_toml};
+use crate::config::regular::{self, Unread};
+use crate::config::shown::Show;
 use crate::config::{Problem, Problems};
 
 /// A larger file is something else.
@@ -45,10 +47,18 @@ pub(super) struct Sheet<T> {
     pub(super) good: Option<(Arc<T>, Arc<str>)>,
     /// What is wrong with its newest state, and since when that is known.
     pub(super) refused: Option<(Arc<Problems>, Timestamp)>,
-    /// The state that was looked at last.
-    seen: Option<Signature>,
+    /// The state that was read or refused last; none before the first time.
+    seen: Option<FileState>,
     /// The state that the last sweep found, if that was a new one.
-    glimpsed: Option<Option<Signature>>,
+    glimpsed: Option<FileState>,
+}
+
+/// What a look at a file finds: its signature, or the number of the system's error, so that a link that leads in
+/// a circle is a state like any other and not a new one at each look.
+type FileState = Result<Signature, Option<i32>>;
+
+fn state_of(path: &Path) -> FileState {
+    Signature::of(path).map_err(|error| error.raw_os_error())
 }
 
 impl<T> Clone for Sheet<T> {
@@ -189,7 +199,7 @@ impl<T> Folder<T> {
         let paths: Vec<_> = gone.cloned().collect();
         let now = Instant::now();
         let changed = paths.into_iter().chain(found).filter(|path| {
-            let is_new = |sheet: &Sheet<T>| sheet.seen != Signature::of(path).ok();
+            let is_new = |sheet: &Sheet<T>| sheet.seen != Some(state_of(path));
             self.files.get(path).is_none_or(is_new) && self.read(path, now, parse)
         });
         changed.collect()
@@ -213,8 +223,8 @@ impl<T> Folder<T> {
             if self.due.contains_key(path) {
                 continue;
             }
-            let state = Signature::of(path).ok();
-            if state == sheet.seen && state.is_some() {
+            let state = state_of(path);
+            if sheet.seen == Some(state) {
                 sheet.glimpsed = None;
             } else if sheet.glimpsed.replace(state) == Some(state) {
                 self.due.insert(path.clone(), now);
@@ -239,7 +249,7 @@ impl<T> Folder<T> {
             Err(error) => {
                 let told = format!(
                     "{}: cannot be listed: {error}; what was read of it stays",
-                    dir.display()
+                    dir.shown()
                 );
                 if self.problem.as_ref() != Some(&told) {
                     tracing::error!(problem = told, "directory refused");
@@ -276,6 +286,10 @@ impl<T> Folder<T> {
                 !same || was_refused
             }
             Err(problems) => {
+                let before = sheet.refused.as_ref();
+                if before.is_some_and(|(before, _)| **before == problems) {
+                    return false;
+                }
                 tracing::error!(%problems, kept = sheet.good.is_some(), "file refused");
                 sheet.refused = Some((Arc::new(problems), Timestamp::now()));
                 true
@@ -307,7 +321,7 @@ impl<T: Send + Sync + 'static> Folder<T> {
             Ok(Some(found)) => found,
             Ok(None) => return true,
             Err(why) => {
-                let problem = format!("{}: {}", dir.display(), unanswered(why));
+                let problem = format!("{}: {}", dir.shown(), unanswered(why));
                 tracing::error!(problem, "directory refused");
                 self.problem = Some(problem);
                 return false;
@@ -343,7 +357,7 @@ fn unanswered(why: Unanswered) -> String {
 /// A file that was read.
 struct Looked<T> {
     /// The state that it was in before.
-    state: Option<Signature>,
+    state: Option<FileState>,
     content: Content<T>,
 }
 
@@ -355,54 +369,66 @@ enum Content<T> {
 }
 
 fn look<T>(path: &Path, parse: Parse<T>) -> Looked<T> {
-    let state = Signature::of(path).ok();
+    let state = state_of(path);
     let text = read(path);
     let content = match text {
-        _ if Signature::of(path).ok() != state => Content::Changing,
-        Err(Unread::Gone) => Content::Gone,
-        Err(Unread::Refused(message)) => refused(path, message),
-        Ok(text) => Content::Parsed(parse(&text, path).map(|value| (Arc::new(value), text.into()))),
+        _ if state_of(path) != state => Content::Changing,
+        Err(Unread::Io(error)) if error.kind() == io::ErrorKind::NotFound => Content::Gone,
+        Err(why) => refused(path, told(&why)),
+        Ok(bytes) => Content::Parsed(as_text(path, bytes).and_then(|text| {
+            let value = parse(&text, path)?;
+            Ok((Arc::new(value), text.into()))
+        })),
     };
+    let state = Some(state);
     Looked { state, content }
 }
 
 fn refused<T>(path: &Path, message: String) -> Content<T> {
-    Content::Parsed(Err(Problems(vec![Problem {
+    Content::Parsed(Err(problem(path, message)))
+}
+
+fn problem(path: &Path, message: String) -> Problems {
+    Problems(vec![Problem {
         path: path.to_owned(),
         line: None,
         message,
-    }])))
+    }])
+}
+
+/// The text of an order's file, with the bounds that the server has for it.
+///
+/// # Errors
+/// [`Problems`] when it can't be read.
+pub fn text(path: &Path) -> Result<String, Problems> {
+    let bytes = read(path).map_err(|why| problem(path, told(&why)))?;
+    as_text(path, bytes)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Unread> {
+    regular::read(path, SIZE_MAX)
+}
+
+fn as_text(path: &Path, bytes: Vec<u8>) -> Result<String, Problems> {
+    let message = "is not UTF-8 text: save the file as UTF-8";
+    String::from_utf8(bytes).map_err(|_| problem(path, message.to_owned()))
+}
+
+fn told(why: &Unread) -> String {
+    match why {
+        Unread::NotRegular => "is not a regular file: take it out of the directory".to_owned(),
+        Unread::TooLarge(_) => "is over 16 MiB: split it".to_owned(),
+        Unread::Io(error) if error.kind() == io::ErrorKind::NotFound => {
+            format!("cannot be read: {error}")
+        }
+        Unread::Io(error) => {
+            format!("cannot be read: {error}; let the user that runs tapis read it")
+        }
+    }
 }
 
 /// How a file's text is read.
 pub(super) type Parse<T> = fn(&str, &Path) -> Result<T, Problems>;
-
-enum Unread {
-    Gone,
-    Refused(String),
-}
-
-fn read(path: &Path) -> Result<String, Unread> {
-    let refused = |why: &str| Err(Unread::Refused(why.to_owned()));
-    let mut octets = Vec::new();
-    match fs::metadata(path) {
-        // Opening a pipe would wait for its writer.
-        Ok(meta) if !meta.is_file() => return refused("is no file: take it out of the directory"),
-        _ => {}
-    }
-    let file = File::open(path).and_then(|file| file.take(SIZE_MAX + 1).read_to_end(&mut octets));
-    match file {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Unread::Gone),
-        Err(error) => Err(Unread::Refused(format!(
-            "cannot be read: {error}; let the user that runs tapis read it"
-        ))),
-        Ok(_) if octets.len() as u64 > SIZE_MAX => refused("is over 16 MiB: split it"),
-        Ok(_) => match String::from_utf8(octets) {
-            Ok(text) => Ok(text),
-            Err(_) => refused("is not UTF-8 text: save the file as UTF-8"),
-        },
-    }
-}
 
 fn list(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let paths = fs::read_dir(dir)?.map(|entry| entry.map(|entry| entry.path()));
@@ -418,7 +444,7 @@ mod tests {
 
     use super::*;
 
-    fn text(text: &str, _: &Path) -> Result<String, Problems> {
+    fn plain(text: &str, _: &Path) -> Result<String, Problems> {
         Ok(text.to_owned())
     }
 
@@ -428,25 +454,83 @@ mod tests {
         symlink("missing", dir.path().join("a.toml")).expect("linked");
         let mut folder = Folder::default();
         folder.set(Some(dir.path()));
-        assert!(folder.read_all(text).is_empty());
+        assert!(folder.read_all(plain).is_empty());
         let now = Instant::now();
         folder.sweep(now);
         folder.sweep(now);
-        assert!(folder.read_due(now, text).is_empty(), "nothing changed");
+        assert!(folder.read_due(now, plain).is_empty(), "nothing changed");
         fs::create_dir(dir.path().join("b.toml")).expect("made");
         // Reading a pipe would wait for its writer.
         let pipe = dir.path().join("c.toml");
         let made = std::process::Command::new("mkfifo").arg(&pipe).status();
         assert!(made.expect("mkfifo runs").success());
-        assert_eq!(folder.read_all(text), [dir.path().join("b.toml"), pipe]);
+        assert_eq!(folder.read_all(plain), [dir.path().join("b.toml"), pipe]);
         let sheets = folder.files().values();
         let refused = sheets.filter_map(|sheet| sheet.refused.as_ref());
         let told: Vec<_> = refused.map(|(problems, _)| problems.to_string()).collect();
         assert_eq!(told.len(), 2);
         assert!(
-            told.iter().all(|told| told.contains(".toml: is no file")),
+            told.iter()
+                .all(|told| told.contains(".toml: is not a regular file")),
             "{told:?}"
         );
+    }
+
+    #[test]
+    fn a_file_that_can_not_be_looked_at_is_reported_once_until_something_changes() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (looped, below) = (dir.path().join("loop.toml"), dir.path().join("below.toml"));
+        symlink("loop.toml", &looped).expect("linked");
+        fs::write(dir.path().join("file"), "").expect("written");
+        symlink("file/below", &below).expect("linked");
+        let mut folder = Folder::default();
+        folder.set(Some(dir.path()));
+        assert_eq!(folder.read_all(plain), [below.clone(), looped.clone()]);
+        let now = Instant::now();
+        for _ in 0..6 {
+            folder.sweep(now);
+            assert_eq!(folder.read_due(now, plain), [""; 0].map(PathBuf::from));
+        }
+        assert!(folder.read_all(plain).is_empty(), "a reload, too");
+        // The reason is another one.
+        fs::remove_file(&looped).expect("removed");
+        symlink("file/other", &looped).expect("linked");
+        folder.sweep(now);
+        folder.sweep(now);
+        assert_eq!(folder.read_due(now, plain), std::slice::from_ref(&looped));
+        fs::remove_file(&looped).expect("removed");
+        fs::write(&looped, "good").expect("written");
+        folder.sweep(now);
+        folder.sweep(now);
+        assert_eq!(folder.read_due(now, plain), [looped]);
+    }
+
+    #[test]
+    fn the_same_refusal_again_is_no_change() {
+        fn strict(_: &str, path: &Path) -> Result<String, Problems> {
+            Err(Problems(vec![Problem {
+                path: path.to_owned(),
+                line: Some(1),
+                message: "bad".to_owned(),
+            }]))
+        }
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("a.toml");
+        let mut folder = Folder::default();
+        folder.set(Some(dir.path()));
+        fs::write(&path, "bad").expect("written");
+        assert_eq!(folder.read_all(strict), std::slice::from_ref(&path));
+        let since = folder.files()[&path].refused.clone();
+        fs::write(&path, "bad again").expect("written");
+        assert!(folder.read_all(strict).is_empty());
+        assert_eq!(folder.files()[&path].refused, since, "and since then");
+        assert_eq!(
+            folder.read_all(plain),
+            [""; 0].map(PathBuf::from),
+            "read already"
+        );
+        fs::write(&path, "good at last").expect("written");
+        assert_eq!(folder.read_all(plain), [path]);
     }
 
     #[test]
@@ -457,13 +541,13 @@ mod tests {
         }
         let mut folder = Folder::default();
         folder.set(Some(dir.path()));
-        assert_eq!(folder.read_all(text).len(), SWEPT + 10);
+        assert_eq!(folder.read_all(plain).len(), SWEPT + 10);
         let last = dir.path().join(format!("{:05}.toml", SWEPT + 9));
         fs::write(&last, "two, at last").expect("written");
         let now = Instant::now();
         // Two parts, twice.
         (0..4).for_each(|_| folder.sweep(now));
-        assert_eq!(folder.read_due(now, text), [last]);
+        assert_eq!(folder.read_due(now, plain), [last]);
     }
 
     #[test]

@@ -8,3 +8,5 @@ mod folder;
 pub mod life;
 mod remarks;
 mod rules;
+
+pub use folder::text;

@@ -9,7 +9,7 @@ use std::path::Path;
 use super::book::Book;
 use super::folder::Folder;
 use super::rules;
-use crate::config;
+use crate::config::{self, shown::Show};
 use crate::policy::rule::Source;
 
 /// Problems that are reported of all files together, and warnings: `status`, log and journal hold each.
@@ -43,7 +43,7 @@ impl Display for Problem<'_> {
                 write!(f, "{problem}{kept}")
             }
             Self::Double { path, id, holder } => {
-                let (path, holder) = (path.display(), holder.display());
+                let (path, holder) = (path.shown(), holder.shown());
                 write!(
                     f,
                     "{path}: id is \"{id}\", as in {holder}: rename one; that one counts"
@@ -90,9 +90,11 @@ impl Book {
         }
         let doubles = self.doubles.iter();
         let doubles = doubles.map(|(path, (id, holder))| Problem::Double { path, id, holder });
+        let loss = self.loss();
         let problems = refused(&self.orders)
             .chain(refused(&self.exceptions))
             .chain(doubles)
+            .chain(loss.as_deref().map(Problem::Whole))
             .chain(self.overfull.as_deref().map(Problem::Whole));
         let (mut problems, more) = first(problems);
         problems.sort();

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::config::Orders;
 use crate::config::exception::Exception;
 use crate::config::order::Order;
+use crate::config::shown::Show;
 use crate::policy::builder::Builder;
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::image::values::SOURCES;
@@ -219,7 +220,7 @@ impl Display for Remark<'_> {
         let Exception {
             path, line, name, ..
         } = self.exception;
-        let path = path.display();
+        let path = path.shown();
         write!(f, "{path}:{line}: the exception for {name} stands against ")?;
         match self.why {
             Why::AllOrders => write!(f, "all orders, too"),

@@ -1,6 +1,7 @@
 //! Owns what is told when the state directory can't be used: where, what, and the remedy.
 //! Refuses to know what becomes of the server then: what it serves, it has in memory.
 
+use crate::config::shown::Show;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
@@ -11,8 +12,7 @@ pub enum StoreError {
     /// Another process holds the directory.
     #[error(
         "{dir}: in use by {owner}; stop that process, or give each server a `dir` of its own in [state]",
-        owner = owner(*.pid)
-    )]
+        owner = owner(*.pid), dir = .dir.shown())]
     InUse {
         /// The directory.
         dir: PathBuf,
@@ -21,11 +21,10 @@ pub enum StoreError {
     },
     /// An image that should come into force was removed from the directory.
     #[error(
-        "{0}: removed from the state directory while it was needed; leave the directory to the server: it writes a new image at the next whole compile"
-    )]
+        "{path}: removed from the state directory while it was needed; leave the directory to the server: it writes a new image at the next whole compile", path = .0.shown())]
     Gone(PathBuf),
     /// The system does not let it be done.
-    #[error("{path}: can't be {done}: {source}; {remedy}", remedy = remedy(.source))]
+    #[error("{path}: can't be {done}: {source}; {remedy}", remedy = remedy(.source), path = .path.shown())]
     Io {
         /// The file or directory.
         path: PathBuf,

@@ -1,7 +1,7 @@
 //! Owns the reading of an image's file into memory.
 //! Refuses to map the file itself: were it cut, the next lookup would end the process.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -9,6 +9,8 @@ use std::thread;
 
 use memmap2::{Advice, MmapMut};
 
+use crate::config::regular::{self, Unread};
+use crate::config::shown::Show;
 use crate::policy::image::layout::{HEADER, read_header};
 use crate::policy::image::{Image, ImageError, Octets};
 
@@ -21,7 +23,7 @@ const PADDING: u64 = 4096;
 #[derive(Debug, thiserror::Error)]
 pub enum ImageFileError {
     /// The system does not let it be read.
-    #[error("{path}: {source}; the file must exist and be readable by the user that runs tapis")]
+    #[error("{path}: {source}; the file must exist and be readable by the user that runs tapis", path = .path.shown())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -29,10 +31,10 @@ pub enum ImageFileError {
         source: io::Error,
     },
     /// It is no regular file.
-    #[error("{0}: not a regular file; name the file of an image")]
+    #[error("{path}: not a regular file; name the file of an image", path = .0.shown())]
     NotAFile(PathBuf),
     /// There is not enough memory for it.
-    #[error("{path}: {octets} octets of memory can't be had for it: {source}; free some")]
+    #[error("{path}: {octets} octets of memory can't be had for it: {source}; free some", path = .path.shown())]
     Memory {
         /// The file.
         path: PathBuf,
@@ -42,7 +44,7 @@ pub enum ImageFileError {
         source: io::Error,
     },
     /// What it holds is damaged, or no image of this version.
-    #[error("{path}: {source}; compile it again from its lists")]
+    #[error("{path}: {source}; compile it again from its lists", path = .path.shown())]
     Refused {
         /// The file.
         path: PathBuf,
@@ -65,12 +67,11 @@ pub fn read_image(path: &Path) -> Result<Image, ImageFileError> {
         path: path.to_owned(),
         source,
     };
-    // Looked at before it is opened: opening a FIFO would wait for its writer.
-    if !fs::metadata(path).map_err(unreadable)?.is_file() {
-        return Err(ImageFileError::NotAFile(path.to_owned()));
-    }
-    let mut file = File::open(path).map_err(unreadable)?;
-    let size = file.metadata().map_err(unreadable)?.len();
+    let (mut file, meta) = regular::open(path).map_err(|why| match why {
+        Unread::NotRegular => ImageFileError::NotAFile(path.to_owned()),
+        other => unreadable(other.into()),
+    })?;
+    let size = meta.len();
     let mut head = Vec::with_capacity(HEADER);
     let start = (&mut file).take(HEADER as u64).read_to_end(&mut head);
     start.map_err(unreadable)?;

@@ -1,8 +1,7 @@
 //! Owns the record of which images came into force together, and when.
 //! Refuses to know whether their files are there.
 
-use std::fs::File;
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -11,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::disk;
 use super::error::StoreError;
 use super::names::{Base, Delta, MANIFEST, Pair, temporary};
+use crate::config::regular;
+use crate::config::shown::Show;
 
 /// The version of the file's form.
 const VERSION: u32 = 1;
@@ -33,7 +34,7 @@ pub struct Published {
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
     /// The system does not let it be read.
-    #[error("{path}: {source}; the newest base image that can be read is taken in its place")]
+    #[error("{path}: {source}; the newest base image that can be read is taken in its place", path = .path.shown())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -42,13 +43,11 @@ pub enum ManifestError {
     },
     /// It is not what was written.
     #[error(
-        "{0}: damaged, not what was written; the newest base image that can be read is taken in its place"
-    )]
+        "{path}: damaged, not what was written; the newest base image that can be read is taken in its place", path = .0.shown())]
     Damaged(PathBuf),
     /// Another version of this program wrote it.
     #[error(
-        "{path}: of form {version}, and this program reads form {VERSION}; the newest base image that can be read is taken in its place"
-    )]
+        "{path}: of form {version}, and this program reads form {VERSION}; the newest base image that can be read is taken in its place", path = .path.shown())]
     Version {
         /// The file.
         path: PathBuf,
@@ -79,13 +78,11 @@ impl Manifest {
     /// The one in the directory; an empty one if there is none.
     pub(super) fn read(dir: &Path) -> Result<Self, ManifestError> {
         let path = dir.join(MANIFEST);
-        let mut octets = Vec::new();
-        let read = File::open(&path).and_then(|file| file.take(SIZE_MAX).read_to_end(&mut octets));
-        match read {
+        let octets = match regular::read(&path, SIZE_MAX).map_err(io::Error::from) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self::default()),
             Err(source) => return Err(ManifestError::Unreadable { path, source }),
-            Ok(_) => {}
-        }
+            Ok(octets) => octets,
+        };
         match serde_json::from_slice(&octets) {
             Ok(Head { version: VERSION }) => {}
             Ok(Head { version }) => return Err(ManifestError::Version { path, version }),

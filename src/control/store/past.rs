@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::file::{ImageFileError, read_image};
 use super::manifest::{Manifest, ManifestError, Published};
 use super::names::Pair;
+use crate::config::shown::Show;
 use crate::control::journal::JournalError;
 use crate::control::journal::past::{Moment, Past};
 use crate::policy::image::Image;
@@ -20,7 +21,7 @@ pub enum PastError {
     #[error(transparent)]
     Journal(#[from] JournalError),
     /// It is not kept any more, or never was.
-    #[error("{dir}: the lists of generation {generation} are not kept; kept are those of: {known}")]
+    #[error("{dir}: the lists of generation {generation} are not kept; kept are those of: {known}", dir = .dir.shown())]
     Unknown {
         /// The state directory.
         dir: PathBuf,

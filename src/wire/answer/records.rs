@@ -5,6 +5,7 @@ use smallvec::SmallVec;
 use super::{HeldEde, MAX_ERRORS};
 use crate::wire::edns::{self, Edns, Fields, OPTION_EDE};
 use crate::wire::name::{MAX_JUMPS, MAX_NAME, Name};
+use crate::wire::text::is_format;
 use crate::wire::{class, read_u16, rtype, skip_name};
 
 /// Most records of an answer that are read: ten times what other servers take in one RRset. Zones of
@@ -194,12 +195,4 @@ fn marked(text: &[u8]) -> Box<str> {
         "" => "upstream".into(),
         shown => format!("upstream: {shown}").into(),
     }
-}
-
-/// Characters that change the direction of text or are invisible (Unicode, general category Cf and
-/// line separators).
-fn is_format(c: char) -> bool {
-    matches!(c,
-        '\u{AD}' | '\u{61C}' | '\u{180E}' | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}'
-        | '\u{2060}'..='\u{206F}' | '\u{FEFF}' | '\u{FFF9}'..='\u{FFFB}' | '\u{E0000}'..='\u{E007F}')
 }

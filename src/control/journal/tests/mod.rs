@@ -250,7 +250,7 @@ fn a_pipe_is_no_journal() {
     let made = std::process::Command::new("mkfifo").arg(&pipe).status();
     assert!(made.expect("mkfifo runs").success());
     let error = JournalFile::open(&pipe, None, |_| ()).expect_err("refused");
-    assert!(error.to_string().contains("is no file"), "{error}");
+    assert!(error.to_string().contains("not a regular file"), "{error}");
 }
 
 #[test]

@@ -137,7 +137,7 @@ fn without_a_whole_record_the_newest_base_that_opens_is_taken() {
                 fs::remove_file(path).expect("removed");
                 fs::create_dir(path).expect("made");
             },
-            "Is a directory",
+            "not a regular file",
         ),
     ];
     for (damage, reason) in damage {

@@ -1,0 +1,84 @@
+//! The last layer before a terminal or a log: whatever text a verb prints or the server logs, it shows no control or
+//! format character but the newlines and tabs that the program writes itself.
+
+use std::fmt;
+use std::io::{self, Write};
+
+use tracing::field::Field;
+use tracing_subscriber::field::MakeExt;
+use tracing_subscriber::fmt::FormatFields;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
+
+use crate::config::shown::{Shown, escape};
+use crate::wire::text::steers;
+
+/// Escapes such characters on their way. JSON keeps its meaning.
+pub(super) struct Plain<W>(pub(super) W);
+
+impl<W: Write> Write for Plain<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let plain = |byte: &u8| matches!(byte, b' '..=b'~' | b'\n' | b'\t');
+        if bytes.iter().all(plain) {
+            self.0.write_all(bytes)?;
+            return Ok(bytes.len());
+        }
+        let mut text = String::with_capacity(bytes.len() + 16);
+        // Formatted text comes in whole characters.
+        for c in String::from_utf8_lossy(bytes).chars() {
+            match c {
+                '\n' | '\t' => text.push(c),
+                c if steers(c) => escape(c, &mut text).map_err(io::Error::other)?,
+                c => text.push(c),
+            }
+        }
+        self.0.write_all(text.as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// The fields of an event of the log, on one line. The format is the library's own otherwise.
+pub(super) fn fields() -> impl for<'w> FormatFields<'w> + Send + Sync + 'static {
+    debug_fn(field).delimited(" ")
+}
+
+fn field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
+    let value = Shown::new(format!("{value:?}"));
+    match field.name() {
+        "message" => write!(writer, "{value}"),
+        name if writer.has_ansi_escapes() => {
+            write!(writer, "\u{1b}[3m{name}\u{1b}[0m\u{1b}[2m=\u{1b}[0m{value}")
+        }
+        name => write!(writer, "{name}={value}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn printed(text: &str) -> String {
+        let mut plain = Plain(Vec::new());
+        write!(plain, "{text}").expect("memory");
+        String::from_utf8(plain.0).expect("text")
+    }
+
+    #[test]
+    fn nothing_that_is_printed_steers_a_terminal() {
+        let text = "a\tb\n\u{1b}]0;x\u{7} \u{202e}gnp \u{9b}1m é 漢 \u{2067}";
+        let plain = "a\tb\n\\u001b]0;x\\u0007 \\u202egnp \\u009b1m é 漢 \\u2067";
+        assert_eq!(printed(text), plain);
+    }
+
+    #[test]
+    fn json_means_the_same_as_before() {
+        let value = serde_json::json!({ "a\u{202e}\u{E0001}": ["\u{9b}\n\u{1b}", "\u{feff}é"] });
+        let text = printed(&serde_json::to_string_pretty(&value).expect("JSON"));
+        assert!(!text.contains(|c: char| c != '\n' && steers(c)), "{text}");
+        let again: serde_json::Value = serde_json::from_str(&text).expect("JSON still");
+        assert_eq!(again, value);
+    }
+}

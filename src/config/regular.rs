@@ -1,0 +1,164 @@
+//! Opens regular files and nothing else. What stands in a file's place may be a FIFO that nobody writes
+//! to, or a device without an end: reading one would hang or fill the memory, at the start, in a reload, in
+//! a verb.
+
+use std::fs::{File, Metadata};
+use std::io::{self, ErrorKind, Read};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// Why a file was not read.
+#[derive(Debug, thiserror::Error)]
+pub enum Unread {
+    /// It is a directory, a FIFO, a device or a socket.
+    #[error("not a regular file")]
+    NotRegular,
+    /// It is larger than it may be.
+    #[error("larger than {} MiB", .0 >> 20)]
+    TooLarge(u64),
+    /// What the system says.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl From<Unread> for io::Error {
+    fn from(why: Unread) -> Self {
+        match why {
+            Unread::NotRegular => Self::new(ErrorKind::InvalidInput, why.to_string()),
+            Unread::TooLarge(_) => Self::new(ErrorKind::FileTooLarge, why.to_string()),
+            Unread::Io(error) => error,
+        }
+    }
+}
+
+/// Opens a regular file for reading, through symbolic links.
+///
+/// Nothing that takes the file's place meanwhile is opened, and opening a device has no effect on it. A file
+/// with a lease is waited for, as the system ends that.
+///
+/// # Errors
+/// [`Unread`] but for [`Unread::TooLarge`].
+pub fn open(path: &Path) -> Result<(File, Metadata), Unread> {
+    // O_PATH finds the file without opening what it is.
+    let found = File::options()
+        .read(true)
+        .custom_flags(libc::O_PATH)
+        .open(path)?;
+    if !found.metadata()?.is_file() {
+        return Err(Unread::NotRegular);
+    }
+    let file = match File::open(format!("/proc/self/fd/{}", found.as_raw_fd())) {
+        Err(error) if error.kind() == ErrorKind::NotFound => open_without_proc(path)?,
+        opened => opened?,
+    };
+    let meta = file.metadata()?;
+    Ok((file, meta))
+}
+
+/// The same where `/proc` is not mounted: files with a lease are refused.
+fn open_without_proc(path: &Path) -> Result<File, Unread> {
+    // With this flag opening a FIFO does not wait for its writer.
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+    let file = File::options().read(true).custom_flags(flags).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(Unread::NotRegular),
+    }
+}
+
+/// The bytes of a regular file that has at most `most` of them.
+///
+/// # Errors
+/// [`Unread`].
+pub fn read(path: &Path, most: u64) -> Result<Vec<u8>, Unread> {
+    let (file, meta) = open(path)?;
+    if meta.len() > most {
+        return Err(Unread::TooLarge(most));
+    }
+    let mut bytes = Vec::with_capacity(meta.len() as usize);
+    // It may grow while it is read.
+    file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > most {
+        true => Err(Unread::TooLarge(most)),
+        false => Ok(bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn fifo(dir: &tempfile::TempDir) -> PathBuf {
+        let path = dir.path().join("fifo");
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.expect("mkfifo runs").success());
+        path
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_refused_without_waiting() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let zero = PathBuf::from("/dev/zero");
+        for path in [fifo(&dir), zero, dir.path().to_owned()] {
+            assert!(matches!(open(&path), Err(Unread::NotRegular)), "{path:?}");
+            let without = open_without_proc(&path);
+            assert!(matches!(without, Err(Unread::NotRegular)), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn a_regular_file_is_read_up_to_its_bound() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("file");
+        fs::write(&path, "12345").expect("written");
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink("file", &link).expect("linked");
+        assert_eq!(read(&link, 5).expect("read"), b"12345");
+        assert!(matches!(read(&path, 4), Err(Unread::TooLarge(4))));
+        let mut text = String::new();
+        let mut file = open_without_proc(&path).expect("opened");
+        file.read_to_string(&mut text).expect("read");
+        assert_eq!(text, "12345");
+        // Files of /proc say that they are empty.
+        assert!(
+            !read(Path::new("/proc/self/status"), 1 << 20)
+                .expect("read")
+                .is_empty()
+        );
+        let missing = read(&dir.path().join("missing"), 1).expect_err("missing");
+        assert!(matches!(missing, Unread::Io(error) if error.kind() == ErrorKind::NotFound));
+    }
+
+    #[test]
+    fn a_fifo_that_takes_the_place_of_a_file_again_and_again_is_never_waited_for() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (file, fifo) = (dir.path().join("file"), fifo(&dir));
+        let place = dir.path().join("place");
+        fs::write(&file, "x").expect("written");
+        let (new, target) = (dir.path().join("new"), place.clone());
+        std::os::unix::fs::symlink(&file, &place).expect("linked");
+        let swap = std::thread::spawn(move || {
+            for turn in 0..4000 {
+                let to = if turn % 2 == 0 { &fifo } else { &file };
+                std::os::unix::fs::symlink(to, &new).expect("linked");
+                fs::rename(&new, &target).expect("renamed");
+            }
+        });
+        let mut read = 0;
+        while !swap.is_finished() {
+            match open(&place) {
+                Ok((_, meta)) => {
+                    assert!(meta.is_file());
+                    read += 1;
+                }
+                Err(why) => assert!(matches!(why, Unread::NotRegular), "{why}"),
+            }
+        }
+        swap.join().expect("swapped");
+        assert!(read > 0 && open(&place).is_ok());
+    }
+}

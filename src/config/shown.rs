@@ -1,0 +1,75 @@
+//! Text from elsewhere, such as the name of a file, as it may reach a terminal or a log.
+
+use std::borrow::Cow;
+use std::fmt::{self, Display, Write};
+use std::path::Path;
+
+use crate::wire::text::steers;
+
+/// Text whose control and format characters are escaped as in JSON, so that escaping all of a JSON text again changes
+/// none of its meaning.
+#[derive(Clone, Debug)]
+pub struct Shown<'t>(Cow<'t, str>);
+
+impl<'t> Shown<'t> {
+    /// Of any text.
+    pub fn new(text: impl Into<Cow<'t, str>>) -> Self {
+        Self(text.into())
+    }
+}
+
+impl Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|c| match c {
+            '\n' => f.write_str("\\n"),
+            c if steers(c) => escape(c, f),
+            c => f.write_char(c),
+        })
+    }
+}
+
+/// Writes a character as JSON has it where it is escaped.
+///
+/// # Errors
+/// What the writer says.
+pub fn escape(c: char, to: &mut impl Write) -> fmt::Result {
+    let mut units = [0; 2];
+    let units = c.encode_utf16(&mut units);
+    units
+        .iter()
+        .try_for_each(|unit| write!(to, "\\u{unit:04x}"))
+}
+
+/// What can be shown so.
+pub trait Show {
+    /// Without characters that steer a terminal, and on one line.
+    fn shown(&self) -> Shown<'_>;
+}
+
+/// The name of a file is whatever its maker wrote, newlines and escape sequences too.
+impl Show for Path {
+    fn shown(&self) -> Shown<'_> {
+        Shown(self.to_string_lossy())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_shown_on_one_line_without_what_steers_a_terminal() {
+        for (name, shown) in [
+            ("/a/b c.toml", "/a/b c.toml"),
+            (
+                "\u{1b}[31mEVIL\nALARM x\u{202e}.toml",
+                "\\u001b[31mEVIL\\nALARM x\\u202e.toml",
+            ),
+            ("\u{9b}2J\r\t\u{7f}", "\\u009b2J\\u000d\\u0009\\u007f"),
+            ("\u{2066}\u{E0041}", "\\u2066\\udb40\\udc41"),
+            ("می\u{200c}خواهم.toml", "می\u{200c}خواهم.toml"),
+        ] {
+            assert_eq!(Path::new(name).shown().to_string(), shown);
+        }
+    }
+}

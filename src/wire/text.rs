@@ -1,0 +1,16 @@
+//! Characters that do something to a terminal or a log instead of being shown.
+
+/// Whether a character moves the cursor, starts an escape sequence, begins a line, changes the direction of text or
+/// is invisible. The two joiners are not among them: Persian and Hindi are spelled with them.
+pub fn steers(c: char) -> bool {
+    c.is_control() || (is_format(c) && !matches!(c, '\u{200C}' | '\u{200D}'))
+}
+
+/// Characters that change the direction of text or are invisible (Unicode, general category Cf and
+/// line separators).
+pub(super) fn is_format(c: char) -> bool {
+    matches!(c,
+        '\u{AD}' | '\u{600}'..='\u{605}' | '\u{61C}' | '\u{6DD}' | '\u{70F}' | '\u{180E}'
+        | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}'
+        | '\u{FFF9}'..='\u{FFFB}' | '\u{E0000}'..='\u{E007F}')
+}
