@@ -138,7 +138,8 @@ mod tests {
 
     use super::*;
 
-    const SHORT: Duration = Duration::from_millis(50);
+    /// Long enough for a thread to start on a busy machine.
+    const SHORT: Duration = Duration::from_secs(2);
     const LONG: Duration = Duration::from_secs(600);
 
     #[test]
