@@ -315,7 +315,7 @@ fn read(path: &Path) -> Result<String, Problems> {
             message,
         }])
     };
-    let octets = regular::read(path, SIZE_MAX).map_err(|why| {
+    let bytes = regular::read(path, SIZE_MAX).map_err(|why| {
         let message = match why {
             Unread::NotRegular if path.is_dir() => {
                 "cannot be read: it is a directory; name a file in it".to_owned()
@@ -339,7 +339,7 @@ fn read(path: &Path) -> Result<String, Problems> {
         };
         refuse(None, message)
     })?;
-    String::from_utf8(octets).map_err(|error| {
+    String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         let line = Findings::new(path, error.as_bytes()).line_at(at);
         let message = "is not UTF-8 text: save the file as UTF-8";

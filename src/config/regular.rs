@@ -15,11 +15,18 @@ pub enum Unread {
     #[error("not a regular file")]
     NotRegular,
     /// It is larger than it may be.
-    #[error("larger than {} MiB", .0 >> 20)]
+    #[error("larger than {}", size(*.0))]
     TooLarge(u64),
     /// What the system says.
     #[error(transparent)]
     Io(#[from] io::Error),
+}
+
+fn size(bytes: u64) -> String {
+    match bytes >> 20 {
+        0 => format!("{} KiB", bytes >> 10),
+        mib => format!("{mib} MiB"),
+    }
 }
 
 impl From<Unread> for io::Error {
@@ -76,7 +83,10 @@ pub fn read(path: &Path, most: u64) -> Result<Vec<u8>, Unread> {
     if meta.len() > most {
         return Err(Unread::TooLarge(most));
     }
-    let mut bytes = Vec::with_capacity(meta.len() as usize);
+    let mut bytes = Vec::new();
+    // A sparse file may say that it has more than there is memory.
+    let expected = usize::try_from(meta.len()).unwrap_or(usize::MAX);
+    bytes.try_reserve_exact(expected).map_err(io::Error::from)?;
     // It may grow while it is read.
     file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
     match bytes.len() as u64 > most {

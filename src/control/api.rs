@@ -65,7 +65,7 @@ pub async fn serve(
         let (routes, stop) = (routes.clone(), stop.clone());
         open.spawn(async move {
             let talk = talk(stream, caller, routes, stop);
-            // Whatever is not said by then is said to nobody.
+            // A connection that takes longer is closed, answered or not.
             let _ = tokio::time::timeout(CONNECTION_TIME, talk).await;
             drop(place);
         });
@@ -86,10 +86,10 @@ async fn accept(listener: &UnixListener, user: u32) -> (UnixStream, Caller) {
 
 /// Answers the one request of a connection.
 async fn talk(stream: UnixStream, caller: Caller, routes: Router, stop: CancellationToken) {
-    let heard = Heard::default();
+    let received = Received::default();
     let routes = routes
         .layer(Extension(caller))
-        .layer(Extension(heard.clone()));
+        .layer(Extension(received.clone()));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(REQUEST_TIME)
@@ -97,11 +97,11 @@ async fn talk(stream: UnixStream, caller: Caller, routes: Router, stop: Cancella
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
-        // A client that breaks off is no concern of ours.
+        // Errors of the connection are the client's: there is nothing to do about them.
         _ = connection.as_mut() => return,
         () = stop.cancelled() => {}
     }
-    if heard.0.load(Ordering::Relaxed) {
+    if received.0.load(Ordering::Relaxed) {
         let _ = connection.await;
     }
 }
@@ -110,20 +110,20 @@ async fn talk(stream: UnixStream, caller: Caller, routes: Router, stop: Cancella
 #[derive(Clone, Copy, Debug)]
 struct Caller(u32);
 
-/// Whether a connection's request was read whole.
+/// Whether a connection's request was received completely.
 #[derive(Clone, Debug, Default)]
-struct Heard(Arc<AtomicBool>);
+struct Received(Arc<AtomicBool>);
 
-/// Reads a request's body, so that what is asked of others is asked at once.
+/// Reads a request's body within [`REQUEST_TIME`], before its handler runs.
 async fn read_whole(
-    Extension(heard): Extension<Heard>,
+    Extension(received): Extension<Received>,
     request: extract::Request,
     next: Next,
 ) -> Response {
     let (head, body) = request.into_parts();
     match tokio::time::timeout(REQUEST_TIME, to_bytes(body, BODY_MAX)).await {
         Ok(Ok(body)) => {
-            heard.0.store(true, Ordering::Relaxed);
+            received.0.store(true, Ordering::Relaxed);
             let request = extract::Request::from_parts(head, body.into());
             next.run(request).await
         }
@@ -266,19 +266,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_end_waits_for_requests_that_were_heard_and_for_no_half_ones() {
+    async fn the_end_waits_for_requests_that_were_received_and_for_no_half_ones() {
         let mut api = start();
         let _half = api.say(b"GET /sta").await;
         let _silent = api.say(b"").await;
         let body = b"POST /reload HTTP/1.1\r\nhost: tapis\r\ncontent-length: 9\r\n\r\n{";
         let _body = api.say(body).await;
-        let mut heard = api.say(STATUS).await;
+        let mut received = api.say(STATUS).await;
         let request = api.requests.recv().await;
         api.stop.cancel();
         assert!(timeout(SHORT, &mut api.served).await.is_err());
         drop(request);
         let mut answer = String::new();
-        heard.read_to_string(&mut answer).await.expect("answered");
+        let read = received.read_to_string(&mut answer).await;
+        read.expect("answered");
         assert!(answer.contains("the server is shutting down"), "{answer}");
         timeout(SHORT, api.served)
             .await

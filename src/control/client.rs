@@ -40,7 +40,7 @@ pub enum ClientError {
         source: hyper::Error,
     },
     /// No answer came.
-    #[error("the server at {path} did not answer within {} s; its log may tell why", .after.as_secs(), path = .path.shown())]
+    #[error("the server at {path} did not answer within {} s; check its log", .after.as_secs(), path = .path.shown())]
     Silent {
         /// The socket.
         path: PathBuf,

@@ -22,7 +22,10 @@ pub(super) enum Unanswered {
     #[error("no answer from the file system in {} s; check the disk or the network mount", DEADLINE.as_secs())]
     Late,
     /// Reading panicked, or the system has no thread for it.
-    #[error("reading it failed inside tapis, which is a bug; please report it")]
+    #[error(
+        "reading it failed: the system has no thread left (see the limit of tasks), or it is a bug in \
+         tapis; please report that"
+    )]
     Failed,
 }
 

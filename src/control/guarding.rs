@@ -60,6 +60,9 @@ impl Control {
 
     /// Has lists read again whose rules were held against other names.
     pub(super) fn follow_guard(&mut self) {
+        if !self.rails.is_complete() {
+            return;
+        }
         let now = Instant::now();
         for list in self.lists.iter_mut().filter(|list| !list.frozen) {
             list.follow(&self.rails, now);

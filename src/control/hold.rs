@@ -1,7 +1,7 @@
 //! Owns holding all lists as they were in a generation: until somebody releases them, no newer state of them counts.
 //! Refuses to hold orders and exceptions: an authority's word goes on.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -65,7 +65,7 @@ impl Hold {
         io::Write::write_all(&mut file, text.as_bytes())?;
         file.as_file().sync_all()?;
         file.persist(dir.join(FILE)).map_err(io::Error::from)?;
-        Ok(())
+        sync(dir)
     }
 
     /// As an alarm.
@@ -87,7 +87,13 @@ pub(super) struct Held {
 /// A rollback or a release whose files are being read and written.
 pub(super) struct Rolling {
     waiting: Waiting,
-    prepared: Prepared,
+    /// What a release needs of the files of lists.
+    prepared: Option<Prepared>,
+}
+
+/// Makes what was renamed or removed in a directory outlive a power cut.
+fn sync(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
 }
 
 /// The generation whose lists the server with that state directory holds, if it can be told.
@@ -154,7 +160,7 @@ impl Control {
         wish: RollbackRequest,
         cause: Cause,
         reply: oneshot::Sender<ReloadReport>,
-        prepared: Prepared,
+        prepared: Option<Prepared>,
     ) {
         let mut waiting = Waiting::new(cause, Some(reply));
         let started = match wish.generation {
@@ -196,15 +202,22 @@ impl Control {
         if self.held.is_none() {
             return Err("no lists are held".to_owned());
         }
-        let file = self.state_dir()?.join(FILE);
+        let dir = self.state_dir()?;
+        let file = dir.join(FILE);
         let places = file.shown().to_string();
         let work = move || {
-            Landed::Released(match fs::remove_file(&file) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    Err(format!("{}: can't be removed: {error}", file.shown()))
-                }
-                _ => Ok(()),
-            })
+            let removed = match fs::remove_file(&file) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                removed => removed.and_then(|()| sync(&dir)),
+            };
+            let removed = removed.map_err(|error| {
+                format!(
+                    "{}: can't be removed for good: {error}; the lists may be held again after a \
+                     restart",
+                    file.shown()
+                )
+            });
+            Landed::Released(removed)
         };
         self.errands.start(Errand::Rollback, places, work);
         Ok(())
@@ -221,13 +234,17 @@ impl Control {
         };
         match landed {
             Some(Landed::Held(Ok(held))) => self.take_held(*held, &mut waiting),
-            Some(Landed::Released(Ok(()))) => self.release(&mut waiting, prepared),
+            Some(Landed::Released(Ok(()))) => {
+                if let Some(prepared) = prepared {
+                    self.release(&mut waiting, prepared);
+                }
+            }
             Some(Landed::Held(Err(problem)) | Landed::Released(Err(problem))) => {
                 waiting.report.problems.push(problem);
             }
             _ => waiting.report.problems.push(
-                "not rolled back: reading its files failed inside tapis, which is a bug; please \
-                 report it"
+                "not rolled back, but it may count after a restart: reading or writing its files \
+                 failed inside tapis, which is a bug; please report it"
                     .to_owned(),
             ),
         }
@@ -675,8 +692,7 @@ mod tests {
         control.held = Some(hold(1, 2));
         start_rolling(&mut control, None).await;
         assert!(control.held.is_some() && control.waiting.is_empty());
-        let (errand, landed) = control.errands.next().await.expect("it ends");
-        control.land_errand(&errand, landed);
+        end_rolling(&mut control).await;
         assert!(control.held.is_none() && control.waiting.len() == 1);
         assert_eq!(held(&folder.path().join("state")), None);
     }
@@ -701,6 +717,13 @@ mod tests {
         }
     }
 
+    async fn end_rolling(control: &mut Control) {
+        while control.rolling.is_some() {
+            let (errand, landed) = control.errands.next().await.expect("it ends");
+            control.land_errand(&errand, landed);
+        }
+    }
+
     #[tokio::test(flavor = "multi_thread")]
     async fn no_image_is_kept_between_a_hold_on_the_disk_and_its_lists_in_force() {
         let folder = folder();
@@ -719,15 +742,31 @@ mod tests {
         control.wish(Wish::Rollback(wish, Cause::Start, reply));
         control.prepare();
         assert!(!control.errands.is_running(&Errand::Prepare));
-        let (errand, landed) = control.errands.next().await.expect("it ends");
-        assert_eq!(errand, Errand::Rollback);
-        control.land_errand(&errand, landed);
+        end_rolling(&mut control).await;
         let hold = Hold::read(&folder.path().join("state")).expect("readable");
         assert_eq!(hold, control.held);
         assert!(hold.is_some_and(|hold| hold.first <= control.generation()));
         control.publish();
         control.start_keeping();
         assert!(control.keeping && other.try_recv().is_err());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_rollback_waits_for_no_file_that_a_reload_reads() {
+        let folder = folder();
+        two_generations(folder.path()).await.end().await;
+        let mut control = control(folder.path());
+        // The files of a reload do not answer, and its caller has been answered.
+        control.errands.note(Errand::Prepare, "/net".to_owned());
+        let (reply, _) = oneshot::channel();
+        let wish = RollbackRequest {
+            generation: Some(1),
+        };
+        control.wish(Wish::Rollback(wish, Cause::Start, reply));
+        control.prepare();
+        assert!(control.rolling.is_some());
+        end_rolling(&mut control).await;
+        assert_eq!(control.held.map(|hold| hold.generation), Some(1));
     }
 
     #[tokio::test(flavor = "multi_thread")]

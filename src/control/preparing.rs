@@ -78,16 +78,31 @@ impl Control {
                     self.reload(&wish, cause, reply, *prepared);
                 }
                 Some(Wish::Rollback(wish, cause, reply)) => {
-                    self.roll_back(wish, cause, reply, *prepared);
+                    self.roll_back(wish, cause, reply, Some(*prepared));
                 }
                 None => {}
             }
         }
-        if self.errands.is_running(&Errand::Prepare) || self.rolling.is_some() {
+        if self.wishes.under_way.is_some() || self.rolling.is_some() {
             return;
         }
-        let Some(wish) = self.wishes.waiting.pop_front() else {
+        // What is being kept may put the generation that a rollback reads among the superfluous ones.
+        let next = self.wishes.waiting.front();
+        if self.keeping && matches!(next, Some(Wish::Rollback(..))) {
             return;
+        }
+        // A rollback to a generation needs no file outside of the state directory, and may be the way out
+        // when others hang.
+        let is_hold = matches!(next, Some(Wish::Rollback(wish, ..)) if wish.generation.is_some());
+        if self.errands.is_running(&Errand::Prepare) && !is_hold {
+            return;
+        }
+        let wish = match self.wishes.waiting.pop_front() {
+            Some(Wish::Rollback(wish, cause, reply)) if is_hold => {
+                return self.roll_back(wish, cause, reply, None);
+            }
+            Some(wish) => wish,
+            None => return,
         };
         self.wishes.under_way = Some(wish);
         let (now, boot) = (self.config.clone(), self.boot.overrides.clone());

@@ -44,6 +44,10 @@ impl Asked {
         for (touched, at) in self.touched.values() {
             book.touch(touched, *at);
         }
+        if self.refresh {
+            // Only what could be seen before.
+            book.confirm_loss();
+        }
         let now = Instant::now();
         if self.sweep {
             book.sweep(now);

@@ -53,15 +53,15 @@ impl Signals {
         hangup: mpsc::Sender<()>,
     ) -> Result<(), DaemonError> {
         let [mut user_1, mut user_2] = self.user;
-        let (mut heard_1, mut heard_2) = (false, false);
+        let (mut logged_1, mut logged_2) = (false, false);
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return Ok(()),
                 _ = self.interrupt.recv() => return Ok(()),
                 // A reload that is asked for while four others wait would find nothing new.
                 _ = self.hang_up.recv() => drop(hangup.try_send(())),
-                _ = user_1.recv() => ignore("SIGUSR1", &mut heard_1),
-                _ = user_2.recv() => ignore("SIGUSR2", &mut heard_2),
+                _ = user_1.recv() => ignore("SIGUSR1", &mut logged_1),
+                _ = user_2.recv() => ignore("SIGUSR2", &mut logged_2),
                 () = essential.stop().cancelled() => {
                     return Err(DaemonError::Ended(essential.ended()));
                 }
@@ -71,8 +71,8 @@ impl Signals {
 }
 
 /// Logs the first signal of a kind that has no meaning.
-fn ignore(signal: &str, heard: &mut bool) {
-    if !std::mem::replace(heard, true) {
+fn ignore(signal: &str, logged: &mut bool) {
+    if !std::mem::replace(logged, true) {
         tracing::info!(signal, "ignored: it has no meaning here; SIGHUP reloads");
     }
 }

@@ -126,7 +126,7 @@ pub(super) fn network(client: IpAddr) -> u128 {
 }
 
 impl Seat {
-    /// Whose it is: a number that is the same for all seats of a client. `None` for a refresh.
+    /// The number of its client, the same for all seats of that client. `None` for a refresh.
     pub fn client(&self) -> Option<usize> {
         self.client
     }

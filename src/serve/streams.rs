@@ -24,8 +24,9 @@ use crate::wire::MAX_MESSAGE;
 
 /// Questions of one connection that may wait for upstream; further ones stay in the socket.
 const PIPELINE: usize = 64;
-/// Bytes of resolved answers that a connection keeps until they are sent, or one answer that is longer. A
-/// client that reads nothing can make an upstream give it 64 answers of 64 KB for each connection.
+/// Bytes of resolved answers that a connection keeps until they are sent, or one answer that is longer; and
+/// bytes of queries that wait, besides the last one read. A client that reads nothing can make an upstream
+/// give it 64 answers of 64 KB for each connection, and send 64 queries of that size.
 const HELD: usize = MAX_MESSAGE;
 /// Pause after the system would not give a connection, for want of files mostly.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -96,7 +97,7 @@ impl Streams {
         let mut queries = Queries::new(peer);
         let mut open = true;
         while open || !queries.is_empty() {
-            let answer = if let Some(packet) = queries.next_postponed() {
+            let answer = if let Some(packet) = queries.resume_postponed() {
                 self.resume(&packet, &mut queries)
             } else {
                 tokio::select! {
@@ -182,6 +183,7 @@ impl Streams {
             queries.postponed.push_back(packet);
             return None;
         };
+        queries.kept -= packet.len();
         let mut out = Vec::with_capacity(512);
         let (now, snapshot) = (self.shared.clock.now(), self.shared.policy.load());
         let client = queries.client;
@@ -213,6 +215,7 @@ impl Streams {
             Step::Resolve(key, stale) => {
                 let (this, packet) = (Arc::clone(self), Box::<[u8]>::from(packet));
                 let (client, held) = (queries.client.ip, Arc::clone(&queries.held));
+                queries.kept += packet.len();
                 queries.waiting.spawn(async move {
                     let resolution = this.resolver.resolve(client, key, stale).await;
                     Resolved::new(packet, resolution, held)
@@ -231,6 +234,10 @@ struct Queries {
     waiting: JoinSet<Resolved>,
     /// Queries whose resolutions did not fit into `held`.
     postponed: VecDeque<Box<[u8]>>,
+    /// Whether the query that waits is one that was postponed.
+    resumed: bool,
+    /// Bytes of all queries that wait.
+    kept: usize,
     /// A permit for each byte of resolved answers that may be kept.
     held: Arc<Semaphore>,
 }
@@ -244,6 +251,8 @@ impl Queries {
             },
             waiting: JoinSet::new(),
             postponed: VecDeque::new(),
+            resumed: false,
+            kept: 0,
             held: Arc::new(Semaphore::new(HELD)),
         }
     }
@@ -252,18 +261,23 @@ impl Queries {
         self.waiting.is_empty() && self.postponed.is_empty()
     }
 
-    /// Whether a further query may be read. Not while one is postponed: it would take what that one needs,
-    /// and a query could go upstream again and again.
+    /// Whether a further query may be read. Not until those that were postponed are answered: it would take
+    /// what they need, and a query could go upstream again and again.
     fn has_room(&self) -> bool {
-        self.postponed.is_empty() && self.waiting.len() < PIPELINE
+        let resumes = self.resumed && !self.waiting.is_empty();
+        let has_room = self.waiting.len() < PIPELINE && self.kept < HELD;
+        has_room && !resumes && self.postponed.is_empty()
     }
 
-    /// A postponed query, once no other waits: its resolution then fits.
-    fn next_postponed(&mut self) -> Option<Box<[u8]>> {
-        match self.waiting.is_empty() {
-            true => self.postponed.pop_front(),
-            false => None,
+    /// Takes a postponed query, once no other waits: its resolution then fits.
+    fn resume_postponed(&mut self) -> Option<Box<[u8]>> {
+        if !self.waiting.is_empty() {
+            return None;
         }
+        let packet = self.postponed.pop_front();
+        self.resumed = packet.is_some();
+        self.kept -= packet.as_ref().map_or(0, |packet| packet.len());
+        packet
     }
 }
 
@@ -328,6 +342,29 @@ mod tests {
         assert_eq!(hits(95), (4, 1), "it is asked for once");
         assert_eq!(streams.counters.read(Count::TcpQueries), 4);
         assert!(queries.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_further_query_is_read_while_those_that_wait_are_long() {
+        let streams = streams();
+        let mut queries = Queries::new(([127, 0, 0, 1], 5353).into());
+        // With 40,000 bytes of padding (RFC 7830).
+        let mut long = PACKET.strip_suffix(&[0, 0]).expect("no option").to_vec();
+        long.extend_from_slice(&40_004_u16.to_be_bytes());
+        long.extend_from_slice(&12_u16.to_be_bytes());
+        long.extend_from_slice(&40_000_u16.to_be_bytes());
+        long.resize(long.len() + 40_000, 0);
+        let mut room = || {
+            assert!(streams.take(&long, &mut queries).is_none(), "it waits");
+            queries.has_room()
+        };
+        assert_eq!((room(), room()), (true, false));
+        // No upstream server answers.
+        while let Some(resolved) = queries.waiting.join_next().await {
+            let resolved = resolved.expect("no panic");
+            assert!(streams.finish(resolved, &mut queries).is_some());
+        }
+        assert!(queries.has_room() && queries.kept == 0);
     }
 
     #[test]

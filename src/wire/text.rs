@@ -6,11 +6,12 @@ pub fn steers(c: char) -> bool {
     c.is_control() || (is_format(c) && !matches!(c, '\u{200C}' | '\u{200D}'))
 }
 
-/// Characters that change the direction of text or are invisible (Unicode, general category Cf and
-/// line separators).
+/// Characters that change the direction of text or are invisible: most of Unicode's general category Cf, and
+/// the separators of lines. The signs of that category that are shown, as Arabic ones for numbers, are not
+/// among them.
 pub(super) fn is_format(c: char) -> bool {
     matches!(c,
-        '\u{AD}' | '\u{600}'..='\u{605}' | '\u{61C}' | '\u{6DD}' | '\u{70F}' | '\u{180E}'
+        '\u{AD}' | '\u{61C}' | '\u{180E}'
         | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}'
         | '\u{FFF9}'..='\u{FFFB}' | '\u{E0000}'..='\u{E007F}')
 }

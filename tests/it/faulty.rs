@@ -246,9 +246,10 @@ fn questions_leave_with_ports_ids_and_letters_that_cant_be_guessed() {
         assert_eq!(answer.answers[0].name.to_string(), asked);
     }
     let all = upstream.asked();
-    let ports: BTreeSet<_> = all.iter().map(|asked| asked.peer.port()).collect();
-    // Each of two workers has eight ports at a time.
-    assert!(ports.len() >= 12, "{ports:?}");
+    // Each of two workers has four ports at a time; with one each, they would have used two or three.
+    let first = all.iter().take(40);
+    let ports: BTreeSet<_> = first.map(|asked| asked.peer.port()).collect();
+    assert!(ports.len() >= 6, "{ports:?}");
     let ids: Vec<_> = all.iter().map(|asked| asked.message.metadata.id).collect();
     let distinct: BTreeSet<_> = ids.iter().collect();
     assert!(distinct.len() >= QUESTIONS - 10, "{ids:?}");

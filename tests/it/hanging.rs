@@ -22,7 +22,7 @@ const LEASE: &str = "import fcntl, os, signal, sys\n\
                      print('held', flush=True)\n\
                      sys.stdin.read()\n";
 
-/// A file that nobody else can open. The system ends a lease after `lease-break-time`, 45 s by default.
+/// A file that no other process can open. The system ends a lease after `lease-break-time`, 45 s by default.
 struct Lease(Child);
 
 impl Lease {
@@ -35,7 +35,7 @@ impl Lease {
         lease
     }
 
-    /// Has a file hang that nobody has open.
+    /// Makes a file hang that no process has open.
     fn on(path: &Path) -> Self {
         let child = Command::new("python3")
             .args(["-c", LEASE])

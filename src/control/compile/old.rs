@@ -108,11 +108,11 @@ impl Old {
 
 fn open(path: Option<&Path>) -> Result<Option<Image>, CompileError> {
     let Some(path) = path else { return Ok(None) };
-    let octets = regular::read(path, u64::MAX).map_err(|why| CompileError::Unreadable {
+    let bytes = regular::read(path, u64::MAX).map_err(|why| CompileError::Unreadable {
         path: path.to_owned(),
         source: why.into(),
     })?;
-    let image = Image::open(Octets::Heap(octets));
+    let image = Image::open(Octets::Heap(bytes));
     image.map(Some).map_err(|source| CompileError::Damaged {
         path: path.to_owned(),
         source,

@@ -144,9 +144,9 @@ fn head(path: &Path) -> Result<Vec<u8>, Refusal> {
         Unread::NotRegular => Refusal::NotAFile(path.to_owned()),
         other => unreadable(other.into()),
     })?;
-    let mut octets = Vec::new();
-    let read = file.take(MOST_OCTETS).read_to_end(&mut octets);
-    read.map(|_| octets).map_err(unreadable)
+    let mut bytes = Vec::new();
+    let read = file.take(MOST_OCTETS).read_to_end(&mut bytes);
+    read.map(|_| bytes).map_err(unreadable)
 }
 
 fn ranked(line: &[u8]) -> Result<Name, String> {

@@ -19,6 +19,8 @@ pub struct Rails {
     wards: Wards,
     allow_digest: String,
     problems: Vec<String>,
+    /// Whether the files that the configuration names could be read.
+    is_complete: bool,
 }
 
 impl Rails {
@@ -32,6 +34,7 @@ impl Rails {
         let mut bare = config.clone();
         let files = [bare.guard.protect.take(), bare.guard.popular.take()];
         let mut rails = Self::read(&bare);
+        rails.is_complete = false;
         rails.problems = files
             .into_iter()
             .flatten()
@@ -41,6 +44,11 @@ impl Rails {
             })
             .collect();
         rails
+    }
+
+    /// Whether they know all names that no rule may cover. What is in force is not judged again by others.
+    pub(in crate::control) fn is_complete(&self) -> bool {
+        self.is_complete
     }
 
     /// The same when these were in force before: of a file that has problems now, what was good then
@@ -86,6 +94,7 @@ impl Rails {
             allow_digest: wards.allow_digest(),
             wards,
             problems,
+            is_complete: true,
         }
     }
 

@@ -51,7 +51,7 @@ pub struct Book {
     findings: Findings,
     /// Orders at the last conclusion.
     count: usize,
-    /// How many orders were there when all of them were gone at once, and nobody has seen it since.
+    /// How many orders there were before all of them were gone at once, until that is confirmed.
     vanished: Option<usize>,
 }
 
@@ -140,8 +140,6 @@ impl Book {
         if self.refresh().is_empty() && changed {
             self.conclude();
         }
-        // Another directory has other orders.
-        self.vanished = None;
     }
 
     /// Takes a new configuration, and reads nothing. Returns whether something changed.
@@ -150,7 +148,12 @@ impl Book {
         let mut changed = self.config != config.orders || self.own != *own;
         self.config.clone_from(&config.orders);
         self.own.clone_from(own);
-        if self.orders.set(config.orders.dir.as_deref()) || self.rules.is_none() {
+        let has_moved = self.orders.set(config.orders.dir.as_deref());
+        if has_moved {
+            // Another directory has other orders.
+            (self.count, self.vanished) = (0, None);
+        }
+        if has_moved || self.rules.is_none() {
             changed = true;
             for (path, text) in config.orders.embedded {
                 self.orders.embed(Path::new(path), text, Order::parse);
@@ -159,9 +162,15 @@ impl Book {
         changed | self.exceptions.set(dir.as_deref())
     }
 
-    /// Reads all files that changed, whoever writes them, and returns them. Whoever asks for it has seen what was wrong.
+    /// Ends the alarm about orders that are all gone: the operator says that it is right.
+    pub(in crate::control) fn confirm_loss(&mut self) {
+        if self.vanished.take().is_some() {
+            self.version += 1;
+        }
+    }
+
+    /// Reads all files that changed, and returns them.
     pub fn refresh(&mut self) -> Vec<PathBuf> {
-        self.vanished = None;
         let mut changed = self.orders.read_all(Order::parse);
         changed.extend(self.exceptions.read_all(exception::parse));
         if !changed.is_empty() {
@@ -229,8 +238,8 @@ impl Book {
         }
     }
 
-    /// A directory whose file system is not mounted is an empty one. One order that is gone may have been lifted so;
-    /// several at once are reported.
+    /// A directory whose file system is not mounted is an empty one. One order that is gone may have
+    /// been lifted so; several at once are reported.
     fn look_for_loss(&mut self) {
         let count = self.orders().count();
         let before = std::mem::replace(&mut self.count, count);
@@ -246,8 +255,8 @@ impl Book {
     pub(super) fn loss(&self) -> Option<String> {
         let (orders, dir) = (self.vanished?, self.config.dir.as_ref()?.shown());
         Some(format!(
-            "{dir}: all {orders} orders are gone at once and no longer in force: if that is a mistake, check whether \
-             the file system is mounted; if not, confirm it with: tapis reload"
+            "{dir}: all {orders} orders are gone at once and no longer in force: if that is a mistake, \
+             check whether the file system is mounted; if not, confirm it with: tapis reload"
         ))
     }
 
@@ -469,7 +478,8 @@ mod tests {
     }
 
     #[test]
-    fn orders_that_are_all_gone_at_once_are_reported_until_somebody_asks_or_one_is_there_again() {
+    fn orders_that_are_all_gone_at_once_are_reported_until_that_is_confirmed_or_one_is_there_again()
+    {
         let dir = tempfile::tempdir().expect("a folder");
         let mut config = Config::built_in();
         config.orders.dir = Some(dir.path().to_owned());
@@ -503,9 +513,12 @@ mod tests {
         );
         assert_eq!(book.orders().count(), 0, "the directory is the truth");
         assert_eq!(sweep(&mut book), problems, "it stays");
-        let mut seen = book.clone();
-        seen.refresh();
-        assert_eq!(seen.problems(), [""; 0]);
+        let mut confirmed = book.clone();
+        assert!(confirmed.refresh().is_empty());
+        confirmed.configure(&config);
+        assert_eq!(confirmed.problems(), problems, "not by another reading");
+        confirmed.confirm_loss();
+        assert_eq!(confirmed.problems(), [""; 0]);
         write(&["d"]);
         assert_eq!(sweep(&mut book), [""; 0]);
         remove("d");
@@ -624,18 +637,18 @@ mod tests {
         let remarks = [
             "order b: it supersedes `gone`, which is not here",
             "order a: it ends before it begins, so it is never in force",
-            "x.toml:1: the exception for a.x.example stands against an authority's order:b",
+            "x.toml:1: the exception for a.x.example overrides an authority's order:b",
         ];
         assert_eq!(told(&["ads"]), remarks);
-        let unknown =
-            "x.toml:1: the exception for a.x.example stands against `ads`, which is not here";
+        let unknown = "x.toml:1: the exception for a.x.example overrides `ads`, which is unknown";
         assert_eq!(told(&[])[3..], [unknown]);
         let gone = Exception {
             against: Against::Named(vec!["order:gone".to_owned()]),
             ..exception("a.x.example", "")
         };
         let remarked = self::book(Vec::new(), vec![gone]).warnings(["ads"].into_iter());
-        let told = "x.toml:1: the exception for a.x.example stands against `order:gone`, which is not here";
+        let told =
+            "x.toml:1: the exception for a.x.example overrides `order:gone`, which is unknown";
         assert_eq!(remarked, [told]);
         let states = book.states(at(NOON));
         let expected = [

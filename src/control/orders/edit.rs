@@ -52,6 +52,12 @@ pub enum EditError {
         /// What the system says.
         source: io::Error,
     },
+    /// Another program has locked its directory for too long.
+    #[error("{path}: another program holds a lock on its directory (see lslocks): try again", path = path.shown())]
+    Locked {
+        /// The file.
+        path: PathBuf,
+    },
     /// It is no TOML any more.
     #[error("{path}: {source}", path = path.shown())]
     Toml {
@@ -89,7 +95,8 @@ pub fn apply(path: &Path, change: &Change<'_>) -> Result<(), EditError> {
     let path = fs::canonicalize(path).map_err(io)?;
     let folder = path.parent().unwrap_or(Path::new("/"));
     // Of two verbs at a time one would write over what the other wrote.
-    let _lock = lock(folder).map_err(io)?;
+    let lock = lock(folder).map_err(io)?;
+    let _lock = lock.ok_or_else(|| EditError::Locked { path: path.clone() })?;
     let text = changed(
         &super::text(&path).map_err(EditError::Unreadable)?,
         &path,
@@ -110,18 +117,16 @@ pub fn apply(path: &Path, change: &Change<'_>) -> Result<(), EditError> {
     Ok(())
 }
 
-/// Keeps other verbs from changing a file of the directory until it is dropped.
-fn lock(folder: &Path) -> io::Result<File> {
+/// Keeps other verbs from changing a file of the directory until it is dropped. `None` if another program
+/// holds the lock for too long.
+fn lock(folder: &Path) -> io::Result<Option<File>> {
     let directory = File::open(folder)?;
     let until = Instant::now() + PATIENCE;
     loop {
         match directory.try_lock() {
-            Ok(()) => return Ok(directory),
+            Ok(()) => return Ok(Some(directory)),
             Err(TryLockError::WouldBlock) if Instant::now() < until => thread::sleep(PAUSE),
-            Err(TryLockError::WouldBlock) => {
-                let why = "another program holds a lock on its directory (see lslocks): try again";
-                return Err(io::Error::new(io::ErrorKind::TimedOut, why));
-            }
+            Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(error)) => return Err(error),
         }
     }

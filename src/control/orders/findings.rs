@@ -82,8 +82,8 @@ mod tests {
         let mut findings = Findings::default();
         assert!(findings.of(&orders[0].0).is_empty(), "not checked yet");
         renew(&mut findings, &rails, 1, &orders);
-        let told = ["target .co.id covers the public suffix co.id"];
-        assert_eq!(findings.of(&orders[0].0), told);
+        let expected = ["target .co.id covers the public suffix co.id"];
+        assert_eq!(findings.of(&orders[0].0), expected);
         let places = |findings: &Findings| {
             let place = |id: &str| findings.found[id].1.as_ptr();
             [place("a"), place("b")]

@@ -371,6 +371,11 @@ enum Content<T> {
 fn look<T>(path: &Path, parse: Parse<T>) -> Looked<T> {
     let state = state_of(path);
     let text = read(path);
+    // What the disk or the system lacks may be there at the next sweep, though the file is the same.
+    let passes = match &text {
+        Err(Unread::Io(error)) => error.kind() != io::ErrorKind::PermissionDenied,
+        _ => false,
+    };
     let content = match text {
         _ if state_of(path) != state => Content::Changing,
         Err(Unread::Io(error)) if error.kind() == io::ErrorKind::NotFound => Content::Gone,
@@ -380,7 +385,7 @@ fn look<T>(path: &Path, parse: Parse<T>) -> Looked<T> {
             Ok((Arc::new(value), text.into()))
         })),
     };
-    let state = Some(state);
+    let state = (!passes).then_some(state);
     Looked { state, content }
 }
 
@@ -421,8 +426,11 @@ fn told(why: &Unread) -> String {
         Unread::Io(error) if error.kind() == io::ErrorKind::NotFound => {
             format!("cannot be read: {error}")
         }
-        Unread::Io(error) => {
+        Unread::Io(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             format!("cannot be read: {error}; let the user that runs tapis read it")
+        }
+        Unread::Io(error) => {
+            format!("cannot be read: {error}; check the disk or the network mount")
         }
     }
 }

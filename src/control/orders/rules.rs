@@ -221,10 +221,10 @@ impl Display for Remark<'_> {
             path, line, name, ..
         } = self.exception;
         let path = path.shown();
-        write!(f, "{path}:{line}: the exception for {name} stands against ")?;
+        write!(f, "{path}:{line}: the exception for {name} overrides ")?;
         match self.why {
             Why::AllOrders => write!(f, "all orders, too"),
-            Why::Unknown(name) => write!(f, "`{name}`, which is not here"),
+            Why::Unknown(name) => write!(f, "`{name}`, which is unknown"),
             Why::Authority(name) => write!(f, "an authority's {name}"),
         }
     }

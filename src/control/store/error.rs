@@ -1,9 +1,10 @@
 //! Owns what is told when the state directory can't be used: where, what, and the remedy.
 //! Refuses to know what becomes of the server then: what it serves, it has in memory.
 
-use crate::config::shown::Show;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+
+use crate::config::shown::Show;
 
 /// Why something could not be kept. What is in force is not touched by it, and the next attempt may
 /// succeed without a restart.

@@ -34,7 +34,7 @@ pub enum ImageFileError {
     #[error("{path}: not a regular file; name the file of an image", path = .0.shown())]
     NotAFile(PathBuf),
     /// There is not enough memory for it.
-    #[error("{path}: {octets} octets of memory can't be had for it: {source}; free some", path = .path.shown())]
+    #[error("{path}: {octets} bytes of memory can't be had for it: {source}; free some", path = .path.shown())]
     Memory {
         /// The file.
         path: PathBuf,

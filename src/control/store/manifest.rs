@@ -78,17 +78,17 @@ impl Manifest {
     /// The one in the directory; an empty one if there is none.
     pub(super) fn read(dir: &Path) -> Result<Self, ManifestError> {
         let path = dir.join(MANIFEST);
-        let octets = match regular::read(&path, SIZE_MAX).map_err(io::Error::from) {
+        let bytes = match regular::read(&path, SIZE_MAX).map_err(io::Error::from) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self::default()),
             Err(source) => return Err(ManifestError::Unreadable { path, source }),
-            Ok(octets) => octets,
+            Ok(bytes) => bytes,
         };
-        match serde_json::from_slice(&octets) {
+        match serde_json::from_slice(&bytes) {
             Ok(Head { version: VERSION }) => {}
             Ok(Head { version }) => return Err(ManifestError::Version { path, version }),
             Err(_) => return Err(ManifestError::Damaged(path)),
         }
-        let text = serde_json::from_slice::<Text>(&octets).ok();
+        let text = serde_json::from_slice::<Text>(&bytes).ok();
         let whole = text.filter(|text| text.digest == digest(&text.published));
         whole.map_or(Err(ManifestError::Damaged(path)), |text| {
             Ok(Self(text.published))

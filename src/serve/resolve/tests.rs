@@ -116,7 +116,7 @@ fn entry_with(ttl: u8, rtype: u8, data: &[u8]) -> Arc<Entry> {
     let head = b"\0\0\x81\x80\0\x01\0\x01\0\0\0\0\x01a\0\0";
     let record = b"\0\x01\xC0\x0C\0";
     let len = (data.len() as u16).to_be_bytes();
-    let octets = [
+    let bytes = [
         &head[..],
         &[rtype],
         record,
@@ -126,7 +126,7 @@ fn entry_with(ttl: u8, rtype: u8, data: &[u8]) -> Arc<Entry> {
     ]
     .concat();
     let name = Name::from_text("a").expect("a name");
-    let answer = Answer::read(&octets, &name, rtype.into(), 1, BOUNDS).expect("an answer");
+    let answer = Answer::read(&bytes, &name, rtype.into(), 1, BOUNDS).expect("an answer");
     Arc::new(Entry::new(answer, 0))
 }
 

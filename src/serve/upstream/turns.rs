@@ -12,7 +12,7 @@ type Client = Option<usize>;
 pub(super) struct Turns(Mutex<State>);
 
 struct State {
-    /// More than none only when nobody waits.
+    /// Above zero only while no client waits.
     free: usize,
     waiting: HashMap<Client, VecDeque<oneshot::Sender<Place>>>,
     /// The clients that wait, the next one first.

@@ -23,7 +23,7 @@ fn no_entry_is_changed_removed_or_moved_without_being_found_and_named() {
     let (_dir, path) = written(30);
     let whole = fs::read(&path).expect("there");
     let lines: Vec<Vec<u8>> = whole
-        .split_inclusive(|octet| *octet == b'\n')
+        .split_inclusive(|byte| *byte == b'\n')
         .map(<[u8]>::to_vec)
         .collect();
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(3000));
@@ -33,10 +33,10 @@ fn no_entry_is_changed_removed_or_moved_without_being_found_and_named() {
         let first = match harm {
             Harm::Change(at, flip) => {
                 let at = at.index(whole.len());
-                let before = whole[..at].iter().filter(|octet| **octet == b'\n').count();
-                let mut octets = whole.clone();
-                octets[at] ^= flip;
-                lines = vec![octets];
+                let before = whole[..at].iter().filter(|byte| **byte == b'\n').count();
+                let mut bytes = whole.clone();
+                bytes[at] ^= flip;
+                lines = vec![bytes];
                 before
             }
             Harm::Remove(at) => {
@@ -53,11 +53,11 @@ fn no_entry_is_changed_removed_or_moved_without_being_found_and_named() {
         };
         fs::write(&path, lines.concat()).expect("written");
         let findings = verify(&path, None).expect("readable").findings;
-        let told = findings.first().map(|finding| finding.line);
+        let found = findings.first().map(|finding| finding.line);
         let line = first as u64 + 1;
-        // What is missing at the very end is told there.
+        // A missing end is reported without a line.
         prop_assert!(
-            told == Some(Some(line)) || told == Some(None),
+            found == Some(Some(line)) || found == Some(None),
             "line {line}: {findings:?}"
         );
         Ok(())
@@ -89,7 +89,7 @@ fn an_entry_that_was_written_anew_with_a_hash_of_its_own_does_not_fit_the_next()
         .to_owned();
     fs::write(&path, lines.join("\n") + "\n").expect("written");
     assert_eq!(problems(&path), [Problem::Unchained(entry.number + 1)]);
-    // The last one is told by the file beside it.
+    // A change of the last entry is found by means of the `.head` file.
     fs::write(&path, &text).expect("written");
     let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
     let last = lines.pop().expect("a line");

@@ -19,7 +19,7 @@ fn list_like() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
 }
 
-/// The stupid twin of [`Cutter`]: all octets at once, one after the other.
+/// A simple model of [`Cutter`]: all bytes at once, one after the other.
 fn numbered(bytes: &[u8]) -> Vec<(u32, Vec<u8>)> {
     let text = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
     let mut lines = Vec::new();
@@ -29,7 +29,7 @@ fn numbered(bytes: &[u8]) -> Vec<(u32, Vec<u8>)> {
         match text[at] {
             b'\r' if text.get(at + 1) == Some(&b'\n') => {}
             b'\r' | b'\n' => lines.push(std::mem::take(&mut line)),
-            octet => line.push(octet),
+            byte => line.push(byte),
         }
         at += 1;
     }
@@ -54,9 +54,9 @@ fn rules_of_whole_lines(bytes: &[u8], format: Format) -> (Vec<(String, Scope, u3
 fn endless() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
         3 => (prop::sample::select(b" \tax#\xEF\n\r".to_vec()), 1..3 * MAX_LINE)
-            .prop_map(|(octet, count)| vec![octet; count.min(if octet < 14 { 2 } else { count })]),
+            .prop_map(|(byte, count)| vec![byte; count.min(if byte < 14 { 2 } else { count })]),
         1 => (prop::sample::select(b" \tax".to_vec()), MAX_LINE - 2..5 * MAX_LINE)
-            .prop_map(|(octet, count)| vec![octet; count]),
+            .prop_map(|(byte, count)| vec![byte; count]),
         2 => list_like(),
         1 => prop::sample::select(vec!["a.example", " # ", "#", "\u{FEFF}", "\r\n", "\r", "\n"])
             .prop_map(|text| text.as_bytes().to_vec()),
@@ -97,7 +97,7 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_octets_never_panic_and_every_line_is_accounted_for(bytes in list_like()) {
+    fn arbitrary_bytes_never_panic_and_every_line_is_accounted_for(bytes in list_like()) {
         for format in [Format::Domains, Format::Hosts] {
             let mut last_line = 0;
             let mut cutter = Cutter::new(format);
@@ -127,11 +127,11 @@ proptest! {
     }
 
     #[test]
-    fn a_printed_name_is_read_back_as_it_was(octets in prop::collection::vec(any::<u8>(), 1..6)) {
-        let mut wire = vec![octets.len() as u8];
-        wire.extend(&octets);
+    fn a_printed_name_is_read_back_as_it_was(bytes in prop::collection::vec(any::<u8>(), 1..6)) {
+        let mut wire = vec![bytes.len() as u8];
+        wire.extend(&bytes);
         wire.extend(b"\x07example\x00");
-        let (name, _) = Name::read(&wire, 0).expect("a label of at most 5 octets");
+        let (name, _) = Name::read(&wire, 0).expect("a label of at most 5 bytes");
         let typed = name.to_string();
         if let Ok((read, scope)) = typed::one(&typed) {
             prop_assert!(read == name && scope.is_none() || typed.starts_with("*."));

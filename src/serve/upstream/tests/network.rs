@@ -162,7 +162,7 @@ async fn cut_answers_share_one_connection() {
             taken.push(stream);
         }
     };
-    // Silent, so that nobody is done before all have asked; the second half of the time brings
+    // Silent, so that no query ends before all have been sent; the second half of the time brings
     // one more connection in place of the one that seems dead.
     tokio::select! {
         () = accept => {}
