@@ -11,11 +11,12 @@ use tracing_subscriber::EnvFilter;
 use super::{Failure, plain, read_config};
 use crate::config::Overrides;
 use crate::config::upstream::ServerAddress;
+use crate::config::values::socket;
 
 #[derive(Debug, Default, Args)]
 pub(super) struct ServeArgs {
     /// Listen here instead of where the configuration says; may be repeated.
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen)]
     listen: Vec<SocketAddr>,
     /// Ask this resolver instead of those of the configuration; may be repeated. Port 53 if none
     /// is given. A link-local one has its interface behind it, as in fe80::53%eth0.
@@ -55,8 +56,15 @@ fn once_each<T: Clone + PartialEq>(addresses: &[T]) -> Vec<T> {
     once
 }
 
-/// The reason of a refusal follows clap's own words, which name the text.
 fn upstream(text: &str) -> Result<ServerAddress, String> {
-    let address = text.parse::<ServerAddress>();
-    address.map_err(|refusal| refusal.trim_start_matches("which ").to_owned())
+    text.parse::<ServerAddress>().map_err(reason)
+}
+
+fn listen(text: &str) -> Result<SocketAddr, String> {
+    socket(text).map_err(reason)
+}
+
+/// The reason of a refusal follows clap's own words, which name the text.
+fn reason(refusal: String) -> String {
+    refusal.trim_start_matches("which ").to_owned()
 }

@@ -20,7 +20,7 @@ mod syntax;
 pub mod typed;
 pub mod upstream;
 mod validate;
-mod values;
+pub(crate) mod values;
 
 #[cfg(test)]
 mod tests;

@@ -20,6 +20,8 @@ use super::reader::At;
 use super::suggest::nearest;
 use super::typed;
 
+/// Most bytes of a text that may have several lines.
+const PROSE_MAX: usize = 16 * 1024;
 /// Together with a list's name this must leave room for records in a UDP answer.
 const TEXT_MAX: usize = 160;
 const NAME_MAX: usize = 64;
@@ -190,7 +192,7 @@ pub(super) fn each<T: Clone + Eq + Hash>(
 }
 
 /// An address and port to listen on. Port 0 lets the system choose.
-pub(super) fn socket(text: &str) -> Result<SocketAddr, String> {
+pub(crate) fn socket(text: &str) -> Result<SocketAddr, String> {
     let socket: SocketAddr = text.parse().map_err(|_| match text.parse::<IpAddr>() {
         Ok(ip) => format!(
             "which has no port: write \"{}\"",
@@ -265,7 +267,7 @@ pub(super) fn zone(text: &str) -> Result<Name, String> {
 }
 
 /// Whether a text may be the name of a list or an order.
-pub(super) fn plain(name: &str) -> bool {
+pub(crate) fn plain(name: &str) -> bool {
     let plain = |octet| matches!(octet, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-');
     (1..=NAME_MAX).contains(&name.len()) && name.bytes().all(plain)
 }
@@ -296,6 +298,22 @@ pub(super) fn line(given: Option<At<String>>, findings: &mut Findings) -> Option
         return None;
     }
     Some(found)
+}
+
+/// A text for people that may have several lines.
+pub(super) fn prose(given: Option<At<String>>, findings: &mut Findings) -> Option<String> {
+    let At { key, line, .. } = *given.as_ref()?;
+    let text = text(given, 1..=PROSE_MAX, findings)?.replace("\r\n", "\n");
+    if text.contains(|c| !matches!(c, '\n' | '\t') && steers(c)) {
+        let shown = quote(&text);
+        let message = format!(
+            "{key} is {shown}, must be without control and format characters other than line ends and \
+             tabs: remove them"
+        );
+        findings.report(line, message);
+        return None;
+    }
+    Some(text)
 }
 
 /// The name of a rule: its scope stands in a key of its own.

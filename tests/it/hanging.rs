@@ -96,12 +96,12 @@ fn dated(server: &Server) {
 fn an_order_whose_file_hangs_delays_no_date_and_counts_once_it_is_read() {
     let (server, _, _upstream) = start(|_| Vec::new());
     dated(&server);
-    let text = order(
+    let late = order(
         "x-2",
         "effective-from = 2020-01-01T00:00:00Z",
         &target("late.example", "exact"),
     );
-    let lease = Lease::take(&server.path("orders/x-2.toml"), &text);
+    let lease = Lease::take(&server.path("orders/x-2.toml"), &late);
     until("it begins", || is_blocked(server.address, "dated.example"));
     until("it ends", || !is_blocked(server.address, "dated.example"));
     let orders = server.path("orders").display().to_string();
@@ -111,6 +111,15 @@ fn an_order_whose_file_hangs_delays_no_date_and_counts_once_it_is_read() {
     });
     assert!(!is_blocked(server.address, "late.example"));
     assert!(is_blocked(server.address, "ads.example"));
+    // The verbs wait no longer than a start.
+    let listed = server.verb(&["order", "list"]);
+    let told = text(&listed);
+    assert!(!listed.status.success(), "{told}");
+    assert!(told.contains("x-0: in force"), "{told}");
+    assert!(
+        told.contains("x-2.toml: no answer from the file system in 10 s"),
+        "{told}"
+    );
     lease.release();
     until("the order", || is_blocked(server.address, "late.example"));
     until("no alarm", || alarms(&server.status()) == "[]");

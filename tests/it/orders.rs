@@ -478,3 +478,23 @@ fn texts_of_orders_that_turn_text_around_are_refused() {
     let told = check(&good.replace("Ask the authority", "می\u{200c}خواهم"));
     assert!(told.starts_with("good: "), "{told}");
 }
+
+#[test]
+fn a_new_order_names_what_it_was_given_in_toml() {
+    let folder = folder("", &[]);
+    let new = |id: &str, name: &str| {
+        let output = tapis().args(["order", "new", id, "--name", name]).output();
+        output.expect("it ran")
+    };
+    let made = new("x-1", "نامه\u{200c}ای.example");
+    assert!(made.status.success());
+    let path = folder.path().join("x-1.toml");
+    fs::write(&path, &made.stdout).expect("written");
+    let checked = tapis().args(["order", "check"]).arg(&path).output();
+    let told = text(&checked.expect("it ran"));
+    assert!(!told.contains("not TOML"), "{told}");
+    let refused = new("X \"2", "a.example");
+    assert_eq!(refused.status.code(), Some(2));
+    let told = text(&refused);
+    assert!(told.contains("1 to 64 characters"), "{told}");
+}

@@ -418,13 +418,15 @@ fn an_upstream_that_answers_servfail_to_every_query_with_edns_is_used_without_it
 
 /// Answers with EDNS, but for names at or below `broken.example`: those fail without an OPT record when
 /// they are asked with one, and are answered when they are asked without.
-fn with_a_broken_zone() -> Quirky {
+/// An upstream that answers with EDNS, but for a zone whose servers answer queries with EDNS by `error`
+/// without it, which is passed on.
+fn with_a_broken_zone(error: ResponseCode) -> Quirky {
     Quirky::start(
-        |asked| {
+        move |asked| {
             let name = asked.message.queries[0].name().to_lowercase().to_string();
             let is_broken = name.ends_with("broken.example.");
             let mut message = match (is_broken, &asked.message.edns) {
-                (true, Some(_)) => refusal(asked, ResponseCode::ServFail),
+                (true, Some(_)) => refusal(asked, error),
                 _ => address_of(asked, TRUE),
             };
             message.edns = asked.message.edns.clone().filter(|_| !is_broken);
@@ -436,7 +438,7 @@ fn with_a_broken_zone() -> Quirky {
 
 #[test]
 fn a_broken_zone_does_not_turn_edns_off_while_the_upstream_answers_with_it() {
-    let upstream = with_a_broken_zone();
+    let upstream = with_a_broken_zone(ResponseCode::ServFail);
     let server = server(upstream.address, "");
     assert_eq!(addresses(server.address, "a.example"), ["192.0.2.1"]);
     for n in 0..8 {
@@ -452,8 +454,23 @@ fn a_broken_zone_does_not_turn_edns_off_while_the_upstream_answers_with_it() {
 }
 
 #[test]
+fn a_zone_without_edns_does_not_turn_it_off_while_the_upstream_answers_with_it() {
+    for error in [ResponseCode::FormErr, ResponseCode::NotImp] {
+        let upstream = with_a_broken_zone(error);
+        let server = server(upstream.address, "");
+        assert_eq!(addresses(server.address, "a.example"), ["192.0.2.1"]);
+        for n in 0..8 {
+            let name = format!("n{n}.broken.example");
+            assert_eq!(addresses(server.address, &name), ["192.0.2.1"]);
+            assert_eq!(server.status()["upstream"][0]["edns"], true, "{n}");
+        }
+        assert_eq!(upstream.asked().len(), 17, "each of the zone's twice");
+    }
+}
+
+#[test]
 fn one_broken_name_does_not_turn_edns_off_however_often_it_is_asked_for() {
-    let upstream = with_a_broken_zone();
+    let upstream = with_a_broken_zone(ResponseCode::ServFail);
     let server = server(upstream.address, "");
     let types = [
         RecordType::A,

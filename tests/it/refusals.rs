@@ -53,6 +53,26 @@ fn an_upstream_that_is_ourselves() {
 }
 
 #[test]
+fn ipv4_in_ipv6_form_to_listen_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = preamble(Upstream::plain().address);
+    let run = |listen: &str| {
+        let run = tapis()
+            .current_dir(folder.path())
+            .args(["serve", "--listen", listen])
+            .output();
+        let output = run.expect("it runs");
+        assert_eq!(output.status.code(), Some(2));
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    fs::write(folder.path().join("tapis.toml"), config).expect("written");
+    let told = run("[::ffff:127.0.0.1]:5399");
+    assert!(told.contains("write \"127.0.0.1:5399\""), "{told}");
+    let told = run("127.0.0.1");
+    assert!(told.contains("write \"127.0.0.1:53\""), "{told}");
+}
+
+#[test]
 fn a_control_socket_that_another_server_holds() {
     let upstream = Upstream::plain();
     let server = Server::start(&preamble(upstream.address), &[]);

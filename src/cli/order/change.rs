@@ -11,6 +11,7 @@ use super::refused;
 use crate::cli::{ControlArgs, Failure, read_config, runtime};
 use crate::config::moment::Moment;
 use crate::config::shown::Show;
+use crate::config::values::plain;
 use crate::control::client::{ClientError, call};
 use crate::control::orders::book::Book;
 use crate::control::orders::edit::{self, Change};
@@ -20,6 +21,7 @@ use crate::sys::process::user_id;
 #[derive(Debug, Args)]
 pub(super) struct NewArgs {
     /// What it is to be called: 1 to 64 characters of a-z, 0-9, `.`, `_`, `-`.
+    #[arg(value_parser = id)]
     id: String,
     /// A name to block, exactly; several times for several names.
     #[arg(long = "name", value_name = "NAME")]
@@ -74,9 +76,18 @@ pub(super) fn new(args: &NewArgs, out: &mut impl Write) -> io::Result<()> {
         false => &args.names,
     };
     for name in names {
-        write!(out, "\n[[targets]]\nname = {name:?}\nscope = \"exact\"\n")?;
+        // TOML has escapes of its own.
+        let name = toml_edit::Value::from(name.as_str());
+        write!(out, "\n[[targets]]\nname = {name}\nscope = \"exact\"\n")?;
     }
     Ok(())
+}
+
+fn id(text: &str) -> Result<String, String> {
+    match plain(text) {
+        true => Ok(text.to_owned()),
+        false => Err("write 1 to 64 characters of a-z, 0-9, `.`, `_`, `-`".to_owned()),
+    }
 }
 
 pub(super) fn lift(

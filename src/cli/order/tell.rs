@@ -19,11 +19,11 @@ pub(in crate::cli) fn brief(order: &Order, out: &mut impl Write) -> io::Result<(
     )?;
     writeln!(out, "    legal basis: {}", order.legal_basis.join("; "))?;
     for (language, reason) in &order.reason {
-        writeln!(out, "    reason ({language}): {reason}")?;
+        writeln!(out, "    reason ({language}): {}", folded(reason))?;
     }
     if let Some(at) = dates.lifted_at {
         let reason = dates.lift_reason.as_ref();
-        let reason = reason.map_or(String::new(), |reason| format!(": {reason}"));
+        let reason = reason.map_or(String::new(), |reason| format!(": {}", folded(reason)));
         writeln!(out, "    lifted {at}{reason}")?;
     }
     writeln!(out, "    redress: {}", order.redress.how)
@@ -67,7 +67,7 @@ pub(super) fn story(order: &Order, state: State, out: &mut impl Write) -> io::Re
         }
     }
     if let Some(reason) = &dates.lift_reason {
-        writeln!(out, "  lifted because: {reason}")?;
+        writeln!(out, "  lifted because: {}", folded(reason))?;
     }
     for pause in &dates.suspended {
         let until = pause
@@ -76,7 +76,7 @@ pub(super) fn story(order: &Order, state: State, out: &mut impl Write) -> io::Re
         let reason = pause
             .reason
             .as_ref()
-            .map_or(String::new(), |why| format!(": {why}"));
+            .map_or(String::new(), |why| format!(": {}", folded(why)));
         writeln!(
             out,
             "  suspended: from {} until {until}{reason}",
@@ -122,7 +122,32 @@ pub(super) fn story(order: &Order, state: State, out: &mut impl Write) -> io::Re
 
 fn texts(what: &str, texts: &Texts, out: &mut impl Write) -> io::Result<()> {
     for (language, text) in texts {
-        writeln!(out, "  {what} ({language}): {text}")?;
+        writeln!(out, "  {what} ({language}): {}", folded(text))?;
     }
     Ok(())
+}
+
+/// A text whose further lines can't be taken for lines of ours.
+fn folded(text: &str) -> String {
+    text.trim_end().replace('\n', "\n        | ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_an_authoritys_text_is_none_of_ours() {
+        let mut text = String::from("r\n  lifted: 2020-01-01T00:00:00Z\norder s-2: in force\n");
+        let mut shown = Vec::new();
+        let reasons = [("en".to_owned(), std::mem::take(&mut text))];
+        texts("reason", &reasons.into_iter().collect(), &mut shown).expect("written");
+        let shown = String::from_utf8(shown).expect("text");
+        let lines: Vec<_> = shown.lines().collect();
+        assert_eq!(lines.len(), 3);
+        assert!(
+            lines[1..].iter().all(|line| line.starts_with("        | ")),
+            "{shown}"
+        );
+    }
 }

@@ -206,6 +206,32 @@ fn dates_in_the_wrong_order_are_told_with_both() {
 }
 
 #[test]
+fn texts_of_several_lines_have_no_other_control_characters() {
+    let lines = [
+        ("en = \"content of radicalism\"", "reason"),
+        ("lift-reason = \"a procedure was agreed on\"", "lift-reason"),
+    ];
+    for (line, key) in lines {
+        let (field, _) = line.split_once(" = ").expect("a field");
+        let good = with(line, &format!("{field} = \"\"\"one\ntwo\"\"\""));
+        assert!(good.contains("one\\ntwo"), "{good}");
+        for escape in ["\\u001b[2J", "\\u202e", "\\r"] {
+            let told = with(line, &format!("{field} = \"a{escape}b\""));
+            assert!(told.contains(&format!("{key} is ")), "{told}");
+            assert!(
+                told.contains("without control and format characters"),
+                "{told}"
+            );
+        }
+    }
+    let told = with("reason = \"talks\"", "reason = \"\\u202e\"");
+    assert!(
+        told.contains("without control and format characters"),
+        "{told}"
+    );
+}
+
+#[test]
 fn an_order_may_be_lifted_before_it_begins() {
     let lifted = with(
         "lifted-at = 2017-08-10T10:46",

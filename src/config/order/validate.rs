@@ -11,7 +11,7 @@ use super::super::raw::Strings;
 use super::super::reader::{self, At};
 use super::super::typed;
 use super::super::values::{
-    SCOPES, choice, each, language, line, plain_name, public_text, rule_name, text,
+    SCOPES, choice, each, language, line, plain_name, prose, public_text, rule_name,
 };
 use super::contradictions;
 use super::raw::{self, Raw};
@@ -21,8 +21,6 @@ use super::{
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 
-/// Most octets of a text.
-const TEXT_MAX: usize = 16 * 1024;
 /// Most targets of an order, and most excepts of all its targets together. A rule takes some 400 bytes
 /// of memory while the order is known.
 const TARGETS_MAX: usize = 100_000;
@@ -43,9 +41,7 @@ pub(super) fn validate(raw: Raw, path: &Path, findings: &mut Findings) -> Option
     let category = line(raw.category, findings);
     let remedy = "reason = { en = \"...\" }";
     let reason = required(raw.reason, remedy, 1, findings);
-    let reason = texts(reason, findings, |given, findings| {
-        text(given, 1..=TEXT_MAX, findings)
-    });
+    let reason = texts(reason, findings, prose);
     let public = texts(raw.public_text, findings, public_text);
     let dates = dates(raw.dates, findings);
     let redress = redress(raw.redress, findings);
@@ -312,9 +308,7 @@ fn dates(raw: raw::Dates, findings: &mut Findings) -> Option<Dates> {
         expires_at: raw.expires_at.map(|at| at.value),
         suspended: suspensions(raw.suspended, findings)?,
         lifted_at: raw.lifted_at.map(|at| at.value),
-        lift_reason: raw
-            .lift_reason
-            .and_then(|reason| text(Some(reason), 1..=TEXT_MAX, findings)),
+        lift_reason: prose(raw.lift_reason, findings),
     })
 }
 
@@ -335,9 +329,7 @@ fn suspensions(raw: Vec<raw::Suspension>, findings: &mut Findings) -> Option<Vec
         let suspension = Suspension {
             from: from.value,
             until: raw.until.map(|at| at.value),
-            reason: raw
-                .reason
-                .and_then(|reason| text(Some(reason), 1..=TEXT_MAX, findings)),
+            reason: prose(raw.reason, findings),
         };
         all.push((from, suspension));
     }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::super::deadline::DEADLINE;
 use super::super::guard::rails::Rails;
 use super::super::watch::Touched;
 use super::findings::Findings;
@@ -77,10 +78,9 @@ impl Book {
         unlisted.collect()
     }
 
-    /// Reads all files.
+    /// Reads all files. Waits for none longer than 10 s: what does not answer is a problem.
     pub fn read(config: &Config) -> Self {
-        let mut book = Self::nothing(config);
-        book.configure(config);
+        let (book, _) = Self::read_at_start(config, DEADLINE);
         book
     }
 

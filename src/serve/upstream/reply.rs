@@ -103,7 +103,8 @@ impl Pool {
                     server.edns_works(at);
                     return Verdict::Answer(answer);
                 }
-                EdnsSupport::Refused => true,
+                // Within that time it may be the word of another server, passed on.
+                EdnsSupport::Refused => !server.is_edns_proven(at),
                 EdnsSupport::Doubtful if server.doubt_edns(question.name(), at) => false,
                 EdnsSupport::Doubtful => return Verdict::Answer(answer),
             };

@@ -103,13 +103,18 @@ impl Server {
         self.edns_proven.prolong(self.millis(now));
     }
 
+    /// Whether it answered a query with EDNS within the last minutes.
+    pub(super) fn is_edns_proven(&self, now: Instant) -> bool {
+        self.edns_proven.contains(self.millis(now))
+    }
+
     /// Something came that may be its refusal of EDNS, or a forgery. Returns whether there were
     /// enough of those in a row to believe them.
     ///
     /// None is believed for as long as an answer to a query with EDNS is remembered: a zone that is
     /// broken would turn EDNS off for all names. Nor do several about one name count.
     pub(super) fn doubt_edns(&self, name: &[u8], now: Instant) -> bool {
-        if self.edns_proven.contains(self.millis(now)) {
+        if self.is_edns_proven(now) {
             return false;
         }
         let mut hasher = DefaultHasher::new();
