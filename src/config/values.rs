@@ -59,23 +59,40 @@ where
     number
 }
 
-/// A text of so many octets (UTF-8).
+/// Whether it stands for a text that is still to be written, as in the template of an order.
+fn is_placeholder(text: &str) -> bool {
+    matches!(text.trim(), "..." | "…")
+}
+
+fn report_placeholder(key: &str, line: u32, value: &str, findings: &mut Findings) {
+    let shown = quote(value.trim());
+    findings.report(
+        line,
+        format!("{key} is {shown}, which stands for a text that is still to be written: write it"),
+    );
+}
+
+/// A text of so many bytes (UTF-8).
 pub(super) fn text(
     given: Option<At<String>>,
-    octets: RangeInclusive<usize>,
+    bytes: RangeInclusive<usize>,
     findings: &mut Findings,
 ) -> Option<String> {
     let At { key, line, value } = given?;
-    if octets.contains(&value.len()) {
+    if is_placeholder(&value) {
+        report_placeholder(key, line, &value, findings);
+        return None;
+    }
+    if bytes.contains(&value.len()) {
         return Some(value);
     }
-    let (found, low, high) = (value.len(), octets.start(), octets.end());
+    let (found, low, high) = (value.len(), bytes.start(), bytes.end());
     let remedy = if found < *low {
         "leave it out"
     } else {
         "shorten it"
     };
-    let message = format!("{key} is {found} octets long, must be {low} to {high}: {remedy}");
+    let message = format!("{key} is {found} bytes long, must be {low} to {high}: {remedy}");
     findings.report(line, message);
     None
 }
@@ -275,6 +292,10 @@ pub(crate) fn plain(name: &str) -> bool {
 /// Names stand in commands, logs and metrics: letters that need no quoting there.
 pub(super) fn plain_name(given: Option<At<String>>, findings: &mut Findings) -> Option<String> {
     let At { key, line, value } = given?;
+    if is_placeholder(&value) {
+        report_placeholder(key, line, &value, findings);
+        return None;
+    }
     if plain(&value) {
         return Some(value);
     }
@@ -319,6 +340,10 @@ pub(super) fn prose(given: Option<At<String>>, findings: &mut Findings) -> Optio
 /// The name of a rule: its scope stands in a key of its own.
 pub(super) fn rule_name(given: Option<At<String>>, findings: &mut Findings) -> Option<Name> {
     let At { key, line, value } = given?;
+    if is_placeholder(&value) {
+        report_placeholder(key, line, &value, findings);
+        return None;
+    }
     let why = match typed::one(&value) {
         Ok((name, None)) if name.label_count() > 0 => return Some(name),
         Ok((_, None)) => "the root, which would block every name: name what is meant".to_owned(),

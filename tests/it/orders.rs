@@ -480,6 +480,48 @@ fn texts_of_orders_that_turn_text_around_are_refused() {
 }
 
 #[test]
+fn an_unedited_template_is_no_order() {
+    let upstream = Upstream::plain();
+    let config = preamble(upstream.address) + "[orders]\npath = \"orders\"\n";
+    let server = Server::start(&config, &[("orders/.keep", "")]);
+    for names in [&["--name", "www.example.org"][..], &[]] {
+        let made = tapis().args(["order", "new", "x-1"]).args(names).output();
+        let made = made.expect("it ran").stdout;
+        fs::write(server.path("draft"), &made).expect("written");
+        let checked = server.verb(&["order", "check", "draft"]);
+        let told = text(&checked);
+        assert!(!checked.status.success(), "{told}");
+        let keys = [
+            "legal-basis",
+            "authority.name",
+            "reason",
+            "public-text",
+            "redress.how",
+        ];
+        let name = names.is_empty().then_some("targets.name");
+        for key in keys.into_iter().chain(name) {
+            let problem = format!(": {key} is \"...\", which stands for a text");
+            let line = told.lines().find(|line| line.contains(&problem));
+            let line = line.unwrap_or_else(|| panic!("{key}: {told}"));
+            let number = line
+                .strip_prefix("draft:")
+                .and_then(|rest| rest.split(':').next());
+            let number: usize = number.and_then(|n| n.parse().ok()).expect("a line");
+            let text = String::from_utf8_lossy(&made).into_owned();
+            let found = text.lines().nth(number - 1).expect("it is there");
+            assert!(found.contains("\"...\""), "{line}: {found}");
+        }
+        server.replace("orders/x-1.toml", &String::from_utf8_lossy(&made));
+        until("an alarm", || {
+            server.status()["alarms"]
+                .to_string()
+                .contains("still to be written")
+        });
+        assert!(!is_blocked(server.address, "www.example.org"));
+    }
+}
+
+#[test]
 fn a_new_order_names_what_it_was_given_in_toml() {
     let folder = folder("", &[]);
     let new = |id: &str, name: &str| {

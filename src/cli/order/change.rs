@@ -70,7 +70,8 @@ pub(super) fn new(args: &NewArgs, out: &mut impl Write) -> io::Result<()> {
     let template = template.replace("{id}", &args.id);
     let template = template.replace("{now}", &now.to_string());
     write!(out, "{}", template.replace("{review}", &review.to_string()))?;
-    let placeholder = ["www.example.org".to_owned()];
+    // Like those of the template: `order check` refuses each that is left.
+    let placeholder = ["...".to_owned()];
     let names = match args.names.is_empty() {
         true => &placeholder[..],
         false => &args.names,

@@ -70,7 +70,7 @@ fn texts_are_bounded_in_octets() {
         assert_eq!(
             problems(&given(&"é".repeat(128))),
             [format!(
-                "2: {key} is 256 octets long, must be 0 to 255: shorten it"
+                "2: {key} is 256 bytes long, must be 0 to 255: shorten it"
             )]
         );
     }
@@ -79,11 +79,11 @@ fn texts_are_bounded_in_octets() {
     for (text, problem) in [
         (
             "x".repeat(161),
-            "text is 161 octets long, must be 1 to 160: shorten it",
+            "text is 161 bytes long, must be 1 to 160: shorten it",
         ),
         (
             String::new(),
-            "text is 0 octets long, must be 1 to 160: leave it out",
+            "text is 0 bytes long, must be 1 to 160: leave it out",
         ),
         (
             "a\\u001bb".to_owned(),
