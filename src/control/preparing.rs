@@ -86,11 +86,7 @@ impl Control {
         if self.wishes.under_way.is_some() || self.rolling.is_some() {
             return;
         }
-        // What is being kept may put the generation that a rollback reads among the superfluous ones.
         let next = self.wishes.waiting.front();
-        if self.keeping && matches!(next, Some(Wish::Rollback(..))) {
-            return;
-        }
         // A rollback to a generation needs no file outside of the state directory, and may be the way out
         // when others hang.
         let is_hold = matches!(next, Some(Wish::Rollback(wish, ..)) if wish.generation.is_some());
