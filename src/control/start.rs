@@ -55,7 +55,8 @@ impl Control {
     /// Puts a first generation in force. What was in force before a restart, and was kept, is at
     /// once: files that changed since are read later. All other lists are read now, the small ones
     /// some at a time, the large ones by the compiler; blocks until they are. Lists that can't be
-    /// read, or whose file system does not answer by [`DEADLINE`], are left out, and `status` says so. Runs inside a runtime, on a thread that may block.
+    /// read, or whose file system does not answer within 10 s, are left out, and `status` says so. Runs inside
+    /// a runtime, on a thread that may block.
     ///
     /// # Errors
     /// [`StartError`] when a required list can't be read, all together are too much, or another
