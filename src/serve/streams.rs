@@ -165,13 +165,9 @@ impl Streams {
     /// Answers a query whose resolution was dropped, mostly from the cache.
     fn resume(self: &Arc<Self>, packet: &[u8], queries: &mut Queries) -> Option<Vec<u8>> {
         let mut out = Vec::with_capacity(512);
-        let Shared {
-            policy,
-            cache,
-            clock,
-        } = &self.shared;
-        let (now, snapshot) = (clock.now(), policy.load());
-        let step = respond(now, queries.client, packet, &snapshot, cache, &mut out);
+        let (now, snapshot) = (self.shared.clock.now(), self.shared.policy.load());
+        let (client, cache) = (queries.client, &self.shared.cache);
+        let step = respond(now, client, packet, &snapshot, cache, &mut out);
         self.act(step, packet, queries, out)
     }
 

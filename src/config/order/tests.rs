@@ -207,6 +207,7 @@ fn dates_in_the_wrong_order_are_told_with_both() {
 
 #[test]
 fn texts_of_several_lines_have_no_other_control_characters() {
+    let problem = "without control and format characters";
     let lines = [
         ("en = \"content of radicalism\"", "reason"),
         ("lift-reason = \"a procedure was agreed on\"", "lift-reason"),
@@ -218,17 +219,11 @@ fn texts_of_several_lines_have_no_other_control_characters() {
         for escape in ["\\u001b[2J", "\\u202e", "\\r"] {
             let told = with(line, &format!("{field} = \"a{escape}b\""));
             assert!(told.contains(&format!("{key} is ")), "{told}");
-            assert!(
-                told.contains("without control and format characters"),
-                "{told}"
-            );
+            assert!(told.contains(problem), "{told}");
         }
     }
     let told = with("reason = \"talks\"", "reason = \"\\u202e\"");
-    assert!(
-        told.contains("without control and format characters"),
-        "{told}"
-    );
+    assert!(told.contains(problem), "{told}");
 }
 
 #[test]

@@ -34,7 +34,7 @@ pub struct Published {
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
     /// The system does not let it be read.
-    #[error("{path}: {source}; the newest base image that can be read is taken in its place", path = .path.shown())]
+    #[error("{path}: {source}; the newest base image that can be read is used instead", path = .path.shown())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -43,11 +43,11 @@ pub enum ManifestError {
     },
     /// It is not what was written.
     #[error(
-        "{path}: damaged, not what was written; the newest base image that can be read is taken in its place", path = .0.shown())]
+        "{path}: damaged, not what was written; the newest base image that can be read is used instead", path = .0.shown())]
     Damaged(PathBuf),
     /// Another version of this program wrote it.
     #[error(
-        "{path}: of form {version}, and this program reads form {VERSION}; the newest base image that can be read is taken in its place", path = .path.shown())]
+        "{path}: of form {version}, and this program reads form {VERSION}; the newest base image that can be read is used instead", path = .path.shown())]
     Version {
         /// The file.
         path: PathBuf,
