@@ -295,10 +295,11 @@ impl Control {
         self.lists.iter_mut().chain(staged)
     }
 
-    /// Has the files looked at that may be read.
+    /// Has the files looked at that may be read, and reads lists that have none.
     fn load_due(&mut self) {
         let now = Instant::now();
         self.all_lists().for_each(|list| list.look_if_due(now));
+        self.load_looked();
     }
 
     /// Has the files read that were looked at for that, if they changed.
