@@ -32,6 +32,7 @@ pub(super) fn status(control: &Control, gauges: Gauges) -> Status {
         list(state, hits, &control.rails)
     };
     let lists: Vec<_> = control.lists.iter().map(told).collect();
+    let staged = control.stage.iter().flat_map(|stage| &stage.fresh);
     let alarms = lists
         .iter()
         .filter_map(|list| {
@@ -43,7 +44,7 @@ pub(super) fn status(control: &Control, gauges: Gauges) -> Status {
         .chain(control.rails.problems().iter().cloned())
         .chain(control.calendar.problems())
         .chain(control.errands.problems())
-        .chain(control.lists.iter().filter_map(hangs))
+        .chain(control.lists.iter().chain(staged).filter_map(hangs))
         .chain(
             control
                 .keeper
@@ -273,9 +274,29 @@ pub(super) fn log_load(list: &ListState, result: Result<&Loaded, &Refusal>) {
 
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
     use std::path::Path;
+    use std::sync::Arc;
+    use std::time::Duration;
 
     use super::*;
+    use crate::control::following::Files;
+    use crate::control::stage::Stage;
+    use crate::control::wall::{Wait, Wall};
+
+    /// A clock on which no date arrives.
+    #[derive(Debug)]
+    struct Still;
+
+    impl Wall for Still {
+        fn now(&self) -> Timestamp {
+            Timestamp::now()
+        }
+
+        fn until(&self, _: Timestamp) -> Wait<'_> {
+            Box::pin(pending())
+        }
+    }
 
     #[test]
     fn another_state_directory_needs_a_restart() {
@@ -285,5 +306,27 @@ mod tests {
             assert_eq!(needs_restart(&boot, &config(now)), ["[state]"], "{now}");
         }
         assert!(needs_restart(&boot, &boot).is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_new_list_that_is_not_read_in_all_this_time_is_an_alarm() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let config = |text: &str| Config::parse(text, &folder.path().join("tapis.toml"));
+        let text = "[[list]]\nname = \"slow\"\npath = \"slow\"\n";
+        let (old, new) = (config("").expect("valid"), config(text).expect("valid"));
+        let control = Control::start(old, Arc::new(Still));
+        let mut control = control.expect("a first generation");
+        let rails = Arc::clone(&control.rails);
+        let stage = Stage::new(new, rails, &control.lists, &Files::new());
+        control.stage.insert(stage).fresh[0].start(1);
+        let alarms = |control: &Control| status(control, Gauges::default()).alarms.join("; ");
+        assert!(!alarms(&control).contains("slow"));
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(HANGS_SECS)).await;
+        let told = alarms(&control);
+        assert!(
+            told.contains("slow: not read in 30 s: check the disk"),
+            "{told}"
+        );
     }
 }
