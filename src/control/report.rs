@@ -10,7 +10,9 @@ use super::guard::rails::Rails;
 use super::guard::release::Guard;
 use super::hold::Hold;
 use super::load::{Loaded, Refusal};
+use super::orders::book::Known;
 use super::orders::life::State;
+use super::orders::remarks::{MOST_REPORTED, first};
 use super::reload::Control;
 use super::state::ListState;
 use super::status::{
@@ -107,11 +109,6 @@ fn orders(control: &Control, gauges: &Gauges) -> OrdersStatus {
     };
     for known in book.known() {
         let (order, state) = (known.order, known.life.state(now));
-        if matches!(state, State::Scheduled | State::InForce | State::Suspended) {
-            let found = book.findings(order).iter();
-            let told = found.map(|finding| format!("order {}: {finding}", order.id));
-            status.warnings.extend(told);
-        }
         *status.states.entry(state).or_default() += 1;
         if state == State::InForce && order.dates.review_at.at() <= now {
             status.overdue_reviews.push(order.id.clone());
@@ -124,6 +121,19 @@ fn orders(control: &Control, gauges: &Gauges) -> OrdersStatus {
             status.hits.insert(order.id.clone(), hits);
         }
     }
+    let counts = |known: &Known<'_>| {
+        let state = known.life.state(now);
+        matches!(state, State::Scheduled | State::InForce | State::Suspended)
+    };
+    let found = book.known().filter(counts).flat_map(|known| {
+        let found = book.findings(known.order).iter();
+        found.map(move |finding| format!("order {}: {finding}", known.order.id))
+    });
+    let (found, more) = first(MOST_REPORTED, found);
+    status.warnings.extend(found);
+    status
+        .warnings
+        .extend(more.map(|more| format!("orders: {more} more warnings")));
     for exception in book.exceptions() {
         match exception.until.is_some_and(|until| until.at() <= now) {
             true => status.exceptions_over += 1,

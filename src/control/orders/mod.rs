@@ -6,7 +6,7 @@ pub mod edit;
 mod findings;
 mod folder;
 pub mod life;
-mod remarks;
+pub(in crate::control) mod remarks;
 mod rules;
 
 pub use folder::text;
