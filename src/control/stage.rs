@@ -1,6 +1,7 @@
 //! Owns a new configuration until all its new lists are read: then it is taken whole, or not at all.
 //! Refuses to touch what is in force before that.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use tokio::time::Instant;
 use super::compiling::is_large;
 use super::following::Files;
 use super::guard::rails::Rails;
+use super::orders::book::Book;
 use super::state::ListState;
 use crate::config::shown::Show;
 use crate::config::{Config, List};
@@ -25,6 +27,11 @@ pub(super) struct Stage {
     /// Its lists whose rules are not in force yet: new ones, and those that come from another file
     /// or mean something else.
     pub(super) fresh: Vec<ListState>,
+    /// Its orders and exceptions, once they are read, and the version of the book that was in force then:
+    /// what was read of files since is missing in them.
+    pub(super) book: Option<(u64, Book)>,
+    /// Since when they are being read.
+    pub(super) book_since: Option<Instant>,
 }
 
 impl Stage {
@@ -48,6 +55,8 @@ impl Stage {
             rails,
             since: Instant::now(),
             fresh,
+            book: None,
+            book_since: None,
         }
     }
 
@@ -61,6 +70,21 @@ impl Stage {
             None => rests(list),
         };
         self.fresh.iter().all(ready)
+    }
+
+    /// Whether it can be joined, given the version of the book in force.
+    pub(super) fn is_whole(&self, version: u64) -> bool {
+        let book = self.book.as_ref();
+        book.is_some_and(|(of, _)| *of == version) && self.is_ready() && self.problems().is_empty()
+    }
+
+    /// The directories of its orders and exceptions.
+    pub(super) fn folders(&self) -> Vec<PathBuf> {
+        let Config {
+            orders, exceptions, ..
+        } = &self.config;
+        let folders = [&orders.dir, &exceptions.dir].into_iter().flatten();
+        folders.cloned().collect()
     }
 
     /// Why it can't be taken.
@@ -86,7 +110,18 @@ impl Stage {
                 (None, Some(_)) => None,
             }
         });
-        told.collect()
+        let late = self.book_since.map(|since| since.elapsed());
+        let late = late.filter(|late| *late > MOST_STAGED && self.book.is_none());
+        let unread = late.map(|late| {
+            let folders = self.folders();
+            let folders: Vec<_> = folders.iter().map(|folder| folder.shown().to_string()).collect();
+            format!(
+                "configuration not taken, {}: not read in {} s: check the disk or the network mount",
+                folders.join(", "),
+                late.as_secs()
+            )
+        });
+        told.chain(unread).collect()
     }
 
     /// The configuration with its lists, in its own order; those that go on keep all they know.
