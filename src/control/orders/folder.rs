@@ -24,7 +24,7 @@ const SIZE_MAX: u64 = 16 << 20;
 /// Files that one sweep looks at: looking at thousands takes longer than a date may wait.
 const SWEPT: usize = 1000;
 /// When to read a file again that changed while it was read.
-const RETRY: Duration = Duration::from_millis(100);
+pub(in crate::control) const RETRY: Duration = Duration::from_millis(100);
 
 /// The files of a directory whose names end in `.toml` and don't start with a dot.
 #[derive(Debug)]
@@ -186,6 +186,16 @@ impl<T> Folder<T> {
     /// Why the directory can't be listed: what was known of its files stays.
     pub(super) fn problem(&self) -> Option<&str> {
         self.problem.as_deref()
+    }
+
+    /// Whether the file with this absolute path is to be read.
+    pub(super) fn is_due(&self, path: &Path) -> bool {
+        let dir = self.dir.as_ref();
+        let dir = dir.filter(|(_, absolute)| path.parent() == Some(absolute));
+        let known = dir
+            .zip(path.file_name())
+            .map(|((dir, _), file)| dir.join(file));
+        known.is_some_and(|path| self.due.contains_key(&path))
     }
 
     /// When a file is to be read.

@@ -4,7 +4,7 @@
 pub mod book;
 pub mod edit;
 mod findings;
-mod folder;
+pub(in crate::control) mod folder;
 pub mod life;
 pub(in crate::control) mod remarks;
 mod rules;
