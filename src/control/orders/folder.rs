@@ -353,7 +353,7 @@ impl<T: Send + Sync + 'static> Folder<T> {
         &self,
         paths: Vec<PathBuf>,
         work: impl Fn(&Path) -> O + Send + Sync + 'static,
-    ) -> Vec<(PathBuf, Result<O, Unanswered>)> {
+    ) -> Answers<O> {
         let hangs = |path: &PathBuf| lock(&self.asked).contains(path);
         let (hung, free): (Vec<_>, Vec<_>) = paths.into_iter().partition(hangs);
         let folder = |path: &PathBuf| path.parent().map(Path::to_owned).unwrap_or_default();
@@ -368,11 +368,7 @@ impl<T: Send + Sync + 'static> Folder<T> {
 
     /// Takes what was read of files; `None` where nothing changed. Returns those of which something else
     /// is known now.
-    fn take_all(
-        &mut self,
-        all: Vec<(PathBuf, Result<Option<Looked<T>>, Unanswered>)>,
-        now: Instant,
-    ) -> Vec<PathBuf> {
+    fn take_all(&mut self, all: Answers<Option<Looked<T>>>, now: Instant) -> Vec<PathBuf> {
         let mut changed = Vec::new();
         for (path, read) in all {
             let read = match read {
@@ -461,6 +457,9 @@ impl<T: Send + Sync + 'static> Folder<T> {
 fn unanswered(why: Unanswered) -> String {
     format!("{why}; not in force until it is read")
 }
+
+/// What was done with files.
+type Answers<O> = Vec<(PathBuf, Result<O, Unanswered>)>;
 
 /// A file that was read.
 struct Looked<T> {
