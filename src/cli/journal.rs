@@ -227,6 +227,13 @@ fn tell_start(start: &Start, out: &mut impl Write) -> io::Result<()> {
     if let Some((first, last)) = start.uncovered {
         writeln!(out, "    entries {first} to {last} were beyond the head")?;
     }
+    if let Some(head) = &start.other_head {
+        let (number, hash) = (head.number, &head.hash);
+        writeln!(
+            out,
+            "    entry {number} was not the one that the head named, which has the hash {hash}"
+        )?;
+    }
     if start.unauthenticated {
         writeln!(out, "    the head was not authenticated")?;
     }

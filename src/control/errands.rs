@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::following::Files;
 use super::hold::Held;
+use super::join::Configured;
 use super::preparing::Prepared;
 use super::reading::BookRead;
 use super::reload::Control;
@@ -31,8 +32,8 @@ pub(super) enum Errand {
     Follow,
     /// The files are read that a reload needs.
     Prepare,
-    /// Files of a new configuration's orders and exceptions are read while its lists are joined.
-    Configure,
+    /// Files of a new configuration's orders and exceptions are read, in these directories.
+    Configure(Vec<PathBuf>),
     /// A generation is read and held in the state directory, or a hold is removed there.
     Rollback,
 }
@@ -43,6 +44,7 @@ pub(super) enum Landed {
     Looked(Files),
     Followed(Following),
     Prepared(Box<Prepared>),
+    Configured(Box<Configured>),
     Held(Result<Box<Held>, String>),
     Released(Result<(), String>),
 }
@@ -176,6 +178,8 @@ impl Control {
             }
             (_, Some(Landed::Followed(following))) => self.land_followed(&following),
             (_, Some(Landed::Prepared(prepared))) => self.land_prepared(Some(prepared)),
+            (_, Some(Landed::Configured(configured))) => self.land_configured(Some(*configured)),
+            (Errand::Configure(_), None) => self.land_configured(None),
             (Errand::Rollback, landed) => self.land_rollback(landed),
             (Errand::Book, None) => self.break_off_reading(),
             (Errand::Look(folder), None) => self.land_looked(folder, None),

@@ -134,3 +134,74 @@ fn holding(list: &ListState) -> String {
         false => format!("; what holds it now is released by {}", words.join(" and ")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::time::Duration;
+
+    use jiff::Timestamp;
+    use tokio::sync::{mpsc, oneshot};
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::control::status::{Gauges, ReloadReport};
+    use crate::control::wall::{Wait, Wall};
+    use crate::control::wishes::Request;
+
+    /// A clock on which no date arrives.
+    #[derive(Debug)]
+    struct Still;
+
+    impl Wall for Still {
+        fn now(&self) -> Timestamp {
+            Timestamp::now()
+        }
+
+        fn until(&self, _: Timestamp) -> Wait<'_> {
+            Box::pin(pending())
+        }
+    }
+
+    /// What a reload of the built-in configuration returns, after this server's own name changed or not.
+    async fn reload(renamed: bool, accept: Vec<String>) -> ReloadReport {
+        let config = Config::built_in();
+        let control = tokio::task::block_in_place(|| Control::start(config, Arc::new(Still)));
+        let mut control = control.expect("a first generation");
+        if renamed {
+            control.config.server.id = Some("r1.resolver.example".to_owned());
+        }
+        let (requests, wishes) = mpsc::channel(1);
+        let (_hang_up, hangups) = mpsc::channel(1);
+        let stop = CancellationToken::new();
+        let probe = Box::new(Gauges::default);
+        let task = tokio::spawn(control.run(wishes, hangups, probe, stop.clone()));
+        let (reply, answer) = oneshot::channel();
+        let wish = ReloadRequest { accept };
+        let sent = requests.send(Request::Reload(wish, 1000, reply)).await;
+        sent.expect("it runs");
+        // Only a failing test waits so long.
+        let answer = tokio::time::timeout(Duration::from_secs(60), answer).await;
+        stop.cancel();
+        task.await.expect("it ended well");
+        answer.expect("it answers").expect("it answers")
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn built_in_lists_are_read_again_when_this_server_has_another_name() {
+        let report = reload(true, Vec::new()).await;
+        let all: Vec<_> = Config::built_in().lists;
+        assert_eq!(report.loaded.len(), all.len(), "{report:?}");
+        assert_eq!(report.problems, [""; 0]);
+        assert_eq!(reload(false, Vec::new()).await.loaded, [""; 0]);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_reload_that_accepts_a_built_in_list_is_answered() {
+        let list = Config::built_in().lists[0].source.name.clone();
+        for renamed in [false, true] {
+            let report = reload(renamed, vec![format!("{list}:bad")]).await;
+            assert!(report.loaded.contains(&list), "{report:?}");
+        }
+    }
+}

@@ -59,13 +59,27 @@ impl Hold {
         }
     }
 
-    fn write(&self, dir: &Path) -> io::Result<()> {
+    /// Writes it, given how a directory is synced. What is reported as failed must not count after a
+    /// restart, so on an error the file is put back as it was.
+    fn write(&self, dir: &Path, sync: Sync) -> Result<(), String> {
         let text = serde_json::to_string(&self).expect("numbers and times have a JSON form");
-        let mut file = tempfile::NamedTempFile::new_in(dir)?;
-        io::Write::write_all(&mut file, text.as_bytes())?;
-        file.as_file().sync_all()?;
-        file.persist(dir.join(FILE)).map_err(io::Error::from)?;
-        sync(dir)
+        let path = dir.join(FILE);
+        let before = regular::read(&path, SIZE_MAX).ok();
+        let failed = |error| format!("{}: can't be written: {error}", path.shown());
+        put(dir, text.as_bytes()).map_err(failed)?;
+        let Err(error) = sync(dir) else { return Ok(()) };
+        let undone = match before {
+            Some(before) => put(dir, &before),
+            None => fs::remove_file(&path),
+        };
+        Err(match undone {
+            Ok(()) => failed(error),
+            Err(undoing) => format!(
+                "{}, and can't be put back as it was: {undoing}; this rollback may count after a restart: \
+                 check the disk, then roll back again",
+                failed(error)
+            ),
+        })
     }
 
     /// As an alarm.
@@ -91,9 +105,46 @@ pub(super) struct Rolling {
     prepared: Option<Prepared>,
 }
 
+/// How a directory is synced.
+type Sync = fn(&Path) -> io::Result<()>;
+
 /// Makes what was renamed or removed in a directory outlive a power cut.
 fn sync(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
+}
+
+/// Puts the file in its place, whole or not at all.
+fn put(dir: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = tempfile::NamedTempFile::new_in(dir)?;
+    io::Write::write_all(&mut file, content)?;
+    file.as_file().sync_all()?;
+    file.persist(dir.join(FILE)).map_err(io::Error::from)?;
+    Ok(())
+}
+
+/// Removes the file. What is reported as failed must not count after a restart either, so on an error it
+/// is put back.
+fn remove(dir: &Path, sync: Sync) -> Result<(), String> {
+    let path = dir.join(FILE);
+    let failed = |error| {
+        let path = path.shown();
+        format!("{path}: can't be removed: {error}; the lists stay held, after a restart too")
+    };
+    let before = match regular::read(&path, SIZE_MAX).map_err(io::Error::from) {
+        Ok(before) => before,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed(error)),
+    };
+    fs::remove_file(&path).map_err(failed)?;
+    let Err(error) = sync(dir) else { return Ok(()) };
+    put(dir, &before).map_err(|_| {
+        let path = path.shown();
+        format!(
+            "{path}: its removal can't be made permanent: {error}; the lists stay held until a restart, and may \
+             be held after it: check the disk, then release them again"
+        )
+    })?;
+    Err(failed(error))
 }
 
 /// The generation whose lists the server with that state directory holds, if it can be told.
@@ -203,22 +254,8 @@ impl Control {
             return Err("no lists are held".to_owned());
         }
         let dir = self.state_dir()?;
-        let file = dir.join(FILE);
-        let places = file.shown().to_string();
-        let work = move || {
-            let removed = match fs::remove_file(&file) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-                removed => removed.and_then(|()| sync(&dir)),
-            };
-            let removed = removed.map_err(|error| {
-                format!(
-                    "{}: can't be removed for good: {error}; the lists may be held again after a \
-                     restart",
-                    file.shown()
-                )
-            });
-            Landed::Released(removed)
-        };
+        let places = dir.join(FILE).shown().to_string();
+        let work = move || Landed::Released(remove(&dir, sync));
         self.errands.start(Errand::Rollback, places, work);
         Ok(())
     }
@@ -386,8 +423,7 @@ fn hold(
         first,
         lists: known.map(|list| list.source.name.clone()).collect(),
     };
-    hold.write(dir)
-        .map_err(|error| format!("{}: can't be written: {error}", dir.join(FILE).shown()))?;
+    hold.write(dir, sync)?;
     keeper.adopt(&images, pair);
     Ok(Held { images, hold })
 }
@@ -590,12 +626,57 @@ mod tests {
         assert_eq!(held(folder.path()), None);
         for generation in [7, 8] {
             let hold = hold(generation, 9);
-            hold.write(folder.path()).expect("written");
+            hold.write(folder.path(), sync).expect("written");
             assert_eq!(Hold::read(folder.path()), Ok(Some(hold)));
             assert_eq!(held(folder.path()), Some(generation));
         }
         let files = fs::read_dir(folder.path()).expect("readable").count();
         assert_eq!(files, 1, "nothing else is left over");
+    }
+
+    /// A disk that fails.
+    fn broken(_: &Path) -> io::Result<()> {
+        Err(io::Error::from_raw_os_error(libc::EIO))
+    }
+
+    #[test]
+    fn a_rollback_that_is_reported_as_failed_leaves_the_disk_as_it_was() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let told = hold(7, 9)
+            .write(folder.path(), broken)
+            .expect_err("not synced");
+        assert!(told.contains("held: can't be written"), "{told}");
+        assert_eq!(Hold::read(folder.path()), Ok(None));
+        // What was held before stays held.
+        hold(7, 9).write(folder.path(), sync).expect("written");
+        hold(8, 10)
+            .write(folder.path(), broken)
+            .expect_err("not synced");
+        assert_eq!(Hold::read(folder.path()), Ok(Some(hold(7, 9))));
+        let files = fs::read_dir(folder.path()).expect("readable").count();
+        assert_eq!(files, 1, "nothing else is left over");
+    }
+
+    #[test]
+    fn a_release_that_is_reported_as_failed_leaves_the_lists_held_after_a_restart_too() {
+        let folder = tempfile::tempdir().expect("a folder");
+        assert_eq!(remove(folder.path(), broken), Ok(()), "nothing is held");
+        hold(7, 9).write(folder.path(), sync).expect("written");
+        let told = remove(folder.path(), broken).expect_err("not synced");
+        assert!(
+            told.ends_with("; the lists stay held, after a restart too"),
+            "{told}"
+        );
+        assert_eq!(held(folder.path()), Some(7));
+        assert_eq!(remove(folder.path(), sync), Ok(()));
+        assert_eq!(held(folder.path()), None);
+        // A file that can't be removed.
+        fs::create_dir(folder.path().join(FILE)).expect("made");
+        let told = remove(folder.path(), sync).expect_err("a directory");
+        assert!(
+            told.ends_with("; the lists stay held, after a restart too"),
+            "{told}"
+        );
     }
 
     #[test]
@@ -687,7 +768,7 @@ mod tests {
         two_generations(folder.path()).await.end().await;
         let mut control = control(folder.path());
         hold(1, 2)
-            .write(&folder.path().join("state"))
+            .write(&folder.path().join("state"), sync)
             .expect("written");
         control.held = Some(hold(1, 2));
         start_rolling(&mut control, None).await;
@@ -830,7 +911,7 @@ mod tests {
             let running = two_generations(folder.path()).await;
             let dir = running.dir.clone();
             running.end().await;
-            hold(1, first).write(&dir).expect("written");
+            hold(1, first).write(&dir, sync).expect("written");
             let running = Running::start(folder.path());
             let expected = match first {
                 3 => "one.example",
@@ -849,7 +930,7 @@ mod tests {
     /// Starts with a hold of a generation that is not stored.
     async fn restart_with_a_broken_hold(folder: &Path) -> Running {
         let dir = folder.join("state");
-        hold(9, 10).write(&dir).expect("written");
+        hold(9, 10).write(&dir, sync).expect("written");
         let running = Running::start(folder);
         assert_eq!(running.blocked(), ["two.example"]);
         let alarms = running.status().await.alarms;

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::compiling::{CompileError, NewBase, Wanted};
 use super::compose;
-use super::errands::Errand;
+use super::errands::{Errand, Landed};
 use super::journal::entry::Cause;
 use super::load::{Fresh, Refusal};
 use super::notes;
@@ -43,7 +43,66 @@ pub(super) struct Joined {
     result: Result<Image, TooLarge>,
 }
 
+/// The orders and exceptions of a new configuration.
+pub(super) struct Configured {
+    config: Config,
+    /// The version of the book in force when reading began.
+    of: u64,
+    book: Book,
+}
+
 impl Control {
+    /// Starts to read the orders and exceptions of a new configuration whose lists are read. That happens
+    /// before it is joined, as nothing else is heard then and a file system may not answer.
+    pub(super) fn start_configuring(&mut self) {
+        let version = self.calendar.book.version();
+        let ready = |stage: &&mut Stage| stage.is_ready() && !stage.is_whole(version);
+        let Some(stage) = self.stage.as_mut().filter(ready) else {
+            return;
+        };
+        if self.rolling.is_some() || stage.book.as_ref().is_some_and(|(of, _)| *of == version) {
+            return;
+        }
+        // What was read of files meanwhile is missing in it.
+        stage.book = None;
+        stage.book_since.get_or_insert_with(Instant::now);
+        let folders = stage.folders();
+        let places: Vec<_> = folders.iter().map(|dir| dir.shown().to_string()).collect();
+        let errand = Errand::Configure(folders);
+        if self.errands.is_running(&errand) {
+            return;
+        }
+        let (config, rails) = (stage.config.clone(), Arc::clone(&stage.rails));
+        let known = Arc::clone(&self.calendar.book);
+        let work = move || {
+            let mut book = Book::clone(&known);
+            book.configure(&config);
+            book.check(&rails);
+            let of = version;
+            Landed::Configured(Box::new(Configured { config, of, book }))
+        };
+        self.errands.start(errand, places.join(", "), work);
+    }
+
+    /// Takes the orders and exceptions of a new configuration; `None` if reading them broke off.
+    pub(super) fn land_configured(&mut self, configured: Option<Configured>) {
+        let Some(configured) = configured else {
+            if self
+                .stage
+                .take_if(|stage| stage.book_since.is_some())
+                .is_some()
+            {
+                self.leave_stage(vec!["configuration not taken: reading its orders broke off inside tapis, which is a bug; please report it".to_owned()]);
+            }
+            return;
+        };
+        let Configured { config, of, book } = configured;
+        // It may have been given up, or another one may wait.
+        if let Some(stage) = self.stage.as_mut().filter(|stage| stage.config == config) {
+            stage.book = Some((of, book));
+        }
+    }
+
     /// Starts to join what is ready, unless that is under way.
     pub(super) fn start_joining(&mut self) {
         // A rollback under way drops a new configuration, or finds it in force.
@@ -53,20 +112,14 @@ impl Control {
         }
         self.joining = true;
         self.joining_since = self.epoch;
-        let stage = self.stage.take_if(|stage| stage.is_ready() && !rolling);
+        let version = self.calendar.book.version();
+        let whole = |stage: &mut Stage| !rolling && stage.is_whole(version);
+        let mut stage = self.stage.take_if(whole);
+        let book = stage.as_mut().and_then(|stage| stage.book.take());
         self.stage_joining = stage.is_some();
         let base = self.base.take_if(|base| !base.staged || stage.is_some());
         let (ready, kept) = self.parts(stage.as_ref(), base.as_ref());
         let delta = self.images.delta.clone();
-        let known = Arc::clone(&self.calendar.book);
-        if let Some(stage) = &stage {
-            let Config {
-                orders, exceptions, ..
-            } = &stage.config;
-            let folders = [&orders.dir, &exceptions.dir].into_iter().flatten();
-            let folders: Vec<_> = folders.map(|dir| dir.shown().to_string()).collect();
-            self.errands.note(Errand::Configure, folders.join(", "));
-        }
         let send = self.joined.0.clone();
         let based = base.iter().flat_map(|base| &base.wanted);
         let based = based.map(|wanted| wanted.ticket);
@@ -88,16 +141,10 @@ impl Control {
             let fresh = fresh.chain(staged);
             let stays = |name: &str| kept.iter().any(|kept| kept == name);
             let result = compose::join(delta.as_deref(), stays, fresh);
-            let stage = stage.map(|stage| {
-                let mut book = Book::clone(&known);
-                book.configure(&stage.config);
-                book.check(&stage.rails);
-                (stage, book)
-            });
             Joined {
                 ready,
                 base,
-                stage,
+                stage: stage.zip(book.map(|(_, book)| book)),
                 result,
             }
         });
@@ -109,7 +156,9 @@ impl Control {
     }
 
     fn is_something_ready(&self) -> bool {
-        let staged = self.rolling.is_none() && self.stage.as_ref().is_some_and(Stage::is_ready);
+        let version = self.calendar.book.version();
+        let whole = |stage: &Stage| stage.is_whole(version);
+        let staged = self.rolling.is_none() && self.stage.as_ref().is_some_and(whole);
         let based = self.base.as_ref().is_some_and(|base| !base.staged);
         staged || based || !self.ready.is_empty()
     }
@@ -156,7 +205,6 @@ impl Control {
     pub(super) fn land_joined(&mut self, joined: Result<Joined, Vec<u64>>) {
         self.joining = false;
         self.stage_joining = false;
-        self.errands.done(&Errand::Configure);
         let now = Instant::now();
         let joined = match joined {
             Ok(joined) => joined,
@@ -286,5 +334,116 @@ impl Control {
         if staged {
             self.leave_stage(vec![format!("configuration not taken: {source}")]);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::future::pending;
+    use std::path::Path;
+    use std::time::Duration;
+
+    use jiff::Timestamp;
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::control::following::Files;
+    use crate::control::wall::{Wait, Wall};
+    use crate::control::wishes::Waiting;
+
+    /// A clock on which no date arrives.
+    #[derive(Debug)]
+    struct Still;
+
+    impl Wall for Still {
+        fn now(&self) -> Timestamp {
+            Timestamp::now()
+        }
+
+        fn until(&self, _: Timestamp) -> Wait<'_> {
+            Box::pin(pending())
+        }
+    }
+
+    /// A control plane that has read all lists of a new configuration, which somebody waits for.
+    fn staged(
+        folder: &Path,
+    ) -> (
+        Control,
+        oneshot::Receiver<crate::control::status::ReloadReport>,
+    ) {
+        fs::create_dir_all(folder.join("orders")).expect("made");
+        let config = |more: &str| {
+            let text = format!("[orders]\npath = \"orders\"\n{more}");
+            Config::parse(&text, &folder.join("tapis.toml")).expect("valid")
+        };
+        let control = Control::start(config(""), Arc::new(Still));
+        let mut control = control.expect("a first generation");
+        let rails = Arc::clone(&control.rails);
+        let new = config("[server]\nid = \"other.example\"\n");
+        let stage = Stage::new(new, rails, &control.lists, &Files::new());
+        control.stage = Some(stage);
+        let (reply, answer) = oneshot::channel();
+        let mut waiting = Waiting::new(Cause::Start, Some(reply));
+        waiting.staged = true;
+        control.waiting.push(waiting);
+        (control, answer)
+    }
+
+    /// What the control loop does in a turn that concerns a new configuration.
+    fn turn(control: &mut Control) {
+        control.finish_stage();
+        control.start_configuring();
+        control.start_joining();
+        control.answer_waiting();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_new_configuration_whose_orders_are_never_read_is_given_up_and_stops_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (mut control, mut answer) = staged(folder.path());
+        let hung = Errand::Configure(vec![folder.path().join("orders")]);
+        control.errands.note(hung, "orders".to_owned());
+        turn(&mut control);
+        assert!(
+            !control.joining && !control.stage_joining,
+            "others are heard"
+        );
+        let stage = control.stage.as_mut().expect("it waits");
+        let since = Instant::now().checked_sub(Duration::from_secs(31));
+        stage.book_since = Some(since.expect("the machine has run for longer"));
+        turn(&mut control);
+        let report = answer.try_recv().expect("it is answered");
+        let [problem] = &report.problems[..] else {
+            panic!("{:?}", report.problems);
+        };
+        assert!(problem.contains("orders: not read in 31 s"), "{problem}");
+        assert!(control.config.server.id.is_none());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn orders_that_changed_while_those_of_a_new_configuration_were_read_are_read_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (mut control, _answer) = staged(folder.path());
+        turn(&mut control);
+        let mut newer = Book::clone(&control.calendar.book);
+        let order = folder.path().join("orders/a.toml");
+        fs::write(&order, "no order").expect("written");
+        assert_eq!(newer.refresh(), [order]);
+        control.calendar.book = Arc::new(newer);
+        while !control.joining {
+            let (errand, landed) = control.errands.next().await.expect("it ends");
+            control.land_errand(&errand, landed);
+            turn(&mut control);
+        }
+        let joined = control.joined.1.recv().await.expect("it ends");
+        control.land_joined(joined);
+        assert_eq!(control.config.server.id.as_deref(), Some("other.example"));
+        assert_eq!(
+            control.calendar.book.problems().len(),
+            1,
+            "of the newer file"
+        );
     }
 }

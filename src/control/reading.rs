@@ -1,14 +1,17 @@
 //! Reads files of orders and exceptions on another thread, and takes what they say when that ends.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::errands::{Errand, Landed};
 use super::guard::rails::Rails;
+use super::journal::entry::Cause;
 use super::orders::book::Book;
+use super::orders::folder::RETRY;
 use super::reload::Control;
 use super::watch::Touched;
 use crate::config::shown::Show;
@@ -22,20 +25,56 @@ pub(super) struct Asked {
     pub(super) sweep: bool,
     /// All files that changed are read, whoever writes them.
     pub(super) refresh: bool,
-    /// The same, if nothing else changes.
-    pub(super) refresh_otherwise: bool,
-    /// Who waits for it.
+    /// Files that somebody changed and waits for.
+    pub(super) wished: Vec<Wished>,
+    /// Who waits for all files.
     pub(super) tickets: Vec<u64>,
+}
+
+/// A file that somebody changed and waits for.
+#[derive(Debug)]
+pub(super) struct Wished {
+    pub(super) path: PathBuf,
+    pub(super) cause: Cause,
+    pub(super) ticket: u64,
+    /// When it is to be read: its writer is done, whatever events of it arrive later.
+    pub(super) at: Instant,
+}
+
+impl Wished {
+    /// Whether it is this file. `elsewhere`: its path is not one of the directories'.
+    fn is(&self, path: &Path, elsewhere: bool) -> bool {
+        let absolute = std::path::absolute(path);
+        absolute.is_ok_and(|path| path == self.path)
+            || (elsewhere && real(path) == real(&self.path))
+    }
+}
+
+/// Where a path leads to, whether the file is there or not.
+fn real(path: &Path) -> Option<PathBuf> {
+    let file = path.canonicalize().ok();
+    file.or_else(|| Some(path.parent()?.canonicalize().ok()?.join(path.file_name()?)))
+}
+
+/// A file of which something else is known.
+struct Changed {
+    path: PathBuf,
+    /// Who changed it, if they said so.
+    causes: Vec<Cause>,
+    /// It was read because somebody asked for all files.
+    is_refreshed: bool,
 }
 
 impl Asked {
     /// When to start.
     pub(super) fn due(&self) -> Option<Instant> {
-        if self.sweep || self.refresh || self.refresh_otherwise {
+        if self.sweep || self.refresh {
             return Some(Instant::now());
         }
         let touched = self.touched.values();
-        touched.map(|(touched, at)| *at + touched.quiet).min()
+        let touched = touched.map(|(touched, at)| *at + touched.quiet);
+        let wished = self.wished.iter().map(|wished| wished.at);
+        touched.chain(wished).min()
     }
 
     /// Does it, with a copy of what is known.
@@ -52,15 +91,39 @@ impl Asked {
         if self.sweep {
             book.sweep(now);
         }
-        let mut changed = book.read_due(now);
-        if self.refresh || (self.refresh_otherwise && changed.is_empty()) {
-            changed.extend(book.refresh());
+        for wished in &self.wished {
+            let (path, quiet) = (wished.path.clone(), Duration::ZERO);
+            book.touch(&Touched { path, quiet }, now);
         }
+        let due = book.read_due(now).into_iter().map(|path| (path, false));
+        let mut changed: Vec<_> = due.collect();
+        let elsewhere = |wished: &&Wished| !book.concerns(&wished.path);
+        let others: Vec<_> = self
+            .wished
+            .iter()
+            .filter(elsewhere)
+            .map(|wished| wished.ticket)
+            .collect();
+        if self.refresh || !others.is_empty() {
+            let refreshed = book.refresh().into_iter();
+            changed.extend(refreshed.map(|path| (path, self.refresh)));
+        }
+        let changed = changed.into_iter().map(|(path, is_refreshed)| {
+            let by = self.wished.iter();
+            let by = by.filter(|wished| wished.is(&path, others.contains(&wished.ticket)));
+            Changed {
+                causes: by.map(|wished| wished.cause.clone()).collect(),
+                path,
+                is_refreshed,
+            }
+        });
+        let changed = changed.collect();
         book.check(rails);
         BookRead {
             book,
             changed,
             configured,
+            wished: self.wished,
             tickets: self.tickets,
         }
     }
@@ -69,9 +132,10 @@ impl Asked {
 /// What reading came to.
 pub(super) struct BookRead {
     book: Book,
-    changed: Vec<PathBuf>,
+    changed: Vec<Changed>,
     /// Which configuration it is of.
     configured: u64,
+    wished: Vec<Wished>,
     tickets: Vec<u64>,
 }
 
@@ -85,7 +149,8 @@ impl Control {
         }
         let asked = std::mem::take(&mut self.calendar.asked);
         let (book, configured) = (Arc::clone(&self.calendar.book), self.calendar.configured);
-        self.reading.clone_from(&asked.tickets);
+        let wished = asked.wished.iter().map(|wished| wished.ticket);
+        self.reading = asked.tickets.iter().copied().chain(wished).collect();
         let folders = book.folders().map(|folder| folder.shown().to_string());
         let places = folders.collect::<Vec<_>>().join(", ");
         let rails = Arc::clone(&self.rails);
@@ -100,21 +165,43 @@ impl Control {
             // It is of directories that don't count any more, or the new configuration's were read beside it.
             self.calendar.asked.refresh = true;
             self.calendar.asked.tickets.extend(read.tickets);
+            self.calendar.asked.wished.extend(read.wished);
             return;
         }
-        self.calendar.book = Arc::new(read.book);
         let mut waiting = self.waiting.iter();
         let asked =
             waiting.find(|waiting| read.tickets.iter().any(|t| waiting.tickets.contains(t)));
-        match asked.map(|waiting| waiting.cause.clone()) {
-            Some(cause) if !read.changed.is_empty() => self.change(cause),
-            Some(_) => {}
-            None => self.change_files(read.changed.clone()),
+        let refresher = asked.map(|waiting| waiting.cause.clone());
+        let is_told =
+            !read.changed.is_empty() || !read.tickets.is_empty() || !read.wished.is_empty();
+        let mut files = Vec::new();
+        for changed in read.changed {
+            let refresher = refresher.clone().filter(|_| changed.is_refreshed);
+            match (changed.causes.is_empty(), refresher) {
+                (true, Some(cause)) => self.change(cause),
+                (true, None) => files.push(changed.path),
+                (false, _) => changed
+                    .causes
+                    .into_iter()
+                    .for_each(|cause| self.change(cause)),
+            }
         }
-        if !read.changed.is_empty() || !read.tickets.is_empty() {
+        self.change_files(files);
+        // One that changed while it was read is read again before its writer is answered.
+        let unread = |wished: &mut Wished| read.book.is_due(&wished.path);
+        let mut wished = read.wished;
+        let again = wished.extract_if(.., unread).map(|wished| Wished {
+            at: Instant::now() + RETRY,
+            ..wished
+        });
+        self.calendar.asked.wished.extend(again);
+        self.calendar.book = Arc::new(read.book);
+        if is_told {
             self.tell_book_problems();
         }
-        self.end_reading(&read.tickets, &self.calendar.book.problems());
+        let wished = wished.iter().map(|wished| wished.ticket);
+        let tickets: Vec<_> = read.tickets.iter().copied().chain(wished).collect();
+        self.end_reading(&tickets, &self.calendar.book.problems());
     }
 
     /// Reading broke off: those who waited are told.
@@ -134,5 +221,140 @@ impl Control {
                 waiting.report.problems.extend_from_slice(problems);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::future::pending;
+    use std::slice::from_ref;
+
+    use jiff::Timestamp;
+    use tokio::sync::oneshot;
+    use tokio::sync::oneshot::error::TryRecvError;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::control::status::{OrdersRequest, ReloadReport};
+    use crate::control::wall::{Wait, Wall};
+    use crate::control::watch::OPEN_QUIET;
+
+    /// A clock on which no date arrives.
+    #[derive(Debug)]
+    struct Still;
+
+    impl Wall for Still {
+        fn now(&self) -> Timestamp {
+            Timestamp::now()
+        }
+
+        fn until(&self, _: Timestamp) -> Wait<'_> {
+            Box::pin(pending())
+        }
+    }
+
+    fn control(folder: &Path) -> Control {
+        fs::create_dir(folder.join("orders")).expect("made");
+        let config = Config::parse("[orders]\npath = \"orders\"\n", &folder.join("tapis.toml"));
+        let control = Control::start(config.expect("valid"), Arc::new(Still));
+        control.expect("a first generation")
+    }
+
+    /// Writes a file of an order that is refused: that is a change, too.
+    fn write(folder: &Path, name: &str) -> PathBuf {
+        let path = folder.join("orders").join(name);
+        fs::write(&path, "no order").expect("written");
+        path
+    }
+
+    fn lift(control: &mut Control, path: &Path, user: u32) -> oneshot::Receiver<ReloadReport> {
+        let (reply, answer) = oneshot::channel();
+        let wish = OrdersRequest {
+            verb: "order lift".to_owned(),
+            path: path.to_owned(),
+        };
+        control.look_at_order(&wish, user, reply);
+        answer
+    }
+
+    fn lifted(user: u32) -> Cause {
+        let verb = "order lift".to_owned();
+        Cause::Verb { verb, user }
+    }
+
+    /// Reads what is asked for, and answers.
+    async fn read(control: &mut Control) {
+        control.start_reading();
+        while control.errands.is_running(&Errand::Book) {
+            let (errand, landed) = control.errands.next().await.expect("it ends");
+            control.land_errand(&errand, landed);
+        }
+        control.answer_waiting();
+    }
+
+    fn touched(path: &Path, quiet: Duration) -> Touched {
+        let path = path.to_owned();
+        Touched { path, quiet }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn each_change_of_an_order_has_the_cause_of_whoever_made_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut control = control(folder.path());
+        control.causes.clear();
+        let [a, b, c] = ["a.toml", "b.toml", "c.toml"].map(|name| write(folder.path(), name));
+        let first = lift(&mut control, &a, 1000);
+        let second = lift(&mut control, &b, 1001);
+        control.touch(&[touched(&c, Duration::ZERO)]);
+        read(&mut control).await;
+        let expected = [lifted(1000), lifted(1001), Cause::File { path: c }];
+        let has = |cause: &Cause| control.causes.contains(cause);
+        assert!(expected.iter().all(has), "{:?}", control.causes);
+        assert_eq!(control.causes.len(), 3);
+        for mut answer in [first, second] {
+            assert!(answer.try_recv().is_ok(), "answered");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_file_by_another_path_is_its_writer_s_change_too() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut control = control(folder.path());
+        control.causes.clear();
+        let alias = folder.path().join("alias");
+        std::os::unix::fs::symlink("orders", &alias).expect("linked");
+        write(folder.path(), "a.toml");
+        let hand = write(folder.path(), "b.toml");
+        let mut answer = lift(&mut control, &alias.join("a.toml"), 1000);
+        read(&mut control).await;
+        assert_eq!(control.causes.len(), 2, "{:?}", control.causes);
+        assert!(control.causes.contains(&lifted(1000)));
+        assert!(control.causes.contains(&Cause::File { path: hand }));
+        assert!(answer.try_recv().is_ok());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_event_that_comes_later_keeps_no_verb_s_file_unread() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut control = control(folder.path());
+        let [a, b] = ["a.toml", "b.toml"].map(|name| write(folder.path(), name));
+        let mut answer = lift(&mut control, &a, 1000);
+        assert_eq!(answer.try_recv().err(), Some(TryRecvError::Empty));
+        control.touch(&[touched(&a, OPEN_QUIET), touched(&b, Duration::ZERO)]);
+        read(&mut control).await;
+        let report = answer.try_recv().expect("answered");
+        let told = |path: &PathBuf| {
+            let path = path.display().to_string();
+            report
+                .problems
+                .iter()
+                .any(|problem| problem.contains(&path))
+        };
+        assert!(
+            from_ref(&a).iter().chain([&b]).all(told),
+            "{:?}",
+            report.problems
+        );
     }
 }

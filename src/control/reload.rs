@@ -266,6 +266,7 @@ impl Control {
             self.look_at_the_clock();
             self.prepare();
             self.finish_stage();
+            self.start_configuring();
             self.follow_guard();
             self.start_looking();
             self.start_reading();
@@ -295,10 +296,11 @@ impl Control {
         self.lists.iter_mut().chain(staged)
     }
 
-    /// Has the files looked at that may be read.
+    /// Has the files looked at that may be read, and reads lists that have none.
     fn load_due(&mut self) {
         let now = Instant::now();
         self.all_lists().for_each(|list| list.look_if_due(now));
+        self.load_looked();
     }
 
     /// Has the files read that were looked at for that, if they changed.
@@ -446,7 +448,7 @@ impl Control {
     }
 
     /// Leaves a new configuration of which a list can't be taken, when all are read.
-    fn finish_stage(&mut self) {
+    pub(super) fn finish_stage(&mut self) {
         let bad = |stage: &mut Stage| stage.is_ready() && !stage.problems().is_empty();
         let Some(stage) = self.stage.take_if(bad) else {
             return;

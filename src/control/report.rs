@@ -10,7 +10,9 @@ use super::guard::rails::Rails;
 use super::guard::release::Guard;
 use super::hold::Hold;
 use super::load::{Loaded, Refusal};
+use super::orders::book::Known;
 use super::orders::life::State;
+use super::orders::remarks::{MOST_REPORTED, first};
 use super::reload::Control;
 use super::state::ListState;
 use super::status::{
@@ -32,6 +34,7 @@ pub(super) fn status(control: &Control, gauges: Gauges) -> Status {
         list(state, hits, &control.rails)
     };
     let lists: Vec<_> = control.lists.iter().map(told).collect();
+    let staged = control.stage.iter().flat_map(|stage| &stage.fresh);
     let alarms = lists
         .iter()
         .filter_map(|list| {
@@ -43,7 +46,7 @@ pub(super) fn status(control: &Control, gauges: Gauges) -> Status {
         .chain(control.rails.problems().iter().cloned())
         .chain(control.calendar.problems())
         .chain(control.errands.problems())
-        .chain(control.lists.iter().filter_map(hangs))
+        .chain(control.lists.iter().chain(staged).filter_map(hangs))
         .chain(
             control
                 .keeper
@@ -106,11 +109,6 @@ fn orders(control: &Control, gauges: &Gauges) -> OrdersStatus {
     };
     for known in book.known() {
         let (order, state) = (known.order, known.life.state(now));
-        if matches!(state, State::Scheduled | State::InForce | State::Suspended) {
-            let found = book.findings(order).iter();
-            let told = found.map(|finding| format!("order {}: {finding}", order.id));
-            status.warnings.extend(told);
-        }
         *status.states.entry(state).or_default() += 1;
         if state == State::InForce && order.dates.review_at.at() <= now {
             status.overdue_reviews.push(order.id.clone());
@@ -123,6 +121,19 @@ fn orders(control: &Control, gauges: &Gauges) -> OrdersStatus {
             status.hits.insert(order.id.clone(), hits);
         }
     }
+    let counts = |known: &Known<'_>| {
+        let state = known.life.state(now);
+        matches!(state, State::Scheduled | State::InForce | State::Suspended)
+    };
+    let found = book.known().filter(counts).flat_map(|known| {
+        let found = book.findings(known.order).iter();
+        found.map(move |finding| format!("order {}: {finding}", known.order.id))
+    });
+    let (found, more) = first(MOST_REPORTED, found);
+    status.warnings.extend(found);
+    status
+        .warnings
+        .extend(more.map(|more| format!("orders: {more} more warnings")));
     for exception in book.exceptions() {
         match exception.until.is_some_and(|until| until.at() <= now) {
             true => status.exceptions_over += 1,
@@ -273,9 +284,29 @@ pub(super) fn log_load(list: &ListState, result: Result<&Loaded, &Refusal>) {
 
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
     use std::path::Path;
+    use std::sync::Arc;
+    use std::time::Duration;
 
     use super::*;
+    use crate::control::following::Files;
+    use crate::control::stage::Stage;
+    use crate::control::wall::{Wait, Wall};
+
+    /// A clock on which no date arrives.
+    #[derive(Debug)]
+    struct Still;
+
+    impl Wall for Still {
+        fn now(&self) -> Timestamp {
+            Timestamp::now()
+        }
+
+        fn until(&self, _: Timestamp) -> Wait<'_> {
+            Box::pin(pending())
+        }
+    }
 
     #[test]
     fn another_state_directory_needs_a_restart() {
@@ -285,5 +316,29 @@ mod tests {
             assert_eq!(needs_restart(&boot, &config(now)), ["[state]"], "{now}");
         }
         assert!(needs_restart(&boot, &boot).is_empty());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_new_list_that_is_not_read_in_all_this_time_is_an_alarm() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let config = |text: &str| Config::parse(text, &folder.path().join("tapis.toml"));
+        let text = "[[list]]\nname = \"slow\"\npath = \"slow\"\n";
+        let (old, new) = (config("").expect("valid"), config(text).expect("valid"));
+        let control = Control::start(old, Arc::new(Still));
+        let mut control = control.expect("a first generation");
+        let rails = Arc::clone(&control.rails);
+        let stage = Stage::new(new, rails, &control.lists, &Files::new());
+        control.stage.insert(stage).fresh[0].start(1);
+        let alarms = |control: &Control| status(control, Gauges::default()).alarms.join("; ");
+        assert!(!alarms(&control).contains("slow"));
+        let stage = control.stage.as_mut().expect("it waits");
+        let loading = stage.fresh[0].loading.as_mut().expect("it is read");
+        let since = loading.since.checked_sub(Duration::from_secs(HANGS_SECS));
+        loading.since = since.expect("the machine has run for longer");
+        let told = alarms(&control);
+        assert!(
+            told.contains("slow: not read in 30 s: check the disk"),
+            "{told}"
+        );
     }
 }

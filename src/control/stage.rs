@@ -1,18 +1,21 @@
 //! Owns a new configuration until all its new lists are read: then it is taken whole, or not at all.
 //! Refuses to touch what is in force before that.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::compiling::is_large;
 use super::following::Files;
 use super::guard::rails::Rails;
+use super::orders::book::Book;
 use super::state::ListState;
 use crate::config::shown::Show;
 use crate::config::{Config, List};
 
-/// How long a new configuration waits for files that are being written.
+/// How long a new configuration waits for files that are being written, and for each one that is read.
 const MOST_STAGED: Duration = Duration::from_secs(30);
 
 /// A configuration that waits.
@@ -24,6 +27,11 @@ pub(super) struct Stage {
     /// Its lists whose rules are not in force yet: new ones, and those that come from another file
     /// or mean something else.
     pub(super) fresh: Vec<ListState>,
+    /// Its orders and exceptions, once they are read, and the version of the book that was in force then:
+    /// what was read of files since is missing in them.
+    pub(super) book: Option<(u64, Book)>,
+    /// Since when they are being read.
+    pub(super) book_since: Option<Instant>,
 }
 
 impl Stage {
@@ -47,22 +55,48 @@ impl Stage {
             rails,
             since: Instant::now(),
             fresh,
+            book: None,
+            book_since: None,
         }
     }
 
-    /// Whether all is read that can be. A file that never comes to rest is not waited for longer
-    /// than [`MOST_STAGED`].
+    /// Whether all is read that can be. A file that never comes to rest, or whose reading never ends, is
+    /// not waited for longer than [`MOST_STAGED`].
     pub(super) fn is_ready(&self) -> bool {
         let late = self.since.elapsed() > MOST_STAGED;
         let rests = |list: &ListState| late || (list.due().is_none() && !list.is_looked_for());
-        let ready = |list: &ListState| list.loading.is_none() && rests(list);
+        let ready = |list: &ListState| match list.loading {
+            Some(_) => hanging(list).is_some(),
+            None => rests(list),
+        };
         self.fresh.iter().all(ready)
+    }
+
+    /// Whether it can be joined, given the version of the book in force.
+    pub(super) fn is_whole(&self, version: u64) -> bool {
+        let book = self.book.as_ref();
+        book.is_some_and(|(of, _)| *of == version) && self.is_ready() && self.problems().is_empty()
+    }
+
+    /// The directories of its orders and exceptions.
+    pub(super) fn folders(&self) -> Vec<PathBuf> {
+        let Config {
+            orders, exceptions, ..
+        } = &self.config;
+        let folders = [&orders.dir, &exceptions.dir].into_iter().flatten();
+        folders.cloned().collect()
     }
 
     /// Why it can't be taken.
     pub(super) fn problems(&self) -> Vec<String> {
         let told = self.fresh.iter().filter_map(|list| {
             let name = list.name();
+            if let Some(seconds) = hanging(list) {
+                let path = list.source.path.shown();
+                return Some(format!(
+                    "configuration not taken, {name}: {path}: not read in {seconds} s: check the disk or the network mount"
+                ));
+            }
             match (&list.refused, &list.loaded) {
                 (Some((refusal, _)), _) => {
                     Some(format!("configuration not taken, {name}: {refusal}"))
@@ -76,7 +110,18 @@ impl Stage {
                 (None, Some(_)) => None,
             }
         });
-        told.collect()
+        let late = self.book_since.map(|since| since.elapsed());
+        let late = late.filter(|late| *late > MOST_STAGED && self.book.is_none());
+        let unread = late.map(|late| {
+            let folders = self.folders();
+            let folders: Vec<_> = folders.iter().map(|folder| folder.shown().to_string()).collect();
+            format!(
+                "configuration not taken, {}: not read in {} s: check the disk or the network mount",
+                folders.join(", "),
+                late.as_secs()
+            )
+        });
+        told.chain(unread).collect()
     }
 
     /// The configuration with its lists, in its own order; those that go on keep all they know.
@@ -107,7 +152,62 @@ impl Stage {
     }
 }
 
+/// For how many seconds a list has been read, if that is too long. The compiler, which reads large
+/// ones, has a deadline of its own.
+fn hanging(list: &ListState) -> Option<u64> {
+    let loading = list.loading.filter(|_| !is_large(list))?;
+    let elapsed = loading.since.elapsed();
+    (elapsed > MOST_STAGED).then_some(elapsed.as_secs())
+}
+
 /// Whether a list goes on as the same one.
 fn is(state: &ListState, list: &List) -> bool {
     state.name() == list.source.name && state.reads_as(list)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use tokio::time::{advance, pause};
+
+    use super::*;
+    use crate::control::guard::release::Guards;
+
+    /// A new configuration with these lists.
+    fn stage(names: &[&str]) -> Stage {
+        let list = |name: &&str| format!("[[list]]\nname = \"{name}\"\npath = \"{name}\"\n");
+        let text: String = names.iter().map(list).collect();
+        let config = Config::parse(&text, Path::new("/tapis.toml")).expect("valid");
+        let rails = Arc::new(Rails::read(&config));
+        Stage::new(config, rails, &[], &Files::new())
+    }
+
+    #[tokio::test]
+    async fn a_list_whose_reading_never_ends_is_a_reason_not_to_take_its_configuration() {
+        pause();
+        let mut stage = stage(&["hangs", "rests"]);
+        stage.fresh[0].start(1);
+        assert!(!stage.is_ready());
+        advance(MOST_STAGED).await;
+        assert!(!stage.is_ready(), "not yet");
+        advance(Duration::from_secs(1)).await;
+        assert!(stage.is_ready());
+        let problems = stage.problems();
+        let expected = "configuration not taken, hangs: /hangs: not read in 31 s: check the disk or the network mount";
+        assert_eq!(problems[0], expected);
+    }
+
+    #[tokio::test]
+    async fn a_reading_that_began_late_has_as_much_time() {
+        pause();
+        let mut stage = stage(&["hangs"]);
+        stage.fresh[0].request(1, Guards::NONE, Instant::now());
+        advance(MOST_STAGED - Duration::from_secs(1)).await;
+        stage.fresh[0].start(1);
+        advance(Duration::from_secs(20)).await;
+        assert!(!stage.is_ready());
+        advance(Duration::from_secs(11)).await;
+        assert!(stage.is_ready() && !stage.problems().is_empty());
+    }
 }

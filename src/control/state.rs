@@ -312,9 +312,11 @@ impl ListState {
         of.is_some() && of == loaded.and_then(|loaded| loaded.signature)
     }
 
-    /// Has it read again at once where it is outdated, unless somebody sees to that.
+    /// Has it read again at once where it is outdated, unless somebody sees to that. While its file is
+    /// looked at, which takes long if the file system does not answer, it is not due again.
     pub(super) fn follow(&mut self, rails: &Rails, now: Instant) {
-        if self.due.is_none() && self.is_outdated(rails) {
+        let is_due = self.due.is_some() || self.at_rest || self.is_looked_for();
+        if !is_due && self.is_outdated(rails) {
             self.due = Some(Due {
                 at: now,
                 writer: false,
@@ -343,10 +345,14 @@ impl ListState {
             .map(|due| due.at)
     }
 
-    /// Has the file looked at before it is read, if it is time to read it.
+    /// Has the file looked at before it is read, if it is time to read it. An embedded list has no file
+    /// to look at, and is to be read.
     pub(super) fn look_if_due(&mut self, now: Instant) {
         if self.take_due(now) {
-            self.look = Look::Due;
+            match self.config.content {
+                Content::File => self.look = Look::Due,
+                Content::Embedded(_) => self.at_rest = true,
+            }
         }
     }
 
@@ -511,5 +517,29 @@ mod tests {
         assert_eq!(list.due(), None, "it goes on changing");
         sweep(&mut list);
         assert_eq!(list.due(), Some(now));
+    }
+
+    #[test]
+    fn a_list_whose_file_is_being_looked_at_is_not_due_again_because_of_its_guard() {
+        let config = Config::built_in();
+        let rails = Rails::read(&config);
+        let mut list = list("Cargo.toml");
+        let loaded = super::super::load::load(&config.lists[0], &rails, None, Guards::NONE);
+        let mut loaded = loaded.unwrap_or_else(|refusal| panic!("{refusal}")).loaded;
+        loaded.wards = "others".to_owned();
+        list.restore(Some(loaded));
+        assert!(list.is_outdated(&rails));
+        let now = Instant::now();
+        list.follow(&rails, now);
+        assert_eq!(list.due(), Some(now));
+        list.look_if_due(now);
+        list.follow(&rails, now);
+        assert_eq!(list.due(), None, "it is to be looked at");
+        list.start_look();
+        list.follow(&rails, now);
+        assert_eq!(list.due(), None, "its file system may not answer");
+        list.land_look(None, now);
+        list.follow(&rails, now);
+        assert_eq!(list.due(), None, "it is to be read");
     }
 }

@@ -2,16 +2,15 @@
 //! Refuses to read lists and configurations for them: that is `reload`'s.
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::journal::entry::Cause;
 use super::preparing::Wish;
+use super::reading::Wished;
 use super::reload::Control;
 use super::status::{OrdersRequest, ReloadReport, ReloadRequest, RollbackRequest, Status};
-use super::watch::Touched;
 
 /// What others may ask of the control plane.
 #[derive(Debug)]
@@ -67,26 +66,20 @@ impl Control {
         reply: oneshot::Sender<ReloadReport>,
     ) {
         let mut waiting = Waiting::new(wish.cause(user), Some(reply));
-        let touched = Touched {
+        self.tickets += 1;
+        waiting.tickets.insert(self.tickets);
+        self.calendar.asked.wished.push(Wished {
             path: wish.path.clone(),
-            quiet: Duration::ZERO,
-        };
-        let now = Instant::now();
-        let asked = &mut self.calendar.asked;
-        asked.touched.insert(wish.path.clone(), (touched, now));
-        // It may be known by another path.
-        asked.refresh_otherwise = true;
-        self.await_reading(&mut waiting);
+            cause: waiting.cause.clone(),
+            ticket: self.tickets,
+            at: Instant::now(),
+        });
         self.waiting.push(waiting);
     }
 
     /// Has read what changed of orders and exceptions.
     pub(super) fn refresh_book(&mut self, waiting: &mut Waiting) {
         self.calendar.asked.refresh = true;
-        self.await_reading(waiting);
-    }
-
-    fn await_reading(&mut self, waiting: &mut Waiting) {
         self.tickets += 1;
         waiting.tickets.insert(self.tickets);
         self.calendar.asked.tickets.push(self.tickets);

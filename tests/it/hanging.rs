@@ -126,6 +126,69 @@ fn an_order_whose_file_hangs_delays_no_date_and_counts_once_it_is_read() {
 }
 
 #[test]
+#[ignore = "needs python3 and a file system with leases; takes 10 s"]
+fn an_exception_whose_file_hangs_delays_no_order() {
+    let (server, _, _upstream) = start(|folder| {
+        let config = folder.join("tapis.toml");
+        let text = fs::read_to_string(&config).expect("there");
+        let more = "[exceptions]\npath = \"exceptions\"\n";
+        fs::write(config, text + more).expect("written");
+        fs::create_dir(folder.join("exceptions")).expect("made");
+        Vec::new()
+    });
+    let lease = Lease::take(&server.path("exceptions/e.toml"), "");
+    let late = || alarms(&server.status()).contains("e.toml: no answer from the file system");
+    while !late() {
+        assert!(is_blocked(server.address, "old.example"));
+    }
+    for id in ["x-1", "x-2"] {
+        let name = format!("{id}.example");
+        let dates = "effective-from = 2020-01-01T00:00:00Z";
+        let text = order(id, dates, &target(&name, "exact"));
+        server.replace(&format!("orders/{id}.toml"), &text);
+        until("the order", || is_blocked(server.address, &name));
+    }
+    assert!(late(), "it hangs still");
+    lease.release();
+    until("no alarm", || alarms(&server.status()) == "[]");
+}
+
+#[test]
+#[ignore = "needs python3 and a file system with leases; takes 10 s"]
+fn a_reload_takes_a_new_configuration_although_an_order_s_file_hangs() {
+    let (server, _, _upstream) = start(|_| Vec::new());
+    let late = order(
+        "x-2",
+        "effective-from = 2020-01-01T00:00:00Z",
+        &target("late.example", "exact"),
+    );
+    let lease = Lease::take(&server.path("orders/x-2.toml"), &late);
+    let config = fs::read_to_string(server.path("tapis.toml")).expect("there");
+    let config = config.replace("workers = 2\n", "workers = 2\nid = \"other\"\n");
+    server.replace(
+        "tapis.toml",
+        &config.replace("path = \"slow\"", "path = \"slow\"\naction = \"nxdomain\""),
+    );
+    let reloaded = text(&server.verb(&["reload"]));
+    let told = "x-2.toml: no answer from the file system in 10 s";
+    assert!(reloaded.contains(told), "{reloaded}");
+    assert_eq!(
+        server.status()["lists"][1]["action"],
+        "nxdomain",
+        "it is in force"
+    );
+    server.replace("ads", "other.example\n");
+    until("a list", || is_blocked(server.address, "other.example"));
+    assert!(
+        !is_blocked(server.address, "late.example"),
+        "it hangs still"
+    );
+    lease.release();
+    until("the order", || is_blocked(server.address, "late.example"));
+    until("no alarm", || alarms(&server.status()) == "[]");
+}
+
+#[test]
 #[ignore = "needs python3 and a file system with leases; takes 30 s"]
 fn a_list_whose_file_hangs_stays_as_it_was_until_it_is_read() {
     let (server, _, _upstream) = start(|_| Vec::new());

@@ -120,7 +120,7 @@ fn check(config: &Config, args: &FileArgs, out: &mut impl Write) -> Result<(), F
         .problems()
         .iter()
         .cloned()
-        .chain(rails.findings(&order))
+        .chain(rails.findings(&order).map(|finding| finding.to_string()))
     {
         writeln!(out, "warning: {finding}")?;
     }

@@ -13,7 +13,12 @@ pub(super) fn report(targets: &[Target], lines: &[u32], findings: &mut Findings)
         return;
     }
     let index = Index::new(targets);
-    for ((target, line), &group) in targets.iter().zip(lines).zip(&index.groups) {
+    for (number, (target, line)) in targets.iter().zip(lines).enumerate() {
+        let group = index.groups[number];
+        if group != number {
+            // A copy says nothing that the first one does not say.
+            continue;
+        }
         for except in &target.except {
             if let Some(other) = index.other(except, group) {
                 let (free, blocked) = (&except.name, &other.name);
@@ -91,16 +96,19 @@ impl<'t> Index<'t> {
     /// A target whose name the except reaches.
     fn below(&self, except: &Except, own: usize) -> Option<usize> {
         let key = key(&except.name);
-        let start = self.sorted.partition_point(|(other, _)| *other < key);
-        let beneath = self.sorted[start..].iter();
-        // At most the targets of one name, one for each different set of excepts, are passed over.
-        let mut beneath = beneath.take_while(|(other, _)| match except.scope {
+        let is_before = |other: &Vec<u8>| match except.scope {
+            Scope::Exact | Scope::Subtree => *other < key,
+            Scope::Below => *other <= key,
+        };
+        let start = self.sorted.partition_point(|(other, _)| is_before(other));
+        let reaches = |other: &Vec<u8>| match except.scope {
             Scope::Exact => *other == key,
             Scope::Subtree | Scope::Below => other.starts_with(&key),
-        });
-        let found = beneath.find(|(other, group)| {
-            *group != own && (except.scope != Scope::Below || *other != key)
-        });
+        };
+        // A group is there once, so one of the first two is another one.
+        let beneath = self.sorted[start..].iter().take(2);
+        let mut beneath = beneath.take_while(|(other, _)| reaches(other));
+        let found = beneath.find(|(_, group)| *group != own);
         found.map(|(_, group)| *group)
     }
 }
@@ -174,5 +182,64 @@ mod tests {
             }
         }
         assert!(contradictions > 100, "the names meet");
+    }
+
+    /// So many that comparing each with each takes minutes.
+    const MANY: usize = 50_000;
+
+    fn name(text: &str) -> Name {
+        Name::from_text(text).expect("a name")
+    }
+
+    /// A target that excepts all below some names.
+    fn target(owner: &str, scope: Scope, below: &[&str]) -> Target {
+        let except = below.iter().map(|free| Except {
+            name: name(free),
+            scope: Scope::Below,
+        });
+        Target {
+            name: name(owner),
+            scope,
+            except: except.collect(),
+        }
+    }
+
+    /// How many excepts another target contradicts.
+    fn contradictions(targets: &[Target]) -> usize {
+        let index = Index::new(targets);
+        let groups = targets.iter().zip(&index.groups);
+        let excepts = groups.flat_map(|(target, group)| {
+            let excepts = target.except.iter();
+            excepts.map(move |except| (except, *group))
+        });
+        let excepts = excepts.filter(|(except, group)| index.other(except, *group).is_some());
+        excepts.count()
+    }
+
+    #[test]
+    fn a_name_with_very_many_targets_is_searched_once_whoever_asks() {
+        // Nothing is below x.example: those who except that meet all targets of that name.
+        let crowd = (0..MANY).map(|number| {
+            target(
+                "x.example",
+                Scope::Below,
+                &[&format!("a{number}.x.example")],
+            )
+        });
+        let crowd: Vec<_> = crowd.collect();
+        let copies = vec![target("example", Scope::Subtree, &["x.example"]); MANY];
+        // Each except of the crowd lies where all others of it block.
+        let found = contradictions(&[&copies[..], &crowd].concat());
+        assert_eq!(found, MANY);
+        // The same with two names, and a name below them that is found behind all those.
+        let other = crowd[..MANY / 2].iter().map(|target| Target {
+            name: name("y.example"),
+            ..target.clone()
+        });
+        let other: Vec<_> = other.collect();
+        let copies = vec![target("example", Scope::Subtree, &["y.example", "x.example"]); MANY];
+        let below = [target("z.x.example", Scope::Exact, &[])];
+        let found = contradictions(&[&copies[..], &crowd[..MANY / 2], &other, &below].concat());
+        assert!(found >= MANY, "z.x.example contradicts each copy: {found}");
     }
 }

@@ -43,18 +43,6 @@ impl Sheet {
             name: name.to_string(),
         });
     }
-
-    /// Of many problems the first ones, and how many more there are.
-    fn shortened(mut self, path: &Path) -> Self {
-        let more = self.problems.len().saturating_sub(TOLD);
-        self.problems.truncate(TOLD);
-        if more > 0 {
-            let path = path.shown();
-            self.problems
-                .push(format!("{path}: {more} more lines are bad"));
-        }
-        self
-    }
 }
 
 /// The names that an operator protects: a file as lists are.
@@ -109,6 +97,7 @@ pub(super) fn popular(path: &Path, first: usize) -> Sheet {
             return sheet;
         }
     };
+    let mut bad = 0_usize;
     let text = octets.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&octets);
     let lines = text.split(|octet| *octet == b'\n').map(<[u8]>::trim_ascii);
     for (number, line) in (1..).zip(lines) {
@@ -122,7 +111,9 @@ pub(super) fn popular(path: &Path, first: usize) -> Sheet {
             Ok(name) => sheet.add(Ward::Popular, Scope::Exact, &name),
             // What the columns are called.
             Err(_) if number == 1 && is_head(line) => {}
+            Err(_) if bad >= TOLD => bad += 1,
             Err(why) => {
+                bad += 1;
                 let (shown, text) = (path.shown(), line.escape_ascii());
                 let text: String = text.to_string().chars().take(80).collect();
                 sheet
@@ -131,7 +122,12 @@ pub(super) fn popular(path: &Path, first: usize) -> Sheet {
             }
         }
     }
-    sheet.shortened(path)
+    if let Some(more) = bad.checked_sub(TOLD).filter(|more| *more > 0) {
+        let path = path.shown();
+        let told = format!("{path}: {more} more lines are bad");
+        sheet.problems.push(told);
+    }
+    sheet
 }
 
 /// The start of a file, if it is one.
@@ -322,5 +318,30 @@ mod tests {
         assert_eq!(called("ns2.isp.example", "r1"), ["ns2.isp.example"]);
         assert_eq!(called("", ""), [""; 0]);
         assert_eq!(called("(none)", "Resolver in Jakarta"), [""; 0]);
+    }
+
+    #[test]
+    fn of_very_many_bad_lines_the_first_are_reported_and_the_others_counted() {
+        for (bad, told) in [
+            (0, 0),
+            (TOLD, TOLD),
+            (TOLD + 1, TOLD + 1),
+            (70_000, TOLD + 1),
+        ] {
+            let (_folder, path) = file("one two\n".repeat(bad).as_bytes());
+            let sheet = popular(&path, 3);
+            assert_eq!(sheet.problems.len(), told);
+            assert!(
+                sheet.problems.capacity() <= 2 * (TOLD + 1),
+                "the others are not kept"
+            );
+            if let Some(more) = bad.checked_sub(TOLD).filter(|more| *more > 0) {
+                let last = sheet.problems.last().expect("there are some");
+                assert!(
+                    last.ends_with(&format!(": {more} more lines are bad")),
+                    "{last}"
+                );
+            }
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Owns the guard rails of one configuration: the limits for lists, and the names that no rule may cover.
 //! Refuses to follow the files that it reads: they are read at the start and at each reload.
 
-use std::fmt::Display;
+use std::fmt::{self, Display, Formatter};
 
 use super::names::{self, Sheet};
 use super::wards::{Cover, Ward, WardList, Warded, Wards};
@@ -11,6 +11,19 @@ use crate::config::shown::Show;
 use crate::config::{Config, List};
 use crate::policy::rule::Kind;
 use crate::wire::name::Name;
+
+/// A target of an order that covers a name which no rule of a list may cover.
+pub struct Finding<'f> {
+    target: &'f Target,
+    cover: Cover<'f>,
+}
+
+impl Display for Finding<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let (sign, name) = (self.target.scope.sign(), &self.target.name);
+        write!(f, "target {sign}{name} {}", self.cover.told(name))
+    }
+}
 
 /// The guard rails of one configuration.
 #[derive(Debug)]
@@ -125,14 +138,11 @@ impl Rails {
 
     /// What an order covers that no list's rule might, or that is reported of one, a sentence each.
     /// The order counts all the same.
-    pub fn findings(&self, order: &Order) -> Vec<String> {
-        let found = order.targets.iter().filter_map(|target| {
+    pub fn findings<'f>(&'f self, order: &'f Order) -> impl Iterator<Item = Finding<'f>> {
+        order.targets.iter().filter_map(|target| {
             let cover = self.cover(target)?;
-            let (sign, name) = (target.scope.sign(), &target.name);
-            let told = cover.told(name);
-            (!self.wards.releases(name)).then(|| format!("target {sign}{name} {told}"))
-        });
-        found.collect()
+            (!self.wards.releases(&target.name)).then_some(Finding { target, cover })
+        })
     }
 
     fn cover(&self, target: &Target) -> Option<Cover<'_>> {
@@ -263,7 +273,10 @@ mod tests {
              except = [\"www.shop.example\"]\n",
         );
         assert_eq!(
-            rails.findings(&order),
+            rails
+                .findings(&order)
+                .map(|finding| finding.to_string())
+                .collect::<Vec<_>>(),
             [
                 "target .co.id covers the public suffix co.id",
                 "target .web.app covers the public suffix web.app",

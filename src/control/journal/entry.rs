@@ -64,9 +64,21 @@ pub struct Start {
     /// just before a crash, or by somebody else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uncovered: Option<(u64, u64)>,
+    /// The head, if the journal did not have the entry that it names: the entries before were replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub other_head: Option<OtherHead>,
     /// A key is configured, and the head was not authenticated by it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unauthenticated: bool,
+}
+
+/// An entry that the head named and the journal did not have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OtherHead {
+    /// Its number.
+    pub number: u64,
+    /// Its hash.
+    pub hash: String,
 }
 
 /// A tail that was no entry.

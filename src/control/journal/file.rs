@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use memchr::memrchr_iter;
 
 use super::chain::{Entry, Hash, LineError, nothing};
-use super::entry::Damaged;
+use super::entry::{Damaged, OtherHead};
 use super::key::{Authenticity, KeyError, Keys, Tag};
 use crate::config::regular::{self, Unread};
 use crate::config::shown::Show;
@@ -92,6 +92,8 @@ pub(super) struct Found {
     pub(super) missing: Option<(u64, u64)>,
     /// The first and last number of entries that are whole and beyond the head.
     pub(super) uncovered: Option<(u64, u64)>,
+    /// The head, if the entry with its number has another hash.
+    pub(super) other_head: Option<OtherHead>,
     /// There is a key, and the head is not authenticated by it.
     pub(super) unauthenticated: bool,
 }
@@ -160,6 +162,9 @@ impl JournalFile {
         } else if len > 0 {
             let covered = head.as_ref().map_or(0, |head| head.number);
             found.uncovered = (covered < last.number).then_some((covered + 1, last.number));
+            if let Some(head) = &head {
+                found.other_head = other_head(path, head, &last)?;
+            }
         }
         if let Some(key) = key.filter(|_| last.number > 0) {
             // Without keys nothing is signed either, which is reported then.
@@ -261,6 +266,29 @@ pub(super) fn read_head(path: &Path) -> Option<Head> {
         code: code.to_owned(),
     });
     Some(Head { number, hash, tag })
+}
+
+/// The head, if the journal has another entry with its number than it tells, or none. A key vouches for
+/// the entries by the head's hash alone: a new head over other entries would authenticate a forgery.
+fn other_head(path: &Path, head: &Head, last: &Last) -> Result<Option<OtherHead>, JournalError> {
+    let differs = if head.number == last.number {
+        head.hash != last.hash
+    } else {
+        // Entries beyond the head: after a crash, or added by somebody else.
+        let (mut found, mut same) = (false, true);
+        read_lines(path, |line| {
+            if let Ok((entry, hash)) = line.entry
+                && entry.number == head.number
+            {
+                found = true;
+                same &= hash == head.hash;
+            }
+            true
+        })?;
+        !found || !same
+    };
+    let (number, hash) = (head.number, head.hash.clone());
+    Ok(differs.then_some(OtherHead { number, hash }))
 }
 
 /// Whether a file without a whole entry begins as the first one does, as far as it goes.

@@ -56,6 +56,9 @@ pub enum Problem {
     Uncovered(u64, u64),
     /// The same, when the server started that went on after them.
     WasUncovered(u64, u64),
+    /// The head named another entry with this number when the server started: the entries up to it are
+    /// not those that were written.
+    WasOtherHead(u64),
     /// A server with a key started on a journal whose head it did not authenticate.
     WasUnauthenticated,
     /// It is not authenticated: it has no tag.
@@ -102,6 +105,10 @@ impl fmt::Display for Finding {
             Problem::WasUncovered(first, last) => write!(
                 f,
                 "entries {first} to {last} were beyond the head when this server started: written just before a crash, or by somebody else"
+            ),
+            Problem::WasOtherHead(number) => write!(
+                f,
+                "entry {number} was another one than the file beside the journal told when this server started: the entries up to it were replaced"
             ),
             Problem::WasUnauthenticated => f.write_str(
                 "the head was not authenticated when this server started: the key says nothing about the entries before",
@@ -167,6 +174,9 @@ fn verify_once(path: &Path, keys: Option<&Keys>) -> Result<(Verdict, bool), Jour
         if let Event::Start(start) = &entry.event {
             if let Some((first, last)) = start.uncovered {
                 tell(&mut verdict.notes, Problem::WasUncovered(first, last));
+            }
+            if let Some(head) = &start.other_head {
+                tell(&mut verdict.findings, Problem::WasOtherHead(head.number));
             }
             if start.unauthenticated {
                 tell(&mut verdict.notes, Problem::WasUnauthenticated);

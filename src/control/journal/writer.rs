@@ -420,6 +420,7 @@ impl Desk {
             damaged: found.damaged,
             missing: found.missing,
             uncovered: found.uncovered,
+            other_head: found.other_head,
             unauthenticated: found.unauthenticated,
         })
     }

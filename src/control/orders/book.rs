@@ -203,6 +203,11 @@ impl Book {
         self.exceptions.sweep(now);
     }
 
+    /// Whether the file with this absolute path is to be read.
+    pub(in crate::control) fn is_due(&self, path: &Path) -> bool {
+        self.orders.is_due(path) || self.exceptions.is_due(path)
+    }
+
     /// When files are to be read.
     pub(in crate::control) fn due(&self) -> Option<Instant> {
         self.orders

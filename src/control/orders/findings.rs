@@ -4,7 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::super::guard::rails::Rails;
+use super::remarks::first;
 use crate::config::order::Order;
+
+/// Findings of one order that are reported. An order of 100,000 targets would otherwise write megabytes
+/// to each `status` and to the journal.
+const ORDER_MAX: usize = 100;
 
 /// The text of an order that was checked, and what was found, a sentence each.
 type Checked = (Arc<str>, Arc<[String]>);
@@ -35,7 +40,11 @@ impl Findings {
             let known = self.found.get(&order.id);
             let known = known.filter(|(known, _)| same && Arc::ptr_eq(known, text));
             let found = known.cloned();
-            let found = found.unwrap_or_else(|| (Arc::clone(text), rails.findings(order).into()));
+            let found = found.unwrap_or_else(|| {
+                let (mut found, more) = first(ORDER_MAX, rails.findings(order));
+                found.extend(more.map(|more| format!("{more} more warnings")));
+                (Arc::clone(text), found.into())
+            });
             (order.id.clone(), found)
         });
         self.found = Arc::new(found.collect());
@@ -100,5 +109,25 @@ mod tests {
         assert_eq!((before[0] == now[0], before[1] == now[1]), (false, false));
         renew(&mut findings, &reread, 3, &orders[1..]);
         assert!(findings.of(&orders[0].0).is_empty(), "it is gone");
+    }
+
+    #[test]
+    fn of_an_order_with_very_many_findings_the_first_are_kept_and_the_others_counted() {
+        let rails = Arc::new(Rails::read(&Config::built_in()));
+        for (targets, more) in [(100, None), (101, Some(1)), (20_000, Some(19_900))] {
+            let (_, text) = order("a");
+            let target = "[[targets]]\nname = \"co.id\"\nscope = \"subtree\"\n";
+            let text = text.to_string() + &target.repeat(targets - 1);
+            let order = Order::parse(&text, Path::new("x.toml"));
+            let order = order.unwrap_or_else(|problems| panic!("{problems}"));
+            let orders = [(order, Arc::from(text))];
+            let mut findings = Findings::default();
+            renew(&mut findings, &rails, 1, &orders);
+            let found = findings.of(&orders[0].0);
+            let (told, rest) = found.split_at(found.len().min(100));
+            assert!(told.len() == 100 && told.iter().all(|told| told.contains("co.id")));
+            let expected = more.map(|more| format!("{more} more warnings"));
+            assert_eq!(rest, expected.as_slice());
+        }
     }
 }

@@ -1,18 +1,18 @@
 //! Owns a directory of files that people edit while it is followed: each file's last good state, and why a newer one is not taken.
 //! Refuses to take a file while somebody writes it, and to know what the files say.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::super::deadline::{self, Unanswered};
+use super::super::deadline::{self, DEADLINE, Unanswered};
 use super::super::load::Signature;
 use super::super::watch::{Touched, is_toml};
 use crate::config::regular::{self, Unread};
@@ -24,7 +24,7 @@ const SIZE_MAX: u64 = 16 << 20;
 /// Files that one sweep looks at: looking at thousands takes longer than a date may wait.
 const SWEPT: usize = 1000;
 /// When to read a file again that changed while it was read.
-const RETRY: Duration = Duration::from_millis(100);
+pub(in crate::control) const RETRY: Duration = Duration::from_millis(100);
 
 /// The files of a directory whose names end in `.toml` and don't start with a dot.
 #[derive(Debug)]
@@ -38,6 +38,37 @@ pub(super) struct Folder<T> {
     due: HashMap<PathBuf, Instant>,
     /// Up to which file the last sweep came; nothing when it came to the end.
     swept: Option<PathBuf>,
+    /// Paths that threads are waiting for, those left behind by a deadline included: until the file
+    /// system answers, no further thread is left behind for them.
+    asked: Arc<Mutex<HashSet<PathBuf>>>,
+    /// How long to wait for one file, or for the directory.
+    patience: Duration,
+}
+
+/// Marks a path as waited for until it is dropped.
+struct Waiting {
+    asked: Arc<Mutex<HashSet<PathBuf>>>,
+    path: PathBuf,
+}
+
+impl Waiting {
+    fn new(asked: &Arc<Mutex<HashSet<PathBuf>>>, path: &Path) -> Self {
+        lock(asked).insert(path.to_owned());
+        Self {
+            asked: Arc::clone(asked),
+            path: path.to_owned(),
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        lock(&self.asked).remove(&self.path);
+    }
+}
+
+fn lock(asked: &Mutex<HashSet<PathBuf>>) -> MutexGuard<'_, HashSet<PathBuf>> {
+    asked.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One file.
@@ -92,6 +123,8 @@ impl<T> Clone for Folder<T> {
             problem: self.problem.clone(),
             due: self.due.clone(),
             swept: self.swept.clone(),
+            asked: Arc::clone(&self.asked),
+            patience: self.patience,
         }
     }
 }
@@ -104,6 +137,8 @@ impl<T> Default for Folder<T> {
             problem: None,
             due: HashMap::new(),
             swept: None,
+            asked: Arc::default(),
+            patience: DEADLINE,
         }
     }
 }
@@ -153,90 +188,19 @@ impl<T> Folder<T> {
         self.problem.as_deref()
     }
 
-    /// Something happened: a file of it is to be read once it is quiet, all if it was the directory.
-    pub(super) fn touch(&mut self, touched: &Touched, now: Instant) {
-        let Some((dir, absolute)) = &self.dir else {
-            return;
-        };
-        let at = now + touched.quiet;
-        let file = touched.path.file_name();
-        if touched.path.parent() == Some(absolute)
-            && let Some(path) = file.map(|file| dir.join(file))
-            && is_toml(&path)
-        {
-            self.due.insert(path, at);
-        } else if touched.path == *absolute {
-            let names = list(dir).unwrap_or_default();
-            let known = self.files.keys().cloned();
-            for path in known.chain(names) {
-                self.due.entry(path).or_insert(at);
-            }
-        }
+    /// Whether the file with this absolute path is to be read.
+    pub(super) fn is_due(&self, path: &Path) -> bool {
+        let dir = self.dir.as_ref();
+        let dir = dir.filter(|(_, absolute)| path.parent() == Some(absolute));
+        let known = dir
+            .zip(path.file_name())
+            .map(|((dir, _), file)| dir.join(file));
+        known.is_some_and(|path| self.due.contains_key(&path))
     }
 
     /// When a file is to be read.
     pub(super) fn due(&self) -> Option<Instant> {
         self.due.values().min().copied()
-    }
-
-    /// Reads the files whose time has come. Returns those of which something else is known now.
-    pub(super) fn read_due(&mut self, now: Instant, parse: Parse<T>) -> Vec<PathBuf> {
-        let due: Vec<_> = self.due.extract_if(|_, at| *at <= now).collect();
-        let paths = due.into_iter().map(|(path, _)| path);
-        paths.filter(|path| self.read(path, now, parse)).collect()
-    }
-
-    /// Reads all files that are there, whoever writes them: at the start, or when asked to. Returns
-    /// those of which something else is known now.
-    pub(super) fn read_all(&mut self, parse: Parse<T>) -> Vec<PathBuf> {
-        let Some(found) = self.list() else {
-            return Vec::new();
-        };
-        let gone = self
-            .files
-            .keys()
-            .filter(|path| found.binary_search(path).is_err());
-        let paths: Vec<_> = gone.cloned().collect();
-        let now = Instant::now();
-        let changed = paths.into_iter().chain(found).filter(|path| {
-            let is_new = |sheet: &Sheet<T>| sheet.seen != Some(state_of(path));
-            self.files.get(path).is_none_or(is_new) && self.read(path, now, parse)
-        });
-        changed.collect()
-    }
-
-    /// Looks for changes that nobody told: a new state is read when two looks found the same one.
-    pub(super) fn sweep(&mut self, now: Instant) {
-        let Some(found) = self.list() else { return };
-        for path in found {
-            self.files.entry(path).or_default();
-        }
-        let from = match self.swept.take() {
-            Some(last) => Bound::Excluded(last),
-            None => Bound::Unbounded,
-        };
-        let files = self.files.range_mut((from, Bound::Unbounded));
-        for (count, (path, sheet)) in files.take(SWEPT).enumerate() {
-            if count + 1 == SWEPT {
-                self.swept = Some(path.clone());
-            }
-            if self.due.contains_key(path) {
-                continue;
-            }
-            let state = state_of(path);
-            if sheet.seen == Some(state) {
-                sheet.glimpsed = None;
-            } else if sheet.glimpsed.replace(state) == Some(state) {
-                self.due.insert(path.clone(), now);
-            }
-        }
-    }
-
-    /// What lies in the directory; nothing if it can't be told.
-    fn list(&mut self) -> Option<Vec<PathBuf>> {
-        let (dir, _) = self.dir.as_ref()?;
-        let listed = list(dir);
-        self.listed(listed)
     }
 
     fn listed(&mut self, listed: io::Result<Vec<PathBuf>>) -> Option<Vec<PathBuf>> {
@@ -260,11 +224,6 @@ impl<T> Folder<T> {
         }
     }
 
-    fn read(&mut self, path: &Path, now: Instant, parse: Parse<T>) -> bool {
-        let read = look(path, parse);
-        self.take(path, read, now)
-    }
-
     /// Takes what reading a file returned. Returns whether something else is known now.
     fn take(&mut self, path: &Path, read: Looked<T>, now: Instant) -> bool {
         let parsed = match read.content {
@@ -272,7 +231,8 @@ impl<T> Folder<T> {
                 self.due.insert(path.to_owned(), now + RETRY);
                 return false;
             }
-            Content::Gone => return self.remove(path),
+            // Unless the whole directory is.
+            Content::Gone { listed } => return listed && self.remove(path),
             Content::Parsed(parsed) => parsed,
         };
         let sheet = self.files.entry(path.to_owned()).or_default();
@@ -297,18 +257,165 @@ impl<T> Folder<T> {
         }
     }
 
-    /// A file is gone, and with it what it said; unless the whole directory is.
+    /// A file is gone, and with it what it said.
     fn remove(&mut self, path: &Path) -> bool {
-        let listed = self
-            .dir
-            .as_ref()
-            .is_none_or(|(dir, _)| fs::read_dir(dir).is_ok());
-        let gone = listed.then(|| self.files.remove(path)).flatten();
+        let gone = self.files.remove(path);
         gone.is_some_and(|sheet| sheet.good.is_some() || sheet.refused.is_some())
     }
 }
 
 impl<T: Send + Sync + 'static> Folder<T> {
+    /// Something happened: a file of it is to be read once it is quiet, all if it was the directory.
+    pub(super) fn touch(&mut self, touched: &Touched, now: Instant) {
+        let Some((dir, absolute)) = self.dir.clone() else {
+            return;
+        };
+        let at = now + touched.quiet;
+        let file = touched.path.file_name();
+        if touched.path.parent() == Some(&*absolute)
+            && let Some(path) = file.map(|file| dir.join(file))
+            && is_toml(&path)
+        {
+            self.due.insert(path, at);
+        } else if touched.path == absolute {
+            let names = self.list().unwrap_or_default();
+            let known = self.files.keys().cloned();
+            for path in known.chain(names) {
+                self.due.entry(path).or_insert(at);
+            }
+        }
+    }
+
+    /// Reads the files whose time has come. Returns those of which something else is known now.
+    pub(super) fn read_due(&mut self, now: Instant, parse: Parse<T>) -> Vec<PathBuf> {
+        let due: Vec<_> = self.due.extract_if(|_, at| *at <= now).collect();
+        let paths = due.into_iter().map(|(path, _)| path).collect();
+        let read = self.ask(paths, move |path| Some(look(path, parse)));
+        self.take_all(read, now)
+    }
+
+    /// Reads all files that are there, whoever writes them: at the start, or when asked to. Returns
+    /// those of which something else is known now.
+    pub(super) fn read_all(&mut self, parse: Parse<T>) -> Vec<PathBuf> {
+        let Some(found) = self.list() else {
+            return Vec::new();
+        };
+        let gone = self
+            .files
+            .keys()
+            .filter(|path| found.binary_search(path).is_err());
+        let paths: Vec<_> = gone.cloned().collect();
+        let seen = self.files.iter();
+        let seen: HashMap<_, _> = seen
+            .map(|(path, sheet)| (path.clone(), sheet.seen))
+            .collect();
+        let paths = paths.into_iter().chain(found).collect();
+        let read = self.ask(paths, move |path| {
+            let seen = seen.get(path).copied().flatten();
+            let same = seen.is_some_and(|seen| seen == state_of(path));
+            (!same).then(|| look(path, parse))
+        });
+        self.take_all(read, Instant::now())
+    }
+
+    /// Looks for changes that nobody told: a new state is read when two looks found the same one.
+    pub(super) fn sweep(&mut self, now: Instant) {
+        let Some(found) = self.list() else { return };
+        for path in found {
+            self.files.entry(path).or_default();
+        }
+        let from = match self.swept.take() {
+            Some(last) => Bound::Excluded(last),
+            None => Bound::Unbounded,
+        };
+        let files = self.files.range((from, Bound::Unbounded)).take(SWEPT);
+        let paths: Vec<_> = files.map(|(path, _)| path.clone()).collect();
+        if paths.len() == SWEPT {
+            self.swept = paths.last().cloned();
+        }
+        let paths = paths.into_iter();
+        let paths = paths.filter(|path| !self.due.contains_key(path)).collect();
+        for (path, state) in self.ask(paths, state_of) {
+            let Some(sheet) = self.files.get_mut(&path) else {
+                continue;
+            };
+            match state {
+                Ok(state) if sheet.seen == Some(state) => sheet.glimpsed = None,
+                Ok(state) if sheet.glimpsed.replace(state) != Some(state) => {}
+                // One that does not answer is reported when it is read.
+                Ok(_) | Err(_) => _ = self.due.insert(path, now),
+            }
+        }
+    }
+
+    /// Does the same for files, each with a deadline. Those that threads still wait for are not tried.
+    fn ask<O: Send + 'static>(
+        &self,
+        paths: Vec<PathBuf>,
+        work: impl Fn(&Path) -> O + Send + Sync + 'static,
+    ) -> Answers<O> {
+        let hangs = |path: &PathBuf| lock(&self.asked).contains(path);
+        let (hung, free): (Vec<_>, Vec<_>) = paths.into_iter().partition(hangs);
+        let folder = |path: &PathBuf| path.parent().map(Path::to_owned).unwrap_or_default();
+        let asked = Arc::clone(&self.asked);
+        let answers = deadline::each(self.patience, free.clone(), folder, move |path| {
+            let _waiting = Waiting::new(&asked, path);
+            work(path)
+        });
+        let hung = hung.into_iter().map(|path| (path, Err(Unanswered::Late)));
+        free.into_iter().zip(answers).chain(hung).collect()
+    }
+
+    /// Takes what was read of files; `None` where nothing changed. Returns those of which something else
+    /// is known now.
+    fn take_all(&mut self, all: Answers<Option<Looked<T>>>, now: Instant) -> Vec<PathBuf> {
+        let mut changed = Vec::new();
+        for (path, read) in all {
+            let read = match read {
+                Ok(Some(read)) => read,
+                Ok(None) => continue,
+                Err(why) => self.unanswered(&path, why),
+            };
+            if self.take(&path, read, now) {
+                changed.push(path);
+            }
+        }
+        changed
+    }
+
+    /// Why a file is not read.
+    fn unanswered(&self, path: &Path, why: Unanswered) -> Looked<T> {
+        let known = self.files.get(path);
+        let message = match known.is_some_and(|sheet| sheet.good.is_some()) {
+            true => why.to_string(),
+            false => unanswered(why),
+        };
+        let content = refused(path, message);
+        Looked {
+            state: None,
+            content,
+        }
+    }
+
+    /// What lies in the directory; nothing if it can't be told.
+    fn list(&mut self) -> Option<Vec<PathBuf>> {
+        let (dir, _) = self.dir.clone()?;
+        let hangs = lock(&self.asked).contains(&dir);
+        let listed = match hangs {
+            true => Err(Unanswered::Late),
+            false => {
+                let (waiting, listing) = (Waiting::new(&self.asked, &dir), dir.clone());
+                let listed = deadline::start(self.patience, move || {
+                    let _waiting = waiting;
+                    list(&listing)
+                });
+                listed.wait()
+            }
+        };
+        let listed = listed.unwrap_or_else(|why| Err(io::Error::other(why)));
+        self.listed(listed)
+    }
+
     /// Reads all files at the start. Returns whether the file system answered each time before the
     /// deadline: what it did not answer for is a problem, and not in force.
     pub(super) fn read_at_start(&mut self, parse: Parse<T>, deadline: Duration) -> bool {
@@ -335,13 +442,10 @@ impl<T: Send + Sync + 'static> Folder<T> {
         for (path, read) in found.into_iter().zip(read) {
             let read = read.unwrap_or_else(|why| {
                 all = false;
-                Looked {
-                    state: None,
-                    content: refused(&path, unanswered(why)),
-                }
+                self.unanswered(&path, why)
             });
             // Nothing is known of a file that is gone.
-            if !matches!(read.content, Content::Gone) {
+            if !matches!(read.content, Content::Gone { .. }) {
                 self.take(&path, read, now);
             }
         }
@@ -354,6 +458,9 @@ fn unanswered(why: Unanswered) -> String {
     format!("{why}; not in force until it is read")
 }
 
+/// What was done with files.
+type Answers<O> = Vec<(PathBuf, Result<O, Unanswered>)>;
+
 /// A file that was read.
 struct Looked<T> {
     /// The state that it was in before.
@@ -364,7 +471,10 @@ struct Looked<T> {
 enum Content<T> {
     /// It changed meanwhile.
     Changing,
-    Gone,
+    /// It is not there; whether its directory is.
+    Gone {
+        listed: bool,
+    },
     Parsed(Result<(Arc<T>, Arc<str>), Problems>),
 }
 
@@ -378,7 +488,9 @@ fn look<T>(path: &Path, parse: Parse<T>) -> Looked<T> {
     };
     let content = match text {
         _ if state_of(path) != state => Content::Changing,
-        Err(Unread::Io(error)) if error.kind() == io::ErrorKind::NotFound => Content::Gone,
+        Err(Unread::Io(error)) if error.kind() == io::ErrorKind::NotFound => Content::Gone {
+            listed: path.parent().is_none_or(|dir| fs::read_dir(dir).is_ok()),
+        },
         Err(why) => refused(path, told(&why)),
         Ok(bytes) => Content::Parsed(as_text(path, bytes).and_then(|text| {
             let value = parse(&text, path)?;
@@ -597,5 +709,91 @@ mod tests {
         fs::remove_file(&path).expect("removed");
         assert_eq!(folder.read_all(strict), [path]);
         assert!(folder.files().is_empty());
+    }
+
+    /// Reading a file that says `hang` ends when this is unlocked.
+    static HANGING: Mutex<()> = Mutex::new(());
+
+    fn hanging(text: &str, _: &Path) -> Result<String, Problems> {
+        if text == "hang" {
+            drop(HANGING.lock());
+        }
+        Ok(text.to_owned())
+    }
+
+    #[test]
+    fn a_file_that_does_not_answer_holds_up_no_other_and_leaves_one_thread_behind() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| dir.path().join(name);
+        let mut folder = Folder::default();
+        folder.set(Some(dir.path()));
+        folder.patience = Duration::from_secs(1);
+        fs::write(path("kept.toml"), "one").expect("written");
+        assert_eq!(folder.read_all(hanging).len(), 1);
+        let closed = HANGING.lock().expect("whole");
+        for (name, text) in [
+            ("kept.toml", "hang"),
+            ("new.toml", "hang"),
+            ("other.toml", "two"),
+        ] {
+            fs::write(path(name), text).expect("written");
+        }
+        assert_eq!(folder.read_all(hanging).len(), 3);
+        let told = |folder: &Folder<String>, name: &str| {
+            let sheet = &folder.files()[&path(name)];
+            let refused = sheet
+                .refused
+                .as_ref()
+                .map(|(problems, _)| problems.to_string());
+            (
+                sheet.good.as_ref().map(|(text, _)| text.to_string()),
+                refused,
+            )
+        };
+        assert_eq!(told(&folder, "other.toml"), (Some("two".to_owned()), None));
+        let (good, refused) = told(&folder, "kept.toml");
+        assert_eq!(good.as_deref(), Some("one"), "its last good state");
+        assert!(!refused.expect("a problem").contains("not in force"));
+        let (good, refused) = told(&folder, "new.toml");
+        let refused = refused.expect("a problem");
+        assert!(
+            good.is_none() && refused.contains("not in force until it is read"),
+            "{refused}"
+        );
+        // They are not tried again while the threads wait; the others are.
+        assert_eq!(lock(&folder.asked).len(), 2);
+        fs::write(path("other.toml"), "three").expect("written");
+        assert_eq!(folder.read_all(hanging), [path("other.toml")]);
+        let now = Instant::now();
+        folder.sweep(now);
+        folder.sweep(now);
+        assert!(folder.read_due(now, hanging).is_empty(), "nothing is new");
+        drop(closed);
+        while !lock(&folder.asked).is_empty() {
+            std::thread::yield_now();
+        }
+        assert_eq!(folder.read_all(hanging).len(), 2);
+        assert_eq!(told(&folder, "new.toml"), (Some("hang".to_owned()), None));
+    }
+
+    #[test]
+    fn a_directory_that_is_not_listed_is_not_asked_again_until_it_answers() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut folder = Folder::default();
+        folder.set(Some(dir.path()));
+        fs::write(dir.path().join("a.toml"), "one").expect("written");
+        assert_eq!(folder.read_all(plain).len(), 1);
+        let waiting = Waiting::new(&folder.asked, dir.path());
+        fs::write(dir.path().join("b.toml"), "two").expect("written");
+        assert!(folder.read_all(plain).is_empty());
+        let problem = folder.problem().expect("an alarm");
+        assert!(
+            problem.contains("no answer from the file system"),
+            "{problem}"
+        );
+        assert_eq!(folder.files().len(), 1, "what was read stays");
+        drop(waiting);
+        assert_eq!(folder.read_all(plain).len(), 1);
+        assert_eq!(folder.problem(), None);
     }
 }

@@ -4,9 +4,9 @@
 pub mod book;
 pub mod edit;
 mod findings;
-mod folder;
+pub(in crate::control) mod folder;
 pub mod life;
-mod remarks;
+pub(in crate::control) mod remarks;
 mod rules;
 
 pub use folder::text;

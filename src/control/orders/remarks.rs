@@ -13,7 +13,7 @@ use crate::config::{self, shown::Show};
 use crate::policy::rule::Source;
 
 /// Problems that are reported of all files together, and warnings: `status`, log and journal hold each.
-const MOST_REPORTED: usize = 1000;
+pub(in crate::control) const MOST_REPORTED: usize = 1000;
 
 enum Problem<'b> {
     /// Of a directory, or of all rules.
@@ -96,7 +96,7 @@ impl Book {
             .chain(doubles)
             .chain(loss.as_deref().map(Problem::Whole))
             .chain(self.overfull.as_deref().map(Problem::Whole));
-        let (mut problems, more) = first(problems);
+        let (mut problems, more) = first(MOST_REPORTED, problems);
         problems.sort();
         problems.extend(more.map(|more| {
             format!("orders and exceptions: {more} more problems: correct the files above first")
@@ -119,15 +119,18 @@ impl Book {
         let against = exceptions.flat_map(|exception| rules::remarks(exception, known));
         let vain = self.vain.iter().map(|vain| Warning::Vain(vain));
         let against = against.map(Warning::Exception);
-        let (mut warnings, more) = first(vain.chain(withdrawn).chain(against));
+        let (mut warnings, more) = first(MOST_REPORTED, vain.chain(withdrawn).chain(against));
         warnings.extend(more.map(|more| format!("orders and exceptions: {more} more warnings")));
         warnings
     }
 }
 
-/// The first [`MOST_REPORTED`] of some sentences, and how many more there are, if any.
-fn first(mut sentences: impl Iterator<Item = impl Display>) -> (Vec<String>, Option<usize>) {
-    let first = sentences.by_ref().take(MOST_REPORTED);
+/// The first `most` of some sentences, and how many more there are, if any.
+pub(in crate::control) fn first(
+    most: usize,
+    mut sentences: impl Iterator<Item = impl Display>,
+) -> (Vec<String>, Option<usize>) {
+    let first = sentences.by_ref().take(most);
     let first = first.map(|sentence| sentence.to_string()).collect();
     let more = sentences.count();
     (first, (more > 0).then_some(more))
@@ -154,7 +157,7 @@ mod tests {
         for (count, more) in [(3, None), (MOST_REPORTED, None), (70_000, Some(69_000))] {
             let written = Cell::new(0);
             let sentences = (0..count).map(|_| Counted(&written));
-            let (reported, left) = first(sentences);
+            let (reported, left) = first(MOST_REPORTED, sentences);
             assert_eq!((reported.len(), left), (count.min(MOST_REPORTED), more));
             assert_eq!(written.get(), reported.len());
         }

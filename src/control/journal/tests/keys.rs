@@ -90,21 +90,9 @@ fn a_journal_that_was_written_anew_with_its_head_is_found_with_the_key() {
 #[test]
 fn entries_beyond_the_head_are_reported_before_and_after_the_server_goes_on() {
     let (_dir, path) = written(2);
-    let last = entries(&path).pop().expect("an entry");
-    let (_, mut previous) = last.seal();
-    let mut text = fs::read(&path).expect("there");
-    for number in last.number + 1..=last.number + 2 {
-        let added = Entry {
-            number,
-            previous,
-            ..last.clone()
-        };
-        let (line, hash) = added.seal();
-        text.extend(line);
-        previous = hash;
-    }
-    fs::write(&path, text).expect("written");
-    let (first, last) = (last.number + 1, last.number + 2);
+    let last = entries(&path).len() as u64;
+    add(&path, 2);
+    let (first, last) = (last + 1, last + 2);
     assert_eq!(problems(&path), [Problem::Uncovered(first, last)]);
     write(&path, 3..=3);
     let verdict = verify(&path, None).expect("readable");
@@ -166,4 +154,110 @@ fn a_key_that_others_can_read_signs_nothing_and_is_an_alarm() {
         matches!(findings[..], [Problem::Uncovered(..)]),
         "{findings:?}"
     );
+}
+
+/// Replaces all entries and leaves the head alone; what the head says.
+fn forge_below_the_head(path: &Path) -> String {
+    let head = path.with_extension("jsonl.head");
+    let genuine = fs::read_to_string(&head).expect("there");
+    forge(path, 1, "");
+    fs::write(&head, &genuine).expect("written");
+    genuine
+}
+
+/// Adds entries that follow the last one.
+fn add(path: &Path, count: u64) {
+    let last = entries(path).pop().expect("an entry");
+    let (_, mut previous) = last.seal();
+    let mut text = fs::read(path).expect("there");
+    for number in last.number + 1..=last.number + count {
+        let added = Entry {
+            number,
+            previous,
+            ..last.clone()
+        };
+        let (line, hash) = added.seal();
+        text.extend(line);
+        previous = hash;
+    }
+    fs::write(path, text).expect("written");
+}
+
+#[test]
+fn a_server_that_goes_on_after_a_rewritten_history_does_not_vouch_for_it() {
+    for more in [0, 3] {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("journal.jsonl");
+        let key = key_file(dir.path(), &["aa"]);
+        write_with_key(&path, &key, 1);
+        let covered = entries(&path).len() as u64;
+        let head = forge_below_the_head(&path);
+        if more > 0 {
+            add(&path, more);
+        }
+        let other = Problem::OtherHead(covered);
+        assert_eq!(kinds(&with_key(&path, &key).findings), [other]);
+        write_with_key(&path, &key, 9);
+        let verdict = with_key(&path, &key);
+        let was = Problem::WasOtherHead(covered);
+        assert_eq!(kinds(&verdict.findings), [was], "{more} more entries");
+        // The hash of the entry that is gone is kept, as evidence.
+        let told = entries(&path)
+            .into_iter()
+            .find_map(|entry| match entry.event {
+                Event::Start(start) => start.other_head,
+                _ => None,
+            });
+        assert!(head.contains(&told.expect("it is told").hash));
+        // A further start does not make it good.
+        write_with_key(&path, &key, 10);
+        assert_eq!(kinds(&with_key(&path, &key).findings), [was]);
+    }
+}
+
+#[test]
+fn a_rewritten_history_is_found_without_a_key_and_without_the_head_s_entry() {
+    let (_dir, path) = written(2);
+    let covered = entries(&path).len() as u64;
+    forge_below_the_head(&path);
+    write(&path, 3..=3);
+    assert_eq!(problems(&path), [Problem::WasOtherHead(covered)]);
+    // The entry that the head names was taken out, and the others follow each other.
+    let (_dir, path) = written(2);
+    let covered = entries(&path).len() as u64;
+    let mut previous = crate::control::journal::chain::nothing();
+    let mut text = Vec::new();
+    for entry in entries(&path) {
+        let number = match entry.number == covered {
+            true => covered + 1,
+            false => entry.number,
+        };
+        let forged = Entry {
+            number,
+            previous,
+            ..entry
+        };
+        let (line, hash) = forged.seal();
+        text.extend(line);
+        previous = hash;
+    }
+    fs::write(&path, text).expect("written");
+    write(&path, 3..=3);
+    let found = problems(&path);
+    assert!(found.contains(&Problem::WasOtherHead(covered)), "{found:?}");
+}
+
+#[test]
+fn entries_that_a_crash_left_beyond_the_head_follow_the_one_that_it_names() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("journal.jsonl");
+    let key = key_file(dir.path(), &["aa"]);
+    write_with_key(&path, &key, 1);
+    let covered = entries(&path).len() as u64;
+    add(&path, 2);
+    write_with_key(&path, &key, 2);
+    let verdict = with_key(&path, &key);
+    assert_eq!(kinds(&verdict.findings), []);
+    let note = Problem::WasUncovered(covered + 1, covered + 2);
+    assert_eq!(kinds(&verdict.notes), [note]);
 }
