@@ -450,6 +450,7 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
+    use crate::control::landing::start_load;
     use crate::control::preparing::Wish;
     use crate::control::status::{ListHealth, OrdersRequest, Status};
     use crate::control::store::{Store, StoreError};
@@ -691,6 +692,11 @@ mod tests {
             assert!(told.ends_with("roll back again, or remove it"), "{told}");
             assert_eq!(held(folder.path()), None);
         }
+        // What is there and can't be read is not the same as nothing.
+        fs::remove_file(&path).expect("removed");
+        fs::create_dir(&path).expect("made");
+        let told = Hold::read(folder.path()).expect_err("no file");
+        assert!(told.contains("can't be read, so no list is held"), "{told}");
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -715,7 +721,16 @@ mod tests {
         assert!(report.problems[0].contains("held as it was in generation 1"));
         assert_eq!(running.blocked(), ["one.example"]);
         let status = running.status().await;
-        assert!(status.degraded && status.alarms.contains(&hold.told()));
+        assert!(status.degraded);
+        let start = "lists are held as they were in generation 1, since 2";
+        let mut alarms = status.alarms.iter();
+        let alarm = alarms.find(|alarm| alarm.starts_with(start));
+        let remedy = "to follow their files again: tapis rollback --release";
+        assert!(
+            alarm.is_some_and(|alarm| alarm.ends_with(remedy)),
+            "{:?}",
+            status.alarms
+        );
 
         let report = running.roll_back(None).await;
         assert_eq!(report.problems, Vec::<String>::new());
@@ -976,6 +991,72 @@ mod tests {
         let report = running.roll_back(None).await;
         assert_eq!(report.problems, Vec::<String>::new());
         assert_eq!(running.blocked(), ["two.example"]);
+        running.end().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_release_that_can_not_be_written_keeps_the_lists_held() {
+        let folder = folder();
+        let running = two_generations(folder.path()).await;
+        running.roll_back(Some(1)).await;
+        let file = running.dir.join(FILE);
+        fs::remove_file(&file).expect("removed");
+        fs::create_dir(&file).expect("made");
+        let report = running.roll_back(None).await;
+        assert_eq!(report.problems.len(), 1, "{report:?}");
+        assert_eq!(running.blocked(), ["one.example"]);
+        let alarms = running.status().await.alarms;
+        let stays = alarms
+            .iter()
+            .any(|alarm| alarm.starts_with("lists are held"));
+        assert!(stays, "{alarms:?}");
+        running.end().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_list_that_joins_while_a_rollback_lands_does_not_count() {
+        let folder = folder();
+        two_generations(folder.path()).await.end().await;
+        let mut control = control(folder.path());
+        fs::write(folder.path().join("ads"), "three.example\n").expect("written");
+        let (rails, done) = (
+            std::sync::Arc::clone(&control.rails),
+            control.done.0.clone(),
+        );
+        control.tickets += 1;
+        start_load(&mut control.lists[0], &rails, control.tickets, &done);
+        let done = control.done.1.recv().await.expect("it ends");
+        control.land(done);
+        control.start_joining();
+        assert!(control.joining, "it is on its way");
+        start_rolling(&mut control, Some(1)).await;
+        end_rolling(&mut control).await;
+        let joined = control.joined.1.recv().await.expect("it ends");
+        control.land_joined(joined);
+        control.publish();
+        let snapshot = control.reader().load();
+        let blocks = |name: &str| {
+            let name = Name::from_text(name).expect("a name");
+            matches!(snapshot.decide(&name), Decision::Blocked { .. })
+        };
+        assert!(blocks("one.example") && !blocks("three.example"));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_list_that_the_rollback_did_not_hold_follows_its_file_after_a_restart() {
+        let folder = folder();
+        two_generations(folder.path()).await.end().await;
+        let others = Hold {
+            lists: vec!["other".to_owned()],
+            ..hold(1, 2)
+        };
+        others
+            .write(&folder.path().join("state"), sync)
+            .expect("written");
+        let running = Running::start(folder.path());
+        let report = running.replace("three.example\n").await;
+        assert_eq!(report.problems, Vec::<String>::new());
+        assert_eq!(running.blocked(), ["three.example"]);
         running.end().await;
     }
 }

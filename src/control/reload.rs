@@ -115,7 +115,7 @@ pub struct Control {
     pub(super) reading: Vec<u64>,
     /// Reloads and rollbacks that wait for their files.
     pub(super) wishes: Wishes,
-    done: (mpsc::Sender<Done>, mpsc::Receiver<Done>),
+    pub(super) done: (mpsc::Sender<Done>, mpsc::Receiver<Done>),
     pub(super) tickets: u64,
     pub(super) stage: Option<Stage>,
     pub(super) waiting: Vec<Waiting>,
