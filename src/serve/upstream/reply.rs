@@ -10,7 +10,7 @@ use crate::stats::{Count, Counters};
 use crate::wire::answer::{Answer, AnswerError};
 use crate::wire::ask::{EdnsSupport, Fit, edns_support};
 use crate::wire::name::Name;
-use crate::wire::{Rcode, class};
+use crate::wire::{Rcode, class, read_u16};
 
 /// How to ask a server again after its reply to one query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +94,14 @@ impl Pool {
             }
             Err(_) => {
                 counters.bump(Count::UpstreamGarbage);
-                return Verdict::Garbage;
+                let rcode = read_u16(bytes, 2).unwrap_or(0) & 0x000F;
+                let is_doubted = how.dialect.edns
+                    && edns_support(bytes, rcode) == EdnsSupport::Doubtful
+                    && server.doubt_edns(question.name(), at);
+                return match is_doubted {
+                    true => Verdict::Again(Again::WithoutEdns { is_certain: false }),
+                    false => Verdict::Garbage,
+                };
             }
         };
         if how.dialect.edns {
