@@ -8,9 +8,9 @@ use super::server::Server;
 use crate::serve::cache::Key;
 use crate::stats::{Count, Counters};
 use crate::wire::answer::{Answer, AnswerError};
-use crate::wire::ask::{EdnsSupport, Fit, edns_support};
+use crate::wire::ask::{EdnsSupport, Fit, edns_support, has_broken_opt};
 use crate::wire::name::Name;
-use crate::wire::{Rcode, class, read_u16};
+use crate::wire::{Rcode, class};
 
 /// How to ask a server again after its reply to one query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,9 +94,8 @@ impl Pool {
             }
             Err(_) => {
                 counters.bump(Count::UpstreamGarbage);
-                let rcode = read_u16(bytes, 2).unwrap_or(0) & 0x000F;
                 let is_doubted = how.dialect.edns
-                    && edns_support(bytes, rcode) == EdnsSupport::Doubtful
+                    && has_broken_opt(bytes)
                     && server.doubt_edns(question.name(), at);
                 return match is_doubted {
                     true => Verdict::Again(Again::WithoutEdns { is_certain: false }),
