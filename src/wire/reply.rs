@@ -193,8 +193,8 @@ impl<'q, 'p, 'o> Reply<'q, 'p, 'o> {
             })
             .collect();
         for record in kept {
-            let is_proof = record.section == 1 || record.signs(wire, self.query.rtype);
-            if !is_whole && is_proof {
+            let is_proof = || record.section == 1 || record.signs(wire, self.query.rtype);
+            if !is_whole && is_proof() {
                 continue;
             }
             let start = self.out.len();
