@@ -36,8 +36,8 @@ pub(crate) enum Fate {
     Fails(ExchangeError),
     /// The upstream never answers.
     Silent,
-    /// It answers then: that there is no address.
-    AnswersAt(Instant),
+    /// It answers then, with this response code and no address.
+    AnswersAt(Instant, u8),
 }
 
 impl Connector for Fate {
@@ -55,10 +55,10 @@ impl Connector for Fate {
                 tokio::time::sleep(patience).await;
                 Err(ExchangeError::Timeout)
             }),
-            Self::AnswersAt(instant) => {
-                let head: &[u8] = b"\0\0\x81\x80\0\x01\0\0\0\0\0\0";
+            Self::AnswersAt(instant, rcode) => {
+                let head = [0, 0, 0x81, 0x80 | rcode, 0, 1, 0, 0, 0, 0, 0, 0];
                 let rtype = question.rtype().to_be_bytes();
-                let bytes = [head, question.name(), &rtype, &[0, 1]].concat();
+                let bytes = [&head[..], question.name(), &rtype, &[0, 1]].concat();
                 let instant = *instant;
                 Box::pin(async move {
                     tokio::time::timeout(patience, tokio::time::sleep_until(instant))
@@ -274,11 +274,30 @@ async fn upstreams_failure_is_remembered_and_our_own_want_of_sockets_is_not() {
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_counts_at_once_although_old_ones_are_still_being_delivered() {
+    let resolution = ends_while_old_answers_are_delivered(0).await;
+    assert!(
+        matches!(resolution, Resolution::Answered(_)),
+        "{resolution:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_counts_at_once_although_old_answers_are_still_being_delivered() {
+    let resolution = ends_while_old_answers_are_delivered(2).await;
+    assert!(
+        matches!(resolution, Resolution::Failed(_, None)),
+        "{resolution:?}"
+    );
+}
+
+/// What a task receives that waits without an old answer, while others get theirs, when upstream answers with
+/// this response code. It must not wait for those.
+async fn ends_while_old_answers_are_delivered(rcode: u8) -> Resolution {
     let listen = Socket::bind(([127, 0, 0, 1], 0).into(), false).expect("bound");
     let client = UdpSocket::bind("127.0.0.1:0").expect("bound");
     let peer = client.local_addr().expect("bound");
     let start = Instant::now();
-    let fate = Fate::AnswersAt(start + Duration::from_millis(1805));
+    let fate = Fate::AnswersAt(start + Duration::from_millis(1805), rcode);
     let resolver = resolver(fate, Duration::from_secs(30), vec![Arc::new(listen)]);
     let mut first = None;
     // 64 of them are answered in each 10 ms.
@@ -305,10 +324,6 @@ async fn an_answer_counts_at_once_although_old_ones_are_still_being_delivered() 
     let job = Job::Ask(first.expect("the first"), None);
     jobs.send(job).await.expect("it is taken");
     let resolution = patient.await.expect("it ran");
-    assert!(
-        matches!(resolution, Resolution::Answered(_)),
-        "{resolution:?}"
-    );
     let waited = start.elapsed().as_millis();
     assert!((1805..1810).contains(&waited), "{waited}");
     assert!(resolver.waiting() > 64, "many still wait for their old one");
@@ -317,4 +332,5 @@ async fn an_answer_counts_at_once_although_old_ones_are_still_being_delivered() 
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!((sent(), resolver.waiting()), (256, 0), "each is answered");
     taken.abort();
+    resolution
 }
