@@ -27,8 +27,11 @@ const LATE_SHARE: u64 = 10;
 const LEAST_REFRESHED: u32 = 20;
 /// Octets that an entry costs beside its answer: key, slot, reference counts.
 const ENTRY_OVERHEAD: usize = 160;
-/// Share of the cache's octets that failures may take.
+/// Bytes that a denial costs: key and slot, which have room for a name of 40 bytes; a longer name comes on top.
+const DENIAL_OVERHEAD: usize = 112;
+/// Share of the cache's bytes that failures may take, and denials.
 const FAILURE_SHARE: u64 = 16;
+const DENIAL_SHARE: u64 = 16;
 /// Octets of a small entry, from which the cache sizes its tables. They must not grow while it serves: that
 /// takes tens of milliseconds, in which packets wait. Room that is not used costs next to no memory.
 const SMALL_ENTRY: u64 = 320;
@@ -52,8 +55,6 @@ pub(super) struct KeyRef<'k> {
 
 const DO: u8 = 1;
 const CD: u8 = 2;
-/// The key under which an NXDOMAIN is kept for all types of its name: a bit that no query has.
-const DENIAL: u8 = 4;
 
 impl<'k> KeyRef<'k> {
     pub(super) fn new(query: &'k Query<'_>) -> Self {
@@ -88,12 +89,13 @@ impl Key {
         }
     }
 
-    /// The key of a name's NXDOMAIN, whatever type was asked for.
+    /// The key under which it is known that a name does not exist, whatever type was asked for.
     fn denial(name: SmallVec<[u8; 40]>, bits: u8) -> Self {
+        let bits = bits & CD;
         Self {
             name,
             rtype: 0,
-            bits: DENIAL | bits & CD,
+            bits,
         }
     }
 
@@ -251,6 +253,24 @@ impl Weighter<Key, Arc<Entry>> for Octets {
     }
 }
 
+/// When an NXDOMAIN was received for a name. All that it does is withdraw older answers, so that is all that
+/// is kept of it, beside the answer to its query.
+#[derive(Clone, Copy, Debug)]
+struct Denial {
+    stored: u32,
+}
+
+impl Weighter<Key, Denial> for Octets {
+    fn weight(&self, key: &Key, _: &Denial) -> u64 {
+        let on_heap = if key.name.spilled() {
+            key.name.len()
+        } else {
+            0
+        };
+        (DENIAL_OVERHEAD + on_heap) as u64
+    }
+}
+
 impl Weighter<Key, HeldFailure> for Octets {
     fn weight(&self, key: &Key, held: &HeldFailure) -> u64 {
         let said = held.failure.said.as_ref();
@@ -263,6 +283,7 @@ impl Weighter<Key, HeldFailure> for Octets {
 #[derive(Debug)]
 pub struct Cache {
     answers: sync::Cache<Key, Arc<Entry>, Octets>,
+    denials: sync::Cache<Key, Denial, Octets>,
     failures: sync::Cache<Key, HeldFailure, Octets>,
     stale_secs: u32,
 }
@@ -270,15 +291,18 @@ pub struct Cache {
 impl Cache {
     /// A cache of at most `size` octets that keeps answers for `stale_secs` past their TTL.
     pub fn new(size: u64, stale_secs: u32) -> Self {
-        let failures = size / FAILURE_SHARE;
-        let answers = size - failures;
+        let (failures, denials) = (size / FAILURE_SHARE, size / DENIAL_SHARE);
+        let answers = size - failures - denials;
         let items = |octets: u64| usize::try_from(octets / SMALL_ENTRY).unwrap_or(usize::MAX);
+        let most_denials = usize::try_from(denials / DENIAL_OVERHEAD as u64).unwrap_or(usize::MAX);
         let cache = Self {
             answers: sync::Cache::with_weighter(items(answers), answers, Octets),
+            denials: sync::Cache::with_weighter(most_denials, denials, Octets),
             failures: sync::Cache::with_weighter(items(failures), failures, Octets),
             stale_secs,
         };
         cache.answers.reserve(items(answers));
+        cache.denials.reserve(most_denials);
         cache.failures.reserve(items(failures));
         cache
     }
@@ -287,8 +311,11 @@ impl Cache {
     pub fn lookup(&self, query: &Query<'_>, now: u32) -> Lookup {
         let key = KeyRef::new(query);
         let failure = || Ok::<_, Infallible>(self.failures.get(&key));
-        let peek = |key: &KeyRef<'_>| Ok(self.answers.peek(key));
-        let Ok(known) = self.known(key, self.answers.get(&key), now, peek, failure);
+        let peeked = stale::Peek {
+            answer: |key: &KeyRef<'_>| Ok(self.answers.peek(key)),
+            denial: |key: &KeyRef<'_>| Ok(self.denials.peek(key)),
+        };
+        let Ok(known) = self.known(key, self.answers.get(&key), now, peeked, failure);
         known
     }
 
@@ -296,9 +323,12 @@ impl Cache {
     pub fn try_lookup(&self, query: &Query<'_>, now: u32) -> Option<Lookup> {
         let key = KeyRef::new(query);
         let entry = self.answers.try_get(&key).ok()?;
-        let peek = |key: &KeyRef<'_>| self.answers.try_peek(key);
+        let peeked = stale::Peek {
+            answer: |key: &KeyRef<'_>| self.answers.try_peek(key),
+            denial: |key: &KeyRef<'_>| self.denials.try_peek(key),
+        };
         let failure = || self.failures.try_get(&key);
-        self.known(key, entry, now, peek, failure).ok()
+        self.known(key, entry, now, peeked, failure).ok()
     }
 
     fn known<E>(
@@ -306,7 +336,10 @@ impl Cache {
         key: KeyRef<'_>,
         entry: Option<Arc<Entry>>,
         now: u32,
-        peek: impl Fn(&KeyRef<'_>) -> Result<Option<Arc<Entry>>, E>,
+        peek: stale::Peek<
+            impl Fn(&KeyRef<'_>) -> Result<Option<Arc<Entry>>, E>,
+            impl Fn(&KeyRef<'_>) -> Result<Option<Denial>, E>,
+        >,
         failure: impl FnOnce() -> Result<Option<HeldFailure>, E>,
     ) -> Result<Lookup, E> {
         let stale = match entry {
@@ -315,7 +348,7 @@ impl Cache {
                 return Ok(Lookup::Fresh(entry, due));
             }
             Some(entry) if entry.may_be_stale(now, self.stale_secs) => {
-                stale::find(key, entry, now, self.stale_secs, peek)?
+                stale::find(key, entry, now, self.stale_secs, &peek)?
             }
             _ => None,
         };
@@ -329,8 +362,9 @@ impl Cache {
     /// it is kept or not (RFC 8767, section 4).
     pub fn insert(&self, key: Key, entry: Arc<Entry>) {
         if let Some(name) = entry.denied(&key.name) {
-            self.answers
-                .insert(Key::denial(name, key.bits), Arc::clone(&entry));
+            let stored = entry.stored;
+            let denial = Key::denial(name, key.bits);
+            self.denials.insert(denial, Denial { stored });
         }
         let known = |key: &KeyRef<'_>| self.answers.contains_key(key);
         if entry.is_kept() || key.as_ref().variants().any(|key| known(&key)) {
@@ -341,8 +375,9 @@ impl Cache {
     /// The same without ever waiting; false if another thread is in the way.
     pub fn try_insert(&self, key: Key, entry: Arc<Entry>) -> bool {
         if let Some(name) = entry.denied(&key.name) {
+            let stored = entry.stored;
             let denial = Key::denial(name, key.bits);
-            if self.answers.try_insert(denial, Arc::clone(&entry)).is_err() {
+            if self.denials.try_insert(denial, Denial { stored }).is_err() {
                 return false;
             }
         }

@@ -6,14 +6,22 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::flights::{Landed, Waiter, Who};
-use super::pace::{Pace, Release, WINDOW};
+use super::pace::{Pace, Release};
 use crate::stats::{Count, Counters};
+
+/// One of them.
+struct Delivery {
+    waiter: Waiter,
+    landed: Landed,
+    /// It was held back before, and counted.
+    was_held: bool,
+}
 
 /// Deliveries that wait: for a worker to have time, or as [`Pace`] says.
 pub(super) struct Deferred {
     pace: Arc<Pace>,
-    ready: VecDeque<(Waiter, Landed)>,
-    held: VecDeque<(Waiter, Landed)>,
+    ready: VecDeque<Delivery>,
+    held: VecDeque<Delivery>,
     held_until: Instant,
 }
 
@@ -42,7 +50,11 @@ impl Deferred {
     }
 
     pub(super) fn push(&mut self, waiter: Waiter, landed: Landed) {
-        self.ready.push_back((waiter, landed));
+        self.ready.push_back(Delivery {
+            waiter,
+            landed,
+            was_held: false,
+        });
     }
 
     /// The same for all who waited for an outcome.
@@ -60,18 +72,27 @@ impl Deferred {
         counters: &Counters,
     ) -> Vec<(Waiter, Landed)> {
         if now >= self.held_until {
-            self.ready.append(&mut self.held);
+            self.release_held();
         }
         let mut taken = Vec::new();
-        for (waiter, landed) in self.ready.drain(..most.min(self.ready.len())) {
+        for delivery in self.ready.drain(..most.min(self.ready.len())) {
+            let Delivery {
+                waiter,
+                landed,
+                was_held,
+            } = delivery;
             match release(&self.pace, &waiter, &landed, now) {
                 Release::Now => taken.push((waiter, landed)),
-                Release::Later => {
-                    counters.bump(Count::Paced);
-                    if self.held.is_empty() {
-                        self.held_until = now + WINDOW;
+                Release::Later(then) => {
+                    if !was_held {
+                        counters.bump(Count::Paced);
                     }
-                    self.held.push_back((waiter, landed));
+                    self.held_until = then;
+                    self.held.push_back(Delivery {
+                        waiter,
+                        landed,
+                        was_held: true,
+                    });
                 }
                 Release::Never => counters.bump(Count::Discarded),
             }
@@ -80,9 +101,17 @@ impl Deferred {
     }
 
     /// All of them, at once.
-    pub(super) fn take_all(&mut self) -> VecDeque<(Waiter, Landed)> {
-        self.ready.append(&mut self.held);
-        std::mem::take(&mut self.ready)
+    pub(super) fn take_all(&mut self) -> impl Iterator<Item = (Waiter, Landed)> + use<> {
+        self.release_held();
+        let all = std::mem::take(&mut self.ready);
+        all.into_iter()
+            .map(|delivery| (delivery.waiter, delivery.landed))
+    }
+
+    /// What was held back goes before what came later.
+    fn release_held(&mut self) {
+        self.held.append(&mut self.ready);
+        std::mem::swap(&mut self.held, &mut self.ready);
     }
 }
 
@@ -94,5 +123,110 @@ fn release(pace: &Pace, waiter: &Waiter, landed: &Landed, now: Instant) -> Relea
             pace.release(client, datagram.since, landed.is_err(), now)
         }
         Who::Task(_) | Who::Nobody => Release::Now,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::serve::flights::Datagram;
+    use crate::serve::resolve::tests::entry;
+    use crate::serve::seats::{Bounds, Seats};
+    use crate::sys::udp::Route;
+
+    /// Answers of one client that waited long.
+    struct Fixture {
+        deferred: Deferred,
+        counters: Counters,
+        seats: Arc<Seats>,
+        start: Instant,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let bounds = Bounds {
+                all: 4096,
+                per_client: 4096,
+            };
+            let pace = Arc::new(Pace::new(Duration::from_secs(1900)));
+            Self {
+                deferred: Deferred::new(pace),
+                counters: Counters::default(),
+                seats: Arc::new(Seats::new(bounds)),
+                start: Instant::now(),
+            }
+        }
+
+        fn at(&self, millis: u64) -> Instant {
+            self.start + Duration::from_millis(millis)
+        }
+
+        /// Answers to so many queries, all received by the first listen address but for those of `listen`.
+        fn push(&mut self, count: usize, listen: usize) {
+            for _ in 0..count {
+                let datagram = Datagram {
+                    packet: Box::default(),
+                    route: Route {
+                        peer: ([192, 0, 2, 1], 53).into(),
+                        local: None,
+                    },
+                    listen,
+                    since: self.start,
+                    stale: None,
+                };
+                let who = Who::Datagram(datagram);
+                let seat = self.seats.take(IpAddr::from([192, 0, 2, 1]));
+                let seat = seat.expect("a seat");
+                self.deferred.push(Waiter { who, seat }, Ok(entry(60)));
+            }
+        }
+
+        /// The listen addresses of the answers that are delivered.
+        fn take(&mut self, millis: u64) -> Vec<usize> {
+            let now = self.at(millis);
+            let taken = self.deferred.take(now, usize::MAX, &self.counters);
+            let listen = taken.iter().map(|(waiter, _)| match &waiter.who {
+                Who::Datagram(datagram) => datagram.listen,
+                other => panic!("{other:?}"),
+            });
+            listen.collect()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answers_that_are_held_back_go_before_those_that_come_later() {
+        let mut fixture = Fixture::new();
+        fixture.push(64, 0);
+        fixture.push(1, 7);
+        assert_eq!(fixture.take(1005), [0; 64]);
+        // In each of the next windows others come a moment before one window is over.
+        let mut taken = Vec::new();
+        for window in 0..5 {
+            let next = 1010 + 10 * window;
+            for millis in [next, next + 4] {
+                fixture.push(if millis == next { 0 } else { 64 }, 0);
+                taken.extend(fixture.take(millis));
+            }
+            taken.extend(fixture.take(next + 5));
+        }
+        assert_eq!(taken.first(), Some(&7), "{taken:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_is_held_back_for_long_is_counted_once() {
+        let mut fixture = Fixture::new();
+        fixture.push(300, 0);
+        let mut taken = 0;
+        for window in 0..5 {
+            taken += fixture.take(1000 + 10 * window).len();
+        }
+        assert_eq!(taken, 300);
+        assert_eq!(fixture.counters.read(Count::Paced), 300 - 64);
+        fixture.push(65, 0);
+        assert_eq!(fixture.take(2000).len(), 64);
+        assert_eq!(fixture.counters.read(Count::Paced), 300 - 64 + 1);
     }
 }

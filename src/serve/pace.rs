@@ -15,15 +15,33 @@ use tokio::time::Instant;
 
 use super::seats::network;
 
-/// How many answers one client gets in each [`WINDOW`], of those that waited for at least so long: twice as
-/// many at most in any 10 ms, which may be the end of one window and the start of the next. Most answers come
-/// sooner. A resolver that asks on behalf of many gets 25,600 of the faster ones a second.
-const BURSTS: [(Duration, u64); 2] = [
-    (Duration::from_millis(200), 64),
-    (Duration::from_millis(20), 256),
+/// Answers that waited for at least `least`, but not long enough for an earlier burst.
+struct Burst {
+    least: Duration,
+    /// How many of them one client gets in each [`WINDOW`].
+    most: u64,
+    /// Where they are counted, as the lowest bit of sixteen: each burst by itself, or a client with many
+    /// faster answers would never get the slowest ones.
+    count_at: u32,
+}
+
+/// Within any 10 ms, which may be the end of one window and the start of the next, a client gets at most twice
+/// as many. Most answers come sooner. A resolver that asks on behalf of many gets 25,600 of the faster ones a
+/// second.
+const BURSTS: [Burst; 2] = [
+    Burst {
+        least: Duration::from_millis(200),
+        most: 64,
+        count_at: 16,
+    },
+    Burst {
+        least: Duration::from_millis(20),
+        most: 256,
+        count_at: 0,
+    },
 ];
-/// For so long bursts are counted, and what is over waits.
-pub const WINDOW: Duration = Duration::from_millis(10);
+/// The time during which answers count as one burst.
+const WINDOW: Duration = Duration::from_millis(10);
 /// Counters of clients. Clients may share one, and then its bursts.
 const CLIENTS: usize = 1 << 12;
 
@@ -32,8 +50,9 @@ const CLIENTS: usize = 1 << 12;
 pub enum Release {
     /// Send it.
     Now,
-    /// Ask again after [`WINDOW`].
-    Later,
+    /// Ask again then, at the start of the next window. What was held back has the same chance there as what
+    /// comes in that window, and goes first if it is looked at first.
+    Later(Instant),
     /// Drop it: the client has given up.
     Never,
 }
@@ -43,7 +62,8 @@ pub enum Release {
 pub struct Pace {
     discard: Duration,
     start: Instant,
-    /// For each client the number of a window, and in the low half how many answers it got in that.
+    /// For each client the number of a window, and in the low half how many answers it got in that, of each
+    /// of [`BURSTS`].
     counts: Box<[AtomicU64]>,
     hasher: RandomState,
 }
@@ -66,21 +86,27 @@ impl Pace {
         if waited >= self.discard && !failure {
             return Release::Never;
         }
-        let burst = BURSTS.iter().find(|(least, _)| waited >= *least);
-        match burst {
-            Some((_, burst)) if !self.admits(client, *burst, now) => Release::Later,
-            _ => Release::Now,
+        let Some(burst) = BURSTS.iter().find(|burst| waited >= burst.least) else {
+            return Release::Now;
+        };
+        let elapsed = now.saturating_duration_since(self.start);
+        let window = (elapsed.as_nanos() / WINDOW.as_nanos()) as u32;
+        if self.admits(client, burst, window) {
+            return Release::Now;
         }
+        let since_its_start = (elapsed.as_nanos() % WINDOW.as_nanos()) as u64;
+        Release::Later(now + WINDOW - Duration::from_nanos(since_its_start))
     }
 
-    fn admits(&self, client: IpAddr, burst: u64, now: Instant) -> bool {
-        let elapsed = now.saturating_duration_since(self.start);
-        let window = (elapsed.as_millis() / WINDOW.as_millis()) as u64 & u64::from(u32::MAX);
+    fn admits(&self, client: IpAddr, burst: &Burst, window: u32) -> bool {
         let place = self.hasher.hash_one(network(client)) as usize % CLIENTS;
-        let next = |count: u64| match count >> 32 == window {
-            true if count & u64::from(u32::MAX) >= burst => None,
-            true => Some(count + 1),
-            false => Some(window << 32 | 1),
+        let next = |count: u64| {
+            let before = match count >> 32 == u64::from(window) {
+                true => count,
+                false => u64::from(window) << 32,
+            };
+            let is_full = (before >> burst.count_at & 0xFFFF) >= burst.most;
+            (!is_full).then_some(before + (1 << burst.count_at))
         };
         let count = &self.counts[place];
         count
@@ -123,6 +149,20 @@ mod tests {
             .sum();
         assert_eq!(released, 2 * 64);
         assert_eq!(count(&pace, VICTIM, since, at(1020)), 64);
+    }
+
+    #[test]
+    fn faster_answers_take_nothing_from_the_slowest() {
+        let pace = Pace::new(Duration::from_millis(1900));
+        let after = |millis| pace.start + Duration::from_millis(millis);
+        for window in 0..3 {
+            let now = after(500 + 10 * window);
+            let [slow, fast] = [300, 100].map(|ago| now - Duration::from_millis(ago));
+            assert_eq!(count(&pace, VICTIM, fast, now), 256);
+            assert_eq!(count(&pace, VICTIM, slow, now), 64);
+            assert_eq!(count(&pace, VICTIM, slow, now), 0);
+            assert_eq!(count(&pace, VICTIM, fast, now), 0);
+        }
     }
 
     #[test]

@@ -15,8 +15,9 @@ use super::flights::{Boarding, Datagram, Flights, Ticket, Waiter, Who};
 use super::respond::{Client, Resolution, Step, Tally, respond};
 use super::seats::{Bounds, Full, Seats};
 use super::shared::Shared;
-use super::upstream::{Pool, Tried};
+use super::upstream::{Pool, Tried, Unanswered};
 use crate::stats::Count;
+use crate::wire::answer::Answer;
 use crate::wire::edns::code;
 
 /// How long a client waits when an answer past its TTL is at hand (RFC 8767, section 5).
@@ -235,19 +236,23 @@ impl Flight {
         let start = tried
             .as_ref()
             .map_or_else(Instant::now, |tried| tried.since);
-        let said = {
-            let mut asking = std::pin::pin!(resolver.pool.ask(&ticket.key, ticket.client, tried));
-            let early = timeout_at(start + resolver.stale_patience(), &mut asking);
-            match early.await {
-                Ok(said) => said,
-                Err(_) => {
-                    // Who has an old answer gets it; who has none waits on.
-                    let impatient = flights.take_stale(ticket);
-                    let none = Err(Arc::new(unanswered()));
-                    tokio::join!(asking, desk.deliver(impatient, &none)).0
-                }
-            }
-        };
+        let mut asking = std::pin::pin!(resolver.pool.ask(&ticket.key, ticket.client, tried));
+        let early = timeout_at(start + resolver.stale_patience(), &mut asking);
+        if let Ok(said) = early.await {
+            return self.end(said).await;
+        }
+        // Clients with a stale answer at hand get it; the others wait on.
+        let impatient = flights.take_stale(ticket);
+        let none = Err(Arc::new(unanswered()));
+        // That may take long: many are answered in bursts. The answer must not wait for it.
+        let end = async { self.end(asking.await).await };
+        tokio::join!(end, desk.deliver(impatient, &none));
+    }
+
+    /// Keeps what upstream said, and delivers it to those who wait.
+    async fn end(&self, said: Result<Answer, Unanswered>) {
+        let Self { resolver, ticket } = self;
+        let (flights, desk) = (&resolver.flights, &resolver.desk);
         let Shared { cache, clock, .. } = &desk.shared;
         let (key, now) = (&ticket.key, clock.now());
         match said {

@@ -106,8 +106,10 @@ pub struct Asked<'p> {
     limit: usize,
 }
 
-/// Judges one packet at `now` (seconds of the server's clock). Replaces what `out` held; never
-/// allocates when `out` has room for an answer, but for [`Step::Resolve`] and [`Step::Refresh`].
+/// Judges one packet at `now` (seconds of the server's clock). Replaces what `out` held. When `out` has room
+/// for an answer it allocates nothing, except for [`Step::Resolve`] and [`Step::Refresh`], and for answers of
+/// more than sixteen records with an additional section or with blocked services, or with more than four
+/// blocked services.
 pub fn respond(
     now: u32,
     client: Client,

@@ -257,6 +257,23 @@ mod tests {
     }
 
     #[test]
+    fn an_ipv6_network_and_an_ipv4_address_of_equal_bits_are_two_clients() {
+        let seats = seats(8, 1);
+        let _held = seats.take(of("192.0.2.1"));
+        assert!(seats.take(of("0:c0:2:100::1")).is_ok());
+    }
+
+    #[test]
+    fn seats_of_one_client_have_its_number_and_others_have_another() {
+        let seats = seats(8, 4);
+        let number = |text: &str| seats.take(of(text)).expect("a seat").client();
+        assert!(number("192.0.2.1").is_some());
+        assert_eq!(number("192.0.2.1"), number("::ffff:192.0.2.1"));
+        assert_ne!(number("192.0.2.1"), number("192.0.2.2"));
+        assert_eq!(seats.take_spare().expect("a seat").client(), None);
+    }
+
+    #[test]
     fn a_customers_ipv6_network_is_one_client() {
         let seats = seats(8, 1);
         let _held = seats.take(of("2001:db8:1:ff00::1"));

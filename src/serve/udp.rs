@@ -40,8 +40,9 @@ const SLOT: usize = UDP_PAYLOAD as usize + 48;
 const ROOM: usize = 4096;
 /// Jobs that may wait between the workers and the async side.
 pub const HAND_OVER: usize = 4096;
-/// Files that one wait tells of, and clients that are told of answers in one round.
+/// Ports to upstream that one wait reports at least, if so many are ready.
 const MOST_READY: usize = 64;
+/// Clients that are told of answers in one round.
 const MOST_TOLD: usize = 256;
 /// How soon to try again what another thread's lock was in the way of.
 const AGAIN: Duration = Duration::from_millis(1);
@@ -88,7 +89,9 @@ impl Worker {
         // One that runs elsewhere works as well, only slower.
         let _ = pin_to_core(self.index);
         let base = FIRST_SOCKET + self.sockets.len() as u64;
-        let mut waits = WaitSet::new(MOST_READY)?;
+        // There is always room for the ear and all sockets, so that a wait which reports fewer than
+        // `MOST_READY` ports has reported all that are ready.
+        let mut waits = WaitSet::new(1 + self.sockets.len() + MOST_READY)?;
         waits.add(self.ear.as_fd(), EAR)?;
         for (socket, token) in self.sockets.iter().zip(FIRST_SOCKET..) {
             waits.add(socket.as_fd(), token)?;
@@ -408,8 +411,8 @@ impl Loop<'_> {
             self.asker
                 .receive(port, instant, &mut self.waits, &mut told);
         }
-        // After a pause there may be answers at ports that this wait had no room to tell of.
-        if ports.len() + self.ready.len() < MOST_READY {
+        // After a pause there may be answers at ports that this wait had no room to report.
+        if ports.len() < MOST_READY {
             self.asker.expire(instant, &mut self.waits, &mut told);
         }
         let Shared { cache, clock, .. } = &self.worker.shared;

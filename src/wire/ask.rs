@@ -142,21 +142,32 @@ pub enum EdnsSupport {
     Fine,
     /// The server does not implement EDNS (RFC 6891, section 7), or not version 0 of it.
     Refused,
-    /// SERVFAIL without an OPT record, which RFC 2671 allowed servers without EDNS, and which is
-    /// also how many servers with EDNS report a plain failure.
+    /// The server may not implement EDNS, or there may be another reason:
+    ///
+    /// - SERVFAIL without an OPT record, which RFC 2671 allowed servers without EDNS, and which is also
+    ///   how many servers with EDNS report a plain failure;
+    /// - FORMERR or NOTIMP with one: some servers return the query that they refuse as it came.
     Doubtful,
 }
 
-/// What an answer that [fits](Fit::Answer) says about EDNS. `rcode` is its full response code.
+/// What an answer that [fits](Fit::Answer) and can be read says about EDNS. `rcode` is its full response code.
 pub fn edns_support(answer: &[u8], rcode: u16) -> EdnsSupport {
     const SERVFAIL: u16 = Rcode::ServFail as u16;
     const BADVERS: u16 = Rcode::BadVers as u16;
+    let has_opt = || opt(answer) != Opt::Absent;
     match rcode {
         BADVERS => EdnsSupport::Refused,
-        code if refuses(code) && !has_opt(answer) => EdnsSupport::Refused,
-        SERVFAIL if !has_opt(answer) => EdnsSupport::Doubtful,
+        code if refuses(code) && has_opt() => EdnsSupport::Doubtful,
+        code if refuses(code) => EdnsSupport::Refused,
+        SERVFAIL if !has_opt() => EdnsSupport::Doubtful,
         _ => EdnsSupport::Fine,
     }
+}
+
+/// Whether a message that can't be read as an answer has an OPT record that can't be, or may have lost it: its
+/// sender may not implement EDNS, whatever the response code.
+pub fn has_broken_opt(message: &[u8]) -> bool {
+    opt(message) == Opt::Broken
 }
 
 /// Whether it is a response code by which a server without EDNS refuses a query with it.
@@ -164,20 +175,36 @@ fn refuses(rcode: u16) -> bool {
     [Rcode::FormErr as u16, Rcode::NotImp as u16].contains(&rcode)
 }
 
-fn has_opt(message: &[u8]) -> bool {
+/// The OPT record of a message.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Opt {
+    Absent,
+    Whole,
+    /// Its options don't fit it, it is in the wrong place, there are several (RFC 6891, section 6.1.1), or
+    /// the records end early, so that it may be missing.
+    Broken,
+}
+
+fn opt(message: &[u8]) -> Opt {
+    let count = |at| read_u16(message, at);
     let walk = || {
-        let count = |at| read_u16(message, at).map(u32::from);
+        let counts = [count(6)?, count(8)?, count(10)?];
+        let sections = [0, 1, 2].into_iter().zip(counts);
+        let sections = sections.flat_map(|(section, count)| (0..count).map(move |_| section));
         let mut at = skip_name(message, HEADER)? + 4;
-        for _ in 0..count(6)? + count(8)? + count(10)? {
+        let mut found = Opt::Absent;
+        for section in sections {
             let record = edns::fields(message, skip_name(message, at)?)?;
             if record.rtype == rtype::OPT {
-                return Some(());
+                let has_options = edns::options(&message[record.data..record.end], |_, _| {});
+                let is_whole = found == Opt::Absent && section == 2 && has_options;
+                found = if is_whole { Opt::Whole } else { return None };
             }
             at = record.end;
         }
-        None
+        Some(found)
     };
-    walk().is_some()
+    walk().unwrap_or(Opt::Broken)
 }
 
 #[cfg(test)]
@@ -265,7 +292,8 @@ mod tests {
     }
 
     #[test]
-    fn an_error_without_an_opt_record_refuses_edns_and_one_with_it_does_not() {
+    fn an_error_without_opt_refuses_edns_and_one_with_it_is_doubtful() {
+        use EdnsSupport::{Doubtful, Fine, Refused};
         let answer = |opt: bool| {
             let mut query = Vec::new();
             let dialect = Dialect {
@@ -276,17 +304,31 @@ mod tests {
             query[2] |= 0x80;
             query
         };
-        for (rcode, without, with) in [
-            (0, EdnsSupport::Fine, EdnsSupport::Fine),
-            (1, EdnsSupport::Refused, EdnsSupport::Fine),
-            (2, EdnsSupport::Doubtful, EdnsSupport::Fine),
-            (3, EdnsSupport::Fine, EdnsSupport::Fine),
-            (4, EdnsSupport::Refused, EdnsSupport::Fine),
-            (5, EdnsSupport::Fine, EdnsSupport::Fine),
-            (16, EdnsSupport::Refused, EdnsSupport::Refused),
+        let (without, with) = (answer(false), answer(true));
+        let mut twice = [&with[..], &with[with.len() - OPT_BYTES..]].concat();
+        twice[11] = 2;
+        let mut in_answer = with.clone();
+        in_answer.swap(7, 11);
+        let mut overrun = [&with[..], b"\x00\x0A\x00\x09x"].concat();
+        overrun[with.len() - 1] = 5;
+        let announced = with[..with.len() - OPT_BYTES].to_vec();
+        let cut = with[..with.len() - 1].to_vec();
+        let broken = [twice, in_answer, overrun, announced, cut];
+        for (rcode, expected) in [
+            (0, [Fine, Fine]),
+            (1, [Refused, Doubtful]),
+            (2, [Doubtful, Fine]),
+            (3, [Fine, Fine]),
+            (4, [Refused, Doubtful]),
+            (5, [Fine, Fine]),
+            (16, [Refused, Refused]),
         ] {
-            assert_eq!(edns_support(&answer(false), rcode), without, "{rcode}");
-            assert_eq!(edns_support(&answer(true), rcode), with, "{rcode}");
+            assert_eq!(edns_support(&without, rcode), expected[0], "{rcode}");
+            assert_eq!(edns_support(&with, rcode), expected[1], "{rcode}");
+        }
+        assert!(!has_broken_opt(&with) && !has_broken_opt(&without));
+        for (number, broken) in broken.iter().enumerate() {
+            assert!(has_broken_opt(broken), "{number}");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Owns the writing of answers: header, question, records, OPT, and what goes when it is too long.
-//! Refuses to choose what is answered. Never allocates when `out` has room for a message.
+//! Refuses to choose what is answered. Allocates nothing when `out` has room for a message, except in
+//! [`Reply::copy_some`] for more than sixteen records.
 
 use std::net::IpAddr;
 
@@ -161,13 +162,16 @@ impl<'q, 'p, 'o> Reply<'q, 'p, 'o> {
         }
     }
 
-    /// Copies of an upstream's answer what `keeps`, given whether a record is of the additional section,
-    /// its owner's offset in the message, and its data's. If a record of the answer section is left out,
-    /// signatures, proofs and AD go as well: they were made for the whole RRset. Returns where the
-    /// additional section starts.
+    /// Copies the records of an upstream's answer that `keeps` accepts, given whether a record is of the
+    /// additional section, its owner's offset in the message, and its data's. If a record of the answer
+    /// section is left out, AD, the signatures over its RRset and the authority section are left out as
+    /// well: they were made for the whole RRset. Returns where the additional section starts.
     ///
-    /// Only SVCB and HTTPS records, and those of the additional section, may be left out: no name of
-    /// what is copied points at these.
+    /// Only SVCB and HTTPS records of the asked type, and records of the additional section, may be left
+    /// out. Compression pointers are copied as they are, so the bytes that they point at must not move:
+    /// the signatures and the authority section follow all records that point at others, and those of
+    /// the additional section point at the question only. The signatures of the chain precede them, and
+    /// stay.
     pub fn copy_some(
         &mut self,
         answer: &Answer,
@@ -176,8 +180,10 @@ impl<'q, 'p, 'o> Reply<'q, 'p, 'o> {
         mut keeps: impl FnMut(bool, usize, usize) -> bool,
     ) -> usize {
         self.rcode = answer.rcode();
+        let wire = answer.wire();
         let mut is_whole = true;
         let mut additional_at = self.out.len();
+        debug_assert_eq!(additional_at, answer.question_end(), "same question");
         let kept: SmallVec<[Record; 16]> = answer
             .records()
             .filter(|record| {
@@ -187,13 +193,13 @@ impl<'q, 'p, 'o> Reply<'q, 'p, 'o> {
             })
             .collect();
         for record in kept {
-            let is_proof = record.is_signature() || record.section == 1;
-            if !is_whole && is_proof {
+            let is_proof = || record.section == 1 || record.signs(wire, self.query.rtype);
+            if !is_whole && is_proof() {
                 continue;
             }
             let start = self.out.len();
             self.out
-                .extend_from_slice(&answer.wire()[record.owner..record.fields.end]);
+                .extend_from_slice(&wire[record.owner..record.fields.end]);
             self.lower_ttl(start + record.fields.ttl_at - record.owner, age, stale_ttl);
             self.counts[record.section] += 1;
             if record.section < 2 {

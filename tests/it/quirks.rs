@@ -416,6 +416,86 @@ fn an_upstream_that_answers_servfail_to_every_query_with_edns_is_used_without_it
     assert_eq!(server.status()["upstream"][0]["edns"], false);
 }
 
+/// The query with QR and this response code, as servers answer that send back what they don't understand.
+fn echo(asked: &Asked, code: ResponseCode) -> Vec<u8> {
+    let mut wire = octets(&asked.message);
+    wire[2] |= 0x80;
+    wire[3] |= code.low();
+    wire
+}
+
+/// A refusal with an OPT record whose option ends behind it.
+fn with_a_broken_opt(asked: &Asked, code: ResponseCode) -> Vec<u8> {
+    let mut wire = octets(&refusal(asked, code));
+    wire[11] = 1;
+    wire.extend_from_slice(b"\x00\x00\x29\x04\xD0\x00\x00\x00\x00\x00\x05\x00\x0A\x00\x09x");
+    wire
+}
+
+#[test]
+fn an_upstream_that_echoes_opt_or_garbles_it_is_used_without_edns() {
+    use ResponseCode::{FormErr, NoError, NotImp, ServFail};
+    let announced = |asked: &Asked| {
+        // One additional record is announced, and none is there.
+        let mut wire = octets(&refusal(asked, FormErr));
+        wire[11] = 1;
+        wire
+    };
+    for (what, upstream) in [
+        (
+            "FORMERR, echoed",
+            without_edns(|asked| echo(asked, FormErr)),
+        ),
+        ("NOTIMP, echoed", without_edns(|asked| echo(asked, NotImp))),
+        (
+            "FORMERR, broken OPT",
+            without_edns(|asked| with_a_broken_opt(asked, FormErr)),
+        ),
+        (
+            "SERVFAIL, broken OPT",
+            without_edns(|asked| with_a_broken_opt(asked, ServFail)),
+        ),
+        (
+            "NOERROR, broken OPT",
+            without_edns(|asked| with_a_broken_opt(asked, NoError)),
+        ),
+        ("FORMERR, OPT announced", without_edns(announced)),
+    ] {
+        let server = server(upstream.address, "");
+        let answered = (0..8).filter(|n| {
+            let name = format!("n{n}.example");
+            addresses(server.address, &name) == ["192.0.2.1"]
+        });
+        assert!(answered.count() >= 5, "{what}");
+        assert!(!upstream.last_had_edns(), "{what}");
+        assert_eq!(server.status()["upstream"][0]["edns"], false, "{what}");
+    }
+}
+
+#[test]
+fn a_zone_whose_servers_echo_opt_does_not_turn_edns_off_while_the_upstream_answers_with_it() {
+    let upstream = Quirky::start(
+        |asked| {
+            let mut message = address_of(asked, TRUE);
+            message.edns = asked.message.edns.clone();
+            match name(asked).ends_with("broken.example") {
+                true => vec![echo(asked, ResponseCode::FormErr)],
+                false => vec![octets(&message)],
+            }
+        },
+        Tcp::Refused,
+    );
+    let server = server(upstream.address, "");
+    assert_eq!(addresses(server.address, "a.example"), ["192.0.2.1"]);
+    for n in 0..6 {
+        let name = format!("n{n}.broken.example");
+        let failed = ask(server.address, &name, RecordType::A);
+        assert_eq!(rcode(&failed), ResponseCode::FormErr);
+    }
+    assert_eq!(upstream.asked().len(), 7, "each is asked once");
+    assert_eq!(server.status()["upstream"][0]["edns"], true);
+}
+
 /// Answers with EDNS, but for names at or below `broken.example`: those fail without an OPT record when
 /// they are asked with one, and are answered when they are asked without.
 /// An upstream that answers with EDNS, but for a zone whose servers answer queries with EDNS by `error`

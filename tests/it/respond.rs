@@ -16,6 +16,7 @@ mod failures;
 mod header;
 mod local;
 mod passed;
+mod services;
 mod size;
 mod stale;
 mod swaps;

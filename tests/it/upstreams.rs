@@ -1,10 +1,12 @@
 //! Where upstream servers come from, and from which ports they are asked.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
+use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
 
-use crate::support::client::{addresses, ask, until};
+use crate::support::client::{addresses, ask, rcode, until};
 use crate::support::server::{Server, folder, list, preamble, refused, text};
 use crate::support::upstream::{Upstream, address_of};
 
@@ -151,4 +153,40 @@ fn queries_leave_from_the_ports_that_are_configured() {
     let asked = upstream.asked();
     let mut ports = asked.iter().map(|asked| asked.peer.port());
     assert!(ports.all(|port| (40_000..=41_023).contains(&port)));
+}
+
+/// A configuration with so many listen addresses.
+fn listening_on(count: usize, upstreams: &[SocketAddr]) -> String {
+    let quoted = |all: &mut dyn Iterator<Item = String>| all.collect::<Vec<_>>().join(", ");
+    let listen = quoted(&mut (1..=count).map(|last| format!("\"127.0.7.{last}:0\"")));
+    let servers = quoted(&mut upstreams.iter().map(|address| format!("\"{address}\"")));
+    format!(
+        "[server]\nlisten = [{listen}]\nworkers = 2\ncontrol = \"control.sock\"\n\
+         [upstream]\ntimeout-ms = 1000\nservers = [{servers}]\n"
+    ) + &list("ads", "")
+}
+
+#[test]
+fn a_silent_upstream_is_given_up_however_many_listen_addresses_there_are() {
+    let plain = Upstream::plain();
+    for count in [64, 100] {
+        let (silent, _socket) = Upstream::dead();
+        let config = listening_on(count, &[silent, plain.address]);
+        let server = Server::start(&config, &[("ads", "blocked.example\n")]);
+        for n in 0..4 {
+            let name = format!("n{n}.example");
+            assert_eq!(addresses(server.address, &name), ["192.0.2.1"], "{count}");
+        }
+        assert!(server.count("upstream_slow") > 0);
+    }
+}
+
+#[test]
+fn a_query_that_no_upstream_answers_fails_however_many_listen_addresses_there_are() {
+    let (silent, _socket) = Upstream::dead();
+    let config = listening_on(70, &[silent]);
+    let server = Server::start(&config, &[("ads", "blocked.example\n")]);
+    let failed = ask(server.address, "www.example", RecordType::A);
+    assert_eq!(rcode(&failed), ResponseCode::ServFail);
+    until("nobody waits", || server.status()["waiting"] == 0);
 }

@@ -3,13 +3,19 @@
 
 use std::sync::Arc;
 
-use super::{CD, DENIAL, DO, Entry, KeyRef};
+use super::{CD, DO, Denial, Entry, KeyRef};
 use crate::wire::Rcode;
 use crate::wire::name::Name;
 
 /// Most names that are looked up for one answer: each name of its chain, and each name above those. The
 /// owner of a zone could otherwise make a lookup cost thousands of probes.
 const MAX_NAMES: usize = 256;
+
+/// How to look up what is kept, without that counting as a use.
+pub(super) struct Peek<A, D> {
+    pub(super) answer: A,
+    pub(super) denial: D,
+}
 
 /// The answer to give for `entry`, which is past its TTL: itself, or newer data that replaced it, or
 /// `None` if that can't be given.
@@ -20,9 +26,12 @@ pub(super) fn find<E>(
     entry: Arc<Entry>,
     now: u32,
     stale_secs: u32,
-    peek: impl Fn(&KeyRef<'_>) -> Result<Option<Arc<Entry>>, E>,
+    peek: &Peek<
+        impl Fn(&KeyRef<'_>) -> Result<Option<Arc<Entry>>, E>,
+        impl Fn(&KeyRef<'_>) -> Result<Option<Denial>, E>,
+    >,
 ) -> Result<Option<Arc<Entry>>, E> {
-    let (bits, newest) = newest(key, &entry, &peek)?;
+    let (bits, newest) = newest(key, &entry, &peek.answer)?;
     // An answer that a newer one confirms is as new as that.
     let since = newest.stored;
     let entry = if newest.answer.agrees_with(&entry.answer) {
@@ -32,7 +41,7 @@ pub(super) fn find<E>(
     } else {
         return Ok(None);
     };
-    Ok((!is_denied(key, &entry, since, &peek)?).then_some(entry))
+    Ok((!is_denied(key, &entry, since, &peek.denial)?).then_some(entry))
 }
 
 /// The newest answer to the same question with any DO and CD, and those bits. Unvalidated answers (CD=1)
@@ -67,7 +76,7 @@ fn is_denied<E>(
     key: KeyRef<'_>,
     entry: &Entry,
     since: u32,
-    peek: &impl Fn(&KeyRef<'_>) -> Result<Option<Arc<Entry>>, E>,
+    peek: &impl Fn(&KeyRef<'_>) -> Result<Option<Denial>, E>,
 ) -> Result<bool, E> {
     if entry.answer.rcode() == Rcode::NxDomain as u16 {
         return Ok(false);
@@ -86,7 +95,7 @@ fn is_denied<E>(
                 let denial = KeyRef {
                     name: name.ancestor(labels),
                     rtype: 0,
-                    bits: DENIAL | bits,
+                    bits,
                 };
                 if peek(&denial)?.is_some_and(|denial| denial.stored > since) {
                     return Ok(true);

@@ -15,7 +15,7 @@ use crate::serve::upstream::server::Server;
 use crate::stats::Counters;
 use crate::sys::udp::{Route, Socket};
 use crate::wire::answer::{Answer, Intake};
-use crate::wire::ask::Dialect;
+use crate::wire::ask::{Dialect, Fit};
 use crate::wire::name::Name;
 use crate::wire::query::Query;
 
@@ -36,6 +36,8 @@ pub(crate) enum Fate {
     Fails(ExchangeError),
     /// The upstream never answers.
     Silent,
+    /// It answers then, with this response code and no address.
+    AnswersAt(Instant, u8),
 }
 
 impl Connector for Fate {
@@ -43,7 +45,7 @@ impl Connector for Fate {
         &self,
         _: &Arc<Server>,
         _: How,
-        _: &Key,
+        question: &Key,
         patience: Duration,
     ) -> BoxFuture<'static, Result<Reply, ExchangeError>> {
         match self {
@@ -53,6 +55,19 @@ impl Connector for Fate {
                 tokio::time::sleep(patience).await;
                 Err(ExchangeError::Timeout)
             }),
+            Self::AnswersAt(instant, rcode) => {
+                let head = [0, 0, 0x81, 0x80 | rcode, 0, 1, 0, 0, 0, 0, 0, 0];
+                let rtype = question.rtype().to_be_bytes();
+                let bytes = [&head[..], question.name(), &rtype, &[0, 1]].concat();
+                let instant = *instant;
+                Box::pin(async move {
+                    tokio::time::timeout(patience, tokio::time::sleep_until(instant))
+                        .await
+                        .map_err(|_| ExchangeError::Timeout)?;
+                    let fit = Fit::Answer;
+                    Ok(Reply { bytes, fit })
+                })
+            }
         }
     }
 }
@@ -84,8 +99,8 @@ pub(crate) fn resolver(fate: Fate, timeout: Duration, sockets: Vec<Arc<Socket>>)
         counters,
     };
     let bounds = Bounds {
-        all: 8,
-        per_client: 8,
+        all: 512,
+        per_client: 512,
     };
     Arc::new(Resolver::new(Arc::new(pool), desk, bounds))
 }
@@ -242,7 +257,7 @@ async fn with_an_old_answer_at_hand_a_datagram_is_answered_after_1800_millisecon
 async fn upstreams_failure_is_remembered_and_our_own_want_of_sockets_is_not() {
     for (error, is_remembered) in [
         (ExchangeError::Unreachable, true),
-        (ExchangeError::Malformed, true),
+        (ExchangeError::Timeout, true),
         (ExchangeError::Busy, false),
     ] {
         let resolver = resolver(Fate::Fails(error), Duration::from_secs(2), Vec::new());
@@ -255,4 +270,67 @@ async fn upstreams_failure_is_remembered_and_our_own_want_of_sockets_is_not() {
         let remembered = matches!(known, Lookup::Failed(..));
         assert_eq!(remembered, is_remembered, "{error:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_counts_at_once_although_old_ones_are_still_being_delivered() {
+    let resolution = ends_while_old_answers_are_delivered(0).await;
+    assert!(
+        matches!(resolution, Resolution::Answered(_)),
+        "{resolution:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_counts_at_once_although_old_answers_are_still_being_delivered() {
+    let resolution = ends_while_old_answers_are_delivered(2).await;
+    assert!(
+        matches!(resolution, Resolution::Failed(_, None)),
+        "{resolution:?}"
+    );
+}
+
+/// What a task receives that waits without an old answer, while others get theirs, when upstream answers with
+/// this response code. It must not wait for those.
+async fn ends_while_old_answers_are_delivered(rcode: u8) -> Resolution {
+    let listen = Socket::bind(([127, 0, 0, 1], 0).into(), false).expect("bound");
+    let client = UdpSocket::bind("127.0.0.1:0").expect("bound");
+    let peer = client.local_addr().expect("bound");
+    let start = Instant::now();
+    let fate = Fate::AnswersAt(start + Duration::from_millis(1805), rcode);
+    let resolver = resolver(fate, Duration::from_secs(30), vec![Arc::new(listen)]);
+    let mut first = None;
+    // 64 of them are answered in each 10 ms.
+    for _ in 0..256 {
+        let datagram = Datagram {
+            packet: PACKET.into(),
+            route: Route { peer, local: None },
+            listen: 0,
+            since: start,
+            stale: Some(entry(1)),
+        };
+        let who = Who::Datagram(datagram);
+        let seat = resolver.seats().take(peer.ip()).expect("a seat");
+        match resolver.flights().board(&key(), Waiter { who, seat }) {
+            Boarding::First(ticket) => first = Some(ticket),
+            other => assert!(matches!(other, Boarding::Joined), "{other:?}"),
+        }
+    }
+    let patient = Arc::clone(&resolver);
+    let patient = tokio::spawn(async move { patient.resolve(peer.ip(), key(), None).await });
+    let (jobs, queue) = mpsc::channel(1);
+    let taken = Arc::clone(&resolver).take_jobs(queue, TaskTracker::new());
+    let taken = tokio::spawn(taken);
+    let job = Job::Ask(first.expect("the first"), None);
+    jobs.send(job).await.expect("it is taken");
+    let resolution = patient.await.expect("it ran");
+    let waited = start.elapsed().as_millis();
+    assert!((1805..1810).contains(&waited), "{waited}");
+    assert!(resolver.waiting() > 64, "many still wait for their old one");
+    let sent = || resolver.desk().counters.read(Count::Stale);
+    assert_eq!(sent(), 64);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!((sent(), resolver.waiting()), (256, 0), "each is answered");
+    taken.abort();
+    resolution
 }

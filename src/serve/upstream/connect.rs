@@ -51,8 +51,6 @@ pub enum ExchangeError {
     Timeout,
     /// The network does not lead there.
     Unreachable,
-    /// The message that came can't be read.
-    Malformed,
     /// No socket was free: this says nothing of the server.
     Busy,
 }

@@ -159,7 +159,8 @@ struct Try {
     took: Duration,
     /// Whether anything came from it, usable or not.
     heard: bool,
-    result: Result<Answer, ExchangeError>,
+    /// `None` if the replies are no answer.
+    result: Result<Option<Answer>, ExchangeError>,
 }
 
 impl Pool {
@@ -377,7 +378,7 @@ impl Pool {
             place,
             took: Duration::ZERO,
             heard: false,
-            result: Err(ExchangeError::Malformed),
+            result: Ok(None),
         };
         let mut how = How {
             over: Transport::Udp,
@@ -415,7 +416,7 @@ impl Pool {
             });
             if how.over == Transport::Udp {
                 done.took = sent.elapsed();
-                done.heard |= matches!(reply, Ok(_) | Err(ExchangeError::Malformed));
+                done.heard |= reply.is_ok();
                 if reply.is_ok() {
                     self.counters.upstream_took(done.took);
                 }
@@ -450,7 +451,7 @@ impl Pool {
                             server.answered_without_case(now);
                         }
                     }
-                    done.result = Ok(answer);
+                    done.result = Ok(Some(answer));
                     return done;
                 }
                 Verdict::Again(again) => next = Some(again),
@@ -477,12 +478,12 @@ impl Pool {
         // A server that could not be asked might have answered, whatever the others said.
         failure.ours |= matches!(done.result, Err(ExchangeError::Busy));
         match done.result {
-            Ok(answer) if is_usable(&answer) => return Some(answer),
-            Ok(answer) => {
+            Ok(Some(answer)) if is_usable(&answer) => return Some(answer),
+            Ok(Some(answer)) => {
                 failure.said.get_or_insert(answer);
             }
             Err(ExchangeError::Unreachable) => failure.code = code::NETWORK_ERROR,
-            Err(_) => {}
+            Ok(None) | Err(ExchangeError::Timeout | ExchangeError::Busy) => {}
         }
         None
     }

@@ -8,7 +8,7 @@ use super::server::Server;
 use crate::serve::cache::Key;
 use crate::stats::{Count, Counters};
 use crate::wire::answer::{Answer, AnswerError};
-use crate::wire::ask::{EdnsSupport, Fit, edns_support};
+use crate::wire::ask::{EdnsSupport, Fit, edns_support, has_broken_opt};
 use crate::wire::name::Name;
 use crate::wire::{Rcode, class};
 
@@ -94,7 +94,13 @@ impl Pool {
             }
             Err(_) => {
                 counters.bump(Count::UpstreamGarbage);
-                return Verdict::Garbage;
+                let is_doubted = how.dialect.edns
+                    && has_broken_opt(bytes)
+                    && server.doubt_edns(question.name(), at);
+                return match is_doubted {
+                    true => Verdict::Again(Again::WithoutEdns { is_certain: false }),
+                    false => Verdict::Garbage,
+                };
             }
         };
         if how.dialect.edns {

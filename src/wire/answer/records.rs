@@ -24,7 +24,7 @@ pub(in crate::wire) struct Record {
 }
 
 impl Record {
-    pub(in crate::wire) fn is_signature(&self) -> bool {
+    fn is_signature(&self) -> bool {
         self.fields.rtype == rtype::RRSIG
     }
 
@@ -34,7 +34,7 @@ impl Record {
     }
 
     /// Whether it is a signature over records of that type (RFC 4034, section 3.1.1).
-    pub(super) fn signs(&self, message: &[u8], covered: u16) -> bool {
+    pub(in crate::wire) fn signs(&self, message: &[u8], covered: u16) -> bool {
         self.is_signature()
             && self.fields.data + 2 <= self.fields.end
             && read_u16(message, self.fields.data) == Some(covered)

@@ -216,7 +216,7 @@ impl<'m> Writer<'m> {
         let placed = self.head(rtype::CNAME, ttl);
         let target = Spelling::of(&hop.target);
         self.name(&target, true);
-        self.hash = fnv(self.hash, target.from(0));
+        self.hash = fnv_of_name(self.hash, target.from(0));
         self.close(0, placed)
     }
 
@@ -320,7 +320,7 @@ impl<'m> Writer<'m> {
         for _ in 0..shape.names {
             let (name, behind) = Spelling::read(message, at, &self.asked_labels)?;
             self.name(&name, shape.compressed);
-            self.hash = fnv(self.hash, name.from(0));
+            self.hash = fnv_of_name(self.hash, name.from(0));
             at = behind;
         }
         let rest = message.get(at..end)?;
@@ -404,11 +404,20 @@ impl<'m> Writer<'m> {
 
 const FNV_START: u64 = 0xCBF2_9CE4_8422_2325;
 
-/// FNV-1a, letter case aside.
+/// FNV-1a.
 fn fnv(hash: u64, bytes: &[u8]) -> u64 {
-    bytes.iter().fold(hash, |hash, byte| {
-        (hash ^ u64::from(byte.to_ascii_lowercase())).wrapping_mul(0x0100_0000_01B3)
-    })
+    bytes.iter().fold(hash, fnv_of_byte)
+}
+
+/// The same, letter case aside. Only of names: in addresses, texts and numbers every bit counts. Names of
+/// types that are newer than RFC 3597 are compared as bytes (its section 6).
+fn fnv_of_name(hash: u64, name: &[u8]) -> u64 {
+    let folded = |hash, byte: &u8| fnv_of_byte(hash, &byte.to_ascii_lowercase());
+    name.iter().fold(hash, folded)
+}
+
+fn fnv_of_byte(hash: u64, byte: &u8) -> u64 {
+    (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3)
 }
 
 /// Whether a name, written out, is what stands at that place of a message that this writer wrote. False also

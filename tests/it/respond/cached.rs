@@ -236,3 +236,41 @@ fn an_alias_to_nothing_is_kept_no_longer_than_its_cname_or_its_soa() {
         house.take(kept, FRIEND, &asked.packet()).resolve();
     }
 }
+
+#[test]
+fn an_nxdomain_is_one_answer_of_the_cache_and_takes_as_much_room_as_any_other() {
+    let zone = || soa("example", 300, 300);
+    let size = |rcode: ResponseCode, count: usize| {
+        let house = house([]);
+        for n in 0..count {
+            let name = format!("n{n}.example");
+            let none = truth(&name, A).rcode(rcode).authority(zone());
+            house.learn(ask(&name, A), none);
+        }
+        house.cache.size()
+    };
+    let of_one = size(ResponseCode::NoError, 1);
+    assert_eq!(of_one.0, 1);
+    assert_eq!(size(ResponseCode::NXDomain, 1), of_one);
+    assert_eq!(
+        size(ResponseCode::NXDomain, 100),
+        size(ResponseCode::NoError, 100)
+    );
+    // As many as there is room for.
+    let kept = size(ResponseCode::NoError, 8000).0;
+    assert!((1000..8000).contains(&kept), "{kept}");
+    let denied = size(ResponseCode::NXDomain, 8000).0;
+    assert!(denied.abs_diff(kept) < kept / 10, "{denied} of {kept}");
+}
+
+#[test]
+fn an_nxdomain_that_is_not_to_be_kept_is_no_answer_of_the_cache() {
+    let house = house([]);
+    let denied = truth("a.example", A).rcode(ResponseCode::NXDomain);
+    let chained = truth("b.example", A)
+        .answers([cname("b.example", 0, "a.example")])
+        .rcode(ResponseCode::NXDomain);
+    house.learn(ask("a.example", A), denied);
+    house.learn(ask("b.example", A), chained);
+    assert_eq!(house.cache.size(), (0, 0));
+}

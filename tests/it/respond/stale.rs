@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use hickory_proto::op::ResponseCode;
-use hickory_proto::rr::Record;
 use hickory_proto::rr::RecordType::{self, A, AAAA, TXT};
+use hickory_proto::rr::rdata::NULL;
+use hickory_proto::rr::{Name, RData, Record};
 use tapis::serve::cache::{Entry, Failure};
 use tapis::serve::respond::Resolution;
 use tapis::wire::flag::{CD, RD};
@@ -305,4 +306,64 @@ fn a_query_for_type_0_is_refused_and_withdraws_nothing() {
     assert_eq!(seen.rcode(), ResponseCode::FormErr);
     house.keep(zero, truth("good.example", RecordType::ZERO).entry(9));
     assert!(has_stale(&house, asked()));
+}
+
+/// A record of any type.
+fn raw(rtype: RecordType, data: &[u8]) -> Record {
+    let owner = Name::from_ascii(format!("{NAME}.")).expect("a name");
+    let data = RData::Unknown {
+        code: rtype,
+        rdata: NULL::with(data.to_vec()),
+    };
+    Record::from_rdata(owner, 1, data)
+}
+
+/// Whether `old` is given stale to clients without DO, after clients with DO got the newer `new`.
+fn survives(rtype: RecordType, old: &[u8], new: &[u8]) -> bool {
+    let house = house([]);
+    let plain = ask(NAME, rtype);
+    house.learn(plain, truth(NAME, rtype).answers([raw(rtype, old)]));
+    let signed = [raw(rtype, new), rrsig(NAME, 300, rtype)];
+    house.keep(
+        plain.dnssec_ok(),
+        truth(NAME, rtype).answers(signed).entry(9),
+    );
+    has_stale(&house, plain)
+}
+
+#[test]
+fn data_that_differs_by_what_would_be_letter_case_in_a_name_withdraws_a_stale_answer() {
+    let naptr = |flag: u8| [b"\0\x01\0\x02\x01", &[flag][..], b"\x03SIP\0\0"].concat();
+    let srv = |port: u8| [0, 1, 0, 2, 0, port, 2, b'm', b'x', 0];
+    let https = |alpn: u8| [0, 1, 0, 0, 1, 0, 2, 1, alpn];
+    let soa = |serial: u8| [&[1, b'n', 0, 1, b'h', 0, 0, 0, 0][..], &[serial], &[0; 16]].concat();
+    let cases: [(RecordType, Vec<u8>, Vec<u8>); 7] = [
+        (A, vec![192, 0, 2, 65], vec![192, 0, 2, 97]),
+        (AAAA, vec![0x41; 16], vec![0x61; 16]),
+        (TXT, b"\x03Abc".to_vec(), b"\x03abc".to_vec()),
+        (RecordType::NAPTR, naptr(b'S'), naptr(b's')),
+        (RecordType::SRV, srv(65).to_vec(), srv(97).to_vec()),
+        (
+            RecordType::HTTPS,
+            https(b'H').to_vec(),
+            https(b'h').to_vec(),
+        ),
+        (RecordType::SOA, soa(65), soa(97)),
+    ];
+    for (rtype, old, new) in cases {
+        assert!(survives(rtype, &old, &old), "{rtype}: confirmed");
+        assert!(!survives(rtype, &old, &new), "{rtype}");
+        assert!(!survives(rtype, &new, &old), "{rtype}");
+    }
+}
+
+#[test]
+fn letter_case_of_names_in_data_withdraws_nothing() {
+    let mx = |name: &[u8]| [b"\0\x05", name].concat();
+    let names: [&[u8]; 2] = [b"\x02Mx\x04eLse\0", b"\x02mX\x04else\0"];
+    let [one, other] = names.map(mx);
+    assert!(survives(RecordType::MX, &one, &other));
+    let srv = |name: &[u8]| [b"\0\x01\0\x02\0\x35", name].concat();
+    let [one, other] = names.map(srv);
+    assert!(survives(RecordType::SRV, &one, &other));
 }

@@ -163,7 +163,7 @@ fn who_asks_for_the_cname_itself_gets_the_truth() {
 }
 
 /// An HTTPS record: its priority, target and an IPv4 hint.
-fn https(name: &str, priority: u16, target: &str) -> Record {
+pub(super) fn https(name: &str, priority: u16, target: &str) -> Record {
     let mut data = priority.to_be_bytes().to_vec();
     for label in target.split('.').filter(|label| !label.is_empty()) {
         data.push(label.len() as u8);

@@ -1,0 +1,197 @@
+//! How queries and ports end without an answer, and when.
+
+use super::*;
+
+#[test]
+fn after_an_icmp_error_nothing_is_open_and_all_queries_are_reported() {
+    // The port is taken, but for one other sender only: the system answers with ICMP.
+    let upstream = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let address = upstream.local_addr().expect("bound");
+    upstream.connect(address).expect("connected");
+    let mut fixture = Fixture::with(upstream, address, 1);
+    for number in 0..3 {
+        assert!(fixture.ask(number));
+    }
+    assert!(!fixture.asker.is_idle());
+    fixture.asker.flush();
+    let mut reported = 0;
+    while fixture.asker.unsent().is_some() {
+        reported += 1;
+    }
+    while reported < 3 {
+        let heard = fixture.receive();
+        assert_eq!(tried(&heard), vec![(false, None); heard.len()]);
+        reported += heard.len();
+    }
+    assert_eq!(reported, 3);
+    assert!(fixture.asker.is_idle(), "{} are open", fixture.asker.open);
+    // It would wait for them until the port is closed.
+    fixture.now += PORT_AGE + TIMEOUT;
+    assert!(fixture.expire().is_empty());
+    assert_eq!((fixture.asker.open, fixture.open_ports()), (0, 0));
+}
+
+#[test]
+fn a_silent_query_is_reported_once_and_its_late_answer_still_counts() {
+    let mut fixture = Fixture::new(4);
+    assert!(fixture.ask(0) && fixture.ask(1));
+    fixture.asker.flush();
+    let queries = [fixture.next(), fixture.next()];
+    fixture.now += TIMEOUT / 2;
+    assert_eq!(tried(&fixture.expire()), [(false, None); 2]);
+    assert!(fixture.expire().is_empty());
+    assert_eq!(fixture.count(Count::UpstreamSlow), 2);
+    let (query, peer) = &queries[0];
+    fixture.send(&answer(query), *peer);
+    let heard = fixture.receive();
+    assert!(matches!(heard[0].outcome, Outcome::Answered(_)));
+    // A late failure is no news to those who ask again by now.
+    let (query, peer) = &queries[1];
+    let mut failed = answer(query);
+    failed[3] |= 2;
+    fixture.send(&failed, *peer);
+    assert!(fixture.receive().is_empty());
+    fixture.now += PORT_AGE + TIMEOUT;
+    assert!(fixture.expire().is_empty());
+    assert_eq!((fixture.asker.open, fixture.open_ports()), (0, 0));
+    assert_eq!(fixture.asker.next_due(), None);
+}
+
+#[test]
+fn all_that_is_open_is_left_to_others_at_the_end() {
+    let mut fixture = Fixture::new(64);
+    for number in 0..10 {
+        assert!(fixture.ask(number));
+    }
+    fixture.asker.flush();
+    assert_eq!(fixture.asker.leave().len(), 10);
+}
+
+/// The label of the name that it asks for.
+fn label(ticket: &Ticket) -> String {
+    let name = ticket.key.name();
+    String::from_utf8_lossy(&name[1..=usize::from(name[0])]).into_owned()
+}
+
+#[test]
+fn each_silent_query_is_reported_when_its_own_patience_ends_and_not_before() {
+    let mut fixture = Fixture::new(1);
+    assert_eq!(fixture.asker.next_due(), None, "nothing is asked");
+    let start = fixture.now;
+    let first = fixture.asker.pool.try_first(start);
+    let patience = first.expect("one").patience;
+    assert!(fixture.ask(0));
+    fixture.now += patience / 2;
+    assert!(fixture.ask(1));
+    fixture.asker.flush();
+    assert!(fixture.expire().is_empty(), "none has waited long enough");
+    for number in 0..2 {
+        let due = fixture.asker.next_due().expect("it is open");
+        assert_eq!(due, start + patience + patience / 2 * number);
+        fixture.now = due - Duration::from_millis(1);
+        assert!(fixture.expire().is_empty());
+        fixture.now = due;
+        let heard = fixture.expire();
+        let labels: Vec<_> = heard.iter().map(|heard| label(&heard.ticket)).collect();
+        assert_eq!(labels, [format!("n{number}")]);
+    }
+    assert!(!fixture.asker.is_idle(), "late answers still count");
+    fixture.now = fixture.asker.next_due().expect("the port is open");
+    assert_eq!(fixture.now, start + PORT_AGE + TIMEOUT);
+    assert!(fixture.expire().is_empty(), "both were reported");
+    assert!(fixture.asker.is_idle(), "{} are open", fixture.asker.open);
+    assert_eq!((fixture.open_ports(), fixture.asker.next_due()), (0, None));
+}
+
+#[test]
+fn the_end_of_a_port_does_not_end_the_one_that_has_its_place_by_then() {
+    let mut fixture = Fixture::new(1);
+    for number in 0..PER_PORT {
+        assert!(fixture.ask(number));
+    }
+    fixture.asker.flush();
+    for _ in 0..PER_PORT {
+        let (query, peer) = fixture.next();
+        fixture.send(&answer(&query), peer);
+        assert_eq!(fixture.receive().len(), 1);
+    }
+    let end = fixture.now + PORT_AGE + TIMEOUT;
+    fixture.now = end - Duration::from_millis(1);
+    assert!(fixture.expire().is_empty(), "all were answered");
+    assert!(fixture.ask(1000), "the one port is used up and replaced");
+    fixture.asker.flush();
+    let (query, peer) = fixture.next();
+    fixture.now = end;
+    assert!(fixture.expire().is_empty());
+    assert_eq!(fixture.open_ports(), 1);
+    fixture.send(&answer(&query), peer);
+    let heard = fixture.receive();
+    assert!(matches!(heard[0].outcome, Outcome::Answered(_)));
+}
+
+#[test]
+fn a_port_stays_open_after_an_answer_while_more_queries_may_leave_from_it() {
+    let mut fixture = Fixture::new(1);
+    let mut peers = BTreeSet::new();
+    for number in 0..4 {
+        assert!(fixture.ask(number));
+        fixture.asker.flush();
+        let (query, peer) = fixture.next();
+        peers.insert(peer);
+        fixture.send(&answer(&query), peer);
+        assert_eq!(fixture.receive().len(), 1);
+        assert!(fixture.asker.is_idle());
+    }
+    assert_eq!((peers.len(), fixture.open_ports()), (1, 1));
+    fixture.now += PORT_AGE + TIMEOUT;
+    assert!(fixture.expire().is_empty());
+    assert_eq!(fixture.open_ports(), 0, "it is closed when it is old");
+    assert!(fixture.ask(9), "another one is opened");
+    fixture.asker.flush();
+    assert!(!peers.contains(&fixture.next().1));
+}
+
+#[test]
+fn where_nothing_has_come_nothing_is_reported() {
+    let mut fixture = Fixture::new(1);
+    assert!(fixture.ask(0));
+    fixture.asker.flush();
+    let mut heard = Vec::new();
+    fixture
+        .asker
+        .receive(0, fixture.now, &mut fixture.waits, &mut heard);
+    assert!(heard.is_empty() && !fixture.asker.is_idle());
+    let (query, peer) = fixture.next();
+    fixture.send(&answer(&query), peer);
+    assert_eq!(fixture.receive().len(), 1);
+}
+
+#[test]
+fn queries_that_the_system_does_not_take_are_given_back_and_others_stay_open() {
+    let mut fixture = Fixture::new(1);
+    assert!(fixture.ask(0));
+    fixture.asker.flush();
+    let (query, peer) = fixture.next();
+    let (_, port) = fixture.asker.ports[0].as_ref().expect("a port");
+    let socket = socket2::SockRef::from(&port.socket);
+    socket
+        .shutdown(std::net::Shutdown::Write)
+        .expect("it is connected");
+    for number in 1..4 {
+        assert!(fixture.ask(number));
+    }
+    fixture.asker.flush();
+    let unsent: BTreeSet<_> = std::iter::from_fn(|| fixture.asker.unsent())
+        .map(|ticket| label(&ticket))
+        .collect();
+    assert_eq!(unsent, ["n1", "n2", "n3"].map(str::to_owned).into());
+    assert_eq!(fixture.count(Count::UpstreamQueries), 1);
+    assert_eq!((fixture.asker.open, fixture.asker.drafted), (1, 0));
+    // Who asks them instead need not be told that they got no answer here.
+    fixture.now += TIMEOUT / 2;
+    assert_eq!(fixture.expire().len(), 1, "the one that was sent");
+    fixture.send(&answer(&query), peer);
+    let heard = fixture.receive();
+    assert_eq!(label(&heard[0].ticket), "n0");
+    assert!(fixture.asker.is_idle());
+}
