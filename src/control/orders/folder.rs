@@ -13,14 +13,11 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::super::deadline::{self, DEADLINE, Unanswered};
-use super::super::load::Signature;
 use super::super::watch::{Touched, is_toml};
-use crate::config::regular::{self, Unread};
+use super::file::{Content, FileState, Looked, Parse, look, refused, state_of};
+use crate::config::Problems;
 use crate::config::shown::Show;
-use crate::config::{Problem, Problems};
 
-/// A larger file is something else.
-const SIZE_MAX: u64 = 16 << 20;
 /// Files that one sweep looks at: looking at thousands takes longer than a date may wait.
 const SWEPT: usize = 1000;
 /// When to read a file again that changed while it was read.
@@ -82,14 +79,6 @@ pub(super) struct Sheet<T> {
     seen: Option<FileState>,
     /// The state that the last sweep found, if that was a new one.
     glimpsed: Option<FileState>,
-}
-
-/// What a look at a file finds: its signature, or the number of the system's error, so that a link that leads in
-/// a circle is a state like any other and not a new one at each look.
-type FileState = Result<Signature, Option<i32>>;
-
-fn state_of(path: &Path) -> FileState {
-    Signature::of(path).map_err(|error| error.raw_os_error())
 }
 
 impl<T> Clone for Sheet<T> {
@@ -461,95 +450,6 @@ fn unanswered(why: Unanswered) -> String {
 /// What was done with files.
 type Answers<O> = Vec<(PathBuf, Result<O, Unanswered>)>;
 
-/// A file that was read.
-struct Looked<T> {
-    /// The state that it was in before.
-    state: Option<FileState>,
-    content: Content<T>,
-}
-
-enum Content<T> {
-    /// It changed meanwhile.
-    Changing,
-    /// It is not there; whether its directory is.
-    Gone {
-        listed: bool,
-    },
-    Parsed(Result<(Arc<T>, Arc<str>), Problems>),
-}
-
-fn look<T>(path: &Path, parse: Parse<T>) -> Looked<T> {
-    let state = state_of(path);
-    let text = read(path);
-    // What the disk or the system lacks may be there at the next sweep, though the file is the same.
-    let passes = match &text {
-        Err(Unread::Io(error)) => error.kind() != io::ErrorKind::PermissionDenied,
-        _ => false,
-    };
-    let content = match text {
-        _ if state_of(path) != state => Content::Changing,
-        Err(Unread::Io(error)) if error.kind() == io::ErrorKind::NotFound => Content::Gone {
-            listed: path.parent().is_none_or(|dir| fs::read_dir(dir).is_ok()),
-        },
-        Err(why) => refused(path, told(&why)),
-        Ok(bytes) => Content::Parsed(as_text(path, bytes).and_then(|text| {
-            let value = parse(&text, path)?;
-            Ok((Arc::new(value), text.into()))
-        })),
-    };
-    let state = (!passes).then_some(state);
-    Looked { state, content }
-}
-
-fn refused<T>(path: &Path, message: String) -> Content<T> {
-    Content::Parsed(Err(problem(path, message)))
-}
-
-fn problem(path: &Path, message: String) -> Problems {
-    Problems(vec![Problem {
-        path: path.to_owned(),
-        line: None,
-        message,
-    }])
-}
-
-/// The text of an order's file, with the bounds that the server has for it.
-///
-/// # Errors
-/// [`Problems`] when it can't be read.
-pub fn text(path: &Path) -> Result<String, Problems> {
-    let bytes = read(path).map_err(|why| problem(path, told(&why)))?;
-    as_text(path, bytes)
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, Unread> {
-    regular::read(path, SIZE_MAX)
-}
-
-fn as_text(path: &Path, bytes: Vec<u8>) -> Result<String, Problems> {
-    let message = "is not UTF-8 text: save the file as UTF-8";
-    String::from_utf8(bytes).map_err(|_| problem(path, message.to_owned()))
-}
-
-fn told(why: &Unread) -> String {
-    match why {
-        Unread::NotRegular => "is not a regular file: take it out of the directory".to_owned(),
-        Unread::TooLarge(_) => "is over 16 MiB: split it".to_owned(),
-        Unread::Io(error) if error.kind() == io::ErrorKind::NotFound => {
-            format!("cannot be read: {error}")
-        }
-        Unread::Io(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            format!("cannot be read: {error}; let the user that runs tapis read it")
-        }
-        Unread::Io(error) => {
-            format!("cannot be read: {error}; check the disk or the network mount")
-        }
-    }
-}
-
-/// How a file's text is read.
-pub(super) type Parse<T> = fn(&str, &Path) -> Result<T, Problems>;
-
 fn list(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let paths = fs::read_dir(dir)?.map(|entry| entry.map(|entry| entry.path()));
     let mut paths: Vec<_> = paths.collect::<io::Result<_>>()?;
@@ -563,6 +463,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+    use crate::config::Problem;
 
     fn plain(text: &str, _: &Path) -> Result<String, Problems> {
         Ok(text.to_owned())

@@ -3,10 +3,11 @@
 
 pub mod book;
 pub mod edit;
+mod file;
 mod findings;
 pub(in crate::control) mod folder;
 pub mod life;
 pub(in crate::control) mod remarks;
 mod rules;
 
-pub use folder::text;
+pub use file::text;
