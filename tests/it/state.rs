@@ -175,7 +175,9 @@ fn large_lists_are_compiled_and_small_ones_change_beside_them() {
         ("small", "one.example\n"),
     ];
     let server = Server::start(&config, &files);
-    assert!(server.log().contains("compiled"), "{}", server.log());
+    until("the compile in the log", || {
+        server.log().contains("compiled")
+    });
     assert!(is_blocked(server.address, "first.example"));
 
     server.replace("small", "two.example\n");

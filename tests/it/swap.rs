@@ -293,7 +293,9 @@ fn a_bad_configuration_changes_nothing_and_is_told() {
         "{told}"
     );
     assert!(is_blocked(server.address, "a.example"));
-    assert!(server.log().contains("configuration refused"));
+    until("the refusal in the log", || {
+        server.log().contains("configuration refused")
+    });
 
     fs::write(
         server.path("tapis.toml"),
