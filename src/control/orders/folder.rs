@@ -1,12 +1,12 @@
 //! Owns a directory of files that people edit while it is followed: each file's last good state, and why a newer one is not taken.
 //! Refuses to take a file while somebody writes it, and to know what the files say.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::super::deadline::{self, DEADLINE, Unanswered};
 use super::super::watch::{Touched, is_toml};
+use super::asked::Asked;
 use super::file::{Content, FileState, Looked, Parse, look, refused, state_of};
 use crate::config::Problems;
 use crate::config::shown::Show;
@@ -35,37 +36,10 @@ pub(super) struct Folder<T> {
     due: HashMap<PathBuf, Instant>,
     /// Up to which file the last sweep came; nothing when it came to the end.
     swept: Option<PathBuf>,
-    /// Paths that threads are waiting for, those left behind by a deadline included: until the file
-    /// system answers, no further thread is left behind for them.
-    asked: Arc<Mutex<HashSet<PathBuf>>>,
+    /// Paths that threads are waiting for, those left behind by a deadline included.
+    asked: Asked,
     /// How long to wait for one file, or for the directory.
     patience: Duration,
-}
-
-/// Marks a path as waited for until it is dropped.
-struct Waiting {
-    asked: Arc<Mutex<HashSet<PathBuf>>>,
-    path: PathBuf,
-}
-
-impl Waiting {
-    fn new(asked: &Arc<Mutex<HashSet<PathBuf>>>, path: &Path) -> Self {
-        lock(asked).insert(path.to_owned());
-        Self {
-            asked: Arc::clone(asked),
-            path: path.to_owned(),
-        }
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        lock(&self.asked).remove(&self.path);
-    }
-}
-
-fn lock(asked: &Mutex<HashSet<PathBuf>>) -> MutexGuard<'_, HashSet<PathBuf>> {
-    asked.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One file.
@@ -112,7 +86,7 @@ impl<T> Clone for Folder<T> {
             problem: self.problem.clone(),
             due: self.due.clone(),
             swept: self.swept.clone(),
-            asked: Arc::clone(&self.asked),
+            asked: self.asked.clone(),
             patience: self.patience,
         }
     }
@@ -126,7 +100,7 @@ impl<T> Default for Folder<T> {
             problem: None,
             due: HashMap::new(),
             swept: None,
-            asked: Arc::default(),
+            asked: Asked::default(),
             patience: DEADLINE,
         }
     }
@@ -337,20 +311,25 @@ impl<T: Send + Sync + 'static> Folder<T> {
         }
     }
 
-    /// Does the same for files, each with a deadline. Those that threads still wait for are not tried.
+    /// Does the same for files, each with a deadline. Those that hang are not tried.
     fn ask<O: Send + 'static>(
         &self,
         paths: Vec<PathBuf>,
         work: impl Fn(&Path) -> O + Send + Sync + 'static,
     ) -> Answers<O> {
-        let hangs = |path: &PathBuf| lock(&self.asked).contains(path);
-        let (hung, free): (Vec<_>, Vec<_>) = paths.into_iter().partition(hangs);
+        let (hung, free): (Vec<_>, Vec<_>) =
+            paths.into_iter().partition(|path| self.asked.hangs(path));
         let folder = |path: &PathBuf| path.parent().map(Path::to_owned).unwrap_or_default();
-        let asked = Arc::clone(&self.asked);
+        let asked = self.asked.clone();
         let answers = deadline::each(self.patience, free.clone(), folder, move |path| {
-            let _waiting = Waiting::new(&asked, path);
+            let _waiting = asked.wait(path);
             work(path)
         });
+        for (path, answer) in free.iter().zip(&answers) {
+            if matches!(answer, Err(Unanswered::Late)) {
+                self.asked.leave_behind(path);
+            }
+        }
         let hung = hung.into_iter().map(|path| (path, Err(Unanswered::Late)));
         free.into_iter().zip(answers).chain(hung).collect()
     }
@@ -389,11 +368,10 @@ impl<T: Send + Sync + 'static> Folder<T> {
     /// What lies in the directory; nothing if it can't be told.
     fn list(&mut self) -> Option<Vec<PathBuf>> {
         let (dir, _) = self.dir.clone()?;
-        let hangs = lock(&self.asked).contains(&dir);
-        let listed = match hangs {
+        let listed = match self.asked.hangs(&dir) {
             true => Err(Unanswered::Late),
             false => {
-                let (waiting, listing) = (Waiting::new(&self.asked, &dir), dir.clone());
+                let (waiting, listing) = (self.asked.wait(&dir), dir.clone());
                 let listed = deadline::start(self.patience, move || {
                     let _waiting = waiting;
                     list(&listing)
@@ -401,6 +379,9 @@ impl<T: Send + Sync + 'static> Folder<T> {
                 listed.wait()
             }
         };
+        if matches!(listed, Err(Unanswered::Late)) {
+            self.asked.leave_behind(&dir);
+        }
         let listed = listed.unwrap_or_else(|why| Err(io::Error::other(why)));
         self.listed(listed)
     }
@@ -461,6 +442,7 @@ fn list(dir: &Path) -> io::Result<Vec<PathBuf>> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
+    use std::sync::Mutex;
 
     use super::*;
     use crate::config::Problem;
@@ -662,7 +644,7 @@ mod tests {
             "{refused}"
         );
         // They are not tried again while the threads wait; the others are.
-        assert_eq!(lock(&folder.asked).len(), 2);
+        assert_eq!(folder.asked.len(), 2);
         fs::write(path("other.toml"), "three").expect("written");
         assert_eq!(folder.read_all(hanging), [path("other.toml")]);
         let now = Instant::now();
@@ -670,7 +652,7 @@ mod tests {
         folder.sweep(now);
         assert!(folder.read_due(now, hanging).is_empty(), "nothing is new");
         drop(closed);
-        while !lock(&folder.asked).is_empty() {
+        while folder.asked.len() > 0 {
             std::thread::yield_now();
         }
         assert_eq!(folder.read_all(hanging).len(), 2);
@@ -684,7 +666,8 @@ mod tests {
         folder.set(Some(dir.path()));
         fs::write(dir.path().join("a.toml"), "one").expect("written");
         assert_eq!(folder.read_all(plain).len(), 1);
-        let waiting = Waiting::new(&folder.asked, dir.path());
+        let waiting = folder.asked.wait(dir.path());
+        folder.asked.leave_behind(dir.path());
         fs::write(dir.path().join("b.toml"), "two").expect("written");
         assert!(folder.read_all(plain).is_empty());
         let problem = folder.problem().expect("an alarm");
@@ -696,5 +679,18 @@ mod tests {
         drop(waiting);
         assert_eq!(folder.read_all(plain).len(), 1);
         assert_eq!(folder.problem(), None);
+    }
+
+    #[test]
+    fn what_others_read_at_the_same_time_is_read_all_the_same() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = dir.path().join("a.toml");
+        fs::write(&file, "a").expect("written");
+        let mut folder = Folder::default();
+        folder.set(Some(dir.path()));
+        let others = [dir.path(), &file].map(|path| folder.asked.wait(path));
+        assert_eq!(folder.read_all(plain), [file]);
+        drop(others);
+        assert_eq!(folder.asked.len(), 0);
     }
 }

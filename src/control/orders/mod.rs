@@ -1,6 +1,7 @@
 //! Owns authorities' orders and the operator's exceptions, from their files to what is in force at an instant.
 //! Refuses to publish: that is `reload`'s.
 
+mod asked;
 pub mod book;
 pub mod edit;
 mod file;
