@@ -137,31 +137,15 @@ fn holding(list: &ListState) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::future::pending;
     use std::time::Duration;
 
-    use jiff::Timestamp;
     use tokio::sync::{mpsc, oneshot};
     use tokio_util::sync::CancellationToken;
 
     use super::*;
     use crate::control::status::{Gauges, ReloadReport};
-    use crate::control::wall::{Wait, Wall};
+    use crate::control::wall::Still;
     use crate::control::wishes::Request;
-
-    /// A clock on which no date arrives.
-    #[derive(Debug)]
-    struct Still;
-
-    impl Wall for Still {
-        fn now(&self) -> Timestamp {
-            Timestamp::now()
-        }
-
-        fn until(&self, _: Timestamp) -> Wait<'_> {
-            Box::pin(pending())
-        }
-    }
 
     /// What a reload of the built-in configuration returns, after this server's own name changed or not.
     async fn reload(renamed: bool, accept: Vec<String>) -> ReloadReport {

@@ -442,8 +442,6 @@ fn loaded(images: &Images, list: &List) -> Option<Loaded> {
 
 #[cfg(test)]
 mod tests {
-    use std::future::pending;
-
     use tokio::sync::mpsc;
     use tokio::task::JoinHandle;
     use tokio_util::sync::CancellationToken;
@@ -454,7 +452,7 @@ mod tests {
     use crate::control::preparing::Wish;
     use crate::control::status::{ListHealth, OrdersRequest, Status};
     use crate::control::store::{Store, StoreError};
-    use crate::control::wall::{Wait, Wall};
+    use crate::control::wall::Still;
     use crate::control::wishes::Request;
     use crate::policy::current::Reader;
     use crate::policy::snapshot::Decision;
@@ -467,20 +465,6 @@ mod tests {
                          [authority]\nname = \"A\"\n[reason]\nen = \"r\"\n\
                          [redress]\nhow = \"write\"\n\
                          [[targets]]\nname = \"order.example\"\nscope = \"exact\"\n";
-
-    /// A clock on which no date arrives.
-    #[derive(Debug)]
-    struct Still;
-
-    impl Wall for Still {
-        fn now(&self) -> Timestamp {
-            Timestamp::now()
-        }
-
-        fn until(&self, _: Timestamp) -> Wait<'_> {
-            Box::pin(pending())
-        }
-    }
 
     /// A running control plane with the list `ads` and a state directory.
     struct Running {

@@ -340,31 +340,15 @@ impl Control {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::future::pending;
     use std::path::Path;
     use std::time::Duration;
 
-    use jiff::Timestamp;
     use tokio::sync::oneshot;
 
     use super::*;
     use crate::control::following::Files;
-    use crate::control::wall::{Wait, Wall};
+    use crate::control::wall::Still;
     use crate::control::wishes::Waiting;
-
-    /// A clock on which no date arrives.
-    #[derive(Debug)]
-    struct Still;
-
-    impl Wall for Still {
-        fn now(&self) -> Timestamp {
-            Timestamp::now()
-        }
-
-        fn until(&self, _: Timestamp) -> Wait<'_> {
-            Box::pin(pending())
-        }
-    }
 
     /// A control plane that has read all lists of a new configuration, which somebody waits for.
     fn staged(

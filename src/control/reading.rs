@@ -227,32 +227,16 @@ impl Control {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::future::pending;
     use std::slice::from_ref;
 
-    use jiff::Timestamp;
     use tokio::sync::oneshot;
     use tokio::sync::oneshot::error::TryRecvError;
 
     use super::*;
     use crate::config::Config;
     use crate::control::status::{OrdersRequest, ReloadReport};
-    use crate::control::wall::{Wait, Wall};
+    use crate::control::wall::Still;
     use crate::control::watch::OPEN_QUIET;
-
-    /// A clock on which no date arrives.
-    #[derive(Debug)]
-    struct Still;
-
-    impl Wall for Still {
-        fn now(&self) -> Timestamp {
-            Timestamp::now()
-        }
-
-        fn until(&self, _: Timestamp) -> Wait<'_> {
-            Box::pin(pending())
-        }
-    }
 
     fn control(folder: &Path) -> Control {
         fs::create_dir(folder.join("orders")).expect("made");

@@ -284,7 +284,6 @@ pub(super) fn log_load(list: &ListState, result: Result<&Loaded, &Refusal>) {
 
 #[cfg(test)]
 mod tests {
-    use std::future::pending;
     use std::path::Path;
     use std::sync::Arc;
     use std::time::Duration;
@@ -292,21 +291,7 @@ mod tests {
     use super::*;
     use crate::control::following::Files;
     use crate::control::stage::Stage;
-    use crate::control::wall::{Wait, Wall};
-
-    /// A clock on which no date arrives.
-    #[derive(Debug)]
-    struct Still;
-
-    impl Wall for Still {
-        fn now(&self) -> Timestamp {
-            Timestamp::now()
-        }
-
-        fn until(&self, _: Timestamp) -> Wait<'_> {
-            Box::pin(pending())
-        }
-    }
+    use crate::control::wall::Still;
 
     #[test]
     fn another_state_directory_needs_a_restart() {

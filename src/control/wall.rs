@@ -17,3 +17,19 @@ pub trait Wall: Debug + Send + Sync {
     /// Waits until it shows that instant or a later one, or until it was set; may end early.
     fn until(&self, at: Timestamp) -> Wait<'_>;
 }
+
+/// A clock for tests, on which no date arrives.
+#[cfg(test)]
+#[derive(Debug)]
+pub(super) struct Still;
+
+#[cfg(test)]
+impl Wall for Still {
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+
+    fn until(&self, _: Timestamp) -> Wait<'_> {
+        Box::pin(std::future::pending())
+    }
+}

@@ -106,9 +106,9 @@ impl<'t> Index<'t> {
             Scope::Subtree | Scope::Below => other.starts_with(&key),
         };
         // A group is there once, so one of the first two is another one.
-        let beneath = self.sorted[start..].iter().take(2);
-        let mut beneath = beneath.take_while(|(other, _)| reaches(other));
-        let found = beneath.find(|(_, group)| *group != own);
+        let below = self.sorted[start..].iter().take(2);
+        let mut below = below.take_while(|(other, _)| reaches(other));
+        let found = below.find(|(_, group)| *group != own);
         found.map(|(_, group)| *group)
     }
 }

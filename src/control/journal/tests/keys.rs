@@ -208,7 +208,7 @@ fn a_server_that_goes_on_after_a_rewritten_history_does_not_vouch_for_it() {
                 Event::Start(start) => start.other_head,
                 _ => None,
             });
-        assert!(head.contains(&told.expect("it is told").hash));
+        assert!(head.contains(&told.expect("a mismatch").hash));
         // A further start does not make it good.
         write_with_key(&path, &key, 10);
         assert_eq!(kinds(&with_key(&path, &key).findings), [was]);
