@@ -216,6 +216,22 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn it_is_empty_when_nothing_is_ready_and_nothing_is_held_back() {
+        let mut fixture = Fixture::new();
+        assert!(fixture.deferred.is_empty());
+        fixture.push(65, 0);
+        let deferred = &fixture.deferred;
+        assert!(!deferred.is_empty() && deferred.is_ready() && deferred.due().is_none());
+        assert_eq!(fixture.take(1000).len(), 64);
+        let deferred = &fixture.deferred;
+        assert!(!deferred.is_empty() && !deferred.is_ready());
+        assert_eq!(deferred.due(), Some(fixture.at(1010)));
+        assert_eq!(fixture.take(1010).len(), 1);
+        let deferred = &fixture.deferred;
+        assert!(deferred.is_empty() && deferred.due().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn an_answer_that_is_held_back_for_long_is_counted_once() {
         let mut fixture = Fixture::new();
         fixture.push(300, 0);

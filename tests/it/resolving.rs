@@ -129,6 +129,7 @@ fn a_cut_answer_is_fetched_by_tcp_and_cut_again_for_small_clients() {
         1,
         "the second came from the cache"
     );
+    assert_eq!(server.count("send_errors"), 0);
 }
 
 #[test]
