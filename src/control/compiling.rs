@@ -230,8 +230,7 @@ impl Control {
                 .into_iter()
                 .find(|list| list.name() == name && list.loading.is_none());
             if let Some(list) = list {
-                self.tickets += 1;
-                self.wanted.push(want(list, self.tickets, true));
+                self.wanted.push(want(list, self.tickets.next(), true));
             }
         }
     }

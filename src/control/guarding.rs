@@ -37,8 +37,7 @@ impl Control {
         let now = Instant::now();
         for list in &mut self.lists {
             if is_held(list) || list.is_outdated(&self.rails) {
-                self.tickets += 1;
-                let ticket = list.request(self.tickets, Guards::NONE, now);
+                let ticket = list.request(self.tickets.next(), Guards::NONE, now);
                 for waiting in self.waiting.iter_mut().filter(|waiting| waiting.staged) {
                     waiting.tickets.insert(ticket);
                 }

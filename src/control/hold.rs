@@ -336,8 +336,7 @@ impl Control {
         let mut gone = Vec::new();
         for list in self.lists.iter_mut().filter(|list| !list.frozen) {
             gone.extend(list.loading.take().map(|loading| loading.ticket));
-            self.tickets += 1;
-            let ticket = list.request(self.tickets, Guards::NONE, now);
+            let ticket = list.request(self.tickets.next(), Guards::NONE, now);
             waiting.tickets.insert(ticket);
             waiting.report.problems.push(format!(
                 "{}: generation {generation} has nothing of it as it is configured now, so it is \
@@ -374,10 +373,7 @@ impl Control {
             if due || list.changed() {
                 let loading = match list.loading {
                     Some(loading) => loading,
-                    None => {
-                        self.tickets += 1;
-                        list.start(self.tickets)
-                    }
+                    None => list.start(self.tickets.next()),
                 };
                 refused.push(loading.ticket);
             }
@@ -394,8 +390,7 @@ impl Control {
         for list in &mut self.lists {
             list.frozen = false;
             if list.refused.is_some() || list.changed() || list.is_outdated(&self.rails) {
-                self.tickets += 1;
-                let ticket = list.request(self.tickets, Guards::NONE, now);
+                let ticket = list.request(self.tickets.next(), Guards::NONE, now);
                 waiting.tickets.insert(ticket);
             }
         }
@@ -1007,8 +1002,8 @@ mod tests {
             std::sync::Arc::clone(&control.rails),
             control.done.0.clone(),
         );
-        control.tickets += 1;
-        start_load(&mut control.lists[0], &rails, control.tickets, &done);
+        let ticket = control.tickets.next();
+        start_load(&mut control.lists[0], &rails, ticket, &done);
         let done = control.done.1.recv().await.expect("it ends");
         control.land(done);
         control.start_joining();

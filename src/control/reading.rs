@@ -319,6 +319,28 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
+    async fn a_file_that_changes_while_it_is_read_is_read_again_before_its_writer_is_answered() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut control = control(folder.path());
+        let path = write(folder.path(), "a.toml");
+        let mut answer = lift(&mut control, &path, 1000);
+        control.start_reading();
+        while control.errands.is_running(&Errand::Book) {
+            let (errand, mut landed) = control.errands.next().await.expect("it ends");
+            if let Some(Landed::Book(read)) = &mut landed {
+                read.book.touch(&touched(&path, OPEN_QUIET), Instant::now());
+            }
+            control.land_errand(&errand, landed);
+        }
+        control.answer_waiting();
+        assert_eq!(answer.try_recv().err(), Some(TryRecvError::Empty));
+        assert_eq!(control.calendar.asked.wished.len(), 1);
+        control.calendar.asked.wished[0].at = Instant::now();
+        read(&mut control).await;
+        assert!(answer.try_recv().is_ok(), "answered");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
     async fn an_event_that_comes_later_keeps_no_verb_s_file_unread() {
         let folder = tempfile::tempdir().expect("a folder");
         let mut control = control(folder.path());

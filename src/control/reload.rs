@@ -30,7 +30,7 @@ use super::stage::Stage;
 use super::state::ListState;
 use super::status::{Gauges, ReloadReport, ReloadRequest};
 use super::watch::{OPEN_QUIET, Touches, Watch};
-use super::wishes::{Request, Waiting};
+use super::wishes::{Request, Tickets, Waiting};
 use crate::config::{Config, Problems};
 use crate::policy::current::{Publisher, Reader};
 use crate::policy::images::Images;
@@ -116,7 +116,7 @@ pub struct Control {
     /// Reloads and rollbacks that wait for their files.
     pub(super) wishes: Wishes,
     pub(super) done: (mpsc::Sender<Done>, mpsc::Receiver<Done>),
-    pub(super) tickets: u64,
+    pub(super) tickets: Tickets,
     pub(super) stage: Option<Stage>,
     pub(super) waiting: Vec<Waiting>,
     pub(super) unpublished: bool,
@@ -188,7 +188,7 @@ impl Control {
             reading: Vec::new(),
             wishes: Wishes::default(),
             done: mpsc::channel(256),
-            tickets: 0,
+            tickets: Tickets::default(),
             stage: None,
             waiting: Vec::new(),
             unpublished: true,
@@ -317,11 +317,11 @@ impl Control {
             let rails = next.as_ref().filter(|_| staged).unwrap_or(&self.rails);
             let wanted = list.loaded.is_none() || list.refused.is_some() || list.is_outdated(rails);
             if wanted || !list.released.is_empty() || list.changed() {
-                self.tickets += 1;
+                let ticket = self.tickets.next();
                 if is_large(list) {
-                    self.wanted.push(want(list, self.tickets, staged));
+                    self.wanted.push(want(list, ticket, staged));
                 } else {
-                    start_load(list, rails, self.tickets, &self.done.0);
+                    start_load(list, rails, ticket, &self.done.0);
                 }
             } else {
                 kept.extend(list.promised.take());
@@ -368,8 +368,7 @@ impl Control {
                 || list.changed()
                 || list.is_outdated(&self.rails)
             {
-                self.tickets += 1;
-                list.request(self.tickets, free, now)
+                list.request(self.tickets.next(), free, now)
             } else {
                 continue;
             };
@@ -441,8 +440,7 @@ impl Control {
         for list in self.stage.iter_mut().flat_map(|stage| &mut stage.fresh) {
             let free = released(wish, list.name());
             if list.loading.is_none() && (!free.is_empty() || list.loaded.is_none()) {
-                self.tickets += 1;
-                list.request_unwatched(self.tickets, free, now);
+                list.request_unwatched(self.tickets.next(), free, now);
             }
         }
     }

@@ -25,6 +25,17 @@ pub enum Request {
     Rollback(RollbackRequest, u32, oneshot::Sender<ReloadReport>),
 }
 
+/// Numbers for readings that somebody may wait for. No two are equal.
+#[derive(Debug, Default)]
+pub(super) struct Tickets(u64);
+
+impl Tickets {
+    pub(super) fn next(&mut self) -> u64 {
+        self.0 += 1;
+        self.0
+    }
+}
+
 /// A reload that waits for its loads.
 pub(super) struct Waiting {
     pub(super) tickets: HashSet<u64>,
@@ -66,12 +77,12 @@ impl Control {
         reply: oneshot::Sender<ReloadReport>,
     ) {
         let mut waiting = Waiting::new(wish.cause(user), Some(reply));
-        self.tickets += 1;
-        waiting.tickets.insert(self.tickets);
+        let ticket = self.tickets.next();
+        waiting.tickets.insert(ticket);
         self.calendar.asked.wished.push(Wished {
             path: wish.path.clone(),
             cause: waiting.cause.clone(),
-            ticket: self.tickets,
+            ticket,
             at: Instant::now(),
         });
         self.waiting.push(waiting);
@@ -80,9 +91,9 @@ impl Control {
     /// Has read what changed of orders and exceptions.
     pub(super) fn refresh_book(&mut self, waiting: &mut Waiting) {
         self.calendar.asked.refresh = true;
-        self.tickets += 1;
-        waiting.tickets.insert(self.tickets);
-        self.calendar.asked.tickets.push(self.tickets);
+        let ticket = self.tickets.next();
+        waiting.tickets.insert(ticket);
+        self.calendar.asked.tickets.push(ticket);
     }
 
     /// Answers reloads of which all is read and in force.
@@ -98,5 +109,17 @@ impl Control {
                 let _ = reply.send(waiting.report);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_tickets_are_equal_and_later_ones_are_greater() {
+        let mut tickets = Tickets::default();
+        let all = [(); 4].map(|()| tickets.next());
+        assert!(all.is_sorted_by(|one, next| one < next), "{all:?}");
     }
 }

@@ -363,6 +363,36 @@ mod tests {
         assert!(queries.has_room() && queries.kept == 0);
     }
 
+    #[tokio::test]
+    async fn no_further_query_is_read_while_very_many_wait_or_one_that_was_postponed() {
+        let queries = || Queries::new(([127, 0, 0, 1], 5353).into());
+        let wait = |queries: &mut Queries| {
+            queries.waiting.spawn(std::future::pending());
+        };
+        let mut many = queries();
+        (1..PIPELINE).for_each(|_| wait(&mut many));
+        assert!(many.has_room());
+        wait(&mut many);
+        assert!(!many.has_room());
+
+        let mut long = queries();
+        long.kept = HELD - 1;
+        assert!(long.has_room());
+        long.kept = HELD;
+        assert!(!long.has_room());
+
+        let mut postponed = queries();
+        postponed.kept = PACKET.len();
+        postponed.postponed.push_back(PACKET.into());
+        assert!(!postponed.has_room());
+        assert!(postponed.resume_postponed().is_some());
+        assert_eq!(postponed.kept, 0);
+        assert!(postponed.has_room(), "it is answered");
+        wait(&mut postponed);
+        assert!(!postponed.has_room(), "it waits again");
+        assert!(postponed.resume_postponed().is_none());
+    }
+
     #[test]
     fn a_connection_keeps_no_more_bytes_of_answers_than_one_message_may_have() {
         let resolved = |bytes, queries: &Queries| {

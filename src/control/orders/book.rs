@@ -522,8 +522,10 @@ mod tests {
         assert!(confirmed.refresh().is_empty());
         confirmed.configure(&config);
         assert_eq!(confirmed.problems(), problems, "not by another reading");
+        let version = confirmed.version();
         confirmed.confirm_loss();
         assert_eq!(confirmed.problems(), [""; 0]);
+        assert_ne!(confirmed.version(), version);
         write(&["d"]);
         assert_eq!(sweep(&mut book), [""; 0]);
         remove("d");
@@ -729,6 +731,27 @@ mod tests {
             ["exception:a.example#0", "order:b"]
         );
         assert_eq!(book.rules().map(|rules| rules.facts().rules), Some(2));
+    }
+
+    #[test]
+    fn another_directory_of_orders_and_another_of_exceptions_count_though_both_are_empty() {
+        let (folder, _) = folder();
+        let of = |dir: &str| {
+            let dir = folder.path().join(dir);
+            fs::create_dir_all(dir.join("orders")).expect("made");
+            fs::create_dir_all(dir.join("exceptions")).expect("made");
+            let text = "[orders]\npath = \"orders\"\n[exceptions]\npath = \"exceptions\"\n";
+            Config::parse(text, &dir.join("tapis.toml")).expect("a configuration")
+        };
+        let (path, text) = order("b", "effective-from = 2026-01-01T00:00:00Z");
+        let first = of("first");
+        let folder = folder.path().join("first/orders");
+        fs::write(folder.join(path), text).expect("written");
+        let mut book = Book::read(&first);
+        assert_eq!(sources(&book, at(NOON)), ["order:b"]);
+        book.configure(&of("second"));
+        assert_eq!(sources(&book, at(NOON)), Vec::<String>::new());
+        assert!(book.rules().is_none_or(|rules| rules.facts().rules == 0));
     }
 
     #[test]
