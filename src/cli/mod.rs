@@ -77,8 +77,8 @@ enum Verb {
     Why(why::WhyArgs),
     /// Tell how a running server is: generation, lists, alarms, counters.
     ///
-    /// Exit code 1 when something that was configured is not in force, or a guard holds a list: the
-    /// alarms say what.
+    /// Exit code 1 when something that was configured is not in force, a guard holds a list, or no
+    /// upstream server answers: the alarms say what.
     Status(status::StatusArgs),
     /// Let a running server read its configuration and changed lists again.
     ///

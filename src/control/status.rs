@@ -53,9 +53,9 @@ pub struct Gauges {
     pub listen: Vec<SocketAddr>,
     /// The upstream servers.
     pub upstream: Vec<UpstreamStatus>,
-    /// Why they may be outdated; it is one of the alarms.
+    /// What is wrong with them as a whole; these are among the alarms.
     #[serde(skip)]
-    pub upstream_problem: Option<String>,
+    pub upstream_problems: Vec<String>,
     /// Questions that wait for upstream now.
     pub waiting: usize,
     /// Answers in the cache.

@@ -85,6 +85,10 @@ impl ResolvConf {
                 path = %self.path.shown(),
                 "no upstream: the file names no server; only our own names are answered"
             );
+            self.tell(Some(format!(
+                "{} names no upstream server: what is not blocked gets SERVFAIL until it does, or [upstream] servers does",
+                self.path.shown()
+            )));
         }
         self.servers.clone_from(&servers);
         Ok(servers)

@@ -11,10 +11,10 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use quick_cache::{Equivalent, Weighter, sync};
 use smallvec::SmallVec;
 
-use crate::wire::Rcode;
 use crate::wire::answer::Answer;
 use crate::wire::ask::Question;
 use crate::wire::query::Query;
+use crate::wire::{Rcode, rtype};
 
 /// Seconds for which a failure is remembered (RFC 9520, section 3.2: 1 to 300).
 const FAILURE_SECS: u32 = 5;
@@ -86,6 +86,15 @@ impl Key {
             name: name.into(),
             rtype,
             bits,
+        }
+    }
+
+    /// The name servers of the root.
+    pub(super) fn root_servers() -> Self {
+        Self {
+            name: SmallVec::from_slice(&[0]),
+            rtype: rtype::NS,
+            bits: 0,
         }
     }
 

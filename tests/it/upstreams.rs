@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
@@ -69,8 +71,70 @@ fn a_resolv_conf_without_servers_keeps_those_before_and_is_an_alarm() {
 fn servers_that_come_later_are_used() {
     let server = start("# none yet\n");
     assert!(upstreams(&server).is_empty());
+    let status = server.status();
+    let alarms = status["alarms"].to_string();
+    assert_eq!(status["degraded"], true, "no name can be resolved");
+    assert!(alarms.contains("names no upstream server"), "{alarms}");
     server.replace("resolv.conf", "nameserver 192.0.2.1\n");
     until("a server", || upstreams(&server) == ["192.0.2.1:53"]);
+    assert_eq!(server.status()["degraded"], false);
+}
+
+/// A server with these upstream servers, which has little patience with them.
+fn impatient(upstreams: &[std::net::SocketAddr]) -> Server {
+    let servers: Vec<_> = upstreams.iter().map(|one| format!("\"{one}\"")).collect();
+    let first = format!("[{}]", servers[0]);
+    let config = preamble(upstreams[0]).replace(&first, &format!("[{}]", servers.join(", ")));
+    let config = config + "timeout-ms = 200\n" + &list("ads", "");
+    Server::start(&config, &[("ads", "blocked.example\n")])
+}
+
+/// Asks for one name after another until `status` raises the alarm; what that says.
+fn alarm(server: &Server) -> String {
+    let mut number = 0;
+    until("the alarm", || {
+        number += 1;
+        ask(server.address, &format!("n{number}.example"), RecordType::A);
+        server.status()["degraded"] == true
+    });
+    let output = server.verb(&["status"]);
+    assert_eq!(output.status.code(), Some(1));
+    let told = text(&output);
+    let alarm = told.lines().find(|line| line.starts_with("ALARM "));
+    alarm.expect("an alarm").to_owned()
+}
+
+#[test]
+fn an_outage_of_all_upstream_servers_is_an_alarm_and_a_log_line_at_each_end() {
+    let is_up = Arc::new(AtomicBool::new(false));
+    let answers = Arc::clone(&is_up);
+    let silent = Upstream::start(move |asked| {
+        let answers = answers.load(Ordering::Relaxed);
+        answers.then(|| address_of(asked, TRUE))
+    });
+    let (refusing, _held) = Upstream::refusing();
+    let server = impatient(&[silent.address, refusing]);
+    assert_eq!(server.status()["degraded"], false, "nothing is known yet");
+    let told = alarm(&server);
+    for address in [silent.address, refusing] {
+        assert!(told.contains(&address.to_string()), "{told}");
+    }
+    for number in 0..5 {
+        let name = format!("later{number}.example");
+        ask(server.address, &name, RecordType::A);
+    }
+    let begun = |log: &str| log.matches("no upstream server answers").count();
+    assert_eq!(begun(&server.log()), 1, "{}", server.log());
+    is_up.store(true, Ordering::Relaxed);
+    // No client need ask for that.
+    until("the end", || server.status()["degraded"] == false);
+    until("its log line", || server.log().contains("answers again"));
+    let log = server.log();
+    let end = log.lines().find(|line| line.contains("answers again"));
+    let end = end.expect("the line");
+    assert!(end.contains(&silent.address.to_string()), "{end}");
+    assert!(!end.contains(&refusing.to_string()), "{end}");
+    assert_eq!(begun(&log), 1, "{log}");
 }
 
 #[test]

@@ -66,6 +66,11 @@ impl Health {
         self.paused_until.is_some_and(|until| now < until)
     }
 
+    /// Whether it failed so often since its last answer that it counted as down, be it asked again by now.
+    pub(super) fn is_silent(&self) -> bool {
+        self.failures >= DOWN_AFTER
+    }
+
     /// Smoothed round-trip time; nothing before the first answer.
     pub(super) fn latency(&self) -> Option<Duration> {
         (self.latency > 0.0).then(|| Duration::from_secs_f64(self.latency))

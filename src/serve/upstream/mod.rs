@@ -5,6 +5,7 @@
 pub mod connect;
 mod datagram;
 mod health;
+mod outage;
 mod reply;
 pub mod server;
 mod tcp;
@@ -83,6 +84,8 @@ pub struct ServerState {
     pub address: SocketAddr,
     /// Whether it is left alone because it does not answer.
     pub down: bool,
+    /// Whether it has left its last queries without a word, be it asked again by now.
+    pub silent: bool,
     /// Smoothed round-trip time; `None` before its first answer.
     pub latency: Option<Duration>,
     /// What it is asked with.
@@ -223,6 +226,7 @@ impl Pool {
         let state = |(server, health): (&Arc<Server>, &Health)| ServerState {
             address: server.address(),
             down: health.is_down(now),
+            silent: health.is_silent(),
             latency: health.latency(),
             dialect: server.dialect(now),
             referrals: server.referrals(),
