@@ -11,7 +11,8 @@ use crate::config::Config;
 use crate::control::compose;
 use crate::control::guard::rails::Rails;
 use crate::control::guard::release::Guards;
-use crate::control::load::load;
+use crate::control::guard::wards::Guarded;
+use crate::control::load::load_as;
 use crate::control::orders::book::Book;
 use crate::daemon;
 
@@ -20,6 +21,9 @@ pub(super) struct CheckArgs {
     /// Bad lines in lists are told, but are no reason for exit code 1. (A server skips them.)
     #[arg(long)]
     allow_bad_lines: bool,
+    /// Print every rule that guards leave out or warn of, and not only the first ten of each list.
+    #[arg(long)]
+    all: bool,
 }
 
 pub(super) fn run(
@@ -69,9 +73,14 @@ pub(super) fn run(
         }
     }
     let mut released = Vec::new();
+    let most = if args.all { usize::MAX } else { told::SHOWN };
     for list in &config.lists {
         let (name, path) = (&list.source.name, &list.source.path);
-        let loaded = match load(list, &rails, None, Guards::NONE) {
+        let guarded = Guarded {
+            kept: most,
+            ..list.into()
+        };
+        let loaded = match load_as(list, guarded, &rails, None, Guards::NONE) {
             Ok(fresh) => fresh.loaded,
             Err(refusal) => {
                 good = false;
@@ -81,7 +90,7 @@ pub(super) fn run(
         };
         let tally = &loaded.tally;
         good &= tally.bad_total() == 0 || args.allow_bad_lines;
-        told::list(name, path, loaded.rules as u64, tally, out)?;
+        told::list(name, path, loaded.rules as u64, tally, most, out)?;
         released.extend_from_slice(&tally.guarded.released);
     }
     for name in rails.vain_releases(&released, book.orders()) {

@@ -120,7 +120,14 @@ fn tell_lists(plan: &Plan, lists: &[ListOutcome], out: &mut impl Write) -> io::R
                 writeln!(out, "{}: {refused}", list.name)?;
             }
             (None, Some(notes)) => {
-                told::list(&list.name, &list.path, outcome.rules, &notes.tally, out)?;
+                told::list(
+                    &list.name,
+                    &list.path,
+                    outcome.rules,
+                    &notes.tally,
+                    told::SHOWN,
+                    out,
+                )?;
             }
             (None, None) => {}
         }

@@ -88,13 +88,13 @@ pub(super) fn run(
         )?;
         told::left_out(
             &list.path.shown().to_string(),
-            &list.first_left_out,
+            told::first(&list.first_left_out, told::SHOWN),
             left_out,
             out,
         )?;
         told::warned(
             &list.path.shown().to_string(),
-            &list.first_warned,
+            told::first(&list.first_warned, told::SHOWN),
             list.warned,
             out,
         )?;

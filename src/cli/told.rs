@@ -8,12 +8,17 @@ use crate::config::shown::Show;
 use crate::control::guard::account::LeftOut;
 use crate::control::lists::Tally;
 
-/// Tells what reading a list came to, and its first bad lines.
+/// Rules that guards left out, or warn of, which are shown of each list.
+pub(super) const SHOWN: usize = 10;
+
+/// Reports what reading a list came to, its first bad lines, and the first `most` rules of those that were left out and of
+/// those that are warned of.
 pub(super) fn list(
     name: &str,
     path: &Path,
     rules: u64,
     tally: &Tally,
+    most: usize,
     out: &mut impl Write,
 ) -> io::Result<()> {
     let (path, bad) = (path.shown(), tally.bad_total());
@@ -28,11 +33,11 @@ pub(super) fn list(
     )?;
     left_out(
         &path.to_string(),
-        &tally.guarded.first,
+        first(&tally.guarded.first, most),
         tally.guarded.total(),
         out,
     )?;
-    let warnings = &tally.guarded.first_warned;
+    let warnings = first(&tally.guarded.first_warned, most);
     warned(&path.to_string(), warnings, tally.guarded.warned, out)?;
     for line in &tally.first {
         writeln!(
@@ -51,6 +56,11 @@ pub(super) fn list(
     Ok(())
 }
 
+/// The first `most` of them.
+pub(super) fn first(rules: &[LeftOut], most: usize) -> &[LeftOut] {
+    &rules[..rules.len().min(most)]
+}
+
 /// Reports which rules were left out: the first ones of `all`.
 pub(super) fn left_out(
     path: &str,
@@ -61,14 +71,14 @@ pub(super) fn left_out(
     remarked(path, first, all, ["left out, it", "left out"], out)
 }
 
-/// Reports rules that count although they cover a public suffix: the first ones of `all`.
+/// Reports rules that count although they cover what they should not: the first ones of `all`.
 pub(super) fn warned(
     path: &str,
     first: &[LeftOut],
     all: u32,
     out: &mut impl Write,
 ) -> io::Result<()> {
-    let words = ["counts, but", "that cover public suffixes"];
+    let words = ["counts, but", "that count, but may be mistakes"];
     remarked(path, first, all, words, out)
 }
 

@@ -28,6 +28,7 @@ use crate::config::{Config, Content, List, regular, typed};
 use crate::control::guard::account::Account;
 use crate::control::guard::rails::Rails;
 use crate::control::guard::release::Guards;
+use crate::control::guard::wards::Guarded;
 use crate::control::load::{MAX_FILE, load};
 use crate::control::orders::book::Book;
 use crate::control::orders::life::State;
@@ -317,9 +318,9 @@ fn matching(list: &List, rails: &Rails, name: &Name, left_out: &mut Vec<String>)
     };
     // By weight: a file may have the same rule millions of times.
     let (mut found, mut account) = (BTreeMap::new(), Account::default());
-    let (wards, kind) = (rails.wards(), list.source.kind);
+    let (wards, guarded) = (rails.wards(), Guarded::from(list));
     lists::read(&octets, list.format, list.scope, |owner, scope, line| {
-        if scope.reaches(owner, name) && account.admits(wards, kind, owner, scope, line) {
+        if scope.reaches(owner, name) && account.admits(wards, guarded, owner, scope, line) {
             let weight = scope.weight();
             let rule = || (line, scope, owner.to_string());
             found

@@ -1,13 +1,15 @@
 //! Owns the section `[guard]`: when a list's newest state is held, and which names no list's rule may cover.
 //! Refuses to read the files that it names, and to judge.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::findings::Findings;
+use super::findings::{Findings, quote};
 use super::raw::Strings;
-use super::reader::{At, Reader};
+use super::reader::{At, Reader, WordOrStrings};
+use super::suggest::nearest;
 use super::typed;
 use super::values::{choice, each, file, number};
 use crate::wire::name::Name;
@@ -67,6 +69,99 @@ pub enum PublicSuffixes {
     Icann,
     /// None.
     None,
+}
+
+/// A guard of single rules: what a rule would cover. Images know it by its name, so a name stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ward {
+    /// It is an address or another number, and no name.
+    Number,
+    /// A top-level domain.
+    TopLevel,
+    /// A name under which strangers register theirs.
+    PublicSuffix,
+    /// A name of this server.
+    Own,
+    /// A name of the operator's file.
+    Protected,
+    /// One of the most popular names.
+    Popular,
+}
+
+impl Ward {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Number,
+        Self::TopLevel,
+        Self::PublicSuffix,
+        Self::Own,
+        Self::Protected,
+        Self::Popular,
+    ];
+
+    /// What it is called in the configuration.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Number => "number",
+            Self::TopLevel => "top-level",
+            Self::PublicSuffix => "public-suffix",
+            Self::Own => "own",
+            Self::Protected => "protected",
+            Self::Popular => "popular",
+        }
+    }
+}
+
+impl fmt::Display for Ward {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// A set of guards of single rules.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Vec<Ward>", into = "Vec<Ward>")]
+pub struct WardSet(u8);
+
+impl WardSet {
+    /// None of them.
+    pub const NONE: Self = Self(0);
+    /// All of them.
+    pub const ALL: Self = Self(0b11_1111);
+
+    /// Whether the guard is among them.
+    pub fn has(self, ward: Ward) -> bool {
+        self.0 & 1 << ward as u8 != 0
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Each of them.
+    pub fn iter(self) -> impl Iterator<Item = Ward> {
+        Ward::ALL.into_iter().filter(move |ward| self.has(*ward))
+    }
+}
+
+impl FromIterator<Ward> for WardSet {
+    fn from_iter<I: IntoIterator<Item = Ward>>(wards: I) -> Self {
+        Self(wards.into_iter().fold(0, |set, ward| set | 1 << ward as u8))
+    }
+}
+
+impl From<Vec<Ward>> for WardSet {
+    fn from(wards: Vec<Ward>) -> Self {
+        wards.into_iter().collect()
+    }
+}
+
+impl From<WardSet> for Vec<Ward> {
+    fn from(wards: WardSet) -> Self {
+        wards.iter().collect()
+    }
 }
 
 impl Default for Limits {
@@ -130,6 +225,51 @@ pub(super) fn validate(raw: Raw, findings: &mut Findings) -> GuardRails {
     }
 }
 
+/// The guards that leave no rule of a list out, and only report it.
+pub(super) fn only_warning(
+    given: Option<At<WordOrStrings>>,
+    findings: &mut Findings,
+) -> Option<WardSet> {
+    let At { key, line, value } = given?;
+    match value {
+        WordOrStrings::Strings(value) => {
+            let wards = each(Some(At { key, line, value }), findings, ward)?;
+            Some(wards.into_iter().collect())
+        }
+        WordOrStrings::Word(word) if word == "warn" => Some(WardSet::ALL),
+        WordOrStrings::Word(word) => {
+            let remedy = match ward(&word) {
+                Ok(ward) => format!("for one guard alone write [\"{ward}\"]"),
+                Err(_) => "write \"warn\", or the guards in brackets".to_owned(),
+            };
+            let message = format!(
+                "{key} is {}, must be \"warn\" or an array of guards: {remedy}",
+                quote(&word)
+            );
+            findings.report(line, message);
+            None
+        }
+    }
+}
+
+fn ward(text: &str) -> Result<Ward, String> {
+    if let Some(ward) = Ward::ALL.into_iter().find(|ward| ward.word() == text) {
+        return Ok(ward);
+    }
+    if matches!(text, "empty" | "bad" | "shrunk" | "grown" | "old") {
+        return Err(format!(
+            "which guards the list as a whole: remove it; what it holds is taken with: tapis reload --accept LIST:{text}"
+        ));
+    }
+    let words = || Ward::ALL.into_iter().map(Ward::word);
+    let near = nearest(text, words()).map(|near| format!("; did you mean \"{near}\"?"));
+    let all = words().collect::<Vec<_>>().join(", ");
+    Err(format!(
+        "which is no guard of rules, those are {all}{}",
+        near.unwrap_or_default()
+    ))
+}
+
 fn released(text: &str) -> Result<Name, String> {
     match typed::one(text) {
         Ok((name, None)) if name.label_count() > 0 => Ok(name),
@@ -170,6 +310,54 @@ mod tests {
         assert_eq!(guard.popular.as_deref(), Some(Path::new("/top.csv")));
         let released: Vec<_> = guard.release.iter().map(ToString::to_string).collect();
         assert_eq!(released, ["co.id", "xn--bcher-kva.example"]);
+    }
+
+    #[test]
+    fn a_list_names_the_guards_that_only_warn_of_its_rules() {
+        let warn = |text: &str| {
+            let text = format!("[[list]]\nname = \"a\"\npath = \"a\"\n{text}\n");
+            valid(&text).lists[0].warn
+        };
+        assert_eq!(warn(""), WardSet::NONE);
+        assert_eq!(warn("guards = \"warn\""), WardSet::ALL);
+        assert_eq!(warn("guards = []"), WardSet::NONE);
+        let some = warn("guards = [\"popular\", \"top-level\"]");
+        let some: Vec<_> = some.iter().collect();
+        assert_eq!(some, [Ward::TopLevel, Ward::Popular]);
+        assert_eq!(Ward::ALL.into_iter().collect::<WardSet>(), WardSet::ALL);
+        for (text, why) in [
+            (
+                "\"off\"",
+                "guards is \"off\", must be \"warn\" or an array of guards: write \"warn\", or the guards in \
+                 brackets",
+            ),
+            (
+                "\"popular\"",
+                "guards is \"popular\", must be \"warn\" or an array of guards: for one guard alone write \
+                 [\"popular\"]",
+            ),
+            (
+                "[\"shrunk\"]",
+                "guards holds \"shrunk\", which guards the list as a whole: remove it; what it holds is taken with: \
+                 tapis reload --accept LIST:shrunk",
+            ),
+            (
+                "[\"populer\"]",
+                "guards holds \"populer\", which is no guard of rules, those are number, top-level, public-suffix, \
+                 own, protected, popular; did you mean \"popular\"?",
+            ),
+            (
+                "[\"own\", \"own\"]",
+                "guards holds \"own\", which is there already: remove it",
+            ),
+            (
+                "true",
+                "guards is true, must be a word or an array of strings: write it as \"WORD\" or [\"...\", \"...\"]",
+            ),
+        ] {
+            let text = format!("[[list]]\nname = \"a\"\npath = \"a\"\nguards = {text}\n");
+            assert_eq!(problems(&text), [format!("4: {why}")]);
+        }
     }
 
     #[test]

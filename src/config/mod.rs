@@ -39,7 +39,7 @@ use crate::wire::name::Name;
 pub use error::{Problem, Problems};
 use exception::Exception;
 use findings::Findings;
-use guard::GuardRails;
+use guard::{GuardRails, WardSet};
 use regular::Unread;
 use upstream::{ServerAddress, Upstream, UpstreamServer};
 
@@ -207,6 +207,8 @@ pub struct List {
     pub scope: Scope,
     /// Without this list the server does not start.
     pub required: bool,
+    /// The guards of single rules that leave none of this list out, and only report it.
+    pub warn: WardSet,
     /// Where the text is.
     pub content: Content,
     /// The list as decisions see it. Its path is cleaned, and relative to where we run unless the

@@ -6,7 +6,7 @@ use toml::de::DeTable;
 use super::exception;
 use super::findings::Findings;
 use super::guard;
-use super::reader::{At, Reader};
+use super::reader::{At, Reader, WordOrStrings};
 use super::upstream;
 
 /// A row of strings.
@@ -201,6 +201,7 @@ pub(super) struct List {
     pub(super) format: Option<At<String>>,
     pub(super) scope: Option<At<String>>,
     pub(super) required: Option<At<bool>>,
+    pub(super) guards: Option<At<WordOrStrings>>,
     pub(super) text: Option<At<String>>,
     pub(super) block: Block,
 }
@@ -214,6 +215,7 @@ impl List {
             format: table.string("format"),
             scope: table.string("scope"),
             required: table.boolean("required"),
+            guards: table.word_or_strings("guards"),
             text: table.string("text"),
             block: Block::read(table),
         }

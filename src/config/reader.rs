@@ -177,6 +177,22 @@ impl<'a, 'i> Reader<'a, 'i> {
         })
     }
 
+    /// A word, or an array of strings.
+    pub(super) fn word_or_strings(&mut self, key: &'static str) -> Option<At<WordOrStrings>> {
+        let wanted = "a word or an array of strings";
+        let remedy = |_: &DeValue<'_>| "write it as \"WORD\" or [\"...\", \"...\"]".to_owned();
+        let At { key, line, value } = self.take(key, wanted, into_either, remedy)?;
+        let value = match value {
+            Either::Word(word) => WordOrStrings::Word(word),
+            Either::Items(value) => {
+                let items = At { key, line, value };
+                let items = self.items(items, "a string", into_string, string_remedy);
+                WordOrStrings::Strings(items.value)
+            }
+        };
+        Some(At { key, line, value })
+    }
+
     /// A row of strings that has no default.
     pub(super) fn required_strings(&mut self, key: &'static str) -> Option<At<Vec<At<String>>>> {
         self.require(key, "[\"...\"]");
@@ -320,6 +336,26 @@ impl<'a, 'i> Reader<'a, 'i> {
                 format!("unknown key `{name}` in {}; {remedy}", self.title),
             );
         }
+    }
+}
+
+/// A word, or an array of strings.
+pub(super) enum WordOrStrings {
+    Word(String),
+    Strings(Vec<At<String>>),
+}
+
+/// A string or an array.
+enum Either<'i> {
+    Word(String),
+    Items(DeArray<'i>),
+}
+
+fn into_either(value: DeValue<'_>) -> Result<Either<'_>, DeValue<'_>> {
+    match value {
+        DeValue::String(text) => Ok(Either::Word(text.into_owned())),
+        DeValue::Array(items) => Ok(Either::Items(items)),
+        other => Err(other),
     }
 }
 

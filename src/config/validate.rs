@@ -182,6 +182,7 @@ fn list(raw: raw::List, block: &Blocking, findings: &mut Findings) -> Option<Lis
         given => choice(given, FORMATS, findings),
     };
     let scope = choice(raw.scope, SCOPES, findings).unwrap_or(Scope::Exact);
+    let warn = guard::only_warning(raw.guards, findings).unwrap_or_default();
     let mut blocking = blocking(raw.block, block, findings);
     let name = name?;
     blocking.extra_text = match public {
@@ -192,6 +193,7 @@ fn list(raw: raw::List, block: &Blocking, findings: &mut Findings) -> Option<Lis
         format: format?,
         scope,
         required: raw.required.is_some_and(|at| at.value),
+        warn,
         content: Content::File,
         source: Source {
             name,

@@ -16,7 +16,7 @@ use super::guard::account::Account;
 use super::guard::held::{Held, InForce, Newest, judge};
 use super::guard::rails::Rails;
 use super::guard::release::Guards;
-use super::guard::wards::Wards;
+use super::guard::wards::{Guarded, Wards};
 use super::lists::{self, Tally};
 use crate::config::regular::{self, Unread};
 use crate::config::shown::Show;
@@ -24,7 +24,7 @@ use crate::config::{Content, Format, List};
 use crate::policy::builder::Builder;
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::image::{Image, TooLarge};
-use crate::policy::rule::{Kind, Scope};
+use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 
 /// Largest list file that is read.
@@ -228,6 +228,20 @@ pub fn load(
     before: Option<&InForce>,
     released: Guards,
 ) -> Result<Fresh, Refusal> {
+    load_as(list, list.into(), rails, before, released)
+}
+
+/// The same with its rules checked as `guarded` says.
+///
+/// # Errors
+/// See [`load`].
+pub fn load_as(
+    list: &List,
+    guarded: Guarded,
+    rails: &Rails,
+    before: Option<&InForce>,
+    released: Guards,
+) -> Result<Fresh, Refusal> {
     let start = Instant::now();
     let path = &list.source.path;
     let mut builder = Builder::new();
@@ -241,10 +255,7 @@ pub fn load(
             overfull.get_or_insert(error);
         }
     };
-    let (format, wards) = (
-        (list.format, list.scope),
-        Some((rails.wards(), list.source.kind)),
-    );
+    let (format, wards) = ((list.format, list.scope), Some((rails.wards(), guarded)));
     let reading = read(path, text, format, wards, rule, |_, _| {})?;
     let source = builder.source(ImageSource::named(&list.source.name));
     let overfull = overfull.or(source.err());
@@ -263,7 +274,7 @@ pub fn load(
         signature: reading.signature,
         at: reading.at,
         took: start.elapsed(),
-        wards: rails.digest(list).to_owned(),
+        wards: rails.digest(list).into_owned(),
         released,
     };
     Ok(Fresh { loaded, image })
@@ -324,7 +335,7 @@ pub(super) fn read(
     path: &Path,
     text: Option<&str>,
     (format, bare): (Format, Scope),
-    wards: Option<(&Wards, Kind)>,
+    wards: Option<(&Wards, Guarded)>,
     mut rule: impl FnMut(&Name, Scope, u32),
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Reading, Refusal> {
@@ -333,7 +344,7 @@ pub(super) fn read(
     let mut hasher = blake3::Hasher::new();
     let mut account = Account::default();
     let mut admitted = |name: &Name, scope, line| {
-        if wards.is_none_or(|(wards, kind)| account.admits(wards, kind, name, scope, line)) {
+        if wards.is_none_or(|(wards, list)| account.admits(wards, list, name, scope, line)) {
             rule(name, scope, line);
         }
     };
@@ -410,6 +421,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::control::guard::release::Guard;
+    use crate::policy::rule::Kind;
 
     fn list(path: &Path) -> List {
         let text = format!("[[list]]\nname = \"l\"\npath = {path:?}\nkind = \"block\"\n");

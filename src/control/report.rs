@@ -26,6 +26,8 @@ use crate::policy::rule::Source;
 
 /// After how many seconds a small list that is being read is an alarm.
 const HANGS_SECS: u64 = 30;
+/// Rules of a list that guards left out, or warn of, which are logged each time that it is read.
+const LOGGED: usize = 10;
 
 pub(super) fn status(control: &Control, gauges: Gauges) -> Status {
     let told = |state: &ListState| {
@@ -263,11 +265,11 @@ pub(super) fn log_load(list: &ListState, result: Result<&Loaded, &Refusal>) {
     let (rules, bad) = (loaded.rules, loaded.tally.bad_total());
     let took_ms = loaded.took.as_millis() as u64;
     tracing::info!(list = name, rules, bad, took_ms, "list read");
-    for left in &loaded.tally.guarded.first {
+    for left in loaded.tally.guarded.first.iter().take(LOGGED) {
         let (line, rule, why) = (left.line, &left.rule, &left.why);
         tracing::warn!(list = name, line, rule, why, "rule left out");
     }
-    for warned in &loaded.tally.guarded.first_warned {
+    for warned in loaded.tally.guarded.first_warned.iter().take(LOGGED) {
         let (line, rule, why) = (warned.line, &warned.rule, &warned.why);
         tracing::warn!(
             list = name,

@@ -171,13 +171,13 @@ pub struct ListStatus {
     /// Rules that are left out, by what they would cover.
     #[serde(default)]
     pub left_out: Vec<LeftOutCount>,
-    /// The first of them.
+    /// The first 1000 of them.
     #[serde(default)]
     pub first_left_out: Vec<LeftOut>,
-    /// How many rules count although they cover a public suffix.
+    /// How many rules count although they cover what they should not.
     #[serde(default)]
     pub warned: u32,
-    /// The first of them.
+    /// The first 1000 of them.
     #[serde(default)]
     pub first_warned: Vec<LeftOut>,
 }

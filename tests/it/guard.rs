@@ -434,6 +434,92 @@ fn a_large_list_loses_only_the_rules_that_are_left_out() {
 }
 
 #[test]
+fn a_list_that_is_only_warned_of_is_enforced_whole() {
+    for content in [warded(), large(60_000, &warded())] {
+        let (server, _upstream) = warding_server(&content, "guards = \"warn\"");
+        let status = server.status();
+        let ads = &status["lists"][0];
+        let rules = content.lines().count() as u64;
+        assert_eq!((&ads["rules"], &ads["warned"]), (&rules.into(), &8.into()));
+        assert_eq!(ads["left_out"], Value::Array(Vec::new()));
+        assert_eq!(status["degraded"], false, "a warning is no alarm");
+        let people = text(&server.verb(&["status"]));
+        for (rule, name, _, why) in WARDED {
+            assert!(is_blocked(server.address, name), "{rule}");
+            let told = format!("{rule}: counts, but {why}");
+            assert!(people.contains(&told), "{people}");
+        }
+    }
+}
+
+#[test]
+fn a_list_can_be_warned_of_by_some_guards_and_lose_rules_by_the_others() {
+    let some = "guards = [\"public-suffix\", \"popular\"]";
+    // Both guards are against it, and one of them is enough.
+    let both = ".example\n.pop.example\n";
+    let (server, _upstream) = warding_server(&(warded() + both), some);
+    for (rule, name, ward, _) in WARDED {
+        let counts = matches!(ward, "public-suffix" | "popular");
+        assert_eq!(is_blocked(server.address, name), counts, "{rule}");
+    }
+    assert!(!is_blocked(server.address, "other.example"), ".example");
+    let config = fs::read_to_string(server.path("tapis.toml")).expect("readable");
+    let config = config.replace("popular-first", "shrink-percent = 100\npopular-first");
+    let all = config.replace(some, "guards = \"warn\"");
+    fs::write(server.path("tapis.toml"), &all).expect("written");
+    let output = reload(&server, &[]);
+    assert!(
+        text(&output).contains("read anew: ads"),
+        "{}",
+        text(&output)
+    );
+    assert!(is_blocked(server.address, "other.example"));
+    fs::write(server.path("tapis.toml"), config.replace(some, "")).expect("written");
+    let output = reload(&server, &[]);
+    assert!(
+        text(&output).contains("read anew: ads"),
+        "{}",
+        text(&output)
+    );
+    for (rule, name, ..) in WARDED {
+        assert!(!is_blocked(server.address, name), "{rule}");
+    }
+}
+
+#[test]
+fn every_rule_that_is_left_out_can_be_seen() {
+    let rules = |count: usize| -> String {
+        let rule = |number| format!(".top{number}\n");
+        (0..count).map(rule).collect::<String>() + "plain.example\n"
+    };
+    let (server, _upstream) = server("", &rules(575));
+    let left = |status: &Value| {
+        status["lists"][0]["first_left_out"]
+            .as_array()
+            .map(Vec::len)
+    };
+    assert_eq!(left(&server.status()), Some(575));
+    let people = text(&server.verb(&["status"]));
+    assert_eq!(
+        people.matches("left out, it covers").count(),
+        10,
+        "{people}"
+    );
+    assert!(people.contains("and 565 more left out"), "{people}");
+    // The server keeps no more than a thousand; `check --all` reads the list itself.
+    server.replace("ads", &rules(1200));
+    until("the longer list", || left(&server.status()) == Some(1000));
+    let all = text(&server.verb(&["check", "--all"]));
+    assert_eq!(all.matches("left out, it covers").count(), 1200, "{all}");
+    assert!(
+        all.contains("ads:1200: .top1199: left out, it covers"),
+        "{all}"
+    );
+    let some = text(&server.verb(&["check"]));
+    assert!(some.contains("and 1190 more left out"), "{some}");
+}
+
+#[test]
 fn a_rule_on_a_provider_that_strangers_have_names_under_counts_and_is_reported() {
     let host = ".ec2-192-0-2-1.compute-1.amazonaws.com";
     let rules = format!(".duckdns.org\n{host}\n*.web.app\n.co.id\n");

@@ -6,12 +6,12 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::guard::Limits;
+use crate::config::guard::{Limits, WardSet};
 use crate::config::{Content, Format, List};
 use crate::control::guard::held::InForce;
 use crate::control::guard::rails::Rails;
 use crate::control::guard::release::Guards;
-use crate::control::guard::wards::WardList;
+use crate::control::guard::wards::{Guarded, WardList};
 use crate::control::lists::Tally;
 use crate::control::load::{Refusal, Signature};
 use crate::policy::image::provenance::ImageSource;
@@ -57,6 +57,9 @@ pub struct PlanList {
     pub read: bool,
     /// What its rules do: those of a block list are left out where guards say so.
     pub kind: Kind,
+    /// Guards that only warn of its rules.
+    #[serde(default)]
+    pub warn: WardSet,
     /// Guards that the operator releases.
     #[serde(default)]
     pub released: Guards,
@@ -94,8 +97,18 @@ impl PlanList {
             },
             read: true,
             kind: list.source.kind,
+            warn: list.warn,
             released: Guards::NONE,
             before: None,
+        }
+    }
+}
+
+impl From<&PlanList> for Guarded {
+    fn from(list: &PlanList) -> Self {
+        Self {
+            warn: list.warn,
+            ..list.kind.into()
         }
     }
 }

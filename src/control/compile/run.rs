@@ -213,7 +213,7 @@ impl Work<'_> {
             }
         };
         let (format, text) = ((list.format, list.scope), list.text.as_deref());
-        let wards = Some((&self.wards, list.kind));
+        let wards = Some((&self.wards, list.into()));
         let reading = load::read(&list.path, text, format, wards, rule, tell)?;
         // How many rules are different is not known yet.
         let newest = reading.newest(&list.name, &list.path, None);
@@ -384,14 +384,14 @@ impl Work<'_> {
 
     fn notes(&self, list: &PlanList, reading: &Reading) -> ListNotes {
         let allow = self.wards.allow_digest();
-        let wards = digest(&self.wards, &allow, list.kind);
+        let wards = digest(&self.wards, &allow, list.into());
         ListNotes {
             format: list.format,
             scope: list.scope,
             tally: reading.tally.clone(),
             signature: reading.signature,
             took_ms: reading.took.as_millis() as u64,
-            wards: wards.to_owned(),
+            wards: wards.into_owned(),
             released: list.released,
         }
     }

@@ -3,12 +3,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::wards::{Ward, Wards};
-use crate::policy::rule::{Kind, Scope};
+use super::wards::{Guarded, Ward, Wards};
+use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 
-/// Rules that are kept with their text; the others are only counted.
-const KEPT: usize = 10;
+/// Rules of a list that are kept with their text in images and for `status`; the others are only counted.
+pub const KEPT: usize = 1000;
 
 /// What guards did to the rules of one list, and what they only report.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,11 +16,11 @@ const KEPT: usize = 10;
 pub struct Account {
     /// How many rules were left out, by what they would have covered, as that first occurred.
     pub left_out: Vec<(Ward, u32)>,
-    /// The first ten of them.
+    /// The first ones of them.
     pub first: Vec<LeftOut>,
-    /// How many rules count although they cover a public suffix.
+    /// How many rules count although they cover what they should not.
     pub warned: u32,
-    /// The first ten of them.
+    /// The first ones of them.
     pub first_warned: Vec<LeftOut>,
     /// Names whose rules count, or are not reported, only because they are released.
     pub released: Vec<String>,
@@ -45,18 +45,19 @@ impl Account {
         self.left_out.iter().map(|(_, count)| count).sum()
     }
 
-    /// Whether a rule of a list of that kind counts; if not, it is left out. All rules of an allow
-    /// list count: they block nothing.
+    /// Whether a rule of such a list counts; if not, it is left out. All rules of an allow list count:
+    /// they block nothing.
     #[inline]
     pub fn admits(
         &mut self,
         wards: &Wards,
-        kind: Kind,
+        list: impl Into<Guarded>,
         name: &Name,
         scope: Scope,
         line: u32,
     ) -> bool {
-        let Some((cover, counts)) = wards.check(name, scope, kind) else {
+        let list = list.into();
+        let Some((cover, counts)) = wards.check(name, scope, list) else {
             return true;
         };
         if wards.releases(name) {
@@ -74,21 +75,21 @@ impl Account {
         };
         if counts {
             self.warned += 1;
-            if self.first_warned.len() < KEPT {
+            if self.first_warned.len() < list.kept {
                 self.first_warned.push(rule());
             }
         } else {
-            self.leave_out(cover.ward(), rule);
+            self.leave_out(cover.ward(), list.kept, rule);
         }
         counts
     }
 
-    fn leave_out(&mut self, ward: Ward, rule: impl FnOnce() -> LeftOut) {
+    fn leave_out(&mut self, ward: Ward, kept: usize, rule: impl FnOnce() -> LeftOut) {
         match self.left_out.iter_mut().find(|(known, _)| *known == ward) {
             Some((_, count)) => *count += 1,
             None => self.left_out.push((ward, 1)),
         }
-        if self.first.len() < KEPT {
+        if self.first.len() < kept {
             self.first.push(rule());
         }
     }
@@ -98,6 +99,14 @@ impl Account {
 mod tests {
     use super::super::wards::WardList;
     use super::*;
+    use crate::policy::rule::Kind;
+
+    fn few(kind: Kind) -> Guarded {
+        Guarded {
+            kept: 10,
+            ..kind.into()
+        }
+    }
 
     #[test]
     fn the_first_ten_are_kept_all_are_counted_and_releases_are_told_once() {
@@ -109,12 +118,12 @@ mod tests {
         let name = |text: &str| Name::from_text(text).expect("a name");
         for line in 1..=12 {
             let mut admits =
-                |text, scope| account.admits(&wards, Kind::Block, &name(text), scope, line);
+                |text, scope| account.admits(&wards, few(Kind::Block), &name(text), scope, line);
             assert!(!admits("ac.id", Scope::Subtree));
             assert!(admits("co.id", Scope::Below));
             assert!(admits("ac.id", Scope::Exact));
         }
-        assert!(!account.admits(&wards, Kind::Block, &name("1.2"), Scope::Exact, 13));
+        assert!(!account.admits(&wards, few(Kind::Block), &name("1.2"), Scope::Exact, 13));
         assert_eq!(
             account.left_out,
             [(Ward::PublicSuffix, 12), (Ward::Number, 1)]
@@ -141,7 +150,7 @@ mod tests {
             let mut account = Account::default();
             for line in 1..=12 {
                 let mut admits =
-                    |text| account.admits(&wards, kind, &name(text), Scope::Subtree, line);
+                    |text| account.admits(&wards, few(kind), &name(text), Scope::Subtree, line);
                 assert!(admits("duckdns.org") && admits("web.app"));
                 assert_eq!(admits("net.id"), kind == Kind::Allow);
             }

@@ -1,10 +1,11 @@
 //! Owns the guard rails of one configuration: the limits for lists, and the names that no rule may cover.
 //! Refuses to follow the files that it reads: they are read at the start and at each reload.
 
+use std::borrow::Cow;
 use std::fmt::{self, Display, Formatter};
 
 use super::names::{self, Sheet};
-use super::wards::{Cover, Ward, WardList, Warded, Wards};
+use super::wards::{Cover, Guarded, Ward, WardList, Warded, Wards};
 use crate::config::guard::Limits;
 use crate::config::order::{Order, Target};
 use crate::config::shown::Show;
@@ -127,8 +128,8 @@ impl Rails {
     }
 
     /// Identifies what a list's rules are checked against.
-    pub fn digest(&self, list: &List) -> &str {
-        digest(&self.wards, &self.allow_digest, list.source.kind)
+    pub fn digest(&self, list: &List) -> Cow<'_, str> {
+        digest(&self.wards, &self.allow_digest, list.into())
     }
 
     /// What is wrong with the files, a sentence each.
@@ -180,12 +181,20 @@ impl Rails {
     }
 }
 
-/// Identifies what rules of lists of that kind are checked against. An allow list is not read again
+/// Identifies what rules of such a list are checked against. An allow list is not read again
 /// because other names are protected: none of its rules is left out.
-pub(in crate::control) fn digest<'w>(wards: &'w Wards, allow: &'w str, kind: Kind) -> &'w str {
-    match kind {
-        Kind::Allow => allow,
-        _ => wards.digest(),
+pub(in crate::control) fn digest<'w>(
+    wards: &'w Wards,
+    allow: &'w str,
+    list: Guarded,
+) -> Cow<'w, str> {
+    match list.kind {
+        Kind::Allow => allow.into(),
+        _ if list.warn.is_empty() => wards.digest().into(),
+        _ => {
+            let warn: Vec<_> = list.warn.iter().map(|ward| ward.word()).collect();
+            format!("{}, warn {}", wards.digest(), warn.join(" ")).into()
+        }
     }
 }
 

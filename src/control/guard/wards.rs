@@ -9,40 +9,12 @@ use foldhash::HashMap;
 use psl::{List as Suffixes, Psl, Type};
 use serde::{Deserialize, Serialize};
 
+use super::account::KEPT;
+use crate::config::List;
 use crate::config::guard::PublicSuffixes;
+pub use crate::config::guard::{Ward, WardSet};
 use crate::policy::rule::{Kind, Scope};
 use crate::wire::name::Name;
-
-/// Why a rule is left out. Images know it by its name, so a name stays.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Ward {
-    /// It is an address or another number, and no name.
-    Number,
-    /// A top-level domain.
-    TopLevel,
-    /// A name under which strangers register theirs.
-    PublicSuffix,
-    /// A name of this server.
-    Own,
-    /// A name of the operator's file.
-    Protected,
-    /// One of the most popular names.
-    Popular,
-}
-
-impl fmt::Display for Ward {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Number => "number",
-            Self::TopLevel => "top-level",
-            Self::PublicSuffix => "public-suffix",
-            Self::Own => "own",
-            Self::Protected => "protected",
-            Self::Popular => "popular",
-        })
-    }
-}
 
 /// A name that no rule may reach.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,28 +38,75 @@ pub struct WardList {
     pub release: Vec<String>,
 }
 
+/// How the rules of a list are checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Guarded {
+    /// What they do. All rules of an allow list count.
+    pub kind: Kind,
+    /// The guards that leave none of them out, and only report it.
+    pub warn: WardSet,
+    /// How many of those that are left out, and of those that are reported, are kept with their text.
+    pub kept: usize,
+}
+
+impl From<Kind> for Guarded {
+    fn from(kind: Kind) -> Self {
+        Self {
+            kind,
+            warn: WardSet::NONE,
+            kept: KEPT,
+        }
+    }
+}
+
+impl From<&List> for Guarded {
+    fn from(list: &List) -> Self {
+        Self {
+            warn: list.warn,
+            ..list.source.kind.into()
+        }
+    }
+}
+
 /// No name.
 const NONE: u32 = u32::MAX;
 /// A label that no public suffix has. Where it is part of one, a wildcard made it so.
 const ANY: &[u8] = b"\0";
 
 /// What is warded on a name and beneath it: for each the first one in the list.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Node {
-    exact: u32,
-    subtree: u32,
-    below: u32,
-    beneath: u32,
+    exact: Firsts,
+    subtree: Firsts,
+    below: Firsts,
+    beneath: Firsts,
 }
 
-impl Default for Node {
+/// The wards that names have, each with the place of its first one.
+#[derive(Clone, Copy)]
+struct Firsts([u32; NAMED.len()]);
+
+const NAMED: [Ward; 3] = [Ward::Own, Ward::Protected, Ward::Popular];
+
+impl Default for Firsts {
     fn default() -> Self {
-        Self {
-            exact: NONE,
-            subtree: NONE,
-            below: NONE,
-            beneath: NONE,
+        Self([NONE; NAMED.len()])
+    }
+}
+
+impl Firsts {
+    fn note(&mut self, ward: Ward, number: u32) {
+        let firsts = NAMED.iter().zip(&mut self.0);
+        for (_, first) in firsts.filter(|(named, _)| **named == ward) {
+            *first = number.min(*first);
         }
+    }
+
+    /// The first one of all but those wards.
+    fn without(self, wards: WardSet) -> u32 {
+        let firsts = NAMED.iter().zip(self.0);
+        let counted = firsts.filter(|(ward, _)| !wards.has(**ward));
+        counted.map(|(_, first)| first).min().unwrap_or(NONE)
     }
 }
 
@@ -174,17 +193,18 @@ impl Wards {
         };
         for (number, warded) in list.names.iter().enumerate() {
             if let Ok(name) = Name::from_text(&warded.name) {
-                wards.insert(&name, warded.scope, number as u32);
+                wards.insert(&name, warded, number as u32);
             }
         }
         wards.list = list;
         wards
     }
 
-    fn insert(&mut self, name: &Name, scope: Scope, number: u32) {
+    fn insert(&mut self, name: &Name, warded: &Warded, number: u32) {
+        let Warded { ward, scope, .. } = *warded;
         for labels in 0..name.label_count() {
             let node = self.nodes.entry(name.ancestor(labels).into()).or_default();
-            node.beneath = node.beneath.min(number);
+            node.beneath.note(ward, number);
         }
         let node = self.nodes.entry(name.wire().into()).or_default();
         let first = match scope {
@@ -192,7 +212,7 @@ impl Wards {
             Scope::Subtree => &mut node.subtree,
             Scope::Below => &mut node.below,
         };
-        *first = number.min(*first);
+        first.note(ward, number);
         if scope != Scope::Exact {
             self.zones |= 1 << name.label_count().min(127);
         }
@@ -224,17 +244,24 @@ impl Wards {
     }
 
     /// What a rule of a list of that kind covers and should not, and whether it counts all the same:
-    /// all rules of an allow list do, and those on suffixes that are only reported. Never allocates.
-    pub fn check(&self, name: &Name, scope: Scope, kind: Kind) -> Option<(Cover<'_>, bool)> {
+    /// all rules of an allow list do, and those that are only reported. Never allocates.
+    pub fn check(
+        &self,
+        name: &Name,
+        scope: Scope,
+        list: impl Into<Guarded>,
+    ) -> Option<(Cover<'_>, bool)> {
+        let Guarded { kind, warn, .. } = list.into();
         let suffix = self.covered_suffix(name, scope);
-        let held = match kind {
+        let held = |warn| match kind {
             Kind::Allow => None,
-            _ => self.held(name, scope, suffix),
+            _ => self.held(name, scope, suffix, warn),
         };
-        match held {
-            Some(cover) => Some((cover, false)),
-            None => Some((self.reported(kind, suffix)?, true)),
+        if let Some(cover) = held(warn) {
+            return Some((cover, false));
         }
+        let warned = || held(WardSet::NONE).filter(|_| !warn.is_empty());
+        Some((warned().or_else(|| self.reported(kind, suffix))?, true))
     }
 
     fn held(
@@ -242,19 +269,22 @@ impl Wards {
         name: &Name,
         scope: Scope,
         suffix: Option<(Cover<'static>, Type)>,
+        warn: WardSet,
     ) -> Option<Cover<'_>> {
         if name.label_count() == 0 {
             return None;
         }
-        if name.label_from_root(0).iter().all(u8::is_ascii_digit) {
+        let is_number = || name.label_from_root(0).iter().all(u8::is_ascii_digit);
+        if !warn.has(Ward::Number) && is_number() {
             return Some(Cover::Number);
         }
         if let Some((cover, owner)) = suffix
             && (owner == Type::Icann || self.list.suffixes == PublicSuffixes::All)
+            && !warn.has(cover.ward())
         {
             return Some(cover);
         }
-        let first = self.first(name, scope) as usize;
+        let first = self.first(name, scope, warn) as usize;
         self.list.names.get(first).map(Cover::Name)
     }
 
@@ -304,12 +334,13 @@ impl Wards {
         }
     }
 
-    /// The first name of the list that a rule reaches.
-    fn first(&self, name: &Name, scope: Scope) -> u32 {
+    /// The first name of the list that a rule reaches, of all but those wards.
+    fn first(&self, name: &Name, scope: Scope, but: WardSet) -> u32 {
         let mut first = NONE;
         if let Some(node) = self.nodes.get(name.wire()) {
-            let at = node.subtree;
-            let (on, under) = (node.exact, node.below.min(node.beneath));
+            let at = node.subtree.without(but);
+            let on = node.exact.without(but);
+            let under = node.below.without(but).min(node.beneath.without(but));
             first = match scope {
                 Scope::Exact => at.min(on),
                 Scope::Subtree => at.min(on).min(under),
@@ -321,7 +352,8 @@ impl Wards {
             let labels = above.trailing_zeros() as usize;
             above &= above - 1;
             if let Some(node) = self.nodes.get(name.ancestor(labels)) {
-                first = first.min(node.subtree).min(node.below);
+                let zones = [node.subtree, node.below].map(|zone| zone.without(but));
+                first = zones.into_iter().fold(first, u32::min);
             }
         }
         first
@@ -560,7 +592,10 @@ mod tests {
                 assert!(find(&wards, name, Scope::Exact).is_some(), "{name}");
             }
             assert_eq!(find(&wards, &top, Scope::Exact), None, "{text}");
-            assert!(wards.first(&top, Scope::Below) == 0, "{text}");
+            assert!(
+                wards.first(&top, Scope::Below, WardSet::NONE) == 0,
+                "{text}"
+            );
         }
     }
 
@@ -586,23 +621,29 @@ mod tests {
         #[test]
         fn what_is_found_is_what_a_loop_over_all_names_finds(
             warded in prop::collection::vec(rules(), 0..12),
+            kinds in prop::collection::vec(prop::sample::select(NAMED.to_vec()), 12),
+            warn in prop::collection::vec(prop::sample::select(NAMED.to_vec()), 0..3),
             asked in prop::collection::vec(rules(), 1..12),
         ) {
-            let names = warded.iter().map(|(name, scope)| Warded {
-                ward: Ward::Protected,
+            let names = warded.iter().zip(kinds).map(|((name, scope), ward)| Warded {
+                ward,
                 scope: *scope,
                 name: name.to_string(),
             });
+            let list = Guarded { warn: warn.into_iter().collect(), ..Kind::Block.into() };
             let wards = Wards::new(WardList {
                 names: names.collect(),
                 suffixes: PublicSuffixes::None,
                 release: Vec::new(),
             });
             for (name, scope) in &asked {
-                let mut twin = warded.iter().zip(&wards.list.names);
-                let expected = twin.find(|((owner, kind), _)| meet((owner, *kind), (name, *scope)));
-                let expected = expected.map(|(_, warded)| Cover::Name(warded));
-                prop_assert_eq!(find(&wards, name, *scope), expected);
+                let twin = warded.iter().zip(&wards.list.names);
+                let met = twin.filter(|((owner, kind), _)| meet((owner, *kind), (name, *scope)));
+                let met: Vec<_> = met.map(|(_, warded)| warded).collect();
+                let strict = met.iter().find(|warded| !list.warn.has(warded.ward));
+                let expected = strict.map(|warded| (Cover::Name(warded), false));
+                let warned = met.first().map(|warded| (Cover::Name(warded), true));
+                prop_assert_eq!(wards.check(name, *scope, list), expected.or(warned));
             }
         }
     }

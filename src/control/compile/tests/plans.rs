@@ -11,6 +11,7 @@ use super::super::run::{CompileError, compile};
 use super::{bits, name, path};
 use crate::config::Format;
 use crate::config::guard::Limits;
+use crate::config::guard::WardSet;
 use crate::control::guard::held::InForce;
 use crate::control::guard::release::{Guard, Guards};
 use crate::control::guard::wards::WardList;
@@ -30,6 +31,7 @@ fn list(folder: &FilePath, name: &str) -> PlanList {
         text: None,
         read: true,
         kind: Kind::Block,
+        warn: WardSet::NONE,
         released: Guards::NONE,
         before: None,
     }
