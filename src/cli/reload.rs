@@ -1,7 +1,7 @@
 //! Owns `tapis reload`.
 //! Refuses to judge: the server says what it took.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::Args;
@@ -35,14 +35,20 @@ pub(super) fn run(
     tell(&report, out)
 }
 
+/// Prints which keys wait for a restart.
+pub(super) fn restart(keys: &[String], out: &mut impl Write) -> io::Result<()> {
+    for key in keys {
+        writeln!(out, "changed, but in force only after a restart: {key}")?;
+    }
+    Ok(())
+}
+
 /// Prints how it ended.
 pub(super) fn tell(report: &ReloadReport, out: &mut impl Write) -> Result<(), Failure> {
     for problem in &report.problems {
         writeln!(out, "not taken: {problem}")?;
     }
-    for key in &report.restart {
-        writeln!(out, "changed, but in force only after a restart: {key}")?;
-    }
+    restart(&report.restart, out)?;
     let read = match report.loaded.as_slice() {
         [] => "no list read anew".to_owned(),
         names => format!("read anew: {}", names.join(", ")),

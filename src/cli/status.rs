@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{ControlArgs, Failure, runtime, told};
+use super::{ControlArgs, Failure, reload, runtime, told};
 use crate::config::shown::Show;
 use crate::control::client::call;
 use crate::control::status::{ListHealth, Status};
@@ -111,6 +111,7 @@ pub(super) fn run(
     for warning in &status.orders.warnings {
         writeln!(out, "note: {warning}")?;
     }
+    reload::restart(&status.restart, out)?;
     for alarm in &status.alarms {
         writeln!(out, "ALARM {alarm}")?;
     }

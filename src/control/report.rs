@@ -87,6 +87,7 @@ pub(super) fn status(control: &Control, gauges: Gauges) -> Status {
             .into_iter()
             .chain(control.unwatched.iter().cloned())
             .collect(),
+        restart: needs_restart(&control.boot, &control.config),
         lists,
         orders: orders(control, &gauges),
         gauges,
@@ -217,31 +218,77 @@ fn list(state: &ListState, hits: Option<u64>, rails: &Rails) -> ListStatus {
     }
 }
 
-/// What differs between two configurations and can't be taken in while serving.
+/// The keys that differ between two configurations and count only after a restart.
 pub(super) fn needs_restart(boot: &Config, now: &Config) -> Vec<String> {
-    let (old, new) = (&boot.server, &now.server);
+    let (server, next) = (&boot.server, &now.server);
+    let (upstream, next_upstream) = (&boot.upstream, &now.upstream);
+    let (cache, next_cache) = (&boot.cache, &now.cache);
+    let (state, next_state) = (&boot.state, &now.state);
+    let is_moved = state.dir != next_state.dir;
     let differing = [
-        ("[server] listen", old.listen != new.listen),
-        ("[server] workers", old.workers != new.workers),
-        ("[server] control", old.control != new.control),
+        ("[server] listen", server.listen != next.listen),
+        ("[server] workers", server.workers != next.workers),
+        ("[server] control", server.control != next.control),
         (
             "[server] tcp-connections",
-            old.tcp_connections != new.tcp_connections,
+            server.tcp_connections != next.tcp_connections,
         ),
         (
             "[server] tcp-connections-per-client",
-            old.tcp_connections_per_client != new.tcp_connections_per_client,
+            server.tcp_connections_per_client != next.tcp_connections_per_client,
         ),
-        ("[server] tcp-idle-secs", old.tcp_idle != new.tcp_idle),
-        ("[server] discard-ms", old.discard != new.discard),
-        ("[upstream]", boot.upstream != now.upstream),
-        ("[cache]", boot.cache != now.cache),
-        ("[state]", boot.state != now.state),
+        ("[server] tcp-idle-secs", server.tcp_idle != next.tcp_idle),
+        ("[server] discard-ms", server.discard != next.discard),
         (
-            "[journal]",
-            (boot.journal != now.journal && boot.state == now.state)
-                || boot.journal_key != now.journal_key,
+            "[upstream] servers",
+            upstream.servers != next_upstream.servers,
         ),
+        (
+            "[upstream] resolv-conf",
+            upstream.resolv_conf != next_upstream.resolv_conf,
+        ),
+        ("[upstream] ports", upstream.ports != next_upstream.ports),
+        (
+            "[upstream] timeout-ms",
+            upstream.timeout != next_upstream.timeout,
+        ),
+        (
+            "[upstream] waiting",
+            upstream.waiting != next_upstream.waiting,
+        ),
+        (
+            "[upstream] waiting-per-client",
+            upstream.waiting_per_client != next_upstream.waiting_per_client,
+        ),
+        (
+            "[cache] size-mib",
+            cache.size_bytes != next_cache.size_bytes,
+        ),
+        (
+            "[cache] min-ttl-secs",
+            cache.min_ttl_secs != next_cache.min_ttl_secs,
+        ),
+        (
+            "[cache] max-ttl-secs",
+            cache.max_ttl_secs != next_cache.max_ttl_secs,
+        ),
+        (
+            "[cache] stale-secs",
+            cache.stale_secs != next_cache.stale_secs,
+        ),
+        (
+            "[cache] additional",
+            cache.additional != next_cache.additional,
+        ),
+        ("[state] dir", is_moved),
+        ("[state] keep", state.keep != next_state.keep),
+        (
+            "[state] compile-secs",
+            state.deadline != next_state.deadline,
+        ),
+        // By default it is in the state directory.
+        ("[journal] path", boot.journal != now.journal && !is_moved),
+        ("[journal] key", boot.journal_key != now.journal_key),
     ];
     let changed = differing.into_iter().filter(|(_, differs)| *differs);
     changed.map(|(key, _)| key.to_owned()).collect()
@@ -296,11 +343,23 @@ mod tests {
     use crate::control::wall::Still;
 
     #[test]
-    fn another_state_directory_needs_a_restart() {
+    fn what_needs_a_restart_is_named_by_its_key() {
         let config = |text| Config::parse(text, Path::new("tapis.toml")).expect("valid");
         let boot = config("[state]\ndir = \"a\"");
-        for now in ["", "[state]\ndir = \"b\"", "[state]\ndir = \"a\"\nkeep = 4"] {
-            assert_eq!(needs_restart(&boot, &config(now)), ["[state]"], "{now}");
+        for (now, keys) in [
+            ("", &["[state] dir"][..]),
+            ("[state]\ndir = \"b\"", &["[state] dir"]),
+            ("[state]\ndir = \"a\"\nkeep = 4", &["[state] keep"]),
+            (
+                "[state]\ndir = \"a\"\ncompile-secs = 60\n[journal]\npath = \"j\"\nkey = \"k\"",
+                &["[state] compile-secs", "[journal] path", "[journal] key"],
+            ),
+            (
+                "[server]\nworkers = 3\ncontrol = \"c\"\n[state]\ndir = \"a\"",
+                &["[server] workers", "[server] control"],
+            ),
+        ] {
+            assert_eq!(needs_restart(&boot, &config(now)), keys, "{now}");
         }
         assert!(needs_restart(&boot, &boot).is_empty());
     }

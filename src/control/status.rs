@@ -37,6 +37,9 @@ pub struct Status {
     pub degraded: bool,
     /// What needs the operator's attention, a sentence each.
     pub alarms: Vec<String>,
+    /// Keys that changed in the configuration and count only after a restart.
+    #[serde(default)]
+    pub restart: Vec<String>,
     /// The lists in the order of the configuration.
     pub lists: Vec<ListStatus>,
     /// Authorities' orders, and the operator's exceptions.
@@ -291,6 +294,6 @@ pub struct ReloadReport {
     pub loaded: Vec<String>,
     /// What was not taken, and why; the old state stays in force.
     pub problems: Vec<String>,
-    /// What changed in the configuration and waits for a restart.
+    /// Keys that changed in the configuration and count only after a restart.
     pub restart: Vec<String>,
 }

@@ -16,6 +16,7 @@ mod orders;
 mod peers;
 mod quirks;
 mod refusals;
+mod reload;
 
 mod resolving;
 mod respond;
