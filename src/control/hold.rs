@@ -480,7 +480,7 @@ mod tests {
             let (_, hangups) = mpsc::channel(1);
             let (reader, stop) = (control.reader(), CancellationToken::new());
             let keeper = control.keeper.clone();
-            let probe = Box::new(crate::control::status::Gauges::default);
+            let probe = std::sync::Arc::new(crate::control::status::Gauges::default);
             let running = control.run(wishes, hangups, probe, stop.clone());
             Self {
                 requests,

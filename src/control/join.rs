@@ -304,7 +304,10 @@ impl Control {
     }
 
     /// Takes a new configuration with its lists.
-    fn take_stage(&mut self, stage: Stage, book: Book) {
+    fn take_stage(&mut self, mut stage: Stage, book: Book) {
+        if let Some(change) = stage.change.take() {
+            self.plane.follow(change);
+        }
         let rails = Arc::clone(&stage.rails);
         let (config, lists, gone) = stage.merge(std::mem::take(&mut self.lists));
         (self.config, self.lists) = (config, lists);

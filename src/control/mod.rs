@@ -22,6 +22,7 @@ pub mod lists;
 pub mod load;
 mod notes;
 pub mod orders;
+pub mod plane;
 mod preparing;
 mod publishing;
 mod reading;

@@ -10,6 +10,7 @@ use super::following::{Files, look};
 use super::guard::rails::Rails;
 use super::journal::entry::Cause;
 use super::orders::book::Book;
+use super::plane::Change;
 use super::reload::Control;
 use super::status::{ReloadReport, ReloadRequest, RollbackRequest};
 use super::wishes::Waiting;
@@ -39,10 +40,12 @@ pub(super) struct Wishes {
 /// The configuration's file as it is now.
 pub(super) struct Newest {
     pub(super) config: Config,
-    /// Directories that can't be listed.
-    pub(super) unlisted: Vec<String>,
+    /// Why it can't be taken, if it is another one than is in force.
+    pub(super) problems: Vec<String>,
     /// Its guard rails, if it is another configuration than the one in force.
     pub(super) rails: Option<Rails>,
+    /// What the data plane has ready for it.
+    pub(super) change: Option<Change>,
 }
 
 /// What a reload needs of files.
@@ -103,6 +106,7 @@ impl Control {
         self.wishes.under_way = Some(wish);
         let (now, boot) = (self.config.clone(), self.boot.overrides.clone());
         let (rails, staged) = (self.rails.clone(), self.stage.is_some());
+        let plane = self.plane.plane();
         let mut places = vec!["the configuration and the files that it names".to_owned()];
         if let Origin::File(path) = &now.origin {
             places.insert(0, path.shown().to_string());
@@ -113,8 +117,17 @@ impl Control {
                 Origin::File(path) => Some(Config::load(path).map(|config| {
                     let config = config.with_overrides(boot);
                     let other = staged || config != now;
+                    let mut problems = Book::unlisted(&config);
+                    let plane = plane.filter(|_| config != now && problems.is_empty());
+                    let change = plane.map(|plane| plane.prepare(&config)).transpose();
+                    let change = change.unwrap_or_else(|why| {
+                        let why = why.into_iter();
+                        problems.extend(why.map(|why| format!("configuration not taken: {why}")));
+                        None
+                    });
                     Newest {
-                        unlisted: Book::unlisted(&config),
+                        problems,
+                        change,
                         rails: other.then(|| rails.read_again(&config)),
                         config,
                     }

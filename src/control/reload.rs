@@ -23,12 +23,13 @@ use super::journal::Journal;
 use super::journal::entry::Cause;
 use super::keep::Keeper;
 use super::landing::{Done, start_load};
+use super::plane::{DataPlane, Following};
 use super::preparing::{Newest, Prepared, Wish, Wishes};
 use super::report;
 use super::slots::Slots;
 use super::stage::Stage;
 use super::state::ListState;
-use super::status::{Gauges, ReloadReport, ReloadRequest};
+use super::status::{ReloadReport, ReloadRequest};
 use super::watch::{OPEN_QUIET, Touches, Watch};
 use super::wishes::{Request, Tickets, Waiting};
 use crate::config::{Config, Problems};
@@ -42,8 +43,6 @@ use crate::policy::snapshot::Snapshot;
 const SWEEP: Duration = OPEN_QUIET;
 /// How often to look whether a replaced snapshot is still in use.
 const RECLAIM: Duration = Duration::from_millis(20);
-/// Tells about the data plane, of which the control plane knows nothing.
-pub type Probe = Box<dyn Fn() -> Gauges + Send>;
 
 /// Joined lists, or the loads of a joining that panicked.
 type Joining = Result<Joined, Vec<u64>>;
@@ -130,6 +129,7 @@ pub struct Control {
     /// Where hits of lists are counted.
     pub(super) slots: Slots,
     pub(super) calendar: Calendar,
+    pub(super) plane: Following,
 }
 
 impl Control {
@@ -197,6 +197,7 @@ impl Control {
             paged: 0,
             told_problems: Vec::new(),
             slots: Slots::default(),
+            plane: Following::default(),
         };
         control.start_following();
         control
@@ -212,14 +213,15 @@ impl Control {
         self.publisher.current().generation
     }
 
-    /// Follows files, requests and hang-ups until `stop`.
+    /// Follows files, requests and hang-ups until `stop`, and has `plane` follow the configuration.
     pub async fn run(
         mut self,
         mut requests: mpsc::Receiver<Request>,
         mut hangups: mpsc::Receiver<()>,
-        probe: Probe,
+        plane: Arc<dyn DataPlane>,
         stop: CancellationToken,
     ) {
+        self.plane = Following::new(plane);
         let mut sweep = interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut reclaim: Option<Instant> = Some(Instant::now());
@@ -237,7 +239,7 @@ impl Control {
                 Some(request) = requests.recv() => match request {
                     Request::Status(reply) => {
                         // Who asked may have left.
-                        let _ = reply.send(report::status(&self, probe()));
+                        let _ = reply.send(report::status(&self, self.plane.gauges()));
                     }
                     Request::Reload(wish, user, reply) => {
                         let cause = wish.cause(user);
@@ -390,8 +392,9 @@ impl Control {
         };
         let Newest {
             config,
-            unlisted,
+            problems,
             rails,
+            change,
         } = match newest {
             Ok(newest) => newest,
             Err(problems) => {
@@ -405,24 +408,20 @@ impl Control {
                 return;
             }
         };
-        if !unlisted.is_empty() && config != self.config {
-            waiting.report.problems.extend(unlisted.iter().cloned());
-            self.tell_refused("configuration".to_owned(), unlisted.clone());
-            self.config_problems = unlisted;
-            return;
+        if !problems.is_empty() && config != self.config {
+            return self.refuse_configuration(waiting, problems);
         }
         self.config_problems.clear();
-        waiting.report.restart = report::needs_restart(&self.boot, &config);
+        let change = change.filter(|_| config != self.config);
+        let next = change.as_ref().map(|change| change.restart.as_slice());
+        let plane = next.unwrap_or(self.plane.restart());
+        waiting.report.restart = report::needs_restart(&self.boot, &config, plane);
         if config == self.config && self.stage.is_none() {
             return;
         }
         if let Some(hold) = &self.held {
-            let problems = vec![format!("configuration not taken: {}", hold.told())];
-            tracing::error!(?problems, "configuration refused, the old one stays");
-            waiting.report.problems.extend(problems.iter().cloned());
-            self.tell_refused("configuration".to_owned(), problems.clone());
-            self.config_problems = problems;
-            return;
+            let problem = format!("configuration not taken: {}", hold.told());
+            return self.refuse_configuration(waiting, vec![problem]);
         }
         waiting.staged = true;
         if self
@@ -432,7 +431,7 @@ impl Control {
         {
             // One that waited is outdated; who waited for it waits for this one.
             let rails = rails.map_or_else(|| Arc::clone(&self.rails), Arc::new);
-            self.stage = Some(Stage::new(config, rails, &self.lists, files));
+            self.stage = Some(Stage::new(config, rails, change, &self.lists, files));
             self.base.take_if(|base| base.staged);
             self.follow();
         }
@@ -443,27 +442,6 @@ impl Control {
                 list.request_unwatched(self.tickets.next(), free, now);
             }
         }
-    }
-
-    /// Leaves a new configuration of which a list can't be taken, when all are read.
-    pub(super) fn finish_stage(&mut self) {
-        let bad = |stage: &mut Stage| stage.is_ready() && !stage.problems().is_empty();
-        let Some(stage) = self.stage.take_if(bad) else {
-            return;
-        };
-        self.leave_stage(stage.problems());
-    }
-
-    /// Tells why a new configuration is not taken.
-    pub(super) fn leave_stage(&mut self, problems: Vec<String>) {
-        self.base.take_if(|base| base.staged);
-        tracing::error!(?problems, "configuration refused, the old one stays");
-        for waiting in self.waiting.iter_mut().filter(|waiting| waiting.staged) {
-            waiting.staged = false;
-            waiting.report.problems.extend(problems.iter().cloned());
-        }
-        self.tell_refused("configuration".to_owned(), problems.clone());
-        self.config_problems = problems;
     }
 }
 

@@ -87,7 +87,7 @@ pub(super) fn status(control: &Control, gauges: Gauges) -> Status {
             .into_iter()
             .chain(control.unwatched.iter().cloned())
             .collect(),
-        restart: needs_restart(&control.boot, &control.config),
+        restart: needs_restart(&control.boot, &control.config, control.plane.restart()),
         lists,
         orders: orders(control, &gauges),
         gauges,
@@ -218,68 +218,16 @@ fn list(state: &ListState, hits: Option<u64>, rails: &Rails) -> ListStatus {
     }
 }
 
-/// The keys that differ between two configurations and count only after a restart.
-pub(super) fn needs_restart(boot: &Config, now: &Config) -> Vec<String> {
+/// The keys that differ between two configurations and count only after a restart, with those that the data plane
+/// can't follow before one.
+pub(super) fn needs_restart(boot: &Config, now: &Config, plane: &[String]) -> Vec<String> {
     let (server, next) = (&boot.server, &now.server);
-    let (upstream, next_upstream) = (&boot.upstream, &now.upstream);
-    let (cache, next_cache) = (&boot.cache, &now.cache);
     let (state, next_state) = (&boot.state, &now.state);
     let is_moved = state.dir != next_state.dir;
     let differing = [
         ("[server] listen", server.listen != next.listen),
         ("[server] workers", server.workers != next.workers),
         ("[server] control", server.control != next.control),
-        (
-            "[server] tcp-connections",
-            server.tcp_connections != next.tcp_connections,
-        ),
-        (
-            "[server] tcp-connections-per-client",
-            server.tcp_connections_per_client != next.tcp_connections_per_client,
-        ),
-        ("[server] tcp-idle-secs", server.tcp_idle != next.tcp_idle),
-        ("[server] discard-ms", server.discard != next.discard),
-        (
-            "[upstream] servers",
-            upstream.servers != next_upstream.servers,
-        ),
-        (
-            "[upstream] resolv-conf",
-            upstream.resolv_conf != next_upstream.resolv_conf,
-        ),
-        ("[upstream] ports", upstream.ports != next_upstream.ports),
-        (
-            "[upstream] timeout-ms",
-            upstream.timeout != next_upstream.timeout,
-        ),
-        (
-            "[upstream] waiting",
-            upstream.waiting != next_upstream.waiting,
-        ),
-        (
-            "[upstream] waiting-per-client",
-            upstream.waiting_per_client != next_upstream.waiting_per_client,
-        ),
-        (
-            "[cache] size-mib",
-            cache.size_bytes != next_cache.size_bytes,
-        ),
-        (
-            "[cache] min-ttl-secs",
-            cache.min_ttl_secs != next_cache.min_ttl_secs,
-        ),
-        (
-            "[cache] max-ttl-secs",
-            cache.max_ttl_secs != next_cache.max_ttl_secs,
-        ),
-        (
-            "[cache] stale-secs",
-            cache.stale_secs != next_cache.stale_secs,
-        ),
-        (
-            "[cache] additional",
-            cache.additional != next_cache.additional,
-        ),
         ("[state] dir", is_moved),
         ("[state] keep", state.keep != next_state.keep),
         (
@@ -291,7 +239,8 @@ pub(super) fn needs_restart(boot: &Config, now: &Config) -> Vec<String> {
         ("[journal] key", boot.journal_key != now.journal_key),
     ];
     let changed = differing.into_iter().filter(|(_, differs)| *differs);
-    changed.map(|(key, _)| key.to_owned()).collect()
+    let changed = changed.map(|(key, _)| key.to_owned());
+    changed.chain(plane.iter().cloned()).collect()
 }
 
 /// Tells how reading a list ended.
@@ -359,9 +308,9 @@ mod tests {
                 &["[server] workers", "[server] control"],
             ),
         ] {
-            assert_eq!(needs_restart(&boot, &config(now)), keys, "{now}");
+            assert_eq!(needs_restart(&boot, &config(now), &[]), keys, "{now}");
         }
-        assert!(needs_restart(&boot, &boot).is_empty());
+        assert!(needs_restart(&boot, &boot, &[]).is_empty());
     }
 
     #[tokio::test(flavor = "multi_thread")]

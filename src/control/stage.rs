@@ -11,7 +11,10 @@ use super::compiling::is_large;
 use super::following::Files;
 use super::guard::rails::Rails;
 use super::orders::book::Book;
+use super::plane::Change;
+use super::reload::Control;
 use super::state::ListState;
+use super::wishes::Waiting;
 use crate::config::shown::Show;
 use crate::config::{Config, List};
 
@@ -23,6 +26,8 @@ const MOST_STAGED: Duration = Duration::from_secs(30);
 pub(super) struct Stage {
     pub(super) config: Config,
     pub(super) rails: Arc<Rails>,
+    /// What the data plane has ready for it; `None` if it follows that one already.
+    pub(super) change: Option<Change>,
     since: Instant,
     /// Its lists whose rules are not in force yet: new ones, and those that come from another file
     /// or mean something else.
@@ -39,6 +44,7 @@ impl Stage {
     pub(super) fn new(
         config: Config,
         rails: Arc<Rails>,
+        change: Option<Change>,
         active: &[ListState],
         files: &Files,
     ) -> Self {
@@ -53,6 +59,7 @@ impl Stage {
         Self {
             config,
             rails,
+            change,
             since: Instant::now(),
             fresh,
             book: None,
@@ -158,6 +165,37 @@ fn hanging(list: &ListState) -> Option<u64> {
     let loading = list.loading.filter(|_| !is_large(list))?;
     let elapsed = loading.since.elapsed();
     (elapsed > MOST_STAGED).then_some(elapsed.as_secs())
+}
+
+impl Control {
+    /// Leaves a new configuration of which a list can't be taken, when all are read.
+    pub(super) fn finish_stage(&mut self) {
+        let bad = |stage: &mut Stage| stage.is_ready() && !stage.problems().is_empty();
+        let Some(stage) = self.stage.take_if(bad) else {
+            return;
+        };
+        self.leave_stage(stage.problems());
+    }
+
+    /// Tells why a new configuration is not taken.
+    pub(super) fn leave_stage(&mut self, problems: Vec<String>) {
+        self.base.take_if(|base| base.staged);
+        tracing::error!(?problems, "configuration refused, the old one stays");
+        for waiting in self.waiting.iter_mut().filter(|waiting| waiting.staged) {
+            waiting.staged = false;
+            waiting.report.problems.extend(problems.iter().cloned());
+        }
+        self.tell_refused("configuration".to_owned(), problems.clone());
+        self.config_problems = problems;
+    }
+
+    /// Refuses a new configuration that a reload found.
+    pub(super) fn refuse_configuration(&mut self, waiting: &mut Waiting, problems: Vec<String>) {
+        tracing::error!(?problems, "configuration refused, the old one stays");
+        waiting.report.problems.extend(problems.iter().cloned());
+        self.tell_refused("configuration".to_owned(), problems.clone());
+        self.config_problems = problems;
+    }
 }
 
 /// Whether a list goes on as the same one.

@@ -35,11 +35,7 @@ pub(super) struct Budget {
 /// Divides `files`: clients get as many connections as are `wanted`, but leave half of what is
 /// free for upstream, without which no question could be answered.
 pub(super) fn budget(files: usize, listening: Listening, wanted: usize) -> Budget {
-    let Listening { addresses, workers } = listening;
-    // A TCP socket for each address, one for UDP for each worker too, and each worker's ear and
-    // what it waits with.
-    let taken = addresses * (workers + 1) + 2 * workers;
-    let free = files.saturating_sub(RESERVE + taken);
+    let (workers, free) = (listening.workers, free(files, listening));
     let connections = wanted.min(free / 2).max(1);
     let upstream = free.saturating_sub(connections);
     Budget {
@@ -47,6 +43,27 @@ pub(super) fn budget(files: usize, listening: Listening, wanted: usize) -> Budge
         upstream: (upstream / 2).clamp(1, MOST_UPSTREAM),
         ports: (upstream / 2 / workers.max(1)).clamp(1, MOST_PORTS),
     }
+}
+
+/// How many connections clients get of `wanted` ones while what upstream has stays as `budget` says.
+pub(super) fn connections_beside(
+    files: usize,
+    listening: Listening,
+    budget: Budget,
+    wanted: usize,
+) -> usize {
+    let upstream = budget.upstream + listening.workers * budget.ports;
+    wanted
+        .min(free(files, listening).saturating_sub(upstream))
+        .max(1)
+}
+
+fn free(files: usize, listening: Listening) -> usize {
+    let Listening { addresses, workers } = listening;
+    // A TCP socket for each address, one for UDP for each worker too, and each worker's ear and
+    // what it waits with.
+    let taken = addresses * (workers + 1) + 2 * workers;
+    files.saturating_sub(RESERVE + taken)
 }
 
 /// How many TCP connections one client may have. Where few files left fewer in all, that are fewer, too.
@@ -84,6 +101,16 @@ mod tests {
         );
         let few = budget(1024, TWO, 100);
         assert_eq!((few.connections, few.upstream, few.ports), (100, 393, 196));
+    }
+
+    #[test]
+    fn more_connections_while_serving_leave_upstream_what_it_has() {
+        let start = budget(1024, TWO, 100);
+        let beside = |wanted| connections_beside(1024, TWO, start, wanted);
+        assert_eq!((beside(50), beside(100)), (50, 100));
+        // 886 are free, and upstream has 393 and 2 × 196 of them.
+        assert_eq!(beside(1024), 101);
+        assert_eq!(connections_beside(1 << 20, TWO, start, 65_535), 65_535);
     }
 
     #[test]

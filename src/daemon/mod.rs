@@ -6,6 +6,7 @@ mod clock;
 mod control;
 mod essential;
 mod limits;
+mod live;
 mod outage;
 mod resolv_conf;
 mod service;
@@ -24,7 +25,8 @@ use self::bind::Bound;
 use self::clock::SystemClock;
 pub use self::control::control_places;
 use self::control::control_socket;
-use self::limits::{Budget, Listening};
+use self::limits::Listening;
+use self::live::Files;
 use self::service::Service;
 use self::signals::Signals;
 pub use self::upstreams::UpstreamError;
@@ -106,7 +108,7 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
     let control_socket = control_socket(&config, user)?;
     let (socket, socket_file) = control_socket.unzip();
     drop(inside);
-    let budget = divide(files, &bound, &config);
+    let files = divide(files, &bound, &config);
     tracing::info!(lists = config.lists.len(), "reading the lists");
     let boot = config.clone();
     let wall = Arc::new(SystemClock::default());
@@ -128,7 +130,7 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
     };
     let result = runtime.block_on(async {
         let place = socket_file.as_ref().map(SocketFile::path);
-        let service = Service::start(&config, upstreams, bound, budget, &control, place)?;
+        let service = Service::start(&config, upstreams, bound, files, &control, place)?;
         let (requests, wishes) = mpsc::channel(64);
         let (hangup, hangups) = mpsc::channel(4);
         let stop = service.essential.stop().clone();
@@ -145,8 +147,7 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
                 drop(api.await);
             }
         };
-        let probe = service.probe();
-        let control = control.run(wishes, hangups, Box::new(probe), stop);
+        let control = control.run(wishes, hangups, service.plane(), stop);
         let control = tokio::spawn(service.essential.watch("the control loop", control));
         let end = signals.wait_for_the_end(&service.essential, hangup).await;
         service.stop().await;
@@ -160,22 +161,26 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
 }
 
 /// Divides the files that may be open, and tells when that leaves less than is configured.
-fn divide(files: usize, bound: &Bound, config: &Config) -> Budget {
+fn divide(all: usize, bound: &Bound, config: &Config) -> Files {
     let listening = Listening {
         addresses: bound.addresses.len(),
         workers: bound.udp.len(),
     };
     let configured = config.server.tcp_connections;
-    let budget = limits::budget(files, listening, configured);
+    let budget = limits::budget(all, listening, configured);
     if budget.connections < configured {
         tracing::warn!(
             configured,
             now = budget.connections,
-            files,
+            files = all,
             "tcp-connections lowered: too few files may be open; raise LimitNOFILE in the systemd unit, or the hard limit of `ulimit -n`"
         );
     }
-    budget
+    Files {
+        all,
+        listening,
+        budget,
+    }
 }
 
 /// Whether the configuration's upstreams can be asked.

@@ -16,7 +16,6 @@ use super::upstreams::{Target, UpstreamError, own, resolve};
 use crate::config::regular;
 use crate::config::shown::Show;
 use crate::config::upstream::ServerAddress;
-use crate::serve::upstream::Pool;
 use crate::wire::ask::Dialect;
 
 const DNS_PORT: u16 = 53;
@@ -94,8 +93,8 @@ impl ResolvConf {
         Ok(servers)
     }
 
-    /// Keeps the servers of `pool` those of the file.
-    pub(super) async fn follow(mut self, pool: Arc<Pool>) {
+    /// Hands the servers to `replace` each time that the file names others.
+    pub(super) async fn follow(mut self, replace: impl Fn(&[Target])) {
         loop {
             tokio::time::sleep(PERIOD).await;
             let read = tokio::task::spawn_blocking(move || {
@@ -108,7 +107,7 @@ impl ResolvConf {
             };
             self = next;
             if let Some(servers) = changed {
-                pool.replace(&servers);
+                replace(&servers);
             }
         }
     }

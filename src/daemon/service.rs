@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -13,25 +13,25 @@ use tokio_util::task::TaskTracker;
 use super::bind::Bound;
 use super::clock::follow_suspension;
 use super::essential::Essential;
-use super::limits::{self, Budget};
+use super::live::{Files, Live, Parts, connections, waiting};
 use super::outage::Outage;
-use super::resolv_conf::{FileProblem, ResolvConf};
-use super::upstreams::Upstreams;
+use super::upstreams::{Source, Upstreams};
 use super::{DRAIN, DaemonError};
 use crate::config::Config;
+use crate::control::plane::DataPlane;
 use crate::control::reload::Control;
-use crate::control::status::{Gauges, Histogram, UpstreamStatus};
+use crate::control::status::{Gauges, Histogram};
 use crate::serve::cache::Cache;
 use crate::serve::desk::Desk;
 use crate::serve::pace::Pace;
 use crate::serve::resolve::Resolver;
-use crate::serve::seats::{Bounds, Seats};
-use crate::serve::shared::{Clock, Shared};
+use crate::serve::seats::Seats;
+use crate::serve::shared::{Clock, Setting, Shared};
 use crate::serve::streams::Streams;
 use crate::serve::udp::{HAND_OVER, Worker};
-use crate::serve::upstream::ServerState;
-use crate::stats::{Counters, LATENCY_BOUNDS, Sums, sums};
+use crate::stats::{Counters, LATENCY_BOUNDS, Sums};
 use crate::sys::process::return_free_memory;
+use crate::sys::udp::Ports;
 use crate::sys::wait::{self, Bell};
 
 /// How often to look whether a burst has ended, and how many questions that wait are one.
@@ -44,12 +44,7 @@ pub(super) struct Service {
     tracker: TaskTracker,
     bell: Bell,
     threads: Vec<thread::JoinHandle<()>>,
-    resolver: Arc<Resolver>,
-    cache: Arc<Cache>,
-    counters: Vec<Arc<Counters>>,
-    listen: Vec<SocketAddr>,
-    file_problem: Option<FileProblem>,
-    outage: Outage,
+    live: Live,
 }
 
 impl Service {
@@ -57,7 +52,7 @@ impl Service {
         config: &Config,
         upstreams: Upstreams,
         bound: Bound,
-        budget: Budget,
+        files: Files,
         control: &Control,
         socket: Option<&Path>,
     ) -> Result<Self, DaemonError> {
@@ -70,13 +65,11 @@ impl Service {
         let shared_counters = Arc::clone(&counters[workers]);
         let clock = Clock::start();
         let cache = Arc::new(Cache::new(config.cache.size_bytes, config.cache.stale_secs));
-        let pool = Arc::new(upstreams.pool(config, &bound.addresses, budget, &shared_counters));
-        let file_problem = upstreams.file.as_ref().map(ResolvConf::problem);
-        if let Some(file) = upstreams.file {
-            let (pool, stop) = (pool.clone(), stop.clone());
-            let follow = async move { stop.run_until_cancelled(file.follow(pool)).await };
-            tracker.spawn(follow);
-        }
+        let taken = bound.addresses.iter().map(SocketAddr::port).collect();
+        let ports = Arc::new(Ports::new(config.upstream.ports.clone(), taken));
+        let pool = upstreams.pool(config, ports.clone(), files.budget, &shared_counters);
+        let pool = Arc::new(pool);
+        let source = Source::start(pool.clone(), upstreams.file, tracker.clone(), stop.clone());
         let shared = Shared {
             policy: control.reader(),
             cache: cache.clone(),
@@ -90,11 +83,7 @@ impl Service {
             sockets: bound.udp.first().cloned().unwrap_or_default(),
             counters: shared_counters.clone(),
         };
-        let waiting = Bounds {
-            all: config.upstream.waiting,
-            per_client: config.upstream.waiting_per_client,
-        };
-        let resolver = Arc::new(Resolver::new(pool, desk, waiting));
+        let resolver = Arc::new(Resolver::new(pool, desk, waiting(config)));
         let (jobs, queue) = mpsc::channel(HAND_OVER);
         let jobs_taken = resolver.clone().take_jobs(queue, tracker.clone());
         tracker.spawn(essential.watch("the job taker", jobs_taken));
@@ -106,7 +95,7 @@ impl Service {
                 shared: shared.clone(),
                 sockets,
                 pool: resolver.pool().clone(),
-                ports: budget.ports,
+                ports: files.budget.ports,
                 flights: resolver.flights().clone(),
                 seats: resolver.seats().clone(),
                 jobs: jobs.clone(),
@@ -134,11 +123,8 @@ impl Service {
             shared,
             resolver: resolver.clone(),
             counters: shared_counters,
-            places: Arc::new(Seats::new(Bounds {
-                all: budget.connections,
-                per_client: limits::connections_per_client(config, budget),
-            })),
-            idle: config.server.tcp_idle,
+            places: Arc::new(Seats::new(connections(config, files.budget))),
+            idle: Setting::new(config.server.tcp_idle),
             stop: stop.clone(),
             tracker: tracker.clone(),
         });
@@ -157,46 +143,25 @@ impl Service {
             tracker,
             bell,
             threads,
-            resolver,
-            cache,
-            counters,
-            listen: bound.addresses,
-            file_problem,
-            outage,
+            live: Live(Arc::new(Parts {
+                resolver,
+                cache,
+                pace,
+                streams,
+                ports,
+                source,
+                outage,
+                counters,
+                listen: bound.addresses,
+                files,
+                config: Mutex::new(config.clone()),
+            })),
         })
     }
 
-    /// Tells about the data plane.
-    pub(super) fn probe(&self) -> impl Fn() -> Gauges + Send + use<> {
-        let (resolver, cache) = (self.resolver.clone(), self.cache.clone());
-        let (counters, listen) = (self.counters.clone(), self.listen.clone());
-        let (file_problem, outage) = (self.file_problem.clone(), self.outage.clone());
-        move || {
-            let (cache_entries, cache_octets) = cache.size();
-            let upstream = |server: ServerState| UpstreamStatus {
-                address: server.address,
-                down: server.down,
-                latency_ms: server.latency.map(|latency| latency.as_secs_f64() * 1e3),
-                edns: server.dialect.edns,
-                random_case: server.dialect.random_case,
-                referrals: server.referrals,
-            };
-            Gauges {
-                listen: listen.clone(),
-                upstream: resolver.pool().state().into_iter().map(upstream).collect(),
-                upstream_problems: [
-                    file_problem.as_ref().and_then(FileProblem::current),
-                    outage.alarm(),
-                ]
-                .into_iter()
-                .flatten()
-                .collect(),
-                waiting: resolver.waiting(),
-                cache_entries,
-                cache_octets,
-                ..told(sums(counters.iter().map(|c| &**c)))
-            }
-        }
+    /// The data plane, for the control plane.
+    pub(super) fn plane(&self) -> Arc<dyn DataPlane> {
+        Arc::new(self.live.clone())
     }
 
     /// Takes no more questions, answers those under way, and ends within [`DRAIN`].
@@ -247,7 +212,7 @@ async fn tidy(resolver: Arc<Resolver>, stop: CancellationToken) {
 }
 
 /// What was counted, in the words of `status`.
-fn told(sums: Sums) -> Gauges {
+pub(super) fn told(sums: Sums) -> Gauges {
     let mut count = 0;
     let cumulated = |of: &u64| {
         count += of;

@@ -3,10 +3,13 @@
 //! This server itself is never one of them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::limits::Budget;
-use super::resolv_conf::ResolvConf;
+use super::resolv_conf::{FileProblem, ResolvConf};
 use crate::config::Config;
 use crate::config::upstream::{ServerAddress, UpstreamServer};
 use crate::serve::upstream::Pool;
@@ -85,27 +88,104 @@ impl Upstreams {
     pub(super) fn pool(
         &self,
         config: &Config,
-        listen: &[SocketAddr],
+        ports: Arc<Ports>,
         budget: Budget,
         counters: &Arc<Counters>,
     ) -> Pool {
-        let taken = listen.iter().map(SocketAddr::port).collect();
-        let ports = Arc::new(Ports::new(config.upstream.ports.clone(), taken));
         let network = Network::new(budget.upstream, Arc::clone(&ports), Arc::clone(counters));
-        let intake = Intake {
-            min_ttl: config.cache.min_ttl_secs,
-            max_ttl: config.cache.max_ttl_secs,
-            additional: config.cache.additional,
-        };
         let server = |(address, permitted): &Target| Server::new(address.clone(), *permitted);
         Pool::new(
             self.servers.iter().map(server).collect(),
             Arc::new(network),
             config.upstream.timeout,
-            intake,
+            intake(config),
             ports,
             Arc::clone(counters),
         )
+    }
+}
+
+/// What is taken of upstream's answers.
+pub(super) fn intake(config: &Config) -> Intake {
+    Intake {
+        min_ttl: config.cache.min_ttl_secs,
+        max_ttl: config.cache.max_ttl_secs,
+        additional: config.cache.additional,
+    }
+}
+
+/// Keeps the servers of a pool those of the configuration in force.
+pub(super) struct Source {
+    pool: Arc<Pool>,
+    tracker: TaskTracker,
+    stop: CancellationToken,
+    /// Held while servers are replaced, so that a file that no longer counts replaces none.
+    current: Arc<Mutex<Current>>,
+}
+
+struct Current {
+    /// Ends the following of the file.
+    end: CancellationToken,
+    problem: Option<FileProblem>,
+}
+
+impl Source {
+    /// Follows `file` until `stop`.
+    pub(super) fn start(
+        pool: Arc<Pool>,
+        file: Option<ResolvConf>,
+        tracker: TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
+        let current = Current {
+            end: stop.child_token(),
+            problem: None,
+        };
+        let source = Self {
+            pool,
+            tracker,
+            stop,
+            current: Arc::new(Mutex::new(current)),
+        };
+        source.follow(&mut source.lock(), file);
+        source
+    }
+
+    /// Takes others in the place of all servers.
+    pub(super) fn replace(&self, upstreams: Upstreams) {
+        let mut current = self.lock();
+        current.end.cancel();
+        self.pool.replace(&upstreams.servers);
+        self.follow(&mut current, upstreams.file);
+    }
+
+    /// What is wrong with the file.
+    pub(super) fn problem(&self) -> Option<String> {
+        self.lock().problem.as_ref().and_then(FileProblem::current)
+    }
+
+    fn follow(&self, current: &mut Current, file: Option<ResolvConf>) {
+        *current = Current {
+            end: self.stop.child_token(),
+            problem: file.as_ref().map(ResolvConf::problem),
+        };
+        let Some(file) = file else {
+            return;
+        };
+        let (pool, end) = (Arc::clone(&self.pool), current.end.clone());
+        let (all, ended) = (Arc::clone(&self.current), end.clone());
+        let replace = move |servers: &[Target]| {
+            let _current = all.lock().unwrap_or_else(PoisonError::into_inner);
+            if !ended.is_cancelled() {
+                pool.replace(servers);
+            }
+        };
+        let follow = async move { end.run_until_cancelled(file.follow(replace)).await };
+        self.tracker.spawn(follow);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

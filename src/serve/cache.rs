@@ -6,7 +6,7 @@ mod stale;
 use std::convert::Infallible;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 use quick_cache::{Equivalent, Weighter, sync};
 use smallvec::SmallVec;
@@ -294,26 +294,52 @@ pub struct Cache {
     answers: sync::Cache<Key, Arc<Entry>, Octets>,
     denials: sync::Cache<Key, Denial, Octets>,
     failures: sync::Cache<Key, HeldFailure, Octets>,
-    stale_secs: u32,
+    stale_secs: AtomicU32,
 }
 
 impl Cache {
     /// A cache of at most `size` octets that keeps answers for `stale_secs` past their TTL.
     pub fn new(size: u64, stale_secs: u32) -> Self {
-        let (failures, denials) = (size / FAILURE_SHARE, size / DENIAL_SHARE);
-        let answers = size - failures - denials;
-        let items = |octets: u64| usize::try_from(octets / SMALL_ENTRY).unwrap_or(usize::MAX);
-        let most_denials = usize::try_from(denials / DENIAL_OVERHEAD as u64).unwrap_or(usize::MAX);
+        let Shares {
+            answers,
+            denials,
+            failures,
+        } = Shares::of(size);
         let cache = Self {
             answers: sync::Cache::with_weighter(items(answers), answers, Octets),
-            denials: sync::Cache::with_weighter(most_denials, denials, Octets),
+            denials: sync::Cache::with_weighter(denial_items(denials), denials, Octets),
             failures: sync::Cache::with_weighter(items(failures), failures, Octets),
-            stale_secs,
+            stale_secs: AtomicU32::new(stale_secs),
         };
         cache.answers.reserve(items(answers));
-        cache.denials.reserve(most_denials);
+        cache.denials.reserve(denial_items(denials));
         cache.failures.reserve(items(failures));
         cache
+    }
+
+    /// Changes how many bytes it holds at most. Of a smaller one what is left is kept. Takes long for a
+    /// large one: no thread that answers queries may call it.
+    pub fn resize(&self, size: u64) {
+        let Shares {
+            answers,
+            denials,
+            failures,
+        } = Shares::of(size);
+        self.answers.set_capacity(answers);
+        self.denials.set_capacity(denials);
+        self.failures.set_capacity(failures);
+        let more = |all: usize, held: usize| all.saturating_sub(held);
+        self.answers
+            .reserve(more(items(answers), self.answers.len()));
+        self.denials
+            .reserve(more(denial_items(denials), self.denials.len()));
+        self.failures
+            .reserve(more(items(failures), self.failures.len()));
+    }
+
+    /// Keeps answers for so many seconds past their TTL from now on.
+    pub fn set_stale_secs(&self, stale_secs: u32) {
+        self.stale_secs.store(stale_secs, Ordering::Relaxed);
     }
 
     /// What is known about a query's question at `now`. May wait a moment for another thread.
@@ -356,8 +382,9 @@ impl Cache {
                 let due = entry.is_due(now);
                 return Ok(Lookup::Fresh(entry, due));
             }
-            Some(entry) if entry.may_be_stale(now, self.stale_secs) => {
-                stale::find(key, entry, now, self.stale_secs, &peek)?
+            Some(entry) if entry.may_be_stale(now, self.stale_secs.load(Ordering::Relaxed)) => {
+                let stale_secs = self.stale_secs.load(Ordering::Relaxed);
+                stale::find(key, entry, now, stale_secs, &peek)?
             }
             _ => None,
         };
@@ -410,5 +437,66 @@ impl Cache {
     /// How many answers are held, and how many octets they take.
     pub fn size(&self) -> (usize, u64) {
         (self.answers.len(), self.answers.weight())
+    }
+}
+
+/// Bytes for each kind of entry, of a cache's size.
+struct Shares {
+    answers: u64,
+    denials: u64,
+    failures: u64,
+}
+
+impl Shares {
+    fn of(size: u64) -> Self {
+        let (failures, denials) = (size / FAILURE_SHARE, size / DENIAL_SHARE);
+        Self {
+            answers: size - failures - denials,
+            denials,
+            failures,
+        }
+    }
+}
+
+/// How many small entries so many bytes have room for.
+fn items(bytes: u64) -> usize {
+    usize::try_from(bytes / SMALL_ENTRY).unwrap_or(usize::MAX)
+}
+
+/// How many denials so many bytes have room for.
+fn denial_items(bytes: u64) -> usize {
+    usize::try_from(bytes / DENIAL_OVERHEAD as u64).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::resolve::tests::entry_of;
+    use super::*;
+
+    #[test]
+    fn a_cache_that_is_made_smaller_keeps_what_it_has_room_for_and_a_larger_one_more() {
+        const MIB: u64 = 1 << 20;
+        let cache = Cache::new(8 * MIB, 0);
+        let fill = |from: u32| {
+            for number in from..from + 10_000 {
+                let mut key = Key::root_servers();
+                key.name = SmallVec::from_slice(&[4]);
+                key.name.extend_from_slice(&number.to_be_bytes());
+                key.name.push(0);
+                cache.insert(key, entry_of(400));
+            }
+        };
+        fill(0);
+        let (many, bytes) = cache.size();
+        assert!(bytes > 2 * MIB, "{many} in {bytes}");
+        cache.resize(MIB);
+        let (few, bytes) = cache.size();
+        assert!(0 < few && few < many && bytes <= MIB, "{few} in {bytes}");
+        fill(10_000);
+        assert!(cache.size().1 <= MIB);
+        cache.resize(8 * MIB);
+        assert!(cache.size().0 > 0);
+        fill(20_000);
+        assert!(cache.size().1 > 2 * MIB);
     }
 }

@@ -14,6 +14,7 @@ use foldhash::quality::RandomState;
 use tokio::time::Instant;
 
 use super::seats::network;
+use super::shared::Setting;
 
 /// Answers that waited for at least `least`, but not long enough for an earlier burst.
 struct Burst {
@@ -60,7 +61,7 @@ pub enum Release {
 /// Decides when waiting queries are answered. All threads share one.
 #[derive(Debug)]
 pub struct Pace {
-    discard: Duration,
+    discard: Setting,
     start: Instant,
     /// For each client the number of a window, and in the low half how many answers it got in that, of each
     /// of [`BURSTS`].
@@ -72,18 +73,23 @@ impl Pace {
     /// Drops answers to queries that are older than `discard`.
     pub fn new(discard: Duration) -> Self {
         Self {
-            discard,
+            discard: Setting::new(discard),
             start: Instant::now(),
             counts: (0..CLIENTS).map(|_| AtomicU64::new(0)).collect(),
             hasher: RandomState::default(),
         }
     }
 
+    /// Drops answers to queries that are older than `discard` from now on.
+    pub fn set_discard(&self, discard: Duration) {
+        self.discard.set(discard);
+    }
+
     /// What to do at `now` with the answer to a query that came at `since`. A `failure` is sent however
     /// old the query is: its client should know.
     pub fn release(&self, client: IpAddr, since: Instant, failure: bool, now: Instant) -> Release {
         let waited = now.saturating_duration_since(since);
-        if waited >= self.discard && !failure {
+        if waited >= self.discard.get() && !failure {
             return Release::Never;
         }
         let Some(burst) = BURSTS.iter().find(|burst| waited >= burst.least) else {
@@ -176,6 +182,16 @@ mod tests {
         let of = |text: &str| text.parse().expect("an address");
         assert_eq!(count(&pace, of(one), since, after(300)), 64);
         assert_eq!(count(&pace, of(other), since, after(300)), 0, "one network");
+    }
+
+    #[test]
+    fn the_age_at_which_queries_are_dropped_can_change() {
+        let pace = Pace::new(Duration::from_millis(500));
+        let since = Instant::now();
+        let release = || pace.release(VICTIM, since, false, since + Duration::from_millis(600));
+        assert_eq!(release(), Release::Never);
+        pace.set_discard(Duration::from_millis(700));
+        assert_eq!(release(), Release::Now);
     }
 
     #[test]

@@ -40,7 +40,8 @@ pub enum Full {
 /// The seats.
 #[derive(Debug)]
 pub struct Seats {
-    bounds: Bounds,
+    all: AtomicUsize,
+    per_client: AtomicUsize,
     taken: AtomicUsize,
     clients: Box<[AtomicU32]>,
     hasher: SeedableRandomState,
@@ -57,17 +58,32 @@ impl Seats {
     /// Free seats.
     pub fn new(bounds: Bounds) -> Self {
         Self {
-            bounds,
+            all: AtomicUsize::new(bounds.all),
+            per_client: AtomicUsize::new(bounds.per_client),
             taken: AtomicUsize::new(0),
             clients: (0..CLIENTS).map(|_| AtomicU32::new(0)).collect(),
             hasher: SeedableRandomState::random(),
         }
     }
 
+    /// Changes how many there are. Those that are taken stay so, however many they are.
+    pub fn set_bounds(&self, bounds: Bounds) {
+        self.all.store(bounds.all, Ordering::Relaxed);
+        self.per_client.store(bounds.per_client, Ordering::Relaxed);
+    }
+
+    /// How many there are.
+    pub fn bounds(&self) -> Bounds {
+        Bounds {
+            all: self.all.load(Ordering::Relaxed),
+            per_client: self.per_client.load(Ordering::Relaxed),
+        }
+    }
+
     /// How many are taken.
     pub fn taken(&self) -> usize {
         // Who finds none counts for a moment, too.
-        self.taken.load(Ordering::Relaxed).min(self.bounds.all)
+        self.taken.load(Ordering::Relaxed).min(self.bounds().all)
     }
 
     /// Takes a seat for a client.
@@ -75,11 +91,11 @@ impl Seats {
     /// # Errors
     /// [`Full`] when there is none.
     pub fn take(self: &Arc<Self>, client: IpAddr) -> Result<Seat, Full> {
-        let mut seat = self.sit(self.bounds.all).ok_or(Full::All)?;
+        let Bounds { all, per_client } = self.bounds();
+        let mut seat = self.sit(all).ok_or(Full::All)?;
         let place = self.place(client);
-        let Bounds { all, per_client } = self.bounds;
         // The last seats are for those who want few; unless one client may have all.
-        let most = match per_client < all && all - self.taken() < all / RESERVED {
+        let most = match per_client < all && all.saturating_sub(self.taken()) < all / RESERVED {
             true => per_client.min(FEW),
             false => per_client,
         };
@@ -93,7 +109,7 @@ impl Seats {
 
     /// Takes a seat for what is no client's, unless half of them are taken.
     pub fn take_spare(self: &Arc<Self>) -> Option<Seat> {
-        self.sit(self.bounds.all / 2)
+        self.sit(self.bounds().all / 2)
     }
 
     fn sit(self: &Arc<Self>, most: usize) -> Option<Seat> {
@@ -271,6 +287,29 @@ mod tests {
         assert_eq!(number("192.0.2.1"), number("::ffff:192.0.2.1"));
         assert_ne!(number("192.0.2.1"), number("192.0.2.2"));
         assert_eq!(seats.take_spare().expect("a seat").client(), None);
+    }
+
+    #[test]
+    fn more_and_fewer_seats_count_at_once_and_those_who_have_one_keep_it() {
+        let seats = seats(8, 2);
+        let (two, full) = take_all(&seats, client(1));
+        assert_eq!((two.len(), full), (2, Full::Client));
+        seats.set_bounds(Bounds {
+            all: 16,
+            per_client: 6,
+        });
+        let (four, full) = take_all(&seats, client(1));
+        assert_eq!((four.len(), full), (4, Full::Client));
+        seats.set_bounds(Bounds {
+            all: 4,
+            per_client: 1,
+        });
+        assert_eq!(take_all(&seats, client(2)).1, Full::All);
+        drop((two, four));
+        let (one, full) = take_all(&seats, client(1));
+        assert_eq!((one.len(), full), (1, Full::Client));
+        drop(one);
+        assert_eq!(seats.taken(), 0);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! Refuses to change any of it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -19,6 +19,27 @@ pub struct Shared {
     pub cache: Arc<Cache>,
     /// The time of all TTLs.
     pub clock: Clock,
+}
+
+/// A duration of the configuration, in whole milliseconds, that may change while threads use it.
+#[derive(Debug)]
+pub struct Setting(AtomicU64);
+
+impl Setting {
+    /// With its first value.
+    pub fn new(value: Duration) -> Self {
+        Self(AtomicU64::new(value.as_millis() as u64))
+    }
+
+    /// Its value now.
+    pub fn get(&self) -> Duration {
+        Duration::from_millis(self.0.load(Ordering::Relaxed))
+    }
+
+    /// Changes it.
+    pub fn set(&self, value: Duration) {
+        self.0.store(value.as_millis() as u64, Ordering::Relaxed);
+    }
 }
 
 /// Seconds since the server started, the time of all TTLs. It goes on while the system is suspended:

@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 use super::resolve::Resolver;
 use super::respond::{Client, Resolution, Step, answer, conclude, read, respond};
 use super::seats::{Full, Seats};
-use super::shared::Shared;
+use super::shared::{Setting, Shared};
 use crate::stats::{Count, Counters};
 use crate::wire::MAX_MESSAGE;
 
@@ -42,7 +42,7 @@ pub struct Streams {
     /// One for each connection that may be open.
     pub places: Arc<Seats>,
     /// How long a connection may be idle, and an answer remain unread.
-    pub idle: Duration,
+    pub idle: Setting,
     /// Ends the service.
     pub stop: CancellationToken,
     /// Knows the connections that are open.
@@ -108,7 +108,7 @@ impl Streams {
                     Some(done) = queries.waiting.join_next() => {
                         done.ok().and_then(|resolved| self.finish(resolved, &mut queries))
                     }
-                    next = tokio::time::timeout(self.idle, frames.next()),
+                    next = tokio::time::timeout(self.idle.get(), frames.next()),
                         if open && queries.has_room() => match next {
                             Ok(Some(Ok(packet))) => self.take(&packet, &mut queries),
                             // Idle while answers are under way is only patience.
@@ -126,7 +126,7 @@ impl Streams {
                 }
             };
             if let Some(answer) = answer {
-                let sent = tokio::time::timeout(self.idle, frames.send(Bytes::from(answer)));
+                let sent = tokio::time::timeout(self.idle.get(), frames.send(Bytes::from(answer)));
                 let failure = match sent.await {
                     Ok(Ok(())) => continue,
                     Ok(Err(_)) => Count::SendErrors,
@@ -314,7 +314,7 @@ mod tests {
             counters: Arc::clone(&resolver.desk().counters),
             resolver,
             places: Arc::new(Seats::new(bounds)),
-            idle: Duration::from_secs(10),
+            idle: Setting::new(Duration::from_secs(10)),
             stop: CancellationToken::new(),
             tracker: TaskTracker::new(),
         })

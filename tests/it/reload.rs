@@ -3,10 +3,13 @@
 use std::fs;
 use std::process::Output;
 
+use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::RecordType;
 use serde_json::Value;
 
+use crate::support::client::{Port, Stream, addresses, ask, query, rcode, until};
 use crate::support::server::{Server, list, preamble, text};
-use crate::support::upstream::Upstream;
+use crate::support::upstream::{Upstream, address_of};
 
 fn start(upstream: &Upstream, more: &str) -> Server {
     let config = preamble(upstream.address) + more + &list("ads", "");
@@ -62,4 +65,157 @@ fn what_needs_a_restart_is_named_key_by_key_until_then() {
     assert_eq!(status["restart"], serde_json::json!(keys));
     let server = server.again();
     assert_eq!(server.status()["restart"], Value::Array(Vec::new()));
+}
+
+#[test]
+fn upstream_servers_and_how_they_are_asked_change_while_serving() {
+    let first = Upstream::plain();
+    let second = Upstream::start(|asked| Some(address_of(asked, [192, 0, 2, 2])));
+    let server = start(&first, "");
+    assert_eq!(addresses(server.address, "a.example"), ["192.0.2.1"]);
+    let (from, to) = (first.address.to_string(), second.address.to_string());
+    change_live(&server, &from, &to);
+    assert_eq!(server.status()["upstream"][0]["address"], to);
+    // A port to the first one serves up to a second longer.
+    let mut number = 0;
+    let mut next = || {
+        number += 1;
+        addresses(server.address, &format!("n{number}.example"))
+    };
+    until("an answer of the second", || next() == ["192.0.2.2"]);
+
+    let has_edns = || second.asked().last().expect("asked").message.edns.is_some();
+    assert!(has_edns());
+    let plain = format!("{{ address = \"{to}\", edns = false }}");
+    change_live(&server, &format!("\"{to}\""), &plain);
+    until("a query without EDNS", || {
+        next();
+        !has_edns()
+    });
+
+    let ports = "[upstream]\nports = \"40000-41023\"";
+    change_live(&server, "[upstream]", ports);
+    until("a query from these ports", || {
+        next();
+        let peer = second.asked().last().expect("asked").peer;
+        (40_000..=41_023).contains(&peer.port())
+    });
+
+    let servers = format!("servers = [{plain}]");
+    fs::write(server.path("resolv.conf"), "nameserver 192.0.2.53\n").expect("written");
+    change_live(&server, &servers, "resolv-conf = \"resolv.conf\"");
+    let named = |server: &Server| server.status()["upstream"][0]["address"].clone();
+    assert_eq!(named(&server), "192.0.2.53:53");
+    server.replace("resolv.conf", "nameserver 192.0.2.54\n");
+    until("the file's next", || named(&server) == "192.0.2.54:53");
+    server.replace("resolv.conf", "# none\n");
+    until("the alarm", || server.status()["degraded"] == true);
+    change_live(&server, "resolv-conf = \"resolv.conf\"", &servers);
+    assert_eq!(
+        server.status()["degraded"],
+        false,
+        "the file counts no more"
+    );
+    assert_eq!(named(&server), to);
+}
+
+#[test]
+fn upstream_servers_that_can_not_be_asked_are_refused_and_those_before_stay() {
+    let upstream = Upstream::plain();
+    let server = start(&upstream, "");
+    let address = format!("\"{}\"", upstream.address);
+    let output = change(&server, &address, "\"fe80::1%nosuch0\"");
+    assert_eq!(output.status.code(), Some(1));
+    let told = text(&output);
+    let why = "not taken: configuration not taken: upstream [fe80::1%nosuch0]:53 is behind the interface nosuch0";
+    assert!(told.contains(why), "{told}");
+    assert_eq!(server.status()["degraded"], true);
+    assert_eq!(addresses(server.address, "a.example"), ["192.0.2.1"]);
+    change_live(&server, "\"fe80::1%nosuch0\"", &address);
+    assert_eq!(server.status()["degraded"], false);
+}
+
+#[test]
+fn how_long_and_how_many_queries_wait_changes_while_serving() {
+    let (silent, _held) = Upstream::dead();
+    let upstream = Upstream::plain();
+    let server = start(&upstream, "timeout-ms = 30000\nwaiting-per-client = 1\n");
+    let waiting = |count: u64| {
+        until("the queries wait", || server.status()["waiting"] == count);
+    };
+    change_live(&server, &upstream.address.to_string(), &silent.to_string());
+    let port = Port::open(server.address);
+    port.send(&query("a.example", RecordType::A));
+    waiting(1);
+    port.send(&query("b.example", RecordType::A));
+    assert_eq!(
+        rcode(&port.receive()),
+        ResponseCode::ServFail,
+        "one may wait"
+    );
+    change_live(&server, "waiting-per-client = 1", "waiting-per-client = 2");
+    port.send(&query("b.example", RecordType::A));
+    waiting(2);
+    // Each is asked again, for as long as was allowed then.
+    until("they are slow", || server.count("upstream_slow") == 2);
+    change_live(&server, "timeout-ms = 30000", "timeout-ms = 100");
+    // This one does not wait for half a minute, as the others do.
+    change_live(&server, "waiting-per-client = 2", "waiting-per-client = 3");
+    port.send(&query("c.example", RecordType::A));
+    assert_eq!(rcode(&port.receive()), ResponseCode::ServFail);
+    waiting(2);
+}
+
+#[test]
+fn what_the_cache_keeps_changes_while_serving() {
+    let upstream = Upstream::plain();
+    let server = start(&upstream, "[cache]\nsize-mib = 8\nmax-ttl-secs = 200\n");
+    let ttl = |name: &str| ask(server.address, name, RecordType::A).answers[0].ttl;
+    assert_eq!(ttl("a.example"), 200);
+    let cache = "size-mib = 4\nmax-ttl-secs = 100\nstale-secs = 60\nadditional = true";
+    change_live(&server, "size-mib = 8\nmax-ttl-secs = 200", cache);
+    assert_eq!(ttl("b.example"), 100);
+    assert!(ttl("a.example") > 100, "what is there stays");
+    assert_eq!(server.count("upstream_queries"), 2);
+}
+
+#[test]
+fn limits_of_tcp_change_while_serving() {
+    let upstream = Upstream::plain();
+    let more = "tcp-connections-per-client = 1\ntcp-idle-secs = 3600\ndiscard-ms = 2000\n";
+    let config = preamble(upstream.address).replace("[upstream]", &format!("{more}[upstream]"));
+    let config = config + &list("ads", "");
+    let server = Server::start(&config, &[("ads", "blocked.example\n")]);
+    let open = || {
+        let mut stream = Stream::open(server.address);
+        stream.send(&query("blocked.example", RecordType::A));
+        let answer = stream.receive();
+        (stream, answer.is_some())
+    };
+    let (_first, answered) = open();
+    assert!(answered);
+    assert!(!open().1, "one has its share");
+    let per_client = "tcp-connections-per-client = 1";
+    change_live(
+        &server,
+        per_client,
+        "tcp-connections-per-client = 2\ntcp-connections = 2",
+    );
+    let (_second, answered) = open();
+    assert!(answered);
+    assert!(!open().1, "all are taken");
+    assert_eq!(server.count("tcp_connections_refused"), 1);
+    change_live(&server, "tcp-connections = 2", "tcp-connections = 9");
+    change_live(&server, "tcp-idle-secs = 3600", "tcp-idle-secs = 1");
+    change_live(&server, "discard-ms = 2000", "discard-ms = 100");
+    let idle = || server.count("tcp_connections_idle");
+    let before = idle();
+    change_live(
+        &server,
+        "tcp-connections-per-client = 2",
+        "tcp-connections-per-client = 3",
+    );
+    let (_third, answered) = open();
+    assert!(answered);
+    until("it is closed", || idle() > before);
 }

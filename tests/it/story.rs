@@ -72,7 +72,7 @@ impl Telling {
         let (reader, stop) = (control.reader(), CancellationToken::new());
         let (_, requests) = mpsc::channel(1);
         let (_, hangups) = mpsc::channel(1);
-        let probe = Box::new(Gauges::default);
+        let probe = Arc::new(Gauges::default);
         tokio::spawn(control.run(requests, hangups, probe, stop.clone()));
         Self {
             clock,

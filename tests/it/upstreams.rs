@@ -138,6 +138,22 @@ fn an_outage_of_all_upstream_servers_is_an_alarm_and_a_log_line_at_each_end() {
 }
 
 #[test]
+fn an_outage_ends_when_other_servers_take_the_place_of_those_that_are_silent() {
+    let (dead, _held) = Upstream::dead();
+    let server = impatient(&[dead]);
+    alarm(&server);
+    let path = server.path("tapis.toml");
+    let config = std::fs::read_to_string(&path).expect("readable");
+    let alive = Upstream::plain();
+    let config = config.replace(&dead.to_string(), &alive.address.to_string());
+    std::fs::write(path, config).expect("written");
+    let output = server.verb(&["reload"]);
+    assert!(output.status.success(), "{}", text(&output));
+    until("the end", || server.status()["degraded"] == false);
+    assert_eq!(addresses(server.address, "new.example"), ["192.0.2.1"]);
+}
+
+#[test]
 fn link_local_servers_are_taken_with_their_interface() {
     let server = start("nameserver fe80::1%lo\nnameserver fe80::2%nosuch0\nnameserver 192.0.2.1\n");
     assert_eq!(upstreams(&server), ["[fe80::1%1]:53", "192.0.2.1:53"]);

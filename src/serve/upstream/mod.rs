@@ -2,6 +2,7 @@
 //!
 //! It does not cache: each call asks. The list of servers can be replaced while it serves.
 
+mod bounds;
 pub mod connect;
 mod datagram;
 mod health;
@@ -19,6 +20,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep_until};
 
+use self::bounds::Bounds;
 use self::connect::{Connector, ExchangeError, How, Transport};
 use self::health::Health;
 pub use self::reply::Again;
@@ -26,6 +28,7 @@ pub(super) use self::reply::{Received, Verdict, is_usable};
 use self::server::Server;
 use super::cache::Key;
 use super::flights::Ticket;
+use super::shared::Setting;
 use crate::config::upstream::ServerAddress;
 use crate::stats::{Count, Counters};
 use crate::sys::udp::Ports;
@@ -44,8 +47,8 @@ const MOST_STEPS: usize = 6;
 pub struct Pool {
     servers: Mutex<Servers>,
     connector: Arc<dyn Connector>,
-    timeout: Duration,
-    intake: Intake,
+    timeout: Setting,
+    intake: Bounds,
     ports: Arc<Ports>,
     counters: Arc<Counters>,
 }
@@ -182,8 +185,8 @@ impl Pool {
         Self {
             servers: Mutex::new(Servers { all, health }),
             connector,
-            timeout,
-            intake,
+            timeout: Setting::new(timeout),
+            intake: Bounds::new(intake),
             ports,
             counters,
         }
@@ -191,7 +194,7 @@ impl Pool {
 
     /// How long one query may take.
     pub fn timeout(&self) -> Duration {
-        self.timeout
+        self.timeout.get()
     }
 
     /// The ports that workers send from.
@@ -240,7 +243,7 @@ impl Pool {
     pub(super) fn try_first(&self, now: Instant) -> Option<First> {
         let mut servers = self.servers.try_lock().ok()?;
         let server = servers.order(now).into_iter().next()?;
-        let patience = servers.health(&server)?.patience().min(self.timeout / 2);
+        let patience = servers.health(&server)?.patience().min(self.timeout() / 2);
         Some(First { server, patience })
     }
 
@@ -266,8 +269,8 @@ impl Pool {
         client: Option<usize>,
         tried: Option<Tried>,
     ) -> Result<Answer, Unanswered> {
-        let now = Instant::now();
-        let deadline = tried.as_ref().map_or(now, |tried| tried.since) + self.timeout;
+        let (now, timeout) = (Instant::now(), self.timeout());
+        let deadline = tried.as_ref().map_or(now, |tried| tried.since) + timeout;
         let mut failure = Unanswered {
             code: code::NO_REACHABLE_AUTHORITY,
             said: None,
@@ -275,7 +278,7 @@ impl Pool {
         };
         let mut servers = self.lock().order(now);
         let count = (servers.len() * ROUNDS).min(MOST_TRIES.max(servers.len()));
-        let share = self.timeout / count.max(1) as u32;
+        let share = timeout / count.max(1) as u32;
         let request = Request {
             question,
             client,

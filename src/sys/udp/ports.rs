@@ -1,13 +1,18 @@
 //! Local ports of sockets that send queries, drawn at random from a range.
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use rand::{Rng, RngExt};
 
 /// The ports to draw from. The range is wider than the kernel's own (`ip_local_port_range`), from
 /// which it would pick one of some 28,000 (RFC 6056, section 3.2).
-#[derive(Clone, Debug)]
-pub struct Ports {
+#[derive(Debug)]
+pub struct Ports(ArcSwap<Choice>);
+
+#[derive(Debug)]
+struct Choice {
     range: RangeInclusive<u16>,
     except: Vec<u16>,
 }
@@ -22,15 +27,21 @@ impl Default for Ports {
 impl Ports {
     /// Those of `range`, apart from `except`, which must leave some.
     pub fn new(range: RangeInclusive<u16>, except: Vec<u16>) -> Self {
-        Self { range, except }
+        Self(ArcSwap::from_pointee(Choice { range, except }))
+    }
+
+    /// Draws from these from now on.
+    pub fn replace(&self, range: RangeInclusive<u16>, except: Vec<u16>) {
+        self.0.store(Arc::new(Choice { range, except }));
     }
 
     /// A random one.
     pub fn draw(&self, random: &mut impl Rng) -> u16 {
+        let choice = self.0.load();
         loop {
-            let port = random.random_range(self.range.clone());
+            let port = random.random_range(choice.range.clone());
             // The exceptions are a handful of at least a thousand.
-            if !self.except.contains(&port) {
+            if !choice.except.contains(&port) {
                 return port;
             }
         }
@@ -53,5 +64,7 @@ mod tests {
             seen.iter().filter(|&&count| count > 200).count() == 3,
             "{seen:?}"
         );
+        ports.replace(3000..=3001, vec![3000]);
+        assert_eq!(ports.draw(&mut rand::rng()), 3001);
     }
 }

@@ -1,0 +1,162 @@
+//! The data plane's settings that follow the configuration while it serves.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::limits::{self, Budget, Listening};
+use super::outage::Outage;
+use super::service::told;
+use super::upstreams::{Source, Upstreams, intake};
+use crate::config::Config;
+use crate::control::plane::{Change, DataPlane};
+use crate::control::status::{Gauges, UpstreamStatus};
+use crate::serve::cache::Cache;
+use crate::serve::pace::Pace;
+use crate::serve::resolve::Resolver;
+use crate::serve::seats::Bounds;
+use crate::serve::streams::Streams;
+use crate::serve::upstream::ServerState;
+use crate::stats::{Counters, sums};
+use crate::sys::udp::Ports;
+
+/// What the configuration changes, and what `status` shows.
+#[derive(Clone)]
+pub(super) struct Live(pub(super) Arc<Parts>);
+
+pub(super) struct Parts {
+    pub(super) resolver: Arc<Resolver>,
+    pub(super) cache: Arc<Cache>,
+    pub(super) pace: Arc<Pace>,
+    pub(super) streams: Arc<Streams>,
+    pub(super) ports: Arc<Ports>,
+    pub(super) source: Source,
+    pub(super) outage: Outage,
+    pub(super) counters: Vec<Arc<Counters>>,
+    pub(super) listen: Vec<SocketAddr>,
+    pub(super) files: Files,
+    /// The configuration that all this follows.
+    pub(super) config: Mutex<Config>,
+}
+
+/// The files that may be open, and how they were divided at the start.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Files {
+    pub(super) all: usize,
+    pub(super) listening: Listening,
+    pub(super) budget: Budget,
+}
+
+/// The TCP connections of a configuration, as far as there are files for them.
+pub(super) fn connections(config: &Config, budget: Budget) -> Bounds {
+    Bounds {
+        all: budget.connections,
+        per_client: limits::connections_per_client(config, budget),
+    }
+}
+
+/// The queries of a configuration that may wait for upstream.
+pub(super) fn waiting(config: &Config) -> Bounds {
+    Bounds {
+        all: config.upstream.waiting,
+        per_client: config.upstream.waiting_per_client,
+    }
+}
+
+impl Files {
+    /// What is left for a configuration while serving, and whether a restart would leave more.
+    fn divide(self, config: &Config) -> (Budget, bool) {
+        let Self {
+            all,
+            listening,
+            budget,
+        } = self;
+        let wanted = config.server.tcp_connections;
+        let connections = limits::connections_beside(all, listening, budget, wanted);
+        let is_short = connections < limits::budget(all, listening, wanted).connections;
+        let budget = Budget {
+            connections,
+            ..budget
+        };
+        (budget, is_short)
+    }
+}
+
+impl Parts {
+    fn config(&self) -> MutexGuard<'_, Config> {
+        self.config.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The upstream servers of a configuration; `None` if they are the same as before.
+    fn find(&self, config: &Config) -> Result<Option<Upstreams>, Vec<String>> {
+        let is_same = {
+            let current = self.config();
+            let (now, next) = (&current.upstream, &config.upstream);
+            now.servers == next.servers && now.resolv_conf == next.resolv_conf
+        };
+        if is_same {
+            return Ok(None);
+        }
+        let found = Upstreams::find(config);
+        found.map(Some).map_err(|error| vec![error.to_string()])
+    }
+
+    fn apply(&self, config: Config, upstreams: Option<Upstreams>, budget: Budget) {
+        let pool = self.resolver.pool();
+        pool.tune(config.upstream.timeout, intake(&config));
+        let taken = self.listen.iter().map(SocketAddr::port).collect();
+        self.ports.replace(config.upstream.ports.clone(), taken);
+        if let Some(upstreams) = upstreams {
+            self.source.replace(upstreams);
+        }
+        self.resolver.seats().set_bounds(waiting(&config));
+        self.pace.set_discard(config.server.discard);
+        self.streams.idle.set(config.server.tcp_idle);
+        self.streams.places.set_bounds(connections(&config, budget));
+        self.cache.set_stale_secs(config.cache.stale_secs);
+        let size = config.cache.size_bytes;
+        let before = std::mem::replace(&mut *self.config(), config);
+        if before.cache.size_bytes != size {
+            let cache = Arc::clone(&self.cache);
+            // Evicting takes a while.
+            tokio::task::spawn_blocking(move || cache.resize(size));
+        }
+    }
+}
+
+impl DataPlane for Live {
+    fn gauges(&self) -> Gauges {
+        let parts = &self.0;
+        let (cache_entries, cache_octets) = parts.cache.size();
+        let upstream = |server: ServerState| UpstreamStatus {
+            address: server.address,
+            down: server.down,
+            latency_ms: server.latency.map(|latency| latency.as_secs_f64() * 1e3),
+            edns: server.dialect.edns,
+            random_case: server.dialect.random_case,
+            referrals: server.referrals,
+        };
+        let problems = [parts.source.problem(), parts.outage.alarm()];
+        let servers = parts.resolver.pool().state().into_iter();
+        Gauges {
+            listen: parts.listen.clone(),
+            upstream: servers.map(upstream).collect(),
+            upstream_problems: problems.into_iter().flatten().collect(),
+            waiting: parts.resolver.waiting(),
+            cache_entries,
+            cache_octets,
+            ..told(sums(parts.counters.iter().map(|c| &**c)))
+        }
+    }
+
+    fn prepare(&self, config: &Config) -> Result<Change, Vec<String>> {
+        let parts = Arc::clone(&self.0);
+        let upstreams = parts.find(config)?;
+        let (budget, is_short) = parts.files.divide(config);
+        let short = is_short.then(|| "[server] tcp-connections".to_owned());
+        let config = config.clone();
+        Ok(Change {
+            restart: short.into_iter().collect(),
+            apply: Box::new(move || parts.apply(config, upstreams, budget)),
+        })
+    }
+}

@@ -1,0 +1,49 @@
+//! What is taken of upstream's answers, which may change while threads read them.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::Pool;
+use crate::wire::answer::Intake;
+
+/// An [`Intake`] without a lock.
+pub(super) struct Bounds {
+    /// The lowest TTL in the low half, the highest one in the high half: they belong together.
+    ttls: AtomicU64,
+    additional: AtomicBool,
+}
+
+impl Bounds {
+    pub(super) fn new(intake: Intake) -> Self {
+        Self {
+            ttls: AtomicU64::new(ttls(intake)),
+            additional: AtomicBool::new(intake.additional),
+        }
+    }
+
+    pub(super) fn get(&self) -> Intake {
+        let ttls = self.ttls.load(Ordering::Relaxed);
+        Intake {
+            min_ttl: ttls as u32,
+            max_ttl: (ttls >> 32) as u32,
+            additional: self.additional.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(super) fn set(&self, intake: Intake) {
+        self.ttls.store(ttls(intake), Ordering::Relaxed);
+        self.additional.store(intake.additional, Ordering::Relaxed);
+    }
+}
+
+impl Pool {
+    /// Changes how long one query may take, and what is taken of answers.
+    pub fn tune(&self, timeout: Duration, intake: Intake) {
+        self.timeout.set(timeout);
+        self.intake.set(intake);
+    }
+}
+
+fn ttls(intake: Intake) -> u64 {
+    u64::from(intake.max_ttl) << 32 | u64::from(intake.min_ttl)
+}
