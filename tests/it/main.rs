@@ -23,6 +23,7 @@ mod respond;
 mod road;
 mod rollback;
 mod serving;
+mod shipped;
 mod signals;
 mod state;
 mod story;

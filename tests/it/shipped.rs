@@ -1,0 +1,189 @@
+//! The shipped configurations, run as their comments say.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::{DNSClass, RecordType};
+
+use crate::support::client::{
+    PATIENCE, ask, data, errors, exchange, is_blocked, query, rcode, until,
+};
+use crate::support::server::{Server, tapis, text};
+use crate::support::upstream::{Upstream, name};
+
+const ORDER: &str = "id = \"x-2026-1\"\nlegal-basis = [\"law\"]\nissued-at = 2020-01-01T00:00:00Z\n\
+                     effective-from = 2020-01-01T00:00:00Z\nreview-at = 2090-01-01T00:00:00Z\n\
+                     [authority]\nname = \"A\"\n[reason]\nen = \"r\"\n[redress]\nhow = \"write\"\n\
+                     [[targets]]\nname = \"www.gambling.example.net\"\nscope = \"exact\"\n";
+
+fn shipped(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("config")
+        .join(name)
+}
+
+/// Copies the files that the example's head names.
+fn copy(to: &Path) {
+    let text = fs::read_to_string(shipped("isp.toml")).expect("readable");
+    let copied = "cp -r config/isp.toml config/lists config/orders /etc/tapis/";
+    assert!(text.contains(copied), "{text}");
+    fs::copy(shipped("isp.toml"), to.join("isp.toml")).expect("copied");
+    for folder in ["lists", "orders"] {
+        fs::create_dir(to.join(folder)).expect("made");
+        for file in fs::read_dir(shipped(folder)).expect("listed") {
+            let file = file.expect("a file");
+            let name = to.join(folder).join(file.file_name());
+            fs::copy(file.path(), name).expect("copied");
+        }
+    }
+}
+
+/// The provider's example in another folder, with what a test can't have put in its place.
+fn provider(upstream: &Upstream) -> Server {
+    let folder = tempfile::tempdir().expect("a folder");
+    copy(folder.path());
+    let text = fs::read_to_string(shipped("isp.toml")).expect("readable");
+    let mut config = text;
+    for (shipped, ours) in [
+        ("\"0.0.0.0:53\", \"[::]:53\"", "\"127.0.0.1:0\""),
+        ("/run/tapis/control.sock", "control.sock"),
+        ("/var/lib/tapis", "state"),
+        ("size-mib = 4096", "size-mib = 16"),
+        ("workers = 0", "workers = 2"),
+    ] {
+        assert!(config.contains(shipped), "{shipped}");
+        config = config.replace(shipped, ours);
+    }
+    let servers = "servers = [\"192.0.2.53\", \"192.0.2.54\"]";
+    assert!(config.contains(servers), "{config}");
+    let config = config.replace(servers, &format!("servers = [\"{}\"]", upstream.address));
+    fs::write(folder.path().join("tapis.toml"), config).expect("written");
+    Server::start_in(folder)
+}
+
+#[test]
+fn each_shipped_configuration_is_good_where_it_is_and_where_it_is_copied_to() {
+    let check = |path: &Path| {
+        let mut command = tapis();
+        command
+            .args(["check", "--config"])
+            .arg(path)
+            .current_dir("/");
+        let output = command.output().expect("it ran");
+        assert!(output.status.success(), "{}", text(&output));
+        text(&output)
+    };
+    for name in ["tapis.toml", "isp.toml"] {
+        check(&shipped(name));
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    copy(folder.path());
+    let told = check(&folder.path().join("isp.toml"));
+    assert!(told.contains("mandated: 2 rules"), "{told}");
+}
+
+#[test]
+fn the_providers_example_blocks_and_frees_as_its_comments_say() {
+    let upstream = Upstream::plain();
+    let server = provider(&upstream);
+    let address = server.address;
+    assert_eq!(server.status()["degraded"], false);
+    for name in ["forbidden.example", "www.forbidden.example"] {
+        let answer = ask(address, name, RecordType::A);
+        assert_eq!(data(&answer), ["0.0.0.0"], "{name}");
+        assert_eq!(answer.answers[0].ttl, 60);
+        let (code, text) = &errors(&answer)[0];
+        assert!(*code == 16 && text.contains("objections: https://authority.example/dns"));
+    }
+    for name in ["malware.example.com", "x.phishing.example.org"] {
+        let answer = ask(address, name, RecordType::A);
+        assert_eq!(rcode(&answer), ResponseCode::NXDomain, "{name}");
+    }
+    let freed = "www.gambling.example.net";
+    assert!(!is_blocked(address, freed), "no list blocks it");
+    assert!(is_blocked(address, "gambling.example.net"));
+    let reverse = ask(address, "1.0.0.10.in-addr.arpa", RecordType::PTR);
+    assert_eq!(rcode(&reverse), ResponseCode::NoError);
+    let asked = upstream.asked();
+    let mut names = asked.iter().map(name);
+    assert!(names.any(|asked| asked == "1.0.0.10.in-addr.arpa"));
+    let mut id = query("id.server", RecordType::TXT);
+    id.queries[0].set_query_class(DNSClass::CH);
+    let id = exchange(address, &id, PATIENCE).expect("an answer");
+    assert!(data(&id)[0].contains("resolver-1.example.net"), "{id}");
+}
+
+#[test]
+fn the_providers_example_enforces_the_mandated_list_whole() {
+    let upstream = Upstream::plain();
+    let server = provider(&upstream);
+    let path = "lists/mandated.txt";
+    let list = fs::read_to_string(server.path(path)).expect("readable");
+    server.replace(path, &(list + "co.id\n"));
+    until("the public suffix", || {
+        is_blocked(server.address, "www.co.id")
+    });
+    let status = server.status();
+    assert_eq!(status["lists"][0]["warned"], 1);
+    assert_eq!(status["degraded"], false);
+}
+
+#[test]
+fn the_providers_mandated_list_is_lifted_by_a_comment_and_not_by_an_accident() {
+    let upstream = Upstream::plain();
+    let server = provider(&upstream);
+    let path = "lists/mandated.txt";
+    server.replace(path, "");
+    until("the guard", || {
+        server.status()["lists"][0]["state"] == "held"
+    });
+    assert!(is_blocked(server.address, "forbidden.example"));
+    server.replace(path, "# Lifted.\n");
+    until("the lift", || {
+        !is_blocked(server.address, "forbidden.example")
+    });
+    assert_eq!(server.status()["degraded"], false);
+}
+
+#[test]
+fn the_provider_starts_without_the_mandated_list_only_while_the_state_directory_has_it() {
+    let upstream = Upstream::plain();
+    let mut server = provider(&upstream);
+    until("it is kept", || server.path("state/current").exists());
+    fs::remove_file(server.path("lists/mandated.txt")).expect("removed");
+    server.signal("TERM");
+    assert_eq!(server.wait(), Some(0));
+    let mut server = server.again();
+    assert!(is_blocked(server.address, "forbidden.example"));
+    server.signal("TERM");
+    assert_eq!(server.wait(), Some(0));
+    fs::remove_dir_all(server.path("state")).expect("removed");
+    let output = server.verb(&["serve"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output).contains("mandated"), "{}", text(&output));
+}
+
+#[test]
+fn an_order_of_the_providers_example_blocks_what_no_list_may_and_is_lifted_by_a_verb() {
+    let upstream = Upstream::plain();
+    let server = provider(&upstream);
+    server.replace("orders/x.toml", ORDER);
+    until("the order", || {
+        is_blocked(server.address, "www.gambling.example.net")
+    });
+    let lift = [
+        "order",
+        "lift",
+        "x-2026-1",
+        "--reason",
+        "a court's decision",
+    ];
+    let output = server.verb(&lift);
+    assert!(output.status.success(), "{}", text(&output));
+    until("the lift", || {
+        !is_blocked(server.address, "www.gambling.example.net")
+    });
+    let record = fs::read_to_string(server.path("orders/x.toml")).expect("readable");
+    assert!(record.contains("a court's decision"), "{record}");
+}
