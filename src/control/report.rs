@@ -225,7 +225,6 @@ pub(super) fn needs_restart(boot: &Config, now: &Config, plane: &[String]) -> Ve
     let (state, next_state) = (&boot.state, &now.state);
     let is_moved = state.dir != next_state.dir;
     let differing = [
-        ("[server] listen", server.listen != next.listen),
         ("[server] workers", server.workers != next.workers),
         ("[server] control", server.control != next.control),
         ("[state] dir", is_moved),

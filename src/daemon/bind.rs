@@ -70,14 +70,17 @@ impl BindError {
     }
 }
 
-/// Sockets, bound and silent.
-pub(super) struct Bound {
-    /// What they are bound to, ports filled in.
-    pub(super) addresses: Vec<SocketAddr>,
-    /// A listener for each address.
-    pub(super) tcp: Vec<TcpListener>,
-    /// For each worker a socket for each address.
-    pub(super) udp: Vec<Vec<Arc<Socket>>>,
+/// The sockets of one address, bound and silent.
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    /// The address as it is configured.
+    pub(super) configured: SocketAddr,
+    /// What they are bound to, the port filled in.
+    pub(super) address: SocketAddr,
+    /// For TCP.
+    pub(super) tcp: TcpListener,
+    /// For UDP, one for each worker.
+    pub(super) udp: Vec<Arc<Socket>>,
 }
 
 /// Binds all addresses. With `lenient` (the built-in default) a machine without IPv6 is served
@@ -86,31 +89,26 @@ pub(super) fn bind(
     listen: &[SocketAddr],
     workers: usize,
     lenient: bool,
-) -> Result<Bound, BindError> {
-    let mut bound = Bound {
-        addresses: Vec::new(),
-        tcp: Vec::new(),
-        udp: (0..workers).map(|_| Vec::new()).collect(),
-    };
+) -> Result<Vec<Endpoint>, BindError> {
+    let mut bound = Vec::new();
     for &address in listen {
         match bind_one(address, workers) {
-            Ok((actual, tcp, udp)) => {
-                bound.addresses.push(actual);
-                bound.tcp.push(tcp);
-                for (sockets, socket) in bound.udp.iter_mut().zip(udp) {
-                    sockets.push(Arc::new(socket));
-                }
-            }
+            Ok(endpoint) => bound.push(endpoint),
             Err(error) if lenient && address.is_ipv6() && is_without_ipv6(&error) => {
                 tracing::warn!(%address, %error, "no IPv6 here, serving without it");
             }
             Err(error) => return Err(BindError::new(address, error)),
         }
     }
-    if bound.addresses.is_empty() {
+    if bound.is_empty() {
         return Err(BindError::Nothing);
     }
     Ok(bound)
+}
+
+/// Binds one more address.
+pub(super) fn bind_another(address: SocketAddr, workers: usize) -> Result<Endpoint, BindError> {
+    bind_one(address, workers).map_err(|error| BindError::new(address, error))
 }
 
 fn is_without_ipv6(error: &io::Error) -> bool {
@@ -118,20 +116,24 @@ fn is_without_ipv6(error: &io::Error) -> bool {
         || error.raw_os_error() == Some(libc::EAFNOSUPPORT)
 }
 
-fn bind_one(
-    address: SocketAddr,
-    workers: usize,
-) -> io::Result<(SocketAddr, TcpListener, Vec<Socket>)> {
+fn bind_one(configured: SocketAddr, workers: usize) -> io::Result<Endpoint> {
     let mut tries = 1..=PORT_TRIES;
     loop {
         let last = tries.next().is_none_or(|n| n == PORT_TRIES);
         // TCP first: a listening port is never shared, so it also keeps a second tapis away.
-        let tcp = listen_tcp(address)?;
-        let actual = tcp.local_addr()?;
-        match bind_udp(actual, workers) {
+        let tcp = listen_tcp(configured)?;
+        let address = tcp.local_addr()?;
+        match bind_udp(address, workers) {
             Err(error)
-                if error.kind() == io::ErrorKind::AddrInUse && address.port() == 0 && !last => {}
-            udp => return Ok((actual, tcp, udp?)),
+                if error.kind() == io::ErrorKind::AddrInUse && configured.port() == 0 && !last => {}
+            udp => {
+                return Ok(Endpoint {
+                    configured,
+                    address,
+                    tcp,
+                    udp: udp?.into_iter().map(Arc::new).collect(),
+                });
+            }
         }
     }
 }
@@ -174,11 +176,11 @@ mod tests {
     #[test]
     fn every_worker_has_a_socket_on_the_port_that_tcp_has_too() {
         let bound = bind(&[local()], 3, false).expect("bound");
-        let port = bound.addresses[0].port();
+        let port = bound[0].address.port();
         assert_ne!(port, 0);
-        assert_eq!(bound.udp.len(), 3);
-        for sockets in &bound.udp {
-            assert_eq!(sockets[0].local_addr().expect("bound").port(), port);
+        assert_eq!(bound[0].udp.len(), 3);
+        for socket in &bound[0].udp {
+            assert_eq!(socket.local_addr().expect("bound").port(), port);
         }
     }
 
@@ -196,7 +198,7 @@ mod tests {
     #[test]
     fn a_second_server_is_told_that_the_address_is_in_use() {
         let first = bind(&[local()], 1, false).expect("bound");
-        let again = bind(&first.addresses, 1, false).err().expect("refused");
+        let again = bind(&[first[0].address], 1, false).err().expect("refused");
         assert!(matches!(again, BindError::InUse { .. }), "{again}");
         let udp_only = Socket::bind(local(), true).expect("bound");
         let taken = udp_only.local_addr().expect("bound");

@@ -25,18 +25,29 @@ impl Essential {
         name: &'static str,
         task: F,
     ) -> impl Future<Output = F::Output> + Send + use<F> {
-        let guard = self.guard(name);
+        self.watch_until(&self.stop, name, task)
+    }
+
+    /// The same of one that may end once `life` is cancelled.
+    pub(super) fn watch_until<F: Future + Send>(
+        &self,
+        life: &CancellationToken,
+        name: &'static str,
+        task: F,
+    ) -> impl Future<Output = F::Output> + Send + use<F> {
+        let guard = self.guard(life, name);
         async move {
             let _guard = guard;
             task.await
         }
     }
 
-    /// A value that a thread holds for as long as it runs. Dropping it before the stop token is
-    /// cancelled ends the server.
-    pub(super) fn guard(&self, name: &'static str) -> Guard {
+    /// A value that a thread holds for as long as it runs. Dropping it before `life` is cancelled, which is
+    /// the stop token or a child of it, ends the server.
+    pub(super) fn guard(&self, life: &CancellationToken, name: &'static str) -> Guard {
         Guard {
             name,
+            life: life.clone(),
             essential: self.clone(),
         }
     }
@@ -51,13 +62,22 @@ impl Essential {
 #[derive(Debug)]
 pub(super) struct Guard {
     name: &'static str,
+    life: CancellationToken,
     essential: Essential,
+}
+
+impl Guard {
+    /// What it stands for has ended as it should.
+    pub(super) fn release(mut self) {
+        self.life = CancellationToken::new();
+        self.life.cancel();
+    }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
         let Essential { stop, ended } = &self.essential;
-        if stop.is_cancelled() {
+        if self.life.is_cancelled() {
             return;
         }
         let (part, panicked) = (self.name, std::thread::panicking());
@@ -97,7 +117,7 @@ mod tests {
     #[test]
     fn a_thread_that_panics_ends_the_server() {
         let essential = Essential::default();
-        let guard = essential.guard("a UDP worker");
+        let guard = essential.guard(essential.stop(), "a UDP worker");
         let thread = std::thread::spawn(move || {
             let _guard = guard;
             panic!("a bug");
@@ -105,6 +125,19 @@ mod tests {
         thread.join().expect_err("it panicked");
         assert!(essential.stop().is_cancelled());
         assert_eq!(essential.ended(), "a UDP worker");
+    }
+
+    #[tokio::test]
+    async fn a_part_that_is_replaced_may_end() {
+        let essential = Essential::default();
+        let life = essential.stop().child_token();
+        let ended = life.clone();
+        let watched =
+            essential.watch_until(&life, "a listener", async move { ended.cancelled().await });
+        let task = tokio::spawn(watched);
+        life.cancel();
+        task.await.expect("it returned");
+        assert!(!essential.stop().is_cancelled());
     }
 
     #[tokio::test]

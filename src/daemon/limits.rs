@@ -60,9 +60,9 @@ pub(super) fn connections_beside(
 
 fn free(files: usize, listening: Listening) -> usize {
     let Listening { addresses, workers } = listening;
-    // A TCP socket for each address, one for UDP for each worker too, and each worker's ear and
-    // what it waits with.
-    let taken = addresses * (workers + 1) + 2 * workers;
+    // Two for TCP for each address, one for UDP for each worker too, and each worker's ear and what it
+    // waits with.
+    let taken = addresses * (workers + 2) + 2 * workers;
     files.saturating_sub(RESERVE + taken)
 }
 
@@ -93,14 +93,14 @@ mod tests {
 
     #[test]
     fn with_few_files_clients_leave_half_for_upstream() {
-        // 1024 less 128, less 6 sockets, 2 ears and 2 to wait with.
+        // 1024 less 128, less 8 for sockets, 2 ears and 2 to wait with.
         let both = budget(1024, TWO, 1024);
         assert_eq!(
             (both.connections, both.upstream, both.ports),
-            (443, 221, 110)
+            (442, 221, 110)
         );
         let few = budget(1024, TWO, 100);
-        assert_eq!((few.connections, few.upstream, few.ports), (100, 393, 196));
+        assert_eq!((few.connections, few.upstream, few.ports), (100, 392, 196));
     }
 
     #[test]
@@ -108,8 +108,8 @@ mod tests {
         let start = budget(1024, TWO, 100);
         let beside = |wanted| connections_beside(1024, TWO, start, wanted);
         assert_eq!((beside(50), beside(100)), (50, 100));
-        // 886 are free, and upstream has 393 and 2 × 196 of them.
-        assert_eq!(beside(1024), 101);
+        // 884 are free, and upstream has 392 and 2 × 196 of them.
+        assert_eq!(beside(1024), 100);
         assert_eq!(connections_beside(1 << 20, TWO, start, 65_535), 65_535);
     }
 
@@ -123,8 +123,8 @@ mod tests {
                 ports,
             } = budget;
             assert!(connections >= 1 && upstream >= 1 && ports >= 1);
-            let spent = RESERVE + 10 + connections + upstream + 2 * ports;
-            assert!(spent <= files.max(RESERVE + 16), "{files}: {budget:?}");
+            let spent = RESERVE + 12 + connections + upstream + 2 * ports;
+            assert!(spent <= files.max(RESERVE + 18), "{files}: {budget:?}");
         }
     }
 }

@@ -1,9 +1,10 @@
 //! The data plane's settings that follow the configuration while it serves.
 
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::bind::Endpoint;
 use super::limits::{self, Budget, Listening};
+use super::listeners::{Listeners, Next};
 use super::outage::Outage;
 use super::service::told;
 use super::upstreams::{Source, Upstreams, intake};
@@ -32,7 +33,7 @@ pub(super) struct Parts {
     pub(super) source: Source,
     pub(super) outage: Outage,
     pub(super) counters: Vec<Arc<Counters>>,
-    pub(super) listen: Vec<SocketAddr>,
+    pub(super) listeners: Arc<Listeners>,
     pub(super) files: Files,
     /// The configuration that all this follows.
     pub(super) config: Mutex<Config>,
@@ -70,6 +71,10 @@ impl Files {
             listening,
             budget,
         } = self;
+        let listening = Listening {
+            addresses: config.server.listen.len(),
+            ..listening
+        };
         let wanted = config.server.tcp_connections;
         let connections = limits::connections_beside(all, listening, budget, wanted);
         let is_short = connections < limits::budget(all, listening, wanted).connections;
@@ -91,7 +96,9 @@ impl Parts {
         let is_same = {
             let current = self.config();
             let (now, next) = (&current.upstream, &config.upstream);
-            now.servers == next.servers && now.resolv_conf == next.resolv_conf
+            let is_same = now.servers == next.servers && now.resolv_conf == next.resolv_conf;
+            // This server is no upstream of its own.
+            is_same && current.server.listen == config.server.listen
         };
         if is_same {
             return Ok(None);
@@ -100,10 +107,19 @@ impl Parts {
         found.map(Some).map_err(|error| vec![error.to_string()])
     }
 
-    fn apply(&self, config: Config, upstreams: Option<Upstreams>, budget: Budget) {
+    fn apply(
+        &self,
+        config: Config,
+        upstreams: Option<Upstreams>,
+        budget: Budget,
+        next: Option<Vec<Arc<Endpoint>>>,
+    ) {
         let pool = self.resolver.pool();
         pool.tune(config.upstream.timeout, intake(&config));
-        let taken = self.listen.iter().map(SocketAddr::port).collect();
+        let bound = next.iter().flatten().map(|endpoint| endpoint.address);
+        let open = self.listeners.addresses().into_iter();
+        let taken = open.chain(bound).map(|address| address.port());
+        let taken = taken.collect();
         self.ports.replace(config.upstream.ports.clone(), taken);
         if let Some(upstreams) = upstreams {
             self.source.replace(upstreams);
@@ -113,6 +129,9 @@ impl Parts {
         self.streams.idle.set(config.server.tcp_idle);
         self.streams.places.set_bounds(connections(&config, budget));
         self.cache.set_stale_secs(config.cache.stale_secs);
+        if let Some(next) = next {
+            self.listeners.replace(next);
+        }
         let size = config.cache.size_bytes;
         let before = std::mem::replace(&mut *self.config(), config);
         if before.cache.size_bytes != size {
@@ -138,7 +157,7 @@ impl DataPlane for Live {
         let problems = [parts.source.problem(), parts.outage.alarm()];
         let servers = parts.resolver.pool().state().into_iter();
         Gauges {
-            listen: parts.listen.clone(),
+            listen: parts.listeners.addresses(),
             upstream: servers.map(upstream).collect(),
             upstream_problems: problems.into_iter().flatten().collect(),
             waiting: parts.resolver.waiting(),
@@ -152,11 +171,19 @@ impl DataPlane for Live {
         let parts = Arc::clone(&self.0);
         let upstreams = parts.find(config)?;
         let (budget, is_short) = parts.files.divide(config);
-        let short = is_short.then(|| "[server] tcp-connections".to_owned());
+        let next = match parts.listeners.prepare(&config.server.listen)? {
+            Next::Endpoints(endpoints) => Some(endpoints),
+            Next::AfterRestart => None,
+        };
+        let restart = [
+            ("[server] listen", next.is_none()),
+            ("[server] tcp-connections", is_short),
+        ];
+        let restart = restart.into_iter().filter(|(_, waits)| *waits);
         let config = config.clone();
         Ok(Change {
-            restart: short.into_iter().collect(),
-            apply: Box::new(move || parts.apply(config, upstreams, budget)),
+            restart: restart.map(|(key, _)| key.to_owned()).collect(),
+            apply: Box::new(move || parts.apply(config, upstreams, budget, next)),
         })
     }
 }

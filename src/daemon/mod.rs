@@ -6,6 +6,7 @@ mod clock;
 mod control;
 mod essential;
 mod limits;
+mod listeners;
 mod live;
 mod outage;
 mod resolv_conf;
@@ -21,7 +22,6 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 pub use self::bind::BindError;
-use self::bind::Bound;
 use self::clock::SystemClock;
 pub use self::control::control_places;
 use self::control::control_socket;
@@ -108,7 +108,7 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
     let control_socket = control_socket(&config, user)?;
     let (socket, socket_file) = control_socket.unzip();
     drop(inside);
-    let files = divide(files, &bound, &config);
+    let files = divide(files, bound.len(), workers, &config);
     tracing::info!(lists = config.lists.len(), "reading the lists");
     let boot = config.clone();
     let wall = Arc::new(SystemClock::default());
@@ -161,11 +161,8 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
 }
 
 /// Divides the files that may be open, and tells when that leaves less than is configured.
-fn divide(all: usize, bound: &Bound, config: &Config) -> Files {
-    let listening = Listening {
-        addresses: bound.addresses.len(),
-        workers: bound.udp.len(),
-    };
+fn divide(all: usize, addresses: usize, workers: usize, config: &Config) -> Files {
+    let listening = Listening { addresses, workers };
     let configured = config.server.tcp_connections;
     let budget = limits::budget(all, listening, configured);
     if budget.connections < configured {

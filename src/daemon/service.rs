@@ -1,18 +1,17 @@
 //! Starts, observes and stops the data plane.
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::thread;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::bind::Bound;
+use super::bind::Endpoint;
 use super::clock::follow_suspension;
 use super::essential::Essential;
+use super::listeners::{Equipment, Listeners};
 use super::live::{Files, Live, Parts, connections, waiting};
 use super::outage::Outage;
 use super::upstreams::{Source, Upstreams};
@@ -22,17 +21,16 @@ use crate::control::plane::DataPlane;
 use crate::control::reload::Control;
 use crate::control::status::{Gauges, Histogram};
 use crate::serve::cache::Cache;
-use crate::serve::desk::Desk;
+use crate::serve::desk::{Desk, Sockets};
 use crate::serve::pace::Pace;
 use crate::serve::resolve::Resolver;
 use crate::serve::seats::Seats;
 use crate::serve::shared::{Clock, Setting, Shared};
 use crate::serve::streams::Streams;
-use crate::serve::udp::{HAND_OVER, Worker};
+use crate::serve::udp::HAND_OVER;
 use crate::stats::{Counters, LATENCY_BOUNDS, Sums};
 use crate::sys::process::return_free_memory;
 use crate::sys::udp::Ports;
-use crate::sys::wait::{self, Bell};
 
 /// How often to look whether a burst has ended, and how many questions that wait are one.
 const TIDYING: Duration = Duration::from_secs(1);
@@ -42,8 +40,6 @@ const BURST: usize = 256;
 pub(super) struct Service {
     pub(super) essential: Essential,
     tracker: TaskTracker,
-    bell: Bell,
-    threads: Vec<thread::JoinHandle<()>>,
     live: Live,
 }
 
@@ -51,13 +47,12 @@ impl Service {
     pub(super) fn start(
         config: &Config,
         upstreams: Upstreams,
-        bound: Bound,
+        bound: Vec<Endpoint>,
         files: Files,
         control: &Control,
         socket: Option<&Path>,
     ) -> Result<Self, DaemonError> {
-        let system = |what| move |source| DaemonError::System { what, source };
-        let workers = bound.udp.len();
+        let workers = files.listening.workers;
         let essential = Essential::default();
         let stop = essential.stop().clone();
         let tracker = TaskTracker::new();
@@ -65,7 +60,10 @@ impl Service {
         let shared_counters = Arc::clone(&counters[workers]);
         let clock = Clock::start();
         let cache = Arc::new(Cache::new(config.cache.size_bytes, config.cache.stale_secs));
-        let taken = bound.addresses.iter().map(SocketAddr::port).collect();
+        let taken = bound
+            .iter()
+            .map(|endpoint| endpoint.address.port())
+            .collect();
         let ports = Arc::new(Ports::new(config.upstream.ports.clone(), taken));
         let pool = upstreams.pool(config, ports.clone(), files.budget, &shared_counters);
         let pool = Arc::new(pool);
@@ -76,51 +74,24 @@ impl Service {
             clock,
         };
         let pace = Arc::new(Pace::new(config.server.discard));
+        let sockets = Arc::new(Sockets::from_pointee(Vec::new()));
         let desk = Desk {
             pace: pace.clone(),
             shared: shared.clone(),
-            // All workers' sockets answer from the same addresses.
-            sockets: bound.udp.first().cloned().unwrap_or_default(),
+            sockets: sockets.clone(),
             counters: shared_counters.clone(),
         };
         let resolver = Arc::new(Resolver::new(pool, desk, waiting(config)));
         let (jobs, queue) = mpsc::channel(HAND_OVER);
         let jobs_taken = resolver.clone().take_jobs(queue, tracker.clone());
         tracker.spawn(essential.watch("the job taker", jobs_taken));
-        let (bell, ear) = wait::bell().map_err(system("a pipe"))?;
-        let mut threads = Vec::new();
-        for (index, sockets) in bound.udp.into_iter().enumerate() {
-            let worker = Worker {
-                index,
-                shared: shared.clone(),
-                sockets,
-                pool: resolver.pool().clone(),
-                ports: files.budget.ports,
-                flights: resolver.flights().clone(),
-                seats: resolver.seats().clone(),
-                jobs: jobs.clone(),
-                pace: pace.clone(),
-                counters: counters[index].clone(),
-                ear: ear.try_clone().map_err(system("a pipe"))?,
-            };
-            let guard = essential.guard("a UDP worker");
-            let body = move || {
-                let _guard = guard;
-                if let Err(error) = worker.run() {
-                    tracing::error!(%error, "a UDP worker can't wait for packets");
-                }
-            };
-            let name = format!("tapis-udp-{index}");
-            let thread = thread::Builder::new().name(name).spawn(body);
-            threads.push(thread.map_err(system("a thread"))?);
-        }
         tracker.spawn(tidy(resolver.clone(), stop.clone()));
         let outage = Outage::default();
         let follow = outage.clone().follow(resolver.pool().clone(), stop.clone());
         tracker.spawn(follow);
         tracker.spawn(follow_suspension(shared.clock.clone(), stop.clone()));
         let streams = Arc::new(Streams {
-            shared,
+            shared: shared.clone(),
             resolver: resolver.clone(),
             counters: shared_counters,
             places: Arc::new(Seats::new(connections(config, files.budget))),
@@ -128,21 +99,32 @@ impl Service {
             stop: stop.clone(),
             tracker: tracker.clone(),
         });
-        for listener in bound.tcp {
-            let listener = tokio::net::TcpListener::from_std(listener);
-            let listener = listener.map_err(system("a TCP socket"))?;
-            tracker.spawn(essential.watch("a TCP listener", streams.clone().accept(listener)));
-        }
+        let equipment = Equipment {
+            shared,
+            resolver: resolver.clone(),
+            ports: files.budget.ports,
+            jobs,
+            pace: pace.clone(),
+            counters: counters.clone(),
+        };
+        let listeners = Listeners::new(
+            essential.clone(),
+            tracker.clone(),
+            streams.clone(),
+            sockets,
+            workers,
+            equipment,
+        );
+        let addresses: Vec<_> = bound.iter().map(|endpoint| endpoint.address).collect();
+        listeners.start(bound)?;
         let generation = control.generation();
         let socket = socket.map_or_else(|| "none".into(), Path::to_string_lossy);
-        for address in &bound.addresses {
+        for address in addresses {
             tracing::info!(%address, workers, generation, control = %socket, "serving");
         }
         Ok(Self {
             essential,
             tracker,
-            bell,
-            threads,
             live: Live(Arc::new(Parts {
                 resolver,
                 cache,
@@ -152,7 +134,7 @@ impl Service {
                 source,
                 outage,
                 counters,
-                listen: bound.addresses,
+                listeners: Arc::new(listeners),
                 files,
                 config: Mutex::new(config.clone()),
             })),
@@ -168,15 +150,8 @@ impl Service {
     pub(super) async fn stop(self) {
         // First: what ends from now on ends in its time.
         self.essential.stop().cancel();
-        drop(self.bell);
-        let threads = self.threads;
-        let joined = tokio::task::spawn_blocking(|| {
-            for thread in threads {
-                if thread.join().is_err() {
-                    tracing::error!("a UDP worker panicked");
-                }
-            }
-        });
+        let listeners = self.live.0.listeners.clone();
+        let joined = tokio::task::spawn_blocking(move || listeners.end());
         self.tracker.close();
         let drained = async {
             // A panic inside was told above.

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
 use super::deferred::Deferred;
@@ -59,6 +60,10 @@ pub fn write(
     }
 }
 
+/// Sockets by the numbers of their listen addresses. An address that is listened on no more leaves its number
+/// to the next one.
+pub type Sockets = ArcSwap<Vec<Option<Arc<Socket>>>>;
+
 /// Answers datagrams from wherever it is called.
 pub struct Desk {
     /// When waiting queries are answered.
@@ -66,7 +71,7 @@ pub struct Desk {
     /// Policy, cache and clock.
     pub shared: Shared,
     /// A socket for each listen address.
-    pub sockets: Vec<Arc<Socket>>,
+    pub sockets: Arc<Sockets>,
     /// Counters of the async side.
     pub counters: Arc<Counters>,
 }
@@ -114,7 +119,8 @@ impl Desk {
 
     /// Sends a datagram's answer.
     pub fn send(&self, octets: &[u8], datagram: &Datagram) {
-        let socket = self.sockets.get(datagram.listen);
+        let sockets = self.sockets.load();
+        let socket = sockets.get(datagram.listen).and_then(Option::as_ref);
         if !socket.is_some_and(|socket| socket.send(octets, &datagram.route)) {
             self.counters.bump(Count::SendErrors);
         }

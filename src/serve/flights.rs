@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::cache::{Entry, Failure, Key};
 use super::seats::Seat;
-use crate::sys::udp::Route;
+use crate::sys::udp::{Inbox, Route};
 
 /// Parts of the table, each with a lock of its own: a power of two.
 const SHARDS: usize = 64;
@@ -34,6 +34,25 @@ pub struct Datagram {
     pub since: Instant,
     /// An answer past its TTL, for when no other comes.
     pub stale: Option<Arc<Entry>>,
+}
+
+impl Datagram {
+    /// A packet of the inbox, kept for later.
+    pub fn of(
+        inbox: &Inbox,
+        slot: usize,
+        listen: usize,
+        stale: Option<Arc<Entry>>,
+        since: Instant,
+    ) -> Self {
+        Self {
+            packet: inbox.packet(slot).into(),
+            route: inbox.route(slot),
+            listen,
+            since,
+            stale,
+        }
+    }
 }
 
 /// Whom to tell what came of a question.

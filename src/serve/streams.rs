@@ -50,11 +50,11 @@ pub struct Streams {
 }
 
 impl Streams {
-    /// Takes connections until the service ends.
-    pub async fn accept(self: Arc<Self>, listener: TcpListener) {
+    /// Takes connections until `stop`, or until the service ends.
+    pub async fn accept(self: Arc<Self>, listener: TcpListener, stop: CancellationToken) {
         loop {
             let accepted = tokio::select! {
-                () = self.stop.cancelled() => return,
+                () = stop.cancelled() => return,
                 accepted = listener.accept() => accepted,
             };
             let Ok((stream, peer)) = accepted else {

@@ -60,8 +60,8 @@ pub struct Worker {
     pub index: usize,
     /// What it shares with all others.
     pub shared: Shared,
-    /// Its sockets, one for each listen address.
-    pub sockets: Vec<Arc<Socket>>,
+    /// Its sockets by the numbers of their listen addresses.
+    pub sockets: Vec<Option<Arc<Socket>>>,
     /// Whom to ask.
     pub pool: Arc<Pool>,
     /// Most ports to ask by.
@@ -94,13 +94,15 @@ impl Worker {
         let mut waits = WaitSet::new(1 + self.sockets.len() + MOST_READY)?;
         waits.add(self.ear.as_fd(), EAR)?;
         for (socket, token) in self.sockets.iter().zip(FIRST_SOCKET..) {
-            waits.add(socket.as_fd(), token)?;
+            if let Some(socket) = socket {
+                waits.add(socket.as_fd(), token)?;
+            }
         }
         let outbox = |_| Outbox::new(BATCH, ROOM);
         let all = Loop {
             worker: self,
             outboxes: self.sockets.iter().map(outbox).collect(),
-            ready: vec![true; self.sockets.len()],
+            ready: self.sockets.iter().map(Option::is_some).collect(),
             dropped: vec![0; self.sockets.len()],
             now: 0,
             asker: Asker::new(self.pool.clone(), self.counters.clone(), self.ports, base),
@@ -225,7 +227,8 @@ impl Loop<'_> {
     fn take(&mut self, inbox: &mut Inbox, socket: usize) {
         let worker = self.worker;
         // Nothing has come, or an ICMP error of an earlier answer; if there is more, a wait tells it.
-        if inbox.receive(&worker.sockets[socket]).is_err() {
+        let from = worker.sockets[socket].as_ref();
+        if from.is_none_or(|from| inbox.receive(from).is_err()) {
             self.ready[socket] = false;
             return;
         }
@@ -314,10 +317,10 @@ impl Loop<'_> {
                 self.refresh(key, instant);
             }
             Step::Resolve(key, stale) => {
-                let datagram = datagram(inbox, slot, socket, stale, instant);
+                let datagram = Datagram::of(inbox, slot, socket, stale, instant);
                 self.resolve(key, datagram, instant);
             }
-            Step::Busy => self.hand_over(datagram(inbox, slot, socket, None, instant)),
+            Step::Busy => self.hand_over(Datagram::of(inbox, slot, socket, None, instant)),
         }
     }
 
@@ -330,7 +333,10 @@ impl Loop<'_> {
     }
 
     fn flush(&mut self, socket: usize) {
-        let failed = self.outboxes[socket].flush(&self.worker.sockets[socket]);
+        let Some(from) = self.worker.sockets.get(socket).and_then(Option::as_ref) else {
+            return;
+        };
+        let failed = self.outboxes[socket].flush(from);
         self.worker.counters.add(Count::SendErrors, failed as u64);
     }
 
@@ -395,6 +401,10 @@ impl Loop<'_> {
     }
 
     fn write(&mut self, datagram: &Datagram, resolution: &Resolution) {
+        // Its address may be listened on no more.
+        let Some(Some(_)) = self.worker.sockets.get(datagram.listen) else {
+            return self.worker.counters.bump(Count::SendErrors);
+        };
         let snapshot = self.worker.shared.policy.load();
         let out = self.outboxes[datagram.listen].draft();
         let counters = &self.worker.counters;
@@ -473,22 +483,5 @@ impl Loop<'_> {
         for socket in 0..self.outboxes.len() {
             self.flush(socket);
         }
-    }
-}
-
-/// A packet that is kept for later.
-fn datagram(
-    inbox: &Inbox,
-    slot: usize,
-    listen: usize,
-    stale: Option<Arc<Entry>>,
-    since: Instant,
-) -> Datagram {
-    Datagram {
-        packet: inbox.packet(slot).into(),
-        route: inbox.route(slot),
-        listen,
-        since,
-        stale,
     }
 }

@@ -1,7 +1,9 @@
 //! Which settings a reload changes while the server serves, and which wait for a restart.
 
 use std::fs;
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::process::Output;
+use std::sync::atomic::Ordering;
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
@@ -218,4 +220,116 @@ fn limits_of_tcp_change_while_serving() {
     let (_third, answered) = open();
     assert!(answered);
     until("it is closed", || idle() > before);
+}
+
+fn listening(server: &Server) -> Vec<SocketAddr> {
+    let status = server.status();
+    let all = status["listen"].as_array().expect("addresses").iter();
+    let text = |address: &Value| address.as_str().expect("an address").parse();
+    all.map(|address| text(address).expect("an address"))
+        .collect()
+}
+
+fn answers(address: SocketAddr) -> bool {
+    let mut stream = Stream::open(address);
+    stream.send(&query("blocked.example", RecordType::A));
+    stream.receive().is_some() && addresses(address, "blocked.example") == ["0.0.0.0"]
+}
+
+#[test]
+fn listen_addresses_come_and_go_while_serving_and_no_query_to_the_others_is_lost() {
+    let (upstream, gate) = Upstream::gated();
+    let server = start(&upstream, "");
+    let first = server.address;
+    let port = Port::open(first);
+    port.send(&query("slow.example", RecordType::A));
+    until("it waits for upstream", || server.status()["waiting"] == 1);
+    std::thread::scope(|scope| {
+        let done = std::sync::atomic::AtomicBool::new(false);
+        let done = &done;
+        let asking = scope.spawn(move || {
+            let mut asked = 0;
+            while !done.load(Ordering::Relaxed) {
+                assert_eq!(addresses(first, "blocked.example"), ["0.0.0.0"]);
+                asked += 1;
+            }
+            asked
+        });
+        change_live(
+            &server,
+            "\"127.0.0.1:0\"",
+            "\"127.0.0.1:0\", \"127.0.0.2:0\"",
+        );
+        until("the second address", || listening(&server).len() == 2);
+        let second = listening(&server)[1];
+        assert!(answers(first) && answers(second));
+        change_live(
+            &server,
+            "\"127.0.0.2:0\"",
+            "\"127.0.0.3:0\", \"127.0.0.4:0\"",
+        );
+        until("the others", || {
+            let now = listening(&server);
+            now.len() == 3 && !now.contains(&second)
+        });
+        assert!(listening(&server).into_iter().all(answers));
+        until("its end", || TcpStream::connect(second).is_err());
+        until("its end by UDP", || {
+            let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+            socket.connect(second).expect("connected");
+            socket.send(b"x").is_err() || socket.send(b"x").is_err()
+        });
+        done.store(true, Ordering::Relaxed);
+        assert!(asking.join().expect("none was lost") > 0);
+    });
+    gate.store(true, Ordering::Relaxed);
+    let answer = port.receive();
+    assert_eq!(
+        answer.answers.len(),
+        1,
+        "it waited at an address that stayed"
+    );
+    change_live(&server, "\"127.0.0.1:0\", ", "");
+    until("the end of the first", || {
+        TcpStream::connect(first).is_err()
+    });
+    assert!(listening(&server).into_iter().all(answers));
+    assert_eq!(server.status()["degraded"], false);
+}
+
+#[test]
+fn an_address_that_can_not_be_listened_on_is_refused_and_those_before_stay() {
+    let upstream = Upstream::plain();
+    let server = start(&upstream, "");
+    let other = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let taken = other.local_addr().expect("bound");
+    let both = format!("\"127.0.0.1:0\", \"127.0.0.2:0\", \"{taken}\"");
+    let output = change(&server, "\"127.0.0.1:0\"", &both);
+    assert_eq!(output.status.code(), Some(1));
+    let told = text(&output);
+    assert!(
+        told.contains(&format!("{taken} is in use by another program")),
+        "{told}"
+    );
+    assert_eq!(listening(&server), [server.address]);
+    assert!(answers(server.address));
+    change_live(&server, &both, "\"127.0.0.1:0\"");
+    assert_eq!(server.status()["degraded"], false);
+}
+
+#[test]
+fn an_address_that_overlaps_with_one_in_use_waits_for_a_restart_and_is_named() {
+    let upstream = Upstream::plain();
+    let server = start(&upstream, "");
+    let port = server.address.port();
+    let wide = format!("\"0.0.0.0:{port}\"");
+    let output = change(&server, "\"127.0.0.1:0\"", &wide);
+    let told = text(&output);
+    assert!(output.status.success(), "{told}");
+    let line = "changed, but in force only after a restart: [server] listen\n";
+    assert!(told.contains(line), "{told}");
+    assert!(text(&server.verb(&["status"])).contains(line));
+    assert_eq!(listening(&server), [server.address]);
+    assert!(answers(server.address));
+    change_live(&server, &wide, "\"127.0.0.1:0\"");
 }

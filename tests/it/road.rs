@@ -124,7 +124,7 @@ fn allocations(rounds: usize) -> (u64, [u64; 4]) {
     let desk = Desk {
         pace: pace.clone(),
         shared: shared.clone(),
-        sockets: Vec::new(),
+        sockets: Arc::default(),
         counters: counters.clone(),
     };
     let bounds = Bounds {
@@ -139,7 +139,7 @@ fn allocations(rounds: usize) -> (u64, [u64; 4]) {
     let worker = Worker {
         index: 0,
         shared,
-        sockets: vec![socket],
+        sockets: vec![Some(socket)],
         pool: resolver.pool().clone(),
         ports: 1,
         flights: resolver.flights().clone(),

@@ -8,6 +8,7 @@ use super::*;
 use crate::policy::current::Publisher;
 use crate::policy::snapshot::Snapshot;
 use crate::serve::cache::{Cache, Lookup};
+use crate::serve::desk::Sockets;
 use crate::serve::pace::Pace;
 use crate::serve::shared::Clock;
 use crate::serve::upstream::connect::{Connector, ExchangeError, How, Reply};
@@ -95,7 +96,9 @@ pub(crate) fn resolver(fate: Fate, timeout: Duration, sockets: Vec<Arc<Socket>>)
     let desk = Desk {
         pace: Arc::new(Pace::new(timeout)),
         shared,
-        sockets,
+        sockets: Arc::new(Sockets::from_pointee(
+            sockets.into_iter().map(Some).collect(),
+        )),
         counters,
     };
     let bounds = Bounds {
