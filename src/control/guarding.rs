@@ -157,7 +157,7 @@ mod tests {
         let (requests, wishes) = mpsc::channel(1);
         let (_hang_up, hangups) = mpsc::channel(1);
         let stop = CancellationToken::new();
-        let probe = Box::new(Gauges::default);
+        let probe = Arc::new(Gauges::default);
         let task = tokio::spawn(control.run(wishes, hangups, probe, stop.clone()));
         let (reply, answer) = oneshot::channel();
         let wish = ReloadRequest { accept };

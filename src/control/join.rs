@@ -369,7 +369,7 @@ mod tests {
         let mut control = control.expect("a first generation");
         let rails = Arc::clone(&control.rails);
         let new = config("[server]\nid = \"other.example\"\n");
-        let stage = Stage::new(new, rails, &control.lists, &Files::new());
+        let stage = Stage::new(new, rails, None, &control.lists, &Files::new());
         control.stage = Some(stage);
         let (reply, answer) = oneshot::channel();
         let mut waiting = Waiting::new(Cause::Start, Some(reply));

@@ -321,7 +321,7 @@ mod tests {
         let control = Control::start(old, Arc::new(Still));
         let mut control = control.expect("a first generation");
         let rails = Arc::clone(&control.rails);
-        let stage = Stage::new(new, rails, &control.lists, &Files::new());
+        let stage = Stage::new(new, rails, None, &control.lists, &Files::new());
         control.stage.insert(stage).fresh[0].start(1);
         let alarms = |control: &Control| status(control, Gauges::default()).alarms.join("; ");
         assert!(!alarms(&control).contains("slow"));

@@ -218,7 +218,7 @@ mod tests {
         let text: String = names.iter().map(list).collect();
         let config = Config::parse(&text, Path::new("/tapis.toml")).expect("valid");
         let rails = Arc::new(Rails::read(&config));
-        Stage::new(config, rails, &[], &Files::new())
+        Stage::new(config, rails, None, &[], &Files::new())
     }
 
     #[tokio::test]

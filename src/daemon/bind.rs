@@ -198,11 +198,11 @@ mod tests {
     #[test]
     fn a_second_server_is_told_that_the_address_is_in_use() {
         let first = bind(&[local()], 1, false).expect("bound");
-        let again = bind(&[first[0].address], 1, false).err().expect("refused");
+        let again = bind(&[first[0].address], 1, false).expect_err("refused");
         assert!(matches!(again, BindError::InUse { .. }), "{again}");
         let udp_only = Socket::bind(local(), true).expect("bound");
         let taken = udp_only.local_addr().expect("bound");
-        let again = bind(&[taken], 1, false).err().expect("refused");
+        let again = bind(&[taken], 1, false).expect_err("refused");
         assert!(
             matches!(again, BindError::InUse { .. }),
             "SO_REUSEPORT or not: {again}"
@@ -212,7 +212,7 @@ mod tests {
     #[test]
     fn an_address_of_another_machine_is_told_as_such() {
         let foreign = ([192, 0, 2, 1], 5335).into();
-        let error = bind(&[foreign], 1, true).err().expect("refused");
+        let error = bind(&[foreign], 1, true).expect_err("refused");
         assert!(matches!(error, BindError::NotHere { .. }), "{error}");
     }
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::process::Output;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
@@ -41,7 +41,7 @@ fn change_live(server: &Server, from: &str, to: &str) {
 #[test]
 fn what_needs_a_restart_is_named_key_by_key_until_then() {
     let upstream = Upstream::plain();
-    let server = start(&upstream, "");
+    let mut server = start(&upstream, "");
     let keys = [
         "[server] workers",
         "[state] keep",
@@ -65,6 +65,8 @@ fn what_needs_a_restart_is_named_key_by_key_until_then() {
     }
     let status = server.status();
     assert_eq!(status["restart"], serde_json::json!(keys));
+    server.signal("TERM");
+    assert_eq!(server.wait(), Some(0));
     let server = server.again();
     assert_eq!(server.status()["restart"], Value::Array(Vec::new()));
 }
@@ -190,8 +192,8 @@ fn limits_of_tcp_change_while_serving() {
     let server = Server::start(&config, &[("ads", "blocked.example\n")]);
     let open = || {
         let mut stream = Stream::open(server.address);
-        stream.send(&query("blocked.example", RecordType::A));
-        let answer = stream.receive();
+        let is_sent = stream.try_send(&query("blocked.example", RecordType::A));
+        let answer = is_sent.ok().and_then(|()| stream.receive());
         (stream, answer.is_some())
     };
     let (_first, answered) = open();
@@ -244,9 +246,9 @@ fn listen_addresses_come_and_go_while_serving_and_no_query_to_the_others_is_lost
     let port = Port::open(first);
     port.send(&query("slow.example", RecordType::A));
     until("it waits for upstream", || server.status()["waiting"] == 1);
+    let done = AtomicBool::new(false);
+    let done = &done;
     std::thread::scope(|scope| {
-        let done = std::sync::atomic::AtomicBool::new(false);
-        let done = &done;
         let asking = scope.spawn(move || {
             let mut asked = 0;
             while !done.load(Ordering::Relaxed) {

@@ -81,7 +81,7 @@ fn servers_that_come_later_are_used() {
 }
 
 /// A server with these upstream servers, which has little patience with them.
-fn impatient(upstreams: &[std::net::SocketAddr]) -> Server {
+fn impatient(upstreams: &[SocketAddr]) -> Server {
     let servers: Vec<_> = upstreams.iter().map(|one| format!("\"{one}\"")).collect();
     let first = format!("[{}]", servers[0]);
     let config = preamble(upstreams[0]).replace(&first, &format!("[{}]", servers.join(", ")));

@@ -266,15 +266,15 @@ async fn when_all_are_silent_the_time_is_up_when_it_was_promised() {
 async fn every_server_is_asked_within_the_time_however_many_and_however_short_it_is() {
     let mut servers = vec![Does::Sleeps; 8];
     servers.push(Does::Says(0, 1));
-    let (mut pool, _) = pool(&servers);
-    pool.timeout = Duration::from_millis(300);
+    let (pool, _) = pool(&servers);
+    pool.timeout.set(Duration::from_millis(300));
     assert_eq!(timed(&pool).await.0, Ok(0));
 }
 
 #[tokio::test(start_paused = true)]
 async fn one_question_is_one_failure_however_often_it_is_repeated() {
-    let (mut pool, _) = pool(&[Does::Sleeps]);
-    pool.timeout = Duration::from_millis(500);
+    let (pool, _) = pool(&[Does::Sleeps]);
+    pool.timeout.set(Duration::from_millis(500));
     let mut downs = Vec::new();
     for _ in 0..3 {
         assert!(timed(&pool).await.0.is_err());

@@ -1,6 +1,6 @@
 //! A client: builds queries, asks by UDP or TCP, reads answers with another implementation.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
@@ -149,11 +149,14 @@ impl Stream {
     }
 
     pub(crate) fn send(&mut self, message: &Message) {
-        let octets = message.to_vec().expect("a message");
-        self.0
-            .write_all(&(octets.len() as u16).to_be_bytes())
-            .expect("sent");
-        self.0.write_all(&octets).expect("sent");
+        self.try_send(message).expect("sent");
+    }
+
+    /// The same on a connection that the server may have closed.
+    pub(crate) fn try_send(&mut self, message: &Message) -> io::Result<()> {
+        let bytes = message.to_vec().expect("a message");
+        self.0.write_all(&(bytes.len() as u16).to_be_bytes())?;
+        self.0.write_all(&bytes)
     }
 
     /// The next answer; nothing when the server has closed the connection.
