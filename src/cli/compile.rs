@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::configuration::Need;
 use super::{Failure, read_config, told};
 use crate::config::shown::Show;
 use crate::control::compile::plan::{Event, ListOutcome, Outcome, Plan, PlanList};
@@ -27,6 +28,16 @@ pub(super) struct CompileArgs {
     /// output. Ends when the input does.
     #[arg(long, hide = true, value_name = "-", value_parser = ["-"], conflicts_with_all = ["out", "accept"])]
     plan: Option<String>,
+}
+
+impl CompileArgs {
+    /// The plan of a server holds all that its compiler needs.
+    pub(super) fn need(&self) -> Need {
+        match self.plan {
+            Some(_) => Need::Nothing,
+            None => Need::Same,
+        }
+    }
 }
 
 pub(super) fn run(

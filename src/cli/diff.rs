@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
+use super::configuration::Need;
 use super::{Failure, read_config};
 use crate::control::journal::past::{Moment, Past};
 use crate::control::orders::book::Book;
@@ -28,6 +29,24 @@ pub(super) struct DiffArgs {
     /// Print how many names differ, not which.
     #[arg(long)]
     summary: bool,
+}
+
+impl DiffArgs {
+    /// Files need no configuration.
+    pub(super) fn need(&self) -> Need {
+        match [&self.old, &self.new].map(|which| generation(which)) {
+            [None, None] => Need::Nothing,
+            _ => Need::Same,
+        }
+    }
+}
+
+/// The generation that an argument names, unless there is a file of that name.
+fn generation(which: &str) -> Option<u64> {
+    which
+        .parse()
+        .ok()
+        .filter(|_| !FilePath::new(which).exists())
 }
 
 /// What a list says of a name: a bit for each scope.
@@ -164,9 +183,8 @@ struct Side {
 
 impl Side {
     fn open(config: Option<&PathBuf>, which: &str) -> Result<Self, Failure> {
-        let file = FilePath::new(which);
-        let Some(generation) = which.parse().ok().filter(|_| !file.exists()) else {
-            let base = Some(Arc::new(read_image(file)?));
+        let Some(generation) = generation(which) else {
+            let base = Some(Arc::new(read_image(FilePath::new(which))?));
             return Ok(Self {
                 images: Images {
                     base,

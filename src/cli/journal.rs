@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
+use super::configuration::Need;
 use super::{Failure, read_config};
 use crate::config::moment::Moment;
 use crate::config::shown::Show;
@@ -64,6 +65,20 @@ struct ShowArgs {
     /// Only what is about this order.
     #[arg(long, value_name = "ID")]
     order: Option<String>,
+}
+
+impl JournalArgs {
+    /// A journal that is named needs no configuration.
+    pub(super) fn need(&self) -> Need {
+        let file = match &self.verb {
+            JournalVerb::Show(args) | JournalVerb::Export(args) => &args.file,
+            JournalVerb::Verify(args) => &args.file,
+        };
+        match file.file {
+            Some(_) => Need::Nothing,
+            None => Need::Same,
+        }
+    }
 }
 
 impl FileArgs {

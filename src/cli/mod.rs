@@ -3,6 +3,7 @@
 
 mod check;
 mod compile;
+mod configuration;
 mod diff;
 mod image;
 mod journal;
@@ -22,19 +23,22 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use self::configuration::{Choice, Need};
 use self::plain::Plain;
-use crate::config::{Config, Problems};
+use crate::config::{Config, Problems, control};
 
 /// A forwarding DNS server that sifts every name through a blocklist.
 ///
 /// Answers blocked names itself and all others from upstream. Lists are files; an edit of one is
-/// followed within a second plus the time that reading it takes, with no restart and no query lost. Without a verb, and without --config, the
-/// built-in default is served: it listens on port 5335 of this machine and blocks the eleven
+/// followed within a second plus the time that reading it takes, with no restart and no query lost. Without a verb it
+/// serves. The built-in configuration listens on port 5335 of this machine and blocks the eleven
 /// Telegram web names of July 2017 as an example.
 #[derive(Debug, Parser)]
 #[command(name = "tapis", version, max_term_width = 100)]
 struct Cli {
-    /// The configuration file; without it the built-in default is used.
+    /// The configuration file. Without it: the one that the variable TAPIS_CONFIG names; else, for verbs
+    /// that examine what a server does, the one of the running server; else /etc/tapis/tapis.toml, if it
+    /// exists; else the built-in configuration. Standard error says which one is used.
     #[arg(short, long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(subcommand)]
@@ -70,10 +74,11 @@ enum Verb {
     Order(order::OrderArgs),
     /// Tell what changed the policy, when, and by whom.
     Journal(journal::JournalArgs),
-    /// Tell what happens to a name, and why: the decision and every rule that matches.
+    /// Explain how a name is answered: the decision and every rule that matches.
     ///
-    /// Reads configuration and lists itself, so it needs no running server. It tells what one does
-    /// that has taken the same files; where `status` shows a list as held, that is not so.
+    /// Asks the running server, and reads only the lists that have a matching rule, for its line. With
+    /// --offline, or without a server that has the configuration, it reads all lists, and explains what a
+    /// server would do that has loaded them as they are.
     Why(why::WhyArgs),
     /// Tell how a running server is: generation, lists, alarms, counters.
     ///
@@ -93,8 +98,32 @@ enum Verb {
     Rollback(rollback::RollbackArgs),
 }
 
+impl Verb {
+    fn need(&self) -> Need {
+        match self {
+            Self::Image(_) => Need::Nothing,
+            Self::Compile(args) => args.need(),
+            Self::Order(args) => args.need(),
+            Self::Journal(args) => args.need(),
+            Self::Diff(args) => args.need(),
+            Self::Serve(_) => Need::Serve,
+            Self::Status(_) | Self::Reload(_) | Self::Rollback(_) => Need::Socket,
+            Self::Check(_) | Self::Why(_) => Need::Same,
+        }
+    }
+
+    /// The server that is named.
+    fn control(&self) -> ControlArgs {
+        match self {
+            Self::Why(args) => args.control(),
+            Self::Order(args) => args.control(),
+            _ => ControlArgs::default(),
+        }
+    }
+}
+
 /// Which server to talk to.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 struct ControlArgs {
     /// The server's control socket; without it, the one of the configuration.
     #[arg(long, value_name = "SOCKET")]
@@ -106,7 +135,11 @@ impl ControlArgs {
     fn places(&self, config: Option<&PathBuf>) -> Result<Vec<PathBuf>, Failure> {
         match &self.control {
             Some(socket) => Ok(vec![socket.clone()]),
-            None => Ok(crate::daemon::control_places(&read_config(config)?)),
+            None => {
+                let control = config.map(|path| control::socket(path)).transpose();
+                let control = control.map_err(Failure::Config)?.flatten();
+                Ok(crate::daemon::control_places(control.as_deref()))
+            }
         }
     }
 }
@@ -131,17 +164,19 @@ impl<E: std::error::Error + 'static> From<E> for Failure {
 /// Runs the program with the process's arguments.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let config = cli.config.as_ref();
+    let verb = cli.verb.unwrap_or(Verb::Serve(serve::ServeArgs::default()));
+    let choice = choose(&verb, cli.config);
+    let config = choice.path.as_ref();
     let mut out = Plain(io::stdout().lock());
-    let result = match cli.verb.unwrap_or(Verb::Serve(serve::ServeArgs::default())) {
-        Verb::Serve(args) => serve::run(config, &args),
+    let result = match verb {
+        Verb::Serve(args) => serve::run(&choice, &args),
         Verb::Check(args) => check::run(config, &args, &mut out),
         Verb::Compile(args) => compile::run(config, &args, &mut out),
         Verb::Image(args) => image::run(&args, &mut out),
         Verb::Diff(args) => diff::run(config, &args, &mut out),
         Verb::Order(args) => order::run(config, &args, &mut out),
         Verb::Journal(args) => journal::run(config, &args, &mut out),
-        Verb::Why(args) => why::run(config, &args, &mut out),
+        Verb::Why(args) => why::run(&choice, &args, &mut out),
         Verb::Status(args) => status::run(config, &args, &mut out),
         Verb::Reload(args) => reload::run(config, &args, &mut out),
         Verb::Rollback(args) => rollback::run(config, &args, &mut out),
@@ -154,6 +189,31 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The configuration that a verb uses. Names it on standard error, unless the user did.
+fn choose(verb: &Verb, argument: Option<PathBuf>) -> Choice {
+    let (need, mut choice) = (verb.need(), Choice::new(argument));
+    let mut unasked = None;
+    if need == Need::Same {
+        (choice, unasked) = choice.or_of_server(&verb.control());
+    }
+    let is_used = match need {
+        // The log of a server names it.
+        Need::Nothing | Need::Serve => false,
+        // The built-in configuration has no socket of its own.
+        Need::Socket => choice.path.is_some(),
+        Need::Same => true,
+    };
+    let mut to = Plain(io::stderr());
+    // If standard error is closed, the verb does its work all the same.
+    if let Some(error) = unasked {
+        let _ = writeln!(to, "tapis: {error}");
+    }
+    if is_used && !choice.is_given() {
+        let _ = writeln!(to, "tapis: using {choice}");
+    }
+    choice
 }
 
 fn tell(failure: &Failure) {

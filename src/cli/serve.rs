@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use clap::Args;
 use tracing_subscriber::EnvFilter;
 
+use super::configuration::Choice;
 use super::{Failure, plain, read_config};
 use crate::config::Overrides;
 use crate::config::upstream::ServerAddress;
@@ -28,7 +29,7 @@ pub(super) struct ServeArgs {
 }
 
 /// Serves. The log goes to standard error, at level `info` unless RUST_LOG says otherwise.
-pub(super) fn run(config: Option<&PathBuf>, args: &ServeArgs) -> Result<(), Failure> {
+pub(super) fn run(choice: &Choice, args: &ServeArgs) -> Result<(), Failure> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -42,7 +43,8 @@ pub(super) fn run(config: Option<&PathBuf>, args: &ServeArgs) -> Result<(), Fail
         upstream: once_each(&args.upstream),
         control: args.control.clone(),
     };
-    let config = read_config(config)?.with_overrides(overrides);
+    tracing::info!("using {choice}");
+    let config = read_config(choice.path.as_ref())?.with_overrides(overrides);
     Ok(crate::daemon::run(config)?)
 }
 

@@ -1,25 +1,26 @@
 //! Owns `tapis why`: what happens to a name, by which rules, in which lines of which files.
-//! Refuses to guess: the answer is made by the same code that serves.
+//! Refuses to guess: the answer is made by the same code that serves, by the running server if there is one.
+
+mod server;
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use clap::Args;
-use hickory_proto::op::{Edns, Message, Query, ResponseCode};
-use hickory_proto::rr::rdata::opt::EdnsOption;
-use hickory_proto::rr::{Name as DnsName, RecordType};
-use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
+use hickory_proto::rr::RecordType;
 use ipnet::{Ipv4Net, Ipv6Net};
 use jiff::Timestamp;
 use serde::Serialize;
 
+use self::server::Server;
+use super::configuration::Choice;
 use super::then::Then;
-use super::{Failure, order, read_config};
+use super::{ControlArgs, Failure, order, read_config};
 use crate::config::exception::Exception;
 use crate::config::moment::Moment;
 use crate::config::order::Order;
@@ -32,14 +33,12 @@ use crate::control::guard::wards::Guarded;
 use crate::control::load::{MAX_FILE, load};
 use crate::control::orders::book::Book;
 use crate::control::orders::life::State;
+use crate::control::verdict::{Answer, Outcome, Question, Verdict};
 use crate::control::{compose, lists};
+use crate::daemon;
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::images::Images;
-use crate::policy::rule::{Kind, Scope, Source};
-use crate::policy::snapshot::{Decision, Snapshot};
-use crate::serve::cache::Cache;
-use crate::serve::respond::{Client, Step, respond};
-use crate::stats::Count;
+use crate::policy::rule::{Kind, Scope};
 use crate::wire::name::Name;
 
 #[derive(Debug, Args)]
@@ -57,9 +56,29 @@ pub(super) struct WhyArgs {
     /// entry by the dates of orders and exceptions alone. What is not known of it is told.
     #[arg(long, value_name = "TIME")]
     at: Option<Moment>,
+    /// Explain by the lists, orders and exceptions as their files are, whatever the server has in force.
+    #[arg(long)]
+    offline: bool,
+    #[command(flatten)]
+    control: ControlArgs,
     /// Print JSON, for programs.
     #[arg(long)]
     json: bool,
+}
+
+impl WhyArgs {
+    /// The server that is named.
+    pub(super) fn control(&self) -> ControlArgs {
+        self.control.clone()
+    }
+
+    fn question(&self) -> Question {
+        Question {
+            name: self.name.to_string(),
+            rtype: self.rtype.into(),
+            client: self.client,
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -67,8 +86,9 @@ struct Explanation {
     name: String,
     r#type: String,
     client: Option<IpAddr>,
-    /// `blocked`, `allowed`, `excepted`, `local`, `refused` or `upstream`.
-    decision: &'static str,
+    /// The generation of the running server that was asked; `None` where the files were read.
+    generation: Option<u64>,
+    decision: Outcome,
     /// The source of the rule that decides, where one does.
     by: Option<String>,
     /// Every rule that matches, the weightiest first.
@@ -106,20 +126,16 @@ struct Rule {
     line: Option<u32>,
 }
 
-#[derive(Debug, Serialize)]
-struct Answer {
-    rcode: String,
-    records: Vec<String>,
-    ede: Vec<String>,
-}
-
-pub(super) fn run(
-    config: Option<&PathBuf>,
-    args: &WhyArgs,
-    out: &mut impl Write,
-) -> Result<(), Failure> {
-    let config = read_config(config)?;
-    let explanation = explain(&config, args)?;
+pub(super) fn run(choice: &Choice, args: &WhyArgs, out: &mut impl Write) -> Result<(), Failure> {
+    let config = read_config(choice.path.as_ref())?;
+    let server = match args.offline || args.at.is_some() {
+        true => None,
+        false => Server::ask(choice, args)?,
+    };
+    let explanation = match server {
+        Some(server) => server.explain(&config, args),
+        None => explain(&config, args)?,
+    };
     if args.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&explanation)?)?;
     } else {
@@ -128,6 +144,7 @@ pub(super) fn run(
     Ok(())
 }
 
+/// Explains by the files.
 fn explain(config: &Config, args: &WhyArgs) -> Result<Explanation, Failure> {
     let at = args.at.map_or_else(Timestamp::now, Moment::at);
     let rails = Rails::read(config);
@@ -168,13 +185,7 @@ fn explain(config: &Config, args: &WhyArgs) -> Result<Explanation, Failure> {
         let everybody = [Ipv4Net::default().into(), Ipv6Net::default().into()];
         snapshot.clients = everybody.iter().collect();
     }
-    let (decision, answer) = ask(&snapshot, args)?;
-    let by = match snapshot.decide(&args.name) {
-        Decision::Blocked { by, .. } | Decision::Allowed(by) | Decision::Excepted(by) => {
-            Some(by.source.name.clone())
-        }
-        Decision::Pass => None,
-    };
+    let verdict = daemon::explain(&snapshot, &args.question())?;
     let of_orders = book.matching(&args.name);
     let rules = snapshot.sources().iter().flat_map(|source| {
         let list = config
@@ -198,27 +209,40 @@ fn explain(config: &Config, args: &WhyArgs) -> Result<Explanation, Failure> {
         }
     });
     let rules: Vec<_> = rules.collect();
-    let decides = |source: &&Arc<Source>| rules.iter().any(|rule| rule.source == source.name);
-    let deciding = || snapshot.sources().iter().filter(decides);
-    Ok(Explanation {
-        by: by.filter(|_| matches!(decision, "blocked" | "allowed" | "excepted")),
-        orders: deciding()
-            .filter_map(|source| book.order(source))
-            .cloned()
-            .collect(),
-        idle: idle(&book, &args.name, at),
-        exceptions: deciding()
-            .filter_map(|source| book.exception(source))
-            .cloned()
-            .collect(),
+    Ok(conclude(args, &book, at, verdict, rules, left_out))
+}
+
+/// The explanation, once it is known which rules match; the caller sets `generation`.
+fn conclude(
+    args: &WhyArgs,
+    book: &Book,
+    at: Timestamp,
+    verdict: Verdict,
+    rules: Vec<Rule>,
+    left_out: Vec<String>,
+) -> Explanation {
+    let mut sources: Vec<&str> = Vec::new();
+    for rule in &rules {
+        if !sources.contains(&&*rule.source) {
+            sources.push(&rule.source);
+        }
+    }
+    let orders = sources.iter().filter_map(|source| book.order(source));
+    let exceptions = sources.iter().filter_map(|source| book.exception(source));
+    Explanation {
+        orders: orders.cloned().collect(),
+        idle: idle(book, &args.name, at),
+        exceptions: exceptions.cloned().collect(),
         name: args.name.to_string(),
         r#type: args.rtype.to_string(),
         client: args.client,
-        decision,
+        generation: None,
+        decision: verdict.outcome,
+        by: verdict.by,
         rules,
-        answer,
+        answer: verdict.answer,
         left_out,
-    })
+    }
 }
 
 /// The orders that would speak of the name at another time.
@@ -236,77 +260,6 @@ fn idle(book: &Book, name: &Name, at: Timestamp) -> Vec<Idle> {
         order: known.order.clone(),
     });
     idle.filter(|idle| idle.state != State::InForce).collect()
-}
-
-/// Asks the code that serves.
-fn ask(snapshot: &Snapshot, args: &WhyArgs) -> Result<(&'static str, Option<Answer>), Failure> {
-    let mut message = Message::query();
-    message.metadata.recursion_desired = true;
-    let name = DnsName::read(&mut BinDecoder::new(args.name.wire()))?;
-    message.queries.push(Query::query(name, args.rtype));
-    let mut edns = Edns::new();
-    edns.set_max_payload(crate::wire::UDP_PAYLOAD);
-    message.edns = Some(edns);
-    let client = Client {
-        ip: args.client.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-        stream: true,
-    };
-    let mut out = Vec::new();
-    let nothing_known = Cache::new(1 << 20, 0);
-    let step = respond(
-        0,
-        client,
-        &message.to_vec()?,
-        snapshot,
-        &nothing_known,
-        &mut out,
-    );
-    let decision = match step {
-        Step::Resolve(..) if matches!(snapshot.decide(&args.name), Decision::Allowed(_)) => {
-            return Ok(("allowed", None));
-        }
-        Step::Resolve(..) if matches!(snapshot.decide(&args.name), Decision::Excepted(_)) => {
-            return Ok(("excepted", None));
-        }
-        // The cache is empty, and nobody else writes to it.
-        Step::Resolve(..) | Step::Refresh(_) | Step::Busy => return Ok(("upstream", None)),
-        Step::Drop(_) => return Ok(("blocked", None)),
-        Step::Reply(tally) => match tally.count {
-            Count::Blocked => "blocked",
-            Count::Local | Count::Any => "local",
-            _ => "refused",
-        },
-    };
-    let reply = Message::from_vec(&out)?;
-    let options = reply
-        .edns
-        .iter()
-        .flat_map(|edns| edns.options().as_ref().iter());
-    let ede = options.filter_map(|(_, option)| match option {
-        EdnsOption::Unknown(15, octets) => octets.split_at_checked(2).map(|(code, text)| {
-            let code = u16::from_be_bytes([code[0], code[1]]);
-            format!("{code} {}", String::from_utf8_lossy(text))
-        }),
-        _ => None,
-    });
-    let answer = Answer {
-        rcode: mnemonic(reply.metadata.response_code),
-        records: reply.answers.iter().map(ToString::to_string).collect(),
-        ede: ede.collect(),
-    };
-    Ok((decision, Some(answer)))
-}
-
-/// The response code as `dig` writes it.
-fn mnemonic(code: ResponseCode) -> String {
-    match code {
-        ResponseCode::NoError => "NOERROR".to_owned(),
-        ResponseCode::NXDomain => "NXDOMAIN".to_owned(),
-        ResponseCode::Refused => "REFUSED".to_owned(),
-        ResponseCode::NotImp => "NOTIMP".to_owned(),
-        ResponseCode::FormErr => "FORMERR".to_owned(),
-        other => format!("RCODE{}", u16::from(other)),
-    }
 }
 
 /// The rules of a list that match, the weightiest first, each with its first line. Neither lines
@@ -394,9 +347,9 @@ fn print(told: &Explanation, out: &mut impl Write) -> Result<(), Failure> {
                 writeln!(out, "    EDE {ede}")?;
             }
         }
-        None if told.decision == "blocked" => writeln!(out, "  no answer is sent")?,
-        None if told.decision == "allowed" => writeln!(out, "  upstream is asked")?,
-        None if told.decision == "excepted" => writeln!(
+        None if told.decision == Outcome::Blocked => writeln!(out, "  no answer is sent")?,
+        None if told.decision == Outcome::Allowed => writeln!(out, "  upstream is asked")?,
+        None if told.decision == Outcome::Excepted => writeln!(
             out,
             "  upstream is asked; what the exception does not stand against may still block what a \
              CNAME in its answer leads to"
@@ -408,6 +361,9 @@ fn print(told: &Explanation, out: &mut impl Write) -> Result<(), Failure> {
     }
     for list in &told.left_out {
         writeln!(out, "  left out: {list}")?;
+    }
+    if let Some(generation) = told.generation {
+        writeln!(out, "  by the running server, generation {generation}")?;
     }
     Ok(())
 }

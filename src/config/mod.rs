@@ -5,6 +5,7 @@
 //! documentation in `config/tapis.toml`.
 
 mod blocking;
+pub mod control;
 mod error;
 pub mod exception;
 mod findings;

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::client::LONG_PATIENCE;
 use super::socket;
 use super::status::{OrdersRequest, ReloadReport, ReloadRequest, RollbackRequest, Status};
+use super::verdict::{Judge, Question};
 use super::wishes::Request;
 
 /// Pause after the system would not give a connection.
@@ -41,10 +42,13 @@ pub async fn serve(
     listener: UnixListener,
     user: u32,
     requests: mpsc::Sender<Request>,
+    judge: Judge,
     stop: CancellationToken,
 ) {
+    let why = move |Json(question): Json<Question>| std::future::ready(why(&judge, &question));
     let routes = Router::new()
         .route("/status", get(status))
+        .route("/why", post(why))
         .route("/reload", post(reload))
         .route("/orders", post(orders))
         .route("/rollback", post(rollback))
@@ -137,6 +141,14 @@ async fn status(State(requests): State<mpsc::Sender<Request>>) -> Response {
     deliver(&requests, Request::Status(reply), answer).await
 }
 
+/// Asks the policy in force alone, so that it costs the control loop nothing.
+fn why(judge: &Judge, question: &Question) -> Response {
+    match judge(question) {
+        Ok(verdict) => Json(verdict).into_response(),
+        Err(error) => (StatusCode::BAD_REQUEST, error).into_response(),
+    }
+}
+
 async fn reload(
     State(requests): State<mpsc::Sender<Request>>,
     Extension(Caller(user)): Extension<Caller>,
@@ -206,7 +218,8 @@ mod tests {
         let listener = UnixListener::bind(dir.path().join("s")).expect("bound");
         let (send, requests) = mpsc::channel(200);
         let stop = CancellationToken::new();
-        let served = tokio::spawn(serve(listener, user_id(), send, stop.clone()));
+        let judge: Judge = Arc::new(|_| Err("nothing is in force".to_owned()));
+        let served = tokio::spawn(serve(listener, user_id(), send, judge, stop.clone()));
         Api {
             dir,
             requests,

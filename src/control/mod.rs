@@ -35,6 +35,7 @@ pub mod start;
 mod state;
 pub mod status;
 pub mod store;
+pub mod verdict;
 pub mod wall;
 pub mod watch;
 mod way;

@@ -10,6 +10,7 @@ use super::guard::rails::Rails;
 use super::guard::release::Guard;
 use super::hold::Hold;
 use super::load::{Loaded, Refusal};
+use super::notes;
 use super::orders::book::Known;
 use super::orders::life::State;
 use super::orders::remarks::{MOST_REPORTED, first};
@@ -69,7 +70,7 @@ pub(super) fn status(control: &Control, gauges: Gauges) -> Status {
         started_at: control.started_at,
         config: match &control.config.origin {
             Origin::BuiltIn => None,
-            Origin::File(path) => Some(path.clone()),
+            Origin::File(path) => Some(notes::recorded(path)),
         },
         generation: control.generation(),
         published_at: control.published_at,

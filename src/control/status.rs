@@ -24,7 +24,7 @@ pub struct Status {
     pub pid: u32,
     /// When it started.
     pub started_at: Timestamp,
-    /// The configuration's file; without one the built-in default is in force.
+    /// The configuration's file by its absolute path; without one the built-in default is in force.
     pub config: Option<PathBuf>,
     /// The policy's generation.
     pub generation: u64,

@@ -1,6 +1,6 @@
 //! Where the control socket is, and what happens without one.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tokio::net::UnixListener;
 
@@ -8,10 +8,10 @@ use crate::config::Config;
 use crate::control::socket::{self, SocketError, SocketFile};
 use crate::sys::process::user_id;
 
-/// Where the control socket may be, best first.
-pub fn control_places(config: &Config) -> Vec<PathBuf> {
-    match &config.server.control {
-        Some(path) => vec![path.clone()],
+/// Where the control socket may be, best first, if the configuration sets `control` to that.
+pub fn control_places(control: Option<&Path>) -> Vec<PathBuf> {
+    match control {
+        Some(path) => vec![path.to_owned()],
         None => socket::candidates(user_id()),
     }
 }
@@ -22,8 +22,9 @@ pub(super) fn control_socket(
     config: &Config,
     user: u32,
 ) -> Result<Option<(UnixListener, SocketFile)>, SocketError> {
-    let configured = config.server.control.is_some();
-    match socket::bind(&control_places(config), configured, user) {
+    let control = config.server.control.as_deref();
+    let configured = control.is_some();
+    match socket::bind(&control_places(control), configured, user) {
         Err(error @ SocketError::Unusable { .. }) if !configured => {
             tracing::error!(%error, "no control socket: `status`, `reload`, `rollback` and `order` can't reach this server");
             Ok(None)

@@ -5,6 +5,7 @@ mod bind;
 mod clock;
 mod control;
 mod essential;
+mod explain;
 mod limits;
 mod listeners;
 mod live;
@@ -25,6 +26,7 @@ pub use self::bind::BindError;
 use self::clock::SystemClock;
 pub use self::control::control_places;
 use self::control::control_socket;
+pub use self::explain::{ExplainError, explain};
 use self::limits::Listening;
 use self::live::Files;
 use self::service::Service;
@@ -36,6 +38,7 @@ use crate::control::api;
 use crate::control::reload::Control;
 use crate::control::socket::{SocketError, SocketFile};
 use crate::control::start::StartError;
+use crate::control::verdict::Judge;
 use crate::sys::process::{raise_open_files, return_large_allocations, user_id};
 
 /// How long questions that are under way may take when the server ends.
@@ -136,8 +139,13 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
         let stop = service.essential.stop().clone();
         // Without a socket nobody else holds this end, and the other one waits for it.
         let _requests = requests.clone();
+        let reader = control.reader();
+        let judge: Judge = Arc::new(move |question| {
+            let snapshot = reader.load();
+            explain(&snapshot, question).map_err(|error| error.to_string())
+        });
         let serve = |socket| {
-            let api = api::serve(socket, user, requests, stop.clone());
+            let api = api::serve(socket, user, requests, judge, stop.clone());
             tokio::spawn(service.essential.watch("the control socket", api))
         };
         let api = socket.map(serve);

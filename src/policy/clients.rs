@@ -21,6 +21,12 @@ impl Clients {
             IpAddr::V6(v6) => self.v6.get_lpm(&v6.into()).is_some(),
         }
     }
+
+    /// An address that is in one of the networks.
+    pub fn any(&self) -> Option<IpAddr> {
+        let v4 = self.v4.iter().next().map(|network| network.addr().into());
+        v4.or_else(|| self.v6.iter().next().map(|network| network.addr().into()))
+    }
 }
 
 impl<'n> FromIterator<&'n IpNet> for Clients {
@@ -48,5 +54,7 @@ mod tests {
         assert!(asks("192.0.2.255") && asks("::ffff:192.0.2.1") && asks("2001:db8:1::1"));
         assert!(!asks("192.0.3.0") && !asks("2001:db9::") && !asks("::1"));
         assert!(!Clients::default().contains([127, 0, 0, 1].into()));
+        assert!(clients.any().is_some_and(|client| clients.contains(client)));
+        assert_eq!(Clients::default().any(), None);
     }
 }

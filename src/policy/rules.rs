@@ -376,9 +376,9 @@ impl Rules {
     /// exceptions that match `asked` apply to the name, too.
     #[cold]
     fn look_closely(&self, name: &Name, asked: Option<&Name>, found: &mut Found) {
-        let delta = Ladder::new(self.delta.as_ref(), name);
-        let orders = Ladder::new(self.orders.as_ref(), name);
-        let asked = asked.map(|asked| Ladder::new(self.orders.as_ref(), asked));
+        let orders = self.orders.as_ref().map(|orders| &orders.bound);
+        let asked = asked.map(|asked| Ladder::new(orders, asked));
+        let orders = Ladder::new(orders, name);
         (found.best, found.cover, found.excepted) = (NONE, NO_RANK, NONE);
         let mut weigh = |lies, labels, rank, scope| {
             if self.weights.mutes(rank).is_some() {
@@ -400,17 +400,28 @@ impl Rules {
                 found.cover = found.cover.min(rank);
             }
         };
-        delta.each(&mut weigh);
-        orders.each(&mut weigh);
-        let Some(base) = &self.base else { return };
-        base.image.walk(&[name], |_, lies, labels, value| {
-            for rule in base.image.value(value).rules() {
-                let rank = base.rank(rule.source);
-                if lies != Lies::Beneath && rank != NO_RANK {
-                    weigh(lies, labels, rank, rule.scope);
+        for bound in self.images() {
+            Ladder::new(Some(bound), name).each(&mut weigh);
+        }
+    }
+
+    /// All rules that match a name, the best first. Allocates: it is for explanations.
+    pub fn matching(&self, name: &Name) -> Vec<Hit> {
+        let mut weights = Vec::new();
+        for bound in self.images() {
+            Ladder::new(Some(bound), name).each(|lies, labels, rank, scope| {
+                if applies(lies, scope) {
+                    weights.push(weight(rank, labels, scope));
                 }
-            }
-        });
+            });
+        }
+        weights.sort_unstable();
+        weights.into_iter().map(hit).collect()
+    }
+
+    fn images(&self) -> impl Iterator<Item = &Bound> {
+        let over = self.delta.iter().chain(&self.orders);
+        self.base.iter().chain(over.map(|over| &over.bound))
     }
 
     /// Whether an exception on the name or above it speaks of the name and stands against a source.
@@ -428,7 +439,7 @@ impl Rules {
     }
 }
 
-/// What an image over the base has on a name and on those above it.
+/// What an image has on a name and on those above it.
 struct Ladder<'r> {
     over: Option<&'r Bound>,
     /// How the name lies to it, its labels, its value: at most one for each of the name's labels,
@@ -438,9 +449,9 @@ struct Ladder<'r> {
 }
 
 impl<'r> Ladder<'r> {
-    fn new(over: Option<&'r Delta>, name: &Name) -> Self {
+    fn new(over: Option<&'r Bound>, name: &Name) -> Self {
         let mut ladder = Self {
-            over: over.map(|over| &over.bound),
+            over,
             rungs: [(Lies::Beneath, 0, 0); MAX_LABELS + 1],
             count: 0,
         };

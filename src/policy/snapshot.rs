@@ -204,6 +204,13 @@ impl Snapshot {
         }
     }
 
+    /// All rules that match a name, the best first: those of exceptions, too, and those that an
+    /// exception overrides. Allocates: it is for explanations.
+    pub fn matching(&self, name: &Name) -> Vec<Matched<'_>> {
+        let hits = self.rules.matching(name).into_iter();
+        hits.map(|hit| self.matched(hit)).collect()
+    }
+
     fn matched(&self, hit: Hit) -> Matched<'_> {
         Matched {
             source: &self.sources[hit.source],
@@ -406,6 +413,35 @@ mod tests {
             allow("good", &[("a.test", Scope::Subtree)]),
         ]);
         assert_eq!(decided(&snapshot, "deep.a.test"), Some(("good", false)));
+    }
+
+    #[test]
+    fn all_rules_that_match_a_name_are_listed_the_best_first() {
+        let ads = [("x.a.test", Scope::Exact), ("a.test", Scope::Subtree)];
+        let good = [("a.test", Scope::Below), ("x.a.test", Scope::Below)];
+        let more = [("test", Scope::Exact), ("a.test", Scope::Subtree)];
+        let snapshot = snapshot(&[
+            block("ads", Action::Sinkhole, &ads),
+            allow("good", &good),
+            block("more", Action::Sinkhole, &more),
+        ]);
+        let matching = |text: &str| -> Vec<(String, u8, Scope)> {
+            let matching = snapshot.matching(&name(text)).into_iter();
+            let told = |by: Matched<'_>| (by.source.name.clone(), by.hit.labels, by.hit.scope);
+            matching.map(told).collect()
+        };
+        let is = |list: &str, labels, scope| (list.to_owned(), labels, scope);
+        assert_eq!(
+            matching("y.x.a.test"),
+            [
+                is("good", 3, Scope::Below),
+                is("good", 2, Scope::Below),
+                is("ads", 2, Scope::Subtree),
+                is("more", 2, Scope::Subtree),
+            ]
+        );
+        assert_eq!(matching("test"), [is("more", 1, Scope::Exact)]);
+        assert!(matching("b.test").is_empty());
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod answers;
 mod bare;
 mod cli;
 mod compile;
+mod configuration;
 mod exceptions;
 mod faulty;
 mod guard;

@@ -39,7 +39,7 @@ pub(super) struct LiftArgs {
     #[arg(long, value_name = "TIME")]
     at: Option<Moment>,
     #[command(flatten)]
-    control: ControlArgs,
+    pub(super) control: ControlArgs,
 }
 
 #[derive(Debug, Args)]
@@ -56,7 +56,7 @@ pub(super) struct SuspendArgs {
     #[arg(long, value_name = "TIME")]
     until: Moment,
     #[command(flatten)]
-    control: ControlArgs,
+    pub(super) control: ControlArgs,
 }
 
 /// How long after its beginning a new order is to be reviewed.

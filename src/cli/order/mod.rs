@@ -13,7 +13,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 pub(super) use self::tell::brief;
-use super::{Failure, read_config};
+use super::configuration::Need;
+use super::{ControlArgs, Failure, read_config};
 use crate::config::Config;
 use crate::config::moment::Moment;
 use crate::config::order::Order;
@@ -94,6 +95,26 @@ struct Told<'o> {
     state: State,
     #[serde(flatten)]
     order: &'o Order,
+}
+
+impl OrderArgs {
+    pub(super) fn need(&self) -> Need {
+        match self.verb {
+            OrderVerb::New(_) => Need::Nothing,
+            _ => Need::Same,
+        }
+    }
+
+    /// The server that is named.
+    pub(super) fn control(&self) -> ControlArgs {
+        let control = match &self.verb {
+            OrderVerb::Report(args) => Some(&args.control),
+            OrderVerb::Lift(args) => Some(&args.control),
+            OrderVerb::Suspend(args) => Some(&args.control),
+            _ => None,
+        };
+        control.cloned().unwrap_or_default()
+    }
 }
 
 pub(super) fn run(

@@ -25,7 +25,7 @@ pub(super) struct ReportArgs {
     #[command(flatten)]
     at: AtArgs,
     #[command(flatten)]
-    control: ControlArgs,
+    pub(super) control: ControlArgs,
 }
 
 #[derive(Debug, Serialize)]

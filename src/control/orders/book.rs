@@ -408,18 +408,18 @@ impl Book {
         matching
     }
 
-    /// The order that a source stands for.
-    pub fn order(&self, source: &Source) -> Option<&Order> {
-        let id = source.name.strip_prefix(Source::ORDER)?;
+    /// The order that the source of this name stands for.
+    pub fn order(&self, source: &str) -> Option<&Order> {
+        let id = source.strip_prefix(Source::ORDER)?;
         self.orders().find(|order| order.id == id)
     }
 
-    /// The exception that a source stands for.
-    pub fn exception(&self, source: &Source) -> Option<&Exception> {
+    /// The exception that the source of this name stands for.
+    pub fn exception(&self, source: &str) -> Option<&Exception> {
         let all = self.exceptions().enumerate();
         let mut named = all.map(|(number, one)| (rules::exception_name(number, one), one));
         named
-            .find(|(name, _)| *name == source.name)
+            .find(|(name, _)| name == source)
             .map(|(_, exception)| exception)
     }
 }
@@ -595,13 +595,13 @@ mod tests {
         let book = book(orders, exceptions);
         for source in book.sources(at(NOON)) {
             let order = book
-                .order(&source)
+                .order(&source.name)
                 .map(|order| format!("order:{}", order.id));
             let number = |exception: &Exception| {
                 let number = usize::from(exception.name.to_string().starts_with('b'));
                 format!("exception:{}#{number}", exception.name)
             };
-            let exception = book.exception(&source).map(number);
+            let exception = book.exception(&source.name).map(number);
             assert_eq!(order.xor(exception).as_ref(), Some(&source.name));
         }
     }

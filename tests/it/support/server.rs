@@ -20,7 +20,7 @@ pub(crate) struct Server {
 /// The program under test.
 pub(crate) fn tapis() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tapis"));
-    command.env_remove("RUST_LOG");
+    command.env_remove("RUST_LOG").env_remove("TAPIS_CONFIG");
     command
 }
 

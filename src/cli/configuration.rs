@@ -1,0 +1,197 @@
+//! Which configuration a verb uses: the given one, the running server's, the usual file's, or the built-in default.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use super::{ControlArgs, runtime};
+use crate::config::shown::Show;
+use crate::control::client::{ClientError, call};
+use crate::control::status::Status;
+use crate::sys::process::user_id;
+
+/// Names the configuration where no `--config` does.
+pub(super) const VARIABLE: &str = "TAPIS_CONFIG";
+/// The configuration of a machine's server.
+const USUAL: &str = "/etc/tapis/tapis.toml";
+
+/// What a verb needs of the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Need {
+    /// Nothing.
+    Nothing,
+    /// The place of the control socket, to talk to a server.
+    Socket,
+    /// All of it, to become the server.
+    Serve,
+    /// All of it; without one that is given, that of a running server.
+    Same,
+}
+
+/// A configuration, and how it was found.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Choice {
+    /// Its file; `None` stands for the built-in default.
+    pub(super) path: Option<PathBuf>,
+    by: By,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum By {
+    Argument,
+    Environment,
+    /// The server with that process number has it.
+    Server(u32),
+    /// There is nothing else: no server runs, or none was asked.
+    Rest,
+}
+
+impl Choice {
+    /// The configuration of this process, without asking a server.
+    pub(super) fn new(argument: Option<PathBuf>) -> Self {
+        Self::among(argument, std::env::var_os(VARIABLE), Path::new(USUAL))
+    }
+
+    fn among(argument: Option<PathBuf>, environment: Option<OsString>, usual: &Path) -> Self {
+        let choice = |path, by| Self { path, by };
+        if argument.is_some() {
+            return choice(argument, By::Argument);
+        }
+        if let Some(path) = environment.filter(|path| !path.is_empty()) {
+            return choice(Some(path.into()), By::Environment);
+        }
+        let usual = match fs::symlink_metadata(usual) {
+            Err(error)
+                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+            {
+                None
+            }
+            // A file that can't be examined exists: whoever reads it reports why it can't be read.
+            _ => Some(usual.to_owned()),
+        };
+        choice(usual, By::Rest)
+    }
+
+    /// That of the running server, if there is one and no other configuration is given. Returns also why a
+    /// server that may be there could not be asked.
+    pub(super) fn or_of_server(self, control: &ControlArgs) -> (Self, Option<ClientError>) {
+        if self.by != By::Rest {
+            return (self, None);
+        }
+        // What is wrong with the file is reported when the verb reads it.
+        let Ok(places) = control.places(self.path.as_ref()) else {
+            return (self, None);
+        };
+        let status = call::<(), Status>(&places, user_id(), "/status", None);
+        let status = match runtime() {
+            Ok(runtime) => runtime.block_on(status),
+            Err(_) => return (self, None),
+        };
+        match status {
+            Ok(status) => {
+                let (path, by) = (status.config, By::Server(status.pid));
+                (Self { path, by }, None)
+            }
+            Err(ClientError::Absent { .. }) => (self, None),
+            Err(error) => (self, Some(error)),
+        }
+    }
+
+    /// Whether a server may have it that was not asked yet.
+    pub(super) fn may_be_served(&self) -> bool {
+        self.by != By::Rest
+    }
+
+    /// Whether it is the one that a server has.
+    pub(super) fn is_of(&self, server: &Status) -> bool {
+        match (&self.path, &server.config) {
+            (Some(own), Some(theirs)) => match (own.canonicalize(), theirs.canonicalize()) {
+                (Ok(own), Ok(theirs)) => own == theirs,
+                _ => false,
+            },
+            (None, None) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether the user named it for this run.
+    pub(super) fn is_given(&self) -> bool {
+        self.by == By::Argument
+    }
+}
+
+/// As in "using the configuration /etc/tapis/tapis.toml".
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.path {
+            Some(path) => write!(f, "the configuration {}", path.shown())?,
+            None => f.write_str("the built-in configuration")?,
+        }
+        match &self.by {
+            By::Argument => Ok(()),
+            By::Environment => write!(f, ", which {VARIABLE} names"),
+            By::Server(process) => write!(f, ", which the running server has (process {process})"),
+            By::Rest => match self.path {
+                Some(_) => Ok(()),
+                None => write!(
+                    f,
+                    ": neither --config nor {VARIABLE} names one, and there is no {USUAL}"
+                ),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_given_file_counts_before_the_variable_before_the_usual_one_before_the_default() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let usual = folder.path().join("tapis.toml");
+        let choose = |argument: Option<&str>, environment: Option<&str>| {
+            let argument = argument.map(PathBuf::from);
+            Choice::among(argument, environment.map(OsString::from), &usual)
+        };
+        assert_eq!(choose(None, None).path, None);
+        fs::write(&usual, "").expect("written");
+        let of = |argument, environment| choose(argument, environment).path.expect("a file");
+        assert_eq!(of(Some("a"), Some("e")), Path::new("a"));
+        assert_eq!(of(None, Some("e")), Path::new("e"));
+        assert_eq!(of(None, Some("")), usual);
+        assert_eq!(of(None, None), usual);
+        assert!(choose(Some("a"), None).is_given());
+        assert!(!choose(None, Some("e")).is_given());
+    }
+
+    #[test]
+    fn a_usual_file_that_can_not_be_read_is_not_passed_over() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let usual = folder.path().join("tapis.toml");
+        std::os::unix::fs::symlink("gone", &usual).expect("linked");
+        assert_eq!(Choice::among(None, None, &usual).path, Some(usual.clone()));
+        let below = usual.join("no").join("such");
+        assert_eq!(Choice::among(None, None, &below).path, None);
+    }
+
+    #[test]
+    fn a_configuration_is_named_with_what_chose_it() {
+        let told = |environment: Option<&str>| {
+            let environment = environment.map(OsString::from);
+            let choice = Choice::among(None, environment, Path::new("/nowhere/tapis.toml"));
+            choice.to_string()
+        };
+        assert_eq!(
+            told(Some("x.toml")),
+            "the configuration x.toml, which TAPIS_CONFIG names"
+        );
+        assert!(
+            told(None).starts_with("the built-in configuration: neither --config nor"),
+            "{}",
+            told(None)
+        );
+    }
+}

@@ -1,0 +1,150 @@
+//! How a query is answered under a snapshot, by the code that serves.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use hickory_proto::op::{Edns, Message, Query, ResponseCode};
+use hickory_proto::rr::rdata::opt::EdnsOption;
+use hickory_proto::rr::{Name as DnsName, RecordType};
+use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
+
+use crate::control::verdict::{Answer, MatchingRule, Outcome, Question, Verdict};
+use crate::policy::snapshot::{Decision, Matched, Snapshot};
+use crate::serve::cache::Cache;
+use crate::serve::respond::{Client, Step, respond};
+use crate::stats::Count;
+use crate::wire::name::{Name, write_text};
+
+/// Why there is no verdict.
+#[derive(Debug, thiserror::Error)]
+pub enum ExplainError {
+    /// The name of the question is none.
+    #[error("{name:?} is no domain name: {source}")]
+    Name {
+        /// What was asked about.
+        name: String,
+        /// What is wrong with it.
+        source: crate::wire::name::NameError,
+    },
+    /// The query could not be written.
+    #[error(transparent)]
+    Write(#[from] hickory_proto::ProtoError),
+    /// The query or its answer could not be read.
+    #[error(transparent)]
+    Read(#[from] hickory_proto::serialize::binary::DecodeError),
+}
+
+/// Answers a question under a snapshot as the server does when it has nothing in its cache. Without a
+/// client, one that may ask is assumed, if there is any.
+///
+/// # Errors
+/// [`ExplainError`] when the question can't be read.
+pub fn explain(snapshot: &Snapshot, question: &Question) -> Result<Verdict, ExplainError> {
+    let name = Name::from_text(&question.name).map_err(|source| ExplainError::Name {
+        name: question.name.clone(),
+        source,
+    })?;
+    let (outcome, answer) = ask(snapshot, &name, question)?;
+    let by = match snapshot.decide(&name) {
+        Decision::Blocked { by, .. } | Decision::Allowed(by) | Decision::Excepted(by) => {
+            Some(by.source.name.clone())
+        }
+        Decision::Pass => None,
+    };
+    let decided = matches!(
+        outcome,
+        Outcome::Blocked | Outcome::Allowed | Outcome::Excepted
+    );
+    let matching = snapshot.matching(&name).into_iter();
+    Ok(Verdict {
+        generation: snapshot.generation,
+        outcome,
+        by: by.filter(|_| decided),
+        rules: matching.map(|matched| rule(&name, &matched)).collect(),
+        answer,
+    })
+}
+
+fn rule(name: &Name, matched: &Matched<'_>) -> MatchingRule {
+    let mut owner = String::new();
+    write_text(name.ancestor(matched.hit.labels.into()), &mut owner)
+        .expect("a string takes all that is written to it");
+    let path = &matched.source.path;
+    MatchingRule {
+        // Without a working directory it stays as it is.
+        path: std::path::absolute(path).unwrap_or_else(|_| path.clone()),
+        source: matched.source.name.clone(),
+        kind: matched.source.kind,
+        owner,
+        scope: matched.hit.scope,
+    }
+}
+
+fn ask(
+    snapshot: &Snapshot,
+    name: &Name,
+    question: &Question,
+) -> Result<(Outcome, Option<Answer>), ExplainError> {
+    let mut message = Message::query();
+    message.metadata.recursion_desired = true;
+    let dns_name = DnsName::read(&mut BinDecoder::new(name.wire()))?;
+    let rtype = RecordType::from(question.rtype);
+    message.queries.push(Query::query(dns_name, rtype));
+    let mut edns = Edns::new();
+    edns.set_max_payload(crate::wire::UDP_PAYLOAD);
+    message.edns = Some(edns);
+    let permitted = question.client.or_else(|| snapshot.clients.any());
+    let client = Client {
+        ip: permitted.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        stream: true,
+    };
+    let mut out = Vec::new();
+    let empty = Cache::new(1 << 20, 0);
+    let step = respond(0, client, &message.to_vec()?, snapshot, &empty, &mut out);
+    let outcome = match step {
+        // The cache is empty, and nobody else writes to it.
+        Step::Resolve(..) | Step::Refresh(_) | Step::Busy => {
+            let outcome = match snapshot.decide(name) {
+                Decision::Allowed(_) => Outcome::Allowed,
+                Decision::Excepted(_) => Outcome::Excepted,
+                Decision::Pass | Decision::Blocked { .. } => Outcome::Upstream,
+            };
+            return Ok((outcome, None));
+        }
+        Step::Drop(_) => return Ok((Outcome::Blocked, None)),
+        Step::Reply(tally) => match tally.count {
+            Count::Blocked => Outcome::Blocked,
+            Count::Local | Count::Any => Outcome::Local,
+            _ => Outcome::Refused,
+        },
+    };
+    Ok((outcome, Some(answer(&Message::from_vec(&out)?))))
+}
+
+fn answer(reply: &Message) -> Answer {
+    let options = reply.edns.iter();
+    let options = options.flat_map(|edns| edns.options().as_ref().iter());
+    let ede = options.filter_map(|(_, option)| match option {
+        EdnsOption::Unknown(15, bytes) => bytes.split_at_checked(2).map(|(code, text)| {
+            let code = u16::from_be_bytes([code[0], code[1]]);
+            format!("{code} {}", String::from_utf8_lossy(text))
+        }),
+        _ => None,
+    });
+    Answer {
+        rcode: mnemonic(reply.metadata.response_code),
+        records: reply.answers.iter().map(ToString::to_string).collect(),
+        ede: ede.collect(),
+    }
+}
+
+/// The response code as `dig` writes it.
+fn mnemonic(code: ResponseCode) -> String {
+    match code {
+        ResponseCode::NoError => "NOERROR".to_owned(),
+        ResponseCode::NXDomain => "NXDOMAIN".to_owned(),
+        ResponseCode::Refused => "REFUSED".to_owned(),
+        ResponseCode::NotImp => "NOTIMP".to_owned(),
+        ResponseCode::FormErr => "FORMERR".to_owned(),
+        other => format!("RCODE{}", u16::from(other)),
+    }
+}
