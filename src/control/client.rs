@@ -31,6 +31,22 @@ pub enum ClientError {
         /// What the system says of the last place.
         source: io::Error,
     },
+    /// A server listens there, or may do so, but this user may not open the socket.
+    #[error("the control socket {path} may not be opened by this user: {source}; run this as root or as the server's user, or as a member of the group that [server] control-group names", path = .path.shown())]
+    Denied {
+        /// The socket.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A server of somebody else listens there.
+    #[error("the server at {path} runs as user {server}, who is not to be trusted with this place, as others may have made it; run this as that user, or put the socket into a folder that only that user and root may write to, such as /run/tapis", path = .path.shown())]
+    Untrusted {
+        /// The socket.
+        path: PathBuf,
+        /// The user of the server.
+        server: u32,
+    },
     /// The conversation broke off.
     #[error("the server at {path} broke off: {source}", path = .path.shown())]
     Broken {
@@ -82,30 +98,40 @@ pub async fn call<B: Serialize, T: DeserializeOwned>(
     body: Option<&B>,
 ) -> Result<T, ClientError> {
     let mut last = io::Error::from(io::ErrorKind::NotFound);
+    // What is wrong with the first place where a server may be: it says more than "not found" of the last.
+    let mut refused = None;
     for socket in sockets {
         match UnixStream::connect(socket).await {
-            Ok(stream) if !socket::trusted(&stream, socket, user) => {
-                last = io::Error::new(
-                    io::ErrorKind::PermissionDenied,
-                    "a server of a user that is not to be trusted with this",
-                );
-            }
-            Ok(stream) => {
-                let after = body.map_or(PATIENCE, |_| LONG_PATIENCE);
-                let silent = |_| ClientError::Silent {
+            Ok(stream) => match socket::untrusted(&stream, socket, user) {
+                None => {
+                    let after = body.map_or(PATIENCE, |_| LONG_PATIENCE);
+                    let silent = |_| ClientError::Silent {
+                        path: socket.clone(),
+                        after,
+                    };
+                    let answer = tokio::time::timeout(after, talk(stream, socket, path, body));
+                    return answer.await.map_err(silent)?;
+                }
+                Some(server) => {
+                    refused.get_or_insert(ClientError::Untrusted {
+                        path: socket.clone(),
+                        server,
+                    });
+                }
+            },
+            Err(source) if source.kind() == io::ErrorKind::PermissionDenied => {
+                refused.get_or_insert(ClientError::Denied {
                     path: socket.clone(),
-                    after,
-                };
-                let answer = tokio::time::timeout(after, talk(stream, socket, path, body));
-                return answer.await.map_err(silent)?;
+                    source,
+                });
             }
             Err(error) => last = error,
         }
     }
-    Err(ClientError::Absent {
+    Err(refused.unwrap_or_else(|| ClientError::Absent {
         tried: sockets.to_vec(),
         source: last,
-    })
+    }))
 }
 
 async fn talk<B: Serialize, T: DeserializeOwned>(

@@ -1,6 +1,7 @@
 //! Owns the control socket's place in the file system, and who may open it.
 //! Refuses to speak over it.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -36,7 +37,8 @@ pub fn candidates(user: u32) -> Vec<PathBuf> {
     if let Some(runtime) = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty()) {
         places.push(PathBuf::from(runtime).join("tapis").join(file));
     }
-    // The temporary folder is everybody's, so the name says whose it is; `own_directory` checks.
+    // The temporary folder is everybody's, so the name says whose it is; `own_directory` checks, and
+    // `is_alone_in` for other users.
     places.push(
         std::env::temp_dir()
             .join(format!("tapis-{user}"))
@@ -193,33 +195,43 @@ fn own_directory(directory: &Path, follow: bool, user: u32) -> io::Result<()> {
     ))
 }
 
-/// Whether the server at the other end of a stream to `path` is one that `user` may trust: its own
-/// or root's. Root trusts one of another user too, where root gave that user the socket's folder.
-pub(super) fn trusted(stream: &UnixStream, path: &Path, user: u32) -> bool {
-    stream
-        .peer_cred()
-        .is_ok_and(|server| trusts(user, server.uid(), path))
+/// The user of the server at the other end of a stream to `path`, unless it is one that `user` may trust: its
+/// own, root's, or one of another user in a folder that is that user's alone.
+pub(super) fn untrusted(stream: &UnixStream, path: &Path, user: u32) -> Option<u32> {
+    // A stream whose other end the system does not know is nobody's.
+    let server = stream.peer_cred().map_or(u32::MAX, |server| server.uid());
+    (!trusts(user, server, path)).then_some(server)
 }
 
 fn trusts(user: u32, server: u32, path: &Path) -> bool {
-    server == user || server == 0 || (user == 0 && given(path, server).unwrap_or(false))
+    server == user || server == 0 || is_alone_in(path, server).unwrap_or(false)
 }
 
-/// Whether the socket's folder belongs to `owner`, as `/run/tapis` may, and nobody but root could
-/// have put it there: in the temporary folder everybody could.
-fn given(path: &Path, owner: u32) -> io::Result<bool> {
-    let socket = path.canonicalize()?;
-    let mut folders = socket.ancestors().skip(1).map(fs::symlink_metadata);
-    let closed = |meta: &fs::Metadata| meta.mode() & 0o022 == 0;
-    let Some(own) = folders.next().transpose()? else {
+/// Whether nobody but `owner` and root could have put a socket there. Its folder belongs to `owner`, and
+/// all folders above to `owner` or root, and others may write to none of them.
+///
+/// To the temporary folder everybody may write, so a folder in it may be anybody's. Only one that is named
+/// after its owner, as [`candidates`] names it, tells whose server is meant by it: others can take the name,
+/// but not the number.
+fn is_alone_in(path: &Path, owner: u32) -> io::Result<bool> {
+    let Some(folder) = path.parent() else {
         return Ok(false);
     };
-    if own.uid() != owner || !closed(&own) {
-        return Ok(false);
-    }
-    for above in folders {
-        let above = above?;
-        if above.uid() != 0 || !closed(&above) {
+    let is_link = |path: &Path| fs::symlink_metadata(path).map(|meta| meta.is_symlink());
+    let is_named = folder.file_name() == Some(OsStr::new(&format!("tapis-{owner}")))
+        && !is_link(folder)?
+        && !is_link(path)?;
+    let socket = path.canonicalize()?;
+    for (depth, above) in socket.ancestors().skip(1).enumerate() {
+        let meta = fs::symlink_metadata(above)?;
+        let others_write = meta.mode() & 0o022 != 0;
+        // Others can't replace what is the owner's in a sticky folder.
+        let is_shared = depth == 1 && is_named && meta.uid() == 0 && meta.mode() & 0o1000 != 0;
+        let is_good = match depth {
+            0 => meta.uid() == owner && !others_write,
+            _ => (meta.uid() == owner || meta.uid() == 0) && (!others_write || is_shared),
+        };
+        if !is_good {
             return Ok(false);
         }
     }
@@ -322,14 +334,14 @@ mod tests {
         let path = dir.path().join("control.sock");
         let _listener = UnixListener::bind(&path).expect("bound");
         let stream = UnixStream::connect(&path).await.expect("connected");
-        assert!(trusted(&stream, &path, user_id()));
+        assert_eq!(untrusted(&stream, &path, user_id()), None);
         assert!(trusts(4242, 0, &path) && trusts(4242, 4242, &path));
         assert!(!trusts(4242, 4243, &path) && !trusts(4242, user_id() + 1, &path));
     }
 
     /// A socket in a folder of user 4242 below `above`.
-    fn theirs(above: &Path) -> PathBuf {
-        let folder = above.join("tapis");
+    fn theirs(above: &Path, folder: &str) -> PathBuf {
+        let folder = above.join(folder);
         fs::create_dir(&folder).expect("made");
         let path = folder.join("control.sock");
         fs::write(&path, "").expect("written");
@@ -337,25 +349,57 @@ mod tests {
         path
     }
 
+    /// Whether root and a third user trust user 4242, and whether they trust a fourth one there.
+    fn trust(path: &Path) -> [bool; 2] {
+        let by_all = |server| {
+            let by_root = trusts(0, server, path);
+            assert_eq!(trusts(4244, server, path), by_root);
+            by_root
+        };
+        [by_all(4242), by_all(4243)]
+    }
+
     #[test]
-    fn root_trusts_another_users_server_only_in_a_folder_that_root_gave_it() {
-        if user_id() != 0 {
-            return;
-        }
-        let open = tempfile::tempdir_in("/tmp").expect("a folder");
-        let path = theirs(open.path());
-        assert!(
-            !trusts(0, 4242, &path),
-            "anybody could have made it in /tmp"
-        );
+    fn another_users_server_is_trusted_only_in_a_folder_that_is_that_users_alone() {
         let Ok(closed) = tempfile::tempdir_in("/run") else {
             return;
         };
-        let path = theirs(closed.path());
-        assert!(trusts(0, 4242, &path) && !trusts(0, 4243, &path));
+        if user_id() != 0 {
+            return;
+        }
+        let path = theirs(closed.path(), "tapis");
+        assert_eq!(trust(&path), [true, false]);
         let mode = |mode| fs::set_permissions(closed.path(), fs::Permissions::from_mode(mode));
         mode(0o1777).expect("changed");
-        assert!(!trusts(0, 4242, &path), "as the temporary folder");
+        assert_eq!(trust(&path), [false; 2], "as the temporary folder");
+        mode(0o755).expect("changed");
+        // As /run/user/4242, which is theirs, too.
+        std::os::unix::fs::chown(closed.path(), Some(4242), None).expect("changed");
+        assert_eq!(trust(&path), [true, false]);
+        std::os::unix::fs::chown(closed.path(), Some(4243), None).expect("changed");
+        assert_eq!(trust(&path), [false; 2], "below a folder of a fourth user");
+    }
+
+    #[test]
+    fn in_the_temporary_folder_the_number_in_the_name_says_whose_server_it_is() {
+        let Ok(shared) = tempfile::tempdir_in("/run") else {
+            return;
+        };
+        if user_id() != 0 {
+            return;
+        }
+        let mode = |mode| fs::set_permissions(shared.path(), fs::Permissions::from_mode(mode));
+        mode(0o1777).expect("changed");
+        let path = theirs(shared.path(), "tapis-4242");
+        assert_eq!(trust(&path), [true, false]);
+        let other = theirs(shared.path(), "tapis-4243");
+        assert_eq!(trust(&other), [false; 2], "4242 has taken the name of 4243");
+        let link = shared.path().join("tapis-4244");
+        std::os::unix::fs::symlink(shared.path().join("tapis-4242"), &link).expect("linked");
+        let linked = link.join("control.sock");
+        assert_eq!(trust(&linked), [false; 2], "the name is a link");
+        mode(0o777).expect("changed");
+        assert_eq!(trust(&path), [false; 2], "everybody can rename the folder");
     }
 
     #[tokio::test]
