@@ -7,6 +7,7 @@ mod configuration;
 mod diff;
 mod image;
 mod journal;
+mod log;
 mod order;
 mod plain;
 mod reload;
@@ -27,6 +28,36 @@ use self::configuration::{Choice, Need};
 use self::plain::Plain;
 use crate::config::{Config, Problems, control};
 
+/// What is behind the arguments in `tapis --help`.
+const HELP: &str = "\
+Environment:
+  TAPIS_CONFIG     The configuration file, where --config names none
+  RUST_LOG         What `serve` logs, where --log-level does not say
+  XDG_RUNTIME_DIR  A folder for the control socket, if /run/tapis can't be used
+
+Exit codes:
+  0  Done, and all is well
+  1  Failed, or something is not well: the help of each verb says what
+  2  The arguments are wrong";
+
+/// The same in `tapis serve --help`.
+const SERVE_HELP: &str = "\
+Environment:
+  TAPIS_CONFIG    The configuration file, where --config names none
+  RUST_LOG        What is logged, where --log-level does not say: a level, or a filter
+  JOURNAL_STREAM  Set by systemd. If it names standard error, log lines begin with their
+                  priority and have no time
+
+Signals:
+  SIGTERM, SIGINT   Answer what is under way, for at most 3 s, and end
+  SIGHUP            Reload, as `tapis reload` does
+  SIGUSR1, SIGUSR2  Ignored
+
+Exit codes:
+  0  Ended by SIGTERM or SIGINT
+  1  Could not start, or a part of the server failed
+  2  The arguments are wrong";
+
 /// A forwarding DNS server that sifts every name through a blocklist.
 ///
 /// Answers blocked names itself and all others from upstream. Lists are files; an edit of one is
@@ -34,7 +65,7 @@ use crate::config::{Config, Problems, control};
 /// serves. The built-in configuration listens on port 5335 of this machine and blocks the eleven
 /// Telegram web names of July 2017 as an example.
 #[derive(Debug, Parser)]
-#[command(name = "tapis", version, max_term_width = 100)]
+#[command(name = "tapis", version, max_term_width = 100, after_long_help = HELP)]
 struct Cli {
     /// The configuration file. Without it: the one that the variable TAPIS_CONFIG names; else, for verbs
     /// that examine what a server does, the one of the running server; else /etc/tapis/tapis.toml, if it
@@ -52,6 +83,7 @@ struct Cli {
 )]
 enum Verb {
     /// Serve DNS until SIGTERM or SIGINT; SIGHUP reloads.
+    #[command(after_long_help = SERVE_HELP)]
     Serve(serve::ServeArgs),
     /// Check the configuration and every list, and report all problems at once.
     ///
@@ -155,6 +187,16 @@ enum Failure {
     Told,
 }
 
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Config(problems) => write!(f, "{problems}"),
+            Self::Other(error) => write!(f, "tapis: {error}"),
+            Self::Told => Ok(()),
+        }
+    }
+}
+
 impl<E: std::error::Error + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
         Self::Other(Box::new(error))
@@ -217,16 +259,18 @@ fn choose(verb: &Verb, argument: Option<PathBuf>) -> Choice {
 }
 
 fn tell(failure: &Failure) {
-    // When nobody can be told, the exit code still says it.
-    let mut to = Plain(io::stderr());
-    let _ = match failure {
-        Failure::Config(problems) => writeln!(to, "{problems}"),
+    let is_told = match failure {
         Failure::Other(error) => match error.downcast_ref::<io::Error>() {
-            Some(io) if io.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            _ => writeln!(to, "tapis: {error}"),
+            Some(io) => io.kind() == io::ErrorKind::BrokenPipe,
+            None => false,
         },
-        Failure::Told => Ok(()),
+        Failure::Config(_) => false,
+        Failure::Told => true,
     };
+    if !is_told {
+        // When nobody can be told, the exit code still says it.
+        let _ = writeln!(Plain(io::stderr()), "{failure}");
+    }
 }
 
 /// The configuration of that file, or the built-in default.

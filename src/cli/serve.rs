@@ -1,15 +1,14 @@
 //! Owns `tapis serve`: arguments over configuration, and the log.
 //! Refuses to start threads itself.
 
-use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
-use tracing_subscriber::EnvFilter;
 
 use super::configuration::Choice;
-use super::{Failure, plain, read_config};
+use super::log::{self, LogArgs};
+use super::{Failure, read_config};
 use crate::config::Overrides;
 use crate::config::upstream::ServerAddress;
 use crate::config::values::socket;
@@ -26,18 +25,27 @@ pub(super) struct ServeArgs {
     /// Put the control socket here instead of where the configuration says.
     #[arg(long, value_name = "SOCKET")]
     control: Option<PathBuf>,
+    #[command(flatten)]
+    log: LogArgs,
 }
 
-/// Serves. The log goes to standard error, at level `info` unless RUST_LOG says otherwise.
+/// Serves. The log goes to standard error.
 pub(super) fn run(choice: &Choice, args: &ServeArgs) -> Result<(), Failure> {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .fmt_fields(plain::fields())
-        .init();
+    log::start(&args.log);
+    let served = serve(choice, args);
+    match served {
+        // What reads the log shall understand each line of it.
+        Err(failure) if args.log.is_for_programs() => {
+            for line in failure.to_string().lines() {
+                tracing::error!("{line}");
+            }
+            Err(Failure::Told)
+        }
+        served => served,
+    }
+}
+
+fn serve(choice: &Choice, args: &ServeArgs) -> Result<(), Failure> {
     let overrides = Overrides {
         listen: once_each(&args.listen),
         upstream: once_each(&args.upstream),

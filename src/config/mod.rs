@@ -117,6 +117,8 @@ pub struct Server {
     pub allow: Vec<IpNet>,
     /// The control socket; none means the first of the usual places that can be made.
     pub control: Option<PathBuf>,
+    /// The group whose members may use the control socket, too.
+    pub control_group: Option<String>,
     /// The answer to `version.bind` in class CH, at most 255 octets; none means REFUSED.
     pub version: Option<String>,
     /// The answer to `id.server` in class CH, at most 255 octets; none means REFUSED.

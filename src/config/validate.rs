@@ -27,6 +27,8 @@ use super::{
 const PORT: u16 = 5335;
 /// One character-string of a TXT record (RFC 1035, section 3.3).
 const TXT_MAX: usize = 255;
+/// The longest name of a group that Linux systems have.
+const GROUP_MAX: usize = 32;
 /// The journal in the state directory.
 const JOURNAL: &str = "journal.jsonl";
 const WEEK_SECS: u32 = 7 * 24 * 60 * 60;
@@ -90,6 +92,7 @@ fn server_section(raw: raw::Server, findings: &mut Findings) -> Server {
             ]
         }),
         control: file(raw.control, findings),
+        control_group: text(raw.control_group, 1..=GROUP_MAX, findings),
         version: text(raw.version, 0..=TXT_MAX, findings),
         id: text(raw.id, 0..=TXT_MAX, findings),
         tcp_connections,

@@ -1,4 +1,4 @@
-//! Owns what is spoken over the control socket: HTTP with JSON, for the owner alone.
+//! Owns what is spoken over the control socket: HTTP with JSON, for those who have access.
 //! Refuses to act itself: it asks the one who owns the policy.
 
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::client::LONG_PATIENCE;
-use super::socket;
+use super::socket::{self, Access};
 use super::status::{OrdersRequest, ReloadReport, ReloadRequest, RollbackRequest, Status};
 use super::verdict::{Judge, Question};
 use super::wishes::Request;
@@ -40,7 +40,7 @@ const BODY_MAX: usize = 1 << 20;
 /// Serves the control socket until `stop`. Requests that were read whole by then are answered.
 pub async fn serve(
     listener: UnixListener,
-    user: u32,
+    access: Access,
     requests: mpsc::Sender<Request>,
     judge: Judge,
     stop: CancellationToken,
@@ -59,7 +59,7 @@ pub async fn serve(
     let next = async || {
         let place = Arc::clone(&places).acquire_owned().await;
         let place = place.expect("the semaphore is never closed");
-        (place, accept(&listener, user).await)
+        (place, accept(&listener, access).await)
     };
     loop {
         let (place, (stream, caller)) = tokio::select! {
@@ -78,10 +78,10 @@ pub async fn serve(
     while open.join_next().await.is_some() {}
 }
 
-/// The next connection of the owner.
-async fn accept(listener: &UnixListener, user: u32) -> (UnixStream, Caller) {
+/// The next connection of a user who has access.
+async fn accept(listener: &UnixListener, access: Access) -> (UnixStream, Caller) {
     loop {
-        match socket::accept(listener, user).await {
+        match socket::accept(listener, access).await {
             Ok((stream, user)) => return (stream, Caller(user)),
             Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
         }
@@ -219,7 +219,13 @@ mod tests {
         let (send, requests) = mpsc::channel(200);
         let stop = CancellationToken::new();
         let judge: Judge = Arc::new(|_| Err("nothing is in force".to_owned()));
-        let served = tokio::spawn(serve(listener, user_id(), send, judge, stop.clone()));
+        let served = tokio::spawn(serve(
+            listener,
+            Access::of(user_id()),
+            send,
+            judge,
+            stop.clone(),
+        ));
         Api {
             dir,
             requests,

@@ -228,6 +228,10 @@ pub(super) fn needs_restart(boot: &Config, now: &Config, plane: &[String]) -> Ve
     let differing = [
         ("[server] workers", server.workers != next.workers),
         ("[server] control", server.control != next.control),
+        (
+            "[server] control-group",
+            server.control_group != next.control_group,
+        ),
         ("[state] dir", is_moved),
         ("[state] keep", state.keep != next_state.keep),
         (

@@ -4,13 +4,35 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{
+    DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown,
+};
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::{Path, PathBuf};
 
+use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::config::shown::Show;
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 128;
+
+/// Who may use the control socket: root always may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// The server's own user.
+    pub user: u32,
+    /// A group whose members may, too.
+    pub group: Option<u32>,
+}
+
+impl Access {
+    /// For that user, and for no group.
+    pub fn of(user: u32) -> Self {
+        Self { user, group: None }
+    }
+}
 
 /// Why there is no control socket.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +47,21 @@ pub enum SocketError {
     Unusable {
         /// The socket.
         path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// No such group.
+    #[error(
+        "[server] control-group is {0:?}, and there is no such group: create it with groupadd, or name another one"
+    )]
+    NoGroup(String),
+    /// The system can't tell whether there is such a group.
+    #[error(
+        "[server] control-group is {name:?}, which can't be looked up: {source}; write the number of the group"
+    )]
+    UnknownGroup {
+        /// The group.
+        name: String,
         /// What the system says.
         source: io::Error,
     },
@@ -106,11 +143,11 @@ fn identity(meta: &fs::Metadata) -> (u64, u64) {
 pub fn bind(
     places: &[PathBuf],
     follow: bool,
-    user: u32,
+    access: Access,
 ) -> Result<(UnixListener, SocketFile), SocketError> {
     let mut last = None;
     for path in places {
-        match bind_one(path, follow, user) {
+        match bind_one(path, follow, access) {
             Err(taken @ SocketError::Taken(_)) => return Err(taken),
             Err(error) => last = Some(error),
             bound => return bound,
@@ -125,7 +162,7 @@ pub fn bind(
 fn bind_one(
     path: &Path,
     follow: bool,
-    user: u32,
+    access: Access,
 ) -> Result<(UnixListener, SocketFile), SocketError> {
     let unusable = |source| SocketError::Unusable {
         path: path.to_owned(),
@@ -135,16 +172,36 @@ fn bind_one(
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty())
     {
-        own_directory(parent, follow, user).map_err(unusable)?;
+        own_directory(parent, follow, access).map_err(unusable)?;
     }
     if is_taken(path).map_err(unusable)? {
         return Err(SocketError::Taken(path.to_owned()));
     }
-    let listener = UnixListener::bind(path).map_err(unusable)?;
+    let raw = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(unusable)?;
+    let address = SockAddr::unix(path).map_err(unusable)?;
+    raw.bind(&address).map_err(unusable)?;
     let file = SocketFile(Inode::at(path).map_err(unusable)?);
-    // Until this is done others may connect; `accept` turns them away.
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(unusable)?;
+    let mode = match access.group {
+        Some(group) => give(path, group).map(|()| 0o660).map_err(unusable)?,
+        None => 0o600,
+    };
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(unusable)?;
+    // Nobody can connect before this, so nobody has who may not.
+    raw.listen(BACKLOG).map_err(unusable)?;
+    raw.set_nonblocking(true).map_err(unusable)?;
+    let listener = UnixListener::from_std(raw.into()).map_err(unusable)?;
     Ok((listener, file))
+}
+
+/// Gives a file or folder of ours to a group.
+fn give(path: &Path, group: u32) -> io::Result<()> {
+    chown(path, None, Some(group)).map_err(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied => io::Error::new(
+            error.kind(),
+            format!("group {group} can't have it: make the server's user a member of the group of `control-group`"),
+        ),
+        _ => error,
+    })
 }
 
 /// Whether a server listens at a path. Removes the socket of one that is gone, and nothing else.
@@ -172,10 +229,19 @@ fn is_taken(path: &Path) -> io::Result<bool> {
 ///
 /// A symbolic link in the temporary folder may be anybody's, who could lead it elsewhere later. A
 /// directory of ours in its place is ours to move.
-fn own_directory(directory: &Path, follow: bool, user: u32) -> io::Result<()> {
+///
+/// Members of the group must be able to reach what is in it. A directory that was here before is opened to
+/// them if it is one of the usual places: one that the operator named may have other contents.
+fn own_directory(directory: &Path, follow: bool, access: Access) -> io::Result<()> {
+    let Access { user, group } = access;
+    let open = |group| {
+        give(directory, group)?;
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o750))
+    };
     match fs::DirBuilder::new().mode(0o700).create(directory) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        other => return other,
+        Err(error) => return Err(error),
+        Ok(()) => return group.map_or(Ok(()), open),
     }
     let meta = match follow {
         true => fs::metadata(directory)?,
@@ -187,12 +253,29 @@ fn own_directory(directory: &Path, follow: bool, user: u32) -> io::Result<()> {
     }
     let (sticky, others_write) = (meta.mode() & 0o1000 != 0, meta.mode() & 0o022 != 0);
     if (meta.uid() == user || meta.uid() == 0) && (sticky || !others_write) {
-        return Ok(());
+        return match group {
+            Some(group) if !admits(&meta, group) && !follow && meta.uid() == user => open(group),
+            Some(group) if !admits(&meta, group) => {
+                tracing::warn!(
+                    path = %directory.shown(),
+                    group,
+                    "the group of control-group can't reach the control socket: its folder is closed to it; change that with chgrp and chmod g+x"
+                );
+                Ok(())
+            }
+            _ => Ok(()),
+        };
     }
     Err(io::Error::new(
         io::ErrorKind::PermissionDenied,
         "its folder belongs to another user, or others may write to it",
     ))
+}
+
+/// Whether members of a group may reach what is in a directory.
+fn admits(directory: &fs::Metadata, group: u32) -> bool {
+    let mode = directory.mode();
+    mode & 0o001 != 0 || (directory.gid() == group && mode & 0o010 != 0)
 }
 
 /// The user of the server at the other end of a stream to `path`, unless it is one that `user` may trust: its
@@ -238,13 +321,17 @@ fn is_alone_in(path: &Path, owner: u32) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Takes the next connection of the server's own user, or of root, and tells whose it is.
-pub(super) async fn accept(listener: &UnixListener, user: u32) -> io::Result<(UnixStream, u32)> {
+/// Takes the next connection of a user who has access, and returns whose it is. Who is a member of a group
+/// is the system's to know: it let nobody else open the socket.
+pub(super) async fn accept(
+    listener: &UnixListener,
+    access: Access,
+) -> io::Result<(UnixStream, u32)> {
     loop {
         let (stream, _) = listener.accept().await?;
         let peer = stream.peer_cred().map(|cred| cred.uid());
         if let Ok(peer) = peer
-            && (peer == user || peer == 0)
+            && (peer == access.user || peer == 0 || access.group.is_some())
         {
             return Ok((stream, peer));
         }
@@ -261,15 +348,15 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("new").join("control.sock");
         let places = [PathBuf::from("/proc/nowhere/control.sock"), path.clone()];
-        let (listener, file) = bind(&places, false, user_id()).expect("bound");
+        let (listener, file) = bind(&places, false, Access::of(user_id())).expect("bound");
         assert_eq!(file.path(), path);
         let mode = |p: &Path| fs::metadata(p).expect("there").mode() & 0o777;
         assert_eq!((mode(&path), mode(&dir.path().join("new"))), (0o600, 0o700));
-        let again = bind(&places, false, user_id()).expect_err("taken");
+        let again = bind(&places, false, Access::of(user_id())).expect_err("taken");
         assert!(matches!(again, SocketError::Taken(_)), "{again}");
         drop(listener);
         let (next, next_file) =
-            bind(&places, false, user_id()).expect("a dead server's is removed");
+            bind(&places, false, Access::of(user_id())).expect("a dead server's is removed");
         drop(file);
         assert!(path.exists(), "it is another server's by now");
         drop((next, next_file));
@@ -277,14 +364,47 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_group_that_may_use_the_socket_can_reach_it_and_others_can_not() {
+        if user_id() != 0 {
+            return;
+        }
+        let dir = tempfile::tempdir().expect("a folder");
+        let access = Access {
+            user: 0,
+            group: Some(4242),
+        };
+        let owned = |path: &Path| {
+            let meta = fs::metadata(path).expect("there");
+            (meta.gid(), meta.mode() & 0o777)
+        };
+        let folder = dir.path().join("new");
+        let path = folder.join("control.sock");
+        let places = std::slice::from_ref(&path);
+        let bound = bind(places, false, access).expect("bound");
+        assert_eq!(
+            (owned(&path), owned(&folder)),
+            ((4242, 0o660), (4242, 0o750))
+        );
+        drop(bound);
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).expect("changed");
+        let bound = bind(places, false, access).expect("bound");
+        assert_eq!(owned(&folder), (4242, 0o750), "one of the usual places");
+        drop(bound);
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).expect("changed");
+        let bound = bind(places, true, access).expect("bound");
+        assert_eq!(owned(&folder), (4242, 0o700), "the operator's own");
+        drop(bound);
+    }
+
+    #[tokio::test]
     async fn another_file_that_took_the_path_is_left_alone() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("control.sock");
         let places = std::slice::from_ref(&path);
-        let (_listener, file) = bind(places, true, user_id()).expect("bound");
+        let (_listener, file) = bind(places, true, Access::of(user_id())).expect("bound");
         fs::remove_file(&path).expect("removed");
         drop(file);
-        let (_listener, file) = bind(places, true, user_id()).expect("bound");
+        let (_listener, file) = bind(places, true, Access::of(user_id())).expect("bound");
         fs::remove_file(&path).expect("removed");
         fs::write(&path, "data").expect("written");
         drop(file);
@@ -299,16 +419,17 @@ mod tests {
         std::os::unix::fs::symlink(&real, &link).expect("linked");
         let place = link.join("control.sock");
         let places = std::slice::from_ref(&place);
-        let error = bind(places, false, user_id()).expect_err("somebody else's link");
+        let error = bind(places, false, Access::of(user_id())).expect_err("somebody else's link");
         assert!(error.to_string().contains("symbolic link"), "{error}");
         assert_eq!(fs::read_dir(&real).expect("listed").count(), 0);
-        bind(places, true, user_id()).expect("configured");
+        bind(places, true, Access::of(user_id())).expect("configured");
         // The socket itself is never one.
         let other = real.join("other.sock");
         let _other = UnixListener::bind(&other).expect("bound");
         let place = real.join("control.sock");
         std::os::unix::fs::symlink(&other, &place).expect("linked");
-        let error = bind(std::slice::from_ref(&place), true, user_id()).expect_err("a link");
+        let error =
+            bind(std::slice::from_ref(&place), true, Access::of(user_id())).expect_err("a link");
         assert!(matches!(error, SocketError::Unusable { .. }), "{error}");
     }
 
@@ -317,14 +438,15 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let mode = |mode| fs::set_permissions(dir.path(), fs::Permissions::from_mode(mode));
         mode(0o777).expect("changed");
-        own_directory(dir.path(), true, user_id()).expect_err("anybody could replace the socket");
+        own_directory(dir.path(), true, Access::of(user_id()))
+            .expect_err("anybody could replace the socket");
         mode(0o1777).expect("changed");
-        own_directory(dir.path(), true, user_id()).expect("as the temporary folder");
+        own_directory(dir.path(), true, Access::of(user_id())).expect("as the temporary folder");
         mode(0o700).expect("changed");
-        own_directory(dir.path(), true, user_id()).expect("ours");
+        own_directory(dir.path(), true, Access::of(user_id())).expect("ours");
         if user_id() == 0 {
             std::os::unix::fs::chown(dir.path(), Some(4242), None).expect("changed");
-            own_directory(dir.path(), true, 0).expect_err("another user's");
+            own_directory(dir.path(), true, Access::of(0)).expect_err("another user's");
         }
     }
 
@@ -407,7 +529,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("precious");
         fs::write(&path, "data").expect("written");
-        bind(std::slice::from_ref(&path), true, user_id()).expect_err("refused");
+        bind(std::slice::from_ref(&path), true, Access::of(user_id())).expect_err("refused");
         assert_eq!(fs::read(&path).expect("still there"), b"data");
     }
 }

@@ -109,7 +109,9 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
     let user = user_id();
     let inside = runtime.enter();
     let control_socket = control_socket(&config, user)?;
-    let (socket, socket_file) = control_socket.unzip();
+    let (socket, socket_file) = control_socket
+        .map(|(listener, file, access)| ((listener, access), file))
+        .unzip();
     drop(inside);
     let files = divide(files, bound.len(), workers, &config);
     tracing::info!(lists = config.lists.len(), "reading the lists");
@@ -144,8 +146,8 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
             let snapshot = reader.load();
             explain(&snapshot, question).map_err(|error| error.to_string())
         });
-        let serve = |socket| {
-            let api = api::serve(socket, user, requests, judge, stop.clone());
+        let serve = |(listener, access)| {
+            let api = api::serve(listener, access, requests, judge, stop.clone());
             tokio::spawn(service.essential.watch("the control socket", api))
         };
         let api = socket.map(serve);

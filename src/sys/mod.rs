@@ -3,6 +3,7 @@
 
 pub mod alarm;
 pub mod background;
+pub mod group;
 pub mod interface;
 pub mod lanes;
 pub mod prefetch;

@@ -1,0 +1,55 @@
+//! The system's groups by their names.
+#![expect(unsafe_code, reason = "getgrnam_r has no safe binding in std")]
+
+use std::ffi::CString;
+use std::io;
+
+/// Larger entries than this are refused: a group may have thousands of members.
+const ENTRY_MAX: usize = 1 << 22;
+
+/// The number of a group; `None` if there is no such group.
+///
+/// # Errors
+/// What the system says, when it can't look the name up.
+pub fn group_id(name: &str) -> io::Result<Option<u32>> {
+    let name = CString::new(name)?;
+    let mut buffer = vec![0; 1024];
+    loop {
+        // SAFETY: a plain C struct, for which zeros are valid.
+        let mut entry: libc::group = unsafe { std::mem::zeroed() };
+        let mut found = std::ptr::null_mut();
+        // SAFETY: the name ends with a zero; the pointers and the size are those of values that outlive the
+        // call. `entry` points into `buffer` afterwards, and only its number is read.
+        let error = unsafe {
+            libc::getgrnam_r(
+                name.as_ptr(),
+                &raw mut entry,
+                buffer.as_mut_ptr(),
+                buffer.len(),
+                &raw mut found,
+            )
+        };
+        match error {
+            0 if found.is_null() => return Ok(None),
+            0 => return Ok(Some(entry.gr_gid)),
+            libc::EINTR => {}
+            libc::ERANGE if buffer.len() < ENTRY_MAX => buffer.resize(buffer.len() * 4, 0),
+            // The manual page lists these for a name that is not found.
+            libc::ENOENT | libc::ESRCH | libc::EBADF | libc::EPERM => return Ok(None),
+            error => return Err(io::Error::from_raw_os_error(error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roots_group_is_found_and_one_that_does_not_exist_is_not() {
+        let root = ["root", "wheel"].map(|name| group_id(name).expect("looked up"));
+        assert!(root.contains(&Some(0)), "{root:?}");
+        assert_eq!(group_id("no such group").expect("looked up"), None);
+        group_id("a\0b").expect_err("no name");
+    }
+}

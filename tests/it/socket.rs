@@ -1,0 +1,168 @@
+//! Who may use the control socket, and what others read.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Output};
+
+use crate::support::client::until;
+use crate::support::server::{Server, list, preamble, tapis, text};
+use crate::support::upstream::Upstream;
+
+/// Users and groups that no system has.
+const USER: u32 = 424_242;
+const GROUP: u32 = 424_243;
+
+/// `tapis status` of the server at a socket, as another user. That needs root.
+fn status_as(user: u32, group: u32, socket: &Path) -> Output {
+    tapis()
+        .args(["status", "--control"])
+        .arg(socket)
+        .uid(user)
+        .gid(group)
+        .output()
+        .expect("it ran")
+}
+
+fn is_root() -> bool {
+    let own = fs::metadata("/proc/self").expect("this process");
+    own.uid() == 0
+}
+
+/// Whether another user can run the program under test, from wherever it was built.
+fn others_can_run_it() -> bool {
+    is_root()
+        && tapis()
+            .arg("--version")
+            .uid(USER)
+            .gid(USER)
+            .output()
+            .is_ok()
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, Permissions::from_mode(mode)).expect("changed");
+}
+
+#[test]
+fn a_user_who_may_not_open_the_socket_does_not_read_that_no_server_runs() {
+    if !others_can_run_it() {
+        return;
+    }
+    let upstream = Upstream::plain();
+    let server = Server::start(&preamble(upstream.address), &[]);
+    let socket = server.path("control.sock");
+    for mode in [0o700, 0o755] {
+        // Once the folder is closed to the user, once the socket itself.
+        set_mode(server.folder.path(), mode);
+        let output = status_as(USER, USER, &socket);
+        assert_eq!(output.status.code(), Some(1));
+        let told = text(&output);
+        assert!(
+            told.contains("control.sock may not be opened by this user")
+                && told.contains("control-group")
+                && !told.contains("serve` running"),
+            "{told}"
+        );
+    }
+    let absent = text(&status_as(USER, USER, Path::new("/proc/nobody.sock")));
+    assert!(absent.contains("is `tapis serve` running"), "{absent}");
+}
+
+#[test]
+fn members_of_the_control_group_may_use_the_socket_and_others_may_not() {
+    if !others_can_run_it() {
+        return;
+    }
+    let upstream = Upstream::plain();
+    let config = preamble(upstream.address).replace(
+        "control = \"control.sock\"",
+        &format!("control = \"run/control.sock\"\ncontrol-group = \"{GROUP}\""),
+    );
+    let server = Server::start(&(config + &list("ads", "")), &[("ads", "a.example\n")]);
+    set_mode(server.folder.path(), 0o755);
+    let socket = server.path("run/control.sock");
+    let member = status_as(USER, GROUP, &socket);
+    assert!(member.status.success(), "{}", text(&member));
+    assert!(text(&member).contains("list ads"), "{}", text(&member));
+    let stranger = text(&status_as(USER, USER, &socket));
+    assert!(stranger.contains("may not be opened"), "{stranger}");
+    assert!(server.verb(&["status"]).status.success());
+}
+
+#[test]
+fn a_control_group_that_does_not_exist_is_named_with_the_remedy() {
+    let config = "[server]\nlisten = [\"127.0.0.1:0\"]\ncontrol-group = \"no-such-group\"\n";
+    let folder = tempfile::tempdir().expect("a folder");
+    let told = crate::support::server::refused(folder.path(), config, &[]);
+    assert!(
+        told.contains("no-such-group") && told.contains("groupadd"),
+        "{told}"
+    );
+}
+
+/// A server of another user, killed with the test.
+struct Theirs(Child);
+
+impl Drop for Theirs {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn root_reaches_a_users_server_whose_socket_is_in_the_temporary_folder() {
+    if !others_can_run_it() {
+        return;
+    }
+    // In the place of /tmp, which other tests share.
+    let Ok(shared) = tempfile::tempdir_in("/run") else {
+        return;
+    };
+    set_mode(shared.path(), 0o1777);
+    let config = shared.path().join("tapis.toml");
+    let text_of = "[server]\nlisten = [\"127.0.0.1:0\"]\n[upstream]\nservers = [\"192.0.2.1\"]\n";
+    fs::write(&config, text_of).expect("written");
+    let log = fs::File::create(shared.path().join("log")).expect("made");
+    let socket = shared.path().join(format!("tapis-{USER}/control.sock"));
+    // If it can't be used, /run/tapis is tried first and refused: it is not this user's.
+    let _server = Theirs(
+        tapis()
+            .args(["serve", "--config"])
+            .arg(&config)
+            .env("TMPDIR", shared.path())
+            .env_remove("XDG_RUNTIME_DIR")
+            .uid(USER)
+            .gid(USER)
+            .stderr(log)
+            .spawn()
+            .expect("started"),
+    );
+    let read = || fs::read_to_string(shared.path().join("log")).expect("readable");
+    until("it serves", || read().contains("serving address="));
+    assert!(socket.exists(), "{}", read());
+    let by_root = tapis()
+        .args(["status", "--control"])
+        .arg(&socket)
+        .output()
+        .expect("it ran");
+    assert!(by_root.status.success(), "{}", text(&by_root));
+    // The same server in a folder whose name promises another user's.
+    let other = shared.path().join("tapis-424244");
+    fs::create_dir(&other).expect("made");
+    chown(&other, Some(USER), Some(USER)).expect("changed");
+    fs::rename(&socket, other.join("control.sock")).expect("moved");
+    let deceived = tapis()
+        .args(["status", "--control"])
+        .arg(other.join("control.sock"))
+        .output()
+        .expect("it ran");
+    assert_eq!(deceived.status.code(), Some(1));
+    let told = text(&deceived);
+    assert!(
+        told.contains(&format!("runs as user {USER}")) && !told.contains("generation"),
+        "{told}"
+    );
+}
