@@ -6,15 +6,18 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Failure, told};
+use super::{Failure, runtime, told};
 use crate::config::Config;
+use crate::control::client::{ClientError, call};
 use crate::control::compose;
 use crate::control::guard::rails::Rails;
 use crate::control::guard::release::Guards;
 use crate::control::guard::wards::Guarded;
 use crate::control::load::load_as;
 use crate::control::orders::book::Book;
-use crate::daemon;
+use crate::control::status::Status;
+use crate::daemon::{self, Running};
+use crate::sys::process::user_id;
 
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
@@ -24,6 +27,33 @@ pub(super) struct CheckArgs {
     /// Print every rule that guards leave out or warn of, and not only the first ten of each list.
     #[arg(long)]
     all: bool,
+    /// Examine the files alone, and don't try what a start needs: as for another machine, or another user.
+    #[arg(long)]
+    files_only: bool,
+}
+
+/// What a start by this user would not get. What the running server has is no problem.
+fn try_start(config: &Config, out: &mut impl Write) -> Result<Vec<String>, Failure> {
+    let places = daemon::control_places(config.server.control.as_deref());
+    let status = call::<(), Status>(&places, user_id(), "/status", None);
+    let running = match runtime()?.block_on(status) {
+        Ok(status) => {
+            let process = status.pid;
+            writeln!(
+                out,
+                "note: a server runs (process {process}): what it holds is not tried"
+            )?;
+            Some(Running {
+                listen: status.gauges.listen,
+            })
+        }
+        Err(ClientError::Absent { .. }) => None,
+        Err(error) => {
+            writeln!(out, "note: what a start needs is not tried: {error}")?;
+            return Ok(Vec::new());
+        }
+    };
+    Ok(daemon::problems(config, running.as_ref()))
 }
 
 pub(super) fn run(
@@ -47,6 +77,9 @@ pub(super) fn run(
         let mut problems = compose::problems(&config);
         if let Err(problem) = daemon::check_upstreams(&config) {
             problems.push(problem.to_string());
+        }
+        if !args.files_only {
+            problems.extend(try_start(&config, out)?);
         }
         for problem in &problems {
             writeln!(out, "{problem}")?;

@@ -88,7 +88,8 @@ enum Verb {
     /// Check the configuration and every list, and report all problems at once.
     ///
     /// Exit code 0 when there is none, 1 when there are. Besides mistakes in the files it finds an
-    /// upstream that is this server itself, and local zones to forward that are none.
+    /// upstream that is this server itself, and local zones to forward that are none. It tries what a start
+    /// by this user needs, too: ports, control socket, state directory, journal.
     Check(check::CheckArgs),
     /// Compile all lists of the configuration to one image file.
     ///

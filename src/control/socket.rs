@@ -204,6 +204,50 @@ fn give(path: &Path, group: u32) -> io::Result<()> {
     })
 }
 
+/// Whether the socket could be made at one of `places`. Nothing is made.
+///
+/// # Errors
+/// [`SocketError`] of the last place, or of the first that another server holds.
+pub fn check(places: &[PathBuf], follow: bool, access: Access) -> Result<(), SocketError> {
+    let mut last = Ok(());
+    for path in places {
+        if StdStream::connect(path).is_ok() {
+            return Err(SocketError::Taken(path.clone()));
+        }
+        last = check_one(path, follow, access).map_err(|source| SocketError::Unusable {
+            path: path.clone(),
+            source,
+        });
+        if last.is_ok() {
+            break;
+        }
+    }
+    last
+}
+
+fn check_one(path: &Path, follow: bool, access: Access) -> io::Result<()> {
+    let named = |path: &Path| match path.as_os_str().is_empty() {
+        true => PathBuf::from("."),
+        false => path.to_owned(),
+    };
+    let folder = named(path.parent().unwrap_or(path));
+    let existing = match fs::symlink_metadata(&folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            named(folder.parent().unwrap_or(&folder))
+        }
+        found => {
+            found?;
+            is_safe(&folder, follow, access.user)?;
+            folder
+        }
+    };
+    if fs::symlink_metadata(path).is_ok_and(|meta| !meta.file_type().is_socket()) {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    // A file without a name.
+    tempfile::tempfile_in(existing).map(drop)
+}
+
 /// Whether a server listens at a path. Removes the socket of one that is gone, and nothing else.
 fn is_taken(path: &Path) -> io::Result<bool> {
     let found = match Inode::at(path) {
@@ -243,6 +287,23 @@ fn own_directory(directory: &Path, follow: bool, access: Access) -> io::Result<(
         Err(error) => return Err(error),
         Ok(()) => return group.map_or(Ok(()), open),
     }
+    let meta = is_safe(directory, follow, user)?;
+    match group {
+        Some(group) if !admits(&meta, group) && !follow && meta.uid() == user => open(group),
+        Some(group) if !admits(&meta, group) => {
+            tracing::warn!(
+                path = %directory.shown(),
+                group,
+                "the group of control-group can't reach the control socket: its folder is closed to it; change that with chgrp and chmod g+x"
+            );
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Checks that nobody but `user` and root can put a socket into a directory in the place of one that is there.
+fn is_safe(directory: &Path, follow: bool, user: u32) -> io::Result<fs::Metadata> {
     let meta = match follow {
         true => fs::metadata(directory)?,
         false => fs::symlink_metadata(directory)?,
@@ -253,18 +314,7 @@ fn own_directory(directory: &Path, follow: bool, access: Access) -> io::Result<(
     }
     let (sticky, others_write) = (meta.mode() & 0o1000 != 0, meta.mode() & 0o022 != 0);
     if (meta.uid() == user || meta.uid() == 0) && (sticky || !others_write) {
-        return match group {
-            Some(group) if !admits(&meta, group) && !follow && meta.uid() == user => open(group),
-            Some(group) if !admits(&meta, group) => {
-                tracing::warn!(
-                    path = %directory.shown(),
-                    group,
-                    "the group of control-group can't reach the control socket: its folder is closed to it; change that with chgrp and chmod g+x"
-                );
-                Ok(())
-            }
-            _ => Ok(()),
-        };
+        return Ok(meta);
     }
     Err(io::Error::new(
         io::ErrorKind::PermissionDenied,

@@ -1,8 +1,9 @@
 //! Owns the taking of listen addresses: all of them for UDP and TCP, or none.
 //! Refuses to share them with another process.
 
+use std::fs;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use socket2::{Domain, Protocol, Socket as Raw, Type};
@@ -27,6 +28,16 @@ pub enum BindError {
     InUse {
         /// The address.
         address: SocketAddr,
+    },
+    /// systemd-resolved has it.
+    #[error(
+        "{address} is in use: systemd-resolved listens on {stub} for programs of this machine; turn that off with DNSStubListener=no in /etc/systemd/resolved.conf and `systemctl restart systemd-resolved`, or listen on single addresses of this machine instead of on all"
+    )]
+    Stub {
+        /// The address.
+        address: SocketAddr,
+        /// What systemd-resolved listens on.
+        stub: SocketAddr,
     },
     /// A port below 1024.
     #[error(
@@ -62,12 +73,48 @@ pub enum BindError {
 impl BindError {
     fn new(address: SocketAddr, source: io::Error) -> Self {
         match source.kind() {
-            io::ErrorKind::AddrInUse => Self::InUse { address },
+            io::ErrorKind::AddrInUse => {
+                let table = |name| fs::read_to_string(name).unwrap_or_default();
+                match stub(address, &(table("/proc/net/udp") + &table("/proc/net/tcp"))) {
+                    Some(stub) => Self::Stub { address, stub },
+                    None => Self::InUse { address },
+                }
+            }
             io::ErrorKind::PermissionDenied => Self::Privilege { address },
             io::ErrorKind::AddrNotAvailable => Self::NotHere { address },
             _ => Self::Other { address, source },
         }
     }
+}
+
+/// Where systemd-resolved listens (systemd-resolved.service(8)).
+const STUBS: [SocketAddr; 2] = [
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 53)), 53),
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 54)), 53),
+];
+
+/// The address of systemd-resolved that keeps others from having `address`, by the system's tables of
+/// sockets (proc_net(5)).
+fn stub(address: SocketAddr, tables: &str) -> Option<SocketAddr> {
+    let bound = tables.lines().filter_map(|line| {
+        let (ip, port) = line.split_whitespace().nth(1)?.split_once(':')?;
+        let ip = u32::from_str_radix(ip, 16).ok()?.to_ne_bytes();
+        Some(SocketAddr::from((ip, u16::from_str_radix(port, 16).ok()?)))
+    });
+    let all = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 53));
+    bound
+        .filter(|bound| STUBS.contains(bound))
+        .find(|bound| address == all || address == *bound)
+}
+
+/// Why addresses can't be listened on now, a sentence each.
+pub(super) fn problems(listen: impl Iterator<Item = SocketAddr>, lenient: bool) -> Vec<String> {
+    let problem = |address| {
+        let error = bind_one(address, 1).err()?;
+        let skipped = lenient && address.is_ipv6() && is_without_ipv6(&error);
+        (!skipped).then(|| BindError::new(address, error).to_string())
+    };
+    listen.filter_map(problem).collect()
 }
 
 /// The sockets of one address, bound and silent.
@@ -206,6 +253,36 @@ mod tests {
         assert!(
             matches!(again, BindError::InUse { .. }),
             "SO_REUSEPORT or not: {again}"
+        );
+    }
+
+    #[test]
+    fn the_stub_of_systemd_resolved_is_named_where_it_is_in_the_way() {
+        let number = |ip: [u8; 4]| format!("{:08X}", u32::from_ne_bytes(ip));
+        let line = |ip, port| {
+            format!(
+                "  36: {}:{port:04X} 00000000:0000 07 00:0 0 0 0 0 0 0\n",
+                number(ip)
+            )
+        };
+        let head = "  sl  local_address rem_address   st tx_queue rx_queue\n".to_owned();
+        let at = |text: &str| text.parse::<SocketAddr>().expect("an address");
+        let tables = head.clone() + &line([127, 0, 0, 54], 53) + &line([127, 0, 0, 53], 53);
+        assert_eq!(stub(at("0.0.0.0:53"), &tables), Some(STUBS[1]));
+        assert_eq!(stub(at("127.0.0.53:53"), &tables), Some(STUBS[0]));
+        for other in ["127.0.0.1:53", "[::]:53", "0.0.0.0:5353"] {
+            assert_eq!(stub(at(other), &tables), None, "{other}");
+        }
+        let others = head + &line([127, 0, 0, 1], 53) + &line([127, 0, 0, 53], 5353);
+        assert_eq!(stub(at("0.0.0.0:53"), &others), None);
+        let error = BindError::Stub {
+            address: at("0.0.0.0:53"),
+            stub: STUBS[0],
+        };
+        let told = error.to_string();
+        assert!(
+            told.contains("127.0.0.53:53") && told.contains("DNSStubListener=no"),
+            "{told}"
         );
     }
 

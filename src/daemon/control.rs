@@ -17,8 +17,15 @@ pub fn control_places(control: Option<&Path>) -> Vec<PathBuf> {
     }
 }
 
+/// Who may use the control socket of a server that runs as `user`.
+pub(super) fn access(config: &Config, user: u32) -> Result<Access, SocketError> {
+    let group = config.server.control_group.as_deref();
+    let group = group.map(group_of).transpose()?;
+    Ok(Access { user, group })
+}
+
 /// The number of a group, given by its name or by that number.
-pub(super) fn group(name: &str) -> Result<u32, SocketError> {
+fn group_of(name: &str) -> Result<u32, SocketError> {
     match (group_id(name), name.parse()) {
         (Ok(Some(group)), _) | (Ok(None), Ok(group)) => Ok(group),
         (Ok(None), Err(_)) => Err(SocketError::NoGroup(name.to_owned())),
@@ -35,15 +42,7 @@ pub(super) fn control_socket(
     config: &Config,
     user: u32,
 ) -> Result<Option<(UnixListener, SocketFile, Access)>, SocketError> {
-    let access = Access {
-        user,
-        group: config
-            .server
-            .control_group
-            .as_deref()
-            .map(group)
-            .transpose()?,
-    };
+    let access = access(config, user)?;
     let control = config.server.control.as_deref();
     let configured = control.is_some();
     match socket::bind(&control_places(control), configured, access) {

@@ -10,6 +10,7 @@ mod limits;
 mod listeners;
 mod live;
 mod outage;
+mod preflight;
 mod resolv_conf;
 mod service;
 mod signals;
@@ -29,6 +30,8 @@ use self::control::control_socket;
 pub use self::explain::{ExplainError, explain};
 use self::limits::Listening;
 use self::live::Files;
+use self::preflight::with_others;
+pub use self::preflight::{Running, problems};
 use self::service::Service;
 use self::signals::Signals;
 pub use self::upstreams::UpstreamError;
@@ -69,6 +72,9 @@ pub enum DaemonError {
         /// What it says.
         source: io::Error,
     },
+    /// Several things are not to be had.
+    #[error("{}", .0.join("\n"))]
+    Unready(Vec<String>),
     /// A task or thread that the server cannot do without ended while it was serving.
     #[error("{0} ended before the server did, so the server ends too; see the log")]
     Ended(&'static str),
@@ -105,10 +111,18 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
         count => count,
     };
     let built_in = config.origin == Origin::BuiltIn;
-    let bound = bind::bind(&config.server.listen, workers, built_in)?;
+    let bound = bind::bind(&config.server.listen, workers, built_in);
+    let bound = bound.map_err(|error| with_others(error.into(), &config))?;
     let user = user_id();
     let inside = runtime.enter();
-    let control_socket = control_socket(&config, user)?;
+    let control_socket = match control_socket(&config, user) {
+        Ok(socket) => socket,
+        Err(error) => {
+            // Its own sockets are not in the way of what is tried.
+            drop(bound);
+            return Err(with_others(error.into(), &config));
+        }
+    };
     let (socket, socket_file) = control_socket
         .map(|(listener, file, access)| ((listener, access), file))
         .unzip();

@@ -31,7 +31,11 @@ fn the_variable_names_the_configuration_and_each_verb_says_so() {
     fs::create_dir(folder.path().join("orders")).expect("made");
     let path = folder.path().join("tapis.toml");
     let path = path.to_str().expect("text");
-    for verb in [&["why", "one.example"][..], &["check"], &["order", "list"]] {
+    for verb in [
+        &["why", "one.example"][..],
+        &["check", "--files-only"],
+        &["order", "list"],
+    ] {
         let run = |by_variable: bool| {
             let mut command = tapis();
             command.args(verb);

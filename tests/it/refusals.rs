@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-use crate::support::server::{Server, folder, list, preamble, refused, tapis};
+use crate::support::server::{Server, folder, list, preamble, refused, tapis, text};
 use crate::support::upstream::Upstream;
 
 #[test]
@@ -160,6 +160,69 @@ fn the_socket_of_another_server_is_left_when_this_one_ends() {
     server.signal("TERM");
     assert_eq!(server.wait(), Some(0));
     assert!(socket.exists(), "it is not this server's");
+}
+
+/// A configuration whose port, state directory and control socket are not to be had, and the port's socket.
+fn unready(folder: &Path) -> (String, UdpSocket) {
+    let other = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let listen = other.local_addr().expect("bound");
+    fs::write(folder.join("file"), "").expect("written");
+    let config = format!(
+        "[server]\nlisten = [\"{listen}\", \"192.0.2.1:5335\"]\ncontrol = \"file/s\"\n\
+         [upstream]\nservers = [\"192.0.2.2\"]\n[state]\ndir = \"file/state\"\n"
+    );
+    (config, other)
+}
+
+const UNREADY: [&str; 4] = [
+    " is in use",
+    "192.0.2.1:5335 is not an address of this machine",
+    "file/s: the control socket",
+    "file/state: the state directory",
+];
+
+#[test]
+fn a_start_reports_all_that_is_not_to_be_had_at_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (config, _other) = unready(folder.path());
+    let told = refused(folder.path(), &config, &[]);
+    for part in UNREADY {
+        assert_eq!(told.matches(part).count(), 1, "{part}: {told}");
+    }
+}
+
+#[test]
+fn check_finds_what_a_start_would_not_get() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (config, _other) = unready(folder.path());
+    let path = folder.path().join("tapis.toml");
+    fs::write(&path, config).expect("written");
+    let check = |more: &[&str]| {
+        let mut command = tapis();
+        command.arg("check").args(more).arg("--config").arg(&path);
+        command.output().expect("it ran")
+    };
+    let output = check(&[]);
+    assert_eq!(output.status.code(), Some(1));
+    for part in UNREADY {
+        assert_eq!(text(&output).matches(part).count(), 1, "{}", text(&output));
+    }
+    let files = check(&["--files-only"]);
+    assert!(files.status.success(), "{}", text(&files));
+}
+
+#[test]
+fn check_beside_the_running_server_finds_nothing_wrong_with_what_that_has() {
+    let upstream = Upstream::plain();
+    let config = preamble(upstream.address) + "[state]\ndir = \"state\"\n";
+    let server = Server::start(&config, &[]);
+    // The port that the system chose, as a configuration would name it.
+    let listen = server.address.to_string();
+    server.replace("tapis.toml", &config.replace("127.0.0.1:0", &listen));
+    let output = server.verb(&["check"]);
+    assert!(output.status.success(), "{}", text(&output));
+    let note = format!("a server runs (process {})", server.id());
+    assert!(text(&output).contains(&note), "{}", text(&output));
 }
 
 #[test]
