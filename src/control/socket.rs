@@ -495,7 +495,7 @@ mod tests {
         mode(0o700).expect("changed");
         own_directory(dir.path(), true, Access::of(user_id())).expect("ours");
         if user_id() == 0 {
-            std::os::unix::fs::chown(dir.path(), Some(4242), None).expect("changed");
+            chown(dir.path(), Some(4242), None).expect("changed");
             own_directory(dir.path(), true, Access::of(0)).expect_err("another user's");
         }
     }
@@ -517,7 +517,7 @@ mod tests {
         fs::create_dir(&folder).expect("made");
         let path = folder.join("control.sock");
         fs::write(&path, "").expect("written");
-        std::os::unix::fs::chown(&folder, Some(4242), None).expect("changed");
+        chown(&folder, Some(4242), None).expect("changed");
         path
     }
 
@@ -546,9 +546,9 @@ mod tests {
         assert_eq!(trust(&path), [false; 2], "as the temporary folder");
         mode(0o755).expect("changed");
         // As /run/user/4242, which is theirs, too.
-        std::os::unix::fs::chown(closed.path(), Some(4242), None).expect("changed");
+        chown(closed.path(), Some(4242), None).expect("changed");
         assert_eq!(trust(&path), [true, false]);
-        std::os::unix::fs::chown(closed.path(), Some(4243), None).expect("changed");
+        chown(closed.path(), Some(4243), None).expect("changed");
         assert_eq!(trust(&path), [false; 2], "below a folder of a fourth user");
     }
 
