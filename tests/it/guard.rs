@@ -820,7 +820,7 @@ fn an_order_is_warned_of_and_stands() {
         .expect("it ran");
     let expected = format!("warning: {suffix}\ngood: order wide, 2 targets\n");
     assert_eq!(
-        text(&output),
+        String::from_utf8_lossy(&output.stdout),
         expected,
         "the built-in guard protects no bank"
     );
