@@ -434,11 +434,11 @@ mod tests {
         assert_eq!(
             matching("y.x.a.test"),
             [
-                is("good", 3, Scope::Below),
                 is("good", 2, Scope::Below),
                 is("ads", 2, Scope::Subtree),
                 is("more", 2, Scope::Subtree),
-            ]
+            ],
+            "without x.a.test of good, which a.test of the same list covers"
         );
         assert_eq!(matching("test"), [is("more", 1, Scope::Exact)]);
         assert!(matching("b.test").is_empty());
