@@ -7,7 +7,7 @@
 use libfuzzer_sys::fuzz_target;
 use tapis::config::Format;
 use tapis::config::typed::one;
-use tapis::control::lists::{Tally, read};
+use tapis::control::lists::{Notation, Tally, read};
 use tapis::policy::rule::Scope;
 use tapis::wire::name::Name;
 
@@ -30,7 +30,12 @@ fuzz_target!(|octets: &[u8]| {
 
     let mut rules = 0;
     let mut last = 1;
-    let tally = read(list, format, bare, |name, scope, line| {
+    let notation = Notation {
+        format,
+        bare,
+        comments: Default::default(),
+    };
+    let tally = read(list, notation, |name, scope, line| {
         rules += 1;
         assert!((last..=most).contains(&line), "lines come in order");
         last = line;

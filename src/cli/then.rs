@@ -93,6 +93,7 @@ fn same<'c>(config: &'c Config, then: &ListEntry) -> Option<&'c List> {
     };
     let read = (list.source.kind, list.scope, list.source.blocking.action);
     let same = read == (then.kind, then.scope, then.action)
+        && then.comments == list.comments
         && then.format.is_none_or(|format| format == list.format)
         && digest(&list.source.path, text).is_ok_and(|now| now == then.digest);
     same.then_some(list)

@@ -272,7 +272,7 @@ fn matching(list: &List, rails: &Rails, name: &Name, left_out: &mut Vec<String>)
     // By weight: a file may have the same rule millions of times.
     let (mut found, mut account) = (BTreeMap::new(), Account::default());
     let (wards, guarded) = (rails.wards(), Guarded::from(list));
-    lists::read(&octets, list.format, list.scope, |owner, scope, line| {
+    lists::read(&octets, list.into(), |owner, scope, line| {
         if scope.reaches(owner, name) && account.admits(wards, guarded, owner, scope, line) {
             let weight = scope.weight();
             let rule = || (line, scope, owner.to_string());

@@ -5,6 +5,7 @@
 //! documentation in `config/tapis.toml`.
 
 mod blocking;
+pub mod comments;
 pub mod control;
 mod error;
 pub mod exception;
@@ -37,6 +38,7 @@ use serde::{Deserialize, Serialize};
 use crate::policy::rule::{Blocking, Scope, Source};
 use crate::wire::name::Name;
 
+use comments::Comments;
 pub use error::{Problem, Problems};
 use exception::Exception;
 use findings::Findings;
@@ -206,6 +208,8 @@ pub struct Exceptions {
 pub struct List {
     /// How the file is written.
     pub format: Format,
+    /// The characters that begin a comment line of it.
+    pub comments: Comments,
     /// What a bare name means; [`Scope::Exact`] or [`Scope::Subtree`], never [`Scope::Below`].
     pub scope: Scope,
     /// Without this list the server does not start.

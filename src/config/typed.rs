@@ -26,6 +26,9 @@ pub enum Mistyped {
     /// A scheme or a path.
     #[error("a URL or a path; write the host name alone")]
     Url,
+    /// A name with a port.
+    #[error("a port behind the name; write the host name alone")]
+    Port,
     /// A `*` anywhere but in a leading `*.`.
     #[error("`*` is only understood as a leading `*.`")]
     Wildcard,
@@ -117,6 +120,10 @@ fn uncommon(text: &[u8], name: &mut Name) -> Result<(), Mistyped> {
     let has = |wanted: fn(u8) -> bool| unescaped(text).any(wanted);
     if has(|octet| octet == b'/') {
         return Err(Mistyped::Url);
+    }
+    let port = text.rsplit_once(':').map_or("", |(_, port)| port);
+    if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(Mistyped::Port);
     }
     if has(|octet| octet == b'*') {
         return Err(Mistyped::Wildcard);
@@ -239,6 +246,9 @@ mod tests {
             ("https://example.com", Mistyped::Url),
             ("https://münchen.example/", Mistyped::Url),
             ("example.com/path", Mistyped::Url),
+            ("example.com:443", Mistyped::Port),
+            ("münchen.example:8080", Mistyped::Port),
+            ("example.com:", Mistyped::Character),
             ("a.*.example", Mistyped::Wildcard),
             ("*a.example", Mistyped::Wildcard),
             ("*.*.example", Mistyped::Wildcard),

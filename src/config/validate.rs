@@ -10,6 +10,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use crate::policy::rule::{Against, Blocking, Ede, Kind, Scope, Source};
 
 use super::blocking::{blocking, default_blocking};
+use super::comments;
 use super::exception;
 use super::findings::{Findings, quote};
 use super::guard;
@@ -184,6 +185,7 @@ fn list(raw: raw::List, block: &Blocking, findings: &mut Findings) -> Option<Lis
         None => Some(Format::Domains),
         given => choice(given, FORMATS, findings),
     };
+    let comments = comments::validate(raw.comments, findings).unwrap_or_default();
     let scope = choice(raw.scope, SCOPES, findings).unwrap_or(Scope::Exact);
     let warn = guard::only_warning(raw.guards, findings).unwrap_or_default();
     let mut blocking = blocking(raw.block, block, findings);
@@ -194,6 +196,7 @@ fn list(raw: raw::List, block: &Blocking, findings: &mut Findings) -> Option<Lis
     };
     Some(List {
         format: format?,
+        comments,
         scope,
         required: raw.required.is_some_and(|at| at.value),
         warn,

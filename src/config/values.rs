@@ -152,8 +152,29 @@ fn path(given: Option<At<String>>, what: &str, findings: &mut Findings) -> Optio
         findings.report(line, format!("{key} is empty, must be the path of {what}"));
         return None;
     }
+    if let Some((scheme, rest)) = url(&value) {
+        let remedy = match scheme {
+            "file" => format!("write {}", quote(rest)),
+            _ => format!("download it, as with curl, and name {what} of this machine"),
+        };
+        let shown = quote(&value);
+        findings.report(
+            line,
+            format!("{key} is {shown}, a URL, must be the path of {what}: {remedy}"),
+        );
+        return None;
+    }
     let directory = findings.path().parent().unwrap_or(Path::new(""));
     Some(normalise(&directory.join(value)))
+}
+
+/// The scheme of a URL, and what stands behind its `://`.
+pub(super) fn url(text: &str) -> Option<(&str, &str)> {
+    let (scheme, rest) = text.split_once("://")?;
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
+    let is_scheme =
+        scheme.starts_with(|c: char| c.is_ascii_alphabetic()) && scheme.bytes().all(fits);
+    is_scheme.then_some((scheme, rest))
 }
 
 fn normalise(path: &Path) -> PathBuf {

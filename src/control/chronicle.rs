@@ -145,6 +145,7 @@ fn list_entry(list: &ListState) -> Option<ListEntry> {
         kind: source.kind,
         format: Some(list.config.format),
         scope: list.config.scope,
+        comments: list.config.comments,
         action: source.blocking.action,
         digest: loaded.digest.clone(),
         rules: loaded.rules,

@@ -17,10 +17,10 @@ use super::guard::held::{Held, InForce, Newest, judge};
 use super::guard::rails::Rails;
 use super::guard::release::Guards;
 use super::guard::wards::{Guarded, Wards};
-use super::lists::{self, Tally};
+use super::lists::{self, Notation, Tally};
 use crate::config::regular::{self, Unread};
 use crate::config::shown::Show;
-use crate::config::{Content, Format, List};
+use crate::config::{Content, List};
 use crate::policy::builder::Builder;
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::image::{Image, TooLarge};
@@ -255,8 +255,8 @@ pub fn load_as(
             overfull.get_or_insert(error);
         }
     };
-    let (format, wards) = ((list.format, list.scope), Some((rails.wards(), guarded)));
-    let reading = read(path, text, format, wards, rule, |_, _| {})?;
+    let wards = Some((rails.wards(), guarded));
+    let reading = read(path, text, list.into(), wards, rule, |_, _| {})?;
     let source = builder.source(ImageSource::named(&list.source.name));
     let overfull = overfull.or(source.err());
     let image = overfull.map_or_else(|| builder.finish(), Err);
@@ -334,13 +334,13 @@ impl Reading {
 pub(super) fn read(
     path: &Path,
     text: Option<&str>,
-    (format, bare): (Format, Scope),
+    notation: Notation,
     wards: Option<(&Wards, Guarded)>,
     mut rule: impl FnMut(&Name, Scope, u32),
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Reading, Refusal> {
     let start = Instant::now();
-    let mut reader = lists::Reader::new(format, bare);
+    let mut reader = lists::Reader::new(notation);
     let mut hasher = blake3::Hasher::new();
     let mut account = Account::default();
     let mut admitted = |name: &Name, scope, line| {

@@ -14,6 +14,7 @@ pub(super) fn source(list: &List, loaded: &Loaded) -> ImageSource {
     let notes = ListNotes {
         format: list.format,
         scope: list.scope,
+        comments: list.comments,
         tally: loaded.tally.clone(),
         signature: loaded.signature,
         took_ms: loaded.took.as_millis() as u64,
@@ -39,6 +40,7 @@ pub(super) fn loaded(source: &ImageSource, list: &List) -> Option<Loaded> {
         && source.path == recorded(&list.source.path)
         && notes.format == list.format
         && notes.scope == list.scope
+        && notes.comments == list.comments
         // Rules of block lists alone are held against wards.
         && notes.wards.is_empty() != list.source.blocks();
     same.then(|| Loaded {

@@ -136,6 +136,7 @@ impl ListState {
         self.config.source.path == config.source.path
             && self.config.format == config.format
             && self.config.scope == config.scope
+            && self.config.comments == config.comments
             && self.config.content == config.content
             // What an allow list allows, no guard minds.
             && self.config.source.blocks() == config.source.blocks()

@@ -6,13 +6,14 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::comments::Comments;
 use crate::config::guard::{Limits, WardSet};
 use crate::config::{Content, Format, List};
 use crate::control::guard::held::InForce;
 use crate::control::guard::rails::Rails;
 use crate::control::guard::release::Guards;
 use crate::control::guard::wards::{Guarded, WardList};
-use crate::control::lists::Tally;
+use crate::control::lists::{Notation, Tally};
 use crate::control::load::{Refusal, Signature};
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::rule::{Kind, Scope};
@@ -50,6 +51,9 @@ pub struct PlanList {
     pub format: Format,
     /// What a bare name means.
     pub scope: Scope,
+    /// The characters that begin a comment line.
+    #[serde(default)]
+    pub comments: Comments,
     /// What to read instead of the file.
     #[serde(default)]
     pub text: Option<String>,
@@ -84,6 +88,15 @@ impl Plan {
 }
 
 impl PlanList {
+    /// How it is written.
+    pub(super) fn notation(&self) -> Notation {
+        Notation {
+            format: self.format,
+            bare: self.scope,
+            comments: self.comments,
+        }
+    }
+
     /// A list of the configuration that is to be read.
     pub fn read(list: &List) -> Self {
         Self {
@@ -91,6 +104,7 @@ impl PlanList {
             path: list.source.path.clone(),
             format: list.format,
             scope: list.scope,
+            comments: list.comments,
             text: match list.content {
                 Content::Embedded(text) => Some(text.to_owned()),
                 Content::File => None,
@@ -202,6 +216,9 @@ pub struct ListNotes {
     pub format: Format,
     /// What a bare name meant.
     pub scope: Scope,
+    /// The characters that began a comment line.
+    #[serde(default)]
+    pub comments: Comments,
     /// What stood in it.
     pub tally: Tally,
     /// The file as it was; nothing for content that is built in.

@@ -212,9 +212,9 @@ impl Work<'_> {
                 told.tell(Event::Reading { list, octets, of });
             }
         };
-        let (format, text) = ((list.format, list.scope), list.text.as_deref());
+        let (notation, text) = (list.notation(), list.text.as_deref());
         let wards = Some((&self.wards, list.into()));
-        let reading = load::read(&list.path, text, format, wards, rule, tell)?;
+        let reading = load::read(&list.path, text, notation, wards, rule, tell)?;
         // How many rules are different is not known yet.
         let newest = reading.newest(&list.name, &list.path, None);
         let (before, limits) = (list.before.as_ref(), &self.plan.limits);
@@ -388,6 +388,7 @@ impl Work<'_> {
         ListNotes {
             format: list.format,
             scope: list.scope,
+            comments: list.comments,
             tally: reading.tally.clone(),
             signature: reading.signature,
             took_ms: reading.took.as_millis() as u64,

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::release::{Guard, Guards};
 use crate::config::guard::Limits;
 use crate::config::shown::Show;
-use crate::control::lists::{Bad, Tally};
+use crate::control::lists::{Bad, FileFormat, Tally};
 use crate::control::load::Signature;
 
 /// Growth by fewer rules is never held: a young list may well be ten times as long tomorrow.
@@ -62,6 +62,7 @@ enum Reason {
         lines: u32,
         first: u32,
         problem: Bad,
+        format: Option<FileFormat>,
     },
     #[error("{now} rules, {percent} % fewer than the {before} in force")]
     Shrunk {
@@ -92,6 +93,14 @@ impl Reason {
 }
 
 impl Held {
+    /// The format that the file has instead of the list's, if it is mostly bad for that.
+    fn format(&self) -> Option<FileFormat> {
+        self.reasons.iter().find_map(|reason| match reason {
+            Reason::Bad { format, .. } => *format,
+            _ => None,
+        })
+    }
+
     /// The guards that hold it.
     pub fn guards(&self) -> Guards {
         self.reasons.iter().map(|reason| reason.guard()).collect()
@@ -104,6 +113,10 @@ impl fmt::Display for Held {
         for (number, reason) in self.reasons.iter().enumerate() {
             let between = if number > 0 { "; " } else { "" };
             write!(f, "{between}{reason}")?;
+        }
+        if let Some(format) = self.format() {
+            // A list of which nothing can be read is accepted by mistake alone.
+            return write!(f, ". The file is {format}");
         }
         write!(f, ". To take it as it is: tapis reload")?;
         // A release counts for one reading, so those that were given before are needed again.
@@ -175,6 +188,7 @@ fn lines(tally: &Tally, limits: &Limits) -> Option<Reason> {
         lines: tally.lines,
         first: first.line,
         problem: first.problem,
+        format: tally.format(),
     })
 }
 

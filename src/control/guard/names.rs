@@ -7,10 +7,11 @@ use std::iter::once;
 use std::path::Path;
 
 use super::wards::{Ward, Warded};
+use crate::config::Config;
 use crate::config::regular::{self, Unread};
 use crate::config::shown::Show;
 use crate::config::typed;
-use crate::config::{Config, Format};
+use crate::control::lists::Notation;
 use crate::control::load::{self, Refusal};
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
@@ -53,14 +54,7 @@ pub(super) fn protected(path: &Path) -> Sheet {
             sheet.add(Ward::Protected, scope, name);
         }
     };
-    let read = load::read(
-        path,
-        None,
-        (Format::Domains, Scope::Exact),
-        None,
-        add,
-        |_, _| {},
-    );
+    let read = load::read(path, None, Notation::default(), None, add, |_, _| {});
     match read {
         Err(refusal) => sheet.problems.push(refusal.to_string()),
         Ok(reading) => {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::orders::life::State;
 use crate::config::Format;
+use crate::config::comments::Comments;
 use crate::config::exception::Exception;
 use crate::policy::rule::{Action, Kind, Scope};
 
@@ -175,6 +176,9 @@ pub struct ListEntry {
     pub format: Option<Format>,
     /// What a bare name in it means.
     pub scope: Scope,
+    /// The characters that begin a comment line of it.
+    #[serde(default, skip_serializing_if = "Comments::is_default")]
+    pub comments: Comments,
     /// How its names are answered.
     pub action: Action,
     /// BLAKE3 of the file as it was read, in hexadecimal.

@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
+use super::foreign::{Foreign, recognise};
 use crate::config::typed::Mistyped;
 
 /// Characters of a bad line that are kept; the rest becomes an ellipsis.
@@ -23,19 +24,36 @@ pub enum Bad {
     /// An address and a name in a list of names.
     #[error("an address and a name: should the list have `format = \"hosts\"`?")]
     HostsLine,
-    /// A hosts line whose first word is no address.
+    /// A name alone in a hosts file.
     #[error("no address at the start: should the list have `format = \"domains\"`?")]
     NoAddress,
+    /// A hosts line whose first word is no address, and which is no name either.
+    #[error("no address at the start")]
+    Unaddressed,
     /// A hosts line that ends after its address.
     #[error("an address without a name")]
     NoName,
     /// A line that no name can be as long as.
-    #[error("the line is longer than 4096 octets")]
+    #[error("the line is longer than 4096 bytes")]
     LongLine,
+    /// The syntax of another format.
+    #[error(transparent)]
+    #[serde(untagged)]
+    Foreign(Foreign),
     /// No name as people type them.
     #[error(transparent)]
     #[serde(untagged)]
     Typed(#[from] Mistyped),
+}
+
+impl Bad {
+    /// The same, or the syntax of another format that the line has.
+    #[cold]
+    pub(super) fn or_foreign(self, line: &[u8]) -> Self {
+        let is_open = matches!(self, Self::NoAddress | Self::Unaddressed | Self::Typed(_));
+        let foreign = is_open.then(|| recognise(line)).flatten();
+        foreign.map_or(self, Self::Foreign)
+    }
 }
 
 /// A line that gave no rule, or not all of its rules.

@@ -39,7 +39,12 @@ pub(super) fn read(
         .split(u8::is_ascii_whitespace)
         .filter(|field| !field.is_empty());
     if !fields.next().is_some_and(typed::is_address) {
-        return Err(Bad::NoAddress);
+        let is_name = typed::scoped(line, name).is_ok();
+        return Err(if is_name {
+            Bad::NoAddress
+        } else {
+            Bad::Unaddressed
+        });
     }
     let mut fields = fields.peekable();
     if fields.peek().is_none() {

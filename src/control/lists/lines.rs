@@ -4,6 +4,7 @@
 use memchr::{memchr, memchr2};
 
 use super::MAX_LINE;
+use super::Notation;
 use crate::config::Format;
 
 /// Octets of a line whose end has not come that are held before it is looked at.
@@ -18,7 +19,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 /// file's start belongs to no line. Of a line whose end has not come it holds at most about
 /// [`HELD`] octets: of one that is longer it keeps what tells what it is.
 pub(super) struct Cutter {
-    format: Format,
+    notation: Notation,
     /// Lines that ended.
     number: u32,
     /// The start of a line whose end has not come.
@@ -32,10 +33,10 @@ pub(super) struct Cutter {
 }
 
 impl Cutter {
-    /// For a file of that format, from its start.
-    pub(super) fn new(format: Format) -> Self {
+    /// For a file in that notation, from its start.
+    pub(super) fn new(notation: Notation) -> Self {
         Self {
-            format,
+            notation,
             number: 0,
             held: Vec::new(),
             open: false,
@@ -121,7 +122,7 @@ impl Cutter {
     fn shorten(&mut self) {
         let mark = self.mark(&self.held);
         let line = self.held[mark..].trim_ascii_start();
-        let content = content(line, self.format);
+        let content = content(line, self.notation);
         let start = self.held.len() - line.len();
         let (end, behind) = (content.len(), line[content.len()..].trim_ascii_start());
         self.decided = end > MAX_LINE || !behind.is_empty();
@@ -144,13 +145,16 @@ impl Cutter {
     }
 }
 
-/// What stands before a line's comment.
+/// What stands before a line's comment. The line has no whitespace before it.
 #[inline]
-pub(super) fn content(line: &[u8], format: Format) -> &[u8] {
+pub(super) fn content(line: &[u8], notation: Notation) -> &[u8] {
+    if notation.comments.begin(line) {
+        return &[];
+    }
     if memchr(b'#', line).is_none() {
         return line.trim_ascii_end();
     }
-    match format {
+    match notation.format {
         Format::Domains => before_spaced_hash(line),
         Format::Hosts => before_hash(line),
     }
@@ -180,7 +184,7 @@ mod tests {
 
     fn lines(text: &str) -> Vec<(u32, String)> {
         let mut lines = Vec::new();
-        let mut cutter = Cutter::new(Format::Domains);
+        let mut cutter = Cutter::new(Notation::default());
         let mut each = |number, line: &[u8]| {
             lines.push((number, String::from_utf8(line.to_vec()).expect("UTF-8")));
         };

@@ -3,6 +3,7 @@
 
 mod bad;
 mod domains;
+mod foreign;
 mod hosts;
 mod lines;
 mod tally;
@@ -10,31 +11,59 @@ mod tally;
 #[cfg(test)]
 mod tests;
 
-use crate::config::Format;
+use crate::config::comments::Comments;
+use crate::config::{Format, List};
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 
 use lines::Cutter;
 
 pub use bad::{Bad, BadLine};
+pub use foreign::{FileFormat, Foreign};
 pub use tally::Tally;
 
 /// Octets that a line may have, its comment not counted. Far beyond any name (at most 1,016 octets,
 /// if each is written as `\DDD`), so that a file without line ends is one bad line.
 const MAX_LINE: usize = 4096;
 
+/// How a list is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Notation {
+    /// Its format.
+    pub format: Format,
+    /// The scope of a name without a prefix.
+    pub bare: Scope,
+    /// The characters that begin a comment line.
+    pub comments: Comments,
+}
+
+impl Default for Notation {
+    fn default() -> Self {
+        Self {
+            format: Format::Domains,
+            bare: Scope::Exact,
+            comments: Comments::default(),
+        }
+    }
+}
+
+impl From<&List> for Notation {
+    fn from(list: &List) -> Self {
+        Self {
+            format: list.format,
+            bare: list.scope,
+            comments: list.comments,
+        }
+    }
+}
+
 /// Reads a list and hands each rule to `rule`, in the file's order, with its line (1 is the first).
 ///
-/// A name without a prefix gets the scope `bare`. An invalid name gives no rule and does not affect
+/// An invalid name gives no rule and does not affect
 /// the others, those on its line included. Duplicates are handed on as they come. Names of plain ASCII
 /// are read without allocating.
-pub fn read(
-    bytes: &[u8],
-    format: Format,
-    bare: Scope,
-    mut rule: impl FnMut(&Name, Scope, u32),
-) -> Tally {
-    let mut reader = Reader::new(format, bare);
+pub fn read(bytes: &[u8], notation: Notation, mut rule: impl FnMut(&Name, Scope, u32)) -> Tally {
+    let mut reader = Reader::new(notation);
     reader.feed(bytes, &mut rule);
     reader.finish(&mut rule)
 }
@@ -49,21 +78,19 @@ pub struct Reader {
 
 /// Reads lines.
 struct Lines {
-    format: Format,
-    bare: Scope,
+    notation: Notation,
     tally: Tally,
     /// Each name, one after the other.
     name: Name,
 }
 
 impl Reader {
-    /// For a list of that format in which a name without a prefix has the scope `bare`.
-    pub fn new(format: Format, bare: Scope) -> Self {
+    /// For a list in that notation.
+    pub fn new(notation: Notation) -> Self {
         Self {
-            cutter: Cutter::new(format),
+            cutter: Cutter::new(notation),
             lines: Lines {
-                format,
-                bare,
+                notation,
                 tally: Tally::default(),
                 name: Name::ROOT,
             },
@@ -87,21 +114,22 @@ impl Reader {
 impl Lines {
     fn read(&mut self, number: u32, line: &[u8], rule: &mut impl FnMut(&Name, Scope, u32)) {
         let tally = &mut self.tally;
-        let content = lines::content(line, self.format);
+        let Notation { format, bare, .. } = self.notation;
+        let content = lines::content(line, self.notation);
         if content.is_empty() {
             tally.comments += u32::from(!line.is_empty());
             return;
         }
         tally.lines += 1;
         let emit = |name: &Name, scope| rule(name, scope, number);
-        let outcome = match self.format {
+        let outcome = match format {
             _ if content.len() > MAX_LINE => Err(Bad::LongLine),
-            Format::Domains => domains::read(content, self.bare, &mut self.name, emit),
-            Format::Hosts => hosts::read(content, self.bare, &mut self.name, emit),
+            Format::Domains => domains::read(content, bare, &mut self.name, emit),
+            Format::Hosts => hosts::read(content, bare, &mut self.name, emit),
         };
         match outcome {
             Ok(gain) => tally.add(number, content, &gain),
-            Err(problem) => tally.reject(number, content, problem),
+            Err(problem) => tally.reject(number, content, problem.or_foreign(content)),
         }
     }
 }

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::bad::{Bad, BadLine};
+use super::foreign::{FileFormat, Foreign};
 use crate::control::guard::account::Account;
 
 /// Bad lines that are kept with their text; the others are only counted.
@@ -50,6 +51,39 @@ impl Tally {
     /// file is of another format, or no list at all.
     pub fn is_bad_over(&self, percent: u32) -> bool {
         u64::from(self.mostly_bad()) * 100 > u64::from(percent) * u64::from(self.lines)
+    }
+
+    /// The format that most of the bad lines have, if it is not the list's.
+    pub fn format(&self) -> Option<FileFormat> {
+        let html = Bad::Foreign(Foreign::Html);
+        // The other lines of a page are text of any kind.
+        if self
+            .first
+            .first()
+            .is_some_and(|first| first.problem == html)
+        {
+            return Some(FileFormat::Foreign(Foreign::Html));
+        }
+        let has_adblock = self.count(|bad| bad == Bad::Foreign(Foreign::Adblock)) > 0;
+        let format = |bad| match bad {
+            Bad::HostsLine => Some(FileFormat::Hosts),
+            Bad::NoAddress => Some(FileFormat::Domains),
+            Bad::Foreign(Foreign::Comment('!')) if has_adblock => {
+                Some(FileFormat::Foreign(Foreign::Adblock))
+            }
+            Bad::Foreign(foreign) => Some(FileFormat::Foreign(foreign)),
+            _ => None,
+        };
+        let formats = self.bad.iter().filter_map(|&(bad, _)| format(bad));
+        formats.into_iter().find(|&wanted| {
+            let count = self.count(|bad| format(bad) == Some(wanted));
+            u64::from(count) * 2 > u64::from(self.bad_total())
+        })
+    }
+
+    fn count(&self, is: impl Fn(Bad) -> bool) -> u32 {
+        let counted = self.bad.iter().filter(|(bad, _)| is(*bad));
+        counted.map(|(_, count)| count).sum()
     }
 
     /// Adds a line. `content` is the whole line, which is shown if nothing on it is valid.

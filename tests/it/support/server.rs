@@ -93,7 +93,7 @@ impl Server {
     }
 
     /// Runs it until it serves.
-    fn run(mut command: Command, folder: TempDir) -> Self {
+    pub(crate) fn run(mut command: Command, folder: TempDir) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().expect("started");
         let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
         let mut head = String::new();

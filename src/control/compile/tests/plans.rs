@@ -10,6 +10,7 @@ use super::super::plan::{Event, ListNotes, Outcome, Plan, PlanList};
 use super::super::run::{CompileError, compile};
 use super::{bits, name, path};
 use crate::config::Format;
+use crate::config::comments::Comments;
 use crate::config::guard::Limits;
 use crate::config::guard::WardSet;
 use crate::control::guard::held::InForce;
@@ -28,6 +29,7 @@ fn list(folder: &FilePath, name: &str) -> PlanList {
         path: folder.join(name),
         format: Format::Domains,
         scope: Scope::Exact,
+        comments: Comments::default(),
         text: None,
         read: true,
         kind: Kind::Block,

@@ -14,10 +14,18 @@ const SAMPLE_DOMAINS: &[u8] = include_bytes!("../../../../blocklists/sample-doma
 const SAMPLE_HOSTS: &[u8] = include_bytes!("../../../../blocklists/sample-hosts.txt");
 const SAMPLE_ALLOW: &[u8] = include_bytes!("../../../../blocklists/sample-allow.txt");
 
+/// The notation of a list without further keys.
+fn of(format: Format) -> Notation {
+    Notation {
+        format,
+        ..Notation::default()
+    }
+}
+
 /// The rules as `name scope line`, with the tally.
 fn rules(bytes: impl AsRef<[u8]>, format: Format) -> (Vec<(String, Scope, u32)>, Tally) {
     let mut rules = Vec::new();
-    let tally = read(bytes.as_ref(), format, Scope::Exact, |name, scope, line| {
+    let tally = read(bytes.as_ref(), of(format), |name, scope, line| {
         rules.push((name.to_string(), scope, line));
     });
     (rules, tally)
@@ -103,9 +111,11 @@ fn bare_names_get_the_scope_of_their_list() {
         (":: a.example", Format::Hosts),
     ] {
         let mut scopes = Vec::new();
-        read(text.as_bytes(), format, Scope::Subtree, |_, scope, _| {
-            scopes.push(scope);
-        });
+        let notation = Notation {
+            bare: Scope::Subtree,
+            ..of(format)
+        };
+        read(text.as_bytes(), notation, |_, scope, _| scopes.push(scope));
         assert_eq!(scopes, [Scope::Subtree]);
     }
 }
@@ -157,13 +167,13 @@ fn lines_of_other_formats_are_bad_in_a_domains_list() {
     assert_eq!(
         problems(text, Format::Domains),
         [
-            (1, Bad::Typed(Mistyped::Fields)),
-            (2, Bad::Typed(Mistyped::Character)),
+            (1, Bad::Foreign(Foreign::Comment('!'))),
+            (2, Bad::Foreign(Foreign::Adblock)),
             (4, Bad::Typed(Mistyped::Url)),
             (5, Bad::Typed(Mistyped::Wildcard)),
-            (6, Bad::Typed(Mistyped::Url)),
+            (6, Bad::Foreign(Foreign::Dnsmasq)),
             (7, Bad::Typed(Mistyped::Idn)),
-            (8, Bad::Typed(Mistyped::Fields)),
+            (8, Bad::Foreign(Foreign::Zone)),
         ]
     );
 }
@@ -191,7 +201,7 @@ fn bad_hosts_lines_are_reported_and_their_invalid_names_give_no_rule() {
             (7, Bad::Typed(Mistyped::Url)),
             (8, Bad::Typed(Mistyped::Name(NameError::EmptyLabel))),
             (9, Bad::Typed(Mistyped::Utf8)),
-            (10, Bad::NoAddress),
+            (10, Bad::Unaddressed),
         ]
     );
     let (rules, tally) = rules(text, Format::Hosts);
@@ -268,6 +278,43 @@ fn a_list_in_the_wrong_format_is_mostly_bad_and_says_which_format_it_is() {
     let (rules_read, tally) = rules(SAMPLE_DOMAINS, Format::Hosts);
     assert_eq!(rules_read, []);
     assert_eq!(tally.bad, [(Bad::NoAddress, tally.lines)]);
+}
+
+#[test]
+fn most_bad_lines_decide_which_format_a_file_has() {
+    use FileFormat::{Domains, Foreign as Other, Hosts};
+    for (text, format, found) in [
+        ("0.0.0.0 a.example\na..b\n", Format::Domains, None),
+        (
+            "0.0.0.0 a.example\n:: b.example\na..b\n",
+            Format::Domains,
+            Some(Hosts),
+        ),
+        ("a.example\nb.example\na..b\n", Format::Hosts, Some(Domains)),
+        (
+            "! a\n! b\n||c.example^\n",
+            Format::Hosts,
+            Some(Other(Foreign::Adblock)),
+        ),
+        (
+            "! a\n! b\nc.example\n",
+            Format::Domains,
+            Some(Other(Foreign::Comment('!'))),
+        ),
+        (
+            "<html>\nbody { }\nfoo bar\nb a z\n",
+            Format::Domains,
+            Some(Other(Foreign::Html)),
+        ),
+        (
+            "a..b\n<p>\n<p>\n<p>\n",
+            Format::Domains,
+            Some(Other(Foreign::Html)),
+        ),
+        ("a.example\n", Format::Domains, None),
+    ] {
+        assert_eq!(rules(text, format).1.format(), found, "{text}");
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ fn list_like() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
         "[ -~]{0,8}",
         "[.*#\\\\ \t\r\n:0-9]{0,4}",
+        "[!%$/|^,;]{0,3}",
         "[a-z0-9_-]{1,5}(\\.[a-z]{1,4}){0,3}\\.?[ \n]",
         Just("0.0.0.0 ".to_owned()),
         Just("localhost ".to_owned()),
@@ -39,9 +40,9 @@ fn numbered(bytes: &[u8]) -> Vec<(u32, Vec<u8>)> {
 }
 
 /// What reading the twin's lines one by one, each whole, gives.
-fn rules_of_whole_lines(bytes: &[u8], format: Format) -> (Vec<(String, Scope, u32)>, Tally) {
+fn rules_of_whole_lines(bytes: &[u8], notation: Notation) -> (Vec<(String, Scope, u32)>, Tally) {
     let mut rules = Vec::new();
-    let mut lines = Reader::new(format, Scope::Exact).lines;
+    let mut lines = Reader::new(notation).lines;
     for (number, line) in numbered(bytes) {
         lines.read(number, &line, &mut |name: &Name, scope, line| {
             rules.push((name.to_string(), scope, line));
@@ -80,19 +81,28 @@ proptest! {
         }
         cuts.extend([0, bytes.len()]);
         cuts.sort_unstable();
-        for format in [Format::Domains, Format::Hosts] {
+        for (format, comments) in [
+            (Format::Domains, "#"),
+            (Format::Hosts, "#"),
+            (Format::Domains, "#!\"%"),
+            (Format::Hosts, "$!/"),
+        ] {
+            let comments = comments.to_owned().try_into().expect("characters");
+            let notation = Notation { comments, ..of(format) };
             let mut found = Vec::new();
             let mut rule = |name: &Name, scope, line| found.push((name.to_string(), scope, line));
-            let mut reader = Reader::new(format, Scope::Exact);
+            let mut reader = Reader::new(notation);
             for cut in cuts.windows(2) {
                 reader.feed(&bytes[cut[0]..cut[1]], &mut rule);
                 prop_assert!(reader.cutter.held.capacity() <= 4 * lines::HELD);
             }
             let tally = reader.finish(&mut rule);
-            let (expected, expected_tally) = rules_of_whole_lines(&bytes, format);
+            let (expected, expected_tally) = rules_of_whole_lines(&bytes, notation);
             prop_assert_eq!(&found, &expected);
             prop_assert_eq!(&tally, &expected_tally);
-            prop_assert_eq!((found, tally), rules(&bytes, format));
+            if comments.is_default() {
+                prop_assert_eq!((found, tally), rules(&bytes, format));
+            }
         }
     }
 
@@ -100,12 +110,12 @@ proptest! {
     fn arbitrary_bytes_never_panic_and_every_line_is_accounted_for(bytes in list_like()) {
         for format in [Format::Domains, Format::Hosts] {
             let mut last_line = 0;
-            let mut cutter = Cutter::new(format);
+            let mut cutter = Cutter::new(of(format));
             let mut count = |number, _: &[u8]| last_line = number;
             cutter.feed(&bytes, &mut count);
             cutter.finish(&mut count);
             let mut seen = Vec::new();
-            let tally = read(&bytes, format, Scope::Exact, |name, _, line| {
+            let tally = read(&bytes, of(format), |name, _, line| {
                 assert!(name.label_count() > 0);
                 seen.push(line);
             });

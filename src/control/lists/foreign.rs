@@ -1,0 +1,325 @@
+//! Recognises lines in the formats of other programs, so that an error names the format that it meets.
+//!
+//! No rule is read from such a line: an adblock rule, a regular expression or a record of a zone says more than
+//! a name, and a guess at it would block something else.
+
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::str::from_utf8;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::typed;
+
+/// A syntax that a bad line has. Images keep it by its name, so a name stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Foreign {
+    /// A rule or the header of an adblock filter list.
+    #[error("adblock syntax; write the name alone, or `.x` for x and all names below it")]
+    Adblock,
+    /// A comment that the list's `comments` does not know.
+    #[error("a comment that begins with {mark}: set the list's `comments` to \"#{0}\"", mark = mark(*.0))]
+    Comment(char),
+    /// An option of dnsmasq.
+    #[error("an option of dnsmasq; write the name alone, or `.x` for x and all names below it")]
+    Dnsmasq,
+    /// An option of Unbound.
+    #[error("an option of Unbound; write the name alone, or `.x` for x and all names below it")]
+    Unbound,
+    /// A statement of BIND's named.conf.
+    #[error(
+        "a statement of BIND's configuration; write the name alone, or `.x` for x and all names below it"
+    )]
+    Bind,
+    /// A record or a directive of a zone's master file.
+    #[error("a record of a zone; write the name alone, or `*.x` for all names below x")]
+    Zone,
+    /// A regular expression.
+    #[error("a regular expression; lists hold names")]
+    Regex,
+    /// A row of several columns.
+    #[error("a row of a CSV table; keep the column of the names alone")]
+    Csv,
+    /// Markup.
+    #[error("HTML; is the file a web page instead of a list?")]
+    Html,
+    /// JSON.
+    #[error("JSON; write the names alone, one a line")]
+    Json,
+}
+
+/// The format of a file that is not written as its list says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileFormat {
+    /// [`Format::Domains`](crate::config::Format::Domains).
+    Domains,
+    /// [`Format::Hosts`](crate::config::Format::Hosts).
+    Hosts,
+    /// One of another program, or comments that the list's `comments` does not know.
+    Foreign(Foreign),
+}
+
+/// What the file is, and what to do about it.
+impl fmt::Display for FileFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unsupported = |f: &mut fmt::Formatter<'_>, what| {
+            write!(
+                f,
+                "{what}, which is not supported: use the list's edition as plain names or as a hosts file"
+            )
+        };
+        match self {
+            Self::Domains => f.write_str("a list of names: set format = \"domains\""),
+            Self::Hosts => f.write_str("a hosts file: set format = \"hosts\""),
+            Self::Foreign(foreign) => match foreign {
+                Foreign::Adblock => unsupported(f, "an adblock filter list"),
+                Foreign::Dnsmasq => unsupported(f, "a configuration of dnsmasq"),
+                Foreign::Unbound => unsupported(f, "a configuration of Unbound"),
+                Foreign::Bind => unsupported(f, "a configuration of BIND"),
+                Foreign::Zone => unsupported(f, "a zone, such as a response policy zone (RPZ)"),
+                Foreign::Regex => unsupported(f, "a list of regular expressions"),
+                Foreign::Csv => f.write_str("a CSV table: keep the column of the names alone"),
+                Foreign::Json => f.write_str("JSON: write the names alone, one a line"),
+                Foreign::Html => f.write_str(
+                    "a web page instead of a list: check the address that it is downloaded from",
+                ),
+                Foreign::Comment(first) => {
+                    let mark = mark(*first);
+                    write!(
+                        f,
+                        "mostly comments that begin with {mark}: set comments = \"#{first}\""
+                    )
+                }
+            },
+        }
+    }
+}
+
+/// How a comment's beginning is shown.
+fn mark(first: char) -> &'static str {
+    match first {
+        '!' => "`!`",
+        ';' => "`;`",
+        _ => "`//`",
+    }
+}
+
+/// The syntax of a line that is bad in its list's format, its comment and outer whitespace cut off.
+pub(super) fn recognise(line: &[u8]) -> Option<Foreign> {
+    let line = from_utf8(line).ok()?;
+    if line.contains(|c: char| c.is_control() && !c.is_ascii_whitespace()) {
+        return None;
+    }
+    let starts = |any: &[&str]| any.iter().any(|start| line.starts_with(start));
+    if line.starts_with('<') {
+        return Some(Foreign::Html);
+    }
+    if starts(&["!", ";", "//"]) {
+        return line.chars().next().map(Foreign::Comment);
+    }
+    let kinds: [(fn(&str) -> bool, Foreign); 8] = [
+        (is_adblock, Foreign::Adblock),
+        (is_dnsmasq, Foreign::Dnsmasq),
+        (is_unbound, Foreign::Unbound),
+        (is_bind, Foreign::Bind),
+        (is_zone, Foreign::Zone),
+        (is_regex, Foreign::Regex),
+        (is_json, Foreign::Json),
+        (is_csv, Foreign::Csv),
+    ];
+    let found = kinds.into_iter().find(|(is, _)| is(line));
+    found.map(|(_, kind)| kind)
+}
+
+fn is_adblock(line: &str) -> bool {
+    let starts = ["||", "@@", "|http", "[Adblock", "[uBlock", "[AdGuard"];
+    // Cosmetic rules, scriptlets, and what AdGuard adds.
+    let separators = ["##", "#@#", "#?#", "#$#", "#%#"];
+    starts.iter().any(|start| line.starts_with(start))
+        || separators.iter().any(|separator| line.contains(separator))
+        || (!line.starts_with('^') && (line.ends_with(['^', '|']) || line.contains("^$")))
+}
+
+/// `key=/name/...`, as in `address=/x/` and `server=/x/`.
+fn is_dnsmasq(line: &str) -> bool {
+    line.split_once("=/").is_some_and(|(key, _)| {
+        !key.is_empty() && key.bytes().all(|b| matches!(b, b'a'..=b'z' | b'-'))
+    })
+}
+
+fn is_unbound(line: &str) -> bool {
+    line == "server:"
+        || [
+            "local-zone",
+            "local-data",
+            "local-data-ptr",
+            "domain-insecure",
+        ]
+        .iter()
+        .any(|key| {
+            line.strip_prefix(key)
+                .is_some_and(|rest| rest.starts_with(':'))
+        })
+}
+
+fn is_bind(line: &str) -> bool {
+    line.strip_prefix("zone")
+        .is_some_and(|rest| rest.trim_start().starts_with('"'))
+}
+
+/// `$TTL 300`, or `[owner] [TTL] [IN] TYPE data`.
+fn is_zone(line: &str) -> bool {
+    if ["$TTL", "$ORIGIN", "$INCLUDE", "$GENERATE"]
+        .iter()
+        .any(|directive| line.starts_with(directive))
+    {
+        return true;
+    }
+    let words: Vec<_> = line.split_ascii_whitespace().take(6).collect();
+    let between = |word: &&str| {
+        word.eq_ignore_ascii_case("IN")
+            || (word.starts_with(|c: char| c.is_ascii_digit())
+                && word.bytes().all(|b| b.is_ascii_alphanumeric()))
+    };
+    let is_record = |at: usize| match (words.get(at), words.get(at + 1)) {
+        (Some(rtype), Some(data)) => is_type_with_data(rtype, data),
+        _ => false,
+    };
+    // The owner may be left out, as the one of the record before counts then.
+    [0, 1].into_iter().any(|owners| {
+        let skipped = words.iter().skip(owners).take_while(|word| between(word));
+        is_record(owners + skipped.count())
+    })
+}
+
+fn is_type_with_data(rtype: &str, data: &str) -> bool {
+    let is = |word: &str| rtype.eq_ignore_ascii_case(word);
+    (is("A") && data.parse::<Ipv4Addr>().is_ok())
+        || (is("AAAA") && data.parse::<Ipv6Addr>().is_ok())
+        || ["CNAME", "DNAME", "SOA", "NS", "PTR", "MX", "TXT"]
+            .into_iter()
+            .any(is)
+}
+
+fn is_regex(line: &str) -> bool {
+    let enclosed = line.len() > 2 && line.starts_with('/') && line.ends_with('/');
+    let anchored = line.starts_with(['^', '(']) || (line.ends_with('$') && line.contains('.'));
+    let escaped = line.contains("\\.") && line.contains(['^', '$', '[', '(', '|', '+', '?', '*']);
+    let is_word = !line.contains(char::is_whitespace);
+    is_word && (enclosed || anchored || escaped)
+}
+
+fn is_json(line: &str) -> bool {
+    let body = line.trim_end_matches(',');
+    let quoted = body.len() > 1 && body.starts_with('"') && body.ends_with(['"', '[', '{', '}']);
+    let bracket = body.starts_with(['{', '}', '[', ']']);
+    bracket || (quoted && !body.contains("\","))
+}
+
+/// Fields between commas, semicolons or tabs, one of which is a name with a dot.
+fn is_csv(line: &str) -> bool {
+    let is_name = |field: &str| {
+        let field = field.trim_matches(|c: char| c == '"' || c.is_ascii_whitespace());
+        field.contains('.') && typed::one(field).is_ok()
+    };
+    [',', ';', '\t'].into_iter().any(|separator| {
+        line.contains(separator)
+            && !line.trim_end_matches(separator).is_empty()
+            && line
+                .split(separator)
+                .filter(|field| !field.trim().is_empty())
+                .count()
+                > 1
+            && line.split(separator).any(is_name)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_other_formats_are_recognised() {
+        for (line, syntax) in [
+            ("||ads.example^", Some(Foreign::Adblock)),
+            ("||ads.example^$third-party,image", Some(Foreign::Adblock)),
+            ("@@||ads.example^|", Some(Foreign::Adblock)),
+            ("|https://ads.example/", Some(Foreign::Adblock)),
+            ("[Adblock Plus 2.0]", Some(Foreign::Adblock)),
+            ("a.example,b.example##.banner", Some(Foreign::Adblock)),
+            ("a.example#@#.banner", Some(Foreign::Adblock)),
+            ("! Title: ads", Some(Foreign::Comment('!'))),
+            ("; a zone's comment", Some(Foreign::Comment(';'))),
+            ("// a comment", Some(Foreign::Comment('/'))),
+            ("address=/ads.example/#", Some(Foreign::Dnsmasq)),
+            ("local=/ads.example/", Some(Foreign::Dnsmasq)),
+            (
+                "local-zone: \"ads.example.\" always_null",
+                Some(Foreign::Unbound),
+            ),
+            (
+                "local-data: \"ads.example A 0.0.0.0\"",
+                Some(Foreign::Unbound),
+            ),
+            ("server:", Some(Foreign::Unbound)),
+            (
+                "zone \"ads.example\" { type master; };",
+                Some(Foreign::Bind),
+            ),
+            ("$TTL 2h", Some(Foreign::Zone)),
+            (
+                "@ IN SOA localhost. root.localhost. (1 2 3 4 5)",
+                Some(Foreign::Zone),
+            ),
+            ("IN NS localhost.", Some(Foreign::Zone)),
+            ("NS localhost.", Some(Foreign::Zone)),
+            ("*.ads.example 1h IN CNAME .", Some(Foreign::Zone)),
+            ("ads.example cname rpz-drop.", Some(Foreign::Zone)),
+            ("ads.example 300 A 192.0.2.1", Some(Foreign::Zone)),
+            ("ads.example AAAA 2001:db8::1", Some(Foreign::Zone)),
+            ("^ads?\\.", Some(Foreign::Regex)),
+            ("(^|\\.)ads\\.example$", Some(Foreign::Regex)),
+            ("/ads[0-9]+/", Some(Foreign::Regex)),
+            ("ads[0-9]+\\.example", Some(Foreign::Regex)),
+            ("1,ads.example", Some(Foreign::Csv)),
+            ("\"ads.example\",\"malware, or so\"", Some(Foreign::Csv)),
+            ("ads.example;tracking", Some(Foreign::Csv)),
+            ("ads.example\t2024-01-01 12:00", Some(Foreign::Csv)),
+            ("<html>", Some(Foreign::Html)),
+            ("<!DOCTYPE html>", Some(Foreign::Html)),
+            ("{\"name\": \"ads.example\"},", Some(Foreign::Json)),
+            ("\"ads.example\",", Some(Foreign::Json)),
+            ("\"names\": [", Some(Foreign::Json)),
+            ("],", Some(Foreign::Json)),
+        ] {
+            assert_eq!(recognise(line.as_bytes()), syntax, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_only_wrong_is_no_other_format() {
+        for line in [
+            "a..example",
+            "a.example b.example",
+            "this a test",
+            "a in the text",
+            "ads.*.example",
+            "https://ads.example/",
+            "192.0.2.1",
+            "a_$.example",
+            "Hello, world",
+            ",",
+            ";;",
+            "/",
+            "a\0||b^",
+        ] {
+            let syntax = recognise(line.as_bytes());
+            assert!(
+                syntax.is_none() || line.starts_with(';'),
+                "{line}: {syntax:?}"
+            );
+        }
+        assert_eq!(recognise(b"||\xFF^"), None);
+    }
+}

@@ -1,0 +1,215 @@
+//! Lists in formats of other programs: the error names the format and the remedy.
+
+use std::fs;
+
+use crate::support::client::is_blocked;
+use crate::support::server::{Server, folder, list, preamble, tapis, text};
+use crate::support::upstream::Upstream;
+
+/// What `check` reports of a list with this content, and its exit code.
+fn check(content: &str, keys: &str) -> (String, Option<i32>) {
+    let folder = folder(&list("ads", keys), &[("ads", content)]);
+    let config = folder.path().join("tapis.toml");
+    let output = tapis()
+        .arg("check")
+        .arg("--config")
+        .arg(config)
+        .output()
+        .expect("it ran");
+    (text(&output), output.status.code())
+}
+
+const ADBLOCK: &str = "[Adblock Plus 2.0]\n! Title: ads\n! Expires: 1 day\n||a.example^\n\
+                       ||b.example^$third-party\n@@||c.example^\nexample.com##.banner\n";
+
+#[test]
+fn a_list_in_another_format_is_recognised_and_not_offered_to_be_accepted() {
+    for (content, recognised) in [
+        (ADBLOCK, "an adblock filter list"),
+        (
+            "address=/a.example/\nserver=/b.example/\nlocal=/c.example/\naddress=/d.example/0.0.0.0\n",
+            "a configuration of dnsmasq",
+        ),
+        (
+            "server:\n  local-zone: \"a.example.\" always_nxdomain\n  local-zone: \"b.example\" redirect\n  \
+             local-data: \"b.example A 192.0.2.1\"\n",
+            "a configuration of Unbound",
+        ),
+        (
+            "zone \"a.example\" { type master; file \"null\"; };\nzone \"b.example\" {type master;};\n",
+            "a configuration of BIND",
+        ),
+        (
+            "$TTL 300\n@ IN SOA localhost. root.localhost. (1 2 3 4 5)\n IN NS localhost.\n\
+             a.example CNAME .\n*.a.example 300 IN CNAME .\nb.example A 192.0.2.1\n\
+             32.1.2.0.192.rpz-ip CNAME .\n",
+            "a zone",
+        ),
+        (
+            "^ads?[0-9]*\\.\n(^|\\.)tracker\\.example$\n/banner[0-9]+/\n^(.+[_.-])?adse?rv(er?|ice)?s?[0-9]*[_.-]\n",
+            "regular expressions",
+        ),
+        (
+            "rank,domain,category\n1,a.example,ads\n2,b.example,\"ads, more\"\n3,c.example,ads\n",
+            "a CSV table",
+        ),
+        (
+            "domain;category\na.example;ads\nb.example;ads\n",
+            "a CSV table",
+        ),
+        (
+            "\n<!DOCTYPE html>\n<html>\n<head>\n<title>Sign in</title>\nbody { margin: 0; }\n</head>\n</html>\n",
+            "a web page",
+        ),
+        (
+            "{\n  \"domains\": [\n    \"a.example\",\n    \"b.example\"\n  ]\n}\n",
+            "JSON",
+        ),
+    ] {
+        for keys in ["format = \"domains\"", "format = \"hosts\""] {
+            let (told, code) = check(content, keys);
+            assert_eq!(code, Some(1), "{told}");
+            assert!(told.contains(recognised), "{keys}, {recognised}: {told}");
+            assert!(!told.contains("--accept"), "{told}");
+        }
+    }
+}
+
+#[test]
+fn a_list_in_the_other_of_both_formats_is_told_which_format_to_set() {
+    for (content, given, remedy) in [
+        (
+            "0.0.0.0 a.example\n:: b.example c.example\n",
+            "",
+            "format = \"hosts\"",
+        ),
+        (
+            "a.example\n*.b.example\n",
+            "format = \"hosts\"",
+            "format = \"domains\"",
+        ),
+    ] {
+        let (told, _) = check(content, given);
+        assert!(told.contains(&format!("set {remedy}")), "{told}");
+        assert!(!told.contains("--accept"), "{told}");
+    }
+}
+
+#[test]
+fn a_list_that_is_bad_in_no_known_way_can_still_be_accepted() {
+    let (told, _) = check("a..b\nc..d\ne.example\n", "");
+    assert!(
+        told.contains("To take it as it is: tapis reload --accept ads:bad"),
+        "{told}"
+    );
+    let (told, _) = check("a..b\nc..d\n0.0.0.0 e.example\n", "format = \"hosts\"");
+    assert!(
+        told.contains("--accept ads:bad") && !told.contains("format ="),
+        "no names: {told}"
+    );
+}
+
+#[test]
+fn a_server_keeps_the_last_good_state_and_names_the_format_everywhere() {
+    let upstream = Upstream::plain();
+    let config = preamble(upstream.address) + &list("ads", "");
+    let server = Server::start(&config, &[("ads", "a.example\n")]);
+    fs::write(server.path("ads"), ADBLOCK).expect("written");
+    let output = server.verb(&["reload"]);
+    assert_eq!(output.status.code(), Some(1));
+    for told in [
+        text(&output),
+        text(&server.verb(&["status"])),
+        server.log(),
+        text(&server.verb(&["compile", "-o", "/dev/null"])),
+    ] {
+        assert!(
+            told.contains("an adblock filter list") && !told.contains("--accept"),
+            "{told}"
+        );
+    }
+    assert!(is_blocked(server.address, "a.example"));
+    // Whoever insists may have the lines that are good.
+    fs::write(
+        server.path("ads"),
+        "||b.example^\n||c.example^\n||d.example^\na.example\n",
+    )
+    .expect("written");
+    let output = server.verb(&["reload", "--accept", "ads:bad"]);
+    assert!(output.status.success(), "{}", text(&output));
+}
+
+#[test]
+fn a_bad_line_names_the_syntax_that_it_has() {
+    for (line, syntax) in [
+        ("||ads.example^", "adblock"),
+        ("@@||ads.example^$important", "adblock"),
+        ("ads.example##.banner", "adblock"),
+        ("! a comment", "`!`"),
+        ("; a comment", "`;`"),
+        ("// a comment", "`//`"),
+        ("ads.example:8080", "port"),
+        ("1,ads.example", "CSV"),
+        ("\"ads.example\",\"malware\"", "CSV"),
+        ("address=/ads.example/", "dnsmasq"),
+        ("local-zone: \"ads.example\" static", "Unbound"),
+        ("ads.example. 3600 IN CNAME .", "zone"),
+        ("^ads\\.", "regular expression"),
+        ("<p>ads.example</p>", "HTML"),
+    ] {
+        // Four good lines beside it: the list is taken.
+        let content = format!("a.example\nb.example\n{line}\nc.example\nd.example\n");
+        let (told, code) = check(&content, "");
+        assert_eq!(code, Some(1), "{told}");
+        let (_, found) = told.split_once("/ads:3: ").expect("the line");
+        assert!(found.contains(syntax), "{line}: {told}");
+    }
+}
+
+#[test]
+fn comments_may_begin_with_other_characters() {
+    let content = "! Title\n!\na.example\n  ; note\n# more\nb.example # why\n";
+    let (told, code) = check(content, "");
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("comments = \"#!\""), "{told}");
+    let (told, code) = check(content, "comments = \"#!;\"");
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("ads: 2 rules"), "{told}");
+    let hosts = "!0.0.0.0 a.example\n0.0.0.0 b.example #!\n:: c.example\n";
+    let (told, code) = check(hosts, "format = \"hosts\"\ncomments = \"!\"");
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("ads: 2 rules"), "{told}");
+}
+
+#[test]
+fn what_can_begin_a_rule_begins_no_comment() {
+    for comments in [".", "#*", "a", "9", "\\\\", ":", "#é", "# ", "", "_", "-"] {
+        let (told, code) = check("a.example\n", &format!("comments = \"{comments}\""));
+        assert_eq!(code, Some(1), "{told}");
+        assert!(told.contains("tapis.toml:4: comments "), "{told}");
+    }
+}
+
+#[test]
+fn other_comment_characters_are_taken_in_while_serving() {
+    let upstream = Upstream::plain();
+    let before = preamble(upstream.address);
+    let config = |keys: &str| before.clone() + "[state]\ndir = \"state\"\n" + &list("ads", keys);
+    let mut server = Server::start(
+        &config(""),
+        &[("ads", "%a.example\nb.example\nc.example\n")],
+    );
+    assert_eq!(server.status()["lists"][0]["bad"][0]["count"], 1);
+    fs::write(server.path("tapis.toml"), config("comments = \"#%\"")).expect("written");
+    let output = server.verb(&["reload"]);
+    assert!(output.status.success(), "{}", text(&output));
+    assert_eq!(server.status()["lists"][0]["bad"], serde_json::json!([]));
+    server.signal("TERM");
+    assert_eq!(server.wait(), Some(0));
+    let server = server.again();
+    let list = &server.status()["lists"][0];
+    assert_eq!(
+        (&list["bad"], &list["rules"]),
+        (&serde_json::json!([]), &2.into())
+    );
+}
