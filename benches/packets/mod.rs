@@ -11,6 +11,7 @@ use tapis::wire::query::Query;
 const BOUNDS: Intake = Intake {
     min_ttl: 0,
     max_ttl: 86_400,
+    max_negative_ttl: u32::MAX,
     additional: false,
 };
 

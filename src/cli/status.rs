@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{ControlArgs, Failure, reload, runtime, told};
-use crate::config::shown::Show;
+use crate::config::shown::{Show, counted};
 use crate::control::client::call;
-use crate::control::status::{ListHealth, Status};
+use crate::control::status::{ListHealth, Status, UpstreamStatus};
 use crate::sys::process::user_id;
 
 #[derive(Debug, Args)]
@@ -61,12 +61,16 @@ pub(super) fn run(
         };
         let refers = match server.referrals {
             0 => String::new(),
-            count => format!(", {count} referrals: it does not recurse"),
+            count => format!(
+                ", {}: it does not recurse",
+                counted(count, "referral", "referrals")
+            ),
         };
         let address = server.address;
         writeln!(
             out,
-            "upstream {address}: {latency}{down}{edns}{case}{refers}"
+            "upstream {address}: {latency}{down}{edns}{case}{refers}{}",
+            failures(server)
         )?;
     }
     for list in &status.lists {
@@ -129,6 +133,27 @@ pub(super) fn run(
         writeln!(out, "{name}: {count}")?;
     }
     health(&status)
+}
+
+/// What the server answered since its last usable answer, and what that may mean.
+fn failures(server: &UpstreamStatus) -> String {
+    let mut told = String::new();
+    for (kind, &count) in &server.failures {
+        let answers = counted(count, "answer", "answers");
+        let hint = match kind.as_str() {
+            "FORMERR" | "NOTIMP" if server.edns => {
+                ": no EDNS there? See `edns` of [upstream] servers"
+            }
+            "REFUSED" => ": this machine may not ask it, or it does not recurse",
+            _ => "",
+        };
+        told += &match kind.as_str() {
+            "other" => format!(", {answers} with other errors"),
+            "unreadable" => format!(", {answers} that can't be read"),
+            code => format!(", {answers} {code}{hint}"),
+        };
+    }
+    told
 }
 
 fn health(status: &Status) -> Result<(), Failure> {

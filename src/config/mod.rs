@@ -11,6 +11,7 @@ mod error;
 pub mod exception;
 mod findings;
 pub mod guard;
+mod hint;
 pub mod moment;
 pub mod order;
 mod raw;
@@ -144,6 +145,8 @@ pub struct Cache {
     pub min_ttl_secs: u32,
     /// Longer TTLs are lowered to this; 1 second to a week.
     pub max_ttl_secs: u32,
+    /// Longer TTLs of negative answers are lowered to this; at least `min_ttl_secs`, at most a week.
+    pub max_negative_ttl_secs: u32,
     /// How long after its end an answer may still be given when upstream fails (RFC 8767); at most
     /// a week, 0 turns it off.
     pub stale_secs: u32,

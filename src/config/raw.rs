@@ -85,6 +85,7 @@ pub(super) struct Cache {
     pub(super) size_mib: Option<At<i64>>,
     pub(super) min_ttl_secs: Option<At<i64>>,
     pub(super) max_ttl_secs: Option<At<i64>>,
+    pub(super) max_negative_ttl_secs: Option<At<i64>>,
     pub(super) stale_secs: Option<At<i64>>,
     pub(super) additional: Option<At<bool>>,
 }
@@ -95,6 +96,7 @@ impl Cache {
             size_mib: table.integer("size-mib"),
             min_ttl_secs: table.integer("min-ttl-secs"),
             max_ttl_secs: table.integer("max-ttl-secs"),
+            max_negative_ttl_secs: table.integer("max-negative-ttl-secs"),
             stale_secs: table.integer("stale-secs"),
             additional: table.boolean("additional"),
         }

@@ -40,6 +40,27 @@ pub fn escape(c: char, to: &mut impl Write) -> fmt::Result {
         .try_for_each(|unit| write!(to, "\\u{unit:04x}"))
 }
 
+/// A number with its noun: `1 rule`, `2 rules`.
+#[derive(Clone, Copy, Debug)]
+pub struct Counted {
+    number: u64,
+    noun: &'static str,
+}
+
+/// So many of something: of one, or of more.
+pub fn counted(number: impl TryInto<u64>, one: &'static str, more: &'static str) -> Counted {
+    // No count here is beyond 64 bits.
+    let number = number.try_into().unwrap_or(u64::MAX);
+    let noun = if number == 1 { one } else { more };
+    Counted { number, noun }
+}
+
+impl Display for Counted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.number, self.noun)
+    }
+}
+
 /// What can be shown so.
 pub trait Show {
     /// Without characters that steer a terminal, and on one line.
@@ -56,6 +77,12 @@ impl Show for Path {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_is_singular_and_all_else_is_plural() {
+        let told = [0_u32, 1, 2].map(|count| counted(count, "entry", "entries").to_string());
+        assert_eq!(told, ["0 entries", "1 entry", "2 entries"]);
+    }
 
     #[test]
     fn a_name_is_shown_on_one_line_without_what_steers_a_terminal() {

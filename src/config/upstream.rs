@@ -8,11 +8,10 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::findings::{Findings, quote};
+use super::hint::{DNS_PORT, hint, split_port};
 use super::reader::{At, Reader};
 use super::values::{file, number, unmapped};
 
-/// The port of servers that are named without one.
-const DNS_PORT: u16 = 53;
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// Ports below need a privilege.
 const FIRST_PORT: u16 = 1024;
@@ -98,10 +97,17 @@ impl FromStr for ServerAddress {
     /// What is wrong and how to write it, in words that follow `"TEXT", `.
     fn from_str(text: &str) -> Result<Self, String> {
         let malformed = || {
-            "which is no address: write it as in \"192.0.2.53\", \"192.0.2.53:5300\", \
-             \"[2001:db8::53]:5300\" or \"fe80::53%eth0\""
-                .to_owned()
+            hint(text).unwrap_or_else(|| {
+                "which is no address: write it as in \"192.0.2.53\", \"192.0.2.53:5300\", \
+                 \"[2001:db8::53]:5300\" or \"fe80::53%eth0\""
+                    .to_owned()
+            })
         };
+        if let Some(meant) = split_port(text) {
+            return Err(format!(
+                "which may end in a port: write \"{meant}\", or \"[{text}]\" for the address"
+            ));
+        }
         let (host, port) = split(text).ok_or_else(malformed)?;
         let (ip, zone) = match host.split_once('%') {
             Some((ip, zone)) => (ip, Some(zone)),
@@ -127,6 +133,7 @@ impl FromStr for ServerAddress {
             Some(_) if !is_link_local => Err(format!(
                 "which is no link-local address, and only those have an interface: write \"{ip}\""
             )),
+            Some(zone) if zone.contains(':') => Err(malformed()),
             Some(zone) if !is_interface(zone) => Err(format!(
                 "which has no interface's name or index behind the %: write it as in \"{ip}%eth0\""
             )),
@@ -148,7 +155,7 @@ impl fmt::Display for ServerAddress {
 }
 
 /// Splits a text into host and port.
-fn split(text: &str) -> Option<(&str, Option<&str>)> {
+pub(super) fn split(text: &str) -> Option<(&str, Option<&str>)> {
     if let Some(rest) = text.strip_prefix('[') {
         let (host, behind) = rest.split_once(']')?;
         if !host.contains(':') {

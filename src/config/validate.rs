@@ -34,6 +34,8 @@ const GROUP_MAX: usize = 32;
 const JOURNAL: &str = "journal.jsonl";
 const WEEK_SECS: u32 = 7 * 24 * 60 * 60;
 const DAY_SECS: u32 = 24 * 60 * 60;
+/// RFC 2308, section 5: one to three hours work well.
+const NEGATIVE_SECS: u32 = 3 * 60 * 60;
 
 const CANARIES: &[(&str, Canary)] = &[("nxdomain", Canary::Nxdomain), ("forward", Canary::Forward)];
 const KINDS: &[(&str, Kind)] = &[("block", Kind::Block), ("allow", Kind::Allow)];
@@ -120,10 +122,22 @@ fn cache(raw: raw::Cache, findings: &mut Findings) -> Cache {
         );
         findings.report(line, message);
     }
+    let negative_line = raw.max_negative_ttl_secs.as_ref().map(|at| at.line);
+    let max_negative_ttl_secs =
+        number(raw.max_negative_ttl_secs, 1..=WEEK_SECS, findings).unwrap_or(NEGATIVE_SECS);
+    if min_ttl_secs > max_negative_ttl_secs {
+        // The defaults agree, so this one was given.
+        let message = format!(
+            "max-negative-ttl-secs is {max_negative_ttl_secs}, must be at least min-ttl-secs, which is \
+             {min_ttl_secs}: raise the one or lower the other"
+        );
+        findings.report(negative_line.unwrap_or(1), message);
+    }
     Cache {
         size_bytes: size_mib * 1024 * 1024,
         min_ttl_secs,
         max_ttl_secs,
+        max_negative_ttl_secs,
         stale_secs: number(raw.stale_secs, 0..=WEEK_SECS, findings).unwrap_or(DAY_SECS),
         additional: raw.additional.is_some_and(|given| given.value),
     }

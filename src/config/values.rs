@@ -15,6 +15,7 @@ use crate::wire::name::Name;
 use crate::wire::text::steers;
 
 use super::findings::{Findings, quote};
+use super::hint::{DNS_PORT, hint, split_port};
 use super::raw::Strings;
 use super::reader::At;
 use super::suggest::nearest;
@@ -31,8 +32,6 @@ const TAG_MAX: usize = 35;
 const LINE_MAX: usize = 512;
 /// Bits of the prefix before an IPv4 address in IPv6 form.
 const MAPPED: u8 = 96;
-/// The port of DNS.
-const DNS_PORT: u16 = 53;
 
 /// All scopes, where none is a matter of course.
 pub(super) const SCOPES: &[(&str, Scope)] = &[
@@ -234,14 +233,25 @@ pub(crate) fn socket(text: &str) -> Result<SocketAddr, String> {
     let socket: SocketAddr = text.parse().map_err(|_| match text.parse::<IpAddr>() {
         Ok(ip) => format!(
             "which has no port: write \"{}\"",
-            SocketAddr::new(ip.to_canonical(), DNS_PORT)
+            split_port(text).unwrap_or(SocketAddr::new(ip.to_canonical(), DNS_PORT))
         ),
-        Err(_) => "which is no address with a port: write it as in \"127.0.0.1:53\" or \
-                   \"[::1]:53\""
-            .to_owned(),
+        Err(_) => every(text).or_else(|| hint(text)).unwrap_or_else(|| {
+            "which is no address with a port: write it as in \"127.0.0.1:53\" or \"[::1]:53\""
+                .to_owned()
+        }),
     })?;
     unmapped(socket.ip(), |v4| SocketAddr::new(v4, socket.port()))?;
     Ok(socket)
+}
+
+/// What to write for `:53` or `*:53`.
+fn every(text: &str) -> Option<String> {
+    let port = text.strip_prefix('*').unwrap_or(text).strip_prefix(':')?;
+    let port: u16 = port.parse().ok()?;
+    Some(format!(
+        "which has no address: write \"0.0.0.0:{port}\" for all IPv4 addresses of this machine, \"[::]:{port}\" for \
+         all IPv6 ones"
+    ))
 }
 
 /// Refuses IPv4 addresses in IPv6 form: the server's IPv6 sockets carry no IPv4. `meant` makes of the IPv4

@@ -117,6 +117,13 @@ pub struct UpstreamStatus {
     pub random_case: bool,
     /// How often it referred to other servers instead of answering, as one that does not recurse.
     pub referrals: u64,
+    /// Answers that were no use since the last one that was, by response code; `unreadable` are those that are no
+    /// answer to their query.
+    #[serde(default)]
+    pub failures: BTreeMap<String, u64>,
+    /// All of those since the server is known.
+    #[serde(default)]
+    pub failures_total: BTreeMap<String, u64>,
 }
 
 /// Which state of a list is in force.

@@ -1,5 +1,6 @@
 //! The data plane's settings that follow the configuration while it serves.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::bind::Endpoint;
@@ -16,7 +17,7 @@ use crate::serve::pace::Pace;
 use crate::serve::resolve::Resolver;
 use crate::serve::seats::Bounds;
 use crate::serve::streams::Streams;
-use crate::serve::upstream::ServerState;
+use crate::serve::upstream::{FailureCounts, ServerState};
 use crate::stats::{Counters, sums};
 use crate::sys::udp::Ports;
 
@@ -153,6 +154,8 @@ impl DataPlane for Live {
             edns: server.dialect.edns,
             random_case: server.dialect.random_case,
             referrals: server.referrals,
+            failures: by_name(server.failures),
+            failures_total: by_name(server.failures_total),
         };
         let problems = [parts.source.problem(), parts.outage.alarm()];
         let servers = parts.resolver.pool().state().into_iter();
@@ -186,4 +189,12 @@ impl DataPlane for Live {
             apply: Box::new(move || parts.apply(config, upstreams, budget, next)),
         })
     }
+}
+
+/// Counters by their names.
+fn by_name(counts: FailureCounts) -> BTreeMap<String, u64> {
+    let counts = counts.into_iter();
+    counts
+        .map(|(name, count)| (name.to_owned(), count))
+        .collect()
 }

@@ -110,6 +110,7 @@ pub(super) fn intake(config: &Config) -> Intake {
     Intake {
         min_ttl: config.cache.min_ttl_secs,
         max_ttl: config.cache.max_ttl_secs,
+        max_negative_ttl: config.cache.max_negative_ttl_secs,
         additional: config.cache.additional,
     }
 }

@@ -280,6 +280,7 @@ mod tests {
         let bounds = Intake {
             min_ttl: 0,
             max_ttl: 9,
+            max_negative_ttl: u32::MAX,
             additional: false,
         };
         let name = Name::from_text("a").expect("a name");

@@ -163,6 +163,7 @@ mod tests {
         let bounds = Intake {
             min_ttl: 0,
             max_ttl: 60,
+            max_negative_ttl: u32::MAX,
             additional: false,
         };
         let asked = Name::from_text(name).expect("a name");

@@ -1,6 +1,11 @@
 //! What people write out of habit: the message says what is meant.
 
-use crate::support::server::{folder, list, tapis, text};
+use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::RecordType;
+
+use crate::support::client::{ask, rcode, until};
+use crate::support::server::{Server, folder, list, preamble, tapis, text};
+use crate::support::upstream::{Upstream, address_of, answer, name, soa};
 
 fn check(config: &str) -> String {
     let folder = folder(config, &[]);
@@ -31,4 +36,164 @@ fn a_url_is_no_path_and_the_message_says_so() {
     }
     let told = check("[state]\ndir = \"file:///var/lib/tapis\"\n");
     assert!(told.contains("write \"/var/lib/tapis\""), "{told}");
+}
+
+#[test]
+fn an_upstream_in_the_notation_of_another_program_is_told_in_ours() {
+    for (written, meant) in [
+        ("2001:db8::1:53", "\"[2001:db8::1]:53\""),
+        ("2001:db8::1:5353", "\"[2001:db8::1]:5353\""),
+        ("192.0.2.1#53", "\"192.0.2.1:53\""),
+        ("192.0.2.1@5353", "\"192.0.2.1:5353\""),
+        ("2001:db8::1#5353", "\"[2001:db8::1]:5353\""),
+        ("192.0.2.1#dns.example", "\"192.0.2.1\""),
+        ("192.0.2.1@853#dns.example", "TLS"),
+        ("udp://192.0.2.1", "\"192.0.2.1\""),
+        ("tcp://192.0.2.1:5353", "\"192.0.2.1:5353\""),
+        ("tls://192.0.2.1", "DNS over TLS"),
+        ("tls://dns.example", "DNS over TLS"),
+        ("quic://dns.example", "DNS over QUIC"),
+        ("https://dns.example/dns-query", "DNS over HTTPS"),
+        ("https://192.0.2.1/dns-query", "DNS over HTTPS"),
+        ("h3://dns.example/dns-query", "DNS over HTTPS"),
+        ("sdns://AgcAAAAAAAAABzEuMC4wLjE", "DNS stamp"),
+        ("192.0.2.1/24", "\"192.0.2.1\""),
+        ("fe80::1%eth0:53", "\"[fe80::1%eth0]:53\""),
+        ("dns.example", "its address"),
+        ("192.0.2.1:domain", "\"192.0.2.1:53\""),
+    ] {
+        let told = check(&format!("[upstream]\nservers = [\"{written}\"]\n"));
+        assert!(told.contains(meant), "{written}: {told}");
+        let output = tapis()
+            .args(["serve", "--upstream", written])
+            .output()
+            .expect("it ran");
+        assert_eq!(output.status.code(), Some(2), "{written}");
+        assert!(text(&output).contains(meant), "{}", text(&output));
+    }
+}
+
+#[test]
+fn an_address_that_could_end_in_a_port_is_taken_in_brackets_and_where_nothing_is_in_doubt() {
+    for written in [
+        "[2001:db8::1:53]",
+        "[2001:db8::1:53]:53",
+        "2001:db8:35::53",
+        "2001:db8:1:2:3:4:5:53",
+        "2001:db8::fe:9",
+    ] {
+        let config = format!("[upstream]\nservers = [\"{written}\"]\n");
+        let folder = folder(&config, &[]);
+        let path = folder.path().join("tapis.toml");
+        let output = tapis()
+            .arg("check")
+            .arg("--config")
+            .arg(path)
+            .output()
+            .expect("it ran");
+        assert!(output.status.success(), "{written}: {}", text(&output));
+    }
+}
+
+#[test]
+fn an_address_to_listen_on_in_another_notation_is_told_in_ours() {
+    for (written, meant) in [
+        ("2001:db8::1:53", "\"[2001:db8::1]:53\""),
+        ("127.0.0.1#53", "\"127.0.0.1:53\""),
+        ("127.0.0.1@5300", "\"127.0.0.1:5300\""),
+        ("udp://127.0.0.1:53", "\"127.0.0.1:53\""),
+        ("tls://127.0.0.1:853", "DNS over TLS"),
+        (":53", "\"0.0.0.0:53\""),
+        ("*:53", "\"0.0.0.0:53\""),
+        ("localhost:53", "\"127.0.0.1:53\""),
+        ("::1:53", "\"[::1]:53\""),
+    ] {
+        let told = check(&format!("[server]\nlisten = [\"{written}\"]\n"));
+        assert!(told.contains(meant), "{written}: {told}");
+    }
+}
+
+fn ask_thrice(server: &Server) {
+    for count in 0..3 {
+        let name = format!("n{count}.example");
+        let answer = ask(server.address, &name, RecordType::A);
+        assert_ne!(rcode(&answer), ResponseCode::NoError);
+    }
+}
+
+fn upstream_line(server: &Server) -> String {
+    let status = text(&server.verb(&["status"]));
+    let line = status.lines().find(|line| line.starts_with("upstream "));
+    line.expect("the server").to_owned()
+}
+
+#[test]
+fn status_explains_a_failing_upstream_by_what_it_answers() {
+    for (code, told) in [
+        (ResponseCode::FormErr, "answers FORMERR"),
+        (ResponseCode::Refused, "answers REFUSED"),
+        (ResponseCode::ServFail, "answers SERVFAIL"),
+        (ResponseCode::NotImp, "answers NOTIMP"),
+    ] {
+        let upstream = Upstream::start(move |asked| Some(answer(asked, code)));
+        let server = Server::start(&preamble(upstream.address), &[]);
+        ask_thrice(&server);
+        let line = upstream_line(&server);
+        assert!(line.contains(told), "{line}");
+        let hint = match code {
+            ResponseCode::FormErr | ResponseCode::NotImp => "EDNS",
+            ResponseCode::Refused => "may not ask it",
+            _ => "",
+        };
+        assert!(line.contains(hint), "{line}");
+    }
+}
+
+#[test]
+fn status_reports_failures_since_the_last_good_answer_and_all_of_them_in_json() {
+    let upstream = Upstream::start(|asked| match name(asked).as_str() {
+        "good.example" => Some(address_of(asked, [192, 0, 2, 1])),
+        _ => Some(answer(asked, ResponseCode::ServFail)),
+    });
+    let server = Server::start(&preamble(upstream.address), &[]);
+    assert_eq!(
+        rcode(&ask(server.address, "one.example", RecordType::A)),
+        ResponseCode::ServFail
+    );
+    let line = upstream_line(&server);
+    assert!(line.contains("1 answer SERVFAIL"), "{line}");
+    let status = server.status();
+    assert_eq!(status["upstream"][0]["failures"]["SERVFAIL"], 1);
+    ask(server.address, "good.example", RecordType::A);
+    until("the good answer", || {
+        !upstream_line(&server).contains("SERVFAIL")
+    });
+    assert_eq!(
+        server.status()["upstream"][0]["failures_total"]["SERVFAIL"],
+        1
+    );
+}
+
+#[test]
+fn negative_answers_have_a_maximum_ttl() {
+    let upstream = Upstream::start(|asked| {
+        let mut message = answer(asked, ResponseCode::NXDomain);
+        message.authorities.push(soa("example.", 86_400));
+        Some(message)
+    });
+    for (keys, ttl) in [
+        ("", 10_800),
+        ("max-negative-ttl-secs = 60\n", 60),
+        ("max-ttl-secs = 600\n", 600),
+        ("min-ttl-secs = 120\nmax-negative-ttl-secs = 120\n", 120),
+    ] {
+        let config = preamble(upstream.address) + "[cache]\n" + keys;
+        let server = Server::start(&config, &[]);
+        let fresh = ask(server.address, "n.example", RecordType::A);
+        let kept = ask(server.address, "n.example", RecordType::A);
+        for answer in [fresh, kept] {
+            let found = answer.authorities[0].ttl;
+            assert!((ttl - 10..=ttl).contains(&found), "{keys}: {found}");
+        }
+    }
 }

@@ -34,6 +34,7 @@ use crate::support::client::PATIENCE;
 const BOUNDS: Intake = Intake {
     min_ttl: 0,
     max_ttl: 3600,
+    max_negative_ttl: u32::MAX,
     additional: false,
 };
 

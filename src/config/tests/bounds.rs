@@ -19,6 +19,7 @@ fn every_number_is_bounded_on_both_sides() {
         ("cache", "size-mib", 1, 65_536),
         ("cache", "min-ttl-secs", 0, 3600),
         ("cache", "max-ttl-secs", 1, 604_800),
+        ("cache", "max-negative-ttl-secs", 1, 604_800),
         ("cache", "stale-secs", 0, 604_800),
         ("block", "ttl-secs", 1, 3600),
         ("state", "keep", 1, 100),
@@ -58,6 +59,10 @@ fn the_shortest_ttl_is_not_over_the_longest() {
     let found = problems("[cache]\nmax-ttl-secs = 300\nmin-ttl-secs = 301");
     let told = "min-ttl-secs is 301, must be at most max-ttl-secs, which is 300: lower the one or \
                 raise the other";
+    assert_eq!(found, [format!("3: {told}")]);
+    let found = problems("[cache]\nmin-ttl-secs = 301\nmax-negative-ttl-secs = 300");
+    let told = "max-negative-ttl-secs is 300, must be at least min-ttl-secs, which is 301: raise the one \
+                or lower the other";
     assert_eq!(found, [format!("3: {told}")]);
     valid("[cache]\nmax-ttl-secs = 300\nmin-ttl-secs = 300");
 }

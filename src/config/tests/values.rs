@@ -68,7 +68,11 @@ fn addresses_that_cannot_be_meant_are_refused() {
             "which is no single server's address",
         ),
         ("servers", "ff02::fb", "which is no single server's address"),
-        ("servers", "dns.example", "which is no address"),
+        (
+            "servers",
+            "dns.example",
+            "which is a name, and only addresses can be asked",
+        ),
         (
             "allow",
             "2001:db8::1/32",
@@ -198,7 +202,12 @@ fn a_server_may_be_a_table_with_what_it_can_be_asked_with() {
         ),
         (
             "{ address = \"192.0.2.0/24\" }",
-            "2: servers holds \"192.0.2.0/24\", which is no address: write it as in \"192.0.2.53\", \
+            "2: servers holds \"192.0.2.0/24\", which is a network: write the address alone, as in \
+             \"192.0.2.0\"",
+        ),
+        (
+            "{ address = \"192.0.2\" }",
+            "2: servers holds \"192.0.2\", which is no address: write it as in \"192.0.2.53\", \
              \"192.0.2.53:5300\", \"[2001:db8::53]:5300\" or \"fe80::53%eth0\"",
         ),
         (

@@ -51,6 +51,7 @@ impl Fixture {
             Intake {
                 min_ttl: 0,
                 max_ttl: 60,
+                max_negative_ttl: u32::MAX,
                 additional: false,
             },
             ports,

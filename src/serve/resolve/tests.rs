@@ -26,6 +26,7 @@ pub(crate) const PACKET: &[u8] =
 const BOUNDS: Intake = Intake {
     min_ttl: 0,
     max_ttl: 86_400,
+    max_negative_ttl: u32::MAX,
     additional: false,
 };
 

@@ -1,6 +1,6 @@
 //! What is taken of upstream's answers, which may change while threads read them.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::Pool;
@@ -10,6 +10,7 @@ use crate::wire::answer::Intake;
 pub(super) struct Bounds {
     /// The lowest TTL in the low half, the highest one in the high half: they belong together.
     ttls: AtomicU64,
+    max_negative_ttl: AtomicU32,
     additional: AtomicBool,
 }
 
@@ -17,6 +18,7 @@ impl Bounds {
     pub(super) fn new(intake: Intake) -> Self {
         Self {
             ttls: AtomicU64::new(ttls(intake)),
+            max_negative_ttl: AtomicU32::new(intake.max_negative_ttl),
             additional: AtomicBool::new(intake.additional),
         }
     }
@@ -26,12 +28,15 @@ impl Bounds {
         Intake {
             min_ttl: ttls as u32,
             max_ttl: (ttls >> 32) as u32,
+            max_negative_ttl: self.max_negative_ttl.load(Ordering::Relaxed),
             additional: self.additional.load(Ordering::Relaxed),
         }
     }
 
     pub(super) fn set(&self, intake: Intake) {
         self.ttls.store(ttls(intake), Ordering::Relaxed);
+        self.max_negative_ttl
+            .store(intake.max_negative_ttl, Ordering::Relaxed);
         self.additional.store(intake.additional, Ordering::Relaxed);
     }
 }

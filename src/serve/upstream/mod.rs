@@ -5,6 +5,7 @@
 mod bounds;
 pub mod connect;
 mod datagram;
+mod failures;
 mod health;
 mod outage;
 mod reply;
@@ -22,6 +23,7 @@ use tokio::time::{Instant, sleep_until};
 
 use self::bounds::Bounds;
 use self::connect::{Connector, ExchangeError, How, Transport};
+pub use self::failures::FailureCounts;
 use self::health::Health;
 pub use self::reply::Again;
 pub(super) use self::reply::{Received, Verdict, is_usable};
@@ -95,6 +97,10 @@ pub struct ServerState {
     pub dialect: Dialect,
     /// How often it referred to other servers instead of answering.
     pub referrals: u64,
+    /// Answers that were no use since the last one that was.
+    pub failures: FailureCounts,
+    /// All of those.
+    pub failures_total: FailureCounts,
 }
 
 /// Why there is no usable answer.
@@ -226,13 +232,18 @@ impl Pool {
     pub fn state(&self) -> Vec<ServerState> {
         let now = Instant::now();
         let servers = self.lock();
-        let state = |(server, health): (&Arc<Server>, &Health)| ServerState {
-            address: server.address(),
-            down: health.is_down(now),
-            silent: health.is_silent(),
-            latency: health.latency(),
-            dialect: server.dialect(now),
-            referrals: server.referrals(),
+        let state = |(server, health): (&Arc<Server>, &Health)| {
+            let (failures, failures_total) = server.failures();
+            ServerState {
+                address: server.address(),
+                down: health.is_down(now),
+                silent: health.is_silent(),
+                latency: health.latency(),
+                dialect: server.dialect(now),
+                referrals: server.referrals(),
+                failures,
+                failures_total,
+            }
         };
         let both = servers.all.iter().zip(&servers.health);
         both.map(state).collect()

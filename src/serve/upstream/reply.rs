@@ -4,6 +4,7 @@ use tokio::time::Instant;
 
 use super::Pool;
 use super::connect::{How, Transport};
+use super::failures::Failure;
 use super::server::Server;
 use crate::serve::cache::Key;
 use crate::stats::{Count, Counters};
@@ -46,6 +47,11 @@ pub(in crate::serve) enum Verdict {
     Garbage,
 }
 
+/// The response code in a message's header.
+fn rcode(message: &[u8]) -> u16 {
+    message.get(3).map_or(0, |byte| u16::from(byte & 0x0F))
+}
+
 /// Whether an answer's response code is one to give at once.
 pub(in crate::serve) fn is_usable(answer: &Answer) -> bool {
     const NOERROR: u16 = Rcode::NoError as u16;
@@ -68,6 +74,7 @@ impl Pool {
         match fit {
             Fit::BareError => {
                 counters.bump(Count::UpstreamBare);
+                server.failed(Failure::Rcode(rcode(bytes)));
                 server.doubt_edns(question.name(), at);
                 return Verdict::Again(Again::WithoutEdns { is_certain: false });
             }
@@ -94,6 +101,7 @@ impl Pool {
             }
             Err(_) => {
                 counters.bump(Count::UpstreamGarbage);
+                server.failed(Failure::Unreadable);
                 let is_doubted = how.dialect.edns
                     && has_broken_opt(bytes)
                     && server.doubt_edns(question.name(), at);
@@ -103,6 +111,11 @@ impl Pool {
                 };
             }
         };
+        if is_usable(&answer) {
+            server.succeeded();
+        } else {
+            server.failed(Failure::Rcode(answer.rcode()));
+        }
         if how.dialect.edns {
             let is_certain = match edns_support(bytes, answer.rcode()) {
                 EdnsSupport::Fine => {

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::failures::{Failure, FailureCounts, Failures};
 use super::tcp::Line;
 use crate::config::upstream::ServerAddress;
 use crate::sys::interface::index_of;
@@ -42,6 +43,7 @@ pub struct Server {
     case_doubts: AtomicU32,
     /// How often it referred to other servers.
     referrals: AtomicU64,
+    failures: Failures,
     pub(super) line: Line,
 }
 
@@ -59,6 +61,7 @@ impl Server {
             doubted_name: AtomicU64::new(0),
             case_doubts: AtomicU32::new(0),
             referrals: AtomicU64::new(0),
+            failures: Failures::default(),
             line: Line::default(),
         }
     }
@@ -95,6 +98,21 @@ impl Server {
     /// How often it referred to other servers, as one that does not recurse does.
     pub(super) fn referrals(&self) -> u64 {
         self.referrals.load(Ordering::Relaxed)
+    }
+
+    /// It answered, in a way that is no use.
+    pub(super) fn failed(&self, failure: Failure) {
+        self.failures.count(failure);
+    }
+
+    /// It gave a usable answer.
+    pub(super) fn succeeded(&self) {
+        self.failures.end();
+    }
+
+    /// Its failures since its last usable answer, and all of them.
+    pub(super) fn failures(&self) -> (FailureCounts, FailureCounts) {
+        (self.failures.recent(), self.failures.total())
     }
 
     /// It answered a query with EDNS as one that understands or ignores it.

@@ -132,6 +132,7 @@ fn pool(servers: &[Does]) -> (Pool, Arc<Script>) {
     let bounds = Intake {
         min_ttl: 0,
         max_ttl: 86_400,
+        max_negative_ttl: u32::MAX,
         additional: false,
     };
     let connector = Arc::clone(&script) as Arc<dyn Connector>;

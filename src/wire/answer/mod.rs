@@ -61,6 +61,8 @@ pub struct Intake {
     /// TTLs above this are lowered to it, in seconds; one with the top bit set is such a TTL
     /// (RFC 8767, section 4).
     pub max_ttl: u32,
+    /// TTLs of negative answers above this are lowered to it, in seconds.
+    pub max_negative_ttl: u32,
     /// Whether the additional section keeps addresses of names that the answer mentions.
     pub additional: bool,
 }

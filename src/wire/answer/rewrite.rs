@@ -148,7 +148,9 @@ impl<'m> Writer<'m> {
             least = least.min(self.signatures(parsed, 0, last, covered, owner.as_ref())?);
         }
         let is_positive = rcode == 0 && chain.is_answered();
-        let negative = soa(parsed, last).filter(|_| !is_positive);
+        let negative = soa(parsed, last)
+            .filter(|_| !is_positive)
+            .map(|(record, ttl)| (record, ttl.min(self.intake.max_negative_ttl)));
         if let Some((record, ttl)) = &negative {
             let owner = record.owner(self.message)?;
             self.copy(record, Some(*ttl), None)?;

@@ -9,6 +9,7 @@ use crate::wire::rtype;
 const INTAKE: Intake = Intake {
     min_ttl: 0,
     max_ttl: 86_400,
+    max_negative_ttl: u32::MAX,
     additional: false,
 };
 

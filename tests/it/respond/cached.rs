@@ -120,6 +120,7 @@ fn ttls_are_raised_and_cut_to_the_bounds_and_the_client_is_told_so() {
     let bounds = Intake {
         min_ttl: 30,
         max_ttl: 200,
+        max_negative_ttl: u32::MAX,
         additional: false,
     };
     for (ttl, kept) in [(0, 30), (100, 100), (4000, 200), (0x8000_0000, 200)] {

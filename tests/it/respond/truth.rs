@@ -15,6 +15,7 @@ use tapis::wire::{class, name};
 pub(super) const BOUNDS: Intake = Intake {
     min_ttl: 0,
     max_ttl: 86_400,
+    max_negative_ttl: u32::MAX,
     additional: false,
 };
 

@@ -80,6 +80,7 @@ fn ttls_are_clamped_and_one_with_the_top_bit_is_a_long_one() {
     let intake = Intake {
         min_ttl: 5,
         max_ttl: 100,
+        max_negative_ttl: u32::MAX,
         additional: false,
     };
     assert_eq!(

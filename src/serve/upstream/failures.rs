@@ -1,0 +1,120 @@
+//! What an upstream server answers instead of answers that can be used, counted for `status`.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::wire::Rcode;
+
+/// A kind of failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// An error's response code.
+    Rcode(u16),
+    /// Bytes that are no answer to the query.
+    Unreadable,
+}
+
+/// The kinds that are counted, by name.
+const KINDS: [&str; 6] = [
+    "FORMERR",
+    "SERVFAIL",
+    "NOTIMP",
+    "REFUSED",
+    "other",
+    "unreadable",
+];
+
+impl Failure {
+    /// Its place in [`KINDS`].
+    fn place(self) -> usize {
+        const FORMERR: u16 = Rcode::FormErr as u16;
+        const SERVFAIL: u16 = Rcode::ServFail as u16;
+        const NOTIMP: u16 = Rcode::NotImp as u16;
+        const REFUSED: u16 = Rcode::Refused as u16;
+        match self {
+            Self::Rcode(FORMERR) => 0,
+            Self::Rcode(SERVFAIL) => 1,
+            Self::Rcode(NOTIMP) => 2,
+            Self::Rcode(REFUSED) => 3,
+            Self::Rcode(_) => 4,
+            Self::Unreadable => 5,
+        }
+    }
+}
+
+/// How often each kind occurred, by its name; those that did not are left out.
+pub type FailureCounts = Vec<(&'static str, u64)>;
+
+/// Counters of one server.
+#[derive(Debug, Default)]
+pub(super) struct Failures {
+    /// Since the last usable answer.
+    recent: [AtomicU64; KINDS.len()],
+    /// Since the server is known.
+    total: [AtomicU64; KINDS.len()],
+    /// Whether `recent` has any: usable answers write nothing where there is nothing to clear, because workers share
+    /// the cache line.
+    is_failing: AtomicBool,
+}
+
+impl Failures {
+    /// Counts a failure.
+    pub(super) fn count(&self, failure: Failure) {
+        let place = failure.place();
+        self.recent[place].fetch_add(1, Ordering::Relaxed);
+        self.total[place].fetch_add(1, Ordering::Relaxed);
+        self.is_failing.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes a usable answer.
+    pub(super) fn end(&self) {
+        if self.is_failing.load(Ordering::Relaxed) {
+            self.is_failing.store(false, Ordering::Relaxed);
+            for count in &self.recent {
+                count.store(0, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Since the last usable answer.
+    pub(super) fn recent(&self) -> FailureCounts {
+        counts(&self.recent)
+    }
+
+    /// Since the server is known.
+    pub(super) fn total(&self) -> FailureCounts {
+        counts(&self.total)
+    }
+}
+
+fn counts(counters: &[AtomicU64; KINDS.len()]) -> FailureCounts {
+    let loaded = counters.iter().map(|count| count.load(Ordering::Relaxed));
+    let counts = KINDS.into_iter().zip(loaded);
+    counts.filter(|(_, count)| *count > 0).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_usable_answer_ends_what_was_counted_since_the_one_before() {
+        let failures = Failures::default();
+        failures.end();
+        assert_eq!(failures.total(), []);
+        for failure in [Failure::Rcode(1), Failure::Rcode(1), Failure::Unreadable] {
+            failures.count(failure);
+        }
+        let both = [("FORMERR", 2), ("unreadable", 1)];
+        assert_eq!(
+            (failures.recent(), failures.total()),
+            (both.into(), both.into())
+        );
+        failures.end();
+        failures.count(Failure::Rcode(16));
+        assert_eq!(failures.recent(), [("other", 1)]);
+        assert_eq!(
+            failures.total(),
+            [("FORMERR", 2), ("other", 1), ("unreadable", 1)]
+        );
+    }
+}
