@@ -85,6 +85,9 @@ pub(super) fn run(
             writeln!(out, "{problem}")?;
         }
         good = problems.is_empty();
+        for warning in compose::warnings(&config) {
+            writeln!(out, "note: {warning}")?;
+        }
     }
     let book = Book::read(&config);
     let problems = book.problems();

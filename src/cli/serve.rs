@@ -5,19 +5,25 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
+use ipnet::IpNet;
 
 use super::configuration::Choice;
 use super::log::{self, LogArgs};
 use super::{Failure, read_config};
 use crate::config::Overrides;
 use crate::config::upstream::ServerAddress;
-use crate::config::values::socket;
+use crate::config::values::{listening, network};
 
 #[derive(Debug, Default, Args)]
 pub(super) struct ServeArgs {
-    /// Listen here instead of where the configuration says; may be repeated.
-    #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen)]
+    /// Listen here instead of where the configuration says; may be repeated. Port 5335 if none is
+    /// given. Clients on other machines also need --allow, or `allow` in the configuration.
+    #[arg(long, value_name = "ADDRESS[:PORT]", value_parser = listen)]
     listen: Vec<SocketAddr>,
+    /// Answer clients of this network or address, instead of those that the configuration allows; may
+    /// be repeated, as in --allow 127.0.0.0/8 --allow 192.168.0.0/16.
+    #[arg(long, value_name = "PREFIX", value_parser = allow)]
+    allow: Vec<IpNet>,
     /// Ask this resolver instead of those of the configuration; may be repeated. Port 53 if none
     /// is given. A link-local one has its interface behind it, as in fe80::53%eth0.
     #[arg(long, value_name = "ADDRESS[:PORT]", value_parser = upstream)]
@@ -48,6 +54,7 @@ pub(super) fn run(choice: &Choice, args: &ServeArgs) -> Result<(), Failure> {
 fn serve(choice: &Choice, args: &ServeArgs) -> Result<(), Failure> {
     let overrides = Overrides {
         listen: once_each(&args.listen),
+        allow: once_each(&args.allow),
         upstream: once_each(&args.upstream),
         control: args.control.clone(),
     };
@@ -71,7 +78,11 @@ fn upstream(text: &str) -> Result<ServerAddress, String> {
 }
 
 fn listen(text: &str) -> Result<SocketAddr, String> {
-    socket(text).map_err(reason)
+    listening(text).map_err(reason)
+}
+
+fn allow(text: &str) -> Result<IpNet, String> {
+    network(text).map_err(reason)
 }
 
 /// The reason of a refusal follows clap's own words, which name the text.

@@ -94,6 +94,8 @@ pub struct Config {
 pub struct Overrides {
     /// In place of `[server] listen`, unless empty.
     pub listen: Vec<SocketAddr>,
+    /// In place of `[server] allow`, unless empty.
+    pub allow: Vec<IpNet>,
     /// In place of `[upstream] servers`, unless empty.
     pub upstream: Vec<ServerAddress>,
     /// In place of `[server] control`.
@@ -293,6 +295,9 @@ impl Config {
     pub fn with_overrides(mut self, overrides: Overrides) -> Self {
         if !overrides.listen.is_empty() {
             self.server.listen.clone_from(&overrides.listen);
+        }
+        if !overrides.allow.is_empty() {
+            self.server.allow.clone_from(&overrides.allow);
         }
         if !overrides.upstream.is_empty() {
             let servers = overrides.upstream.iter().cloned();

@@ -16,16 +16,14 @@ use super::findings::{Findings, quote};
 use super::guard;
 use super::raw::{self, Raw};
 use super::values::{
-    choice, directory, each, file, filled, language, network, number, plain_name, public_text,
-    socket, text, zone,
+    PORT, choice, directory, each, file, filled, language, network, number, plain_name,
+    public_text, socket, text, zone,
 };
 use super::{
     Cache, Canary, Config, Content, Exceptions, Format, List, Local, Orders, Origin, Overrides,
     Server, State, upstream,
 };
 
-/// Not 53, which ordinary users may not open, and not 5353, which is multicast DNS.
-const PORT: u16 = 5335;
 /// One character-string of a TXT record (RFC 1035, section 3.3).
 const TXT_MAX: usize = 255;
 /// The longest name of a group that Linux systems have.

@@ -32,6 +32,9 @@ const TAG_MAX: usize = 35;
 const LINE_MAX: usize = 512;
 /// Bits of the prefix before an IPv4 address in IPv6 form.
 const MAPPED: u8 = 96;
+/// Where this server listens by default: not on 53, which ordinary users may not open, and not on 5353, which is
+/// multicast DNS.
+pub(super) const PORT: u16 = 5335;
 
 /// All scopes, where none is a matter of course.
 pub(super) const SCOPES: &[(&str, Scope)] = &[
@@ -244,6 +247,20 @@ pub(crate) fn socket(text: &str) -> Result<SocketAddr, String> {
     Ok(socket)
 }
 
+/// The same on a command line, where the port may be left out.
+pub(crate) fn listening(text: &str) -> Result<SocketAddr, String> {
+    let bracketed = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    match bracketed.unwrap_or(text).parse::<IpAddr>() {
+        Ok(ip) if split_port(text).is_none() => {
+            unmapped(ip, |v4| v4)?;
+            Ok(SocketAddr::new(ip, PORT))
+        }
+        _ => socket(text),
+    }
+}
+
 /// What to write for `:53` or `*:53`.
 fn every(text: &str) -> Option<String> {
     let port = text.strip_prefix('*').unwrap_or(text).strip_prefix(':')?;
@@ -270,7 +287,7 @@ pub(super) fn unmapped<T: fmt::Display>(
 }
 
 /// A network, or an address alone.
-pub(super) fn network(text: &str) -> Result<IpNet, String> {
+pub(crate) fn network(text: &str) -> Result<IpNet, String> {
     if let Ok(ip) = text.parse::<IpAddr>() {
         unmapped(ip, |v4| v4)?;
         return Ok(IpNet::from(ip));

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use crate::config::{Canary, Config};
 use crate::policy::builder::Builder;
 use crate::policy::image::provenance::ImageSource;
@@ -23,6 +25,33 @@ pub fn problems(config: &Config) -> Vec<String> {
         )
     })
     .collect()
+}
+
+/// What is right and most likely not meant, a sentence each.
+pub fn warnings(config: &Config) -> Vec<String> {
+    let allow = &config.server.allow;
+    if allow.is_empty() {
+        let told = "every client is refused, as [server] allow is empty: name the networks of the clients there, or with \
+                    --allow PREFIX";
+        return vec![told.to_owned()];
+    }
+    let mut listen = config.server.listen.iter();
+    match listen.find(|address| !address.ip().is_loopback()) {
+        Some(address) if allow.iter().all(is_this_machine) => vec![format!(
+            "other machines are refused, although {address} is listened on: [server] allow has this machine alone; name \
+             the networks of the clients there, or with --allow PREFIX"
+        )],
+        _ => Vec::new(),
+    }
+}
+
+/// Whether only this machine has addresses of the network.
+fn is_this_machine(network: &IpNet) -> bool {
+    let least = match network {
+        IpNet::V4(_) => 8,
+        IpNet::V6(_) => 128,
+    };
+    network.addr().is_loopback() && network.prefix_len() >= least
 }
 
 /// The policy that `config` and the rules of `sources` (in the configuration's order) make, as

@@ -11,6 +11,7 @@ use super::load::Signature;
 use super::reload::Control;
 use super::state::ListState;
 use super::watch::{Followed, Following, Touched};
+use crate::config::Content;
 use crate::config::shown::Show;
 
 /// Files as they were when they were looked at; `None` where that is not possible.
@@ -104,6 +105,7 @@ impl Control {
         self.unfollowed = false;
         let files = self
             .all_lists()
+            .filter(|list| list.config.content == Content::File)
             .map(|list| list.path().to_owned())
             .collect();
         let followed = Followed {

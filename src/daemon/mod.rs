@@ -38,6 +38,7 @@ pub use self::upstreams::UpstreamError;
 use self::upstreams::Upstreams;
 use crate::config::{Config, Origin};
 use crate::control::api;
+use crate::control::compose;
 use crate::control::reload::Control;
 use crate::control::socket::{SocketError, SocketFile};
 use crate::control::start::StartError;
@@ -113,6 +114,9 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
     let built_in = config.origin == Origin::BuiltIn;
     let bound = bind::bind(&config.server.listen, workers, built_in);
     let bound = bound.map_err(|error| with_others(error.into(), &config))?;
+    for warning in compose::warnings(&config) {
+        tracing::warn!("{warning}");
+    }
     let user = user_id();
     let inside = runtime.enter();
     let control_socket = match control_socket(&config, user) {

@@ -1,9 +1,11 @@
 //! What people write out of habit: the message says what is meant.
 
+use std::process::Output;
+
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
 
-use crate::support::client::{ask, rcode, until};
+use crate::support::client::{ask, errors, is_blocked, rcode, until};
 use crate::support::server::{Server, folder, list, preamble, tapis, text};
 use crate::support::upstream::{Upstream, address_of, answer, name, soa};
 
@@ -172,6 +174,147 @@ fn status_reports_failures_since_the_last_good_answer_and_all_of_them_in_json() 
         server.status()["upstream"][0]["failures_total"]["SERVFAIL"],
         1
     );
+}
+
+/// Starts with these arguments on a port of the system's choice.
+fn start(config: &str, arguments: &[&str]) -> Server {
+    let upstream = Upstream::plain().address.to_string();
+    let more = [&["--upstream", &upstream], arguments].concat();
+    Server::start_with(
+        &(config.to_owned() + "[[list]]\nname = \"ads\"\npath = \"ads\"\n"),
+        &[("ads", "a.example\n")],
+        &more,
+    )
+}
+
+const CONTROL: &str = "[server]\ncontrol = \"control.sock\"\n";
+
+#[test]
+fn a_server_that_others_reach_and_nobody_else_may_ask_warns_at_its_start() {
+    let warning = "other machines are refused";
+    for (listen, allow, warns) in [
+        ("0.0.0.0:0", &[][..], true),
+        ("127.0.0.1:0", &[], false),
+        ("0.0.0.0:0", &["--allow", "192.0.2.0/24"], false),
+        ("0.0.0.0:0", &["--allow", "127.0.0.1"], true),
+    ] {
+        let server = start(CONTROL, &[&["--listen", listen], allow].concat());
+        let log = server.log();
+        assert_eq!(log.contains(warning), warns, "{listen} {allow:?}: {log}");
+        assert_eq!(log.contains("--allow"), warns, "{log}");
+        assert_eq!(server.status()["degraded"], false);
+    }
+    let config = "[server]\nlisten = [\"0.0.0.0:5399\"]\nallow = []\n";
+    let folder = folder(config, &[]);
+    let path = folder.path().join("tapis.toml");
+    let output = tapis()
+        .arg("check")
+        .arg("--config")
+        .arg(path)
+        .output()
+        .expect("it ran");
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(text(&output).contains("note: "), "{}", text(&output));
+    assert!(
+        text(&output).contains("every client is refused"),
+        "{}",
+        text(&output)
+    );
+}
+
+#[test]
+fn allow_on_the_command_line_stands_over_the_file_also_after_a_reload() {
+    let config = "[server]\ncontrol = \"control.sock\"\nallow = [\"127.0.0.0/8\"]\n";
+    let listen = ["--listen", "127.0.0.1:0"];
+    let server = start(
+        config,
+        &[
+            &listen[..],
+            &["--allow", "192.0.2.0/24", "--allow", "198.51.100.7"],
+        ]
+        .concat(),
+    );
+    let refused = || {
+        let answer = ask(server.address, "a.example", RecordType::A);
+        (rcode(&answer) == ResponseCode::Refused).then(|| errors(&answer)[0].0)
+    };
+    assert_eq!(refused(), Some(18));
+    assert!(server.verb(&["reload"]).status.success());
+    assert_eq!(refused(), Some(18));
+    let server = start(config, &[&listen[..], &["--allow", "127.0.0.1"]].concat());
+    assert!(is_blocked(server.address, "a.example"));
+}
+
+fn serve(arguments: &[&str]) -> Output {
+    tapis()
+        .arg("serve")
+        .args(arguments)
+        .output()
+        .expect("it ran")
+}
+
+#[test]
+fn a_prefix_to_allow_is_read_as_in_the_file() {
+    for (prefix, told) in [
+        ("192.0.2.1/24", "192.0.2.0/24"),
+        ("lan", "neither network nor address"),
+        ("::ffff:192.0.2.0/120", "192.0.2.0/24"),
+    ] {
+        let output = serve(&["--allow", prefix]);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(text(&output).contains(told), "{}", text(&output));
+    }
+}
+
+#[test]
+fn an_address_to_listen_on_without_a_port_gets_the_default_port() {
+    // 192.0.2.1 is no address of this machine: the message says where it would have listened.
+    for (listen, meant) in [
+        ("192.0.2.1", "192.0.2.1:5335"),
+        ("2001:db8::1", "[2001:db8::1]:5335"),
+        ("[2001:db8::1]", "[2001:db8::1]:5335"),
+        ("192.0.2.1:5399", "192.0.2.1:5399"),
+    ] {
+        let output = serve(&["--listen", listen]);
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+        assert!(text(&output).contains(meant), "{}", text(&output));
+    }
+}
+
+#[test]
+fn the_built_in_default_raises_no_alarm_where_its_files_are_not() {
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    let socket = elsewhere.path().join("control.sock");
+    let upstream = Upstream::plain().address.to_string();
+    let mut command = tapis();
+    command.arg("serve").args([
+        "--listen",
+        "127.0.0.1:0",
+        "--upstream",
+        &upstream,
+        "--control",
+    ]);
+    command.arg(&socket).current_dir(elsewhere.path());
+    let server = Server::run(command, elsewhere);
+    let status = || {
+        let output = tapis()
+            .args(["status", "--json", "--control"])
+            .arg(&socket)
+            .output();
+        let output = output.expect("it ran");
+        let status: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        status
+    };
+    let reload = tapis()
+        .args(["reload", "--control"])
+        .arg(&socket)
+        .output()
+        .expect("it ran");
+    assert!(reload.status.success(), "{}", text(&reload));
+    let told = status();
+    assert_eq!(told["alarms"], serde_json::json!([]), "{told}");
+    assert!(is_blocked(server.address, "t.me"));
+    assert!(!server.log().contains("blocklists"), "{}", server.log());
 }
 
 #[test]
