@@ -8,6 +8,7 @@ use clap::Args;
 
 use super::{Failure, runtime, told};
 use crate::config::Config;
+use crate::config::shown::counted;
 use crate::control::client::{ClientError, call};
 use crate::control::compose;
 use crate::control::guard::rails::Rails;
@@ -21,7 +22,7 @@ use crate::sys::process::user_id;
 
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
-    /// Bad lines in lists are told, but are no reason for exit code 1. (A server skips them.)
+    /// Report bad lines of lists without exit code 1. (A server skips them.)
     #[arg(long)]
     allow_bad_lines: bool,
     /// Print every rule that guards leave out or warn of, and not only the first ten of each list.
@@ -136,12 +137,12 @@ pub(super) fn run(
         )?;
     }
     if good {
-        let (lists, orders) = (config.lists.len(), book.orders().count());
-        let orders = match orders {
+        let lists = counted(config.lists.len(), "list", "lists");
+        let orders = match book.orders().count() {
             0 => String::new(),
-            count => format!(", {count} orders"),
+            count => format!(", {}", counted(count, "order", "orders")),
         };
-        writeln!(out, "good: {lists} lists{orders}")?;
+        writeln!(out, "good: {lists}{orders}")?;
         return Ok(());
     }
     Err(Failure::Told)

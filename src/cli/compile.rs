@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::configuration::Need;
 use super::{Failure, read_config, told};
-use crate::config::shown::Show;
+use crate::config::shown::{Show, counted};
 use crate::control::compile::plan::{Event, ListOutcome, Outcome, Plan, PlanList};
 use crate::control::compile::run::{CompileError, compile};
 use crate::control::guard::rails::Rails;
@@ -24,7 +24,7 @@ pub(super) struct CompileArgs {
     /// Release a guard that holds this list, `empty` or `bad`, as in ads:bad; may be repeated.
     #[arg(long, value_name = "LIST:GUARD")]
     accept: Vec<String>,
-    /// The plan of a server: `-`, the first line of standard input. What happens is told on standard
+    /// The plan of a server: `-`, the first line of standard input. What happens is reported on standard
     /// output. Ends when the input does.
     #[arg(long, hide = true, value_name = "-", value_parser = ["-"], conflicts_with_all = ["out", "accept"])]
     plan: Option<String>,
@@ -150,12 +150,12 @@ fn summarise(image: &Path, outcome: &Outcome, out: &mut impl Write) -> io::Resul
     let per_name = outcome.octets as f64 / outcome.given.max(1) as f64;
     writeln!(
         out,
-        "{}: {} names in, {} rules, {} pruned, {} octets, {per_name:.1} a name, {:.1} s, {} MB of memory",
+        "{}: {} in, {}, {} pruned, {}, {per_name:.1} a name, {:.1} s, {} MB of memory",
         image.shown(),
-        outcome.given,
-        outcome.rules,
+        counted(outcome.given, "name", "names"),
+        counted(outcome.rules, "rule", "rules"),
         outcome.pruned,
-        outcome.octets,
+        counted(outcome.octets, "byte", "bytes"),
         outcome.seconds,
         outcome.peak / 1_000_000,
     )

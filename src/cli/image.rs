@@ -8,7 +8,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::Failure;
-use crate::config::shown::Show;
+use crate::config::shown::{Show, counted};
 use crate::control::store::read_image;
 use crate::policy::image::Image;
 use crate::policy::image::provenance::Provenance;
@@ -75,7 +75,7 @@ fn tell(args: &ImageArgs, image: &Image) -> Told {
 fn print(told: &Told, out: &mut impl Write) -> Result<(), Failure> {
     let (file, octets) = (told.file.shown(), told.octets);
     let given = told.rules + told.pruned;
-    writeln!(out, "{file}: {octets} octets, whole and undamaged")?;
+    writeln!(out, "{file}: {octets} bytes, whole and undamaged")?;
     writeln!(
         out,
         "made by tapis {} at {:.0}",
@@ -83,21 +83,24 @@ fn print(told: &Told, out: &mut impl Write) -> Result<(), Failure> {
     )?;
     writeln!(
         out,
-        "{given} rules given, {} pruned, {} in it; {:.2} octets a rule given",
+        "{} given, {} pruned, {} in it; {:.2} bytes for each rule given",
+        counted(given, "rule", "rules"),
         told.pruned,
         told.rules,
         octets as f64 / given.max(1) as f64
     )?;
     writeln!(
         out,
-        "{} nodes in {} buckets, the fullest of {}",
-        told.nodes, told.buckets, told.fullest_bucket
+        "{} in {}, the fullest of {}",
+        counted(told.nodes, "node", "nodes"),
+        counted(told.buckets, "bucket", "buckets"),
+        told.fullest_bucket
     )?;
     for section in &told.sections {
         let (name, size) = (section.name, section.octets);
         writeln!(
             out,
-            "section {name:<12} {size:>12} octets  {:.16}",
+            "section {name:<12} {size:>12} bytes  {:.16}",
             section.digest
         )?;
     }
@@ -110,8 +113,10 @@ fn print(told: &Told, out: &mut impl Write) -> Result<(), Failure> {
         };
         writeln!(
             out,
-            "source {name}: {} rules{whole}, read {:.0} from {path}, digest {:.16}",
-            source.rules, source.read_at, source.digest
+            "source {name}: {}{whole}, read {:.0} from {path}, digest {:.16}",
+            counted(source.rules, "rule", "rules"),
+            source.read_at,
+            source.digest
         )?;
     }
     Ok(())

@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 use super::configuration::Need;
 use super::{Failure, read_config};
 use crate::config::moment::Moment;
-use crate::config::shown::Show;
+use crate::config::shown::{Show, counted};
 use crate::control::journal::entry::{Cause, Event, Published, Start};
 use crate::control::journal::key::Keys;
 use crate::control::journal::verify::verify;
@@ -25,11 +25,11 @@ pub(super) struct JournalArgs {
 
 #[derive(Debug, Subcommand)]
 enum JournalVerb {
-    /// Tell what changed, a line a change.
+    /// Show what changed, one line for each change.
     Show(ShowArgs),
     /// Find entries that were changed, removed or moved.
     ///
-    /// Exit code 0 when all is as it was written, 1 when not: each finding is told with its line.
+    /// Exit code 0 when all is as it was written, 1 when not: each finding is reported with its line.
     /// With a key the journal's head must be authenticated by it.
     Verify(VerifyArgs),
     /// Print entries as one JSON array, whole texts of orders and all.
@@ -162,8 +162,8 @@ fn check(path: &Path, key: Option<&Path>, out: &mut impl Write) -> Result<(), Fa
         };
         writeln!(
             out,
-            "good: {} entries, none changed, removed or moved; {authenticated}",
-            verdict.entries
+            "good: {}, none changed, removed or moved; {authenticated}",
+            counted(verdict.entries, "entry", "entries")
         )?;
     }
     for note in &verdict.notes {
@@ -215,7 +215,8 @@ fn show(config: Option<&PathBuf>, args: &ShowArgs, out: &mut impl Write) -> Resu
             Event::Lost { entries } => {
                 writeln!(
                     out,
-                    "{entries} changes are missing before this, as memory ran out"
+                    "{} missing before this, as memory ran out",
+                    counted(*entries, "change is", "changes are")
                 )
             }
         }
@@ -230,10 +231,15 @@ fn tell_start(start: &Start, out: &mut impl Write) -> io::Result<()> {
     let (version, pid) = (&start.version, start.pid);
     writeln!(out, "tapis {version} started, process {pid}, {config}")?;
     if let Some(damaged) = &start.damaged {
-        let (octets, kept) = (damaged.octets, damaged.kept.shown());
+        let kept = damaged.kept.shown();
         writeln!(
             out,
-            "    {octets} octets at the end were damaged, kept in {kept}"
+            "    {} damaged, kept in {kept}",
+            counted(
+                damaged.octets,
+                "byte at the end was",
+                "bytes at the end were"
+            )
         )?;
     }
     if let Some((first, last)) = start.missing {
@@ -299,7 +305,9 @@ fn tell_published(
             let digest = list.digest.get(..16).unwrap_or(&list.digest);
             writeln!(
                 out,
-                "    list {name}: {rules} rules, {left_out} left out, {bad} bad lines, BLAKE3 {digest}..."
+                "    list {name}: {}, {left_out} left out, {}, BLAKE3 {digest}...",
+                counted(rules, "rule", "rules"),
+                counted(bad, "bad line", "bad lines")
             )?;
         }
     }

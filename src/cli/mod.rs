@@ -95,17 +95,17 @@ enum Verb {
     ///
     /// All or nothing: when a list can't be read, or looks like an accident, there is no new file.
     Compile(compile::CompileArgs),
-    /// Tell what is in an image file: sections, counts, and where its rules come from.
+    /// Show what is in an image file: sections, counts, and where its rules come from.
     Image(image::ImageArgs),
-    /// Tell which names two images, or two generations, treat differently, list by list and order
+    /// Show which names two images, or two generations, treat differently, list by list and order
     /// by order.
     ///
     /// Exit code 0 when none, 1 when some. Names that another rule of the same list covers are not
     /// in an image, so they don't differ. Orders are compared between generations, by the journal.
     Diff(diff::DiffArgs),
-    /// Tell about authorities' orders.
+    /// Show, check, write, lift and suspend authorities' orders.
     Order(order::OrderArgs),
-    /// Tell what changed the policy, when, and by whom.
+    /// Show, verify and export what changed the policy, when, and by whom.
     Journal(journal::JournalArgs),
     /// Explain how a name is answered: the decision and every rule that matches.
     ///
@@ -113,20 +113,20 @@ enum Verb {
     /// --offline, or without a server that has the configuration, it reads all lists, and explains what a
     /// server would do that has loaded them as they are.
     Why(why::WhyArgs),
-    /// Tell how a running server is: generation, lists, alarms, counters.
+    /// Show the state of a running server: generation, lists, alarms, counters.
     ///
     /// Exit code 1 when something that was configured is not in force, a guard holds a list, or no
     /// upstream server answers: the alarms say what.
     Status(status::StatusArgs),
-    /// Let a running server read its configuration and changed lists again.
+    /// Make a running server read its configuration and changed lists again.
     ///
     /// Returns when that is in force. Exit code 1 when something was not taken; the old state of
     /// it then stays in force, and the reason is printed.
     Reload(reload::ReloadArgs),
-    /// Let a running server go back to the lists of an earlier generation, at once, and hold them.
+    /// Put the lists of an earlier generation in force at once, and hold them.
     ///
     /// Until they are released no newer state of a list counts. Orders and exceptions are not held:
-    /// they go on by their files and dates. `status` tells what is held, `journal show` which
+    /// they go on by their files and dates. `status` shows what is held, `journal show` which
     /// generations there were; `keep` in the configuration says how many are kept.
     Rollback(rollback::RollbackArgs),
 }

@@ -50,8 +50,8 @@ pub(super) fn tell(report: &ReloadReport, out: &mut impl Write) -> Result<(), Fa
     }
     restart(&report.restart, out)?;
     let read = match report.loaded.as_slice() {
-        [] => "no list read anew".to_owned(),
-        names => format!("read anew: {}", names.join(", ")),
+        [] => "no list read again".to_owned(),
+        names => format!("read again: {}", names.join(", ")),
     };
     writeln!(out, "generation {} in force; {read}", report.generation)?;
     if report.problems.is_empty() {

@@ -87,8 +87,10 @@ pub(super) fn run(
         };
         writeln!(
             out,
-            "list {}: {} rules, {bad} bad lines{left}{state}",
-            list.name, list.rules
+            "list {}: {}, {}{left}{state}",
+            list.name,
+            counted(list.rules, "rule", "rules"),
+            counted(bad, "bad line", "bad lines")
         )?;
         told::left_out(
             &list.path.shown().to_string(),
@@ -122,8 +124,9 @@ pub(super) fn run(
     let cache = &status.gauges;
     writeln!(
         out,
-        "cache: {} answers, {} octets",
-        cache.cache_entries, cache.cache_octets
+        "cache: {}, {}",
+        counted(cache.cache_entries, "answer", "answers"),
+        counted(cache.cache_octets, "byte", "bytes")
     )?;
     for (name, count) in cache
         .counters

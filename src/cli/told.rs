@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use crate::config::shown::Show;
+use crate::config::shown::{Show, counted};
 use crate::control::guard::account::LeftOut;
 use crate::control::lists::Tally;
 
@@ -28,8 +28,10 @@ pub(super) fn list(
     };
     writeln!(
         out,
-        "{name}: {rules} rules, {} skipped, {bad} bad lines{left} ({path})",
-        tally.skipped
+        "{name}: {}, {} skipped, {}{left} ({path})",
+        counted(rules, "rule", "rules"),
+        tally.skipped,
+        counted(bad, "bad line", "bad lines")
     )?;
     left_out(
         &path.to_string(),
@@ -50,7 +52,7 @@ pub(super) fn list(
     if bad > shown {
         writeln!(out, "  and {} more:", bad - shown)?;
         for (problem, count) in &tally.bad {
-            writeln!(out, "  {count} lines: {problem}")?;
+            writeln!(out, "  {}: {problem}", counted(*count, "line", "lines"))?;
         }
     }
     Ok(())

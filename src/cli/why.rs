@@ -53,7 +53,7 @@ pub(super) struct WhyArgs {
     #[arg(long, value_name = "IP")]
     client: Option<IpAddr>,
     /// As it was at that time, as in 2017-07-20T00:00:00+07:00: by the journal, and before its first
-    /// entry by the dates of orders and exceptions alone. What is not known of it is told.
+    /// entry by the dates of orders and exceptions alone. What is not known of it is reported.
     #[arg(long, value_name = "TIME")]
     at: Option<Moment>,
     /// Explain by the lists, orders and exceptions as their files are, whatever the server has in force.

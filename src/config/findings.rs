@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use super::error::{Problem, Problems};
+use super::shown::counted;
 
 /// How much of a value a message shows, in characters.
 const SHOWN: usize = 60;
@@ -88,7 +89,10 @@ impl Findings {
             self.problems.push(Problem {
                 path: self.path,
                 line: None,
-                message: format!("{} more problems: correct these first", self.more),
+                message: format!(
+                    "{}: correct these first",
+                    counted(self.more, "more problem", "more problems")
+                ),
             });
         }
         Err(Problems(self.problems))

@@ -160,7 +160,7 @@ impl Service {
         };
         if tokio::time::timeout(DRAIN, drained).await.is_err() {
             let left = self.tracker.len();
-            tracing::warn!(left, "questions left unanswered at the end");
+            tracing::warn!(left, "queries left unanswered at the end");
         }
         tracing::info!("stopped");
     }

@@ -29,7 +29,7 @@ pub(super) type Target = (ServerAddress, Dialect);
 pub enum UpstreamError {
     /// It is this server.
     #[error(
-        "upstream {upstream} is this server itself (it listens on {listen}), so questions would go in a circle; name another resolver with --upstream or in [upstream] servers"
+        "upstream {upstream} is this server itself (it listens on {listen}), so queries would go in a circle; name another resolver with --upstream or in [upstream] servers"
     )]
     Ourselves {
         /// The upstream.

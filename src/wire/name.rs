@@ -70,10 +70,10 @@ pub enum NameError {
     #[error("a label has a reserved type")]
     LabelType,
     /// A label has more than 63 octets.
-    #[error("a label is longer than 63 octets")]
+    #[error("a label is longer than 63 bytes")]
     LabelTooLong,
     /// The whole name has more than 255 octets.
-    #[error("the name is longer than 255 octets")]
+    #[error("the name is longer than 255 bytes")]
     TooLong,
     /// Two dots in a row, or a dot at the start.
     #[error("a label is empty")]

@@ -62,7 +62,7 @@ fn the_lists_of_a_configuration_become_an_image_and_bad_lines_are_told() {
     let said = text(&output);
     assert!(output.status.success(), "{said}");
     assert!(
-        said.contains("ads: 4 rules, 0 skipped, 1 bad lines"),
+        said.contains("ads: 4 rules, 0 skipped, 1 bad line"),
         "{said}"
     );
     assert!(said.contains("ads:3: https://no.example/: a URL"), "{said}");

@@ -190,7 +190,7 @@ fn a_release_is_for_one_guard_and_one_reading() {
     assert!(text(&reload(&server, &[])).contains(both));
     let told = text(&reload(&server, &["ads:bad"]));
     assert!(
-        told.contains("1 rules, 75 % fewer") && told.contains(both),
+        told.contains("1 rule, 75 % fewer") && told.contains(both),
         "{told}"
     );
     assert!(!told.contains("lines are bad"), "{told}");
@@ -354,7 +354,7 @@ fn each_ward_leaves_a_rule_out_until_its_name_is_released() {
     );
     let people = text(&server.verb(&["status"]));
     assert!(
-        people.contains("list ads: 1 rules, 0 bad lines, 8 left out\n"),
+        people.contains("list ads: 1 rule, 0 bad lines, 8 left out\n"),
         "{people}"
     );
     let log = server.log();
@@ -427,7 +427,7 @@ fn a_large_list_loses_only_the_rules_that_are_left_out() {
     assert_eq!(server.status()["lists"][0]["rules"], 60_003);
     let output = reload(&server, &[]);
     assert!(
-        text(&output).contains("no list read anew"),
+        text(&output).contains("no list read again"),
         "{}",
         text(&output)
     );
@@ -561,7 +561,7 @@ fn an_allow_list_that_frees_a_public_suffix_is_reported() {
         let why = format!("counts, but covers the public suffix {suffix}\n");
         assert!(told.contains(&why), "{told}");
     }
-    assert!(told.contains("good: 1 lists"), "{told}");
+    assert!(told.contains("good: 1 list"), "{told}");
     let output = reguard(&server, "release = [\"net.id\"]");
     assert!(output.status.success(), "{}", text(&output));
     until("the release", || server.status()["lists"][0]["warned"] == 2);
@@ -589,7 +589,7 @@ fn the_guards_files_are_read_again_at_a_reload_and_lists_with_them() {
     let output = reload(&server, &[]);
     assert!(output.status.success(), "{}", text(&output));
     assert!(
-        text(&output).contains("read anew: ads"),
+        text(&output).contains("read again: ads"),
         "{}",
         text(&output)
     );
@@ -600,7 +600,7 @@ fn the_guards_files_are_read_again_at_a_reload_and_lists_with_them() {
     assert!(!is_blocked(server.address, "plain.example"));
     let output = reload(&server, &[]);
     assert!(
-        text(&output).contains("no list read anew"),
+        text(&output).contains("no list read again"),
         "{}",
         text(&output)
     );
@@ -734,10 +734,10 @@ fn a_compiled_image_lacks_what_is_left_out_and_that_is_told() {
     let told = text(&output);
     assert!(output.status.success(), "{told}");
     assert!(
-        told.contains("ads: 1 rules, 0 skipped, 0 bad lines, 1 left out"),
+        told.contains("ads: 1 rule, 0 skipped, 0 bad lines, 1 left out"),
         "{told}"
     );
-    assert!(told.contains("image: 1 names in, 1 rules"), "{told}");
+    assert!(told.contains("image: 1 name in, 1 rule"), "{told}");
     let mut command = tapis();
     command
         .args(["compile", "--accept", "ads", "-o"])

@@ -340,3 +340,50 @@ fn negative_answers_have_a_maximum_ttl() {
         }
     }
 }
+
+/// An order that blocks one name.
+const ORDER: &str = "id = \"x-1\"\nlegal-basis = [\"Act 1\"]\n\
+    effective-from = 2026-01-02T00:00:00Z\nreview-at = 2030-01-01T00:00:00Z\n\
+    authority = { name = \"Authority\" }\nredress = { how = \"write\" }\nreason = { en = \"why\" }\n\
+    targets = [{ name = \"o.example\", scope = \"exact\" }]\n";
+
+#[test]
+fn what_there_is_one_of_is_singular() {
+    let upstream = Upstream::plain();
+    let config = preamble(upstream.address)
+        + "[orders]\npath = \"orders\"\n[state]\ndir = \"state\"\n[guard]\nbad-percent = 50\n"
+        + &list("ads", "");
+    let folder = folder(&config, &[("ads", "a.example\nb..example\n")]);
+    std::fs::create_dir(folder.path().join("orders")).expect("made");
+    std::fs::write(folder.path().join("orders/x-1.toml"), ORDER).expect("written");
+    let server = Server::start_in(folder);
+    ask(server.address, "true.example", RecordType::A);
+    let order = server.path("orders/x-1.toml").display().to_string();
+    let image = server.path("image").display().to_string();
+    for (verb, told) in [
+        (&["check"][..], "ads: 1 rule, 0 skipped, 1 bad line ("),
+        (&["check", "--allow-bad-lines"], "good: 1 list, 1 order\n"),
+        (&["status"], "list ads: 1 rule, 1 bad line\n"),
+        (&["status"], "cache: 1 answer, "),
+        (&["order", "check", &order], "good: order x-1, 1 target\n"),
+        (&["order", "list"], ", 1 target, Authority\n"),
+        (
+            &["order", "report"],
+            "authority Authority: 1 order, 1 in force\n",
+        ),
+        (
+            &["journal", "show"],
+            "list ads: 1 rule, 0 left out, 1 bad line, BLAKE3",
+        ),
+        (
+            &["compile", "-o", "image"],
+            ": 1 name in, 1 rule, 0 pruned, ",
+        ),
+    ] {
+        let output = server.verb(verb);
+        assert!(text(&output).contains(told), "{verb:?}: {}", text(&output));
+    }
+    std::fs::write(server.path("ads"), "a..b\n").expect("written");
+    let told = text(&server.verb(&["reload"]));
+    assert!(told.contains("1 of 1 line is bad"), "{told}");
+}

@@ -44,7 +44,7 @@ fn held(server: &Server, reason: &str) {
 fn a_list_that_lost_more_than_half_is_held_until_that_is_released() {
     let (server, _upstream) = server("", FOUR);
     fs::write(server.path("ads"), "a.example\n").expect("written");
-    held(&server, "1 rules, 75 % fewer than the 4 in force");
+    held(&server, "1 rule, 75 % fewer than the 4 in force");
     let output = reload(&server, &["--accept", "ads:shrunk"]);
     assert!(output.status.success(), "{}", text(&output));
     assert!(!is_blocked(server.address, "d.example"));

@@ -241,7 +241,7 @@ fn status_tells_people_and_programs() {
     assert!(is_blocked(server.address, "blocked.example"));
     let people = text(&server.verb(&["status"]));
     assert!(
-        people.contains("generation 1") && people.contains("list ads: 1 rules"),
+        people.contains("generation 1") && people.contains("list ads: 1 rule,"),
         "{people}"
     );
     let status = server.status();

@@ -157,12 +157,15 @@ fn apply(
             writeln!(out, "read by the server: generation {generation} in force")?;
         }
         Err(ClientError::Absent { .. }) => {
-            writeln!(out, "no server was told; one that watches the file follows")?;
+            writeln!(
+                out,
+                "no server is running; one that watches the directory reads the file"
+            )?;
         }
         Err(error) => {
             writeln!(
                 out,
-                "the server was not told, and follows the file if it watches it: {error}"
+                "the server was not notified, and reads the file if it watches the directory: {error}"
             )?;
         }
     }

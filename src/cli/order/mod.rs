@@ -18,6 +18,7 @@ use super::{ControlArgs, Failure, read_config};
 use crate::config::Config;
 use crate::config::moment::Moment;
 use crate::config::order::Order;
+use crate::config::shown::counted;
 use crate::control::guard::rails::Rails;
 use crate::control::orders;
 use crate::control::orders::book::{Book, Known};
@@ -31,13 +32,13 @@ pub(super) struct OrderArgs {
 
 #[derive(Debug, Subcommand)]
 enum OrderVerb {
-    /// Tell all orders with their states.
+    /// List all orders with their states.
     List(ListArgs),
-    /// Tell all that an order says, and what state it is in.
+    /// Show all that an order says, and its state.
     Show(ShowArgs),
-    /// Tell how many orders there are, whose, and how long they took to bite and to end.
+    /// Count the orders, by authority and legal basis, with the time from issue to force and from lift to its effect.
     Report(report::ReportArgs),
-    /// Tell whether a file is a valid order.
+    /// Check whether a file is a valid order.
     ///
     /// Exit code 0 when it is, 1 when not. Warns of what `[guard]` would leave out of a list: public
     /// suffixes, protected and popular names.
@@ -145,8 +146,8 @@ fn check(config: &Config, args: &FileArgs, out: &mut impl Write) -> Result<(), F
     {
         writeln!(out, "warning: {finding}")?;
     }
-    let (id, names) = (&order.id, order.targets.len());
-    writeln!(out, "good: order {id}, {names} targets")?;
+    let targets = counted(order.targets.len(), "target", "targets");
+    writeln!(out, "good: order {}, {targets}", order.id)?;
     Ok(())
 }
 
@@ -169,11 +170,9 @@ fn list(config: &Config, args: &ListArgs, out: &mut impl Write) -> Result<(), Fa
     } else {
         for (state, Known { order, .. }) in &known {
             let (id, from) = (&order.id, order.dates.effective_from);
-            let (names, authority) = (order.targets.len(), &order.authority.name);
-            writeln!(
-                out,
-                "{id}: {state}, from {from}, {names} targets, {authority}"
-            )?;
+            let targets = counted(order.targets.len(), "target", "targets");
+            let authority = &order.authority.name;
+            writeln!(out, "{id}: {state}, from {from}, {targets}, {authority}")?;
         }
     }
     refused(&book)

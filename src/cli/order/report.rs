@@ -13,6 +13,7 @@ use super::{AtArgs, refused};
 use crate::cli::{ControlArgs, Failure, read_config, runtime};
 use crate::config::Config;
 use crate::config::order::Order;
+use crate::config::shown::counted;
 use crate::control::client::call;
 use crate::control::journal::past::{Span, spans};
 use crate::control::orders::book::Book;
@@ -215,7 +216,8 @@ fn print(report: &Report, out: &mut impl Write) -> std::io::Result<()> {
     ] {
         for (name, count) in counts {
             let Count { orders, in_force } = count;
-            writeln!(out, "{what} {name}: {orders} orders, {in_force} in force")?;
+            let orders = counted(*orders, "order", "orders");
+            writeln!(out, "{what} {name}: {orders}, {in_force} in force")?;
         }
     }
     for Overdue { order, days } in &report.overdue_reviews {
@@ -233,12 +235,12 @@ fn print(report: &Report, out: &mut impl Write) -> std::io::Result<()> {
             write!(out, ", {days:.2} days from lift to freedom")?;
         }
         if let Some(hits) = line.hits {
-            write!(out, ", {hits} hits")?;
+            write!(out, ", {}", counted(hits, "hit", "hits"))?;
         }
         writeln!(out)?;
     }
     for (list, hits) in &report.list_hits {
-        writeln!(out, "list {list}: {hits} hits")?;
+        writeln!(out, "list {list}: {}", counted(*hits, "hit", "hits"))?;
     }
     for unknown in &report.unknown {
         writeln!(out, "not known: {unknown}")?;

@@ -39,7 +39,7 @@ pub enum ChildError {
     #[error("the compiler was ended by signal {0}{remedy}", remedy = remedy(*.0))]
     Killed(i32),
     /// It said nothing for too long, and was ended.
-    #[error("the compiler was ended: it told nothing for {} seconds", .0.as_secs_f64())]
+    #[error("the compiler was ended: it reported no progress for {} s", .0.as_secs_f64())]
     Hung(Duration),
     /// What it said is not what a compiler says.
     #[error("the compiler said what can't be understood: {0}; is its program another version?")]
@@ -56,7 +56,7 @@ fn own_program() -> io::Result<PathBuf> {
 
 fn remedy(signal: i32) -> &'static str {
     if signal == libc::SIGKILL {
-        "; most likely memory ran out, which the system's log tells"
+        "; most likely memory ran out; see the system's log"
     } else {
         ""
     }

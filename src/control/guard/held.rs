@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::release::{Guard, Guards};
 use crate::config::guard::Limits;
-use crate::config::shown::Show;
+use crate::config::shown::{Show, counted};
 use crate::control::lists::{Bad, FileFormat, Tally};
 use crate::control::load::Signature;
 
@@ -56,7 +56,10 @@ pub struct Held {
 enum Reason {
     #[error("empty; a list that is empty on purpose holds a comment")]
     Empty,
-    #[error("{bad} of {lines} lines are bad, the first in line {first}: {problem}")]
+    #[error(
+        "{bad} of {} {} bad, the first in line {first}: {problem}", counted(*.lines, "line", "lines"),
+        if *.bad == 1 { "is" } else { "are" }
+    )]
     Bad {
         bad: u32,
         lines: u32,
@@ -64,19 +67,19 @@ enum Reason {
         problem: Bad,
         format: Option<FileFormat>,
     },
-    #[error("{now} rules, {percent} % fewer than the {before} in force")]
+    #[error("{rules}, {percent} % fewer than the {before} in force", rules = counted(*.now, "rule", "rules"))]
     Shrunk {
         now: usize,
         before: usize,
         percent: usize,
     },
-    #[error("{now} rules, {percent} % more than the {before} in force")]
+    #[error("{rules}, {percent} % more than the {before} in force", rules = counted(*.now, "rule", "rules"))]
     Grown {
         now: usize,
         before: usize,
         percent: usize,
     },
-    #[error("written at {since:.0}, over {hours} hours ago")]
+    #[error("written at {since:.0}, over {} ago", counted(*.hours, "hour", "hours"))]
     Old { since: Timestamp, hours: u32 },
 }
 
@@ -393,7 +396,7 @@ mod tests {
         };
         let bad =
             "2 of 3 lines are bad, the first in line 1: a rule on the root would cover every name";
-        let shrunk = "1 rules, 89 % fewer than the 9 in force";
+        let shrunk = "1 rule, 89 % fewer than the 9 in force";
         let command = "To take it as it is: tapis reload --accept ads:bad --accept ads:shrunk";
         assert_eq!(
             told(Guards::NONE),

@@ -9,7 +9,7 @@ use std::path::Path;
 use super::wards::{Ward, Warded};
 use crate::config::Config;
 use crate::config::regular::{self, Unread};
-use crate::config::shown::Show;
+use crate::config::shown::{Counted, Show, counted};
 use crate::config::typed;
 use crate::control::lists::Notation;
 use crate::control::load::{self, Refusal};
@@ -46,6 +46,10 @@ impl Sheet {
     }
 }
 
+fn more_bad(lines: usize) -> Counted {
+    counted(lines, "more line is bad", "more lines are bad")
+}
+
 /// The names that an operator protects: a file as lists are.
 pub(super) fn protected(path: &Path) -> Sheet {
     let mut sheet = Sheet::default();
@@ -67,9 +71,7 @@ pub(super) fn protected(path: &Path) -> Sheet {
             }
             let more = reading.tally.bad_total() as usize - reading.tally.first.len();
             if more > 0 {
-                sheet
-                    .problems
-                    .push(format!("{shown}: {more} more lines are bad"));
+                sheet.problems.push(format!("{shown}: {}", more_bad(more)));
             }
             if reading.tally.rules as usize > MOST {
                 let told =
@@ -118,7 +120,7 @@ pub(super) fn popular(path: &Path, first: usize) -> Sheet {
     }
     if let Some(more) = bad.checked_sub(TOLD).filter(|more| *more > 0) {
         let path = path.shown();
-        let told = format!("{path}: {more} more lines are bad");
+        let told = format!("{path}: {}", more_bad(more));
         sheet.problems.push(told);
     }
     sheet
@@ -331,10 +333,11 @@ mod tests {
             );
             if let Some(more) = bad.checked_sub(TOLD).filter(|more| *more > 0) {
                 let last = sheet.problems.last().expect("there are some");
-                assert!(
-                    last.ends_with(&format!(": {more} more lines are bad")),
-                    "{last}"
-                );
+                let said = match more {
+                    1 => ": 1 more line is bad".to_owned(),
+                    _ => format!(": {more} more lines are bad"),
+                };
+                assert!(last.ends_with(&said), "{last}");
             }
         }
     }

@@ -55,7 +55,7 @@ pub enum JournalError {
     #[error(transparent)]
     Key(#[from] KeyError),
     /// It is no longer the file that was opened, or has another length.
-    #[error("{path}: was changed by somebody else", path = .0.shown())]
+    #[error("{path}: was changed by another program", path = .0.shown())]
     Replaced(PathBuf),
 }
 

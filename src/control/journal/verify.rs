@@ -93,18 +93,18 @@ impl fmt::Display for Finding {
                 "entry {number} does not follow the one before it, which was changed"
             ),
             Problem::NoHead => f.write_str(
-                "the file that tells which entry is the last can't be read, so entries may be missing",
+                "the file that names the last entry can't be read, so entries may be missing",
             ),
             Problem::OtherHead(number) => {
-                write!(f, "entry {number} is another one than the file beside the journal tells")
+                write!(f, "entry {number} differs from what the file beside the journal has")
             }
             Problem::Uncovered(first, last) => write!(
                 f,
-                "entries {first} to {last} are beyond the head: written just before a crash, or by somebody else"
+                "entries {first} to {last} are beyond the head: written just before a crash, or by another program"
             ),
             Problem::WasUncovered(first, last) => write!(
                 f,
-                "entries {first} to {last} were beyond the head when this server started: written just before a crash, or by somebody else"
+                "entries {first} to {last} were beyond the head when this server started: written just before a crash, or by another program"
             ),
             Problem::WasOtherHead(number) => write!(
                 f,

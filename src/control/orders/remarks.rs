@@ -9,6 +9,7 @@ use std::path::Path;
 use super::book::Book;
 use super::folder::Folder;
 use super::rules;
+use crate::config::shown::counted;
 use crate::config::{self, shown::Show};
 use crate::policy::rule::Source;
 
@@ -99,7 +100,10 @@ impl Book {
         let (mut problems, more) = first(MOST_REPORTED, problems);
         problems.sort();
         problems.extend(more.map(|more| {
-            format!("orders and exceptions: {more} more problems: correct the files above first")
+            format!(
+                "orders and exceptions: {}: correct the files above first",
+                counted(more, "more problem", "more problems")
+            )
         }));
         problems
     }
@@ -120,7 +124,12 @@ impl Book {
         let vain = self.vain.iter().map(|vain| Warning::Vain(vain));
         let against = against.map(Warning::Exception);
         let (mut warnings, more) = first(MOST_REPORTED, vain.chain(withdrawn).chain(against));
-        warnings.extend(more.map(|more| format!("orders and exceptions: {more} more warnings")));
+        warnings.extend(more.map(|more| {
+            format!(
+                "orders and exceptions: {}",
+                counted(more, "more warning", "more warnings")
+            )
+        }));
         warnings
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::config::Orders;
 use crate::config::exception::Exception;
 use crate::config::order::Order;
-use crate::config::shown::Show;
+use crate::config::shown::{Show, counted};
 use crate::policy::builder::Builder;
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::image::values::SOURCES;
@@ -53,7 +53,8 @@ pub(super) fn renew<'o, O: Iterator<Item = &'o Order>>(
             match (compiled.orders_missing, compiled.exceptions_missing) {
                 (false, 0) => None,
                 (false, count) => Some(format!(
-                    "{all}: {full}; the last {count} exceptions are not in force; remove some, or use an allow list"
+                    "{all}: {full}; the last {} not in force; remove some, or use an allow list",
+                    counted(count, "exception is", "exceptions are")
                 )),
                 (true, _) => Some(format!(
                     "{all}: {full}; the last ones are not in force; remove some"

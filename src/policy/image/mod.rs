@@ -58,7 +58,7 @@ pub enum TooLarge {
     #[error("more names than fit into 2 GiB of image; leave out a list")]
     Buckets,
     /// More than 16,777,216 nodes with many children, or groups of their buckets.
-    #[error("more names with many beneath them than fit into one image; leave out a list")]
+    #[error("more names with many names below them than fit into one image; leave out a list")]
     Directory,
     /// More than 65,535 sources, or rules on a name.
     #[error("more than 65,535 lists, or rules of lists on one name; join some lists")]

@@ -166,7 +166,7 @@ fn a_refused_list_keeps_its_old_rules_and_says_why() {
         refused.to_string()
     };
     assert!(
-        refused(0).contains("1 rules, 67 % fewer than the 3 in force"),
+        refused(0).contains("1 rule, 67 % fewer than the 3 in force"),
         "{}",
         refused(0)
     );
