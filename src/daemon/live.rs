@@ -17,7 +17,7 @@ use crate::serve::pace::Pace;
 use crate::serve::resolve::Resolver;
 use crate::serve::seats::Bounds;
 use crate::serve::streams::Streams;
-use crate::serve::upstream::{FailureCounts, ServerState};
+use crate::serve::upstream::ServerState;
 use crate::stats::{Counters, sums};
 use crate::sys::udp::Ports;
 
@@ -154,8 +154,8 @@ impl DataPlane for Live {
             edns: server.dialect.edns,
             random_case: server.dialect.random_case,
             referrals: server.referrals,
-            failures: by_name(server.failures),
-            failures_total: by_name(server.failures_total),
+            failures: by_name(server.failures.recent),
+            failures_total: by_name(server.failures.total),
         };
         let problems = [parts.source.problem(), parts.outage.alarm()];
         let servers = parts.resolver.pool().state().into_iter();
@@ -192,7 +192,7 @@ impl DataPlane for Live {
 }
 
 /// Counters by their names.
-fn by_name(counts: FailureCounts) -> BTreeMap<String, u64> {
+fn by_name(counts: Vec<(&'static str, u64)>) -> BTreeMap<String, u64> {
     let counts = counts.into_iter();
     counts
         .map(|(name, count)| (name.to_owned(), count))

@@ -42,7 +42,13 @@ impl Failure {
 }
 
 /// How often each kind occurred, by its name; those that did not are left out.
-pub type FailureCounts = Vec<(&'static str, u64)>;
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FailureCounts {
+    /// Since the last usable answer.
+    pub recent: Vec<(&'static str, u64)>,
+    /// Since the server is known.
+    pub total: Vec<(&'static str, u64)>,
+}
 
 /// Counters of one server.
 #[derive(Debug, Default)]
@@ -75,18 +81,16 @@ impl Failures {
         }
     }
 
-    /// Since the last usable answer.
-    pub(super) fn recent(&self) -> FailureCounts {
-        counts(&self.recent)
-    }
-
-    /// Since the server is known.
-    pub(super) fn total(&self) -> FailureCounts {
-        counts(&self.total)
+    /// What was counted.
+    pub(super) fn counts(&self) -> FailureCounts {
+        FailureCounts {
+            recent: counts(&self.recent),
+            total: counts(&self.total),
+        }
     }
 }
 
-fn counts(counters: &[AtomicU64; KINDS.len()]) -> FailureCounts {
+fn counts(counters: &[AtomicU64; KINDS.len()]) -> Vec<(&'static str, u64)> {
     let loaded = counters.iter().map(|count| count.load(Ordering::Relaxed));
     let counts = KINDS.into_iter().zip(loaded);
     counts.filter(|(_, count)| *count > 0).collect()
@@ -100,21 +104,22 @@ mod tests {
     fn a_usable_answer_ends_what_was_counted_since_the_one_before() {
         let failures = Failures::default();
         failures.end();
-        assert_eq!(failures.total(), []);
+        assert_eq!(failures.counts(), FailureCounts::default());
         for failure in [Failure::Rcode(1), Failure::Rcode(1), Failure::Unreadable] {
             failures.count(failure);
         }
-        let both = [("FORMERR", 2), ("unreadable", 1)];
-        assert_eq!(
-            (failures.recent(), failures.total()),
-            (both.into(), both.into())
-        );
+        let both = vec![("FORMERR", 2), ("unreadable", 1)];
+        let expected = FailureCounts {
+            recent: both.clone(),
+            total: both,
+        };
+        assert_eq!(failures.counts(), expected);
         failures.end();
         failures.count(Failure::Rcode(16));
-        assert_eq!(failures.recent(), [("other", 1)]);
-        assert_eq!(
-            failures.total(),
-            [("FORMERR", 2), ("other", 1), ("unreadable", 1)]
-        );
+        let expected = FailureCounts {
+            recent: vec![("other", 1)],
+            total: vec![("FORMERR", 2), ("other", 1), ("unreadable", 1)],
+        };
+        assert_eq!(failures.counts(), expected);
     }
 }

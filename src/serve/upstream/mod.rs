@@ -97,10 +97,8 @@ pub struct ServerState {
     pub dialect: Dialect,
     /// How often it referred to other servers instead of answering.
     pub referrals: u64,
-    /// Answers that were no use since the last one that was.
+    /// Answers that were no use.
     pub failures: FailureCounts,
-    /// All of those.
-    pub failures_total: FailureCounts,
 }
 
 /// Why there is no usable answer.
@@ -232,18 +230,14 @@ impl Pool {
     pub fn state(&self) -> Vec<ServerState> {
         let now = Instant::now();
         let servers = self.lock();
-        let state = |(server, health): (&Arc<Server>, &Health)| {
-            let (failures, failures_total) = server.failures();
-            ServerState {
-                address: server.address(),
-                down: health.is_down(now),
-                silent: health.is_silent(),
-                latency: health.latency(),
-                dialect: server.dialect(now),
-                referrals: server.referrals(),
-                failures,
-                failures_total,
-            }
+        let state = |(server, health): (&Arc<Server>, &Health)| ServerState {
+            address: server.address(),
+            down: health.is_down(now),
+            silent: health.is_silent(),
+            latency: health.latency(),
+            dialect: server.dialect(now),
+            referrals: server.referrals(),
+            failures: server.failures(),
         };
         let both = servers.all.iter().zip(&servers.health);
         both.map(state).collect()

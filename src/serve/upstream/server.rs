@@ -110,9 +110,9 @@ impl Server {
         self.failures.end();
     }
 
-    /// Its failures since its last usable answer, and all of them.
-    pub(super) fn failures(&self) -> (FailureCounts, FailureCounts) {
-        (self.failures.recent(), self.failures.total())
+    /// Its failures.
+    pub(super) fn failures(&self) -> FailureCounts {
+        self.failures.counts()
     }
 
     /// It answered a query with EDNS as one that understands or ignores it.
