@@ -57,8 +57,9 @@ enum Reason {
     #[error("empty; a list that is empty on purpose holds a comment")]
     Empty,
     #[error(
-        "{bad} of {} {} bad, the first in line {first}: {problem}", counted(*.lines, "line", "lines"),
-        if *.bad == 1 { "is" } else { "are" }
+        "{bad} of {all} {are} bad, the first in line {first}: {problem}",
+        all = counted(*.lines, "line", "lines"),
+        are = are(*.bad)
     )]
     Bad {
         bad: u32,
@@ -79,8 +80,12 @@ enum Reason {
         before: usize,
         percent: usize,
     },
-    #[error("written at {since:.0}, over {} ago", counted(*.hours, "hour", "hours"))]
+    #[error("written at {since:.0}, over {limit} ago", limit = counted(*.hours, "hour", "hours"))]
     Old { since: Timestamp, hours: u32 },
+}
+
+fn are(count: u32) -> &'static str {
+    if count == 1 { "is" } else { "are" }
 }
 
 impl Reason {
