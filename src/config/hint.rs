@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::upstream::split;
+use super::upstream::{ServerAddress, split};
 use super::values::url;
 
 /// The default port of DNS.
@@ -103,7 +103,12 @@ fn of_url(scheme: &str, rest: &str) -> String {
         }
         _ => {
             let rest = rest.trim_end_matches('/');
-            format!("which is a URL: write \"{rest}\"")
+            match rest.parse::<ServerAddress>() {
+                Ok(_) => format!("which is a URL: write \"{rest}\""),
+                Err(_) => {
+                    "which is a URL: write the address of a server, as in \"192.0.2.53\"".to_owned()
+                }
+            }
         }
     }
 }

@@ -13,7 +13,7 @@ use super::load::{Loaded, Refusal};
 use super::notes;
 use super::orders::book::Known;
 use super::orders::life::State;
-use super::orders::remarks::{MOST_REPORTED, first};
+use super::orders::remarks::{MOST_REPORTED, first, more_warnings};
 use super::reload::Control;
 use super::state::ListState;
 use super::status::{
@@ -137,7 +137,7 @@ fn orders(control: &Control, gauges: &Gauges) -> OrdersStatus {
     status.warnings.extend(found);
     status
         .warnings
-        .extend(more.map(|more| format!("orders: {more} more warnings")));
+        .extend(more.map(|more| format!("orders: {}", more_warnings(more))));
     for exception in book.exceptions() {
         match exception.until.is_some_and(|until| until.at() <= now) {
             true => status.exceptions_over += 1,

@@ -52,6 +52,8 @@ fn an_upstream_in_the_notation_of_another_program_is_told_in_ours() {
         ("192.0.2.1@853#dns.example", "TLS"),
         ("udp://192.0.2.1", "\"192.0.2.1\""),
         ("tcp://192.0.2.1:5353", "\"192.0.2.1:5353\""),
+        ("udp://dns.example", "the address of a server"),
+        ("ftp://192.0.2.1/list", "the address of a server"),
         ("tls://192.0.2.1", "DNS over TLS"),
         ("tls://dns.example", "DNS over TLS"),
         ("quic://dns.example", "DNS over QUIC"),
@@ -376,7 +378,7 @@ fn what_there_is_one_of_is_singular() {
             "list ads: 1 rule, 0 left out, 1 bad line, BLAKE3",
         ),
         (
-            &["compile", "-o", "image"],
+            &["compile", "-o", &image],
             ": 1 name in, 1 rule, 0 pruned, ",
         ),
     ] {

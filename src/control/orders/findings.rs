@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::super::guard::rails::Rails;
-use super::remarks::first;
+use super::remarks::{first, more_warnings};
 use crate::config::order::Order;
 
 /// Findings of one order that are reported. An order of 100,000 targets would otherwise write megabytes
@@ -42,7 +42,7 @@ impl Findings {
             let found = known.cloned();
             let found = found.unwrap_or_else(|| {
                 let (mut found, more) = first(ORDER_MAX, rails.findings(order));
-                found.extend(more.map(|more| format!("{more} more warnings")));
+                found.extend(more.map(more_warnings));
                 (Arc::clone(text), found.into())
             });
             (order.id.clone(), found)
@@ -126,7 +126,10 @@ mod tests {
             let found = findings.of(&orders[0].0);
             let (told, rest) = found.split_at(found.len().min(100));
             assert!(told.len() == 100 && told.iter().all(|told| told.contains("co.id")));
-            let expected = more.map(|more| format!("{more} more warnings"));
+            let expected = more.map(|more| match more {
+                1 => "1 more warning".to_owned(),
+                more => format!("{more} more warnings"),
+            });
             assert_eq!(rest, expected.as_slice());
         }
     }

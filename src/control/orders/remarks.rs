@@ -124,12 +124,7 @@ impl Book {
         let vain = self.vain.iter().map(|vain| Warning::Vain(vain));
         let against = against.map(Warning::Exception);
         let (mut warnings, more) = first(MOST_REPORTED, vain.chain(withdrawn).chain(against));
-        warnings.extend(more.map(|more| {
-            format!(
-                "orders and exceptions: {}",
-                counted(more, "more warning", "more warnings")
-            )
-        }));
+        warnings.extend(more.map(|more| format!("orders and exceptions: {}", more_warnings(more))));
         warnings
     }
 }
@@ -143,6 +138,11 @@ pub(in crate::control) fn first(
     let first = first.map(|sentence| sentence.to_string()).collect();
     let more = sentences.count();
     (first, (more > 0).then_some(more))
+}
+
+/// How many warnings are left out.
+pub(in crate::control) fn more_warnings(count: usize) -> String {
+    counted(count, "more warning", "more warnings").to_string()
 }
 
 #[cfg(test)]
