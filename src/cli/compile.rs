@@ -150,7 +150,7 @@ fn summarise(image: &Path, outcome: &Outcome, out: &mut impl Write) -> io::Resul
     let per_name = outcome.octets as f64 / outcome.given.max(1) as f64;
     writeln!(
         out,
-        "{}: {} in, {}, {} pruned, {}, {per_name:.1} a name, {:.1} s, {} MB of memory",
+        "{}: {} in, {}, {} pruned, {}, {per_name:.1} per name, {:.1} s, {} MB of memory",
         image.shown(),
         counted(outcome.given, "name", "names"),
         counted(outcome.rules, "rule", "rules"),

@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 use super::configuration::Need;
 use super::{Failure, read_config};
 use crate::config::moment::Moment;
-use crate::config::shown::{Show, counted};
+use crate::config::shown::{Show, counted, entries};
 use crate::control::journal::entry::{Cause, Event, Published, Start};
 use crate::control::journal::key::Keys;
 use crate::control::journal::verify::verify;
@@ -243,10 +243,11 @@ fn tell_start(start: &Start, out: &mut impl Write) -> io::Result<()> {
         )?;
     }
     if let Some((first, last)) = start.missing {
-        writeln!(out, "    entries {first} to {last} were gone")?;
+        writeln!(out, "    {} gone", entries(first, last, ["was", "were"]))?;
     }
     if let Some((first, last)) = start.uncovered {
-        writeln!(out, "    entries {first} to {last} were beyond the head")?;
+        let which = entries(first, last, ["was", "were"]);
+        writeln!(out, "    {which} beyond the head")?;
     }
     if let Some(head) = &start.other_head {
         let (number, hash) = (head.number, &head.hash);
@@ -329,7 +330,7 @@ fn cause(cause: &Cause) -> String {
         Cause::File { path } => path.shown().to_string(),
         Cause::Signal { signal } => signal.clone(),
         Cause::Verb { verb, user } => format!("`tapis {verb}` of user {user}"),
-        Cause::Guard => "the guard, which is another one".to_owned(),
+        Cause::Guard => "a change of [guard] or its files".to_owned(),
         Cause::Date => "a date".to_owned(),
         Cause::ClockSetBack { from } => format!("the clock, set back from {from}"),
         Cause::Merge => "merging small lists".to_owned(),

@@ -70,7 +70,7 @@ impl<'c> Then<'c> {
                 Some(list) => lists.push((list, Some(entry.rules))),
                 None => unknown.push(format!(
                     "list {}: what it held in generation {generation} (since {since}) is not known, \
-                     as its file is another one today",
+                     as its file has changed since",
                     entry.name
                 )),
             }

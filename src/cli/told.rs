@@ -70,7 +70,7 @@ pub(super) fn left_out(
     all: u32,
     out: &mut impl Write,
 ) -> io::Result<()> {
-    remarked(path, first, all, ["left out, it", "left out"], out)
+    remarked(path, first, all, "left out, it", ["left out"; 2], out)
 }
 
 /// Reports rules that count although they cover what they should not: the first ones of `all`.
@@ -80,15 +80,19 @@ pub(super) fn warned(
     all: u32,
     out: &mut impl Write,
 ) -> io::Result<()> {
-    let words = ["counts, but", "that count, but may be mistakes"];
-    remarked(path, first, all, words, out)
+    let rest = [
+        "that counts, but may be a mistake",
+        "that count, but may be mistakes",
+    ];
+    remarked(path, first, all, "counts, but", rest, out)
 }
 
 fn remarked(
     path: &str,
     first: &[LeftOut],
     all: u32,
-    [each, rest]: [&str; 2],
+    each: &str,
+    [one, rest]: [&'static str; 2],
     out: &mut impl Write,
 ) -> io::Result<()> {
     for LeftOut {
@@ -99,7 +103,28 @@ fn remarked(
     }
     let more = all.saturating_sub(first.len() as u32);
     if more > 0 {
+        let rest = match more {
+            1 => one,
+            _ => rest,
+        };
         writeln!(out, "  and {more} more {rest}")?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_more_rule_is_singular() {
+        for (all, expected) in [
+            (1, "  and 1 more that covers a public suffix\n"),
+            (2, "  and 2 more that cover public suffixes\n"),
+        ] {
+            let mut out = Vec::new();
+            warned("ads", &[], all, &mut out).expect("memory");
+            assert_eq!(String::from_utf8(out).expect("UTF-8"), expected);
+        }
+    }
 }

@@ -164,7 +164,7 @@ fn explain(config: &Config, args: &WhyArgs) -> Result<Explanation, Failure> {
                 if let Some(then) = rules.filter(|then| *then != fresh.loaded.rules) {
                     let (name, now) = (&list.source.name, fresh.loaded.rules);
                     left_out.push(format!(
-                        "list {name}: {then} of its rules counted then, of which the guard of today leaves {now}"
+                        "list {name}: {then} of its rules counted then, of which today's guard leaves {now}"
                     ));
                 }
                 sources.push(Arc::new(list.source.clone()));
@@ -351,8 +351,8 @@ fn print(told: &Explanation, out: &mut impl Write) -> Result<(), Failure> {
         None if told.decision == Outcome::Allowed => writeln!(out, "  upstream is asked")?,
         None if told.decision == Outcome::Excepted => writeln!(
             out,
-            "  upstream is asked; what the exception does not stand against may still block what a \
-             CNAME in its answer leads to"
+            "  upstream is asked; a CNAME in its answer may still lead to a name blocked by a rule that the \
+             exception does not override"
         )?,
         None => writeln!(
             out,

@@ -105,7 +105,7 @@ impl<'a, 'i> Reader<'a, 'i> {
         key: &'static str,
         mut read: impl FnMut(&mut Reader<'_, 'i>) -> T,
     ) -> Vec<T> {
-        let wanted = "a row of sections";
+        let wanted = "an array of sections";
         let remedy = |_: &DeValue<'_>| format!("write each as a section, [[{key}]]");
         let items = self.take(key, wanted, into_array, remedy);
         let tables = items.map(|items| self.items(items, "a section", into_table, remedy));
@@ -135,10 +135,15 @@ impl<'a, 'i> Reader<'a, 'i> {
     }
 
     pub(super) fn strings(&mut self, key: &'static str) -> Option<At<Vec<At<String>>>> {
-        let items = self.take(key, "a row of strings", into_array, |value| match value {
-            DeValue::String(text) => format!("put brackets around it: [{}]", quote(text)),
-            _ => "write it as [\"...\", \"...\"]".to_owned(),
-        })?;
+        let items = self.take(
+            key,
+            "an array of strings",
+            into_array,
+            |value| match value {
+                DeValue::String(text) => format!("put brackets around it: [{}]", quote(text)),
+                _ => "write it as [\"...\", \"...\"]".to_owned(),
+            },
+        )?;
         Some(self.items(items, "a string", into_string, string_remedy))
     }
 
@@ -151,7 +156,7 @@ impl<'a, 'i> Reader<'a, 'i> {
         plain: impl Fn(At<String>) -> T,
         mut read: impl FnMut(&mut Reader<'_, 'i>) -> T,
     ) -> Option<At<Vec<At<T>>>> {
-        let wanted = "a row of strings or tables";
+        let wanted = "an array of strings or tables";
         let items = self.take(key, wanted, into_array, |value| match value {
             DeValue::String(text) => format!("put brackets around it: [{}]", quote(text)),
             _ => remedy.to_owned(),
@@ -435,7 +440,7 @@ fn describe(value: &DeValue<'_>) -> String {
         DeValue::Float(number) => format!("a number with a fraction ({number})"),
         DeValue::Boolean(value) => format!("{value}"),
         DeValue::Datetime(date) => format!("a date or time ({date})"),
-        DeValue::Array(_) => "a row of values in brackets".to_owned(),
+        DeValue::Array(_) => "an array".to_owned(),
         DeValue::Table(_) => "a section".to_owned(),
     }
 }

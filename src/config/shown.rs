@@ -61,6 +61,14 @@ impl Display for Counted {
     }
 }
 
+/// Entries of a journal by their numbers, with a verb that agrees: `entry 5 is`, `entries 5 to 7 are`.
+pub fn entries(first: u64, last: u64, [one, more]: [&str; 2]) -> String {
+    match first == last {
+        true => format!("entry {first} {one}"),
+        false => format!("entries {first} to {last} {more}"),
+    }
+}
+
 /// What can be shown so.
 pub trait Show {
     /// Without characters that steer a terminal, and on one line.

@@ -35,7 +35,7 @@ pub(super) fn parse<T>(
                 let key = &text[error.span().unwrap_or_default()];
                 findings.report(
                     findings.line_at(start(error)),
-                    format!("`{key}` is here for the second time: keep one of the two"),
+                    format!("duplicate key `{key}`: keep one of the two"),
                 );
             }
             return read(table, findings);

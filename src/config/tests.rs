@@ -167,7 +167,7 @@ fn syntax_errors_and_other_mistakes_are_told_together() {
     );
     assert_eq!(
         problems("[server]\nworkers = 1\nworkers = 2\n"),
-        ["3: `workers` is here for the second time: keep one of the two"]
+        ["3: duplicate key `workers`: keep one of the two"]
     );
 }
 

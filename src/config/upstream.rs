@@ -128,7 +128,7 @@ impl FromStr for ServerAddress {
                 Err("which is no single server's address: name the server's own".to_owned())
             }
             None if is_link_local => Err(format!(
-                "which is on each link another server's: add the interface, as in \"{ip}%eth0\""
+                "which is a different server on each link: add the interface, as in \"{ip}%eth0\""
             )),
             Some(_) if !is_link_local => Err(format!(
                 "which is no link-local address, and only those have an interface: write \"{ip}\""

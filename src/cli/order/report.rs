@@ -232,7 +232,7 @@ fn print(report: &Report, out: &mut impl Write) -> std::io::Result<()> {
             write!(out, ", {days:.2} days from issue to force")?;
         }
         if let Some(days) = line.days_from_lift_to_freedom {
-            write!(out, ", {days:.2} days from lift to freedom")?;
+            write!(out, ", {days:.2} days from lift to its effect")?;
         }
         if let Some(hits) = line.hits {
             write!(out, ", {}", counted(hits, "hit", "hits"))?;

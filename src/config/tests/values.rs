@@ -9,7 +9,7 @@ fn wrong_types_are_told_with_what_to_write() {
     for (text, problem) in [
         (
             "[server]\nlisten = \"[::1]:53\"",
-            "2: listen is a string (\"[::1]:53\"), must be a row of strings: put brackets around \
+            "2: listen is a string (\"[::1]:53\"), must be an array of strings: put brackets around \
              it: [\"[::1]:53\"]",
         ),
         (
@@ -18,7 +18,7 @@ fn wrong_types_are_told_with_what_to_write() {
         ),
         (
             "[server]\ncontrol = [\"x\"]",
-            "2: control is a row of values in brackets, must be a string: write one text in quotes",
+            "2: control is an array, must be a string: write one text in quotes",
         ),
         (
             "[block]\nede = 2020-01-01",
@@ -30,7 +30,7 @@ fn wrong_types_are_told_with_what_to_write() {
         ),
         (
             "[list]\nname = \"a\"",
-            "1: list is a section, must be a row of sections: write each as a section, [[list]]",
+            "1: list is a section, must be an array of sections: write each as a section, [[list]]",
         ),
         (
             "list = [1]",
@@ -239,7 +239,7 @@ fn a_link_local_server_has_its_interface_and_no_other_has_one() {
     for (text, told) in [
         (
             "fe80::1",
-            "which is on each link another server's: add the interface, as in \"fe80::1%eth0\"",
+            "which is a different server on each link: add the interface, as in \"fe80::1%eth0\"",
         ),
         (
             "2001:db8::1%eth0",

@@ -42,7 +42,7 @@ pub enum ChildError {
     #[error("the compiler was ended: it reported no progress for {} s", .0.as_secs_f64())]
     Hung(Duration),
     /// What it said is not what a compiler says.
-    #[error("the compiler said what can't be understood: {0}; is its program another version?")]
+    #[error("the compiler's output can't be read: {0}; is its program another version?")]
     Nonsense(String),
 }
 
@@ -242,7 +242,7 @@ fn judge(
             let text = String::from_utf8_lossy(errors);
             let last = text.lines().rfind(|line| !line.trim().is_empty());
             let said = last.map(|line| line.strip_prefix("tapis: ").unwrap_or(line).to_owned());
-            let silent = || format!("the compiler ended with {status}, without a word");
+            let silent = || format!("the compiler ended with {status}, without a message");
             Err(ChildError::Failed(said.unwrap_or_else(silent)))
         }
     }
@@ -282,21 +282,21 @@ mod tests {
         assert_eq!(reason_of, "no room");
         let reason_of = reason("exit 3").await;
         assert!(
-            reason_of.contains("exit status: 3, without a word"),
+            reason_of.contains("exit status: 3, without a message"),
             "{reason_of}"
         );
         let reason_of = reason("exit 0").await;
-        assert!(reason_of.contains("without a word"), "{reason_of}");
+        assert!(reason_of.contains("without a message"), "{reason_of}");
     }
 
     #[tokio::test]
     async fn nonsense_is_told_and_a_line_that_is_cut_by_its_end_is_not() {
         let reason_of = reason("echo hello; exec cat /dev/zero").await;
-        assert!(reason_of.contains("can't be understood"), "{reason_of}");
+        assert!(reason_of.contains("can't be read"), "{reason_of}");
         let reason_of = reason("printf '{\"writ'; kill -9 $$").await;
         assert!(reason_of.contains("signal 9"), "{reason_of}");
         let endless = reason("exec cat /dev/zero").await;
-        assert!(endless.contains("can't be understood"), "{endless}");
+        assert!(endless.contains("can't be read"), "{endless}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -9,6 +9,7 @@ use super::chain::LineError;
 use super::entry::Event;
 use super::file::{JournalError, Last, read_head, read_lines};
 use super::key::{Authenticity, Keys};
+use crate::config::shown::entries;
 
 /// How often a journal is read that grows meanwhile.
 const TRIES: u32 = 3;
@@ -77,15 +78,13 @@ impl fmt::Display for Finding {
         }
         match self.problem {
             Problem::Line(error) => write!(f, "{error}"),
-            Problem::Missing(first, last) if first == last => {
-                write!(f, "entry {first} is missing before it")
-            }
             Problem::Missing(first, last) => {
-                write!(f, "entries {first} to {last} are missing before it")
+                write!(f, "{} missing before it", entries(first, last, ["is", "are"]))
             }
             Problem::Lost(first, last) => write!(
                 f,
-                "entries {first} to {last} were lost before the server that started then"
+                "{} lost before the server that started then",
+                entries(first, last, ["was", "were"])
             ),
             Problem::Moved(number) => write!(f, "entry {number} does not belong here"),
             Problem::Unchained(number) => write!(
@@ -100,15 +99,17 @@ impl fmt::Display for Finding {
             }
             Problem::Uncovered(first, last) => write!(
                 f,
-                "entries {first} to {last} are beyond the head: written just before a crash, or by another program"
+                "{} beyond the head: written just before a crash, or by another program",
+                entries(first, last, ["is", "are"])
             ),
             Problem::WasUncovered(first, last) => write!(
                 f,
-                "entries {first} to {last} were beyond the head when this server started: written just before a crash, or by another program"
+                "{} beyond the head when this server started: written just before a crash, or by another program",
+                entries(first, last, ["was", "were"])
             ),
             Problem::WasOtherHead(number) => write!(
                 f,
-                "entry {number} was another one than the file beside the journal told when this server started: the entries up to it were replaced"
+                "entry {number} differed from what the file beside the journal had when this server started: the entries up to it were replaced"
             ),
             Problem::WasUnauthenticated => f.write_str(
                 "the head was not authenticated when this server started: the key says nothing about the entries before",
@@ -239,4 +240,44 @@ fn verify_once(path: &Path, keys: Option<&Keys>) -> Result<(Verdict, bool), Jour
         }
     }
     Ok((verdict, grew))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_single_entry_is_no_range() {
+        for (problem, one, more) in [
+            (
+                Problem::Missing as fn(u64, u64) -> Problem,
+                "entry 5 is missing",
+                "entries 5 to 7 are missing",
+            ),
+            (
+                Problem::Lost,
+                "entry 5 was lost before",
+                "entries 5 to 7 were lost before",
+            ),
+            (
+                Problem::Uncovered,
+                "entry 5 is beyond",
+                "entries 5 to 7 are beyond",
+            ),
+            (
+                Problem::WasUncovered,
+                "entry 5 was beyond",
+                "entries 5 to 7 were beyond",
+            ),
+        ] {
+            for (last, expected) in [(5, one), (7, more)] {
+                let finding = Finding {
+                    line: None,
+                    problem: problem(5, last),
+                };
+                let told = finding.to_string();
+                assert!(told.contains(expected), "{told}");
+            }
+        }
+    }
 }
