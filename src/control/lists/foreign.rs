@@ -105,6 +105,9 @@ fn mark(first: char) -> &'static str {
     }
 }
 
+/// Whether a line has a syntax, and which.
+type Kind = (fn(&str) -> bool, Foreign);
+
 /// The syntax of a line that is bad in its list's format, its comment and outer whitespace cut off.
 pub(super) fn recognise(line: &[u8]) -> Option<Foreign> {
     let line = from_utf8(line).ok()?;
@@ -118,7 +121,7 @@ pub(super) fn recognise(line: &[u8]) -> Option<Foreign> {
     if starts(&["!", ";", "//"]) {
         return line.chars().next().map(Foreign::Comment);
     }
-    let kinds: [(fn(&str) -> bool, Foreign); 8] = [
+    let kinds: [Kind; 8] = [
         (is_adblock, Foreign::Adblock),
         (is_dnsmasq, Foreign::Dnsmasq),
         (is_unbound, Foreign::Unbound),
