@@ -119,8 +119,8 @@ mod tests {
     #[test]
     fn one_more_rule_is_singular() {
         for (all, expected) in [
-            (1, "  and 1 more that covers a public suffix\n"),
-            (2, "  and 2 more that cover public suffixes\n"),
+            (1, "  and 1 more that counts, but may be a mistake\n"),
+            (2, "  and 2 more that count, but may be mistakes\n"),
         ] {
             let mut out = Vec::new();
             warned("ads", &[], all, &mut out).expect("memory");
