@@ -469,7 +469,7 @@ fn a_list_can_be_warned_of_by_some_guards_and_lose_rules_by_the_others() {
     fs::write(server.path("tapis.toml"), &all).expect("written");
     let output = reload(&server, &[]);
     assert!(
-        text(&output).contains("read anew: ads"),
+        text(&output).contains("read again: ads"),
         "{}",
         text(&output)
     );
@@ -477,7 +477,7 @@ fn a_list_can_be_warned_of_by_some_guards_and_lose_rules_by_the_others() {
     fs::write(server.path("tapis.toml"), config.replace(some, "")).expect("written");
     let output = reload(&server, &[]);
     assert!(
-        text(&output).contains("read anew: ads"),
+        text(&output).contains("read again: ads"),
         "{}",
         text(&output)
     );

@@ -7,13 +7,12 @@ pub mod connect;
 mod datagram;
 mod failures;
 mod health;
-mod outage;
 mod reply;
 pub mod server;
+mod state;
 mod tcp;
 mod turns;
 
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -28,6 +27,7 @@ use self::health::Health;
 pub use self::reply::Again;
 pub(super) use self::reply::{Received, Verdict, is_usable};
 use self::server::Server;
+pub use self::state::ServerState;
 use super::cache::Key;
 use super::flights::Ticket;
 use super::shared::Setting;
@@ -80,25 +80,6 @@ impl Servers {
             .map(|at| Arc::clone(&self.all[at]))
             .collect()
     }
-}
-
-/// One server as `status` shows it.
-#[derive(Clone, Debug)]
-pub struct ServerState {
-    /// Its address.
-    pub address: SocketAddr,
-    /// Whether it is left alone because it does not answer.
-    pub down: bool,
-    /// Whether it has left its last queries without a word, be it asked again by now.
-    pub silent: bool,
-    /// Smoothed round-trip time; `None` before its first answer.
-    pub latency: Option<Duration>,
-    /// What it is asked with.
-    pub dialect: Dialect,
-    /// How often it referred to other servers instead of answering.
-    pub referrals: u64,
-    /// Answers that were no use.
-    pub failures: FailureCounts,
 }
 
 /// Why there is no usable answer.
@@ -224,23 +205,6 @@ impl Pool {
             next.health.push(health);
         }
         *held = next;
-    }
-
-    /// The servers and how they do.
-    pub fn state(&self) -> Vec<ServerState> {
-        let now = Instant::now();
-        let servers = self.lock();
-        let state = |(server, health): (&Arc<Server>, &Health)| ServerState {
-            address: server.address(),
-            down: health.is_down(now),
-            silent: health.is_silent(),
-            latency: health.latency(),
-            dialect: server.dialect(now),
-            referrals: server.referrals(),
-            failures: server.failures(),
-        };
-        let both = servers.all.iter().zip(&servers.health);
-        both.map(state).collect()
     }
 
     /// The server to ask first; `None` when there is none, or another thread has the record of
