@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 
 use crate::config::{Config, Content, List};
-use crate::control::hold::held;
+use crate::control::hold_file::held;
 use crate::control::journal::entry::ListEntry;
 use crate::control::journal::past::{Moment, Past};
 use crate::control::load::digest;

@@ -104,3 +104,34 @@ pub fn join<'i>(
     }
     builder.finish()
 }
+
+/// One image of the rules of these sources, each in its image. All count as whole lists.
+///
+/// # Errors
+/// When they are too many.
+pub fn collect(wanted: &[(&Arc<Image>, &ImageSource)]) -> Result<Image, TooLarge> {
+    let mut builder = Builder::new();
+    let mut images: Vec<&Arc<Image>> = Vec::new();
+    for (image, _) in wanted {
+        if !images.iter().any(|known| Arc::ptr_eq(known, image)) {
+            images.push(image);
+        }
+    }
+    for image in images {
+        let mut numbers = Vec::new();
+        for source in &image.provenance().sources {
+            let is = |(of, named): &&(&Arc<Image>, &ImageSource)| {
+                Arc::ptr_eq(of, image) && named.name == source.name
+            };
+            let whole = wanted.iter().find(is).map(|(_, source)| ImageSource {
+                whole: true,
+                ..(*source).clone()
+            });
+            numbers.push(whole.map(|whole| builder.source(whole)).transpose()?);
+        }
+        builder.take(image, |source| {
+            numbers.get(usize::from(source)).copied().flatten()
+        })?;
+    }
+    builder.finish()
+}

@@ -1,100 +1,32 @@
 //! Owns holding all lists as they were in a generation: until somebody releases them, no newer state of them counts.
 //! Refuses to hold orders and exceptions: an authority's word goes on.
 
-use std::fs::{self, File};
-use std::io;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::errands::{Errand, Landed};
 use super::guard::release::Guards;
+use super::hold_file::{FILE, Hold, remove, sync};
 use super::journal::entry::Cause;
 use super::keep::Keeper;
-use super::load::{Loaded, Refusal};
-use super::notes;
+use super::load::Refusal;
 use super::preparing::Prepared;
 use super::reload::{Control, carries};
+use super::revert::{are_same, loaded, read};
 use super::status::{ReloadReport, ReloadRequest, RollbackRequest};
 use super::wishes::Waiting;
+use crate::config::List;
 use crate::config::shown::Show;
-use crate::config::{List, regular};
 use crate::policy::images::Images;
-
-/// The file in the state directory that makes it outlive the server.
-const FILE: &str = "held";
-/// A larger file is something else.
-const SIZE_MAX: u64 = 16 << 20;
-
-/// What is held.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Hold {
-    /// The generation whose lists are in force.
-    pub(super) generation: u64,
-    /// Since when.
-    pub(super) since: Timestamp,
-    /// The generation that put them in force: images of that or a later one are what is held.
-    pub(super) first: u64,
-    /// The lists: of others that generation had nothing.
-    pub(super) lists: Vec<String>,
-}
-
-impl Hold {
-    /// What a state directory tells; nothing if no lists are held.
-    fn read(dir: &Path) -> Result<Option<Self>, String> {
-        let path = dir.join(FILE);
-        let bad = |error: &dyn std::fmt::Display| {
-            let path = path.shown();
-            format!(
-                "{path}: can't be read, so no list is held: {error}; roll back again, or remove it"
-            )
-        };
-        match regular::read(&path, SIZE_MAX).map_err(io::Error::from) {
-            Ok(text) => serde_json::from_slice(&text).map_err(|error| bad(&error)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(bad(&error)),
-        }
-    }
-
-    /// Writes it, given how a directory is synced. What is reported as failed must not count after a
-    /// restart, so on an error the file is put back as it was.
-    fn write(&self, dir: &Path, sync: Sync) -> Result<(), String> {
-        let text = serde_json::to_string(&self).expect("numbers and times have a JSON form");
-        let path = dir.join(FILE);
-        let before = regular::read(&path, SIZE_MAX).ok();
-        let failed = |error| format!("{}: can't be written: {error}", path.shown());
-        put(dir, text.as_bytes()).map_err(failed)?;
-        let Err(error) = sync(dir) else { return Ok(()) };
-        let undone = match before {
-            Some(before) => put(dir, &before),
-            None => fs::remove_file(&path),
-        };
-        Err(match undone {
-            Ok(()) => failed(error),
-            Err(undoing) => format!(
-                "{}, and can't be put back as it was: {undoing}; this rollback may count after a restart: \
-                 check the disk, then roll back again",
-                failed(error)
-            ),
-        })
-    }
-
-    /// As an alarm.
-    pub(super) fn told(&self) -> String {
-        let (generation, since) = (self.generation, self.since);
-        format!(
-            "lists are held as they were in generation {generation}, since {since:.0}; to follow \
-             their files again: tapis rollback --release"
-        )
-    }
-}
 
 /// The images of a rollback whose hold is on the disk.
 pub(super) struct Held {
     images: Images,
+    /// What was in force when they were composed.
+    in_force: Images,
     hold: Hold,
 }
 
@@ -103,107 +35,19 @@ pub(super) struct Rolling {
     waiting: Waiting,
     /// What a release needs of the files of lists.
     prepared: Option<Prepared>,
+    /// Lists changed while the images of this generation were composed, so they are composed again. No
+    /// list changes until that ends.
+    again: Option<u64>,
 }
 
-/// How a directory is synced.
-type Sync = fn(&Path) -> io::Result<()>;
-
-/// Makes what was renamed or removed in a directory outlive a power cut.
-fn sync(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
-}
-
-/// Puts the file in its place, whole or not at all.
-fn put(dir: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = tempfile::NamedTempFile::new_in(dir)?;
-    io::Write::write_all(&mut file, content)?;
-    file.as_file().sync_all()?;
-    file.persist(dir.join(FILE)).map_err(io::Error::from)?;
-    Ok(())
-}
-
-/// Removes the file. What is reported as failed must not count after a restart either, so on an error it
-/// is put back.
-fn remove(dir: &Path, sync: Sync) -> Result<(), String> {
-    let path = dir.join(FILE);
-    let failed = |error| {
-        let path = path.shown();
-        format!("{path}: can't be removed: {error}; the lists stay held, after a restart too")
-    };
-    let before = match regular::read(&path, SIZE_MAX).map_err(io::Error::from) {
-        Ok(before) => before,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(failed(error)),
-    };
-    fs::remove_file(&path).map_err(failed)?;
-    let Err(error) = sync(dir) else { return Ok(()) };
-    put(dir, &before).map_err(|_| {
-        let path = path.shown();
-        format!(
-            "{path}: its removal can't be made permanent: {error}; the lists stay held until a restart, and may \
-             be held after it: check the disk, then release them again"
-        )
-    })?;
-    Err(failed(error))
-}
-
-/// The generation whose lists the server with that state directory holds, if it can be told.
-pub fn held(dir: &Path) -> Option<u64> {
-    let hold = Hold::read(dir).ok()?;
-    hold.map(|hold| hold.generation)
+impl Rolling {
+    /// Whether lists may change meanwhile.
+    pub(super) fn allows_changes(&self) -> bool {
+        self.again.is_none()
+    }
 }
 
 impl Control {
-    /// What is to be in force at a start: `newest`, which is of that generation, or what is held. A
-    /// rollback may have ended before what it put in force was kept.
-    pub(super) fn restore_held(&mut self, newest: Option<(Images, u64)>) -> Option<Images> {
-        let dir = self.config.state.dir.clone()?;
-        let hold = match Hold::read(&dir) {
-            Ok(hold) => hold,
-            Err(problem) => {
-                self.hold_nothing(&dir, problem);
-                None
-            }
-        };
-        let Some(hold) = hold else {
-            return newest.map(|(images, _)| images);
-        };
-        if let Some((images, _)) = newest.as_ref().filter(|(_, of)| *of >= hold.first) {
-            self.held = Some(hold);
-            return Some(images.clone());
-        }
-        let journal = self.config.journal.clone();
-        let read = self
-            .keeper
-            .read_generation(&dir, journal.as_deref(), hold.generation);
-        match read {
-            Ok((images, pair)) => {
-                self.keeper.adopt(&images, pair);
-                self.held = Some(hold);
-                Some(images)
-            }
-            Err(error) => {
-                let generation = hold.generation;
-                let problem = format!(
-                    "lists were to be held as in generation {generation}, which can't be read, so \
-                     they follow their files: {error}"
-                );
-                self.hold_nothing(&dir, problem);
-                newest.map(|(images, _)| images)
-            }
-        }
-    }
-
-    /// A hold that can't be kept up must not come back later, when other images are in force.
-    fn hold_nothing(&mut self, dir: &Path, problem: String) {
-        tracing::error!(problem, "nothing is held");
-        self.unheld = Some(problem);
-        let path = dir.join(FILE);
-        if let Err(error) = fs::rename(&path, path.with_extension("damaged")) {
-            tracing::error!(path = %path.shown(), %error, "it can't be moved away");
-        }
-    }
-
     /// Puts the lists of an earlier generation in force and holds them, or releases them. The files of
     /// the state directory are read and written by an errand; requests that arrive meanwhile wait.
     pub(super) fn roll_back(
@@ -215,7 +59,7 @@ impl Control {
     ) {
         let mut waiting = Waiting::new(cause, Some(reply));
         let started = match wish.generation {
-            Some(generation) => self.start_hold(generation),
+            Some(generation) => self.start_hold(generation, false),
             None => self.start_release(),
         };
         if let Err(problem) = started {
@@ -223,7 +67,11 @@ impl Control {
             self.waiting.push(waiting);
             return;
         }
-        self.rolling = Some(Rolling { waiting, prepared });
+        self.rolling = Some(Rolling {
+            waiting,
+            prepared,
+            again: None,
+        });
     }
 
     fn state_dir(&self) -> Result<PathBuf, String> {
@@ -231,7 +79,8 @@ impl Control {
         dir.ok_or_else(|| "no generation is kept without a `dir` in [state]".to_owned())
     }
 
-    fn start_hold(&mut self, generation: u64) -> Result<(), String> {
+    /// Reads the generation and writes the hold; once more, `again`, if lists changed meanwhile.
+    fn start_hold(&mut self, generation: u64, again: bool) -> Result<(), String> {
         let dir = self.state_dir()?;
         let (keeper, journal) = (self.keeper.clone(), self.boot.journal.clone());
         // Orders may publish generations until this one lands. Their images are not kept meanwhile, so
@@ -240,8 +89,16 @@ impl Control {
         let lists: Vec<_> = self.lists.iter().map(|list| list.config.clone()).collect();
         let places = [Some(&dir), journal.as_ref()].into_iter().flatten();
         let places: Vec<_> = places.map(|path| path.shown().to_string()).collect();
+        let in_force = self.images.clone();
+        // The first time wrote its file, which must not count after a restart if this time fails.
+        let before = again.then(|| self.held.clone());
         let work = move || {
-            let held = hold(&keeper, &dir, journal.as_deref(), generation, first, &lists);
+            let places = (&*dir, journal.as_deref());
+            let held = hold(&keeper, places, generation, first, &lists, in_force);
+            let held = held.map_err(|problem| match before {
+                Some(before) => undo(&dir, before, problem),
+                None => problem,
+            });
             Landed::Held(held.map(Box::new))
         };
         self.errands
@@ -262,13 +119,23 @@ impl Control {
 
     /// Finishes a rollback or a release whose files have been read and written; `None` if that panicked.
     pub(super) fn land_rollback(&mut self, landed: Option<Landed>) {
-        let Some(Rolling {
-            mut waiting,
-            prepared,
-        }) = self.rolling.take()
-        else {
+        let Some(rolling) = self.rolling.take() else {
             return;
         };
+        if let Some(Landed::Held(Ok(held))) = &landed
+            && !are_same(&held.in_force, &self.images)
+        {
+            self.rolling = Some(Rolling {
+                again: Some(held.hold.generation),
+                ..rolling
+            });
+            return self.roll_back_again();
+        }
+        let Rolling {
+            mut waiting,
+            prepared,
+            ..
+        } = rolling;
         match landed {
             Some(Landed::Held(Ok(held))) => self.take_held(*held, &mut waiting),
             Some(Landed::Released(Ok(()))) => {
@@ -288,9 +155,26 @@ impl Control {
         self.waiting.push(waiting);
     }
 
+    /// Composes the images of a rollback again, once no list is being joined: those that it keeps have changed.
+    pub(super) fn roll_back_again(&mut self) {
+        let again = self.rolling.as_ref().and_then(|rolling| rolling.again);
+        let busy = self.joining || self.errands.is_running(&Errand::Rollback);
+        let Some(generation) = again.filter(|_| !busy) else {
+            return;
+        };
+        if let Err(problem) = self.start_hold(generation, true)
+            && let Some(Rolling { mut waiting, .. }) = self.rolling.take()
+        {
+            waiting.report.problems.push(problem);
+            self.waiting.push(waiting);
+        }
+    }
+
     fn take_held(&mut self, held: Held, waiting: &mut Waiting) {
-        let Held { images, hold } = held;
+        let Held { images, hold, .. } = held;
         let generation = hold.generation;
+        let problems = &mut waiting.report.problems;
+        problems.extend(hold.unrestored.iter().cloned());
         self.drop_the_newer(&hold);
         self.held = Some(hold);
         self.unheld = None;
@@ -330,17 +214,26 @@ impl Control {
         self.delta_is_full = false;
     }
 
-    /// Has lists read that the generation has nothing of: what is not there can't be held.
+    /// Reports lists that the generation does not have: their rules in force stay. Those are read whose
+    /// loads were dropped, that were held by another rollback, or that nothing is in force of.
     fn follow_the_others(&mut self, generation: u64, waiting: &mut Waiting) {
         let now = Instant::now();
         let mut gone = Vec::new();
         for list in self.lists.iter_mut().filter(|list| !list.frozen) {
-            gone.extend(list.loading.take().map(|loading| loading.ticket));
-            let ticket = list.request(self.tickets.next(), Guards::NONE, now);
-            waiting.tickets.insert(ticket);
+            let loading = list.loading.take();
+            gone.extend(loading.map(|loading| loading.ticket));
+            let was_held = list.refused.take_if(|(refusal, _)| refusal.is_rollback());
+            if loading.is_some() || was_held.is_some() || list.loaded.is_none() {
+                let released = loading.map_or(Guards::NONE, |loading| loading.released);
+                let ticket = list.request(self.tickets.next(), released, now);
+                waiting.tickets.insert(ticket);
+            }
+            let what = match list.loaded.is_some() {
+                true => "its rules in force stay, and it follows its file",
+                false => "nothing of it was in force, and it follows its file",
+            };
             waiting.report.problems.push(format!(
-                "{}: generation {generation} has nothing of it as it is configured now, so it is \
-                 not held: it follows its file",
+                "{}: generation {generation} does not have it as it is configured now; {what}",
                 list.name()
             ));
         }
@@ -355,7 +248,10 @@ impl Control {
         for list in &mut self.lists {
             let loaded = loaded(&images, &list.config);
             list.frozen = loaded.is_some() && held.iter().any(|name| name == list.name());
-            list.restore(loaded);
+            // Of one that is not held nothing changes.
+            if list.frozen || list.loaded.is_none() {
+                list.restore(loaded);
+            }
         }
         self.images = images;
     }
@@ -404,45 +300,56 @@ impl Control {
 /// Reads a generation and writes to the disk that its lists are held, before they are in force.
 fn hold(
     keeper: &Keeper,
-    dir: &Path,
-    journal: Option<&Path>,
+    places: (&Path, Option<&Path>),
     generation: u64,
     first: u64,
     lists: &[List],
+    in_force: Images,
 ) -> Result<Held, String> {
-    let (images, pair) = keeper.read_generation(dir, journal, generation)?;
-    let known = lists.iter().filter(|list| loaded(&images, list).is_some());
+    let read = read(keeper, places, generation, &in_force, lists)?;
     let hold = Hold {
         generation,
         since: Timestamp::now(),
         first,
-        lists: known.map(|list| list.source.name.clone()).collect(),
+        lists: read.lists,
+        unrestored: read.unrestored,
     };
-    hold.write(dir, sync)?;
-    keeper.adopt(&images, pair);
-    Ok(Held { images, hold })
+    hold.write(places.0, sync)?;
+    let images = read.images;
+    read.adopt
+        .into_iter()
+        .for_each(|pair| keeper.adopt(&images, pair));
+    Ok(Held {
+        images,
+        in_force,
+        hold,
+    })
 }
 
-/// What images tell of a list.
-fn loaded(images: &Images, list: &List) -> Option<Loaded> {
-    let name = &list.source.name;
-    let image = match images.is_in_delta(name) {
-        true => &images.delta,
-        false => &images.base,
+/// Writes what was held before, as a rollback failed. Returns what to report.
+fn undo(dir: &Path, before: Option<Hold>, problem: String) -> String {
+    let undone = match before {
+        Some(before) => before.write(dir, sync),
+        None => remove(dir, sync),
     };
-    let mut sources = image.iter().flat_map(|image| &image.provenance().sources);
-    let source = sources.find(|source| source.name == *name)?;
-    notes::loaded(source, list)
+    match undone {
+        Ok(()) => problem,
+        Err(undoing) => format!("{problem}; this rollback may count after a restart: {undoing}"),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::sync::Arc;
+
     use tokio::sync::mpsc;
     use tokio::task::JoinHandle;
     use tokio_util::sync::CancellationToken;
 
     use super::*;
     use crate::config::Config;
+    use crate::control::hold_file::held;
     use crate::control::landing::start_load;
     use crate::control::preparing::Wish;
     use crate::control::status::{ListHealth, OrdersRequest, Status};
@@ -474,7 +381,7 @@ mod tests {
     impl Running {
         fn start(folder: &Path) -> Self {
             let config = Config::load(&folder.join("tapis.toml")).expect("a configuration");
-            let control = Control::start(config, std::sync::Arc::new(Still));
+            let control = Control::start(config, Arc::new(Still));
             let control = control.expect("a first generation");
             let (requests, wishes) = mpsc::channel(1);
             let (_, hangups) = mpsc::channel(1);
@@ -596,86 +503,8 @@ mod tests {
             since: "2026-01-01T00:00:00Z".parse().expect("a time"),
             first,
             lists: vec!["ads".to_owned()],
+            unrestored: Vec::new(),
         }
-    }
-
-    #[test]
-    fn what_is_held_is_read_as_it_was_written() {
-        let folder = tempfile::tempdir().expect("a folder");
-        assert_eq!(Hold::read(folder.path()), Ok(None));
-        assert_eq!(held(folder.path()), None);
-        for generation in [7, 8] {
-            let hold = hold(generation, 9);
-            hold.write(folder.path(), sync).expect("written");
-            assert_eq!(Hold::read(folder.path()), Ok(Some(hold)));
-            assert_eq!(held(folder.path()), Some(generation));
-        }
-        let files = fs::read_dir(folder.path()).expect("readable").count();
-        assert_eq!(files, 1, "nothing else is left over");
-    }
-
-    /// A disk that fails.
-    fn broken(_: &Path) -> io::Result<()> {
-        Err(io::Error::from_raw_os_error(libc::EIO))
-    }
-
-    #[test]
-    fn a_rollback_that_is_reported_as_failed_leaves_the_disk_as_it_was() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let told = hold(7, 9)
-            .write(folder.path(), broken)
-            .expect_err("not synced");
-        assert!(told.contains("held: can't be written"), "{told}");
-        assert_eq!(Hold::read(folder.path()), Ok(None));
-        // What was held before stays held.
-        hold(7, 9).write(folder.path(), sync).expect("written");
-        hold(8, 10)
-            .write(folder.path(), broken)
-            .expect_err("not synced");
-        assert_eq!(Hold::read(folder.path()), Ok(Some(hold(7, 9))));
-        let files = fs::read_dir(folder.path()).expect("readable").count();
-        assert_eq!(files, 1, "nothing else is left over");
-    }
-
-    #[test]
-    fn a_release_that_is_reported_as_failed_leaves_the_lists_held_after_a_restart_too() {
-        let folder = tempfile::tempdir().expect("a folder");
-        assert_eq!(remove(folder.path(), broken), Ok(()), "nothing is held");
-        hold(7, 9).write(folder.path(), sync).expect("written");
-        let told = remove(folder.path(), broken).expect_err("not synced");
-        assert!(
-            told.ends_with("; the lists stay held, after a restart too"),
-            "{told}"
-        );
-        assert_eq!(held(folder.path()), Some(7));
-        assert_eq!(remove(folder.path(), sync), Ok(()));
-        assert_eq!(held(folder.path()), None);
-        // A file that can't be removed.
-        fs::create_dir(folder.path().join(FILE)).expect("made");
-        let told = remove(folder.path(), sync).expect_err("a directory");
-        assert!(
-            told.ends_with("; the lists stay held, after a restart too"),
-            "{told}"
-        );
-    }
-
-    #[test]
-    fn a_hold_that_can_not_be_read_is_an_error_with_a_remedy() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join(FILE);
-        for damage in ["", "{", "{\"generation\":1}", "\0\0\0\0"] {
-            fs::write(&path, damage).expect("written");
-            let told = Hold::read(folder.path()).expect_err("damaged");
-            let start = format!("{}: can't be read", path.display());
-            assert!(told.starts_with(&start), "{told}");
-            assert!(told.ends_with("roll back again, or remove it"), "{told}");
-            assert_eq!(held(folder.path()), None);
-        }
-        // What is there and can't be read is not the same as nothing.
-        fs::remove_file(&path).expect("removed");
-        fs::create_dir(&path).expect("made");
-        let told = Hold::read(folder.path()).expect_err("no file");
-        assert!(told.contains("can't be read, so no list is held"), "{told}");
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -774,7 +603,7 @@ mod tests {
 
     fn control(folder: &Path) -> Control {
         let config = Config::load(&folder.join("tapis.toml")).expect("a configuration");
-        let control = Control::start(config, std::sync::Arc::new(Still));
+        let control = Control::start(config, Arc::new(Still));
         control.expect("a first generation")
     }
 
@@ -998,10 +827,7 @@ mod tests {
         two_generations(folder.path()).await.end().await;
         let mut control = control(folder.path());
         fs::write(folder.path().join("ads"), "three.example\n").expect("written");
-        let (rails, done) = (
-            std::sync::Arc::clone(&control.rails),
-            control.done.0.clone(),
-        );
+        let (rails, done) = (Arc::clone(&control.rails), control.done.0.clone());
         let ticket = control.tickets.next();
         start_load(&mut control.lists[0], &rails, ticket, &done);
         let done = control.done.1.recv().await.expect("it ends");
@@ -1037,5 +863,121 @@ mod tests {
         assert_eq!(report.problems, Vec::<String>::new());
         assert_eq!(running.blocked(), ["three.example"]);
         running.end().await;
+    }
+
+    /// Adds the list `more` to the configuration of two generations, and removes its file.
+    async fn add_more(running: &Running) {
+        let folder = running.dir.parent().expect("it lies in one");
+        let path = folder.join("tapis.toml");
+        let config = fs::read_to_string(&path).expect("readable");
+        let more = "[[list]]\nname = \"more\"\npath = \"more\"\n";
+        fs::write(path, config + more).expect("written");
+        fs::write(folder.join("more"), "three.example\n").expect("written");
+        let wish = ReloadRequest::default();
+        let report = running
+            .ask(|reply| Request::Reload(wish, USER, reply))
+            .await;
+        assert_eq!((report.generation, report.problems.len()), (3, 0));
+        running.kept().await;
+        fs::remove_file(folder.join("more")).expect("removed");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_rollback_that_a_crash_cut_short_keeps_the_rules_of_lists_that_it_does_not_have() {
+        let folder = folder();
+        let running = two_generations(folder.path()).await;
+        add_more(&running).await;
+        let dir = running.dir.clone();
+        running.end().await;
+        hold(1, 4).write(&dir, sync).expect("written");
+        for _ in 0..2 {
+            let running = Running::start(folder.path());
+            assert_eq!(running.blocked(), ["one.example", "three.example"]);
+            running.kept().await;
+            running.end().await;
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_list_that_changes_during_a_rollback_keeps_its_newest_rules() {
+        let folder = folder();
+        let running = two_generations(folder.path()).await;
+        add_more(&running).await;
+        running.end().await;
+        fs::write(folder.path().join("more"), "three.example\n").expect("written");
+        let mut control = control(folder.path());
+        let keeper = control.keeper.clone();
+        let stalled = keeper.stall();
+        start_rolling(&mut control, Some(1)).await;
+        // Meanwhile another version of the list is joined with the others.
+        fs::write(folder.path().join("more"), "order.example\n").expect("written");
+        let index = control.lists.iter().position(|list| list.name() == "more");
+        let index = index.expect("it is configured");
+        let rails = Arc::clone(&control.rails);
+        let list = &mut control.lists[index];
+        list.start(900);
+        let fresh = crate::control::load::load(&list.config, &rails, None, Guards::ALL);
+        control.ready.push(crate::control::join::Ready {
+            ticket: 900,
+            config: control.lists[index].config.clone(),
+            fresh: fresh.expect("a list"),
+        });
+        control.start_joining();
+        assert!(
+            control.joining,
+            "a rollback that waits for its disk stops no list"
+        );
+        let joined = control.joined.1.recv().await.expect("it ends");
+        control.land_joined(joined);
+        drop(stalled);
+        end_rolling(&mut control).await;
+        control.publish();
+        let reader = control.reader();
+        let snapshot = reader.load();
+        let blocked = |name: &str| {
+            let name = Name::from_text(name).expect("a name");
+            matches!(snapshot.decide(&name), Decision::Blocked { .. })
+        };
+        assert!(blocked("one.example") && !blocked("two.example"));
+        assert!(blocked("order.example") && !blocked("three.example"));
+        let hold = Hold::read(&folder.path().join("state")).expect("readable");
+        assert_eq!(hold, control.held);
+        assert!(hold.is_some_and(|hold| hold.first <= control.generation()));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_rollback_that_fails_after_lists_changed_leaves_the_disk_as_it_was() {
+        for before in [None, Some(hold(2, 1))] {
+            let folder = folder();
+            two_generations(folder.path()).await.end().await;
+            let dir = folder.path().join("state");
+            if let Some(before) = &before {
+                before.write(&dir, sync).expect("written");
+            }
+            let mut control = control(folder.path());
+            assert_eq!(control.held, before);
+            start_rolling(&mut control, Some(1)).await;
+            let landed = loop {
+                let (errand, landed) = control.errands.next().await.expect("it ends");
+                if errand == Errand::Rollback {
+                    break landed;
+                }
+                control.land_errand(&errand, landed);
+            };
+            assert_eq!(held(&dir), Some(1), "it is written");
+            // Lists change, and the generation can't be read a second time.
+            control.images.delta = None;
+            fs::remove_file(dir.join("current")).expect("removed");
+            control.land_errand(&Errand::Rollback, landed);
+            end_rolling(&mut control).await;
+            let problems = &control
+                .waiting
+                .last()
+                .expect("it is answered")
+                .report
+                .problems;
+            assert_eq!(problems.len(), 1, "{problems:?}");
+            assert_eq!(Hold::read(&dir), Ok(before));
+        }
     }
 }

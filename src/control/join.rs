@@ -107,7 +107,8 @@ impl Control {
     pub(super) fn start_joining(&mut self) {
         // A rollback under way drops a new configuration, or finds it in force.
         let rolling = self.rolling.is_some();
-        if self.joining || !self.is_something_ready() {
+        let waits = self.rolling.as_ref().is_some_and(|it| !it.allows_changes());
+        if self.joining || waits || !self.is_something_ready() {
             return;
         }
         self.joining = true;

@@ -204,6 +204,11 @@ impl Refusal {
         }
     }
 
+    /// Whether a rollback holds the list.
+    pub(super) fn is_rollback(&self) -> bool {
+        matches!(self, Self::RolledBack { .. })
+    }
+
     /// Whether to try again by itself.
     pub fn transient(&self) -> bool {
         matches!(

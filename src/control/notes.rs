@@ -15,6 +15,7 @@ pub(super) fn source(list: &List, loaded: &Loaded) -> ImageSource {
         format: list.format,
         scope: list.scope,
         comments: list.comments,
+        kind: list.source.kind,
         tally: loaded.tally.clone(),
         signature: loaded.signature,
         took_ms: loaded.took.as_millis() as u64,
@@ -41,8 +42,8 @@ pub(super) fn loaded(source: &ImageSource, list: &List) -> Option<Loaded> {
         && notes.format == list.format
         && notes.scope == list.scope
         && notes.comments == list.comments
-        // Rules of block lists alone are held against wards.
-        && notes.wards.is_empty() != list.source.blocks();
+        // What rules are checked against depends on it.
+        && notes.kind == list.source.kind;
     same.then(|| Loaded {
         rules: source.rules as usize,
         tally: notes.tally,

@@ -17,7 +17,8 @@ use super::following::Files;
 use super::guard::rails::Rails;
 use super::guard::release::Guards;
 use super::guarding::{is_held, released};
-use super::hold::{Hold, Rolling};
+use super::hold::Rolling;
+use super::hold_file::Hold;
 use super::join::{Joined, Ready};
 use super::journal::Journal;
 use super::journal::entry::Cause;
@@ -273,6 +274,7 @@ impl Control {
             self.start_looking();
             self.start_reading();
             self.start_following();
+            self.roll_back_again();
             self.start_joining();
             if self.unpublished {
                 self.publish();

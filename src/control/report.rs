@@ -8,7 +8,7 @@ use super::compose;
 use super::guard::held::aged;
 use super::guard::rails::Rails;
 use super::guard::release::Guard;
-use super::hold::Hold;
+use super::hold_file::Hold;
 use super::load::{Loaded, Refusal};
 use super::notes;
 use super::orders::book::Known;
@@ -58,6 +58,7 @@ pub(super) fn status(control: &Control, gauges: Gauges) -> Status {
         )
         .chain(control.journal.problem())
         .chain(control.held.as_ref().map(Hold::told))
+        .chain(control.held.iter().flat_map(|hold| hold.unrestored.clone()))
         .chain(control.unheld.clone())
         .chain(control.overfull.iter().map(|(_, problem)| problem.clone()))
         .chain(compose::problems(&control.config))

@@ -217,6 +217,10 @@ fn after_a_crash_the_lists_of_the_generation_that_is_held_return_and_no_other_on
 #[test]
 fn what_is_not_kept_can_not_come_back() {
     let (server, _upstream) = server(STATE);
+    let record = || fs::read_to_string(server.path("state/current")).unwrap_or_default();
+    until("the list is kept", || {
+        record().contains("\"generation\": 2")
+    });
     let (code, told) = run(&server, &["rollback", "99"]);
     assert_eq!(code, Some(1));
     assert!(
@@ -336,7 +340,7 @@ fn a_list_that_the_generation_does_not_know_follows_its_file() {
     let (code, told) = run(&server, &["rollback", "1"]);
     assert_eq!(code, Some(1), "{told}");
     assert!(
-        told.contains("more: generation 1 has nothing of it"),
+        told.contains("more: generation 1 does not have it"),
         "{told}"
     );
     assert!(blocked(&server, "more.example") && blocked(&server, "one.example"));
@@ -369,4 +373,223 @@ fn a_configuration_that_came_while_lists_were_held_is_taken_with_their_release()
     let (code, told) = run(&server, &["rollback", "--release"]);
     assert_eq!(code, Some(0), "{told}");
     assert!(blocked(&server, "more.example") && blocked(&server, "two.example"));
+}
+
+/// Replaces the configuration and has it taken.
+fn reconfigure(server: &Server, config: &str) {
+    server.replace("tapis.toml", config);
+    let (code, told) = run(server, &["reload"]);
+    assert_eq!(code, Some(0), "{told}");
+}
+
+#[test]
+fn lists_that_the_generation_does_not_have_as_they_are_now_keep_their_rules_in_force() {
+    let upstream = Upstream::plain();
+    let preamble = preamble(upstream.address) + STATE + &list("ads", "");
+    let first = [list("old", ""), list("moved", ""), list("wide", "")].concat()
+        + &list("turned", "action = \"nodata\"\n")
+        + &list("hosts", "");
+    let files = [
+        ("ads", "one.example\nfree.example\n"),
+        ("old", "renamed.example\n"),
+        ("moved", "moved.example\n"),
+        ("wide", "wide.example\n"),
+        ("turned", "free.example\n"),
+        ("hosts", "plain.example\n"),
+    ];
+    let server = Server::start(&(preamble.clone() + &first), &files);
+    kept(&server);
+    for (name, content) in [
+        ("new", "new.example\n"),
+        ("elsewhere", "moved.example\n"),
+        ("must", "must.example\n"),
+    ] {
+        fs::write(server.path(name), content).expect("written");
+    }
+    server.replace("hosts", "0.0.0.0 formed.example\n");
+    let second = [
+        "[[list]]\nname = \"renamed\"\npath = \"old\"\n",
+        "[[list]]\nname = \"moved\"\npath = \"elsewhere\"\n",
+        &list("wide", "scope = \"subtree\"\n"),
+        &list("turned", "kind = \"allow\"\n"),
+        &list("hosts", "format = \"hosts\"\n"),
+        &list("new", ""),
+        &list("must", "required = true\n"),
+    ]
+    .concat();
+    server.replace("tapis.toml", &(preamble + &second));
+    // The file of `hosts` is bad for the configuration that is in force until then.
+    run(&server, &["reload"]);
+    server.replace("ads", "two.example\nfree.example\n");
+    assert_eq!(run(&server, &["reload"]).0, Some(0));
+    kept(&server);
+    // A guard holds the required list at its last good state; the files of the others are gone.
+    server.replace("must", "");
+    for file in ["old", "elsewhere", "wide", "turned", "hosts", "new"] {
+        fs::remove_file(server.path(file)).expect("removed");
+    }
+    assert_eq!(run(&server, &["reload"]).0, Some(1));
+
+    let stays = |server: &Server| {
+        for name in [
+            "renamed.example",
+            "moved.example",
+            "deep.wide.example",
+            "formed.example",
+            "new.example",
+            "must.example",
+        ] {
+            assert!(blocked(server, name), "{name}");
+        }
+        assert!(!blocked(server, "free.example"), "an allow list");
+    };
+    stays(&server);
+    let (code, told) = run(&server, &["rollback", "1"]);
+    stays(&server);
+    assert_eq!(code, Some(1), "{told}");
+    for name in ["renamed", "moved", "wide", "turned", "hosts", "new", "must"] {
+        let line = format!(
+            "{name}: generation 1 does not have it as it is configured now; its rules in force stay"
+        );
+        assert!(told.contains(&line), "{line}: {told}");
+    }
+    assert!(blocked(&server, "one.example") && !blocked(&server, "two.example"));
+
+    // So it is after a restart, too, and they follow their files.
+    kept(&server);
+    let server = Server::start_in(end(server));
+    stays(&server);
+    assert!(blocked(&server, "one.example") && !blocked(&server, "two.example"));
+    server.replace("new", "newest.example\n");
+    until("its file", || blocked(&server, "newest.example"));
+    server.replace("must", "# lifted\nmust.example\nmore.example\n");
+    until("its file", || blocked(&server, "more.example"));
+    server.replace("new", "new.example\n");
+    until("its file", || blocked(&server, "new.example"));
+
+    server.replace("must", "");
+    until("the guard", || {
+        server.status()["lists"].to_string().contains("must:empty")
+    });
+    run(&server, &["rollback", "--release"]);
+    stays(&server);
+    assert!(blocked(&server, "two.example") && !blocked(&server, "one.example"));
+}
+
+#[test]
+fn a_large_list_that_was_renamed_since_keeps_its_rules_beside_those_that_come_back() {
+    let upstream = Upstream::plain();
+    let preamble = preamble(upstream.address) + STATE + &list("ads", "");
+    let names = (0..60_000).map(|number| format!("n{number}.large.example\n"));
+    let names: String = names.collect();
+    let first = preamble.clone() + &list("big", "") + &list("also", "");
+    let also = names.replace("large", "other");
+    let files = [
+        ("ads", "one.example\n"),
+        ("big", &*names),
+        ("also", &*(also.clone() + "old.example\n")),
+    ];
+    let server = Server::start(&first, &files);
+    kept(&server);
+    server.replace("also", &(also + "new.example\n"));
+    let huge = "[[list]]\nname = \"huge\"\npath = \"big\"\n";
+    reconfigure(&server, &(preamble + huge + &list("also", "")));
+    server.replace("ads", "two.example\n");
+    assert_eq!(run(&server, &["reload"]).0, Some(0));
+    kept(&server);
+    fs::remove_file(server.path("big")).expect("removed");
+    let mut server = server;
+    for _ in 0..2 {
+        assert_eq!(run(&server, &["rollback", "1"]).0, Some(1));
+        for name in [
+            "one.example",
+            "old.example",
+            "n7.large.example",
+            "n7.other.example",
+        ] {
+            assert!(blocked(&server, name), "{name}");
+        }
+        for name in ["two.example", "new.example"] {
+            assert!(!blocked(&server, name), "{name}");
+        }
+        kept(&server);
+        server = Server::start_in(end(server));
+    }
+    run(&server, &["rollback", "--release"]);
+    for name in [
+        "two.example",
+        "new.example",
+        "n7.large.example",
+        "n7.other.example",
+    ] {
+        assert!(blocked(&server, name), "{name}");
+    }
+}
+
+#[test]
+fn a_rollback_names_what_it_does_not_restore() {
+    let upstream = Upstream::plain();
+    let preamble = preamble(upstream.address) + STATE;
+    let first = [
+        list("gone", ""),
+        list("ads", "action = \"refused\"\n"),
+        list("more", ""),
+        list("last", ""),
+    ];
+    let files = [
+        ("gone", "gone.example\n"),
+        ("ads", "one.example\n"),
+        ("more", "more.example\n"),
+        ("last", "last.example\n"),
+    ];
+    let server = Server::start(&(preamble.clone() + &first.concat()), &files);
+    kept(&server);
+    let second = [list("ads", ""), list("last", ""), list("more", "")];
+    reconfigure(&server, &(preamble.clone() + &second.concat()));
+    server.replace("ads", "two.example\n");
+    assert_eq!(run(&server, &["reload"]).0, Some(0));
+    kept(&server);
+    let (code, told) = run(&server, &["rollback", "1"]);
+    assert_eq!(code, Some(1), "{told}");
+    let expected = [
+        "gone: in force in generation 1, and no longer in the configuration: it is not restored",
+        "ads: its action in generation 1 is refused, and now sinkhole: the action is not restored",
+        "lists: their order in generation 1 is ads, more, last, and now ads, last, more: the order is not restored",
+    ];
+    for line in expected {
+        assert!(told.contains(line), "{line}: {told}");
+    }
+    assert!(!told.contains("lists are held as they were"), "{told}");
+    assert!(blocked(&server, "one.example") && !blocked(&server, "gone.example"));
+    // It stays an alarm over a restart, until the lists are released.
+    kept(&server);
+    let server = Server::start_in(end(server));
+    let alarms = server.status()["alarms"].to_string();
+    for line in expected {
+        assert!(alarms.contains(line), "{line}: {alarms}");
+    }
+    assert_eq!(run(&server, &["rollback", "--release"]).0, Some(0));
+    assert_eq!(server.status()["degraded"], false);
+
+    // A list that was removed before that generation is no loss.
+    let (code, told) = run(&server, &["rollback", "3"]);
+    assert_eq!(code, Some(0), "{told}");
+}
+
+#[test]
+fn without_a_journal_a_rollback_names_lists_that_are_gone_all_the_same() {
+    let upstream = Upstream::plain();
+    let preamble = preamble(upstream.address) + STATE + "[journal]\npath = \"missing/journal\"\n";
+    let config = preamble.clone() + &list("ads", "") + &list("gone", "");
+    let files = [("ads", "one.example\n"), ("gone", "gone.example\n")];
+    let server = Server::start(&config, &files);
+    kept(&server);
+    reconfigure(&server, &(preamble + &list("ads", "")));
+    kept(&server);
+    let (code, told) = run(&server, &["rollback", "1"]);
+    assert_eq!(code, Some(1), "{told}");
+    assert!(
+        told.contains("gone: in force in generation 1, and no longer"),
+        "{told}"
+    );
 }

@@ -93,6 +93,23 @@ fn a_restart_serves_what_was_in_force_without_any_list() {
 }
 
 #[test]
+fn an_allow_list_is_in_force_after_a_restart_without_its_file() {
+    let upstream = Upstream::plain();
+    let config = keeping(&upstream, &["ads"]) + &list("free", "kind = \"allow\"\n");
+    let files = [
+        ("ads", "a.example\nfree.example\n"),
+        ("free", "free.example\n"),
+    ];
+    let server = Server::start(&config, &files);
+    kept(&server);
+    let folder = end(server);
+    fs::remove_file(folder.path().join("free")).expect("removed");
+    let server = Server::start_in(folder);
+    assert!(is_blocked(server.address, "a.example"));
+    assert!(!is_blocked(server.address, "free.example"));
+}
+
+#[test]
 fn what_changed_while_the_server_was_away_is_read_after_the_start() {
     let upstream = Upstream::plain();
     let config = keeping(&upstream, &["ads"]);
