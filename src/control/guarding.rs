@@ -35,7 +35,7 @@ impl Control {
         self.rails = rails;
         self.tell_guard();
         let now = Instant::now();
-        for list in &mut self.lists {
+        for list in self.lists.iter_mut().filter(|list| !list.frozen) {
             if is_held(list) || list.is_outdated(&self.rails) {
                 let ticket = list.request(self.tickets.next(), Guards::NONE, now);
                 for waiting in self.waiting.iter_mut().filter(|waiting| waiting.staged) {

@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::errands::{Errand, Landed};
+use super::following::Files;
 use super::guard::release::Guards;
 use super::hold_file::{FILE, Hold, remove, sync};
 use super::journal::entry::Cause;
@@ -16,10 +17,11 @@ use super::load::Refusal;
 use super::preparing::Prepared;
 use super::reload::{Control, carries};
 use super::revert::{are_same, loaded, read};
+use super::stage::Stage;
 use super::status::{ReloadReport, ReloadRequest, RollbackRequest};
 use super::wishes::Waiting;
-use crate::config::List;
 use crate::config::shown::Show;
+use crate::config::{Config, List};
 use crate::policy::images::Images;
 
 /// The images of a rollback whose hold is on the disk.
@@ -189,8 +191,20 @@ impl Control {
     /// Leaves what is on its way into force; what joins or compiles now is dropped when it ends.
     fn drop_the_newer(&mut self, hold: &Hold) {
         self.epoch += 1;
-        if self.stage.take().is_some() {
-            self.leave_stage(vec![format!("configuration not taken: {}", hold.told())]);
+        if let Some(stage) = self.stage.take() {
+            self.base.take_if(|base| base.staged);
+            let (config, problem) = self.without_held(stage.config, hold);
+            let staged = self.waiting.iter_mut().filter(|waiting| waiting.staged);
+            for waiting in staged {
+                waiting.report.problems.extend(problem.clone());
+                waiting.staged = config != self.config;
+            }
+            self.tell_held_back(problem);
+            if config != self.config {
+                // It has the lists in force, so it needs no file of any.
+                let files = Files::new();
+                self.stage = Some(Stage::new(config, stage.rails, &self.lists, &files));
+            }
         }
         let wanted = std::mem::take(&mut self.wanted).into_iter();
         let based = self.base.take().into_iter().flat_map(|base| base.wanted);
@@ -212,6 +226,26 @@ impl Control {
         // Its file belongs to a base that is not in force any more.
         self.base_file = None;
         self.delta_is_full = false;
+    }
+
+    /// A new configuration with the lists in force, and that those of it wait for the release, if they are
+    /// others. Nothing else is held.
+    pub(super) fn without_held(&self, config: Config, hold: &Hold) -> (Config, Option<String>) {
+        let same = config.lists == self.config.lists;
+        let problem =
+            (!same).then(|| format!("lists of the configuration not taken: {}", hold.told()));
+        let lists = self.config.lists.clone();
+        (Config { lists, ..config }, problem)
+    }
+
+    /// Reports once that lists of a new configuration are not taken; `None` ends that.
+    pub(super) fn tell_held_back(&mut self, problem: Option<String>) {
+        let problems: Vec<_> = problem.into_iter().collect();
+        if !problems.is_empty() && problems != self.config_problems {
+            tracing::error!(?problems, "lists of a new configuration refused");
+            self.tell_refused("configuration".to_owned(), problems.clone());
+        }
+        self.config_problems = problems;
     }
 
     /// Reports lists that the generation does not have: their rules in force stay. Those are read whose
@@ -348,7 +382,6 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::config::Config;
     use crate::control::hold_file::held;
     use crate::control::landing::start_load;
     use crate::control::preparing::Wish;

@@ -413,17 +413,18 @@ impl Control {
         if !problems.is_empty() && config != self.config {
             return self.refuse_configuration(waiting, problems);
         }
-        self.config_problems.clear();
         let change = change.filter(|_| config != self.config);
         let next = change.as_ref().map(|change| change.restart.as_slice());
         let plane = next.unwrap_or(self.plane.restart());
         waiting.report.restart = report::needs_restart(&self.boot, &config, plane);
+        let (config, problem) = match &self.held {
+            Some(hold) => self.without_held(config, hold),
+            None => (config, None),
+        };
+        waiting.report.problems.extend(problem.clone());
+        self.tell_held_back(problem);
         if config == self.config && self.stage.is_none() {
             return;
-        }
-        if let Some(hold) = &self.held {
-            let problem = format!("configuration not taken: {}", hold.told());
-            return self.refuse_configuration(waiting, vec![problem]);
         }
         waiting.staged = true;
         if self

@@ -4,7 +4,10 @@ use std::fs;
 
 use crate::orders::{order, target};
 use crate::state::{end, kept};
-use crate::support::client::{is_blocked, until};
+use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::RecordType;
+
+use crate::support::client::{ask, is_blocked, rcode, until};
 use crate::support::server::{Server, folder, list, preamble, text};
 use crate::support::upstream::Upstream;
 
@@ -367,7 +370,7 @@ fn a_configuration_that_came_while_lists_were_held_is_taken_with_their_release()
     let (code, told) = run(&server, &["reload"]);
     assert_eq!(code, Some(1));
     assert!(
-        told.contains("configuration not taken: lists are held"),
+        told.contains("lists of the configuration not taken: lists are held"),
         "{told}"
     );
     let (code, told) = run(&server, &["rollback", "--release"]);
@@ -592,4 +595,52 @@ fn without_a_journal_a_rollback_names_lists_that_are_gone_all_the_same() {
         told.contains("gone: in force in generation 1, and no longer"),
         "{told}"
     );
+}
+
+const EXCEPTION: &str = "[[exception]]\nname = \"one.example\"\nscope = \"exact\"\nagainst = [\"all\"]\n\
+                         reason = \"wrong\"\nauthor = \"me\"\n";
+
+#[test]
+fn exceptions_orders_and_who_may_ask_are_never_held() {
+    let (server, _upstream) = server(STATE);
+    fs::create_dir(server.path("others")).expect("made");
+    let text = order("x-3", PAST, &target("third.example", "exact"));
+    fs::write(server.path("others/x-3.toml"), text).expect("written");
+    assert_eq!(run(&server, &["rollback", "1"]).0, Some(0));
+    assert!(blocked(&server, "one.example"));
+    let config = fs::read_to_string(server.path("tapis.toml")).expect("readable");
+    let taken = |config: &str| {
+        server.replace("tapis.toml", config);
+        let told = run(&server, &["reload"]).1;
+        assert!(!told.contains("configuration"), "{told}");
+    };
+    taken(&(config.clone() + EXCEPTION));
+    assert!(!blocked(&server, "one.example"), "it is excepted");
+    taken(&config.replace("\"orders\"", "\"others\""));
+    assert!(blocked(&server, "third.example") && !blocked(&server, "order.example"));
+    assert!(blocked(&server, "one.example") && !blocked(&server, "two.example"));
+    taken(&config.replace("[server]\n", "[server]\nallow = [\"192.0.2.1/32\"]\n"));
+    let answer = ask(server.address, "one.example", RecordType::A);
+    assert_eq!(rcode(&answer), ResponseCode::Refused);
+    taken(&config);
+    assert!(blocked(&server, "one.example"));
+
+    // Lists are held, whatever changes beside them, and over reloads.
+    fs::write(server.path("more"), "more.example\n").expect("written");
+    let both = config + &list("more", "") + EXCEPTION;
+    server.replace("tapis.toml", &both);
+    for _ in 0..2 {
+        let (code, told) = run(&server, &["reload"]);
+        assert_eq!(code, Some(1));
+        let held =
+            "lists of the configuration not taken: lists are held as they were in generation 1";
+        assert!(told.contains(held), "{told}");
+        assert!(server.status()["alarms"].to_string().contains(held));
+        assert!(!blocked(&server, "one.example"), "it is excepted");
+        assert!(!blocked(&server, "more.example"));
+    }
+    let (code, told) = run(&server, &["rollback", "--release"]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(blocked(&server, "more.example") && blocked(&server, "two.example"));
+    assert_eq!(server.status()["degraded"], false);
 }
