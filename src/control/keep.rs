@@ -4,6 +4,9 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::reload::Control;
 use super::store::{Base, Pair, Store, StoreError, read_generation};
@@ -11,6 +14,9 @@ use crate::config::State;
 use crate::policy::builder::Builder;
 use crate::policy::image::Image;
 use crate::policy::images::Images;
+
+/// After how long keeping is tried again that failed.
+const AGAIN: Duration = Duration::from_secs(30);
 
 /// Access to the state directory, for threads that may wait for it.
 #[derive(Clone)]
@@ -184,16 +190,21 @@ impl Keeper {
         self.places()
     }
 
-    fn keep(&self, keep: &Keep) {
+    /// Keeps it. Returns whether it is on the disk.
+    fn keep(&self, keep: &Keep) -> bool {
         let result = self.places().keep(keep);
+        let kept = result.is_ok();
         let now = result.err().map(|error| error.to_string());
         let mut problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
         match (&now, &*problem) {
+            // It is tried again and again.
+            (Some(now), Some(before)) if now == before => {}
             (Some(problem), _) => tracing::error!(problem, "what is in force is not kept"),
             (None, Some(_)) => tracing::info!("what is in force is kept again"),
             (None, None) => {}
         }
         *problem = now;
+        kept
     }
 }
 
@@ -302,6 +313,10 @@ fn nothing() -> Arc<Image> {
 impl Control {
     /// Starts to keep what is in force, if that is not on its way already.
     pub(super) fn start_keeping(&mut self) {
+        if self.keep_again.is_some_and(|at| at <= Instant::now()) {
+            self.keep_again = None;
+            self.unkept = true;
+        }
         // A rollback under way has written from which generation on kept images are its own.
         if self.keeping || self.rolling.is_some() || !std::mem::take(&mut self.unkept) {
             return;
@@ -315,11 +330,80 @@ impl Control {
         let (keeper, send) = (self.keeper.clone(), self.kept.0.clone());
         let writing = tokio::task::spawn_blocking(move || keeper.keep(&keep));
         tokio::spawn(async move {
-            if writing.await.is_err() {
+            let kept = writing.await.unwrap_or_else(|_| {
                 tracing::error!("keeping broke off inside tapis, which is a bug; please report it");
-            }
+                false
+            });
             // Nobody waits when the server ends.
-            let _ = send.send(()).await;
+            let _ = send.send(kept).await;
         });
+    }
+
+    /// Keeping what is in force ended. The disk may be full, or not mounted: it is tried again.
+    pub(super) fn land_kept(&mut self, kept: bool) {
+        self.keeping = false;
+        self.keep_again = (!kept).then(|| Instant::now() + AGAIN);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::control::wall::Still;
+
+    async fn end_keeping(control: &mut Control) {
+        control.start_keeping();
+        assert!(control.keeping, "it is tried");
+        let kept = control.kept.1.recv().await.expect("it ends");
+        control.land_kept(kept);
+    }
+
+    fn generation(dir: &Path) -> u64 {
+        let text = fs::read_to_string(dir.join("current")).expect("a record");
+        let record: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        record["published"][0]["generation"]
+            .as_u64()
+            .expect("a number")
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_could_not_be_kept_is_kept_by_the_next_generation_or_after_a_while() {
+        for by_generation in [true, false] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let (dir, file) = (
+                folder.path().join("state"),
+                folder.path().join("tapis.toml"),
+            );
+            let config = "[state]\ndir = \"state\"\n[[list]]\nname = \"ads\"\npath = \"ads\"\n";
+            fs::write(&file, config).expect("written");
+            fs::write(folder.path().join("ads"), "one.example\n").expect("written");
+            let config = Config::load(&file).expect("a configuration");
+            let control = Control::start(config, Arc::new(Still));
+            let mut control = control.expect("a first generation");
+            end_keeping(&mut control).await;
+            // The directory is not there, and nothing can be made in its place.
+            fs::rename(&dir, folder.path().join("away")).expect("renamed");
+            fs::write(&dir, "").expect("written");
+            control.unkept = true;
+            control.publish();
+            let images = control.generation();
+            end_keeping(&mut control).await;
+            assert!(control.keeper.problem().is_some());
+            control.start_keeping();
+            assert!(!control.keeping, "not at once");
+            fs::remove_file(&dir).expect("removed");
+            fs::rename(folder.path().join("away"), &dir).expect("renamed");
+            if by_generation {
+                // Another order, say.
+                control.publish();
+            } else {
+                control.keep_again = Some(Instant::now());
+            }
+            end_keeping(&mut control).await;
+            assert_eq!(control.keeper.problem(), None);
+            assert_eq!(control.keep_again, None);
+            assert_eq!(generation(&dir), images, "that of the images");
+        }
     }
 }

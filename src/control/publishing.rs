@@ -25,6 +25,10 @@ impl Control {
         if self.unkept {
             self.imaged = generation;
         }
+        if self.keep_again.take().is_some() {
+            // The images are still those of an earlier generation.
+            self.unkept = true;
+        }
         self.next = generation + 1;
         let draft = self.draft(generation);
         let receipt = draft.map(|draft| self.journal.publish(draft));

@@ -88,7 +88,10 @@ pub struct Control {
     /// Whether what is in force is being kept; and whether it is another one than is kept.
     pub(super) keeping: bool,
     pub(super) unkept: bool,
-    pub(super) kept: (mpsc::Sender<()>, mpsc::Receiver<()>),
+    /// Whether that could be kept.
+    pub(super) kept: (mpsc::Sender<bool>, mpsc::Receiver<bool>),
+    /// When to try again, if not; the next generation tries earlier.
+    pub(super) keep_again: Option<Instant>,
     /// The generation since which the images are in force.
     pub(super) imaged: u64,
     /// Whether newer states of lists don't count; and why they do although somebody wanted that.
@@ -172,6 +175,7 @@ impl Control {
             keeping: false,
             unkept: false,
             kept: mpsc::channel(1),
+            keep_again: None,
             imaged: 0,
             held: None,
             unheld: None,
@@ -258,7 +262,7 @@ impl Control {
                 Some(done) = self.done.1.recv() => self.land(done),
                 Some(joined) = self.joined.1.recv() => self.land_joined(joined),
                 Some(compiled) = self.compiled.1.recv() => self.land_compiled(compiled),
-                Some(()) = self.kept.1.recv() => self.keeping = false,
+                Some(kept) = self.kept.1.recv() => self.land_kept(kept),
                 () = sleep_until(due.unwrap_or(now + far)) => self.load_due(),
                 () = self.calendar.wait() => self.look_at_the_clock(),
                 _ = sweep.tick() => self.sweep(),

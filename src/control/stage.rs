@@ -53,6 +53,13 @@ impl Stage {
         let fresh = fresh.cloned().map(|list| {
             let mut list = ListState::new(list);
             list.set_looked(files);
+            // Whatever file it is read from, it is the same list to its guards. One of another kind is checked
+            // by other guards, so that fewer of its rules may be left.
+            let is_same = |state: &&ListState| {
+                state.name() == list.name() && state.source.kind == list.source.kind
+            };
+            let named = active.iter().find(is_same);
+            list.before = named.and_then(ListState::in_force);
             list
         });
         let fresh = fresh.collect();

@@ -28,6 +28,8 @@ pub(super) struct ListState {
     pub(super) config: List,
     pub(super) source: Arc<Source>,
     pub(super) loaded: Option<Loaded>,
+    /// What is in force of the list of that name, until the first load of its new configuration.
+    pub(super) before: Option<InForce>,
     /// Its rules, while they are in no image with others: it waits for its configuration.
     pub(super) rules: Option<Image>,
     /// Why the newest state of the file was not taken, and since when it stands so.
@@ -103,6 +105,7 @@ impl ListState {
             watched: std::path::absolute(path).unwrap_or_else(|_| path.clone()),
             config,
             loaded: None,
+            before: None,
             rules: None,
             refused: None,
             loading: None,
@@ -296,7 +299,8 @@ impl ListState {
 
     /// What is in force of it.
     pub(super) fn in_force(&self) -> Option<InForce> {
-        self.loaded.as_ref().map(Loaded::in_force)
+        let loaded = self.loaded.as_ref();
+        loaded.map(Loaded::in_force).or(self.before)
     }
 
     /// Whether its rules were held against other wards, and nothing else keeps it from being read again.

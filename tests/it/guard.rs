@@ -825,3 +825,34 @@ fn an_order_is_warned_of_and_stands() {
         "the built-in guard protects no bank"
     );
 }
+
+#[test]
+fn a_list_that_another_file_is_configured_for_is_held_to_the_rules_in_force() {
+    let upstream = Upstream::plain();
+    let preamble = preamble(upstream.address);
+    let names = |count: usize| -> String {
+        let names = (0..count).map(|number| format!("n{number}.example\n"));
+        names.collect()
+    };
+    let files = [("ads", &*names(100)), ("short", &*names(3))];
+    let server = Server::start(&(preamble.clone() + &list("ads", "")), &files);
+    let moved = preamble.clone() + "[[list]]\nname = \"ads\"\npath = \"short\"\n";
+    // So it is of one that is read in another way.
+    let subtree = moved.clone() + "scope = \"subtree\"\n";
+    for config in [&moved, &subtree] {
+        server.replace("tapis.toml", config);
+        let output = server.verb(&["reload"]);
+        let told = text(&output);
+        assert_eq!(output.status.code(), Some(1), "{told}");
+        assert!(
+            told.contains("3 rules, 97 % fewer than the 100 in force"),
+            "{told}"
+        );
+        assert!(told.contains("--accept ads:shrunk"), "{told}");
+        assert!(is_blocked(server.address, "n99.example"));
+    }
+    let output = server.verb(&["reload", "--accept", "ads:shrunk"]);
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(is_blocked(server.address, "n1.example"));
+    assert!(!is_blocked(server.address, "n99.example"));
+}

@@ -538,3 +538,188 @@ fn a_new_order_names_what_it_was_given_in_toml() {
     let told = text(&refused);
     assert!(told.contains("1 to 64 characters"), "{told}");
 }
+
+/// Ends a server as a crash does, does that, and starts it again.
+fn crash(mut server: Server, meanwhile: impl FnOnce(&Server)) -> Server {
+    server.signal("KILL");
+    server.wait();
+    meanwhile(&server);
+    server.again()
+}
+
+fn has_alarm(server: &Server, what: &str) -> bool {
+    server.status()["alarms"].to_string().contains(what)
+}
+
+/// Both ways to have a journal.
+const JOURNALS: [&str; 2] = [
+    "[state]\ndir = \"state\"\n",
+    "[journal]\npath = \"journal.jsonl\"\n",
+];
+
+#[test]
+fn of_two_files_with_one_id_the_one_that_was_there_first_counts_after_a_restart_too() {
+    let write = |server: &Server, file: &str, name: &str| {
+        let text = order("x-1", PAST, &target(name, "exact"));
+        server.replace(&format!("orders/{file}"), &text);
+    };
+    let counts = |server: &Server, name: &str| {
+        let names = ["first.example", "second.example", "third.example"];
+        let is_as_told = |one: &&str| is_blocked(server.address, one) == (**one == *name);
+        names.iter().all(is_as_told)
+    };
+    for journal in JOURNALS {
+        let (server, _upstream) = server(journal, &[]);
+        write(&server, "m.toml", "first.example");
+        until("the order", || counts(&server, "first.example"));
+        // Its name stands before that of the first.
+        write(&server, "a.toml", "second.example");
+        until("the alarm", || has_alarm(&server, "a.toml: id is"));
+        assert!(counts(&server, "first.example"));
+        let server = crash(server, |_| ());
+        assert!(counts(&server, "first.example"), "{}", server.log());
+        // So does that of one that is put there while no server runs.
+        let server = crash(server, |server| write(server, "0.toml", "third.example"));
+        assert!(counts(&server, "first.example"), "{}", server.log());
+        assert!(has_alarm(&server, "0.toml: id is") && has_alarm(&server, "a.toml: id is"));
+        fs::remove_file(server.path("orders/m.toml")).expect("removed");
+        until("another file", || counts(&server, "third.example"));
+        write(&server, "m.toml", "first.example");
+        until("the alarm", || has_alarm(&server, "m.toml: id is"));
+        let server = crash(server, |_| ());
+        assert!(counts(&server, "third.example"), "{}", server.log());
+        for file in ["a.toml", "m.toml"] {
+            fs::remove_file(server.path("orders").join(file)).expect("removed");
+        }
+        until("no alarm", || server.status()["degraded"] == false);
+        assert!(counts(&server, "third.example"));
+    }
+}
+
+#[test]
+fn of_two_new_files_with_one_id_the_one_counts_whose_name_comes_first() {
+    let (server, _upstream) = server("", &[]);
+    let server = crash(server, |server| {
+        // A backup's name goes on where the original's ends, and sorts before it with its ending.
+        for (file, name) in [("x-1.toml", "new.example"), ("x-1-old.toml", "old.example")] {
+            let text = order("x-1", PAST, &target(name, "exact"));
+            server.replace(&format!("orders/{file}"), &text);
+        }
+    });
+    let is_right = |server: &Server| {
+        assert!(is_blocked(server.address, "new.example"));
+        assert!(!is_blocked(server.address, "old.example"));
+        assert!(has_alarm(server, "x-1-old.toml: id is"));
+    };
+    is_right(&server);
+    is_right(&crash(server, |_| ()));
+}
+
+/// Writes two orders, and waits until they are in force.
+fn write_two(server: &Server) {
+    for (id, name) in [("x-1", "one.example"), ("x-2", "two.example")] {
+        let text = order(id, PAST, &target(name, "exact"));
+        server.replace(&format!("orders/{id}.toml"), &text);
+        until("the order", || is_blocked(server.address, name));
+    }
+}
+
+#[test]
+fn orders_whose_directory_is_not_there_at_the_start_stay_in_force() {
+    for journal in JOURNALS {
+        let (server, _upstream) = server(journal, &[]);
+        write_two(&server);
+        let mut server = crash(server, |server| {
+            fs::rename(server.path("orders"), server.path("away")).expect("renamed");
+        });
+        for _ in 0..2 {
+            for name in ["one.example", "two.example"] {
+                assert!(is_blocked(server.address, name), "{}", server.log());
+            }
+            let told = "orders: 2 files could not be read since the start; what was in force before it stays";
+            assert!(has_alarm(&server, told), "{}", server.status()["alarms"]);
+            assert!(has_alarm(&server, "orders: cannot be listed"));
+            // A reload refuses the directory, as it does later.
+            assert_eq!(server.verb(&["reload"]).status.code(), Some(1));
+            assert!(is_blocked(server.address, "one.example"));
+            server = crash(server, |_| ());
+        }
+        // It is there again, without one of them.
+        fs::remove_file(server.path("away/x-2.toml")).expect("removed");
+        fs::rename(server.path("away"), server.path("orders")).expect("renamed");
+        until("the directory", || {
+            !is_blocked(server.address, "two.example")
+        });
+        assert!(is_blocked(server.address, "one.example"));
+        until("no alarm", || server.status()["degraded"] == false);
+
+        // A file that was spoiled meanwhile has its last good state, too.
+        let server = crash(server, |server| server.replace("orders/x-1.toml", "id = "));
+        assert!(is_blocked(server.address, "one.example"));
+        assert!(has_alarm(
+            &server,
+            "orders: 1 file could not be read since the start"
+        ));
+        assert!(has_alarm(&server, "what it said before stays in force"));
+        // One that is gone is gone.
+        let server = crash(server, |server| {
+            fs::remove_file(server.path("orders/x-1.toml")).expect("removed");
+        });
+        assert!(!is_blocked(server.address, "one.example"));
+        assert_eq!(server.status()["degraded"], false);
+    }
+}
+
+#[test]
+fn a_directory_of_orders_that_is_empty_at_the_start_is_an_alarm_until_a_reload() {
+    let (server, _upstream) = server(JOURNALS[0], &[]);
+    write_two(&server);
+    // As a file system is that is not mounted.
+    let server = crash(server, |server| {
+        fs::rename(server.path("orders"), server.path("away")).expect("renamed");
+        fs::create_dir(server.path("orders")).expect("made");
+    });
+    assert!(!is_blocked(server.address, "one.example"));
+    assert!(has_alarm(&server, "orders: all 2 orders are gone at once"));
+    let output = server.verb(&["reload"]);
+    assert!(output.status.success(), "{}", text(&output));
+    assert_eq!(server.status()["degraded"], false);
+}
+
+#[test]
+fn exceptions_whose_directory_is_not_there_at_the_start_stay_in_force() {
+    let more = format!(
+        "{}[exceptions]\npath = \"exceptions\"\n{}",
+        JOURNALS[0],
+        list("ads", "")
+    );
+    let upstream = Upstream::plain();
+    let folder = folder(
+        &(preamble(upstream.address) + &more),
+        &[("ads", "free.example\nblocked.example\n")],
+    );
+    fs::create_dir(folder.path().join("exceptions")).expect("made");
+    let server = Server::start_in(folder);
+    let text = "[[exception]]\nname = \"free.example\"\nscope = \"exact\"\nagainst = [\"all\"]\n\
+                reason = \"wrong\"\nauthor = \"me\"\n";
+    server.replace("exceptions/mine.toml", text);
+    until("the exception", || {
+        !is_blocked(server.address, "free.example")
+    });
+    let server = crash(server, |server| {
+        fs::rename(server.path("exceptions"), server.path("away")).expect("renamed");
+    });
+    assert!(
+        !is_blocked(server.address, "free.example"),
+        "{}",
+        server.log()
+    );
+    assert!(is_blocked(server.address, "blocked.example"));
+    assert!(has_alarm(
+        &server,
+        "exceptions: 1 file could not be read since the start"
+    ));
+    fs::rename(server.path("away"), server.path("exceptions")).expect("renamed");
+    until("no alarm", || server.status()["degraded"] == false);
+    assert!(!is_blocked(server.address, "free.example"));
+}

@@ -30,7 +30,7 @@ use crate::wire::name::Name;
 /// All orders and exceptions. A clone shares what the files say.
 #[derive(Clone, Debug)]
 pub struct Book {
-    config: Orders,
+    pub(super) config: Orders,
     pub(super) orders: Folder<Order>,
     pub(super) exceptions: Folder<Vec<Exception>>,
     /// The exceptions of the configuration's own file.
@@ -43,6 +43,8 @@ pub struct Book {
     superseded: HashMap<String, Timestamp>,
     /// What orders say that does not count.
     pub(super) vain: Vec<String>,
+    /// Why it is not known, or not of all files, what they said before the start.
+    pub(super) unrecalled: Option<String>,
     rules: Option<Arc<Image>>,
     /// Why there are no newer ones.
     pub(super) overfull: Option<String>,
@@ -51,9 +53,9 @@ pub struct Book {
     /// What the guard rails find in the orders.
     findings: Findings,
     /// Orders at the last conclusion.
-    count: usize,
+    pub(super) count: usize,
     /// How many orders there were before all of them were gone at once, until that is confirmed.
-    vanished: Option<usize>,
+    pub(super) vanished: Option<usize>,
 }
 
 /// An order, and what becomes of it.
@@ -97,6 +99,9 @@ impl Book {
             exceptions.unwrap_or_else(|panic| std::panic::resume_unwind(panic)) && orders
         });
         book.conclude();
+        if book.lacks_last_good() {
+            book.recall(config);
+        }
         (book, all)
     }
 
@@ -108,6 +113,7 @@ impl Book {
             own: Vec::new(),
             holders: HashMap::new(),
             doubles: HashMap::new(),
+            unrecalled: None,
             superseded: HashMap::new(),
             vain: Vec::new(),
             rules: None,
@@ -152,6 +158,7 @@ impl Book {
         if has_moved {
             // Another directory has other orders.
             (self.count, self.vanished) = (0, None);
+            self.unrecalled = None;
         }
         if has_moved || self.rules.is_none() {
             changed = true;
@@ -228,7 +235,7 @@ impl Book {
     }
 
     /// Draws all conclusions that need no clock.
-    fn conclude(&mut self) {
+    pub(super) fn conclude(&mut self) {
         self.version += 1;
         self.find_doubles();
         self.look_for_loss();
@@ -240,48 +247,6 @@ impl Book {
         self.rules = rules;
         if let Some(problem) = &self.overfull {
             tracing::error!(problem, "orders or exceptions refused");
-        }
-    }
-
-    /// A directory whose file system is not mounted is an empty one. One order that is gone may have
-    /// been lifted so; several at once are reported.
-    fn look_for_loss(&mut self) {
-        let count = self.orders().count();
-        let before = std::mem::replace(&mut self.count, count);
-        if self.count > 0 {
-            self.vanished = None;
-        } else if before > 1 {
-            self.vanished = Some(before);
-            let problem = self.loss();
-            tracing::error!(problem, "orders gone");
-        }
-    }
-
-    pub(super) fn loss(&self) -> Option<String> {
-        let (orders, dir) = (self.vanished?, self.config.dir.as_ref()?.shown());
-        Some(format!(
-            "{dir}: all {orders} orders are gone at once and no longer in force: if that is a mistake, \
-             check whether the file system is mounted; if not, confirm it with: tapis reload"
-        ))
-    }
-
-    fn find_doubles(&mut self) {
-        let good = |sheet: &super::folder::Sheet<Order>| {
-            sheet.good.as_ref().map(|(order, _)| order.id.clone())
-        };
-        let id_of = |path: &Path| self.orders.files().get(path).and_then(good);
-        self.holders
-            .retain(|id, path| id_of(path).as_ref() == Some(id));
-        self.doubles.clear();
-        for (path, sheet) in self.orders.files() {
-            let Some(id) = good(sheet) else { continue };
-            let holder = self
-                .holders
-                .entry(id.clone())
-                .or_insert_with(|| path.clone());
-            if holder != path {
-                self.doubles.insert(path.clone(), (id, holder.clone()));
-            }
         }
     }
 
@@ -678,7 +643,10 @@ mod tests {
         assert_eq!(order.path, Path::new("one.toml"));
         assert_eq!(
             book.problems(),
-            ["two.toml: id is \"a\", as in one.toml: rename one; that one counts"]
+            [
+                "two.toml: id is \"a\", as in one.toml, which counts: give this order another id, or remove \
+              one of the two files"
+            ]
         );
     }
 

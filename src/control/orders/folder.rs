@@ -28,10 +28,10 @@ pub(in crate::control) const RETRY: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) struct Folder<T> {
     /// As it is configured, and as the watch tells it: absolute.
-    dir: Option<(PathBuf, PathBuf)>,
-    files: BTreeMap<PathBuf, Sheet<T>>,
+    pub(super) dir: Option<(PathBuf, PathBuf)>,
+    pub(super) files: BTreeMap<PathBuf, Sheet<T>>,
     /// Why it can't be listed.
-    problem: Option<String>,
+    pub(super) problem: Option<String>,
     /// Files that are to be read, and when: their writers may not be done.
     due: HashMap<PathBuf, Instant>,
     /// Up to which file the last sweep came; nothing when it came to the end.
@@ -53,6 +53,8 @@ pub(super) struct Sheet<T> {
     seen: Option<FileState>,
     /// The state that the last sweep found, if that was a new one.
     glimpsed: Option<FileState>,
+    /// The good state is that before the start: the file was not read since.
+    pub(super) is_recalled: bool,
 }
 
 impl<T> Clone for Sheet<T> {
@@ -62,6 +64,7 @@ impl<T> Clone for Sheet<T> {
             refused: self.refused.clone(),
             seen: self.seen,
             glimpsed: self.glimpsed,
+            is_recalled: self.is_recalled,
         }
     }
 }
@@ -73,6 +76,7 @@ impl<T> Default for Sheet<T> {
             refused: None,
             seen: None,
             glimpsed: None,
+            is_recalled: false,
         }
     }
 }
@@ -205,6 +209,7 @@ impl<T> Folder<T> {
             Ok(good) => {
                 let same = sheet.good.as_ref().is_some_and(|(_, text)| *text == good.1);
                 let was_refused = sheet.refused.take().is_some();
+                sheet.is_recalled = false;
                 sheet.good = Some(good);
                 !same || was_refused
             }
@@ -425,7 +430,7 @@ impl<T: Send + Sync + 'static> Folder<T> {
 
 /// Why something is not in force yet.
 fn unanswered(why: Unanswered) -> String {
-    format!("{why}; not in force until it is read")
+    format!("{why}; it is read when it answers")
 }
 
 /// What was done with files.
@@ -640,7 +645,7 @@ mod tests {
         let (good, refused) = told(&folder, "new.toml");
         let refused = refused.expect("a problem");
         assert!(
-            good.is_none() && refused.contains("not in force until it is read"),
+            good.is_none() && refused.contains("it is read when it answers"),
             "{refused}"
         );
         // They are not tried again while the threads wait; the others are.

@@ -123,11 +123,7 @@ pub fn supersessions<'o>(
     orders: impl Iterator<Item = &'o Order> + Clone,
 ) -> (HashMap<&'o str, Timestamp>, Vec<String>) {
     let known: HashMap<&str, &Order> = orders.clone().map(|order| (&*order.id, order)).collect();
-    let pairs = orders.clone().flat_map(|order| {
-        let ids = order.supersedes.iter();
-        ids.map(|id| (&*order.id, &**id))
-    });
-    let pairs: HashSet<(&str, &str)> = pairs.collect();
+    let circles = circles(&known);
     let mut ends: HashMap<&str, Timestamp> = HashMap::new();
     let mut vain = Vec::new();
     for order in orders {
@@ -145,8 +141,9 @@ pub fn supersessions<'o>(
                 continue;
             };
             let first = other.dates.effective_from;
-            let mutual = first == start && pairs.contains(&(&*other.id, &*order.id));
-            if first > start || mutual {
+            let circular =
+                first == start && circles.contains(&*order.id) && circles.contains(&*other.id);
+            if first > start || circular {
                 vain.push(format!(
                     "order {}: it supersedes `{id}`, which begins no earlier, so it does not count",
                     order.id
@@ -158,6 +155,51 @@ pub fn supersessions<'o>(
         }
     }
     (ends, vain)
+}
+
+/// Orders that begin together and supersede each other in a circle, or stand between two circles: if all of
+/// them counted, none would be in force.
+fn circles<'o>(known: &HashMap<&'o str, &'o Order>) -> HashSet<&'o str> {
+    let mut targets: HashMap<&str, Vec<&str>> = HashMap::new();
+    let mut origins: HashMap<&str, Vec<&str>> = HashMap::new();
+    let all = known.iter().map(|(id, order)| (*id, *order));
+    let counting = all.filter(|(_, order)| !Life::new(order, None).is_withdrawn());
+    for (id, order) in counting {
+        let start = order.dates.effective_from;
+        for other in &order.supersedes {
+            let Some((&other, of)) = known.get_key_value(&**other) else {
+                continue;
+            };
+            if of.dates.effective_from == start {
+                targets.entry(id).or_default().push(other);
+                origins.entry(other).or_default().push(id);
+            }
+        }
+    }
+    let mut left: HashSet<&str> = targets.keys().copied().collect();
+    left.retain(|id| origins.contains_key(id));
+    // Those that supersede none of them, or that none of them supersedes, are in no circle.
+    for (ahead, behind) in [(&targets, &origins), (&origins, &targets)] {
+        let among = |left: &HashSet<&str>, id: &str| {
+            let edges = ahead.get(id).into_iter().flatten();
+            edges.filter(|other| left.contains(**other)).count()
+        };
+        let mut degrees: HashMap<&str, usize> =
+            left.iter().map(|id| (*id, among(&left, id))).collect();
+        let mut ends: Vec<&str> = left.iter().copied().filter(|id| degrees[id] == 0).collect();
+        while let Some(end) = ends.pop() {
+            left.remove(end);
+            for id in behind.get(end).into_iter().flatten() {
+                if let Some(degree) = degrees.get_mut(id).filter(|degree| **degree > 0) {
+                    *degree -= 1;
+                    if *degree == 0 {
+                        ends.push(id);
+                    }
+                }
+            }
+        }
+    }
+    left
 }
 
 #[cfg(test)]
@@ -296,6 +338,25 @@ mod tests {
         let (ends, vain) = supersessions([&one, &two].into_iter());
         assert!(ends.is_empty());
         assert_eq!(vain.len(), 2);
+    }
+
+    #[test]
+    fn orders_that_begin_together_cannot_end_each_other_in_a_circle_either() {
+        let start = "effective-from = 2026-01-01T00:00:00Z\nsupersedes = ";
+        let all = [
+            ("a", "b"),
+            ("b", "c"),
+            ("c", "a"),
+            ("before", "a"),
+            ("d", "e"),
+        ];
+        let all = all.map(|(id, other)| order(id, &format!("{start}[\"{other}\"]")));
+        let last = order("e", "effective-from = 2026-01-01T00:00:00Z");
+        let (ends, vain) = supersessions(all.iter().chain([&last]));
+        // One before the circle supersedes as any other.
+        let expected = [("a", at("2026-01-01")), ("e", at("2026-01-01"))];
+        assert_eq!(ends, HashMap::from(expected));
+        assert_eq!(vain.len(), 3, "{vain:?}");
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod edit;
 mod file;
 mod findings;
 pub(in crate::control) mod folder;
+mod last_good;
 pub mod life;
 pub(in crate::control) mod remarks;
 mod rules;

@@ -47,7 +47,8 @@ impl Display for Problem<'_> {
                 let (path, holder) = (path.shown(), holder.shown());
                 write!(
                     f,
-                    "{path}: id is \"{id}\", as in {holder}: rename one; that one counts"
+                    "{path}: id is \"{id}\", as in {holder}, which counts: give this order another id, or \
+                     remove one of the two files"
                 )
             }
         }
@@ -92,10 +93,12 @@ impl Book {
         let doubles = self.doubles.iter();
         let doubles = doubles.map(|(path, (id, holder))| Problem::Double { path, id, holder });
         let loss = self.loss();
+        let recollections: Vec<_> = self.recollections().collect();
         let problems = refused(&self.orders)
             .chain(refused(&self.exceptions))
             .chain(doubles)
             .chain(loss.as_deref().map(Problem::Whole))
+            .chain(recollections.iter().map(|told| Problem::Whole(told)))
             .chain(self.overfull.as_deref().map(Problem::Whole));
         let (mut problems, more) = first(MOST_REPORTED, problems);
         problems.sort();

@@ -1,0 +1,199 @@
+//! What files of orders and exceptions said before the start, as the journal has it.
+//!
+//! A start takes it for files that it can't read, so that a file system that is not mounted ends no order, and
+//! to know which of two files had an order first.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::super::journal::past::{Moment, Past};
+use super::book::Book;
+use super::folder::{Folder, Sheet};
+use crate::config::exception::Exception;
+use crate::config::order::Order;
+use crate::config::shown::Show;
+use crate::config::{Config, Problems};
+
+impl<T> Folder<T> {
+    /// Whether there are files, or may be, of which no good state is known.
+    pub(super) fn lacks_files(&self) -> bool {
+        let lacks = |sheet: &Sheet<T>| sheet.good.is_none() && sheet.refused.is_some();
+        self.problem.is_some() || self.files.values().any(lacks)
+    }
+
+    /// Takes what files of this directory said before the start, with their texts, where they can't be read
+    /// now. Returns what all of them said, whether it counts or not.
+    pub(super) fn recall(
+        &mut self,
+        all: impl Iterator<Item = (PathBuf, Result<(T, String), Problems>)>,
+    ) -> Vec<(PathBuf, Arc<T>)> {
+        let Some((dir, absolute)) = self.dir.clone() else {
+            return Vec::new();
+        };
+        let mut said = Vec::new();
+        for (path, parsed) in all {
+            let parent = path.parent().unwrap_or(Path::new(""));
+            let is_here = match path.is_absolute() {
+                true => parent == absolute,
+                // The server may have been started elsewhere.
+                false => absolute.ends_with(parent),
+            };
+            let Some(path) = path.file_name().filter(|_| is_here) else {
+                continue;
+            };
+            let path = dir.join(path);
+            let parsed = parsed.map(|(value, text)| (Arc::new(value), Arc::from(text)));
+            let values = parsed.iter();
+            said.extend(values.map(|(value, _)| (path.clone(), Arc::clone(value))));
+            let sheet = match self.files.get_mut(&path) {
+                Some(sheet) if sheet.good.is_none() => sheet,
+                None if self.problem.is_some() => self.files.entry(path).or_default(),
+                _ => continue,
+            };
+            match parsed {
+                Ok(good) => (sheet.good, sheet.is_recalled) = (Some(good), true),
+                // Another version of the program took it.
+                Err(problems) => {
+                    let problems = (Arc::new(problems), Timestamp::now());
+                    sheet.refused.get_or_insert(problems);
+                }
+            }
+        }
+        said
+    }
+
+    /// How many files have not been read since the start, and count as they were before it.
+    pub(super) fn recalled(&self) -> usize {
+        self.files
+            .values()
+            .filter(|sheet| sheet.is_recalled)
+            .count()
+    }
+}
+
+impl Book {
+    /// Whether it matters what files said before the start: some can't be read, all orders are gone, or two
+    /// files have one id.
+    pub(super) fn lacks_last_good(&self) -> bool {
+        let lacks = self.orders.lacks_files() || self.exceptions.lacks_files();
+        let are_gone = self.config.dir.is_some() && self.orders().next().is_none();
+        lacks || are_gone || !self.doubles.is_empty()
+    }
+
+    /// Takes what files said when a server ran last, where they can't be read now. Without a journal
+    /// nothing is known.
+    pub(super) fn recall(&mut self, config: &Config) {
+        let Some(journal) = &config.journal else {
+            return;
+        };
+        let past = match Past::read(journal, Moment::At(Timestamp::MAX)) {
+            Ok(Some(past)) => past,
+            Ok(None) => return,
+            Err(error) => {
+                self.unrecalled = Some(error.to_string());
+                return;
+            }
+        };
+        let orders = past.orders.into_iter().map(|(path, text)| {
+            let parsed = Order::parse(&text, &path).map(|order| (order, text));
+            (path, parsed)
+        });
+        let orders = self.orders.recall(orders);
+        self.count = orders.len();
+        self.holders = orders
+            .into_iter()
+            .map(|(path, order)| (order.id.clone(), path))
+            .collect();
+        let mut files: BTreeMap<PathBuf, Vec<Exception>> = BTreeMap::new();
+        for exception in past.exceptions {
+            files
+                .entry(exception.path.clone())
+                .or_default()
+                .push(exception);
+        }
+        // Their texts are not known.
+        let exceptions = files
+            .into_iter()
+            .map(|(path, all)| (path, Ok((all, String::new()))));
+        self.exceptions.recall(exceptions);
+        self.conclude();
+    }
+
+    /// What is to be said of files that were not read since the start, a sentence each.
+    pub(super) fn recollections(&self) -> impl Iterator<Item = String> {
+        let kinds = [
+            ("orders", self.orders.recalled(), self.orders.lacks_files()),
+            (
+                "exceptions",
+                self.exceptions.recalled(),
+                self.exceptions.lacks_files(),
+            ),
+        ];
+        let told = kinds.map(|(kind, recalled, lacks)| {
+            let files = match recalled {
+                0 => {
+                    let problem = self.unrecalled.as_ref().filter(|_| lacks)?;
+                    return Some(format!(
+                        "{kind}: what files that can't be read said before the start is not known: {problem}"
+                    ));
+                }
+                1 => "1 file".to_owned(),
+                more => format!("{more} files"),
+            };
+            Some(format!(
+                "{kind}: {files} could not be read since the start; what was in force before it stays"
+            ))
+        });
+        told.into_iter().flatten()
+    }
+
+    /// A directory whose file system is not mounted is an empty one. One order that is gone may have
+    /// been lifted so; several at once are reported.
+    pub(super) fn look_for_loss(&mut self) {
+        let count = self.orders().count();
+        let before = std::mem::replace(&mut self.count, count);
+        if self.count > 0 {
+            self.vanished = None;
+        } else if before > 1 {
+            self.vanished = Some(before);
+            let problem = self.loss();
+            tracing::error!(problem, "orders gone");
+        }
+    }
+
+    pub(super) fn loss(&self) -> Option<String> {
+        let (orders, dir) = (self.vanished?, self.config.dir.as_ref()?.shown());
+        Some(format!(
+            "{dir}: all {orders} orders are gone at once and no longer in force: if that is a mistake, \
+             check whether the file system is mounted; if not, confirm it with: tapis reload"
+        ))
+    }
+
+    /// Of files with one id the one counts that had it first: another one that is put beside it, by mistake or
+    /// not, must not change an order in force. Where none was there first, as all are new at a start, names
+    /// decide. They are compared without their ending, as the name of a backup goes on where the original's
+    /// ends: `x-1.toml` counts, and not `x-1-old.toml`.
+    pub(super) fn find_doubles(&mut self) {
+        let files = self.orders.files().iter();
+        let good = files.filter_map(|(path, sheet)| Some((&*sheet.good.as_ref()?.0.id, path)));
+        let mut good: Vec<(&str, &PathBuf)> = good.collect();
+        good.sort_by(|(_, one), (_, other)| one.file_stem().cmp(&other.file_stem()));
+        let ids: HashMap<&PathBuf, &str> = good.iter().map(|(id, path)| (*path, *id)).collect();
+        self.holders
+            .retain(|id, path| ids.get(path) == Some(&&**id));
+        self.doubles.clear();
+        for (id, path) in good {
+            match self.holders.get(id) {
+                Some(holder) if holder == path => {}
+                Some(holder) => {
+                    let double = (id.to_owned(), holder.clone());
+                    self.doubles.insert(path.clone(), double);
+                }
+                None => _ = self.holders.insert(id.to_owned(), path.clone()),
+            }
+        }
+    }
+}
