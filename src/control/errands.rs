@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::following::Files;
+use super::hits::Counts;
 use super::hold::Held;
 use super::join::Configured;
 use super::preparing::Prepared;
@@ -34,6 +35,8 @@ pub(super) enum Errand {
     Prepare,
     /// Files of a new configuration's orders and exceptions are read, in these directories.
     Configure(Vec<PathBuf>),
+    /// The counts of hits are written.
+    Count,
     /// A generation is read and held in the state directory, or a hold is removed there.
     Rollback,
 }
@@ -47,6 +50,7 @@ pub(super) enum Landed {
     Configured(Box<Configured>),
     Held(Result<Box<Held>, String>),
     Released(Result<(), String>),
+    Counted(Result<Box<Counts>, String>),
 }
 
 /// The errands under way.
@@ -180,6 +184,7 @@ impl Control {
             (_, Some(Landed::Prepared(prepared))) => self.land_prepared(Some(prepared)),
             (_, Some(Landed::Configured(configured))) => self.land_configured(Some(*configured)),
             (Errand::Configure(_), None) => self.land_configured(None),
+            (_, Some(Landed::Counted(counted))) => self.land_counted(counted),
             (Errand::Rollback, landed) => self.land_rollback(landed),
             (Errand::Book, None) => self.break_off_reading(),
             (Errand::Look(folder), None) => self.land_looked(folder, None),

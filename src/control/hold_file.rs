@@ -56,10 +56,10 @@ impl Hold {
         let path = dir.join(FILE);
         let before = regular::read(&path, SIZE_MAX).ok();
         let failed = |error| format!("{}: can't be written: {error}", path.shown());
-        put(dir, text.as_bytes()).map_err(failed)?;
+        put(dir, FILE, text.as_bytes()).map_err(failed)?;
         let Err(error) = sync(dir) else { return Ok(()) };
         let undone = match before {
-            Some(before) => put(dir, &before),
+            Some(before) => put(dir, FILE, &before),
             None => fs::remove_file(&path),
         };
         Err(match undone {
@@ -90,12 +90,12 @@ pub(super) fn sync(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// Puts the file in its place, whole or not at all.
-fn put(dir: &Path, content: &[u8]) -> io::Result<()> {
+/// Puts a file in its place, whole or not at all.
+pub(super) fn put(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     let mut file = tempfile::NamedTempFile::new_in(dir)?;
     io::Write::write_all(&mut file, content)?;
     file.as_file().sync_all()?;
-    file.persist(dir.join(FILE)).map_err(io::Error::from)?;
+    file.persist(dir.join(name)).map_err(io::Error::from)?;
     Ok(())
 }
 
@@ -114,7 +114,7 @@ pub(super) fn remove(dir: &Path, sync: Sync) -> Result<(), String> {
     };
     fs::remove_file(&path).map_err(failed)?;
     let Err(error) = sync(dir) else { return Ok(()) };
-    put(dir, &before).map_err(|_| {
+    put(dir, FILE, &before).map_err(|_| {
         let path = path.shown();
         format!(
             "{path}: its removal can't be made permanent: {error}; the lists stay held until a restart, and may \

@@ -13,6 +13,7 @@ mod errands;
 mod following;
 pub mod guard;
 mod guarding;
+mod hits;
 mod hold;
 pub mod hold_file;
 mod join;

@@ -17,6 +17,7 @@ use super::following::Files;
 use super::guard::rails::Rails;
 use super::guard::release::Guards;
 use super::guarding::{is_held, released};
+use super::hits::Hits;
 use super::hold::Rolling;
 use super::hold_file::Hold;
 use super::join::{Joined, Ready};
@@ -94,6 +95,8 @@ pub struct Control {
     pub(super) keep_again: Option<Instant>,
     /// The generation since which the images are in force.
     pub(super) imaged: u64,
+    /// How often lists and orders blocked.
+    pub(super) hits: Hits,
     /// Whether newer states of lists don't count; and why they do although somebody wanted that.
     pub(super) held: Option<Hold>,
     pub(super) unheld: Option<String>,
@@ -144,6 +147,7 @@ impl Control {
         rails: Arc<Rails>,
         calendar: Calendar,
     ) -> Self {
+        let hits = Hits::read(config.state.dir.as_deref());
         let mut no_watch = None;
         let (watch, touches) = Watch::start().unwrap_or_else(|error| {
             no_watch = Some(format!("files can't be watched ({error})"));
@@ -177,6 +181,7 @@ impl Control {
             kept: mpsc::channel(1),
             keep_again: None,
             imaged: 0,
+            hits,
             held: None,
             unheld: None,
             rolling: None,
@@ -285,11 +290,16 @@ impl Control {
                 reclaim = Some(Instant::now() + RECLAIM);
             }
             self.start_keeping();
+            self.start_counting(&probe);
             self.start_compiling();
             self.answer_waiting();
         }
         let generation = self.generation();
-        tokio::task::block_in_place(|| self.journal.close(generation));
+        let gauges = probe();
+        tokio::task::block_in_place(|| {
+            self.keep_counts(&gauges);
+            self.journal.close(generation);
+        });
     }
 
     pub(super) fn look_at_the_clock(&mut self) {

@@ -32,8 +32,7 @@ const LOGGED: usize = 10;
 
 pub(super) fn status(control: &Control, gauges: Gauges) -> Status {
     let told = |state: &ListState| {
-        let slot = control.slots.known(&state.source.name);
-        let hits = slot.and_then(|slot| gauges.list_hits.get(slot).copied());
+        let hits = control.hits(&state.source.name, &gauges);
         list(state, hits, &control.rails)
     };
     let lists: Vec<_> = control.lists.iter().map(told).collect();
@@ -56,6 +55,7 @@ pub(super) fn status(control: &Control, gauges: Gauges) -> Status {
                 .problem()
                 .map(|problem| format!("what is in force is not kept: {problem}")),
         )
+        .chain(control.hits.problem())
         .chain(control.journal.problem())
         .chain(control.held.as_ref().map(Hold::told))
         .chain(control.held.iter().flat_map(|hold| hold.unrestored.clone()))
@@ -110,6 +110,7 @@ fn orders(control: &Control, gauges: &Gauges) -> OrdersStatus {
     let mut status = OrdersStatus {
         next_change: book.next(now),
         warnings: book.warnings(control.lists.iter().map(ListState::name)),
+        hits_since: Some(control.hits.since()),
         ..OrdersStatus::default()
     };
     for known in book.known() {
@@ -118,10 +119,7 @@ fn orders(control: &Control, gauges: &Gauges) -> OrdersStatus {
         if state == State::InForce && order.dates.review_at.at() <= now {
             status.overdue_reviews.push(order.id.clone());
         }
-        let slot = control
-            .slots
-            .known(&format!("{}{}", Source::ORDER, order.id));
-        let hits = slot.and_then(|slot| gauges.list_hits.get(slot).copied());
+        let hits = control.hits(&format!("{}{}", Source::ORDER, order.id), gauges);
         if let Some(hits) = hits.filter(|hits| *hits > 0) {
             status.hits.insert(order.id.clone(), hits);
         }

@@ -22,6 +22,12 @@ impl Slots {
         Some(slot)
     }
 
+    /// All lists with their places.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&str, usize)> {
+        let all = self.0.iter();
+        all.map(|(list, slot)| (&**list, usize::from(*slot)))
+    }
+
     /// A list's place, if it has one.
     pub(super) fn known(&self, list: &str) -> Option<usize> {
         self.0.get(list).copied().map(usize::from)

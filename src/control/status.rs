@@ -162,7 +162,7 @@ pub struct ListStatus {
     pub guards: Vec<Guard>,
     /// Different rules in force.
     pub rules: usize,
-    /// Questions that it blocked since the start; nothing before it was in force.
+    /// Queries that it blocked since `hits_since` of the orders; `None` before it was in force.
     pub hits: Option<u64>,
     /// When the state in force was read.
     pub loaded_at: Option<Timestamp>,
@@ -207,8 +207,11 @@ pub struct OrdersStatus {
     pub next_change: Option<Timestamp>,
     /// What is right, but says something in vain or unusual, a sentence each.
     pub warnings: Vec<String>,
-    /// Questions that orders blocked since the start, by their ids; those without any left out.
+    /// Queries that orders blocked since `hits_since`, by their ids; those without any left out.
     pub hits: BTreeMap<String, u64>,
+    /// Since when hits are counted: those of earlier servers are in the state directory.
+    #[serde(default)]
+    pub hits_since: Option<Timestamp>,
 }
 
 /// How many lines are bad in one way.

@@ -636,8 +636,8 @@ fn orders_whose_directory_is_not_there_at_the_start_stay_in_force() {
             for name in ["one.example", "two.example"] {
                 assert!(is_blocked(server.address, name), "{}", server.log());
             }
-            let told = "orders: 2 files could not be read since the start; what was in force before it stays";
-            assert!(has_alarm(&server, told), "{}", server.status()["alarms"]);
+            let alarm = "orders: 2 files could not be read since the start; what was in force before it stays";
+            assert!(has_alarm(&server, alarm), "{}", server.status()["alarms"]);
             assert!(has_alarm(&server, "orders: cannot be listed"));
             // A reload refuses the directory, as it does later.
             assert_eq!(server.verb(&["reload"]).status.code(), Some(1));
@@ -722,4 +722,42 @@ fn exceptions_whose_directory_is_not_there_at_the_start_stay_in_force() {
     fs::rename(server.path("away"), server.path("exceptions")).expect("renamed");
     until("no alarm", || server.status()["degraded"] == false);
     assert!(!is_blocked(server.address, "free.example"));
+}
+
+#[test]
+fn hits_of_orders_and_lists_are_counted_on_after_a_restart() {
+    let more = format!("{}{}", JOURNALS[0], list("ads", ""));
+    let (server, _upstream) = server(&more, &[("ads", "ads.example\n")]);
+    write_two(&server);
+    let hits = |server: &Server| {
+        let status = server.status();
+        let hits = [
+            &status["orders"]["hits"]["x-1"],
+            &status["orders"]["hits"]["x-2"],
+            &status["lists"][0]["hits"],
+        ];
+        (
+            hits.map(|hits| hits.as_u64().unwrap_or(0)),
+            status["orders"]["hits_since"].clone(),
+        )
+    };
+    assert!(is_blocked(server.address, "ads.example"));
+    let (before, since) = hits(&server);
+    assert!(before.iter().all(|hits| *hits > 0), "{before:?}");
+    let mut server = server;
+    for restart in 1..3 {
+        server.signal("TERM");
+        server.wait();
+        server = server.again();
+        for name in ["one.example", "ads.example"] {
+            assert!(is_blocked(server.address, name));
+        }
+        let (after, from) = hits(&server);
+        let expected = [before[0] + restart, before[1], before[2] + restart];
+        assert_eq!((after, &from), (expected, &since));
+    }
+    let report = text(&server.verb(&["order", "report"]));
+    let line = format!(", {} hits\n", before[0] + 2);
+    assert!(report.contains(&line), "{report}");
+    assert!(report.contains("hits are counted since 20"), "{report}");
 }

@@ -40,7 +40,9 @@ struct Report {
     legal_bases: BTreeMap<String, Count>,
     overdue_reviews: Vec<Overdue>,
     orders: Vec<Line>,
-    /// Questions that each list blocked since the server's start.
+    /// Since when hits are counted.
+    hits_since: Option<Timestamp>,
+    /// Queries that each list blocked since then.
     list_hits: BTreeMap<String, u64>,
     /// What is not known, and why.
     unknown: Vec<String>,
@@ -67,7 +69,7 @@ struct Line {
     days_from_issue_to_force: Option<f64>,
     /// From the lift until the names were free.
     days_from_lift_to_freedom: Option<f64>,
-    /// Questions that it blocked since the server's start.
+    /// Queries that it blocked since hits are counted.
     hits: Option<u64>,
 }
 
@@ -130,6 +132,7 @@ fn report(
         legal_bases: BTreeMap::new(),
         overdue_reviews: Vec::new(),
         orders: Vec::new(),
+        hits_since: status.and_then(|status| status.orders.hits_since),
         list_hits: BTreeMap::new(),
         unknown,
     };
@@ -238,6 +241,9 @@ fn print(report: &Report, out: &mut impl Write) -> std::io::Result<()> {
             write!(out, ", {}", counted(hits, "hit", "hits"))?;
         }
         writeln!(out)?;
+    }
+    if let Some(since) = report.hits_since {
+        writeln!(out, "hits are counted since {since:.0}")?;
     }
     for (list, hits) in &report.list_hits {
         writeln!(out, "list {list}: {}", counted(*hits, "hit", "hits"))?;

@@ -132,7 +132,7 @@ impl Book {
                 self.exceptions.lacks_files(),
             ),
         ];
-        let told = kinds.map(|(kind, recalled, lacks)| {
+        let sentences = kinds.map(|(kind, recalled, lacks)| {
             let files = match recalled {
                 0 => {
                     let problem = self.unrecalled.as_ref().filter(|_| lacks)?;
@@ -147,7 +147,7 @@ impl Book {
                 "{kind}: {files} could not be read since the start; what was in force before it stays"
             ))
         });
-        told.into_iter().flatten()
+        sentences.into_iter().flatten()
     }
 
     /// A directory whose file system is not mounted is an empty one. One order that is gone may have

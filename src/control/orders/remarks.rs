@@ -98,7 +98,7 @@ impl Book {
             .chain(refused(&self.exceptions))
             .chain(doubles)
             .chain(loss.as_deref().map(Problem::Whole))
-            .chain(recollections.iter().map(|told| Problem::Whole(told)))
+            .chain(recollections.iter().map(|text| Problem::Whole(text)))
             .chain(self.overfull.as_deref().map(Problem::Whole));
         let (mut problems, more) = first(MOST_REPORTED, problems);
         problems.sort();
