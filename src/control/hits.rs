@@ -121,7 +121,7 @@ impl Control {
     }
 
     /// Has the counts written, if that is due and they are other ones.
-    pub(super) fn start_counting(&mut self, gauges: impl FnOnce() -> Gauges) {
+    pub(super) fn start_counting(&mut self) {
         let Some(dir) = self.hits.dir.clone() else {
             return;
         };
@@ -129,7 +129,7 @@ impl Control {
             return;
         }
         self.hits.due = Instant::now() + EVERY;
-        let counts = self.counts(&gauges());
+        let counts = self.counts(&self.plane.gauges());
         if self.hits.kept.as_ref() == Some(&counts) {
             return;
         }
@@ -166,6 +166,7 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
+    use crate::control::plane::Following;
     use crate::control::wall::Still;
 
     #[test]
@@ -200,7 +201,7 @@ mod tests {
         let control = tokio::task::block_in_place(|| Control::start(config, Arc::new(Still)));
         let mut control = control.expect("a first generation");
         let slot = control.slots.of("order:x-1").expect("there is room");
-        let gauges = |hits: u64| {
+        let gauges = move |hits: u64| {
             let mut list_hits = vec![0; usize::from(slot) + 1];
             list_hits[usize::from(slot)] = hits;
             Gauges {
@@ -209,10 +210,11 @@ mod tests {
             }
         };
         for (hits, is_written) in [(3, true), (3, false), (5, true)] {
-            control.start_counting(|| gauges(hits));
+            control.plane = Following::new(Arc::new(move || gauges(hits)));
+            control.start_counting();
             assert!(!control.errands.is_running(&Errand::Count), "it is not due");
             control.hits.due = Instant::now();
-            control.start_counting(|| gauges(hits));
+            control.start_counting();
             assert_eq!(control.errands.is_running(&Errand::Count), is_written);
             while control.errands.is_running(&Errand::Count) {
                 let (errand, landed) = control.errands.next().await.expect("it ends");
@@ -227,7 +229,8 @@ mod tests {
         fs::create_dir(&path).expect("made");
         for (hits, is_alarm) in [(6, true), (6, false)] {
             control.hits.due = Instant::now();
-            control.start_counting(|| gauges(hits));
+            control.plane = Following::new(Arc::new(move || gauges(hits)));
+            control.start_counting();
             while control.errands.is_running(&Errand::Count) {
                 let (errand, landed) = control.errands.next().await.expect("it ends");
                 control.land_errand(&errand, landed);

@@ -203,7 +203,13 @@ impl Control {
             if config != self.config {
                 // It has the lists in force, so it needs no file of any.
                 let files = Files::new();
-                self.stage = Some(Stage::new(config, stage.rails, &self.lists, &files));
+                self.stage = Some(Stage::new(
+                    config,
+                    stage.rails,
+                    stage.change,
+                    &self.lists,
+                    &files,
+                ));
             }
         }
         let wanted = std::mem::take(&mut self.wanted).into_iter();
@@ -385,7 +391,7 @@ mod tests {
     use crate::control::hold_file::held;
     use crate::control::landing::start_load;
     use crate::control::preparing::Wish;
-    use crate::control::status::{ListHealth, OrdersRequest, Status};
+    use crate::control::status::{Gauges, ListHealth, OrdersRequest, Status};
     use crate::control::store::{Store, StoreError};
     use crate::control::wall::Still;
     use crate::control::wishes::Request;
@@ -420,7 +426,7 @@ mod tests {
             let (_, hangups) = mpsc::channel(1);
             let (reader, stop) = (control.reader(), CancellationToken::new());
             let keeper = control.keeper.clone();
-            let probe = std::sync::Arc::new(crate::control::status::Gauges::default);
+            let probe = Arc::new(Gauges::default);
             let running = control.run(wishes, hangups, probe, stop.clone());
             Self {
                 requests,

@@ -290,12 +290,12 @@ impl Control {
                 reclaim = Some(Instant::now() + RECLAIM);
             }
             self.start_keeping();
-            self.start_counting(&probe);
+            self.start_counting();
             self.start_compiling();
             self.answer_waiting();
         }
         let generation = self.generation();
-        let gauges = probe();
+        let gauges = self.plane.gauges();
         tokio::task::block_in_place(|| {
             self.keep_counts(&gauges);
             self.journal.close(generation);

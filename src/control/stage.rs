@@ -166,29 +166,6 @@ impl Stage {
     }
 }
 
-impl Control {
-    /// Leaves a new configuration of which a list can't be taken, when all are read.
-    pub(super) fn finish_stage(&mut self) {
-        let bad = |stage: &mut Stage| stage.is_ready() && !stage.problems().is_empty();
-        let Some(stage) = self.stage.take_if(bad) else {
-            return;
-        };
-        self.leave_stage(stage.problems());
-    }
-
-    /// Tells why a new configuration is not taken.
-    pub(super) fn leave_stage(&mut self, problems: Vec<String>) {
-        self.base.take_if(|base| base.staged);
-        tracing::error!(?problems, "configuration refused, the old one stays");
-        for waiting in self.waiting.iter_mut().filter(|waiting| waiting.staged) {
-            waiting.staged = false;
-            waiting.report.problems.extend(problems.iter().cloned());
-        }
-        self.tell_refused("configuration".to_owned(), problems.clone());
-        self.config_problems = problems;
-    }
-}
-
 /// For how many seconds a list has been read, if that is too long. The compiler, which reads large
 /// ones, has a deadline of its own.
 fn hanging(list: &ListState) -> Option<u64> {
