@@ -182,8 +182,19 @@ pub struct State {
     pub dir: Option<PathBuf>,
     /// How many images are kept, 1 to 100.
     pub keep: usize,
+    /// For how long rules of lists are kept that were replaced.
+    pub history: History,
     /// For how long a compiling process may tell nothing, 10 seconds to a day.
     pub deadline: Duration,
+}
+
+/// For how long rules of lists are kept that were replaced, so that what was in force can be found out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct History {
+    /// Days; 0 keeps none.
+    pub days: u32,
+    /// The most room that they take, in bytes.
+    pub bytes: u64,
 }
 
 /// Where authorities' orders are, and how their names are answered.

@@ -142,6 +142,8 @@ impl Block {
 pub(super) struct State {
     pub(super) dir: Option<At<String>>,
     pub(super) keep: Option<At<i64>>,
+    pub(super) history_days: Option<At<i64>>,
+    pub(super) history_mib: Option<At<i64>>,
     pub(super) compile_secs: Option<At<i64>>,
 }
 
@@ -150,6 +152,8 @@ impl State {
         Self {
             dir: table.string("dir"),
             keep: table.integer("keep"),
+            history_days: table.integer("history-days"),
+            history_mib: table.integer("history-mib"),
             compile_secs: table.integer("compile-secs"),
         }
     }

@@ -20,8 +20,8 @@ use super::values::{
     public_text, socket, text, zone,
 };
 use super::{
-    Cache, Canary, Config, Content, Exceptions, Format, List, Local, Orders, Origin, Overrides,
-    Server, State, upstream,
+    Cache, Canary, Config, Content, Exceptions, Format, History, List, Local, Orders, Origin,
+    Overrides, Server, State, upstream,
 };
 
 /// One character-string of a TXT record (RFC 1035, section 3.3).
@@ -150,10 +150,15 @@ fn local(raw: raw::Local, findings: &mut Findings) -> Local {
 }
 
 fn state(raw: raw::State, findings: &mut Findings) -> State {
+    let history_mib: u64 = number(raw.history_mib, 1..=1_048_576, findings).unwrap_or(1024);
     let compile_secs = number(raw.compile_secs, 10..=DAY_SECS, findings).unwrap_or(600);
     State {
         dir: directory(raw.dir, findings),
         keep: number(raw.keep, 1..=100, findings).unwrap_or(3),
+        history: History {
+            days: number(raw.history_days, 0..=3650, findings).unwrap_or(30),
+            bytes: history_mib * 1024 * 1024,
+        },
         deadline: Duration::from_secs(compile_secs.into()),
     }
 }

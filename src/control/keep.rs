@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use jiff::Timestamp;
+
 use super::reload::Control;
-use super::store::{Base, Pair, Store, StoreError, read_generation};
-use crate::config::State;
+use super::store::{Base, Pair, Store, StoreError, archive, read_generation};
+use crate::config::{History, State};
 use crate::policy::builder::Builder;
 use crate::policy::image::Image;
 use crate::policy::images::Images;
@@ -30,6 +32,8 @@ struct Places {
     /// The state directory that is configured, and how many images it keeps.
     dir: Option<PathBuf>,
     keep: usize,
+    /// For how long rules are kept that were replaced.
+    history: History,
     /// Open, if there is one that can be.
     state: Option<Place>,
     /// For the compiler of a server that has none, or can't write to it. Ends with the server.
@@ -66,6 +70,7 @@ impl Keeper {
         let mut places = Places {
             dir: state.dir.clone(),
             keep: state.keep,
+            history: state.history,
             state: None,
             scratch: None,
         };
@@ -236,7 +241,10 @@ impl Places {
         let delta = keep.images.delta.as_ref();
         let delta = delta.map(|delta| place.store.put_delta(delta.octets()));
         let delta = delta.transpose()?;
-        place.store.commit(Pair { base, delta }, keep.generation)
+        place.store.commit(Pair { base, delta }, keep.generation)?;
+        let Some(dir) = &self.dir else { return Ok(()) };
+        let base = place.store.base_path(base);
+        archive::keep(dir, &keep.images, &base, self.history, Timestamp::now())
     }
 }
 

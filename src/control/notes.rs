@@ -6,8 +6,12 @@ use std::time::Duration;
 
 use super::compile::plan::ListNotes;
 use super::load::Loaded;
-use crate::config::List;
+use crate::config::{Format, List};
 use crate::policy::image::provenance::ImageSource;
+use crate::policy::rule::Scope;
+
+/// Hexadecimal digits of the key of a list's rules.
+const KEY: usize = 32;
 
 /// What an image is to tell of a list.
 pub(super) fn source(list: &List, loaded: &Loaded) -> ImageSource {
@@ -54,6 +58,21 @@ pub(super) fn loaded(source: &ImageSource, list: &List) -> Option<Loaded> {
         wards: notes.wards,
         released: notes.released,
     })
+}
+
+/// The key of a list's rules: another one where the file is, the way that it is read, or the names that none of
+/// its rules may cover. `None` if the image does not tell how it was read.
+pub(super) fn content_of(source: &ImageSource) -> Option<String> {
+    let notes = ListNotes::of(source)?;
+    Some(key(&source.digest, notes.format, notes.scope, &notes.wards))
+}
+
+fn key(digest: &str, format: Format, scope: Scope, wards: &str) -> String {
+    let all = serde_json::to_vec(&(digest, format, scope, wards));
+    let all = all.expect("texts and words have a JSON form");
+    let mut key = blake3::hash(&all).to_hex().to_string();
+    key.truncate(KEY);
+    key
 }
 
 /// How an image tells where a list was: in JSON, which knows no octets that are no text.

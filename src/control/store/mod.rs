@@ -5,12 +5,14 @@
 //! |---|---|
 //! | `base-N.image`, `delta-N.image` | images; the numbers count up and never come again |
 //! | `current` | which of them came into force together, newest first, as JSON |
+//! | `past/` | rules of lists that were in force before, see `archive` |
 //! | `lock` | locked by the process whose directory it is, whose number it holds |
 //! | `*.tmp-*` | being written; left over if nobody does |
 //!
 //! A file gets its name when it is whole and on the disk, and `current` names images that have theirs.
 //! So wherever a crash falls, `current` names what was in force before, or what is now.
 
+pub(in crate::control) mod archive;
 mod disk;
 mod error;
 mod file;
@@ -31,6 +33,7 @@ use jiff::Timestamp;
 
 use crate::policy::image::Image;
 
+pub use archive::{Rules, kept_images, read_past, source};
 pub use error::StoreError;
 pub use file::{ImageFileError, read_image};
 use lock::Lock;
