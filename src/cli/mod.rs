@@ -14,7 +14,6 @@ mod reload;
 mod rollback;
 mod serve;
 mod status;
-mod then;
 mod told;
 mod why;
 
@@ -97,11 +96,13 @@ enum Verb {
     Compile(compile::CompileArgs),
     /// Show what is in an image file: sections, counts, and where its rules come from.
     Image(image::ImageArgs),
-    /// Show which names two images, or two generations, treat differently, list by list and order
-    /// by order.
+    /// Print for which names clients get other answers in one generation than in another, or which
+    /// rules differ in two image files.
     ///
-    /// Exit code 0 when none, 1 when some. Names that another rule of the same list covers are not
-    /// in an image, so they don't differ. Orders are compared between generations, by the journal.
+    /// Generations are compared by the journal: their lists, orders, exceptions and settings. `.x` is a
+    /// name with all names below it, `*.x` those alone. Of two images the rules are compared, list by
+    /// list. Exit code 0 when nothing differs, 1 when something does, 3 when the rules of a generation
+    /// are not known.
     Diff(diff::DiffArgs),
     /// Show, check, write, lift and suspend authorities' orders.
     Order(order::OrderArgs),
@@ -177,6 +178,9 @@ impl ControlArgs {
     }
 }
 
+/// The exit code of a question that has no known answer; 2 is that of wrong arguments.
+const UNKNOWN: u8 = 3;
+
 /// How a verb ends when it does not end well.
 #[derive(Debug)]
 enum Failure {
@@ -186,6 +190,8 @@ enum Failure {
     Other(Box<dyn std::error::Error>),
     /// All was told already.
     Told,
+    /// All was reported already: the question has no known answer.
+    Unknown,
 }
 
 impl std::fmt::Display for Failure {
@@ -193,7 +199,7 @@ impl std::fmt::Display for Failure {
         match self {
             Self::Config(problems) => write!(f, "{problems}"),
             Self::Other(error) => write!(f, "tapis: {error}"),
-            Self::Told => Ok(()),
+            Self::Told | Self::Unknown => Ok(()),
         }
     }
 }
@@ -227,6 +233,7 @@ pub fn main() -> ExitCode {
     let result = result.and_then(|()| out.flush().map_err(Failure::from));
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Unknown) => ExitCode::from(UNKNOWN),
         Err(failure) => {
             tell(&failure);
             ExitCode::FAILURE
@@ -266,7 +273,7 @@ fn tell(failure: &Failure) {
             None => false,
         },
         Failure::Config(_) => false,
-        Failure::Told => true,
+        Failure::Told | Failure::Unknown => true,
     };
     if !is_told {
         // When nobody can be told, the exit code still says it.

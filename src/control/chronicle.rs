@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use super::journal::entry::{Cause, Event, ListEntry};
 use super::journal::{Draft, Page, Pages};
-use super::notes::legible;
+use super::notes::{self, legible};
 use super::reload::{Control, carries};
+use super::settings::{Settings, settings};
 use super::state::ListState;
 use crate::config::exception::Exception;
 use crate::config::order::Order;
@@ -71,7 +72,14 @@ impl Control {
             pages,
             states: self.calendar.book.states(now),
             held: self.held.as_ref().map(|hold| hold.generation),
+            settings: self.settings(),
         })
+    }
+
+    fn settings(&self) -> Settings {
+        let known = self.lists.iter().filter(|list| list.loaded.is_some());
+        let lists = known.map(|list| &list.config);
+        settings(&self.config, &self.boot, lists)
     }
 
     fn pages(&self) -> Pages {
@@ -141,7 +149,7 @@ fn list_entry(list: &ListState) -> Option<ListEntry> {
     let source = &list.source;
     Some(ListEntry {
         name: source.name.clone(),
-        path: legible(&source.path),
+        path: notes::place(&list.config),
         kind: source.kind,
         format: Some(list.config.format),
         scope: list.config.scope,
@@ -151,5 +159,6 @@ fn list_entry(list: &ListState) -> Option<ListEntry> {
         rules: loaded.rules,
         bad: loaded.tally.bad_total(),
         left_out: loaded.tally.guarded.total(),
+        content: Some(notes::content(&list.config, loaded)),
     })
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::compile::plan::ListNotes;
 use super::load::Loaded;
-use crate::config::{Format, List};
+use crate::config::comments::Comments;
+use crate::config::{Content, Format, List};
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::rule::Scope;
 
@@ -61,14 +62,21 @@ pub(super) fn loaded(source: &ImageSource, list: &List) -> Option<Loaded> {
 }
 
 /// The key of a list's rules: another one where the file is, the way that it is read, or the names that none of
-/// its rules may cover. `None` if the image does not tell how it was read.
-pub(super) fn content_of(source: &ImageSource) -> Option<String> {
-    let notes = ListNotes::of(source)?;
-    Some(key(&source.digest, notes.format, notes.scope, &notes.wards))
+/// its rules may cover.
+pub(super) fn content(list: &List, loaded: &Loaded) -> String {
+    let read = (list.format, list.comments, list.scope);
+    key(&loaded.digest, read, &loaded.wards)
 }
 
-fn key(digest: &str, format: Format, scope: Scope, wards: &str) -> String {
-    let all = serde_json::to_vec(&(digest, format, scope, wards));
+/// The same of a list in an image; `None` if the image does not tell how it was read.
+pub(super) fn content_of(source: &ImageSource) -> Option<String> {
+    let notes = ListNotes::of(source)?;
+    let read = (notes.format, notes.comments, notes.scope);
+    Some(key(&source.digest, read, &notes.wards))
+}
+
+fn key(digest: &str, read: (Format, Comments, Scope), wards: &str) -> String {
+    let all = serde_json::to_vec(&(digest, read, wards));
     let all = all.expect("texts and words have a JSON form");
     let mut key = blake3::hash(&all).to_hex().to_string();
     key.truncate(KEY);
@@ -78,6 +86,14 @@ fn key(digest: &str, format: Format, scope: Scope, wards: &str) -> String {
 /// How an image tells where a list was: in JSON, which knows no octets that are no text.
 pub(super) fn recorded(path: &Path) -> PathBuf {
     legible(&absolute(path))
+}
+
+/// Where a list's file is, as the journal has it: from wherever it is read later.
+pub(super) fn place(list: &List) -> PathBuf {
+    match list.content {
+        Content::File => recorded(&list.source.path),
+        Content::Embedded(_) => legible(&list.source.path),
+    }
 }
 
 /// A path as JSON can hold it.

@@ -27,6 +27,8 @@ pub struct Verdict {
     pub generation: u64,
     /// What happens to the query.
     pub outcome: Outcome,
+    /// Which rules count for the rest of a CNAME chain; `None` when upstream is not asked.
+    pub chain: Option<Chain>,
     /// The source of the rule that decides, where one does.
     pub by: Option<String>,
     /// Every rule in force that matches, the best first. Rules that another one of the same list covers
@@ -52,6 +54,24 @@ pub enum Outcome {
     Refused,
     /// No rule matches.
     Upstream,
+    /// No server ran at that time; of the past alone.
+    Stopped,
+    /// What was in force at that time is not known; of the past alone.
+    Unknown,
+}
+
+/// The rules that count for the names that a CNAME in upstream's answer leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Chain {
+    /// All rules.
+    All,
+    /// Those that the exception does not override.
+    NotExcepted,
+    /// Orders, which no allow list overrides.
+    Orders,
+    /// None: the exception is to everything.
+    None,
 }
 
 impl MatchingRule {
@@ -70,6 +90,8 @@ impl fmt::Display for Outcome {
             Self::Local => "local",
             Self::Refused => "refused",
             Self::Upstream => "upstream",
+            Self::Stopped => "stopped",
+            Self::Unknown => "unknown",
         })
     }
 }
@@ -90,7 +112,7 @@ pub struct MatchingRule {
 }
 
 /// The answer that a client gets.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
     /// The response code, as `dig` writes it.
     pub rcode: String,

@@ -7,8 +7,8 @@ use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::rr::{Name as DnsName, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 
-use crate::control::verdict::{Answer, MatchingRule, Outcome, Question, Verdict};
-use crate::policy::snapshot::{Decision, Matched, Snapshot};
+use crate::control::verdict::{Answer, Chain, MatchingRule, Outcome, Question, Verdict};
+use crate::policy::snapshot::{Decision, Matched, Past, Snapshot};
 use crate::serve::cache::Cache;
 use crate::serve::respond::{Client, Step, respond};
 use crate::stats::Count;
@@ -44,7 +44,12 @@ pub fn explain(snapshot: &Snapshot, question: &Question) -> Result<Verdict, Expl
         source,
     })?;
     let (outcome, answer) = ask(snapshot, &name, question)?;
-    let by = match snapshot.decide(&name) {
+    let decision = snapshot.decide(&name);
+    let chain = match outcome {
+        Outcome::Upstream | Outcome::Allowed | Outcome::Excepted => Some(chain(decision.past())),
+        _ => None,
+    };
+    let by = match decision {
         Decision::Blocked { by, .. } | Decision::Allowed(by) | Decision::Excepted(by) => {
             Some(by.source.name.clone())
         }
@@ -58,10 +63,20 @@ pub fn explain(snapshot: &Snapshot, question: &Question) -> Result<Verdict, Expl
     Ok(Verdict {
         generation: snapshot.generation,
         outcome,
+        chain,
         by: by.filter(|_| decided),
         rules: matching.map(|matched| rule(&name, &matched)).collect(),
         answer,
     })
+}
+
+fn chain(past: Past) -> Chain {
+    match past {
+        Past::Nothing => Chain::All,
+        Past::Excepted => Chain::NotExcepted,
+        Past::Lists => Chain::Orders,
+        Past::Everything => Chain::None,
+    }
 }
 
 fn rule(name: &Name, matched: &Matched<'_>) -> MatchingRule {

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::orders::{order, target};
+use crate::past::settled;
 use crate::support::client::{is_blocked, until};
 use crate::support::server::{Server, folder, list, preamble, tapis, text};
 use crate::support::upstream::Upstream;
@@ -283,8 +284,10 @@ fn what_somebody_did_to_the_journal_is_found_and_named() {
 
 fn why(server: &Server, name: &str, at: Timestamp) -> Value {
     let output = server.verb(&["why", name, "--json", "--at", &at.to_string()]);
-    assert!(output.status.success(), "{}", text(&output));
-    serde_json::from_slice(&output.stdout).expect("JSON")
+    let why: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let code = if why["decision"] == "unknown" { 3 } else { 0 };
+    assert_eq!(output.status.code(), Some(code), "{}", text(&output));
+    why
 }
 
 #[test]
@@ -293,15 +296,15 @@ fn why_tells_what_was_in_force_then_though_files_are_other_ones_now() {
     let (server, _upstream) = server();
     write_order(&server, "x-1", "a.example");
     until("the first text", || is_blocked(server.address, "a.example"));
-    let first = Timestamp::now();
+    let first = settled();
     write_order(&server, "x-1", "b.example");
     until("the second text", || {
         is_blocked(server.address, "b.example")
     });
-    let second = Timestamp::now();
+    let second = settled();
     fs::remove_file(server.path("orders/x-1.toml")).expect("removed");
     until("its end", || !is_blocked(server.address, "b.example"));
-    let third = Timestamp::now();
+    let third = settled();
 
     let decision = |name, at| why(&server, name, at)["decision"].clone();
     assert_eq!(decision("a.example", first), "blocked");
@@ -313,14 +316,14 @@ fn why_tells_what_was_in_force_then_though_files_are_other_ones_now() {
     assert_eq!(decision("ads.example", first), "blocked");
     server.replace("ads", "ads.example\nmore.example\n");
     until("the list", || is_blocked(server.address, "more.example"));
-    let told = why(&server, "ads.example", first);
-    assert_eq!(told["decision"], "upstream");
-    let unknown = told["left_out"][0].as_str().expect("a text");
-    assert!(
-        unknown.contains("list ads") && unknown.contains("not known"),
-        "{unknown}"
-    );
+    until("its rules are kept", || {
+        let kept = fs::read_dir(server.path("state/past")).expect("listed");
+        kept.flatten().count() > 2
+    });
+    assert_eq!(decision("ads.example", first), "blocked");
+    assert_eq!(decision("more.example", first), "upstream");
     let told = why(&server, "ads.example", before);
+    assert_eq!(told["decision"], "unknown");
     let unknown = told["left_out"][0].as_str().expect("a text");
     assert!(unknown.contains("does not reach back so far"), "{unknown}");
 }
@@ -523,4 +526,138 @@ fn what_guards_decide_is_in_the_journal_and_so_is_what_they_say_of_orders() {
     );
     let left_out = |entry: &Value| entry["lists"][0]["left_out"].as_u64();
     assert_eq!(left_out(entries.last().expect("the order's")), Some(1));
+}
+
+/// The lines that `journal show` has for the last generation.
+fn shown_last(server: &Server) -> String {
+    let shown = text(&server.verb(&["journal", "show"]));
+    let last = shown.rfind("in force, by").expect("a generation");
+    shown[last..].to_owned()
+}
+
+#[test]
+fn each_entry_names_the_settings_that_changed() {
+    let (server, _upstream) = server();
+    let config = configuration_of(&server);
+    let changed = format!(
+        "{}[block]\nsinkhole = [\"192.0.2.1\"]\nttl-secs = 30\n",
+        config.replace("[orders]\n", "[orders]\nlanguage = \"id\"\n")
+    );
+    server.replace("tapis.toml", &changed);
+    assert!(server.verb(&["reload"]).status.success());
+    let shown = shown_last(&server);
+    for line in [
+        "orders.language: \"en\" -> \"id\"",
+        "orders.sinkhole: [\"0.0.0.0\",\"::\"] -> [\"192.0.2.1\"]",
+        "list.ads.ttl-secs: 60 -> 30",
+        "list.ads.sinkhole: [\"0.0.0.0\",\"::\"] -> [\"192.0.2.1\"]",
+    ] {
+        assert!(shown.contains(line), "{line}: {shown}");
+    }
+    assert!(!shown.contains("server.allow"), "{shown}");
+    for (from, to, line) in [
+        (
+            "[upstream]\n",
+            "id = \"ns1\"\n[upstream]\n",
+            "server.id: none -> \"ns1\"",
+        ),
+        (
+            "[upstream]\n",
+            "allow = [\"127.0.0.1\"]\n[upstream]\n",
+            "server.allow: [\"127.0.0.0/8\",\"::1/128\"] -> [\"127.0.0.1/32\"]",
+        ),
+        (
+            "[block]\n",
+            "[local]\nforward = [\"home.arpa\"]\n[block]\n",
+            "local.forward: [] -> [\"home.arpa\"]",
+        ),
+        (
+            "path = \"ads\"\n",
+            "path = \"ads\"\naction = \"nxdomain\"\ntext = \"Ask us\"\n",
+            "list.ads.action: \"sinkhole\" -> \"nxdomain\"",
+        ),
+        (
+            "path = \"ads\"\n",
+            "path = \"ads\"\nkind = \"allow\"\n",
+            "list.ads.kind: \"block\" -> \"allow\"",
+        ),
+    ] {
+        let config = configuration_of(&server).replacen(from, to, 1);
+        server.replace("tapis.toml", &config);
+        assert!(server.verb(&["reload"]).status.success());
+        let shown = shown_last(&server);
+        assert!(shown.contains(line), "{line}: {shown}");
+        let entries = entries(&server, &[]);
+        let key = line.split(": ").next().expect("a key");
+        let last = &entries.last().expect("an entry")["settings"];
+        let named = last.as_array().expect("an array").iter();
+        assert!(named.into_iter().any(|one| one["key"] == key), "{last}");
+    }
+    server.replace(
+        "tapis.toml",
+        &(configuration_of(&server) + "[guard]\nshrink-percent = 90\n"),
+    );
+    let reloaded = server.verb(&["reload"]);
+    assert!(reloaded.status.success(), "{}", text(&reloaded));
+    let shown = shown_last(&server);
+    assert!(
+        shown.contains("nothing that decides on answers changed"),
+        "{shown}"
+    );
+    assert!(verify(&server).starts_with("good: "), "{}", verify(&server));
+}
+
+fn configuration_of(server: &Server) -> String {
+    fs::read_to_string(server.path("tapis.toml")).expect("readable")
+}
+
+#[test]
+fn names_that_a_guard_protects_now_are_named_though_the_list_is_the_same_file() {
+    let (server, _upstream) = server();
+    server.replace("ads", "ads.example\nmore.example\n");
+    assert!(server.verb(&["reload"]).status.success());
+    server.replace("mine", "ads.example\n");
+    let guard = "[guard]\nprotect = \"mine\"\n";
+    server.replace("tapis.toml", &(configuration_of(&server) + guard));
+    let reloaded = server.verb(&["reload"]);
+    assert!(reloaded.status.success(), "{}", text(&reloaded));
+    until("the guard", || !is_blocked(server.address, "ads.example"));
+    let shown = shown_last(&server);
+    assert!(
+        shown.contains("list ads: 1 rule, 1 left out, 0 bad lines"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn an_exception_that_ends_by_its_date_is_named_once() {
+    let (server, _upstream) = server();
+    let soon = Timestamp::now() + std::time::Duration::from_secs(2);
+    let exception = format!(
+        "[[exception]]\nname = \"ads.example\"\nscope = \"exact\"\nagainst = [\"all\"]\n\
+         reason = \"a test\"\nauthor = \"me\"\nuntil = {soon:.0}\n"
+    );
+    server.replace("tapis.toml", &(configuration_of(&server) + &exception));
+    assert!(server.verb(&["reload"]).status.success());
+    until("its end", || is_blocked(server.address, "ads.example"));
+    let shown = shown_last(&server);
+    assert!(shown.starts_with("in force, by a date\n"), "{shown}");
+    assert!(
+        shown.contains("- exception ads.example, me: a test: over (until "),
+        "{shown}"
+    );
+    let server = {
+        let mut server = server;
+        server.signal("TERM");
+        server.wait();
+        server.again()
+    };
+    until("the start", || {
+        entries(&server, &[]).last().expect("one")["event"] == "published"
+    });
+    let ended = entries(&server, &[]);
+    let ended = ended
+        .iter()
+        .filter(|entry| !entry["exceptions_ended"].is_null());
+    assert_eq!(ended.count(), 1);
 }

@@ -17,6 +17,7 @@ mod journal;
 mod lists;
 mod log;
 mod orders;
+mod past;
 mod peers;
 mod quirks;
 mod refusals;

@@ -260,7 +260,10 @@ fn two_generations_differ_in_lists_and_in_orders() {
     let (code, told) = run(&server, &["diff", "3", "4"]);
     assert_eq!(
         (code, told.as_str()),
-        (Some(1), "- order.example (order:x-1)\n")
+        (
+            Some(1),
+            "- order.example (order:x-1): sinkhole -> upstream\norder:x-1: 0 added, 1 removed, 0 changed\n"
+        )
     );
     assert_eq!(run(&server, &["diff", "1", "1"]).0, Some(0));
 }

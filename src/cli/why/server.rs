@@ -7,13 +7,13 @@ use jiff::Timestamp;
 use super::{Explanation, Rule, WhyArgs, conclude, matching};
 use crate::cli::configuration::Choice;
 use crate::cli::plain::Plain;
-use crate::cli::then::Then;
 use crate::cli::{Failure, runtime};
 use crate::config::shown::Show;
 use crate::config::{Config, Content, List};
 use crate::control::client::{ClientError, call};
 use crate::control::guard::rails::Rails;
 use crate::control::load::digest;
+use crate::control::orders::book::Book;
 use crate::control::status::{ListStatus, Status};
 use crate::control::verdict::{MatchingRule, Verdict};
 use crate::sys::process::user_id;
@@ -65,9 +65,8 @@ impl Server {
     pub(super) fn explain(self, config: &Config, args: &WhyArgs) -> Explanation {
         let Self { status, verdict } = self;
         let rails = Rails::read(config);
-        let then = Then::now(config);
-        let mut left_out = then.unknown;
-        left_out.extend(then.book.problems());
+        let book = Book::read(config);
+        let mut left_out = book.problems();
         left_out.extend_from_slice(rails.problems());
         let mut rules = Vec::new();
         for (source, of_source) in by_source(&verdict.rules) {
@@ -105,7 +104,7 @@ impl Server {
         let at = Timestamp::now();
         Explanation {
             generation,
-            ..conclude(args, &then.book, at, verdict, rules, left_out)
+            ..conclude(args, &book, at, verdict, rules, left_out)
         }
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::super::orders::life::State;
 use crate::config::Format;
@@ -68,6 +69,12 @@ pub struct Start {
     /// The head, if the journal did not have the entry that it names: the entries before were replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub other_head: Option<OtherHead>,
+    /// The file was moved away while the server ran: entries up to this number are in the file before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub continues: Option<u64>,
+    /// Until when the server before is known to have run, if it did not end as it should.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ran_until: Option<Timestamp>,
     /// A key is configured, and the head was not authenticated by it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unauthenticated: bool,
@@ -121,6 +128,15 @@ pub struct Published {
     /// Exceptions that went.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exceptions_gone: Vec<Exception>,
+    /// Exceptions whose date came: they are still there and don't count any more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exceptions_ended: Vec<Exception>,
+    /// Exceptions that had ended and count again, as the clock was set back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exceptions_resumed: Vec<Exception>,
+    /// Settings with another value than in the generation before; older entries have none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub settings: Vec<Setting>,
     /// The generation whose lists these are, and that is held.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<u64>,
@@ -190,6 +206,21 @@ pub struct ListEntry {
     /// Rules that guards left out.
     #[serde(default)]
     pub left_out: u32,
+    /// What its rules were made of: the key of their image in the state directory. It differs where the same file
+    /// makes other rules, as other names are protected. Older entries have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<String>,
+}
+
+/// A setting that answers depend on has another value.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Setting {
+    /// Its section and key, as in `orders.language` or `list.ads.action`.
+    pub key: String,
+    /// What it was; `None` if it had no value, or none was recorded.
+    pub was: Option<Value>,
+    /// What it is; `None` if it has no value.
+    pub now: Option<Value>,
 }
 
 /// An order's state changed.

@@ -10,7 +10,8 @@ use jiff::Timestamp;
 use memchr::memrchr_iter;
 
 use super::chain::{Entry, Hash, LineError, nothing};
-use super::entry::{Damaged, OtherHead};
+use super::entry::{Damaged, Event, OtherHead};
+use super::heartbeat;
 use super::key::{Authenticity, KeyError, Keys, Tag};
 use crate::config::regular::{self, Unread};
 use crate::config::shown::Show;
@@ -94,6 +95,8 @@ pub(super) struct Found {
     pub(super) uncovered: Option<(u64, u64)>,
     /// The head, if the entry with its number has another hash.
     pub(super) other_head: Option<OtherHead>,
+    /// Until when the server before is known to have run, if it did not end as it should.
+    pub(super) ran_until: Option<Timestamp>,
     /// There is a key, and the head is not authenticated by it.
     pub(super) unauthenticated: bool,
 }
@@ -146,7 +149,7 @@ impl JournalFile {
         let size = meta.len();
         let whole = last_whole(size, |octets, at| file.read_exact_at(octets, at));
         let whole = whole.map_err(read)?;
-        let (len, mut last) = whole.ok_or_else(|| JournalError::Foreign(path.to_owned()))?;
+        let (len, mut last, end) = whole.ok_or_else(|| JournalError::Foreign(path.to_owned()))?;
         if len == 0 && size > 0 && !begins(&file).map_err(read)? {
             return Err(JournalError::NotOurs(path.to_owned()));
         }
@@ -158,7 +161,9 @@ impl JournalFile {
         let head = read_head(path);
         if let Some(head) = head.as_ref().filter(|head| head.number > last.number) {
             found.missing = Some((last.number + 1, head.number));
+            // If they turn up, what follows continues them.
             last.number = head.number;
+            last.hash.clone_from(&head.hash);
         } else if len > 0 {
             let covered = head.as_ref().map_or(0, |head| head.number);
             found.uncovered = (covered < last.number).then_some((covered + 1, last.number));
@@ -166,6 +171,10 @@ impl JournalFile {
                 found.other_head = other_head(path, head, &last)?;
             }
         }
+        found.ran_until = end.filter(|end| !end.is_stop).map(|end| {
+            let beat = heartbeat::read(path).filter(|beat| beat.number <= last.number);
+            beat.map_or(end.at, |beat| beat.at.max(end.at))
+        });
         if let Some(key) = key.filter(|_| last.number > 0) {
             // Without keys nothing is signed either, which is reported then.
             let keys = Keys::read(key).ok();
@@ -214,6 +223,14 @@ impl JournalFile {
         let tag = keys.and_then(|keys| keys.sign(last.number, &last.hash));
         write_head(&self.path, last, tag)
     }
+}
+
+/// The generation of the last whole entry of a journal that can be read at least.
+pub(super) fn last_generation(path: &Path) -> Option<u64> {
+    let (file, meta) = regular::open(path).ok()?;
+    let whole = last_whole(meta.len(), |bytes, at| file.read_exact_at(bytes, at));
+    let (_, last, _) = whole.ok()??;
+    Some(last.generation)
 }
 
 /// Where the number and the hash of the last entry are.
@@ -304,6 +321,14 @@ fn begins(file: &File) -> io::Result<bool> {
     Ok(START.starts_with(&octets[..read]))
 }
 
+/// What the last whole entry says of the server that wrote it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct End {
+    at: Timestamp,
+    /// The server ended as it should.
+    is_stop: bool,
+}
+
 /// Where the last whole entry ends, and which it is; `None` if another version wrote it. `read` fills
 /// a buffer from a place in the file.
 ///
@@ -312,7 +337,7 @@ fn begins(file: &File) -> io::Result<bool> {
 fn last_whole(
     size: u64,
     mut read: impl FnMut(&mut [u8], u64) -> io::Result<()>,
-) -> io::Result<Option<(u64, Last)>> {
+) -> io::Result<Option<(u64, Last, Option<End>)>> {
     let (mut start, mut end) = (size, size);
     let (mut piece, mut long) = (Vec::new(), Vec::new());
     while start > 0 {
@@ -342,14 +367,16 @@ fn last_whole(
                         generation: entry.generation,
                         hash,
                     };
-                    return Ok(Some((end, last)));
+                    let is_stop = matches!(entry.event, Event::Stop);
+                    let at = entry.at;
+                    return Ok(Some((end, last, Some(End { at, is_stop }))));
                 }
                 Err(LineError::Foreign) => return Ok(None),
                 Err(_) => end = line,
             }
         }
     }
-    Ok(Some((0, Last::none())))
+    Ok(Some((0, Last::none(), None)))
 }
 
 /// Keeps what stands behind `len` in a file of its own, and cuts it off.
@@ -455,7 +482,6 @@ pub fn read(path: &Path, mut each: impl FnMut(Entry) -> bool) -> Result<(), Jour
 
 #[cfg(test)]
 mod tests {
-    use super::super::entry::Event;
     use super::*;
 
     /// A whole entry.
@@ -479,7 +505,7 @@ mod tests {
             Ok(())
         });
         let last = last.expect("memory can be read");
-        (last.map(|(end, last)| (end, last.number)), read)
+        (last.map(|(end, last, _)| (end, last.number)), read)
     }
 
     #[test]

@@ -7,8 +7,10 @@
 //! second file beside it, which holds the number and the hash of the last entry.
 
 mod chain;
+mod draft;
 pub mod entry;
 mod file;
+mod heartbeat;
 pub mod key;
 pub mod past;
 mod record;
@@ -19,5 +21,7 @@ mod writer;
 mod tests;
 
 pub use chain::{Entry, LineError};
+pub(super) use draft::{Draft, Page, Pages};
 pub use file::{JournalError, read};
-pub(super) use writer::{Draft, Journal, Page, Pages};
+pub(super) use record::changes;
+pub(super) use writer::Journal;

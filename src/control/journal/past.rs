@@ -8,9 +8,11 @@ use jiff::Timestamp;
 
 use super::entry::{Event, ListEntry};
 use super::file::JournalError;
+use super::heartbeat::{self, Heartbeat};
 use super::record::Record;
 use crate::config::exception::Exception;
 use crate::control::orders::life::State;
+use crate::control::settings::Settings;
 
 /// What was in force.
 #[derive(Clone, Debug)]
@@ -19,14 +21,27 @@ pub struct Past {
     pub generation: u64,
     /// When it went in force.
     pub since: Timestamp,
-    /// When the server ended that had it in force, if it ended before that moment, as it should.
-    pub stopped: Option<Timestamp>,
+    /// Whether a server answered by it at that moment.
+    pub served: Served,
     /// The lists.
     pub lists: Vec<ListEntry>,
     /// The orders' files and texts, whether they were in force or not.
     pub orders: Vec<(PathBuf, String)>,
     /// The exceptions, with those that were over.
     pub exceptions: Vec<Exception>,
+    /// The settings that answers depended on; empty where older entries don't have them.
+    pub settings: Settings,
+}
+
+/// Whether a server answered at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Served {
+    /// It did.
+    Yes,
+    /// It had ended as it should.
+    Stopped(Timestamp),
+    /// It ended in another way, at some instant after this one, when it ran.
+    Unknown(Timestamp),
 }
 
 /// Which moment of the past.
@@ -48,26 +63,30 @@ impl Past {
         let Some(last) = Self::number(path, moment)? else {
             return Ok(None);
         };
+        // Read before the entries: the server may go on and end meanwhile.
+        let heartbeat = heartbeat::read(path);
         let mut record = Record::default();
         let mut past: Option<Self> = None;
+        let mut session = Session::default();
         super::read(path, |entry| {
             match &entry.event {
                 Event::Published(published) if entry.number == last => {
+                    session = Session::at(entry.at);
                     past = Some(Self {
                         generation: entry.generation,
                         since: entry.at,
-                        stopped: None,
+                        served: Served::Yes,
                         lists: published.lists.clone(),
                         orders: Vec::new(),
                         exceptions: Vec::new(),
+                        settings: Settings::new(),
                     });
                 }
-                Event::Published(_) if entry.number > last => return false,
-                Event::Stop if moment.includes(entry.at) => {
-                    if let Some(past) = &mut past {
-                        past.stopped = Some(entry.at);
-                    }
+                Event::Published(_) if entry.number > last => {
+                    session.is_followed = true;
+                    return false;
                 }
+                event if past.is_some() && !session.take(entry.at, event) => return false,
                 _ => {}
             }
             if entry.number <= last {
@@ -75,9 +94,15 @@ impl Past {
             }
             true
         })?;
+        let served = match moment {
+            Moment::At(moment) => session.served(path, moment, heartbeat),
+            Moment::Generation(_) => Served::Yes,
+        };
         Ok(past.map(|past| Self {
+            served,
             orders: record.orders.into_values().collect(),
             exceptions: record.exceptions.into_values().collect(),
+            settings: record.settings,
             ..past
         }))
     }
@@ -106,6 +131,66 @@ impl Moment {
         match self {
             Self::At(moment) => at <= moment,
             Self::Generation(_) => false,
+        }
+    }
+}
+
+/// The server that put a generation in force, from then on.
+#[derive(Default)]
+struct Session {
+    /// When it is known to have run last.
+    ran: Timestamp,
+    /// When it ended as it should.
+    stopped: Option<Timestamp>,
+    /// It put another generation in force after that one.
+    is_followed: bool,
+    /// Another server started.
+    is_over: bool,
+}
+
+impl Session {
+    fn at(since: Timestamp) -> Self {
+        Self {
+            ran: since,
+            ..Self::default()
+        }
+    }
+
+    /// Takes in an entry. Returns whether the session goes on.
+    fn take(&mut self, at: Timestamp, event: &Event) -> bool {
+        match event {
+            Event::Stop => self.stopped = Some(at),
+            // The same server, in a new file.
+            Event::Start(start) if start.continues.is_some() => {}
+            Event::Start(start) => {
+                self.is_over = true;
+                self.ran = self.ran.max(start.ran_until.unwrap_or(self.ran));
+                return false;
+            }
+            _ => self.ran = self.ran.max(at),
+        }
+        true
+    }
+
+    fn served(&self, path: &Path, moment: Timestamp, heartbeat: Option<Heartbeat>) -> Served {
+        if let Some(stopped) = self.stopped {
+            return match stopped <= moment {
+                true => Served::Stopped(stopped),
+                false => Served::Yes,
+            };
+        }
+        if self.is_followed || moment <= self.ran {
+            return Served::Yes;
+        }
+        if self.is_over {
+            return Served::Unknown(self.ran);
+        }
+        let ran = heartbeat.map_or(self.ran, |beat| beat.at.max(self.ran));
+        // What comes is answered by the dates of orders and exceptions.
+        let comes = moment > Timestamp::now();
+        match moment <= ran || comes || heartbeat::is_alive(path) {
+            true => Served::Yes,
+            false => Served::Unknown(ran),
         }
     }
 }
@@ -152,7 +237,7 @@ pub fn spans(path: &Path) -> Result<BTreeMap<String, Span>, JournalError> {
 #[cfg(test)]
 mod tests {
     use super::super::tests::{at, draft};
-    use super::super::writer::{Draft, Journal};
+    use super::super::{Draft, Journal};
     use super::*;
 
     /// A folder with the journal of a server that published these generations and stopped.
@@ -242,12 +327,15 @@ mod tests {
     fn that_the_server_ended_is_known_of_instants_after_it_and_of_no_generation() {
         let (_dir, path) = journal(vec![orders(1, &[])]);
         let now = Timestamp::now();
-        let stopped = past(&path, Moment::At(now)).and_then(|past| past.stopped);
-        assert!(stopped.is_some_and(|stopped| stopped <= now && stopped > at(200)));
+        let last = past(&path, Moment::At(now)).expect("it is known");
+        let Served::Stopped(stopped) = last.served else {
+            panic!("it stopped: {last:?}");
+        };
+        assert!(stopped <= now && stopped > at(200));
         let before = past(&path, Moment::At(at(200))).expect("it is known");
-        assert_eq!(before.stopped, None, "it ran at that time");
+        assert_eq!(before.served, Served::Yes, "it ran at that time");
         let first = past(&path, Moment::Generation(1)).expect("it was in force");
-        assert_eq!(first.stopped, None);
+        assert_eq!(first.served, Served::Yes);
 
         // Another server publishes a generation: the stop of the first one does not apply to it.
         let again = Draft {
@@ -256,7 +344,10 @@ mod tests {
         };
         append(&path, vec![again]);
         let second = past(&path, Moment::At(now)).expect("it is known");
-        assert_eq!((second.generation, second.stopped), (2, None));
+        assert_eq!((second.generation, second.served), (2, Served::Yes));
+        let second = past(&path, Moment::At(Timestamp::now())).expect("it is known");
+        assert_eq!(second.generation, 2);
+        assert!(matches!(second.served, Served::Stopped(_)), "{second:?}");
     }
 
     #[test]

@@ -1,15 +1,19 @@
 //! Owns what the journal knows so far: orders' texts and states, exceptions; and what of a draft is new to it.
 //! Refuses to write.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use super::chain::Entry;
-use super::entry::{Event, OrderText, Published, Turn};
-use super::writer::{Draft, Pages};
+use super::draft::{Draft, Pages};
+use super::entry::{Event, OrderText, Published, Setting, Turn};
+
 use crate::config::exception::Exception;
 use crate::control::orders::life::State;
+use crate::control::settings::Settings;
 
 /// What a reader of all entries so far knows.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +23,9 @@ pub(super) struct Record {
     pub(super) states: HashMap<String, State>,
     /// Exceptions by all that they say.
     pub(super) exceptions: BTreeMap<String, Exception>,
+    /// Those of them whose date has come.
+    ended: BTreeSet<String>,
+    pub(super) settings: Settings,
 }
 
 /// What tells an exception from others: all but its line, which moves when something is written above.
@@ -50,10 +57,22 @@ impl Record {
                 }
                 for exception in &published.exceptions_gone {
                     self.exceptions.remove(&key(exception));
+                    self.ended.remove(&key(exception));
                 }
                 let new = published.exceptions.iter();
                 self.exceptions
                     .extend(new.map(|exception| (key(exception), exception.clone())));
+                self.ended
+                    .extend(published.exceptions_ended.iter().map(key));
+                for exception in &published.exceptions_resumed {
+                    self.ended.remove(&key(exception));
+                }
+                for Setting { key, now, .. } in &published.settings {
+                    match now {
+                        Some(value) => self.settings.insert(key.clone(), value.clone()),
+                        None => self.settings.remove(key),
+                    };
+                }
             }
             Event::Start(_) | Event::Stop | Event::Refused { .. } | Event::Lost { .. } => {}
         }
@@ -81,7 +100,7 @@ impl Record {
         })
     }
 
-    /// All states and exceptions, likewise.
+    /// All states, exceptions and settings, likewise.
     pub(super) fn all(&self) -> Published {
         let turn = |(order, state): (&String, &State)| Turn {
             order: order.clone(),
@@ -90,9 +109,14 @@ impl Record {
         };
         let mut states: Vec<_> = self.states.iter().map(turn).collect();
         states.sort_by(|one, other| one.order.cmp(&other.order));
+        let ended = self.ended.iter();
         Published {
             states,
             exceptions: self.exceptions.values().cloned().collect(),
+            exceptions_ended: ended
+                .filter_map(|key| self.exceptions.get(key).cloned())
+                .collect(),
+            settings: changes(&Settings::new(), &self.settings),
             ..Published::default()
         }
     }
@@ -104,15 +128,19 @@ impl Record {
             causes: draft.causes,
             lists: draft.lists,
             held: draft.held,
+            settings: changes(&self.settings, &draft.settings),
             ..Published::default()
         };
-        if let Some(pages) = &draft.pages {
+        let now = draft.pages.as_ref().map(|pages| {
             self.order_news(pages, &mut events);
             let keyed = |exception: &Exception| (key(exception), exception.clone());
             let now: BTreeMap<_, _> = pages.exceptions.iter().map(keyed).collect();
             published.exceptions = missing(&now, &self.exceptions);
             published.exceptions_gone = missing(&self.exceptions, &now);
-        }
+            now
+        });
+        let now = now.as_ref().unwrap_or(&self.exceptions);
+        (published.exceptions_ended, published.exceptions_resumed) = self.dates(now, draft.at);
         published.states = self.turns(&draft.states);
         events.push(Event::Published(published));
         for event in &events {
@@ -143,6 +171,24 @@ impl Record {
         }
     }
 
+    /// The exceptions among `now` that have ended and were not recorded so, and those that count again.
+    fn dates(
+        &self,
+        now: &BTreeMap<String, Exception>,
+        at: Timestamp,
+    ) -> (Vec<Exception>, Vec<Exception>) {
+        let (mut ended, mut resumed) = (Vec::new(), Vec::new());
+        for (key, exception) in now {
+            let is_over = exception.until.is_some_and(|until| until.at() <= at);
+            match (self.ended.contains(key), is_over) {
+                (false, true) => ended.push(exception.clone()),
+                (true, false) => resumed.push(exception.clone()),
+                _ => {}
+            }
+        }
+        (ended, resumed)
+    }
+
     fn turns(&self, states: &[(String, State)]) -> Vec<Turn> {
         let now: HashMap<&str, State> = states.iter().map(|(id, state)| (&**id, *state)).collect();
         let gone = self.states.keys().filter(|id| !now.contains_key(&***id));
@@ -160,6 +206,20 @@ impl Record {
         turns.sort_by(|one, other| one.order.cmp(&other.order));
         turns
     }
+}
+
+/// The settings that differ.
+pub(in crate::control) fn changes(was: &Settings, now: &Settings) -> Vec<Setting> {
+    let keys: BTreeSet<_> = was.keys().chain(now.keys()).collect();
+    let differ = keys
+        .into_iter()
+        .filter(|key| was.get(*key) != now.get(*key));
+    let setting = |key: &String| Setting {
+        key: key.clone(),
+        was: was.get(key).cloned(),
+        now: now.get(key).cloned(),
+    };
+    differ.map(setting).collect()
 }
 
 /// Those that are not among `known`.

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::chain::LineError;
 use super::entry::Event;
-use super::file::{JournalError, Last, read_head, read_lines};
+use super::file::{JournalError, Last, Line, read_head, read_lines};
 use super::key::{Authenticity, Keys};
 use crate::config::shown::entries;
 
@@ -30,6 +30,8 @@ pub struct Verdict {
 /// Something that is not as it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
+    /// Which of the files, counted from 0.
+    pub file: usize,
     /// The line, counted from 1; nothing where it is about the end.
     pub line: Option<u64>,
     /// What is wrong.
@@ -43,7 +45,9 @@ pub enum Problem {
     Line(LineError),
     /// Entries that should stand before it do not: the first and the last of them.
     Missing(u64, u64),
-    /// The same, and the server that went on after it said so.
+    /// Entries up to this one are in the file before, which was moved away.
+    Before(u64),
+    /// The same as missing, and the server that went on after it said so.
     Lost(u64, u64),
     /// This entry belongs further up.
     Moved(u64),
@@ -86,6 +90,10 @@ impl fmt::Display for Finding {
                 "{} lost before the server that started then",
                 entries(first, last, ["was", "were"])
             ),
+            Problem::Before(number) => write!(
+                f,
+                "entries up to {number} are in the file before this one, which was moved away: to verify both, name them with --file, the older one first"
+            ),
             Problem::Moved(number) => write!(f, "entry {number} does not belong here"),
             Problem::Unchained(number) => write!(
                 f,
@@ -123,15 +131,15 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Reads a whole journal and finds what is not as it was written. With `keys` the head must be
-/// authenticated by one of them.
+/// Reads a whole journal and finds what is not as it was written: its files, the oldest first, if it was moved away.
+/// With `keys` the head of the last one must be authenticated by one of them.
 ///
 /// # Errors
 /// [`JournalError`] when it can't be read.
-pub fn verify(path: &Path, keys: Option<&Keys>) -> Result<Verdict, JournalError> {
+pub fn verify(paths: &[&Path], keys: Option<&Keys>) -> Result<Verdict, JournalError> {
     let mut tries = 0;
     loop {
-        let (verdict, grew) = verify_once(path, keys)?;
+        let (verdict, grew) = verify_once(paths, keys)?;
         tries += 1;
         // A server wrote meanwhile: entries beyond the first head may be covered by the second.
         if !grew || tries == TRIES {
@@ -141,8 +149,11 @@ pub fn verify(path: &Path, keys: Option<&Keys>) -> Result<Verdict, JournalError>
 }
 
 /// Returns also whether the head moved beyond the entries that were read.
-fn verify_once(path: &Path, keys: Option<&Keys>) -> Result<(Verdict, bool), JournalError> {
+fn verify_once(paths: &[&Path], keys: Option<&Keys>) -> Result<(Verdict, bool), JournalError> {
     let mut verdict = Verdict::default();
+    let Some((path, earlier)) = paths.split_last() else {
+        return Ok((verdict, false));
+    };
     let mut last = Last::none();
     // What stands before the next entry is known: a line that is none breaks the chain by itself.
     let mut chained = true;
@@ -150,9 +161,10 @@ fn verify_once(path: &Path, keys: Option<&Keys>) -> Result<(Verdict, bool), Jour
     let covered = before.as_ref().map_or(u64::MAX, |head| head.number);
     // The hash of the entry that the head has, and of those beyond it: a server may write meanwhile.
     let mut hashes = BTreeMap::new();
-    read_lines(path, |line| {
+    let mut check = |file: usize, line: Line| {
         let tell = |findings: &mut Vec<Finding>, problem| {
             findings.push(Finding {
+                file,
                 line: Some(line.line),
                 problem,
             });
@@ -183,7 +195,13 @@ fn verify_once(path: &Path, keys: Option<&Keys>) -> Result<(Verdict, bool), Jour
                 tell(&mut verdict.notes, Problem::WasUnauthenticated);
             }
         }
-        if entry.number > next {
+        let begun = match &entry.event {
+            Event::Start(start) if last.number == 0 => start.continues,
+            _ => None,
+        };
+        if entry.number > next && begun == Some(entry.number - 1) {
+            tell(&mut verdict.notes, Problem::Before(entry.number - 1));
+        } else if entry.number > next {
             let gap = (next, entry.number - 1);
             let known = matches!(&entry.event, Event::Start(start) if start.missing == Some(gap));
             let problem = match known {
@@ -204,13 +222,17 @@ fn verify_once(path: &Path, keys: Option<&Keys>) -> Result<(Verdict, bool), Jour
             hash,
         };
         true
-    })?;
+    };
+    for (file, path) in earlier.iter().chain([path]).enumerate() {
+        read_lines(path, |line| check(file, line))?;
+    }
     let after = read_head(path);
     let grew = after != before && after.as_ref().is_some_and(|head| head.number > last.number);
     let newer = after.filter(|head| hashes.contains_key(&head.number));
     let head = newer.or(before);
     let mut tell = |problem| {
         verdict.findings.push(Finding {
+            file: earlier.len(),
             line: None,
             problem,
         });
@@ -272,6 +294,7 @@ mod tests {
         ] {
             for (last, expected) in [(5, one), (7, more)] {
                 let finding = Finding {
+                    file: 0,
                     line: None,
                     problem: problem(5, last),
                 };

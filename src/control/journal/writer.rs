@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::chain::Entry;
-use super::entry::{Cause, Event, ListEntry, Published, Start};
-use super::file::{Found, JournalError, JournalFile, Last};
+use super::draft::Draft;
+use super::entry::{Event, Published, Start};
+use super::file::{Found, JournalError, JournalFile, Last, last_generation};
+use super::heartbeat::{self, Pulse};
 use super::record::Record;
-use crate::config::exception::Exception;
 use crate::config::shown::Show;
-use crate::control::orders::life::State;
 
 /// How long what goes in force waits for the disk.
 const PATIENCE: Duration = Duration::from_millis(50);
@@ -31,42 +31,10 @@ const MOST_WAITING: usize = 1 << 20;
 /// How long the server's end waits for the last entries.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// What goes in force.
-#[derive(Debug)]
-pub(in crate::control) struct Draft {
-    pub(in crate::control) generation: u64,
-    pub(in crate::control) at: Timestamp,
-    pub(in crate::control) causes: Vec<Cause>,
-    pub(in crate::control) lists: Vec<ListEntry>,
-    /// Orders and exceptions, unless they are as they were.
-    pub(in crate::control) pages: Option<Arc<Pages>>,
-    /// What each order is.
-    pub(in crate::control) states: Vec<(String, State)>,
-    /// The generation whose lists these are, and that is held.
-    pub(in crate::control) held: Option<u64>,
-}
-
-/// All orders and exceptions.
-#[derive(Debug)]
-pub(in crate::control) struct Pages {
-    /// By their ids, in that order.
-    pub(in crate::control) orders: Vec<Page>,
-    pub(in crate::control) exceptions: Vec<Exception>,
-}
-
-/// An order's text.
-#[derive(Debug)]
-pub(in crate::control) struct Page {
-    pub(in crate::control) id: String,
-    pub(in crate::control) path: PathBuf,
-    pub(in crate::control) text: Arc<str>,
-    pub(in crate::control) warnings: Vec<String>,
-}
-
 /// What is sent to the thread.
 enum Item {
     Publish(Box<Draft>),
-    Tell(Timestamp, u64, Event),
+    Tell(Timestamp, u64, Box<Event>),
 }
 
 /// An item, and who waits until it is on the disk.
@@ -124,6 +92,7 @@ impl Journal {
             sealed: Vec::new(),
             receipts: Vec::new(),
             lost: 0,
+            pulse: Pulse::default(),
             shared: shared.clone(),
         };
         let (sender, letters) = channel();
@@ -172,7 +141,10 @@ impl Journal {
 
     /// Writes something else.
     pub(in crate::control) fn tell(&self, generation: u64, event: Event) {
-        self.send(Item::Tell(Timestamp::now(), generation, event), None);
+        self.send(
+            Item::Tell(Timestamp::now(), generation, Box::new(event)),
+            None,
+        );
     }
 
     fn send(&self, item: Item, done: Option<Sender<()>>) -> bool {
@@ -218,7 +190,7 @@ impl Journal {
     /// Tells the server's end, and waits a moment until that is written.
     pub(in crate::control) fn close(&mut self, generation: u64) {
         let (done, wait) = channel();
-        let event = Item::Tell(Timestamp::now(), generation, Event::Stop);
+        let event = Item::Tell(Timestamp::now(), generation, Box::new(Event::Stop));
         let sent = self.send(event, Some(done));
         self.sender = None;
         // What is not written by then is lost with the server, and `problem` said why.
@@ -260,6 +232,7 @@ struct Desk {
     receipts: Vec<Sender<()>>,
     /// How many items there was no room for.
     lost: u64,
+    pulse: Pulse,
     shared: Arc<Shared>,
 }
 
@@ -271,16 +244,22 @@ impl Desk {
         let mut gone = false;
         while !gone {
             let idle = self.waiting.is_empty() && self.sealed.is_empty() && self.marked;
-            let first = match idle {
-                true => letters.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                false => letters.recv_timeout(RETRY),
-            };
+            let first = letters.recv_timeout(match idle {
+                true => heartbeat::INTERVAL,
+                false => RETRY,
+            });
             gone = matches!(first, Err(RecvTimeoutError::Disconnected));
+            let came = first.is_ok();
             // What came meanwhile goes to the disk together.
             for letter in first.into_iter().chain(letters.try_iter()) {
                 self.take(letter);
             }
-            self.write();
+            if came || !idle {
+                self.write();
+            }
+            if self.marked && self.file.is_some() {
+                self.pulse.beat(&self.path, self.written.number);
+            }
         }
     }
 
@@ -352,17 +331,29 @@ impl Desk {
         };
         let (file, last, found) = match JournalFile::open(&self.path, self.key.as_deref(), known) {
             Ok(opened) => opened,
-            Err(error) => return self.fail(&error),
+            Err(error) => {
+                // First, so that whoever waits for the number finds the reason.
+                self.fail(&error);
+                // Numbers that a file has which can only be read are not given again.
+                return last_generation(&self.path).into_iter().for_each(known);
+            }
         };
         self.file = Some(file);
         let start = self.start(found);
         if self.record.is_some() {
-            return self.begin_anew(start);
+            // It was moved away: nothing is lost.
+            return self.begin_anew(Event::Start(Start {
+                continues: Some(self.written.number),
+                missing: None,
+                ran_until: None,
+                ..start
+            }));
         }
+        let start = Event::Start(start);
         let generation = last.generation;
         self.written.clone_from(&last);
         self.last = Some(last);
-        let start = Item::Tell(Timestamp::now(), generation, start);
+        let start = Item::Tell(Timestamp::now(), generation, Box::new(start));
         self.waiting.push_front(start);
     }
 
@@ -387,6 +378,9 @@ impl Desk {
                     states: known.states,
                     exceptions: known.exceptions,
                     exceptions_gone: Vec::new(),
+                    exceptions_ended: known.exceptions_ended,
+                    exceptions_resumed: Vec::new(),
+                    settings: known.settings,
                     ..published
                 }),
                 (event, untold) => {
@@ -412,17 +406,19 @@ impl Desk {
         }
     }
 
-    fn start(&self, found: Found) -> Event {
-        Event::Start(Start {
+    fn start(&self, found: Found) -> Start {
+        Start {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             config: self.config.clone(),
             damaged: found.damaged,
             missing: found.missing,
+            continues: None,
+            ran_until: found.ran_until,
             uncovered: found.uncovered,
             other_head: found.other_head,
             unauthenticated: found.unauthenticated,
-        })
+        }
     }
 
     fn fail(&self, error: &JournalError) {
@@ -444,7 +440,7 @@ impl Desk {
             && let Some(item) = self.waiting.pop_front()
         {
             match item {
-                Item::Tell(at, generation, event) => self.seal_one(at, generation, event),
+                Item::Tell(at, generation, event) => self.seal_one(at, generation, *event),
                 Item::Publish(draft) => {
                     let (at, generation) = (draft.at, draft.generation);
                     for event in record.news(*draft) {

@@ -319,10 +319,11 @@ mod tests {
 
     use super::*;
     use crate::config::Format;
+    use crate::config::comments::Comments;
     use crate::control::compile::plan::ListNotes;
     use crate::control::guard::release::Guards;
     use crate::control::lists::Tally;
-    use crate::policy::rule::Scope;
+    use crate::policy::rule::{Kind, Scope};
     use crate::wire::name::Name;
 
     const MIB: u64 = 1 << 20;
@@ -331,7 +332,9 @@ mod tests {
     fn image(digest: &str, names: &[&str]) -> (Arc<Image>, String) {
         let notes = ListNotes {
             format: Format::Domains,
+            comments: Comments::default(),
             scope: Scope::Exact,
+            kind: Kind::Block,
             tally: Tally::default(),
             signature: None,
             took_ms: 0,

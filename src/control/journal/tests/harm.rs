@@ -52,7 +52,7 @@ fn no_entry_is_changed_removed_or_moved_without_being_found_and_named() {
             }
         };
         fs::write(&path, lines.concat()).expect("written");
-        let findings = verify(&path, None).expect("readable").findings;
+        let findings = verify(&[&path], None).expect("readable").findings;
         let found = findings.first().map(|finding| finding.line);
         let line = first as u64 + 1;
         // A missing end is reported without a line.

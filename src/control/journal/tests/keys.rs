@@ -24,7 +24,7 @@ fn write_with_key(path: &Path, key: &Path, generation: u64) {
 
 fn with_key(path: &Path, key: &Path) -> crate::control::journal::verify::Verdict {
     let keys = Keys::read(key).unwrap_or_else(|error| panic!("{error}"));
-    verify(path, Some(&keys)).expect("readable")
+    verify(&[path], Some(&keys)).expect("readable")
 }
 
 fn kinds(findings: &[crate::control::journal::verify::Finding]) -> Vec<Problem> {
@@ -95,7 +95,7 @@ fn entries_beyond_the_head_are_reported_before_and_after_the_server_goes_on() {
     let (first, last) = (last + 1, last + 2);
     assert_eq!(problems(&path), [Problem::Uncovered(first, last)]);
     write(&path, 3..=3);
-    let verdict = verify(&path, None).expect("readable");
+    let verdict = verify(&[&path], None).expect("readable");
     assert_eq!(kinds(&verdict.findings), []);
     assert_eq!(kinds(&verdict.notes), [Problem::WasUncovered(first, last)]);
     // One entry alone, and a head that is gone.
@@ -103,7 +103,7 @@ fn entries_beyond_the_head_are_reported_before_and_after_the_server_goes_on() {
     let count = entries(&path).len() as u64;
     fs::remove_file(path.with_extension("jsonl.head")).expect("removed");
     write(&path, 2..=2);
-    let verdict = verify(&path, None).expect("readable");
+    let verdict = verify(&[&path], None).expect("readable");
     assert_eq!(kinds(&verdict.notes), [Problem::WasUncovered(1, count)]);
 }
 

@@ -5,6 +5,7 @@ mod harm;
 mod keys;
 
 use std::fs::{self, OpenOptions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,9 +19,9 @@ use super::file::JournalFile;
 use super::key::Keys;
 use super::past::{Moment, Past};
 use super::verify::{Problem, verify};
-use super::writer::{Draft, Journal, Page, Pages};
-use super::{Entry, JournalError, read};
+use super::{Draft, Entry, Journal, JournalError, Page, Pages, read};
 use crate::control::orders::life::State;
+use crate::control::settings::Settings;
 
 pub(super) fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).expect("a time")
@@ -50,6 +51,7 @@ pub(super) fn draft(
         pages: pages.map(Arc::new),
         states: states.collect(),
         held: None,
+        settings: Settings::new(),
     }
 }
 
@@ -89,7 +91,7 @@ fn entries(path: &Path) -> Vec<Entry> {
 }
 
 fn problems(path: &Path) -> Vec<Problem> {
-    let findings = verify(path, None).expect("readable").findings;
+    let findings = verify(&[path], None).expect("readable").findings;
     findings
         .into_iter()
         .map(|finding| finding.problem)
@@ -212,12 +214,89 @@ fn a_journal_that_somebody_else_holds_or_replaces_is_told_and_nothing_is_lost() 
         generations.contains(&2) && generations.contains(&3),
         "{generations:?}"
     );
-    assert!(
-        problems(&path).contains(&Problem::Lost(1, 4)),
-        "{:?}",
-        problems(&path)
-    );
+    assert_eq!(problems(&path), []);
     assert_eq!(journal.problem(), None);
+}
+
+#[test]
+fn a_journal_that_can_only_be_read_gives_no_number_twice() {
+    let (_dir, path) = written(5);
+    // Root may write to it all the same.
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).expect("changed");
+    let mut journal = Journal::open(&path, None, None);
+    assert_eq!(journal.known(), 5);
+    journal.close(5);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("changed");
+    // Another server writes to it.
+    let (held, ..) = JournalFile::open(&path, None, |_| ()).expect("opened");
+    let journal = Journal::open(&path, None, None);
+    assert_eq!(journal.known(), 5);
+    assert!(
+        journal
+            .problem()
+            .is_some_and(|problem| problem.contains("another process"))
+    );
+    drop(held);
+}
+
+fn beside(path: &Path, end: &str) -> PathBuf {
+    path.with_extension(format!("jsonl{end}"))
+}
+
+#[test]
+fn files_of_a_journal_that_was_moved_away_are_verified_together_and_alone() {
+    // With its head and without, while the server runs and while it does not.
+    for (with_head, while_running) in [(true, true), (false, true), (false, false)] {
+        let (_dir, path) = written(2);
+        let move_away = || {
+            fs::rename(&path, beside(&path, ".1")).expect("moved away");
+            if with_head {
+                let head = beside(&path, ".head");
+                fs::rename(head, beside(&path, ".1.head")).expect("moved away");
+            }
+        };
+        if !while_running {
+            move_away();
+        }
+        let mut journal = Journal::open(&path, None, None);
+        let receipt = journal.publish(draft(3, Some(&[("x", "text 2")]), &[]));
+        journal.wait(receipt);
+        if while_running {
+            // Only then is the file open for certain.
+            while entries(&path).iter().all(|entry| entry.generation < 3)
+                || !problems(&path).is_empty()
+            {
+                std::thread::yield_now();
+            }
+            move_away();
+        }
+        let receipt = journal.publish(draft(4, None, &[]));
+        journal.wait(receipt);
+        journal.close(4);
+        let old = beside(&path, ".1");
+        let both = verify(&[&old, &path], None).expect("readable");
+        assert_eq!(both.findings, [], "{with_head} {while_running}");
+        assert_eq!(both.notes, []);
+        let count = entries(&old).len() + entries(&path).len();
+        assert_eq!(both.entries, count as u64);
+        let swapped = verify(&[&path, &old], None).expect("readable");
+        assert_ne!(swapped.findings, []);
+        if while_running {
+            let alone = verify(&[&path], None).expect("readable");
+            let last = entries(&old).last().expect("one").number;
+            assert_eq!(alone.findings, []);
+            assert_eq!(alone.notes[0].problem, Problem::Before(last));
+        }
+        if with_head {
+            assert_eq!(problems(&old), []);
+        }
+        // An entry of the old file's end is missed.
+        let text = fs::read_to_string(&old).expect("there");
+        let cut = text.trim_end().rfind('\n').expect("lines");
+        fs::write(&old, &text[..=cut]).expect("written");
+        let both = verify(&[&old, &path], None).expect("readable");
+        assert!(!both.findings.is_empty(), "{with_head} {while_running}");
+    }
 }
 
 #[test]
@@ -322,5 +401,38 @@ fn the_last_generation_is_known_whatever_stands_behind_it() {
     let mut journal = Journal::open(&path, None, None);
     assert_eq!(journal.known(), 7, "numbers go on after it");
     journal.close(7);
+    assert_eq!(problems(&path), []);
+}
+
+#[test]
+fn entries_without_the_newer_fields_are_read_and_verified() {
+    let (_dir, path) = written(0);
+    fs::remove_file(&path).expect("removed");
+    let (mut previous, mut text) = (super::chain::nothing(), String::new());
+    for (number, event) in [
+        r#""event":"start","version":"0.1.0","pid":1,"config":null"#,
+        r#""event":"published","causes":[{"by":"start"}],"lists":[{"name":"ads","path":"ads","kind":"block","scope":"exact","action":"sinkhole","digest":"00","rules":1,"bad":0}]"#,
+        r#""event":"stop""#,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (at, number) = (at(100 * number as i64), number + 1);
+        let body = format!(
+            r#"{{"number":{number},"at":"{at}","generation":1,"previous":"{previous}",{event}"#
+        );
+        previous = super::chain::digest(body.as_bytes());
+        text += &format!("{body},\"hash\":\"{previous}\"}}\n");
+    }
+    fs::write(&path, text).expect("written");
+    let head = format!("{:20} {previous}\n", 3);
+    fs::write(beside(&path, ".head"), head).expect("written");
+    assert_eq!(problems(&path), []);
+    let past = Past::read(&path, Moment::At(at(150))).expect("readable");
+    let past = past.expect("known");
+    assert_eq!((past.lists.len(), past.settings.len()), (1, 0));
+    assert_eq!(past.lists[0].content, None);
+    // The server of today goes on in it.
+    write(&path, 2..=2);
     assert_eq!(problems(&path), []);
 }

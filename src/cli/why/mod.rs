@@ -1,6 +1,7 @@
 //! Owns `tapis why`: what happens to a name, by which rules, in which lines of which files.
 //! Refuses to guess: the answer is made by the same code that serves, by the running server if there is one.
 
+mod print;
 mod server;
 
 use std::cmp::Reverse;
@@ -9,7 +10,6 @@ use std::io::Write;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::sync::Arc;
 
 use clap::Args;
 use hickory_proto::rr::RecordType;
@@ -19,8 +19,7 @@ use serde::Serialize;
 
 use self::server::Server;
 use super::configuration::Choice;
-use super::then::Then;
-use super::{ControlArgs, Failure, order, read_config};
+use super::{ControlArgs, Failure, read_config};
 use crate::config::exception::Exception;
 use crate::config::moment::Moment;
 use crate::config::order::Order;
@@ -28,17 +27,17 @@ use crate::config::shown::Show;
 use crate::config::{Config, Content, List, regular, typed};
 use crate::control::guard::account::Account;
 use crate::control::guard::rails::Rails;
-use crate::control::guard::release::Guards;
 use crate::control::guard::wards::Guarded;
-use crate::control::load::{MAX_FILE, load};
+use crate::control::journal::past::Served;
+use crate::control::lists;
+use crate::control::load::MAX_FILE;
 use crate::control::orders::book::Book;
 use crate::control::orders::life::State;
-use crate::control::verdict::{Answer, Outcome, Question, Verdict};
-use crate::control::{compose, lists};
+use crate::control::replay::{ListRule, Replay};
+use crate::control::verdict::{Answer, Chain, Outcome, Question, Verdict};
 use crate::daemon;
-use crate::policy::image::provenance::ImageSource;
-use crate::policy::images::Images;
-use crate::policy::rule::{Kind, Scope};
+use crate::policy::rule::{Kind, Scope, Source};
+use crate::policy::snapshot::Snapshot;
 use crate::wire::name::Name;
 
 #[derive(Debug, Args)]
@@ -53,7 +52,8 @@ pub(super) struct WhyArgs {
     #[arg(long, value_name = "IP")]
     client: Option<IpAddr>,
     /// As it was at that time, as in 2017-07-20T00:00:00+07:00: by the journal, and before its first
-    /// entry by the dates of orders and exceptions alone. What is not known of it is reported.
+    /// entry by the dates of orders and exceptions alone. Exit code 3 when the decision is not known.
+    /// A time to come is answered by the files as they are.
     #[arg(long, value_name = "TIME")]
     at: Option<Moment>,
     /// Explain by the lists, orders and exceptions as their files are, whatever the server has in force.
@@ -89,6 +89,9 @@ struct Explanation {
     /// The generation of the running server that was asked; `None` where the files were read.
     generation: Option<u64>,
     decision: Outcome,
+    /// The rules that count for the names that a CNAME in upstream's answer leads to. `None` when upstream is not
+    /// asked.
+    chain: Option<Chain>,
     /// The source of the rule that decides, where one does.
     by: Option<String>,
     /// Every rule that matches, the weightiest first.
@@ -99,10 +102,10 @@ struct Explanation {
     idle: Vec<Idle>,
     /// The exceptions among their sources.
     exceptions: Vec<Exception>,
-    /// Nothing when upstream is asked, or when the answer is silence.
+    /// Nothing when upstream is asked, or when no answer is sent.
     answer: Option<Answer>,
     /// What is missing above: lists and orders whose files are not taken, matching rules that guards
-    /// leave out, and what nobody knows any more of that time.
+    /// leave out, and what is no longer known of that time.
     left_out: Vec<String>,
 }
 
@@ -122,7 +125,7 @@ struct Rule {
     rule: String,
     scope: Scope,
     path: PathBuf,
-    /// Its first line in the file.
+    /// Its first line in the file, if that is still the one that was read.
     line: Option<u32>,
 }
 
@@ -139,77 +142,131 @@ pub(super) fn run(choice: &Choice, args: &WhyArgs, out: &mut impl Write) -> Resu
     if args.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&explanation)?)?;
     } else {
-        print(&explanation, out)?;
+        print::print(&explanation, out)?;
     }
-    Ok(())
+    match explanation.decision {
+        Outcome::Unknown => Err(Failure::Unknown),
+        _ => Ok(()),
+    }
 }
 
-/// Explains by the files.
+/// Explains by the files and the journal.
 fn explain(config: &Config, args: &WhyArgs) -> Result<Explanation, Failure> {
-    let at = args.at.map_or_else(Timestamp::now, Moment::at);
+    let now = Timestamp::now();
+    let at = args.at.map_or(now, Moment::at);
     let rails = Rails::read(config);
-    let then = match args.at {
-        Some(at) => Then::at(config, at.at()),
-        None => Then::now(config),
+    let replay = match args.at {
+        Some(_) if at <= now => Replay::at(config, &rails, at),
+        _ => Replay::now(config, &rails, at),
     };
-    let book = then.book;
-    let mut left_out = then.unknown;
+    let book = &replay.book;
+    let mut left_out = replay.notes.clone();
     left_out.extend(book.problems());
     left_out.extend_from_slice(rails.problems());
-    let mut sources = book.sources(at);
-    let mut images = Vec::new();
-    for (list, rules) in then.lists {
-        match load(list, &rails, None, Guards::NONE) {
-            Ok(fresh) => {
-                if let Some(then) = rules.filter(|then| *then != fresh.loaded.rules) {
-                    let (name, now) = (&list.source.name, fresh.loaded.rules);
-                    left_out.push(format!(
-                        "list {name}: {then} of its rules counted then, of which today's guard leaves {now}"
-                    ));
-                }
-                sources.push(Arc::new(list.source.clone()));
-                images.push((fresh.image, ImageSource::named(&list.source.name)));
-            }
-            Err(refusal) => left_out.push(format!("{}: {refusal}", list.source.name)),
+    let (snapshot, matching_lists) = snapshot(&replay, args)?;
+    let mut verdict = verdict(&replay, &snapshot, args)?;
+    if let Some(before) = replay
+        .is_fresh()
+        .then(|| replay.before(config, &rails))
+        .flatten()
+        && before.served == Served::Yes
+    {
+        let (snapshot, _) = self::snapshot(&before, args)?;
+        let was = self::verdict(&before, &snapshot, args)?;
+        if (was.outcome, &was.answer) != (verdict.outcome, &verdict.answer) {
+            verdict = undecided(verdict, Outcome::Unknown);
+            left_out.push(
+                "a new generation was being put in force at that moment, and the one before decides otherwise"
+                    .to_owned(),
+            );
         }
     }
-    let fresh = images.iter().map(|(image, source)| (image, source.clone()));
-    let joined = compose::join(None, |_| false, fresh)?;
-    let images = Images {
-        base: Some(Arc::new(joined)),
-        delta: None,
-        orders: book.rules().cloned(),
-    };
-    let mut snapshot = compose::snapshot(config, sources, images, 1);
+    let of_orders = book.matching(&args.name);
+    let mut rules = Vec::new();
+    for source in snapshot.sources() {
+        let mut lists = replay.lists.iter();
+        let list = lists.position(|replayed| replayed.list.source.name == source.name);
+        match list {
+            Some(at) => {
+                let replayed = &replay.lists[at];
+                let mut of_list = match replayed.is_file {
+                    true => matching(&replayed.list, &rails, &args.name, &mut left_out),
+                    false => Vec::new(),
+                };
+                if of_list.is_empty() {
+                    let found = matching_lists.iter().filter(|rule| rule.list == at);
+                    let mut found: Vec<_> = found.collect();
+                    found.sort_by_key(|rule| weight(rule));
+                    let found = found.into_iter();
+                    of_list = found
+                        .map(|rule| Rule::of(source, &rule.owner, rule.scope))
+                        .collect();
+                }
+                rules.extend(of_list);
+            }
+            None => {
+                let found = of_orders.get(&source.name).into_iter().flatten();
+                rules.extend(found.map(|(owner, scope)| Rule::of(source, owner, *scope)));
+            }
+        }
+    }
+    Ok(conclude(args, book, at, verdict, rules, left_out))
+}
+
+/// The rule of a source that has the lowest one decides.
+fn weight(rule: &ListRule) -> (Reverse<usize>, u32) {
+    (Reverse(rule.owner.label_count()), rule.scope.weight())
+}
+
+/// The policy by which the client is answered, and the rules of lists that match.
+fn snapshot(replay: &Replay, args: &WhyArgs) -> Result<(Snapshot, Vec<ListRule>), Failure> {
+    let (mut snapshot, matching) = replay.snapshot_for(&args.name)?;
     if args.client.is_none() {
         let everybody = [Ipv4Net::default().into(), Ipv6Net::default().into()];
         snapshot.clients = everybody.iter().collect();
     }
-    let verdict = daemon::explain(&snapshot, &args.question())?;
-    let of_orders = book.matching(&args.name);
-    let rules = snapshot.sources().iter().flat_map(|source| {
-        let list = config
-            .lists
-            .iter()
-            .find(|list| list.source.name == source.name);
-        match list {
-            Some(list) => matching(list, &rails, &args.name, &mut left_out),
-            None => {
-                let rules = of_orders.get(&source.name).into_iter().flatten();
-                let rule = |(owner, scope): &(&Name, Scope)| Rule {
-                    source: source.name.clone(),
-                    kind: source.kind,
-                    rule: format!("{}{owner}", scope.sign()),
-                    scope: *scope,
-                    path: source.path.clone(),
-                    line: None,
-                };
-                rules.map(rule).collect()
-            }
+    Ok((snapshot, matching))
+}
+
+/// What the client gets, as far as it is known.
+fn verdict(replay: &Replay, snapshot: &Snapshot, args: &WhyArgs) -> Result<Verdict, Failure> {
+    let verdict = daemon::explain(snapshot, &args.question())?;
+    let decided = snapshot.decide(&args.name);
+    Ok(match replay.served {
+        Served::Stopped(_) => undecided(verdict, Outcome::Stopped),
+        Served::Unknown(_) => undecided(verdict, Outcome::Unknown),
+        // Who may ask does not depend on lists.
+        Served::Yes
+            if verdict.outcome != Outcome::Refused && replay.is_open(snapshot, &decided) =>
+        {
+            undecided(verdict, Outcome::Unknown)
         }
-    });
-    let rules: Vec<_> = rules.collect();
-    Ok(conclude(args, &book, at, verdict, rules, left_out))
+        Served::Yes => verdict,
+    })
+}
+
+/// The same without what says more than the outcome.
+fn undecided(verdict: Verdict, outcome: Outcome) -> Verdict {
+    Verdict {
+        outcome,
+        chain: None,
+        by: None,
+        answer: None,
+        ..verdict
+    }
+}
+
+impl Rule {
+    fn of(source: &Source, owner: &Name, scope: Scope) -> Self {
+        Self {
+            source: source.name.clone(),
+            kind: source.kind,
+            rule: format!("{}{owner}", scope.sign()),
+            scope,
+            path: source.path.clone(),
+            line: None,
+        }
+    }
 }
 
 /// The explanation, once it is known which rules match; the caller sets `generation`.
@@ -238,6 +295,7 @@ fn conclude(
         client: args.client,
         generation: None,
         decision: verdict.outcome,
+        chain: verdict.chain,
         by: verdict.by,
         rules,
         answer: verdict.answer,
@@ -275,7 +333,7 @@ fn matching(list: &List, rails: &Rails, name: &Name, left_out: &mut Vec<String>)
     lists::read(&octets, list.into(), |owner, scope, line| {
         if scope.reaches(owner, name) && account.admits(wards, guarded, owner, scope, line) {
             let weight = scope.weight();
-            let rule = || (line, scope, owner.to_string());
+            let rule = || (line, scope, owner.clone());
             found
                 .entry((Reverse(owner.label_count()), weight))
                 .or_insert_with(rule);
@@ -286,94 +344,11 @@ fn matching(list: &List, rails: &Rails, name: &Name, left_out: &mut Vec<String>)
         let (line, rule, why) = (left.line, &left.rule, &left.why);
         format!("{place}:{line}: {rule}: it {why}")
     }));
-    let rule = |(line, scope, owner): (u32, Scope, String)| {
-        let sign = scope.sign();
-        Rule {
-            source: list.source.name.clone(),
-            kind: list.source.kind,
-            rule: format!("{sign}{owner}"),
-            scope,
-            path: list.source.path.clone(),
-            line: Some(line),
-        }
+    let rule = |(line, scope, owner): (u32, Scope, Name)| Rule {
+        line: Some(line),
+        ..Rule::of(&list.source, &owner, scope)
     };
     found.into_values().map(rule).collect()
-}
-
-fn print(told: &Explanation, out: &mut impl Write) -> Result<(), Failure> {
-    let by = told.by.as_ref();
-    let of = by.map_or(String::new(), |by| format!(" by {}", called(by)));
-    writeln!(out, "{}: {}{of}", told.name, told.decision)?;
-    let mut decided = false;
-    for rule in &told.rules {
-        let kind = match rule.kind {
-            Kind::Block => "block",
-            Kind::Allow => "allow",
-            Kind::Order => "order",
-            Kind::Exception => "exception",
-        };
-        let line = rule.line.map_or(String::new(), |line| format!(":{line}"));
-        let decides = !decided && by == Some(&rule.source);
-        decided |= decides;
-        let mark = if decides { "  rule" } else { "  also" };
-        let (source, text, path) = (called(&rule.source), &rule.rule, rule.path.shown());
-        writeln!(out, "{mark} {text} ({kind}, {source}, {path}{line})")?;
-    }
-    for order in &told.orders {
-        order::brief(order, out)?;
-    }
-    for Idle { state, order } in &told.idle {
-        writeln!(out, "  not in force, {state}:")?;
-        order::brief(order, out)?;
-    }
-    for exception in &told.exceptions {
-        let (reason, author) = (&exception.reason, &exception.author);
-        let until = exception
-            .until
-            .map_or(String::new(), |at| format!(", until {at}"));
-        let (path, line) = (exception.path.shown(), exception.line);
-        writeln!(
-            out,
-            "  exception ({path}:{line}): {reason}, by {author}{until}"
-        )?;
-    }
-    match &told.answer {
-        Some(answer) => {
-            writeln!(out, "  answer to {}: {}", told.r#type, answer.rcode)?;
-            for record in &answer.records {
-                writeln!(out, "    {record}")?;
-            }
-            for ede in &answer.ede {
-                writeln!(out, "    EDE {ede}")?;
-            }
-        }
-        None if told.decision == Outcome::Blocked => writeln!(out, "  no answer is sent")?,
-        None if told.decision == Outcome::Allowed => writeln!(out, "  upstream is asked")?,
-        None if told.decision == Outcome::Excepted => writeln!(
-            out,
-            "  upstream is asked; a CNAME in its answer may still lead to a name blocked by a rule that the \
-             exception does not override"
-        )?,
-        None => writeln!(
-            out,
-            "  upstream is asked; a CNAME in its answer may still lead to a blocked name"
-        )?,
-    }
-    for list in &told.left_out {
-        writeln!(out, "  left out: {list}")?;
-    }
-    if let Some(generation) = told.generation {
-        writeln!(out, "  by the running server, generation {generation}")?;
-    }
-    Ok(())
-}
-
-/// What people call a source.
-fn called(source: &str) -> String {
-    match source.split_once(':') {
-        Some((kind @ ("order" | "exception"), name)) => format!("{kind} {name}"),
-        _ => format!("list {source}"),
-    }
 }
 
 fn name(text: &str) -> Result<Name, String> {

@@ -1,18 +1,11 @@
-//! Owns `tapis diff`: which names two images, or two generations, treat differently.
-//! Refuses to weigh lists and orders against each other: it compares what each of them says.
+//! Which rules of which lists are in one of two images and not in the other.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
-use clap::Args;
-
-use super::configuration::Need;
-use super::{Failure, read_config};
-use crate::control::journal::past::{Moment, Past};
-use crate::control::orders::book::Book;
-use crate::control::store::{read_generation, read_image};
+use super::Counts;
+use crate::cli::Failure;
 use crate::policy::image::Image;
 use crate::policy::image::order::Path;
 use crate::policy::image::walk::Lies;
@@ -20,54 +13,17 @@ use crate::policy::images::Images;
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 
-#[derive(Debug, Args)]
-pub(super) struct DiffArgs {
-    /// The old one: an image's file, or the number of a generation that the state directory has.
-    old: String,
-    /// The new one.
-    new: String,
-    /// Print how many names differ, not which.
-    #[arg(long)]
-    summary: bool,
-}
-
-impl DiffArgs {
-    /// Files need no configuration.
-    pub(super) fn need(&self) -> Need {
-        match [&self.old, &self.new].map(|which| generation(which)) {
-            [None, None] => Need::Nothing,
-            _ => Need::Same,
-        }
-    }
-}
-
-/// The generation that an argument names, unless there is a file of that name.
-fn generation(which: &str) -> Option<u64> {
-    which
-        .parse()
-        .ok()
-        .filter(|_| !FilePath::new(which).exists())
-}
-
 /// What a list says of a name: a bit for each scope.
 type Scopes = u8;
 
-/// How many names differ, of one list.
-#[derive(Default)]
-struct Counts {
-    added: usize,
-    removed: usize,
-    changed: usize,
-}
-
-/// Exit code 0 when nothing differs, 1 when something does.
-pub(super) fn run(
-    config: Option<&PathBuf>,
-    args: &DiffArgs,
+/// Compares list by list. Returns whether anything differs.
+pub(super) fn compare(
+    old: Images,
+    new: Images,
+    summary: bool,
     out: &mut impl Write,
-) -> Result<(), Failure> {
-    let old = Side::open(config, &args.old)?;
-    let new = Side::open(config, &args.new)?;
+) -> Result<bool, Failure> {
+    let (old, new) = (Side { images: old }, Side { images: new });
     let mut counts = BTreeMap::<String, Counts>::new();
     old.each(|name, list, scopes| {
         let now = new.scopes(name, list);
@@ -80,7 +36,7 @@ pub(super) fn run(
         } else {
             count.changed += 1;
         }
-        match (args.summary, now) {
+        match (summary, now) {
             (true, _) => Ok(()),
             (false, 0) => writeln!(out, "- {} ({list})", Shown(name, scopes)),
             (false, _) => writeln!(
@@ -96,53 +52,13 @@ pub(super) fn run(
             return Ok(());
         }
         counts.entry(list.to_owned()).or_default().added += 1;
-        if args.summary {
+        if summary {
             return Ok(());
         }
         writeln!(out, "+ {} ({list})", Shown(name, scopes))
     })?;
-    for (list, count) in &counts {
-        let Counts {
-            added,
-            removed,
-            changed,
-        } = count;
-        writeln!(
-            out,
-            "{list}: {added} added, {removed} removed, {changed} changed"
-        )?;
-    }
-    let differ = match (&old.orders, &new.orders) {
-        (Some(old), Some(new)) => orders(old, new, out)?,
-        (None, None) => false,
-        _ => {
-            writeln!(
-                out,
-                "orders and exceptions are not compared: the journal knows one side alone"
-            )?;
-            false
-        }
-    };
-    if counts.is_empty() && !differ {
-        writeln!(out, "no difference")?;
-        return Ok(());
-    }
-    Err(Failure::Told)
-}
-
-/// Tells which rules of orders and exceptions differ. Returns whether any do.
-fn orders(
-    old: &BTreeSet<(String, String)>,
-    new: &BTreeSet<(String, String)>,
-    out: &mut impl Write,
-) -> std::io::Result<bool> {
-    for (source, rule) in old.difference(new) {
-        writeln!(out, "- {rule} ({source})")?;
-    }
-    for (source, rule) in new.difference(old) {
-        writeln!(out, "+ {rule} ({source})")?;
-    }
-    Ok(old != new)
+    super::summarise(&counts, out)?;
+    Ok(!counts.is_empty())
 }
 
 /// Names as lists write them.
@@ -176,52 +92,9 @@ fn bit(scope: Scope) -> Scopes {
 /// The rules of one side.
 struct Side {
     images: Images,
-    /// Rules of orders and exceptions in force, with what they belong to; nothing where they are not
-    /// known.
-    orders: Option<BTreeSet<(String, String)>>,
 }
 
 impl Side {
-    fn open(config: Option<&PathBuf>, which: &str) -> Result<Self, Failure> {
-        let Some(generation) = generation(which) else {
-            let base = Some(Arc::new(read_image(FilePath::new(which))?));
-            return Ok(Self {
-                images: Images {
-                    base,
-                    ..Images::default()
-                },
-                orders: None,
-            });
-        };
-        let config = read_config(config)?;
-        let Some(dir) = &config.state.dir else {
-            return Err(Failure::Other(
-                "there are no generations without a `dir` in [state]; name two files".into(),
-            ));
-        };
-        let kept = read_generation(dir, config.journal.as_deref(), generation)?;
-        let past = match &config.journal {
-            Some(journal) => Past::read(journal, Moment::Generation(generation))?,
-            None => None,
-        };
-        let orders = past.map(|past| {
-            let since = past.since;
-            let book = Book::of_past(&config, past.orders, past.exceptions);
-            let rules = book.rules_at(since).into_iter();
-            rules
-                .map(|(source, name, scope)| (source, format!("{}{name}", scope.sign())))
-                .collect()
-        });
-        Ok(Self {
-            images: Images {
-                base: Some(Arc::new(kept.base)),
-                delta: kept.delta.map(Arc::new),
-                orders: None,
-            },
-            orders,
-        })
-    }
-
     /// What a list says of exactly that name.
     fn scopes(&self, name: &Name, list: &str) -> Scopes {
         let (mut said, mut whole) = (0, false);

@@ -1,0 +1,154 @@
+//! `tapis diff`: which names clients get different answers for in two generations, or which rules differ in two images.
+
+mod answers;
+mod images;
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Args;
+
+use super::configuration::Need;
+use super::{Failure, read_config};
+use crate::config::Config;
+use crate::control::guard::rails::Rails;
+use crate::control::replay::{Known, Replay};
+use crate::control::store::{read_generation, read_image};
+use crate::policy::images::Images;
+
+#[derive(Debug, Args)]
+pub(super) struct DiffArgs {
+    /// The old one: an image's file, or the number of a generation.
+    old: String,
+    /// The new one.
+    new: String,
+    /// Print how many names differ, not which.
+    #[arg(long)]
+    summary: bool,
+}
+
+impl DiffArgs {
+    /// Files need no configuration.
+    pub(super) fn need(&self) -> Need {
+        match [&self.old, &self.new].map(|which| Side::of(which)) {
+            [Side::File(_), Side::File(_)] => Need::Nothing,
+            _ => Need::Same,
+        }
+    }
+}
+
+/// How many names differ, by what decides on them.
+#[derive(Default)]
+struct Counts {
+    added: usize,
+    removed: usize,
+    changed: usize,
+}
+
+/// What is compared.
+enum Side<'a> {
+    File(&'a Path),
+    Generation(u64),
+}
+
+/// Exit code 0 when nothing differs, 1 when something does, 3 when that is not known.
+pub(super) fn run(
+    config: Option<&PathBuf>,
+    args: &DiffArgs,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
+    let (old, new) = (Side::of(&args.old), Side::of(&args.new));
+    let differs = match (&old, &new) {
+        (Side::Generation(old), Side::Generation(new)) => {
+            let config = read_config(config)?;
+            let rails = Rails::read(&config);
+            let replay = |generation| Replay::generation(&config, &rails, generation);
+            match (replay(*old)?, replay(*new)?) {
+                (Some(was), Some(now)) => {
+                    report_unknown(&[(*old, &was), (*new, &now)], out)?;
+                    answers::compare(&was, &now, args.summary, out)?
+                }
+                _ => {
+                    let (old, new) = (kept(&config, *old)?, kept(&config, *new)?);
+                    writeln!(
+                        out,
+                        "answers, orders and exceptions are not compared, rules of lists are: the journal does not know \
+                         both generations"
+                    )?;
+                    images::compare(old, new, args.summary, out)?
+                }
+            }
+        }
+        _ => images::compare(old.images(config)?, new.images(config)?, args.summary, out)?,
+    };
+    if differs {
+        return Err(Failure::Told);
+    }
+    writeln!(out, "no difference")?;
+    Ok(())
+}
+
+/// Ends here if the rules of a list are not known: then what differs is not known either.
+fn report_unknown(sides: &[(u64, &Replay); 2], out: &mut impl Write) -> Result<(), Failure> {
+    let mut unknown = false;
+    for (generation, replay) in sides {
+        for note in &replay.notes {
+            writeln!(out, "generation {generation}: {note}")?;
+        }
+        let mut lists = replay.lists.iter();
+        unknown |= lists.any(|list| matches!(list.rules, Known::Unknown));
+    }
+    match unknown {
+        true => Err(Failure::Unknown),
+        false => Ok(()),
+    }
+}
+
+/// The lists of a generation that the state directory keeps.
+fn kept(config: &Config, generation: u64) -> Result<Images, Failure> {
+    let Some(dir) = &config.state.dir else {
+        return Err(Failure::Other(
+            "there are no generations without a `dir` in [state]; name two files".into(),
+        ));
+    };
+    let kept = read_generation(dir, config.journal.as_deref(), generation)?;
+    Ok(Images {
+        base: Some(Arc::new(kept.base)),
+        delta: kept.delta.map(Arc::new),
+        orders: None,
+    })
+}
+
+impl<'a> Side<'a> {
+    fn of(which: &'a str) -> Self {
+        let file = Path::new(which);
+        match which.parse() {
+            Ok(generation) if !file.exists() => Self::Generation(generation),
+            _ => Self::File(file),
+        }
+    }
+
+    fn images(&self, config: Option<&PathBuf>) -> Result<Images, Failure> {
+        match self {
+            Self::File(file) => Ok(Arc::new(read_image(file)?).into()),
+            Self::Generation(generation) => kept(&read_config(config)?, *generation),
+        }
+    }
+}
+
+fn summarise(counts: &BTreeMap<String, Counts>, out: &mut impl Write) -> io::Result<()> {
+    for (source, count) in counts {
+        let Counts {
+            added,
+            removed,
+            changed,
+        } = count;
+        writeln!(
+            out,
+            "{source}: {added} added, {removed} removed, {changed} changed"
+        )?;
+    }
+    Ok(())
+}

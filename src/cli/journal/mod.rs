@@ -1,0 +1,207 @@
+//! Owns `tapis journal`: what changed the policy, when, and by whom; and whether all of it is as it was written.
+//! Refuses to change the journal, and to need a running server.
+
+mod show;
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+
+use self::show::{Before, tell};
+use super::configuration::Need;
+use super::{Failure, read_config};
+use crate::config::moment::Moment;
+use crate::config::shown::{Show, counted};
+use crate::control::journal::entry::Event;
+use crate::control::journal::key::Keys;
+use crate::control::journal::verify::verify;
+use crate::control::journal::{Entry, read};
+
+#[derive(Debug, Args)]
+pub(super) struct JournalArgs {
+    #[command(subcommand)]
+    verb: JournalVerb,
+}
+
+#[derive(Debug, Subcommand)]
+enum JournalVerb {
+    /// Show what changed, one line for each change.
+    Show(ShowArgs),
+    /// Find entries that were changed, removed or moved.
+    ///
+    /// Exit code 0 when all is as it was written, 1 when not: each finding is reported with its line.
+    /// With a key the journal's head must be authenticated by it.
+    Verify(VerifyArgs),
+    /// Print entries as one JSON array, whole texts of orders and all.
+    Export(ShowArgs),
+}
+
+#[derive(Debug, Args)]
+struct FileArgs {
+    /// The journal; without it, the one of the configuration.
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct VerifyArgs {
+    /// The journal; without it, the one of the configuration. Given more than once for a journal that was
+    /// moved away: its files, the oldest first.
+    #[arg(long = "file", value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// The file of the keys; without it, and without --file, the one of the configuration.
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct ShowArgs {
+    #[command(flatten)]
+    file: FileArgs,
+    /// Only what happened then or later, as in 2017-07-20T00:00:00+07:00.
+    #[arg(long, value_name = "TIME")]
+    since: Option<Moment>,
+    /// Only what happened before.
+    #[arg(long, value_name = "TIME")]
+    until: Option<Moment>,
+    /// Only what is about this order.
+    #[arg(long, value_name = "ID")]
+    order: Option<String>,
+}
+
+impl JournalArgs {
+    /// A journal that is named needs no configuration.
+    pub(super) fn need(&self) -> Need {
+        let file = match &self.verb {
+            JournalVerb::Show(args) | JournalVerb::Export(args) => args.file.file.as_ref(),
+            JournalVerb::Verify(args) => args.files.first(),
+        };
+        match file {
+            Some(_) => Need::Nothing,
+            None => Need::Same,
+        }
+    }
+}
+
+impl FileArgs {
+    fn path(&self, config: Option<&PathBuf>) -> Result<PathBuf, Failure> {
+        if let Some(path) = &self.file {
+            return Ok(path.clone());
+        }
+        let missing =
+            "no journal is configured: set [state] dir or [journal] path, or name one with --file";
+        let journal = read_config(config)?.journal;
+        journal.ok_or_else(|| Failure::Other(missing.into()))
+    }
+}
+
+impl ShowArgs {
+    fn chosen(&self, entry: &Entry) -> bool {
+        self.since.is_none_or(|since| since.at() <= entry.at)
+            && self.until.is_none_or(|until| entry.at < until.at())
+            && self
+                .order
+                .as_ref()
+                .is_none_or(|id| speaks_of(&entry.event, id))
+    }
+
+    /// Calls `each` with every entry and whether it is asked for, as long as that succeeds.
+    fn each(
+        &self,
+        config: Option<&PathBuf>,
+        mut each: impl FnMut(Entry, bool) -> io::Result<()>,
+    ) -> Result<(), Failure> {
+        let path = self.file.path(config)?;
+        let mut result = Ok(());
+        read(&path, |entry| {
+            let chosen = self.chosen(&entry);
+            result = each(entry, chosen);
+            result.is_ok()
+        })?;
+        Ok(result?)
+    }
+}
+
+fn speaks_of(event: &Event, order: &str) -> bool {
+    match event {
+        Event::Order(text) => text.id == order,
+        Event::OrderGone { id, .. } => id == order,
+        Event::Published(published) => published.states.iter().any(|turn| turn.order == order),
+        _ => false,
+    }
+}
+
+pub(super) fn run(
+    config: Option<&PathBuf>,
+    args: &JournalArgs,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
+    match &args.verb {
+        JournalVerb::Show(args) => show(config, args, out),
+        JournalVerb::Export(args) => export(config, args, out),
+        JournalVerb::Verify(args) => {
+            let key = match &args.key {
+                None if args.files.is_empty() => read_config(config)?.journal_key,
+                key => key.clone(),
+            };
+            let mut files = args.files.clone();
+            if files.is_empty() {
+                files.push(FileArgs { file: None }.path(config)?);
+            }
+            check(&files, key.as_deref(), out)
+        }
+    }
+}
+
+fn check(files: &[PathBuf], key: Option<&Path>, out: &mut impl Write) -> Result<(), Failure> {
+    let keys = key.map(Keys::read).transpose()?;
+    let paths: Vec<_> = files.iter().map(PathBuf::as_path).collect();
+    let verdict = verify(&paths, keys.as_ref())?;
+    for finding in &verdict.findings {
+        writeln!(out, "{}: {finding}", files[finding.file].shown())?;
+    }
+    if verdict.findings.is_empty() {
+        let authenticated = match &verdict.authenticated_by {
+            Some(key) => format!("the head authenticated by key {key}"),
+            None => "not authenticated".to_owned(),
+        };
+        writeln!(
+            out,
+            "good: {}, none changed, removed or moved; {authenticated}",
+            counted(verdict.entries, "entry", "entries")
+        )?;
+    }
+    for note in &verdict.notes {
+        writeln!(out, "note: {}: {note}", files[note.file].shown())?;
+    }
+    if verdict.findings.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::Told)
+}
+
+fn export(config: Option<&PathBuf>, args: &ShowArgs, out: &mut impl Write) -> Result<(), Failure> {
+    let mut before = "[\n";
+    args.each(config, |entry, chosen| {
+        if !chosen {
+            return Ok(());
+        }
+        let text = serde_json::to_string(&entry)?;
+        write!(out, "{}{text}", std::mem::replace(&mut before, ",\n"))
+    })?;
+    let end = if before == "[\n" { "[]" } else { "\n]" };
+    writeln!(out, "{end}")?;
+    Ok(())
+}
+
+fn show(config: Option<&PathBuf>, args: &ShowArgs, out: &mut impl Write) -> Result<(), Failure> {
+    let mut before = Before::default();
+    args.each(config, |entry, chosen| {
+        if chosen {
+            tell(&entry, &before, out)?;
+        }
+        before.take(entry.event);
+        Ok(())
+    })
+}

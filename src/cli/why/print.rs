@@ -1,0 +1,93 @@
+//! Prints an explanation for people.
+
+use std::io::Write;
+
+use super::{Explanation, Idle};
+use crate::cli::{Failure, order};
+use crate::config::shown::Show;
+use crate::control::verdict::{Chain, Outcome};
+use crate::policy::rule::Kind;
+
+pub(super) fn print(told: &Explanation, out: &mut impl Write) -> Result<(), Failure> {
+    let by = told.by.as_ref();
+    let of = by.map_or(String::new(), |by| format!(" by {}", called(by)));
+    writeln!(out, "{}: {}{of}", told.name, told.decision)?;
+    let mut decided = false;
+    for rule in &told.rules {
+        let kind = match rule.kind {
+            Kind::Block => "block",
+            Kind::Allow => "allow",
+            Kind::Order => "order",
+            Kind::Exception => "exception",
+        };
+        let line = rule.line.map_or(String::new(), |line| format!(":{line}"));
+        let decides = !decided && by == Some(&rule.source);
+        decided |= decides;
+        let mark = if decides { "  rule" } else { "  also" };
+        let (source, text, path) = (called(&rule.source), &rule.rule, rule.path.shown());
+        writeln!(out, "{mark} {text} ({kind}, {source}, {path}{line})")?;
+    }
+    for order in &told.orders {
+        order::brief(order, out)?;
+    }
+    for Idle { state, order } in &told.idle {
+        writeln!(out, "  not in force, {state}:")?;
+        order::brief(order, out)?;
+    }
+    for exception in &told.exceptions {
+        let (reason, author) = (&exception.reason, &exception.author);
+        let until = exception
+            .until
+            .map_or(String::new(), |at| format!(", until {at}"));
+        let (path, line) = (exception.path.shown(), exception.line);
+        writeln!(
+            out,
+            "  exception ({path}:{line}): {reason}, by {author}{until}"
+        )?;
+    }
+    match &told.answer {
+        Some(answer) => {
+            writeln!(out, "  answer to {}: {}", told.r#type, answer.rcode)?;
+            for record in &answer.records {
+                writeln!(out, "    {record}")?;
+            }
+            for ede in &answer.ede {
+                writeln!(out, "    EDE {ede}")?;
+            }
+        }
+        None => match (told.decision, told.chain) {
+            (Outcome::Blocked, _) => writeln!(out, "  no answer is sent")?,
+            (_, Some(Chain::None)) => writeln!(out, "  upstream is asked")?,
+            (_, Some(Chain::Orders)) => writeln!(
+                out,
+                "  upstream is asked; an order may still block what a CNAME in its answer leads to: orders are \
+                 decided before allow lists there, too"
+            )?,
+            (_, Some(Chain::NotExcepted)) => writeln!(
+                out,
+                "  upstream is asked; rules that the exception does not override may still block what a CNAME in its \
+                 answer leads to"
+            )?,
+            (_, Some(Chain::All)) => writeln!(
+                out,
+                "  upstream is asked; a CNAME in its answer may still lead to a blocked name"
+            )?,
+            (_, None) => {}
+        },
+    }
+    for list in &told.left_out {
+        writeln!(out, "  left out: {list}")?;
+    }
+    if let Some(generation) = told.generation {
+        writeln!(out, "  by the running server, generation {generation}")?;
+    }
+    Ok(())
+}
+
+/// What people call a source.
+fn called(source: &str) -> String {
+    match source.split_once(':') {
+        Some((kind @ ("order" | "exception"), name)) => format!("{kind} {name}"),
+        _ => format!("list {source}"),
+    }
+}

@@ -1,0 +1,264 @@
+//! The settings that answers depend on, as the journal records them, and the way back to a configuration.
+//!
+//! A setting has the key of the configuration's file where it has one there. What lists inherit from `[block]`
+//! is recorded with each list, as that is what counts.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::journal::entry::ListEntry;
+use super::notes;
+use crate::config::guard::WardSet;
+use crate::config::{Canary, Config, Content, Format, List};
+use crate::policy::rule::{Against, Blocking, Source};
+use crate::wire::name::Name;
+
+/// Values by their keys.
+pub type Settings = BTreeMap<String, Value>;
+
+/// The settings in force: those of `config` with these of its lists, and those of `boot` that need a restart.
+pub fn settings<'l>(
+    config: &Config,
+    boot: &Config,
+    lists: impl Iterator<Item = &'l List>,
+) -> Settings {
+    let mut settings = Settings::new();
+    let mut set = |key: &str, value: Value| {
+        settings.insert(key.to_owned(), value);
+    };
+    set("server.allow", texts(&config.server.allow));
+    for (key, text) in [
+        ("server.version", &config.server.version),
+        ("server.id", &config.server.id),
+    ] {
+        if let Some(text) = text {
+            set(key, value(text));
+        }
+    }
+    set("local.forward", texts(&config.local.forward));
+    let canary = match config.local.use_application_dns {
+        Canary::Nxdomain => "nxdomain",
+        Canary::Forward => "forward",
+    };
+    set("local.use-application-dns", value(canary));
+    if let Some(servers) = &boot.upstream.servers {
+        let servers = servers.iter().map(|server| server.address.to_string());
+        set("upstream.servers", value(servers.collect::<Vec<_>>()));
+    }
+    let cache = &boot.cache;
+    set("cache.min-ttl-secs", value(cache.min_ttl_secs));
+    set("cache.max-ttl-secs", value(cache.max_ttl_secs));
+    set("cache.stale-secs", value(cache.stale_secs));
+    set("cache.additional", value(cache.additional));
+    set("orders.language", value(&config.orders.language));
+    blocking("orders", &config.orders.blocking, &mut set);
+    let mut order = Vec::new();
+    for list in lists {
+        let (source, start) = (&list.source, format!("list.{}", list.source.name));
+        set(&format!("{start}.path"), value(notes::place(list)));
+        set(&format!("{start}.kind"), value(source.kind));
+        set(&format!("{start}.format"), value(list.format));
+        set(&format!("{start}.scope"), value(list.scope));
+        blocking(&start, &source.blocking, &mut set);
+        set(&format!("{start}.text"), value(&source.blocking.extra_text));
+        order.push(source.name.clone());
+    }
+    set("lists", value(order));
+    settings
+}
+
+fn blocking(start: &str, blocking: &Blocking, set: &mut impl FnMut(&str, Value)) {
+    let v4 = blocking.sinkhole_v4.iter().map(ToString::to_string);
+    let v6 = blocking.sinkhole_v6.iter().map(ToString::to_string);
+    let sinkhole: Vec<_> = v4.chain(v6).collect();
+    set(&format!("{start}.action"), value(blocking.action));
+    set(&format!("{start}.sinkhole"), value(sinkhole));
+    set(&format!("{start}.ttl-secs"), value(blocking.ttl_secs));
+    set(&format!("{start}.ede"), value(blocking.ede));
+}
+
+fn value(value: impl Serialize) -> Value {
+    serde_json::to_value(value).expect("texts, numbers and words have a JSON form")
+}
+
+fn texts(values: &[impl ToString]) -> Value {
+    value(values.iter().map(ToString::to_string).collect::<Vec<_>>())
+}
+
+/// The configuration with the recorded settings in place of today's. Where nothing is recorded, today's stay.
+pub fn configured(today: &Config, settings: &Settings) -> Config {
+    let mut config = today.clone();
+    if settings.is_empty() {
+        return config;
+    }
+    if let Some(allow) = get::<Vec<String>>(settings, "server.allow") {
+        config.server.allow = allow.iter().filter_map(|net| net.parse().ok()).collect();
+    }
+    config.server.version = get(settings, "server.version");
+    config.server.id = get(settings, "server.id");
+    if let Some(zones) = get::<Vec<String>>(settings, "local.forward") {
+        let zones = zones.iter().filter_map(|zone| Name::from_text(zone).ok());
+        config.local.forward = zones.collect();
+    }
+    config.local.use_application_dns =
+        match get::<String>(settings, "local.use-application-dns").as_deref() {
+            Some("forward") => Canary::Forward,
+            _ => Canary::Nxdomain,
+        };
+    if let Some(language) = get(settings, "orders.language") {
+        config.orders.language = language;
+    }
+    blocking_of("orders", settings, &mut config.orders.blocking);
+    config
+}
+
+/// A list as an entry has it, answered as the settings say; `today` is the list of that name that is configured
+/// now, if there is one, and answers for what older entries lack.
+pub fn list(entry: &ListEntry, settings: &Settings, today: Option<&List>) -> List {
+    let start = format!("list.{}", entry.name);
+    let mut blocking = match today {
+        Some(today) => today.source.blocking.clone(),
+        None => Blocking {
+            extra_text: entry.name.clone(),
+            ..Blocking::none()
+        },
+    };
+    blocking.action = entry.action;
+    blocking_of(&start, settings, &mut blocking);
+    if let Some(text) = get(settings, &format!("{start}.text")) {
+        blocking.extra_text = text;
+    }
+    let embedded = today.filter(|today| matches!(today.content, Content::Embedded(_)));
+    let format = entry.format.or(today.map(|today| today.format));
+    List {
+        format: format.unwrap_or(Format::Domains),
+        comments: entry.comments,
+        scope: entry.scope,
+        required: false,
+        warn: today.map_or(WardSet::NONE, |today| today.warn),
+        content: embedded.map_or(Content::File, |today| today.content),
+        source: Source {
+            name: entry.name.clone(),
+            path: entry.path.clone(),
+            kind: entry.kind,
+            blocking,
+            against: Against::All,
+        },
+    }
+}
+
+fn blocking_of(start: &str, settings: &Settings, blocking: &mut Blocking) {
+    if let Some(action) = get(settings, &format!("{start}.action")) {
+        blocking.action = action;
+    }
+    if let Some(ttl_secs) = get(settings, &format!("{start}.ttl-secs")) {
+        blocking.ttl_secs = ttl_secs;
+    }
+    if let Some(ede) = get(settings, &format!("{start}.ede")) {
+        blocking.ede = ede;
+    }
+    if let Some(sinkhole) = get::<Vec<IpAddr>>(settings, &format!("{start}.sinkhole")) {
+        let v4 = sinkhole.iter().filter_map(|ip| match ip {
+            IpAddr::V4(ip) => Some(*ip),
+            IpAddr::V6(_) => None,
+        });
+        let v6 = sinkhole.iter().filter_map(|ip| match ip {
+            IpAddr::V6(ip) => Some(*ip),
+            IpAddr::V4(_) => None,
+        });
+        blocking.sinkhole_v4 = v4.collect::<Vec<Ipv4Addr>>();
+        blocking.sinkhole_v6 = v6.collect::<Vec<Ipv6Addr>>();
+    }
+}
+
+fn get<T: DeserializeOwned>(settings: &Settings, key: &str) -> Option<T> {
+    T::deserialize(settings.get(key)?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    const CONFIG: &str = r#"
+[server]
+allow = ["192.0.2.0/24"]
+id = "one"
+[local]
+forward = ["home.arpa"]
+use-application-dns = "forward"
+[block]
+action = "nodata"
+sinkhole = ["192.0.2.1", "2001:db8::1"]
+ttl-secs = 30
+ede = "filtered"
+[orders]
+language = "id"
+[[list]]
+name = "ads"
+path = "/ads"
+format = "hosts"
+action = "sinkhole"
+text = "Ask us"
+[[list]]
+name = "good"
+path = "/good"
+kind = "allow"
+"#;
+
+    fn config(text: &str) -> Config {
+        Config::parse(text, Path::new("/tapis.toml")).expect("valid")
+    }
+
+    fn entry(list: &List) -> ListEntry {
+        ListEntry {
+            name: list.source.name.clone(),
+            path: list.source.path.clone(),
+            kind: list.source.kind,
+            format: Some(list.format),
+            comments: list.comments,
+            scope: list.scope,
+            action: list.source.blocking.action,
+            digest: String::new(),
+            rules: 0,
+            bad: 0,
+            left_out: 0,
+            content: None,
+        }
+    }
+
+    #[test]
+    fn a_configuration_comes_back_from_its_settings() {
+        let then = config(CONFIG);
+        let recorded = settings(&then, &then, then.lists.iter());
+        let today = config("");
+        let back = configured(&today, &recorded);
+        assert_eq!(back.server.allow, then.server.allow);
+        assert_eq!(back.server.id, then.server.id);
+        assert_eq!(back.server.version, then.server.version);
+        assert_eq!(back.local, then.local);
+        assert_eq!(back.orders.language, then.orders.language);
+        assert_eq!(back.orders.blocking, then.orders.blocking);
+        for list in &then.lists {
+            assert_eq!(super::list(&entry(list), &recorded, None), *list);
+        }
+        assert_eq!(
+            settings(&back, &today, then.lists.iter()).get("orders.sinkhole"),
+            recorded.get("orders.sinkhole")
+        );
+    }
+
+    #[test]
+    fn without_recorded_settings_todays_answer() {
+        let today = config(CONFIG);
+        assert_eq!(configured(&today, &Settings::new()), today);
+        let ads = &today.lists[0];
+        let back = list(&entry(ads), &Settings::new(), Some(ads));
+        assert_eq!(back, *ads);
+    }
+}

@@ -1,0 +1,405 @@
+//! What `why --at` and `diff` say of the past: what clients got, or that it is not known.
+
+use std::fs;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::orders::{order, target};
+use crate::support::client::{is_blocked, until};
+use crate::support::server::{Server, folder, list, preamble, text};
+use crate::support::upstream::Upstream;
+
+const STATE: &str = "[state]\ndir = \"state\"\nkeep = 10\n[orders]\npath = \"orders\"\n";
+const PAST: &str = "effective-from = 2020-01-01T00:00:00Z";
+
+fn start(more: &str, files: &[(&str, &str)]) -> (Server, Upstream) {
+    let upstream = Upstream::plain();
+    let config = preamble(upstream.address) + STATE + more;
+    let folder = folder(&config, files);
+    fs::create_dir(folder.path().join("orders")).expect("made");
+    (Server::start_in(folder), upstream)
+}
+
+pub(crate) fn run(server: &Server, arguments: &[&str]) -> (Option<i32>, String) {
+    let output = server.verb(arguments);
+    (output.status.code(), text(&output))
+}
+
+/// Changes the configuration, and waits until it is in force.
+fn reconfigure(server: &Server, from: &str, to: &str) {
+    let config = fs::read_to_string(server.path("tapis.toml")).expect("readable");
+    assert!(config.contains(from), "{from}: {config}");
+    server.replace("tapis.toml", &config.replacen(from, to, 1));
+    reload(server);
+}
+
+fn reload(server: &Server) {
+    let (code, said) = run(server, &["reload"]);
+    assert_eq!(code, Some(0), "{said}");
+}
+
+fn generation(server: &Server) -> String {
+    server.status()["generation"].to_string()
+}
+
+/// What differs between the generation that was in force and the one that `change` makes.
+fn difference(server: &Server, change: impl FnOnce()) -> (Option<i32>, String) {
+    let before = generation(server);
+    change();
+    run(server, &["diff", &before, &generation(server)])
+}
+
+fn end(server: &mut Server, signal: &str) {
+    server.signal(signal);
+    server.wait();
+}
+
+/// Waits until the state directory has the rules of so many lists.
+pub(crate) fn kept(server: &Server, lists: usize) {
+    until("the rules are kept", || {
+        let files = fs::read_dir(server.path("state/past"));
+        let images = files.into_iter().flatten().flatten().filter(|file| {
+            let name = file.file_name();
+            name.to_string_lossy().ends_with(".image")
+        });
+        images.count() >= lists
+    });
+}
+
+/// An instant at which the last generation is in force for certain: for a moment after its entry it may not be.
+pub(crate) fn settled() -> Timestamp {
+    let at = Timestamp::now() + std::time::Duration::from_millis(300);
+    until("that instant", || Timestamp::now() > at);
+    at
+}
+
+/// `why --at` as people read it.
+fn said(server: &Server, name: &str, at: Timestamp) -> (Option<i32>, String) {
+    run(server, &["why", name, "--at", &at.to_string()])
+}
+
+fn decision(server: &Server, name: &str, at: Timestamp) -> String {
+    let output = server.verb(&["why", name, "--json", "--at", &at.to_string()]);
+    let why: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let code = if why["decision"] == "unknown" { 3 } else { 0 };
+    assert_eq!(output.status.code(), Some(code), "{}", text(&output));
+    why["decision"].as_str().expect("a word").to_owned()
+}
+
+#[test]
+fn generations_differ_where_clients_get_something_else() {
+    let lists = list("ads", "") + &list("more", "");
+    let files = [
+        ("ads", "ads.example\n.x.example\n"),
+        ("more", "more.example\n*.y.example\n"),
+    ];
+    let (server, _upstream) = start(&lists, &files);
+    for (from, to, lines) in [
+        (
+            "path = \"ads\"\n",
+            "path = \"ads\"\naction = \"nodata\"\n",
+            &[
+                "~ ads.example (ads): sinkhole -> nodata",
+                "~ .x.example (ads): sinkhole -> nodata",
+                "ads: 0 added, 0 removed, 2 changed",
+            ][..],
+        ),
+        (
+            "path = \"more\"\n",
+            "path = \"more\"\nsinkhole = [\"192.0.2.1\"]\n",
+            &[
+                "~ more.example (more): sinkhole 0.0.0.0 ::, TTL 60, EDE 15 \"more\" -> sinkhole 192.0.2.1, TTL 60, EDE 15 \"more\"",
+                "~ *.y.example (more): sinkhole",
+            ],
+        ),
+        (
+            "path = \"ads\"\n",
+            "path = \"ads\"\nkind = \"allow\"\n",
+            &["- ads.example (ads): nodata -> allowed"],
+        ),
+        (
+            "path = \"ads\"\nkind = \"allow\"\n",
+            "path = \"ads\"\n",
+            &["+ ads.example (ads): allowed -> nodata"],
+        ),
+        (
+            "[[list]]\nname = \"more\"\npath = \"more\"\n",
+            "[[list]]\nname = \"other\"\npath = \"ads\"\n",
+            &[
+                "- more.example (more): sinkhole -> upstream",
+                "- *.y.example (more)",
+            ],
+        ),
+        (
+            "[upstream]\n",
+            "id = \"ns1\"\n[upstream]\n",
+            &["~ server.id: none -> \"ns1\""],
+        ),
+    ] {
+        let (code, said) = difference(&server, || reconfigure(&server, from, to));
+        assert_eq!(code, Some(1), "{said}");
+        for line in lines {
+            assert!(said.contains(line), "{line}: {said}");
+        }
+    }
+}
+
+#[test]
+fn generations_whose_names_are_answered_alike_do_not_differ() {
+    let lists = list("ads", "") + &list("more", "");
+    let files = [("ads", "ads.example\n"), ("more", "more.example\n")];
+    let (server, _upstream) = start(&lists, &files);
+    // The first list has the name already.
+    let (code, said) = difference(&server, || {
+        server.replace("more", "more.example\nads.example\n");
+        reload(&server);
+    });
+    assert_eq!((code, said.as_str()), (Some(0), "no difference\n"));
+    let (code, said) = difference(&server, || {
+        let order = order("x-1", PAST, &target("ads.example", "subtree"));
+        server.replace("orders/x-1.toml", &order);
+        until("the order", || is_blocked(server.address, "a.ads.example"));
+    });
+    assert_eq!(code, Some(1), "{said}");
+    for line in [
+        "~ ads.example (order:x-1): sinkhole 0.0.0.0 ::, TTL 60, EDE 15 \"ads\" -> sinkhole",
+        "+ *.ads.example (order:x-1): upstream -> sinkhole",
+        "order:x-1: 1 added, 0 removed, 1 changed",
+    ] {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+}
+
+#[test]
+fn a_name_is_answered_as_then_with_the_rules_and_the_settings_of_then() {
+    let lists = list("ads", "");
+    let (server, _upstream) = start(&lists, &[("ads", "ads.example\n")]);
+    kept(&server, 1);
+    let first = settled();
+    reconfigure(
+        &server,
+        "path = \"ads\"\n",
+        "path = \"ads\"\naction = \"nodata\"\nede = \"filtered\"\n",
+    );
+    let second = settled();
+    let third_list = "[block]\nsinkhole = [\"192.0.2.1\"]\nttl-secs = 30\n[[list]]\nname = \"ads\"\npath = \"other\"\n";
+    fs::write(server.path("other"), "other.example\n").expect("written");
+    let start =
+        "[[list]]\nname = \"ads\"\npath = \"ads\"\naction = \"nodata\"\nede = \"filtered\"\n";
+    reconfigure(&server, start, third_list);
+    kept(&server, 2);
+    let third = settled();
+    // A list that is configured no more, in a file that is gone.
+    reconfigure(&server, "[[list]]\nname = \"ads\"\npath = \"other\"\n", "");
+    fs::remove_file(server.path("ads")).expect("removed");
+    fs::remove_file(server.path("other")).expect("removed");
+
+    let (code, first) = said(&server, "ads.example", first);
+    assert_eq!(code, Some(0), "{first}");
+    for line in [
+        "ads.example: blocked by list ads\n",
+        "60 IN A 0.0.0.0",
+        "EDE 15 ads",
+    ] {
+        assert!(first.contains(line), "{line}: {first}");
+    }
+    let (_, second) = said(&server, "ads.example", second);
+    for line in [
+        "blocked by list ads\n",
+        "answer to A: NOERROR\n    EDE 17 ads",
+    ] {
+        assert!(second.contains(line), "{line}: {second}");
+    }
+    let (_, last) = said(&server, "other.example", third);
+    for line in ["blocked by list ads\n", "30 IN A 192.0.2.1"] {
+        assert!(last.contains(line), "{line}: {last}");
+    }
+    assert_eq!(decision(&server, "ads.example", third), "upstream");
+    assert_eq!(decision(&server, "other.example", settled()), "upstream");
+}
+
+#[test]
+fn a_large_list_of_the_past_is_known() {
+    let names = |start: &str| -> String {
+        (0..220_000)
+            .map(|number| format!("{start}{number}.example\n"))
+            .collect()
+    };
+    let (server, _upstream) = start(&list("big", ""), &[("big", &names("one"))]);
+    kept(&server, 1);
+    let first = Timestamp::now();
+    server.replace("big", &names("two"));
+    until("the list", || is_blocked(server.address, "two7.example"));
+    kept(&server, 2);
+    assert_eq!(decision(&server, "one7.example", first), "blocked");
+    assert_eq!(decision(&server, "two7.example", first), "upstream");
+    let (code, said) = run(&server, &["diff", "1", "2", "--summary"]);
+    assert_eq!(
+        (code, said.as_str()),
+        (Some(1), "big: 220000 added, 220000 removed, 0 changed\n")
+    );
+}
+
+#[test]
+fn what_a_list_held_is_unknown_where_it_is_not_kept_and_could_decide() {
+    let lists = list("first", "") + &list("ads", "") + &list("good", "kind = \"allow\"");
+    let files = [
+        ("first", "first.example\n"),
+        ("ads", "ads.example\n"),
+        ("good", "good.example\n"),
+    ];
+    let config = lists + "[guard]\nshrink-percent = 100\n";
+    let upstream = Upstream::plain();
+    let state = STATE.replace("keep = 10", "keep = 1\nhistory-days = 0");
+    let folder = folder(&(preamble(upstream.address) + &state + &config), &files);
+    fs::create_dir(folder.path().join("orders")).expect("made");
+    let server = Server::start_in(folder);
+    let order = order("x-1", PAST, &target("order.example", "exact"));
+    server.replace("orders/x-1.toml", &order);
+    until("the order", || is_blocked(server.address, "order.example"));
+    let then = settled();
+    server.replace("ads", "other.example\n");
+    until("the list", || is_blocked(server.address, "other.example"));
+    let current = || fs::read_to_string(server.path("state/current")).unwrap_or_default();
+    until("the old image is gone", || {
+        let generation = format!("\"generation\": {}", generation(&server));
+        current().contains(&generation)
+    });
+    for (name, expected) in [
+        ("ads.example", "unknown"),
+        ("other.example", "unknown"),
+        ("any.example", "unknown"),
+        ("first.example", "blocked"),
+        ("order.example", "blocked"),
+        ("good.example", "allowed"),
+    ] {
+        assert_eq!(decision(&server, name, then), expected, "{name}");
+    }
+    let (code, said) = said(&server, "ads.example", then);
+    assert_eq!(code, Some(3));
+    assert!(said.starts_with("ads.example: unknown\n"), "{said}");
+    assert!(
+        said.contains("left out: list ads: what it held in generation 2"),
+        "{said}"
+    );
+    let (code, said) = run(&server, &["diff", "2", "3"]);
+    assert_eq!(code, Some(3), "{said}");
+}
+
+#[test]
+fn a_kill_bounds_what_is_known_and_a_stop_is_one() {
+    let (mut server, _upstream) = start(&list("ads", ""), &[("ads", "ads.example\n")]);
+    let heartbeat = server.path("state/journal.jsonl.alive");
+    until("the heartbeat", || heartbeat.exists());
+    let ran = Timestamp::now();
+    let (code, now) = said(&server, "ads.example", ran);
+    assert_eq!(code, Some(0), "it runs: {now}");
+    let beat = fs::read_to_string(&heartbeat).expect("readable");
+    let beat: Timestamp = beat
+        .split_whitespace()
+        .nth(1)
+        .expect("a time")
+        .parse()
+        .expect("a time");
+    end(&mut server, "KILL");
+    let down = Timestamp::now();
+    assert_eq!(decision(&server, "ads.example", beat), "blocked");
+    let (code, said_down) = said(&server, "ads.example", down);
+    assert_eq!(code, Some(3));
+    assert!(
+        said_down.contains("whether the server was running is not known"),
+        "{said_down}"
+    );
+
+    let mut server = server.again();
+    until("the start", || {
+        decision(&server, "ads.example", Timestamp::now()) == "blocked"
+    });
+    assert_eq!(decision(&server, "ads.example", down), "unknown");
+    assert_eq!(decision(&server, "ads.example", beat), "blocked");
+    let output = server.verb(&["journal", "export"]);
+    let entries: Vec<Value> = serde_json::from_slice(&output.stdout).expect("JSON");
+    let starts: Vec<_> = entries
+        .iter()
+        .filter(|entry| entry["event"] == "start")
+        .collect();
+    let until_then: Timestamp = starts[1]["ran_until"]
+        .as_str()
+        .expect("a time")
+        .parse()
+        .expect("a time");
+    assert!(beat <= until_then && until_then <= down);
+    let (_, shown) = run(&server, &["journal", "show"]);
+    assert!(
+        shown.contains("the server before did not stop as it should; it ran until "),
+        "{shown}"
+    );
+
+    end(&mut server, "TERM");
+    let down = Timestamp::now();
+    let server = server.again();
+    let (code, said) = said(&server, "ads.example", down);
+    assert_eq!(code, Some(0));
+    assert!(said.starts_with("ads.example: stopped\n"), "{said}");
+    let (_, shown) = run(&server, &["journal", "show"]);
+    assert_eq!(
+        shown.matches("did not stop as it should").count(),
+        1,
+        "{shown}"
+    );
+}
+
+#[test]
+fn a_time_to_come_is_answered_by_the_files_as_they_are() {
+    let (server, _upstream) = start(&list("ads", ""), &[("ads", "ads.example\n")]);
+    let dates = "effective-from = 2100-01-01T00:00:00Z";
+    server.replace(
+        "orders/x-1.toml",
+        &order("x-1", dates, &target("x.example", "exact")),
+    );
+    let at = "2101-01-01T00:00:00Z".parse().expect("a time");
+    assert_eq!(decision(&server, "x.example", at), "blocked");
+    assert_eq!(decision(&server, "ads.example", at), "blocked");
+    assert_eq!(decision(&server, "other.example", at), "upstream");
+}
+
+#[test]
+fn why_says_which_rules_count_for_the_names_that_cnames_lead_to() {
+    let lists = list("ads", "") + &list("good", "kind = \"allow\"");
+    let exception = |name: &str, against: &str| {
+        format!(
+            "[[exception]]\nname = \"{name}\"\nscope = \"exact\"\nagainst = [\"{against}\"]\n\
+             reason = \"a test\"\nauthor = \"me\"\n"
+        )
+    };
+    let exceptions = exception("some.example", "ads") + &exception("all.example", "all");
+    let files = [
+        ("ads", "ads.example\nsome.example\nall.example\n"),
+        ("good", "good.example\n"),
+    ];
+    let (server, _upstream) = start(&(lists + &exceptions), &files);
+    for (name, chain, line) in [
+        (
+            "good.example",
+            "orders",
+            "an order may still block what a CNAME",
+        ),
+        (
+            "some.example",
+            "not-excepted",
+            "rules that the exception does not override may still",
+        ),
+        ("all.example", "none", "  upstream is asked\n"),
+        ("other.example", "all", "may still lead to a blocked name"),
+    ] {
+        let (code, said) = run(&server, &["why", name]);
+        assert!(code == Some(0) && said.contains(line), "{said}");
+        let output = server.verb(&["why", name, "--json"]);
+        let why: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(why["chain"], chain, "{why}");
+    }
+    let output = server.verb(&["why", "ads.example", "--json"]);
+    let why: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert!(why["chain"].is_null(), "{why}");
+}
