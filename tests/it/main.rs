@@ -5,6 +5,7 @@ mod bare;
 mod cli;
 mod compile;
 mod configuration;
+mod day;
 mod exceptions;
 mod faulty;
 mod formats;

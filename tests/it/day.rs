@@ -1,0 +1,467 @@
+//! A day in the life of a server, in seconds: what a client got at each instant is what `why --at` and
+//! `journal export` say of that instant.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
+
+use hickory_proto::op::Message;
+use hickory_proto::rr::RecordType;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+
+use crate::orders::{order, target};
+use crate::past::{kept, run};
+use crate::support::client::{Port, data, errors, is_blocked, query, until};
+use crate::support::server::{Server, folder, list, preamble};
+use crate::support::upstream::Upstream;
+
+/// How often the client asks for all names.
+const TICK: Duration = Duration::from_millis(50);
+/// How long the client waits for an answer: one is lost when the server is killed.
+const LOST: Duration = Duration::from_secs(3);
+/// For so long after its entry a generation may not be in force yet; then `why --at` says `unknown` of what the
+/// generation before answers otherwise.
+const SETTLING: SignedDuration = SignedDuration::from_millis(250);
+
+/// What a client got.
+#[derive(Debug)]
+struct Got {
+    data: Vec<String>,
+    errors: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Seen {
+    before: Timestamp,
+    after: Timestamp,
+    got: Option<Got>,
+}
+
+/// A client that asks for all names again and again, and records what it gets for each.
+struct Client {
+    names: Vec<String>,
+    /// Locked while it asks. `None` while there is no server to ask.
+    server: Mutex<Option<SocketAddr>>,
+    seen: Mutex<Vec<Vec<Seen>>>,
+}
+
+impl Client {
+    fn work(&self, end: &Receiver<()>) {
+        while end.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+            let Some(server) = &*self.server.lock().expect("whole") else {
+                continue;
+            };
+            for (at, name) in self.names.iter().enumerate() {
+                let before = Timestamp::now();
+                let got = got(*server, name);
+                let after = Timestamp::now();
+                let mut seen = self.seen.lock().expect("whole");
+                seen[at].push(Seen { before, after, got });
+            }
+        }
+    }
+
+    /// Asks another server from now on.
+    fn follow(&self, server: Option<SocketAddr>) {
+        *self.server.lock().expect("whole") = server;
+    }
+
+    /// How often it got no answer.
+    fn missed(&self) -> usize {
+        let seen = self.seen.lock().expect("whole");
+        let all = seen.iter().flatten();
+        all.filter(|seen| seen.got.is_none()).count()
+    }
+}
+
+fn got(server: SocketAddr, name: &str) -> Option<Got> {
+    let port = Port::open(server);
+    port.0.set_read_timeout(Some(LOST)).expect("a timeout");
+    let question = query(name, RecordType::A).to_vec().expect("a message");
+    port.0.send(&question).ok()?;
+    let mut buffer = [0; 1232];
+    let len = port.0.recv(&mut buffer).ok()?;
+    let answer = Message::from_vec(&buffer[..len]).expect("an answer that can be read");
+    let errors = errors(&answer).into_iter();
+    Some(Got {
+        data: data(&answer),
+        errors: errors
+            .map(|(code, text)| format!("{code} {text}"))
+            .collect(),
+    })
+}
+
+/// A generation as `journal export` has it.
+struct Publication {
+    at: Timestamp,
+    /// When the log says that it is in force.
+    logged: Timestamp,
+    /// The orders in force.
+    orders: BTreeSet<String>,
+    /// The names of the exceptions in force.
+    exceptions: BTreeSet<String>,
+}
+
+/// All that the journal and the logs say of the day.
+struct Day {
+    publications: Vec<Publication>,
+    /// When what is known may change.
+    bounds: Vec<Timestamp>,
+}
+
+fn time(value: &Value) -> Timestamp {
+    let text = value.as_str().expect("a text");
+    text.parse().expect("a time")
+}
+
+impl Day {
+    fn read(entries: &[Value], logged: &BTreeMap<u64, Timestamp>) -> Self {
+        let (mut publications, mut bounds) = (Vec::new(), Vec::new());
+        let (mut orders, mut exceptions) = (BTreeSet::new(), BTreeSet::new());
+        for entry in entries {
+            let at = time(&entry["at"]);
+            let rows = |key: &str| entry[key].as_array().into_iter().flatten();
+            let names = |key: &str| {
+                let name = |one: &Value| one["name"].as_str().expect("a name").to_owned();
+                rows(key).map(name).collect::<Vec<_>>()
+            };
+            match entry["event"].as_str().expect("a word") {
+                "published" => {}
+                "start" => {
+                    bounds.extend(entry.get("ran_until").map(time));
+                    bounds.push(at);
+                    continue;
+                }
+                _ => continue,
+            }
+            for turn in rows("states") {
+                let order = turn["order"].as_str().expect("an id").to_owned();
+                match turn["now"] == "in-force" {
+                    true => orders.insert(order),
+                    false => orders.remove(&order),
+                };
+            }
+            exceptions.extend(names("exceptions"));
+            exceptions.extend(names("exceptions_resumed"));
+            for gone in names("exceptions_gone")
+                .iter()
+                .chain(&names("exceptions_ended"))
+            {
+                exceptions.remove(gone);
+            }
+            let generation = entry["generation"].as_u64().expect("a number");
+            bounds.push(at);
+            publications.push(Publication {
+                at,
+                logged: *logged.get(&generation).expect("the log has it"),
+                orders: orders.clone(),
+                exceptions: exceptions.clone(),
+            });
+        }
+        bounds.sort();
+        Self {
+            publications,
+            bounds,
+        }
+    }
+
+    /// How many bounds come before it: nothing that is known changes between two, but for what is in force a moment
+    /// after its entry.
+    fn part(&self, at: Timestamp) -> usize {
+        self.bounds.partition_point(|bound| *bound <= at)
+    }
+
+    /// The generation in force at an instant, by its entry.
+    fn publication(&self, at: Timestamp) -> Option<&Publication> {
+        self.publications.iter().rev().find(|one| one.at <= at)
+    }
+
+    fn is_fresh(&self, at: Timestamp) -> bool {
+        let last = self.publication(at);
+        last.is_some_and(|last| at.duration_since(last.at) < SETTLING)
+    }
+
+    /// Whether a generation was being put in force while the client waited.
+    fn is_between(&self, seen: &Seen) -> bool {
+        let mut all = self.publications.iter();
+        all.any(|one| seen.before <= one.logged && one.at <= seen.after)
+    }
+}
+
+fn why(server: &Server, name: &str, at: Timestamp) -> Value {
+    let output = server.verb(&["why", name, "--json", "--at", &at.to_string()]);
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+fn is_unknown(why: &Value) -> bool {
+    why["decision"] == "unknown"
+}
+
+/// Whether a client that is answered so gets that.
+fn agrees(why: &Value, got: Option<&Got>) -> bool {
+    let texts = |key: &str| -> Vec<&str> {
+        let all = why["answer"][key].as_array().expect("an array").iter();
+        all.map(|text| text.as_str().expect("a text")).collect()
+    };
+    let Some(got) = got else {
+        return is_unknown(why) || why["decision"] == "stopped";
+    };
+    if why["answer"].is_null() {
+        let word = why["decision"].as_str().expect("a word");
+        return ["upstream", "allowed", "excepted"].contains(&word) && got.data == ["192.0.2.1"];
+    }
+    let records = texts("records").into_iter();
+    let data = records.filter_map(|record| record.split(' ').next_back());
+    data.eq(got.data.iter()) && texts("ede") == got.errors
+}
+
+/// Compares all that a client got for a name with what is said of it. Returns how many answers there were, and of how
+/// many it is said to be unknown.
+fn compare(server: &Server, day: &Day, name: &str, seen: &[Seen]) -> (usize, usize) {
+    let mut parts = BTreeMap::<usize, Vec<&Seen>>::new();
+    for one in seen {
+        parts.entry(day.part(one.before)).or_default().push(one);
+    }
+    let last = |seen: &[&Seen]| seen.last().expect("no part is empty").before;
+    let verdicts = parts.iter();
+    let verdicts: BTreeMap<usize, Value> = verdicts
+        .map(|(part, seen)| (*part, why(server, name, last(seen))))
+        .collect();
+    let (mut answers, mut unknown) = (0, 0);
+    for (part, seen) in &parts {
+        let settled = &verdicts[part];
+        let before = part.checked_sub(1).and_then(|before| verdicts.get(&before));
+        let is_same = before.is_some_and(|before| {
+            ["decision", "answer"]
+                .iter()
+                .all(|key| before[key] == settled[key])
+        });
+        let mut fresh = None;
+        for one in seen {
+            let verdict = match day.is_fresh(one.before) && !is_same {
+                true => fresh.get_or_insert_with(|| why(server, name, one.before)),
+                false => settled,
+            };
+            answers += usize::from(one.got.is_some());
+            if one.got.is_some() && is_unknown(verdict) {
+                unknown += 1;
+                continue;
+            }
+            let agrees = |verdict: &Value| agrees(verdict, one.got.as_ref());
+            let mut near = part.saturating_sub(1)..=part + 1;
+            let mut is_either =
+                || day.is_between(one) && near.any(|part| verdicts.get(&part).is_some_and(agrees));
+            assert!(agrees(verdict) || is_either(), "{name}: {one:?}: {verdict}");
+            if let Some(got) = one
+                .got
+                .as_ref()
+                .filter(|_| !day.is_fresh(one.before) && !day.is_between(one))
+            {
+                compare_with_export(day, name, one.before, got);
+            }
+        }
+    }
+    (answers, unknown)
+}
+
+/// Compares an answer with the orders and exceptions that were in force by the journal.
+fn compare_with_export(day: &Day, name: &str, at: Timestamp, got: &Got) {
+    let known = day.publication(at).expect("it was served");
+    let excepted = known.exceptions.contains(name);
+    assert!(
+        !excepted || got.data == ["192.0.2.1"],
+        "{name} at {at}: {got:?}"
+    );
+    let order = got
+        .errors
+        .iter()
+        .find_map(|error| error.strip_prefix("16 order "));
+    let order = order
+        .and_then(|text| text.split_once(':'))
+        .map(|(id, _)| id);
+    let id = name.trim_end_matches(".example");
+    let expected = known.orders.contains(id).then_some(id);
+    assert_eq!(order, expected, "{name} at {at}");
+}
+
+/// The list's file.
+fn ads(numbers: std::ops::Range<usize>, more: &str) -> String {
+    let names = numbers.map(|number| format!("ads-{number}.example\n"));
+    names.chain([format!("{more}\n")]).collect()
+}
+
+fn exception(name: &str, more: &str) -> String {
+    format!(
+        "[[exception]]\nname = \"{name}\"\nscope = \"exact\"\nagainst = [\"all\"]\nreason = \"a test\"\n\
+         author = \"me\"\n{more}\n"
+    )
+}
+
+/// When the log says that each generation was in force.
+fn logged(server: &Server, entries: &[Value], times: &mut BTreeMap<u64, Timestamp>) {
+    // A line of the log may come later than the entry.
+    until("the log", || {
+        for line in server.log().lines() {
+            if let Some((start, generation)) = line.split_once(" INFO published generation=") {
+                let at = start.trim().parse().expect("a time");
+                times.insert(generation.trim().parse().expect("a number"), at);
+            }
+        }
+        let mut published = entries.iter().filter(|entry| entry["event"] == "published");
+        published.all(|entry| times.contains_key(&entry["generation"].as_u64().expect("a number")))
+    });
+}
+
+fn export(server: &Server) -> Vec<Value> {
+    let output = server.verb(&["journal", "export"]);
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+/// Runs a verb that must succeed.
+fn succeed(server: &Server, arguments: &[&str]) {
+    let (code, text) = run(server, arguments);
+    assert_eq!(code, Some(0), "{text}");
+}
+
+/// All that happens before the server is killed.
+fn live(server: &Server) {
+    let blocked = |name: &str| is_blocked(server.address, name);
+    let begin = Timestamp::now();
+    let at = |seconds| begin + SignedDuration::from_secs(seconds);
+    let exact = |name: &str| target(name, "exact");
+    for (id, dates) in [
+        (
+            "x-3",
+            format!(
+                "effective-from = 2020-01-01T00:00:00Z\nexpires-at = {}",
+                at(14)
+            ),
+        ),
+        (
+            "x-1",
+            format!("effective-from = {}\nexpires-at = {}", at(2), at(6)),
+        ),
+        ("x-2", format!("effective-from = {}", at(3))),
+    ] {
+        let text = order(id, &dates, &exact(&format!("{id}.example")));
+        server.replace(&format!("orders/{id}.toml"), &text);
+    }
+    until("the third order", || blocked("x-3.example"));
+    until("the first order", || blocked("x-1.example"));
+    until("the second order", || blocked("x-2.example"));
+
+    let exceptions = exception("ads-6.example", &format!("until = {}", at(8)));
+    let exceptions = exceptions + &exception("ads-7.example", "");
+    server.replace("exceptions/mine.toml", &exceptions);
+    until("the exceptions", || {
+        !blocked("ads-6.example") && !blocked("ads-7.example")
+    });
+
+    kept(server, 1);
+    server.replace("ads", &ads(0..10, "new-1.example"));
+    until("the first edit", || blocked("new-1.example"));
+    kept(server, 2);
+    let first = server.status()["generation"].to_string();
+    server.replace("ads", &ads(0..10, "new-2.example"));
+    until("the second edit", || blocked("new-2.example"));
+    kept(server, 3);
+
+    server.replace("ads", &ads(0..8, "new-2.example"));
+    assert_eq!(run(server, &["reload"]).0, Some(1), "held");
+    assert!(blocked("ads-9.example"));
+    succeed(server, &["reload", "--accept", "ads:shrunk"]);
+    assert!(!blocked("ads-9.example"));
+    kept(server, 4);
+
+    succeed(server, &["rollback", &first]);
+    assert!(blocked("ads-9.example") && blocked("new-1.example") && !blocked("new-2.example"));
+    // Compared with what is in force again, the file has too few names once more.
+    assert_eq!(run(server, &["rollback", "--release"]).0, Some(1), "held");
+    succeed(server, &["reload", "--accept", "ads:shrunk"]);
+    assert!(!blocked("ads-9.example") && !blocked("new-1.example") && blocked("new-2.example"));
+
+    until("the end of the first order", || !blocked("x-1.example"));
+    until("the end of an exception", || blocked("ads-6.example"));
+    // A server that is killed is known to have run until its last heartbeat.
+    let heartbeat = || fs::read_to_string(server.path("state/journal.jsonl.alive"));
+    let last = heartbeat().expect("readable");
+    until("a heartbeat", || heartbeat().expect("readable") != last);
+    server.signal("KILL");
+}
+
+#[test]
+fn what_a_client_got_all_day_is_what_is_said_of_it_afterwards() {
+    let upstream = Upstream::plain();
+    let config = preamble(upstream.address)
+        + "[state]\ndir = \"state\"\nkeep = 10\n[orders]\npath = \"orders\"\n\
+           [exceptions]\npath = \"exceptions\"\n[guard]\nshrink-percent = 10\n"
+        + &list("ads", "");
+    let files = [("ads", &*ads(0..10, ""))];
+    let folder = folder(&config, &files);
+    for name in ["orders", "exceptions"] {
+        fs::create_dir(folder.path().join(name)).expect("made");
+    }
+    let mut server = Server::start_in(folder);
+    let names = (0..10).map(|number| format!("ads-{number}.example"));
+    let names = names.chain((0..10).map(|number| format!("free-{number}.example")));
+    let others = ["new-1", "new-2", "x-1", "x-2", "x-3"];
+    let names: Vec<_> = names
+        .chain(others.map(|name| format!("{name}.example")))
+        .collect();
+    let client = Client {
+        seen: Mutex::new(names.iter().map(|_| Vec::new()).collect()),
+        names,
+        server: Mutex::new(Some(server.address)),
+    };
+    let mut times = BTreeMap::new();
+    let server = std::thread::scope(|scope| {
+        let (end, wait) = channel();
+        scope.spawn(|| client.work(&{ wait }));
+        live(&server);
+        server.wait();
+        until("a query without an answer", || client.missed() > 0);
+        client.follow(None);
+        logged(&server, &export(&server), &mut times);
+        let server = server.again();
+        client.follow(Some(server.address));
+        until("the end of the third order", || {
+            !is_blocked(server.address, "x-3.example")
+        });
+        let ended = Timestamp::now() + SETTLING;
+        until("a moment after that", || Timestamp::now() > ended);
+        drop(end);
+        server
+    });
+
+    let entries = export(&server);
+    logged(&server, &entries, &mut times);
+    let happened = |what: &dyn Fn(&Value) -> bool| entries.iter().any(what);
+    assert!(happened(&|entry| entry["event"] == "refused"), "a guard");
+    assert!(happened(&|entry| !entry["held"].is_null()), "a rollback");
+    assert!(happened(&|entry| !entry["ran_until"].is_null()), "a kill");
+    let day = Day::read(&entries, &times);
+    let seen = client.seen.into_inner().expect("whole");
+    let all: Vec<_> = client.names.iter().zip(&seen).collect();
+    let (answers, unknown) = std::thread::scope(|scope| {
+        let (server, day) = (&server, &day);
+        let parts = all.chunks(all.len().div_ceil(2)).map(|part| {
+            scope.spawn(move || {
+                let each = part
+                    .iter()
+                    .map(|(name, seen)| compare(server, day, name, seen));
+                each.fold((0, 0), |sum, each| (sum.0 + each.0, sum.1 + each.1))
+            })
+        });
+        let parts: Vec<_> = parts.collect();
+        let sums = parts.into_iter().map(|part| part.join().expect("compared"));
+        sums.fold((0, 0), |sum, each| (sum.0 + each.0, sum.1 + each.1))
+    });
+    assert!(
+        unknown * 50 <= answers,
+        "{unknown} of {answers} answers are unknown"
+    );
+}
