@@ -79,7 +79,7 @@ impl Control {
     fn settings(&self) -> Settings {
         let known = self.lists.iter().filter(|list| list.loaded.is_some());
         let lists = known.map(|list| &list.config);
-        settings(&self.config, &self.boot, lists)
+        settings(&self.config, lists)
     }
 
     fn pages(&self) -> Pages {

@@ -20,12 +20,8 @@ use crate::wire::name::Name;
 /// Values by their keys.
 pub type Settings = BTreeMap<String, Value>;
 
-/// The settings in force: those of `config` with these of its lists, and those of `boot` that need a restart.
-pub fn settings<'l>(
-    config: &Config,
-    boot: &Config,
-    lists: impl Iterator<Item = &'l List>,
-) -> Settings {
+/// The settings in force: those of a configuration with these of its lists.
+pub fn settings<'l>(config: &Config, lists: impl Iterator<Item = &'l List>) -> Settings {
     let mut settings = Settings::new();
     let mut set = |key: &str, value: Value| {
         settings.insert(key.to_owned(), value);
@@ -45,13 +41,17 @@ pub fn settings<'l>(
         Canary::Forward => "forward",
     };
     set("local.use-application-dns", value(canary));
-    if let Some(servers) = &boot.upstream.servers {
+    if let Some(servers) = &config.upstream.servers {
         let servers = servers.iter().map(|server| server.address.to_string());
         set("upstream.servers", value(servers.collect::<Vec<_>>()));
     }
-    let cache = &boot.cache;
+    let cache = &config.cache;
     set("cache.min-ttl-secs", value(cache.min_ttl_secs));
     set("cache.max-ttl-secs", value(cache.max_ttl_secs));
+    set(
+        "cache.max-negative-ttl-secs",
+        value(cache.max_negative_ttl_secs),
+    );
     set("cache.stale-secs", value(cache.stale_secs));
     set("cache.additional", value(cache.additional));
     set("orders.language", value(&config.orders.language));
@@ -62,6 +62,7 @@ pub fn settings<'l>(
         set(&format!("{start}.path"), value(notes::place(list)));
         set(&format!("{start}.kind"), value(source.kind));
         set(&format!("{start}.format"), value(list.format));
+        set(&format!("{start}.comments"), value(list.comments));
         set(&format!("{start}.scope"), value(list.scope));
         blocking(&start, &source.blocking, &mut set);
         set(&format!("{start}.text"), value(&source.blocking.extra_text));
@@ -235,7 +236,7 @@ kind = "allow"
     #[test]
     fn a_configuration_comes_back_from_its_settings() {
         let then = config(CONFIG);
-        let recorded = settings(&then, &then, then.lists.iter());
+        let recorded = settings(&then, then.lists.iter());
         let today = config("");
         let back = configured(&today, &recorded);
         assert_eq!(back.server.allow, then.server.allow);
@@ -248,7 +249,7 @@ kind = "allow"
             assert_eq!(super::list(&entry(list), &recorded, None), *list);
         }
         assert_eq!(
-            settings(&back, &today, then.lists.iter()).get("orders.sinkhole"),
+            settings(&back, then.lists.iter()).get("orders.sinkhole"),
             recorded.get("orders.sinkhole")
         );
     }
