@@ -308,7 +308,7 @@ fn a_rollback_that_a_crash_cut_short_is_whole_after_the_restart() {
     );
     let told = run(&server, &["why", "one.example"]).1;
     assert!(
-        told.contains("lists are held as they were in generation 1"),
+        told.contains("ads: held as it was in generation 1;"),
         "{told}"
     );
     assert_eq!(run(&server, &["rollback", "--release"]).0, Some(0));
