@@ -1,26 +1,30 @@
 #!/usr/bin/env -S python3 -B
 """Runs the commands of the documentation as a reader pastes them, and compares what they print.
 
-    tests/docs/run.py [--binary target/debug/tapis] [--verbose] [FILE ...]
+    tests/docs/run.py [--binary target/debug/tapis] [--verbose] [--rewrite] [FILE ...]
 
-Of each Markdown file (README.md and docs/*.md if none is given) all `console` and `sh` blocks are
+In each Markdown file (README.md and docs/*.md if none is given) all `console` and `sh` blocks are
 run in order, by one shell, in a copy of the repository. In a `console` block a line that begins with
-"$ " is a command, lines that begin with "> " continue it, and what follows is the output that the
-reader is promised; "..." as a line stands for any lines. In a `sh` block each line is a command
-without a promise. A block without a language is no command, and must not look like one.
+"$ " is a command, lines that begin with "> " continue it, and the lines below are its expected
+output; "..." as a line stands for any lines. In a `sh` block each line, or here-document, is a command
+whose output is not compared. Other blocks are not run, and must not look like commands.
 
-The shell runs in network and mount namespaces of its own: port 53 and 5335 are free there, and /etc,
-/var/lib, /srv and /run are copies or empty. A name server for all names answers on the address that
-/etc/resolv.conf has. A server in the foreground, which a reader would have in another terminal, runs
-in the background until the next one is started, as Ctrl-C would end it. Figures that differ from run
-to run are masked: see MASKS. Commands that build the program are replaced by the built one.
+The shell runs in network and mount namespaces: ports 53 and 5335 are free there, and /etc, /var/lib,
+/srv and /run are copies or empty. A name server for all names answers on the address that
+/etc/resolv.conf has. A server in the foreground, which a reader has in another terminal, runs in the
+background until a sentence says "Stop ... Ctrl-C", both on one line. Figures that differ from run to
+run are masked: see MASKS. Commands that build the program are replaced by the built one; README.md
+has to install it before use, the other files may use it at once.
 
 An HTML comment before a block says what Markdown does not show:
 
     <!-- docs: skip, REASON -->     the block is not run
     <!-- docs: exit N -->           its last command ends with this exit code, not 0
 
-Needs Linux, unshare, ip, nsd, bash, dig; root or user namespaces. Exits with 1 if anything differs.
+With --rewrite, outputs that differ are replaced in the files, unless they have a "..." line: read the
+difference before you commit it.
+
+Needs Linux, unshare, ip, nsd, bash, dig, git; root or user namespaces. Exits with 1 if anything differs.
 """
 
 import argparse
@@ -37,9 +41,16 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 RESOLVER = "192.0.2.53"
-# How long the output of a command may take to become what is promised: an edit counts within a second.
+# Files that must have commands: a fence that is lost with its language would go unnoticed otherwise.
+EXPECTED = ["README.md", "docs/benchmarks.md", "docs/guard-rails.md", "docs/journal.md", "docs/orders.md",
+            "docs/trie.md"]
+# How long an output may take to become the expected one, as an edit counts within a second; how long
+# a command may run.
 PATIENCE = 5
 LIMIT = 20
+# How a line begins that a reader would take for a command.
+COMMAND = r"\$ |(sudo|tapis|cargo|dig|benches/\S+|taskset|cp|mv|rm|cat|echo|mkdir|export|[A-Z_]+=\S+) "
+LANGUAGES = ("console", "sh", "toml", "json", "text", "rust", "")
 
 ZONE = """$ORIGIN .
 $TTL 60
@@ -76,9 +87,13 @@ MASKS = [
     (r"MSG SIZE  rcvd: \d+", "MSG SIZE  rcvd: N"),
     (r"\bprocess \d+", "process N"),
     (r"\b\d+(\.\d+)? (ms|µs|s)\b", "DURATION"),
-    (r"\b[0-9a-f]{64}\b", "HASH"),
+    (r"\b[0-9a-f]{64}\b|\b[0-9a-f]{16}\b", "HASH"),
     (r"\b\d+ (bytes|octets)\b", "N bytes"),
     (r"\buser \d+", "user N"),
+    (r"(?m)^\d+ (?=INSTANT)", "N "),
+    (r"\b\d+ (entry|entries|answers?)\b", "N of them"),
+    (r"\b\d+ MB\b", "N MB"),
+    (r"(?m)(^[a-z_]+: \d+$\n?)+", "COUNTERS\n"),
     (r"[ \t]+", " "),
 ]
 # The fields of an order's template that a person fills in.
@@ -102,62 +117,96 @@ export EDITOR
 
 
 class Command:
-    """A command of a block, and what it is said to print."""
+    """A command of a block, and what it is expected to print."""
 
     def __init__(self, place, text):
-        self.place, self.text, self.promise, self.exit = place, text, [], 0
+        self.place, self.text, self.expected, self.exit = place, text, [], 0
+        # The lines of the file that `expected` takes.
+        self.first = self.last = 0
 
     def is_server(self):
         return re.match(r"(sudo )?(tapis( serve\b.*)?|cargo run --release)\s*(#.*)?$", self.text)
 
+    def is_stop(self):
+        return self.text == ""
+
 
 def commands(path):
-    """All commands of a Markdown file, and complaints about blocks that can't be run."""
-    found, wrong = [], []
-    block, note, start = None, "", 0
+    """All commands of a Markdown file, how many blocks are skipped, and complaints about the file."""
+    found, wrong, skipped = [], [], 0
+    block, note, indent, before = None, "", 0, ""
     for number, line in enumerate(path.read_text().splitlines(), 1):
         place = f"{path.relative_to(ROOT)}:{number}"
-        fence = re.match(r"\s*```(\w*)", line)
+        fence = re.match(r"(\s*)```(\w*)", line)
         if block is None and fence:
-            block, start, mine = fence[1], number, []
-        elif block is not None and fence:
+            block, indent, mine, until = fence[2], len(fence[1]), [], None
+            if block not in LANGUAGES:
+                wrong.append(f"{place}: a block of the language {block}; commands are for `console` or `sh`")
+            if note and block not in ("console", "sh"):
+                wrong.append(f"{place}: a note for the runner before a block that is not run")
+        elif fence:
+            if note.startswith("skip, "):
+                skipped += 1
+            else:
+                found += mine
             if note.startswith("exit ") and mine:
                 mine[-1].exit = int(note.split()[1])
-            if not note.startswith("skip, "):
-                found += mine
+            if block in ("console", "sh") and not mine:
+                wrong.append(f"{place}: the block has no command")
             block, note = None, ""
         elif block is None:
-            if comment := re.match(r"<!-- docs: (.*) -->$", line):
+            if comment := re.match(r"<!-- docs: (.*?) *-->$", line):
                 note = comment[1]
-            elif re.match(r"    +(\$ |tapis |dig |sudo )", line):
+                if not re.fullmatch(r"skip, .+|exit \d+", note):
+                    wrong.append(f"{place}: not a note for the runner: {note}")
+            elif re.match(r" {4,}", line) and re.match(COMMAND, line.strip()) and not before.strip():
                 wrong.append(f"{place}: a command outside of a console block")
-        elif block == "console" and line.startswith("$ "):
-            mine.append(Command(place, line[2:]))
-        elif block == "console" and line.startswith("> ") and mine and not mine[-1].promise:
-            mine[-1].text += "\n" + line[2:]
-        elif block == "console" and mine:
-            mine[-1].promise.append(line)
-        elif block == "console":
-            wrong.append(f"{place}: output before the first command")
-        elif block == "sh" and line.strip():
-            command = Command(place, line)
-            command.promise = None
-            mine.append(command)
-        elif block == "" and re.match(r"(\$ |tapis )", line):
-            wrong.append(f"{place}: a command outside of a console block")
-    return found, wrong
+            elif re.search(r"\bStop\b.*\bCtrl-C\b", line):
+                found.append(Command(place, ""))
+        else:
+            line = line[indent:]
+            if block == "console" and line.startswith("$ "):
+                mine.append(Command(place, line[2:]))
+                mine[-1].first = mine[-1].last = number
+            elif block == "console" and line.startswith("> ") and mine and not mine[-1].expected:
+                mine[-1].text += "\n" + line[2:]
+                mine[-1].first = mine[-1].last = number
+            elif block == "console" and line == ">" and mine and not mine[-1].expected:
+                mine[-1].text += "\n"
+                mine[-1].first = mine[-1].last = number
+            elif block == "console" and mine:
+                mine[-1].expected.append(line)
+                mine[-1].last = number
+            elif block == "console":
+                wrong.append(f"{place}: output before the first command")
+            elif block == "sh" and (until or line.strip()):
+                if until:
+                    mine[-1].text += "\n" + line
+                    until = None if line == until else until
+                else:
+                    mine.append(Command(place, line))
+                    mine[-1].expected = None
+                    until = (re.search(r"<<'?(\w+)", line) or [None, None])[1]
+            elif block in ("", "text") and re.match(COMMAND, line):
+                wrong.append(f"{place}: a command outside of a console block")
+        before = line
+    if block is not None:
+        wrong.append(f"{path.relative_to(ROOT)}: the last block has no end")
+    if not found and not skipped and str(path.relative_to(ROOT)) in EXPECTED:
+        wrong.append(f"{path.relative_to(ROOT)}: no command, where some are expected")
+    return found, skipped, wrong
 
 
 def masked(lines):
-    text = "\n".join(line.rstrip() for line in lines).strip("\n")
+    text = "\n".join(line.rstrip() for line in lines)
     for pattern, instead in MASKS:
         text = re.sub(pattern, instead, text)
-    return text
+    return text.strip("\n")
 
 
-def matches(promise, printed):
-    """Whether the output is what is promised; "..." as a line stands for any lines."""
-    pattern = re.escape(masked(promise)).replace(r"\ ", " ")
+def matches(expected, printed):
+    """Whether the output is the expected one; "..." as a line stands for any lines."""
+    pattern = re.escape(masked(expected)).replace(r"\ ", " ")
     pattern = re.sub(r"(^|\n)\\\.\\\.\\\.(?=\n|$)", r"\1(?:.*\\n)*?.*", pattern)
     return re.fullmatch(pattern, masked(printed)) is not None
 
@@ -185,7 +234,8 @@ class Shell:
     def run(self, text):
         """The lines that a command prints, and its exit code."""
         mark = f"-- {time.monotonic_ns()} --"
-        self.child.stdin.write(f"{text}\ncode=$?; echo; echo '{mark}' $code\n".encode())
+        # The exit code of the command before is in "$?", as for a reader.
+        self.child.stdin.write(f"(exit ${{code:-0}})\n{text}\ncode=$?; echo; echo '{mark}' $code\n".encode())
         self.child.stdin.flush()
         printed, end = b"", time.monotonic() + LIMIT
         while True:
@@ -198,20 +248,21 @@ class Shell:
                 raise TimeoutError(printed.decode(errors="replace"))
             printed += chunk
             if done := re.search(rb"\n" + mark.encode() + rb" (\d+)\n$", printed):
-                return printed[: done.start()].decode().splitlines(), int(done[1])
+                text = printed[: done.start()].decode().replace(str(self.home), "/home/you")
+                return text.splitlines(), int(done[1])
 
     def end(self):
         self.child.kill()
         self.child.wait()
 
     def serve(self, text):
-        """Starts a server in the foreground of another terminal; the one before is ended first."""
-        self.stop()
-        where, _ = self.run("pwd")
+        """Starts a server in the foreground of another terminal."""
+        if self.server and self.server.poll() is None:
+            return ["another server is running: no line says to stop it with Ctrl-C"], 1
         log = self.home / "server.log"
         with log.open("w") as out:
             self.server = subprocess.Popen(
-                ["bash", "--norc", "-c", f"{SHIMS}\n{text}"], cwd=where[0], env=self.environment,
+                ["bash", "--norc", "-c", f"{SHIMS}\n{text}"], cwd=self.home / "tapis", env=self.environment,
                 stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,
             )
         end = time.monotonic() + LIMIT
@@ -219,7 +270,7 @@ class Shell:
             if self.server.poll() is not None or time.monotonic() > end:
                 return log.read_text().splitlines(), 1
             time.sleep(0.02)
-        return [], 0
+        return log.read_text().splitlines(), 0
 
     def stop(self):
         if self.server and self.server.poll() is None:
@@ -229,60 +280,85 @@ class Shell:
 
 
 def check(shell, command):
-    """A complaint if a command does not do what is promised."""
+    """A complaint if a command does something else than the file says, and what it printed."""
+    if command.is_stop():
+        is_running = shell.server and shell.server.poll() is None
+        shell.stop()
+        return None if is_running else "no server runs that could be stopped", []
     if command.is_server():
         printed, code = shell.serve(command.text)
-        return None if code == 0 else ("does not serve", printed)
+        if code == 0 and (not command.expected or matches(command.expected, printed)):
+            return None, printed
+        return "prints something else" if code == 0 else "does not serve", printed
     end = time.monotonic() + PATIENCE
-    is_reading = re.match(r"(dig|tapis (status|why|order|journal|diff|image|check))\b", command.text)
+    is_reading = re.match(r"(dig|tapis (status|why|order (list|show|report)|journal|diff|image|check))\b", command.text)
     while True:
         try:
             printed, code = shell.run(command.text)
         except TimeoutError as early:
             return "does not end", str(early).splitlines()
-        is_right = command.promise is None or matches(command.promise, printed)
+        is_right = command.expected is None or matches(command.expected, printed)
         if is_right and code == command.exit:
-            return None
+            return None, printed
         if not is_reading or time.monotonic() > end:
-            said = f"exit code {code}, not {command.exit}" if is_right else "prints something else"
-            return said, printed
+            return f"exit code {code}, not {command.exit}" if is_right else "prints something else", printed
         time.sleep(0.05)
 
 
-def run(path, binary, verbose):
+def copy(home, binary, is_installed):
+    """The repository, as far as commands of the documentation use it, with the built program."""
+    listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+                            cwd=ROOT, capture_output=True, check=True).stdout
+    for name in filter(None, listed.decode().split("\0")):
+        if (name.split("/")[0] in ("config", "blocklists", "docs") or "/" not in name) and (ROOT / name).is_file():
+            (home / "tapis" / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, home / "tapis" / name)
+    for folder in ["tapis/target/release"] + [".cargo/bin"] * is_installed:
+        (home / folder).mkdir(parents=True)
+        shutil.copy(binary, home / folder / "tapis")
+    (home / "editor").write_text(EDITOR)
+    (home / "editor").chmod(0o755)
+
+
+def rewrite(path, printed):
+    """Puts the outputs that differed into the file, the last one first."""
+    lines = path.read_text().splitlines()
+    for command, output in reversed(printed):
+        while output and not output[-1].strip():
+            output.pop()
+        lines[command.first:command.last] = output
+    path.write_text("\n".join(lines) + "\n")
+
+
+def run(path, given):
     """Runs one file in a folder of its own; how many of its commands are wrong."""
-    found, wrong = commands(path)
-    for complaint in wrong:
-        print(complaint)
+    found, skipped, complaints = commands(path)
+    print("\n".join(complaints), end="\n" * bool(complaints))
+    wrong, changed = len(complaints), []
     with tempfile.TemporaryDirectory() as folder:
         home = pathlib.Path(folder)
-        listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-                                cwd=ROOT, capture_output=True, check=True).stdout
-        for name in filter(None, listed.decode().split("\0")):
-            if name.split("/")[0] in ("config", "blocklists", "docs") or "/" not in name:
-                (home / "tapis" / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(ROOT / name, home / "tapis" / name)
-        (home / "tapis/target/release").mkdir(parents=True)
-        shutil.copy(binary, home / "tapis/target/release/tapis")
-        (home / "editor").write_text(EDITOR)
-        (home / "editor").chmod(0o755)
+        copy(home, pathlib.Path(given.binary).resolve(), path.name != "README.md")
         shell = Shell(home)
         try:
             for command in found:
-                complaint = check(shell, command)
-                if verbose or complaint:
-                    print(f"{command.place}: {'wrong' if complaint else 'good'}: {command.text}")
+                time.sleep(given.pause)
+                complaint, printed = check(shell, command)
+                if given.verbose or complaint:
+                    print(f"{command.place}: {'wrong' if complaint else 'good'}: {command.text or 'Ctrl-C'}")
                 if complaint:
-                    wrong.append(complaint)
-                    said, printed = complaint
-                    print(f"  {said}")
-                    print("\n".join(f"  promised | {line}" for line in command.promise or []))
+                    wrong += 1
+                    print(f"  {complaint}")
+                    print("\n".join(f"  expected | {line}" for line in command.expected or []))
                     print("\n".join(f"  printed  | {line}" for line in printed))
+                if complaint == "prints something else" and "..." not in command.expected:
+                    changed.append((command, printed))
         finally:
             shell.stop()
             shell.end()
-    print(f"{path.relative_to(ROOT)}: {len(found)} commands, {len(wrong)} wrong")
-    return len(wrong)
+    if given.rewrite:
+        rewrite(path, changed)
+    print(f"{path.relative_to(ROOT)}: {len(found)} commands, {wrong} wrong, {skipped} blocks skipped", flush=True)
+    return wrong
 
 
 def prepare(folder):
@@ -293,7 +369,7 @@ def prepare(folder):
     do("ip", "link", "set", "lo", "up")
     do("ip", "address", "add", f"{RESOLVER}/32", "dev", "lo")
     do("mount", "--make-rprivate", "/")
-    shutil.copytree("/etc", folder / "etc", symlinks=True, ignore_dangling_symlinks=True)
+    subprocess.run(["cp", "-a", "/etc", str(folder)], stderr=subprocess.DEVNULL, check=False)  # not all may be read
     (folder / "etc/resolv.conf").unlink(missing_ok=True)
     (folder / "etc/resolv.conf").write_text(f"nameserver {RESOLVER}\n")
     do("mount", "--bind", str(folder / "etc"), "/etc")
@@ -315,6 +391,8 @@ def main():
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--binary", default="target/debug/tapis", help="the program (default: %(default)s)")
     arguments.add_argument("--verbose", action="store_true", help="print each command")
+    arguments.add_argument("--rewrite", action="store_true", help="replace outputs that differ in the files")
+    arguments.add_argument("--pause", type=float, default=0, help="seconds between commands, as of one who types")
     arguments.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     arguments.add_argument("files", nargs="*")
     given = arguments.parse_args()
@@ -323,11 +401,11 @@ def main():
         words = ["unshare", *user, "--net", "--mount", "--pid", "--fork", "--kill-child", sys.executable, "-B"]
         os.execvp(words[0], [*words, __file__, "--inside", *sys.argv[1:]])
     paths = [pathlib.Path(file).resolve() for file in given.files]
-    paths = paths or [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    paths = paths or sorted({ROOT / name for name in EXPECTED} | set((ROOT / "docs").glob("*.md")))
     with tempfile.TemporaryDirectory() as folder:
         upstream = prepare(pathlib.Path(folder))
         try:
-            wrong = sum(run(path, pathlib.Path(given.binary).resolve(), given.verbose) for path in paths)
+            wrong = sum(run(path, given) for path in paths)
         finally:
             upstream.kill()
             upstream.wait()
