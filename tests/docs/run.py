@@ -392,7 +392,8 @@ def main():
     arguments.add_argument("--binary", default="target/debug/tapis", help="the program (default: %(default)s)")
     arguments.add_argument("--verbose", action="store_true", help="print each command")
     arguments.add_argument("--rewrite", action="store_true", help="replace outputs that differ in the files")
-    arguments.add_argument("--pause", type=float, default=0, help="seconds between commands, as of one who types")
+    arguments.add_argument("--pause", type=float, default=0.5,
+                           help="seconds between commands, as of somebody who types (default: %(default)s)")
     arguments.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     arguments.add_argument("files", nargs="*")
     given = arguments.parse_args()
