@@ -122,7 +122,7 @@ class Command:
     def __init__(self, place, text):
         self.place, self.text, self.expected, self.exit = place, text, [], 0
         # The lines of the file that `expected` takes.
-        self.first = self.last = 0
+        self.first = self.last = self.indent = 0
 
     def is_server(self):
         return re.match(r"(sudo )?(tapis( serve\b.*)?|cargo run --release)\s*(#.*)?$", self.text)
@@ -155,7 +155,7 @@ def commands(path):
                 wrong.append(f"{place}: the block has no command")
             block, note = None, ""
         elif block is None:
-            if comment := re.match(r"<!-- docs: (.*?) *-->$", line):
+            if comment := re.match(r" *<!-- docs: (.*?) *-->$", line):
                 note = comment[1]
                 if not re.fullmatch(r"skip, .+|exit \d+", note):
                     wrong.append(f"{place}: not a note for the runner: {note}")
@@ -168,6 +168,7 @@ def commands(path):
             if block == "console" and line.startswith("$ "):
                 mine.append(Command(place, line[2:]))
                 mine[-1].first = mine[-1].last = number
+                mine[-1].indent = indent
             elif block == "console" and line.startswith("> ") and mine and not mine[-1].expected:
                 mine[-1].text += "\n" + line[2:]
                 mine[-1].first = mine[-1].last = number
@@ -326,7 +327,7 @@ def rewrite(path, printed):
     for command, output in reversed(printed):
         while output and not output[-1].strip():
             output.pop()
-        lines[command.first:command.last] = output
+        lines[command.first:command.last] = [(" " * command.indent + line).rstrip() for line in output]
     path.write_text("\n".join(lines) + "\n")
 
 
