@@ -18,7 +18,7 @@ has to install it before use, the other files may use it at once.
 
 An HTML comment before a block says what Markdown does not show:
 
-    <!-- docs: skip, REASON -->     the block is not run
+    <!-- docs: skip, REASON -->     the block is not run; that its tool has the options is checked
     <!-- docs: exit N -->           its last command ends with this exit code, not 0
 
 With --rewrite, outputs that differ are replaced in the files, unless they have a "..." line: read the
@@ -32,6 +32,7 @@ import os
 import pathlib
 import re
 import select
+import shlex
 import shutil
 import signal
 import subprocess
@@ -131,6 +132,22 @@ class Command:
         return self.text == ""
 
 
+def stale(command):
+    """A complaint if a command that is not run can't be: its tool is gone, or an option of it."""
+    words = shlex.split(command.text, comments=True)
+    if tool := next((word for word in words if word.startswith("benches/")), None):
+        if not (ROOT / tool).is_file():
+            return f"{command.place}: there is no {tool}"
+        text = subprocess.run([sys.executable, "-B", ROOT / tool, "--help"], capture_output=True, check=False).stdout
+        known = set(re.findall(r"--[a-z-]+", text.decode()))
+        unknown = [word for word in words if word.startswith("--") and word.split("=")[0] not in known]
+        return f"{command.place}: {tool} has no option {unknown[0]}" if unknown else None
+    bench = words[words.index("--bench") + 1] if "--bench" in words else None
+    if bench and not (ROOT / f"benches/{bench}.rs").is_file():
+        return f"{command.place}: there is no benchmark {bench}"
+    return None
+
+
 def commands(path):
     """All commands of a Markdown file, how many blocks are skipped, and complaints about the file."""
     found, wrong, skipped = [], [], 0
@@ -147,6 +164,7 @@ def commands(path):
         elif fence:
             if note.startswith("skip, "):
                 skipped += 1
+                wrong += filter(None, map(stale, mine))
             else:
                 found += mine
             if note.startswith("exit ") and mine:
