@@ -50,7 +50,8 @@ EXPECTED = ["README.md", "docs/benchmarks.md", "docs/guard-rails.md", "docs/jour
 PATIENCE = 5
 LIMIT = 20
 # How a line begins that a reader would take for a command.
-COMMAND = r"\$ |(sudo|tapis|cargo|dig|benches/\S+|taskset|cp|mv|rm|cat|echo|mkdir|export|[A-Z_]+=\S+) "
+COMMAND = (r"\$ |(sudo|tapis|cargo|dig|git|apt-get|sysctl|systemctl|taskset|cp|mv|rm|cat|echo|sed|head|mkdir|export|"
+           r"(benches|tests|target)/\S+|[A-Z_]+=\S+) ")
 LANGUAGES = ("console", "sh", "toml", "json", "text", "rust", "")
 
 ZONE = """$ORIGIN .
@@ -211,8 +212,8 @@ def commands(path):
         before = line
     if block is not None:
         wrong.append(f"{path.relative_to(ROOT)}: the last block has no end")
-    if not found and not skipped and str(path.relative_to(ROOT)) in EXPECTED:
-        wrong.append(f"{path.relative_to(ROOT)}: no command, where some are expected")
+    if (is_expected := str(path.relative_to(ROOT)) in EXPECTED) != bool(found or skipped):
+        wrong.append(f"{path.relative_to(ROOT)}: " + ("no command" if is_expected else "commands") + ": see EXPECTED")
     return found, skipped, wrong
 
 
