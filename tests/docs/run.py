@@ -51,7 +51,7 @@ PATIENCE = 5
 LIMIT = 20
 # How a line begins that a reader would take for a command.
 COMMAND = (r"\$ |(sudo|tapis|cargo|dig|git|apt-get|sysctl|systemctl|taskset|cp|mv|rm|cat|echo|sed|head|mkdir|export|"
-           r"(benches|tests|target)/\S+|[A-Z_]+=\S+) ")
+           r"(benches|tests)/\S+\.py|target/release/tapis|[A-Z_]+=\S+) ")
 LANGUAGES = ("console", "sh", "toml", "json", "text", "rust", "")
 
 ZONE = """$ORIGIN .
