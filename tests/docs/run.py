@@ -13,8 +13,9 @@ The shell runs in network and mount namespaces: ports 53 and 5335 are free there
 /srv and /run are copies or empty. A name server for all names answers on the address that
 /etc/resolv.conf has. A server in the foreground, which a reader has in another terminal, runs in the
 background until a sentence says "Stop ... Ctrl-C", both on one line. Figures that differ from run to
-run are masked: see MASKS. Commands that build the program are replaced by the built one; README.md
-has to install it before use, the other files may use it at once.
+run are masked: see MASKS. What commands write into the repository they have to remove. Commands that
+build the program are replaced by the built one; README.md has to install it before use, the other
+files may use it at once.
 
 An HTML comment before a block says what Markdown does not show:
 
@@ -24,7 +25,7 @@ An HTML comment before a block says what Markdown does not show:
 With --rewrite, outputs that differ are replaced in the files, unless they have a "..." line: read the
 difference before you commit it.
 
-Needs Linux, unshare, ip, nsd, bash, dig, git; root or user namespaces. Exits with 1 if anything differs.
+Needs Linux, unshare, ip, nsd, bash, dig, git, openssl; root or user namespaces. Exits with 1 if anything differs.
 """
 
 import argparse
@@ -358,6 +359,7 @@ def run(path, given):
     with tempfile.TemporaryDirectory() as folder:
         home = pathlib.Path(folder)
         copy(home, pathlib.Path(given.binary).resolve(), path.name != "README.md")
+        before = set((home / "tapis").rglob("*"))
         shell = Shell(home)
         try:
             for command in found:
@@ -368,13 +370,16 @@ def run(path, given):
                 if complaint:
                     wrong += 1
                     print(f"  {complaint}")
-                    print("\n".join(f"  expected | {line}" for line in command.expected or []))
-                    print("\n".join(f"  printed  | {line}" for line in printed))
+                    for what, lines in (("expected", command.expected or []), ("printed ", printed)):
+                        print("".join(f"  {what} | {line}\n" for line in lines), end="")
                 if complaint == "prints something else" and "..." not in command.expected:
                     changed.append((command, printed))
         finally:
             shell.stop()
             shell.end()
+        for left in sorted(set((home / "tapis").rglob("*")) - before):
+            wrong += 1
+            print(f"{path.relative_to(ROOT)}: leaves {left.relative_to(home / 'tapis')} behind")
     if given.rewrite:
         rewrite(path, changed)
     print(f"{path.relative_to(ROOT)}: {len(found)} commands, {wrong} wrong, {skipped} blocks skipped", flush=True)
