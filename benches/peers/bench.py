@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import statistics
 import time
 
 import live
@@ -15,6 +16,7 @@ from servers import ALL, Field
 MEMORY_SHARE = 0.7  # of what is available, that all servers together may take
 OWN_MEMORY = 100e6  # of a server without a list, at most, with a cache
 PAIR_MIX = "mixed"
+KINDS = measure.STEADY_KINDS
 
 
 class Bench:
@@ -29,31 +31,34 @@ class Bench:
         self.above = upstream.Upstream(folder, ttl=86400)
         place = os.path.join(folder, "servers")
         self.field = Field(place, lists, self.above.port, options.server_cpu, options.workers, options.target)
-        self.rates, self.growth = {}, {}
-        self.loads, self.runs, self.reloads, self.left_out = {}, [], {}, {}
+        self.rates, self.growth = {kind: {} for kind in KINDS}, {}
+        self.loads, self.runs, self.steady, self.reloads, self.left_out = {}, [], [], {}, {}
+        self.together = True
 
     def run(self):
         started = time.time()
         with self.above:
             kinds = self.present()
-            self.calibrate()
-            together = self.fit(kinds)
-            (self.rounds_together if together else self.rounds_anew)(kinds)
+            self.grow()
+            self.rounds(kinds)
             pairs = self.pairs() if self.options.latency_runs and PAIR_MIX in self.options.mixes else None
         return {
             "tool": "peers",
             "started": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(started)),
             "seconds": round(time.time() - started),
             "options": vars(self.options),
-            "machine": live.machine(),
+            "machine": live.machine() | {"receive_buffer": receive_buffer()},
             "names": len(self.names),
             "versions": {kind.name: kind.version(self.field) for kind in kinds},
             "notes": {kind.name: kind.note for kind in kinds},
-            "all_up_together": together,
+            "all_up_together": self.together,
             "rates": self.rates,
-            "octets_of_answers_above_questions": self.growth,
+            "bytes_of_answers_above_queries": self.growth,
+            "change": {"gone": len(self.field.lists.whole.gone), "came": len(self.field.lists.whole.came)},
+            "cdb_seconds": self.field.lists.cdb_seconds,
             "loads": self.loads,
             "runs": self.runs,
+            "steady": self.steady,
             "pairs": pairs,
             "reloads": self.reloads,
             "left_out": self.left_out,
@@ -102,87 +107,142 @@ class Bench:
             live.say(f"{kind.name}: loaded after {loaded['load_seconds']:.2f} s, {loaded['rss_mb']:.1f} MB")
             yield server
 
-    def calibrate(self):
-        """The steady rates, and how much longer than a question an answer is."""
-        seconds = self.options.calibration_seconds
-        self.renew(seconds)
-        with ALL["tapis"](self.field) as tapis, ALL["echo"](self.field) as echo:
+    def grow(self):
+        """How much longer than a query an answer is."""
+        self.renew()
+        with ALL["tapis"](self.field) as tapis:
             tapis.load()
             for mix in self.options.mixes:
                 self.tools.warm(tapis.port, mix)
                 self.growth[mix] = self.questions.growth(tapis.port, mix)
-                echo.lengthen(self.growth[mix])
-                pattern = tapis if mix == "unknown" else echo
-                reached = self.tools.fast(pattern.port, mix, seconds)["qps"]
-                self.rates[mix] = self.options.rate or max(1, round(reached / 2, -2))
-        live.say("steady rates: " + ", ".join(f"{mix} {rate:,.0f}" for mix, rate in self.rates.items()))
 
-    def renew(self, seconds):
-        options = self.options
-        unknown = int(seconds * measure.UNKNOWN_A_SECOND) if "unknown" in options.mixes else 0
-        self.questions.renew(unknown, int(self.rates.get("unknown", 1) * options.latency_seconds) + 1)
+    def renew(self):
+        """New queries: for dnsperf until the rates are known, for pace from then on."""
+        own = self.rates["own"]
+        fast = 0 if own or "unknown" not in self.options.mixes else self.options.seconds * measure.UNKNOWN_A_SECOND
+        most = {kind: max((rates.get("unknown", 0) for rates in self.rates[kind].values()), default=0) for kind in KINDS}
+        paced = {kind: int(rate * self.options.latency_seconds) + 1 for kind, rate in most.items()}
+        self.questions.renew(int(fast), paced)
 
-    # Rounds.
+    # Rounds: all servers as fast as they answer, and only then, at rates that follow from it, the waits.
 
-    def rounds_together(self, kinds):
+    def rounds(self, kinds):
+        self.together = self.fit(kinds)
+        if not self.together:
+            live.say("not enough memory for all servers together: each is started anew in each round")
+            self.rounds_anew(kinds, self.measure_fast)
+            self.find_rates()
+            self.rounds_anew(kinds, self.measure_steady, self.reload)
+            return
         with contextlib.ExitStack() as stack:
             up = [stack.enter_context(self.started(kind)) for kind in kinds]
             up = [server for server in up if server]
-            for number in range(self.options.rounds):
-                self.renew(self.options.seconds)
-                for mix in self.options.mixes:
-                    for server in rotated(up, number, self.options.rounds):
-                        self.measure(server, mix, number)
+            self.rounds_together(up, self.measure_fast)
+            self.find_rates()
+            self.rounds_together(up, self.measure_steady)
             for server in up:
                 self.reload(server)
 
-    def rounds_anew(self, kinds):
-        live.say("not enough memory for all servers together: each is started anew in each round")
+    def rounds_together(self, up, measured):
         for number in range(self.options.rounds):
-            self.renew(self.options.seconds)
+            self.renew()
+            for mix in self.options.mixes:
+                for server in rotated(up, number, self.options.rounds):
+                    self.measure(server, mix, number, measured)
+
+    def rounds_anew(self, kinds, measured, last=lambda server: None):
+        for number in range(self.options.rounds):
+            self.renew()
             for kind in rotated(kinds, number, self.options.rounds):
                 if kind.name in self.left_out:
                     continue
                 with self.started(kind) as server:
                     for mix in self.options.mixes if server else ():
-                        self.measure(server, mix, number)
+                        self.measure(server, mix, number, measured)
                     if server and number == self.options.rounds - 1:
-                        self.reload(server)
+                        last(server)
 
-    def measure(self, server, mix, number):
+    def measure(self, server, mix, number, measured):
         if mix not in server.mixes or server.name in self.left_out:
             return
-        run = {"server": server.name, "mix": mix, "round": number}
+        if server.name == "echo":
+            server.lengthen(self.growth[mix])
+        server.drain()
+        measured(server, mix, {"server": server.name, "mix": mix, "round": number})
+        if not server.alive():
+            self.leave_out(server.name, f"ended in round {number}:\n{server.tail()}")
+
+    def measure_fast(self, server, mix, run):
         try:
-            if server.name == "echo":
-                server.lengthen(self.growth[mix])
-            run |= measure.measure(server, mix, self.tools, self.above, self.rates[mix])
-            steady = run["steady"]
-            told = f"{run['qps']:,} q/s, {run['cpu_us']:.2f} µs CPU, p99 {steady['p99_us']} µs"
+            run |= measure.fast(server, mix, self.tools, self.above)
+            told = f"{run['qps']:,} q/s, {run['cpu_us']:.2f} µs CPU"
         except live.Failure as failure:
             run["void"], told = [str(failure)], str(failure)
         live.say(f"{server.name}, {mix}: {told}{', VOID: ' + run['void'][0] if run['void'] else ''}")
         self.runs.append(run)
-        if not server.alive():
-            self.leave_out(server.name, f"ended in round {number}:\n{server.tail()}")
+
+    def find_rates(self):
+        """Half of what each server reaches by itself, and half of what the slowest of them all reaches."""
+        reached = {}
+        for run in self.runs:
+            if not run["void"]:
+                reached.setdefault(run["server"], {}).setdefault(run["mix"], []).append(run["qps"])
+        own = {server: {mix: half(qps) for mix, qps in mixes.items()} for server, mixes in reached.items()}
+        every = {mix: [rates[mix] for rates in own.values() if mix in rates] for mix in self.options.mixes}
+        common = {mix: self.options.rate or min(rates) for mix, rates in every.items() if rates}
+        self.rates = {"own": own, "common": {server: common for server in own}}
+        live.say("common rates: " + ", ".join(f"{mix} {rate:,}" for mix, rate in common.items()))
+
+    def measure_steady(self, server, mix, run):
+        for kind in KINDS:
+            rate = self.rates[kind].get(server.name, {}).get(mix)
+            if rate is None or mix not in self.rates["own"][server.name]:
+                continue
+            try:
+                told = self.tools.steady(server.port, mix, kind, rate)
+            except live.Failure as failure:
+                live.say(f"{server.name}, {mix}: {failure}")
+                continue
+            live.say(f"{server.name}, {mix}, {rate:,} a second: p99 {told['p99_us']} µs, {told['lost']} lost")
+            self.steady.append(run | {"kind": kind, "waits": told})
+            server.drain()
 
     def pairs(self):
+        rate = min(self.rates["own"].get(server, {}).get(PAIR_MIX, 0) for server in ("tapis", "echo"))
+        if not rate:
+            return None
         with ALL["tapis"](self.field) as tapis, ALL["echo"](self.field) as echo:
             tapis.load()
             echo.lengthen(self.growth[PAIR_MIX])
-            return measure.pairs(tapis, echo, PAIR_MIX, self.rates[PAIR_MIX], self.tools)
+            return measure.pairs(tapis, echo, PAIR_MIX, rate, self.tools)
 
     def reload(self, server):
-        if self.options.no_reload or server.state() != "old" or server.name in self.left_out:
+        if self.options.no_reload or server.state() != "old":
             return
+        changes = {"difference": False} if server.difference_way else {}
+        for word, whole in (changes | {"whole": True}).items():
+            if server.name not in self.left_out:
+                self.reloads.setdefault(server.name, {})[word] = self.change(server, word, whole)
+
+    def change(self, server, word, whole):
         try:
-            told = Reload(server, self.questions, self.options).run()
-            silence, lost = told["longest_silence_ms"], told["lost"]
-            live.say(f"{server.name}, reload: silence {silence} ms, {lost} lost, in force {told['in_force_seconds']} s")
+            told = Reload(server, self.questions, self.options, whole).run()
         except live.Failure as failure:
-            told = {"void": str(failure)}
-            live.say(f"{server.name}, reload: {failure}")
-        self.reloads[server.name] = told
+            live.say(f"{server.name}, {word}: {failure}")
+            return {"void": str(failure)}
+        silence, lost = told["longest_silence_ms"], told["lost"]
+        live.say(f"{server.name}, {word}: silence {silence} ms, {lost} lost, in force {told['in_force_seconds']} s")
+        return told
+
+
+def half(qps):
+    return max(1, round(statistics.median(qps) / 2, -1 if min(qps) < 10_000 else -2))
+
+
+def receive_buffer():
+    """Bytes that a socket gets whose server asks for no more."""
+    with open("/proc/sys/net/core/rmem_default") as default:
+        return int(default.read())
 
 
 def stay_on(cpus):

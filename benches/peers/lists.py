@@ -3,14 +3,17 @@
 import os
 import random
 import re
+import subprocess
+import time
 
+import dns
 import live
 
 # What all servers can hold. RPZ puts `*.` before a name and `.rpz` behind it.
 GOOD = re.compile(r"(?=.{3,240}$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})+")
 TTL = 60
-CHANGED = 1000  # names that go with the reload
-PROBES = 2000  # names that come with it, each asked at most once
+GONE = 1000  # names that a change removes
+PROBES = 2000  # names that it adds, each asked at most once
 RPZ_HEAD = """$TTL {ttl}
 $ORIGIN rpz.
 @ SOA localhost. root.localhost. {serial} 3600 600 86400 60
@@ -47,28 +50,69 @@ def read(path):
     return list(dict.fromkeys(name for name in map(str.lower, live.read_names(path)) if GOOD.fullmatch(name)))
 
 
+class Change:
+    """Names that leave the list, and names that join it."""
+
+    def __init__(self, word, gone):
+        self.gone, self.came = gone, [f"probe{number}.{word}-reload.com" for number in range(PROBES)]
+
+
+def parents(name):
+    labels = name.split(".")
+    return (".".join(labels[at:]) for at in range(1, len(labels)))
+
+
+def alone(names, some):
+    """Those of some names that have no other name of the list above or below them: they are free once they are gone."""
+    every, candidates = set(names), set(some)
+    with_others = {above for name in names for above in parents(name) if above in candidates}
+    return [name for name in some if name not in with_others and every.isdisjoint(parents(name))]
+
+
 class Lists:
-    """Files of the list: `old` at the start, `new` for the reload, `empty` for a control."""
+    """Files of the list: `old` at the start, `new` with both changes, `empty` for a control.
+
+    A server gets the first change as a difference, and the second with a new list, which has the first as well.
+    """
 
     def __init__(self, folder, names):
         self.folder, self.names = folder, names
-        self.gone = set(live.sample(names, min(CHANGED, len(names) // 10), seed=2))
-        self.probes = [f"probe{number}.reload-of-the-list.com" for number in range(PROBES)]
+        count = min(GONE, len(names) // 40)
+        gone = alone(names, live.sample(names, 8 * count, seed=2))[: 2 * count]
+        self.difference, self.whole = Change("difference", gone[:count]), Change("whole", gone[count:])
+        self.gone = set(gone)
+        self.cdb_seconds = None  # what tinycdb took for the old list
 
     def path(self, form, state):
         """The file, written when it is first asked for."""
         path = os.path.join(self.folder, f"{state}.{form}")
         if not os.path.exists(path):
-            with open(path, "w") as out:
-                if state == "empty":
-                    out.write("# empty on purpose\n")
-                if form == "rpz":
-                    out.write(RPZ_HEAD.format(ttl=TTL, serial=2 if state == "new" else 1))
-                line = FORMS[form]
-                out.writelines(line.format(name=name) for name in self.state(state))
+            (self.write_cdb if form == "cdb" else self.write_text)(path, form, state)
         return path
+
+    def write_text(self, path, form, state):
+        with open(path, "w") as out:
+            if state == "empty":
+                out.write("# empty on purpose\n")
+            if form == "rpz":
+                out.write(RPZ_HEAD.format(ttl=TTL, serial=3 if state == "new" else 1))
+            line = FORMS[form]
+            out.writelines(line.format(name=name) for name in self.state(state))
+
+    def write_cdb(self, path, _form, state):
+        """Keys are names in wire format; the value says nothing."""
+        records = path + ".records"
+        with open(records, "wb") as out:
+            for key in map(dns.wire_name, self.state(state)):
+                out.write(b"+%d,1:%s->1\n" % (len(key), key))
+            out.write(b"\n")
+        start = time.monotonic()
+        subprocess.run(["cdb", "-c", "-t", path + ".tmp", path, records], check=True)
+        self.cdb_seconds = self.cdb_seconds or round(time.monotonic() - start, 2)
+        os.remove(records)
 
     def state(self, state):
         if state == "new":
-            return [name for name in self.names if name not in self.gone] + self.probes
+            came = self.difference.came + self.whole.came
+            return [name for name in self.names if name not in self.gone] + came
         return self.names if state == "old" else []

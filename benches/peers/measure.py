@@ -1,4 +1,4 @@
-"""One measurement of one server: as fast as it answers, and at a steady rate."""
+"""One measurement of one server: as fast as it answers, or at a steady rate."""
 
 import json
 import os
@@ -9,6 +9,7 @@ import dns
 import live
 
 MOST_LOST = 0.001
+STEADY_KINDS = ("own", "common")  # half of what the server itself reaches, half of what the slowest of all does
 UNKNOWN_A_SECOND = 120_000  # more than a server and an upstream on one core can do
 TICKS_OFF = 0.05  # seconds by which the sums of ticks and of nanoseconds may differ
 
@@ -43,9 +44,11 @@ class Tools:
         if mix in ("cached", "mixed"):
             self.dnsperf(port, self.questions.path("warm"), "-n", "1")
 
-    def steady(self, port, mix, rate, seconds):
+    def steady(self, port, mix, kind, rate, seconds=None):
+        self.warm(port, mix)
         command = [self.pace_program, "--server", f"{dns.LOOPBACK}:{port}", "--rate", str(rate)]
-        command += ["--queries", self.questions.paced(mix), "--seconds", str(seconds)]
+        command += ["--queries", self.questions.paced(mix, kind)]
+        command += ["--seconds", str(seconds or self.options.latency_seconds)]
         return json.loads(self.run([*command, "--sockets", str(self.options.clients)]))
 
 
@@ -73,8 +76,8 @@ def spent(server, nanos, ticks):
     return exact if abs(exact - coarse) < TICKS_OFF else coarse
 
 
-def measure(server, mix, tools, above, rate):
-    """Both ways; `void` tells why it doesn't count."""
+def fast(server, mix, tools, above):
+    """As fast as it answers; `void` tells why it doesn't count."""
     options, questions = tools.options, tools.questions
     tools.warm(server.port, mix)
     checks = server.name != "echo"
@@ -89,7 +92,6 @@ def measure(server, mix, tools, above, rate):
     told["cpu_us"] = round(cpu / max(1, told["answered"]) * 1e6, 3)
     told["busy"] = round(cpu / told["asking_seconds"], 3)
     told["cores_busy_with_others"] = round(foreign / told["asking_seconds"], 2)
-    told["steady"] = tools.steady(server.port, mix, rate, options.latency_seconds)
     return told | {"memory": server.memory(), "void": void[: live.SHOWN]}
 
 
@@ -106,6 +108,5 @@ def pairs(one, other, mix, rate, tools):
     runs = {one.name: [], other.name: []}
     for number in range(tools.options.latency_runs):
         for server in (one, other) if number % 2 else (other, one):
-            tools.warm(server.port, mix)
-            runs[server.name].append(tools.steady(server.port, mix, rate, tools.options.pair_seconds))
+            runs[server.name].append(tools.steady(server.port, mix, "own", rate, tools.options.pair_seconds))
     return {"mix": mix, "rate": rate, "runs": runs}

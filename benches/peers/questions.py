@@ -1,5 +1,6 @@
 """What the servers are asked, and what they have to answer."""
 
+import itertools
 import os
 import random
 
@@ -42,21 +43,21 @@ class Questions:
             out.writelines(f"{name} A\n" for name in names)
 
     def renew(self, unknown, paced):
-        """New mixes, and so many names that nobody asked for before: for dnsperf, for pace."""
+        """New mixes, and so many names that were never asked for: for dnsperf, for each kind of run of pace."""
         draw = self.random.choice
         for mix in MIXES[:3]:
             share = {"blocked": 1, "cached": 0, "mixed": BLOCKED_SHARE}[mix]
             lot = (self.blocked if self.random.random() < share else self.cached for _ in range(MIX_LINES))
             self.write(mix, map(draw, lot))
-        label = self.random.getrandbits(32)
-        count = unknown + paced + CHECKED
-        names = [f"u{label:x}-{i:x}.{self.free[i % len(self.free)]}" for i in range(count)]
-        self.fresh = names[:CHECKED]
-        self.write("unknown", names[CHECKED : CHECKED + unknown])
-        self.write("unknown.paced", names[CHECKED + unknown :])
+        label, numbers = self.random.getrandbits(32), itertools.count()
+        fresh = (f"u{label:x}-{i:x}.{self.free[i % len(self.free)]}" for i in numbers)
+        self.fresh = list(itertools.islice(fresh, CHECKED))
+        self.write("unknown", itertools.islice(fresh, unknown))
+        for kind, count in paced.items():
+            self.write(f"unknown.{kind}", itertools.islice(fresh, count))
 
-    def paced(self, mix):
-        return self.path("unknown.paced" if mix == "unknown" else mix)
+    def paced(self, mix, kind):
+        return self.path(f"unknown.{kind}" if mix == "unknown" else mix)
 
     def cases(self, mix):
         """Some names of the mix, and whether they are blocked."""

@@ -1,8 +1,9 @@
-"""What clients notice while a server takes in a new list: the longest silence, what is lost, when it is in force.
+"""What clients notice while a server's list changes: the longest silence, what is lost, when the change is in force.
 
-The whole list is replaced, by one in which a thousand names went and others came. Names that came
-are asked once each, so no cache can hide that they are blocked. A server that knows no other way is
-started anew.
+A thousand names go and two thousand come: first as a difference, in the best way that the server has for one,
+then within a new list that replaces the whole one. A server that has no other way for that is restarted. Of the
+names that come, each is asked once, so no cache can hide that it is blocked; the last ones first, since a server
+that takes them one by one has not finished before those.
 """
 
 import contextlib
@@ -20,6 +21,7 @@ BEFORE, AFTER = 0.5, 1.5  # seconds that belong to the reload, too
 REST_SHARE, REST_WINDOW, REST_PATIENCE = 0.25, 0.5, 120.0  # of a core; seconds
 PROBE_PAUSE, PROBE_SHARE, PROBE_TIMEOUT = 0.01, 0.01, 0.1  # seconds; of the time since the change
 ASKED = 2000  # names of each kind
+CHECKED = 100  # names that went, and that came
 
 
 class Watch(load.Load):
@@ -69,15 +71,25 @@ def resident_mb(server):
 
 
 class Reload:
-    def __init__(self, server, questions, options):
-        self.server, self.options = server, options
+    """One change. `whole` tells a new list from a difference."""
+
+    def __init__(self, server, questions, options, whole):
+        self.server, self.options, self.whole = server, options, whole
         lists = server.field.lists
-        kept = [name for name in live.sample(questions.blocked, 2 * ASKED) if name not in lists.gone][:ASKED]
+        self.changed = lists.whole if whole else lists.difference
+        kept = [name for name in live.sample(questions.blocked, 3 * ASKED) if name not in lists.gone][:ASKED]
         asked = [load.Question(name, dns.A, "blocked", False) for name in kept]
         asked += [load.Question(name, dns.A, "free", False) for name in questions.cached[:ASKED]]
-        server.lay_list("new")  # before there is any load: that takes its time, and so does freeing the old one
+        # Before there is any load: that takes its time, and so does freeing the old list.
         self.old_list = open(server.list, "rb")
-        self.command = server.reload_command()
+        if whole:
+            server.prepare_reload()
+            server.lay_list("new")
+            self.command, self.way = server.reload_command(), server.reload_way
+        else:
+            server.lay_difference(lists.difference)
+            self.command, self.way = server.difference_command(), server.difference_way
+        server.settle()
         # Starting a process would hold up the load: a shell that is there already does it.
         cpus = ["taskset", "-c", options.load_cpu]
         self.shell = subprocess.Popen([*cpus, "sh"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
@@ -87,7 +99,7 @@ class Reload:
         before, peak = self.server.memory(), resident_mb(self.server)
         start = time.monotonic()
         self.load.run(start + self.options.reload_control)
-        witness = Witness(self.server, self.server.field.lists.probes)
+        witness = Witness(self.server, self.changed.came[::-1])
         witness.start()
         changed = time.monotonic()
         self.change()
@@ -103,16 +115,17 @@ class Reload:
             self.shell.wait()
         witness.join()
         self.old_list.close()
+        self.check()
         told = {"in_force_seconds": round(witness.seen - changed, 3), "peak_mb": round(max(peak, witness.peak_mb), 1)}
-        told |= {"memory_before": before, "memory": self.server.memory(), "way": self.server.reload_way}
+        told |= {"memory_before": before, "memory": self.server.memory(), "way": self.way}
         control = self.load.between(start, changed - BEFORE)
         return told | {"control": self.figures(control)} | self.figures(self.load.between(changed - BEFORE, end))
 
     def change(self):
-        self.server.renew_list()
+        if self.whole:
+            self.server.renew_list()
         if self.command is not None:
-            words = " ".join(f"'{word}'" for word in self.command)
-            self.shell.stdin.write(f"{words} >> '{self.server.log}' 2>&1\n")
+            self.shell.stdin.write(f"({self.command}) >> '{self.server.log}' 2>&1\n")
             self.shell.stdin.flush()
             return
         # In this thread: a process goes with the thread that started it.
@@ -126,7 +139,17 @@ class Reload:
         while witness.seen is None:
             self.load.step()
             if not self.server.alive() or time.monotonic() > end or not witness.is_alive():
-                raise live.Failure(f"{self.server.name}: the new list is not in force:\n{self.server.tail()}")
+                raise live.Failure(f"{self.server.name}: the change is not in force:\n{self.server.tail()}")
+
+    def check(self):
+        """Whether all of the change is there. Below a name that went no answer of before is cached."""
+        cases = [(f"below.{name}", "true") for name in self.changed.gone[:CHECKED]]
+        cases += [(name, "blocked") for name in self.changed.came[:CHECKED]]
+        for name, want in cases:
+            reply = dns.ask(self.server.port, dns.query(name))
+            got, detail = dns.classify(reply, dns.A, None) if reply else ("no answer", None)
+            if got != want:
+                raise live.Failure(f"{self.server.name}: after the change {name} is {got} ({detail}), not {want}")
 
     def rest(self, end):
         """Goes on until the server does no more than to answer."""

@@ -7,7 +7,7 @@ import statistics
 import chart
 import live
 from servers import ALL
-from summary import STEADY, ahead, by_mix, by_server
+from summary import CHANGES, KINDS, STEADY, ahead, by_mix, by_server
 
 BEGIN, END = "<!-- peers: begin -->", "<!-- peers: end -->"
 
@@ -49,7 +49,7 @@ class Report:
         _old, end, after = rest.partition(END)
         if not begin or not end:
             raise live.Failure(f"{path} has no `{BEGIN}` with `{END}` behind it")
-        body = f"\n![CPU time a question](peers.svg)\n\n{self.text()}"
+        body = f"\n![CPU time per query](peers.svg)\n\n{self.text()}"
         self.put(docs, "benchmarks.md", f"{before}{BEGIN}{body}{END}{after}")
         self.put(docs, "peers.svg", self.picture())
         self.put(docs, "peers.json", json.dumps(self.result, indent=1) + "\n")
@@ -63,7 +63,7 @@ class Report:
         for mix in self.mixes:
             bars = [(self.label(s), self.parts[s, mix]["cpu_us"], s) for s in self.servers if (s, mix) in self.parts]
             groups.append((mix, [(label, spread.median, ALL[s].peer) for label, spread, s in bars]))
-        return chart.draw("CPU time a question, in µs", groups)
+        return chart.draw("CPU time per query, in µs", groups)
 
     # Failures.
 
@@ -73,14 +73,15 @@ class Report:
         for run in self.result["runs"]:
             for why in run["void"]:
                 yield f"{run['server']}, {run['mix']}, round {run['round']}: {why}"
-        for server, told in self.result["reloads"].items():
-            if "void" in told:
-                yield f"{server}, reload: {told['void']}"
+        for server, changes in self.result["reloads"].items():
+            for word, told in changes.items():
+                if "void" in told:
+                    yield f"{server}, {word}: {told['void']}"
 
     def own_failures(self):
         """What is wrong with Tapis or the echo; without these two nothing can be compared."""
         void = [run for run in self.result["runs"] if run["void"] and run["server"] in ("tapis", "echo")]
-        return void or "void" in self.result["reloads"].get("tapis", {})
+        return void or any("void" in told for told in self.result["reloads"].get("tapis", {}).values())
 
     # Text.
 
@@ -88,19 +89,20 @@ class Report:
         return f"{server} {self.result['versions'][server]}".strip()
 
     def text(self):
-        parts = [self.introduction(), self.costs(), self.speeds(), self.waits(), self.pairs(), self.lists()]
-        parts += [self.reloads(), self.where_peers_win(), self.notes()]
+        parts = [self.introduction(), self.costs(), self.speeds(), *map(self.waits, KINDS), self.pairs(), self.lists()]
+        parts += [self.reloads(), self.without_differences(), self.where_peers_win(), self.notes()]
         return "\n\n".join(part for part in parts if part) + "\n"
 
     def introduction(self):
         result, options = self.result, self.result["options"]
         machine = result["machine"]
         origin = "" if options["names"] else " made up"
-        cores = options["server_cpu"]
         return (
             f"{result['names']:,}{origin} blocked names; {result['started'][:10]}, {machine['model']}, "
             f"{machine['cpus']} cores, Linux {machine['kernel']}. Rounds: {options['rounds']}; "
-            f"{options['seconds']:g} s a mix; workers: {options['workers']}; the servers on core {cores}, in turn. "
+            f"{options['seconds']:g} s a mix; workers: {options['workers']}; the servers on core "
+            f"{options['server_cpu']}, in turn. The system's receive buffer, for servers that set no other: "
+            f"{machine['receive_buffer']:,} bytes. "
             f"Medians, with the least and the most in brackets. {self.disturbance()}"
         )
 
@@ -119,8 +121,8 @@ class Report:
             return cell(part["cpu_us"], 2) + ratio
 
         rows = [[self.label(server), *(one(server, mix) for mix in self.mixes)] for server in self.servers]
-        head = "User and system time of the server, in µs a question; as a multiple of the echo's, the kernel's part."
-        return f"{head}\n\n" + table(["CPU a question", *self.mixes], rows)
+        head = "User and system time of the server, in µs per query; as a multiple of the echo's, the kernel's part."
+        return f"{head}\n\n" + table(["CPU per query", *self.mixes], rows)
 
     def speeds(self):
         def one(server, mix):
@@ -129,20 +131,29 @@ class Report:
 
         rows = [[self.label(server), *(one(server, mix) for mix in self.mixes)] for server in self.servers]
         head = "And how busy its core was: well below 100 %, the load or the upstream is the limit, not the server."
-        return f"{head}\n\n" + table(["questions a second", *self.mixes], rows)
+        return f"{head}\n\n" + table(["queries per second", *self.mixes], rows)
 
-    def waits(self):
+    def waits(self, kind):
         def one(server, mix):
-            part = self.parts.get((server, mix))
-            if part is None or any(key not in part for key in STEADY):
+            part = self.parts.get((server, mix), {})
+            if any(f"{kind}_{key}" not in part for key in STEADY):
                 return ""
-            text = " / ".join(f"{part[key].median:,.0f}" for key in STEADY)
-            return text + (f", {part['lost'].median:.1%} lost" if part["lost"].median >= 0.0005 else "")
+            text = " / ".join(f"{part[f'{kind}_{key}'].median:,.0f}" for key in STEADY)
+            rate = f"{rates[server][mix]:,}: " if kind == "own" else ""
+            lost = part[f"{kind}_lost"].median
+            return rate + text + (f", {lost:.1%} lost" if lost >= 0.0005 else "")
 
-        rates = [f"{mix}, {self.result['rates'][mix]:,.0f} a second" for mix in self.mixes]
+        rates = self.result["rates"][kind]
         rows = [[self.label(server), *(one(server, mix) for mix in self.mixes)] for server in self.servers]
-        head = "Waits at one steady rate for all, from when each question was due: p50 / p99 / p99.9 in µs."
-        return f"{head}\n\n" + table(["waits", *rates], rows)
+        p = "from when each query was due: p50 / p99 / p99.9 in µs"
+        if kind == "own":
+            head = f"Waits at half of what each server reached above, which is named before them, {p}."
+            return f"{head}\n\n" + table(["waits at half", *self.mixes], rows)
+        common = next(iter(rates.values()), {})
+        columns = [f"{mix}, {common[mix]:,} per second" if mix in common else mix for mix in self.mixes]
+        given = self.result["options"]["rate"]
+        head = f"Waits at one rate for all, {'given' if given else 'half of what the slowest server reached'}, {p}."
+        return f"{head}\n\n" + table(["waits at one rate", *columns], rows)
 
     def pairs(self):
         pairs = self.result["pairs"]
@@ -155,7 +166,7 @@ class Report:
 
         count = len(pairs["runs"]["tapis"])
         return (
-            f"In {count} pairs of runs, one right after the other ({pairs['mix']}, {pairs['rate']:,.0f} a second): "
+            f"In {count} pairs of runs, one right after the other ({pairs['mix']}, {pairs['rate']:,.0f} per second): "
             f"tapis {median('tapis')}, echo {median('echo')}."
         )
 
@@ -165,32 +176,46 @@ class Report:
             part = self.whole[server]
             if server == "echo" or "rss_mb" not in part:
                 continue
-            octets = part["rss_mb"].median * 1e6 / self.result["names"]
+            size = part["rss_mb"].median * 1e6 / self.result["names"]
             row = [cell(part["load_seconds"], 2), cell(part["rss_mb"]), cell(part["pss_mb"])]
-            rows.append([self.label(server), *row, f"{octets:,.0f}" if server != "tapis-empty" else ""])
+            rows.append([self.label(server), *row, f"{size:,.0f}" if server != "tapis-empty" else ""])
         head = "The list: from the start to the first blocked answer, and the memory that is taken then."
-        return f"{head}\n\n" + table(["list", "load, s", "RSS, MB", "PSS, MB", "octets a name"], rows)
+        seconds = self.result["cdb_seconds"]
+        if seconds is not None:
+            head += f" The file of dnsdist-cdb is made beforehand, by tinycdb, in {seconds:.2f} s, which are counted nowhere."
+        return f"{head}\n\n" + table(["list", "load, s", "RSS, MB", "PSS, MB", "bytes per name"], rows)
 
     def reloads(self):
         rows = []
-        for server, told in self.result["reloads"].items():
-            if "void" in told:
-                rows.append([self.label(server), "void", "", "", "", "", "", ""])
-                continue
-            row = [told["way"], f"{told['in_force_seconds']:.2f}", f"{told['longest_silence_ms']:,.0f}"]
-            row += [f"{told['control']['longest_silence_ms']:,.0f}", f"{told['lost']:,}", f"{told['let_through']:,}"]
-            rows.append([self.label(server), *row, f"{told['peak_mb']:,.0f}"])
+        for server in self.result["reloads"]:
+            for word, told in self.result["reloads"][server].items():
+                rows.append([self.label(server), CHANGES[word], *self.reload(told)])
         rate = self.result["options"]["reload_rate"]
+        lists = self.result["change"]
         head = (
-            f"The whole list is replaced, once, under {rate:,} questions a second. Lost: no answer in 2 s; let "
-            "through: blocked names answered as others are. Before: the longest silence without a change."
+            f"{lists['gone']:,} names go and {lists['came']:,} come, under {rate:,} queries per second: once within a new "
+            "list, which replaces the whole one, and once as a difference, in the best way that the server has for it. "
+            "In force: until the last of the names is blocked. Lost: no answer in 2 s; let through: blocked names "
+            "answered as others are. Before: the longest silence without a change."
         )
-        columns = ["reload", "way", "in force, s", "longest silence, ms", "before, ms", "lost", "let through"]
+        columns = ["change", "of", "way", "in force, s", "longest silence, ms", "before, ms", "lost", "let through"]
         return f"{head}\n\n" + table([*columns, "most MB"], rows) if rows else ""
+
+    def reload(self, told):
+        if "void" in told:
+            return ["void", "", "", "", "", "", ""]
+        row = [told["way"], f"{told['in_force_seconds']:.2f}", f"{told['longest_silence_ms']:,.0f}"]
+        row += [f"{told['control']['longest_silence_ms']:,.0f}", f"{told['lost']:,}", f"{told['let_through']:,}"]
+        return [*row, f"{told['peak_mb']:,.0f}"]
+
+    def without_differences(self):
+        servers = [s for s in self.peers if s in self.result["reloads"] and not ALL[s].difference_way]
+        text = f"Without a way for differences: {', '.join(map(self.label, servers))}."
+        return text if servers else ""
 
     def where_peers_win(self):
         lines = [f"- {line}" for line in ahead(self.result, self.peers)]
-        return "Where a peer is ahead of Tapis:\n\n" + ("\n".join(lines) if lines else "- nowhere in this run")
+        return "Where peers are ahead of Tapis:\n\n" + ("\n".join(lines) if lines else "- nowhere in this run")
 
     def notes(self):
         notes = self.result["notes"]

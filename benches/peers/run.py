@@ -1,7 +1,7 @@
 #!/usr/bin/env -S python3 -B
-"""Tapis beside other DNS servers: what a question costs, how long it waits, what the list takes.
+"""Tapis beside other DNS servers: what a query costs, how long it waits, what the list takes.
 
-    benches/peers/run.py [--names FILE] [--top FILE] [--rounds 5] [--seconds 5] [--out DIR]
+    benches/peers/run.py [--names FILE] [--top FILE] [--rounds 3] [--seconds 3] [--out DIR]
                          [--servers a,b] [--mixes a,b] [--quick] [--docs]
 
 Measures whichever of the servers in servers/ is installed, one worker thread each, all with the same
@@ -13,9 +13,14 @@ has one core, dnsperf, pace and the upstream another. Every round asks each serv
     mixed    5 % blocked, the rest cached
     unknown  names that were never asked before, so each goes upstream
 
-first as fast as it answers (dnsperf), then at a steady rate (pace): half of what the echo reaches, for
-unknown names half of what Tapis reaches. The echo is a program that sends each question back: the
-kernel's share of all figures. TAPIS_BEFORE=PATH measures another build of Tapis as well. At last each server takes in a changed list at 2,000 questions a second.
+first, in all rounds, as fast as it answers (dnsperf), then at two steady rates (pace): half of what the
+server itself reached, and half of what the slowest one did. The echo is a program that sends each query
+back: the kernel's share of all figures. At last the list of each server changes at 2,000 queries per
+second, by a difference and by a new list. `--servers tapis-before,...` with TAPIS_BEFORE=PATH measures
+another build of Tapis as well, tapis-orders one with many orders.
+
+A server that sets no receive buffer for its sockets has the system's, which is small; its operators
+enlarge it: sysctl -w net.core.rmem_default=4194304.
 
 Before and after each measurement answers are compared with what they have to be, and dnsperf has to
 report NOERROR alone and next to no loss: else the measurement is void. Writes table.md, chart.svg and
@@ -42,7 +47,7 @@ from bench import Bench
 from report import Report
 
 QUICK = {"rounds": 1, "seconds": 0.4, "latency_seconds": 0.15, "latency_runs": 3, "pair_seconds": 0.2}
-QUICK |= {"calibration_seconds": 0.3, "reload_control": 0.6, "made_up": 20_000}
+QUICK |= {"reload_control": 0.6, "made_up": 20_000}
 TOOLS = {"dnsperf": "dnsperf", "nsd": "nsd", "taskset": "util-linux"}
 BUILD = ["cargo", "build", "--profile", "dist", "--bins", "--examples"]
 BUILT = ("tapis", os.path.join("examples", "echo"), os.path.join("examples", "pace"))
@@ -51,21 +56,21 @@ BUILT = ("tapis", os.path.join("examples", "echo"), os.path.join("examples", "pa
 def read_options():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     add = arguments.add_argument
+    usual = [name for name, kind in servers.ALL.items() if kind.usual]
     add("--names", help="the list, a name a line")
     add("--top", help="popular names, a name a line")
     add("--made-up", type=int, default=1_000_000, help="names that are made up without --names")
-    add("--rounds", type=int, default=5)
-    add("--seconds", type=float, default=5, help="of dnsperf, each mix")
-    add("--latency-seconds", type=float, default=3, help="of pace, each mix")
+    add("--rounds", type=int, default=3)
+    add("--seconds", type=float, default=3, help="of dnsperf, each mix")
+    add("--latency-seconds", type=float, default=1.5, help="of pace, each mix and rate")
     add("--latency-runs", type=int, default=11, help="pairs of Tapis and echo; 0: none")
     add("--pair-seconds", type=float, default=1, help="of each of those")
-    add("--calibration-seconds", type=float, default=2)
-    add("--rate", type=int, help="of pace, for all mixes; default: half of what the echo reaches")
-    add("--servers", default=",".join(servers.ALL), help="default: %(default)s; Tapis and the echo always run")
+    add("--rate", type=int, help="the one for all, in all mixes; default: half of what the slowest server reaches")
+    add("--servers", default=",".join(usual), help="default: %(default)s; Tapis and the echo always run")
     add("--mixes", default=",".join(servers.MIXES))
     add("--workers", type=int, default=1, help="threads of each server")
     add("--clients", type=int, default=8, help="sockets of the load")
-    add("--outstanding", type=int, default=100, help="questions that dnsperf has on their way")
+    add("--outstanding", type=int, default=100, help="queries that dnsperf has on their way")
     add("--server-cpu", default="0", help="core of the servers, or several: 0,1")
     add("--load-cpu", default="1", help="core of the load and the upstream")
     add("--no-reload", action="store_true")

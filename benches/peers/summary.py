@@ -28,81 +28,112 @@ class Part(dict):
 
 
 def flat(run, floor):
-    """The figures of one run; the ratio is to the echo in the same round."""
-    steady = run["steady"]
+    """The figures of one run of dnsperf; the ratio is to the echo in the same round."""
     figures = {key: run[key] for key in ("qps", "cpu_us", "busy")}
-    figures |= {key: steady[key] for key in STEADY}
-    right = steady["rcodes"].get("NOERROR", 0)
-    figures["lost"] = 1 - right / steady["sent"]
-    figures["ratio"] = run["cpu_us"] / floor if floor else None
-    return figures
+    return figures | {"ratio": run["cpu_us"] / floor if floor else None}
+
+
+def flat_waits(run):
+    """The figures of one run of pace, with its kind before their names."""
+    waits, kind = run["waits"], run["kind"]
+    lost = 1 - waits["rcodes"].get("NOERROR", 0) / waits["sent"]
+    return {f"{kind}_{key}": waits[key] for key in STEADY} | {f"{kind}_lost": lost}
 
 
 def by_mix(result):
     """{(server, mix): Part}; the void measurements left out."""
     valid = [run for run in result["runs"] if not run["void"]]
     floors = {(run["mix"], run["round"]): run["cpu_us"] for run in valid if run["server"] == "echo"}
-    parts = {}
+    records = {}
     for run in valid:
         floor = floors.get((run["mix"], run["round"]))
-        parts.setdefault((run["server"], run["mix"]), []).append(flat(run, floor))
-    return {key: Part.of(runs) for key, runs in parts.items()}
+        records.setdefault((run["server"], run["mix"]), {}).setdefault("fast", []).append(flat(run, floor))
+    for run in result["steady"]:
+        records.setdefault((run["server"], run["mix"]), {}).setdefault(run["kind"], []).append(flat_waits(run))
+    parts = {}
+    for key, kinds in records.items():
+        parts[key] = Part()
+        for lot in kinds.values():
+            parts[key] |= Part.of(lot)
+    return parts
 
 
 def by_server(result):
-    """{server: Part} of loading and reloading."""
+    """{server: Part} of loading, and of each way of changing the list, with that before the names of its figures."""
     parts = {}
     for server in result["versions"]:
         keys = ("load_seconds", "rss_mb", "pss_mb")
         part = Part.of([{key: load[key] for key in keys} for load in result["loads"].get(server, ())])
-        told = result["reloads"].get(server, {})
-        if told and "void" not in told:
-            keys = ("in_force_seconds", "longest_silence_ms", "lost", "let_through", "peak_mb")
-            part |= Part.of([{key: told[key] for key in keys}])
+        for word, told in result["reloads"].get(server, {}).items():
+            if "void" not in told:
+                part |= Part.of([{f"{word}_{key}": told[key] for key in RELOAD}])
         parts[server] = part
     return parts
 
 
-CPU, QPS = ("cpu_us", "CPU a question", "µs", 2, min), ("qps", "questions a second", "", 0, max)
-WAITS = [(key, f"{word} at a steady rate", "µs", 0, min) for key, word in zip(STEADY, ("p50", "p99", "p99.9"))]
-WHOLE = [
-    ("load_seconds", "time to load", "s", 2, min),
-    ("rss_mb", "resident memory", "MB", 1, min),
-    ("longest_silence_ms", "longest silence at a reload", "ms", 0, min),
-    ("lost", "questions lost at a reload", "", 0, min),
-    ("in_force_seconds", "reload in force", "s", 2, min),
-    ("peak_mb", "most memory at a reload", "MB", 0, min),
+RELOAD = {
+    "in_force_seconds": ("time until it is in force", "s", 2),
+    "longest_silence_ms": ("longest silence", "ms", 0),
+    "lost": ("queries lost", "", 0),
+    "let_through": ("blocked names let through", "", 0),
+    "peak_mb": ("most memory", "MB", 0),
+}
+CHANGES = {"whole": "a new list", "difference": "a difference"}
+KINDS = {"own": "half of its own capacity", "common": "the common rate"}
+CPU, QPS = ("cpu_us", "CPU per query", "µs", 2, min), ("qps", "queries per second", "", 0, max)
+WAITS = [
+    (f"{kind}_{key}", f"{word} at {words}", "µs", 0, min)
+    for kind, words in KINDS.items()
+    for key, word in zip(STEADY, ("p50", "p99", "p99.9"))
+]
+WHOLE = [("load_seconds", "time to load", "s", 2, min), ("rss_mb", "resident memory", "MB", 1, min)]
+WHOLE += [
+    (f"{change}_{key}", f"{words} with {that}", unit, digits, min)
+    for change, that in CHANGES.items()
+    for key, (words, unit, digits) in RELOAD.items()
 ]
 
 
 def ahead(result, peers):
-    """A sentence for each figure in which a peer is better than Tapis."""
+    """A sentence for each figure in which peers are better than Tapis, with all of them, the best first."""
     mixes, whole = by_mix(result), by_server(result)
     for column in (CPU, QPS, *WAITS):
         for mix in result["options"]["mixes"]:
             parts = {server: mixes.get((server, mix), {}) for server in ("tapis", *peers)}
-            able = [server for server in peers if column not in WAITS or answers_all(parts[server])]
-            yield from winner(column, parts, able, f"{mix}, ")
+            able = [server for server in peers if column not in WAITS or answers_all(parts[server], column[0])]
+            rates = result["rates"]["own"] if column[0].startswith("own_") else {}
+            yield from winners(column, parts, able, f"{mix}, ", {s: r[mix] for s, r in rates.items() if mix in r})
     for column in WHOLE:
-        yield from winner(column, whole, peers, "")
+        yield from winners(column, whole, peers, "", {})
 
 
-def answers_all(part):
-    """Who loses questions has short waits for the rest."""
-    return "lost" in part and part["lost"].median < MOST_LOST
+def answers_all(part, key):
+    """A server that loses queries has short waits for the rest."""
+    lost = part.get(key.partition("_")[0] + "_lost")
+    return lost is not None and lost.median < MOST_LOST
 
 
-def winner(column, parts, peers, where):
+def winners(column, parts, peers, where, rates):
     key, words, unit, digits, best = column
     own = parts.get("tapis", {}).get(key)
-    others = {server: parts[server][key] for server in peers if key in parts.get(server, {})}
-    if own is None or not others:
+    if own is None:
         return
-    server = best(others, key=lambda server: others[server].median)
-    theirs = others[server]
-    if theirs.median != own.median and best(theirs.median, own.median) == theirs.median:
-        figures = f"{server} {theirs.median:,.{digits}f} {unit}".rstrip()
-        doubt = "; their ranges overlap" if theirs.overlaps(own) else ""
-        if key == "qps" and parts["tapis"]["busy"].median < FULL:
-            doubt += "; Tapis' core was not full, the load was the limit"
-        yield f"{where}{words}: {figures} (Tapis {own.median:,.{digits}f}{doubt})"
+    better = [s for s in peers if key in parts[s] and is_better(parts[s][key].median, own.median, best)]
+    better.sort(key=lambda server: parts[server][key].median, reverse=best is max)
+
+    def figure(server, spread):
+        text = f"{spread.median:,.{digits}f} {unit}".rstrip()
+        return f"{text} at {rates[server]:,} per second" if server in rates else text
+
+    told = [
+        f"{server} {figure(server, parts[server][key])}{' (ranges overlap)' if parts[server][key].overlaps(own) else ''}"
+        for server in better
+    ]
+    if told:
+        limit = key == "qps" and parts["tapis"]["busy"].median < FULL
+        doubt = "; its core was not full, the load was the limit" if limit else ""
+        yield f"{where}{words}: {', '.join(told)}; Tapis {figure('tapis', own)}{doubt}"
+
+
+def is_better(one, other, best):
+    return one != other and best(one, other) == one

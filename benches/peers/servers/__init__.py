@@ -2,7 +2,7 @@
 
 from .base import MIXES, PATH, Field, Server
 from .bind import Bind
-from .dnsdist import Dnsdist
+from .dnsdist import Cdb, Dnsdist
 from .dnsmasq import Dnsmasq
 from .hickory import Hickory
 from .knot import Knot
@@ -10,7 +10,7 @@ from .powerdns import PowerDns
 from .tapis import Before, Echo, Empty, Orders, Tapis
 from .unbound import LocalZones, Rpz
 
-KINDS = (Tapis, Before, Empty, Orders, Echo, LocalZones, Rpz, Bind, PowerDns, Dnsdist, Knot, Dnsmasq, Hickory)
+KINDS = (Tapis, Before, Empty, Orders, Echo, LocalZones, Rpz, Bind, PowerDns, Dnsdist, Cdb, Knot, Dnsmasq, Hickory)
 ALL = {kind.name: kind for kind in KINDS}
 
 __all__ = ["ALL", "MIXES", "PATH", "Field", "Server"]

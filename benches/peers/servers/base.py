@@ -16,6 +16,8 @@ PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin:" + os.path.expanduser("~/
 MIXES = ("blocked", "cached", "mixed", "unknown")
 IDLE_SHARE, IDLE_WINDOW = 0.05, 0.25  # of a core; seconds
 SETTLE_SECONDS, LOAD_SECONDS = 600, 1800
+DRAIN_WINDOW, DRAIN_SECONDS = 0.1, 20  # between two measurements
+RECEIVE_BUFFER = 4 << 20  # bytes; what Tapis asks for, given to all that have a setting for it
 PROBE_SECONDS = 0.01
 
 
@@ -37,7 +39,9 @@ class Server(live.Child):
     peer = True  # not Tapis and not a control
     most_workers = 64
     octets_a_name = 0  # roughly, to tell whether all fit into memory together
-    reload_way = "restart"
+    usual = True  # measured without being named
+    reload_way = "restart"  # how it takes a whole list
+    difference_way = ""  # how it takes a difference; empty if it can't
     note = ""  # what a reader has to know to compare it
 
     def __init__(self, field):
@@ -82,21 +86,44 @@ class Server(live.Child):
         """What its configuration may name."""
         field = self.field
         common = {"host": dns.LOOPBACK, "port": self.port, "upstream": field.upstream, "workers": field.workers}
-        return common | {"folder": self.folder, "list": self.list}
+        return common | {"folder": self.folder, "list": self.list, "buffer": RECEIVE_BUFFER}
 
     def arguments(self):
         raise NotImplementedError
 
     def reload_command(self):
-        """What makes it read its list again, once that is replaced; None if nothing but a restart does."""
+        """Shell command that makes it read its list again, once that is replaced; None if only a restart does."""
         return None
 
+    def lay_difference(self, change):
+        """Writes what `difference_command` takes; the server may do what it has to do before any change comes."""
+
+    def difference_command(self):
+        """Shell command that brings the difference into force."""
+        raise NotImplementedError
+
+    def prepare_reload(self):
+        """What has to be undone of the way of differences before a whole list can come."""
+
     # For the measurements.
+
+    def write(self, file, lines):
+        """A file in the server's folder; its path."""
+        path = os.path.join(self.folder, file)
+        with open(path, "w") as out:
+            out.writelines(f"{line}\n" for line in lines)
+        return path
+
+    def run(self, command):
+        """A command for the server, outside of measurements."""
+        done = subprocess.run(command, shell=True, capture_output=True, text=True)
+        if done.returncode:
+            raise live.Failure(f"{self.name}: `{command}` fails: {done.stderr or done.stdout}")
 
     def lay_list(self, state):
         """Puts that state of the list beside the old one."""
         # A link is cheap, but whoever watches the file notices each further link to it: Tapis gets a copy.
-        put = shutil.copyfile if self.form == "names" else os.link
+        put = shutil.copyfile if self.form in ("names", "cdb") else os.link
         put(self.field.lists.path(self.form, state), self.list + ".new")
 
     def renew_list(self):
@@ -104,7 +131,7 @@ class Server(live.Child):
         os.rename(self.list + ".new", self.list)
 
     def restart(self):
-        self.__exit__()
+        super().__exit__()
         self.launch()
 
     def load(self):
@@ -119,15 +146,20 @@ class Server(live.Child):
         seconds = self.wait_for(ready, LOAD_SECONDS)
         return {"load_seconds": round(seconds, 3), "rest_seconds": round(seconds + self.settle(), 1)}
 
-    def settle(self):
+    def settle(self, window=IDLE_WINDOW, patience=SETTLE_SECONDS):
         """Waits until it has nothing more to do; the seconds that this took."""
         start = time.monotonic()
-        while time.monotonic() < start + SETTLE_SECONDS:
-            before = self.cpu_seconds()
-            time.sleep(IDLE_WINDOW)
-            if self.cpu_seconds() - before < IDLE_SHARE * IDLE_WINDOW:
-                return max(0, time.monotonic() - start - IDLE_WINDOW)
+        while time.monotonic() < start + patience:
+            before = self.cpu_nanos()
+            time.sleep(window)
+            spent = sum(nanos - before.get(task, 0) for task, nanos in self.cpu_nanos().items()) / 1e9
+            if spent < IDLE_SHARE * window:
+                return max(0, time.monotonic() - start - window)
         return time.monotonic() - start
+
+    def drain(self):
+        """Waits until what the measurement before left in its queues is answered or given up."""
+        self.settle(DRAIN_WINDOW, DRAIN_SECONDS)
 
     def cpu_nanos(self):
         """CPU time by thread: exact, but gone with a thread that ends."""

@@ -7,9 +7,11 @@ import live
 
 from .base import Server
 
+SECRET = "dGFwaXMtYmVuY2htYXJrLXBlZXJzLWtleS0wMTIzNDU="
+STEPS_A_MESSAGE = 600
 # Nothing that would make an answer longer or wait: the SOA in the additional section, recursion before the
 # policy, a line of log for each blocked question, a minute's pause between updates.
-CONFIG = """key "rndc" { algorithm hmac-sha256; secret "dGFwaXMtYmVuY2htYXJrLXBlZXJzLWtleS0wMTIzNDU="; };
+CONFIG = """key "rndc" { algorithm hmac-sha256; secret "$secret"; };
 controls { inet $host port $control allow { $host; } keys { "rndc"; }; };
 options {
   directory "$folder";
@@ -26,15 +28,18 @@ options {
   minimal-responses yes;
   max-cache-size 1g;
   recursive-clients 10000;
+  udp-receive-buffer $buffer;
+  udp-send-buffer $buffer;
   empty-zones-enable no;
   querylog no;
   response-policy { zone "rpz" log no add-soa no min-update-interval 0; }
     qname-wait-recurse no nsip-enable no nsdname-enable no break-dnssec yes recursive-only yes;
 };
 logging { category default { null; }; category general { default_stderr; }; category config { default_stderr; }; };
-zone "rpz" { type primary; file "$list"; check-names ignore; notify no; allow-transfer { none; }; };
+zone "rpz" { type primary; file "$list"; check-names ignore; notify no; allow-transfer { none; }; $updates };
 """
-RNDC = """key "rndc" { algorithm hmac-sha256; secret "dGFwaXMtYmVuY2htYXJrLXBlZXJzLWtleS0wMTIzNDU="; };
+UPDATES = 'allow-update { key "rndc"; }; max-journal-size 16m;'
+RNDC = """key "rndc" { algorithm hmac-sha256; secret "$secret"; };
 options { default-key "rndc"; default-server $host; default-port $control; };
 """
 
@@ -45,6 +50,7 @@ class Bind(Server):
     config = CONFIG
     octets_a_name = 1600
     reload_way = "rndc reload"
+    difference_way = "nsupdate"
     note = "response policy zone, two records a name"
 
     def __init__(self, field):
@@ -52,7 +58,7 @@ class Bind(Server):
         super().__init__(field)
 
     def words(self):
-        return super().words() | {"control": self.control}
+        return super().words() | {"control": self.control, "updates": UPDATES, "secret": SECRET}
 
     def arguments(self):
         with open(self.rndc_file(), "w") as out:
@@ -62,5 +68,31 @@ class Bind(Server):
     def rndc_file(self):
         return os.path.join(self.folder, "rndc.conf")
 
+    def rndc(self, verb):
+        return f"rndc -c '{self.rndc_file()}' {verb}"
+
     def reload_command(self):
-        return ["rndc", "-c", self.rndc_file(), "reload", "rpz"]
+        return self.rndc("reload rpz")
+
+    def lay_difference(self, change):
+        """A message of an update has at most 64 kB: several of them."""
+        steps = [f"update delete {owner}" for name in change.gone for owner in owners(name)]
+        steps += [f"update add {owner} 60 A 0.0.0.0" for name in change.came for owner in owners(name)]
+        words = self.words()
+        head = f"server {words['host']} {words['port']}\nzone rpz.\nttl 60"
+        lots = (steps[at : at + STEPS_A_MESSAGE] for at in range(0, len(steps), STEPS_A_MESSAGE))
+        self.write("updates", [head, *(line for lot in lots for line in (*lot, "send"))])
+
+    def difference_command(self):
+        return f"nsupdate -v -y 'hmac-sha256:rndc:{SECRET}' '{self.folder}/updates'"
+
+    def prepare_reload(self):
+        """Makes the zone a static one again: the file of a zone that takes updates must not be replaced."""
+        with open(self.config_file, "w") as out:
+            out.write(string.Template(self.config).substitute(self.words() | {"updates": ""}))
+        self.run(self.rndc("sync -clean rpz"))
+        self.run(self.rndc("reconfig"))
+
+
+def owners(name):
+    return f"{name}.rpz.", f"*.{name}.rpz."

@@ -1,28 +1,48 @@
-"""dnsdist with a rule for the suffixes, and its packet cache."""
+"""dnsdist with its packet cache, and the names in its memory or in a constant database (CDB)."""
+
+import shutil
 
 import live
 
-from .base import Server
+from .base import PATH, Server
 
 KEY = "dGFwaXMtYmVuY2htYXJrLXBlZXJzLWtleS0wMTIzNDU="
-# The new rule stands before the old one goes: no name is free in between.
-CONFIG = """$locals
+CONFIG = """setUDPMultipleMessagesVectorSize(64)
+setUDPSocketBufferSizes($buffer, $buffer)
+$locals
 setSecurityPollSuffix("")
 controlSocket("$host:$control")
 setKey("$key")
 setConsoleACL("$host/32")
 newServer({address="$host:$upstream"})
 getPool(""):setCache(newPacketCache(4000000, {maxTTL=86400}))
-local rules = 0
-function reloadNames()
+local function node(path)
   local names = newSuffixMatchNode()
-  for name in io.lines("$list") do names:add(newDNSName(name)) end
-  addAction(SuffixMatchNodeRule(names, true), SpoofAction({"0.0.0.0", "::"}))
+  for name in io.lines(path) do names:add(newDNSName(name)) end
+  return SuffixMatchNodeRule(names, true)
+end
+local sink = SpoofAction({"0.0.0.0", "::"})
+function addDifference()
+  addAction(node("$folder/came"), sink)
+  mvRuleToTop()
+  addAction(node("$folder/gone"), AllowAction())
+  mvRuleToTop()
+end
+"""
+# The new rule stands before the old one goes: no name is free in between.
+NODE = """local rules = 0
+function reloadNames()
   rules = rules + 1
-  if rules > 1 then rmRule(0) rules = 1 end
+  addAction(node("$list"), sink, {name="names" .. rules})
+  if rules > 1 then rmRule("names" .. (rules - 1)) end
   collectgarbage()
 end
 reloadNames()
+"""
+# No name of the list has fewer than two labels.
+STORE = """local store = newCDBKVStore("$list", 0)
+addAction(KeyValueStoreLookupRule(store, KeyValueLookupKeySuffix(2)), sink)
+function reloadStore() store:reload() end
 """
 
 
@@ -30,9 +50,11 @@ class Dnsdist(Server):
     name = program = "dnsdist"
     package = "Debian's dnsdist"
     version_option = "--version"
-    config = CONFIG
+    config = CONFIG + NODE
     octets_a_name = 1100  # while it reloads
     reload_way = "a function on its console"
+    difference_way = "rules before the list's, on its console"
+    reload_function = "reloadNames()"
     note = "SuffixMatchNode with SpoofAction, packet cache; a balancer, which leaves resolving to others"
 
     def __init__(self, field):
@@ -48,6 +70,31 @@ class Dnsdist(Server):
     def arguments(self):
         return ["--supervised", "--disable-syslog", "-C", self.config_file]
 
-    def reload_command(self):
+    def console(self, call):
         address = f"{self.words()['host']}:{self.control}"
-        return ["dnsdist", "-C", "/dev/null", "-c", address, "-k", KEY, "-e", "reloadNames()"]
+        return f"dnsdist -C /dev/null -c {address} -k {KEY} -e '{call}'"
+
+    def reload_command(self):
+        return self.console(self.reload_function)
+
+    def lay_difference(self, change):
+        self.write("came", change.came)
+        self.write("gone", change.gone)
+
+    def difference_command(self):
+        return self.console("addDifference()")
+
+
+class Cdb(Dnsdist):
+    name = "dnsdist-cdb"
+    package = "Debian's dnsdist and tinycdb"
+    form = "cdb"
+    config = CONFIG + STORE
+    octets_a_name = 100
+    reload_way = "`reload()` of the store, on its console"
+    reload_function = "reloadStore()"
+    note = "KeyValueStoreLookupRule with the suffixes of a name, in a file that tinycdb makes beforehand"
+
+    @classmethod
+    def find(cls, field):
+        return shutil.which("cdb", path=PATH) and super().find(field)

@@ -2,7 +2,8 @@
 
 from .base import Server
 
-# Its cache is searched longer the larger it is: large enough for what the mixes have cached.
+# Its cache is searched longer the larger it is: large enough for what the mixes have cached. It never gives up the
+# memory of a forwarded query, and goes through all of it for each one: an overload makes it slower for good.
 CONFIG = """port=$port
 listen-address=$host
 bind-interfaces
@@ -26,7 +27,7 @@ class Dnsmasq(Server):
     config = CONFIG
     most_workers = 1
     octets_a_name = 90
-    note = "`address=/NAME/#`; a cache of 20,000 records"
+    note = "`address=/NAME/#`, which it reads at its start alone; a cache of 20,000 records"
 
     def arguments(self):
         return ["--keep-in-foreground", "--log-facility=-", f"--conf-file={self.config_file}"]

@@ -3,6 +3,8 @@
 import os
 import shutil
 
+from primary import Primary
+
 from .base import Server
 
 # `dont-query` forbids the upstream on loopback by default.
@@ -15,8 +17,9 @@ reuseport=yes
 forward-zones-recurse=.=$host:$upstream
 dont-query=
 dnssec=off
-max-cache-entries=4000000
-max-packetcache-entries=4000000
+max-cache-entries=16000000
+max-packetcache-entries=16000000
+stats-ringbuffer-entries=0
 lua-config-file=$folder/policy.lua
 config-dir=$folder
 socket-dir=$folder
@@ -27,7 +30,9 @@ disable-syslog=yes
 quiet=yes
 loglevel=4
 """
-POLICY = 'rpzFile("{list}", {{policyName="names"}})\n'
+# It asks for differences each second; a whole list comes as a file.
+PRIMARY = 'rpzPrimary("{host}:{primary}", "rpz", {{policyName="names", seedFile="{list}", refresh=1}})'
+FILE = 'rpzFile("{list}", {{policyName="names"}})'
 
 
 class PowerDns(Server):
@@ -36,13 +41,34 @@ class PowerDns(Server):
     config = CONFIG
     octets_a_name = 1300  # and as much again while it reloads
     reload_way = "rec_control reload-lua-config"
+    difference_way = "IXFR, asked for each second"
     note = "Recursor; response policy zone, two records a name"
 
+    def __init__(self, field):
+        self.primary = None
+        super().__init__(field)
+
     def arguments(self):
-        with open(os.path.join(self.folder, "policy.lua"), "w") as out:
-            out.write(POLICY.format(list=self.list))
+        self.primary = self.primary or Primary(self.folder)
+        self.write("policy.lua", [PRIMARY.format(primary=self.primary.port, **self.words())])
         shutil.copy(self.config_file, os.path.join(self.folder, "recursor.conf"))
         return [f"--config-dir={self.folder}"]
 
+    def __exit__(self, *error):
+        super().__exit__(*error)
+        self.primary.__exit__()
+
+    def control(self, verb):
+        return f"rec_control --socket-dir='{self.folder}' {verb}"
+
     def reload_command(self):
-        return ["rec_control", f"--socket-dir={self.folder}", "reload-lua-config"]
+        return self.control("reload-lua-config")
+
+    def lay_difference(self, change):
+        self.primary.lay(change)
+
+    def difference_command(self):
+        return self.primary.publish()
+
+    def prepare_reload(self):
+        self.write("policy.lua", [FILE.format(**self.words())])

@@ -17,21 +17,28 @@ name = "names"
 path = "$list"
 scope = "subtree"
 
+[orders]
+path = "$folder/orders"
+
+[exceptions]
+path = "$folder/exceptions"
+
 [guard]
 public-suffixes = "none"  # the others block those, too
 """
 COUNT = 10_000  # orders, and exceptions
-ORDER = """id = "o{0}"
+ORDER = """id = "{0}"
 legal-basis = ["Law 1"]
 effective-from = 2020-01-01T00:00:00Z
 review-at = 2100-01-01T00:00:00Z
 authority = {{ name = "The Authority" }}
 reason = {{ en = "It says so" }}
 redress = {{ how = "Write to it" }}
-targets = [{{ name = "o{0}.orders.example", scope = "subtree" }}]
+targets = [{1}]
 """
+TARGET = '{{ name = "{0}", scope = "subtree" }}'
 EXCEPTION = """[[exception]]
-name = "e{0}.exceptions.example"
+name = "{0}"
 scope = "subtree"
 against = ["names"]
 reason = "It is needed"
@@ -48,23 +55,43 @@ class Tapis(Server):
     peer = False
     octets_a_name = 100
     reload_way = "the file is replaced"
+    difference_way = "an order's file, and one of exceptions"
 
     @classmethod
     def find(cls, field):
         path = os.path.join(field.target, "tapis")
         return path if os.path.exists(path) else None
 
+    def launch(self):
+        for kind in ("orders", "exceptions"):
+            os.makedirs(os.path.join(self.folder, kind), exist_ok=True)
+        self.fill()
+        super().launch()
+
+    def fill(self):
+        """Puts more than the list before it."""
+
     def arguments(self):
         return ["serve", "--config", self.config_file]
 
     def reload_command(self):
-        return ["true"]  # it sees by itself that the file is another
+        return "true"  # it watches the file
+
+    def lay_difference(self, change):
+        targets = ",\n".join(map(TARGET.format, change.came))
+        self.write("order.new", [ORDER.format("difference", targets)])
+        self.write("exceptions.new", map(EXCEPTION.format, change.gone))
+
+    def difference_command(self):
+        moves = ("exceptions.new", "exceptions/difference.toml"), ("order.new", "orders/difference.toml")
+        return " && ".join(f"mv '{self.folder}/{old}' '{self.folder}/{new}'" for old, new in moves)
 
 
 class Before(Tapis):
     """Another build of Tapis, whose path is in TAPIS_BEFORE: what a change costs."""
 
     name = "tapis-before"
+    usual = False
     note = "another build of Tapis"
 
     @classmethod
@@ -89,17 +116,13 @@ class Orders(Tapis):
 
     name = "tapis-orders"
     note = f"Tapis with {COUNT:,} orders and {COUNT:,} exceptions beside the list"
-    config = CONFIG + '[orders]\npath = "$folder/orders"\n\n[exceptions]\npath = "$folder/exceptions"\n'
+    usual = False
 
-    def launch(self):
-        for kind in ("orders", "exceptions"):
-            os.makedirs(os.path.join(self.folder, kind), exist_ok=True)
+    def fill(self):
         for number in range(COUNT):
-            with open(os.path.join(self.folder, f"orders/o{number}.toml"), "w") as out:
-                out.write(ORDER.format(number))
-        with open(os.path.join(self.folder, "exceptions/all.toml"), "w") as out:
-            out.writelines(EXCEPTION.format(number) for number in range(COUNT))
-        super().launch()
+            target = TARGET.format(f"o{number}.orders.example")
+            self.write(f"orders/o{number}.toml", [ORDER.format(f"o{number}", target)])
+        self.write("exceptions/all.toml", (EXCEPTION.format(f"e{n}.exceptions.example") for n in range(COUNT)))
 
 
 class Echo(Server):

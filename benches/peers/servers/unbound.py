@@ -1,14 +1,21 @@
 """Unbound, with a local zone for each name, and with a response policy zone."""
 
+from primary import Primary
+
 from .base import Server
 
-# The iterator alone: nobody else here validates, either. Each thread has sockets of its own.
+# The iterator alone: no other server here validates. Each thread has its own sockets, and is given the number of
+# ports and queries that Unbound's documentation has for busy servers.
 CONFIG = """server:
   interface: $host
   port: $port
   access-control: 127.0.0.0/8 allow
   num-threads: $workers
   so-reuseport: yes
+  so-rcvbuf: 4m
+  so-sndbuf: 4m
+  outgoing-range: 8192
+  num-queries-per-thread: 4096
   do-daemonize: no
   use-syslog: no
   logfile: ""
@@ -33,6 +40,7 @@ forward-zone:
 RPZ = """rpz:
   name: "rpz"
   zonefile: "$list"
+  primary: $host@$primary
 """
 
 
@@ -42,8 +50,9 @@ class LocalZones(Server):
     form = "local-zone"
     config = CONFIG
     octets_a_name = 480
-    reload_way = "unbound-control reload"
-    modules, include, verb = "iterator", 'include: "{list}"', ["reload"]
+    reload_way = "unbound-control reload_keep_cache"
+    difference_way = "unbound-control local_zones_remove, local_zones"
+    modules, include, verb = "iterator", 'include: "{list}"', "reload_keep_cache"
     note = "`local-zone: NAME always_null`; TTL 3600 of blocked answers is fixed"
 
     def words(self):
@@ -53,8 +62,19 @@ class LocalZones(Server):
     def arguments(self):
         return ["-d", "-c", self.config_file]
 
+    def control(self, verb):
+        return f"unbound-control -c '{self.config_file}' {verb}"
+
     def reload_command(self):
-        return ["unbound-control", "-c", self.config_file, *self.verb]
+        return self.control(self.verb)
+
+    def lay_difference(self, change):
+        self.write("gone", change.gone)
+        self.write("came", (f"{name} always_null" for name in change.came))
+
+    def difference_command(self):
+        verbs = ("local_zones_remove", "gone"), ("local_zones", "came")
+        return " && ".join(f"{self.control(verb)} < '{self.folder}/{file}'" for verb, file in verbs)
 
 
 class Rpz(LocalZones):
@@ -63,5 +83,24 @@ class Rpz(LocalZones):
     config = CONFIG + RPZ
     octets_a_name = 2400
     reload_way = "unbound-control auth_zone_reload"
-    modules, include, verb = "respip iterator", "", ["auth_zone_reload", "rpz"]
+    difference_way = "IXFR, by unbound-control auth_zone_transfer"
+    modules, include, verb = "respip iterator", "", "auth_zone_reload rpz"
     note = "response policy zone, two records a name"
+
+    def __init__(self, field):
+        self.primary = None
+        super().__init__(field)
+
+    def words(self):
+        self.primary = self.primary or Primary(self.folder)
+        return super().words() | {"primary": self.primary.port}
+
+    def __exit__(self, *error):
+        super().__exit__(*error)
+        self.primary.__exit__()
+
+    def lay_difference(self, change):
+        self.primary.lay(change)
+
+    def difference_command(self):
+        return f"{self.primary.publish()} && {self.control('auth_zone_transfer rpz')}"
