@@ -120,8 +120,10 @@ class Bench:
         """New queries: for dnsperf until the rates are known, for pace from then on."""
         own = self.rates["own"]
         fast = 0 if own or "unknown" not in self.options.mixes else self.options.seconds * measure.UNKNOWN_A_SECOND
-        most = {kind: max((rates.get("unknown", 0) for rates in self.rates[kind].values()), default=0) for kind in KINDS}
-        paced = {kind: int(rate * self.options.latency_seconds) + 1 for kind, rate in most.items()}
+        paced = {}
+        for kind in KINDS:
+            rate = max((rates.get("unknown", 0) for rates in self.rates[kind].values()), default=0)
+            paced[kind] = int(rate * self.options.latency_seconds) + 1
         self.questions.renew(int(fast), paced)
 
     # Rounds: all servers as fast as they answer, and only then, at rates that follow from it, the waits.
@@ -236,7 +238,8 @@ class Bench:
 
 
 def half(qps):
-    return max(1, round(statistics.median(qps) / 2, -1 if min(qps) < 10_000 else -2))
+    rate = statistics.median(qps) / 2
+    return max(1, int(round(rate, -1 if rate < 10_000 else -2)))
 
 
 def receive_buffer():

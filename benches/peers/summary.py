@@ -125,10 +125,10 @@ def winners(column, parts, peers, where, rates):
         text = f"{spread.median:,.{digits}f} {unit}".rstrip()
         return f"{text} at {rates[server]:,} per second" if server in rates else text
 
-    told = [
-        f"{server} {figure(server, parts[server][key])}{' (ranges overlap)' if parts[server][key].overlaps(own) else ''}"
-        for server in better
-    ]
+    told = []
+    for server in better:
+        overlap = " (ranges overlap)" if parts[server][key].overlaps(own) else ""
+        told.append(f"{server} {figure(server, parts[server][key])}{overlap}")
     if told:
         limit = key == "qps" and parts["tapis"]["busy"].median < FULL
         doubt = "; its core was not full, the load was the limit" if limit else ""
