@@ -95,7 +95,7 @@ class Lists:
             if state == "empty":
                 out.write("# empty on purpose\n")
             if form == "rpz":
-                out.write(RPZ_HEAD.format(ttl=TTL, serial=3 if state == "new" else 1))
+                out.write(RPZ_HEAD.format(ttl=TTL, serial=9 if state == "new" else 1))
             line = FORMS[form]
             out.writelines(line.format(name=name) for name in self.state(state))
 

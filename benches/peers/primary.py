@@ -1,4 +1,7 @@
-"""A primary server of the policy zone that knows one difference, for servers that take it by IXFR (RFC 1995)."""
+"""A primary server of the policy zone, for servers that take differences by IXFR (RFC 1995).
+
+It knows no whole zone: who asks has the one of the list's file, whose serial is 1, or later ones.
+"""
 
 import os
 import socketserver
@@ -13,29 +16,39 @@ import live
 from lists import TTL
 
 IXFR = 251
-OLD, NEW = 1, 2  # serials
+FIRST = 1  # serial
 MESSAGE = 16_000  # bytes of records in a message, about
 ZONE = dns.wire_name("rpz")
 
 
 class Primary(live.Child):
-    """This file in another process. The difference is in force once `publish` has run."""
+    """This file in another process. `began` puts a change of one name into force, before any other."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, began=False):
         self.port, self.folder = live.free_port(), folder
+        self.serial = FIRST
+        if began:
+            self.lay([], ["began.change.com"])
+            os.rename(*self.move())
         command = [sys.executable, "-B", os.path.abspath(__file__), str(self.port), folder]
         super().__init__(command, os.path.join(folder, "primary.log"))
         probe = dns.query("rpz", dns.SOA)
         self.wait_for(lambda: dns.ask(self.port, probe, 0.1), 20)
 
-    def publish(self):
-        """The shell command after which the zone is the new one."""
-        return f"mv '{self.folder}/unpublished' '{self.folder}/published'"
+    def lay(self, gone, came):
+        self.serial += 1
+        with open(self.move()[0], "w") as out:
+            out.writelines(f"-{name}\n" for name in gone)
+            out.writelines(f"+{name}\n" for name in came)
 
-    def lay(self, change):
-        with open(os.path.join(self.folder, "unpublished"), "w") as out:
-            out.writelines(f"-{name}\n" for name in change.gone)
-            out.writelines(f"+{name}\n" for name in change.came)
+    def move(self):
+        """The names of the file between which a change comes into force."""
+        path = os.path.join(self.folder, f"change.{self.serial}")
+        return path + ".new", path
+
+    def publish(self):
+        """The shell command after which the change is in force."""
+        return "mv '{}' '{}'".format(*self.move())
 
 
 def record(name, rtype, rdata):
@@ -56,23 +69,33 @@ def blocks(names):
 
 class Zone:
     def __init__(self, folder):
-        self.path = os.path.join(folder, "published")
+        self.folder = folder
+
+    def path(self, serial):
+        return os.path.join(self.folder, f"change.{serial}")
 
     def serial(self):
-        return NEW if os.path.exists(self.path) else OLD
+        serial = FIRST
+        while os.path.exists(self.path(serial + 1)):
+            serial += 1
+        return serial
 
     def answer(self, packet):
-        """The records that answer a query: the whole difference for who has the old zone, else the SOA."""
+        """The records that answer a query: all changes since the client's zone, or the SOA."""
         end = dns.skip_name(packet, 12)
-        rtype = struct.unpack_from(">H", packet, end)[0]
-        serial = self.serial()
-        if rtype != IXFR or serial == OLD or client_serial(packet, end + 4) != OLD:
-            return [soa(serial)]
-        with open(self.path) as lines:
+        rtype, newest = struct.unpack_from(">H", packet, end)[0], self.serial()
+        since = client_serial(packet, end + 4) if rtype == IXFR else newest
+        records = [soa(newest)]
+        for serial in range(since, newest):
+            records += self.change(serial)
+        return records + ([soa(newest)] if since < newest else [])
+
+    def change(self, serial):
+        with open(self.path(serial + 1)) as lines:
             lines = lines.read().split()
         gone = blocks(line[1:] for line in lines if line[0] == "-")
         came = blocks(line[1:] for line in lines if line[0] == "+")
-        return [soa(NEW), soa(OLD), *gone, soa(NEW), *came, soa(NEW)]
+        return [soa(serial), *gone, soa(serial + 1), *came]
 
 
 def client_serial(packet, at):

@@ -30,7 +30,7 @@ disable-syslog=yes
 quiet=yes
 loglevel=4
 """
-# It asks for differences each second; a whole list comes as a file.
+# A whole list comes as a file. It asks for differences each second once it got one; before that, each ten seconds.
 PRIMARY = 'rpzPrimary("{host}:{primary}", "rpz", {{policyName="names", seedFile="{list}", refresh=1}})'
 FILE = 'rpzFile("{list}", {{policyName="names"}})'
 
@@ -49,7 +49,7 @@ class PowerDns(Server):
         super().__init__(field)
 
     def arguments(self):
-        self.primary = self.primary or Primary(self.folder)
+        self.primary = self.primary or Primary(self.folder, began=True)
         self.write("policy.lua", [PRIMARY.format(primary=self.primary.port, **self.words())])
         shutil.copy(self.config_file, os.path.join(self.folder, "recursor.conf"))
         return [f"--config-dir={self.folder}"]
@@ -65,7 +65,7 @@ class PowerDns(Server):
         return self.control("reload-lua-config")
 
     def lay_difference(self, change):
-        self.primary.lay(change)
+        self.primary.lay(change.gone, change.came)
 
     def difference_command(self):
         return self.primary.publish()

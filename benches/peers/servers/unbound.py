@@ -100,7 +100,7 @@ class Rpz(LocalZones):
         self.primary.__exit__()
 
     def lay_difference(self, change):
-        self.primary.lay(change)
+        self.primary.lay(change.gone, change.came)
 
     def difference_command(self):
         return f"{self.primary.publish()} && {self.control('auth_zone_transfer rpz')}"
