@@ -12,11 +12,11 @@ from lists import Lists
 from questions import Questions
 from reload import Reload
 from servers import ALL, Field
+from summary import KINDS
 
 MEMORY_SHARE = 0.7  # of what is available, that all servers together may take
 OWN_MEMORY = 100e6  # of a server without a list, at most, with a cache
 PAIR_MIX = "mixed"
-KINDS = measure.STEADY_KINDS
 
 
 class Bench:

@@ -9,7 +9,6 @@ import dns
 import live
 
 MOST_LOST = 0.001
-STEADY_KINDS = ("own", "common")  # half of what the server itself reaches, half of what the slowest of all does
 UNKNOWN_A_SECOND = 120_000  # more than a server and an upstream on one core can do
 TICKS_OFF = 0.05  # seconds by which the sums of ticks and of nanoseconds may differ
 

@@ -79,7 +79,7 @@ RELOAD = {
     "peak_mb": ("most memory", "MB", 0),
 }
 CHANGES = {"whole": "a new list", "difference": "a difference"}
-KINDS = {"own": "half of its own capacity", "common": "the common rate"}
+KINDS = {"own": "half of its own capacity", "common": "the common rate"}  # at which waits are measured
 CPU, QPS = ("cpu_us", "CPU per query", "µs", 2, min), ("qps", "queries per second", "", 0, max)
 WAITS = [
     (f"{kind}_{key}", f"{word} at {words}", "µs", 0, min)

@@ -51,7 +51,7 @@ class Bind(Server):
     octets_a_name = 1600
     reload_way = "rndc reload"
     difference_way = "nsupdate"
-    note = "response policy zone, two records a name"
+    note = "response policy zone, two records a name, which takes dynamic updates; buffers of 4 MB"
 
     def __init__(self, field):
         self.control = live.free_port()

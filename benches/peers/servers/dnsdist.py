@@ -55,7 +55,7 @@ class Dnsdist(Server):
     reload_way = "a function on its console"
     difference_way = "rules before the list's, on its console"
     reload_function = "reloadNames()"
-    note = "SuffixMatchNode with SpoofAction, packet cache; a balancer, which leaves resolving to others"
+    note = "SuffixMatchNode with SpoofAction, packet cache, 64 packets per system call; a balancer, no resolver"
 
     def __init__(self, field):
         self.control = live.free_port()
@@ -93,7 +93,7 @@ class Cdb(Dnsdist):
     octets_a_name = 100
     reload_way = "`reload()` of the store, on its console"
     reload_function = "reloadStore()"
-    note = "KeyValueStoreLookupRule with the suffixes of a name, in a file that tinycdb makes beforehand"
+    note = "as dnsdist, but with KeyValueStoreLookupRule for the suffixes of a name, in a file that tinycdb makes"
 
     @classmethod
     def find(cls, field):

@@ -42,7 +42,7 @@ class PowerDns(Server):
     octets_a_name = 1300  # and as much again while it reloads
     reload_way = "rec_control reload-lua-config"
     difference_way = "IXFR, asked for each second"
-    note = "Recursor; response policy zone, two records a name"
+    note = "Recursor; response policy zone, two records a name; caches of 16,000,000 entries"
 
     def __init__(self, field):
         self.primary = None

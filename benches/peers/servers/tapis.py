@@ -126,12 +126,12 @@ class Orders(Tapis):
 
 
 class Echo(Server):
-    """Sends each question back, as long as Tapis' answer: what is left is the kernel's."""
+    """Sends each query back, as long as Tapis' answer: what is left is the kernel's."""
 
     name = "echo"
     package = "this repository"
     peer = False
-    note = "no DNS server: sends each question back, lengthened to the size of Tapis' answer"
+    note = "no DNS server: sends each query back, lengthened to the size of Tapis' answer"
     more = 0  # octets
 
     @classmethod

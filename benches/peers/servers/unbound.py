@@ -53,7 +53,7 @@ class LocalZones(Server):
     reload_way = "unbound-control reload_keep_cache"
     difference_way = "unbound-control local_zones_remove, local_zones"
     modules, include, verb = "iterator", 'include: "{list}"', "reload_keep_cache"
-    note = "`local-zone: NAME always_null`; TTL 3600 of blocked answers is fixed"
+    note = "`local-zone: NAME always_null`; TTL 3600 of blocked answers is fixed; buffers of 4 MB"
 
     def words(self):
         words = super().words()
@@ -85,7 +85,7 @@ class Rpz(LocalZones):
     reload_way = "unbound-control auth_zone_reload"
     difference_way = "IXFR, by unbound-control auth_zone_transfer"
     modules, include, verb = "respip iterator", "", "auth_zone_reload rpz"
-    note = "response policy zone, two records a name"
+    note = "response policy zone, two records a name; buffers of 4 MB"
 
     def __init__(self, field):
         self.primary = None
