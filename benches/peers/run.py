@@ -1,7 +1,7 @@
 #!/usr/bin/env -S python3 -B
 """Tapis beside other DNS servers: what a query costs, how long it waits, what the list takes.
 
-    benches/peers/run.py [--names FILE] [--top FILE] [--rounds 3] [--seconds 3] [--out DIR]
+    benches/peers/run.py [--names FILE] [--top FILE] [--rounds 3] [--seconds 2] [--out DIR]
                          [--servers a,b] [--mixes a,b] [--quick] [--docs]
 
 Measures whichever of the servers in servers/ is installed, one worker thread each, all with the same
@@ -61,8 +61,8 @@ def read_options():
     add("--top", help="popular names, a name a line")
     add("--made-up", type=int, default=1_000_000, help="names that are made up without --names")
     add("--rounds", type=int, default=3)
-    add("--seconds", type=float, default=3, help="of dnsperf, each mix")
-    add("--latency-seconds", type=float, default=1.5, help="of pace, each mix and rate")
+    add("--seconds", type=float, default=2, help="of dnsperf, each mix")
+    add("--latency-seconds", type=float, default=1.25, help="of pace, each mix and rate")
     add("--latency-runs", type=int, default=11, help="pairs of Tapis and echo; 0: none")
     add("--pair-seconds", type=float, default=1, help="of each of those")
     add("--rate", type=int, help="the one for all, in all mixes; default: half of what the slowest server reaches")
