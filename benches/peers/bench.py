@@ -42,6 +42,7 @@ class Bench:
             self.grow()
             self.rounds(kinds)
             pairs = self.pairs() if self.options.latency_runs and PAIR_MIX in self.options.mixes else None
+        change = self.field.lists.changes["whole"]
         return {
             "tool": "peers",
             "started": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(started)),
@@ -54,7 +55,7 @@ class Bench:
             "all_up_together": self.together,
             "rates": self.rates,
             "bytes_of_answers_above_queries": self.growth,
-            "change": {"gone": len(self.field.lists.whole.gone), "came": len(self.field.lists.whole.came)},
+            "change": {"gone": len(change.gone), "came": len(change.came)},
             "cdb_seconds": self.field.lists.cdb_seconds,
             "loads": self.loads,
             "runs": self.runs,
@@ -221,19 +222,18 @@ class Bench:
     def reload(self, server):
         if self.options.no_reload or server.state() != "old":
             return
-        changes = {"difference": False} if server.difference_way else {}
-        for word, whole in (changes | {"whole": True}).items():
+        for kind in [*server.ways, "whole"]:
             if server.name not in self.left_out:
-                self.reloads.setdefault(server.name, {})[word] = self.change(server, word, whole)
+                self.reloads.setdefault(server.name, {})[kind] = self.change(server, kind)
 
-    def change(self, server, word, whole):
+    def change(self, server, kind):
         try:
-            told = Reload(server, self.questions, self.options, whole).run()
+            told = Reload(server, self.questions, self.options, kind).run()
         except live.Failure as failure:
-            live.say(f"{server.name}, {word}: {failure}")
+            live.say(f"{server.name}, {kind}: {failure}")
             return {"void": str(failure)}
         silence, lost = told["longest_silence_ms"], told["lost"]
-        live.say(f"{server.name}, {word}: silence {silence} ms, {lost} lost, in force {told['in_force_seconds']} s")
+        live.say(f"{server.name}, {kind}: silence {silence} ms, {lost} lost, in force {told['in_force_seconds']} s")
         return told
 
 

@@ -14,8 +14,10 @@ GOOD = re.compile(r"(?=.{3,240}$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})+")
 TTL = 60
 GONE = 1000  # names that a change removes
 PROBES = 2000  # names that it adds, each asked at most once
+CHANGES = ("overlay", "difference", "whole")
+OLD, NEW = 1, 9  # serials of a policy zone's file
 RPZ_HEAD = """$TTL {ttl}
-$ORIGIN rpz.
+$ORIGIN {zone}.
 @ SOA localhost. root.localhost. {serial} 3600 600 86400 60
 @ NS localhost.
 """
@@ -57,6 +59,22 @@ class Change:
         self.gone, self.came = gone, [f"probe{number}.{word}-reload.com" for number in range(PROBES)]
 
 
+def blocks(names):
+    """The owners and records of a policy zone that block names and all below."""
+    return [(owner, "A 0.0.0.0") for name in names for owner in (name, f"*.{name}")]
+
+
+def frees(names):
+    return [(owner, "CNAME rpz-passthru.") for name in names for owner in (name, f"*.{name}")]
+
+
+def overlay(serial, change=None):
+    """The lines of a small policy zone, which precedes the list's."""
+    yield RPZ_HEAD.format(zone="overlay", ttl=TTL, serial=serial).rstrip()
+    for owner, record in [*frees(change.gone), *blocks(change.came)] if change else ():
+        yield f"{owner} {record}"
+
+
 def parents(name):
     labels = name.split(".")
     return (".".join(labels[at:]) for at in range(1, len(labels)))
@@ -72,15 +90,16 @@ def alone(names, some):
 class Lists:
     """Files of the list: `old` at the start, `new` with both changes, `empty` for a control.
 
-    A server gets the first change as a difference, and the second with a new list, which has the first as well.
+    Changes come as rules before the list, as a difference of the list, and within a new list, which has them all.
     """
 
     def __init__(self, folder, names):
         self.folder, self.names = folder, names
-        count = min(GONE, len(names) // 40)
-        gone = alone(names, live.sample(names, 8 * count, seed=2))[: 2 * count]
-        self.difference, self.whole = Change("difference", gone[:count]), Change("whole", gone[count:])
-        self.gone = set(gone)
+        count = min(GONE, len(names) // 60)
+        gone = alone(names, live.sample(names, 12 * count, seed=2))
+        lots = (gone[at * count : (at + 1) * count] for at in range(len(CHANGES)))
+        self.changes = {kind: Change(kind, lot) for kind, lot in zip(CHANGES, lots)}
+        self.gone = {name for change in self.changes.values() for name in change.gone}
         self.cdb_seconds = None  # what tinycdb took for the old list
 
     def path(self, form, state):
@@ -95,7 +114,7 @@ class Lists:
             if state == "empty":
                 out.write("# empty on purpose\n")
             if form == "rpz":
-                out.write(RPZ_HEAD.format(ttl=TTL, serial=9 if state == "new" else 1))
+                out.write(RPZ_HEAD.format(zone="rpz", ttl=TTL, serial=NEW if state == "new" else OLD))
             line = FORMS[form]
             out.writelines(line.format(name=name) for name in self.state(state))
 
@@ -113,6 +132,6 @@ class Lists:
 
     def state(self, state):
         if state == "new":
-            came = self.difference.came + self.whole.came
+            came = [name for change in self.changes.values() for name in change.came]
             return [name for name in self.names if name not in self.gone] + came
         return self.names if state == "old" else []

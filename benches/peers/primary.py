@@ -1,9 +1,10 @@
-"""A primary server of the policy zone, for servers that take differences by IXFR (RFC 1995).
+"""A primary server of a policy zone, for servers that take differences by IXFR (RFC 1995).
 
 It knows no whole zone: who asks has the one of the list's file, whose serial is 1, or later ones.
 """
 
 import os
+import socket
 import socketserver
 import struct
 import sys
@@ -13,37 +14,35 @@ sys.path.insert(1, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 import dns
 import live
-from lists import TTL
+from lists import OLD, TTL, blocks
 
-IXFR = 251
-FIRST = 1  # serial
+CNAME, IXFR = 5, 251
 MESSAGE = 16_000  # bytes of records in a message, about
-ZONE = dns.wire_name("rpz")
 
 
 class Primary(live.Child):
     """This file in another process. `began` puts a change of one name into force, before any other."""
 
-    def __init__(self, folder, began=False):
-        self.port, self.folder = live.free_port(), folder
-        self.serial = FIRST
+    def __init__(self, folder, zone, began=False):
+        self.port, self.prefix = live.free_port(), os.path.join(folder, f"change-of-{zone}.")
+        self.serial = OLD
         if began:
-            self.lay([], ["began.change.com"])
+            self.lay([], blocks(["began.change.com"]))
             os.rename(*self.move())
-        command = [sys.executable, "-B", os.path.abspath(__file__), str(self.port), folder]
-        super().__init__(command, os.path.join(folder, "primary.log"))
-        probe = dns.query("rpz", dns.SOA)
+        command = [sys.executable, "-B", os.path.abspath(__file__), str(self.port), zone, self.prefix]
+        super().__init__(command, os.path.join(folder, f"primary-of-{zone}.log"))
+        probe = dns.query(zone, dns.SOA)
         self.wait_for(lambda: dns.ask(self.port, probe, 0.1), 20)
 
     def lay(self, gone, came):
         self.serial += 1
         with open(self.move()[0], "w") as out:
-            out.writelines(f"-{name}\n" for name in gone)
-            out.writelines(f"+{name}\n" for name in came)
+            out.writelines(f"- {owner} {record}\n" for owner, record in gone)
+            out.writelines(f"+ {owner} {record}\n" for owner, record in came)
 
     def move(self):
         """The names of the file between which a change comes into force."""
-        path = os.path.join(self.folder, f"change.{self.serial}")
+        path = f"{self.prefix}{self.serial}"
         return path + ".new", path
 
     def publish(self):
@@ -51,31 +50,19 @@ class Primary(live.Child):
         return "mv '{}' '{}'".format(*self.move())
 
 
-def record(name, rtype, rdata):
-    return name + struct.pack(">HHIH", rtype, 1, TTL, len(rdata)) + rdata
-
-
-def soa(serial):
-    names = dns.wire_name("localhost") + dns.wire_name("root.localhost")
-    return record(ZONE, dns.SOA, names + struct.pack(">5I", serial, 3600, 600, 86400, TTL))
-
-
-def blocks(names):
-    """Both records of each name, as the zone's file has them."""
-    for name in names:
-        for owner in (name, f"*.{name}"):
-            yield record(dns.wire_name(f"{owner}.rpz"), dns.A, dns.SINK_RDATA[dns.A])
+def wire_record(name, rtype, rdata):
+    return dns.wire_name(name) + struct.pack(">HHIH", rtype, 1, TTL, len(rdata)) + rdata
 
 
 class Zone:
-    def __init__(self, folder):
-        self.folder = folder
+    def __init__(self, name, prefix):
+        self.name, self.prefix = name, prefix
 
     def path(self, serial):
-        return os.path.join(self.folder, f"change.{serial}")
+        return f"{self.prefix}{serial}"
 
     def serial(self):
-        serial = FIRST
+        serial = OLD
         while os.path.exists(self.path(serial + 1)):
             serial += 1
         return serial
@@ -85,17 +72,23 @@ class Zone:
         end = dns.skip_name(packet, 12)
         rtype, newest = struct.unpack_from(">H", packet, end)[0], self.serial()
         since = client_serial(packet, end + 4) if rtype == IXFR else newest
-        records = [soa(newest)]
+        records = [self.soa(newest)]
         for serial in range(since, newest):
             records += self.change(serial)
-        return records + ([soa(newest)] if since < newest else [])
+        return records + ([self.soa(newest)] if since < newest else [])
 
     def change(self, serial):
+        """From that serial to the next one."""
+        gone, came = [], []
         with open(self.path(serial + 1)) as lines:
-            lines = lines.read().split()
-        gone = blocks(line[1:] for line in lines if line[0] == "-")
-        came = blocks(line[1:] for line in lines if line[0] == "+")
-        return [soa(serial), *gone, soa(serial + 1), *came]
+            for sign, owner, rtype, value in map(str.split, lines):
+                rtype, rdata = (dns.A, socket.inet_aton(value)) if rtype == "A" else (CNAME, dns.wire_name(value))
+                (gone if sign == "-" else came).append(wire_record(f"{owner}.{self.name}", rtype, rdata))
+        return [self.soa(serial), *gone, self.soa(serial + 1), *came]
+
+    def soa(self, serial):
+        names = dns.wire_name("localhost") + dns.wire_name("root.localhost")
+        return wire_record(self.name, dns.SOA, names + struct.pack(">5I", serial, 3600, 600, 86400, TTL))
 
 
 def client_serial(packet, at):
@@ -117,15 +110,14 @@ def messages(packet, records):
 
 
 def main():
-    port, folder = int(sys.argv[1]), sys.argv[2]
-    zone = Zone(folder)
+    port, zone = int(sys.argv[1]), Zone(*sys.argv[2:])
 
     class Datagram(socketserver.BaseRequestHandler):
         def handle(self):
             packet, client = self.request
             if len(packet) > 16:
                 # An IXFR query by UDP gets the SOA alone: the client comes back by TCP.
-                client.sendto(next(messages(packet, [soa(zone.serial())])), self.client_address)
+                client.sendto(next(messages(packet, [zone.soa(zone.serial())])), self.client_address)
 
     class Stream(socketserver.StreamRequestHandler):
         def handle(self):

@@ -1,9 +1,9 @@
-"""What clients notice while a server's list changes: the longest silence, what is lost, when the change is in force.
+"""What clients notice while a list changes: the longest silence, what is lost, when the change is in force.
 
-A thousand names go and two thousand come: first as a difference, in the best way that the server has for one,
-then within a new list that replaces the whole one. A server that has no other way for that is restarted. Of the
-names that come, each is asked once, so no cache can hide that it is blocked; the last ones first, since a server
-that takes them one by one has not finished before those.
+A thousand names go and two thousand come: as rules before the list and as a difference of it, as far as the server
+has a way for that, and then within a new list that replaces the whole one. A server that has no other way for the
+latter is restarted. Of the names that come, each is asked once, so no cache can hide that it is blocked; the last ones
+first, since a server that takes them one by one has not finished before those.
 """
 
 import contextlib
@@ -71,24 +71,24 @@ def resident_mb(server):
 
 
 class Reload:
-    """One change. `whole` tells a new list from a difference."""
+    """One change, of one of the kinds of lists.py."""
 
-    def __init__(self, server, questions, options, whole):
-        self.server, self.options, self.whole = server, options, whole
+    def __init__(self, server, questions, options, kind):
+        self.server, self.options, self.whole = server, options, kind == "whole"
         lists = server.field.lists
-        self.changed = lists.whole if whole else lists.difference
+        self.changed = lists.changes[kind]
         kept = [name for name in live.sample(questions.blocked, 3 * ASKED) if name not in lists.gone][:ASKED]
         asked = [load.Question(name, dns.A, "blocked", False) for name in kept]
         asked += [load.Question(name, dns.A, "free", False) for name in questions.cached[:ASKED]]
         # Before there is any load: that takes its time, and so does freeing the old list.
         self.old_list = open(server.list, "rb")
-        if whole:
+        if self.whole:
             server.prepare_reload()
             server.lay_list("new")
             self.command, self.way = server.reload_command(), server.reload_way
         else:
-            server.lay_difference(lists.difference)
-            self.command, self.way = server.difference_command(), server.difference_way
+            server.lay_change(kind, self.changed)
+            self.command, self.way = server.change_command(kind), server.ways[kind]
         server.settle()
         # Starting a process would hold up the load: a shell that is there already does it.
         cpus = ["taskset", "-c", options.load_cpu]

@@ -182,7 +182,7 @@ class Report:
         head = "The list: from the start to the first blocked answer, and the memory that is taken then."
         seconds = self.result["cdb_seconds"]
         if seconds is not None:
-            head += f" dnsdist-cdb gets its file from tinycdb, which takes {seconds:.2f} s, beforehand and not counted."
+            head += f" dnsdist-cdb gets its file from tinycdb, which takes {seconds:.2f} s that are not counted."
         return f"{head}\n\n" + table(["list", "load, s", "RSS, MB", "PSS, MB", "bytes per name"], rows)
 
     def reloads(self):
@@ -193,8 +193,8 @@ class Report:
         rate = self.result["options"]["reload_rate"]
         lists = self.result["change"]
         head = (
-            f"{lists['gone']:,} names go and {lists['came']:,} come, under {rate:,} queries per second: once as a "
-            "difference, in the best way that the server has for it, and once within a list that replaces the whole one. "
+            f"{lists['gone']:,} names go and {lists['came']:,} come, under {rate:,} queries per second: by rules before "
+            "the list, by a difference of it, and by a new list that replaces the whole one. "
             "In force: until the last of the names is blocked. Lost: no answer in 2 s; let through: blocked names "
             "answered as others are. Before: the longest silence without a change."
         )
@@ -209,8 +209,8 @@ class Report:
         return [*row, f"{told['peak_mb']:,.0f}"]
 
     def without_differences(self):
-        servers = [s for s in self.peers if s in self.result["reloads"] and not ALL[s].difference_way]
-        text = f"Without a way for differences: {', '.join(map(self.label, servers))}."
+        servers = [s for s in self.peers if s in self.result["reloads"] and not ALL[s].ways]
+        text = f"Without a way for anything but a new list: {', '.join(map(self.label, servers))}."
         return text if servers else ""
 
     def where_peers_win(self):

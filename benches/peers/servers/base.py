@@ -41,7 +41,7 @@ class Server(live.Child):
     octets_a_name = 0  # roughly, to tell whether all fit into memory together
     usual = True  # measured without being named
     reload_way = "restart"  # how it takes a whole list
-    difference_way = ""  # how it takes a difference; empty if it can't
+    ways = {}  # how it takes a difference: in the list ("difference"), or as rules before the list's ("overlay")
     note = ""  # what a reader has to know to compare it
 
     def __init__(self, field):
@@ -95,15 +95,16 @@ class Server(live.Child):
         """Shell command that makes it read its list again, once that is replaced; None if only a restart does."""
         return None
 
-    def lay_difference(self, change):
-        """Writes what `difference_command` takes; the server may do what it has to do before any change comes."""
+    def lay_change(self, kind, change):
+        """Writes what `change_command` takes."""
+        raise NotImplementedError
 
-    def difference_command(self):
-        """Shell command that brings the difference into force."""
+    def change_command(self, kind):
+        """Shell command that brings a difference into force, in one of `ways`."""
         raise NotImplementedError
 
     def prepare_reload(self):
-        """What has to be undone of the way of differences before a whole list can come."""
+        """What has to be undone of differences before a whole list can come."""
 
     # For the measurements.
 

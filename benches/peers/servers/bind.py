@@ -4,6 +4,7 @@ import os
 import string
 
 import live
+from lists import OLD, blocks, frees, overlay
 
 from .base import Server
 
@@ -32,10 +33,14 @@ options {
   udp-send-buffer $buffer;
   empty-zones-enable no;
   querylog no;
-  response-policy { zone "rpz" log no add-soa no min-update-interval 0; }
+  response-policy {
+    zone "overlay" log no add-soa no min-update-interval 0;
+    zone "rpz" log no add-soa no min-update-interval 0;
+  }
     qname-wait-recurse no nsip-enable no nsdname-enable no break-dnssec yes recursive-only yes;
 };
 logging { category default { null; }; category general { default_stderr; }; category config { default_stderr; }; };
+zone "overlay" { type primary; file "$folder/overlay"; notify no; allow-transfer { none; }; $always };
 zone "rpz" { type primary; file "$list"; check-names ignore; notify no; allow-transfer { none; }; $updates };
 """
 UPDATES = 'allow-update { key "rndc"; }; max-journal-size 16m;'
@@ -50,7 +55,7 @@ class Bind(Server):
     config = CONFIG
     octets_a_name = 1600
     reload_way = "rndc reload"
-    difference_way = "nsupdate"
+    ways = {"overlay": "nsupdate of a small zone", "difference": "nsupdate"}
     note = "response policy zone, two records a name, which takes dynamic updates; buffers of 4 MB"
 
     def __init__(self, field):
@@ -58,9 +63,10 @@ class Bind(Server):
         super().__init__(field)
 
     def words(self):
-        return super().words() | {"control": self.control, "updates": UPDATES, "secret": SECRET}
+        return super().words() | {"control": self.control, "always": UPDATES, "updates": UPDATES, "secret": SECRET}
 
     def arguments(self):
+        self.write("overlay", overlay(OLD))
         with open(self.rndc_file(), "w") as out:
             out.write(string.Template(RNDC).substitute(self.words()))
         return ["-f", "-n", str(self.field.workers), "-c", self.config_file]
@@ -74,16 +80,19 @@ class Bind(Server):
     def reload_command(self):
         return self.rndc("reload rpz")
 
-    def lay_difference(self, change):
+    def lay_change(self, kind, change):
         """A message of an update has at most 64 kB: several of them."""
-        steps = [f"update delete {owner}" for name in change.gone for owner in owners(name)]
-        steps += [f"update add {owner} 60 A 0.0.0.0" for name in change.came for owner in owners(name)]
         words = self.words()
-        head = f"server {words['host']} {words['port']}\nzone rpz.\nttl 60"
+        zone, verb, gone = "rpz", "delete", blocks(change.gone)
+        if kind == "overlay":
+            zone, verb, gone = "overlay", "add", frees(change.gone)
+        steps = [f"update {verb} {owner}.{zone}. 60 {record}" for owner, record in gone]
+        steps += [f"update add {owner}.{zone}. 60 {record}" for owner, record in blocks(change.came)]
+        head = f"server {words['host']} {words['port']}\nzone {zone}."
         lots = (steps[at : at + STEPS_A_MESSAGE] for at in range(0, len(steps), STEPS_A_MESSAGE))
         self.write("updates", [head, *(line for lot in lots for line in (*lot, "send"))])
 
-    def difference_command(self):
+    def change_command(self, _kind):
         return f"nsupdate -v -y 'hmac-sha256:rndc:{SECRET}' '{self.folder}/updates'"
 
     def prepare_reload(self):
@@ -92,7 +101,3 @@ class Bind(Server):
             out.write(string.Template(self.config).substitute(self.words() | {"updates": ""}))
         self.run(self.rndc("sync -clean rpz"))
         self.run(self.rndc("reconfig"))
-
-
-def owners(name):
-    return f"{name}.rpz.", f"*.{name}.rpz."

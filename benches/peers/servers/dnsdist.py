@@ -53,7 +53,7 @@ class Dnsdist(Server):
     config = CONFIG + NODE
     octets_a_name = 1100  # while it reloads
     reload_way = "a function on its console"
-    difference_way = "rules before the list's, on its console"
+    ways = {"overlay": "rules, on its console"}
     reload_function = "reloadNames()"
     note = "SuffixMatchNode with SpoofAction, packet cache, 64 packets per system call; a balancer, no resolver"
 
@@ -77,11 +77,11 @@ class Dnsdist(Server):
     def reload_command(self):
         return self.console(self.reload_function)
 
-    def lay_difference(self, change):
+    def lay_change(self, _kind, change):
         self.write("came", change.came)
         self.write("gone", change.gone)
 
-    def difference_command(self):
+    def change_command(self, _kind):
         return self.console("addDifference()")
 
 

@@ -46,7 +46,7 @@ class Knot(Server):
     most_workers = 1  # more are more processes, each with a list of its own
     octets_a_name = 2400
     reload_way = "the file is replaced"
-    difference_way = "rules before the zone's, on its control socket"
+    ways = {"overlay": "rules, on its control socket"}
     note = "Knot Resolver; response policy zone, two records a name; its cache is on tmpfs"
 
     def __init__(self, field):
@@ -66,11 +66,11 @@ class Knot(Server):
     def reload_command(self):
         return "true"
 
-    def lay_difference(self, change):
+    def lay_change(self, _kind, change):
         tables = ("{" + ",".join(f"'{name}'" for name in names) + "}" for names in (change.came, change.gone))
         self.write("difference.lua", [f"add_difference({','.join(tables)})"])
         self.write("ask.py", [ASK])
 
-    def difference_command(self):
+    def change_command(self, _kind):
         call = f"dofile([[{self.folder}/difference.lua]])"
         return f"{sys.executable} '{self.folder}/ask.py' '{self.folder}/control' '{call}'"

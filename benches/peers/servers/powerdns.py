@@ -3,6 +3,8 @@
 import os
 import shutil
 
+import dns
+from lists import OLD, blocks, frees, overlay
 from primary import Primary
 
 from .base import Server
@@ -31,8 +33,8 @@ quiet=yes
 loglevel=4
 """
 # A whole list comes as a file. It asks for differences each second once it got one; before that, each ten seconds.
-PRIMARY = 'rpzPrimary("{host}:{primary}", "rpz", {{policyName="names", seedFile="{list}", refresh=1}})'
-FILE = 'rpzFile("{list}", {{policyName="names"}})'
+PRIMARY = 'rpzPrimary("{host}:{port}", "{zone}", {{policyName="{zone}", seedFile="{file}", refresh=1}})'
+FILE = 'rpzFile("{list}", {{policyName="rpz"}})'
 
 
 class PowerDns(Server):
@@ -41,22 +43,30 @@ class PowerDns(Server):
     config = CONFIG
     octets_a_name = 1300  # and as much again while it reloads
     reload_way = "rec_control reload-lua-config"
-    difference_way = "IXFR, asked for each second"
+    ways = {"overlay": "IXFR of a small zone, each second", "difference": "IXFR, each second"}
     note = "Recursor; response policy zone, two records a name; caches of 16,000,000 entries"
 
     def __init__(self, field):
-        self.primary = None
+        self.primaries = {}
         super().__init__(field)
 
     def arguments(self):
-        self.primary = self.primary or Primary(self.folder, began=True)
-        self.write("policy.lua", [PRIMARY.format(primary=self.primary.port, **self.words())])
+        if not self.primaries:
+            self.write("overlay", overlay(OLD))
+            self.primaries = {zone: Primary(self.folder, zone, began=True) for zone in ("overlay", "rpz")}
+        self.write("policy.lua", map(self.zone, self.primaries))
         shutil.copy(self.config_file, os.path.join(self.folder, "recursor.conf"))
         return [f"--config-dir={self.folder}"]
 
     def __exit__(self, *error):
         super().__exit__(*error)
-        self.primary.__exit__()
+        for primary in self.primaries.values():
+            primary.__exit__()
+
+    def zone(self, zone):
+        """A line of its policy, for a zone that comes from its primary server."""
+        file = os.path.join(self.folder, "overlay") if zone == "overlay" else self.list
+        return PRIMARY.format(host=dns.LOOPBACK, port=self.primaries[zone].port, zone=zone, file=file)
 
     def control(self, verb):
         return f"rec_control --socket-dir='{self.folder}' {verb}"
@@ -64,11 +74,14 @@ class PowerDns(Server):
     def reload_command(self):
         return self.control("reload-lua-config")
 
-    def lay_difference(self, change):
-        self.primary.lay(change.gone, change.came)
+    def lay_change(self, kind, change):
+        if kind == "overlay":
+            self.primaries["overlay"].lay([], [*frees(change.gone), *blocks(change.came)])
+        else:
+            self.primaries["rpz"].lay(blocks(change.gone), blocks(change.came))
 
-    def difference_command(self):
-        return self.primary.publish()
+    def change_command(self, kind):
+        return self.primaries["overlay" if kind == "overlay" else "rpz"].publish()
 
     def prepare_reload(self):
-        self.write("policy.lua", [FILE.format(**self.words())])
+        self.write("policy.lua", [self.zone("overlay"), FILE.format(list=self.list)])

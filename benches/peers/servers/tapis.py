@@ -55,7 +55,7 @@ class Tapis(Server):
     peer = False
     octets_a_name = 100
     reload_way = "the file is replaced"
-    difference_way = "an order's file, and one of exceptions"
+    ways = {"overlay": "the files of an order and of exceptions"}
 
     @classmethod
     def find(cls, field):
@@ -77,12 +77,12 @@ class Tapis(Server):
     def reload_command(self):
         return "true"  # it watches the file
 
-    def lay_difference(self, change):
+    def lay_change(self, _kind, change):
         targets = ",\n".join(map(TARGET.format, change.came))
         self.write("order.new", [ORDER.format("difference", targets)])
         self.write("exceptions.new", map(EXCEPTION.format, change.gone))
 
-    def difference_command(self):
+    def change_command(self, _kind):
         moves = ("exceptions.new", "exceptions/difference.toml"), ("order.new", "orders/difference.toml")
         return " && ".join(f"mv '{self.folder}/{old}' '{self.folder}/{new}'" for old, new in moves)
 

@@ -1,5 +1,6 @@
 """Unbound, with a local zone for each name, and with a response policy zone."""
 
+from lists import NEW, OLD, blocks, overlay
 from primary import Primary
 
 from .base import Server
@@ -38,6 +39,9 @@ forward-zone:
   forward-addr: $host@$upstream
 """
 RPZ = """rpz:
+  name: "overlay"
+  zonefile: "$folder/overlay"
+rpz:
   name: "rpz"
   zonefile: "$list"
   primary: $host@$primary
@@ -51,7 +55,7 @@ class LocalZones(Server):
     config = CONFIG
     octets_a_name = 480
     reload_way = "unbound-control reload_keep_cache"
-    difference_way = "unbound-control local_zones_remove, local_zones"
+    ways = {"difference": "unbound-control local_zones_remove, local_zones"}
     modules, include, verb = "iterator", 'include: "{list}"', "reload_keep_cache"
     note = "`local-zone: NAME always_null`; TTL 3600 of blocked answers is fixed; buffers of 4 MB"
 
@@ -68,11 +72,11 @@ class LocalZones(Server):
     def reload_command(self):
         return self.control(self.verb)
 
-    def lay_difference(self, change):
+    def lay_change(self, _kind, change):
         self.write("gone", change.gone)
         self.write("came", (f"{name} always_null" for name in change.came))
 
-    def difference_command(self):
+    def change_command(self, _kind):
         verbs = ("local_zones_remove", "gone"), ("local_zones", "came")
         return " && ".join(f"{self.control(verb)} < '{self.folder}/{file}'" for verb, file in verbs)
 
@@ -83,7 +87,7 @@ class Rpz(LocalZones):
     config = CONFIG + RPZ
     octets_a_name = 2400
     reload_way = "unbound-control auth_zone_reload"
-    difference_way = "IXFR, by unbound-control auth_zone_transfer"
+    ways = {"overlay": "auth_zone_reload of a small zone", "difference": "IXFR, by auth_zone_transfer"}
     modules, include, verb = "respip iterator", "", "auth_zone_reload rpz"
     note = "response policy zone, two records a name; buffers of 4 MB"
 
@@ -92,15 +96,22 @@ class Rpz(LocalZones):
         super().__init__(field)
 
     def words(self):
-        self.primary = self.primary or Primary(self.folder)
+        self.primary = self.primary or Primary(self.folder, "rpz")
+        self.write("overlay", overlay(OLD))
         return super().words() | {"primary": self.primary.port}
 
     def __exit__(self, *error):
         super().__exit__(*error)
         self.primary.__exit__()
 
-    def lay_difference(self, change):
-        self.primary.lay(change.gone, change.came)
+    def lay_change(self, kind, change):
+        if kind == "overlay":
+            self.write("overlay.new", overlay(NEW, change))
+        else:
+            self.primary.lay(blocks(change.gone), blocks(change.came))
 
-    def difference_command(self):
+    def change_command(self, kind):
+        if kind == "overlay":
+            old, new = (f"'{self.folder}/{file}'" for file in ("overlay.new", "overlay"))
+            return f"mv {old} {new} && {self.control('auth_zone_reload overlay')}"
         return f"{self.primary.publish()} && {self.control('auth_zone_transfer rpz')}"
