@@ -215,7 +215,8 @@ class Report:
 
     def where_peers_win(self):
         lines = [f"- {line}" for line in ahead(self.result, self.peers)]
-        return "Where peers are ahead of Tapis:\n\n" + ("\n".join(lines) if lines else "- nowhere in this run")
+        head = "Where peers are ahead of Tapis; a small change is what comes by rules or as a difference, the faster one:"
+        return f"{head}\n\n" + ("\n".join(lines) if lines else "- nowhere in this run")
 
     def notes(self):
         notes = self.result["notes"]

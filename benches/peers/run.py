@@ -15,9 +15,8 @@ has one core, dnsperf, pace and the upstream another. Every round asks each serv
 
 first, in all rounds, as fast as it answers (dnsperf), then at two steady rates (pace): half of what the
 server itself reached, and half of what the slowest one did. The echo is a program that sends each query
-back: the kernel's share of all figures. At last the list of each server changes at 2,000 queries per
-second, by a difference and by a new list. `--servers tapis-before,...` with TAPIS_BEFORE=PATH measures
-another build of Tapis as well, tapis-orders one with many orders.
+back: the kernel's share of all figures. TAPIS_BEFORE=PATH measures another build of Tapis as well. At
+last the list of each server changes at 2,000 queries per second, in each way that the server has.
 
 A server that sets no receive buffer for its sockets has the system's, which is small; its operators
 enlarge it: sysctl -w net.core.rmem_default=4194304.

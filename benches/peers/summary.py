@@ -78,14 +78,14 @@ def by_server(result):
 
 
 RELOAD = {
-    "in_force_seconds": ("time until it is in force", "s", 2),
+    "in_force_seconds": ("time until in force", "s", 2),
     "longest_silence_ms": ("longest silence", "ms", 0),
     "lost": ("queries lost", "", 0),
     "let_through": ("blocked names let through", "", 0),
     "peak_mb": ("most memory", "MB", 0),
 }
 CHANGES = {"overlay": "rules before the list", "difference": "a difference of the list", "whole": "a new list"}
-COMPARED = {"small": "rules before the list or a difference of it", "whole": "a new list"}  # the better way of both
+COMPARED = {"small": "a small change", "whole": "a new list"}
 KINDS = {"own": "half of its own capacity", "common": "the common rate"}  # at which waits are measured
 CPU, QPS = ("cpu_us", "CPU per query", "µs", 2, min), ("qps", "queries per second", "", 0, max)
 WAITS = [

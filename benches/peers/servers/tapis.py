@@ -91,7 +91,7 @@ class Before(Tapis):
     """Another build of Tapis, whose path is in TAPIS_BEFORE: what a change costs."""
 
     name = "tapis-before"
-    usual = False
+    usual = "TAPIS_BEFORE" in os.environ
     note = "another build of Tapis"
 
     @classmethod
