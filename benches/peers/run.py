@@ -23,7 +23,7 @@ enlarge it: sysctl -w net.core.rmem_default=4194304.
 
 Before and after each measurement answers are compared with what they have to be, and dnsperf has to
 report NOERROR alone and next to no loss: else the measurement is void. Writes table.md, chart.svg and
-result.json to --out; --docs puts them into docs/. Needs dnsperf, nsd and Debian's packages of the
+result.json to --out; --docs puts them into docs/. Needs dnsperf, nsd, and Debian's packages of the
 servers; a server that is not there, or fails, is told and left out. Exit code 1 if one of Tapis' or
 the echo's measurements is void.
 """

@@ -38,7 +38,7 @@ class Server(live.Child):
     mixes = MIXES
     peer = True  # not Tapis and not a control
     most_workers = 64
-    octets_a_name = 0  # roughly, to tell whether all fit into memory together
+    bytes_per_name = 0  # at rest, roughly, to tell whether all fit into memory together
     usual = True  # measured without being named
     reload_way = "restart"  # how it takes a whole list
     ways = {}  # how it takes a difference: in the list ("difference"), or as rules before the list's ("overlay")

@@ -53,7 +53,7 @@ class Bind(Server):
     name, program, package, version_option = "bind-rpz", "named", "Debian's bind9", "-v"
     form = "rpz"
     config = CONFIG
-    octets_a_name = 1600
+    bytes_per_name = 1000
     reload_way = "rndc reload"
     ways = {"overlay": "nsupdate of a small zone", "difference": "nsupdate"}
     note = "response policy zone, two records a name, which takes dynamic updates; buffers of 4 MB"

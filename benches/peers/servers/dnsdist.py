@@ -51,7 +51,7 @@ class Dnsdist(Server):
     package = "Debian's dnsdist"
     version_option = "--version"
     config = CONFIG + NODE
-    octets_a_name = 1100  # while it reloads
+    bytes_per_name = 600
     reload_way = "a function on its console"
     ways = {"overlay": "rules, on its console"}
     reload_function = "reloadNames()"
@@ -90,7 +90,7 @@ class Cdb(Dnsdist):
     package = "Debian's dnsdist and tinycdb"
     form = "cdb"
     config = CONFIG + STORE
-    octets_a_name = 100
+    bytes_per_name = 100
     reload_way = "`reload()` of the store, on its console"
     reload_function = "reloadStore()"
     note = "as dnsdist, but with KeyValueStoreLookupRule for the suffixes of a name, in a file that tinycdb makes"

@@ -25,7 +25,7 @@ class Dnsmasq(Server):
     form = "dnsmasq"
     config = CONFIG
     most_workers = 1
-    octets_a_name = 90
+    bytes_per_name = 90
     note = "`address=/NAME/#`, which it reads at its start alone; a cache of 300,000 records"
 
     def arguments(self):

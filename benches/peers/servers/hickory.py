@@ -35,7 +35,7 @@ class Hickory(Server):
     name, program, version_option = "hickory-dns", "hickory-dns", "--version"
     package = "crates.io (cargo install hickory-dns --features blocklist)"
     config = CONFIG
-    octets_a_name = 150
+    bytes_per_name = 150
     note = "blocklist store; compares whole names only, all others block what is beneath, too"
 
     def arguments(self):

@@ -44,7 +44,7 @@ class Knot(Server):
     form = "rpz"
     config = CONFIG
     most_workers = 1  # more are more processes, each with a list of its own
-    octets_a_name = 2400
+    bytes_per_name = 1400
     reload_way = "the file is replaced"
     ways = {"overlay": "rules, on its control socket"}
     note = "Knot Resolver; response policy zone, two records a name; its cache is on tmpfs"

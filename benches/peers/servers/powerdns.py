@@ -41,7 +41,7 @@ class PowerDns(Server):
     name, program, package, version_option = "powerdns-rpz", "pdns_recursor", "Debian's pdns-recursor", "--version"
     form = "rpz"
     config = CONFIG
-    octets_a_name = 1300  # and as much again while it reloads
+    bytes_per_name = 700
     reload_way = "rec_control reload-lua-config"
     ways = {"overlay": "IXFR of a small zone, each second", "difference": "IXFR, each second"}
     note = "Recursor; response policy zone, two records a name; caches of 16,000,000 entries"

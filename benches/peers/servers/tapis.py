@@ -53,7 +53,7 @@ class Tapis(Server):
     version_option = "--version"
     config = CONFIG
     peer = False
-    octets_a_name = 100
+    bytes_per_name = 100
     reload_way = "the file is replaced"
     ways = {"overlay": "the files of an order and of exceptions"}
 
@@ -104,7 +104,7 @@ class Empty(Tapis):
 
     name = "tapis-empty"
     mixes = ("cached", "unknown")  # of the others, the blocked names would be unknown ones
-    octets_a_name = 0
+    bytes_per_name = 0
     note = "Tapis with an empty list"
 
     def state(self):

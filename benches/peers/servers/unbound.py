@@ -53,7 +53,7 @@ class LocalZones(Server):
     program, package, version_option = "unbound", "Debian's unbound", "-V"
     form = "local-zone"
     config = CONFIG
-    octets_a_name = 480
+    bytes_per_name = 480
     reload_way = "unbound-control reload_keep_cache"
     ways = {"difference": "unbound-control local_zones_remove, local_zones"}
     modules, include, verb = "iterator", 'include: "{list}"', "reload_keep_cache"
@@ -85,7 +85,7 @@ class Rpz(LocalZones):
     name = "unbound-rpz"
     form = "rpz"
     config = CONFIG + RPZ
-    octets_a_name = 2400
+    bytes_per_name = 2400
     reload_way = "unbound-control auth_zone_reload"
     ways = {"overlay": "auth_zone_reload of a small zone", "difference": "IXFR, by auth_zone_transfer"}
     modules, include, verb = "respip iterator", "", "auth_zone_reload rpz"
