@@ -193,8 +193,8 @@ class Report:
         rate = self.result["options"]["reload_rate"]
         lists = self.result["change"]
         head = (
-            f"{lists['gone']:,} names go and {lists['came']:,} come, under {rate:,} queries per second: by rules before "
-            "the list, by a difference of it, and by a new list that replaces the whole one. "
+            f"{lists['gone']:,} names go and {lists['came']:,} come, under {rate:,} queries per second: by rules "
+            "before the list, by a difference of it, and by a new list that replaces the whole one. "
             "In force: until the last of the names is blocked. Lost: no answer in 2 s; let through: blocked names "
             "answered as others are. Before: the longest silence without a change."
         )
@@ -215,7 +215,7 @@ class Report:
 
     def where_peers_win(self):
         lines = [f"- {line}" for line in ahead(self.result, self.peers)]
-        head = "Where peers are ahead of Tapis; a small change is what comes by rules or as a difference, the faster one:"
+        head = "Where peers are ahead of Tapis (a small change: by rules or a difference, whichever is in force first):"
         return f"{head}\n\n" + ("\n".join(lines) if lines else "- nowhere in this run")
 
     def notes(self):
