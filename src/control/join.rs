@@ -307,7 +307,7 @@ impl Control {
     /// Takes a new configuration with its lists.
     fn take_stage(&mut self, mut stage: Stage, book: Book) {
         if let Some(change) = stage.change.take() {
-            self.plane.follow(change);
+            self.plane.take(change);
         }
         let rails = Arc::clone(&stage.rails);
         let (config, lists, gone) = stage.merge(std::mem::take(&mut self.lists));

@@ -199,7 +199,13 @@ impl Keeper {
     fn keep(&self, keep: &Keep) -> bool {
         let result = self.places().keep(keep);
         let kept = result.is_ok();
-        let now = result.err().map(|error| error.to_string());
+        // A pair that is kept is not kept again for the archive's sake: that would push out older ones.
+        let now = match result {
+            Ok(unarchived) => {
+                unarchived.map(|error| format!("the rules of lists that were replaced: {error}"))
+            }
+            Err(error) => Some(error.to_string()),
+        };
         let mut problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
         match (&now, &*problem) {
             // It is tried again and again.
@@ -223,7 +229,8 @@ impl Places {
         Ok(())
     }
 
-    fn keep(&mut self, keep: &Keep) -> Result<(), StoreError> {
+    /// Keeps it. Returns why the rules of its lists are not archived, if so.
+    fn keep(&mut self, keep: &Keep) -> Result<Option<StoreError>, StoreError> {
         if let Some((place, _)) = &mut self.scratch
             && keep.file.as_ref().is_some_and(|file| place.store.has(file))
         {
@@ -235,16 +242,18 @@ impl Places {
         }
         self.open()?;
         let Some(place) = &mut self.state else {
-            return Ok(());
+            return Ok(None);
         };
         let base = place.base_of(keep)?;
         let delta = keep.images.delta.as_ref();
         let delta = delta.map(|delta| place.store.put_delta(delta.octets()));
         let delta = delta.transpose()?;
         place.store.commit(Pair { base, delta }, keep.generation)?;
-        let Some(dir) = &self.dir else { return Ok(()) };
+        let Some(dir) = &self.dir else {
+            return Ok(None);
+        };
         let base = place.store.base_path(base);
-        archive::keep(dir, &keep.images, &base, self.history, Timestamp::now())
+        Ok(archive::keep(dir, &keep.images, &base, self.history, Timestamp::now()).err())
     }
 }
 
@@ -373,6 +382,30 @@ mod tests {
         record["published"][0]["generation"]
             .as_u64()
             .expect("a number")
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_archive_that_can_not_be_written_is_an_alarm_and_pushes_out_no_older_generation() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (dir, file) = (
+            folder.path().join("state"),
+            folder.path().join("tapis.toml"),
+        );
+        let config =
+            "[state]\ndir = \"state\"\nkeep = 2\n[[list]]\nname = \"ads\"\npath = \"ads\"\n";
+        fs::write(&file, config).expect("written");
+        fs::write(folder.path().join("ads"), "one.example\n").expect("written");
+        fs::create_dir(&dir).expect("made");
+        fs::write(dir.join("past"), "").expect("written");
+        let config = Config::load(&file).expect("a configuration");
+        let control = Control::start(config, Arc::new(Still));
+        let mut control = control.expect("a first generation");
+        end_keeping(&mut control).await;
+        let problem = control.keeper.problem().expect("an alarm");
+        assert!(problem.contains("past"), "{problem}");
+        assert!(!control.unkept, "the generation is kept");
+        assert_eq!(generation(&dir), control.generation());
+        assert!(control.keep_again.is_none());
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -20,7 +20,7 @@ pub(super) fn source(list: &List, loaded: &Loaded) -> ImageSource {
         format: list.format,
         scope: list.scope,
         comments: list.comments,
-        kind: list.source.kind,
+        kind: Some(list.source.kind),
         tally: loaded.tally.clone(),
         signature: loaded.signature,
         took_ms: loaded.took.as_millis() as u64,
@@ -47,8 +47,11 @@ pub(super) fn loaded(source: &ImageSource, list: &List) -> Option<Loaded> {
         && notes.format == list.format
         && notes.scope == list.scope
         && notes.comments == list.comments
-        // What rules are checked against depends on it.
-        && notes.kind == list.source.kind;
+        // What rules are checked against depends on it. Of older images it follows from that.
+        && notes.kind.map_or(
+            notes.wards.is_empty() != list.source.blocks(),
+            |kind| kind == list.source.kind,
+        );
     same.then(|| Loaded {
         rules: source.rules as usize,
         tally: notes.tally,

@@ -50,6 +50,8 @@ impl fmt::Debug for Change {
 #[derive(Default)]
 pub(super) struct Following {
     plane: Option<Arc<dyn DataPlane>>,
+    /// It is to follow this once the policy of the same configuration is in force.
+    pending: Option<Change>,
     restart: Vec<String>,
 }
 
@@ -57,6 +59,7 @@ impl Following {
     pub(super) fn new(plane: Arc<dyn DataPlane>) -> Self {
         Self {
             plane: Some(plane),
+            pending: None,
             restart: Vec::new(),
         }
     }
@@ -75,9 +78,16 @@ impl Following {
         &self.restart
     }
 
-    /// A new configuration is in force.
-    pub(super) fn follow(&mut self, change: Change) {
-        self.restart = change.restart;
-        (change.apply)();
+    /// A new configuration is taken.
+    pub(super) fn take(&mut self, change: Change) {
+        self.pending = Some(change);
+    }
+
+    /// Its policy is in force: who may ask counts before new addresses are listened on.
+    pub(super) fn follow(&mut self) {
+        if let Some(change) = self.pending.take() {
+            self.restart = change.restart;
+            (change.apply)();
+        }
     }
 }

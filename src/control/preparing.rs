@@ -77,6 +77,10 @@ impl Control {
         }
         if let Some(prepared) = self.wishes.prepared.take() {
             match self.wishes.under_way.take() {
+                // Another configuration came into force meanwhile: what is ready is a change of the one before.
+                Some(wish) if prepared.config != self.config => {
+                    self.wishes.waiting.push_front(wish);
+                }
                 Some(Wish::Reload(wish, cause, reply)) => {
                     self.reload(&wish, cause, reply, *prepared);
                 }
@@ -197,5 +201,40 @@ impl Control {
         let mut waiting = Waiting::new(cause, reply);
         waiting.report.problems.push(format!("{what}: {why}"));
         self.waiting.push(waiting);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::oneshot::error::TryRecvError;
+
+    use super::*;
+    use crate::control::wall::Still;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_was_prepared_for_another_configuration_than_is_in_force_by_then_is_prepared_again()
+     {
+        let control = Control::start(Config::built_in(), Arc::new(Still));
+        let mut control = control.expect("a first generation");
+        let (reply, mut answer) = oneshot::channel();
+        let cause = Cause::Start;
+        control.wish(Wish::Reload(ReloadRequest::default(), cause, Some(reply)));
+        control.prepare();
+        while control.wishes.prepared.is_none() {
+            let (errand, landed) = control.errands.next().await.expect("it ends");
+            control.land_errand(&errand, landed);
+        }
+        control.config.server.id = Some("another.example".to_owned());
+        control.prepare();
+        assert_eq!(answer.try_recv().err(), Some(TryRecvError::Empty));
+        assert!(control.wishes.under_way.is_some(), "it is prepared again");
+        while control.wishes.prepared.is_none() {
+            let (errand, landed) = control.errands.next().await.expect("it ends");
+            control.land_errand(&errand, landed);
+        }
+        control.prepare();
+        assert!(control.wishes.under_way.is_none(), "it is acted on");
     }
 }

@@ -289,6 +289,7 @@ impl Control {
                 self.publish();
                 reclaim = Some(Instant::now() + RECLAIM);
             }
+            self.plane.follow();
             self.start_keeping();
             self.start_counting();
             self.start_compiling();
@@ -384,7 +385,7 @@ impl Control {
             } else if !free.is_empty()
                 || (list.refused.is_some() && !later)
                 || list.changed()
-                || list.is_outdated(&self.rails)
+                || (!list.frozen && list.is_outdated(&self.rails))
             {
                 list.request(self.tickets.next(), free, now)
             } else {

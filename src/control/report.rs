@@ -234,6 +234,14 @@ pub(super) fn needs_restart(boot: &Config, now: &Config, plane: &[String]) -> Ve
         ("[state] dir", is_moved),
         ("[state] keep", state.keep != next_state.keep),
         (
+            "[state] history-days",
+            state.history.days != next_state.history.days,
+        ),
+        (
+            "[state] history-mib",
+            state.history.bytes != next_state.history.bytes,
+        ),
+        (
             "[state] compile-secs",
             state.deadline != next_state.deadline,
         ),

@@ -129,6 +129,7 @@ impl Listeners {
         ready.retain(|endpoint| endpoint.strong_count() > 0);
         let known: Vec<_> = ready.iter().filter_map(Weak::upgrade).collect();
         let (mut endpoints, mut problems) = (Vec::new(), Vec::new());
+        let mut overlap = false;
         for &address in listen {
             let mut bound = open.iter().chain(&known);
             if let Some(endpoint) = bound.find(|bound| bound.configured == address) {
@@ -142,12 +143,13 @@ impl Listeners {
                     endpoints.push(endpoint);
                 }
                 Err(BindError::InUse { .. }) if open.iter().any(|open| overlaps(open, address)) => {
-                    return Ok(Next::AfterRestart);
+                    overlap = true;
                 }
                 Err(error) => problems.push(error.to_string()),
             }
         }
         match problems.is_empty() {
+            true if overlap => Ok(Next::AfterRestart),
             true => Ok(Next::Endpoints(endpoints)),
             false => Err(problems),
         }

@@ -172,12 +172,17 @@ impl DataPlane for Live {
 
     fn prepare(&self, config: &Config) -> Result<Change, Vec<String>> {
         let parts = Arc::clone(&self.0);
-        let upstreams = parts.find(config)?;
         let (budget, is_short) = parts.files.divide(config);
+        let mut served = config.clone();
         let next = match parts.listeners.prepare(&config.server.listen)? {
             Next::Endpoints(endpoints) => Some(endpoints),
-            Next::AfterRestart => None,
+            Next::AfterRestart => {
+                // Until then it listens where it does now, and is no upstream of its own there either.
+                served.server.listen.extend(parts.listeners.addresses());
+                None
+            }
         };
+        let upstreams = parts.find(&served)?;
         let restart = [
             ("[server] listen", next.is_none()),
             ("[server] tcp-connections", is_short),

@@ -39,7 +39,8 @@ impl Outage {
         let follow = async {
             loop {
                 tokio::time::sleep(PERIOD).await;
-                let is_out = pool.is_out().await;
+                let stands = self.lock().is_some();
+                let is_out = pool.is_out(stands).await;
                 self.note(is_out, &pool.state());
             }
         };

@@ -45,10 +45,12 @@ fn what_needs_a_restart_is_named_key_by_key_until_then() {
     let keys = [
         "[server] workers",
         "[state] keep",
+        "[state] history-days",
+        "[state] history-mib",
         "[state] compile-secs",
         "[journal] path",
     ];
-    let more = "[state]\nkeep = 4\ncompile-secs = 60\n[journal]\npath = \"j\"\n[[list]]";
+    let more = "[state]\nkeep = 4\nhistory-days = 1\nhistory-mib = 5\ncompile-secs = 60\n[journal]\npath = \"j\"\n[[list]]";
     assert!(change(&server, "[[list]]", more).status.success());
     let output = change(&server, "workers = 2", "workers = 3");
     assert!(output.status.success(), "{}", text(&output));
@@ -317,6 +319,40 @@ fn an_address_that_can_not_be_listened_on_is_refused_and_those_before_stay() {
     assert!(answers(server.address));
     change_live(&server, &both, "\"127.0.0.1:0\"");
     assert_eq!(server.status()["degraded"], false);
+}
+
+#[test]
+fn an_address_that_no_start_could_have_is_refused_beside_one_that_waits_for_a_restart() {
+    let upstream = Upstream::plain();
+    let server = start(&upstream, "");
+    let port = server.address.port();
+    // An address of documentation (RFC 5737), before and after the one that overlaps.
+    for listen in [
+        format!("\"192.0.2.1:{port}\", \"0.0.0.0:{port}\""),
+        format!("\"0.0.0.0:{port}\", \"192.0.2.1:{port}\""),
+    ] {
+        let output = change(&server, "\"127.0.0.1:0\"", &listen);
+        assert_eq!(output.status.code(), Some(1));
+        let told = text(&output);
+        assert!(told.contains(&format!("192.0.2.1:{port}")), "{told}");
+        change_live(&server, &listen, "\"127.0.0.1:0\"");
+    }
+    assert!(answers(server.address));
+}
+
+#[test]
+fn a_server_that_still_listens_at_an_address_is_no_upstream_of_its_own() {
+    let upstream = Upstream::plain();
+    let config = preamble(upstream.address).replace("127.0.0.1:0", "0.0.0.0:0") + &list("ads", "");
+    let server = Server::start(&config, &[("ads", "blocked.example\n")]);
+    let port = server.address.port();
+    // The new address waits for a restart, so the one of now goes on.
+    let config = config.replace("0.0.0.0:0", &format!("127.0.0.2:{port}"));
+    let config = config.replace(&upstream.address.to_string(), &format!("127.0.0.1:{port}"));
+    server.replace("tapis.toml", &config);
+    let output = server.verb(&["reload"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert_eq!(addresses(server.address, "a.example"), ["192.0.2.1"]);
 }
 
 #[test]

@@ -219,8 +219,9 @@ pub struct ListNotes {
     /// The characters that began a comment line.
     #[serde(default)]
     pub comments: Comments,
-    /// What its rules did.
-    pub kind: Kind,
+    /// What its rules did; images of older versions don't say.
+    #[serde(default)]
+    pub kind: Option<Kind>,
     /// What stood in it.
     pub tally: Tally,
     /// The file as it was; nothing for content that is built in.

@@ -389,7 +389,7 @@ impl Work<'_> {
             format: list.format,
             scope: list.scope,
             comments: list.comments,
-            kind: list.kind,
+            kind: Some(list.kind),
             tally: reading.tally.clone(),
             signature: reading.signature,
             took_ms: reading.took.as_millis() as u64,

@@ -73,6 +73,11 @@ pub(in crate::control) fn keep(
     }
     disk::make_directory(&past)?;
     let in_force = in_force(images);
+    // What is old goes first: it may be what has filled the disk.
+    let mut index = Index::read(&past);
+    index.turn(&past, |key| in_force.contains_key(key), now)?;
+    index.remove_old(&past, history, now)?;
+    index.write(&past)?;
     for (key, rules) in &in_force {
         let path = past.join(file(key));
         let source = &rules.image.provenance().sources[usize::from(rules.source)];
@@ -87,11 +92,7 @@ pub(in crate::control) fn keep(
     let missing = in_force
         .iter()
         .filter(|(key, _)| !past.join(file(key)).exists());
-    copy(&past, missing)?;
-    let mut index = Index::read(&past);
-    index.turn(&past, |key| in_force.contains_key(key), now)?;
-    index.remove_old(&past, history, now)?;
-    index.write(&past)
+    copy(&past, missing)
 }
 
 /// The rules that count of each list, by their keys.
@@ -334,7 +335,7 @@ mod tests {
             format: Format::Domains,
             comments: Comments::default(),
             scope: Scope::Exact,
-            kind: Kind::Block,
+            kind: Some(Kind::Block),
             tally: Tally::default(),
             signature: None,
             took_ms: 0,

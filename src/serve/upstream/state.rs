@@ -55,13 +55,25 @@ impl Pool {
     /// Servers that left some queries without a word may do so for a few broken zones only, and where
     /// no client asks, nobody learns that they are back. So they are asked for the name servers of the
     /// root, which a resolver always knows.
-    pub async fn is_out(&self) -> bool {
-        if !self.is_silent() {
+    ///
+    /// While an outage goes on (`stands`), only an answer ends it: servers that were put in place of the silent
+    /// ones have not been asked yet.
+    pub async fn is_out(&self, stands: bool) -> bool {
+        if !stands && !self.is_silent() {
             return false;
         }
         // What counts is whether any server says anything, not what.
         let _ = self.ask(&Key::root_servers(), None, None).await;
-        self.is_silent()
+        match stands {
+            true => !self.is_heard(),
+            false => self.is_silent(),
+        }
+    }
+
+    /// Whether one of the servers answered and is not silent since.
+    fn is_heard(&self) -> bool {
+        let heard = |health: &Health| health.latency().is_some() && !health.is_silent();
+        self.lock().health.iter().any(heard)
     }
 
     fn is_silent(&self) -> bool {
