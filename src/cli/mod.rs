@@ -214,7 +214,13 @@ impl<E: std::error::Error + 'static> From<E> for Failure {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let verb = cli.verb.unwrap_or(Verb::Serve(serve::ServeArgs::default()));
-    let choice = choose(&verb, cli.config);
+    let choice = match choose(&verb, cli.config) {
+        Ok(choice) => choice,
+        Err(failure) => {
+            tell(&failure);
+            return ExitCode::FAILURE;
+        }
+    };
     let config = choice.path.as_ref();
     let mut out = Plain(io::stdout().lock());
     let result = match verb {
@@ -242,7 +248,10 @@ pub fn main() -> ExitCode {
 }
 
 /// The configuration that a verb uses. Names it on standard error, unless the user did.
-fn choose(verb: &Verb, argument: Option<PathBuf>) -> Choice {
+///
+/// Where a server may run that can't be asked, and nothing else names a configuration, there is none: the built-in
+/// one would be another server's.
+fn choose(verb: &Verb, argument: Option<PathBuf>) -> Result<Choice, Failure> {
     let (need, mut choice) = (verb.need(), Choice::new(argument));
     let mut unasked = None;
     if need == Need::Same {
@@ -258,12 +267,16 @@ fn choose(verb: &Verb, argument: Option<PathBuf>) -> Choice {
     let mut to = Plain(io::stderr());
     // If standard error is closed, the verb does its work all the same.
     if let Some(error) = unasked {
+        if choice.path.is_none() {
+            let why = format!("{error}; or name the server's configuration with --config");
+            return Err(Failure::Other(why.into()));
+        }
         let _ = writeln!(to, "tapis: {error}");
     }
     if is_used && !choice.is_given() {
         let _ = writeln!(to, "tapis: using {choice}");
     }
-    choice
+    Ok(choice)
 }
 
 fn tell(failure: &Failure) {

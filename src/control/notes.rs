@@ -109,3 +109,32 @@ pub(super) fn legible(path: &Path) -> PathBuf {
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::control::guard::rails::Rails;
+    use crate::control::guard::release::Guards;
+    use crate::control::load::load;
+    use crate::policy::rule::Kind;
+
+    #[test]
+    fn images_of_versions_that_recorded_neither_kind_nor_comments_are_used_for_the_same_lists() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join("ads"), "one.example\n").expect("written");
+        let text = "[[list]]\nname = \"ads\"\npath = \"ads\"\n";
+        let config = Config::parse(text, &folder.path().join("tapis.toml")).expect("valid");
+        let list = &config.lists[0];
+        let fresh = load(list, &Rails::read(&config), None, Guards::NONE).expect("a list");
+        let mut of_image = source(list, &fresh.loaded);
+        let notes = of_image.notes.as_object_mut().expect("a table");
+        assert!(notes.remove("kind").is_some() && notes.remove("comments").is_some());
+        assert!(loaded(&of_image, list).is_some());
+        let mut allow = list.clone();
+        allow.source.kind = Kind::Allow;
+        assert!(loaded(&of_image, &allow).is_none());
+    }
+}

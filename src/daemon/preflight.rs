@@ -23,15 +23,22 @@ pub struct Running {
 /// What a start with that configuration, by this user, would not get, a sentence each.
 pub fn problems(config: &Config, running: Option<&Running>) -> Vec<String> {
     let held = running.map_or(&[][..], |running| &running.listen);
-    let free = config.server.listen.iter().filter(|at| !held.contains(at));
+    let overlaps = |at: &SocketAddr, held: &SocketAddr| {
+        let (at_ip, held_ip) = (at.ip(), held.ip());
+        let same = at_ip == held_ip || at_ip.is_unspecified() || held_ip.is_unspecified();
+        same && at.port() == held.port()
+    };
+    let listen = config.server.listen.iter();
+    let free = listen.filter(|at| !held.iter().any(|held| overlaps(at, held)));
     let lenient = config.origin == Origin::BuiltIn;
     let mut problems = bind::problems(free.copied(), lenient);
     let control = config.server.control.as_deref();
-    if running.is_none() {
-        let checked = access(config, user_id())
-            .and_then(|access| socket::check(&control_places(control), control.is_some(), access));
-        problems.extend(checked.err().map(|error| error.to_string()));
-    }
+    let checked = access(config, user_id()).and_then(|access| match running {
+        // It has its socket.
+        Some(_) => Ok(()),
+        None => socket::check(&control_places(control), control.is_some(), access),
+    });
+    problems.extend(checked.err().map(|error| error.to_string()));
     if let Some(dir) = &config.state.dir {
         problems.extend(state(dir, running.is_some()));
     }
@@ -191,5 +198,19 @@ mod tests {
             listen: config.server.listen.clone(),
         };
         assert_eq!(problems(&config, Some(&running)), Vec::<String>::new());
+        // A group is looked up all the same.
+        config.server.control_group = Some("no-such-group".to_owned());
+        let found = problems(&config, Some(&running));
+        assert!(
+            found.len() == 1 && found[0].contains("groupadd"),
+            "{found:?}"
+        );
+        config.server.control_group = None;
+        // All addresses of this machine, and of its own another one.
+        let port = running.listen[0].port();
+        config.server.listen = vec![([0, 0, 0, 0], port).into()];
+        assert_eq!(problems(&config, Some(&running)), Vec::<String>::new());
+        config.server.listen = vec![([192, 0, 2, 1], port).into()];
+        assert_eq!(problems(&config, Some(&running)).len(), 1);
     }
 }

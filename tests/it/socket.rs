@@ -66,6 +66,16 @@ fn a_user_who_may_not_open_the_socket_does_not_read_that_no_server_runs() {
             "{told}"
         );
     }
+    // No other configuration is used in place of that server's.
+    if !Path::new("/etc/tapis/tapis.toml").exists() {
+        let mut why = tapis();
+        why.args(["why", "blocked.example", "--control"]);
+        let output = why.arg(&socket).uid(USER).gid(USER).output();
+        let output = output.expect("it ran");
+        assert_eq!(output.status.code(), Some(1));
+        assert!(output.stdout.is_empty(), "{}", text(&output));
+        assert!(text(&output).contains("--config"), "{}", text(&output));
+    }
     let absent = text(&status_as(USER, USER, Path::new("/proc/nobody.sock")));
     assert!(absent.contains("is `tapis serve` running"), "{absent}");
 }

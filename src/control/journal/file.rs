@@ -181,6 +181,11 @@ impl JournalFile {
             let authenticity = keys.map(|keys| head.as_ref().map(|head| head.authenticity(&keys)));
             found.unauthenticated = authenticity != Some(Some(Authenticity::Authentic));
         }
+        if found.missing.is_some() || found.other_head.is_some() {
+            // Entries beyond the head are what a kill leaves at times.
+            let path = path.shown();
+            tracing::error!(%path, "the journal is not as it was written: see `tapis journal verify`");
+        }
         let (path, key) = (path.to_owned(), key.map(Path::to_owned));
         let file = Self {
             path,
