@@ -68,7 +68,7 @@ impl Choice {
             {
                 None
             }
-            // A file that can't be examined exists: whoever reads it reports why it can't be read.
+            // A file that can't be examined exists: the verb that reads it reports why it can't be read.
             _ => Some(usual.to_owned()),
         };
         choice(usual, By::Rest)
