@@ -225,7 +225,14 @@ impl Control {
                 return self.refuse_joined(joined.ready, &based, staged, error);
             }
         };
-        self.images.delta = Some(image.into());
+        // Changes of the configuration alone leave the images as they are, so that they push out no older ones.
+        let delta = self.images.delta.as_ref();
+        let sources = delta.map_or(&[][..], |delta| &delta.provenance().sources);
+        let is_same = joined.base.is_none() && image.provenance().sources == sources;
+        if !is_same {
+            self.images.delta = Some(image.into());
+            self.unkept = true;
+        }
         if let Some(base) = joined.base {
             self.take_base(base);
         }
@@ -245,7 +252,6 @@ impl Control {
         if let Some((stage, book)) = joined.stage {
             self.take_stage(stage, book);
         }
-        self.unkept = true;
         self.weigh_delta();
     }
 

@@ -104,6 +104,50 @@ fn a_generation_that_an_order_made_has_the_lists_of_the_one_before() {
 }
 
 #[test]
+fn many_changes_of_a_day_leave_the_generation_before_them_to_go_back_to() {
+    let upstream = Upstream::plain();
+    let config = |ttl_secs: u32| {
+        let block = format!("[block]\nttl-secs = {ttl_secs}\n");
+        preamble(upstream.address)
+            + &list("ads", "")
+            + &block
+            + "[state]\ndir = \"state\"\nkeep = 1\n"
+    };
+    let server = Server::start(&config(60), &[("ads", "one.example\n")]);
+    kept(&server);
+    for number in 0..8 {
+        server.replace("ads", &format!("n{number}.example\n"));
+        assert!(server.verb(&["reload"]).status.success());
+        kept(&server);
+    }
+    let record = || {
+        let text = fs::read(server.path("state").join("current")).expect("a record");
+        let record: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+        record["published"].as_array().expect("an array").len()
+    };
+    let before = record();
+    for ttl_secs in 61..66 {
+        server.replace("tapis.toml", &config(ttl_secs));
+        assert!(server.verb(&["reload"]).status.success());
+    }
+    server.replace("ads", "last.example\n");
+    assert!(server.verb(&["reload"]).status.success());
+    kept(&server);
+    assert_eq!(
+        record(),
+        before + 1,
+        "the configuration alone changed no list"
+    );
+    let generation = server.status()["generation"].as_u64().expect("a number");
+    // One whose lists are those of the one before, and the first of all.
+    for (back, name) in [(generation - 3, "n7.example"), (1, "one.example")] {
+        let (code, told) = run(&server, &["rollback", &back.to_string()]);
+        assert_eq!(code, Some(0), "{told}");
+        assert!(blocked(&server, name), "{told}");
+    }
+}
+
+#[test]
 fn a_generation_that_is_not_kept_does_not_come_back_as_an_older_one() {
     let upstream = Upstream::plain();
     let large = |more: &str| {
@@ -115,7 +159,7 @@ fn a_generation_that_is_not_kept_does_not_come_back_as_an_older_one() {
     let files = [("ads", "one.example\n"), ("big", &*large(""))];
     let server = Server::start(&config, &files);
     kept(&server);
-    // A new base, so that the pair of the one before stays, and then two more pairs.
+    // A new base, so that the pair of the one before stays, and then more pairs.
     server.replace("big", &large("more.example\n"));
     assert!(server.verb(&["reload"]).status.success());
     kept(&server);
@@ -123,11 +167,18 @@ fn a_generation_that_is_not_kept_does_not_come_back_as_an_older_one() {
         server.replace("ads", &format!("{name}.example\n"));
         assert!(server.verb(&["reload"]).status.success());
         kept(&server);
+        if name == "two" {
+            let current = fs::read(server.path("state").join("current")).expect("a record");
+            let current: serde_json::Value = serde_json::from_slice(&current).expect("JSON");
+            let delta = current["published"][0]["delta"].as_u64().expect("a number");
+            let delta = server.path("state").join(format!("delta-{delta}.image"));
+            fs::remove_file(delta).expect("removed");
+        }
     }
     let (code, told) = run(&server, &["rollback", "3"]);
     assert_eq!(code, Some(1), "{told}");
     assert!(
-        told.contains("generation 3 are not kept; kept are those of: 5, 4, 1"),
+        told.contains("generation 3 are not kept; kept are those of: 5, 4, 2, 1"),
         "{told}"
     );
     assert!(blocked(&server, "four.example") && !blocked(&server, "one.example"));
@@ -591,7 +642,6 @@ fn without_a_journal_a_rollback_names_lists_that_are_gone_all_the_same() {
     let server = Server::start(&config, &files);
     kept(&server);
     reconfigure(&server, &(preamble + &list("ads", "")));
-    kept(&server);
     let (code, told) = run(&server, &["rollback", "1"]);
     assert_eq!(code, Some(1), "{told}");
     assert!(

@@ -4,7 +4,7 @@
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::disk;
@@ -17,6 +17,11 @@ use crate::config::shown::Show;
 const VERSION: u32 = 1;
 /// A larger file is none of ours: a hundred pairs take some 30 KiB.
 const SIZE_MAX: u64 = 1 << 20;
+/// For how long pairs are kept beyond those that are counted, after newer ones replaced them: an accident is often
+/// noticed after many small edits.
+const RECENT: SignedDuration = SignedDuration::from_hours(24);
+/// How many pairs are kept for that.
+const RECENT_MAX: usize = 100;
 
 /// Images that came into force together.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,22 +111,29 @@ impl Manifest {
         disk::write(&dir.join(MANIFEST), &temporary, &octets)
     }
 
-    /// Takes in what came into force. Of what was before, the last `keep` pairs stay, and the last
-    /// pair of each of the last `keep` bases: a hundred deltas must not drive out the only other
-    /// base there is to fall back on.
+    /// Records what came into force. Of what was before, the last `keep` pairs stay, and the last pair of each of
+    /// the last `keep` bases: a hundred deltas must not drive out the only other base there is to fall back on.
+    /// Other pairs of these bases stay for a day, up to a hundred: their deltas are small.
     pub(super) fn publish(&mut self, new: Published, keep: usize) {
-        self.0.retain(|old| old.pair != new.pair);
-        self.0.insert(0, new);
-        let mut bases = Vec::new();
-        let mut pairs = 0;
+        let now = new.at;
+        if self.0.first().is_none_or(|last| last.pair != new.pair) {
+            self.0.insert(0, new);
+        }
+        let (mut bases, mut pairs, mut recent) = (Vec::new(), Vec::new(), 0);
+        let mut replaced = now;
         self.0.retain(|published| {
-            let base = published.pair.base;
-            let first = !bases.contains(&base);
-            if first {
-                bases.push(base);
+            let Published { pair, at, .. } = *published;
+            let is_recent = now.duration_since(std::mem::replace(&mut replaced, at)) <= RECENT;
+            let is_of_new_base = !bases.contains(&pair.base);
+            if is_of_new_base {
+                bases.push(pair.base);
             }
-            pairs += 1;
-            pairs <= keep || (first && bases.len() <= keep)
+            if !pairs.contains(&pair) {
+                pairs.push(pair);
+            }
+            recent += 1;
+            pairs.len() <= keep && recent <= RECENT_MAX
+                || bases.len() <= keep && (is_of_new_base || is_recent && recent <= RECENT_MAX)
         });
     }
 
@@ -151,34 +163,61 @@ fn digest(published: &[Published]) -> String {
 mod tests {
     use super::*;
 
-    /// The pairs that are left, as base and delta.
-    fn kept(keep: usize, pairs: &[(u64, u64)]) -> Vec<(u64, u64)> {
+    /// The record after these pairs of base and delta came into force, one after another in so many hours.
+    fn manifest(keep: usize, hours: i64, pairs: impl IntoIterator<Item = (u64, u64)>) -> Manifest {
         let mut manifest = Manifest::default();
-        for (generation, &(base, delta)) in pairs.iter().enumerate() {
+        for ((base, delta), generation) in pairs.into_iter().zip(1..) {
             let new = Published {
                 pair: Pair {
                     base: Base(base),
                     delta: (delta > 0).then_some(Delta(delta)),
                 },
-                generation: generation as u64,
-                at: Timestamp::UNIX_EPOCH,
+                generation,
+                at: Timestamp::from_second(generation as i64 * hours * 3600).expect("a time"),
             };
             manifest.publish(new, keep);
         }
+        manifest
+    }
+
+    /// The pairs that are left.
+    fn kept(keep: usize, hours: i64, pairs: &[(u64, u64)]) -> Vec<(u64, u64)> {
         let numbers = |pair: Pair| (pair.base.0, pair.delta.map_or(0, |delta| delta.0));
+        let manifest = manifest(keep, hours, pairs.iter().copied());
         manifest.0.iter().map(|old| numbers(old.pair)).collect()
     }
 
     #[test]
     fn many_deltas_do_not_drive_out_the_base_before() {
         let pairs = [(1, 0), (2, 0), (2, 3), (4, 0), (4, 5), (4, 6), (4, 7)];
-        assert_eq!(kept(3, &pairs), [(4, 7), (4, 6), (4, 5), (2, 3), (1, 0)]);
-        assert_eq!(kept(2, &pairs), [(4, 7), (4, 6), (2, 3)]);
-        assert_eq!(kept(1, &pairs), [(4, 7)]);
+        let kept = |keep| kept(keep, 48, &pairs);
+        assert_eq!(kept(3), [(4, 7), (4, 6), (4, 5), (2, 3), (1, 0)]);
+        assert_eq!(kept(2), [(4, 7), (4, 6), (2, 3)]);
+        assert_eq!(kept(1), [(4, 7), (4, 6)], "replaced just now");
     }
 
     #[test]
-    fn a_pair_that_comes_back_is_there_once() {
-        assert_eq!(kept(3, &[(1, 0), (2, 0), (1, 0)]), [(1, 0), (2, 0)]);
+    fn deltas_of_a_day_are_kept_beside_those_that_are_counted() {
+        let pairs: Vec<_> = (1..=40).map(|delta| (1, delta)).collect();
+        assert_eq!(kept(3, 1, &pairs).len(), 26, "in force within 24 hours");
+        assert_eq!(kept(3, 20, &pairs).len(), 3);
+        let busy = (1..=1000).map(|delta| (1, delta));
+        assert_eq!(manifest(3, 0, busy).0.len(), RECENT_MAX);
+        // A base takes more room, so only the number counts.
+        let bases: Vec<_> = (1..=10).map(|base| (base, 0)).collect();
+        assert_eq!(kept(3, 1, &bases), [(10, 0), (9, 0), (8, 0)]);
+    }
+
+    #[test]
+    fn a_pair_that_stays_in_force_keeps_its_first_generation() {
+        let manifest = manifest(3, 48, [(1, 0), (1, 2), (1, 2)]);
+        let generations = manifest.0.iter().map(|old| old.generation);
+        assert_eq!(generations.collect::<Vec<_>>(), [2, 1]);
+    }
+
+    #[test]
+    fn a_pair_that_comes_back_counts_once() {
+        let pairs = [(1, 0), (2, 0), (3, 0), (2, 0)];
+        assert_eq!(kept(3, 48, &pairs), [(2, 0), (3, 0), (2, 0), (1, 0)]);
     }
 }
