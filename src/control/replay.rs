@@ -126,14 +126,15 @@ impl Replay {
         }
     }
 
-    /// Of an instant: by the journal, and before its first entry by the dates of today's orders and exceptions.
+    /// Of an instant, by the journal. Where that does not reach back so far, all is unknown, and the orders and
+    /// exceptions are those of today's files; without a journal an order among them decides by its dates.
     pub fn at(config: &Config, rails: &Rails, at: Timestamp) -> Self {
-        let by_dates = |why: String| Self {
+        let by_dates = |served: Served, why: String| Self {
             config: config.clone(),
             book: Book::read(config),
             lists: Vec::new(),
-            are_lists_unknown: !config.lists.is_empty(),
-            served: Served::Yes,
+            are_lists_unknown: true,
+            served,
             notes: vec![format!(
                 "{why}: orders and exceptions count as their files say today, and what lists held is not known"
             )],
@@ -143,12 +144,13 @@ impl Replay {
             at,
         };
         let Some(path) = &config.journal else {
-            return by_dates("there is no journal".to_owned());
+            return by_dates(Served::Yes, "there is no journal".to_owned());
         };
+        let unrecorded = |why| by_dates(Served::Unrecorded, why);
         match Past::read(path, Moment::At(at)) {
             Ok(Some(past)) => Self::of(config, rails, past, at, None),
-            Ok(None) => by_dates("the journal does not reach back so far".to_owned()),
-            Err(error) => by_dates(error.to_string()),
+            Ok(None) => unrecorded("the journal does not reach back so far".to_owned()),
+            Err(error) => unrecorded(error.to_string()),
         }
     }
 
@@ -206,6 +208,10 @@ impl Replay {
                 "whether the server was running is not known: it was killed, or the machine stopped, at some \
                  time after {ran}"
             )),
+            Served::Incomplete(since) => notes.push(format!(
+                "what was in force after {since} is not known: entries of the journal are missing from then on"
+            )),
+            Served::Unrecorded => {}
         }
         if past.settings.is_empty() {
             notes.push(
@@ -347,10 +353,9 @@ impl Replay {
         };
         let sources = snapshot.sources();
         if self.are_lists_unknown {
-            let is_list = |kind: Kind| matches!(kind, Kind::Allow | Kind::Block);
-            return sources
-                .get(decides)
-                .is_none_or(|source| is_list(source.kind));
+            // An exception has no beginning, and a list may have been any.
+            let source = sources.get(decides);
+            return source.is_none_or(|source| source.kind != Kind::Order);
         }
         let unknown = self
             .lists

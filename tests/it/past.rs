@@ -262,10 +262,14 @@ fn what_a_list_held_is_unknown_where_it_is_not_kept_and_could_decide() {
     server.replace("ads", "other.example\n");
     until("the list", || is_blocked(server.address, "other.example"));
     let current = || fs::read_to_string(server.path("state/current")).unwrap_or_default();
-    until("the old image is gone", || {
+    until("the new image is kept", || {
         let generation = format!("\"generation\": {}", generation(&server));
         current().contains(&generation)
     });
+    let record: Value = serde_json::from_str(&current()).expect("JSON");
+    let delta = record["published"][1]["delta"].as_u64().expect("a number");
+    let old = server.path(&format!("state/delta-{delta}.image"));
+    fs::remove_file(old).expect("removed");
     for (name, expected) in [
         ("ads.example", "unknown"),
         ("other.example", "unknown"),

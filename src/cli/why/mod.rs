@@ -51,8 +51,8 @@ pub(super) struct WhyArgs {
     /// Answer as for this client; without it, as for one that may ask.
     #[arg(long, value_name = "IP")]
     client: Option<IpAddr>,
-    /// As it was at that time, as in 2017-07-20T00:00:00+07:00: by the journal, and before its first
-    /// entry by the dates of orders and exceptions alone. Exit code 3 when the decision is not known.
+    /// As it was at that time, as in 2017-07-20T00:00:00+07:00: by the journal, or without one by the dates
+    /// of orders. Exit code 3 when the decision is not known.
     /// A time to come is answered by the files as they are.
     #[arg(long, value_name = "TIME")]
     at: Option<Moment>,
@@ -165,6 +165,15 @@ fn explain(config: &Config, args: &WhyArgs) -> Result<Explanation, Failure> {
     left_out.extend_from_slice(rails.problems());
     let (snapshot, matching_lists) = snapshot(&replay, args)?;
     let mut verdict = verdict(&replay, &snapshot, args)?;
+    if replay.served == Served::Unrecorded {
+        let (outcome, by) = (verdict.outcome, &verdict.by);
+        let by = by.as_ref().map(|by| format!(" by {}", print::called(by)));
+        left_out.push(format!(
+            "by the dates in these files it would be: {outcome}{}",
+            by.unwrap_or_default()
+        ));
+        verdict = undecided(verdict, Outcome::Unknown);
+    }
     if let Some(before) = replay
         .is_fresh()
         .then(|| replay.before(config, &rails))
@@ -234,7 +243,8 @@ fn verdict(replay: &Replay, snapshot: &Snapshot, args: &WhyArgs) -> Result<Verdi
     let decided = snapshot.decide(&args.name);
     Ok(match replay.served {
         Served::Stopped(_) => undecided(verdict, Outcome::Stopped),
-        Served::Unknown(_) => undecided(verdict, Outcome::Unknown),
+        Served::Unknown(_) | Served::Incomplete(_) => undecided(verdict, Outcome::Unknown),
+        Served::Unrecorded => verdict,
         // Who may ask does not depend on lists.
         Served::Yes
             if verdict.outcome != Outcome::Refused && replay.is_open(snapshot, &decided) =>

@@ -85,7 +85,7 @@ pub(super) fn print(told: &Explanation, out: &mut impl Write) -> Result<(), Fail
 }
 
 /// What people call a source.
-fn called(source: &str) -> String {
+pub(super) fn called(source: &str) -> String {
     match source.split_once(':') {
         Some((kind @ ("order" | "exception"), name)) => format!("{kind} {name}"),
         _ => format!("list {source}"),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+use super::chain::Entry;
 use super::entry::{Event, ListEntry};
 use super::file::JournalError;
 use super::heartbeat::{self, Heartbeat};
@@ -42,6 +43,10 @@ pub enum Served {
     Stopped(Timestamp),
     /// It ended in another way, at some instant after this one, when it ran.
     Unknown(Timestamp),
+    /// The journal lacks entries after this instant: they are gone, or were not written.
+    Incomplete(Timestamp),
+    /// No entry reaches back so far.
+    Unrecorded,
 }
 
 /// Which moment of the past.
@@ -68,10 +73,13 @@ impl Past {
         let mut record = Record::default();
         let mut past: Option<Self> = None;
         let mut session = Session::default();
+        let mut continuity = Continuity::default();
         super::read(path, |entry| {
+            continuity.take(&entry);
             match &entry.event {
                 Event::Published(published) if entry.number == last => {
                     session = Session::at(entry.at);
+                    session.incomplete = continuity.lacks;
                     past = Some(Self {
                         generation: entry.generation,
                         since: entry.at,
@@ -81,6 +89,13 @@ impl Past {
                         exceptions: Vec::new(),
                         settings: Settings::new(),
                     });
+                }
+                _ if past.is_some()
+                    && session.incomplete.is_none()
+                    && continuity.lacks.is_some() =>
+                {
+                    session.incomplete = continuity.lacks;
+                    return false;
                 }
                 Event::Published(_) if entry.number > last => {
                     session.is_followed = true;
@@ -96,7 +111,9 @@ impl Past {
         })?;
         let served = match moment {
             Moment::At(moment) => session.served(path, moment, heartbeat),
-            Moment::Generation(_) => Served::Yes,
+            Moment::Generation(_) => session
+                .lacks(session.since)
+                .map_or(Served::Yes, Served::Incomplete),
         };
         Ok(past.map(|past| Self {
             served,
@@ -135,9 +152,44 @@ impl Moment {
     }
 }
 
+/// Whether entries are missing between those that were read.
+#[derive(Default)]
+struct Continuity {
+    /// The number and instant of the last entry.
+    last: Option<(u64, Timestamp)>,
+    /// The instant of the last entry before those that are missing, until all is known again.
+    lacks: Option<Timestamp>,
+    /// A server started since: it writes all that differs from what the entries before say.
+    is_started: bool,
+}
+
+impl Continuity {
+    fn take(&mut self, entry: &Entry) {
+        let lost = match &entry.event {
+            Event::Start(start) => start.missing.is_some(),
+            _ => false,
+        };
+        let (number, at) = self.last.unwrap_or((entry.number - 1, entry.at));
+        if lost || number + 1 != entry.number {
+            self.lacks.get_or_insert(at);
+            self.is_started = false;
+        }
+        match &entry.event {
+            Event::Start(_) => self.is_started = true,
+            Event::Published(_) if std::mem::take(&mut self.is_started) => self.lacks = None,
+            _ => {}
+        }
+        self.last = Some((entry.number, entry.at));
+    }
+}
+
 /// The server that put a generation in force, from then on.
 #[derive(Default)]
 struct Session {
+    /// When the generation came into force.
+    since: Timestamp,
+    /// The instant after which entries are missing.
+    incomplete: Option<Timestamp>,
     /// When it is known to have run last.
     ran: Timestamp,
     /// When it ended as it should.
@@ -151,6 +203,7 @@ struct Session {
 impl Session {
     fn at(since: Timestamp) -> Self {
         Self {
+            since,
             ran: since,
             ..Self::default()
         }
@@ -172,7 +225,16 @@ impl Session {
         true
     }
 
+    /// The instant since which entries are missing, if that is before `moment` or the generation.
+    fn lacks(&self, moment: Timestamp) -> Option<Timestamp> {
+        self.incomplete
+            .filter(|since| *since < moment || *since < self.since)
+    }
+
     fn served(&self, path: &Path, moment: Timestamp, heartbeat: Option<Heartbeat>) -> Served {
+        if let Some(since) = self.lacks(moment) {
+            return Served::Incomplete(since);
+        }
         if let Some(stopped) = self.stopped {
             return match stopped <= moment {
                 true => Served::Stopped(stopped),
@@ -236,6 +298,8 @@ pub fn spans(path: &Path) -> Result<BTreeMap<String, Span>, JournalError> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::super::tests::{at, draft};
     use super::super::{Draft, Journal};
     use super::*;
@@ -348,6 +412,52 @@ mod tests {
         let second = past(&path, Moment::At(Timestamp::now())).expect("it is known");
         assert_eq!(second.generation, 2);
         assert!(matches!(second.served, Served::Stopped(_)), "{second:?}");
+    }
+
+    /// Removes the lines of a journal for which `is` says so, given their numbers from 0.
+    fn cut(path: &Path, is: impl Fn(usize, &str) -> bool) {
+        let text = fs::read_to_string(path).expect("readable");
+        let lines = text.lines().enumerate();
+        let left = lines.filter(|(at, line)| !is(*at, line));
+        let left: String = left.map(|(_, line)| format!("{line}\n")).collect();
+        fs::write(path, left).expect("written");
+    }
+
+    fn served(path: &Path, second: i64) -> Served {
+        past(path, Moment::At(at(second)))
+            .expect("it is known")
+            .served
+    }
+
+    #[test]
+    fn nothing_is_known_from_missing_entries_until_the_next_start() {
+        let (_dir, path) = journal((1..=4).map(|number| orders(number, &[])).collect());
+        cut(&path, |_, line| {
+            line.contains("\"generation\":2,") && line.contains("\"published\"")
+        });
+        let incomplete = Served::Incomplete(at(100));
+        let found = [150, 250, 350, 450].map(|second| served(&path, second));
+        assert_eq!(found, [incomplete; 4]);
+        assert_eq!(served(&path, 100), Served::Yes);
+        let generation = |number| past(&path, Moment::Generation(number)).expect("it is known");
+        assert_eq!(generation(1).served, Served::Yes);
+        assert_eq!(generation(3).served, incomplete);
+        // What the next server writes is complete.
+        append(&path, vec![orders(5, &[])]);
+        assert_eq!(served(&path, 450), incomplete);
+        assert_eq!(served(&path, 550), Served::Yes);
+    }
+
+    #[test]
+    fn entries_that_are_cut_off_at_the_end_leave_a_time_of_which_nothing_is_known() {
+        let (_dir, path) = journal((1..=4).map(|number| orders(number, &[])).collect());
+        let text = fs::read_to_string(&path).expect("readable");
+        let stop = text.lines().count() - 1;
+        cut(&path, |at, _| at >= stop - 1);
+        append(&path, vec![orders(5, &[])]);
+        let found = [350, 450, 550].map(|second| served(&path, second));
+        let incomplete = Served::Incomplete(at(300));
+        assert_eq!(found, [incomplete, incomplete, Served::Yes]);
     }
 
     #[test]
