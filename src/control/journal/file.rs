@@ -426,11 +426,19 @@ pub(super) struct Line {
     pub(super) entry: Result<(Entry, Hash), LineError>,
 }
 
+#[cfg(test)]
+thread_local! {
+    /// How often this thread began to read a journal.
+    pub(in crate::control) static READS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 /// Reads the lines up to the first for which `each` says `false`.
 pub(super) fn read_lines(
     path: &Path,
     mut each: impl FnMut(Line) -> bool,
 ) -> Result<(), JournalError> {
+    #[cfg(test)]
+    READS.set(READS.get() + 1);
     let opened = regular::open(path).map_err(io::Error::from);
     let (file, _) = opened.map_err(JournalError::io(path, "opened"))?;
     let mut reader = BufReader::with_capacity(PIECE as usize, file);

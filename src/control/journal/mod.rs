@@ -22,6 +22,8 @@ mod tests;
 
 pub use chain::{Entry, LineError};
 pub(super) use draft::{Draft, Page, Pages};
+#[cfg(test)]
+pub(super) use file::READS;
 pub use file::{JournalError, read};
-pub(super) use record::changes;
+pub(super) use record::{Record, changes};
 pub(super) use writer::Journal;

@@ -17,12 +17,12 @@ use crate::control::settings::Settings;
 
 /// What a reader of all entries so far knows.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Record {
+pub(in crate::control) struct Record {
     /// Orders by their ids: file and text.
-    pub(super) orders: BTreeMap<String, (PathBuf, String)>,
+    pub(in crate::control) orders: BTreeMap<String, (PathBuf, String)>,
     pub(super) states: HashMap<String, State>,
     /// Exceptions by all that they say.
-    pub(super) exceptions: BTreeMap<String, Exception>,
+    pub(in crate::control) exceptions: BTreeMap<String, Exception>,
     /// Those of them whose date has come.
     ended: BTreeSet<String>,
     pub(super) settings: Settings,
@@ -79,7 +79,7 @@ impl Record {
     }
 
     /// Takes in what a journal holds.
-    pub(super) fn replay(path: &Path) -> Result<Self, super::JournalError> {
+    pub(in crate::control) fn replay(path: &Path) -> Result<Self, super::JournalError> {
         let mut record = Self::default();
         super::read(path, |Entry { event, .. }| {
             record.take(&event);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::super::journal::past::{Moment, Past};
+use super::super::journal::Record;
 use super::book::Book;
 use super::folder::{Folder, Sheet};
 use crate::config::exception::Exception;
@@ -89,15 +89,14 @@ impl Book {
         let Some(journal) = &config.journal else {
             return;
         };
-        let past = match Past::read(journal, Moment::At(Timestamp::MAX)) {
-            Ok(Some(past)) => past,
-            Ok(None) => return,
+        let record = match Record::replay(journal) {
+            Ok(record) => record,
             Err(error) => {
                 self.unrecalled = Some(error.to_string());
                 return;
             }
         };
-        let orders = past.orders.into_iter().map(|(path, text)| {
+        let orders = record.orders.into_values().map(|(path, text)| {
             let parsed = Order::parse(&text, &path).map(|order| (order, text));
             (path, parsed)
         });
@@ -108,7 +107,7 @@ impl Book {
             .map(|(path, order)| (order.id.clone(), path))
             .collect();
         let mut files: BTreeMap<PathBuf, Vec<Exception>> = BTreeMap::new();
-        for exception in past.exceptions {
+        for exception in record.exceptions.into_values() {
             files
                 .entry(exception.path.clone())
                 .or_default()
@@ -195,5 +194,50 @@ impl Book {
                 None => _ = self.holders.insert(id.to_owned(), path.clone()),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::super::journal::{Draft, Journal, READS};
+    use super::super::super::settings::Settings;
+    use super::*;
+
+    #[test]
+    fn the_journal_is_read_once_for_what_files_said_and_not_if_all_can_be_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let orders = folder.path().join("orders");
+        fs::create_dir(&orders).expect("made");
+        let text = "[orders]\npath = \"orders\"\n[journal]\npath = \"journal.jsonl\"\n";
+        let config = Config::parse(text, &folder.path().join("tapis.toml")).expect("valid");
+        let mut journal = Journal::open(config.journal.as_ref().expect("a path"), None, None);
+        journal.publish(Draft {
+            generation: 1,
+            at: Timestamp::UNIX_EPOCH,
+            causes: Vec::new(),
+            lists: Vec::new(),
+            pages: None,
+            states: Vec::new(),
+            held: None,
+            settings: Settings::new(),
+        });
+        journal.close(1);
+        let reads = || {
+            let before = READS.get();
+            Book::read(&config);
+            READS.get() - before
+        };
+        assert_eq!(reads(), 1, "all orders may be gone");
+        fs::write(orders.join("bad.toml"), "no order").expect("written");
+        assert_eq!(reads(), 1, "a file that can't be read");
+        fs::remove_file(orders.join("bad.toml")).expect("removed");
+        let order = "id = \"x-1\"\nlegal-basis = [\"law\"]\nissued-at = 2020-01-01T00:00:00Z\n\
+                     review-at = 2090-01-01T00:00:00Z\n[authority]\nname = \"A\"\n\
+                     [reason]\nen = \"r\"\n[redress]\nhow = \"write\"\n\
+                     [[targets]]\nname = \"order.example\"\nscope = \"exact\"\n";
+        fs::write(orders.join("x-1.toml"), order).expect("written");
+        assert_eq!(reads(), 0);
     }
 }
