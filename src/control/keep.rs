@@ -61,6 +61,14 @@ struct Keep {
     generation: u64,
 }
 
+/// Images that are kept, by their files.
+struct Kept {
+    dir: PathBuf,
+    base: PathBuf,
+    delta: Option<PathBuf>,
+    history: History,
+}
+
 impl Keeper {
     /// Opens the state directory, if there is to be one.
     ///
@@ -201,9 +209,10 @@ impl Keeper {
         let kept = result.is_ok();
         // A pair that is kept is not kept again for the archive's sake: that would push out older ones.
         let now = match result {
-            Ok(unarchived) => {
-                unarchived.map(|error| format!("the rules of lists that were replaced: {error}"))
-            }
+            Ok(kept) => kept.and_then(|kept| {
+                let error = kept.archive(&keep.images).err()?;
+                Some(format!("the rules of lists that were replaced: {error}"))
+            }),
             Err(error) => Some(error.to_string()),
         };
         let mut problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
@@ -229,8 +238,8 @@ impl Places {
         Ok(())
     }
 
-    /// Keeps it. Returns why the rules of its lists are not archived, if so.
-    fn keep(&mut self, keep: &Keep) -> Result<Option<StoreError>, StoreError> {
+    /// Keeps it. Returns what is still to be archived.
+    fn keep(&mut self, keep: &Keep) -> Result<Option<Kept>, StoreError> {
         if let Some((place, _)) = &mut self.scratch
             && keep.file.as_ref().is_some_and(|file| place.store.has(file))
         {
@@ -252,8 +261,22 @@ impl Places {
         let Some(dir) = &self.dir else {
             return Ok(None);
         };
-        let base = place.store.base_path(base);
-        Ok(archive::keep(dir, &keep.images, &base, self.history, Timestamp::now()).err())
+        Ok(Some(Kept {
+            dir: dir.clone(),
+            base: place.store.base_path(base),
+            delta: delta.map(|delta| place.store.delta_path(delta)),
+            history: self.history,
+        }))
+    }
+}
+
+impl Kept {
+    /// Archives the rules of its lists. That may take long, so others use the state directory meanwhile; nothing
+    /// else is kept, so the images stay.
+    fn archive(&self, images: &Images) -> Result<(), StoreError> {
+        let delta = self.delta.as_deref();
+        let now = Timestamp::now();
+        archive::keep(&self.dir, images, &self.base, delta, self.history, now)
     }
 }
 
@@ -406,6 +429,27 @@ mod tests {
         assert!(!control.unkept, "the generation is kept");
         assert_eq!(generation(&dir), control.generation());
         assert!(control.keep_again.is_none());
+    }
+
+    #[test]
+    fn the_archive_is_written_while_others_use_the_state_directory() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let state = State {
+            dir: Some(folder.path().join("state")),
+            ..Config::built_in().state
+        };
+        let past = folder.path().join("state/past");
+        let keeper = Keeper::open(&state).expect("opened");
+        let keep = Keep {
+            images: Images::from(nothing()),
+            file: None,
+            generation: 1,
+        };
+        let mut places = keeper.places();
+        let kept = places.keep(&keep).expect("kept").expect("a directory");
+        assert!(!past.exists(), "not while others wait for it");
+        kept.archive(&keep.images).expect("archived");
+        assert!(past.exists());
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,7 @@
 //! The rules of lists that were in force, in `past/` of the state directory, for as long as is configured.
 //!
 //! Each file is an image named by the key of the rules in it, see `notes::content`. Small lists have one of their
-//! own. A large list's file is another link to the base image that has it, which takes no more room than that image.
+//! own. A large list's file is another link to the newest image that has it, which takes no more room than that image.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
@@ -54,11 +54,12 @@ fn file(key: &str) -> String {
 }
 
 /// Keeps the rules of all lists in force, and removes those that were replaced too long ago, or before others
-/// where all take too much room. `base` is the file of the base image.
+/// where all take too much room. `base` and `delta` are the files of the images.
 pub(in crate::control) fn keep(
     dir: &Path,
     images: &Images,
     base: &Path,
+    delta: Option<&Path>,
     history: History,
     now: Timestamp,
 ) -> Result<(), StoreError> {
@@ -73,26 +74,32 @@ pub(in crate::control) fn keep(
     }
     disk::make_directory(&past)?;
     let in_force = in_force(images);
-    // What is old goes first: it may be what has filled the disk.
     let mut index = Index::read(&past);
-    index.turn(&past, |key| in_force.contains_key(key), now)?;
-    index.remove_old(&past, history, now)?;
-    index.write(&past)?;
-    for (key, rules) in &in_force {
-        let path = past.join(file(key));
-        let source = &rules.image.provenance().sources[usize::from(rules.source)];
-        let is_base = images
-            .base
-            .as_deref()
-            .is_some_and(|base| std::ptr::eq(base, rules.image));
-        if is_base && source.rules > SMALL && !path.exists() {
-            link(base, &path)?;
+    // What is old goes first: it may be what has filled the disk.
+    index.tidy(&past, &in_force, history, now)?;
+    // What both have is a link to the base, which stays longer.
+    let files = [(&images.delta, delta), (&images.base, Some(base))].into_iter();
+    let files = files.filter_map(|(image, file)| Some((image.as_ref()?, file?)));
+    let large: BTreeMap<String, &Path> = files
+        .flat_map(|(image, file)| {
+            let sources = image.provenance().sources.iter();
+            let large = sources.filter(|source| source.rules > SMALL);
+            large.filter_map(move |source| Some((content_of(source)?, file)))
+        })
+        .collect();
+    for (key, image) in large {
+        let path = past.join(file(&key));
+        if in_force.contains_key(&key) || path.exists() {
+            link(image, &path)?;
         }
     }
     let missing = in_force
         .iter()
         .filter(|(key, _)| !past.join(file(key)).exists());
-    copy(&past, missing)
+    for batch in batches(missing) {
+        copy(&past, &batch)?;
+    }
+    index.tidy(&past, &in_force, history, now)
 }
 
 /// The rules that count of each list, by their keys.
@@ -119,73 +126,90 @@ fn in_force(images: &Images) -> BTreeMap<String, Rules<&Image>> {
     found
 }
 
+/// Makes `to` another name of the file `from`. A link to an older image with the same rules is replaced, as that
+/// image's file would stay for them alone.
 fn link(from: &Path, to: &Path) -> Result<(), StoreError> {
-    // Not all file systems have links.
-    let linked = fs::hard_link(from, to).or_else(|_| {
-        let mut temporary_path = to.as_os_str().to_owned();
-        temporary_path.push(temporary("", std::process::id()));
-        let temporary_path = PathBuf::from(temporary_path);
-        fs::copy(from, &temporary_path).and_then(|_| fs::rename(&temporary_path, to))
-    });
+    let inode = |path| fs::metadata(path).map(|meta| (meta.dev(), meta.ino())).ok();
+    let there = inode(to);
+    if there.is_some() && there == inode(from) {
+        return Ok(());
+    }
+    let mut beside = to.as_os_str().to_owned();
+    beside.push(temporary("", std::process::id()));
+    let beside = PathBuf::from(beside);
+    let linked = match fs::hard_link(from, &beside) {
+        // Writing over what another link to the image may be would spoil that.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(error),
+        // Not all file systems have links. A copy that is there needs no other one.
+        Err(_) if there.is_some() => return Ok(()),
+        Err(_) => fs::copy(from, &beside).map(drop),
+        Ok(()) => Ok(()),
+    };
+    let linked = linked.and_then(|()| fs::rename(&beside, to));
     linked.map_err(StoreError::io(to, "made"))
 }
 
-/// Writes an image for each of these.
-fn copy<'i>(
-    past: &Path,
-    missing: impl Iterator<Item = (&'i String, &'i Rules<&'i Image>)>,
-) -> Result<(), StoreError> {
-    let mut batch = Vec::new();
-    let mut rules = 0;
-    for (key, from) in missing {
-        rules += from.image.provenance().sources[usize::from(from.source)].rules;
-        batch.push((key, from));
-        if rules >= BATCH {
-            copy_batch(past, &std::mem::take(&mut batch))?;
-            rules = 0;
-        }
-    }
-    copy_batch(past, &batch)
+/// Lists of one image that are copied together, as their keys and sources.
+struct Batch<'i> {
+    image: &'i Image,
+    lists: HashMap<u16, &'i String>,
 }
 
-fn copy_batch(past: &Path, batch: &[(&String, &Rules<&Image>)]) -> Result<(), StoreError> {
-    let mut images: Vec<&Image> = batch.iter().map(|(_, from)| from.image).collect();
-    images.dedup_by(|one, other| std::ptr::eq(*one, *other));
-    for image in images {
-        let of = batch
-            .iter()
-            .filter(|(_, from)| std::ptr::eq(from.image, image));
-        let of: HashMap<u16, &String> = of.map(|(key, from)| (from.source, *key)).collect();
-        let mut builders = HashMap::new();
-        for number in of.keys() {
-            let source = &image.provenance().sources[usize::from(*number)];
-            let mut builder = Builder::new();
-            let full = |_| too_large(past);
-            builder
-                .source(ImageSource {
-                    whole: true,
-                    ..source.clone()
-                })
-                .map_err(full)?;
-            builders.insert(*number, builder);
-        }
-        let mut cursor = image.cursor();
-        while cursor.advance() {
-            for rule in cursor.rules() {
-                if let Some(builder) = builders.get_mut(&rule.source) {
-                    let rule = ImageRule { source: 0, ..rule };
-                    let inserted = builder.insert_path(cursor.path(), rule);
-                    inserted.map_err(|_| too_large(past))?;
-                }
+/// The lists in as few walks through their images as the memory for their rules allows, one for each batch.
+fn batches<'i>(
+    missing: impl Iterator<Item = (&'i String, &'i Rules<&'i Image>)>,
+) -> Vec<Batch<'i>> {
+    let mut missing: Vec<_> = missing.collect();
+    // Their keys don't know in which image they are.
+    missing.sort_by_key(|(_, from)| std::ptr::from_ref(from.image).addr());
+    let mut batches: Vec<Batch<'i>> = Vec::new();
+    let mut copied = 0;
+    for (key, Rules { image, source }) in missing {
+        let rules = image.provenance().sources[usize::from(*source)].rules;
+        match batches.last_mut() {
+            Some(last) if copied < BATCH && std::ptr::eq(last.image, *image) => {
+                copied += rules;
+                last.lists.insert(*source, key);
+            }
+            _ => {
+                copied = rules;
+                let lists = HashMap::from([(*source, key)]);
+                batches.push(Batch { image, lists });
             }
         }
-        for (number, builder) in builders {
-            let key = of[&number];
-            let made = builder.finish().map_err(|_| too_large(past))?;
-            let name = file(key);
-            let temporary = past.join(temporary(&name, std::process::id()));
-            disk::write(&past.join(name), &temporary, made.octets())?;
+    }
+    batches
+}
+
+/// Writes an image for each list of a batch.
+fn copy(past: &Path, Batch { image, lists }: &Batch<'_>) -> Result<(), StoreError> {
+    let full = |_| too_large(past);
+    let mut builders = HashMap::new();
+    for number in lists.keys() {
+        let source = &image.provenance().sources[usize::from(*number)];
+        let mut builder = Builder::new();
+        builder
+            .source(ImageSource {
+                whole: true,
+                ..source.clone()
+            })
+            .map_err(full)?;
+        builders.insert(*number, builder);
+    }
+    let mut cursor = image.cursor();
+    while cursor.advance() {
+        for rule in cursor.rules() {
+            if let Some(builder) = builders.get_mut(&rule.source) {
+                let rule = ImageRule { source: 0, ..rule };
+                builder.insert_path(cursor.path(), rule).map_err(full)?;
+            }
         }
+    }
+    for (number, builder) in builders {
+        let made = builder.finish().map_err(full)?;
+        let name = file(lists[&number]);
+        let temporary = past.join(temporary(&name, std::process::id()));
+        disk::write(&past.join(name), &temporary, made.octets())?;
     }
     Ok(())
 }
@@ -209,11 +233,24 @@ impl Index {
         disk::write(&past.join(INDEX), &temporary, &text)
     }
 
+    /// Records what is there and in force, and removes what need not or can't stay.
+    fn tidy(
+        &mut self,
+        past: &Path,
+        in_force: &BTreeMap<String, Rules<&Image>>,
+        history: History,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.turn(past, in_force, now)?;
+        self.remove_old(past, history, now)?;
+        self.write(past)
+    }
+
     /// Takes in what is there and what is in force now.
     fn turn(
         &mut self,
         past: &Path,
-        in_force: impl Fn(&str) -> bool,
+        in_force: &BTreeMap<String, Rules<&Image>>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let entries = fs::read_dir(past).map_err(StoreError::io(past, "read"))?;
@@ -237,7 +274,7 @@ impl Index {
         self.0.retain(|key, _| there.contains(key));
         for key in there {
             let replaced = self.0.entry(key.clone()).or_default();
-            match in_force(&key) {
+            match in_force.contains_key(&key) {
                 true => *replaced = None,
                 false => *replaced = replaced.or(Some(now)),
             }
@@ -245,6 +282,7 @@ impl Index {
         Ok(())
     }
 
+    /// The oldest go first. A file that something else keeps as well goes only for its age: that frees no room.
     fn remove_old(
         &mut self,
         past: &Path,
@@ -258,30 +296,72 @@ impl Index {
             .filter_map(|(key, at)| Some(((*at)?, key.clone())))
             .collect();
         replaced.sort();
-        for (at, (since, key)) in replaced.iter().enumerate() {
-            let is_old = now.duration_since(*since) > age;
-            if !is_old && self.room(past, &replaced[at..]) <= history.bytes {
-                break;
+        let mut room = Room::of(self.0.keys().map(|key| past.join(file(key))));
+        for (since, key) in replaced {
+            let path = past.join(file(&key));
+            let is_old = now.duration_since(since) > age;
+            if is_old || (room.bytes > history.bytes && room.has(&path)) {
+                room.remove(&path);
+                fs::remove_file(&path).map_err(StoreError::io(&path, "removed"))?;
+                self.0.remove(&key);
             }
-            let path = past.join(file(key));
-            fs::remove_file(&path).map_err(StoreError::io(&path, "removed"))?;
-            self.0.remove(key);
         }
         Ok(())
     }
+}
 
-    /// The room that removing all these would free.
-    fn room(&self, past: &Path, replaced: &[(Timestamp, String)]) -> u64 {
-        let meta = |key: &str| fs::metadata(past.join(file(key))).ok();
-        let in_force = self.0.iter().filter(|(_, replaced)| replaced.is_none());
-        let mut counted: HashSet<u64> = in_force
-            .filter_map(|(key, _)| Some(meta(key)?.ino()))
-            .collect();
-        let new = replaced.iter().filter_map(|(_, key)| {
-            let meta = meta(key)?;
-            counted.insert(meta.ino()).then_some(meta.len())
-        });
-        new.sum()
+/// What would be freed if all files went that only the archive keeps. A link to an image that the state directory
+/// keeps takes no room.
+#[derive(Default)]
+struct Room {
+    bytes: u64,
+    inodes: HashMap<PathBuf, Inode>,
+    files: HashMap<Inode, File>,
+}
+
+type Inode = (u64, u64);
+
+struct File {
+    bytes: u64,
+    /// Its names in the archive, and everywhere.
+    names: u64,
+    links: u64,
+}
+
+impl Room {
+    fn of(paths: impl Iterator<Item = PathBuf>) -> Self {
+        let mut room = Self::default();
+        for path in paths {
+            let Ok(meta) = fs::metadata(&path) else {
+                continue;
+            };
+            let inode = (meta.dev(), meta.ino());
+            let file = room.files.entry(inode).or_insert(File {
+                bytes: meta.len(),
+                names: 0,
+                links: meta.nlink(),
+            });
+            file.names += 1;
+            room.inodes.insert(path, inode);
+        }
+        room.files.retain(|_, file| file.names == file.links);
+        room.bytes = room.files.values().map(|file| file.bytes).sum();
+        room
+    }
+
+    fn has(&self, path: &Path) -> bool {
+        let inode = self.inodes.get(path);
+        inode.is_some_and(|inode| self.files.contains_key(inode))
+    }
+
+    fn remove(&mut self, path: &Path) {
+        let inode = self.inodes.remove(path);
+        if let Some(file) = inode.and_then(|inode| self.files.get_mut(&inode)) {
+            file.names -= 1;
+            if file.names == 0 {
+                self.bytes -= std::mem::take(&mut file.bytes);
+            }
+        }
     }
 }
 
@@ -364,7 +444,24 @@ mod tests {
 
     fn put(dir: &Path, image: &Arc<Image>, history: History, day: i64) {
         let images = Images::from(Arc::clone(image));
-        keep(dir, &images, &dir.join("base"), history, at(day)).expect("kept");
+        keep(dir, &images, &dir.join("base"), None, history, at(day)).expect("kept");
+    }
+
+    /// An image of lists that have no rules but are recorded with so many, and the keys of those.
+    fn recorded(lists: &[(&str, u64)]) -> (Arc<Image>, Vec<String>) {
+        let mut builder = Builder::new();
+        let mut keys = Vec::new();
+        for (digest, rules) in lists {
+            let (one, key) = image(digest, &[]);
+            let source = ImageSource {
+                rules: *rules,
+                name: (*digest).to_owned(),
+                ..one.provenance().sources[0].clone()
+            };
+            builder.source(source).expect("room");
+            keys.push(key);
+        }
+        (Arc::new(builder.finish().expect("room")), keys)
     }
 
     #[test]
@@ -417,10 +514,144 @@ mod tests {
                 .map(|(_, key)| read_past(dir, key).is_some())
         };
         assert_eq!(there(), [true; 3]);
-        let bytes = lists[0].0.octets().len() as u64 + 100;
+        let bytes = 2 * lists[0].0.octets().len() as u64 + 100;
         put(dir, &lists[2].0, History { days, bytes }, 3);
         assert_eq!(there(), [false, true, true]);
         put(dir, &lists[2].0, History { days, bytes: 1 }, 4);
         assert_eq!(there(), [false, false, true], "what is in force stays");
+    }
+
+    #[test]
+    fn each_image_is_walked_once_for_all_its_lists_that_fit_in_memory() {
+        let numbers: Vec<String> = (0..20).map(|number| number.to_string()).collect();
+        for (rules, walks) in [(9, 2), (BATCH / 10, 2), (BATCH / 5, 4)] {
+            let lists: Vec<_> = numbers.iter().map(|name| (&**name, rules)).collect();
+            let (delta, base) = lists.split_at(10);
+            let images = Images {
+                base: Some(recorded(base).0),
+                delta: Some(recorded(delta).0),
+                orders: None,
+            };
+            let in_force = in_force(&images);
+            let batches = batches(in_force.iter());
+            assert_eq!(batches.len(), walks, "{rules} rules each");
+            let copied: usize = batches.iter().map(|batch| batch.lists.len()).sum();
+            assert_eq!(copied, 20);
+            let of = |batch: &Batch<'_>| batch.lists.keys().map(|_| rules).sum::<u64>();
+            assert!(batches.iter().all(|batch| of(batch) < BATCH + SMALL));
+        }
+    }
+
+    /// Puts images of large lists in force as the state directory would, which keeps the last `kept` bases.
+    struct Large<'d> {
+        dir: &'d Path,
+        bytes: u64,
+        kept: usize,
+        bases: Vec<PathBuf>,
+    }
+
+    impl Large<'_> {
+        fn put(&mut self, base: &Arc<Image>, delta: Option<&Arc<Image>>) {
+            let day = self.bases.len() as i64;
+            let file = self.dir.join(format!("base-{day}"));
+            fs::write(&file, base.octets()).expect("written");
+            self.bases.push(file.clone());
+            if let Some(old) = self.bases.len().checked_sub(self.kept + 1) {
+                fs::remove_file(&self.bases[old]).expect("removed");
+            }
+            let delta_file = self.dir.join("delta");
+            if let Some(delta) = delta {
+                let _ = fs::remove_file(&delta_file);
+                fs::write(&delta_file, delta.octets()).expect("written");
+            }
+            let images = Images {
+                base: Some(Arc::clone(base)),
+                delta: delta.cloned(),
+                orders: None,
+            };
+            let (days, bytes) = (3000, self.bytes);
+            let history = History { days, bytes };
+            let delta = delta.map(|_| &*delta_file);
+            keep(self.dir, &images, &file, delta, history, at(day)).expect("kept");
+        }
+
+        fn links(&self, base: usize) -> u64 {
+            fs::metadata(&self.bases[base]).expect("there").nlink()
+        }
+
+        fn has(&self, key: &str) -> bool {
+            self.dir.join(PAST).join(file(key)).exists()
+        }
+    }
+
+    #[test]
+    fn the_rules_of_a_large_list_that_stays_are_those_of_the_newest_base() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut large = Large {
+            dir: dir.path(),
+            bytes: MIB,
+            kept: 5,
+            bases: Vec::new(),
+        };
+        let (one, keys) = recorded(&[("stays", SMALL + 1), ("1", SMALL + 1)]);
+        large.put(&one, None);
+        assert_eq!(large.links(0), 3);
+        let (two, _) = recorded(&[("stays", SMALL + 1), ("2", SMALL + 1)]);
+        large.put(&two, None);
+        assert_eq!((large.links(0), large.links(1)), (2, 3), "of `1` alone");
+        // It is replaced by rules in the delta, and the next base still has it.
+        let (newer, _) = recorded(&[("newer", 1)]);
+        let mut builder = Builder::new();
+        let source = ImageSource {
+            name: "stays".to_owned(),
+            ..newer.provenance().sources[0].clone()
+        };
+        builder.source(source).expect("room");
+        let newer = Arc::new(builder.finish().expect("room"));
+        let (three, _) = recorded(&[("stays", SMALL + 1), ("3", SMALL + 1)]);
+        large.put(&three, Some(&newer));
+        assert_eq!((large.links(1), large.links(2)), (2, 3), "of `2` alone");
+        assert!(large.has(&keys[0]) && large.has(&keys[1]));
+    }
+
+    #[test]
+    fn a_large_list_in_the_delta_is_not_copied() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut large = Large {
+            dir: dir.path(),
+            bytes: MIB,
+            kept: 5,
+            bases: Vec::new(),
+        };
+        let (base, _) = recorded(&[("base", 1)]);
+        let (delta, keys) = recorded(&[("large", SMALL + 1)]);
+        large.put(&base, Some(&delta));
+        let meta = |path: &Path| fs::metadata(path).expect("there");
+        let archived = meta(&dir.path().join(PAST).join(file(&keys[0])));
+        assert_eq!(archived.ino(), meta(&dir.path().join("delta")).ino());
+    }
+
+    #[test]
+    fn the_room_of_images_that_nothing_else_keeps_is_bounded() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let sizes = ["1", "2", "3", "4", "5"].map(|digest| {
+            let list = recorded(&[(digest, SMALL + 1), ("stays", SMALL + 1)]);
+            (list.0.octets().len() as u64, list)
+        });
+        let mut large = Large {
+            dir: dir.path(),
+            bytes: sizes[0].0 + 100,
+            kept: 2,
+            bases: Vec::new(),
+        };
+        let mut there = Vec::new();
+        for (_, (base, _)) in &sizes {
+            large.put(base, None);
+            let keys = sizes.iter().map(|(_, (_, keys))| &keys[0]);
+            there.push(keys.filter(|key| large.has(key)).count());
+        }
+        // Two bases are kept anyway, and there is room for another one.
+        assert_eq!(there, [1, 2, 3, 3, 3]);
+        assert!(large.has(&sizes[4].1.1[1]), "in force");
     }
 }
