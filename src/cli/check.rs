@@ -117,7 +117,7 @@ pub(super) fn run(
             kept: most,
             ..list.into()
         };
-        let loaded = match load_as(list, guarded, &rails, None, Guards::NONE) {
+        let loaded = match load_as(list, guarded, &rails, &[], Guards::NONE) {
             Ok(fresh) => fresh.loaded,
             Err(refusal) => {
                 good = false;

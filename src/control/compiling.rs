@@ -29,7 +29,7 @@ pub(super) struct Wanted {
     pub(super) ticket: u64,
     pub(super) config: List,
     pub(super) released: Guards,
-    pub(super) before: Option<InForce>,
+    pub(super) before: Vec<InForce>,
     /// It belongs to a configuration that is not in force.
     pub(super) staged: bool,
 }
@@ -145,7 +145,7 @@ impl Job {
             let mut plan = PlanList::read(list);
             plan.read = wanted.is_some();
             plan.released = wanted.map_or(Guards::NONE, |wanted| wanted.released);
-            plan.before = wanted.and_then(|wanted| wanted.before);
+            plan.before = wanted.map_or(Vec::new(), |wanted| wanted.before.clone());
             if !plan.read {
                 // For the record alone, which is JSON.
                 plan.path = notes::recorded(&plan.path);

@@ -1,6 +1,7 @@
 //! Owns holding all lists as they were in a generation: until somebody releases them, no newer state of them counts.
 //! Refuses to hold orders and exceptions: an authority's word goes on.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -9,11 +10,12 @@ use tokio::time::Instant;
 
 use super::errands::{Errand, Landed};
 use super::following::Files;
+use super::guard::held::InForce;
 use super::guard::release::Guards;
 use super::hold_file::{FILE, Hold, remove, sync};
 use super::journal::entry::Cause;
 use super::keep::Keeper;
-use super::load::Refusal;
+use super::load::{Loaded, Refusal};
 use super::preparing::Prepared;
 use super::reload::{Control, carries};
 use super::revert::{are_same, loaded, read};
@@ -89,6 +91,7 @@ impl Control {
         // kept images of `first` or later are still those of the rollback.
         let first = self.next_generation();
         let lists: Vec<_> = self.lists.iter().map(|list| list.config.clone()).collect();
+        let accepted = self.accepted();
         let places = [Some(&dir), journal.as_ref()].into_iter().flatten();
         let places: Vec<_> = places.map(|path| path.shown().to_string()).collect();
         let in_force = self.images.clone();
@@ -96,7 +99,9 @@ impl Control {
         let before = again.then(|| self.held.clone());
         let work = move || {
             let places = (&*dir, journal.as_deref());
-            let held = hold(&keeper, places, generation, first, &lists, in_force);
+            let held = hold(
+                &keeper, places, generation, first, &lists, accepted, in_force,
+            );
             let held = held.map_err(|problem| match before {
                 Some(before) => undo(&dir, before, problem),
                 None => problem,
@@ -106,6 +111,18 @@ impl Control {
         self.errands
             .start(Errand::Rollback, places.join(", "), work);
         Ok(())
+    }
+
+    /// What is in force of each list, or was before a rollback, as guards and the operator accepted it.
+    fn accepted(&self) -> BTreeMap<String, InForce> {
+        let held = self.held.as_ref().map(|hold| &hold.accepted);
+        let known = self.lists.iter().filter_map(|list| {
+            let before = held.and_then(|held| held.get(list.name())).copied();
+            let before = before.or(list.accepted);
+            let in_force = || list.loaded.as_ref().map(Loaded::in_force);
+            Some((list.name().to_owned(), before.or_else(in_force)?))
+        });
+        known.collect()
     }
 
     fn start_release(&mut self) -> Result<(), String> {
@@ -320,11 +337,14 @@ impl Control {
     }
 
     fn release(&mut self, waiting: &mut Waiting, prepared: Prepared) {
-        let generation = self.held.take().map(|hold| hold.generation);
+        let hold = self.held.take();
+        let generation = hold.as_ref().map(|hold| hold.generation);
         tracing::info!(generation, "lists follow their files again");
+        let mut accepted = hold.map_or_else(BTreeMap::new, |hold| hold.accepted);
         let now = Instant::now();
         for list in &mut self.lists {
             list.frozen = false;
+            list.accepted = accepted.remove(list.name());
             if list.refused.is_some() || list.changed() || list.is_outdated(&self.rails) {
                 let ticket = list.request(self.tickets.next(), Guards::NONE, now);
                 waiting.tickets.insert(ticket);
@@ -344,14 +364,17 @@ fn hold(
     generation: u64,
     first: u64,
     lists: &[List],
+    mut accepted: BTreeMap<String, InForce>,
     in_force: Images,
 ) -> Result<Held, String> {
     let read = read(keeper, places, generation, &in_force, lists)?;
+    accepted.retain(|name, _| read.lists.contains(name));
     let hold = Hold {
         generation,
         since: Timestamp::now(),
         first,
         lists: read.lists,
+        accepted,
         unrestored: read.unrestored,
     };
     hold.write(places.0, sync)?;
@@ -542,6 +565,7 @@ mod tests {
             since: "2026-01-01T00:00:00Z".parse().expect("a time"),
             first,
             lists: vec!["ads".to_owned()],
+            accepted: BTreeMap::new(),
             unrestored: Vec::new(),
         }
     }
@@ -587,6 +611,61 @@ mod tests {
         let again = running.roll_back(None).await;
         assert_eq!(again.problems, ["no lists are held"]);
         running.end().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_was_accepted_before_a_rollback_is_not_asked_about_again_after_its_release() {
+        let many: String = (0..10).map(|at| format!("n{at}.example\n")).collect();
+        let first = format!("one.example\n{many}");
+        // What was accepted, what the file holds at the release, and how often it is rolled back before that.
+        let bad = "two.example\n/\n/\n";
+        for (accepted, guards, newest, rollbacks) in [
+            ("two.example\n", &["ads:shrunk"][..], None, 1),
+            (
+                "two.example\n",
+                &["ads:shrunk"],
+                Some("two.example\nthree.example\n"),
+                1,
+            ),
+            (bad, &["ads:shrunk", "ads:bad"], None, 1),
+            ("two.example\n", &["ads:shrunk"], None, 2),
+            ("two.example\n", &["ads:shrunk"], Some(&*first), 1),
+        ] {
+            let folder = folder();
+            fs::write(folder.path().join("ads"), &first).expect("written");
+            let running = Running::start(folder.path());
+            running.kept().await;
+            let report = running.replace(accepted).await;
+            assert_eq!(report.problems.len(), 1, "it is held: {report:?}");
+            let accept = guards.iter().map(|&guard| guard.to_owned()).collect();
+            let wish = ReloadRequest { accept };
+            let report = running
+                .ask(|reply| Request::Reload(wish, USER, reply))
+                .await;
+            assert_eq!(report.problems, [""; 0]);
+            running.kept().await;
+            for _ in 0..rollbacks {
+                let report = running.roll_back(Some(1)).await;
+                assert_eq!(report.problems, [""; 0]);
+            }
+            assert_eq!(running.blocked(), ["one.example"]);
+            running.kept().await;
+            running.end().await;
+            // The hold and what was accepted outlive the server.
+            let running = Running::start(folder.path());
+            if let Some(newest) = newest {
+                running.replace(newest).await;
+            }
+            let report = running.roll_back(None).await;
+            assert_eq!(report.problems, [""; 0], "{accepted:?} {newest:?}");
+            let expected = match newest {
+                Some(newest) if newest == first => vec!["one.example"],
+                Some(_) => vec!["two.example", "three.example"],
+                None => vec!["two.example"],
+            };
+            assert_eq!(running.blocked(), expected);
+            running.end().await;
+        }
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -955,7 +1034,7 @@ mod tests {
         let rails = Arc::clone(&control.rails);
         let list = &mut control.lists[index];
         list.start(900);
-        let fresh = crate::control::load::load(&list.config, &rails, None, Guards::ALL);
+        let fresh = crate::control::load::load(&list.config, &rails, &[], Guards::ALL);
         control.ready.push(crate::control::join::Ready {
             ticket: 900,
             config: control.lists[index].config.clone(),

@@ -1,6 +1,7 @@
 //! The file in the state directory that makes a rollback outlive the server: which lists it holds, as they were in which
 //! generation.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
@@ -8,6 +9,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::guard::held::InForce;
 use crate::config::regular;
 use crate::config::shown::Show;
 
@@ -27,6 +29,9 @@ pub(super) struct Hold {
     pub(super) first: u64,
     /// The lists: of others that generation had nothing.
     pub(super) lists: Vec<String>,
+    /// What was in force of them before the rollback: the operator is not asked about it again after the release.
+    #[serde(default)]
+    pub(super) accepted: BTreeMap<String, InForce>,
     /// What of that generation is not restored, a sentence each.
     #[serde(default)]
     pub(super) unrestored: Vec<String>,
@@ -140,6 +145,7 @@ mod tests {
             since: "2026-01-01T00:00:00Z".parse().expect("a time"),
             first,
             lists: vec!["ads".to_owned()],
+            accepted: BTreeMap::new(),
             unrestored: Vec::new(),
         }
     }

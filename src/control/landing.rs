@@ -87,8 +87,7 @@ pub(super) fn start_load(
         ticket, released, ..
     } = list.start(ticket);
     let (config, before, rails) = (list.config.clone(), list.in_force(), Arc::clone(rails));
-    let reading =
-        tokio::task::spawn_blocking(move || load(&config, &rails, before.as_ref(), released));
+    let reading = tokio::task::spawn_blocking(move || load(&config, &rails, &before, released));
     let (broken, done) = (broken(list), done.clone());
     tokio::spawn(async move {
         let result = reading.await.unwrap_or(Err(broken));

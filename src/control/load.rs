@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::deadline::Unanswered;
 use super::guard::account::Account;
-use super::guard::held::{Held, InForce, Newest, judge};
+use super::guard::held::{Held, InForce, Newest, judge, released_before};
 use super::guard::rails::Rails;
 use super::guard::release::Guards;
 use super::guard::wards::{Guarded, Wards};
@@ -70,6 +70,7 @@ impl Loaded {
         InForce {
             rules: self.rules,
             signature: self.signature,
+            released: self.released,
         }
     }
 }
@@ -230,7 +231,7 @@ impl Refusal {
 pub fn load(
     list: &List,
     rails: &Rails,
-    before: Option<&InForce>,
+    before: &[InForce],
     released: Guards,
 ) -> Result<Fresh, Refusal> {
     load_as(list, list.into(), rails, before, released)
@@ -244,7 +245,7 @@ pub fn load_as(
     list: &List,
     guarded: Guarded,
     rails: &Rails,
-    before: Option<&InForce>,
+    before: &[InForce],
     released: Guards,
 ) -> Result<Fresh, Refusal> {
     let start = Instant::now();
@@ -280,7 +281,7 @@ pub fn load_as(
         at: reading.at,
         took: start.elapsed(),
         wards: rails.digest(list).into_owned(),
-        released,
+        released: released.and(released_before(before, reading.signature)),
     };
     Ok(Fresh { loaded, image })
 }
@@ -445,8 +446,9 @@ mod tests {
         let before = before.map(|rules| InForce {
             rules,
             signature: None,
+            released: Guards::NONE,
         });
-        let fresh = load(&list(&path), &rails(), before.as_ref(), released)?;
+        let fresh = load(&list(&path), &rails(), before.as_slice(), released)?;
         assert_eq!(fresh.loaded.released, released);
         Ok(fresh.loaded.rules)
     }
@@ -485,7 +487,7 @@ mod tests {
         let path = dir.path().join("list");
         fs::write(&path, ".co.id\na.test\n1.2.3.4.5\n.com\n").expect("written");
         let mut list = list(&path);
-        let fresh = load(&list, &rails(), None, Guards::NONE).expect("taken");
+        let fresh = load(&list, &rails(), &[], Guards::NONE).expect("taken");
         let Loaded {
             rules,
             tally,
@@ -505,7 +507,7 @@ mod tests {
         assert_eq!(left, [(1, ".co.id"), (3, "1.2.3.4.5"), (4, ".com")]);
         assert_eq!(wards, rails().wards().digest());
         list.source.kind = Kind::Allow;
-        let fresh = load(&list, &rails(), None, Guards::NONE).expect("taken");
+        let fresh = load(&list, &rails(), &[], Guards::NONE).expect("taken");
         assert_eq!(
             (fresh.loaded.rules, fresh.loaded.tally.guarded.warned),
             (4, 2),
@@ -555,20 +557,20 @@ mod tests {
         let binary = loaded(b"\x1f\x8b\x08\x00\x00", None, Guards::ALL).expect_err("refused");
         assert!(binary.to_string().contains("binary"), "{binary}");
         let dir = tempfile::tempdir().expect("a folder");
-        let folder = load(&list(dir.path()), &rails(), None, Guards::ALL).expect_err("refused");
+        let folder = load(&list(dir.path()), &rails(), &[], Guards::ALL).expect_err("refused");
         assert!(matches!(folder, Refusal::NotAFile(_)));
         let sparse = dir.path().join("sparse");
         let file = File::create(&sparse).expect("made");
         file.set_len(MAX_FILE + 1).expect("without taking room");
-        let gigantic = load(&list(&sparse), &rails(), None, Guards::ALL).expect_err("refused");
+        let gigantic = load(&list(&sparse), &rails(), &[], Guards::ALL).expect_err("refused");
         assert!(matches!(gigantic, Refusal::Gigantic(_)));
         file.set_len(MAX_FILE).expect("without taking room");
-        let binary = load(&list(&sparse), &rails(), None, Guards::ALL).expect_err("refused");
+        let binary = load(&list(&sparse), &rails(), &[], Guards::ALL).expect_err("refused");
         assert!(matches!(binary, Refusal::Binary(_)));
         let late = [vec![b'#'; SNIFF], b"\na.test\n\0\n".to_vec()].concat();
         assert_eq!(loaded(&late, None, Guards::ALL).expect("one bad line"), 1);
         let missing = dir.path().join("missing");
-        let missing = load(&list(&missing), &rails(), None, Guards::ALL).expect_err("refused");
+        let missing = load(&list(&missing), &rails(), &[], Guards::ALL).expect_err("refused");
         assert!(missing.to_string().contains("/missing: "), "{missing}");
     }
 }

@@ -128,7 +128,7 @@ mod tests {
         let text = "[[list]]\nname = \"ads\"\npath = \"ads\"\n";
         let config = Config::parse(text, &folder.path().join("tapis.toml")).expect("valid");
         let list = &config.lists[0];
-        let fresh = load(list, &Rails::read(&config), None, Guards::NONE).expect("a list");
+        let fresh = load(list, &Rails::read(&config), &[], Guards::NONE).expect("a list");
         let mut of_image = source(list, &fresh.loaded);
         let notes = of_image.notes.as_object_mut().expect("a table");
         assert!(notes.remove("kind").is_some() && notes.remove("comments").is_some());

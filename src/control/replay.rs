@@ -99,7 +99,7 @@ impl Replay {
         });
         let mut notes: Vec<_> = held.into_iter().collect();
         let mut read = |list: &List| {
-            let rules = match load(list, rails, None, Guards::NONE) {
+            let rules = match load(list, rails, &[], Guards::NONE) {
                 Ok(fresh) => whole(fresh.image),
                 Err(refusal) => {
                     notes.push(format!("{}: {refusal}", list.source.name));
@@ -412,7 +412,7 @@ fn find(
         return (Some(Rules { image, source }), is_file);
     }
     let fresh = is_file
-        .then(|| load(list, rails, None, Guards::ALL).ok())
+        .then(|| load(list, rails, &[], Guards::ALL).ok())
         .flatten();
     if let Some(fresh) = fresh {
         // Guards may leave out other rules today.

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::compiling::is_large;
 use super::following::Files;
 use super::guard::rails::Rails;
+use super::guard::release::Guards;
 use super::orders::book::Book;
 use super::plane::Change;
 use super::reload::Control;
@@ -59,7 +60,11 @@ impl Stage {
                 state.name() == list.name() && state.source.kind == list.source.kind
             };
             let named = active.iter().find(is_same);
-            list.before = named.and_then(ListState::in_force);
+            list.before = named.map_or(Vec::new(), ListState::in_force);
+            // Read in another way it may have other mistakes.
+            for before in &mut list.before {
+                before.released = Guards::NONE;
+            }
             list
         });
         let fresh = fresh.collect();
@@ -217,7 +222,6 @@ mod tests {
     use tokio::time::{advance, pause};
 
     use super::*;
-    use crate::control::guard::release::Guards;
 
     /// A new configuration with these lists.
     fn stage(names: &[&str]) -> Stage {

@@ -228,13 +228,13 @@ fn read_first(list: &List, rails: &Rails) -> (Option<Signature>, Option<Result<F
 /// Reads a list; a required one again, if it changes meanwhile.
 fn read(list: &List, rails: &Rails) -> Result<Fresh, Refusal> {
     let tries = if list.required { START_TRIES } else { 1 };
-    let mut result = load(list, rails, None, Guards::NONE);
+    let mut result = load(list, rails, &[], Guards::NONE);
     for _ in 1..tries {
         if !matches!(&result, Err(refusal) if refusal.transient()) {
             break;
         }
         std::thread::sleep(OPEN_QUIET / START_TRIES);
-        result = load(list, rails, None, Guards::NONE);
+        result = load(list, rails, &[], Guards::NONE);
     }
     result
 }

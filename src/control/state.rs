@@ -29,7 +29,9 @@ pub(super) struct ListState {
     pub(super) source: Arc<Source>,
     pub(super) loaded: Option<Loaded>,
     /// What is in force of the list of that name, until the first load of its new configuration.
-    pub(super) before: Option<InForce>,
+    pub(super) before: Vec<InForce>,
+    /// What was in force before a rollback that has been released, until something newer is loaded.
+    pub(super) accepted: Option<InForce>,
     /// Its rules, while they are in no image with others: it waits for its configuration.
     pub(super) rules: Option<Image>,
     /// Why the newest state of the file was not taken, and since when it stands so.
@@ -105,7 +107,8 @@ impl ListState {
             watched: std::path::absolute(path).unwrap_or_else(|_| path.clone()),
             config,
             loaded: None,
-            before: None,
+            before: Vec::new(),
+            accepted: None,
             rules: None,
             refused: None,
             loading: None,
@@ -297,10 +300,18 @@ impl ListState {
         }
     }
 
-    /// What is in force of it.
-    pub(super) fn in_force(&self) -> Option<InForce> {
-        let loaded = self.loaded.as_ref();
-        loaded.map(Loaded::in_force).or(self.before)
+    /// What its newest state is judged against: what is in force of it, and what was before a rollback.
+    pub(super) fn in_force(&self) -> Vec<InForce> {
+        match &self.loaded {
+            Some(loaded) => {
+                let in_force = InForce {
+                    released: Guards::NONE,
+                    ..loaded.in_force()
+                };
+                [in_force].into_iter().chain(self.accepted).collect()
+            }
+            None => self.before.clone(),
+        }
     }
 
     /// Whether its rules were held against other wards, and nothing else keeps it from being read again.
@@ -388,6 +399,7 @@ impl ListState {
     pub(super) fn restore(&mut self, loaded: Option<Loaded>) {
         self.seen = loaded.as_ref().and_then(|loaded| loaded.signature);
         self.loaded = loaded;
+        self.accepted = None;
     }
 
     /// Whether it is refused for the same reason already.
@@ -404,6 +416,7 @@ impl ListState {
             Ok(loaded) => {
                 self.seen = loaded.signature;
                 self.loaded = Some(loaded);
+                self.accepted = None;
                 self.refused = None;
                 self.told_old = false;
                 self.retry = RETRY;
@@ -529,7 +542,7 @@ mod tests {
         let config = Config::built_in();
         let rails = Rails::read(&config);
         let mut list = list("Cargo.toml");
-        let loaded = super::super::load::load(&config.lists[0], &rails, None, Guards::NONE);
+        let loaded = super::super::load::load(&config.lists[0], &rails, &[], Guards::NONE);
         let mut loaded = loaded.unwrap_or_else(|refusal| panic!("{refusal}")).loaded;
         loaded.wards = "others".to_owned();
         list.restore(Some(loaded));

@@ -379,9 +379,8 @@ fn live(server: &Server) {
 
     succeed(server, &["rollback", &first]);
     assert!(blocked("ads-9.example") && blocked("new-1.example") && !blocked("new-2.example"));
-    // Compared with what is in force again, the file has too few names once more.
-    assert_eq!(run(server, &["rollback", "--release"]).0, Some(1), "held");
-    succeed(server, &["reload", "--accept", "ads:shrunk"]);
+    // That the file has fewer names was accepted before.
+    succeed(server, &["rollback", "--release"]);
     assert!(!blocked("ads-9.example") && !blocked("new-1.example") && blocked("new-2.example"));
 
     until("the end of the first order", || !blocked("x-1.example"));

@@ -67,9 +67,9 @@ pub struct PlanList {
     /// Guards that the operator releases.
     #[serde(default)]
     pub released: Guards,
-    /// What is in force of it, if anything.
+    /// What its newest state is judged against, see `judge`.
     #[serde(default)]
-    pub before: Option<InForce>,
+    pub before: Vec<InForce>,
 }
 
 impl Plan {
@@ -113,7 +113,7 @@ impl PlanList {
             kind: list.source.kind,
             warn: list.warn,
             released: Guards::NONE,
-            before: None,
+            before: Vec::new(),
         }
     }
 }

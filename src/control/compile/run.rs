@@ -14,7 +14,7 @@ use super::rss::Peak;
 use super::sort::{Budget, Sorted, Sorter};
 use super::target::{Target, folder};
 use crate::config::shown::Show;
-use crate::control::guard::held::judge;
+use crate::control::guard::held::{judge, released_before};
 use crate::control::guard::rails::digest;
 use crate::control::guard::wards::Wards;
 use crate::control::load::{self, Reading, Refusal};
@@ -217,7 +217,7 @@ impl Work<'_> {
         let reading = load::read(&list.path, text, notation, wards, rule, tell)?;
         // How many rules are different is not known yet.
         let newest = reading.newest(&list.name, &list.path, None);
-        let (before, limits) = (list.before.as_ref(), &self.plan.limits);
+        let (before, limits) = (&list.before, &self.plan.limits);
         judge(&newest, before, limits, list.released)?;
         Ok(failed.map(|()| reading))
     }
@@ -297,7 +297,7 @@ impl Work<'_> {
         for ((list, state), &count) in self.plan.lists.iter().zip(&mut self.states).zip(counts) {
             if let State::Read(reading) = state {
                 let newest = reading.newest(&list.name, &list.path, Some(count as usize));
-                let (before, limits) = (list.before.as_ref(), &self.plan.limits);
+                let (before, limits) = (&list.before, &self.plan.limits);
                 if let Err(held) = judge(&newest, before, limits, list.released) {
                     *state = State::Refused(held.into());
                     refused = true;
@@ -394,7 +394,9 @@ impl Work<'_> {
             signature: reading.signature,
             took_ms: reading.took.as_millis() as u64,
             wards: wards.into_owned(),
-            released: list.released,
+            released: list
+                .released
+                .and(released_before(&list.before, reading.signature)),
         }
     }
 }

@@ -16,13 +16,28 @@ use crate::control::load::Signature;
 /// Growth by fewer rules is never held: a young list may well be ten times as long tomorrow.
 const FEW: usize = 1000;
 
-/// What is in force of a list.
+/// What is in force of a list, or was before a rollback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InForce {
     /// Different rules.
     pub rules: usize,
     /// The file as it was; nothing for content that is built in.
     pub signature: Option<Signature>,
+    /// Guards that were released for it and stay so.
+    pub released: Guards,
+}
+
+/// Guards that stay released for this state of the file. Those of its number of rules don't: that may be
+/// another one now, as guards leave out other rules.
+pub(in crate::control) fn released_before(
+    before: &[InForce],
+    signature: Option<Signature>,
+) -> Guards {
+    let same = before.iter().filter(|known| known.signature == signature);
+    let released = same.flat_map(|known| known.released.iter());
+    released
+        .filter(|guard| !matches!(guard, Guard::Shrunk | Guard::Grown))
+        .collect()
 }
 
 /// A list's newest state, as far as it is known.
@@ -159,9 +174,25 @@ pub(in crate::control) fn aged(name: &str, path: &Path, limits: &Limits, since: 
     }
 }
 
-/// Whether the newest state may replace the one in force, if there is one, now that some guards
-/// are released.
+/// Whether the newest state may replace the one in force, now that some guards are released. `before` is the state
+/// in force, if there is one, and the one before a rollback: what may replace either is taken.
 pub(in crate::control) fn judge(
+    newest: &Newest<'_>,
+    before: &[InForce],
+    limits: &Limits,
+    released: Guards,
+) -> Result<(), Held> {
+    let again = released_before(before, newest.signature);
+    let mut judged = before.iter().map(Some).map(|before| {
+        let held = judge_beside(newest, before, limits, released.and(again));
+        held.map_err(|held| Held { released, ..held })
+    });
+    let first = judged.next();
+    let first = first.unwrap_or_else(|| judge_beside(newest, None, limits, released));
+    first.or_else(|held| judged.find_map(Result::ok).ok_or(held))
+}
+
+fn judge_beside(
     newest: &Newest<'_>,
     before: Option<&InForce>,
     limits: &Limits,
@@ -275,8 +306,9 @@ mod tests {
         let before = before.map(|rules| InForce {
             rules,
             signature: None,
+            released: Guards::NONE,
         });
-        let judged = judge(&newest, before.as_ref(), &limits, Guards::NONE);
+        let judged = judge(&newest, before.as_slice(), &limits, Guards::NONE);
         judged.err().map_or(Guards::NONE, |held| held.guards())
     }
 
@@ -371,14 +403,63 @@ mod tests {
             let before = before.map(|signature| InForce {
                 rules: 9,
                 signature,
+                released: Guards::NONE,
             });
-            judge(&newest, before.as_ref(), &limits, released)
+            judge(&newest, before.as_slice(), &limits, released)
         };
         let held = judged(Some(None), Guards::NONE).expect_err("held");
         assert_eq!(held.guards(), Guard::Old.into());
         judged(Some(None), Guard::Old.into()).expect("released");
         judged(None, Guards::NONE).expect("better than nothing");
         judged(Some(Some(signature)), Guards::NONE).expect("it is in force");
+    }
+
+    #[test]
+    fn a_guard_stays_released_for_the_same_state_of_the_file_unless_it_counts_rules() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let signature = |name: &str| {
+            let file = folder.path().join(name);
+            std::fs::write(&file, name).expect("written");
+            Some(Signature::of(&file).expect("there"))
+        };
+        let (one, other) = (signature("one"), signature("other"));
+        let (bad, shrunk) = (Guards::from(Guard::Bad), Guards::from(Guard::Shrunk));
+        let both = bad.and(shrunk);
+        // Beside what is in force it has too few rules in each case.
+        for (of, released, now, holds) in [
+            (one, bad, 9, Guards::NONE),
+            (one, Guards::NONE, 9, both),
+            (other, bad, 9, both),
+            (one, both, 1, shrunk),
+            (other, both, 1, both),
+        ] {
+            let newest = Newest {
+                name: "ads",
+                path: Path::new("lists/ads"),
+                tally: &tally(3, 2),
+                rules: Some(now),
+                signature: of,
+                at: Timestamp::UNIX_EPOCH,
+            };
+            let in_force = InForce {
+                rules: 20,
+                signature: None,
+                released: Guards::NONE,
+            };
+            let accepted = InForce {
+                rules: 9,
+                signature: one,
+                released,
+            };
+            let judged = judge(
+                &newest,
+                &[in_force, accepted],
+                &Limits::default(),
+                Guards::NONE,
+            );
+            let held = judged.map_or_else(|held| held.guards(), |()| Guards::NONE);
+            assert_eq!(held, holds, "{released:?} {now}");
+        }
     }
 
     #[test]
@@ -391,12 +472,13 @@ mod tests {
             signature: None,
             at: Timestamp::UNIX_EPOCH,
         };
-        let before = InForce {
+        let before = [InForce {
             rules: 9,
             signature: None,
-        };
+            released: Guards::NONE,
+        }];
         let told = |released| {
-            let held = judge(&newest, Some(&before), &Limits::default(), released);
+            let held = judge(&newest, &before, &Limits::default(), released);
             held.expect_err("held").to_string()
         };
         let bad =

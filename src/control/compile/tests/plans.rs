@@ -35,7 +35,7 @@ fn list(folder: &FilePath, name: &str) -> PlanList {
         kind: Kind::Block,
         warn: WardSet::NONE,
         released: Guards::NONE,
-        before: None,
+        before: Vec::new(),
     }
 }
 
@@ -149,10 +149,11 @@ fn a_refused_list_keeps_its_old_rules_and_says_why() {
     fs::write(at.join("two"), "/\n/\nd.example\n").expect("written");
     let mut second = plan(at, "second", &["one", "two", "missing"]);
     second.base = Some(first.out.clone());
-    second.lists[0].before = Some(InForce {
+    second.lists[0].before = vec![InForce {
         rules: 3,
         signature: None,
-    });
+        released: Guards::NONE,
+    }];
     let outcome = run(&second);
     let kept = [
         "one a.example",
