@@ -34,6 +34,14 @@ pub enum NoMoment {
 }
 
 impl Moment {
+    /// An instant in UTC, with its fraction of a second.
+    pub fn exact(at: Timestamp) -> Self {
+        Self {
+            at,
+            offset: Offset::UTC,
+        }
+    }
+
     /// The instant itself.
     pub fn at(self) -> Timestamp {
         self.at

@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::refused;
 use crate::cli::{ControlArgs, Failure, read_config, runtime};
 use crate::config::moment::Moment;
+use crate::config::order::Order;
 use crate::config::shown::Show;
 use crate::config::values::plain;
 use crate::control::client::{ClientError, call};
@@ -96,11 +97,11 @@ pub(super) fn lift(
     args: &LiftArgs,
     out: &mut impl Write,
 ) -> Result<(), Failure> {
-    let change = Change::Lift {
-        at: args.at.unwrap_or_else(|| Timestamp::now().into()),
+    let change = |order: &Order| Change::Lift {
+        at: args.at.unwrap_or_else(|| now(order)),
         reason: &args.reason,
     };
-    apply(config, &args.id, &change, &args.control, out)
+    apply(config, &args.id, change, &args.control, out)
 }
 
 pub(super) fn suspend(
@@ -108,18 +109,31 @@ pub(super) fn suspend(
     args: &SuspendArgs,
     out: &mut impl Write,
 ) -> Result<(), Failure> {
-    let change = Change::Suspend {
-        from: args.from.unwrap_or_else(|| Timestamp::now().into()),
+    let change = |order: &Order| Change::Suspend {
+        from: args.from.unwrap_or_else(|| now(order)),
         until: args.until,
         reason: &args.reason,
     };
-    apply(config, &args.id, &change, &args.control, out)
+    apply(config, &args.id, change, &args.control, out)
 }
 
-fn apply(
+/// Now, to the second: unless the order began within that second, as it would never have been in force then.
+fn now(order: &Order) -> Moment {
+    to_the_second(Timestamp::now(), order.dates.effective_from)
+}
+
+fn to_the_second(now: Timestamp, begun: Moment) -> Moment {
+    let second = Moment::from(now);
+    match second <= begun && begun.at() < now {
+        true => Moment::exact(now),
+        false => second,
+    }
+}
+
+fn apply<'r>(
     config: Option<&PathBuf>,
     id: &str,
-    change: &Change<'_>,
+    change: impl FnOnce(&Order) -> Change<'r>,
     control: &ControlArgs,
     out: &mut impl Write,
 ) -> Result<(), Failure> {
@@ -129,8 +143,9 @@ fn apply(
         return Err(Failure::Other(format!("there is no order `{id}`").into()));
     };
     let path: &PathBuf = &known.order.path;
-    edit::apply(path, change)?;
-    let verb = match change {
+    let change = change(known.order);
+    edit::apply(path, &change)?;
+    let verb = match &change {
         Change::Lift { at, .. } => {
             writeln!(out, "order {id} is lifted at {at}")?;
             format!("order lift {id}")
@@ -170,4 +185,24 @@ fn apply(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_that_ends_within_the_second_of_its_beginning_was_in_force_in_between() {
+        let at = |text: &str| text.parse::<Timestamp>().expect("a time");
+        let now = at("2026-11-26T15:10:10.25Z");
+        for (begun, expected) in [
+            ("2026-11-26T15:10:10Z", "2026-11-26T15:10:10.25Z"),
+            ("2026-11-26T22:10:10.125+07:00", "2026-11-26T15:10:10.25Z"),
+            ("2026-11-26T15:10:09Z", "2026-11-26T15:10:10Z"),
+            ("2026-11-26T15:10:11Z", "2026-11-26T15:10:10Z"),
+        ] {
+            let begun = begun.parse().expect("a time");
+            assert_eq!(to_the_second(now, begun).to_string(), expected);
+        }
+    }
 }

@@ -622,6 +622,10 @@ mod tests {
         let told =
             "x.toml:1: the exception for a.x.example overrides `order:gone`, which is unknown";
         assert_eq!(remarked, [told]);
+        let both = "effective-from = 2026-03-01T00:00:00Z\nlifted-at = 2026-03-01T00:00:00Z";
+        let remarked = self::book(vec![order("a", both)], Vec::new()).warnings([""; 0].into_iter());
+        let expected = "order a: it ends in the instant in which it begins, so its dates leave it no time in force";
+        assert_eq!(remarked, [expected]);
         let states = book.states(at(NOON));
         let expected = [
             ("a".to_owned(), State::Lifted),

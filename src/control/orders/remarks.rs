@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::fmt::{self, Display, Formatter};
 use std::path::Path;
 
-use super::book::Book;
+use super::book::{Book, Known};
 use super::folder::Folder;
 use super::rules;
 use crate::config::shown::counted;
@@ -57,8 +57,8 @@ impl Display for Problem<'_> {
 
 enum Warning<'b> {
     Vain(&'b str),
-    /// Of the order with this id.
-    Withdrawn(&'b str),
+    /// Of the order with this id; whether it ends in the instant in which it begins.
+    Withdrawn(&'b str, bool),
     Exception(rules::Remark<'b>),
 }
 
@@ -66,9 +66,13 @@ impl Display for Warning<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::Vain(remark) => f.write_str(remark),
-            Self::Withdrawn(id) => write!(
+            Self::Withdrawn(id, false) => write!(
                 f,
                 "order {id}: it ends before it begins, so it is never in force"
+            ),
+            Self::Withdrawn(id, true) => write!(
+                f,
+                "order {id}: it ends in the instant in which it begins, so its dates leave it no time in force"
             ),
             Self::Exception(remark) => remark.fmt(f),
         }
@@ -114,9 +118,11 @@ impl Book {
     /// What is right, but says something in vain or unusual, one sentence each; given the names of
     /// the lists. Of very many the first ones, and how many more there are.
     pub fn warnings<'n>(&self, lists: impl Iterator<Item = &'n str>) -> Vec<String> {
-        let orders = self.orders();
-        let withdrawn = orders.filter(|order| self.life(order).is_withdrawn());
-        let withdrawn = withdrawn.map(|order| Warning::Withdrawn(&order.id));
+        let withdrawn = self.known().filter(|known| known.life.is_withdrawn());
+        let withdrawn = withdrawn.map(|Known { order, life }| {
+            let from = order.dates.effective_from.at();
+            Warning::Withdrawn(&order.id, life.end().is_some_and(|(end, _)| end == from))
+        });
         let lists: HashSet<&str> = lists.collect();
         let known = |name: &str| match name.strip_prefix(Source::ORDER) {
             Some(id) => self.holders.contains_key(id),
