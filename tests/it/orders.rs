@@ -760,3 +760,68 @@ fn hits_of_orders_and_lists_are_counted_on_after_a_restart() {
     assert!(report.contains(&line), "{report}");
     assert!(report.contains("hits are counted since 20"), "{report}");
 }
+
+#[test]
+fn a_suspended_order_is_shown_with_its_suspension() {
+    let (server, _upstream) = server("", &[]);
+    let suspended = "suspended = [{ from = 2021-01-01T00:00:00Z, until = 2090-01-01T00:00:00Z, reason = \"talks\" }]";
+    let open = "suspended = [{ from = 2021-01-01T00:00:00Z, until = 2021-01-02T00:00:00Z }, \
+                { from = 2022-01-01T00:00:00Z }]";
+    for (id, dates, span, reason) in [
+        (
+            "until",
+            suspended,
+            "from 2021-01-01T00:00:00Z until 2090-01-01T00:00:00Z",
+            ": talks",
+        ),
+        (
+            "open",
+            open,
+            "from 2022-01-01T00:00:00Z until further notice",
+            "",
+        ),
+    ] {
+        let name = format!("{id}.example");
+        let text = order(id, &format!("{PAST}\n{dates}"), &target(&name, "exact"));
+        fs::write(server.path(&format!("orders/{id}.toml")), text).expect("written");
+        let listed = text_of(&server, &["order", "list"]);
+        let line = format!("{id}: suspended {span}, from 2020-01-01T00:00:00Z, 1 target, ");
+        assert!(listed.contains(&line), "{listed}");
+        let shown = text_of(&server, &["why", &name]);
+        assert!(shown.contains("  not in force, suspended:\n"), "{shown}");
+        assert!(
+            shown.contains(&format!("\n    suspended {span}{reason}\n")),
+            "{shown}"
+        );
+        // It is no other at an instant outside it.
+        let before = text_of(&server, &["order", "list", "--at", "2020-06-01T00:00:00Z"]);
+        let line = format!("{id}: in force, from 2020-01-01T00:00:00Z, 1 target, ");
+        assert!(before.contains(&line), "{before}");
+    }
+}
+
+#[test]
+fn an_order_that_is_lifted_at_once_was_in_force_from_its_beginning_to_its_lift() {
+    let (server, _upstream) = server(JOURNALS[0], &[]);
+    let now = Timestamp::from_second(Timestamp::now().as_second()).expect("a time");
+    let text = order(
+        "x-1",
+        &format!("effective-from = {now}"),
+        &target("x.example", "exact"),
+    );
+    fs::write(server.path("orders/x-1.toml"), text).expect("written");
+    until("the order", || is_blocked(server.address, "x.example"));
+    let lifted = text_of(&server, &["order", "lift", "x-1", "--reason", "a mistake"]);
+    let end = lifted
+        .split_once(" is lifted at ")
+        .and_then(|(_, rest)| rest.lines().next());
+    let end = end.expect("its end");
+    assert!(end.parse::<Timestamp>().expect("a time") > now, "{end}");
+    let listed = text_of(&server, &["order", "list"]);
+    let line = format!("x-1: lifted, in force from {now} to {end}, 1 target, ");
+    assert!(listed.contains(&line), "{listed}");
+    let checked = text_of(&server, &["check", "--files-only"]);
+    assert!(!checked.contains("never"), "{checked}");
+    let shown = text_of(&server, &["journal", "show", "--order", "x-1"]);
+    assert!(shown.contains("order x-1: in force -> lifted"), "{shown}");
+}

@@ -12,7 +12,7 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde::Serialize;
 
-pub(super) use self::tell::brief;
+pub(super) use self::tell::{brief, idle};
 use super::configuration::Need;
 use super::{ControlArgs, Failure, read_config};
 use crate::config::Config;
@@ -168,14 +168,32 @@ fn list(config: &Config, args: &ListArgs, out: &mut impl Write) -> Result<(), Fa
             serde_json::to_string_pretty(&told.collect::<Vec<_>>())?
         )?;
     } else {
-        for (state, Known { order, .. }) in &known {
-            let (id, from) = (&order.id, order.dates.effective_from);
-            let targets = counted(order.targets.len(), "target", "targets");
-            let authority = &order.authority.name;
-            writeln!(out, "{id}: {state}, from {from}, {targets}, {authority}")?;
+        for (state, known) in &known {
+            let (id, spans) = (&known.order.id, spans(known, *state, at));
+            let targets = counted(known.order.targets.len(), "target", "targets");
+            let authority = &known.order.authority.name;
+            writeln!(out, "{id}: {state}{spans}, {targets}, {authority}")?;
         }
     }
     refused(&book)
+}
+
+/// From when until when an order is suspended, and is or was in force.
+fn spans(known: &Known<'_>, state: State, at: Timestamp) -> String {
+    let (life, dates) = (known.life, &known.order.dates);
+    let from = dates.effective_from;
+    let end = match state {
+        State::Expired => dates.expires_at,
+        State::Lifted => dates.lifted_at,
+        State::Superseded => life.end().map(|(at, _)| Moment::exact(at)),
+        State::Scheduled | State::InForce | State::Suspended => None,
+    };
+    match (end, life.pause(at).filter(|_| state == State::Suspended)) {
+        (Some(end), _) if life.is_withdrawn() => format!(" at {end}, to begin at {from}"),
+        (Some(end), _) => format!(", in force from {from} to {end}"),
+        (None, Some(pause)) => format!(" {}, from {from}", tell::span(pause)),
+        (None, None) => format!(", from {from}"),
+    }
 }
 
 /// Files that are no orders are told, whatever else was.

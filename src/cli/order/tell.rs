@@ -3,7 +3,7 @@
 
 use std::io::{self, Write};
 
-use crate::config::order::{Order, Texts};
+use crate::config::order::{Order, Suspension, Texts};
 use crate::config::shown::Show;
 use crate::control::orders::life::State;
 
@@ -70,18 +70,7 @@ pub(super) fn story(order: &Order, state: State, out: &mut impl Write) -> io::Re
         writeln!(out, "  lifted because: {}", folded(reason))?;
     }
     for pause in &dates.suspended {
-        let until = pause
-            .until
-            .map_or("further notice".to_owned(), |at| at.to_string());
-        let reason = pause
-            .reason
-            .as_ref()
-            .map_or(String::new(), |why| format!(": {}", folded(why)));
-        writeln!(
-            out,
-            "  suspended: from {} until {until}{reason}",
-            pause.from
-        )?;
+        writeln!(out, "  suspended: {}{}", span(pause), reason(pause))?;
     }
     let deadline = order.redress.deadline.as_ref();
     let deadline = deadline.map_or(String::new(), |deadline| format!(" ({deadline})"));
@@ -118,6 +107,33 @@ pub(super) fn story(order: &Order, state: State, out: &mut impl Write) -> io::Re
         )?;
     }
     Ok(())
+}
+
+/// From when until when.
+pub(super) fn span(pause: &Suspension) -> String {
+    let until = pause.until.map(|at| at.to_string());
+    let until = until.as_deref().unwrap_or("further notice");
+    format!("from {} until {until}", pause.from)
+}
+
+fn reason(pause: &Suspension) -> String {
+    let reason = pause.reason.as_ref();
+    reason.map_or(String::new(), |why| format!(": {}", folded(why)))
+}
+
+/// Prints an order that is not in force as [`brief`] does, with the suspension that it is in.
+pub(in crate::cli) fn idle(
+    order: &Order,
+    state: State,
+    pause: Option<&Suspension>,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    writeln!(out, "  not in force, {state}:")?;
+    brief(order, out)?;
+    match pause {
+        Some(pause) => writeln!(out, "    suspended {}{}", span(pause), reason(pause)),
+        None => Ok(()),
+    }
 }
 
 fn texts(what: &str, texts: &Texts, out: &mut impl Write) -> io::Result<()> {

@@ -22,7 +22,7 @@ use super::configuration::Choice;
 use super::{ControlArgs, Failure, read_config};
 use crate::config::exception::Exception;
 use crate::config::moment::Moment;
-use crate::config::order::Order;
+use crate::config::order::{Order, Suspension};
 use crate::config::shown::Show;
 use crate::config::{Config, Content, List, regular, typed};
 use crate::control::guard::account::Account;
@@ -113,6 +113,9 @@ struct Explanation {
 #[derive(Debug, Serialize)]
 struct Idle {
     state: State,
+    /// The suspension that it is in.
+    #[serde(skip)]
+    pause: Option<Suspension>,
     #[serde(flatten)]
     order: Order,
 }
@@ -325,6 +328,7 @@ fn idle(book: &Book, name: &Name, at: Timestamp) -> Vec<Idle> {
     });
     let idle = all.map(|known| Idle {
         state: known.life.state(at),
+        pause: known.life.pause(at).cloned(),
         order: known.order.clone(),
     });
     idle.filter(|idle| idle.state != State::InForce).collect()

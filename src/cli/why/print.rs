@@ -30,9 +30,13 @@ pub(super) fn print(told: &Explanation, out: &mut impl Write) -> Result<(), Fail
     for order in &told.orders {
         order::brief(order, out)?;
     }
-    for Idle { state, order } in &told.idle {
-        writeln!(out, "  not in force, {state}:")?;
-        order::brief(order, out)?;
+    for Idle {
+        state,
+        pause,
+        order,
+    } in &told.idle
+    {
+        order::idle(order, *state, pause.as_ref(), out)?;
     }
     for exception in &told.exceptions {
         let (reason, author) = (&exception.reason, &exception.author);

@@ -12,7 +12,7 @@ use toml_edit::{Array, Datetime, DocumentMut, InlineTable, Item, Table, TomlErro
 
 use crate::config::Problems;
 use crate::config::moment::Moment;
-use crate::config::order::Order;
+use crate::config::order::{Order, Suspension};
 use crate::config::shown::Show;
 
 /// How long to wait for another verb that changes an order of the same directory.
@@ -73,6 +73,21 @@ pub enum EditError {
         path: PathBuf,
         /// When.
         at: String,
+    },
+    /// The order is suspended at that time already.
+    #[error(
+        "{path}: the order is suspended already, from {from} until {until}; to end that earlier or later, change \
+         `until` of that suspension in the file",
+        path = path.shown(),
+        until = until.map_or("further notice".to_owned(), |at| at.to_string())
+    )]
+    Suspended {
+        /// The file.
+        path: PathBuf,
+        /// From when.
+        from: Moment,
+        /// Until when.
+        until: Option<Moment>,
     },
     /// It can't be read as text.
     #[error("{0}")]
@@ -154,6 +169,15 @@ fn changed(text: &str, path: &Path, change: &Change<'_>) -> Result<String, EditE
             until,
             reason,
         } => {
+            if let Ok(order) = Order::parse(text, path)
+                && let Some(before) = overlapping(&order, from, until)
+            {
+                return Err(EditError::Suspended {
+                    path: path.to_owned(),
+                    from: before.from,
+                    until: before.until,
+                });
+            }
             let fields = [
                 ("from", time(from)),
                 ("until", time(until)),
@@ -177,6 +201,14 @@ fn changed(text: &str, path: &Path, change: &Change<'_>) -> Result<String, EditE
     let text = document.to_string();
     Order::parse(&text, path).map_err(EditError::Order)?;
     Ok(text)
+}
+
+/// The suspension of an order that falls into that time.
+fn overlapping(order: &Order, from: Moment, until: Moment) -> Option<&Suspension> {
+    let overlaps = |before: &&Suspension| {
+        before.from < until && before.until.is_none_or(|before| from < before)
+    };
+    order.dates.suspended.iter().find(overlaps)
 }
 
 fn time(moment: Moment) -> Value {
@@ -263,10 +295,33 @@ scope = "exact"
                 .collect();
             assert_eq!(starts, ["2021-01-01T00:00:00Z", "2022-01-01T00:00:00Z"]);
         }
-        let over = changed(&once, Path::new("x"), &first)
-            .expect_err("overlaps")
-            .to_string();
-        assert!(over.contains("it would be no valid order:\nx:"), "{over}");
+    }
+
+    #[test]
+    fn an_order_that_is_suspended_already_is_named_as_that_with_its_end_and_what_to_do() {
+        let suspend = |from: &str, until: &str| Change::Suspend {
+            from: moment(from),
+            until: moment(until),
+            reason: "talks",
+        };
+        let first = suspend("2021-01-02T00:00:00Z", "2021-01-04T00:00:00Z");
+        let once = changed(ORDER, Path::new("x"), &first).expect("ok");
+        let open = format!("{ORDER}[[suspended]]\nfrom = 2021-01-02T00:00:00Z\n");
+        let remedy =
+            "; to end that earlier or later, change `until` of that suspension in the file";
+        for (text, until) in [(once, "2021-01-04T00:00:00Z"), (open, "further notice")] {
+            for (from, to) in [("01", "03"), ("03", "05"), ("02", "04"), ("01", "05")] {
+                let day = |day: &str| format!("2021-01-{day}T00:00:00Z");
+                let again = changed(&text, Path::new("x"), &suspend(&day(from), &day(to)));
+                let before = format!(
+                    "x: the order is suspended already, from 2021-01-02T00:00:00Z until {until}"
+                );
+                let problem = again.expect_err("overlaps").to_string();
+                assert_eq!(problem, format!("{before}{remedy}"));
+            }
+            let before = suspend("2021-01-01T00:00:00Z", "2021-01-02T00:00:00Z");
+            changed(&text, Path::new("x"), &before).expect("they touch");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::config::order::{Dates, Order};
+use crate::config::order::{Dates, Order, Suspension};
 
 /// What an order is at an instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -78,14 +78,18 @@ impl<'o> Life<'o> {
         if at < self.dates.effective_from.at() {
             return State::Scheduled;
         }
-        let paused =
-            self.dates.suspended.iter().any(|pause| {
-                pause.from.at() <= at && pause.until.is_none_or(|until| at < until.at())
-            });
-        match paused {
-            true => State::Suspended,
-            false => State::InForce,
+        match self.pause(at) {
+            Some(_) => State::Suspended,
+            None => State::InForce,
         }
+    }
+
+    /// The suspension that an instant falls into.
+    pub fn pause(self, at: Timestamp) -> Option<&'o Suspension> {
+        let covers = |pause: &&Suspension| {
+            pause.from.at() <= at && pause.until.is_none_or(|until| at < until.at())
+        };
+        self.dates.suspended.iter().find(covers)
     }
 
     /// When it ends, and how. Of several ends the first counts.
