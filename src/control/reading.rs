@@ -1,6 +1,6 @@
 //! Reads files of orders and exceptions on another thread, and takes what they say when that ends.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,11 +10,15 @@ use tokio::time::Instant;
 use super::errands::{Errand, Landed};
 use super::guard::rails::Rails;
 use super::journal::entry::Cause;
-use super::orders::book::Book;
+use super::orders::book::{Book, Known};
 use super::orders::folder::RETRY;
+use super::orders::life::State;
 use super::reload::Control;
 use super::watch::Touched;
 use crate::config::shown::Show;
+
+/// When files of many orders are removed at once, so many are logged by themselves.
+const GONE_LOGGED: usize = 10;
 
 /// What is asked of the files of orders and exceptions.
 #[derive(Debug, Default)]
@@ -174,6 +178,9 @@ impl Control {
         let refresher = asked.map(|waiting| waiting.cause.clone());
         let is_told =
             !read.changed.is_empty() || !read.tickets.is_empty() || !read.wished.is_empty();
+        if !read.changed.is_empty() {
+            self.log_removed(&read.book);
+        }
         let mut files = Vec::new();
         for changed in read.changed {
             let refresher = refresher.clone().filter(|_| changed.is_refreshed);
@@ -202,6 +209,31 @@ impl Control {
         let wished = wished.iter().map(|wished| wished.ticket);
         let tickets: Vec<_> = read.tickets.iter().copied().chain(wished).collect();
         self.end_reading(&tickets, &self.calendar.book.problems());
+    }
+
+    /// Logs orders in force that are not there any more.
+    fn log_removed(&self, newer: &Book) {
+        let ids: HashSet<&str> = newer.orders().map(|order| &*order.id).collect();
+        let paths: HashSet<&Path> = newer.orders().map(|order| &*order.path).collect();
+        let now = self.calendar.at();
+        let mut gone = self.calendar.book.known().filter(|before| {
+            !ids.contains(&*before.order.id) && before.life.state(now) == State::InForce
+        });
+        for Known { order, .. } in gone.by_ref().take(GONE_LOGGED) {
+            let why = match paths.contains(&*order.path) {
+                true => "its file has another id now",
+                false => "its file was removed",
+            };
+            let path = order.path.shown();
+            tracing::warn!(order = order.id, %path, "order no longer in force: {why}");
+        }
+        let more = gone.count();
+        if more > 0 {
+            tracing::warn!(
+                more,
+                "more orders are no longer in force: their files were removed"
+            );
+        }
     }
 
     /// Reading broke off: those who waited are told.

@@ -762,6 +762,48 @@ fn hits_of_orders_and_lists_are_counted_on_after_a_restart() {
 }
 
 #[test]
+fn that_the_file_of_an_order_in_force_is_removed_is_in_the_log_and_in_the_journal() {
+    let (server, _upstream) = server(JOURNALS[0], &[]);
+    let write = |id: &str, dates: &str| {
+        let name = format!("{id}.example");
+        let path = server.path(&format!("orders/{id}.toml"));
+        fs::write(path, order(id, dates, &target(&name, "exact"))).expect("written");
+    };
+    write("ends", PAST);
+    write("renamed", PAST);
+    write("begins", "effective-from = 2090-01-01T00:00:00Z");
+    write("stays", PAST);
+    for id in ["ends", "renamed", "stays"] {
+        until("the order", || {
+            is_blocked(server.address, &format!("{id}.example"))
+        });
+    }
+    fs::remove_file(server.path("orders/ends.toml")).expect("removed");
+    fs::remove_file(server.path("orders/begins.toml")).expect("removed");
+    let other = order("other", PAST, &target("other.example", "exact"));
+    server.replace("orders/renamed.toml", &other);
+    until("the end", || !is_blocked(server.address, "ends.example"));
+    until("the end", || !is_blocked(server.address, "renamed.example"));
+    until("the log", || {
+        server.log().contains("its file has another id now")
+    });
+    let log = server.log();
+    let lines: Vec<_> = log
+        .lines()
+        .filter(|line| line.contains("order no longer in force"))
+        .collect();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    let line = lines.iter().find(|line| line.contains("ends"));
+    let line = line.expect("a line about it");
+    assert!(
+        line.contains("its file was removed") && line.contains("orders/ends.toml"),
+        "{line}"
+    );
+    let shown = text_of(&server, &["journal", "show", "--order", "ends"]);
+    assert!(shown.contains("order ends: its file is gone, "), "{shown}");
+}
+
+#[test]
 fn a_suspended_order_is_shown_with_its_suspension() {
     let (server, _upstream) = server("", &[]);
     let suspended = "suspended = [{ from = 2021-01-01T00:00:00Z, until = 2090-01-01T00:00:00Z, reason = \"talks\" }]";
