@@ -867,3 +867,29 @@ fn an_order_that_is_lifted_at_once_was_in_force_from_its_beginning_to_its_lift()
     let shown = text_of(&server, &["journal", "show", "--order", "x-1"]);
     assert!(shown.contains("order x-1: in force -> lifted"), "{shown}");
 }
+
+#[test]
+fn why_names_the_same_files_whether_a_server_is_asked_or_not() {
+    let (server, _upstream) = server(&list("ads", ""), &[("ads", "x.example\n")]);
+    let text = order("x-1", PAST, &target("x.example", "exact"));
+    fs::write(server.path("orders/x-1.toml"), text).expect("written");
+    until("the order", || {
+        server.status()["orders"]["states"]["in-force"] == 1
+    });
+    let paths = |more: &[&str]| {
+        let mut why = tapis();
+        why.current_dir(server.path(""))
+            .args(["why", "-c", "tapis.toml", "--json", "x.example"]);
+        let output = why.args(more).output().expect("it ran");
+        let shown: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let rules = shown["rules"].as_array().expect("rules").clone();
+        let paths = rules.into_iter().map(|rule| rule["path"].clone());
+        paths
+            .chain([shown["orders"][0]["path"].clone()])
+            .collect::<Vec<_>>()
+    };
+    let expected = ["orders/x-1.toml", "ads", "orders/x-1.toml"];
+    let expected = expected.map(|path| server.path(path).to_str().expect("text").to_owned());
+    assert_eq!(paths(&[]), expected);
+    assert_eq!(paths(&["--offline"]), expected);
+}

@@ -24,7 +24,7 @@ use crate::config::exception::Exception;
 use crate::config::moment::Moment;
 use crate::config::order::{Order, Suspension};
 use crate::config::shown::Show;
-use crate::config::{Config, Content, List, regular, typed};
+use crate::config::{Config, Content, List, Origin, regular, typed};
 use crate::control::guard::account::Account;
 use crate::control::guard::rails::Rails;
 use crate::control::guard::wards::Guarded;
@@ -138,10 +138,14 @@ pub(super) fn run(choice: &Choice, args: &WhyArgs, out: &mut impl Write) -> Resu
         true => None,
         false => Server::ask(choice, args)?,
     };
-    let explanation = match server {
+    let mut explanation = match server {
         Some(server) => server.explain(&config, args),
         None => explain(&config, args)?,
     };
+    // The past's files may have had another working directory.
+    if args.at.is_none() && config.origin != Origin::BuiltIn {
+        explanation.name_files_from_anywhere();
+    }
     if args.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&explanation)?)?;
     } else {
@@ -150,6 +154,26 @@ pub(super) fn run(choice: &Choice, args: &WhyArgs, out: &mut impl Write) -> Resu
     match explanation.decision {
         Outcome::Unknown => Err(Failure::Unknown),
         _ => Ok(()),
+    }
+}
+
+impl Explanation {
+    /// Makes the files' paths absolute, whether the server named them or the configuration.
+    fn name_files_from_anywhere(&mut self) {
+        let rules = self.rules.iter_mut().map(|rule| &mut rule.path);
+        let exceptions = self
+            .exceptions
+            .iter_mut()
+            .map(|exception| &mut exception.path);
+        let idle = self.idle.iter_mut().map(|idle| &mut idle.order);
+        let orders = self.orders.iter_mut().chain(idle);
+        let orders = orders.map(|order| &mut order.path);
+        for path in rules.chain(exceptions).chain(orders) {
+            // Without a working directory it stays as it is.
+            if let Ok(absolute) = std::path::absolute(&*path) {
+                *path = absolute;
+            }
+        }
     }
 }
 
