@@ -28,7 +28,6 @@ pub(crate) mod values;
 #[cfg(test)]
 mod tests;
 
-use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -122,7 +121,7 @@ pub struct Server {
     pub allow: Vec<IpNet>,
     /// The control socket; none means the first of the usual places that can be made.
     pub control: Option<PathBuf>,
-    /// The group whose members may use the control socket, too.
+    /// A group; its members may use the control socket, too.
     pub control_group: Option<String>,
     /// The answer to `version.bind` in class CH, at most 255 octets; none means REFUSED.
     pub version: Option<String>,
@@ -357,11 +356,7 @@ fn read(path: &Path) -> Result<String, Problems> {
                     .to_owned()
             }
             Unread::Io(error) => {
-                let remedy = match error.kind() {
-                    ErrorKind::NotFound => "name a file that exists",
-                    ErrorKind::PermissionDenied => "let the user that runs tapis read it",
-                    _ => "check the file and its disk",
-                };
+                let remedy = regular::remedy(path, &error);
                 format!("cannot be read: {error}; {remedy}")
             }
         };

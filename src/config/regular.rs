@@ -8,6 +8,8 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use super::shown::Show;
+
 /// Why a file was not read.
 #[derive(Debug, thiserror::Error)]
 pub enum Unread {
@@ -20,6 +22,29 @@ pub enum Unread {
     /// What the system says.
     #[error(transparent)]
     Io(#[from] io::Error),
+}
+
+/// What to do where a file can't be read; where the system denies it, names the right that this user lacks.
+pub fn remedy(path: &Path, error: &io::Error) -> String {
+    match error.kind() {
+        ErrorKind::NotFound => "name a file that exists".to_owned(),
+        ErrorKind::PermissionDenied => denied(path),
+        _ => "check the file and its disk".to_owned(),
+    }
+}
+
+fn denied(path: &Path) -> String {
+    let is_hidden = |at: &&Path| {
+        let meta = at.metadata();
+        meta.is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
+    };
+    // The outermost one that is hidden is in the directory that hides it.
+    let hidden = path.ancestors().filter(is_hidden).last();
+    let right = match hidden.and_then(Path::parent) {
+        Some(closed) => format!("may not search the directory {}", closed.shown()),
+        None => "may not read this file".to_owned(),
+    };
+    format!("this user {right}: run this command as root or as the user that runs the server")
 }
 
 fn size(bytes: u64) -> String {

@@ -176,3 +176,71 @@ fn root_reaches_a_users_server_whose_socket_is_in_the_temporary_folder() {
         "{told}"
     );
 }
+
+#[test]
+fn a_member_of_the_control_group_reads_which_right_to_the_journal_is_missing() {
+    if !others_can_run_it() {
+        return;
+    }
+    let upstream = Upstream::plain();
+    let config = preamble(upstream.address).replace(
+        "control = \"control.sock\"",
+        &format!("control = \"run/control.sock\"\ncontrol-group = \"{GROUP}\""),
+    ) + "[state]\ndir = \"state\"\n[journal]\nkey = \"key\"\n";
+    let secret = format!("a {}\n", "0123456789abcdef".repeat(4));
+    let server = Server::start(&config, &[("key", &secret)]);
+    for path in ["", "state"] {
+        set_mode(&server.path(path), 0o755);
+    }
+    set_mode(&server.path("key"), 0o600);
+    until("the head", || {
+        server.path("state/journal.jsonl.head").exists()
+    });
+    let read = |verb: &str, config: bool| {
+        let mut command = tapis();
+        command.args(["journal", verb]);
+        match config {
+            true => command.arg("--config").arg(server.path("tapis.toml")),
+            false => command
+                .arg("--file")
+                .arg(server.path("state/journal.jsonl")),
+        };
+        let output = command.uid(USER).gid(GROUP).output().expect("it ran");
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+        text(&output)
+    };
+    let remedy = "run this command as root or as the user that runs the server";
+    let lacks = |told: &str, file: &str, right: &str| {
+        let is_said = told.contains(file) && told.contains(right) && told.contains(remedy);
+        assert!(
+            is_said && !told.contains("the disk must have room"),
+            "{told}"
+        );
+    };
+    lacks(&read("verify", true), "/key: ", "may not read this file");
+    let closed = "/journal.jsonl: can't be opened";
+    let told = read("verify", false);
+    lacks(&told, "/state/journal.jsonl", "may not read this file");
+    lacks(&read("show", true), closed, "may not read this file");
+    set_mode(&server.path("state/journal.jsonl"), 0o644);
+    // A head that this user may not read says nothing about missing entries.
+    let told = read("verify", false);
+    lacks(
+        &told,
+        "/journal.jsonl.head: can't be read",
+        "may not read this file",
+    );
+    assert!(!told.contains("may be missing"), "{told}");
+    set_mode(&server.path("state"), 0o700);
+    lacks(
+        &read("export", true),
+        closed,
+        "may not search the directory",
+    );
+    set_mode(&server.path("tapis.toml"), 0o600);
+    lacks(
+        &read("show", true),
+        "tapis.toml: cannot be read",
+        "may not read this file",
+    );
+}

@@ -42,6 +42,16 @@ pub enum JournalError {
         /// What the system says.
         source: io::Error,
     },
+    /// The system does not let it be read.
+    #[error("{path}: can't be {done}: {source}; {remedy}", remedy = regular::remedy(.path, .source), path = .path.shown())]
+    Unread {
+        /// The file.
+        path: PathBuf,
+        /// What was tried.
+        done: &'static str,
+        /// What the system says.
+        source: io::Error,
+    },
     /// Another process writes to it.
     #[error("{path}: another process writes this journal; give each server one of its own", path = .0.shown())]
     InUse(PathBuf),
@@ -64,6 +74,11 @@ impl JournalError {
     fn io(path: &Path, done: &'static str) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { path, done, source }
+    }
+
+    fn unread(path: &Path, done: &'static str) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Unread { path, done, source }
     }
 }
 
@@ -158,7 +173,8 @@ impl JournalFile {
         if len < size {
             found.damaged = Some(put_aside(path, &file, len, size)?);
         }
-        let head = read_head(path);
+        // One that may not be read can't be written either, which is reported then.
+        let head = read_head(path).ok().flatten();
         if let Some(head) = head.as_ref().filter(|head| head.number > last.number) {
             found.missing = Some((last.number + 1, head.number));
             // If they turn up, what follows continues them.
@@ -277,8 +293,21 @@ fn write_head(path: &Path, last: &Last, tag: Option<Tag>) -> Result<(), JournalE
 }
 
 /// The head; `None` if it is missing or damaged.
-pub(super) fn read_head(path: &Path) -> Option<Head> {
-    let bytes = regular::read(&head_path(path), HEAD_MAX).ok()?;
+///
+/// # Errors
+/// [`JournalError::Unread`] if this user may not read it: nothing follows from that.
+pub(super) fn read_head(path: &Path) -> Result<Option<Head>, JournalError> {
+    let path = head_path(path);
+    match regular::read(&path, HEAD_MAX) {
+        Ok(bytes) => Ok(parse_head(bytes)),
+        Err(Unread::Io(error)) if error.kind() == ErrorKind::PermissionDenied => {
+            Err(JournalError::unread(&path, "read")(error))
+        }
+        Err(_) => Ok(None),
+    }
+}
+
+fn parse_head(bytes: Vec<u8>) -> Option<Head> {
     let text = String::from_utf8(bytes).ok()?;
     let mut words = text.split_ascii_whitespace();
     let (number, hash) = (words.next()?.parse().ok()?, words.next()?.to_owned());
@@ -411,7 +440,7 @@ fn put_aside(path: &Path, file: &File, len: u64, size: u64) -> Result<Damaged, J
         let _ = fs::remove_file(&kept);
         return Err(error);
     }
-    tracing::error!(path = %path.shown(), octets = size - len, kept = %kept.shown(), "the journal's end was damaged");
+    tracing::error!(path = %path.shown(), bytes = size - len, kept = %kept.shown(), "the journal's end was damaged");
     Ok(Damaged {
         octets: size - len,
         kept: legible(&kept),
@@ -440,12 +469,12 @@ pub(super) fn read_lines(
     #[cfg(test)]
     READS.set(READS.get() + 1);
     let opened = regular::open(path).map_err(io::Error::from);
-    let (file, _) = opened.map_err(JournalError::io(path, "opened"))?;
+    let (file, _) = opened.map_err(JournalError::unread(path, "opened"))?;
     let mut reader = BufReader::with_capacity(PIECE as usize, file);
     let mut octets = Vec::new();
     for line in 1.. {
         let read = read_line(&mut reader, &mut octets);
-        if read.map_err(JournalError::io(path, "read"))? == 0 {
+        if read.map_err(JournalError::unread(path, "read"))? == 0 {
             break;
         }
         let whole = octets.strip_suffix(b"\n").ok_or(LineError::Cut);
@@ -488,7 +517,7 @@ pub fn read(path: &Path, mut each: impl FnMut(Entry) -> bool) -> Result<(), Jour
         line.entry.map_or(true, |(entry, _)| each(entry))
     });
     match entries {
-        Err(JournalError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(()),
+        Err(JournalError::Unread { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(()),
         result => result,
     }
 }

@@ -28,7 +28,7 @@ const FORBIDDEN: u32 = 0o027;
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// The file can't be read.
-    #[error("{path}: the journal's key can't be read: {source}", path = .path.shown())]
+    #[error("{path}: the journal's key can't be read: {source}; {remedy}", remedy = regular::remedy(.path, .source), path = .path.shown())]
     Io {
         /// The file.
         path: PathBuf,

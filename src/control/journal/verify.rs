@@ -157,7 +157,7 @@ fn verify_once(paths: &[&Path], keys: Option<&Keys>) -> Result<(Verdict, bool), 
     let mut last = Last::none();
     // What stands before the next entry is known: a line that is none breaks the chain by itself.
     let mut chained = true;
-    let before = read_head(path);
+    let before = read_head(path)?;
     let covered = before.as_ref().map_or(u64::MAX, |head| head.number);
     // The hash of the entry that the head has, and of those beyond it: a server may write meanwhile.
     let mut hashes = BTreeMap::new();
@@ -226,7 +226,7 @@ fn verify_once(paths: &[&Path], keys: Option<&Keys>) -> Result<(Verdict, bool), 
     for (file, path) in earlier.iter().chain([path]).enumerate() {
         read_lines(path, |line| check(file, line))?;
     }
-    let after = read_head(path);
+    let after = read_head(path)?;
     let grew = after != before && after.as_ref().is_some_and(|head| head.number > last.number);
     let newer = after.filter(|head| hashes.contains_key(&head.number));
     let head = newer.or(before);

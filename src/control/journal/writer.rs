@@ -332,7 +332,7 @@ impl Desk {
         let (file, last, found) = match JournalFile::open(&self.path, self.key.as_deref(), known) {
             Ok(opened) => opened,
             Err(error) => {
-                // First, so that whoever waits for the number finds the reason.
+                // First, so that a task that waits for the number finds the reason.
                 self.fail(&error);
                 // Numbers that a file has which can only be read are not given again.
                 return last_generation(&self.path).into_iter().for_each(known);
