@@ -213,3 +213,79 @@ fn other_comment_characters_are_taken_in_while_serving() {
         (&serde_json::json!([]), &2.into())
     );
 }
+
+#[test]
+fn the_remedy_for_a_list_in_another_format_is_one_sentence_that_leads_somewhere() {
+    let comments_first = "! Title: ads\n".repeat(9) + ADBLOCK;
+    // Most rules of some filter lists have no name, and look like nothing in particular.
+    let generic = "! Title: ads\n||a.example^\n".to_owned() + &"&ad_banner=\n".repeat(20);
+    let zone = "; an RPZ\n".repeat(9) + "$TTL 300\na.example CNAME .\n";
+    let bind = "// zones\n".repeat(9) + "zone \"a.example\" { type master; };\n";
+    for (content, recognised) in [
+        (ADBLOCK, "an adblock filter list, which is not supported"),
+        (
+            &*comments_first,
+            "an adblock filter list, which is not supported",
+        ),
+        (&*generic, "an adblock filter list, which is not supported"),
+        (
+            &*zone,
+            "a zone, such as a response policy zone (RPZ), which is not supported",
+        ),
+        (&*bind, "a configuration of BIND, which is not supported"),
+        (
+            "address=/a.example/\n",
+            "a configuration of dnsmasq, which is not supported",
+        ),
+        (
+            "local-zone: \"a.example.\" always_nxdomain\n",
+            "a configuration of Unbound, which is not supported",
+        ),
+        (
+            "^ads?[0-9]*\\.\n",
+            "a list of regular expressions, which is not supported",
+        ),
+        (
+            "1,a.example,ads\n",
+            "a CSV table: keep the column of the names alone",
+        ),
+        ("<html>\n", "a web page instead of a list"),
+        ("\"a.example\",\n", "JSON: write the names alone"),
+    ] {
+        for keys in ["format = \"domains\"", "format = \"hosts\""] {
+            let (told, _) = check(content, keys);
+            let (reason, remedy) = told.split_once(". The file is ").expect("a remedy");
+            assert!(remedy.starts_with(recognised), "{told}");
+            // No remedy for the first line, which would not help.
+            assert!(reason.ends_with("the first in line 1"), "{told}");
+            assert!(!told.contains("comments") && !told.contains("?."), "{told}");
+        }
+    }
+}
+
+#[test]
+fn who_follows_the_remedy_for_the_format_or_the_comments_has_the_list() {
+    for (content, given, remedy) in [
+        ("0.0.0.0 a.example\n", "", "format = \"hosts\""),
+        ("a.example\n", "format = \"hosts\"", "format = \"domains\""),
+        (".a.example\n", "format = \"hosts\"", "format = \"domains\""),
+        ("! a\n! b\na.example\n", "", "comments = \"#!\""),
+        (
+            "; a\n; b\n0.0.0.0 a.example\n",
+            "format = \"hosts\"",
+            "comments = \"#;\"",
+        ),
+    ] {
+        let (told, code) = check(content, given);
+        assert_eq!(code, Some(1), "{told}");
+        assert!(told.contains(&format!("set {remedy}")), "{told}");
+        let kept = if remedy.starts_with("format") {
+            ""
+        } else {
+            given
+        };
+        let (told, code) = check(content, &format!("{kept}\n{remedy}"));
+        assert_eq!(code, Some(0), "{told}");
+        assert!(told.contains("ads: 1 rule,"), "{told}");
+    }
+}

@@ -57,6 +57,12 @@ pub(in crate::control) struct Newest<'n> {
     pub(in crate::control) at: Timestamp,
 }
 
+/// The first line's problem, unless the whole file's format is known: what would mend that line would not make
+/// a list of it.
+fn problem_without_format(problem: Bad, format: Option<FileFormat>) -> String {
+    format.map_or_else(|| format!(": {problem}"), |_| String::new())
+}
+
 /// A list's newest state that guards hold. The last good state, if there is one, stays in force.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Held {
@@ -72,7 +78,8 @@ enum Reason {
     #[error("empty; a list that is empty on purpose holds a comment")]
     Empty,
     #[error(
-        "{bad} of {all} {are} bad, the first in line {first}: {problem}",
+        "{bad} of {all} {are} bad, the first in line {first}{problem}",
+        problem = problem_without_format(*.problem, *.format),
         all = counted(*.lines, "line", "lines"),
         are = are(*.bad)
     )]

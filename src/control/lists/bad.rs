@@ -22,12 +22,12 @@ pub enum Bad {
     #[error("a rule on the root would cover every name")]
     Root,
     /// An address and a name in a list of names.
-    #[error("an address and a name: should the list have `format = \"hosts\"`?")]
+    #[error("an address and a name, as in a list of `format = \"hosts\"`")]
     HostsLine,
     /// A name alone in a hosts file.
-    #[error("no address at the start: should the list have `format = \"domains\"`?")]
+    #[error("no address at the start, as in a list of `format = \"domains\"`")]
     NoAddress,
-    /// A hosts line whose first word is no address, and which is no name either.
+    /// A hosts line that begins with neither an address nor a name.
     #[error("no address at the start")]
     Unaddressed,
     /// A hosts line that ends after its address.

@@ -42,7 +42,7 @@ pub enum Foreign {
     #[error("a row of a CSV table; keep the column of the names alone")]
     Csv,
     /// Markup.
-    #[error("HTML; is the file a web page instead of a list?")]
+    #[error("HTML, as of a web page")]
     Html,
     /// JSON.
     #[error("JSON; write the names alone, one a line")]
@@ -92,6 +92,17 @@ impl fmt::Display for FileFormat {
                     )
                 }
             },
+        }
+    }
+}
+
+impl Foreign {
+    /// The format with comments that begin with this character.
+    pub(super) fn with_comment(first: char) -> Self {
+        match first {
+            '!' => Self::Adblock,
+            ';' => Self::Zone,
+            _ => Self::Bind,
         }
     }
 }

@@ -145,7 +145,7 @@ impl Cutter {
     }
 }
 
-/// What stands before a line's comment. The line has no whitespace before it.
+/// The part before a line's comment. The line has no whitespace before it.
 #[inline]
 pub(super) fn content(line: &[u8], notation: Notation) -> &[u8] {
     if notation.comments.begin(line) {

@@ -64,21 +64,30 @@ impl Tally {
         {
             return Some(FileFormat::Foreign(Foreign::Html));
         }
-        let has_adblock = self.count(|bad| bad == Bad::Foreign(Foreign::Adblock)) > 0;
+        // With other comment characters the rest of such a file would be bad all the same.
+        let of_comment = |first| {
+            let foreign = Foreign::with_comment(first);
+            let has_it = self.count(|bad| bad == Bad::Foreign(foreign)) > 0;
+            has_it.then_some(foreign)
+        };
         let format = |bad| match bad {
             Bad::HostsLine => Some(FileFormat::Hosts),
-            Bad::NoAddress => Some(FileFormat::Domains),
-            Bad::Foreign(Foreign::Comment('!')) if has_adblock => {
-                Some(FileFormat::Foreign(Foreign::Adblock))
+            Bad::NoAddress | Bad::Scoped => Some(FileFormat::Domains),
+            Bad::Foreign(Foreign::Comment(first)) => {
+                let foreign = of_comment(first).unwrap_or(Foreign::Comment(first));
+                Some(FileFormat::Foreign(foreign))
             }
             Bad::Foreign(foreign) => Some(FileFormat::Foreign(foreign)),
             _ => None,
         };
-        let formats = self.bad.iter().filter_map(|&(bad, _)| format(bad));
-        formats.into_iter().find(|&wanted| {
+        let mut formats = self.bad.iter().filter_map(|&(bad, _)| format(bad));
+        let most = formats.find(|&wanted| {
             let count = self.count(|bad| format(bad) == Some(wanted));
             u64::from(count) * 2 > u64::from(self.bad_total())
-        })
+        });
+        // Most rules of some filter lists look like nothing in particular; their beginning does not.
+        let first = self.first.first().and_then(|first| format(first.problem));
+        most.or(first.filter(|first| *first == FileFormat::Foreign(Foreign::Adblock)))
     }
 
     fn count(&self, is: impl Fn(Bad) -> bool) -> u32 {
