@@ -25,7 +25,8 @@ pub(super) struct Findings {
     /// Lines of the headers under which lines could not be parsed: what seems to be missing from
     /// those sections may only be unread.
     pub(super) holed: Vec<u32>,
-    /// Keys whose values are of the wrong type, each with its table's line: they are told, not missing.
+    /// Keys that are misspelt or have values of the wrong type, each with its table's line: they are reported as
+    /// that, and not as missing.
     pub(super) mistyped: HashSet<(u32, &'static str)>,
 }
 

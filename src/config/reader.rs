@@ -27,6 +27,8 @@ pub(super) struct Reader<'a, 'i> {
     title: String,
     line: u32,
     known: Vec<&'static str>,
+    /// Keys that must be there and are not, with what to report if they are not misspelt either.
+    missing: Vec<(&'static str, String)>,
     findings: &'a mut Findings,
 }
 
@@ -42,6 +44,7 @@ impl<'a, 'i> Reader<'a, 'i> {
             title: "the file's top level".to_owned(),
             line: 1,
             known: Vec::new(),
+            missing: Vec::new(),
             findings,
         };
         let result = read(&mut reader);
@@ -126,11 +129,11 @@ impl<'a, 'i> Reader<'a, 'i> {
         self.string(key)
     }
 
-    /// Reports that a key is missing.
-    fn require(&mut self, key: &str, value: &str) {
+    /// Notes that a key is missing.
+    fn require(&mut self, key: &'static str, value: &str) {
         if !self.table.contains_key(key) && !self.findings.holed.contains(&self.line) {
             let message = format!("{} has no `{key}`: add {key} = {value}", self.title);
-            self.findings.report(self.line, message);
+            self.missing.push((key, message));
         }
     }
 
@@ -321,6 +324,7 @@ impl<'a, 'i> Reader<'a, 'i> {
             title,
             line: table.line,
             known: Vec::new(),
+            missing: Vec::new(),
             findings: self.findings,
         };
         let result = read(&mut reader);
@@ -332,7 +336,10 @@ impl<'a, 'i> Reader<'a, 'i> {
         for (key, _) in &self.table {
             let name = key.get_ref();
             let remedy = match nearest(name, self.known.iter().copied()) {
-                Some(near) => format!("did you mean `{near}`?"),
+                Some(near) => {
+                    self.findings.mistyped.insert((self.line, near));
+                    format!("did you mean `{near}`?")
+                }
                 None => format!("it may hold {}", self.known.join(", ")),
             };
             let name = name.escape_debug();
@@ -340,6 +347,11 @@ impl<'a, 'i> Reader<'a, 'i> {
                 self.findings.line_at(key.span().start),
                 format!("unknown key `{name}` in {}; {remedy}", self.title),
             );
+        }
+        for (key, message) in self.missing {
+            if !self.findings.mistyped.contains(&(self.line, key)) {
+                self.findings.report(self.line, message);
+            }
         }
     }
 }

@@ -431,3 +431,20 @@ fn an_order_with_too_many_items_is_refused_with_the_line_of_the_first_that_is_to
         "o.toml:13: the order has 1001 orders that it supersedes, must be at most 1000: split the order"
     );
 }
+
+#[test]
+fn a_misspelt_field_of_an_order_is_not_reported_as_missing_too() {
+    for (right, wrong) in [
+        ("legal-basis", "legal-bases"),
+        ("review-at", "reviev-at"),
+        ("[authority]", "[authorty]"),
+        ("[[targets]]", "[[target]]"),
+        ("how = ", "howe = "),
+        ("[redress]", "[redres]"),
+        ("id = ", "ids = "),
+    ] {
+        let found = told(&GOOD.replace(right, wrong));
+        assert!(found.contains("unknown key `"), "{wrong}: {found}");
+        assert_eq!(found.lines().count(), 1, "{wrong}: {found}");
+    }
+}

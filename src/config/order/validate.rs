@@ -140,8 +140,9 @@ fn is_within_bounds(raw: &Raw, findings: &mut Findings) -> bool {
 
 /// Reports that a field is missing that must be there.
 fn missing(key: &str, remedy: &str, line: u32, findings: &mut Findings) {
-    let last = key.rsplit('.').next().unwrap_or(key);
-    if !findings.holed.contains(&line) && !findings.mistyped.contains(&(line, last)) {
+    let mut parts = key.split('.');
+    let is_known = parts.any(|part| findings.mistyped.contains(&(line, part)));
+    if !findings.holed.contains(&line) && !is_known {
         findings.report(line, format!("the order has no `{key}`: add {remedy}"));
     }
 }

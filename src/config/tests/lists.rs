@@ -81,3 +81,32 @@ fn a_list_with_an_unreadable_line_is_not_said_to_lack_a_key_but_others_are() {
         ]
     );
 }
+
+#[test]
+fn a_misspelt_key_is_not_reported_as_missing_too() {
+    for (text, expected) in [
+        (
+            "[[list]]\nname = \"a\"\npaht = \"x\"\n",
+            "3: unknown key `paht` in [[list]]; did you mean `path`?",
+        ),
+        (
+            "[[list]]\nnmae = \"a\"\npath = \"x\"\n",
+            "2: unknown key `nmae` in [[list]]; did you mean `name`?",
+        ),
+        (
+            "[upstream]\nservers = [{ adress = \"192.0.2.1\" }]\n",
+            "2: unknown key `adress` in a table of servers; did you mean `address`?",
+        ),
+        (
+            "[[exception]]\nname = \"a.example\"\nscop = \"exact\"\nagainst = [\"x\"]\nreason = \"r\"\nauthor = \"a\"\n",
+            "3: unknown key `scop` in [[exception]]; did you mean `scope`?",
+        ),
+    ] {
+        assert_eq!(problems(text), [expected], "{text}");
+    }
+    assert_eq!(
+        problems("[[list]]\nname = \"a\"\nwhere = \"x\"\n").len(),
+        2,
+        "it is like no key"
+    );
+}
