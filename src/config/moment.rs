@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use jiff::Timestamp;
+use jiff::civil::Date;
 use jiff::fmt::temporal::Pieces;
 use jiff::tz::Offset;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -22,6 +23,11 @@ pub struct Moment {
 /// A text is not an instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoMoment {
+    /// It is something else, or has no offset, and may not be a date alone either.
+    #[error(
+        "must be a time with its offset, as in 2017-07-14T11:30:00+07:00, or a date, as in 2017-07-14"
+    )]
+    NoDate,
     /// It is something else, or has no offset.
     #[error("must be a time with its offset, as in 2017-07-14T11:30:00+07:00")]
     Form,
@@ -46,6 +52,23 @@ impl Moment {
     pub fn at(self) -> Timestamp {
         self.at
     }
+}
+
+/// An instant as an argument has it: a date alone is its first instant in UTC.
+///
+/// # Errors
+/// [`NoMoment`].
+pub fn or_date(text: &str) -> Result<Moment, NoMoment> {
+    let day = match text.parse::<Date>() {
+        Ok(_) if !text.contains(|c: char| !matches!(c, '0'..='9' | '-')) => {
+            format!("{text}T00:00:00Z")
+        }
+        _ => text.to_owned(),
+    };
+    day.parse().map_err(|why| match why {
+        NoMoment::Form => NoMoment::NoDate,
+        other => other,
+    })
 }
 
 impl From<Timestamp> for Moment {

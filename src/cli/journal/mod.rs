@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use self::show::{Before, tell};
 use super::configuration::Need;
 use super::{Failure, read_config};
-use crate::config::moment::Moment;
+use crate::config::moment::{Moment, or_date};
 use crate::config::shown::{Show, counted};
 use crate::control::journal::entry::Event;
 use crate::control::journal::key::Keys;
@@ -59,11 +59,11 @@ struct VerifyArgs {
 struct ShowArgs {
     #[command(flatten)]
     file: FileArgs,
-    /// Only what happened then or later, as in 2017-07-20T00:00:00+07:00.
-    #[arg(long, value_name = "TIME")]
+    /// Only what happened then or later, as in 2017-07-20T00:00:00+07:00; a date alone is its 00:00:00 UTC.
+    #[arg(long, value_name = "TIME", value_parser = or_date)]
     since: Option<Moment>,
-    /// Only what happened before.
-    #[arg(long, value_name = "TIME")]
+    /// Only what happened before; a date alone is its 00:00:00 UTC.
+    #[arg(long, value_name = "TIME", value_parser = or_date)]
     until: Option<Moment>,
     /// Only what is about this order.
     #[arg(long, value_name = "ID")]

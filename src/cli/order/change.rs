@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::refused;
 use crate::cli::{ControlArgs, Failure, read_config, runtime};
-use crate::config::moment::Moment;
+use crate::config::moment::{Moment, or_date};
 use crate::config::order::Order;
 use crate::config::shown::Show;
 use crate::config::values::plain;
@@ -36,8 +36,8 @@ pub(super) struct LiftArgs {
     /// Why: it stays in the file.
     #[arg(long)]
     reason: String,
-    /// When; without it, now.
-    #[arg(long, value_name = "TIME")]
+    /// When, as in 2017-07-20T00:00:00+07:00; a date alone is its 00:00:00 UTC. Without it, now.
+    #[arg(long, value_name = "TIME", value_parser = or_date)]
     at: Option<Moment>,
     #[command(flatten)]
     pub(super) control: ControlArgs,
@@ -50,11 +50,11 @@ pub(super) struct SuspendArgs {
     /// Why: it stays in the file.
     #[arg(long)]
     reason: String,
-    /// From when; without it, now.
-    #[arg(long, value_name = "TIME")]
+    /// From when, as in 2017-07-20T00:00:00+07:00; a date alone is its 00:00:00 UTC. Without it, now.
+    #[arg(long, value_name = "TIME", value_parser = or_date)]
     from: Option<Moment>,
-    /// Until when.
-    #[arg(long, value_name = "TIME")]
+    /// Until when; a date alone is its 00:00:00 UTC.
+    #[arg(long, value_name = "TIME", value_parser = or_date)]
     until: Moment,
     #[command(flatten)]
     pub(super) control: ControlArgs,

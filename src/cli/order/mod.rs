@@ -16,7 +16,7 @@ pub(super) use self::tell::{brief, idle};
 use super::configuration::Need;
 use super::{ControlArgs, Failure, read_config};
 use crate::config::Config;
-use crate::config::moment::Moment;
+use crate::config::moment::{Moment, or_date};
 use crate::config::order::Order;
 use crate::config::shown::counted;
 use crate::control::guard::rails::Rails;
@@ -76,8 +76,9 @@ struct FileArgs {
 
 #[derive(Debug, Args)]
 struct AtArgs {
-    /// The state at that time, as in 2017-07-20T00:00:00+07:00; without it, now.
-    #[arg(long, value_name = "TIME")]
+    /// The state at that time, as in 2017-07-20T00:00:00+07:00; a date alone is its 00:00:00 UTC. Without it,
+    /// now.
+    #[arg(long, value_name = "TIME", value_parser = or_date)]
     at: Option<Moment>,
     /// Print JSON, for programs.
     #[arg(long)]

@@ -21,7 +21,7 @@ use self::server::Server;
 use super::configuration::Choice;
 use super::{ControlArgs, Failure, read_config};
 use crate::config::exception::Exception;
-use crate::config::moment::Moment;
+use crate::config::moment::{Moment, or_date};
 use crate::config::order::{Order, Suspension};
 use crate::config::shown::Show;
 use crate::config::{Config, Content, List, Origin, regular, typed};
@@ -53,8 +53,8 @@ pub(super) struct WhyArgs {
     client: Option<IpAddr>,
     /// As it was at that time, as in 2017-07-20T00:00:00+07:00: by the journal, or without one by the dates
     /// of orders. Exit code 3 when the decision is not known.
-    /// A time to come is answered by the files as they are.
-    #[arg(long, value_name = "TIME")]
+    /// A time to come is answered by the files as they are. A date alone is its 00:00:00 UTC.
+    #[arg(long, value_name = "TIME", value_parser = or_date)]
     at: Option<Moment>,
     /// Explain by the lists, orders and exceptions as their files are, whatever the server has in force.
     #[arg(long)]
@@ -122,7 +122,7 @@ struct Idle {
 
 #[derive(Debug, Serialize)]
 struct Rule {
-    /// The list's name, `order:` and the order's id, or `exception:` and what tells it from others.
+    /// The list's name, `order:` and the order's id, or `exception:` and what distinguishes it from others.
     source: String,
     kind: Kind,
     rule: String,

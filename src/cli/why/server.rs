@@ -142,7 +142,7 @@ fn is_as_loaded(list: &List, state: &ListStatus) -> bool {
     now.is_some() && now == state.digest && list.scope == state.scope
 }
 
-/// A rule in force whose line is not known.
+/// A rule in force on an unknown line.
 fn unplaced(rule: &MatchingRule) -> Rule {
     Rule {
         source: rule.source.clone(),
