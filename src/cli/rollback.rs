@@ -8,15 +8,14 @@ use clap::Args;
 
 use super::{ControlArgs, Failure, reload, runtime};
 use crate::control::client::call;
-use crate::control::status::RollbackRequest;
+use crate::control::status::{ReloadReport, RollbackRequest};
 use crate::sys::process::user_id;
 
 #[derive(Debug, Args)]
 pub(super) struct RollbackArgs {
     #[command(flatten)]
     control: ControlArgs,
-    /// The generation whose lists are to be in force.
-    #[arg(required_unless_present = "release")]
+    /// The generation to go back to. Without it, those that are kept are listed, as an error.
     generation: Option<u64>,
     /// Let lists that are held follow their files again.
     #[arg(long, conflicts_with = "generation")]
@@ -30,9 +29,14 @@ pub(super) fn run(
 ) -> Result<(), Failure> {
     let places = args.control.places(config)?;
     let wish = RollbackRequest {
-        generation: args.generation,
+        // No generation is number 0: the server answers with those that it keeps.
+        generation: (!args.release).then_some(args.generation.unwrap_or(0)),
     };
-    let report = runtime()?.block_on(call(&places, user_id(), "/rollback", Some(&wish)))?;
+    let report: ReloadReport =
+        runtime()?.block_on(call(&places, user_id(), "/rollback", Some(&wish)))?;
+    if let (None, false, [problem]) = (args.generation, args.release, &*report.problems) {
+        return Err(Failure::Other(problem.clone().into()));
+    }
     reload::tell(&report, out)?;
     if let Some(generation) = args.generation {
         writeln!(

@@ -280,7 +280,8 @@ impl OrdersRequest {
 /// A wish to go back to the lists of a generation.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct RollbackRequest {
-    /// Which; nothing: to let lists that are held follow their files again.
+    /// Which; `None` lets lists that are held follow their files again. 0, which no generation has, names
+    /// those that are kept.
     pub generation: Option<u64>,
 }
 

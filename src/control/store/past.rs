@@ -21,11 +21,11 @@ pub enum PastError {
     #[error(transparent)]
     Journal(#[from] JournalError),
     /// It is not kept any more, or never was.
-    #[error("{dir}: the lists of generation {generation} are not kept; kept are those of: {known}", dir = .dir.shown())]
+    #[error("{dir}: {problem}; lists are kept of: {known}", problem = unknown(*.generation), dir = .dir.shown())]
     Unknown {
         /// The state directory.
         dir: PathBuf,
-        /// What was asked for.
+        /// What was asked for; 0, which no generation has, if nothing was.
         generation: u64,
         /// What there is.
         known: String,
@@ -33,6 +33,13 @@ pub enum PastError {
     /// An image of it.
     #[error(transparent)]
     Image(#[from] ImageFileError),
+}
+
+fn unknown(generation: u64) -> String {
+    match generation {
+        0 => "no generation is named".to_owned(),
+        _ => format!("the lists of generation {generation} are not kept"),
+    }
 }
 
 /// The lists of a generation, as images.
@@ -58,7 +65,9 @@ pub fn read_generation(
 ) -> Result<Kept, PastError> {
     let history = Manifest::read(dir)?.0;
     let unknown = || {
-        let known = history.iter().map(|kept| kept.generation.to_string());
+        let known = history
+            .iter()
+            .map(|kept| format!("{} ({:.0})", kept.generation, kept.at));
         let known: Vec<_> = known.collect();
         PastError::Unknown {
             dir: dir.to_owned(),
