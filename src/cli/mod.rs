@@ -15,6 +15,7 @@ mod rollback;
 mod serve;
 mod status;
 mod told;
+mod usage;
 mod why;
 
 use std::io::{self, Write};
@@ -212,7 +213,7 @@ impl<E: std::error::Error + 'static> From<E> for Failure {
 
 /// Runs the program with the process's arguments.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| usage::with_tip(error).exit());
     let verb = cli.verb.unwrap_or(Verb::Serve(serve::ServeArgs::default()));
     let choice = match choose(&verb, cli.config) {
         Ok(choice) => choice,
@@ -289,7 +290,7 @@ fn tell(failure: &Failure) {
         Failure::Told | Failure::Unknown => true,
     };
     if !is_told {
-        // When nobody can be told, the exit code still says it.
+        // If standard error is closed, the exit code still says it.
         let _ = writeln!(Plain(io::stderr()), "{failure}");
     }
 }
