@@ -40,9 +40,13 @@ fn try_start(config: &Config, out: &mut impl Write) -> Result<Vec<String>, Failu
     let running = match runtime()?.block_on(status) {
         Ok(status) => {
             let process = status.pid;
+            let listen = status.gauges.listen.iter();
+            let listen: Vec<_> = listen.map(ToString::to_string).collect();
             writeln!(
                 out,
-                "note: a server runs (process {process}): what it holds is not tried"
+                "note: a server runs (process {process}) and has {}, its control socket, state directory and \
+                 journal: not checked is whether another start could have them",
+                listen.join(", ")
             )?;
             Some(Running {
                 listen: status.gauges.listen,
@@ -50,7 +54,11 @@ fn try_start(config: &Config, out: &mut impl Write) -> Result<Vec<String>, Failu
         }
         Err(ClientError::Absent { .. }) => None,
         Err(error) => {
-            writeln!(out, "note: what a start needs is not tried: {error}")?;
+            writeln!(
+                out,
+                "note: not checked is whether a start could have its ports, control socket, state directory and \
+                 journal, as a server may have them: {error}"
+            )?;
             return Ok(Vec::new());
         }
     };

@@ -77,7 +77,14 @@ pub(super) fn run(
         let state = match list.state {
             ListHealth::Current => "",
             ListHealth::Held => ", HELD at its last good state",
-            ListHealth::Missing => ", MISSING",
+            ListHealth::Missing => {
+                writeln!(
+                    out,
+                    "list {}: MISSING, nothing of it is in force",
+                    list.name
+                )?;
+                continue;
+            }
         };
         let bad: u32 = list.bad.iter().map(|bad| bad.count).sum();
         let left_out: u32 = list.left_out.iter().map(|left| left.count).sum();

@@ -121,13 +121,16 @@ impl Job {
         let file = place.clone();
         let reading = tokio::task::spawn_blocking(move || read_image(&file));
         let image = reading.await.map_err(|_| CompileError::Broken)??;
-        tracing::info!(
-            octets = outcome.octets,
-            rules = outcome.rules,
-            seconds = outcome.seconds,
-            peak_octets = outcome.peak,
-            "compiled"
-        );
+        // Without a rule there was nothing to compile, or it is refused, which is logged by itself.
+        if outcome.rules > 0 {
+            tracing::info!(
+                bytes = outcome.octets,
+                rules = outcome.rules,
+                seconds = outcome.seconds,
+                peak_bytes = outcome.peak,
+                "compiled"
+            );
+        }
         let image = Arc::new(image);
         Ok(Base {
             image,

@@ -6,7 +6,8 @@ use std::process::Output;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::server::{folder, list, tapis, text};
+use crate::support::server::{Server, folder, list, preamble, tapis, text};
+use crate::support::upstream::Upstream;
 
 fn verb(folder: &TempDir, arguments: &[&str]) -> Output {
     let config = folder.path().join("tapis.toml");
@@ -249,4 +250,144 @@ fn an_order_file_is_bounded_for_check_as_it_is_for_the_server() {
     let large = folder.path().join("large.toml");
     let told = refused_at_once(&["order", "check", large.to_str().expect("text")]);
     assert!(told.contains("large.toml: is over 16 MiB"), "{told}");
+}
+
+/// Runs a verb whose arguments are wrong.
+fn misused(arguments: &[&str]) -> String {
+    let output = tapis().args(arguments).output().expect("it ran");
+    assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+    text(&output)
+}
+
+#[test]
+fn verbs_of_other_programs_are_answered_with_the_way_here() {
+    for (verb_name, way) in [
+        ("unblock", "[[exception]]"),
+        ("allow", "[[exception]]"),
+        ("block", "tapis order new"),
+        ("add", "tapis order new"),
+        ("lift", "tapis order lift"),
+        ("remove", "tapis order lift"),
+        ("delete", "tapis order lift"),
+        ("stop", "systemctl"),
+        ("restart", "tapis reload"),
+    ] {
+        let told = misused(&[verb_name, "ads.example"]);
+        assert!(told.contains(way) && told.contains("tip: "), "{told}");
+        assert!(!told.contains("similar"), "{verb_name}: {told}");
+    }
+    let told = misused(&["order", "remove", "x"]);
+    assert!(told.contains("tapis order lift"), "{told}");
+    // A slip of the finger is still corrected.
+    let told = misused(&["relaod"]);
+    assert!(told.contains("'reload'"), "{told}");
+}
+
+#[test]
+fn a_configuration_without_its_option_is_answered_with_the_option() {
+    let folder = folder("", &[("server.conf", "")]);
+    let named = folder.path().join("server.conf");
+    let named = named.to_str().expect("text");
+    for verb_name in ["check", "serve", "status", "reload", "compile"] {
+        for file in ["gone/tapis.toml", named] {
+            let told = misused(&[verb_name, file]);
+            let tip = format!("tapis {verb_name} --config {file}");
+            assert!(told.contains(&tip), "{told}");
+        }
+    }
+    let told = misused(&["journal", "show", "t.toml"]);
+    assert!(
+        told.contains("tapis journal show --config t.toml"),
+        "{told}"
+    );
+    let told = misused(&["check", "ads.example"]);
+    assert!(!told.contains("--config ads"), "{told}");
+}
+
+#[test]
+fn a_date_alone_is_its_first_instant_in_utc() {
+    let order = include_str!("../../blocklists/orders/2017-07-14-telegram-web.toml");
+    let lifted = |line: &&str| line.starts_with("lifted-at") || line.starts_with("lift-reason");
+    let lines: Vec<_> = order.lines().filter(|line| !lifted(line)).collect();
+    let order = lines.join(
+        "
+",
+    ) + "
+";
+    let folder = folder("[orders]\npath = \"orders\"\n", &[]);
+    let path = folder.path().join("orders/x.toml");
+    fs::create_dir(folder.path().join("orders")).expect("made");
+    fs::write(&path, order).expect("written");
+    let why = |at: &str| {
+        let output = verb(&folder, &["why", "web.telegram.org", "--at", at]);
+        let told = String::from_utf8_lossy(&output.stdout).into_owned();
+        (told, output.status.code())
+    };
+    for day in ["2017-07-13", "2017-07-15"] {
+        let (told, code) = why(day);
+        assert!(code != Some(2) && !told.is_empty(), "{told}");
+        assert_eq!((told, code), why(&format!("{day}T00:00:00Z")));
+    }
+    let output = verb(&folder, &["order", "list", "--at", "2017-07-14"]);
+    assert!(output.status.success(), "{}", text(&output));
+    let id = "id-2017-07-14-telegram";
+    let lift = ["order", "lift", id, "--reason", "x", "--at", "2017-08-01"];
+    let output = verb(&folder, &lift);
+    assert!(output.status.success(), "{}", text(&output));
+    let record = fs::read_to_string(&path).expect("readable");
+    assert!(record.contains("2017-08-01T00:00:00Z"), "{record}");
+    for option in ["--since", "--until"] {
+        let output = verb(
+            &folder,
+            &["journal", "show", "--file", "gone", option, "2026-11-26"],
+        );
+        assert!(output.status.success(), "{}", text(&output));
+    }
+    for verb_name in [
+        &["why", "--help"][..],
+        &["journal", "show", "--help"],
+        &["order", "list", "--help"],
+        &["order", "lift", "--help"],
+        &["order", "suspend", "--help"],
+    ] {
+        let output = tapis().args(verb_name).output().expect("it ran");
+        let help = text(&output);
+        let help: Vec<_> = help.split_whitespace().collect();
+        assert!(help.join(" ").contains("00:00:00 UTC"), "{verb_name:?}");
+    }
+}
+
+#[test]
+fn what_is_no_time_is_answered_with_the_forms_to_type() {
+    for wrong in [
+        "yesterday",
+        "2026-11-26T10:00:00",
+        "2026-11-26 10:00",
+        "26.11.2026",
+    ] {
+        for arguments in [
+            &["why", "a.example", "--at", wrong][..],
+            &["journal", "show", "--since", wrong],
+            &["journal", "export", "--until", wrong],
+            &["order", "list", "--at", wrong],
+            &["order", "suspend", "x", "--reason", "x", "--until", wrong],
+        ] {
+            let told = misused(arguments);
+            let forms = "2017-07-14T11:30:00+07:00, or a date, as in 2017-07-14";
+            assert!(told.contains(forms), "{told}");
+        }
+    }
+}
+
+#[test]
+fn check_beside_a_server_says_what_it_leaves_out_and_why() {
+    let server = Server::start(&preamble(Upstream::plain().address), &[]);
+    let told = text(&server.verb(&["check"]));
+    let process = server.id();
+    let note = format!("note: a server runs (process {process}) and has ");
+    assert!(
+        told.contains(&note) && told.contains("not checked"),
+        "{told}"
+    );
+    assert!(told.contains(&server.address.to_string()), "{told}");
 }
