@@ -26,9 +26,13 @@ fn shipped(name: &str) -> PathBuf {
 /// Copies the files that the example's head names.
 fn copy(to: &Path) {
     let text = fs::read_to_string(shipped("isp.toml")).expect("readable");
-    let copied = "cp -r config/isp.toml config/lists config/orders /etc/tapis/";
-    assert!(text.contains(copied), "{text}");
-    fs::copy(shipped("isp.toml"), to.join("isp.toml")).expect("copied");
+    for copied in [
+        "cp -r config/lists config/orders /etc/tapis/",
+        "cp config/isp.toml /etc/tapis/tapis.toml",
+    ] {
+        assert!(text.contains(copied), "{text}");
+    }
+    fs::copy(shipped("isp.toml"), to.join("tapis.toml")).expect("copied");
     for folder in ["lists", "orders"] {
         fs::create_dir(to.join(folder)).expect("made");
         for file in fs::read_dir(shipped(folder)).expect("listed") {
@@ -79,7 +83,7 @@ fn each_shipped_configuration_is_good_where_it_is_and_where_it_is_copied_to() {
     }
     let folder = tempfile::tempdir().expect("a folder");
     copy(folder.path());
-    let told = check(&folder.path().join("isp.toml"));
+    let told = check(&folder.path().join("tapis.toml"));
     assert!(told.contains("mandated: 2 rules"), "{told}");
 }
 
@@ -186,4 +190,25 @@ fn an_order_of_the_providers_example_blocks_what_no_list_may_and_is_lifted_by_a_
     });
     let record = fs::read_to_string(server.path("orders/x.toml")).expect("readable");
     assert!(record.contains("a court's decision"), "{record}");
+}
+
+#[test]
+fn the_providers_real_list_is_held_if_the_first_start_was_without_it() {
+    let upstream = Upstream::plain();
+    let server = provider(&upstream);
+    let real: String = (0..5000).map(|n| format!("n{n}.example\n")).collect();
+    server.replace("lists/mandated.txt", &real);
+    until("the guard", || {
+        server.status()["lists"][0]["state"] == "held"
+    });
+    assert!(!is_blocked(server.address, "n1.example"));
+    let head = fs::read_to_string(shipped("isp.toml")).expect("readable");
+    let accept = ["reload", "--accept", "mandated:grown"];
+    assert!(
+        head.contains(&format!("`tapis {}`", accept.join(" "))),
+        "{head}"
+    );
+    let output = server.verb(&accept);
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(is_blocked(server.address, "n1.example"));
 }
