@@ -33,7 +33,7 @@ pub(super) enum Need {
 /// A configuration, and how it was found.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Choice {
-    /// Its file; `None` stands for the built-in default.
+    /// Its file; `None` for the built-in default.
     pub(super) path: Option<PathBuf>,
     by: By,
 }

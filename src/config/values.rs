@@ -170,7 +170,7 @@ fn path(given: Option<At<String>>, what: &str, findings: &mut Findings) -> Optio
     Some(normalise(&directory.join(value)))
 }
 
-/// The scheme of a URL, and what stands behind its `://`.
+/// The scheme of a URL, and what follows its `://`.
 pub(super) fn url(text: &str) -> Option<(&str, &str)> {
     let (scheme, rest) = text.split_once("://")?;
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');

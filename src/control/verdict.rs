@@ -16,7 +16,7 @@ pub struct Question {
     pub name: String,
     /// The record type's number.
     pub rtype: u16,
-    /// Who asks; `None` stands for some client that may ask.
+    /// The client; `None` for any client that may ask.
     pub client: Option<IpAddr>,
 }
 

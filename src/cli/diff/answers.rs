@@ -1,7 +1,7 @@
 //! For which names clients get another answer in one policy than in another.
 //!
 //! Only at names that a rule of either policy is on can the answer begin to differ. So each of them is asked for in
-//! both, and with it a name below it that no rule is on, which stands for all of those.
+//! both, and with it a name below it that no rule is on, as a sample of all of those.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -230,7 +230,7 @@ impl<'s> Both<'s> {
         None
     }
 
-    /// How answers differ at a name and below it, each with the sign that stands before the name: not where they
+    /// How answers differ at a name and below it, each with the sign before the name: not where they
     /// differ as below the next name above that is compared.
     fn differing(&self, name: &Name) -> Vec<(&'static str, Pair<'s>)> {
         let differs = |pair: &Pair<'_>| pair.0 != pair.1;
