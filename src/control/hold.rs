@@ -410,6 +410,7 @@ mod tests {
     use tokio::task::JoinHandle;
     use tokio_util::sync::CancellationToken;
 
+    use super::super::hold_file::sample as hold;
     use super::*;
     use crate::control::hold_file::held;
     use crate::control::landing::start_load;
@@ -557,17 +558,6 @@ mod tests {
         assert_eq!((report.generation, report.problems.len()), (2, 0));
         running.kept().await;
         running
-    }
-
-    fn hold(generation: u64, first: u64) -> Hold {
-        Hold {
-            generation,
-            since: "2026-01-01T00:00:00Z".parse().expect("a time"),
-            first,
-            lists: vec!["ads".to_owned()],
-            accepted: BTreeMap::new(),
-            unrestored: Vec::new(),
-        }
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -135,20 +135,23 @@ pub fn held(dir: &Path) -> Option<u64> {
     hold.map(|hold| hold.generation)
 }
 
+/// A hold of one list, for tests.
+#[cfg(test)]
+pub(super) fn sample(generation: u64, first: u64) -> Hold {
+    Hold {
+        generation,
+        since: "2026-01-01T00:00:00Z".parse().expect("a time"),
+        first,
+        lists: vec!["ads".to_owned()],
+        accepted: BTreeMap::new(),
+        unrestored: Vec::new(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::sample as hold;
     use super::*;
-
-    fn hold(generation: u64, first: u64) -> Hold {
-        Hold {
-            generation,
-            since: "2026-01-01T00:00:00Z".parse().expect("a time"),
-            first,
-            lists: vec!["ads".to_owned()],
-            accepted: BTreeMap::new(),
-            unrestored: Vec::new(),
-        }
-    }
 
     #[test]
     fn what_is_held_is_read_as_it_was_written() {

@@ -6,17 +6,11 @@ use std::process::Output;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::server::{Server, folder, list, preamble, tapis, text};
+use crate::support::server::{self, Server, folder, list, preamble, tapis, text};
 use crate::support::upstream::Upstream;
 
 fn verb(folder: &TempDir, arguments: &[&str]) -> Output {
-    let config = folder.path().join("tapis.toml");
-    tapis()
-        .args(arguments)
-        .arg("--config")
-        .arg(config)
-        .output()
-        .expect("it ran")
+    server::verb(folder.path(), arguments)
 }
 
 #[test]

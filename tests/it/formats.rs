@@ -3,19 +3,13 @@
 use std::fs;
 
 use crate::support::client::is_blocked;
-use crate::support::server::{Server, folder, list, preamble, tapis, text};
+use crate::support::server::{Server, folder, list, preamble, text, verb};
 use crate::support::upstream::Upstream;
 
 /// What `check` reports of a list with this content, and its exit code.
 fn check(content: &str, keys: &str) -> (String, Option<i32>) {
     let folder = folder(&list("ads", keys), &[("ads", content)]);
-    let config = folder.path().join("tapis.toml");
-    let output = tapis()
-        .arg("check")
-        .arg("--config")
-        .arg(config)
-        .output()
-        .expect("it ran");
+    let output = verb(folder.path(), &["check"]);
     (text(&output), output.status.code())
 }
 

@@ -6,18 +6,12 @@ use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
 
 use crate::support::client::{ask, errors, is_blocked, rcode, until};
-use crate::support::server::{Server, folder, list, preamble, tapis, text};
+use crate::support::server::{Server, folder, list, preamble, tapis, text, verb};
 use crate::support::upstream::{Upstream, address_of, answer, name, soa};
 
 fn check(config: &str) -> String {
     let folder = folder(config, &[]);
-    let path = folder.path().join("tapis.toml");
-    let output = tapis()
-        .arg("check")
-        .arg("--config")
-        .arg(path)
-        .output()
-        .expect("it ran");
+    let output = verb(folder.path(), &["check"]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     text(&output)
 }

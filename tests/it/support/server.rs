@@ -46,6 +46,14 @@ pub(crate) fn folder(config: &str, files: &[(&str, &str)]) -> TempDir {
     folder
 }
 
+/// Runs a verb with the configuration of a folder.
+pub(crate) fn verb(folder: &Path, arguments: &[&str]) -> Output {
+    let config = folder.join("tapis.toml");
+    let mut command = tapis();
+    command.args(arguments).arg("--config").arg(config);
+    command.output().expect("it ran")
+}
+
 impl Server {
     /// Starts with this configuration, and these files beside it.
     pub(crate) fn start(config: &str, files: &[(&str, &str)]) -> Self {
@@ -140,13 +148,7 @@ impl Server {
 
     /// Runs a verb with the server's configuration.
     pub(crate) fn verb(&self, arguments: &[&str]) -> Output {
-        let config = self.path("tapis.toml");
-        tapis()
-            .args(arguments)
-            .arg("--config")
-            .arg(config)
-            .output()
-            .expect("it ran")
+        verb(self.folder.path(), arguments)
     }
 
     /// `tapis status --json`.
