@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::error::{Problem, Problems};
 use super::{Config, Origin, read};
 
-/// Headers of sections whose mistakes can't concern the socket.
+/// Headers of sections with mistakes that can't concern the socket.
 const OTHERS: &[&str] = &[
     "[upstream]",
     "[cache]",

@@ -73,7 +73,7 @@ pub(super) fn hint(text: &str) -> Option<String> {
     }
 }
 
-/// An IPv6 address whose last group may as well be meant as a port, split there: `2001:db8::1:53`.
+/// An IPv6 address with a last group that may as well be meant as a port, split there: `2001:db8::1:53`.
 pub(super) fn split_port(text: &str) -> Option<SocketAddr> {
     const PORTS: [u16; 6] = [53, 5300, 5335, 5353, 853, 443];
     let (ip, port) = text.rsplit_once(':')?;

@@ -187,7 +187,7 @@ impl Replay {
         age.is_some_and(|age| age < SETTLING)
     }
 
-    /// Of the instant before its generation came into force; `None` if no generation is recorded of then.
+    /// Of the instant before its generation came into force; `None` if no generation of that time is recorded.
     pub fn before(&self, config: &Config, rails: &Rails) -> Option<Self> {
         let before = self
             .since?

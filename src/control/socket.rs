@@ -23,7 +23,7 @@ const BACKLOG: i32 = 128;
 pub struct Access {
     /// The server's own user.
     pub user: u32,
-    /// A group whose members may, too.
+    /// A group; its members may, too.
     pub group: Option<u32>,
 }
 
@@ -74,7 +74,7 @@ pub fn candidates(user: u32) -> Vec<PathBuf> {
     if let Some(runtime) = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty()) {
         places.push(PathBuf::from(runtime).join("tapis").join(file));
     }
-    // The temporary folder is everybody's, so the name says whose it is; `own_directory` checks, and
+    // All users share the temporary folder, so the name has the owner's number; `own_directory` checks, and
     // `is_alone_in` for other users.
     places.push(
         std::env::temp_dir()
@@ -186,7 +186,7 @@ fn bind_one(
         None => 0o600,
     };
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(unusable)?;
-    // Nobody can connect before this, so nobody has who may not.
+    // No connection is possible before this, so none is of a user who may not.
     raw.listen(BACKLOG).map_err(unusable)?;
     raw.set_nonblocking(true).map_err(unusable)?;
     let listener = UnixListener::from_std(raw.into()).map_err(unusable)?;
@@ -302,7 +302,7 @@ fn own_directory(directory: &Path, follow: bool, access: Access) -> io::Result<(
     }
 }
 
-/// Checks that nobody but `user` and root can put a socket into a directory in the place of one that is there.
+/// Checks that only `user` and root can put a socket into a directory in the place of one that is there.
 fn is_safe(directory: &Path, follow: bool, user: u32) -> io::Result<fs::Metadata> {
     let meta = match follow {
         true => fs::metadata(directory)?,
@@ -331,7 +331,7 @@ fn admits(directory: &fs::Metadata, group: u32) -> bool {
 /// The user of the server at the other end of a stream to `path`, unless it is one that `user` may trust: its
 /// own, root's, or one of another user in a folder that is that user's alone.
 pub(super) fn untrusted(stream: &UnixStream, path: &Path, user: u32) -> Option<u32> {
-    // A stream whose other end the system does not know is nobody's.
+    // A stream with an end that the system does not know has no owner.
     let server = stream.peer_cred().map_or(u32::MAX, |server| server.uid());
     (!trusts(user, server, path)).then_some(server)
 }
@@ -340,11 +340,11 @@ fn trusts(user: u32, server: u32, path: &Path) -> bool {
     server == user || server == 0 || is_alone_in(path, server).unwrap_or(false)
 }
 
-/// Whether nobody but `owner` and root could have put a socket there. Its folder belongs to `owner`, and
+/// Whether only `owner` and root could have put a socket there. Its folder belongs to `owner`, and
 /// all folders above to `owner` or root, and others may write to none of them.
 ///
 /// To the temporary folder everybody may write, so a folder in it may be anybody's. Only one that is named
-/// after its owner, as [`candidates`] names it, tells whose server is meant by it: others can take the name,
+/// after its owner, as [`candidates`] names it, names the user of the server that is meant: others can take the name,
 /// but not the number.
 fn is_alone_in(path: &Path, owner: u32) -> io::Result<bool> {
     let Some(folder) = path.parent() else {
@@ -371,8 +371,8 @@ fn is_alone_in(path: &Path, owner: u32) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Takes the next connection of a user who has access, and returns whose it is. Who is a member of a group
-/// is the system's to know: it let nobody else open the socket.
+/// Takes the next connection of a user who has access, and returns that user. Who is a member of a group
+/// is known to the system, which lets no other user open the socket.
 pub(super) async fn accept(
     listener: &UnixListener,
     access: Access,

@@ -21,7 +21,7 @@ pub(in crate::control) struct Draft {
     pub(in crate::control) pages: Option<Arc<Pages>>,
     /// What each order is.
     pub(in crate::control) states: Vec<(String, State)>,
-    /// The generation whose lists these are, and that is held.
+    /// The generation of these lists, which is held.
     pub(in crate::control) held: Option<u64>,
     /// The settings in force.
     pub(in crate::control) settings: Settings,

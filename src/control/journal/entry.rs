@@ -128,7 +128,7 @@ pub struct Published {
     /// Exceptions that went.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exceptions_gone: Vec<Exception>,
-    /// Exceptions whose date came: they are still there and don't count any more.
+    /// Exceptions that ended by their date: they are still there and don't count any more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exceptions_ended: Vec<Exception>,
     /// Exceptions that had ended and count again, as the clock was set back.
@@ -137,7 +137,7 @@ pub struct Published {
     /// Settings with another value than in the generation before; older entries have none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub settings: Vec<Setting>,
-    /// The generation whose lists these are, and that is held.
+    /// The generation of these lists, which is held.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<u64>,
 }

@@ -36,7 +36,7 @@ pub(super) struct Pulse {
 }
 
 impl Pulse {
-    /// Writes one beside the journal at `path`, whose last entry has that number, if it is time.
+    /// Writes one beside the journal at `path`, with that number in its last entry, if it is time.
     pub(super) fn beat(&mut self, path: &Path, number: u64) {
         if self.last.is_some_and(|last| last.elapsed() < INTERVAL) {
             return;

@@ -23,7 +23,7 @@ pub(in crate::control) struct Record {
     pub(super) states: HashMap<String, State>,
     /// Exceptions by all that they say.
     pub(in crate::control) exceptions: BTreeMap<String, Exception>,
-    /// Those of them whose date has come.
+    /// Those of them that ended by their date.
     ended: BTreeSet<String>,
     pub(super) settings: Settings,
 }
