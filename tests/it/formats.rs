@@ -283,3 +283,28 @@ fn who_follows_the_remedy_for_the_format_or_the_comments_has_the_list() {
         assert!(told.contains("ads: 1 rule,"), "{told}");
     }
 }
+
+#[test]
+fn a_refused_list_is_logged_with_its_reason_and_without_a_count() {
+    let upstream = Upstream::plain();
+    let large = |line: &str| line.repeat((1 << 20) / line.len() + 1);
+    let config = preamble(upstream.address) + &list("ads", "") + &list("small", "");
+    let files = [("ads", &*large("||a.example^\n")), ("small", ADBLOCK)];
+    let server = Server::start(&config, &files);
+    let log = server.log();
+    for name in ["ads", "small"] {
+        let refused = format!("list refused list=\"{name}\"");
+        assert!(log.contains(&refused), "{log}");
+    }
+    assert!(log.contains("an adblock filter list"), "{log}");
+    assert!(!log.contains("rules=0"), "{log}");
+    let status = text(&server.verb(&["status"]));
+    let line = "list ads: MISSING, nothing of it is in force\n";
+    assert!(status.contains(line), "{status}");
+    server.replace("ads", &large("a.example\n"));
+    // The small one is refused again.
+    assert_eq!(server.verb(&["reload"]).status.code(), Some(1));
+    assert!(is_blocked(server.address, "a.example"));
+    let log = server.log();
+    assert!(log.contains(" bytes=") && !log.contains("octets="), "{log}");
+}
