@@ -246,7 +246,7 @@ fn an_order_file_is_bounded_for_check_as_it_is_for_the_server() {
     assert!(told.contains("large.toml: is over 16 MiB"), "{told}");
 }
 
-/// Runs a verb whose arguments are wrong.
+/// Runs a verb with wrong arguments.
 fn misused(arguments: &[&str]) -> String {
     let output = tapis().args(arguments).output().expect("it ran");
     assert_eq!(output.status.code(), Some(2), "{arguments:?}");
