@@ -57,6 +57,7 @@ pub(super) fn status(control: &Control, gauges: Gauges) -> Status {
         )
         .chain(control.hits.problem())
         .chain(control.journal.problem())
+        .chain(control.journal.losses())
         .chain(control.held.as_ref().map(Hold::told))
         .chain(control.held.iter().flat_map(|hold| hold.unrestored.clone()))
         .chain(control.unheld.clone())

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use memchr::memrchr_iter;
 
 use super::chain::{Entry, Hash, LineError, nothing};
-use super::entry::{Damaged, Event, OtherHead};
+use super::entry::{Damaged, Event, OtherHead, Start};
 use super::heartbeat;
 use super::key::{Authenticity, KeyError, Keys, Tag};
 use crate::config::regular::{self, Unread};
@@ -110,10 +110,30 @@ pub(super) struct Found {
     pub(super) uncovered: Option<(u64, u64)>,
     /// The head, if the entry with its number has another hash.
     pub(super) other_head: Option<OtherHead>,
+    /// When the last whole entry was made.
+    pub(super) last_at: Option<Timestamp>,
     /// Until when the server before is known to have run, if it did not end as it should.
     pub(super) ran_until: Option<Timestamp>,
     /// There is a key, and the head is not authenticated by it.
     pub(super) unauthenticated: bool,
+}
+
+impl Found {
+    /// The entry of the server that goes on.
+    pub(super) fn start(self, config: Option<PathBuf>) -> Start {
+        Start {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            config,
+            damaged: self.damaged,
+            missing: self.missing,
+            continues: None,
+            ran_until: self.ran_until,
+            uncovered: self.uncovered,
+            other_head: self.other_head,
+            unauthenticated: self.unauthenticated,
+        }
+    }
 }
 
 /// The journal, open for writing; nobody else writes to it.
@@ -187,6 +207,7 @@ impl JournalFile {
                 found.other_head = other_head(path, head, &last)?;
             }
         }
+        found.last_at = end.map(|end| end.at);
         found.ran_until = end.filter(|end| !end.is_stop).map(|end| {
             let beat = heartbeat::read(path).filter(|beat| beat.number <= last.number);
             beat.map_or(end.at, |beat| beat.at.max(end.at))
@@ -196,11 +217,6 @@ impl JournalFile {
             let keys = Keys::read(key).ok();
             let authenticity = keys.map(|keys| head.as_ref().map(|head| head.authenticity(&keys)));
             found.unauthenticated = authenticity != Some(Some(Authenticity::Authentic));
-        }
-        if found.missing.is_some() || found.other_head.is_some() {
-            // Entries beyond the head are what a kill leaves at times.
-            let path = path.shown();
-            tracing::error!(%path, "the journal is not as it was written: see `tapis journal verify`");
         }
         let (path, key) = (path.to_owned(), key.map(Path::to_owned));
         let file = Self {

@@ -12,6 +12,7 @@ pub mod entry;
 mod file;
 mod heartbeat;
 pub mod key;
+mod losses;
 pub mod past;
 mod record;
 pub mod verify;

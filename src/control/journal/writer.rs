@@ -14,8 +14,9 @@ use jiff::Timestamp;
 use super::chain::Entry;
 use super::draft::Draft;
 use super::entry::{Event, Published, Start};
-use super::file::{Found, JournalError, JournalFile, Last, last_generation};
+use super::file::{JournalError, JournalFile, Last, last_generation};
 use super::heartbeat::{self, Pulse};
+use super::losses::Losses;
 use super::record::Record;
 use crate::config::shown::Show;
 
@@ -50,8 +51,9 @@ pub(in crate::control) struct Journal {
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// Why entries wait.
+    /// Why entries wait, or the head does.
     problem: Mutex<Option<String>>,
+    losses: Mutex<Losses>,
     /// The generation that went in force before it was written.
     late: Mutex<Option<u64>>,
     /// The last generation that the file knew when it was opened.
@@ -180,11 +182,13 @@ impl Journal {
         let waits = late.map_or_else(String::new, |generation| {
             format!("; what is in force since generation {generation} waits to be written")
         });
-        match (problem, late) {
-            (Some(problem), _) => Some(format!("journal: {problem}{waits}")),
-            (None, Some(_)) => Some(format!("journal: the disk is slow{waits}")),
-            (None, None) => None,
-        }
+        let problem = problem.or_else(|| late.map(|_| "the disk is slow".to_owned()))?;
+        Some(format!("journal: {problem}{waits}"))
+    }
+
+    /// What is lost, a sentence each: alarms until the next start.
+    pub(in crate::control) fn losses(&self) -> Vec<String> {
+        lock(&self.shared.losses).sentences()
     }
 
     /// Tells the server's end, and waits a moment until that is written.
@@ -273,6 +277,10 @@ impl Desk {
             return self.waiting.push_back(item);
         }
         self.lost += 1;
+        lock(&self.shared.losses).add(match &item {
+            Item::Tell(at, ..) => *at,
+            Item::Publish(draft) => draft.at,
+        });
         let Item::Publish(mut draft) = item else {
             return;
         };
@@ -296,19 +304,16 @@ impl Desk {
         let (Some(file), Some(_), Some(last)) = (&mut self.file, &self.record, &self.last) else {
             return;
         };
-        let written = file.append(&self.sealed);
-        if written.is_ok() {
-            self.sealed.clear();
-            self.written.clone_from(last);
-            self.marked = false;
-        }
-        if let Err(error) = written.and_then(|()| file.mark(last)) {
+        if let Err(error) = file.append(&self.sealed) {
             if matches!(error, JournalError::Replaced(_)) {
                 self.file = None;
             }
             return self.fail(&error);
         }
-        self.marked = true;
+        self.sealed.clear();
+        self.written.clone_from(last);
+        let marked = file.mark(last);
+        self.marked = marked.is_ok();
         if self.waiting.is_empty() {
             // Locked while it is told, so that nobody calls late what was in time.
             let mut late = lock(&self.shared.late);
@@ -317,6 +322,11 @@ impl Desk {
                 // Who waited may have gone on.
                 let _ = receipt.send(());
             }
+        }
+        if let Err(error) = marked {
+            let problem =
+                format!("entries are written, and the head that covers them is not: {error}");
+            return self.report(problem, "the head of the journal is not written");
         }
         if lock(&self.shared.problem).take().is_some() {
             tracing::info!("the journal is written again");
@@ -339,7 +349,8 @@ impl Desk {
             }
         };
         self.file = Some(file);
-        let start = self.start(found);
+        lock(&self.shared.losses).find(&found, self.record.is_some());
+        let start = found.start(self.config.clone());
         if self.record.is_some() {
             // It was moved away: nothing is lost.
             return self.begin_anew(Event::Start(Start {
@@ -406,28 +417,19 @@ impl Desk {
         }
     }
 
-    fn start(&self, found: Found) -> Start {
-        Start {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            pid: std::process::id(),
-            config: self.config.clone(),
-            damaged: found.damaged,
-            missing: found.missing,
-            continues: None,
-            ran_until: found.ran_until,
-            uncovered: found.uncovered,
-            other_head: found.other_head,
-            unauthenticated: found.unauthenticated,
-        }
+    fn fail(&self, error: &JournalError) {
+        self.report(
+            error.to_string(),
+            "the journal is not written; entries wait",
+        );
     }
 
-    fn fail(&self, error: &JournalError) {
-        let told = error.to_string();
+    fn report(&self, new: String, what: &'static str) {
         let mut problem = lock(&self.shared.problem);
-        if problem.as_ref() != Some(&told) {
-            tracing::error!(problem = told, "the journal is not written; entries wait");
+        if problem.as_ref() != Some(&new) {
+            tracing::error!(problem = new, "{what}");
         }
-        *problem = Some(told);
+        *problem = Some(new);
     }
 
     /// Makes lines of what waits, as long as there is room for them.

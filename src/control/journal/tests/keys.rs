@@ -142,6 +142,7 @@ fn a_key_that_others_can_read_signs_nothing_and_is_an_alarm() {
     journal.close(2);
     let problem = journal.problem().expect("an alarm");
     assert!(problem.contains("can read or change this key"), "{problem}");
+    assert_only_the_head_waits(&problem);
     let generations = entries(&path).into_iter().map(|entry| entry.generation);
     assert_eq!(
         generations.max(),
@@ -260,4 +261,46 @@ fn entries_that_a_crash_left_beyond_the_head_follow_the_one_that_it_names() {
     assert_eq!(kinds(&verdict.findings), []);
     let note = Problem::WasUncovered(covered + 1, covered + 2);
     assert_eq!(kinds(&verdict.notes), [note]);
+}
+
+/// Entries are on the disk, and the alarm must not say that they are not.
+fn assert_only_the_head_waits(problem: &str) {
+    assert!(
+        problem.starts_with("journal: entries are written, and the head that covers them is not: "),
+        "{problem}"
+    );
+    assert!(!problem.contains("wait"), "{problem}");
+}
+
+#[test]
+fn nothing_waits_for_a_head_that_can_not_be_written() {
+    for key_is_there in [true, false] {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("journal.jsonl");
+        let key = key_file(dir.path(), &["aa"]);
+        match key_is_there {
+            true => fs::create_dir(path.with_extension("jsonl.head")).expect("made"),
+            false => fs::remove_file(&key).expect("removed"),
+        }
+        let mut journal = Journal::open(&path, Some(key), None);
+        for generation in 1..=2 {
+            let receipt = journal.publish(draft(generation, None, &[]));
+            journal.wait(receipt);
+            // A slow disk makes an alarm that ends with the entry.
+            until_written(&path, generation);
+        }
+        journal.close(2);
+        let problem = journal.problem().expect("an alarm");
+        assert_only_the_head_waits(&problem);
+    }
+}
+
+fn until_written(path: &Path, generation: u64) {
+    while !path.exists()
+        || entries(path)
+            .iter()
+            .all(|entry| entry.generation < generation)
+    {
+        std::thread::yield_now();
+    }
 }

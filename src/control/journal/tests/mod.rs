@@ -4,6 +4,7 @@
 mod files;
 mod harm;
 mod keys;
+mod losses;
 
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};

@@ -1,0 +1,72 @@
+//! Entries that are lost for good: alarms until the next start.
+
+use jiff::Timestamp;
+
+use super::entry::OtherHead;
+use super::file::Found;
+use crate::config::shown::{counted, entries};
+
+/// What is lost.
+#[derive(Debug, Default)]
+pub(super) struct Losses {
+    /// Changes that there was no memory for.
+    dropped: Option<Dropped>,
+    /// What was missing when the file was opened, a sentence each.
+    missing: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Dropped {
+    count: u64,
+    first: Timestamp,
+    last: Timestamp,
+}
+
+impl Losses {
+    /// Adds a change that was made then and that there is no memory for.
+    pub(super) fn add(&mut self, at: Timestamp) {
+        if self.dropped.is_none() {
+            tracing::error!(
+                "memory for what waits to be written to the journal ran out: changes are lost"
+            );
+        }
+        let (count, first) = self
+            .dropped
+            .map_or((0, at), |lost| (lost.count, lost.first));
+        self.dropped = Some(Dropped {
+            count: count + 1,
+            first: first.min(at),
+            last: at,
+        });
+    }
+
+    /// Adds what is missing in the file that was opened, for the first time or `again`.
+    pub(super) fn find(&mut self, found: &Found, again: bool) {
+        let remedy = "`tapis journal verify` has details; if a backup has what was written, keep that with this file; this alarm stays until the next start";
+        let since = found
+            .last_at
+            .map_or_else(String::new, |at| format!(" after {at:.0}"));
+        // Without any entry it was moved away while it was written, which loses nothing.
+        let moved = again && found.last_at.is_none();
+        let missing = found.missing.filter(|_| !moved).map(|(first, last)| {
+            let entries = entries(first, last, ["is", "are"]);
+            format!("journal: {entries} missing that had been written{since}: {remedy}")
+        });
+        let replaced = found.other_head.as_ref().map(|OtherHead { number, .. }| {
+            format!("journal: entry {number} is not the one that was written, so all up to it may have been replaced: {remedy}")
+        });
+        for loss in missing.into_iter().chain(replaced) {
+            tracing::error!("{loss}");
+            self.missing.push(loss);
+        }
+    }
+
+    /// A sentence for each.
+    pub(super) fn sentences(&self) -> Vec<String> {
+        let dropped = self.dropped.map(|Dropped { count, first, last }| {
+            let changes = counted(count, "change", "changes");
+            format!("journal: {changes} between {first:.0} and {last:.0} lost: it could not be written and memory for what waits ran out; `tapis journal show` has what is in force since, and this alarm stays until the next start")
+        });
+        self.missing.iter().cloned().chain(dropped).collect()
+    }
+}
