@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use super::DaemonError;
 use super::bind::{BindError, Endpoint, bind_another};
 use super::essential::Essential;
-use crate::serve::desk::Sockets;
+use crate::serve::desk::{Numbered, Sockets};
 use crate::serve::pace::Pace;
 use crate::serve::resolve::{Job, Resolver};
 use crate::serve::shared::Shared;
@@ -49,14 +49,21 @@ pub(super) struct Listeners {
 }
 
 struct State {
-    /// By their numbers, which queries that wait for upstream have.
-    open: Vec<Option<Open>>,
+    /// In the order of their numbers, which queries that wait for upstream have.
+    open: Vec<Open>,
+    /// The number of the next one.
+    next: usize,
+    /// What is to be listened on next, until that is `open`.
+    pending: Option<Vec<Arc<Endpoint>>>,
+    /// A thread takes what is pending, until nothing is.
+    is_exchanging: bool,
     workers: Option<Workers>,
     /// `None` once the service ends: what workers leave must have an end.
     equipment: Option<Equipment>,
 }
 
 struct Open {
+    number: usize,
     endpoint: Arc<Endpoint>,
     /// Ends the taking of TCP connections.
     end: CancellationToken,
@@ -89,6 +96,9 @@ impl Listeners {
     ) -> Self {
         let state = State {
             open: Vec::new(),
+            next: 0,
+            pending: None,
+            is_exchanging: false,
             workers: None,
             equipment: Some(equipment),
         };
@@ -114,7 +124,7 @@ impl Listeners {
     /// What it listens on.
     pub(super) fn addresses(&self) -> Vec<SocketAddr> {
         let state = self.lock();
-        let open = state.open.iter().flatten();
+        let open = state.open.iter();
         open.map(|open| open.endpoint.address).collect()
     }
 
@@ -122,7 +132,7 @@ impl Listeners {
     pub(super) fn prepare(&self, listen: &[SocketAddr]) -> Result<Next, Vec<String>> {
         let open: Vec<_> = {
             let state = self.lock();
-            let open = state.open.iter().flatten();
+            let open = state.open.iter();
             open.map(|open| Arc::clone(&open.endpoint)).collect()
         };
         let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
@@ -155,86 +165,88 @@ impl Listeners {
         }
     }
 
-    /// Answers at these addresses from now on, and at no others. Takes a moment, on another thread.
+    /// Answers at these addresses from now on, and at no others. Takes a moment, on another thread; what is
+    /// wanted meanwhile counts instead.
     pub(super) fn replace(self: &Arc<Self>, endpoints: Vec<Arc<Endpoint>>) {
-        let is_same = {
-            let state = self.lock();
-            let mut open = state.open.iter().flatten();
-            let stays = |open: &Open| {
-                endpoints
-                    .iter()
-                    .any(|next| Arc::ptr_eq(next, &open.endpoint))
-            };
-            open.clone().count() == endpoints.len() && open.all(stays)
-        };
-        if is_same {
+        let mut state = self.lock();
+        if state.pending.is_none() && state.listens_on(&endpoints) {
             return;
         }
+        state.pending = Some(endpoints);
+        if std::mem::replace(&mut state.is_exchanging, true) {
+            return;
+        }
+        drop(state);
         let this = Arc::clone(self);
         let stop = self.essential.stop();
         // Without workers nobody would be answered.
         let guard = self
             .essential
             .guard(stop, "the exchange of the UDP workers");
-        tokio::task::spawn_blocking(move || match this.exchange(endpoints) {
+        tokio::task::spawn_blocking(move || match this.exchange() {
             Ok(()) => guard.release(),
             Err(error) => tracing::error!(%error, "other addresses can't be listened on"),
         });
     }
 
-    fn exchange(&self, endpoints: Vec<Arc<Endpoint>>) -> Result<(), DaemonError> {
+    fn exchange(&self) -> Result<(), DaemonError> {
         let mut state = self.lock();
-        if state.equipment.is_none() {
-            return Ok(());
+        while let Some(endpoints) = state.pending.take() {
+            if state.equipment.is_none() {
+                break;
+            }
+            self.open(&mut state, endpoints)?;
+            if let Some(workers) = state.workers.take() {
+                // They may take a while, and `status` and reloads need the state.
+                drop(state);
+                workers.end();
+                state = self.lock();
+            }
+            state.workers = self.hire(&state)?;
         }
-        self.open(&mut state, endpoints)?;
-        if let Some(workers) = state.workers.take() {
-            workers.end();
-        }
-        state.workers = self.hire(&state)?;
+        state.is_exchanging = false;
         Ok(())
     }
 
     /// Ends the workers, and then what they leave.
     pub(super) fn end(&self) {
         let mut state = self.lock();
-        if let Some(workers) = state.workers.take() {
+        state.equipment = None;
+        let workers = state.workers.take();
+        drop(state);
+        if let Some(workers) = workers {
             workers.end();
         }
-        state.equipment = None;
     }
 
-    /// Has these addresses listened on, each that stays by its number.
+    /// Has these addresses listened on; each that stays keeps its number.
     fn open(&self, state: &mut State, endpoints: Vec<Arc<Endpoint>>) -> Result<(), DaemonError> {
-        for place in &mut state.open {
-            let stays = |open: &Open| {
-                endpoints
-                    .iter()
-                    .any(|next| Arc::ptr_eq(next, &open.endpoint))
-            };
-            if let Some(gone) = place.take_if(|open| !stays(open)) {
-                gone.end.cancel();
-                tracing::info!(address = %gone.endpoint.address, "serves no more");
+        state.open.retain(|open| {
+            let stays = endpoints
+                .iter()
+                .any(|next| Arc::ptr_eq(next, &open.endpoint));
+            if !stays {
+                open.end.cancel();
+                tracing::info!(address = %open.endpoint.address, "serves no more");
             }
-        }
+            stays
+        });
         for endpoint in endpoints {
-            let mut open = state.open.iter().flatten();
+            let mut open = state.open.iter();
             if open.any(|open| Arc::ptr_eq(&open.endpoint, &endpoint)) {
                 continue;
             }
             let end = self.essential.stop().child_token();
             self.accept(&endpoint, &end)?;
-            let next = Some(Open { endpoint, end });
-            match state.open.iter_mut().find(|place| place.is_none()) {
-                Some(place) => *place = next,
-                None => state.open.push(next),
-            }
+            let number = state.next;
+            state.next += 1;
+            state.open.push(Open {
+                number,
+                endpoint,
+                end,
+            });
         }
-        let sockets = state.open.iter().map(|open| {
-            let endpoint = &open.as_ref()?.endpoint;
-            endpoint.udp.first().map(Arc::clone)
-        });
-        self.sockets.store(Arc::new(sockets.collect()));
+        self.sockets.store(Arc::new(state.sockets(0)));
         Ok(())
     }
 
@@ -264,11 +276,10 @@ impl Listeners {
         let life = self.essential.stop().child_token();
         let mut threads = Vec::new();
         for index in 0..self.workers {
-            let socket = |open: &Option<Open>| open.as_ref()?.endpoint.udp.get(index).cloned();
             let worker = Worker {
                 index,
                 shared: equipment.shared.clone(),
-                sockets: state.open.iter().map(socket).collect(),
+                sockets: state.sockets(index),
                 pool: equipment.resolver.pool().clone(),
                 ports: equipment.ports,
                 flights: equipment.resolver.flights().clone(),
@@ -301,6 +312,22 @@ impl Listeners {
     }
 }
 
+impl State {
+    fn listens_on(&self, endpoints: &[Arc<Endpoint>]) -> bool {
+        let is_wanted = |open: &Open| {
+            let mut endpoints = endpoints.iter();
+            endpoints.any(|next| Arc::ptr_eq(next, &open.endpoint))
+        };
+        self.open.len() == endpoints.len() && self.open.iter().all(is_wanted)
+    }
+
+    /// Those of a worker.
+    fn sockets(&self, worker: usize) -> Vec<Numbered> {
+        let socket = |open: &Open| Some((open.number, open.endpoint.udp.get(worker)?.clone()));
+        self.open.iter().filter_map(socket).collect()
+    }
+}
+
 impl Workers {
     /// Ends them, and waits until they have left what they were asked.
     fn end(self) {
@@ -322,4 +349,114 @@ fn overlaps(open: &Endpoint, address: SocketAddr) -> bool {
         && (ours.ip() == address.ip()
             || ours.ip().is_unspecified()
             || address.ip().is_unspecified())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::serve::resolve::tests::{Fate, resolver};
+    use crate::serve::seats::{Bounds, Seats};
+    use crate::serve::shared::Setting;
+
+    fn another() -> Arc<Endpoint> {
+        Arc::new(bind_another(([127, 0, 0, 1], 0).into(), 1).expect("bound"))
+    }
+
+    fn listeners() -> (Arc<Listeners>, mpsc::Receiver<Job>) {
+        let resolver = resolver(Fate::Silent, Duration::from_secs(2), Vec::new());
+        let (essential, tracker) = (Essential::default(), TaskTracker::new());
+        let desk = resolver.desk();
+        let bounds = Bounds {
+            all: 8,
+            per_client: 8,
+        };
+        let streams = Streams {
+            shared: desk.shared.clone(),
+            resolver: Arc::clone(&resolver),
+            counters: Arc::clone(&desk.counters),
+            places: Arc::new(Seats::new(bounds)),
+            idle: Setting::new(Duration::from_secs(10)),
+            stop: essential.stop().clone(),
+            tracker: tracker.clone(),
+        };
+        let (jobs, queue) = mpsc::channel(8);
+        let equipment = Equipment {
+            shared: desk.shared.clone(),
+            ports: 4,
+            jobs,
+            pace: Arc::clone(&desk.pace),
+            counters: vec![Arc::default(), Arc::clone(&desk.counters)],
+            resolver: Arc::clone(&resolver),
+        };
+        let sockets = Arc::clone(&desk.sockets);
+        let streams = Arc::new(streams);
+        let listeners = Listeners::new(essential, tracker, streams, sockets, 1, equipment);
+        (Arc::new(listeners), queue)
+    }
+
+    /// Waits for it; nothing may hold the lock for long.
+    fn until(listeners: &Listeners, so: impl Fn(&State) -> bool) {
+        let start = Instant::now();
+        while !listeners.state.try_lock().is_ok_and(|state| so(&state)) {
+            assert!(start.elapsed() < Duration::from_secs(20), "waited in vain");
+            thread::yield_now();
+        }
+    }
+
+    fn listens(state: &State, endpoint: &Endpoint) -> bool {
+        state.open.len() == 1 && state.open[0].endpoint.address == endpoint.address
+    }
+
+    /// A worker that does not end before the sender is dropped.
+    fn slow_worker(listeners: &Listeners) -> std::sync::mpsc::Sender<()> {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        // It ends with the sender.
+        let slow = thread::spawn(move || receiver.recv().unwrap_or_default());
+        let mut state = listeners.lock();
+        let workers = state.workers.as_mut().expect("hired");
+        workers.threads.push(slow);
+        sender
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn while_workers_end_addresses_are_known_and_the_last_configuration_wins() {
+        let (listeners, _queue) = listeners();
+        let first = bind_another(([127, 0, 0, 1], 0).into(), 1).expect("bound");
+        listeners.start(vec![first]).expect("started");
+        let [second, third, fourth] = [another(), another(), another()];
+        for (others, last) in [(vec![&third, &fourth], &third), (vec![&second], &second)] {
+            let slow = slow_worker(&listeners);
+            listeners.replace(vec![Arc::clone(&second)]);
+            until(&listeners, |state| listens(state, &second));
+            for other in others {
+                listeners.replace(vec![Arc::clone(other)]);
+            }
+            listeners.replace(vec![Arc::clone(last)]);
+            until(&listeners, |state| listens(state, &second));
+            drop(slow);
+            until(&listeners, |state| {
+                state.workers.is_some() && listens(state, last)
+            });
+        }
+        listeners.essential.stop().cancel();
+        listeners.end();
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_end_does_not_wait_for_an_exchange_and_no_worker_comes_after_it() {
+        let (listeners, _queue) = listeners();
+        let first = bind_another(([127, 0, 0, 1], 0).into(), 1).expect("bound");
+        listeners.start(vec![first]).expect("started");
+        let slow = slow_worker(&listeners);
+        let second = another();
+        listeners.replace(vec![Arc::clone(&second)]);
+        until(&listeners, |state| listens(state, &second));
+        listeners.essential.stop().cancel();
+        listeners.end();
+        drop(slow);
+        until(&listeners, |state| !state.is_exchanging);
+        assert!(listeners.lock().workers.is_none());
+    }
 }

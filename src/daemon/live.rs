@@ -125,6 +125,7 @@ impl Parts {
         if let Some(upstreams) = upstreams {
             self.source.replace(upstreams);
         }
+        pool.renew();
         self.resolver.seats().set_bounds(waiting(&config));
         self.pace.set_discard(config.server.discard);
         self.streams.idle.set(config.server.tcp_idle);

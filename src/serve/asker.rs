@@ -57,6 +57,8 @@ struct Sent {
 struct Port {
     socket: Socket,
     to: First,
+    /// The pool's before that was drawn.
+    version: u64,
     opened: Instant,
     asked: usize,
     /// Those that are open.
@@ -231,10 +233,12 @@ impl Asker {
     fn usable_place(&self, lane: usize, now: Instant) -> Option<usize> {
         let place = self.lanes[lane].place?;
         let (_, port) = self.ports[place].as_ref()?;
-        port.is_usable(now).then_some(place)
+        let is_current = port.version == self.pool.version();
+        (is_current && port.is_usable(now)).then_some(place)
     }
 
     fn open_port(&mut self, now: Instant, waits: &mut WaitSet) -> Option<usize> {
+        let version = self.pool.version();
         let to = self.pool.try_first(now)?;
         let place = match self.free.pop() {
             Some(place) => place,
@@ -257,6 +261,7 @@ impl Asker {
         let port = Port {
             socket,
             to,
+            version,
             opened: now,
             asked: 0,
             sent: Vec::with_capacity(PER_PORT),

@@ -60,9 +60,19 @@ pub fn write(
     }
 }
 
-/// Sockets by the numbers of their listen addresses. An address that is listened on no more leaves its number
-/// to the next one.
-pub type Sockets = ArcSwap<Vec<Option<Arc<Socket>>>>;
+/// Sockets with the numbers of their listen addresses, in the order of these. A number is never given to another
+/// address: queries that wait for upstream have it, and an answer from another address is none to its client.
+pub type Sockets = ArcSwap<Vec<Numbered>>;
+
+/// A socket, and the number of its listen address.
+pub type Numbered = (usize, Arc<Socket>);
+
+/// The place of the socket with that number; `None` if its address is listened on no more.
+pub fn place(sockets: &[Numbered], number: usize) -> Option<usize> {
+    sockets
+        .binary_search_by_key(&number, |(number, _)| *number)
+        .ok()
+}
 
 /// Answers datagrams from wherever it is called.
 pub struct Desk {
@@ -70,7 +80,7 @@ pub struct Desk {
     pub pace: Arc<Pace>,
     /// Policy, cache and clock.
     pub shared: Shared,
-    /// A socket for each listen address.
+    /// One for each listen address.
     pub sockets: Arc<Sockets>,
     /// Counters of the async side.
     pub counters: Arc<Counters>,
@@ -120,7 +130,7 @@ impl Desk {
     /// Sends a datagram's answer.
     pub fn send(&self, octets: &[u8], datagram: &Datagram) {
         let sockets = self.sockets.load();
-        let socket = sockets.get(datagram.listen).and_then(Option::as_ref);
+        let socket = place(&sockets, datagram.listen).map(|place| &sockets[place].1);
         if !socket.is_some_and(|socket| socket.send(octets, &datagram.route)) {
             self.counters.bump(Count::SendErrors);
         }

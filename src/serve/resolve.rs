@@ -296,4 +296,4 @@ impl Drop for Flight {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::asker::Asker;
 use super::cache::{Entry, Key};
 use super::deferred::Deferred;
-use super::desk;
+use super::desk::{self, Numbered};
 use super::flights::{Boarding, Datagram, Flights, Landed, Locked, Ticket, Waiter, Who};
 use super::near::{Near, Place};
 use super::pace::Pace;
@@ -26,7 +26,7 @@ use crate::policy::rules::Found;
 use crate::policy::snapshot::Snapshot;
 use crate::stats::{Count, Counters};
 use crate::sys::process::pin_to_core;
-use crate::sys::udp::{Inbox, Outbox, Route, Socket};
+use crate::sys::udp::{Inbox, Outbox, Route};
 use crate::sys::wait::{Ear, WaitSet};
 use crate::wire::UDP_PAYLOAD;
 use crate::wire::name::Name;
@@ -60,8 +60,8 @@ pub struct Worker {
     pub index: usize,
     /// What it shares with all others.
     pub shared: Shared,
-    /// Its sockets by the numbers of their listen addresses.
-    pub sockets: Vec<Option<Arc<Socket>>>,
+    /// Its sockets, in the order of the numbers of their listen addresses.
+    pub sockets: Vec<Numbered>,
     /// Whom to ask.
     pub pool: Arc<Pool>,
     /// Most ports to ask by.
@@ -93,16 +93,14 @@ impl Worker {
         // `MOST_READY` ports has reported all that are ready.
         let mut waits = WaitSet::new(1 + self.sockets.len() + MOST_READY)?;
         waits.add(self.ear.as_fd(), EAR)?;
-        for (socket, token) in self.sockets.iter().zip(FIRST_SOCKET..) {
-            if let Some(socket) = socket {
-                waits.add(socket.as_fd(), token)?;
-            }
+        for ((_, socket), token) in self.sockets.iter().zip(FIRST_SOCKET..) {
+            waits.add(socket.as_fd(), token)?;
         }
         let outbox = |_| Outbox::new(BATCH, ROOM);
         let all = Loop {
             worker: self,
             outboxes: self.sockets.iter().map(outbox).collect(),
-            ready: self.sockets.iter().map(Option::is_some).collect(),
+            ready: vec![true; self.sockets.len()],
             dropped: vec![0; self.sockets.len()],
             now: 0,
             asker: Asker::new(self.pool.clone(), self.counters.clone(), self.ports, base),
@@ -227,8 +225,7 @@ impl Loop<'_> {
     fn take(&mut self, inbox: &mut Inbox, socket: usize) {
         let worker = self.worker;
         // Nothing has come, or an ICMP error of an earlier answer; if there is more, a wait tells it.
-        let from = worker.sockets[socket].as_ref();
-        if from.is_none_or(|from| inbox.receive(from).is_err()) {
+        if inbox.receive(&worker.sockets[socket].1).is_err() {
             self.ready[socket] = false;
             return;
         }
@@ -305,6 +302,7 @@ impl Loop<'_> {
     /// Does what was decided about a packet.
     fn act(&mut self, step: Step, socket: usize, inbox: &Inbox, slot: usize, instant: Instant) {
         let counters = &self.worker.counters;
+        let listen = self.worker.sockets[socket].0;
         match step {
             Step::Drop(tally) => tally.add_to(counters),
             Step::Reply(tally) => {
@@ -317,10 +315,10 @@ impl Loop<'_> {
                 self.refresh(key, instant);
             }
             Step::Resolve(key, stale) => {
-                let datagram = Datagram::of(inbox, slot, socket, stale, instant);
+                let datagram = Datagram::of(inbox, slot, listen, stale, instant);
                 self.resolve(key, datagram, instant);
             }
-            Step::Busy => self.hand_over(Datagram::of(inbox, slot, socket, None, instant)),
+            Step::Busy => self.hand_over(Datagram::of(inbox, slot, listen, None, instant)),
         }
     }
 
@@ -333,10 +331,7 @@ impl Loop<'_> {
     }
 
     fn flush(&mut self, socket: usize) {
-        let Some(from) = self.worker.sockets.get(socket).and_then(Option::as_ref) else {
-            return;
-        };
-        let failed = self.outboxes[socket].flush(from);
+        let failed = self.outboxes[socket].flush(&self.worker.sockets[socket].1);
         self.worker.counters.add(Count::SendErrors, failed as u64);
     }
 
@@ -402,14 +397,14 @@ impl Loop<'_> {
 
     fn write(&mut self, datagram: &Datagram, resolution: &Resolution) {
         // Its address may be listened on no more.
-        let Some(Some(_)) = self.worker.sockets.get(datagram.listen) else {
+        let Some(socket) = desk::place(&self.worker.sockets, datagram.listen) else {
             return self.worker.counters.bump(Count::SendErrors);
         };
         let snapshot = self.worker.shared.policy.load();
-        let out = self.outboxes[datagram.listen].draft();
+        let out = self.outboxes[socket].draft();
         let counters = &self.worker.counters;
         if desk::write(self.now, datagram, resolution, &snapshot, counters, out) {
-            self.push(datagram.listen, &datagram.route);
+            self.push(socket, &datagram.route);
         }
     }
 

@@ -140,7 +140,7 @@ fn allocations(rounds: usize) -> (u64, [u64; 4]) {
     let worker = Worker {
         index: 0,
         shared,
-        sockets: vec![Some(socket)],
+        sockets: vec![(0, socket)],
         pool: resolver.pool().clone(),
         ports: 1,
         flights: resolver.flights().clone(),

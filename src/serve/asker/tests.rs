@@ -197,6 +197,53 @@ fn a_port_serves_a_limited_number_of_queries_and_for_a_limited_time() {
 }
 
 #[test]
+fn after_a_change_no_query_leaves_from_a_port_that_was_opened_before() {
+    let mut fixture = Fixture::new(64);
+    fixture
+        .asker
+        .pool
+        .ports()
+        .replace(20_000..=29_999, Vec::new());
+    let ask = |fixture: &mut Fixture, from| {
+        assert!((from..from + 16).all(|number| fixture.ask(number)));
+        fixture.asker.flush();
+    };
+    ask(&mut fixture, 0);
+    let before: Vec<_> = (0..16).map(|_| fixture.next()).collect();
+    fixture
+        .asker
+        .pool
+        .ports()
+        .replace(40_000..=49_999, Vec::new());
+    fixture.asker.pool.renew();
+    ask(&mut fixture, 16);
+    for _ in 0..16 {
+        let (_, peer) = fixture.next();
+        assert!((40_000..=49_999).contains(&peer.port()), "{peer}");
+    }
+    // Other servers, and the same ones asked in another way.
+    let other = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let to = |socket: &UdpSocket| socket.local_addr().expect("bound").into();
+    let plain = Dialect {
+        edns: false,
+        ..Dialect::FULL
+    };
+    for (round, dialect) in [(2, Dialect::FULL), (3, plain)] {
+        fixture.asker.pool.replace(&[(to(&other), dialect)]);
+        ask(&mut fixture, 16 * round);
+        for _ in 0..16 {
+            let mut query = [0; 512];
+            other.recv_from(&mut query).expect("a query");
+            assert_eq!(query[11] == 1, dialect.edns, "its additional section");
+        }
+    }
+    // Queries that were under way may be answered.
+    let (query, peer) = &before[0];
+    fixture.send(&answer(query), *peer);
+    assert_eq!(fixture.receive().len(), 1);
+}
+
+#[test]
 fn where_no_more_ports_can_be_opened_queries_leave_from_those_there_are() {
     let mut fixture = Fixture::new(2);
     for number in 0..2 * PER_PORT {

@@ -98,7 +98,7 @@ pub(crate) fn resolver(fate: Fate, timeout: Duration, sockets: Vec<Arc<Socket>>)
         pace: Arc::new(Pace::new(timeout)),
         shared,
         sockets: Arc::new(Sockets::from_pointee(
-            sockets.into_iter().map(Some).collect(),
+            sockets.into_iter().enumerate().collect(),
         )),
         counters,
     };

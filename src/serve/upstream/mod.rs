@@ -13,6 +13,7 @@ mod state;
 mod tcp;
 mod turns;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -48,6 +49,7 @@ const MOST_STEPS: usize = 6;
 /// The upstream servers.
 pub struct Pool {
     servers: Mutex<Servers>,
+    version: AtomicU64,
     connector: Arc<dyn Connector>,
     timeout: Setting,
     intake: Bounds,
@@ -169,12 +171,23 @@ impl Pool {
         let health = vec![Health::default(); all.len()];
         Self {
             servers: Mutex::new(Servers { all, health }),
+            version: AtomicU64::default(),
             connector,
             timeout: Setting::new(timeout),
             intake: Bounds::new(intake),
             ports,
             counters,
         }
+    }
+
+    /// Has later queries leave from new ports: those that workers have open were opened before a change.
+    pub fn renew(&self) {
+        self.version.fetch_add(1, Ordering::Release);
+    }
+
+    /// Counts changes of how servers are asked.
+    pub(super) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
     }
 
     /// How long one query may take.
@@ -188,7 +201,7 @@ impl Pool {
     }
 
     /// Makes these the servers. What is known of those that stay is kept; queries under way end
-    /// with the servers that they began with.
+    /// with the servers that they began with, and no others are sent to those that are gone.
     pub fn replace(&self, servers: &[(ServerAddress, Dialect)]) {
         let mut held = self.lock();
         let mut next = Servers::default();
@@ -205,6 +218,7 @@ impl Pool {
             next.health.push(health);
         }
         *held = next;
+        self.renew();
     }
 
     /// The server to ask first; `None` when there is none, or another thread has the record of
