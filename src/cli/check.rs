@@ -94,7 +94,11 @@ pub(super) fn run(
             writeln!(out, "{problem}")?;
         }
         good = problems.is_empty();
-        for warning in compose::warnings(&config) {
+        let warnings = match args.files_only {
+            true => compose::warnings(&config),
+            false => daemon::warnings(&config),
+        };
+        for warning in warnings {
             writeln!(out, "note: {warning}")?;
         }
     }

@@ -87,19 +87,27 @@ pub fn candidates(user: u32) -> Vec<PathBuf> {
 /// The control socket's file, removed when this is dropped. Another process's socket that has its path
 /// by then is left alone.
 #[derive(Debug)]
-pub struct SocketFile(Inode);
+pub struct SocketFile {
+    inode: Inode,
+    /// Its folder, if that was made for it: the next server may make one for another group.
+    made: Option<PathBuf>,
+}
 
 impl SocketFile {
     /// Where it is.
     pub fn path(&self) -> &Path {
-        &self.0.path
+        &self.inode.path
     }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if let Err(error) = self.0.remove() {
+        if let Err(error) = self.inode.remove() {
             tracing::warn!(path = %self.path().shown(), %error, "control socket not removed");
+        }
+        if let Some(folder) = &self.made {
+            // One with other files in it stays.
+            let _ = fs::remove_dir(folder);
         }
     }
 }
@@ -168,19 +176,21 @@ fn bind_one(
         path: path.to_owned(),
         source,
     };
-    if let Some(parent) = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-    {
-        own_directory(parent, follow, access).map_err(unusable)?;
-    }
+    let parent = path.parent();
+    let parent = parent.filter(|parent| !parent.as_os_str().is_empty());
+    let is_made = parent.map(|parent| own_directory(parent, follow, access));
+    let is_made = is_made.transpose().map_err(unusable)?;
+    let made = parent.filter(|_| is_made == Some(true));
     if is_taken(path).map_err(unusable)? {
         return Err(SocketError::Taken(path.to_owned()));
     }
     let raw = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(unusable)?;
     let address = SockAddr::unix(path).map_err(unusable)?;
     raw.bind(&address).map_err(unusable)?;
-    let file = SocketFile(Inode::at(path).map_err(unusable)?);
+    let file = SocketFile {
+        inode: Inode::at(path).map_err(unusable)?,
+        made: made.map(Path::to_owned),
+    };
     let mode = match access.group {
         Some(group) => give(path, group).map(|()| 0o660).map_err(unusable)?,
         None => 0o600,
@@ -190,6 +200,9 @@ fn bind_one(
     raw.listen(BACKLOG).map_err(unusable)?;
     raw.set_nonblocking(true).map_err(unusable)?;
     let listener = UnixListener::from_std(raw.into()).map_err(unusable)?;
+    if let Some(closed) = closed(path, follow, access) {
+        tracing::warn!("{closed}");
+    }
     Ok((listener, file))
 }
 
@@ -276,7 +289,9 @@ fn is_taken(path: &Path) -> io::Result<bool> {
 ///
 /// Members of the group must be able to reach what is in it. A directory that was here before is opened to
 /// them if it is one of the usual places: one that the operator named may have other contents.
-fn own_directory(directory: &Path, follow: bool, access: Access) -> io::Result<()> {
+///
+/// Returns whether it was made.
+fn own_directory(directory: &Path, follow: bool, access: Access) -> io::Result<bool> {
     let Access { user, group } = access;
     let open = |group| {
         give(directory, group)?;
@@ -285,21 +300,45 @@ fn own_directory(directory: &Path, follow: bool, access: Access) -> io::Result<(
     match fs::DirBuilder::new().mode(0o700).create(directory) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(error),
-        Ok(()) => return group.map_or(Ok(()), open),
+        Ok(()) => return group.map_or(Ok(()), open).map(|()| true),
     }
     let meta = is_safe(directory, follow, user)?;
-    match group {
-        Some(group) if !admits(&meta, group) && !follow && meta.uid() == user => open(group),
-        Some(group) if !admits(&meta, group) => {
-            tracing::warn!(
-                path = %directory.shown(),
-                group,
-                "the group of control-group can't reach the control socket: its folder is closed to it; change that with chgrp and chmod g+x"
-            );
-            Ok(())
+    let group = group.filter(|group| !admits(&meta, *group) && is_to_open(&meta, follow, user));
+    group.map_or(Ok(()), open).map(|()| false)
+}
+
+/// Whether a directory that is there is opened to the group.
+fn is_to_open(directory: &fs::Metadata, follow: bool, user: u32) -> bool {
+    !follow && directory.uid() == user
+}
+
+/// Why members of the group that may use the socket can't reach it, at the first of `places` that can be used.
+pub fn closed_to_group(places: &[PathBuf], follow: bool, access: Access) -> Option<String> {
+    let is_usable = |path: &&PathBuf| check_one(path, follow, access).is_ok();
+    closed(places.iter().find(is_usable)?, follow, access)
+}
+
+/// The same of one place. A folder that is not there is made so that they can.
+fn closed(path: &Path, follow: bool, access: Access) -> Option<String> {
+    let Access { user, group } = access;
+    let group = group?;
+    let folder = std::path::absolute(path).ok()?.parent()?.to_owned();
+    let is_closed = |folder: &&Path| {
+        let meta = fs::metadata(folder);
+        meta.is_ok_and(|meta| !admits(&meta, group))
+    };
+    let real = match fs::canonicalize(&folder) {
+        Ok(real) if fs::metadata(&real).is_ok_and(|meta| is_to_open(&meta, follow, user)) => {
+            real.parent()?.to_owned()
         }
-        _ => Ok(()),
-    }
+        Ok(real) => real,
+        Err(_) => fs::canonicalize(folder.parent()?).ok()?,
+    };
+    let closed = real.ancestors().find(is_closed)?.shown().to_string();
+    Some(format!(
+        "{closed}: members of the group of control-group (number {group}) can't reach the control socket, as this folder \
+         is closed to them: `chgrp {group}` it and `chmod g+x` it, or set `control` to a place in a folder that they may enter"
+    ))
 }
 
 /// Checks that only `user` and root can put a socket into a directory in the place of one that is there.
@@ -427,23 +466,44 @@ mod tests {
             let meta = fs::metadata(path).expect("there");
             (meta.gid(), meta.mode() & 0o777)
         };
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("changed");
         let folder = dir.path().join("new");
         let path = folder.join("control.sock");
         let places = std::slice::from_ref(&path);
-        let bound = bind(places, false, access).expect("bound");
-        assert_eq!(
-            (owned(&path), owned(&folder)),
-            ((4242, 0o660), (4242, 0o750))
-        );
-        drop(bound);
+        // One that a server without the group made is no obstacle for the next one.
+        drop(bind(places, true, Access::of(0)).expect("bound"));
+        for follow in [true, false] {
+            assert_eq!(closed_to_group(places, follow, access), None);
+            let bound = bind(places, follow, access).expect("bound");
+            assert_eq!(
+                (owned(&path), owned(&folder)),
+                ((4242, 0o660), (4242, 0o750))
+            );
+            assert_eq!(closed_to_group(places, follow, access), None);
+            drop(bound);
+        }
+        fs::create_dir(&folder).expect("made");
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).expect("changed");
+        assert_eq!(closed_to_group(places, false, access), None, "it is opened");
         let bound = bind(places, false, access).expect("bound");
         assert_eq!(owned(&folder), (4242, 0o750), "one of the usual places");
         drop(bound);
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).expect("changed");
         let bound = bind(places, true, access).expect("bound");
         assert_eq!(owned(&folder), (4242, 0o700), "the operator's own");
+        let closed = closed_to_group(places, true, access).expect("reported");
+        assert!(closed.starts_with(&*folder.to_string_lossy()), "{closed}");
+        assert!(closed.contains("chgrp 4242"), "{closed}");
         drop(bound);
+        // A folder further up.
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o710)).expect("changed");
+        assert_eq!(closed_to_group(places, true, access), None);
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).expect("changed");
+        for follow in [true, false] {
+            let closed = closed_to_group(places, follow, access).expect("reported");
+            let above = format!("{}: ", dir.path().to_string_lossy());
+            assert!(closed.starts_with(&above), "{closed}");
+        }
     }
 
     #[tokio::test]

@@ -31,7 +31,7 @@ pub use self::explain::{ExplainError, explain};
 use self::limits::Listening;
 use self::live::Files;
 use self::preflight::with_others;
-pub use self::preflight::{Running, problems};
+pub use self::preflight::{Running, problems, warnings};
 use self::service::Service;
 use self::signals::Signals;
 pub use self::upstreams::UpstreamError;

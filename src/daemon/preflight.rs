@@ -9,6 +9,7 @@ use super::control::{access, control_places};
 use super::{DaemonError, bind};
 use crate::config::shown::Show;
 use crate::config::{Config, Origin, regular};
+use crate::control::compose;
 use crate::control::journal::key::Keys;
 use crate::control::socket;
 use crate::sys::process::user_id;
@@ -53,6 +54,19 @@ pub fn problems(config: &Config, running: Option<&Running>) -> Vec<String> {
         problems.extend(Keys::read(key).err().map(|error| error.to_string()));
     }
     problems
+}
+
+/// What a start with that configuration, by this user, would warn of, a sentence each.
+pub fn warnings(config: &Config) -> Vec<String> {
+    let control = config.server.control.as_deref();
+    let access = access(config, user_id()).ok();
+    let closed = access.and_then(|access| {
+        socket::closed_to_group(&control_places(control), control.is_some(), access)
+    });
+    compose::warnings(config)
+        .into_iter()
+        .chain(closed)
+        .collect()
 }
 
 /// An error that ends the start, and all else that would end or hinder the next one: whoever starts a server
