@@ -36,13 +36,24 @@ pub fn warnings(config: &Config) -> Vec<String> {
         return vec![told.to_owned()];
     }
     let mut listen = config.server.listen.iter();
-    match listen.find(|address| !address.ip().is_loopback()) {
-        Some(address) if allow.iter().all(is_this_machine) => vec![format!(
+    let Some(address) = listen.find(|address| !address.ip().is_loopback()) else {
+        return Vec::new();
+    };
+    if allow.iter().all(is_this_machine) {
+        return vec![format!(
             "other machines are refused, although {address} is listened on: [server] allow has this machine alone; name \
              the networks of the clients there, or with --allow PREFIX"
-        )],
-        _ => Vec::new(),
+        )];
     }
+    let whole = IpNet::aggregate(allow);
+    let whole = whole.iter().find(|network| network.prefix_len() == 0);
+    let open = whole.map(|network| {
+        format!(
+            "this is an open resolver: [server] allow has every address ({network}), so strangers can use it for amplification \
+             attacks on others; name the networks of your own clients there, or with --allow PREFIX"
+        )
+    });
+    open.into_iter().collect()
 }
 
 /// Whether only this machine has addresses of the network.
@@ -134,4 +145,46 @@ pub fn collect(wanted: &[(&Arc<Image>, &ImageSource)]) -> Result<Image, TooLarge
         })?;
     }
     builder.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn warned(listen: &str, allow: &str) -> Vec<String> {
+        let text = format!("[server]\nlisten = [\"{listen}\"]\nallow = [{allow}]\n");
+        warnings(&Config::parse(&text, Path::new("/tapis.toml")).expect("valid"))
+    }
+
+    #[test]
+    fn a_resolver_that_is_open_to_the_world_is_warned_of_however_that_is_written() {
+        for (allow, network) in [
+            ("\"0.0.0.0/0\"", "0.0.0.0/0"),
+            ("\"::/0\"", "::/0"),
+            ("\"192.168.0.0/16\", \"::/0\"", "::/0"),
+            (
+                "\"128.0.0.0/1\", \"127.0.0.0/8\", \"0.0.0.0/1\"",
+                "0.0.0.0/0",
+            ),
+            (
+                "\"0.0.0.0/2\", \"64.0.0.0/2\", \"128.0.0.0/1\"",
+                "0.0.0.0/0",
+            ),
+            ("\"8000::/1\", \"::/1\"", "::/0"),
+        ] {
+            let warned = warned("0.0.0.0:53", allow);
+            assert_eq!(warned.len(), 1, "{allow}: {warned:?}");
+            assert!(warned[0].contains("open resolver"), "{warned:?}");
+            assert!(warned[0].contains(&format!("({network})")), "{warned:?}");
+        }
+        for (listen, allow) in [
+            ("127.0.0.1:53", "\"0.0.0.0/0\""),
+            ("0.0.0.0:53", "\"0.0.0.0/1\""),
+            ("[::]:53", "\"10.0.0.0/8\", \"2000::/3\""),
+        ] {
+            assert_eq!(warned(listen, allow), [""; 0], "{listen} {allow}");
+        }
+    }
 }
