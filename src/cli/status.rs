@@ -92,9 +92,16 @@ pub(super) fn run(
             0 => String::new(),
             count => format!(", {count} left out"),
         };
+        let warned = match list.warned {
+            0 => String::new(),
+            count => {
+                let rules = counted(count, "rule may be a mistake", "rules may be mistakes");
+                format!(", WARNING: {rules}")
+            }
+        };
         writeln!(
             out,
-            "list {}: {}, {}{left}{state}",
+            "list {}: {}, {}{left}{warned}{state}",
             list.name,
             counted(list.rules, "rule", "rules"),
             counted(bad, "bad line", "bad lines")

@@ -444,6 +444,8 @@ fn a_list_that_is_only_warned_of_is_enforced_whole() {
         assert_eq!(ads["left_out"], Value::Array(Vec::new()));
         assert_eq!(status["degraded"], false, "a warning is no alarm");
         let people = text(&server.verb(&["status"]));
+        let flagged = ", 0 bad lines, WARNING: 8 rules may be mistakes\n";
+        assert!(people.contains(flagged), "{people}");
         for (rule, name, _, why) in WARDED {
             assert!(is_blocked(server.address, name), "{rule}");
             let told = format!("{rule}: counts, but {why}");
