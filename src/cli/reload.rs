@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{ControlArgs, Failure, runtime};
+use crate::config::shown::counted;
 use crate::control::client::call;
-use crate::control::status::{ReloadReport, ReloadRequest};
+use crate::control::status::{ReloadReport, ReloadRequest, UnusedLines};
 use crate::sys::process::user_id;
 
 #[derive(Debug, Args)]
@@ -48,7 +49,28 @@ pub(super) fn tell(report: &ReloadReport, out: &mut impl Write) -> Result<(), Fa
     for problem in &report.problems {
         writeln!(out, "not taken: {problem}")?;
     }
+    if !report.changed.is_empty() {
+        writeln!(out, "changed: {}", report.changed.join(", "))?;
+    }
     restart(&report.restart, out)?;
+    for warning in &report.warnings {
+        writeln!(out, "note: {warning}")?;
+    }
+    for UnusedLines { list, bad, skipped } in &report.unused {
+        let lines = counted(*bad, "bad line", "bad lines");
+        let skipped = match skipped {
+            0 => String::new(),
+            count => format!(", {} left out on purpose", counted(*count, "name", "names")),
+        };
+        let remedy = match bad {
+            0 => "",
+            _ => "; `tapis check` shows the lines",
+        };
+        writeln!(out, "{list}: {lines}{skipped}{remedy}")?;
+    }
+    if !report.reading.is_empty() {
+        writeln!(out, "still being read: {}", report.reading.join(", "))?;
+    }
     let read = match report.loaded.as_slice() {
         [] => "no list read again".to_owned(),
         names => format!("read again: {}", names.join(", ")),

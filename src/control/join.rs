@@ -14,6 +14,7 @@ use super::notes;
 use super::orders::book::Book;
 use super::reload::{Control, carries};
 use super::report;
+use super::settings;
 use super::stage::Stage;
 use super::start::broken;
 use super::state::ListState;
@@ -317,6 +318,7 @@ impl Control {
         }
         let rails = Arc::clone(&stage.rails);
         let (config, lists, gone) = stage.merge(std::mem::take(&mut self.lists));
+        let changed = settings::changed(&self.config, &config);
         (self.config, self.lists) = (config, lists);
         self.take_rails(rails);
         self.calendar.configure(book);
@@ -331,6 +333,7 @@ impl Control {
         for waiting in self.waiting.iter_mut().filter(|waiting| waiting.staged) {
             waiting.staged = false;
             waiting.report.problems.extend(problems.iter().cloned());
+            waiting.report.changed.clone_from(&changed);
         }
     }
 

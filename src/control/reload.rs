@@ -360,6 +360,7 @@ impl Control {
         prepared: Prepared,
     ) {
         let mut waiting = Waiting::new(cause, reply);
+        waiting.is_reload = true;
         self.reconfigure(wish, &mut waiting, prepared.newest, &prepared.files);
         let reguarded = self.reguard(&mut waiting, &prepared.config, prepared.rails);
         self.refresh_book(&mut waiting);

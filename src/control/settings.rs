@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::journal::changes;
 use super::journal::entry::ListEntry;
 use super::notes;
 use crate::config::guard::WardSet;
@@ -88,6 +89,72 @@ fn value(value: impl Serialize) -> Value {
 
 fn texts(values: &[impl ToString]) -> Value {
     value(values.iter().map(ToString::to_string).collect::<Vec<_>>())
+}
+
+/// What differs between two configurations: settings by their keys, lists, and sections without any setting that
+/// is recorded.
+pub(super) fn changed(was: &Config, now: &Config) -> Vec<String> {
+    let of = |config: &Config| settings(config, config.lists.iter());
+    let keys: Vec<_> = changes(&of(was), &of(now))
+        .into_iter()
+        .map(|setting| setting.key)
+        .collect();
+    let is_named = |start: &str| keys.iter().any(|key| key.starts_with(start));
+    let named = |config: &Config, name: &str| {
+        let mut lists = config.lists.iter();
+        lists.find(|list| list.source.name == name).cloned()
+    };
+    let is_of_lists = |key: &&String| key.starts_with("list.") || *key == "lists";
+    let mut changed: Vec<_> = keys
+        .iter()
+        .filter(|key| !is_of_lists(key))
+        .cloned()
+        .collect();
+    for list in &now.lists {
+        let name = &list.source.name;
+        match named(was, name) {
+            None => changed.push(format!("list {name} (new)")),
+            Some(before) if before != *list => {
+                let start = format!("list.{name}.");
+                let before = changed.len();
+                changed.extend(keys.iter().filter(|key| key.starts_with(&start)).cloned());
+                if changed.len() == before {
+                    changed.push(format!("list {name}"));
+                }
+            }
+            Some(_) => {}
+        }
+    }
+    let gone = was.lists.iter().map(|list| &list.source.name);
+    let gone = gone.filter(|name| named(now, name).is_none());
+    changed.extend(gone.map(|name| format!("list {name} (gone)")));
+    let order = |config: &Config, other: &Config| {
+        let names = config.lists.iter().map(|list| list.source.name.clone());
+        let both = names.filter(|name| named(other, name).is_some());
+        both.collect::<Vec<_>>()
+    };
+    if order(was, now) != order(now, was) {
+        changed.push("lists (their order)".to_owned());
+    }
+    let sections = [
+        ("server", was.server != now.server),
+        ("upstream", was.upstream != now.upstream),
+        ("cache", was.cache != now.cache),
+        ("local", was.local != now.local),
+        ("state", was.state != now.state),
+        (
+            "journal",
+            (&was.journal, &was.journal_key) != (&now.journal, &now.journal_key),
+        ),
+        ("guard", was.guard != now.guard),
+        ("orders", was.orders != now.orders),
+        ("exceptions", was.exceptions != now.exceptions),
+    ];
+    let unnamed = sections
+        .into_iter()
+        .filter(|(section, differs)| *differs && !is_named(&format!("{section}.")));
+    changed.extend(unnamed.map(|(section, _)| format!("[{section}]")));
+    changed
 }
 
 /// The configuration with the recorded settings in place of today's. Where nothing is recorded, today's stay.
@@ -252,6 +319,41 @@ kind = "allow"
             settings(&back, then.lists.iter()).get("orders.sinkhole"),
             recorded.get("orders.sinkhole")
         );
+    }
+
+    #[test]
+    fn a_change_is_named_by_its_keys_its_lists_or_its_section() {
+        let was = config(CONFIG);
+        let told = |from: &str, to: &str| {
+            assert!(CONFIG.contains(from), "{from}");
+            changed(&was, &config(&CONFIG.replace(from, to)))
+        };
+        assert_eq!(told("id = \"one\"", "id = \"two\""), ["server.id"]);
+        assert_eq!(
+            told("ttl-secs = 30", "ttl-secs = 31"),
+            ["orders.ttl-secs", "list.ads.ttl-secs", "list.good.ttl-secs"]
+        );
+        assert_eq!(
+            told("text = \"Ask us\"", "guards = \"warn\"\ntext = \"Ask us\""),
+            ["list ads"]
+        );
+        assert_eq!(
+            told("[local]", "[cache]\nmax-ttl-secs = 9\n[local]"),
+            ["cache.max-ttl-secs"]
+        );
+        assert_eq!(
+            told("[local]", "[upstream]\ntimeout-ms = 900\n[local]"),
+            ["[upstream]"]
+        );
+        assert_eq!(
+            told("name = \"good\"", "name = \"fine\""),
+            ["list fine (new)", "list good (gone)"]
+        );
+        let (head, lists) = CONFIG.split_once("[[list]]").expect("lists");
+        let (ads, good) = lists.split_once("[[list]]").expect("two");
+        let swapped = config(&format!("{head}[[list]]{good}[[list]]{ads}"));
+        assert_eq!(changed(&was, &swapped), ["lists (their order)"]);
+        assert_eq!(changed(&was, &was), [""; 0]);
     }
 
     #[test]

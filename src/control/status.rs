@@ -307,4 +307,28 @@ pub struct ReloadReport {
     pub problems: Vec<String>,
     /// Keys that changed in the configuration and count only after a restart.
     pub restart: Vec<String>,
+    /// What differs in the configuration that it put in force: keys as the journal names them, lists, and sections of
+    /// which the journal records nothing.
+    #[serde(default)]
+    pub changed: Vec<String>,
+    /// What is right in the configuration and most likely not meant, a sentence each.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+    /// Lines of the lists that were read which make no rule.
+    #[serde(default)]
+    pub unused: Vec<UnusedLines>,
+    /// Lists that are still being read.
+    #[serde(default)]
+    pub reading: Vec<String>,
+}
+
+/// How many lines of a list make no rule.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct UnusedLines {
+    /// The list.
+    pub list: String,
+    /// Bad lines.
+    pub bad: u32,
+    /// Names that were left out on purpose (`localhost` and the like).
+    pub skipped: u32,
 }

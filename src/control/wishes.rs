@@ -6,11 +6,14 @@ use std::collections::HashSet;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::compose;
 use super::journal::entry::Cause;
 use super::preparing::Wish;
 use super::reading::Wished;
 use super::reload::Control;
-use super::status::{OrdersRequest, ReloadReport, ReloadRequest, RollbackRequest, Status};
+use super::status::{
+    OrdersRequest, ReloadReport, ReloadRequest, RollbackRequest, Status, UnusedLines,
+};
 
 /// What others may ask of the control plane.
 #[derive(Debug)]
@@ -42,6 +45,8 @@ pub(super) struct Waiting {
     /// It waits for the new configuration, too.
     pub(super) staged: bool,
     pub(super) report: ReloadReport,
+    /// It is about the configuration, too.
+    pub(super) is_reload: bool,
     /// Who wishes it.
     pub(super) cause: Cause,
     reply: Option<oneshot::Sender<ReloadReport>>,
@@ -52,6 +57,7 @@ impl Waiting {
         Self {
             tickets: HashSet::new(),
             staged: false,
+            is_reload: false,
             report: ReloadReport::default(),
             cause,
             reply,
@@ -100,13 +106,46 @@ impl Control {
     pub(super) fn answer_waiting(&mut self) {
         let generation = self.generation();
         let ready = |waiting: &mut Waiting| waiting.tickets.is_empty() && !waiting.staged;
-        for mut waiting in self.waiting.extract_if(.., ready) {
+        let ready: Vec<_> = self.waiting.extract_if(.., ready).collect();
+        for mut waiting in ready {
+            self.complete(&mut waiting.report, waiting.is_reload);
             waiting.report.generation = generation;
             let failed = waiting.report.problems.len();
-            tracing::info!(generation, failed, loaded = ?waiting.report.loaded, "reloaded");
+            let ReloadReport {
+                loaded, changed, ..
+            } = &waiting.report;
+            tracing::info!(generation, failed, ?loaded, ?changed, "reloaded");
             if let Some(reply) = waiting.reply {
                 // Who asked may have left.
                 let _ = reply.send(waiting.report);
+            }
+        }
+    }
+
+    /// Adds what is known of the lists that were read, and what is likely not meant in the configuration.
+    fn complete(&self, report: &mut ReloadReport, is_reload: bool) {
+        for list in &self.lists {
+            let name = list.name();
+            if list.loading.is_some() {
+                report.reading.push(name.to_owned());
+            }
+            let tally = list.loaded.as_ref().map(|loaded| &loaded.tally);
+            let Some(tally) = tally.filter(|_| report.loaded.iter().any(|of| of == name)) else {
+                continue;
+            };
+            let (bad, skipped) = (tally.bad_total(), tally.skipped);
+            if bad > 0 || skipped > 0 {
+                report.unused.push(UnusedLines {
+                    list: name.to_owned(),
+                    bad,
+                    skipped,
+                });
+            }
+        }
+        if is_reload {
+            report.warnings = compose::warnings(&self.config);
+            for warning in &report.warnings {
+                tracing::warn!("{warning}");
             }
         }
     }

@@ -414,3 +414,38 @@ fn an_address_that_overlaps_with_one_in_use_waits_for_a_restart_and_is_named() {
     assert!(answers(server.address));
     change_live(&server, &wide, "\"127.0.0.1:0\"");
 }
+
+#[test]
+fn a_reload_names_what_it_changed_what_is_likely_not_meant_and_lines_without_rules() {
+    let upstream = Upstream::plain();
+    let server = start(&upstream, "");
+    let output = change(
+        &server,
+        "[upstream]",
+        "[cache]\nmax-ttl-secs = 77\n[upstream]\ntimeout-ms = 900",
+    );
+    let told = text(&output);
+    assert!(output.status.success(), "{told}");
+    assert!(
+        told.contains("changed: cache.max-ttl-secs, [upstream]\n"),
+        "{told}"
+    );
+    server.replace(
+        "ads",
+        "blocked.example\nb.example\nc.example\nbad name\nworse name\n",
+    );
+    let told = text(&server.verb(&["reload"]));
+    assert!(
+        told.contains("ads: 2 bad lines; `tapis check` shows the lines\n"),
+        "{told}"
+    );
+    assert!(!told.contains("changed: "), "{told}");
+    let told = text(&change(&server, "workers = 2", "workers = 2\nallow = []"));
+    assert!(told.contains("changed: server.allow\n"), "{told}");
+    assert!(told.contains("note: every client is refused"), "{told}");
+    assert!(
+        server.log().contains("every client is refused"),
+        "{}",
+        server.log()
+    );
+}
