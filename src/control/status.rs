@@ -314,7 +314,7 @@ pub struct ReloadReport {
     /// What is right in the configuration and most likely not meant, a sentence each.
     #[serde(default)]
     pub warnings: Vec<String>,
-    /// Lines of the lists that were read which make no rule.
+    /// Lists with bad lines, and those of the lists that were read which have names left out on purpose.
     #[serde(default)]
     pub unused: Vec<UnusedLines>,
     /// Lists that are still being read.

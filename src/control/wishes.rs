@@ -122,19 +122,20 @@ impl Control {
         }
     }
 
-    /// Adds what is known of the lists that were read, and what is likely not meant in the configuration.
+    /// Adds what is known of the lists, and what is likely not meant in the configuration.
     fn complete(&self, report: &mut ReloadReport, is_reload: bool) {
         for list in &self.lists {
             let name = list.name();
             if list.loading.is_some() {
                 report.reading.push(name.to_owned());
             }
-            let tally = list.loaded.as_ref().map(|loaded| &loaded.tally);
-            let Some(tally) = tally.filter(|_| report.loaded.iter().any(|of| of == name)) else {
+            let Some(loaded) = &list.loaded else {
                 continue;
             };
-            let (bad, skipped) = (tally.bad_total(), tally.skipped);
-            if bad > 0 || skipped > 0 {
+            let (bad, skipped) = (loaded.tally.bad_total(), loaded.tally.skipped);
+            // What is skipped on purpose is worth a word once.
+            let is_new = report.loaded.iter().any(|of| of == name);
+            if bad > 0 || (skipped > 0 && is_new) {
                 report.unused.push(UnusedLines {
                     list: name.to_owned(),
                     bad,
