@@ -210,7 +210,8 @@ impl JournalFile {
         found.last_at = end.map(|end| end.at);
         found.ran_until = end.filter(|end| !end.is_stop).map(|end| {
             let beat = heartbeat::read(path).filter(|beat| beat.number <= last.number);
-            beat.map_or(end.at, |beat| beat.at.max(end.at))
+            // A clock that was ahead must not make the time since then one in which it ran.
+            beat.map_or(end.at, |beat| beat.at.min(Timestamp::now()).max(end.at))
         });
         if let Some(key) = key.filter(|_| last.number > 0) {
             // Without keys nothing is signed either, which is reported then.

@@ -1,7 +1,8 @@
-//! The file beside a journal that says until when its server is known to have run.
+//! The file beside a journal that says until when its server is known to have run with all changes written.
 //!
 //! A server that is killed writes no entry. It overwrites this file every few seconds instead, and the next server's
-//! entry `start` records what is in it. The file itself is not chained, and proves nothing.
+//! entry `start` records what is in it. While a change can't be written, the file says when that was made: overwriting
+//! needs no room on the disk. The file itself is not chained, and proves nothing.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -9,7 +10,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::config::regular;
 use crate::config::shown::Show;
@@ -24,26 +25,44 @@ const SIZE_MAX: u64 = 4096;
 pub(super) struct Heartbeat {
     /// The number of the journal's last entry then.
     pub(super) number: u64,
-    /// When the server ran.
+    /// When the server ran, or made the change that waits.
     pub(super) at: Timestamp,
+    /// A change waits to be written.
+    pub(super) waits: bool,
+}
+
+impl Heartbeat {
+    /// Whether a server that runs `now` has written all changes.
+    pub(super) fn is_current(self, now: Timestamp) -> bool {
+        let age = now.duration_since(self.at);
+        !self.waits && age <= SignedDuration::try_from(3 * INTERVAL).unwrap_or(SignedDuration::MAX)
+    }
 }
 
 /// Writes heartbeats.
 #[derive(Debug, Default)]
 pub(super) struct Pulse {
-    last: Option<Instant>,
+    last: Option<(Instant, Option<Timestamp>)>,
     is_failing: bool,
 }
 
 impl Pulse {
-    /// Writes one beside the journal at `path`, with that number in its last entry, if it is time.
-    pub(super) fn beat(&mut self, path: &Path, number: u64) {
-        if self.last.is_some_and(|last| last.elapsed() < INTERVAL) {
+    /// Writes one beside the journal at `path`, whose last entry has that number, if it is time. `waits` is when
+    /// the oldest change was made that is not written.
+    pub(super) fn beat(&mut self, path: &Path, number: u64, waits: Option<Timestamp>) {
+        let is_early = |(last, before): (Instant, Option<Timestamp>)| {
+            before == waits && (waits.is_some() || last.elapsed() < INTERVAL)
+        };
+        if self.last.is_some_and(is_early) {
             return;
         }
-        self.last = Some(Instant::now());
-        let at = Timestamp::now();
-        let failed = write(path, Heartbeat { number, at }).err();
+        self.last = Some((Instant::now(), waits));
+        let beat = Heartbeat {
+            number,
+            at: waits.unwrap_or_else(Timestamp::now),
+            waits: waits.is_some(),
+        };
+        let failed = write(path, beat).err();
         if let Some(error) = failed.as_ref().filter(|_| !self.is_failing) {
             let path = file(path);
             tracing::warn!(path = %path.shown(), %error, "until when the server runs is not written");
@@ -64,7 +83,8 @@ fn write(path: &Path, beat: Heartbeat) -> io::Result<()> {
     let options = options.write(true).create(true).truncate(false);
     let file = options.mode(0o600).open(file(path))?;
     // Always as long, so that the old text is replaced whole.
-    let text = format!("{:20} {:.9}\n", beat.number, beat.at);
+    let waits = if beat.waits { "waits" } else { "" };
+    let text = format!("{:20} {:.9} {waits:5}\n", beat.number, beat.at);
     file.write_all_at(text.as_bytes(), 0)
 }
 
@@ -74,7 +94,8 @@ pub(super) fn read(path: &Path) -> Option<Heartbeat> {
     let mut words = text.split_ascii_whitespace();
     let number = words.next()?.parse().ok()?;
     let at = words.next()?.parse().ok()?;
-    Some(Heartbeat { number, at })
+    let waits = words.next() == Some("waits");
+    Some(Heartbeat { number, at, waits })
 }
 
 /// Whether a server has the journal open.
@@ -95,11 +116,39 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("journal.jsonl");
         assert_eq!(read(&path), None);
-        for (number, at) in [(7, "2026-01-01T00:00:00.5Z"), (8, "2026-01-01T00:00:05Z")] {
+        for (number, at, waits) in [
+            (7, "2026-01-01T00:00:00.5Z", true),
+            (8, "2026-01-01T00:00:05Z", false),
+        ] {
             let at = at.parse().expect("a time");
-            let beat = Heartbeat { number, at };
+            let beat = Heartbeat { number, at, waits };
             write(&path, beat).expect("written");
             assert_eq!(read(&path), Some(beat));
         }
+    }
+
+    #[test]
+    fn a_change_that_waits_is_written_at_once_and_so_is_the_end_of_its_wait() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("journal.jsonl");
+        let mut pulse = Pulse::default();
+        let mut beat = |number, waits| {
+            pulse.beat(&path, number, waits);
+            read(&path).expect("written")
+        };
+        assert!(!beat(1, None).waits);
+        let made = "2026-01-01T00:00:00Z".parse().expect("a time");
+        let waiting = Heartbeat {
+            number: 1,
+            at: made,
+            waits: true,
+        };
+        assert_eq!(beat(1, Some(made)), waiting);
+        assert!(!waiting.is_current(made));
+        let written = beat(2, None);
+        assert!(written.is_current(Timestamp::now()));
+        assert_eq!((written.number, written.waits), (2, false));
+        // The next one is not due.
+        assert_eq!(beat(3, None), written);
     }
 }

@@ -90,18 +90,15 @@ impl Past {
                         settings: Settings::new(),
                     });
                 }
-                _ if past.is_some()
-                    && session.incomplete.is_none()
-                    && continuity.lacks.is_some() =>
-                {
-                    session.incomplete = continuity.lacks;
-                    return false;
+                event if past.is_some() => {
+                    if continuity.lacks.is_some() && !session.is_followed {
+                        session.incomplete = session.incomplete.or(continuity.lacks);
+                        return false;
+                    }
+                    if !session.take(entry.at, event) {
+                        return false;
+                    }
                 }
-                Event::Published(_) if entry.number > last => {
-                    session.is_followed = true;
-                    return false;
-                }
-                event if past.is_some() && !session.take(entry.at, event) => return false,
                 _ => {}
             }
             if entry.number <= last {
@@ -209,9 +206,20 @@ impl Session {
         }
     }
 
-    /// Takes in an entry. Returns whether the session goes on.
+    /// Takes in an entry. Returns whether later ones matter.
     fn take(&mut self, at: Timestamp, event: &Event) -> bool {
+        if self.is_followed {
+            // Changes that came too fast are recorded with the last of them.
+            if matches!(event, Event::Lost { .. }) {
+                self.incomplete = self.incomplete.or(Some(self.ran));
+            }
+            return matches!(
+                event,
+                Event::Order(_) | Event::OrderGone { .. } | Event::Refused { .. }
+            );
+        }
         match event {
+            Event::Published(_) => self.is_followed = true,
             Event::Stop => self.stopped = Some(at),
             // The same server, in a new file.
             Event::Start(start) if start.continues.is_some() => {}
@@ -247,12 +255,17 @@ impl Session {
         if self.is_over {
             return Served::Unknown(self.ran);
         }
-        let ran = heartbeat.map_or(self.ran, |beat| beat.at.max(self.ran));
+        let now = Timestamp::now();
+        let beat = heartbeat.filter(|beat| beat.at <= now);
+        let ran = beat.map_or(self.ran, |beat| beat.at.max(self.ran));
         // What comes is answered by the dates of orders and exceptions.
-        let comes = moment > Timestamp::now();
-        match moment <= ran || comes || heartbeat::is_alive(path) {
-            true => Served::Yes,
-            false => Served::Unknown(ran),
+        if moment <= ran || moment > now {
+            return Served::Yes;
+        }
+        match (heartbeat::is_alive(path), beat) {
+            (true, Some(beat)) if beat.is_current(now) => Served::Yes,
+            (true, _) => Served::Incomplete(ran),
+            (false, _) => Served::Unknown(ran),
         }
     }
 }
@@ -458,6 +471,48 @@ mod tests {
         let found = [350, 450, 550].map(|second| served(&path, second));
         let incomplete = Served::Incomplete(at(300));
         assert_eq!(found, [incomplete, incomplete, Served::Yes]);
+    }
+
+    #[test]
+    fn changes_that_were_lost_leave_a_time_of_which_nothing_is_known() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("journal.jsonl");
+        let mut journal = Journal::open(&path, None, None);
+        journal.publish(orders(1, &[]));
+        journal.publish(orders(2, &[]));
+        journal.tell(2, Event::Lost { entries: 3 });
+        journal.publish(orders(3, &[]));
+        journal.close(3);
+        let found = [100, 150, 200, 250].map(|second| served(&path, second));
+        let lost = Served::Incomplete(at(100));
+        assert_eq!(found, [Served::Yes, lost, Served::Yes, Served::Yes]);
+    }
+
+    #[test]
+    fn what_a_running_server_could_not_write_is_not_known() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("journal.jsonl");
+        let mut journal = Journal::open(&path, None, None);
+        let receipt = journal.publish(orders(1, &[]));
+        journal.wait(receipt);
+        let alive = dir.path().join("journal.jsonl.alive");
+        while !alive.exists() {
+            std::thread::yield_now();
+        }
+        let now = Timestamp::now();
+        let ago = |seconds| now - jiff::SignedDuration::from_secs(seconds);
+        for (beat, waits, expected) in [
+            (ago(2), "", Served::Yes),
+            (ago(60), "", Served::Incomplete(ago(60))),
+            (ago(2), "waits", Served::Incomplete(ago(2))),
+            // The clock was ahead.
+            (ago(-600), "", Served::Incomplete(at(100))),
+        ] {
+            fs::write(&alive, format!("{:20} {beat:.9} {waits:5}\n", 2)).expect("written");
+            let found = past(&path, Moment::At(now)).expect("it is known");
+            assert_eq!(found.served, expected, "{beat} {waits}");
+        }
+        journal.close(1);
     }
 
     #[test]

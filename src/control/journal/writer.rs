@@ -38,6 +38,16 @@ enum Item {
     Tell(Timestamp, u64, Box<Event>),
 }
 
+impl Item {
+    /// When it happened.
+    fn at(&self) -> Timestamp {
+        match self {
+            Self::Publish(draft) => draft.at,
+            Self::Tell(at, ..) => *at,
+        }
+    }
+}
+
 /// An item, and who waits until it is on the disk.
 type Letter = (Item, Option<Sender<()>>);
 
@@ -95,6 +105,7 @@ impl Journal {
             receipts: Vec::new(),
             lost: 0,
             pulse: Pulse::default(),
+            unwritten_since: None,
             shared: shared.clone(),
         };
         let (sender, letters) = channel();
@@ -237,6 +248,8 @@ struct Desk {
     /// How many items there was no room for.
     lost: u64,
     pulse: Pulse,
+    /// When the oldest item came that is not written.
+    unwritten_since: Option<Timestamp>,
     shared: Arc<Shared>,
 }
 
@@ -261,14 +274,19 @@ impl Desk {
             if came || !idle {
                 self.write();
             }
-            if self.marked && self.file.is_some() {
-                self.pulse.beat(&self.path, self.written.number);
+            if self.waiting.is_empty() && self.sealed.is_empty() {
+                self.unwritten_since = None;
+            }
+            if self.file.is_some() && (self.marked || self.unwritten_since.is_some()) {
+                let (number, waits) = (self.written.number, self.unwritten_since);
+                self.pulse.beat(&self.path, number, waits);
             }
         }
     }
 
     fn take(&mut self, (item, receipt): Letter) {
         self.receipts.extend(receipt);
+        self.unwritten_since.get_or_insert(item.at());
         let weight = |item: &Item| match item {
             Item::Publish(draft) => 16 + draft.states.len(),
             Item::Tell(..) => 16,
@@ -277,10 +295,7 @@ impl Desk {
             return self.waiting.push_back(item);
         }
         self.lost += 1;
-        lock(&self.shared.losses).add(match &item {
-            Item::Tell(at, ..) => *at,
-            Item::Publish(draft) => draft.at,
-        });
+        lock(&self.shared.losses).add(item.at());
         let Item::Publish(mut draft) = item else {
             return;
         };
