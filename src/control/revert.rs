@@ -34,11 +34,11 @@ impl Control {
         let Some(hold) = hold else {
             return newest.map(|(images, _)| images);
         };
+        let journal = self.config.journal.clone();
         if let Some((images, _)) = newest.as_ref().filter(|(_, of)| *of >= hold.first) {
-            self.held = Some(hold);
+            self.hold_at_start(hold, journal.as_deref(), images);
             return Some(images.clone());
         }
-        let journal = self.config.journal.clone();
         let in_force = newest.as_ref().map(|(images, _)| images.clone());
         let read = read(
             &self.keeper,
@@ -52,7 +52,7 @@ impl Control {
                 adopt
                     .into_iter()
                     .for_each(|pair| self.keeper.adopt(&images, pair));
-                self.held = Some(hold);
+                self.hold_at_start(hold, journal.as_deref(), &images);
                 Some(images)
             }
             Err(error) => {
@@ -65,6 +65,29 @@ impl Control {
                 newest.map(|(images, _)| images)
             }
         }
+    }
+
+    /// Holds what was held before the start. A running server refuses new lists of a configuration then, but a start
+    /// has none to stay with: it reports what is not as it was.
+    fn hold_at_start(&mut self, hold: Hold, journal: Option<&Path>, images: &Images) {
+        let (generation, lists) = (hold.generation, &self.config.lists);
+        let past = journal.and_then(|path| Past::read(path, Moment::Generation(generation)).ok());
+        let unknown = lists.iter().filter(|list| loaded(images, list).is_none());
+        let unknown = unknown.map(|list| {
+            format!(
+                "{}: generation {generation} does not have it as it is configured now, so it follows its file",
+                list.source.name
+            )
+        });
+        let mut missing = unrestored(generation, past.flatten().as_ref(), images, lists);
+        missing.extend(unknown);
+        for problem in missing.iter().filter(|new| !hold.unrestored.contains(new)) {
+            tracing::warn!(problem, "not held");
+        }
+        self.held = Some(Hold {
+            unrestored: missing,
+            ..hold
+        });
     }
 
     /// A hold that can't be kept up must not come back later, when other images are in force.

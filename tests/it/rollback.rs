@@ -448,6 +448,44 @@ fn reconfigure(server: &Server, config: &str) {
 }
 
 #[test]
+fn a_start_with_other_lists_reports_what_is_not_held() {
+    let upstream = Upstream::plain();
+    let preamble = preamble(upstream.address) + STATE;
+    let first = ["ads", "gone", "kind", "place", "act"].map(|name| list(name, ""));
+    let files = ["ads", "gone", "kind", "place", "act", "elsewhere", "new"];
+    let files = files.map(|name| (name, format!("{name}.example\n")));
+    let files = files.each_ref().map(|(name, text)| (*name, &**text));
+    let server = Server::start(&(preamble.clone() + &first.concat()), &files);
+    kept(&server);
+    assert_eq!(run(&server, &["rollback", "1"]).0, Some(0));
+    kept(&server);
+    let place = "[[list]]\nname = \"place\"\npath = \"elsewhere\"\n";
+    let then = [
+        list("ads", ""),
+        list("kind", "kind = \"allow\""),
+        place.to_owned(),
+        list("act", "action = \"refused\""),
+        list("new", ""),
+    ];
+    server.replace("tapis.toml", &(preamble + &then.concat()));
+    let server = Server::start_in(end(server));
+    assert!(blocked(&server, "ads.example"));
+    let alarms = server.status()["alarms"].to_string();
+    for alarm in [
+        "gone: in force in generation 1, and no longer in the configuration",
+        "kind: generation 1 does not have it as it is configured now",
+        "place: generation 1 does not have it",
+        "act: its action in generation 1 is sinkhole, and now refused",
+        "new: generation 1 does not have it",
+    ] {
+        assert!(alarms.contains(alarm), "{alarm}: {alarms}");
+    }
+    assert!(!alarms.contains("\"ads: "), "{alarms}");
+    assert_eq!(run(&server, &["rollback", "--release"]).0, Some(0));
+    assert_eq!(server.status()["alarms"].as_array().map(Vec::len), Some(0));
+}
+
+#[test]
 fn lists_that_the_generation_does_not_have_as_they_are_now_keep_their_rules_in_force() {
     let upstream = Upstream::plain();
     let preamble = preamble(upstream.address) + STATE + &list("ads", "");
