@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use super::error::{Problem, Problems};
-use super::{Config, Origin, read};
+use super::{Config, Origin, SIZE_MAX, read, regular};
 
 /// Headers of sections with mistakes that can't concern the socket.
 const OTHERS: &[&str] = &[
@@ -29,7 +29,20 @@ const OTHERS: &[&str] = &[
 /// The problems of the file, if it can't be read, or if there is no telling whether it sets `control`:
 /// a verb would reach another server than the one that is meant.
 pub fn socket(path: &Path) -> Result<Option<PathBuf>, Problems> {
-    let text = read(path)?;
+    let text = read(path).or_else(|problems| {
+        // One byte in a comment that is no text hides no socket either.
+        let bytes = regular::read(path, SIZE_MAX).map_err(|_| problems.clone())?;
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let sets_control = |line: &str| line.contains("control");
+        let is_broken = |line: &str| line.contains(char::REPLACEMENT_CHARACTER);
+        match text
+            .lines()
+            .any(|line| sets_control(line) && is_broken(line))
+        {
+            true => Err(problems),
+            false => Ok(text),
+        }
+    })?;
     let (config, findings) = Config::understand(&text, path, Origin::File(path.to_owned()));
     let control = config.server.control;
     match findings.conclude(()) {
@@ -64,6 +77,10 @@ mod tests {
     use super::*;
 
     fn of(text: &str) -> Result<Option<PathBuf>, Problems> {
+        of_bytes(text.as_bytes())
+    }
+
+    fn of_bytes(text: &[u8]) -> Result<Option<PathBuf>, Problems> {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("tapis.toml");
         std::fs::write(&path, text).expect("written");
@@ -89,6 +106,10 @@ mod tests {
             }
             assert_eq!(of(&format!("[server]\nworkers = 2\n{mistake}")), Ok(None));
         }
+        let latin = b"[server]\ncontrol = \"s\"\n# caf\xe9\n";
+        assert_eq!(of_bytes(latin), Ok(Some("s".into())));
+        let latin = b"[server]\ncontrol = \"caf\xe9\"\n";
+        of_bytes(latin).expect_err("another path than the one meant");
         let workers = "[server]\nworkers = \"4\"\ncontrol = \"s\"\nlisten = 5\n";
         assert_eq!(of(workers), Ok(Some("s".into())));
         assert_eq!(of("server = { control = \"s\" }\n"), Ok(Some("s".into())));

@@ -17,7 +17,7 @@ use super::guard;
 use super::raw::{self, Raw};
 use super::values::{
     PORT, choice, directory, each, file, filled, language, network, number, plain_name,
-    public_text, socket, text, zone,
+    public_text, sockets, text, zone,
 };
 use super::{
     Cache, Canary, Config, Content, Exceptions, Format, History, List, Local, Orders, Origin,
@@ -77,7 +77,7 @@ fn server_section(raw: raw::Server, findings: &mut Findings) -> Server {
         findings,
     );
     Server {
-        listen: each(listen, findings, socket).unwrap_or_else(|| {
+        listen: sockets(listen, findings).unwrap_or_else(|| {
             [
                 IpAddr::from(Ipv4Addr::LOCALHOST),
                 Ipv6Addr::LOCALHOST.into(),

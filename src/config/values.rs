@@ -231,6 +231,28 @@ pub(super) fn each<T: Clone + Eq + Hash>(
     Some(values)
 }
 
+/// Addresses to listen on, of which none has another one's sockets already: the second could not be bound.
+pub(super) fn sockets(given: Option<Strings>, findings: &mut Findings) -> Option<Vec<SocketAddr>> {
+    let place = given.as_ref().map(|items| (items.key, items.line));
+    let sockets = each(given, findings, socket)?;
+    for all in sockets
+        .iter()
+        .filter(|at| at.ip().is_unspecified() && at.port() != 0)
+    {
+        let is_among = |one: &&SocketAddr| {
+            one != &all && one.port() == all.port() && one.is_ipv4() == all.is_ipv4()
+        };
+        if let (Some(one), Some((key, line))) = (sockets.iter().find(is_among), place) {
+            let message = format!(
+                "{key} holds \"{all}\", which listens on all addresses, and \"{one}\", which is one of them: \
+                 remove one of both"
+            );
+            findings.report(line, message);
+        }
+    }
+    Some(sockets)
+}
+
 /// An address and port to listen on. Port 0 lets the system choose.
 pub(crate) fn socket(text: &str) -> Result<SocketAddr, String> {
     let socket: SocketAddr = text.parse().map_err(|_| match text.parse::<IpAddr>() {

@@ -307,3 +307,24 @@ fn the_index_of_an_interface_is_the_one_that_it_has_at_that_moment() {
     let plain: ServerAddress = "192.0.2.1".parse().expect("an address");
     assert_eq!(plain.current(|_| panic!("not looked up")), plain.socket);
 }
+
+#[test]
+fn an_address_is_not_listened_on_twice_by_way_of_all_addresses() {
+    for (listen, is_twice) in [
+        (r#"["127.0.0.1:53", "0.0.0.0:53"]"#, true),
+        (r#"["[::]:53", "[2001:db8::1]:53"]"#, true),
+        (r#"["0.0.0.0:53", "[::]:53"]"#, false),
+        (r#"["0.0.0.0:53", "127.0.0.1:5353"]"#, false),
+        (r#"["0.0.0.0:0", "127.0.0.1:0"]"#, false),
+    ] {
+        let found = problems(&format!("[server]\nlisten = {listen}\n"));
+        let is_told = found.iter().any(|problem| {
+            problem.starts_with("2: listen holds") && problem.ends_with("remove one of both")
+        });
+        assert_eq!(
+            (is_told, found.len()),
+            (is_twice, usize::from(is_twice)),
+            "{found:?}"
+        );
+    }
+}
