@@ -9,7 +9,7 @@ use clap::Args;
 use super::{ControlArgs, Failure, reload, runtime, told};
 use crate::config::shown::{Show, counted};
 use crate::control::client::call;
-use crate::control::status::{ListHealth, Status, UpstreamStatus};
+use crate::control::status::{ListHealth, Status};
 use crate::sys::process::user_id;
 
 #[derive(Debug, Args)]
@@ -59,18 +59,12 @@ pub(super) fn run(
         } else {
             ", no random case"
         };
-        let refers = match server.referrals {
-            0 => String::new(),
-            count => format!(
-                ", {}: it does not recurse",
-                counted(count, "referral", "referrals")
-            ),
-        };
+        let troubles = server.troubles().into_iter();
+        let troubles: String = troubles.map(|trouble| format!(", {trouble}")).collect();
         let address = server.address;
         writeln!(
             out,
-            "upstream {address}: {latency}{down}{edns}{case}{refers}{}",
-            failures(server)
+            "upstream {address}: {latency}{down}{edns}{case}{troubles}"
         )?;
     }
     for list in &status.lists {
@@ -150,27 +144,6 @@ pub(super) fn run(
         writeln!(out, "{name}: {count}")?;
     }
     health(&status)
-}
-
-/// What the server answered since its last usable answer, and what that may mean.
-fn failures(server: &UpstreamStatus) -> String {
-    let mut told = String::new();
-    for (kind, &count) in &server.failures {
-        let answers = counted(count, "answer", "answers");
-        let hint = match kind.as_str() {
-            "FORMERR" | "NOTIMP" if server.edns => {
-                ": no EDNS there? See `edns` of [upstream] servers"
-            }
-            "REFUSED" => ": this machine may not ask it, or it does not recurse",
-            _ => "",
-        };
-        told += &match kind.as_str() {
-            "other" => format!(", {answers} with other errors"),
-            "unreadable" => format!(", {answers} that can't be read"),
-            code => format!(", {answers} {code}{hint}"),
-        };
-    }
-    told
 }
 
 fn health(status: &Status) -> Result<(), Failure> {

@@ -13,6 +13,7 @@ use super::guard::release::Guard;
 use super::guard::wards::Ward;
 use super::journal::entry::Cause;
 use super::orders::life::State;
+use crate::config::shown::counted;
 use crate::policy::rule::{Action, Kind, Scope};
 
 /// All that a running server says of itself.
@@ -124,6 +125,33 @@ pub struct UpstreamStatus {
     /// All of those since the server is known.
     #[serde(default)]
     pub failures_total: BTreeMap<String, u64>,
+}
+
+impl UpstreamStatus {
+    /// What it answered instead of usable answers since the last one of those, and what that may mean: a phrase
+    /// each.
+    pub fn troubles(&self) -> Vec<String> {
+        let referrals = (self.referrals > 0).then(|| {
+            let referrals = counted(self.referrals, "referral", "referrals");
+            format!("{referrals}: it does not recurse")
+        });
+        let failures = self.failures.iter().map(|(kind, &count)| {
+            let answers = counted(count, "answer", "answers");
+            let hint = match kind.as_str() {
+                "FORMERR" | "NOTIMP" if self.edns => {
+                    ": no EDNS there? See `edns` of [upstream] servers"
+                }
+                "REFUSED" => ": this machine may not ask it, or it does not recurse",
+                _ => "",
+            };
+            match kind.as_str() {
+                "other" => format!("{answers} with other errors"),
+                "unreadable" => format!("{answers} that can't be read"),
+                code => format!("{answers} {code}{hint}"),
+            }
+        });
+        referrals.into_iter().chain(failures).collect()
+    }
 }
 
 /// Which state of a list is in force.

@@ -148,21 +148,11 @@ impl DataPlane for Live {
     fn gauges(&self) -> Gauges {
         let parts = &self.0;
         let (cache_entries, cache_octets) = parts.cache.size();
-        let upstream = |server: ServerState| UpstreamStatus {
-            address: server.address,
-            down: server.down,
-            latency_ms: server.latency.map(|latency| latency.as_secs_f64() * 1e3),
-            edns: server.dialect.edns,
-            random_case: server.dialect.random_case,
-            referrals: server.referrals,
-            failures: by_name(server.failures.recent),
-            failures_total: by_name(server.failures.total),
-        };
-        let problems = [parts.source.problem(), parts.outage.alarm()];
-        let servers = parts.resolver.pool().state().into_iter();
+        let servers = parts.resolver.pool().state();
+        let problems = [parts.source.problem(), parts.outage.alarm(&servers)];
         Gauges {
             listen: parts.listeners.addresses(),
-            upstream: servers.map(upstream).collect(),
+            upstream: servers.into_iter().map(upstream).collect(),
             upstream_problems: problems.into_iter().flatten().collect(),
             waiting: parts.resolver.waiting(),
             cache_entries,
@@ -194,6 +184,20 @@ impl DataPlane for Live {
             restart: restart.map(|(key, _)| key.to_owned()).collect(),
             apply: Box::new(move || parts.apply(config, upstreams, budget, next)),
         })
+    }
+}
+
+/// A server as `status` shows it.
+pub(super) fn upstream(server: ServerState) -> UpstreamStatus {
+    UpstreamStatus {
+        address: server.address,
+        down: server.down,
+        latency_ms: server.latency.map(|latency| latency.as_secs_f64() * 1e3),
+        edns: server.dialect.edns,
+        random_case: server.dialect.random_case,
+        referrals: server.referrals,
+        failures: by_name(server.failures.recent),
+        failures_total: by_name(server.failures.total),
     }
 }
 

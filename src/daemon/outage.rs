@@ -1,46 +1,39 @@
-//! Reports when no upstream server answers any more, and when one does again.
+//! Reports when no upstream server gives usable answers any more, and when one does again.
 
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::serve::upstream::{Pool, ServerState};
+use super::live::upstream;
+use crate::serve::upstream::{OutageWatch, Pool, ServerState};
 
 /// How often to look.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// The outage that goes on now, if any, for `status`.
+/// Since when there is an outage, if there is one now, for `status`.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Outage(Arc<Mutex<Option<Since>>>);
-
-/// Since when which servers have been silent.
-#[derive(Debug)]
-struct Since {
-    at: Timestamp,
-    servers: String,
-}
+pub(super) struct Outage(Arc<Mutex<Option<Timestamp>>>);
 
 impl Outage {
     /// What `status` says of it.
-    pub(super) fn alarm(&self) -> Option<String> {
-        self.lock().as_ref().map(|Since { at, servers }| {
-            format!(
-                "no upstream server answers since {at:.0} ({servers}): what is neither blocked nor in the cache gets \
-                 SERVFAIL; check the network and [upstream] servers"
-            )
-        })
+    pub(super) fn alarm(&self, servers: &[ServerState]) -> Option<String> {
+        let since = (*self.lock())?;
+        let servers = described(servers);
+        Some(format!(
+            "no upstream server gives usable answers since {since:.0} ({servers}): what is neither blocked nor in the \
+             cache gets SERVFAIL; check the network and [upstream] servers"
+        ))
     }
 
     /// Looks again and again until the service ends.
     pub(super) async fn follow(self, pool: Arc<Pool>, stop: CancellationToken) {
         let follow = async {
+            let mut watch = OutageWatch::default();
             loop {
                 tokio::time::sleep(PERIOD).await;
-                let stands = self.lock().is_some();
-                let is_out = pool.is_out(stands).await;
+                let is_out = watch.look(&pool).await;
                 self.note(is_out, &pool.state());
             }
         };
@@ -49,16 +42,20 @@ impl Outage {
 
     fn note(&self, is_out: bool, servers: &[ServerState]) {
         let mut since = self.lock();
-        match (since.as_ref(), is_out) {
+        match (*since, is_out) {
             (None, true) => {
-                let servers = named(servers.iter());
-                tracing::error!(servers, "no upstream server answers");
-                let at = Timestamp::now();
-                *since = Some(Since { at, servers });
+                let servers = described(servers);
+                tracing::error!(servers, "no upstream server gives usable answers");
+                *since = Some(Timestamp::now());
             }
-            (Some(Since { at, .. }), false) => {
-                let servers = named(servers.iter().filter(|server| !server.silent));
-                let seconds = Timestamp::now().duration_since(*at).as_secs();
+            (Some(at), false) => {
+                let answers = |server: &&ServerState| {
+                    server.latency.is_some() && !server.silent && !server.failing
+                };
+                let servers = servers.iter().filter(answers);
+                let servers: Vec<_> = servers.map(|server| server.address.to_string()).collect();
+                let servers = servers.join(", ");
+                let seconds = Timestamp::now().duration_since(at).as_secs();
                 tracing::info!(servers, seconds, "upstream answers again");
                 *since = None;
             }
@@ -66,13 +63,23 @@ impl Outage {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Since>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Timestamp>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn named<'s>(servers: impl Iterator<Item = &'s ServerState>) -> String {
-    let addresses: Vec<SocketAddr> = servers.map(|server| server.address).collect();
-    let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
-    addresses.join(", ")
+/// Each server, and what comes of asking it.
+fn described(servers: &[ServerState]) -> String {
+    let describe = |server: &ServerState| {
+        let mut troubles = match server.silent {
+            true => Vec::new(),
+            false => upstream(server.clone()).troubles(),
+        };
+        if troubles.is_empty() {
+            troubles.push("no answer".to_owned());
+        }
+        format!("{}: {}", server.address, troubles.join(", "))
+    };
+    let all: Vec<_> = servers.iter().map(describe).collect();
+    all.join("; ")
 }

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use hickory_proto::op::ResponseCode;
-use hickory_proto::rr::RecordType;
+use hickory_proto::rr::rdata::NS;
+use hickory_proto::rr::{Name, RData, Record, RecordType};
 
 use crate::support::client::{addresses, ask, rcode, until};
 use crate::support::server::{Server, folder, list, preamble, refused, text};
-use crate::support::upstream::{Upstream, address_of};
+use crate::support::upstream::{Asked, Upstream, address_of, answer};
 
 const TRUE: [u8; 4] = [192, 0, 2, 1];
 
@@ -123,7 +124,10 @@ fn an_outage_of_all_upstream_servers_is_an_alarm_and_a_log_line_at_each_end() {
         let name = format!("later{number}.example");
         ask(server.address, &name, RecordType::A);
     }
-    let begun = |log: &str| log.matches("no upstream server answers").count();
+    let begun = |log: &str| {
+        log.matches("no upstream server gives usable answers")
+            .count()
+    };
     assert_eq!(begun(&server.log()), 1, "{}", server.log());
     is_up.store(true, Ordering::Relaxed);
     // No client need ask for that.
@@ -135,6 +139,95 @@ fn an_outage_of_all_upstream_servers_is_an_alarm_and_a_log_line_at_each_end() {
     assert!(end.contains(&silent.address.to_string()), "{end}");
     assert!(!end.contains(&refusing.to_string()), "{end}");
     assert_eq!(begun(&log), 1, "{log}");
+}
+
+#[test]
+fn an_outage_is_also_that_all_upstream_servers_answer_errors_to_everything() {
+    for (code, shown) in [
+        (
+            ResponseCode::Refused,
+            "REFUSED: this machine may not ask it",
+        ),
+        (ResponseCode::ServFail, "SERVFAIL"),
+        (ResponseCode::FormErr, "FORMERR: no EDNS there?"),
+        (ResponseCode::NotAuth, "with other errors"),
+    ] {
+        let is_up = Arc::new(AtomicBool::new(false));
+        let answers = Arc::clone(&is_up);
+        let failing = Upstream::start(move |asked| {
+            Some(match answers.load(Ordering::Relaxed) {
+                true => address_of(asked, TRUE),
+                false => answer(asked, code),
+            })
+        });
+        let server = impatient(&[failing.address]);
+        let told = alarm(&server);
+        assert!(told.contains(&failing.address.to_string()), "{told}");
+        assert!(told.contains(shown), "{told}");
+        let log = server.log();
+        assert!(
+            log.contains("no upstream server gives usable answers"),
+            "{log}"
+        );
+        is_up.store(true, Ordering::Relaxed);
+        until("the end", || server.status()["degraded"] == false);
+        until("its log line", || {
+            let log = server.log();
+            let end = log.lines().find(|line| line.contains("answers again"));
+            end.is_some_and(|line| line.contains(&failing.address.to_string()))
+        });
+    }
+}
+
+#[test]
+fn an_outage_is_that_one_server_is_silent_and_the_other_refers_to_others() {
+    let referring = Upstream::start(|asked| {
+        let mut message = answer(asked, ResponseCode::NoError);
+        let server = Name::from_ascii("ns.elsewhere.test.").expect("a name");
+        let record = Record::from_rdata(Name::root(), 300, RData::NS(NS(server)));
+        message.authorities.push(record);
+        Some(message)
+    });
+    let (silent, _held) = Upstream::dead();
+    let server = impatient(&[silent, referring.address]);
+    let told = alarm(&server);
+    for part in [silent, referring.address] {
+        assert!(told.contains(&part.to_string()), "{told}");
+    }
+    assert!(
+        told.contains("no answer") && told.contains("does not recurse"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_zone_that_fails_is_no_outage_while_the_root_is_answered() {
+    let upstream = Upstream::start(|asked| {
+        let is_root = asked.message.queries[0].name().is_root();
+        Some(match is_root {
+            true => address_of(asked, TRUE),
+            false => answer(asked, ResponseCode::ServFail),
+        })
+    });
+    let server = impatient(&[upstream.address]);
+    let is_root = |asked: &Asked| asked.message.queries[0].name().is_root();
+    let mut number = 0;
+    until("three questions for the root", || {
+        number += 1;
+        ask(server.address, &format!("n{number}.example"), RecordType::A);
+        assert_eq!(server.status()["degraded"], false);
+        upstream
+            .asked()
+            .iter()
+            .filter(|asked| is_root(asked))
+            .count()
+            >= 3
+    });
+    assert!(
+        !server.log().contains("no upstream server"),
+        "{}",
+        server.log()
+    );
 }
 
 #[test]

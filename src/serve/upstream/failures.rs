@@ -1,8 +1,11 @@
 //! What an upstream server answers instead of answers that can be used, counted for `status`.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::wire::Rcode;
+
+/// Unusable answers in a row after which a server counts as failing. One query may get several of them.
+const FAILING_AFTER: u64 = 3;
 
 /// A kind of failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,9 +60,9 @@ pub(super) struct Failures {
     recent: [AtomicU64; KINDS.len()],
     /// Since the server is known.
     total: [AtomicU64; KINDS.len()],
-    /// Whether `recent` has any: usable answers write nothing where there is nothing to clear, because workers share
-    /// the cache line.
-    is_failing: AtomicBool,
+    /// All unusable answers since the last usable one, referrals included. Usable answers write nothing where it is
+    /// zero, because workers share the cache line.
+    streak: AtomicU64,
 }
 
 impl Failures {
@@ -68,13 +71,23 @@ impl Failures {
         let place = failure.place();
         self.recent[place].fetch_add(1, Ordering::Relaxed);
         self.total[place].fetch_add(1, Ordering::Relaxed);
-        self.is_failing.store(true, Ordering::Relaxed);
+        self.lengthen_streak();
+    }
+
+    /// Counts an unusable answer that is no failure: a referral.
+    pub(super) fn lengthen_streak(&self) {
+        self.streak.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether its last answers were all unusable.
+    pub(super) fn is_failing(&self) -> bool {
+        self.streak.load(Ordering::Relaxed) >= FAILING_AFTER
     }
 
     /// Notes a usable answer.
     pub(super) fn end(&self) {
-        if self.is_failing.load(Ordering::Relaxed) {
-            self.is_failing.store(false, Ordering::Relaxed);
+        if self.streak.load(Ordering::Relaxed) > 0 {
+            self.streak.store(0, Ordering::Relaxed);
             for count in &self.recent {
                 count.store(0, Ordering::Relaxed);
             }

@@ -28,7 +28,7 @@ use self::health::Health;
 pub use self::reply::Again;
 pub(super) use self::reply::{Received, Verdict, is_usable};
 use self::server::Server;
-pub use self::state::ServerState;
+pub use self::state::{OutageWatch, ServerState};
 use super::cache::Key;
 use super::flights::Ticket;
 use super::shared::Setting;

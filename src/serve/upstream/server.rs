@@ -93,6 +93,7 @@ impl Server {
     /// It referred to other servers instead of answering.
     pub(super) fn refers(&self) {
         self.referrals.fetch_add(1, Ordering::Relaxed);
+        self.failures.lengthen_streak();
     }
 
     /// How often it referred to other servers, as one that does not recurse does.
@@ -108,6 +109,11 @@ impl Server {
     /// It gave a usable answer.
     pub(super) fn succeeded(&self) {
         self.failures.end();
+    }
+
+    /// Whether its last answers were all unusable.
+    pub(super) fn is_failing(&self) -> bool {
+        self.failures.is_failing()
     }
 
     /// Its failures.

@@ -1,4 +1,4 @@
-//! How the upstream servers do: each for `status`, and whether all of them are silent.
+//! How the upstream servers do: each for `status`, and whether none of them gives usable answers.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,6 +12,9 @@ use super::health::Health;
 use super::server::Server;
 use crate::serve::cache::Key;
 use crate::wire::ask::Dialect;
+
+/// Looks in a row without failing servers after which an outage is over although the root is not answered for.
+const CALM: u32 = 10;
 
 /// One server as `status` shows it.
 #[derive(Clone, Debug)]
@@ -28,6 +31,8 @@ pub struct ServerState {
     pub dialect: Dialect,
     /// How often it referred to other servers instead of answering.
     pub referrals: u64,
+    /// Whether its last answers were all unusable.
+    pub failing: bool,
     /// Answers that were no use.
     pub failures: FailureCounts,
 }
@@ -44,40 +49,51 @@ impl Pool {
             latency: health.latency(),
             dialect: server.dialect(now),
             referrals: server.referrals(),
+            failing: server.is_failing(),
             failures: server.failures(),
         };
         let both = servers.all.iter().zip(&servers.health);
         both.map(state).collect()
     }
 
-    /// Whether none of the servers answers. Takes as long as a query.
+    /// Whether all servers are silent, or answer every query with errors.
+    fn is_failing(&self) -> bool {
+        let servers = self.lock();
+        let mut both = servers.all.iter().zip(&servers.health);
+        !servers.all.is_empty()
+            && both.all(|(server, health)| health.is_silent() || server.is_failing())
+    }
+}
+
+/// Finds out from time to time whether any server gives usable answers.
+///
+/// Servers that are silent or answer errors may do so for a few broken zones only, and where no client asks,
+/// nobody learns that they are back. So they are asked for the name servers of the root, which a resolver always knows.
+#[derive(Debug, Default)]
+pub struct OutageWatch {
+    is_out: bool,
+    /// How many times in a row the servers were not failing although they did not answer for the root.
+    calm: u32,
+}
+
+impl OutageWatch {
+    /// Whether no server gives usable answers. Takes as long as a query.
     ///
-    /// Servers that left some queries without a word may do so for a few broken zones only, and where
-    /// no client asks, nobody learns that they are back. So they are asked for the name servers of the
-    /// root, which a resolver always knows.
-    ///
-    /// While an outage goes on (`stands`), only an answer ends it: servers that were put in place of the silent
-    /// ones have not been asked yet.
-    pub async fn is_out(&self, stands: bool) -> bool {
-        if !stands && !self.is_silent() {
+    /// While an outage goes on, an answer for the root ends it, or that clients have got usable answers for a
+    /// while: a single one may come from the cache of a server that can reach nothing.
+    pub async fn look(&mut self, pool: &Pool) -> bool {
+        let is_failing = pool.is_failing();
+        if !self.is_out && !is_failing {
             return false;
         }
-        // What counts is whether any server says anything, not what.
-        let _ = self.ask(&Key::root_servers(), None, None).await;
-        match stands {
-            true => !self.is_heard(),
-            false => self.is_silent(),
-        }
-    }
-
-    /// Whether one of the servers answered and is not silent since.
-    fn is_heard(&self) -> bool {
-        let heard = |health: &Health| health.latency().is_some() && !health.is_silent();
-        self.lock().health.iter().any(heard)
-    }
-
-    fn is_silent(&self) -> bool {
-        let servers = self.lock();
-        !servers.health.is_empty() && servers.health.iter().all(|health| health.is_silent())
+        self.calm = if is_failing { 0 } else { self.calm + 1 };
+        let root = pool.ask(&Key::root_servers(), None, None).await;
+        self.is_out = root.is_err()
+            && match self.is_out {
+                true => self.calm < CALM,
+                // Clients may have got answers meanwhile.
+                false => pool.is_failing(),
+            };
+        self.is_out
     }
 }

@@ -38,6 +38,8 @@ enum Does {
     Away,
     /// There is no socket to ask it by.
     Busy,
+    /// Answers REFUSED to questions about the root.
+    RefusesRoot,
     /// Answers FORMERR to a query with EDNS.
     RefusesEdns,
     /// Answers by UDP in other letters if those of the query are random. By TCP it is silent, or
@@ -85,6 +87,10 @@ impl Connector for Script {
             Does::ChangesCase { silent: false } => (Err(ExchangeError::Unreachable), 1),
             Does::ChangesCase { silent: true } => {
                 (Err(ExchangeError::Timeout), patience.as_millis() as u64)
+            }
+            Does::RefusesRoot => {
+                let is_root = question.name() == [0];
+                (Ok(answer(if is_root { 5 } else { 0 }, 0)), 1)
             }
             Does::Says(rcode, after) => (Ok(answer(rcode, 0)), after),
             Does::Cuts if over == Transport::Udp => (Ok(answer(0, 0x0200)), 1),

@@ -3,43 +3,57 @@
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn it_is_an_outage_when_all_servers_are_silent_until_one_says_anything() {
+async fn it_is_an_outage_when_no_server_gives_a_usable_answer() {
     for (servers, is_out) in [
         (&[Does::Sleeps][..], true),
         (&[Does::Away], true),
         (&[Does::Sleeps, Does::Away], true),
         (&[Does::Sleeps, Does::Says(0, 20)], false),
-        (&[Does::Away, Does::Says(2, 20)], false),
-        (&[Does::Garbles], false),
+        (&[Does::Away, Does::Says(2, 20)], true),
+        (&[Does::Says(5, 20)], true),
+        (&[Does::Says(9, 1), Does::Says(1, 1)], true),
+        (&[Does::Says(2, 1), Does::Says(3, 1)], false),
+        (&[Does::Garbles], true),
+        (&[Does::RefusesRoot], false),
         (&[Does::Busy], false),
         (&[], false),
     ] {
         let (pool, _) = pool(servers);
-        assert!(!pool.is_out(false).await, "nobody has asked yet");
+        let mut watch = OutageWatch::default();
+        assert!(!watch.look(&pool).await, "nobody has asked yet");
         for _ in 0..5 {
             let _ = timed(&pool).await;
         }
-        assert_eq!(pool.is_out(false).await, is_out);
+        assert_eq!(watch.look(&pool).await, is_out);
         tokio::time::advance(Duration::from_secs(3600)).await;
-        assert_eq!(pool.is_out(false).await, is_out, "an hour without a query");
+        assert_eq!(watch.look(&pool).await, is_out, "an hour without a query");
         pool.replace(&[(address(9).into(), Dialect::FULL)]);
-        assert!(!pool.is_out(false).await, "another server");
+        let mut watch = OutageWatch::default();
+        assert!(!watch.look(&pool).await, "another server");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_outage_goes_on_until_a_server_answers_though_others_are_configured() {
-    let (pool, _) = pool(&[Does::Sleeps, Does::Sleeps, Does::Says(0, 20)]);
+    let (pool, _) = pool(&[
+        Does::Sleeps,
+        Does::Sleeps,
+        Does::Says(2, 20),
+        Does::Says(0, 20),
+    ]);
     let set = |number| pool.replace(&[(address(number).into(), Dialect::FULL)]);
     set(1);
     for _ in 0..5 {
         let _ = timed(&pool).await;
     }
-    assert!(pool.is_out(false).await);
+    let mut watch = OutageWatch::default();
+    assert!(watch.look(&pool).await);
     set(2);
-    assert!(pool.is_out(true).await, "it was not asked yet");
+    assert!(watch.look(&pool).await, "it was not asked yet");
     set(3);
-    assert!(!pool.is_out(true).await);
+    assert!(watch.look(&pool).await, "it answers errors");
+    set(4);
+    assert!(!watch.look(&pool).await);
 }
 
 #[tokio::test(start_paused = true)]
@@ -50,9 +64,33 @@ async fn a_server_that_leaves_some_queries_unanswered_is_asked_before_it_is_an_o
         assert!(timed(&pool).await.0.is_err());
     }
     assert!(pool.state()[0].silent);
-    assert!(!pool.is_out(false).await);
+    let mut watch = OutageWatch::default();
+    assert!(!watch.look(&pool).await);
     assert!(!pool.state()[0].silent);
     let asked = script.asked.lock().expect("whole").len();
-    assert!(!pool.is_out(false).await);
+    assert!(!watch.look(&pool).await);
     assert_eq!(script.asked.lock().expect("whole").len(), asked);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_the_root_is_refused_only_lasting_answers_to_clients_end_an_outage() {
+    let (pool, _) = pool(&[Does::Says(2, 1), Does::RefusesRoot]);
+    let set = |number| pool.replace(&[(address(number).into(), Dialect::FULL)]);
+    let mut watch = OutageWatch::default();
+    set(1);
+    for _ in 0..3 {
+        assert!(timed(&pool).await.0.is_err());
+    }
+    assert!(watch.look(&pool).await);
+    set(2);
+    assert_eq!(timed(&pool).await.0, Ok(0));
+    for _ in 0..20 {
+        assert!(watch.look(&pool).await, "a single answer");
+    }
+    let mut looks = 0;
+    while watch.look(&pool).await {
+        assert_eq!(timed(&pool).await.0, Ok(0));
+        looks += 1;
+    }
+    assert!(looks > 3);
 }
