@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::following::Files;
-use super::hits::Counts;
+use super::hits::Kept;
 use super::hold::Held;
 use super::join::Configured;
 use super::preparing::Prepared;
@@ -50,7 +50,7 @@ pub(super) enum Landed {
     Configured(Box<Configured>),
     Held(Result<Box<Held>, String>),
     Released(Result<(), String>),
-    Counted(Result<Box<Counts>, String>),
+    Counted(Result<Box<Kept>, String>),
 }
 
 /// The errands under way.
