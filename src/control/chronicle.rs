@@ -62,7 +62,10 @@ impl Control {
         }
         let version = self.calendar.book.version();
         let pages = (self.paged != version).then(|| Arc::new(self.pages()));
-        self.paged = version;
+        let is_whole = |pages: &Arc<Pages>| pages.orders.is_some() && pages.exceptions.is_some();
+        if pages.as_ref().is_none_or(is_whole) {
+            self.paged = version;
+        }
         let now = self.calendar.at();
         Some(Draft {
             generation,
@@ -97,8 +100,8 @@ impl Control {
             ..exception.clone()
         });
         Pages {
-            orders,
-            exceptions: exceptions.collect(),
+            orders: (!book.may_have_more_orders()).then_some(orders),
+            exceptions: (!book.may_have_more_exceptions()).then(|| exceptions.collect()),
         }
     }
 

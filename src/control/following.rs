@@ -51,9 +51,11 @@ impl Control {
         self.tell_aged();
         self.calendar.asked.sweep = true;
         self.look_at_the_clock();
-        if self.journal.known() >= self.generation() {
+        if self.journal.known() > self.generation() {
             // It was opened late: what is in force gets a number that comes after those in it.
             self.change(Cause::Start);
+            // So do images that could not be kept yet.
+            self.unkept |= self.keep_again.take().is_some();
         }
         self.follow();
     }

@@ -15,6 +15,7 @@ use super::orders::folder::RETRY;
 use super::orders::life::State;
 use super::reload::Control;
 use super::watch::Touched;
+use crate::config::Config;
 use crate::config::shown::Show;
 
 /// When files of many orders are removed at once, so many are logged by themselves.
@@ -82,7 +83,12 @@ impl Asked {
     }
 
     /// Does it, with a copy of what is known.
-    fn read(self, known: &Book, configured: u64, rails: &Arc<Rails>) -> BookRead {
+    fn read(
+        self,
+        known: &Book,
+        (configured, config): (u64, Option<&Config>),
+        rails: &Arc<Rails>,
+    ) -> BookRead {
         let mut book = known.clone();
         for (touched, at) in self.touched.values() {
             book.touch(touched, *at);
@@ -121,7 +127,17 @@ impl Asked {
                 is_refreshed,
             }
         });
-        let changed = changed.collect();
+        let mut changed: Vec<_> = changed.collect();
+        if let Some(config) = config
+            && let Some(journal) = &config.journal
+            && book.recall_late(config)
+        {
+            changed.push(Changed {
+                path: journal.clone(),
+                causes: Vec::new(),
+                is_refreshed: false,
+            });
+        }
         book.check(rails);
         BookRead {
             book,
@@ -158,7 +174,11 @@ impl Control {
         let folders = book.folders().map(|folder| folder.shown().to_string());
         let places = folders.collect::<Vec<_>>().join(", ");
         let rails = Arc::clone(&self.rails);
-        let work = move || Landed::Book(Box::new(asked.read(&book, configured, &rails)));
+        let config = book.is_unrecalled().then(|| self.boot.clone());
+        let work = move || {
+            let read = asked.read(&book, (configured, config.as_ref()), &rails);
+            Landed::Book(Box::new(read))
+        };
         self.errands.start(Errand::Book, places, work);
     }
 

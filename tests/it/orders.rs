@@ -6,6 +6,7 @@ use std::io::Write;
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
 use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
 
 use crate::support::client::{addresses, ask, errors, is_blocked, rcode, until};
 use crate::support::server::{Server, folder, list, preamble, tapis, text};
@@ -665,6 +666,8 @@ fn orders_whose_directory_is_not_there_at_the_start_stay_in_force() {
             fs::remove_file(server.path("orders/x-1.toml")).expect("removed");
         });
         assert!(!is_blocked(server.address, "one.example"));
+        assert!(has_alarm(&server, "orders: the only order is gone"));
+        assert!(server.verb(&["reload"]).status.success());
         assert_eq!(server.status()["degraded"], false);
     }
 }
@@ -686,6 +689,112 @@ fn a_directory_of_orders_that_is_empty_at_the_start_is_an_alarm_until_a_reload()
 }
 
 #[test]
+fn one_order_that_is_gone_at_the_start_is_an_alarm_if_it_was_in_force() {
+    let over = "effective-from = 2020-01-01T00:00:00Z\nexpires-at = 2021-01-01T00:00:00Z";
+    for (dates, is_alarm) in [(PAST, true), (over, false)] {
+        let (server, _upstream) = server(JOURNALS[1], &[]);
+        let text = order("x-1", dates, &target("one.example", "exact"));
+        server.replace("orders/x-1.toml", &text);
+        until("the order", || {
+            text_of(&server, &["journal", "export"]).contains("x-1")
+        });
+        let server = crash(server, |server| {
+            fs::remove_file(server.path("orders/x-1.toml")).expect("removed");
+        });
+        assert_eq!(has_alarm(&server, "the only order is gone"), is_alarm);
+    }
+}
+
+const EXCEPTION: &str = "[[exception]]\nname = \"free.example\"\nscope = \"exact\"\nagainst = [\"all\"]\n\
+                         reason = \"wrong\"\nauthor = \"me\"\n";
+
+#[test]
+fn a_start_without_the_journal_s_file_system_ends_no_order_in_the_journal() {
+    let journals = [
+        "[state]\ndir = \"mnt/state\"\n",
+        "[state]\ndir = \"mnt/state\"\n[journal]\npath = \"mnt/journal.jsonl\"\n",
+    ];
+    for journal in journals {
+        let upstream = Upstream::plain();
+        let more = "[orders]\npath = \"mnt/orders\"\n[exceptions]\npath = \"mnt/exceptions\"\n";
+        let config = preamble(upstream.address) + more + journal + &list("ads", "");
+        let folder = folder(&config, &[("ads", "free.example\n")]);
+        for dir in ["mnt", "mnt/orders", "mnt/exceptions"] {
+            fs::create_dir(folder.path().join(dir)).expect("made");
+        }
+        let server = Server::start_in(folder);
+        for (id, name) in [("x-1", "one.example"), ("x-2", "two.example")] {
+            let text = order(id, PAST, &target(name, "exact"));
+            server.replace(&format!("mnt/orders/{id}.toml"), &text);
+            until("the order", || is_blocked(server.address, name));
+        }
+        server.replace("mnt/exceptions/mine.toml", EXCEPTION);
+        let is_free = |server: &Server| !is_blocked(server.address, "free.example");
+        until("the exception", || is_free(&server));
+        let is_whole = |server: &Server| {
+            let entries: Value =
+                serde_json::from_str(&text_of(server, &["journal", "export"])).expect("JSON");
+            let entries = entries.as_array().expect("entries");
+            let published = entries.iter().filter(|entry| entry["event"] == "published");
+            let numbers = published.map(|entry| entry["generation"].as_u64().expect("a number"));
+            let numbers: Vec<_> = numbers.collect();
+            assert!(numbers.is_sorted_by(|one, next| one < next), "{numbers:?}");
+            let is_gone = |entry: &Value| {
+                entry["event"] == "order-gone" || entry["exceptions_gone"].is_array()
+            };
+            assert!(!entries.iter().any(is_gone), "{entries:?}");
+            numbers.last().copied() == server.status()["generation"].as_u64()
+        };
+        until("the journal", || is_whole(&server));
+        let server = crash(server, |server| {
+            fs::rename(server.path("mnt"), server.path("away")).expect("renamed");
+        });
+        assert!(!is_blocked(server.address, "one.example"));
+        assert!(has_alarm(
+            &server,
+            "orders: what files that can't be read said before the start is not known"
+        ));
+        // The orders' file system comes later than the journal's.
+        let away = ["orders", "exceptions"].map(|dir| server.path("away").join(dir));
+        let kept = ["kept-orders", "kept-exceptions"].map(|dir| server.path(dir));
+        for (away, kept) in away.iter().zip(&kept) {
+            fs::rename(away, kept).expect("renamed");
+        }
+        fs::rename(server.path("away"), server.path("mnt")).expect("renamed");
+        for name in ["one.example", "two.example"] {
+            until("the order of the journal", || {
+                is_blocked(server.address, name)
+            });
+        }
+        until("the exception of the journal", || is_free(&server));
+        assert!(has_alarm(
+            &server,
+            "orders: 2 files could not be read since the start"
+        ));
+        until("the journal", || is_whole(&server));
+        for (dir, kept) in ["mnt/orders", "mnt/exceptions"].iter().zip(&kept) {
+            fs::rename(kept, server.path(dir)).expect("renamed");
+        }
+        until("no alarm of the files", || {
+            !has_alarm(&server, "since the start")
+        });
+        until("the journal", || is_whole(&server));
+        let server = crash(server, |server| {
+            fs::rename(server.path("mnt"), server.path("away")).expect("renamed");
+        });
+        // All of it comes at once.
+        fs::rename(server.path("away"), server.path("mnt")).expect("renamed");
+        until("the order", || is_blocked(server.address, "one.example"));
+        until("no alarm of the files", || {
+            !has_alarm(&server, "since the start")
+        });
+        until("the journal", || is_whole(&server));
+        let verified = text_of(&server, &["journal", "verify"]);
+        assert!(verified.starts_with("good: "), "{verified}");
+    }
+}
+
+#[test]
 fn exceptions_whose_directory_is_not_there_at_the_start_stay_in_force() {
     let more = format!(
         "{}[exceptions]\npath = \"exceptions\"\n{}",
@@ -699,9 +808,7 @@ fn exceptions_whose_directory_is_not_there_at_the_start_stay_in_force() {
     );
     fs::create_dir(folder.path().join("exceptions")).expect("made");
     let server = Server::start_in(folder);
-    let text = "[[exception]]\nname = \"free.example\"\nscope = \"exact\"\nagainst = [\"all\"]\n\
-                reason = \"wrong\"\nauthor = \"me\"\n";
-    server.replace("exceptions/mine.toml", text);
+    server.replace("exceptions/mine.toml", EXCEPTION);
     until("the exception", || {
         !is_blocked(server.address, "free.example")
     });
@@ -881,7 +988,7 @@ fn why_names_the_same_files_whether_a_server_is_asked_or_not() {
         why.current_dir(server.path(""))
             .args(["why", "-c", "tapis.toml", "--json", "x.example"]);
         let output = why.args(more).output().expect("it ran");
-        let shown: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let shown: Value = serde_json::from_slice(&output.stdout).expect("JSON");
         let rules = shown["rules"].as_array().expect("rules").clone();
         let paths = rules.into_iter().map(|rule| rule["path"].clone());
         paths

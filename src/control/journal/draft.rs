@@ -27,12 +27,12 @@ pub(in crate::control) struct Draft {
     pub(in crate::control) settings: Settings,
 }
 
-/// All orders and exceptions.
+/// All orders and all exceptions; `None` where there may be others that could not be read yet.
 #[derive(Debug)]
 pub(in crate::control) struct Pages {
     /// By their ids, in that order.
-    pub(in crate::control) orders: Vec<Page>,
-    pub(in crate::control) exceptions: Vec<Exception>,
+    pub(in crate::control) orders: Option<Vec<Page>>,
+    pub(in crate::control) exceptions: Option<Vec<Exception>>,
 }
 
 /// An order's text.

@@ -3,12 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use super::chain::Entry;
-use super::draft::{Draft, Pages};
+use super::draft::{Draft, Page};
 use super::entry::{Event, OrderText, Published, Setting, Turn};
 
 use crate::config::exception::Exception;
@@ -131,10 +130,14 @@ impl Record {
             settings: changes(&self.settings, &draft.settings),
             ..Published::default()
         };
-        let now = draft.pages.as_ref().map(|pages| {
-            self.order_news(pages, &mut events);
+        let pages = draft.pages.as_deref();
+        if let Some(orders) = pages.and_then(|pages| pages.orders.as_ref()) {
+            self.order_news(orders, &mut events);
+        }
+        let now = pages.and_then(|pages| pages.exceptions.as_ref());
+        let now = now.map(|exceptions| {
             let keyed = |exception: &Exception| (key(exception), exception.clone());
-            let now: BTreeMap<_, _> = pages.exceptions.iter().map(keyed).collect();
+            let now: BTreeMap<_, _> = exceptions.iter().map(keyed).collect();
             published.exceptions = missing(&now, &self.exceptions);
             published.exceptions_gone = missing(&self.exceptions, &now);
             now
@@ -149,16 +152,16 @@ impl Record {
         events
     }
 
-    fn order_news(&self, pages: &Arc<Pages>, events: &mut Vec<Event>) {
+    fn order_news(&self, orders: &[Page], events: &mut Vec<Event>) {
         let gone = self.orders.iter().filter(|(id, _)| {
-            let at = pages.orders.binary_search_by(|page| page.id.cmp(id));
+            let at = orders.binary_search_by(|page| page.id.cmp(id));
             at.is_err()
         });
         events.extend(gone.map(|(id, (path, _))| Event::OrderGone {
             id: id.clone(),
             path: path.clone(),
         }));
-        for page in &pages.orders {
+        for page in orders {
             let known = self.orders.get(&page.id);
             if known.is_none_or(|(path, text)| *path != page.path || **text != *page.text) {
                 events.push(Event::Order(OrderText {

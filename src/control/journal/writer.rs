@@ -66,7 +66,7 @@ struct Shared {
     losses: Mutex<Losses>,
     /// The generation that went in force before it was written.
     late: Mutex<Option<u64>>,
-    /// The last generation that the file knew when it was opened.
+    /// The last generation that the file has.
     known: AtomicU64,
     /// Set once `known` is, or can't be.
     opened: OnceLock<()>,
@@ -117,16 +117,14 @@ impl Journal {
             *lock(&shared.problem) = Some(problem);
             shared.opened.get_or_init(|| ());
         }
-        let sender = started.is_ok().then_some(sender);
-        let thread = started.ok();
         Self {
-            sender,
-            thread,
+            sender: started.is_ok().then_some(sender),
+            thread: started.ok(),
             shared,
         }
     }
 
-    /// The last generation that was in the file when it was opened: numbers go on after it. Waits
+    /// The last generation that is in the file: numbers go on after it. Waits
     /// until the last whole entry was found, or it turned out that the file can't be read.
     pub(in crate::control) fn known(&self) -> u64 {
         if self.thread.is_some() {
@@ -375,12 +373,11 @@ impl Desk {
                 ..start
             }));
         }
-        let start = Event::Start(start);
-        let generation = last.generation;
+        let start = Box::new(Event::Start(start));
+        self.waiting
+            .push_front(Item::Tell(Timestamp::now(), last.generation, start));
         self.written.clone_from(&last);
         self.last = Some(last);
-        let start = Item::Tell(Timestamp::now(), generation, Box::new(start));
-        self.waiting.push_front(start);
     }
 
     /// Goes on in a file that is another one than before: it begins with all that is known, and then
@@ -459,7 +456,11 @@ impl Desk {
             match item {
                 Item::Tell(at, generation, event) => self.seal_one(at, generation, *event),
                 Item::Publish(draft) => {
-                    let (at, generation) = (draft.at, draft.generation);
+                    let at = draft.at;
+                    let last = self.last.as_ref().map_or(0, |last| last.generation);
+                    // The journal may have its number, if it could not be read then: it gets another one.
+                    let generation = draft.generation.max(last + 1);
+                    self.shared.known.fetch_max(generation, Ordering::Relaxed);
                     for event in record.news(*draft) {
                         self.seal_one(at, generation, event);
                     }

@@ -4,6 +4,7 @@
 //! to know which of two files had an order first.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use jiff::Timestamp;
 use super::super::journal::Record;
 use super::book::Book;
 use super::folder::{Folder, Sheet};
+use super::life::{Life, State};
 use crate::config::exception::Exception;
 use crate::config::order::Order;
 use crate::config::shown::Show;
@@ -20,7 +22,7 @@ use crate::config::{Config, Problems};
 impl<T> Folder<T> {
     /// Whether there are files, or may be, of which no good state is known.
     pub(super) fn lacks_files(&self) -> bool {
-        let lacks = |sheet: &Sheet<T>| sheet.good.is_none() && sheet.refused.is_some();
+        let lacks = |sheet: &Sheet<T>| sheet.good.is_none();
         self.problem.is_some() || self.files.values().any(lacks)
     }
 
@@ -83,12 +85,45 @@ impl Book {
         lacks || are_gone || !self.doubles.is_empty()
     }
 
+    /// Whether the journal, which could not be read yet, may have orders of files that could not be read either.
+    pub(in crate::control) fn may_have_more_orders(&self) -> bool {
+        self.unrecalled.is_some() && self.orders.lacks_files()
+    }
+
+    /// The same of exceptions.
+    pub(in crate::control) fn may_have_more_exceptions(&self) -> bool {
+        self.unrecalled.is_some() && self.exceptions.lacks_files()
+    }
+
+    fn may_have_more(&self) -> bool {
+        self.may_have_more_orders() || self.may_have_more_exceptions()
+    }
+
+    /// Whether what files said before the start is not known, as the journal could not be read.
+    pub(in crate::control) fn is_unrecalled(&self) -> bool {
+        self.unrecalled.is_some()
+    }
+
+    /// Reads the journal again, if it still matters. Returns whether it could be read.
+    pub(in crate::control) fn recall_late(&mut self, config: &Config) -> bool {
+        if !self.may_have_more() {
+            self.unrecalled = None;
+            return false;
+        }
+        self.recall(config);
+        !self.may_have_more()
+    }
+
     /// Takes what files said when a server ran last, where they can't be read now. Without a journal
     /// nothing is known.
     pub(super) fn recall(&mut self, config: &Config) {
         let Some(journal) = &config.journal else {
             return;
         };
+        let absent = fs::metadata(journal).err();
+        let absent = absent.filter(|_| self.orders.lacks_files() || self.exceptions.lacks_files());
+        self.unrecalled =
+            absent.map(|error| format!("{}: can't be read: {error}", journal.shown()));
         let record = match Record::replay(journal) {
             Ok(record) => record,
             Err(error) => {
@@ -102,6 +137,7 @@ impl Book {
         });
         let orders = self.orders.recall(orders);
         self.count = orders.len();
+        let said: Vec<_> = orders.iter().map(|(_, order)| Arc::clone(order)).collect();
         self.holders = orders
             .into_iter()
             .map(|(path, order)| (order.id.clone(), path))
@@ -119,6 +155,13 @@ impl Book {
             .map(|(path, all)| (path, Ok((all, String::new()))));
         self.exceptions.recall(exceptions);
         self.conclude();
+        let now = Timestamp::now();
+        let is_in_force = |order: &Order| Life::new(order, None).state(now) == State::InForce;
+        if let ([only], 0) = (&*said, self.count)
+            && is_in_force(only)
+        {
+            self.miss(1);
+        }
     }
 
     /// What is to be said of files that were not read since the start, a sentence each.
@@ -149,7 +192,7 @@ impl Book {
         sentences.into_iter().flatten()
     }
 
-    /// A directory whose file system is not mounted is an empty one. One order that is gone may have
+    /// A directory whose file system is not mounted is an empty one. One order that is gone while serving may have
     /// been lifted so; several at once are reported.
     pub(super) fn look_for_loss(&mut self) {
         let count = self.orders().count();
@@ -157,16 +200,24 @@ impl Book {
         if self.count > 0 {
             self.vanished = None;
         } else if before > 1 {
-            self.vanished = Some(before);
-            let problem = self.loss();
-            tracing::error!(problem, "orders gone");
+            self.miss(before);
         }
+    }
+
+    fn miss(&mut self, orders: usize) {
+        self.vanished = Some(orders);
+        let problem = self.loss();
+        tracing::error!(problem, "orders gone");
     }
 
     pub(super) fn loss(&self) -> Option<String> {
         let (orders, dir) = (self.vanished?, self.config.dir.as_ref()?.shown());
+        let gone = match orders {
+            1 => "the only order is gone".to_owned(),
+            more => format!("all {more} orders are gone at once"),
+        };
         Some(format!(
-            "{dir}: all {orders} orders are gone at once and no longer in force: if that is a mistake, \
+            "{dir}: {gone} and no longer in force: if that is a mistake, \
              check whether the file system is mounted; if not, confirm it with: tapis reload"
         ))
     }

@@ -39,8 +39,8 @@ pub(super) fn draft(
         warnings: Vec::new(),
     };
     let pages = orders.map(|orders| Pages {
-        orders: orders.iter().map(page).collect(),
-        exceptions: Vec::new(),
+        orders: Some(orders.iter().map(page).collect()),
+        exceptions: Some(Vec::new()),
     });
     let states = states.iter().map(|(id, state)| ((*id).to_owned(), *state));
     Draft {
@@ -154,6 +154,51 @@ fn the_past_is_what_was_in_force_then() {
         assert_eq!(past.generation, generation);
         assert_eq!(past.orders, [(PathBuf::from("x.toml"), text)], "{moment:?}");
     }
+}
+
+#[test]
+fn a_journal_that_comes_late_has_no_generation_twice_and_no_order_gone_that_was_not_read() {
+    let (dir, path) = written(5);
+    let known = |path: &Path| {
+        let past = Past::read(path, Moment::At(Timestamp::MAX)).expect("readable");
+        past.expect("known").orders
+    };
+    let before = known(&path);
+    assert!(!before.is_empty());
+    let missing = dir.path().join("missing");
+    let late = missing.join("journal.jsonl");
+    let mut journal = Journal::open(&late, None, None);
+    assert_eq!(journal.known(), 0);
+    let unread = Pages {
+        orders: None,
+        exceptions: None,
+    };
+    let pages = Some(Arc::new(unread));
+    for generation in 1..=2 {
+        journal.publish(Draft {
+            pages: pages.clone(),
+            ..draft(generation, None, &[])
+        });
+    }
+    fs::create_dir(&missing).expect("made");
+    for end in ["", ".head"] {
+        fs::rename(beside(&path, end), beside(&late, end)).expect("moved");
+    }
+    let receipt = journal.publish(draft(3, None, &[]));
+    journal.wait(receipt);
+    journal.close(3);
+    assert_eq!(
+        journal.known(),
+        8,
+        "what is in force gets a number after those"
+    );
+    let entries = entries(&late);
+    let published = |entry: &&Entry| matches!(entry.event, Event::Published(_));
+    let published = entries.iter().filter(published);
+    let generations: Vec<_> = published.map(|entry| entry.generation).collect();
+    assert_eq!(generations, [1, 2, 3, 4, 5, 6, 7, 8]);
+    assert_eq!(known(&late), before);
+    assert_eq!(problems(&late), []);
 }
 
 fn beside(path: &Path, end: &str) -> PathBuf {
