@@ -170,7 +170,7 @@ impl Hits {
         let damaged = self.kept.as_ref().filter(|kept| kept.has_damaged)?;
         let (path, since) = (damaged.dir.join(DAMAGED), self.since());
         Some(format!(
-            "{}: damaged, so hits are counted since {since:.0}; if nobody can mend it, remove it",
+            "{}: damaged, so hits are counted since {since:.0}; remove it to end this alarm",
             path.shown()
         ))
     }

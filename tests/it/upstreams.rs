@@ -161,9 +161,9 @@ fn an_outage_is_also_that_all_upstream_servers_answer_errors_to_everything() {
             })
         });
         let server = impatient(&[failing.address]);
-        let told = alarm(&server);
-        assert!(told.contains(&failing.address.to_string()), "{told}");
-        assert!(told.contains(shown), "{told}");
+        let text = alarm(&server);
+        assert!(text.contains(&failing.address.to_string()), "{text}");
+        assert!(text.contains(shown), "{text}");
         let log = server.log();
         assert!(
             log.contains("no upstream server gives usable answers"),
@@ -190,13 +190,13 @@ fn an_outage_is_that_one_server_is_silent_and_the_other_refers_to_others() {
     });
     let (silent, _held) = Upstream::dead();
     let server = impatient(&[silent, referring.address]);
-    let told = alarm(&server);
+    let text = alarm(&server);
     for part in [silent, referring.address] {
-        assert!(told.contains(&part.to_string()), "{told}");
+        assert!(text.contains(&part.to_string()), "{text}");
     }
     assert!(
-        told.contains("no answer") && told.contains("does not recurse"),
-        "{told}"
+        text.contains("no answer") && text.contains("does not recurse"),
+        "{text}"
     );
 }
 

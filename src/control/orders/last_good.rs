@@ -192,7 +192,7 @@ impl Book {
         sentences.into_iter().flatten()
     }
 
-    /// A directory whose file system is not mounted is an empty one. One order that is gone while serving may have
+    /// An empty directory may be a mount point without its file system. One order that is gone while serving may have
     /// been lifted so; several at once are reported.
     pub(super) fn look_for_loss(&mut self) {
         let count = self.orders().count();

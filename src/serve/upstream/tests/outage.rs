@@ -20,7 +20,7 @@ async fn it_is_an_outage_when_no_server_gives_a_usable_answer() {
     ] {
         let (pool, _) = pool(servers);
         let mut watch = OutageWatch::default();
-        assert!(!watch.look(&pool).await, "nobody has asked yet");
+        assert!(!watch.look(&pool).await, "there was no query yet");
         for _ in 0..5 {
             let _ = timed(&pool).await;
         }
