@@ -1,8 +1,7 @@
-//! Owns the journal's two files: opening them, finding the last whole entry, appending, reading.
-//! Refuses to decide what is written.
+//! The journal's two files: opening them, finding the last whole entry, and appending.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, BufRead, BufReader, ErrorKind, Read};
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -12,75 +11,18 @@ use memchr::memrchr_iter;
 use super::chain::{Entry, Hash, LineError, nothing};
 use super::entry::{Damaged, Event, OtherHead, Start};
 use super::heartbeat;
-use super::key::{Authenticity, KeyError, Keys, Tag};
+use super::key::{Authenticity, Keys, Tag};
+use super::lines::{JournalError, LINE_MAX, PIECE, read_lines};
 use crate::config::regular::{self, Unread};
 use crate::config::shown::Show;
 use crate::control::notes::legible;
 
 /// How the first entry begins.
 const START: &[u8] = b"{\"number\":";
-/// Bytes that are read at a time.
-const PIECE: u64 = 64 << 10;
-/// The longest line that can be an entry: far above an order's text or the states of a million orders.
-const LINE_MAX: u64 = 256 << 20;
 /// Bytes of the head, without its line end.
 const HEAD: usize = 255;
 /// A larger file is no head.
 const HEAD_MAX: u64 = 64 << 10;
-
-/// Why the journal can't be used.
-#[derive(Debug, thiserror::Error)]
-pub enum JournalError {
-    /// The system does not let it be read or written.
-    #[error(
-        "{path}: can't be {done}: {source}; the user that runs tapis must be able to write there, and the disk must have room", path = .path.shown())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What was tried.
-        done: &'static str,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// The system does not let it be read.
-    #[error("{path}: can't be {done}: {source}; {remedy}", remedy = regular::remedy(.path, .source), path = .path.shown())]
-    Unread {
-        /// The file.
-        path: PathBuf,
-        /// What was tried.
-        done: &'static str,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// Another process writes to it.
-    #[error("{path}: another process writes this journal; give each server one of its own", path = .0.shown())]
-    InUse(PathBuf),
-    /// An entry in it is of another version of this program.
-    #[error(
-        "{path}: its last entry was written by another version of tapis: use that one, or name another file", path = .0.shown())]
-    Foreign(PathBuf),
-    /// It is something else.
-    #[error("{path}: is no journal: name another file", path = .0.shown())]
-    NotOurs(PathBuf),
-    /// The head can't be authenticated.
-    #[error(transparent)]
-    Key(#[from] KeyError),
-    /// It is no longer the file that was opened, or has another length.
-    #[error("{path}: was changed by another program", path = .0.shown())]
-    Replaced(PathBuf),
-}
-
-impl JournalError {
-    fn io(path: &Path, done: &'static str) -> impl FnOnce(io::Error) -> Self {
-        let path = path.to_owned();
-        move |source| Self::Io { path, done, source }
-    }
-
-    fn unread(path: &Path, done: &'static str) -> impl FnOnce(io::Error) -> Self {
-        let path = path.to_owned();
-        move |source| Self::Unread { path, done, source }
-    }
-}
 
 /// The last entry that was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -462,81 +404,6 @@ fn put_aside(path: &Path, file: &File, len: u64, size: u64) -> Result<Damaged, J
         octets: size - len,
         kept: legible(&kept),
     })
-}
-
-/// A line of the journal.
-pub(super) struct Line {
-    /// Its number, counted from 1.
-    pub(super) line: u64,
-    /// What it says, and its hash.
-    pub(super) entry: Result<(Entry, Hash), LineError>,
-}
-
-#[cfg(test)]
-thread_local! {
-    /// How often this thread began to read a journal.
-    pub(in crate::control) static READS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
-}
-
-/// Reads the lines up to the first for which `each` says `false`.
-pub(super) fn read_lines(
-    path: &Path,
-    mut each: impl FnMut(Line) -> bool,
-) -> Result<(), JournalError> {
-    #[cfg(test)]
-    READS.set(READS.get() + 1);
-    let opened = regular::open(path).map_err(io::Error::from);
-    let (file, _) = opened.map_err(JournalError::unread(path, "opened"))?;
-    let mut reader = BufReader::with_capacity(PIECE as usize, file);
-    let mut octets = Vec::new();
-    for line in 1.. {
-        let read = read_line(&mut reader, &mut octets);
-        if read.map_err(JournalError::unread(path, "read"))? == 0 {
-            break;
-        }
-        let whole = octets.strip_suffix(b"\n").ok_or(LineError::Cut);
-        let entry = whole.and_then(Entry::read);
-        if !each(Line { line, entry }) {
-            break;
-        }
-    }
-    Ok(())
-}
-
-/// Reads the next line, with its end if it has one. Of a line that is too long for an entry only the
-/// start is kept. Returns 0 at the end of the file.
-fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<u64> {
-    line.clear();
-    let limit = LINE_MAX + 1;
-    let mut read = reader.by_ref().take(limit).read_until(b'\n', line)? as u64;
-    if read < limit || line.ends_with(b"\n") {
-        return Ok(read);
-    }
-    line.truncate(PIECE as usize);
-    let mut rest = Vec::new();
-    while !rest.ends_with(b"\n") {
-        rest.clear();
-        match reader.by_ref().take(PIECE).read_until(b'\n', &mut rest)? {
-            0 => break,
-            more => read += more as u64,
-        }
-    }
-    Ok(read)
-}
-
-/// Reads the entries up to the first for which `each` says `false`, and leaves out lines that are
-/// none: [`verify`](super::verify::verify) tells of those. A journal that is not there has none.
-///
-/// # Errors
-/// [`JournalError`] when it can't be read.
-pub fn read(path: &Path, mut each: impl FnMut(Entry) -> bool) -> Result<(), JournalError> {
-    let entries = read_lines(path, |line| {
-        line.entry.map_or(true, |(entry, _)| each(entry))
-    });
-    match entries {
-        Err(JournalError::Unread { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(()),
-        result => result,
-    }
 }
 
 #[cfg(test)]

@@ -12,10 +12,12 @@ pub mod entry;
 mod file;
 mod heartbeat;
 pub mod key;
+mod lines;
 mod losses;
 pub mod past;
 mod record;
 pub mod verify;
+mod waiting;
 mod writer;
 
 #[cfg(test)]
@@ -24,7 +26,7 @@ mod tests;
 pub use chain::{Entry, LineError};
 pub(super) use draft::{Draft, Page, Pages};
 #[cfg(test)]
-pub(super) use file::READS;
-pub use file::{JournalError, read};
+pub(super) use lines::READS;
+pub use lines::{JournalError, read};
 pub(super) use record::{Record, changes};
 pub(super) use writer::Journal;

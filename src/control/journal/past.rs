@@ -8,8 +8,8 @@ use jiff::Timestamp;
 
 use super::chain::Entry;
 use super::entry::{Event, ListEntry};
-use super::file::JournalError;
 use super::heartbeat::{self, Heartbeat};
+use super::lines::JournalError;
 use super::record::Record;
 use crate::config::exception::Exception;
 use crate::control::orders::life::State;

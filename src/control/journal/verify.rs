@@ -7,8 +7,9 @@ use std::path::Path;
 
 use super::chain::LineError;
 use super::entry::Event;
-use super::file::{JournalError, Last, Line, read_head, read_lines};
+use super::file::{Last, read_head};
 use super::key::{Authenticity, Keys};
+use super::lines::{JournalError, Line, read_lines};
 use crate::config::shown::entries;
 
 /// How often a journal is read that grows meanwhile.

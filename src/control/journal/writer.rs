@@ -1,7 +1,6 @@
 //! Owns the journal's writing: a thread of its own, what waits there, and what is told when it can't be written.
 //! Refuses to let anybody wait longer than they say.
 
-use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -14,10 +13,12 @@ use jiff::Timestamp;
 use super::chain::Entry;
 use super::draft::Draft;
 use super::entry::{Event, Published, Start};
-use super::file::{JournalError, JournalFile, Last, last_generation};
+use super::file::{JournalFile, Last, last_generation};
 use super::heartbeat::{self, Pulse};
+use super::lines::JournalError;
 use super::losses::Losses;
 use super::record::Record;
+use super::waiting::{Item, Waiting};
 use crate::config::shown::Show;
 
 /// How long what goes in force waits for the disk.
@@ -26,27 +27,8 @@ const PATIENCE: Duration = Duration::from_millis(50);
 const RETRY: Duration = Duration::from_secs(1);
 /// Octets of entries that may wait for a disk that has no room.
 const MOST_SEALED: usize = 64 << 20;
-/// States of orders in what may wait before that. What comes when there is no room for more is told
-/// with the next that there is room for, as if it had happened then, and counted.
-const MOST_WAITING: usize = 1 << 20;
 /// How long the server's end waits for the last entries.
 const FAREWELL: Duration = Duration::from_secs(1);
-
-/// What is sent to the thread.
-enum Item {
-    Publish(Box<Draft>),
-    Tell(Timestamp, u64, Box<Event>),
-}
-
-impl Item {
-    /// When it happened.
-    fn at(&self) -> Timestamp {
-        match self {
-            Self::Publish(draft) => draft.at,
-            Self::Tell(at, ..) => *at,
-        }
-    }
-}
 
 /// An item, and who waits until it is on the disk.
 type Letter = (Item, Option<Sender<()>>);
@@ -100,10 +82,9 @@ impl Journal {
             marked: true,
             last: None,
             written: Last::none(),
-            waiting: VecDeque::new(),
+            waiting: Waiting::default(),
             sealed: Vec::new(),
             receipts: Vec::new(),
-            lost: 0,
             pulse: Pulse::default(),
             unwritten_since: None,
             shared: shared.clone(),
@@ -239,12 +220,10 @@ struct Desk {
     last: Option<Last>,
     written: Last,
     /// What came and is not sealed.
-    waiting: VecDeque<Item>,
+    waiting: Waiting,
     /// Sealed lines that are not written.
     sealed: Vec<u8>,
     receipts: Vec<Sender<()>>,
-    /// How many items there was no room for.
-    lost: u64,
     pulse: Pulse,
     /// When the oldest item came that is not written.
     unwritten_since: Option<Timestamp>,
@@ -284,27 +263,11 @@ impl Desk {
 
     fn take(&mut self, (item, receipt): Letter) {
         self.receipts.extend(receipt);
-        self.unwritten_since.get_or_insert(item.at());
-        let weight = |item: &Item| match item {
-            Item::Publish(draft) => 16 + draft.states.len(),
-            Item::Tell(..) => 16,
-        };
-        if self.waiting.iter().map(weight).sum::<usize>() < MOST_WAITING {
-            return self.waiting.push_back(item);
+        let lost = self.waiting.push(item);
+        if let Some(at) = lost {
+            lock(&self.shared.losses).add(at);
         }
-        self.lost += 1;
-        lock(&self.shared.losses).add(item.at());
-        let Item::Publish(mut draft) = item else {
-            return;
-        };
-        let last = self.waiting.iter_mut().rev().find_map(|item| match item {
-            Item::Publish(last) => Some(last),
-            Item::Tell(..) => None,
-        });
-        if let Some(last) = last {
-            draft.pages = draft.pages.or_else(|| last.pages.take());
-            *last = draft;
-        }
+        self.unwritten_since = self.unwritten_since.or(self.waiting.since());
     }
 
     /// Writes all that waits, or tells why not.
@@ -467,9 +430,11 @@ impl Desk {
                 }
             }
         }
-        if has_room(self) && self.lost > 0 {
-            let entries = std::mem::take(&mut self.lost);
-            self.seal_one(Timestamp::now(), 0, Event::Lost { entries });
+        if has_room(self) {
+            let entries = self.waiting.take_lost();
+            if entries > 0 {
+                self.seal_one(Timestamp::now(), 0, Event::Lost { entries });
+            }
         }
         self.record = Some(record);
     }

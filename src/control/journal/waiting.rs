@@ -1,0 +1,86 @@
+//! What waits to be written to the journal, up to a bound.
+
+use std::collections::VecDeque;
+
+use jiff::Timestamp;
+
+use super::draft::Draft;
+use super::entry::Event;
+
+/// States of orders in what may wait. What comes when there is no room for more is recorded with the next
+/// that there is room for, as if it had happened then, and counted.
+const MOST: usize = 1 << 20;
+
+/// Something to write.
+pub(super) enum Item {
+    Publish(Box<Draft>),
+    Tell(Timestamp, u64, Box<Event>),
+}
+
+impl Item {
+    /// When it happened.
+    fn at(&self) -> Timestamp {
+        match self {
+            Self::Publish(draft) => draft.at,
+            Self::Tell(at, ..) => *at,
+        }
+    }
+
+    fn weight(&self) -> usize {
+        match self {
+            Self::Publish(draft) => 16 + draft.states.len(),
+            Self::Tell(..) => 16,
+        }
+    }
+}
+
+/// What waits, the oldest first.
+#[derive(Default)]
+pub(super) struct Waiting {
+    items: VecDeque<Item>,
+    /// How many items there was no room for.
+    lost: u64,
+}
+
+impl Waiting {
+    pub(super) fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// When the oldest item happened.
+    pub(super) fn since(&self) -> Option<Timestamp> {
+        self.items.front().map(Item::at)
+    }
+
+    pub(super) fn push_front(&mut self, item: Item) {
+        self.items.push_front(item);
+    }
+
+    pub(super) fn pop_front(&mut self) -> Option<Item> {
+        self.items.pop_front()
+    }
+
+    /// Adds an item. Returns when it happened if there is no room for it.
+    pub(super) fn push(&mut self, item: Item) -> Option<Timestamp> {
+        if self.items.iter().map(Item::weight).sum::<usize>() < MOST {
+            self.items.push_back(item);
+            return None;
+        }
+        let at = item.at();
+        self.lost += 1;
+        let last = self.items.iter_mut().rev().find_map(|item| match item {
+            Item::Publish(last) => Some(last),
+            Item::Tell(..) => None,
+        });
+        if let (Item::Publish(mut draft), Some(last)) = (item, last) {
+            draft.pages = draft.pages.or_else(|| last.pages.take());
+            *last = draft;
+        }
+        Some(at)
+    }
+
+    /// How many items there was no room for since this was called last.
+    pub(super) fn take_lost(&mut self) -> u64 {
+        std::mem::take(&mut self.lost)
+    }
+}
