@@ -50,7 +50,7 @@ impl Outage {
             }
             (Some(at), false) => {
                 let answers = |server: &&ServerState| {
-                    server.latency.is_some() && !server.silent && !server.failing
+                    server.latency.is_some() && !server.silent && !server.late && !server.failing
                 };
                 let servers = servers.iter().filter(answers);
                 let servers: Vec<_> = servers.map(|server| server.address.to_string()).collect();
@@ -75,6 +75,10 @@ fn described(servers: &[ServerState]) -> String {
             true => Vec::new(),
             false => upstream(server.clone()).troubles(),
         };
+        if let Some(latency) = server.latency.filter(|_| server.late && !server.silent) {
+            let latency = latency.as_millis();
+            troubles.push(format!("answers after {latency} ms, later than timeout-ms"));
+        }
         if troubles.is_empty() {
             troubles.push("no answer".to_owned());
         }

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::rdata::NS;
@@ -177,6 +179,23 @@ fn an_outage_is_also_that_all_upstream_servers_answer_errors_to_everything() {
             end.is_some_and(|line| line.contains(&failing.address.to_string()))
         });
     }
+}
+
+#[test]
+fn an_outage_is_also_that_answers_come_when_nobody_waits_any_more() {
+    let is_slow = Arc::new(AtomicBool::new(true));
+    let slow = Arc::clone(&is_slow);
+    let upstream = Upstream::start(move |asked| {
+        if slow.load(Ordering::Relaxed) {
+            thread::sleep(Duration::from_millis(300));
+        }
+        Some(address_of(asked, TRUE))
+    });
+    let server = impatient(&[upstream.address]);
+    let text = alarm(&server);
+    assert!(text.contains("later than timeout-ms"), "{text}");
+    is_slow.store(false, Ordering::Relaxed);
+    until("the end", || server.status()["degraded"] == false);
 }
 
 #[test]

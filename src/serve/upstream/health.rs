@@ -71,6 +71,11 @@ impl Health {
         self.failures >= DOWN_AFTER
     }
 
+    /// Whether its answers come after the time for which queries wait.
+    pub(super) fn is_late(&self, timeout: Duration) -> bool {
+        self.latency().is_some_and(|latency| latency >= timeout)
+    }
+
     /// Smoothed round-trip time; nothing before the first answer.
     pub(super) fn latency(&self) -> Option<Duration> {
         (self.latency > 0.0).then(|| Duration::from_secs_f64(self.latency))

@@ -25,6 +25,8 @@ pub struct ServerState {
     pub down: bool,
     /// Whether it has left its last queries without a word, be it asked again by now.
     pub silent: bool,
+    /// Whether its answers come when nobody waits for them any more.
+    pub late: bool,
     /// Smoothed round-trip time; `None` before its first answer.
     pub latency: Option<Duration>,
     /// What it is asked with.
@@ -40,12 +42,13 @@ pub struct ServerState {
 impl Pool {
     /// The servers and how they do.
     pub fn state(&self) -> Vec<ServerState> {
-        let now = Instant::now();
+        let (now, timeout) = (Instant::now(), self.timeout());
         let servers = self.lock();
         let state = |(server, health): (&Arc<Server>, &Health)| ServerState {
             address: server.address(),
             down: health.is_down(now),
             silent: health.is_silent(),
+            late: health.is_late(timeout),
             latency: health.latency(),
             dialect: server.dialect(now),
             referrals: server.referrals(),
@@ -56,12 +59,15 @@ impl Pool {
         both.map(state).collect()
     }
 
-    /// Whether all servers are silent, or answer every query with errors.
+    /// Whether all servers are silent, late, or answer every query with errors.
     fn is_failing(&self) -> bool {
+        let timeout = self.timeout();
         let servers = self.lock();
         let mut both = servers.all.iter().zip(&servers.health);
         !servers.all.is_empty()
-            && both.all(|(server, health)| health.is_silent() || server.is_failing())
+            && both.all(|(server, health)| {
+                health.is_silent() || health.is_late(timeout) || server.is_failing()
+            })
     }
 }
 
