@@ -226,7 +226,8 @@ fn is_regex(line: &str) -> bool {
 
 fn is_json(line: &str) -> bool {
     let body = line.trim_end_matches(',');
-    let quoted = body.len() > 1 && body.starts_with('"') && body.ends_with(['"', '[', '{', '}']);
+    let quoted =
+        body.len() > 1 && body.starts_with('"') && body.ends_with(['"', '[', '{', '}', ']']);
     let bracket = body.starts_with(['{', '}', '[', ']']);
     bracket || (quoted && !body.contains("\","))
 }
@@ -306,6 +307,7 @@ mod tests {
             ("\"ads.example\",", Some(Foreign::Json)),
             ("\"names\": [", Some(Foreign::Json)),
             ("],", Some(Foreign::Json)),
+            ("\"ads.example\"]", Some(Foreign::Json)),
         ] {
             assert_eq!(recognise(line.as_bytes()), syntax, "{line}");
         }

@@ -5,9 +5,14 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use super::error::StoreError;
 use super::names::LOCK;
+
+/// How long one waits for those who only look whether it is free.
+const MOMENT: Duration = Duration::from_millis(50);
 
 /// A directory that is ours as long as this lives.
 #[derive(Debug)]
@@ -23,7 +28,13 @@ impl Lock {
     pub(super) fn take(dir: &Path) -> Result<Self, StoreError> {
         let path = dir.join(LOCK);
         let (mut file, read_only) = open(&path).map_err(StoreError::io(&path, "opened"))?;
-        match file.try_lock() {
+        let mut locked = file.try_lock();
+        if matches!(locked, Err(TryLockError::WouldBlock)) {
+            // `tapis check` has it for an instant.
+            thread::sleep(MOMENT);
+            locked = file.try_lock();
+        }
+        match locked {
             Ok(()) => Ok(Self {
                 file,
                 path,
