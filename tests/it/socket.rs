@@ -80,16 +80,21 @@ fn a_user_who_may_not_open_the_socket_does_not_read_that_no_server_runs() {
     assert!(absent.contains("is `tapis serve` running"), "{absent}");
 }
 
+/// A configuration whose control socket the group may use.
+fn for_group(upstream: &Upstream) -> String {
+    preamble(upstream.address).replace(
+        "control = \"control.sock\"",
+        &format!("control = \"run/control.sock\"\ncontrol-group = \"{GROUP}\""),
+    )
+}
+
 #[test]
 fn members_of_the_control_group_may_use_the_socket_and_others_may_not() {
     if !others_can_run_it() {
         return;
     }
     let upstream = Upstream::plain();
-    let config = preamble(upstream.address).replace(
-        "control = \"control.sock\"",
-        &format!("control = \"run/control.sock\"\ncontrol-group = \"{GROUP}\""),
-    );
+    let config = for_group(&upstream);
     let server = Server::start(&(config + &list("ads", "")), &[("ads", "a.example\n")]);
     set_mode(server.folder.path(), 0o755);
     let socket = server.path("run/control.sock");
@@ -183,10 +188,7 @@ fn a_member_of_the_control_group_reads_which_right_to_the_journal_is_missing() {
         return;
     }
     let upstream = Upstream::plain();
-    let config = preamble(upstream.address).replace(
-        "control = \"control.sock\"",
-        &format!("control = \"run/control.sock\"\ncontrol-group = \"{GROUP}\""),
-    ) + "[state]\ndir = \"state\"\n[journal]\nkey = \"key\"\n";
+    let config = for_group(&upstream) + "[state]\ndir = \"state\"\n[journal]\nkey = \"key\"\n";
     let secret = format!("a {}\n", "0123456789abcdef".repeat(4));
     let server = Server::start(&config, &[("key", &secret)]);
     for path in ["", "state"] {

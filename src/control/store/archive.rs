@@ -550,7 +550,7 @@ mod tests {
         bases: Vec<PathBuf>,
     }
 
-    impl Large<'_> {
+    impl<'d> Large<'d> {
         fn put(&mut self, base: &Arc<Image>, delta: Option<&Arc<Image>>) {
             let day = self.bases.len() as i64;
             let file = self.dir.join(format!("base-{day}"));
@@ -579,6 +579,15 @@ mod tests {
             fs::metadata(&self.bases[base]).expect("there").nlink()
         }
 
+        fn new(dir: &'d Path) -> Self {
+            Self {
+                dir,
+                bytes: MIB,
+                kept: 5,
+                bases: Vec::new(),
+            }
+        }
+
         fn has(&self, key: &str) -> bool {
             self.dir.join(PAST).join(file(key)).exists()
         }
@@ -587,12 +596,7 @@ mod tests {
     #[test]
     fn the_rules_of_a_large_list_that_stays_are_those_of_the_newest_base() {
         let dir = tempfile::tempdir().expect("a folder");
-        let mut large = Large {
-            dir: dir.path(),
-            bytes: MIB,
-            kept: 5,
-            bases: Vec::new(),
-        };
+        let mut large = Large::new(dir.path());
         let (one, keys) = recorded(&[("stays", SMALL + 1), ("1", SMALL + 1)]);
         large.put(&one, None);
         assert_eq!(large.links(0), 3);
@@ -617,12 +621,7 @@ mod tests {
     #[test]
     fn a_large_list_in_the_delta_is_not_copied() {
         let dir = tempfile::tempdir().expect("a folder");
-        let mut large = Large {
-            dir: dir.path(),
-            bytes: MIB,
-            kept: 5,
-            bases: Vec::new(),
-        };
+        let mut large = Large::new(dir.path());
         let (base, _) = recorded(&[("base", 1)]);
         let (delta, keys) = recorded(&[("large", SMALL + 1)]);
         large.put(&base, Some(&delta));
