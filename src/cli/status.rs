@@ -49,23 +49,20 @@ pub(super) fn run(
         writeln!(out, "listening on {address} (UDP, TCP)")?;
     }
     for server in &status.gauges.upstream {
-        let latency = server
-            .latency_ms
-            .map_or("not asked yet".to_owned(), |ms| format!("{ms:.1} ms"));
-        let down = if server.down { ", does not answer" } else { "" };
-        let edns = if server.edns { "" } else { ", no EDNS" };
-        let case = if server.random_case {
-            ""
-        } else {
-            ", no random case"
+        let unanswered = match server.unanswered {
+            0 => None,
+            1 => Some("no answer to its last query".to_owned()),
+            count => Some(format!("no answer to its last {count} queries")),
         };
-        let troubles = server.troubles().into_iter();
-        let troubles: String = troubles.map(|trouble| format!(", {trouble}")).collect();
-        let address = server.address;
-        writeln!(
-            out,
-            "upstream {address}: {latency}{down}{edns}{case}{troubles}"
-        )?;
+        let latency = server.latency_ms.map(|ms| format!("{ms:.1} ms"));
+        let mut state: Vec<String> = latency.into_iter().chain(unanswered).collect();
+        state.extend((!server.edns).then(|| "no EDNS".to_owned()));
+        state.extend((!server.random_case).then(|| "no random case".to_owned()));
+        state.extend(server.troubles());
+        if state.is_empty() {
+            state.push("not asked yet".to_owned());
+        }
+        writeln!(out, "upstream {}: {}", server.address, state.join(", "))?;
     }
     for list in &status.lists {
         let state = match list.state {

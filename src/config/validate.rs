@@ -37,6 +37,11 @@ const NEGATIVE_SECS: u32 = 3 * 60 * 60;
 
 const CANARIES: &[(&str, Canary)] = &[("nxdomain", Canary::Nxdomain), ("forward", Canary::Forward)];
 const KINDS: &[(&str, Kind)] = &[("block", Kind::Block), ("allow", Kind::Allow)];
+/// Formats that lists come in and that are not read.
+const OTHER_FORMATS: &[&str] = &[
+    "abp", "adblock", "adguard", "csv", "dnsmasq", "json", "regex", "rpz", "ublock", "unbound",
+    "wildcard", "zone",
+];
 const FORMATS: &[(&str, Format)] = &[("domains", Format::Domains), ("hosts", Format::Hosts)];
 /// What a bare name may mean. `below` is only ever written out, as `*.x`.
 const SCOPES: &[(&str, Scope)] = &[("exact", Scope::Exact), ("subtree", Scope::Subtree)];
@@ -200,6 +205,15 @@ fn list(raw: raw::List, block: &Blocking, findings: &mut Findings) -> Option<Lis
     let kind = choice(raw.kind, KINDS, findings).unwrap_or(Kind::Block);
     let format = match raw.format {
         None => Some(Format::Domains),
+        Some(given) if OTHER_FORMATS.contains(&&*given.value.to_ascii_lowercase()) => {
+            let message = format!(
+                "format is \"{}\", which is not supported: use the list's edition as plain names (\"domains\") or as \
+                 a hosts file (\"hosts\")",
+                given.value
+            );
+            findings.report(given.line, message);
+            None
+        }
         given => choice(given, FORMATS, findings),
     };
     let comments = comments::validate(raw.comments, findings).unwrap_or_default();

@@ -109,6 +109,9 @@ pub struct UpstreamStatus {
     pub address: SocketAddr,
     /// Whether it failed so often that it is left alone for a while.
     pub down: bool,
+    /// How many queries in a row it left unanswered, up to the last one.
+    #[serde(default)]
+    pub unanswered: u32,
     /// Its smoothed round-trip time in milliseconds, once known.
     pub latency_ms: Option<f64>,
     /// Whether queries to it carry EDNS; not if it refused that some minutes ago.

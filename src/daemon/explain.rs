@@ -142,6 +142,8 @@ fn answer(reply: &Message) -> Answer {
         EdnsOption::Unknown(15, bytes) => bytes.split_at_checked(2).map(|(code, text)| {
             let code = u16::from_be_bytes([code[0], code[1]]);
             format!("{code} {}", String::from_utf8_lossy(text))
+                .trim_end()
+                .to_owned()
         }),
         _ => None,
     });

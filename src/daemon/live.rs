@@ -192,6 +192,7 @@ pub(super) fn upstream(server: ServerState) -> UpstreamStatus {
     UpstreamStatus {
         address: server.address,
         down: server.down,
+        unanswered: server.unanswered,
         latency_ms: server.latency.map(|latency| latency.as_secs_f64() * 1e3),
         edns: server.dialect.edns,
         random_case: server.dialect.random_case,

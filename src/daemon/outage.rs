@@ -23,7 +23,7 @@ impl Outage {
         let servers = described(servers);
         Some(format!(
             "no upstream server gives usable answers since {since:.0} ({servers}): what is neither blocked nor in the \
-             cache gets SERVFAIL; check the network and [upstream] servers"
+             cache gets SERVFAIL, or the error that upstream gives; check the network and [upstream] servers"
         ))
     }
 

@@ -210,6 +210,10 @@ fn an_outage_is_that_one_server_is_silent_and_the_other_refers_to_others() {
     let (silent, _held) = Upstream::dead();
     let server = impatient(&[silent, referring.address]);
     let text = alarm(&server);
+    let output = server.verb(&["status"]);
+    let status = self::text(&output);
+    let line = format!("upstream {silent}: no answer to its last ");
+    assert!(status.contains(&line), "{status}");
     for part in [silent, referring.address] {
         assert!(text.contains(&part.to_string()), "{text}");
     }

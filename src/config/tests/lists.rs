@@ -110,3 +110,17 @@ fn a_misspelt_key_is_not_reported_as_missing_too() {
         "it is like no key"
     );
 }
+
+#[test]
+fn a_format_that_is_not_read_is_named_with_what_is() {
+    let found = |format: &str| {
+        problems(&format!(
+            "[[list]]\nname = \"a\"\npath = \"/a\"\nformat = \"{format}\"\n"
+        ))
+    };
+    for format in ["adblock", "AdGuard", "rpz"] {
+        let expected = format!("4: format is \"{format}\", which is not supported: use");
+        assert!(found(format)[0].starts_with(&expected), "{format}");
+    }
+    assert!(found("host")[0].ends_with("must be one of domains, hosts; did you mean \"hosts\"?"));
+}

@@ -71,6 +71,11 @@ impl Health {
         self.failures >= DOWN_AFTER
     }
 
+    /// How many queries in a row it left unanswered, up to the last one.
+    pub(super) fn unanswered(&self) -> u32 {
+        self.failures
+    }
+
     /// Whether its answers come after the time for which queries wait.
     pub(super) fn is_late(&self, timeout: Duration) -> bool {
         self.latency().is_some_and(|latency| latency >= timeout)

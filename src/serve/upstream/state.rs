@@ -25,7 +25,9 @@ pub struct ServerState {
     pub down: bool,
     /// Whether it has left its last queries without a word, be it asked again by now.
     pub silent: bool,
-    /// Whether its answers come when nobody waits for them any more.
+    /// How many queries in a row it left unanswered, up to the last one.
+    pub unanswered: u32,
+    /// Whether its answers come after the time for which queries wait.
     pub late: bool,
     /// Smoothed round-trip time; `None` before its first answer.
     pub latency: Option<Duration>,
@@ -48,6 +50,7 @@ impl Pool {
             address: server.address(),
             down: health.is_down(now),
             silent: health.is_silent(),
+            unanswered: health.unanswered(),
             late: health.is_late(timeout),
             latency: health.latency(),
             dialect: server.dialect(now),
