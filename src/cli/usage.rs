@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 /// Verbs of other programs, and what does the same here.
-const WAYS: [(&[&str], &str); 6] = [
+const WAYS: [(&[&str], &str); 7] = [
     (
         &["unblock", "allow", "except", "whitelist"],
         "to free a name, write an [[exception]] into the configuration; to end an order: 'tapis order lift ID'",
@@ -18,6 +18,7 @@ const WAYS: [(&[&str], &str); 6] = [
         &["lift", "remove", "delete"],
         "to end an order: 'tapis order lift ID'; to free a name of a list, remove it from the list's file",
     ),
+    (&["version"], "'tapis --version'"),
     (&["start", "run"], "to start a server: 'tapis serve'"),
     (
         &["stop", "shutdown"],

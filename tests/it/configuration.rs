@@ -114,7 +114,7 @@ fn why_explains_what_the_running_server_has_in_force_and_offline_what_the_files_
         (&rule["rule"], &rule["line"]),
         (&"one.example".into(), &Value::Null)
     );
-    assert!(held["left_out"].to_string().contains("empty"), "{held}");
+    assert!(held["notes"].to_string().contains("empty"), "{held}");
     let offline = why("one.example", &["--offline"]);
     assert_eq!(
         (&offline["decision"], &offline["generation"]),

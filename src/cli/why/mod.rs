@@ -104,6 +104,8 @@ struct Explanation {
     exceptions: Vec<Exception>,
     /// Nothing when upstream is asked, or when no answer is sent.
     answer: Option<Answer>,
+    /// What the running server has alarms of, as a list that is held.
+    notes: Vec<String>,
     /// What is missing above: lists and orders whose files are not taken, matching rules that guards
     /// leave out, and what is no longer known of that time.
     left_out: Vec<String>,
@@ -336,6 +338,7 @@ fn conclude(
         by: verdict.by,
         rules,
         answer: verdict.answer,
+        notes: Vec::new(),
         left_out,
     }
 }

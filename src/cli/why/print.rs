@@ -79,6 +79,9 @@ pub(super) fn print(told: &Explanation, out: &mut impl Write) -> Result<(), Fail
             (_, None) => {}
         },
     }
+    for note in &told.notes {
+        writeln!(out, "  note: {note}")?;
+    }
     for list in &told.left_out {
         writeln!(out, "  left out: {list}")?;
     }

@@ -68,7 +68,7 @@ impl Server {
         let book = Book::read(config);
         let mut left_out = book.problems();
         left_out.extend_from_slice(rails.problems());
-        let mut rules = Vec::new();
+        let (mut rules, mut notes) = (Vec::new(), Vec::new());
         for (source, of_source) in by_source(&verdict.rules) {
             let in_force = || of_source.iter().map(|rule| unplaced(rule));
             match find(config, &status, source) {
@@ -89,7 +89,7 @@ impl Server {
         for state in &status.lists {
             let name = &state.name;
             if let Some(alarm) = &state.alarm {
-                left_out.push(format!("{name}: {alarm}"));
+                notes.push(format!("list {name}: {alarm}"));
             }
             let is_silent = verdict.rules.iter().all(|rule| rule.source != *name);
             if let Some((list, _)) = find(config, &status, name)
@@ -104,6 +104,7 @@ impl Server {
         let at = Timestamp::now();
         Explanation {
             generation,
+            notes,
             ..conclude(args, &book, at, verdict, rules, left_out)
         }
     }
