@@ -661,3 +661,40 @@ fn an_exception_that_ends_by_its_date_is_named_once() {
         .filter(|entry| !entry["exceptions_ended"].is_null());
     assert_eq!(ended.count(), 1);
 }
+
+#[test]
+fn a_journal_that_is_moved_away_goes_on_in_a_new_file_without_an_error() {
+    let (server, _upstream) = server();
+    let journal = server.path("state/journal.jsonl");
+    until("the first generation", || {
+        text(&server.verb(&["journal", "show"])).contains("in force")
+    });
+    // Before the next change, and with it.
+    let (first, second) = (server.path("first"), server.path("second"));
+    fs::rename(&journal, &first).expect("moved away");
+    until("a new file", || {
+        text(&server.verb(&["journal", "show"])).contains("in force")
+    });
+    assert!(verify(&server).starts_with("good: "), "{}", verify(&server));
+    fs::rename(&journal, &second).expect("moved away");
+    server.replace("ads", "ads.example\nmore.example\n");
+    assert!(server.verb(&["reload"]).status.success());
+    until("the change", || {
+        text(&server.verb(&["journal", "show"])).contains("list ads: 2 rules")
+    });
+    let mut files = vec!["journal", "verify"];
+    let paths = [first, second, journal].map(|path| path.display().to_string());
+    for path in &paths {
+        files.extend(["--file", path]);
+    }
+    let all = text(&server.verb(&files));
+    assert!(all.starts_with("good: "), "{all}");
+    assert_eq!(server.status()["degraded"], false);
+    let log = server.log();
+    assert!(log.contains("the journal goes on in a new file"), "{log}");
+    assert!(!log.contains("ERROR"), "{log}");
+    assert!(
+        !log.contains("in force before it is in the journal"),
+        "{log}"
+    );
+}

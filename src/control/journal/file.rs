@@ -171,6 +171,13 @@ impl JournalFile {
         Ok((file, last, found))
     }
 
+    /// Whether its path still leads to it: it may have been moved away, or another file system be mounted there.
+    pub(super) fn is_in_place(&self) -> bool {
+        let identity = |meta: fs::Metadata| (meta.dev(), meta.ino());
+        let here = fs::metadata(&self.path).map(identity).ok();
+        here.is_some() && here == self.file.metadata().map(identity).ok()
+    }
+
     /// Appends whole lines, and waits for the disk.
     ///
     /// # Errors

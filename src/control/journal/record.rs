@@ -3,11 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use super::chain::Entry;
-use super::draft::{Draft, Page};
+use super::draft::{Draft, Page, Pages};
 use super::entry::{Event, OrderText, Published, Setting, Turn};
 
 use crate::config::exception::Exception;
@@ -99,24 +100,27 @@ impl Record {
         })
     }
 
-    /// All states, exceptions and settings, likewise.
-    pub(super) fn all(&self) -> Published {
-        let turn = |(order, state): (&String, &State)| Turn {
-            order: order.clone(),
-            was: None,
-            now: Some(*state),
+    /// All that is known, with what else a generation puts in force.
+    pub(super) fn into_draft(self, at: Timestamp, generation: u64, published: Published) -> Draft {
+        let page = |(id, (path, text)): (String, (PathBuf, String))| Page {
+            id,
+            path,
+            text: text.into(),
+            warnings: Vec::new(),
         };
-        let mut states: Vec<_> = self.states.iter().map(turn).collect();
-        states.sort_by(|one, other| one.order.cmp(&other.order));
-        let ended = self.ended.iter();
-        Published {
-            states,
-            exceptions: self.exceptions.values().cloned().collect(),
-            exceptions_ended: ended
-                .filter_map(|key| self.exceptions.get(key).cloned())
-                .collect(),
-            settings: changes(&Settings::new(), &self.settings),
-            ..Published::default()
+        let pages = Pages {
+            orders: Some(self.orders.into_iter().map(page).collect()),
+            exceptions: Some(self.exceptions.into_values().collect()),
+        };
+        Draft {
+            generation,
+            at,
+            causes: published.causes,
+            lists: published.lists,
+            pages: Some(Arc::new(pages)),
+            states: self.states.into_iter().collect(),
+            held: published.held,
+            settings: self.settings,
         }
     }
 

@@ -5,6 +5,7 @@ mod files;
 mod harm;
 mod keys;
 mod losses;
+mod moved;
 
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
