@@ -1,5 +1,6 @@
 //! The policy of a moment in the past, as far as the journal, the state directory and the files of lists tell it.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -128,7 +129,8 @@ impl Replay {
 
     /// Of an instant, by the journal. Where that does not reach back so far, all is unknown, and the orders and
     /// exceptions are those of today's files; without a journal an order among them decides by its dates.
-    pub fn at(config: &Config, rails: &Rails, at: Timestamp) -> Self {
+    /// `files` are those of the journal, the oldest first, if it is not the configuration's alone.
+    pub fn at(config: &Config, rails: &Rails, files: &[PathBuf], at: Timestamp) -> Self {
         let by_dates = |served: Served, why: String| Self {
             config: config.clone(),
             book: Book::read(config),
@@ -143,11 +145,11 @@ impl Replay {
             since: None,
             at,
         };
-        let Some(path) = &config.journal else {
+        if config.journal.is_none() && files.is_empty() {
             return by_dates(Served::Yes, "there is no journal".to_owned());
-        };
+        }
         let unrecorded = |why| by_dates(Served::Unrecorded, why);
-        match Past::read(path, Moment::At(at)) {
+        match past(config, files, Moment::At(at)) {
             Ok(Some(past)) => Self::of(config, rails, past, at, None),
             Ok(None) => unrecorded("the journal does not reach back so far".to_owned()),
             Err(error) => unrecorded(error.to_string()),
@@ -161,14 +163,12 @@ impl Replay {
     pub fn generation(
         config: &Config,
         rails: &Rails,
+        files: &[PathBuf],
         generation: u64,
     ) -> Result<Option<Self>, JournalError> {
-        let Some(path) = &config.journal else {
-            return Ok(None);
-        };
-        let past = Past::read(path, Moment::Generation(generation))?;
+        let past = past(config, files, Moment::Generation(generation))?;
         let kept = config.state.dir.as_ref().and_then(|dir| {
-            let kept = read_generation(dir, Some(path), generation).ok()?;
+            let kept = read_generation(dir, config.journal.as_deref(), generation).ok()?;
             Some(Images {
                 base: Some(Arc::new(kept.base)),
                 delta: kept.delta.map(Arc::new),
@@ -188,12 +188,12 @@ impl Replay {
     }
 
     /// Of the instant before its generation came into force; `None` if no generation of that time is recorded.
-    pub fn before(&self, config: &Config, rails: &Rails) -> Option<Self> {
+    pub fn before(&self, config: &Config, rails: &Rails, files: &[PathBuf]) -> Option<Self> {
         let before = self
             .since?
             .checked_sub(SignedDuration::from_nanos(1))
             .ok()?;
-        Some(Self::at(config, rails, before)).filter(|before| before.since.is_some())
+        Some(Self::at(config, rails, files, before)).filter(|before| before.since.is_some())
     }
 
     fn of(today: &Config, rails: &Rails, past: Past, at: Timestamp, kept: Option<Images>) -> Self {
@@ -368,6 +368,15 @@ impl Replay {
             rank.unwrap_or(0)
         });
         ranks.any(|rank| rank < decides)
+    }
+}
+
+/// What the journal has of a moment.
+fn past(config: &Config, files: &[PathBuf], moment: Moment) -> Result<Option<Past>, JournalError> {
+    let files: Vec<_> = files.iter().map(PathBuf::as_path).collect();
+    match (&config.journal, &files[..]) {
+        (Some(path), []) => Past::read(path, moment),
+        (_, files) => Past::read_files(files, moment),
     }
 }
 

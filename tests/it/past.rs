@@ -407,3 +407,40 @@ fn why_says_which_rules_count_for_the_names_that_cnames_lead_to() {
     let why: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert!(why["chain"].is_null(), "{why}");
 }
+
+#[test]
+fn the_past_before_the_journal_was_moved_away_is_known_by_both_files() {
+    let (server, _upstream) = start(&list("ads", ""), &[("ads", "ads.example\n")]);
+    settled();
+    let before = Timestamp::now();
+    let first = generation(&server);
+    fs::rename(server.path("state/journal.jsonl"), server.path("old")).expect("moved away");
+    server.replace("ads", "more.example\n");
+    reload(&server);
+    let second = generation(&server);
+    let (old, new) = (server.path("old"), server.path("state/journal.jsonl"));
+    let (old, new) = (old.display().to_string(), new.display().to_string());
+    let both = ["--journal", &old, "--journal", &new];
+    let at = before.to_string();
+    let question = ["why", "ads.example", "--at", &at];
+    let (code, said) = run(&server, &[&question[..], &both].concat());
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.starts_with("ads.example: blocked"), "{said}");
+    let (code, said) = run(&server, &[&["diff", &first, &second][..], &both].concat());
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("- ads.example (ads): sinkhole -> upstream"),
+        "{said}"
+    );
+    assert!(
+        said.contains("+ more.example (ads): upstream -> sinkhole"),
+        "{said}"
+    );
+    // One that is not there, and verbs that have no use for it.
+    let (code, said) = run(&server, &[&question[..], &["--journal", "gone"]].concat());
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("gone: can't be opened"), "{said}");
+    let (code, said) = run(&server, &[&["why", "ads.example"][..], &both].concat());
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("give that with --at"), "{said}");
+}

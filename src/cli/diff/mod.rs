@@ -11,6 +11,7 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::configuration::Need;
+use super::journal::PastArgs;
 use super::{Failure, read_config};
 use crate::config::Config;
 use crate::control::guard::rails::Rails;
@@ -27,6 +28,8 @@ pub(super) struct DiffArgs {
     /// Print how many names differ, not which.
     #[arg(long)]
     summary: bool,
+    #[command(flatten)]
+    past: PastArgs,
 }
 
 impl DiffArgs {
@@ -60,11 +63,12 @@ pub(super) fn run(
     out: &mut impl Write,
 ) -> Result<(), Failure> {
     let (old, new) = (Side::of(&args.old), Side::of(&args.new));
+    let files = args.past.files()?;
     let differs = match (&old, &new) {
         (Side::Generation(old), Side::Generation(new)) => {
             let config = read_config(config)?;
             let rails = Rails::read(&config);
-            let replay = |generation| Replay::generation(&config, &rails, generation);
+            let replay = |generation| Replay::generation(&config, &rails, files, generation);
             match (replay(*old)?, replay(*new)?) {
                 (Some(was), Some(now)) => {
                     report_unknown(&[(*old, &was), (*new, &now)], out)?;
@@ -80,6 +84,11 @@ pub(super) fn run(
                     images::compare(old, new, args.summary, out)?
                 }
             }
+        }
+        _ if !files.is_empty() => {
+            let why =
+                "--journal is for two generations: leave it out, as an image's file has no journal";
+            return Err(Failure::Other(why.into()));
         }
         _ => images::compare(old.images(config)?, new.images(config)?, args.summary, out)?,
     };

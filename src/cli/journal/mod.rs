@@ -16,7 +16,7 @@ use crate::config::shown::{Show, counted};
 use crate::control::journal::entry::Event;
 use crate::control::journal::key::Keys;
 use crate::control::journal::verify::verify;
-use crate::control::journal::{Entry, read};
+use crate::control::journal::{Entry, read_files};
 
 #[derive(Debug, Args)]
 pub(super) struct JournalArgs {
@@ -53,6 +53,15 @@ struct VerifyArgs {
     /// The file of the keys; without it, and without --file, the one of the configuration.
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
+}
+
+/// The journal's files for verbs that look at the past.
+#[derive(Debug, Args)]
+pub(super) struct PastArgs {
+    /// The journal, in place of the configuration's. Given more than once for a journal that was moved away, as to
+    /// `journal verify --file`: its files, the oldest first.
+    #[arg(long = "journal", value_name = "FILE")]
+    files: Vec<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -96,6 +105,16 @@ impl FileArgs {
     }
 }
 
+impl PastArgs {
+    /// The files that are named, once each was opened.
+    pub(super) fn files(&self) -> Result<&[PathBuf], Failure> {
+        for file in &self.files {
+            read_files(&[file], |_| false)?;
+        }
+        Ok(&self.files)
+    }
+}
+
 impl ShowArgs {
     fn chosen(&self, entry: &Entry) -> bool {
         self.since.is_none_or(|since| since.at() <= entry.at)
@@ -114,7 +133,7 @@ impl ShowArgs {
     ) -> Result<(), Failure> {
         let path = self.file.path(config)?;
         let mut result = Ok(());
-        read(&path, |entry| {
+        read_files(&[&path], |entry| {
             let chosen = self.chosen(&entry);
             result = each(entry, chosen);
             result.is_ok()

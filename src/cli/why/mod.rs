@@ -19,6 +19,7 @@ use serde::Serialize;
 
 use self::server::Server;
 use super::configuration::Choice;
+use super::journal::PastArgs;
 use super::{ControlArgs, Failure, read_config};
 use crate::config::exception::Exception;
 use crate::config::moment::{Moment, or_date};
@@ -56,6 +57,8 @@ pub(super) struct WhyArgs {
     /// A time to come is answered by the files as they are. A date alone is its 00:00:00 UTC.
     #[arg(long, value_name = "TIME", value_parser = or_date)]
     at: Option<Moment>,
+    #[command(flatten)]
+    past: PastArgs,
     /// Explain by the lists, orders and exceptions as their files are, whatever the server has in force.
     #[arg(long)]
     offline: bool,
@@ -135,6 +138,10 @@ struct Rule {
 }
 
 pub(super) fn run(choice: &Choice, args: &WhyArgs, out: &mut impl Write) -> Result<(), Failure> {
+    if args.at.is_none() && !args.past.files()?.is_empty() {
+        let why = "--journal is for a time in the past: give that with --at";
+        return Err(Failure::Other(why.into()));
+    }
     let config = read_config(choice.path.as_ref())?;
     let server = match args.offline || args.at.is_some() {
         true => None,
@@ -184,8 +191,9 @@ fn explain(config: &Config, args: &WhyArgs) -> Result<Explanation, Failure> {
     let now = Timestamp::now();
     let at = args.at.map_or(now, Moment::at);
     let rails = Rails::read(config);
+    let files = args.past.files()?;
     let replay = match args.at {
-        Some(_) if at <= now => Replay::at(config, &rails, at),
+        Some(_) if at <= now => Replay::at(config, &rails, files, at),
         _ => Replay::now(config, &rails, at),
     };
     let book = &replay.book;
@@ -205,7 +213,7 @@ fn explain(config: &Config, args: &WhyArgs) -> Result<Explanation, Failure> {
     }
     if let Some(before) = replay
         .is_fresh()
-        .then(|| replay.before(config, &rails))
+        .then(|| replay.before(config, &rails, files))
         .flatten()
         && before.served == Served::Yes
     {

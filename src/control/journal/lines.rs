@@ -65,6 +65,11 @@ impl JournalError {
         let path = path.to_owned();
         move |source| Self::Unread { path, done, source }
     }
+
+    /// Whether there is no such file.
+    pub(super) fn is_absent(&self) -> bool {
+        matches!(self, Self::Unread { source, .. } if source.kind() == ErrorKind::NotFound)
+    }
 }
 
 /// A line of the journal.
@@ -127,17 +132,35 @@ fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<u64> {
     Ok(read)
 }
 
-/// Reads the entries up to the first for which `each` says `false`, and leaves out lines that are
-/// none: [`verify`](super::verify::verify) tells of those. A journal that is not there has none.
+/// Reads the entries of a journal's files, the oldest first, up to the first for which `each` says `false`. Leaves out
+/// lines that are no entries, which [`verify`](super::verify::verify) reports.
+///
+/// # Errors
+/// [`JournalError`] when one can't be read.
+pub fn read_files(
+    paths: &[&Path],
+    mut each: impl FnMut(Entry) -> bool,
+) -> Result<(), JournalError> {
+    let mut goes_on = true;
+    for path in paths {
+        read_lines(path, |line| {
+            goes_on = line.entry.map_or(true, |(entry, _)| each(entry));
+            goes_on
+        })?;
+        if !goes_on {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// The same of one file. A journal that is not there has no entries.
 ///
 /// # Errors
 /// [`JournalError`] when it can't be read.
-pub fn read(path: &Path, mut each: impl FnMut(Entry) -> bool) -> Result<(), JournalError> {
-    let entries = read_lines(path, |line| {
-        line.entry.map_or(true, |(entry, _)| each(entry))
-    });
-    match entries {
-        Err(JournalError::Unread { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(()),
+pub fn read(path: &Path, each: impl FnMut(Entry) -> bool) -> Result<(), JournalError> {
+    match read_files(&[path], each) {
+        Err(error) if error.is_absent() => Ok(()),
         result => result,
     }
 }

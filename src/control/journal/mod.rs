@@ -29,6 +29,6 @@ pub use chain::{Entry, LineError};
 pub(super) use draft::{Draft, Page, Pages};
 #[cfg(test)]
 pub(super) use lines::READS;
-pub use lines::{JournalError, read};
+pub use lines::{JournalError, read, read_files};
 pub(super) use record::{Record, changes};
 pub(super) use writer::Journal;

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::chain::Entry;
 use super::entry::{Event, ListEntry};
 use super::heartbeat::{self, Heartbeat};
-use super::lines::JournalError;
+use super::lines::{JournalError, read_files};
 use super::record::Record;
 use crate::config::exception::Exception;
 use crate::control::orders::life::State;
@@ -59,13 +59,24 @@ pub enum Moment {
 }
 
 impl Past {
-    /// What was in force then; nothing if the journal does not reach back so far, or knows no such
+    /// What was in force then; `None` if the journal does not reach back so far, or knows no such
     /// generation.
     ///
     /// # Errors
     /// [`JournalError`] when it can't be read.
     pub fn read(path: &Path, moment: Moment) -> Result<Option<Self>, JournalError> {
-        let Some(last) = Self::number(path, moment)? else {
+        match Self::read_files(&[path], moment) {
+            Err(error) if error.is_absent() => Ok(None),
+            result => result,
+        }
+    }
+
+    /// The same of a journal that was moved away: its files, the oldest first, all of which must be there.
+    ///
+    /// # Errors
+    /// [`JournalError`] when one can't be read.
+    pub fn read_files(paths: &[&Path], moment: Moment) -> Result<Option<Self>, JournalError> {
+        let (Some(last), Some(path)) = (Self::number(paths, moment)?, paths.last()) else {
             return Ok(None);
         };
         // Read before the entries: the server may go on and end meanwhile.
@@ -74,7 +85,7 @@ impl Past {
         let mut past: Option<Self> = None;
         let mut session = Session::default();
         let mut continuity = Continuity::default();
-        super::read(path, |entry| {
+        read_files(paths, |entry| {
             continuity.take(&entry);
             match &entry.event {
                 Event::Published(published) if entry.number == last => {
@@ -123,9 +134,9 @@ impl Past {
 
     /// The number of the last entry by which a generation went in force until then: the last of all, as
     /// clocks are set back.
-    fn number(path: &Path, moment: Moment) -> Result<Option<u64>, JournalError> {
+    fn number(paths: &[&Path], moment: Moment) -> Result<Option<u64>, JournalError> {
         let mut last = None;
-        super::read(path, |entry| {
+        read_files(paths, |entry| {
             let published = matches!(entry.event, Event::Published(_));
             let found = match moment {
                 Moment::At(_) => moment.includes(entry.at),
@@ -162,8 +173,9 @@ struct Continuity {
 
 impl Continuity {
     fn take(&mut self, entry: &Entry) {
+        // Those before the first entry may be in a file that was moved away; any others leave a gap in the numbers.
         let lost = match &entry.event {
-            Event::Start(start) => start.missing.is_some(),
+            Event::Start(start) => start.missing.is_some() && self.last.is_none(),
             _ => false,
         };
         let (number, at) = self.last.unwrap_or((entry.number - 1, entry.at));

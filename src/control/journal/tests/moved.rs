@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::control::journal::entry::Published;
+use crate::control::journal::past::Served;
 use crate::control::journal::thread::JournalThread;
 use crate::control::journal::waiting::Item;
 use crate::control::journal::writer::Shared;
@@ -212,4 +213,68 @@ fn a_file_that_is_put_back_is_continued_with_what_it_lacks_named() {
     writer.publish(draft(4, None, &[]));
     assert_eq!(writer.problem(), None);
     assert_eq!(is_good(&[&path]), [Problem::Lost(first, last)]);
+}
+
+/// The generation and whether a server answered, by these files.
+fn past(paths: &[&Path], moment: Moment) -> Option<(u64, Served)> {
+    let past = Past::read_files(paths, moment).expect("readable");
+    past.map(|past| (past.generation, past.served))
+}
+
+#[test]
+fn the_past_before_a_file_that_was_moved_away_is_known_by_both() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("journal.jsonl");
+    let mut writer = Writer::open(&path);
+    for generation in 1..=4 {
+        let text = format!("text {generation}");
+        let state = [("x", State::InForce)];
+        writer.publish(draft(generation, Some(&[("x", text.as_str())]), &state));
+        if generation == 2 {
+            move_away(&path);
+            writer.idle();
+        }
+    }
+    let old = beside(&path, ".1");
+    let both = [&*old, &*path];
+    for (second, generation) in [(100, 1), (150, 1), (250, 2), (350, 3)] {
+        let moment = Moment::At(at(second));
+        assert_eq!(
+            past(&both, moment),
+            Some((generation, Served::Yes)),
+            "{second}"
+        );
+        let known = Past::read_files(&both, moment).expect("readable");
+        let text = format!("text {generation}");
+        assert_eq!(known.expect("known").orders, [("x.toml".into(), text)]);
+    }
+    for generation in 1..=4 {
+        let found = past(&both, Moment::Generation(generation));
+        assert_eq!(found, Some((generation, Served::Yes)));
+    }
+    assert_eq!(past(&[&path], Moment::At(at(150))), None);
+    // In another order nothing follows, and no server has the old file open.
+    let swapped = past(&[&path, &old], Moment::At(at(250)));
+    assert!(!matches!(swapped, Some((_, Served::Yes))), "{swapped:?}");
+    assert!(Past::read_files(&[&beside(&path, ".0"), &path], Moment::Generation(1)).is_err());
+}
+
+#[test]
+fn nothing_is_missing_between_files_of_which_one_was_moved_away_while_no_server_ran() {
+    let (_dir, path) = written(2);
+    let old = move_away(&path);
+    let stop = entries(&old).last().expect("an entry").at;
+    let between = Timestamp::now();
+    let mut journal = Journal::open(&path, None, None);
+    journal.publish(Draft {
+        at: Timestamp::now(),
+        ..draft(3, None, &[])
+    });
+    journal.close(3);
+    let both = [&*old, &*path];
+    let found = past(&both, Moment::At(between));
+    assert_eq!(found, Some((2, Served::Stopped(stop))));
+    assert_eq!(past(&both, Moment::At(at(250))), Some((2, Served::Yes)));
+    assert_eq!(past(&both, Moment::Generation(1)), Some((1, Served::Yes)));
+    assert_eq!(past(&both, Moment::Generation(3)), Some((3, Served::Yes)));
 }
