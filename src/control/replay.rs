@@ -44,6 +44,8 @@ pub struct Replay {
     pub served: Served,
     /// What is not known, and what else should be, a sentence each.
     pub notes: Vec<String>,
+    /// The generation that was in force then, if the journal has it.
+    pub in_force: Option<u64>,
     settings: Settings,
     /// The images that had all rules of these lists.
     kept: Option<Images>,
@@ -120,6 +122,7 @@ impl Replay {
             are_lists_unknown: false,
             served: Served::Yes,
             notes,
+            in_force: None,
             settings: Settings::new(),
             kept: None,
             since: None,
@@ -140,6 +143,7 @@ impl Replay {
             notes: vec![format!(
                 "{why}: orders and exceptions count as their files say today, and what lists held is not known"
             )],
+            in_force: None,
             settings: Settings::new(),
             kept: None,
             since: None,
@@ -260,6 +264,7 @@ impl Replay {
             are_lists_unknown: false,
             served: past.served,
             notes,
+            in_force: Some(generation),
             settings: past.settings,
             kept,
             since: Some(since),

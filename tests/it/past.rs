@@ -299,6 +299,12 @@ fn a_kill_bounds_what_is_known_and_a_stop_is_one() {
     let ran = Timestamp::now();
     let (code, now) = said(&server, "ads.example", ran);
     assert_eq!(code, Some(0), "it runs: {now}");
+    assert!(
+        now.contains(&format!(
+            "  note: as of {ran}, generation 1 by the journal\n"
+        )),
+        "{now}"
+    );
     let beat = fs::read_to_string(&heartbeat).expect("readable");
     let beat: Timestamp = beat
         .split_whitespace()

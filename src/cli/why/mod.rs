@@ -107,7 +107,7 @@ struct Explanation {
     exceptions: Vec<Exception>,
     /// Nothing when upstream is asked, or when no answer is sent.
     answer: Option<Answer>,
-    /// What the running server has alarms of, as a list that is held.
+    /// Which moment it is about, and what the running server has alarms of, as a list that is held.
     notes: Vec<String>,
     /// What is missing above: lists and orders whose files are not taken, matching rules that guards
     /// leave out, and what is no longer known of that time.
@@ -256,7 +256,17 @@ fn explain(config: &Config, args: &WhyArgs) -> Result<Explanation, Failure> {
             }
         }
     }
-    Ok(conclude(args, book, at, verdict, rules, left_out))
+    let as_of = args.at.map(|_| match replay.in_force {
+        Some(generation) => format!("as of {at}, generation {generation} by the journal"),
+        None if at > now => format!(
+            "as of {at}, which is to come: by the files as they are, with orders and exceptions by their dates"
+        ),
+        None => format!("as of {at}"),
+    });
+    Ok(Explanation {
+        notes: as_of.into_iter().collect(),
+        ..conclude(args, book, at, verdict, rules, left_out)
+    })
 }
 
 /// The rule of a source that has the lowest one decides.
