@@ -507,6 +507,9 @@ fn what_guards_decide_is_in_the_journal_and_so_is_what_they_say_of_orders() {
     let wide = order("x-1", PAST, &target("co.id", "subtree"));
     server.replace("orders/x-1.toml", &wide);
     until("the order", || is_blocked(server.address, "www.co.id"));
+    // A slow disk has them a little later.
+    let is_order = |entry: &Value| entry["event"] == "order";
+    until("its entry", || entries(&server, &[]).iter().any(is_order));
 
     let entries = entries(&server, &[]);
     let of = |event: &str| {
