@@ -30,8 +30,8 @@ pub(super) fn events(
                 let news = theirs.news(ours.into_draft(at, generation, published));
                 events.extend(news.into_iter().map(|event| (at, generation, event)));
             }
-            (event, untold) => {
-                ours = untold;
+            (event, rest) => {
+                ours = rest;
                 events.push((at, generation, event));
             }
         }

@@ -44,9 +44,9 @@ pub(super) struct JournalThread {
     key: Option<PathBuf>,
     config: Option<PathBuf>,
     file: Option<JournalFile>,
-    /// What the file tells, once it was read.
+    /// What the file has, once it was read.
     record: Option<Record>,
-    /// Whether it was told which entry is the last.
+    /// Whether the head has the last entry.
     marked: bool,
     /// The last entry that is sealed, once the journal could be read; and the last that is written.
     last: Option<Last>,
@@ -145,7 +145,7 @@ impl JournalThread {
         self.unwritten_since = self.unwritten_since.or(self.waiting.since());
     }
 
-    /// Writes all that waits, or tells why not.
+    /// Writes all that waits, or reports why not.
     fn write(&mut self) {
         if self.file.is_none() {
             self.try_to_open();
@@ -166,7 +166,7 @@ impl JournalThread {
         let marked = file.mark(last);
         self.marked = marked.is_ok();
         if self.waiting.is_empty() {
-            // Locked while it is told, so that nobody calls late what was in time.
+            // Locked until receipts are sent: what is written in time is not reported as late.
             let mut late = lock(&self.shared.late);
             *late = None;
             for receipt in self.receipts.drain(..) {
@@ -227,7 +227,7 @@ impl JournalThread {
     fn hand_over(&mut self, start: Start, ours: Record, mut theirs: Record, is_new: bool) {
         let path = self.path.shown();
         let lines = std::mem::take(&mut self.sealed);
-        let lines = lines.split(|octet| *octet == b'\n');
+        let lines = lines.split(|byte| *byte == b'\n');
         // Behind the last one there is nothing.
         let sealed = lines.filter_map(|line| Entry::read(line).ok());
         let sealed = sealed.map(|(entry, _)| entry).collect();
@@ -274,7 +274,7 @@ impl JournalThread {
         generation
     }
 
-    /// Finds out what the file tells already.
+    /// Finds out what the file has already.
     fn try_to_replay(&mut self) {
         if self.file.is_some() && self.record.is_none() {
             match Record::replay(&self.path) {
@@ -331,7 +331,7 @@ impl JournalThread {
 
     fn seal_one(&mut self, at: Timestamp, generation: u64, event: Event) {
         let Some(last) = &mut self.last else { return };
-        // What is told while nothing is in force yet belongs to the generation before.
+        // What happens while nothing is in force yet belongs to the generation before.
         let generation = match event {
             Event::Published(_) => generation,
             _ => generation.max(last.generation),

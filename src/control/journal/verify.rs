@@ -123,7 +123,9 @@ impl fmt::Display for Finding {
             Problem::WasUnauthenticated => f.write_str(
                 "the head was not authenticated when this server started: the key says nothing about the entries before",
             ),
-            Problem::Untagged => f.write_str("the head is not authenticated: it has no tag"),
+            Problem::Untagged => f.write_str(
+                "the head is not authenticated: it has no tag; a server without a key wrote it, and one uses [journal] key from its next start on: restart it if that is new",
+            ),
             Problem::UnknownKey => {
                 f.write_str("the head is authenticated by a key that is not in the key file")
             }
@@ -268,6 +270,20 @@ fn verify_once(paths: &[&Path], keys: Option<&Keys>) -> Result<(Verdict, bool), 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_head_without_a_tag_has_a_remedy() {
+        let finding = Finding {
+            file: 0,
+            line: None,
+            problem: Problem::Untagged,
+        };
+        let said = finding.to_string();
+        assert!(
+            said.contains("from its next start on: restart it"),
+            "{said}"
+        );
+    }
 
     #[test]
     fn a_single_entry_is_no_range() {
