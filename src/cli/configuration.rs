@@ -3,10 +3,12 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use super::{ControlArgs, runtime};
+use super::plain::Plain;
+use super::{ControlArgs, Failure, read_config, runtime};
+use crate::config::Config;
 use crate::config::shown::Show;
 use crate::control::client::{ClientError, call};
 use crate::control::status::Status;
@@ -97,6 +99,49 @@ impl Choice {
             Err(ClientError::Absent { .. }) => (self, None),
             Err(error) => (self, Some(error)),
         }
+    }
+
+    /// The configuration, with the state directory and the journal of the server that runs by it: when these are edited,
+    /// those that it started with stay in use until its end. Standard error names what differs.
+    pub(super) fn as_served(&self, control: &ControlArgs) -> Result<Config, Failure> {
+        let mut config = read_config(self.path.as_ref())?;
+        if !self.may_be_served() {
+            return Ok(config);
+        }
+        let places = control.places(self.path.as_ref())?;
+        let status = call::<(), Status>(&places, user_id(), "/status", None);
+        let mut to = Plain(io::stderr());
+        // If standard error is closed, the result is the same.
+        match runtime()?.block_on(status) {
+            Ok(status) if self.is_of(&status) => {
+                let used = [
+                    (&mut config.state.dir, status.state_dir),
+                    (&mut config.journal, status.journal),
+                ];
+                for ((configured, used), what) in
+                    used.into_iter().zip(["state directory", "journal"])
+                {
+                    let absolute = configured.as_deref().map(std::path::absolute).transpose()?;
+                    if let Some(used) = used.filter(|used| absolute.as_ref() != Some(used)) {
+                        let _ = writeln!(
+                            to,
+                            "tapis: using the {what} of the running server, {}: the configuration has another one, \
+                             which counts after a restart",
+                            used.shown()
+                        );
+                        *configured = Some(used);
+                    }
+                }
+            }
+            Ok(_) | Err(ClientError::Absent { .. }) => {}
+            Err(error) => {
+                let _ = writeln!(
+                    to,
+                    "tapis: {error}; using the journal that the configuration names"
+                );
+            }
+        }
+        Ok(config)
     }
 
     /// Whether a server may have it that was not asked yet.

@@ -74,6 +74,8 @@ pub(super) fn status(control: &Control, gauges: Gauges) -> Status {
             Origin::BuiltIn => None,
             Origin::File(path) => Some(notes::recorded(path)),
         },
+        state_dir: control.boot.state.dir.as_deref().map(notes::recorded),
+        journal: control.boot.journal.as_deref().map(notes::recorded),
         generation: control.generation(),
         published_at: control.published_at,
         images: [

@@ -27,6 +27,12 @@ pub struct Status {
     pub started_at: Timestamp,
     /// The configuration's file by its absolute path; without one the built-in default is in force.
     pub config: Option<PathBuf>,
+    /// The state directory that it uses, by its absolute path: that of the configuration at its start.
+    #[serde(default)]
+    pub state_dir: Option<PathBuf>,
+    /// The journal that it writes, likewise.
+    #[serde(default)]
+    pub journal: Option<PathBuf>,
     /// The policy's generation.
     pub generation: u64,
     /// When that was put in force.

@@ -166,11 +166,15 @@ fn the_head_is_authenticated_by_a_key_that_can_be_rotated_and_must_be_secret() {
     let (mut server, _upstream) = server();
     let told = verify(&server);
     assert!(told.contains("; not authenticated\n"), "{told}");
-    server.signal("TERM");
-    assert_eq!(server.wait(), Some(0));
     let config = fs::read_to_string(server.path("tapis.toml")).expect("readable");
     server.replace("tapis.toml", &format!("{config}[journal]\nkey = \"key\"\n"));
     write_key(&server, &[("2026", "ab")]);
+    assert!(server.verb(&["reload"]).status.success());
+    let early = verify(&server);
+    assert!(early.contains("it has no tag"), "{early}");
+    assert!(early.contains("restart it if that is new"), "{early}");
+    server.signal("TERM");
+    assert_eq!(server.wait(), Some(0));
     let server = server.again();
     let authenticated = |id: &str| {
         let told = verify(&server);
@@ -700,4 +704,48 @@ fn a_journal_that_is_moved_away_goes_on_in_a_new_file_without_an_error() {
         !log.contains("in force before it is in the journal"),
         "{log}"
     );
+}
+
+#[test]
+fn the_journal_of_the_running_server_is_used_though_the_configuration_names_another() {
+    let (mut server, _upstream) = server();
+    let journal = server.path("state/journal.jsonl");
+    until("the first head", || verify(&server).starts_with("good: "));
+    let first = settled();
+    server.replace("ads", "more.example\n");
+    assert!(server.verb(&["reload"]).status.success());
+    let config = configuration_of(&server);
+    for (from, to) in [
+        ("dir = \"state\"\n", "dir = \"elsewhere\"\n"),
+        (
+            "dir = \"state\"\n",
+            "dir = \"state\"\n[journal]\npath = \"elsewhere.jsonl\"\n",
+        ),
+    ] {
+        server.replace("tapis.toml", &config.replace(from, to));
+        let said = verify(&server);
+        assert!(said.contains("good: "), "{said}");
+        let note = format!(
+            "using the journal of the running server, {}",
+            journal.display()
+        );
+        assert!(said.contains(&note), "{said}");
+        let shown = text(&server.verb(&["journal", "show"]));
+        assert!(shown.contains("in force, by the server's start"), "{shown}");
+        assert_eq!(why(&server, "ads.example", first)["decision"], "blocked");
+        let diff = text(&server.verb(&["diff", "1", "2"]));
+        assert!(diff.contains("- ads.example (ads)"), "{diff}");
+    }
+    server.signal("TERM");
+    server.wait();
+    for verb in ["show", "export", "verify"] {
+        let output = server.verb(&["journal", verb]);
+        assert_eq!(output.status.code(), Some(1));
+        let said = text(&output);
+        assert!(
+            said.contains("elsewhere.jsonl: there is no journal"),
+            "{said}"
+        );
+        assert!(said.contains("name its file with --file"), "{said}");
+    }
 }

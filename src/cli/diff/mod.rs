@@ -5,14 +5,14 @@ mod images;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use clap::Args;
 
-use super::configuration::Need;
+use super::configuration::{Choice, Need};
 use super::journal::PastArgs;
-use super::{Failure, read_config};
+use super::{ControlArgs, Failure};
 use crate::config::Config;
 use crate::control::guard::rails::Rails;
 use crate::control::replay::{Known, Replay};
@@ -57,16 +57,12 @@ enum Side<'a> {
 }
 
 /// Exit code 0 when nothing differs, 1 when something does, 3 when that is not known.
-pub(super) fn run(
-    config: Option<&PathBuf>,
-    args: &DiffArgs,
-    out: &mut impl Write,
-) -> Result<(), Failure> {
+pub(super) fn run(choice: &Choice, args: &DiffArgs, out: &mut impl Write) -> Result<(), Failure> {
     let (old, new) = (Side::of(&args.old), Side::of(&args.new));
     let files = args.past.files()?;
     let differs = match (&old, &new) {
         (Side::Generation(old), Side::Generation(new)) => {
-            let config = read_config(config)?;
+            let config = choice.as_served(&ControlArgs::default())?;
             let rails = Rails::read(&config);
             let replay = |generation| Replay::generation(&config, &rails, files, generation);
             match (replay(*old)?, replay(*new)?) {
@@ -90,7 +86,10 @@ pub(super) fn run(
                 "--journal is for two generations: leave it out, as an image's file has no journal";
             return Err(Failure::Other(why.into()));
         }
-        _ => images::compare(old.images(config)?, new.images(config)?, args.summary, out)?,
+        _ => {
+            let (old, new) = (old.images(choice)?, new.images(choice)?);
+            images::compare(old, new, args.summary, out)?
+        }
     };
     if differs {
         return Err(Failure::Told);
@@ -139,10 +138,13 @@ impl<'a> Side<'a> {
         }
     }
 
-    fn images(&self, config: Option<&PathBuf>) -> Result<Images, Failure> {
+    fn images(&self, choice: &Choice) -> Result<Images, Failure> {
         match self {
             Self::File(file) => Ok(Arc::new(read_image(file)?).into()),
-            Self::Generation(generation) => kept(&read_config(config)?, *generation),
+            Self::Generation(generation) => {
+                let config = choice.as_served(&ControlArgs::default())?;
+                kept(&config, *generation)
+            }
         }
     }
 }

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 
 use self::show::{Before, tell};
-use super::configuration::Need;
-use super::{Failure, read_config};
+use super::configuration::{Choice, Need};
+use super::{ControlArgs, Failure};
+use crate::config::Config;
 use crate::config::moment::{Moment, or_date};
 use crate::config::shown::{Show, counted};
 use crate::control::journal::entry::Event;
@@ -93,16 +94,22 @@ impl JournalArgs {
     }
 }
 
-impl FileArgs {
-    fn path(&self, config: Option<&PathBuf>) -> Result<PathBuf, Failure> {
-        if let Some(path) = &self.file {
-            return Ok(path.clone());
-        }
+/// The journal of a configuration.
+fn configured(config: &Config) -> Result<PathBuf, Failure> {
+    let Some(path) = &config.journal else {
         let missing =
             "no journal is configured: set [state] dir or [journal] path, or name one with --file";
-        let journal = read_config(config)?.journal;
-        journal.ok_or_else(|| Failure::Other(missing.into()))
+        return Err(Failure::Other(missing.into()));
+    };
+    if let Ok(false) = path.try_exists() {
+        let absent = format!(
+            "{}: there is no journal: `tapis serve` makes it; if [state] dir or [journal] path was another one before, \
+             or the journal was moved away, name its file with --file",
+            path.shown()
+        );
+        return Err(Failure::Other(absent.into()));
     }
+    Ok(path.clone())
 }
 
 impl PastArgs {
@@ -128,10 +135,13 @@ impl ShowArgs {
     /// Calls `each` with every entry and whether it is asked for, as long as that succeeds.
     fn each(
         &self,
-        config: Option<&PathBuf>,
+        choice: &Choice,
         mut each: impl FnMut(Entry, bool) -> io::Result<()>,
     ) -> Result<(), Failure> {
-        let path = self.file.path(config)?;
+        let path = match &self.file.file {
+            Some(path) => path.clone(),
+            None => configured(&choice.as_served(&ControlArgs::default())?)?,
+        };
         let mut result = Ok(());
         read_files(&[&path], |entry| {
             let chosen = self.chosen(&entry);
@@ -152,24 +162,19 @@ fn speaks_of(event: &Event, order: &str) -> bool {
 }
 
 pub(super) fn run(
-    config: Option<&PathBuf>,
+    choice: &Choice,
     args: &JournalArgs,
     out: &mut impl Write,
 ) -> Result<(), Failure> {
     match &args.verb {
-        JournalVerb::Show(args) => show(config, args, out),
-        JournalVerb::Export(args) => export(config, args, out),
-        JournalVerb::Verify(args) => {
-            let key = match &args.key {
-                None if args.files.is_empty() => read_config(config)?.journal_key,
-                key => key.clone(),
-            };
-            let mut files = args.files.clone();
-            if files.is_empty() {
-                files.push(FileArgs { file: None }.path(config)?);
-            }
-            check(&files, key.as_deref(), out)
+        JournalVerb::Show(args) => show(choice, args, out),
+        JournalVerb::Export(args) => export(choice, args, out),
+        JournalVerb::Verify(args) if args.files.is_empty() => {
+            let config = choice.as_served(&ControlArgs::default())?;
+            let key = args.key.as_ref().or(config.journal_key.as_ref());
+            check(&[configured(&config)?], key.map(PathBuf::as_path), out)
         }
+        JournalVerb::Verify(args) => check(&args.files, args.key.as_deref(), out),
     }
 }
 
@@ -200,9 +205,9 @@ fn check(files: &[PathBuf], key: Option<&Path>, out: &mut impl Write) -> Result<
     Err(Failure::Told)
 }
 
-fn export(config: Option<&PathBuf>, args: &ShowArgs, out: &mut impl Write) -> Result<(), Failure> {
+fn export(choice: &Choice, args: &ShowArgs, out: &mut impl Write) -> Result<(), Failure> {
     let mut before = "[\n";
-    args.each(config, |entry, chosen| {
+    args.each(choice, |entry, chosen| {
         if !chosen {
             return Ok(());
         }
@@ -214,9 +219,9 @@ fn export(config: Option<&PathBuf>, args: &ShowArgs, out: &mut impl Write) -> Re
     Ok(())
 }
 
-fn show(config: Option<&PathBuf>, args: &ShowArgs, out: &mut impl Write) -> Result<(), Failure> {
+fn show(choice: &Choice, args: &ShowArgs, out: &mut impl Write) -> Result<(), Failure> {
     let mut before = Before::default();
-    args.each(config, |entry, chosen| {
+    args.each(choice, |entry, chosen| {
         if chosen {
             tell(&entry, &before, out)?;
         }

@@ -142,7 +142,10 @@ pub(super) fn run(choice: &Choice, args: &WhyArgs, out: &mut impl Write) -> Resu
         let why = "--journal is for a time in the past: give that with --at";
         return Err(Failure::Other(why.into()));
     }
-    let config = read_config(choice.path.as_ref())?;
+    let config = match args.at {
+        Some(_) => choice.as_served(&args.control)?,
+        None => read_config(choice.path.as_ref())?,
+    };
     let server = match args.offline || args.at.is_some() {
         true => None,
         false => Server::ask(choice, args)?,
