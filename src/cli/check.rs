@@ -1,23 +1,27 @@
 //! Owns `tapis check`: the configuration and every list, all problems at once.
 //! Refuses to start anything.
 
+use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use super::{Failure, runtime, told};
-use crate::config::Config;
-use crate::config::shown::counted;
+use crate::config::shown::{Show, counted};
+use crate::config::{Config, Content, List, Origin};
 use crate::control::client::{ClientError, call};
 use crate::control::compose;
+use crate::control::guard::held::InForce;
 use crate::control::guard::rails::Rails;
 use crate::control::guard::release::Guards;
 use crate::control::guard::wards::Guarded;
-use crate::control::load::load_as;
+use crate::control::load::{digest, load_as};
 use crate::control::orders::book::Book;
-use crate::control::status::Status;
+use crate::control::status::{ListHealth, ListStatus, Status};
 use crate::daemon::{self, Running};
+use crate::sys::group::user_name;
 use crate::sys::process::user_id;
 
 #[derive(Debug, Args)]
@@ -33,11 +37,13 @@ pub(super) struct CheckArgs {
     files_only: bool,
 }
 
-/// What a start by this user would not get. What the running server has is no problem.
-fn try_start(config: &Config, out: &mut impl Write) -> Result<Vec<String>, Failure> {
+/// The server that has the control socket, if one runs and can be asked. What the running server has is no problem of
+/// a start.
+fn ask(config: &Config, out: &mut impl Write) -> Result<Result<Status, ClientError>, Failure> {
     let places = daemon::control_places(config.server.control.as_deref());
     let status = call::<(), Status>(&places, user_id(), "/status", None);
-    let running = match runtime()?.block_on(status) {
+    let status = runtime()?.block_on(status);
+    match &status {
         Ok(status) => {
             let process = status.pid;
             let listen = status.gauges.listen.iter();
@@ -45,24 +51,113 @@ fn try_start(config: &Config, out: &mut impl Write) -> Result<Vec<String>, Failu
             writeln!(
                 out,
                 "note: a server runs (process {process}) and has {}, its control socket, state directory and \
-                 journal: not checked is whether another start could have them",
+                 journal: whether a restart could get them was not checked",
                 listen.join(", ")
             )?;
-            Some(Running {
-                listen: status.gauges.listen,
-            })
         }
-        Err(ClientError::Absent { .. }) => None,
-        Err(error) => {
-            writeln!(
-                out,
-                "note: not checked is whether a start could have its ports, control socket, state directory and \
-                 journal, as a server may have them: {error}"
-            )?;
-            return Ok(Vec::new());
+        Err(ClientError::Absent { .. }) => {
+            let dir = config.state.dir.as_ref();
+            if let Some(dir) = dir.filter(|dir| dir.join("current").exists()) {
+                writeln!(
+                    out,
+                    "note: lists were not compared with what is in force, as no server runs; a start compares them with \
+                     what {} keeps",
+                    dir.shown()
+                )?;
+            }
+        }
+        Err(error) => writeln!(
+            out,
+            "note: whether a start could get its ports, control socket, state directory and journal was not checked, \
+             as a server may have them, and lists were not compared with what is in force: {error}"
+        )?,
+    }
+    Ok(status)
+}
+
+/// The user of the running server, or the one whose state directory it is, and how that is known. `None` if that is
+/// the user of this process, so that what it may do is what the server may.
+fn other_user(config: &Config, server: &Result<Status, ClientError>) -> Option<String> {
+    let (whose, user) = match server {
+        Ok(status) => ("the server's user is".to_owned(), status.gauges.user?),
+        Err(ClientError::Untrusted { server, .. }) => ("the server's user is".to_owned(), *server),
+        Err(_) => {
+            let control = config.server.control.as_deref();
+            let control = control.and_then(|path| std::path::absolute(path).ok());
+            let folders = [
+                config.state.dir.as_deref(),
+                control.as_deref().and_then(Path::parent),
+            ];
+            let (folder, owner) = folders.into_iter().flatten().find_map(foreign)?;
+            (format!("{} belongs to", folder.shown()), owner)
         }
     };
-    Ok(daemon::problems(config, running.as_ref()))
+    let name = |user| user_name(user).unwrap_or_else(|| user.to_string());
+    let (named, this) = (name(user), name(user_id()));
+    (user != user_id()).then(|| {
+        format!(
+            "{whose} {named}, and this is {this}: whether {named} can read and write the same files was not checked; \
+             run check as that user, or with --files-only"
+        )
+    })
+}
+
+/// Files that only root can read, where root checks and no other user is known to be the server's.
+fn only_roots(config: &Config, book: &Book) -> Option<String> {
+    if user_id() != 0 {
+        return None;
+    }
+    let file = match &config.origin {
+        Origin::File(path) => Some(path),
+        Origin::BuiltIn => None,
+    };
+    let lists = config.lists.iter().map(|list| &list.source.path);
+    let orders = book.orders().map(|order| &order.path);
+    let others = [&config.journal_key, &config.orders.dir];
+    let files = file.into_iter().chain(others.into_iter().flatten());
+    let is_closed = |path: &&PathBuf| {
+        fs::metadata(path).is_ok_and(|meta| meta.uid() == 0 && meta.mode() & 0o044 == 0)
+    };
+    let mut closed = files.chain(lists).chain(orders).filter(is_closed);
+    let first = closed.next()?.shown().to_string();
+    let more = match closed.count() {
+        0 => String::new(),
+        more => format!(" (and {more} more)"),
+    };
+    Some(format!(
+        "this is root, and only root can read {first}{more}: a server of another user could not"
+    ))
+}
+
+/// A folder of another user, and that user. One of root's says nothing about the server's user.
+fn foreign(folder: &Path) -> Option<(&Path, u32)> {
+    let owner = fs::metadata(folder).ok()?.uid();
+    (owner != user_id() && owner != 0).then_some((folder, owner))
+}
+
+/// What is in force of a list, unless it is what its file has.
+fn in_force(list: &List, status: &Status) -> Option<InForce> {
+    let is_same =
+        |known: &&ListStatus| known.name == list.source.name && known.kind == list.source.kind;
+    let known = status.lists.iter().find(is_same)?;
+    let embedded = match list.content {
+        Content::Embedded(text) => Some(text),
+        Content::File => None,
+    };
+    let is_loaded = || {
+        let digest = digest(&list.source.path, embedded).ok();
+        digest.is_some() && digest == known.digest && known.scope == list.scope
+    };
+    // After a rollback the server compares with what was in force before, too.
+    let is_rolled_back = known.state == ListHealth::Held && known.guards.is_empty();
+    if known.state == ListHealth::Missing || is_rolled_back || is_loaded() {
+        return None;
+    }
+    Some(InForce {
+        rules: known.rules,
+        signature: None,
+        released: Guards::NONE,
+    })
 }
 
 pub(super) fn run(
@@ -81,28 +176,40 @@ pub(super) fn run(
     let Some(config) = config else {
         return Err(Failure::Told);
     };
+    let book = Book::read(&config);
+    let mut server = None;
     // With mistakes, defaults stand in for what these look at.
     if good {
         let mut problems = compose::problems(&config);
         if let Err(problem) = daemon::check_upstreams(&config) {
             problems.push(problem.to_string());
         }
+        let mut warnings = compose::warnings(&config);
         if !args.files_only {
-            problems.extend(try_start(&config, out)?);
+            let asked = ask(&config, out)?;
+            let running = asked.as_ref().ok().map(|status| Running {
+                process: status.pid,
+                listen: status.gauges.listen.clone(),
+            });
+            if matches!(asked, Ok(_) | Err(ClientError::Absent { .. })) {
+                problems.extend(daemon::problems(&config, running.as_ref()));
+            }
+            warnings = daemon::warnings(&config, running.as_ref());
+            let other = other_user(&config, &asked);
+            warnings.extend(other.or_else(|| match &asked {
+                Ok(_) => None,
+                Err(_) => only_roots(&config, &book),
+            }));
+            server = asked.ok();
         }
         for problem in &problems {
             writeln!(out, "{problem}")?;
         }
         good = problems.is_empty();
-        let warnings = match args.files_only {
-            true => compose::warnings(&config),
-            false => daemon::warnings(&config),
-        };
         for warning in warnings {
             writeln!(out, "note: {warning}")?;
         }
     }
-    let book = Book::read(&config);
     let problems = book.problems();
     for problem in &problems {
         writeln!(out, "{problem}")?;
@@ -129,7 +236,8 @@ pub(super) fn run(
             kept: most,
             ..list.into()
         };
-        let loaded = match load_as(list, guarded, &rails, &[], Guards::NONE) {
+        let before = server.as_ref().and_then(|status| in_force(list, status));
+        let loaded = match load_as(list, guarded, &rails, before.as_slice(), Guards::NONE) {
             Ok(fresh) => fresh.loaded,
             Err(refusal) => {
                 good = false;

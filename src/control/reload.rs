@@ -62,6 +62,8 @@ pub struct Control {
     /// What is wrong with the newest state of the configuration's file.
     pub(super) config_problems: Vec<String>,
     pub(super) unwatched: Vec<String>,
+    /// Why some can't use the control socket who may.
+    pub(super) socket_problem: Option<String>,
     /// The rules in force.
     pub(super) images: Images,
     /// Lists that were read and wait to be joined with the others.
@@ -163,6 +165,7 @@ impl Control {
             published_at: Timestamp::now(),
             config_problems: Vec::new(),
             unwatched: no_watch.iter().cloned().collect(),
+            socket_problem: None,
             images: Images::default(),
             ready: Vec::new(),
             joining: false,

@@ -45,6 +45,7 @@ pub(super) fn status(control: &Control, gauges: Gauges) -> Status {
                 .map(|alarm| format!("{}: {alarm}", list.name))
         })
         .chain(control.config_problems.iter().cloned())
+        .chain(control.socket_problem.clone())
         .chain(control.rails.problems().iter().cloned())
         .chain(control.calendar.problems())
         .chain(control.errands.problems())

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{
-    DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown,
+    DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown, fchown,
 };
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::{Path, PathBuf};
@@ -49,6 +49,17 @@ pub enum SocketError {
         path: PathBuf,
         /// What the system says.
         source: io::Error,
+    },
+    /// Its folder is another user's, so most likely that user is the server's.
+    #[error(
+        "{path}: the control socket can't be made: its folder belongs to user {owner}, and this is user {user}: run this as that user, or set another `control`", path = .path.shown())]
+    Foreign {
+        /// The socket.
+        path: PathBuf,
+        /// The user of the folder.
+        owner: u32,
+        /// The user of this process.
+        user: u32,
     },
     /// No such group.
     #[error(
@@ -143,16 +154,27 @@ fn identity(meta: &fs::Metadata) -> (u64, u64) {
     (meta.dev(), meta.ino())
 }
 
+/// A control socket that listens.
+#[derive(Debug)]
+pub struct Bound {
+    /// The socket.
+    pub listener: UnixListener,
+    /// Its file.
+    pub file: SocketFile,
+    /// Who may use it: no group that it could not be given to.
+    pub access: Access,
+    /// Why it could not be given to the group.
+    pub denied: Option<io::Error>,
+}
+
 /// Makes the socket at the first of `places` that can be used. Removes what a server that is
 /// gone has left there. A folder may be a symbolic link only if `follow`: the operator named it.
 ///
+/// A socket that can't be given to the group is made for the user alone.
+///
 /// # Errors
 /// [`SocketError`] of the last place, or of the first that another server holds.
-pub fn bind(
-    places: &[PathBuf],
-    follow: bool,
-    access: Access,
-) -> Result<(UnixListener, SocketFile), SocketError> {
+pub fn bind(places: &[PathBuf], follow: bool, access: Access) -> Result<Bound, SocketError> {
     let mut last = None;
     for path in places {
         match bind_one(path, follow, access) {
@@ -167,18 +189,12 @@ pub fn bind(
     }))
 }
 
-fn bind_one(
-    path: &Path,
-    follow: bool,
-    access: Access,
-) -> Result<(UnixListener, SocketFile), SocketError> {
-    let unusable = |source| SocketError::Unusable {
-        path: path.to_owned(),
-        source,
-    };
+fn bind_one(path: &Path, follow: bool, access: Access) -> Result<Bound, SocketError> {
+    let user = access.user;
+    let unusable = |source| unusable(path, user, source);
     let parent = path.parent();
     let parent = parent.filter(|parent| !parent.as_os_str().is_empty());
-    let is_made = parent.map(|parent| own_directory(parent, follow, access));
+    let is_made = parent.map(|parent| own_directory(parent, follow, user));
     let is_made = is_made.transpose().map_err(unusable)?;
     let made = parent.filter(|_| is_made == Some(true));
     if is_taken(path).map_err(unusable)? {
@@ -191,11 +207,19 @@ fn bind_one(
         inode: Inode::at(path).map_err(unusable)?,
         made: made.map(Path::to_owned),
     };
-    let mode = match access.group {
-        Some(group) => give(path, group).map(|()| 0o660).map_err(unusable)?,
-        None => 0o600,
-    };
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(unusable)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(unusable)?;
+    let given = access.group.map(|group| {
+        if let Some(folder) = parent {
+            let meta = fs::metadata(folder)?;
+            if made.is_some() || (!admits(&meta, group) && is_to_open(&meta, follow, user)) {
+                give(folder, group, 0o750)?;
+            }
+        }
+        give(path, group, 0o660)
+    });
+    let denied = given.and_then(Result::err);
+    let group = access.group.filter(|_| denied.is_none());
+    let access = Access { user, group };
     // No connection is possible before this, so none is of a user who may not.
     raw.listen(BACKLOG).map_err(unusable)?;
     raw.set_nonblocking(true).map_err(unusable)?;
@@ -203,18 +227,37 @@ fn bind_one(
     if let Some(closed) = closed(path, follow, access) {
         tracing::warn!("{closed}");
     }
-    Ok((listener, file))
+    Ok(Bound {
+        listener,
+        file,
+        access,
+        denied,
+    })
 }
 
-/// Gives a file or folder of ours to a group.
-fn give(path: &Path, group: u32) -> io::Result<()> {
-    chown(path, None, Some(group)).map_err(|error| match error.kind() {
-        io::ErrorKind::PermissionDenied => io::Error::new(
-            error.kind(),
-            format!("group {group} can't have it: make the server's user a member of the group of `control-group`"),
-        ),
-        _ => error,
-    })
+/// Why there can be no socket at `path`.
+fn unusable(path: &Path, user: u32, source: io::Error) -> SocketError {
+    let (path, folder) = (path.to_owned(), fs::metadata(folder_of(path)));
+    let owner = folder.map_or(user, |folder| folder.uid());
+    if source.kind() == io::ErrorKind::PermissionDenied && owner != user && owner != 0 {
+        return SocketError::Foreign { path, owner, user };
+    }
+    SocketError::Unusable { path, source }
+}
+
+/// Gives a file or folder of ours to a group, with that mode.
+fn give(path: &Path, group: u32, mode: u32) -> io::Result<()> {
+    chown(path, None, Some(group))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+}
+
+/// Why the socket could not be given to the group, at the first of `places` that can be used. A file without a name
+/// is tried.
+pub fn denied(places: &[PathBuf], follow: bool, access: Access) -> Option<io::Error> {
+    let group = access.group?;
+    let mut files = places.iter().map(|path| try_one(path, follow, access.user));
+    let file = files.find_map(Result::ok)?;
+    fchown(file, None, Some(group)).err()
 }
 
 /// Whether the socket could be made at one of `places`. Nothing is made.
@@ -227,10 +270,10 @@ pub fn check(places: &[PathBuf], follow: bool, access: Access) -> Result<(), Soc
         if StdStream::connect(path).is_ok() {
             return Err(SocketError::Taken(path.clone()));
         }
-        last = check_one(path, follow, access).map_err(|source| SocketError::Unusable {
-            path: path.clone(),
-            source,
-        });
+        last = match try_one(path, follow, access.user) {
+            Ok(_) => Ok(()),
+            Err(source) => Err(unusable(path, access.user, source)),
+        };
         if last.is_ok() {
             break;
         }
@@ -238,27 +281,29 @@ pub fn check(places: &[PathBuf], follow: bool, access: Access) -> Result<(), Soc
     last
 }
 
-fn check_one(path: &Path, follow: bool, access: Access) -> io::Result<()> {
-    let named = |path: &Path| match path.as_os_str().is_empty() {
-        true => PathBuf::from("."),
-        false => path.to_owned(),
-    };
-    let folder = named(path.parent().unwrap_or(path));
+/// A file without a name, in the folder where the socket would be, or where that folder would be.
+fn try_one(path: &Path, follow: bool, user: u32) -> io::Result<File> {
+    let folder = folder_of(path);
     let existing = match fs::symlink_metadata(&folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            named(folder.parent().unwrap_or(&folder))
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => folder_of(&folder),
         found => {
             found?;
-            is_safe(&folder, follow, access.user)?;
+            is_safe(&folder, follow, user)?;
             folder
         }
     };
     if fs::symlink_metadata(path).is_ok_and(|meta| !meta.file_type().is_socket()) {
         return Err(io::ErrorKind::AlreadyExists.into());
     }
-    // A file without a name.
-    tempfile::tempfile_in(existing).map(drop)
+    tempfile::tempfile_in(existing)
+}
+
+/// The folder that a path is in.
+fn folder_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(folder) if folder.as_os_str().is_empty() => PathBuf::from("."),
+        folder => folder.unwrap_or(path).to_owned(),
+    }
 }
 
 /// Whether a server listens at a path. Removes the socket of one that is gone, and nothing else.
@@ -287,34 +332,25 @@ fn is_taken(path: &Path) -> io::Result<bool> {
 /// A symbolic link in the temporary folder may be anybody's, who could lead it elsewhere later. A
 /// directory of ours in its place is ours to move.
 ///
-/// Members of the group must be able to reach what is in it. A directory that was here before is opened to
-/// them if it is one of the usual places: one that the operator named may have other contents.
-///
 /// Returns whether it was made.
-fn own_directory(directory: &Path, follow: bool, access: Access) -> io::Result<bool> {
-    let Access { user, group } = access;
-    let open = |group| {
-        give(directory, group)?;
-        fs::set_permissions(directory, fs::Permissions::from_mode(0o750))
-    };
+fn own_directory(directory: &Path, follow: bool, user: u32) -> io::Result<bool> {
     match fs::DirBuilder::new().mode(0o700).create(directory) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(error),
-        Ok(()) => return group.map_or(Ok(()), open).map(|()| true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            is_safe(directory, follow, user).map(|_| false)
+        }
+        made => made.map(|()| true),
     }
-    let meta = is_safe(directory, follow, user)?;
-    let group = group.filter(|group| !admits(&meta, *group) && is_to_open(&meta, follow, user));
-    group.map_or(Ok(()), open).map(|()| false)
 }
 
-/// Whether a directory that is there is opened to the group.
+/// Whether a directory that was there before is opened to the group, whose members must be able to reach what is in
+/// it: only one of the usual places is, as one that the operator named may have other contents.
 fn is_to_open(directory: &fs::Metadata, follow: bool, user: u32) -> bool {
     !follow && directory.uid() == user
 }
 
 /// Why members of the group that may use the socket can't reach it, at the first of `places` that can be used.
 pub fn closed_to_group(places: &[PathBuf], follow: bool, access: Access) -> Option<String> {
-    let is_usable = |path: &&PathBuf| check_one(path, follow, access).is_ok();
+    let is_usable = |path: &&PathBuf| try_one(path, follow, access.user).is_ok();
     closed(places.iter().find(is_usable)?, follow, access)
 }
 
@@ -437,18 +473,18 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("new").join("control.sock");
         let places = [PathBuf::from("/proc/nowhere/control.sock"), path.clone()];
-        let (listener, file) = bind(&places, false, Access::of(user_id())).expect("bound");
+        let Bound { listener, file, .. } =
+            bind(&places, false, Access::of(user_id())).expect("bound");
         assert_eq!(file.path(), path);
         let mode = |p: &Path| fs::metadata(p).expect("there").mode() & 0o777;
         assert_eq!((mode(&path), mode(&dir.path().join("new"))), (0o600, 0o700));
         let again = bind(&places, false, Access::of(user_id())).expect_err("taken");
         assert!(matches!(again, SocketError::Taken(_)), "{again}");
         drop(listener);
-        let (next, next_file) =
-            bind(&places, false, Access::of(user_id())).expect("a dead server's is removed");
+        let next = bind(&places, false, Access::of(user_id())).expect("a dead server's is removed");
         drop(file);
         assert!(path.exists(), "it is another server's by now");
-        drop((next, next_file));
+        drop(next);
         assert!(!path.exists(), "its own is removed");
     }
 
@@ -511,13 +547,13 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("control.sock");
         let places = std::slice::from_ref(&path);
-        let (_listener, file) = bind(places, true, Access::of(user_id())).expect("bound");
+        let bound = bind(places, true, Access::of(user_id())).expect("bound");
         fs::remove_file(&path).expect("removed");
-        drop(file);
-        let (_listener, file) = bind(places, true, Access::of(user_id())).expect("bound");
+        drop(bound.file);
+        let bound = bind(places, true, Access::of(user_id())).expect("bound");
         fs::remove_file(&path).expect("removed");
         fs::write(&path, "data").expect("written");
-        drop(file);
+        drop(bound.file);
         assert_eq!(fs::read(&path).expect("still there"), b"data");
     }
 
@@ -548,15 +584,14 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let mode = |mode| fs::set_permissions(dir.path(), fs::Permissions::from_mode(mode));
         mode(0o777).expect("changed");
-        own_directory(dir.path(), true, Access::of(user_id()))
-            .expect_err("anybody could replace the socket");
+        own_directory(dir.path(), true, user_id()).expect_err("anybody could replace the socket");
         mode(0o1777).expect("changed");
-        own_directory(dir.path(), true, Access::of(user_id())).expect("as the temporary folder");
+        own_directory(dir.path(), true, user_id()).expect("as the temporary folder");
         mode(0o700).expect("changed");
-        own_directory(dir.path(), true, Access::of(user_id())).expect("ours");
+        own_directory(dir.path(), true, user_id()).expect("ours");
         if user_id() == 0 {
             chown(dir.path(), Some(4242), None).expect("changed");
-            own_directory(dir.path(), true, Access::of(0)).expect_err("another user's");
+            own_directory(dir.path(), true, 0).expect_err("another user's");
         }
     }
 

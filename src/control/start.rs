@@ -52,6 +52,13 @@ pub enum StartError {
 }
 
 impl Control {
+    /// With an alarm, until the end, that some can't use the control socket who may.
+    #[must_use]
+    pub fn with_socket_problem(mut self, problem: Option<String>) -> Self {
+        self.socket_problem = problem;
+        self
+    }
+
     /// Puts a first generation in force. What was in force before a restart, and was kept, is at
     /// once: files that changed since are read later. All other lists are read now, the small ones
     /// some at a time, the large ones by the compiler; blocks until they are. Lists that can't be

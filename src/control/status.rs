@@ -59,6 +59,9 @@ pub struct Status {
 /// What the data plane says of itself.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Gauges {
+    /// The user that the process runs as.
+    #[serde(default)]
+    pub user: Option<u32>,
     /// Addresses that it answers on.
     pub listen: Vec<SocketAddr>,
     /// The upstream servers.

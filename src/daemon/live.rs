@@ -19,6 +19,7 @@ use crate::serve::seats::Bounds;
 use crate::serve::streams::Streams;
 use crate::serve::upstream::ServerState;
 use crate::stats::{Counters, sums};
+use crate::sys::process::user_id;
 use crate::sys::udp::Ports;
 
 /// What the configuration changes, and what `status` shows.
@@ -151,6 +152,7 @@ impl DataPlane for Live {
         let servers = parts.resolver.pool().state();
         let problems = [parts.source.problem(), parts.outage.alarm(&servers)];
         Gauges {
+            user: Some(user_id()),
             listen: parts.listeners.addresses(),
             upstream: servers.into_iter().map(upstream).collect(),
             upstream_problems: problems.into_iter().flatten().collect(),

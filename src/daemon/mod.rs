@@ -106,11 +106,7 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
         source,
     })?;
     let upstreams = Upstreams::find(&config)?;
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    let workers = match config.server.workers {
-        0 => cores,
-        count => count,
-    };
+    let workers = workers(&config);
     let built_in = config.origin == Origin::BuiltIn;
     let bound = bind::bind(&config.server.listen, workers, built_in);
     let bound = bound.map_err(|error| with_others(error.into(), &config))?;
@@ -119,7 +115,7 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
     }
     let user = user_id();
     let inside = runtime.enter();
-    let control_socket = match control_socket(&config, user) {
+    let (control_socket, socket_problem) = match control_socket(&config, user) {
         Ok(socket) => socket,
         Err(error) => {
             // Its own sockets are not in the way of what is tried.
@@ -128,7 +124,7 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
         }
     };
     let (socket, socket_file) = control_socket
-        .map(|(listener, file, access)| ((listener, access), file))
+        .map(|bound| ((bound.listener, bound.access), bound.file))
         .unzip();
     drop(inside);
     let files = divide(files, bound.len(), workers, &config);
@@ -144,7 +140,7 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
     };
     let loaded = loaded.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
     let control = match loaded {
-        Ok(control) => control,
+        Ok(control) => control.with_socket_problem(socket_problem),
         Err(error) => {
             // A thread that waits for a file system would keep the process from ending.
             runtime.shutdown_background();
@@ -186,6 +182,14 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
     });
     runtime.shutdown_timeout(Duration::from_millis(100));
     result
+}
+
+/// How many UDP workers a configuration has here.
+fn workers(config: &Config) -> usize {
+    match config.server.workers {
+        0 => thread::available_parallelism().map_or(1, usize::from),
+        count => count,
+    }
 }
 
 /// Divides the files that may be open, and tells when that leaves less than is configured.

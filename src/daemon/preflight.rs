@@ -5,8 +5,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use super::control::{access, control_places};
-use super::{DaemonError, bind};
+use super::control::{access, control_places, denied};
+use super::limits::{self, Listening};
+use super::{DaemonError, OPEN_FILES, bind, workers};
 use crate::config::shown::Show;
 use crate::config::{Config, Origin, regular};
 use crate::control::compose;
@@ -17,6 +18,8 @@ use crate::sys::process::user_id;
 /// A server that runs already: what it holds is no problem of the configuration.
 #[derive(Clone, Debug)]
 pub struct Running {
+    /// Its process.
+    pub process: u32,
     /// The addresses that it listens on.
     pub listen: Vec<SocketAddr>,
 }
@@ -34,14 +37,18 @@ pub fn problems(config: &Config, running: Option<&Running>) -> Vec<String> {
     let lenient = config.origin == Origin::BuiltIn;
     let mut problems = bind::problems(free.copied(), lenient);
     let control = config.server.control.as_deref();
-    let checked = access(config, user_id()).and_then(|access| match running {
-        // It has its socket.
-        Some(_) => Ok(()),
-        None => socket::check(&control_places(control), control.is_some(), access),
-    });
-    problems.extend(checked.err().map(|error| error.to_string()));
+    let (places, follow) = (control_places(control), control.is_some());
+    let (access, unknown_group) = access(config, user_id());
+    if running.is_none() {
+        // One that runs has its socket.
+        let checked = socket::check(&places, follow, access);
+        problems.extend(checked.err().map(|error| error.to_string()));
+    }
+    problems.extend(unknown_group);
+    let refused = socket::denied(&places, follow, access);
+    problems.extend(refused.map(|error| denied(config, access.user, &error)));
     if let Some(dir) = &config.state.dir {
-        problems.extend(state(dir, running.is_some()));
+        problems.extend(state(dir, running));
     }
     if let Some(path) = &config.journal {
         // The state directory's own problem is enough.
@@ -57,16 +64,45 @@ pub fn problems(config: &Config, running: Option<&Running>) -> Vec<String> {
 }
 
 /// What a start with that configuration, by this user, would warn of, a sentence each.
-pub fn warnings(config: &Config) -> Vec<String> {
+pub fn warnings(config: &Config, running: Option<&Running>) -> Vec<String> {
     let control = config.server.control.as_deref();
-    let access = access(config, user_id()).ok();
-    let closed = access.and_then(|access| {
-        socket::closed_to_group(&control_places(control), control.is_some(), access)
-    });
+    let (access, _) = access(config, user_id());
+    let closed = socket::closed_to_group(&control_places(control), control.is_some(), access);
     compose::warnings(config)
         .into_iter()
         .chain(closed)
+        .chain(lacks_files(config, running))
         .collect()
+}
+
+/// Whether clients get fewer TCP connections than are configured, as few files may be open: those of the running
+/// server, or of this process.
+fn lacks_files(config: &Config, running: Option<&Running>) -> Option<String> {
+    let process = running.map_or("self".to_owned(), |running| running.process.to_string());
+    let table = fs::read_to_string(format!("/proc/{process}/limits")).ok()?;
+    let files = most_files(&table)?.min(OPEN_FILES);
+    let listening = Listening {
+        addresses: config.server.listen.len(),
+        workers: workers(config),
+    };
+    let wanted = config.server.tcp_connections;
+    let now = limits::budget(files, listening, wanted).connections;
+    (now < wanted).then(|| {
+        format!(
+            "[server] tcp-connections: {now} of {wanted} can be had, as {files} files may be open: raise LimitNOFILE in the \
+             systemd unit, or the hard limit of `ulimit -n`"
+        )
+    })
+}
+
+/// How many files a process may allow itself, by the system's table of its limits (proc_pid_limits(5)).
+fn most_files(table: &str) -> Option<usize> {
+    let mut lines = table.lines();
+    let files = lines.find_map(|line| line.strip_prefix("Max open files"))?;
+    match files.split_whitespace().nth(1)? {
+        "unlimited" => Some(usize::MAX),
+        hard => hard.parse().ok(),
+    }
 }
 
 /// An error that ends the start, and all else that would end or hinder the next one: whoever starts a server
@@ -83,7 +119,7 @@ pub(super) fn with_others(error: DaemonError, config: &Config) -> DaemonError {
 }
 
 /// What is wrong with the state directory.
-fn state(dir: &Path, is_running: bool) -> Option<String> {
+fn state(dir: &Path, running: Option<&Running>) -> Option<String> {
     let what = "the state directory";
     match fs::metadata(dir) {
         Ok(meta) if !meta.is_dir() => {
@@ -92,7 +128,13 @@ fn state(dir: &Path, is_running: bool) -> Option<String> {
                 "{dir}: {what} is no directory; set another `dir` in [state]"
             ))
         }
-        Ok(_) => lacking(what, dir, dir).or_else(|| taken(what, &dir.join("lock"), is_running)),
+        Ok(_) => lacking(what, dir, dir).or_else(|| {
+            let lock = dir.join("lock");
+            // It holds the number of the process that has it.
+            let holder = fs::read_to_string(&lock).unwrap_or_default();
+            let is_holder = |running: &Running| holder.trim() == running.process.to_string();
+            taken(what, &lock, running.is_some_and(is_holder))
+        }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             lacking(what, dir, dir.parent().unwrap_or(dir))
         }
@@ -202,6 +244,7 @@ mod tests {
         fs::create_dir(folder.path().join("state")).expect("made");
         let lock = File::create(folder.path().join("state/lock")).expect("made");
         lock.try_lock().expect("free");
+        fs::write(folder.path().join("state/lock"), "42\n").expect("written");
         let mut config = config("[state]\ndir = \"state\"\n", folder.path());
         let other = std::net::UdpSocket::bind("127.0.0.1:0").expect("bound");
         config.server.listen = vec![other.local_addr().expect("bound")];
@@ -209,9 +252,19 @@ mod tests {
         assert_eq!(alone.len(), 2, "{alone:?}");
         assert!(alone[1].contains("in use by another process"), "{alone:?}");
         let running = Running {
+            process: 42,
             listen: config.server.listen.clone(),
         };
         assert_eq!(problems(&config, Some(&running)), Vec::<String>::new());
+        let other = Running {
+            process: 43,
+            ..running.clone()
+        };
+        let found = problems(&config, Some(&other));
+        assert!(
+            found.len() == 1 && found[0].contains("in use by another process"),
+            "{found:?}"
+        );
         // A group is looked up all the same.
         config.server.control_group = Some("no-such-group".to_owned());
         let found = problems(&config, Some(&running));

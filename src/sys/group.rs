@@ -1,7 +1,10 @@
-//! The system's groups by their names.
-#![expect(unsafe_code, reason = "getgrnam_r has no safe binding in std")]
+//! The system's groups by their names, and its users by their numbers.
+#![expect(
+    unsafe_code,
+    reason = "getgrnam_r and getpwuid_r have no safe binding in std"
+)]
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
 
 /// Larger entries than this are refused: a group may have thousands of members.
@@ -41,9 +44,40 @@ pub fn group_id(name: &str) -> io::Result<Option<u32>> {
     }
 }
 
+/// The name of a user, if the system has one.
+pub fn user_name(user: u32) -> Option<String> {
+    // Of one user, whose entry is short.
+    let mut buffer = vec![0; 1 << 14];
+    // SAFETY: a plain C struct, for which zeros are valid.
+    let mut entry: libc::passwd = unsafe { std::mem::zeroed() };
+    let mut found = std::ptr::null_mut();
+    // SAFETY: the pointers and the size are those of values that outlive the call.
+    let error = unsafe {
+        libc::getpwuid_r(
+            user,
+            &raw mut entry,
+            buffer.as_mut_ptr(),
+            buffer.len(),
+            &raw mut found,
+        )
+    };
+    if error != 0 || found.is_null() {
+        return None;
+    }
+    // SAFETY: the entry was found, so this is a text that ends with a zero, in `buffer`.
+    let name = unsafe { CStr::from_ptr(entry.pw_name) };
+    name.to_str().ok().map(ToOwned::to_owned)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn roots_user_has_a_name_and_one_that_does_not_exist_has_none() {
+        assert_eq!(user_name(0).as_deref(), Some("root"));
+        assert_eq!(user_name(424_242), None);
+    }
 
     #[test]
     fn roots_group_is_found_and_one_that_does_not_exist_is_not() {

@@ -2,6 +2,7 @@
 
 mod answers;
 mod bare;
+mod check;
 mod cli;
 mod compile;
 mod configuration;

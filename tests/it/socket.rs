@@ -4,10 +4,14 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Output};
+use std::process::{Child, Command, Output};
 
-use crate::support::client::until;
-use crate::support::server::{Server, list, preamble, tapis, text};
+use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::RecordType;
+use tempfile::TempDir;
+
+use crate::support::client::{ask, rcode, until};
+use crate::support::server::{self, Server, list, preamble, tapis, text};
 use crate::support::upstream::Upstream;
 
 /// Users and groups that no system has.
@@ -57,7 +61,7 @@ fn a_user_who_may_not_open_the_socket_does_not_read_that_no_server_runs() {
         // Once the folder is closed to the user, once the socket itself.
         set_mode(server.folder.path(), mode);
         let output = status_as(USER, USER, &socket);
-        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(output.status.code(), Some(4));
         let told = text(&output);
         assert!(
             told.contains("control.sock may not be opened by this user")
@@ -107,14 +111,177 @@ fn members_of_the_control_group_may_use_the_socket_and_others_may_not() {
 }
 
 #[test]
-fn a_control_group_that_does_not_exist_is_named_with_the_remedy() {
-    let config = "[server]\nlisten = [\"127.0.0.1:0\"]\ncontrol-group = \"no-such-group\"\n";
-    let folder = tempfile::tempdir().expect("a folder");
-    let told = crate::support::server::refused(folder.path(), config, &[]);
+fn a_control_group_that_does_not_exist_is_named_and_no_reason_not_to_serve() {
+    let upstream = Upstream::plain();
+    let config = preamble(upstream.address).replace(
+        "workers = 2\n",
+        "workers = 2\ncontrol-group = \"no-such-group\"\n",
+    );
+    let server = Server::start(&config, &[]);
+    for (told, code) in [
+        (server.verb(&["check"]), Some(1)),
+        (server.verb(&["status"]), Some(1)),
+    ] {
+        assert_eq!(told.status.code(), code);
+        let told = text(&told);
+        assert!(
+            told.contains("no-such-group") && told.contains("groupadd"),
+            "{told}"
+        );
+    }
+    let answer = ask(server.address, "a.example", RecordType::A);
+    assert_eq!(rcode(&answer), ResponseCode::NoError);
+}
+
+/// A folder of another user, with this configuration.
+fn their_folder(config: &str) -> TempDir {
+    let folder = server::folder(config, &[]);
+    set_mode(folder.path(), 0o755);
+    chown(folder.path(), Some(USER), Some(USER)).expect("changed");
+    folder
+}
+
+/// A verb that another user runs in a folder.
+fn as_user(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = tapis();
+    command
+        .args(arguments)
+        .args(["--config", "tapis.toml"])
+        .current_dir(folder)
+        .uid(USER)
+        .gid(USER);
+    command
+}
+
+#[test]
+fn a_server_whose_user_is_no_member_of_the_control_group_serves_without_it_and_says_so() {
+    if !others_can_run_it() {
+        return;
+    }
+    let upstream = Upstream::plain();
+    // In a folder that the server makes, and in one that is there.
+    for socket in ["run/control.sock", "control.sock"] {
+        let config = for_group(&upstream).replace("run/control.sock", socket);
+        let folder = their_folder(&config);
+        let run = |folder: &Path, verb: &str| {
+            let output = as_user(folder, &[verb]).output().expect("it ran");
+            assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+            let told = text(&output);
+            assert!(
+                told.contains("[server] control-group: ")
+                    && told.contains(&format!("make user {USER} a member of group {GROUP}")),
+                "{verb}: {told}"
+            );
+            told
+        };
+        run(folder.path(), "check");
+        let command = as_user(folder.path(), &["serve"]);
+        let server = Server::run(command, folder);
+        let answer = ask(server.address, "a.example", RecordType::A);
+        assert_eq!(rcode(&answer), ResponseCode::NoError);
+        assert!(run(server.folder.path(), "status").contains("ALARM "));
+        run(server.folder.path(), "check");
+        let log = server.log();
+        assert!(
+            log.contains("ERROR") && log.contains("control-group"),
+            "{log}"
+        );
+        let meta = fs::metadata(server.path(socket)).expect("there");
+        assert_eq!(meta.mode() & 0o777, 0o600);
+    }
+}
+
+#[test]
+fn root_reads_whose_folder_the_control_socket_is_in_and_as_whom_to_check() {
+    if !others_can_run_it() {
+        return;
+    }
+    let config = preamble(Upstream::plain().address);
+    let folder = their_folder(&config);
+    let output = server::verb(folder.path(), &["check"]);
+    assert_eq!(output.status.code(), Some(1));
+    let told = text(&output);
     assert!(
-        told.contains("no-such-group") && told.contains("groupadd"),
+        told.contains(&format!("its folder belongs to user {USER}"))
+            && told.contains("run this as that user")
+            && told.contains("--files-only")
+            && !told.contains("that the server's user may write to"),
         "{told}"
     );
+    let by_them = as_user(folder.path(), &["check"]).output().expect("it ran");
+    assert!(by_them.status.success(), "{}", text(&by_them));
+    assert!(!text(&by_them).contains("note: "), "{}", text(&by_them));
+}
+
+#[test]
+fn what_root_checks_for_another_user_is_said_to_be_roots_rights() {
+    if !others_can_run_it() {
+        return;
+    }
+    let upstream = Upstream::plain();
+    let config = preamble(upstream.address) + &list("secret", "");
+    // In a place where root trusts the server, and in one where it does not.
+    let trusted = tempfile::tempdir_in("/run").ok();
+    for place in trusted
+        .into_iter()
+        .chain([tempfile::tempdir().expect("a folder")])
+    {
+        for (file, content) in [("tapis.toml", &*config), ("secret", "a.example\n")] {
+            fs::write(place.path().join(file), content).expect("written");
+        }
+        chown(place.path(), Some(USER), Some(USER)).expect("changed");
+        set_mode(place.path(), 0o755);
+        set_mode(&place.path().join("secret"), 0o600);
+        let server = Server::run(as_user(place.path(), &["serve"]), place);
+        let output = server.verb(&["check"]);
+        assert!(output.status.success(), "{}", text(&output));
+        let told = text(&output);
+        assert!(
+            told.contains(&format!(
+                "note: the server's user is {USER}, and this is root: "
+            )) && told.contains("was not checked"),
+            "{told}"
+        );
+        let by_them = as_user(server.folder.path(), &["check"]).output();
+        let by_them = text(&by_them.expect("it ran"));
+        assert!(
+            by_them.contains("secret: Permission denied") && !by_them.contains("this is"),
+            "{by_them}"
+        );
+    }
+}
+
+#[test]
+fn files_that_only_root_can_read_are_named_where_root_checks_for_a_server_to_come() {
+    if !is_root() {
+        return;
+    }
+    let config = preamble(Upstream::plain().address)
+        + "[journal]\nkey = \"key\"\n"
+        + &list("ads", "")
+        + &list("more", "");
+    let secret = format!("a {}\n", "0123456789abcdef".repeat(4));
+    let files = [
+        ("ads", "ads.example\n"),
+        ("more", "more.example\n"),
+        ("key", &secret),
+    ];
+    let folder = server::folder(&config, &files);
+    for (file, _) in files.into_iter().chain([("tapis.toml", "")]) {
+        set_mode(&folder.path().join(file), 0o644);
+    }
+    let check = |more: &[&str]| text(&server::verb(folder.path(), &[&["check"], more].concat()));
+    assert!(!check(&[]).contains("only root can read"));
+    set_mode(&folder.path().join("more"), 0o600);
+    let told = check(&[]);
+    assert!(
+        told.contains("/more: a server of another user could not"),
+        "{told}"
+    );
+    set_mode(&folder.path().join("key"), 0o600);
+    let told = check(&[]);
+    assert!(told.contains("/key (and 1 more): a server of"), "{told}");
+    assert!(!check(&["--files-only"]).contains("only root"));
 }
 
 /// A server of another user, killed with the test.
@@ -174,7 +341,7 @@ fn root_reaches_a_users_server_whose_socket_is_in_the_temporary_folder() {
         .arg(other.join("control.sock"))
         .output()
         .expect("it ran");
-    assert_eq!(deceived.status.code(), Some(1));
+    assert_eq!(deceived.status.code(), Some(4));
     let told = text(&deceived);
     assert!(
         told.contains(&format!("runs as user {USER}")) && !told.contains("generation"),
