@@ -27,6 +27,7 @@ use clap::{Args, Parser, Subcommand};
 use self::configuration::{Choice, Need};
 use self::plain::Plain;
 use crate::config::{Config, Problems, control};
+use crate::control::client::ClientError;
 
 /// What is behind the arguments in `tapis --help`.
 const HELP: &str = "\
@@ -38,7 +39,9 @@ Environment:
 Exit codes:
   0  Done, and all is well
   1  Failed, or something is not well: the help of each verb says what
-  2  The arguments are wrong";
+  2  The arguments are wrong
+  3  Not known: what a name was answered, or what differs
+  4  No server could be asked: none runs there, this user may not ask it, or no answer came";
 
 /// The same in `tapis serve --help`.
 const SERVE_HELP: &str = "\
@@ -118,18 +121,21 @@ enum Verb {
     /// Show the state of a running server: generation, lists, alarms, counters.
     ///
     /// Exit code 1 when something that was configured is not in force, a guard holds a list, or no
-    /// upstream server answers: the alarms say what.
+    /// upstream server answers: the alarms say what. A changed key that waits for a restart is no alarm, but
+    /// a line. Exit code 4 when no server could be asked.
     Status(status::StatusArgs),
     /// Make a running server read its configuration and changed lists again.
     ///
     /// Returns when that is in force. Exit code 1 when something was not taken; the old state of
-    /// it then stays in force, and the reason is printed.
+    /// it then stays in force, and the reason is printed. What is changed and counts only after a restart is
+    /// printed, with exit code 0. Exit code 4 when no server could be asked.
     Reload(reload::ReloadArgs),
     /// Put the lists of an earlier generation in force at once, and hold them.
     ///
     /// Until they are released no newer state of a list counts. Orders and exceptions are not held:
     /// they go on by their files and dates. `status` shows what is held, `journal show` which
-    /// generations there were; `keep` in the configuration says how many are kept.
+    /// generations there were; `keep` in the configuration says how many are kept. Exit code 1 when
+    /// that generation is not kept or something could not be restored, 4 when no server could be asked.
     Rollback(rollback::RollbackArgs),
 }
 
@@ -182,6 +188,9 @@ impl ControlArgs {
 /// The exit code of a question that has no known answer; 2 is that of wrong arguments.
 const UNKNOWN: u8 = 3;
 
+/// The exit code when there is no server to ask.
+const NO_SERVER: u8 = 4;
+
 /// How a verb ends when it does not end well.
 #[derive(Debug)]
 enum Failure {
@@ -193,6 +202,20 @@ enum Failure {
     Told,
     /// All was reported already: the question has no known answer.
     Unknown,
+}
+
+impl Failure {
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Unknown => ExitCode::from(UNKNOWN),
+            Self::Other(error) => match error.downcast_ref() {
+                // One was asked, and refuses.
+                None | Some(ClientError::Said { .. }) => ExitCode::FAILURE,
+                Some(_) => ExitCode::from(NO_SERVER),
+            },
+            Self::Config(_) | Self::Told => ExitCode::FAILURE,
+        }
+    }
 }
 
 impl std::fmt::Display for Failure {
@@ -240,10 +263,9 @@ pub fn main() -> ExitCode {
     let result = result.and_then(|()| out.flush().map_err(Failure::from));
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Unknown) => ExitCode::from(UNKNOWN),
         Err(failure) => {
             tell(&failure);
-            ExitCode::FAILURE
+            failure.exit_code()
         }
     }
 }

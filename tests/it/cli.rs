@@ -192,10 +192,20 @@ fn why_answers_for_types_clients_and_names_that_stay_here() {
 #[test]
 fn a_verb_that_needs_a_server_says_where_it_looked() {
     let folder = folder("[server]\ncontrol = \"nobody.sock\"\n", &[]);
-    for verb_name in ["status", "reload"] {
-        let output = verb(&folder, &[verb_name]);
-        assert_eq!(output.status.code(), Some(1));
+    for arguments in [
+        &["status"][..],
+        &["status", "--json"],
+        &["reload"],
+        &["rollback", "1"],
+        &["rollback", "--release"],
+    ] {
+        let output = verb(&folder, arguments);
+        assert_eq!(output.status.code(), Some(4), "{arguments:?}");
         assert!(text(&output).contains("nobody.sock"), "{}", text(&output));
+        let help = tapis().args([arguments[0], "--help"]).output();
+        let help = text(&help.expect("it ran"));
+        let help: Vec<_> = help.split_whitespace().collect();
+        assert!(help.join(" ").contains("4 when no server could be asked"));
     }
 }
 
