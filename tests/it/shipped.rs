@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::{DNSClass, RecordType};
@@ -85,6 +86,33 @@ fn each_shipped_configuration_is_good_where_it_is_and_where_it_is_copied_to() {
     copy(folder.path());
     let told = check(&folder.path().join("tapis.toml"));
     assert!(told.contains("mandated: 2 rules"), "{told}");
+}
+
+#[test]
+fn the_unit_of_the_providers_example_has_files_enough_and_is_started_again() {
+    let head = fs::read_to_string(shipped("isp.toml")).expect("readable");
+    for line in [
+        "--regid tapis --init-groups",
+        "After=network-online.target",
+        "Wants=network-online.target",
+        "Restart=on-failure",
+        "ExecReload=/usr/local/bin/tapis reload --config /etc/tapis/tapis.toml",
+    ] {
+        assert!(head.contains(line), "{line}");
+    }
+    assert!(!head.contains("kill -HUP"), "{head}");
+    let files = head.split("LimitNOFILE=").nth(1).expect("a limit");
+    let files = files.lines().next().and_then(|n| n.parse::<u32>().ok());
+    // Clients' TCP connections take half of them at most.
+    assert!(files.is_some_and(|files| files > 3 * 8192), "{files:?}");
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "ulimit -n 4096; exec \"$0\" \"$@\""])
+        .arg(env!("CARGO_BIN_EXE_tapis"))
+        .args(["check", "--config"])
+        .arg(shipped("isp.toml"));
+    let told = text(&command.output().expect("it ran"));
+    assert!(told.contains("of 8192 can be had"), "{told}");
 }
 
 #[test]
