@@ -75,10 +75,10 @@ fn ask(config: &Config, out: &mut impl Write) -> Result<Result<Status, ClientErr
     Ok(status)
 }
 
-/// The user of the running server, or the one whose state directory it is, and how that is known. `None` if that is
+/// The user of the running server, or else the owner of its folders, and how that is known. `None` if that is
 /// the user of this process, so that what it may do is what the server may.
 fn other_user(config: &Config, server: &Result<Status, ClientError>) -> Option<String> {
-    let (whose, user) = match server {
+    let (known_by, user) = match server {
         Ok(status) => ("the server's user is".to_owned(), status.gauges.user?),
         Err(ClientError::Untrusted { server, .. }) => ("the server's user is".to_owned(), *server),
         Err(_) => {
@@ -96,7 +96,7 @@ fn other_user(config: &Config, server: &Result<Status, ClientError>) -> Option<S
     let (named, this) = (name(user), name(user_id()));
     (user != user_id()).then(|| {
         format!(
-            "{whose} {named}, and this is {this}: whether {named} can read and write the same files was not checked; \
+            "{known_by} {named}, and this is {this}: whether {named} can read and write the same files was not checked; \
              run check as that user, or with --files-only"
         )
     })

@@ -342,8 +342,8 @@ fn own_directory(directory: &Path, follow: bool, user: u32) -> io::Result<bool> 
     }
 }
 
-/// Whether a directory that was there before is opened to the group, whose members must be able to reach what is in
-/// it: only one of the usual places is, as one that the operator named may have other contents.
+/// Whether a directory that was there before is opened to the group, so that its members can reach what is in it:
+/// only one of the usual places is, as one that the operator named may have other contents.
 fn is_to_open(directory: &fs::Metadata, follow: bool, user: u32) -> bool {
     !follow && directory.uid() == user
 }

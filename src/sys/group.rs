@@ -46,7 +46,7 @@ pub fn group_id(name: &str) -> io::Result<Option<u32>> {
 
 /// The name of a user, if the system has one.
 pub fn user_name(user: u32) -> Option<String> {
-    // Of one user, whose entry is short.
+    // The entry of one user is short.
     let mut buffer = vec![0; 1 << 14];
     // SAFETY: a plain C struct, for which zeros are valid.
     let mut entry: libc::passwd = unsafe { std::mem::zeroed() };

@@ -51,8 +51,8 @@ fn without_a_server_to_ask_what_is_kept_of_the_last_one_is_not_compared_and_that
     assert!(!text(&server.verb(&["check"])).contains(note));
     server.signal("TERM");
     assert_eq!(server.wait(), Some(0));
-    let told = text(&server.verb(&["check"]));
-    assert!(told.contains(note), "{told}");
+    let said = text(&server.verb(&["check"]));
+    assert!(said.contains(note), "{said}");
     std::fs::remove_dir_all(server.path("state")).expect("removed");
     assert!(!text(&server.verb(&["check"])).contains(note));
 }
@@ -69,10 +69,10 @@ fn a_state_directory_of_another_server_is_in_use_beside_the_running_one_too() {
     server.replace("tapis.toml", &state(theirs.to_str().expect("text")));
     let output = server.verb(&["check"]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
-    let told = text(&output);
+    let said = text(&output);
     assert!(
-        told.contains("the state directory is in use by another process"),
-        "{told}"
+        said.contains("the state directory is in use by another process"),
+        "{said}"
     );
 }
 
@@ -92,14 +92,14 @@ fn fewer_tcp_connections_than_configured_are_a_note_with_the_remedy() {
         assert!(output.status.success(), "{}", text(&output));
         text(&output)
     };
-    let told = checked(500);
+    let said = checked(500);
     assert!(
-        told.contains("note: [server] tcp-connections: 182 of 1024")
-            && told.contains("LimitNOFILE"),
-        "{told}"
+        said.contains("note: [server] tcp-connections: 182 of 1024")
+            && said.contains("LimitNOFILE"),
+        "{said}"
     );
-    let told = checked(4096);
-    assert!(!told.contains("tcp-connections"), "{told}");
+    let said = checked(4096);
+    assert!(!said.contains("tcp-connections"), "{said}");
     // What the running server may open counts, not what this shell may.
     let mut command = Command::new("sh");
     command.args([
@@ -109,6 +109,6 @@ fn fewer_tcp_connections_than_configured_are_a_note_with_the_remedy() {
     ]);
     command.current_dir(folder.path());
     let server = Server::run(command, folder);
-    let told = text(&verb(server.folder.path(), &["check"]));
-    assert!(told.contains("182 of 1024"), "{told}");
+    let said = text(&verb(server.folder.path(), &["check"]));
+    assert!(said.contains("182 of 1024"), "{said}");
 }

@@ -111,8 +111,8 @@ fn the_unit_of_the_providers_example_has_files_enough_and_is_started_again() {
         .arg(env!("CARGO_BIN_EXE_tapis"))
         .args(["check", "--config"])
         .arg(shipped("isp.toml"));
-    let told = text(&command.output().expect("it ran"));
-    assert!(told.contains("of 8192 can be had"), "{told}");
+    let said = text(&command.output().expect("it ran"));
+    assert!(said.contains("of 8192 can be had"), "{said}");
 }
 
 #[test]

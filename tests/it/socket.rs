@@ -118,15 +118,15 @@ fn a_control_group_that_does_not_exist_is_named_and_no_reason_not_to_serve() {
         "workers = 2\ncontrol-group = \"no-such-group\"\n",
     );
     let server = Server::start(&config, &[]);
-    for (told, code) in [
+    for (said, code) in [
         (server.verb(&["check"]), Some(1)),
         (server.verb(&["status"]), Some(1)),
     ] {
-        assert_eq!(told.status.code(), code);
-        let told = text(&told);
+        assert_eq!(said.status.code(), code);
+        let said = text(&said);
         assert!(
-            told.contains("no-such-group") && told.contains("groupadd"),
-            "{told}"
+            said.contains("no-such-group") && said.contains("groupadd"),
+            "{said}"
         );
     }
     let answer = ask(server.address, "a.example", RecordType::A);
@@ -166,13 +166,13 @@ fn a_server_whose_user_is_no_member_of_the_control_group_serves_without_it_and_s
         let run = |folder: &Path, verb: &str| {
             let output = as_user(folder, &[verb]).output().expect("it ran");
             assert_eq!(output.status.code(), Some(1), "{}", text(&output));
-            let told = text(&output);
+            let said = text(&output);
             assert!(
-                told.contains("[server] control-group: ")
-                    && told.contains(&format!("make user {USER} a member of group {GROUP}")),
-                "{verb}: {told}"
+                said.contains("[server] control-group: ")
+                    && said.contains(&format!("make user {USER} a member of group {GROUP}")),
+                "{verb}: {said}"
             );
-            told
+            said
         };
         run(folder.path(), "check");
         let command = as_user(folder.path(), &["serve"]);
@@ -200,13 +200,13 @@ fn root_reads_whose_folder_the_control_socket_is_in_and_as_whom_to_check() {
     let folder = their_folder(&config);
     let output = server::verb(folder.path(), &["check"]);
     assert_eq!(output.status.code(), Some(1));
-    let told = text(&output);
+    let said = text(&output);
     assert!(
-        told.contains(&format!("its folder belongs to user {USER}"))
-            && told.contains("run this as that user")
-            && told.contains("--files-only")
-            && !told.contains("that the server's user may write to"),
-        "{told}"
+        said.contains(&format!("its folder belongs to user {USER}"))
+            && said.contains("run this as that user")
+            && said.contains("--files-only")
+            && !said.contains("that the server's user may write to"),
+        "{said}"
     );
     let by_them = as_user(folder.path(), &["check"]).output().expect("it ran");
     assert!(by_them.status.success(), "{}", text(&by_them));
@@ -235,12 +235,12 @@ fn what_root_checks_for_another_user_is_said_to_be_roots_rights() {
         let server = Server::run(as_user(place.path(), &["serve"]), place);
         let output = server.verb(&["check"]);
         assert!(output.status.success(), "{}", text(&output));
-        let told = text(&output);
+        let said = text(&output);
         assert!(
-            told.contains(&format!(
+            said.contains(&format!(
                 "note: the server's user is {USER}, and this is root: "
-            )) && told.contains("was not checked"),
-            "{told}"
+            )) && said.contains("was not checked"),
+            "{said}"
         );
         let by_them = as_user(server.folder.path(), &["check"]).output();
         let by_them = text(&by_them.expect("it ran"));
@@ -273,14 +273,14 @@ fn files_that_only_root_can_read_are_named_where_root_checks_for_a_server_to_com
     let check = |more: &[&str]| text(&server::verb(folder.path(), &[&["check"], more].concat()));
     assert!(!check(&[]).contains("only root can read"));
     set_mode(&folder.path().join("more"), 0o600);
-    let told = check(&[]);
+    let said = check(&[]);
     assert!(
-        told.contains("/more: a server of another user could not"),
-        "{told}"
+        said.contains("/more: a server of another user could not"),
+        "{said}"
     );
     set_mode(&folder.path().join("key"), 0o600);
-    let told = check(&[]);
-    assert!(told.contains("/key (and 1 more): a server of"), "{told}");
+    let said = check(&[]);
+    assert!(said.contains("/key (and 1 more): a server of"), "{said}");
     assert!(!check(&["--files-only"]).contains("only root"));
 }
 
