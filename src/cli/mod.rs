@@ -121,8 +121,8 @@ enum Verb {
     /// Show the state of a running server: generation, lists, alarms, counters.
     ///
     /// Exit code 1 when something that was configured is not in force, a guard holds a list, or no
-    /// upstream server answers: the alarms say what. A changed key that waits for a restart is no alarm, but
-    /// a line. Exit code 4 when no server could be asked.
+    /// upstream server answers: the alarms say what. A changed key that waits for a restart is printed,
+    /// with exit code 0. Exit code 4 when no server could be asked.
     Status(status::StatusArgs),
     /// Make a running server read its configuration and changed lists again.
     ///
