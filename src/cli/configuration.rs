@@ -121,8 +121,15 @@ impl Choice {
                 for ((configured, used), what) in
                     used.into_iter().zip(["state directory", "journal"])
                 {
-                    let absolute = configured.as_deref().map(std::path::absolute).transpose()?;
-                    if let Some(used) = used.filter(|used| absolute.as_ref() != Some(used)) {
+                    let ours = configured
+                        .as_ref()
+                        .and_then(|path| path.canonicalize().ok());
+                    // A server in a container may have another place by that name, or one that is not here.
+                    let differs = |used: &PathBuf| {
+                        let theirs = used.canonicalize();
+                        theirs.is_ok_and(|theirs| ours.as_ref() != Some(&theirs))
+                    };
+                    if let Some(used) = used.filter(differs) {
                         let _ = writeln!(
                             to,
                             "tapis: using the {what} of the running server, {}: the configuration has another one, \

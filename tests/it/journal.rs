@@ -715,6 +715,14 @@ fn the_journal_of_the_running_server_is_used_though_the_configuration_names_anot
     server.replace("ads", "more.example\n");
     assert!(server.verb(&["reload"]).status.success());
     let config = configuration_of(&server);
+    // The same by another path is no other one.
+    std::os::unix::fs::symlink("state", server.path("link")).expect("linked");
+    server.replace(
+        "tapis.toml",
+        &config.replace("dir = \"state\"", "dir = \"link\""),
+    );
+    let same = verify(&server);
+    assert!(same.starts_with("good: "), "{same}");
     for (from, to) in [
         ("dir = \"state\"\n", "dir = \"elsewhere\"\n"),
         (
