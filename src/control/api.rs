@@ -22,7 +22,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::client::LONG_PATIENCE;
 use super::socket::{self, Access};
-use super::status::{OrdersRequest, ReloadReport, ReloadRequest, RollbackRequest, Status};
+use super::status::{
+    KnownOrders, OrdersRequest, ReloadReport, ReloadRequest, RollbackRequest, Status,
+};
 use super::verdict::{Judge, Question};
 use super::wishes::Request;
 
@@ -50,7 +52,7 @@ pub async fn serve(
         .route("/status", get(status))
         .route("/why", post(why))
         .route("/reload", post(reload))
-        .route("/orders", post(orders))
+        .route("/orders", get(known_orders).post(orders))
         .route("/rollback", post(rollback))
         .layer(from_fn(read_whole))
         .with_state(requests);
@@ -139,6 +141,11 @@ async fn read_whole(
 async fn status(State(requests): State<mpsc::Sender<Request>>) -> Response {
     let (reply, answer) = oneshot::channel::<Status>();
     deliver(&requests, Request::Status(reply), answer).await
+}
+
+async fn known_orders(State(requests): State<mpsc::Sender<Request>>) -> Response {
+    let (reply, answer) = oneshot::channel::<KnownOrders>();
+    deliver(&requests, Request::KnownOrders(reply), answer).await
 }
 
 /// Asks the policy in force alone, so that it costs the control loop nothing.

@@ -254,6 +254,7 @@ impl Control {
                         // Who asked may have left.
                         let _ = reply.send(report::status(&self, self.plane.gauges()));
                     }
+                    Request::KnownOrders(reply) => _ = reply.send(report::known_orders(&self)),
                     Request::Reload(wish, user, reply) => {
                         let cause = wish.cause(user);
                         self.wish(Wish::Reload(wish, cause, Some(reply)));

@@ -1,6 +1,8 @@
 //! Owns the telling of how things are: status, reports, log lines.
 //! Refuses to change anything.
 
+use std::path::Path;
+
 use jiff::Timestamp;
 
 use super::compiling::is_large;
@@ -17,8 +19,8 @@ use super::orders::remarks::{MOST_REPORTED, first, more_warnings};
 use super::reload::Control;
 use super::state::ListState;
 use super::status::{
-    BadCount, BadLine, Gauges, ImageStatus, LeftOutCount, ListHealth, ListStatus, OrdersStatus,
-    Status,
+    BadCount, BadLine, Gauges, ImageStatus, KnownOrder, KnownOrders, LeftOutCount, ListHealth,
+    ListStatus, OrdersStatus, Status,
 };
 use crate::config::shown::Show;
 use crate::config::{Config, Origin};
@@ -148,6 +150,22 @@ fn orders(control: &Control, gauges: &Gauges) -> OrdersStatus {
         }
     }
     status
+}
+
+pub(super) fn known_orders(control: &Control) -> KnownOrders {
+    let (book, now) = (&control.calendar.book, control.calendar.now());
+    let order = |Known { order, life }: Known<'_>| {
+        let known = KnownOrder {
+            path: order.path.clone(),
+            state: life.state(now),
+            dates: order.dates.clone(),
+        };
+        (order.id.clone(), known)
+    };
+    KnownOrders {
+        dir: book.orders_dir().map(Path::to_owned),
+        orders: book.known().map(order).collect(),
+    }
 }
 
 fn image_status(image: &Image) -> ImageStatus {
@@ -297,7 +315,6 @@ pub(super) fn log_load(list: &ListState, result: Result<&Loaded, &Refusal>) {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
     use std::sync::Arc;
     use std::time::Duration;
 

@@ -13,6 +13,7 @@ use super::guard::release::Guard;
 use super::guard::wards::Ward;
 use super::journal::entry::Cause;
 use super::orders::life::State;
+use crate::config::order::Dates;
 use crate::config::shown::counted;
 use crate::policy::rule::{Action, Kind, Scope};
 
@@ -252,6 +253,26 @@ pub struct OrdersStatus {
     /// Since when hits are counted: those of earlier servers are in the state directory.
     #[serde(default)]
     pub hits_since: Option<Timestamp>,
+}
+
+/// The orders that a server has, whatever their files say by now.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct KnownOrders {
+    /// The directory of their files by its absolute path.
+    pub dir: Option<PathBuf>,
+    /// The orders by their ids.
+    pub orders: BTreeMap<String, KnownOrder>,
+}
+
+/// An order as a server has it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct KnownOrder {
+    /// The file.
+    pub path: PathBuf,
+    /// The state.
+    pub state: State,
+    /// The dates that it follows from.
+    pub dates: Dates,
 }
 
 /// How many lines are bad in one way.

@@ -12,7 +12,7 @@ use super::preparing::Wish;
 use super::reading::Wished;
 use super::reload::Control;
 use super::status::{
-    OrdersRequest, ReloadReport, ReloadRequest, RollbackRequest, Status, UnusedLines,
+    KnownOrders, OrdersRequest, ReloadReport, ReloadRequest, RollbackRequest, Status, UnusedLines,
 };
 
 /// What others may ask of the control plane.
@@ -20,6 +20,8 @@ use super::status::{
 pub enum Request {
     /// Tell how things are.
     Status(oneshot::Sender<Status>),
+    /// The orders as they are known.
+    KnownOrders(oneshot::Sender<KnownOrders>),
     /// Read the configuration and all changed lists again, for a user.
     Reload(ReloadRequest, u32, oneshot::Sender<ReloadReport>),
     /// Read changed files of orders and exceptions, for a user who changed some.

@@ -18,6 +18,7 @@ mod house;
 mod journal;
 mod lists;
 mod log;
+mod order_verbs;
 mod orders;
 mod past;
 mod peers;

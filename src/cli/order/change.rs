@@ -1,5 +1,5 @@
-//! Owns the verbs that change an order's file, or begin one.
-//! Refuses to need a server: one that runs is told, so that it need not notice.
+//! The verbs that change an order's file, or begin one. A running server reads the file at once, and the verb fails
+//! if it does not have the order as the file says then.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -8,16 +8,15 @@ use clap::Args;
 use jiff::{SignedDuration, Timestamp};
 
 use super::refused;
-use crate::cli::{ControlArgs, Failure, read_config, runtime};
+use super::server::{self, Outcome};
+use crate::cli::{ControlArgs, Failure, read_config};
 use crate::config::moment::{Moment, or_date};
 use crate::config::order::Order;
 use crate::config::shown::Show;
 use crate::config::values::plain;
-use crate::control::client::{ClientError, call};
 use crate::control::orders::book::Book;
 use crate::control::orders::edit::{self, Change};
-use crate::control::status::{OrdersRequest, ReloadReport};
-use crate::sys::process::user_id;
+use crate::control::status::OrdersRequest;
 
 #[derive(Debug, Args)]
 pub(super) struct NewArgs {
@@ -138,53 +137,55 @@ fn apply<'r>(
     out: &mut impl Write,
 ) -> Result<(), Failure> {
     let book = Book::read(&read_config(config)?);
+    let places = control.places(config)?;
     let Some(known) = book.known().find(|known| known.order.id == id) else {
         refused(&book)?;
         return Err(Failure::Other(format!("there is no order `{id}`").into()));
     };
     let path: &PathBuf = &known.order.path;
+    let absolute = std::path::absolute(path)?;
     let change = change(known.order);
-    edit::apply(path, &change)?;
-    let verb = match &change {
-        Change::Lift { at, .. } => {
-            writeln!(out, "order {id} is lifted at {at}")?;
-            format!("order lift {id}")
-        }
+    let dates = edit::apply(path, &change)?.dates;
+    let (verb, done, when) = match &change {
+        Change::Lift { at, .. } => ("lift", "lifted", format!("at {at}")),
         Change::Suspend { from, until, .. } => {
-            writeln!(out, "order {id} is suspended from {from} until {until}")?;
-            format!("order suspend {id}")
+            let when = format!("from {from} until {until}");
+            ("suspend", "suspended", when)
         }
     };
-    writeln!(out, "written to {}", path.shown())?;
-    let path = std::path::absolute(path)?;
-    let wish = OrdersRequest { verb, path };
-    let places = control.places(config)?;
-    let told = call(&places, user_id(), "/orders", Some(&wish));
-    match runtime()?.block_on(told) {
-        Ok(ReloadReport {
-            generation,
-            problems,
-            ..
-        }) => {
+    let request = OrdersRequest {
+        verb: format!("order {verb} {id}"),
+        path: absolute,
+    };
+    let outcome = server::notify(&book, &places, &request, id, &dates)?;
+    let written = format!("written to {}", path.shown());
+    match outcome {
+        Outcome::Taken(generation, problems) => {
+            writeln!(out, "order {id} is {done} {when}\n{written}")?;
             for problem in &problems {
                 writeln!(out, "not taken: {problem}")?;
             }
             writeln!(out, "read by the server: generation {generation} in force")?;
+            Ok(())
         }
-        Err(ClientError::Absent { .. }) => {
+        Outcome::Unfollowed(why) => {
+            writeln!(out, "order {id} is {done} {when}\n{written}\n{why}")?;
+            Ok(())
+        }
+        Outcome::NotTaken(why) => {
+            writeln!(out, "order {id} is NOT {done} in the server, which {why}")?;
+            writeln!(out, "in its file it is {done} {when}: {written}")?;
+            Err(Failure::Told)
+        }
+        Outcome::Unknown(error) => {
             writeln!(
                 out,
-                "no server is running; one that watches the directory reads the file"
+                "order {id}: whether it is {done} in the server is not known: {error}"
             )?;
-        }
-        Err(error) => {
-            writeln!(
-                out,
-                "the server was not notified, and reads the file if it watches the directory: {error}"
-            )?;
+            writeln!(out, "in its file it is {done} {when}: {written}")?;
+            Err(Failure::Told)
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,12 +1,14 @@
-//! Owns `tapis order`: what orders there are, what they say, and whether a file is one.
-//! Refuses to need a running server: files and dates tell all.
+//! `tapis order`: what orders there are, what they say, and whether a file is one. States follow from files and
+//! dates; where a running server has something else, that is shown beside them.
 
 mod change;
 mod report;
+mod server;
 mod tell;
 
-use std::io::Write;
-use std::path::PathBuf;
+use std::collections::HashSet;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
@@ -14,15 +16,17 @@ use serde::Serialize;
 
 pub(super) use self::tell::{brief, idle};
 use super::configuration::Need;
+use super::plain::Plain;
 use super::{ControlArgs, Failure, read_config};
 use crate::config::Config;
 use crate::config::moment::{Moment, or_date};
 use crate::config::order::Order;
-use crate::config::shown::counted;
+use crate::config::shown::{Show, counted};
 use crate::control::guard::rails::Rails;
 use crate::control::orders;
 use crate::control::orders::book::{Book, Known};
 use crate::control::orders::life::State;
+use crate::control::status::{KnownOrder, KnownOrders};
 
 #[derive(Debug, Args)]
 pub(super) struct OrderArgs {
@@ -32,9 +36,9 @@ pub(super) struct OrderArgs {
 
 #[derive(Debug, Subcommand)]
 enum OrderVerb {
-    /// List all orders with their states.
+    /// List all orders with their states, and where a running server has others.
     List(ListArgs),
-    /// Show all that an order says, and its state.
+    /// Show all that an order says, and its state; and where a running server has another one.
     Show(ShowArgs),
     /// Count the orders, by authority and legal basis, with the time from issue to force and from lift to its effect.
     Report(report::ReportArgs),
@@ -46,8 +50,12 @@ enum OrderVerb {
     /// Print an order's file to fill in, with what each field means.
     New(change::NewArgs),
     /// End an order, now or at a time: writes that into its file, whose comments stay.
+    ///
+    /// Exit code 0 when the running server has it so, or none runs; 1 when the order is not lifted in the server.
     Lift(change::LiftArgs),
     /// Pause an order: writes that into its file, whose comments stay.
+    ///
+    /// Exit code 0 when the running server has it so, or none runs; 1 when the order is not suspended in the server.
     Suspend(change::SuspendArgs),
 }
 
@@ -58,6 +66,8 @@ struct ListArgs {
     /// Only orders in this state.
     #[arg(long, value_name = "STATE", value_parser = state)]
     state: Option<State>,
+    #[command(flatten)]
+    control: ControlArgs,
 }
 
 #[derive(Debug, Args)]
@@ -66,6 +76,8 @@ struct ShowArgs {
     id: String,
     #[command(flatten)]
     at: AtArgs,
+    #[command(flatten)]
+    control: ControlArgs,
 }
 
 #[derive(Debug, Args)]
@@ -95,8 +107,41 @@ impl AtArgs {
 #[derive(Serialize)]
 struct Told<'o> {
     state: State,
+    /// The state that the server has; left out where none was asked, null where it does not have the order.
+    #[serde(rename = "server-state", skip_serializing_if = "Option::is_none")]
+    of_server: Option<Option<State>>,
     #[serde(flatten)]
     order: &'o Order,
+}
+
+/// An order that the server has, and no file.
+#[derive(Serialize)]
+struct Fileless<'o> {
+    id: &'o str,
+    path: &'o Path,
+    /// None by the files.
+    state: Option<State>,
+    #[serde(rename = "server-state")]
+    of_server: State,
+}
+
+/// One of a list.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Entry<'o> {
+    Told(Told<'o>),
+    Fileless(Fileless<'o>),
+}
+
+impl<'o> Fileless<'o> {
+    fn new(id: &'o str, order: &'o KnownOrder) -> Self {
+        Self {
+            id,
+            path: &order.path,
+            state: None,
+            of_server: order.state,
+        }
+    }
 }
 
 impl OrderArgs {
@@ -110,6 +155,8 @@ impl OrderArgs {
     /// The server that is named.
     pub(super) fn control(&self) -> ControlArgs {
         let control = match &self.verb {
+            OrderVerb::List(args) => Some(&args.control),
+            OrderVerb::Show(args) => Some(&args.control),
             OrderVerb::Report(args) => Some(&args.control),
             OrderVerb::Lift(args) => Some(&args.control),
             OrderVerb::Suspend(args) => Some(&args.control),
@@ -130,8 +177,8 @@ pub(super) fn run(
         OrderVerb::Lift(args) => change::lift(config, args, out),
         OrderVerb::Suspend(args) => change::suspend(config, args, out),
         OrderVerb::Report(args) => report::run(config, args, out),
-        OrderVerb::List(args) => list(&read_config(config)?, args, out),
-        OrderVerb::Show(args) => show(&read_config(config)?, args, out),
+        OrderVerb::List(args) => list(config, args, out),
+        OrderVerb::Show(args) => show(config, args, out),
     }
 }
 
@@ -152,31 +199,103 @@ fn check(config: &Config, args: &FileArgs, out: &mut impl Write) -> Result<(), F
     Ok(())
 }
 
-fn list(config: &Config, args: &ListArgs, out: &mut impl Write) -> Result<(), Failure> {
-    let book = Book::read(config);
+/// All orders of the files, and what the running server has, if it is to be compared with them.
+fn read(
+    config: Option<&PathBuf>,
+    at: &AtArgs,
+    control: &ControlArgs,
+) -> Result<(Book, Option<KnownOrders>), Failure> {
+    let book = Book::read(&read_config(config)?);
+    // A server knows of no other time than now, and what is built in is the same everywhere.
+    if at.at.is_some() || book.orders_dir().is_none() {
+        return Ok((book, None));
+    }
+    let (server, why) = server::known(&book, &control.places(config)?)?;
+    if let Some(why) = why {
+        // If standard error is closed, the states are the same.
+        let _ = writeln!(
+            Plain(io::stderr()),
+            "tapis: {why}; showing what the files say"
+        );
+    }
+    Ok((book, server))
+}
+
+/// The orders of the server that no file has.
+fn fileless<'s>(
+    server: Option<&'s KnownOrders>,
+    book: &Book,
+) -> impl Iterator<Item = (&'s String, &'s KnownOrder)> {
+    let ids: HashSet<&str> = book.orders().map(|order| &*order.id).collect();
+    let all = server.into_iter().flat_map(|server| &server.orders);
+    all.filter(move |(id, _)| !ids.contains(&***id))
+        .collect::<Vec<_>>()
+        .into_iter()
+}
+
+fn tell_fileless(id: &str, order: &KnownOrder, out: &mut impl Write) -> io::Result<()> {
+    let (state, path) = (order.state, order.path.shown());
+    writeln!(
+        out,
+        "{id}: {state} in the server, but not in its file, {path}: see the alarms of `tapis status`"
+    )
+}
+
+fn list(config: Option<&PathBuf>, args: &ListArgs, out: &mut impl Write) -> Result<(), Failure> {
+    let (book, server) = read(config, &args.at, &args.control)?;
     let at = args.at.instant();
+    let is_wanted = |state: State| args.state.is_none_or(|wanted| wanted == state);
+    let of_server = |order: &Order| server.as_ref().map(|server| server.orders.get(&order.id));
     let known = book.known().map(|known| (known.life.state(at), known));
     let mut known: Vec<_> = known
-        .filter(|(state, _)| args.state.is_none_or(|wanted| wanted == *state))
+        .filter(|(state, known)| {
+            let of_server = of_server(known.order).flatten();
+            is_wanted(*state) || of_server.is_some_and(|order| is_wanted(order.state))
+        })
         .collect();
     known.sort_by_key(|(_, known)| (known.order.dates.effective_from, &known.order.id));
+    let fileless = fileless(server.as_ref(), &book).filter(|(_, order)| is_wanted(order.state));
     if args.at.json {
-        let told = known.iter();
-        let told = told.map(|&(state, Known { order, .. })| Told { state, order });
-        writeln!(
-            out,
-            "{}",
-            serde_json::to_string_pretty(&told.collect::<Vec<_>>())?
-        )?;
+        let mut told = Vec::new();
+        for &(state, Known { order, .. }) in &known {
+            let of_server = of_server(order).map(|known| known.map(|known| known.state));
+            told.push(Entry::Told(Told {
+                state,
+                of_server,
+                order,
+            }));
+        }
+        for (id, order) in fileless {
+            told.push(Entry::Fileless(Fileless::new(id, order)));
+        }
+        writeln!(out, "{}", serde_json::to_string_pretty(&told)?)?;
     } else {
         for (state, known) in &known {
             let (id, spans) = (&known.order.id, spans(known, *state, at));
             let targets = counted(known.order.targets.len(), "target", "targets");
             let authority = &known.order.authority.name;
             writeln!(out, "{id}: {state}{spans}, {targets}, {authority}")?;
+            tell_difference(of_server(known.order), *state, known.order, out)?;
+        }
+        for (id, order) in fileless {
+            tell_fileless(id, order, out)?;
         }
     }
     refused(&book)
+}
+
+/// What the server has of an order, if one was asked and it is not what the file says.
+fn tell_difference(
+    of_server: Option<Option<&KnownOrder>>,
+    state: State,
+    order: &Order,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let difference = of_server.and_then(|known| server::difference(known, state, &order.dates));
+    match difference {
+        Some(difference) => writeln!(out, "{difference}"),
+        None => Ok(()),
+    }
 }
 
 /// From when until when an order is suspended, and is or was in force.
@@ -206,9 +325,20 @@ fn refused(book: &Book) -> Result<(), Failure> {
     }
 }
 
-fn show(config: &Config, args: &ShowArgs, out: &mut impl Write) -> Result<(), Failure> {
-    let book = Book::read(config);
+fn show(config: Option<&PathBuf>, args: &ShowArgs, out: &mut impl Write) -> Result<(), Failure> {
+    let (book, server) = read(config, &args.at, &args.control)?;
+    let of_server = server.as_ref().map(|server| server.orders.get(&args.id));
     let Some(known) = book.known().find(|known| known.order.id == args.id) else {
+        if let Some(order) = of_server.flatten() {
+            match args.at.json {
+                true => writeln!(
+                    out,
+                    "{}",
+                    serde_json::to_string_pretty(&Fileless::new(&args.id, order))?
+                )?,
+                false => tell_fileless(&args.id, order, out)?,
+            }
+        }
         refused(&book)?;
         return Err(Failure::Other(
             format!("there is no order `{}`", args.id).into(),
@@ -217,14 +347,18 @@ fn show(config: &Config, args: &ShowArgs, out: &mut impl Write) -> Result<(), Fa
     let state = known.life.state(args.at.instant());
     if args.at.json {
         let order = known.order;
-        writeln!(
-            out,
-            "{}",
-            serde_json::to_string_pretty(&Told { state, order })?
-        )?;
+        let of_server = of_server.map(|known| known.map(|known| known.state));
+        let told = Told {
+            state,
+            of_server,
+            order,
+        };
+        writeln!(out, "{}", serde_json::to_string_pretty(&told)?)?;
         return Ok(());
     }
-    tell::story(known.order, state, out)?;
+    tell::headline(known.order, state, out)?;
+    tell_difference(of_server, state, known.order, out)?;
+    tell::story(known.order, out)?;
     Ok(())
 }
 

@@ -29,10 +29,14 @@ pub(in crate::cli) fn brief(order: &Order, out: &mut impl Write) -> io::Result<(
     writeln!(out, "    redress: {}", order.redress.how)
 }
 
-/// Tells an order, a line a fact.
-pub(super) fn story(order: &Order, state: State, out: &mut impl Write) -> io::Result<()> {
-    let Order { id, dates, .. } = order;
-    writeln!(out, "order {id}: {state} ({})", order.path.shown())?;
+/// The first line of all that an order says.
+pub(super) fn headline(order: &Order, state: State, out: &mut impl Write) -> io::Result<()> {
+    writeln!(out, "order {}: {state} ({})", order.id, order.path.shown())
+}
+
+/// The others, a line a fact.
+pub(super) fn story(order: &Order, out: &mut impl Write) -> io::Result<()> {
+    let dates = &order.dates;
     let authority = &order.authority;
     let more = [&authority.country, &authority.unit, &authority.contact];
     let more: Vec<_> = more.into_iter().flatten().map(String::as_str).collect();

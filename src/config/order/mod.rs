@@ -16,7 +16,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 use jiff::civil::Date;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::error::Problems;
 use super::findings::Findings;
@@ -87,7 +87,7 @@ pub struct Decision {
 }
 
 /// All dates that make an order begin, pause and end. They are in order: see `docs/orders.md`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Dates {
     /// When the authority sent it.
@@ -109,7 +109,7 @@ pub struct Dates {
 }
 
 /// A pause of an order.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Suspension {
     /// Its first instant.
     pub from: Moment,

@@ -186,6 +186,11 @@ impl Book {
         changed
     }
 
+    /// The directory of orders by its absolute path.
+    pub fn orders_dir(&self) -> Option<&Path> {
+        self.orders.path()
+    }
+
     /// The directories by their absolute paths.
     pub(in crate::control) fn folders(&self) -> impl Iterator<Item = &Path> {
         [self.orders.path(), self.exceptions.path()]

@@ -97,11 +97,11 @@ pub enum EditError {
     Order(Problems),
 }
 
-/// Changes a file in one step.
+/// Changes a file in one step. Returns the order that it holds then.
 ///
 /// # Errors
 /// [`EditError`]; then it is as it was.
-pub fn apply(path: &Path, change: &Change<'_>) -> Result<(), EditError> {
+pub fn apply(path: &Path, change: &Change<'_>) -> Result<Order, EditError> {
     let io = |source| EditError::Io {
         path: path.to_owned(),
         source,
@@ -117,6 +117,7 @@ pub fn apply(path: &Path, change: &Change<'_>) -> Result<(), EditError> {
         &path,
         change,
     )?;
+    let order = Order::parse(&text, &path).map_err(EditError::Order)?;
     // Its name does not end in .toml: whoever watches the directory leaves it alone.
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io)?;
     file.write_all(text.as_bytes()).map_err(io)?;
@@ -129,7 +130,7 @@ pub fn apply(path: &Path, change: &Change<'_>) -> Result<(), EditError> {
         .map_err(io)?;
     file.as_file().sync_all().map_err(io)?;
     file.persist(&path).map_err(|error| io(error.error))?;
-    Ok(())
+    Ok(order)
 }
 
 /// Keeps other verbs from changing a file of the directory until it is dropped. `None` if another program
@@ -198,9 +199,7 @@ fn changed(text: &str, path: &Path, change: &Change<'_>) -> Result<String, EditE
             }
         }
     }
-    let text = document.to_string();
-    Order::parse(&text, path).map_err(EditError::Order)?;
-    Ok(text)
+    Ok(document.to_string())
 }
 
 /// The suspension of an order that falls into that time.
@@ -357,7 +356,7 @@ scope = "exact"
             let lifts: Vec<_> = (10..20)
                 .map(|hour| {
                     let at = format!("2026-11-22T{hour}:00:00Z");
-                    scope.spawn(move || apply(path, &lift(&at)).map(|()| at))
+                    scope.spawn(move || apply(path, &lift(&at)).map(|_| at))
                 })
                 .collect();
             let ends = lifts.into_iter().map(|lift| lift.join().expect("ended"));

@@ -101,7 +101,9 @@ fn told(why: &Unread) -> String {
             format!("cannot be read: {error}")
         }
         Unread::Io(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            format!("cannot be read: {error}; let the user that runs tapis read it")
+            format!(
+                "cannot be read: {error}; let the user that runs tapis read it (chmod or chown)"
+            )
         }
         Unread::Io(error) => {
             format!("cannot be read: {error}; check the disk or the network mount")

@@ -1,0 +1,129 @@
+//! What a running server has of the orders, beside what their files say.
+
+use std::path::{Path, PathBuf};
+
+use crate::cli::{Failure, runtime};
+use crate::config::order::Dates;
+use crate::config::shown::Show;
+use crate::control::client::{ClientError, call};
+use crate::control::orders::book::Book;
+use crate::control::orders::life::State;
+use crate::control::status::{KnownOrder, KnownOrders, OrdersRequest, ReloadReport};
+use crate::sys::process::user_id;
+
+/// The orders that the server has; `None` without one that follows the directory of `book`. Also why there is none,
+/// where one may run.
+pub(super) fn known(
+    book: &Book,
+    places: &[PathBuf],
+) -> Result<(Option<KnownOrders>, Option<String>), Failure> {
+    let known = call::<(), KnownOrders>(places, user_id(), "/orders", None);
+    Ok(match runtime()?.block_on(known) {
+        Ok(known) if follows(&known, book) => (Some(known), None),
+        Ok(known) => (None, Some(others(&known))),
+        Err(ClientError::Absent { .. }) => (None, None),
+        Err(error) => (None, Some(error.to_string())),
+    })
+}
+
+/// Whether they are the orders of the same directory.
+fn follows(known: &KnownOrders, book: &Book) -> bool {
+    let real = |dir: &Path| dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
+    known.dir.as_deref().map(real) == book.orders_dir().map(real)
+}
+
+fn others(known: &KnownOrders) -> String {
+    match &known.dir {
+        Some(dir) => format!(
+            "the running server has other orders, those of {}",
+            dir.shown()
+        ),
+        None => "the running server has no directory of orders".to_owned(),
+    }
+}
+
+/// What became of a changed file in the server.
+pub(super) enum Outcome {
+    /// It has the order as the file says, in that generation. Problems of other files.
+    Taken(u64, Vec<String>),
+    /// No server follows the directory: why.
+    Unfollowed(String),
+    /// It has it otherwise, or not at all: where, and why.
+    NotTaken(String),
+    /// It did not answer.
+    Unknown(ClientError),
+}
+
+/// Has the server read a file, and compares what it has then with the dates that are in the file.
+pub(super) fn notify(
+    book: &Book,
+    places: &[PathBuf],
+    request: &OrdersRequest,
+    id: &str,
+    dates: &Dates,
+) -> Result<Outcome, Failure> {
+    let user = user_id();
+    let asked = runtime()?.block_on(async {
+        let report: ReloadReport = call(places, user, "/orders", Some(request)).await?;
+        let known: KnownOrders = call(places, user, "/orders", None::<&()>).await?;
+        Ok((report, known))
+    });
+    let (report, known) = match asked {
+        Ok(asked) => asked,
+        Err(ClientError::Absent { .. }) => {
+            let why = "no server is running; one that watches the directory reads the file";
+            return Ok(Outcome::Unfollowed(why.to_owned()));
+        }
+        Err(error) => return Ok(Outcome::Unknown(error)),
+    };
+    let has = known.orders.get(id);
+    if has.is_some_and(|order| order.dates == *dates) {
+        return Ok(Outcome::Taken(report.generation, report.problems));
+    }
+    if has.is_none() && !follows(&known, book) {
+        let why = format!("{}: it does not follow this file", others(&known));
+        return Ok(Outcome::Unfollowed(why));
+    }
+    let has = has.map_or("does not have it".to_owned(), |order| has_it(order.state));
+    let name = request.path.file_name().unwrap_or_default();
+    let name = format!("/{}", Path::new(name).shown());
+    let about = report
+        .problems
+        .iter()
+        .filter(|problem| problem.contains(&name));
+    let why: Vec<_> = about.map(String::as_str).collect();
+    let why = match why.is_empty() {
+        false => format!("{}: correct that", why.join("; ")),
+        true if follows(&known, book) => "see the alarms of `tapis status`".to_owned(),
+        true => others(&known),
+    };
+    Ok(Outcome::NotTaken(format!(
+        "{has}: {why}, then: tapis reload"
+    )))
+}
+
+fn has_it(state: State) -> String {
+    match state {
+        State::InForce => "has it in force".to_owned(),
+        other => format!("has it as {other}"),
+    }
+}
+
+/// Where the server has an order otherwise than its file says.
+pub(super) fn difference(
+    known: Option<&KnownOrder>,
+    state: State,
+    dates: &Dates,
+) -> Option<String> {
+    let difference = match known {
+        None => "does not have it, or not yet".to_owned(),
+        Some(order) if order.state != state => has_it(order.state),
+        Some(order) if order.dates != *dates => {
+            format!("{}, with other dates", has_it(order.state))
+        }
+        Some(_) => return None,
+    };
+    Some(format!(
+        "  the server {difference}: see the alarms of `tapis status`"
+    ))
+}

@@ -1,0 +1,228 @@
+//! Verbs of orders beside a running server: what they say is what the server has.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::process::Output;
+
+use serde_json::Value;
+
+use crate::orders::{order, target};
+use crate::support::client::{is_blocked, until};
+use crate::support::server::{Server, folder, preamble, tapis, text};
+use crate::support::upstream::Upstream;
+
+const PAST: &str = "effective-from = 2020-01-01T00:00:00Z";
+
+/// A server with one order, `x-1` in `orders/x-1.toml`, and the rest of its configuration.
+fn server(more: &str) -> (Server, Upstream) {
+    let upstream = Upstream::plain();
+    let config = preamble(upstream.address) + "[orders]\npath = \"orders\"\n" + more;
+    let folder = folder(&config, &[]);
+    fs::create_dir(folder.path().join("orders")).expect("made");
+    let text = order("x-1", PAST, &target("a.example", "exact"));
+    fs::write(folder.path().join("orders/x-1.toml"), text).expect("written");
+    let server = Server::start_in(folder);
+    assert!(is_blocked(server.address, "a.example"));
+    (server, upstream)
+}
+
+fn first_line(output: &Output) -> String {
+    let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+    lines.lines().next().unwrap_or_default().to_owned()
+}
+
+/// The same as a user who is not root; `None` if this is not root.
+fn server_of_another_user() -> Option<(Server, Upstream)> {
+    let upstream = Upstream::plain();
+    let config = preamble(upstream.address) + "[orders]\npath = \"orders\"\n";
+    // To the temporary folder all may write: the verbs of root trust no socket in it.
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
+    fs::write(folder.path().join("tapis.toml"), config).expect("written");
+    if fs::metadata(folder.path()).expect("there").uid() != 0 {
+        return None;
+    }
+    fs::create_dir(folder.path().join("orders")).expect("made");
+    let text = order("x-1", PAST, &target("a.example", "exact"));
+    fs::write(folder.path().join("orders/x-1.toml"), text).expect("written");
+    for path in ["", "tapis.toml", "orders", "orders/x-1.toml"] {
+        chown(folder.path().join(path), Some(65534), None).expect("changed");
+    }
+    let program = tapis().get_program().to_string_lossy().into_owned();
+    let arguments = [
+        "--reuid=65534",
+        "--clear-groups",
+        &program,
+        "serve",
+        "--config",
+        "tapis.toml",
+    ];
+    let server = Server::start_by("setpriv", &arguments, folder);
+    assert!(is_blocked(server.address, "a.example"));
+    Some((server, upstream))
+}
+
+/// Replaces the order's file by the same one, which only root may read.
+fn hide(server: &Server) {
+    let hidden = server.path("hidden");
+    fs::copy(server.path("orders/x-1.toml"), &hidden).expect("copied");
+    chown(&hidden, Some(0), Some(0)).expect("changed");
+    fs::set_permissions(&hidden, fs::Permissions::from_mode(0o600)).expect("changed");
+    fs::rename(hidden, server.path("orders/x-1.toml")).expect("renamed");
+}
+
+const SUSPEND: &[&str] = &[
+    "order",
+    "suspend",
+    "x-1",
+    "--reason",
+    "talks",
+    "--until",
+    "2099-01-01",
+];
+const LIFT: &[&str] = &["order", "lift", "x-1", "--reason", "court"];
+
+#[test]
+fn a_change_of_a_file_that_the_server_may_not_read_fails_and_says_so_first() {
+    let Some((server, _upstream)) = server_of_another_user() else {
+        return;
+    };
+    hide(&server);
+    for (verb, what) in [(SUSPEND, "suspended"), (LIFT, "lifted")] {
+        let output = server.verb(verb);
+        assert!(is_blocked(server.address, "a.example"));
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+        let first = first_line(&output);
+        let start = format!("order x-1 is NOT {what} in the server, which has it in force: ");
+        assert!(first.starts_with(&start), "{first}");
+        assert!(
+            first.contains("orders/x-1.toml: cannot be read: Permission denied"),
+            "{first}"
+        );
+        assert!(
+            first.contains("chmod or chown") && first.ends_with("then: tapis reload"),
+            "{first}"
+        );
+        assert!(
+            !text(&output).contains("read by the server"),
+            "{}",
+            text(&output)
+        );
+    }
+    // The remedy is one.
+    chown(server.path("orders/x-1.toml"), Some(65534), None).expect("changed");
+    assert!(server.verb(&["reload"]).status.success());
+    assert!(!is_blocked(server.address, "a.example"));
+}
+
+#[test]
+fn a_change_of_a_file_that_does_not_count_in_the_server_fails_and_says_so_first() {
+    // Without a journal the verb takes the first of two files with one id, and the server the one that was there first.
+    let (server, _upstream) = server("");
+    let text_of_order = fs::read_to_string(server.path("orders/x-1.toml")).expect("readable");
+    server.replace("orders/a.toml", &text_of_order);
+    until("the second file", || server.status()["degraded"] == true);
+    for (verb, what) in [(SUSPEND, "suspended"), (LIFT, "lifted")] {
+        let output = server.verb(verb);
+        assert!(is_blocked(server.address, "a.example"));
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+        let first = first_line(&output);
+        let start = format!("order x-1 is NOT {what} in the server, which has it in force: ");
+        assert!(
+            first.starts_with(&start) && first.contains("orders/a.toml"),
+            "{first}"
+        );
+    }
+}
+
+#[test]
+fn a_lift_without_a_server_says_so_and_one_beside_a_server_with_other_orders_too() {
+    let (mut server, _upstream) = server("");
+    let other = folder("[orders]\npath = \"other\"\n", &[]);
+    fs::create_dir(other.path().join("other")).expect("made");
+    let of_other = order("y-1", PAST, &target("b.example", "exact"));
+    fs::write(other.path().join("other/y-1.toml"), of_other).expect("written");
+    let socket = server.path("control.sock").display().to_string();
+    let lift = [
+        "order",
+        "lift",
+        "y-1",
+        "--reason",
+        "court",
+        "--control",
+        &socket,
+    ];
+    let output = crate::support::server::verb(other.path(), &lift);
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(
+        text(&output).contains("the running server has other orders"),
+        "{}",
+        text(&output)
+    );
+    server.signal("TERM");
+    server.wait();
+    let output = server.verb(LIFT);
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(
+        text(&output).contains("no server is running"),
+        "{}",
+        text(&output)
+    );
+}
+
+#[test]
+fn list_and_show_say_what_the_server_has_where_the_files_say_something_else() {
+    let Some((server, _upstream)) = server_of_another_user() else {
+        return;
+    };
+    let list = text(&server.verb(&["order", "list"]));
+    assert!(!list.contains("server"), "{list}");
+    hide(&server);
+    assert!(!server.verb(LIFT).status.success());
+    for verb in [
+        &["order", "list"][..],
+        &["order", "list", "--state", "in-force"],
+        &["order", "show", "x-1"],
+    ] {
+        let shown = text(&server.verb(verb));
+        assert!(shown.contains("x-1: lifted"), "{shown}");
+        assert!(shown.contains("\n  the server has it in force"), "{shown}");
+    }
+    let json = server.verb(&["order", "list", "--json"]);
+    let json: Value = serde_json::from_slice(&json.stdout).expect("JSON");
+    assert_eq!(json[0]["state"], "lifted");
+    assert_eq!(json[0]["server-state"], "in-force");
+    // At another time there is nothing to compare.
+    let then = text(&server.verb(&["order", "list", "--at", "2021-01-01"]));
+    assert!(
+        then.contains("in force") && !then.contains("server"),
+        "{then}"
+    );
+    // One whose file is gone, which the server can't see.
+    fs::set_permissions(server.path("orders"), fs::Permissions::from_mode(0o700)).expect("changed");
+    chown(server.path("orders"), Some(0), Some(0)).expect("changed");
+    fs::remove_file(server.path("orders/x-1.toml")).expect("removed");
+    for verb in [&["order", "list"][..], &["order", "show", "x-1"]] {
+        let shown = text(&server.verb(verb));
+        assert!(shown.contains("x-1: in force in the server"), "{shown}");
+    }
+    let json = server.verb(&["order", "list", "--json"]);
+    let json: Value = serde_json::from_slice(&json.stdout).expect("JSON");
+    assert_eq!(json[0]["id"], "x-1");
+    assert_eq!(json[0]["server-state"], "in-force");
+}
+
+#[test]
+fn list_says_which_dates_the_server_does_not_have() {
+    let (server, _upstream) = server("");
+    let text_of_order = fs::read_to_string(server.path("orders/x-1.toml")).expect("readable");
+    server.replace("orders/a.toml", &text_of_order);
+    until("the second file", || server.status()["degraded"] == true);
+    // It is in force until then, in the file and in the server.
+    let lift = [LIFT, &["--at", "2099-01-01"]].concat();
+    assert_eq!(server.verb(&lift).status.code(), Some(1));
+    let shown = text(&server.verb(&["order", "list"]));
+    assert!(
+        shown.contains("\n  the server has it in force, with other dates"),
+        "{shown}"
+    );
+}
