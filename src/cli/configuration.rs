@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use super::plain::Plain;
-use super::{ControlArgs, Failure, read_config, runtime};
+use super::{ControlArgs, Failure, runtime};
 use crate::config::Config;
 use crate::config::shown::Show;
 use crate::control::client::{ClientError, call};
@@ -101,10 +101,13 @@ impl Choice {
         }
     }
 
-    /// The configuration, with the state directory and the journal of the server that runs by it: when these are edited,
+    /// That configuration, with the state directory and the journal of the server that runs by it: when these are edited,
     /// those that it started with stay in use until its end. Standard error names what differs.
-    pub(super) fn as_served(&self, control: &ControlArgs) -> Result<Config, Failure> {
-        let mut config = read_config(self.path.as_ref())?;
+    pub(super) fn as_served(
+        &self,
+        control: &ControlArgs,
+        mut config: Config,
+    ) -> Result<Config, Failure> {
         if !self.may_be_served() {
             return Ok(config);
         }

@@ -325,6 +325,26 @@ fn read_config(path: Option<&PathBuf>) -> Result<Config, Failure> {
     }
 }
 
+/// What is understood of that file, or the built-in default. Mistakes in sections other than `needed`, the most
+/// important one first, are reported on standard error: a running server has a configuration without them.
+fn read_needed(path: Option<&PathBuf>, needed: &[&str]) -> Result<Config, Failure> {
+    let Some(path) = path else {
+        return Ok(Config::built_in());
+    };
+    let (config, problems) = control::despite_others(path, needed).map_err(Failure::Config)?;
+    if let Some(problems) = problems {
+        report_others(&problems);
+    }
+    Ok(config)
+}
+
+/// Reports mistakes that don't concern the verb.
+fn report_others(problems: &Problems) {
+    let note = "these mistakes are in sections that this verb does not need, so it goes on";
+    // If standard error is closed, the verb does its work all the same.
+    let _ = writeln!(Plain(io::stderr()), "{problems}\ntapis: {note}");
+}
+
 /// A runtime for a verb that talks to a server.
 fn runtime() -> io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread()

@@ -1,7 +1,8 @@
-//! Where a configuration puts the control socket, even if other parts of it have mistakes.
+//! What a verb needs of a configuration, such as where it puts the control socket, even if other parts of it have
+//! mistakes.
 //!
-//! `status`, `reload` and `rollback` need no more of a configuration than that, and are needed most when
-//! somebody has just broken it.
+//! `status`, `reload` and `rollback` need no more than the socket, and are needed most when somebody has just broken
+//! the configuration. Nor does a court's decision on an order wait until a list's section is right.
 
 use std::path::{Path, PathBuf};
 
@@ -72,6 +73,49 @@ fn is_elsewhere(text: &str, line: u32) -> bool {
     })
 }
 
+/// What could be understood of a configuration, with its problems if all of them are in sections other than
+/// `needed`, which are named without brackets. A section of an unknown name may be the first of them, unless that
+/// is there.
+///
+/// # Errors
+/// The problems of the file, if it can't be read, or if they may concern those sections.
+pub fn despite_others(
+    path: &Path,
+    needed: &[&str],
+) -> Result<(Config, Option<Problems>), Problems> {
+    let text = read(path)?;
+    let (config, findings) = Config::understand(&text, path, Origin::File(path.to_owned()));
+    let Err(problems) = findings.conclude(()) else {
+        return Ok((config, None));
+    };
+    let is_there = text
+        .lines()
+        .filter_map(section)
+        .any(|name| name == needed[0]);
+    let is_other = |name: &str| {
+        let is_known = OTHERS.iter().any(|header| section(header) == Some(name));
+        !needed.contains(&name) && (is_there || is_known || name == "server")
+    };
+    let elsewhere = |problem: &Problem| {
+        let up_to = text.lines().take(problem.line.unwrap_or(0) as usize);
+        up_to.filter_map(section).last().is_some_and(is_other)
+    };
+    // A text of several lines that does not end may swallow other sections.
+    let has_long_text = text.contains("\"\"\"") || text.contains("'''");
+    match !has_long_text && problems.0.iter().all(elsewhere) {
+        true => Ok((config, Some(problems))),
+        false => Err(problems),
+    }
+}
+
+/// The first part of the name in a section's header.
+fn section(line: &str) -> Option<&str> {
+    let line = line.trim();
+    let name = line.strip_prefix("[[").or(line.strip_prefix('['))?;
+    let name = name.split([']', '.', '#']).next().unwrap_or_default();
+    Some(name.trim_matches([' ', '\t', '"', '\'']))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,6 +171,44 @@ mod tests {
             "[cache]\nsize-mib = \"\"\"\n[server]\ncontrol = \"s\"\n",
         ] {
             of(text).expect_err(text);
+        }
+    }
+
+    #[test]
+    fn what_is_needed_is_understood_despite_mistakes_in_other_sections() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("tapis.toml");
+        let understood = |text: &str| {
+            std::fs::write(&path, text).expect("written");
+            let (config, problems) = despite_others(&path, &["orders", "state"])?;
+            assert!(problems.is_some(), "{text}");
+            Ok::<_, Problems>(config.orders.dir)
+        };
+        let orders = "[orders]\npath = \"o\"\n";
+        for mistake in [
+            "[guard]\ngrow-procent = 5\n",
+            "[gaurd]\n",
+            "[server]\nworkers = \"two\"\n",
+            "[cache]\nsize-mib = [1,\n",
+            "[[list]] # ours\nname = \"Ads!\"\n",
+        ] {
+            for text in [format!("{orders}{mistake}"), format!("{mistake}{orders}")] {
+                assert_eq!(
+                    understood(&text),
+                    Ok(Some(folder.path().join("o"))),
+                    "{text}"
+                );
+            }
+        }
+        for text in [
+            "[order]\npath = \"o\"\n",
+            "[orders]\npaht = \"o\"\n",
+            "[orders]\npath = \"o\"\n[state]\nkeep = 0\n",
+            "[orders]\npath = \"o\"\n[cache]\nsize-mib = \"\"\"\n",
+            "orders.paht = \"o\"\n",
+            "[orders\npath = \"o\"\n",
+        ] {
+            understood(text).expect_err(text);
         }
     }
 }

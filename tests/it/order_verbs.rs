@@ -226,3 +226,64 @@ fn list_says_which_dates_the_server_does_not_have() {
         "{shown}"
     );
 }
+
+const JOURNAL: &str = "[journal]\npath = \"journal.jsonl\"\n";
+
+/// Adds that to the server's configuration, which it does not read.
+fn spoil(server: &Server, more: &str) {
+    let config = fs::read_to_string(server.path("tapis.toml")).expect("readable");
+    let (own, _) = config.split_once("# spoilt\n").unwrap_or((&config, ""));
+    let spoilt = format!("{own}# spoilt\n{more}");
+    fs::write(server.path("tapis.toml"), spoilt).expect("written");
+}
+
+#[test]
+fn a_mistake_elsewhere_in_the_configuration_keeps_no_order_and_no_journal_from_its_verbs() {
+    for mistake in [
+        "[guard]\ngrow-procent = 5\n",
+        "[cache]\nsize-mib = \n",
+        "[gaurd]\ngrow-percent = 5\n",
+        "[[list]]\nname = \"Ads!\"\npath = \"ads\"\n",
+    ] {
+        let (server, _upstream) = server(JOURNAL);
+        spoil(&server, mistake);
+        for verb in [
+            &["order", "list"][..],
+            &["order", "show", "x-1"],
+            &["order", "report"],
+            &["why", "a.example"],
+            SUSPEND,
+            LIFT,
+            &["journal", "show"],
+            &["journal", "export"],
+            &["journal", "verify"],
+        ] {
+            let output = server.verb(verb);
+            let told = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(output.status.success(), "{verb:?}: {}", text(&output));
+            assert!(
+                told.contains("tapis.toml:") && told.contains("these mistakes are in sections"),
+                "{verb:?}: {told}"
+            );
+        }
+        assert!(!is_blocked(server.address, "a.example"));
+    }
+}
+
+#[test]
+fn a_mistake_where_the_orders_are_stops_their_verbs() {
+    let (server, _upstream) = server(JOURNAL);
+    for mistake in ["[block]\nttl-secs = \"\"\"\n", "[state]\nkeep = 0\n"] {
+        spoil(&server, mistake);
+        for verb in [&["order", "list"][..], LIFT, &["journal", "show"]] {
+            let output = server.verb(verb);
+            assert_eq!(
+                output.status.code(),
+                Some(1),
+                "{verb:?} {mistake}: {}",
+                text(&output)
+            );
+        }
+    }
+    assert!(is_blocked(server.address, "a.example"));
+}

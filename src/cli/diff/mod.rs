@@ -12,7 +12,7 @@ use clap::Args;
 
 use super::configuration::{Choice, Need};
 use super::journal::PastArgs;
-use super::{ControlArgs, Failure};
+use super::{ControlArgs, Failure, read_config};
 use crate::config::Config;
 use crate::control::guard::rails::Rails;
 use crate::control::replay::{Known, Replay};
@@ -62,7 +62,8 @@ pub(super) fn run(choice: &Choice, args: &DiffArgs, out: &mut impl Write) -> Res
     let files = args.past.files()?;
     let differs = match (&old, &new) {
         (Side::Generation(old), Side::Generation(new)) => {
-            let config = choice.as_served(&ControlArgs::default())?;
+            let config =
+                choice.as_served(&ControlArgs::default(), read_config(choice.path.as_ref())?)?;
             let rails = Rails::read(&config);
             let replay = |generation| Replay::generation(&config, &rails, files, generation);
             match (replay(*old)?, replay(*new)?) {
@@ -142,7 +143,8 @@ impl<'a> Side<'a> {
         match self {
             Self::File(file) => Ok(Arc::new(read_image(file)?).into()),
             Self::Generation(generation) => {
-                let config = choice.as_served(&ControlArgs::default())?;
+                let config = choice
+                    .as_served(&ControlArgs::default(), read_config(choice.path.as_ref())?)?;
                 kept(&config, *generation)
             }
         }

@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 
 use self::show::{Before, tell};
 use super::configuration::{Choice, Need};
-use super::{ControlArgs, Failure};
+use super::{ControlArgs, Failure, read_needed};
 use crate::config::Config;
 use crate::config::moment::{Moment, or_date};
 use crate::config::shown::{Show, counted};
@@ -18,6 +18,9 @@ use crate::control::journal::entry::Event;
 use crate::control::journal::key::Keys;
 use crate::control::journal::verify::verify;
 use crate::control::journal::{Entry, read_files};
+
+/// What the verbs need of the configuration.
+const SECTIONS: &[&str] = &["journal", "state"];
 
 #[derive(Debug, Args)]
 pub(super) struct JournalArgs {
@@ -112,6 +115,12 @@ fn configured(config: &Config) -> Result<PathBuf, Failure> {
     Ok(path.clone())
 }
 
+/// What the verbs need of the configuration, as the running server has it.
+fn needed(choice: &Choice) -> Result<Config, Failure> {
+    let config = read_needed(choice.path.as_ref(), SECTIONS)?;
+    choice.as_served(&ControlArgs::default(), config)
+}
+
 impl PastArgs {
     /// The files that are named, once each was opened.
     pub(super) fn files(&self) -> Result<&[PathBuf], Failure> {
@@ -140,7 +149,7 @@ impl ShowArgs {
     ) -> Result<(), Failure> {
         let path = match &self.file.file {
             Some(path) => path.clone(),
-            None => configured(&choice.as_served(&ControlArgs::default())?)?,
+            None => configured(&needed(choice)?)?,
         };
         let mut result = Ok(());
         read_files(&[&path], |entry| {
@@ -170,7 +179,7 @@ pub(super) fn run(
         JournalVerb::Show(args) => show(choice, args, out),
         JournalVerb::Export(args) => export(choice, args, out),
         JournalVerb::Verify(args) if args.files.is_empty() => {
-            let config = choice.as_served(&ControlArgs::default())?;
+            let config = needed(choice)?;
             let key = args.key.as_ref().or(config.journal_key.as_ref());
             check(&[configured(&config)?], key.map(PathBuf::as_path), out)
         }

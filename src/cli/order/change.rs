@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use clap::Args;
 use jiff::{SignedDuration, Timestamp};
 
-use super::refused;
 use super::server::{self, Outcome};
-use crate::cli::{ControlArgs, Failure, read_config};
+use super::{SECTIONS, refused};
+use crate::cli::{ControlArgs, Failure, read_needed};
 use crate::config::moment::{Moment, or_date};
 use crate::config::order::Order;
 use crate::config::shown::Show;
@@ -136,7 +136,7 @@ fn apply<'r>(
     control: &ControlArgs,
     out: &mut impl Write,
 ) -> Result<(), Failure> {
-    let book = Book::read(&read_config(config)?);
+    let book = Book::read(&read_needed(config, SECTIONS)?);
     let places = control.places(config)?;
     let Some(known) = book.known().find(|known| known.order.id == id) else {
         refused(&book)?;
@@ -149,8 +149,12 @@ fn apply<'r>(
     let (verb, done, when) = match &change {
         Change::Lift { at, .. } => ("lift", "lifted", format!("at {at}")),
         Change::Suspend { from, until, .. } => {
-            let when = format!("from {from} until {until}");
-            ("suspend", "suspended", when)
+            let mut pauses = dates.suspended.iter();
+            // One that was there may have become longer.
+            let from = pauses
+                .find(|pause| pause.until == Some(*until))
+                .map_or(*from, |pause| pause.from);
+            ("suspend", "suspended", format!("from {from} until {until}"))
         }
     };
     let request = OrdersRequest {

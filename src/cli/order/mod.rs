@@ -17,7 +17,7 @@ use serde::Serialize;
 pub(super) use self::tell::{brief, idle};
 use super::configuration::Need;
 use super::plain::Plain;
-use super::{ControlArgs, Failure, read_config};
+use super::{ControlArgs, Failure, read_needed};
 use crate::config::Config;
 use crate::config::moment::{Moment, or_date};
 use crate::config::order::Order;
@@ -27,6 +27,9 @@ use crate::control::orders;
 use crate::control::orders::book::{Book, Known};
 use crate::control::orders::life::State;
 use crate::control::status::{KnownOrder, KnownOrders};
+
+/// What the verbs need of the configuration.
+const SECTIONS: &[&str] = &["orders", "state", "journal"];
 
 #[derive(Debug, Args)]
 pub(super) struct OrderArgs {
@@ -172,7 +175,7 @@ pub(super) fn run(
     out: &mut impl Write,
 ) -> Result<(), Failure> {
     match &args.verb {
-        OrderVerb::Check(args) => check(&read_config(config)?, args, out),
+        OrderVerb::Check(args) => check(&read_needed(config, &["guard"])?, args, out),
         OrderVerb::New(args) => Ok(change::new(args, out)?),
         OrderVerb::Lift(args) => change::lift(config, args, out),
         OrderVerb::Suspend(args) => change::suspend(config, args, out),
@@ -205,7 +208,7 @@ fn read(
     at: &AtArgs,
     control: &ControlArgs,
 ) -> Result<(Book, Option<KnownOrders>), Failure> {
-    let book = Book::read(&read_config(config)?);
+    let book = Book::read(&read_needed(config, SECTIONS)?);
     // A server knows of no other time than now, and what is built in is the same everywhere.
     if at.at.is_some() || book.orders_dir().is_none() {
         return Ok((book, None));

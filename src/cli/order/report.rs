@@ -9,8 +9,8 @@ use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{AtArgs, refused};
-use crate::cli::{ControlArgs, Failure, read_config, runtime};
+use super::{AtArgs, SECTIONS, refused};
+use crate::cli::{ControlArgs, Failure, read_needed, runtime};
 use crate::config::Config;
 use crate::config::order::Order;
 use crate::config::shown::counted;
@@ -79,7 +79,7 @@ pub(super) fn run(
     out: &mut impl Write,
 ) -> Result<(), Failure> {
     let config_path = config;
-    let config = read_config(config_path)?;
+    let config = read_needed(config_path, SECTIONS)?;
     let book = Book::read(&config);
     let mut unknown = Vec::new();
     let spans = written(&config, &mut unknown)?;

@@ -20,7 +20,7 @@ use serde::Serialize;
 use self::server::Server;
 use super::configuration::Choice;
 use super::journal::PastArgs;
-use super::{ControlArgs, Failure, read_config};
+use super::{ControlArgs, Failure, read_config, report_others};
 use crate::config::exception::Exception;
 use crate::config::moment::{Moment, or_date};
 use crate::config::order::{Order, Suspension};
@@ -142,13 +142,29 @@ pub(super) fn run(choice: &Choice, args: &WhyArgs, out: &mut impl Write) -> Resu
         let why = "--journal is for a time in the past: give that with --at";
         return Err(Failure::Other(why.into()));
     }
-    let config = match args.at {
-        Some(_) => choice.as_served(&args.control)?,
-        None => read_config(choice.path.as_ref())?,
+    let (config, problems) = match (&choice.path, args.at) {
+        (path, Some(_)) => {
+            let config = read_config(path.as_ref())?;
+            (Some(choice.as_served(&args.control, config)?), None)
+        }
+        (Some(path), None) => Config::examine(path),
+        (None, None) => (Some(Config::built_in()), None),
     };
     let server = match args.offline || args.at.is_some() {
         true => None,
         false => Server::ask(choice, args)?,
+    };
+    let config = match (config, problems, &server) {
+        (Some(config), None, _) => config,
+        // It has a configuration without them; this one only says on which lines of its lists the rules are.
+        (Some(config), Some(problems), Some(_)) => {
+            report_others(&problems);
+            config
+        }
+        (_, problems, _) => {
+            let problems = problems.expect("what is not understood has problems");
+            return Err(Failure::Config(problems));
+        }
     };
     let mut explanation = match server {
         Some(server) => server.explain(&config, args),
