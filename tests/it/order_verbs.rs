@@ -227,6 +227,24 @@ fn list_says_which_dates_the_server_does_not_have() {
     );
 }
 
+#[test]
+fn an_order_that_is_to_be_lifted_later_can_be_lifted_now() {
+    let (server, _upstream) = server("");
+    let output = server.verb(&[LIFT, &["--at", "2098-12-31"]].concat());
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(is_blocked(server.address, "a.example"));
+    let output = server.verb(&[LIFT, &["--at", "2099-12-31"]].concat());
+    assert_eq!(output.status.code(), Some(1));
+    let told = text(&output);
+    let why = "the order is to be lifted already, at 2098-12-31T00:00:00Z, which is not later: change `lifted-at`";
+    assert!(told.contains(why), "{told}");
+    let output = server.verb(&["order", "lift", "x-1", "--reason", "court: now"]);
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(!is_blocked(server.address, "a.example"));
+    let shown = text(&server.verb(&["order", "show", "x-1"]));
+    assert!(shown.contains("lifted because: court: now"), "{shown}");
+}
+
 const JOURNAL: &str = "[journal]\npath = \"journal.jsonl\"\n";
 
 /// Adds that to the server's configuration, which it does not read.

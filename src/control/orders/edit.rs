@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use toml_edit::{Array, Datetime, DocumentMut, InlineTable, Item, Table, TomlError, Value};
+use jiff::Timestamp;
+use toml_edit::{
+    Array, Datetime, DocumentMut, InlineTable, Item, Table, TableLike, TomlError, Value,
+};
 
 use crate::config::Problems;
 use crate::config::moment::Moment;
@@ -66,18 +69,44 @@ pub enum EditError {
         /// Why not.
         source: TomlError,
     },
-    /// The order is lifted already.
-    #[error("{path}: the order is lifted already, at {at}", path = path.shown())]
+    /// The order was lifted.
+    #[error(
+        "{path}: the order was lifted already, at {at}: to correct that, change `lifted-at` in the file",
+        path = path.shown()
+    )]
     Lifted {
         /// The file.
         path: PathBuf,
         /// When.
-        at: String,
+        at: Moment,
+    },
+    /// The order ends no later than it is to be lifted now.
+    #[error(
+        "{path}: the order is to {end} already, at {at}, which is not later: change `{key}` in the file",
+        path = path.shown()
+    )]
+    EndsBefore {
+        /// The file.
+        path: PathBuf,
+        /// What becomes of it.
+        end: &'static str,
+        /// When.
+        at: Moment,
+        /// The key that says so.
+        key: &'static str,
+    },
+    /// The order expired.
+    #[error("{path}: the order expired already, at {at}: to correct that, change `expires-at` in the file", path = path.shown())]
+    Expired {
+        /// The file.
+        path: PathBuf,
+        /// When.
+        at: Moment,
     },
     /// The order is suspended at that time already.
     #[error(
-        "{path}: the order is suspended already, from {from} until {until}; to end that earlier or later, change \
-         `until` of that suspension in the file",
+        "{path}: the order has a suspension already, from {from} until {until}; to begin or end that at another \
+         time, change `from` or `until` of that suspension in the file",
         path = path.shown(),
         until = until.map_or("further notice".to_owned(), |at| at.to_string())
     )]
@@ -112,11 +141,8 @@ pub fn apply(path: &Path, change: &Change<'_>) -> Result<Order, EditError> {
     // Of two verbs at a time one would write over what the other wrote.
     let lock = lock(folder).map_err(io)?;
     let _lock = lock.ok_or_else(|| EditError::Locked { path: path.clone() })?;
-    let text = changed(
-        &super::text(&path).map_err(EditError::Unreadable)?,
-        &path,
-        change,
-    )?;
+    let before = super::text(&path).map_err(EditError::Unreadable)?;
+    let text = changed(&before, &path, change, Timestamp::now())?;
     let order = Order::parse(&text, &path).map_err(EditError::Order)?;
     // Its name does not end in .toml: whoever watches the directory leaves it alone.
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io)?;
@@ -148,43 +174,62 @@ fn lock(folder: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// The text with the change in it.
-fn changed(text: &str, path: &Path, change: &Change<'_>) -> Result<String, EditError> {
+/// The text with the change in it. An end that has not come by `now` is replaced by an earlier one.
+fn changed(
+    text: &str,
+    path: &Path,
+    change: &Change<'_>,
+    now: Timestamp,
+) -> Result<String, EditError> {
     let mut document: DocumentMut = text.parse().map_err(|source| EditError::Toml {
         path: path.to_owned(),
         source,
     })?;
     match *change {
         Change::Lift { at, reason } => {
-            if let Some(before) = document.get("lifted-at") {
-                return Err(EditError::Lifted {
-                    path: path.to_owned(),
-                    at: before.to_string().trim().to_owned(),
-                });
-            }
-            document.insert("lifted-at", time(at).into());
-            document.insert("lift-reason", Item::from(reason));
+            no_earlier_end(&document, path, at, now)?;
+            set(&mut document, "lifted-at", time(at));
+            set(&mut document, "lift-reason", reason.into());
         }
         Change::Suspend {
             from,
             until,
             reason,
         } => {
-            if let Ok(order) = Order::parse(text, path)
-                && let Some(before) = overlapping(&order, from, until)
-            {
-                return Err(EditError::Suspended {
-                    path: path.to_owned(),
-                    from: before.from,
-                    until: before.until,
-                });
+            let order = Order::parse(text, path).ok();
+            let found = order
+                .as_ref()
+                .and_then(|order| overlapping(order, from, until));
+            let mut from = from;
+            if let Some((_, before)) = found {
+                // It may only grow, and never into the past.
+                let (begins_earlier, begun) = (from < before.from, before.from.at() <= now);
+                let is_longer = before.until.is_some_and(|end| end < until)
+                    || (begins_earlier && before.until == Some(until));
+                if !is_longer || (begins_earlier && begun) {
+                    return Err(EditError::Suspended {
+                        path: path.to_owned(),
+                        from: before.from,
+                        until: before.until,
+                    });
+                }
+                from = from.min(before.from);
             }
             let fields = [
                 ("from", time(from)),
                 ("until", time(until)),
                 ("reason", reason.into()),
             ];
-            match document.get_mut("suspended") {
+            let pauses = document.get_mut("suspended");
+            if let Some((number, _)) = found {
+                if let Some(pause) = pauses.and_then(|pauses| pause(pauses, number)) {
+                    for (key, value) in fields {
+                        pause.insert(key, Item::Value(value));
+                    }
+                }
+                return Ok(document.to_string());
+            }
+            match pauses {
                 Some(Item::ArrayOfTables(pauses)) => {
                     let fields = fields.map(|(key, value)| (key, Item::Value(value)));
                     pauses.push(Table::from_iter(fields));
@@ -202,12 +247,61 @@ fn changed(text: &str, path: &Path, change: &Change<'_>) -> Result<String, EditE
     Ok(document.to_string())
 }
 
-/// The suspension of an order that falls into that time.
-fn overlapping(order: &Order, from: Moment, until: Moment) -> Option<&Suspension> {
-    let overlaps = |before: &&Suspension| {
+/// Refuses to lift an order that ends no later anyway.
+fn no_earlier_end(
+    document: &DocumentMut,
+    path: &Path,
+    at: Moment,
+    now: Timestamp,
+) -> Result<(), EditError> {
+    let path = path.to_owned();
+    let instant = |key: &str| -> Option<Moment> {
+        let written = document.get(key)?.as_datetime()?.to_string();
+        written.parse().ok()
+    };
+    let ends_before = |end, at, key| EditError::EndsBefore {
+        path: path.clone(),
+        end,
+        at,
+        key,
+    };
+    let lifted = instant("lifted-at").filter(|lifted| *lifted <= at || lifted.at() <= now);
+    let expires = instant("expires-at").filter(|expires| *expires <= at);
+    match (lifted, expires) {
+        (Some(at), _) if at.at() <= now => Err(EditError::Lifted { path, at }),
+        (Some(at), _) => Err(ends_before("be lifted", at, "lifted-at")),
+        (None, Some(at)) if at.at() <= now => Err(EditError::Expired { path, at }),
+        (None, Some(at)) => Err(ends_before("expire", at, "expires-at")),
+        (None, None) => Ok(()),
+    }
+}
+
+/// Writes a value where one of that key is, with its comment, or behind the others.
+fn set(document: &mut DocumentMut, key: &str, mut value: Value) {
+    match document.get_mut(key).and_then(Item::as_value_mut) {
+        Some(before) => {
+            value.decor_mut().clone_from(before.decor());
+            *before = value;
+        }
+        None => _ = document.insert(key, value.into()),
+    }
+}
+
+/// One of the suspensions, however they are written.
+fn pause(pauses: &mut Item, number: usize) -> Option<&mut dyn TableLike> {
+    match pauses {
+        Item::ArrayOfTables(pauses) => Some(pauses.get_mut(number)?),
+        Item::Value(Value::Array(pauses)) => Some(pauses.get_mut(number)?.as_inline_table_mut()?),
+        _ => None,
+    }
+}
+
+/// The first suspension of an order that falls into that time, with its number.
+fn overlapping(order: &Order, from: Moment, until: Moment) -> Option<(usize, &Suspension)> {
+    let overlaps = |(_, before): &(usize, &Suspension)| {
         before.from < until && before.until.is_none_or(|before| from < before)
     };
-    order.dates.suspended.iter().find(overlaps)
+    order.dates.suspended.iter().enumerate().find(overlaps)
 }
 
 fn time(moment: Moment) -> Value {
@@ -242,6 +336,11 @@ scope = "exact"
         text.parse().expect("a time")
     }
 
+    fn changed(text: &str, path: &Path, change: &Change<'_>) -> Result<String, EditError> {
+        let now = moment("2026-11-23T00:00:00Z").at();
+        super::changed(text, path, change, now)
+    }
+
     fn lift(at: &str) -> Change<'static> {
         Change::Lift {
             at: moment(at),
@@ -265,8 +364,110 @@ scope = "exact"
         let told = again.expect_err("lifted").to_string();
         assert_eq!(
             told,
-            "x: the order is lifted already, at 2026-11-22T10:00:00+07:00"
+            "x: the order was lifted already, at 2026-11-22T10:00:00+07:00: to correct that, change `lifted-at` \
+             in the file"
         );
+    }
+
+    #[test]
+    fn a_lift_that_has_not_come_is_replaced_by_an_earlier_one_alone() {
+        let text = changed(ORDER, Path::new("x"), &lift("2026-12-31T00:00:00Z")).expect("ok");
+        let text = text.replace("31T00:00:00Z", "31T00:00:00Z # new year's eve");
+        for later in ["2026-12-31T00:00:00Z", "2027-01-01T00:00:00Z"] {
+            let problem = changed(&text, Path::new("x"), &lift(later)).expect_err("later");
+            assert_eq!(
+                problem.to_string(),
+                "x: the order is to be lifted already, at 2026-12-31T00:00:00Z, which is not later: change \
+                 `lifted-at` in the file"
+            );
+        }
+        for earlier in ["2026-12-30T00:00:00Z", "2026-11-22T00:00:00Z"] {
+            let text = changed(&text, Path::new("x"), &lift(earlier)).expect("earlier");
+            assert!(
+                text.contains(&format!("lifted-at = {earlier} # new year's eve\n")),
+                "{text}"
+            );
+            assert_eq!(text.matches("lift").count(), 2, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_order_that_expires_is_lifted_before_that_alone() {
+        for (expires, at, problem) in [
+            (
+                "2026-11-22T00:00:00Z",
+                "2026-11-23T00:00:00Z",
+                Some("expired already, at"),
+            ),
+            (
+                "2026-12-31T00:00:00Z",
+                "2027-01-01T00:00:00Z",
+                Some("is to expire already, at"),
+            ),
+            ("2026-12-31T00:00:00Z", "2026-11-23T00:00:00Z", None),
+        ] {
+            let text = format!("expires-at = {expires}\n{ORDER}");
+            let lifted = changed(&text, Path::new("x"), &lift(at));
+            match problem {
+                None => assert!(lifted.expect("ok").contains("lifted-at")),
+                Some(problem) => {
+                    let told = lifted.expect_err("it ends before").to_string();
+                    assert!(told.contains(&format!("{problem} {expires}")), "{told}");
+                    assert!(told.contains("change `expires-at`"), "{told}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_suspension_becomes_longer_but_not_shorter_and_begins_earlier_if_it_has_not_begun() {
+        let suspend = |from: &str, until: &str| Change::Suspend {
+            from: moment(&format!("{from}T00:00:00Z")),
+            until: moment(&format!("{until}T00:00:00Z")),
+            reason: "more talks",
+        };
+        let begun = ("2026-11-01", "2026-12-01");
+        let to_come = ("2026-12-10", "2026-12-20");
+        for (before, new, expected) in [
+            (
+                begun,
+                ("2026-11-23", "2027-01-01"),
+                Some(("2026-11-01", "2027-01-01")),
+            ),
+            (begun, ("2026-11-23", "2026-11-30"), None),
+            (begun, ("2026-10-01", "2026-12-01"), None),
+            (
+                to_come,
+                ("2026-11-23", "2026-12-20"),
+                Some(("2026-11-23", "2026-12-20")),
+            ),
+            (
+                to_come,
+                ("2026-11-23", "2027-01-01"),
+                Some(("2026-11-23", "2027-01-01")),
+            ),
+            (to_come, ("2026-11-23", "2026-12-15"), None),
+        ] {
+            let inline = changed(ORDER, Path::new("x"), &suspend(before.0, before.1)).expect("ok");
+            let table = format!(
+                "{ORDER}[[suspended]]\nfrom = {}T00:00:00Z\nuntil = {}T00:00:00Z\n",
+                before.0, before.1
+            );
+            for text in [inline, table] {
+                let text = changed(&text, Path::new("x"), &suspend(new.0, new.1));
+                let Some((from, until)) = expected else {
+                    text.expect_err("it would shrink");
+                    continue;
+                };
+                let order = Order::parse(&text.expect("ok"), Path::new("x")).expect("valid");
+                let [pause] = &*order.dates.suspended else {
+                    panic!("{:?}", order.dates);
+                };
+                assert_eq!(pause.from, moment(&format!("{from}T00:00:00Z")));
+                assert_eq!(pause.until, Some(moment(&format!("{until}T00:00:00Z"))));
+                assert_eq!(pause.reason.as_deref(), Some("more talks"));
+            }
+        }
     }
 
     #[test]
@@ -297,7 +498,7 @@ scope = "exact"
     }
 
     #[test]
-    fn an_order_that_is_suspended_already_is_named_as_that_with_its_end_and_what_to_do() {
+    fn a_suspension_that_is_there_already_is_named_with_its_end_and_what_to_do() {
         let suspend = |from: &str, until: &str| Change::Suspend {
             from: moment(from),
             until: moment(until),
@@ -306,14 +507,13 @@ scope = "exact"
         let first = suspend("2021-01-02T00:00:00Z", "2021-01-04T00:00:00Z");
         let once = changed(ORDER, Path::new("x"), &first).expect("ok");
         let open = format!("{ORDER}[[suspended]]\nfrom = 2021-01-02T00:00:00Z\n");
-        let remedy =
-            "; to end that earlier or later, change `until` of that suspension in the file";
+        let remedy = "; to begin or end that at another time, change `from` or `until` of that suspension in the file";
         for (text, until) in [(once, "2021-01-04T00:00:00Z"), (open, "further notice")] {
-            for (from, to) in [("01", "03"), ("03", "05"), ("02", "04"), ("01", "05")] {
+            for (from, to) in [("01", "03"), ("03", "04"), ("02", "04"), ("01", "05")] {
                 let day = |day: &str| format!("2021-01-{day}T00:00:00Z");
                 let again = changed(&text, Path::new("x"), &suspend(&day(from), &day(to)));
                 let before = format!(
-                    "x: the order is suspended already, from 2021-01-02T00:00:00Z until {until}"
+                    "x: the order has a suspension already, from 2021-01-02T00:00:00Z until {until}"
                 );
                 let problem = again.expect_err("overlaps").to_string();
                 assert_eq!(problem, format!("{before}{remedy}"));
