@@ -305,3 +305,30 @@ fn a_mistake_where_the_orders_are_stops_their_verbs() {
     }
     assert!(is_blocked(server.address, "a.example"));
 }
+
+#[test]
+fn the_only_order_in_force_that_is_gone_is_an_alarm_until_a_reload() {
+    let over = "effective-from = 2020-01-01T00:00:00Z\nexpires-at = 2021-01-01T00:00:00Z";
+    for (dates, is_alarm) in [(PAST, true), (over, false)] {
+        let (server, _upstream) = server("");
+        let text_of_order = order("x-1", dates, &target("a.example", "exact"));
+        server.replace("orders/x-1.toml", &text_of_order);
+        let known = |server: &Server| server.status()["orders"]["states"].clone();
+        let state = if is_alarm { "in-force" } else { "expired" };
+        until("the file", || known(&server)[state] == 1);
+        fs::remove_file(server.path("orders/x-1.toml")).expect("removed");
+        until("its end", || known(&server)[state].is_null());
+        let alarms = server.status()["alarms"].to_string();
+        assert_eq!(
+            alarms.contains("orders: the only order is gone and no longer in force"),
+            is_alarm,
+            "{alarms}"
+        );
+        assert_eq!(
+            server.verb(&["status"]).status.code(),
+            Some(i32::from(is_alarm))
+        );
+        assert!(server.verb(&["reload"]).status.success());
+        assert_eq!(server.status()["degraded"], false);
+    }
+}

@@ -54,6 +54,8 @@ pub struct Book {
     findings: Findings,
     /// Orders at the last conclusion.
     pub(super) count: usize,
+    /// The only order at the last conclusion, if there was one.
+    pub(super) only: Option<Arc<Order>>,
     /// How many orders there were before all of them were gone at once, until that is confirmed.
     pub(super) vanished: Option<usize>,
 }
@@ -121,6 +123,7 @@ impl Book {
             version: 0,
             findings: Findings::default(),
             count: 0,
+            only: None,
             vanished: None,
         }
     }
@@ -157,7 +160,7 @@ impl Book {
         let has_moved = self.orders.set(config.orders.dir.as_deref());
         if has_moved {
             // Another directory has other orders.
-            (self.count, self.vanished) = (0, None);
+            (self.count, self.only, self.vanished) = (0, None, None);
             self.unrecalled = None;
         }
         if has_moved || self.rules.is_none() {
@@ -499,7 +502,11 @@ mod tests {
         write(&["d"]);
         assert_eq!(sweep(&mut book), [""; 0]);
         remove("d");
-        assert_eq!(sweep(&mut book), [""; 0], "one order may end so");
+        let problems = sweep(&mut book);
+        assert!(
+            problems[0].contains(": the only order is gone"),
+            "{problems:?}"
+        );
     }
 
     #[test]

@@ -137,7 +137,10 @@ impl Book {
         });
         let orders = self.orders.recall(orders);
         self.count = orders.len();
-        let said: Vec<_> = orders.iter().map(|(_, order)| Arc::clone(order)).collect();
+        self.only = match &*orders {
+            [(_, only)] => Some(Arc::clone(only)),
+            _ => None,
+        };
         self.holders = orders
             .into_iter()
             .map(|(path, order)| (order.id.clone(), path))
@@ -155,13 +158,6 @@ impl Book {
             .map(|(path, all)| (path, Ok((all, String::new()))));
         self.exceptions.recall(exceptions);
         self.conclude();
-        let now = Timestamp::now();
-        let is_in_force = |order: &Order| Life::new(order, None).state(now) == State::InForce;
-        if let ([only], 0) = (&*said, self.count)
-            && is_in_force(only)
-        {
-            self.miss(1);
-        }
     }
 
     /// What is to be said of files that were not read since the start, a sentence each.
@@ -192,14 +188,25 @@ impl Book {
         sentences.into_iter().flatten()
     }
 
-    /// An empty directory may be a mount point without its file system. One order that is gone while serving may have
-    /// been lifted so; several at once are reported.
+    /// An empty directory may be a mount point without its file system: that several orders are gone at once is
+    /// reported, and that the only one is, if it was in force.
     pub(super) fn look_for_loss(&mut self) {
-        let count = self.orders().count();
-        let before = std::mem::replace(&mut self.count, count);
+        let files = self.orders.files().iter();
+        let single = files.filter(|(path, _)| !self.doubles.contains_key(*path));
+        let orders: Vec<_> = single
+            .filter_map(|(_, sheet)| Some(&sheet.good.as_ref()?.0))
+            .collect();
+        let only = match &*orders {
+            [only] => Some(Arc::clone(only)),
+            _ => None,
+        };
+        let before = std::mem::replace(&mut self.count, orders.len());
+        let only = std::mem::replace(&mut self.only, only);
+        let now = Timestamp::now();
+        let is_in_force = |order: Arc<Order>| Life::new(&order, None).state(now) == State::InForce;
         if self.count > 0 {
             self.vanished = None;
-        } else if before > 1 {
+        } else if before > 1 || only.is_some_and(is_in_force) {
             self.miss(before);
         }
     }
