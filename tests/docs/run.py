@@ -102,7 +102,8 @@ MASKS = [
 # The fields of an order's template that a person fills in.
 EDITOR = """#!/bin/bash
 sed -i -e 's/^\\(name\\|how\\) = "\\.\\.\\."/\\1 = "An example"/' -e 's/^en = "\\.\\.\\."/en = "An example"/' \\
-  -e 's/^legal-basis = .*/legal-basis = ["An example"]/' "$@"
+  -e 's/^legal-basis = .*/legal-basis = ["An example"]/' \\
+  -e "s/^issued-at = .*/issued-at = $(date --utc --date='-1 day' +%FT%TZ)/" "$@"
 """
 # Replaces what builds the program; anything else that cargo could do is a mistake in the documentation.
 SHIMS = """
