@@ -197,7 +197,7 @@ fn list_and_show_say_what_the_server_has_where_the_files_say_something_else() {
         then.contains("in force") && !then.contains("server"),
         "{then}"
     );
-    // One whose file is gone, which the server can't see.
+    // One without its file, which the server can't see.
     fs::set_permissions(server.path("orders"), fs::Permissions::from_mode(0o700)).expect("changed");
     chown(server.path("orders"), Some(0), Some(0)).expect("changed");
     fs::remove_file(server.path("orders/x-1.toml")).expect("removed");
@@ -235,9 +235,9 @@ fn an_order_that_is_to_be_lifted_later_can_be_lifted_now() {
     assert!(is_blocked(server.address, "a.example"));
     let output = server.verb(&[LIFT, &["--at", "2099-12-31"]].concat());
     assert_eq!(output.status.code(), Some(1));
-    let told = text(&output);
+    let said = text(&output);
     let why = "the order is to be lifted already, at 2098-12-31T00:00:00Z, which is not later: change `lifted-at`";
-    assert!(told.contains(why), "{told}");
+    assert!(said.contains(why), "{said}");
     let output = server.verb(&["order", "lift", "x-1", "--reason", "court: now"]);
     assert!(output.status.success(), "{}", text(&output));
     assert!(!is_blocked(server.address, "a.example"));
@@ -277,11 +277,11 @@ fn a_mistake_elsewhere_in_the_configuration_keeps_no_order_and_no_journal_from_i
             &["journal", "verify"],
         ] {
             let output = server.verb(verb);
-            let told = String::from_utf8_lossy(&output.stderr).into_owned();
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
             assert!(output.status.success(), "{verb:?}: {}", text(&output));
             assert!(
-                told.contains("tapis.toml:") && told.contains("these mistakes are in sections"),
-                "{verb:?}: {told}"
+                said.contains("tapis.toml:") && said.contains("these mistakes are in sections"),
+                "{verb:?}: {said}"
             );
         }
         assert!(!is_blocked(server.address, "a.example"));

@@ -132,7 +132,7 @@ struct Fileless<'o> {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Entry<'o> {
-    Told(Told<'o>),
+    Filed(Told<'o>),
     Fileless(Fileless<'o>),
 }
 
@@ -259,19 +259,19 @@ fn list(config: Option<&PathBuf>, args: &ListArgs, out: &mut impl Write) -> Resu
     known.sort_by_key(|(_, known)| (known.order.dates.effective_from, &known.order.id));
     let fileless = fileless(server.as_ref(), &book).filter(|(_, order)| is_wanted(order.state));
     if args.at.json {
-        let mut told = Vec::new();
+        let mut all = Vec::new();
         for &(state, Known { order, .. }) in &known {
             let of_server = of_server(order).map(|known| known.map(|known| known.state));
-            told.push(Entry::Told(Told {
+            all.push(Entry::Filed(Told {
                 state,
                 of_server,
                 order,
             }));
         }
         for (id, order) in fileless {
-            told.push(Entry::Fileless(Fileless::new(id, order)));
+            all.push(Entry::Fileless(Fileless::new(id, order)));
         }
-        writeln!(out, "{}", serde_json::to_string_pretty(&told)?)?;
+        writeln!(out, "{}", serde_json::to_string_pretty(&all)?)?;
     } else {
         for (state, known) in &known {
             let (id, spans) = (&known.order.id, spans(known, *state, at));
@@ -351,12 +351,12 @@ fn show(config: Option<&PathBuf>, args: &ShowArgs, out: &mut impl Write) -> Resu
     if args.at.json {
         let order = known.order;
         let of_server = of_server.map(|known| known.map(|known| known.state));
-        let told = Told {
+        let shown = Told {
             state,
             of_server,
             order,
         };
-        writeln!(out, "{}", serde_json::to_string_pretty(&told)?)?;
+        writeln!(out, "{}", serde_json::to_string_pretty(&shown)?)?;
         return Ok(());
     }
     tell::headline(known.order, state, out)?;

@@ -411,9 +411,9 @@ scope = "exact"
             match problem {
                 None => assert!(lifted.expect("ok").contains("lifted-at")),
                 Some(problem) => {
-                    let told = lifted.expect_err("it ends before").to_string();
-                    assert!(told.contains(&format!("{problem} {expires}")), "{told}");
-                    assert!(told.contains("change `expires-at`"), "{told}");
+                    let shown = lifted.expect_err("it ends before").to_string();
+                    assert!(shown.contains(&format!("{problem} {expires}")), "{shown}");
+                    assert!(shown.contains("change `expires-at`"), "{shown}");
                 }
             }
         }
