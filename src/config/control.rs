@@ -63,13 +63,14 @@ fn is_in_doubt(text: &str, problems: &Problems) -> bool {
     text.lines().any(sets_control) || !problems.0.iter().all(elsewhere)
 }
 
-/// Whether a line belongs to one of the [`OTHERS`].
+/// Whether a line belongs to one of the [`OTHERS`], or to a section of an unknown name beside `[server]`.
 fn is_elsewhere(text: &str, line: u32) -> bool {
     let up_to = text.lines().take(line as usize).map(str::trim);
     let header = up_to.filter(|line| line.starts_with('[')).last();
     header.is_some_and(|header| {
         let header = header.split('#').next().unwrap_or_default().trim_end();
-        OTHERS.contains(&header)
+        let is_server = |line: &str| section(line) == Some("server");
+        OTHERS.contains(&header) || (!is_server(header) && text.lines().any(is_server))
     })
 }
 
@@ -149,6 +150,12 @@ mod tests {
                 assert_eq!(of(&text), Ok(Some("s".into())), "{text}");
             }
             assert_eq!(of(&format!("[server]\nworkers = 2\n{mistake}")), Ok(None));
+        }
+        for text in [
+            "[gaurd]\n[server]\nworkers = 2\n",
+            "[server]\n[gaurd]\nx = 1\n",
+        ] {
+            assert_eq!(of(text), Ok(None), "{text}");
         }
         let latin = b"[server]\ncontrol = \"s\"\n# caf\xe9\n";
         assert_eq!(of_bytes(latin), Ok(Some("s".into())));

@@ -304,6 +304,21 @@ fn a_mistake_where_the_orders_are_stops_their_verbs() {
         }
     }
     assert!(is_blocked(server.address, "a.example"));
+    // Where the server is can't be known, and list needs none.
+    let config = fs::read_to_string(server.path("tapis.toml")).expect("readable");
+    let (own, _) = config.split_once("# spoilt\n").expect("it was spoilt");
+    let doubtful = own.replace("control =", "contrl =");
+    fs::write(server.path("tapis.toml"), doubtful).expect("written");
+    let output = server.verb(&["order", "list"]);
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(
+        text(&output).contains("control socket's place is in doubt"),
+        "{}",
+        text(&output)
+    );
+    assert_eq!(server.verb(LIFT).status.code(), Some(1));
+    let file = fs::read_to_string(server.path("orders/x-1.toml")).expect("readable");
+    assert!(!file.contains("lifted-at"), "{file}");
 }
 
 #[test]

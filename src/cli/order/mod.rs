@@ -213,7 +213,13 @@ fn read(
     if at.at.is_some() || book.orders_dir().is_none() {
         return Ok((book, None));
     }
-    let (server, why) = server::known(&book, &control.places(config)?)?;
+    let (server, why) = match control.places(config) {
+        Ok(places) => server::known(&book, &places)?,
+        Err(_) => (
+            None,
+            Some("the control socket's place is in doubt".to_owned()),
+        ),
+    };
     if let Some(why) = why {
         // If standard error is closed, the states are the same.
         let _ = writeln!(
@@ -231,9 +237,7 @@ fn fileless<'s>(
 ) -> impl Iterator<Item = (&'s String, &'s KnownOrder)> {
     let ids: HashSet<&str> = book.orders().map(|order| &*order.id).collect();
     let all = server.into_iter().flat_map(|server| &server.orders);
-    all.filter(move |(id, _)| !ids.contains(&***id))
-        .collect::<Vec<_>>()
-        .into_iter()
+    all.filter(move |(id, _)| !ids.contains(id.as_str()))
 }
 
 fn tell_fileless(id: &str, order: &KnownOrder, out: &mut impl Write) -> io::Result<()> {
