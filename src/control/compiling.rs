@@ -64,6 +64,17 @@ pub(super) enum CompileError {
     Broken,
 }
 
+impl CompileError {
+    /// Whether the system may let the same be done later.
+    fn passes(&self) -> bool {
+        match self {
+            Self::Store(_) | Self::Image(_) | Self::Program(_) => true,
+            Self::Child(error) => error.is_of_system(),
+            Self::Broken => false,
+        }
+    }
+}
+
 /// All that a compilation needs to know.
 pub(super) struct Job {
     pub(super) keeper: Keeper,
@@ -97,10 +108,27 @@ impl Job {
     }
 
     async fn compile(&self) -> Result<Base, CompileError> {
-        let compiler = Compiler::own(self.patience)?;
+        let desk = self.desk(false).await?;
+        let is_elsewhere = desk.is_elsewhere;
+        match self.compile_at(desk).await {
+            // The state directory's disk may be full.
+            Err(CompileError::Child(error)) if error.is_of_system() && !is_elsewhere => {
+                tracing::warn!(%error, "compiling elsewhere");
+                let desk = self.desk(true).await?;
+                self.compile_at(desk).await
+            }
+            ended => ended,
+        }
+    }
+
+    async fn desk(&self, elsewhere: bool) -> Result<Desk, CompileError> {
         let (keeper, images) = (self.keeper.clone(), self.images.clone());
-        let desk = tokio::task::spawn_blocking(move || keeper.desk(&images));
-        let desk = desk.await.map_err(|_| CompileError::Broken)??;
+        let desk = tokio::task::spawn_blocking(move || keeper.desk(&images, elsewhere));
+        Ok(desk.await.map_err(|_| CompileError::Broken)??)
+    }
+
+    async fn compile_at(&self, desk: Desk) -> Result<Base, CompileError> {
+        let compiler = Compiler::own(self.patience)?;
         let (place, delta) = (desk.out.clone(), desk.delta.clone());
         let plan = self.plan(desk);
         let mut last = String::new();
@@ -304,8 +332,12 @@ impl Control {
                     self.stay_in_delta(&error);
                 }
                 for wanted in compiled.wanted {
-                    let (path, text) = (wanted.config.source.path.clone(), error.to_string());
-                    self.refuse(wanted.ticket, Refusal::NotCompiled { path, text });
+                    let refusal = Refusal::NotCompiled {
+                        path: wanted.config.source.path.clone(),
+                        text: error.to_string(),
+                        passes: error.passes(),
+                    };
+                    self.refuse(wanted.ticket, refusal);
                 }
                 return;
             }
@@ -369,7 +401,10 @@ impl Control {
         super::report::log_load(list, Err(&refusal));
         let problem = format!("{}: {refusal}", list.name());
         // It is read again until it is quiet; once is enough to tell.
-        let known = refusal.transient() && list.refused.is_some();
+        let known = match refusal.waits_for_room() {
+            true => list.is_refused_alike(&refusal),
+            false => refusal.transient() && list.refused.is_some(),
+        };
         let told = (!known).then(|| (format!("list {}", list.name()), refusal.to_string()));
         list.settle(Err(refusal), tokio::time::Instant::now());
         if let Some((what, problem)) = told {

@@ -51,6 +51,8 @@ pub(super) struct Desk {
     pub(super) out: PathBuf,
     pub(super) base: Option<PathBuf>,
     pub(super) delta: Option<PathBuf>,
+    /// It is not in the state directory.
+    pub(super) is_elsewhere: bool,
 }
 
 /// What is to be kept.
@@ -162,13 +164,13 @@ impl Keeper {
     }
 
     /// Makes room for a compiler: in the state directory, or elsewhere if that can't be written to.
-    /// The images are written there if they are not there.
+    /// The images are written there if they are not there. `elsewhere`: not in the state directory in any case.
     ///
     /// # Errors
     /// When there is no room anywhere.
-    pub(super) fn desk(&self, images: &Images) -> Result<Desk, StoreError> {
+    pub(super) fn desk(&self, images: &Images, elsewhere: bool) -> Result<Desk, StoreError> {
         let mut places = self.places();
-        if let Some(place) = &mut places.state {
+        if let Some(place) = places.state.as_mut().filter(|_| !elsewhere) {
             match place.desk(images) {
                 Ok(desk) => return Ok(desk),
                 Err(error) => tracing::warn!(%error, "compiling elsewhere"),
@@ -183,7 +185,10 @@ impl Keeper {
             places.scratch = Some((Place { store, base: None }, folder));
         }
         let scratch = places.scratch.as_mut().expect("it was made above");
-        scratch.0.desk(images)
+        Ok(Desk {
+            is_elsewhere: true,
+            ..scratch.0.desk(images)?
+        })
     }
 
     /// Lets the next compiler have the base written anew: what lies on the disk may be damaged.
@@ -294,7 +299,12 @@ impl Place {
             written.map(|()| file.clone()).map_err(io("written", &file))
         });
         let delta = delta.transpose()?;
-        Ok(Desk { out, base, delta })
+        Ok(Desk {
+            out,
+            base,
+            delta,
+            is_elsewhere: false,
+        })
     }
 
     /// The number of a base's file, which is written if there is none.

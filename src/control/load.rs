@@ -177,12 +177,15 @@ pub enum Refusal {
     },
     /// The compiler made nothing.
     #[error(
-        "{path}: not compiled: {text}; it is tried again when the file changes, or with: tapis reload", path = .path.shown())]
+        "{path}: not compiled: {text}; it is tried again {after}when the file changes, and with: tapis reload",
+        after = if *.passes { "after a while, " } else { "" }, path = .path.shown())]
     NotCompiled {
         /// The file.
         path: PathBuf,
         /// Why, as a sentence.
         text: String,
+        /// Whether the same may succeed later.
+        passes: bool,
     },
 }
 
@@ -208,6 +211,11 @@ impl Refusal {
     /// Whether a rollback holds the list.
     pub(super) fn is_rollback(&self) -> bool {
         matches!(self, Self::RolledBack { .. })
+    }
+
+    /// Whether to compile it again after a while.
+    pub(super) fn waits_for_room(&self) -> bool {
+        matches!(self, Self::NotCompiled { passes: true, .. })
     }
 
     /// Whether to try again by itself.

@@ -21,6 +21,8 @@ use crate::policy::rule::Source;
 
 /// When to read a file again that changed while it was read, at first.
 const RETRY: Duration = Duration::from_millis(300);
+/// When to compile it again if the system did not let it be compiled, at first and at last: for lack of room, say.
+const COMPILE_AGAIN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
 
 /// One list.
 #[derive(Debug)]
@@ -405,7 +407,11 @@ impl ListState {
     /// Whether it is refused for the same reason already.
     pub(super) fn is_refused_alike(&self, refusal: &Refusal) -> bool {
         let before = self.refused.as_ref();
-        before.is_some_and(|(before, _)| before.to_string() == refusal.to_string())
+        before.is_some_and(|(before, _)| {
+            // What was to be written had another name then.
+            let wait = before.waits_for_room() && refusal.waits_for_room();
+            wait || before.to_string() == refusal.to_string()
+        })
     }
 
     /// A load ended: keeps what it made, or why it made nothing. Returns whether the rules changed.
@@ -428,16 +434,21 @@ impl ListState {
                     // Sweeps find it changed, and try again.
                     self.seen = None;
                 }
-                if refusal.transient() {
+                let again = match refusal.waits_for_room() {
+                    true => Some(COMPILE_AGAIN),
+                    false => refusal.transient().then_some((RETRY, OPEN_QUIET)),
+                };
+                if let Some((first, last)) = again {
                     self.seen = None;
                     let released = loading.map_or(Guards::NONE, |loading| loading.released);
                     self.released = self.released.and(released);
-                    let at = now + self.retry;
+                    let pause = self.retry.clamp(first, last);
+                    let at = now + pause;
                     // A writer's own time goes on.
                     if self.due.is_none_or(|due| due.at < at) {
                         self.due = Some(Due { at, writer: false });
                     }
-                    self.retry = (self.retry * 2).min(OPEN_QUIET);
+                    self.retry = pause * 2;
                 }
                 let alike = self.is_refused_alike(&refusal);
                 let before = self.refused.take().filter(|_| alike);

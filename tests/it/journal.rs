@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -430,11 +430,26 @@ fn after_a_kill_the_journal_goes_on_and_says_what_is_in_force() {
     assert!(verify(&server).starts_with("good: "), "{}", verify(&server));
 }
 
-/// The state directory as the server sees it.
-fn seen_by(server: &Server, name: &str) -> PathBuf {
+/// A file as the server sees it.
+pub(crate) fn seen_by(server: &Server, name: &str) -> PathBuf {
     let path = server.path(name);
     let inside = path.strip_prefix("/").expect("absolute");
     PathBuf::from(format!("/proc/{}/root", server.id())).join(inside)
+}
+
+/// Takes all room of a disk.
+pub(crate) fn fill(filler: &Path) {
+    let mut bytes = 1 << 20;
+    while bytes > 0 {
+        let file = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(filler);
+        match std::io::Write::write_all(&mut file.expect("opened"), &vec![0; bytes]) {
+            Ok(()) => {}
+            Err(_) => bytes /= 2,
+        }
+    }
 }
 
 #[test]
@@ -450,17 +465,7 @@ fn on_a_full_disk_blocking_goes_on_and_no_entry_is_lost() {
     let program = env!("CARGO_BIN_EXE_tapis");
     let server = Server::start_by("unshare", &["-m", "sh", "-c", script, program], folder);
     let filler = seen_by(&server, "disk/filler");
-    let mut octets = 1 << 20;
-    while octets > 0 {
-        let file = fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&filler);
-        match std::io::Write::write_all(&mut file.expect("opened"), &vec![0; octets]) {
-            Ok(()) => {}
-            Err(_) => octets /= 2,
-        }
-    }
+    fill(&filler);
     for round in 0..20 {
         let name = format!("n{round}.example");
         write_order(&server, &format!("x-{round}"), &name);

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
+use crate::journal::{fill, seen_by};
 use crate::support::client::{is_blocked, until};
 use crate::support::server::{Server, folder, list, preamble, refused, tapis, text};
 use crate::support::upstream::Upstream;
@@ -369,4 +370,68 @@ fn images_are_described_and_compared() {
         "{}",
         text(&output)
     );
+}
+
+/// A server with a small list, whose state directory is on a disk of its own, and whose temporary files are in
+/// `temporary`.
+fn on_a_disk_of_its_own(temporary: &str) -> (Server, Upstream) {
+    let upstream = Upstream::plain();
+    let config = keeping(&upstream, &["ads"]);
+    let config = config.replace(
+        "dir = \"state\"",
+        "dir = \"disk/state\"\n[guard]\ngrow-percent = 0",
+    );
+    let folder = folder(&config, &[("ads", "ads.example\n")]);
+    for name in ["disk", "tmp"] {
+        fs::create_dir(folder.path().join(name)).expect("made");
+    }
+    let script = format!(
+        "mount -t tmpfs -o size=4m tmpfs disk && exec env TMPDIR={temporary} \"$0\" serve --config tapis.toml"
+    );
+    let program = env!("CARGO_BIN_EXE_tapis");
+    let server = Server::start_by("unshare", &["-m", "sh", "-c", &script, program], folder);
+    until("it is kept", || {
+        seen_by(&server, "disk/state/current").exists()
+    });
+    (server, upstream)
+}
+
+#[test]
+#[ignore = "needs root, unshare and mount"]
+fn a_large_list_comes_into_force_while_the_state_directorys_disk_is_full() {
+    let (server, _upstream) = on_a_disk_of_its_own("tmp");
+    fill(&seen_by(&server, "disk/filler"));
+    server.replace("ads", &large("ads.example\n"));
+    until("the list", || {
+        server.status()["lists"][0]["state"] != "current"
+            || is_blocked(server.address, "n1.large.example")
+    });
+    assert!(
+        is_blocked(server.address, "n1.large.example"),
+        "{}",
+        server.status()["lists"]
+    );
+    assert_eq!(server.status()["lists"][0]["state"], "current");
+}
+
+#[test]
+#[ignore = "needs root, unshare and mount"]
+fn a_large_list_that_no_disk_has_room_for_is_compiled_once_there_is_room() {
+    let (server, _upstream) = on_a_disk_of_its_own("disk");
+    let filler = seen_by(&server, "disk/filler");
+    fill(&filler);
+    server.replace("ads", &large("ads.example\n"));
+    let list = || server.status()["lists"][0].clone();
+    until("the alarm", || list()["state"] == "held");
+    let alarm = list()["alarm"].as_str().expect("an alarm").to_owned();
+    assert!(
+        alarm.contains("No space left") && alarm.contains("after a while"),
+        "{alarm}"
+    );
+    assert!(is_blocked(server.address, "ads.example"));
+    fs::remove_file(filler).expect("removed");
+    until("the list", || {
+        is_blocked(server.address, "n1.large.example")
+    });
+    until("the alarm's end", || list()["state"] == "current");
 }

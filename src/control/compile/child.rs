@@ -46,6 +46,18 @@ pub enum ChildError {
     Nonsense(String),
 }
 
+impl ChildError {
+    /// Whether the system did not let it work: there is no room, say. That may pass, and be otherwise elsewhere.
+    pub fn is_of_system(&self) -> bool {
+        match self {
+            Self::Start { .. } => true,
+            // As `io::Error` displays what the system says.
+            Self::Failed(text) => text.contains("(os error "),
+            Self::Killed(_) | Self::Hung(_) | Self::Nonsense(_) => false,
+        }
+    }
+}
+
 /// This program, also when its file was replaced since: then the name would be another version's.
 fn own_program() -> io::Result<PathBuf> {
     if cfg!(target_os = "linux") {
