@@ -16,7 +16,7 @@ use crate::support::upstream::{Upstream, name};
 const ORDER: &str = "id = \"x-2026-1\"\nlegal-basis = [\"law\"]\nissued-at = 2020-01-01T00:00:00Z\n\
                      effective-from = 2020-01-01T00:00:00Z\nreview-at = 2090-01-01T00:00:00Z\n\
                      [authority]\nname = \"A\"\n[reason]\nen = \"r\"\n[redress]\nhow = \"write\"\n\
-                     [[targets]]\nname = \"www.gambling.example.net\"\nscope = \"exact\"\n";
+                     [[targets]]\nname = \"partner.example.com\"\nscope = \"exact\"\n";
 
 fn shipped(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -132,9 +132,9 @@ fn the_providers_example_blocks_and_frees_as_its_comments_say() {
         let answer = ask(address, name, RecordType::A);
         assert_eq!(rcode(&answer), ResponseCode::NXDomain, "{name}");
     }
-    let freed = "www.gambling.example.net";
-    assert!(!is_blocked(address, freed), "no list blocks it");
-    assert!(is_blocked(address, "gambling.example.net"));
+    for name in ["gambling.example.net", "www.gambling.example.net"] {
+        assert!(is_blocked(address, name), "{name}: enforced whole");
+    }
     let reverse = ask(address, "1.0.0.10.in-addr.arpa", RecordType::PTR);
     assert_eq!(rcode(&reverse), ResponseCode::NoError);
     let asked = upstream.asked();
@@ -159,6 +159,70 @@ fn the_providers_example_enforces_the_mandated_list_whole() {
     let status = server.status();
     assert_eq!(status["lists"][0]["warned"], 1);
     assert_eq!(status["degraded"], false);
+}
+
+#[test]
+fn the_providers_allow_list_frees_what_lists_block_and_nothing_of_the_shipped_mandated_list() {
+    let upstream = Upstream::plain();
+    let server = provider(&upstream);
+    let mandated = fs::read_to_string(server.path("lists/mandated.txt")).expect("readable");
+    let freed = fs::read_to_string(server.path("lists/never-block.txt")).expect("readable");
+    let names = |list: &str| {
+        let lines = list.lines().filter(|line| !line.starts_with('#'));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    for freed in names(&freed) {
+        for name in names(&mandated) {
+            let apart = !freed.ends_with(&name) && !name.ends_with(&freed);
+            assert!(apart, "{name} is not enforced whole beside {freed}");
+        }
+        server.replace(
+            "lists/mandated.txt",
+            &format!("{mandated}{freed}\nx.example\n"),
+        );
+        until("the list", || is_blocked(server.address, "x.example"));
+        assert!(!is_blocked(server.address, &freed), "as the comments say");
+        server.replace("lists/mandated.txt", &format!("{mandated}{freed}\n"));
+        server.verb(&["reload", "--accept", "mandated:shrunk"]);
+    }
+}
+
+#[test]
+fn the_providers_mandated_list_is_held_if_a_fifth_of_it_is_gone() {
+    let upstream = Upstream::plain();
+    let server = provider(&upstream);
+    let path = "lists/mandated.txt";
+    let list = |count| {
+        (0..count)
+            .map(|n| format!("n{n}.example\n"))
+            .collect::<String>()
+    };
+    server.replace(path, &list(100));
+    until("the list", || is_blocked(server.address, "n99.example"));
+    server.replace(path, &(list(80) + "com"));
+    until("the guard", || {
+        server.status()["lists"][0]["state"] == "held"
+    });
+    assert!(is_blocked(server.address, "n99.example"));
+    assert!(!is_blocked(server.address, "www.other.com"));
+    let output = server.verb(&["reload", "--accept", "mandated:shrunk"]);
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(!is_blocked(server.address, "www.other.com"), "left out");
+}
+
+#[test]
+fn a_bad_line_of_the_providers_mandated_list_is_a_warning() {
+    let upstream = Upstream::plain();
+    let server = provider(&upstream);
+    let path = "lists/mandated.txt";
+    let list = fs::read_to_string(server.path(path)).expect("readable");
+    server.replace(path, &(list + "x.example\nforbidden..example\n"));
+    until("the list", || is_blocked(server.address, "x.example"));
+    let told = text(&server.verb(&["status"]));
+    assert!(
+        told.contains("list mandated: 3 rules, WARNING: 1 bad line"),
+        "{told}"
+    );
 }
 
 #[test]
@@ -202,7 +266,7 @@ fn an_order_of_the_providers_example_blocks_what_no_list_may_and_is_lifted_by_a_
     let server = provider(&upstream);
     server.replace("orders/x.toml", ORDER);
     until("the order", || {
-        is_blocked(server.address, "www.gambling.example.net")
+        is_blocked(server.address, "partner.example.com")
     });
     let lift = [
         "order",
@@ -214,7 +278,7 @@ fn an_order_of_the_providers_example_blocks_what_no_list_may_and_is_lifted_by_a_
     let output = server.verb(&lift);
     assert!(output.status.success(), "{}", text(&output));
     until("the lift", || {
-        !is_blocked(server.address, "www.gambling.example.net")
+        !is_blocked(server.address, "partner.example.com")
     });
     let record = fs::read_to_string(server.path("orders/x.toml")).expect("readable");
     assert!(record.contains("a court's decision"), "{record}");
