@@ -71,6 +71,7 @@ impl Loaded {
             rules: self.rules,
             signature: self.signature,
             released: self.released,
+            ended: self.tally.ended,
         }
     }
 }
@@ -144,6 +145,9 @@ pub enum Refusal {
     /// It holds NUL octets.
     #[error("{path}: holds binary data, not text; if it is compressed, unpack it first", path = .0.shown())]
     Binary(PathBuf),
+    /// It is UTF-16.
+    #[error("{path}: UTF-16 text, and lists are UTF-8: save it as UTF-8, or convert it with: iconv -f UTF-16 -t UTF-8", path = .0.shown())]
+    Utf16(PathBuf),
     /// It has more rules than an image can hold.
     #[error("{path}: {source}", path = .path.shown())]
     TooLarge {
@@ -357,15 +361,21 @@ pub(super) fn read(
     let mut reader = lists::Reader::new(notation);
     let mut hasher = blake3::Hasher::new();
     let mut account = Account::default();
-    let mut admitted = |name: &Name, scope, line| {
-        if wards.is_none_or(|(wards, list)| account.admits(wards, list, name, scope, line)) {
+    let mut admit = |cut, name: &Name, scope, line| {
+        let admits = |(wards, list)| {
+            let list = Guarded { cut, ..list };
+            account.admits(wards, list, name, scope, line)
+        };
+        if wards.is_none_or(admits) {
             rule(name, scope, line);
         }
     };
     let mut done = 0;
     let mut each = |piece: &[u8], of| {
         hasher.update(piece);
-        reader.feed(piece, &mut admitted);
+        reader.feed(piece, &mut |name: &_, scope, line| {
+            admit(false, name, scope, line);
+        });
         done += piece.len() as u64;
         progress(done, of);
     };
@@ -376,7 +386,9 @@ pub(super) fn read(
         }
         None => Some(read_quiet(path, each)?),
     };
-    let mut tally = reader.finish(&mut admitted);
+    let mut tally = reader.finish(&mut |name: &_, scope, line| {
+        admit(true, name, scope, line);
+    });
     tally.rules -= account.total();
     tally.guarded = account;
     Ok(Reading {
@@ -386,6 +398,15 @@ pub(super) fn read(
         at: Timestamp::now(),
         took: start.elapsed(),
     })
+}
+
+/// Whether a file that starts so is UTF-16: by its byte order mark, or as every second byte is NUL.
+fn is_utf16(start: &[u8]) -> bool {
+    let pairs = || start.chunks_exact(2);
+    start.starts_with(b"\xFF\xFE")
+        || start.starts_with(b"\xFE\xFF")
+        || (start.len() > 1 && pairs().all(|pair| pair[0] != 0 && pair[1] == 0))
+        || (start.len() > 1 && pairs().all(|pair| pair[0] == 0 && pair[1] != 0))
 }
 
 /// Reads a text file that nobody writes meanwhile, piece by piece, each with the octets of the
@@ -404,14 +425,15 @@ fn read_quiet(path: &Path, mut each: impl FnMut(&[u8], u64)) -> Result<Signature
     }
     let before = Signature::from(&meta);
     let mut piece = Vec::with_capacity(PIECE);
-    let (mut read, mut binary) = (0, false);
+    let (mut read, mut binary, mut utf16) = (0, false, false);
     // One octet more than there should be tells that it grew.
     while read <= meta.len() {
         let most = if read == 0 { SNIFF } else { PIECE };
         piece.clear();
         let result = (&mut file).take(most as u64).read_to_end(&mut piece);
         let count = result.map_err(unreadable)?;
-        binary = read == 0 && piece.contains(&0);
+        utf16 = read == 0 && is_utf16(&piece);
+        binary = utf16 || (read == 0 && piece.contains(&0));
         if count == 0 || binary {
             break;
         }
@@ -421,6 +443,9 @@ fn read_quiet(path: &Path, mut each: impl FnMut(&[u8], u64)) -> Result<Signature
     let after = Signature::from(&file.metadata().map_err(unreadable)?);
     if before != after || (!binary && read != meta.len()) {
         return Err(Refusal::Changing(path.to_owned()));
+    }
+    if utf16 {
+        return Err(Refusal::Utf16(path.to_owned()));
     }
     if binary {
         return Err(Refusal::Binary(path.to_owned()));
@@ -434,6 +459,7 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
+    use crate::config::guard::WardSet;
     use crate::control::guard::release::Guard;
     use crate::policy::rule::Kind;
 
@@ -455,6 +481,7 @@ mod tests {
             rules,
             signature: None,
             released: Guards::NONE,
+            ended: false,
         });
         let fresh = load(&list(&path), &rails(), before.as_slice(), released)?;
         assert_eq!(fresh.loaded.released, released);
@@ -525,6 +552,41 @@ mod tests {
     }
 
     #[test]
+    fn a_rule_that_guards_mind_is_left_out_of_a_last_line_without_an_end_in_any_list() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("list");
+        let mut list = list(&path);
+        for (kind, warn) in [
+            (Kind::Block, WardSet::ALL),
+            (Kind::Block, WardSet::NONE),
+            (Kind::Allow, WardSet::NONE),
+        ] {
+            (list.source.kind, list.warn) = (kind, warn);
+            for last in [".com", ".co.uk", "*.github.io"] {
+                for (content, rules) in [
+                    (format!("a.test\n{last}"), 1),
+                    (format!("a.test\n{last}\nb.test"), 3),
+                ] {
+                    fs::write(&path, &content).expect("written");
+                    let fresh = load(&list, &rails(), &[], Guards::NONE).expect("taken");
+                    let (loaded, counts) =
+                        (fresh.loaded, kind == Kind::Allow || warn == WardSet::ALL);
+                    let rules = rules - usize::from(rules == 3 && !counts && last != "*.github.io");
+                    assert_eq!(loaded.rules, rules, "{kind:?} {content:?}");
+                    assert!(!loaded.tally.ended);
+                    if let (1, [left]) = (rules, &*loaded.tally.guarded.first) {
+                        assert!(
+                            left.why.ends_with("within its line: cut off?"),
+                            "{}",
+                            left.why
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_file_that_changes_while_it_is_read_is_not_taken() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("list");
@@ -564,6 +626,16 @@ mod tests {
     fn what_can_not_be_a_list_is_refused_whatever_is_released() {
         let binary = loaded(b"\x1f\x8b\x08\x00\x00", None, Guards::ALL).expect_err("refused");
         assert!(binary.to_string().contains("binary"), "{binary}");
+        for start in ["\u{feff}", ""] {
+            let text = format!("{start}# a list\na.test\nb.test\n");
+            let units = || text.encode_utf16();
+            let little: Vec<u8> = units().flat_map(u16::to_le_bytes).collect();
+            let big: Vec<u8> = units().flat_map(u16::to_be_bytes).collect();
+            for content in [little, big] {
+                let refusal = loaded(&content, None, Guards::ALL).expect_err("refused");
+                assert!(refusal.to_string().contains("UTF-16 text"), "{refusal}");
+            }
+        }
         let dir = tempfile::tempdir().expect("a folder");
         let folder = load(&list(dir.path()), &rails(), &[], Guards::ALL).expect_err("refused");
         assert!(matches!(folder, Refusal::NotAFile(_)));

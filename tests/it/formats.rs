@@ -59,6 +59,14 @@ fn a_list_in_another_format_is_recognised_and_not_offered_to_be_accepted() {
             "{\n  \"domains\": [\n    \"a.example\",\n    \"b.example\"\n  ]\n}\n",
             "JSON",
         ),
+        (
+            "https://a.example/x\nhttp://b.example/y?z=1\nhttps://c.example:8443/\n",
+            "a list of URLs",
+        ),
+        (
+            "192.0.2.1\n192.0.2.0/24\n2001:db8::1\n",
+            "a list of IP addresses",
+        ),
     ] {
         for keys in ["format = \"domains\"", "format = \"hosts\""] {
             let (told, code) = check(content, keys);

@@ -67,11 +67,16 @@ impl Account {
             }
             return true;
         }
+        let counts = counts && !list.cut;
+        let cut = match list.cut {
+            true => ", and the file ends within its line: cut off?",
+            false => "",
+        };
         let rule = || LeftOut {
             line,
             rule: format!("{}{name}", scope.sign()),
             ward: cover.ward(),
-            why: cover.told(name),
+            why: cover.told(name) + cut,
         };
         if counts {
             self.warned += 1;

@@ -13,7 +13,8 @@ use crate::config::shown::{Show, counted};
 use crate::control::lists::{Bad, FileFormat, Tally};
 use crate::control::load::Signature;
 
-/// Growth by fewer rules is never held: a young list may well be ten times as long tomorrow.
+/// Growth by fewer rules is never held: a young list may well be ten times as long tomorrow. A list of fewer may be
+/// one that people write.
 const FEW: usize = 1000;
 
 /// What is in force of a list, or was before a rollback.
@@ -25,6 +26,9 @@ pub struct InForce {
     pub signature: Option<Signature>,
     /// Guards that were released for it and stay so.
     pub released: Guards,
+    /// The file's last line had an end, as far as is known.
+    #[serde(default)]
+    pub ended: bool,
 }
 
 /// Guards that stay released for this state of the file. Those of its number of rules don't: that may be
@@ -96,14 +100,33 @@ enum Reason {
         before: usize,
         percent: usize,
     },
-    #[error("{rules}, {percent} % more than the {before} in force", rules = counted(*.now, "rule", "rules"))]
-    Grown {
-        now: usize,
-        before: usize,
-        percent: usize,
-    },
+    #[error(
+        "{rules}, fewer than the {before} in force, and its last line has no end any more: cut off?",
+        rules = counted(*.now, "rule", "rules")
+    )]
+    Cut { now: usize, before: usize },
+    #[error("{rules}, {more} in force", rules = counted(*.now, "rule", "rules"), more = more(*.now, *.before))]
+    Grown { now: usize, before: usize },
     #[error("written at {since:.0}, over {limit} ago", limit = counted(*.hours, "hour", "hours"))]
     Old { since: Timestamp, hours: u32 },
+}
+
+/// How many more, as a phrase; by their share as long as that says more than a multiple.
+fn more(now: usize, before: usize) -> String {
+    let percent = percent(now - before, before);
+    match percent < 1000 {
+        true => format!("{percent} % more than the {before}"),
+        false => format!(
+            "{} times the {}",
+            now / before,
+            counted(before, "rule", "rules")
+        ),
+    }
+}
+
+/// The share, rounded up.
+fn percent(change: usize, before: usize) -> usize {
+    change.saturating_mul(100).div_ceil(before)
 }
 
 fn are(count: u32) -> &'static str {
@@ -115,7 +138,7 @@ impl Reason {
         match self {
             Self::Empty => Guard::Empty,
             Self::Bad { .. } => Guard::Bad,
-            Self::Shrunk { .. } => Guard::Shrunk,
+            Self::Shrunk { .. } | Self::Cut { .. } => Guard::Shrunk,
             Self::Grown { .. } => Guard::Grown,
             Self::Old { .. } => Guard::Old,
         }
@@ -238,14 +261,14 @@ fn lines(tally: &Tally, limits: &Limits) -> Option<Reason> {
     })
 }
 
-fn count(newest: &Newest<'_>, before: &InForce, limits: &Limits) -> Option<Reason> {
-    let (now, before) = (newest.rules?, before.rules);
+fn count(newest: &Newest<'_>, in_force: &InForce, limits: &Limits) -> Option<Reason> {
+    let (now, before) = (newest.rules?, in_force.rules);
     // Of nothing there is no share, and what holds comments alone is a lift.
     if before == 0 || newest.tally.lines == 0 {
         return None;
     }
-    let percent = |change: usize| change.saturating_mul(100).div_ceil(before);
     let (gone, new) = (before.saturating_sub(now), now.saturating_sub(before));
+    let percent = |change| percent(change, before);
     if percent(gone) > limits.shrink_percent as usize {
         let percent = percent(gone);
         return Some(Reason::Shrunk {
@@ -254,12 +277,12 @@ fn count(newest: &Newest<'_>, before: &InForce, limits: &Limits) -> Option<Reaso
             percent,
         });
     }
+    // Who edits a short list by hand may well leave the last line without an end.
+    if gone > 0 && before >= FEW && in_force.ended && !newest.tally.ended {
+        return Some(Reason::Cut { now, before });
+    }
     let counts = limits.grow_percent > 0 && new >= FEW;
-    (counts && percent(new) > limits.grow_percent as usize).then(|| Reason::Grown {
-        now,
-        before,
-        percent: percent(new),
-    })
+    (counts && percent(new) > limits.grow_percent as usize).then_some(Reason::Grown { now, before })
 }
 
 fn age(newest: &Newest<'_>, before: &InForce, limits: &Limits) -> Option<Reason> {
@@ -291,6 +314,7 @@ mod tests {
             first_warned: Vec::new(),
             released: Vec::new(),
         },
+        ended: false,
     };
 
     fn tally(lines: u32, bad: u32) -> Tally {
@@ -314,6 +338,7 @@ mod tests {
             rules,
             signature: None,
             released: Guards::NONE,
+            ended: false,
         });
         let judged = judge(&newest, before.as_slice(), &limits, Guards::NONE);
         judged.err().map_or(Guards::NONE, |held| held.guards())
@@ -411,6 +436,7 @@ mod tests {
                 rules: 9,
                 signature,
                 released: Guards::NONE,
+                ended: false,
             });
             judge(&newest, before.as_slice(), &limits, released)
         };
@@ -452,11 +478,13 @@ mod tests {
                 rules: 20,
                 signature: None,
                 released: Guards::NONE,
+                ended: false,
             };
             let accepted = InForce {
                 rules: 9,
                 signature: one,
                 released,
+                ended: false,
             };
             let judged = judge(
                 &newest,
@@ -483,6 +511,7 @@ mod tests {
             rules: 9,
             signature: None,
             released: Guards::NONE,
+            ended: false,
         }];
         let told = |released| {
             let held = judge(&newest, &before, &Limits::default(), released);

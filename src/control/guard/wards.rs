@@ -47,6 +47,9 @@ pub struct Guarded {
     pub warn: WardSet,
     /// How many of those that are left out, and of those that are reported, are kept with their text.
     pub kept: usize,
+    /// They are of a last line that has no end, so a name may be cut off: those that would be reported are left
+    /// out, too, whatever the list.
+    pub cut: bool,
 }
 
 impl From<Kind> for Guarded {
@@ -55,6 +58,7 @@ impl From<Kind> for Guarded {
             kind,
             warn: WardSet::NONE,
             kept: KEPT,
+            cut: false,
         }
     }
 }

@@ -56,6 +56,10 @@ pub enum FileFormat {
     Domains,
     /// [`Format::Hosts`](crate::config::Format::Hosts).
     Hosts,
+    /// URLs, one a line.
+    Urls,
+    /// Addresses without names.
+    Addresses,
     /// One of another program, or comments that the list's `comments` does not know.
     Foreign(Foreign),
 }
@@ -72,6 +76,10 @@ impl fmt::Display for FileFormat {
         match self {
             Self::Domains => f.write_str("a list of names: set format = \"domains\""),
             Self::Hosts => f.write_str("a hosts file: set format = \"hosts\""),
+            Self::Urls => f.write_str("a list of URLs: keep the host name of each alone"),
+            Self::Addresses => f.write_str(
+                "a list of IP addresses, which is for a firewall: rules here are on names",
+            ),
             Self::Foreign(foreign) => match foreign {
                 Foreign::Adblock => unsupported(f, "an adblock filter list"),
                 Foreign::Dnsmasq => unsupported(f, "a configuration of dnsmasq"),

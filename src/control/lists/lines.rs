@@ -74,6 +74,11 @@ impl Cutter {
         }
     }
 
+    /// Whether what was fed is nothing, or ends with a line end.
+    pub(super) fn is_ended(&self) -> bool {
+        !self.open
+    }
+
     /// Calls `each` with a last line that does not end: the file does.
     pub(super) fn finish(&mut self, mut each: impl FnMut(u32, &[u8])) {
         if self.open {

@@ -103,9 +103,10 @@ impl Reader {
         cutter.feed(piece, |number, line| lines.read(number, line, rule));
     }
 
-    /// The file ends here.
+    /// The file ends here. What `rule` is called with is of a last line that has no end.
     pub fn finish(mut self, rule: &mut impl FnMut(&Name, Scope, u32)) -> Tally {
         let Self { cutter, lines } = &mut self;
+        lines.tally.ended = cutter.is_ended();
         cutter.finish(|number, line| lines.read(number, line, rule));
         self.lines.tally
     }

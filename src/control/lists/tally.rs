@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bad::{Bad, BadLine};
 use super::foreign::{FileFormat, Foreign};
+use crate::config::typed::Mistyped;
 use crate::control::guard::account::Account;
 
 /// Bad lines that are kept with their text; the others are only counted.
@@ -33,6 +34,8 @@ pub struct Tally {
     pub first: Vec<BadLine>,
     /// What guards did to rules.
     pub guarded: Account,
+    /// The last line has an end. One that has none may be cut off.
+    pub ended: bool,
 }
 
 impl Tally {
@@ -70,9 +73,12 @@ impl Tally {
             let has_it = self.count(|bad| bad == Bad::Foreign(foreign)) > 0;
             has_it.then_some(foreign)
         };
+        let has_scheme = || self.first.iter().any(|bad| bad.text.contains("://"));
         let format = |bad| match bad {
             Bad::HostsLine => Some(FileFormat::Hosts),
             Bad::NoAddress | Bad::Scoped => Some(FileFormat::Domains),
+            Bad::Unaddressed | Bad::Typed(Mistyped::Url) if has_scheme() => Some(FileFormat::Urls),
+            Bad::NoName | Bad::Typed(Mistyped::Address) => Some(FileFormat::Addresses),
             Bad::Foreign(Foreign::Comment(first)) => {
                 let foreign = of_comment(first).unwrap_or(Foreign::Comment(first));
                 Some(FileFormat::Foreign(foreign))
@@ -159,7 +165,6 @@ impl Gain {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::typed::Mistyped;
 
     #[test]
     fn exactly_half_is_not_over_half() {

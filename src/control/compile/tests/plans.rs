@@ -153,6 +153,7 @@ fn a_refused_list_keeps_its_old_rules_and_says_why() {
         rules: 3,
         signature: None,
         released: Guards::NONE,
+        ended: false,
     }];
     let outcome = run(&second);
     let kept = [

@@ -48,6 +48,8 @@ fn rules_of_whole_lines(bytes: &[u8], notation: Notation) -> (Vec<(String, Scope
             rules.push((name.to_string(), scope, line));
         });
     }
+    let end = bytes.last();
+    lines.tally.ended = end.is_none_or(|end| matches!(end, b'\n' | b'\r'));
     (rules, lines.tally)
 }
 
