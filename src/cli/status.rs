@@ -9,7 +9,7 @@ use clap::Args;
 use super::{ControlArgs, Failure, reload, runtime, told};
 use crate::config::shown::{Show, counted};
 use crate::control::client::call;
-use crate::control::status::{ListHealth, Status};
+use crate::control::status::{BadLine, ListHealth, Status};
 use crate::sys::process::user_id;
 
 #[derive(Debug, Args)]
@@ -65,10 +65,17 @@ pub(super) fn run(
         writeln!(out, "upstream {}: {}", server.address, state.join(", "))?;
     }
     for list in &status.lists {
-        let state = match list.state {
-            ListHealth::Current => "",
-            ListHealth::Held => ", HELD at its last good state",
-            ListHealth::Missing => {
+        let state = match (list.state, list.held_as) {
+            (ListHealth::Current | ListHealth::Held, Some(generation)) => {
+                let newer = match list.state {
+                    ListHealth::Held => ", and its file is newer",
+                    _ => "",
+                };
+                format!(", HELD as in generation {generation} by the rollback{newer}")
+            }
+            (ListHealth::Current, None) => String::new(),
+            (ListHealth::Held, None) => ", HELD at its last good state".to_owned(),
+            (ListHealth::Missing, _) => {
                 writeln!(
                     out,
                     "list {}: MISSING, nothing of it is in force",
@@ -90,13 +97,33 @@ pub(super) fn run(
                 format!(", WARNING: {rules}")
             }
         };
+        // Of a list that must be enforced whole, a line that makes no rule is one that is not enforced.
+        let unenforced = list.whole && bad > 0;
         writeln!(
             out,
-            "list {}: {}, {}{left}{warned}{state}",
+            "list {}: {}, {}{}{left}{warned}{state}",
             list.name,
             counted(list.rules, "rule", "rules"),
+            if unenforced { "WARNING: " } else { "" },
             counted(bad, "bad line", "bad lines")
         )?;
+        if unenforced {
+            for line in &list.first_bad {
+                let BadLine {
+                    line,
+                    text,
+                    problem,
+                } = line;
+                writeln!(out, "  {}:{line}: {text}: {problem}", list.path.shown())?;
+            }
+            let more = bad.saturating_sub(list.first_bad.len() as u32);
+            if more > 0 {
+                writeln!(
+                    out,
+                    "  and {more} more bad; `tapis check` counts them by kind"
+                )?;
+            }
+        }
         told::left_out(
             &list.path.shown().to_string(),
             told::first(&list.first_left_out, told::SHOWN),

@@ -35,12 +35,18 @@ const LOGGED: usize = 10;
 pub(super) fn status(control: &Control, gauges: Gauges) -> Status {
     let told = |state: &ListState| {
         let hits = control.hits(&state.source.name, &gauges);
-        list(state, hits, &control.rails)
+        let hold = control.held.as_ref().filter(|_| state.frozen);
+        ListStatus {
+            held_as: hold.map(|hold| hold.generation),
+            ..list(state, hits, &control.rails)
+        }
     };
     let lists: Vec<_> = control.lists.iter().map(told).collect();
     let staged = control.stage.iter().flat_map(|stage| &stage.fresh);
     let alarms = lists
         .iter()
+        // That lists are held by a rollback is an alarm of its own.
+        .filter(|list| list.held_as.is_none())
         .filter_map(|list| {
             list.alarm
                 .as_ref()
@@ -203,6 +209,7 @@ fn list(state: &ListState, hits: Option<u64>, rails: &Rails) -> ListStatus {
             (None, Some(_)) => vec![Guard::Old],
             (None, None) => Vec::new(),
         },
+        held_as: None,
         alarm: refused
             .map(|(refusal, _)| refusal.to_string())
             .or_else(|| aged.map(|(told, _)| told)),
@@ -214,6 +221,7 @@ fn list(state: &ListState, hits: Option<u64>, rails: &Rails) -> ListStatus {
         digest: loaded.map(|loaded| loaded.digest.clone()),
         lines: tally.map_or(0, |tally| tally.lines),
         skipped: tally.map_or(0, |tally| tally.skipped),
+        whole: state.config.required || !state.config.warn.is_empty(),
         bad: tally.map_or_else(Vec::new, |tally| {
             let count = |(problem, count): &(super::lists::Bad, u32)| BadCount {
                 problem: problem.to_string(),
@@ -285,6 +293,10 @@ pub(super) fn log_load(list: &ListState, result: Result<&Loaded, &Refusal>) {
         Err(refusal) if refusal.transient() && list.refused.is_some() => return,
         // A disk that fails is tried again every few seconds.
         Err(refusal) if list.is_refused_alike(refusal) => return,
+        Err(refusal) if refusal.is_rollback() => {
+            tracing::info!(list = name, %refusal, "newer state of a list not taken");
+            return;
+        }
         Err(refusal) => {
             let kept = list.loaded.is_some();
             tracing::error!(list = name, kept, %refusal, "list refused");

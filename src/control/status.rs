@@ -194,6 +194,9 @@ pub struct ListStatus {
     pub scope: Scope,
     /// Which state is in force.
     pub state: ListHealth,
+    /// The generation as which a rollback holds it, if one does.
+    #[serde(default)]
+    pub held_as: Option<u64>,
     /// Why the newest one is not.
     pub alarm: Option<String>,
     /// Since when that stands so.
@@ -215,6 +218,10 @@ pub struct ListStatus {
     pub lines: u32,
     /// Names that were left out on purpose (`localhost` and the like).
     pub skipped: u32,
+    /// Whether all of it must be enforced: it is `required`, or has `guards` that only warn. A bad line of it is a rule
+    /// that is not enforced.
+    #[serde(default)]
+    pub whole: bool,
     /// Bad lines by kind.
     pub bad: Vec<BadCount>,
     /// The first bad lines.

@@ -63,9 +63,25 @@ fn lists_go_back_in_one_step_and_are_held_until_somebody_releases_them() {
     let accept = ["reload", "--accept", "ads:shrunk"];
     assert_eq!(run(&server, &accept).0, Some(1), "a hold is no guard");
     assert!(blocked(&server, "one.example") && !blocked(&server, "three.example"));
-    let alarms = server.status()["alarms"].to_string();
-    assert!(alarms.contains("tapis rollback --release"), "{alarms}");
-    assert_eq!(server.status()["lists"][0]["state"], "held");
+    let status = server.status();
+    let alarms = status["alarms"].as_array().expect("alarms");
+    assert_eq!(alarms.len(), 1, "{alarms:?}");
+    assert!(
+        alarms[0].to_string().contains("tapis rollback --release"),
+        "{alarms:?}"
+    );
+    assert_eq!(status["lists"][0]["state"], "held");
+    assert_eq!(status["lists"][0]["held_as"], 1);
+    let (code, told) = run(&server, &["status"]);
+    assert_eq!(code, Some(1), "{told}");
+    let state = "0 bad lines, HELD as in generation 1 by the rollback, and its file is newer\n";
+    assert!(
+        told.contains(state) && !told.contains("last good"),
+        "{told}"
+    );
+    let log = server.log();
+    assert!(log.contains("newer state of a list not taken"), "{log}");
+    assert!(!log.contains("list refused"), "{log}");
 
     // It outlives the server, and an order that comes meanwhile does not end it.
     server.signal("KILL");
@@ -281,15 +297,15 @@ fn what_is_not_kept_can_not_come_back() {
     let (code, told) = run(&server, &["rollback", "99"]);
     assert_eq!(code, Some(1));
     assert!(
-        told.contains("generation 99 are not kept; lists are kept of: 2 (20"),
+        told.contains("generation 99 are not kept; lists are kept of: 2 (1 rule, 20"),
         "{told}"
     );
     let (code, told) = run(&server, &["rollback"]);
     assert_eq!(code, Some(1), "{told}");
     let (_, kept) = told
-        .split_once("no generation is named; lists are kept of: 2 (20")
+        .split_once("no generation is named; lists are kept of: 2 (1 rule, 20")
         .expect("a list");
-    assert!(kept.contains("Z), 1 (20"), "{told}");
+    assert!(kept.contains("Z), 1 (1 rule, 20"), "{told}");
     assert!(blocked(&server, "two.example"));
     assert_eq!(server.status()["degraded"], false);
 }
