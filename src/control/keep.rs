@@ -252,7 +252,7 @@ impl Places {
             let base = place.base_of(keep)?;
             place
                 .store
-                .commit(Pair { base, delta: None }, keep.generation)?;
+                .commit(Pair { base, delta: None }, keep.generation, 0)?;
         }
         self.open()?;
         let Some(place) = &mut self.state else {
@@ -262,7 +262,10 @@ impl Places {
         let delta = keep.images.delta.as_ref();
         let delta = delta.map(|delta| place.store.put_delta(delta.octets()));
         let delta = delta.transpose()?;
-        place.store.commit(Pair { base, delta }, keep.generation)?;
+        let rules = keep.images.list_rules();
+        place
+            .store
+            .commit(Pair { base, delta }, keep.generation, rules)?;
         let Some(dir) = &self.dir else {
             return Ok(None);
         };

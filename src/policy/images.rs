@@ -46,6 +46,16 @@ impl Images {
         self.in_delta(list).is_some()
     }
 
+    /// How many rules lists have, all together.
+    pub fn list_rules(&self) -> u64 {
+        let images = [(&self.base, true), (&self.delta, false)].into_iter();
+        let sources = images.flat_map(|(image, is_base)| {
+            let sources = image.iter().flat_map(|image| &image.provenance().sources);
+            sources.filter(move |source| !is_base || !self.is_in_delta(&source.name))
+        });
+        sources.map(|source| source.rules).sum()
+    }
+
     /// What the delta says of a list whose rules it has.
     pub fn in_delta(&self, list: &str) -> Option<&ImageSource> {
         source(self.delta.as_deref(), list)

@@ -33,6 +33,9 @@ pub struct Published {
     pub generation: u64,
     /// When that was.
     pub at: Timestamp,
+    /// How many rules the lists had, all together; `None` if an older version recorded it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rules: Option<u64>,
 }
 
 /// Why the record was not taken.
@@ -174,6 +177,7 @@ mod tests {
                 },
                 generation,
                 at: Timestamp::from_second(generation as i64 * hours * 3600).expect("a time"),
+                rules: Some(generation),
             };
             manifest.publish(new, keep);
         }

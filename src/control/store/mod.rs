@@ -251,7 +251,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Gone`] when one of them is not in the directory any more; other [`StoreError`]s
     /// when that can't be recorded. What was in force stays so.
-    pub fn commit(&mut self, pair: Pair, generation: u64) -> Result<(), StoreError> {
+    pub fn commit(&mut self, pair: Pair, generation: u64, rules: u64) -> Result<(), StoreError> {
         self.ready()?;
         if let Some(path) = self.missing(pair) {
             return Err(StoreError::Gone(path));
@@ -263,6 +263,7 @@ impl Store {
             pair,
             generation,
             at,
+            rules: Some(rules),
         };
         manifest.publish(new, self.keep);
         let number = self.number();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::file::{ImageFileError, read_image};
 use super::manifest::{Manifest, ManifestError, Published};
 use super::names::Pair;
-use crate::config::shown::Show;
+use crate::config::shown::{Show, counted};
 use crate::control::journal::JournalError;
 use crate::control::journal::past::{Moment, Past};
 use crate::policy::image::Image;
@@ -65,9 +65,17 @@ pub fn read_generation(
 ) -> Result<Kept, PastError> {
     let history = Manifest::read(dir)?.0;
     let unknown = || {
-        let known = history
-            .iter()
-            .map(|kept| format!("{} ({:.0})", kept.generation, kept.at));
+        let known = history.iter().map(|kept| {
+            let rules = kept
+                .rules
+                .map(|rules| format!("{}, ", counted(rules, "rule", "rules")));
+            format!(
+                "{} ({}{:.0})",
+                kept.generation,
+                rules.unwrap_or_default(),
+                kept.at
+            )
+        });
         let known: Vec<_> = known.collect();
         PastError::Unknown {
             dir: dir.to_owned(),
