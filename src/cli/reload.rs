@@ -47,7 +47,11 @@ pub(super) fn restart(keys: &[String], out: &mut impl Write) -> io::Result<()> {
 /// Prints how it ended.
 pub(super) fn tell(report: &ReloadReport, out: &mut impl Write) -> Result<(), Failure> {
     for problem in &report.problems {
-        writeln!(out, "not taken: {problem}")?;
+        let start = match problem.contains("not taken") {
+            true => "",
+            false => "not taken: ",
+        };
+        writeln!(out, "{start}{problem}")?;
     }
     if !report.changed.is_empty() {
         writeln!(out, "changed: {}", report.changed.join(", "))?;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::compile::child::{ChildError, Compiler};
-use super::compile::plan::{Event, Outcome, Plan, PlanList, Refused};
+use super::compile::plan::{Event, Outcome, Plan, PlanList};
 use super::guard::held::InForce;
 use super::guard::rails::Rails;
 use super::guard::release::Guards;
@@ -352,7 +352,7 @@ impl Control {
                 .find(|outcome| outcome.name == *name);
             let refused = outcome.and_then(|outcome| outcome.refused.clone());
             match refused {
-                Some(refused) => self.refuse(wanted.ticket, told(refused)),
+                Some(refused) => self.refuse(wanted.ticket, refused.into()),
                 None if self.all_lists().any(|list| carries(list, wanted.ticket)) => any = true,
                 // The list is gone.
                 None => self.no_longer_awaited(wanted.ticket),
@@ -440,21 +440,6 @@ impl NewBase {
                 notes::loaded(source, &wanted.config).filter(|_| outcome.refused.is_none())?;
             Some((wanted, loaded))
         })
-    }
-}
-
-fn told(refused: Refused) -> Refusal {
-    let Refused {
-        text,
-        passing,
-        transient,
-        guards,
-    } = refused;
-    Refusal::Told {
-        text,
-        passing,
-        transient,
-        guards,
     }
 }
 

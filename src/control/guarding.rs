@@ -80,8 +80,9 @@ impl Control {
     }
 
     /// What of a reload's releases can't be meant, a sentence each.
-    pub(super) fn misspelt(&mut self, wish: &ReloadRequest) -> Vec<String> {
-        let mut problems = Vec::new();
+    /// `in_vain`: a release is for what guards hold, as the configuration and their files are the same.
+    pub(super) fn misspelt(&mut self, wish: &ReloadRequest, in_vain: bool) -> Vec<String> {
+        let (mut problems, rails) = (Vec::new(), Arc::clone(&self.rails));
         for text in &wish.accept {
             let read = release::read(text);
             let name = match &read {
@@ -90,9 +91,12 @@ impl Control {
             };
             // One of a new configuration comes last.
             let list = self.all_lists().filter(|list| list.name() == name).last();
+            let is_vain = |list: &ListState| in_vain && list.is_free_of_guards(&rails);
             problems.extend(match (list, &read) {
                 (None, _) => Some(format!("there is no list `{name}`")),
-                (Some(_), Ok(_)) => None,
+                (Some(list), Ok((_, guard))) => is_vain(list).then(|| {
+                    format!("no guard holds {name} for `{guard}`, so there is nothing to accept")
+                }),
                 (Some(list), Err(why)) => Some(format!("{why}{}", holding(list))),
             });
         }

@@ -368,7 +368,9 @@ impl Control {
         self.reconfigure(wish, &mut waiting, prepared.newest, &prepared.files);
         let reguarded = self.reguard(&mut waiting, &prepared.config, prepared.rails);
         self.refresh_book(&mut waiting);
-        waiting.report.problems.extend(self.misspelt(wish));
+        let same = !waiting.staged && !reguarded;
+        let problems = self.misspelt(wish, same);
+        waiting.report.problems.extend(problems);
         let now = Instant::now();
         let fresh = |name: &str| {
             let fresh = self.stage.iter().flat_map(|stage| &stage.fresh);

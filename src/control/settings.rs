@@ -136,6 +136,12 @@ pub(super) fn changed(was: &Config, now: &Config) -> Vec<String> {
     if order(was, now) != order(now, was) {
         changed.push("lists (their order)".to_owned());
     }
+    // Exceptions know their lines, which any edit above them moves.
+    let exceptions = |config: &Config| {
+        let mut exceptions = config.exceptions.clone();
+        exceptions.own.iter_mut().for_each(|own| own.line = 0);
+        exceptions
+    };
     let sections = [
         ("server", was.server != now.server),
         ("upstream", was.upstream != now.upstream),
@@ -148,7 +154,7 @@ pub(super) fn changed(was: &Config, now: &Config) -> Vec<String> {
         ),
         ("guard", was.guard != now.guard),
         ("orders", was.orders != now.orders),
-        ("exceptions", was.exceptions != now.exceptions),
+        ("exceptions", exceptions(was) != exceptions(now)),
     ];
     let unnamed = sections
         .into_iter()
@@ -349,6 +355,14 @@ kind = "allow"
             told("name = \"good\"", "name = \"fine\""),
             ["list fine (new)", "list good (gone)"]
         );
+        let exception = "[[exception]]\nname = \"a.example\"\nscope = \"exact\"\nagainst = [\"all\"]\n\
+                         reason = \"r\"\nauthor = \"a\"\n";
+        let excepting = |before: &str| config(&format!("{CONFIG}{before}{exception}"));
+        assert_eq!(
+            changed(&excepting(""), &excepting("\n# A comment.\n")),
+            [""; 0]
+        );
+        assert_eq!(changed(&was, &excepting("")), ["[exceptions]"]);
         let (head, lists) = CONFIG.split_once("[[list]]").expect("lists");
         let (ads, good) = lists.split_once("[[list]]").expect("two");
         let swapped = config(&format!("{head}[[list]]{good}[[list]]{ads}"));

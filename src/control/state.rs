@@ -349,6 +349,12 @@ impl ListState {
         too_old(loaded.signature, rails.limits(), at)
     }
 
+    /// Whether its newest state is in force, and no guard says anything against it.
+    pub(super) fn is_free_of_guards(&self, rails: &Rails) -> bool {
+        let idle = self.loading.is_none() && self.refused.is_none() && !self.changed();
+        idle && self.loaded.is_some() && self.aged(rails, Timestamp::now()).is_none()
+    }
+
     /// The same for whoever tells it once.
     pub(super) fn ages(&mut self, rails: &Rails) -> Option<Timestamp> {
         let since = self.aged(rails, Timestamp::now());

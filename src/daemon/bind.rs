@@ -23,7 +23,7 @@ const PORT_TRIES: usize = 16;
 pub enum BindError {
     /// Somebody else has it.
     #[error(
-        "{address} is in use by another program (a second tapis, or another DNS server); stop that one, or choose another address with --listen or in [server] listen"
+        "{address} is in use by another program (a second tapis, or another DNS server); stop that one, or choose another address with `serve --listen` or in [server] listen"
     )]
     InUse {
         /// The address.
@@ -41,7 +41,7 @@ pub enum BindError {
     },
     /// A port below 1024.
     #[error(
-        "{address} needs a privilege: run as root, give the binary CAP_NET_BIND_SERVICE, or choose a port from 1024 on with --listen or in [server] listen"
+        "{address} needs a privilege: run as root, give the binary CAP_NET_BIND_SERVICE, or choose a port from 1024 on with `serve --listen` or in [server] listen"
     )]
     Privilege {
         /// The address.
@@ -49,7 +49,7 @@ pub enum BindError {
     },
     /// No interface has it.
     #[error(
-        "{address} is not an address of this machine; choose one that `ip address` shows, with --listen or in [server] listen"
+        "{address} is not an address of this machine; choose one that `ip address` shows, with `serve --listen` or in [server] listen"
     )]
     NotHere {
         /// The address.
@@ -57,7 +57,7 @@ pub enum BindError {
     },
     /// Anything else.
     #[error(
-        "{address} can't be listened on: {source}; choose another address with --listen or in [server] listen"
+        "{address} can't be listened on: {source}; choose another address with `serve --listen` or in [server] listen"
     )]
     Other {
         /// The address.

@@ -29,7 +29,7 @@ pub(super) type Target = (ServerAddress, Dialect);
 pub enum UpstreamError {
     /// It is this server.
     #[error(
-        "upstream {upstream} is this server itself (it listens on {listen}), so queries would go in a circle; name another resolver with --upstream or in [upstream] servers"
+        "upstream {upstream} is this server itself (it listens on {listen}), so queries would go in a circle; name another resolver with `serve --upstream` or in [upstream] servers"
     )]
     Ourselves {
         /// The upstream.
@@ -39,7 +39,7 @@ pub enum UpstreamError {
     },
     /// A link-local address behind an interface that does not exist.
     #[error(
-        "upstream {upstream} is behind the interface {zone}, which this machine does not have; name one that `ip link` shows, or its index, with --upstream or in [upstream] servers"
+        "upstream {upstream} is behind the interface {zone}, which this machine does not have; name one that `ip link` shows, or its index, with `serve --upstream` or in [upstream] servers"
     )]
     Interface {
         /// The upstream.
@@ -254,7 +254,7 @@ mod tests {
         let error = resolved("[fe80::1%nosuch0]:5300").expect_err("no interface");
         let told = "upstream [fe80::1%nosuch0]:5300 is behind the interface nosuch0, which this \
                     machine does not have; name one that `ip link` shows, or its index, with \
-                    --upstream or in [upstream] servers";
+                    `serve --upstream` or in [upstream] servers";
         assert_eq!(error.to_string(), told);
     }
 

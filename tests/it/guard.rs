@@ -136,9 +136,63 @@ fn a_grown_list_is_held_until_that_is_released() {
     holds_until_released(
         &server,
         "grown",
-        "1007 rules, 25075 % more than the 4 in force",
+        "1007 rules, 251 times the 4 rules in force",
     );
     assert!(is_blocked(server.address, "n1002.large.example"));
+}
+
+#[test]
+fn a_list_that_is_cut_off_within_a_line_is_held_until_that_is_released() {
+    let (server, _upstream) = server("", &large(2_000, ""));
+    server.replace("ads", large(1_990, "").trim_end_matches("large.example\n"));
+    until("the guard", || server.status()["degraded"] == true);
+    holds_until_released(
+        &server,
+        "shrunk",
+        "1990 rules, fewer than the 2000 in force, and its last line has no end any more: cut off?",
+    );
+    // Whoever writes it never ends its last line.
+    server.replace("ads", large(1_980, "").trim_end());
+    until("the shorter list", || {
+        server.status()["lists"][0]["rules"] == 1_980
+    });
+    assert_eq!(server.status()["degraded"], false);
+}
+
+#[test]
+fn a_short_list_needs_no_line_end_at_its_end() {
+    let (server, _upstream) = server("", FOUR);
+    server.replace("ads", "a.example\nb.example\nc.example");
+    until("the edit", || server.status()["lists"][0]["rules"] == 3);
+    assert!(is_blocked(server.address, "c.example"));
+    assert_eq!(server.status()["degraded"], false);
+}
+
+#[test]
+fn a_name_that_is_cut_off_blocks_nothing_else_though_its_list_is_enforced_whole() {
+    let upstream = Upstream::plain();
+    let config = config(&upstream, "", "guards = \"warn\"\nscope = \"subtree\"");
+    let server = Server::start(&config, &[("ads", "a.example\ncompany.example\n")]);
+    for cut in ["com", "co.uk"] {
+        server.replace("ads", &format!("a.example\n{cut}"));
+        until("the edit", || {
+            server.status()["lists"][0]["first_left_out"][0]["rule"] == format!(".{cut}")
+        });
+        assert!(
+            !is_blocked(server.address, &format!("www.other.{cut}")),
+            "{cut}"
+        );
+        assert!(is_blocked(server.address, "a.example"));
+        let told = text(&server.verb(&["status"]));
+        assert!(
+            told.contains("ads:2: ") && told.contains("the file ends within its line: cut off?"),
+            "{told}"
+        );
+    }
+    server.replace("ads", "a.example\nco.uk\n");
+    until("the whole line", || {
+        is_blocked(server.address, "www.other.co.uk")
+    });
 }
 
 #[test]
@@ -234,6 +288,47 @@ fn a_release_without_a_guard_is_refused_and_told_which_guards_hold_the_list() {
         is_blocked(server.address, "d.example"),
         "none of them was heeded"
     );
+}
+
+#[test]
+fn a_release_of_what_no_guard_holds_is_refused() {
+    let (server, _upstream) = server("", FOUR);
+    for guard in ["shrunk", "bad"] {
+        let output = reload(&server, &[&format!("ads:{guard}")]);
+        assert_eq!(output.status.code(), Some(1));
+        let told = format!("no guard holds ads for `{guard}`, so there is nothing to accept");
+        assert!(text(&output).contains(&told), "{}", text(&output));
+    }
+    assert!(reload(&server, &[]).status.success());
+}
+
+#[test]
+fn bad_lines_of_a_list_that_must_be_enforced_whole_are_shown_with_a_warning() {
+    for (keys, whole) in [
+        ("guards = \"warn\"", true),
+        ("required = true", true),
+        ("", false),
+    ] {
+        let upstream = Upstream::plain();
+        let config = config(&upstream, "", keys);
+        let content = format!("{FOUR}forbidden..example\nforbidden example\n");
+        let server = Server::start(&config, &[("ads", &content)]);
+        let output = server.verb(&["status"]);
+        assert!(output.status.success(), "{}", text(&output));
+        let told = text(&output);
+        assert_eq!(
+            told.contains("4 rules, WARNING: 2 bad lines"),
+            whole,
+            "{told}"
+        );
+        assert_eq!(
+            told.contains("ads:5: forbidden..example: "),
+            whole,
+            "{told}"
+        );
+        assert_eq!(told.contains("ads:6: forbidden example: "), whole, "{told}");
+        assert_eq!(server.status()["lists"][0]["whole"], whole);
+    }
 }
 
 #[test]

@@ -209,6 +209,23 @@ impl From<&Refusal> for Refused {
     }
 }
 
+impl From<Refused> for Refusal {
+    fn from(refused: Refused) -> Self {
+        let Refused {
+            text,
+            passing,
+            transient,
+            guards,
+        } = refused;
+        Self::Told {
+            text,
+            passing,
+            transient,
+            guards,
+        }
+    }
+}
+
 /// What an image keeps of the reading of a list, so that it can be told after a restart.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListNotes {
