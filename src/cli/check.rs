@@ -156,6 +156,7 @@ fn in_force(list: &List, status: &Status) -> Option<InForce> {
     Some(InForce {
         rules: known.rules,
         signature: None,
+        ended: known.ended,
         released: Guards::NONE,
     })
 }

@@ -219,6 +219,7 @@ fn list(state: &ListState, hits: Option<u64>, rails: &Rails) -> ListStatus {
         loaded_at: loaded.map(|loaded| loaded.at),
         took_ms: loaded.map_or(0, |loaded| loaded.took.as_millis() as u64),
         digest: loaded.map(|loaded| loaded.digest.clone()),
+        ended: loaded.is_some_and(|loaded| loaded.tally.ended),
         lines: tally.map_or(0, |tally| tally.lines),
         skipped: tally.map_or(0, |tally| tally.skipped),
         whole: state.config.required || !state.config.warn.is_empty(),

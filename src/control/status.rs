@@ -214,6 +214,9 @@ pub struct ListStatus {
     pub took_ms: u64,
     /// BLAKE3 digest of the file as it was read, in hexadecimal.
     pub digest: Option<String>,
+    /// Whether its last line has an end.
+    #[serde(default)]
+    pub ended: bool,
     /// Lines that hold something.
     pub lines: u32,
     /// Names that were left out on purpose (`localhost` and the like).
