@@ -424,10 +424,8 @@ impl Control {
             Err(problems) => {
                 self.config_problems = problems.0.iter().map(ToString::to_string).collect();
                 self.tell_refused("configuration".to_owned(), self.config_problems.clone());
-                waiting
-                    .report
-                    .problems
-                    .extend(self.config_problems.iter().cloned());
+                let refused = &mut waiting.report.problems;
+                refused.extend(self.config_problems.iter().cloned());
                 tracing::error!(%problems, "configuration refused, the old one stays");
                 return;
             }
@@ -449,11 +447,8 @@ impl Control {
             return;
         }
         waiting.staged = true;
-        if self
-            .stage
-            .as_ref()
-            .is_none_or(|stage| stage.config != config)
-        {
+        let is_other = |stage: &Stage| stage.config != config;
+        if self.stage.as_ref().is_none_or(is_other) {
             // One that waited is outdated; who waited for it waits for this one.
             let rails = rails.map_or_else(|| Arc::clone(&self.rails), Arc::new);
             self.stage = Some(Stage::new(config, rails, change, &self.lists, files));
