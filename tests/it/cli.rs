@@ -340,11 +340,13 @@ fn a_date_alone_is_its_first_instant_in_utc() {
     assert!(output.status.success(), "{}", text(&output));
     let record = fs::read_to_string(&path).expect("readable");
     assert!(record.contains("2017-08-01T00:00:00Z"), "{record}");
-    fs::write(folder.path().join("empty"), "").expect("written");
+    let empty = folder.path().join("empty");
+    fs::write(&empty, "").expect("written");
+    let empty = empty.to_str().expect("text");
     for option in ["--since", "--until"] {
         let output = verb(
             &folder,
-            &["journal", "show", "--file", "empty", option, "2026-11-26"],
+            &["journal", "show", "--file", empty, option, "2026-11-26"],
         );
         assert!(output.status.success(), "{}", text(&output));
     }
