@@ -114,13 +114,17 @@ fn a_change_of_a_file_that_the_server_may_not_read_fails_and_says_so_first() {
     assert!(!is_blocked(server.address, "a.example"));
 }
 
-#[test]
-fn a_change_of_a_file_that_does_not_count_in_the_server_fails_and_says_so_first() {
-    // Without a journal the verb takes the first of two files with one id, and the server the one that was there first.
-    let (server, _upstream) = server("");
+/// Adds a file with the id of the first one. Without a journal the verbs take that one, and the server the first.
+fn add_a_second_file(server: &Server) {
     let text_of_order = fs::read_to_string(server.path("orders/x-1.toml")).expect("readable");
     server.replace("orders/a.toml", &text_of_order);
     until("the second file", || server.status()["degraded"] == true);
+}
+
+#[test]
+fn a_change_of_a_file_that_does_not_count_in_the_server_fails_and_says_so_first() {
+    let (server, _upstream) = server("");
+    add_a_second_file(&server);
     for (verb, what) in [(SUSPEND, "suspended"), (LIFT, "lifted")] {
         let output = server.verb(verb);
         assert!(is_blocked(server.address, "a.example"));
@@ -214,9 +218,7 @@ fn list_and_show_say_what_the_server_has_where_the_files_say_something_else() {
 #[test]
 fn list_says_which_dates_the_server_does_not_have() {
     let (server, _upstream) = server("");
-    let text_of_order = fs::read_to_string(server.path("orders/x-1.toml")).expect("readable");
-    server.replace("orders/a.toml", &text_of_order);
-    until("the second file", || server.status()["degraded"] == true);
+    add_a_second_file(&server);
     // It is in force until then, in the file and in the server.
     let lift = [LIFT, &["--at", "2099-01-01"]].concat();
     assert_eq!(server.verb(&lift).status.code(), Some(1));

@@ -38,6 +38,17 @@ fn change_live(server: &Server, from: &str, to: &str) {
     assert_eq!(server.status()["restart"], Value::Array(Vec::new()));
 }
 
+/// Adds a listen address by a reload.
+fn listen_at_a_second_address(server: &Server) -> SocketAddr {
+    change_live(
+        server,
+        "\"127.0.0.1:0\"",
+        "\"127.0.0.1:0\", \"127.0.0.2:0\"",
+    );
+    until("the second address", || listening(server).len() == 2);
+    listening(server)[1]
+}
+
 #[test]
 fn what_needs_a_restart_is_named_key_by_key_until_then() {
     let upstream = Upstream::plain();
@@ -268,13 +279,7 @@ fn listen_addresses_come_and_go_while_serving_and_no_query_to_the_others_is_lost
             }
             asked
         });
-        change_live(
-            &server,
-            "\"127.0.0.1:0\"",
-            "\"127.0.0.1:0\", \"127.0.0.2:0\"",
-        );
-        until("the second address", || listening(&server).len() == 2);
-        let second = listening(&server)[1];
+        let second = listen_at_a_second_address(&server);
         assert!(answers(first) && answers(second));
         change_live(
             &server,
@@ -314,13 +319,7 @@ fn listen_addresses_come_and_go_while_serving_and_no_query_to_the_others_is_lost
 fn an_answer_that_waited_never_leaves_from_the_address_that_came_for_the_one_that_was_asked() {
     let (upstream, gate) = Upstream::gated();
     let server = start(&upstream, "");
-    change_live(
-        &server,
-        "\"127.0.0.1:0\"",
-        "\"127.0.0.1:0\", \"127.0.0.2:0\"",
-    );
-    until("the second address", || listening(&server).len() == 2);
-    let second = listening(&server)[1];
+    let second = listen_at_a_second_address(&server);
     let client = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     let names = ["slow.example", "slower.example"];
     for name in names {

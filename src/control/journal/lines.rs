@@ -96,13 +96,13 @@ pub(super) fn read_lines(
     let opened = regular::open(path).map_err(io::Error::from);
     let (file, _) = opened.map_err(JournalError::unread(path, "opened"))?;
     let mut reader = BufReader::with_capacity(PIECE as usize, file);
-    let mut octets = Vec::new();
+    let mut bytes = Vec::new();
     for line in 1.. {
-        let read = read_line(&mut reader, &mut octets);
+        let read = read_line(&mut reader, &mut bytes);
         if read.map_err(JournalError::unread(path, "read"))? == 0 {
             break;
         }
-        let whole = octets.strip_suffix(b"\n").ok_or(LineError::Cut);
+        let whole = bytes.strip_suffix(b"\n").ok_or(LineError::Cut);
         let entry = whole.and_then(Entry::read);
         if !each(Line { line, entry }) {
             break;
