@@ -67,7 +67,9 @@ fn the_lists_of_a_configuration_become_an_image_and_bad_lines_are_told() {
     );
     assert!(said.contains("ads:3: https://no.example/: a URL"), "{said}");
     assert!(
-        said.contains("hosts: 2 rules, 1 skipped, 0 bad lines"),
+        said.contains(
+            "hosts: 2 rules, 1 skipped (localhost and the like, or addresses), 0 bad lines"
+        ),
         "{said}"
     );
     let summary = "image: 6 names in, 5 rules, 1 pruned, ";

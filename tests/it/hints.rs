@@ -6,7 +6,7 @@ use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
 
 use crate::support::client::{ask, errors, is_blocked, rcode, until};
-use crate::support::server::{Server, folder, list, preamble, tapis, text, verb};
+use crate::support::server::{Server, folder, list, may_be_built_in, preamble, tapis, text, verb};
 use crate::support::upstream::{Upstream, address_of, answer, name, soa};
 
 fn check(config: &str) -> String {
@@ -200,7 +200,7 @@ fn a_server_that_others_reach_and_nobody_else_may_ask_warns_at_its_start() {
         assert_eq!(log.contains("--allow"), warns, "{log}");
         assert_eq!(server.status()["degraded"], false);
     }
-    let config = "[server]\nlisten = [\"0.0.0.0:5399\"]\nallow = []\n";
+    let config = "[server]\nlisten = [\"0.0.0.0:0\"]\nallow = []\n";
     let folder = folder(config, &[]);
     let path = folder.path().join("tapis.toml");
     let output = tapis()
@@ -279,6 +279,9 @@ fn an_address_to_listen_on_without_a_port_gets_the_default_port() {
 
 #[test]
 fn the_built_in_default_raises_no_alarm_where_its_files_are_not() {
+    if !may_be_built_in() {
+        return;
+    }
     let elsewhere = tempfile::tempdir().expect("a folder");
     let socket = elsewhere.path().join("control.sock");
     let upstream = Upstream::plain().address.to_string();

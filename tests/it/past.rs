@@ -200,14 +200,14 @@ fn a_name_is_answered_as_then_with_the_rules_and_the_settings_of_then() {
     for line in [
         "ads.example: blocked by list ads\n",
         "60 IN A 0.0.0.0",
-        "EDE 15 ads",
+        "EDE 15 (Blocked) ads",
     ] {
         assert!(first.contains(line), "{line}: {first}");
     }
     let (_, second) = said(&server, "ads.example", second);
     for line in [
         "blocked by list ads\n",
-        "answer to A: NOERROR\n    EDE 17 ads",
+        "answer to A: NOERROR\n    EDE 17 (Filtered) ads",
     ] {
         assert!(second.contains(line), "{line}: {second}");
     }

@@ -428,7 +428,7 @@ fn a_reload_names_what_it_changed_what_is_likely_not_meant_and_lines_without_rul
     let told = text(&output);
     assert!(output.status.success(), "{told}");
     assert!(
-        told.contains("changed: cache.max-ttl-secs, [upstream]\n"),
+        told.contains("changed: cache.max-ttl-secs, upstream.timeout-ms\n"),
         "{told}"
     );
     server.replace(

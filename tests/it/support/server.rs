@@ -24,6 +24,12 @@ pub(crate) fn tapis() -> Command {
     command
 }
 
+/// Whether the built-in default is used where no configuration is given: not on a machine that has a
+/// configuration at the usual place.
+pub(crate) fn may_be_built_in() -> bool {
+    !Path::new("/etc/tapis/tapis.toml").exists()
+}
+
 /// What `[server]` needs in a test: a port of the system's choice, a socket in the folder.
 pub(crate) fn preamble(upstream: SocketAddr) -> String {
     format!(
