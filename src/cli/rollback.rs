@@ -37,12 +37,16 @@ pub(super) fn run(
     if let (None, false, [problem]) = (args.generation, args.release, &*report.problems) {
         return Err(Failure::Other(problem.clone().into()));
     }
-    reload::tell(&report, out)?;
-    if let Some(generation) = args.generation {
+    let told = reload::tell(&report, out);
+    if let (Some(generation), true) = (report.held_as, args.generation == report.held_as) {
+        let but = match told {
+            Ok(()) => "",
+            Err(_) => " but for what is named above,",
+        };
         writeln!(
             out,
-            "lists are held as they were in generation {generation}, until: tapis rollback --release"
+            "lists are held as they were in generation {generation},{but} until: tapis rollback --release"
         )?;
     }
-    Ok(())
+    told
 }

@@ -22,13 +22,17 @@ pub(super) fn list(
     out: &mut impl Write,
 ) -> io::Result<()> {
     let (path, bad) = (path.shown(), tally.bad_total());
+    let skipped = match tally.skipped {
+        0 => String::new(),
+        _ => " (localhost and the like, or addresses)".to_owned(),
+    };
     let left = match tally.guarded.total() {
         0 => String::new(),
         left => format!(", {left} left out"),
     };
     writeln!(
         out,
-        "{name}: {}, {} skipped, {}{left} ({path})",
+        "{name}: {}, {} skipped{skipped}, {}{left} ({path})",
         counted(rules, "rule", "rules"),
         tally.skipped,
         counted(bad, "bad line", "bad lines")

@@ -91,15 +91,13 @@ fn texts(values: &[impl ToString]) -> Value {
     value(values.iter().map(ToString::to_string).collect::<Vec<_>>())
 }
 
-/// What differs between two configurations: settings by their keys, lists, and sections without any setting that
-/// is recorded.
+/// What differs between two configurations: keys, lists, and sections of which no key that differs is named.
 pub(super) fn changed(was: &Config, now: &Config) -> Vec<String> {
     let of = |config: &Config| settings(config, config.lists.iter());
     let keys: Vec<_> = changes(&of(was), &of(now))
         .into_iter()
         .map(|setting| setting.key)
         .collect();
-    let is_named = |start: &str| keys.iter().any(|key| key.starts_with(start));
     let named = |config: &Config, name: &str| {
         let mut lists = config.lists.iter();
         lists.find(|list| list.source.name == name).cloned()
@@ -156,11 +154,67 @@ pub(super) fn changed(was: &Config, now: &Config) -> Vec<String> {
         ("orders", was.orders != now.orders),
         ("exceptions", exceptions(was) != exceptions(now)),
     ];
-    let unnamed = sections
-        .into_iter()
-        .filter(|(section, differs)| *differs && !is_named(&format!("{section}.")));
-    changed.extend(unnamed.map(|(section, _)| format!("[{section}]")));
+    changed.extend(unrecorded(was, now).map(str::to_owned));
+    let unnamed = sections.into_iter().filter(|(section, differs)| {
+        let start = format!("{section}.");
+        *differs && !changed.iter().any(|key| key.starts_with(&start))
+    });
+    let unnamed: Vec<_> = unnamed.map(|(section, _)| format!("[{section}]")).collect();
+    changed.extend(unnamed);
     changed
+}
+
+/// The keys of which the journal records nothing, as answers don't depend on them, and that differ.
+fn unrecorded(was: &Config, now: &Config) -> impl Iterator<Item = &'static str> {
+    let keys = [
+        ("server.listen", was.server.listen != now.server.listen),
+        ("server.workers", was.server.workers != now.server.workers),
+        ("server.control", was.server.control != now.server.control),
+        (
+            "server.control-group",
+            was.server.control_group != now.server.control_group,
+        ),
+        (
+            "server.tcp-connections",
+            was.server.tcp_connections != now.server.tcp_connections,
+        ),
+        (
+            "server.tcp-connections-per-client",
+            was.server.tcp_connections_per_client != now.server.tcp_connections_per_client,
+        ),
+        (
+            "server.tcp-idle-secs",
+            was.server.tcp_idle != now.server.tcp_idle,
+        ),
+        (
+            "server.discard-ms",
+            was.server.discard != now.server.discard,
+        ),
+        (
+            "upstream.resolv-conf",
+            was.upstream.resolv_conf != now.upstream.resolv_conf,
+        ),
+        ("upstream.ports", was.upstream.ports != now.upstream.ports),
+        (
+            "upstream.timeout-ms",
+            was.upstream.timeout != now.upstream.timeout,
+        ),
+        (
+            "upstream.waiting",
+            was.upstream.waiting != now.upstream.waiting,
+        ),
+        (
+            "upstream.waiting-per-client",
+            was.upstream.waiting_per_client != now.upstream.waiting_per_client,
+        ),
+        (
+            "cache.size-mib",
+            was.cache.size_bytes != now.cache.size_bytes,
+        ),
+    ];
+    keys.into_iter()
+        .filter(|(_, differs)| *differs)
+        .map(|(key, _)| key)
 }
 
 /// The configuration with the recorded settings in place of today's. Where nothing is recorded, today's stay.
@@ -349,7 +403,15 @@ kind = "allow"
         );
         assert_eq!(
             told("[local]", "[upstream]\ntimeout-ms = 900\n[local]"),
-            ["[upstream]"]
+            ["upstream.timeout-ms"]
+        );
+        assert_eq!(
+            told("id = \"one\"", "id = \"two\"\ntcp-idle-secs = 7"),
+            ["server.id", "server.tcp-idle-secs"]
+        );
+        assert_eq!(
+            told("[local]", "[guard]\nshrink-percent = 9\n[local]"),
+            ["[guard]"]
         );
         assert_eq!(
             told("name = \"good\"", "name = \"fine\""),

@@ -378,8 +378,7 @@ pub struct ReloadReport {
     pub problems: Vec<String>,
     /// Keys that changed in the configuration and count only after a restart.
     pub restart: Vec<String>,
-    /// What differs in the configuration that it put in force: keys as the journal names them, lists, and sections of
-    /// which the journal records nothing.
+    /// What differs in the configuration that it put in force: keys, as in `server.allow`, lists, and sections.
     #[serde(default)]
     pub changed: Vec<String>,
     /// What is right in the configuration and most likely not meant, a sentence each.
@@ -391,6 +390,9 @@ pub struct ReloadReport {
     /// Lists that are still being read.
     #[serde(default)]
     pub reading: Vec<String>,
+    /// The generation as which lists are held.
+    #[serde(default)]
+    pub held_as: Option<u64>,
 }
 
 /// How many lines of a list make no rule.

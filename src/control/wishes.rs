@@ -112,6 +112,7 @@ impl Control {
         for mut waiting in ready {
             self.complete(&mut waiting.report, waiting.is_reload);
             waiting.report.generation = generation;
+            waiting.report.held_as = self.held.as_ref().map(|hold| hold.generation);
             let failed = waiting.report.problems.len();
             let ReloadReport {
                 loaded, changed, ..

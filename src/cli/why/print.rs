@@ -56,7 +56,13 @@ pub(super) fn print(told: &Explanation, out: &mut impl Write) -> Result<(), Fail
                 writeln!(out, "    {record}")?;
             }
             for ede in &answer.ede {
-                writeln!(out, "    EDE {ede}")?;
+                let (code, text) = ede.split_once(' ').unwrap_or((ede, ""));
+                let meaning = meaning(code).map_or(String::new(), |name| format!(" ({name})"));
+                writeln!(
+                    out,
+                    "{}",
+                    format!("    EDE {code}{meaning} {text}").trim_end()
+                )?;
             }
         }
         None => match (told.decision, told.chain) {
@@ -89,6 +95,17 @@ pub(super) fn print(told: &Explanation, out: &mut impl Write) -> Result<(), Fail
         writeln!(out, "  by the running server, generation {generation}")?;
     }
     Ok(())
+}
+
+/// What an Extended DNS Error of ours means, by its INFO-CODE (RFC 8914, section 4).
+fn meaning(code: &str) -> Option<&'static str> {
+    match code {
+        "15" => Some("Blocked"),
+        "16" => Some("Censored"),
+        "17" => Some("Filtered"),
+        "18" => Some("Prohibited"),
+        _ => None,
+    }
 }
 
 /// What people call a source.
