@@ -6,7 +6,7 @@ use std::process::Output;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::server::{self, Server, folder, list, preamble, tapis, text};
+use crate::support::server::{self, SHIPPED, Server, folder, list, preamble, tapis, text};
 use crate::support::upstream::Upstream;
 
 fn verb(folder: &TempDir, arguments: &[&str]) -> Output {
@@ -220,7 +220,7 @@ fn devices_and_fifos_are_read_by_no_verb() {
     let fifo = fifo.to_str().expect("text");
     for file in ["/dev/zero", fifo] {
         for arguments in [
-            &["order", "check", file][..],
+            &["order", "check", "--config", SHIPPED, file][..],
             &["check", "--config", file],
             &["status", "--config", file],
             &["journal", "show", "--file", file],
@@ -247,7 +247,8 @@ fn devices_and_fifos_are_read_by_no_verb() {
 fn an_order_file_is_bounded_for_check_as_it_is_for_the_server() {
     let folder = folder("", &[("large.toml", &" ".repeat((16 << 20) + 1))]);
     let large = folder.path().join("large.toml");
-    let told = refused_at_once(&["order", "check", large.to_str().expect("text")]);
+    let large = large.to_str().expect("text");
+    let told = refused_at_once(&["order", "check", "--config", SHIPPED, large]);
     assert!(told.contains("large.toml: is over 16 MiB"), "{told}");
 }
 

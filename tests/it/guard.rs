@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::Value;
 
 use crate::support::client::{is_blocked, until};
-use crate::support::server::{Server, folder, list, preamble, tapis, text};
+use crate::support::server::{SHIPPED, Server, folder, list, preamble, tapis, text};
 use crate::support::upstream::Upstream;
 
 const FOUR: &str = "a.example\nb.example\nc.example\nd.example\n";
@@ -912,7 +912,7 @@ fn an_order_is_warned_of_and_stands() {
     let expected = format!("warning: {suffix}\nwarning: {bank}\ngood: order wide, 2 targets\n");
     assert_eq!(text(&output), expected);
     let output = tapis()
-        .args(["order", "check", &file])
+        .args(["order", "check", "--config", SHIPPED, &file])
         .output()
         .expect("it ran");
     let expected = format!("warning: {suffix}\ngood: order wide, 2 targets\n");

@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use crate::support::client::{addresses, ask, errors, is_blocked, rcode, until};
-use crate::support::server::{Server, folder, list, preamble, tapis, text};
+use crate::support::server::{SHIPPED, Server, folder, list, preamble, tapis, text};
 use crate::support::upstream::Upstream;
 
 /// An order of that id, with more of its fields.
@@ -238,8 +238,7 @@ fn the_order_of_july_2017_tells_both_halves_of_its_story() {
     let nowhere = tempfile::tempdir().expect("a folder");
     let told = |at: &str| {
         let output = tapis()
-            .args(["why", "web.telegram.org", "--at", at, "--config"])
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/config/tapis.toml"))
+            .args(["why", "web.telegram.org", "--at", at, "--config", SHIPPED])
             .arg("--control")
             .arg(nowhere.path().join("control.sock"))
             .output()
@@ -467,7 +466,8 @@ fn texts_of_orders_that_turn_text_around_are_refused() {
     let good = order("x-1", PAST, &target("a.test.example", "exact"));
     let check = |text: &str| {
         fs::write(&path, text).expect("written");
-        let output = tapis().args(["order", "check"]).arg(&path).output();
+        let check = ["order", "check", "--config", SHIPPED];
+        let output = tapis().args(check).arg(&path).output();
         self::text(&output.expect("it ran"))
     };
     for c in ['\u{202E}', '\u{2066}', '\u{200B}', '\u{FEFF}'] {
@@ -537,7 +537,8 @@ fn a_new_order_names_what_it_was_given_in_toml() {
     assert!(made.status.success());
     let path = folder.path().join("x-1.toml");
     fs::write(&path, &made.stdout).expect("written");
-    let checked = tapis().args(["order", "check"]).arg(&path).output();
+    let check = ["order", "check", "--config", SHIPPED];
+    let checked = tapis().args(check).arg(&path).output();
     let told = text(&checked.expect("it ran"));
     assert!(!told.contains("not TOML"), "{told}");
     let refused = new("X \"2", "a.example");
