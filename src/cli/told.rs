@@ -54,7 +54,7 @@ pub(super) fn list(
     }
     let shown = tally.first.len() as u32;
     if bad > shown {
-        writeln!(out, "  and {} more:", bad - shown)?;
+        writeln!(out, "  and {} more; all of them:", bad - shown)?;
         for (problem, count) in &tally.bad {
             writeln!(out, "  {}: {problem}", counted(*count, "line", "lines"))?;
         }

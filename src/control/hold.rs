@@ -265,7 +265,10 @@ impl Control {
     pub(super) fn tell_held_back(&mut self, problem: Option<String>) {
         let problems: Vec<_> = problem.into_iter().collect();
         if !problems.is_empty() && problems != self.config_problems {
-            tracing::error!(?problems, "lists of a new configuration refused");
+            tracing::error!(
+                problems = problems.join("; "),
+                "lists of a new configuration refused"
+            );
             self.tell_refused("configuration".to_owned(), problems.clone());
         }
         self.config_problems = problems;

@@ -192,7 +192,10 @@ impl Control {
     /// Tells why a new configuration is not taken.
     pub(super) fn leave_stage(&mut self, problems: Vec<String>) {
         self.base.take_if(|base| base.staged);
-        tracing::error!(?problems, "configuration refused, the old one stays");
+        tracing::error!(
+            problems = problems.join("; "),
+            "configuration refused, the old one stays"
+        );
         for waiting in self.waiting.iter_mut().filter(|waiting| waiting.staged) {
             waiting.staged = false;
             waiting.report.problems.extend(problems.iter().cloned());
@@ -203,7 +206,10 @@ impl Control {
 
     /// Refuses a new configuration that a reload found.
     pub(super) fn refuse_configuration(&mut self, waiting: &mut Waiting, problems: Vec<String>) {
-        tracing::error!(?problems, "configuration refused, the old one stays");
+        tracing::error!(
+            problems = problems.join("; "),
+            "configuration refused, the old one stays"
+        );
         waiting.report.problems.extend(problems.iter().cloned());
         self.tell_refused("configuration".to_owned(), problems.clone());
         self.config_problems = problems;

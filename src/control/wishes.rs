@@ -114,10 +114,9 @@ impl Control {
             waiting.report.generation = generation;
             waiting.report.held_as = self.held.as_ref().map(|hold| hold.generation);
             let failed = waiting.report.problems.len();
-            let ReloadReport {
-                loaded, changed, ..
-            } = &waiting.report;
-            tracing::info!(generation, failed, ?loaded, ?changed, "reloaded");
+            let report = &waiting.report;
+            let (loaded, changed) = (report.loaded.join(", "), report.changed.join(", "));
+            tracing::info!(generation, failed, loaded, changed, "reloaded");
             if let Some(reply) = waiting.reply {
                 // Who asked may have left.
                 let _ = reply.send(waiting.report);

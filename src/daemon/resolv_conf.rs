@@ -149,16 +149,16 @@ impl ResolvConf {
         if servers == self.servers {
             return None;
         }
-        let named = |servers: &[Target]| -> Vec<_> {
-            servers
+        let named = |servers: &[Target]| {
+            let servers = servers
                 .iter()
-                .map(|(address, _)| address.socket.to_string())
-                .collect()
+                .map(|(address, _)| address.socket.to_string());
+            servers.collect::<Vec<_>>().join(", ")
         };
         tracing::info!(
             path = %self.path.shown(),
-            before = ?named(&self.servers),
-            now = ?named(&servers),
+            before = named(&self.servers),
+            now = named(&servers),
             "upstream servers changed"
         );
         self.servers.clone_from(&servers);

@@ -431,6 +431,8 @@ fn a_reload_names_what_it_changed_what_is_likely_not_meant_and_lines_without_rul
         told.contains("changed: cache.max-ttl-secs, upstream.timeout-ms\n"),
         "{told}"
     );
+    let logged = "changed=\"cache.max-ttl-secs, upstream.timeout-ms\"";
+    assert!(server.log().contains(logged), "{}", server.log());
     server.replace(
         "ads",
         "blocked.example\nb.example\nc.example\nbad name\nworse name\n",
