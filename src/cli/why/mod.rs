@@ -170,6 +170,10 @@ pub(super) fn run(choice: &Choice, args: &WhyArgs, out: &mut impl Write) -> Resu
         Some(server) => server.explain(&config, args),
         None => explain(&config, args)?,
     };
+    if explanation.generation.is_none() && args.at.is_none() && !args.offline {
+        let note = "no running server was asked: this is by the files as they are";
+        explanation.notes.push(note.to_owned());
+    }
     // The past's files may have had another working directory.
     if args.at.is_none() && config.origin != Origin::BuiltIn {
         explanation.name_files_from_anywhere();
