@@ -18,6 +18,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::plain;
 use crate::config::shown::escape;
+use crate::daemon::LogOutput;
 use crate::wire::text::steers;
 
 /// What is logged where nothing else is asked for.
@@ -62,11 +63,14 @@ impl LogArgs {
 /// own and begin with their priority, as sd-daemon(3) has it.
 pub(super) fn start(args: &LogArgs) {
     let (filter, problem) = filter(args.log_level);
+    let no_thread = LogOutput::start();
     let journald = is_journald();
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(args.log_format == LogFormat::Text && io::stderr().is_terminal())
-        .with_writer(io::stderr)
+        .with_writer(|| LogOutput)
+        // It would be reported on standard error, where it ends the program if it can't be written.
+        .log_internal_errors(false)
         .fmt_fields(plain::fields());
     let text = Format::default().with_target(false);
     match (args.log_format, journald) {
@@ -78,6 +82,9 @@ pub(super) fn start(args: &LogArgs) {
         (LogFormat::Json, true) => builder
             .event_format(Prioritised(Json { time: false }))
             .init(),
+    }
+    if let Err(error) = no_thread {
+        tracing::warn!(%error, "no thread for the log: what reads it may hold up the server");
     }
     if let Some(problem) = problem {
         tracing::warn!("{VARIABLE} can't be read, so level {DEFAULT} is logged: {problem}");

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use ipnet::IpNet;
@@ -13,6 +14,10 @@ use super::{Failure, read_config};
 use crate::config::Overrides;
 use crate::config::upstream::ServerAddress;
 use crate::config::values::{listening, network};
+use crate::daemon::LogOutput;
+
+/// How long the last lines of the log may take at the end.
+const FLUSH: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default, Args)]
 pub(super) struct ServeArgs {
@@ -39,7 +44,7 @@ pub(super) struct ServeArgs {
 pub(super) fn run(choice: &Choice, args: &ServeArgs) -> Result<(), Failure> {
     log::start(&args.log);
     let served = serve(choice, args);
-    match served {
+    let ended = match served {
         // What reads the log shall understand each line of it.
         Err(failure) if args.log.is_for_programs() => {
             for line in failure.to_string().lines() {
@@ -48,7 +53,9 @@ pub(super) fn run(choice: &Choice, args: &ServeArgs) -> Result<(), Failure> {
             Err(Failure::Told)
         }
         served => served,
-    }
+    };
+    LogOutput::flush(FLUSH);
+    ended
 }
 
 fn serve(choice: &Choice, args: &ServeArgs) -> Result<(), Failure> {

@@ -72,7 +72,7 @@ pub(super) fn status(control: &Control, gauges: Gauges) -> Status {
         .chain(control.unheld.clone())
         .chain(control.overfull.iter().map(|(_, problem)| problem.clone()))
         .chain(compose::problems(&control.config))
-        .chain(gauges.upstream_problems.iter().cloned())
+        .chain(gauges.problems.iter().cloned())
         .collect::<Vec<_>>();
     let degraded = !alarms.is_empty();
     Status {

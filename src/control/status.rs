@@ -67,9 +67,9 @@ pub struct Gauges {
     pub listen: Vec<SocketAddr>,
     /// The upstream servers.
     pub upstream: Vec<UpstreamStatus>,
-    /// What is wrong with them as a whole; these are among the alarms.
+    /// What is wrong with them as a whole, and with the log; these are among the alarms.
     #[serde(skip)]
-    pub upstream_problems: Vec<String>,
+    pub problems: Vec<String>,
     /// Questions that wait for upstream now.
     pub waiting: usize,
     /// Answers in the cache.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::bind::Endpoint;
 use super::limits::{self, Budget, Listening};
 use super::listeners::{Listeners, Next};
+use super::log_output::LogOutput;
 use super::outage::Outage;
 use super::service::told;
 use super::upstreams::{Source, Upstreams, intake};
@@ -150,12 +151,16 @@ impl DataPlane for Live {
         let parts = &self.0;
         let (cache_entries, cache_octets) = parts.cache.size();
         let servers = parts.resolver.pool().state();
-        let problems = [parts.source.problem(), parts.outage.alarm(&servers)];
+        let problems = [
+            parts.source.problem(),
+            parts.outage.alarm(&servers),
+            LogOutput::problem(),
+        ];
         Gauges {
             user: Some(user_id()),
             listen: parts.listeners.addresses(),
             upstream: servers.into_iter().map(upstream).collect(),
-            upstream_problems: problems.into_iter().flatten().collect(),
+            problems: problems.into_iter().flatten().collect(),
             waiting: parts.resolver.waiting(),
             cache_entries,
             cache_octets,

@@ -1,13 +1,18 @@
 //! The log: for people, for journald, for programs.
 
 use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
-use std::process::Command;
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
 
 use serde_json::Value;
+use tempfile::TempDir;
 
-use crate::support::client::until;
-use crate::support::server::{folder, list, preamble, tapis};
+use crate::support::client::{is_blocked, until};
+use crate::support::server::{self, folder, list, preamble, tapis, text};
 use crate::support::upstream::Upstream;
 
 /// What a server logs until it serves, or ends.
@@ -154,4 +159,121 @@ fn the_help_of_serve_has_environment_signals_and_exit_codes() {
     ] {
         assert!(all.contains(word), "{word}: {all}");
     }
+}
+
+/// A server whose standard error is that file or pipe, and its folder.
+struct Logging {
+    child: Child,
+    folder: TempDir,
+}
+
+impl Logging {
+    fn start(upstream: &Upstream, to: impl Into<Stdio>) -> Self {
+        let folder = folder(&config(upstream), &[("ads", "a.example\n")]);
+        let mut command = tapis();
+        command
+            .args(["serve", "--config", "tapis.toml"])
+            .current_dir(folder.path())
+            .stderr(to);
+        let mut child = command.spawn().expect("started");
+        until("it serves", || {
+            assert_eq!(child.try_wait().expect("known"), None, "it ended");
+            server::verb(folder.path(), &["status", "--json"])
+                .status
+                .code()
+                != Some(4)
+        });
+        Self { child, folder }
+    }
+
+    fn status(&self) -> Value {
+        let output = server::verb(self.folder.path(), &["status", "--json"]);
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output)))
+    }
+
+    fn alarms(&self) -> String {
+        self.status()["alarms"].to_string()
+    }
+
+    /// It goes on: what is changed comes into force.
+    fn takes(&self, name: &str) {
+        let edited = self.folder.path().join("new");
+        fs::write(&edited, format!("{name}\n")).expect("written");
+        fs::rename(edited, self.folder.path().join("ads")).expect("renamed");
+        let address = self.status()["listen"][0]
+            .as_str()
+            .expect("an address")
+            .parse();
+        let address = address.expect("an address");
+        until("the change", || is_blocked(address, name));
+    }
+
+    fn end(mut self) -> ExitStatus {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-s", "TERM", &pid]).status();
+        assert!(sent.expect("kill ran").success());
+        let mut ended = None;
+        until("its end", || {
+            ended = self.child.try_wait().expect("known");
+            ended.is_some()
+        });
+        ended.expect("it ended")
+    }
+}
+
+impl Drop for Logging {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_log_that_cannot_be_written_ends_no_server_and_is_an_alarm() {
+    let upstream = Upstream::plain();
+    let full = File::options()
+        .write(true)
+        .open("/dev/full")
+        .expect("Linux");
+    let server = Logging::start(&upstream, full);
+    server.takes("b.example");
+    until("an alarm", || {
+        server.alarms().contains("No space left on device")
+    });
+    assert!(server.end().success());
+
+    let (reader, writer) = io::pipe().expect("a pipe");
+    let server = Logging::start(&upstream, writer);
+    assert_eq!(server.alarms(), "[]");
+    drop(reader);
+    server.takes("b.example");
+    server.takes("c.example");
+    until("an alarm", || server.alarms().contains("Broken pipe"));
+    assert!(server.end().success());
+}
+
+#[test]
+fn a_log_that_is_not_read_holds_up_nothing_and_loses_nothing_that_fits() {
+    let upstream = Upstream::plain();
+    let (mut reader, mut writer) = UnixStream::pair().expect("a pair");
+    writer.set_nonblocking(true).expect("set");
+    while writer.write(&[b'\n'; 4096]).is_ok() {}
+    writer.set_nonblocking(false).expect("set");
+    let writer = OwnedFd::from(writer);
+    let server = Logging::start(&upstream, writer);
+    server.takes("b.example");
+    until("an alarm", || server.alarms().contains("is not read"));
+    let log = thread::spawn(move || {
+        let mut log = String::new();
+        reader.read_to_string(&mut log).expect("text");
+        log
+    });
+    until("no alarm", || server.alarms() == "[]");
+    assert!(server.end().success());
+    let log = log.join().expect("read");
+    assert_eq!(
+        log.matches("INFO list read list=\"ads\"").count(),
+        2,
+        "{log}"
+    );
 }
