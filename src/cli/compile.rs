@@ -1,7 +1,8 @@
 //! Owns `tapis compile`: lists to one image file, for people and for a server.
 //! Refuses to read a list itself.
 
-use std::io::{self, BufRead, BufReader, Write};
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -14,6 +15,7 @@ use crate::control::compile::plan::{Event, ListOutcome, Outcome, Plan, PlanList}
 use crate::control::compile::run::{CompileError, compile};
 use crate::control::guard::rails::Rails;
 use crate::control::guard::release;
+use crate::policy::image::layout::MAGIC;
 use crate::sys::background::lower_own_priority;
 
 #[derive(Debug, Args)]
@@ -78,12 +80,31 @@ fn tell(out: &mut impl Write, event: &Event) -> io::Result<()> {
     out.flush()
 }
 
+/// Why an image can't take the place of what is there, if something is.
+fn irreplaceable(path: &Path) -> Option<&'static str> {
+    // What can't be examined can't be replaced either, which is reported then.
+    let there = fs::symlink_metadata(path).ok()?;
+    if !there.is_file() {
+        return Some("is no regular file, and is not replaced: name another one with -o");
+    }
+    let mut head = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(8).read_to_end(&mut head));
+    let is_image = read.is_ok() && (head.is_empty() || head == MAGIC);
+    (!is_image).then_some(
+        "holds something that is no image, and is not replaced: name another file with -o, or remove it",
+    )
+}
+
 fn for_people(
     config: Option<&PathBuf>,
     args: &CompileArgs,
     image: &Path,
     out: &mut impl Write,
 ) -> Result<(), Failure> {
+    if let Some(why) = irreplaceable(image) {
+        let (path, why) = (image.shown(), why);
+        return Err(Failure::Other(format!("{path}: {why}").into()));
+    }
     let config = read_config(config)?;
     let mut lists: Vec<_> = config.lists.iter().map(PlanList::read).collect();
     for text in &args.accept {

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -92,7 +93,6 @@ fn where_no_image_can_be_there_is_none_and_the_reason_is_told() {
     for (out, reason) in [
         ("missing/image", "missing/image: No such file or directory"),
         ("ads/image", "ads/image: Not a directory"),
-        (".", "directory"),
     ] {
         let output = compile(&folder, out, &[]);
         let said = text(&output);
@@ -106,7 +106,8 @@ fn where_no_image_can_be_there_is_none_and_the_reason_is_told() {
 #[test]
 fn a_full_disk_leaves_the_old_image() {
     let folder = folder(&config(), &CONFIG_LISTS);
-    fs::write(folder.path().join("image"), "old").expect("written");
+    let image = b"\x89tapis\r\nold";
+    fs::write(folder.path().join("image"), image).expect("written");
     // A disk that is full for this process alone: no file may outgrow a block.
     let script = "trap '' XFSZ; ulimit -f 1; exec \"$0\" -c tapis.toml compile -o image";
     let output = Command::new("/bin/sh")
@@ -119,7 +120,7 @@ fn a_full_disk_leaves_the_old_image() {
     assert!(said.contains("image: File too large"), "{said}");
     assert_eq!(made(&folder), ["image"]);
     let old = fs::read(folder.path().join("image")).expect("there");
-    assert_eq!(old, b"old");
+    assert_eq!(old, image);
 }
 
 #[test]
@@ -229,6 +230,36 @@ async fn what_a_process_of_its_own_says_at_its_end_is_the_reason() {
         .await
         .expect_err("no image");
     assert!(reason.to_string().contains("not an image"), "{reason}");
+}
+
+#[test]
+fn an_image_takes_the_place_of_an_image_and_of_nothing_else() {
+    let folder = folder(&config(), &[("ads", "a.example\n"), ("hosts", "")]);
+    let accept = ["--accept", "hosts:empty"];
+    for _ in 0..2 {
+        let output = compile(&folder, "image", &accept);
+        assert!(output.status.success(), "{}", text(&output));
+    }
+    let fifo = Command::new("mkfifo")
+        .arg(folder.path().join("fifo"))
+        .status();
+    assert!(fifo.expect("mkfifo ran").success());
+    symlink("image", folder.path().join("link")).expect("made");
+    for (place, why) in [
+        ("fifo", "is no regular file"),
+        ("link", "is no regular file"),
+        (".", "is no regular file"),
+        ("ads", "holds something that is no image"),
+        ("tapis.toml", "holds something that is no image"),
+    ] {
+        let before = fs::symlink_metadata(folder.path().join(place)).expect("there");
+        let output = compile(&folder, place, &accept);
+        assert_eq!(output.status.code(), Some(1), "{place}");
+        let said = text(&output);
+        assert!(said.contains(&format!("{place}: {why}")), "{said}");
+        let after = fs::symlink_metadata(folder.path().join(place)).expect("there");
+        assert_eq!(after.ino(), before.ino(), "{place}");
+    }
 }
 
 #[test]
