@@ -119,9 +119,19 @@ impl Control {
             let newest = match &now.origin {
                 Origin::BuiltIn => None,
                 Origin::File(path) => Some(Config::load(path).map(|config| {
+                    let nothing = Config::parse("", path);
+                    let nothing = nothing.map(|nothing| nothing.with_overrides(boot.clone()));
                     let config = config.with_overrides(boot);
                     let other = staged || config != now;
                     let mut problems = Book::unlisted(&config);
+                    // As it is while it is written in place, or after the disk was full.
+                    if config != now && nothing.is_ok_and(|nothing| config == nothing) {
+                        problems.push(format!(
+                            "configuration not taken: {} holds nothing that differs from the defaults, and may be cut off: \
+                             write it again; to serve without lists and orders, restart with it",
+                            path.shown()
+                        ));
+                    }
                     let plane = plane.filter(|_| config != now && problems.is_empty());
                     let change = plane.map(|plane| plane.prepare(&config)).transpose();
                     let change = change.unwrap_or_else(|why| {

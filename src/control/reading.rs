@@ -30,6 +30,8 @@ pub(super) struct Asked {
     pub(super) sweep: bool,
     /// All files that changed are read, whoever writes them.
     pub(super) refresh: bool,
+    /// The operator, who could see that orders are gone, says that it is right.
+    pub(super) confirms_loss: bool,
     /// Files that somebody changed and waits for.
     pub(super) wished: Vec<Wished>,
     /// Who waits for all files.
@@ -93,8 +95,8 @@ impl Asked {
         for (touched, at) in self.touched.values() {
             book.touch(touched, *at);
         }
-        if self.refresh {
-            // Only what could be seen before.
+        if self.confirms_loss {
+            // Before anything is read: what else is gone then could not be seen.
             book.confirm_loss();
         }
         let now = Instant::now();

@@ -202,6 +202,7 @@ fn read_files(config: &Config, wall: Arc<dyn Wall>) -> (Arc<Rails>, Calendar) {
     let guard = config.clone();
     let rails = deadline::start(DEADLINE, move || Rails::read(&guard));
     let (mut book, all) = Book::read_at_start(config, DEADLINE);
+    book.recall_unconfigured(config);
     let rails = rails.wait();
     let rails = Arc::new(rails.unwrap_or_else(|why| Rails::without_files(config, why)));
     book.check(&rails);

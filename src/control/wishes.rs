@@ -99,6 +99,8 @@ impl Control {
     /// Has read what changed of orders and exceptions.
     pub(super) fn refresh_book(&mut self, waiting: &mut Waiting) {
         self.calendar.asked.refresh = true;
+        // A loss that this reload finds itself is not confirmed by it.
+        self.calendar.asked.confirms_loss |= self.calendar.book.has_loss();
         let ticket = self.tickets.next();
         waiting.tickets.insert(ticket);
         self.calendar.asked.tickets.push(ticket);

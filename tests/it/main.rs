@@ -6,6 +6,7 @@ mod check;
 mod cli;
 mod compile;
 mod configuration;
+mod cut_off;
 mod day;
 mod exceptions;
 mod faulty;

@@ -24,7 +24,11 @@ pub(super) fn tell(entry: &Entry, before: &Before, out: &mut impl Write) -> io::
             Ok(())
         }
         Event::OrderGone { id, path } => {
-            writeln!(out, "order {id}: its file is gone, {}", path.shown())
+            writeln!(
+                out,
+                "order {id}: its file is gone, or its directory not configured any more: {}",
+                path.shown()
+            )
         }
         Event::Published(published) => tell_published(published, before, out),
         Event::Refused { what, problems } => {

@@ -159,8 +159,7 @@ impl Book {
         self.own.clone_from(own);
         let has_moved = self.orders.set(config.orders.dir.as_deref());
         if has_moved {
-            // Another directory has other orders.
-            (self.count, self.only, self.vanished) = (0, None, None);
+            self.vanished = None;
             self.unrecalled = None;
         }
         if has_moved || self.rules.is_none() {
@@ -170,6 +169,11 @@ impl Book {
             }
         }
         changed | self.exceptions.set(dir.as_deref())
+    }
+
+    /// Whether there is an alarm about orders that are all gone.
+    pub(in crate::control) fn has_loss(&self) -> bool {
+        self.vanished.is_some()
     }
 
     /// Ends the alarm about orders that are all gone: the operator says that it is right.

@@ -114,6 +114,13 @@ impl Book {
         !self.may_have_more()
     }
 
+    /// Looks for orders that were there before the start, where the configuration has no directory of them.
+    pub(in crate::control) fn recall_unconfigured(&mut self, config: &Config) {
+        if self.config.dir.is_none() && self.orders().next().is_none() {
+            self.recall(config);
+        }
+    }
+
     /// Takes what files said when a server ran last, where they can't be read now. Without a journal
     /// nothing is known.
     pub(super) fn recall(&mut self, config: &Config) {
@@ -135,12 +142,16 @@ impl Book {
             let parsed = Order::parse(&text, &path).map(|order| (order, text));
             (path, parsed)
         });
-        let orders = self.orders.recall(orders);
-        self.count = orders.len();
-        self.only = match &*orders {
-            [(_, only)] => Some(Arc::clone(only)),
+        let orders: Vec<_> = orders.collect();
+        // Wherever their files are: the configuration may name another directory now, or none.
+        let good = orders.iter().filter_map(|(_, parsed)| parsed.as_ref().ok());
+        let good: Vec<_> = good.map(|(order, _)| order).collect();
+        self.count = good.len();
+        self.only = match &*good {
+            [only] => Some(Arc::new((*only).clone())),
             _ => None,
         };
+        let orders = self.orders.recall(orders.into_iter());
         self.holders = orders
             .into_iter()
             .map(|(path, order)| (order.id.clone(), path))
@@ -218,14 +229,22 @@ impl Book {
     }
 
     pub(super) fn loss(&self) -> Option<String> {
-        let (orders, dir) = (self.vanished?, self.config.dir.as_ref()?.shown());
-        let gone = match orders {
+        let gone = match self.vanished? {
             1 => "the only order is gone".to_owned(),
             more => format!("all {more} orders are gone at once"),
         };
+        let (place, check) = match &self.config.dir {
+            Some(dir) => (
+                dir.shown().to_string(),
+                "check whether the file system is mounted, and the `path` in [orders]",
+            ),
+            None => (
+                "[orders]".to_owned(),
+                "put its `path` back, which the configuration no longer has",
+            ),
+        };
         Some(format!(
-            "{dir}: {gone} and no longer in force: if that is a mistake, \
-             check whether the file system is mounted; if not, confirm it with: tapis reload"
+            "{place}: {gone} and no longer in force: if that is a mistake, {check}; if not, confirm it with: tapis reload"
         ))
     }
 
