@@ -377,6 +377,15 @@ impl Replay {
 }
 
 /// What the journal has of a moment.
+/// The orders and exceptions of an instant, by the configuration's journal; `None` if that does not reach back so far.
+///
+/// # Errors
+/// [`JournalError`] when it can't be read.
+pub fn orders_at(config: &Config, at: Timestamp) -> Result<Option<Book>, JournalError> {
+    let past = past(config, &[], Moment::At(at))?;
+    Ok(past.map(|past| Book::of_past(config, past.orders, past.exceptions)))
+}
+
 fn past(config: &Config, files: &[PathBuf], moment: Moment) -> Result<Option<Past>, JournalError> {
     let files: Vec<_> = files.iter().map(PathBuf::as_path).collect();
     match (&config.journal, &files[..]) {

@@ -7,13 +7,11 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::orders::{order, target};
+use crate::orders::{PAST, order, target};
 use crate::past::settled;
 use crate::support::client::{is_blocked, until};
 use crate::support::server::{Server, folder, list, preamble, tapis, text};
 use crate::support::upstream::Upstream;
-
-const PAST: &str = "effective-from = 2020-01-01T00:00:00Z";
 
 /// A configuration with a state directory, and so a journal, and a directory of orders.
 fn configuration(upstream: &Upstream) -> String {

@@ -6,12 +6,10 @@ use std::process::Output;
 
 use serde_json::Value;
 
-use crate::orders::{order, target};
+use crate::orders::{PAST, order, target};
 use crate::support::client::{is_blocked, until};
 use crate::support::server::{Server, folder, preamble, tapis, text};
 use crate::support::upstream::Upstream;
-
-const PAST: &str = "effective-from = 2020-01-01T00:00:00Z";
 
 /// A server with one order, `x-1` in `orders/x-1.toml`, and the rest of its configuration.
 fn server(more: &str) -> (Server, Upstream) {

@@ -5,13 +5,12 @@ use std::fs;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::orders::{order, target};
+use crate::orders::{PAST, order, target};
 use crate::support::client::{is_blocked, until};
 use crate::support::server::{Server, folder, list, preamble, text};
 use crate::support::upstream::Upstream;
 
 const STATE: &str = "[state]\ndir = \"state\"\nkeep = 10\n[orders]\npath = \"orders\"\n";
-const PAST: &str = "effective-from = 2020-01-01T00:00:00Z";
 
 fn start(more: &str, files: &[(&str, &str)]) -> (Server, Upstream) {
     let upstream = Upstream::plain();
@@ -169,6 +168,48 @@ fn generations_whose_names_are_answered_alike_do_not_differ() {
     ] {
         assert!(said.contains(line), "{line}: {said}");
     }
+}
+
+#[test]
+fn orders_of_a_past_time_are_those_of_the_journal_whatever_the_files_say_since() {
+    let (server, _upstream) = start(&list("ads", ""), &[("ads", "ads.example\n")]);
+    let before = Timestamp::now();
+    let order = order("x-1", PAST, &target("a.example", "exact"));
+    server.replace("orders/x-1.toml", &order);
+    until("the order", || is_blocked(server.address, "a.example"));
+    let then = Timestamp::now();
+    fs::remove_file(server.path("orders/x-1.toml")).expect("removed");
+    until("its end", || !is_blocked(server.address, "a.example"));
+    let since = Timestamp::now();
+    let verb = |arguments: &[&str], at: Timestamp| {
+        let output = server.verb(&[&["order"], arguments, &["--at", &at.to_string()]].concat());
+        text(&output)
+    };
+    for (at, list, count) in [(before, "", 0), (then, "x-1: in force", 1), (since, "", 0)] {
+        assert!(
+            verb(&["list"], at).starts_with(list),
+            "{at}: {}",
+            verb(&["list"], at)
+        );
+        assert_eq!(
+            verb(&["list"], at).lines().count(),
+            count,
+            "{}",
+            verb(&["list"], at)
+        );
+        let report: Value = serde_json::from_str(&verb(&["report", "--json"], at)).expect("JSON");
+        assert_eq!(
+            report["orders"].as_array().map(Vec::len),
+            Some(count),
+            "{report}"
+        );
+    }
+    let why = "the journal does not reach back so far: orders are shown by their files";
+    let long_ago = Timestamp::UNIX_EPOCH;
+    assert!(verb(&["list"], long_ago).contains(why));
+    assert!(verb(&["report"], long_ago).contains(&format!("not known: {why}")));
+    assert!(verb(&["show", "x-1"], then).contains("in force"));
+    assert!(verb(&["show", "x-1"], since).contains("there is no order `x-1`"));
 }
 
 #[test]

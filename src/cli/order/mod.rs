@@ -26,6 +26,7 @@ use crate::control::guard::rails::Rails;
 use crate::control::orders;
 use crate::control::orders::book::{Book, Known};
 use crate::control::orders::life::State;
+use crate::control::replay::orders_at;
 use crate::control::status::{KnownOrder, KnownOrders};
 
 /// What the verbs need of the configuration.
@@ -208,7 +209,11 @@ fn read(
     at: &AtArgs,
     control: &ControlArgs,
 ) -> Result<(Book, Option<KnownOrders>), Failure> {
-    let book = Book::read(&read_needed(config, SECTIONS)?);
+    let (book, unrecorded) = book_at(&read_needed(config, SECTIONS)?, at);
+    if let Some(why) = unrecorded {
+        // If standard error is closed, the states are the same.
+        let _ = writeln!(Plain(io::stderr()), "tapis: {why}");
+    }
     // A server knows of no other time than now, and what is built in is the same everywhere.
     if at.at.is_some() || book.orders_dir().is_none() {
         return Ok((book, None));
@@ -228,6 +233,21 @@ fn read(
         );
     }
     Ok((book, server))
+}
+
+/// The orders as they were at that time, by the journal; those of the files as they are for a time to come, and where the
+/// journal does not know. Returns also why it does not.
+fn book_at(config: &Config, at: &AtArgs) -> (Book, Option<String>) {
+    let at = at.at.map(Moment::at);
+    let past = at.filter(|at| *at <= Timestamp::now() && config.journal.is_some());
+    let why = match past.map(|at| orders_at(config, at)) {
+        None => None,
+        Some(Ok(Some(book))) => return (book, None),
+        Some(Ok(None)) => Some("the journal does not reach back so far".to_owned()),
+        Some(Err(error)) => Some(error.to_string()),
+    };
+    let why = why.map(|why| format!("{why}: orders are shown by their files as they are today"));
+    (Book::read(config), why)
 }
 
 /// The orders of the server that no file has.

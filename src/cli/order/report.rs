@@ -9,7 +9,7 @@ use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{AtArgs, SECTIONS, refused};
+use super::{AtArgs, SECTIONS, book_at, refused};
 use crate::cli::{ControlArgs, Failure, read_needed, runtime};
 use crate::config::Config;
 use crate::config::order::Order;
@@ -80,8 +80,8 @@ pub(super) fn run(
 ) -> Result<(), Failure> {
     let config_path = config;
     let config = read_needed(config_path, SECTIONS)?;
-    let book = Book::read(&config);
-    let mut unknown = Vec::new();
+    let (book, unrecorded) = book_at(&config, &args.at);
+    let mut unknown: Vec<_> = unrecorded.into_iter().collect();
     let spans = written(&config, &mut unknown)?;
     let status = status(args.control.places(config_path)?, &mut unknown)?;
     let at = args.at.instant();
