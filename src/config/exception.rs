@@ -14,6 +14,7 @@ use super::raw::Strings;
 use super::reader::{At, Reader};
 use super::syntax;
 use super::values::{SCOPES, choice, line, plain, rule_name};
+use crate::config::shown::path_text;
 use crate::policy::rule::{Against, Scope, Source};
 use crate::wire::name::Name;
 
@@ -37,6 +38,7 @@ pub struct Exception {
     /// The first instant at which it no longer counts; nothing while nobody knows.
     pub until: Option<Moment>,
     /// The file.
+    #[serde(serialize_with = "path_text")]
     pub path: PathBuf,
     /// The line on which it starts.
     pub line: u32,

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::fmt::{self, Display, Write};
 use std::path::Path;
 
+use serde::Serializer;
+
 use crate::wire::text::steers;
 
 /// Text whose control and format characters are escaped as in JSON, so that escaping all of a JSON text again changes
@@ -38,6 +40,14 @@ pub fn escape(c: char, to: &mut impl Write) -> fmt::Result {
     units
         .iter()
         .try_for_each(|unit| write!(to, "\\u{unit:04x}"))
+}
+
+/// Serializes a path as text, the only thing that JSON has for it: bytes that are no UTF-8 are replaced.
+///
+/// # Errors
+/// What the serializer says.
+pub fn path_text<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.to_string_lossy())
 }
 
 /// A number with its noun: `1 rule`, `2 rules`.

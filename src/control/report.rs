@@ -1,8 +1,6 @@
 //! Owns the telling of how things are: status, reports, log lines.
 //! Refuses to change anything.
 
-use std::path::Path;
-
 use jiff::Timestamp;
 
 use super::compiling::is_large;
@@ -169,7 +167,7 @@ pub(super) fn known_orders(control: &Control) -> KnownOrders {
         (order.id.clone(), known)
     };
     KnownOrders {
-        dir: book.orders_dir().map(Path::to_owned),
+        dir: book.orders_dir().map(notes::recorded),
         orders: book.known().map(order).collect(),
     }
 }
@@ -328,6 +326,7 @@ pub(super) fn log_load(list: &ListState, result: Result<&Loaded, &Refusal>) {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
     use std::sync::Arc;
     use std::time::Duration;
 

@@ -14,7 +14,7 @@ use super::guard::wards::Ward;
 use super::journal::entry::Cause;
 use super::orders::life::State;
 use crate::config::order::Dates;
-use crate::config::shown::counted;
+use crate::config::shown::{counted, path_text};
 use crate::policy::rule::{Action, Kind, Scope};
 
 /// All that a running server says of itself.
@@ -278,6 +278,7 @@ pub struct KnownOrders {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct KnownOrder {
     /// The file.
+    #[serde(serialize_with = "path_text")]
     pub path: PathBuf,
     /// The state.
     pub state: State,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::shown::path_text;
 use crate::policy::rule::{Kind, Scope};
 
 /// A query to explain.
@@ -104,6 +105,7 @@ pub struct MatchingRule {
     /// What its source is.
     pub kind: Kind,
     /// The file of its source, by its absolute path.
+    #[serde(serialize_with = "path_text")]
     pub path: PathBuf,
     /// Its name, without the sign of its scope.
     pub owner: String,

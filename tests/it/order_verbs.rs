@@ -1,6 +1,8 @@
 //! Verbs of orders beside a running server: what they say is what the server has.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::process::Output;
 
@@ -346,4 +348,34 @@ fn the_only_order_in_force_that_is_gone_is_an_alarm_until_a_reload() {
         assert!(server.verb(&["reload"]).status.success());
         assert_eq!(server.status()["degraded"], false);
     }
+}
+
+#[test]
+fn a_file_whose_name_is_no_text_keeps_no_verb_from_its_work() {
+    let (server, _upstream) = server("");
+    let odd = server
+        .path("orders")
+        .join(OsStr::from_bytes(b"\xff\xfe.toml"));
+    fs::write(&odd, order("odd", PAST, &target("odd.example", "exact"))).expect("written");
+    until("the order", || is_blocked(server.address, "odd.example"));
+    for arguments in [
+        &["order", "list"][..],
+        &["order", "show", "odd", "--json"],
+        &["order", "report", "--json"],
+        &["order", "lift", "x-1", "--reason", "r"],
+        &["order", "lift", "odd", "--reason", "r"],
+    ] {
+        let why = server.verb(&["why", "odd.example", "--json"]);
+        assert_eq!(why.status.code(), Some(0), "{}", text(&why));
+        let output = server.verb(arguments);
+        assert_eq!(
+            output.status.code(),
+            Some(0),
+            "{arguments:?}: {}",
+            text(&output)
+        );
+        assert!(output.stderr.is_empty(), "{arguments:?}: {}", text(&output));
+    }
+    assert!(!is_blocked(server.address, "odd.example"));
+    assert!(!is_blocked(server.address, "a.example"));
 }

@@ -159,7 +159,8 @@ fn apply<'r>(
     };
     let request = OrdersRequest {
         verb: format!("order {verb} {id}"),
-        path: absolute,
+        // The server reads all that changed if it does not have the file, as one that JSON can't name.
+        path: absolute.to_str().map_or_else(PathBuf::new, PathBuf::from),
     };
     let outcome = server::notify(&book, &places, &request, id, &dates)?;
     let written = format!("written to {}", path.shown());

@@ -24,7 +24,7 @@ use super::{ControlArgs, Failure, read_config, report_others};
 use crate::config::exception::Exception;
 use crate::config::moment::{Moment, or_date};
 use crate::config::order::{Order, Suspension};
-use crate::config::shown::Show;
+use crate::config::shown::{Show, path_text};
 use crate::config::{Config, Content, List, Origin, regular, typed};
 use crate::control::guard::account::Account;
 use crate::control::guard::rails::Rails;
@@ -132,6 +132,7 @@ struct Rule {
     kind: Kind,
     rule: String,
     scope: Scope,
+    #[serde(serialize_with = "path_text")]
     path: PathBuf,
     /// Its first line in the file, if that is still the one that was read.
     line: Option<u32>,

@@ -22,6 +22,7 @@ use super::error::Problems;
 use super::findings::Findings;
 use super::moment::Moment;
 use super::syntax;
+use crate::config::shown::path_text;
 use crate::policy::rule::{Action, Scope};
 use crate::wire::name::Name;
 
@@ -35,6 +36,7 @@ pub struct Order {
     /// What it is called everywhere: 1 to 64 characters of a-z, 0-9, `.`, `_`, `-`.
     pub id: String,
     /// The file.
+    #[serde(serialize_with = "path_text")]
     pub path: PathBuf,
     /// Who decided.
     pub authority: Authority,
