@@ -79,6 +79,14 @@ pub fn entries(first: u64, last: u64, [one, more]: [&str; 2]) -> String {
     }
 }
 
+/// Generations by their numbers, with a verb: `generation 5 is`, `generations 5 to 7 are`.
+pub fn generations(first: u64, last: u64) -> String {
+    match first == last {
+        true => format!("generation {first} is"),
+        false => format!("generations {first} to {last} are"),
+    }
+}
+
 /// What can be shown so.
 pub trait Show {
     /// Without characters that steer a terminal, and on one line.

@@ -13,6 +13,7 @@ use super::journal::JournalError;
 use super::journal::changes;
 use super::journal::entry::{ListEntry, Setting};
 use super::journal::past::{Moment, Past, Served};
+use super::journal::unwritten_since;
 use super::load::{digest, load};
 use super::notes;
 use super::orders::book::Book;
@@ -155,7 +156,11 @@ impl Replay {
         let unrecorded = |why| by_dates(Served::Unrecorded, why);
         match past(config, files, Moment::At(at)) {
             Ok(Some(past)) => Self::of(config, rails, past, at, None),
-            Ok(None) => unrecorded("the journal does not reach back so far".to_owned()),
+            Ok(None) => unrecorded(
+                "the journal does not reach back so far (if it was moved away, name its files with --journal, the \
+                 oldest first)"
+                    .to_owned(),
+            ),
             Err(error) => unrecorded(error.to_string()),
         }
     }
@@ -389,7 +394,13 @@ pub fn orders_at(config: &Config, at: Timestamp) -> Result<Option<Book>, Journal
 fn past(config: &Config, files: &[PathBuf], moment: Moment) -> Result<Option<Past>, JournalError> {
     let files: Vec<_> = files.iter().map(PathBuf::as_path).collect();
     match (&config.journal, &files[..]) {
-        (Some(path), []) => Past::read(path, moment),
+        (Some(path), []) => {
+            let unwritten = unwritten_since(config.state.dir.as_deref(), path);
+            match Past::read_with(&[path], moment, unwritten) {
+                Err(error) if error.is_absent() => Ok(None),
+                past => past,
+            }
+        }
         (_, files) => Past::read_files(files, moment),
     }
 }

@@ -122,7 +122,7 @@ impl Control {
             Origin::File(path) => Some(notes::legible(path)),
         };
         let key = self.config.journal_key.clone();
-        self.journal = Journal::open(path, key, config);
+        self.journal = Journal::open_with(path, key, config, self.config.state.dir.as_deref());
     }
 
     /// Takes the images that were kept, and what they tell of the lists.

@@ -402,6 +402,71 @@ fn a_kill_bounds_what_is_known_and_a_stop_is_one() {
 }
 
 #[test]
+fn a_server_that_could_not_write_its_journal_was_not_stopped() {
+    let upstream = Upstream::plain();
+    let config = preamble(upstream.address) + STATE + &list("ads", "");
+    let journal = "[journal]\npath = \"journals/journal.jsonl\"\n";
+    let folder = folder(&(config + journal), &[("ads", "ads.example\n")]);
+    for name in ["orders", "journals"] {
+        fs::create_dir(folder.path().join(name)).expect("made");
+    }
+    let mut server = Server::start_in(folder);
+    end(&mut server, "TERM");
+    let stopped = Timestamp::now();
+    let (there, away) = (server.path("journals"), server.path("away"));
+    fs::rename(&there, &away).expect("moved");
+    // Two servers without it.
+    let mut server = server.again();
+    server.replace("ads", "new.example\n");
+    reload(&server);
+    let ran = Timestamp::now();
+    let (_, said_now) = run(&server, &["why", "ads.example"]);
+    assert!(
+        said_now.starts_with("ads.example: upstream\n"),
+        "{said_now}"
+    );
+    end(&mut server, "TERM");
+    let mut server = server.again();
+    let again = Timestamp::now();
+    end(&mut server, "TERM");
+    fs::rename(&away, &there).expect("moved back");
+    for round in 0..2 {
+        // Before the next server starts, and after that.
+        for moment in [ran, again] {
+            for name in ["ads.example", "new.example"] {
+                let (code, said) = said(&server, name, moment);
+                assert_eq!(code, Some(3), "{said}");
+                assert!(said.starts_with(&format!("{name}: unknown\n")), "{said}");
+                assert!(
+                    said.contains("entries of the journal are missing"),
+                    "{said}"
+                );
+            }
+        }
+        assert_eq!(decision(&server, "ads.example", stopped), "stopped");
+        if round == 0 {
+            server = server.again();
+        }
+    }
+    let (code, status) = run(&server, &["status"]);
+    assert_eq!(code, Some(1), "{status}");
+    assert!(
+        status.contains("ALARM journal: what servers before this one did after"),
+        "{status}"
+    );
+    let (code, verified) = run(&server, &["journal", "verify"]);
+    assert_eq!(code, Some(0), "{verified}");
+    let (_, shown) = run(&server, &["journal", "show"]);
+    for text in [&verified, &shown] {
+        assert!(
+            text.contains("not recorded: a server could not write the journal then"),
+            "{text}"
+        );
+        assert!(text.contains("until this"), "{text}");
+    }
+}
+
+#[test]
 fn a_time_to_come_is_answered_by_the_files_as_they_are() {
     let (server, _upstream) = start(&list("ads", ""), &[("ads", "ads.example\n")]);
     let dates = "effective-from = 2100-01-01T00:00:00Z";

@@ -231,8 +231,9 @@ fn export(choice: &Choice, args: &ShowArgs, out: &mut impl Write) -> Result<(), 
 fn show(choice: &Choice, args: &ShowArgs, out: &mut impl Write) -> Result<(), Failure> {
     let mut before = Before::default();
     args.each(choice, |entry, chosen| {
+        let skipped = before.skipped(&entry);
         if chosen {
-            tell(&entry, &before, out)?;
+            tell(&entry, &before, skipped, out)?;
         }
         before.take(entry.event);
         Ok(())

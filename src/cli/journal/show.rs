@@ -4,13 +4,19 @@ use std::collections::{HashMap, HashSet};
 use std::io::{self, Write};
 
 use crate::config::exception::Exception;
-use crate::config::shown::{Show, counted, entries};
+use crate::config::shown::{Show, counted, entries, generations};
 use crate::control::journal::Entry;
 use crate::control::journal::entry::{Cause, Event, ListEntry, Published, Setting, Start};
+use crate::control::journal::generations::Skipped;
 use crate::control::orders::life::State;
 
 /// Prints an entry, compared with what those before it say.
-pub(super) fn tell(entry: &Entry, before: &Before, out: &mut impl Write) -> io::Result<()> {
+pub(super) fn tell(
+    entry: &Entry,
+    before: &Before,
+    skipped: Option<(u64, u64)>,
+    out: &mut impl Write,
+) -> io::Result<()> {
     let (number, at) = (entry.number, entry.at);
     write!(out, "{number} {at:.3} generation {}: ", entry.generation)?;
     match &entry.event {
@@ -30,7 +36,17 @@ pub(super) fn tell(entry: &Entry, before: &Before, out: &mut impl Write) -> io::
                 path.shown()
             )
         }
-        Event::Published(published) => tell_published(published, before, out),
+        Event::Published(published) => {
+            tell_published(published, before, out)?;
+            if let Some((first, last)) = skipped {
+                let which = generations(first, last);
+                writeln!(
+                    out,
+                    "    {which} not recorded: a server could not write the journal then, or had none"
+                )?;
+            }
+            Ok(())
+        }
         Event::Refused { what, problems } => {
             writeln!(out, "{what}: not taken")?;
             for problem in problems {
@@ -82,6 +98,12 @@ fn tell_start(start: &Start, out: &mut impl Write) -> io::Result<()> {
             "    the server before did not stop as it should; it ran until {ran:.0} at least"
         )?;
     }
+    if let Some(since) = start.unwritten_since {
+        writeln!(
+            out,
+            "    changes from {since:.0} until this start are not recorded: the journal could not be written"
+        )?;
+    }
     if let Some((first, last)) = start.uncovered {
         let which = entries(first, last, ["was", "were"]);
         writeln!(out, "    {which} beyond the head")?;
@@ -106,9 +128,16 @@ pub(super) struct Before {
     held: Option<u64>,
     /// Whether settings were recorded.
     settings: bool,
+    /// Which generations are missing.
+    generations: Skipped,
 }
 
 impl Before {
+    /// The generations that are missing before an entry.
+    pub(super) fn skipped(&mut self, entry: &Entry) -> Option<(u64, u64)> {
+        self.generations.take(entry)
+    }
+
     /// Takes in an entry.
     pub(super) fn take(&mut self, event: Event) {
         if let Event::Published(published) = event {

@@ -75,6 +75,9 @@ pub struct Start {
     /// Until when the server before is known to have run, if it did not end as it should.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ran_until: Option<Timestamp>,
+    /// Since when servers before made changes that they could not write until they ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unwritten_since: Option<Timestamp>,
     /// A key is configured, and the head was not authenticated by it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unauthenticated: bool,

@@ -56,6 +56,8 @@ pub(super) struct Found {
     pub(super) last_at: Option<Timestamp>,
     /// Until when the server before is known to have run, if it did not end as it should.
     pub(super) ran_until: Option<Timestamp>,
+    /// Since when changes of servers before were not written.
+    pub(super) unwritten_since: Option<Timestamp>,
     /// There is a key, and the head is not authenticated by it.
     pub(super) unauthenticated: bool,
 }
@@ -71,6 +73,7 @@ impl Found {
             missing: self.missing,
             continues: None,
             ran_until: self.ran_until,
+            unwritten_since: self.unwritten_since,
             uncovered: self.uncovered,
             other_head: self.other_head,
             unauthenticated: self.unauthenticated,

@@ -67,7 +67,7 @@ impl JournalError {
     }
 
     /// Whether there is no such file.
-    pub(super) fn is_absent(&self) -> bool {
+    pub(in crate::control) fn is_absent(&self) -> bool {
         matches!(self, Self::Unread { source, .. } if source.kind() == ErrorKind::NotFound)
     }
 }

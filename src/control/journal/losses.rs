@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::entry::OtherHead;
 use super::file::Found;
-use crate::config::shown::{counted, entries};
+use crate::config::shown::{counted, entries, generations};
 
 /// What is lost.
 #[derive(Debug, Default)]
@@ -52,10 +52,25 @@ impl Losses {
             let entries = entries(first, last, ["is", "are"]);
             format!("journal: {entries} missing that had been written{since}: {remedy}")
         });
+        let unwritten = found.unwritten_since.map(|since| {
+            format!("journal: what servers before this one did after {since:.0} is not recorded, as the journal could not be written until they ended: `tapis why --at` knows nothing about the time from then to this start; this alarm stays until the next start")
+        });
         let replaced = found.other_head.as_ref().map(|OtherHead { number, .. }| {
             format!("journal: entry {number} is not the one that was written, so all up to it may have been replaced: {remedy}")
         });
-        for loss in missing.into_iter().chain(replaced) {
+        for loss in missing.into_iter().chain(replaced).chain(unwritten) {
+            tracing::error!("{loss}");
+            self.missing.push(loss);
+        }
+    }
+
+    /// Adds generations of servers before that are not in the journal, unless what was found explains that.
+    pub(super) fn skip(&mut self, first: u64, last: u64) {
+        if self.missing.is_empty() {
+            let which = generations(first, last);
+            let loss = format!(
+                "journal: {which} not recorded: a server before this one could not write the journal, or had none; `tapis why --at` knows nothing about the time between its last entry and this start; this alarm stays until the next start"
+            );
             tracing::error!("{loss}");
             self.missing.push(loss);
         }

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::chain::Entry;
 use super::entry::{Event, ListEntry};
+use super::generations::Skipped;
 use super::heartbeat::{self, Heartbeat};
 use super::lines::{JournalError, read_files};
 use super::record::Record;
@@ -76,6 +77,18 @@ impl Past {
     /// # Errors
     /// [`JournalError`] when one can't be read.
     pub fn read_files(paths: &[&Path], moment: Moment) -> Result<Option<Self>, JournalError> {
+        Self::read_with(paths, moment, None)
+    }
+
+    /// The same, where a server has made changes since `unwritten` that are not in the last file yet.
+    ///
+    /// # Errors
+    /// [`JournalError`] when a file can't be read.
+    pub fn read_with(
+        paths: &[&Path],
+        moment: Moment,
+        unwritten: Option<Timestamp>,
+    ) -> Result<Option<Self>, JournalError> {
         let (Some(last), Some(path)) = (Self::number(paths, moment)?, paths.last()) else {
             return Ok(None);
         };
@@ -85,8 +98,10 @@ impl Past {
         let mut past: Option<Self> = None;
         let mut session = Session::default();
         let mut continuity = Continuity::default();
+        let mut skipped = Skipped::default();
         read_files(paths, |entry| {
             continuity.take(&entry);
+            let skipped = skipped.take(&entry).is_some();
             match &entry.event {
                 Event::Published(published) if entry.number == last => {
                     session = Session::at(entry.at);
@@ -106,7 +121,7 @@ impl Past {
                         session.incomplete = session.incomplete.or(continuity.lacks);
                         return false;
                     }
-                    if !session.take(entry.at, event) {
+                    if !session.take(entry.at, event, skipped) {
                         return false;
                     }
                 }
@@ -117,6 +132,9 @@ impl Past {
             }
             true
         })?;
+        if let Some(since) = unwritten.filter(|_| !session.is_over && !session.is_followed) {
+            session.miss(since);
+        }
         let served = match moment {
             Moment::At(moment) => session.served(path, moment, heartbeat),
             Moment::Generation(_) => session
@@ -218,8 +236,18 @@ impl Session {
         }
     }
 
-    /// Takes in an entry. Returns whether later ones matter.
-    fn take(&mut self, at: Timestamp, event: &Event) -> bool {
+    /// Changes that were made from `since` on are not recorded: not before this server is known to have run or stopped.
+    fn miss(&mut self, since: Timestamp) {
+        let known = self.stopped.unwrap_or(self.ran);
+        let since = since.max(known).max(self.since);
+        self.incomplete = Some(self.incomplete.map_or(since, |other| other.min(since)));
+    }
+
+    /// Takes in an entry, before which generations may be missing. Returns whether later ones matter.
+    fn take(&mut self, at: Timestamp, event: &Event, skipped: bool) -> bool {
+        if self.is_over {
+            return self.take_next_start(event, skipped);
+        }
         if self.is_followed {
             // Changes that came too fast are recorded with the last of them.
             if matches!(event, Event::Lost { .. }) {
@@ -238,9 +266,28 @@ impl Session {
             Event::Start(start) => {
                 self.is_over = true;
                 self.ran = self.ran.max(start.ran_until.unwrap_or(self.ran));
-                return false;
+                return self.take_next_start(event, false);
             }
             _ => self.ran = self.ran.max(at),
+        }
+        true
+    }
+
+    /// Takes in an entry of the servers after this one, up to the first generation that one of them published.
+    fn take_next_start(&mut self, event: &Event, skipped: bool) -> bool {
+        match event {
+            Event::Start(start) => {
+                if let Some(since) = start.unwritten_since {
+                    self.miss(since);
+                }
+            }
+            Event::Published(_) => {
+                if skipped && self.incomplete.is_none() {
+                    self.miss(self.ran);
+                }
+                return false;
+            }
+            _ => {}
         }
         true
     }

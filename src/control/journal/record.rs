@@ -148,7 +148,7 @@ impl Record {
         });
         let now = now.as_ref().unwrap_or(&self.exceptions);
         (published.exceptions_ended, published.exceptions_resumed) = self.dates(now, draft.at);
-        published.states = self.turns(&draft.states);
+        published.states = turns(&self.states, &draft.states);
         events.push(Event::Published(published));
         for event in &events {
             self.take(event);
@@ -195,24 +195,28 @@ impl Record {
         }
         (ended, resumed)
     }
+}
 
-    fn turns(&self, states: &[(String, State)]) -> Vec<Turn> {
-        let now: HashMap<&str, State> = states.iter().map(|(id, state)| (&**id, *state)).collect();
-        let gone = self.states.keys().filter(|id| !now.contains_key(&***id));
-        let gone = gone.map(|id| (id, None));
-        let here = states.iter().map(|(id, state)| (id, Some(*state)));
-        let turns = here.chain(gone).filter_map(|(id, now)| {
-            let was = self.states.get(id).copied();
-            (was != now).then(|| Turn {
-                order: id.clone(),
-                was,
-                now,
-            })
-        });
-        let mut turns: Vec<_> = turns.collect();
-        turns.sort_by(|one, other| one.order.cmp(&other.order));
-        turns
-    }
+/// The orders whose state is another one, by their ids.
+pub(in crate::control) fn turns(
+    was: &HashMap<String, State>,
+    states: &[(String, State)],
+) -> Vec<Turn> {
+    let now: HashMap<&str, State> = states.iter().map(|(id, state)| (&**id, *state)).collect();
+    let gone = was.keys().filter(|id| !now.contains_key(&***id));
+    let gone = gone.map(|id| (id, None));
+    let here = states.iter().map(|(id, state)| (id, Some(*state)));
+    let turns = here.chain(gone).filter_map(|(id, now)| {
+        let was = was.get(id).copied();
+        (was != now).then(|| Turn {
+            order: id.clone(),
+            was,
+            now,
+        })
+    });
+    let mut turns: Vec<_> = turns.collect();
+    turns.sort_by(|one, other| one.order.cmp(&other.order));
+    turns
 }
 
 /// The settings that differ.

@@ -16,6 +16,7 @@ use super::handover::{self, Dated};
 use super::heartbeat::{self, Pulse};
 use super::lines::JournalError;
 use super::record::Record;
+use super::unwritten::Mark;
 use super::waiting::{Item, Waiting};
 use super::writer::{Shared, lock};
 use crate::config::shown::Show;
@@ -59,6 +60,7 @@ pub(super) struct JournalThread {
     sealed: Vec<u8>,
     receipts: Vec<Sender<()>>,
     pulse: Pulse,
+    mark: Mark,
     /// When the oldest item came that is not written.
     unwritten_since: Option<Timestamp>,
     shared: Arc<Shared>,
@@ -69,6 +71,7 @@ impl JournalThread {
         path: &Path,
         key: Option<PathBuf>,
         config: Option<PathBuf>,
+        mark: Mark,
         shared: Arc<Shared>,
     ) -> Self {
         Self {
@@ -85,6 +88,7 @@ impl JournalThread {
             sealed: Vec::new(),
             receipts: Vec::new(),
             pulse: Pulse::default(),
+            mark,
             unwritten_since: None,
             shared,
         }
@@ -124,6 +128,8 @@ impl JournalThread {
         }
         if self.waiting.is_empty() && self.sealed.is_empty() {
             self.unwritten_since = None;
+        } else if let Some(since) = self.unwritten_since {
+            self.mark.set(since);
         }
         if self.file.is_some() && (self.marked || self.unwritten_since.is_some()) {
             let (number, waits) = (self.written.number, self.unwritten_since);
@@ -166,9 +172,16 @@ impl JournalThread {
         let marked = file.mark(last);
         self.marked = marked.is_ok();
         if self.waiting.is_empty() {
+            self.mark.clear();
             // Locked until receipts are sent: what is written in time is not reported as late.
             let mut late = lock(&self.shared.late);
-            *late = None;
+            if let Some((generation, since)) = late.take() {
+                let ms = since.elapsed().as_millis();
+                tracing::info!(
+                    generation,
+                    "in the journal, {ms} ms after it came into force"
+                );
+            }
             for receipt in self.receipts.drain(..) {
                 // Who waited may have gone on.
                 let _ = receipt.send(());
@@ -190,15 +203,17 @@ impl JournalThread {
             shared.known.fetch_max(generation, Ordering::Relaxed);
             shared.opened.get_or_init(|| ());
         };
-        let (file, last, found) = match JournalFile::open(&self.path, self.key.as_deref(), known) {
-            Ok(opened) => opened,
-            Err(error) => {
-                // First, so that a task that waits for the number finds the reason.
-                self.fail(&error);
-                // Numbers that a file has which can only be read are not given again.
-                return last_generation(&self.path).into_iter().for_each(known);
-            }
-        };
+        let (file, last, mut found) =
+            match JournalFile::open(&self.path, self.key.as_deref(), known) {
+                Ok(opened) => opened,
+                Err(error) => {
+                    // First, so that a task that waits for the number finds the reason.
+                    self.fail(&error);
+                    self.mark.refuse(&error);
+                    // Numbers that a file has which can only be read are not given again.
+                    return last_generation(&self.path).into_iter().for_each(known);
+                }
+            };
         let is_new = found.last_at.is_none();
         let theirs = match (&self.record, is_new) {
             (Some(_), false) => match Record::replay(&self.path) {
@@ -208,6 +223,7 @@ impl JournalThread {
             _ => Record::default(),
         };
         self.file = Some(file);
+        found.unwritten_since = self.mark.before();
         lock(&self.shared.losses).find(&found, self.record.is_some());
         let start = found.start(self.config.clone());
         if let Some(ours) = self.record.take() {
@@ -239,6 +255,7 @@ impl JournalThread {
                 continues: (self.written.number > 0).then_some(self.written.number),
                 missing: None,
                 ran_until: None,
+                unwritten_since: None,
                 ..start
             }
         } else {
@@ -314,6 +331,7 @@ impl JournalThread {
                     let at = draft.at;
                     // The journal may have its number, if it could not be read then: it gets another one.
                     let generation = self.free_number(draft.generation);
+                    self.look_for_a_gap(generation);
                     for event in record.news(*draft) {
                         self.seal_one(at, generation, event);
                     }
@@ -327,6 +345,14 @@ impl JournalThread {
             }
         }
         self.record = Some(record);
+    }
+
+    /// Reports generations that a server before published and that are not in the journal.
+    fn look_for_a_gap(&self, generation: u64) {
+        let last = self.last.as_ref().map_or(0, |last| last.generation);
+        if self.in_force.is_none() && last > 0 && generation > last + 1 {
+            lock(&self.shared.losses).skip(last + 1, generation - 1);
+        }
     }
 
     fn seal_one(&mut self, at: Timestamp, generation: u64, event: Event) {

@@ -5,12 +5,15 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
+use jiff::Timestamp;
+
 use super::chain::LineError;
 use super::entry::Event;
 use super::file::{Last, read_head};
+use super::generations::Skipped;
 use super::key::{Authenticity, Keys};
 use super::lines::{JournalError, Line, read_lines};
-use crate::config::shown::entries;
+use crate::config::shown::{entries, generations};
 
 /// How often a journal is read that grows meanwhile.
 const TRIES: u32 = 3;
@@ -65,6 +68,10 @@ pub enum Problem {
     /// The head named another entry with this number when the server started: the entries up to it are
     /// not those that were written.
     WasOtherHead(u64),
+    /// Servers before made changes from then on that they could not write.
+    Unwritten(Timestamp),
+    /// These generations are in no entry: servers before published them and could not write the journal, or had none.
+    Skipped(u64, u64),
     /// A server with a key started on a journal whose head it did not authenticate.
     WasUnauthenticated,
     /// It is not authenticated: it has no tag.
@@ -120,6 +127,15 @@ impl fmt::Display for Finding {
                 f,
                 "entry {number} differed from what the file beside the journal had when this server started: the entries up to it were replaced"
             ),
+            Problem::Unwritten(since) => write!(
+                f,
+                "changes from {since:.0} until this server started are not recorded: the journal could not be written"
+            ),
+            Problem::Skipped(first, last) => write!(
+                f,
+                "{} not recorded: a server could not write the journal then, or had none",
+                generations(first, last)
+            ),
             Problem::WasUnauthenticated => f.write_str(
                 "the head was not authenticated when this server started: the key says nothing about the entries before",
             ),
@@ -158,6 +174,7 @@ fn verify_once(paths: &[&Path], keys: Option<&Keys>) -> Result<(Verdict, bool), 
         return Ok((verdict, false));
     };
     let mut last = Last::none();
+    let mut skipped = Skipped::default();
     // What stands before the next entry is known: a line that is none breaks the chain by itself.
     let mut chained = true;
     let before = read_head(path)?;
@@ -194,6 +211,9 @@ fn verify_once(paths: &[&Path], keys: Option<&Keys>) -> Result<(Verdict, bool), 
             if let Some(head) = &start.other_head {
                 tell(&mut verdict.findings, Problem::WasOtherHead(head.number));
             }
+            if let Some(since) = start.unwritten_since {
+                tell(&mut verdict.notes, Problem::Unwritten(since));
+            }
             if start.unauthenticated {
                 tell(&mut verdict.notes, Problem::WasUnauthenticated);
             }
@@ -214,6 +234,9 @@ fn verify_once(paths: &[&Path], keys: Option<&Keys>) -> Result<(Verdict, bool), 
             tell(&mut verdict.findings, problem);
         } else if chained && entry.previous != last.hash {
             tell(&mut verdict.findings, Problem::Unchained(entry.number));
+        }
+        if let Some((first, last)) = skipped.take(&entry) {
+            tell(&mut verdict.notes, Problem::Skipped(first, last));
         }
         chained = true;
         if entry.number >= covered {

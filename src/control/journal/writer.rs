@@ -14,6 +14,7 @@ use super::draft::Draft;
 use super::entry::Event;
 use super::losses::Losses;
 use super::thread::{JournalThread, Letter};
+use super::unwritten::Mark;
 use super::waiting::Item;
 use crate::config::shown::Show;
 
@@ -35,8 +36,8 @@ pub(super) struct Shared {
     /// Why entries wait, or the head does.
     pub(super) problem: Mutex<Option<String>>,
     pub(super) losses: Mutex<Losses>,
-    /// The generation that went in force before it was written.
-    pub(super) late: Mutex<Option<u64>>,
+    /// The first generation that came into force and is not written yet, and when it did.
+    pub(super) late: Mutex<Option<(u64, Instant)>>,
     /// The last generation that the file has.
     pub(super) known: AtomicU64,
     /// Set once `known` is, or can't be.
@@ -55,14 +56,27 @@ pub(in crate::control) struct Receipt {
 }
 
 impl Journal {
-    /// Opens it, on a thread of its own. What can't be opened now is tried again, and entries wait.
+    /// Opens it without a state directory.
+    #[cfg(test)]
     pub(in crate::control) fn open(
         path: &Path,
         key: Option<PathBuf>,
         config: Option<PathBuf>,
     ) -> Self {
+        Self::open_with(path, key, config, None)
+    }
+
+    /// Opens it, on a thread of its own. What can't be opened now is tried again, and entries wait; the state directory
+    /// `dir` then has a file that says so.
+    pub(in crate::control) fn open_with(
+        path: &Path,
+        key: Option<PathBuf>,
+        config: Option<PathBuf>,
+        dir: Option<&Path>,
+    ) -> Self {
         let shared = Arc::new(Shared::default());
-        let writer = JournalThread::new(path, key, config, shared.clone());
+        let mark = Mark::read(dir, path);
+        let writer = JournalThread::new(path, key, config, mark, shared.clone());
         let (sender, letters) = channel();
         let thread = thread::Builder::new().name("tapis-journal".to_owned());
         let started = thread.spawn(move || writer.work(&letters));
@@ -128,8 +142,13 @@ impl Journal {
             Err(RecvTimeoutError::Timeout) => {
                 let mut late = lock(&self.shared.late);
                 if wait.try_recv().is_err() {
-                    tracing::error!(generation, "in force before it is in the journal");
-                    late.get_or_insert(generation);
+                    let what = "in force before it is in the journal";
+                    // The disk may only be slow: if writing fails, the thread says so.
+                    match lock(&self.shared.problem).is_some() {
+                        true => tracing::error!(generation, "{what}"),
+                        false => tracing::warn!(generation, "{what}"),
+                    }
+                    late.get_or_insert((generation, Instant::now()));
                 }
             }
             Err(RecvTimeoutError::Disconnected) => {
@@ -143,7 +162,7 @@ impl Journal {
     pub(in crate::control) fn problem(&self) -> Option<String> {
         let problem = lock(&self.shared.problem).clone();
         let late = *lock(&self.shared.late);
-        let waits = late.map_or_else(String::new, |generation| {
+        let waits = late.map_or_else(String::new, |(generation, _)| {
             format!("; what is in force since generation {generation} waits to be written")
         });
         let problem = problem.or_else(|| late.map(|_| "the disk is slow".to_owned()))?;

@@ -6,6 +6,7 @@ mod harm;
 mod keys;
 mod losses;
 mod moved;
+mod unrecorded;
 
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};

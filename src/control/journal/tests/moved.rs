@@ -4,6 +4,7 @@ use super::*;
 use crate::control::journal::entry::Published;
 use crate::control::journal::past::Served;
 use crate::control::journal::thread::JournalThread;
+use crate::control::journal::unwritten::Mark;
 use crate::control::journal::waiting::Item;
 use crate::control::journal::writer::Shared;
 
@@ -16,7 +17,8 @@ struct Writer {
 impl Writer {
     fn open(path: &Path) -> Self {
         let shared = Arc::new(Shared::default());
-        let mut thread = JournalThread::new(path, None, None, shared.clone());
+        let mut thread =
+            JournalThread::new(path, None, None, Mark::read(None, path), shared.clone());
         thread.turn(std::iter::empty());
         Self { thread, shared }
     }

@@ -1,0 +1,117 @@
+//! A file that says since when changes wait for the journal, for the next server if this one ends before it can write
+//! them.
+//!
+//! It lies in the state directory, which can often be written to when the journal can't; without one, beside the journal.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use super::lines::JournalError;
+use crate::config::regular;
+use crate::config::shown::Show;
+
+/// Its name in the state directory, and its ending beside the journal.
+const NAME: &str = "unwritten";
+/// A larger file is something else.
+const SIZE_MAX: u64 = 4096;
+
+/// The mark of one server.
+#[derive(Debug)]
+pub(super) struct Mark {
+    path: PathBuf,
+    is_beside_journal: bool,
+    /// Since when changes of earlier servers were not written; no entry says so yet.
+    before: Option<Timestamp>,
+    /// What the file says.
+    marked: Option<Timestamp>,
+    /// The journal is another program's: nothing is written beside it.
+    is_foreign: bool,
+    is_failing: bool,
+}
+
+impl Mark {
+    /// The mark in the state directory `dir`, or without one beside the journal at `path`.
+    pub(super) fn read(dir: Option<&Path>, path: &Path) -> Self {
+        let before = read(dir, path);
+        Self {
+            path: place(dir, path),
+            is_beside_journal: dir.is_none(),
+            before,
+            marked: before,
+            is_foreign: false,
+            is_failing: false,
+        }
+    }
+
+    /// Since when changes of servers before this one were not written, if they ended with such changes.
+    pub(super) fn before(&self) -> Option<Timestamp> {
+        self.before
+    }
+
+    /// Takes in why the journal could not be opened.
+    pub(super) fn refuse(&mut self, error: &JournalError) {
+        self.is_foreign = matches!(
+            error,
+            JournalError::InUse(_) | JournalError::Foreign(_) | JournalError::NotOurs(_)
+        );
+    }
+
+    /// Makes the file say since when changes wait.
+    pub(super) fn set(&mut self, since: Timestamp) {
+        let since = self.before.map_or(since, |before| before.min(since));
+        if self.marked == Some(since) || (self.is_foreign && self.is_beside_journal) {
+            return;
+        }
+        let failed = write(&self.path, since).err();
+        if let Some(error) = failed.as_ref().filter(|_| !self.is_failing) {
+            let path = self.path.shown();
+            tracing::warn!(%path, %error, "the next start can't report what is not written to the journal");
+        }
+        self.is_failing = failed.is_some();
+        if failed.is_none() {
+            self.marked = Some(since);
+        }
+    }
+
+    /// Removes the file: all changes are written.
+    pub(super) fn clear(&mut self) {
+        self.before = None;
+        if self.marked.take().is_some()
+            && let Err(error) = fs::remove_file(&self.path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            let path = self.path.shown();
+            tracing::warn!(%path, %error, "a file that says that changes are not written to the journal can't be removed; remove it");
+        }
+    }
+}
+
+fn place(dir: Option<&Path>, path: &Path) -> PathBuf {
+    match dir {
+        Some(dir) => dir.join(NAME),
+        None => {
+            let mut file = path.as_os_str().to_owned();
+            file.push(".");
+            file.push(NAME);
+            file.into()
+        }
+    }
+}
+
+/// Since when changes are not written, by the file that a server left or that a running one has.
+pub(in crate::control) fn read(dir: Option<&Path>, path: &Path) -> Option<Timestamp> {
+    let bytes = regular::read(&place(dir, path), SIZE_MAX).ok()?;
+    String::from_utf8(bytes).ok()?.trim().parse().ok()
+}
+
+fn write(path: &Path, since: Timestamp) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    let options = options.write(true).create(true).truncate(true);
+    let mut file = options.mode(0o600).open(path)?;
+    writeln!(file, "{since:.9}")?;
+    file.sync_data()
+}
