@@ -20,7 +20,14 @@ impl Outage {
     /// What `status` says of it.
     pub(super) fn alarm(&self, servers: &[ServerState]) -> Option<String> {
         let since = (*self.lock())?;
+        let is_over = servers.iter().any(is_usable);
         let servers = described(servers);
+        if is_over {
+            return Some(format!(
+                "no upstream server gave usable answers from {since:.0} on; now they may again ({servers}): this alarm ends \
+                 when one answers for the root, or after some more seconds of usable answers"
+            ));
+        }
         Some(format!(
             "no upstream server gives usable answers since {since:.0} ({servers}): what is neither blocked nor in the \
              cache gets SERVFAIL, or the error that upstream gives; check the network and [upstream] servers"
@@ -49,10 +56,7 @@ impl Outage {
                 *since = Some(Timestamp::now());
             }
             (Some(at), false) => {
-                let answers = |server: &&ServerState| {
-                    server.latency.is_some() && !server.silent && !server.late && !server.failing
-                };
-                let servers = servers.iter().filter(answers);
+                let servers = servers.iter().filter(|server| is_usable(server));
                 let servers: Vec<_> = servers.map(|server| server.address.to_string()).collect();
                 let servers = servers.join(", ");
                 let seconds = Timestamp::now().duration_since(at).as_secs();
@@ -68,11 +72,16 @@ impl Outage {
     }
 }
 
+/// Whether its last answers could be used.
+fn is_usable(server: &ServerState) -> bool {
+    server.latency.is_some() && !server.silent && !server.late && !server.failing
+}
+
 /// Each server, and what comes of asking it.
 fn described(servers: &[ServerState]) -> String {
     let describe = |server: &ServerState| {
         let mut troubles = match server.silent {
-            true => Vec::new(),
+            true => vec!["no answer".to_owned()],
             false => upstream(server.clone()).troubles(),
         };
         if let Some(latency) = server.latency.filter(|_| server.late && !server.silent) {
@@ -80,10 +89,93 @@ fn described(servers: &[ServerState]) -> String {
             troubles.push(format!("answers after {latency} ms, later than timeout-ms"));
         }
         if troubles.is_empty() {
-            troubles.push("no answer".to_owned());
+            let said = match server.latency {
+                Some(_) => "its last answer could be used",
+                None => "no answer yet",
+            };
+            troubles.push(said.to_owned());
         }
         format!("{}: {}", server.address, troubles.join(", "))
     };
     let all: Vec<_> = servers.iter().map(describe).collect();
     all.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::serve::upstream::FailureCounts;
+    use crate::wire::ask::Dialect;
+
+    fn server(silent: bool, latency: Option<u64>) -> ServerState {
+        ServerState {
+            address: "192.0.2.1:53".parse().expect("an address"),
+            down: silent,
+            silent,
+            unanswered: 0,
+            late: false,
+            latency: latency.map(Duration::from_millis),
+            dialect: Dialect {
+                edns: true,
+                random_case: true,
+            },
+            referrals: 0,
+            failing: false,
+            failures: FailureCounts::default(),
+        }
+    }
+
+    fn alarm(server: ServerState) -> String {
+        let outage = Outage::default();
+        outage.note(true, &[]);
+        outage.alarm(&[server]).expect("an alarm")
+    }
+
+    #[test]
+    fn only_a_silent_server_is_said_to_give_no_answer() {
+        let silent = alarm(server(true, Some(1)));
+        assert!(
+            silent.contains("(192.0.2.1:53: no answer): what is"),
+            "{silent}"
+        );
+        let back = alarm(server(false, Some(1)));
+        assert!(!back.contains("no answer"), "{back}");
+        assert!(!back.contains("gives usable answers"), "{back}");
+        assert!(
+            back.contains("(192.0.2.1:53: its last answer could be used)"),
+            "{back}"
+        );
+        let new = alarm(server(false, None));
+        assert!(new.contains("192.0.2.1:53: no answer yet"), "{new}");
+    }
+
+    #[test]
+    fn a_server_that_fails_or_is_late_is_not_said_to_be_usable() {
+        let failing = ServerState {
+            failing: true,
+            failures: FailureCounts {
+                recent: vec![("SERVFAIL", 3)],
+                total: vec![("SERVFAIL", 3)],
+            },
+            ..server(false, Some(1))
+        };
+        let late = ServerState {
+            late: true,
+            ..server(false, Some(900))
+        };
+        for (server, said) in [
+            (failing, "192.0.2.1:53: 3 answers SERVFAIL)"),
+            (
+                late,
+                "192.0.2.1:53: answers after 900 ms, later than timeout-ms)",
+            ),
+        ] {
+            let alarm = alarm(server);
+            assert!(
+                alarm.starts_with("no upstream server gives usable answers since"),
+                "{alarm}"
+            );
+            assert!(alarm.contains(said), "{alarm}");
+        }
+    }
 }
