@@ -150,9 +150,15 @@ impl<T> Folder<T> {
         &self.files
     }
 
-    /// Why the directory can't be listed: what was known of its files stays.
-    pub(super) fn problem(&self) -> Option<&str> {
-        self.problem.as_deref()
+    /// Why the directory can't be listed, and what is in force of its files, which are `what`.
+    pub(super) fn problem(&self, what: &str) -> Option<String> {
+        let problem = self.problem.as_ref()?;
+        let is_known = self.files.values().any(|sheet| sheet.good.is_some());
+        let in_force = match is_known {
+            true => format!("what is known of its {what} stays"),
+            false => format!("none of its {what} are in force"),
+        };
+        Some(format!("{problem}; {in_force}"))
     }
 
     /// Whether the file with this absolute path is to be read.
@@ -178,10 +184,7 @@ impl<T> Folder<T> {
                 Some(found)
             }
             Err(error) => {
-                let told = format!(
-                    "{}: cannot be listed: {error}; what was read of it stays",
-                    dir.shown()
-                );
+                let told = format!("{}: cannot be listed: {error}", dir.shown());
                 if self.problem.as_ref() != Some(&told) {
                     tracing::error!(problem = told, "directory refused");
                 }
@@ -675,7 +678,7 @@ mod tests {
         folder.asked.leave_behind(dir.path());
         fs::write(dir.path().join("b.toml"), "two").expect("written");
         assert!(folder.read_all(plain).is_empty());
-        let problem = folder.problem().expect("an alarm");
+        let problem = folder.problem("files").expect("an alarm");
         assert!(
             problem.contains("no answer from the file system"),
             "{problem}"
@@ -683,7 +686,7 @@ mod tests {
         assert_eq!(folder.files().len(), 1, "what was read stays");
         drop(waiting);
         assert_eq!(folder.read_all(plain).len(), 1);
-        assert_eq!(folder.problem(), None);
+        assert_eq!(folder.problem("files"), None);
     }
 
     #[test]

@@ -91,14 +91,21 @@ impl Book {
                 let problems = problems.0.iter();
                 Some(problems.map(move |problem| Problem::File { problem, kept }))
             });
-            let unlisted = folder.problem().map(Problem::Whole);
-            unlisted.into_iter().chain(refused.flatten())
+            refused.flatten()
         }
         let doubles = self.doubles.iter();
         let doubles = doubles.map(|(path, (id, holder))| Problem::Double { path, id, holder });
         let loss = self.loss();
         let recollections: Vec<_> = self.recollections().collect();
-        let problems = refused(&self.orders)
+        let unlisted = [
+            self.orders.problem("orders"),
+            self.exceptions.problem("exceptions"),
+        ];
+        let problems = unlisted
+            .iter()
+            .flatten()
+            .map(|text| Problem::Whole(text))
+            .chain(refused(&self.orders))
             .chain(refused(&self.exceptions))
             .chain(doubles)
             .chain(loss.as_deref().map(Problem::Whole))
