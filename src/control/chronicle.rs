@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::journal::entry::{Cause, Event, ListEntry};
 use super::journal::{Draft, Page, Pages};
 use super::notes::{self, legible};
+use super::orders::life::State;
 use super::reload::{Control, carries};
 use super::settings::{Settings, settings};
 use super::state::ListState;
@@ -55,7 +56,7 @@ impl Control {
     }
 
     /// What the journal is to hold before a generation goes in force; nothing if there is no journal.
-    pub(super) fn draft(&mut self, generation: u64) -> Option<Draft> {
+    pub(super) fn draft(&mut self, generation: u64, states: &[(String, State)]) -> Option<Draft> {
         let causes = std::mem::take(&mut self.causes);
         if !self.journal.is_kept() {
             return None;
@@ -73,7 +74,7 @@ impl Control {
             causes,
             lists: self.lists.iter().filter_map(list_entry).collect(),
             pages,
-            states: self.calendar.book.states(now),
+            states: states.to_vec(),
             held: self.held.as_ref().map(|hold| hold.generation),
             settings: self.settings(),
         })

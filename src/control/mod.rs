@@ -40,6 +40,7 @@ pub mod start;
 mod state;
 pub mod status;
 pub mod store;
+mod turns;
 pub mod verdict;
 pub mod wall;
 pub mod watch;

@@ -30,7 +30,8 @@ impl Control {
             self.unkept = true;
         }
         self.next = generation + 1;
-        let draft = self.draft(generation);
+        let states = self.calendar.book.states(self.calendar.at());
+        let draft = self.draft(generation, &states);
         let receipt = draft.map(|draft| self.journal.publish(draft));
         let (config, images) = (&self.config, self.images.clone());
         // What is in a large delta takes a while to bind, which others on this thread don't wait for.
@@ -46,6 +47,7 @@ impl Control {
             .publish(next.with_slots(|name| self.slots.of(name)));
         self.published_at = Timestamp::now();
         self.unpublished = false;
+        self.order_states.log(generation, states);
         tracing::info!(generation, "published");
         self.follow();
     }

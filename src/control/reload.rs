@@ -32,6 +32,7 @@ use super::slots::Slots;
 use super::stage::Stage;
 use super::state::ListState;
 use super::status::{ReloadReport, ReloadRequest};
+use super::turns::OrderStates;
 use super::watch::{OPEN_QUIET, Touches, Watch};
 use super::wishes::{Request, Tickets, Waiting};
 use crate::config::{Config, Problems};
@@ -135,6 +136,8 @@ pub struct Control {
     pub(super) paged: u64,
     /// What it was told that is wrong with files of orders.
     pub(super) told_problems: Vec<String>,
+    /// The states of orders that were logged.
+    pub(super) order_states: OrderStates,
     /// Where hits of lists are counted.
     pub(super) slots: Slots,
     pub(super) calendar: Calendar,
@@ -209,6 +212,7 @@ impl Control {
             journal: Journal::default(),
             paged: 0,
             told_problems: Vec::new(),
+            order_states: OrderStates::default(),
             slots: Slots::default(),
             plane: Following::default(),
         };

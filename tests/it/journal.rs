@@ -328,6 +328,10 @@ fn why_tells_what_was_in_force_then_though_files_are_other_ones_now() {
     assert_eq!(told["decision"], "unknown");
     let unknown = told["left_out"][0].as_str().expect("a text");
     assert!(unknown.contains("does not reach back so far"), "{unknown}");
+    assert!(
+        unknown.contains("with --journal, the oldest first"),
+        "{unknown}"
+    );
 }
 
 #[test]

@@ -379,3 +379,62 @@ fn a_file_whose_name_is_no_text_keeps_no_verb_from_its_work() {
     assert!(!is_blocked(server.address, "odd.example"));
     assert!(!is_blocked(server.address, "a.example"));
 }
+
+#[test]
+fn what_ends_an_order_later_is_said_to_lie_ahead() {
+    let (server, _upstream) = server("");
+    let dates = format!("{PAST}\nexpires-at = 2099-01-01T00:00:00Z");
+    let text_of_file = order("x-2", &dates, &target("b.example", "exact"));
+    fs::write(server.path("orders/x-2.toml"), text_of_file).expect("written");
+    until("the order", || is_blocked(server.address, "b.example"));
+    let lift = [
+        "order",
+        "lift",
+        "x-1",
+        "--reason",
+        "a typo",
+        "--at",
+        "2100-01-01T00:00:00Z",
+    ];
+    let output = server.verb(&lift);
+    assert!(output.status.success(), "{}", text(&output));
+    let said = |verb: &[&str]| text(&server.verb(verb));
+    let lifted = "x-1: in force, from 2020-01-01T00:00:00Z, to be lifted at 2100-01-01T00:00:00Z, ";
+    for (verb, expected) in [
+        (&["order", "list"][..], lifted),
+        (
+            &["order", "list"],
+            "x-2: in force, from 2020-01-01T00:00:00Z, expires at 2099-01-01T00:00:00Z, ",
+        ),
+        (
+            &["order", "show", "x-1"],
+            "  to be lifted: 2100-01-01T00:00:00Z\n  to be lifted because: a typo\n",
+        ),
+        (
+            &["why", "a.example"],
+            "    to be lifted at 2100-01-01T00:00:00Z: a typo\n",
+        ),
+        (
+            &["why", "a.example", "--offline"],
+            "    to be lifted at 2100-01-01T00:00:00Z: a typo\n",
+        ),
+    ] {
+        let said = said(verb);
+        assert!(said.contains(expected), "{verb:?}: {said}");
+        assert!(
+            !said.contains(" lifted 2100") && !said.contains("  lifted"),
+            "{verb:?}: {said}"
+        );
+    }
+    let then = "2101-01-01T00:00:00Z";
+    let why = said(&["why", "a.example", "--at", then]);
+    assert!(
+        why.contains("    lifted 2100-01-01T00:00:00Z: a typo\n"),
+        "{why}"
+    );
+    let shown = said(&["order", "show", "x-1", "--at", then]);
+    assert!(
+        shown.contains("  lifted: 2100-01-01T00:00:00Z\n  lifted because: a typo\n"),
+        "{shown}"
+    );
+}

@@ -681,6 +681,87 @@ fn orders_whose_directory_is_not_there_at_the_start_stay_in_force() {
 }
 
 #[test]
+fn of_a_directory_that_is_not_there_and_not_in_the_journal_nothing_is_said_to_be_in_force() {
+    let more = JOURNALS[0].to_owned() + "[exceptions]\npath = \"exceptions\"\n";
+    let (server, _upstream) = server(&more, &[]);
+    let missing = "exceptions: cannot be listed";
+    let nothing = "none of its exceptions are in force";
+    // It has never been there.
+    assert!(has_alarm(&server, missing) && has_alarm(&server, nothing));
+    write_two(&server);
+    let server = crash(server, |server| {
+        fs::rename(server.path("orders"), server.path("away")).expect("renamed");
+        fs::rename(server.path("state/journal.jsonl"), server.path("old")).expect("renamed");
+    });
+    assert!(!is_blocked(server.address, "one.example"));
+    let alarms = server.status()["alarms"].to_string();
+    let checked = text(&server.verb(&["check"]));
+    for told in [alarms, checked] {
+        assert!(told.contains("none of its orders are in force"), "{told}");
+        assert!(told.contains(nothing), "{told}");
+        assert!(!told.contains("what is known of"), "{told}");
+    }
+    // Once it was read, it stays.
+    fs::rename(server.path("away"), server.path("orders")).expect("renamed");
+    until("the orders", || is_blocked(server.address, "one.example"));
+    fs::rename(server.path("orders"), server.path("away")).expect("renamed");
+    until("the alarm", || {
+        has_alarm(&server, "what is known of its orders stays")
+    });
+    assert!(is_blocked(server.address, "one.example"));
+}
+
+#[test]
+fn the_log_names_orders_that_come_into_force_and_end() {
+    let (server, _upstream) = server("", &[]);
+    write_two(&server);
+    let logged = |what: &str| {
+        server
+            .log()
+            .lines()
+            .filter(|line| line.contains(what))
+            .count()
+    };
+    assert_eq!(logged("order x-1: in force"), 1, "{}", server.log());
+    let lift = ["order", "lift", "x-1", "--reason", "a court's word"];
+    assert!(server.verb(&lift).status.success());
+    assert_eq!(
+        logged("order x-1: lifted; it was in force before"),
+        1,
+        "{}",
+        server.log()
+    );
+    let pause = [
+        "order",
+        "suspend",
+        "x-2",
+        "--until",
+        "2100-01-01T00:00:00Z",
+        "--reason",
+        "a",
+    ];
+    let output = server.verb(&pause);
+    assert!(output.status.success(), "{}", text(&output));
+    assert_eq!(
+        logged("order x-2: suspended; it was in force before"),
+        1,
+        "{}",
+        server.log()
+    );
+    let over = format!("{PAST}\nexpires-at = {}", moment(1));
+    server.replace(
+        "orders/x-3.toml",
+        &order("x-3", &over, &target("c.example", "exact")),
+    );
+    until("its end", || logged("order x-3: expired") == 1);
+    fs::remove_file(server.path("orders/x-2.toml")).expect("removed");
+    until("its loss", || {
+        logged("order x-2: gone; it was suspended before") == 1
+    });
+    assert_eq!(logged("order x-1: "), 2, "{}", server.log());
+}
+
+#[test]
 fn a_directory_of_orders_that_is_empty_at_the_start_is_an_alarm_until_a_reload() {
     let (server, _upstream) = server(JOURNALS[0], &[]);
     write_two(&server);

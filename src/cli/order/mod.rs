@@ -338,9 +338,22 @@ fn spans(known: &Known<'_>, state: State, at: Timestamp) -> String {
     match (end, life.pause(at).filter(|_| state == State::Suspended)) {
         (Some(end), _) if life.is_withdrawn() => format!(" at {end}, to begin at {from}"),
         (Some(end), _) => format!(", in force from {from} to {end}"),
-        (None, Some(pause)) => format!(" {}, from {from}", tell::span(pause)),
-        (None, None) => format!(", from {from}"),
+        (None, Some(pause)) => format!(" {}, from {from}{}", tell::span(pause), to_come(known)),
+        (None, None) => format!(", from {from}{}", to_come(known)),
     }
+}
+
+/// How an order that has not ended is to end, if that is known.
+fn to_come(known: &Known<'_>) -> String {
+    let dates = &known.order.dates;
+    let end = known.life.end().map(|(at, state)| match state {
+        State::Lifted => ("to be lifted at", dates.lifted_at, at),
+        State::Expired => ("expires at", dates.expires_at, at),
+        _ => ("to be superseded at", None, at),
+    });
+    end.map_or_else(String::new, |(what, moment, at)| {
+        format!(", {what} {}", moment.unwrap_or(Moment::exact(at)))
+    })
 }
 
 /// Files that are no orders are told, whatever else was.
@@ -385,7 +398,7 @@ fn show(config: Option<&PathBuf>, args: &ShowArgs, out: &mut impl Write) -> Resu
     }
     tell::headline(known.order, state, out)?;
     tell_difference(of_server, state, known.order, out)?;
-    tell::story(known.order, out)?;
+    tell::story(known.order, args.at.instant(), out)?;
     Ok(())
 }
 

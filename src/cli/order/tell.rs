@@ -3,12 +3,25 @@
 
 use std::io::{self, Write};
 
-use crate::config::order::{Order, Suspension, Texts};
+use jiff::Timestamp;
+
+use crate::config::moment::Moment;
+use crate::config::order::{Dates, Order, Suspension, Texts};
 use crate::config::shown::Show;
 use crate::control::orders::life::State;
 
-/// Tells by whose decision, why, and since when.
-pub(in crate::cli) fn brief(order: &Order, out: &mut impl Write) -> io::Result<()> {
+/// Whether an order has been lifted by `now`, or is to be; `None` without a lift.
+fn lift(dates: &Dates, now: Timestamp) -> Option<(&'static str, Moment)> {
+    let at = dates.lifted_at?;
+    let what = match at.at() <= now {
+        true => "lifted",
+        false => "to be lifted",
+    };
+    Some((what, at))
+}
+
+/// Prints by whose decision, why, and since when, as seen from `now`.
+pub(in crate::cli) fn brief(order: &Order, now: Timestamp, out: &mut impl Write) -> io::Result<()> {
     let Order { id, dates, .. } = order;
     let (authority, from) = (&order.authority.name, dates.effective_from);
     let reference = order.decision.reference.as_ref();
@@ -21,10 +34,11 @@ pub(in crate::cli) fn brief(order: &Order, out: &mut impl Write) -> io::Result<(
     for (language, reason) in &order.reason {
         writeln!(out, "    reason ({language}): {}", folded(reason))?;
     }
-    if let Some(at) = dates.lifted_at {
+    if let Some((what, at)) = lift(dates, now) {
         let reason = dates.lift_reason.as_ref();
         let reason = reason.map_or(String::new(), |reason| format!(": {}", folded(reason)));
-        writeln!(out, "    lifted {at}{reason}")?;
+        let preposition = if at.at() <= now { "" } else { "at " };
+        writeln!(out, "    {what} {preposition}{at}{reason}")?;
     }
     writeln!(out, "    redress: {}", order.redress.how)
 }
@@ -34,8 +48,8 @@ pub(super) fn headline(order: &Order, state: State, out: &mut impl Write) -> io:
     writeln!(out, "order {}: {state} ({})", order.id, order.path.shown())
 }
 
-/// The others, a line a fact.
-pub(super) fn story(order: &Order, out: &mut impl Write) -> io::Result<()> {
+/// The others, a line a fact, as seen from `now`.
+pub(super) fn story(order: &Order, now: Timestamp, out: &mut impl Write) -> io::Result<()> {
     let dates = &order.dates;
     let authority = &order.authority;
     let more = [&authority.country, &authority.unit, &authority.contact];
@@ -63,15 +77,17 @@ pub(super) fn story(order: &Order, out: &mut impl Write) -> io::Result<()> {
         ("to be in force by", dates.comply_by),
         ("review", Some(dates.review_at)),
         ("expires", dates.expires_at),
-        ("lifted", dates.lifted_at),
     ];
     for (what, moment) in moments {
         if let Some(moment) = moment {
             writeln!(out, "  {what}: {moment}")?;
         }
     }
-    if let Some(reason) = &dates.lift_reason {
-        writeln!(out, "  lifted because: {}", folded(reason))?;
+    if let Some((what, at)) = lift(dates, now) {
+        writeln!(out, "  {what}: {at}")?;
+        if let Some(reason) = &dates.lift_reason {
+            writeln!(out, "  {what} because: {}", folded(reason))?;
+        }
     }
     for pause in &dates.suspended {
         writeln!(out, "  suspended: {}{}", span(pause), reason(pause))?;
@@ -130,10 +146,11 @@ pub(in crate::cli) fn idle(
     order: &Order,
     state: State,
     pause: Option<&Suspension>,
+    now: Timestamp,
     out: &mut impl Write,
 ) -> io::Result<()> {
     writeln!(out, "  not in force, {state}:")?;
-    brief(order, out)?;
+    brief(order, now, out)?;
     match pause {
         Some(pause) => writeln!(out, "    suspended {}{}", span(pause), reason(pause)),
         None => Ok(()),

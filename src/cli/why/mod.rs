@@ -86,6 +86,9 @@ impl WhyArgs {
 
 #[derive(Debug, Serialize)]
 struct Explanation {
+    /// The moment that it is about.
+    #[serde(skip)]
+    at: Timestamp,
     name: String,
     r#type: String,
     client: Option<IpAddr>,
@@ -368,6 +371,7 @@ fn conclude(
     let orders = sources.iter().filter_map(|source| book.order(source));
     let exceptions = sources.iter().filter_map(|source| book.exception(source));
     Explanation {
+        at,
         orders: orders.cloned().collect(),
         idle: idle(book, &args.name, at),
         exceptions: exceptions.cloned().collect(),

@@ -28,7 +28,7 @@ pub(super) fn print(told: &Explanation, out: &mut impl Write) -> Result<(), Fail
         writeln!(out, "{mark} {text} ({kind}, {source}, {path}{line})")?;
     }
     for order in &told.orders {
-        order::brief(order, out)?;
+        order::brief(order, told.at, out)?;
     }
     for Idle {
         state,
@@ -36,7 +36,7 @@ pub(super) fn print(told: &Explanation, out: &mut impl Write) -> Result<(), Fail
         order,
     } in &told.idle
     {
-        order::idle(order, *state, pause.as_ref(), out)?;
+        order::idle(order, *state, pause.as_ref(), told.at, out)?;
     }
     for exception in &told.exceptions {
         let (reason, author) = (&exception.reason, &exception.author);

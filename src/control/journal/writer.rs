@@ -188,3 +188,89 @@ impl Journal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::{Read, Seek};
+
+    use super::super::tests::draft;
+    use super::*;
+
+    /// What is logged on this thread meanwhile, a line each.
+    fn logged(work: impl FnOnce()) -> Vec<String> {
+        let file = Arc::new(tempfile::tempfile().expect("a file"));
+        let log = tracing_subscriber::fmt().with_ansi(false);
+        let log = log.with_writer(Arc::clone(&file)).finish();
+        tracing::subscriber::with_default(log, work);
+        let (mut file, mut text) = (&*file, String::new());
+        file.rewind().expect("at its start");
+        file.read_to_string(&mut text).expect("readable");
+        text.lines().map(str::to_owned).collect()
+    }
+
+    fn is(line: &str, parts: [&str; 3]) -> bool {
+        parts.iter().all(|part| line.contains(part))
+    }
+
+    #[test]
+    fn what_is_written_late_is_a_warning_and_then_logged_as_written_once() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let folder = dir.path().join("folder");
+        let path = folder.join("journal.jsonl");
+        for fails in [false, true] {
+            let shared = Arc::new(Shared::default());
+            let mark = Mark::read(None, &path);
+            let mut writer = JournalThread::new(&path, None, None, mark, shared.clone());
+            let (sender, letters) = channel();
+            let journal = Journal {
+                sender: Some(sender),
+                thread: None,
+                shared,
+            };
+            if !fails {
+                fs::create_dir(&folder).expect("made");
+            }
+            let log = logged(|| {
+                writer.turn(std::iter::empty());
+                // The disk takes its time.
+                for generation in 1..=2 {
+                    journal.wait(journal.publish(draft(generation, None, &[])));
+                }
+                let problem = journal.problem().expect("an alarm");
+                assert!(problem.contains("since generation 1 waits"), "{problem}");
+                if fails {
+                    fs::create_dir(&folder).expect("made");
+                }
+                writer.turn(letters.try_iter());
+                assert_eq!(journal.problem(), None);
+                journal.wait(journal.publish(draft(3, None, &[])));
+                writer.turn(letters.try_iter());
+            });
+            let level = if fails { "ERROR" } else { "WARN" };
+            let late: Vec<_> = log
+                .iter()
+                .filter(|line| line.contains("in force before it is in the journal"))
+                .collect();
+            assert_eq!(late.len(), 3, "{log:?}");
+            assert!(is(late[0], [level, "generation=1", ""]), "{log:?}");
+            assert_eq!(
+                log.iter().any(|line| line.contains("ERROR")),
+                fails,
+                "{log:?}"
+            );
+            let written = log.iter().filter(|line| {
+                is(
+                    line,
+                    ["INFO", "in the journal, ", " ms after it came into force"],
+                )
+            });
+            let written: Vec<_> = written.collect();
+            assert_eq!(written.len(), 2, "{log:?}");
+            assert!(written[0].contains("generation=1"), "{log:?}");
+            assert!(written[1].contains("generation=3"), "{log:?}");
+            drop(writer);
+            fs::remove_dir_all(&folder).expect("removed");
+        }
+    }
+}
