@@ -397,7 +397,12 @@ fn what_ends_an_order_later_is_said_to_lie_ahead() {
         "2100-01-01T00:00:00Z",
     ];
     let output = server.verb(&lift);
-    assert!(output.status.success(), "{}", text(&output));
+    let lifting = text(&output);
+    assert!(output.status.success(), "{lifting}");
+    assert!(
+        lifting.contains("order x-1 is to be lifted at 2100-01-01T00:00:00Z\n"),
+        "{lifting}"
+    );
     let said = |verb: &[&str]| text(&server.verb(verb));
     let lifted = "x-1: in force, from 2020-01-01T00:00:00Z, to be lifted at 2100-01-01T00:00:00Z, ";
     for (verb, expected) in [
@@ -426,6 +431,21 @@ fn what_ends_an_order_later_is_said_to_lie_ahead() {
             "{verb:?}: {said}"
         );
     }
+    // Seen from before a lift that has come by now, that is no plan either.
+    fs::write(
+        server.path("orders/x-3.toml"),
+        order(
+            "x-3",
+            &format!("{PAST}\nlifted-at = 2021-01-01T00:00:00Z"),
+            &target("c.example", "exact"),
+        ),
+    )
+    .expect("written");
+    let before = ["order", "list", "--at", "2020-06-01T00:00:00Z"];
+    until("the order", || {
+        said(&before)
+            .contains("x-3: in force, from 2020-01-01T00:00:00Z, lifted at 2021-01-01T00:00:00Z, ")
+    });
     let then = "2101-01-01T00:00:00Z";
     let why = said(&["why", "a.example", "--at", then]);
     assert!(

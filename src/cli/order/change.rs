@@ -147,7 +147,13 @@ fn apply<'r>(
     let change = change(known.order);
     let dates = edit::apply(path, &change)?.dates;
     let (verb, done, when) = match &change {
-        Change::Lift { at, .. } => ("lift", "lifted", format!("at {at}")),
+        Change::Lift { at, .. } => {
+            let done = match at.at() > Timestamp::now() {
+                true => "to be lifted",
+                false => "lifted",
+            };
+            ("lift", done, format!("at {at}"))
+        }
         Change::Suspend { from, until, .. } => {
             let mut pauses = dates.suspended.iter();
             // One that was there may have become longer.

@@ -338,22 +338,30 @@ fn spans(known: &Known<'_>, state: State, at: Timestamp) -> String {
     match (end, life.pause(at).filter(|_| state == State::Suspended)) {
         (Some(end), _) if life.is_withdrawn() => format!(" at {end}, to begin at {from}"),
         (Some(end), _) => format!(", in force from {from} to {end}"),
-        (None, Some(pause)) => format!(" {}, from {from}{}", tell::span(pause), to_come(known)),
-        (None, None) => format!(", from {from}{}", to_come(known)),
+        (None, Some(pause)) => format!(" {}, from {from}{}", tell::span(pause), planned(known, at)),
+        (None, None) => format!(", from {from}{}", planned(known, at)),
     }
 }
 
-/// How an order that has not ended is to end, if that is known.
-fn to_come(known: &Known<'_>) -> String {
+/// How an order that has not ended at that instant ends after it, if that is known.
+fn planned(known: &Known<'_>, at: Timestamp) -> String {
     let dates = &known.order.dates;
-    let end = known.life.end().map(|(at, state)| match state {
-        State::Lifted => ("to be lifted at", dates.lifted_at, at),
-        State::Expired => ("expires at", dates.expires_at, at),
-        _ => ("to be superseded at", None, at),
-    });
-    end.map_or_else(String::new, |(what, moment, at)| {
-        format!(", {what} {}", moment.unwrap_or(Moment::exact(at)))
-    })
+    let Some((end, state)) = known.life.end() else {
+        return String::new();
+    };
+    let (verb, moment) = match state {
+        State::Lifted => ("lifted", dates.lifted_at),
+        State::Expired => ("expires", dates.expires_at),
+        _ => ("superseded", None),
+    };
+    let ahead = match tell::is_ahead(end, at) && state != State::Expired {
+        true => "to be ",
+        false => "",
+    };
+    format!(
+        ", {ahead}{verb} at {}",
+        moment.unwrap_or(Moment::exact(end))
+    )
 }
 
 /// Files that are no orders are told, whatever else was.

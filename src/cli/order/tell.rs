@@ -10,18 +10,23 @@ use crate::config::order::{Dates, Order, Suspension, Texts};
 use crate::config::shown::Show;
 use crate::control::orders::life::State;
 
-/// Whether an order has been lifted by `now`, or is to be; `None` without a lift.
-fn lift(dates: &Dates, now: Timestamp) -> Option<(&'static str, Moment)> {
-    let at = dates.lifted_at?;
-    let what = match at.at() <= now {
-        true => "lifted",
-        false => "to be lifted",
-    };
-    Some((what, at))
+/// Whether a moment lies ahead, both now and at the instant that is asked about.
+pub(super) fn is_ahead(moment: Timestamp, at: Timestamp) -> bool {
+    moment > at.max(Timestamp::now())
 }
 
-/// Prints by whose decision, why, and since when, as seen from `now`.
-pub(in crate::cli) fn brief(order: &Order, now: Timestamp, out: &mut impl Write) -> io::Result<()> {
+/// Whether an order is lifted, or is to be; `None` without a lift.
+fn lift(dates: &Dates, at: Timestamp) -> Option<(&'static str, Moment)> {
+    let lifted = dates.lifted_at?;
+    let what = match is_ahead(lifted.at(), at) {
+        true => "to be lifted",
+        false => "lifted",
+    };
+    Some((what, lifted))
+}
+
+/// Prints by whose decision, why, and since when, as of `at`.
+pub(in crate::cli) fn brief(order: &Order, at: Timestamp, out: &mut impl Write) -> io::Result<()> {
     let Order { id, dates, .. } = order;
     let (authority, from) = (&order.authority.name, dates.effective_from);
     let reference = order.decision.reference.as_ref();
@@ -34,11 +39,12 @@ pub(in crate::cli) fn brief(order: &Order, now: Timestamp, out: &mut impl Write)
     for (language, reason) in &order.reason {
         writeln!(out, "    reason ({language}): {}", folded(reason))?;
     }
-    if let Some((what, at)) = lift(dates, now) {
+    if let Some((what, lifted)) = lift(dates, at) {
         let reason = dates.lift_reason.as_ref();
         let reason = reason.map_or(String::new(), |reason| format!(": {}", folded(reason)));
-        let preposition = if at.at() <= now { "" } else { "at " };
-        writeln!(out, "    {what} {preposition}{at}{reason}")?;
+        let ahead = is_ahead(lifted.at(), at);
+        let preposition = if ahead { "at " } else { "" };
+        writeln!(out, "    {what} {preposition}{lifted}{reason}")?;
     }
     writeln!(out, "    redress: {}", order.redress.how)
 }
@@ -48,8 +54,8 @@ pub(super) fn headline(order: &Order, state: State, out: &mut impl Write) -> io:
     writeln!(out, "order {}: {state} ({})", order.id, order.path.shown())
 }
 
-/// The others, a line a fact, as seen from `now`.
-pub(super) fn story(order: &Order, now: Timestamp, out: &mut impl Write) -> io::Result<()> {
+/// The others, a line a fact, as of `at`.
+pub(super) fn story(order: &Order, at: Timestamp, out: &mut impl Write) -> io::Result<()> {
     let dates = &order.dates;
     let authority = &order.authority;
     let more = [&authority.country, &authority.unit, &authority.contact];
@@ -83,8 +89,8 @@ pub(super) fn story(order: &Order, now: Timestamp, out: &mut impl Write) -> io::
             writeln!(out, "  {what}: {moment}")?;
         }
     }
-    if let Some((what, at)) = lift(dates, now) {
-        writeln!(out, "  {what}: {at}")?;
+    if let Some((what, lifted)) = lift(dates, at) {
+        writeln!(out, "  {what}: {lifted}")?;
         if let Some(reason) = &dates.lift_reason {
             writeln!(out, "  {what} because: {}", folded(reason))?;
         }
@@ -146,11 +152,11 @@ pub(in crate::cli) fn idle(
     order: &Order,
     state: State,
     pause: Option<&Suspension>,
-    now: Timestamp,
+    at: Timestamp,
     out: &mut impl Write,
 ) -> io::Result<()> {
     writeln!(out, "  not in force, {state}:")?;
-    brief(order, now, out)?;
+    brief(order, at, out)?;
     match pause {
         Some(pause) => writeln!(out, "    suspended {}{}", span(pause), reason(pause)),
         None => Ok(()),
