@@ -82,7 +82,7 @@ impl Control {
 
     fn settings(&self) -> Settings {
         let known = self.lists.iter().filter(|list| list.loaded.is_some());
-        let lists = known.map(|list| &list.config);
+        let lists = known.map(ListState::as_read);
         settings(&self.config, lists)
     }
 
@@ -150,19 +150,19 @@ fn file(path: &Path) -> Cause {
 
 fn list_entry(list: &ListState) -> Option<ListEntry> {
     let loaded = list.loaded.as_ref()?;
-    let source = &list.source;
+    let (source, read) = (&list.source, list.as_read());
     Some(ListEntry {
         name: source.name.clone(),
-        path: notes::place(&list.config),
+        path: notes::place(read),
         kind: source.kind,
-        format: Some(list.config.format),
-        scope: list.config.scope,
-        comments: list.config.comments,
+        format: Some(read.format),
+        scope: read.scope,
+        comments: read.comments,
         action: source.blocking.action,
         digest: loaded.digest.clone(),
         rules: loaded.rules,
         bad: loaded.tally.bad_total(),
         left_out: loaded.tally.guarded.total(),
-        content: Some(notes::content(&list.config, loaded)),
+        content: Some(notes::content(read, loaded)),
     })
 }

@@ -41,18 +41,27 @@ pub(super) fn source(list: &List, loaded: &Loaded) -> ImageSource {
 /// What is known of a list from what an image tells; nothing if it was read from another file, or
 /// in another way, as its rules would be others then.
 pub(super) fn loaded(source: &ImageSource, list: &List) -> Option<Loaded> {
+    let (read, loaded) = kept(source, list)?;
+    let same = read.source.path == recorded(&list.source.path)
+        && (read.format, read.scope) == (list.format, list.scope)
+        && read.comments == list.comments;
+    same.then_some(loaded)
+}
+
+/// The same from whichever file it was read, and however, with the list as it was read then. `None` if the image has
+/// another list: of another name, or of another kind, which other guards check.
+pub(super) fn kept(source: &ImageSource, list: &List) -> Option<(List, Loaded)> {
     let notes = ListNotes::of(source)?;
     let same = source.name == list.source.name
-        && source.path == recorded(&list.source.path)
-        && notes.format == list.format
-        && notes.scope == list.scope
-        && notes.comments == list.comments
-        // What rules are checked against depends on it. Of older images it follows from that.
+        // Of older images the kind follows from what rules were checked against.
         && notes.kind.map_or(
             notes.wards.is_empty() != list.source.blocks(),
             |kind| kind == list.source.kind,
         );
-    same.then(|| Loaded {
+    let mut read = list.clone();
+    read.source.path.clone_from(&source.path);
+    (read.format, read.scope, read.comments) = (notes.format, notes.scope, notes.comments);
+    let loaded = Loaded {
         rules: source.rules as usize,
         tally: notes.tally,
         digest: source.digest.clone(),
@@ -61,7 +70,8 @@ pub(super) fn loaded(source: &ImageSource, list: &List) -> Option<Loaded> {
         took: Duration::from_millis(notes.took_ms),
         wards: notes.wards,
         released: notes.released,
-    })
+    };
+    same.then_some((read, loaded))
 }
 
 /// The key of a list's rules: another one where the file is, the way that it is read, or the names that none of

@@ -196,7 +196,7 @@ fn list(state: &ListState, hits: Option<u64>, rails: &Rails) -> ListStatus {
         path: source.path.clone(),
         kind: source.kind,
         action: source.blocking.action,
-        scope: state.config.scope,
+        scope: state.as_read().scope,
         state: match (loaded, &state.refused) {
             (None, _) => ListHealth::Missing,
             (Some(_), Some(_)) => ListHealth::Held,

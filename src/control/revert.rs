@@ -109,6 +109,11 @@ pub(super) fn loaded(images: &Images, list: &List) -> Option<Loaded> {
     notes::loaded(place(images, &list.source.name)?.1, list)
 }
 
+/// The same from whichever file the list was read, and however, with the list as it was read then.
+pub(super) fn kept(images: &Images, list: &List) -> Option<(List, Loaded)> {
+    notes::kept(place(images, &list.source.name)?.1, list)
+}
+
 fn place<'i>(images: &'i Images, name: &str) -> Option<Place<'i>> {
     let image = match images.is_in_delta(name) {
         true => images.delta.as_ref(),
@@ -133,7 +138,7 @@ pub(super) fn compose(
     lists: &[List],
 ) -> Result<Images, TooLarge> {
     let restored = |list: &List| loaded(generation, list).is_some();
-    let kept = |list: &List| !restored(list) && loaded(in_force, list).is_some();
+    let kept = |list: &List| !restored(list) && kept(in_force, list).is_some();
     if !lists.iter().any(kept) {
         return Ok(generation.clone());
     }

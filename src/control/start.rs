@@ -12,6 +12,7 @@ use super::calendar::Calendar;
 use super::compiling::{is_large_file, want};
 use super::compose;
 use super::deadline::{self, DEADLINE, Unanswered};
+use super::guard::held::InForce;
 use super::guard::rails::Rails;
 use super::guard::release::Guards;
 use super::journal::Journal;
@@ -21,6 +22,7 @@ use super::notes;
 use super::orders::book::Book;
 use super::reload::Control;
 use super::report;
+use super::revert;
 use super::state::ListState;
 use super::store::StoreError;
 use super::wall::Wall;
@@ -76,10 +78,12 @@ impl Control {
         control.tell_guard();
         control.restore();
         control.open_journal();
-        let restored = |list: &&ListState| list.loaded.is_some();
-        let restored = control.lists.iter().filter(restored);
-        let restored: Vec<_> = restored.map(|list| list.name().to_owned()).collect();
-        let fresh = control.read_missing()?;
+        let unread = |list: &ListState| list.loaded.is_none() || list.is_kept_otherwise();
+        let restored = control.lists.iter().filter(|list| !unread(list));
+        let mut restored: Vec<_> = restored.map(|list| list.name().to_owned()).collect();
+        let fresh = control.read_missing(unread)?;
+        let held = control.lists.iter().filter(|list| list.is_kept_otherwise());
+        restored.extend(held.map(|list| list.name().to_owned()));
         control.look_at_the_held();
         control.refuse_the_held();
         // What the delta has of others would stand before what was read of them now.
@@ -133,6 +137,13 @@ impl Control {
             return;
         };
         self.put_back(images);
+        for list in self.lists.iter_mut().filter(|list| list.loaded.is_none()) {
+            // Whatever file it is read from, it is the same list to its guards. Without a rule nothing is in force.
+            let kept = revert::kept(&self.images, &list.config);
+            if let Some(kept) = kept.filter(|(_, loaded)| loaded.rules > 0) {
+                list.serve_kept(kept);
+            }
+        }
         let known = self
             .lists
             .iter()
@@ -145,14 +156,19 @@ impl Control {
         self.unkept = true;
     }
 
-    /// Reads the lists of which nothing is known; returns the rules of the small ones.
-    fn read_missing(&mut self) -> Result<Vec<(Image, ImageSource)>, StartError> {
+    /// Reads the lists of which nothing is known as they are configured; returns the rules of the small ones.
+    fn read_missing(
+        &mut self,
+        unread: impl Fn(&ListState) -> bool,
+    ) -> Result<Vec<(Image, ImageSource)>, StartError> {
         let lists = self.lists.iter_mut().enumerate();
-        let missing: Vec<_> = lists.filter(|(_, list)| list.loaded.is_none()).collect();
-        let configs = missing.iter().map(|(_, list)| list.config.clone());
+        let missing: Vec<_> = lists.filter(|(_, list)| unread(list)).collect();
+        let configs = missing.iter();
+        let configs = configs.map(|(_, list)| (list.config.clone(), list.in_force()));
         let rails = Arc::clone(&self.rails);
-        let read = move |list: &List| read_first(list, &rails);
-        let reads = deadline::each(DEADLINE, configs.collect(), folder, read);
+        let read = move |(list, before): &(List, Vec<InForce>)| read_first(list, before, &rails);
+        let of = |(list, _): &(List, Vec<InForce>)| folder(list);
+        let reads = deadline::each(DEADLINE, configs.collect(), of, read);
         let (mut images, mut large) = (Vec::new(), Vec::new());
         for ((at, list), read) in missing.into_iter().zip(reads) {
             let ticket = at as u64;
@@ -216,14 +232,18 @@ fn folder(list: &List) -> PathBuf {
 }
 
 /// Looks at a list's file and reads it, unless it is large: the compiler reads that.
-fn read_first(list: &List, rails: &Rails) -> (Option<Signature>, Option<Result<Fresh, Refusal>>) {
+fn read_first(
+    list: &List,
+    before: &[InForce],
+    rails: &Rails,
+) -> (Option<Signature>, Option<Result<Fresh, Refusal>>) {
     let path = &list.source.path;
     let file = match list.content {
         Content::Embedded(_) => None,
         Content::File => Signature::of(path).ok(),
     };
     if !is_large_file(file) {
-        return (file, Some(read(list, rails)));
+        return (file, Some(read(list, before, rails)));
     }
     // The compiler has no deadline for a file system that looks at files and does not read them. Other
     // errors are the compiler's to report.
@@ -234,15 +254,15 @@ fn read_first(list: &List, rails: &Rails) -> (Option<Signature>, Option<Result<F
 }
 
 /// Reads a list; a required one again, if it changes meanwhile.
-fn read(list: &List, rails: &Rails) -> Result<Fresh, Refusal> {
+fn read(list: &List, before: &[InForce], rails: &Rails) -> Result<Fresh, Refusal> {
     let tries = if list.required { START_TRIES } else { 1 };
-    let mut result = load(list, rails, &[], Guards::NONE);
+    let mut result = load(list, rails, before, Guards::NONE);
     for _ in 1..tries {
         if !matches!(&result, Err(refusal) if refusal.transient()) {
             break;
         }
         std::thread::sleep(OPEN_QUIET / START_TRIES);
-        result = load(list, rails, &[], Guards::NONE);
+        result = load(list, rails, before, Guards::NONE);
     }
     result
 }

@@ -30,6 +30,9 @@ pub(super) struct ListState {
     pub(super) config: List,
     pub(super) source: Arc<Source>,
     pub(super) loaded: Option<Loaded>,
+    /// How the rules in force were read, if that is not how the list is configured: they were kept by a server before
+    /// this one, and serve until the list is read.
+    kept_as: Option<List>,
     /// What is in force of the list of that name, until the first load of its new configuration.
     pub(super) before: Vec<InForce>,
     /// What was in force before a rollback that has been released, until something newer is loaded.
@@ -109,6 +112,7 @@ impl ListState {
             watched: std::path::absolute(path).unwrap_or_else(|_| path.clone()),
             config,
             loaded: None,
+            kept_as: None,
             before: Vec::new(),
             accepted: None,
             rules: None,
@@ -407,7 +411,24 @@ impl ListState {
     pub(super) fn restore(&mut self, loaded: Option<Loaded>) {
         self.seen = loaded.as_ref().and_then(|loaded| loaded.signature);
         self.loaded = loaded;
+        self.kept_as = None;
         self.accepted = None;
+    }
+
+    /// Lets rules that were kept serve until the list is read as it is configured now.
+    pub(super) fn serve_kept(&mut self, (read, loaded): (List, Loaded)) {
+        self.loaded = Some(loaded);
+        self.kept_as = Some(read);
+    }
+
+    /// Whether the rules in force were read from another file than is configured, or in another way.
+    pub(super) fn is_kept_otherwise(&self) -> bool {
+        self.kept_as.is_some()
+    }
+
+    /// The list as its rules in force were read.
+    pub(super) fn as_read(&self) -> &List {
+        self.kept_as.as_ref().unwrap_or(&self.config)
     }
 
     /// Whether it is refused for the same reason already.
@@ -428,6 +449,7 @@ impl ListState {
             Ok(loaded) => {
                 self.seen = loaded.signature;
                 self.loaded = Some(loaded);
+                self.kept_as = None;
                 self.accepted = None;
                 self.refused = None;
                 self.told_old = false;

@@ -138,6 +138,133 @@ fn a_list_that_means_something_else_since_is_not_taken_from_the_images() {
     assert!(is_blocked(server.address, "deep.ads.example"));
 }
 
+/// Ends a server, gives its list `ads` these keys in its configuration, and starts it again.
+fn again_with(server: Server, keys: &str) -> Server {
+    let folder = end(server);
+    let config = fs::read_to_string(folder.path().join("tapis.toml")).expect("readable");
+    let (before, _) = config.split_once("[[list]]").expect("the list");
+    let config = format!("{before}[[list]]\nname = \"ads\"\n{keys}\n");
+    fs::write(folder.path().join("tapis.toml"), config).expect("written");
+    Server::start_in(folder)
+}
+
+#[test]
+fn a_list_that_is_read_otherwise_since_the_start_before_is_compared_with_the_rules_that_were_kept()
+{
+    let old: String = (0..40).map(|at| format!("n{at}.example\n")).collect();
+    let few = "n1.example\nnew.example\n";
+    let files = [
+        ("ads", &*old),
+        ("few", few),
+        ("hosts", "0.0.0.0 n1.example\n0.0.0.0 new.example\n"),
+        ("empty", ""),
+        ("large", &large("last.example\n")),
+    ];
+    for (keys, held) in [
+        ("path = \"few\"", "shrunk"),
+        (
+            "path = \"few\"\nrequired = true\nguards = \"warn\"",
+            "shrunk",
+        ),
+        ("path = \"few\"\nscope = \"subtree\"", "shrunk"),
+        ("path = \"hosts\"\nformat = \"hosts\"", "shrunk"),
+        ("path = \"few\"\ncomments = \"!\"", "shrunk"),
+        ("path = \"empty\"\nrequired = true", "empty"),
+        ("path = \"large\"", "grown"),
+    ] {
+        let upstream = Upstream::plain();
+        let server = Server::start(&keeping(&upstream, &["ads"]), &files);
+        kept(&server);
+        let server = again_with(server, keys);
+        let check = |server: &Server| {
+            let status = server.status();
+            let list = &status["lists"][0];
+            let told = format!("{keys}: {list}");
+            assert_eq!(list["state"], "held", "{told}");
+            assert_eq!(list["guards"][0], held, "{told}");
+            assert_eq!(list["rules"], 40, "{told}");
+            assert!(is_blocked(server.address, "n7.example"), "{told}");
+            assert!(!is_blocked(server.address, "new.example"), "{told}");
+        };
+        check(&server);
+        // What is kept of that start is still what was in force before.
+        kept(&server);
+        let server = Server::start_in(end(server));
+        check(&server);
+        let output = server.verb(&["reload", "--accept", &format!("ads:{held}")]);
+        assert!(output.status.success(), "{keys}: {}", text(&output));
+        assert!(!is_blocked(server.address, "n7.example"), "{keys}");
+        assert_eq!(server.status()["degraded"], false, "{keys}");
+    }
+}
+
+#[test]
+fn a_rollback_lifts_no_kept_rules_of_a_list_whose_new_file_is_held() {
+    let upstream = Upstream::plain();
+    let config = keeping(&upstream, &["ads"]);
+    let old = "one.example\ntwo.example\nthree.example\n";
+    let files = [("ads", old), ("few", "one.example\n")];
+    let server = Server::start(&config, &files);
+    kept(&server);
+    let server = again_with(server, "path = \"few\"");
+    assert!(is_blocked(server.address, "three.example"));
+    let output = server.verb(&["rollback", "1"]);
+    let told = "generation 1 does not have it as it is configured now; its rules in force stay";
+    assert!(text(&output).contains(told), "{}", text(&output));
+    assert!(is_blocked(server.address, "three.example"));
+    server.verb(&["rollback", "--release"]);
+    assert!(is_blocked(server.address, "three.example"));
+    let output = server.verb(&["reload", "--accept", "ads:shrunk"]);
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(!is_blocked(server.address, "three.example"));
+}
+
+#[test]
+fn kept_rules_serve_where_a_lists_new_path_leads_nowhere() {
+    let upstream = Upstream::plain();
+    let server = Server::start(&keeping(&upstream, &["ads"]), &[("ads", "ads.example\n")]);
+    kept(&server);
+    let server = again_with(server, "path = \"typo\"\nrequired = true");
+    assert!(is_blocked(server.address, "ads.example"));
+    let status = server.status();
+    let alarm = status["lists"][0]["alarm"].as_str().expect("an alarm");
+    assert!(alarm.contains("typo: No such file"), "{alarm}");
+    // The file comes, with as many rules: nothing holds it.
+    server.replace("typo", "other.example\n");
+    until("the new file", || {
+        is_blocked(server.address, "other.example")
+    });
+    assert!(!is_blocked(server.address, "ads.example"));
+    assert_eq!(server.status()["degraded"], false);
+}
+
+#[test]
+fn kept_rules_of_a_large_list_serve_while_its_new_file_is_held() {
+    let upstream = Upstream::plain();
+    let files = [
+        ("ads", &*large("last.example\n")),
+        ("few", "few.example\n"),
+        ("page", &"<b>no list</b>\n".repeat(100_000)),
+    ];
+    for (path, guard) in [("few", "shrunk"), ("page", "bad")] {
+        let server = Server::start(&keeping(&upstream, &["ads"]), &files);
+        kept(&server);
+        let server = again_with(server, &format!("path = \"{path}\""));
+        assert!(is_blocked(server.address, "last.example"), "{path}");
+        assert_eq!(server.status()["lists"][0]["guards"][0], guard, "{path}");
+    }
+}
+
+#[test]
+fn rules_of_a_block_list_do_not_serve_for_an_allow_list_of_its_name() {
+    let upstream = Upstream::plain();
+    let server = Server::start(&keeping(&upstream, &["ads"]), &[("ads", "ads.example\n")]);
+    kept(&server);
+    let server = again_with(server, "path = \"typo\"\nkind = \"allow\"");
+    assert!(!is_blocked(server.address, "ads.example"));
+    assert_eq!(server.status()["lists"][0]["state"], "missing");
+}
+
 #[test]
 fn damaged_images_are_told_and_the_lists_read() {
     let upstream = Upstream::plain();
