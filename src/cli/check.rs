@@ -242,6 +242,10 @@ pub(super) fn run(
             Ok(fresh) => fresh.loaded,
             Err(refusal) => {
                 good = false;
+                let refusal = match server.is_none() && list.required {
+                    true => refusal.without_server(),
+                    false => refusal.to_string(),
+                };
                 writeln!(out, "{name}: {refusal}")?;
                 continue;
             }

@@ -13,9 +13,9 @@ use tokio::time::Instant;
 
 use super::deadline::Unanswered;
 use super::guard::account::Account;
-use super::guard::held::{Held, InForce, Newest, judge, released_before};
+use super::guard::held::{Held, InForce, Newest, RELEASE, judge, released_before};
 use super::guard::rails::Rails;
-use super::guard::release::Guards;
+use super::guard::release::{Guard, Guards};
 use super::guard::wards::{Guarded, Wards};
 use super::lists::{self, Notation, Tally};
 use crate::config::regular::{self, Unread};
@@ -210,6 +210,21 @@ impl Refusal {
             Self::Told { guards, .. } => *guards,
             _ => Guards::NONE,
         }
+    }
+
+    /// The same where no server runs, as it ends the start: nothing releases a guard, or reads the file again.
+    pub fn without_server(&self) -> String {
+        let text = self.to_string();
+        if let Some((found, _)) = text.split_once(RELEASE) {
+            let remedy = match self.guards().has(Guard::Empty) {
+                true => "if it is to be empty, put a comment line into it",
+                false => "mend or remove the bad lines, or raise `bad-percent` in [guard]",
+            };
+            return format!("{found}. No server runs that could accept it: {remedy}");
+        }
+        let later = ["; it is read ", "; it is tried again "];
+        let found = later.iter().find_map(|later| text.split_once(later));
+        found.map_or_else(|| text.clone(), |(found, _)| found.to_owned())
     }
 
     /// Whether a rollback holds the list.
@@ -460,7 +475,6 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::config::guard::WardSet;
-    use crate::control::guard::release::Guard;
     use crate::policy::rule::Kind;
 
     fn list(path: &Path) -> List {

@@ -38,7 +38,7 @@ const START_TRIES: u32 = 10;
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A list that must be there is not.
-    #[error("list `{name}` is required, but {source}")]
+    #[error("list `{name}` is required, but {}", .source.without_server())]
     RequiredListMissing {
         /// The list.
         name: String,

@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-use crate::support::server::{Server, folder, list, preamble, refused, tapis, text};
+use crate::support::server::{Server, folder, list, preamble, refused, tapis, text, verb};
 use crate::support::upstream::Upstream;
 
 #[test]
@@ -234,6 +234,46 @@ fn a_required_list_that_is_missing() {
         told.contains("list `must` is required") && told.contains("/must"),
         "{told}"
     );
+}
+
+#[test]
+fn a_required_list_that_guards_hold_ends_the_start_with_a_remedy_that_needs_no_server() {
+    let many = "<b>\n".repeat(300_000);
+    for (content, remedy) in [
+        ("", "if it is to be empty, put a comment line into it"),
+        (
+            "a.example\n/\n/\n",
+            "mend or remove the bad lines, or raise `bad-percent` in [guard]",
+        ),
+        // It is read by the compiler.
+        (
+            &*"a.example\n/\n/\n".repeat(200_000),
+            "mend or remove the bad lines",
+        ),
+        (&*many, "check the address that it is downloaded from"),
+        (
+            "||ads.example^\n",
+            "use the list's edition as plain names or as a hosts file",
+        ),
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let config = preamble(Upstream::plain().address) + &list("must", "required = true");
+        fs::write(folder.path().join("must"), content).expect("written");
+        let told = refused(folder.path(), &config, &[]);
+        assert!(told.contains("list `must` is required, but "), "{told}");
+        assert!(told.contains(remedy), "{told}");
+        let last = told.lines().last().expect("a line");
+        assert!(
+            !last.contains("--accept"),
+            "no server can accept it: {told}"
+        );
+        // So says who looks before the start.
+        let checked = text(&verb(folder.path(), &["check"]));
+        assert!(
+            checked.contains(remedy) && !checked.contains("--accept"),
+            "{checked}"
+        );
+    }
 }
 
 #[test]

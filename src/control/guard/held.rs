@@ -17,6 +17,9 @@ use crate::control::load::Signature;
 /// one that people write.
 const FEW: usize = 1000;
 
+/// What the command follows that takes a list as it is.
+pub(in crate::control) const RELEASE: &str = ". To take it as it is: tapis reload";
+
 /// What is in force of a list, or was before a rollback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InForce {
@@ -154,6 +157,14 @@ impl Held {
         })
     }
 
+    /// Whether at most one line of twenty is good.
+    fn is_unreadable(&self) -> bool {
+        self.reasons.iter().any(|reason| match reason {
+            Reason::Bad { bad, lines, .. } => u64::from(*bad) * 20 >= u64::from(*lines) * 19,
+            _ => false,
+        })
+    }
+
     /// The guards that hold it.
     pub fn guards(&self) -> Guards {
         self.reasons.iter().map(|reason| reason.guard()).collect()
@@ -171,7 +182,10 @@ impl fmt::Display for Held {
             // A list of which nothing can be read is accepted by mistake alone.
             return write!(f, ". The file is {format}");
         }
-        write!(f, ". To take it as it is: tapis reload")?;
+        if self.is_unreadable() {
+            return f.write_str(". Hardly a line of it can be read: check what the file is");
+        }
+        f.write_str(RELEASE)?;
         // A release counts for one reading, so those that were given before are needed again.
         for guard in self.released.and(self.guards()).iter() {
             write!(f, " --accept {}:{guard}", self.name)?;

@@ -38,6 +38,14 @@ pub enum Foreign {
     /// A regular expression.
     #[error("a regular expression; lists hold names")]
     Regex,
+    /// A rule of v2ray's domain lists.
+    #[error(
+        "a rule of v2ray's domain lists; write the name alone, or `.x` for x and all names below it"
+    )]
+    V2ray,
+    /// A rule of Clash, or a line of its rule sets.
+    #[error("a rule of Clash; write the name alone, or `.x` for x and all names below it")]
+    Clash,
     /// A row of several columns.
     #[error("a row of a CSV table; keep the column of the names alone")]
     Csv,
@@ -87,6 +95,8 @@ impl fmt::Display for FileFormat {
                 Foreign::Bind => unsupported(f, "a configuration of BIND"),
                 Foreign::Zone => unsupported(f, "a zone, such as a response policy zone (RPZ)"),
                 Foreign::Regex => unsupported(f, "a list of regular expressions"),
+                Foreign::V2ray => unsupported(f, "a domain list of v2ray"),
+                Foreign::Clash => unsupported(f, "a rule set of Clash"),
                 Foreign::Csv => f.write_str("a CSV table: keep the column of the names alone"),
                 Foreign::Json => f.write_str("JSON: write the names alone, one a line"),
                 Foreign::Html => f.write_str(
@@ -140,7 +150,9 @@ pub(super) fn recognise(line: &[u8]) -> Option<Foreign> {
     if starts(&["!", ";", "//"]) {
         return line.chars().next().map(Foreign::Comment);
     }
-    let kinds: [Kind; 8] = [
+    let kinds: [Kind; 10] = [
+        (is_v2ray, Foreign::V2ray),
+        (is_clash, Foreign::Clash),
         (is_adblock, Foreign::Adblock),
         (is_dnsmasq, Foreign::Dnsmasq),
         (is_unbound, Foreign::Unbound),
@@ -161,6 +173,47 @@ fn is_adblock(line: &str) -> bool {
     starts.iter().any(|start| line.starts_with(start))
         || separators.iter().any(|separator| line.contains(separator))
         || (!line.starts_with('^') && (line.ends_with(['^', '|']) || line.contains("^$")))
+}
+
+/// `domain:x`, `regexp:^x`, `include:file`, each with attributes behind it.
+fn is_v2ray(line: &str) -> bool {
+    let kinds = ["domain", "full", "keyword", "regexp", "include", "geosite"];
+    line.split_once(':').is_some_and(|(kind, value)| {
+        kinds.contains(&kind) && value.starts_with(|c: char| !c.is_whitespace() && c != '/')
+    })
+}
+
+/// The head or an item of a rule set (`- '+.x'`), or a rule (`DOMAIN-SUFFIX,x`).
+fn is_clash(line: &str) -> bool {
+    const KINDS: [&str; 12] = [
+        "DOMAIN",
+        "DOMAIN-SUFFIX",
+        "DOMAIN-KEYWORD",
+        "DOMAIN-REGEX",
+        "DOMAIN-WILDCARD",
+        "DOMAIN-SET",
+        "RULE-SET",
+        "GEOSITE",
+        "GEOIP",
+        "IP-CIDR",
+        "IP-CIDR6",
+        "PROCESS-NAME",
+    ];
+    if line == "payload:" || line.starts_with("+.") {
+        return true;
+    }
+    let item = line.strip_prefix("- ").map(str::trim);
+    let quoted = |item: &str| {
+        item.len() > 2
+            && ['\'', '"']
+                .iter()
+                .any(|mark| item.starts_with(*mark) && item.ends_with(*mark))
+    };
+    let is_rule = |rule: &str| {
+        let rule = rule.split_once(',');
+        rule.is_some_and(|(kind, value)| KINDS.contains(&kind) && !value.is_empty())
+    };
+    item.is_some_and(quoted) || is_rule(item.unwrap_or(line))
 }
 
 /// `key=/name/...`, as in `address=/x/` and `server=/x/`.
@@ -309,6 +362,19 @@ mod tests {
             ("\"ads.example\",\"malware, or so\"", Some(Foreign::Csv)),
             ("ads.example;tracking", Some(Foreign::Csv)),
             ("ads.example\t2024-01-01 12:00", Some(Foreign::Csv)),
+            ("regexp:^ads", Some(Foreign::V2ray)),
+            ("domain:ads.example", Some(Foreign::V2ray)),
+            ("full:ads.example @ads", Some(Foreign::V2ray)),
+            ("keyword:ads", Some(Foreign::V2ray)),
+            ("include:category-ads", Some(Foreign::V2ray)),
+            ("payload:", Some(Foreign::Clash)),
+            ("+.ads.example", Some(Foreign::Clash)),
+            ("- '+.ads.example'", Some(Foreign::Clash)),
+            ("- \"ads.example\"", Some(Foreign::Clash)),
+            ("- DOMAIN-SUFFIX,ads.example", Some(Foreign::Clash)),
+            ("DOMAIN-SUFFIX,ads.example,REJECT", Some(Foreign::Clash)),
+            ("DOMAIN-KEYWORD,ads", Some(Foreign::Clash)),
+            ("IP-CIDR,192.0.2.0/24,no-resolve", Some(Foreign::Clash)),
             ("<html>", Some(Foreign::Html)),
             ("<!DOCTYPE html>", Some(Foreign::Html)),
             ("{\"name\": \"ads.example\"},", Some(Foreign::Json)),
@@ -325,6 +391,11 @@ mod tests {
     fn what_is_only_wrong_is_no_other_format() {
         for line in [
             "a..example",
+            "domain:",
+            "other:ads.example",
+            "DOMAIN",
+            "- a thought",
+            "+1",
             "a.example b.example",
             "this a test",
             "a in the text",
