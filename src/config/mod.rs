@@ -258,6 +258,12 @@ pub enum Content {
 }
 
 impl Config {
+    /// Whether the journal of `other` is another one for another reason than that its state directory is.
+    pub fn moves_journal(&self, other: &Self) -> bool {
+        let is_default = |config: &Self| config.journal == validate::journal_in(&config.state);
+        self.journal != other.journal && !(is_default(self) && is_default(other))
+    }
+
     /// Reads and checks a file. Whether its lists can be read is not asked.
     ///
     /// # Errors

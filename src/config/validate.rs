@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -39,12 +40,17 @@ const CANARIES: &[(&str, Canary)] = &[("nxdomain", Canary::Nxdomain), ("forward"
 const KINDS: &[(&str, Kind)] = &[("block", Kind::Block), ("allow", Kind::Allow)];
 /// Formats that lists come in and that are not read.
 const OTHER_FORMATS: &[&str] = &[
-    "abp", "adblock", "adguard", "csv", "dnsmasq", "json", "regex", "rpz", "ublock", "unbound",
-    "wildcard", "zone",
+    "abp", "adblock", "adguard", "clash", "csv", "dnsmasq", "json", "regex", "rpz", "ublock",
+    "unbound", "v2ray", "wildcard", "zone",
 ];
 const FORMATS: &[(&str, Format)] = &[("domains", Format::Domains), ("hosts", Format::Hosts)];
 /// What a bare name may mean. `below` is only ever written out, as `*.x`.
 const SCOPES: &[(&str, Scope)] = &[("exact", Scope::Exact), ("subtree", Scope::Subtree)];
+
+/// Where the journal is by default; `None` without a state directory.
+pub(super) fn journal_in(state: &State) -> Option<PathBuf> {
+    state.dir.as_ref().map(|dir| dir.join(JOURNAL))
+}
 
 /// The configuration that `raw` stands for. Where something is refused, the result holds a default
 /// in its place, for the caller to throw away.
@@ -52,9 +58,8 @@ pub(super) fn validate(raw: Raw, origin: Origin, findings: &mut Findings) -> Con
     let block = blocking(raw.block, &default_blocking(), findings);
     let state = state(raw.state, findings);
     let journal = file(raw.journal.path, findings);
-    let beside = || state.dir.as_ref().map(|dir| dir.join(JOURNAL));
     Config {
-        journal: journal.or_else(beside),
+        journal: journal.or_else(|| journal_in(&state)),
         journal_key: file(raw.journal.key, findings),
         origin,
         server: server_section(raw.server, findings),

@@ -252,7 +252,6 @@ fn list(state: &ListState, hits: Option<u64>, rails: &Rails) -> ListStatus {
 pub(super) fn needs_restart(boot: &Config, now: &Config, plane: &[String]) -> Vec<String> {
     let (server, next) = (&boot.server, &now.server);
     let (state, next_state) = (&boot.state, &now.state);
-    let is_moved = state.dir != next_state.dir;
     let differing = [
         ("[server] workers", server.workers != next.workers),
         ("[server] control", server.control != next.control),
@@ -260,7 +259,7 @@ pub(super) fn needs_restart(boot: &Config, now: &Config, plane: &[String]) -> Ve
             "[server] control-group",
             server.control_group != next.control_group,
         ),
-        ("[state] dir", is_moved),
+        ("[state] dir", state.dir != next_state.dir),
         ("[state] keep", state.keep != next_state.keep),
         (
             "[state] history-days",
@@ -274,8 +273,7 @@ pub(super) fn needs_restart(boot: &Config, now: &Config, plane: &[String]) -> Ve
             "[state] compile-secs",
             state.deadline != next_state.deadline,
         ),
-        // By default it is in the state directory.
-        ("[journal] path", boot.journal != now.journal && !is_moved),
+        ("[journal] path", boot.moves_journal(now)),
         ("[journal] key", boot.journal_key != now.journal_key),
     ];
     let changed = differing.into_iter().filter(|(_, differs)| *differs);
@@ -337,7 +335,7 @@ mod tests {
 
     #[test]
     fn what_needs_a_restart_is_named_by_its_key() {
-        let config = |text| Config::parse(text, Path::new("tapis.toml")).expect("valid");
+        let config = |text: &str| Config::parse(text, Path::new("tapis.toml")).expect("valid");
         let boot = config("[state]\ndir = \"a\"");
         for (now, keys) in [
             ("", &["[state] dir"][..]),
@@ -355,6 +353,26 @@ mod tests {
             assert_eq!(needs_restart(&boot, &config(now), &[]), keys, "{now}");
         }
         assert!(needs_restart(&boot, &boot, &[]).is_empty());
+        let both = &["[state] dir", "[journal] path"][..];
+        let journal = "[journal]\npath = ";
+        for (boot, now, keys) in [
+            ("\"one\"", "\"two\"", both),
+            ("\"one\"", "", both),
+            ("", "\"two\"", both),
+            ("\"one\"", "\"one\"", &both[..1]),
+            ("", "", &both[..1]),
+            ("\"a/journal.jsonl\"", "", &both[..1]),
+            ("", "\"a/journal.jsonl\"", &[]),
+        ] {
+            let text = |dir: &str, path: &str| match path {
+                "" => format!("[state]\ndir = \"{dir}\"\n"),
+                path => format!("[state]\ndir = \"{dir}\"\n{journal}{path}\n"),
+            };
+            let next = if keys.is_empty() { "a" } else { "b" };
+            let (boot, now) = (text("a", boot), text(next, now));
+            let (was, is) = (config(&boot), config(&now));
+            assert_eq!(needs_restart(&was, &is, &[]), keys, "{boot} to {now}");
+        }
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -91,7 +91,7 @@ fn texts(values: &[impl ToString]) -> Value {
     value(values.iter().map(ToString::to_string).collect::<Vec<_>>())
 }
 
-/// What differs between two configurations: keys, lists, and sections of which no key that differs is named.
+/// What differs between two configurations: keys, new lists, and lists that are gone or in another order.
 pub(super) fn changed(was: &Config, now: &Config) -> Vec<String> {
     let of = |config: &Config| settings(config, config.lists.iter());
     let keys: Vec<_> = changes(&of(was), &of(now))
@@ -114,11 +114,13 @@ pub(super) fn changed(was: &Config, now: &Config) -> Vec<String> {
             None => changed.push(format!("list {name} (new)")),
             Some(before) if before != *list => {
                 let start = format!("list.{name}.");
-                let before = changed.len();
                 changed.extend(keys.iter().filter(|key| key.starts_with(&start)).cloned());
-                if changed.len() == before {
-                    changed.push(format!("list {name}"));
-                }
+                let unrecorded = [
+                    ("required", before.required != list.required),
+                    ("guards", before.warn != list.warn),
+                ];
+                let differing = unrecorded.into_iter().filter(|(_, differs)| *differs);
+                changed.extend(differing.map(|(key, _)| format!("{start}{key}")));
             }
             Some(_) => {}
         }
@@ -134,87 +136,70 @@ pub(super) fn changed(was: &Config, now: &Config) -> Vec<String> {
     if order(was, now) != order(now, was) {
         changed.push("lists (their order)".to_owned());
     }
-    // Exceptions know their lines, which any edit above them moves.
-    let exceptions = |config: &Config| {
-        let mut exceptions = config.exceptions.clone();
-        exceptions.own.iter_mut().for_each(|own| own.line = 0);
-        exceptions
-    };
-    let sections = [
-        ("server", was.server != now.server),
-        ("upstream", was.upstream != now.upstream),
-        ("cache", was.cache != now.cache),
-        ("local", was.local != now.local),
-        ("state", was.state != now.state),
-        (
-            "journal",
-            (&was.journal, &was.journal_key) != (&now.journal, &now.journal_key),
-        ),
-        ("guard", was.guard != now.guard),
-        ("orders", was.orders != now.orders),
-        ("exceptions", exceptions(was) != exceptions(now)),
-    ];
-    changed.extend(unrecorded(was, now).map(str::to_owned));
-    let unnamed = sections.into_iter().filter(|(section, differs)| {
-        let start = format!("{section}.");
-        *differs && !changed.iter().any(|key| key.starts_with(&start))
-    });
-    let unnamed: Vec<_> = unnamed.map(|(section, _)| format!("[{section}]")).collect();
-    changed.extend(unnamed);
+    for key in unrecorded(was, now) {
+        // Of an upstream server the journal records its address alone.
+        if !changed.iter().any(|known| known == key) {
+            changed.push(key.to_owned());
+        }
+    }
     changed
 }
 
-/// The keys of which the journal records nothing, as answers don't depend on them, and that differ.
+/// The keys of which the journal does not record all, as answers don't depend on it, and that differ.
 fn unrecorded(was: &Config, now: &Config) -> impl Iterator<Item = &'static str> {
-    let keys = [
-        ("server.listen", was.server.listen != now.server.listen),
-        ("server.workers", was.server.workers != now.server.workers),
-        ("server.control", was.server.control != now.server.control),
-        (
-            "server.control-group",
-            was.server.control_group != now.server.control_group,
-        ),
-        (
-            "server.tcp-connections",
-            was.server.tcp_connections != now.server.tcp_connections,
-        ),
-        (
-            "server.tcp-connections-per-client",
-            was.server.tcp_connections_per_client != now.server.tcp_connections_per_client,
-        ),
-        (
-            "server.tcp-idle-secs",
-            was.server.tcp_idle != now.server.tcp_idle,
-        ),
-        (
-            "server.discard-ms",
-            was.server.discard != now.server.discard,
-        ),
-        (
-            "upstream.resolv-conf",
-            was.upstream.resolv_conf != now.upstream.resolv_conf,
-        ),
-        ("upstream.ports", was.upstream.ports != now.upstream.ports),
-        (
-            "upstream.timeout-ms",
-            was.upstream.timeout != now.upstream.timeout,
-        ),
-        (
-            "upstream.waiting",
-            was.upstream.waiting != now.upstream.waiting,
-        ),
-        (
-            "upstream.waiting-per-client",
-            was.upstream.waiting_per_client != now.upstream.waiting_per_client,
-        ),
-        (
-            "cache.size-mib",
-            was.cache.size_bytes != now.cache.size_bytes,
-        ),
-    ];
-    keys.into_iter()
-        .filter(|(_, differs)| *differs)
-        .map(|(key, _)| key)
+    let (server, next_server) = (&was.server, &now.server);
+    let (upstream, next_upstream) = (&was.upstream, &now.upstream);
+    let (state, next_state) = (&was.state, &now.state);
+    let (guard, next_guard) = (&was.guard, &now.guard);
+    let (limits, next_limits) = (&guard.limits, &next_guard.limits);
+    // Exceptions know their lines, which any edit above them moves.
+    let exceptions = |config: &Config| {
+        let mut own = config.exceptions.own.clone();
+        own.iter_mut().for_each(|own| own.line = 0);
+        own
+    };
+    macro_rules! differing {
+        ($($key:literal: $was:expr, $now:expr;)*) => { [$(($key, $was != $now)),*] };
+    }
+    let keys = differing! {
+        "server.listen": server.listen, next_server.listen;
+        "server.workers": server.workers, next_server.workers;
+        "server.control": server.control, next_server.control;
+        "server.control-group": server.control_group, next_server.control_group;
+        "server.tcp-connections": server.tcp_connections, next_server.tcp_connections;
+        "server.tcp-connections-per-client":
+            server.tcp_connections_per_client, next_server.tcp_connections_per_client;
+        "server.tcp-idle-secs": server.tcp_idle, next_server.tcp_idle;
+        "server.discard-ms": server.discard, next_server.discard;
+        "upstream.servers": upstream.servers, next_upstream.servers;
+        "upstream.resolv-conf": upstream.resolv_conf, next_upstream.resolv_conf;
+        "upstream.ports": upstream.ports, next_upstream.ports;
+        "upstream.timeout-ms": upstream.timeout, next_upstream.timeout;
+        "upstream.waiting": upstream.waiting, next_upstream.waiting;
+        "upstream.waiting-per-client": upstream.waiting_per_client, next_upstream.waiting_per_client;
+        "cache.size-mib": was.cache.size_bytes, now.cache.size_bytes;
+        "state.dir": state.dir, next_state.dir;
+        "state.keep": state.keep, next_state.keep;
+        "state.history-days": state.history.days, next_state.history.days;
+        "state.history-mib": state.history.bytes, next_state.history.bytes;
+        "state.compile-secs": state.deadline, next_state.deadline;
+        "journal.path": was.moves_journal(now), false;
+        "journal.key": was.journal_key, now.journal_key;
+        "guard.shrink-percent": limits.shrink_percent, next_limits.shrink_percent;
+        "guard.grow-percent": limits.grow_percent, next_limits.grow_percent;
+        "guard.max-age-hours": limits.max_age_hours, next_limits.max_age_hours;
+        "guard.bad-percent": limits.bad_percent, next_limits.bad_percent;
+        "guard.public-suffixes": guard.public_suffixes, next_guard.public_suffixes;
+        "guard.protect": guard.protect, next_guard.protect;
+        "guard.popular": guard.popular, next_guard.popular;
+        "guard.popular-first": guard.popular_first, next_guard.popular_first;
+        "guard.release": guard.release, next_guard.release;
+        "orders.path": was.orders.dir, now.orders.dir;
+        "exceptions.path": was.exceptions.dir, now.exceptions.dir;
+        "[[exception]]": exceptions(was), exceptions(now);
+    };
+    let differing = keys.into_iter().filter(|(_, differs)| *differs);
+    differing.map(|(key, _)| key)
 }
 
 /// The configuration with the recorded settings in place of today's. Where nothing is recorded, today's stay.
@@ -395,7 +380,14 @@ kind = "allow"
         );
         assert_eq!(
             told("text = \"Ask us\"", "guards = \"warn\"\ntext = \"Ask us\""),
-            ["list ads"]
+            ["list.ads.guards"]
+        );
+        assert_eq!(
+            told(
+                "text = \"Ask us\"",
+                "guards = \"warn\"\nrequired = true\ntext = \"Us\""
+            ),
+            ["list.ads.text", "list.ads.required", "list.ads.guards"]
         );
         assert_eq!(
             told("[local]", "[cache]\nmax-ttl-secs = 9\n[local]"),
@@ -411,8 +403,59 @@ kind = "allow"
         );
         assert_eq!(
             told("[local]", "[guard]\nshrink-percent = 9\n[local]"),
-            ["[guard]"]
+            ["guard.shrink-percent"]
         );
+        // No key hides another one of its section.
+        assert_eq!(
+            told(
+                "[orders]\n",
+                "[state]\ndir = \"s\"\nkeep = 2\nhistory-days = 3\nhistory-mib = 4\ncompile-secs = 77\n\
+                 [journal]\npath = \"j\"\nkey = \"k\"\n[exceptions]\npath = \"e\"\n\
+                 [guard]\nshrink-percent = 9\ngrow-percent = 8\nmax-age-hours = 7\nbad-percent = 6\n\
+                 public-suffixes = \"all\"\nprotect = \"p\"\npopular = \"top\"\npopular-first = 5\n\
+                 release = [\"zip\"]\n[orders]\npath = \"o\"\n"
+            ),
+            [
+                "state.dir",
+                "state.keep",
+                "state.history-days",
+                "state.history-mib",
+                "state.compile-secs",
+                "journal.path",
+                "journal.key",
+                "guard.shrink-percent",
+                "guard.grow-percent",
+                "guard.max-age-hours",
+                "guard.bad-percent",
+                "guard.public-suffixes",
+                "guard.protect",
+                "guard.popular",
+                "guard.popular-first",
+                "guard.release",
+                "orders.path",
+                "exceptions.path"
+            ]
+        );
+        assert_eq!(
+            told("[orders]\n", "[state]\ndir = \"s\"\n[orders]\n"),
+            ["state.dir"],
+            "the journal is in it by default"
+        );
+        let servers = |servers: &str| config(&format!("[upstream]\ntimeout-ms = 900\n{servers}"));
+        let plain = servers("servers = [\"192.0.2.1\"]\n");
+        for (other, keys) in [
+            (
+                "servers = [\"192.0.2.1\"]\nwaiting = 99",
+                &["upstream.waiting"][..],
+            ),
+            (
+                "waiting = 99\nservers = [{ address = \"192.0.2.1\", edns = false }]",
+                &["upstream.servers", "upstream.waiting"],
+            ),
+            ("servers = [\"192.0.2.2\"]", &["upstream.servers"]),
+        ] {
+            assert_eq!(changed(&plain, &servers(other)), keys);
+        }
         assert_eq!(
             told("name = \"good\"", "name = \"fine\""),
             ["list fine (new)", "list good (gone)"]
@@ -424,7 +467,7 @@ kind = "allow"
             changed(&excepting(""), &excepting("\n# A comment.\n")),
             [""; 0]
         );
-        assert_eq!(changed(&was, &excepting("")), ["[exceptions]"]);
+        assert_eq!(changed(&was, &excepting("")), ["[[exception]]"]);
         let (head, lists) = CONFIG.split_once("[[list]]").expect("lists");
         let (ads, good) = lists.split_once("[[list]]").expect("two");
         let swapped = config(&format!("{head}[[list]]{good}[[list]]{ads}"));
