@@ -13,7 +13,7 @@ use super::moment::Moment;
 use super::raw::Strings;
 use super::reader::{At, Reader};
 use super::syntax;
-use super::values::{SCOPES, choice, line, plain, rule_name};
+use super::values::{SCOPES, choice, line, needed, plain, rule_name};
 use crate::config::shown::path_text;
 use crate::policy::rule::{Against, Scope, Source};
 use crate::wire::name::Name;
@@ -99,8 +99,8 @@ pub(super) fn validate(raw: Vec<Raw>, findings: &mut Findings) -> Vec<Exception>
     let exceptions = raw.into_iter();
     exceptions
         .filter_map(|raw| {
-            let reason = line(raw.reason, findings);
-            let author = line(raw.author, findings);
+            let reason = line(needed(raw.reason, findings), findings);
+            let author = line(needed(raw.author, findings), findings);
             let scope = choice(raw.scope, SCOPES, findings);
             let against = against(raw.against, findings);
             Some(Exception {

@@ -8,11 +8,49 @@ use super::values::url;
 /// The default port of DNS.
 pub(super) const DNS_PORT: u16 = 53;
 
+/// What an address is for.
+#[derive(Clone, Copy)]
+pub(super) enum Use {
+    /// It is listened on.
+    Listen,
+    /// Its server is asked.
+    Ask,
+}
+
+impl Use {
+    /// What to write in place of a URL.
+    fn plain(self) -> &'static str {
+        match self {
+            Self::Listen => "write the address for plain DNS, as in \"127.0.0.1:53\"",
+            Self::Ask => "write the address of a server for plain DNS, as in \"192.0.2.53\"",
+        }
+    }
+
+    /// What to write in place of a name.
+    fn no_name(self) -> &'static str {
+        match self {
+            Self::Listen => {
+                "which is a name, and only addresses can be listened on: write an address of this machine, as in \
+                 \"127.0.0.1:53\""
+            }
+            Self::Ask => "which is a name, and only addresses can be asked: write its address",
+        }
+    }
+
+    /// The address of this machine.
+    fn localhost(self) -> &'static str {
+        match self {
+            Self::Listen => "which is a name: write \"127.0.0.1:53\"",
+            Self::Ask => "which is a name: write \"127.0.0.1\"",
+        }
+    }
+}
+
 /// What is wrong with a text that should be an address, and what to write, in words that follow `"TEXT", `; `None` if
 /// it resembles no known notation.
-pub(super) fn hint(text: &str) -> Option<String> {
+pub(super) fn hint(text: &str, what: Use) -> Option<String> {
     if let Some((scheme, rest)) = url(text) {
-        return Some(of_url(scheme, rest));
+        return Some(of_url(scheme, rest, what));
     }
     // `192.0.2.1@53` of Unbound, `192.0.2.1#53` of dnsmasq; what follows another # is a name for TLS.
     if let Some((host, rest)) = text.split_once(['@', '#']) {
@@ -66,9 +104,8 @@ pub(super) fn hint(text: &str) -> Option<String> {
             "which has the port by name: write {}",
             shown(host, port)
         )),
-        (host, _) if is_name(host) => {
-            Some("which is a name, and only addresses can be asked: write its address".to_owned())
-        }
+        ("localhost", None) => Some(what.localhost().to_owned()),
+        (host, _) if is_name(host) => Some(what.no_name().to_owned()),
         _ => None,
     }
 }
@@ -86,28 +123,23 @@ pub(super) fn split_port(text: &str) -> Option<SocketAddr> {
         .then(|| SocketAddr::new(ip.into(), port))
 }
 
-fn of_url(scheme: &str, rest: &str) -> String {
+fn of_url(scheme: &str, rest: &str, what: Use) -> String {
     let encrypted = |protocol: &str| {
         format!(
-            "which is {protocol}, which is not supported: write the address of a server for plain DNS, as in \"192.0.2.53\""
+            "which is {protocol}, which is not supported: {}",
+            what.plain()
         )
     };
     match scheme.to_ascii_lowercase().as_str() {
         "https" | "http" | "h2" | "h3" => encrypted("DNS over HTTPS"),
         "tls" | "dot" => encrypted("DNS over TLS"),
         "quic" | "doq" => encrypted("DNS over QUIC"),
-        "sdns" => {
-            "which is a DNS stamp, which is not supported: write the server's address, as in \
-                   \"192.0.2.53\""
-                .to_owned()
-        }
+        "sdns" => encrypted("a DNS stamp"),
         _ => {
             let rest = rest.trim_end_matches('/');
             match rest.parse::<ServerAddress>() {
                 Ok(_) => format!("which is a URL: write \"{rest}\""),
-                Err(_) => {
-                    "which is a URL: write the address of a server, as in \"192.0.2.53\"".to_owned()
-                }
+                Err(_) => format!("which is a URL: {}", what.plain()),
             }
         }
     }

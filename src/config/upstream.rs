@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::findings::{Findings, quote};
-use super::hint::{DNS_PORT, hint, split_port};
+use super::hint::{DNS_PORT, Use, hint, split_port};
 use super::reader::{At, Reader};
 use super::values::{file, number, unmapped};
 
@@ -97,7 +97,7 @@ impl FromStr for ServerAddress {
     /// What is wrong and how to write it, in words that follow `"TEXT", `.
     fn from_str(text: &str) -> Result<Self, String> {
         let malformed = || {
-            hint(text).unwrap_or_else(|| {
+            hint(text, Use::Ask).unwrap_or_else(|| {
                 "which is no address: write it as in \"192.0.2.53\", \"192.0.2.53:5300\", \
                  \"[2001:db8::53]:5300\" or \"fe80::53%eth0\""
                     .to_owned()

@@ -15,7 +15,7 @@ use crate::wire::name::Name;
 use crate::wire::text::steers;
 
 use super::findings::{Findings, quote};
-use super::hint::{DNS_PORT, hint, split_port};
+use super::hint::{DNS_PORT, Use, hint, split_port};
 use super::raw::Strings;
 use super::reader::At;
 use super::suggest::nearest;
@@ -72,6 +72,16 @@ fn report_placeholder(key: &str, line: u32, value: &str, findings: &mut Findings
         line,
         format!("{key} is {shown}, which stands for a text that is still to be written: write it"),
     );
+}
+
+/// A text that must be there, unless it is empty, which is reported.
+pub(super) fn needed(given: Option<At<String>>, findings: &mut Findings) -> Option<At<String>> {
+    let given = given?;
+    if given.value.is_empty() {
+        findings.report(given.line, format!("{} is empty: fill it in", given.key));
+        return None;
+    }
+    Some(given)
 }
 
 /// A text of so many bytes (UTF-8).
@@ -260,10 +270,12 @@ pub(crate) fn socket(text: &str) -> Result<SocketAddr, String> {
             "which has no port: write \"{}\"",
             split_port(text).unwrap_or(SocketAddr::new(ip.to_canonical(), DNS_PORT))
         ),
-        Err(_) => every(text).or_else(|| hint(text)).unwrap_or_else(|| {
-            "which is no address with a port: write it as in \"127.0.0.1:53\" or \"[::1]:53\""
-                .to_owned()
-        }),
+        Err(_) => every(text)
+            .or_else(|| hint(text, Use::Listen))
+            .unwrap_or_else(|| {
+                "which is no address with a port: write it as in \"127.0.0.1:53\" or \"[::1]:53\""
+                    .to_owned()
+            }),
     })?;
     unmapped(socket.ip(), |v4| SocketAddr::new(v4, socket.port()))?;
     Ok(socket)

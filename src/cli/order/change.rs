@@ -5,13 +5,13 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::Args;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::server::{self, Outcome};
 use super::{SECTIONS, refused};
 use crate::cli::{ControlArgs, Failure, read_needed};
 use crate::config::moment::{Moment, or_date};
-use crate::config::order::Order;
+use crate::config::order::{Order, REVIEW};
 use crate::config::shown::Show;
 use crate::config::values::plain;
 use crate::control::orders::book::Book;
@@ -58,9 +58,6 @@ pub(super) struct SuspendArgs {
     #[command(flatten)]
     pub(super) control: ControlArgs,
 }
-
-/// How long after its beginning a new order is to be reviewed.
-const REVIEW: SignedDuration = SignedDuration::from_hours(24 * 180);
 
 pub(super) fn new(args: &NewArgs, out: &mut impl Write) -> io::Result<()> {
     let now = Moment::from(Timestamp::now());

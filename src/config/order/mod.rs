@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
+use jiff::SignedDuration;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +26,9 @@ use super::syntax;
 use crate::config::shown::path_text;
 use crate::policy::rule::{Action, Scope};
 use crate::wire::name::Name;
+
+/// How long after its beginning an order is reviewed, where this program proposes it.
+pub const REVIEW: SignedDuration = SignedDuration::from_hours(24 * 180);
 
 /// Texts by language (BCP 47), at least one.
 pub type Texts = BTreeMap<String, String>;

@@ -4,6 +4,8 @@
 use std::fmt::Display;
 use std::path::Path;
 
+use jiff::Timestamp;
+
 use super::super::blocking::{ACTIONS, sinkhole};
 use super::super::findings::{Findings, quote};
 use super::super::moment::Moment;
@@ -11,12 +13,12 @@ use super::super::raw::Strings;
 use super::super::reader::{self, At};
 use super::super::typed;
 use super::super::values::{
-    SCOPES, choice, each, language, line, plain_name, prose, public_text, rule_name,
+    SCOPES, choice, each, language, line, needed, plain_name, prose, public_text, rule_name,
 };
 use super::contradictions;
 use super::raw::{self, Raw};
 use super::{
-    Authority, Dates, Decision, Except, Notice, Order, Redress, Suspension, Target, Texts,
+    Authority, Dates, Decision, Except, Notice, Order, REVIEW, Redress, Suspension, Target, Texts,
 };
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
@@ -41,7 +43,9 @@ pub(super) fn validate(raw: Raw, path: &Path, findings: &mut Findings) -> Option
     let category = line(raw.category, findings);
     let remedy = "reason = { en = \"...\" }";
     let reason = required(raw.reason, remedy, 1, findings);
-    let reason = texts(reason, findings, prose);
+    let reason = texts(reason, findings, |text, findings| {
+        prose(needed(text, findings), findings)
+    });
     let public = texts(raw.public_text, findings, public_text);
     let dates = dates(raw.dates, findings);
     let redress = redress(raw.redress, findings);
@@ -175,7 +179,7 @@ fn authority(given: Option<At<raw::Authority>>, findings: &mut Findings) -> Opti
         );
     }
     Some(Authority {
-        name: line(name, findings)?,
+        name: line(needed(name, findings), findings)?,
         country: country(value.country, findings),
         unit: line(value.unit, findings),
         contact: line(value.contact, findings),
@@ -205,7 +209,9 @@ fn legal_basis(given: Option<Strings>, findings: &mut Findings) -> Option<Vec<St
     let given = required(given, "legal-basis = [\"...\"]", 1, findings)?;
     let at = given.line;
     let laws = given.value.into_iter();
-    let laws: Vec<_> = laws.map(|law| line(Some(law), findings)).collect();
+    let laws: Vec<_> = laws
+        .map(|law| line(needed(Some(law), findings), findings))
+        .collect();
     let laws = laws.into_iter().collect::<Option<Vec<_>>>()?;
     if laws.is_empty() && !findings.mistyped.contains(&(1, "legal-basis")) {
         missing("legal-basis", "the law that it rests on", at, findings);
@@ -248,7 +254,7 @@ fn redress(given: Option<At<raw::Redress>>, findings: &mut Findings) -> Option<R
         missing("redress.how", "how = \"...\" to [redress]", at, findings);
     }
     Some(Redress {
-        how: line(value.how, findings)?,
+        how: line(needed(value.how, findings), findings)?,
         deadline: line(value.deadline, findings),
     })
 }
@@ -281,8 +287,11 @@ fn dates(raw: raw::Dates, findings: &mut Findings) -> Option<Dates> {
         1,
         findings,
     );
-    let remedy = "review-at = 2018-01-14T00:00:00+07:00";
-    let review_at = required(raw.review_at, remedy, 1, findings);
+    let remedy = format!(
+        "review-at = {}",
+        review_after(start.as_ref(), Timestamp::now())
+    );
+    let review_at = required(raw.review_at, &remedy, 1, findings);
     let issued = raw.issued_at.as_ref();
     // An order may be lifted before it begins, but not before it is there.
     for later in [&raw.effective_from, &raw.comply_by, &raw.lifted_at] {
@@ -311,6 +320,18 @@ fn dates(raw: raw::Dates, findings: &mut Findings) -> Option<Dates> {
         lifted_at: raw.lifted_at.map(|at| at.value),
         lift_reason: prose(raw.lift_reason, findings),
     })
+}
+
+/// When an order that begins then may be reviewed: some time after that, and after `now`.
+fn review_after(start: Option<&At<Moment>>, now: Timestamp) -> Moment {
+    let start = start.map_or(now, |start| start.value.at());
+    let after = |at: Timestamp| at.saturating_add(REVIEW).unwrap_or(Timestamp::MAX);
+    let review = if after(start) > now {
+        after(start)
+    } else {
+        after(now)
+    };
+    Moment::from(review)
 }
 
 /// The pauses of an order, one after the other.

@@ -69,6 +69,27 @@ fn addresses_that_cannot_be_meant_are_refused() {
         ),
         ("servers", "ff02::fb", "which is no single server's address"),
         (
+            "listen",
+            "localhost",
+            "which is a name: write \"127.0.0.1:53\"",
+        ),
+        (
+            "listen",
+            "eth0:53",
+            "which is a name, and only addresses can be listened on: write an address of this machine, as in \"127.0.0.1:53\"",
+        ),
+        ("listen", "ns.example", "only addresses can be listened on"),
+        (
+            "listen",
+            "tls://192.0.2.1",
+            "which is DNS over TLS, which is not supported: write the address for plain DNS, as in \"127.0.0.1:53\"",
+        ),
+        (
+            "servers",
+            "localhost",
+            "which is a name: write \"127.0.0.1\"",
+        ),
+        (
             "servers",
             "dns.example",
             "which is a name, and only addresses can be asked",
