@@ -28,7 +28,7 @@ const FORBIDDEN: u32 = 0o027;
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// The file can't be read.
-    #[error("{path}: the journal's key can't be read: {source}; {remedy}", remedy = regular::remedy(.path, .source), path = .path.shown())]
+    #[error("{path}: the journal's key can't be read: {source}; {remedy}", remedy = remedy(.path, .source), path = .path.shown())]
     Io {
         /// The file.
         path: PathBuf,
@@ -37,7 +37,7 @@ pub enum KeyError {
     },
     /// Others may read it, or the group may write to it.
     #[error(
-        "{path}: users other than the server's can read or change this key: chmod 600 it, and use a new key", path = .0.shown())]
+        "{path}: users other than the server's can read or change this key: chmod 600 it if it belongs to the server's user, else give it to that user's group (chgrp) and chmod 640 it; and put a new key in it", path = .0.shown())]
     Exposed(PathBuf),
     /// A line is not a key.
     #[error(
@@ -54,6 +54,17 @@ pub enum KeyError {
     #[error(
         "{path}: has no key; a key is a line ID SECRET, the secret at least 64 hexadecimal digits", path = .0.shown())]
     Empty(PathBuf),
+}
+
+/// What to do where the file can't be read. A key is often made by root, and the server's user can't read it then.
+fn remedy(path: &Path, error: &io::Error) -> String {
+    if error.kind() == io::ErrorKind::PermissionDenied && path.metadata().is_ok() {
+        return "the server's user must be able to read it: give it to that user's group and chmod 640 it \
+                (chgrp tapis FILE; chmod 640 FILE, for user `tapis`), or to that user and chmod 600 it; other users \
+                run this command as root"
+            .to_owned();
+    }
+    regular::remedy(path, error)
 }
 
 /// The keys of a file. The first one signs; all of them verify.
@@ -252,6 +263,29 @@ mod tests {
             let read = Keys::read(&path);
             assert_eq!(read.is_ok(), fits, "{mode:o}");
         }
+    }
+
+    #[test]
+    fn a_key_that_root_made_is_to_be_given_to_the_group_of_the_servers_user() {
+        let text = format!("a {}", "ab".repeat(32));
+        let (_dir, path) = file(&text, 0o600);
+        let unreadable = KeyError::Io {
+            path: path.clone(),
+            source: io::Error::from(io::ErrorKind::PermissionDenied),
+        };
+        let (_dir, exposed) = file(&text, 0o644);
+        let exposed = Keys::read(&exposed).err().expect("refused");
+        for error in [unreadable.to_string(), exposed.to_string()] {
+            assert!(error.contains("that user's group"), "{error}");
+            assert!(error.contains("chmod 640"), "{error}");
+        }
+        let missing = Keys::read(&path.with_extension("none"))
+            .err()
+            .expect("missing");
+        assert!(
+            missing.to_string().ends_with("; name a file that exists"),
+            "{missing}"
+        );
     }
 
     #[test]
