@@ -8,7 +8,7 @@ use std::{fs, io};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::errands::{Errand, Landed};
 use super::hold_file::put;
@@ -27,6 +27,8 @@ const SIZE_MAX: u64 = 64 << 20;
 const EVERY: Duration = Duration::from_secs(60);
 /// When to try again what failed.
 const RETRY: Duration = Duration::from_secs(10);
+/// How long the server's end waits for counts that are being written.
+const LAST_WAIT: Duration = Duration::from_secs(5);
 
 /// How often each list and order, by its source's name, blocked a query since an instant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -233,12 +235,29 @@ impl Control {
         }
     }
 
-    /// Writes the last counts, at the server's end.
-    pub(super) fn keep_counts(&self, gauges: &Gauges) {
+    /// Writes the last counts, at the server's end. Older ones that are being written come first: they would replace
+    /// these, or be counted twice.
+    pub(super) async fn keep_counts(&mut self) {
+        let written = timeout(LAST_WAIT, async {
+            while self.errands.is_running(&Errand::Count) {
+                let Some((_, landed)) = self.errands.next().await else {
+                    return;
+                };
+                if let Some(Landed::Counted(counted)) = landed {
+                    self.land_counted(counted);
+                }
+            }
+        });
+        if written.await.is_err() {
+            let problem = "the counts before them are still being written: check the disk";
+            tracing::error!(problem, "hits since the last minute are lost");
+            return;
+        }
         let Some(mut kept) = self.hits.kept.clone() else {
             return;
         };
-        if let Err(problem) = kept.write(&self.counts(gauges)) {
+        let counts = self.counts(&self.plane.gauges());
+        if let Err(problem) = tokio::task::block_in_place(|| kept.write(&counts)) {
             tracing::error!(problem, "hits since the last minute are lost");
         }
     }
@@ -347,13 +366,36 @@ mod tests {
     async fn the_end_of_a_server_that_could_not_read_the_counts_keeps_them() {
         let folder = tempfile::tempdir().expect("a folder");
         let dir = folder.path().join("mnt/state");
-        let (control, _) = start(folder.path());
+        let (mut control, _) = start(folder.path());
         fs::create_dir_all(&dir).expect("made");
         fs::write(dir.join(FILE), BEFORE).expect("written");
-        let gauges = control.plane.gauges();
-        control.keep_counts(&gauges);
+        control.keep_counts().await;
         let kept = fs::read_to_string(dir.join(FILE)).expect("readable");
         assert_eq!(kept, BEFORE.replace(":3}", ":8}"));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_last_counts_follow_those_that_are_being_written_and_count_nothing_twice() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let dir = folder.path().join("mnt/state");
+        fs::create_dir_all(&dir).expect("made");
+        fs::write(dir.join(FILE), BEFORE).expect("written");
+        let (mut control, hits) = start(folder.path());
+        control.hits.due = Instant::now();
+        control.start_counting();
+        let written = |text: String| {
+            let dir = dir.clone();
+            move || fs::read_to_string(dir.join(FILE)).is_ok_and(|found| found == text)
+        };
+        let first = written(BEFORE.replace(":3}", ":8}"));
+        while !first() {
+            tokio::task::yield_now().await;
+        }
+        assert!(control.errands.is_running(&Errand::Count), "not landed");
+        hits.store(6, Ordering::Relaxed);
+        control.keep_counts().await;
+        assert!(written(BEFORE.replace(":3}", ":9}"))());
+        assert!(!control.errands.is_running(&Errand::Count));
     }
 
     #[tokio::test(flavor = "multi_thread")]

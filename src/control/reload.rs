@@ -304,11 +304,8 @@ impl Control {
             self.answer_waiting();
         }
         let generation = self.generation();
-        let gauges = self.plane.gauges();
-        tokio::task::block_in_place(|| {
-            self.keep_counts(&gauges);
-            self.journal.close(generation);
-        });
+        self.keep_counts().await;
+        tokio::task::block_in_place(|| self.journal.close(generation));
     }
 
     pub(super) fn look_at_the_clock(&mut self) {

@@ -40,6 +40,8 @@ pub(super) struct Parts {
     pub(super) files: Files,
     /// The configuration that all this follows.
     pub(super) config: Mutex<Config>,
+    /// Held while the cache gets another size.
+    pub(super) resizing: Mutex<()>,
 }
 
 /// The files that may be open, and how they were divided at the start.
@@ -111,7 +113,7 @@ impl Parts {
     }
 
     fn apply(
-        &self,
+        self: &Arc<Self>,
         config: Config,
         upstreams: Option<Upstreams>,
         budget: Budget,
@@ -139,10 +141,18 @@ impl Parts {
         let size = config.cache.size_bytes;
         let before = std::mem::replace(&mut *self.config(), config);
         if before.cache.size_bytes != size {
-            let cache = Arc::clone(&self.cache);
+            let parts = Arc::clone(self);
             // Evicting takes a while.
-            tokio::task::spawn_blocking(move || cache.resize(size));
+            tokio::task::spawn_blocking(move || parts.resize_cache());
         }
+    }
+
+    /// Gives the cache the size of the configuration. Of two reloads close together the last one counts, in whichever
+    /// order their tasks run.
+    fn resize_cache(&self) {
+        let _turn = self.resizing.lock().unwrap_or_else(PoisonError::into_inner);
+        let size = self.config().cache.size_bytes;
+        self.cache.resize(size);
     }
 }
 

@@ -137,6 +137,7 @@ impl Service {
                 listeners: Arc::new(listeners),
                 files,
                 config: Mutex::new(config.clone()),
+                resizing: Mutex::new(()),
             })),
         })
     }
