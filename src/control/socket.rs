@@ -39,11 +39,11 @@ impl Access {
 pub enum SocketError {
     /// Another server holds it.
     #[error(
-        "{path}: another tapis is running with this control socket; stop it, or set another `control`", path = .0.shown())]
+        "{path}: another tapis is running with this control socket; stop it, or name another socket by `control` in [server], or with --control", path = .0.shown())]
     Taken(PathBuf),
     /// The place can't be used.
     #[error(
-        "{path}: the control socket can't be made: {source}; set `control` to a place that the server's user may write to", path = .path.shown())]
+        "{path}: the control socket can't be made: {source}; name a place that the server's user may write to by `control` in [server], or with --control", path = .path.shown())]
     Unusable {
         /// The socket.
         path: PathBuf,
@@ -52,7 +52,7 @@ pub enum SocketError {
     },
     /// Its folder is another user's, so most likely that user is the server's.
     #[error(
-        "{path}: the control socket can't be made: its folder belongs to user {owner}, and this is user {user}: run this as that user, or set another `control`", path = .path.shown())]
+        "{path}: the control socket can't be made: its folder belongs to user {owner}, and this is user {user}: {remedy}", remedy = as_owner(*.user), path = .path.shown())]
     Foreign {
         /// The socket.
         path: PathBuf,
@@ -233,6 +233,17 @@ fn bind_one(path: &Path, follow: bool, access: Access) -> Result<Bound, SocketEr
         access,
         denied,
     })
+}
+
+/// What to do where the folder of the socket is another user's. Root is hardly the server's user there, so another
+/// socket would not help.
+fn as_owner(user: u32) -> &'static str {
+    match user {
+        0 => "run this as that user",
+        _ => {
+            "run this as that user, or name another socket by `control` in [server], or with --control"
+        }
+    }
 }
 
 /// Why there can be no socket at `path`.
@@ -577,6 +588,18 @@ mod tests {
         let error =
             bind(std::slice::from_ref(&place), true, Access::of(user_id())).expect_err("a link");
         assert!(matches!(error, SocketError::Unusable { .. }), "{error}");
+    }
+
+    #[test]
+    fn another_socket_is_offered_to_all_but_root_where_the_folder_is_the_servers_users() {
+        for (user, offered) in [(0, false), (1000, true)] {
+            let (path, owner) = ("/run/tapis/control.sock".into(), 990);
+            let told = SocketError::Foreign { path, owner, user }.to_string();
+            assert!(told.contains("run this as that user"), "{told}");
+            assert_eq!(told.contains("--control"), offered, "{told}");
+        }
+        let taken = SocketError::Taken("/run/tapis/control.sock".into()).to_string();
+        assert!(taken.contains("--control"), "{taken}");
     }
 
     #[test]
