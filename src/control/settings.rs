@@ -441,7 +441,8 @@ kind = "allow"
             ["state.dir"],
             "the journal is in it by default"
         );
-        let servers = |servers: &str| config(&format!("[upstream]\ntimeout-ms = 900\n{servers}"));
+        let servers =
+            |servers: &str| config(&format!("[upstream]\nwaiting-per-client = 9\n{servers}"));
         let plain = servers("servers = [\"192.0.2.1\"]\n");
         for (other, keys) in [
             (
