@@ -188,7 +188,7 @@ fn change(names: &[String], base: &Arc<Image>, count: usize) -> Snapshot {
         Images {
             base: Some(Arc::clone(base)),
             delta: Some(delta),
-            orders: None,
+            ..Images::default()
         },
     )
 }

@@ -307,7 +307,7 @@ impl Control {
             images: Images {
                 base: self.images.base.clone(),
                 delta: self.images.delta.clone().filter(|_| !moved.is_empty()),
-                orders: None,
+                ..Images::default()
             },
             lists,
             wanted,

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use jiff::Timestamp;
 
 use super::reload::Control;
-use super::store::{Base, Pair, Store, StoreError, archive, read_generation};
+use super::store::{Base, Lists, Pair, Published, Store, StoreError, archive, read_generation};
 use crate::config::{History, State};
 use crate::policy::builder::Builder;
 use crate::policy::image::Image;
@@ -125,12 +125,15 @@ impl Keeper {
         let found = loaded.found?;
         let base = Arc::new(found.base);
         place.base = Some((Arc::clone(&base), found.pair.base));
+        let published = found.published.as_ref();
+        let generation = published.map_or(0, Published::last);
+        let gone = found.published.and_then(|published| published.gone);
         let images = Images {
             base: Some(base),
             delta: found.delta.map(Arc::new),
-            orders: None,
+            gone: Arc::new(gone.unwrap_or_default()),
+            ..Images::default()
         };
-        let generation = found.published.map_or(0, |published| published.generation);
         Some((images, generation))
     }
 
@@ -147,12 +150,8 @@ impl Keeper {
         // Nothing is removed meanwhile.
         let _places = self.places();
         let kept = read_generation(dir, journal, generation).map_err(|error| error.to_string())?;
-        let images = Images {
-            base: Some(Arc::new(kept.base)),
-            delta: kept.delta.map(Arc::new),
-            orders: None,
-        };
-        Ok((images, kept.pair))
+        let pair = kept.pair;
+        Ok((kept.into_images(), pair))
     }
 
     /// Takes these images for those in force: the base lies on the disk already.
@@ -250,9 +249,11 @@ impl Places {
         {
             // For the next compiler alone.
             let base = place.base_of(keep)?;
-            place
-                .store
-                .commit(Pair { base, delta: None }, keep.generation, 0)?;
+            place.store.commit(
+                Pair { base, delta: None },
+                keep.generation,
+                Lists::default(),
+            )?;
         }
         self.open()?;
         let Some(place) = &mut self.state else {
@@ -262,10 +263,10 @@ impl Places {
         let delta = keep.images.delta.as_ref();
         let delta = delta.map(|delta| place.store.put_delta(delta.octets()));
         let delta = delta.transpose()?;
-        let rules = keep.images.list_rules();
+        let lists = Lists::of(&keep.images);
         place
             .store
-            .commit(Pair { base, delta }, keep.generation, rules)?;
+            .commit(Pair { base, delta }, keep.generation, lists)?;
         let Some(dir) = &self.dir else {
             return Ok(None);
         };
@@ -412,12 +413,14 @@ mod tests {
         control.land_kept(kept);
     }
 
+    /// The last generation that is recorded.
     fn generation(dir: &Path) -> u64 {
         let text = fs::read_to_string(dir.join("current")).expect("a record");
         let record: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-        record["published"][0]["generation"]
-            .as_u64()
-            .expect("a number")
+        let newest = &record["published"][0];
+        let again = newest["again"].as_array().and_then(|runs| runs.last());
+        let last = again.map_or(&newest["generation"], |run| &run[1]);
+        last.as_u64().expect("a number")
     }
 
     #[tokio::test(flavor = "multi_thread")]

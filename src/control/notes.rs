@@ -88,6 +88,26 @@ pub(super) fn content_of(source: &ImageSource) -> Option<String> {
     Some(key(&source.digest, read, &notes.wards))
 }
 
+/// What the rules of a list in an image follow from, as text: equal ones have the same rules, whenever they were read.
+pub(super) fn rules_of(source: &ImageSource) -> String {
+    let ImageSource {
+        name,
+        path,
+        digest,
+        rules,
+        notes,
+        read_at: _,
+        whole: _,
+    } = source;
+    let all = match (ListNotes::of(source), content_of(source)) {
+        (Some(of), Some(content)) => {
+            serde_json::to_string(&(name, path, digest, rules, of.kind, of.released, content))
+        }
+        _ => serde_json::to_string(&(name, path, digest, rules, notes)),
+    };
+    all.expect("texts, numbers and words have a JSON form")
+}
+
 fn key(digest: &str, read: (Format, Comments, Scope), wards: &str) -> String {
     let all = serde_json::to_vec(&(digest, read, wards));
     let all = all.expect("texts and words have a JSON form");

@@ -1,16 +1,27 @@
 //! Owns the step by which all that is known goes in force, and the freeing of what it replaces.
 //! Refuses to know why: who changes something says so.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 
 use super::compose;
 use super::reload::Control;
+use super::state::ListState;
+use crate::policy::images::Images;
 
 impl Control {
     /// The number of the next generation. Those of orders are kept nowhere but in the journal, which
     /// may be opened late.
     pub(super) fn next_generation(&self) -> u64 {
         self.next.max(self.journal.known() + 1)
+    }
+
+    /// The images, with the names of the lists of which they have rules that are not in force.
+    pub(super) fn images_in_force(&self) -> Images {
+        let known = self.lists.iter().filter(|list| list.loaded.is_some());
+        let known: HashSet<_> = known.map(ListState::name).collect();
+        self.images.clone().with_lists(|name| known.contains(name))
     }
 
     /// Puts a snapshot of all that is known in force.
@@ -20,6 +31,10 @@ impl Control {
         let lists = known.map(|list| list.source.clone());
         let sources = self.calendar.sources().iter().cloned().chain(lists);
         let sources = sources.collect();
+        let images = self.images_in_force();
+        // A list that left the configuration is in the images still: that it is not in force has to be kept.
+        self.unkept |= images.gone != self.images.gone;
+        self.images = images;
         self.images.orders = self.calendar.book.rules().cloned();
         let generation = self.next_generation();
         if self.unkept {

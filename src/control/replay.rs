@@ -178,11 +178,7 @@ impl Replay {
         let past = past(config, files, Moment::Generation(generation))?;
         let kept = config.state.dir.as_ref().and_then(|dir| {
             let kept = read_generation(dir, config.journal.as_deref(), generation).ok()?;
-            Some(Images {
-                base: Some(Arc::new(kept.base)),
-                delta: kept.delta.map(Arc::new),
-                orders: None,
-            })
+            Some(kept.into_images())
         });
         Ok(past.map(|past| {
             let since = past.since;
@@ -297,8 +293,8 @@ impl Replay {
         })?;
         let images = Images {
             base: Some(Arc::new(base)),
-            delta: None,
             orders: self.book.rules().cloned(),
+            ..Images::default()
         };
         Ok((self.snapshot(images), matching))
     }

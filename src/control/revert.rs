@@ -1,5 +1,6 @@
 //! Composes the images that a rollback puts in force, and names what it does not restore.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -72,15 +73,14 @@ impl Control {
     fn hold_at_start(&mut self, hold: Hold, journal: Option<&Path>, images: &Images) {
         let (generation, lists) = (hold.generation, &self.config.lists);
         let past = journal.and_then(|path| Past::read(path, Moment::Generation(generation)).ok());
-        let unknown = lists.iter().filter(|list| loaded(images, list).is_none());
-        let unknown = unknown.map(|list| {
-            format!(
-                "{}: generation {generation} does not have it as it is configured now, so it follows its file",
-                list.source.name
-            )
-        });
-        let mut missing = unrestored(generation, past.flatten().as_ref(), images, lists);
-        missing.extend(unknown);
+        let is_held = |list: &List| {
+            let is_held = hold.lists.contains(&list.source.name);
+            is_held && loaded(images, list).is_some()
+        };
+        let others = lists.iter().filter(|list| !is_held(list));
+        let others = others.map(|list| not_held(generation, list, images));
+        let mut missing = unrestored(generation, past.flatten().as_ref(), images, lists, is_held);
+        missing.extend(others);
         for problem in missing.iter().filter(|new| !hold.unrestored.contains(new)) {
             tracing::warn!(problem, "not held");
         }
@@ -114,7 +114,22 @@ pub(super) fn kept(images: &Images, list: &List) -> Option<(List, Loaded)> {
     notes::kept(place(images, &list.source.name)?.1, list)
 }
 
+/// That a rollback does not hold a list, which the generation does not have. `in_force` has what stays of it.
+fn not_held(generation: u64, list: &List, in_force: &Images) -> String {
+    let what = match kept(in_force, list).is_some() {
+        true => "its rules in force stay",
+        false => "nothing of it was in force",
+    };
+    format!(
+        "{}: generation {generation} does not have it as it is configured now; {what}, and it follows its file",
+        list.source.name
+    )
+}
+
 fn place<'i>(images: &'i Images, name: &str) -> Option<Place<'i>> {
+    if images.gone.contains(name) {
+        return None;
+    }
     let image = match images.is_in_delta(name) {
         true => images.delta.as_ref(),
         false => images.base.as_ref(),
@@ -156,11 +171,13 @@ pub(super) fn compose(
         .each_ref()
         .map(|places| places.iter().map(|(_, source)| source.rules).sum::<u64>());
     let chosen = usize::from(rules[1] < rules[0]);
-    Ok(Images {
+    let images = Images {
         base: bases[chosen].clone(),
         delta: Some(Arc::new(compose::collect(&beside[chosen])?)),
-        orders: None,
-    })
+        ..Images::default()
+    };
+    let names: HashSet<_> = wanted.iter().map(|(_, source)| &*source.name).collect();
+    Ok(images.with_lists(|name| names.contains(name)))
 }
 
 /// Whether a base has the rules of a list. A base that carried them over from another one has the same record.
@@ -173,12 +190,13 @@ fn has(base: Option<&Image>, wanted: &ImageSource) -> bool {
 }
 
 /// What a rollback does not restore, a sentence each: lists that are no longer configured, actions, the order
-/// of the lists. `past` is what the journal knows of the generation; without it, only lists are named.
+/// of the lists that are held. `past` is what the journal knows of the generation; without it, only lists are named.
 pub(super) fn unrestored(
     generation: u64,
     past: Option<&Past>,
     images: &Images,
     lists: &[List],
+    is_held: impl Fn(&List) -> bool,
 ) -> Vec<String> {
     let configured = |name: &str| lists.iter().find(|list| list.source.name == name);
     let gone = |name: &str| {
@@ -192,7 +210,7 @@ pub(super) fn unrestored(
         let names = all.flat_map(|image| &image.provenance().sources);
         let mut names: Vec<_> = names
             .map(|source| &*source.name)
-            .filter(|name| configured(name).is_none())
+            .filter(|name| configured(name).is_none() && !images.gone.contains(*name))
             .collect();
         names.sort_unstable();
         names.dedup();
@@ -205,7 +223,7 @@ pub(super) fn unrestored(
             missing.push(gone(&entry.name));
             continue;
         };
-        if loaded(images, list).is_none() {
+        if !is_held(list) {
             // Its rules in force stay, which is reported of it.
             continue;
         }
@@ -265,10 +283,15 @@ pub(super) fn read(
     let images = compose(&kept, in_force, lists).map_err(|error| error.to_string())?;
     // Without an entry in the journal less is known of what is not restored.
     let past = journal.and_then(|path| Past::read(path, Moment::Generation(generation)).ok());
-    let known = lists.iter().filter(|list| loaded(&kept, list).is_some());
+    let is_known = |list: &List| loaded(&kept, list).is_some();
+    let (known, others): (Vec<_>, Vec<_>) = lists.iter().partition(|list| is_known(list));
+    let mut missing = unrestored(generation, past.flatten().as_ref(), &kept, lists, is_known);
+    let others = others.into_iter();
+    missing.extend(others.map(|list| not_held(generation, list, in_force)));
+    let known = known.into_iter();
     Ok(Read {
         lists: known.map(|list| list.source.name.clone()).collect(),
-        unrestored: unrestored(generation, past.flatten().as_ref(), &kept, lists),
+        unrestored: missing,
         adopt: is_same(&images.base, &kept.base).then_some(pair),
         images,
     })
@@ -276,7 +299,7 @@ pub(super) fn read(
 
 /// Whether the rules of all lists are the same.
 pub(super) fn are_same(one: &Images, other: &Images) -> bool {
-    is_same(&one.base, &other.base) && is_same(&one.delta, &other.delta)
+    is_same(&one.base, &other.base) && is_same(&one.delta, &other.delta) && one.gone == other.gone
 }
 
 fn is_same(one: &Option<Arc<Image>>, other: &Option<Arc<Image>>) -> bool {
@@ -340,7 +363,7 @@ mod tests {
         Images {
             base: image(base),
             delta: image(delta),
-            orders: None,
+            ..Images::default()
         }
     }
 

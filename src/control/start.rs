@@ -1,6 +1,7 @@
 //! Owns the first reading of all lists, before anybody is served.
 //! Refuses to follow them: that is `reload`'s.
 
+use std::collections::HashSet;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use super::notes;
 use super::orders::book::Book;
 use super::reload::Control;
 use super::report;
-use super::revert;
+use super::revert::{self, loaded};
 use super::state::ListState;
 use super::store::StoreError;
 use super::wall::Wall;
@@ -86,8 +87,12 @@ impl Control {
         restored.extend(held.map(|list| list.name().to_owned()));
         control.look_at_the_held();
         control.refuse_the_held();
+        let left = control.lists.iter().filter(|list| list.refused.is_some());
+        let left = left.filter(|list| list.loaded.is_some());
+        let left = left.map(|list| list.name().to_owned());
+        let restored: HashSet<_> = restored.into_iter().chain(left).collect();
         // What the delta has of others would stand before what was read of them now.
-        let stays = |name: &str| restored.iter().any(|restored| restored == name);
+        let stays = |name: &str| restored.contains(name);
         let delta = control.images.delta.as_deref();
         let sources = delta.map(|delta| &delta.provenance().sources);
         let whole = sources.is_some_and(|all| all.iter().all(|source| stays(&source.name)));
@@ -193,6 +198,8 @@ impl Control {
             });
             list.settle(loaded, Instant::now());
         }
+        // The compiler carries over what is in force alone.
+        self.keep_what_is_left();
         if !large.is_empty() {
             let job = self.job(large);
             let compiled = Handle::current().block_on(job.run());
@@ -202,6 +209,7 @@ impl Control {
                 self.unkept = true;
             }
         }
+        self.keep_what_is_left();
         let required = |list: &&mut ListState| list.config.required && list.loaded.is_none();
         if let Some(list) = self.lists.iter_mut().find(required)
             && let Some((source, _)) = list.refused.take()
@@ -210,6 +218,20 @@ impl Control {
             return Err(StartError::RequiredListMissing { name, source });
         }
         Ok(images)
+    }
+}
+
+impl Control {
+    /// Has the rules count that images have of required lists which can't be read: such a list was not in force, as it
+    /// was not in the configuration, and its last good state is better than none.
+    fn keep_what_is_left(&mut self) {
+        let left = self.images.clone().with_lists(|_| true);
+        let lists = self.lists.iter_mut();
+        for list in lists.filter(|list| list.config.required && list.loaded.is_none()) {
+            if list.refused.is_some() {
+                list.restore(loaded(&left, &list.config));
+            }
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Owns the images that rules in force come from, and who has the rules of which list.
 //! Refuses to make them, and to look names up.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use super::image::Image;
@@ -16,6 +16,9 @@ pub struct Images {
     pub delta: Option<Arc<Image>>,
     /// Those of orders and exceptions, whether they are in force or not.
     pub orders: Option<Arc<Image>>,
+    /// Lists that the base or the delta has rules of, none of which are in force: they left the configuration, and
+    /// no image has been made without them since.
+    pub gone: Arc<BTreeSet<String>>,
 }
 
 impl From<Arc<Image>> for Images {
@@ -53,7 +56,17 @@ impl Images {
             let sources = image.iter().flat_map(|image| &image.provenance().sources);
             sources.filter(move |source| !is_base || !self.is_in_delta(&source.name))
         });
-        sources.map(|source| source.rules).sum()
+        let in_force = sources.filter(|source| !self.gone.contains(&source.name));
+        in_force.map(|source| source.rules).sum()
+    }
+
+    /// The same images, of which only the rules of these lists are in force.
+    pub fn with_lists(mut self, is_in_force: impl Fn(&str) -> bool) -> Self {
+        let images = [&self.base, &self.delta].into_iter().flatten();
+        let sources = images.flat_map(|image| &image.provenance().sources);
+        let gone = sources.filter(|source| !is_in_force(&source.name));
+        self.gone = Arc::new(gone.map(|source| source.name.clone()).collect());
+        self
     }
 
     /// What the delta says of a list whose rules it has.

@@ -279,6 +279,8 @@ impl Rules {
             base,
             delta,
             orders,
+            // Those have no rank.
+            gone: _,
         } = images;
         let whole = |name: &str| {
             let delta = delta.iter().flat_map(|delta| &delta.provenance().sources);
@@ -591,7 +593,7 @@ mod tests {
         let images = Images {
             base: Some(base),
             delta,
-            orders: None,
+            ..Images::default()
         };
         Rules::new(images, rank, nxdomain(&NXDOMAIN))
     }
@@ -706,7 +708,7 @@ mod tests {
             let images = Images {
                 base,
                 delta,
-                orders: None,
+                ..Images::default()
             };
             let rules = Rules::new(images, |_| Some(0), nxdomain(&[true]));
             let mut found = vec![Found::default(); names.len()];

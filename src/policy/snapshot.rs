@@ -362,8 +362,8 @@ mod tests {
         }
         let images = Images {
             base: Some(Arc::new(base.finish().expect("room"))),
-            delta: None,
             orders: Some(Arc::new(orders.finish().expect("room"))),
+            ..Images::default()
         };
         Snapshot::default().with_rules(sources, images)
     }

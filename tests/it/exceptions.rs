@@ -79,6 +79,7 @@ impl Policy {
             base: image(&|n| (5..8).contains(&n)),
             delta: image(&|n| n == 8),
             orders: image(&|n| n < 5),
+            ..Images::default()
         };
         let sources = self.configured.iter().map(|n| source(&SOURCES[*n]));
         Snapshot::default().with_rules(sources.collect(), images)

@@ -760,3 +760,165 @@ fn exceptions_orders_and_who_may_ask_are_never_held() {
     assert!(blocked(&server, "more.example") && blocked(&server, "two.example"));
     assert_eq!(server.status()["degraded"], false);
 }
+
+/// A journal, and one that can't be opened.
+const JOURNALS: [&str; 2] = [
+    "[journal]\npath = \"journal\"\n",
+    "[journal]\npath = \"missing/journal\"\n",
+];
+
+/// Names that make a list large enough for the compiler.
+fn many() -> String {
+    let names = (0..60_000).map(|number| format!("n{number}.large.example\n"));
+    names.collect()
+}
+
+#[test]
+fn a_list_that_left_and_came_back_keeps_its_rules_in_force_beside_a_generation_without_it() {
+    for (journal, filler) in JOURNALS
+        .into_iter()
+        .flat_map(|journal| [(journal, String::new()), (journal, many())])
+    {
+        let upstream = Upstream::plain();
+        let without = preamble(upstream.address) + STATE + journal + &list("ads", "");
+        let with = without.clone() + &list("mand", "");
+        let (old, new) = (
+            "old.example\n".to_owned() + &filler,
+            "new.example\nnewer.example\n".to_owned() + &filler,
+        );
+        let server = Server::start(&with, &[("ads", "one.example\n"), ("mand", &old)]);
+        kept(&server);
+        reconfigure(&server, &without);
+        kept(&server);
+        assert!(!blocked(&server, "old.example"));
+        server.replace("ads", "two.example\nfree.example\n");
+        assert_eq!(run(&server, &["reload"]).0, Some(0));
+        kept(&server);
+        server.replace("mand", &new);
+        reconfigure(&server, &with);
+        kept(&server);
+        let told = run(&server, &["rollback", "99"]).1;
+        for known in ["2 (1 rule, ", "3 (2 rules, "] {
+            assert!(told.contains(known), "{known}: {told}");
+        }
+
+        let stays = |server: &Server| {
+            assert!(blocked(server, "new.example") && blocked(server, "newer.example"));
+            assert!(!blocked(server, "old.example"));
+            assert_eq!(blocked(server, "n7.large.example"), !filler.is_empty());
+        };
+        let problem = |generation: u64| {
+            format!(
+                "mand: generation {generation} does not have it as it is configured now; \
+                 its rules in force stay, and it follows its file"
+            )
+        };
+        let is_alarm = |server: &Server, problem: &str| {
+            server.status()["alarms"].to_string().contains(problem)
+        };
+        for (generation, name) in [(2, "one.example"), (3, "free.example")] {
+            let (code, told) = run(&server, &["rollback", &generation.to_string()]);
+            assert_eq!(code, Some(1), "{told}");
+            assert!(told.contains(&problem(generation)), "{told}");
+            stays(&server);
+            assert!(blocked(&server, name), "{name}");
+            assert!(is_alarm(&server, &problem(generation)));
+        }
+        kept(&server);
+        let server = Server::start_in(end(server));
+        stays(&server);
+        assert!(is_alarm(&server, &problem(3)));
+        assert_eq!(run(&server, &["rollback", "--release"]).0, Some(0));
+        assert!(!is_alarm(&server, &problem(3)));
+        stays(&server);
+        // The first one has it.
+        assert_eq!(run(&server, &["rollback", "1"]).0, Some(0));
+        assert!(blocked(&server, "old.example") && !blocked(&server, "new.example"));
+    }
+}
+
+#[test]
+fn rules_that_a_list_left_behind_do_not_come_back_when_its_file_is_missing() {
+    for filler in [String::new(), many()] {
+        let upstream = Upstream::plain();
+        let without = preamble(upstream.address) + STATE + JOURNALS[0] + &list("ads", "");
+        let with = without.clone() + &list("more", "");
+        let more = "more.example\n".to_owned() + &filler;
+        let server = Server::start(&with, &[("ads", "one.example\n"), ("more", &more)]);
+        kept(&server);
+        reconfigure(&server, &without);
+        server.replace("ads", "two.example\n");
+        assert_eq!(run(&server, &["reload"]).0, Some(0));
+        kept(&server);
+        let folder = end(server);
+        fs::remove_file(folder.path().join("more")).expect("removed");
+        fs::write(folder.path().join("tapis.toml"), &with).expect("written");
+        let server = Server::start_in(folder);
+        assert!(!blocked(&server, "more.example") && blocked(&server, "two.example"));
+        let (code, told) = run(&server, &["status"]);
+        assert_eq!(code, Some(1), "{told}");
+        assert!(!told.contains("last good"), "{told}");
+        // Nor by a rollback to a generation that did not have it.
+        kept(&server);
+        let (code, told) = run(&server, &["rollback", "2"]);
+        assert_eq!(code, Some(1), "{told}");
+        let problem = "more: generation 2 does not have it as it is configured now; \
+                       nothing of it was in force";
+        assert!(told.contains(problem), "{told}");
+        assert!(!blocked(&server, "more.example") && blocked(&server, "one.example"));
+
+        // A server does not start without a list that is required, and has its last good state.
+        let folder = end(server);
+        let config = with + "required = true\n";
+        fs::write(folder.path().join("tapis.toml"), config).expect("written");
+        let server = Server::start_in(folder);
+        let told = run(&server, &["status"]).1;
+        assert!(told.contains("HELD at its last good state"), "{told}");
+        let stays = |server: &Server| {
+            assert!(blocked(server, "more.example") && blocked(server, "one.example"));
+        };
+        stays(&server);
+        kept(&server);
+        stays(&Server::start_in(end(server)));
+    }
+}
+
+#[test]
+fn files_that_are_replaced_by_equal_ones_push_out_no_generation() {
+    for (journal, filler) in JOURNALS
+        .into_iter()
+        .flat_map(|journal| [(journal, String::new()), (journal, many())])
+    {
+        let upstream = Upstream::plain();
+        let config = preamble(upstream.address) + "[state]\ndir = \"state\"\nkeep = 2\n" + journal;
+        let config = config + &list("ads", "") + &list("small", "");
+        let text = |name: &str| format!("{name}.example\n{filler}");
+        let files = [("ads", &*text("one")), ("small", "s1.example\n")];
+        let server = Server::start(&config, &files);
+        kept(&server);
+        let mut then = vec![(1, ["one.example", "s1.example"])];
+        let mut step = |file: &str, content: &str, names: [&'static str; 2]| {
+            server.replace(file, content);
+            assert_eq!(run(&server, &["reload"]).0, Some(0));
+            kept(&server);
+            let generation = server.status()["generation"].as_u64().expect("a number");
+            then.push((generation, names));
+        };
+        step("ads", &text("two"), ["two.example", "s1.example"]);
+        step("small", "s2.example\n", ["two.example", "s2.example"]);
+        step("small", "s3.example\n", ["two.example", "s3.example"]);
+        for number in 0..5 {
+            let file = ["ads", "small"][number % 2];
+            let same = fs::read_to_string(server.path(file)).expect("readable");
+            step(file, &same, ["two.example", "s3.example"]);
+        }
+        let told = run(&server, &["rollback", "99"]).1;
+        for (generation, names) in then {
+            let (code, said) = run(&server, &["rollback", &generation.to_string()]);
+            assert_eq!(code, Some(0), "{generation}: {said} {told}");
+            for name in names {
+                assert!(blocked(&server, name), "{generation}: {name}");
+            }
+        }
+    }
+}

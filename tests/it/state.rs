@@ -37,7 +37,13 @@ pub(crate) fn kept(server: &Server) {
     until("the record of what is in force", || {
         let text = fs::read_to_string(&record).unwrap_or_default();
         let text: String = text.split_whitespace().collect();
-        text.contains(&format!("\"generation\":{generation},"))
+        // As the first generation of its lists, or as the last one.
+        [
+            format!("\"generation\":{generation},"),
+            format!(",{generation}]]"),
+        ]
+        .iter()
+        .any(|record| text.contains(record))
     });
 }
 

@@ -97,6 +97,9 @@ struct Side {
 impl Side {
     /// What a list says of exactly that name.
     fn scopes(&self, name: &Name, list: &str) -> Scopes {
+        if self.images.gone.contains(list) {
+            return 0;
+        }
         let (mut said, mut whole) = (0, false);
         if let Some(delta) = &self.images.delta {
             let sources = &delta.provenance().sources;

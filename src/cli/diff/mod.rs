@@ -123,11 +123,7 @@ fn kept(config: &Config, generation: u64) -> Result<Images, Failure> {
         ));
     };
     let kept = read_generation(dir, config.journal.as_deref(), generation)?;
-    Ok(Images {
-        base: Some(Arc::new(kept.base)),
-        delta: kept.delta.map(Arc::new),
-        orders: None,
-    })
+    Ok(kept.into_images())
 }
 
 impl<'a> Side<'a> {

@@ -530,7 +530,7 @@ mod tests {
             let images = Images {
                 base: Some(recorded(base).0),
                 delta: Some(recorded(delta).0),
-                orders: None,
+                ..Images::default()
             };
             let in_force = in_force(&images);
             let batches = batches(in_force.iter());
@@ -567,7 +567,7 @@ mod tests {
             let images = Images {
                 base: Some(Arc::clone(base)),
                 delta: delta.cloned(),
-                orders: None,
+                ..Images::default()
             };
             let (days, bytes) = (3000, self.bytes);
             let history = History { days, bytes };

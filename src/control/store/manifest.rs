@@ -1,12 +1,14 @@
 //! Owns the record of which images came into force together, and when.
 //! Refuses to know whether their files are there.
 
+use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::contents::Contents;
 use super::disk;
 use super::error::StoreError;
 use super::names::{Base, Delta, MANIFEST, Pair, temporary};
@@ -15,13 +17,15 @@ use crate::config::shown::Show;
 
 /// The version of the file's form.
 const VERSION: u32 = 1;
-/// A larger file is none of ours: a hundred pairs take some 30 KiB.
-const SIZE_MAX: u64 = 1 << 20;
+/// A larger file is none of ours: a hundred pairs take some 60 KiB, and the names of lists that are not in force.
+const SIZE_MAX: u64 = 64 << 20;
 /// For how long pairs are kept beyond those that are counted, after newer ones replaced them: an accident is often
 /// noticed after many small edits.
 const RECENT: SignedDuration = SignedDuration::from_hours(24);
 /// How many pairs are kept for that.
 const RECENT_MAX: usize = 100;
+/// How many runs of generations a pair is recorded for.
+const RUNS_MAX: usize = 100;
 
 /// Images that came into force together.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +40,61 @@ pub struct Published {
     /// How many rules the lists had, all together; `None` if an older version recorded it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rules: Option<u64>,
+    /// The lists of which the images have rules that were not in force; `None` if an older version recorded it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gone: Option<BTreeSet<String>>,
+    /// What the rules of the lists were; `None` if an older version recorded it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contents: Option<Contents>,
+    /// Later generations of the same lists, from the first to the last of each run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub again: Vec<(u64, u64)>,
+}
+
+impl Published {
+    /// Whether its lists were those of that generation.
+    pub fn has(&self, generation: u64) -> bool {
+        let mut again = self.again.iter();
+        let mut is_again = || again.any(|(first, last)| (*first..=*last).contains(&generation));
+        self.generation == generation || is_again()
+    }
+
+    /// The last generation that is recorded to have had its lists.
+    pub fn last(&self) -> u64 {
+        self.again.last().map_or(self.generation, |(_, last)| *last)
+    }
+
+    /// Whether its lists have the same rules.
+    fn has_rules_of(&self, other: &Self) -> bool {
+        let lists = |of: &Self| of.contents.as_ref().map(|contents| contents.lists.clone());
+        self.pair == other.pair && self.gone == other.gone
+            || lists(self).is_some_and(|of| lists(other) == Some(of))
+    }
+
+    /// Whether its base has the same rules.
+    fn has_base_of(&self, other: &Self) -> bool {
+        let base = |of: &Self| of.contents.as_ref().map(|contents| contents.base.clone());
+        base(self).is_some_and(|of| base(other) == Some(of))
+    }
+
+    /// Takes images of the same rules in place of its own: they know the newest state of the lists' files.
+    fn renew(&mut self, new: Self) {
+        let generation = new.generation;
+        let run = self.again.last_mut();
+        if let Some((_, last)) = run.filter(|(_, last)| *last + 1 == generation) {
+            *last = generation;
+        } else if !self.has(generation) {
+            self.again.push((generation, generation));
+        }
+        let excess = self.again.len().saturating_sub(RUNS_MAX);
+        self.again.drain(..excess);
+        *self = Self {
+            generation: self.generation,
+            at: self.at,
+            again: std::mem::take(&mut self.again),
+            ..new
+        };
+    }
 }
 
 /// Why the record was not taken.
@@ -117,10 +176,17 @@ impl Manifest {
     /// Records what came into force. Of what was before, the last `keep` pairs stay, and the last pair of each of
     /// the last `keep` bases: a hundred deltas must not drive out the only other base there is to fall back on.
     /// Other pairs of these bases stay for a day, up to a hundred: their deltas are small.
+    ///
+    /// Images of the same rules as the newest take its place, and a base of the same rules that of older ones: a file
+    /// that is replaced by an equal one each hour must not drive out what there is to go back to.
     pub(super) fn publish(&mut self, new: Published, keep: usize) {
         let now = new.at;
-        if self.0.first().is_none_or(|last| last.pair != new.pair) {
-            self.0.insert(0, new);
+        for old in self.0.iter_mut().filter(|old| old.has_base_of(&new)) {
+            old.pair.base = new.pair.base;
+        }
+        match self.0.first_mut() {
+            Some(last) if last.has_rules_of(&new) => last.renew(new),
+            _ => self.0.insert(0, new),
         }
         let (mut bases, mut pairs, mut recent) = (Vec::new(), Vec::new(), 0);
         let mut replaced = now;
@@ -178,6 +244,9 @@ mod tests {
                 generation,
                 at: Timestamp::from_second(generation as i64 * hours * 3600).expect("a time"),
                 rules: Some(generation),
+                gone: Some(BTreeSet::new()),
+                contents: None,
+                again: Vec::new(),
             };
             manifest.publish(new, keep);
         }
@@ -217,6 +286,92 @@ mod tests {
         let manifest = manifest(3, 48, [(1, 0), (1, 2), (1, 2)]);
         let generations = manifest.0.iter().map(|old| old.generation);
         assert_eq!(generations.collect::<Vec<_>>(), [2, 1]);
+    }
+
+    /// Brings a pair into force whose base and whose lists have these fingerprints.
+    fn publish(manifest: &mut Manifest, generation: u64, pair: (u64, u64), contents: (&str, &str)) {
+        let new = Published {
+            pair: Pair {
+                base: Base(pair.0),
+                delta: Some(Delta(pair.1)),
+            },
+            generation,
+            at: Timestamp::from_second(generation as i64 * 3600).expect("a time"),
+            rules: Some(1),
+            gone: Some(BTreeSet::new()),
+            contents: Some(Contents {
+                base: contents.0.to_owned(),
+                lists: contents.1.to_owned(),
+            }),
+            again: Vec::new(),
+        };
+        manifest.publish(new, 2);
+    }
+
+    fn numbers(manifest: &Manifest) -> Vec<(u64, u64, u64)> {
+        let numbers = |old: &Published| {
+            let delta = old.pair.delta.map_or(0, |delta| delta.0);
+            (old.generation, old.pair.base.0, delta)
+        };
+        manifest.0.iter().map(numbers).collect()
+    }
+
+    #[test]
+    fn images_of_equal_rules_take_no_place_and_all_their_generations_are_known() {
+        let mut manifest = Manifest::default();
+        publish(&mut manifest, 1, (1, 1), ("old", "one"));
+        for at in 2..=1000 {
+            publish(&mut manifest, at, (at, at), ("new", "two"));
+        }
+        assert_eq!(numbers(&manifest), [(2, 1000, 1000), (1, 1, 1)]);
+        assert!((2..=1000).all(|at| manifest.0[0].has(at)));
+        assert!(!manifest.0[0].has(1) && !manifest.0[0].has(1001));
+        assert_eq!(manifest.0[0].last(), 1000);
+        // Those of orders between them have no images of their own.
+        for at in (1002..1400).step_by(2) {
+            publish(&mut manifest, at, (at, at), ("new", "two"));
+        }
+        let newest = &manifest.0[0];
+        assert!(newest.again.len() <= RUNS_MAX && newest.has(1398) && !newest.has(1397));
+    }
+
+    #[test]
+    fn a_base_of_equal_rules_takes_the_place_of_the_one_before_in_all_pairs() {
+        let mut manifest = Manifest::default();
+        publish(&mut manifest, 1, (1, 1), ("big", "one"));
+        publish(&mut manifest, 2, (1, 2), ("big", "two"));
+        publish(&mut manifest, 3, (3, 3), ("big", "two"));
+        publish(&mut manifest, 4, (4, 4), ("big", "three"));
+        let expected = [(4, 4, 4), (2, 4, 3), (1, 4, 1)];
+        assert_eq!(numbers(&manifest), expected);
+        publish(&mut manifest, 5, (5, 5), ("other", "three"));
+        assert_eq!(numbers(&manifest)[..2], [(4, 5, 5), (2, 4, 3)]);
+    }
+
+    #[test]
+    fn a_pair_of_which_other_lists_are_in_force_has_a_place_of_its_own() {
+        let mut manifest = manifest(3, 1, [(1, 0)]);
+        let new = Published {
+            gone: Some(BTreeSet::from(["ads".to_owned()])),
+            generation: 2,
+            ..manifest.0[0].clone()
+        };
+        manifest.publish(new, 3);
+        assert_eq!(numbers(&manifest), [(2, 1, 0), (1, 1, 0)]);
+        let folder = tempfile::tempdir().expect("a folder");
+        manifest.write(folder.path(), 1).expect("written");
+        assert_eq!(Manifest::read(folder.path()).expect("whole"), manifest);
+    }
+
+    #[test]
+    fn a_record_of_an_older_version_is_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut old = manifest(3, 1, [(1, 0), (1, 2)]);
+        old.0.iter_mut().for_each(|old| old.gone = None);
+        old.write(folder.path(), 1).expect("written");
+        let text = std::fs::read_to_string(folder.path().join(MANIFEST)).expect("readable");
+        assert!(!text.contains("gone") && !text.contains("again") && !text.contains("contents"));
+        assert_eq!(Manifest::read(folder.path()).expect("whole"), old);
     }
 
     #[test]

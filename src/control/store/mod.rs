@@ -13,6 +13,7 @@
 //! So wherever a crash falls, `current` names what was in force before, or what is now.
 
 pub(in crate::control) mod archive;
+mod contents;
 mod disk;
 mod error;
 mod file;
@@ -34,6 +35,7 @@ use jiff::Timestamp;
 use crate::policy::image::Image;
 
 pub use archive::{Rules, kept_images, read_past, source};
+pub use contents::{Contents, Lists};
 pub use error::StoreError;
 pub use file::{ImageFileError, read_image};
 use lock::Lock;
@@ -246,12 +248,12 @@ impl Store {
     }
 
     /// Puts images into force: once it returns, a restart finds them. Images that are too old to
-    /// be kept are removed.
+    /// be kept are removed, and so are those that have the same rules as the new ones.
     ///
     /// # Errors
     /// [`StoreError::Gone`] when one of them is not in the directory any more; other [`StoreError`]s
     /// when that can't be recorded. What was in force stays so.
-    pub fn commit(&mut self, pair: Pair, generation: u64, rules: u64) -> Result<(), StoreError> {
+    pub fn commit(&mut self, pair: Pair, generation: u64, lists: Lists) -> Result<(), StoreError> {
         self.ready()?;
         if let Some(path) = self.missing(pair) {
             return Err(StoreError::Gone(path));
@@ -263,7 +265,10 @@ impl Store {
             pair,
             generation,
             at,
-            rules: Some(rules),
+            rules: Some(lists.rules),
+            gone: Some(lists.gone),
+            contents: lists.contents,
+            again: Vec::new(),
         };
         manifest.publish(new, self.keep);
         let number = self.number();

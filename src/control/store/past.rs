@@ -1,7 +1,9 @@
 //! Owns reading what was in force in some generation.
 //! Refuses to change anything: it also reads beside the server that has the directory.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::file::{ImageFileError, read_image};
 use super::manifest::{Manifest, ManifestError, Published};
@@ -10,6 +12,8 @@ use crate::config::shown::{Show, counted};
 use crate::control::journal::JournalError;
 use crate::control::journal::past::{Moment, Past};
 use crate::policy::image::Image;
+use crate::policy::image::provenance::ImageSource;
+use crate::policy::images::Images;
 
 /// Why a generation can't be read.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +55,8 @@ pub struct Kept {
     pub base: Image,
     /// What changed since that was made.
     pub delta: Option<Image>,
+    /// Lists of which these have rules that were not in force.
+    pub gone: BTreeSet<String>,
 }
 
 /// The lists of a generation, from the state directory `dir`. Where the generation came by an order
@@ -86,21 +92,24 @@ pub fn read_generation(
             },
         }
     };
-    let before = history.iter().filter(|kept| kept.generation <= generation);
-    let found = before
-        .max_by_key(|kept| kept.generation)
-        .ok_or_else(unknown)?;
-    let kept = read(dir, found)?;
-    if found.generation == generation {
-        return Ok(kept);
+    let recorded = history.iter().find(|kept| kept.has(generation));
+    if let Some(recorded) = recorded.filter(|kept| kept.gone.is_some()) {
+        return read(dir, recorded);
     }
+    let before = history.iter().filter(|kept| kept.generation <= generation);
+    let before = before.max_by_key(|kept| kept.generation);
+    let found = recorded.or(before).ok_or_else(unknown)?;
+    let kept = read(dir, found)?;
     let past = match journal {
-        Some(journal) => Past::read(journal, Moment::Generation(generation))?,
-        None => None,
+        Some(journal) => Past::read(journal, Moment::Generation(generation)),
+        None => Ok(None),
     };
-    match past.is_some_and(|past| kept.has_lists_of(&past)) {
-        true => Ok(kept),
-        false => Err(unknown()),
+    match (past, recorded) {
+        (Ok(Some(past)), _) if kept.has_lists_of(&past) => Ok(kept.with_lists_of(&past)),
+        // An older version recorded it, which did not say which lists were in force.
+        (_, Some(_)) => Ok(kept),
+        (Err(error), None) => Err(error.into()),
+        (Ok(_), None) => Err(unknown()),
     }
 }
 
@@ -114,20 +123,40 @@ fn read(dir: &Path, found: &Published) -> Result<Kept, PastError> {
         pair,
         base,
         delta: delta.transpose()?,
+        gone: found.gone.clone().unwrap_or_default(),
     })
 }
 
 impl Kept {
-    /// Whether its lists are those that were in force then.
-    fn has_lists_of(&self, past: &Past) -> bool {
+    /// The images.
+    pub fn into_images(self) -> Images {
+        Images {
+            base: Some(Arc::new(self.base)),
+            delta: self.delta.map(Arc::new),
+            gone: Arc::new(self.gone),
+            ..Images::default()
+        }
+    }
+
+    /// What there is of each list; what the delta has of one stands before what the base has.
+    fn sources(&self) -> impl Iterator<Item = &ImageSource> {
         let images = self.delta.iter().chain([&self.base]);
-        let sources: Vec<_> = images
-            .flat_map(|image| &image.provenance().sources)
-            .collect();
+        images.flat_map(|image| &image.provenance().sources)
+    }
+
+    /// Whether it has all lists that were in force then, as they were.
+    fn has_lists_of(&self, past: &Past) -> bool {
         past.lists.iter().all(|list| {
-            // What the delta has of a list stands before what the base has.
-            let source = sources.iter().find(|source| source.name == list.name);
+            let source = self.sources().find(|source| source.name == list.name);
             source.is_some_and(|source| source.digest == list.digest)
         })
+    }
+
+    /// The same, where those that were in force then are in force.
+    fn with_lists_of(mut self, past: &Past) -> Self {
+        let is_past = |name: &str| past.lists.iter().any(|list| list.name == name);
+        let names = self.sources().map(|source| &source.name);
+        self.gone = names.filter(|name| !is_past(name)).cloned().collect();
+        self
     }
 }

@@ -86,8 +86,12 @@ fn an_image_that_waits_for_its_commit_outlives_that_of_another() {
     let waiting = Pair { base: next, delta };
     let delta = None;
     let alone = Pair { base: next, delta };
-    store.commit(alone, 8, 0).expect("it is still there");
-    store.commit(waiting, 9, 0).expect("it is still there");
+    store
+        .commit(alone, 8, Lists::default())
+        .expect("it is still there");
+    store
+        .commit(waiting, 9, Lists::default())
+        .expect("it is still there");
     assert_eq!(rules(&store.load()), Some((4, Some(2))));
 }
 

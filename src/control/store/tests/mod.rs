@@ -64,7 +64,9 @@ fn publish(store: &mut Store, names: usize) -> Pair {
         base: adopt(store, names),
         delta: None,
     };
-    store.commit(pair, names as u64, 0).expect("committed");
+    store
+        .commit(pair, names as u64, Lists::default())
+        .expect("committed");
     pair
 }
 
@@ -73,7 +75,9 @@ fn change(store: &mut Store, base: Base, names: usize) -> Pair {
     let delta = store.put_delta(&image(names)).expect("written");
     let delta = Some(delta);
     let pair = Pair { base, delta };
-    store.commit(pair, names as u64, 0).expect("committed");
+    store
+        .commit(pair, names as u64, Lists::default())
+        .expect("committed");
     pair
 }
 

@@ -42,7 +42,7 @@ fn a_directory_that_vanished_is_made_again_and_what_was_in_it_told_as_gone() {
     fs::remove_dir_all(&dir).expect("removed");
     let delta = Some(store.put_delta(&image(1)).expect("written"));
     let error = store
-        .commit(Pair { base, delta }, 2, 0)
+        .commit(Pair { base, delta }, 2, Lists::default())
         .expect_err("no base");
     assert!(matches!(&error, StoreError::Gone(path) if *path == store.base_path(base)));
     Store::open(&dir, 3).expect_err("the new one is ours as well");
@@ -142,9 +142,11 @@ fn a_directory_that_can_only_be_read_serves_what_is_in_it() {
         assert!(error.to_string().ends_with(remedy), "{error}");
         mode(0o700);
         let delta = Some(store.put_delta(&image(1)).expect("writable"));
-        store.commit(Pair { base, delta }, 1, 0).expect("committed");
         store
-            .commit(Pair { base, delta: None }, 2, 0)
+            .commit(Pair { base, delta }, 1, Lists::default())
+            .expect("committed");
+        store
+            .commit(Pair { base, delta: None }, 2, Lists::default())
             .expect("committed");
     }
 }
