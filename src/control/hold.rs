@@ -411,7 +411,7 @@ mod tests {
     use crate::control::landing::start_load;
     use crate::control::preparing::Wish;
     use crate::control::status::{Gauges, ListHealth, OrdersRequest, Status};
-    use crate::control::store::{Store, StoreError};
+    use crate::control::store::{Store, StoreError, write_as_older};
     use crate::control::wall::Still;
     use crate::control::wishes::Request;
     use crate::policy::current::Reader;
@@ -600,6 +600,48 @@ mod tests {
         assert!(!running.status().await.degraded);
         let again = running.roll_back(None).await;
         assert_eq!(again.problems, ["no lists are held"]);
+        running.end().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_journal_knows_which_lists_were_in_force_in_generations_that_older_versions_recorded()
+     {
+        let folder = folder();
+        let config = fs::read_to_string(folder.path().join("tapis.toml")).expect("readable");
+        let with = config.clone() + "[[list]]\nname = \"more\"\npath = \"more\"\n";
+        let write = |name: &str, text: &str| fs::write(folder.path().join(name), text);
+        write("tapis.toml", &with).expect("written");
+        write("more", "two.example\n").expect("written");
+        let running = Running::start(folder.path());
+        running.kept().await;
+        write("tapis.toml", &config).expect("written");
+        let reload = || {
+            let wish = ReloadRequest::default();
+            running.ask(|reply| Request::Reload(wish, USER, reply))
+        };
+        let report = reload().await;
+        assert_eq!((report.generation, report.problems.len()), (2, 0));
+        running.kept().await;
+        running.end().await;
+
+        write_as_older(&folder.path().join("state"));
+        write("tapis.toml", &with).expect("written");
+        write("more", "three.example\n").expect("written");
+        let running = Running::start(folder.path());
+        let wish = ReloadRequest::default();
+        let report = running
+            .ask(|reply| Request::Reload(wish, USER, reply))
+            .await;
+        assert_eq!(report.problems, [""; 0]);
+        assert_eq!(running.blocked(), ["one.example", "three.example"]);
+        let problems = running.roll_back(Some(2)).await.problems;
+        let told =
+            "more: generation 2 does not have it as it is configured now; its rules in force stay";
+        assert!(
+            problems.len() == 1 && problems[0].starts_with(told),
+            "{problems:?}"
+        );
+        assert_eq!(running.blocked(), ["one.example", "three.example"]);
         running.end().await;
     }
 

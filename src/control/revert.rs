@@ -37,8 +37,12 @@ impl Control {
         };
         let journal = self.config.journal.clone();
         if let Some((images, _)) = newest.as_ref().filter(|(_, of)| *of >= hold.first) {
-            self.hold_at_start(hold, journal.as_deref(), images);
-            return Some(images.clone());
+            // One that left the configuration meanwhile, and came back, is still held.
+            let is_held =
+                |name: &str| !images.gone.contains(name) || hold.lists.iter().any(|it| it == name);
+            let images = images.clone().with_lists(is_held);
+            self.hold_at_start(hold, journal.as_deref(), &images);
+            return Some(images);
         }
         let in_force = newest.as_ref().map(|(images, _)| images.clone());
         let read = read(

@@ -884,6 +884,36 @@ fn rules_that_a_list_left_behind_do_not_come_back_when_its_file_is_missing() {
 }
 
 #[test]
+fn a_list_that_is_held_and_leaves_for_one_start_is_held_again() {
+    let upstream = Upstream::plain();
+    let without = preamble(upstream.address) + STATE + &list("ads", "");
+    let with = without.clone() + &list("more", "");
+    // A large one stays in the base.
+    let more = |name: &str| format!("{name}.example\n{}", many());
+    let files = [("ads", "one.example\n"), ("more", &*more("old"))];
+    let server = Server::start(&with, &files);
+    kept(&server);
+    server.replace("more", &more("new"));
+    assert_eq!(run(&server, &["reload"]).0, Some(0));
+    assert_eq!(run(&server, &["rollback", "1"]).0, Some(0));
+    kept(&server);
+    let again = |server: Server, config: &str| {
+        let folder = end(server);
+        fs::write(folder.path().join("tapis.toml"), config).expect("written");
+        let server = Server::start_in(folder);
+        kept(&server);
+        server
+    };
+    let server = again(server, &without);
+    assert!(!blocked(&server, "old.example") && !blocked(&server, "new.example"));
+    let server = again(server, &with);
+    assert!(blocked(&server, "old.example") && !blocked(&server, "new.example"));
+    let told = run(&server, &["status"]).1;
+    let state = "list more: 60001 rules, 0 bad lines, HELD as in generation 1";
+    assert!(told.contains(state), "{told}");
+}
+
+#[test]
 fn files_that_are_replaced_by_equal_ones_push_out_no_generation() {
     for (journal, filler) in JOURNALS
         .into_iter()

@@ -66,15 +66,18 @@ impl Published {
 
     /// Whether its lists have the same rules.
     fn has_rules_of(&self, other: &Self) -> bool {
-        let lists = |of: &Self| of.contents.as_ref().map(|contents| contents.lists.clone());
-        self.pair == other.pair && self.gone == other.gone
-            || lists(self).is_some_and(|of| lists(other) == Some(of))
+        let is_same_pair = self.pair == other.pair && self.gone == other.gone;
+        is_same_pair || self.agrees(other, |contents| &contents.lists)
     }
 
     /// Whether its base has the same rules.
     fn has_base_of(&self, other: &Self) -> bool {
-        let base = |of: &Self| of.contents.as_ref().map(|contents| contents.base.clone());
-        base(self).is_some_and(|of| base(other) == Some(of))
+        self.agrees(other, |contents| &contents.base)
+    }
+
+    fn agrees(&self, other: &Self, of: fn(&Contents) -> &String) -> bool {
+        let contents = self.contents.as_ref().zip(other.contents.as_ref());
+        contents.is_some_and(|(one, other)| of(one) == of(other))
     }
 
     /// Takes images of the same rules in place of its own: they know the newest state of the lists' files.
@@ -226,6 +229,17 @@ impl Manifest {
 fn digest(published: &[Published]) -> String {
     let octets = serde_json::to_vec(published).expect("numbers and times have a JSON form");
     blake3::hash(&octets).to_hex().to_string()
+}
+
+/// Has the record say no more than versions wrote that did not record which lists were in force.
+#[cfg(test)]
+pub(in crate::control) fn write_as_older(dir: &Path) {
+    let mut manifest = Manifest::read(dir).expect("a record");
+    for published in &mut manifest.0 {
+        (published.gone, published.contents) = (None, None);
+        published.again.clear();
+    }
+    manifest.write(dir, 1).expect("written");
 }
 
 #[cfg(test)]

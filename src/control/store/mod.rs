@@ -40,6 +40,8 @@ pub use error::StoreError;
 pub use file::{ImageFileError, read_image};
 use lock::Lock;
 use manifest::Manifest;
+#[cfg(test)]
+pub(in crate::control) use manifest::write_as_older;
 pub use manifest::{ManifestError, Published};
 use names::Kind;
 pub use names::{Base, Delta, Pair};
