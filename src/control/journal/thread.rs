@@ -131,8 +131,11 @@ impl JournalThread {
         } else if let Some(since) = self.unwritten_since {
             self.mark.set(since);
         }
-        if self.file.is_some() && (self.marked || self.unwritten_since.is_some()) {
-            let (number, waits) = (self.written.number, self.unwritten_since);
+        // What an earlier server did not write is not written before the entry of this one's start is.
+        let waits = self.mark.before().into_iter().chain(self.unwritten_since);
+        let waits = waits.min();
+        if self.file.is_some() && (self.marked || waits.is_some()) {
+            let number = self.written.number;
             self.pulse.beat(&self.path, number, waits);
         }
     }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+use super::heartbeat;
 use super::lines::JournalError;
 use crate::config::regular;
 use crate::config::shown::Show;
@@ -36,12 +37,14 @@ pub(super) struct Mark {
 impl Mark {
     /// The mark in the state directory `dir`, or without one beside the journal at `path`.
     pub(super) fn read(dir: Option<&Path>, path: &Path) -> Self {
-        let before = read(dir, path);
+        let marked = read(dir, path);
+        // On a full disk there was no room for the file, and the heartbeat alone says it.
+        let beat = heartbeat::read(path).filter(|beat| beat.waits);
         Self {
             path: place(dir, path),
             is_beside_journal: dir.is_none(),
-            before,
-            marked: before,
+            before: beat.map(|beat| beat.at).into_iter().chain(marked).min(),
+            marked,
             is_foreign: false,
             is_failing: false,
         }

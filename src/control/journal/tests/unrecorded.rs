@@ -165,3 +165,16 @@ fn nothing_is_written_beside_another_server_s_journal() {
     assert!(!beside(&path, ".unwritten").exists());
     first.close(1);
 }
+
+#[test]
+fn where_a_full_disk_had_no_room_for_the_mark_the_heartbeat_says_the_same() {
+    let (_dir, _state, path, stop) = stopped();
+    let beat = format!("{:20} {stop:.9} waits\n", 1);
+    fs::write(beside(&path, ".alive"), beat).expect("written");
+    let between = Timestamp::now();
+    let mut journal = Journal::open(&path, None, None);
+    journal.publish(now(2));
+    journal.close(2);
+    assert_eq!(served(&path, between), Served::Incomplete(stop));
+    assert_eq!(served(&path, at(200)), Served::Yes);
+}
