@@ -54,9 +54,7 @@ fn a_configuration_that_is_cut_off_before_its_orders_is_an_alarm() {
     assert!(status.contains(&alarm), "{status}");
     let confirmed = server.verb(&["reload"]);
     assert_eq!(confirmed.status.code(), Some(0), "{}", text(&confirmed));
-    until("no alarm", || {
-        server.status()["alarms"] == serde_json::json!([])
-    });
+    server.assert_well();
 }
 
 #[test]
@@ -76,9 +74,7 @@ fn so_is_one_at_a_start_and_one_with_another_directory_that_has_no_orders() {
         server.replace("tapis.toml", &whole);
         let output = server.verb(&["reload"]);
         assert_eq!(output.status.code(), Some(0), "{}", text(&output));
-        until("no alarm", || {
-            server.status()["alarms"] == serde_json::json!([])
-        });
+        server.assert_well();
         assert!(is_blocked(server.address, "two.example"));
     }
 }

@@ -198,7 +198,7 @@ fn a_server_that_others_reach_and_nobody_else_may_ask_warns_at_its_start() {
         let log = server.log();
         assert_eq!(log.contains(warning), warns, "{listen} {allow:?}: {log}");
         assert_eq!(log.contains("--allow"), warns, "{log}");
-        assert_eq!(server.status()["degraded"], false);
+        server.assert_well();
     }
     let config = "[server]\nlisten = [\"0.0.0.0:0\"]\nallow = []\n";
     let folder = folder(config, &[]);

@@ -703,7 +703,7 @@ fn a_journal_that_is_moved_away_goes_on_in_a_new_file_without_an_error() {
     }
     let all = text(&server.verb(&files));
     assert!(all.starts_with("good: "), "{all}");
-    assert_eq!(server.status()["degraded"], false);
+    server.assert_well();
     let log = server.log();
     assert!(log.contains("the journal goes on in a new file"), "{log}");
     assert!(!log.contains("ERROR"), "{log}");

@@ -346,7 +346,7 @@ fn the_only_order_in_force_that_is_gone_is_an_alarm_until_a_reload() {
             Some(i32::from(is_alarm))
         );
         assert!(server.verb(&["reload"]).status.success());
-        assert_eq!(server.status()["degraded"], false);
+        server.assert_well();
     }
 }
 

@@ -676,7 +676,7 @@ fn orders_whose_directory_is_not_there_at_the_start_stay_in_force() {
         assert!(!is_blocked(server.address, "one.example"));
         assert!(has_alarm(&server, "orders: the only order is gone"));
         assert!(server.verb(&["reload"]).status.success());
-        assert_eq!(server.status()["degraded"], false);
+        server.assert_well();
     }
 }
 
@@ -774,7 +774,7 @@ fn a_directory_of_orders_that_is_empty_at_the_start_is_an_alarm_until_a_reload()
     assert!(has_alarm(&server, "orders: all 2 orders are gone at once"));
     let output = server.verb(&["reload"]);
     assert!(output.status.success(), "{}", text(&output));
-    assert_eq!(server.status()["degraded"], false);
+    server.assert_well();
 }
 
 #[test]

@@ -96,7 +96,7 @@ fn lists_go_back_in_one_step_and_are_held_until_somebody_releases_them() {
     let (code, told) = run(&server, &["rollback", "--release"]);
     assert_eq!(code, Some(0), "{told}");
     assert!(blocked(&server, "three.example") && !blocked(&server, "one.example"));
-    assert_eq!(server.status()["degraded"], false);
+    server.assert_well();
     let shown = run(&server, &["journal", "show"]).1;
     assert!(shown.contains("`tapis rollback 1` of user"), "{shown}");
     assert!(shown.contains("lists held as in generation 1"), "{shown}");
@@ -307,7 +307,7 @@ fn what_is_not_kept_can_not_come_back() {
         .expect("a list");
     assert!(kept.contains("Z), 1 (1 rule, 20"), "{told}");
     assert!(blocked(&server, "two.example"));
-    assert_eq!(server.status()["degraded"], false);
+    server.assert_well();
 }
 
 #[test]
@@ -689,7 +689,7 @@ fn a_rollback_names_what_it_does_not_restore() {
         assert!(alarms.contains(line), "{line}: {alarms}");
     }
     assert_eq!(run(&server, &["rollback", "--release"]).0, Some(0));
-    assert_eq!(server.status()["degraded"], false);
+    server.assert_well();
 
     // A list that was removed before that generation is no loss.
     let (code, told) = run(&server, &["rollback", "3"]);
@@ -758,7 +758,7 @@ fn exceptions_orders_and_who_may_ask_are_never_held() {
     let (code, told) = run(&server, &["rollback", "--release"]);
     assert_eq!(code, Some(0), "{told}");
     assert!(blocked(&server, "more.example") && blocked(&server, "two.example"));
-    assert_eq!(server.status()["degraded"], false);
+    server.assert_well();
 }
 
 /// A journal, and one that can't be opened.

@@ -127,7 +127,7 @@ fn the_providers_example_blocks_and_frees_as_its_comments_say() {
     let upstream = Upstream::plain();
     let server = provider(&upstream);
     let address = server.address;
-    assert_eq!(server.status()["degraded"], false);
+    server.assert_well();
     for name in ["forbidden.example", "www.forbidden.example"] {
         let answer = ask(address, name, RecordType::A);
         assert_eq!(data(&answer), ["0.0.0.0"], "{name}");
@@ -246,7 +246,7 @@ fn the_providers_mandated_list_is_lifted_by_a_comment_and_not_by_an_accident() {
     until("the lift", || {
         !is_blocked(server.address, "forbidden.example")
     });
-    assert_eq!(server.status()["degraded"], false);
+    server.assert_well();
 }
 
 #[test]

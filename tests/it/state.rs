@@ -241,7 +241,7 @@ fn kept_rules_serve_where_a_lists_new_path_leads_nowhere() {
         is_blocked(server.address, "other.example")
     });
     assert!(!is_blocked(server.address, "ads.example"));
-    assert_eq!(server.status()["degraded"], false);
+    server.assert_well();
 }
 
 #[test]

@@ -147,7 +147,7 @@ fn a_configuration_with_a_list_that_can_not_be_read_is_not_taken_at_all() {
     }
     fs::write(server.path("tapis.toml"), good).expect("written");
     assert!(server.verb(&["reload"]).status.success());
-    assert_eq!(server.status()["degraded"], false);
+    server.assert_well();
 }
 
 #[test]

@@ -54,7 +54,7 @@ fn the_servers_follow_resolv_conf() {
     // In place, as some programs write it.
     std::fs::write(server.path("resolv.conf"), "nameserver 192.0.2.3\n").expect("written");
     until("the third", || upstreams(&server) == ["192.0.2.3:53"]);
-    assert_eq!(server.status()["degraded"], false);
+    server.assert_well();
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn a_resolv_conf_without_servers_keeps_those_before_and_is_an_alarm() {
     std::fs::remove_file(server.path("resolv.conf")).expect("removed");
     server.replace("resolv.conf", "nameserver 192.0.2.2\n");
     until("the new server", || upstreams(&server) == ["192.0.2.2:53"]);
-    assert_eq!(server.status()["degraded"], false);
+    server.assert_well();
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn servers_that_come_later_are_used() {
     assert!(alarms.contains("names no upstream server"), "{alarms}");
     server.replace("resolv.conf", "nameserver 192.0.2.1\n");
     until("a server", || upstreams(&server) == ["192.0.2.1:53"]);
-    assert_eq!(server.status()["degraded"], false);
+    server.assert_well();
 }
 
 /// A server with these upstream servers, which has little patience with them.
@@ -238,7 +238,7 @@ fn a_zone_that_fails_is_no_outage_while_the_root_is_answered() {
     until("three questions for the root", || {
         number += 1;
         ask(server.address, &format!("n{number}.example"), RecordType::A);
-        assert_eq!(server.status()["degraded"], false);
+        server.assert_well();
         upstream
             .asked()
             .iter()

@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::client::until;
+
 /// A running `tapis serve`. It ends with the test.
 pub(crate) struct Server {
     child: Child,
@@ -158,6 +160,13 @@ impl Server {
     /// Runs a verb with the server's configuration.
     pub(crate) fn verb(&self, arguments: &[&str]) -> Output {
         verb(self.folder.path(), arguments)
+    }
+
+    /// Nothing is wrong with it. That the disk is slow passes.
+    pub(crate) fn assert_well(&self) {
+        let alarms = || self.status()["alarms"].to_string();
+        until("the journal", || !alarms().contains("the disk is slow"));
+        assert_eq!(alarms(), "[]");
     }
 
     /// `tapis status --json`.
