@@ -1,21 +1,23 @@
 //! Owns `tapis rollback`.
 //! Refuses to judge: the server says what it took.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::Args;
 
 use super::{ControlArgs, Failure, reload, runtime};
+use crate::config::shown::counted;
 use crate::control::client::call;
-use crate::control::status::{ReloadReport, RollbackRequest};
+use crate::control::status::{KeptLists, ReloadReport, RollbackRequest};
 use crate::sys::process::user_id;
 
 #[derive(Debug, Args)]
 pub(super) struct RollbackArgs {
     #[command(flatten)]
     control: ControlArgs,
-    /// The generation to go back to. Without it, those that are kept are listed, as an error.
+    /// The generation to go back to. Without it, those whose lists are kept are listed, the newest first. A later one
+    /// that only orders or exceptions made has the same lists, and can be named as well.
     generation: Option<u64>,
     /// Let lists that are held follow their files again.
     #[arg(long, conflicts_with = "generation")]
@@ -28,15 +30,16 @@ pub(super) fn run(
     out: &mut impl Write,
 ) -> Result<(), Failure> {
     let places = args.control.places(config)?;
+    if args.generation.is_none() && !args.release {
+        let kept: Vec<KeptLists> =
+            runtime()?.block_on(call(&places, user_id(), "/generations", None::<&()>))?;
+        return Ok(list(&kept, out)?);
+    }
     let wish = RollbackRequest {
-        // No generation is number 0: the server answers with those that it keeps.
-        generation: (!args.release).then_some(args.generation.unwrap_or(0)),
+        generation: args.generation,
     };
     let report: ReloadReport =
         runtime()?.block_on(call(&places, user_id(), "/rollback", Some(&wish)))?;
-    if let (None, false, [problem]) = (args.generation, args.release, &*report.problems) {
-        return Err(Failure::Other(problem.clone().into()));
-    }
     let told = reload::tell(&report, out);
     if let (Some(generation), true) = (report.held_as, args.generation == report.held_as) {
         let but = match told {
@@ -49,4 +52,30 @@ pub(super) fn run(
         )?;
     }
     told
+}
+
+fn list(kept: &[KeptLists], out: &mut impl Write) -> io::Result<()> {
+    if kept.is_empty() {
+        writeln!(out, "no lists are kept yet")?;
+    }
+    for lists in kept {
+        let runs = lists
+            .generations
+            .iter()
+            .map(|(first, last)| match first == last {
+                true => first.to_string(),
+                false => format!("{first} to {last}"),
+            });
+        let runs: Vec<_> = runs.collect();
+        let rules = lists.rules.map_or(String::new(), |rules| {
+            format!(", {}", counted(rules, "rule", "rules"))
+        });
+        writeln!(
+            out,
+            "{}: in force from {:.0}{rules}",
+            runs.join(", "),
+            lists.at
+        )?;
+    }
+    Ok(())
 }

@@ -1,6 +1,7 @@
 //! Owns what is spoken over the control socket: HTTP with JSON, for those who have access.
 //! Refuses to act itself: it asks the one who owns the policy.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -25,6 +26,7 @@ use super::socket::{self, Access};
 use super::status::{
     KnownOrders, OrdersRequest, ReloadReport, ReloadRequest, RollbackRequest, Status,
 };
+use super::store::kept_lists;
 use super::verdict::{Judge, Question};
 use super::wishes::Request;
 
@@ -45,8 +47,10 @@ pub async fn serve(
     access: Access,
     requests: mpsc::Sender<Request>,
     judge: Judge,
+    state_dir: Option<PathBuf>,
     stop: CancellationToken,
 ) {
+    let generations = move || kept(state_dir.clone());
     let why = move |Json(question): Json<Question>| std::future::ready(why(&judge, &question));
     let routes = Router::new()
         .route("/status", get(status))
@@ -54,6 +58,7 @@ pub async fn serve(
         .route("/reload", post(reload))
         .route("/orders", get(known_orders).post(orders))
         .route("/rollback", post(rollback))
+        .route("/generations", get(generations))
         .layer(from_fn(read_whole))
         .with_state(requests);
     let places = Arc::new(Semaphore::new(CONNECTIONS));
@@ -201,6 +206,21 @@ async fn deliver<T: serde::Serialize>(
     }
 }
 
+/// Which lists are kept to go back to.
+async fn kept(dir: Option<PathBuf>) -> Response {
+    let read = |dir: &Path| kept_lists(dir).map_err(|error| error.to_string());
+    let kept = match dir {
+        Some(dir) => tokio::task::spawn_blocking(move || read(&dir))
+            .await
+            .unwrap_or_else(|error| Err(error.to_string())),
+        None => Err("no generation is kept without a `dir` in [state]".to_owned()),
+    };
+    match kept {
+        Ok(kept) => Json(kept).into_response(),
+        Err(error) => (StatusCode::CONFLICT, error).into_response(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -231,6 +251,7 @@ mod tests {
             Access::of(user_id()),
             send,
             judge,
+            None,
             stop.clone(),
         ));
         Api {

@@ -349,11 +349,21 @@ impl OrdersRequest {
     }
 }
 
+/// Lists that are kept, so that a rollback can put them in force.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct KeptLists {
+    /// The generations that had them, from the first to the last of each run.
+    pub generations: Vec<(u64, u64)>,
+    /// When they came into force first.
+    pub at: Timestamp,
+    /// Their rules; `None` if an older version kept them.
+    pub rules: Option<u64>,
+}
+
 /// A wish to go back to the lists of a generation.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct RollbackRequest {
-    /// Which; `None` lets lists that are held follow their files again. 0, which no generation has, names
-    /// those that are kept.
+    /// Which; `None` lets lists that are held follow their files again.
     pub generation: Option<u64>,
 }
 

@@ -162,8 +162,9 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
             let snapshot = reader.load();
             explain(&snapshot, question).map_err(|error| error.to_string())
         });
+        let state_dir = config.state.dir.clone();
         let serve = |(listener, access)| {
-            let api = api::serve(listener, access, requests, judge, stop.clone());
+            let api = api::serve(listener, access, requests, judge, state_dir, stop.clone());
             tokio::spawn(service.essential.watch("the control socket", api))
         };
         let api = socket.map(serve);

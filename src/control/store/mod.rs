@@ -45,7 +45,7 @@ pub(in crate::control) use manifest::write_as_older;
 pub use manifest::{ManifestError, Published};
 use names::Kind;
 pub use names::{Base, Delta, Pair};
-pub use past::{Kept, PastError, read_generation};
+pub use past::{Kept, PastError, kept_lists, read_generation};
 
 /// A state directory that is ours. All it does waits for the disk.
 #[derive(Debug)]

@@ -11,6 +11,7 @@ use super::names::Pair;
 use crate::config::shown::{Show, counted};
 use crate::control::journal::JournalError;
 use crate::control::journal::past::{Moment, Past};
+use crate::control::status::KeptLists;
 use crate::policy::image::Image;
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::images::Images;
@@ -25,11 +26,11 @@ pub enum PastError {
     #[error(transparent)]
     Journal(#[from] JournalError),
     /// It is not kept any more, or never was.
-    #[error("{dir}: {problem}; lists are kept of: {known}", problem = unknown(*.generation), dir = .dir.shown())]
+    #[error("{dir}: the lists of generation {generation} are not kept; lists are kept of: {known}", dir = .dir.shown())]
     Unknown {
         /// The state directory.
         dir: PathBuf,
-        /// What was asked for; 0, which no generation has, if nothing was.
+        /// What was asked for.
         generation: u64,
         /// What there is.
         known: String,
@@ -37,13 +38,6 @@ pub enum PastError {
     /// An image of it.
     #[error(transparent)]
     Image(#[from] ImageFileError),
-}
-
-fn unknown(generation: u64) -> String {
-    match generation {
-        0 => "no generation is named".to_owned(),
-        _ => format!("the lists of generation {generation} are not kept"),
-    }
 }
 
 /// The lists of a generation, as images.
@@ -57,6 +51,28 @@ pub struct Kept {
     pub delta: Option<Image>,
     /// Lists of which these have rules that were not in force.
     pub gone: BTreeSet<String>,
+}
+
+/// Which lists the state directory `dir` keeps, the newest first.
+///
+/// # Errors
+/// [`ManifestError`] when its record can't be read.
+pub fn kept_lists(dir: &Path) -> Result<Vec<KeptLists>, ManifestError> {
+    let kept = Manifest::read(dir)?.0.into_iter().map(|kept| {
+        let mut generations = vec![(kept.generation, kept.generation)];
+        for (first, last) in kept.again {
+            match generations.last_mut() {
+                Some(run) if run.1 + 1 == first => run.1 = last,
+                _ => generations.push((first, last)),
+            }
+        }
+        KeptLists {
+            generations,
+            at: kept.at,
+            rules: kept.rules,
+        }
+    });
+    Ok(kept.collect())
 }
 
 /// The lists of a generation, from the state directory `dir`. Where the generation came by an order
