@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::Path;
 use std::process::Output;
 
 use serde_json::Value;
@@ -31,15 +32,21 @@ fn first_line(output: &Output) -> String {
     lines.lines().next().unwrap_or_default().to_owned()
 }
 
-/// The same as a user who is not root; `None` if this is not root.
+/// The same as a user who is not root; `None` if this is not root, or the build lies in a folder that all may write to, as
+/// in the temporary one: the verbs of root trust no socket there.
 fn server_of_another_user() -> Option<(Server, Upstream)> {
-    if fs::metadata("/proc/self").expect("Linux").uid() != 0 {
+    let all_may_write = |folder: &Path| {
+        let meta = fs::metadata(folder).expect("there");
+        meta.permissions().mode() & 0o002 != 0
+    };
+    let build = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    if fs::metadata("/proc/self").expect("Linux").uid() != 0 || build.ancestors().any(all_may_write)
+    {
         return None;
     }
     let upstream = Upstream::plain();
     let config = preamble(upstream.address) + "[orders]\npath = \"orders\"\n";
-    // To the temporary folder all may write: the verbs of root trust no socket in it.
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
+    let folder = tempfile::tempdir_in(build).expect("a folder");
     fs::write(folder.path().join("tapis.toml"), config).expect("written");
     fs::create_dir(folder.path().join("orders")).expect("made");
     let text = order("x-1", PAST, &target("a.example", "exact"));

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::net::UdpSocket;
 use std::os::unix::fs::symlink;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hickory_proto::op::Message;
 use hickory_proto::rr::RecordType;
@@ -13,6 +13,9 @@ use hickory_proto::rr::RecordType;
 use crate::support::client::{addresses, is_blocked, query, until};
 use crate::support::server::{Server, list, preamble, text};
 use crate::support::upstream::Upstream;
+
+/// How long a file must be quiet while it is open.
+const OPEN_QUIET: Duration = Duration::from_secs(2);
 
 fn server(files: &[(&str, &str)]) -> (Server, Upstream) {
     let upstream = Upstream::plain();
@@ -87,11 +90,14 @@ fn a_file_that_is_still_being_written_is_left_until_it_is_closed() {
         .expect("opened");
     file.write_all(b"a.example\nnew.example\nb.exam")
         .expect("written");
+    let written = Instant::now();
     // Another list's change is in force meanwhile, so a half of this one would be by now.
     server.replace("marks", "m.example\nn.example\n");
     until("the other list", || is_blocked(server.address, "n.example"));
-    assert!(!is_blocked(server.address, "new.example"));
-    assert!(is_blocked(server.address, "b.example"));
+    let is_taken = is_blocked(server.address, "new.example");
+    // On a machine that stood still for so long, its writer may have been one that holds files open for good.
+    assert!(!is_taken || written.elapsed() >= OPEN_QUIET);
+    assert!(is_taken || is_blocked(server.address, "b.example"));
     file.write_all(b"ple\n").expect("written");
     drop(file);
     until("the whole file", || {
