@@ -199,6 +199,8 @@ mod tests {
 
     /// What is logged on this thread meanwhile, a line each.
     fn logged(work: impl FnOnce()) -> Vec<String> {
+        // Else an event that another test's thread logs first may be off for all of them.
+        let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry());
         let file = Arc::new(tempfile::tempfile().expect("a file"));
         let log = tracing_subscriber::fmt().with_ansi(false);
         let log = log.with_writer(Arc::clone(&file)).finish();

@@ -182,10 +182,14 @@ fn a_journal_that_comes_late_has_no_generation_twice_and_no_order_gone_that_was_
             ..draft(generation, None, &[])
         });
     }
-    fs::create_dir(&missing).expect("made");
+    // In one step: it is looked for all the time.
+    let ready = dir.path().join("ready");
+    fs::create_dir(&ready).expect("made");
     for end in ["", ".head"] {
-        fs::rename(beside(&path, end), beside(&late, end)).expect("moved");
+        let to = beside(&ready.join("journal.jsonl"), end);
+        fs::rename(beside(&path, end), to).expect("moved");
     }
+    fs::rename(&ready, &missing).expect("moved");
     let receipt = journal.publish(draft(3, None, &[]));
     journal.wait(receipt);
     journal.close(3);
