@@ -62,7 +62,7 @@ def read_dnsperf(text):
         "answered": int(number("Queries completed")),
         "lost": int(number("Queries lost")),
         "seconds": number(r"Run time \(s\)"),
-        "octets": [int(octets) for octets in re.findall(r"(?:request|response) (\d+)", text)],
+        "bytes": [int(size) for size in re.findall(r"(?:request|response) (\d+)", text)],
         "rcodes": {code: int(count) for code, count in re.findall(r"(\w+) (\d+)", codes.group(1) if codes else "")},
     }
 
