@@ -47,7 +47,7 @@ fn run(input: &mut Unstructured<'_>) -> Result<()> {
     let images = Images {
         base: Some(Arc::new(base.image())),
         delta,
-        orders: None,
+        ..Images::default()
     };
     let in_force = InForce::new(images, rank, Weights::default());
     let asked: Vec<&Name> = asked.iter().collect();
