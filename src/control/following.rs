@@ -135,7 +135,7 @@ impl Control {
         for list in self.all_lists() {
             if following.fresh {
                 // It may have changed before it was watched.
-                list.want_look();
+                list.want_first_look();
             }
             list.target = following.targets.get(list.path()).cloned();
         }

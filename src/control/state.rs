@@ -92,6 +92,8 @@ enum Look {
     Sweep,
     /// Something happened on the way to it.
     Way,
+    /// It was not watched so far.
+    Unwatched,
     /// It is to be read if it changed.
     Due,
 }
@@ -212,6 +214,11 @@ impl ListState {
         self.look = self.look.max(Look::Way);
     }
 
+    /// Has the file looked at: nobody watched it so far.
+    pub(super) fn want_first_look(&mut self) {
+        self.look = self.look.max(Look::Unwatched);
+    }
+
     /// Has the file looked at as part of a sweep.
     pub(super) fn want_sweep(&mut self) {
         self.look = self.look.max(Look::Sweep);
@@ -240,12 +247,15 @@ impl ListState {
         match std::mem::replace(&mut self.looking, Look::No) {
             Look::No => {}
             Look::Sweep => self.sweep(now),
-            Look::Way => {
+            look @ (Look::Way | Look::Unwatched) => {
                 if self.due.is_none() && self.loading.is_none() && self.changed() {
-                    self.due = Some(Due {
+                    let closed = Due {
                         at: now + CLOSED_QUIET,
                         writer: false,
-                    });
+                    };
+                    let written = self.written_unwatched(now);
+                    let written = written.filter(|_| look == Look::Unwatched);
+                    self.due = Some(written.unwrap_or(closed));
                 }
             }
             Look::Due => self.at_rest = true,
@@ -291,19 +301,23 @@ impl ListState {
         promised
     }
 
-    /// The same for a list that nobody has watched so far: a file that was written a moment ago may
-    /// be in its writer's hands still.
+    /// The same for a list that was not watched so far.
     pub(super) fn request_unwatched(&mut self, ticket: u64, released: Guards, now: Instant) {
         self.request(ticket, released, now);
+        self.due = self.written_unwatched(now).or(self.due);
+    }
+
+    /// When to read a file that was written a moment ago, before it was watched: it may be in its writer's
+    /// hands.
+    fn written_unwatched(&self, now: Instant) -> Option<Due> {
         let modified = self.looked.and_then(|file| file.modified());
         let age = modified.map(|at| Timestamp::now().duration_since(at));
         let age = age.and_then(|age| Duration::try_from(age).ok());
-        if let Some(left) = age.and_then(|age| OPEN_QUIET.checked_sub(age)) {
-            self.due = Some(Due {
-                at: now + left,
-                writer: true,
-            });
-        }
+        let left = age.and_then(|age| OPEN_QUIET.checked_sub(age))?;
+        Some(Due {
+            at: now + left,
+            writer: true,
+        })
     }
 
     /// What its newest state is judged against: what is in force of it, and what was before a rollback.
@@ -574,6 +588,22 @@ mod tests {
         assert_eq!(list.due(), None, "it goes on changing");
         sweep(&mut list);
         assert_eq!(list.due(), Some(now));
+    }
+
+    #[test]
+    fn a_file_that_was_written_just_before_it_was_watched_may_not_be_whole() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("list");
+        std::fs::write(&file, "a.example\nhalf.exam").expect("written");
+        let mut list = list(&file.display().to_string());
+        let now = Instant::now();
+        list.want_first_look();
+        list.start_look();
+        list.land_look(Signature::of(&file).ok(), now);
+        let due = list.due().expect("it changed");
+        assert!(due > now + OPEN_QUIET / 2, "its writer may not be done");
+        list.touch(&touched(&file, CLOSED), now);
+        assert_eq!(list.due(), Some(now + CLOSED), "its writer closed it");
     }
 
     #[test]
