@@ -9,26 +9,29 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use super::calendar::Calendar;
-use super::compiling::{is_large_file, want};
-use super::compose;
-use super::deadline::{self, DEADLINE, Unanswered};
-use super::guard::held::InForce;
-use super::guard::rails::Rails;
+use super::admin::report;
+use super::control_loop::Control;
+use super::guard::acceptance::InForce;
+use super::guard::policy::Rails;
 use super::guard::release::Guards;
 use super::journal::Journal;
-use super::keep::Keeper;
-use super::load::{Fresh, Refusal, Signature, load};
-use super::notes;
-use super::orders::book::Book;
-use super::reload::Control;
-use super::report;
-use super::revert::{self, loaded};
-use super::state::ListState;
-use super::store::StoreError;
-use super::wall::Wall;
-use super::watch::OPEN_QUIET;
+use super::persist::keeper::Keeper;
+use super::persist::store::StoreError;
+use super::publish::compose;
+use super::publish::provenance;
+use super::sources::lists::state::ListState;
+use super::sources::orders::registry::Book;
+use super::sources::scheduler::Calendar;
+use super::sources::wall_clock::Wall;
+use super::sources::watch::OPEN_QUIET;
 use crate::config::{Config, Content, List, Origin, regular};
+use crate::control::compile::job::{is_large_file, want};
+use crate::control::persist::restore;
+use crate::control::persist::restore::loaded;
+use crate::control::sources::deadline;
+use crate::control::sources::deadline::DEADLINE;
+use crate::control::sources::deadline::Unanswered;
+use crate::control::sources::lists::load::{Fresh, Refusal, Signature, load};
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::image::{Image, TooLarge};
 
@@ -128,7 +131,7 @@ impl Control {
         };
         let config = match &self.config.origin {
             Origin::BuiltIn => None,
-            Origin::File(path) => Some(notes::legible(path)),
+            Origin::File(path) => Some(provenance::legible(path)),
         };
         let key = self.config.journal_key.clone();
         self.journal = Journal::open_with(path, key, config, self.config.state.dir.as_deref());
@@ -144,7 +147,7 @@ impl Control {
         self.put_back(images);
         for list in self.lists.iter_mut().filter(|list| list.loaded.is_none()) {
             // Whatever file it is read from, it is the same list to its guards. Without a rule nothing is in force.
-            let kept = revert::kept(&self.images, &list.config);
+            let kept = restore::kept(&self.images, &list.config);
             if let Some(kept) = kept.filter(|(_, loaded)| loaded.rules > 0) {
                 list.serve_kept(kept);
             }
@@ -192,7 +195,7 @@ impl Control {
             list.start(ticket);
             report::log_load(list, end.as_ref().map(|fresh| &fresh.loaded));
             let loaded = end.map(|fresh| {
-                let source = notes::source(&list.config, &fresh.loaded);
+                let source = provenance::source(&list.config, &fresh.loaded);
                 images.push((fresh.image, source));
                 fresh.loaded
             });

@@ -4,7 +4,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::config::Config;
-use crate::control::socket::{self, Access, Bound, SocketError};
+use crate::control::admin::socket;
+use crate::control::admin::socket::Access;
+use crate::control::admin::socket::Bound;
+use crate::control::admin::socket::SocketError;
 use crate::sys::group::{group_id, user_name};
 use crate::sys::process::user_id;
 

@@ -39,12 +39,12 @@ use self::signals::Signals;
 pub use self::upstreams::UpstreamError;
 use self::upstreams::Upstreams;
 use crate::config::{Config, Origin};
-use crate::control::api;
-use crate::control::compose;
-use crate::control::reload::Control;
-use crate::control::socket::{SocketError, SocketFile};
+use crate::control::admin::api;
+use crate::control::admin::socket::{SocketError, SocketFile};
+use crate::control::admin::verdict::Judge;
+use crate::control::control_loop::Control;
+use crate::control::publish::compose;
 use crate::control::start::StartError;
-use crate::control::verdict::Judge;
 use crate::sys::process::{raise_open_files, return_large_allocations, user_id};
 
 /// How long questions that are under way may take when the server ends.

@@ -10,9 +10,9 @@ use super::limits::{self, Listening};
 use super::{DaemonError, OPEN_FILES, bind, workers};
 use crate::config::shown::Show;
 use crate::config::{Config, Origin, regular};
-use crate::control::compose;
+use crate::control::admin::socket;
 use crate::control::journal::key::Keys;
-use crate::control::socket;
+use crate::control::publish::compose;
 use crate::sys::process::user_id;
 
 /// A server that runs already: what it holds is no problem of the configuration.

@@ -364,7 +364,7 @@ fn sources(server: &Server, kind: &str) -> Vec<String> {
             .and_then(|end| end.strip_suffix(".image"));
         digits.and_then(|digits| digits.parse::<u64>().ok())
     });
-    let image = newest.and_then(|path| tapis::control::store::read_image(&path).ok());
+    let image = newest.and_then(|path| tapis::control::persist::store::read_image(&path).ok());
     let sources = image.iter().flat_map(|image| &image.provenance().sources);
     sources.map(|source| source.name.clone()).collect()
 }

@@ -4,10 +4,10 @@
 use jiff::civil::Date;
 use toml::de::DeTable;
 
-use super::super::findings::Findings;
-use super::super::moment::Moment;
-use super::super::raw::Strings;
 use super::super::reader::{At, Reader, Texts};
+use crate::config::findings::Findings;
+use crate::config::moment::Moment;
+use crate::config::raw::Strings;
 
 pub(super) struct Raw {
     pub(super) id: Option<At<String>>,

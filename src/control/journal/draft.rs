@@ -7,8 +7,8 @@ use jiff::Timestamp;
 
 use super::entry::{Cause, ListEntry};
 use crate::config::exception::Exception;
-use crate::control::orders::life::State;
-use crate::control::settings::Settings;
+use crate::control::journal::settings::Settings;
+use crate::control::sources::orders::schedule::State;
 
 /// What goes in force.
 #[derive(Debug)]

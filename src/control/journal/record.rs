@@ -12,8 +12,8 @@ use super::draft::{Draft, Page, Pages};
 use super::entry::{Event, OrderText, Published, Setting, Turn};
 
 use crate::config::exception::Exception;
-use crate::control::orders::life::State;
-use crate::control::settings::Settings;
+use crate::control::journal::settings::Settings;
+use crate::control::sources::orders::schedule::State;
 
 /// What a reader of all entries so far knows.
 #[derive(Clone, Debug, Default)]

@@ -194,8 +194,8 @@ mod tests {
     use std::fs;
     use std::io::{Read, Seek};
 
-    use super::super::tests::draft;
     use super::*;
+    use crate::control::journal::tests::draft;
 
     /// What is logged on this thread meanwhile, a line each.
     fn logged(work: impl FnOnce()) -> Vec<String> {
