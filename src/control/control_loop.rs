@@ -1,44 +1,40 @@
 //! Owns the policy in force: the one holder of the publisher, who reads lists and publishes snapshots.
 //! Refuses to wait while a list is read: that happens on other threads, and a small one overtakes.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::admin::hits::Hits;
+use super::admin::preparing::{Newest, Prepared, Wish};
 use super::admin::report;
+use super::admin::requests::{Request, Requests, Waiting};
+use super::admin::status::{ReloadReport, ReloadRequest};
+use super::compile::job::{CompileQueue, is_large, want};
+use super::configuration::Configuration;
+use super::guard::guarding::{is_held, released};
 use super::guard::policy::Rails;
 use super::guard::release::Guards;
-use super::journal::Journal;
 use super::journal::entry::Cause;
-use super::persist::keeper::Keeper;
-use super::persist::rollback::Rolling;
-use super::persist::rollback_file::Hold;
-use super::publish::order_changes::OrderStates;
+use super::persist::keeper::{Keeper, Persistence};
+use super::persist::rollback::Rollback;
+use super::publish::causes::Record;
+use super::publish::data_plane::{DataPlane, Following};
+use super::publish::delta::DeltaJoin;
 use super::publish::pending::Stage;
-use super::publish::slots::Slots;
-use super::sources::files::Files;
+use super::publish::publishing::Publication;
+use super::sources::errands::{Errand, Errands};
+use super::sources::files::{Files, FollowedFiles};
+use super::sources::lists::ListSources;
+use super::sources::lists::landing::start_load;
 use super::sources::lists::state::ListState;
 use super::sources::scheduler::Calendar;
+use super::sources::watch::OPEN_QUIET;
 use crate::config::{Config, Problems};
-use crate::control::admin::preparing::{Newest, Prepared, Wish, Wishes};
-use crate::control::admin::requests::{Request, Tickets, Waiting};
-use crate::control::admin::status::{ReloadReport, ReloadRequest};
-use crate::control::compile::job::{Compiled, NewBase, Wanted, is_large, want};
-use crate::control::guard::guarding::{is_held, released};
-use crate::control::publish::data_plane::{DataPlane, Following};
-use crate::control::publish::delta::{Joined, Ready};
-use crate::control::sources::errands::{Errand, Errands};
-use crate::control::sources::lists::landing::{Done, start_load};
-use crate::control::sources::watch::{OPEN_QUIET, Touches, Watch};
-use crate::policy::current::{Publisher, Reader};
-use crate::policy::images::Images;
-use crate::policy::snapshot::Snapshot;
+use crate::policy::current::Reader;
 
 /// How often all files are looked at, for changes that the system told nothing of (network file
 /// systems, links further up the path, events that were lost). A file that two sweeps find in the
@@ -47,174 +43,54 @@ const SWEEP: Duration = OPEN_QUIET;
 /// How often to look whether a replaced snapshot is still in use.
 const RECLAIM: Duration = Duration::from_millis(20);
 
-/// Joined lists, or the loads of a joining that panicked.
-type Joining = Result<Joined, Vec<u64>>;
-
-/// The control plane.
+/// The control plane: its components, between which [`run`](Self::run) routes what happens.
 pub struct Control {
-    /// The configuration as it was at the start: what is not reloadable is compared with it.
-    pub(super) boot: Config,
-    pub(super) config: Config,
-    /// What its lists are held against.
-    pub(super) rails: Arc<Rails>,
-    pub(super) lists: Vec<ListState>,
-    pub(super) started_at: Timestamp,
-    pub(super) published_at: Timestamp,
-    /// What is wrong with the newest state of the configuration's file.
-    pub(super) config_problems: Vec<String>,
-    pub(super) unwatched: Vec<String>,
-    /// Why some can't use the control socket who may.
-    pub(super) socket_problem: Option<String>,
-    /// The rules in force.
-    pub(super) images: Images,
-    /// Lists that were read and wait to be joined with the others.
-    pub(super) ready: Vec<Ready>,
-    /// Whether lists are being joined.
-    pub(super) joining: bool,
-    /// Whether a new configuration is joined with them: it is in no other place meanwhile, so what
-    /// is asked for waits until it is in force.
-    pub(super) stage_joining: bool,
-    pub(super) joined: (mpsc::Sender<Joining>, mpsc::Receiver<Joining>),
-    /// Large lists that wait for the compiler.
-    pub(super) wanted: Vec<Wanted>,
-    /// Whether it is to move lists of the delta into the base.
-    pub(super) delta_is_full: bool,
-    /// How many rules the delta had when that failed, and why.
-    pub(super) overfull: Option<(u64, String)>,
-    /// Whether it runs.
-    pub(super) compiling: bool,
-    pub(super) compiled: (mpsc::Sender<Compiled>, mpsc::Receiver<Compiled>),
-    /// What it made, until that is in force.
-    pub(super) base: Option<NewBase>,
-    /// The file of a base that is in force and not kept yet.
-    pub(super) base_file: Option<PathBuf>,
-    pub(super) keeper: Keeper,
-    /// Whether what is in force is being kept; and whether it is another one than is kept.
-    pub(super) keeping: bool,
-    pub(super) unkept: bool,
-    /// Whether that could be kept.
-    pub(super) kept: (mpsc::Sender<bool>, mpsc::Receiver<bool>),
-    /// When to try again, if not; the next generation tries earlier.
-    pub(super) keep_again: Option<Instant>,
-    /// The generation since which the images are in force.
-    pub(super) imaged: u64,
-    /// How often lists and orders blocked.
-    pub(super) hits: Hits,
-    /// Whether newer states of lists don't count; and why they do although somebody wanted that.
-    pub(super) held: Option<Hold>,
-    pub(super) unheld: Option<String>,
-    /// The rollback or release under way.
-    pub(super) rolling: Option<Rolling>,
-    /// Counts rollbacks up: what began before one is too new when it ends.
-    pub(super) epoch: u64,
-    pub(super) joining_since: u64,
-    pub(super) compiling_since: u64,
-    /// The generation that comes next.
-    pub(super) next: u64,
-    pub(super) publisher: Publisher,
-    pub(super) watch: Watch,
-    /// Why there is no watch.
-    pub(super) no_watch: Option<String>,
-    /// Other files may count than are watched.
-    pub(super) unfollowed: bool,
-    touches: Touches,
+    pub(crate) configuration: Configuration,
+    /// What lists are checked against.
+    pub(crate) rails: Arc<Rails>,
+    pub(crate) lists: ListSources,
+    pub(crate) calendar: Calendar,
+    /// A new configuration whose lists are being read.
+    pub(crate) stage: Option<Stage>,
+    pub(crate) files: FollowedFiles,
     /// Work on files, which happens on other threads.
-    pub(super) errands: Errands,
-    /// Who waits for the files of orders and exceptions that are being read.
-    pub(super) reading: Vec<u64>,
-    /// Reloads and rollbacks that wait for their files.
-    pub(super) wishes: Wishes,
-    pub(super) done: (mpsc::Sender<Done>, mpsc::Receiver<Done>),
-    pub(super) tickets: Tickets,
-    pub(super) stage: Option<Stage>,
-    pub(super) waiting: Vec<Waiting>,
-    pub(super) unpublished: bool,
-    /// Why.
-    pub(super) causes: Vec<Cause>,
-    pub(super) journal: Journal,
-    /// Which version of the book the journal was told last.
-    pub(super) paged: u64,
-    /// What it was told that is wrong with files of orders.
-    pub(super) told_problems: Vec<String>,
-    /// The states of orders that were logged.
-    pub(super) order_states: OrderStates,
-    /// Where hits of lists are counted.
-    pub(super) slots: Slots,
-    pub(super) calendar: Calendar,
-    pub(super) plane: Following,
+    pub(crate) errands: Errands,
+    pub(crate) requests: Requests,
+    pub(crate) compiler: CompileQueue,
+    pub(crate) delta: DeltaJoin,
+    pub(crate) publication: Publication,
+    pub(crate) persist: Persistence,
+    pub(crate) rollback: Rollback,
+    pub(crate) record: Record,
+    /// How often lists and orders blocked.
+    pub(crate) hits: Hits,
 }
 
 impl Control {
-    /// A control plane that has read nothing yet. Nobody may ask, until the first generation.
-    pub(super) fn empty(
+    /// A control plane that has read nothing yet. It refuses all clients until the first generation.
+    pub(crate) fn empty(
         config: Config,
         keeper: Keeper,
         rails: Arc<Rails>,
         calendar: Calendar,
     ) -> Self {
         let hits = Hits::read(config.state.dir.as_deref());
-        let mut no_watch = None;
-        let (watch, touches) = Watch::start().unwrap_or_else(|error| {
-            no_watch = Some(format!("files can't be watched ({error})"));
-            Watch::none()
-        });
         let mut control = Self {
-            lists: config.lists.iter().cloned().map(ListState::new).collect(),
-            calendar,
+            lists: ListSources::new(&config),
+            configuration: Configuration::new(config),
             rails,
-            boot: config.clone(),
-            config,
-            started_at: Timestamp::now(),
-            published_at: Timestamp::now(),
-            config_problems: Vec::new(),
-            unwatched: no_watch.iter().cloned().collect(),
-            socket_problem: None,
-            images: Images::default(),
-            ready: Vec::new(),
-            joining: false,
-            stage_joining: false,
-            joined: mpsc::channel(1),
-            wanted: Vec::new(),
-            delta_is_full: false,
-            overfull: None,
-            compiling: false,
-            compiled: mpsc::channel(1),
-            base: None,
-            base_file: None,
-            keeper,
-            keeping: false,
-            unkept: false,
-            kept: mpsc::channel(1),
-            keep_again: None,
-            imaged: 0,
-            hits,
-            held: None,
-            unheld: None,
-            rolling: None,
-            epoch: 0,
-            joining_since: 0,
-            compiling_since: 0,
-            next: 1,
-            publisher: Publisher::new(Snapshot::default()),
-            watch,
-            no_watch,
-            unfollowed: true,
-            touches,
-            errands: Errands::new(),
-            reading: Vec::new(),
-            wishes: Wishes::default(),
-            done: mpsc::channel(256),
-            tickets: Tickets::default(),
+            calendar,
             stage: None,
-            waiting: Vec::new(),
-            unpublished: true,
-            causes: vec![Cause::Start],
-            journal: Journal::default(),
-            paged: 0,
-            told_problems: Vec::new(),
-            order_states: OrderStates::default(),
-            slots: Slots::default(),
-            plane: Following::default(),
+            files: FollowedFiles::start(),
+            errands: Errands::new(),
+            requests: Requests::default(),
+            compiler: CompileQueue::new(),
+            delta: DeltaJoin::new(),
+            publication: Publication::new(),
+            persist: Persistence::new(keeper),
+            rollback: Rollback::default(),
+            record: Record::default(),
+            hits,
         };
         control.start_following();
         control
@@ -222,12 +98,12 @@ impl Control {
 
     /// A reader of the snapshot in force.
     pub fn reader(&self) -> Reader {
-        self.publisher.reader()
+        self.publication.publisher.reader()
     }
 
     /// The generation in force.
     pub fn generation(&self) -> u64 {
-        self.publisher.current().generation
+        self.publication.publisher.current().generation
     }
 
     /// Follows files, requests and hang-ups until `stop`, and has `plane` follow the configuration.
@@ -238,7 +114,7 @@ impl Control {
         plane: Arc<dyn DataPlane>,
         stop: CancellationToken,
     ) {
-        self.plane = Following::new(plane);
+        self.publication.plane = Following::new(plane);
         let mut sweep = interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut reclaim: Option<Instant> = Some(Instant::now());
@@ -246,7 +122,7 @@ impl Control {
         loop {
             let now = Instant::now();
             let lists = self.all_lists().filter_map(|list| list.due()).min();
-            let idle = !self.errands.is_running(&Errand::Book) && !self.stage_joining;
+            let idle = !self.errands.is_running(&Errand::Book) && !self.delta.stage_joining;
             let book = self.calendar.due().filter(|_| idle);
             let due = lists.into_iter().chain(book).min();
             // Every arm does a bounded amount of work and makes no call that may block for long, so that
@@ -256,7 +132,7 @@ impl Control {
                 Some(request) = requests.recv() => match request {
                     Request::Status(reply) => {
                         // Who asked may have left.
-                        let _ = reply.send(report::status(&self, self.plane.gauges()));
+                        let _ = reply.send(report::status(&self, self.publication.plane.gauges()));
                     }
                     Request::KnownOrders(reply) => _ = reply.send(report::known_orders(&self)),
                     Request::Reload(wish, user, reply) => {
@@ -270,12 +146,12 @@ impl Control {
                     Request::Orders(wish, user, reply) => self.look_at_order(&wish, user, reply),
                 },
                 Some(()) = hangups.recv() => self.hang_up(),
-                touched = self.touches.next() => self.touch(&touched),
+                touched = self.files.touches.next() => self.touch(&touched),
                 Some((errand, landed)) = self.errands.next() => self.land_errand(&errand, landed),
-                Some(done) = self.done.1.recv() => self.land(done),
-                Some(joined) = self.joined.1.recv() => self.land_joined(joined),
-                Some(compiled) = self.compiled.1.recv() => self.land_compiled(compiled),
-                Some(kept) = self.kept.1.recv() => self.land_kept(kept),
+                Some(done) = self.lists.done.1.recv() => self.land(done),
+                Some(joined) = self.delta.joined.1.recv() => self.land_joined(joined),
+                Some(compiled) = self.compiler.compiled.1.recv() => self.land_compiled(compiled),
+                Some(kept) = self.persist.kept.1.recv() => self.land_kept(kept),
                 () = sleep_until(due.unwrap_or(now + far)) => self.load_due(),
                 () = self.calendar.wait() => self.look_at_the_clock(),
                 _ = sweep.tick() => self.sweep(),
@@ -293,11 +169,11 @@ impl Control {
             self.start_following();
             self.roll_back_again();
             self.start_joining();
-            if self.unpublished {
+            if self.publication.is_due {
                 self.publish();
                 reclaim = Some(Instant::now() + RECLAIM);
             }
-            self.plane.follow();
+            self.publication.plane.follow();
             self.start_keeping();
             self.start_counting();
             self.start_compiling();
@@ -305,7 +181,7 @@ impl Control {
         }
         let generation = self.generation();
         self.keep_counts().await;
-        tokio::task::block_in_place(|| self.journal.close(generation));
+        tokio::task::block_in_place(|| self.record.journal.close(generation));
     }
 
     pub(super) fn look_at_the_clock(&mut self) {
@@ -317,7 +193,7 @@ impl Control {
     /// The lists in force, and those that a new configuration waits for.
     pub(super) fn all_lists(&mut self) -> impl Iterator<Item = &mut ListState> {
         let staged = self.stage.iter_mut().flat_map(|stage| &mut stage.fresh);
-        self.lists.iter_mut().chain(staged)
+        self.lists.active.iter_mut().chain(staged)
     }
 
     /// Has the files looked at that may be read, and reads lists that have none.
@@ -333,7 +209,7 @@ impl Control {
         let mut kept = Vec::new();
         let next = self.stage.as_ref().map(|stage| Arc::clone(&stage.rails));
         let staged = self.stage.iter_mut().flat_map(|stage| &mut stage.fresh);
-        let active = self.lists.iter_mut().map(|list| (list, false));
+        let active = self.lists.active.iter_mut().map(|list| (list, false));
         for (list, staged) in active.chain(staged.map(|list| (list, true))) {
             if !list.take_at_rest() {
                 continue;
@@ -341,11 +217,11 @@ impl Control {
             let rails = next.as_ref().filter(|_| staged).unwrap_or(&self.rails);
             let wanted = list.loaded.is_none() || list.refused.is_some() || list.is_outdated(rails);
             if wanted || !list.released.is_empty() || list.changed() {
-                let ticket = self.tickets.next();
+                let ticket = self.requests.tickets.next();
                 if is_large(list) {
-                    self.wanted.push(want(list, ticket, staged));
+                    self.compiler.wanted.push(want(list, ticket, staged));
                 } else {
-                    start_load(list, rails, ticket, &self.done.0);
+                    start_load(list, rails, ticket, &self.lists.done.0);
                 }
             } else {
                 kept.extend(list.promised.take());
@@ -377,7 +253,7 @@ impl Control {
             let fresh = self.stage.iter().flat_map(|stage| &stage.fresh);
             fresh.into_iter().any(|list| list.name() == name)
         };
-        for list in &mut self.lists {
+        for list in &mut self.lists.active {
             let mut free = released(wish, list.name());
             if fresh(list.name()) {
                 // What is released of a list that comes anew is not its old file.
@@ -395,13 +271,13 @@ impl Control {
                 || list.changed()
                 || (!list.frozen && list.is_outdated(&self.rails))
             {
-                list.request(self.tickets.next(), free, now)
+                list.request(self.requests.tickets.next(), free, now)
             } else {
                 continue;
             };
             waiting.tickets.insert(ticket);
         }
-        self.waiting.push(waiting);
+        self.requests.waiting.push(waiting);
     }
 
     /// Takes in the configuration's reloadable parts, once the lists that they bring are read.
@@ -423,28 +299,31 @@ impl Control {
         } = match newest {
             Ok(newest) => newest,
             Err(problems) => {
-                self.config_problems = problems.0.iter().map(ToString::to_string).collect();
-                self.tell_refused("configuration".to_owned(), self.config_problems.clone());
+                self.configuration.problems = problems.0.iter().map(ToString::to_string).collect();
+                self.tell_refused(
+                    "configuration".to_owned(),
+                    self.configuration.problems.clone(),
+                );
                 let refused = &mut waiting.report.problems;
-                refused.extend(self.config_problems.iter().cloned());
+                refused.extend(self.configuration.problems.iter().cloned());
                 tracing::error!(%problems, "configuration refused, the old one stays");
                 return;
             }
         };
-        if !problems.is_empty() && config != self.config {
+        if !problems.is_empty() && config != self.configuration.current {
             return self.refuse_configuration(waiting, problems);
         }
-        let change = change.filter(|_| config != self.config);
+        let change = change.filter(|_| config != self.configuration.current);
         let next = change.as_ref().map(|change| change.restart.as_slice());
-        let plane = next.unwrap_or(self.plane.restart());
-        waiting.report.restart = report::needs_restart(&self.boot, &config, plane);
-        let (config, problem) = match &self.held {
+        let plane = next.unwrap_or(self.publication.plane.restart());
+        waiting.report.restart = report::needs_restart(&self.configuration.boot, &config, plane);
+        let (config, problem) = match &self.rollback.hold {
             Some(hold) => self.without_held(config, hold),
             None => (config, None),
         };
         waiting.report.problems.extend(problem.clone());
         self.tell_held_back(problem);
-        if config == self.config && self.stage.is_none() {
+        if config == self.configuration.current && self.stage.is_none() {
             return;
         }
         waiting.staged = true;
@@ -452,15 +331,15 @@ impl Control {
         if self.stage.as_ref().is_none_or(is_other) {
             // One that waited is outdated; who waited for it waits for this one.
             let rails = rails.map_or_else(|| Arc::clone(&self.rails), Arc::new);
-            self.stage = Some(Stage::new(config, rails, change, &self.lists, files));
-            self.base.take_if(|base| base.staged);
+            self.stage = Some(Stage::new(config, rails, change, &self.lists.active, files));
+            self.compiler.base.take_if(|base| base.staged);
             self.follow();
         }
         let now = Instant::now();
         for list in self.stage.iter_mut().flat_map(|stage| &mut stage.fresh) {
             let free = released(wish, list.name());
             if list.loading.is_none() && (!free.is_empty() || list.loaded.is_none()) {
-                list.request_unwatched(self.tickets.next(), free, now);
+                list.request_unwatched(self.requests.tickets.next(), free, now);
             }
         }
     }

@@ -3,6 +3,7 @@
 
 pub mod admin;
 pub mod compile;
+mod configuration;
 pub mod control_loop;
 pub mod guard;
 pub mod journal;

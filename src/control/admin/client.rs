@@ -18,7 +18,7 @@ use crate::config::shown::Show;
 /// How long a server may take to tell something.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long it may take to do something: to read the largest lists anew takes it seconds.
-pub(in crate::control) const LONG_PATIENCE: Duration = Duration::from_secs(300);
+pub(crate) const LONG_PATIENCE: Duration = Duration::from_secs(300);
 
 /// Why a server could not be talked to.
 #[derive(Debug, thiserror::Error)]

@@ -32,7 +32,7 @@ const LAST_WAIT: Duration = Duration::from_secs(5);
 
 /// How often each list and order, by its source's name, blocked a query since an instant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(in crate::control) struct Counts {
+pub(crate) struct Counts {
     since: Timestamp,
     hits: BTreeMap<String, u64>,
 }
@@ -86,7 +86,7 @@ impl Counts {
 
 /// What is kept in the state directory.
 #[derive(Clone, Debug)]
-pub(in crate::control) struct Kept {
+pub(crate) struct Kept {
     dir: PathBuf,
     /// What servers before this one counted.
     before: Counts,
@@ -124,7 +124,7 @@ impl Kept {
 
 /// What is known of hits.
 #[derive(Debug)]
-pub(in crate::control) struct Hits {
+pub(crate) struct Hits {
     kept: Option<Kept>,
     /// When this server began to count.
     since: Timestamp,
@@ -136,7 +136,7 @@ pub(in crate::control) struct Hits {
 
 impl Hits {
     /// Reads the state directory. What can't be read is read again before it is written.
-    pub(in crate::control) fn read(dir: Option<&Path>) -> Self {
+    pub(crate) fn read(dir: Option<&Path>) -> Self {
         let since = Timestamp::now();
         let mut kept = dir.map(|dir| Kept {
             dir: dir.to_owned(),
@@ -159,13 +159,13 @@ impl Hits {
     }
 
     /// Since when hits are counted.
-    pub(in crate::control) fn since(&self) -> Timestamp {
+    pub(crate) fn since(&self) -> Timestamp {
         let kept = self.kept.as_ref();
         kept.map_or(self.since, |kept| kept.before.since)
     }
 
     /// Why the last ones are not on the disk, or those before are not known.
-    pub(in crate::control) fn problem(&self) -> Option<String> {
+    pub(crate) fn problem(&self) -> Option<String> {
         if let Some(problem) = &self.problem {
             return Some(format!("hits are not kept: {problem}"));
         }
@@ -180,8 +180,8 @@ impl Hits {
 
 impl Control {
     /// How often a source blocked a query since hits are counted; `None` if it was never in force.
-    pub(in crate::control) fn hits(&self, source: &str, gauges: &Gauges) -> Option<u64> {
-        let slot = self.slots.known(source);
+    pub(crate) fn hits(&self, source: &str, gauges: &Gauges) -> Option<u64> {
+        let slot = self.publication.slots.known(source);
         let now = slot.and_then(|slot| gauges.list_hits.get(slot).copied());
         let kept = self.hits.kept.as_ref();
         let before = kept.and_then(|kept| kept.before.hits.get(source).copied());
@@ -190,7 +190,7 @@ impl Control {
 
     /// What this server counted.
     fn counts(&self, gauges: &Gauges) -> BTreeMap<String, u64> {
-        let counts = self.slots.all().map(|(source, slot)| {
+        let counts = self.publication.slots.all().map(|(source, slot)| {
             let now = gauges.list_hits.get(slot).copied().unwrap_or(0);
             (source.to_owned(), now)
         });
@@ -198,7 +198,7 @@ impl Control {
     }
 
     /// Has the counts written, if that is due and they are other ones, or the last attempt left a problem.
-    pub(in crate::control) fn start_counting(&mut self) {
+    pub(crate) fn start_counting(&mut self) {
         let Some(mut kept) = self.hits.kept.clone() else {
             return;
         };
@@ -206,7 +206,7 @@ impl Control {
             return;
         }
         self.hits.due = Instant::now() + EVERY;
-        let counts = self.counts(&self.plane.gauges());
+        let counts = self.counts(&self.publication.plane.gauges());
         let is_written = kept.file.is_some() && self.hits.written == counts;
         if is_written && self.hits.problem().is_none() {
             return;
@@ -217,7 +217,7 @@ impl Control {
         self.errands.start(Errand::Count, places, work);
     }
 
-    pub(in crate::control) fn land_counted(&mut self, counted: Result<Box<Kept>, String>) {
+    pub(crate) fn land_counted(&mut self, counted: Result<Box<Kept>, String>) {
         match counted {
             Ok(kept) => {
                 if self.hits.problem.take().is_some() {
@@ -237,7 +237,7 @@ impl Control {
 
     /// Writes the last counts, at the server's end. Older ones that are being written come first: they would replace
     /// these, or be counted twice.
-    pub(in crate::control) async fn keep_counts(&mut self) {
+    pub(crate) async fn keep_counts(&mut self) {
         let written = timeout(LAST_WAIT, async {
             while self.errands.is_running(&Errand::Count) {
                 let Some((_, landed)) = self.errands.next().await else {
@@ -256,7 +256,7 @@ impl Control {
         let Some(mut kept) = self.hits.kept.clone() else {
             return;
         };
-        let counts = self.counts(&self.plane.gauges());
+        let counts = self.counts(&self.publication.plane.gauges());
         if let Err(problem) = tokio::task::block_in_place(|| kept.write(&counts)) {
             tracing::error!(problem, "hits since the last minute are lost");
         }
@@ -299,7 +299,11 @@ mod tests {
         let config = Config::load(&file).expect("a configuration");
         let control = tokio::task::block_in_place(|| Control::start(config, Arc::new(Still)));
         let mut control = control.expect("a first generation");
-        let slot = control.slots.of("order:x-1").expect("there is room");
+        let slot = control
+            .publication
+            .slots
+            .of("order:x-1")
+            .expect("there is room");
         let hits = Arc::new(AtomicU64::new(5));
         let counted = Arc::clone(&hits);
         let gauges = move || {
@@ -310,7 +314,7 @@ mod tests {
                 ..Gauges::default()
             }
         };
-        control.plane = Following::new(Arc::new(gauges));
+        control.publication.plane = Following::new(Arc::new(gauges));
         (control, hits)
     }
 
@@ -357,7 +361,7 @@ mod tests {
             let expected = BEFORE.replace(":3}", ":10}");
             assert_eq!(kept, expected);
             assert_eq!(control.hits.since().to_string(), "2026-01-01T00:00:00Z");
-            let gauges = control.plane.gauges();
+            let gauges = control.publication.plane.gauges();
             assert_eq!(control.hits("order:x-1", &gauges), Some(10));
         }
     }
@@ -431,7 +435,11 @@ mod tests {
         let config = Config::load(&file).expect("a configuration");
         let control = tokio::task::block_in_place(|| Control::start(config, Arc::new(Still)));
         let mut control = control.expect("a first generation");
-        let slot = control.slots.of("order:x-1").expect("there is room");
+        let slot = control
+            .publication
+            .slots
+            .of("order:x-1")
+            .expect("there is room");
         let gauges = move |hits: u64| {
             let mut list_hits = vec![0; usize::from(slot) + 1];
             list_hits[usize::from(slot)] = hits;
@@ -441,7 +449,7 @@ mod tests {
             }
         };
         for (hits, is_written) in [(3, true), (3, false), (5, true)] {
-            control.plane = Following::new(Arc::new(move || gauges(hits)));
+            control.publication.plane = Following::new(Arc::new(move || gauges(hits)));
             control.start_counting();
             assert!(!control.errands.is_running(&Errand::Count), "it is not due");
             control.hits.due = Instant::now();
@@ -460,7 +468,7 @@ mod tests {
         fs::create_dir(&path).expect("made");
         for (hits, is_alarm) in [(6, true), (6, false)] {
             control.hits.due = Instant::now();
-            control.plane = Following::new(Arc::new(move || gauges(hits)));
+            control.publication.plane = Following::new(Arc::new(move || gauges(hits)));
             control.start_counting();
             while control.errands.is_running(&Errand::Count) {
                 let (errand, landed) = control.errands.next().await.expect("it ends");

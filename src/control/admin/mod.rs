@@ -2,9 +2,9 @@
 
 pub mod api;
 pub mod client;
-pub(in crate::control) mod hits;
-pub(in crate::control) mod preparing;
-pub(in crate::control) mod report;
+pub(crate) mod hits;
+pub(crate) mod preparing;
+pub(crate) mod report;
 pub mod requests;
 pub mod socket;
 pub mod status;

@@ -23,14 +23,14 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const WAITING_MAX: usize = 64;
 
 /// A reload or a rollback that waits for its files.
-pub(in crate::control) enum Wish {
+pub(crate) enum Wish {
     Reload(ReloadRequest, Cause, Option<oneshot::Sender<ReloadReport>>),
     Rollback(RollbackRequest, Cause, oneshot::Sender<ReloadReport>),
 }
 
 /// Those that wait; the first one's files are read while one is under way.
 #[derive(Default)]
-pub(in crate::control) struct Wishes {
+pub(crate) struct Wishes {
     waiting: VecDeque<Wish>,
     under_way: Option<Wish>,
     /// The files that were read for it.
@@ -38,48 +38,48 @@ pub(in crate::control) struct Wishes {
 }
 
 /// The configuration's file as it is now.
-pub(in crate::control) struct Newest {
-    pub(in crate::control) config: Config,
+pub(crate) struct Newest {
+    pub(crate) config: Config,
     /// Why it can't be taken, if it is another one than is in force.
-    pub(in crate::control) problems: Vec<String>,
+    pub(crate) problems: Vec<String>,
     /// Its guard rails, if it is another configuration than the one in force.
-    pub(in crate::control) rails: Option<Rails>,
+    pub(crate) rails: Option<Rails>,
     /// What the data plane has ready for it.
-    pub(in crate::control) change: Option<Change>,
+    pub(crate) change: Option<Change>,
 }
 
 /// What a reload needs of files.
-pub(in crate::control) struct Prepared {
+pub(crate) struct Prepared {
     /// The configuration in force while they were read.
-    pub(in crate::control) config: Config,
+    pub(crate) config: Config,
     /// `None` for the built-in configuration.
-    pub(in crate::control) newest: Option<Result<Newest, Problems>>,
+    pub(crate) newest: Option<Result<Newest, Problems>>,
     /// The guard's files of the configuration in force.
-    pub(in crate::control) rails: Rails,
+    pub(crate) rails: Rails,
     /// The files of all lists, those of the new configuration too.
-    pub(in crate::control) files: Files,
+    pub(crate) files: Files,
 }
 
 impl Control {
     /// Takes a reload or a rollback.
-    pub(in crate::control) fn wish(&mut self, wish: Wish) {
-        if self.wishes.waiting.len() == WAITING_MAX {
+    pub(crate) fn wish(&mut self, wish: Wish) {
+        if self.requests.queue.waiting.len() == WAITING_MAX {
             return self.answer_unheard(wish, "too many others wait");
         }
-        self.wishes.waiting.push_back(wish);
+        self.requests.queue.waiting.push_back(wish);
     }
 
     /// Reads the files for the next one, or acts on it when they are read.
-    pub(in crate::control) fn prepare(&mut self) {
+    pub(crate) fn prepare(&mut self) {
         // While a new configuration is joined, it is in no place where it could be found.
-        if self.stage_joining || self.rolling.is_some() {
+        if self.delta.stage_joining || self.rollback.rolling.is_some() {
             return;
         }
-        if let Some(prepared) = self.wishes.prepared.take() {
-            match self.wishes.under_way.take() {
+        if let Some(prepared) = self.requests.queue.prepared.take() {
+            match self.requests.queue.under_way.take() {
                 // Another configuration came into force meanwhile: what is ready is a change of the one before.
-                Some(wish) if prepared.config != self.config => {
-                    self.wishes.waiting.push_front(wish);
+                Some(wish) if prepared.config != self.configuration.current => {
+                    self.requests.queue.waiting.push_front(wish);
                 }
                 Some(Wish::Reload(wish, cause, reply)) => {
                     self.reload(&wish, cause, reply, *prepared);
@@ -90,27 +90,30 @@ impl Control {
                 None => {}
             }
         }
-        if self.wishes.under_way.is_some() || self.rolling.is_some() {
+        if self.requests.queue.under_way.is_some() || self.rollback.rolling.is_some() {
             return;
         }
-        let next = self.wishes.waiting.front();
+        let next = self.requests.queue.waiting.front();
         // A rollback to a generation needs no file outside of the state directory, and may be the way out
         // when others hang.
         let is_hold = matches!(next, Some(Wish::Rollback(wish, ..)) if wish.generation.is_some());
         if self.errands.is_running(&Errand::Prepare) && !is_hold {
             return;
         }
-        let wish = match self.wishes.waiting.pop_front() {
+        let wish = match self.requests.queue.waiting.pop_front() {
             Some(Wish::Rollback(wish, cause, reply)) if is_hold => {
                 return self.roll_back(wish, cause, reply, None);
             }
             Some(wish) => wish,
             None => return,
         };
-        self.wishes.under_way = Some(wish);
-        let (now, boot) = (self.config.clone(), self.boot.overrides.clone());
+        self.requests.queue.under_way = Some(wish);
+        let (now, boot) = (
+            self.configuration.current.clone(),
+            self.configuration.boot.overrides.clone(),
+        );
         let (rails, staged) = (self.rails.clone(), self.stage.is_some());
-        let plane = self.plane.plane();
+        let plane = self.publication.plane.plane();
         let mut places = vec!["the configuration and the files that it names".to_owned()];
         if let Origin::File(path) = &now.origin {
             places.insert(0, path.shown().to_string());
@@ -165,18 +168,18 @@ impl Control {
     }
 
     /// Takes the files that were read for one.
-    pub(in crate::control) fn land_prepared(&mut self, prepared: Option<Box<Prepared>>) {
+    pub(crate) fn land_prepared(&mut self, prepared: Option<Box<Prepared>>) {
         match prepared {
-            Some(prepared) if self.wishes.under_way.is_some() => {
-                for list in &mut self.lists {
+            Some(prepared) if self.requests.queue.under_way.is_some() => {
+                for list in &mut self.lists.active {
                     list.set_looked(&prepared.files);
                 }
-                self.wishes.prepared = Some(prepared);
+                self.requests.queue.prepared = Some(prepared);
             }
             // Whoever asked was answered when it took too long.
             Some(_) => {}
             None => {
-                if let Some(wish) = self.wishes.under_way.take() {
+                if let Some(wish) = self.requests.queue.under_way.take() {
                     let why = "reading its files broke off inside tapis, which is a bug; please report it";
                     self.answer_unheard(wish, why);
                 }
@@ -185,17 +188,17 @@ impl Control {
     }
 
     /// Answers those whose files take too long to be read.
-    pub(in crate::control) fn give_up_preparing(&mut self) {
+    pub(crate) fn give_up_preparing(&mut self) {
         let errands = [Errand::Prepare, Errand::Rollback];
         let mut ages = errands.iter().filter_map(|errand| self.errands.age(errand));
         if ages.all(|age| age < PATIENCE) {
             return;
         }
         // A rollback that has started is not among them: its hold may be on the disk already.
-        let under_way = self.wishes.under_way.take();
+        let under_way = self.requests.queue.under_way.take();
         let all: Vec<_> = under_way
             .into_iter()
-            .chain(self.wishes.waiting.drain(..))
+            .chain(self.requests.queue.waiting.drain(..))
             .collect();
         for wish in all {
             self.answer_unheard(wish, "the file system does not answer; see `tapis status`");
@@ -210,7 +213,7 @@ impl Control {
         tracing::error!(why, "{what}");
         let mut waiting = Waiting::new(cause, reply);
         waiting.report.problems.push(format!("{what}: {why}"));
-        self.waiting.push(waiting);
+        self.requests.waiting.push(waiting);
     }
 }
 
@@ -232,19 +235,22 @@ mod tests {
         let cause = Cause::Start;
         control.wish(Wish::Reload(ReloadRequest::default(), cause, Some(reply)));
         control.prepare();
-        while control.wishes.prepared.is_none() {
+        while control.requests.queue.prepared.is_none() {
             let (errand, landed) = control.errands.next().await.expect("it ends");
             control.land_errand(&errand, landed);
         }
-        control.config.server.id = Some("another.example".to_owned());
+        control.configuration.current.server.id = Some("another.example".to_owned());
         control.prepare();
         assert_eq!(answer.try_recv().err(), Some(TryRecvError::Empty));
-        assert!(control.wishes.under_way.is_some(), "it is prepared again");
-        while control.wishes.prepared.is_none() {
+        assert!(
+            control.requests.queue.under_way.is_some(),
+            "it is prepared again"
+        );
+        while control.requests.queue.prepared.is_none() {
             let (errand, landed) = control.errands.next().await.expect("it ends");
             control.land_errand(&errand, landed);
         }
         control.prepare();
-        assert!(control.wishes.under_way.is_none(), "it is acted on");
+        assert!(control.requests.queue.under_way.is_none(), "it is acted on");
     }
 }

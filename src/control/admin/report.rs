@@ -30,16 +30,16 @@ const HANGS_SECS: u64 = 30;
 /// Rules of a list that guards left out, or warn of, which are logged each time that it is read.
 const LOGGED: usize = 10;
 
-pub(in crate::control) fn status(control: &Control, gauges: Gauges) -> Status {
+pub(crate) fn status(control: &Control, gauges: Gauges) -> Status {
     let told = |state: &ListState| {
         let hits = control.hits(&state.source.name, &gauges);
-        let hold = control.held.as_ref().filter(|_| state.frozen);
+        let hold = control.rollback.hold.as_ref().filter(|_| state.frozen);
         ListStatus {
             held_as: hold.map(|hold| hold.generation),
             ..list(state, hits, &control.rails)
         }
     };
-    let lists: Vec<_> = control.lists.iter().map(told).collect();
+    let lists: Vec<_> = control.lists.active.iter().map(told).collect();
     let staged = control.stage.iter().flat_map(|stage| &stage.fresh);
     let alarms = lists
         .iter()
@@ -50,45 +50,69 @@ pub(in crate::control) fn status(control: &Control, gauges: Gauges) -> Status {
                 .as_ref()
                 .map(|alarm| format!("{}: {alarm}", list.name))
         })
-        .chain(control.config_problems.iter().cloned())
-        .chain(control.socket_problem.clone())
+        .chain(control.configuration.problems.iter().cloned())
+        .chain(control.configuration.socket_problem.clone())
         .chain(control.rails.problems().iter().cloned())
         .chain(control.calendar.problems())
         .chain(control.errands.problems())
-        .chain(control.lists.iter().chain(staged).filter_map(hangs))
+        .chain(control.lists.active.iter().chain(staged).filter_map(hangs))
         .chain(
             control
+                .persist
                 .keeper
                 .problem()
                 .map(|problem| format!("what is in force is not kept: {problem}")),
         )
         .chain(control.hits.problem())
-        .chain(control.journal.problem())
-        .chain(control.journal.losses())
-        .chain(control.held.as_ref().map(Hold::told))
-        .chain(control.held.iter().flat_map(|hold| hold.unrestored.clone()))
-        .chain(control.unheld.clone())
-        .chain(control.overfull.iter().map(|(_, problem)| problem.clone()))
-        .chain(compose::problems(&control.config))
+        .chain(control.record.journal.problem())
+        .chain(control.record.journal.losses())
+        .chain(control.rollback.hold.as_ref().map(Hold::told))
+        .chain(
+            control
+                .rollback
+                .hold
+                .iter()
+                .flat_map(|hold| hold.unrestored.clone()),
+        )
+        .chain(control.rollback.unheld.clone())
+        .chain(
+            control
+                .compiler
+                .overfull
+                .iter()
+                .map(|(_, problem)| problem.clone()),
+        )
+        .chain(compose::problems(&control.configuration.current))
         .chain(gauges.problems.iter().cloned())
         .collect::<Vec<_>>();
     let degraded = !alarms.is_empty();
     Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
-        started_at: control.started_at,
-        config: match &control.config.origin {
+        started_at: control.configuration.started_at,
+        config: match &control.configuration.current.origin {
             Origin::BuiltIn => None,
             Origin::File(path) => Some(provenance::recorded(path)),
         },
-        state_dir: control.boot.state.dir.as_deref().map(provenance::recorded),
-        journal: control.boot.journal.as_deref().map(provenance::recorded),
+        state_dir: control
+            .configuration
+            .boot
+            .state
+            .dir
+            .as_deref()
+            .map(provenance::recorded),
+        journal: control
+            .configuration
+            .boot
+            .journal
+            .as_deref()
+            .map(provenance::recorded),
         generation: control.generation(),
-        published_at: control.published_at,
+        published_at: control.publication.published_at,
         images: [
-            &control.images.base,
-            &control.images.delta,
-            &control.images.orders,
+            &control.publication.images.base,
+            &control.publication.images.delta,
+            &control.publication.images.orders,
         ]
         .into_iter()
         .flatten()
@@ -97,9 +121,13 @@ pub(in crate::control) fn status(control: &Control, gauges: Gauges) -> Status {
         degraded,
         alarms: alarms
             .into_iter()
-            .chain(control.unwatched.iter().cloned())
+            .chain(control.files.unwatched.iter().cloned())
             .collect(),
-        restart: needs_restart(&control.boot, &control.config, control.plane.restart()),
+        restart: needs_restart(
+            &control.configuration.boot,
+            &control.configuration.current,
+            control.publication.plane.restart(),
+        ),
         lists,
         orders: orders(control, &gauges),
         gauges,
@@ -119,7 +147,7 @@ fn orders(control: &Control, gauges: &Gauges) -> OrdersStatus {
     let (book, now) = (&control.calendar.book, control.calendar.now());
     let mut status = OrdersStatus {
         next_change: book.next(now),
-        warnings: book.warnings(control.lists.iter().map(ListState::name)),
+        warnings: book.warnings(control.lists.active.iter().map(ListState::name)),
         hits_since: Some(control.hits.since()),
         ..OrdersStatus::default()
     };
@@ -156,7 +184,7 @@ fn orders(control: &Control, gauges: &Gauges) -> OrdersStatus {
     status
 }
 
-pub(in crate::control) fn known_orders(control: &Control) -> KnownOrders {
+pub(crate) fn known_orders(control: &Control) -> KnownOrders {
     let (book, now) = (&control.calendar.book, control.calendar.now());
     let order = |Known { order, life }: Known<'_>| {
         let known = KnownOrder {
@@ -250,11 +278,7 @@ fn list(state: &ListState, hits: Option<u64>, rails: &Rails) -> ListStatus {
 
 /// The keys that differ between two configurations and count only after a restart, with those that the data plane
 /// can't follow before one.
-pub(in crate::control) fn needs_restart(
-    boot: &Config,
-    now: &Config,
-    plane: &[String],
-) -> Vec<String> {
+pub(crate) fn needs_restart(boot: &Config, now: &Config, plane: &[String]) -> Vec<String> {
     let (server, next) = (&boot.server, &now.server);
     let (state, next_state) = (&boot.state, &now.state);
     let differing = [
@@ -287,7 +311,7 @@ pub(in crate::control) fn needs_restart(
 }
 
 /// Tells how reading a list ended.
-pub(in crate::control) fn log_load(list: &ListState, result: Result<&Loaded, &Refusal>) {
+pub(crate) fn log_load(list: &ListState, result: Result<&Loaded, &Refusal>) {
     let name = list.name();
     let loaded = match result {
         Ok(loaded) => loaded,
@@ -389,7 +413,7 @@ mod tests {
         let control = Control::start(old, Arc::new(Still));
         let mut control = control.expect("a first generation");
         let rails = Arc::clone(&control.rails);
-        let stage = Stage::new(new, rails, None, &control.lists, &Files::new());
+        let stage = Stage::new(new, rails, None, &control.lists.active, &Files::new());
         control.stage.insert(stage).fresh[0].start(1);
         let alarms = |control: &Control| status(control, Gauges::default()).alarms.join("; ");
         assert!(!alarms(&control).contains("slow"));

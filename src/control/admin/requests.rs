@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::preparing::Wish;
+use super::preparing::Wishes;
 use crate::control::admin::status::{
     KnownOrders, OrdersRequest, ReloadReport, ReloadRequest, RollbackRequest, Status, UnusedLines,
 };
@@ -32,33 +33,39 @@ pub enum Request {
 
 /// Numbers for readings that somebody may wait for. No two are equal.
 #[derive(Debug, Default)]
-pub(in crate::control) struct Tickets(u64);
+pub(crate) struct Tickets(u64);
 
 impl Tickets {
-    pub(in crate::control) fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 += 1;
         self.0
     }
 }
 
+/// Requests that are not answered yet.
+#[derive(Default)]
+pub(crate) struct Requests {
+    /// Reloads and rollbacks that wait for their files.
+    pub(crate) queue: Wishes,
+    pub(crate) tickets: Tickets,
+    pub(crate) waiting: Vec<Waiting>,
+}
+
 /// A reload that waits for its loads.
-pub(in crate::control) struct Waiting {
-    pub(in crate::control) tickets: HashSet<u64>,
+pub(crate) struct Waiting {
+    pub(crate) tickets: HashSet<u64>,
     /// It waits for the new configuration, too.
-    pub(in crate::control) staged: bool,
-    pub(in crate::control) report: ReloadReport,
+    pub(crate) staged: bool,
+    pub(crate) report: ReloadReport,
     /// It is about the configuration, too.
-    pub(in crate::control) is_reload: bool,
+    pub(crate) is_reload: bool,
     /// Who wishes it.
-    pub(in crate::control) cause: Cause,
+    pub(crate) cause: Cause,
     reply: Option<oneshot::Sender<ReloadReport>>,
 }
 
 impl Waiting {
-    pub(in crate::control) fn new(
-        cause: Cause,
-        reply: Option<oneshot::Sender<ReloadReport>>,
-    ) -> Self {
+    pub(crate) fn new(cause: Cause, reply: Option<oneshot::Sender<ReloadReport>>) -> Self {
         Self {
             tickets: HashSet::new(),
             staged: false,
@@ -71,7 +78,7 @@ impl Waiting {
 }
 
 impl Control {
-    pub(in crate::control) fn hang_up(&mut self) {
+    pub(crate) fn hang_up(&mut self) {
         let signal = "SIGHUP".to_owned();
         self.wish(Wish::Reload(
             ReloadRequest::default(),
@@ -81,14 +88,14 @@ impl Control {
     }
 
     /// Reads an order's file at once: its writer is done.
-    pub(in crate::control) fn look_at_order(
+    pub(crate) fn look_at_order(
         &mut self,
         wish: &OrdersRequest,
         user: u32,
         reply: oneshot::Sender<ReloadReport>,
     ) {
         let mut waiting = Waiting::new(wish.cause(user), Some(reply));
-        let ticket = self.tickets.next();
+        let ticket = self.requests.tickets.next();
         waiting.tickets.insert(ticket);
         self.calendar.asked.wished.push(Wished {
             path: wish.path.clone(),
@@ -96,28 +103,28 @@ impl Control {
             ticket,
             at: Instant::now(),
         });
-        self.waiting.push(waiting);
+        self.requests.waiting.push(waiting);
     }
 
     /// Has read what changed of orders and exceptions.
-    pub(in crate::control) fn refresh_book(&mut self, waiting: &mut Waiting) {
+    pub(crate) fn refresh_book(&mut self, waiting: &mut Waiting) {
         self.calendar.asked.refresh = true;
         // A loss that this reload finds itself is not confirmed by it.
         self.calendar.asked.confirms_loss |= self.calendar.book.has_loss();
-        let ticket = self.tickets.next();
+        let ticket = self.requests.tickets.next();
         waiting.tickets.insert(ticket);
         self.calendar.asked.tickets.push(ticket);
     }
 
     /// Answers reloads of which all is read and in force.
-    pub(in crate::control) fn answer_waiting(&mut self) {
+    pub(crate) fn answer_waiting(&mut self) {
         let generation = self.generation();
         let ready = |waiting: &mut Waiting| waiting.tickets.is_empty() && !waiting.staged;
-        let ready: Vec<_> = self.waiting.extract_if(.., ready).collect();
+        let ready: Vec<_> = self.requests.waiting.extract_if(.., ready).collect();
         for mut waiting in ready {
             self.complete(&mut waiting.report, waiting.is_reload);
             waiting.report.generation = generation;
-            waiting.report.held_as = self.held.as_ref().map(|hold| hold.generation);
+            waiting.report.held_as = self.rollback.hold.as_ref().map(|hold| hold.generation);
             let failed = waiting.report.problems.len();
             let report = &waiting.report;
             let (loaded, changed) = (report.loaded.join(", "), report.changed.join(", "));
@@ -131,7 +138,7 @@ impl Control {
 
     /// Adds what is known of the lists, and what is likely not meant in the configuration.
     fn complete(&self, report: &mut ReloadReport, is_reload: bool) {
-        for list in &self.lists {
+        for list in &self.lists.active {
             let name = list.name();
             if list.loading.is_some() {
                 report.reading.push(name.to_owned());
@@ -151,7 +158,7 @@ impl Control {
             }
         }
         if is_reload {
-            report.warnings = compose::warnings(&self.config);
+            report.warnings = compose::warnings(&self.configuration.current);
             for warning in &report.warnings {
                 tracing::warn!("{warning}");
             }

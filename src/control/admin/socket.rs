@@ -416,7 +416,7 @@ fn admits(directory: &fs::Metadata, group: u32) -> bool {
 
 /// The user of the server at the other end of a stream to `path`, unless it is one that `user` may trust: its
 /// own, root's, or one of another user in a folder that is that user's alone.
-pub(in crate::control) fn untrusted(stream: &UnixStream, path: &Path, user: u32) -> Option<u32> {
+pub(crate) fn untrusted(stream: &UnixStream, path: &Path, user: u32) -> Option<u32> {
     // A stream with an end that the system does not know has no owner.
     let server = stream.peer_cred().map_or(u32::MAX, |server| server.uid());
     (!trusts(user, server, path)).then_some(server)
@@ -459,7 +459,7 @@ fn is_alone_in(path: &Path, owner: u32) -> io::Result<bool> {
 
 /// Takes the next connection of a user who has access, and returns that user. Who is a member of a group
 /// is known to the system, which lets no other user open the socket.
-pub(in crate::control) async fn accept(
+pub(crate) async fn accept(
     listener: &UnixListener,
     access: Access,
 ) -> io::Result<(UnixStream, u32)> {

@@ -325,7 +325,7 @@ pub struct ReloadRequest {
 
 impl ReloadRequest {
     /// The same as a change's cause, for a user.
-    pub(in crate::control) fn cause(&self, user: u32) -> Cause {
+    pub(crate) fn cause(&self, user: u32) -> Cause {
         let accept = self.accept.iter().map(|list| format!(" --accept {list}"));
         let verb = format!("reload{}", accept.collect::<String>());
         Cause::Verb { verb, user }
@@ -343,7 +343,7 @@ pub struct OrdersRequest {
 
 impl OrdersRequest {
     /// The same as a change's cause, for a user.
-    pub(in crate::control) fn cause(&self, user: u32) -> Cause {
+    pub(crate) fn cause(&self, user: u32) -> Cause {
         let verb = self.verb.clone();
         Cause::Verb { verb, user }
     }
@@ -369,7 +369,7 @@ pub struct RollbackRequest {
 
 impl RollbackRequest {
     /// The same as a change's cause, for a user.
-    pub(in crate::control) fn cause(&self, user: u32) -> Cause {
+    pub(crate) fn cause(&self, user: u32) -> Cause {
         let verb = match self.generation {
             Some(generation) => format!("rollback {generation}"),
             None => "rollback --release".to_owned(),

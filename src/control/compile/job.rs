@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
+
 use crate::config::{Content, List};
 use crate::control::compile::child::{ChildError, Compiler};
 use crate::control::compile::plan::{Event, Outcome, Plan, PlanList};
@@ -24,34 +26,65 @@ use crate::policy::images::Images;
 
 /// A large list that is to be read.
 #[derive(Clone, Debug)]
-pub(in crate::control) struct Wanted {
+pub(crate) struct Wanted {
     /// The number of the load.
-    pub(in crate::control) ticket: u64,
-    pub(in crate::control) config: List,
-    pub(in crate::control) released: Guards,
-    pub(in crate::control) before: Vec<InForce>,
+    pub(crate) ticket: u64,
+    pub(crate) config: List,
+    pub(crate) released: Guards,
+    pub(crate) before: Vec<InForce>,
     /// It belongs to a configuration that is not in force.
-    pub(in crate::control) staged: bool,
+    pub(crate) staged: bool,
+}
+
+/// Large lists on their way through the compiler.
+pub(crate) struct CompileQueue {
+    /// Large lists that wait for it.
+    pub(crate) wanted: Vec<Wanted>,
+    /// Whether it is to move lists of the delta into the base.
+    pub(crate) delta_is_full: bool,
+    /// How many rules the delta had when that failed, and why.
+    pub(crate) overfull: Option<(u64, String)>,
+    /// Whether it runs.
+    pub(crate) compiling: bool,
+    /// The rollbacks that had ended when it started.
+    pub(crate) compiling_since: u64,
+    pub(crate) compiled: (mpsc::Sender<Compiled>, mpsc::Receiver<Compiled>),
+    /// The base that it made, until that is in force.
+    pub(crate) base: Option<NewBase>,
+}
+
+impl CompileQueue {
+    pub(crate) fn new() -> Self {
+        Self {
+            wanted: Vec::new(),
+            delta_is_full: false,
+            overfull: None,
+            compiling: false,
+            compiling_since: 0,
+            compiled: mpsc::channel(1),
+            base: None,
+        }
+    }
 }
 
 /// A compilation that ended.
-pub(in crate::control) struct Compiled {
-    pub(in crate::control) wanted: Vec<Wanted>,
-    pub(in crate::control) moved: Vec<ImageSource>,
-    pub(in crate::control) result: Result<Base, CompileError>,
+pub(crate) struct Compiled {
+    pub(crate) wanted: Vec<Wanted>,
+    pub(crate) moved: Vec<ImageSource>,
+    pub(crate) result: Result<Base, CompileError>,
 }
 
 /// What a compilation made.
-pub(in crate::control) struct Base {
-    pub(in crate::control) image: Arc<Image>,
+pub(crate) struct Base {
+    pub(crate) image: Arc<Image>,
     /// Its file, which has no number yet.
-    pub(in crate::control) place: PathBuf,
-    pub(in crate::control) outcome: Outcome,
+    pub(crate) place: PathBuf,
+    pub(crate) outcome: Outcome,
 }
 
 /// Why a compilation made nothing.
 #[derive(Debug, thiserror::Error)]
-pub(in crate::control) enum CompileError {
+pub(crate) enum CompileError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -76,23 +109,23 @@ impl CompileError {
 }
 
 /// All that a compilation needs to know.
-pub(in crate::control) struct Job {
-    pub(in crate::control) keeper: Keeper,
-    pub(in crate::control) patience: Duration,
+pub(crate) struct Job {
+    pub(crate) keeper: Keeper,
+    pub(crate) patience: Duration,
     /// The images in force; the delta only if it is to be relieved.
-    pub(in crate::control) images: Images,
+    pub(crate) images: Images,
     /// The lists of the new base, in their order; those that are not wanted are carried over.
-    pub(in crate::control) lists: Vec<List>,
-    pub(in crate::control) wanted: Vec<Wanted>,
+    pub(crate) lists: Vec<List>,
+    pub(crate) wanted: Vec<Wanted>,
     /// What those are judged by.
-    pub(in crate::control) rails: Arc<Rails>,
+    pub(crate) rails: Arc<Rails>,
     /// What the delta says of the lists that move from there into the base.
-    pub(in crate::control) moved: Vec<ImageSource>,
+    pub(crate) moved: Vec<ImageSource>,
 }
 
 impl Job {
     /// Compiles.
-    pub(in crate::control) async fn run(self) -> Compiled {
+    pub(crate) async fn run(self) -> Compiled {
         let result = self.compile().await;
         if let Err(error) = &result {
             // It may be for the base that rules were to be carried over from.
@@ -194,17 +227,18 @@ impl Job {
 impl Control {
     /// Starts the compiler if large lists wait for it, or the delta is to be relieved, unless it runs
     /// or what it made last is not in force yet.
-    pub(in crate::control) fn start_compiling(&mut self) {
+    pub(crate) fn start_compiling(&mut self) {
         // The next one carries over what the last one made, so that must be in force and kept.
-        let unkept = self.keeping || self.unkept || self.base_file.is_some();
-        let nothing = self.wanted.is_empty() && !self.delta_is_full;
+        let unkept =
+            self.persist.keeping || self.persist.unkept || self.persist.base_file.is_some();
+        let nothing = self.compiler.wanted.is_empty() && !self.compiler.delta_is_full;
         // A rollback replaces the base that it would carry over.
-        let rolling = self.rolling.is_some();
-        if self.compiling || nothing || self.joining || unkept || rolling {
+        let rolling = self.rollback.rolling.is_some();
+        if self.compiler.compiling || nothing || self.delta.joining || unkept || rolling {
             return;
         }
         self.reopen_staged();
-        if self.base.is_some() {
+        if self.compiler.base.is_some() {
             return;
         }
         let staged = |wanted: &Wanted| wanted.staged;
@@ -214,7 +248,7 @@ impl Control {
                 .iter()
                 .any(|loading| loading.ticket == wanted.ticket)
         };
-        let (wanted, gone) = std::mem::take(&mut self.wanted)
+        let (wanted, gone) = std::mem::take(&mut self.compiler.wanted)
             .into_iter()
             .partition::<Vec<_>, _>(awaited);
         for wanted in gone {
@@ -224,14 +258,14 @@ impl Control {
         let (now, later) = wanted
             .into_iter()
             .partition(|wanted| staged(wanted) == any_staged);
-        self.wanted = later;
+        self.compiler.wanted = later;
         let job = self.job(now);
         if job.wanted.is_empty() && job.moved.is_empty() {
             return;
         }
-        self.compiling = true;
-        self.compiling_since = self.epoch;
-        let send = self.compiled.0.clone();
+        self.compiler.compiling = true;
+        self.compiler.compiling_since = self.rollback.epoch;
+        let send = self.compiler.compiled.0.clone();
         let (wanted, moved) = (job.wanted.clone(), job.moved.clone());
         let running = tokio::spawn(job.run());
         tokio::spawn(async move {
@@ -248,10 +282,10 @@ impl Control {
     /// Lets large lists of a new configuration be compiled together: one that waits for another
     /// would wait in vain if that needed the compiler, too.
     fn reopen_staged(&mut self) {
-        if !self.wanted.iter().any(|wanted| wanted.staged) {
+        if !self.compiler.wanted.iter().any(|wanted| wanted.staged) {
             return;
         }
-        let Some(old) = self.base.take_if(|base| base.staged) else {
+        let Some(old) = self.compiler.base.take_if(|base| base.staged) else {
             return;
         };
         for wanted in old.wanted {
@@ -261,13 +295,15 @@ impl Control {
                 .into_iter()
                 .find(|list| list.name() == name && list.loading.is_none());
             if let Some(list) = list {
-                self.wanted.push(want(list, self.tickets.next(), true));
+                self.compiler
+                    .wanted
+                    .push(want(list, self.requests.tickets.next(), true));
             }
         }
     }
 
     /// A compilation of these lists, and of all others that are in the base.
-    pub(in crate::control) fn job(&mut self, wanted: Vec<Wanted>) -> Job {
+    pub(crate) fn job(&mut self, wanted: Vec<Wanted>) -> Job {
         let wants = |name: &str| {
             wanted
                 .iter()
@@ -275,16 +311,16 @@ impl Control {
         };
         let mut lists: Vec<List> = wanted.iter().map(|wanted| wanted.config.clone()).collect();
         // Large lists come first, and alone: what keeps others from moving is not theirs.
-        let moves = wanted.is_empty() && std::mem::take(&mut self.delta_is_full);
+        let moves = wanted.is_empty() && std::mem::take(&mut self.compiler.delta_is_full);
         let mut moved = Vec::new();
-        for list in &self.lists {
+        for list in &self.lists.active {
             if wants(list.name()).is_some() {
                 continue;
             }
             let file = list.config.content == Content::File;
-            if self.images.is_in_base(list.name()) {
+            if self.publication.images.is_in_base(list.name()) {
                 lists.push(list.config.clone());
-            } else if let Some(source) = self.images.in_delta(list.name())
+            } else if let Some(source) = self.publication.images.in_delta(list.name())
                 && moves
                 && file
             {
@@ -302,11 +338,16 @@ impl Control {
             .unwrap_or(&self.rails);
         Job {
             rails: Arc::clone(rails),
-            keeper: self.keeper.clone(),
-            patience: self.boot.state.deadline,
+            keeper: self.persist.keeper.clone(),
+            patience: self.configuration.boot.state.deadline,
             images: Images {
-                base: self.images.base.clone(),
-                delta: self.images.delta.clone().filter(|_| !moved.is_empty()),
+                base: self.publication.images.base.clone(),
+                delta: self
+                    .publication
+                    .images
+                    .delta
+                    .clone()
+                    .filter(|_| !moved.is_empty()),
                 ..Images::default()
             },
             lists,
@@ -316,9 +357,9 @@ impl Control {
     }
 
     /// Takes what a compilation made to be joined with the small lists, or tells why there is none.
-    pub(in crate::control) fn land_compiled(&mut self, compiled: Compiled) {
-        self.compiling = false;
-        if self.compiling_since != self.epoch {
+    pub(crate) fn land_compiled(&mut self, compiled: Compiled) {
+        self.compiler.compiling = false;
+        if self.compiler.compiling_since != self.rollback.epoch {
             // It is newer than what is held.
             for wanted in compiled.wanted {
                 self.no_longer_awaited(wanted.ticket);
@@ -371,7 +412,7 @@ impl Control {
             // Read, and in force with the configuration.
             self.settle_staged(&new);
         }
-        self.base = Some(new);
+        self.compiler.base = Some(new);
     }
 
     fn settle_staged(&mut self, new: &NewBase) {
@@ -385,16 +426,21 @@ impl Control {
             list.rules = None;
             list.settle(Ok(loaded), tokio::time::Instant::now());
             self.tell(wanted.ticket, |_| ());
-            for waiting in self.waiting.iter_mut().filter(|waiting| waiting.staged) {
+            for waiting in self
+                .requests
+                .waiting
+                .iter_mut()
+                .filter(|waiting| waiting.staged)
+            {
                 waiting.report.loaded.push(name.clone());
             }
         }
     }
 
     /// Tells that a list's newest state is not taken.
-    pub(in crate::control) fn refuse(&mut self, ticket: u64, refusal: Refusal) {
+    pub(crate) fn refuse(&mut self, ticket: u64, refusal: Refusal) {
         let staged = self.stage.iter_mut().flat_map(|stage| &mut stage.fresh);
-        let mut lists = self.lists.iter_mut().chain(staged);
+        let mut lists = self.lists.active.iter_mut().chain(staged);
         let Some(list) = lists.find(|list| carries(list, ticket)) else {
             return self.no_longer_awaited(ticket);
         };
@@ -415,17 +461,17 @@ impl Control {
 }
 
 /// A base that waits to come into force.
-pub(in crate::control) struct NewBase {
-    pub(in crate::control) wanted: Vec<Wanted>,
+pub(crate) struct NewBase {
+    pub(crate) wanted: Vec<Wanted>,
     /// What the delta said of lists that are in the base now.
-    pub(in crate::control) moved: Vec<ImageSource>,
-    pub(in crate::control) staged: bool,
-    pub(in crate::control) base: Base,
+    pub(crate) moved: Vec<ImageSource>,
+    pub(crate) staged: bool,
+    pub(crate) base: Base,
 }
 
 impl NewBase {
     /// What is known of the lists that were read for it.
-    pub(in crate::control) fn loaded(&self) -> impl Iterator<Item = (&Wanted, Loaded)> {
+    pub(crate) fn loaded(&self) -> impl Iterator<Item = (&Wanted, Loaded)> {
         let sources = &self.base.image.provenance().sources;
         self.wanted.iter().filter_map(|wanted| {
             let name = &wanted.config.source.name;
@@ -444,7 +490,7 @@ impl NewBase {
 }
 
 /// A wish for a list as load number `ticket`, unless another number was promised.
-pub(in crate::control) fn want(list: &mut ListState, ticket: u64, staged: bool) -> Wanted {
+pub(crate) fn want(list: &mut ListState, ticket: u64, staged: bool) -> Wanted {
     let loading = list.start(ticket);
     Wanted {
         ticket: loading.ticket,
@@ -456,12 +502,12 @@ pub(in crate::control) fn want(list: &mut ListState, ticket: u64, staged: bool) 
 }
 
 /// Whether a list is read by a process of its own.
-pub(in crate::control) fn is_large(list: &ListState) -> bool {
+pub(crate) fn is_large(list: &ListState) -> bool {
     is_large_file(list.looked())
 }
 
 /// The same, given its file as it was when it was looked at last.
-pub(in crate::control) fn is_large_file(file: Option<Signature>) -> bool {
+pub(crate) fn is_large_file(file: Option<Signature>) -> bool {
     file.is_some_and(|file| file.size() > SMALL)
 }
 

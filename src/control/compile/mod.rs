@@ -8,7 +8,7 @@
 mod batch;
 mod carried;
 pub mod child;
-pub(in crate::control) mod job;
+pub(crate) mod job;
 mod merge;
 pub mod plan;
 mod rss;

@@ -18,7 +18,7 @@ use crate::control::sources::lists::parse::{Bad, FileFormat, Tally};
 const FEW: usize = 1000;
 
 /// What the command follows that takes a list as it is.
-pub(in crate::control) const RELEASE: &str = ". To take it as it is: tapis reload";
+pub(crate) const RELEASE: &str = ". To take it as it is: tapis reload";
 
 /// What is in force of a list, or was before a rollback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,10 +36,7 @@ pub struct InForce {
 
 /// Guards that stay released for this state of the file. Those of its number of rules don't: that may be
 /// another one now, as guards leave out other rules.
-pub(in crate::control) fn released_before(
-    before: &[InForce],
-    signature: Option<Signature>,
-) -> Guards {
+pub(crate) fn released_before(before: &[InForce], signature: Option<Signature>) -> Guards {
     let same = before.iter().filter(|known| known.signature == signature);
     let released = same.flat_map(|known| known.released.iter());
     released
@@ -49,19 +46,19 @@ pub(in crate::control) fn released_before(
 
 /// A list's newest state, as far as it is known.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::control) struct Newest<'n> {
+pub(crate) struct Newest<'n> {
     /// The list.
-    pub(in crate::control) name: &'n str,
+    pub(crate) name: &'n str,
     /// Its file.
-    pub(in crate::control) path: &'n Path,
+    pub(crate) path: &'n Path,
     /// What stands in it.
-    pub(in crate::control) tally: &'n Tally,
+    pub(crate) tally: &'n Tally,
     /// Different rules that count; nothing while that is not known.
-    pub(in crate::control) rules: Option<usize>,
+    pub(crate) rules: Option<usize>,
     /// The file as it was when it was read.
-    pub(in crate::control) signature: Option<Signature>,
+    pub(crate) signature: Option<Signature>,
     /// When that was.
-    pub(in crate::control) at: Timestamp,
+    pub(crate) at: Timestamp,
 }
 
 /// The first line's problem, unless the whole file's format is known: what would mend that line would not make
@@ -195,7 +192,7 @@ impl fmt::Display for Held {
 }
 
 /// When a file was written, if that is longer ago than the limit.
-pub(in crate::control) fn too_old(
+pub(crate) fn too_old(
     signature: Option<Signature>,
     limits: &Limits,
     at: Timestamp,
@@ -206,7 +203,7 @@ pub(in crate::control) fn too_old(
 }
 
 /// What is to be said of a list in force whose file is too old.
-pub(in crate::control) fn aged(name: &str, path: &Path, limits: &Limits, since: Timestamp) -> Held {
+pub(crate) fn aged(name: &str, path: &Path, limits: &Limits, since: Timestamp) -> Held {
     Held {
         path: path.to_owned(),
         name: name.to_owned(),
@@ -220,7 +217,7 @@ pub(in crate::control) fn aged(name: &str, path: &Path, limits: &Limits, since: 
 
 /// Whether the newest state may replace the one in force, now that some guards are released. `before` is the state
 /// in force, if there is one, and the one before a rollback: what may replace either is taken.
-pub(in crate::control) fn judge(
+pub(crate) fn judge(
     newest: &Newest<'_>,
     before: &[InForce],
     limits: &Limits,

@@ -19,14 +19,9 @@ use crate::control::sources::lists::state::ListState;
 impl Control {
     /// Takes the guard's files that were read again for a configuration, unless a new configuration brings a guard of its own. Returns
     /// whether rules are held against other names now.
-    pub(in crate::control) fn reguard(
-        &mut self,
-        waiting: &mut Waiting,
-        of: &Config,
-        rails: Rails,
-    ) -> bool {
+    pub(crate) fn reguard(&mut self, waiting: &mut Waiting, of: &Config, rails: Rails) -> bool {
         // A new configuration may have come into force since the files were read.
-        if waiting.staged || *of != self.config {
+        if waiting.staged || *of != self.configuration.current {
             return false;
         }
         waiting.report.problems.extend_from_slice(rails.problems());
@@ -38,19 +33,28 @@ impl Control {
 
     /// Takes the guard of a new configuration. Whoever waits for that waits for the lists that are to
     /// be read again, too.
-    pub(in crate::control) fn take_rails(&mut self, rails: Arc<Rails>) {
+    pub(crate) fn take_rails(&mut self, rails: Arc<Rails>) {
         self.rails = rails;
         self.tell_guard();
         let now = Instant::now();
-        for list in self.lists.iter_mut().filter(|list| !list.frozen) {
+        for list in self.lists.active.iter_mut().filter(|list| !list.frozen) {
             if is_held(list) || list.is_outdated(&self.rails) {
-                let ticket = list.request(self.tickets.next(), Guards::NONE, now);
-                for waiting in self.waiting.iter_mut().filter(|waiting| waiting.staged) {
+                let ticket = list.request(self.requests.tickets.next(), Guards::NONE, now);
+                for waiting in self
+                    .requests
+                    .waiting
+                    .iter_mut()
+                    .filter(|waiting| waiting.staged)
+                {
                     waiting.tickets.insert(ticket);
                 }
             }
         }
-        let staged = self.waiting.iter_mut().filter(|waiting| waiting.staged);
+        let staged = self
+            .requests
+            .waiting
+            .iter_mut()
+            .filter(|waiting| waiting.staged);
         for waiting in staged {
             let problems = self.rails.problems();
             waiting.report.problems.extend_from_slice(problems);
@@ -58,26 +62,26 @@ impl Control {
     }
 
     /// Logs what is wrong with the guard's files.
-    pub(in crate::control) fn tell_guard(&self) {
+    pub(crate) fn tell_guard(&self) {
         for problem in self.rails.problems() {
             tracing::error!(problem, "a file of the guard is not as it should be");
         }
     }
 
     /// Has lists read again whose rules were held against other names.
-    pub(in crate::control) fn follow_guard(&mut self) {
+    pub(crate) fn follow_guard(&mut self) {
         if !self.rails.is_complete() {
             return;
         }
         let now = Instant::now();
-        for list in self.lists.iter_mut().filter(|list| !list.frozen) {
+        for list in self.lists.active.iter_mut().filter(|list| !list.frozen) {
             list.follow(&self.rails, now);
         }
     }
 
     /// Logs which lists in force have become too old.
-    pub(in crate::control) fn tell_aged(&mut self) {
-        for list in &mut self.lists {
+    pub(crate) fn tell_aged(&mut self) {
+        for list in &mut self.lists.active {
             if let Some(since) = list.ages(&self.rails) {
                 let name = list.name();
                 let told = aged(name, &list.source.path, self.rails.limits(), since);
@@ -88,11 +92,7 @@ impl Control {
 
     /// What of a reload's releases can't be meant, a sentence each.
     /// `in_vain`: a release is for what guards hold, as the configuration and their files are the same.
-    pub(in crate::control) fn misspelt(
-        &mut self,
-        wish: &ReloadRequest,
-        in_vain: bool,
-    ) -> Vec<String> {
+    pub(crate) fn misspelt(&mut self, wish: &ReloadRequest, in_vain: bool) -> Vec<String> {
         let (mut problems, rails) = (Vec::new(), Arc::clone(&self.rails));
         for text in &wish.accept {
             let read = release::read(text);
@@ -116,7 +116,7 @@ impl Control {
 }
 
 /// The guards that a reload releases for a list.
-pub(in crate::control) fn released(wish: &ReloadRequest, list: &str) -> Guards {
+pub(crate) fn released(wish: &ReloadRequest, list: &str) -> Guards {
     let all = wish
         .accept
         .iter()
@@ -126,7 +126,7 @@ pub(in crate::control) fn released(wish: &ReloadRequest, list: &str) -> Guards {
 }
 
 /// Whether a guard holds a list's newest state.
-pub(in crate::control) fn is_held(list: &ListState) -> bool {
+pub(crate) fn is_held(list: &ListState) -> bool {
     !guards(list).is_empty()
 }
 
@@ -167,7 +167,7 @@ mod tests {
         let control = tokio::task::block_in_place(|| Control::start(config, Arc::new(Still)));
         let mut control = control.expect("a first generation");
         if renamed {
-            control.config.server.id = Some("r1.resolver.example".to_owned());
+            control.configuration.current.server.id = Some("r1.resolver.example".to_owned());
         }
         let (requests, wishes) = mpsc::channel(1);
         let (_hang_up, hangups) = mpsc::channel(1);

@@ -2,7 +2,7 @@
 //! Refuses to overrule people: what a guard holds, its name releases.
 
 pub mod acceptance;
-pub(in crate::control) mod guarding;
+pub(crate) mod guarding;
 mod names;
 pub mod policy;
 pub mod protected;

@@ -45,7 +45,7 @@ impl Rails {
     }
 
     /// Without the files that the configuration names, as they can't be read.
-    pub(in crate::control) fn without_files(config: &Config, why: impl Display) -> Self {
+    pub(crate) fn without_files(config: &Config, why: impl Display) -> Self {
         let mut bare = config.clone();
         let files = [bare.guard.protect.take(), bare.guard.popular.take()];
         let mut rails = Self::read(&bare);
@@ -62,13 +62,13 @@ impl Rails {
     }
 
     /// Whether they know all names that no rule may cover. What is in force is not judged again by others.
-    pub(in crate::control) fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         self.is_complete
     }
 
     /// The same when these were in force before: of a file that has problems now, what was good then
     /// counts.
-    pub(in crate::control) fn read_again(&self, config: &Config) -> Self {
+    pub(crate) fn read_again(&self, config: &Config) -> Self {
         Self::read_after(Some(self), config)
     }
 
@@ -184,11 +184,7 @@ impl Rails {
 
 /// Identifies what rules of such a list are checked against. An allow list is not read again
 /// because other names are protected: none of its rules is left out.
-pub(in crate::control) fn digest<'w>(
-    wards: &'w Wards,
-    allow: &'w str,
-    list: Guarded,
-) -> Cow<'w, str> {
+pub(crate) fn digest<'w>(wards: &'w Wards, allow: &'w str, list: Guarded) -> Cow<'w, str> {
     match list.kind {
         Kind::Allow => allow.into(),
         _ if list.warn.is_empty() => wards.digest().into(),

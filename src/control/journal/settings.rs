@@ -92,7 +92,7 @@ fn texts(values: &[impl ToString]) -> Value {
 }
 
 /// What differs between two configurations: keys, new lists, and lists that are gone or in another order.
-pub(in crate::control) fn changed(was: &Config, now: &Config) -> Vec<String> {
+pub(crate) fn changed(was: &Config, now: &Config) -> Vec<String> {
     let of = |config: &Config| settings(config, config.lists.iter());
     let keys: Vec<_> = changes(&of(was), &of(now))
         .into_iter()

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use jiff::Timestamp;
@@ -24,7 +25,7 @@ const AGAIN: Duration = Duration::from_secs(30);
 
 /// Access to the state directory, for threads that may wait for it.
 #[derive(Clone)]
-pub(in crate::control) struct Keeper {
+pub(crate) struct Keeper {
     places: Arc<Mutex<Places>>,
     /// Why nothing is kept; by itself, as the other one is locked while the disk works.
     problem: Arc<Mutex<Option<String>>>,
@@ -49,12 +50,12 @@ struct Place {
 }
 
 /// Where a compiler writes to, and the images that it carries rules over from.
-pub(in crate::control) struct Desk {
-    pub(in crate::control) out: PathBuf,
-    pub(in crate::control) base: Option<PathBuf>,
-    pub(in crate::control) delta: Option<PathBuf>,
+pub(crate) struct Desk {
+    pub(crate) out: PathBuf,
+    pub(crate) base: Option<PathBuf>,
+    pub(crate) delta: Option<PathBuf>,
     /// It is not in the state directory.
-    pub(in crate::control) is_elsewhere: bool,
+    pub(crate) is_elsewhere: bool,
 }
 
 /// What is to be kept.
@@ -78,7 +79,7 @@ impl Keeper {
     ///
     /// # Errors
     /// When another process has it.
-    pub(in crate::control) fn open(state: &State) -> Result<Self, StoreError> {
+    pub(crate) fn open(state: &State) -> Result<Self, StoreError> {
         let mut places = Places {
             dir: state.dir.clone(),
             keep: state.keep,
@@ -111,13 +112,13 @@ impl Keeper {
     }
 
     /// Why the last attempt to keep something failed.
-    pub(in crate::control) fn problem(&self) -> Option<String> {
+    pub(crate) fn problem(&self) -> Option<String> {
         let problem = self.problem.lock();
         problem.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The images that were in force last, and their generation.
-    pub(in crate::control) fn restore(&self) -> Option<(Images, u64)> {
+    pub(crate) fn restore(&self) -> Option<(Images, u64)> {
         let mut places = self.places();
         let place = places.state.as_mut()?;
         let loaded = place.store.load();
@@ -143,7 +144,7 @@ impl Keeper {
     ///
     /// # Errors
     /// Why there are none, as a sentence.
-    pub(in crate::control) fn read_generation(
+    pub(crate) fn read_generation(
         &self,
         dir: &Path,
         journal: Option<&Path>,
@@ -157,7 +158,7 @@ impl Keeper {
     }
 
     /// Takes these images for those in force: the base lies on the disk already.
-    pub(in crate::control) fn adopt(&self, images: &Images, pair: Pair) {
+    pub(crate) fn adopt(&self, images: &Images, pair: Pair) {
         let mut places = self.places();
         if let (Some(place), Some(base)) = (&mut places.state, &images.base) {
             place.base = Some((Arc::clone(base), pair.base));
@@ -169,11 +170,7 @@ impl Keeper {
     ///
     /// # Errors
     /// When there is no room anywhere.
-    pub(in crate::control) fn desk(
-        &self,
-        images: &Images,
-        elsewhere: bool,
-    ) -> Result<Desk, StoreError> {
+    pub(crate) fn desk(&self, images: &Images, elsewhere: bool) -> Result<Desk, StoreError> {
         let mut places = self.places();
         if let Some(place) = places.state.as_mut().filter(|_| !elsewhere) {
             match place.desk(images) {
@@ -197,7 +194,7 @@ impl Keeper {
     }
 
     /// Lets the next compiler have the base written anew: what lies on the disk may be damaged.
-    pub(in crate::control) fn distrust(&self) {
+    pub(crate) fn distrust(&self) {
         let mut places = self.places();
         if let Some(place) = &mut places.state {
             place.base = None;
@@ -209,7 +206,7 @@ impl Keeper {
 
     /// Makes all work in the state directory wait until the guard is dropped.
     #[cfg(test)]
-    pub(in crate::control) fn stall(&self) -> impl Sized + '_ {
+    pub(crate) fn stall(&self) -> impl Sized + '_ {
         self.places()
     }
 
@@ -370,24 +367,62 @@ fn nothing() -> Arc<Image> {
     Arc::new(Builder::new().finish().expect("there is room for nothing"))
 }
 
+/// Whether the images in force are kept.
+pub(crate) struct Persistence {
+    pub(crate) keeper: Keeper,
+    /// Whether the images in force are being written.
+    pub(crate) keeping: bool,
+    /// Whether they differ from those that are kept.
+    pub(crate) unkept: bool,
+    /// Whether they could be written.
+    pub(crate) kept: (mpsc::Sender<bool>, mpsc::Receiver<bool>),
+    /// When to try again if they could not; the next generation tries earlier.
+    pub(crate) keep_again: Option<Instant>,
+    /// The generation since which the images are in force.
+    pub(crate) imaged: u64,
+    /// The file of a base that is in force and not kept yet.
+    pub(crate) base_file: Option<PathBuf>,
+}
+
+impl Persistence {
+    pub(crate) fn new(keeper: Keeper) -> Self {
+        Self {
+            keeper,
+            keeping: false,
+            unkept: false,
+            kept: mpsc::channel(1),
+            keep_again: None,
+            imaged: 0,
+            base_file: None,
+        }
+    }
+}
+
 impl Control {
     /// Starts to keep what is in force, if that is not on its way already.
-    pub(in crate::control) fn start_keeping(&mut self) {
-        if self.keep_again.is_some_and(|at| at <= Instant::now()) {
-            self.keep_again = None;
-            self.unkept = true;
+    pub(crate) fn start_keeping(&mut self) {
+        if self
+            .persist
+            .keep_again
+            .is_some_and(|at| at <= Instant::now())
+        {
+            self.persist.keep_again = None;
+            self.persist.unkept = true;
         }
         // A rollback under way has written from which generation on kept images are its own.
-        if self.keeping || self.rolling.is_some() || !std::mem::take(&mut self.unkept) {
+        if self.persist.keeping
+            || self.rollback.rolling.is_some()
+            || !std::mem::take(&mut self.persist.unkept)
+        {
             return;
         }
-        self.keeping = true;
+        self.persist.keeping = true;
         let keep = Keep {
-            images: self.images.clone(),
-            file: self.base_file.take(),
-            generation: self.imaged,
+            images: self.publication.images.clone(),
+            file: self.persist.base_file.take(),
+            generation: self.persist.imaged,
         };
-        let (keeper, send) = (self.keeper.clone(), self.kept.0.clone());
+        let (keeper, send) = (self.persist.keeper.clone(), self.persist.kept.0.clone());
         let writing = tokio::task::spawn_blocking(move || keeper.keep(&keep));
         tokio::spawn(async move {
             let kept = writing.await.unwrap_or_else(|_| {
@@ -400,9 +435,9 @@ impl Control {
     }
 
     /// Keeping what is in force ended. The disk may be full, or not mounted: it is tried again.
-    pub(in crate::control) fn land_kept(&mut self, kept: bool) {
-        self.keeping = false;
-        self.keep_again = (!kept).then(|| Instant::now() + AGAIN);
+    pub(crate) fn land_kept(&mut self, kept: bool) {
+        self.persist.keeping = false;
+        self.persist.keep_again = (!kept).then(|| Instant::now() + AGAIN);
     }
 }
 
@@ -414,8 +449,8 @@ mod tests {
 
     async fn end_keeping(control: &mut Control) {
         control.start_keeping();
-        assert!(control.keeping, "it is tried");
-        let kept = control.kept.1.recv().await.expect("it ends");
+        assert!(control.persist.keeping, "it is tried");
+        let kept = control.persist.kept.1.recv().await.expect("it ends");
         control.land_kept(kept);
     }
 
@@ -446,11 +481,11 @@ mod tests {
         let control = Control::start(config, Arc::new(Still));
         let mut control = control.expect("a first generation");
         end_keeping(&mut control).await;
-        let problem = control.keeper.problem().expect("an alarm");
+        let problem = control.persist.keeper.problem().expect("an alarm");
         assert!(problem.contains("past"), "{problem}");
-        assert!(!control.unkept, "the generation is kept");
+        assert!(!control.persist.unkept, "the generation is kept");
         assert_eq!(generation(&dir), control.generation());
-        assert!(control.keep_again.is_none());
+        assert!(control.persist.keep_again.is_none());
     }
 
     #[test]
@@ -492,24 +527,24 @@ mod tests {
             // The directory is not there, and nothing can be made in its place.
             fs::rename(&dir, folder.path().join("away")).expect("renamed");
             fs::write(&dir, "").expect("written");
-            control.unkept = true;
+            control.persist.unkept = true;
             control.publish();
             let images = control.generation();
             end_keeping(&mut control).await;
-            assert!(control.keeper.problem().is_some());
+            assert!(control.persist.keeper.problem().is_some());
             control.start_keeping();
-            assert!(!control.keeping, "not at once");
+            assert!(!control.persist.keeping, "not at once");
             fs::remove_file(&dir).expect("removed");
             fs::rename(folder.path().join("away"), &dir).expect("renamed");
             if by_generation {
                 // Another order, say.
                 control.publish();
             } else {
-                control.keep_again = Some(Instant::now());
+                control.persist.keep_again = Some(Instant::now());
             }
             end_keeping(&mut control).await;
-            assert_eq!(control.keeper.problem(), None);
-            assert_eq!(control.keep_again, None);
+            assert_eq!(control.persist.keeper.problem(), None);
+            assert_eq!(control.persist.keep_again, None);
             assert_eq!(generation(&dir), images, "that of the images");
         }
     }

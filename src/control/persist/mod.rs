@@ -1,7 +1,7 @@
 //! The state directory: the images that outlive the process, and rollbacks to earlier generations.
 
-pub(in crate::control) mod keeper;
-pub(in crate::control) mod restore;
-pub(in crate::control) mod rollback;
+pub(crate) mod keeper;
+pub(crate) mod restore;
+pub(crate) mod rollback;
 pub mod rollback_file;
 pub mod store;

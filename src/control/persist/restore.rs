@@ -23,11 +23,8 @@ use crate::policy::rule::{Action, Kind};
 impl Control {
     /// What is to be in force at a start: `newest`, which is of that generation, or what is held. A
     /// rollback may have ended before what it put in force was kept.
-    pub(in crate::control) fn restore_held(
-        &mut self,
-        newest: Option<(Images, u64)>,
-    ) -> Option<Images> {
-        let dir = self.config.state.dir.clone()?;
+    pub(crate) fn restore_held(&mut self, newest: Option<(Images, u64)>) -> Option<Images> {
+        let dir = self.configuration.current.state.dir.clone()?;
         let hold = match Hold::read(&dir) {
             Ok(hold) => hold,
             Err(problem) => {
@@ -38,7 +35,7 @@ impl Control {
         let Some(hold) = hold else {
             return newest.map(|(images, _)| images);
         };
-        let journal = self.config.journal.clone();
+        let journal = self.configuration.current.journal.clone();
         if let Some((images, _)) = newest.as_ref().filter(|(_, of)| *of >= hold.first) {
             // One that left the configuration meanwhile, and came back, is still held.
             let is_held =
@@ -49,17 +46,17 @@ impl Control {
         }
         let in_force = newest.as_ref().map(|(images, _)| images.clone());
         let read = read(
-            &self.keeper,
+            &self.persist.keeper,
             (&dir, journal.as_deref()),
             hold.generation,
             &in_force.unwrap_or_default(),
-            &self.config.lists,
+            &self.configuration.current.lists,
         );
         match read {
             Ok(Read { images, adopt, .. }) => {
                 adopt
                     .into_iter()
-                    .for_each(|pair| self.keeper.adopt(&images, pair));
+                    .for_each(|pair| self.persist.keeper.adopt(&images, pair));
                 self.hold_at_start(hold, journal.as_deref(), &images);
                 Some(images)
             }
@@ -78,7 +75,7 @@ impl Control {
     /// Holds what was held before the start. A running server refuses new lists of a configuration then, but a start
     /// has none to stay with: it reports what is not as it was.
     fn hold_at_start(&mut self, hold: Hold, journal: Option<&Path>, images: &Images) {
-        let (generation, lists) = (hold.generation, &self.config.lists);
+        let (generation, lists) = (hold.generation, &self.configuration.current.lists);
         let past = journal.and_then(|path| Past::read(path, Moment::Generation(generation)).ok());
         let is_held = |list: &List| {
             let is_held = hold.lists.contains(&list.source.name);
@@ -91,7 +88,7 @@ impl Control {
         for problem in missing.iter().filter(|new| !hold.unrestored.contains(new)) {
             tracing::warn!(problem, "not held");
         }
-        self.held = Some(Hold {
+        self.rollback.hold = Some(Hold {
             unrestored: missing,
             ..hold
         });
@@ -100,7 +97,7 @@ impl Control {
     /// A hold that can't be kept up must not come back later, when other images are in force.
     fn hold_nothing(&mut self, dir: &Path, problem: String) {
         tracing::error!(problem, "nothing is held");
-        self.unheld = Some(problem);
+        self.rollback.unheld = Some(problem);
         let path = dir.join(FILE);
         if let Err(error) = fs::rename(&path, path.with_extension("damaged")) {
             tracing::error!(path = %path.shown(), %error, "it can't be moved away");
@@ -112,12 +109,12 @@ impl Control {
 type Place<'i> = (&'i Arc<Image>, &'i ImageSource);
 
 /// What images record of a list; `None` if they have nothing of it as it is configured.
-pub(in crate::control) fn loaded(images: &Images, list: &List) -> Option<Loaded> {
+pub(crate) fn loaded(images: &Images, list: &List) -> Option<Loaded> {
     provenance::loaded(place(images, &list.source.name)?.1, list)
 }
 
 /// The same from whichever file the list was read, and however, with the list as it was read then.
-pub(in crate::control) fn kept(images: &Images, list: &List) -> Option<(List, Loaded)> {
+pub(crate) fn kept(images: &Images, list: &List) -> Option<(List, Loaded)> {
     provenance::kept(place(images, &list.source.name)?.1, list)
 }
 
@@ -154,7 +151,7 @@ fn place<'i>(images: &'i Images, name: &str) -> Option<Place<'i>> {
 ///
 /// # Errors
 /// When the copied rules are too many for an image.
-pub(in crate::control) fn compose(
+pub(crate) fn compose(
     generation: &Images,
     in_force: &Images,
     lists: &[List],
@@ -198,7 +195,7 @@ fn has(base: Option<&Image>, wanted: &ImageSource) -> bool {
 
 /// What a rollback does not restore, a sentence each: lists that are no longer configured, actions, the order
 /// of the lists that are held. `past` is what the journal knows of the generation; without it, only lists are named.
-pub(in crate::control) fn unrestored(
+pub(crate) fn unrestored(
     generation: u64,
     past: Option<&Past>,
     images: &Images,
@@ -269,17 +266,17 @@ fn word(action: Action) -> &'static str {
 }
 
 /// What is to be in force after a rollback.
-pub(in crate::control) struct Read {
-    pub(in crate::control) images: Images,
+pub(crate) struct Read {
+    pub(crate) images: Images,
     /// The numbers of the generation's images, if its base is among these.
-    pub(in crate::control) adopt: Option<Pair>,
+    pub(crate) adopt: Option<Pair>,
     /// The lists that are held.
-    pub(in crate::control) lists: Vec<String>,
-    pub(in crate::control) unrestored: Vec<String>,
+    pub(crate) lists: Vec<String>,
+    pub(crate) unrestored: Vec<String>,
 }
 
 /// Reads a generation from the state directory and the journal, and composes it with what is in force.
-pub(in crate::control) fn read(
+pub(crate) fn read(
     keeper: &Keeper,
     (dir, journal): (&Path, Option<&Path>),
     generation: u64,
@@ -305,7 +302,7 @@ pub(in crate::control) fn read(
 }
 
 /// Whether the rules of all lists are the same.
-pub(in crate::control) fn are_same(one: &Images, other: &Images) -> bool {
+pub(crate) fn are_same(one: &Images, other: &Images) -> bool {
     is_same(&one.base, &other.base) && is_same(&one.delta, &other.delta) && one.gone == other.gone
 }
 

@@ -27,7 +27,7 @@ use crate::control::sources::lists::load::{Loaded, Refusal};
 use crate::policy::images::Images;
 
 /// The images of a rollback whose hold is on the disk.
-pub(in crate::control) struct Held {
+pub(crate) struct Held {
     images: Images,
     /// What was in force when they were composed.
     in_force: Images,
@@ -35,7 +35,7 @@ pub(in crate::control) struct Held {
 }
 
 /// A rollback or a release whose files are being read and written.
-pub(in crate::control) struct Rolling {
+pub(crate) struct Rolling {
     waiting: Waiting,
     /// What a release needs of the files of lists.
     prepared: Option<Prepared>,
@@ -46,15 +46,28 @@ pub(in crate::control) struct Rolling {
 
 impl Rolling {
     /// Whether lists may change meanwhile.
-    pub(in crate::control) fn allows_changes(&self) -> bool {
+    pub(crate) fn allows_changes(&self) -> bool {
         self.again.is_none()
     }
+}
+
+/// The rollback in force, and the one under way.
+#[derive(Default)]
+pub(crate) struct Rollback {
+    /// The lists that are held, and as of which generation.
+    pub(crate) hold: Option<Hold>,
+    /// Why lists that were held are not any more, if nobody released them.
+    pub(crate) unheld: Option<String>,
+    /// The rollback or release under way.
+    pub(crate) rolling: Option<Rolling>,
+    /// Counts rollbacks. A joining or compilation that began before one is outdated when it ends.
+    pub(crate) epoch: u64,
 }
 
 impl Control {
     /// Puts the lists of an earlier generation in force and holds them, or releases them. The files of
     /// the state directory are read and written by an errand; requests that arrive meanwhile wait.
-    pub(in crate::control) fn roll_back(
+    pub(crate) fn roll_back(
         &mut self,
         wish: RollbackRequest,
         cause: Cause,
@@ -68,10 +81,10 @@ impl Control {
         };
         if let Err(problem) = started {
             waiting.report.problems.push(problem);
-            self.waiting.push(waiting);
+            self.requests.waiting.push(waiting);
             return;
         }
-        self.rolling = Some(Rolling {
+        self.rollback.rolling = Some(Rolling {
             waiting,
             prepared,
             again: None,
@@ -79,24 +92,32 @@ impl Control {
     }
 
     fn state_dir(&self) -> Result<PathBuf, String> {
-        let dir = self.boot.state.dir.clone();
+        let dir = self.configuration.boot.state.dir.clone();
         dir.ok_or_else(|| "no generation is kept without a `dir` in [state]".to_owned())
     }
 
     /// Reads the generation and writes the hold; once more, `again`, if lists changed meanwhile.
     fn start_hold(&mut self, generation: u64, again: bool) -> Result<(), String> {
         let dir = self.state_dir()?;
-        let (keeper, journal) = (self.keeper.clone(), self.boot.journal.clone());
+        let (keeper, journal) = (
+            self.persist.keeper.clone(),
+            self.configuration.boot.journal.clone(),
+        );
         // Orders may publish generations until this one lands. Their images are not kept meanwhile, so
         // kept images of `first` or later are still those of the rollback.
         let first = self.next_generation();
-        let lists: Vec<_> = self.lists.iter().map(|list| list.config.clone()).collect();
+        let lists: Vec<_> = self
+            .lists
+            .active
+            .iter()
+            .map(|list| list.config.clone())
+            .collect();
         let accepted = self.accepted();
         let places = [Some(&dir), journal.as_ref()].into_iter().flatten();
         let places: Vec<_> = places.map(|path| path.shown().to_string()).collect();
         let in_force = self.images_in_force();
         // The first time wrote its file, which must not count after a restart if this time fails.
-        let before = again.then(|| self.held.clone());
+        let before = again.then(|| self.rollback.hold.clone());
         let work = move || {
             let places = (&*dir, journal.as_deref());
             let held = hold(
@@ -115,8 +136,8 @@ impl Control {
 
     /// What is in force of each list, or was before a rollback, as guards and the operator accepted it.
     fn accepted(&self) -> BTreeMap<String, InForce> {
-        let held = self.held.as_ref().map(|hold| &hold.accepted);
-        let known = self.lists.iter().filter_map(|list| {
+        let held = self.rollback.hold.as_ref().map(|hold| &hold.accepted);
+        let known = self.lists.active.iter().filter_map(|list| {
             let before = held.and_then(|held| held.get(list.name())).copied();
             let before = before.or(list.accepted);
             let in_force = || list.loaded.as_ref().map(Loaded::in_force);
@@ -126,7 +147,7 @@ impl Control {
     }
 
     fn start_release(&mut self) -> Result<(), String> {
-        if self.held.is_none() {
+        if self.rollback.hold.is_none() {
             return Err("no lists are held".to_owned());
         }
         let dir = self.state_dir()?;
@@ -137,14 +158,14 @@ impl Control {
     }
 
     /// Finishes a rollback or a release whose files have been read and written; `None` if that panicked.
-    pub(in crate::control) fn land_rollback(&mut self, landed: Option<Landed>) {
-        let Some(rolling) = self.rolling.take() else {
+    pub(crate) fn land_rollback(&mut self, landed: Option<Landed>) {
+        let Some(rolling) = self.rollback.rolling.take() else {
             return;
         };
         if let Some(Landed::Held(Ok(held))) = &landed
             && !are_same(&held.in_force, &self.images_in_force())
         {
-            self.rolling = Some(Rolling {
+            self.rollback.rolling = Some(Rolling {
                 again: Some(held.hold.generation),
                 ..rolling
             });
@@ -171,21 +192,25 @@ impl Control {
                     .to_owned(),
             ),
         }
-        self.waiting.push(waiting);
+        self.requests.waiting.push(waiting);
     }
 
     /// Composes the images of a rollback again, once no list is being joined: those that it keeps have changed.
-    pub(in crate::control) fn roll_back_again(&mut self) {
-        let again = self.rolling.as_ref().and_then(|rolling| rolling.again);
-        let busy = self.joining || self.errands.is_running(&Errand::Rollback);
+    pub(crate) fn roll_back_again(&mut self) {
+        let again = self
+            .rollback
+            .rolling
+            .as_ref()
+            .and_then(|rolling| rolling.again);
+        let busy = self.delta.joining || self.errands.is_running(&Errand::Rollback);
         let Some(generation) = again.filter(|_| !busy) else {
             return;
         };
         if let Err(problem) = self.start_hold(generation, true)
-            && let Some(Rolling { mut waiting, .. }) = self.rolling.take()
+            && let Some(Rolling { mut waiting, .. }) = self.rollback.rolling.take()
         {
             waiting.report.problems.push(problem);
-            self.waiting.push(waiting);
+            self.requests.waiting.push(waiting);
         }
     }
 
@@ -195,50 +220,59 @@ impl Control {
         let problems = &mut waiting.report.problems;
         problems.extend(hold.unrestored.iter().cloned());
         self.drop_the_newer(&hold);
-        self.held = Some(hold);
-        self.unheld = None;
+        self.rollback.hold = Some(hold);
+        self.rollback.unheld = None;
         self.put_back(images);
         self.refuse_the_held();
         self.follow_the_others(waiting);
-        self.unkept = true;
+        self.persist.unkept = true;
         self.change(waiting.cause.clone());
         tracing::warn!(generation, "lists are held");
     }
 
     /// Leaves what is on its way into force; what joins or compiles now is dropped when it ends.
     fn drop_the_newer(&mut self, hold: &Hold) {
-        self.epoch += 1;
+        self.rollback.epoch += 1;
         if let Some(stage) = self.stage.take() {
-            self.base.take_if(|base| base.staged);
+            self.compiler.base.take_if(|base| base.staged);
             let (config, problem) = self.without_held(stage.config, hold);
-            let staged = self.waiting.iter_mut().filter(|waiting| waiting.staged);
+            let staged = self
+                .requests
+                .waiting
+                .iter_mut()
+                .filter(|waiting| waiting.staged);
             for waiting in staged {
                 waiting.report.problems.extend(problem.clone());
-                waiting.staged = config != self.config;
+                waiting.staged = config != self.configuration.current;
             }
             self.tell_held_back(problem);
-            if config != self.config {
+            if config != self.configuration.current {
                 // It has the lists in force, so it needs no file of any.
                 let files = Files::new();
                 self.stage = Some(Stage::new(
                     config,
                     stage.rails,
                     stage.change,
-                    &self.lists,
+                    &self.lists.active,
                     &files,
                 ));
             }
         }
-        let wanted = std::mem::take(&mut self.wanted).into_iter();
-        let based = self.base.take().into_iter().flat_map(|base| base.wanted);
-        let ready = std::mem::take(&mut self.ready).into_iter();
+        let wanted = std::mem::take(&mut self.compiler.wanted).into_iter();
+        let based = self
+            .compiler
+            .base
+            .take()
+            .into_iter()
+            .flat_map(|base| base.wanted);
+        let ready = std::mem::take(&mut self.delta.ready).into_iter();
         let tickets: Vec<_> = wanted
             .chain(based)
             .map(|wanted| wanted.ticket)
             .chain(ready.map(|ready| ready.ticket))
             .collect();
         // Those of lists that are held are refused, which tells why.
-        let carried = |ticket: &u64| self.lists.iter().any(|list| carries(list, *ticket));
+        let carried = |ticket: &u64| self.lists.active.iter().any(|list| carries(list, *ticket));
         let gone: Vec<_> = tickets
             .into_iter()
             .filter(|ticket| !carried(ticket))
@@ -247,35 +281,31 @@ impl Control {
             self.no_longer_awaited(ticket);
         }
         // Its file belongs to a base that is not in force any more.
-        self.base_file = None;
-        self.delta_is_full = false;
+        self.persist.base_file = None;
+        self.compiler.delta_is_full = false;
     }
 
     /// A new configuration with the lists in force, and that those of it wait for the release, if they are
     /// others. Nothing else is held.
-    pub(in crate::control) fn without_held(
-        &self,
-        config: Config,
-        hold: &Hold,
-    ) -> (Config, Option<String>) {
-        let same = config.lists == self.config.lists;
+    pub(crate) fn without_held(&self, config: Config, hold: &Hold) -> (Config, Option<String>) {
+        let same = config.lists == self.configuration.current.lists;
         let problem =
             (!same).then(|| format!("lists of the configuration not taken: {}", hold.told()));
-        let lists = self.config.lists.clone();
+        let lists = self.configuration.current.lists.clone();
         (Config { lists, ..config }, problem)
     }
 
     /// Reports once that lists of a new configuration are not taken; `None` ends that.
-    pub(in crate::control) fn tell_held_back(&mut self, problem: Option<String>) {
+    pub(crate) fn tell_held_back(&mut self, problem: Option<String>) {
         let problems: Vec<_> = problem.into_iter().collect();
-        if !problems.is_empty() && problems != self.config_problems {
+        if !problems.is_empty() && problems != self.configuration.problems {
             tracing::error!(
                 problems = problems.join("; "),
                 "lists of a new configuration refused"
             );
             self.tell_refused("configuration".to_owned(), problems.clone());
         }
-        self.config_problems = problems;
+        self.configuration.problems = problems;
     }
 
     /// Reads lists that are not held, as the generation does not have them: those whose loads were dropped, that
@@ -283,13 +313,13 @@ impl Control {
     fn follow_the_others(&mut self, waiting: &mut Waiting) {
         let now = Instant::now();
         let mut gone = Vec::new();
-        for list in self.lists.iter_mut().filter(|list| !list.frozen) {
+        for list in self.lists.active.iter_mut().filter(|list| !list.frozen) {
             let loading = list.loading.take();
             gone.extend(loading.map(|loading| loading.ticket));
             let was_held = list.refused.take_if(|(refusal, _)| refusal.is_rollback());
             if loading.is_some() || was_held.is_some() || list.loaded.is_none() {
                 let released = loading.map_or(Guards::NONE, |loading| loading.released);
-                let ticket = list.request(self.tickets.next(), released, now);
+                let ticket = list.request(self.requests.tickets.next(), released, now);
                 waiting.tickets.insert(ticket);
             }
         }
@@ -299,9 +329,13 @@ impl Control {
     }
 
     /// Takes images that were kept, and what they tell of the lists.
-    pub(in crate::control) fn put_back(&mut self, images: Images) {
-        let held = self.held.as_ref().map_or(&[][..], |hold| &hold.lists);
-        for list in &mut self.lists {
+    pub(crate) fn put_back(&mut self, images: Images) {
+        let held = self
+            .rollback
+            .hold
+            .as_ref()
+            .map_or(&[][..], |hold| &hold.lists);
+        for list in &mut self.lists.active {
             let loaded = loaded(&images, &list.config);
             list.frozen = loaded.is_some() && held.iter().any(|name| name == list.name());
             // Of one that is not held nothing changes.
@@ -309,23 +343,23 @@ impl Control {
                 list.restore(loaded);
             }
         }
-        self.images = images;
+        self.publication.images = images;
     }
 
     /// Lists whose files are newer than what is held: that is told of each, and nobody waits for them.
-    pub(in crate::control) fn refuse_the_held(&mut self) {
-        let Some(generation) = self.held.as_ref().map(|hold| hold.generation) else {
+    pub(crate) fn refuse_the_held(&mut self) {
+        let Some(generation) = self.rollback.hold.as_ref().map(|hold| hold.generation) else {
             return;
         };
         let now = Instant::now();
         let mut refused = Vec::new();
-        for list in self.lists.iter_mut().filter(|list| list.frozen) {
+        for list in self.lists.active.iter_mut().filter(|list| list.frozen) {
             let rests = list.take_at_rest();
             let due = list.take_due(now) || rests || list.loading.is_some();
             if due || list.changed() {
                 let loading = match list.loading {
                     Some(loading) => loading,
-                    None => list.start(self.tickets.next()),
+                    None => list.start(self.requests.tickets.next()),
                 };
                 refused.push(loading.ticket);
             }
@@ -336,16 +370,16 @@ impl Control {
     }
 
     fn release(&mut self, waiting: &mut Waiting, prepared: Prepared) {
-        let hold = self.held.take();
+        let hold = self.rollback.hold.take();
         let generation = hold.as_ref().map(|hold| hold.generation);
         tracing::info!(generation, "lists follow their files again");
         let mut accepted = hold.map_or_else(BTreeMap::new, |hold| hold.accepted);
         let now = Instant::now();
-        for list in &mut self.lists {
+        for list in &mut self.lists.active {
             list.frozen = false;
             list.accepted = accepted.remove(list.name());
             if list.refused.is_some() || list.changed() || list.is_outdated(&self.rails) {
-                let ticket = list.request(self.tickets.next(), Guards::NONE, now);
+                let ticket = list.request(self.requests.tickets.next(), Guards::NONE, now);
                 waiting.tickets.insert(ticket);
             }
         }
@@ -448,7 +482,7 @@ mod tests {
             let (requests, wishes) = mpsc::channel(1);
             let (_, hangups) = mpsc::channel(1);
             let (reader, stop) = (control.reader(), CancellationToken::new());
-            let keeper = control.keeper.clone();
+            let keeper = control.persist.keeper.clone();
             let probe = Arc::new(Gauges::default);
             let running = control.run(wishes, hangups, probe, stop.clone());
             Self {
@@ -747,11 +781,11 @@ mod tests {
         hold(1, 2)
             .write(&folder.path().join("state"), sync)
             .expect("written");
-        control.held = Some(hold(1, 2));
+        control.rollback.hold = Some(hold(1, 2));
         start_rolling(&mut control, None).await;
-        assert!(control.held.is_some() && control.waiting.is_empty());
+        assert!(control.rollback.hold.is_some() && control.requests.waiting.is_empty());
         end_rolling(&mut control).await;
-        assert!(control.held.is_none() && control.waiting.len() == 1);
+        assert!(control.rollback.hold.is_none() && control.requests.waiting.len() == 1);
         assert_eq!(held(&folder.path().join("state")), None);
     }
 
@@ -768,7 +802,7 @@ mod tests {
         let wish = RollbackRequest { generation };
         control.wish(Wish::Rollback(wish, cause, reply));
         control.prepare();
-        while control.rolling.is_none() {
+        while control.rollback.rolling.is_none() {
             let (errand, landed) = control.errands.next().await.expect("it ends");
             control.land_errand(&errand, landed);
             control.prepare();
@@ -776,7 +810,7 @@ mod tests {
     }
 
     async fn end_rolling(control: &mut Control) {
-        while control.rolling.is_some() {
+        while control.rollback.rolling.is_some() {
             let (errand, landed) = control.errands.next().await.expect("it ends");
             control.land_errand(&errand, landed);
         }
@@ -787,13 +821,16 @@ mod tests {
         let folder = folder();
         two_generations(folder.path()).await.end().await;
         let mut control = control(folder.path());
-        control.unkept = false;
+        control.persist.unkept = false;
         start_rolling(&mut control, Some(1)).await;
         // An order's date publishes a generation of the lists that are in force still.
-        control.unkept = true;
+        control.persist.unkept = true;
         control.publish();
         control.start_keeping();
-        assert!(!control.keeping, "it would be taken for what is held");
+        assert!(
+            !control.persist.keeping,
+            "it would be taken for what is held"
+        );
         // Another rollback waits for this one.
         let (reply, mut other) = oneshot::channel();
         let wish = RollbackRequest { generation: None };
@@ -802,11 +839,11 @@ mod tests {
         assert!(!control.errands.is_running(&Errand::Prepare));
         end_rolling(&mut control).await;
         let hold = Hold::read(&folder.path().join("state")).expect("readable");
-        assert_eq!(hold, control.held);
+        assert_eq!(hold, control.rollback.hold);
         assert!(hold.is_some_and(|hold| hold.first <= control.generation()));
         control.publish();
         control.start_keeping();
-        assert!(control.keeping && other.try_recv().is_err());
+        assert!(control.persist.keeping && other.try_recv().is_err());
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -822,9 +859,9 @@ mod tests {
         };
         control.wish(Wish::Rollback(wish, Cause::Start, reply));
         control.prepare();
-        assert!(control.rolling.is_some());
+        assert!(control.rollback.rolling.is_some());
         end_rolling(&mut control).await;
-        assert_eq!(control.held.map(|hold| hold.generation), Some(1));
+        assert_eq!(control.rollback.hold.map(|hold| hold.generation), Some(1));
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -981,16 +1018,16 @@ mod tests {
         two_generations(folder.path()).await.end().await;
         let mut control = control(folder.path());
         fs::write(folder.path().join("ads"), "three.example\n").expect("written");
-        let (rails, done) = (Arc::clone(&control.rails), control.done.0.clone());
-        let ticket = control.tickets.next();
-        start_load(&mut control.lists[0], &rails, ticket, &done);
-        let done = control.done.1.recv().await.expect("it ends");
+        let (rails, done) = (Arc::clone(&control.rails), control.lists.done.0.clone());
+        let ticket = control.requests.tickets.next();
+        start_load(&mut control.lists.active[0], &rails, ticket, &done);
+        let done = control.lists.done.1.recv().await.expect("it ends");
         control.land(done);
         control.start_joining();
-        assert!(control.joining, "it is on its way");
+        assert!(control.delta.joining, "it is on its way");
         start_rolling(&mut control, Some(1)).await;
         end_rolling(&mut control).await;
-        let joined = control.joined.1.recv().await.expect("it ends");
+        let joined = control.delta.joined.1.recv().await.expect("it ends");
         control.land_joined(joined);
         control.publish();
         let snapshot = control.reader().load();
@@ -1060,29 +1097,36 @@ mod tests {
         running.end().await;
         fs::write(folder.path().join("more"), "three.example\n").expect("written");
         let mut control = control(folder.path());
-        let keeper = control.keeper.clone();
+        let keeper = control.persist.keeper.clone();
         let stalled = keeper.stall();
         start_rolling(&mut control, Some(1)).await;
         // Meanwhile another version of the list is joined with the others.
         fs::write(folder.path().join("more"), "order.example\n").expect("written");
-        let index = control.lists.iter().position(|list| list.name() == "more");
+        let index = control
+            .lists
+            .active
+            .iter()
+            .position(|list| list.name() == "more");
         let index = index.expect("it is configured");
         let rails = Arc::clone(&control.rails);
-        let list = &mut control.lists[index];
+        let list = &mut control.lists.active[index];
         list.start(900);
         let fresh =
             crate::control::sources::lists::load::load(&list.config, &rails, &[], Guards::ALL);
-        control.ready.push(crate::control::publish::delta::Ready {
-            ticket: 900,
-            config: control.lists[index].config.clone(),
-            fresh: fresh.expect("a list"),
-        });
+        control
+            .delta
+            .ready
+            .push(crate::control::publish::delta::Ready {
+                ticket: 900,
+                config: control.lists.active[index].config.clone(),
+                fresh: fresh.expect("a list"),
+            });
         control.start_joining();
         assert!(
-            control.joining,
+            control.delta.joining,
             "a rollback that waits for its disk stops no list"
         );
-        let joined = control.joined.1.recv().await.expect("it ends");
+        let joined = control.delta.joined.1.recv().await.expect("it ends");
         control.land_joined(joined);
         drop(stalled);
         end_rolling(&mut control).await;
@@ -1096,7 +1140,7 @@ mod tests {
         assert!(blocked("one.example") && !blocked("two.example"));
         assert!(blocked("order.example") && !blocked("three.example"));
         let hold = Hold::read(&folder.path().join("state")).expect("readable");
-        assert_eq!(hold, control.held);
+        assert_eq!(hold, control.rollback.hold);
         assert!(hold.is_some_and(|hold| hold.first <= control.generation()));
     }
 
@@ -1110,7 +1154,7 @@ mod tests {
                 before.write(&dir, sync).expect("written");
             }
             let mut control = control(folder.path());
-            assert_eq!(control.held, before);
+            assert_eq!(control.rollback.hold, before);
             start_rolling(&mut control, Some(1)).await;
             let landed = loop {
                 let (errand, landed) = control.errands.next().await.expect("it ends");
@@ -1121,11 +1165,12 @@ mod tests {
             };
             assert_eq!(held(&dir), Some(1), "it is written");
             // Lists change, and the generation can't be read a second time.
-            control.images.delta = None;
+            control.publication.images.delta = None;
             fs::remove_file(dir.join("current")).expect("removed");
             control.land_errand(&Errand::Rollback, landed);
             end_rolling(&mut control).await;
             let problems = &control
+                .requests
                 .waiting
                 .last()
                 .expect("it is answered")

@@ -14,32 +14,32 @@ use crate::config::shown::Show;
 use crate::control::guard::acceptance::InForce;
 
 /// The file in the state directory that makes it outlive the server.
-pub(in crate::control) const FILE: &str = "held";
+pub(crate) const FILE: &str = "held";
 /// A larger file is something else.
 const SIZE_MAX: u64 = 16 << 20;
 
 /// What is held.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(in crate::control) struct Hold {
+pub(crate) struct Hold {
     /// The generation whose lists are in force.
-    pub(in crate::control) generation: u64,
+    pub(crate) generation: u64,
     /// Since when.
-    pub(in crate::control) since: Timestamp,
+    pub(crate) since: Timestamp,
     /// The generation that put them in force: images of that or a later one are what is held.
-    pub(in crate::control) first: u64,
+    pub(crate) first: u64,
     /// The lists: of others that generation had nothing.
-    pub(in crate::control) lists: Vec<String>,
+    pub(crate) lists: Vec<String>,
     /// What was in force of them before the rollback: the operator is not asked about it again after the release.
     #[serde(default)]
-    pub(in crate::control) accepted: BTreeMap<String, InForce>,
+    pub(crate) accepted: BTreeMap<String, InForce>,
     /// What of that generation is not restored, a sentence each.
     #[serde(default)]
-    pub(in crate::control) unrestored: Vec<String>,
+    pub(crate) unrestored: Vec<String>,
 }
 
 impl Hold {
     /// What a state directory tells; nothing if no lists are held.
-    pub(in crate::control) fn read(dir: &Path) -> Result<Option<Self>, String> {
+    pub(crate) fn read(dir: &Path) -> Result<Option<Self>, String> {
         let path = dir.join(FILE);
         let bad = |error: &dyn std::fmt::Display| {
             let path = path.shown();
@@ -56,7 +56,7 @@ impl Hold {
 
     /// Writes it, given how a directory is synced. What is reported as failed must not count after a
     /// restart, so on an error the file is put back as it was.
-    pub(in crate::control) fn write(&self, dir: &Path, sync: Sync) -> Result<(), String> {
+    pub(crate) fn write(&self, dir: &Path, sync: Sync) -> Result<(), String> {
         let text = serde_json::to_string(&self).expect("numbers and times have a JSON form");
         let path = dir.join(FILE);
         let before = regular::read(&path, SIZE_MAX).ok();
@@ -78,7 +78,7 @@ impl Hold {
     }
 
     /// As an alarm.
-    pub(in crate::control) fn told(&self) -> String {
+    pub(crate) fn told(&self) -> String {
         let (generation, since) = (self.generation, self.since);
         format!(
             "lists are held as they were in generation {generation}, since {since:.0}; to follow \
@@ -88,15 +88,15 @@ impl Hold {
 }
 
 /// How a directory is synced.
-pub(in crate::control) type Sync = fn(&Path) -> io::Result<()>;
+pub(crate) type Sync = fn(&Path) -> io::Result<()>;
 
 /// Makes what was renamed or removed in a directory outlive a power cut.
-pub(in crate::control) fn sync(dir: &Path) -> io::Result<()> {
+pub(crate) fn sync(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
 /// Puts a file in its place, whole or not at all.
-pub(in crate::control) fn put(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
+pub(crate) fn put(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     let mut file = tempfile::NamedTempFile::new_in(dir)?;
     io::Write::write_all(&mut file, content)?;
     file.as_file().sync_all()?;
@@ -106,7 +106,7 @@ pub(in crate::control) fn put(dir: &Path, name: &str, content: &[u8]) -> io::Res
 
 /// Removes the file. What is reported as failed must not count after a restart either, so on an error it
 /// is put back.
-pub(in crate::control) fn remove(dir: &Path, sync: Sync) -> Result<(), String> {
+pub(crate) fn remove(dir: &Path, sync: Sync) -> Result<(), String> {
     let path = dir.join(FILE);
     let failed = |error| {
         let path = path.shown();
@@ -137,7 +137,7 @@ pub fn held(dir: &Path) -> Option<u64> {
 
 /// A hold of one list, for tests.
 #[cfg(test)]
-pub(in crate::control) fn sample(generation: u64, first: u64) -> Hold {
+pub(crate) fn sample(generation: u64, first: u64) -> Hold {
     Hold {
         generation,
         since: "2026-01-01T00:00:00Z".parse().expect("a time"),

@@ -48,7 +48,7 @@ impl fmt::Debug for Change {
 
 /// The data plane that follows the configuration, once there is one.
 #[derive(Default)]
-pub(in crate::control) struct Following {
+pub(crate) struct Following {
     plane: Option<Arc<dyn DataPlane>>,
     /// It is to follow this once the policy of the same configuration is in force.
     pending: Option<Change>,
@@ -56,7 +56,7 @@ pub(in crate::control) struct Following {
 }
 
 impl Following {
-    pub(in crate::control) fn new(plane: Arc<dyn DataPlane>) -> Self {
+    pub(crate) fn new(plane: Arc<dyn DataPlane>) -> Self {
         Self {
             plane: Some(plane),
             pending: None,
@@ -64,27 +64,27 @@ impl Following {
         }
     }
 
-    pub(in crate::control) fn plane(&self) -> Option<Arc<dyn DataPlane>> {
+    pub(crate) fn plane(&self) -> Option<Arc<dyn DataPlane>> {
         self.plane.clone()
     }
 
-    pub(in crate::control) fn gauges(&self) -> Gauges {
+    pub(crate) fn gauges(&self) -> Gauges {
         self.plane()
             .map_or_else(Gauges::default, |plane| plane.gauges())
     }
 
     /// The keys that it can't follow before a restart.
-    pub(in crate::control) fn restart(&self) -> &[String] {
+    pub(crate) fn restart(&self) -> &[String] {
         &self.restart
     }
 
     /// A new configuration is taken.
-    pub(in crate::control) fn take(&mut self, change: Change) {
+    pub(crate) fn take(&mut self, change: Change) {
         self.pending = Some(change);
     }
 
     /// Its policy is in force: who may ask counts before new addresses are listened on.
-    pub(in crate::control) fn follow(&mut self) {
+    pub(crate) fn follow(&mut self) {
         if let Some(change) = self.pending.take() {
             self.restart = change.restart;
             (change.apply)();

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::compose;
@@ -27,17 +28,46 @@ use crate::policy::image::{Image, TooLarge};
 const MOST: u64 = 1 << 18;
 
 /// A list that was read.
-pub(in crate::control) struct Ready {
+pub(crate) struct Ready {
     /// The number of the load.
-    pub(in crate::control) ticket: u64,
+    pub(crate) ticket: u64,
     /// The list.
-    pub(in crate::control) config: List,
+    pub(crate) config: List,
     /// What was read.
-    pub(in crate::control) fresh: Fresh,
+    pub(crate) fresh: Fresh,
+}
+
+/// Joined lists, or the loads of a joining that panicked.
+type Joining = Result<Joined, Vec<u64>>;
+
+/// Small lists on their way into the delta.
+pub(crate) struct DeltaJoin {
+    /// Lists that were read and wait to be joined with the others.
+    pub(crate) ready: Vec<Ready>,
+    /// Whether lists are being joined.
+    pub(crate) joining: bool,
+    /// The rollbacks that had ended when that began.
+    pub(crate) joining_since: u64,
+    /// Whether a new configuration is joined with them: it is in no other place meanwhile, so requests wait until
+    /// it is in force.
+    pub(crate) stage_joining: bool,
+    pub(crate) joined: (mpsc::Sender<Joining>, mpsc::Receiver<Joining>),
+}
+
+impl DeltaJoin {
+    pub(crate) fn new() -> Self {
+        Self {
+            ready: Vec::new(),
+            joining: false,
+            joining_since: 0,
+            stage_joining: false,
+            joined: mpsc::channel(1),
+        }
+    }
 }
 
 /// Lists that were joined, and the configuration that brings some of them.
-pub(in crate::control) struct Joined {
+pub(crate) struct Joined {
     ready: Vec<Ready>,
     base: Option<NewBase>,
     stage: Option<(Stage, Book)>,
@@ -45,7 +75,7 @@ pub(in crate::control) struct Joined {
 }
 
 /// The orders and exceptions of a new configuration.
-pub(in crate::control) struct Configured {
+pub(crate) struct Configured {
     config: Config,
     /// The version of the book in force when reading began.
     of: u64,
@@ -55,13 +85,15 @@ pub(in crate::control) struct Configured {
 impl Control {
     /// Starts to read the orders and exceptions of a new configuration whose lists are read. That happens
     /// before it is joined, as nothing else is heard then and a file system may not answer.
-    pub(in crate::control) fn start_configuring(&mut self) {
+    pub(crate) fn start_configuring(&mut self) {
         let version = self.calendar.book.version();
         let ready = |stage: &&mut Stage| stage.is_ready() && !stage.is_whole(version);
         let Some(stage) = self.stage.as_mut().filter(ready) else {
             return;
         };
-        if self.rolling.is_some() || stage.book.as_ref().is_some_and(|(of, _)| *of == version) {
+        if self.rollback.rolling.is_some()
+            || stage.book.as_ref().is_some_and(|(of, _)| *of == version)
+        {
             return;
         }
         // What was read of files meanwhile is missing in it.
@@ -86,7 +118,7 @@ impl Control {
     }
 
     /// Takes the orders and exceptions of a new configuration; `None` if reading them broke off.
-    pub(in crate::control) fn land_configured(&mut self, configured: Option<Configured>) {
+    pub(crate) fn land_configured(&mut self, configured: Option<Configured>) {
         let Some(configured) = configured else {
             if self
                 .stage
@@ -105,24 +137,31 @@ impl Control {
     }
 
     /// Starts to join what is ready, unless that is under way.
-    pub(in crate::control) fn start_joining(&mut self) {
+    pub(crate) fn start_joining(&mut self) {
         // A rollback under way drops a new configuration, or finds it in force.
-        let rolling = self.rolling.is_some();
-        let waits = self.rolling.as_ref().is_some_and(|it| !it.allows_changes());
-        if self.joining || waits || !self.is_something_ready() {
+        let rolling = self.rollback.rolling.is_some();
+        let waits = self
+            .rollback
+            .rolling
+            .as_ref()
+            .is_some_and(|it| !it.allows_changes());
+        if self.delta.joining || waits || !self.is_something_ready() {
             return;
         }
-        self.joining = true;
-        self.joining_since = self.epoch;
+        self.delta.joining = true;
+        self.delta.joining_since = self.rollback.epoch;
         let version = self.calendar.book.version();
         let whole = |stage: &mut Stage| !rolling && stage.is_whole(version);
         let mut stage = self.stage.take_if(whole);
         let book = stage.as_mut().and_then(|stage| stage.book.take());
-        self.stage_joining = stage.is_some();
-        let base = self.base.take_if(|base| !base.staged || stage.is_some());
+        self.delta.stage_joining = stage.is_some();
+        let base = self
+            .compiler
+            .base
+            .take_if(|base| !base.staged || stage.is_some());
         let (ready, kept) = self.parts(stage.as_ref(), base.as_ref());
-        let delta = self.images.delta.clone();
-        let send = self.joined.0.clone();
+        let delta = self.publication.images.delta.clone();
+        let send = self.delta.joined.0.clone();
         let based = base.iter().flat_map(|base| &base.wanted);
         let based = based.map(|wanted| wanted.ticket);
         let tickets: Vec<_> = ready
@@ -160,9 +199,9 @@ impl Control {
     fn is_something_ready(&self) -> bool {
         let version = self.calendar.book.version();
         let whole = |stage: &Stage| stage.is_whole(version);
-        let staged = self.rolling.is_none() && self.stage.as_ref().is_some_and(whole);
-        let based = self.base.as_ref().is_some_and(|base| !base.staged);
-        staged || based || !self.ready.is_empty()
+        let staged = self.rollback.rolling.is_none() && self.stage.as_ref().is_some_and(whole);
+        let based = self.compiler.base.as_ref().is_some_and(|base| !base.staged);
+        staged || based || !self.delta.ready.is_empty()
     }
 
     /// The lists that are read and wanted, and the names of those that stay as they are.
@@ -173,7 +212,7 @@ impl Control {
     ) -> (Vec<Ready>, Vec<String>) {
         // A list that means something else by now is no longer what was compiled.
         let counts = |wanted: &Wanted| {
-            let mut lists = self.lists.iter();
+            let mut lists = self.lists.active.iter();
             wanted.staged || lists.any(|list| carries(list, wanted.ticket))
         };
         let based = base.iter().flat_map(|base| base.loaded());
@@ -181,7 +220,8 @@ impl Control {
         let based = based.map(|(wanted, _)| wanted.config.source.name.clone());
         // A list that has changed since it moved into the base stays before it.
         let moved = base.iter().flat_map(|base| &base.moved);
-        let moved = moved.filter(|source| self.images.in_delta(&source.name) == Some(source));
+        let moved =
+            moved.filter(|source| self.publication.images.in_delta(&source.name) == Some(source));
         let based: Vec<_> = based
             .chain(moved.map(|source| source.name.clone()))
             .collect();
@@ -190,7 +230,7 @@ impl Control {
             let fresh = stage.iter().flat_map(|stage| &stage.fresh);
             fresh.into_iter().any(|list| list.name() == name)
         };
-        let (gone, ready) = std::mem::take(&mut self.ready)
+        let (gone, ready) = std::mem::take(&mut self.delta.ready)
             .into_iter()
             .partition::<Vec<_>, _>(|ready| replaced(&ready.config.source.name));
         for ready in gone {
@@ -198,21 +238,21 @@ impl Control {
         }
         let fresh = |name: &str| ready.iter().any(|ready| ready.config.source.name == name);
         let new = |name: &str| fresh(name) || replaced(name) || based(name);
-        let names = self.lists.iter().map(ListState::name);
+        let names = self.lists.active.iter().map(ListState::name);
         let kept = names.filter(|name| !new(name)).map(str::to_owned).collect();
         (ready, kept)
     }
 
     /// Puts joined lists in force.
-    pub(in crate::control) fn land_joined(&mut self, joined: Result<Joined, Vec<u64>>) {
-        self.joining = false;
-        self.stage_joining = false;
+    pub(crate) fn land_joined(&mut self, joined: Result<Joined, Vec<u64>>) {
+        self.delta.joining = false;
+        self.delta.stage_joining = false;
         let now = Instant::now();
         let joined = match joined {
             Ok(joined) => joined,
             Err(tickets) => return self.break_off(tickets),
         };
-        if self.joining_since != self.epoch {
+        if self.delta.joining_since != self.rollback.epoch {
             // What was joined is newer than what is held: who waited for it was told. There is no
             // configuration in it, as nobody is heard while one is joined.
             return;
@@ -227,12 +267,12 @@ impl Control {
             }
         };
         // Changes of the configuration alone leave the images as they are, so that they push out no older ones.
-        let delta = self.images.delta.as_ref();
+        let delta = self.publication.images.delta.as_ref();
         let sources = delta.map_or(&[][..], |delta| &delta.provenance().sources);
         let is_same = joined.base.is_none() && image.provenance().sources == sources;
         if !is_same {
-            self.images.delta = Some(image.into());
-            self.unkept = true;
+            self.publication.images.delta = Some(image.into());
+            self.persist.unkept = true;
         }
         if let Some(base) = joined.base {
             self.take_base(base);
@@ -245,7 +285,12 @@ impl Control {
             } = ready;
             self.change(self.cause_of(ticket, &config.source.path));
             let name = config.source.name;
-            if let Some(list) = self.lists.iter_mut().find(|list| carries(list, ticket)) {
+            if let Some(list) = self
+                .lists
+                .active
+                .iter_mut()
+                .find(|list| carries(list, ticket))
+            {
                 list.settle(Ok(fresh.loaded), now);
             }
             self.tell(ticket, |report| report.loaded.push(name.clone()));
@@ -259,19 +304,19 @@ impl Control {
     /// Joining broke off inside: what is in force stays, and nobody waits any more.
     fn break_off(&mut self, tickets: Vec<u64>) {
         for ticket in tickets {
-            let list = self.lists.iter().find(|list| carries(list, ticket));
+            let list = self.lists.active.iter().find(|list| carries(list, ticket));
             match list.map(broken) {
                 Some(refusal) => self.refuse(ticket, refusal),
                 None => self.no_longer_awaited(ticket),
             }
         }
-        if self.waiting.iter().any(|waiting| waiting.staged) && self.stage.is_none() {
+        if self.requests.waiting.iter().any(|waiting| waiting.staged) && self.stage.is_none() {
             self.leave_stage(vec!["configuration not taken: joining broke off inside tapis, which is a bug; please report it".to_owned()]);
         }
     }
 
     /// Takes a new base.
-    pub(in crate::control) fn take_base(&mut self, new: NewBase) {
+    pub(crate) fn take_base(&mut self, new: NewBase) {
         if !new.moved.is_empty() {
             self.change(Cause::Merge);
         }
@@ -280,6 +325,7 @@ impl Control {
             let name = wanted.config.source.name.clone();
             if let Some(list) = self
                 .lists
+                .active
                 .iter_mut()
                 .find(|list| carries(list, wanted.ticket))
             {
@@ -288,49 +334,62 @@ impl Control {
             }
             self.tell(wanted.ticket, |report| report.loaded.push(name.clone()));
         }
-        self.images.base = Some(new.base.image);
-        self.base_file = Some(new.base.place);
+        self.publication.images.base = Some(new.base.image);
+        self.persist.base_file = Some(new.base.place);
     }
 
     /// Looks whether the delta is to be relieved.
-    pub(in crate::control) fn weigh_delta(&mut self) {
-        let delta = self.images.delta.as_ref();
+    pub(crate) fn weigh_delta(&mut self) {
+        let delta = self.publication.images.delta.as_ref();
         let rules = delta.map_or(0, |delta| delta.facts().rules);
         if rules < MOST {
-            self.overfull = None;
+            self.compiler.overfull = None;
         }
-        let tried = self.overfull.as_ref().map_or(0, |(tried, _)| *tried);
-        self.delta_is_full = rules >= MOST.max(tried * 2);
+        let tried = self
+            .compiler
+            .overfull
+            .as_ref()
+            .map_or(0, |(tried, _)| *tried);
+        self.compiler.delta_is_full = rules >= MOST.max(tried * 2);
     }
 
     /// The delta could not be relieved. It serves as it is, and what failed is tried again when it is
     /// twice as large.
-    pub(in crate::control) fn stay_in_delta(&mut self, error: &CompileError) {
-        let delta = self.images.delta.as_ref();
+    pub(crate) fn stay_in_delta(&mut self, error: &CompileError) {
+        let delta = self.publication.images.delta.as_ref();
         let rules = delta.map_or(0, |delta| delta.facts().rules);
-        self.overfull = Some((rules, format!("small lists were not merged: {error}")));
+        self.compiler.overfull = Some((rules, format!("small lists were not merged: {error}")));
     }
 
     /// Takes a new configuration with its lists.
     fn take_stage(&mut self, mut stage: Stage, book: Book) {
         if let Some(change) = stage.change.take() {
-            self.plane.take(change);
+            self.publication.plane.take(change);
         }
         let rails = Arc::clone(&stage.rails);
-        let (config, lists, gone) = stage.merge(std::mem::take(&mut self.lists));
-        let changed = settings::changed(&self.config, &config);
-        (self.config, self.lists) = (config, lists);
+        let (config, lists, gone) = stage.merge(std::mem::take(&mut self.lists.active));
+        let changed = settings::changed(&self.configuration.current, &config);
+        (self.configuration.current, self.lists.active) = (config, lists);
         self.take_rails(rails);
         self.calendar.configure(book);
         self.tell_book_problems();
-        let wishes = self.waiting.iter().filter(|waiting| waiting.staged);
+        let wishes = self
+            .requests
+            .waiting
+            .iter()
+            .filter(|waiting| waiting.staged);
         let causes: Vec<_> = wishes.map(|waiting| waiting.cause.clone()).collect();
         causes.into_iter().for_each(|cause| self.change(cause));
         let problems = self.calendar.book.problems();
         for ticket in gone.iter().filter_map(|list| list.promised) {
             self.no_longer_awaited(ticket);
         }
-        for waiting in self.waiting.iter_mut().filter(|waiting| waiting.staged) {
+        for waiting in self
+            .requests
+            .waiting
+            .iter_mut()
+            .filter(|waiting| waiting.staged)
+        {
             waiting.staged = false;
             waiting.report.problems.extend(problems.iter().cloned());
             waiting.report.changed.clone_from(&changed);
@@ -340,7 +399,7 @@ impl Control {
     fn refuse_joined(&mut self, ready: Vec<Ready>, based: &[u64], staged: bool, source: TooLarge) {
         let tickets = ready.iter().map(|ready| ready.ticket);
         for ticket in tickets.chain(based.iter().copied()) {
-            let list = self.lists.iter().find(|list| carries(list, ticket));
+            let list = self.lists.active.iter().find(|list| carries(list, ticket));
             let path = list.map_or_else(Default::default, |list| list.source.path.clone());
             self.refuse(ticket, Refusal::TooLarge { path, source });
         }
@@ -379,12 +438,12 @@ mod tests {
         let mut control = control.expect("a first generation");
         let rails = Arc::clone(&control.rails);
         let new = config("[server]\nid = \"other.example\"\n");
-        let stage = Stage::new(new, rails, None, &control.lists, &Files::new());
+        let stage = Stage::new(new, rails, None, &control.lists.active, &Files::new());
         control.stage = Some(stage);
         let (reply, answer) = oneshot::channel();
         let mut waiting = Waiting::new(Cause::Start, Some(reply));
         waiting.staged = true;
-        control.waiting.push(waiting);
+        control.requests.waiting.push(waiting);
         (control, answer)
     }
 
@@ -404,7 +463,7 @@ mod tests {
         control.errands.note(hung, "orders".to_owned());
         turn(&mut control);
         assert!(
-            !control.joining && !control.stage_joining,
+            !control.delta.joining && !control.delta.stage_joining,
             "others are heard"
         );
         let stage = control.stage.as_mut().expect("it waits");
@@ -416,7 +475,7 @@ mod tests {
             panic!("{:?}", report.problems);
         };
         assert!(problem.contains("orders: not read in 31 s"), "{problem}");
-        assert!(control.config.server.id.is_none());
+        assert!(control.configuration.current.server.id.is_none());
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -429,14 +488,17 @@ mod tests {
         fs::write(&order, "no order").expect("written");
         assert_eq!(newer.refresh(), [order]);
         control.calendar.book = Arc::new(newer);
-        while !control.joining {
+        while !control.delta.joining {
             let (errand, landed) = control.errands.next().await.expect("it ends");
             control.land_errand(&errand, landed);
             turn(&mut control);
         }
-        let joined = control.joined.1.recv().await.expect("it ends");
+        let joined = control.delta.joined.1.recv().await.expect("it ends");
         control.land_joined(joined);
-        assert_eq!(control.config.server.id.as_deref(), Some("other.example"));
+        assert_eq!(
+            control.configuration.current.server.id.as_deref(),
+            Some("other.example")
+        );
         assert_eq!(
             control.calendar.book.problems().len(),
             1,

@@ -1,11 +1,11 @@
 //! From lists and orders that are ready to a snapshot in force.
 
-pub(in crate::control) mod causes;
+pub(crate) mod causes;
 pub mod compose;
 pub mod data_plane;
-pub(in crate::control) mod delta;
-pub(in crate::control) mod order_changes;
-pub(in crate::control) mod pending;
-pub(in crate::control) mod provenance;
-pub(in crate::control) mod publishing;
-pub(in crate::control) mod slots;
+pub(crate) mod delta;
+pub(crate) mod order_changes;
+pub(crate) mod pending;
+pub(crate) mod provenance;
+pub(crate) mod publishing;
+pub(crate) mod slots;

@@ -11,12 +11,12 @@ const MOST_LOGGED: usize = 20;
 
 /// The states of orders in the generation that came into force last.
 #[derive(Debug, Default)]
-pub(in crate::control) struct OrderStates(Option<HashMap<String, State>>);
+pub(crate) struct OrderStates(Option<HashMap<String, State>>);
 
 impl OrderStates {
     /// Takes the states in a generation that came into force, and logs those that are other ones than before: after a
     /// start, those of orders that have not ended.
-    pub(in crate::control) fn log(&mut self, generation: u64, now: Vec<(String, State)>) {
+    pub(crate) fn log(&mut self, generation: u64, now: Vec<(String, State)>) {
         for line in self.lines(now) {
             tracing::info!(generation, "{line}");
         }

@@ -24,25 +24,25 @@ const MOST_STAGED: Duration = Duration::from_secs(30);
 
 /// A configuration that waits.
 #[derive(Debug)]
-pub(in crate::control) struct Stage {
-    pub(in crate::control) config: Config,
-    pub(in crate::control) rails: Arc<Rails>,
+pub(crate) struct Stage {
+    pub(crate) config: Config,
+    pub(crate) rails: Arc<Rails>,
     /// What the data plane has ready for it; `None` if it follows that one already.
-    pub(in crate::control) change: Option<Change>,
+    pub(crate) change: Option<Change>,
     since: Instant,
     /// Its lists whose rules are not in force yet: new ones, and those that come from another file
     /// or mean something else.
-    pub(in crate::control) fresh: Vec<ListState>,
+    pub(crate) fresh: Vec<ListState>,
     /// Its orders and exceptions, once they are read, and the version of the book that was in force then:
     /// what was read of files since is missing in them.
-    pub(in crate::control) book: Option<(u64, Book)>,
+    pub(crate) book: Option<(u64, Book)>,
     /// Since when they are being read.
-    pub(in crate::control) book_since: Option<Instant>,
+    pub(crate) book_since: Option<Instant>,
 }
 
 impl Stage {
     /// A configuration with its guard rails, given the files of its lists as they are now.
-    pub(in crate::control) fn new(
+    pub(crate) fn new(
         config: Config,
         rails: Arc<Rails>,
         change: Option<Change>,
@@ -81,7 +81,7 @@ impl Stage {
 
     /// Whether all is read that can be. A file that never comes to rest, or whose reading never ends, is
     /// not waited for longer than [`MOST_STAGED`].
-    pub(in crate::control) fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         let late = self.since.elapsed() > MOST_STAGED;
         let rests = |list: &ListState| late || (list.due().is_none() && !list.is_looked_for());
         let ready = |list: &ListState| match list.loading {
@@ -92,13 +92,13 @@ impl Stage {
     }
 
     /// Whether it can be joined, given the version of the book in force.
-    pub(in crate::control) fn is_whole(&self, version: u64) -> bool {
+    pub(crate) fn is_whole(&self, version: u64) -> bool {
         let book = self.book.as_ref();
         book.is_some_and(|(of, _)| *of == version) && self.is_ready() && self.problems().is_empty()
     }
 
     /// The directories of its orders and exceptions.
-    pub(in crate::control) fn folders(&self) -> Vec<PathBuf> {
+    pub(crate) fn folders(&self) -> Vec<PathBuf> {
         let Config {
             orders, exceptions, ..
         } = &self.config;
@@ -107,7 +107,7 @@ impl Stage {
     }
 
     /// Why it can't be taken.
-    pub(in crate::control) fn problems(&self) -> Vec<String> {
+    pub(crate) fn problems(&self) -> Vec<String> {
         let told = self.fresh.iter().filter_map(|list| {
             let name = list.name();
             if let Some(seconds) = hanging(list) {
@@ -145,7 +145,7 @@ impl Stage {
 
     /// The configuration with its lists, in its own order; those that go on keep all they know.
     /// Last come those that end.
-    pub(in crate::control) fn merge(
+    pub(crate) fn merge(
         self,
         mut active: Vec<ListState>,
     ) -> (Config, Vec<ListState>, Vec<ListState>) {
@@ -181,7 +181,7 @@ fn hanging(list: &ListState) -> Option<u64> {
 
 impl Control {
     /// Leaves a new configuration of which a list can't be taken, when all are read.
-    pub(in crate::control) fn finish_stage(&mut self) {
+    pub(crate) fn finish_stage(&mut self) {
         let bad = |stage: &mut Stage| stage.is_ready() && !stage.problems().is_empty();
         let Some(stage) = self.stage.take_if(bad) else {
             return;
@@ -190,33 +190,34 @@ impl Control {
     }
 
     /// Tells why a new configuration is not taken.
-    pub(in crate::control) fn leave_stage(&mut self, problems: Vec<String>) {
-        self.base.take_if(|base| base.staged);
+    pub(crate) fn leave_stage(&mut self, problems: Vec<String>) {
+        self.compiler.base.take_if(|base| base.staged);
         tracing::error!(
             problems = problems.join("; "),
             "configuration refused, the old one stays"
         );
-        for waiting in self.waiting.iter_mut().filter(|waiting| waiting.staged) {
+        for waiting in self
+            .requests
+            .waiting
+            .iter_mut()
+            .filter(|waiting| waiting.staged)
+        {
             waiting.staged = false;
             waiting.report.problems.extend(problems.iter().cloned());
         }
         self.tell_refused("configuration".to_owned(), problems.clone());
-        self.config_problems = problems;
+        self.configuration.problems = problems;
     }
 
     /// Refuses a new configuration that a reload found.
-    pub(in crate::control) fn refuse_configuration(
-        &mut self,
-        waiting: &mut Waiting,
-        problems: Vec<String>,
-    ) {
+    pub(crate) fn refuse_configuration(&mut self, waiting: &mut Waiting, problems: Vec<String>) {
         tracing::error!(
             problems = problems.join("; "),
             "configuration refused, the old one stays"
         );
         waiting.report.problems.extend(problems.iter().cloned());
         self.tell_refused("configuration".to_owned(), problems.clone());
-        self.config_problems = problems;
+        self.configuration.problems = problems;
     }
 }
 

@@ -15,7 +15,7 @@ use crate::policy::rule::Scope;
 const KEY: usize = 32;
 
 /// What an image is to tell of a list.
-pub(in crate::control) fn source(list: &List, loaded: &Loaded) -> ImageSource {
+pub(crate) fn source(list: &List, loaded: &Loaded) -> ImageSource {
     let notes = ListNotes {
         format: list.format,
         scope: list.scope,
@@ -40,7 +40,7 @@ pub(in crate::control) fn source(list: &List, loaded: &Loaded) -> ImageSource {
 
 /// What is known of a list from what an image tells; nothing if it was read from another file, or
 /// in another way, as its rules would be others then.
-pub(in crate::control) fn loaded(source: &ImageSource, list: &List) -> Option<Loaded> {
+pub(crate) fn loaded(source: &ImageSource, list: &List) -> Option<Loaded> {
     let (read, loaded) = kept(source, list)?;
     let same = read.source.path == recorded(&list.source.path)
         && (read.format, read.scope) == (list.format, list.scope)
@@ -50,7 +50,7 @@ pub(in crate::control) fn loaded(source: &ImageSource, list: &List) -> Option<Lo
 
 /// The same from whichever file it was read, and however, with the list as it was read then. `None` if the image has
 /// another list: of another name, or of another kind, which other guards check.
-pub(in crate::control) fn kept(source: &ImageSource, list: &List) -> Option<(List, Loaded)> {
+pub(crate) fn kept(source: &ImageSource, list: &List) -> Option<(List, Loaded)> {
     let notes = ListNotes::of(source)?;
     let same = source.name == list.source.name
         // Of older images the kind follows from what rules were checked against.
@@ -76,20 +76,20 @@ pub(in crate::control) fn kept(source: &ImageSource, list: &List) -> Option<(Lis
 
 /// The key of a list's rules: another one where the file is, the way that it is read, or the names that none of
 /// its rules may cover.
-pub(in crate::control) fn content(list: &List, loaded: &Loaded) -> String {
+pub(crate) fn content(list: &List, loaded: &Loaded) -> String {
     let read = (list.format, list.comments, list.scope);
     key(&loaded.digest, read, &loaded.wards)
 }
 
 /// The same of a list in an image; `None` if the image does not tell how it was read.
-pub(in crate::control) fn content_of(source: &ImageSource) -> Option<String> {
+pub(crate) fn content_of(source: &ImageSource) -> Option<String> {
     let notes = ListNotes::of(source)?;
     let read = (notes.format, notes.comments, notes.scope);
     Some(key(&source.digest, read, &notes.wards))
 }
 
 /// What the rules of a list in an image follow from, as text: equal ones have the same rules, whenever they were read.
-pub(in crate::control) fn rules_of(source: &ImageSource) -> String {
+pub(crate) fn rules_of(source: &ImageSource) -> String {
     let ImageSource {
         name,
         path,
@@ -117,12 +117,12 @@ fn key(digest: &str, read: (Format, Comments, Scope), wards: &str) -> String {
 }
 
 /// How an image tells where a list was: in JSON, which knows no octets that are no text.
-pub(in crate::control) fn recorded(path: &Path) -> PathBuf {
+pub(crate) fn recorded(path: &Path) -> PathBuf {
     legible(&absolute(path))
 }
 
 /// Where a list's file is, as the journal has it: from wherever it is read later.
-pub(in crate::control) fn place(list: &List) -> PathBuf {
+pub(crate) fn place(list: &List) -> PathBuf {
     match list.content {
         Content::File => recorded(&list.source.path),
         Content::Embedded(_) => legible(&list.source.path),
@@ -130,7 +130,7 @@ pub(in crate::control) fn place(list: &List) -> PathBuf {
 }
 
 /// A path as JSON can hold it.
-pub(in crate::control) fn legible(path: &Path) -> PathBuf {
+pub(crate) fn legible(path: &Path) -> PathBuf {
     path.to_string_lossy().into_owned().into()
 }
 

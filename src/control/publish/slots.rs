@@ -7,12 +7,12 @@ use crate::stats::LISTS;
 
 /// The places by the lists' names.
 #[derive(Debug, Default)]
-pub(in crate::control) struct Slots(HashMap<String, u16>);
+pub(crate) struct Slots(HashMap<String, u16>);
 
 impl Slots {
     /// A list's place; a free one if it has none. Nothing, when there have been too many lists: its
     /// hits are not counted by themselves.
-    pub(in crate::control) fn of(&mut self, list: &str) -> Option<u16> {
+    pub(crate) fn of(&mut self, list: &str) -> Option<u16> {
         if let Some(slot) = self.0.get(list) {
             return Some(*slot);
         }
@@ -23,13 +23,13 @@ impl Slots {
     }
 
     /// All lists with their places.
-    pub(in crate::control) fn all(&self) -> impl Iterator<Item = (&str, usize)> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&str, usize)> {
         let all = self.0.iter();
         all.map(|(list, slot)| (&**list, usize::from(*slot)))
     }
 
     /// A list's place, if it has one.
-    pub(in crate::control) fn known(&self, list: &str) -> Option<usize> {
+    pub(crate) fn known(&self, list: &str) -> Option<usize> {
         self.0.get(list).copied().map(usize::from)
     }
 }

@@ -11,13 +11,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long the start waits for one file or directory.
-pub(in crate::control) const DEADLINE: Duration = Duration::from_secs(10);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 /// Files that are read at a time.
 const READERS: usize = 32;
 
 /// Why there is no result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(in crate::control) enum Unanswered {
+pub(crate) enum Unanswered {
     /// The file system did not answer in time.
     #[error("no answer from the file system in {} s; check the disk or the network mount", DEADLINE.as_secs())]
     Late,
@@ -30,14 +30,14 @@ pub(in crate::control) enum Unanswered {
 }
 
 /// Work that has started.
-pub(in crate::control) struct Pending<O> {
+pub(crate) struct Pending<O> {
     answer: mpsc::Receiver<O>,
     until: Instant,
 }
 
 impl<O> Pending<O> {
     /// Waits for its result until the deadline.
-    pub(in crate::control) fn wait(self) -> Result<O, Unanswered> {
+    pub(crate) fn wait(self) -> Result<O, Unanswered> {
         let left = self.until.saturating_duration_since(Instant::now());
         self.answer.recv_timeout(left).map_err(|error| match error {
             RecvTimeoutError::Timeout => Unanswered::Late,
@@ -47,7 +47,7 @@ impl<O> Pending<O> {
 }
 
 /// Starts work on a thread.
-pub(in crate::control) fn start<O: Send + 'static>(
+pub(crate) fn start<O: Send + 'static>(
     deadline: Duration,
     work: impl FnOnce() -> O + Send + 'static,
 ) -> Pending<O> {
@@ -66,7 +66,7 @@ pub(in crate::control) fn start<O: Send + 'static>(
 
 /// Does the same work for all items, some at a time, each with a deadline of its own. After one is
 /// late, those of the same folder that have not started are not tried.
-pub(in crate::control) fn each<I, O>(
+pub(crate) fn each<I, O>(
     deadline: Duration,
     items: Vec<I>,
     folder: impl Fn(&I) -> PathBuf,

@@ -20,11 +20,11 @@ use crate::control::persist::rollback::Held;
 use crate::control::publish::delta::Configured;
 
 /// After how long without an answer an errand is an alarm.
-pub(in crate::control) const LATE: Duration = Duration::from_secs(5);
+pub(crate) const LATE: Duration = Duration::from_secs(5);
 
 /// What is done with files.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(in crate::control) enum Errand {
+pub(crate) enum Errand {
     /// Files of orders and exceptions are read.
     Book,
     /// The lists in this directory are looked at.
@@ -42,7 +42,7 @@ pub(in crate::control) enum Errand {
 }
 
 /// What an errand came to.
-pub(in crate::control) enum Landed {
+pub(crate) enum Landed {
     Book(Box<BookRead>),
     Looked(Files),
     Followed(Following),
@@ -54,7 +54,7 @@ pub(in crate::control) enum Landed {
 }
 
 /// The errands under way.
-pub(in crate::control) struct Errands {
+pub(crate) struct Errands {
     running: HashMap<Errand, Running>,
     sender: mpsc::Sender<(Errand, Option<Landed>)>,
     landed: mpsc::Receiver<(Errand, Option<Landed>)>,
@@ -88,7 +88,7 @@ impl Running {
 }
 
 impl Errands {
-    pub(in crate::control) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (sender, landed) = mpsc::channel(64);
         Self {
             running: HashMap::new(),
@@ -97,12 +97,12 @@ impl Errands {
         }
     }
 
-    pub(in crate::control) fn is_running(&self, errand: &Errand) -> bool {
+    pub(crate) fn is_running(&self, errand: &Errand) -> bool {
         self.running.contains_key(errand)
     }
 
     /// Starts an errand of which none is under way; `places` are the paths that it reads.
-    pub(in crate::control) fn start(
+    pub(crate) fn start(
         &mut self,
         errand: Errand,
         places: String,
@@ -119,7 +119,7 @@ impl Errands {
     }
 
     /// Notes that an errand is under way which others started, and will end with [`done`](Self::done).
-    pub(in crate::control) fn note(&mut self, errand: Errand, places: String) {
+    pub(crate) fn note(&mut self, errand: Errand, places: String) {
         let running = Running {
             since: Instant::now(),
             places,
@@ -129,7 +129,7 @@ impl Errands {
     }
 
     /// An errand ended.
-    pub(in crate::control) fn done(&mut self, errand: &Errand) {
+    pub(crate) fn done(&mut self, errand: &Errand) {
         if let Some(running) = self.running.remove(errand)
             && running.logged
         {
@@ -139,7 +139,7 @@ impl Errands {
     }
 
     /// Waits for the end of an errand. Its result is `None` if it panicked.
-    pub(in crate::control) async fn next(&mut self) -> Option<(Errand, Option<Landed>)> {
+    pub(crate) async fn next(&mut self) -> Option<(Errand, Option<Landed>)> {
         let (errand, landed) = self.landed.recv().await?;
         self.done(&errand);
         if landed.is_none() {
@@ -152,14 +152,14 @@ impl Errands {
     }
 
     /// How long an errand has been under way.
-    pub(in crate::control) fn age(&self, errand: &Errand) -> Option<Duration> {
+    pub(crate) fn age(&self, errand: &Errand) -> Option<Duration> {
         self.running
             .get(errand)
             .map(|running| running.since.elapsed())
     }
 
     /// Logs the errands that have become late.
-    pub(in crate::control) fn log_late(&mut self) {
+    pub(crate) fn log_late(&mut self) {
         for running in self.running.values_mut() {
             if running.is_late() && !running.logged {
                 running.logged = true;
@@ -169,7 +169,7 @@ impl Errands {
     }
 
     /// The errands that are late, a sentence each.
-    pub(in crate::control) fn problems(&self) -> Vec<String> {
+    pub(crate) fn problems(&self) -> Vec<String> {
         let late = self.running.values().filter(|running| running.is_late());
         let mut late: Vec<_> = late.map(Running::told).collect();
         late.sort();
@@ -179,7 +179,7 @@ impl Errands {
 
 impl Control {
     /// Takes what an errand came to.
-    pub(in crate::control) fn land_errand(&mut self, errand: &Errand, landed: Option<Landed>) {
+    pub(crate) fn land_errand(&mut self, errand: &Errand, landed: Option<Landed>) {
         match (errand, landed) {
             (_, Some(Landed::Book(read))) => self.land_book(*read),
             (Errand::Look(folder), Some(Landed::Looked(files))) => {

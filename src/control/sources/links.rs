@@ -10,11 +10,11 @@ const LINKS_MAX: usize = 40;
 
 /// The ways to some files. Directories that several of them share are looked at once.
 #[derive(Debug, Default)]
-pub(in crate::control) struct Ways {
+pub(crate) struct Ways {
     /// Everything on the ways, with their ends.
-    pub(in crate::control) paths: HashSet<PathBuf>,
+    pub(crate) paths: HashSet<PathBuf>,
     /// The symbolic links among them.
-    pub(in crate::control) links: HashSet<PathBuf>,
+    pub(crate) links: HashSet<PathBuf>,
     /// Where each path leads that was looked at, if it is a link.
     known: HashMap<PathBuf, Option<PathBuf>>,
 }
@@ -22,7 +22,7 @@ pub(in crate::control) struct Ways {
 impl Ways {
     /// Follows an absolute path. Returns the path without links that it leads to; `None` if it leads
     /// nowhere.
-    pub(in crate::control) fn follow(&mut self, path: &Path) -> Option<PathBuf> {
+    pub(crate) fn follow(&mut self, path: &Path) -> Option<PathBuf> {
         // The way as it is written, also behind a part that is missing: that part may come.
         self.paths.extend(path.ancestors().map(Path::to_owned));
         let mut rest = names(path);

@@ -1,11 +1,11 @@
 //! Everything that rules come from, and the files that they are read from.
 
-pub(in crate::control) mod deadline;
-pub(in crate::control) mod errands;
-pub(in crate::control) mod files;
-pub(in crate::control) mod links;
+pub(crate) mod deadline;
+pub(crate) mod errands;
+pub(crate) mod files;
+pub(crate) mod links;
 pub mod lists;
 pub mod orders;
-pub(in crate::control) mod scheduler;
+pub(crate) mod scheduler;
 pub mod wall_clock;
 pub mod watch;

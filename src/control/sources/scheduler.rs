@@ -21,12 +21,14 @@ const SLIP: SignedDuration = SignedDuration::from_secs(1);
 
 /// The orders and exceptions, and the clock that they go by.
 #[derive(Debug)]
-pub(in crate::control) struct Calendar {
-    pub(in crate::control) book: Arc<Book>,
+pub(crate) struct Calendar {
+    pub(crate) book: Arc<Book>,
     /// What is to be read of their files.
-    pub(in crate::control) asked: Asked,
+    pub(crate) asked: Asked,
+    /// Requests that wait for the files that are being read.
+    pub(crate) reading: Vec<u64>,
     /// Counts configurations up.
-    pub(in crate::control) configured: u64,
+    pub(crate) configured: u64,
     wall: Arc<dyn Wall>,
     /// What was in force when it was asked last.
     sources: Vec<Arc<Source>>,
@@ -40,7 +42,7 @@ pub(in crate::control) struct Calendar {
 
 impl Calendar {
     /// With the orders and exceptions that were read at the start, and whether those are all.
-    pub(in crate::control) fn new(book: Book, all: bool, wall: Arc<dyn Wall>) -> Self {
+    pub(crate) fn new(book: Book, all: bool, wall: Arc<dyn Wall>) -> Self {
         let book = Arc::new(book);
         let at = wall.now();
         Self {
@@ -51,6 +53,7 @@ impl Calendar {
                 refresh: !all,
                 ..Asked::default()
             },
+            reading: Vec::new(),
             configured: 0,
             wall,
             at,
@@ -59,7 +62,7 @@ impl Calendar {
     }
 
     /// The orders and exceptions of another configuration, whose files are read.
-    pub(in crate::control) fn configure(&mut self, book: Book) {
+    pub(crate) fn configure(&mut self, book: Book) {
         self.book = Arc::new(book);
         self.configured += 1;
         // Files may have changed since they were read.
@@ -67,7 +70,7 @@ impl Calendar {
     }
 
     /// Something happened to a file. Returns whether it may be one of orders or exceptions.
-    pub(in crate::control) fn touch(&mut self, touched: &Touched, now: Instant) -> bool {
+    pub(crate) fn touch(&mut self, touched: &Touched, now: Instant) -> bool {
         let ours = self.book.concerns(&touched.path);
         if ours {
             let path = touched.path.clone();
@@ -77,27 +80,27 @@ impl Calendar {
     }
 
     /// When files are to be read.
-    pub(in crate::control) fn due(&self) -> Option<Instant> {
+    pub(crate) fn due(&self) -> Option<Instant> {
         self.asked.due().into_iter().chain(self.book.due()).min()
     }
 
     /// What is in force.
-    pub(in crate::control) fn sources(&self) -> &[Arc<Source>] {
+    pub(crate) fn sources(&self) -> &[Arc<Source>] {
         &self.sources
     }
 
     /// What the clock on the wall shows.
-    pub(in crate::control) fn now(&self) -> Timestamp {
+    pub(crate) fn now(&self) -> Timestamp {
         self.wall.now()
     }
 
     /// When it was looked at last.
-    pub(in crate::control) fn at(&self) -> Timestamp {
+    pub(crate) fn at(&self) -> Timestamp {
         self.at
     }
 
     /// Looks whether a date has come, or the clock was set back: then something else may be in force.
-    pub(in crate::control) fn ring(&mut self) -> Option<Cause> {
+    pub(crate) fn ring(&mut self) -> Option<Cause> {
         let now = self.wall.now();
         if now.duration_since(self.at) < -SLIP {
             return Some(Cause::ClockSetBack { from: self.at });
@@ -110,7 +113,7 @@ impl Calendar {
     }
 
     /// Looks at the clock and at all dates: [`sources`](Self::sources) are those of now.
-    pub(in crate::control) fn turn(&mut self) {
+    pub(crate) fn turn(&mut self) {
         let now = self.wall.now();
         if now.duration_since(self.at) < -SLIP {
             tracing::error!(from = %self.at, to = %now, "the clock was set back: orders follow it");
@@ -123,13 +126,13 @@ impl Calendar {
     }
 
     /// Waits until what is in force may change.
-    pub(in crate::control) async fn wait(&self) {
+    pub(crate) async fn wait(&self) {
         let far = self.at.saturating_add(FAR).unwrap_or(Timestamp::MAX);
         self.wall.until(self.next.unwrap_or(far).min(far)).await;
     }
 
     /// What is wrong, one sentence each.
-    pub(in crate::control) fn problems(&self) -> Vec<String> {
+    pub(crate) fn problems(&self) -> Vec<String> {
         let now = self.wall.now();
         let back = self.set_back.filter(|(from, _)| now < *from);
         let back = back.map(|(from, to)| {

@@ -21,7 +21,7 @@ pub trait Wall: Debug + Send + Sync {
 /// A clock for tests, on which no date arrives.
 #[cfg(test)]
 #[derive(Debug)]
-pub(in crate::control) struct Still;
+pub(crate) struct Still;
 
 #[cfg(test)]
 impl Wall for Still {

@@ -17,12 +17,12 @@ use tokio::sync::Notify;
 use super::links::Ways;
 
 /// How long a file must be quiet after its writer closed or renamed it.
-pub(in crate::control) const CLOSED_QUIET: Duration = Duration::from_millis(100);
+pub(crate) const CLOSED_QUIET: Duration = Duration::from_millis(100);
 /// How long it must be quiet while somebody seems to have it open for writing.
-pub(in crate::control) const OPEN_QUIET: Duration = Duration::from_secs(2);
+pub(crate) const OPEN_QUIET: Duration = Duration::from_secs(2);
 /// How long it must be quiet when somebody asks for its newest state: enough for the system to
 /// tell of a writer.
-pub(in crate::control) const REQUESTED_QUIET: Duration = Duration::from_millis(20);
+pub(crate) const REQUESTED_QUIET: Duration = Duration::from_millis(20);
 /// Paths with events that wait for the control loop. When there are more, events are lost, and the sweep
 /// finds the changes.
 const WAITING_MAX: usize = 4096;
@@ -58,7 +58,7 @@ impl Interest {
 }
 
 /// Whether a file belongs to a directory of orders or exceptions, by its name.
-pub(in crate::control) fn is_toml(path: &Path) -> bool {
+pub(crate) fn is_toml(path: &Path) -> bool {
     let hidden = path
         .file_name()
         .is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
@@ -203,7 +203,7 @@ impl Watch {
     }
 
     /// A watch that reports nothing, where the system has none, and its events.
-    pub(in crate::control) fn none() -> (Self, Touches) {
+    pub(crate) fn none() -> (Self, Touches) {
         let watch = Self {
             interest: Arc::default(),
             watcher: Arc::default(),

@@ -55,7 +55,7 @@ fn file(key: &str) -> String {
 
 /// Keeps the rules of all lists in force, and removes those that were replaced too long ago, or before others
 /// where all take too much room. `base` and `delta` are the files of the images.
-pub(in crate::control) fn keep(
+pub(crate) fn keep(
     dir: &Path,
     images: &Images,
     base: &Path,

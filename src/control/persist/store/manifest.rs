@@ -233,7 +233,7 @@ fn digest(published: &[Published]) -> String {
 
 /// Has the record say no more than versions wrote that did not record which lists were in force.
 #[cfg(test)]
-pub(in crate::control) fn write_as_older(dir: &Path) {
+pub(crate) fn write_as_older(dir: &Path) {
     let mut manifest = Manifest::read(dir).expect("a record");
     for published in &mut manifest.0 {
         (published.gone, published.contents) = (None, None);

@@ -12,7 +12,7 @@
 //! A file gets its name when it is whole and on the disk, and `current` names images that have theirs.
 //! So wherever a crash falls, `current` names what was in force before, or what is now.
 
-pub(in crate::control) mod archive;
+pub(crate) mod archive;
 mod contents;
 mod disk;
 mod error;
@@ -41,7 +41,7 @@ pub use file::{ImageFileError, read_image};
 use lock::Lock;
 use manifest::Manifest;
 #[cfg(test)]
-pub(in crate::control) use manifest::write_as_older;
+pub(crate) use manifest::write_as_older;
 pub use manifest::{ManifestError, Published};
 use names::Kind;
 pub use names::{Base, Delta, Pair};

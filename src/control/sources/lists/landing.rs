@@ -16,22 +16,23 @@ use crate::control::sources::lists::state::{ListState, Loading};
 use crate::control::start::broken;
 
 /// A load that ended.
-pub(in crate::control) struct Done {
+pub(crate) struct Done {
     ticket: u64,
     result: Result<Fresh, Refusal>,
 }
 
 impl Control {
     /// Takes what a load came to.
-    pub(in crate::control) fn land(&mut self, done: Done) {
+    pub(crate) fn land(&mut self, done: Done) {
         let now = Instant::now();
         let index = self
             .lists
+            .active
             .iter()
             .position(|list| carries(list, done.ticket));
         let staged = self.stage.iter_mut().flat_map(|stage| &mut stage.fresh);
         let list = match index {
-            Some(index) => Some(&mut self.lists[index]),
+            Some(index) => Some(&mut self.lists.active[index]),
             None => staged.into_iter().find(|list| carries(list, done.ticket)),
         };
         let Some(list) = list else {
@@ -47,7 +48,7 @@ impl Control {
         let name = list.name().to_owned();
         if index.is_some() {
             // In force when it is joined with the others; until then it is under way.
-            self.ready.push(Ready {
+            self.delta.ready.push(Ready {
                 ticket: done.ticket,
                 config: list.config.clone(),
                 fresh,
@@ -57,27 +58,32 @@ impl Control {
         list.rules = Some(fresh.image);
         list.settle(Ok(fresh.loaded), now);
         self.tell(done.ticket, |_| ());
-        for waiting in self.waiting.iter_mut().filter(|waiting| waiting.staged) {
+        for waiting in self
+            .requests
+            .waiting
+            .iter_mut()
+            .filter(|waiting| waiting.staged)
+        {
             waiting.report.loaded.push(name.clone());
         }
     }
 
     /// Tells those who wait for a load how it ended.
-    pub(in crate::control) fn tell(&mut self, ticket: u64, say: impl Fn(&mut ReloadReport)) {
-        for waiting in &mut self.waiting {
+    pub(crate) fn tell(&mut self, ticket: u64, say: impl Fn(&mut ReloadReport)) {
+        for waiting in &mut self.requests.waiting {
             if waiting.tickets.remove(&ticket) {
                 say(&mut waiting.report);
             }
         }
     }
 
-    pub(in crate::control) fn no_longer_awaited(&mut self, ticket: u64) {
+    pub(crate) fn no_longer_awaited(&mut self, ticket: u64) {
         self.tell(ticket, |_| ());
     }
 }
 
 /// Starts reading a small list.
-pub(in crate::control) fn start_load(
+pub(crate) fn start_load(
     list: &mut ListState,
     rails: &Arc<Rails>,
     ticket: u64,

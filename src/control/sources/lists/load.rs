@@ -231,12 +231,12 @@ impl Refusal {
     }
 
     /// Whether a rollback holds the list.
-    pub(in crate::control) fn is_rollback(&self) -> bool {
+    pub(crate) fn is_rollback(&self) -> bool {
         matches!(self, Self::RolledBack { .. })
     }
 
     /// Whether to compile it again after a while.
-    pub(in crate::control) fn waits_for_room(&self) -> bool {
+    pub(crate) fn waits_for_room(&self) -> bool {
         matches!(self, Self::NotCompiled { passes: true, .. })
     }
 
@@ -336,18 +336,18 @@ pub fn digest(path: &Path, text: Option<&str>) -> io::Result<String> {
 
 /// What reading a list to its end came to.
 #[derive(Debug)]
-pub(in crate::control) struct Reading {
-    pub(in crate::control) tally: Tally,
-    pub(in crate::control) digest: blake3::Hash,
+pub(crate) struct Reading {
+    pub(crate) tally: Tally,
+    pub(crate) digest: blake3::Hash,
     /// Nothing for content that is built in.
-    pub(in crate::control) signature: Option<Signature>,
-    pub(in crate::control) at: Timestamp,
-    pub(in crate::control) took: Duration,
+    pub(crate) signature: Option<Signature>,
+    pub(crate) at: Timestamp,
+    pub(crate) took: Duration,
 }
 
 impl Reading {
     /// As the guards of whole lists judge it; `rules` of it are different, if that is known.
-    pub(in crate::control) fn newest<'n>(
+    pub(crate) fn newest<'n>(
         &'n self,
         name: &'n str,
         path: &'n Path,
@@ -367,7 +367,7 @@ impl Reading {
 /// Reads the file at `path`, or `text` instead if there is one, and hands on the rules that the wards
 /// admit, as [`parse::read`] does; and to `progress` how many octets of how many were read. What was
 /// handed on counts for nothing when the list is refused in the end.
-pub(in crate::control) fn read(
+pub(crate) fn read(
     path: &Path,
     text: Option<&str>,
     notation: Notation,

@@ -26,35 +26,35 @@ const COMPILE_AGAIN: (Duration, Duration) = (Duration::from_secs(5), Duration::f
 
 /// One list.
 #[derive(Debug)]
-pub(in crate::control) struct ListState {
-    pub(in crate::control) config: List,
-    pub(in crate::control) source: Arc<Source>,
-    pub(in crate::control) loaded: Option<Loaded>,
+pub(crate) struct ListState {
+    pub(crate) config: List,
+    pub(crate) source: Arc<Source>,
+    pub(crate) loaded: Option<Loaded>,
     /// How the rules in force were read, if that is not how the list is configured: they were kept by a server before
     /// this one, and serve until the list is read.
     kept_as: Option<List>,
     /// What is in force of the list of that name, until the first load of its new configuration.
-    pub(in crate::control) before: Vec<InForce>,
+    pub(crate) before: Vec<InForce>,
     /// What was in force before a rollback that has been released, until something newer is loaded.
-    pub(in crate::control) accepted: Option<InForce>,
+    pub(crate) accepted: Option<InForce>,
     /// Its rules, while they are in no image with others: it waits for its configuration.
-    pub(in crate::control) rules: Option<Image>,
+    pub(crate) rules: Option<Image>,
     /// Why the newest state of the file was not taken, and since when it stands so.
-    pub(in crate::control) refused: Option<(Refusal, Timestamp)>,
+    pub(crate) refused: Option<(Refusal, Timestamp)>,
     /// The load that is under way.
-    pub(in crate::control) loading: Option<Loading>,
+    pub(crate) loading: Option<Loading>,
     /// The number that the next load will have, as somebody waits for it already.
-    pub(in crate::control) promised: Option<u64>,
+    pub(crate) promised: Option<u64>,
     /// It is held as it was: newer states of its file don't count.
-    pub(in crate::control) frozen: bool,
+    pub(crate) frozen: bool,
     /// Guards that the operator releases for what the next load finds.
-    pub(in crate::control) released: Guards,
+    pub(crate) released: Guards,
     /// It was told that the state in force is too old.
     told_old: bool,
     /// The file's path as the watch tells it: absolute.
     watched: PathBuf,
     /// What that leads to, where it is another path.
-    pub(in crate::control) target: Option<PathBuf>,
+    pub(crate) target: Option<PathBuf>,
     /// The file as it was when it was looked at last.
     looked: Option<Signature>,
     /// Why it is to be looked at; and why it is being looked at.
@@ -74,15 +74,15 @@ pub(in crate::control) struct ListState {
 
 /// A load that is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::control) struct Loading {
+pub(crate) struct Loading {
     /// Its number.
-    pub(in crate::control) ticket: u64,
+    pub(crate) ticket: u64,
     /// The state of the file when it started.
-    pub(in crate::control) of: Option<Signature>,
+    pub(crate) of: Option<Signature>,
     /// Guards that the operator releases for what it finds.
-    pub(in crate::control) released: Guards,
+    pub(crate) released: Guards,
     /// When it started.
-    pub(in crate::control) since: Instant,
+    pub(crate) since: Instant,
 }
 
 /// Why a file is looked at; a later reason covers an earlier one.
@@ -106,7 +106,7 @@ struct Due {
 }
 
 impl ListState {
-    pub(in crate::control) fn new(config: List) -> Self {
+    pub(crate) fn new(config: List) -> Self {
         let path = &config.source.path;
         Self {
             source: Arc::new(config.source.clone()),
@@ -136,17 +136,17 @@ impl ListState {
         }
     }
 
-    pub(in crate::control) fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.source.name
     }
 
     /// The file's absolute path.
-    pub(in crate::control) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.watched
     }
 
     /// Whether `config` describes the same rules: the same file, read in the same way.
-    pub(in crate::control) fn reads_as(&self, config: &List) -> bool {
+    pub(crate) fn reads_as(&self, config: &List) -> bool {
         self.config.source.path == config.source.path
             && self.config.format == config.format
             && self.config.scope == config.scope
@@ -157,29 +157,29 @@ impl ListState {
     }
 
     /// Takes over a new configuration that describes the same rules.
-    pub(in crate::control) fn reconfigure(&mut self, config: List) {
+    pub(crate) fn reconfigure(&mut self, config: List) {
         self.source = Arc::new(config.source.clone());
         self.config = config;
     }
 
     /// The same when its rules are in an image with others.
-    pub(in crate::control) fn without_rules(mut self) -> Self {
+    pub(crate) fn without_rules(mut self) -> Self {
         self.rules = None;
         self
     }
 
     /// Takes what a look at the file found.
-    pub(in crate::control) fn set_look(&mut self, file: Option<Signature>) {
+    pub(crate) fn set_look(&mut self, file: Option<Signature>) {
         self.looked = file;
     }
 
     /// The file as it was when it was looked at last; `None` when it could not be.
-    pub(in crate::control) fn looked(&self) -> Option<Signature> {
+    pub(crate) fn looked(&self) -> Option<Signature> {
         self.looked
     }
 
     /// Takes what a look at all files found.
-    pub(in crate::control) fn set_looked(&mut self, files: &HashMap<PathBuf, Option<Signature>>) {
+    pub(crate) fn set_looked(&mut self, files: &HashMap<PathBuf, Option<Signature>>) {
         if let Some(file) = files.get(&self.source.path) {
             self.looked = *file;
         }
@@ -187,13 +187,13 @@ impl ListState {
 
     /// Whether the file is another one than was read or refused last. One that can't be looked at is:
     /// reading it will tell why.
-    pub(in crate::control) fn changed(&self) -> bool {
+    pub(crate) fn changed(&self) -> bool {
         self.looked != self.seen
     }
 
     /// Something happened in a watched directory. Each event starts the quiet time anew, and the
     /// last one says how long it is. Returns whether it was this file.
-    pub(in crate::control) fn touch(&mut self, touched: &Touched, now: Instant) -> bool {
+    pub(crate) fn touch(&mut self, touched: &Touched, now: Instant) -> bool {
         if touched.path != self.watched && self.target.as_ref() != Some(&touched.path) {
             return false;
         }
@@ -210,39 +210,39 @@ impl ListState {
     }
 
     /// Has the file looked at: something happened on the way to it.
-    pub(in crate::control) fn want_look(&mut self) {
+    pub(crate) fn want_look(&mut self) {
         self.look = self.look.max(Look::Way);
     }
 
     /// Has the file looked at: nobody watched it so far.
-    pub(in crate::control) fn want_first_look(&mut self) {
+    pub(crate) fn want_first_look(&mut self) {
         self.look = self.look.max(Look::Unwatched);
     }
 
     /// Has the file looked at as part of a sweep.
-    pub(in crate::control) fn want_sweep(&mut self) {
+    pub(crate) fn want_sweep(&mut self) {
         self.look = self.look.max(Look::Sweep);
     }
 
     /// Whether the file is to be looked at.
-    pub(in crate::control) fn wants_look(&self) -> bool {
+    pub(crate) fn wants_look(&self) -> bool {
         self.look != Look::No && matches!(self.config.content, Content::File)
     }
 
     /// Whether the file is looked at, or is to be, before it is read.
-    pub(in crate::control) fn is_looked_for(&self) -> bool {
+    pub(crate) fn is_looked_for(&self) -> bool {
         self.look == Look::Due || self.looking == Look::Due
     }
 
     /// The file is looked at from now on.
-    pub(in crate::control) fn start_look(&mut self) {
+    pub(crate) fn start_look(&mut self) {
         self.looking = self
             .looking
             .max(std::mem::replace(&mut self.look, Look::No));
     }
 
     /// Takes what a look found.
-    pub(in crate::control) fn land_look(&mut self, file: Option<Signature>, now: Instant) {
+    pub(crate) fn land_look(&mut self, file: Option<Signature>, now: Instant) {
         self.looked = file;
         match std::mem::replace(&mut self.looking, Look::No) {
             Look::No => {}
@@ -263,7 +263,7 @@ impl ListState {
     }
 
     /// Whether the file was looked at to be read; asked once.
-    pub(in crate::control) fn take_at_rest(&mut self) -> bool {
+    pub(crate) fn take_at_rest(&mut self) -> bool {
         std::mem::take(&mut self.at_rest)
     }
 
@@ -285,12 +285,7 @@ impl ListState {
 
     /// Somebody wants the newest state, and waits for the load `ticket`. A file that is being
     /// written is left until it is quiet all the same.
-    pub(in crate::control) fn request(
-        &mut self,
-        ticket: u64,
-        released: Guards,
-        now: Instant,
-    ) -> u64 {
+    pub(crate) fn request(&mut self, ticket: u64, released: Guards, now: Instant) -> u64 {
         self.released = self.released.and(released);
         let promised = *self.promised.get_or_insert(ticket);
         match self.due {
@@ -307,12 +302,7 @@ impl ListState {
     }
 
     /// The same for a list that was not watched so far.
-    pub(in crate::control) fn request_unwatched(
-        &mut self,
-        ticket: u64,
-        released: Guards,
-        now: Instant,
-    ) {
+    pub(crate) fn request_unwatched(&mut self, ticket: u64, released: Guards, now: Instant) {
         self.request(ticket, released, now);
         self.due = self.written_unwatched(now).or(self.due);
     }
@@ -331,7 +321,7 @@ impl ListState {
     }
 
     /// What its newest state is judged against: what is in force of it, and what was before a rollback.
-    pub(in crate::control) fn in_force(&self) -> Vec<InForce> {
+    pub(crate) fn in_force(&self) -> Vec<InForce> {
         match &self.loaded {
             Some(loaded) => {
                 let in_force = InForce {
@@ -345,14 +335,14 @@ impl ListState {
     }
 
     /// Whether its rules were held against other wards, and nothing else keeps it from being read again.
-    pub(in crate::control) fn is_outdated(&self, rails: &Rails) -> bool {
+    pub(crate) fn is_outdated(&self, rails: &Rails) -> bool {
         let other = |loaded: &Loaded| loaded.wards != rails.digest(&self.config);
         let idle = self.loading.is_none() && self.refused.is_none();
         idle && self.loaded.as_ref().is_some_and(other)
     }
 
     /// Whether the load under way reads what is in force again: only a guard is a reason for that.
-    pub(in crate::control) fn is_reread(&self) -> bool {
+    pub(crate) fn is_reread(&self) -> bool {
         let of = self.loading.and_then(|loading| loading.of);
         let loaded = self.loaded.as_ref();
         of.is_some() && of == loaded.and_then(|loaded| loaded.signature)
@@ -360,7 +350,7 @@ impl ListState {
 
     /// Has it read again at once where it is outdated, unless somebody sees to that. While its file is
     /// looked at, which takes long if the file system does not answer, it is not due again.
-    pub(in crate::control) fn follow(&mut self, rails: &Rails, now: Instant) {
+    pub(crate) fn follow(&mut self, rails: &Rails, now: Instant) {
         let is_due = self.due.is_some() || self.at_rest || self.is_looked_for();
         if !is_due && self.is_outdated(rails) {
             self.due = Some(Due {
@@ -371,27 +361,27 @@ impl ListState {
     }
 
     /// When the file in force was written, if that is too long ago and nobody released it.
-    pub(in crate::control) fn aged(&self, rails: &Rails, at: Timestamp) -> Option<Timestamp> {
+    pub(crate) fn aged(&self, rails: &Rails, at: Timestamp) -> Option<Timestamp> {
         let loaded = self.loaded.as_ref();
         let loaded = loaded.filter(|loaded| !loaded.released.has(Guard::Old))?;
         too_old(loaded.signature, rails.limits(), at)
     }
 
     /// Whether its newest state is in force, and no guard says anything against it.
-    pub(in crate::control) fn is_free_of_guards(&self, rails: &Rails) -> bool {
+    pub(crate) fn is_free_of_guards(&self, rails: &Rails) -> bool {
         let idle = self.loading.is_none() && self.refused.is_none() && !self.changed();
         idle && self.loaded.is_some() && self.aged(rails, Timestamp::now()).is_none()
     }
 
     /// The same for whoever tells it once.
-    pub(in crate::control) fn ages(&mut self, rails: &Rails) -> Option<Timestamp> {
+    pub(crate) fn ages(&mut self, rails: &Rails) -> Option<Timestamp> {
         let since = self.aged(rails, Timestamp::now());
         let known = std::mem::replace(&mut self.told_old, since.is_some());
         since.filter(|_| !known)
     }
 
     /// When to act on it, unless a load is under way.
-    pub(in crate::control) fn due(&self) -> Option<Instant> {
+    pub(crate) fn due(&self) -> Option<Instant> {
         self.due
             .filter(|_| self.loading.is_none())
             .map(|due| due.at)
@@ -399,7 +389,7 @@ impl ListState {
 
     /// Has the file looked at before it is read, if it is time to read it. An embedded list has no file
     /// to look at, and is to be read.
-    pub(in crate::control) fn look_if_due(&mut self, now: Instant) {
+    pub(crate) fn look_if_due(&mut self, now: Instant) {
         if self.take_due(now) {
             match self.config.content {
                 Content::File => self.look = Look::Due,
@@ -409,7 +399,7 @@ impl ListState {
     }
 
     /// Whether it is time to read the file; asked once.
-    pub(in crate::control) fn take_due(&mut self, now: Instant) -> bool {
+    pub(crate) fn take_due(&mut self, now: Instant) -> bool {
         let due = self.due().is_some_and(|at| at <= now);
         if due {
             self.due = None;
@@ -418,7 +408,7 @@ impl ListState {
     }
 
     /// A load starts, as number `ticket` unless another one was promised.
-    pub(in crate::control) fn start(&mut self, ticket: u64) -> Loading {
+    pub(crate) fn start(&mut self, ticket: u64) -> Loading {
         let loading = Loading {
             ticket: self.promised.take().unwrap_or(ticket),
             of: self.looked,
@@ -432,7 +422,7 @@ impl ListState {
     }
 
     /// What an image that was kept says of it.
-    pub(in crate::control) fn restore(&mut self, loaded: Option<Loaded>) {
+    pub(crate) fn restore(&mut self, loaded: Option<Loaded>) {
         self.seen = loaded.as_ref().and_then(|loaded| loaded.signature);
         self.loaded = loaded;
         self.kept_as = None;
@@ -440,23 +430,23 @@ impl ListState {
     }
 
     /// Lets rules that were kept serve until the list is read as it is configured now.
-    pub(in crate::control) fn serve_kept(&mut self, (read, loaded): (List, Loaded)) {
+    pub(crate) fn serve_kept(&mut self, (read, loaded): (List, Loaded)) {
         self.loaded = Some(loaded);
         self.kept_as = Some(read);
     }
 
     /// Whether the rules in force were read from another file than is configured, or in another way.
-    pub(in crate::control) fn is_kept_otherwise(&self) -> bool {
+    pub(crate) fn is_kept_otherwise(&self) -> bool {
         self.kept_as.is_some()
     }
 
     /// The list as its rules in force were read.
-    pub(in crate::control) fn as_read(&self) -> &List {
+    pub(crate) fn as_read(&self) -> &List {
         self.kept_as.as_ref().unwrap_or(&self.config)
     }
 
     /// Whether it is refused for the same reason already.
-    pub(in crate::control) fn is_refused_alike(&self, refusal: &Refusal) -> bool {
+    pub(crate) fn is_refused_alike(&self, refusal: &Refusal) -> bool {
         let before = self.refused.as_ref();
         before.is_some_and(|(before, _)| {
             // What was to be written had another name then.
@@ -466,11 +456,7 @@ impl ListState {
     }
 
     /// A load ended: keeps what it made, or why it made nothing. Returns whether the rules changed.
-    pub(in crate::control) fn settle(
-        &mut self,
-        result: Result<Loaded, Refusal>,
-        now: Instant,
-    ) -> bool {
+    pub(crate) fn settle(&mut self, result: Result<Loaded, Refusal>, now: Instant) -> bool {
         let loading = self.loading.take();
         let of = loading.and_then(|loading| loading.of);
         match result {

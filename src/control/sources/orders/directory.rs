@@ -26,7 +26,7 @@ use crate::control::sources::watch::{Touched, is_toml};
 /// Files that one sweep looks at: looking at thousands takes longer than a date may wait.
 const SWEPT: usize = 1000;
 /// When to read a file again that changed while it was read.
-pub(in crate::control) const RETRY: Duration = Duration::from_millis(100);
+pub(crate) const RETRY: Duration = Duration::from_millis(100);
 
 /// The files of a directory whose names end in `.toml` and don't start with a dot.
 #[derive(Debug)]

@@ -86,12 +86,12 @@ impl Book {
     }
 
     /// Whether the journal, which could not be read yet, may have orders of files that could not be read either.
-    pub(in crate::control) fn may_have_more_orders(&self) -> bool {
+    pub(crate) fn may_have_more_orders(&self) -> bool {
         self.unrecalled.is_some() && self.orders.lacks_files()
     }
 
     /// The same of exceptions.
-    pub(in crate::control) fn may_have_more_exceptions(&self) -> bool {
+    pub(crate) fn may_have_more_exceptions(&self) -> bool {
         self.unrecalled.is_some() && self.exceptions.lacks_files()
     }
 
@@ -100,12 +100,12 @@ impl Book {
     }
 
     /// Whether what files said before the start is not known, as the journal could not be read.
-    pub(in crate::control) fn is_unrecalled(&self) -> bool {
+    pub(crate) fn is_unrecalled(&self) -> bool {
         self.unrecalled.is_some()
     }
 
     /// Reads the journal again, if it still matters. Returns whether it could be read.
-    pub(in crate::control) fn recall_late(&mut self, config: &Config) -> bool {
+    pub(crate) fn recall_late(&mut self, config: &Config) -> bool {
         if !self.may_have_more() {
             self.unrecalled = None;
             return false;
@@ -115,7 +115,7 @@ impl Book {
     }
 
     /// Looks for orders that were there before the start, where the configuration has no directory of them.
-    pub(in crate::control) fn recall_unconfigured(&mut self, config: &Config) {
+    pub(crate) fn recall_unconfigured(&mut self, config: &Config) {
         if self.config.dir.is_none() && self.orders().next().is_none() {
             self.recall(config);
         }

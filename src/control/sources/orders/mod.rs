@@ -2,13 +2,13 @@
 //! Refuses to publish: that is `reload`'s.
 
 mod blocked_paths;
-pub(in crate::control) mod directory;
+pub(crate) mod directory;
 pub mod edit;
 mod file;
 mod findings;
 mod last_good;
-pub(in crate::control) mod problems;
-pub(in crate::control) mod reading;
+pub(crate) mod problems;
+pub(crate) mod reading;
 pub mod registry;
 mod rules;
 pub mod schedule;

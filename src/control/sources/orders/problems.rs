@@ -15,7 +15,7 @@ use crate::control::sources::orders::registry::{Book, Known};
 use crate::policy::rule::Source;
 
 /// Problems that are reported of all files together, and warnings: `status`, log and journal hold each.
-pub(in crate::control) const MOST_REPORTED: usize = 1000;
+pub(crate) const MOST_REPORTED: usize = 1000;
 
 enum Problem<'b> {
     /// Of a directory, or of all rules.
@@ -147,7 +147,7 @@ impl Book {
 }
 
 /// The first `most` of some sentences, and how many more there are, if any.
-pub(in crate::control) fn first(
+pub(crate) fn first(
     most: usize,
     mut sentences: impl Iterator<Item = impl Display>,
 ) -> (Vec<String>, Option<usize>) {
@@ -158,7 +158,7 @@ pub(in crate::control) fn first(
 }
 
 /// How many warnings are left out.
-pub(in crate::control) fn more_warnings(count: usize) -> String {
+pub(crate) fn more_warnings(count: usize) -> String {
     counted(count, "more warning", "more warnings").to_string()
 }
 

@@ -23,29 +23,29 @@ const GONE_LOGGED: usize = 10;
 
 /// What is asked of the files of orders and exceptions.
 #[derive(Debug, Default)]
-pub(in crate::control) struct Asked {
+pub(crate) struct Asked {
     /// Files that changed, with the instant of the newest event.
-    pub(in crate::control) touched: HashMap<PathBuf, (Touched, Instant)>,
+    pub(crate) touched: HashMap<PathBuf, (Touched, Instant)>,
     /// Changes are looked for that nothing reported.
-    pub(in crate::control) sweep: bool,
+    pub(crate) sweep: bool,
     /// All files that changed are read, whoever writes them.
-    pub(in crate::control) refresh: bool,
+    pub(crate) refresh: bool,
     /// The operator, who could see that orders are gone, says that it is right.
-    pub(in crate::control) confirms_loss: bool,
+    pub(crate) confirms_loss: bool,
     /// Files that somebody changed and waits for.
-    pub(in crate::control) wished: Vec<Wished>,
+    pub(crate) wished: Vec<Wished>,
     /// Who waits for all files.
-    pub(in crate::control) tickets: Vec<u64>,
+    pub(crate) tickets: Vec<u64>,
 }
 
 /// A file that somebody changed and waits for.
 #[derive(Debug)]
-pub(in crate::control) struct Wished {
-    pub(in crate::control) path: PathBuf,
-    pub(in crate::control) cause: Cause,
-    pub(in crate::control) ticket: u64,
+pub(crate) struct Wished {
+    pub(crate) path: PathBuf,
+    pub(crate) cause: Cause,
+    pub(crate) ticket: u64,
     /// When it is to be read: its writer is done, whatever events of it arrive later.
-    pub(in crate::control) at: Instant,
+    pub(crate) at: Instant,
 }
 
 impl Wished {
@@ -74,7 +74,7 @@ struct Changed {
 
 impl Asked {
     /// When to start.
-    pub(in crate::control) fn due(&self) -> Option<Instant> {
+    pub(crate) fn due(&self) -> Option<Instant> {
         if self.sweep || self.refresh {
             return Some(Instant::now());
         }
@@ -152,7 +152,7 @@ impl Asked {
 }
 
 /// What reading came to.
-pub(in crate::control) struct BookRead {
+pub(crate) struct BookRead {
     book: Book,
     changed: Vec<Changed>,
     /// Which configuration it is of.
@@ -163,20 +163,22 @@ pub(in crate::control) struct BookRead {
 
 impl Control {
     /// Starts to read files of orders and exceptions, if some are to be read.
-    pub(in crate::control) fn start_reading(&mut self) {
+    pub(crate) fn start_reading(&mut self) {
         let due = self.calendar.due();
-        let idle = !self.stage_joining && !self.errands.is_running(&Errand::Book);
+        let idle = !self.delta.stage_joining && !self.errands.is_running(&Errand::Book);
         if !idle || due.is_none_or(|at| at > Instant::now()) {
             return;
         }
         let asked = std::mem::take(&mut self.calendar.asked);
         let (book, configured) = (Arc::clone(&self.calendar.book), self.calendar.configured);
         let wished = asked.wished.iter().map(|wished| wished.ticket);
-        self.reading = asked.tickets.iter().copied().chain(wished).collect();
+        self.calendar.reading = asked.tickets.iter().copied().chain(wished).collect();
         let folders = book.folders().map(|folder| folder.shown().to_string());
         let places = folders.collect::<Vec<_>>().join(", ");
         let rails = Arc::clone(&self.rails);
-        let config = book.is_unrecalled().then(|| self.boot.clone());
+        let config = book
+            .is_unrecalled()
+            .then(|| self.configuration.boot.clone());
         let work = move || {
             let read = asked.read(&book, (configured, config.as_ref()), &rails);
             Landed::Book(Box::new(read))
@@ -185,16 +187,16 @@ impl Control {
     }
 
     /// Takes what reading came to.
-    pub(in crate::control) fn land_book(&mut self, read: BookRead) {
-        self.reading.clear();
-        if self.stage_joining || read.configured != self.calendar.configured {
+    pub(crate) fn land_book(&mut self, read: BookRead) {
+        self.calendar.reading.clear();
+        if self.delta.stage_joining || read.configured != self.calendar.configured {
             // It is of directories that don't count any more, or the new configuration's were read beside it.
             self.calendar.asked.refresh = true;
             self.calendar.asked.tickets.extend(read.tickets);
             self.calendar.asked.wished.extend(read.wished);
             return;
         }
-        let mut waiting = self.waiting.iter();
+        let mut waiting = self.requests.waiting.iter();
         let asked =
             waiting.find(|waiting| read.tickets.iter().any(|t| waiting.tickets.contains(t)));
         let refresher = asked.map(|waiting| waiting.cause.clone());
@@ -259,15 +261,15 @@ impl Control {
     }
 
     /// Reading broke off: those who waited are told.
-    pub(in crate::control) fn break_off_reading(&mut self) {
-        let tickets = std::mem::take(&mut self.reading);
+    pub(crate) fn break_off_reading(&mut self) {
+        let tickets = std::mem::take(&mut self.calendar.reading);
         let problem = "orders and exceptions: reading them broke off inside tapis, which is a bug; \
                        please report it";
         self.end_reading(&tickets, &[problem.to_owned()]);
     }
 
     fn end_reading(&mut self, tickets: &[u64], problems: &[String]) {
-        for waiting in &mut self.waiting {
+        for waiting in &mut self.requests.waiting {
             let before = waiting.tickets.len();
             waiting.tickets.retain(|ticket| !tickets.contains(ticket));
             // A new configuration may have other directories: what is wrong there is told when it is taken.
@@ -340,16 +342,16 @@ mod tests {
     async fn each_change_of_an_order_has_the_cause_of_whoever_made_it() {
         let folder = tempfile::tempdir().expect("a folder");
         let mut control = control(folder.path());
-        control.causes.clear();
+        control.publication.causes.clear();
         let [a, b, c] = ["a.toml", "b.toml", "c.toml"].map(|name| write(folder.path(), name));
         let first = lift(&mut control, &a, 1000);
         let second = lift(&mut control, &b, 1001);
         control.touch(&[touched(&c, Duration::ZERO)]);
         read(&mut control).await;
         let expected = [lifted(1000), lifted(1001), Cause::File { path: c }];
-        let has = |cause: &Cause| control.causes.contains(cause);
-        assert!(expected.iter().all(has), "{:?}", control.causes);
-        assert_eq!(control.causes.len(), 3);
+        let has = |cause: &Cause| control.publication.causes.contains(cause);
+        assert!(expected.iter().all(has), "{:?}", control.publication.causes);
+        assert_eq!(control.publication.causes.len(), 3);
         for mut answer in [first, second] {
             assert!(answer.try_recv().is_ok(), "answered");
         }
@@ -359,16 +361,26 @@ mod tests {
     async fn a_file_by_another_path_is_its_writer_s_change_too() {
         let folder = tempfile::tempdir().expect("a folder");
         let mut control = control(folder.path());
-        control.causes.clear();
+        control.publication.causes.clear();
         let alias = folder.path().join("alias");
         std::os::unix::fs::symlink("orders", &alias).expect("linked");
         write(folder.path(), "a.toml");
         let hand = write(folder.path(), "b.toml");
         let mut answer = lift(&mut control, &alias.join("a.toml"), 1000);
         read(&mut control).await;
-        assert_eq!(control.causes.len(), 2, "{:?}", control.causes);
-        assert!(control.causes.contains(&lifted(1000)));
-        assert!(control.causes.contains(&Cause::File { path: hand }));
+        assert_eq!(
+            control.publication.causes.len(),
+            2,
+            "{:?}",
+            control.publication.causes
+        );
+        assert!(control.publication.causes.contains(&lifted(1000)));
+        assert!(
+            control
+                .publication
+                .causes
+                .contains(&Cause::File { path: hand })
+        );
         assert!(answer.try_recv().is_ok());
     }
 

@@ -72,7 +72,7 @@ pub struct Known<'b> {
 
 impl Book {
     /// Why a configuration can't be taken: its directories can't be listed.
-    pub(in crate::control) fn unlisted(config: &Config) -> Vec<String> {
+    pub(crate) fn unlisted(config: &Config) -> Vec<String> {
         let folders = [&config.orders.dir, &config.exceptions.dir];
         let unlisted = folders.into_iter().flatten().filter_map(|dir| {
             let (error, dir) = (fs::read_dir(dir).err()?, dir.shown());
@@ -91,7 +91,7 @@ impl Book {
 
     /// Reads all files, and waits for none longer than the deadline. Returns also whether all of them
     /// could be read by then.
-    pub(in crate::control) fn read_at_start(config: &Config, deadline: Duration) -> (Self, bool) {
+    pub(crate) fn read_at_start(config: &Config, deadline: Duration) -> (Self, bool) {
         let mut book = Self::nothing(config);
         book.set(config);
         let (orders, exceptions) = (&mut book.orders, &mut book.exceptions);
@@ -173,12 +173,12 @@ impl Book {
     }
 
     /// Whether there is an alarm about orders that are all gone.
-    pub(in crate::control) fn has_loss(&self) -> bool {
+    pub(crate) fn has_loss(&self) -> bool {
         self.vanished.is_some()
     }
 
     /// Ends the alarm about orders that are all gone: the operator says that it is right.
-    pub(in crate::control) fn confirm_loss(&mut self) {
+    pub(crate) fn confirm_loss(&mut self) {
         if self.vanished.take().is_some() {
             self.version += 1;
         }
@@ -200,36 +200,36 @@ impl Book {
     }
 
     /// The directories by their absolute paths.
-    pub(in crate::control) fn folders(&self) -> impl Iterator<Item = &Path> {
+    pub(crate) fn folders(&self) -> impl Iterator<Item = &Path> {
         [self.orders.path(), self.exceptions.path()]
             .into_iter()
             .flatten()
     }
 
     /// Whether a path is one of the directories, or may be one of their files.
-    pub(in crate::control) fn concerns(&self, path: &Path) -> bool {
+    pub(crate) fn concerns(&self, path: &Path) -> bool {
         self.orders.concerns(path) || self.exceptions.concerns(path)
     }
 
     /// Something happened to a file.
-    pub(in crate::control) fn touch(&mut self, touched: &Touched, now: Instant) {
+    pub(crate) fn touch(&mut self, touched: &Touched, now: Instant) {
         self.orders.touch(touched, now);
         self.exceptions.touch(touched, now);
     }
 
     /// Looks for changes that nobody told.
-    pub(in crate::control) fn sweep(&mut self, now: Instant) {
+    pub(crate) fn sweep(&mut self, now: Instant) {
         self.orders.sweep(now);
         self.exceptions.sweep(now);
     }
 
     /// Whether the file with this absolute path is to be read.
-    pub(in crate::control) fn is_due(&self, path: &Path) -> bool {
+    pub(crate) fn is_due(&self, path: &Path) -> bool {
         self.orders.is_due(path) || self.exceptions.is_due(path)
     }
 
     /// When files are to be read.
-    pub(in crate::control) fn due(&self) -> Option<Instant> {
+    pub(crate) fn due(&self) -> Option<Instant> {
         self.orders
             .due()
             .into_iter()
@@ -238,7 +238,7 @@ impl Book {
     }
 
     /// Reads the files whose writers are done. Returns those that changed.
-    pub(in crate::control) fn read_due(&mut self, now: Instant) -> Vec<PathBuf> {
+    pub(crate) fn read_due(&mut self, now: Instant) -> Vec<PathBuf> {
         let mut changed = self.orders.read_due(now, Order::parse);
         changed.extend(self.exceptions.read_due(now, exception::parse));
         if !changed.is_empty() {
@@ -264,20 +264,20 @@ impl Book {
     }
 
     /// Another number whenever something else is known.
-    pub(in crate::control) fn version(&self) -> u64 {
+    pub(crate) fn version(&self) -> u64 {
         self.version
     }
 
     /// Checks orders against guard rails: those that changed, or all if these are other rails. Takes
     /// a while for many, so the control loop leaves it to the errand that reads them.
-    pub(in crate::control) fn check(&mut self, rails: &Arc<Rails>) {
+    pub(crate) fn check(&mut self, rails: &Arc<Rails>) {
         let mut findings = std::mem::take(&mut self.findings);
         findings.renew(rails, self.version, self.texts());
         self.findings = findings;
     }
 
     /// What the last [`check`](Self::check) found in an order, a sentence each.
-    pub(in crate::control) fn findings(&self, order: &Order) -> &[String] {
+    pub(crate) fn findings(&self, order: &Order) -> &[String] {
         self.findings.of(order)
     }
 
@@ -287,7 +287,7 @@ impl Book {
     }
 
     /// The same with their files' texts.
-    pub(in crate::control) fn texts(&self) -> impl Iterator<Item = (&Order, &Arc<str>)> + Clone {
+    pub(crate) fn texts(&self) -> impl Iterator<Item = (&Order, &Arc<str>)> + Clone {
         let files = self.orders.files().iter();
         let single = files.filter(|(path, _)| !self.doubles.contains_key(*path));
         single.filter_map(|(_, sheet)| sheet.good.as_ref().map(|(order, text)| (&**order, text)))
@@ -346,7 +346,7 @@ impl Book {
     }
 
     /// What each order is at an instant, by its id.
-    pub(in crate::control) fn states(&self, at: Timestamp) -> Vec<(String, State)> {
+    pub(crate) fn states(&self, at: Timestamp) -> Vec<(String, State)> {
         let state = |known: Known<'_>| (known.order.id.clone(), known.life.state(at));
         self.known().map(state).collect()
     }

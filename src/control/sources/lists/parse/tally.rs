@@ -112,7 +112,7 @@ impl Tally {
         self.mostly_good += u32::from(gain.rules >= invalid.count);
     }
 
-    pub(in crate::control) fn reject(&mut self, line: u32, content: &[u8], problem: Bad) {
+    pub(crate) fn reject(&mut self, line: u32, content: &[u8], problem: Bad) {
         match self.bad.iter_mut().find(|(known, _)| *known == problem) {
             Some((_, count)) => *count += 1,
             None => self.bad.push((problem, 1)),
