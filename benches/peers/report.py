@@ -43,16 +43,20 @@ class Report:
         self.put(folder, "result.json", json.dumps(self.result, indent=1) + "\n")
 
     def write_docs(self, docs):
-        path = os.path.join(docs, "benchmarks.md")
+        self.replace(os.path.join(docs, "benchmarks.md"), f"![CPU time per query](peers.svg)\n\n{self.text()}")
+        self.replace(os.path.join(docs, "..", "README.md"), self.summary() + "\n")
+        self.put(docs, "peers.svg", self.picture())
+        self.put(docs, "peers.json", json.dumps(self.result, indent=1) + "\n")
+
+    def replace(self, path, body):
+        """Replaces the part of a page between the two markers."""
         with open(path) as page:
             before, begin, rest = page.read().partition(BEGIN)
         _old, end, after = rest.partition(END)
         if not begin or not end:
             raise live.Failure(f"{path} has no `{BEGIN}` with `{END}` behind it")
-        body = f"\n![CPU time per query](peers.svg)\n\n{self.text()}"
-        self.put(docs, "benchmarks.md", f"{before}{BEGIN}{body}{END}{after}")
-        self.put(docs, "peers.svg", self.picture())
-        self.put(docs, "peers.json", json.dumps(self.result, indent=1) + "\n")
+        with open(path, "w") as page:
+            page.write(f"{before}{BEGIN}\n{body}{END}{after}")
 
     def put(self, folder, name, text):
         with open(os.path.join(folder, name), "w") as out:
@@ -92,6 +96,21 @@ class Report:
         parts = [self.introduction(), self.costs(), self.speeds(), *map(self.waits, KINDS), self.pairs(), self.lists()]
         parts += [self.reloads(), self.without_differences(), self.where_peers_win(), self.notes()]
         return "\n\n".join(part for part in parts if part) + "\n"
+
+    def summary(self):
+        """The table of README.md: three figures for each server."""
+        rows = []
+        for server in self.servers:
+            if server != "tapis" and server not in self.peers:
+                continue
+            cpu = self.parts.get((server, "blocked"), {}).get("cpu_us")
+            memory = self.whole[server].get("rss_mb")
+            change = self.result["reloads"].get(server, {}).get("whole", {})
+            silence = f"{change['longest_silence_ms']:,.0f} ms" if "longest_silence_ms" in change else ""
+            cells = [f"{cpu.median:.2f} µs" if cpu else "", f"{memory.median:,.1f} MB" if memory else "", silence]
+            rows.append([self.label(server), *cells])
+        names = f"{self.result['names']:,} blocked names"
+        return table([names, "CPU per blocked query", "memory", "longest silence while the list is replaced"], rows)
 
     def introduction(self):
         result, options = self.result, self.result["options"]

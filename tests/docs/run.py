@@ -14,8 +14,8 @@ The shell runs in network and mount namespaces: ports 53 and 5335 are free there
 /etc/resolv.conf has. A server in the foreground, which a reader has in another terminal, runs in the
 background until a sentence says "Stop ... Ctrl-C", both on one line. Figures that differ from run to
 run are masked: see MASKS. What commands write into the repository they have to remove. Commands that
-build the program are replaced by the built one; README.md has to install it before use, the other
-files may use it at once.
+build the program are replaced by the built one; docs/guide.md has to install it before use, the
+other files may use it at once.
 
 An HTML comment before a block says what Markdown does not show:
 
@@ -44,8 +44,10 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 RESOLVER = "192.0.2.53"
 # Files that must have commands: a fence that is lost with its language would go unnoticed otherwise.
-EXPECTED = ["README.md", "docs/benchmarks.md", "docs/guard-rails.md", "docs/journal.md", "docs/orders.md",
-            "docs/trie.md"]
+EXPECTED = ["README.md", "docs/benchmarks.md", "docs/guard-rails.md", "docs/guide.md", "docs/journal.md",
+            "docs/orders.md", "docs/trie.md"]
+# This file installs the program before it uses it.
+INSTALLS = "guide.md"
 # How long an output may take to become the expected one, as an edit counts within a second; how long
 # a command may run.
 PATIENCE = 5
@@ -359,7 +361,7 @@ def run(path, given):
     wrong, changed = len(complaints), []
     with tempfile.TemporaryDirectory() as folder:
         home = pathlib.Path(folder)
-        copy(home, pathlib.Path(given.binary).resolve(), path.name != "README.md")
+        copy(home, pathlib.Path(given.binary).resolve(), path.name != INSTALLS)
         before = set((home / "tapis").rglob("*"))
         shell = Shell(home)
         try:
