@@ -140,7 +140,7 @@ class Report:
             return cell(part["cpu_us"], 2) + ratio
 
         rows = [[self.label(server), *(one(server, mix) for mix in self.mixes)] for server in self.servers]
-        head = "User and system time of the server in µs per query, and as a multiple of the echo's, the kernel's part."
+        head = "User and system time of the server in µs per query, and as a multiple of the echo's (the kernel's part)."
         return f"{head}\n\n" + table(["CPU per query", *self.mixes], rows)
 
     def speeds(self):
@@ -149,7 +149,10 @@ class Report:
             return f"{cell(part['qps'], 0)}, {part['busy'].median:.0%}" if part else ""
 
         rows = [[self.label(server), *(one(server, mix) for mix in self.mixes)] for server in self.servers]
-        head = "The second figure is the load of its core: if that is well below 100 %, the queries or the upstream are the limit."
+        head = (
+            "The second figure is the load of its core: if that is well below 100 %, the queries or the upstream are "
+            "the limit."
+        )
         return f"{head}\n\n" + table(["queries per second", *self.mixes], rows)
 
     def waits(self, kind):
@@ -234,7 +237,10 @@ class Report:
 
     def where_peers_win(self):
         lines = [f"- {line}" for line in ahead(self.result, self.peers)]
-        head = "Figures in which peers are ahead of Tapis (a small change is made by rules or a difference, whichever is faster):"
+        head = (
+            "Figures in which peers are ahead of Tapis (a small change is made by rules or a difference, whichever is "
+            "faster):"
+        )
         return f"{head}\n\n" + ("\n".join(lines) if lines else "- none in this run")
 
     def notes(self):
