@@ -4,9 +4,9 @@
 //! them; the control plane ([`control`]) reads lists and puts policies in force. They meet in
 //! [`policy::current`], and [`daemon`] starts and stops both.
 //!
-//! **The way of a packet** is one way. [`serve::udp`] and [`serve::streams`] take it;
+//! **The way of a packet** is one way. [`serve::transport::udp`] and [`serve::transport::stream`] take it;
 //! [`wire::query`] reads it; [`policy::snapshot`] decides on its name. A block is written by
-//! [`wire::reply`] at once. All else comes from [`serve::cache`], or by [`serve::resolve`] from
+//! [`wire::reply`] at once. All else comes from [`serve::cache`], or by [`serve::resolver`] from
 //! [`serve::upstream`], and policy is asked again for each CNAME on the way out. The order of all
 //! that is in [`serve::respond`], which owns neither socket nor clock. The cache holds upstream's
 //! truth alone, so a new block counts at once and a lifted one leaves nothing behind.

@@ -14,12 +14,12 @@ use tokio_util::task::TaskTracker;
 use super::DaemonError;
 use super::bind::{BindError, Endpoint, bind_another};
 use super::essential::Essential;
-use crate::serve::desk::{Numbered, Sockets};
 use crate::serve::pace::Pace;
-use crate::serve::resolve::{Job, Resolver};
+use crate::serve::resolver::{Job, Resolver};
+use crate::serve::responder::{Numbered, Sockets};
 use crate::serve::shared::Shared;
-use crate::serve::streams::Streams;
-use crate::serve::udp::Worker;
+use crate::serve::transport::stream::Streams;
+use crate::serve::transport::udp::Worker;
 use crate::stats::Counters;
 use crate::sys::wait::{self, Bell};
 
@@ -356,8 +356,8 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::serve::resolve::tests::{Fate, resolver};
-    use crate::serve::seats::{Bounds, Seats};
+    use crate::serve::admission::{Bounds, Seats};
+    use crate::serve::resolver::tests::{Fate, resolver};
     use crate::serve::shared::Setting;
 
     fn another() -> Arc<Endpoint> {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::cache::{Entry, Failure, Key, STALE_TTL};
-use super::own;
 use super::respond::{Step, Tally};
+use super::synthesized;
 use crate::policy::snapshot::{Decision, Matched, Past, Snapshot};
 use crate::stats::Count;
 use crate::wire::Rcode;
@@ -60,7 +60,7 @@ impl AnswerContext<'_, '_> {
             return self.copy(&entry, Count::Stale, Some(STALE_TTL), Some(code), out);
         }
         let Some(failure) = failure else {
-            own::bare(self.query, Rcode::ServFail, &[], self.limit, out);
+            synthesized::bare(self.query, Rcode::ServFail, &[], self.limit, out);
             return Step::Reply(Count::Overloaded.into());
         };
         let extra = remembered.then_some(code::CACHED_ERROR);
@@ -72,7 +72,7 @@ impl AnswerContext<'_, '_> {
             text: "",
         });
         let why = &why[..1 + usize::from(remembered)];
-        own::bare(self.query, Rcode::ServFail, why, self.limit, out);
+        synthesized::bare(self.query, Rcode::ServFail, why, self.limit, out);
         Step::Reply(Count::Failed.into())
     }
 
@@ -92,7 +92,7 @@ impl AnswerContext<'_, '_> {
         let fits = answer.additional_at() <= self.limit;
         let has_additional = answer.has_additional() && answer.message_len() <= self.limit;
         if self.past != Past::Everything {
-            let place = |hops, service| own::Place::Target {
+            let place = |hops, service| synthesized::Place::Target {
                 answer,
                 hops,
                 service,
@@ -176,13 +176,13 @@ impl AnswerContext<'_, '_> {
         &self,
         by: Matched<'_>,
         nxdomain: bool,
-        place: &own::Place<'_>,
+        place: &synthesized::Place<'_>,
         out: &mut Vec<u8>,
     ) -> Step {
         let serial = self.snapshot.generation as u32;
         let list = self.snapshot.slot(&by);
         let tally = |count| Tally { count, list };
-        match own::blocked(self.query, by, nxdomain, place, serial, self.limit, out) {
+        match synthesized::blocked(self.query, by, nxdomain, place, serial, self.limit, out) {
             true => Step::Reply(tally(Count::BlockedTarget)),
             false => Step::Drop(tally(Count::BlockedDrop)),
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::flights::{Landed, Waiter, Who};
+use super::inflight::{Landed, Waiter, Who};
 use super::pace::{Pace, Release};
 use crate::stats::{Count, Counters};
 
@@ -132,9 +132,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::serve::flights::Datagram;
-    use crate::serve::resolve::tests::entry;
-    use crate::serve::seats::{Bounds, Seats};
+    use crate::serve::admission::{Bounds, Seats};
+    use crate::serve::inflight::Datagram;
+    use crate::serve::resolver::tests::entry;
     use crate::sys::udp::Route;
 
     /// Answers of one client that waited long.

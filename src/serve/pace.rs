@@ -13,7 +13,7 @@ use std::time::Duration;
 use foldhash::quality::RandomState;
 use tokio::time::Instant;
 
-use super::seats::network;
+use super::admission::network;
 use super::shared::Setting;
 
 /// Answers that waited for at least `least`, but not long enough for an earlier burst.

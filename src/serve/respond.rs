@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::cache::{Cache, Entry, Failure, Key, Lookup};
 use super::context::AnswerContext;
-use super::near::{Near, Place};
-use super::own;
+use super::synthesized;
+use super::worker_cache::{Near, Place};
 use crate::policy::snapshot::{Decision, Snapshot};
 use crate::stats::{Count, Counters};
 use crate::wire::edns::{Ede, code};
@@ -183,12 +183,12 @@ pub fn read<'p>(
             code: code::PROHIBITED,
             text: "",
         }];
-        own::bare(&query, Rcode::Refused, &why, limit, out);
+        synthesized::bare(&query, Rcode::Refused, &why, limit, out);
         return Err(Step::Reply(Count::Denied.into()));
     }
     if let Some((rcode, count)) = beyond(&query, snapshot, limit, out) {
         if let Some(rcode) = rcode {
-            own::bare(&query, rcode, &[], limit, out);
+            synthesized::bare(&query, rcode, &[], limit, out);
         }
         return Err(Step::Reply(count.into()));
     }
@@ -244,11 +244,11 @@ fn decide(
         Decision::Blocked { by, nxdomain, .. } => {
             let list = snapshot.slot(by);
             let tally = |count| Tally { count, list };
-            return match own::blocked(
+            return match synthesized::blocked(
                 query,
                 *by,
                 *nxdomain,
-                &own::Place::Question,
+                &synthesized::Place::Question,
                 serial,
                 limit,
                 out,
@@ -260,9 +260,9 @@ fn decide(
         Decision::Allowed(_) | Decision::Excepted(_) | Decision::Pass => decision.past(),
     };
     if let Some((zone, labels)) = snapshot.local.lookup(&query.name)
-        && !own::is_parents(query, zone, labels)
+        && !synthesized::is_parents(query, zone, labels)
     {
-        own::local(query, zone, labels, limit, out);
+        synthesized::local(query, zone, labels, limit, out);
         return Step::Reply(Count::Local.into());
     }
     if !query.recursion_desired() {
@@ -270,11 +270,11 @@ fn decide(
             code: code::NOT_AUTHORITATIVE,
             text: "",
         }];
-        own::bare(query, Rcode::Refused, &why, limit, out);
+        synthesized::bare(query, Rcode::Refused, &why, limit, out);
         return Step::Reply(Count::NoRecursion.into());
     }
     if query.rtype == rtype::ANY {
-        own::any(query, limit, out);
+        synthesized::any(query, limit, out);
         return Step::Reply(Count::Any.into());
     }
     let context = AnswerContext {
@@ -350,7 +350,7 @@ fn beyond(
         return Some((Some(Rcode::BadVers), Count::EdnsVersion));
     }
     if query.class != class::IN {
-        let answered = query.class == class::CH && own::chaos(query, snapshot, limit, out);
+        let answered = query.class == class::CH && synthesized::chaos(query, snapshot, limit, out);
         return Some(match answered {
             true => (None, Count::Chaos),
             false => (Some(Rcode::Refused), Count::Refused),

@@ -17,9 +17,9 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::time::Instant;
 
 use self::listen::listen;
-use super::flights::Ticket;
-use super::upstream::server::Server;
-use super::upstream::{First, Heard, Outcome, Pool, Tried};
+use super::server::Server;
+use super::{First, Heard, Outcome, Pool, Tried};
+use crate::serve::inflight::Ticket;
 use crate::stats::{Count, Counters};
 use crate::sys::udp::{Inbox, Outbox, Socket};
 use crate::sys::wait::WaitSet;
@@ -90,7 +90,7 @@ struct Due {
 }
 
 /// A worker's queries to upstream.
-pub(super) struct Asker {
+pub(in crate::serve) struct Asker {
     pool: Arc<Pool>,
     counters: Arc<Counters>,
     /// Ports by their place, with their number.
@@ -116,7 +116,12 @@ pub(super) struct Asker {
 
 impl Asker {
     /// Asks `pool`'s servers by at most `most` ports, which have tokens from `base` on.
-    pub(super) fn new(pool: Arc<Pool>, counters: Arc<Counters>, most: usize, base: u64) -> Self {
+    pub(in crate::serve) fn new(
+        pool: Arc<Pool>,
+        counters: Arc<Counters>,
+        most: usize,
+        base: u64,
+    ) -> Self {
         let most = most.max(1);
         let lane = |_| Lane {
             place: None,
@@ -143,17 +148,17 @@ impl Asker {
     }
 
     /// Whether no query is open.
-    pub(super) fn is_idle(&self) -> bool {
+    pub(in crate::serve) fn is_idle(&self) -> bool {
         self.open == 0
     }
 
     /// The port that has this token, if it is one's.
-    pub(super) fn port(&self, token: u64) -> Option<usize> {
+    pub(in crate::serve) fn port(&self, token: u64) -> Option<usize> {
         usize::try_from(token.checked_sub(self.base)?).ok()
     }
 
     /// When [`expire`](Self::expire) has something to do.
-    pub(super) fn next_due(&self) -> Option<Instant> {
+    pub(in crate::serve) fn next_due(&self) -> Option<Instant> {
         let first = |dues: &VecDeque<Due>| dues.front().map(|due| due.at);
         match (first(&self.patience), first(&self.closing)) {
             (Some(one), Some(other)) => Some(one.min(other)),
@@ -163,7 +168,12 @@ impl Asker {
 
     /// Asks upstream; the query leaves with the next [`flush`](Self::flush). False when there is no
     /// port or server to ask by: nothing was done.
-    pub(super) fn ask(&mut self, ticket: &Ticket, now: Instant, waits: &mut WaitSet) -> bool {
+    pub(in crate::serve) fn ask(
+        &mut self,
+        ticket: &Ticket,
+        now: Instant,
+        waits: &mut WaitSet,
+    ) -> bool {
         let Some((lane, place)) = self.usable_port(now, waits) else {
             return false;
         };
@@ -277,7 +287,7 @@ impl Asker {
     }
 
     /// Sends what was asked. What our own system did not take is [`unsent`](Self::unsent).
-    pub(super) fn flush(&mut self) {
+    pub(in crate::serve) fn flush(&mut self) {
         if self.drafted > 0 {
             (0..self.lanes.len()).for_each(|lane| self.flush_lane(lane));
         }
@@ -311,12 +321,12 @@ impl Asker {
     }
 
     /// The queries that could not be sent since this was asked last: that says nothing of the server.
-    pub(super) fn unsent(&mut self) -> Option<Ticket> {
+    pub(in crate::serve) fn unsent(&mut self) -> Option<Ticket> {
         self.unsent.pop()
     }
 
     /// Takes what has come to a port, and tells it.
-    pub(super) fn receive(
+    pub(in crate::serve) fn receive(
         &mut self,
         place: usize,
         now: Instant,
@@ -350,7 +360,12 @@ impl Asker {
     }
 
     /// Tells what was not answered in time, and closes ports that nothing is expected of any more.
-    pub(super) fn expire(&mut self, now: Instant, waits: &mut WaitSet, told: &mut Vec<Heard>) {
+    pub(in crate::serve) fn expire(
+        &mut self,
+        now: Instant,
+        waits: &mut WaitSet,
+        told: &mut Vec<Heard>,
+    ) {
         while self.patience.front().is_some_and(|due| due.at <= now) {
             let Some(due) = self.patience.pop_front() else {
                 break;
@@ -383,7 +398,7 @@ impl Asker {
     }
 
     /// The questions that are open, for others to ask.
-    pub(super) fn leave(&mut self) -> Vec<Ticket> {
+    pub(in crate::serve) fn leave(&mut self) -> Vec<Ticket> {
         let ports = self.ports.drain(..).flatten();
         let sent = ports.flat_map(|(_, port)| port.sent);
         sent.filter(|sent| !sent.given_up)

@@ -9,11 +9,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 
+use super::admission::{Bounds, Full, Seats};
 use super::cache::{Entry, Failure, Key};
-use super::desk::Desk;
-use super::flights::{Boarding, Datagram, Flights, Ticket, Waiter, Who};
+use super::inflight::{Boarding, Datagram, Flights, Ticket, Waiter, Who};
 use super::respond::{Client, Resolution, Step, Tally, respond};
-use super::seats::{Bounds, Full, Seats};
+use super::responder::Desk;
 use super::shared::Shared;
 use super::upstream::{Pool, Tried, Unanswered};
 use crate::stats::Count;

@@ -10,20 +10,20 @@ use arrayvec::ArrayVec;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::asker::Asker;
-use super::cache::{Entry, Key};
-use super::deferred::Deferred;
-use super::desk::{self, Numbered};
-use super::flights::{Boarding, Datagram, Flights, Landed, Locked, Ticket, Waiter, Who};
-use super::near::{Near, Place};
-use super::pace::Pace;
-use super::resolve::{Job, count, unanswered};
-use super::respond::{Asked, Client, Resolution, Step, answer, oversized, read};
-use super::seats::Seats;
-use super::shared::Shared;
-use super::upstream::{Heard, Outcome, Pool, Tried};
 use crate::policy::rules::Found;
 use crate::policy::snapshot::Snapshot;
+use crate::serve::admission::Seats;
+use crate::serve::cache::{Entry, Key};
+use crate::serve::deferred::Deferred;
+use crate::serve::inflight::{Boarding, Datagram, Flights, Landed, Locked, Ticket, Waiter, Who};
+use crate::serve::pace::Pace;
+use crate::serve::resolver::{Job, count, unanswered};
+use crate::serve::respond::{Asked, Client, Resolution, Step, answer, oversized, read};
+use crate::serve::responder::{self, Numbered};
+use crate::serve::shared::Shared;
+use crate::serve::upstream::first_attempt::Asker;
+use crate::serve::upstream::{Heard, Outcome, Pool, Tried};
+use crate::serve::worker_cache::{Near, Place};
 use crate::stats::{Count, Counters};
 use crate::sys::process::pin_to_core;
 use crate::sys::udp::{Inbox, Outbox, Route};
@@ -397,13 +397,13 @@ impl Loop<'_> {
 
     fn write(&mut self, datagram: &Datagram, resolution: &Resolution) {
         // Its address may be listened on no more.
-        let Some(socket) = desk::place(&self.worker.sockets, datagram.listen) else {
+        let Some(socket) = responder::place(&self.worker.sockets, datagram.listen) else {
             return self.worker.counters.bump(Count::SendErrors);
         };
         let snapshot = self.worker.shared.policy.load();
         let out = self.outboxes[socket].draft();
         let counters = &self.worker.counters;
-        if desk::write(self.now, datagram, resolution, &snapshot, counters, out) {
+        if responder::write(self.now, datagram, resolution, &snapshot, counters, out) {
             self.push(socket, &datagram.route);
         }
     }
@@ -469,7 +469,7 @@ impl Loop<'_> {
     }
 
     fn answer(&mut self, waiter: Waiter, landed: &Landed) {
-        desk::tell(waiter, landed, |datagram, resolution| {
+        responder::tell(waiter, landed, |datagram, resolution| {
             self.write(datagram, resolution);
         });
     }

@@ -15,10 +15,10 @@ use tokio_util::codec::{Framed, LengthDelimitedCodec};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::resolve::Resolver;
-use super::respond::{Client, Resolution, Step, answer, conclude, read, respond};
-use super::seats::{Full, Seats};
-use super::shared::{Setting, Shared};
+use crate::serve::admission::{Full, Seats};
+use crate::serve::resolver::Resolver;
+use crate::serve::respond::{Client, Resolution, Step, answer, conclude, read, respond};
+use crate::serve::shared::{Setting, Shared};
 use crate::stats::{Count, Counters};
 use crate::wire::MAX_MESSAGE;
 
@@ -298,10 +298,10 @@ impl Resolved {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cache::Failure;
-    use super::super::resolve::tests::{Fate, PACKET, entry, entry_of, key, resolver};
-    use super::super::seats::Bounds;
     use super::*;
+    use crate::serve::admission::Bounds;
+    use crate::serve::cache::Failure;
+    use crate::serve::resolver::tests::{Fate, PACKET, entry, entry_of, key, resolver};
 
     fn streams() -> Arc<Streams> {
         let resolver = resolver(Fate::Silent, Duration::from_secs(2), Vec::new());

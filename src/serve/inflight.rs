@@ -11,8 +11,8 @@ use foldhash::quality::RandomState;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::admission::Seat;
 use super::cache::{Entry, Failure, Key};
-use super::seats::Seat;
 use crate::sys::udp::{Inbox, Route};
 
 /// Parts of the table, each with a lock of its own: a power of two.
@@ -244,7 +244,7 @@ mod tests {
     use std::net::IpAddr;
 
     use super::*;
-    use crate::serve::seats::{Bounds, Seats};
+    use crate::serve::admission::{Bounds, Seats};
     use crate::wire::answer::{Answer, Intake};
     use crate::wire::name::Name;
     use crate::wire::query::Query;

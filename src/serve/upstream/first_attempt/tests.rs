@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use super::*;
+use crate::serve::admission::{Bounds, Seats};
 use crate::serve::cache::Key;
-use crate::serve::flights::{Boarding, Flights, Waiter, Who};
-use crate::serve::seats::{Bounds, Seats};
+use crate::serve::inflight::{Boarding, Flights, Waiter, Who};
 use crate::serve::upstream::Again;
 use crate::serve::upstream::connect::Network;
 use crate::sys::udp::Ports;

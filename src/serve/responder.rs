@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
 use super::deferred::Deferred;
-use super::flights::{Datagram, Landed, Waiter, Who};
+use super::inflight::{Datagram, Landed, Waiter, Who};
 use super::pace::Pace;
 use super::respond::{Client, Resolution, Step, conclude};
 use super::shared::Shared;

@@ -470,8 +470,8 @@ fn denial_items(bytes: u64) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::resolve::tests::entry_of;
     use super::*;
+    use crate::serve::resolver::tests::entry_of;
 
     #[test]
     fn a_cache_that_is_made_smaller_keeps_what_it_has_room_for_and_a_larger_one_more() {
