@@ -130,10 +130,12 @@ impl Parts {
             self.source.replace(upstreams);
         }
         pool.renew();
-        self.resolver.seats().set_bounds(waiting(&config));
+        self.resolver.admission().set_bounds(waiting(&config));
         self.pace.set_discard(config.server.discard);
         self.streams.idle.set(config.server.tcp_idle);
-        self.streams.places.set_bounds(connections(&config, budget));
+        self.streams
+            .connections
+            .set_bounds(connections(&config, budget));
         self.cache.set_stale_secs(config.cache.stale_secs);
         if let Some(next) = next {
             self.listeners.replace(next);

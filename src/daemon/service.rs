@@ -20,11 +20,11 @@ use crate::config::Config;
 use crate::control::plane::DataPlane;
 use crate::control::reload::Control;
 use crate::control::status::{Gauges, Histogram};
-use crate::serve::admission::Seats;
+use crate::serve::admission::Admission;
 use crate::serve::cache::Cache;
 use crate::serve::pace::Pace;
 use crate::serve::resolver::Resolver;
-use crate::serve::responder::{Desk, Sockets};
+use crate::serve::responder::{Responder, Sockets};
 use crate::serve::shared::{Clock, Setting, Shared};
 use crate::serve::transport::stream::Streams;
 use crate::serve::transport::udp::HAND_OVER;
@@ -75,16 +75,16 @@ impl Service {
         };
         let pace = Arc::new(Pace::new(config.server.discard));
         let sockets = Arc::new(Sockets::from_pointee(Vec::new()));
-        let desk = Desk {
+        let responder = Responder {
             pace: pace.clone(),
             shared: shared.clone(),
             sockets: sockets.clone(),
             counters: shared_counters.clone(),
         };
-        let resolver = Arc::new(Resolver::new(pool, desk, waiting(config)));
+        let resolver = Arc::new(Resolver::new(pool, responder, waiting(config)));
         let (jobs, queue) = mpsc::channel(HAND_OVER);
-        let jobs_taken = resolver.clone().take_jobs(queue, tracker.clone());
-        tracker.spawn(essential.watch("the job taker", jobs_taken));
+        let jobs_run = resolver.clone().run_jobs(queue, tracker.clone());
+        tracker.spawn(essential.watch("the job taker", jobs_run));
         tracker.spawn(tidy(resolver.clone(), stop.clone()));
         let outage = Outage::default();
         let follow = outage.clone().follow(resolver.pool().clone(), stop.clone());
@@ -94,7 +94,7 @@ impl Service {
             shared: shared.clone(),
             resolver: resolver.clone(),
             counters: shared_counters,
-            places: Arc::new(Seats::new(connections(config, files.budget))),
+            connections: Arc::new(Admission::new(connections(config, files.budget))),
             idle: Setting::new(config.server.tcp_idle),
             stop: stop.clone(),
             tracker: tracker.clone(),

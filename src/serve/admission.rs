@@ -39,28 +39,28 @@ pub enum Full {
 
 /// The seats.
 #[derive(Debug)]
-pub struct Seats {
+pub struct Admission {
     all: AtomicUsize,
     per_client: AtomicUsize,
-    taken: AtomicUsize,
+    in_use: AtomicUsize,
     clients: Box<[AtomicU32]>,
     hasher: SeedableRandomState,
 }
 
 /// A seat; it is free again when this is dropped.
 #[derive(Debug)]
-pub struct Seat {
-    seats: Arc<Seats>,
+pub struct Permit {
+    admission: Arc<Admission>,
     client: Option<usize>,
 }
 
-impl Seats {
+impl Admission {
     /// Free seats.
     pub fn new(bounds: Bounds) -> Self {
         Self {
             all: AtomicUsize::new(bounds.all),
             per_client: AtomicUsize::new(bounds.per_client),
-            taken: AtomicUsize::new(0),
+            in_use: AtomicUsize::new(0),
             clients: (0..CLIENTS).map(|_| AtomicU32::new(0)).collect(),
             hasher: SeedableRandomState::random(),
         }
@@ -81,49 +81,49 @@ impl Seats {
     }
 
     /// How many are taken.
-    pub fn taken(&self) -> usize {
+    pub fn in_use(&self) -> usize {
         // Who finds none counts for a moment, too.
-        self.taken.load(Ordering::Relaxed).min(self.bounds().all)
+        self.in_use.load(Ordering::Relaxed).min(self.bounds().all)
     }
 
     /// Takes a seat for a client.
     ///
     /// # Errors
     /// [`Full`] when there is none.
-    pub fn take(self: &Arc<Self>, client: IpAddr) -> Result<Seat, Full> {
+    pub fn acquire(self: &Arc<Self>, client: IpAddr) -> Result<Permit, Full> {
         let Bounds { all, per_client } = self.bounds();
-        let mut seat = self.sit(all).ok_or(Full::All)?;
-        let place = self.place(client);
+        let mut permit = self.try_permit(all).ok_or(Full::All)?;
+        let slot = self.slot(client);
         // The last seats are for those who want few; unless one client may have all.
-        let most = match per_client < all && all.saturating_sub(self.taken()) < all / RESERVED {
+        let most = match per_client < all && all.saturating_sub(self.in_use()) < all / RESERVED {
             true => per_client.min(FEW),
             false => per_client,
         };
-        if self.clients[place].fetch_add(1, Ordering::Relaxed) as usize >= most {
-            self.clients[place].fetch_sub(1, Ordering::Relaxed);
+        if self.clients[slot].fetch_add(1, Ordering::Relaxed) as usize >= most {
+            self.clients[slot].fetch_sub(1, Ordering::Relaxed);
             return Err(Full::Client);
         }
-        seat.client = Some(place);
-        Ok(seat)
+        permit.client = Some(slot);
+        Ok(permit)
     }
 
     /// Takes a seat for what is no client's, unless half of them are taken.
-    pub fn take_spare(self: &Arc<Self>) -> Option<Seat> {
-        self.sit(self.bounds().all / 2)
+    pub fn acquire_background(self: &Arc<Self>) -> Option<Permit> {
+        self.try_permit(self.bounds().all / 2)
     }
 
-    fn sit(self: &Arc<Self>, most: usize) -> Option<Seat> {
-        if self.taken.fetch_add(1, Ordering::Relaxed) >= most {
-            self.taken.fetch_sub(1, Ordering::Relaxed);
+    fn try_permit(self: &Arc<Self>, most: usize) -> Option<Permit> {
+        if self.in_use.fetch_add(1, Ordering::Relaxed) >= most {
+            self.in_use.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
-        Some(Seat {
-            seats: Arc::clone(self),
+        Some(Permit {
+            admission: Arc::clone(self),
             client: None,
         })
     }
 
-    fn place(&self, client: IpAddr) -> usize {
+    fn slot(&self, client: IpAddr) -> usize {
         self.hasher.hash_one(network(client)) as usize % CLIENTS
     }
 }
@@ -141,18 +141,18 @@ pub(super) fn network(client: IpAddr) -> u128 {
     }
 }
 
-impl Seat {
+impl Permit {
     /// The number of its client, the same for all seats of that client. `None` for a refresh.
     pub fn client(&self) -> Option<usize> {
         self.client
     }
 }
 
-impl Drop for Seat {
+impl Drop for Permit {
     fn drop(&mut self) {
-        self.seats.taken.fetch_sub(1, Ordering::Relaxed);
-        if let Some(place) = self.client {
-            self.seats.clients[place].fetch_sub(1, Ordering::Relaxed);
+        self.admission.in_use.fetch_sub(1, Ordering::Relaxed);
+        if let Some(slot) = self.client {
+            self.admission.clients[slot].fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
@@ -165,10 +165,10 @@ mod tests {
 
     /// With a fixed seed. With a random one, a greedy client and another one of those below share a place in
     /// one run of 3277.
-    fn seats(all: usize, per_client: usize) -> Arc<Seats> {
-        Arc::new(Seats {
+    fn admission(all: usize, per_client: usize) -> Arc<Admission> {
+        Arc::new(Admission {
             hasher: SeedableRandomState::fixed(),
-            ..Seats::new(Bounds { all, per_client })
+            ..Admission::new(Bounds { all, per_client })
         })
     }
 
@@ -181,11 +181,11 @@ mod tests {
     }
 
     /// Takes seats until that fails; returns them and the reason.
-    fn take_all(seats: &Arc<Seats>, client: IpAddr) -> (Vec<Seat>, Full) {
+    fn take_all(admission: &Arc<Admission>, client: IpAddr) -> (Vec<Permit>, Full) {
         let mut held = Vec::new();
         loop {
-            match seats.take(client) {
-                Ok(seat) => held.push(seat),
+            match admission.acquire(client) {
+                Ok(permit) => held.push(permit),
                 Err(full) => return (held, full),
             }
         }
@@ -193,160 +193,171 @@ mod tests {
 
     #[test]
     fn one_client_takes_no_more_than_its_share_and_gets_it_back() {
-        let seats = seats(8, 2);
-        let (mut held, full) = take_all(&seats, client(1));
+        let admission = admission(8, 2);
+        let (mut held, full) = take_all(&admission, client(1));
         assert_eq!((held.len(), full), (2, Full::Client));
-        assert!(seats.take(client(2)).is_ok());
+        assert!(admission.acquire(client(2)).is_ok());
         // After one of two is given back, exactly one can be taken.
         held.pop();
-        let (again, full) = take_all(&seats, client(1));
+        let (again, full) = take_all(&admission, client(1));
         assert_eq!((again.len(), full), (1, Full::Client));
         drop((held, again));
-        assert_eq!(seats.taken(), 0);
-        assert_eq!(take_all(&seats, client(1)).0.len(), 2);
+        assert_eq!(admission.in_use(), 0);
+        assert_eq!(take_all(&admission, client(1)).0.len(), 2);
     }
 
     #[test]
     fn refusals_cost_a_client_no_place_for_the_share_was_taken() {
-        let seats = seats(8, 2);
-        let (held, _) = take_all(&seats, client(1));
+        let admission = admission(8, 2);
+        let (held, _) = take_all(&admission, client(1));
         for _ in 0..20 {
-            assert_eq!(seats.take(client(1)).err(), Some(Full::Client));
-            assert_eq!(seats.taken(), 2);
+            assert_eq!(admission.acquire(client(1)).err(), Some(Full::Client));
+            assert_eq!(admission.in_use(), 2);
         }
         drop(held);
-        assert_eq!(take_all(&seats, client(1)).0.len(), 2);
-        assert_eq!(seats.taken(), 0);
+        assert_eq!(take_all(&admission, client(1)).0.len(), 2);
+        assert_eq!(admission.in_use(), 0);
     }
 
     #[test]
     fn refusals_cost_a_client_no_place_for_all_were_taken() {
-        let seats = seats(4, 4);
-        let (held, full) = take_all(&seats, client(1));
+        let admission = admission(4, 4);
+        let (held, full) = take_all(&admission, client(1));
         assert_eq!((held.len(), full), (4, Full::All));
         for _ in 0..20 {
-            assert_eq!(seats.take(client(2)).err(), Some(Full::All));
-            assert!(seats.take_spare().is_none());
-            assert_eq!(seats.taken(), 4);
+            assert_eq!(admission.acquire(client(2)).err(), Some(Full::All));
+            assert!(admission.acquire_background().is_none());
+            assert_eq!(admission.in_use(), 4);
         }
         drop(held);
-        assert_eq!(take_all(&seats, client(2)).0.len(), 4);
-        let (one, two) = (seats.take_spare(), seats.take_spare());
+        assert_eq!(take_all(&admission, client(2)).0.len(), 4);
+        let (one, two) = (
+            admission.acquire_background(),
+            admission.acquire_background(),
+        );
         assert!(one.is_some() && two.is_some());
     }
 
     #[test]
     fn refusals_near_the_end_cost_a_client_no_place() {
-        let seats = seats(64, 16);
-        let held: Vec<_> = (1..=4).map(|n| take_all(&seats, client(n)).0).collect();
+        let admission = admission(64, 16);
+        let held: Vec<_> = (1..=4).map(|n| take_all(&admission, client(n)).0).collect();
         for _ in 0..20 {
-            assert_eq!(seats.take(client(4)).err(), Some(Full::Client));
+            assert_eq!(admission.acquire(client(4)).err(), Some(Full::Client));
         }
         drop(held);
-        assert_eq!(take_all(&seats, client(4)).0.len(), 16);
+        assert_eq!(take_all(&admission, client(4)).0.len(), 16);
     }
 
     #[test]
     fn some_greedy_clients_leave_seats_for_those_who_want_few() {
-        let seats = seats(256, 64);
-        let greedy: Vec<_> = (0..5).map(|n| take_all(&seats, client(n)).0).collect();
+        let admission = admission(256, 64);
+        let greedy: Vec<_> = (0..5).map(|n| take_all(&admission, client(n)).0).collect();
         let counts: Vec<_> = greedy.iter().map(Vec::len).collect();
         assert_eq!(counts, [64, 64, 64, 32, 8], "the last eighth is for few");
-        let others: Vec<_> = (16..32).map(|other| seats.take(client(other))).collect();
+        let others: Vec<_> = (16..32)
+            .map(|other| admission.acquire(client(other)))
+            .collect();
         assert!(others.iter().all(Result::is_ok), "{others:?}");
     }
 
     #[test]
     fn of_the_last_seats_a_client_gets_no_more_than_its_share_either() {
-        let seats = seats(64, 4);
-        let _held: Vec<_> = (0..14).map(|n| take_all(&seats, client(n)).0).collect();
-        assert_eq!(seats.taken(), 56);
-        let (last, full) = take_all(&seats, client(14));
+        let admission = admission(64, 4);
+        let _held: Vec<_> = (0..14).map(|n| take_all(&admission, client(n)).0).collect();
+        assert_eq!(admission.in_use(), 56);
+        let (last, full) = take_all(&admission, client(14));
         assert_eq!((last.len(), full), (4, Full::Client));
     }
 
     #[test]
     fn one_client_that_may_have_all_seats_gets_all() {
-        let seats = seats(64, 64);
-        let (held, full) = take_all(&seats, client(1));
+        let admission = admission(64, 64);
+        let (held, full) = take_all(&admission, client(1));
         assert_eq!((held.len(), full), (64, Full::All));
     }
 
     #[test]
     fn an_ipv6_network_and_an_ipv4_address_of_equal_bits_are_two_clients() {
-        let seats = seats(8, 1);
-        let _held = seats.take(of("192.0.2.1"));
-        assert!(seats.take(of("0:c0:2:100::1")).is_ok());
+        let admission = admission(8, 1);
+        let _held = admission.acquire(of("192.0.2.1"));
+        assert!(admission.acquire(of("0:c0:2:100::1")).is_ok());
     }
 
     #[test]
     fn seats_of_one_client_have_its_number_and_others_have_another() {
-        let seats = seats(8, 4);
-        let number = |text: &str| seats.take(of(text)).expect("a seat").client();
+        let admission = admission(8, 4);
+        let number = |text: &str| admission.acquire(of(text)).expect("a seat").client();
         assert!(number("192.0.2.1").is_some());
         assert_eq!(number("192.0.2.1"), number("::ffff:192.0.2.1"));
         assert_ne!(number("192.0.2.1"), number("192.0.2.2"));
-        assert_eq!(seats.take_spare().expect("a seat").client(), None);
+        assert_eq!(
+            admission.acquire_background().expect("a seat").client(),
+            None
+        );
     }
 
     #[test]
     fn more_and_fewer_seats_count_at_once_and_those_who_have_one_keep_it() {
-        let seats = seats(8, 2);
-        let (two, full) = take_all(&seats, client(1));
+        let admission = admission(8, 2);
+        let (two, full) = take_all(&admission, client(1));
         assert_eq!((two.len(), full), (2, Full::Client));
-        seats.set_bounds(Bounds {
+        admission.set_bounds(Bounds {
             all: 16,
             per_client: 6,
         });
-        let (four, full) = take_all(&seats, client(1));
+        let (four, full) = take_all(&admission, client(1));
         assert_eq!((four.len(), full), (4, Full::Client));
-        seats.set_bounds(Bounds {
+        admission.set_bounds(Bounds {
             all: 4,
             per_client: 1,
         });
-        assert_eq!(take_all(&seats, client(2)).1, Full::All);
+        assert_eq!(take_all(&admission, client(2)).1, Full::All);
         drop((two, four));
-        let (one, full) = take_all(&seats, client(1));
+        let (one, full) = take_all(&admission, client(1));
         assert_eq!((one.len(), full), (1, Full::Client));
         drop(one);
-        assert_eq!(seats.taken(), 0);
+        assert_eq!(admission.in_use(), 0);
     }
 
     #[test]
     fn a_customers_ipv6_network_is_one_client() {
-        let seats = seats(8, 1);
-        let _held = seats.take(of("2001:db8:1:ff00::1"));
+        let admission = admission(8, 1);
+        let _held = admission.acquire(of("2001:db8:1:ff00::1"));
         assert_eq!(
-            seats.take(of("2001:db8:1:ff42::7")).err(),
+            admission.acquire(of("2001:db8:1:ff42::7")).err(),
             Some(Full::Client)
         );
-        assert!(seats.take(of("2001:db8:1:fe00::1")).is_ok());
+        assert!(admission.acquire(of("2001:db8:1:fe00::1")).is_ok());
     }
 
     #[test]
     fn each_link_local_address_is_a_client() {
-        let seats = seats(8, 1);
-        let _held = seats.take(of("fe80::1"));
-        assert_eq!(seats.take(of("fe80::1")).err(), Some(Full::Client));
+        let admission = admission(8, 1);
+        let _held = admission.acquire(of("fe80::1"));
+        assert_eq!(admission.acquire(of("fe80::1")).err(), Some(Full::Client));
         for other in ["fe80::2", "fe80:0:0:42::1", "febf::1"] {
-            assert!(seats.take(of(other)).is_ok(), "{other}");
+            assert!(admission.acquire(of(other)).is_ok(), "{other}");
         }
     }
 
     #[test]
     fn each_ipv4_address_behind_a_translator_is_a_client() {
-        let seats = seats(8, 1);
-        let _held = seats.take(of("64:ff9b::192.0.2.1"));
-        assert_eq!(seats.take(of("192.0.2.1")).err(), Some(Full::Client));
-        assert!(seats.take(of("64:ff9b::192.0.2.2")).is_ok());
+        let admission = admission(8, 1);
+        let _held = admission.acquire(of("64:ff9b::192.0.2.1"));
+        assert_eq!(admission.acquire(of("192.0.2.1")).err(), Some(Full::Client));
+        assert!(admission.acquire(of("64:ff9b::192.0.2.2")).is_ok());
     }
 
     #[test]
     fn an_ipv4_address_that_comes_as_ipv6_is_the_same_client() {
-        let seats = seats(8, 1);
-        let _held = seats.take(of("192.0.2.1"));
-        assert_eq!(seats.take(of("::ffff:192.0.2.1")).err(), Some(Full::Client));
-        assert!(seats.take(of("::ffff:192.0.2.2")).is_ok());
+        let admission = admission(8, 1);
+        let _held = admission.acquire(of("192.0.2.1"));
+        assert_eq!(
+            admission.acquire(of("::ffff:192.0.2.1")).err(),
+            Some(Full::Client)
+        );
+        assert!(admission.acquire(of("::ffff:192.0.2.2")).is_ok());
     }
 
     #[test]
@@ -357,10 +368,10 @@ mod tests {
             all: 8,
             per_client: 1,
         };
-        let seats = Seats::new(bounds);
+        let admission = Admission::new(bounds);
         let mut places: Vec<_> = (0..=u16::MAX)
             .map(|low| {
-                seats.place(IpAddr::from(
+                admission.slot(IpAddr::from(
                     0x0A00_0000_u32.wrapping_add(low.into()).to_be_bytes(),
                 ))
             })
@@ -372,37 +383,37 @@ mod tests {
 
     #[test]
     fn when_all_seats_are_taken_nobody_gets_one_and_refreshing_stops_at_half() {
-        let seats = seats(4, 9);
-        let one = seats.take(client(1));
-        let spare = seats.take_spare();
+        let admission = admission(4, 9);
+        let one = admission.acquire(client(1));
+        let spare = admission.acquire_background();
         assert!(one.is_ok() && spare.is_some());
-        assert!(seats.take_spare().is_none());
+        assert!(admission.acquire_background().is_none());
         drop(spare);
-        let spare = seats.take_spare();
+        let spare = admission.acquire_background();
         assert!(spare.is_some(), "it is free again");
-        let _more = [seats.take(client(3)), seats.take(client(4))];
-        assert_eq!(seats.take(client(5)).err(), Some(Full::All));
-        assert_eq!(seats.taken(), 4);
+        let _more = [admission.acquire(client(3)), admission.acquire(client(4))];
+        assert_eq!(admission.acquire(client(5)).err(), Some(Full::All));
+        assert_eq!(admission.in_use(), 4);
     }
 
     #[test]
     fn threads_that_take_and_leave_never_exceed_a_bound_and_leave_all_free() {
         // Fewer than the threads try to take together.
-        let seats = seats(6, 4);
+        let admission = admission(6, 4);
         thread::scope(|scope| {
             for number in 0..4 {
-                let seats = &seats;
+                let admission = &admission;
                 scope.spawn(move || {
                     for round in 0..2000_u32 {
-                        let (held, _) = take_all(seats, client(((number + round) % 3) as u8));
-                        assert!(held.len() <= 4 && seats.taken() <= 6);
+                        let (held, _) = take_all(admission, client(((number + round) % 3) as u8));
+                        assert!(held.len() <= 4 && admission.in_use() <= 6);
                     }
                 });
             }
         });
-        assert_eq!(seats.taken(), 0);
+        assert_eq!(admission.in_use(), 0);
         for n in 0..3 {
-            assert_eq!(take_all(&seats, client(n)).0.len(), 4);
+            assert_eq!(take_all(&admission, client(n)).0.len(), 4);
         }
     }
 }

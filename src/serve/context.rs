@@ -92,7 +92,7 @@ impl AnswerContext<'_, '_> {
         let fits = answer.additional_at() <= self.limit;
         let has_additional = answer.has_additional() && answer.message_len() <= self.limit;
         if self.past != Past::Everything {
-            let place = |hops, service| synthesized::Place::Target {
+            let place = |hops, service| synthesized::BlockedAt::Target {
                 answer,
                 hops,
                 service,
@@ -176,7 +176,7 @@ impl AnswerContext<'_, '_> {
         &self,
         by: Matched<'_>,
         nxdomain: bool,
-        place: &synthesized::Place<'_>,
+        place: &synthesized::BlockedAt<'_>,
         out: &mut Vec<u8>,
     ) -> Step {
         let serial = self.snapshot.generation as u32;

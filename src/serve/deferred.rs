@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::inflight::{Landed, Waiter, Who};
+use super::inflight::{Outcome, Recipient, Waiter};
 use super::pace::{Pace, Release};
 use crate::stats::{Count, Counters};
 
 /// One of them.
 struct Delivery {
     waiter: Waiter,
-    landed: Landed,
+    outcome: Outcome,
     /// It was held back before, and counted.
     was_held: bool,
 }
@@ -49,18 +49,18 @@ impl Deferred {
         (!self.held.is_empty()).then_some(self.held_until)
     }
 
-    pub(super) fn push(&mut self, waiter: Waiter, landed: Landed) {
+    pub(super) fn push(&mut self, waiter: Waiter, outcome: Outcome) {
         self.ready.push_back(Delivery {
             waiter,
-            landed,
+            outcome,
             was_held: false,
         });
     }
 
     /// The same for all who waited for an outcome.
-    pub(super) fn push_all(&mut self, waiters: Option<Vec<Waiter>>, landed: &Landed) {
+    pub(super) fn push_all(&mut self, waiters: Option<Vec<Waiter>>, outcome: &Outcome) {
         for waiter in waiters.into_iter().flatten() {
-            self.push(waiter, landed.clone());
+            self.push(waiter, outcome.clone());
         }
     }
 
@@ -70,7 +70,7 @@ impl Deferred {
         now: Instant,
         most: usize,
         counters: &Counters,
-    ) -> Vec<(Waiter, Landed)> {
+    ) -> Vec<(Waiter, Outcome)> {
         if now >= self.held_until {
             self.release_held();
         }
@@ -78,11 +78,11 @@ impl Deferred {
         for delivery in self.ready.drain(..most.min(self.ready.len())) {
             let Delivery {
                 waiter,
-                landed,
+                outcome,
                 was_held,
             } = delivery;
-            match release(&self.pace, &waiter, &landed, now) {
-                Release::Now => taken.push((waiter, landed)),
+            match release(&self.pace, &waiter, &outcome, now) {
+                Release::Now => taken.push((waiter, outcome)),
                 Release::Later(then) => {
                     if !was_held {
                         counters.bump(Count::Paced);
@@ -90,7 +90,7 @@ impl Deferred {
                     self.held_until = then;
                     self.held.push_back(Delivery {
                         waiter,
-                        landed,
+                        outcome,
                         was_held: true,
                     });
                 }
@@ -101,11 +101,11 @@ impl Deferred {
     }
 
     /// All of them, at once.
-    pub(super) fn take_all(&mut self) -> impl Iterator<Item = (Waiter, Landed)> + use<> {
+    pub(super) fn take_all(&mut self) -> impl Iterator<Item = (Waiter, Outcome)> + use<> {
         self.release_held();
         let all = std::mem::take(&mut self.ready);
         all.into_iter()
-            .map(|delivery| (delivery.waiter, delivery.landed))
+            .map(|delivery| (delivery.waiter, delivery.outcome))
     }
 
     /// What was held back goes before what came later.
@@ -116,13 +116,13 @@ impl Deferred {
 }
 
 /// When a waiter is to be answered.
-fn release(pace: &Pace, waiter: &Waiter, landed: &Landed, now: Instant) -> Release {
-    match &waiter.who {
-        Who::Datagram(datagram) => {
+fn release(pace: &Pace, waiter: &Waiter, outcome: &Outcome, now: Instant) -> Release {
+    match &waiter.recipient {
+        Recipient::Datagram(datagram) => {
             let client = datagram.route.peer.ip();
-            pace.release(client, datagram.since, landed.is_err(), now)
+            pace.release(client, datagram.since, outcome.is_err(), now)
         }
-        Who::Task(_) | Who::Nobody => Release::Now,
+        Recipient::Task(_) | Recipient::CacheOnly => Release::Now,
     }
 }
 
@@ -132,7 +132,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::serve::admission::{Bounds, Seats};
+    use crate::serve::admission::{Admission, Bounds};
     use crate::serve::inflight::Datagram;
     use crate::serve::resolver::tests::entry;
     use crate::sys::udp::Route;
@@ -141,7 +141,7 @@ mod tests {
     struct Fixture {
         deferred: Deferred,
         counters: Counters,
-        seats: Arc<Seats>,
+        admission: Arc<Admission>,
         start: Instant,
     }
 
@@ -155,7 +155,7 @@ mod tests {
             Self {
                 deferred: Deferred::new(pace),
                 counters: Counters::default(),
-                seats: Arc::new(Seats::new(bounds)),
+                admission: Arc::new(Admission::new(bounds)),
                 start: Instant::now(),
             }
         }
@@ -177,10 +177,11 @@ mod tests {
                     since: self.start,
                     stale: None,
                 };
-                let who = Who::Datagram(datagram);
-                let seat = self.seats.take(IpAddr::from([192, 0, 2, 1]));
-                let seat = seat.expect("a seat");
-                self.deferred.push(Waiter { who, seat }, Ok(entry(60)));
+                let recipient = Recipient::Datagram(datagram);
+                let permit = self.admission.acquire(IpAddr::from([192, 0, 2, 1]));
+                let permit = permit.expect("a seat");
+                self.deferred
+                    .push(Waiter { recipient, permit }, Ok(entry(60)));
             }
         }
 
@@ -188,8 +189,8 @@ mod tests {
         fn take(&mut self, millis: u64) -> Vec<usize> {
             let now = self.at(millis);
             let taken = self.deferred.take(now, usize::MAX, &self.counters);
-            let listen = taken.iter().map(|(waiter, _)| match &waiter.who {
-                Who::Datagram(datagram) => datagram.listen,
+            let listen = taken.iter().map(|(waiter, _)| match &waiter.recipient {
+                Recipient::Datagram(datagram) => datagram.listen,
                 other => panic!("{other:?}"),
             });
             listen.collect()

@@ -11,7 +11,7 @@ use foldhash::quality::RandomState;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::admission::Seat;
+use super::admission::Permit;
 use super::cache::{Entry, Failure, Key};
 use crate::sys::udp::{Inbox, Route};
 
@@ -19,7 +19,7 @@ use crate::sys::udp::{Inbox, Route};
 const SHARDS: usize = 64;
 
 /// What came of a question: an answer, or why there is none.
-pub type Landed = Result<Arc<Entry>, Arc<Failure>>;
+pub type Outcome = Result<Arc<Entry>, Arc<Failure>>;
 
 /// A client's question that came by UDP.
 #[derive(Debug)]
@@ -57,70 +57,70 @@ impl Datagram {
 
 /// Whom to tell what came of a question.
 #[derive(Debug)]
-pub enum Who {
+pub enum Recipient {
     /// A datagram's sender.
     Datagram(Datagram),
     /// A task.
-    Task(oneshot::Sender<Landed>),
-    /// Nobody: the answer is for the cache.
-    Nobody,
+    Task(oneshot::Sender<Outcome>),
+    /// A prefetch: only the cache wants the answer.
+    CacheOnly,
 }
 
 /// One who waits.
 #[derive(Debug)]
 pub struct Waiter {
     /// Whom to tell.
-    pub who: Who,
+    pub recipient: Recipient,
     /// Free again when this one is dropped.
-    pub seat: Seat,
+    pub permit: Permit,
 }
 
 impl Waiter {
     fn has_stale(&self) -> bool {
-        matches!(&self.who, Who::Datagram(datagram) if datagram.stale.is_some())
+        matches!(&self.recipient, Recipient::Datagram(datagram) if datagram.stale.is_some())
     }
 }
 
-/// Tells one flight from all others of the same question, before and after.
+/// Tells one query from all others of the same question, before and after.
 #[derive(Clone, Debug)]
-pub struct Ticket {
+pub struct QueryId {
     /// The question.
     pub key: Key,
-    /// The client that asked first, as [`Seat::client`] gives it.
+    /// The client that asked first, as [`Permit::client`] gives it.
     pub client: Option<usize>,
     number: u64,
 }
 
 #[derive(Debug)]
-struct Flight {
+struct Query {
     number: u64,
     waiters: Vec<Waiter>,
     /// Who had an old answer at hand got that: there was no more time to wait.
-    is_late: bool,
+    stale_served: bool,
 }
 
 /// What comes of boarding.
 #[derive(Debug)]
-pub enum Boarding {
+pub enum Join {
     /// Nobody asks yet: the caller has to.
-    First(Ticket),
+    First(QueryId),
     /// Others ask.
     Joined,
     /// Others ask, and it takes so long that this one is better off with its old answer.
-    TooLate(Waiter),
+    StaleServed(Waiter),
 }
 
-type Shard = HashMap<Key, Flight, RandomState>;
+type Shard = HashMap<Key, Query, RandomState>;
 
 /// The questions on their way. All threads share it; a question is asked by who boards it first.
 #[derive(Debug)]
-pub struct Flights {
+pub struct InFlight {
     shards: Box<[Mutex<Shard>]>,
     hasher: RandomState,
     started: AtomicU64,
 }
 
-impl Default for Flights {
+impl Default for InFlight {
     fn default() -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
@@ -130,9 +130,9 @@ impl Default for Flights {
     }
 }
 
-impl Flights {
+impl InFlight {
     /// Waits for what comes of `key`.
-    pub fn board(&self, key: &Key, waiter: Waiter) -> Boarding {
+    pub fn join(&self, key: &Key, waiter: Waiter) -> Join {
         self.enter(&mut self.lock(key), key, waiter)
     }
 
@@ -140,32 +140,32 @@ impl Flights {
     ///
     /// # Errors
     /// The waiter, when another thread has the lock.
-    pub fn try_board(&self, key: &Key, waiter: Waiter) -> Result<Boarding, Box<Waiter>> {
+    pub fn try_join(&self, key: &Key, waiter: Waiter) -> Result<Join, Box<Waiter>> {
         match self.try_lock(key) {
             Some(mut shard) => Ok(self.enter(&mut shard, key, waiter)),
             None => Err(Box::new(waiter)),
         }
     }
 
-    fn enter(&self, shard: &mut Shard, key: &Key, waiter: Waiter) -> Boarding {
+    fn enter(&self, shard: &mut Shard, key: &Key, waiter: Waiter) -> Join {
         match shard.entry(key.clone()) {
-            hash_map::Entry::Occupied(flight) if flight.get().is_late && waiter.has_stale() => {
-                Boarding::TooLate(waiter)
+            hash_map::Entry::Occupied(query) if query.get().stale_served && waiter.has_stale() => {
+                Join::StaleServed(waiter)
             }
-            hash_map::Entry::Occupied(mut flight) => {
-                flight.get_mut().waiters.push(waiter);
-                Boarding::Joined
+            hash_map::Entry::Occupied(mut query) => {
+                query.get_mut().waiters.push(waiter);
+                Join::Joined
             }
             hash_map::Entry::Vacant(place) => {
                 let number = self.started.fetch_add(1, Ordering::Relaxed);
                 let key = place.key().clone();
-                let client = waiter.seat.client();
-                place.insert(Flight {
+                let client = waiter.permit.client();
+                place.insert(Query {
                     number,
                     waiters: vec![waiter],
-                    is_late: false,
+                    stale_served: false,
                 });
-                Boarding::First(Ticket {
+                Join::First(QueryId {
                     key,
                     client,
                     number,
@@ -174,34 +174,34 @@ impl Flights {
         }
     }
 
-    /// Ends a flight; those who are to be told what came of it. An answer is good for all who ask the
-    /// same, whichever flight they wait for; a failure is one flight's: nothing, when it has ended before.
-    pub fn land(&self, ticket: &Ticket, landed: &Landed) -> Option<Vec<Waiter>> {
-        remove(&mut self.lock(&ticket.key), ticket, landed)
+    /// Ends a query; those who are to be told what came of it. An answer is good for all who ask the
+    /// same, whichever query they wait for; a failure is one query's: nothing, when it has ended before.
+    pub fn complete(&self, query_id: &QueryId, outcome: &Outcome) -> Option<Vec<Waiter>> {
+        remove(&mut self.lock(&query_id.key), query_id, outcome)
     }
 
     /// The same without waiting for another thread's lock.
     ///
     /// # Errors
     /// [`Locked`] when another thread has the lock.
-    pub fn try_land(
+    pub fn try_complete(
         &self,
-        ticket: &Ticket,
-        landed: &Landed,
+        query_id: &QueryId,
+        outcome: &Outcome,
     ) -> Result<Option<Vec<Waiter>>, Locked> {
-        let mut shard = self.try_lock(&ticket.key).ok_or(Locked)?;
-        Ok(remove(&mut shard, ticket, landed))
+        let mut shard = self.try_lock(&query_id.key).ok_or(Locked)?;
+        Ok(remove(&mut shard, query_id, outcome))
     }
 
     /// Takes off those who wait with an old answer at hand; who comes later with one is too late. The
-    /// flight goes on.
-    pub fn take_stale(&self, ticket: &Ticket) -> Vec<Waiter> {
-        let mut shard = self.lock(&ticket.key);
-        let flight = shard.get_mut(&ticket.key);
-        let flight = flight.filter(|flight| flight.number == ticket.number);
-        flight.map_or_else(Vec::new, |flight| {
-            flight.is_late = true;
-            let waiters = &mut flight.waiters;
+    /// query goes on.
+    pub fn take_stale_waiters(&self, query_id: &QueryId) -> Vec<Waiter> {
+        let mut shard = self.lock(&query_id.key);
+        let query = shard.get_mut(&query_id.key);
+        let query = query.filter(|query| query.number == query_id.number);
+        query.map_or_else(Vec::new, |query| {
+            query.stale_served = true;
+            let waiters = &mut query.waiters;
             waiters
                 .extract_if(.., |waiter| waiter.has_stale())
                 .collect()
@@ -231,12 +231,12 @@ impl Flights {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Locked;
 
-fn remove(shard: &mut Shard, ticket: &Ticket, landed: &Landed) -> Option<Vec<Waiter>> {
-    let flight = shard.get(&ticket.key)?;
-    if landed.is_err() && flight.number != ticket.number {
+fn remove(shard: &mut Shard, query_id: &QueryId, outcome: &Outcome) -> Option<Vec<Waiter>> {
+    let query = shard.get(&query_id.key)?;
+    if outcome.is_err() && query.number != query_id.number {
         return None;
     }
-    Some(shard.remove(&ticket.key)?.waiters)
+    Some(shard.remove(&query_id.key)?.waiters)
 }
 
 #[cfg(test)]
@@ -244,13 +244,13 @@ mod tests {
     use std::net::IpAddr;
 
     use super::*;
-    use crate::serve::admission::{Bounds, Seats};
+    use crate::serve::admission::{Admission, Bounds};
     use crate::wire::answer::{Answer, Intake};
     use crate::wire::name::Name;
-    use crate::wire::query::Query;
+    use crate::wire::query::Query as WireQuery;
 
-    fn seats() -> Arc<Seats> {
-        Arc::new(Seats::new(Bounds {
+    fn admission() -> Arc<Admission> {
+        Arc::new(Admission::new(Bounds {
             all: 8,
             per_client: 8,
         }))
@@ -265,10 +265,10 @@ mod tests {
         let bits = if checking_disabled { 0x10 } else { 0 };
         let head = [0, 1, 1, bits, 0, 1, 0, 0, 0, 0, 0, 0];
         let packet = [&head[..], &[1, letter, 0, 0, rtype, 0, 1]].concat();
-        Key::new(&Query::read(&packet).expect("a query"))
+        Key::new(&WireQuery::read(&packet).expect("a query"))
     }
 
-    fn failed() -> Landed {
+    fn failed() -> Outcome {
         Err(Arc::new(Failure {
             code: 22,
             said: None,
@@ -288,16 +288,18 @@ mod tests {
         Arc::new(Entry::new(answer, 0))
     }
 
-    fn waiter(seats: &Arc<Seats>) -> Waiter {
+    fn waiter(admission: &Arc<Admission>) -> Waiter {
         Waiter {
-            who: Who::Nobody,
-            seat: seats.take(IpAddr::from([192, 0, 2, 1])).expect("a seat"),
+            recipient: Recipient::CacheOnly,
+            permit: admission
+                .acquire(IpAddr::from([192, 0, 2, 1]))
+                .expect("a seat"),
         }
     }
 
-    fn datagram(seats: &Arc<Seats>, stale: Option<Arc<Entry>>) -> Waiter {
+    fn datagram(admission: &Arc<Admission>, stale: Option<Arc<Entry>>) -> Waiter {
         Waiter {
-            who: Who::Datagram(Datagram {
+            recipient: Recipient::Datagram(Datagram {
                 packet: Box::default(),
                 route: Route {
                     peer: ([192, 0, 2, 1], 53).into(),
@@ -307,151 +309,175 @@ mod tests {
                 since: Instant::now(),
                 stale,
             }),
-            ..waiter(seats)
+            ..waiter(admission)
         }
     }
 
-    fn ticket(boarding: Boarding) -> Ticket {
-        match boarding {
-            Boarding::First(ticket) => ticket,
+    fn query_id(join: Join) -> QueryId {
+        match join {
+            Join::First(query_id) => query_id,
             other => panic!("not the first: {other:?}"),
         }
     }
 
     #[test]
     fn who_comes_late_with_an_old_answer_at_hand_does_not_wait() {
-        let seats = seats();
+        let admission = admission();
         let key = key();
-        let with_stale = || datagram(&seats, Some(stale()));
-        let flights = Flights::default();
-        let ticket = ticket(flights.board(&key, waiter(&seats)));
+        let with_stale = || datagram(&admission, Some(stale()));
+        let inflight = InFlight::default();
+        let query_id = query_id(inflight.join(&key, waiter(&admission)));
+        assert!(matches!(inflight.join(&key, with_stale()), Join::Joined));
+        assert_eq!(
+            inflight.take_stale_waiters(&query_id).len(),
+            1,
+            "the other waits on"
+        );
+        let late = inflight.join(&key, with_stale());
+        assert!(matches!(late, Join::StaleServed(_)), "{late:?}");
         assert!(matches!(
-            flights.board(&key, with_stale()),
-            Boarding::Joined
-        ));
-        assert_eq!(flights.take_stale(&ticket).len(), 1, "the other waits on");
-        let late = flights.board(&key, with_stale());
-        assert!(matches!(late, Boarding::TooLate(_)), "{late:?}");
-        assert!(matches!(
-            flights.board(&key, waiter(&seats)),
-            Boarding::Joined
+            inflight.join(&key, waiter(&admission)),
+            Join::Joined
         ));
     }
 
     #[test]
     fn a_flight_that_has_ended_does_not_end_the_next_one_of_the_same_question() {
-        let (seats, key) = (seats(), key());
-        let waiter = || waiter(&seats);
-        let flights = Flights::default();
-        let first = ticket(flights.board(&key, waiter()));
-        assert!(matches!(flights.board(&key, waiter()), Boarding::Joined));
-        assert_eq!(flights.land(&first, &Ok(stale())).map(|w| w.len()), Some(2));
-        let second = ticket(flights.board(&key, waiter()));
-        assert!(flights.land(&first, &failed()).is_none());
-        assert_eq!(flights.land(&second, &failed()).map(|w| w.len()), Some(1));
-        assert_eq!(seats.taken(), 0);
+        let (admission, key) = (admission(), key());
+        let waiter = || waiter(&admission);
+        let inflight = InFlight::default();
+        let first = query_id(inflight.join(&key, waiter()));
+        assert!(matches!(inflight.join(&key, waiter()), Join::Joined));
+        assert_eq!(
+            inflight.complete(&first, &Ok(stale())).map(|w| w.len()),
+            Some(2)
+        );
+        let second = query_id(inflight.join(&key, waiter()));
+        assert!(inflight.complete(&first, &failed()).is_none());
+        assert_eq!(
+            inflight.complete(&second, &failed()).map(|w| w.len()),
+            Some(1)
+        );
+        assert_eq!(admission.in_use(), 0);
     }
 
     #[test]
     fn a_late_answer_is_given_to_those_who_asked_again_after_the_failure() {
-        let (seats, key) = (seats(), key());
-        let flights = Flights::default();
-        let first = ticket(flights.board(&key, waiter(&seats)));
-        assert_eq!(flights.land(&first, &failed()).map(|w| w.len()), Some(1));
-        let second = ticket(flights.board(&key, waiter(&seats)));
-        assert_eq!(flights.land(&first, &Ok(stale())).map(|w| w.len()), Some(1));
+        let (admission, key) = (admission(), key());
+        let inflight = InFlight::default();
+        let first = query_id(inflight.join(&key, waiter(&admission)));
+        assert_eq!(
+            inflight.complete(&first, &failed()).map(|w| w.len()),
+            Some(1)
+        );
+        let second = query_id(inflight.join(&key, waiter(&admission)));
+        assert_eq!(
+            inflight.complete(&first, &Ok(stale())).map(|w| w.len()),
+            Some(1)
+        );
         assert!(
-            flights.land(&second, &Ok(stale())).is_none(),
+            inflight.complete(&second, &Ok(stale())).is_none(),
             "it has ended"
         );
-        assert!(flights.land(&second, &failed()).is_none());
+        assert!(inflight.complete(&second, &failed()).is_none());
     }
 
     #[test]
     fn only_equal_questions_share_a_flight() {
-        let seats = seats();
-        let flights = Flights::default();
+        let admission = admission();
+        let inflight = InFlight::default();
         let keys = [
             key_of(b'a', 1, false),
             key_of(b'b', 1, false),
             key_of(b'a', 28, false),
             key_of(b'a', 1, true),
         ];
-        let tickets: Vec<_> = keys
+        let query_ids: Vec<_> = keys
             .iter()
-            .map(|key| ticket(flights.board(key, waiter(&seats))))
+            .map(|key| query_id(inflight.join(key, waiter(&admission))))
             .collect();
-        let upper = flights.board(&key_of(b'A', 1, false), waiter(&seats));
-        assert!(matches!(upper, Boarding::Joined), "{upper:?}");
-        let counts: Vec<_> = tickets
+        let upper = inflight.join(&key_of(b'A', 1, false), waiter(&admission));
+        assert!(matches!(upper, Join::Joined), "{upper:?}");
+        let counts: Vec<_> = query_ids
             .iter()
-            .map(|ticket| flights.land(ticket, &failed()).map(|w| w.len()))
+            .map(|query_id| inflight.complete(query_id, &failed()).map(|w| w.len()))
             .collect();
         assert_eq!(counts, [Some(2), Some(1), Some(1), Some(1)]);
     }
 
     #[test]
     fn a_place_is_free_when_its_waiter_was_told_and_not_before() {
-        let (seats, key) = (seats(), key());
-        let flights = Flights::default();
-        let ticket = ticket(flights.board(&key, waiter(&seats)));
-        flights.board(&key, datagram(&seats, Some(stale())));
-        let impatient = flights.take_stale(&ticket);
-        assert_eq!(seats.taken(), 2, "nobody was told yet");
+        let (admission, key) = (admission(), key());
+        let inflight = InFlight::default();
+        let query_id = query_id(inflight.join(&key, waiter(&admission)));
+        inflight.join(&key, datagram(&admission, Some(stale())));
+        let impatient = inflight.take_stale_waiters(&query_id);
+        assert_eq!(admission.in_use(), 2, "nobody was told yet");
         drop(impatient);
-        assert_eq!(seats.taken(), 1);
-        let waiters = flights.land(&ticket, &failed());
-        assert_eq!(seats.taken(), 1);
+        assert_eq!(admission.in_use(), 1);
+        let waiters = inflight.complete(&query_id, &failed());
+        assert_eq!(admission.in_use(), 1);
         drop(waiters);
-        assert_eq!(seats.taken(), 0);
+        assert_eq!(admission.in_use(), 0);
     }
 
     #[test]
     fn only_those_with_an_old_answer_at_hand_stop_waiting() {
-        let (seats, key) = (seats(), key());
-        let flights = Flights::default();
-        let ticket = ticket(flights.board(&key, datagram(&seats, None)));
+        let (admission, key) = (admission(), key());
+        let inflight = InFlight::default();
+        let query_id = query_id(inflight.join(&key, datagram(&admission, None)));
         for stale in [Some(stale()), None, Some(stale())] {
-            flights.board(&key, datagram(&seats, stale));
+            inflight.join(&key, datagram(&admission, stale));
         }
-        let impatient = flights.take_stale(&ticket);
+        let impatient = inflight.take_stale_waiters(&query_id);
         assert!(impatient.iter().all(Waiter::has_stale));
         assert_eq!(impatient.len(), 2);
-        assert!(flights.take_stale(&ticket).is_empty(), "they are told once");
-        let patient = flights.land(&ticket, &failed()).expect("it was under way");
+        assert!(
+            inflight.take_stale_waiters(&query_id).is_empty(),
+            "they are told once"
+        );
+        let patient = inflight
+            .complete(&query_id, &failed())
+            .expect("it was under way");
         assert!(!patient.iter().any(Waiter::has_stale));
         assert_eq!(patient.len(), 2);
     }
 
     #[test]
     fn a_flight_that_has_ended_does_not_make_the_next_one_late() {
-        let (seats, key) = (seats(), key());
-        let flights = Flights::default();
-        let with_stale = || datagram(&seats, Some(stale()));
-        let first = ticket(flights.board(&key, with_stale()));
-        assert_eq!(flights.take_stale(&first).len(), 1);
-        assert_eq!(flights.land(&first, &failed()).map(|w| w.len()), Some(0));
-        let _second = ticket(flights.board(&key, with_stale()));
-        assert!(flights.take_stale(&first).is_empty(), "that one is over");
-        let next = flights.board(&key, with_stale());
-        assert!(matches!(next, Boarding::Joined), "{next:?}");
+        let (admission, key) = (admission(), key());
+        let inflight = InFlight::default();
+        let with_stale = || datagram(&admission, Some(stale()));
+        let first = query_id(inflight.join(&key, with_stale()));
+        assert_eq!(inflight.take_stale_waiters(&first).len(), 1);
+        assert_eq!(
+            inflight.complete(&first, &failed()).map(|w| w.len()),
+            Some(0)
+        );
+        let _second = query_id(inflight.join(&key, with_stale()));
+        assert!(
+            inflight.take_stale_waiters(&first).is_empty(),
+            "that one is over"
+        );
+        let next = inflight.join(&key, with_stale());
+        assert!(matches!(next, Join::Joined), "{next:?}");
     }
 
     #[test]
     fn where_another_thread_has_the_lock_nothing_is_lost_and_nobody_waits() {
-        let (seats, key) = (seats(), key());
-        let flights = Flights::default();
-        let ticket = ticket(flights.board(&key, waiter(&seats)));
-        let lock = flights.lock(&key);
-        let refused = flights.try_board(&key, datagram(&seats, Some(stale())));
+        let (admission, key) = (admission(), key());
+        let inflight = InFlight::default();
+        let query_id = query_id(inflight.join(&key, waiter(&admission)));
+        let lock = inflight.lock(&key);
+        let refused = inflight.try_join(&key, datagram(&admission, Some(stale())));
         let refused = refused.expect_err("the lock is held");
         assert!(refused.has_stale(), "it comes back as it was");
-        let landing = flights.try_land(&ticket, &failed());
+        let landing = inflight.try_complete(&query_id, &failed());
         assert_eq!(landing.err(), Some(Locked));
         drop(lock);
-        let boarding = flights.try_board(&key, *refused);
-        assert!(matches!(boarding, Ok(Boarding::Joined)), "{boarding:?}");
-        let landing = flights.try_land(&ticket, &failed());
+        let join = inflight.try_join(&key, *refused);
+        assert!(matches!(join, Ok(Join::Joined)), "{join:?}");
+        let landing = inflight.try_complete(&query_id, &failed());
         let waiters = landing.expect("no lock is held");
         assert_eq!(waiters.map(|w| w.len()), Some(2));
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::cache::{Cache, Entry, Failure, Key, Lookup};
 use super::context::AnswerContext;
 use super::synthesized;
-use super::worker_cache::{Near, Place};
+use super::worker_cache::{Location, WorkerCache};
 use crate::policy::snapshot::{Decision, Snapshot};
 use crate::stats::{Count, Counters};
 use crate::wire::edns::{Ede, code};
@@ -90,11 +90,11 @@ impl Resolution {
 }
 
 /// Where true answers come from.
-enum Truth<'t> {
+enum AnswerSource<'t> {
     /// The cache, even if it has to be waited for.
     Cache(&'t Cache),
     /// The cache without waiting for it, and perhaps a worker's copy, with the place there.
-    Near(&'t Cache, Option<(&'t mut Near, Place)>),
+    Worker(&'t Cache, Option<(&'t mut WorkerCache, Location)>),
     Given(&'t Resolution),
 }
 
@@ -118,7 +118,14 @@ pub fn respond(
     cache: &Cache,
     out: &mut Vec<u8>,
 ) -> Step {
-    judge(now, client, packet, snapshot, Truth::Cache(cache), out)
+    judge(
+        now,
+        client,
+        packet,
+        snapshot,
+        AnswerSource::Cache(cache),
+        out,
+    )
 }
 
 /// Judges the same packet again with what upstream said, under the snapshot that is in force now:
@@ -131,7 +138,14 @@ pub fn conclude(
     resolution: &Resolution,
     out: &mut Vec<u8>,
 ) -> Step {
-    judge(now, client, packet, snapshot, Truth::Given(resolution), out)
+    judge(
+        now,
+        client,
+        packet,
+        snapshot,
+        AnswerSource::Given(resolution),
+        out,
+    )
 }
 
 fn judge(
@@ -139,13 +153,13 @@ fn judge(
     client: Client,
     packet: &[u8],
     snapshot: &Snapshot,
-    truth: Truth<'_>,
+    source: AnswerSource<'_>,
     out: &mut Vec<u8>,
 ) -> Step {
     match read(client, packet, snapshot, out) {
         Ok(asked) => {
             let decision = snapshot.decide(&asked.query.name);
-            decide(now, &asked, &decision, snapshot, truth, out)
+            decide(now, &asked, &decision, snapshot, source, out)
         }
         Err(step) => step,
     }
@@ -216,11 +230,11 @@ pub(super) fn answer(
     decision: &Decision<'_>,
     snapshot: &Snapshot,
     cache: &Cache,
-    near: Option<(&mut Near, Place)>,
+    worker_cache: Option<(&mut WorkerCache, Location)>,
     out: &mut Vec<u8>,
 ) -> Step {
-    let truth = Truth::Near(cache, near);
-    decide(now, asked, decision, snapshot, truth, out)
+    let source = AnswerSource::Worker(cache, worker_cache);
+    decide(now, asked, decision, snapshot, source, out)
 }
 
 fn decide(
@@ -228,7 +242,7 @@ fn decide(
     asked: &Asked<'_>,
     decision: &Decision<'_>,
     snapshot: &Snapshot,
-    truth: Truth<'_>,
+    source: AnswerSource<'_>,
     out: &mut Vec<u8>,
 ) -> Step {
     let Asked { query, limit } = asked;
@@ -248,7 +262,7 @@ fn decide(
                 query,
                 *by,
                 *nxdomain,
-                &synthesized::Place::Question,
+                &synthesized::BlockedAt::Question,
                 serial,
                 limit,
                 out,
@@ -284,29 +298,31 @@ fn decide(
         past,
         limit,
     };
-    let known = match truth {
-        Truth::Cache(cache) => cache.lookup(query, now),
-        Truth::Near(cache, mut near) => {
-            if let Some((near, place)) = &near
-                && let Some(entry) = near.find(*place, query, now)
+    let known = match source {
+        AnswerSource::Cache(cache) => cache.lookup(query, now),
+        AnswerSource::Worker(cache, mut worker_cache) => {
+            if let Some((worker_cache, location)) = &worker_cache
+                && let Some(entry) = worker_cache.get(*location, query, now)
             {
                 return context.hit(entry, entry.is_due(now), out);
             }
             let Some(known) = cache.try_lookup(query, now) else {
                 return Step::Busy;
             };
-            if let (Lookup::Fresh(entry, _), Some((near, place))) = (&known, &mut near) {
-                near.keep(*place, query, entry, now);
+            if let (Lookup::Fresh(entry, _), Some((worker_cache, location))) =
+                (&known, &mut worker_cache)
+            {
+                worker_cache.insert(*location, query, entry, now);
             }
             known
         }
-        Truth::Given(Resolution::Answered(entry)) => {
+        AnswerSource::Given(Resolution::Answered(entry)) => {
             return context.fresh(entry, Count::Resolved, out);
         }
-        Truth::Given(Resolution::Failed(failure, stale)) => {
+        AnswerSource::Given(Resolution::Failed(failure, stale)) => {
             return context.failed(Some(failure), stale.clone(), false, out);
         }
-        Truth::Given(Resolution::Overloaded(stale)) => {
+        AnswerSource::Given(Resolution::Overloaded(stale)) => {
             return context.failed(None, stale.clone(), false, out);
         }
     };

@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
 use super::deferred::Deferred;
-use super::inflight::{Datagram, Landed, Waiter, Who};
+use super::inflight::{Datagram, Outcome, Recipient, Waiter};
 use super::pace::Pace;
 use super::respond::{Client, Resolution, Step, conclude};
 use super::shared::Shared;
@@ -16,20 +16,20 @@ use crate::stats::{Count, Counters};
 use crate::sys::udp::Socket;
 
 /// What came of a question, for one who may have an old answer at hand.
-fn resolution(landed: &Landed, datagram: &Datagram) -> Resolution {
-    match landed {
+fn resolution(outcome: &Outcome, datagram: &Datagram) -> Resolution {
+    match outcome {
         Ok(entry) => Resolution::Answered(Arc::clone(entry)),
         Err(failure) => Resolution::Failed(Arc::clone(failure), datagram.stale.clone()),
     }
 }
 
 /// Tells one who waited what came of the question; `answer` is called for a datagram.
-pub fn tell(waiter: Waiter, landed: &Landed, answer: impl FnOnce(&Datagram, &Resolution)) {
-    match waiter.who {
-        Who::Datagram(datagram) => answer(&datagram, &resolution(landed, &datagram)),
+pub fn deliver(waiter: Waiter, outcome: &Outcome, answer: impl FnOnce(&Datagram, &Resolution)) {
+    match waiter.recipient {
+        Recipient::Datagram(datagram) => answer(&datagram, &resolution(outcome, &datagram)),
         // A task that no longer waits is none to mind.
-        Who::Task(task) => drop(task.send(landed.clone())),
-        Who::Nobody => {}
+        Recipient::Task(task) => drop(task.send(outcome.clone())),
+        Recipient::CacheOnly => {}
     }
 }
 
@@ -62,20 +62,20 @@ pub fn write(
 
 /// Sockets with the numbers of their listen addresses, in the order of these. A number is never given to another
 /// address: queries that wait for upstream have it, and an answer from another address is none to its client.
-pub type Sockets = ArcSwap<Vec<Numbered>>;
+pub type Sockets = ArcSwap<Vec<ListenSocket>>;
 
 /// A socket, and the number of its listen address.
-pub type Numbered = (usize, Arc<Socket>);
+pub type ListenSocket = (usize, Arc<Socket>);
 
 /// The place of the socket with that number; `None` if its address is listened on no more.
-pub fn place(sockets: &[Numbered], number: usize) -> Option<usize> {
+pub fn socket_index(sockets: &[ListenSocket], number: usize) -> Option<usize> {
     sockets
         .binary_search_by_key(&number, |(number, _)| *number)
         .ok()
 }
 
 /// Answers datagrams from wherever it is called.
-pub struct Desk {
+pub struct Responder {
     /// When waiting queries are answered.
     pub pace: Arc<Pace>,
     /// Policy, cache and clock.
@@ -86,23 +86,23 @@ pub struct Desk {
     pub counters: Arc<Counters>,
 }
 
-impl Desk {
+impl Responder {
     /// Delivers an outcome to all who waited for it, at once.
-    pub fn tell(&self, waiters: impl IntoIterator<Item = Waiter>, landed: &Landed) {
+    pub fn deliver_now(&self, waiters: impl IntoIterator<Item = Waiter>, outcome: &Outcome) {
         for waiter in waiters {
-            tell(waiter, landed, |datagram, resolution| {
+            deliver(waiter, outcome, |datagram, resolution| {
                 self.answer(datagram, resolution);
             });
         }
     }
 
     /// Delivers an outcome to all who waited for it, as [`Pace`] allows.
-    pub async fn deliver(&self, waiters: Vec<Waiter>, landed: &Landed) {
+    pub async fn deliver_paced(&self, waiters: Vec<Waiter>, outcome: &Outcome) {
         let mut deferred = Deferred::new(Arc::clone(&self.pace));
-        deferred.push_all(Some(waiters), landed);
+        deferred.push_all(Some(waiters), outcome);
         loop {
             let due = deferred.take(Instant::now(), usize::MAX, &self.counters);
-            self.tell(due.into_iter().map(|(waiter, _)| waiter), landed);
+            self.deliver_now(due.into_iter().map(|(waiter, _)| waiter), outcome);
             let Some(next) = deferred.due() else {
                 return;
             };
@@ -130,7 +130,7 @@ impl Desk {
     /// Sends a datagram's answer.
     pub fn send(&self, octets: &[u8], datagram: &Datagram) {
         let sockets = self.sockets.load();
-        let socket = place(&sockets, datagram.listen).map(|place| &sockets[place].1);
+        let socket = socket_index(&sockets, datagram.listen).map(|index| &sockets[index].1);
         if !socket.is_some_and(|socket| socket.send(octets, &datagram.route)) {
             self.counters.bump(Count::SendErrors);
         }

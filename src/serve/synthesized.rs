@@ -52,7 +52,7 @@ pub(super) fn chaos(
 }
 
 /// Where a block bites: at the asked name, or at the end of a CNAME chain.
-pub(super) enum Place<'a> {
+pub(super) enum BlockedAt<'a> {
     /// The asked name itself.
     Question,
     /// The name that so many hops of the answer's chain lead to.
@@ -73,7 +73,7 @@ pub(super) fn blocked(
     query: &Query<'_>,
     by: Matched<'_>,
     nxdomain: bool,
-    place: &Place<'_>,
+    place: &BlockedAt<'_>,
     serial: u32,
     limit: usize,
     out: &mut Vec<u8>,
@@ -88,8 +88,8 @@ pub(super) fn blocked(
     let mut reply = Reply::new(query, rcode, limit, out);
     if blocking.action != Action::Refused {
         let target = match place {
-            Place::Question => None,
-            Place::Target {
+            BlockedAt::Question => None,
+            BlockedAt::Target {
                 answer,
                 hops,
                 age,
@@ -102,7 +102,7 @@ pub(super) fn blocked(
                 chain(&mut reply, hops)
             }
         };
-        let is_service = matches!(place, Place::Target { service: true, .. });
+        let is_service = matches!(place, BlockedAt::Target { service: true, .. });
         let owner = target.as_ref().map_or(Owner::Question, Owner::Name);
         if !sinkhole(&mut reply, query.rtype, blocking, owner) {
             let labels = usize::from(by.hit.labels);

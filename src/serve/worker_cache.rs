@@ -25,7 +25,7 @@ const MOST_OCTETS: usize = 1024;
 const KEPT: u32 = 4;
 
 /// One worker's answers.
-pub(super) struct Near {
+pub(super) struct WorkerCache {
     sets: Box<[Set]>,
     hasher: RandomState,
 }
@@ -46,9 +46,9 @@ struct Way {
 
 /// Where an answer is, or would be.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Place(u64);
+pub(super) struct Location(u64);
 
-impl Near {
+impl WorkerCache {
     /// For a cache of so many octets.
     pub(super) fn new(cache: u64) -> Self {
         let sets = usize::try_from(cache / OCTETS_A_SET).unwrap_or(MOST_SETS);
@@ -60,22 +60,22 @@ impl Near {
     }
 
     /// Where the answer to a query would be; the memory there will be read soon.
-    pub(super) fn place(&self, query: &Query<'_>) -> Place {
-        let place = Place(self.hasher.hash_one(KeyRef::new(query)));
-        prefetch_value(self.set(place));
-        place
+    pub(super) fn locate(&self, query: &Query<'_>) -> Location {
+        let location = Location(self.hasher.hash_one(KeyRef::new(query)));
+        prefetch_value(self.set(location));
+        location
     }
 
-    /// The answer that may be at a place will be read soon: first the entry, then its octets.
-    pub(super) fn approach(&self, place: Place) {
-        if let Some(entry) = self.candidate(place) {
+    /// The answer that may be at a location will be read soon: first the entry, then its octets.
+    pub(super) fn prefetch_entry(&self, location: Location) {
+        if let Some(entry) = self.candidate(location) {
             prefetch_value(entry);
         }
     }
 
-    /// See [`approach`](Self::approach).
-    pub(super) fn reach(&self, place: Place) {
-        if let Some(entry) = self.candidate(place) {
+    /// See [`prefetch_entry`](Self::approach).
+    pub(super) fn prefetch_bytes(&self, location: Location) {
+        if let Some(entry) = self.candidate(location) {
             let bytes = entry.answer.bytes();
             prefetch(bytes, 0);
             prefetch(bytes, 64);
@@ -83,11 +83,11 @@ impl Near {
     }
 
     /// The answer to a query, if it was found a moment ago and is within its TTL.
-    pub(super) fn find(&self, place: Place, query: &Query<'_>, now: u32) -> Option<&Entry> {
+    pub(super) fn get(&self, location: Location, query: &Query<'_>, now: u32) -> Option<&Entry> {
         let bits = KeyRef::new(query).bits();
-        let ways = self.set(place).0.iter();
+        let ways = self.set(location).0.iter();
         let mut fits = ways.filter(|way| {
-            way.hash == place.0 && now.wrapping_sub(way.second) < KEPT && way.bits == bits
+            way.hash == location.0 && now.wrapping_sub(way.second) < KEPT && way.bits == bits
         });
         let entry = fits.next()?.entry.as_deref()?;
         // Who chooses names might make two hashes equal.
@@ -96,42 +96,48 @@ impl Near {
     }
 
     /// Keeps what the cache said.
-    pub(super) fn keep(&mut self, place: Place, query: &Query<'_>, entry: &Arc<Entry>, now: u32) {
+    pub(super) fn insert(
+        &mut self,
+        location: Location,
+        query: &Query<'_>,
+        entry: &Arc<Entry>,
+        now: u32,
+    ) {
         if entry.answer.footprint() > MOST_OCTETS {
             return;
         }
         let bits = KeyRef::new(query).bits();
-        let index = self.index(place);
+        let index = self.index(location);
         let Set(ways) = &mut self.sets[index];
         // The same one, a second later, stays where it is.
         if !ways
             .iter()
-            .any(|way| way.hash == place.0 && way.bits == bits)
+            .any(|way| way.hash == location.0 && way.bits == bits)
         {
             ways.rotate_right(1);
         }
         let at = ways
             .iter()
-            .position(|way| way.hash == place.0 && way.bits == bits);
+            .position(|way| way.hash == location.0 && way.bits == bits);
         ways[at.unwrap_or(0)] = Way {
-            hash: place.0,
+            hash: location.0,
             second: now,
             bits,
             entry: Some(Arc::clone(entry)),
         };
     }
 
-    fn candidate(&self, place: Place) -> Option<&Entry> {
-        let mut ways = self.set(place).0.iter();
-        ways.find(|way| way.hash == place.0)?.entry.as_deref()
+    fn candidate(&self, location: Location) -> Option<&Entry> {
+        let mut ways = self.set(location).0.iter();
+        ways.find(|way| way.hash == location.0)?.entry.as_deref()
     }
 
-    fn set(&self, place: Place) -> &Set {
-        &self.sets[self.index(place)]
+    fn set(&self, location: Location) -> &Set {
+        &self.sets[self.index(location)]
     }
 
-    fn index(&self, place: Place) -> usize {
-        place.0 as usize & (self.sets.len() - 1)
+    fn index(&self, location: Location) -> usize {
+        location.0 as usize & (self.sets.len() - 1)
     }
 }
 
@@ -176,33 +182,36 @@ mod tests {
 
     #[test]
     fn what_was_found_is_found_again_for_some_seconds_within_its_ttl() {
-        let mut near = Near::new(1 << 20);
+        let mut worker_cache = WorkerCache::new(1 << 20);
         let packet = packet("a.example", 1, RD);
         let query = Query::read(&packet).expect("a query");
-        let place = near.place(&query);
-        assert!(near.find(place, &query, 1).is_none());
+        let location = worker_cache.locate(&query);
+        assert!(worker_cache.get(location, &query, 1).is_none());
         let kept = entry("a.example", 1);
-        near.keep(place, &query, &kept, 1);
-        let found = near.find(place, &query, 1).expect("kept");
+        worker_cache.insert(location, &query, &kept, 1);
+        let found = worker_cache.get(location, &query, 1).expect("kept");
         assert!(std::ptr::eq(found, &*kept));
-        assert!(near.find(place, &query, 4).is_some());
+        assert!(worker_cache.get(location, &query, 4).is_some());
         assert!(
-            near.find(place, &query, 5).is_none(),
+            worker_cache.get(location, &query, 5).is_none(),
             "the cache may know better"
         );
-        near.keep(place, &query, &entry("a.example", 1), 5);
-        let found = near.find(place, &query, 6).expect("kept");
+        worker_cache.insert(location, &query, &entry("a.example", 1), 5);
+        let found = worker_cache.get(location, &query, 6).expect("kept");
         assert!(!std::ptr::eq(found, &*kept));
-        assert!(near.find(place, &query, 7).is_none(), "its TTL is over");
+        assert!(
+            worker_cache.get(location, &query, 7).is_none(),
+            "its TTL is over"
+        );
     }
 
     #[test]
     fn equal_hashes_of_other_questions_find_nothing() {
-        let mut near = Near::new(0);
+        let mut worker_cache = WorkerCache::new(0);
         let asked = packet("a.example", 1, RD);
         let asked = Query::read(&asked).expect("a query");
-        let place = near.place(&asked);
-        near.keep(place, &asked, &entry("a.example", 1), 1);
+        let location = worker_cache.locate(&asked);
+        worker_cache.insert(location, &asked, &entry("a.example", 1), 1);
         for (name, rtype, flags) in [
             ("b.example", 1, RD),
             ("a.exampl", 1, RD),
@@ -212,24 +221,29 @@ mod tests {
         ] {
             let other = packet(name, rtype, flags);
             let other = Query::read(&other).expect("a query");
-            assert!(near.find(place, &other, 1).is_none(), "{name} {rtype}");
+            assert!(
+                worker_cache.get(location, &other, 1).is_none(),
+                "{name} {rtype}"
+            );
         }
-        assert!(near.find(place, &asked, 1).is_some());
+        assert!(worker_cache.get(location, &asked, 1).is_some());
     }
 
     #[test]
     fn a_set_holds_the_last_ones() {
-        let mut near = Near::new(0);
+        let mut worker_cache = WorkerCache::new(0);
         let packets =
             ["a.example", "b.example", "c.example"].map(|name| (name, packet(name, 1, RD)));
         for (name, packet) in &packets {
             let query = Query::read(packet).expect("a query");
-            let place = near.place(&query);
-            near.keep(place, &query, &entry(name, 1), 1);
+            let location = worker_cache.locate(&query);
+            worker_cache.insert(location, &query, &entry(name, 1), 1);
         }
         let found = packets.each_ref().map(|(_, packet)| {
             let query = Query::read(packet).expect("a query");
-            near.find(near.place(&query), &query, 1).is_some()
+            worker_cache
+                .get(worker_cache.locate(&query), &query, 1)
+                .is_some()
         });
         assert_eq!(found, [false, true, true]);
     }

@@ -15,7 +15,7 @@ use tapis::serve::admission::Bounds;
 use tapis::serve::cache::{Cache, Entry, Key};
 use tapis::serve::pace::Pace;
 use tapis::serve::resolver::Resolver;
-use tapis::serve::responder::Desk;
+use tapis::serve::responder::Responder;
 use tapis::serve::shared::{Clock, Shared};
 use tapis::serve::transport::udp::Worker;
 use tapis::serve::upstream::Pool;
@@ -122,7 +122,7 @@ fn allocations(rounds: usize) -> (u64, [u64; 4]) {
     let network = Arc::new(Network::new(1, ports.clone(), counters.clone()));
     let servers = vec![UpstreamServer::new(nobody, Dialect::FULL)];
     let pool = Pool::new(servers, network, PATIENCE, BOUNDS, ports, counters.clone());
-    let desk = Desk {
+    let responder = Responder {
         pace: pace.clone(),
         shared: shared.clone(),
         sockets: Arc::default(),
@@ -132,7 +132,7 @@ fn allocations(rounds: usize) -> (u64, [u64; 4]) {
         all: 16,
         per_client: 16,
     };
-    let resolver = Resolver::new(Arc::new(pool), desk, bounds);
+    let resolver = Resolver::new(Arc::new(pool), responder, bounds);
     let socket = Arc::new(Socket::bind(([127, 0, 0, 1], 0).into(), true).expect("bound"));
     let server = socket.local_addr().expect("bound");
     let (bell, ear) = wait::bell().expect("a pipe");
@@ -143,12 +143,12 @@ fn allocations(rounds: usize) -> (u64, [u64; 4]) {
         sockets: vec![(0, socket)],
         pool: resolver.pool().clone(),
         ports: 1,
-        flights: resolver.flights().clone(),
-        seats: resolver.seats().clone(),
+        inflight: resolver.inflight().clone(),
+        admission: resolver.admission().clone(),
         jobs,
         pace,
         counters: counters.clone(),
-        ear,
+        shutdown: ear,
     };
     let run = move || measure(|| worker.run().expect("it ran")).count_total;
     let thread = thread::spawn(run);

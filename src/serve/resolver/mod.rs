@@ -9,13 +9,13 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 
-use super::admission::{Bounds, Full, Seats};
+use super::admission::{Admission, Bounds, Full};
 use super::cache::{Entry, Failure, Key};
-use super::inflight::{Boarding, Datagram, Flights, Ticket, Waiter, Who};
+use super::inflight::{Datagram, InFlight, Join, QueryId, Recipient, Waiter};
 use super::respond::{Client, Resolution, Step, Tally, respond};
-use super::responder::Desk;
+use super::responder::Responder;
 use super::shared::Shared;
-use super::upstream::{Pool, Tried, Unanswered};
+use super::upstream::{Pool, PriorAttempt, Unanswered};
 use crate::stats::Count;
 use crate::wire::answer::Answer;
 use crate::wire::edns::code;
@@ -28,27 +28,27 @@ const STALE_PATIENCE: Duration = Duration::from_millis(1800);
 pub enum Job {
     /// A question for which it has no port, or to which it got no good answer. Who waits is in the
     /// flights.
-    Ask(Ticket, Option<Tried>),
+    Resolve(QueryId, Option<PriorAttempt>),
     /// A packet that it would have had to wait for, or had no way to ask for.
-    Whole(Datagram),
+    Respond(Datagram),
 }
 
 /// The questions on their way.
 pub struct Resolver {
     pool: Arc<Pool>,
-    desk: Desk,
-    flights: Arc<Flights>,
-    seats: Arc<Seats>,
+    responder: Responder,
+    inflight: Arc<InFlight>,
+    admission: Arc<Admission>,
 }
 
 impl Resolver {
     /// Asks `pool`; what it says is kept in the desk's cache, and told by the desk.
-    pub fn new(pool: Arc<Pool>, desk: Desk, bounds: Bounds) -> Self {
+    pub fn new(pool: Arc<Pool>, responder: Responder, bounds: Bounds) -> Self {
         Self {
             pool,
-            desk,
-            flights: Arc::default(),
-            seats: Arc::new(Seats::new(bounds)),
+            responder,
+            inflight: Arc::default(),
+            admission: Arc::new(Admission::new(bounds)),
         }
     }
 
@@ -58,18 +58,18 @@ impl Resolver {
     }
 
     /// The questions on their way, and who waits.
-    pub fn flights(&self) -> &Arc<Flights> {
-        &self.flights
+    pub fn inflight(&self) -> &Arc<InFlight> {
+        &self.inflight
     }
 
     /// The seats for those who wait.
-    pub fn seats(&self) -> &Arc<Seats> {
-        &self.seats
+    pub fn admission(&self) -> &Arc<Admission> {
+        &self.admission
     }
 
     /// How many questions wait for upstream now.
     pub fn waiting(&self) -> usize {
-        self.seats.taken()
+        self.admission.in_use()
     }
 
     /// Asks upstream, or joins an equal question that is on its way. With `stale` at hand the wait
@@ -80,19 +80,19 @@ impl Resolver {
         key: Key,
         stale: Option<Arc<Entry>>,
     ) -> Resolution {
-        let seat = match self.seats.take(client) {
-            Ok(seat) => seat,
+        let permit = match self.admission.acquire(client) {
+            Ok(permit) => permit,
             Err(full) => {
-                self.desk.counters.bump(count(full));
+                self.responder.counters.bump(rejection_count(full));
                 return Resolution::Overloaded(stale);
             }
         };
         let (sender, landing) = oneshot::channel();
-        let who = Who::Task(sender);
-        match self.flights.board(&key, Waiter { who, seat }) {
-            Boarding::First(ticket) => drop(tokio::spawn(self.flight(ticket).fly(None))),
+        let recipient = Recipient::Task(sender);
+        match self.inflight.join(&key, Waiter { recipient, permit }) {
+            Join::First(query_id) => drop(tokio::spawn(self.start(query_id).run(None))),
             // Tasks have a patience of their own.
-            Boarding::Joined | Boarding::TooLate(_) => self.desk.counters.bump(Count::Coalesced),
+            Join::Joined | Join::StaleServed(_) => self.responder.counters.bump(Count::Coalesced),
         }
         let patience = match &stale {
             Some(_) => self.stale_patience(),
@@ -103,7 +103,7 @@ impl Resolver {
             Ok(Ok(Ok(entry))) => Resolution::Answered(entry),
             Ok(Ok(Err(failure))) => Resolution::Failed(failure, stale),
             // Too late, or the flight is gone: it panicked, or the server ends.
-            Ok(Err(_)) | Err(_) => Resolution::Failed(Arc::new(unanswered()), stale),
+            Ok(Err(_)) | Err(_) => Resolution::Failed(Arc::new(no_answer()), stale),
         }
     }
 
@@ -113,38 +113,38 @@ impl Resolver {
 
     /// Asks for an answer that is about to be too old, if there is time for it.
     pub fn refresh(self: &Arc<Self>, key: &Key) {
-        if let Some(seat) = self.seats.take_spare() {
-            let who = Who::Nobody;
-            if let Boarding::First(ticket) = self.flights.board(key, Waiter { who, seat }) {
-                self.desk.counters.bump(Count::Prefetched);
-                tokio::spawn(self.flight(ticket).fly(None));
+        if let Some(permit) = self.admission.acquire_background() {
+            let recipient = Recipient::CacheOnly;
+            if let Join::First(query_id) = self.inflight.join(key, Waiter { recipient, permit }) {
+                self.responder.counters.bump(Count::Prefetched);
+                tokio::spawn(self.start(query_id).run(None));
             }
         }
     }
 
-    fn flight(self: &Arc<Self>, ticket: Ticket) -> Flight {
-        Flight {
+    fn start(self: &Arc<Self>, query_id: QueryId) -> ActiveQuery {
+        ActiveQuery {
             resolver: Arc::clone(self),
-            ticket,
+            query_id,
         }
     }
 
     /// Takes the workers' jobs until the workers are gone. Answers under way are `tracker`'s to wait
     /// for.
-    pub async fn take_jobs(self: Arc<Self>, mut jobs: mpsc::Receiver<Job>, tracker: TaskTracker) {
+    pub async fn run_jobs(self: Arc<Self>, mut jobs: mpsc::Receiver<Job>, tracker: TaskTracker) {
         while let Some(job) = jobs.recv().await {
             match job {
-                Job::Ask(ticket, tried) => {
-                    drop(tracker.spawn(self.flight(ticket).fly(tried)));
+                Job::Resolve(query_id, prior) => {
+                    drop(tracker.spawn(self.start(query_id).run(prior)));
                 }
-                Job::Whole(datagram) => drop(tracker.spawn(Arc::clone(&self).whole(datagram))),
+                Job::Respond(datagram) => drop(tracker.spawn(Arc::clone(&self).respond(datagram))),
             }
         }
     }
 
     /// Answers a packet from its beginning.
-    async fn whole(self: Arc<Self>, datagram: Datagram) {
-        let shared = &self.desk.shared;
+    async fn respond(self: Arc<Self>, datagram: Datagram) {
+        let shared = &self.responder.shared;
         let client = Client {
             ip: datagram.route.peer.ip(),
             stream: false,
@@ -163,12 +163,12 @@ impl Resolver {
             )
         };
         let reply = |tally: Tally| {
-            tally.add_to(&self.desk.counters);
-            self.desk.send(&out, &datagram);
+            tally.add_to(&self.responder.counters);
+            self.responder.send(&out, &datagram);
         };
         match step {
             Step::Reply(tally) => reply(tally),
-            Step::Drop(tally) => tally.add_to(&self.desk.counters),
+            Step::Drop(tally) => tally.add_to(&self.responder.counters),
             Step::Refresh(key) => {
                 reply(Count::CacheHits.into());
                 self.refresh(&key);
@@ -185,30 +185,30 @@ impl Resolver {
 impl Resolver {
     /// Asks upstream for a datagram, or joins an equal question that is on its way.
     async fn wait(self: Arc<Self>, key: Key, datagram: Datagram) {
-        let seat = match self.seats.take(datagram.route.peer.ip()) {
-            Ok(seat) => seat,
+        let permit = match self.admission.acquire(datagram.route.peer.ip()) {
+            Ok(permit) => permit,
             Err(full) => {
-                self.desk.counters.bump(count(full));
+                self.responder.counters.bump(rejection_count(full));
                 let resolution = Resolution::Overloaded(datagram.stale.clone());
-                self.desk.answer(&datagram, &resolution);
+                self.responder.answer(&datagram, &resolution);
                 return;
             }
         };
-        let who = Who::Datagram(datagram);
-        match self.flights.board(&key, Waiter { who, seat }) {
-            Boarding::First(ticket) => self.flight(ticket).fly(None).await,
-            Boarding::Joined => self.desk.counters.bump(Count::Coalesced),
-            Boarding::TooLate(waiter) => {
-                self.desk.counters.bump(Count::Coalesced);
-                let none = Err(Arc::new(unanswered()));
-                self.desk.deliver(vec![waiter], &none).await;
+        let recipient = Recipient::Datagram(datagram);
+        match self.inflight.join(&key, Waiter { recipient, permit }) {
+            Join::First(query_id) => self.start(query_id).run(None).await,
+            Join::Joined => self.responder.counters.bump(Count::Coalesced),
+            Join::StaleServed(waiter) => {
+                self.responder.counters.bump(Count::Coalesced);
+                let none = Err(Arc::new(no_answer()));
+                self.responder.deliver_paced(vec![waiter], &none).await;
             }
         }
     }
 }
 
 /// How a question is counted that finds no seat.
-pub fn count(full: Full) -> Count {
+pub fn rejection_count(full: Full) -> Count {
     match full {
         Full::All => Count::QueueFull,
         Full::Client => Count::ClientFull,
@@ -216,7 +216,7 @@ pub fn count(full: Full) -> Count {
 }
 
 /// That no upstream answers, and none said anything.
-pub fn unanswered() -> Failure {
+pub fn no_answer() -> Failure {
     Failure {
         code: code::NO_REACHABLE_AUTHORITY,
         said: None,
@@ -224,45 +224,45 @@ pub fn unanswered() -> Failure {
 }
 
 /// One question on its way. However it ends, nobody waits for it afterwards.
-struct Flight {
+struct ActiveQuery {
     resolver: Arc<Resolver>,
-    ticket: Ticket,
+    query_id: QueryId,
 }
 
-impl Flight {
-    async fn fly(self, tried: Option<Tried>) {
-        let Self { resolver, ticket } = &self;
-        let (flights, desk) = (&resolver.flights, &resolver.desk);
-        let start = tried
+impl ActiveQuery {
+    async fn run(self, prior: Option<PriorAttempt>) {
+        let Self { resolver, query_id } = &self;
+        let (inflight, responder) = (&resolver.inflight, &resolver.responder);
+        let start = prior
             .as_ref()
-            .map_or_else(Instant::now, |tried| tried.since);
-        let mut asking = std::pin::pin!(resolver.pool.ask(&ticket.key, ticket.client, tried));
+            .map_or_else(Instant::now, |prior| prior.since);
+        let mut asking = std::pin::pin!(resolver.pool.ask(&query_id.key, query_id.client, prior));
         let early = timeout_at(start + resolver.stale_patience(), &mut asking);
         if let Ok(said) = early.await {
             return self.end(said).await;
         }
         // Clients with a stale answer at hand get it; the others wait on.
-        let impatient = flights.take_stale(ticket);
-        let none = Err(Arc::new(unanswered()));
+        let impatient = inflight.take_stale_waiters(query_id);
+        let none = Err(Arc::new(no_answer()));
         // That may take long: many are answered in bursts. The answer must not wait for it.
         let end = async { self.end(asking.await).await };
-        tokio::join!(end, desk.deliver(impatient, &none));
+        tokio::join!(end, responder.deliver_paced(impatient, &none));
     }
 
     /// Keeps what upstream said, and delivers it to those who wait.
     async fn end(&self, said: Result<Answer, Unanswered>) {
-        let Self { resolver, ticket } = self;
-        let (flights, desk) = (&resolver.flights, &resolver.desk);
-        let Shared { cache, clock, .. } = &desk.shared;
-        let (key, now) = (&ticket.key, clock.now());
+        let Self { resolver, query_id } = self;
+        let (inflight, responder) = (&resolver.inflight, &resolver.responder);
+        let Shared { cache, clock, .. } = &responder.shared;
+        let (key, now) = (&query_id.key, clock.now());
         match said {
             Ok(answer) => {
                 let entry = Arc::new(Entry::new(answer, now));
                 // Before those who wait are told: whoever comes after them does not fly again.
                 cache.insert(key.clone(), Arc::clone(&entry));
-                let landed = Ok(entry);
-                let waiters = flights.land(ticket, &landed).unwrap_or_default();
-                desk.deliver(waiters, &landed).await;
+                let outcome = Ok(entry);
+                let waiters = inflight.complete(query_id, &outcome).unwrap_or_default();
+                responder.deliver_paced(waiters, &outcome).await;
             }
             Err(none) => {
                 let said = none.said.map(|answer| Arc::new(Entry::new(answer, now)));
@@ -270,27 +270,27 @@ impl Flight {
                     code: none.code,
                     said,
                 });
-                let landed = Err(Arc::clone(&failure));
+                let outcome = Err(Arc::clone(&failure));
                 // A worker's late answer may have ended it: then it did not fail.
-                let Some(waiters) = flights.land(ticket, &landed) else {
+                let Some(waiters) = inflight.complete(query_id, &outcome) else {
                     return;
                 };
-                desk.counters.bump(Count::UpstreamFailures);
+                responder.counters.bump(Count::UpstreamFailures);
                 if !none.ours {
                     cache.insert_failure(key.clone(), failure, now);
                 }
-                desk.deliver(waiters, &landed).await;
+                responder.deliver_paced(waiters, &outcome).await;
             }
         }
     }
 }
 
-impl Drop for Flight {
+impl Drop for ActiveQuery {
     /// After a panic those who wait hear that nothing comes.
     fn drop(&mut self) {
-        let landed = Err(Arc::new(unanswered()));
-        if let Some(waiters) = self.resolver.flights.land(&self.ticket, &landed) {
-            self.resolver.desk.tell(waiters, &landed);
+        let outcome = Err(Arc::new(no_answer()));
+        if let Some(waiters) = self.resolver.inflight.complete(&self.query_id, &outcome) {
+            self.resolver.responder.deliver_now(waiters, &outcome);
         }
     }
 }

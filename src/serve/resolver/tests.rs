@@ -94,7 +94,7 @@ pub(crate) fn resolver(fate: Fate, timeout: Duration, sockets: Vec<Arc<Socket>>)
         cache: Arc::new(Cache::new(1 << 20, 86_400)),
         clock: Clock::start(),
     };
-    let desk = Desk {
+    let responder = Responder {
         pace: Arc::new(Pace::new(timeout)),
         shared,
         sockets: Arc::new(Sockets::from_pointee(
@@ -106,13 +106,13 @@ pub(crate) fn resolver(fate: Fate, timeout: Duration, sockets: Vec<Arc<Socket>>)
         all: 512,
         per_client: 512,
     };
-    Arc::new(Resolver::new(Arc::new(pool), desk, bounds))
+    Arc::new(Resolver::new(Arc::new(pool), responder, bounds))
 }
 
 impl Resolver {
     /// Writes its answers.
-    pub(crate) fn desk(&self) -> &Desk {
-        &self.desk
+    pub(crate) fn responder(&self) -> &Responder {
+        &self.responder
     }
 }
 
@@ -224,15 +224,17 @@ async fn with_an_old_answer_at_hand_a_datagram_is_answered_after_1800_millisecon
             since: Instant::now(),
             stale: Some(entry(1)),
         };
-        let who = Who::Datagram(datagram);
-        let seat = resolver.seats().take(peer.ip()).expect("a seat");
-        let boarding = resolver.flights().board(&key(), Waiter { who, seat });
-        let Boarding::First(ticket) = boarding else {
-            panic!("not the first: {boarding:?}");
+        let recipient = Recipient::Datagram(datagram);
+        let permit = resolver.admission().acquire(peer.ip()).expect("a seat");
+        let join = resolver
+            .inflight()
+            .join(&key(), Waiter { recipient, permit });
+        let Join::First(query_id) = join else {
+            panic!("not the first: {join:?}");
         };
         let since = Instant::now();
         tokio::time::advance(Duration::from_millis(ago)).await;
-        let tried = Tried {
+        let prior = PriorAttempt {
             server: Arc::new(Server::new(
                 SocketAddr::from(([192, 0, 2, 1], 53)),
                 Dialect::FULL,
@@ -243,9 +245,9 @@ async fn with_an_old_answer_at_hand_a_datagram_is_answered_after_1800_millisecon
             again: None,
         };
         let (jobs, queue) = mpsc::channel(1);
-        let taken = Arc::clone(&resolver).take_jobs(queue, TaskTracker::new());
+        let taken = Arc::clone(&resolver).run_jobs(queue, TaskTracker::new());
         let taken = tokio::spawn(taken);
-        let job = Job::Ask(ticket, (ago > 0).then_some(tried));
+        let job = Job::Resolve(query_id, (ago > 0).then_some(prior));
         jobs.send(job).await.expect("it is taken");
         tokio::time::sleep(Duration::from_millis(1790 - ago)).await;
         assert_eq!((received(&client), resolver.waiting()), (None, 1));
@@ -268,7 +270,7 @@ async fn upstreams_failure_is_remembered_and_our_own_want_of_sockets_is_not() {
         let client = IpAddr::from([127, 0, 0, 1]);
         let resolution = resolver.resolve(client, key(), None).await;
         assert!(matches!(resolution, Resolution::Failed(_, None)));
-        let Shared { cache, clock, .. } = &resolver.desk().shared;
+        let Shared { cache, clock, .. } = &resolver.responder().shared;
         let query = Query::read(PACKET).expect("a query");
         let known = cache.lookup(&query, clock.now());
         let remembered = matches!(known, Lookup::Failed(..));
@@ -313,25 +315,28 @@ async fn ends_while_old_answers_are_delivered(rcode: u8) -> Resolution {
             since: start,
             stale: Some(entry(1)),
         };
-        let who = Who::Datagram(datagram);
-        let seat = resolver.seats().take(peer.ip()).expect("a seat");
-        match resolver.flights().board(&key(), Waiter { who, seat }) {
-            Boarding::First(ticket) => first = Some(ticket),
-            other => assert!(matches!(other, Boarding::Joined), "{other:?}"),
+        let recipient = Recipient::Datagram(datagram);
+        let permit = resolver.admission().acquire(peer.ip()).expect("a seat");
+        match resolver
+            .inflight()
+            .join(&key(), Waiter { recipient, permit })
+        {
+            Join::First(query_id) => first = Some(query_id),
+            other => assert!(matches!(other, Join::Joined), "{other:?}"),
         }
     }
     let patient = Arc::clone(&resolver);
     let patient = tokio::spawn(async move { patient.resolve(peer.ip(), key(), None).await });
     let (jobs, queue) = mpsc::channel(1);
-    let taken = Arc::clone(&resolver).take_jobs(queue, TaskTracker::new());
+    let taken = Arc::clone(&resolver).run_jobs(queue, TaskTracker::new());
     let taken = tokio::spawn(taken);
-    let job = Job::Ask(first.expect("the first"), None);
+    let job = Job::Resolve(first.expect("the first"), None);
     jobs.send(job).await.expect("it is taken");
     let resolution = patient.await.expect("it ran");
     let waited = start.elapsed().as_millis();
     assert!((1805..1810).contains(&waited), "{waited}");
     assert!(resolver.waiting() > 64, "many still wait for their old one");
-    let sent = || resolver.desk().counters.read(Count::Stale);
+    let sent = || resolver.responder().counters.read(Count::Stale);
     assert_eq!(sent(), 64);
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!((sent(), resolver.waiting()), (256, 0), "each is answered");

@@ -15,7 +15,7 @@ use tokio_util::codec::{Framed, LengthDelimitedCodec};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::serve::admission::{Full, Seats};
+use crate::serve::admission::{Admission, Full};
 use crate::serve::resolver::Resolver;
 use crate::serve::respond::{Client, Resolution, Step, answer, conclude, read, respond};
 use crate::serve::shared::{Setting, Shared};
@@ -40,7 +40,7 @@ pub struct Streams {
     /// Counters of the async side.
     pub counters: Arc<Counters>,
     /// One for each connection that may be open.
-    pub places: Arc<Seats>,
+    pub connections: Arc<Admission>,
     /// How long a connection may be idle, and an answer remain unread.
     pub idle: Setting,
     /// Ends the service.
@@ -66,7 +66,7 @@ impl Streams {
                 self.counters.bump(Count::TcpDenied);
                 continue;
             }
-            let place = match self.places.take(peer.ip()) {
+            let place = match self.connections.acquire(peer.ip()) {
                 Ok(place) => place,
                 Err(full) => {
                     self.counters.bump(match full {
@@ -310,10 +310,10 @@ mod tests {
             per_client: 8,
         };
         Arc::new(Streams {
-            shared: resolver.desk().shared.clone(),
-            counters: Arc::clone(&resolver.desk().counters),
+            shared: resolver.responder().shared.clone(),
+            counters: Arc::clone(&resolver.responder().counters),
             resolver,
-            places: Arc::new(Seats::new(bounds)),
+            connections: Arc::new(Admission::new(bounds)),
             idle: Setting::new(Duration::from_secs(10)),
             stop: CancellationToken::new(),
             tracker: TaskTracker::new(),

@@ -12,18 +12,20 @@ use tokio::time::Instant;
 
 use crate::policy::rules::Found;
 use crate::policy::snapshot::Snapshot;
-use crate::serve::admission::Seats;
+use crate::serve::admission::Admission;
 use crate::serve::cache::{Entry, Key};
 use crate::serve::deferred::Deferred;
-use crate::serve::inflight::{Boarding, Datagram, Flights, Landed, Locked, Ticket, Waiter, Who};
+use crate::serve::inflight::{
+    Datagram, InFlight, Join, Locked, Outcome, QueryId, Recipient, Waiter,
+};
 use crate::serve::pace::Pace;
-use crate::serve::resolver::{Job, count, unanswered};
+use crate::serve::resolver::{Job, no_answer, rejection_count};
 use crate::serve::respond::{Asked, Client, Resolution, Step, answer, oversized, read};
-use crate::serve::responder::{self, Numbered};
+use crate::serve::responder::{self, ListenSocket};
 use crate::serve::shared::Shared;
-use crate::serve::upstream::first_attempt::Asker;
-use crate::serve::upstream::{Heard, Outcome, Pool, Tried};
-use crate::serve::worker_cache::{Near, Place};
+use crate::serve::upstream::first_attempt::FirstAttempt;
+use crate::serve::upstream::{AttemptResult, Pool, PriorAttempt, UpstreamEvent};
+use crate::serve::worker_cache::{Location, WorkerCache};
 use crate::stats::{Count, Counters};
 use crate::sys::process::pin_to_core;
 use crate::sys::udp::{Inbox, Outbox, Route};
@@ -42,16 +44,16 @@ const ROOM: usize = 4096;
 pub const HAND_OVER: usize = 4096;
 /// Ports to upstream that one wait reports at least, if so many are ready.
 const MOST_READY: usize = 64;
-/// Clients that are told of answers in one round.
-const MOST_TOLD: usize = 256;
+/// Clients that are events of answers in one round.
+const MOST_DELIVERED: usize = 256;
 /// How soon to try again what another thread's lock was in the way of.
-const AGAIN: Duration = Duration::from_millis(1);
+const RETRY: Duration = Duration::from_millis(1);
 /// Batches of one socket after which a busy worker looks whether others have something; and if there
 /// are no others, whether it is over.
 const LOOK: u32 = 8;
 const LOOK_ALONE: u32 = 256;
-/// Tokens in the wait set: the ear, then the sockets, then upstream's ports.
-const EAR: u64 = 0;
+/// Tokens in the wait set: the shutdown, then the sockets, then upstream's ports.
+const SHUTDOWN: u64 = 0;
 const FIRST_SOCKET: u64 = 1;
 
 /// One worker thread's belongings.
@@ -61,15 +63,15 @@ pub struct Worker {
     /// What it shares with all others.
     pub shared: Shared,
     /// Its sockets, in the order of the numbers of their listen addresses.
-    pub sockets: Vec<Numbered>,
+    pub sockets: Vec<ListenSocket>,
     /// Whom to ask.
     pub pool: Arc<Pool>,
     /// Most ports to ask by.
     pub ports: usize,
     /// Questions on their way, of all threads.
-    pub flights: Arc<Flights>,
+    pub inflight: Arc<InFlight>,
     /// The seats for those who wait for them.
-    pub seats: Arc<Seats>,
+    pub admission: Arc<Admission>,
     /// Where goes what it can't do without waiting.
     pub jobs: mpsc::Sender<Job>,
     /// When waiting queries are answered.
@@ -77,7 +79,7 @@ pub struct Worker {
     /// Its own counters.
     pub counters: Arc<Counters>,
     /// Hears when it is over.
-    pub ear: Ear,
+    pub shutdown: Ear,
 }
 
 impl Worker {
@@ -89,10 +91,10 @@ impl Worker {
         // One that runs elsewhere works as well, only slower.
         let _ = pin_to_core(self.index);
         let base = FIRST_SOCKET + self.sockets.len() as u64;
-        // There is always room for the ear and all sockets, so that a wait which reports fewer than
+        // There is always room for the shutdown and all sockets, so that a wait which reports fewer than
         // `MOST_READY` ports has reported all that are ready.
         let mut waits = WaitSet::new(1 + self.sockets.len() + MOST_READY)?;
-        waits.add(self.ear.as_fd(), EAR)?;
+        waits.add(self.shutdown.as_fd(), SHUTDOWN)?;
         for ((_, socket), token) in self.sockets.iter().zip(FIRST_SOCKET..) {
             waits.add(socket.as_fd(), token)?;
         }
@@ -103,11 +105,16 @@ impl Worker {
             ready: vec![true; self.sockets.len()],
             dropped: vec![0; self.sockets.len()],
             now: 0,
-            asker: Asker::new(self.pool.clone(), self.counters.clone(), self.ports, base),
-            near: Near::new(self.shared.cache.capacity()),
+            first_attempt: FirstAttempt::new(
+                self.pool.clone(),
+                self.counters.clone(),
+                self.ports,
+                base,
+            ),
+            worker_cache: WorkerCache::new(self.shared.cache.capacity()),
             waits,
-            told: Vec::new(),
-            aloft: Vec::new(),
+            events: Vec::new(),
+            uncompleted: Vec::new(),
             deferred: Deferred::new(self.pace.clone()),
         };
         all.serve()
@@ -125,13 +132,13 @@ struct Loop<'w> {
     dropped: Vec<u32>,
     /// The time of this round, in seconds of the server's clock.
     now: u32,
-    asker: Asker,
-    near: Near,
+    first_attempt: FirstAttempt,
+    worker_cache: WorkerCache,
     waits: WaitSet,
     /// What was heard from upstream in this round.
-    told: Vec<Heard>,
+    events: Vec<UpstreamEvent>,
     /// What could not land yet, as another thread held the flights.
-    aloft: Vec<(Ticket, Landed)>,
+    uncompleted: Vec<(QueryId, Outcome)>,
     /// Outcomes to deliver.
     deferred: Deferred,
 }
@@ -154,14 +161,16 @@ impl Loop<'_> {
             }
             // As long as packets come, only open questions are a reason to look elsewhere; and that
             // a flood at one socket must neither silence the others nor the bell.
-            let is_idle = self.asker.is_idle() && self.aloft.is_empty() && self.deferred.is_empty();
+            let is_idle = self.first_attempt.is_idle()
+                && self.uncompleted.is_empty()
+                && self.deferred.is_empty();
             rounds = rounds.wrapping_add(1);
             if is_idle && self.ready.contains(&true) && !rounds.is_multiple_of(look) {
                 continue;
             }
             self.flush_questions();
             if !self.wait(&mut ports)? {
-                self.leave();
+                self.drain();
                 return Ok(());
             }
             self.listen(&ports);
@@ -170,23 +179,23 @@ impl Loop<'_> {
 
     /// Sends the questions for upstream; what can't be sent is the async side's.
     fn flush_questions(&mut self) {
-        self.asker.flush();
-        while let Some(ticket) = self.asker.unsent() {
-            self.ask_elsewhere(ticket, None);
+        self.first_attempt.flush();
+        while let Some(query_id) = self.first_attempt.unsent() {
+            self.hand_over_query(query_id, None);
         }
     }
 
-    /// Leaves nobody waiting: the async side asks what is open, and all that came is told.
-    fn leave(&mut self) {
-        for ticket in self.asker.leave() {
-            self.ask_elsewhere(ticket, None);
+    /// Leaves nobody waiting: the async side asks what is open, and all that came is events.
+    fn drain(&mut self) {
+        for query_id in self.first_attempt.drain() {
+            self.hand_over_query(query_id, None);
         }
-        for (ticket, landed) in std::mem::take(&mut self.aloft) {
-            let waiters = self.worker.flights.land(&ticket, &landed);
-            self.deferred.push_all(waiters, &landed);
+        for (query_id, outcome) in std::mem::take(&mut self.uncompleted) {
+            let waiters = self.worker.inflight.complete(&query_id, &outcome);
+            self.deferred.push_all(waiters, &outcome);
         }
-        for (waiter, landed) in self.deferred.take_all() {
-            self.answer(waiter, &landed);
+        for (waiter, outcome) in self.deferred.take_all() {
+            self.answer(waiter, &outcome);
         }
         self.flush_all();
     }
@@ -195,12 +204,12 @@ impl Loop<'_> {
     /// of upstream's that may have answers.
     fn wait(&mut self, ports: &mut Vec<usize>) -> io::Result<bool> {
         let patience = self.patience();
-        let (asker, ready) = (&self.asker, &mut self.ready);
+        let (first_attempt, ready) = (&self.first_attempt, &mut self.ready);
         let mut over = false;
         ports.clear();
         self.waits.wait(patience, |token| match token {
-            EAR => over = true,
-            _ => match asker.port(token) {
+            SHUTDOWN => over = true,
+            _ => match first_attempt.port(token) {
                 Some(port) => ports.push(port),
                 None => ready[(token - FIRST_SOCKET) as usize] = true,
             },
@@ -213,10 +222,10 @@ impl Loop<'_> {
         if self.ready.contains(&true) || self.deferred.is_ready() {
             return Some(Duration::ZERO);
         }
-        if !self.aloft.is_empty() {
-            return Some(AGAIN);
+        if !self.uncompleted.is_empty() {
+            return Some(RETRY);
         }
-        let dues = [self.asker.next_due(), self.deferred.due()];
+        let dues = [self.first_attempt.next_due(), self.deferred.due()];
         let due = dues.into_iter().flatten().min()?;
         Some(due.saturating_duration_since(Instant::now()))
     }
@@ -236,12 +245,18 @@ impl Loop<'_> {
             counters.add(Count::KernelDrops, dropped.wrapping_sub(before).into());
         }
         let snapshot = worker.shared.policy.load();
-        self.judge(inbox, socket, Instant::now(), &snapshot);
+        self.answer_batch(inbox, socket, Instant::now(), &snapshot);
         self.flush(socket);
     }
 
     /// Judges all packets of the inbox: reads all, looks up all their names, then answers.
-    fn judge(&mut self, inbox: &Inbox, socket: usize, instant: Instant, snapshot: &Snapshot) {
+    fn answer_batch(
+        &mut self,
+        inbox: &Inbox,
+        socket: usize,
+        instant: Instant,
+        snapshot: &Snapshot,
+    ) {
         let Worker {
             shared, counters, ..
         } = self.worker;
@@ -276,23 +291,29 @@ impl Loop<'_> {
         let found = &mut found[..names.len()];
         // Each step of the way to an answer's octets is a wait for memory: all go the same step
         // before one goes the next.
-        let near = &self.near;
-        let places: ArrayVec<Place, BATCH> =
-            asked.iter().map(|(_, a)| near.place(&a.query)).collect();
+        let worker_cache = &self.worker_cache;
+        let locations: ArrayVec<Location, BATCH> = asked
+            .iter()
+            .map(|(_, a)| worker_cache.locate(&a.query))
+            .collect();
         snapshot.look(&names, found);
-        places.iter().for_each(|place| near.approach(*place));
-        places.iter().for_each(|place| near.reach(*place));
-        for (((slot, query), found), place) in asked.iter().zip(found).zip(places) {
+        locations
+            .iter()
+            .for_each(|place| worker_cache.prefetch_entry(*place));
+        locations
+            .iter()
+            .for_each(|place| worker_cache.prefetch_bytes(*place));
+        for (((slot, query), found), place) in asked.iter().zip(found).zip(locations) {
             let decision = snapshot.judge(found);
             let out = self.outboxes[socket].draft();
-            let near = Some((&mut self.near, place));
+            let worker_cache = Some((&mut self.worker_cache, place));
             let step = answer(
                 self.now,
                 query,
                 &decision,
                 snapshot,
                 &shared.cache,
-                near,
+                worker_cache,
                 out,
             );
             self.act(step, socket, inbox, *slot, instant);
@@ -318,7 +339,7 @@ impl Loop<'_> {
                 let datagram = Datagram::of(inbox, slot, listen, stale, instant);
                 self.resolve(key, datagram, instant);
             }
-            Step::Busy => self.hand_over(Datagram::of(inbox, slot, listen, None, instant)),
+            Step::Busy => self.hand_over_packet(Datagram::of(inbox, slot, listen, None, instant)),
         }
     }
 
@@ -338,21 +359,21 @@ impl Loop<'_> {
     /// Asks upstream, or joins those who wait for the same.
     fn resolve(&mut self, key: Key, datagram: Datagram, instant: Instant) {
         let worker = self.worker;
-        let seat = match worker.seats.take(datagram.route.peer.ip()) {
-            Ok(seat) => seat,
-            Err(full) => return self.refuse(&datagram, count(full)),
+        let permit = match worker.admission.acquire(datagram.route.peer.ip()) {
+            Ok(permit) => permit,
+            Err(full) => return self.refuse(&datagram, rejection_count(full)),
         };
-        let who = Who::Datagram(datagram);
-        match worker.flights.try_board(&key, Waiter { who, seat }) {
-            Ok(Boarding::First(ticket)) => self.ask(ticket, instant),
-            Ok(Boarding::Joined) => worker.counters.bump(Count::Coalesced),
-            Ok(Boarding::TooLate(waiter)) => {
+        let recipient = Recipient::Datagram(datagram);
+        match worker.inflight.try_join(&key, Waiter { recipient, permit }) {
+            Ok(Join::First(query_id)) => self.ask(query_id, instant),
+            Ok(Join::Joined) => worker.counters.bump(Count::Coalesced),
+            Ok(Join::StaleServed(waiter)) => {
                 worker.counters.bump(Count::Coalesced);
-                self.deferred.push(waiter, Err(Arc::new(unanswered())));
+                self.deferred.push(waiter, Err(Arc::new(no_answer())));
             }
             Err(waiter) => {
-                if let Who::Datagram(datagram) = waiter.who {
-                    self.hand_over(datagram);
+                if let Recipient::Datagram(datagram) = waiter.recipient {
+                    self.hand_over_packet(datagram);
                 }
             }
         }
@@ -362,27 +383,27 @@ impl Loop<'_> {
     /// old, and is asked for then.
     fn refresh(&mut self, key: Key, instant: Instant) {
         let worker = self.worker;
-        let Some(seat) = worker.seats.take_spare() else {
+        let Some(permit) = worker.admission.acquire_background() else {
             return;
         };
-        let who = Who::Nobody;
-        let boarding = worker.flights.try_board(&key, Waiter { who, seat });
-        if let Ok(Boarding::First(ticket)) = boarding {
+        let recipient = Recipient::CacheOnly;
+        let join = worker.inflight.try_join(&key, Waiter { recipient, permit });
+        if let Ok(Join::First(query_id)) = join {
             worker.counters.bump(Count::Prefetched);
-            self.ask(ticket, instant);
+            self.ask(query_id, instant);
         }
     }
 
-    fn ask(&mut self, ticket: Ticket, instant: Instant) {
-        if !self.asker.ask(&ticket, instant, &mut self.waits) {
-            self.ask_elsewhere(ticket, None);
+    fn ask(&mut self, query_id: QueryId, instant: Instant) {
+        if !self.first_attempt.ask(&query_id, instant, &mut self.waits) {
+            self.hand_over_query(query_id, None);
         }
     }
 
     /// Leaves a packet to the async side.
-    fn hand_over(&mut self, datagram: Datagram) {
-        if let Err(full) = self.worker.jobs.try_send(Job::Whole(datagram))
-            && let Job::Whole(datagram) = full.into_inner()
+    fn hand_over_packet(&mut self, datagram: Datagram) {
+        if let Err(full) = self.worker.jobs.try_send(Job::Respond(datagram))
+            && let Job::Respond(datagram) = full.into_inner()
         {
             self.refuse(&datagram, Count::QueueFull);
         }
@@ -397,7 +418,7 @@ impl Loop<'_> {
 
     fn write(&mut self, datagram: &Datagram, resolution: &Resolution) {
         // Its address may be listened on no more.
-        let Some(socket) = responder::place(&self.worker.sockets, datagram.listen) else {
+        let Some(socket) = responder::socket_index(&self.worker.sockets, datagram.listen) else {
             return self.worker.counters.bump(Count::SendErrors);
         };
         let snapshot = self.worker.shared.policy.load();
@@ -410,66 +431,67 @@ impl Loop<'_> {
 
     /// Takes what came from upstream, and what did not, to those who wait.
     fn listen(&mut self, ports: &[usize]) {
-        let mut told = std::mem::take(&mut self.told);
+        let mut events = std::mem::take(&mut self.events);
         let instant = Instant::now();
         for &port in ports {
-            self.asker
-                .receive(port, instant, &mut self.waits, &mut told);
+            self.first_attempt
+                .receive(port, instant, &mut self.waits, &mut events);
         }
         // After a pause there may be answers at ports that this wait had no room to report.
         if ports.len() < MOST_READY {
-            self.asker.expire(instant, &mut self.waits, &mut told);
+            self.first_attempt
+                .expire(instant, &mut self.waits, &mut events);
         }
         let Shared { cache, clock, .. } = &self.worker.shared;
         self.now = clock.at(instant);
-        for (ticket, landed) in std::mem::take(&mut self.aloft) {
-            self.land(ticket, landed);
+        for (query_id, outcome) in std::mem::take(&mut self.uncompleted) {
+            self.complete(query_id, outcome);
         }
-        for Heard { ticket, outcome } in told.drain(..) {
+        for UpstreamEvent { query_id, outcome } in events.drain(..) {
             match outcome {
-                Outcome::Answered(answer) => {
+                AttemptResult::Answered(answer) => {
                     let entry = Arc::new(Entry::new(answer, self.now));
-                    if !cache.try_insert(ticket.key.clone(), Arc::clone(&entry)) {
+                    if !cache.try_insert(query_id.key.clone(), Arc::clone(&entry)) {
                         self.worker.counters.bump(Count::Unkept);
                     }
-                    self.land(ticket, Ok(entry));
+                    self.complete(query_id, Ok(entry));
                 }
-                Outcome::Tried(tried) => self.ask_elsewhere(ticket, Some(tried)),
+                AttemptResult::Unfinished(prior) => self.hand_over_query(query_id, Some(prior)),
             }
         }
-        self.told = told;
-        self.tell(instant);
+        self.events = events;
+        self.deliver(instant);
     }
 
     /// Lets the async side ask, which has all servers and more time.
-    fn ask_elsewhere(&mut self, ticket: Ticket, tried: Option<Tried>) {
-        if let Err(full) = self.worker.jobs.try_send(Job::Ask(ticket, tried))
-            && let Job::Ask(ticket, _) = full.into_inner()
+    fn hand_over_query(&mut self, query_id: QueryId, prior: Option<PriorAttempt>) {
+        if let Err(full) = self.worker.jobs.try_send(Job::Resolve(query_id, prior))
+            && let Job::Resolve(query_id, _) = full.into_inner()
         {
             self.worker.counters.bump(Count::QueueFull);
-            self.land(ticket, Err(Arc::new(unanswered())));
+            self.complete(query_id, Err(Arc::new(no_answer())));
         }
     }
 
-    /// Ends a flight: those who wait are told soon.
-    fn land(&mut self, ticket: Ticket, landed: Landed) {
-        match self.worker.flights.try_land(&ticket, &landed) {
-            Ok(waiters) => self.deferred.push_all(waiters, &landed),
-            Err(Locked) => self.aloft.push((ticket, landed)),
+    /// Ends a flight: those who wait are events soon.
+    fn complete(&mut self, query_id: QueryId, outcome: Outcome) {
+        match self.worker.inflight.try_complete(&query_id, &outcome) {
+            Ok(waiters) => self.deferred.push_all(waiters, &outcome),
+            Err(Locked) => self.uncompleted.push((query_id, outcome)),
         }
     }
 
     /// Tells those who wait what came of their questions, as many as don't hold up other packets.
-    fn tell(&mut self, now: Instant) {
+    fn deliver(&mut self, now: Instant) {
         let counters = &self.worker.counters;
-        for (waiter, landed) in self.deferred.take(now, MOST_TOLD, counters) {
-            self.answer(waiter, &landed);
+        for (waiter, outcome) in self.deferred.take(now, MOST_DELIVERED, counters) {
+            self.answer(waiter, &outcome);
         }
         self.flush_all();
     }
 
-    fn answer(&mut self, waiter: Waiter, landed: &Landed) {
-        responder::tell(waiter, landed, |datagram, resolution| {
+    fn answer(&mut self, waiter: Waiter, outcome: &Outcome) {
+        responder::deliver(waiter, outcome, |datagram, resolution| {
             self.write(datagram, resolution);
         });
     }

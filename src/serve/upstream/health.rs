@@ -77,7 +77,7 @@ impl Health {
     }
 
     /// Whether its answers come after the time for which queries wait.
-    pub(super) fn is_late(&self, timeout: Duration) -> bool {
+    pub(super) fn stale_served(&self, timeout: Duration) -> bool {
         self.latency().is_some_and(|latency| latency >= timeout)
     }
 

@@ -31,7 +31,7 @@ pub(super) use self::reply::{Received, Verdict, is_usable};
 use self::server::Server;
 pub use self::state::{OutageWatch, ServerState};
 use super::cache::Key;
-use super::inflight::Ticket;
+use super::inflight::QueryId;
 use super::shared::Setting;
 use crate::config::upstream::ServerAddress;
 use crate::stats::{Count, Counters};
@@ -98,7 +98,7 @@ pub struct Unanswered {
 
 /// A try that was made before the pool is asked, and did not end the matter.
 #[derive(Debug)]
-pub struct Tried {
+pub struct PriorAttempt {
     /// Which server was asked.
     pub server: Arc<Server>,
     /// When that was: the time for the whole query counts from then.
@@ -113,20 +113,20 @@ pub struct Tried {
 
 /// What came of a query that a worker sent.
 #[derive(Debug)]
-pub(super) struct Heard {
+pub(super) struct UpstreamEvent {
     /// The query.
-    pub(super) ticket: Ticket,
+    pub(super) query_id: QueryId,
     /// What came of it.
-    pub(super) outcome: Outcome,
+    pub(super) outcome: AttemptResult,
 }
 
-/// See [`Heard`].
+/// See [`UpstreamEvent`].
 #[derive(Debug)]
-pub(super) enum Outcome {
+pub(super) enum AttemptResult {
     /// The answer.
     Answered(Answer),
     /// Nothing that is good enough: the pool has to be asked.
-    Tried(Tried),
+    Unfinished(PriorAttempt),
 }
 
 /// The server to ask first.
@@ -242,7 +242,7 @@ impl Pool {
 
     /// Asks until an answer comes or the time is over. A server that keeps us waiting is not given
     /// up: the next one is asked beside it, and the first good answer counts. With one server only,
-    /// the query is repeated, for a datagram may be lost. What was `tried` before counts. It is asked for
+    /// the query is repeated, for a datagram may be lost. What was `prior` before counts. It is asked for
     /// `client`, if for one.
     ///
     /// # Errors
@@ -251,10 +251,10 @@ impl Pool {
         &self,
         question: &Key,
         client: Option<usize>,
-        tried: Option<Tried>,
+        prior: Option<PriorAttempt>,
     ) -> Result<Answer, Unanswered> {
         let (now, timeout) = (Instant::now(), self.timeout());
-        let deadline = tried.as_ref().map_or(now, |tried| tried.since) + timeout;
+        let deadline = prior.as_ref().map_or(now, |prior| prior.since) + timeout;
         let mut failure = Unanswered {
             code: code::NO_REACHABLE_AUTHORITY,
             said: None,
@@ -268,23 +268,23 @@ impl Pool {
             client,
             deadline,
         };
-        let left = count - usize::from(tried.is_some()).min(count);
+        let left = count - usize::from(prior.is_some()).min(count);
         let mut tries = FuturesUnordered::new();
         let mut first = None;
         let mut begun = None;
-        if let Some(tried) = tried {
-            failure.said = tried.said;
-            let is_it = |server: &Arc<Server>| Arc::ptr_eq(server, &tried.server);
+        if let Some(prior) = prior {
+            failure.said = prior.said;
+            let is_it = |server: &Arc<Server>| Arc::ptr_eq(server, &prior.server);
             // It had its turn: if it is silent all others come before it. One that was removed
             // meanwhile is asked nothing more.
             if let Some(at) = servers.iter().position(is_it) {
-                if !tried.heard {
+                if !prior.heard {
                     let silent = servers.remove(at);
                     self.update(&silent, |health| health.failed(Instant::now()));
                     servers.push(silent);
                 }
-                let place = if tried.heard { at } else { servers.len() - 1 };
-                begun = Some((place, tried.heard, tried.again));
+                let place = if prior.heard { at } else { servers.len() - 1 };
+                begun = Some((place, prior.heard, prior.again));
             }
         }
         let mut heard = vec![false; servers.len()];

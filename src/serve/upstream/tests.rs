@@ -316,14 +316,14 @@ async fn a_server_that_has_spoken_is_not_asked_again_and_one_that_was_silent_is(
 #[tokio::test(start_paused = true)]
 async fn after_a_silent_first_try_the_others_have_their_turn() {
     let (pool, script) = pool(&[Does::Says(0, 1), Does::Says(0, 1)]);
-    let tried = Tried {
+    let prior = PriorAttempt {
         server: first(&pool),
         since: Instant::now(),
         heard: false,
         said: None,
         again: None,
     };
-    assert!(pool.ask(&question(), None, Some(tried)).await.is_ok());
+    assert!(pool.ask(&question(), None, Some(prior)).await.is_ok());
     assert_eq!(script.asked.lock().expect("whole")[0].0, address(2));
 }
 
@@ -332,14 +332,14 @@ async fn what_a_worker_tried_counts_as_a_try_and_its_time_as_time() {
     let (pool, script) = pool(&[Does::Sleeps]);
     let start = Instant::now();
     tokio::time::sleep(Duration::from_millis(400)).await;
-    let tried = Tried {
+    let prior = PriorAttempt {
         server: first(&pool),
         since: start,
         heard: false,
         said: None,
         again: None,
     };
-    assert!(pool.ask(&question(), None, Some(tried)).await.is_err());
+    assert!(pool.ask(&question(), None, Some(prior)).await.is_err());
     assert_eq!(start.elapsed(), Duration::from_secs(2));
     assert_eq!(script.asked.lock().expect("whole").len(), ROUNDS - 1);
 }
@@ -347,7 +347,7 @@ async fn what_a_worker_tried_counts_as_a_try_and_its_time_as_time() {
 #[tokio::test(start_paused = true)]
 async fn a_first_try_that_was_cut_goes_on_by_tcp() {
     let (pool, script) = pool(&[Does::Cuts, Does::Says(3, 1)]);
-    let tried = Tried {
+    let prior = PriorAttempt {
         server: first(&pool),
         since: Instant::now(),
         heard: true,
@@ -355,7 +355,7 @@ async fn a_first_try_that_was_cut_goes_on_by_tcp() {
         again: Some(Again::Tcp),
     };
     let answer = pool
-        .ask(&question(), None, Some(tried))
+        .ask(&question(), None, Some(prior))
         .await
         .expect("an answer");
     assert_eq!(answer.rcode(), 0);
@@ -377,14 +377,14 @@ async fn servers_that_stay_keep_their_record_and_the_others_are_forgotten() {
     pool.replace(&[(address(1).into(), Dialect::FULL)]);
     script.asked.lock().expect("whole").clear();
     // A try with a server that was removed meanwhile is not continued there.
-    let tried = Tried {
+    let prior = PriorAttempt {
         server: removed,
         since: Instant::now(),
         heard: true,
         said: None,
         again: Some(Again::Tcp),
     };
-    assert!(pool.ask(&question(), None, Some(tried)).await.is_ok());
+    assert!(pool.ask(&question(), None, Some(prior)).await.is_ok());
     let asked = script.asked.lock().expect("whole");
     assert_eq!(*asked, [(address(1), Transport::Udp)]);
 }

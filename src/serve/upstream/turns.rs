@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-/// A client as [`Seat::client`](crate::serve::admission::Seat::client) gives it; `None` is a refresh.
+/// A client as [`Permit::client`](crate::serve::admission::Seat::client) gives it; `None` is a refresh.
 type Client = Option<usize>;
 
 /// A number of places.

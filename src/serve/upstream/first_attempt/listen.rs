@@ -6,7 +6,9 @@ use tokio::time::Instant;
 
 use super::Port;
 use crate::serve::upstream::connect::{How, Transport};
-use crate::serve::upstream::{Heard, Outcome, Pool, Received, Tried, Verdict, is_usable};
+use crate::serve::upstream::{
+    AttemptResult, Pool, PriorAttempt, Received, UpstreamEvent, Verdict, is_usable,
+};
 use crate::stats::{Count, Counters};
 use crate::sys::udp::Inbox;
 use crate::wire::answer::is_cut;
@@ -21,7 +23,7 @@ pub(super) fn listen(
     now: Instant,
     pool: &Pool,
     counters: &Counters,
-) -> Option<Heard> {
+) -> Option<UpstreamEvent> {
     let bytes = inbox.packet(slot);
     let id = read_u16(bytes, 0);
     let Some(at) = port.sent.iter().position(|sent| Some(sent.id) == id) else {
@@ -52,12 +54,12 @@ pub(super) fn listen(
         is_cut: bytes.len() > ask::udp_limit(dialect.edns) || inbox.is_cut(slot) || is_cut(bytes),
         at: now,
     };
-    let verdict = pool.judge_reply(server, how, received, &sent.ticket.key, counters);
+    let verdict = pool.judge_reply(server, how, received, &sent.query_id.key, counters);
     let (said, again) = match verdict {
         Verdict::Answer(answer) if is_usable(&answer) => {
-            return Some(Heard {
-                ticket: sent.ticket,
-                outcome: Outcome::Answered(answer),
+            return Some(UpstreamEvent {
+                query_id: sent.query_id,
+                outcome: AttemptResult::Answered(answer),
             });
         }
         Verdict::Answer(answer) => (Some(answer), None),
@@ -65,15 +67,15 @@ pub(super) fn listen(
         Verdict::Garbage => (None, None),
     };
     // What was given up is in other hands: only an answer is news to them.
-    let tried = Tried {
+    let prior = PriorAttempt {
         server: Arc::clone(server),
         since: sent.at,
         heard: true,
         said,
         again,
     };
-    (!sent.given_up).then_some(Heard {
-        ticket: sent.ticket,
-        outcome: Outcome::Tried(tried),
+    (!sent.handed_over).then_some(UpstreamEvent {
+        query_id: sent.query_id,
+        outcome: AttemptResult::Unfinished(prior),
     })
 }

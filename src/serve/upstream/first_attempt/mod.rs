@@ -18,8 +18,8 @@ use tokio::time::Instant;
 
 use self::listen::listen;
 use super::server::Server;
-use super::{First, Heard, Outcome, Pool, Tried};
-use crate::serve::inflight::Ticket;
+use super::{AttemptResult, First, Pool, PriorAttempt, UpstreamEvent};
+use crate::serve::inflight::QueryId;
 use crate::stats::{Count, Counters};
 use crate::sys::udp::{Inbox, Outbox, Socket};
 use crate::sys::wait::WaitSet;
@@ -42,15 +42,15 @@ const QUERY: usize = 282;
 const SLOT: usize = UDP_PAYLOAD as usize + 48;
 
 /// A query that is open.
-struct Sent {
-    ticket: Ticket,
+struct OpenQuery {
+    query_id: QueryId,
     /// The question section as it was sent, letter case and all.
     question: Box<[u8]>,
     dialect: Dialect,
     id: u16,
     at: Instant,
     /// Others ask it again by now; its answer still counts.
-    given_up: bool,
+    handed_over: bool,
 }
 
 /// A socket to one server.
@@ -62,7 +62,7 @@ struct Port {
     opened: Instant,
     asked: usize,
     /// Those that are open.
-    sent: Vec<Sent>,
+    sent: Vec<OpenQuery>,
 }
 
 impl Port {
@@ -72,7 +72,7 @@ impl Port {
 }
 
 /// One of the ports that queries leave from, with those that are not sent yet.
-struct Lane {
+struct ActivePort {
     /// The port's place.
     place: Option<usize>,
     outbox: Outbox,
@@ -90,7 +90,7 @@ struct Due {
 }
 
 /// A worker's queries to upstream.
-pub(in crate::serve) struct Asker {
+pub(in crate::serve) struct FirstAttempt {
     pool: Arc<Pool>,
     counters: Arc<Counters>,
     /// Ports by their place, with their number.
@@ -98,12 +98,12 @@ pub(in crate::serve) struct Asker {
     most: usize,
     free: Vec<usize>,
     opened: u64,
-    lanes: Box<[Lane]>,
+    active: Box<[ActivePort]>,
     /// Queries that are open, of all ports.
     open: usize,
-    /// Queries in the lanes' outboxes.
+    /// Queries in the active' outboxes.
     drafted: usize,
-    unsent: Vec<Ticket>,
+    unsent: Vec<QueryId>,
     inbox: Inbox,
     /// When to stop waiting for a first answer, and when to close a port whatever comes; both in
     /// order, nearly.
@@ -114,7 +114,7 @@ pub(in crate::serve) struct Asker {
     base: u64,
 }
 
-impl Asker {
+impl FirstAttempt {
     /// Asks `pool`'s servers by at most `most` ports, which have tokens from `base` on.
     pub(in crate::serve) fn new(
         pool: Arc<Pool>,
@@ -123,7 +123,7 @@ impl Asker {
         base: u64,
     ) -> Self {
         let most = most.max(1);
-        let lane = |_| Lane {
+        let slot = |_| ActivePort {
             place: None,
             outbox: Outbox::new(TOGETHER, QUERY),
             drafts: Vec::with_capacity(TOGETHER),
@@ -135,7 +135,7 @@ impl Asker {
             most,
             free: Vec::new(),
             opened: 0,
-            lanes: (0..AT_ONCE.min(most)).map(lane).collect(),
+            active: (0..AT_ONCE.min(most)).map(slot).collect(),
             open: 0,
             drafted: 0,
             unsent: Vec::new(),
@@ -170,11 +170,11 @@ impl Asker {
     /// port or server to ask by: nothing was done.
     pub(in crate::serve) fn ask(
         &mut self,
-        ticket: &Ticket,
+        query_id: &QueryId,
         now: Instant,
         waits: &mut WaitSet,
     ) -> bool {
-        let Some((lane, place)) = self.usable_port(now, waits) else {
+        let Some((slot, place)) = self.usable_port(now, waits) else {
             return false;
         };
         let Some((number, port)) = &mut self.ports[place] else {
@@ -190,9 +190,9 @@ impl Asker {
             }
         }
         let dialect = port.to.server.dialect(now);
-        let Lane { outbox, drafts, .. } = &mut self.lanes[lane];
+        let ActivePort { outbox, drafts, .. } = &mut self.active[slot];
         let draft = outbox.draft();
-        ask::write(&ticket.key.question(), dialect, &random, draft);
+        ask::write(&query_id.key.question(), dialect, &random, draft);
         let id = u16::from_be_bytes([random[0], random[1]]);
         let question = ask::question_of(draft).into();
         outbox.push(None);
@@ -200,13 +200,13 @@ impl Asker {
         self.drafted += 1;
         port.asked += 1;
         self.open += 1;
-        port.sent.push(Sent {
-            ticket: ticket.clone(),
+        port.sent.push(OpenQuery {
+            query_id: query_id.clone(),
             question,
             dialect,
             id,
             at: now,
-            given_up: false,
+            handed_over: false,
         });
         self.patience.push_back(Due {
             at: now + port.to.patience,
@@ -215,33 +215,33 @@ impl Asker {
             id,
         });
         if outbox.is_full() {
-            self.flush_lane(lane);
+            self.flush_slot(slot);
         }
         true
     }
 
-    /// A random lane and the place of its port; where no port can be opened for it, any lane that
+    /// A random slot and the place of its port; where no port can be opened for it, any slot that
     /// still has one.
     fn usable_port(&mut self, now: Instant, waits: &mut WaitSet) -> Option<(usize, usize)> {
-        let drawn = self.random.random_range(0..self.lanes.len());
+        let drawn = self.random.random_range(0..self.active.len());
         if let Some(place) = self.usable_place(drawn, now) {
             return Some((drawn, place));
         }
-        if let Some(used_up) = self.lanes[drawn].place {
-            self.flush_lane(drawn);
-            self.lanes[drawn].place = None;
+        if let Some(used_up) = self.active[drawn].place {
+            self.flush_slot(drawn);
+            self.active[drawn].place = None;
             self.close_if_done(used_up, waits);
         }
         if let Some(place) = self.open_port(now, waits) {
-            self.lanes[drawn].place = Some(place);
+            self.active[drawn].place = Some(place);
             return Some((drawn, place));
         }
-        let usable = |lane| Some((lane, self.usable_place(lane, now)?));
-        (0..self.lanes.len()).find_map(usable)
+        let usable = |slot| Some((slot, self.usable_place(slot, now)?));
+        (0..self.active.len()).find_map(usable)
     }
 
-    fn usable_place(&self, lane: usize, now: Instant) -> Option<usize> {
-        let place = self.lanes[lane].place?;
+    fn usable_place(&self, slot: usize, now: Instant) -> Option<usize> {
+        let place = self.active[slot].place?;
         let (_, port) = self.ports[place].as_ref()?;
         let is_current = port.version == self.pool.version();
         (is_current && port.is_usable(now)).then_some(place)
@@ -289,16 +289,16 @@ impl Asker {
     /// Sends what was asked. What our own system did not take is [`unsent`](Self::unsent).
     pub(in crate::serve) fn flush(&mut self) {
         if self.drafted > 0 {
-            (0..self.lanes.len()).for_each(|lane| self.flush_lane(lane));
+            (0..self.active.len()).for_each(|slot| self.flush_slot(slot));
         }
     }
 
-    fn flush_lane(&mut self, lane: usize) {
-        let Lane {
+    fn flush_slot(&mut self, slot: usize) {
+        let ActivePort {
             place,
             outbox,
             drafts,
-        } = &mut self.lanes[lane];
+        } = &mut self.active[slot];
         if outbox.is_empty() {
             return;
         }
@@ -313,7 +313,7 @@ impl Asker {
             // The system does not say which; one that is asked twice does no harm.
             let open = port.sent.len();
             let unsent = port.sent.extract_if(.., |sent| drafts.contains(&sent.id));
-            self.unsent.extend(unsent.map(|sent| sent.ticket));
+            self.unsent.extend(unsent.map(|sent| sent.query_id));
             self.open -= open - port.sent.len();
         }
         self.drafted -= drafts.len();
@@ -321,7 +321,7 @@ impl Asker {
     }
 
     /// The queries that could not be sent since this was asked last: that says nothing of the server.
-    pub(in crate::serve) fn unsent(&mut self) -> Option<Ticket> {
+    pub(in crate::serve) fn unsent(&mut self) -> Option<QueryId> {
         self.unsent.pop()
     }
 
@@ -331,7 +331,7 @@ impl Asker {
         place: usize,
         now: Instant,
         waits: &mut WaitSet,
-        told: &mut Vec<Heard>,
+        events: &mut Vec<UpstreamEvent>,
     ) {
         let Some(Some((_, port))) = self.ports.get_mut(place) else {
             return;
@@ -341,7 +341,7 @@ impl Asker {
                 let before = port.sent.len();
                 for slot in 0..count {
                     let heard = listen(port, &self.inbox, slot, now, &self.pool, &self.counters);
-                    told.extend(heard);
+                    events.extend(heard);
                 }
                 self.open -= before - port.sent.len();
             }
@@ -350,11 +350,11 @@ impl Asker {
             Err(_) => {
                 let server = &port.to.server;
                 self.open -= port.sent.len();
-                let open = port.sent.drain(..).filter(|sent| !sent.given_up);
-                told.extend(open.map(|sent| silent(sent.ticket, server, sent.at)));
+                let open = port.sent.drain(..).filter(|sent| !sent.handed_over);
+                events.extend(open.map(|sent| unanswered(sent.query_id, server, sent.at)));
             }
         }
-        if self.lane_of(place).is_none() {
+        if self.slot_of(place).is_none() {
             self.close_if_done(place, waits);
         }
     }
@@ -364,7 +364,7 @@ impl Asker {
         &mut self,
         now: Instant,
         waits: &mut WaitSet,
-        told: &mut Vec<Heard>,
+        events: &mut Vec<UpstreamEvent>,
     ) {
         while self.patience.front().is_some_and(|due| due.at <= now) {
             let Some(due) = self.patience.pop_front() else {
@@ -376,11 +376,11 @@ impl Asker {
             let open = port.sent.iter_mut().find(|sent| sent.id == due.id);
             if *number == due.number
                 && let Some(sent) = open
-                && !sent.given_up
+                && !sent.handed_over
             {
-                sent.given_up = true;
+                sent.handed_over = true;
                 self.counters.bump(Count::UpstreamSlow);
-                told.push(silent(sent.ticket.clone(), &port.to.server, sent.at));
+                events.push(unanswered(sent.query_id.clone(), &port.to.server, sent.at));
             }
         }
         while self.closing.front().is_some_and(|due| due.at <= now) {
@@ -398,11 +398,11 @@ impl Asker {
     }
 
     /// The questions that are open, for others to ask.
-    pub(in crate::serve) fn leave(&mut self) -> Vec<Ticket> {
+    pub(in crate::serve) fn drain(&mut self) -> Vec<QueryId> {
         let ports = self.ports.drain(..).flatten();
         let sent = ports.flat_map(|(_, port)| port.sent);
-        sent.filter(|sent| !sent.given_up)
-            .map(|sent| sent.ticket)
+        sent.filter(|sent| !sent.handed_over)
+            .map(|sent| sent.query_id)
             .collect()
     }
 
@@ -413,15 +413,17 @@ impl Asker {
         }
     }
 
-    /// The lane whose port it is.
-    fn lane_of(&self, place: usize) -> Option<usize> {
-        self.lanes.iter().position(|lane| lane.place == Some(place))
+    /// The slot whose port it is.
+    fn slot_of(&self, place: usize) -> Option<usize> {
+        self.active
+            .iter()
+            .position(|slot| slot.place == Some(place))
     }
 
     fn close(&mut self, place: usize, waits: &mut WaitSet) {
-        if let Some(lane) = self.lane_of(place) {
-            self.flush_lane(lane);
-            self.lanes[lane].place = None;
+        if let Some(slot) = self.slot_of(place) {
+            self.flush_slot(slot);
+            self.active[slot].place = None;
         }
         if let Some((_, port)) = self.ports[place].take() {
             self.open -= port.sent.len();
@@ -432,17 +434,17 @@ impl Asker {
 }
 
 /// A query that was not answered.
-fn silent(ticket: Ticket, server: &Arc<Server>, since: Instant) -> Heard {
-    let tried = Tried {
+fn unanswered(query_id: QueryId, server: &Arc<Server>, since: Instant) -> UpstreamEvent {
+    let prior = PriorAttempt {
         server: Arc::clone(server),
         since,
         heard: false,
         said: None,
         again: None,
     };
-    Heard {
-        ticket,
-        outcome: Outcome::Tried(tried),
+    UpstreamEvent {
+        query_id,
+        outcome: AttemptResult::Unfinished(prior),
     }
 }
 
