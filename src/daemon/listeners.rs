@@ -286,6 +286,7 @@ impl Listeners {
                 admission: equipment.resolver.admission().clone(),
                 jobs: equipment.jobs.clone(),
                 pace: equipment.pace.clone(),
+                observer: equipment.counters[index].clone(),
                 counters: equipment.counters[index].clone(),
                 shutdown: ear.try_clone().map_err(system("a pipe"))?,
             };

@@ -79,6 +79,7 @@ impl Service {
             pace: pace.clone(),
             shared: shared.clone(),
             sockets: sockets.clone(),
+            observer: shared_counters.clone(),
             counters: shared_counters.clone(),
         };
         let resolver = Arc::new(Resolver::new(pool, responder, waiting(config)));

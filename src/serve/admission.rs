@@ -1,5 +1,4 @@
-//! Owns seats: bounds of how many things clients may have at one time, in all and for each of them.
-//! Refuses to know what the seats are for.
+//! Limits on how many queries or connections clients may have at a time, in total and each.
 
 use std::hash::BuildHasher;
 use std::net::{IpAddr, Ipv6Addr};
@@ -8,9 +7,9 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use foldhash::quality::SeedableRandomState;
 
-/// Places where clients are counted: a power of two. Clients may share one: of a million customers, four.
+/// Counters of clients: a power of two. Clients may share one: of a million customers, four.
 const CLIENTS: usize = 1 << 18;
-/// The share of all seats that is for clients who have few, and how many are few.
+/// The share of all permits that is reserved for clients with few of them, and how many are few.
 const RESERVED: usize = 8;
 const FEW: usize = 8;
 /// A prefix of an IPv6 address is one client: a customer's network.
@@ -19,25 +18,25 @@ const V6_PREFIX: u32 = 56;
 /// section 2.1).
 const TRANSLATED: Ipv6Addr = Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0);
 
-/// How many seats there are.
+/// How many permits there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// In all.
+    /// In total.
     pub all: usize,
-    /// Of them, for one client: an IPv4 address, a link-local IPv6 address, or an IPv6 network of 56 bits.
+    /// For one client: an IPv4 address, a link-local IPv6 address, or an IPv6 network of 56 bits.
     pub per_client: usize,
 }
 
-/// Why there is no seat.
+/// Why there is no permit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Full {
-    /// All are taken.
+    /// All are in use.
     All,
-    /// This client has its share.
+    /// The client has its share.
     Client,
 }
 
-/// The seats.
+/// Issues permits.
 #[derive(Debug)]
 pub struct Admission {
     all: AtomicUsize,
@@ -47,7 +46,7 @@ pub struct Admission {
     hasher: SeedableRandomState,
 }
 
-/// A seat; it is free again when this is dropped.
+/// A permit, released when it is dropped.
 #[derive(Debug)]
 pub struct Permit {
     admission: Arc<Admission>,
@@ -55,7 +54,7 @@ pub struct Permit {
 }
 
 impl Admission {
-    /// Free seats.
+    /// With all permits free.
     pub fn new(bounds: Bounds) -> Self {
         Self {
             all: AtomicUsize::new(bounds.all),
@@ -66,13 +65,13 @@ impl Admission {
         }
     }
 
-    /// Changes how many there are. Those that are taken stay so, however many they are.
+    /// Changes how many there are. Those in use stay in use, even if they are more.
     pub fn set_bounds(&self, bounds: Bounds) {
         self.all.store(bounds.all, Ordering::Relaxed);
         self.per_client.store(bounds.per_client, Ordering::Relaxed);
     }
 
-    /// How many there are.
+    /// How many permits there are.
     pub fn bounds(&self) -> Bounds {
         Bounds {
             all: self.all.load(Ordering::Relaxed),
@@ -80,21 +79,21 @@ impl Admission {
         }
     }
 
-    /// How many are taken.
+    /// How many permits are in use.
     pub fn in_use(&self) -> usize {
-        // Who finds none counts for a moment, too.
+        // An attempt that fails is counted for a moment, too.
         self.in_use.load(Ordering::Relaxed).min(self.bounds().all)
     }
 
-    /// Takes a seat for a client.
+    /// Takes a permit for a client.
     ///
     /// # Errors
-    /// [`Full`] when there is none.
+    /// [`Full`] if there is none.
     pub fn acquire(self: &Arc<Self>, client: IpAddr) -> Result<Permit, Full> {
         let Bounds { all, per_client } = self.bounds();
         let mut permit = self.try_permit(all).ok_or(Full::All)?;
         let slot = self.slot(client);
-        // The last seats are for those who want few; unless one client may have all.
+        // The last permits are for clients with few, unless one client may have all.
         let most = match per_client < all && all.saturating_sub(self.in_use()) < all / RESERVED {
             true => per_client.min(FEW),
             false => per_client,
@@ -107,7 +106,7 @@ impl Admission {
         Ok(permit)
     }
 
-    /// Takes a seat for what is no client's, unless half of them are taken.
+    /// Takes a permit for work that no client waits for, unless half of all are in use.
     pub fn acquire_background(self: &Arc<Self>) -> Option<Permit> {
         self.try_permit(self.bounds().all / 2)
     }
@@ -142,7 +141,7 @@ pub(super) fn network(client: IpAddr) -> u128 {
 }
 
 impl Permit {
-    /// The number of its client, the same for all seats of that client. `None` for a refresh.
+    /// The number of its client, the same for all permits of that client. `None` for a prefetch.
     pub fn client(&self) -> Option<usize> {
         self.client
     }
@@ -180,7 +179,7 @@ mod tests {
         text.parse().expect("an address")
     }
 
-    /// Takes seats until that fails; returns them and the reason.
+    /// Takes permits until that fails; returns them and the reason.
     fn take_all(admission: &Arc<Admission>, client: IpAddr) -> (Vec<Permit>, Full) {
         let mut held = Vec::new();
         loop {
@@ -250,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn some_greedy_clients_leave_seats_for_those_who_want_few() {
+    fn some_greedy_clients_leave_permits_for_those_who_want_few() {
         let admission = admission(256, 64);
         let greedy: Vec<_> = (0..5).map(|n| take_all(&admission, client(n)).0).collect();
         let counts: Vec<_> = greedy.iter().map(Vec::len).collect();
@@ -262,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn of_the_last_seats_a_client_gets_no_more_than_its_share_either() {
+    fn of_the_last_permits_a_client_gets_no_more_than_its_share_either() {
         let admission = admission(64, 4);
         let _held: Vec<_> = (0..14).map(|n| take_all(&admission, client(n)).0).collect();
         assert_eq!(admission.in_use(), 56);
@@ -271,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn one_client_that_may_have_all_seats_gets_all() {
+    fn one_client_that_may_have_all_permits_gets_all() {
         let admission = admission(64, 64);
         let (held, full) = take_all(&admission, client(1));
         assert_eq!((held.len(), full), (64, Full::All));
@@ -285,20 +284,20 @@ mod tests {
     }
 
     #[test]
-    fn seats_of_one_client_have_its_number_and_others_have_another() {
+    fn permits_of_one_client_have_its_number_and_others_have_another() {
         let admission = admission(8, 4);
-        let number = |text: &str| admission.acquire(of(text)).expect("a seat").client();
+        let number = |text: &str| admission.acquire(of(text)).expect("a permit").client();
         assert!(number("192.0.2.1").is_some());
         assert_eq!(number("192.0.2.1"), number("::ffff:192.0.2.1"));
         assert_ne!(number("192.0.2.1"), number("192.0.2.2"));
         assert_eq!(
-            admission.acquire_background().expect("a seat").client(),
+            admission.acquire_background().expect("a permit").client(),
             None
         );
     }
 
     #[test]
-    fn more_and_fewer_seats_count_at_once_and_those_who_have_one_keep_it() {
+    fn more_and_fewer_permits_count_at_once_and_those_who_have_one_keep_it() {
         let admission = admission(8, 2);
         let (two, full) = take_all(&admission, client(1));
         assert_eq!((two.len(), full), (2, Full::Client));
@@ -382,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn when_all_seats_are_taken_nobody_gets_one_and_refreshing_stops_at_half() {
+    fn when_all_permits_are_taken_nobody_gets_one_and_refreshing_stops_at_half() {
         let admission = admission(4, 9);
         let one = admission.acquire(client(1));
         let spare = admission.acquire_background();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::cache::{Entry, Failure, Key, STALE_TTL};
-use super::respond::{Step, Tally};
+use super::respond::{Ending, Step, Tally};
 use super::synthesized;
 use crate::policy::snapshot::{Decision, Matched, Past, Snapshot};
 use crate::stats::Count;
@@ -31,15 +31,15 @@ impl AnswerContext<'_, '_> {
     /// An answer from the cache, that is `due` to be asked for again.
     pub(super) fn hit(&self, entry: &Entry, due: bool, out: &mut Vec<u8>) -> Step {
         match self.fresh(entry, Count::CacheHits, out) {
-            Step::Reply(tally) if due && tally.count == Count::CacheHits => {
+            Ending::Reply(tally) if due && tally.count == Count::CacheHits => {
                 Step::Refresh(Key::new(self.query))
             }
-            step => step,
+            ending => ending.into(),
         }
     }
 
     /// Upstream's answer within its TTL.
-    pub(super) fn fresh(&self, entry: &Entry, count: Count, out: &mut Vec<u8>) -> Step {
+    pub(super) fn fresh(&self, entry: &Entry, count: Count, out: &mut Vec<u8>) -> Ending {
         self.copy(entry, count, None, None, out)
     }
 
@@ -51,7 +51,7 @@ impl AnswerContext<'_, '_> {
         stale: Option<Arc<Entry>>,
         remembered: bool,
         out: &mut Vec<u8>,
-    ) -> Step {
+    ) -> Ending {
         if let Some(entry) = stale {
             let code = match entry.answer.rcode() == Rcode::NxDomain as u16 {
                 true => code::STALE_NXDOMAIN,
@@ -61,7 +61,7 @@ impl AnswerContext<'_, '_> {
         }
         let Some(failure) = failure else {
             synthesized::bare(self.query, Rcode::ServFail, &[], self.limit, out);
-            return Step::Reply(Count::Overloaded.into());
+            return Ending::Reply(Count::Overloaded.into());
         };
         let extra = remembered.then_some(code::CACHED_ERROR);
         if let Some(said) = &failure.said {
@@ -73,7 +73,7 @@ impl AnswerContext<'_, '_> {
         });
         let why = &why[..1 + usize::from(remembered)];
         synthesized::bare(self.query, Rcode::ServFail, why, self.limit, out);
-        Step::Reply(Count::Failed.into())
+        Ending::Reply(Count::Failed.into())
     }
 
     /// Upstream's answer, unless a name that it leads to is blocked.
@@ -84,7 +84,7 @@ impl AnswerContext<'_, '_> {
         stale_ttl: Option<u32>,
         extra: Option<u16>,
         out: &mut Vec<u8>,
-    ) -> Step {
+    ) -> Ending {
         let answer = &entry.answer;
         let age = entry.age(self.now);
         let mut left_out: SmallVec<[usize; 4]> = SmallVec::new();
@@ -151,7 +151,7 @@ impl AnswerContext<'_, '_> {
             count_of_errors += 1;
         }
         reply.finish(&why[..count_of_errors], Some(additional_at));
-        Step::Reply(count.into())
+        Ending::Reply(count.into())
     }
 
     /// The rule that blocks a name to which the answer leads, if one does. A service's target is judged as
@@ -178,13 +178,13 @@ impl AnswerContext<'_, '_> {
         nxdomain: bool,
         place: &synthesized::BlockedAt<'_>,
         out: &mut Vec<u8>,
-    ) -> Step {
+    ) -> Ending {
         let serial = self.snapshot.generation as u32;
-        let list = self.snapshot.slot(&by);
-        let tally = |count| Tally { count, list };
+        let rule = Some(by.hit);
+        let tally = |count| Tally { count, rule };
         match synthesized::blocked(self.query, by, nxdomain, place, serial, self.limit, out) {
-            true => Step::Reply(tally(Count::BlockedTarget)),
-            false => Step::Drop(tally(Count::BlockedDrop)),
+            true => Ending::Reply(tally(Count::BlockedTarget)),
+            false => Ending::Drop(tally(Count::BlockedDrop)),
         }
     }
 }

@@ -1,15 +1,14 @@
-//! Outcomes that are yet to be delivered to the clients waiting for them.
+//! Outcomes that are yet to be delivered to their waiters.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::inflight::{Outcome, Recipient, Waiter};
+use super::inflight::{Datagram, Outcome, Recipient, Waiter};
 use super::pace::{Pace, Release};
 use crate::stats::{Count, Counters};
 
-/// One of them.
 struct Delivery {
     waiter: Waiter,
     outcome: Outcome,
@@ -17,7 +16,7 @@ struct Delivery {
     was_held: bool,
 }
 
-/// Deliveries that wait: for a worker to have time, or as [`Pace`] says.
+/// Deliveries that wait until their thread has time, or until [`Pace`] permits them.
 pub(super) struct Deferred {
     pace: Arc<Pace>,
     ready: VecDeque<Delivery>,
@@ -44,7 +43,7 @@ impl Deferred {
         !self.ready.is_empty()
     }
 
-    /// When something that is held back is to be looked at again.
+    /// When deliveries that are held back are due; `None` if there are none.
     pub(super) fn due(&self) -> Option<Instant> {
         (!self.held.is_empty()).then_some(self.held_until)
     }
@@ -57,19 +56,21 @@ impl Deferred {
         });
     }
 
-    /// The same for all who waited for an outcome.
+    /// The same for all waiters of an outcome.
     pub(super) fn push_all(&mut self, waiters: Option<Vec<Waiter>>, outcome: &Outcome) {
         for waiter in waiters.into_iter().flatten() {
             self.push(waiter, outcome.clone());
         }
     }
 
-    /// What to deliver at `now`, of at most `most` deliveries that are looked at.
+    /// Returns what to deliver at `now`, of at most `most` deliveries that are considered, and calls `discard` for
+    /// those that are too old.
     pub(super) fn take(
         &mut self,
         now: Instant,
         most: usize,
         counters: &Counters,
+        mut discard: impl FnMut(&Datagram),
     ) -> Vec<(Waiter, Outcome)> {
         if now >= self.held_until {
             self.release_held();
@@ -94,7 +95,11 @@ impl Deferred {
                         was_held: true,
                     });
                 }
-                Release::Never => counters.bump(Count::Discarded),
+                Release::Never => {
+                    if let Recipient::Datagram(datagram) = &waiter.recipient {
+                        discard(datagram);
+                    }
+                }
             }
         }
         taken
@@ -108,14 +113,14 @@ impl Deferred {
             .map(|delivery| (delivery.waiter, delivery.outcome))
     }
 
-    /// What was held back goes before what came later.
+    /// Deliveries that were held back go before later ones.
     fn release_held(&mut self) {
         self.held.append(&mut self.ready);
         std::mem::swap(&mut self.held, &mut self.ready);
     }
 }
 
-/// When a waiter is to be answered.
+/// When a waiter may be answered.
 fn release(pace: &Pace, waiter: &Waiter, outcome: &Outcome, now: Instant) -> Release {
     match &waiter.recipient {
         Recipient::Datagram(datagram) => {
@@ -133,7 +138,6 @@ mod tests {
 
     use super::*;
     use crate::serve::admission::{Admission, Bounds};
-    use crate::serve::inflight::Datagram;
     use crate::serve::resolver::tests::entry;
     use crate::sys::udp::Route;
 
@@ -164,7 +168,7 @@ mod tests {
             self.start + Duration::from_millis(millis)
         }
 
-        /// Answers to so many queries, all received by the first listen address but for those of `listen`.
+        /// Adds answers to `count` queries that the listen address with that number received.
         fn push(&mut self, count: usize, listen: usize) {
             for _ in 0..count {
                 let datagram = Datagram {
@@ -179,7 +183,7 @@ mod tests {
                 };
                 let recipient = Recipient::Datagram(datagram);
                 let permit = self.admission.acquire(IpAddr::from([192, 0, 2, 1]));
-                let permit = permit.expect("a seat");
+                let permit = permit.expect("a permit");
                 self.deferred
                     .push(Waiter { recipient, permit }, Ok(entry(60)));
             }
@@ -188,7 +192,7 @@ mod tests {
         /// The listen addresses of the answers that are delivered.
         fn take(&mut self, millis: u64) -> Vec<usize> {
             let now = self.at(millis);
-            let taken = self.deferred.take(now, usize::MAX, &self.counters);
+            let taken = self.deferred.take(now, usize::MAX, &self.counters, |_| {});
             let listen = taken.iter().map(|(waiter, _)| match &waiter.recipient {
                 Recipient::Datagram(datagram) => datagram.listen,
                 other => panic!("{other:?}"),

@@ -1,5 +1,4 @@
-//! Owns the questions on their way to upstream, and the clients that wait for each.
-//! Refuses to ask and to answer.
+//! In-flight upstream queries and the clients waiting for each, so that equal queries are sent once.
 
 use std::collections::HashMap;
 use std::collections::hash_map;
@@ -13,49 +12,30 @@ use tokio::time::Instant;
 
 use super::admission::Permit;
 use super::cache::{Entry, Failure, Key};
-use crate::sys::udp::{Inbox, Route};
+use crate::sys::udp::Route;
 
-/// Parts of the table, each with a lock of its own: a power of two.
+/// Parts of the table, each behind a separate lock: a power of two.
 const SHARDS: usize = 64;
 
-/// What came of a question: an answer, or why there is none.
+/// The outcome of an upstream query.
 pub type Outcome = Result<Arc<Entry>, Arc<Failure>>;
 
-/// A client's question that came by UDP.
+/// A client's query by UDP.
 #[derive(Debug)]
 pub struct Datagram {
-    /// As it came.
+    /// The packet as it was received.
     pub packet: Box<[u8]>,
     /// Where its answer goes.
     pub route: Route,
-    /// To which of the listen addresses it came.
+    /// The number of the listen address that received it.
     pub listen: usize,
-    /// When it came.
+    /// When it was received.
     pub since: Instant,
-    /// An answer past its TTL, for when no other comes.
+    /// An answer past its TTL, for the case that upstream fails.
     pub stale: Option<Arc<Entry>>,
 }
 
-impl Datagram {
-    /// A packet of the inbox, kept for later.
-    pub fn of(
-        inbox: &Inbox,
-        slot: usize,
-        listen: usize,
-        stale: Option<Arc<Entry>>,
-        since: Instant,
-    ) -> Self {
-        Self {
-            packet: inbox.packet(slot).into(),
-            route: inbox.route(slot),
-            listen,
-            since,
-            stale,
-        }
-    }
-}
-
-/// Whom to tell what came of a question.
+/// Where an outcome is delivered.
 #[derive(Debug)]
 pub enum Recipient {
     /// A datagram's sender.
@@ -66,12 +46,12 @@ pub enum Recipient {
     CacheOnly,
 }
 
-/// One who waits.
+/// A client, or a prefetch, that waits for an outcome.
 #[derive(Debug)]
 pub struct Waiter {
-    /// Whom to tell.
+    /// Where the outcome is delivered.
     pub recipient: Recipient,
-    /// Free again when this one is dropped.
+    /// Released when the waiter is dropped.
     pub permit: Permit,
 }
 
@@ -81,12 +61,12 @@ impl Waiter {
     }
 }
 
-/// Tells one query from all others of the same question, before and after.
+/// Identifies one in-flight query, even after another one for the same key has started.
 #[derive(Clone, Debug)]
 pub struct QueryId {
-    /// The question.
+    /// The name, type and flags that it asks for.
     pub key: Key,
-    /// The client that asked first, as [`Permit::client`] gives it.
+    /// The first client that it is sent for, as [`Permit::client`] gives it.
     pub client: Option<usize>,
     number: u64,
 }
@@ -95,24 +75,24 @@ pub struct QueryId {
 struct Query {
     number: u64,
     waiters: Vec<Waiter>,
-    /// Who had an old answer at hand got that: there was no more time to wait.
+    /// Waiters with a stale entry have been answered with it; later ones are answered stale at once.
     stale_served: bool,
 }
 
-/// What comes of boarding.
+/// The result of joining.
 #[derive(Debug)]
 pub enum Join {
-    /// Nobody asks yet: the caller has to.
+    /// The query is new: the caller must send it.
     First(QueryId),
-    /// Others ask.
+    /// An equal query is in flight.
     Joined,
-    /// Others ask, and it takes so long that this one is better off with its old answer.
+    /// An equal query is in flight, and takes so long that this waiter should get its stale entry.
     StaleServed(Waiter),
 }
 
 type Shard = HashMap<Key, Query, RandomState>;
 
-/// The questions on their way. All threads share it; a question is asked by who boards it first.
+/// The in-flight queries of all threads.
 #[derive(Debug)]
 pub struct InFlight {
     shards: Box<[Mutex<Shard>]>,
@@ -131,23 +111,23 @@ impl Default for InFlight {
 }
 
 impl InFlight {
-    /// Waits for what comes of `key`.
+    /// Adds a waiter for the outcome of a query for `key`.
     pub fn join(&self, key: &Key, waiter: Waiter) -> Join {
-        self.enter(&mut self.lock(key), key, waiter)
+        self.insert(&mut self.lock(key), key, waiter)
     }
 
-    /// The same without waiting for another thread's lock.
+    /// The same, without waiting for another thread's lock.
     ///
     /// # Errors
-    /// The waiter, when another thread has the lock.
+    /// The waiter, if another thread holds the lock.
     pub fn try_join(&self, key: &Key, waiter: Waiter) -> Result<Join, Box<Waiter>> {
         match self.try_lock(key) {
-            Some(mut shard) => Ok(self.enter(&mut shard, key, waiter)),
+            Some(mut shard) => Ok(self.insert(&mut shard, key, waiter)),
             None => Err(Box::new(waiter)),
         }
     }
 
-    fn enter(&self, shard: &mut Shard, key: &Key, waiter: Waiter) -> Join {
+    fn insert(&self, shard: &mut Shard, key: &Key, waiter: Waiter) -> Join {
         match shard.entry(key.clone()) {
             hash_map::Entry::Occupied(query) if query.get().stale_served && waiter.has_stale() => {
                 Join::StaleServed(waiter)
@@ -174,16 +154,16 @@ impl InFlight {
         }
     }
 
-    /// Ends a query; those who are to be told what came of it. An answer is good for all who ask the
-    /// same, whichever query they wait for; a failure is one query's: nothing, when it has ended before.
+    /// Ends a query and returns its waiters. An answer also ends a later query for the same key; a failure does not:
+    /// `None` if the query has ended before.
     pub fn complete(&self, query_id: &QueryId, outcome: &Outcome) -> Option<Vec<Waiter>> {
         remove(&mut self.lock(&query_id.key), query_id, outcome)
     }
 
-    /// The same without waiting for another thread's lock.
+    /// The same, without waiting for another thread's lock.
     ///
     /// # Errors
-    /// [`Locked`] when another thread has the lock.
+    /// [`Locked`] if another thread holds the lock.
     pub fn try_complete(
         &self,
         query_id: &QueryId,
@@ -193,8 +173,7 @@ impl InFlight {
         Ok(remove(&mut shard, query_id, outcome))
     }
 
-    /// Takes off those who wait with an old answer at hand; who comes later with one is too late. The
-    /// query goes on.
+    /// Removes the waiters that have a stale entry; later ones with one do not wait. The query stays in flight.
     pub fn take_stale_waiters(&self, query_id: &QueryId) -> Vec<Waiter> {
         let mut shard = self.lock(&query_id.key);
         let query = shard.get_mut(&query_id.key);
@@ -227,7 +206,7 @@ impl InFlight {
     }
 }
 
-/// Another thread has the lock.
+/// Another thread holds the lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Locked;
 
@@ -276,7 +255,7 @@ mod tests {
     }
 
     fn stale() -> Arc<Entry> {
-        let octets = b"\0\0\x81\x80\0\x01\0\0\0\0\0\0\x01a\0\0\x01\0\x01";
+        let message = b"\0\0\x81\x80\0\x01\0\0\0\0\0\0\x01a\0\0\x01\0\x01";
         let bounds = Intake {
             min_ttl: 0,
             max_ttl: 9,
@@ -284,7 +263,7 @@ mod tests {
             additional: false,
         };
         let name = Name::from_text("a").expect("a name");
-        let answer = Answer::read(octets, &name, 1, 1, bounds).expect("an answer");
+        let answer = Answer::read(message, &name, 1, 1, bounds).expect("an answer");
         Arc::new(Entry::new(answer, 0))
     }
 
@@ -293,7 +272,7 @@ mod tests {
             recipient: Recipient::CacheOnly,
             permit: admission
                 .acquire(IpAddr::from([192, 0, 2, 1]))
-                .expect("a seat"),
+                .expect("a permit"),
         }
     }
 
@@ -321,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_late_with_an_old_answer_at_hand_does_not_wait() {
+    fn a_late_waiter_with_a_stale_entry_does_not_wait() {
         let admission = admission();
         let key = key();
         let with_stale = || datagram(&admission, Some(stale()));
@@ -342,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flight_that_has_ended_does_not_end_the_next_one_of_the_same_question() {
+    fn the_failure_of_an_ended_query_does_not_end_the_next_one_for_the_same_key() {
         let (admission, key) = (admission(), key());
         let waiter = || waiter(&admission);
         let inflight = InFlight::default();
@@ -362,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_answer_is_given_to_those_who_asked_again_after_the_failure() {
+    fn a_late_answer_ends_the_query_that_followed_the_failure() {
         let (admission, key) = (admission(), key());
         let inflight = InFlight::default();
         let first = query_id(inflight.join(&key, waiter(&admission)));
@@ -383,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn only_equal_questions_share_a_flight() {
+    fn only_equal_queries_are_joined() {
         let admission = admission();
         let inflight = InFlight::default();
         let keys = [
@@ -406,13 +385,13 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_free_when_its_waiter_was_told_and_not_before() {
+    fn a_permit_is_released_with_its_waiter() {
         let (admission, key) = (admission(), key());
         let inflight = InFlight::default();
         let query_id = query_id(inflight.join(&key, waiter(&admission)));
         inflight.join(&key, datagram(&admission, Some(stale())));
         let impatient = inflight.take_stale_waiters(&query_id);
-        assert_eq!(admission.in_use(), 2, "nobody was told yet");
+        assert_eq!(admission.in_use(), 2, "neither was answered yet");
         drop(impatient);
         assert_eq!(admission.in_use(), 1);
         let waiters = inflight.complete(&query_id, &failed());
@@ -422,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn only_those_with_an_old_answer_at_hand_stop_waiting() {
+    fn only_waiters_with_a_stale_entry_stop_waiting() {
         let (admission, key) = (admission(), key());
         let inflight = InFlight::default();
         let query_id = query_id(inflight.join(&key, datagram(&admission, None)));
@@ -434,7 +413,7 @@ mod tests {
         assert_eq!(impatient.len(), 2);
         assert!(
             inflight.take_stale_waiters(&query_id).is_empty(),
-            "they are told once"
+            "they are answered once"
         );
         let patient = inflight
             .complete(&query_id, &failed())
@@ -444,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flight_that_has_ended_does_not_make_the_next_one_late() {
+    fn an_ended_query_does_not_make_the_next_one_late() {
         let (admission, key) = (admission(), key());
         let inflight = InFlight::default();
         let with_stale = || datagram(&admission, Some(stale()));
@@ -464,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn where_another_thread_has_the_lock_nothing_is_lost_and_nobody_waits() {
+    fn a_held_lock_is_not_waited_for_and_loses_no_waiter() {
         let (admission, key) = (admission(), key());
         let inflight = InFlight::default();
         let query_id = query_id(inflight.join(&key, waiter(&admission)));
@@ -472,13 +451,13 @@ mod tests {
         let refused = inflight.try_join(&key, datagram(&admission, Some(stale())));
         let refused = refused.expect_err("the lock is held");
         assert!(refused.has_stale(), "it comes back as it was");
-        let landing = inflight.try_complete(&query_id, &failed());
-        assert_eq!(landing.err(), Some(Locked));
+        let completed = inflight.try_complete(&query_id, &failed());
+        assert_eq!(completed.err(), Some(Locked));
         drop(lock);
         let join = inflight.try_join(&key, *refused);
         assert!(matches!(join, Ok(Join::Joined)), "{join:?}");
-        let landing = inflight.try_complete(&query_id, &failed());
-        let waiters = landing.expect("no lock is held");
+        let completed = inflight.try_complete(&query_id, &failed());
+        let waiters = completed.expect("no lock is held");
         assert_eq!(waiters.map(|w| w.len()), Some(2));
     }
 }

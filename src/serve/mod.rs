@@ -2,10 +2,14 @@
 
 pub mod admission;
 pub mod cache;
+pub mod client;
 mod context;
 mod deferred;
+pub mod dispatch;
 pub mod inflight;
+pub mod observe;
 pub mod pace;
+pub mod pending;
 pub mod resolver;
 pub mod respond;
 pub mod responder;

@@ -1,21 +1,36 @@
-//! Owns answers that are given later than at once: to who waits, under the policy of then.
-//! Refuses to ask for them.
+//! Sends deferred responses to UDP clients, re-evaluated against the current snapshot.
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
+use super::client::Client;
 use super::deferred::Deferred;
+use super::dispatch::{Dispatcher, Message};
 use super::inflight::{Datagram, Outcome, Recipient, Waiter};
+use super::observe::Observer;
 use super::pace::Pace;
-use super::respond::{Client, Resolution, Step, conclude};
+use super::respond::Resolution;
 use super::shared::Shared;
-use crate::policy::snapshot::Snapshot;
 use crate::stats::{Count, Counters};
 use crate::sys::udp::Socket;
 
-/// What came of a question, for one who may have an old answer at hand.
+/// Sockets with the numbers of their listen addresses, in the order of these. A number is never given to another
+/// address: waiting queries refer to it, and clients ignore an answer that comes from another address.
+pub type Sockets = ArcSwap<Vec<ListenSocket>>;
+
+/// A socket, and the number of its listen address.
+pub type ListenSocket = (usize, Arc<Socket>);
+
+/// The index of the socket with that number; `None` if its address is no longer listened on.
+pub(super) fn socket_index(sockets: &[ListenSocket], number: usize) -> Option<usize> {
+    sockets
+        .binary_search_by_key(&number, |(number, _)| *number)
+        .ok()
+}
+
+/// The outcome of a query for one datagram, which may have a stale answer.
 fn resolution(outcome: &Outcome, datagram: &Datagram) -> Resolution {
     match outcome {
         Ok(entry) => Resolution::Answered(Arc::clone(entry)),
@@ -23,60 +38,39 @@ fn resolution(outcome: &Outcome, datagram: &Datagram) -> Resolution {
     }
 }
 
-/// Tells one who waited what came of the question; `answer` is called for a datagram.
-pub fn deliver(waiter: Waiter, outcome: &Outcome, answer: impl FnOnce(&Datagram, &Resolution)) {
+/// Delivers an outcome to one waiter; `answer` is called for a datagram.
+pub(super) fn deliver(
+    waiter: Waiter,
+    outcome: &Outcome,
+    answer: impl FnOnce(&Datagram, &Resolution),
+) {
     match waiter.recipient {
         Recipient::Datagram(datagram) => answer(&datagram, &resolution(outcome, &datagram)),
-        // A task that no longer waits is none to mind.
+        // The task may have stopped waiting.
         Recipient::Task(task) => drop(task.send(outcome.clone())),
         Recipient::CacheOnly => {}
     }
 }
 
-/// Writes a datagram's answer to `out`, and counts it. False when none is to be sent.
-pub fn write(
-    now: u32,
-    datagram: &Datagram,
-    resolution: &Resolution,
-    snapshot: &Snapshot,
-    counters: &Counters,
-    out: &mut Vec<u8>,
-) -> bool {
-    let client = Client {
-        ip: datagram.route.peer.ip(),
-        stream: false,
-    };
-    match conclude(now, client, &datagram.packet, snapshot, resolution, out) {
-        Step::Reply(tally) => {
-            tally.add_to(counters);
-            true
+impl Datagram {
+    /// Its sender.
+    pub(super) fn client(&self) -> Client {
+        Client::of_datagram(&self.route)
+    }
+
+    /// The message for the dispatcher.
+    pub(super) fn message<'m>(&'m self, client: &'m Client) -> Message<'m> {
+        Message {
+            client,
+            packet: &self.packet,
+            received: self.since,
         }
-        Step::Drop(tally) => {
-            tally.add_to(counters);
-            false
-        }
-        // What upstream said is there, so nothing is looked up.
-        Step::Resolve(..) | Step::Refresh(_) | Step::Busy => false,
     }
 }
 
-/// Sockets with the numbers of their listen addresses, in the order of these. A number is never given to another
-/// address: queries that wait for upstream have it, and an answer from another address is none to its client.
-pub type Sockets = ArcSwap<Vec<ListenSocket>>;
-
-/// A socket, and the number of its listen address.
-pub type ListenSocket = (usize, Arc<Socket>);
-
-/// The place of the socket with that number; `None` if its address is listened on no more.
-pub fn socket_index(sockets: &[ListenSocket], number: usize) -> Option<usize> {
-    sockets
-        .binary_search_by_key(&number, |(number, _)| *number)
-        .ok()
-}
-
-/// Answers datagrams from wherever it is called.
-pub struct Responder {
-    /// When waiting queries are answered.
+/// Answers datagrams from any thread.
+pub struct Responder<O: Observer = Arc<Counters>> {
+    /// When deferred responses are sent.
     pub pace: Arc<Pace>,
     /// Policy, cache and clock.
     pub shared: Shared,
@@ -84,11 +78,25 @@ pub struct Responder {
     pub sockets: Arc<Sockets>,
     /// Counters of the async side.
     pub counters: Arc<Counters>,
+    /// Observes the queries that are finished here.
+    pub observer: O,
 }
 
-impl Responder {
-    /// Delivers an outcome to all who waited for it, at once.
-    pub fn deliver_now(&self, waiters: impl IntoIterator<Item = Waiter>, outcome: &Outcome) {
+impl<O: Observer> Responder<O> {
+    /// Calls `dispatch` with a dispatcher for the current snapshot and time.
+    pub(super) fn with_dispatcher<T>(&self, dispatch: impl FnOnce(&Dispatcher<'_, O>) -> T) -> T {
+        let snapshot = self.shared.policy.load();
+        let now = Instant::now();
+        dispatch(&Dispatcher::new(
+            &snapshot,
+            &self.shared,
+            &self.observer,
+            now,
+        ))
+    }
+
+    /// Delivers an outcome to all waiters at once.
+    pub(super) fn deliver_now(&self, waiters: impl IntoIterator<Item = Waiter>, outcome: &Outcome) {
         for waiter in waiters {
             deliver(waiter, outcome, |datagram, resolution| {
                 self.answer(datagram, resolution);
@@ -96,12 +104,13 @@ impl Responder {
         }
     }
 
-    /// Delivers an outcome to all who waited for it, as [`Pace`] allows.
-    pub async fn deliver_paced(&self, waiters: Vec<Waiter>, outcome: &Outcome) {
+    /// Delivers an outcome to all waiters, at the rate that [`Pace`] permits.
+    pub(super) async fn deliver_paced(&self, waiters: Vec<Waiter>, outcome: &Outcome) {
         let mut deferred = Deferred::new(Arc::clone(&self.pace));
         deferred.push_all(Some(waiters), outcome);
         loop {
-            let due = deferred.take(Instant::now(), usize::MAX, &self.counters);
+            let discard = |datagram: &Datagram| self.abandon(datagram, Count::Discarded);
+            let due = deferred.take(Instant::now(), usize::MAX, &self.counters, discard);
             self.deliver_now(due.into_iter().map(|(waiter, _)| waiter), outcome);
             let Some(next) = deferred.due() else {
                 return;
@@ -111,28 +120,34 @@ impl Responder {
     }
 
     /// Answers one datagram.
-    pub fn answer(&self, datagram: &Datagram, resolution: &Resolution) {
+    pub(super) fn answer(&self, datagram: &Datagram, resolution: &Resolution) {
+        let sockets = self.sockets.load();
+        let Some(index) = socket_index(&sockets, datagram.listen) else {
+            return self.abandon(datagram, Count::SendErrors);
+        };
         let mut out = Vec::with_capacity(512);
-        let snapshot = self.shared.policy.load();
-        let now = self.shared.clock.now();
-        if write(
-            now,
-            datagram,
-            resolution,
-            &snapshot,
-            &self.counters,
-            &mut out,
-        ) {
-            self.send(&out, datagram);
+        let client = datagram.client();
+        let message = datagram.message(&client);
+        let is_answered =
+            self.with_dispatcher(|dispatcher| dispatcher.conclude(message, resolution, &mut out));
+        if is_answered && !sockets[index].1.send(&out, &datagram.route) {
+            self.counters.bump(Count::SendErrors);
         }
     }
 
     /// Sends a datagram's answer.
-    pub fn send(&self, octets: &[u8], datagram: &Datagram) {
+    pub(super) fn send(&self, answer: &[u8], datagram: &Datagram) {
         let sockets = self.sockets.load();
         let socket = socket_index(&sockets, datagram.listen).map(|index| &sockets[index].1);
-        if !socket.is_some_and(|socket| socket.send(octets, &datagram.route)) {
+        if !socket.is_some_and(|socket| socket.send(answer, &datagram.route)) {
             self.counters.bump(Count::SendErrors);
         }
+    }
+
+    /// Ends a datagram's query without an answer.
+    fn abandon(&self, datagram: &Datagram, why: Count) {
+        let client = datagram.client();
+        let message = datagram.message(&client);
+        self.with_dispatcher(|dispatcher| dispatcher.abandon(message, Some(why)));
     }
 }

@@ -1,6 +1,5 @@
-//! Owns what one worker found in the cache a moment ago: its own, so that a hit takes no lock, and
-//! close, so that memory is waited for once for a whole batch.
-//! Refuses to be more than a copy: the cache is asked again every few seconds.
+//! One worker's copy of entries that it found in the cache a moment ago: a hit takes no lock, and the memory of a whole
+//! batch is prefetched together. An entry is looked up in the cache again every few seconds.
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -11,20 +10,20 @@ use super::cache::{Entry, KeyRef};
 use crate::sys::prefetch::{prefetch, prefetch_value};
 use crate::wire::query::Query;
 
-/// Answers in a set: what fits a line of a processor's cache.
+/// Entries in a set: as many as fit a line of a processor's cache.
 const WAYS: usize = 2;
 /// Most sets: a megabyte.
 const MOST_SETS: usize = 16_384;
-/// Octets of the cache for each set, so that a small cache has a small copy.
-const OCTETS_A_SET: u64 = 4096;
-/// Larger answers are left to the cache: what is evicted there may be held here for a while.
-const MOST_OCTETS: usize = 1024;
+/// Bytes of the cache for each set, so that a small cache has a small copy.
+const BYTES_PER_SET: u64 = 4096;
+/// Larger answers are not copied: an entry that the cache has evicted may be held here for a while.
+const MOST_BYTES: usize = 1024;
 
-/// Seconds for which an answer is given without asking the cache, which so learns what is popular, and
-/// may have a newer one.
+/// Seconds for which a copy is used. After that the cache is asked, which learns that the entry is popular, and may have
+/// a newer one.
 const KEPT: u32 = 4;
 
-/// One worker's answers.
+/// The copied entries.
 pub(super) struct WorkerCache {
     sets: Box<[Set]>,
     hasher: RandomState,
@@ -37,21 +36,21 @@ struct Set([Way; WAYS]);
 #[derive(Clone, Default)]
 struct Way {
     hash: u64,
-    /// In which second of the server's clock it was found.
+    /// The second of the server's clock in which it was found.
     second: u32,
-    /// What else than name and type the answer depends on.
+    /// The flags that the answer depends on, besides name and type.
     bits: u8,
     entry: Option<Arc<Entry>>,
 }
 
-/// Where an answer is, or would be.
+/// Where an entry is, or would be.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Location(u64);
 
 impl WorkerCache {
-    /// For a cache of so many octets.
+    /// For a cache of that many bytes.
     pub(super) fn new(cache: u64) -> Self {
-        let sets = usize::try_from(cache / OCTETS_A_SET).unwrap_or(MOST_SETS);
+        let sets = usize::try_from(cache / BYTES_PER_SET).unwrap_or(MOST_SETS);
         let sets = sets.clamp(1, MOST_SETS).next_power_of_two();
         Self {
             sets: vec![Set::default(); sets].into(),
@@ -59,21 +58,21 @@ impl WorkerCache {
         }
     }
 
-    /// Where the answer to a query would be; the memory there will be read soon.
+    /// Where the answer to a query would be. Prefetches that memory.
     pub(super) fn locate(&self, query: &Query<'_>) -> Location {
         let location = Location(self.hasher.hash_one(KeyRef::new(query)));
         prefetch_value(self.set(location));
         location
     }
 
-    /// The answer that may be at a location will be read soon: first the entry, then its octets.
+    /// Prefetches the entry at a location, if there is one.
     pub(super) fn prefetch_entry(&self, location: Location) {
         if let Some(entry) = self.candidate(location) {
             prefetch_value(entry);
         }
     }
 
-    /// See [`prefetch_entry`](Self::approach).
+    /// Prefetches the first bytes of its answer; to be called after the entry itself was prefetched.
     pub(super) fn prefetch_bytes(&self, location: Location) {
         if let Some(entry) = self.candidate(location) {
             let bytes = entry.answer.bytes();
@@ -82,7 +81,7 @@ impl WorkerCache {
         }
     }
 
-    /// The answer to a query, if it was found a moment ago and is within its TTL.
+    /// The entry for a query, if it was found a moment ago and is within its TTL.
     pub(super) fn get(&self, location: Location, query: &Query<'_>, now: u32) -> Option<&Entry> {
         let bits = KeyRef::new(query).bits();
         let ways = self.set(location).0.iter();
@@ -90,12 +89,12 @@ impl WorkerCache {
             way.hash == location.0 && now.wrapping_sub(way.second) < KEPT && way.bits == bits
         });
         let entry = fits.next()?.entry.as_deref()?;
-        // Who chooses names might make two hashes equal.
+        // Someone who chooses names may make two hashes equal.
         let good = entry.is_fresh(now) && entry.answer.is_about(&query.name, query.rtype);
         good.then_some(entry)
     }
 
-    /// Keeps what the cache said.
+    /// Keeps an entry that the cache returned.
     pub(super) fn insert(
         &mut self,
         location: Location,
@@ -103,13 +102,13 @@ impl WorkerCache {
         entry: &Arc<Entry>,
         now: u32,
     ) {
-        if entry.answer.footprint() > MOST_OCTETS {
+        if entry.answer.footprint() > MOST_BYTES {
             return;
         }
         let bits = KeyRef::new(query).bits();
         let index = self.index(location);
         let Set(ways) = &mut self.sets[index];
-        // The same one, a second later, stays where it is.
+        // An entry that is renewed stays where it is.
         if !ways
             .iter()
             .any(|way| way.hash == location.0 && way.bits == bits)
@@ -181,7 +180,7 @@ mod tests {
     const CD: u16 = 0x0010;
 
     #[test]
-    fn what_was_found_is_found_again_for_some_seconds_within_its_ttl() {
+    fn an_entry_is_found_again_for_some_seconds_within_its_ttl() {
         let mut worker_cache = WorkerCache::new(1 << 20);
         let packet = packet("a.example", 1, RD);
         let query = Query::read(&packet).expect("a query");

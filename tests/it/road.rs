@@ -126,6 +126,7 @@ fn allocations(rounds: usize) -> (u64, [u64; 4]) {
         pace: pace.clone(),
         shared: shared.clone(),
         sockets: Arc::default(),
+        observer: counters.clone(),
         counters: counters.clone(),
     };
     let bounds = Bounds {
@@ -147,6 +148,7 @@ fn allocations(rounds: usize) -> (u64, [u64; 4]) {
         admission: resolver.admission().clone(),
         jobs,
         pace,
+        observer: counters.clone(),
         counters: counters.clone(),
         shutdown: ear,
     };

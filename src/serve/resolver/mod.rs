@@ -11,12 +11,15 @@ use tokio_util::task::TaskTracker;
 
 use super::admission::{Admission, Bounds, Full};
 use super::cache::{Entry, Failure, Key};
+use super::dispatch::Dispatcher;
 use super::inflight::{Datagram, InFlight, Join, QueryId, Recipient, Waiter};
-use super::respond::{Client, Resolution, Step, Tally, respond};
+use super::observe::Observer;
+use super::pending::Begun;
+use super::respond::Resolution;
 use super::responder::Responder;
 use super::shared::Shared;
 use super::upstream::{Pool, PriorAttempt, Unanswered};
-use crate::stats::Count;
+use crate::stats::{Count, Counters};
 use crate::wire::answer::Answer;
 use crate::wire::edns::code;
 
@@ -34,16 +37,16 @@ pub enum Job {
 }
 
 /// The questions on their way.
-pub struct Resolver {
+pub struct Resolver<O: Observer = Arc<Counters>> {
     pool: Arc<Pool>,
-    responder: Responder,
+    responder: Responder<O>,
     inflight: Arc<InFlight>,
     admission: Arc<Admission>,
 }
 
-impl Resolver {
+impl<O: Observer> Resolver<O> {
     /// Asks `pool`; what it says is kept in the desk's cache, and told by the desk.
-    pub fn new(pool: Arc<Pool>, responder: Responder, bounds: Bounds) -> Self {
+    pub fn new(pool: Arc<Pool>, responder: Responder<O>, bounds: Bounds) -> Self {
         Self {
             pool,
             responder,
@@ -122,7 +125,7 @@ impl Resolver {
         }
     }
 
-    fn start(self: &Arc<Self>, query_id: QueryId) -> ActiveQuery {
+    fn start(self: &Arc<Self>, query_id: QueryId) -> ActiveQuery<O> {
         ActiveQuery {
             resolver: Arc::clone(self),
             query_id,
@@ -142,47 +145,21 @@ impl Resolver {
         }
     }
 
-    /// Answers a packet from its beginning.
+    /// Calls `dispatch` with a dispatcher for the current snapshot and time.
+    pub(super) fn with_dispatcher<T>(&self, dispatch: impl FnOnce(&Dispatcher<'_, O>) -> T) -> T {
+        self.responder.with_dispatcher(dispatch)
+    }
+
+    /// Answers a packet that a worker handed over.
     async fn respond(self: Arc<Self>, datagram: Datagram) {
-        let shared = &self.responder.shared;
-        let client = Client {
-            ip: datagram.route.peer.ip(),
-            stream: false,
-        };
-        let mut out = Vec::with_capacity(512);
-        let now = shared.clock.now();
-        let step = {
-            let snapshot = shared.policy.load();
-            respond(
-                now,
-                client,
-                &datagram.packet,
-                &snapshot,
-                &shared.cache,
-                &mut out,
-            )
-        };
-        let reply = |tally: Tally| {
-            tally.add_to(&self.responder.counters);
-            self.responder.send(&out, &datagram);
-        };
-        match step {
-            Step::Reply(tally) => reply(tally),
-            Step::Drop(tally) => tally.add_to(&self.responder.counters),
-            Step::Refresh(key) => {
-                reply(Count::CacheHits.into());
-                self.refresh(&key);
-            }
-            Step::Resolve(key, stale) => {
-                self.wait(key, Datagram { stale, ..datagram }).await;
-            }
-            // `respond` waits for the cache.
-            Step::Busy => {}
+        let client = datagram.client();
+        match self.begin(datagram.message(&client)) {
+            Begun::Reply(answer) => self.responder.send(&answer, &datagram),
+            Begun::Nothing => {}
+            Begun::Resolve(key, stale) => self.wait(key, Datagram { stale, ..datagram }).await,
         }
     }
-}
 
-impl Resolver {
     /// Asks upstream for a datagram, or joins an equal question that is on its way.
     async fn wait(self: Arc<Self>, key: Key, datagram: Datagram) {
         let permit = match self.admission.acquire(datagram.route.peer.ip()) {
@@ -224,12 +201,12 @@ pub fn no_answer() -> Failure {
 }
 
 /// One question on its way. However it ends, nobody waits for it afterwards.
-struct ActiveQuery {
-    resolver: Arc<Resolver>,
+struct ActiveQuery<O: Observer> {
+    resolver: Arc<Resolver<O>>,
     query_id: QueryId,
 }
 
-impl ActiveQuery {
+impl<O: Observer> ActiveQuery<O> {
     async fn run(self, prior: Option<PriorAttempt>) {
         let Self { resolver, query_id } = &self;
         let (inflight, responder) = (&resolver.inflight, &resolver.responder);
@@ -285,7 +262,7 @@ impl ActiveQuery {
     }
 }
 
-impl Drop for ActiveQuery {
+impl<O: Observer> Drop for ActiveQuery<O> {
     /// After a panic those who wait hear that nothing comes.
     fn drop(&mut self) {
         let outcome = Err(Arc::new(no_answer()));

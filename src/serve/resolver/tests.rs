@@ -100,6 +100,7 @@ pub(crate) fn resolver(fate: Fate, timeout: Duration, sockets: Vec<Arc<Socket>>)
         sockets: Arc::new(Sockets::from_pointee(
             sockets.into_iter().enumerate().collect(),
         )),
+        observer: Arc::clone(&counters),
         counters,
     };
     let bounds = Bounds {
@@ -225,7 +226,7 @@ async fn with_an_old_answer_at_hand_a_datagram_is_answered_after_1800_millisecon
             stale: Some(entry(1)),
         };
         let recipient = Recipient::Datagram(datagram);
-        let permit = resolver.admission().acquire(peer.ip()).expect("a seat");
+        let permit = resolver.admission().acquire(peer.ip()).expect("a permit");
         let join = resolver
             .inflight()
             .join(&key(), Waiter { recipient, permit });
@@ -316,7 +317,7 @@ async fn ends_while_old_answers_are_delivered(rcode: u8) -> Resolution {
             stale: Some(entry(1)),
         };
         let recipient = Recipient::Datagram(datagram);
-        let permit = resolver.admission().acquire(peer.ip()).expect("a seat");
+        let permit = resolver.admission().acquire(peer.ip()).expect("a permit");
         match resolver
             .inflight()
             .join(&key(), Waiter { recipient, permit })

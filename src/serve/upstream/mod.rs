@@ -117,7 +117,7 @@ pub(super) struct UpstreamEvent {
     /// The query.
     pub(super) query_id: QueryId,
     /// What came of it.
-    pub(super) outcome: AttemptResult,
+    pub(super) result: AttemptResult,
 }
 
 /// See [`UpstreamEvent`].

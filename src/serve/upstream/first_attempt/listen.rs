@@ -59,7 +59,7 @@ pub(super) fn listen(
         Verdict::Answer(answer) if is_usable(&answer) => {
             return Some(UpstreamEvent {
                 query_id: sent.query_id,
-                outcome: AttemptResult::Answered(answer),
+                result: AttemptResult::Answered(answer),
             });
         }
         Verdict::Answer(answer) => (Some(answer), None),
@@ -76,6 +76,6 @@ pub(super) fn listen(
     };
     (!sent.handed_over).then_some(UpstreamEvent {
         query_id: sent.query_id,
-        outcome: AttemptResult::Unfinished(prior),
+        result: AttemptResult::Unfinished(prior),
     })
 }

@@ -444,7 +444,7 @@ fn unanswered(query_id: QueryId, server: &Arc<Server>, since: Instant) -> Upstre
     };
     UpstreamEvent {
         query_id,
-        outcome: AttemptResult::Unfinished(prior),
+        result: AttemptResult::Unfinished(prior),
     }
 }
 

@@ -83,7 +83,7 @@ impl Fixture {
         let permit = self.admission.acquire(IpAddr::from([192, 0, 2, 9]));
         let waiter = Waiter {
             recipient: Recipient::CacheOnly,
-            permit: permit.expect("a seat"),
+            permit: permit.expect("a permit"),
         };
         let Join::First(query_id) = self.inflight.join(&key, waiter) else {
             panic!("asked twice");
@@ -142,7 +142,7 @@ fn answer(query: &[u8]) -> Vec<u8> {
 }
 
 fn prior(heard: &[UpstreamEvent]) -> Vec<(bool, Option<Again>)> {
-    let prior = heard.iter().filter_map(|heard| match &heard.outcome {
+    let prior = heard.iter().filter_map(|heard| match &heard.result {
         AttemptResult::Unfinished(prior) => Some((prior.heard, prior.again)),
         AttemptResult::Answered(_) => None,
     });
@@ -266,7 +266,7 @@ fn an_answer_ends_its_query_and_closes_a_port_that_is_used_up() {
     for (query, peer) in queries {
         fixture.send(&answer(&query), peer);
         let heard = fixture.receive();
-        assert!(matches!(heard[0].outcome, AttemptResult::Answered(_)));
+        assert!(matches!(heard[0].result, AttemptResult::Answered(_)));
     }
     assert!(fixture.first_attempt.is_idle());
     assert_eq!(fixture.open_ports(), 0);

@@ -48,7 +48,7 @@ fn a_silent_query_is_reported_once_and_its_late_answer_still_counts() {
     let (query, peer) = &queries[0];
     fixture.send(&answer(query), *peer);
     let heard = fixture.receive();
-    assert!(matches!(heard[0].outcome, AttemptResult::Answered(_)));
+    assert!(matches!(heard[0].result, AttemptResult::Answered(_)));
     // A late failure is no news to those who ask again by now.
     let (query, peer) = &queries[1];
     let mut failed = answer(query);
@@ -137,7 +137,7 @@ fn the_end_of_a_port_does_not_end_the_one_that_has_its_place_by_then() {
     assert_eq!(fixture.open_ports(), 1);
     fixture.send(&answer(&query), peer);
     let heard = fixture.receive();
-    assert!(matches!(heard[0].outcome, AttemptResult::Answered(_)));
+    assert!(matches!(heard[0].result, AttemptResult::Answered(_)));
 }
 
 #[test]

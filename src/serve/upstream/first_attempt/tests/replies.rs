@@ -58,7 +58,7 @@ fn an_answer_that_is_cut_or_longer_than_announced_is_asked_for_by_tcp() {
     fixture.send(&long(&query, payload), peer);
     let heard = fixture.receive();
     assert!(
-        matches!(heard[0].outcome, AttemptResult::Answered(_)),
+        matches!(heard[0].result, AttemptResult::Answered(_)),
         "it fits"
     );
 }
@@ -81,7 +81,7 @@ fn an_answer_to_a_query_without_edns_may_have_512_bytes() {
         fixture.send(&message, peer);
         let heard = fixture.receive();
         match len {
-            512 => assert!(matches!(heard[0].outcome, AttemptResult::Answered(_))),
+            512 => assert!(matches!(heard[0].result, AttemptResult::Answered(_))),
             _ => assert_eq!(prior(&heard), [(true, Some(Again::Tcp))], "{len}"),
         }
     }
