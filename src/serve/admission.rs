@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn when_all_permits_are_taken_nobody_gets_one_and_refreshing_stops_at_half() {
+    fn when_all_permits_are_taken_no_client_gets_one_and_refreshing_stops_at_half() {
         let admission = admission(4, 9);
         let one = admission.acquire(client(1));
         let spare = admission.acquire_background();

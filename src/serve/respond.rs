@@ -71,12 +71,12 @@ pub enum Resolution {
     Answered(Arc<Entry>),
     /// Without one.
     Failed(Arc<Failure>, Option<Arc<Entry>>),
-    /// Too many questions are waiting already.
+    /// Too many queries are waiting already.
     Overloaded(Option<Arc<Entry>>),
 }
 
 impl Resolution {
-    /// Bytes of the answers that it holds, roughly.
+    /// The bytes of the answers that it holds, roughly.
     pub(super) fn footprint(&self) -> usize {
         let (said, stale) = match self {
             Self::Answered(entry) => (Some(entry), None),
@@ -324,7 +324,7 @@ fn synthesize<'a, 'p>(
     })
 }
 
-/// A packet that could not be read. Strangers get no answer to it.
+/// The end of a packet that could not be read. It is answered only to permitted clients.
 fn refuse_packet(reject: Reject, permitted: bool, packet: &[u8], out: &mut Vec<u8>) -> Ending {
     let count = match reject.fault() {
         Fault::Short => Count::Short,
@@ -345,8 +345,8 @@ fn refuse_packet(reject: Reject, permitted: bool, packet: &[u8], out: &mut Vec<u
     }
 }
 
-/// Queries that no name's rule speaks of: unknown EDNS versions, other classes, transfers and
-/// meta-types. Without a response code the answer is written already.
+/// Queries to which no rule on names applies: unknown EDNS versions, other classes, transfers and meta-types. Without a
+/// response code the answer is written already.
 fn beyond(
     query: &Query<'_>,
     snapshot: &Snapshot,

@@ -1,5 +1,4 @@
-//! Owns the slow road: questions that are asked again or elsewhere, until they are answered or time is up.
-//! Refuses to wait longer than a client does.
+//! Resolves queries that a worker's first attempt left open, and those of streams, within the time that clients wait.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -23,20 +22,19 @@ use crate::stats::{Count, Counters};
 use crate::wire::answer::Answer;
 use crate::wire::edns::code;
 
-/// How long a client waits when an answer past its TTL is at hand (RFC 8767, section 5).
+/// How long a client waits if there is a stale answer (RFC 8767, section 5).
 const STALE_PATIENCE: Duration = Duration::from_millis(1800);
 
-/// What a worker leaves to the async side.
+/// Work that a worker hands over to the async side.
 #[derive(Debug)]
 pub enum Job {
-    /// A question for which it has no port, or to which it got no good answer. Who waits is in the
-    /// flights.
+    /// An in-flight query that it could not send, or to which it got no usable answer.
     Resolve(QueryId, Option<PriorAttempt>),
-    /// A packet that it would have had to wait for, or had no way to ask for.
+    /// A packet for which it would have had to wait for a lock.
     Respond(Datagram),
 }
 
-/// The questions on their way.
+/// Resolves queries, each once for all clients that wait for it.
 pub struct Resolver<O: Observer = Arc<Counters>> {
     pool: Arc<Pool>,
     responder: Responder<O>,
@@ -45,7 +43,7 @@ pub struct Resolver<O: Observer = Arc<Counters>> {
 }
 
 impl<O: Observer> Resolver<O> {
-    /// Asks `pool`; what it says is kept in the desk's cache, and told by the desk.
+    /// Asks `pool`, keeps its answers in the responder's cache, and has the responder deliver them.
     pub fn new(pool: Arc<Pool>, responder: Responder<O>, bounds: Bounds) -> Self {
         Self {
             pool,
@@ -60,23 +58,23 @@ impl<O: Observer> Resolver<O> {
         &self.pool
     }
 
-    /// The questions on their way, and who waits.
+    /// The in-flight queries and their waiters.
     pub fn inflight(&self) -> &Arc<InFlight> {
         &self.inflight
     }
 
-    /// The seats for those who wait.
+    /// The permits for waiting.
     pub fn admission(&self) -> &Arc<Admission> {
         &self.admission
     }
 
-    /// How many questions wait for upstream now.
+    /// How many queries wait for upstream now.
     pub fn waiting(&self) -> usize {
         self.admission.in_use()
     }
 
-    /// Asks upstream, or joins an equal question that is on its way. With `stale` at hand the wait
-    /// ends early; the question then still lands in the cache.
+    /// Asks upstream, or joins an equal query that is in flight. With a `stale` answer the wait ends early; upstream's
+    /// answer is then still cached.
     pub async fn resolve(
         self: &Arc<Self>,
         client: IpAddr,
@@ -94,18 +92,18 @@ impl<O: Observer> Resolver<O> {
         let recipient = Recipient::Task(sender);
         match self.inflight.join(&key, Waiter { recipient, permit }) {
             Join::First(query_id) => drop(tokio::spawn(self.start(query_id).run(None))),
-            // Tasks have a patience of their own.
+            // A task has a timeout itself, below.
             Join::Joined | Join::StaleServed(_) => self.responder.counters.bump(Count::Coalesced),
         }
         let patience = match &stale {
             Some(_) => self.stale_patience(),
-            // The pool keeps its time; this is for the day that it does not.
+            // The pool keeps its timeout; this is in case it does not.
             None => self.pool.timeout() * 2,
         };
         match tokio::time::timeout(patience, landing).await {
             Ok(Ok(Ok(entry))) => Resolution::Answered(entry),
             Ok(Ok(Err(failure))) => Resolution::Failed(failure, stale),
-            // Too late, or the flight is gone: it panicked, or the server ends.
+            // Too late, or the query ended without an outcome: it panicked, or the server ends.
             Ok(Err(_)) | Err(_) => Resolution::Failed(Arc::new(no_answer()), stale),
         }
     }
@@ -114,7 +112,7 @@ impl<O: Observer> Resolver<O> {
         STALE_PATIENCE.min(self.pool.timeout().mul_f64(0.9))
     }
 
-    /// Asks for an answer that is about to be too old, if there is time for it.
+    /// Asks upstream again for an answer that is about to expire, if few queries wait.
     pub fn refresh(self: &Arc<Self>, key: &Key) {
         if let Some(permit) = self.admission.acquire_background() {
             let recipient = Recipient::CacheOnly;
@@ -132,8 +130,7 @@ impl<O: Observer> Resolver<O> {
         }
     }
 
-    /// Takes the workers' jobs until the workers are gone. Answers under way are `tracker`'s to wait
-    /// for.
+    /// Runs the workers' jobs until the workers have ended. The jobs are tracked by `tracker`.
     pub async fn run_jobs(self: Arc<Self>, mut jobs: mpsc::Receiver<Job>, tracker: TaskTracker) {
         while let Some(job) = jobs.recv().await {
             match job {
@@ -160,7 +157,7 @@ impl<O: Observer> Resolver<O> {
         }
     }
 
-    /// Asks upstream for a datagram, or joins an equal question that is on its way.
+    /// Asks upstream for a datagram, or joins an equal query that is in flight.
     async fn wait(self: Arc<Self>, key: Key, datagram: Datagram) {
         let permit = match self.admission.acquire(datagram.route.peer.ip()) {
             Ok(permit) => permit,
@@ -184,7 +181,7 @@ impl<O: Observer> Resolver<O> {
     }
 }
 
-/// How a question is counted that finds no seat.
+/// How a query without a permit is counted.
 pub fn rejection_count(full: Full) -> Count {
     match full {
         Full::All => Count::QueueFull,
@@ -192,7 +189,7 @@ pub fn rejection_count(full: Full) -> Count {
     }
 }
 
-/// That no upstream answers, and none said anything.
+/// The failure that no upstream server has answered.
 pub fn no_answer() -> Failure {
     Failure {
         code: code::NO_REACHABLE_AUTHORITY,
@@ -200,7 +197,7 @@ pub fn no_answer() -> Failure {
     }
 }
 
-/// One question on its way. However it ends, nobody waits for it afterwards.
+/// An in-flight query. However it ends, its waiters get an outcome.
 struct ActiveQuery<O: Observer> {
     resolver: Arc<Resolver<O>>,
     query_id: QueryId,
@@ -218,15 +215,15 @@ impl<O: Observer> ActiveQuery<O> {
         if let Ok(said) = early.await {
             return self.end(said).await;
         }
-        // Clients with a stale answer at hand get it; the others wait on.
+        // Clients with a stale answer get it; the others wait on.
         let impatient = inflight.take_stale_waiters(query_id);
         let none = Err(Arc::new(no_answer()));
-        // That may take long: many are answered in bursts. The answer must not wait for it.
+        // That may take long, because many clients are answered in bursts. Upstream's answer must not wait for it.
         let end = async { self.end(asking.await).await };
         tokio::join!(end, responder.deliver_paced(impatient, &none));
     }
 
-    /// Keeps what upstream said, and delivers it to those who wait.
+    /// Caches the outcome and delivers it to the waiters.
     async fn end(&self, said: Result<Answer, Unanswered>) {
         let Self { resolver, query_id } = self;
         let (inflight, responder) = (&resolver.inflight, &resolver.responder);
@@ -235,7 +232,7 @@ impl<O: Observer> ActiveQuery<O> {
         match said {
             Ok(answer) => {
                 let entry = Arc::new(Entry::new(answer, now));
-                // Before those who wait are told: whoever comes after them does not fly again.
+                // Before the waiters are answered: a query that arrives after that must find it.
                 cache.insert(key.clone(), Arc::clone(&entry));
                 let outcome = Ok(entry);
                 let waiters = inflight.complete(query_id, &outcome).unwrap_or_default();
@@ -248,7 +245,7 @@ impl<O: Observer> ActiveQuery<O> {
                     said,
                 });
                 let outcome = Err(Arc::clone(&failure));
-                // A worker's late answer may have ended it: then it did not fail.
+                // A worker's late answer may have ended the query: then it did not fail.
                 let Some(waiters) = inflight.complete(query_id, &outcome) else {
                     return;
                 };
@@ -263,7 +260,7 @@ impl<O: Observer> ActiveQuery<O> {
 }
 
 impl<O: Observer> Drop for ActiveQuery<O> {
-    /// After a panic those who wait hear that nothing comes.
+    /// After a panic the waiters get a failure.
     fn drop(&mut self) {
         let outcome = Err(Arc::new(no_answer()));
         if let Some(waiters) = self.resolver.inflight.complete(&self.query_id, &outcome) {

@@ -30,7 +30,7 @@ const BOUNDS: Intake = Intake {
     additional: false,
 };
 
-/// What becomes of each query.
+/// What happens to each query.
 pub(crate) enum Fate {
     /// The exchange panics.
     Panics,
@@ -38,7 +38,7 @@ pub(crate) enum Fate {
     Fails(ExchangeError),
     /// The upstream never answers.
     Silent,
-    /// It answers then, with this response code and no address.
+    /// It answers at that time, with this response code and no address.
     AnswersAt(Instant, u8),
 }
 
@@ -111,7 +111,7 @@ pub(crate) fn resolver(fate: Fate, timeout: Duration, sockets: Vec<Arc<Socket>>)
 }
 
 impl Resolver {
-    /// Writes its answers.
+    /// Delivers its answers.
     pub(crate) fn responder(&self) -> &Responder {
         &self.responder
     }
@@ -126,7 +126,7 @@ pub(crate) fn entry(ttl: u8) -> Arc<Entry> {
     entry_with(ttl, 1, &[192, 0, 2, 7])
 }
 
-/// An answer of about so many bytes.
+/// An answer of about that many bytes.
 pub(crate) fn entry_of(bytes: usize) -> Arc<Entry> {
     const TEXT: u8 = 16;
     entry_with(60, TEXT, &vec![0; bytes.saturating_sub(100)])
@@ -151,7 +151,7 @@ fn entry_with(ttl: u8, rtype: u8, data: &[u8]) -> Arc<Entry> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flight_that_panics_leaves_nobody_waiting() {
+async fn a_query_that_panics_leaves_no_client_waiting() {
     let resolver = resolver(Fate::Panics, Duration::from_secs(2), Vec::new());
     for _ in 0..2 {
         let start = Instant::now();
@@ -163,7 +163,7 @@ async fn a_flight_that_panics_leaves_nobody_waiting() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_an_old_answer_at_hand_a_task_waits_no_longer_than_1800_milliseconds() {
+async fn with_a_stale_answer_a_task_waits_no_longer_than_1800_milliseconds() {
     // With a short timeout it is 90 % of that, so that the stale answer arrives before the client gives up.
     for (timeout, patience) in [(30_000, 1800), (2000, 1800), (1000, 900), (100, 90)] {
         let resolver = resolver(Fate::Silent, Duration::from_millis(timeout), Vec::new());
@@ -178,7 +178,7 @@ async fn with_an_old_answer_at_hand_a_task_waits_no_longer_than_1800_millisecond
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_an_old_answer_a_task_waits_as_long_as_the_timeout_says() {
+async fn without_a_stale_answer_a_task_waits_for_the_timeout() {
     let resolver = resolver(Fate::Silent, Duration::from_secs(10), Vec::new());
     let start = Instant::now();
     let client = IpAddr::from([127, 0, 0, 1]);
@@ -206,7 +206,7 @@ fn received(client: &UdpSocket) -> Option<(u32, u16)> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_an_old_answer_at_hand_a_datagram_is_answered_after_1800_milliseconds() {
+async fn with_a_stale_answer_a_datagram_is_answered_after_1800_milliseconds() {
     // Milliseconds since a worker made the first attempt; they count, too.
     for ago in [0, 700] {
         let listen = Socket::bind(([127, 0, 0, 1], 0).into(), false).expect("bound");
@@ -261,7 +261,7 @@ async fn with_an_old_answer_at_hand_a_datagram_is_answered_after_1800_millisecon
 }
 
 #[tokio::test(start_paused = true)]
-async fn upstreams_failure_is_remembered_and_our_own_want_of_sockets_is_not() {
+async fn a_failure_of_upstream_is_remembered_and_our_lack_of_sockets_is_not() {
     for (error, is_remembered) in [
         (ExchangeError::Unreachable, true),
         (ExchangeError::Timeout, true),
@@ -280,7 +280,7 @@ async fn upstreams_failure_is_remembered_and_our_own_want_of_sockets_is_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_counts_at_once_although_old_ones_are_still_being_delivered() {
+async fn an_answer_counts_at_once_although_stale_ones_are_still_being_delivered() {
     let resolution = ends_while_old_answers_are_delivered(0).await;
     assert!(
         matches!(resolution, Resolution::Answered(_)),
@@ -289,7 +289,7 @@ async fn an_answer_counts_at_once_although_old_ones_are_still_being_delivered() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_counts_at_once_although_old_answers_are_still_being_delivered() {
+async fn a_failure_counts_at_once_although_stale_answers_are_still_being_delivered() {
     let resolution = ends_while_old_answers_are_delivered(2).await;
     assert!(
         matches!(resolution, Resolution::Failed(_, None)),
@@ -297,8 +297,8 @@ async fn a_failure_counts_at_once_although_old_answers_are_still_being_delivered
     );
 }
 
-/// What a task receives that waits without an old answer, while others get theirs, when upstream answers with
-/// this response code. It must not wait for those.
+/// The outcome for a task that waits without a stale answer, while others get theirs, if upstream answers with this
+/// response code. The task must not wait for the others.
 async fn ends_while_old_answers_are_delivered(rcode: u8) -> Resolution {
     let listen = Socket::bind(([127, 0, 0, 1], 0).into(), false).expect("bound");
     let client = UdpSocket::bind("127.0.0.1:0").expect("bound");

@@ -1,6 +1,6 @@
-//! The pool of upstream servers: which to ask first, when to ask another, when to give up.
+//! The pool of upstream servers: decides which to ask first, when to ask another, and when to give up.
 //!
-//! It does not cache: each call asks. The list of servers can be replaced while it serves.
+//! It does not cache: each call sends a query. The list of servers can be replaced while it serves.
 
 mod bounds;
 pub mod connect;
@@ -8,6 +8,7 @@ mod datagram;
 mod failures;
 pub(super) mod first_attempt;
 mod health;
+mod query;
 mod reply;
 pub mod server;
 mod state;
@@ -40,11 +41,11 @@ use crate::wire::answer::{Answer, Intake, is_cut};
 use crate::wire::ask::Dialect;
 use crate::wire::edns::code;
 
-/// Most times that one query is sent: to each server, and to all together; but each server
-/// is asked once, however many there are, and never again once it has said anything.
+/// Most times that one query is sent: to each server, and to all together. But each server is asked once, however many
+/// there are, and never again after any response.
 const ROUNDS: usize = 3;
 const MOST_TRIES: usize = 6;
-/// Most messages of one try: without EDNS, by TCP, without random letters, each for a reason.
+/// Most messages of one attempt: repeated without EDNS, by TCP, without random letter case, each for a reason.
 const MOST_STEPS: usize = 6;
 
 /// The upstream servers.
@@ -58,7 +59,7 @@ pub struct Pool {
     counters: Arc<Counters>,
 }
 
-/// The servers in force, and how each does.
+/// The current servers and their health.
 #[derive(Default)]
 struct Servers {
     all: Vec<Arc<Server>>,
@@ -72,7 +73,7 @@ impl Servers {
         self.health.get_mut(at)
     }
 
-    /// The servers in the order to ask them; the first one is about to be.
+    /// The servers in the order to ask them. The caller asks the first one.
     fn order(&mut self, now: Instant) -> Vec<Arc<Server>> {
         let order = health::order(&self.health, now);
         for &other in order.iter().skip(1) {
@@ -88,57 +89,57 @@ impl Servers {
 /// Why there is no usable answer.
 #[derive(Debug)]
 pub struct Unanswered {
-    /// INFO-CODE that says so: 22 or 23 (RFC 8914).
+    /// The INFO-CODE: 22 or 23 (RFC 8914).
     pub code: u16,
-    /// An answer with an error's response code, if a server gave one.
+    /// An answer with an error's response code, if a server sent one.
     pub said: Option<Answer>,
-    /// It was for want of a socket of our own, which says nothing of the name.
+    /// The cause was our lack of sockets, which is no sign of a fault of the name.
     pub ours: bool,
 }
 
-/// A try that was made before the pool is asked, and did not end the matter.
+/// An attempt before the pool is asked, which brought no usable answer.
 #[derive(Debug)]
 pub struct PriorAttempt {
-    /// Which server was asked.
+    /// The server that was asked.
     pub server: Arc<Server>,
-    /// When that was: the time for the whole query counts from then.
+    /// When it was asked: the timeout of the whole query starts then.
     pub since: Instant,
-    /// Whether anything came from it.
+    /// Whether it responded.
     pub heard: bool,
-    /// Its answer with an error's response code, if it was that.
+    /// Its answer, if that had an error's response code.
     pub said: Option<Answer>,
-    /// How to ask the same server again, if its reply is a reason to.
+    /// How to ask the same server again, if its response is a reason to.
     pub again: Option<Again>,
 }
 
-/// What came of a query that a worker sent.
+/// The end of a worker's attempt.
 #[derive(Debug)]
 pub(super) struct UpstreamEvent {
-    /// The query.
+    /// The in-flight query.
     pub(super) query_id: QueryId,
-    /// What came of it.
+    /// How it ended.
     pub(super) result: AttemptResult,
 }
 
-/// See [`UpstreamEvent`].
+/// How a worker's attempt ended.
 #[derive(Debug)]
 pub(super) enum AttemptResult {
-    /// The answer.
+    /// With a usable answer.
     Answered(Answer),
-    /// Nothing that is good enough: the pool has to be asked.
+    /// Without one: the pool has to be asked.
     Unfinished(PriorAttempt),
 }
 
 /// The server to ask first.
 #[derive(Clone, Debug)]
 pub(super) struct First {
-    /// Which one it is.
+    /// The server.
     pub(super) server: Arc<Server>,
     /// How long to wait for it alone.
     pub(super) patience: Duration,
 }
 
-/// What servers are asked.
+/// A query to the pool.
 #[derive(Clone, Copy)]
 struct Request<'k> {
     question: &'k Key,
@@ -146,20 +147,19 @@ struct Request<'k> {
     deadline: Instant,
 }
 
-/// What one try ended with.
+/// The end of one attempt.
 struct Try {
-    /// Place of the server in the order of this query.
+    /// The index of the server in the order of this query.
     place: usize,
     took: Duration,
-    /// Whether anything came from it, usable or not.
+    /// Whether it responded, usably or not.
     heard: bool,
-    /// `None` if the replies are no answer.
+    /// `None` if the responses are no answer.
     result: Result<Option<Answer>, ExchangeError>,
 }
 
 impl Pool {
-    /// These servers, asked through `connector`; one query takes at most `timeout`. Workers send
-    /// from `ports`.
+    /// Asks these servers through `connector`; one query takes at most `timeout`. Workers send from `ports`.
     pub fn new(
         servers: Vec<Server>,
         connector: Arc<dyn Connector>,
@@ -181,7 +181,7 @@ impl Pool {
         }
     }
 
-    /// Has later queries leave from new ports: those that workers have open were opened before a change.
+    /// Makes workers send later queries from new ports, because those that are open were opened before a change.
     pub fn renew(&self) {
         self.version.fetch_add(1, Ordering::Release);
     }
@@ -201,8 +201,8 @@ impl Pool {
         &self.ports
     }
 
-    /// Makes these the servers. What is known of those that stay is kept; queries under way end
-    /// with the servers that they began with, and no others are sent to those that are gone.
+    /// Replaces the servers. The health of those that stay is kept. In-flight queries end with the servers that they
+    /// started with; no new ones are sent to servers that were removed.
     pub fn replace(&self, servers: &[(ServerAddress, Dialect)]) {
         let mut held = self.lock();
         let mut next = Servers::default();
@@ -222,8 +222,7 @@ impl Pool {
         self.renew();
     }
 
-    /// The server to ask first; `None` when there is none, or another thread has the record of
-    /// their health: this never waits.
+    /// The server to ask first; `None` if there is none, or another thread holds the lock: this never waits.
     pub(super) fn try_first(&self, now: Instant) -> Option<First> {
         let mut servers = self.servers.try_lock().ok()?;
         let server = servers.order(now).into_iter().next()?;
@@ -231,7 +230,7 @@ impl Pool {
         Some(First { server, patience })
     }
 
-    /// Notes that a server answered, unless another thread is about to note something.
+    /// Records that a server answered, unless another thread holds the lock.
     pub(super) fn try_answered(&self, server: &Arc<Server>, took: Duration) {
         if let Ok(mut servers) = self.servers.try_lock()
             && let Some(health) = servers.health(server)
@@ -240,13 +239,12 @@ impl Pool {
         }
     }
 
-    /// Asks until an answer comes or the time is over. A server that keeps us waiting is not given
-    /// up: the next one is asked beside it, and the first good answer counts. With one server only,
-    /// the query is repeated, for a datagram may be lost. What was `prior` before counts. It is asked for
-    /// `client`, if for one.
+    /// Asks until there is a usable answer or the timeout. If a server is slow, the next one is asked in parallel, and
+    /// the first usable answer counts. With one server only, the query is repeated, because a datagram may be lost. A
+    /// `prior` attempt counts. `client` is the client that it is sent for, if there is one.
     ///
     /// # Errors
-    /// [`Unanswered`] when no server gave an answer with response code NOERROR or NXDOMAIN.
+    /// [`Unanswered`] if no server sent an answer with response code NOERROR or NXDOMAIN.
     pub async fn ask(
         &self,
         question: &Key,
@@ -275,8 +273,8 @@ impl Pool {
         if let Some(prior) = prior {
             failure.said = prior.said;
             let is_it = |server: &Arc<Server>| Arc::ptr_eq(server, &prior.server);
-            // It had its turn: if it is silent all others come before it. One that was removed
-            // meanwhile is asked nothing more.
+            // It had its turn: if it is silent, all others are asked before it. A server that was removed meanwhile
+            // is not asked again.
             if let Some(at) = servers.iter().position(is_it) {
                 if !prior.heard {
                     let silent = servers.remove(at);
@@ -340,7 +338,7 @@ impl Pool {
         self.servers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes a server's record; `None` if the server was removed meanwhile.
+    /// Changes a server's health; `None` if the server was removed meanwhile.
     fn update<T>(&self, server: &Arc<Server>, change: impl FnOnce(&mut Health) -> T) -> Option<T> {
         self.lock().health(server).map(change)
     }
@@ -351,8 +349,7 @@ impl Pool {
         }
     }
 
-    /// One server, asked by UDP, or as `again` says; then in each other way that its replies are a
-    /// reason for.
+    /// Asks one server by UDP, or as `again` says; then in each other way that its responses are a reason for.
     async fn attempt(
         &self,
         place: usize,
@@ -376,7 +373,7 @@ impl Pool {
             client,
             dialect: server.dialect(Instant::now()),
         };
-        // What was changed for a doubt, to be remembered if it helps.
+        // The changes because of a doubtful response, to be remembered if they help.
         let (mut edns_off, mut case_off, mut is_case_doubted) = (None, false, false);
         let mut next = again;
         for _ in 0..MOST_STEPS {
@@ -395,7 +392,7 @@ impl Pool {
             let mut patience = deadline.saturating_duration_since(Instant::now());
             let is_fallback = how.over == Transport::Tcp && is_case_doubted && !case_off;
             if is_fallback {
-                // TCP may be filtered silently: there must be time left to ask without it.
+                // A firewall may drop TCP silently: there must be time left to ask without it.
                 patience /= 2;
             }
             let sent = Instant::now();
@@ -431,7 +428,7 @@ impl Pool {
                 is_cut: is_cut(&reply.bytes),
                 at: Instant::now(),
             };
-            match self.judge_reply(server, how, received, question, &self.counters) {
+            match self.evaluate(server, how, received, question, &self.counters) {
                 Verdict::Answer(answer) => {
                     if is_usable(&answer) {
                         let now = Instant::now();
@@ -452,7 +449,7 @@ impl Pool {
         done
     }
 
-    /// The answer, if it is one to give; else what is learned from its absence.
+    /// The answer, if it is usable; otherwise records the failure.
     fn judge(
         &self,
         done: Try,
@@ -460,13 +457,13 @@ impl Pool {
         charged: &mut [bool],
         failure: &mut Unanswered,
     ) -> Option<Answer> {
-        // A server that says anything is up: strangers write the zones that it reads to us.
+        // A server that responds is up, whatever the response: it comes from zones that others write.
         if done.heard {
             self.update(server, |health| health.answered(done.took));
         } else if !matches!(done.result, Err(ExchangeError::Busy)) {
             self.charge(server, done.place, charged);
         }
-        // A server that could not be asked might have answered, whatever the others said.
+        // A server that could not be asked might have answered, whatever the others' answers are.
         failure.ours |= matches!(done.result, Err(ExchangeError::Busy));
         match done.result {
             Ok(Some(answer)) if is_usable(&answer) => return Some(answer),

@@ -1,4 +1,4 @@
-//! What to do about the reply to a query: take its answer, or ask the same server in another way.
+//! Evaluates the response to a query: use its answer, or ask the same server in another way.
 
 use tokio::time::Instant;
 
@@ -13,12 +13,12 @@ use crate::wire::ask::{EdnsSupport, Fit, edns_support, has_broken_opt};
 use crate::wire::name::Name;
 use crate::wire::{Rcode, class};
 
-/// How to ask a server again after its reply to one query.
+/// How to ask a server again after its response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Again {
-    /// By TCP, as the answer was cut.
+    /// By TCP, because the answer was truncated.
     Tcp,
-    /// By TCP, as the answer came in other letters; if TCP fails, without random letters.
+    /// By TCP, because the answer has another letter case; if TCP fails, without random letter case.
     OtherCase,
     /// Without EDNS, which it refuses.
     WithoutEdns {
@@ -31,19 +31,19 @@ pub enum Again {
 pub(in crate::serve) struct Received<'m> {
     pub(in crate::serve) bytes: &'m [u8],
     pub(in crate::serve) fit: Fit,
-    /// It has TC set, or came by UDP and was longer than the query announced.
+    /// It has TC set, or it is a datagram that is longer than the query announced.
     pub(in crate::serve) is_cut: bool,
     pub(in crate::serve) at: Instant,
 }
 
-/// What a reply comes to.
+/// The evaluation of a response.
 #[derive(Debug)]
 pub(in crate::serve) enum Verdict {
-    /// An answer, with whatever response code.
+    /// An answer, with any response code.
     Answer(Answer),
-    /// Nothing to use yet.
+    /// No usable answer yet.
     Again(Again),
-    /// No answer: bytes that can't be read, or a referral.
+    /// Bytes that can't be read, or a referral.
     Garbage,
 }
 
@@ -52,7 +52,7 @@ fn rcode(message: &[u8]) -> u16 {
     message.get(3).map_or(0, |byte| u16::from(byte & 0x0F))
 }
 
-/// Whether an answer's response code is one to give at once.
+/// Whether an answer's response code makes it usable without asking another server.
 pub(in crate::serve) fn is_usable(answer: &Answer) -> bool {
     const NOERROR: u16 = Rcode::NoError as u16;
     const NXDOMAIN: u16 = Rcode::NxDomain as u16;
@@ -60,8 +60,8 @@ pub(in crate::serve) fn is_usable(answer: &Answer) -> bool {
 }
 
 impl Pool {
-    /// Judges the reply to a query. Notes what it shows of `server`'s extensions.
-    pub(in crate::serve) fn judge_reply(
+    /// Evaluates the response to a query. Records what it shows about `server`'s extensions.
+    pub(in crate::serve) fn evaluate(
         &self,
         server: &Server,
         how: How,
@@ -88,7 +88,7 @@ impl Pool {
             Fit::Answer if is_random => server.case_works(),
             Fit::Answer | Fit::Foreign => {}
         }
-        // Before its records are read: a cut answer may end in the middle of one.
+        // Before its records are read: a truncated answer may end in the middle of one.
         if how.over == Transport::Udp && received.is_cut {
             return Verdict::Again(Again::Tcp);
         }
@@ -122,7 +122,7 @@ impl Pool {
                     server.edns_works(at);
                     return Verdict::Answer(answer);
                 }
-                // Within that time it may be the word of another server, passed on.
+                // Within that time it may be passed on from another server.
                 EdnsSupport::Refused => !server.is_edns_proven(at),
                 EdnsSupport::Doubtful if server.doubt_edns(question.name(), at) => false,
                 EdnsSupport::Doubtful => return Verdict::Answer(answer),
@@ -132,8 +132,7 @@ impl Pool {
         Verdict::Answer(answer)
     }
 
-    /// The answer in the bytes. By TCP nothing need be cut: such an answer is not whole, and not to
-    /// be kept.
+    /// Reads an answer. One that is truncated even by TCP is incomplete and must not be kept.
     fn read(&self, bytes: &[u8], question: &Key) -> Result<Answer, AnswerError> {
         let malformed = AnswerError::Malformed;
         let (name, _) = Name::read(question.name(), 0).map_err(|_| malformed)?;

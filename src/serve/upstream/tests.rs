@@ -98,7 +98,7 @@ impl Connector for Script {
             Does::CutsOnly => (Err(ExchangeError::Unreachable), 1),
             Does::CutsWithin if over == Transport::Udp => {
                 let mut wire = answer(0, 0x0200);
-                // An answer is announced, and its first octets are there.
+                // An answer is announced, and its first bytes are there.
                 wire[7] = 1;
                 wire.extend_from_slice(&[0xC0, 0x0C, 0, 1, 0]);
                 (Ok(wire), 1)
@@ -253,7 +253,7 @@ async fn one_question_is_one_failure_however_often_it_is_repeated() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_network_that_leads_nowhere_is_told_as_such_and_at_once() {
+async fn an_unreachable_network_is_reported_as_such_and_at_once() {
     let (pool, _) = pool(&[Does::Away]);
     let (answer, took) = timed(&pool).await;
     assert_eq!(answer, Err((code::NETWORK_ERROR, None)));
@@ -288,7 +288,7 @@ async fn an_answer_that_is_cut_by_tcp_too_is_none() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_owns_a_zone_cant_make_a_server_count_as_down() {
+async fn the_owner_of_a_zone_cant_make_a_server_count_as_down() {
     for does in [Does::Garbles, Does::CutsAll, Does::CutsOnly] {
         let (pool, _) = pool(&[does]);
         for _ in 0..8 {

@@ -1,9 +1,7 @@
-//! A worker's own queries to upstream: their sockets, and which of them are still open.
+//! A worker's queries to upstream. Makes only the first attempt; retries go to the resolver.
 //!
-//! It makes the first try only; what is not answered well and at once is left to the async side. A
-//! query costs no task and no socket of its own: several ports are open at a time, each query
-//! leaves from one of them at random, and a port serves a handful of queries, then there is another
-//! (RFC 5452, section 9.2).
+//! A query costs neither a task nor a socket: several ports are open at a time, each query leaves from a random one of
+//! them, and a port is replaced after a few queries (RFC 5452, section 9.2).
 
 mod listen;
 
@@ -17,6 +15,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::time::Instant;
 
 use self::listen::listen;
+use super::query::SentQuery;
 use super::server::Server;
 use super::{AttemptResult, First, Pool, PriorAttempt, UpstreamEvent};
 use crate::serve::inflight::QueryId;
@@ -24,32 +23,28 @@ use crate::stats::{Count, Counters};
 use crate::sys::udp::{Inbox, Outbox, Socket};
 use crate::sys::wait::WaitSet;
 use crate::wire::UDP_PAYLOAD;
-use crate::wire::ask::{self, Dialect, RANDOM};
+use crate::wire::ask::RANDOM;
 
-/// Queries that leave from one port.
+/// Queries that are sent from one port.
 const PER_PORT: usize = 32;
-/// How long new queries leave from one port.
+/// How long new queries are sent from one port.
 const PORT_AGE: Duration = Duration::from_secs(1);
-/// Ports that queries leave from at one time. More of them make smaller batches: with 16 a query of a
-/// flood costs 0.7 µs more than with one port, with 8 some 0.5 µs, of 13; with 4 no difference was measured.
+/// Ports that are in use for sending at one time. More of them make smaller batches: with 16 a query of a flood costs
+/// 0.7 µs more than with one port, with 8 some 0.5 µs, of 13; with 4 no difference was measured.
 const AT_ONCE: usize = 4;
-/// Queries of one port that wait to be sent together.
+/// Queries of one port that are sent together.
 const TOGETHER: usize = 16;
 /// Longest query.
 const QUERY: usize = 282;
-/// Longest answer that is taken, and some bytes that keep slots from falling onto each other in a
-/// processor's cache.
+/// Longest answer that is received, and some bytes that keep slots from mapping to the same lines of a processor's cache.
 const SLOT: usize = UDP_PAYLOAD as usize + 48;
 
-/// A query that is open.
+/// A query that waits for its response.
 struct OpenQuery {
     query_id: QueryId,
-    /// The question section as it was sent, letter case and all.
-    question: Box<[u8]>,
-    dialect: Dialect,
-    id: u16,
+    query: SentQuery,
     at: Instant,
-    /// Others ask it again by now; its answer still counts.
+    /// The resolver repeats it by now; its answer still counts.
     handed_over: bool,
 }
 
@@ -57,11 +52,11 @@ struct OpenQuery {
 struct Port {
     socket: Socket,
     to: First,
-    /// The pool's before that was drawn.
+    /// The pool's version when its server was chosen.
     version: u64,
     opened: Instant,
     asked: usize,
-    /// Those that are open.
+    /// The queries that wait for a response.
     sent: Vec<OpenQuery>,
 }
 
@@ -71,42 +66,41 @@ impl Port {
     }
 }
 
-/// One of the ports that queries leave from, with those that are not sent yet.
+/// A port in use for sending, with its queries that are not sent yet.
 struct ActivePort {
-    /// The port's place.
+    /// The index of the port.
     place: Option<usize>,
     outbox: Outbox,
     /// IDs of the queries in the outbox.
     drafts: Vec<u16>,
 }
 
-/// When something is over.
+/// A timeout.
 struct Due {
     at: Instant,
     port: usize,
-    /// The port's number: another one may have its place by then.
+    /// The port's number: another one may have its index by then.
     number: u64,
     id: u16,
 }
 
-/// A worker's queries to upstream.
+/// The state of a worker's queries to upstream.
 pub(in crate::serve) struct FirstAttempt {
     pool: Arc<Pool>,
     counters: Arc<Counters>,
-    /// Ports by their place, with their number.
+    /// The ports by index, each with its number.
     ports: Vec<Option<(u64, Port)>>,
     most: usize,
     free: Vec<usize>,
     opened: u64,
     active: Box<[ActivePort]>,
-    /// Queries that are open, of all ports.
+    /// Open queries of all ports.
     open: usize,
-    /// Queries in the active' outboxes.
+    /// Queries in the outboxes of `active`.
     drafted: usize,
     unsent: Vec<QueryId>,
     inbox: Inbox,
-    /// When to stop waiting for a first answer, and when to close a port whatever comes; both in
-    /// order, nearly.
+    /// When to stop waiting for a response, and when to close a port in any case; both nearly in order.
     patience: VecDeque<Due>,
     closing: VecDeque<Due>,
     random: StdRng,
@@ -115,7 +109,7 @@ pub(in crate::serve) struct FirstAttempt {
 }
 
 impl FirstAttempt {
-    /// Asks `pool`'s servers by at most `most` ports, which have tokens from `base` on.
+    /// Asks `pool`'s servers from at most `most` ports, whose tokens start at `base`.
     pub(in crate::serve) fn new(
         pool: Arc<Pool>,
         counters: Arc<Counters>,
@@ -152,12 +146,12 @@ impl FirstAttempt {
         self.open == 0
     }
 
-    /// The port that has this token, if it is one's.
+    /// The port with this token; `None` if it is not the token of a port.
     pub(in crate::serve) fn port(&self, token: u64) -> Option<usize> {
         usize::try_from(token.checked_sub(self.base)?).ok()
     }
 
-    /// When [`expire`](Self::expire) has something to do.
+    /// When [`expire`](Self::expire) is due.
     pub(in crate::serve) fn next_due(&self) -> Option<Instant> {
         let first = |dues: &VecDeque<Due>| dues.front().map(|due| due.at);
         match (first(&self.patience), first(&self.closing)) {
@@ -166,8 +160,8 @@ impl FirstAttempt {
         }
     }
 
-    /// Asks upstream; the query leaves with the next [`flush`](Self::flush). False when there is no
-    /// port or server to ask by: nothing was done.
+    /// Writes a query, which is sent by the next [`flush`](Self::flush). False, without an effect, if there is no port
+    /// or server.
     pub(in crate::serve) fn ask(
         &mut self,
         query_id: &QueryId,
@@ -185,16 +179,15 @@ impl FirstAttempt {
         loop {
             self.random.fill(&mut random);
             let id = u16::from_be_bytes([random[0], random[1]]);
-            if port.sent.iter().all(|sent| sent.id != id) {
+            if port.sent.iter().all(|sent| sent.query.id != id) {
                 break;
             }
         }
         let dialect = port.to.server.dialect(now);
         let ActivePort { outbox, drafts, .. } = &mut self.active[slot];
         let draft = outbox.draft();
-        ask::write(&query_id.key.question(), dialect, &random, draft);
-        let id = u16::from_be_bytes([random[0], random[1]]);
-        let question = ask::question_of(draft).into();
+        let query = SentQuery::write(&query_id.key, dialect, &random, draft);
+        let id = query.id;
         outbox.push(None);
         drafts.push(id);
         self.drafted += 1;
@@ -202,9 +195,7 @@ impl FirstAttempt {
         self.open += 1;
         port.sent.push(OpenQuery {
             query_id: query_id.clone(),
-            question,
-            dialect,
-            id,
+            query,
             at: now,
             handed_over: false,
         });
@@ -220,8 +211,7 @@ impl FirstAttempt {
         true
     }
 
-    /// A random slot and the place of its port; where no port can be opened for it, any slot that
-    /// still has one.
+    /// A random slot of `active` and the index of its port; if no port can be opened for it, any slot that has one.
     fn usable_port(&mut self, now: Instant, waits: &mut WaitSet) -> Option<(usize, usize)> {
         let drawn = self.random.random_range(0..self.active.len());
         if let Some(place) = self.usable_place(drawn, now) {
@@ -286,7 +276,7 @@ impl FirstAttempt {
         Some(place)
     }
 
-    /// Sends what was asked. What our own system did not take is [`unsent`](Self::unsent).
+    /// Sends the queries. Those that the system refused are [`unsent`](Self::unsent).
     pub(in crate::serve) fn flush(&mut self) {
         if self.drafted > 0 {
             (0..self.active.len()).for_each(|slot| self.flush_slot(slot));
@@ -310,9 +300,11 @@ impl FirstAttempt {
         let sent = drafts.len() - failed;
         self.counters.add(Count::UpstreamQueries, sent as u64);
         if failed > 0 {
-            // The system does not say which; one that is asked twice does no harm.
+            // The system does not report which; a query that is sent twice does no harm.
             let open = port.sent.len();
-            let unsent = port.sent.extract_if(.., |sent| drafts.contains(&sent.id));
+            let unsent = port
+                .sent
+                .extract_if(.., |sent| drafts.contains(&sent.query.id));
             self.unsent.extend(unsent.map(|sent| sent.query_id));
             self.open -= open - port.sent.len();
         }
@@ -320,12 +312,12 @@ impl FirstAttempt {
         drafts.clear();
     }
 
-    /// The queries that could not be sent since this was asked last: that says nothing of the server.
+    /// Returns the next query that could not be sent, which is no sign of a fault of the server.
     pub(in crate::serve) fn unsent(&mut self) -> Option<QueryId> {
         self.unsent.pop()
     }
 
-    /// Takes what has come to a port, and tells it.
+    /// Receives from a port and adds to `events`.
     pub(in crate::serve) fn receive(
         &mut self,
         place: usize,
@@ -346,7 +338,7 @@ impl FirstAttempt {
                 self.open -= before - port.sent.len();
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-            // ICMP says that nobody is there.
+            // ICMP reports that the port is closed.
             Err(_) => {
                 let server = &port.to.server;
                 self.open -= port.sent.len();
@@ -359,7 +351,7 @@ impl FirstAttempt {
         }
     }
 
-    /// Tells what was not answered in time, and closes ports that nothing is expected of any more.
+    /// Adds the queries that were not answered in time to `events`, and closes ports that are done.
     pub(in crate::serve) fn expire(
         &mut self,
         now: Instant,
@@ -373,7 +365,7 @@ impl FirstAttempt {
             let Some(Some((number, port))) = self.ports.get_mut(due.port) else {
                 continue;
             };
-            let open = port.sent.iter_mut().find(|sent| sent.id == due.id);
+            let open = port.sent.iter_mut().find(|sent| sent.query.id == due.id);
             if *number == due.number
                 && let Some(sent) = open
                 && !sent.handed_over
@@ -397,7 +389,7 @@ impl FirstAttempt {
         }
     }
 
-    /// The questions that are open, for others to ask.
+    /// Removes the open queries and returns them, for the resolver.
     pub(in crate::serve) fn drain(&mut self) -> Vec<QueryId> {
         let ports = self.ports.drain(..).flatten();
         let sent = ports.flat_map(|(_, port)| port.sent);
@@ -413,7 +405,7 @@ impl FirstAttempt {
         }
     }
 
-    /// The slot whose port it is.
+    /// The slot of `active` that has a port.
     fn slot_of(&self, place: usize) -> Option<usize> {
         self.active
             .iter()
@@ -433,7 +425,7 @@ impl FirstAttempt {
     }
 }
 
-/// A query that was not answered.
+/// The event of a query that was not answered.
 fn unanswered(query_id: QueryId, server: &Arc<Server>, since: Instant) -> UpstreamEvent {
     let prior = PriorAttempt {
         server: Arc::clone(server),

@@ -14,12 +14,13 @@ use crate::serve::upstream::Again;
 use crate::serve::upstream::connect::Network;
 use crate::sys::udp::Ports;
 use crate::wire::answer::Intake;
+use crate::wire::ask::{self, Dialect};
 use crate::wire::query::Query;
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 const BASE: u64 = 7;
 
-/// A worker's asker, and the upstream that it asks.
+/// A first attempt, and the upstream that it asks.
 struct Fixture {
     first_attempt: FirstAttempt,
     waits: WaitSet,
@@ -72,7 +73,7 @@ impl Fixture {
         }
     }
 
-    /// Asks for the name `n<number>`; whether it could.
+    /// Asks for the name `n<number>`. False if that was not possible.
     fn ask(&mut self, number: usize) -> bool {
         let mut packet = b"\0\x01\x01\0\0\x01\0\0\0\0\0\0".to_vec();
         let label = format!("n{number}");
@@ -91,7 +92,7 @@ impl Fixture {
         self.first_attempt.ask(&query_id, self.now, &mut self.waits)
     }
 
-    /// The next query that came to upstream, and from which port.
+    /// The next query that upstream received, and its source port.
     fn next(&self) -> (Vec<u8>, SocketAddr) {
         let mut buffer = [0; 512];
         let (len, peer) = self.upstream.recv_from(&mut buffer).expect("a query");
@@ -102,7 +103,7 @@ impl Fixture {
         self.upstream.send_to(message, peer).expect("sent");
     }
 
-    /// Waits until something comes to ports, and takes it.
+    /// Waits until ports can be read, and receives from them.
     fn receive(&mut self) -> Vec<UpstreamEvent> {
         let mut ports = Vec::new();
         let first_attempt = &self.first_attempt;

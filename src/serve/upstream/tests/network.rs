@@ -117,7 +117,7 @@ async fn an_answer_longer_than_512_bytes_to_a_query_without_edns_counts_as_cut()
 }
 
 #[tokio::test]
-async fn a_port_where_nobody_listens_is_told_at_once() {
+async fn a_closed_port_is_reported_at_once() {
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
     let address = socket.local_addr().expect("bound");
     drop(socket);

@@ -49,7 +49,7 @@ fn a_silent_query_is_reported_once_and_its_late_answer_still_counts() {
     fixture.send(&answer(query), *peer);
     let heard = fixture.receive();
     assert!(matches!(heard[0].result, AttemptResult::Answered(_)));
-    // A late failure is no news to those who ask again by now.
+    // A late failure does not matter to the resolver, which repeats the query by now.
     let (query, peer) = &queries[1];
     let mut failed = answer(query);
     failed[3] |= 2;
@@ -62,7 +62,7 @@ fn a_silent_query_is_reported_once_and_its_late_answer_still_counts() {
 }
 
 #[test]
-fn all_that_is_open_is_left_to_others_at_the_end() {
+fn open_queries_are_drained_at_the_end() {
     let mut fixture = Fixture::new(64);
     for number in 0..10 {
         assert!(fixture.ask(number));
@@ -201,7 +201,7 @@ fn queries_that_the_system_does_not_take_are_given_back_and_others_stay_open() {
         (fixture.first_attempt.open, fixture.first_attempt.drafted),
         (1, 0)
     );
-    // Who asks them instead need not be events that they got no answer here.
+    // The resolver, which asks instead, needs no event for them.
     fixture.now += TIMEOUT / 2;
     assert_eq!(fixture.expire().len(), 1, "the one that was sent");
     fixture.send(&answer(&query), peer);
