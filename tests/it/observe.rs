@@ -440,7 +440,8 @@ fn a_new_transport_needs_the_dispatcher_only_and_its_queries_are_observed() {
             assert_eq!(answer.map(|answer| answer[3] & 0x0F), rcode);
         }
         // The client goes away while its query waits.
-        let left = memory.exchange(&bytes(&numbered(4, "silent.example")));
+        let packet = bytes(&numbered(4, "silent.example"));
+        let left = memory.exchange(&packet);
         let left = tokio::time::timeout(Duration::from_millis(10), left).await;
         assert!(left.is_err());
     });
