@@ -273,8 +273,11 @@ fn bytes(message: &Message) -> Vec<u8> {
     message.to_vec().expect("a message")
 }
 
-/// Messages that are answered, or dropped, without upstream: their ends.
-fn strange() -> [(u16, Vec<u8>, Option<Count>, Option<u8>); 4] {
+/// A message with its ID, and how it ends: its outcome and the response code of its answer.
+type Strange = (u16, Vec<u8>, Option<Count>, Option<u8>);
+
+/// Messages that are answered, or dropped, without upstream.
+fn strange() -> [Strange; 4] {
     let mut two_questions = bytes(&numbered(12, "a.example"));
     two_questions[5] = 2;
     let mut response = bytes(&numbered(13, "a.example"));
