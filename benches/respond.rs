@@ -1,9 +1,8 @@
-//! Owns the measure of one packet's road, from octets to octets: blocked, cached, local, passed.
-//! Refuses sockets; what they cost is the kernel's.
+//! Measures how long one packet takes without sockets: blocked, cached, local, passed.
 //!
 //! ```text
 //! cargo bench --bench respond
-//! TAPIS_NAMES=names.txt cargo bench --bench respond        # names of a file, one a line
+//! TAPIS_NAMES=names.txt cargo bench --bench respond        # names of a file, one per line
 //! ```
 //! The list has 100,000 names. `passed` ends where upstream would be asked.
 
@@ -90,7 +89,7 @@ fn parsed(names: Vec<String>) -> Vec<Name> {
     names.filter_map(Result::ok).collect()
 }
 
-/// Names that no rule speaks of.
+/// Names that no rule matches.
 fn unlisted(snapshot: &Snapshot, seed: u64) -> Vec<Name> {
     use tapis::policy::snapshot::Decision::Pass;
     let mut names = parsed(names::made(seed, ASKED));

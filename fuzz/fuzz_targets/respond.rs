@@ -1,5 +1,4 @@
-//! Owns the fuzzing of the packet's road: mutated queries in, and upstream's octets behind them.
-//! Refuses sockets and clocks, as the road itself does.
+//! Fuzzes how a query is answered: mutated queries, and arbitrary bytes as upstream's answers.
 //!
 //! `cargo +nightly fuzz run respond`
 #![no_main]
@@ -19,7 +18,7 @@ use tapis::serve::respond::{Ending, Resolution, Step, conclude, respond};
 use tapis::wire::query::Query;
 use tapis::wire::{HEADER, flag};
 
-/// One client's packet, and what upstream would say to it.
+/// One client's packet, and upstream's response to it.
 #[derive(Arbitrary, Debug)]
 struct Input<'a> {
     asked: u8,
@@ -35,7 +34,7 @@ struct Input<'a> {
     records: &'a [u8],
 }
 
-/// Octets of the packet that are replaced by others.
+/// Bytes of the packet that are replaced by others.
 #[derive(Arbitrary, Debug)]
 struct Edit<'a> {
     at: u16,

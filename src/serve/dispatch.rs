@@ -29,10 +29,10 @@ pub(super) struct Message<'m> {
 }
 
 /// A message of a batch.
+#[derive(Clone, Copy)]
 pub(super) struct Received<'p, H> {
     /// How the transport finds the message again.
     pub(super) handle: H,
-    pub(super) client: Client,
     pub(super) packet: &'p [u8],
     /// The message was longer than `packet`.
     pub(super) is_cut: bool,
@@ -59,6 +59,9 @@ pub(super) trait Exchange {
 
 /// An exchange of a thread that must not wait for a lock.
 pub(super) trait BatchExchange: Exchange {
+    /// The sender of a message.
+    fn client(&self, handle: Self::Handle) -> Client;
+
     /// Passes a message to a thread that may wait: another one writes to the cache where its answer would be.
     fn hand_over(&mut self, handle: Self::Handle);
 }
@@ -99,17 +102,18 @@ impl<'d, O: Observer> Dispatcher<'d, O> {
     ) {
         let mut asked: ArrayVec<(Received<'p, E::Handle>, Asked<'p>), BATCH> = ArrayVec::new();
         for message in messages {
-            let Received { client, packet, .. } = &message;
+            let Received { handle, packet, .. } = message;
+            let client = exchange.client(handle);
             let out = exchange.draft();
             let read = match message.is_cut {
-                true => Err(respond::oversized(client, packet, self.snapshot, out)),
-                false => respond::read(client, packet, self.snapshot, out),
+                true => Err(respond::oversized(&client, packet, self.snapshot, out)),
+                false => respond::read(&client, packet, self.snapshot, out),
             };
             match read {
                 Ok(query) => asked.push((message, query)),
                 Err(ending) => {
-                    let step = ending.into();
-                    self.act(step, self.message(&message), None, message.handle, exchange);
+                    let message = self.message(&client, packet);
+                    self.act(ending.into(), message, None, handle, exchange);
                 }
             }
         }
@@ -125,7 +129,8 @@ impl<'d, O: Observer> Dispatcher<'d, O> {
         for location in &locations {
             worker_cache.prefetch_bytes(*location);
         }
-        for (((message, asked), found), location) in asked.iter().zip(found).zip(locations) {
+        for (((received, asked), found), location) in asked.iter().zip(found).zip(locations) {
+            let Received { handle, packet, .. } = *received;
             let decision = self.snapshot.judge(found);
             let step = respond::try_answer(
                 self.now,
@@ -136,12 +141,13 @@ impl<'d, O: Observer> Dispatcher<'d, O> {
                 (worker_cache, location),
                 exchange.draft(),
             );
-            let query = Some(&asked.query);
             match step {
                 Some(step) => {
-                    self.act(step, self.message(message), query, message.handle, exchange);
+                    let client = exchange.client(handle);
+                    let message = self.message(&client, packet);
+                    self.act(step, message, Some(&asked.query), handle, exchange);
                 }
-                None => exchange.hand_over(message.handle),
+                None => exchange.hand_over(handle),
             }
         }
     }
@@ -154,7 +160,7 @@ impl<'d, O: Observer> Dispatcher<'d, O> {
         exchange: &mut E,
     ) {
         let out = exchange.draft();
-        let asked = match respond::read(message.client, message.packet, self.snapshot, out) {
+        let asked = match respond::read_one(message.client, message.packet, self.snapshot, out) {
             Ok(asked) => asked,
             Err(ending) => return self.act(ending.into(), message, None, handle, exchange),
         };
@@ -170,7 +176,7 @@ impl<'d, O: Observer> Dispatcher<'d, O> {
         resolution: &Resolution,
         out: &mut Vec<u8>,
     ) -> bool {
-        let read = respond::read(message.client, message.packet, self.snapshot, out);
+        let read = respond::read_one(message.client, message.packet, self.snapshot, out);
         let (ending, query) = match &read {
             Ok(asked) => {
                 let decision = self.snapshot.decide(&asked.query.name);
@@ -258,10 +264,11 @@ impl<'d, O: Observer> Dispatcher<'d, O> {
         });
     }
 
-    fn message<'m, H>(&self, received: &'m Received<'_, H>) -> Message<'m> {
+    /// A message that was received at this dispatcher's time.
+    fn message<'m>(&self, client: &'m Client, packet: &'m [u8]) -> Message<'m> {
         Message {
-            client: &received.client,
-            packet: received.packet,
+            client,
+            packet,
             received: self.instant,
         }
     }

@@ -108,7 +108,7 @@ pub fn respond(
     cache: &Cache,
     out: &mut Vec<u8>,
 ) -> Step {
-    match read(client, packet, snapshot, out) {
+    match read_one(client, packet, snapshot, out) {
         Ok(asked) => {
             let decision = snapshot.decide(&asked.query.name);
             answer(now, &asked, &decision, snapshot, cache, out)
@@ -127,7 +127,7 @@ pub fn conclude(
     resolution: &Resolution,
     out: &mut Vec<u8>,
 ) -> Ending {
-    match read(client, packet, snapshot, out) {
+    match read_one(client, packet, snapshot, out) {
         Ok(asked) => {
             let decision = snapshot.decide(&asked.query.name);
             conclude_read(now, &asked, &decision, snapshot, resolution, out)
@@ -141,7 +141,7 @@ pub fn conclude(
 /// # Errors
 /// The end of a query that needs no policy; `out` holds its answer, if there is one.
 #[inline(always)]
-pub fn read<'p>(
+pub(super) fn read<'p>(
     client: &Client,
     packet: &'p [u8],
     snapshot: &Snapshot,
@@ -174,6 +174,17 @@ pub fn read<'p>(
         return Err(Ending::Reply(count.into()));
     }
     Ok(Asked { query, limit })
+}
+
+/// The same, not inlined into its callers: they handle one message at a time, and the code of the batches stays small.
+#[inline(never)]
+pub(super) fn read_one<'p>(
+    client: &Client,
+    packet: &'p [u8],
+    snapshot: &Snapshot,
+    out: &mut Vec<u8>,
+) -> Result<Asked<'p>, Ending> {
+    read(client, packet, snapshot, out)
 }
 
 /// Answers a packet that was too long to be received whole.

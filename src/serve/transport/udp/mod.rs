@@ -187,12 +187,11 @@ impl<O: Observer> Loop<'_, O> {
         let inbox = &*inbox;
         let messages = (0..inbox.len()).filter_map(|slot| {
             let route = inbox.route(slot);
-            let client = Client::of_datagram(&route);
             let packet = inbox.packet(slot);
-            if client.port == 0 {
+            if route.peer.port() == 0 {
                 // Nothing can be sent there, and trying to would hold up the others.
                 let message = Message {
-                    client: &client,
+                    client: &Client::of_datagram(&route),
                     packet,
                     received,
                 };
@@ -201,7 +200,6 @@ impl<O: Observer> Loop<'_, O> {
             }
             Some(Received {
                 handle: Handle { slot, route },
-                client,
                 packet,
                 is_cut: inbox.is_cut(slot),
             })
@@ -269,6 +267,11 @@ impl<O: Observer> Exchange for Datagrams<'_, '_, O> {
 }
 
 impl<O: Observer> BatchExchange for Datagrams<'_, '_, O> {
+    #[inline]
+    fn client(&self, Handle { route, .. }: Handle) -> Client {
+        Client::of_datagram(&route)
+    }
+
     fn hand_over(&mut self, handle: Handle) {
         let datagram = self.keep(handle, None);
         self.waiting.hand_over_packet(datagram);
