@@ -241,7 +241,7 @@ async fn with_a_stale_answer_a_datagram_is_answered_after_1800_milliseconds() {
                 Dialect::FULL,
             )),
             since,
-            heard: false,
+            responded: false,
             said: None,
             again: None,
         };

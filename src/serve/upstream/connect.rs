@@ -58,12 +58,12 @@ pub enum ExchangeError {
 
 /// Sends queries. Tests implement it by a script.
 pub trait Connector: Send + Sync + 'static {
-    /// Sends `question` to `server` and returns its reply. Gives up after `patience`.
+    /// Sends a query for `key` to `server` and returns its reply. Gives up after `patience`.
     fn exchange(
         &self,
         server: &Arc<Server>,
         how: How,
-        question: &Key,
+        key: &Key,
         patience: Duration,
     ) -> BoxFuture<'static, Result<Reply, ExchangeError>>;
 
@@ -99,12 +99,12 @@ impl Connector for Network {
         &self,
         server: &Arc<Server>,
         how: How,
-        question: &Key,
+        key: &Key,
         patience: Duration,
     ) -> BoxFuture<'static, Result<Reply, ExchangeError>> {
         let mut dialect = how.dialect;
         dialect.random_case &= how.over == Transport::Udp;
-        let query = OutgoingQuery::new(question, dialect);
+        let query = OutgoingQuery::new(key, dialect);
         let (server, counters) = (Arc::clone(server), Arc::clone(&self.counters));
         let deadline = Instant::now() + patience;
         let (places, ports) = (Arc::clone(&self.places), Arc::clone(&self.ports));

@@ -105,7 +105,7 @@ pub struct PriorAttempt {
     /// When it was asked: the timeout of the whole query starts then.
     pub since: Instant,
     /// Whether it responded.
-    pub heard: bool,
+    pub responded: bool,
     /// Its answer, if that had an error's response code.
     pub said: Option<Answer>,
     /// How to ask the same server again, if its response is a reason to.
@@ -142,7 +142,7 @@ pub(super) struct First {
 /// A query to the pool.
 #[derive(Clone, Copy)]
 struct Request<'k> {
-    question: &'k Key,
+    key: &'k Key,
     client: Option<usize>,
     deadline: Instant,
 }
@@ -153,7 +153,7 @@ struct Try {
     place: usize,
     took: Duration,
     /// Whether it responded, usably or not.
-    heard: bool,
+    responded: bool,
     /// `None` if the responses are no answer.
     result: Result<Option<Answer>, ExchangeError>,
 }
@@ -247,7 +247,7 @@ impl Pool {
     /// [`Unanswered`] if no server sent an answer with response code NOERROR or NXDOMAIN.
     pub async fn ask(
         &self,
-        question: &Key,
+        key: &Key,
         client: Option<usize>,
         prior: Option<PriorAttempt>,
     ) -> Result<Answer, Unanswered> {
@@ -262,7 +262,7 @@ impl Pool {
         let count = (servers.len() * ROUNDS).min(MOST_TRIES.max(servers.len()));
         let share = timeout / count.max(1) as u32;
         let request = Request {
-            question,
+            key,
             client,
             deadline,
         };
@@ -276,20 +276,24 @@ impl Pool {
             // It had its turn: if it is silent, all others are asked before it. A server that was removed meanwhile
             // is not asked again.
             if let Some(at) = servers.iter().position(is_it) {
-                if !prior.heard {
+                if !prior.responded {
                     let silent = servers.remove(at);
                     self.update(&silent, |health| health.failed(Instant::now()));
                     servers.push(silent);
                 }
-                let place = if prior.heard { at } else { servers.len() - 1 };
-                begun = Some((place, prior.heard, prior.again));
+                let place = if prior.responded {
+                    at
+                } else {
+                    servers.len() - 1
+                };
+                begun = Some((place, prior.responded, prior.again));
             }
         }
-        let mut heard = vec![false; servers.len()];
+        let mut responded = vec![false; servers.len()];
         // One query is one failure, however often it was repeated.
-        let mut charged = heard.clone();
-        if let Some((place, was_heard, again)) = begun {
-            heard[place] = was_heard;
+        let mut charged = responded.clone();
+        if let Some((place, has_responded, again)) = begun {
+            responded[place] = has_responded;
             charged[place] = true;
             if again.is_some() {
                 tries.push(self.attempt(place, &servers[place], again, request));
@@ -299,7 +303,7 @@ impl Pool {
         let mut plan = (0..servers.len()).cycle().take(left);
         loop {
             let asked = first.take().or_else(|| {
-                let next = plan.find(|&place| !heard[place])?;
+                let next = plan.find(|&place| !responded[place])?;
                 tries.push(self.attempt(next, &servers[next], None, request));
                 Some(next)
             });
@@ -314,7 +318,7 @@ impl Pool {
             tokio::select! {
                 biased;
                 Some(done) = tries.next() => {
-                    heard[done.place] |= done.heard;
+                    responded[done.place] |= done.responded;
                     let server = &servers[done.place];
                     if let Some(answer) = self.judge(done, server, &mut charged, &mut failure) {
                         return Ok(answer);
@@ -358,14 +362,14 @@ impl Pool {
         request: Request<'_>,
     ) -> Try {
         let Request {
-            question,
+            key,
             client,
             deadline,
         } = request;
         let mut done = Try {
             place,
             took: Duration::ZERO,
-            heard: false,
+            responded: false,
             result: Ok(None),
         };
         let mut how = How {
@@ -396,7 +400,7 @@ impl Pool {
                 patience /= 2;
             }
             let sent = Instant::now();
-            let exchange = self.connector.exchange(server, how, question, patience);
+            let exchange = self.connector.exchange(server, how, key, patience);
             let reply = exchange.await;
             self.counters.bump(match how.over {
                 Transport::Udp => Count::UpstreamQueries,
@@ -404,7 +408,7 @@ impl Pool {
             });
             if how.over == Transport::Udp {
                 done.took = sent.elapsed();
-                done.heard |= reply.is_ok();
+                done.responded |= reply.is_ok();
                 if reply.is_ok() {
                     self.counters.upstream_took(done.took);
                 }
@@ -428,7 +432,7 @@ impl Pool {
                 is_cut: is_cut(&reply.bytes),
                 at: Instant::now(),
             };
-            match self.evaluate(server, how, received, question, &self.counters) {
+            match self.evaluate(server, how, received, key, &self.counters) {
                 Verdict::Answer(answer) => {
                     if is_usable(&answer) {
                         let now = Instant::now();
@@ -458,7 +462,7 @@ impl Pool {
         failure: &mut Unanswered,
     ) -> Option<Answer> {
         // A server that responds is up, whatever the response: it comes from zones that others write.
-        if done.heard {
+        if done.responded {
             self.update(server, |health| health.answered(done.took));
         } else if !matches!(done.result, Err(ExchangeError::Busy)) {
             self.charge(server, done.place, charged);

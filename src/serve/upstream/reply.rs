@@ -66,7 +66,7 @@ impl Pool {
         server: &Server,
         how: How,
         received: Received<'_>,
-        question: &Key,
+        key: &Key,
         counters: &Counters,
     ) -> Verdict {
         let Received { bytes, fit, at, .. } = received;
@@ -75,7 +75,7 @@ impl Pool {
             Fit::BareError => {
                 counters.bump(Count::UpstreamBare);
                 server.failed(Failure::Rcode(rcode(bytes)));
-                server.doubt_edns(question.name(), at);
+                server.doubt_edns(key.name(), at);
                 return Verdict::Again(Again::WithoutEdns { is_certain: false });
             }
             Fit::OtherCase => {
@@ -92,7 +92,7 @@ impl Pool {
         if how.over == Transport::Udp && received.is_cut {
             return Verdict::Again(Again::Tcp);
         }
-        let answer = match self.read(bytes, question) {
+        let answer = match self.read(bytes, key) {
             Ok(answer) => answer,
             Err(AnswerError::Referral) => {
                 counters.bump(Count::UpstreamReferral);
@@ -102,9 +102,8 @@ impl Pool {
             Err(_) => {
                 counters.bump(Count::UpstreamGarbage);
                 server.failed(Failure::Unreadable);
-                let is_doubted = how.dialect.edns
-                    && has_broken_opt(bytes)
-                    && server.doubt_edns(question.name(), at);
+                let is_doubted =
+                    how.dialect.edns && has_broken_opt(bytes) && server.doubt_edns(key.name(), at);
                 return match is_doubted {
                     true => Verdict::Again(Again::WithoutEdns { is_certain: false }),
                     false => Verdict::Garbage,
@@ -124,7 +123,7 @@ impl Pool {
                 }
                 // Within that time it may be passed on from another server.
                 EdnsSupport::Refused => !server.is_edns_proven(at),
-                EdnsSupport::Doubtful if server.doubt_edns(question.name(), at) => false,
+                EdnsSupport::Doubtful if server.doubt_edns(key.name(), at) => false,
                 EdnsSupport::Doubtful => return Verdict::Answer(answer),
             };
             return Verdict::Again(Again::WithoutEdns { is_certain });
@@ -133,10 +132,10 @@ impl Pool {
     }
 
     /// Reads an answer. One that is truncated even by TCP is incomplete and must not be kept.
-    fn read(&self, bytes: &[u8], question: &Key) -> Result<Answer, AnswerError> {
+    fn read(&self, bytes: &[u8], key: &Key) -> Result<Answer, AnswerError> {
         let malformed = AnswerError::Malformed;
-        let (name, _) = Name::read(question.name(), 0).map_err(|_| malformed)?;
-        let answer = Answer::read(bytes, &name, question.rtype(), class::IN, self.intake.get())?;
+        let (name, _) = Name::read(key.name(), 0).map_err(|_| malformed)?;
+        let answer = Answer::read(bytes, &name, key.rtype(), class::IN, self.intake.get())?;
         if answer.truncated() {
             return Err(malformed);
         }

@@ -127,7 +127,7 @@ impl Connections {
         if half == deadline {
             return Err(timed_out);
         }
-        if connection.state.heard_since(now) {
+        if connection.state.received_since(now) {
             // The query is slow; the connection is not dead.
             return timeout_at(deadline, answer).await.unwrap_or(Err(timed_out));
         }
@@ -286,7 +286,7 @@ struct State {
     places: Semaphore,
     /// Queries that were open at the end of the connection.
     lost: AtomicUsize,
-    heard: Mutex<Instant>,
+    last_received: Mutex<Instant>,
     /// No further query will be sent.
     is_over: AtomicBool,
     counters: Arc<Counters>,
@@ -298,20 +298,20 @@ impl State {
             open: Mutex::default(),
             places: Semaphore::new(PIPELINE),
             lost: AtomicUsize::new(0),
-            heard: Mutex::new(Instant::now()),
+            last_received: Mutex::new(Instant::now()),
             is_over: AtomicBool::new(false),
             counters: Arc::clone(counters),
         }
     }
 
-    fn heard_since(&self, then: Instant) -> bool {
-        *lock(&self.heard) > then
+    fn received_since(&self, then: Instant) -> bool {
+        *lock(&self.last_received) > then
     }
 
     /// Whether a query that was sent at `start` and lost was pipelined with others: they were lost, too, or answered
     /// before the connection ended. A server that closes an idle connection does so without others.
     fn lost_others(&self, start: Instant) -> bool {
-        self.lost.load(Ordering::Relaxed) > 1 || self.heard_since(start)
+        self.lost.load(Ordering::Relaxed) > 1 || self.received_since(start)
     }
 
     /// Gives a query a random ID that no other open one has (RFC 5452, section 9.2).
@@ -335,7 +335,7 @@ impl State {
 
     /// Delivers a response to the query that waits for it.
     fn take(&self, response: &[u8]) {
-        *lock(&self.heard) = Instant::now();
+        *lock(&self.last_received) = Instant::now();
         let Some(id) = read_u16(response, 0).filter(|_| response.len() >= HEADER) else {
             return self.counters.bump(Count::UpstreamGarbage);
         };

@@ -38,7 +38,7 @@ enum Does {
     Away,
     /// There is no socket to ask it by.
     Busy,
-    /// Answers REFUSED to questions about the root.
+    /// Answers REFUSED to queries for the root.
     RefusesRoot,
     /// Answers FORMERR to a query with EDNS.
     RefusesEdns,
@@ -58,7 +58,7 @@ impl Connector for Script {
         &self,
         server: &Arc<Server>,
         how: How,
-        question: &Key,
+        key: &Key,
         patience: Duration,
     ) -> BoxFuture<'static, Result<Reply, ExchangeError>> {
         let (server, over) = (server.address(), how.over);
@@ -68,8 +68,8 @@ impl Connector for Script {
             let mut wire = vec![0, 0];
             wire.extend_from_slice(&(0x8180 | flags | rcode).to_be_bytes());
             wire.extend_from_slice(&[0, 1, 0, 0, 0, 0, 0, 0]);
-            wire.extend_from_slice(question.name());
-            wire.extend_from_slice(&question.rtype().to_be_bytes());
+            wire.extend_from_slice(key.name());
+            wire.extend_from_slice(&key.rtype().to_be_bytes());
             wire.extend_from_slice(&[0, 1]);
             wire
         };
@@ -89,7 +89,7 @@ impl Connector for Script {
                 (Err(ExchangeError::Timeout), patience.as_millis() as u64)
             }
             Does::RefusesRoot => {
-                let is_root = question.name() == [0];
+                let is_root = key.name() == [0];
                 (Ok(answer(if is_root { 5 } else { 0 }, 0)), 1)
             }
             Does::Says(rcode, after) => (Ok(answer(rcode, 0)), after),
@@ -319,7 +319,7 @@ async fn after_a_silent_first_try_the_others_have_their_turn() {
     let prior = PriorAttempt {
         server: first(&pool),
         since: Instant::now(),
-        heard: false,
+        responded: false,
         said: None,
         again: None,
     };
@@ -335,7 +335,7 @@ async fn what_a_worker_tried_counts_as_a_try_and_its_time_as_time() {
     let prior = PriorAttempt {
         server: first(&pool),
         since: start,
-        heard: false,
+        responded: false,
         said: None,
         again: None,
     };
@@ -350,7 +350,7 @@ async fn a_first_try_that_was_cut_goes_on_by_tcp() {
     let prior = PriorAttempt {
         server: first(&pool),
         since: Instant::now(),
-        heard: true,
+        responded: true,
         said: None,
         again: Some(Again::Tcp),
     };
@@ -380,7 +380,7 @@ async fn servers_that_stay_keep_their_record_and_the_others_are_forgotten() {
     let prior = PriorAttempt {
         server: removed,
         since: Instant::now(),
-        heard: true,
+        responded: true,
         said: None,
         again: Some(Again::Tcp),
     };

@@ -3,7 +3,7 @@
 //! A query costs neither a task nor a socket: several ports are open at a time, each query leaves from a random one of
 //! them, and a port is replaced after a few queries (RFC 5452, section 9.2).
 
-mod listen;
+mod response;
 
 use std::collections::VecDeque;
 use std::io;
@@ -14,7 +14,7 @@ use std::time::Duration;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::time::Instant;
 
-use self::listen::listen;
+use self::response::receive;
 use super::query::SentQuery;
 use super::server::Server;
 use super::{AttemptResult, First, Pool, PriorAttempt, UpstreamEvent};
@@ -332,8 +332,8 @@ impl FirstAttempt {
             Ok(count) => {
                 let before = port.sent.len();
                 for slot in 0..count {
-                    let heard = listen(port, &self.inbox, slot, now, &self.pool, &self.counters);
-                    events.extend(heard);
+                    let event = receive(port, &self.inbox, slot, now, &self.pool, &self.counters);
+                    events.extend(event);
                 }
                 self.open -= before - port.sent.len();
             }
@@ -430,7 +430,7 @@ fn unanswered(query_id: QueryId, server: &Arc<Server>, since: Instant) -> Upstre
     let prior = PriorAttempt {
         server: Arc::clone(server),
         since,
-        heard: false,
+        responded: false,
         said: None,
         again: None,
     };

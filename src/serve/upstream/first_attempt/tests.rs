@@ -108,22 +108,22 @@ impl Fixture {
         let mut ports = Vec::new();
         let first_attempt = &self.first_attempt;
         let patience = Some(Duration::from_secs(10));
-        let events = |token| ports.extend(first_attempt.port(token));
-        self.waits.wait(patience, events).expect("waited");
+        let ready = |token| ports.extend(first_attempt.port(token));
+        self.waits.wait(patience, ready).expect("waited");
         assert!(!ports.is_empty(), "nothing came");
-        let mut heard = Vec::new();
+        let mut events = Vec::new();
         for port in ports {
             self.first_attempt
-                .receive(port, self.now, &mut self.waits, &mut heard);
+                .receive(port, self.now, &mut self.waits, &mut events);
         }
-        heard
+        events
     }
 
     fn expire(&mut self) -> Vec<UpstreamEvent> {
-        let mut heard = Vec::new();
+        let mut events = Vec::new();
         self.first_attempt
-            .expire(self.now, &mut self.waits, &mut heard);
-        heard
+            .expire(self.now, &mut self.waits, &mut events);
+        events
     }
 
     fn count(&self, count: Count) -> u64 {
@@ -142,9 +142,9 @@ fn answer(query: &[u8]) -> Vec<u8> {
     message
 }
 
-fn prior(heard: &[UpstreamEvent]) -> Vec<(bool, Option<Again>)> {
-    let prior = heard.iter().filter_map(|heard| match &heard.result {
-        AttemptResult::Unfinished(prior) => Some((prior.heard, prior.again)),
+fn prior(events: &[UpstreamEvent]) -> Vec<(bool, Option<Again>)> {
+    let prior = events.iter().filter_map(|event| match &event.result {
+        AttemptResult::Unfinished(prior) => Some((prior.responded, prior.again)),
         AttemptResult::Answered(_) => None,
     });
     prior.collect()
@@ -266,8 +266,8 @@ fn an_answer_ends_its_query_and_closes_a_port_that_is_used_up() {
     assert!(!fixture.ask(1000), "the one port is used up");
     for (query, peer) in queries {
         fixture.send(&answer(&query), peer);
-        let heard = fixture.receive();
-        assert!(matches!(heard[0].result, AttemptResult::Answered(_)));
+        let events = fixture.receive();
+        assert!(matches!(events[0].result, AttemptResult::Answered(_)));
     }
     assert!(fixture.first_attempt.is_idle());
     assert_eq!(fixture.open_ports(), 0);

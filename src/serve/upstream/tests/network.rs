@@ -19,7 +19,7 @@ fn by(over: Transport) -> How {
     }
 }
 
-/// A server of one datagram: sends what `answers` makes of the question that comes.
+/// A server of one datagram: sends what `answers` makes of the query that it receives.
 fn serve(
     answers: impl FnOnce(&[u8]) -> Vec<Vec<u8>> + Send + 'static,
 ) -> (SocketAddr, std::thread::JoinHandle<()>) {
@@ -27,7 +27,7 @@ fn serve(
     let address = socket.local_addr().expect("bound");
     let thread = std::thread::spawn(move || {
         let mut buffer = [0; 512];
-        let (len, peer) = socket.recv_from(&mut buffer).expect("a question");
+        let (len, peer) = socket.recv_from(&mut buffer).expect("a query");
         for answer in answers(&buffer[..len]) {
             socket.send_to(&answer, peer).expect("sent");
         }
@@ -35,7 +35,7 @@ fn serve(
     (address, thread)
 }
 
-/// The question as an answer with one record: HTTPS with an `alpn` that is no text.
+/// The query as an answer with one record: HTTPS with an `alpn` that is not text.
 fn odd(asked: &[u8]) -> Vec<u8> {
     let end = 12 + question().name().len() + 4;
     let mut wire = asked[..2].to_vec();

@@ -19,9 +19,9 @@ fn after_an_icmp_error_nothing_is_open_and_all_queries_are_reported() {
         reported += 1;
     }
     while reported < 3 {
-        let heard = fixture.receive();
-        assert_eq!(prior(&heard), vec![(false, None); heard.len()]);
-        reported += heard.len();
+        let events = fixture.receive();
+        assert_eq!(prior(&events), vec![(false, None); events.len()]);
+        reported += events.len();
     }
     assert_eq!(reported, 3);
     assert!(
@@ -47,8 +47,8 @@ fn a_silent_query_is_reported_once_and_its_late_answer_still_counts() {
     assert_eq!(fixture.count(Count::UpstreamSlow), 2);
     let (query, peer) = &queries[0];
     fixture.send(&answer(query), *peer);
-    let heard = fixture.receive();
-    assert!(matches!(heard[0].result, AttemptResult::Answered(_)));
+    let events = fixture.receive();
+    assert!(matches!(events[0].result, AttemptResult::Answered(_)));
     // A late failure does not matter to the resolver, which repeats the query by now.
     let (query, peer) = &queries[1];
     let mut failed = answer(query);
@@ -95,8 +95,8 @@ fn each_silent_query_is_reported_when_its_own_patience_ends_and_not_before() {
         fixture.now = due - Duration::from_millis(1);
         assert!(fixture.expire().is_empty());
         fixture.now = due;
-        let heard = fixture.expire();
-        let labels: Vec<_> = heard.iter().map(|heard| label(&heard.query_id)).collect();
+        let events = fixture.expire();
+        let labels: Vec<_> = events.iter().map(|event| label(&event.query_id)).collect();
         assert_eq!(labels, [format!("n{number}")]);
     }
     assert!(!fixture.first_attempt.is_idle(), "late answers still count");
@@ -136,8 +136,8 @@ fn the_end_of_a_port_does_not_end_the_one_that_has_its_place_by_then() {
     assert!(fixture.expire().is_empty());
     assert_eq!(fixture.open_ports(), 1);
     fixture.send(&answer(&query), peer);
-    let heard = fixture.receive();
-    assert!(matches!(heard[0].result, AttemptResult::Answered(_)));
+    let events = fixture.receive();
+    assert!(matches!(events[0].result, AttemptResult::Answered(_)));
 }
 
 #[test]
@@ -167,11 +167,11 @@ fn where_nothing_has_come_nothing_is_reported() {
     let mut fixture = Fixture::new(1);
     assert!(fixture.ask(0));
     fixture.first_attempt.flush();
-    let mut heard = Vec::new();
+    let mut events = Vec::new();
     fixture
         .first_attempt
-        .receive(0, fixture.now, &mut fixture.waits, &mut heard);
-    assert!(heard.is_empty() && !fixture.first_attempt.is_idle());
+        .receive(0, fixture.now, &mut fixture.waits, &mut events);
+    assert!(events.is_empty() && !fixture.first_attempt.is_idle());
     let (query, peer) = fixture.next();
     fixture.send(&answer(&query), peer);
     assert_eq!(fixture.receive().len(), 1);
@@ -205,7 +205,7 @@ fn queries_that_the_system_does_not_take_are_given_back_and_others_stay_open() {
     fixture.now += TIMEOUT / 2;
     assert_eq!(fixture.expire().len(), 1, "the one that was sent");
     fixture.send(&answer(&query), peer);
-    let heard = fixture.receive();
-    assert_eq!(label(&heard[0].query_id), "n0");
+    let events = fixture.receive();
+    assert_eq!(label(&events[0].query_id), "n0");
     assert!(fixture.first_attempt.is_idle());
 }

@@ -56,9 +56,9 @@ fn an_answer_that_is_cut_or_longer_than_announced_is_asked_for_by_tcp() {
     fixture.first_attempt.flush();
     let (query, peer) = fixture.next();
     fixture.send(&long(&query, payload), peer);
-    let heard = fixture.receive();
+    let events = fixture.receive();
     assert!(
-        matches!(heard[0].result, AttemptResult::Answered(_)),
+        matches!(events[0].result, AttemptResult::Answered(_)),
         "it fits"
     );
 }
@@ -79,10 +79,10 @@ fn an_answer_to_a_query_without_edns_may_have_512_bytes() {
         let mut message = answer(&query);
         message.resize(len, 0);
         fixture.send(&message, peer);
-        let heard = fixture.receive();
+        let events = fixture.receive();
         match len {
-            512 => assert!(matches!(heard[0].result, AttemptResult::Answered(_))),
-            _ => assert_eq!(prior(&heard), [(true, Some(Again::Tcp))], "{len}"),
+            512 => assert!(matches!(events[0].result, AttemptResult::Answered(_))),
+            _ => assert_eq!(prior(&events), [(true, Some(Again::Tcp))], "{len}"),
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::wire::ask;
 use crate::wire::read_u16;
 
 /// Evaluates one datagram; `None` if it changes nothing for any client.
-pub(super) fn listen(
+pub(super) fn receive(
     port: &mut Port,
     inbox: &Inbox,
     slot: usize,
@@ -65,7 +65,7 @@ pub(super) fn listen(
     let prior = PriorAttempt {
         server: Arc::clone(server),
         since: sent.at,
-        heard: true,
+        responded: true,
         said,
         again,
     };
