@@ -1,9 +1,8 @@
-//! Owns the measure of one packet's road, from octets to octets: blocked, cached, local, passed.
-//! Refuses sockets; what they cost is the kernel's.
+//! Measures how long one packet takes without sockets: blocked, cached, local, passed.
 //!
 //! ```text
 //! cargo bench --bench respond
-//! TAPIS_NAMES=names.txt cargo bench --bench respond        # names of a file, one a line
+//! TAPIS_NAMES=names.txt cargo bench --bench respond        # names of a file, one per line
 //! ```
 //! The list has 100,000 names. `passed` ends where upstream would be asked.
 
@@ -11,7 +10,7 @@ mod names;
 mod packets;
 
 use std::hint::black_box;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -20,7 +19,8 @@ use tapis::policy::builder::Builder;
 use tapis::policy::rule::{Action, Against, Blocking, Ede, Kind, Scope, Source};
 use tapis::policy::snapshot::Snapshot;
 use tapis::serve::cache::{Cache, Key};
-use tapis::serve::respond::{Client, Step, respond};
+use tapis::serve::client::{Client, Transport};
+use tapis::serve::respond::{Step, respond};
 use tapis::stats::Count;
 use tapis::wire::name::Name;
 use tapis::wire::query::Query;
@@ -28,10 +28,10 @@ use tapis::wire::query::Query;
 use packets::{entry, query};
 
 const ASKED: usize = 1 << 14;
-const CLIENT: Client = Client {
-    ip: std::net::IpAddr::V4(Ipv4Addr::LOCALHOST),
-    stream: false,
-};
+const CLIENT: Client = Client::new(
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5353),
+    Transport::Udp,
+);
 
 fn packets(criterion: &mut Criterion) {
     let listed = parsed(names::some(1, 100_000));
@@ -56,7 +56,7 @@ fn packets(criterion: &mut Criterion) {
         group.bench_function(kind, |bencher| {
             bencher.iter(|| {
                 let packet = black_box(turn.next().expect("it cycles"));
-                let step = respond(7, CLIENT, packet, &snapshot, &cache, &mut out);
+                let step = respond(7, &CLIENT, packet, &snapshot, &cache, &mut out);
                 assert_eq!(counted(&step), expected);
                 black_box(&out);
             });
@@ -68,7 +68,7 @@ fn counted(step: &Step) -> Option<Count> {
     match step {
         Step::Reply(tally) | Step::Drop(tally) => Some(tally.count),
         Step::Refresh(_) => Some(Count::CacheHits),
-        Step::Resolve(..) | Step::Busy => None,
+        Step::Resolve(..) => None,
     }
 }
 
@@ -89,7 +89,7 @@ fn parsed(names: Vec<String>) -> Vec<Name> {
     names.filter_map(Result::ok).collect()
 }
 
-/// Names that no rule speaks of.
+/// Names that no rule matches.
 fn unlisted(snapshot: &Snapshot, seed: u64) -> Vec<Name> {
     use tapis::policy::snapshot::Decision::Pass;
     let mut names = parsed(names::made(seed, ASKED));

@@ -4,12 +4,13 @@
 //! them; the control plane ([`control`]) reads lists and puts policies in force. They meet in
 //! [`policy::current`], and [`daemon`] starts and stops both.
 //!
-//! **The way of a packet** is one way. [`serve::udp`] and [`serve::streams`] take it;
-//! [`wire::query`] reads it; [`policy::snapshot`] decides on its name. A block is written by
-//! [`wire::reply`] at once. All else comes from [`serve::cache`], or by [`serve::resolve`] from
-//! [`serve::upstream`], and policy is asked again for each CNAME on the way out. The order of all
-//! that is in [`serve::respond`], which owns neither socket nor clock. The cache holds upstream's
-//! truth alone, so a new block counts at once and a lifted one leaves nothing behind.
+//! **The path of a packet.** A transport ([`serve::transport::udp`], [`serve::transport::stream`]) receives it and
+//! passes it to the dispatcher ([`serve::dispatch`]). [`wire::query`] reads it, and [`policy::snapshot`] decides on its
+//! name. A block is answered at once by [`wire::reply`]. All other answers come from [`serve::cache`], or by
+//! [`serve::resolver`] from [`serve::upstream`]; on the way out the policy is applied to each CNAME, too.
+//! [`serve::respond`] has the order of these steps, without sockets and clocks. Each finished query is reported to
+//! [`serve::observe`] once. The cache holds upstream's answers unfiltered, so a new block applies at once and a lifted
+//! one leaves nothing behind.
 //!
 //! **The way of a list**: [`control::watch`] says that a file may have changed. A small one is
 //! read by [`control::load`] and joined with the other small ones to an image; a large one is read

@@ -1,11 +1,11 @@
-//! Owns the counters. Refuses to know who reads them.
+//! Counters, of which each thread has a set, and their sums.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 macro_rules! counts {
     ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
-        /// Something that is counted.
+        /// An event that is counted; for a query, how it ended.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(usize)]
         pub enum Count {
@@ -13,7 +13,7 @@ macro_rules! counts {
         }
 
         impl Count {
-            /// All of them, in the order of their declaration.
+            /// All events, in the order of their declaration.
             pub const ALL: &[Self] = &[$(Self::$variant,)*];
 
             /// The name in `status`: words with underscores, fit for a metrics system.
@@ -27,15 +27,15 @@ macro_rules! counts {
 }
 
 counts! {
-    /// Packets that came by UDP.
+    /// Packets received by UDP.
     UdpQueries = "udp_queries",
-    /// Messages that came by TCP.
+    /// Messages received by TCP.
     TcpQueries = "tcp_queries",
-    /// Answers from a block rule on the asked name.
+    /// Answers from a block rule on the queried name.
     Blocked = "blocked",
     /// Answers from a block rule on the target of a CNAME.
     BlockedTarget = "blocked_cname_target",
-    /// Queries that a rule says not to answer at all.
+    /// Queries that are not answered because of a rule's action.
     BlockedDrop = "blocked_dropped",
     /// Answers about names that never go upstream.
     Local = "local",
@@ -51,30 +51,29 @@ counts! {
     Stale = "stale",
     /// SERVFAIL, because no upstream answered.
     Failed = "failed",
-    /// SERVFAIL, because too many questions wait for upstream.
+    /// SERVFAIL, because too many queries wait for upstream.
     Overloaded = "overloaded",
-    /// Questions that were not taken upstream, because too many wait there; answered by SERVFAIL,
-    /// or with what is older than its TTL.
+    /// Queries for which upstream was not asked, because too many wait; answered by SERVFAIL or a stale answer.
     QueueFull = "upstream_queue_full",
     /// The same, because too many of the same client wait there.
     ClientFull = "upstream_client_full",
-    /// Questions that joined an equal one on its way.
+    /// Queries that joined an equal one in flight.
     Coalesced = "coalesced",
     /// Answers that were not sent, because their query by UDP was too old.
     Discarded = "discarded",
-    /// Answers that were held back for a moment, because their client was sent too many at once.
+    /// Answers that were delayed for a moment, because their client was sent too many at once.
     Paced = "paced",
     /// REFUSED to clients that may not ask.
     Denied = "refused_client",
     /// REFUSED: zone transfers and foreign classes.
     Refused = "refused",
-    /// REFUSED: no recursion desired, and no rule of our own.
+    /// REFUSED: no recursion desired, and no local answer.
     NoRecursion = "refused_no_recursion",
     /// NOTIMP for a type that can't be looked up.
     MetaType = "notimp_type",
     /// UDP packets from port 0, to which nothing can be sent; dropped.
     SourcePort = "malformed_source_port",
-    /// UDP packets longer than any query need be; FORMERR.
+    /// UDP packets that are too long; FORMERR.
     Oversized = "malformed_oversized",
     /// UDP packets that the kernel had no room for.
     KernelDrops = "kernel_drops",
@@ -84,7 +83,7 @@ counts! {
     Response = "malformed_response",
     /// Opcodes other than QUERY; NOTIMP.
     Opcode = "malformed_opcode",
-    /// Not one question; FORMERR.
+    /// A number of questions other than one; FORMERR.
     QuestionCount = "malformed_question_count",
     /// Unreadable questions; FORMERR.
     Question = "malformed_question",
@@ -96,7 +95,7 @@ counts! {
     EdnsVersion = "malformed_edns_version",
     /// Malformed packets from clients that may not ask; dropped.
     DeniedMalformed = "malformed_from_refused_client",
-    /// TCP connections taken.
+    /// TCP connections accepted.
     TcpConnections = "tcp_connections",
     /// TCP connections closed at once, because there were too many.
     TcpRefused = "tcp_connections_refused",
@@ -108,36 +107,36 @@ counts! {
     TcpIdle = "tcp_connections_idle",
     /// TCP connections closed because the client read no answers.
     TcpUnread = "tcp_connections_unread",
-    /// Answers that the network did not take.
+    /// Answers that could not be sent.
     SendErrors = "send_errors",
-    /// Questions asked upstream, retries included.
+    /// Queries sent upstream, retries included.
     UpstreamQueries = "upstream_queries",
-    /// Questions asked upstream by TCP, because the answer was cut.
+    /// Queries sent upstream by TCP, because the answer was truncated.
     UpstreamTcp = "upstream_tcp_queries",
-    /// Questions that upstream left without a usable answer.
+    /// Queries without a usable answer from upstream.
     UpstreamFailures = "upstream_failures",
-    /// Questions asked again before their answer grew too old, as many clients ask them.
+    /// Popular answers that were refreshed before they expired.
     Prefetched = "prefetched",
-    /// Datagrams from upstream that answer no question that waits: late, doubled or forged.
+    /// Datagrams from upstream that match no open query: late, duplicate or forged.
     UpstreamStray = "upstream_stray",
-    /// The same with a question's ID, but another question.
+    /// The same with the ID of an open query, but another question section.
     UpstreamForeign = "upstream_foreign_question",
-    /// Answers from upstream in other letter case than asked; asked for again by TCP.
+    /// Answers from upstream in another letter case than the query; repeated by TCP.
     UpstreamCase = "upstream_letter_case",
     /// Messages from upstream that are a header with FORMERR or NOTIMP and no question; the query is
     /// sent again without EDNS.
     UpstreamBare = "upstream_bare_errors",
-    /// Answers from upstream that refer to other servers: the server does not recurse.
+    /// Referrals from upstream: the server does not recurse.
     UpstreamReferral = "upstream_referrals",
     /// Answers from upstream that can't be read.
     UpstreamGarbage = "upstream_garbage",
-    /// Questions that upstream did not answer at once; asked again, or elsewhere.
+    /// Queries that upstream did not answer in time for the first attempt; repeated by the resolver.
     UpstreamSlow = "upstream_slow",
-    /// Answers that were given but not kept, as another thread was writing to the same place.
+    /// Answers that were sent but not cached, because another thread held the lock.
     Unkept = "cache_not_kept",
 }
 
-/// Types of records that are counted by name; all others are one.
+/// Types of records that are counted separately; all others are counted together.
 const TYPES: [(u16, &str); 15] = [
     (1, "A"),
     (2, "NS"),
@@ -156,10 +155,10 @@ const TYPES: [(u16, &str); 15] = [
     (255, "ANY"),
 ];
 
-/// Types below this are told apart by a table.
+/// The table covers types below this.
 const TABLE: usize = 256;
 
-/// Each type's place; the last place is that of all others.
+/// The index of each type's counter; the last index is that of all others.
 const PLACES: [u8; TABLE] = {
     let mut places = [TYPES.len() as u8; TABLE];
     let mut at = 0;
@@ -170,15 +169,15 @@ const PLACES: [u8; TABLE] = {
     places
 };
 
-/// Upper bounds of the latency histogram in milliseconds; above the last there is one place more.
+/// Upper bounds of the latency histogram in milliseconds. There is one bucket more, above the last.
 pub const LATENCY_BOUNDS: [f64; 14] = [
     0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0,
 ];
 
-/// Lists and orders whose hits can be told apart.
+/// Lists and orders whose hits are counted separately.
 pub const LISTS: usize = 1 << u16::BITS;
 
-/// One thread's counters, on cache lines of their own.
+/// One thread's counters. They share no cache line with those of another.
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct Counters {
@@ -186,7 +185,7 @@ pub struct Counters {
     types: [AtomicU64; TYPES.len() + 1],
     latency: [AtomicU64; LATENCY_BOUNDS.len() + 1],
     latency_micros: AtomicU64,
-    /// All there from the start: a worker must not allocate while it answers.
+    /// Allocated at the start: a worker must not allocate while it answers.
     lists: Box<[AtomicU64]>,
 }
 
@@ -203,19 +202,19 @@ impl Default for Counters {
 }
 
 impl Counters {
-    /// Counts one.
+    /// Counts one event.
     #[inline]
     pub fn bump(&self, count: Count) {
         self.add(count, 1);
     }
 
-    /// Counts some.
+    /// Counts several events.
     #[inline]
     pub fn add(&self, count: Count, some: u64) {
         self.counts[count as usize].fetch_add(some, Ordering::Relaxed);
     }
 
-    /// Counts a question for that type.
+    /// Counts a query for that type.
     #[inline]
     pub fn bump_type(&self, rtype: u16) {
         let other = TYPES.len() as u8;
@@ -223,13 +222,13 @@ impl Counters {
         self.types[usize::from(place)].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts a hit of the list with that place.
+    /// Counts a hit of the list with that index.
     #[inline]
     pub fn bump_list(&self, list: u16) {
         self.lists[usize::from(list)].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts an answer of upstream's that took so long.
+    /// Counts an answer from upstream by its latency.
     pub fn upstream_took(&self, took: Duration) {
         let milliseconds = took.as_secs_f64() * 1e3;
         let place = LATENCY_BOUNDS.partition_point(|bound| *bound < milliseconds);
@@ -238,7 +237,7 @@ impl Counters {
         self.latency_micros.fetch_add(micros, Ordering::Relaxed);
     }
 
-    /// How many there were.
+    /// The number of events so far.
     pub fn read(&self, count: Count) -> u64 {
         self.counts[count as usize].load(Ordering::Relaxed)
     }
@@ -249,18 +248,17 @@ impl Counters {
 pub struct Sums {
     /// In the order of [`Count::ALL`].
     pub counts: Vec<(Count, u64)>,
-    /// Questions by type; the last is of all types that have no place of their own.
+    /// Queries by type; the last is of all types that are not counted separately.
     pub types: Vec<(&'static str, u64)>,
-    /// Answers of upstream's by how long they took: one for each of [`LATENCY_BOUNDS`], and one
-    /// for all that took longer.
+    /// Answers from upstream by latency: one for each of [`LATENCY_BOUNDS`], and one for all that took longer.
     pub latency: Vec<u64>,
-    /// Milliseconds that they took all together.
+    /// The sum of their latencies in milliseconds.
     pub latency_sum_ms: f64,
-    /// Hits of lists, by their places.
+    /// Hits of lists, by their indices.
     pub lists: Vec<u64>,
 }
 
-/// Sums what all threads counted.
+/// Adds up the counters of all threads.
 pub fn sums<'c>(all: impl Iterator<Item = &'c Counters> + Clone) -> Sums {
     let sum = |one: &dyn Fn(&Counters) -> &AtomicU64| -> u64 {
         all.clone().map(|c| one(c).load(Ordering::Relaxed)).sum()

@@ -1,6 +1,6 @@
 //! How a query is answered under a snapshot, by the code that serves.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use hickory_proto::op::{Edns, Message, Query, ResponseCode};
 use hickory_proto::rr::rdata::opt::EdnsOption;
@@ -10,7 +10,8 @@ use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 use crate::control::admin::verdict::{Answer, Chain, MatchingRule, Outcome, Question, Verdict};
 use crate::policy::snapshot::{Decision, Matched, Past, Snapshot};
 use crate::serve::cache::Cache;
-use crate::serve::respond::{Client, Step, respond};
+use crate::serve::client::{Client, Transport};
+use crate::serve::respond::{Step, respond};
 use crate::stats::Count;
 use crate::wire::name::{Name, write_text};
 
@@ -108,16 +109,14 @@ fn ask(
     edns.set_max_payload(crate::wire::UDP_PAYLOAD);
     message.edns = Some(edns);
     let permitted = question.client.or_else(|| snapshot.clients.any());
-    let client = Client {
-        ip: permitted.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-        stream: true,
-    };
+    let address = permitted.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let client = Client::new(SocketAddr::new(address, 0), Transport::Tcp);
     let mut out = Vec::new();
     let empty = Cache::new(1 << 20, 0);
-    let step = respond(0, client, &message.to_vec()?, snapshot, &empty, &mut out);
+    let step = respond(0, &client, &message.to_vec()?, snapshot, &empty, &mut out);
     let outcome = match step {
         // The cache is empty, and nobody else writes to it.
-        Step::Resolve(..) | Step::Refresh(_) | Step::Busy => {
+        Step::Resolve(..) | Step::Refresh(_) => {
             let outcome = match snapshot.decide(name) {
                 Decision::Allowed(_) => Outcome::Allowed,
                 Decision::Excepted(_) => Outcome::Excepted,

@@ -14,12 +14,12 @@ use tokio_util::task::TaskTracker;
 use super::DaemonError;
 use super::bind::{BindError, Endpoint, bind_another};
 use super::essential::Essential;
-use crate::serve::desk::{Numbered, Sockets};
 use crate::serve::pace::Pace;
-use crate::serve::resolve::{Job, Resolver};
+use crate::serve::resolver::{Job, Resolver};
+use crate::serve::responder::{ListenSocket, Sockets};
 use crate::serve::shared::Shared;
-use crate::serve::streams::Streams;
-use crate::serve::udp::Worker;
+use crate::serve::transport::stream::Streams;
+use crate::serve::transport::udp::Worker;
 use crate::stats::Counters;
 use crate::sys::wait::{self, Bell};
 
@@ -282,12 +282,13 @@ impl Listeners {
                 sockets: state.sockets(index),
                 pool: equipment.resolver.pool().clone(),
                 ports: equipment.ports,
-                flights: equipment.resolver.flights().clone(),
-                seats: equipment.resolver.seats().clone(),
+                inflight: equipment.resolver.inflight().clone(),
+                admission: equipment.resolver.admission().clone(),
                 jobs: equipment.jobs.clone(),
                 pace: equipment.pace.clone(),
+                observer: equipment.counters[index].clone(),
                 counters: equipment.counters[index].clone(),
-                ear: ear.try_clone().map_err(system("a pipe"))?,
+                shutdown: ear.try_clone().map_err(system("a pipe"))?,
             };
             let guard = self.essential.guard(&life, "a UDP worker");
             let body = move || {
@@ -322,7 +323,7 @@ impl State {
     }
 
     /// Those of a worker.
-    fn sockets(&self, worker: usize) -> Vec<Numbered> {
+    fn sockets(&self, worker: usize) -> Vec<ListenSocket> {
         let socket = |open: &Open| Some((open.number, open.endpoint.udp.get(worker)?.clone()));
         self.open.iter().filter_map(socket).collect()
     }
@@ -356,8 +357,8 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::serve::resolve::tests::{Fate, resolver};
-    use crate::serve::seats::{Bounds, Seats};
+    use crate::serve::admission::{Admission, Bounds};
+    use crate::serve::resolver::tests::{Fate, resolver};
     use crate::serve::shared::Setting;
 
     fn another() -> Arc<Endpoint> {
@@ -367,30 +368,30 @@ mod tests {
     fn listeners() -> (Arc<Listeners>, mpsc::Receiver<Job>) {
         let resolver = resolver(Fate::Silent, Duration::from_secs(2), Vec::new());
         let (essential, tracker) = (Essential::default(), TaskTracker::new());
-        let desk = resolver.desk();
+        let responder = resolver.responder();
         let bounds = Bounds {
             all: 8,
             per_client: 8,
         };
         let streams = Streams {
-            shared: desk.shared.clone(),
+            shared: responder.shared.clone(),
             resolver: Arc::clone(&resolver),
-            counters: Arc::clone(&desk.counters),
-            places: Arc::new(Seats::new(bounds)),
+            counters: Arc::clone(&responder.counters),
+            connections: Arc::new(Admission::new(bounds)),
             idle: Setting::new(Duration::from_secs(10)),
             stop: essential.stop().clone(),
             tracker: tracker.clone(),
         };
         let (jobs, queue) = mpsc::channel(8);
         let equipment = Equipment {
-            shared: desk.shared.clone(),
+            shared: responder.shared.clone(),
             ports: 4,
             jobs,
-            pace: Arc::clone(&desk.pace),
-            counters: vec![Arc::default(), Arc::clone(&desk.counters)],
+            pace: Arc::clone(&responder.pace),
+            counters: vec![Arc::default(), Arc::clone(&responder.counters)],
             resolver: Arc::clone(&resolver),
         };
-        let sockets = Arc::clone(&desk.sockets);
+        let sockets = Arc::clone(&responder.sockets);
         let streams = Arc::new(streams);
         let listeners = Listeners::new(essential, tracker, streams, sockets, 1, equipment);
         (Arc::new(listeners), queue)

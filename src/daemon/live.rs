@@ -13,11 +13,11 @@ use super::upstreams::{Source, Upstreams, intake};
 use crate::config::Config;
 use crate::control::admin::status::{Gauges, UpstreamStatus};
 use crate::control::publish::data_plane::{Change, DataPlane};
+use crate::serve::admission::Bounds;
 use crate::serve::cache::Cache;
 use crate::serve::pace::Pace;
-use crate::serve::resolve::Resolver;
-use crate::serve::seats::Bounds;
-use crate::serve::streams::Streams;
+use crate::serve::resolver::Resolver;
+use crate::serve::transport::stream::Streams;
 use crate::serve::upstream::ServerState;
 use crate::stats::{Counters, sums};
 use crate::sys::process::user_id;
@@ -130,10 +130,12 @@ impl Parts {
             self.source.replace(upstreams);
         }
         pool.renew();
-        self.resolver.seats().set_bounds(waiting(&config));
+        self.resolver.admission().set_bounds(waiting(&config));
         self.pace.set_discard(config.server.discard);
         self.streams.idle.set(config.server.tcp_idle);
-        self.streams.places.set_bounds(connections(&config, budget));
+        self.streams
+            .connections
+            .set_bounds(connections(&config, budget));
         self.cache.set_stale_secs(config.cache.stale_secs);
         if let Some(next) = next {
             self.listeners.replace(next);

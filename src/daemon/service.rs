@@ -20,14 +20,14 @@ use crate::config::Config;
 use crate::control::Control;
 use crate::control::admin::status::{Gauges, Histogram};
 use crate::control::publish::data_plane::DataPlane;
+use crate::serve::admission::Admission;
 use crate::serve::cache::Cache;
-use crate::serve::desk::{Desk, Sockets};
 use crate::serve::pace::Pace;
-use crate::serve::resolve::Resolver;
-use crate::serve::seats::Seats;
+use crate::serve::resolver::Resolver;
+use crate::serve::responder::{Responder, Sockets};
 use crate::serve::shared::{Clock, Setting, Shared};
-use crate::serve::streams::Streams;
-use crate::serve::udp::HAND_OVER;
+use crate::serve::transport::stream::Streams;
+use crate::serve::transport::udp::HAND_OVER;
 use crate::stats::{Counters, LATENCY_BOUNDS, Sums};
 use crate::sys::process::return_free_memory;
 use crate::sys::udp::Ports;
@@ -75,16 +75,17 @@ impl Service {
         };
         let pace = Arc::new(Pace::new(config.server.discard));
         let sockets = Arc::new(Sockets::from_pointee(Vec::new()));
-        let desk = Desk {
+        let responder = Responder {
             pace: pace.clone(),
             shared: shared.clone(),
             sockets: sockets.clone(),
+            observer: shared_counters.clone(),
             counters: shared_counters.clone(),
         };
-        let resolver = Arc::new(Resolver::new(pool, desk, waiting(config)));
+        let resolver = Arc::new(Resolver::new(pool, responder, waiting(config)));
         let (jobs, queue) = mpsc::channel(HAND_OVER);
-        let jobs_taken = resolver.clone().take_jobs(queue, tracker.clone());
-        tracker.spawn(essential.watch("the job taker", jobs_taken));
+        let jobs_run = resolver.clone().run_jobs(queue, tracker.clone());
+        tracker.spawn(essential.watch("the job taker", jobs_run));
         tracker.spawn(tidy(resolver.clone(), stop.clone()));
         let outage = Outage::default();
         let follow = outage.clone().follow(resolver.pool().clone(), stop.clone());
@@ -94,7 +95,7 @@ impl Service {
             shared: shared.clone(),
             resolver: resolver.clone(),
             counters: shared_counters,
-            places: Arc::new(Seats::new(connections(config, files.budget))),
+            connections: Arc::new(Admission::new(connections(config, files.budget))),
             idle: Setting::new(config.server.tcp_idle),
             stop: stop.clone(),
             tracker: tracker.clone(),

@@ -1,12 +1,12 @@
-//! Answers with upstream's data, unless a name that they lead to is blocked.
+//! Writes answers with upstream's data, unless a name that they lead to is blocked.
 
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
 use super::cache::{Entry, Failure, Key, STALE_TTL};
-use super::own;
-use super::respond::{Step, Tally};
+use super::respond::{Ending, Step, Tally};
+use super::synthesized;
 use crate::policy::snapshot::{Decision, Matched, Past, Snapshot};
 use crate::stats::Count;
 use crate::wire::Rcode;
@@ -16,42 +16,42 @@ use crate::wire::name::Name;
 use crate::wire::query::Query;
 use crate::wire::reply::Reply;
 
-/// What an answer with upstream's data depends on.
+/// Everything that an answer with upstream's data depends on.
 pub(super) struct AnswerContext<'a, 'p> {
     pub(super) now: u32,
     pub(super) query: &'a Query<'p>,
     pub(super) snapshot: &'a Snapshot,
-    /// Which rules count for the names that the asked one leads to.
+    /// Which rules apply to the names that the queried one leads to.
     pub(super) past: Past,
-    /// Most bytes of the answer.
+    /// The most bytes that the answer may have.
     pub(super) limit: usize,
 }
 
 impl AnswerContext<'_, '_> {
-    /// An answer from the cache, that is `due` to be asked for again.
+    /// An answer from the cache; `due` if it should be refreshed.
     pub(super) fn hit(&self, entry: &Entry, due: bool, out: &mut Vec<u8>) -> Step {
         match self.fresh(entry, Count::CacheHits, out) {
-            Step::Reply(tally) if due && tally.count == Count::CacheHits => {
+            Ending::Reply(tally) if due && tally.count == Count::CacheHits => {
                 Step::Refresh(Key::new(self.query))
             }
-            step => step,
+            ending => ending.into(),
         }
     }
 
     /// Upstream's answer within its TTL.
-    pub(super) fn fresh(&self, entry: &Entry, count: Count, out: &mut Vec<u8>) -> Step {
+    pub(super) fn fresh(&self, entry: &Entry, count: Count, out: &mut Vec<u8>) -> Ending {
         self.copy(entry, count, None, None, out)
     }
 
-    /// Without an answer: the one past its TTL if there is one (RFC 8767), else upstream's own
-    /// word, else SERVFAIL.
+    /// The answer when there is none from upstream: the stale one if there is one (RFC 8767), else upstream's error,
+    /// else SERVFAIL.
     pub(super) fn failed(
         &self,
         failure: Option<&Failure>,
         stale: Option<Arc<Entry>>,
         remembered: bool,
         out: &mut Vec<u8>,
-    ) -> Step {
+    ) -> Ending {
         if let Some(entry) = stale {
             let code = match entry.answer.rcode() == Rcode::NxDomain as u16 {
                 true => code::STALE_NXDOMAIN,
@@ -60,8 +60,8 @@ impl AnswerContext<'_, '_> {
             return self.copy(&entry, Count::Stale, Some(STALE_TTL), Some(code), out);
         }
         let Some(failure) = failure else {
-            own::bare(self.query, Rcode::ServFail, &[], self.limit, out);
-            return Step::Reply(Count::Overloaded.into());
+            synthesized::bare(self.query, Rcode::ServFail, &[], self.limit, out);
+            return Ending::Reply(Count::Overloaded.into());
         };
         let extra = remembered.then_some(code::CACHED_ERROR);
         if let Some(said) = &failure.said {
@@ -72,8 +72,8 @@ impl AnswerContext<'_, '_> {
             text: "",
         });
         let why = &why[..1 + usize::from(remembered)];
-        own::bare(self.query, Rcode::ServFail, why, self.limit, out);
-        Step::Reply(Count::Failed.into())
+        synthesized::bare(self.query, Rcode::ServFail, why, self.limit, out);
+        Ending::Reply(Count::Failed.into())
     }
 
     /// Upstream's answer, unless a name that it leads to is blocked.
@@ -84,15 +84,15 @@ impl AnswerContext<'_, '_> {
         stale_ttl: Option<u32>,
         extra: Option<u16>,
         out: &mut Vec<u8>,
-    ) -> Step {
+    ) -> Ending {
         let answer = &entry.answer;
         let age = entry.age(self.now);
         let mut left_out: SmallVec<[usize; 4]> = SmallVec::new();
-        // What is cut in any case is not looked at more closely.
+        // Records that are cut in any case are not examined.
         let fits = answer.additional_at() <= self.limit;
         let has_additional = answer.has_additional() && answer.message_len() <= self.limit;
         if self.past != Past::Everything {
-            let place = |hops, service| own::Place::Target {
+            let place = |hops, service| synthesized::BlockedAt::Target {
                 answer,
                 hops,
                 service,
@@ -107,7 +107,7 @@ impl AnswerContext<'_, '_> {
                 return self.block(by, nxdomain, &place(hops, false), out);
             }
             if fits && answer.has_service_targets() {
-                // The last one that is blocked answers for all if none is left.
+                // If all are blocked, the last one's rule answers.
                 let mut blocked = None;
                 for (target, at) in answer.service_targets() {
                     if let Some(by) = self.blocks(past, target) {
@@ -118,7 +118,7 @@ impl AnswerContext<'_, '_> {
                 if let Some(by) = blocked
                     && left_out.len() == answer.services()
                 {
-                    // The asked name has other types, so that it exists.
+                    // The queried name has other types, so it exists.
                     let hops = answer.chain().count();
                     return self.block(by, false, &place(hops, true), out);
                 }
@@ -151,11 +151,11 @@ impl AnswerContext<'_, '_> {
             count_of_errors += 1;
         }
         reply.finish(&why[..count_of_errors], Some(additional_at));
-        Step::Reply(count.into())
+        Ending::Reply(count.into())
     }
 
-    /// The rule that blocks a name to which the answer leads, if one does. A service's target is judged as
-    /// one more name of the chain (RFC 9460, section 2.5).
+    /// The rule that blocks a name to which the answer leads, if any. A service's target counts as one more name of
+    /// the chain (RFC 9460, section 2.5).
     fn blocks(&self, past: Past, name: Name) -> Option<Matched<'_>> {
         let name = std::iter::once(name);
         let (_, decision, _) = self.snapshot.decide_chain(&self.query.name, past, name);
@@ -165,26 +165,26 @@ impl AnswerContext<'_, '_> {
         }
     }
 
-    /// Whether an address of the additional section is not one of a blocked name.
+    /// Whether a record of the additional section is kept: its owner is not blocked.
     fn passes(&self, answer: &Answer, owner: usize) -> bool {
         let owner = answer.name_at(owner);
         owner.is_some_and(|owner| self.blocks(self.past, owner).is_none())
     }
 
-    /// The answer of a block at a name that the asked one leads to.
+    /// The answer for a blocked name that the queried one leads to.
     fn block(
         &self,
         by: Matched<'_>,
         nxdomain: bool,
-        place: &own::Place<'_>,
+        place: &synthesized::BlockedAt<'_>,
         out: &mut Vec<u8>,
-    ) -> Step {
+    ) -> Ending {
         let serial = self.snapshot.generation as u32;
-        let list = self.snapshot.slot(&by);
-        let tally = |count| Tally { count, list };
-        match own::blocked(self.query, by, nxdomain, place, serial, self.limit, out) {
-            true => Step::Reply(tally(Count::BlockedTarget)),
-            false => Step::Drop(tally(Count::BlockedDrop)),
+        let rule = Some(by.hit);
+        let tally = |count| Tally { count, rule };
+        match synthesized::blocked(self.query, by, nxdomain, place, serial, self.limit, out) {
+            true => Ending::Reply(tally(Count::BlockedTarget)),
+            false => Ending::Drop(tally(Count::BlockedDrop)),
         }
     }
 }

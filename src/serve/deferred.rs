@@ -1,23 +1,22 @@
-//! Outcomes that are yet to be delivered to the clients waiting for them.
+//! Outcomes that are yet to be delivered to their waiters.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::flights::{Landed, Waiter, Who};
+use super::inflight::{Datagram, Outcome, Recipient, Waiter};
 use super::pace::{Pace, Release};
 use crate::stats::{Count, Counters};
 
-/// One of them.
 struct Delivery {
     waiter: Waiter,
-    landed: Landed,
+    outcome: Outcome,
     /// It was held back before, and counted.
     was_held: bool,
 }
 
-/// Deliveries that wait: for a worker to have time, or as [`Pace`] says.
+/// Deliveries that wait until their thread has time, or until [`Pace`] permits them.
 pub(super) struct Deferred {
     pace: Arc<Pace>,
     ready: VecDeque<Delivery>,
@@ -44,33 +43,35 @@ impl Deferred {
         !self.ready.is_empty()
     }
 
-    /// When something that is held back is to be looked at again.
+    /// When deliveries that are held back are due; `None` if there are none.
     pub(super) fn due(&self) -> Option<Instant> {
         (!self.held.is_empty()).then_some(self.held_until)
     }
 
-    pub(super) fn push(&mut self, waiter: Waiter, landed: Landed) {
+    pub(super) fn push(&mut self, waiter: Waiter, outcome: Outcome) {
         self.ready.push_back(Delivery {
             waiter,
-            landed,
+            outcome,
             was_held: false,
         });
     }
 
-    /// The same for all who waited for an outcome.
-    pub(super) fn push_all(&mut self, waiters: Option<Vec<Waiter>>, landed: &Landed) {
+    /// The same for all waiters of an outcome.
+    pub(super) fn push_all(&mut self, waiters: Option<Vec<Waiter>>, outcome: &Outcome) {
         for waiter in waiters.into_iter().flatten() {
-            self.push(waiter, landed.clone());
+            self.push(waiter, outcome.clone());
         }
     }
 
-    /// What to deliver at `now`, of at most `most` deliveries that are looked at.
+    /// Returns what to deliver at `now`, of at most `most` deliveries that are considered, and calls `discard` for
+    /// those that are too old.
     pub(super) fn take(
         &mut self,
         now: Instant,
         most: usize,
         counters: &Counters,
-    ) -> Vec<(Waiter, Landed)> {
+        mut discard: impl FnMut(&Datagram),
+    ) -> Vec<(Waiter, Outcome)> {
         if now >= self.held_until {
             self.release_held();
         }
@@ -78,11 +79,11 @@ impl Deferred {
         for delivery in self.ready.drain(..most.min(self.ready.len())) {
             let Delivery {
                 waiter,
-                landed,
+                outcome,
                 was_held,
             } = delivery;
-            match release(&self.pace, &waiter, &landed, now) {
-                Release::Now => taken.push((waiter, landed)),
+            match release(&self.pace, &waiter, &outcome, now) {
+                Release::Now => taken.push((waiter, outcome)),
                 Release::Later(then) => {
                     if !was_held {
                         counters.bump(Count::Paced);
@@ -90,39 +91,43 @@ impl Deferred {
                     self.held_until = then;
                     self.held.push_back(Delivery {
                         waiter,
-                        landed,
+                        outcome,
                         was_held: true,
                     });
                 }
-                Release::Never => counters.bump(Count::Discarded),
+                Release::Never => {
+                    if let Recipient::Datagram(datagram) = &waiter.recipient {
+                        discard(datagram);
+                    }
+                }
             }
         }
         taken
     }
 
     /// All of them, at once.
-    pub(super) fn take_all(&mut self) -> impl Iterator<Item = (Waiter, Landed)> + use<> {
+    pub(super) fn take_all(&mut self) -> impl Iterator<Item = (Waiter, Outcome)> + use<> {
         self.release_held();
         let all = std::mem::take(&mut self.ready);
         all.into_iter()
-            .map(|delivery| (delivery.waiter, delivery.landed))
+            .map(|delivery| (delivery.waiter, delivery.outcome))
     }
 
-    /// What was held back goes before what came later.
+    /// Deliveries that were held back go before later ones.
     fn release_held(&mut self) {
         self.held.append(&mut self.ready);
         std::mem::swap(&mut self.held, &mut self.ready);
     }
 }
 
-/// When a waiter is to be answered.
-fn release(pace: &Pace, waiter: &Waiter, landed: &Landed, now: Instant) -> Release {
-    match &waiter.who {
-        Who::Datagram(datagram) => {
+/// When a waiter may be answered.
+fn release(pace: &Pace, waiter: &Waiter, outcome: &Outcome, now: Instant) -> Release {
+    match &waiter.recipient {
+        Recipient::Datagram(datagram) => {
             let client = datagram.route.peer.ip();
-            pace.release(client, datagram.since, landed.is_err(), now)
+            pace.release(client, datagram.since, outcome.is_err(), now)
         }
-        Who::Task(_) | Who::Nobody => Release::Now,
+        Recipient::Task(_) | Recipient::CacheOnly => Release::Now,
     }
 }
 
@@ -132,16 +137,15 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::serve::flights::Datagram;
-    use crate::serve::resolve::tests::entry;
-    use crate::serve::seats::{Bounds, Seats};
+    use crate::serve::admission::{Admission, Bounds};
+    use crate::serve::resolver::tests::entry;
     use crate::sys::udp::Route;
 
     /// Answers of one client that waited long.
     struct Fixture {
         deferred: Deferred,
         counters: Counters,
-        seats: Arc<Seats>,
+        admission: Arc<Admission>,
         start: Instant,
     }
 
@@ -155,7 +159,7 @@ mod tests {
             Self {
                 deferred: Deferred::new(pace),
                 counters: Counters::default(),
-                seats: Arc::new(Seats::new(bounds)),
+                admission: Arc::new(Admission::new(bounds)),
                 start: Instant::now(),
             }
         }
@@ -164,7 +168,7 @@ mod tests {
             self.start + Duration::from_millis(millis)
         }
 
-        /// Answers to so many queries, all received by the first listen address but for those of `listen`.
+        /// Adds answers to `count` queries that the listen address with that number received.
         fn push(&mut self, count: usize, listen: usize) {
             for _ in 0..count {
                 let datagram = Datagram {
@@ -177,19 +181,20 @@ mod tests {
                     since: self.start,
                     stale: None,
                 };
-                let who = Who::Datagram(datagram);
-                let seat = self.seats.take(IpAddr::from([192, 0, 2, 1]));
-                let seat = seat.expect("a seat");
-                self.deferred.push(Waiter { who, seat }, Ok(entry(60)));
+                let recipient = Recipient::Datagram(datagram);
+                let permit = self.admission.acquire(IpAddr::from([192, 0, 2, 1]));
+                let permit = permit.expect("a permit");
+                self.deferred
+                    .push(Waiter { recipient, permit }, Ok(entry(60)));
             }
         }
 
         /// The listen addresses of the answers that are delivered.
         fn take(&mut self, millis: u64) -> Vec<usize> {
             let now = self.at(millis);
-            let taken = self.deferred.take(now, usize::MAX, &self.counters);
-            let listen = taken.iter().map(|(waiter, _)| match &waiter.who {
-                Who::Datagram(datagram) => datagram.listen,
+            let taken = self.deferred.take(now, usize::MAX, &self.counters, |_| {});
+            let listen = taken.iter().map(|(waiter, _)| match &waiter.recipient {
+                Recipient::Datagram(datagram) => datagram.listen,
                 other => panic!("{other:?}"),
             });
             listen.collect()

@@ -1,19 +1,20 @@
-//! Owns the data plane: the packet's road from socket to socket.
-//! Refuses to know where the policy comes from.
+//! The data plane: takes packets and answers them.
 
-mod asker;
+pub mod admission;
 pub mod cache;
+pub mod client;
 mod context;
 mod deferred;
-pub mod desk;
-pub mod flights;
-mod near;
-mod own;
+pub mod dispatch;
+pub mod inflight;
+pub mod observe;
 pub mod pace;
-pub mod resolve;
+pub mod pending;
+pub mod resolver;
 pub mod respond;
-pub mod seats;
+pub mod responder;
 pub mod shared;
-pub mod streams;
-pub mod udp;
+mod synthesized;
+pub mod transport;
 pub mod upstream;
+mod worker_cache;

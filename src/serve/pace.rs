@@ -1,9 +1,8 @@
-//! When UDP queries that waited for upstream are answered: in bounded bursts, and not when too old.
+//! Limits the rate of answers to UDP queries that waited for upstream, and drops those that are too old.
 //!
-//! An attacker who sends queries with a forged source for names that it answers slowly can let
-//! thousands of answers accumulate, and release them all at once at the forged address (DNSBomb, IEEE
-//! S&P 2024). Answers that waited long are therefore spread over time for each client, and those that
-//! waited longer than clients do are dropped.
+//! An attacker can send queries with a forged source for names whose servers answer slowly, let thousands of answers
+//! accumulate, and have them all sent to the forged address at once (DNSBomb, IEEE S&P 2024). Answers that waited long
+//! are therefore spread over time for each client, and those that waited longer than clients do are dropped.
 
 use std::hash::BuildHasher;
 use std::net::IpAddr;
@@ -13,7 +12,7 @@ use std::time::Duration;
 use foldhash::quality::RandomState;
 use tokio::time::Instant;
 
-use super::seats::network;
+use super::admission::network;
 use super::shared::Setting;
 
 /// Answers that waited for at least `least`, but not long enough for an earlier burst.
@@ -21,14 +20,13 @@ struct Burst {
     least: Duration,
     /// How many of them one client gets in each [`WINDOW`].
     most: u64,
-    /// Where they are counted, as the lowest bit of sixteen: each burst by itself, or a client with many
+    /// The lowest of the sixteen bits that count them. Each burst is counted separately, or a client with many
     /// faster answers would never get the slowest ones.
     count_at: u32,
 }
 
-/// Within any 10 ms, which may be the end of one window and the start of the next, a client gets at most twice
-/// as many. Most answers come sooner. A resolver that asks on behalf of many gets 25,600 of the faster ones a
-/// second.
+/// Within any 10 ms, which may be the end of one window and the start of the next, a client gets at most twice as many.
+/// Most answers come sooner. A resolver with many users gets 25,600 of the faster ones per second.
 const BURSTS: [Burst; 2] = [
     Burst {
         least: Duration::from_millis(200),
@@ -51,20 +49,20 @@ const CLIENTS: usize = 1 << 12;
 pub enum Release {
     /// Send it.
     Now,
-    /// Ask again then, at the start of the next window. What was held back has the same chance there as what
-    /// comes in that window, and goes first if it is looked at first.
+    /// Try again then, at the start of the next window. An answer that was held back has the same chance there as
+    /// one that is new, and goes first if it is tried first.
     Later(Instant),
     /// Drop it: the client has given up.
     Never,
 }
 
-/// Decides when waiting queries are answered. All threads share one.
+/// Decides when deferred answers are sent. All threads share one.
 #[derive(Debug)]
 pub struct Pace {
     discard: Setting,
     start: Instant,
-    /// For each client the number of a window, and in the low half how many answers it got in that, of each
-    /// of [`BURSTS`].
+    /// For each client the number of a window in the high half, and in the low half how many answers of each of
+    /// [`BURSTS`] it got in that window.
     counts: Box<[AtomicU64]>,
     hasher: RandomState,
 }
@@ -80,13 +78,13 @@ impl Pace {
         }
     }
 
-    /// Drops answers to queries that are older than `discard` from now on.
+    /// Changes the age from which answers are dropped.
     pub fn set_discard(&self, discard: Duration) {
         self.discard.set(discard);
     }
 
-    /// What to do at `now` with the answer to a query that came at `since`. A `failure` is sent however
-    /// old the query is: its client should know.
+    /// Decides at `now` on the answer to a query that was received at `since`. A `failure` is sent however old the
+    /// query is, so that its client knows.
     pub fn release(&self, client: IpAddr, since: Instant, failure: bool, now: Instant) -> Release {
         let waited = now.saturating_duration_since(since);
         if waited >= self.discard.get() && !failure {

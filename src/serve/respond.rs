@@ -1,68 +1,67 @@
-//! Owns the order in which a query is judged, from octets to octets.
-//! Refuses sockets and clocks: whoever has them calls it, so every rule is tested without either.
+//! Answers a query: bytes, client and time in, bytes or the next step out. It has neither sockets nor a clock, so
+//! that each rule of the protocol is tested without them.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::cache::{Cache, Entry, Failure, Key, Lookup};
+use super::client::Client;
 use super::context::AnswerContext;
-use super::near::{Near, Place};
-use super::own;
+use super::synthesized;
+use super::worker_cache::{Location, WorkerCache};
+use crate::policy::rules::Hit;
 use crate::policy::snapshot::{Decision, Snapshot};
-use crate::stats::{Count, Counters};
+use crate::stats::Count;
 use crate::wire::edns::{Ede, code};
 use crate::wire::query::{Fault, Query, Reject};
 use crate::wire::reply;
 use crate::wire::{Rcode, class, rtype};
 
-/// Who asks, and by which kind of transport.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Client {
-    /// The address that the query came from.
-    pub ip: IpAddr,
-    /// Whether the answer goes over a stream, where it may have 65,535 octets.
-    pub stream: bool,
-}
-
-/// What is to be counted of a query.
+/// How a query is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tally {
     /// How it ended.
     pub count: Count,
-    /// Where hits of the list are counted that decided on it.
-    pub list: Option<u16>,
-}
-
-impl Tally {
-    /// Counts it.
-    pub fn add_to(self, counters: &Counters) {
-        counters.bump(self.count);
-        if let Some(list) = self.list {
-            counters.bump_list(list);
-        }
-    }
+    /// The rule that blocked it.
+    pub rule: Option<Hit>,
 }
 
 impl From<Count> for Tally {
     fn from(count: Count) -> Self {
-        Self { count, list: None }
+        Self { count, rule: None }
     }
 }
 
-/// What is to be done with a packet.
-#[derive(Debug)]
-pub enum Step {
-    /// Nothing.
+/// How a query ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Without an answer.
     Drop(Tally),
     /// `out` holds the answer.
     Reply(Tally),
-    /// `out` holds the answer, from the cache; it is asked for often and will soon be too old, so
-    /// the question should be asked again.
+}
+
+/// What is to be done about a message.
+#[derive(Debug)]
+pub enum Step {
+    /// Nothing: it gets no answer.
+    Drop(Tally),
+    /// `out` holds the answer.
+    Reply(Tally),
+    /// `out` holds the answer, from the cache; it is popular and about to expire, so upstream should be asked
+    /// again.
     Refresh(Key),
-    /// Upstream must be asked; [`conclude`] makes the answer of what it says.
+    /// Upstream must be asked; [`conclude`] then writes the answer. The entry is an answer past its TTL, for the
+    /// case that upstream fails.
     Resolve(Key, Option<Arc<Entry>>),
-    /// Another thread writes where the answer would be; who may wait for it must [`respond`].
-    Busy,
+}
+
+impl From<Ending> for Step {
+    fn from(ending: Ending) -> Self {
+        match ending {
+            Ending::Drop(tally) => Self::Drop(tally),
+            Ending::Reply(tally) => Self::Reply(tally),
+        }
+    }
 }
 
 /// How asking upstream ended.
@@ -72,12 +71,12 @@ pub enum Resolution {
     Answered(Arc<Entry>),
     /// Without one.
     Failed(Arc<Failure>, Option<Arc<Entry>>),
-    /// Too many questions are waiting already.
+    /// Too many queries are waiting already.
     Overloaded(Option<Arc<Entry>>),
 }
 
 impl Resolution {
-    /// Bytes of the answers that it holds, roughly.
+    /// The bytes of the answers that it holds, roughly.
     pub(super) fn footprint(&self) -> usize {
         let (said, stale) = match self {
             Self::Answered(entry) => (Some(entry), None),
@@ -89,16 +88,7 @@ impl Resolution {
     }
 }
 
-/// Where true answers come from.
-enum Truth<'t> {
-    /// The cache, even if it has to be waited for.
-    Cache(&'t Cache),
-    /// The cache without waiting for it, and perhaps a worker's copy, with the place there.
-    Near(&'t Cache, Option<(&'t mut Near, Place)>),
-    Given(&'t Resolution),
-}
-
-/// A query whose name is the policy's to judge.
+/// A query to whose name the policy applies.
 #[derive(Debug)]
 pub struct Asked<'p> {
     /// The query.
@@ -106,219 +96,247 @@ pub struct Asked<'p> {
     limit: usize,
 }
 
-/// Judges one packet at `now` (seconds of the server's clock). Replaces what `out` held. When `out` has room
-/// for an answer it allocates nothing, except for [`Step::Resolve`] and [`Step::Refresh`], and for answers of
-/// more than sixteen records with an additional section or with blocked services, or with more than four
-/// blocked services.
+/// Answers one packet at `now` (seconds of the server's clock), or says what has to be done. Replaces what `out`
+/// held. If `out` has room for an answer, this allocates nothing, except for [`Step::Resolve`] and
+/// [`Step::Refresh`], and for answers of more than sixteen records with an additional section or with blocked
+/// services, or with more than four blocked services. May wait for another thread that writes to the cache.
 pub fn respond(
     now: u32,
-    client: Client,
+    client: &Client,
     packet: &[u8],
     snapshot: &Snapshot,
     cache: &Cache,
     out: &mut Vec<u8>,
 ) -> Step {
-    judge(now, client, packet, snapshot, Truth::Cache(cache), out)
+    match read_one(client, packet, snapshot, out) {
+        Ok(asked) => {
+            let decision = snapshot.decide(&asked.query.name);
+            answer(now, &asked, &decision, snapshot, cache, out)
+        }
+        Err(ending) => ending.into(),
+    }
 }
 
-/// Judges the same packet again with what upstream said, under the snapshot that is in force now:
-/// a block that came in the meantime bites at once.
+/// Answers the same packet with the outcome of asking upstream, under the snapshot that is in force now: a block
+/// that came in the meantime applies at once.
 pub fn conclude(
     now: u32,
-    client: Client,
+    client: &Client,
     packet: &[u8],
     snapshot: &Snapshot,
     resolution: &Resolution,
     out: &mut Vec<u8>,
-) -> Step {
-    judge(now, client, packet, snapshot, Truth::Given(resolution), out)
-}
-
-fn judge(
-    now: u32,
-    client: Client,
-    packet: &[u8],
-    snapshot: &Snapshot,
-    truth: Truth<'_>,
-    out: &mut Vec<u8>,
-) -> Step {
-    match read(client, packet, snapshot, out) {
+) -> Ending {
+    match read_one(client, packet, snapshot, out) {
         Ok(asked) => {
             let decision = snapshot.decide(&asked.query.name);
-            decide(now, &asked, &decision, snapshot, truth, out)
+            conclude_read(now, &asked, &decision, snapshot, resolution, out)
         }
-        Err(step) => step,
+        Err(ending) => ending,
     }
 }
 
-/// The first half of [`respond`]: reads a packet, up to where the policy is asked about its name.
+/// Reads a packet, up to where the policy decides on its name.
 ///
 /// # Errors
-/// The step, for what needs no policy: then `out` holds the answer, if it is one.
+/// The end of a query that needs no policy; `out` holds its answer, if there is one.
 #[inline(always)]
-pub fn read<'p>(
-    client: Client,
+pub(super) fn read<'p>(
+    client: &Client,
     packet: &'p [u8],
     snapshot: &Snapshot,
     out: &mut Vec<u8>,
-) -> Result<Asked<'p>, Step> {
+) -> Result<Asked<'p>, Ending> {
     let query = match Query::read(packet) {
         Ok(query) => query,
         Err(reject) => {
-            return Err(refuse_packet(
-                reject,
-                snapshot.permits(client.ip),
-                packet,
-                out,
-            ));
+            let permitted = snapshot.permits(client.address);
+            return Err(refuse_packet(reject, permitted, packet, out));
         }
     };
-    let limit = if client.stream {
+    let limit = if client.transport.is_stream() {
         query.stream_limit()
     } else {
         query.udp_limit()
     };
-    if !snapshot.permits(client.ip) {
+    if !snapshot.permits(client.address) {
         let why = [Ede {
             code: code::PROHIBITED,
             text: "",
         }];
-        own::bare(&query, Rcode::Refused, &why, limit, out);
-        return Err(Step::Reply(Count::Denied.into()));
+        synthesized::bare(&query, Rcode::Refused, &why, limit, out);
+        return Err(Ending::Reply(Count::Denied.into()));
     }
     if let Some((rcode, count)) = beyond(&query, snapshot, limit, out) {
         if let Some(rcode) = rcode {
-            own::bare(&query, rcode, &[], limit, out);
+            synthesized::bare(&query, rcode, &[], limit, out);
         }
-        return Err(Step::Reply(count.into()));
+        return Err(Ending::Reply(count.into()));
     }
     Ok(Asked { query, limit })
 }
 
-/// The answer to a packet that was too long to be taken whole.
-pub fn oversized(client: Client, packet: &[u8], snapshot: &Snapshot, out: &mut Vec<u8>) -> Step {
-    if !snapshot.permits(client.ip) {
-        return Step::Drop(Count::DeniedMalformed.into());
-    }
-    // What would be dropped if it were whole must not be answered now: a response, most of all.
-    if matches!(Query::read(packet), Err(Reject::Drop(_))) {
-        return Step::Drop(Count::Oversized.into());
-    }
-    reply::header_only(packet, Rcode::FormErr, out);
-    Step::Reply(Count::Oversized.into())
+/// The same, not inlined into its callers: they handle one message at a time, and the code of the batches stays small.
+#[inline(never)]
+pub(super) fn read_one<'p>(
+    client: &Client,
+    packet: &'p [u8],
+    snapshot: &Snapshot,
+    out: &mut Vec<u8>,
+) -> Result<Asked<'p>, Ending> {
+    read(client, packet, snapshot, out)
 }
 
-/// The second half of [`respond`], with what the policy says of the name, and where a worker's copy
-/// of the cache would have the answer. Never waits for another thread: see [`Step::Busy`].
+/// Answers a packet that was too long to be received whole.
+pub(super) fn oversized(
+    client: &Client,
+    packet: &[u8],
+    snapshot: &Snapshot,
+    out: &mut Vec<u8>,
+) -> Ending {
+    if !snapshot.permits(client.address) {
+        return Ending::Drop(Count::DeniedMalformed.into());
+    }
+    // A message that would be dropped if it were whole must not be answered now: a response, most of all.
+    if matches!(Query::read(packet), Err(Reject::Drop(_))) {
+        return Ending::Drop(Count::Oversized.into());
+    }
+    reply::header_only(packet, Rcode::FormErr, out);
+    Ending::Reply(Count::Oversized.into())
+}
+
+/// The second half of [`respond`], after the policy has decided on the name.
 pub(super) fn answer(
     now: u32,
     asked: &Asked<'_>,
     decision: &Decision<'_>,
     snapshot: &Snapshot,
     cache: &Cache,
-    near: Option<(&mut Near, Place)>,
     out: &mut Vec<u8>,
 ) -> Step {
-    let truth = Truth::Near(cache, near);
-    decide(now, asked, decision, snapshot, truth, out)
+    match synthesize(now, asked, decision, snapshot, out) {
+        Ok(context) => known(&context, cache.lookup(context.query, now), out),
+        Err(ending) => ending.into(),
+    }
 }
 
-fn decide(
+/// The same for a worker with its copy of the cache, and where the answer would be in there. Never waits: `None`
+/// if another thread writes to the cache where the answer would be.
+#[inline]
+pub(super) fn try_answer(
     now: u32,
     asked: &Asked<'_>,
     decision: &Decision<'_>,
     snapshot: &Snapshot,
-    truth: Truth<'_>,
+    cache: &Cache,
+    (worker_cache, location): (&mut WorkerCache, Location),
     out: &mut Vec<u8>,
-) -> Step {
+) -> Option<Step> {
+    let context = match synthesize(now, asked, decision, snapshot, out) {
+        Ok(context) => context,
+        Err(ending) => return Some(ending.into()),
+    };
+    if let Some(entry) = worker_cache.get(location, context.query, now) {
+        return Some(context.hit(entry, entry.is_due(now), out));
+    }
+    let lookup = cache.try_lookup(context.query, now)?;
+    if let Lookup::Fresh(entry, _) = &lookup {
+        worker_cache.insert(location, context.query, entry, now);
+    }
+    Some(known(&context, lookup, out))
+}
+
+/// The second half of [`conclude`], after the policy has decided on the name.
+pub(super) fn conclude_read(
+    now: u32,
+    asked: &Asked<'_>,
+    decision: &Decision<'_>,
+    snapshot: &Snapshot,
+    resolution: &Resolution,
+    out: &mut Vec<u8>,
+) -> Ending {
+    let context = match synthesize(now, asked, decision, snapshot, out) {
+        Ok(context) => context,
+        Err(ending) => return ending,
+    };
+    match resolution {
+        Resolution::Answered(entry) => context.fresh(entry, Count::Resolved, out),
+        Resolution::Failed(failure, stale) => {
+            context.failed(Some(failure), stale.clone(), false, out)
+        }
+        Resolution::Overloaded(stale) => context.failed(None, stale.clone(), false, out),
+    }
+}
+
+/// Answers from what the cache knows.
+fn known(context: &AnswerContext<'_, '_>, known: Lookup, out: &mut Vec<u8>) -> Step {
+    match known {
+        Lookup::Fresh(entry, due) => context.hit(&entry, due, out),
+        Lookup::Failed(failure, stale) => context.failed(Some(&failure), stale, true, out).into(),
+        Lookup::Miss(stale) => Step::Resolve(Key::new(context.query), stale),
+    }
+}
+
+/// Answers queries that need no upstream data; for the others, what their answers depend on.
+#[inline(always)]
+fn synthesize<'a, 'p>(
+    now: u32,
+    asked: &'a Asked<'p>,
+    decision: &Decision<'_>,
+    snapshot: &'a Snapshot,
+    out: &mut Vec<u8>,
+) -> Result<AnswerContext<'a, 'p>, Ending> {
     let Asked { query, limit } = asked;
     let limit = *limit;
     let serial = snapshot.generation as u32;
     let past = match decision {
-        // What proves to validators that the names below are what they are (RFC 4035, section 5).
+        // Validators need these to prove the names below (RFC 4035, section 5).
         Decision::Blocked { closed: false, .. }
             if matches!(query.rtype, rtype::DS | rtype::DNSKEY) =>
         {
             decision.past()
         }
         Decision::Blocked { by, nxdomain, .. } => {
-            let list = snapshot.slot(by);
-            let tally = |count| Tally { count, list };
-            return match own::blocked(
-                query,
-                *by,
-                *nxdomain,
-                &own::Place::Question,
-                serial,
-                limit,
-                out,
-            ) {
-                true => Step::Reply(tally(Count::Blocked)),
-                false => Step::Drop(tally(Count::BlockedDrop)),
-            };
+            let rule = Some(by.hit);
+            let tally = |count| Tally { count, rule };
+            let at = &synthesized::BlockedAt::Question;
+            let is_answered = synthesized::blocked(query, *by, *nxdomain, at, serial, limit, out);
+            return Err(match is_answered {
+                true => Ending::Reply(tally(Count::Blocked)),
+                false => Ending::Drop(tally(Count::BlockedDrop)),
+            });
         }
         Decision::Allowed(_) | Decision::Excepted(_) | Decision::Pass => decision.past(),
     };
     if let Some((zone, labels)) = snapshot.local.lookup(&query.name)
-        && !own::is_parents(query, zone, labels)
+        && !synthesized::is_parents(query, zone, labels)
     {
-        own::local(query, zone, labels, limit, out);
-        return Step::Reply(Count::Local.into());
+        synthesized::local(query, zone, labels, limit, out);
+        return Err(Ending::Reply(Count::Local.into()));
     }
     if !query.recursion_desired() {
         let why = [Ede {
             code: code::NOT_AUTHORITATIVE,
             text: "",
         }];
-        own::bare(query, Rcode::Refused, &why, limit, out);
-        return Step::Reply(Count::NoRecursion.into());
+        synthesized::bare(query, Rcode::Refused, &why, limit, out);
+        return Err(Ending::Reply(Count::NoRecursion.into()));
     }
     if query.rtype == rtype::ANY {
-        own::any(query, limit, out);
-        return Step::Reply(Count::Any.into());
+        synthesized::any(query, limit, out);
+        return Err(Ending::Reply(Count::Any.into()));
     }
-    let context = AnswerContext {
+    Ok(AnswerContext {
         now,
         query,
         snapshot,
         past,
         limit,
-    };
-    let known = match truth {
-        Truth::Cache(cache) => cache.lookup(query, now),
-        Truth::Near(cache, mut near) => {
-            if let Some((near, place)) = &near
-                && let Some(entry) = near.find(*place, query, now)
-            {
-                return context.hit(entry, entry.is_due(now), out);
-            }
-            let Some(known) = cache.try_lookup(query, now) else {
-                return Step::Busy;
-            };
-            if let (Lookup::Fresh(entry, _), Some((near, place))) = (&known, &mut near) {
-                near.keep(*place, query, entry, now);
-            }
-            known
-        }
-        Truth::Given(Resolution::Answered(entry)) => {
-            return context.fresh(entry, Count::Resolved, out);
-        }
-        Truth::Given(Resolution::Failed(failure, stale)) => {
-            return context.failed(Some(failure), stale.clone(), false, out);
-        }
-        Truth::Given(Resolution::Overloaded(stale)) => {
-            return context.failed(None, stale.clone(), false, out);
-        }
-    };
-    match known {
-        Lookup::Fresh(entry, due) => context.hit(&entry, due, out),
-        Lookup::Failed(failure, stale) => context.failed(Some(&failure), stale, true, out),
-        Lookup::Miss(stale) => Step::Resolve(Key::new(query), stale),
-    }
+    })
 }
 
-/// A packet that could not be read. Strangers get no answer to it.
-fn refuse_packet(reject: Reject, permitted: bool, packet: &[u8], out: &mut Vec<u8>) -> Step {
+/// The end of a packet that could not be read. It is answered only to permitted clients.
+fn refuse_packet(reject: Reject, permitted: bool, packet: &[u8], out: &mut Vec<u8>) -> Ending {
     let count = match reject.fault() {
         Fault::Short => Count::Short,
         Fault::Response => Count::Response,
@@ -329,17 +347,17 @@ fn refuse_packet(reject: Reject, permitted: bool, packet: &[u8], out: &mut Vec<u
         Fault::Edns => Count::Edns,
     };
     match reject {
-        Reject::Drop(_) => Step::Drop(count.into()),
-        Reject::Header(..) if !permitted => Step::Drop(Count::DeniedMalformed.into()),
+        Reject::Drop(_) => Ending::Drop(count.into()),
+        Reject::Header(..) if !permitted => Ending::Drop(Count::DeniedMalformed.into()),
         Reject::Header(rcode, _) => {
             reply::header_only(packet, rcode, out);
-            Step::Reply(count.into())
+            Ending::Reply(count.into())
         }
     }
 }
 
-/// Queries that no name's rule speaks of: unknown EDNS versions, other classes, transfers and
-/// meta-types. Without a response code the answer is written already.
+/// Queries to which no rule on names applies: unknown EDNS versions, other classes, transfers and meta-types. Without a
+/// response code the answer is written already.
 fn beyond(
     query: &Query<'_>,
     snapshot: &Snapshot,
@@ -350,7 +368,7 @@ fn beyond(
         return Some((Some(Rcode::BadVers), Count::EdnsVersion));
     }
     if query.class != class::IN {
-        let answered = query.class == class::CH && own::chaos(query, snapshot, limit, out);
+        let answered = query.class == class::CH && synthesized::chaos(query, snapshot, limit, out);
         return Some(match answered {
             true => (None, Count::Chaos),
             false => (Some(Rcode::Refused), Count::Refused),

@@ -1,5 +1,4 @@
-//! Owns nothing: what all threads of the data plane share, and the time that they go by.
-//! Refuses to change any of it.
+//! State shared by the data-plane threads, and their TTL clock.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -10,44 +9,44 @@ use tokio::time::Instant;
 use super::cache::Cache;
 use crate::policy::current::Reader;
 
-/// What all parts of the data plane share.
+/// State that all threads of the data plane share.
 #[derive(Clone)]
 pub struct Shared {
     /// The policy in force.
     pub policy: Reader,
-    /// What upstream said.
+    /// Upstream's answers.
     pub cache: Arc<Cache>,
-    /// The time of all TTLs.
+    /// The clock of all TTLs.
     pub clock: Clock,
 }
 
-/// A duration of the configuration, in whole milliseconds, that may change while threads use it.
+/// A duration of the configuration in whole milliseconds. It may change while threads use it.
 #[derive(Debug)]
 pub struct Setting(AtomicU64);
 
 impl Setting {
-    /// With its first value.
+    /// With an initial value.
     pub fn new(value: Duration) -> Self {
         Self(AtomicU64::new(value.as_millis() as u64))
     }
 
-    /// Its value now.
+    /// The current value.
     pub fn get(&self) -> Duration {
         Duration::from_millis(self.0.load(Ordering::Relaxed))
     }
 
-    /// Changes it.
+    /// Changes the value.
     pub fn set(&self, value: Duration) {
         self.0.store(value.as_millis() as u64, Ordering::Relaxed);
     }
 }
 
-/// Seconds since the server started, the time of all TTLs. It goes on while the system is suspended:
-/// an answer does not stay true for longer because nobody was awake.
+/// Seconds since the server started, by which TTLs are counted. The clock includes the time for which the system was
+/// suspended: an answer does not stay valid longer because of that.
 #[derive(Clone, Debug)]
 pub struct Clock {
     start: Instant,
-    /// Seconds for which the system was suspended meanwhile, which [`Instant`] leaves out.
+    /// Seconds for which the system was suspended meanwhile, which [`Instant`] does not count.
     suspended: Arc<AtomicU32>,
 }
 
@@ -65,14 +64,14 @@ impl Clock {
         self.at(Instant::now())
     }
 
-    /// The same at that instant.
+    /// Whole seconds from the start to `instant`.
     pub fn at(&self, instant: Instant) -> u32 {
         let seconds = instant.saturating_duration_since(self.start).as_secs();
         let seconds = u32::try_from(seconds).unwrap_or(u32::MAX);
         seconds.saturating_add(self.suspended.load(Ordering::Relaxed))
     }
 
-    /// Notes for how long the system was suspended since the start. Never sets the clock back.
+    /// Records how long the system was suspended in total since the start. Never sets the clock back.
     pub fn note_suspension(&self, total: Duration) {
         let seconds = u32::try_from(total.as_secs()).unwrap_or(u32::MAX);
         self.suspended.fetch_max(seconds, Ordering::Relaxed);
@@ -84,7 +83,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn ttls_go_on_while_the_system_is_suspended() {
+    async fn ttls_elapse_while_the_system_is_suspended() {
         let clock = Clock::start();
         let other = clock.clone();
         tokio::time::advance(Duration::from_secs(10)).await;

@@ -19,6 +19,7 @@ mod house;
 mod journal;
 mod lists;
 mod log;
+mod observe;
 mod order_verbs;
 mod orders;
 mod past;

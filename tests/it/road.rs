@@ -11,13 +11,13 @@ use tapis::policy::builder::Builder;
 use tapis::policy::current::Publisher;
 use tapis::policy::rule::{Action, Against, Blocking, Ede, Kind, Scope, Source};
 use tapis::policy::snapshot::Snapshot;
+use tapis::serve::admission::Bounds;
 use tapis::serve::cache::{Cache, Entry, Key};
-use tapis::serve::desk::Desk;
 use tapis::serve::pace::Pace;
-use tapis::serve::resolve::Resolver;
-use tapis::serve::seats::Bounds;
+use tapis::serve::resolver::Resolver;
+use tapis::serve::responder::Responder;
 use tapis::serve::shared::{Clock, Shared};
-use tapis::serve::udp::Worker;
+use tapis::serve::transport::udp::Worker;
 use tapis::serve::upstream::Pool;
 use tapis::serve::upstream::connect::Network;
 use tapis::serve::upstream::server::Server as UpstreamServer;
@@ -122,17 +122,18 @@ fn allocations(rounds: usize) -> (u64, [u64; 4]) {
     let network = Arc::new(Network::new(1, ports.clone(), counters.clone()));
     let servers = vec![UpstreamServer::new(nobody, Dialect::FULL)];
     let pool = Pool::new(servers, network, PATIENCE, BOUNDS, ports, counters.clone());
-    let desk = Desk {
+    let responder = Responder {
         pace: pace.clone(),
         shared: shared.clone(),
         sockets: Arc::default(),
+        observer: counters.clone(),
         counters: counters.clone(),
     };
     let bounds = Bounds {
         all: 16,
         per_client: 16,
     };
-    let resolver = Resolver::new(Arc::new(pool), desk, bounds);
+    let resolver = Resolver::new(Arc::new(pool), responder, bounds);
     let socket = Arc::new(Socket::bind(([127, 0, 0, 1], 0).into(), true).expect("bound"));
     let server = socket.local_addr().expect("bound");
     let (bell, ear) = wait::bell().expect("a pipe");
@@ -143,12 +144,13 @@ fn allocations(rounds: usize) -> (u64, [u64; 4]) {
         sockets: vec![(0, socket)],
         pool: resolver.pool().clone(),
         ports: 1,
-        flights: resolver.flights().clone(),
-        seats: resolver.seats().clone(),
+        inflight: resolver.inflight().clone(),
+        admission: resolver.admission().clone(),
         jobs,
         pace,
+        observer: counters.clone(),
         counters: counters.clone(),
-        ear,
+        shutdown: ear,
     };
     let run = move || measure(|| worker.run().expect("it ran")).count_total;
     let thread = thread::spawn(run);

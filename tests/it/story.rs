@@ -1,7 +1,7 @@
 //! July and August 2017 again, under a clock of its own: the order of 14 July, name by name and type by type, until
 //! it was lifted.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,8 @@ use tapis::control::admin::status::Gauges;
 use tapis::control::sources::wall_clock::{Wait, Wall};
 use tapis::policy::current::Reader;
 use tapis::serve::cache::Cache;
-use tapis::serve::respond::{Client, Step, respond};
+use tapis::serve::client::{Client, Transport};
+use tapis::serve::respond::{Step, respond};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -97,14 +98,11 @@ impl Telling {
 
     /// What a client gets; nothing when upstream is asked.
     fn ask(&self, name: &str, rtype: RecordType) -> Option<Message> {
-        let client = Client {
-            ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            stream: false,
-        };
+        let client = Client::new((Ipv4Addr::LOCALHOST, 5353).into(), Transport::Udp);
         let packet = query(name, rtype).to_vec().expect("a message");
         let (snapshot, cache) = (self.reader.load(), Cache::new(1 << 20, 0));
         let mut out = Vec::new();
-        match respond(0, client, &packet, &snapshot, &cache, &mut out) {
+        match respond(0, &client, &packet, &snapshot, &cache, &mut out) {
             Step::Resolve(..) => None,
             Step::Reply(_) => Some(Message::from_vec(&out).expect("an answer")),
             other => panic!("{name} {rtype}: {other:?}"),

@@ -1,5 +1,4 @@
-//! Which answer past its TTL may be given: the newest, unless something newer withdraws it (RFC 8767,
-//! section 4).
+//! Finds the stale answer that may be used: the newest, unless something newer withdraws it (RFC 8767, section 4).
 
 use std::sync::Arc;
 
@@ -7,20 +6,20 @@ use super::{CD, DO, Denial, Entry, KeyRef};
 use crate::wire::Rcode;
 use crate::wire::name::Name;
 
-/// Most names that are looked up for one answer: each name of its chain, and each name above those. The
-/// owner of a zone could otherwise make a lookup cost thousands of probes.
+/// Most names that are looked up for one answer: each name of its chain, and each ancestor of those. Otherwise the owner
+/// of a zone could make a lookup cost thousands of probes.
 const MAX_NAMES: usize = 256;
 
-/// How to look up what is kept, without that counting as a use.
+/// Lookups that do not count as a use.
 pub(super) struct Peek<A, D> {
     pub(super) answer: A,
     pub(super) denial: D,
 }
 
-/// The answer to give for `entry`, which is past its TTL: itself, or newer data that replaced it, or
-/// `None` if that can't be given.
+/// The answer to use for `entry`, which is past its TTL: itself, or newer data that replaced it, or `None` if that can't
+/// be used.
 ///
-/// Within one second nothing is known to be the newer, so both of two answers may be given.
+/// Of two answers of the same second neither is known to be newer, so both may be used.
 pub(super) fn find<E>(
     key: KeyRef<'_>,
     entry: Arc<Entry>,
@@ -44,8 +43,8 @@ pub(super) fn find<E>(
     Ok((!is_denied(key, &entry, since, &peek.denial)?).then_some(entry))
 }
 
-/// The newest answer to the same question with any DO and CD, and those bits. Unvalidated answers (CD=1)
-/// count for queries with CD=1 only.
+/// The newest answer for the same name and type with any DO and CD, and those bits. Unvalidated answers (CD=1) count for
+/// queries with CD=1 only.
 fn newest<E>(
     key: KeyRef<'_>,
     entry: &Arc<Entry>,
@@ -65,13 +64,13 @@ fn newest<E>(
     Ok(newest)
 }
 
-/// Whether an answer with other bits can be given in place of an older one. With another DO it may have
-/// signatures that were not asked for, or lack those that validators need.
+/// Whether an answer with other bits can replace an older one. With another DO it may have signatures that were not
+/// requested, or lack those that validators need.
 fn replaces(new_bits: u8, new: &Entry, old_bits: u8, old: &Entry) -> bool {
     (new_bits ^ old_bits) & DO == 0 || !(new.answer.has_dnssec() || old.answer.has_dnssec())
 }
 
-/// Whether an NXDOMAIN after `since` denies a name of the answer's chain, or a name above one (RFC 8020).
+/// Whether an NXDOMAIN after `since` denies a name of the answer's chain, or an ancestor of one (RFC 8020).
 fn is_denied<E>(
     key: KeyRef<'_>,
     entry: &Entry,

@@ -1,4 +1,4 @@
-//! What is taken of upstream's answers, which may change while threads read them.
+//! The limits on TTLs and contents of upstream's answers. They may change while threads use them.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -42,7 +42,7 @@ impl Bounds {
 }
 
 impl Pool {
-    /// Changes how long one query may take, and what is taken of answers.
+    /// Changes how long one query may take, and the limits on answers.
     pub fn tune(&self, timeout: Duration, intake: Intake) {
         self.timeout.set(timeout);
         self.intake.set(intake);

@@ -9,18 +9,19 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use super::datagram;
+use super::query::OutgoingQuery;
 use super::server::Server;
 use crate::serve::cache::Key;
 use crate::stats::Counters;
 use crate::sys::udp::Ports;
-use crate::wire::ask::{self, Dialect, Fit};
+use crate::wire::ask::{Dialect, Fit};
 
 /// How a query travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Transport {
-    /// One datagram from a random port, with a random ID (RFC 5452).
+    /// One datagram from a random port with a random ID (RFC 5452).
     Udp,
-    /// A connection that is kept and shared (RFC 7766).
+    /// A connection that is shared and kept open (RFC 7766).
     Tcp,
 }
 
@@ -29,44 +30,44 @@ pub enum Transport {
 pub struct How {
     /// By which transport.
     pub over: Transport,
-    /// The client that it is sent for; `None` for a refresh. Clients take turns where places are few.
+    /// The client that it is sent for; `None` for a prefetch. Clients take turns where connections are few.
     pub client: Option<usize>,
-    /// With which extensions. By TCP letters are not random: nobody forges there.
+    /// With which extensions. By TCP the letter case is not random: forging is not a risk there.
     pub dialect: Dialect,
 }
 
-/// What came back for a query.
+/// The response to a query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
     /// The message.
     pub bytes: Vec<u8>,
-    /// How it fits to the query; never [`Fit::Foreign`].
+    /// How it fits the query; never [`Fit::Foreign`].
     pub fit: Fit,
 }
 
 /// Why a server gave no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExchangeError {
-    /// None came in time.
+    /// It did not answer in time.
     Timeout,
-    /// The network does not lead there.
+    /// It can't be reached.
     Unreachable,
-    /// No socket was free: this says nothing of the server.
+    /// No socket was free; this is no sign of a fault of the server.
     Busy,
 }
 
-/// Sends queries. The tests' own kind answers from a script.
+/// Sends queries. Tests implement it by a script.
 pub trait Connector: Send + Sync + 'static {
-    /// Sends `question` to `server` and returns its reply. Gives up after `patience`.
+    /// Sends a query for `key` to `server` and returns its reply. Gives up after `patience`.
     fn exchange(
         &self,
         server: &Arc<Server>,
         how: How,
-        question: &Key,
+        key: &Key,
         patience: Duration,
     ) -> BoxFuture<'static, Result<Reply, ExchangeError>>;
 
-    /// Whether queries wait for a socket, so that a late answer may not be the server's fault.
+    /// Whether queries wait for a socket: then a late answer may not be the server's fault.
     fn crowded(&self) -> bool {
         false
     }
@@ -74,16 +75,16 @@ pub trait Connector: Send + Sync + 'static {
 
 /// Sends queries over the network.
 pub struct Network {
-    /// Places for sockets of one query: UDP, and TCP to servers that get a connection for each query. The
-    /// shared TCP connections need none: there are one or two to each server.
+    /// Permits for sockets of one query: UDP, and TCP to servers that get a connection for each query. The shared TCP
+    /// connections need none: there are one or two to each server.
     places: Arc<Semaphore>,
     ports: Arc<Ports>,
     counters: Arc<Counters>,
 }
 
 impl Network {
-    /// With at most `sockets` sockets of one query at a time, those of UDP from `ports`: a query has one
-    /// for each try that waits.
+    /// With at most `sockets` sockets of one query at a time, those of UDP from `ports`. A query has one for each
+    /// attempt that waits.
     pub fn new(sockets: usize, ports: Arc<Ports>, counters: Arc<Counters>) -> Self {
         Self {
             places: Arc::new(Semaphore::new(sockets.clamp(1, Semaphore::MAX_PERMITS))),
@@ -98,13 +99,12 @@ impl Connector for Network {
         &self,
         server: &Arc<Server>,
         how: How,
-        question: &Key,
+        key: &Key,
         patience: Duration,
     ) -> BoxFuture<'static, Result<Reply, ExchangeError>> {
         let mut dialect = how.dialect;
         dialect.random_case &= how.over == Transport::Udp;
-        let mut query = Vec::new();
-        ask::write(&question.question(), dialect, &rand::random(), &mut query);
+        let query = OutgoingQuery::new(key, dialect);
         let (server, counters) = (Arc::clone(server), Arc::clone(&self.counters));
         let deadline = Instant::now() + patience;
         let (places, ports) = (Arc::clone(&self.places), Arc::clone(&self.ports));
@@ -123,9 +123,9 @@ impl Connector for Network {
                 }
                 Transport::Tcp => {
                     let address = server.destination();
-                    let line = &server.line;
-                    let reply =
-                        line.exchange(address, how.client, query, deadline, &places, &counters);
+                    let connections = &server.connections;
+                    let reply = connections
+                        .exchange(address, how.client, query, deadline, &places, &counters);
                     let (bytes, fit) = reply.await?;
                     Ok(Reply { bytes, fit })
                 }
@@ -138,7 +138,7 @@ impl Connector for Network {
     }
 }
 
-/// What an error of a socket says of the server: nothing, if it is we who have no socket left.
+/// The error of an exchange for an error of a socket: `Busy` if the cause is our lack of sockets.
 pub(super) fn error_of(error: &io::Error) -> ExchangeError {
     let ours = [
         libc::EMFILE,

@@ -1,4 +1,4 @@
-//! What an upstream server answers instead of answers that can be used, counted for `status`.
+//! Counts the unusable answers of an upstream server for `status`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,7 +12,7 @@ const FAILING_AFTER: u64 = 3;
 pub(super) enum Failure {
     /// An error's response code.
     Rcode(u16),
-    /// Bytes that are no answer to the query.
+    /// Bytes that can't be read as an answer to the query.
     Unreadable,
 }
 
@@ -27,8 +27,8 @@ const KINDS: [&str; 6] = [
 ];
 
 impl Failure {
-    /// Its place in [`KINDS`].
-    fn place(self) -> usize {
+    /// Its index in [`KINDS`].
+    fn index(self) -> usize {
         const FORMERR: u16 = Rcode::FormErr as u16;
         const SERVFAIL: u16 = Rcode::ServFail as u16;
         const NOTIMP: u16 = Rcode::NotImp as u16;
@@ -68,9 +68,9 @@ pub(super) struct Failures {
 impl Failures {
     /// Counts a failure.
     pub(super) fn count(&self, failure: Failure) {
-        let place = failure.place();
-        self.recent[place].fetch_add(1, Ordering::Relaxed);
-        self.total[place].fetch_add(1, Ordering::Relaxed);
+        let index = failure.index();
+        self.recent[index].fetch_add(1, Ordering::Relaxed);
+        self.total[index].fetch_add(1, Ordering::Relaxed);
         self.lengthen_streak();
     }
 
@@ -84,7 +84,7 @@ impl Failures {
         self.streak.load(Ordering::Relaxed) >= FAILING_AFTER
     }
 
-    /// Notes a usable answer.
+    /// Records a usable answer.
     pub(super) fn end(&self) {
         if self.streak.load(Ordering::Relaxed) > 0 {
             self.streak.store(0, Ordering::Relaxed);
@@ -94,7 +94,7 @@ impl Failures {
         }
     }
 
-    /// What was counted.
+    /// The counts.
     pub(super) fn counts(&self) -> FailureCounts {
         FailureCounts {
             recent: counts(&self.recent),

@@ -1,5 +1,4 @@
-//! Owns what is known of each upstream server: how fast it answers, and whether it does.
-//! Refuses to ask: it says in which order to.
+//! The health of upstream servers: how fast each answers, and whether it does; and the order to ask them in.
 
 use std::time::Duration;
 
@@ -7,21 +6,21 @@ use tokio::time::Instant;
 
 /// Failures in a row after which a server counts as down.
 const DOWN_AFTER: u32 = 3;
-/// How long a server that is down is left alone; doubled with each failure after, up to the most.
+/// How long a server that is down is not asked; doubled with each further failure, up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// A first try's patience, while nothing is known, and its bounds afterwards.
+/// How long the first attempt waits while no latency is known, and its bounds afterwards.
 const FIRST_PATIENCE: Duration = Duration::from_millis(400);
 const LEAST_PATIENCE: Duration = Duration::from_millis(150);
 const MOST_PATIENCE: Duration = Duration::from_millis(1000);
-/// What remains of a server's known latency each time another one is asked, so that a server that
-/// was slow once is tried again.
+/// The factor by which a server's known latency shrinks each time another one is asked, so that a server that was slow
+/// once is tried again.
 const FADING: f64 = 0.98;
 
-/// One server's record.
+/// The health of one server.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Health {
-    /// Smoothed round-trip time in seconds; nothing is known at 0.
+    /// Smoothed round-trip time in seconds; 0 if none is known.
     latency: f64,
     failures: u32,
     paused_until: Option<Instant>,
@@ -48,7 +47,7 @@ impl Health {
         }
     }
 
-    /// Another server was preferred.
+    /// Another server was asked instead.
     pub(super) fn passed_over(&mut self) {
         self.latency *= FADING;
     }
@@ -61,12 +60,12 @@ impl Health {
         Duration::from_secs_f64(self.latency * 3.0).clamp(LEAST_PATIENCE, MOST_PATIENCE)
     }
 
-    /// Whether it failed so often that it is left alone for a while.
+    /// Whether it failed so often that it is not asked for a while.
     pub(super) fn is_down(&self, now: Instant) -> bool {
         self.paused_until.is_some_and(|until| now < until)
     }
 
-    /// Whether it failed so often since its last answer that it counted as down, be it asked again by now.
+    /// Whether it failed so often since its last answer that it counted as down, even if it is asked again by now.
     pub(super) fn is_silent(&self) -> bool {
         self.failures >= DOWN_AFTER
     }
@@ -76,19 +75,19 @@ impl Health {
         self.failures
     }
 
-    /// Whether its answers come after the time for which queries wait.
-    pub(super) fn is_late(&self, timeout: Duration) -> bool {
+    /// Whether its answers arrive later than queries wait.
+    pub(super) fn stale_served(&self, timeout: Duration) -> bool {
         self.latency().is_some_and(|latency| latency >= timeout)
     }
 
-    /// Smoothed round-trip time; nothing before the first answer.
+    /// Smoothed round-trip time; `None` before the first answer.
     pub(super) fn latency(&self) -> Option<Duration> {
         (self.latency > 0.0).then(|| Duration::from_secs_f64(self.latency))
     }
 }
 
-/// The servers' indices in the order to ask them: those that answer, the fastest first; then those
-/// that are down, because asking one of them beats asking nobody.
+/// The servers' indices in the order to ask them: those that answer, the fastest first; then those that are down, because
+/// asking one of them is better than asking none.
 pub(super) fn order(servers: &[Health], now: Instant) -> Vec<usize> {
     let mut order: Vec<usize> = (0..servers.len()).collect();
     order.sort_by(|&a, &b| {

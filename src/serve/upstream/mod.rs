@@ -1,12 +1,14 @@
-//! The pool of upstream servers: which to ask first, when to ask another, when to give up.
+//! The pool of upstream servers: decides which to ask first, when to ask another, and when to give up.
 //!
-//! It does not cache: each call asks. The list of servers can be replaced while it serves.
+//! It does not cache: each call sends a query. The list of servers can be replaced while it serves.
 
 mod bounds;
 pub mod connect;
 mod datagram;
 mod failures;
+pub(super) mod first_attempt;
 mod health;
+mod query;
 mod reply;
 pub mod server;
 mod state;
@@ -30,7 +32,7 @@ pub(super) use self::reply::{Received, Verdict, is_usable};
 use self::server::Server;
 pub use self::state::{OutageWatch, ServerState};
 use super::cache::Key;
-use super::flights::Ticket;
+use super::inflight::QueryId;
 use super::shared::Setting;
 use crate::config::upstream::ServerAddress;
 use crate::stats::{Count, Counters};
@@ -39,11 +41,11 @@ use crate::wire::answer::{Answer, Intake, is_cut};
 use crate::wire::ask::Dialect;
 use crate::wire::edns::code;
 
-/// Most times that one query is sent: to each server, and to all together; but each server
-/// is asked once, however many there are, and never again once it has said anything.
+/// Most times that one query is sent: to each server, and to all together. But each server is asked once, however many
+/// there are, and never again after any response.
 const ROUNDS: usize = 3;
 const MOST_TRIES: usize = 6;
-/// Most messages of one try: without EDNS, by TCP, without random letters, each for a reason.
+/// Most messages of one attempt: repeated without EDNS, by TCP, without random letter case, each for a reason.
 const MOST_STEPS: usize = 6;
 
 /// The upstream servers.
@@ -57,7 +59,7 @@ pub struct Pool {
     counters: Arc<Counters>,
 }
 
-/// The servers in force, and how each does.
+/// The current servers and their health.
 #[derive(Default)]
 struct Servers {
     all: Vec<Arc<Server>>,
@@ -71,7 +73,7 @@ impl Servers {
         self.health.get_mut(at)
     }
 
-    /// The servers in the order to ask them; the first one is about to be.
+    /// The servers in the order to ask them. The caller asks the first one.
     fn order(&mut self, now: Instant) -> Vec<Arc<Server>> {
         let order = health::order(&self.health, now);
         for &other in order.iter().skip(1) {
@@ -87,78 +89,77 @@ impl Servers {
 /// Why there is no usable answer.
 #[derive(Debug)]
 pub struct Unanswered {
-    /// INFO-CODE that says so: 22 or 23 (RFC 8914).
+    /// The INFO-CODE: 22 or 23 (RFC 8914).
     pub code: u16,
-    /// An answer with an error's response code, if a server gave one.
+    /// An answer with an error's response code, if a server sent one.
     pub said: Option<Answer>,
-    /// It was for want of a socket of our own, which says nothing of the name.
+    /// The cause was our lack of sockets, which is no sign of a fault of the name.
     pub ours: bool,
 }
 
-/// A try that was made before the pool is asked, and did not end the matter.
+/// An attempt before the pool is asked, which brought no usable answer.
 #[derive(Debug)]
-pub struct Tried {
-    /// Which server was asked.
+pub struct PriorAttempt {
+    /// The server that was asked.
     pub server: Arc<Server>,
-    /// When that was: the time for the whole query counts from then.
+    /// When it was asked: the timeout of the whole query starts then.
     pub since: Instant,
-    /// Whether anything came from it.
-    pub heard: bool,
-    /// Its answer with an error's response code, if it was that.
+    /// Whether it responded.
+    pub responded: bool,
+    /// Its answer, if that had an error's response code.
     pub said: Option<Answer>,
-    /// How to ask the same server again, if its reply is a reason to.
+    /// How to ask the same server again, if its response is a reason to.
     pub again: Option<Again>,
 }
 
-/// What came of a query that a worker sent.
+/// The end of a worker's attempt.
 #[derive(Debug)]
-pub(super) struct Heard {
-    /// The query.
-    pub(super) ticket: Ticket,
-    /// What came of it.
-    pub(super) outcome: Outcome,
+pub(super) struct UpstreamEvent {
+    /// The in-flight query.
+    pub(super) query_id: QueryId,
+    /// How it ended.
+    pub(super) result: AttemptResult,
 }
 
-/// See [`Heard`].
+/// How a worker's attempt ended.
 #[derive(Debug)]
-pub(super) enum Outcome {
-    /// The answer.
+pub(super) enum AttemptResult {
+    /// With a usable answer.
     Answered(Answer),
-    /// Nothing that is good enough: the pool has to be asked.
-    Tried(Tried),
+    /// Without one: the pool has to be asked.
+    Unfinished(PriorAttempt),
 }
 
 /// The server to ask first.
 #[derive(Clone, Debug)]
 pub(super) struct First {
-    /// Which one it is.
+    /// The server.
     pub(super) server: Arc<Server>,
     /// How long to wait for it alone.
     pub(super) patience: Duration,
 }
 
-/// What servers are asked.
+/// A query to the pool.
 #[derive(Clone, Copy)]
 struct Request<'k> {
-    question: &'k Key,
+    key: &'k Key,
     client: Option<usize>,
     deadline: Instant,
 }
 
-/// What one try ended with.
+/// The end of one attempt.
 struct Try {
-    /// Place of the server in the order of this query.
+    /// The index of the server in the order of this query.
     place: usize,
     took: Duration,
-    /// Whether anything came from it, usable or not.
-    heard: bool,
-    /// `None` if the replies are no answer.
+    /// Whether it responded, usably or not.
+    responded: bool,
+    /// `None` if the responses are no answer.
     result: Result<Option<Answer>, ExchangeError>,
 }
 
 impl Pool {
-    /// These servers, asked through `connector`; one query takes at most `timeout`. Workers send
-    /// from `ports`.
+    /// Asks these servers through `connector`; one query takes at most `timeout`. Workers send from `ports`.
     pub fn new(
         servers: Vec<Server>,
         connector: Arc<dyn Connector>,
@@ -180,7 +181,7 @@ impl Pool {
         }
     }
 
-    /// Has later queries leave from new ports: those that workers have open were opened before a change.
+    /// Makes workers send later queries from new ports, because those that are open were opened before a change.
     pub fn renew(&self) {
         self.version.fetch_add(1, Ordering::Release);
     }
@@ -200,8 +201,8 @@ impl Pool {
         &self.ports
     }
 
-    /// Makes these the servers. What is known of those that stay is kept; queries under way end
-    /// with the servers that they began with, and no others are sent to those that are gone.
+    /// Replaces the servers. The health of those that stay is kept. In-flight queries end with the servers that they
+    /// started with; no new ones are sent to servers that were removed.
     pub fn replace(&self, servers: &[(ServerAddress, Dialect)]) {
         let mut held = self.lock();
         let mut next = Servers::default();
@@ -221,8 +222,7 @@ impl Pool {
         self.renew();
     }
 
-    /// The server to ask first; `None` when there is none, or another thread has the record of
-    /// their health: this never waits.
+    /// The server to ask first; `None` if there is none, or another thread holds the lock: this never waits.
     pub(super) fn try_first(&self, now: Instant) -> Option<First> {
         let mut servers = self.servers.try_lock().ok()?;
         let server = servers.order(now).into_iter().next()?;
@@ -230,7 +230,7 @@ impl Pool {
         Some(First { server, patience })
     }
 
-    /// Notes that a server answered, unless another thread is about to note something.
+    /// Records that a server answered, unless another thread holds the lock.
     pub(super) fn try_answered(&self, server: &Arc<Server>, took: Duration) {
         if let Ok(mut servers) = self.servers.try_lock()
             && let Some(health) = servers.health(server)
@@ -239,21 +239,20 @@ impl Pool {
         }
     }
 
-    /// Asks until an answer comes or the time is over. A server that keeps us waiting is not given
-    /// up: the next one is asked beside it, and the first good answer counts. With one server only,
-    /// the query is repeated, for a datagram may be lost. What was `tried` before counts. It is asked for
-    /// `client`, if for one.
+    /// Asks until there is a usable answer or the timeout. If a server is slow, the next one is asked in parallel, and
+    /// the first usable answer counts. With one server only, the query is repeated, because a datagram may be lost. A
+    /// `prior` attempt counts. `client` is the client that it is sent for, if there is one.
     ///
     /// # Errors
-    /// [`Unanswered`] when no server gave an answer with response code NOERROR or NXDOMAIN.
+    /// [`Unanswered`] if no server sent an answer with response code NOERROR or NXDOMAIN.
     pub async fn ask(
         &self,
-        question: &Key,
+        key: &Key,
         client: Option<usize>,
-        tried: Option<Tried>,
+        prior: Option<PriorAttempt>,
     ) -> Result<Answer, Unanswered> {
         let (now, timeout) = (Instant::now(), self.timeout());
-        let deadline = tried.as_ref().map_or(now, |tried| tried.since) + timeout;
+        let deadline = prior.as_ref().map_or(now, |prior| prior.since) + timeout;
         let mut failure = Unanswered {
             code: code::NO_REACHABLE_AUTHORITY,
             said: None,
@@ -263,34 +262,38 @@ impl Pool {
         let count = (servers.len() * ROUNDS).min(MOST_TRIES.max(servers.len()));
         let share = timeout / count.max(1) as u32;
         let request = Request {
-            question,
+            key,
             client,
             deadline,
         };
-        let left = count - usize::from(tried.is_some()).min(count);
+        let left = count - usize::from(prior.is_some()).min(count);
         let mut tries = FuturesUnordered::new();
         let mut first = None;
         let mut begun = None;
-        if let Some(tried) = tried {
-            failure.said = tried.said;
-            let is_it = |server: &Arc<Server>| Arc::ptr_eq(server, &tried.server);
-            // It had its turn: if it is silent all others come before it. One that was removed
-            // meanwhile is asked nothing more.
+        if let Some(prior) = prior {
+            failure.said = prior.said;
+            let is_it = |server: &Arc<Server>| Arc::ptr_eq(server, &prior.server);
+            // It had its turn: if it is silent, all others are asked before it. A server that was removed meanwhile
+            // is not asked again.
             if let Some(at) = servers.iter().position(is_it) {
-                if !tried.heard {
+                if !prior.responded {
                     let silent = servers.remove(at);
                     self.update(&silent, |health| health.failed(Instant::now()));
                     servers.push(silent);
                 }
-                let place = if tried.heard { at } else { servers.len() - 1 };
-                begun = Some((place, tried.heard, tried.again));
+                let place = if prior.responded {
+                    at
+                } else {
+                    servers.len() - 1
+                };
+                begun = Some((place, prior.responded, prior.again));
             }
         }
-        let mut heard = vec![false; servers.len()];
+        let mut responded = vec![false; servers.len()];
         // One query is one failure, however often it was repeated.
-        let mut charged = heard.clone();
-        if let Some((place, was_heard, again)) = begun {
-            heard[place] = was_heard;
+        let mut charged = responded.clone();
+        if let Some((place, has_responded, again)) = begun {
+            responded[place] = has_responded;
             charged[place] = true;
             if again.is_some() {
                 tries.push(self.attempt(place, &servers[place], again, request));
@@ -300,7 +303,7 @@ impl Pool {
         let mut plan = (0..servers.len()).cycle().take(left);
         loop {
             let asked = first.take().or_else(|| {
-                let next = plan.find(|&place| !heard[place])?;
+                let next = plan.find(|&place| !responded[place])?;
                 tries.push(self.attempt(next, &servers[next], None, request));
                 Some(next)
             });
@@ -315,7 +318,7 @@ impl Pool {
             tokio::select! {
                 biased;
                 Some(done) = tries.next() => {
-                    heard[done.place] |= done.heard;
+                    responded[done.place] |= done.responded;
                     let server = &servers[done.place];
                     if let Some(answer) = self.judge(done, server, &mut charged, &mut failure) {
                         return Ok(answer);
@@ -339,7 +342,7 @@ impl Pool {
         self.servers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes a server's record; `None` if the server was removed meanwhile.
+    /// Changes a server's health; `None` if the server was removed meanwhile.
     fn update<T>(&self, server: &Arc<Server>, change: impl FnOnce(&mut Health) -> T) -> Option<T> {
         self.lock().health(server).map(change)
     }
@@ -350,8 +353,7 @@ impl Pool {
         }
     }
 
-    /// One server, asked by UDP, or as `again` says; then in each other way that its replies are a
-    /// reason for.
+    /// Asks one server by UDP, or as `again` says; then in each other way that its responses are a reason for.
     async fn attempt(
         &self,
         place: usize,
@@ -360,14 +362,14 @@ impl Pool {
         request: Request<'_>,
     ) -> Try {
         let Request {
-            question,
+            key,
             client,
             deadline,
         } = request;
         let mut done = Try {
             place,
             took: Duration::ZERO,
-            heard: false,
+            responded: false,
             result: Ok(None),
         };
         let mut how = How {
@@ -375,7 +377,7 @@ impl Pool {
             client,
             dialect: server.dialect(Instant::now()),
         };
-        // What was changed for a doubt, to be remembered if it helps.
+        // The changes because of a doubtful response, to be remembered if they help.
         let (mut edns_off, mut case_off, mut is_case_doubted) = (None, false, false);
         let mut next = again;
         for _ in 0..MOST_STEPS {
@@ -394,11 +396,11 @@ impl Pool {
             let mut patience = deadline.saturating_duration_since(Instant::now());
             let is_fallback = how.over == Transport::Tcp && is_case_doubted && !case_off;
             if is_fallback {
-                // TCP may be filtered silently: there must be time left to ask without it.
+                // A firewall may drop TCP silently: there must be time left to ask without it.
                 patience /= 2;
             }
             let sent = Instant::now();
-            let exchange = self.connector.exchange(server, how, question, patience);
+            let exchange = self.connector.exchange(server, how, key, patience);
             let reply = exchange.await;
             self.counters.bump(match how.over {
                 Transport::Udp => Count::UpstreamQueries,
@@ -406,7 +408,7 @@ impl Pool {
             });
             if how.over == Transport::Udp {
                 done.took = sent.elapsed();
-                done.heard |= reply.is_ok();
+                done.responded |= reply.is_ok();
                 if reply.is_ok() {
                     self.counters.upstream_took(done.took);
                 }
@@ -430,7 +432,7 @@ impl Pool {
                 is_cut: is_cut(&reply.bytes),
                 at: Instant::now(),
             };
-            match self.judge_reply(server, how, received, question, &self.counters) {
+            match self.evaluate(server, how, received, key, &self.counters) {
                 Verdict::Answer(answer) => {
                     if is_usable(&answer) {
                         let now = Instant::now();
@@ -451,7 +453,7 @@ impl Pool {
         done
     }
 
-    /// The answer, if it is one to give; else what is learned from its absence.
+    /// The answer, if it is usable; otherwise records the failure.
     fn judge(
         &self,
         done: Try,
@@ -459,13 +461,13 @@ impl Pool {
         charged: &mut [bool],
         failure: &mut Unanswered,
     ) -> Option<Answer> {
-        // A server that says anything is up: strangers write the zones that it reads to us.
-        if done.heard {
+        // A server that responds is up, whatever the response: it comes from zones that others write.
+        if done.responded {
             self.update(server, |health| health.answered(done.took));
         } else if !matches!(done.result, Err(ExchangeError::Busy)) {
             self.charge(server, done.place, charged);
         }
-        // A server that could not be asked might have answered, whatever the others said.
+        // A server that could not be asked might have answered, whatever the others' answers are.
         failure.ours |= matches!(done.result, Err(ExchangeError::Busy));
         match done.result {
             Ok(Some(answer)) if is_usable(&answer) => return Some(answer),

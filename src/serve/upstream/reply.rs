@@ -1,4 +1,4 @@
-//! What to do about the reply to a query: take its answer, or ask the same server in another way.
+//! Evaluates the response to a query: use its answer, or ask the same server in another way.
 
 use tokio::time::Instant;
 
@@ -13,12 +13,12 @@ use crate::wire::ask::{EdnsSupport, Fit, edns_support, has_broken_opt};
 use crate::wire::name::Name;
 use crate::wire::{Rcode, class};
 
-/// How to ask a server again after its reply to one query.
+/// How to ask a server again after its response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Again {
-    /// By TCP, as the answer was cut.
+    /// By TCP, because the answer was truncated.
     Tcp,
-    /// By TCP, as the answer came in other letters; if TCP fails, without random letters.
+    /// By TCP, because the answer has another letter case; if TCP fails, without random letter case.
     OtherCase,
     /// Without EDNS, which it refuses.
     WithoutEdns {
@@ -31,19 +31,19 @@ pub enum Again {
 pub(in crate::serve) struct Received<'m> {
     pub(in crate::serve) bytes: &'m [u8],
     pub(in crate::serve) fit: Fit,
-    /// It has TC set, or came by UDP and was longer than the query announced.
+    /// It has TC set, or it is a datagram that is longer than the query announced.
     pub(in crate::serve) is_cut: bool,
     pub(in crate::serve) at: Instant,
 }
 
-/// What a reply comes to.
+/// The evaluation of a response.
 #[derive(Debug)]
 pub(in crate::serve) enum Verdict {
-    /// An answer, with whatever response code.
+    /// An answer, with any response code.
     Answer(Answer),
-    /// Nothing to use yet.
+    /// No usable answer yet.
     Again(Again),
-    /// No answer: bytes that can't be read, or a referral.
+    /// Bytes that can't be read, or a referral.
     Garbage,
 }
 
@@ -52,7 +52,7 @@ fn rcode(message: &[u8]) -> u16 {
     message.get(3).map_or(0, |byte| u16::from(byte & 0x0F))
 }
 
-/// Whether an answer's response code is one to give at once.
+/// Whether an answer's response code makes it usable without asking another server.
 pub(in crate::serve) fn is_usable(answer: &Answer) -> bool {
     const NOERROR: u16 = Rcode::NoError as u16;
     const NXDOMAIN: u16 = Rcode::NxDomain as u16;
@@ -60,13 +60,13 @@ pub(in crate::serve) fn is_usable(answer: &Answer) -> bool {
 }
 
 impl Pool {
-    /// Judges the reply to a query. Notes what it shows of `server`'s extensions.
-    pub(in crate::serve) fn judge_reply(
+    /// Evaluates the response to a query. Records what it shows about `server`'s extensions.
+    pub(in crate::serve) fn evaluate(
         &self,
         server: &Server,
         how: How,
         received: Received<'_>,
-        question: &Key,
+        key: &Key,
         counters: &Counters,
     ) -> Verdict {
         let Received { bytes, fit, at, .. } = received;
@@ -75,7 +75,7 @@ impl Pool {
             Fit::BareError => {
                 counters.bump(Count::UpstreamBare);
                 server.failed(Failure::Rcode(rcode(bytes)));
-                server.doubt_edns(question.name(), at);
+                server.doubt_edns(key.name(), at);
                 return Verdict::Again(Again::WithoutEdns { is_certain: false });
             }
             Fit::OtherCase => {
@@ -88,11 +88,11 @@ impl Pool {
             Fit::Answer if is_random => server.case_works(),
             Fit::Answer | Fit::Foreign => {}
         }
-        // Before its records are read: a cut answer may end in the middle of one.
+        // Before its records are read: a truncated answer may end in the middle of one.
         if how.over == Transport::Udp && received.is_cut {
             return Verdict::Again(Again::Tcp);
         }
-        let answer = match self.read(bytes, question) {
+        let answer = match self.read(bytes, key) {
             Ok(answer) => answer,
             Err(AnswerError::Referral) => {
                 counters.bump(Count::UpstreamReferral);
@@ -102,9 +102,8 @@ impl Pool {
             Err(_) => {
                 counters.bump(Count::UpstreamGarbage);
                 server.failed(Failure::Unreadable);
-                let is_doubted = how.dialect.edns
-                    && has_broken_opt(bytes)
-                    && server.doubt_edns(question.name(), at);
+                let is_doubted =
+                    how.dialect.edns && has_broken_opt(bytes) && server.doubt_edns(key.name(), at);
                 return match is_doubted {
                     true => Verdict::Again(Again::WithoutEdns { is_certain: false }),
                     false => Verdict::Garbage,
@@ -122,9 +121,9 @@ impl Pool {
                     server.edns_works(at);
                     return Verdict::Answer(answer);
                 }
-                // Within that time it may be the word of another server, passed on.
+                // Within that time it may be passed on from another server.
                 EdnsSupport::Refused => !server.is_edns_proven(at),
-                EdnsSupport::Doubtful if server.doubt_edns(question.name(), at) => false,
+                EdnsSupport::Doubtful if server.doubt_edns(key.name(), at) => false,
                 EdnsSupport::Doubtful => return Verdict::Answer(answer),
             };
             return Verdict::Again(Again::WithoutEdns { is_certain });
@@ -132,12 +131,11 @@ impl Pool {
         Verdict::Answer(answer)
     }
 
-    /// The answer in the bytes. By TCP nothing need be cut: such an answer is not whole, and not to
-    /// be kept.
-    fn read(&self, bytes: &[u8], question: &Key) -> Result<Answer, AnswerError> {
+    /// Reads an answer. One that is truncated even by TCP is incomplete and must not be kept.
+    fn read(&self, bytes: &[u8], key: &Key) -> Result<Answer, AnswerError> {
         let malformed = AnswerError::Malformed;
-        let (name, _) = Name::read(question.name(), 0).map_err(|_| malformed)?;
-        let answer = Answer::read(bytes, &name, question.rtype(), class::IN, self.intake.get())?;
+        let (name, _) = Name::read(key.name(), 0).map_err(|_| malformed)?;
+        let answer = Answer::read(bytes, &name, key.rtype(), class::IN, self.intake.get())?;
         if answer.truncated() {
             return Err(malformed);
         }

@@ -1,8 +1,8 @@
 //! One upstream server: its address, its TCP connections, and which extensions of DNS it lacks.
 //!
-//! What a server lacks is found out by asking: an error to a query with EDNS and an answer to the
-//! same query without it, or letters that do not come back as they were sent. It is remembered for
-//! five minutes and then found out again, because servers get replaced behind an address.
+//! A lack is detected by queries: an error to one with EDNS and an answer to the same one without it, or an answer in
+//! another letter case. It is remembered for five minutes and then probed again, because servers get replaced behind an
+//! address.
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -13,24 +13,24 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::failures::{Failure, FailureCounts, Failures};
-use super::tcp::Line;
+use super::tcp::Connections;
 use crate::config::upstream::ServerAddress;
 use crate::sys::interface::index_of;
 use crate::wire::ask::Dialect;
 
 /// How long a lack is remembered before the server is probed again.
 const MEMORY: Duration = Duration::from_secs(5 * 60);
-/// Doubtful messages in a row after which they are believed. Each could be forged by one who guesses
-/// port and ID alone, so one of them must not weaken all queries of the next minutes.
+/// Doubtful messages in a row after which they are believed. Each can be forged by guessing port and ID alone, so one of
+/// them must not weaken all queries of the next minutes.
 const BARE_ERRORS: u32 = 3;
 const OTHER_CASES: u32 = 2;
 
 /// One upstream server. Shared by all threads; nothing in it needs a lock but the TCP connections.
 pub struct Server {
     address: ServerAddress,
-    /// What the operator permits.
+    /// The extensions that the operator permits.
     permitted: Dialect,
-    /// The zero of all times kept here.
+    /// The origin of all times kept here.
     epoch: Instant,
     without_edns: Period,
     without_case: Period,
@@ -39,16 +39,16 @@ pub struct Server {
     /// Bare errors and the like since the last such answer, and a hash of the name that the last one was about.
     edns_doubts: AtomicU32,
     doubted_name: AtomicU64,
-    /// Answers in other letters since the last one in the letters of its query.
+    /// Answers in another letter case since the last one in that of its query.
     case_doubts: AtomicU32,
     /// How often it referred to other servers.
     referrals: AtomicU64,
     failures: Failures,
-    pub(super) line: Line,
+    pub(super) connections: Connections,
 }
 
 impl Server {
-    /// A server that is asked in `permitted`, or in less if it turns out not to understand that.
+    /// A server that is asked with the extensions `permitted`, or with fewer if it lacks some.
     pub fn new(address: impl Into<ServerAddress>, permitted: Dialect) -> Self {
         Self {
             address: address.into(),
@@ -62,16 +62,16 @@ impl Server {
             case_doubts: AtomicU32::new(0),
             referrals: AtomicU64::new(0),
             failures: Failures::default(),
-            line: Line::default(),
+            connections: Connections::default(),
         }
     }
 
-    /// Its address as it was at first: the index of an interface may be another by now.
+    /// Its address as it was configured: the index of its interface may have changed.
     pub fn address(&self) -> SocketAddr {
         self.address.socket
     }
 
-    /// The address to open a socket to now.
+    /// The address to open a socket to, with the current index of its interface.
     pub(in crate::serve) fn destination(&self) -> SocketAddr {
         self.address.current(index_of)
     }
@@ -81,7 +81,7 @@ impl Server {
         self.address == *address && self.permitted == permitted
     }
 
-    /// How to ask it now.
+    /// The extensions to ask it with now.
     pub(in crate::serve) fn dialect(&self, now: Instant) -> Dialect {
         let now = self.millis(now);
         Dialect {
@@ -90,7 +90,7 @@ impl Server {
         }
     }
 
-    /// It referred to other servers instead of answering.
+    /// Records a referral to other servers.
     pub(super) fn refers(&self) {
         self.referrals.fetch_add(1, Ordering::Relaxed);
         self.failures.lengthen_streak();
@@ -101,12 +101,12 @@ impl Server {
         self.referrals.load(Ordering::Relaxed)
     }
 
-    /// It answered, in a way that is no use.
+    /// Records an unusable answer.
     pub(super) fn failed(&self, failure: Failure) {
         self.failures.count(failure);
     }
 
-    /// It gave a usable answer.
+    /// Records a usable answer.
     pub(super) fn succeeded(&self) {
         self.failures.end();
     }
@@ -121,7 +121,7 @@ impl Server {
         self.failures.counts()
     }
 
-    /// It answered a query with EDNS as one that understands or ignores it.
+    /// Records that it answered a query with EDNS, which it understands or ignores.
     pub(super) fn edns_works(&self, now: Instant) {
         clear(&self.edns_doubts);
         self.edns_proven.prolong(self.millis(now));
@@ -132,11 +132,11 @@ impl Server {
         self.edns_proven.contains(self.millis(now))
     }
 
-    /// Something came that may be its refusal of EDNS, or a forgery. Returns whether there were
-    /// enough of those in a row to believe them.
+    /// Records a message that may be its refusal of EDNS, or a forgery. Returns whether there were enough of those in a
+    /// row to believe them.
     ///
-    /// None is believed for as long as an answer to a query with EDNS is remembered: a zone that is
-    /// broken would turn EDNS off for all names. Nor do several about one name count.
+    /// None is believed while an answer to a query with EDNS is remembered: otherwise a broken zone would turn EDNS off
+    /// for all names. Several about one name count as one.
     pub(super) fn doubt_edns(&self, name: &[u8], now: Instant) -> bool {
         if self.is_edns_proven(now) {
             return false;
@@ -150,24 +150,24 @@ impl Server {
         count(&self.edns_doubts) >= BARE_ERRORS
     }
 
-    /// It answered without EDNS what it did not answer with it.
+    /// Records that it answered without EDNS a query that it did not answer with it.
     pub(in crate::serve) fn answered_without_edns(&self, is_certain: bool, now: Instant) {
         if is_certain || self.edns_doubts.load(Ordering::Relaxed) >= BARE_ERRORS {
             self.without_edns.begin(self.millis(now));
         }
     }
 
-    /// It repeated the letters of a query.
+    /// Records that it kept the letter case of a query.
     pub(super) fn case_works(&self) {
         clear(&self.case_doubts);
     }
 
-    /// An answer came in other letters.
+    /// Records an answer in another letter case.
     pub(super) fn doubt_case(&self) {
         count(&self.case_doubts);
     }
 
-    /// It answered a query without random letters, after other letters came and TCP failed.
+    /// Records that it answered a query without random letter case, after a wrong letter case and a failure of TCP.
     pub(super) fn answered_without_case(&self, now: Instant) {
         if self.case_doubts.load(Ordering::Relaxed) >= OTHER_CASES {
             self.without_case.begin(self.millis(now));
@@ -185,7 +185,7 @@ impl fmt::Debug for Server {
     }
 }
 
-/// A time during which something holds, by its end in milliseconds.
+/// A time during which something holds: its end in milliseconds.
 #[derive(Default)]
 struct Period(AtomicU64);
 
@@ -208,7 +208,7 @@ impl Period {
     }
 }
 
-/// Does not write where nothing changes: workers share the cache line.
+/// Does not write if nothing changes: workers share the cache line.
 fn clear(count: &AtomicU32) {
     if count.load(Ordering::Relaxed) != 0 {
         count.store(0, Ordering::Relaxed);

@@ -1,7 +1,7 @@
 //! TCP to one upstream server: connections that are shared, kept and replaced (RFC 7766).
 //!
-//! Messages are frames of bytes here. A response belongs to the query with its ID and question;
-//! its records are not read, so one that is malformed harms no other query on the connection.
+//! A response belongs to the query with its ID and question section. Its records are not read here, so a malformed one
+//! harms no other query on the connection. The code is generic over the stream, which may be TCP or a layer over it.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{Mutex as Gate, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -19,9 +20,10 @@ use tokio_util::bytes::Bytes;
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
 use super::connect::{ExchangeError, error_of};
+use super::query::{OutgoingQuery, SentQuery};
 use super::turns::Turns;
 use crate::stats::{Count, Counters};
-use crate::wire::ask::{self, Fit};
+use crate::wire::ask::Fit;
 use crate::wire::{HEADER, MAX_MESSAGE, read_u16};
 
 use Ending::{Closed, Failed};
@@ -38,19 +40,18 @@ const SINGLES: usize = 16;
 /// Most connections that one query is sent on.
 const MOST_TRIES: usize = 3;
 
-type Frames = Framed<TcpStream, LengthDelimitedCodec>;
+type Frames<S> = Framed<S, LengthDelimitedCodec>;
 
 /// The connections to one server.
-pub(super) struct Line {
-    /// The shared one. Locked while it is being made, so that queries wait for it rather than
-    /// making more.
+pub(super) struct Connections {
+    /// The shared connection. Locked while it is opened, so that queries wait for it instead of opening more.
     shared: Gate<Option<Connection>>,
     /// Until when the server gets no pipelining.
     single_until: Mutex<Option<Instant>>,
     singles: Arc<Turns>,
 }
 
-impl Default for Line {
+impl Default for Connections {
     fn default() -> Self {
         Self {
             shared: Gate::default(),
@@ -60,7 +61,7 @@ impl Default for Line {
     }
 }
 
-/// A response, and how it fits to its query.
+/// A response, and how it fits its query.
 pub(super) type Response = (Vec<u8>, Fit);
 
 /// How a query ended without a response on one connection.
@@ -71,15 +72,14 @@ enum Ending {
     Failed(ExchangeError),
 }
 
-impl Line {
-    /// Sends `query` to `server` and returns the response to it. The ID of `query` is replaced by
-    /// one that is free on the connection. A connection for this query alone takes one of `places`; if
-    /// there are enough of these already, clients take turns.
+impl Connections {
+    /// Sends `query` to `server` and returns the response. The ID is replaced by one that is free on the connection. A
+    /// connection for this query alone takes a permit of `places`; if there are many of these, clients take turns.
     pub(super) async fn exchange(
         &self,
         server: SocketAddr,
         client: Option<usize>,
-        query: Vec<u8>,
+        query: OutgoingQuery,
         deadline: Instant,
         places: &Semaphore,
         counters: &Arc<Counters>,
@@ -95,7 +95,7 @@ impl Line {
             };
             match done {
                 Ok(response) => return Ok(response),
-                // The next try makes a new connection.
+                // The next attempt opens a new connection.
                 Err(Closed { is_pipelined: true }) => self.be_single(),
                 Err(Closed { .. }) => {}
                 Err(Failed(error)) => return Err(error),
@@ -104,12 +104,12 @@ impl Line {
         Err(ExchangeError::Unreachable)
     }
 
-    /// By the shared connection. One that died silently must not cost all the time there is, so
-    /// that half of it is kept for another.
+    /// Uses the shared connection. One that died silently must not cost the whole timeout, so half of it is reserved
+    /// for another.
     async fn together(
         &self,
         server: SocketAddr,
-        query: Vec<u8>,
+        query: OutgoingQuery,
         deadline: Instant,
         counters: &Arc<Counters>,
     ) -> Result<Response, Ending> {
@@ -127,8 +127,8 @@ impl Line {
         if half == deadline {
             return Err(timed_out);
         }
-        if connection.state.heard_since(now) {
-            // It is the query that is slow, not the connection that is dead.
+        if connection.state.received_since(now) {
+            // The query is slow; the connection is not dead.
             return timeout_at(deadline, answer).await.unwrap_or(Err(timed_out));
         }
         let another = async {
@@ -145,12 +145,12 @@ impl Line {
         timeout_at(deadline, either).await.unwrap_or(Err(timed_out))
     }
 
-    /// By a connection for this query alone.
+    /// Uses a connection for this query alone.
     async fn alone(
         &self,
         server: SocketAddr,
         client: Option<usize>,
-        query: Vec<u8>,
+        query: OutgoingQuery,
         deadline: Instant,
         places: &Semaphore,
         counters: &Arc<Counters>,
@@ -164,7 +164,7 @@ impl Line {
         answer.unwrap_or(Err(Failed(ExchangeError::Timeout)))
     }
 
-    /// The shared connection, and whether it was made just now.
+    /// The shared connection, and whether it is new.
     async fn connection(
         &self,
         server: SocketAddr,
@@ -182,7 +182,7 @@ impl Line {
         Ok((new, true))
     }
 
-    /// Makes later queries use another connection; those that wait on this one still may be answered.
+    /// Makes later queries use another connection. Those that wait on this one may still be answered.
     async fn discard(&self, connection: &Connection) {
         let mut shared = self.shared.lock().await;
         if shared.as_ref().is_some_and(|kept| kept.is_same(connection)) {
@@ -202,7 +202,7 @@ impl Line {
 
 /// A query to be sent, and where its response goes.
 struct Request {
-    query: Vec<u8>,
+    query: OutgoingQuery,
     answer: oneshot::Sender<Response>,
 }
 
@@ -225,8 +225,16 @@ impl Connection {
             Ok(Err(error)) => return Err(Failed(error_of(&error))),
             Err(_) => return Err(Failed(ExchangeError::Timeout)),
         };
-        // Without it the system may hold back a query to join it to the next; nothing worse.
+        // Without it the system may delay a query to join it to the next; nothing worse.
         let _ = stream.set_nodelay(true);
+        Ok(Self::over(stream, counters))
+    }
+
+    /// A connection whose messages travel over `stream`: the network's own, or one that encrypts.
+    fn over<S>(stream: S, counters: &Arc<Counters>) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let codec = LengthDelimitedCodec::builder()
             .length_field_type::<u16>()
             .max_frame_length(MAX_MESSAGE)
@@ -235,11 +243,11 @@ impl Connection {
         let state = Arc::new(State::new(counters));
         let frames = Framed::new(stream, codec);
         tokio::spawn(drive(frames, queue, Arc::clone(&state)));
-        Ok(Self { requests, state })
+        Self { requests, state }
     }
 
-    /// Waits for the response without an end.
-    fn ask(&self, query: Vec<u8>) -> impl Future<Output = Result<Response, Ending>> + use<> {
+    /// Waits for the response, without a timeout.
+    fn ask(&self, query: OutgoingQuery) -> impl Future<Output = Result<Response, Ending>> + use<> {
         let (requests, state) = (self.requests.clone(), Arc::clone(&self.state));
         async move {
             let start = Instant::now();
@@ -268,19 +276,17 @@ impl Connection {
 
 /// A query that was sent.
 struct Open {
-    /// Its question section as it was sent.
-    question: Vec<u8>,
-    edns: bool,
+    sent: SentQuery,
     answer: oneshot::Sender<Response>,
 }
 
-/// What the sending and the receiving half of a connection share.
+/// The state that the sending and the receiving half of a connection share.
 struct State {
     open: Mutex<HashMap<u16, Open>>,
     places: Semaphore,
     /// Queries that were open at the end of the connection.
     lost: AtomicUsize,
-    heard: Mutex<Instant>,
+    last_received: Mutex<Instant>,
     /// No further query will be sent.
     is_over: AtomicBool,
     counters: Arc<Counters>,
@@ -292,23 +298,23 @@ impl State {
             open: Mutex::default(),
             places: Semaphore::new(PIPELINE),
             lost: AtomicUsize::new(0),
-            heard: Mutex::new(Instant::now()),
+            last_received: Mutex::new(Instant::now()),
             is_over: AtomicBool::new(false),
             counters: Arc::clone(counters),
         }
     }
 
-    fn heard_since(&self, then: Instant) -> bool {
-        *lock(&self.heard) > then
+    fn received_since(&self, then: Instant) -> bool {
+        *lock(&self.last_received) > then
     }
 
-    /// Whether a query that was sent at `start`, and lost, had others beside it: lost like it, or
-    /// answered before the connection ended. A server that was only idle closes with none.
+    /// Whether a query that was sent at `start` and lost was pipelined with others: they were lost, too, or answered
+    /// before the connection ended. A server that closes an idle connection does so without others.
     fn lost_others(&self, start: Instant) -> bool {
-        self.lost.load(Ordering::Relaxed) > 1 || self.heard_since(start)
+        self.lost.load(Ordering::Relaxed) > 1 || self.received_since(start)
     }
 
-    /// Gives a query an ID that no other open one has, chosen at random (RFC 5452, section 9.2).
+    /// Gives a query a random ID that no other open one has (RFC 5452, section 9.2).
     fn enter(&self, request: Request) -> Bytes {
         let Request { mut query, answer } = request;
         let mut open = lock(&self.open);
@@ -321,23 +327,15 @@ impl State {
                 break id;
             }
         };
-        query[..2].copy_from_slice(&u16::to_be_bytes(id));
-        let question = ask::question_of(&query).to_vec();
-        let edns = ask::has_edns(&query);
-        open.insert(
-            id,
-            Open {
-                question,
-                edns,
-                answer,
-            },
-        );
-        Bytes::from(query)
+        query.set_id(id);
+        let OutgoingQuery { bytes, sent } = query;
+        open.insert(id, Open { sent, answer });
+        Bytes::from(bytes)
     }
 
     /// Delivers a response to the query that waits for it.
     fn take(&self, response: &[u8]) {
-        *lock(&self.heard) = Instant::now();
+        *lock(&self.last_received) = Instant::now();
         let Some(id) = read_u16(response, 0).filter(|_| response.len() >= HEADER) else {
             return self.counters.bump(Count::UpstreamGarbage);
         };
@@ -345,27 +343,24 @@ impl State {
         let Some(open) = all.get(&id) else {
             return self.counters.bump(Count::UpstreamStray);
         };
-        let fit = ask::fit(response, &open.question);
-        match fit {
-            Fit::Foreign => return self.counters.bump(Count::UpstreamForeign),
-            Fit::BareError if !open.edns => return self.counters.bump(Count::UpstreamForeign),
-            // Letters need no match here: nobody forges within a connection.
-            Fit::OtherCase | Fit::Answer | Fit::BareError => {}
-        }
+        // The letter case need not match: responses are not forged within a connection.
+        let Some(fit) = open.sent.fit(response, &self.counters) else {
+            return;
+        };
         if let Some(open) = all.remove(&id) {
-            // Whoever waited may have given up.
+            // The waiter may have given up.
             let _ = open.answer.send((response.to_vec(), fit));
         }
     }
 
-    /// Whether somebody still waits for a response.
+    /// Whether any waiter is left.
     fn is_waited_for(&self) -> bool {
         lock(&self.open)
             .values()
             .any(|open| !open.answer.is_closed())
     }
 
-    /// Reports the end of the connection to all who wait.
+    /// Reports the end of the connection to all waiters.
     fn end(&self) {
         let mut open = lock(&self.open);
         self.lost.store(open.len(), Ordering::Relaxed);
@@ -375,9 +370,12 @@ impl State {
 }
 
 /// Runs a connection to its end.
-async fn drive(frames: Frames, queue: mpsc::Receiver<Request>, state: Arc<State>) {
+async fn drive<S>(frames: Frames<S>, queue: mpsc::Receiver<Request>, state: Arc<State>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let (sink, stream) = frames.split();
-    // Both at a time: a server that waits for us to read its answers does not read our queries.
+    // In parallel: a server that waits for us to read its answers does not read our queries.
     tokio::select! {
         () = send(sink, queue, &state) => {}
         () = receive(stream, &state) => {}
@@ -385,15 +383,17 @@ async fn drive(frames: Frames, queue: mpsc::Receiver<Request>, state: Arc<State>
     state.end();
 }
 
-/// Ends when sending fails, or when nobody can send more and nobody waits.
-async fn send(
-    mut sink: SplitSink<Frames, Bytes>,
+/// Ends when sending fails, or when there are no handles and no waiters left.
+async fn send<S>(
+    mut sink: SplitSink<Frames<S>, Bytes>,
     mut queue: mpsc::Receiver<Request>,
     state: &State,
-) {
+) where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let mut requests = Vec::new();
     while queue.recv_many(&mut requests, PIPELINE).await > 0 {
-        // All that wait go in one segment.
+        // All queued queries go in one segment.
         for request in requests.drain(..) {
             if sink.feed(state.enter(request)).await.is_err() {
                 return;
@@ -409,8 +409,11 @@ async fn send(
     }
 }
 
-/// Ends when the server closes the connection, or when nothing is expected of it any more.
-async fn receive(mut stream: SplitStream<Frames>, state: &State) {
+/// Ends when the server closes the connection, or when it is idle.
+async fn receive<S>(mut stream: SplitStream<Frames<S>>, state: &State)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     loop {
         match timeout(IDLE, stream.next()).await {
             Ok(Some(Ok(response))) => state.take(&response),

@@ -38,7 +38,7 @@ enum Does {
     Away,
     /// There is no socket to ask it by.
     Busy,
-    /// Answers REFUSED to questions about the root.
+    /// Answers REFUSED to queries for the root.
     RefusesRoot,
     /// Answers FORMERR to a query with EDNS.
     RefusesEdns,
@@ -58,7 +58,7 @@ impl Connector for Script {
         &self,
         server: &Arc<Server>,
         how: How,
-        question: &Key,
+        key: &Key,
         patience: Duration,
     ) -> BoxFuture<'static, Result<Reply, ExchangeError>> {
         let (server, over) = (server.address(), how.over);
@@ -68,8 +68,8 @@ impl Connector for Script {
             let mut wire = vec![0, 0];
             wire.extend_from_slice(&(0x8180 | flags | rcode).to_be_bytes());
             wire.extend_from_slice(&[0, 1, 0, 0, 0, 0, 0, 0]);
-            wire.extend_from_slice(question.name());
-            wire.extend_from_slice(&question.rtype().to_be_bytes());
+            wire.extend_from_slice(key.name());
+            wire.extend_from_slice(&key.rtype().to_be_bytes());
             wire.extend_from_slice(&[0, 1]);
             wire
         };
@@ -89,7 +89,7 @@ impl Connector for Script {
                 (Err(ExchangeError::Timeout), patience.as_millis() as u64)
             }
             Does::RefusesRoot => {
-                let is_root = question.name() == [0];
+                let is_root = key.name() == [0];
                 (Ok(answer(if is_root { 5 } else { 0 }, 0)), 1)
             }
             Does::Says(rcode, after) => (Ok(answer(rcode, 0)), after),
@@ -98,7 +98,7 @@ impl Connector for Script {
             Does::CutsOnly => (Err(ExchangeError::Unreachable), 1),
             Does::CutsWithin if over == Transport::Udp => {
                 let mut wire = answer(0, 0x0200);
-                // An answer is announced, and its first octets are there.
+                // An answer is announced, and its first bytes are there.
                 wire[7] = 1;
                 wire.extend_from_slice(&[0xC0, 0x0C, 0, 1, 0]);
                 (Ok(wire), 1)
@@ -253,7 +253,7 @@ async fn one_question_is_one_failure_however_often_it_is_repeated() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_network_that_leads_nowhere_is_told_as_such_and_at_once() {
+async fn an_unreachable_network_is_reported_as_such_and_at_once() {
     let (pool, _) = pool(&[Does::Away]);
     let (answer, took) = timed(&pool).await;
     assert_eq!(answer, Err((code::NETWORK_ERROR, None)));
@@ -288,7 +288,7 @@ async fn an_answer_that_is_cut_by_tcp_too_is_none() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_owns_a_zone_cant_make_a_server_count_as_down() {
+async fn the_owner_of_a_zone_cant_make_a_server_count_as_down() {
     for does in [Does::Garbles, Does::CutsAll, Does::CutsOnly] {
         let (pool, _) = pool(&[does]);
         for _ in 0..8 {
@@ -316,14 +316,14 @@ async fn a_server_that_has_spoken_is_not_asked_again_and_one_that_was_silent_is(
 #[tokio::test(start_paused = true)]
 async fn after_a_silent_first_try_the_others_have_their_turn() {
     let (pool, script) = pool(&[Does::Says(0, 1), Does::Says(0, 1)]);
-    let tried = Tried {
+    let prior = PriorAttempt {
         server: first(&pool),
         since: Instant::now(),
-        heard: false,
+        responded: false,
         said: None,
         again: None,
     };
-    assert!(pool.ask(&question(), None, Some(tried)).await.is_ok());
+    assert!(pool.ask(&question(), None, Some(prior)).await.is_ok());
     assert_eq!(script.asked.lock().expect("whole")[0].0, address(2));
 }
 
@@ -332,14 +332,14 @@ async fn what_a_worker_tried_counts_as_a_try_and_its_time_as_time() {
     let (pool, script) = pool(&[Does::Sleeps]);
     let start = Instant::now();
     tokio::time::sleep(Duration::from_millis(400)).await;
-    let tried = Tried {
+    let prior = PriorAttempt {
         server: first(&pool),
         since: start,
-        heard: false,
+        responded: false,
         said: None,
         again: None,
     };
-    assert!(pool.ask(&question(), None, Some(tried)).await.is_err());
+    assert!(pool.ask(&question(), None, Some(prior)).await.is_err());
     assert_eq!(start.elapsed(), Duration::from_secs(2));
     assert_eq!(script.asked.lock().expect("whole").len(), ROUNDS - 1);
 }
@@ -347,15 +347,15 @@ async fn what_a_worker_tried_counts_as_a_try_and_its_time_as_time() {
 #[tokio::test(start_paused = true)]
 async fn a_first_try_that_was_cut_goes_on_by_tcp() {
     let (pool, script) = pool(&[Does::Cuts, Does::Says(3, 1)]);
-    let tried = Tried {
+    let prior = PriorAttempt {
         server: first(&pool),
         since: Instant::now(),
-        heard: true,
+        responded: true,
         said: None,
         again: Some(Again::Tcp),
     };
     let answer = pool
-        .ask(&question(), None, Some(tried))
+        .ask(&question(), None, Some(prior))
         .await
         .expect("an answer");
     assert_eq!(answer.rcode(), 0);
@@ -377,14 +377,14 @@ async fn servers_that_stay_keep_their_record_and_the_others_are_forgotten() {
     pool.replace(&[(address(1).into(), Dialect::FULL)]);
     script.asked.lock().expect("whole").clear();
     // A try with a server that was removed meanwhile is not continued there.
-    let tried = Tried {
+    let prior = PriorAttempt {
         server: removed,
         since: Instant::now(),
-        heard: true,
+        responded: true,
         said: None,
         again: Some(Again::Tcp),
     };
-    assert!(pool.ask(&question(), None, Some(tried)).await.is_ok());
+    assert!(pool.ask(&question(), None, Some(prior)).await.is_ok());
     let asked = script.asked.lock().expect("whole");
     assert_eq!(*asked, [(address(1), Transport::Udp)]);
 }

@@ -1,14 +1,14 @@
-//! Places that clients take in turn: one client with many queries delays another's by one query of its own.
+//! Permits that clients take in turn: a client with many queries delays that of another by one of them only.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-/// A client as [`Seat::client`](crate::serve::seats::Seat::client) gives it; `None` is a refresh.
+/// A client as [`Permit::client`](crate::serve::admission::Permit::client) gives it; `None` is a prefetch.
 type Client = Option<usize>;
 
-/// A number of places.
+/// Issues a fixed number of permits.
 pub(super) struct Turns(Mutex<State>);
 
 struct State {
@@ -19,7 +19,7 @@ struct State {
     order: VecDeque<Client>,
 }
 
-/// A place; the next waiter gets it when this is dropped.
+/// A permit; the next waiter gets it when it is dropped.
 pub(super) struct Place(Option<Arc<Turns>>);
 
 impl Turns {
@@ -31,7 +31,7 @@ impl Turns {
         })))
     }
 
-    /// Waits until it is the turn of `client`.
+    /// Waits for the turn of `client`.
     pub(super) async fn take(self: &Arc<Self>, client: Client) -> Place {
         let turn = {
             let mut state = self.lock();
@@ -46,7 +46,7 @@ impl Turns {
         turn.await.expect("a waiter is removed only with a place")
     }
 
-    /// Passes a place on.
+    /// Passes a permit on.
     fn pass(self: Arc<Self>) {
         let mut place = Place(Some(self));
         loop {
@@ -84,7 +84,7 @@ impl State {
         queue.push_back(waiter);
     }
 
-    /// Removes the next waiter, of those that have not given up.
+    /// Removes the next waiter that has not given up.
     fn next(&mut self) -> Option<oneshot::Sender<Place>> {
         loop {
             let client = self.order.pop_front()?;
@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clients_take_turns_whoever_has_more_queries() {
+    fn clients_take_turns_even_if_one_has_more_queries() {
         let turns = Turns::new(1);
         let first = turns.take(Some(1)).now_or_never().expect("a free place");
         let clients = [1, 1, 1, 2, 2, 3];

@@ -16,7 +16,8 @@ const ROOM: usize = 96;
 /// The local end of a datagram: the address that it came to, and by which interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Local {
-    pub(super) ip: IpAddr,
+    /// The address.
+    pub ip: IpAddr,
     pub(super) interface: u32,
 }
 

@@ -1,14 +1,15 @@
 //! Owns a server without sockets and clocks: lists, a snapshot of them, a cache, and who asks.
 //! Refuses to expect anything of it.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use tapis::policy::builder::Builder;
 use tapis::policy::rule::{Action, Against, Blocking, Ede, Kind, Scope, Source};
 use tapis::policy::snapshot::Snapshot;
 use tapis::serve::cache::{Cache, Entry, Failure, Key};
-use tapis::serve::respond::{Client, Resolution, conclude, respond};
+use tapis::serve::client::{Client, Transport};
+use tapis::serve::respond::{Resolution, conclude, respond};
 use tapis::wire::name::Name;
 use tapis::wire::query::Query;
 
@@ -19,20 +20,16 @@ use super::truth::Truth;
 /// The snapshot's generation, which is the serial of every SOA that a block makes.
 pub(super) const GENERATION: u64 = 41;
 /// One who may ask, by UDP.
-pub(super) const FRIEND: Client = Client {
-    ip: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
-    stream: false,
-};
+pub(super) const FRIEND: Client = by(Transport::Udp, [192, 0, 2, 1]);
 /// The same by a stream.
-pub(super) const FRIEND_BY_STREAM: Client = Client {
-    stream: true,
-    ..FRIEND
-};
+pub(super) const FRIEND_BY_STREAM: Client = by(Transport::Tcp, [192, 0, 2, 1]);
 /// One who may not.
-pub(super) const STRANGER: Client = Client {
-    ip: IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1)),
-    stream: false,
-};
+pub(super) const STRANGER: Client = by(Transport::Udp, [198, 51, 100, 1]);
+
+const fn by(transport: Transport, [a, b, c, d]: [u8; 4]) -> Client {
+    let address = IpAddr::V4(Ipv4Addr::new(a, b, c, d));
+    Client::new(SocketAddr::new(address, 5353), transport)
+}
 
 /// A list: a block list that sinkholes to the unspecified addresses, unless told.
 pub(super) struct List {
@@ -144,7 +141,7 @@ impl House {
     /// What becomes of any packet.
     pub(super) fn take(&self, now: u32, client: Client, packet: &[u8]) -> Outcome {
         let mut out = b"leftovers of another answer".to_vec();
-        let step = respond(now, client, packet, &self.snapshot, &self.cache, &mut out);
+        let step = respond(now, &client, packet, &self.snapshot, &self.cache, &mut out);
         Outcome::new(step, out)
     }
 
@@ -152,8 +149,8 @@ impl House {
     pub(super) fn conclude(&self, now: u32, ask: Ask<'_>, resolution: &Resolution) -> Outcome {
         let packet = ask.packet();
         let mut out = b"leftovers of another answer".to_vec();
-        let step = conclude(now, FRIEND, &packet, &self.snapshot, resolution, &mut out);
-        Outcome::new(step, out)
+        let ending = conclude(now, &FRIEND, &packet, &self.snapshot, resolution, &mut out);
+        Outcome::new(ending.into(), out)
     }
 
     /// Keeps what upstream said to a query, at second 0.

@@ -19,7 +19,7 @@ fn by(over: Transport) -> How {
     }
 }
 
-/// A server of one datagram: sends what `answers` makes of the question that comes.
+/// A server of one datagram: sends what `answers` makes of the query that it receives.
 fn serve(
     answers: impl FnOnce(&[u8]) -> Vec<Vec<u8>> + Send + 'static,
 ) -> (SocketAddr, std::thread::JoinHandle<()>) {
@@ -27,7 +27,7 @@ fn serve(
     let address = socket.local_addr().expect("bound");
     let thread = std::thread::spawn(move || {
         let mut buffer = [0; 512];
-        let (len, peer) = socket.recv_from(&mut buffer).expect("a question");
+        let (len, peer) = socket.recv_from(&mut buffer).expect("a query");
         for answer in answers(&buffer[..len]) {
             socket.send_to(&answer, peer).expect("sent");
         }
@@ -35,7 +35,7 @@ fn serve(
     (address, thread)
 }
 
-/// The question as an answer with one record: HTTPS with an `alpn` that is no text.
+/// The query as an answer with one record: HTTPS with an `alpn` that is not text.
 fn odd(asked: &[u8]) -> Vec<u8> {
     let end = 12 + question().name().len() + 4;
     let mut wire = asked[..2].to_vec();
@@ -117,7 +117,7 @@ async fn an_answer_longer_than_512_bytes_to_a_query_without_edns_counts_as_cut()
 }
 
 #[tokio::test]
-async fn a_port_where_nobody_listens_is_told_at_once() {
+async fn a_closed_port_is_reported_at_once() {
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
     let address = socket.local_addr().expect("bound");
     drop(socket);

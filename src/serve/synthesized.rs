@@ -1,5 +1,4 @@
-//! Owns the answers that the server makes itself: blocks, local zones, class CH, refusals.
-//! Refuses to decide: it is told what to say.
+//! Answers that the server makes itself: blocks, local zones, class CH, refusals.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -18,7 +17,7 @@ const LOCAL_TTL: u32 = 10_800;
 /// TTL of the answer to ANY, in seconds.
 const ANY_TTL: u32 = 3600;
 
-/// Answers without records: a response code and what it is for.
+/// An answer without records: a response code and the reasons for it.
 pub(super) fn bare(q: &Query<'_>, rcode: Rcode, why: &[Ede<'_>], limit: usize, out: &mut Vec<u8>) {
     Reply::new(q, rcode, limit, out).finish(why, None);
 }
@@ -30,7 +29,7 @@ pub(super) fn any(query: &Query<'_>, limit: usize, out: &mut Vec<u8>) {
     reply.finish(&[], None);
 }
 
-/// Answers `version.bind` and `id.server` (RFC 4892) as configured; false for all other names.
+/// Answers `version.bind` and `id.server` (RFC 4892) as configured. False for all other names.
 pub(super) fn chaos(
     query: &Query<'_>,
     snapshot: &Snapshot,
@@ -51,29 +50,29 @@ pub(super) fn chaos(
     true
 }
 
-/// Where a block bites: at the asked name, or at the end of a CNAME chain.
-pub(super) enum Place<'a> {
-    /// The asked name itself.
+/// Where a block applies: at the queried name, or at the end of a CNAME chain.
+pub(super) enum BlockedAt<'a> {
+    /// The queried name itself.
     Question,
-    /// The name that so many hops of the answer's chain lead to.
+    /// The name after `hops` hops of the answer's chain.
     Target {
         answer: &'a Answer,
         hops: usize,
-        /// Whether the blocked name is not the last of these but the target of a service there.
+        /// The blocked name is not that one, but the target of a service (SVCB, HTTPS) there.
         service: bool,
-        /// Seconds since the answer came.
+        /// The age of the answer in seconds.
         age: u32,
-        /// TTL of all its records, when it is past its own.
+        /// The TTL of all records, if the answer is stale.
         stale_ttl: Option<u32>,
     },
 }
 
-/// What a block rule makes of a query. False when its action is not to answer.
+/// Answers a blocked query by the rule's action. False if the action is to send nothing.
 pub(super) fn blocked(
     query: &Query<'_>,
     by: Matched<'_>,
     nxdomain: bool,
-    place: &Place<'_>,
+    place: &BlockedAt<'_>,
     serial: u32,
     limit: usize,
     out: &mut Vec<u8>,
@@ -88,8 +87,8 @@ pub(super) fn blocked(
     let mut reply = Reply::new(query, rcode, limit, out);
     if blocking.action != Action::Refused {
         let target = match place {
-            Place::Question => None,
-            Place::Target {
+            BlockedAt::Question => None,
+            BlockedAt::Target {
                 answer,
                 hops,
                 age,
@@ -102,12 +101,12 @@ pub(super) fn blocked(
                 chain(&mut reply, hops)
             }
         };
-        let is_service = matches!(place, Place::Target { service: true, .. });
+        let is_service = matches!(place, BlockedAt::Target { service: true, .. });
         let owner = target.as_ref().map_or(Owner::Question, Owner::Name);
         if !sinkhole(&mut reply, query.rtype, blocking, owner) {
             let labels = usize::from(by.hit.labels);
-            // Of a service's target no name of the answer is a part: the SOA is that of the name which
-            // has the service, or caches would not believe it.
+            // A service's target is in no name of the answer. The owner of the SOA is the name that has the
+            // service, or caches would not accept it.
             let above = |name: &Name| Name::read(name.ancestor(labels), 0).ok();
             let matched = match is_service {
                 true => target.map(|name| (name, 0)),
@@ -140,7 +139,7 @@ fn chain(reply: &mut Reply<'_, '_, '_>, hops: impl Iterator<Item = (Name, u32)>)
     at
 }
 
-/// Writes the sinkhole's addresses of the asked family. False when there are none to write.
+/// Writes the sinkhole's addresses of the queried type. False if there are none.
 fn sinkhole(
     reply: &mut Reply<'_, '_, '_>,
     asked: u16,
@@ -166,13 +165,13 @@ fn sinkhole(
     any
 }
 
-/// Whether the answer is the parent zone's to give: the DS record of a locally served zone, by
-/// which validators learn that it is unsigned (RFC 8375, section 4; RFC 6303, section 3).
+/// Whether the query is for data of the parent zone: the DS record of a locally served zone, by which validators learn
+/// that it is unsigned (RFC 8375, section 4; RFC 6303, section 3).
 pub(super) fn is_parents(query: &Query<'_>, zone: LocalZone, labels: usize) -> bool {
     zone == LocalZone::Empty && query.rtype == rtype::DS && query.name.label_count() == labels
 }
 
-/// Answers a name that never goes upstream. `labels` says where its zone starts.
+/// Answers a query for a name that never goes upstream. `labels` is the number of labels of its zone's name.
 pub(super) fn local(
     query: &Query<'_>,
     zone: LocalZone,

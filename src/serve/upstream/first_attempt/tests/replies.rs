@@ -9,7 +9,7 @@ type Maker<'m> = &'m dyn Fn(&[u8]) -> Vec<u8>;
 fn only_the_answer_to_a_query_ends_it() {
     let mut fixture = Fixture::new(1);
     assert!(fixture.ask(0));
-    fixture.asker.flush();
+    fixture.first_attempt.flush();
     let (query, peer) = fixture.next();
     let mut other_id = answer(&query);
     other_id[0] ^= 1;
@@ -47,35 +47,42 @@ fn an_answer_that_is_cut_or_longer_than_announced_is_asked_for_by_tcp() {
     let mut fixture = Fixture::new(64);
     for (number, make) in makers.iter().enumerate() {
         assert!(fixture.ask(number));
-        fixture.asker.flush();
+        fixture.first_attempt.flush();
         let (query, peer) = fixture.next();
         fixture.send(&make(&query), peer);
-        assert_eq!(tried(&fixture.receive()), [(true, Some(Again::Tcp))]);
+        assert_eq!(prior(&fixture.receive()), [(true, Some(Again::Tcp))]);
     }
     assert!(fixture.ask(100));
-    fixture.asker.flush();
+    fixture.first_attempt.flush();
     let (query, peer) = fixture.next();
     fixture.send(&long(&query, payload), peer);
-    let heard = fixture.receive();
-    assert!(matches!(heard[0].outcome, Outcome::Answered(_)), "it fits");
+    let events = fixture.receive();
+    assert!(
+        matches!(events[0].result, AttemptResult::Answered(_)),
+        "it fits"
+    );
 }
 
 #[test]
 fn an_answer_to_a_query_without_edns_may_have_512_bytes() {
     let mut fixture = Fixture::new(64);
-    let first = fixture.asker.pool.try_first(fixture.now).expect("one");
+    let first = fixture
+        .first_attempt
+        .pool
+        .try_first(fixture.now)
+        .expect("one");
     first.server.answered_without_edns(true, fixture.now);
     for (number, len) in [512, 513, 1232].into_iter().enumerate() {
         assert!(fixture.ask(number));
-        fixture.asker.flush();
+        fixture.first_attempt.flush();
         let (query, peer) = fixture.next();
         let mut message = answer(&query);
         message.resize(len, 0);
         fixture.send(&message, peer);
-        let heard = fixture.receive();
+        let events = fixture.receive();
         match len {
-            512 => assert!(matches!(heard[0].outcome, Outcome::Answered(_))),
-            _ => assert_eq!(tried(&heard), [(true, Some(Again::Tcp))], "{len}"),
+            512 => assert!(matches!(events[0].result, AttemptResult::Answered(_))),
+            _ => assert_eq!(prior(&events), [(true, Some(Again::Tcp))], "{len}"),
         }
     }
 }
@@ -85,14 +92,14 @@ fn a_long_answer_in_other_letters_is_treated_like_a_short_one() {
     let mut fixture = Fixture::new(64);
     for (number, len) in [100, 1233, SLOT, 4096].into_iter().enumerate() {
         assert!(fixture.ask(number));
-        fixture.asker.flush();
+        fixture.first_attempt.flush();
         let (query, peer) = fixture.next();
         let mut message = answer(&query);
         message[13] ^= 0x20;
         message.resize(len, 0);
         fixture.send(&message, peer);
         let again = Some(Again::OtherCase);
-        assert_eq!(tried(&fixture.receive()), [(true, again)], "{len}");
+        assert_eq!(prior(&fixture.receive()), [(true, again)], "{len}");
     }
     assert_eq!(fixture.count(Count::UpstreamCase), 4);
 }
@@ -123,10 +130,10 @@ fn replies_that_show_a_lack_say_how_to_ask_again() {
     let mut fixture = Fixture::new(64);
     for (number, (make, again)) in cases.into_iter().enumerate() {
         assert!(fixture.ask(number));
-        fixture.asker.flush();
+        fixture.first_attempt.flush();
         let (query, peer) = fixture.next();
         fixture.send(&make(&query), peer);
-        assert_eq!(tried(&fixture.receive()), [(true, Some(again))]);
+        assert_eq!(prior(&fixture.receive()), [(true, Some(again))]);
     }
 }
 
@@ -134,10 +141,10 @@ fn replies_that_show_a_lack_say_how_to_ask_again() {
 fn a_server_without_edns_and_random_case_is_asked_without_them_at_once() {
     let mut fixture = Fixture::new(64);
     assert!(fixture.ask(0));
-    fixture.asker.flush();
+    fixture.first_attempt.flush();
     assert!(ask::has_edns(&fixture.next().0));
     let server = fixture
-        .asker
+        .first_attempt
         .pool
         .try_first(fixture.now)
         .expect("one")
@@ -145,12 +152,12 @@ fn a_server_without_edns_and_random_case_is_asked_without_them_at_once() {
     server.answered_without_edns(true, fixture.now);
     for number in 1..20 {
         assert!(fixture.ask(number));
-        fixture.asker.flush();
+        fixture.first_attempt.flush();
         assert!(!ask::has_edns(&fixture.next().0), "also from an open port");
     }
     // A bare error means nothing to a query without EDNS.
     assert!(fixture.ask(50));
-    fixture.asker.flush();
+    fixture.first_attempt.flush();
     let (query, peer) = fixture.next();
     let mut bare = answer(&query)[..12].to_vec();
     bare[3] |= 1;

@@ -1,4 +1,4 @@
-//! What a datagram from upstream means for the open queries of the port that it came to.
+//! Matches a datagram from upstream with the open queries of its port, and evaluates it.
 
 use std::sync::Arc;
 
@@ -6,35 +6,32 @@ use tokio::time::Instant;
 
 use super::Port;
 use crate::serve::upstream::connect::{How, Transport};
-use crate::serve::upstream::{Heard, Outcome, Pool, Received, Tried, Verdict, is_usable};
+use crate::serve::upstream::{
+    AttemptResult, Pool, PriorAttempt, Received, UpstreamEvent, Verdict, is_usable,
+};
 use crate::stats::{Count, Counters};
 use crate::sys::udp::Inbox;
 use crate::wire::answer::is_cut;
-use crate::wire::ask::{self, Fit};
+use crate::wire::ask;
 use crate::wire::read_u16;
 
-/// Takes one datagram; `None` when it means nothing to anybody.
-pub(super) fn listen(
+/// Evaluates one datagram; `None` if it changes nothing for any client.
+pub(super) fn receive(
     port: &mut Port,
     inbox: &Inbox,
     slot: usize,
     now: Instant,
     pool: &Pool,
     counters: &Counters,
-) -> Option<Heard> {
+) -> Option<UpstreamEvent> {
     let bytes = inbox.packet(slot);
     let id = read_u16(bytes, 0);
-    let Some(at) = port.sent.iter().position(|sent| Some(sent.id) == id) else {
+    let Some(at) = port.sent.iter().position(|sent| Some(sent.query.id) == id) else {
         counters.bump(Count::UpstreamStray);
         return None;
     };
-    let dialect = port.sent[at].dialect;
-    let fit = ask::fit(bytes, &port.sent[at].question);
-    if fit == Fit::Foreign || (fit == Fit::BareError && !dialect.edns) {
-        // The true one may still come (RFC 5452, section 9.1).
-        counters.bump(Count::UpstreamForeign);
-        return None;
-    }
+    let dialect = port.sent[at].query.dialect;
+    let fit = port.sent[at].query.fit(bytes, counters)?;
     let sent = port.sent.swap_remove(at);
     let server = &port.to.server;
     let took = now.saturating_duration_since(sent.at);
@@ -48,32 +45,32 @@ pub(super) fn listen(
     let received = Received {
         bytes,
         fit,
-        // It may have come in fragments, which carry neither port nor ID: as if it were cut.
+        // It may have come in fragments, which carry neither port nor ID: it counts as truncated.
         is_cut: bytes.len() > ask::udp_limit(dialect.edns) || inbox.is_cut(slot) || is_cut(bytes),
         at: now,
     };
-    let verdict = pool.judge_reply(server, how, received, &sent.ticket.key, counters);
+    let verdict = pool.evaluate(server, how, received, &sent.query_id.key, counters);
     let (said, again) = match verdict {
         Verdict::Answer(answer) if is_usable(&answer) => {
-            return Some(Heard {
-                ticket: sent.ticket,
-                outcome: Outcome::Answered(answer),
+            return Some(UpstreamEvent {
+                query_id: sent.query_id,
+                result: AttemptResult::Answered(answer),
             });
         }
         Verdict::Answer(answer) => (Some(answer), None),
         Verdict::Again(again) => (None, Some(again)),
         Verdict::Garbage => (None, None),
     };
-    // What was given up is in other hands: only an answer is news to them.
-    let tried = Tried {
+    // After a query was handed over, only a usable answer matters.
+    let prior = PriorAttempt {
         server: Arc::clone(server),
         since: sent.at,
-        heard: true,
+        responded: true,
         said,
         again,
     };
-    (!sent.given_up).then_some(Heard {
-        ticket: sent.ticket,
-        outcome: Outcome::Tried(tried),
+    (!sent.handed_over).then_some(UpstreamEvent {
+        query_id: sent.query_id,
+        result: AttemptResult::Unfinished(prior),
     })
 }

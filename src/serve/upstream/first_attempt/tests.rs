@@ -7,25 +7,26 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use super::*;
+use crate::serve::admission::{Admission, Bounds};
 use crate::serve::cache::Key;
-use crate::serve::flights::{Boarding, Flights, Waiter, Who};
-use crate::serve::seats::{Bounds, Seats};
+use crate::serve::inflight::{InFlight, Join, Recipient, Waiter};
 use crate::serve::upstream::Again;
 use crate::serve::upstream::connect::Network;
 use crate::sys::udp::Ports;
 use crate::wire::answer::Intake;
+use crate::wire::ask::{self, Dialect};
 use crate::wire::query::Query;
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 const BASE: u64 = 7;
 
-/// A worker's asker, and the upstream that it asks.
+/// A first attempt, and the upstream that it asks.
 struct Fixture {
-    asker: Asker,
+    first_attempt: FirstAttempt,
     waits: WaitSet,
     counters: Arc<Counters>,
-    flights: Flights,
-    seats: Arc<Seats>,
+    inflight: InFlight,
+    admission: Arc<Admission>,
     upstream: UdpSocket,
     now: Instant,
 }
@@ -62,17 +63,17 @@ impl Fixture {
             per_client: 4096,
         };
         Self {
-            asker: Asker::new(Arc::new(pool), Arc::clone(&counters), most, BASE),
+            first_attempt: FirstAttempt::new(Arc::new(pool), Arc::clone(&counters), most, BASE),
             waits: WaitSet::new(64).expect("a wait set"),
             counters,
-            flights: Flights::default(),
-            seats: Arc::new(Seats::new(bounds)),
+            inflight: InFlight::default(),
+            admission: Arc::new(Admission::new(bounds)),
             upstream,
             now: Instant::now(),
         }
     }
 
-    /// Asks for the name `n<number>`; whether it could.
+    /// Asks for the name `n<number>`. False if that was not possible.
     fn ask(&mut self, number: usize) -> bool {
         let mut packet = b"\0\x01\x01\0\0\x01\0\0\0\0\0\0".to_vec();
         let label = format!("n{number}");
@@ -80,18 +81,18 @@ impl Fixture {
         packet.extend_from_slice(label.as_bytes());
         packet.extend_from_slice(b"\x07example\0\0\x01\0\x01");
         let key = Key::new(&Query::read(&packet).expect("a query"));
-        let seat = self.seats.take(IpAddr::from([192, 0, 2, 9]));
+        let permit = self.admission.acquire(IpAddr::from([192, 0, 2, 9]));
         let waiter = Waiter {
-            who: Who::Nobody,
-            seat: seat.expect("a seat"),
+            recipient: Recipient::CacheOnly,
+            permit: permit.expect("a permit"),
         };
-        let Boarding::First(ticket) = self.flights.board(&key, waiter) else {
+        let Join::First(query_id) = self.inflight.join(&key, waiter) else {
             panic!("asked twice");
         };
-        self.asker.ask(&ticket, self.now, &mut self.waits)
+        self.first_attempt.ask(&query_id, self.now, &mut self.waits)
     }
 
-    /// The next query that came to upstream, and from which port.
+    /// The next query that upstream received, and its source port.
     fn next(&self) -> (Vec<u8>, SocketAddr) {
         let mut buffer = [0; 512];
         let (len, peer) = self.upstream.recv_from(&mut buffer).expect("a query");
@@ -102,26 +103,27 @@ impl Fixture {
         self.upstream.send_to(message, peer).expect("sent");
     }
 
-    /// Waits until something comes to ports, and takes it.
-    fn receive(&mut self) -> Vec<Heard> {
+    /// Waits until ports can be read, and receives from them.
+    fn receive(&mut self) -> Vec<UpstreamEvent> {
         let mut ports = Vec::new();
-        let asker = &self.asker;
+        let first_attempt = &self.first_attempt;
         let patience = Some(Duration::from_secs(10));
-        let told = |token| ports.extend(asker.port(token));
-        self.waits.wait(patience, told).expect("waited");
+        let ready = |token| ports.extend(first_attempt.port(token));
+        self.waits.wait(patience, ready).expect("waited");
         assert!(!ports.is_empty(), "nothing came");
-        let mut heard = Vec::new();
+        let mut events = Vec::new();
         for port in ports {
-            self.asker
-                .receive(port, self.now, &mut self.waits, &mut heard);
+            self.first_attempt
+                .receive(port, self.now, &mut self.waits, &mut events);
         }
-        heard
+        events
     }
 
-    fn expire(&mut self) -> Vec<Heard> {
-        let mut heard = Vec::new();
-        self.asker.expire(self.now, &mut self.waits, &mut heard);
-        heard
+    fn expire(&mut self) -> Vec<UpstreamEvent> {
+        let mut events = Vec::new();
+        self.first_attempt
+            .expire(self.now, &mut self.waits, &mut events);
+        events
     }
 
     fn count(&self, count: Count) -> u64 {
@@ -129,7 +131,7 @@ impl Fixture {
     }
 
     fn open_ports(&self) -> usize {
-        self.asker.ports.iter().flatten().count()
+        self.first_attempt.ports.iter().flatten().count()
     }
 }
 
@@ -140,12 +142,12 @@ fn answer(query: &[u8]) -> Vec<u8> {
     message
 }
 
-fn tried(heard: &[Heard]) -> Vec<(bool, Option<Again>)> {
-    let tried = heard.iter().filter_map(|heard| match &heard.outcome {
-        Outcome::Tried(tried) => Some((tried.heard, tried.again)),
-        Outcome::Answered(_) => None,
+fn prior(events: &[UpstreamEvent]) -> Vec<(bool, Option<Again>)> {
+    let prior = events.iter().filter_map(|event| match &event.result {
+        AttemptResult::Unfinished(prior) => Some((prior.responded, prior.again)),
+        AttemptResult::Answered(_) => None,
     });
-    tried.collect()
+    prior.collect()
 }
 
 #[test]
@@ -155,7 +157,7 @@ fn queries_leave_from_many_ports_at_once_and_neighbours_from_different_ones() {
     let mut ports = Vec::new();
     for number in 0..COUNT {
         assert!(fixture.ask(number));
-        fixture.asker.flush();
+        fixture.first_attempt.flush();
         ports.push(fixture.next().1.port());
     }
     assert_eq!(
@@ -180,7 +182,7 @@ fn a_port_serves_a_limited_number_of_queries_and_for_a_limited_time() {
     let mut served = std::collections::BTreeMap::<u16, usize>::new();
     for number in 0..2 * AT_ONCE * PER_PORT {
         assert!(fixture.ask(number));
-        fixture.asker.flush();
+        fixture.first_attempt.flush();
         *served.entry(fixture.next().1.port()).or_default() += 1;
     }
     assert!(
@@ -190,7 +192,7 @@ fn a_port_serves_a_limited_number_of_queries_and_for_a_limited_time() {
     fixture.now += PORT_AGE;
     for number in 0..100 {
         assert!(fixture.ask(10_000 + number));
-        fixture.asker.flush();
+        fixture.first_attempt.flush();
         let (_, peer) = fixture.next();
         assert!(!served.contains_key(&peer.port()), "a port is too old");
     }
@@ -200,22 +202,22 @@ fn a_port_serves_a_limited_number_of_queries_and_for_a_limited_time() {
 fn after_a_change_no_query_leaves_from_a_port_that_was_opened_before() {
     let mut fixture = Fixture::new(64);
     fixture
-        .asker
+        .first_attempt
         .pool
         .ports()
         .replace(20_000..=29_999, Vec::new());
     let ask = |fixture: &mut Fixture, from| {
         assert!((from..from + 16).all(|number| fixture.ask(number)));
-        fixture.asker.flush();
+        fixture.first_attempt.flush();
     };
     ask(&mut fixture, 0);
     let before: Vec<_> = (0..16).map(|_| fixture.next()).collect();
     fixture
-        .asker
+        .first_attempt
         .pool
         .ports()
         .replace(40_000..=49_999, Vec::new());
-    fixture.asker.pool.renew();
+    fixture.first_attempt.pool.renew();
     ask(&mut fixture, 16);
     for _ in 0..16 {
         let (_, peer) = fixture.next();
@@ -229,7 +231,7 @@ fn after_a_change_no_query_leaves_from_a_port_that_was_opened_before() {
         ..Dialect::FULL
     };
     for (round, dialect) in [(2, Dialect::FULL), (3, plain)] {
-        fixture.asker.pool.replace(&[(to(&other), dialect)]);
+        fixture.first_attempt.pool.replace(&[(to(&other), dialect)]);
         ask(&mut fixture, 16 * round);
         for _ in 0..16 {
             let mut query = [0; 512];
@@ -259,15 +261,15 @@ fn an_answer_ends_its_query_and_closes_a_port_that_is_used_up() {
     for number in 0..PER_PORT {
         assert!(fixture.ask(number));
     }
-    fixture.asker.flush();
+    fixture.first_attempt.flush();
     let queries: Vec<_> = (0..PER_PORT).map(|_| fixture.next()).collect();
     assert!(!fixture.ask(1000), "the one port is used up");
     for (query, peer) in queries {
         fixture.send(&answer(&query), peer);
-        let heard = fixture.receive();
-        assert!(matches!(heard[0].outcome, Outcome::Answered(_)));
+        let events = fixture.receive();
+        assert!(matches!(events[0].result, AttemptResult::Answered(_)));
     }
-    assert!(fixture.asker.is_idle());
+    assert!(fixture.first_attempt.is_idle());
     assert_eq!(fixture.open_ports(), 0);
     assert!(fixture.ask(1001));
 }

@@ -1,6 +1,5 @@
-//! Owns what one worker found in the cache a moment ago: its own, so that a hit takes no lock, and
-//! close, so that memory is waited for once for a whole batch.
-//! Refuses to be more than a copy: the cache is asked again every few seconds.
+//! One worker's copy of entries that it found in the cache a moment ago: a hit takes no lock, and the memory of a whole
+//! batch is prefetched together. An entry is looked up in the cache again every few seconds.
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -11,21 +10,21 @@ use super::cache::{Entry, KeyRef};
 use crate::sys::prefetch::{prefetch, prefetch_value};
 use crate::wire::query::Query;
 
-/// Answers in a set: what fits a line of a processor's cache.
+/// Entries in a set: as many as fit a line of a processor's cache.
 const WAYS: usize = 2;
 /// Most sets: a megabyte.
 const MOST_SETS: usize = 16_384;
-/// Octets of the cache for each set, so that a small cache has a small copy.
-const OCTETS_A_SET: u64 = 4096;
-/// Larger answers are left to the cache: what is evicted there may be held here for a while.
-const MOST_OCTETS: usize = 1024;
+/// Bytes of the cache for each set, so that a small cache has a small copy.
+const BYTES_PER_SET: u64 = 4096;
+/// Larger answers are not copied: an entry that the cache has evicted may be held here for a while.
+const MOST_BYTES: usize = 1024;
 
-/// Seconds for which an answer is given without asking the cache, which so learns what is popular, and
-/// may have a newer one.
+/// Seconds for which a copy is used. After that the cache is asked, which learns that the entry is popular, and may have
+/// a newer one.
 const KEPT: u32 = 4;
 
-/// One worker's answers.
-pub(super) struct Near {
+/// The copied entries.
+pub(super) struct WorkerCache {
     sets: Box<[Set]>,
     hasher: RandomState,
 }
@@ -37,21 +36,21 @@ struct Set([Way; WAYS]);
 #[derive(Clone, Default)]
 struct Way {
     hash: u64,
-    /// In which second of the server's clock it was found.
+    /// The second of the server's clock in which it was found.
     second: u32,
-    /// What else than name and type the answer depends on.
+    /// The flags that the answer depends on, besides name and type.
     bits: u8,
     entry: Option<Arc<Entry>>,
 }
 
-/// Where an answer is, or would be.
+/// Where an entry is, or would be.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Place(u64);
+pub(super) struct Location(u64);
 
-impl Near {
-    /// For a cache of so many octets.
+impl WorkerCache {
+    /// For a cache of that many bytes.
     pub(super) fn new(cache: u64) -> Self {
-        let sets = usize::try_from(cache / OCTETS_A_SET).unwrap_or(MOST_SETS);
+        let sets = usize::try_from(cache / BYTES_PER_SET).unwrap_or(MOST_SETS);
         let sets = sets.clamp(1, MOST_SETS).next_power_of_two();
         Self {
             sets: vec![Set::default(); sets].into(),
@@ -59,79 +58,85 @@ impl Near {
         }
     }
 
-    /// Where the answer to a query would be; the memory there will be read soon.
-    pub(super) fn place(&self, query: &Query<'_>) -> Place {
-        let place = Place(self.hasher.hash_one(KeyRef::new(query)));
-        prefetch_value(self.set(place));
-        place
+    /// Where the answer to a query would be. Prefetches that memory.
+    pub(super) fn locate(&self, query: &Query<'_>) -> Location {
+        let location = Location(self.hasher.hash_one(KeyRef::new(query)));
+        prefetch_value(self.set(location));
+        location
     }
 
-    /// The answer that may be at a place will be read soon: first the entry, then its octets.
-    pub(super) fn approach(&self, place: Place) {
-        if let Some(entry) = self.candidate(place) {
+    /// Prefetches the entry at a location, if there is one.
+    pub(super) fn prefetch_entry(&self, location: Location) {
+        if let Some(entry) = self.candidate(location) {
             prefetch_value(entry);
         }
     }
 
-    /// See [`approach`](Self::approach).
-    pub(super) fn reach(&self, place: Place) {
-        if let Some(entry) = self.candidate(place) {
+    /// Prefetches the first bytes of its answer; to be called after the entry itself was prefetched.
+    pub(super) fn prefetch_bytes(&self, location: Location) {
+        if let Some(entry) = self.candidate(location) {
             let bytes = entry.answer.bytes();
             prefetch(bytes, 0);
             prefetch(bytes, 64);
         }
     }
 
-    /// The answer to a query, if it was found a moment ago and is within its TTL.
-    pub(super) fn find(&self, place: Place, query: &Query<'_>, now: u32) -> Option<&Entry> {
+    /// The entry for a query, if it was found a moment ago and is within its TTL.
+    pub(super) fn get(&self, location: Location, query: &Query<'_>, now: u32) -> Option<&Entry> {
         let bits = KeyRef::new(query).bits();
-        let ways = self.set(place).0.iter();
+        let ways = self.set(location).0.iter();
         let mut fits = ways.filter(|way| {
-            way.hash == place.0 && now.wrapping_sub(way.second) < KEPT && way.bits == bits
+            way.hash == location.0 && now.wrapping_sub(way.second) < KEPT && way.bits == bits
         });
         let entry = fits.next()?.entry.as_deref()?;
-        // Who chooses names might make two hashes equal.
+        // Someone who chooses names may make two hashes equal.
         let good = entry.is_fresh(now) && entry.answer.is_about(&query.name, query.rtype);
         good.then_some(entry)
     }
 
-    /// Keeps what the cache said.
-    pub(super) fn keep(&mut self, place: Place, query: &Query<'_>, entry: &Arc<Entry>, now: u32) {
-        if entry.answer.footprint() > MOST_OCTETS {
+    /// Keeps an entry that the cache returned.
+    pub(super) fn insert(
+        &mut self,
+        location: Location,
+        query: &Query<'_>,
+        entry: &Arc<Entry>,
+        now: u32,
+    ) {
+        if entry.answer.footprint() > MOST_BYTES {
             return;
         }
         let bits = KeyRef::new(query).bits();
-        let index = self.index(place);
+        let index = self.index(location);
         let Set(ways) = &mut self.sets[index];
-        // The same one, a second later, stays where it is.
+        // An entry that is renewed stays where it is.
         if !ways
             .iter()
-            .any(|way| way.hash == place.0 && way.bits == bits)
+            .any(|way| way.hash == location.0 && way.bits == bits)
         {
             ways.rotate_right(1);
         }
         let at = ways
             .iter()
-            .position(|way| way.hash == place.0 && way.bits == bits);
+            .position(|way| way.hash == location.0 && way.bits == bits);
         ways[at.unwrap_or(0)] = Way {
-            hash: place.0,
+            hash: location.0,
             second: now,
             bits,
             entry: Some(Arc::clone(entry)),
         };
     }
 
-    fn candidate(&self, place: Place) -> Option<&Entry> {
-        let mut ways = self.set(place).0.iter();
-        ways.find(|way| way.hash == place.0)?.entry.as_deref()
+    fn candidate(&self, location: Location) -> Option<&Entry> {
+        let mut ways = self.set(location).0.iter();
+        ways.find(|way| way.hash == location.0)?.entry.as_deref()
     }
 
-    fn set(&self, place: Place) -> &Set {
-        &self.sets[self.index(place)]
+    fn set(&self, location: Location) -> &Set {
+        &self.sets[self.index(location)]
     }
 
-    fn index(&self, place: Place) -> usize {
-        place.0 as usize & (self.sets.len() - 1)
+    fn index(&self, location: Location) -> usize {
+        location.0 as usize & (self.sets.len() - 1)
     }
 }
 
@@ -175,34 +180,37 @@ mod tests {
     const CD: u16 = 0x0010;
 
     #[test]
-    fn what_was_found_is_found_again_for_some_seconds_within_its_ttl() {
-        let mut near = Near::new(1 << 20);
+    fn an_entry_is_found_again_for_some_seconds_within_its_ttl() {
+        let mut worker_cache = WorkerCache::new(1 << 20);
         let packet = packet("a.example", 1, RD);
         let query = Query::read(&packet).expect("a query");
-        let place = near.place(&query);
-        assert!(near.find(place, &query, 1).is_none());
+        let location = worker_cache.locate(&query);
+        assert!(worker_cache.get(location, &query, 1).is_none());
         let kept = entry("a.example", 1);
-        near.keep(place, &query, &kept, 1);
-        let found = near.find(place, &query, 1).expect("kept");
+        worker_cache.insert(location, &query, &kept, 1);
+        let found = worker_cache.get(location, &query, 1).expect("kept");
         assert!(std::ptr::eq(found, &*kept));
-        assert!(near.find(place, &query, 4).is_some());
+        assert!(worker_cache.get(location, &query, 4).is_some());
         assert!(
-            near.find(place, &query, 5).is_none(),
+            worker_cache.get(location, &query, 5).is_none(),
             "the cache may know better"
         );
-        near.keep(place, &query, &entry("a.example", 1), 5);
-        let found = near.find(place, &query, 6).expect("kept");
+        worker_cache.insert(location, &query, &entry("a.example", 1), 5);
+        let found = worker_cache.get(location, &query, 6).expect("kept");
         assert!(!std::ptr::eq(found, &*kept));
-        assert!(near.find(place, &query, 7).is_none(), "its TTL is over");
+        assert!(
+            worker_cache.get(location, &query, 7).is_none(),
+            "its TTL is over"
+        );
     }
 
     #[test]
     fn equal_hashes_of_other_questions_find_nothing() {
-        let mut near = Near::new(0);
+        let mut worker_cache = WorkerCache::new(0);
         let asked = packet("a.example", 1, RD);
         let asked = Query::read(&asked).expect("a query");
-        let place = near.place(&asked);
-        near.keep(place, &asked, &entry("a.example", 1), 1);
+        let location = worker_cache.locate(&asked);
+        worker_cache.insert(location, &asked, &entry("a.example", 1), 1);
         for (name, rtype, flags) in [
             ("b.example", 1, RD),
             ("a.exampl", 1, RD),
@@ -212,24 +220,29 @@ mod tests {
         ] {
             let other = packet(name, rtype, flags);
             let other = Query::read(&other).expect("a query");
-            assert!(near.find(place, &other, 1).is_none(), "{name} {rtype}");
+            assert!(
+                worker_cache.get(location, &other, 1).is_none(),
+                "{name} {rtype}"
+            );
         }
-        assert!(near.find(place, &asked, 1).is_some());
+        assert!(worker_cache.get(location, &asked, 1).is_some());
     }
 
     #[test]
     fn a_set_holds_the_last_ones() {
-        let mut near = Near::new(0);
+        let mut worker_cache = WorkerCache::new(0);
         let packets =
             ["a.example", "b.example", "c.example"].map(|name| (name, packet(name, 1, RD)));
         for (name, packet) in &packets {
             let query = Query::read(packet).expect("a query");
-            let place = near.place(&query);
-            near.keep(place, &query, &entry(name, 1), 1);
+            let location = worker_cache.locate(&query);
+            worker_cache.insert(location, &query, &entry(name, 1), 1);
         }
         let found = packets.each_ref().map(|(_, packet)| {
             let query = Query::read(packet).expect("a query");
-            near.find(near.place(&query), &query, 1).is_some()
+            worker_cache
+                .get(worker_cache.locate(&query), &query, 1)
+                .is_some()
         });
         assert_eq!(found, [false, true, true]);
     }

@@ -1,5 +1,5 @@
-//! Owns what upstream said: answers by question, bounded in octets, and recent failures.
-//! Refuses policy: it holds the truth, unfiltered, so that a new or lifted block leaves nothing behind.
+//! The cache of upstream's answers and recent failures, limited in bytes. It holds them unfiltered, so that a new or a
+//! lifted block leaves nothing behind.
 
 mod stale;
 
@@ -20,32 +20,32 @@ use crate::wire::{Rcode, rtype};
 const FAILURE_SECS: u32 = 5;
 /// TTL of answers that are older than their own (RFC 8767, section 5).
 pub const STALE_TTL: u32 = 30;
-/// An answer is asked for again when so many questions hit it within the last tenth of its TTL,
-/// if that is not very short: it would be asked for all the time.
+/// An answer is refreshed when so many queries hit it within the last tenth of its TTL, unless its TTL is so short that
+/// it would be refreshed all the time.
 const POPULAR: u8 = 2;
 const LATE_SHARE: u64 = 10;
 const LEAST_REFRESHED: u32 = 20;
-/// Octets that an entry costs beside its answer: key, slot, reference counts.
+/// Bytes that an entry costs besides its answer: key, slot, reference counts.
 const ENTRY_OVERHEAD: usize = 160;
 /// Bytes that a denial costs: key and slot, which have room for a name of 40 bytes; a longer name comes on top.
 const DENIAL_OVERHEAD: usize = 112;
-/// Share of the cache's bytes that failures may take, and denials.
+/// The share of the cache's bytes that failures may take, and denials.
 const FAILURE_SHARE: u64 = 16;
 const DENIAL_SHARE: u64 = 16;
-/// Octets of a small entry, from which the cache sizes its tables. They must not grow while it serves: that
-/// takes tens of milliseconds, in which packets wait. Room that is not used costs next to no memory.
+/// Bytes of a small entry, from which the cache sizes its tables. They must not grow while it serves: that takes tens of
+/// milliseconds, in which packets wait. Unused room costs next to no memory.
 const SMALL_ENTRY: u64 = 320;
 
-/// A question as the cache knows it. Class is always IN.
+/// The key of an entry: name, type and flags. The class is always IN.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
-    /// On the spot if it is not very long: elsewhere it would be one more wait for memory.
+    /// Stored inline unless it is very long: on the heap it would be one more wait for memory.
     name: SmallVec<[u8; 40]>,
     rtype: u16,
     bits: u8,
 }
 
-/// A question that is only looked up.
+/// A borrowed key, for lookups.
 #[derive(Clone, Copy)]
 pub(super) struct KeyRef<'k> {
     name: &'k [u8],
@@ -67,19 +67,19 @@ impl<'k> KeyRef<'k> {
         }
     }
 
-    /// DO and CD, which change the answer.
+    /// The flags DO and CD, which change the answer.
     pub(super) fn bits(&self) -> u8 {
         self.bits
     }
 
-    /// The same question with all combinations of DO and CD.
+    /// The same key with all combinations of DO and CD.
     fn variants(self) -> impl Iterator<Item = Self> {
         (0..=(DO | CD)).map(move |bits| Self { bits, ..self })
     }
 }
 
 impl Key {
-    /// The key of a query: its name, type, and the bits DO and CD, which change the answer.
+    /// The key of a query: its name, type, and the flags DO and CD, which change the answer.
     pub fn new(query: &Query<'_>) -> Self {
         let KeyRef { name, rtype, bits } = KeyRef::new(query);
         Self {
@@ -98,7 +98,7 @@ impl Key {
         }
     }
 
-    /// The key under which it is known that a name does not exist, whatever type was asked for.
+    /// The key under which a denial of a name is kept, whatever type was queried.
     fn denial(name: SmallVec<[u8; 40]>, bits: u8) -> Self {
         let bits = bits & CD;
         Self {
@@ -108,17 +108,17 @@ impl Key {
         }
     }
 
-    /// The asked name in lower-cased wire form.
+    /// The name in lower case and wire format.
     pub fn name(&self) -> &[u8] {
         &self.name
     }
 
-    /// The asked type.
+    /// The type.
     pub fn rtype(&self) -> u16 {
         self.rtype
     }
 
-    /// What it asks upstream.
+    /// The query to upstream.
     pub fn question(&self) -> Question<'_> {
         Question {
             name: &self.name,
@@ -156,19 +156,19 @@ impl Equivalent<Key> for KeyRef<'_> {
     }
 }
 
-/// An answer and when it came.
+/// An answer, and when it was received.
 #[derive(Debug)]
 pub struct Entry {
-    /// What upstream said.
+    /// Upstream's answer.
     pub answer: Answer,
     stored: u32,
     expires: u32,
-    /// Hits shortly before its end, up to [`POPULAR`].
+    /// Hits shortly before it expires, up to [`POPULAR`].
     late_hits: AtomicU8,
 }
 
 impl Entry {
-    /// An answer that came at `now`, in seconds of the server's clock.
+    /// An answer that was received at `now`, in seconds of the server's clock.
     pub fn new(answer: Answer, now: u32) -> Self {
         let expires = now.saturating_add(answer.ttl().unwrap_or(0));
         Self {
@@ -184,18 +184,17 @@ impl Entry {
         now.saturating_sub(self.stored)
     }
 
-    /// Whether it may be given at all after the moment at which it came.
+    /// Whether it may be used after the second in which it was received.
     fn is_kept(&self) -> bool {
         self.expires > self.stored
     }
 
-    /// Whether it is not older than answers past their TTL may be.
+    /// Whether it may be used as a stale answer.
     fn may_be_stale(&self, now: u32, stale_secs: u32) -> bool {
         self.is_kept() && now.saturating_sub(self.expires) < stale_secs
     }
 
-    /// The name that does not exist, if the answer says so: the last one of its chain (RFC 2308,
-    /// section 2.1).
+    /// The name that does not exist, if this is an NXDOMAIN: the last one of its chain (RFC 2308, section 2.1).
     fn denied(&self, asked: &[u8]) -> Option<SmallVec<[u8; 40]>> {
         let is_denial = self.answer.rcode() == Rcode::NxDomain as u16;
         is_denial.then(|| {
@@ -209,8 +208,8 @@ impl Entry {
         now < self.expires
     }
 
-    /// Counts a hit. True once, for an answer that is popular and near its end: it should be asked
-    /// for again before clients have to wait for it.
+    /// Counts a hit. True once for an answer that is popular and about to expire: it should be refreshed before
+    /// clients have to wait for it.
     pub(super) fn is_due(&self, now: u32) -> bool {
         let ttl = self.expires - self.stored;
         let left = self.expires.saturating_sub(now);
@@ -218,7 +217,7 @@ impl Entry {
             return false;
         }
         let hits = self.late_hits.load(Ordering::Relaxed);
-        // Two threads may count as one, but only one of them gets to the last hit.
+        // The hits of two threads may count as one, but only one thread makes the last hit.
         hits < POPULAR
             && self
                 .late_hits
@@ -230,9 +229,9 @@ impl Entry {
 /// Why there is no answer.
 #[derive(Clone, Debug)]
 pub struct Failure {
-    /// INFO-CODE that says so (RFC 8914).
+    /// The INFO-CODE of the Extended DNS Error (RFC 8914).
     pub code: u16,
-    /// The answer with an error's response code that an upstream gave, if one did.
+    /// An answer with an error's response code, if a server sent one.
     pub said: Option<Arc<Entry>>,
 }
 
@@ -242,34 +241,34 @@ struct HeldFailure {
     until: u32,
 }
 
-/// What the cache knows about a question.
+/// The result of a lookup.
 #[derive(Clone, Debug)]
 pub enum Lookup {
-    /// An answer within its TTL, and whether it is due to be asked for again.
+    /// An answer within its TTL, and whether it should be refreshed.
     Fresh(Arc<Entry>, bool),
-    /// It failed a moment ago; perhaps an answer past its TTL may be given instead.
+    /// A recent failure, and perhaps a stale answer that may be used instead.
     Failed(Arc<Failure>, Option<Arc<Entry>>),
-    /// Upstream must be asked; perhaps an answer past its TTL may be given if that fails.
+    /// Upstream must be asked; perhaps there is a stale answer that may be used if that fails.
     Miss(Option<Arc<Entry>>),
 }
 
 #[derive(Clone, Debug)]
-struct Octets;
+struct Bytes;
 
-impl Weighter<Key, Arc<Entry>> for Octets {
+impl Weighter<Key, Arc<Entry>> for Bytes {
     fn weight(&self, key: &Key, entry: &Arc<Entry>) -> u64 {
         (ENTRY_OVERHEAD + key.name.len() + entry.answer.footprint()) as u64
     }
 }
 
-/// When an NXDOMAIN was received for a name. All that it does is withdraw older answers, so that is all that
-/// is kept of it, beside the answer to its query.
+/// When an NXDOMAIN was received for a name. It only withdraws older answers, so nothing else is kept of it, besides the
+/// answer to its query.
 #[derive(Clone, Copy, Debug)]
 struct Denial {
     stored: u32,
 }
 
-impl Weighter<Key, Denial> for Octets {
+impl Weighter<Key, Denial> for Bytes {
     fn weight(&self, key: &Key, _: &Denial) -> u64 {
         let on_heap = if key.name.spilled() {
             key.name.len()
@@ -280,7 +279,7 @@ impl Weighter<Key, Denial> for Octets {
     }
 }
 
-impl Weighter<Key, HeldFailure> for Octets {
+impl Weighter<Key, HeldFailure> for Bytes {
     fn weight(&self, key: &Key, held: &HeldFailure) -> u64 {
         let said = held.failure.said.as_ref();
         let said = said.map_or(0, |entry| entry.answer.footprint());
@@ -288,17 +287,17 @@ impl Weighter<Key, HeldFailure> for Octets {
     }
 }
 
-/// The cache. Shared by all threads; a hit takes a shard's lock for a moment and never allocates.
+/// The cache, shared by all threads. A hit takes a shard's lock for a moment and never allocates.
 #[derive(Debug)]
 pub struct Cache {
-    answers: sync::Cache<Key, Arc<Entry>, Octets>,
-    denials: sync::Cache<Key, Denial, Octets>,
-    failures: sync::Cache<Key, HeldFailure, Octets>,
+    answers: sync::Cache<Key, Arc<Entry>, Bytes>,
+    denials: sync::Cache<Key, Denial, Bytes>,
+    failures: sync::Cache<Key, HeldFailure, Bytes>,
     stale_secs: AtomicU32,
 }
 
 impl Cache {
-    /// A cache of at most `size` octets that keeps answers for `stale_secs` past their TTL.
+    /// A cache of at most `size` bytes that keeps answers for `stale_secs` past their TTL.
     pub fn new(size: u64, stale_secs: u32) -> Self {
         let Shares {
             answers,
@@ -306,9 +305,9 @@ impl Cache {
             failures,
         } = Shares::of(size);
         let cache = Self {
-            answers: sync::Cache::with_weighter(items(answers), answers, Octets),
-            denials: sync::Cache::with_weighter(denial_items(denials), denials, Octets),
-            failures: sync::Cache::with_weighter(items(failures), failures, Octets),
+            answers: sync::Cache::with_weighter(items(answers), answers, Bytes),
+            denials: sync::Cache::with_weighter(denial_items(denials), denials, Bytes),
+            failures: sync::Cache::with_weighter(items(failures), failures, Bytes),
             stale_secs: AtomicU32::new(stale_secs),
         };
         cache.answers.reserve(items(answers));
@@ -317,8 +316,8 @@ impl Cache {
         cache
     }
 
-    /// Changes how many bytes it holds at most. Of a smaller one what is left is kept. Takes long for a
-    /// large one: no thread that answers queries may call it.
+    /// Changes how many bytes it holds at most. A smaller cache keeps what it has room for. Takes long for a large
+    /// one: no thread that answers queries may call it.
     pub fn resize(&self, size: u64) {
         let Shares {
             answers,
@@ -337,12 +336,12 @@ impl Cache {
             .reserve(more(items(failures), self.failures.len()));
     }
 
-    /// Keeps answers for so many seconds past their TTL from now on.
+    /// Changes how many seconds past their TTL answers are kept.
     pub fn set_stale_secs(&self, stale_secs: u32) {
         self.stale_secs.store(stale_secs, Ordering::Relaxed);
     }
 
-    /// What is known about a query's question at `now`. May wait a moment for another thread.
+    /// Looks up a query at `now`. May wait a moment for another thread.
     pub fn lookup(&self, query: &Query<'_>, now: u32) -> Lookup {
         let key = KeyRef::new(query);
         let failure = || Ok::<_, Infallible>(self.failures.get(&key));
@@ -354,7 +353,7 @@ impl Cache {
         known
     }
 
-    /// The same without ever waiting: `None` if another thread is writing where it would be.
+    /// The same without waiting: `None` if another thread is writing where the entry would be.
     pub fn try_lookup(&self, query: &Query<'_>, now: u32) -> Option<Lookup> {
         let key = KeyRef::new(query);
         let entry = self.answers.try_get(&key).ok()?;
@@ -394,8 +393,8 @@ impl Cache {
         })
     }
 
-    /// Keeps an answer, if its TTL lets it. Older ones that it contradicts are given no more, whether
-    /// it is kept or not (RFC 8767, section 4).
+    /// Keeps an answer if its TTL allows that. Older answers that it contradicts are no longer used, whether it is
+    /// kept or not (RFC 8767, section 4).
     pub fn insert(&self, key: Key, entry: Arc<Entry>) {
         if let Some(name) = entry.denied(&key.name) {
             let stored = entry.stored;
@@ -408,7 +407,7 @@ impl Cache {
         }
     }
 
-    /// The same without ever waiting; false if another thread is in the way.
+    /// The same without waiting; false if another thread holds the lock.
     pub fn try_insert(&self, key: Key, entry: Arc<Entry>) -> bool {
         if let Some(name) = entry.denied(&key.name) {
             let stored = entry.stored;
@@ -417,30 +416,30 @@ impl Cache {
                 return false;
             }
         }
-        // What can't be seen may be there.
+        // An entry that can't be looked up now may be there.
         let known = |key: &KeyRef<'_>| self.answers.try_contains_key(key).unwrap_or(true);
         let counts = entry.is_kept() || key.as_ref().variants().any(|key| known(&key));
         !counts || self.answers.try_insert(key, entry).is_ok()
     }
 
-    /// Remembers that a question failed at `now`; an answer past its TTL stays.
+    /// Remembers that a query failed at `now`; a stale answer stays.
     pub fn insert_failure(&self, key: Key, failure: Arc<Failure>, now: u32) {
         let until = now + FAILURE_SECS;
         self.failures.insert(key, HeldFailure { failure, until });
     }
 
-    /// How many octets of answers it may hold.
+    /// How many bytes of answers it may hold.
     pub fn capacity(&self) -> u64 {
         self.answers.capacity()
     }
 
-    /// How many answers are held, and how many octets they take.
+    /// How many answers it holds, and how many bytes they take.
     pub fn size(&self) -> (usize, u64) {
         (self.answers.len(), self.answers.weight())
     }
 }
 
-/// Bytes for each kind of entry, of a cache's size.
+/// How the bytes of a cache are divided.
 struct Shares {
     answers: u64,
     denials: u64,
@@ -458,20 +457,20 @@ impl Shares {
     }
 }
 
-/// How many small entries so many bytes have room for.
+/// How many small entries fit in that many bytes.
 fn items(bytes: u64) -> usize {
     usize::try_from(bytes / SMALL_ENTRY).unwrap_or(usize::MAX)
 }
 
-/// How many denials so many bytes have room for.
+/// How many denials fit in that many bytes.
 fn denial_items(bytes: u64) -> usize {
     usize::try_from(bytes / DENIAL_OVERHEAD as u64).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::resolve::tests::entry_of;
     use super::*;
+    use crate::serve::resolver::tests::entry_of;
 
     #[test]
     fn a_cache_that_is_made_smaller_keeps_what_it_has_room_for_and_a_larger_one_more() {

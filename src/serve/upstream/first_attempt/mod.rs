@@ -1,11 +1,9 @@
-//! A worker's own queries to upstream: their sockets, and which of them are still open.
+//! A worker's queries to upstream. Makes only the first attempt; retries go to the resolver.
 //!
-//! It makes the first try only; what is not answered well and at once is left to the async side. A
-//! query costs no task and no socket of its own: several ports are open at a time, each query
-//! leaves from one of them at random, and a port serves a handful of queries, then there is another
-//! (RFC 5452, section 9.2).
+//! A query costs neither a task nor a socket: several ports are open at a time, each query leaves from a random one of
+//! them, and a port is replaced after a few queries (RFC 5452, section 9.2).
 
-mod listen;
+mod response;
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,53 +14,50 @@ use std::time::Duration;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::time::Instant;
 
-use self::listen::listen;
-use super::flights::Ticket;
-use super::upstream::server::Server;
-use super::upstream::{First, Heard, Outcome, Pool, Tried};
+use self::response::receive;
+use super::query::SentQuery;
+use super::server::Server;
+use super::{AttemptResult, First, Pool, PriorAttempt, UpstreamEvent};
+use crate::serve::inflight::QueryId;
 use crate::stats::{Count, Counters};
 use crate::sys::udp::{Inbox, Outbox, Socket};
 use crate::sys::wait::WaitSet;
 use crate::wire::UDP_PAYLOAD;
-use crate::wire::ask::{self, Dialect, RANDOM};
+use crate::wire::ask::RANDOM;
 
-/// Queries that leave from one port.
+/// Queries that are sent from one port.
 const PER_PORT: usize = 32;
-/// How long new queries leave from one port.
+/// How long new queries are sent from one port.
 const PORT_AGE: Duration = Duration::from_secs(1);
-/// Ports that queries leave from at one time. More of them make smaller batches: with 16 a query of a
-/// flood costs 0.7 µs more than with one port, with 8 some 0.5 µs, of 13; with 4 no difference was measured.
+/// Ports that are in use for sending at one time. More of them make smaller batches: with 16 a query of a flood costs
+/// 0.7 µs more than with one port, with 8 some 0.5 µs, of 13; with 4 no difference was measured.
 const AT_ONCE: usize = 4;
-/// Queries of one port that wait to be sent together.
+/// Queries of one port that are sent together.
 const TOGETHER: usize = 16;
 /// Longest query.
 const QUERY: usize = 282;
-/// Longest answer that is taken, and some bytes that keep slots from falling onto each other in a
-/// processor's cache.
+/// Longest answer that is received, and some bytes that keep slots from mapping to the same lines of a processor's cache.
 const SLOT: usize = UDP_PAYLOAD as usize + 48;
 
-/// A query that is open.
-struct Sent {
-    ticket: Ticket,
-    /// The question section as it was sent, letter case and all.
-    question: Box<[u8]>,
-    dialect: Dialect,
-    id: u16,
+/// A query that waits for its response.
+struct OpenQuery {
+    query_id: QueryId,
+    query: SentQuery,
     at: Instant,
-    /// Others ask it again by now; its answer still counts.
-    given_up: bool,
+    /// The resolver repeats it by now; its answer still counts.
+    handed_over: bool,
 }
 
 /// A socket to one server.
 struct Port {
     socket: Socket,
     to: First,
-    /// The pool's before that was drawn.
+    /// The pool's version when its server was chosen.
     version: u64,
     opened: Instant,
     asked: usize,
-    /// Those that are open.
-    sent: Vec<Sent>,
+    /// The queries that wait for a response.
+    sent: Vec<OpenQuery>,
 }
 
 impl Port {
@@ -71,42 +66,41 @@ impl Port {
     }
 }
 
-/// One of the ports that queries leave from, with those that are not sent yet.
-struct Lane {
-    /// The port's place.
+/// A port in use for sending, with its queries that are not sent yet.
+struct ActivePort {
+    /// The index of the port.
     place: Option<usize>,
     outbox: Outbox,
     /// IDs of the queries in the outbox.
     drafts: Vec<u16>,
 }
 
-/// When something is over.
+/// A timeout.
 struct Due {
     at: Instant,
     port: usize,
-    /// The port's number: another one may have its place by then.
+    /// The port's number: another one may have its index by then.
     number: u64,
     id: u16,
 }
 
-/// A worker's queries to upstream.
-pub(super) struct Asker {
+/// The state of a worker's queries to upstream.
+pub(in crate::serve) struct FirstAttempt {
     pool: Arc<Pool>,
     counters: Arc<Counters>,
-    /// Ports by their place, with their number.
+    /// The ports by index, each with its number.
     ports: Vec<Option<(u64, Port)>>,
     most: usize,
     free: Vec<usize>,
     opened: u64,
-    lanes: Box<[Lane]>,
-    /// Queries that are open, of all ports.
+    active: Box<[ActivePort]>,
+    /// Open queries of all ports.
     open: usize,
-    /// Queries in the lanes' outboxes.
+    /// Queries in the outboxes of `active`.
     drafted: usize,
-    unsent: Vec<Ticket>,
+    unsent: Vec<QueryId>,
     inbox: Inbox,
-    /// When to stop waiting for a first answer, and when to close a port whatever comes; both in
-    /// order, nearly.
+    /// When to stop waiting for a response, and when to close a port in any case; both nearly in order.
     patience: VecDeque<Due>,
     closing: VecDeque<Due>,
     random: StdRng,
@@ -114,11 +108,16 @@ pub(super) struct Asker {
     base: u64,
 }
 
-impl Asker {
-    /// Asks `pool`'s servers by at most `most` ports, which have tokens from `base` on.
-    pub(super) fn new(pool: Arc<Pool>, counters: Arc<Counters>, most: usize, base: u64) -> Self {
+impl FirstAttempt {
+    /// Asks `pool`'s servers from at most `most` ports, whose tokens start at `base`.
+    pub(in crate::serve) fn new(
+        pool: Arc<Pool>,
+        counters: Arc<Counters>,
+        most: usize,
+        base: u64,
+    ) -> Self {
         let most = most.max(1);
-        let lane = |_| Lane {
+        let slot = |_| ActivePort {
             place: None,
             outbox: Outbox::new(TOGETHER, QUERY),
             drafts: Vec::with_capacity(TOGETHER),
@@ -130,7 +129,7 @@ impl Asker {
             most,
             free: Vec::new(),
             opened: 0,
-            lanes: (0..AT_ONCE.min(most)).map(lane).collect(),
+            active: (0..AT_ONCE.min(most)).map(slot).collect(),
             open: 0,
             drafted: 0,
             unsent: Vec::new(),
@@ -143,17 +142,17 @@ impl Asker {
     }
 
     /// Whether no query is open.
-    pub(super) fn is_idle(&self) -> bool {
+    pub(in crate::serve) fn is_idle(&self) -> bool {
         self.open == 0
     }
 
-    /// The port that has this token, if it is one's.
-    pub(super) fn port(&self, token: u64) -> Option<usize> {
+    /// The port with this token; `None` if it is not the token of a port.
+    pub(in crate::serve) fn port(&self, token: u64) -> Option<usize> {
         usize::try_from(token.checked_sub(self.base)?).ok()
     }
 
-    /// When [`expire`](Self::expire) has something to do.
-    pub(super) fn next_due(&self) -> Option<Instant> {
+    /// When [`expire`](Self::expire) is due.
+    pub(in crate::serve) fn next_due(&self) -> Option<Instant> {
         let first = |dues: &VecDeque<Due>| dues.front().map(|due| due.at);
         match (first(&self.patience), first(&self.closing)) {
             (Some(one), Some(other)) => Some(one.min(other)),
@@ -161,10 +160,15 @@ impl Asker {
         }
     }
 
-    /// Asks upstream; the query leaves with the next [`flush`](Self::flush). False when there is no
-    /// port or server to ask by: nothing was done.
-    pub(super) fn ask(&mut self, ticket: &Ticket, now: Instant, waits: &mut WaitSet) -> bool {
-        let Some((lane, place)) = self.usable_port(now, waits) else {
+    /// Writes a query, which is sent by the next [`flush`](Self::flush). False, without an effect, if there is no port
+    /// or server.
+    pub(in crate::serve) fn ask(
+        &mut self,
+        query_id: &QueryId,
+        now: Instant,
+        waits: &mut WaitSet,
+    ) -> bool {
+        let Some((slot, place)) = self.usable_port(now, waits) else {
             return false;
         };
         let Some((number, port)) = &mut self.ports[place] else {
@@ -175,28 +179,25 @@ impl Asker {
         loop {
             self.random.fill(&mut random);
             let id = u16::from_be_bytes([random[0], random[1]]);
-            if port.sent.iter().all(|sent| sent.id != id) {
+            if port.sent.iter().all(|sent| sent.query.id != id) {
                 break;
             }
         }
         let dialect = port.to.server.dialect(now);
-        let Lane { outbox, drafts, .. } = &mut self.lanes[lane];
+        let ActivePort { outbox, drafts, .. } = &mut self.active[slot];
         let draft = outbox.draft();
-        ask::write(&ticket.key.question(), dialect, &random, draft);
-        let id = u16::from_be_bytes([random[0], random[1]]);
-        let question = ask::question_of(draft).into();
+        let query = SentQuery::write(&query_id.key, dialect, &random, draft);
+        let id = query.id;
         outbox.push(None);
         drafts.push(id);
         self.drafted += 1;
         port.asked += 1;
         self.open += 1;
-        port.sent.push(Sent {
-            ticket: ticket.clone(),
-            question,
-            dialect,
-            id,
+        port.sent.push(OpenQuery {
+            query_id: query_id.clone(),
+            query,
             at: now,
-            given_up: false,
+            handed_over: false,
         });
         self.patience.push_back(Due {
             at: now + port.to.patience,
@@ -205,33 +206,32 @@ impl Asker {
             id,
         });
         if outbox.is_full() {
-            self.flush_lane(lane);
+            self.flush_slot(slot);
         }
         true
     }
 
-    /// A random lane and the place of its port; where no port can be opened for it, any lane that
-    /// still has one.
+    /// A random slot of `active` and the index of its port; if no port can be opened for it, any slot that has one.
     fn usable_port(&mut self, now: Instant, waits: &mut WaitSet) -> Option<(usize, usize)> {
-        let drawn = self.random.random_range(0..self.lanes.len());
+        let drawn = self.random.random_range(0..self.active.len());
         if let Some(place) = self.usable_place(drawn, now) {
             return Some((drawn, place));
         }
-        if let Some(used_up) = self.lanes[drawn].place {
-            self.flush_lane(drawn);
-            self.lanes[drawn].place = None;
+        if let Some(used_up) = self.active[drawn].place {
+            self.flush_slot(drawn);
+            self.active[drawn].place = None;
             self.close_if_done(used_up, waits);
         }
         if let Some(place) = self.open_port(now, waits) {
-            self.lanes[drawn].place = Some(place);
+            self.active[drawn].place = Some(place);
             return Some((drawn, place));
         }
-        let usable = |lane| Some((lane, self.usable_place(lane, now)?));
-        (0..self.lanes.len()).find_map(usable)
+        let usable = |slot| Some((slot, self.usable_place(slot, now)?));
+        (0..self.active.len()).find_map(usable)
     }
 
-    fn usable_place(&self, lane: usize, now: Instant) -> Option<usize> {
-        let place = self.lanes[lane].place?;
+    fn usable_place(&self, slot: usize, now: Instant) -> Option<usize> {
+        let place = self.active[slot].place?;
         let (_, port) = self.ports[place].as_ref()?;
         let is_current = port.version == self.pool.version();
         (is_current && port.is_usable(now)).then_some(place)
@@ -276,19 +276,19 @@ impl Asker {
         Some(place)
     }
 
-    /// Sends what was asked. What our own system did not take is [`unsent`](Self::unsent).
-    pub(super) fn flush(&mut self) {
+    /// Sends the queries. Those that the system refused are [`unsent`](Self::unsent).
+    pub(in crate::serve) fn flush(&mut self) {
         if self.drafted > 0 {
-            (0..self.lanes.len()).for_each(|lane| self.flush_lane(lane));
+            (0..self.active.len()).for_each(|slot| self.flush_slot(slot));
         }
     }
 
-    fn flush_lane(&mut self, lane: usize) {
-        let Lane {
+    fn flush_slot(&mut self, slot: usize) {
+        let ActivePort {
             place,
             outbox,
             drafts,
-        } = &mut self.lanes[lane];
+        } = &mut self.active[slot];
         if outbox.is_empty() {
             return;
         }
@@ -300,28 +300,30 @@ impl Asker {
         let sent = drafts.len() - failed;
         self.counters.add(Count::UpstreamQueries, sent as u64);
         if failed > 0 {
-            // The system does not say which; one that is asked twice does no harm.
+            // The system does not report which; a query that is sent twice does no harm.
             let open = port.sent.len();
-            let unsent = port.sent.extract_if(.., |sent| drafts.contains(&sent.id));
-            self.unsent.extend(unsent.map(|sent| sent.ticket));
+            let unsent = port
+                .sent
+                .extract_if(.., |sent| drafts.contains(&sent.query.id));
+            self.unsent.extend(unsent.map(|sent| sent.query_id));
             self.open -= open - port.sent.len();
         }
         self.drafted -= drafts.len();
         drafts.clear();
     }
 
-    /// The queries that could not be sent since this was asked last: that says nothing of the server.
-    pub(super) fn unsent(&mut self) -> Option<Ticket> {
+    /// Returns the next query that could not be sent, which is no sign of a fault of the server.
+    pub(in crate::serve) fn unsent(&mut self) -> Option<QueryId> {
         self.unsent.pop()
     }
 
-    /// Takes what has come to a port, and tells it.
-    pub(super) fn receive(
+    /// Receives from a port and adds to `events`.
+    pub(in crate::serve) fn receive(
         &mut self,
         place: usize,
         now: Instant,
         waits: &mut WaitSet,
-        told: &mut Vec<Heard>,
+        events: &mut Vec<UpstreamEvent>,
     ) {
         let Some(Some((_, port))) = self.ports.get_mut(place) else {
             return;
@@ -330,27 +332,32 @@ impl Asker {
             Ok(count) => {
                 let before = port.sent.len();
                 for slot in 0..count {
-                    let heard = listen(port, &self.inbox, slot, now, &self.pool, &self.counters);
-                    told.extend(heard);
+                    let event = receive(port, &self.inbox, slot, now, &self.pool, &self.counters);
+                    events.extend(event);
                 }
                 self.open -= before - port.sent.len();
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-            // ICMP says that nobody is there.
+            // ICMP reports that the port is closed.
             Err(_) => {
                 let server = &port.to.server;
                 self.open -= port.sent.len();
-                let open = port.sent.drain(..).filter(|sent| !sent.given_up);
-                told.extend(open.map(|sent| silent(sent.ticket, server, sent.at)));
+                let open = port.sent.drain(..).filter(|sent| !sent.handed_over);
+                events.extend(open.map(|sent| unanswered(sent.query_id, server, sent.at)));
             }
         }
-        if self.lane_of(place).is_none() {
+        if self.slot_of(place).is_none() {
             self.close_if_done(place, waits);
         }
     }
 
-    /// Tells what was not answered in time, and closes ports that nothing is expected of any more.
-    pub(super) fn expire(&mut self, now: Instant, waits: &mut WaitSet, told: &mut Vec<Heard>) {
+    /// Adds the queries that were not answered in time to `events`, and closes ports that are done.
+    pub(in crate::serve) fn expire(
+        &mut self,
+        now: Instant,
+        waits: &mut WaitSet,
+        events: &mut Vec<UpstreamEvent>,
+    ) {
         while self.patience.front().is_some_and(|due| due.at <= now) {
             let Some(due) = self.patience.pop_front() else {
                 break;
@@ -358,14 +365,14 @@ impl Asker {
             let Some(Some((number, port))) = self.ports.get_mut(due.port) else {
                 continue;
             };
-            let open = port.sent.iter_mut().find(|sent| sent.id == due.id);
+            let open = port.sent.iter_mut().find(|sent| sent.query.id == due.id);
             if *number == due.number
                 && let Some(sent) = open
-                && !sent.given_up
+                && !sent.handed_over
             {
-                sent.given_up = true;
+                sent.handed_over = true;
                 self.counters.bump(Count::UpstreamSlow);
-                told.push(silent(sent.ticket.clone(), &port.to.server, sent.at));
+                events.push(unanswered(sent.query_id.clone(), &port.to.server, sent.at));
             }
         }
         while self.closing.front().is_some_and(|due| due.at <= now) {
@@ -382,12 +389,12 @@ impl Asker {
         }
     }
 
-    /// The questions that are open, for others to ask.
-    pub(super) fn leave(&mut self) -> Vec<Ticket> {
+    /// Removes the open queries and returns them, for the resolver.
+    pub(in crate::serve) fn drain(&mut self) -> Vec<QueryId> {
         let ports = self.ports.drain(..).flatten();
         let sent = ports.flat_map(|(_, port)| port.sent);
-        sent.filter(|sent| !sent.given_up)
-            .map(|sent| sent.ticket)
+        sent.filter(|sent| !sent.handed_over)
+            .map(|sent| sent.query_id)
             .collect()
     }
 
@@ -398,15 +405,17 @@ impl Asker {
         }
     }
 
-    /// The lane whose port it is.
-    fn lane_of(&self, place: usize) -> Option<usize> {
-        self.lanes.iter().position(|lane| lane.place == Some(place))
+    /// The slot of `active` that has a port.
+    fn slot_of(&self, place: usize) -> Option<usize> {
+        self.active
+            .iter()
+            .position(|slot| slot.place == Some(place))
     }
 
     fn close(&mut self, place: usize, waits: &mut WaitSet) {
-        if let Some(lane) = self.lane_of(place) {
-            self.flush_lane(lane);
-            self.lanes[lane].place = None;
+        if let Some(slot) = self.slot_of(place) {
+            self.flush_slot(slot);
+            self.active[slot].place = None;
         }
         if let Some((_, port)) = self.ports[place].take() {
             self.open -= port.sent.len();
@@ -416,18 +425,18 @@ impl Asker {
     }
 }
 
-/// A query that was not answered.
-fn silent(ticket: Ticket, server: &Arc<Server>, since: Instant) -> Heard {
-    let tried = Tried {
+/// The event of a query that was not answered.
+fn unanswered(query_id: QueryId, server: &Arc<Server>, since: Instant) -> UpstreamEvent {
+    let prior = PriorAttempt {
         server: Arc::clone(server),
         since,
-        heard: false,
+        responded: false,
         said: None,
         again: None,
     };
-    Heard {
-        ticket,
-        outcome: Outcome::Tried(tried),
+    UpstreamEvent {
+        query_id,
+        result: AttemptResult::Unfinished(prior),
     }
 }
 

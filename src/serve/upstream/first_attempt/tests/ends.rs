@@ -12,40 +12,44 @@ fn after_an_icmp_error_nothing_is_open_and_all_queries_are_reported() {
     for number in 0..3 {
         assert!(fixture.ask(number));
     }
-    assert!(!fixture.asker.is_idle());
-    fixture.asker.flush();
+    assert!(!fixture.first_attempt.is_idle());
+    fixture.first_attempt.flush();
     let mut reported = 0;
-    while fixture.asker.unsent().is_some() {
+    while fixture.first_attempt.unsent().is_some() {
         reported += 1;
     }
     while reported < 3 {
-        let heard = fixture.receive();
-        assert_eq!(tried(&heard), vec![(false, None); heard.len()]);
-        reported += heard.len();
+        let events = fixture.receive();
+        assert_eq!(prior(&events), vec![(false, None); events.len()]);
+        reported += events.len();
     }
     assert_eq!(reported, 3);
-    assert!(fixture.asker.is_idle(), "{} are open", fixture.asker.open);
+    assert!(
+        fixture.first_attempt.is_idle(),
+        "{} are open",
+        fixture.first_attempt.open
+    );
     // It would wait for them until the port is closed.
     fixture.now += PORT_AGE + TIMEOUT;
     assert!(fixture.expire().is_empty());
-    assert_eq!((fixture.asker.open, fixture.open_ports()), (0, 0));
+    assert_eq!((fixture.first_attempt.open, fixture.open_ports()), (0, 0));
 }
 
 #[test]
 fn a_silent_query_is_reported_once_and_its_late_answer_still_counts() {
     let mut fixture = Fixture::new(4);
     assert!(fixture.ask(0) && fixture.ask(1));
-    fixture.asker.flush();
+    fixture.first_attempt.flush();
     let queries = [fixture.next(), fixture.next()];
     fixture.now += TIMEOUT / 2;
-    assert_eq!(tried(&fixture.expire()), [(false, None); 2]);
+    assert_eq!(prior(&fixture.expire()), [(false, None); 2]);
     assert!(fixture.expire().is_empty());
     assert_eq!(fixture.count(Count::UpstreamSlow), 2);
     let (query, peer) = &queries[0];
     fixture.send(&answer(query), *peer);
-    let heard = fixture.receive();
-    assert!(matches!(heard[0].outcome, Outcome::Answered(_)));
-    // A late failure is no news to those who ask again by now.
+    let events = fixture.receive();
+    assert!(matches!(events[0].result, AttemptResult::Answered(_)));
+    // A late failure does not matter to the resolver, which repeats the query by now.
     let (query, peer) = &queries[1];
     let mut failed = answer(query);
     failed[3] |= 2;
@@ -53,54 +57,61 @@ fn a_silent_query_is_reported_once_and_its_late_answer_still_counts() {
     assert!(fixture.receive().is_empty());
     fixture.now += PORT_AGE + TIMEOUT;
     assert!(fixture.expire().is_empty());
-    assert_eq!((fixture.asker.open, fixture.open_ports()), (0, 0));
-    assert_eq!(fixture.asker.next_due(), None);
+    assert_eq!((fixture.first_attempt.open, fixture.open_ports()), (0, 0));
+    assert_eq!(fixture.first_attempt.next_due(), None);
 }
 
 #[test]
-fn all_that_is_open_is_left_to_others_at_the_end() {
+fn open_queries_are_drained_at_the_end() {
     let mut fixture = Fixture::new(64);
     for number in 0..10 {
         assert!(fixture.ask(number));
     }
-    fixture.asker.flush();
-    assert_eq!(fixture.asker.leave().len(), 10);
+    fixture.first_attempt.flush();
+    assert_eq!(fixture.first_attempt.drain().len(), 10);
 }
 
 /// The label of the name that it asks for.
-fn label(ticket: &Ticket) -> String {
-    let name = ticket.key.name();
+fn label(query_id: &QueryId) -> String {
+    let name = query_id.key.name();
     String::from_utf8_lossy(&name[1..=usize::from(name[0])]).into_owned()
 }
 
 #[test]
 fn each_silent_query_is_reported_when_its_own_patience_ends_and_not_before() {
     let mut fixture = Fixture::new(1);
-    assert_eq!(fixture.asker.next_due(), None, "nothing is asked");
+    assert_eq!(fixture.first_attempt.next_due(), None, "nothing is asked");
     let start = fixture.now;
-    let first = fixture.asker.pool.try_first(start);
+    let first = fixture.first_attempt.pool.try_first(start);
     let patience = first.expect("one").patience;
     assert!(fixture.ask(0));
     fixture.now += patience / 2;
     assert!(fixture.ask(1));
-    fixture.asker.flush();
+    fixture.first_attempt.flush();
     assert!(fixture.expire().is_empty(), "none has waited long enough");
     for number in 0..2 {
-        let due = fixture.asker.next_due().expect("it is open");
+        let due = fixture.first_attempt.next_due().expect("it is open");
         assert_eq!(due, start + patience + patience / 2 * number);
         fixture.now = due - Duration::from_millis(1);
         assert!(fixture.expire().is_empty());
         fixture.now = due;
-        let heard = fixture.expire();
-        let labels: Vec<_> = heard.iter().map(|heard| label(&heard.ticket)).collect();
+        let events = fixture.expire();
+        let labels: Vec<_> = events.iter().map(|event| label(&event.query_id)).collect();
         assert_eq!(labels, [format!("n{number}")]);
     }
-    assert!(!fixture.asker.is_idle(), "late answers still count");
-    fixture.now = fixture.asker.next_due().expect("the port is open");
+    assert!(!fixture.first_attempt.is_idle(), "late answers still count");
+    fixture.now = fixture.first_attempt.next_due().expect("the port is open");
     assert_eq!(fixture.now, start + PORT_AGE + TIMEOUT);
     assert!(fixture.expire().is_empty(), "both were reported");
-    assert!(fixture.asker.is_idle(), "{} are open", fixture.asker.open);
-    assert_eq!((fixture.open_ports(), fixture.asker.next_due()), (0, None));
+    assert!(
+        fixture.first_attempt.is_idle(),
+        "{} are open",
+        fixture.first_attempt.open
+    );
+    assert_eq!(
+        (fixture.open_ports(), fixture.first_attempt.next_due()),
+        (0, None)
+    );
 }
 
 #[test]
@@ -109,7 +120,7 @@ fn the_end_of_a_port_does_not_end_the_one_that_has_its_place_by_then() {
     for number in 0..PER_PORT {
         assert!(fixture.ask(number));
     }
-    fixture.asker.flush();
+    fixture.first_attempt.flush();
     for _ in 0..PER_PORT {
         let (query, peer) = fixture.next();
         fixture.send(&answer(&query), peer);
@@ -119,14 +130,14 @@ fn the_end_of_a_port_does_not_end_the_one_that_has_its_place_by_then() {
     fixture.now = end - Duration::from_millis(1);
     assert!(fixture.expire().is_empty(), "all were answered");
     assert!(fixture.ask(1000), "the one port is used up and replaced");
-    fixture.asker.flush();
+    fixture.first_attempt.flush();
     let (query, peer) = fixture.next();
     fixture.now = end;
     assert!(fixture.expire().is_empty());
     assert_eq!(fixture.open_ports(), 1);
     fixture.send(&answer(&query), peer);
-    let heard = fixture.receive();
-    assert!(matches!(heard[0].outcome, Outcome::Answered(_)));
+    let events = fixture.receive();
+    assert!(matches!(events[0].result, AttemptResult::Answered(_)));
 }
 
 #[test]
@@ -135,19 +146,19 @@ fn a_port_stays_open_after_an_answer_while_more_queries_may_leave_from_it() {
     let mut peers = BTreeSet::new();
     for number in 0..4 {
         assert!(fixture.ask(number));
-        fixture.asker.flush();
+        fixture.first_attempt.flush();
         let (query, peer) = fixture.next();
         peers.insert(peer);
         fixture.send(&answer(&query), peer);
         assert_eq!(fixture.receive().len(), 1);
-        assert!(fixture.asker.is_idle());
+        assert!(fixture.first_attempt.is_idle());
     }
     assert_eq!((peers.len(), fixture.open_ports()), (1, 1));
     fixture.now += PORT_AGE + TIMEOUT;
     assert!(fixture.expire().is_empty());
     assert_eq!(fixture.open_ports(), 0, "it is closed when it is old");
     assert!(fixture.ask(9), "another one is opened");
-    fixture.asker.flush();
+    fixture.first_attempt.flush();
     assert!(!peers.contains(&fixture.next().1));
 }
 
@@ -155,12 +166,12 @@ fn a_port_stays_open_after_an_answer_while_more_queries_may_leave_from_it() {
 fn where_nothing_has_come_nothing_is_reported() {
     let mut fixture = Fixture::new(1);
     assert!(fixture.ask(0));
-    fixture.asker.flush();
-    let mut heard = Vec::new();
+    fixture.first_attempt.flush();
+    let mut events = Vec::new();
     fixture
-        .asker
-        .receive(0, fixture.now, &mut fixture.waits, &mut heard);
-    assert!(heard.is_empty() && !fixture.asker.is_idle());
+        .first_attempt
+        .receive(0, fixture.now, &mut fixture.waits, &mut events);
+    assert!(events.is_empty() && !fixture.first_attempt.is_idle());
     let (query, peer) = fixture.next();
     fixture.send(&answer(&query), peer);
     assert_eq!(fixture.receive().len(), 1);
@@ -170,9 +181,9 @@ fn where_nothing_has_come_nothing_is_reported() {
 fn queries_that_the_system_does_not_take_are_given_back_and_others_stay_open() {
     let mut fixture = Fixture::new(1);
     assert!(fixture.ask(0));
-    fixture.asker.flush();
+    fixture.first_attempt.flush();
     let (query, peer) = fixture.next();
-    let (_, port) = fixture.asker.ports[0].as_ref().expect("a port");
+    let (_, port) = fixture.first_attempt.ports[0].as_ref().expect("a port");
     let socket = socket2::SockRef::from(&port.socket);
     socket
         .shutdown(std::net::Shutdown::Write)
@@ -180,18 +191,21 @@ fn queries_that_the_system_does_not_take_are_given_back_and_others_stay_open() {
     for number in 1..4 {
         assert!(fixture.ask(number));
     }
-    fixture.asker.flush();
-    let unsent: BTreeSet<_> = std::iter::from_fn(|| fixture.asker.unsent())
-        .map(|ticket| label(&ticket))
+    fixture.first_attempt.flush();
+    let unsent: BTreeSet<_> = std::iter::from_fn(|| fixture.first_attempt.unsent())
+        .map(|query_id| label(&query_id))
         .collect();
     assert_eq!(unsent, ["n1", "n2", "n3"].map(str::to_owned).into());
     assert_eq!(fixture.count(Count::UpstreamQueries), 1);
-    assert_eq!((fixture.asker.open, fixture.asker.drafted), (1, 0));
-    // Who asks them instead need not be told that they got no answer here.
+    assert_eq!(
+        (fixture.first_attempt.open, fixture.first_attempt.drafted),
+        (1, 0)
+    );
+    // The resolver, which asks instead, needs no event for them.
     fixture.now += TIMEOUT / 2;
     assert_eq!(fixture.expire().len(), 1, "the one that was sent");
     fixture.send(&answer(&query), peer);
-    let heard = fixture.receive();
-    assert_eq!(label(&heard[0].ticket), "n0");
-    assert!(fixture.asker.is_idle());
+    let events = fixture.receive();
+    assert_eq!(label(&events[0].query_id), "n0");
+    assert!(fixture.first_attempt.is_idle());
 }

@@ -8,8 +8,8 @@ use super::*;
 use crate::policy::current::Publisher;
 use crate::policy::snapshot::Snapshot;
 use crate::serve::cache::{Cache, Lookup};
-use crate::serve::desk::Sockets;
 use crate::serve::pace::Pace;
+use crate::serve::responder::Sockets;
 use crate::serve::shared::Clock;
 use crate::serve::upstream::connect::{Connector, ExchangeError, How, Reply};
 use crate::serve::upstream::server::Server;
@@ -30,7 +30,7 @@ const BOUNDS: Intake = Intake {
     additional: false,
 };
 
-/// What becomes of each query.
+/// What happens to each query.
 pub(crate) enum Fate {
     /// The exchange panics.
     Panics,
@@ -38,7 +38,7 @@ pub(crate) enum Fate {
     Fails(ExchangeError),
     /// The upstream never answers.
     Silent,
-    /// It answers then, with this response code and no address.
+    /// It answers at that time, with this response code and no address.
     AnswersAt(Instant, u8),
 }
 
@@ -94,25 +94,26 @@ pub(crate) fn resolver(fate: Fate, timeout: Duration, sockets: Vec<Arc<Socket>>)
         cache: Arc::new(Cache::new(1 << 20, 86_400)),
         clock: Clock::start(),
     };
-    let desk = Desk {
+    let responder = Responder {
         pace: Arc::new(Pace::new(timeout)),
         shared,
         sockets: Arc::new(Sockets::from_pointee(
             sockets.into_iter().enumerate().collect(),
         )),
+        observer: Arc::clone(&counters),
         counters,
     };
     let bounds = Bounds {
         all: 512,
         per_client: 512,
     };
-    Arc::new(Resolver::new(Arc::new(pool), desk, bounds))
+    Arc::new(Resolver::new(Arc::new(pool), responder, bounds))
 }
 
 impl Resolver {
-    /// Writes its answers.
-    pub(crate) fn desk(&self) -> &Desk {
-        &self.desk
+    /// Delivers its answers.
+    pub(crate) fn responder(&self) -> &Responder {
+        &self.responder
     }
 }
 
@@ -125,7 +126,7 @@ pub(crate) fn entry(ttl: u8) -> Arc<Entry> {
     entry_with(ttl, 1, &[192, 0, 2, 7])
 }
 
-/// An answer of about so many bytes.
+/// An answer of about that many bytes.
 pub(crate) fn entry_of(bytes: usize) -> Arc<Entry> {
     const TEXT: u8 = 16;
     entry_with(60, TEXT, &vec![0; bytes.saturating_sub(100)])
@@ -150,7 +151,7 @@ fn entry_with(ttl: u8, rtype: u8, data: &[u8]) -> Arc<Entry> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flight_that_panics_leaves_nobody_waiting() {
+async fn a_query_that_panics_leaves_no_client_waiting() {
     let resolver = resolver(Fate::Panics, Duration::from_secs(2), Vec::new());
     for _ in 0..2 {
         let start = Instant::now();
@@ -162,7 +163,7 @@ async fn a_flight_that_panics_leaves_nobody_waiting() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_an_old_answer_at_hand_a_task_waits_no_longer_than_1800_milliseconds() {
+async fn with_a_stale_answer_a_task_waits_no_longer_than_1800_milliseconds() {
     // With a short timeout it is 90 % of that, so that the stale answer arrives before the client gives up.
     for (timeout, patience) in [(30_000, 1800), (2000, 1800), (1000, 900), (100, 90)] {
         let resolver = resolver(Fate::Silent, Duration::from_millis(timeout), Vec::new());
@@ -177,7 +178,7 @@ async fn with_an_old_answer_at_hand_a_task_waits_no_longer_than_1800_millisecond
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_an_old_answer_a_task_waits_as_long_as_the_timeout_says() {
+async fn without_a_stale_answer_a_task_waits_for_the_timeout() {
     let resolver = resolver(Fate::Silent, Duration::from_secs(10), Vec::new());
     let start = Instant::now();
     let client = IpAddr::from([127, 0, 0, 1]);
@@ -205,7 +206,7 @@ fn received(client: &UdpSocket) -> Option<(u32, u16)> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_an_old_answer_at_hand_a_datagram_is_answered_after_1800_milliseconds() {
+async fn with_a_stale_answer_a_datagram_is_answered_after_1800_milliseconds() {
     // Milliseconds since a worker made the first attempt; they count, too.
     for ago in [0, 700] {
         let listen = Socket::bind(([127, 0, 0, 1], 0).into(), false).expect("bound");
@@ -224,28 +225,30 @@ async fn with_an_old_answer_at_hand_a_datagram_is_answered_after_1800_millisecon
             since: Instant::now(),
             stale: Some(entry(1)),
         };
-        let who = Who::Datagram(datagram);
-        let seat = resolver.seats().take(peer.ip()).expect("a seat");
-        let boarding = resolver.flights().board(&key(), Waiter { who, seat });
-        let Boarding::First(ticket) = boarding else {
-            panic!("not the first: {boarding:?}");
+        let recipient = Recipient::Datagram(datagram);
+        let permit = resolver.admission().acquire(peer.ip()).expect("a permit");
+        let join = resolver
+            .inflight()
+            .join(&key(), Waiter { recipient, permit });
+        let Join::First(query_id) = join else {
+            panic!("not the first: {join:?}");
         };
         let since = Instant::now();
         tokio::time::advance(Duration::from_millis(ago)).await;
-        let tried = Tried {
+        let prior = PriorAttempt {
             server: Arc::new(Server::new(
                 SocketAddr::from(([192, 0, 2, 1], 53)),
                 Dialect::FULL,
             )),
             since,
-            heard: false,
+            responded: false,
             said: None,
             again: None,
         };
         let (jobs, queue) = mpsc::channel(1);
-        let taken = Arc::clone(&resolver).take_jobs(queue, TaskTracker::new());
+        let taken = Arc::clone(&resolver).run_jobs(queue, TaskTracker::new());
         let taken = tokio::spawn(taken);
-        let job = Job::Ask(ticket, (ago > 0).then_some(tried));
+        let job = Job::Resolve(query_id, (ago > 0).then_some(prior));
         jobs.send(job).await.expect("it is taken");
         tokio::time::sleep(Duration::from_millis(1790 - ago)).await;
         assert_eq!((received(&client), resolver.waiting()), (None, 1));
@@ -258,7 +261,7 @@ async fn with_an_old_answer_at_hand_a_datagram_is_answered_after_1800_millisecon
 }
 
 #[tokio::test(start_paused = true)]
-async fn upstreams_failure_is_remembered_and_our_own_want_of_sockets_is_not() {
+async fn a_failure_of_upstream_is_remembered_and_our_lack_of_sockets_is_not() {
     for (error, is_remembered) in [
         (ExchangeError::Unreachable, true),
         (ExchangeError::Timeout, true),
@@ -268,7 +271,7 @@ async fn upstreams_failure_is_remembered_and_our_own_want_of_sockets_is_not() {
         let client = IpAddr::from([127, 0, 0, 1]);
         let resolution = resolver.resolve(client, key(), None).await;
         assert!(matches!(resolution, Resolution::Failed(_, None)));
-        let Shared { cache, clock, .. } = &resolver.desk().shared;
+        let Shared { cache, clock, .. } = &resolver.responder().shared;
         let query = Query::read(PACKET).expect("a query");
         let known = cache.lookup(&query, clock.now());
         let remembered = matches!(known, Lookup::Failed(..));
@@ -277,7 +280,7 @@ async fn upstreams_failure_is_remembered_and_our_own_want_of_sockets_is_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_counts_at_once_although_old_ones_are_still_being_delivered() {
+async fn an_answer_counts_at_once_although_stale_ones_are_still_being_delivered() {
     let resolution = ends_while_old_answers_are_delivered(0).await;
     assert!(
         matches!(resolution, Resolution::Answered(_)),
@@ -286,7 +289,7 @@ async fn an_answer_counts_at_once_although_old_ones_are_still_being_delivered() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_counts_at_once_although_old_answers_are_still_being_delivered() {
+async fn a_failure_counts_at_once_although_stale_answers_are_still_being_delivered() {
     let resolution = ends_while_old_answers_are_delivered(2).await;
     assert!(
         matches!(resolution, Resolution::Failed(_, None)),
@@ -294,8 +297,8 @@ async fn a_failure_counts_at_once_although_old_answers_are_still_being_delivered
     );
 }
 
-/// What a task receives that waits without an old answer, while others get theirs, when upstream answers with
-/// this response code. It must not wait for those.
+/// The outcome for a task that waits without a stale answer, while others get theirs, if upstream answers with this
+/// response code. The task must not wait for the others.
 async fn ends_while_old_answers_are_delivered(rcode: u8) -> Resolution {
     let listen = Socket::bind(([127, 0, 0, 1], 0).into(), false).expect("bound");
     let client = UdpSocket::bind("127.0.0.1:0").expect("bound");
@@ -313,25 +316,28 @@ async fn ends_while_old_answers_are_delivered(rcode: u8) -> Resolution {
             since: start,
             stale: Some(entry(1)),
         };
-        let who = Who::Datagram(datagram);
-        let seat = resolver.seats().take(peer.ip()).expect("a seat");
-        match resolver.flights().board(&key(), Waiter { who, seat }) {
-            Boarding::First(ticket) => first = Some(ticket),
-            other => assert!(matches!(other, Boarding::Joined), "{other:?}"),
+        let recipient = Recipient::Datagram(datagram);
+        let permit = resolver.admission().acquire(peer.ip()).expect("a permit");
+        match resolver
+            .inflight()
+            .join(&key(), Waiter { recipient, permit })
+        {
+            Join::First(query_id) => first = Some(query_id),
+            other => assert!(matches!(other, Join::Joined), "{other:?}"),
         }
     }
     let patient = Arc::clone(&resolver);
     let patient = tokio::spawn(async move { patient.resolve(peer.ip(), key(), None).await });
     let (jobs, queue) = mpsc::channel(1);
-    let taken = Arc::clone(&resolver).take_jobs(queue, TaskTracker::new());
+    let taken = Arc::clone(&resolver).run_jobs(queue, TaskTracker::new());
     let taken = tokio::spawn(taken);
-    let job = Job::Ask(first.expect("the first"), None);
+    let job = Job::Resolve(first.expect("the first"), None);
     jobs.send(job).await.expect("it is taken");
     let resolution = patient.await.expect("it ran");
     let waited = start.elapsed().as_millis();
     assert!((1805..1810).contains(&waited), "{waited}");
     assert!(resolver.waiting() > 64, "many still wait for their old one");
-    let sent = || resolver.desk().counters.read(Count::Stale);
+    let sent = || resolver.responder().counters.read(Count::Stale);
     assert_eq!(sent(), 64);
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!((sent(), resolver.waiting()), (256, 0), "each is answered");

@@ -1,0 +1,275 @@
+//! The dispatcher: the one way from a transport's message to its answer.
+
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+use tokio::time::Instant;
+
+use super::cache::{Cache, Entry, Key};
+use super::client::Client;
+use super::observe::{Finished, Observer};
+use super::respond::{self, Asked, Ending, Resolution, Step, Tally};
+use super::shared::Shared;
+use super::worker_cache::{Location, WorkerCache};
+use crate::policy::rules::{Found, Hit};
+use crate::policy::snapshot::Snapshot;
+use crate::stats::Count;
+use crate::wire::name::Name;
+use crate::wire::query::Query;
+
+/// Most messages that are dispatched together.
+pub const BATCH: usize = 64;
+
+/// A message, its sender, and when it was received.
+#[derive(Clone, Copy)]
+pub(super) struct Message<'m> {
+    pub(super) client: &'m Client,
+    pub(super) packet: &'m [u8],
+    pub(super) received: Instant,
+}
+
+/// A message of a batch.
+#[derive(Clone, Copy)]
+pub(super) struct Received<'p, H> {
+    /// How the transport finds the message again.
+    pub(super) handle: H,
+    pub(super) packet: &'p [u8],
+    /// The message was longer than `packet`.
+    pub(super) is_cut: bool,
+}
+
+/// How a thread answers messages: each is either sent, or resolved, or forgotten.
+pub(super) trait Exchange {
+    /// How it finds a message again.
+    type Handle: Copy;
+
+    /// Where the next answer is written. What is in there is replaced.
+    fn draft(&mut self) -> &mut Vec<u8>;
+
+    /// Sends the draft as the answer to a message.
+    fn send(&mut self, handle: Self::Handle);
+
+    /// Asks upstream again for an answer that is popular and about to expire.
+    fn refresh(&mut self, key: Key);
+
+    /// Keeps a message until upstream has answered; then [`Dispatcher::conclude`] writes its answer. `stale` is
+    /// an answer past its TTL, for the case that upstream fails.
+    fn resolve(&mut self, handle: Self::Handle, key: Key, stale: Option<Arc<Entry>>);
+}
+
+/// An exchange of a thread that must not wait for a lock.
+pub(super) trait BatchExchange: Exchange {
+    /// The sender of a message.
+    fn client(&self, handle: Self::Handle) -> Client;
+
+    /// Passes a message to a thread that may wait: another one writes to the cache where its answer would be.
+    fn hand_over(&mut self, handle: Self::Handle);
+}
+
+/// Answers messages under one snapshot and at one time.
+pub(super) struct Dispatcher<'d, O> {
+    snapshot: &'d Snapshot,
+    cache: &'d Cache,
+    observer: &'d O,
+    instant: Instant,
+    /// The same in seconds of the server's clock.
+    now: u32,
+}
+
+impl<'d, O: Observer> Dispatcher<'d, O> {
+    pub(super) fn new(
+        snapshot: &'d Snapshot,
+        shared: &'d Shared,
+        observer: &'d O,
+        instant: Instant,
+    ) -> Self {
+        Self {
+            snapshot,
+            cache: &shared.cache,
+            observer,
+            instant,
+            now: shared.clock.at(instant),
+        }
+    }
+
+    /// Answers at most [`BATCH`] messages, received at this dispatcher's time. Each step towards an answer waits
+    /// for memory, so all messages take one step before any takes the next. Never waits for another thread.
+    pub(super) fn batch<'p, E: BatchExchange>(
+        &self,
+        messages: impl Iterator<Item = Received<'p, E::Handle>>,
+        worker_cache: &mut WorkerCache,
+        exchange: &mut E,
+    ) {
+        let mut asked: ArrayVec<(Received<'p, E::Handle>, Asked<'p>), BATCH> = ArrayVec::new();
+        for message in messages {
+            let Received { handle, packet, .. } = message;
+            let client = exchange.client(handle);
+            let out = exchange.draft();
+            let read = match message.is_cut {
+                true => Err(respond::oversized(&client, packet, self.snapshot, out)),
+                false => respond::read(&client, packet, self.snapshot, out),
+            };
+            match read {
+                Ok(query) => asked.push((message, query)),
+                Err(ending) => {
+                    let message = self.message(&client, packet);
+                    self.act(ending.into(), message, None, handle, exchange);
+                }
+            }
+        }
+        let names: ArrayVec<&Name, BATCH> = asked.iter().map(|(_, a)| &a.query.name).collect();
+        let mut found = [Found::default(); BATCH];
+        let found = &mut found[..names.len()];
+        let locate = |(_, asked): &(_, Asked<'_>)| worker_cache.locate(&asked.query);
+        let locations: ArrayVec<Location, BATCH> = asked.iter().map(locate).collect();
+        self.snapshot.look(&names, found);
+        for location in &locations {
+            worker_cache.prefetch_entry(*location);
+        }
+        for location in &locations {
+            worker_cache.prefetch_bytes(*location);
+        }
+        for (((received, asked), found), location) in asked.iter().zip(found).zip(locations) {
+            let Received { handle, packet, .. } = *received;
+            let decision = self.snapshot.judge(found);
+            let step = respond::try_answer(
+                self.now,
+                asked,
+                &decision,
+                self.snapshot,
+                self.cache,
+                (worker_cache, location),
+                exchange.draft(),
+            );
+            match step {
+                Some(step) => {
+                    let client = exchange.client(handle);
+                    let message = self.message(&client, packet);
+                    self.act(step, message, Some(&asked.query), handle, exchange);
+                }
+                None => exchange.hand_over(handle),
+            }
+        }
+    }
+
+    /// Answers one message. May wait for another thread that writes to the cache.
+    pub(super) fn one<E: Exchange>(
+        &self,
+        message: Message<'_>,
+        handle: E::Handle,
+        exchange: &mut E,
+    ) {
+        let out = exchange.draft();
+        let asked = match respond::read_one(message.client, message.packet, self.snapshot, out) {
+            Ok(asked) => asked,
+            Err(ending) => return self.act(ending.into(), message, None, handle, exchange),
+        };
+        let decision = self.snapshot.decide(&asked.query.name);
+        let step = respond::answer(self.now, &asked, &decision, self.snapshot, self.cache, out);
+        self.act(step, message, Some(&asked.query), handle, exchange);
+    }
+
+    /// Writes the answer to a message for which upstream was asked, or could not be. False if none is to be sent.
+    pub(super) fn conclude(
+        &self,
+        message: Message<'_>,
+        resolution: &Resolution,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        let read = respond::read_one(message.client, message.packet, self.snapshot, out);
+        let (ending, query) = match &read {
+            Ok(asked) => {
+                let decision = self.snapshot.decide(&asked.query.name);
+                let (now, snapshot) = (self.now, self.snapshot);
+                let ending =
+                    respond::conclude_read(now, asked, &decision, snapshot, resolution, out);
+                (ending, Some(&asked.query))
+            }
+            Err(ending) => (*ending, None),
+        };
+        match ending {
+            Ending::Reply(tally) => self.finish(message, query, Some(out.as_slice()), tally),
+            Ending::Drop(tally) => self.finish(message, query, None, tally),
+        }
+        matches!(ending, Ending::Reply(_))
+    }
+
+    /// Ends a message that is dropped without being read.
+    pub(super) fn reject(&self, message: Message<'_>, why: Count) {
+        self.finish(message, None, None, why.into());
+    }
+
+    /// Ends a message that waited for upstream and gets no answer; `None` if its connection ended.
+    pub(super) fn abandon(&self, message: Message<'_>, why: Option<Count>) {
+        let query = Query::read(message.packet).ok();
+        self.observe(message, query.as_ref(), None, why, None);
+    }
+
+    /// Does what was decided about a message.
+    #[inline(always)]
+    fn act<E: Exchange>(
+        &self,
+        step: Step,
+        message: Message<'_>,
+        query: Option<&Query<'_>>,
+        handle: E::Handle,
+        exchange: &mut E,
+    ) {
+        match step {
+            Step::Drop(tally) => self.finish(message, query, None, tally),
+            Step::Reply(tally) => {
+                self.finish(message, query, Some(exchange.draft().as_slice()), tally);
+                exchange.send(handle);
+            }
+            Step::Refresh(key) => {
+                let tally = Count::CacheHits.into();
+                self.finish(message, query, Some(exchange.draft().as_slice()), tally);
+                exchange.send(handle);
+                exchange.refresh(key);
+            }
+            Step::Resolve(key, stale) => exchange.resolve(handle, key, stale),
+        }
+    }
+
+    #[inline(always)]
+    fn finish(
+        &self,
+        message: Message<'_>,
+        query: Option<&Query<'_>>,
+        response: Option<&[u8]>,
+        tally: Tally,
+    ) {
+        self.observe(message, query, response, Some(tally.count), tally.rule);
+    }
+
+    #[inline(always)]
+    fn observe(
+        &self,
+        message: Message<'_>,
+        query: Option<&Query<'_>>,
+        response: Option<&[u8]>,
+        outcome: Option<Count>,
+        rule: Option<Hit>,
+    ) {
+        self.observer.finished(&Finished {
+            client: message.client,
+            packet: message.packet,
+            response,
+            outcome,
+            snapshot: self.snapshot,
+            received: message.received,
+            ended: self.instant,
+            rule,
+            query,
+        });
+    }
+
+    /// A message that was received at this dispatcher's time.
+    fn message<'m>(&self, client: &'m Client, packet: &'m [u8]) -> Message<'m> {
+        Message {
+            client,
+            packet,
+            received: self.instant,
+        }
+    }
+}

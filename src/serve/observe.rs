@@ -1,0 +1,116 @@
+//! The hook that each finished query passes once, on whichever way it was finished.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::client::Client;
+use crate::policy::rules::Hit;
+use crate::policy::snapshot::{Matched, Snapshot};
+use crate::stats::{Count, Counters};
+use crate::wire::name::Name;
+use crate::wire::query::Query;
+
+/// Observes finished queries. Observers are combined as tuples and are type parameters of the data plane, so that
+/// none costs a dynamic call, and one that does not look at a property does not pay for it.
+pub trait Observer: Send + Sync + 'static {
+    /// Called exactly once for each message, by the thread that finishes it and before the answer leaves. A worker
+    /// calls it between packets: it must not block, and should not allocate.
+    fn finished(&self, query: &Finished<'_>);
+}
+
+/// A query that has its answer, or gets none.
+pub struct Finished<'q> {
+    /// Who sent it.
+    pub client: &'q Client,
+    /// The message as it was received.
+    pub packet: &'q [u8],
+    /// The answer; `None` if none is sent.
+    pub response: Option<&'q [u8]>,
+    /// How it ended; `None` if its connection ended first.
+    pub outcome: Option<Count>,
+    /// The policy under which it ended.
+    pub snapshot: &'q Snapshot,
+    /// When it was received.
+    pub received: Instant,
+    /// When it ended. Of queries that a worker answers at once, this is when their batch was received.
+    pub ended: Instant,
+    /// The rule that blocked it.
+    pub(super) rule: Option<Hit>,
+    /// The query, if the policy was applied to its name.
+    pub(super) query: Option<&'q Query<'q>>,
+}
+
+impl Finished<'_> {
+    /// The name in lower case; `None` if the message is malformed.
+    pub fn name(&self) -> Option<Name> {
+        self.read(|query| query.name.clone())
+    }
+
+    /// The type; `None` if the message is malformed.
+    pub fn rtype(&self) -> Option<u16> {
+        self.read(|query| query.rtype)
+    }
+
+    /// The response code in the answer's header. BADVERS, of which a part is elsewhere, appears as NOERROR.
+    pub fn rcode(&self) -> Option<u8> {
+        Some(self.response?.get(3)? & 0x0F)
+    }
+
+    /// The length of the answer; 0 if none is sent.
+    pub fn response_len(&self) -> usize {
+        self.response.map_or(0, <[u8]>::len)
+    }
+
+    /// How long it took.
+    pub fn took(&self) -> Duration {
+        self.ended.saturating_duration_since(self.received)
+    }
+
+    /// The rule that blocked it, and the rule's source.
+    pub fn matched(&self) -> Option<Matched<'_>> {
+        let hit = self.rule?;
+        let source = self.snapshot.sources().get(hit.source)?;
+        Some(Matched { source, hit })
+    }
+
+    fn read<T>(&self, property: impl FnOnce(&Query<'_>) -> T) -> Option<T> {
+        match self.query {
+            Some(query) => Some(property(query)),
+            None => Query::read(self.packet).ok().as_ref().map(property),
+        }
+    }
+}
+
+impl Observer for Counters {
+    #[inline]
+    fn finished(&self, query: &Finished<'_>) {
+        if let Some(count) = query.outcome {
+            self.bump(count);
+        }
+        if let Some(matched) = query.matched()
+            && let Some(list) = query.snapshot.slot(&matched)
+        {
+            self.bump_list(list);
+        }
+        if let Some(query) = query.query {
+            self.bump_type(query.rtype);
+        }
+    }
+}
+
+impl<O: Observer> Observer for Arc<O> {
+    #[inline]
+    fn finished(&self, query: &Finished<'_>) {
+        O::finished(self, query);
+    }
+}
+
+impl<A: Observer, B: Observer> Observer for (A, B) {
+    #[inline]
+    fn finished(&self, query: &Finished<'_>) {
+        self.0.finished(query);
+        self.1.finished(query);
+    }
+}

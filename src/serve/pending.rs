@@ -1,0 +1,174 @@
+//! The dispatcher as asynchronous transports use it: a message is answered at once, or pending.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::cache::{Entry, Key};
+use super::client::Client;
+use super::dispatch::{Exchange, Message};
+use super::observe::Observer;
+use super::resolver::Resolver;
+use super::respond::Resolution;
+use crate::stats::Counters;
+
+/// What a transport does with a message that it dispatched.
+pub enum Dispatched<O: Observer = Arc<Counters>> {
+    /// It sends this answer.
+    Reply(Vec<u8>),
+    /// It forgets the message, which gets no answer.
+    Nothing,
+    /// It waits for upstream.
+    Pending(Pending<O>),
+}
+
+/// A message that waits for upstream. Dropping it reports the query as one whose connection ended.
+pub struct Pending<O: Observer = Arc<Counters>> {
+    resolver: Arc<Resolver<O>>,
+    client: Client,
+    packet: Box<[u8]>,
+    received: Instant,
+    key: Key,
+    stale: Option<Arc<Entry>>,
+    is_finished: bool,
+}
+
+impl<O: Observer> Pending<O> {
+    /// The length of the message.
+    pub fn packet_len(&self) -> usize {
+        self.packet.len()
+    }
+
+    /// Asks upstream, or joins an equal query that is in flight. Returns the outcome, which may be some KB.
+    pub async fn resolve(&self) -> Resolution {
+        let (key, stale) = (self.key.clone(), self.stale.clone());
+        self.resolver.resolve(self.client.address, key, stale).await
+    }
+
+    /// The answer that follows from the outcome under the current snapshot; `None` if none is to be sent.
+    pub fn conclude(mut self, resolution: &Resolution) -> Option<Vec<u8>> {
+        self.is_finished = true;
+        let mut out = Vec::with_capacity(512);
+        let message = self.message();
+        self.resolver
+            .with_dispatcher(|dispatcher| dispatcher.conclude(message, resolution, &mut out))
+            .then_some(out)
+    }
+
+    /// Dispatches the message again, whose outcome was not kept: the cache mostly has the answer.
+    pub fn restart(mut self) -> Dispatched<O> {
+        self.is_finished = true;
+        let begun = self.resolver.begin(self.message());
+        let packet = std::mem::take(&mut self.packet);
+        Dispatched::new(
+            &self.resolver,
+            &self.client,
+            || packet,
+            self.received,
+            begun,
+        )
+    }
+
+    fn message(&self) -> Message<'_> {
+        Message {
+            client: &self.client,
+            packet: &self.packet,
+            received: self.received,
+        }
+    }
+}
+
+impl<O: Observer> Drop for Pending<O> {
+    fn drop(&mut self) {
+        if !self.is_finished {
+            let message = self.message();
+            self.resolver
+                .with_dispatcher(|dispatcher| dispatcher.abandon(message, None));
+        }
+    }
+}
+
+impl<O: Observer> Dispatched<O> {
+    fn new(
+        resolver: &Arc<Resolver<O>>,
+        client: &Client,
+        packet: impl FnOnce() -> Box<[u8]>,
+        received: Instant,
+        begun: Begun,
+    ) -> Self {
+        match begun {
+            Begun::Reply(answer) => Self::Reply(answer),
+            Begun::Nothing => Self::Nothing,
+            Begun::Resolve(key, stale) => Self::Pending(Pending {
+                resolver: Arc::clone(resolver),
+                client: client.clone(),
+                packet: packet(),
+                received,
+                key,
+                stale,
+                is_finished: false,
+            }),
+        }
+    }
+}
+
+/// How a message begins whose thread may wait for locks.
+pub(super) enum Begun {
+    /// With its answer.
+    Reply(Vec<u8>),
+    /// It gets no answer.
+    Nothing,
+    /// Upstream must be asked.
+    Resolve(Key, Option<Arc<Entry>>),
+}
+
+/// Keeps what is to be done about one message until the snapshot is released.
+struct Once<'r, O: Observer> {
+    resolver: &'r Arc<Resolver<O>>,
+    draft: Vec<u8>,
+    begun: Begun,
+}
+
+impl<O: Observer> Exchange for Once<'_, O> {
+    type Handle = ();
+
+    fn draft(&mut self) -> &mut Vec<u8> {
+        &mut self.draft
+    }
+
+    fn send(&mut self, (): ()) {
+        self.begun = Begun::Reply(std::mem::take(&mut self.draft));
+    }
+
+    fn refresh(&mut self, key: Key) {
+        self.resolver.refresh(&key);
+    }
+
+    fn resolve(&mut self, (): (), key: Key, stale: Option<Arc<Entry>>) {
+        self.begun = Begun::Resolve(key, stale);
+    }
+}
+
+impl<O: Observer> Resolver<O> {
+    /// Dispatches a message: answers it at once, or says that it waits. To be called once for each message that a
+    /// client sent.
+    pub fn dispatch(self: &Arc<Self>, client: &Client, packet: &[u8]) -> Dispatched<O> {
+        let received = Instant::now();
+        let begun = self.begin(Message {
+            client,
+            packet,
+            received,
+        });
+        Dispatched::new(self, client, || packet.into(), received, begun)
+    }
+
+    pub(super) fn begin(self: &Arc<Self>, message: Message<'_>) -> Begun {
+        let mut once = Once {
+            resolver: self,
+            draft: Vec::with_capacity(512),
+            begun: Begun::Nothing,
+        };
+        self.with_dispatcher(|dispatcher| dispatcher.one(message, (), &mut once));
+        once.begun
+    }
+}

@@ -1,0 +1,273 @@
+//! Resolves queries that a worker's first attempt left open, and those of streams, within the time that clients wait.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
+use tokio_util::task::TaskTracker;
+
+use super::admission::{Admission, Bounds, Full};
+use super::cache::{Entry, Failure, Key};
+use super::dispatch::Dispatcher;
+use super::inflight::{Datagram, InFlight, Join, QueryId, Recipient, Waiter};
+use super::observe::Observer;
+use super::pending::Begun;
+use super::respond::Resolution;
+use super::responder::Responder;
+use super::shared::Shared;
+use super::upstream::{Pool, PriorAttempt, Unanswered};
+use crate::stats::{Count, Counters};
+use crate::wire::answer::Answer;
+use crate::wire::edns::code;
+
+/// How long a client waits if there is a stale answer (RFC 8767, section 5).
+const STALE_PATIENCE: Duration = Duration::from_millis(1800);
+
+/// Work that a worker hands over to the async side.
+#[derive(Debug)]
+pub enum Job {
+    /// An in-flight query that it could not send, or to which it got no usable answer.
+    Resolve(QueryId, Option<PriorAttempt>),
+    /// A packet for which it would have had to wait for a lock.
+    Respond(Datagram),
+}
+
+/// Resolves queries, each once for all clients that wait for it.
+pub struct Resolver<O: Observer = Arc<Counters>> {
+    pool: Arc<Pool>,
+    responder: Responder<O>,
+    inflight: Arc<InFlight>,
+    admission: Arc<Admission>,
+}
+
+impl<O: Observer> Resolver<O> {
+    /// Asks `pool`, keeps its answers in the responder's cache, and has the responder deliver them.
+    pub fn new(pool: Arc<Pool>, responder: Responder<O>, bounds: Bounds) -> Self {
+        Self {
+            pool,
+            responder,
+            inflight: Arc::default(),
+            admission: Arc::new(Admission::new(bounds)),
+        }
+    }
+
+    /// The upstream servers.
+    pub fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
+    /// The in-flight queries and their waiters.
+    pub fn inflight(&self) -> &Arc<InFlight> {
+        &self.inflight
+    }
+
+    /// The permits for waiting.
+    pub fn admission(&self) -> &Arc<Admission> {
+        &self.admission
+    }
+
+    /// How many queries wait for upstream now.
+    pub fn waiting(&self) -> usize {
+        self.admission.in_use()
+    }
+
+    /// Asks upstream, or joins an equal query that is in flight. With a `stale` answer the wait ends early; upstream's
+    /// answer is then still cached.
+    pub async fn resolve(
+        self: &Arc<Self>,
+        client: IpAddr,
+        key: Key,
+        stale: Option<Arc<Entry>>,
+    ) -> Resolution {
+        let permit = match self.admission.acquire(client) {
+            Ok(permit) => permit,
+            Err(full) => {
+                self.responder.counters.bump(rejection_count(full));
+                return Resolution::Overloaded(stale);
+            }
+        };
+        let (sender, landing) = oneshot::channel();
+        let recipient = Recipient::Task(sender);
+        match self.inflight.join(&key, Waiter { recipient, permit }) {
+            Join::First(query_id) => drop(tokio::spawn(self.start(query_id).run(None))),
+            // A task has a timeout itself, below.
+            Join::Joined | Join::StaleServed(_) => self.responder.counters.bump(Count::Coalesced),
+        }
+        let patience = match &stale {
+            Some(_) => self.stale_patience(),
+            // The pool keeps its timeout; this is in case it does not.
+            None => self.pool.timeout() * 2,
+        };
+        match tokio::time::timeout(patience, landing).await {
+            Ok(Ok(Ok(entry))) => Resolution::Answered(entry),
+            Ok(Ok(Err(failure))) => Resolution::Failed(failure, stale),
+            // Too late, or the query ended without an outcome: it panicked, or the server ends.
+            Ok(Err(_)) | Err(_) => Resolution::Failed(Arc::new(no_answer()), stale),
+        }
+    }
+
+    fn stale_patience(&self) -> Duration {
+        STALE_PATIENCE.min(self.pool.timeout().mul_f64(0.9))
+    }
+
+    /// Asks upstream again for an answer that is about to expire, if few queries wait.
+    pub fn refresh(self: &Arc<Self>, key: &Key) {
+        if let Some(permit) = self.admission.acquire_background() {
+            let recipient = Recipient::CacheOnly;
+            if let Join::First(query_id) = self.inflight.join(key, Waiter { recipient, permit }) {
+                self.responder.counters.bump(Count::Prefetched);
+                tokio::spawn(self.start(query_id).run(None));
+            }
+        }
+    }
+
+    fn start(self: &Arc<Self>, query_id: QueryId) -> ActiveQuery<O> {
+        ActiveQuery {
+            resolver: Arc::clone(self),
+            query_id,
+        }
+    }
+
+    /// Runs the workers' jobs until the workers have ended. The jobs are tracked by `tracker`.
+    pub async fn run_jobs(self: Arc<Self>, mut jobs: mpsc::Receiver<Job>, tracker: TaskTracker) {
+        while let Some(job) = jobs.recv().await {
+            match job {
+                Job::Resolve(query_id, prior) => {
+                    drop(tracker.spawn(self.start(query_id).run(prior)));
+                }
+                Job::Respond(datagram) => drop(tracker.spawn(Arc::clone(&self).respond(datagram))),
+            }
+        }
+    }
+
+    /// Calls `dispatch` with a dispatcher for the current snapshot and time.
+    pub(super) fn with_dispatcher<T>(&self, dispatch: impl FnOnce(&Dispatcher<'_, O>) -> T) -> T {
+        self.responder.with_dispatcher(dispatch)
+    }
+
+    /// Answers a packet that a worker handed over.
+    async fn respond(self: Arc<Self>, datagram: Datagram) {
+        let client = datagram.client();
+        match self.begin(datagram.message(&client)) {
+            Begun::Reply(answer) => self.responder.send(&answer, &datagram),
+            Begun::Nothing => {}
+            Begun::Resolve(key, stale) => self.wait(key, Datagram { stale, ..datagram }).await,
+        }
+    }
+
+    /// Asks upstream for a datagram, or joins an equal query that is in flight.
+    async fn wait(self: Arc<Self>, key: Key, datagram: Datagram) {
+        let permit = match self.admission.acquire(datagram.route.peer.ip()) {
+            Ok(permit) => permit,
+            Err(full) => {
+                self.responder.counters.bump(rejection_count(full));
+                let resolution = Resolution::Overloaded(datagram.stale.clone());
+                self.responder.answer(&datagram, &resolution);
+                return;
+            }
+        };
+        let recipient = Recipient::Datagram(datagram);
+        match self.inflight.join(&key, Waiter { recipient, permit }) {
+            Join::First(query_id) => self.start(query_id).run(None).await,
+            Join::Joined => self.responder.counters.bump(Count::Coalesced),
+            Join::StaleServed(waiter) => {
+                self.responder.counters.bump(Count::Coalesced);
+                let none = Err(Arc::new(no_answer()));
+                self.responder.deliver_paced(vec![waiter], &none).await;
+            }
+        }
+    }
+}
+
+/// How a query without a permit is counted.
+pub fn rejection_count(full: Full) -> Count {
+    match full {
+        Full::All => Count::QueueFull,
+        Full::Client => Count::ClientFull,
+    }
+}
+
+/// The failure that no upstream server has answered.
+pub fn no_answer() -> Failure {
+    Failure {
+        code: code::NO_REACHABLE_AUTHORITY,
+        said: None,
+    }
+}
+
+/// An in-flight query. However it ends, its waiters get an outcome.
+struct ActiveQuery<O: Observer> {
+    resolver: Arc<Resolver<O>>,
+    query_id: QueryId,
+}
+
+impl<O: Observer> ActiveQuery<O> {
+    async fn run(self, prior: Option<PriorAttempt>) {
+        let Self { resolver, query_id } = &self;
+        let (inflight, responder) = (&resolver.inflight, &resolver.responder);
+        let start = prior
+            .as_ref()
+            .map_or_else(Instant::now, |prior| prior.since);
+        let mut asking = std::pin::pin!(resolver.pool.ask(&query_id.key, query_id.client, prior));
+        let early = timeout_at(start + resolver.stale_patience(), &mut asking);
+        if let Ok(said) = early.await {
+            return self.end(said).await;
+        }
+        // Clients with a stale answer get it; the others wait on.
+        let impatient = inflight.take_stale_waiters(query_id);
+        let none = Err(Arc::new(no_answer()));
+        // That may take long, because many clients are answered in bursts. Upstream's answer must not wait for it.
+        let end = async { self.end(asking.await).await };
+        tokio::join!(end, responder.deliver_paced(impatient, &none));
+    }
+
+    /// Caches the outcome and delivers it to the waiters.
+    async fn end(&self, said: Result<Answer, Unanswered>) {
+        let Self { resolver, query_id } = self;
+        let (inflight, responder) = (&resolver.inflight, &resolver.responder);
+        let Shared { cache, clock, .. } = &responder.shared;
+        let (key, now) = (&query_id.key, clock.now());
+        match said {
+            Ok(answer) => {
+                let entry = Arc::new(Entry::new(answer, now));
+                // Before the waiters are answered: a query that arrives after that must find it.
+                cache.insert(key.clone(), Arc::clone(&entry));
+                let outcome = Ok(entry);
+                let waiters = inflight.complete(query_id, &outcome).unwrap_or_default();
+                responder.deliver_paced(waiters, &outcome).await;
+            }
+            Err(none) => {
+                let said = none.said.map(|answer| Arc::new(Entry::new(answer, now)));
+                let failure = Arc::new(Failure {
+                    code: none.code,
+                    said,
+                });
+                let outcome = Err(Arc::clone(&failure));
+                // A worker's late answer may have ended the query: then it did not fail.
+                let Some(waiters) = inflight.complete(query_id, &outcome) else {
+                    return;
+                };
+                responder.counters.bump(Count::UpstreamFailures);
+                if !none.ours {
+                    cache.insert_failure(key.clone(), failure, now);
+                }
+                responder.deliver_paced(waiters, &outcome).await;
+            }
+        }
+    }
+}
+
+impl<O: Observer> Drop for ActiveQuery<O> {
+    /// After a panic the waiters get a failure.
+    fn drop(&mut self) {
+        let outcome = Err(Arc::new(no_answer()));
+        if let Some(waiters) = self.resolver.inflight.complete(&self.query_id, &outcome) {
+            self.resolver.responder.deliver_now(waiters, &outcome);
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,23 @@
+//! How clients reach the server. A transport turns bytes and a client into calls of the dispatcher, and sends the
+//! answers that come back. It knows nothing of policy, cache or upstream.
+//!
+//! Each transport does this:
+//!
+//! 1. It receives messages and describes their sender as a [`Client`](super::client::Client): a stream once per
+//!    connection, UDP once per packet.
+//! 2. It dispatches each message exactly once. An asynchronous transport calls
+//!    [`Resolver::dispatch`](super::resolver::Resolver::dispatch), which returns a
+//!    [`Dispatched`](super::pending::Dispatched): the answer, nothing, or a [`Pending`](super::pending::Pending)
+//!    message. The UDP workers, which must not wait or allocate, pass batches to `Dispatcher::batch` and implement
+//!    `BatchExchange`.
+//! 3. It sends answers in any order. For a pending message it awaits
+//!    [`Pending::resolve`](super::pending::Pending::resolve) and then sends the answer of
+//!    [`Pending::conclude`](super::pending::Pending::conclude), which is made under the snapshot of that moment.
+//! 4. It limits how much one client can make it keep, and ends at shutdown.
+//!
+//! Counting and observing are not its business: the dispatcher reports each query to the
+//! [`Observer`](super::observe::Observer) once. A new transport is a module here and a variant of
+//! [`Transport`](super::client::Transport).
+
+pub mod stream;
+pub mod udp;

@@ -1,0 +1,279 @@
+//! UDP: threads that receive packets in batches, dispatch each batch, and make the first attempt at upstream.
+
+mod waiting;
+
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use self::waiting::Waiting;
+use crate::serve::admission::Admission;
+use crate::serve::cache::{Entry, Key};
+use crate::serve::client::Client;
+use crate::serve::dispatch::{BatchExchange, Dispatcher, Exchange, Message, Received};
+use crate::serve::inflight::{Datagram, InFlight};
+use crate::serve::observe::Observer;
+use crate::serve::pace::Pace;
+use crate::serve::resolver::Job;
+use crate::serve::responder::ListenSocket;
+use crate::serve::shared::Shared;
+use crate::serve::upstream::Pool;
+use crate::serve::worker_cache::WorkerCache;
+use crate::stats::{Count, Counters};
+use crate::sys::process::pin_to_core;
+use crate::sys::udp::{Inbox, Route};
+use crate::sys::wait::{Ear, WaitSet};
+use crate::wire::UDP_PAYLOAD;
+
+pub use crate::serve::dispatch::BATCH;
+
+/// Longest query that is read: the size that we announce, and some bytes that keep slots from mapping to the same
+/// lines of a processor's cache.
+const SLOT: usize = UDP_PAYLOAD as usize + 48;
+/// Room of an answer while it is written: some more than any that is sent.
+const ROOM: usize = 4096;
+/// Jobs that may wait between the workers and the async side.
+pub const HAND_OVER: usize = 4096;
+/// Ports to upstream that one wait reports at least, if so many are ready.
+const MOST_READY: usize = 64;
+/// Batches of one socket after which a busy worker polls its other files: the other sockets, or if there are none,
+/// the shutdown signal.
+const POLL_EVERY: u32 = 8;
+const POLL_EVERY_ALONE: u32 = 256;
+/// Tokens in the wait set: the shutdown signal, then the sockets, then upstream's ports.
+const SHUTDOWN: u64 = 0;
+const FIRST_SOCKET: u64 = 1;
+
+/// What one worker thread needs.
+pub struct Worker<O: Observer = Arc<Counters>> {
+    /// Its index, which is also the core that it is pinned to.
+    pub index: usize,
+    /// Policy, cache and clock.
+    pub shared: Shared,
+    /// Its sockets, in the order of the numbers of their listen addresses.
+    pub sockets: Vec<ListenSocket>,
+    /// The upstream servers.
+    pub pool: Arc<Pool>,
+    /// Most ports to upstream at a time.
+    pub ports: usize,
+    /// In-flight queries of all threads.
+    pub inflight: Arc<InFlight>,
+    /// Permits for waiting queries.
+    pub admission: Arc<Admission>,
+    /// Takes the work for which a worker would have to wait.
+    pub jobs: mpsc::Sender<Job>,
+    /// When deferred responses are sent.
+    pub pace: Arc<Pace>,
+    /// Its own counters.
+    pub counters: Arc<Counters>,
+    /// Observes the queries that it finishes.
+    pub observer: O,
+    /// Reports the shutdown.
+    pub shutdown: Ear,
+}
+
+impl<O: Observer> Worker<O> {
+    /// Serves until shutdown.
+    ///
+    /// # Errors
+    /// If the system can no longer wait for the sockets; sockets that fail are retried.
+    pub fn run(&self) -> io::Result<()> {
+        // An unpinned worker is only slower.
+        let _ = pin_to_core(self.index);
+        let first_port = FIRST_SOCKET + self.sockets.len() as u64;
+        // There is always room for the shutdown signal and all sockets, so that a wait which reports fewer than
+        // `MOST_READY` ports has reported all that are ready.
+        let mut waits = WaitSet::new(1 + self.sockets.len() + MOST_READY)?;
+        waits.add(self.shutdown.as_fd(), SHUTDOWN)?;
+        for ((_, socket), token) in self.sockets.iter().zip(FIRST_SOCKET..) {
+            waits.add(socket.as_fd(), token)?;
+        }
+        let all = Loop {
+            worker: self,
+            ready: vec![true; self.sockets.len()],
+            dropped: vec![0; self.sockets.len()],
+            worker_cache: WorkerCache::new(self.shared.cache.capacity()),
+            waiting: Waiting::new(self, waits, first_port),
+        };
+        all.serve()
+    }
+}
+
+/// The state of a worker thread.
+struct Loop<'w, O: Observer> {
+    worker: &'w Worker<O>,
+    /// Sockets that may have packets.
+    ready: Vec<bool>,
+    /// How many packets the kernel dropped at each socket.
+    dropped: Vec<u32>,
+    worker_cache: WorkerCache,
+    waiting: Waiting<'w, O>,
+}
+
+impl<O: Observer> Loop<'_, O> {
+    fn serve(mut self) -> io::Result<()> {
+        let mut inbox = Inbox::new(BATCH, SLOT);
+        let mut ports = Vec::new();
+        let mut rounds = 0_u32;
+        let poll_every = if self.ready.len() > 1 {
+            POLL_EVERY
+        } else {
+            POLL_EVERY_ALONE
+        };
+        loop {
+            for socket in 0..self.ready.len() {
+                if self.ready[socket] {
+                    self.receive(&mut inbox, socket);
+                }
+            }
+            // While packets come, only waiting queries are a reason to look elsewhere; and that a flood at one
+            // socket must silence neither the others nor the shutdown signal.
+            rounds = rounds.wrapping_add(1);
+            let is_busy = self.ready.contains(&true);
+            if self.waiting.is_empty() && is_busy && !rounds.is_multiple_of(poll_every) {
+                continue;
+            }
+            self.waiting.flush_queries();
+            if !self.wait(&mut ports)? {
+                self.waiting.drain();
+                return Ok(());
+            }
+            self.waiting.receive(&ports);
+        }
+    }
+
+    /// Waits until there is something to do, and fills `ports` with upstream's ports that may have answers. Returns
+    /// false at shutdown.
+    fn wait(&mut self, ports: &mut Vec<usize>) -> io::Result<bool> {
+        let timeout = match self.ready.contains(&true) {
+            true => Some(Duration::ZERO),
+            false => self.waiting.timeout(),
+        };
+        let ready = &mut self.ready;
+        let mut is_over = false;
+        ports.clear();
+        self.waiting.wait(timeout, |token, port| match port {
+            Some(port) => ports.push(port),
+            None if token == SHUTDOWN => is_over = true,
+            None => ready[(token - FIRST_SOCKET) as usize] = true,
+        })?;
+        Ok(!is_over)
+    }
+
+    /// Receives a batch of packets from a socket and dispatches it, under one snapshot and at one time.
+    fn receive(&mut self, inbox: &mut Inbox, socket: usize) {
+        let Loop {
+            worker, waiting, ..
+        } = self;
+        // There is nothing, or an ICMP error of an earlier answer; if there is more, a wait reports it.
+        if inbox.receive(&worker.sockets[socket].1).is_err() {
+            self.ready[socket] = false;
+            return;
+        }
+        let counters = &worker.counters;
+        counters.add(Count::UdpQueries, inbox.len() as u64);
+        if let Some(dropped) = inbox.dropped() {
+            let before = std::mem::replace(&mut self.dropped[socket], dropped);
+            counters.add(Count::KernelDrops, dropped.wrapping_sub(before).into());
+        }
+        let snapshot = worker.shared.policy.load();
+        let received = Instant::now();
+        waiting.set_time(received);
+        let dispatcher = Dispatcher::new(&snapshot, &worker.shared, &worker.observer, received);
+        let inbox = &*inbox;
+        let messages = (0..inbox.len()).filter_map(|slot| {
+            let route = inbox.route(slot);
+            let packet = inbox.packet(slot);
+            if route.peer.port() == 0 {
+                // Nothing can be sent there, and trying to would hold up the others.
+                let message = Message {
+                    client: &Client::of_datagram(&route),
+                    packet,
+                    received,
+                };
+                dispatcher.reject(message, Count::SourcePort);
+                return None;
+            }
+            Some(Received {
+                handle: Handle { slot, route },
+                packet,
+                is_cut: inbox.is_cut(slot),
+            })
+        });
+        let mut exchange = Datagrams {
+            waiting,
+            inbox,
+            socket,
+            received,
+        };
+        dispatcher.batch(messages, &mut self.worker_cache, &mut exchange);
+        waiting.flush(socket);
+    }
+}
+
+/// A packet in the inbox.
+#[derive(Clone, Copy)]
+struct Handle {
+    slot: usize,
+    route: Route,
+}
+
+/// The packets of one socket.
+struct Datagrams<'a, 'w, O: Observer> {
+    waiting: &'a mut Waiting<'w, O>,
+    inbox: &'a Inbox,
+    socket: usize,
+    received: Instant,
+}
+
+impl<O: Observer> Datagrams<'_, '_, O> {
+    /// Copies a packet, which is kept for later.
+    fn keep(&self, Handle { slot, route }: Handle, stale: Option<Arc<Entry>>) -> Datagram {
+        Datagram {
+            packet: self.inbox.packet(slot).into(),
+            route,
+            listen: self.waiting.listen(self.socket),
+            since: self.received,
+            stale,
+        }
+    }
+}
+
+impl<O: Observer> Exchange for Datagrams<'_, '_, O> {
+    type Handle = Handle;
+
+    #[inline]
+    fn draft(&mut self) -> &mut Vec<u8> {
+        self.waiting.draft(self.socket)
+    }
+
+    #[inline]
+    fn send(&mut self, Handle { route, .. }: Handle) {
+        self.waiting.push(self.socket, &route);
+    }
+
+    fn refresh(&mut self, key: Key) {
+        self.waiting.refresh(key);
+    }
+
+    fn resolve(&mut self, handle: Handle, key: Key, stale: Option<Arc<Entry>>) {
+        let datagram = self.keep(handle, stale);
+        self.waiting.resolve(key, datagram);
+    }
+}
+
+impl<O: Observer> BatchExchange for Datagrams<'_, '_, O> {
+    #[inline]
+    fn client(&self, Handle { route, .. }: Handle) -> Client {
+        Client::of_datagram(&route)
+    }
+
+    fn hand_over(&mut self, handle: Handle) {
+        let datagram = self.keep(handle, None);
+        self.waiting.hand_over_packet(datagram);
+    }
+}

@@ -1,0 +1,459 @@
+//! Observers see each query once, on every way that a query can end; and a transport needs nothing but the dispatcher.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use hickory_proto::op::{Message, ResponseCode};
+use hickory_proto::rr::RecordType;
+use tapis::policy::builder::Builder;
+use tapis::policy::current::Publisher;
+use tapis::policy::rule::{Action, Against, Blocking, Ede, Kind, Scope, Source};
+use tapis::policy::snapshot::Snapshot;
+use tapis::serve::admission::{Admission, Bounds};
+use tapis::serve::cache::Cache;
+use tapis::serve::client::{Client, Transport};
+use tapis::serve::observe::{Finished, Observer};
+use tapis::serve::pace::Pace;
+use tapis::serve::pending::Dispatched;
+use tapis::serve::resolver::Resolver;
+use tapis::serve::responder::{Responder, Sockets};
+use tapis::serve::shared::{Clock, Setting, Shared};
+use tapis::serve::transport::stream::Streams;
+use tapis::serve::transport::udp::Worker;
+use tapis::serve::upstream::Pool;
+use tapis::serve::upstream::connect::Network;
+use tapis::serve::upstream::server::Server as UpstreamServer;
+use tapis::stats::{Count, Counters};
+use tapis::sys::udp::{Ports, Socket};
+use tapis::sys::wait;
+use tapis::wire::answer::Intake;
+use tapis::wire::ask::Dialect;
+use tapis::wire::name::{Name, write_text};
+use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::support::client::{PATIENCE, Port, Stream, query, until};
+use crate::support::upstream::{Upstream, address_of, answer, name};
+
+/// What an observer can know of a query.
+#[derive(Clone, Debug, PartialEq)]
+struct Seen {
+    id: u16,
+    transport: Transport,
+    name: Option<String>,
+    outcome: Option<Count>,
+    rcode: Option<u8>,
+    source: Option<String>,
+    has_answer: bool,
+}
+
+/// Keeps what it observes.
+#[derive(Default)]
+struct Recorder(Mutex<Vec<Seen>>);
+
+impl Observer for Recorder {
+    fn finished(&self, query: &Finished<'_>) {
+        assert!(query.client.address.is_loopback() && query.client.port != 0);
+        assert!(query.took() < PATIENCE);
+        assert_eq!(query.response.is_some(), query.response_len() > 0);
+        let text = |name: Name| {
+            let mut text = String::new();
+            write_text(name.wire(), &mut text).expect("a string takes all");
+            text
+        };
+        let seen = Seen {
+            id: u16::from_be_bytes([query.packet[0], query.packet[1]]),
+            transport: query.client.transport,
+            name: query.name().map(text),
+            outcome: query.outcome,
+            rcode: query.rcode(),
+            source: query.matched().map(|matched| matched.source.name.clone()),
+            has_answer: query.response.is_some(),
+        };
+        self.0.lock().expect("whole").push(seen);
+    }
+}
+
+type Observers = (Arc<Counters>, Arc<Recorder>);
+
+/// A data plane with two observers; only 127.0.0.1 may ask.
+struct Plane {
+    runtime: Runtime,
+    resolver: Arc<Resolver<Observers>>,
+    shared: Shared,
+    sockets: Arc<Sockets>,
+    pace: Arc<Pace>,
+    observers: Observers,
+    _publisher: Publisher,
+}
+
+/// All of upstream's answers about `fails.example` are SERVFAIL; nothing is heard about `silent.example`.
+fn upstream() -> Upstream {
+    Upstream::start(|asked| match name(asked).as_str() {
+        "silent.example" => None,
+        "fails.example" => Some(answer(asked, ResponseCode::ServFail)),
+        _ => Some(address_of(asked, [192, 0, 2, 1])),
+    })
+}
+
+fn snapshot() -> Snapshot {
+    let blocking = Blocking {
+        action: Action::Sinkhole,
+        sinkhole_v4: vec![Ipv4Addr::UNSPECIFIED],
+        sinkhole_v6: Vec::new(),
+        ttl_secs: 60,
+        ede: Ede::Blocked,
+        extra_text: "ads".to_owned(),
+    };
+    let source = Source {
+        name: "ads".to_owned(),
+        path: "ads".into(),
+        kind: Kind::Block,
+        against: Against::All,
+        blocking,
+    };
+    let blocked = Name::from_text("blocked.example").expect("a name");
+    let mut builder = Builder::new();
+    let rules = [(&blocked, Scope::Exact)].into_iter();
+    builder.list("ads", rules).expect("there is room");
+    let image = Arc::new(builder.finish().expect("there is room"));
+    let mut snapshot = Snapshot::default();
+    snapshot.clients = ["127.0.0.1/32".parse().expect("a network")]
+        .iter()
+        .collect();
+    snapshot.with_rules(vec![Arc::new(source)], image.into())
+}
+
+impl Plane {
+    fn new(upstream: SocketAddr, waiting: usize, discard: Duration) -> Self {
+        let runtime = Runtime::new().expect("a runtime");
+        let inside = runtime.enter();
+        let publisher = Publisher::new(snapshot());
+        let shared = Shared {
+            policy: publisher.reader(),
+            cache: Arc::new(Cache::new(1 << 20, 0)),
+            clock: Clock::start(),
+        };
+        let counters = Arc::<Counters>::default();
+        let observers = (Arc::clone(&counters), Arc::<Recorder>::default());
+        let ports = Arc::<Ports>::default();
+        let network = Arc::new(Network::new(8, ports.clone(), counters.clone()));
+        let intake = Intake {
+            min_ttl: 0,
+            max_ttl: 3600,
+            max_negative_ttl: u32::MAX,
+            additional: false,
+        };
+        let servers = vec![UpstreamServer::new(upstream, Dialect::FULL)];
+        let timeout = Duration::from_millis(400);
+        let pool = Pool::new(servers, network, timeout, intake, ports, counters.clone());
+        let pace = Arc::new(Pace::new(discard));
+        let sockets = Arc::<Sockets>::default();
+        let responder = Responder {
+            pace: pace.clone(),
+            shared: shared.clone(),
+            sockets: sockets.clone(),
+            counters,
+            observer: observers.clone(),
+        };
+        let bounds = Bounds {
+            all: waiting,
+            per_client: waiting,
+        };
+        let resolver = Arc::new(Resolver::new(Arc::new(pool), responder, bounds));
+        drop(inside);
+        Self {
+            runtime,
+            resolver,
+            shared,
+            sockets,
+            pace,
+            observers,
+            _publisher: publisher,
+        }
+    }
+
+    /// Serves by UDP while `talk` does. The server ends before this returns.
+    fn by_udp(&self, talk: impl FnOnce(SocketAddr)) {
+        let _inside = self.runtime.enter();
+        let socket = Arc::new(Socket::bind(([127, 0, 0, 1], 0).into(), true).expect("bound"));
+        let server = socket.local_addr().expect("bound");
+        let numbered = vec![(0, Arc::clone(&socket))];
+        self.sockets.store(Arc::new(numbered.clone()));
+        let (signal, shutdown) = wait::bell().expect("a pipe");
+        let (jobs, queue) = tokio::sync::mpsc::channel(16);
+        let worker = Worker {
+            index: 0,
+            shared: self.shared.clone(),
+            sockets: numbered,
+            pool: self.resolver.pool().clone(),
+            ports: 4,
+            inflight: self.resolver.inflight().clone(),
+            admission: self.resolver.admission().clone(),
+            jobs,
+            pace: self.pace.clone(),
+            counters: self.observers.0.clone(),
+            observer: self.observers.clone(),
+            shutdown,
+        };
+        let tracker = TaskTracker::new();
+        let jobs = Arc::clone(&self.resolver).run_jobs(queue, tracker.clone());
+        let jobs = self.runtime.spawn(jobs);
+        let thread = thread::spawn(move || worker.run().expect("it ran"));
+        talk(server);
+        drop(signal);
+        thread.join().expect("no panic");
+        self.runtime.block_on(jobs).expect("no panic");
+        tracker.close();
+        self.runtime.block_on(tracker.wait());
+    }
+
+    /// The same by TCP.
+    fn by_tcp(&self, talk: impl FnOnce(SocketAddr)) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0");
+        let listener = self.runtime.block_on(listener).expect("bound");
+        let server = listener.local_addr().expect("bound");
+        let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
+        let bounds = Bounds {
+            all: 8,
+            per_client: 8,
+        };
+        let streams = Arc::new(Streams {
+            shared: self.shared.clone(),
+            resolver: Arc::clone(&self.resolver),
+            counters: self.observers.0.clone(),
+            connections: Arc::new(Admission::new(bounds)),
+            idle: Setting::new(PATIENCE),
+            stop: stop.clone(),
+            tracker: tracker.clone(),
+        });
+        let accept = self.runtime.spawn(streams.accept(listener, stop.clone()));
+        talk(server);
+        stop.cancel();
+        self.runtime.block_on(accept).expect("no panic");
+        tracker.close();
+        self.runtime.block_on(tracker.wait());
+    }
+
+    fn seen(&self) -> Vec<Seen> {
+        self.observers.1.0.lock().expect("whole").clone()
+    }
+
+    fn count(&self, count: Count) -> u64 {
+        self.observers.0.read(count)
+    }
+
+    /// What was observed of these messages, in their order; nothing else was, and each was once.
+    #[track_caller]
+    fn outcomes(&self, ids: &[u16]) -> Vec<(Option<Count>, Option<u8>)> {
+        let seen = self.seen();
+        let of = |id: &u16| {
+            let mut of: Vec<_> = seen.iter().filter(|seen| seen.id == *id).collect();
+            assert_eq!(of.len(), 1, "{id} of {seen:?}");
+            let one = of.remove(0);
+            assert_eq!(one.has_answer, one.rcode.is_some());
+            (one.outcome, one.rcode)
+        };
+        assert_eq!(seen.len(), ids.len(), "{seen:?}");
+        ids.iter().map(of).collect()
+    }
+}
+
+/// A query with this ID.
+fn numbered(id: u16, name: &str) -> Message {
+    let mut message = query(name, RecordType::A);
+    message.metadata.id = id;
+    message
+}
+
+fn bytes(message: &Message) -> Vec<u8> {
+    message.to_vec().expect("a message")
+}
+
+/// A message with its ID, and how it ends: its outcome and the response code of its answer.
+type Strange = (u16, Vec<u8>, Option<Count>, Option<u8>);
+
+/// Messages that are answered, or dropped, without upstream.
+fn strange() -> [Strange; 4] {
+    let mut two_questions = bytes(&numbered(12, "a.example"));
+    two_questions[5] = 2;
+    let mut response = bytes(&numbered(13, "a.example"));
+    response[2] |= 0x80;
+    let mut transfer = numbered(14, "a.example");
+    transfer.queries[0].set_query_type(RecordType::AXFR);
+    let short = bytes(&numbered(11, "a.example"))[..11].to_vec();
+    [
+        (11, short, Some(Count::Short), None),
+        (12, two_questions, Some(Count::QuestionCount), Some(1)),
+        (13, response, Some(Count::Response), None),
+        (14, bytes(&transfer), Some(Count::Refused), Some(5)),
+    ]
+}
+
+#[test]
+fn each_query_by_udp_is_observed_once_however_it_ends() {
+    let upstream = upstream();
+    let plane = Plane::new(upstream.address, 8, PATIENCE);
+    plane.by_udp(|server| {
+        let port = Port::open(server);
+        // One after the other: the second one of `a.example` is answered from the cache.
+        for (id, name) in [
+            (1, "blocked.example"),
+            (2, "a.example"),
+            (3, "a.example"),
+            (4, "fails.example"),
+            (5, "silent.example"),
+        ] {
+            port.send(&numbered(id, name));
+            assert_eq!(port.receive().metadata.id, id);
+        }
+        let stranger = Port::open_at([127, 0, 0, 2], server);
+        stranger.send(&numbered(6, "a.example"));
+        assert_eq!(stranger.receive().metadata.id, 6);
+        for (_, packet, ..) in strange() {
+            port.0.send(&packet).expect("sent");
+        }
+        until("all are observed", || plane.seen().len() == 10);
+    });
+    let mut expected = vec![
+        (Some(Count::Blocked), Some(0)),
+        (Some(Count::Resolved), Some(0)),
+        (Some(Count::CacheHits), Some(0)),
+        (Some(Count::Failed), Some(2)),
+        (Some(Count::Failed), Some(2)),
+        (Some(Count::Denied), Some(5)),
+    ];
+    expected.extend(strange().map(|(_, _, outcome, rcode)| (outcome, rcode)));
+    assert_eq!(
+        plane.outcomes(&[1, 2, 3, 4, 5, 6, 11, 12, 13, 14]),
+        expected
+    );
+    let blocked = plane.seen().into_iter().find(|seen| seen.id == 1);
+    let blocked = blocked.expect("it was seen");
+    assert_eq!(blocked.source.as_deref(), Some("ads"));
+    assert_eq!(blocked.name.as_deref(), Some("blocked.example"));
+    assert_eq!(blocked.transport, Transport::Udp);
+    // The other observer saw the same.
+    let counted = [
+        Count::Blocked,
+        Count::Resolved,
+        Count::Failed,
+        Count::Response,
+    ];
+    assert_eq!(counted.map(|count| plane.count(count)), [1, 1, 2, 1]);
+}
+
+#[test]
+fn queries_that_find_no_room_or_wait_too_long_are_observed_once() {
+    let upstream = upstream();
+    let full = Plane::new(upstream.address, 0, PATIENCE);
+    full.by_udp(|server| {
+        let port = Port::open(server);
+        port.send(&numbered(1, "a.example"));
+        assert_eq!(port.receive().metadata.id, 1);
+    });
+    assert_eq!(full.outcomes(&[1]), [(Some(Count::Overloaded), Some(2))]);
+    let late = Plane::new(upstream.address, 8, Duration::ZERO);
+    late.by_udp(|server| {
+        Port::open(server).send(&numbered(2, "a.example"));
+        until("it is discarded", || late.count(Count::Discarded) == 1);
+    });
+    assert_eq!(late.outcomes(&[2]), [(Some(Count::Discarded), None)]);
+    assert_eq!(late.seen()[0].name.as_deref(), Some("a.example"));
+}
+
+#[test]
+fn each_query_by_tcp_is_observed_once_however_it_ends() {
+    let upstream = upstream();
+    let plane = Plane::new(upstream.address, 8, PATIENCE);
+    plane.by_tcp(|server| {
+        let mut stream = Stream::open(server);
+        for (id, name) in [
+            (1, "blocked.example"),
+            (2, "a.example"),
+            (3, "a.example"),
+            (4, "fails.example"),
+            (5, "silent.example"),
+        ] {
+            stream.send(&numbered(id, name));
+            assert_eq!(stream.receive().expect("an answer").metadata.id, id);
+        }
+        for (_, packet, ..) in strange() {
+            let framed = [&(packet.len() as u16).to_be_bytes()[..], &packet].concat();
+            std::io::Write::write_all(&mut stream.0, &framed).expect("sent");
+        }
+        until("all are observed", || plane.seen().len() == 9);
+    });
+    let mut expected = vec![
+        (Some(Count::Blocked), Some(0)),
+        (Some(Count::Resolved), Some(0)),
+        (Some(Count::CacheHits), Some(0)),
+        (Some(Count::Failed), Some(2)),
+        (Some(Count::Failed), Some(2)),
+    ];
+    expected.extend(strange().map(|(_, _, outcome, rcode)| (outcome, rcode)));
+    assert_eq!(plane.outcomes(&[1, 2, 3, 4, 5, 11, 12, 13, 14]), expected);
+    assert!(
+        plane
+            .seen()
+            .iter()
+            .all(|seen| seen.transport == Transport::Tcp)
+    );
+}
+
+/// A transport whose messages never leave memory. This is all that a transport has to do.
+struct Memory<'p> {
+    resolver: &'p Arc<Resolver<Observers>>,
+    client: Client,
+}
+
+impl Memory<'_> {
+    async fn exchange(&self, packet: &[u8]) -> Option<Vec<u8>> {
+        match self.resolver.dispatch(&self.client, packet) {
+            Dispatched::Reply(answer) => Some(answer),
+            Dispatched::Nothing => None,
+            Dispatched::Pending(pending) => {
+                let resolution = pending.resolve().await;
+                pending.conclude(&resolution)
+            }
+        }
+    }
+}
+
+#[test]
+fn a_new_transport_needs_the_dispatcher_only_and_its_queries_are_observed() {
+    let upstream = upstream();
+    let plane = Plane::new(upstream.address, 8, PATIENCE);
+    let peer = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5353);
+    let memory = Memory {
+        resolver: &plane.resolver,
+        client: Client::new(peer, Transport::Tcp),
+    };
+    plane.runtime.block_on(async {
+        for (id, name) in [(1, "blocked.example"), (2, "a.example"), (3, "a.example")] {
+            let answer = memory.exchange(&bytes(&numbered(id, name))).await;
+            let answer = Message::from_vec(&answer.expect("an answer")).expect("readable");
+            assert_eq!((answer.metadata.id, answer.answers.len()), (id, 1));
+        }
+        for (_, packet, _, rcode) in strange() {
+            let answer = memory.exchange(&packet).await;
+            assert_eq!(answer.map(|answer| answer[3] & 0x0F), rcode);
+        }
+        // The client goes away while its query waits.
+        let packet = bytes(&numbered(4, "silent.example"));
+        let left = memory.exchange(&packet);
+        let left = tokio::time::timeout(Duration::from_millis(10), left).await;
+        assert!(left.is_err());
+    });
+    let mut expected = vec![
+        (Some(Count::Blocked), Some(0)),
+        (Some(Count::Resolved), Some(0)),
+        (Some(Count::CacheHits), Some(0)),
+        (None, None),
+    ];
+    expected.extend(strange().map(|(_, _, outcome, rcode)| (outcome, rcode)));
+    assert_eq!(plane.outcomes(&[1, 2, 3, 4, 11, 12, 13, 14]), expected);
+}
