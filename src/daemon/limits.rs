@@ -60,8 +60,8 @@ pub(super) fn connections_beside(
 
 fn free(files: usize, listening: Listening) -> usize {
     let Listening { addresses, workers } = listening;
-    // Two for TCP for each address, one for UDP for each worker too, and each worker's ear and what it
-    // waits with.
+    // Two for TCP for each address, one for UDP for each worker too, and each worker's shutdown
+    // listener and its epoll descriptor.
     let taken = addresses * (workers + 2) + 2 * workers;
     files.saturating_sub(RESERVE + taken)
 }
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn with_few_files_clients_leave_half_for_upstream() {
-        // 1024 less 128, less 8 for sockets, 2 ears and 2 to wait with.
+        // 1024 less 128, less 8 for sockets, 2 shutdown listeners and 2 epoll descriptors.
         let both = budget(1024, TWO, 1024);
         assert_eq!(
             (both.connections, both.upstream, both.ports),

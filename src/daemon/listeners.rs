@@ -21,7 +21,7 @@ use crate::serve::shared::Shared;
 use crate::serve::streams::Streams;
 use crate::serve::udp::Worker;
 use crate::stats::Counters;
-use crate::sys::wait::{self, Bell};
+use crate::sys::wait::{ShutdownSignal, shutdown_signal};
 
 /// What each worker has.
 pub(super) struct Equipment {
@@ -72,7 +72,7 @@ struct Open {
 /// Threads that run.
 struct Workers {
     life: CancellationToken,
-    bell: Bell,
+    shutdown: ShutdownSignal,
     threads: Vec<thread::JoinHandle<()>>,
 }
 
@@ -272,7 +272,7 @@ impl Listeners {
             return Ok(None);
         };
         let system = |what| move |source| DaemonError::System { what, source };
-        let (bell, ear) = wait::bell().map_err(system("a pipe"))?;
+        let (shutdown, listener) = shutdown_signal().map_err(system("a pipe"))?;
         let life = self.essential.stop().child_token();
         let mut threads = Vec::new();
         for index in 0..self.workers {
@@ -287,7 +287,7 @@ impl Listeners {
                 jobs: equipment.jobs.clone(),
                 pace: equipment.pace.clone(),
                 counters: equipment.counters[index].clone(),
-                ear: ear.try_clone().map_err(system("a pipe"))?,
+                ear: listener.try_clone().map_err(system("a pipe"))?,
             };
             let guard = self.essential.guard(&life, "a UDP worker");
             let body = move || {
@@ -302,7 +302,7 @@ impl Listeners {
         }
         Ok(Some(Workers {
             life,
-            bell,
+            shutdown,
             threads,
         }))
     }
@@ -332,7 +332,7 @@ impl Workers {
     /// Ends them, and waits until they have left what they were asked.
     fn end(self) {
         self.life.cancel();
-        drop(self.bell);
+        drop(self.shutdown);
         for thread in self.threads {
             if thread.join().is_err() {
                 tracing::error!("a UDP worker panicked");

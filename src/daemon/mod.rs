@@ -103,10 +103,7 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
     let mut signals = Signals::listen()?;
     drop(inside);
     // Before the first socket: there may be many workers.
-    let files = raise_open_files(OPEN_FILES).map_err(|source| DaemonError::System {
-        what: "to tell how many files may be open",
-        source,
-    })?;
+    let files = raise_open_files(OPEN_FILES);
     let upstreams = Upstreams::find(&config)?;
     let workers = workers(&config);
     let built_in = config.origin == Origin::BuiltIn;

@@ -27,7 +27,7 @@ use crate::policy::snapshot::Snapshot;
 use crate::stats::{Count, Counters};
 use crate::sys::process::pin_to_core;
 use crate::sys::udp::{Inbox, Outbox, Route};
-use crate::sys::wait::{Ear, WaitSet};
+use crate::sys::wait::{ShutdownListener, WaitSet};
 use crate::wire::UDP_PAYLOAD;
 use crate::wire::name::Name;
 
@@ -77,7 +77,7 @@ pub struct Worker {
     /// Its own counters.
     pub counters: Arc<Counters>,
     /// Hears when it is over.
-    pub ear: Ear,
+    pub ear: ShutdownListener,
 }
 
 impl Worker {

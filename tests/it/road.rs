@@ -135,7 +135,7 @@ fn allocations(rounds: usize) -> (u64, [u64; 4]) {
     let resolver = Resolver::new(Arc::new(pool), desk, bounds);
     let socket = Arc::new(Socket::bind(([127, 0, 0, 1], 0).into(), true).expect("bound"));
     let server = socket.local_addr().expect("bound");
-    let (bell, ear) = wait::bell().expect("a pipe");
+    let (shutdown, listener) = wait::shutdown_signal().expect("a pipe");
     let (jobs, _queue) = tokio::sync::mpsc::channel(16);
     let worker = Worker {
         index: 0,
@@ -148,7 +148,7 @@ fn allocations(rounds: usize) -> (u64, [u64; 4]) {
         jobs,
         pace,
         counters: counters.clone(),
-        ear,
+        ear: listener,
     };
     let run = move || measure(|| worker.run().expect("it ran")).count_total;
     let thread = thread::spawn(run);
@@ -171,7 +171,7 @@ fn allocations(rounds: usize) -> (u64, [u64; 4]) {
             client.recv(&mut buffer).expect("an answer");
         }
     }
-    drop(bell);
+    drop(shutdown);
     let count = thread.join().expect("no panic");
     let counts = [
         Count::Blocked,

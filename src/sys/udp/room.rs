@@ -1,11 +1,11 @@
-//! Memory that the kernel and this program use in turn, by pointers that stay valid.
+//! Memory shared with the kernel through pointers that stay valid.
 //!
-//! A pointer that was made of a reference must not be used after its target was borrowed again. Message
-//! headers hold pointers from one call to the next, so all of them, and all references as well, are
-//! made of the one pointer that owns the memory.
+//! A pointer derived from a reference must not be used after its target was borrowed again. Message headers
+//! hold pointers from one call to the next, so all pointers and references are derived from the one pointer
+//! that owns the memory.
 #![expect(
     unsafe_code,
-    reason = "references are made of the pointer that owns the values"
+    reason = "references are derived from the pointer that owns the values"
 )]
 
 use std::ptr::{self, NonNull};
@@ -24,7 +24,7 @@ impl<T> Room<T> {
         Self { first, len }
     }
 
-    /// A pointer to a value, good for as long as the room is, wherever that is moved.
+    /// A pointer to a value, valid for as long as the room exists, wherever it is moved.
     ///
     /// # Panics
     /// If there is no such value.
