@@ -1,5 +1,4 @@
-//! Owns the tests of `[[list]]`: overrides, names, scopes.
-//! Refuses what is read from the lists' files.
+//! Tests of `[[list]]`: overrides, names, scopes.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 

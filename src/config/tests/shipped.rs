@@ -1,8 +1,8 @@
-//! Owns the tests of the shipped configurations.
-//! Refuses anything that a text in a test can show.
+//! Tests of the shipped configurations.
 
 use std::collections::HashSet;
 use std::fs;
+use std::path::Path;
 
 use crate::policy::rule::{Blocking, Ede};
 
