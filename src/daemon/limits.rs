@@ -1,18 +1,30 @@
-//! Owns the budget of open files: how many of them clients and upstream may take.
-//! Refuses to ask the system: it only divides.
+//! Divides the files that the process may open between clients and upstream.
+
+use std::thread;
 
 use crate::config::Config;
 
-/// Files for all else: lists, configuration, control socket and its clients, the log, the runtime, and the
-/// shared TCP connections to upstream, of which each server has one or two.
+/// Most open files that the process requests: as many as Linux allows by default.
+pub(super) const OPEN_FILES: usize = 1 << 20;
+
+/// Files for everything else: lists, configuration, control socket and its clients, the log, the runtime, and the
+/// shared TCP connections to upstream, one or two for each server.
 const RESERVE: usize = 128;
-/// Most sockets for questions under way to upstream.
+/// Most sockets for queries to upstream.
 const MOST_UPSTREAM: usize = 8192;
 
-/// Most of them that one worker has: each serves some dozen questions.
+/// Most sockets to upstream of one worker; each serves some dozen queries.
 const MOST_PORTS: usize = 1024;
 
-/// What listens from the start on.
+/// The number of UDP workers of a configuration on this machine.
+pub(super) fn workers(config: &Config) -> usize {
+    match config.server.workers {
+        0 => thread::available_parallelism().map_or(1, usize::from),
+        count => count,
+    }
+}
+
+/// The numbers of listening sockets.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Listening {
     /// Addresses.

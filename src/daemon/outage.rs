@@ -6,18 +6,18 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use super::live::upstream;
+use super::gauges::upstream;
 use crate::serve::upstream::{OutageWatch, Pool, ServerState};
 
-/// How often to look.
+/// How often to check.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// Since when there is an outage, if there is one now, for `status`.
+/// The start of the current outage, if there is one, for `status`.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Outage(Arc<Mutex<Option<Timestamp>>>);
 
 impl Outage {
-    /// What `status` says of it.
+    /// The alarm for `status`.
     pub(super) fn alarm(&self, servers: &[ServerState]) -> Option<String> {
         let since = (*self.lock())?;
         let is_over = servers.iter().any(is_usable);
@@ -34,7 +34,7 @@ impl Outage {
         ))
     }
 
-    /// Looks again and again until the service ends.
+    /// Checks periodically until the service stops.
     pub(super) async fn follow(self, pool: Arc<Pool>, stop: CancellationToken) {
         let follow = async {
             let mut watch = OutageWatch::default();
@@ -72,12 +72,12 @@ impl Outage {
     }
 }
 
-/// Whether its last answers could be used.
+/// Whether its last answers were usable.
 fn is_usable(server: &ServerState) -> bool {
     server.latency.is_some() && !server.silent && !server.late && !server.failing
 }
 
-/// Each server, and what comes of asking it.
+/// The state of each server.
 fn described(servers: &[ServerState]) -> String {
     let describe = |server: &ServerState| {
         let mut troubles = match server.silent {
