@@ -35,7 +35,7 @@ pub(super) struct Reader<'a, 'i> {
 }
 
 impl<'a, 'i> Reader<'a, 'i> {
-    /// Reads the whole file with `read`, then reports the keys that it did not ask for.
+    /// Reads the whole file with `read`, then reports the keys that it did not take.
     pub(super) fn read_all<T>(
         table: DeTable<'i>,
         findings: &'a mut Findings,

@@ -59,7 +59,7 @@ pub struct Counted {
 
 /// A number with its noun in the singular or plural.
 pub fn counted(number: impl TryInto<u64>, one: &'static str, more: &'static str) -> Counted {
-    // No count here is beyond 64 bits.
+    // No count exceeds 64 bits.
     let number = number.try_into().unwrap_or(u64::MAX);
     let noun = if number == 1 { one } else { more };
     Counted { number, noun }

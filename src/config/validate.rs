@@ -26,7 +26,7 @@ use super::values::{
 
 /// One character-string of a TXT record (RFC 1035, section 3.3).
 const TXT_MAX: usize = 255;
-/// The longest name of a group that Linux systems have.
+/// Most bytes of a group name on Linux.
 const GROUP_MAX: usize = 32;
 const WEEK_SECS: u32 = 7 * 24 * 60 * 60;
 const DAY_SECS: u32 = 24 * 60 * 60;
@@ -35,7 +35,7 @@ const NEGATIVE_SECS: u32 = 3 * 60 * 60;
 
 const CANARIES: &[(&str, Canary)] = &[("nxdomain", Canary::Nxdomain), ("forward", Canary::Forward)];
 const KINDS: &[(&str, Kind)] = &[("block", Kind::Block), ("allow", Kind::Allow)];
-/// Formats that lists come in and that are not read.
+/// Known formats of lists that are not supported.
 const OTHER_FORMATS: &[&str] = &[
     "abp", "adblock", "adguard", "clash", "csv", "dnsmasq", "json", "regex", "rpz", "ublock",
     "unbound", "v2ray", "wildcard", "zone",
@@ -194,7 +194,7 @@ fn lists(raw: Vec<raw::List>, block: &Blocking, findings: &mut Findings) -> Vec<
     lists
 }
 
-/// Nothing if name or path are missing or refused, or the format is refused, which is reported then.
+/// `None` if name or path are missing or invalid, or the format is invalid, which is reported.
 fn list(raw: raw::List, block: &Blocking, findings: &mut Findings) -> Option<List> {
     let name = plain_name(raw.name, findings);
     let path = file(raw.path, findings);

@@ -38,14 +38,14 @@ pub(super) struct Listening {
 pub(super) struct Budget {
     /// TCP connections of clients.
     pub(super) connections: usize,
-    /// Sockets of one query to upstream, of the async side.
+    /// Sockets to upstream of the async side, one per query.
     pub(super) upstream: usize,
-    /// The same of each worker.
+    /// Ports to upstream of each worker.
     pub(super) ports: usize,
 }
 
-/// Divides `files`: clients get as many connections as are `wanted`, but leave half of what is
-/// free for upstream, without which no question could be answered.
+/// Divides `files`: clients get up to `wanted` connections, but half of the free files remain for upstream,
+/// without which no query could be answered.
 pub(super) fn budget(files: usize, listening: Listening, wanted: usize) -> Budget {
     let (workers, free) = (listening.workers, free(files, listening));
     let connections = wanted.min(free / 2).max(1);
@@ -57,7 +57,7 @@ pub(super) fn budget(files: usize, listening: Listening, wanted: usize) -> Budge
     }
 }
 
-/// How many connections clients get of `wanted` ones while what upstream has stays as `budget` says.
+/// The number of client connections, at most `wanted`, that leaves the sockets to upstream as in `budget`.
 pub(super) fn connections_beside(
     files: usize,
     listening: Listening,
@@ -72,13 +72,13 @@ pub(super) fn connections_beside(
 
 fn free(files: usize, listening: Listening) -> usize {
     let Listening { addresses, workers } = listening;
-    // Two for TCP for each address, one for UDP for each worker too, and each worker's shutdown
+    // For each address, two files for TCP and one for UDP of each worker; for each worker, its shutdown
     // listener and its epoll descriptor.
     let taken = addresses * (workers + 2) + 2 * workers;
     files.saturating_sub(RESERVE + taken)
 }
 
-/// How many TCP connections one client may have. Where few files left fewer in all, that are fewer, too.
+/// Most TCP connections of one client; fewer than configured if there are not enough files for all connections.
 pub(super) fn connections_per_client(config: &Config, budget: Budget) -> usize {
     let configured = config.server.tcp_connections_per_client;
     match budget.connections < config.server.tcp_connections {

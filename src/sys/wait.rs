@@ -74,7 +74,7 @@ impl WaitSet {
         Ok(epoll::add(&self.epoll, file, token, EventFlags::IN)?)
     }
 
-    /// Nothing: closing the file is enough.
+    /// Does nothing: closing the file removes it.
     pub fn remove(&mut self, _file: BorrowedFd<'_>) {}
 
     /// Waits until a file is ready or `timeout`, rounded up to whole milliseconds, has passed; then calls
