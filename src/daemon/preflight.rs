@@ -90,7 +90,7 @@ fn lacks_files(config: &Config, running: Option<&Running>) -> Option<String> {
     let now = limits::budget(files, listening, wanted).connections;
     (now < wanted).then(|| {
         format!(
-            "[server] tcp-connections: only {now} of {wanted} are possible, as {files} files may be open: raise LimitNOFILE in the \
+            "[server] tcp-connections: {now} of {wanted} are possible, as {files} files may be open: raise LimitNOFILE in the \
              systemd unit, or the hard limit of `ulimit -n`"
         )
     })

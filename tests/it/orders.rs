@@ -520,7 +520,7 @@ fn an_unedited_template_is_no_order() {
         until("an alarm", || {
             server.status()["alarms"]
                 .to_string()
-                .contains("still to be written")
+                .contains("is a placeholder")
         });
         assert!(!is_blocked(server.address, "www.example.org"));
     }

@@ -9,9 +9,9 @@ use std::mem;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::AsFd;
 
+use super::buffer::SharedBuffer;
 use super::calls::{self, Message};
 use super::control::{Control, Received};
-use super::room::Room;
 use super::{Route, Socket};
 
 /// The kernel's form of an address, large enough for either family.
@@ -19,10 +19,10 @@ type RawAddress = libc::sockaddr_in6;
 
 /// Message headers, and the addresses, control messages and vectors that they point at.
 struct Frame {
-    addresses: Room<RawAddress>,
-    controls: Room<Control>,
-    vectors: Room<libc::iovec>,
-    messages: Room<Message>,
+    addresses: SharedBuffer<RawAddress>,
+    controls: SharedBuffer<Control>,
+    vectors: SharedBuffer<libc::iovec>,
+    messages: SharedBuffer<Message>,
 }
 
 impl Frame {
@@ -33,10 +33,10 @@ impl Frame {
             iov_base: std::ptr::null_mut(),
             iov_len: 0,
         };
-        let addresses = Room::new((0..slots).map(address));
-        let controls = Room::new((0..slots).map(|_| Control::EMPTY));
-        let vectors = Room::new((0..slots).map(vector));
-        let messages = Room::new((0..slots).map(|slot| {
+        let addresses = SharedBuffer::new((0..slots).map(address));
+        let controls = SharedBuffer::new((0..slots).map(|_| Control::EMPTY));
+        let vectors = SharedBuffer::new((0..slots).map(vector));
+        let messages = SharedBuffer::new((0..slots).map(|slot| {
             // SAFETY: a plain C struct, for which zeros are valid.
             let mut message: Message = unsafe { mem::zeroed() };
             let header = &mut message.msg_hdr;
@@ -62,7 +62,7 @@ impl Frame {
 /// Datagrams that were received.
 pub struct Inbox {
     frame: Frame,
-    bytes: Room<u8>,
+    bytes: SharedBuffer<u8>,
     size: usize,
     count: usize,
 }
@@ -71,7 +71,7 @@ impl Inbox {
     /// Room for `slots` datagrams of at most `size` bytes each.
     pub fn new(slots: usize, size: usize) -> Self {
         let mut frame = Frame::new(slots);
-        let bytes = Room::new(std::iter::repeat_n(0, slots * size));
+        let bytes = SharedBuffer::new(std::iter::repeat_n(0, slots * size));
         for slot in 0..slots {
             *frame.vectors.get_mut(slot) = libc::iovec {
                 iov_base: bytes.at(slot * size).cast(),

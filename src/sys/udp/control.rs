@@ -14,7 +14,7 @@ use rustix::net::sockopt::{
 };
 
 /// Bytes for packet information of either family and a count of drops, and some to spare.
-const ROOM: usize = 96;
+const CAPACITY: usize = 96;
 
 /// The local address of a datagram, and the index of its interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub(super) struct Received {
 
 /// A buffer for control messages, aligned as cmsghdr must be.
 #[repr(C, align(8))]
-pub(super) struct Control(MaybeUninit<[u8; ROOM]>);
+pub(super) struct Control(MaybeUninit<[u8; CAPACITY]>);
 
 impl Control {
     pub(super) const EMPTY: Self = Self(MaybeUninit::zeroed());
@@ -45,9 +45,9 @@ impl Control {
         let mut header: libc::msghdr = unsafe { mem::zeroed() };
         let header = &mut header;
         header.msg_control = self.0.as_mut_ptr().cast();
-        header.msg_controllen = ROOM as _;
+        header.msg_controllen = CAPACITY as _;
         // SAFETY: `header` describes only this buffer, which outlives the borrow; CMSG_FIRSTHDR is
-        // not null and CMSG_DATA lies inside, as ROOM holds one message of either family.
+        // not null and CMSG_DATA lies inside, as CAPACITY holds one message of either family.
         unsafe {
             let message = libc::CMSG_FIRSTHDR(header);
             let size = match local.ip {
@@ -87,7 +87,7 @@ impl Control {
         // SAFETY: msghdr is a plain C struct, for which zeros are valid.
         let mut header: libc::msghdr = unsafe { mem::zeroed() };
         header.msg_control = self.0.as_ptr().cast_mut().cast();
-        header.msg_controllen = len.min(ROOM) as _;
+        header.msg_controllen = len.min(CAPACITY) as _;
         // SAFETY: `header` describes this buffer, of which all bytes are initialised (by EMPTY, then by
         // the kernel); the CMSG macros stay within its length. Data is read unaligned, from
         // messages that are as long as it.

@@ -1,10 +1,10 @@
 //! UDP sockets: servers that respond from the address that a query was sent to, and clients on random ports.
 
 mod batch;
+mod buffer;
 mod calls;
 mod control;
 mod ports;
-mod room;
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
