@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use names::Random;
-use tapis::control::store::read_image;
+use tapis::control::persist::store::read_image;
 use tapis::policy::builder::Builder;
 use tapis::policy::image::Image;
 use tapis::policy::image::provenance::ImageSource;

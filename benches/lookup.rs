@@ -24,7 +24,7 @@ use std::time::Instant;
 
 use foldhash::fast::RandomState;
 use names::Random;
-use tapis::control::store::read_image;
+use tapis::control::persist::store::read_image;
 use tapis::policy::builder::Builder;
 use tapis::policy::image::Image;
 use tapis::policy::rule::Scope;

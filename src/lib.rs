@@ -4,18 +4,17 @@
 //! plane ([`control`]) reads lists and publishes policies. They share only [`policy::current`]; [`daemon`] starts
 //! and stops both.
 //!
-//! **A query**: [`serve::udp`] and [`serve::streams`] receive it, [`wire::query`] parses it, and
-//! [`policy::snapshot`] decides on its name. If the name is blocked, [`wire::reply`] writes the response at once.
-//! Otherwise the answer comes from [`serve::cache`], or through [`serve::resolve`] from [`serve::upstream`], and the
-//! policy is evaluated again for each CNAME of it. [`serve::respond`] defines the order of these steps, without
-//! I/O or a clock. The cache holds upstream's answers unfiltered, so a new block takes effect at once, and a
-//! lifted one leaves no trace.
+//! **A query**: [`serve`] receives it by UDP or TCP, [`wire::query`] parses it, and [`policy::snapshot`] decides on
+//! its name. If the name is blocked, the response is written at once. Otherwise the answer comes from
+//! [`serve::cache`] or [`serve::upstream`], and the policy is evaluated again for each CNAME of it.
+//! [`serve::respond`] defines the order of these steps, without I/O or a clock. The cache holds upstream's answers
+//! unfiltered, so a new block takes effect at once, and a lifted one leaves no trace.
 //!
-//! **A list**: [`control::watch`] reports that a file may have changed. [`control::load`] reads a small list and
-//! merges it with the other small ones into an image; a separate process, whose code is [`control::compile`], reads
-//! a large one, and merges it with the other large ones into a second image. [`control::reload`], the only owner of
-//! the policy, publishes both as one snapshot, and frees the one that it replaces, so that workers never do.
-//! [`control::store`] keeps the images for the next start.
+//! **A list**: [`control::sources`] watches its file. A small list is read in this process, and merged with the
+//! other small ones into an image; a large one is read by a separate process, whose code is [`control::compile`],
+//! and merged with the other large ones into a second image. [`control::publish`] publishes both as one snapshot,
+//! and [`control`] frees the one that it replaces, so that workers never do. [`control::persist`] keeps the images
+//! for the next start.
 //!
 //! **A decision**: [`policy::image`] holds the rules of all lists in one trie, which `docs/trie.md` explains;
 //! [`policy::rules`] compares the rules that match a name by the ranks of their lists.

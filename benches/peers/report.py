@@ -43,16 +43,20 @@ class Report:
         self.put(folder, "result.json", json.dumps(self.result, indent=1) + "\n")
 
     def write_docs(self, docs):
-        path = os.path.join(docs, "benchmarks.md")
+        self.replace(os.path.join(docs, "benchmarks.md"), f"![CPU time per query](peers.svg)\n\n{self.text()}")
+        self.replace(os.path.join(docs, "..", "README.md"), self.summary() + "\n")
+        self.put(docs, "peers.svg", self.picture())
+        self.put(docs, "peers.json", json.dumps(self.result, indent=1) + "\n")
+
+    def replace(self, path, body):
+        """Replaces the part of a page between the two markers."""
         with open(path) as page:
             before, begin, rest = page.read().partition(BEGIN)
         _old, end, after = rest.partition(END)
         if not begin or not end:
             raise live.Failure(f"{path} has no `{BEGIN}` with `{END}` behind it")
-        body = f"\n![CPU time per query](peers.svg)\n\n{self.text()}"
-        self.put(docs, "benchmarks.md", f"{before}{BEGIN}{body}{END}{after}")
-        self.put(docs, "peers.svg", self.picture())
-        self.put(docs, "peers.json", json.dumps(self.result, indent=1) + "\n")
+        with open(path, "w") as page:
+            page.write(f"{before}{BEGIN}\n{body}{END}{after}")
 
     def put(self, folder, name, text):
         with open(os.path.join(folder, name), "w") as out:
@@ -93,6 +97,21 @@ class Report:
         parts += [self.reloads(), self.without_differences(), self.where_peers_win(), self.notes()]
         return "\n\n".join(part for part in parts if part) + "\n"
 
+    def summary(self):
+        """The table of README.md: three figures for each server."""
+        rows = []
+        for server in self.servers:
+            if server != "tapis" and server not in self.peers:
+                continue
+            cpu = self.parts.get((server, "blocked"), {}).get("cpu_us")
+            memory = self.whole[server].get("rss_mb")
+            change = self.result["reloads"].get(server, {}).get("whole", {})
+            silence = f"{change['longest_silence_ms']:,.0f} ms" if "longest_silence_ms" in change else ""
+            cells = [f"{cpu.median:.2f} µs" if cpu else "", f"{memory.median:,.1f} MB" if memory else "", silence]
+            rows.append([self.label(server), *cells])
+        names = f"{self.result['names']:,} blocked names"
+        return table([names, "CPU per blocked query", "memory", "longest silence while the list is replaced"], rows)
+
     def introduction(self):
         result, options = self.result, self.result["options"]
         machine = result["machine"]
@@ -100,17 +119,17 @@ class Report:
         return (
             f"{result['names']:,}{origin} blocked names; {result['started'][:10]}, {machine['model']}, "
             f"{machine['cpus']} cores, Linux {machine['kernel']}. Rounds: {options['rounds']}; "
-            f"{options['seconds']:g} s a mix; workers: {options['workers']}; the servers on core "
-            f"{options['server_cpu']}, in turn. The system's receive buffer, for servers that set no other: "
+            f"{options['seconds']:g} s per mix; workers: {options['workers']}; the servers take turns on core "
+            f"{options['server_cpu']}. The system's receive buffer, for servers that set no other: "
             f"{machine['receive_buffer']:,} bytes. "
-            f"Medians, with the least and the most in brackets. {self.disturbance()}"
+            f"Values are medians, with minimum and maximum in parentheses. {self.disturbance()}"
         )
 
     def disturbance(self):
         """What other processes took of the machine meanwhile."""
         cores = [run["cores_busy_with_others"] for run in self.result["runs"] if "cores_busy_with_others" in run]
         most, median = max(cores, default=0), statistics.median(cores or [0])
-        return f"Other processes kept {max(0, median):.2f} cores busy in the median, {max(0, most):.2f} at most."
+        return f"Other processes used {max(0, median):.2f} cores in the median, {max(0, most):.2f} at most."
 
     def costs(self):
         def one(server, mix):
@@ -121,7 +140,7 @@ class Report:
             return cell(part["cpu_us"], 2) + ratio
 
         rows = [[self.label(server), *(one(server, mix) for mix in self.mixes)] for server in self.servers]
-        head = "User and system time of the server, in µs per query; as a multiple of the echo's, the kernel's part."
+        head = "User and system time of the server in µs per query, and as a multiple of the echo's (the kernel's part)."
         return f"{head}\n\n" + table(["CPU per query", *self.mixes], rows)
 
     def speeds(self):
@@ -130,7 +149,10 @@ class Report:
             return f"{cell(part['qps'], 0)}, {part['busy'].median:.0%}" if part else ""
 
         rows = [[self.label(server), *(one(server, mix) for mix in self.mixes)] for server in self.servers]
-        head = "And how busy its core was: well below 100 %, the load or the upstream is the limit, not the server."
+        head = (
+            "The second figure is the load of its core: if that is well below 100 %, the queries or the upstream are "
+            "the limit."
+        )
         return f"{head}\n\n" + table(["queries per second", *self.mixes], rows)
 
     def waits(self, kind):
@@ -145,15 +167,15 @@ class Report:
 
         rates = self.result["rates"][kind]
         rows = [[self.label(server), *(one(server, mix) for mix in self.mixes)] for server in self.servers]
-        p = "from when each query was due: p50 / p99 / p99.9 in µs"
+        p = "Measured from when each query was due: p50 / p99 / p99.9 in µs"
         if kind == "own":
-            head = f"Waits at half of what each server reached above, which is named before them, {p}."
-            return f"{head}\n\n" + table(["waits at half", *self.mixes], rows)
+            head = f"Latency at half of the rate that each server reached above; that half is the first figure. {p}."
+            return f"{head}\n\n" + table(["latency at half", *self.mixes], rows)
         common = next(iter(rates.values()), {})
         columns = [f"{mix}, {common[mix]:,} per second" if mix in common else mix for mix in self.mixes]
         given = self.result["options"]["rate"]
-        head = f"Waits at one rate for all, {'given' if given else 'half of what the slowest server reached'}, {p}."
-        return f"{head}\n\n" + table(["waits at one rate", *columns], rows)
+        head = f"Latency at one rate for all, {'given' if given else 'half of what the slowest server reached'}. {p}."
+        return f"{head}\n\n" + table(["latency at one rate", *columns], rows)
 
     def pairs(self):
         pairs = self.result["pairs"]
@@ -166,7 +188,7 @@ class Report:
 
         count = len(pairs["runs"]["tapis"])
         return (
-            f"In {count} pairs of runs, one right after the other ({pairs['mix']}, {pairs['rate']:,.0f} per second): "
+            f"In {count} pairs of runs, one directly after the other ({pairs['mix']}, {pairs['rate']:,.0f} per second): "
             f"tapis {median('tapis')}, echo {median('echo')}."
         )
 
@@ -179,10 +201,10 @@ class Report:
             size = part["rss_mb"].median * 1e6 / self.result["names"]
             row = [cell(part["load_seconds"], 2), cell(part["rss_mb"]), cell(part["pss_mb"])]
             rows.append([self.label(server), *row, f"{size:,.0f}" if server != "tapis-empty" else ""])
-        head = "The list: from the start to the first blocked answer, and the memory that is taken then."
+        head = "The list: time from the start to the first blocked answer, and memory used then."
         seconds = self.result["cdb_seconds"]
         if seconds is not None:
-            head += f" dnsdist-cdb gets its file from tinycdb, which takes {seconds:.2f} s that are not counted."
+            head += f" dnsdist-cdb reads a file that tinycdb makes in {seconds:.2f} s, which are not counted."
         return f"{head}\n\n" + table(["list", "load, s", "RSS, MB", "PSS, MB", "bytes per name"], rows)
 
     def reloads(self):
@@ -193,10 +215,10 @@ class Report:
         rate = self.result["options"]["reload_rate"]
         lists = self.result["change"]
         head = (
-            f"{lists['gone']:,} names go and {lists['came']:,} come, under {rate:,} queries per second: by rules "
-            "before the list, by a difference of it, and by a new list that replaces the whole one. "
-            "In force: until the last of the names is blocked. Lost: no answer in 2 s; let through: blocked names "
-            "answered as others are. Before: the longest silence without a change."
+            f"{lists['gone']:,} names are removed and {lists['came']:,} added, under {rate:,} queries per second: by rules "
+            "before the list, by a difference of the list, and by a new list that replaces the whole one. "
+            "In force: until the last of the names is blocked. Lost: no answer within 2 s. Let through: blocked names "
+            "answered like others. Before: the longest silence without a change."
         )
         columns = ["change", "of", "way", "in force, s", "longest silence, ms", "before, ms", "lost", "let through"]
         return f"{head}\n\n" + table([*columns, "most MB"], rows) if rows else ""
@@ -210,15 +232,18 @@ class Report:
 
     def without_differences(self):
         servers = [s for s in self.peers if s in self.result["reloads"] and not ALL[s].ways]
-        text = f"Without a way for anything but a new list: {', '.join(map(self.label, servers))}."
+        text = f"Only a whole new list can be loaded by: {', '.join(map(self.label, servers))}."
         return text if servers else ""
 
     def where_peers_win(self):
         lines = [f"- {line}" for line in ahead(self.result, self.peers)]
-        head = "Where peers are ahead of Tapis (a small change: by rules or a difference, whichever is in force first):"
-        return f"{head}\n\n" + ("\n".join(lines) if lines else "- nowhere in this run")
+        head = (
+            "Figures in which peers are ahead of Tapis (a small change is made by rules or a difference, whichever is "
+            "faster):"
+        )
+        return f"{head}\n\n" + ("\n".join(lines) if lines else "- none in this run")
 
     def notes(self):
         notes = self.result["notes"]
         lines = [f"- {self.label(server)}: {notes[server]}" for server in self.servers if notes[server]]
-        return "How each holds the list:\n\n" + "\n".join(lines)
+        return "How each stores the list:\n\n" + "\n".join(lines)

@@ -13,7 +13,7 @@ use super::{Failure, read_config, told};
 use crate::config::shown::{Show, counted};
 use crate::control::compile::plan::{Event, ListOutcome, Outcome, Plan, PlanList};
 use crate::control::compile::run::{CompileError, compile};
-use crate::control::guard::rails::Rails;
+use crate::control::guard::policy::Rails;
 use crate::control::guard::release;
 use crate::policy::image::layout::MAGIC;
 use crate::sys::background::lower_own_priority;

@@ -10,8 +10,8 @@ use super::plain::Plain;
 use super::{ControlArgs, Failure, runtime};
 use crate::config::Config;
 use crate::config::shown::Show;
-use crate::control::client::{ClientError, call};
-use crate::control::status::Status;
+use crate::control::admin::client::{ClientError, call};
+use crate::control::admin::status::Status;
 use crate::sys::process::user_id;
 
 /// Names the configuration where no `--config` does.

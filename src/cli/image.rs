@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::Failure;
 use crate::config::shown::{Show, counted};
-use crate::control::store::read_image;
+use crate::control::persist::store::read_image;
 use crate::policy::image::Image;
 use crate::policy::image::provenance::Provenance;
 

@@ -27,7 +27,7 @@ use clap::{Args, Parser, Subcommand};
 use self::configuration::{Choice, Need};
 use self::plain::Plain;
 use crate::config::{Config, Problems, control};
-use crate::control::client::ClientError;
+use crate::control::admin::client::ClientError;
 
 /// What is behind the arguments in `tapis --help`.
 const HELP: &str = "\

@@ -8,8 +8,8 @@ use clap::Args;
 
 use super::{ControlArgs, Failure, runtime};
 use crate::config::shown::counted;
-use crate::control::client::call;
-use crate::control::status::{ReloadReport, ReloadRequest, UnusedLines};
+use crate::control::admin::client::call;
+use crate::control::admin::status::{ReloadReport, ReloadRequest, UnusedLines};
 use crate::sys::process::user_id;
 
 #[derive(Debug, Args)]

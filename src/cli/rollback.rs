@@ -8,8 +8,8 @@ use clap::Args;
 
 use super::{ControlArgs, Failure, reload, runtime};
 use crate::config::shown::counted;
-use crate::control::client::call;
-use crate::control::status::{KeptLists, ReloadReport, RollbackRequest};
+use crate::control::admin::client::call;
+use crate::control::admin::status::{KeptLists, ReloadReport, RollbackRequest};
 use crate::sys::process::user_id;
 
 #[derive(Debug, Args)]

@@ -8,8 +8,8 @@ use clap::Args;
 
 use super::{ControlArgs, Failure, reload, runtime, told};
 use crate::config::shown::{Show, counted};
-use crate::control::client::call;
-use crate::control::status::{BadLine, ListHealth, Status};
+use crate::control::admin::client::call;
+use crate::control::admin::status::{BadLine, ListHealth, Status};
 use crate::sys::process::user_id;
 
 #[derive(Debug, Args)]

@@ -5,8 +5,8 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use crate::config::shown::{Show, counted};
-use crate::control::guard::account::LeftOut;
-use crate::control::lists::Tally;
+use crate::control::guard::suppressed::LeftOut;
+use crate::control::sources::lists::parse::Tally;
 
 /// Rules that guards left out, or warn of, which are shown of each list.
 pub(super) const SHOWN: usize = 10;

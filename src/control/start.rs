@@ -9,26 +9,29 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use super::calendar::Calendar;
-use super::compiling::{is_large_file, want};
-use super::compose;
-use super::deadline::{self, DEADLINE, Unanswered};
-use super::guard::held::InForce;
-use super::guard::rails::Rails;
+use super::admin::report;
+use super::control_loop::Control;
+use super::guard::acceptance::InForce;
+use super::guard::policy::Rails;
 use super::guard::release::Guards;
 use super::journal::Journal;
-use super::keep::Keeper;
-use super::load::{Fresh, Refusal, Signature, load};
-use super::notes;
-use super::orders::book::Book;
-use super::reload::Control;
-use super::report;
-use super::revert::{self, loaded};
-use super::state::ListState;
-use super::store::StoreError;
-use super::wall::Wall;
-use super::watch::OPEN_QUIET;
+use super::persist::keeper::Keeper;
+use super::persist::store::StoreError;
+use super::publish::compose;
+use super::publish::provenance;
+use super::sources::lists::state::ListState;
+use super::sources::orders::registry::Book;
+use super::sources::scheduler::Calendar;
+use super::sources::wall_clock::Wall;
+use super::sources::watch::OPEN_QUIET;
 use crate::config::{Config, Content, List, Origin, regular};
+use crate::control::compile::job::{is_large_file, want};
+use crate::control::persist::restore;
+use crate::control::persist::restore::loaded;
+use crate::control::sources::deadline;
+use crate::control::sources::deadline::DEADLINE;
+use crate::control::sources::deadline::Unanswered;
+use crate::control::sources::lists::load::{Fresh, Refusal, Signature, load};
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::image::{Image, TooLarge};
 
@@ -58,7 +61,7 @@ impl Control {
     /// With an alarm, until the end, that some can't use the control socket who may.
     #[must_use]
     pub fn with_socket_problem(mut self, problem: Option<String>) -> Self {
-        self.socket_problem = problem;
+        self.configuration.socket_problem = problem;
         self
     }
 
@@ -80,27 +83,35 @@ impl Control {
         control.restore();
         control.open_journal();
         let unread = |list: &ListState| list.loaded.is_none() || list.is_kept_otherwise();
-        let restored = control.lists.iter().filter(|list| !unread(list));
+        let restored = control.lists.active.iter().filter(|list| !unread(list));
         let mut restored: Vec<_> = restored.map(|list| list.name().to_owned()).collect();
         let fresh = control.read_missing(unread)?;
-        let held = control.lists.iter().filter(|list| list.is_kept_otherwise());
+        let held = control
+            .lists
+            .active
+            .iter()
+            .filter(|list| list.is_kept_otherwise());
         restored.extend(held.map(|list| list.name().to_owned()));
         control.look_at_the_held();
         control.refuse_the_held();
-        let left = control.lists.iter().filter(|list| list.refused.is_some());
+        let left = control
+            .lists
+            .active
+            .iter()
+            .filter(|list| list.refused.is_some());
         let left = left.filter(|list| list.loaded.is_some());
         let left = left.map(|list| list.name().to_owned());
         let restored: HashSet<_> = restored.into_iter().chain(left).collect();
         // What the delta has of others would stand before what was read of them now.
         let stays = |name: &str| restored.contains(name);
-        let delta = control.images.delta.as_deref();
+        let delta = control.publication.images.delta.as_deref();
         let sources = delta.map(|delta| &delta.provenance().sources);
         let whole = sources.is_some_and(|all| all.iter().all(|source| stays(&source.name)));
         if !fresh.is_empty() || !whole {
             let fresh = fresh.iter().map(|(image, source)| (image, source.clone()));
             let delta = compose::join(delta, stays, fresh)?;
-            control.images.delta = Some(delta.into());
-            control.unkept = true;
+            control.publication.images.delta = Some(delta.into());
+            control.persist.unkept = true;
         }
         control.weigh_delta();
         control.publish();
@@ -110,7 +121,12 @@ impl Control {
 
     /// Looks at the files of lists that are held, to report of each whether its file is newer.
     fn look_at_the_held(&mut self) {
-        let held: Vec<_> = self.lists.iter_mut().filter(|list| list.frozen).collect();
+        let held: Vec<_> = self
+            .lists
+            .active
+            .iter_mut()
+            .filter(|list| list.frozen)
+            .collect();
         let configs = held.iter().map(|list| list.config.clone()).collect();
         let look = |list: &List| Signature::of(&list.source.path).ok();
         let looks = deadline::each(DEADLINE, configs, folder, look);
@@ -123,42 +139,53 @@ impl Control {
 
     /// Opens the journal, while lists are read.
     fn open_journal(&mut self) {
-        let Some(path) = &self.config.journal else {
+        let Some(path) = &self.configuration.current.journal else {
             return;
         };
-        let config = match &self.config.origin {
+        let config = match &self.configuration.current.origin {
             Origin::BuiltIn => None,
-            Origin::File(path) => Some(notes::legible(path)),
+            Origin::File(path) => Some(provenance::legible(path)),
         };
-        let key = self.config.journal_key.clone();
-        self.journal = Journal::open_with(path, key, config, self.config.state.dir.as_deref());
+        let key = self.configuration.current.journal_key.clone();
+        self.record.journal = Journal::open_with(
+            path,
+            key,
+            config,
+            self.configuration.current.state.dir.as_deref(),
+        );
     }
 
     /// Takes the images that were kept, and what they tell of the lists.
     fn restore(&mut self) {
-        let newest = self.keeper.restore();
+        let newest = self.persist.keeper.restore();
         let generation = newest.as_ref().map_or(0, |(_, generation)| *generation);
         let Some(images) = self.restore_held(newest) else {
             return;
         };
         self.put_back(images);
-        for list in self.lists.iter_mut().filter(|list| list.loaded.is_none()) {
+        for list in self
+            .lists
+            .active
+            .iter_mut()
+            .filter(|list| list.loaded.is_none())
+        {
             // Whatever file it is read from, it is the same list to its guards. Without a rule nothing is in force.
-            let kept = revert::kept(&self.images, &list.config);
+            let kept = restore::kept(&self.publication.images, &list.config);
             if let Some(kept) = kept.filter(|(_, loaded)| loaded.rules > 0) {
                 list.serve_kept(kept);
             }
         }
         let known = self
             .lists
+            .active
             .iter()
             .filter(|list| list.loaded.is_some())
             .count();
         tracing::info!(generation, lists = known, "kept images are in force");
         // With another configuration it may be another policy: it gets a number of its own, and the
         // record is to have that.
-        self.next = generation + 1;
-        self.unkept = true;
+        self.publication.next = generation + 1;
+        self.persist.unkept = true;
     }
 
     /// Reads the lists of which nothing is known as they are configured; returns the rules of the small ones.
@@ -166,7 +193,7 @@ impl Control {
         &mut self,
         unread: impl Fn(&ListState) -> bool,
     ) -> Result<Vec<(Image, ImageSource)>, StartError> {
-        let lists = self.lists.iter_mut().enumerate();
+        let lists = self.lists.active.iter_mut().enumerate();
         let missing: Vec<_> = lists.filter(|(_, list)| unread(list)).collect();
         let configs = missing.iter();
         let configs = configs.map(|(_, list)| (list.config.clone(), list.in_force()));
@@ -192,7 +219,7 @@ impl Control {
             list.start(ticket);
             report::log_load(list, end.as_ref().map(|fresh| &fresh.loaded));
             let loaded = end.map(|fresh| {
-                let source = notes::source(&list.config, &fresh.loaded);
+                let source = provenance::source(&list.config, &fresh.loaded);
                 images.push((fresh.image, source));
                 fresh.loaded
             });
@@ -204,14 +231,14 @@ impl Control {
             let job = self.job(large);
             let compiled = Handle::current().block_on(job.run());
             self.land_compiled(compiled);
-            if let Some(base) = self.base.take() {
+            if let Some(base) = self.compiler.base.take() {
                 self.take_base(base);
-                self.unkept = true;
+                self.persist.unkept = true;
             }
         }
         self.keep_what_is_left();
         let required = |list: &&mut ListState| list.config.required && list.loaded.is_none();
-        if let Some(list) = self.lists.iter_mut().find(required)
+        if let Some(list) = self.lists.active.iter_mut().find(required)
             && let Some((source, _)) = list.refused.take()
         {
             let name = list.name().to_owned();
@@ -225,8 +252,8 @@ impl Control {
     /// Has the rules count that images have of required lists which can't be read: such a list was not in force, as it
     /// was not in the configuration, and its last good state is better than none.
     fn keep_what_is_left(&mut self) {
-        let left = self.images.clone().with_lists(|_| true);
-        let lists = self.lists.iter_mut();
+        let left = self.publication.images.clone().with_lists(|_| true);
+        let lists = self.lists.active.iter_mut();
         for list in lists.filter(|list| list.config.required && list.loaded.is_none()) {
             if list.refused.is_some() {
                 list.restore(loaded(&left, &list.config));

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::control::wall::{Wait, Wall};
+use crate::control::sources::wall_clock::{Wait, Wall};
 use crate::serve::shared::Clock;
 use crate::sys::alarm::Alarm;
 use crate::sys::process::suspended;

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::config::Config;
-use crate::control::socket::{self, Access, Bound, SocketError};
+use crate::control::admin::socket::{self, Access, Bound, SocketError};
 use crate::sys::group::{group_id, user_name};
 use crate::sys::process::user_id;
 

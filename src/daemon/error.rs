@@ -4,7 +4,7 @@ use std::io;
 
 use super::bind::BindError;
 use super::target::UpstreamError;
-use crate::control::socket::SocketError;
+use crate::control::admin::socket::SocketError;
 use crate::control::start::StartError;
 
 /// Why the server did not start, or did not go on.

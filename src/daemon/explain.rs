@@ -7,7 +7,7 @@ use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::rr::{Name as DnsName, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 
-use crate::control::verdict::{Answer, Chain, MatchingRule, Outcome, Question, Verdict};
+use crate::control::admin::verdict::{Answer, Chain, MatchingRule, Outcome, Question, Verdict};
 use crate::policy::snapshot::{Decision, Matched, Past, Snapshot};
 use crate::serve::cache::Cache;
 use crate::serve::respond::{Client, Step, respond};

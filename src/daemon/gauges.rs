@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::control::status::{Gauges, Histogram, UpstreamStatus};
+use crate::control::admin::status::{Gauges, Histogram, UpstreamStatus};
 use crate::serve::upstream::ServerState;
 use crate::stats::{LATENCY_BOUNDS, Sums};
 

@@ -40,11 +40,11 @@ use self::signals::Signals;
 pub use self::target::UpstreamError;
 use self::upstreams::Upstreams;
 use crate::config::{Config, Origin};
-use crate::control::api;
-use crate::control::compose;
-use crate::control::reload::Control;
-use crate::control::socket::SocketFile;
-use crate::control::verdict::Judge;
+use crate::control::admin::api;
+use crate::control::admin::socket::SocketFile;
+use crate::control::admin::verdict::Judge;
+use crate::control::control_loop::Control;
+use crate::control::publish::compose;
 use crate::sys::process::{raise_open_files, return_large_allocations, user_id};
 
 /// Serves until a signal ends it (SIGTERM, SIGINT).

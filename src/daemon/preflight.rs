@@ -11,9 +11,9 @@ use super::error::DaemonError;
 use super::limits::{self, Listening, OPEN_FILES, workers};
 use crate::config::shown::Show;
 use crate::config::{Config, Origin, regular};
-use crate::control::compose;
+use crate::control::admin::socket;
 use crate::control::journal::key::Keys;
-use crate::control::socket;
+use crate::control::publish::compose;
 use crate::sys::process::user_id;
 
 /// A running server, whose own sockets and locks are no problems of the configuration.

@@ -14,8 +14,8 @@ The shell runs in network and mount namespaces: ports 53 and 5335 are free there
 /etc/resolv.conf has. A server in the foreground, which a reader has in another terminal, runs in the
 background until a sentence says "Stop ... Ctrl-C", both on one line. Figures that differ from run to
 run are masked: see MASKS. What commands write into the repository they have to remove. Commands that
-build the program are replaced by the built one; README.md has to install it before use, the other
-files may use it at once.
+build the program are replaced by the built one; docs/guide.md has to install it before use, the
+other files may use it at once. Links to files and headings of the repository are checked, too.
 
 An HTML comment before a block says what Markdown does not show:
 
@@ -44,8 +44,10 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 RESOLVER = "192.0.2.53"
 # Files that must have commands: a fence that is lost with its language would go unnoticed otherwise.
-EXPECTED = ["README.md", "docs/benchmarks.md", "docs/guard-rails.md", "docs/journal.md", "docs/orders.md",
-            "docs/trie.md"]
+EXPECTED = ["README.md", "docs/benchmarks.md", "docs/guard-rails.md", "docs/guide.md", "docs/journal.md",
+            "docs/orders.md", "docs/trie.md"]
+# This file installs the program before it uses it.
+INSTALLS = "guide.md"
 # How long an output may take to become the expected one, as an edit counts within a second; how long
 # a command may run.
 PATIENCE = 5
@@ -151,9 +153,33 @@ def stale(command):
     return None
 
 
+def prose(path):
+    """The text of a Markdown file without its blocks."""
+    return re.sub(r"(?ms)^ *```.*?^ *```$", "", path.read_text())
+
+
+def anchors(path):
+    """The anchors that a forge makes of a file's headings."""
+    headings = re.findall(r"(?m)^#+ (.*)$", prose(path))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def dead_links(path):
+    """A complaint for each link to a file or a heading that does not exist."""
+    for link in re.findall(r"\]\(([^)\s]+)\)", prose(path)):
+        name, _, anchor = link.partition("#")
+        target = (path.parent / name).resolve() if name else path
+        if "://" in link:
+            continue
+        if not target.exists():
+            yield f"{path.relative_to(ROOT)}: there is no {name}"
+        elif anchor and anchor not in anchors(target):
+            yield f"{path.relative_to(ROOT)}: {target.name} has no heading for #{anchor}"
+
+
 def commands(path):
     """All commands of a Markdown file, how many blocks are skipped, and complaints about the file."""
-    found, wrong, skipped = [], [], 0
+    found, wrong, skipped = [], list(dead_links(path)), 0
     block, note, indent, before = None, "", 0, ""
     for number, line in enumerate(path.read_text().splitlines(), 1):
         place = f"{path.relative_to(ROOT)}:{number}"
@@ -359,7 +385,7 @@ def run(path, given):
     wrong, changed = len(complaints), []
     with tempfile.TemporaryDirectory() as folder:
         home = pathlib.Path(folder)
-        copy(home, pathlib.Path(given.binary).resolve(), path.name != "README.md")
+        copy(home, pathlib.Path(given.binary).resolve(), path.name != INSTALLS)
         before = set((home / "tapis").rglob("*"))
         shell = Shell(home)
         try:

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tapis::control::compile::child::Compiler;
 use tapis::control::compile::plan::{Event, Plan, PlanList};
-use tapis::control::guard::rails::Rails;
+use tapis::control::guard::policy::Rails;
 use tapis::policy::image::{Image, Octets};
 use tempfile::TempDir;
 

@@ -124,7 +124,7 @@ fn a_server_keeps_the_last_good_state_and_names_the_format_everywhere() {
     for told in [
         text(&output),
         text(&server.verb(&["status"])),
-        server.log(),
+        server.logged("list refused"),
         text(&server.verb(&["compile", "-o", image])),
     ] {
         assert!(
@@ -301,11 +301,10 @@ fn a_refused_list_is_logged_with_its_reason_and_without_a_count() {
     let config = preamble(upstream.address) + &list("ads", "") + &list("small", "");
     let files = [("ads", &*large("||a.example^\n")), ("small", ADBLOCK)];
     let server = Server::start(&config, &files);
-    let log = server.log();
     for name in ["ads", "small"] {
-        let refused = format!("list refused list=\"{name}\"");
-        assert!(log.contains(&refused), "{log}");
+        server.logged(&format!("list refused list=\"{name}\""));
     }
+    let log = server.log();
     assert!(log.contains("an adblock filter list"), "{log}");
     assert!(!log.contains("rules=0"), "{log}");
     let status = text(&server.verb(&["status"]));
@@ -315,6 +314,6 @@ fn a_refused_list_is_logged_with_its_reason_and_without_a_count() {
     // The small one is refused again.
     assert_eq!(server.verb(&["reload"]).status.code(), Some(1));
     assert!(is_blocked(server.address, "a.example"));
-    let log = server.log();
-    assert!(log.contains(" bytes=") && !log.contains("octets="), "{log}");
+    let log = server.logged(" bytes=");
+    assert!(!log.contains("octets="), "{log}");
 }

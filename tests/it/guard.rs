@@ -67,11 +67,7 @@ fn holds_until_released(server: &Server, guard: &str, reason: &str) {
     let people = server.verb(&["status"]);
     assert_eq!(people.status.code(), Some(1), "{}", text(&people));
     assert!(text(&people).contains("ALARM ads: "), "{}", text(&people));
-    let log = server.log();
-    assert!(
-        log.contains("list refused") && log.contains(reason),
-        "{log}"
-    );
+    assert!(server.logged("list refused").contains(reason));
 
     let others = ["empty", "bad", "shrunk", "grown", "old"];
     let others = others.into_iter().filter(|other| *other != guard);
@@ -452,7 +448,6 @@ fn each_ward_leaves_a_rule_out_until_its_name_is_released() {
         people.contains("list ads: 1 rule, 0 bad lines, 8 left out\n"),
         "{people}"
     );
-    let log = server.log();
     for (at, (rule, name, ward, why)) in WARDED.into_iter().enumerate() {
         assert!(!is_blocked(server.address, name), "{rule}");
         let left = &ads["first_left_out"][at];
@@ -466,7 +461,7 @@ fn each_ward_leaves_a_rule_out_until_its_name_is_released() {
             people.contains(&format!("ads:{}: {rule}: left out, it {why}", at + 1)),
             "{people}"
         );
-        assert!(log.contains("rule left out") && log.contains(why), "{log}");
+        assert!(server.logged(why).contains("rule left out"));
         let asked = text(&server.verb(&["why", name]));
         assert!(
             asked.contains(&format!("{}: {rule}: it {why}", at + 1)),
@@ -761,11 +756,7 @@ fn a_restart_reads_lists_again_that_were_held_against_other_names() {
     let protect = "small.example\nlast.example\n";
     fs::write(folder.path().join("protect"), protect).expect("written");
     let server = Server::start_in(folder);
-    assert!(
-        server.log().contains("kept images are in force"),
-        "{}",
-        server.log()
-    );
+    server.logged("kept images are in force");
     for name in ["small.example", "last.example"] {
         until("the new guard", || !is_blocked(server.address, name));
     }

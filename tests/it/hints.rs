@@ -195,7 +195,8 @@ fn a_server_that_others_reach_and_nobody_else_may_ask_warns_at_its_start() {
         ("0.0.0.0:0", &["--allow", "127.0.0.1"], true),
     ] {
         let server = start(CONTROL, &[&["--listen", listen], allow].concat());
-        let log = server.log();
+        // It is logged after that.
+        let log = server.logged("serving address");
         assert_eq!(log.contains(warning), warns, "{listen} {allow:?}: {log}");
         assert_eq!(log.contains("--allow"), warns, "{log}");
         server.assert_well();

@@ -704,8 +704,7 @@ fn a_journal_that_is_moved_away_goes_on_in_a_new_file_without_an_error() {
     let all = text(&server.verb(&files));
     assert!(all.starts_with("good: "), "{all}");
     server.assert_well();
-    let log = server.log();
-    assert!(log.contains("the journal goes on in a new file"), "{log}");
+    let log = server.logged("the journal goes on in a new file");
     assert!(!log.contains("ERROR"), "{log}");
     assert!(
         !log.contains("in force before it is in the journal"),

@@ -454,8 +454,8 @@ fn the_name_of_a_file_forges_no_line_and_steers_no_terminal() {
     }
     let status = self::text(&server.verb(&["status"]));
     assert!(status.contains("EVIL\\nALARM all is well"), "{status}");
-    let log = server.log();
-    assert!(is_plain(&log) && log.contains("EVIL\\nALARM"), "{log:?}");
+    let log = server.logged("EVIL\\nALARM");
+    assert!(is_plain(&log), "{log:?}");
     assert!(!log.lines().any(|line| line.starts_with("ALARM")), "{log}");
 }
 
@@ -722,15 +722,12 @@ fn the_log_names_orders_that_come_into_force_and_end() {
             .filter(|line| line.contains(what))
             .count()
     };
-    assert_eq!(logged("order x-1: in force"), 1, "{}", server.log());
+    until("its begin", || logged("order x-1: in force") == 1);
     let lift = ["order", "lift", "x-1", "--reason", "a court's word"];
     assert!(server.verb(&lift).status.success());
-    assert_eq!(
-        logged("order x-1: lifted; it was in force before"),
-        1,
-        "{}",
-        server.log()
-    );
+    until("its lift", || {
+        logged("order x-1: lifted; it was in force before") == 1
+    });
     let pause = [
         "order",
         "suspend",
@@ -742,12 +739,9 @@ fn the_log_names_orders_that_come_into_force_and_end() {
     ];
     let output = server.verb(&pause);
     assert!(output.status.success(), "{}", text(&output));
-    assert_eq!(
-        logged("order x-2: suspended; it was in force before"),
-        1,
-        "{}",
-        server.log()
-    );
+    until("its pause", || {
+        logged("order x-2: suspended; it was in force before") == 1
+    });
     let over = format!("{PAST}\nexpires-at = {}", moment(1));
     server.replace(
         "orders/x-3.toml",
@@ -983,12 +977,10 @@ fn that_the_file_of_an_order_in_force_is_removed_is_in_the_log_and_in_the_journa
     until("the log", || {
         server.log().contains("its file has another id now")
     });
+    let mark = "order no longer in force";
+    until("both lines", || server.log().matches(mark).count() == 2);
     let log = server.log();
-    let lines: Vec<_> = log
-        .lines()
-        .filter(|line| line.contains("order no longer in force"))
-        .collect();
-    assert_eq!(lines.len(), 2, "{lines:?}");
+    let lines: Vec<_> = log.lines().filter(|line| line.contains(mark)).collect();
     let line = lines.iter().find(|line| line.contains("ends"));
     let line = line.expect("a line about it");
     assert!(

@@ -432,7 +432,7 @@ fn a_reload_names_what_it_changed_what_is_likely_not_meant_and_lines_without_rul
         "{told}"
     );
     let logged = "changed=\"cache.max-ttl-secs, upstream.timeout-ms\"";
-    assert!(server.log().contains(logged), "{}", server.log());
+    server.logged(logged);
     server.replace(
         "ads",
         "blocked.example\nb.example\nc.example\nbad name\nworse name\n",

@@ -79,8 +79,7 @@ fn lists_go_back_in_one_step_and_are_held_until_somebody_releases_them() {
         told.contains(state) && !told.contains("last good"),
         "{told}"
     );
-    let log = server.log();
-    assert!(log.contains("newer state of a list not taken"), "{log}");
+    let log = server.logged("newer state of a list not taken");
     assert!(!log.contains("list refused"), "{log}");
 
     // It outlives the server, and an order that comes meanwhile does not end it.
@@ -237,11 +236,7 @@ fn a_pair_of_images_that_is_damaged_is_not_kept_in_place_of_a_good_one() {
     octets[middle] ^= 1;
     fs::write(&newest, octets).expect("written");
     let server = server.again();
-    assert!(
-        server.log().contains("kept image refused"),
-        "{}",
-        server.log()
-    );
+    server.logged("kept image refused");
     until("its file", || blocked(&server, "three.example"));
     kept(&server);
     // Kept are the file's state, the pair that served after the start, and the good one before.
@@ -311,7 +306,7 @@ fn what_is_not_kept_can_not_come_back() {
             "{told}"
         );
     }
-    let log = server.log();
+    let log = server.logged("failed=1");
     assert_eq!(
         log.matches("failed=1").count(),
         1,

@@ -181,11 +181,8 @@ fn a_server_whose_user_is_no_member_of_the_control_group_serves_without_it_and_s
         assert_eq!(rcode(&answer), ResponseCode::NoError);
         assert!(run(server.folder.path(), "status").contains("ALARM "));
         run(server.folder.path(), "check");
-        let log = server.log();
-        assert!(
-            log.contains("ERROR") && log.contains("control-group"),
-            "{log}"
-        );
+        let log = server.logged("control-group");
+        assert!(log.contains("ERROR"), "{log}");
         let meta = fs::metadata(server.path(socket)).expect("there");
         assert_eq!(meta.mode() & 0o777, 0o600);
     }

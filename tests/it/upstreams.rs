@@ -130,7 +130,8 @@ fn an_outage_of_all_upstream_servers_is_an_alarm_and_a_log_line_at_each_end() {
         log.matches("no upstream server gives usable answers")
             .count()
     };
-    assert_eq!(begun(&server.log()), 1, "{}", server.log());
+    let log = server.logged("no upstream server gives usable answers");
+    assert_eq!(begun(&log), 1, "{log}");
     is_up.store(true, Ordering::Relaxed);
     // No client need ask for that.
     until("the end", || server.status()["degraded"] == false);
@@ -166,11 +167,7 @@ fn an_outage_is_also_that_all_upstream_servers_answer_errors_to_everything() {
         let text = alarm(&server);
         assert!(text.contains(&failing.address.to_string()), "{text}");
         assert!(text.contains(shown), "{text}");
-        let log = server.log();
-        assert!(
-            log.contains("no upstream server gives usable answers"),
-            "{log}"
-        );
+        server.logged("no upstream server gives usable answers");
         is_up.store(true, Ordering::Relaxed);
         until("the end", || server.status()["degraded"] == false);
         until("its log line", || {
@@ -273,7 +270,7 @@ fn an_outage_ends_when_other_servers_take_the_place_of_those_that_are_silent() {
 fn link_local_servers_are_taken_with_their_interface() {
     let server = start("nameserver fe80::1%lo\nnameserver fe80::2%nosuch0\nnameserver 192.0.2.1\n");
     assert_eq!(upstreams(&server), ["[fe80::1%1]:53", "192.0.2.1:53"]);
-    assert!(server.log().contains("behind the interface nosuch0"));
+    server.logged("behind the interface nosuch0");
     drop(server);
     let nobody = "127.0.0.1:9".parse().expect("an address");
     let config =

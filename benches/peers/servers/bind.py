@@ -56,7 +56,7 @@ class Bind(Server):
     bytes_per_name = 1000
     reload_way = "rndc reload"
     ways = {"overlay": "nsupdate of a small zone", "difference": "nsupdate"}
-    note = "response policy zone, two records a name, which takes dynamic updates; buffers of 4 MB"
+    note = "response policy zone, two records per name, with dynamic updates; buffers of 4 MB"
 
     def __init__(self, field):
         self.control = live.free_port()

@@ -55,7 +55,7 @@ class Dnsdist(Server):
     reload_way = "a function on its console"
     ways = {"overlay": "rules, on its console"}
     reload_function = "reloadNames()"
-    note = "SuffixMatchNode with SpoofAction, packet cache, 64 packets per system call; a balancer, no resolver"
+    note = "SuffixMatchNode with SpoofAction, packet cache, 64 packets per system call; a load balancer, not a resolver"
 
     def __init__(self, field):
         self.control = live.free_port()

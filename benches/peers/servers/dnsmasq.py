@@ -26,7 +26,7 @@ class Dnsmasq(Server):
     config = CONFIG
     most_workers = 1
     bytes_per_name = 90
-    note = "`address=/NAME/#`, which it reads at its start alone; a cache of 300,000 records"
+    note = "`address=/NAME/#`, which it reads only at its start; a cache of 300,000 records"
 
     def arguments(self):
         return ["--keep-in-foreground", "--log-facility=-", f"--conf-file={self.config_file}"]

@@ -36,7 +36,7 @@ class Hickory(Server):
     package = "crates.io (cargo install hickory-dns --features blocklist)"
     config = CONFIG
     bytes_per_name = 150
-    note = "blocklist store; compares whole names only, all others block what is beneath, too"
+    note = "blocklist store; compares whole names only; all others also block the names below"
 
     def arguments(self):
         return ["-q", "-c", self.config_file, "-z", self.folder, "--workers", str(self.field.workers)]

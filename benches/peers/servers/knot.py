@@ -47,7 +47,7 @@ class Knot(Server):
     bytes_per_name = 1400
     reload_way = "the file is replaced"
     ways = {"overlay": "rules, on its control socket"}
-    note = "Knot Resolver; response policy zone, two records a name; its cache is on tmpfs"
+    note = "Knot Resolver; response policy zone, two records per name; its cache is on tmpfs"
 
     def __init__(self, field):
         self.cache = tempfile.mkdtemp(prefix="tapis-knot-", dir=TMPFS)

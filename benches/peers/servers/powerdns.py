@@ -44,7 +44,7 @@ class PowerDns(Server):
     bytes_per_name = 700
     reload_way = "rec_control reload-lua-config"
     ways = {"overlay": "IXFR of a small zone, each second", "difference": "IXFR, each second"}
-    note = "Recursor; response policy zone, two records a name; caches of 16,000,000 entries"
+    note = "Recursor; response policy zone, two records per name; caches of 16,000,000 entries"
 
     def __init__(self, field):
         self.primaries = {}

@@ -131,7 +131,7 @@ class Echo(Server):
     name = "echo"
     package = "this repository"
     peer = False
-    note = "no DNS server: sends each query back, lengthened to the size of Tapis' answer"
+    note = "not a DNS server: returns each query, padded to the size of Tapis' answer"
     more = 0  # octets
 
     @classmethod

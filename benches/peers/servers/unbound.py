@@ -89,7 +89,7 @@ class Rpz(LocalZones):
     reload_way = "unbound-control auth_zone_reload"
     ways = {"overlay": "auth_zone_reload of a small zone", "difference": "IXFR, by auth_zone_transfer"}
     modules, include, verb = "respip iterator", "", "auth_zone_reload rpz"
-    note = "response policy zone, two records a name; buffers of 4 MB"
+    note = "response policy zone, two records per name; buffers of 4 MB"
 
     def __init__(self, field):
         self.primary = None

@@ -14,9 +14,9 @@ use super::configuration::{Choice, Need};
 use super::journal::PastArgs;
 use super::{ControlArgs, Failure, read_config};
 use crate::config::Config;
-use crate::control::guard::rails::Rails;
-use crate::control::replay::{Known, Replay};
-use crate::control::store::{read_generation, read_image};
+use crate::control::guard::policy::Rails;
+use crate::control::persist::store::{read_generation, read_image};
+use crate::control::policy_at::{Known, Replay};
 use crate::policy::images::Images;
 
 #[derive(Debug, Args)]

@@ -8,7 +8,7 @@ use crate::config::shown::{Show, counted, entries, generations};
 use crate::control::journal::Entry;
 use crate::control::journal::entry::{Cause, Event, ListEntry, Published, Setting, Start};
 use crate::control::journal::generations::Skipped;
-use crate::control::orders::life::State;
+use crate::control::sources::orders::schedule::State;
 
 /// Prints an entry, compared with what those before it say.
 pub(super) fn tell(

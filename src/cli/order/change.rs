@@ -14,9 +14,10 @@ use crate::config::moment::{Moment, or_date};
 use crate::config::order::{Order, REVIEW};
 use crate::config::shown::Show;
 use crate::config::values::plain;
-use crate::control::orders::book::Book;
-use crate::control::orders::edit::{self, Change};
-use crate::control::status::OrdersRequest;
+use crate::control::admin::status::OrdersRequest;
+use crate::control::sources::orders::edit;
+use crate::control::sources::orders::edit::Change;
+use crate::control::sources::orders::registry::Book;
 
 #[derive(Debug, Args)]
 pub(super) struct NewArgs {

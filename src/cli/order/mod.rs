@@ -22,12 +22,12 @@ use crate::config::Config;
 use crate::config::moment::{Moment, or_date};
 use crate::config::order::Order;
 use crate::config::shown::{Show, counted};
-use crate::control::guard::rails::Rails;
-use crate::control::orders;
-use crate::control::orders::book::{Book, Known};
-use crate::control::orders::life::State;
-use crate::control::replay::orders_at;
-use crate::control::status::{KnownOrder, KnownOrders};
+use crate::control::admin::status::{KnownOrder, KnownOrders};
+use crate::control::guard::policy::Rails;
+use crate::control::policy_at::orders_at;
+use crate::control::sources::orders;
+use crate::control::sources::orders::registry::{Book, Known};
+use crate::control::sources::orders::schedule::State;
 
 /// What the verbs need of the configuration.
 const SECTIONS: &[&str] = &["orders", "state", "journal"];

@@ -14,11 +14,11 @@ use crate::cli::{ControlArgs, Failure, read_needed, runtime};
 use crate::config::Config;
 use crate::config::order::Order;
 use crate::config::shown::counted;
-use crate::control::client::call;
+use crate::control::admin::client::call;
+use crate::control::admin::status::Status;
 use crate::control::journal::past::{Span, spans};
-use crate::control::orders::book::Book;
-use crate::control::orders::life::State;
-use crate::control::status::Status;
+use crate::control::sources::orders::registry::Book;
+use crate::control::sources::orders::schedule::State;
 use crate::sys::process::user_id;
 
 #[derive(Debug, Args)]

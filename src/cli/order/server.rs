@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use crate::cli::{Failure, runtime};
 use crate::config::order::Dates;
 use crate::config::shown::Show;
-use crate::control::client::{ClientError, call};
-use crate::control::orders::book::Book;
-use crate::control::orders::life::State;
-use crate::control::status::{KnownOrder, KnownOrders, OrdersRequest, ReloadReport};
+use crate::control::admin::client::{ClientError, call};
+use crate::control::admin::status::{KnownOrder, KnownOrders, OrdersRequest, ReloadReport};
+use crate::control::sources::orders::registry::Book;
+use crate::control::sources::orders::schedule::State;
 use crate::sys::process::user_id;
 
 /// The orders that the server has; `None` without one that follows the directory of `book`. Also why there is none,

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use crate::config::moment::Moment;
 use crate::config::order::{Dates, Order, Suspension, Texts};
 use crate::config::shown::Show;
-use crate::control::orders::life::State;
+use crate::control::sources::orders::schedule::State;
 
 /// Whether a moment lies ahead, both now and at the instant that is asked about.
 pub(super) fn is_ahead(moment: Timestamp, at: Timestamp) -> bool {

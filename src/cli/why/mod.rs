@@ -26,16 +26,16 @@ use crate::config::moment::{Moment, or_date};
 use crate::config::order::{Order, Suspension};
 use crate::config::shown::{Show, path_text};
 use crate::config::{Config, Content, List, Origin, regular, typed};
-use crate::control::guard::account::Account;
-use crate::control::guard::rails::Rails;
-use crate::control::guard::wards::Guarded;
+use crate::control::admin::verdict::{Answer, Chain, Outcome, Question, Verdict};
+use crate::control::guard::policy::Rails;
+use crate::control::guard::protected::Guarded;
+use crate::control::guard::suppressed::Account;
 use crate::control::journal::past::Served;
-use crate::control::lists;
-use crate::control::load::MAX_FILE;
-use crate::control::orders::book::Book;
-use crate::control::orders::life::State;
-use crate::control::replay::{ListRule, Replay};
-use crate::control::verdict::{Answer, Chain, Outcome, Question, Verdict};
+use crate::control::policy_at::{ListRule, Replay};
+use crate::control::sources::lists::load::MAX_FILE;
+use crate::control::sources::lists::parse;
+use crate::control::sources::orders::registry::Book;
+use crate::control::sources::orders::schedule::State;
 use crate::daemon;
 use crate::policy::rule::{Kind, Scope, Source};
 use crate::policy::snapshot::Snapshot;
@@ -417,7 +417,7 @@ fn matching(list: &List, rails: &Rails, name: &Name, left_out: &mut Vec<String>)
     // By weight: a file may have the same rule millions of times.
     let (mut found, mut account) = (BTreeMap::new(), Account::default());
     let (wards, guarded) = (rails.wards(), Guarded::from(list));
-    lists::read(&octets, list.into(), |owner, scope, line| {
+    parse::read(&octets, list.into(), |owner, scope, line| {
         if scope.reaches(owner, name) && account.admits(wards, guarded, owner, scope, line) {
             let weight = scope.weight();
             let rule = || (line, scope, owner.clone());

@@ -5,7 +5,7 @@ use std::io::Write;
 use super::{Explanation, Idle};
 use crate::cli::{Failure, order};
 use crate::config::shown::Show;
-use crate::control::verdict::{Chain, Outcome};
+use crate::control::admin::verdict::{Chain, Outcome};
 use crate::policy::rule::Kind;
 
 pub(super) fn print(told: &Explanation, out: &mut impl Write) -> Result<(), Failure> {

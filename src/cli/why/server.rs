@@ -10,12 +10,12 @@ use crate::cli::plain::Plain;
 use crate::cli::{Failure, runtime};
 use crate::config::shown::Show;
 use crate::config::{Config, Content, List};
-use crate::control::client::{ClientError, call};
-use crate::control::guard::rails::Rails;
-use crate::control::load::digest;
-use crate::control::orders::book::Book;
-use crate::control::status::{ListStatus, Status};
-use crate::control::verdict::{MatchingRule, Verdict};
+use crate::control::admin::client::{ClientError, call};
+use crate::control::admin::status::{ListStatus, Status};
+use crate::control::admin::verdict::{MatchingRule, Verdict};
+use crate::control::guard::policy::Rails;
+use crate::control::sources::lists::load::digest;
+use crate::control::sources::orders::registry::Book;
 use crate::sys::process::user_id;
 
 /// What a server says about the name and about its lists.

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::super::findings::Findings;
 use super::types::{Except, Target};
+use crate::config::findings::Findings;
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 

@@ -3,9 +3,9 @@
 use jiff::civil::Date;
 use toml::de::DeTable;
 
-use super::super::findings::Findings;
-use super::super::moment::Moment;
 use super::super::reader::{At, Reader, Strings, Texts};
+use crate::config::findings::Findings;
+use crate::config::moment::Moment;
 
 pub(super) struct Raw {
     pub(super) id: Option<At<String>>,

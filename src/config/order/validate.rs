@@ -7,9 +7,7 @@ use jiff::Timestamp;
 
 use super::super::blocking::{ACTIONS, sinkhole};
 use super::super::findings::{Findings, quote};
-use super::super::moment::Moment;
 use super::super::reader::{self, At, Strings};
-use super::super::typed;
 use super::super::values::{
     SCOPES, choice, each, language, line, needed, plain_name, prose, public_text, rule_name,
 };
@@ -18,6 +16,8 @@ use super::raw::{self, Raw};
 use super::types::{
     Authority, Dates, Decision, Except, Notice, Order, REVIEW, Redress, Suspension, Target, Texts,
 };
+use crate::config::moment::Moment;
+use crate::config::typed;
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 

@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::policy::rule::{Action, Ede, Kind, Scope};
 
-use super::super::Format;
 use super::{list, problems, valid};
+use crate::config::Format;
 
 #[test]
 fn a_list_overrides_block_key_by_key() {

@@ -264,7 +264,7 @@ fn judge(
 mod tests {
     use super::*;
     use crate::config::Config;
-    use crate::control::guard::rails::Rails;
+    use crate::control::guard::policy::Rails;
 
     async fn outcome(script: &'static str) -> Result<Outcome, ChildError> {
         let compiler = Compiler {

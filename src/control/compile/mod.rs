@@ -6,9 +6,10 @@
 //! back with it, and the service outlives whatever happens to it.
 
 mod batch;
+mod carried;
 pub mod child;
+pub(crate) mod job;
 mod merge;
-mod old;
 pub mod plan;
 mod rss;
 pub mod run;

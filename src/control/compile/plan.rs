@@ -9,12 +9,12 @@ use serde::{Deserialize, Serialize};
 use crate::config::comments::Comments;
 use crate::config::guard::{Limits, WardSet};
 use crate::config::{Content, Format, List};
-use crate::control::guard::held::InForce;
-use crate::control::guard::rails::Rails;
+use crate::control::guard::acceptance::InForce;
+use crate::control::guard::policy::Rails;
+use crate::control::guard::protected::{Guarded, WardList};
 use crate::control::guard::release::Guards;
-use crate::control::guard::wards::{Guarded, WardList};
-use crate::control::lists::{Notation, Tally};
-use crate::control::load::{Refusal, Signature};
+use crate::control::sources::lists::load::{Refusal, Signature};
+use crate::control::sources::lists::parse::{Notation, Tally};
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::rule::{Kind, Scope};
 

@@ -6,13 +6,14 @@ use std::io::Read;
 use std::iter::once;
 use std::path::Path;
 
-use super::wards::{Ward, Warded};
 use crate::config::Config;
 use crate::config::regular::{self, Unread};
 use crate::config::shown::{Counted, Show, counted};
 use crate::config::typed;
-use crate::control::lists::Notation;
-use crate::control::load::{self, Refusal};
+use crate::control::guard::protected::{Ward, Warded};
+use crate::control::sources::lists::load;
+use crate::control::sources::lists::load::Refusal;
+use crate::control::sources::lists::parse::Notation;
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 

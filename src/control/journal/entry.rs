@@ -7,10 +7,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::super::orders::life::State;
 use crate::config::Format;
 use crate::config::comments::Comments;
 use crate::config::exception::Exception;
+use crate::control::sources::orders::schedule::State;
 use crate::policy::rule::{Action, Kind, Scope};
 
 /// What happened.

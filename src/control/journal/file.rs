@@ -15,7 +15,7 @@ use super::key::{Authenticity, Keys, Tag};
 use super::lines::{JournalError, LINE_MAX, PIECE, read_lines};
 use crate::config::regular::{self, Unread};
 use crate::config::shown::Show;
-use crate::control::notes::legible;
+use crate::control::publish::provenance::legible;
 
 /// How the first entry begins.
 const START: &[u8] = b"{\"number\":";

@@ -67,7 +67,7 @@ impl JournalError {
     }
 
     /// Whether there is no such file.
-    pub(in crate::control) fn is_absent(&self) -> bool {
+    pub(crate) fn is_absent(&self) -> bool {
         matches!(self, Self::Unread { source, .. } if source.kind() == ErrorKind::NotFound)
     }
 }
@@ -83,7 +83,7 @@ pub(super) struct Line {
 #[cfg(test)]
 thread_local! {
     /// How often this thread began to read a journal.
-    pub(in crate::control) static READS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+    pub(crate) static READS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
 /// Reads the lines up to the first for which `each` says `false`.

@@ -18,6 +18,7 @@ mod lines;
 mod losses;
 pub mod past;
 mod record;
+pub mod settings;
 mod thread;
 mod unwritten;
 pub mod verify;

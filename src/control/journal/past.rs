@@ -13,8 +13,8 @@ use super::heartbeat::{self, Heartbeat};
 use super::lines::{JournalError, read_files};
 use super::record::Record;
 use crate::config::exception::Exception;
-use crate::control::orders::life::State;
-use crate::control::settings::Settings;
+use crate::control::journal::settings::Settings;
+use crate::control::sources::orders::schedule::State;
 
 /// What was in force.
 #[derive(Clone, Debug)]

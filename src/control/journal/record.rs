@@ -12,17 +12,17 @@ use super::draft::{Draft, Page, Pages};
 use super::entry::{Event, OrderText, Published, Setting, Turn};
 
 use crate::config::exception::Exception;
-use crate::control::orders::life::State;
-use crate::control::settings::Settings;
+use crate::control::journal::settings::Settings;
+use crate::control::sources::orders::schedule::State;
 
 /// What a reader of all entries so far knows.
 #[derive(Clone, Debug, Default)]
-pub(in crate::control) struct Record {
+pub(crate) struct Record {
     /// Orders by their ids: file and text.
-    pub(in crate::control) orders: BTreeMap<String, (PathBuf, String)>,
+    pub(crate) orders: BTreeMap<String, (PathBuf, String)>,
     pub(super) states: HashMap<String, State>,
     /// Exceptions by all that they say.
-    pub(in crate::control) exceptions: BTreeMap<String, Exception>,
+    pub(crate) exceptions: BTreeMap<String, Exception>,
     /// Those of them that ended by their date.
     ended: BTreeSet<String>,
     pub(super) settings: Settings,
@@ -79,7 +79,7 @@ impl Record {
     }
 
     /// Takes in what a journal holds.
-    pub(in crate::control) fn replay(path: &Path) -> Result<Self, super::JournalError> {
+    pub(crate) fn replay(path: &Path) -> Result<Self, super::JournalError> {
         let mut record = Self::default();
         super::read(path, |Entry { event, .. }| {
             record.take(&event);
@@ -198,10 +198,7 @@ impl Record {
 }
 
 /// The orders whose state is another one, by their ids.
-pub(in crate::control) fn turns(
-    was: &HashMap<String, State>,
-    states: &[(String, State)],
-) -> Vec<Turn> {
+pub(crate) fn turns(was: &HashMap<String, State>, states: &[(String, State)]) -> Vec<Turn> {
     let now: HashMap<&str, State> = states.iter().map(|(id, state)| (&**id, *state)).collect();
     let gone = was.keys().filter(|id| !now.contains_key(&***id));
     let gone = gone.map(|id| (id, None));
@@ -220,7 +217,7 @@ pub(in crate::control) fn turns(
 }
 
 /// The settings that differ.
-pub(in crate::control) fn changes(was: &Settings, now: &Settings) -> Vec<Setting> {
+pub(crate) fn changes(was: &Settings, now: &Settings) -> Vec<Setting> {
     let keys: BTreeSet<_> = was.keys().chain(now.keys()).collect();
     let differ = keys
         .into_iter()

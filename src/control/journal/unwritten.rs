@@ -106,7 +106,7 @@ fn place(dir: Option<&Path>, path: &Path) -> PathBuf {
 }
 
 /// Since when changes are not written, by the file that a server left or that a running one has.
-pub(in crate::control) fn read(dir: Option<&Path>, path: &Path) -> Option<Timestamp> {
+pub(crate) fn read(dir: Option<&Path>, path: &Path) -> Option<Timestamp> {
     let bytes = regular::read(&place(dir, path), SIZE_MAX).ok()?;
     String::from_utf8(bytes).ok()?.trim().parse().ok()
 }

@@ -25,7 +25,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 
 /// The way to the journal; without a file there is none, and nothing is written.
 #[derive(Debug, Default)]
-pub(in crate::control) struct Journal {
+pub(crate) struct Journal {
     sender: Option<Sender<Letter>>,
     thread: Option<thread::JoinHandle<()>>,
     shared: Arc<Shared>,
@@ -49,7 +49,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 /// A promise that something will be on the disk.
-pub(in crate::control) struct Receipt {
+pub(crate) struct Receipt {
     wait: Option<Receiver<()>>,
     until: Instant,
     generation: u64,
@@ -58,17 +58,13 @@ pub(in crate::control) struct Receipt {
 impl Journal {
     /// Opens it without a state directory.
     #[cfg(test)]
-    pub(in crate::control) fn open(
-        path: &Path,
-        key: Option<PathBuf>,
-        config: Option<PathBuf>,
-    ) -> Self {
+    pub(crate) fn open(path: &Path, key: Option<PathBuf>, config: Option<PathBuf>) -> Self {
         Self::open_with(path, key, config, None)
     }
 
     /// Opens it, on a thread of its own. What can't be opened now is tried again, and entries wait; the state directory
     /// `dir` then has a file that says so.
-    pub(in crate::control) fn open_with(
+    pub(crate) fn open_with(
         path: &Path,
         key: Option<PathBuf>,
         config: Option<PathBuf>,
@@ -95,7 +91,7 @@ impl Journal {
 
     /// The last generation that is in the file: numbers go on after it. Waits
     /// until the last whole entry was found, or it turned out that the file can't be read.
-    pub(in crate::control) fn known(&self) -> u64 {
+    pub(crate) fn known(&self) -> u64 {
         if self.thread.is_some() {
             self.shared.opened.wait();
         }
@@ -103,12 +99,12 @@ impl Journal {
     }
 
     /// Whether there is one.
-    pub(in crate::control) fn is_kept(&self) -> bool {
+    pub(crate) fn is_kept(&self) -> bool {
         self.sender.is_some()
     }
 
     /// Writes what goes in force.
-    pub(in crate::control) fn publish(&self, draft: Draft) -> Receipt {
+    pub(crate) fn publish(&self, draft: Draft) -> Receipt {
         let generation = draft.generation;
         let (done, wait) = channel();
         let sent = self.send(Item::Publish(Box::new(draft)), Some(done));
@@ -120,7 +116,7 @@ impl Journal {
     }
 
     /// Writes something else.
-    pub(in crate::control) fn tell(&self, generation: u64, event: Event) {
+    pub(crate) fn tell(&self, generation: u64, event: Event) {
         self.send(
             Item::Tell(Timestamp::now(), generation, Box::new(event)),
             None,
@@ -133,7 +129,7 @@ impl Journal {
     }
 
     /// Waits until that is on the disk, or for so long that it is told as late.
-    pub(in crate::control) fn wait(&self, receipt: Receipt) {
+    pub(crate) fn wait(&self, receipt: Receipt) {
         let Some(wait) = receipt.wait else { return };
         let left = receipt.until.saturating_duration_since(Instant::now());
         let generation = receipt.generation;
@@ -159,7 +155,7 @@ impl Journal {
     }
 
     /// What is wrong, as a sentence.
-    pub(in crate::control) fn problem(&self) -> Option<String> {
+    pub(crate) fn problem(&self) -> Option<String> {
         let problem = lock(&self.shared.problem).clone();
         let late = *lock(&self.shared.late);
         let waits = late.map_or_else(String::new, |(generation, _)| {
@@ -170,12 +166,12 @@ impl Journal {
     }
 
     /// What is lost, a sentence each: alarms until the next start.
-    pub(in crate::control) fn losses(&self) -> Vec<String> {
+    pub(crate) fn losses(&self) -> Vec<String> {
         lock(&self.shared.losses).sentences()
     }
 
     /// Tells the server's end, and waits a moment until that is written.
-    pub(in crate::control) fn close(&mut self, generation: u64) {
+    pub(crate) fn close(&mut self, generation: u64) {
         let (done, wait) = channel();
         let event = Item::Tell(Timestamp::now(), generation, Box::new(Event::Stop));
         let sent = self.send(event, Some(done));
@@ -194,8 +190,8 @@ mod tests {
     use std::fs;
     use std::io::{Read, Seek};
 
-    use super::super::tests::draft;
     use super::*;
+    use crate::control::journal::tests::draft;
 
     /// What is logged on this thread meanwhile, a line each.
     fn logged(work: impl FnOnce()) -> Vec<String> {

@@ -189,6 +189,13 @@ impl Server {
         self.log.lock().expect("whole").clone()
     }
 
+    /// Waits until a text is logged, as the log is written behind what it reports. Everything that was logged until
+    /// then.
+    pub(crate) fn logged(&self, text: &str) -> String {
+        until(text, || self.log().contains(text));
+        self.log()
+    }
+
     /// Sends a signal by its name.
     pub(crate) fn signal(&self, signal: &str) {
         let id = self.child.id().to_string();

@@ -13,9 +13,9 @@ use crate::config::Format;
 use crate::config::comments::Comments;
 use crate::config::guard::Limits;
 use crate::config::guard::WardSet;
-use crate::control::guard::held::InForce;
+use crate::control::guard::acceptance::InForce;
+use crate::control::guard::protected::WardList;
 use crate::control::guard::release::{Guard, Guards};
-use crate::control::guard::wards::WardList;
 use crate::policy::image::order::{Key, Path};
 use crate::policy::image::provenance::{ImageSource, Provenance};
 use crate::policy::image::text::Census;
@@ -319,6 +319,7 @@ fn the_plan_and_the_problems_of_lines_survive_their_way_through_json() {
     let text = serde_json::to_string(&plan).expect("JSON");
     assert_eq!(serde_json::from_str::<Plan>(&text).expect("the same"), plan);
     let bad = r#"[{"name":"empty-label"},"hosts-line","long-line"]"#;
-    let read: Vec<crate::control::lists::Bad> = serde_json::from_str(bad).expect("known names");
+    let read: Vec<crate::control::sources::lists::parse::Bad> =
+        serde_json::from_str(bad).expect("known names");
     assert_eq!(serde_json::to_string(&read).expect("JSON"), bad);
 }

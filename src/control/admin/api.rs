@@ -1,0 +1,337 @@
+//! Owns what is spoken over the control socket: HTTP with JSON, for those who have access.
+//! Refuses to act itself: it asks the one who owns the policy.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::body::to_bytes;
+use axum::extract::{self, State};
+use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Extension, Json, Router};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::client::LONG_PATIENCE;
+use super::requests::Request;
+use crate::control::admin::socket;
+use crate::control::admin::socket::Access;
+use crate::control::admin::status::{
+    KnownOrders, OrdersRequest, ReloadReport, ReloadRequest, RollbackRequest, Status,
+};
+use crate::control::admin::verdict::{Judge, Question};
+use crate::control::persist::store::kept_lists;
+
+/// Pause after the system would not give a connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Connections at a time; others wait until one ends. Each takes one of the files that the process may have open.
+const CONNECTIONS: usize = 64;
+/// How long the head of a request may take, and then its body: a client that is half done keeps its place no longer.
+const REQUEST_TIME: Duration = Duration::from_secs(5);
+/// How long a connection lasts at most: by then the client that waits for the longest errand has given up.
+const CONNECTION_TIME: Duration = LONG_PATIENCE.saturating_add(Duration::from_secs(30));
+/// Bytes of a request's body at most.
+const BODY_MAX: usize = 1 << 20;
+
+/// Serves the control socket until `stop`. Requests that were read whole by then are answered.
+pub async fn serve(
+    listener: UnixListener,
+    access: Access,
+    requests: mpsc::Sender<Request>,
+    judge: Judge,
+    state_dir: Option<PathBuf>,
+    stop: CancellationToken,
+) {
+    let generations = move || kept(state_dir.clone());
+    let why = move |Json(question): Json<Question>| std::future::ready(why(&judge, &question));
+    let routes = Router::new()
+        .route("/status", get(status))
+        .route("/why", post(why))
+        .route("/reload", post(reload))
+        .route("/orders", get(known_orders).post(orders))
+        .route("/rollback", post(rollback))
+        .route("/generations", get(generations))
+        .layer(from_fn(read_whole))
+        .with_state(requests);
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut open = JoinSet::new();
+    let next = async || {
+        let place = Arc::clone(&places).acquire_owned().await;
+        let place = place.expect("the semaphore is never closed");
+        (place, accept(&listener, access).await)
+    };
+    loop {
+        let (place, (stream, caller)) = tokio::select! {
+            next = next() => next,
+            () = stop.cancelled() => break,
+        };
+        let (routes, stop) = (routes.clone(), stop.clone());
+        open.spawn(async move {
+            let talk = talk(stream, caller, routes, stop);
+            // A connection that takes longer is closed, answered or not.
+            let _ = tokio::time::timeout(CONNECTION_TIME, talk).await;
+            drop(place);
+        });
+        while open.try_join_next().is_some() {}
+    }
+    while open.join_next().await.is_some() {}
+}
+
+/// The next connection of a user who has access.
+async fn accept(listener: &UnixListener, access: Access) -> (UnixStream, Caller) {
+    loop {
+        match socket::accept(listener, access).await {
+            Ok((stream, user)) => return (stream, Caller(user)),
+            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}
+
+/// Answers the one request of a connection.
+async fn talk(stream: UnixStream, caller: Caller, routes: Router, stop: CancellationToken) {
+    let received = Received::default();
+    let routes = routes
+        .layer(Extension(caller))
+        .layer(Extension(received.clone()));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(REQUEST_TIME)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        // Errors of the connection are the client's: there is nothing to do about them.
+        _ = connection.as_mut() => return,
+        () = stop.cancelled() => {}
+    }
+    if received.0.load(Ordering::Relaxed) {
+        let _ = connection.await;
+    }
+}
+
+/// The user at the other end of a connection.
+#[derive(Clone, Copy, Debug)]
+struct Caller(u32);
+
+/// Whether a connection's request was received completely.
+#[derive(Clone, Debug, Default)]
+struct Received(Arc<AtomicBool>);
+
+/// Reads a request's body within [`REQUEST_TIME`], before its handler runs.
+async fn read_whole(
+    Extension(received): Extension<Received>,
+    request: extract::Request,
+    next: Next,
+) -> Response {
+    let (head, body) = request.into_parts();
+    match tokio::time::timeout(REQUEST_TIME, to_bytes(body, BODY_MAX)).await {
+        Ok(Ok(body)) => {
+            received.0.store(true, Ordering::Relaxed);
+            let request = extract::Request::from_parts(head, body.into());
+            next.run(request).await
+        }
+        Ok(Err(error)) => (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
+        Err(_) => (StatusCode::REQUEST_TIMEOUT, "the request took too long").into_response(),
+    }
+}
+
+async fn status(State(requests): State<mpsc::Sender<Request>>) -> Response {
+    let (reply, answer) = oneshot::channel::<Status>();
+    deliver(&requests, Request::Status(reply), answer).await
+}
+
+async fn known_orders(State(requests): State<mpsc::Sender<Request>>) -> Response {
+    let (reply, answer) = oneshot::channel::<KnownOrders>();
+    deliver(&requests, Request::KnownOrders(reply), answer).await
+}
+
+/// Asks the policy in force alone, so that it costs the control loop nothing.
+fn why(judge: &Judge, question: &Question) -> Response {
+    match judge(question) {
+        Ok(verdict) => Json(verdict).into_response(),
+        Err(error) => (StatusCode::BAD_REQUEST, error).into_response(),
+    }
+}
+
+async fn reload(
+    State(requests): State<mpsc::Sender<Request>>,
+    Extension(Caller(user)): Extension<Caller>,
+    Json(wish): Json<ReloadRequest>,
+) -> Response {
+    let (reply, answer) = oneshot::channel::<ReloadReport>();
+    deliver(&requests, Request::Reload(wish, user, reply), answer).await
+}
+
+async fn orders(
+    State(requests): State<mpsc::Sender<Request>>,
+    Extension(Caller(user)): Extension<Caller>,
+    Json(wish): Json<OrdersRequest>,
+) -> Response {
+    let (reply, answer) = oneshot::channel::<ReloadReport>();
+    deliver(&requests, Request::Orders(wish, user, reply), answer).await
+}
+
+async fn rollback(
+    State(requests): State<mpsc::Sender<Request>>,
+    Extension(Caller(user)): Extension<Caller>,
+    Json(wish): Json<RollbackRequest>,
+) -> Response {
+    let (reply, answer) = oneshot::channel::<ReloadReport>();
+    deliver(&requests, Request::Rollback(wish, user, reply), answer).await
+}
+
+async fn deliver<T: serde::Serialize>(
+    requests: &mpsc::Sender<Request>,
+    request: Request,
+    answer: oneshot::Receiver<T>,
+) -> Response {
+    let ending = (
+        StatusCode::SERVICE_UNAVAILABLE,
+        "the server is shutting down",
+    );
+    if requests.send(request).await.is_err() {
+        return ending.into_response();
+    }
+    match answer.await {
+        Ok(answer) => Json(answer).into_response(),
+        Err(_) => ending.into_response(),
+    }
+}
+
+/// Which lists are kept to go back to.
+async fn kept(dir: Option<PathBuf>) -> Response {
+    let read = |dir: &Path| kept_lists(dir).map_err(|error| error.to_string());
+    let kept = match dir {
+        Some(dir) => tokio::task::spawn_blocking(move || read(&dir))
+            .await
+            .unwrap_or_else(|error| Err(error.to_string())),
+        None => Err("no generation is kept without a `dir` in [state]".to_owned()),
+    };
+    match kept {
+        Ok(kept) => Json(kept).into_response(),
+        Err(error) => (StatusCode::CONFLICT, error).into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::task::JoinHandle;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::sys::process::user_id;
+
+    const STATUS: &[u8] = b"GET /status HTTP/1.1\r\nhost: tapis\r\n\r\n";
+    const SHORT: Duration = Duration::from_millis(100);
+
+    struct Api {
+        dir: tempfile::TempDir,
+        requests: mpsc::Receiver<Request>,
+        stop: CancellationToken,
+        served: JoinHandle<()>,
+    }
+
+    fn start() -> Api {
+        let dir = tempfile::tempdir().expect("a folder");
+        let listener = UnixListener::bind(dir.path().join("s")).expect("bound");
+        let (send, requests) = mpsc::channel(200);
+        let stop = CancellationToken::new();
+        let judge: Judge = Arc::new(|_| Err("nothing is in force".to_owned()));
+        let served = tokio::spawn(serve(
+            listener,
+            Access::of(user_id()),
+            send,
+            judge,
+            None,
+            stop.clone(),
+        ));
+        Api {
+            dir,
+            requests,
+            stop,
+            served,
+        }
+    }
+
+    impl Api {
+        async fn say(&self, bytes: &[u8]) -> UnixStream {
+            let stream = UnixStream::connect(self.dir.path().join("s")).await;
+            let mut stream = stream.expect("connected");
+            stream.write_all(bytes).await.expect("said");
+            stream
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn clients_that_are_half_done_lose_their_places_to_others() {
+        let mut api = start();
+        let mut idle = Vec::new();
+        for number in 0..3 * CONNECTIONS {
+            let said = match number % 3 {
+                0 => &b""[..],
+                1 => b"GET /sta",
+                _ => b"POST /reload HTTP/1.1\r\nhost: tapis\r\ncontent-length: 9\r\n\r\n{",
+            };
+            idle.push(api.say(said).await);
+        }
+        let asked = api.say(STATUS).await;
+        assert!(matches!(
+            api.requests.recv().await,
+            Some(Request::Status(_))
+        ));
+        let mut rest = Vec::new();
+        for mut stream in idle {
+            // It is closed, with an answer or without.
+            let _ = stream.read_to_end(&mut rest).await;
+        }
+        drop(asked);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_than_64_are_served_at_a_time_and_the_next_follows() {
+        let mut api = start();
+        let mut streams = Vec::new();
+        for _ in 0..=CONNECTIONS {
+            streams.push(api.say(STATUS).await);
+        }
+        let mut asked = Vec::new();
+        for _ in 0..CONNECTIONS {
+            asked.push(api.requests.recv().await.expect("a request"));
+        }
+        assert!(timeout(SHORT, api.requests.recv()).await.is_err());
+        asked.pop();
+        assert!(api.requests.recv().await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_waits_for_requests_that_were_received_and_for_no_half_ones() {
+        let mut api = start();
+        let _half = api.say(b"GET /sta").await;
+        let _silent = api.say(b"").await;
+        let body = b"POST /reload HTTP/1.1\r\nhost: tapis\r\ncontent-length: 9\r\n\r\n{";
+        let _body = api.say(body).await;
+        let mut received = api.say(STATUS).await;
+        let request = api.requests.recv().await;
+        api.stop.cancel();
+        assert!(timeout(SHORT, &mut api.served).await.is_err());
+        drop(request);
+        let mut answer = String::new();
+        let read = received.read_to_string(&mut answer).await;
+        read.expect("answered");
+        assert!(answer.contains("the server is shutting down"), "{answer}");
+        timeout(SHORT, api.served)
+            .await
+            .expect("in time")
+            .expect("no panic");
+    }
+}

@@ -1,0 +1,194 @@
+//! Owns the other end of the control socket: what `tapis status` and `tapis reload` say to a server.
+//! Refuses to print.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+
+use super::socket;
+use crate::config::shown::Show;
+
+/// How long a server may take to tell something.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long it may take to do something: to read the largest lists anew takes it seconds.
+pub(crate) const LONG_PATIENCE: Duration = Duration::from_secs(300);
+
+/// Why a server could not be talked to.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// No server listens there.
+    #[error("no running server at {}: {source}; is `tapis serve` running, with the same configuration and user?", places(.tried))]
+    Absent {
+        /// Where it was looked for.
+        tried: Vec<PathBuf>,
+        /// What the system says of the last place.
+        source: io::Error,
+    },
+    /// A server listens there, or may do so, but this user may not open the socket.
+    #[error("the control socket {path} may not be opened by this user: {source}; run this as root or as the server's user, or as a member of the group that [server] control-group names", path = .path.shown())]
+    Denied {
+        /// The socket.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A server of somebody else listens there.
+    #[error("the server at {path} runs as user {server}, who is not to be trusted with this place, as others may have made it; run this as that user, or put the socket into a folder that only that user and root may write to, such as /run/tapis", path = .path.shown())]
+    Untrusted {
+        /// The socket.
+        path: PathBuf,
+        /// The user of the server.
+        server: u32,
+    },
+    /// The conversation broke off.
+    #[error("the server at {path} broke off: {source}", path = .path.shown())]
+    Broken {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        source: hyper::Error,
+    },
+    /// No answer came.
+    #[error("the server at {path} did not answer within {} s; check its log", .after.as_secs(), path = .path.shown())]
+    Silent {
+        /// The socket.
+        path: PathBuf,
+        /// How long it was waited for.
+        after: Duration,
+    },
+    /// The server said no.
+    #[error("the server at {path} says: {text}", path = .path.shown())]
+    Said {
+        /// The socket.
+        path: PathBuf,
+        /// What it said.
+        text: String,
+    },
+    /// The answer is not of this version.
+    #[error("the server at {path} speaks another version: {source}; use the same `tapis` for both", path = .path.shown())]
+    Foreign {
+        /// The socket.
+        path: PathBuf,
+        /// What could not be read.
+        source: serde_json::Error,
+    },
+}
+
+fn places(tried: &[PathBuf]) -> String {
+    let texts: Vec<_> = tried.iter().map(|path| path.shown().to_string()).collect();
+    texts.join(" or ")
+}
+
+/// Asks the server at the first of `sockets` where one listens that `user` may trust. Without
+/// `body` it is a GET, with one a POST, which may take longer.
+///
+/// # Errors
+/// [`ClientError`] when there is no answer.
+pub async fn call<B: Serialize, T: DeserializeOwned>(
+    sockets: &[PathBuf],
+    user: u32,
+    path: &str,
+    body: Option<&B>,
+) -> Result<T, ClientError> {
+    let mut last = io::Error::from(io::ErrorKind::NotFound);
+    // What is wrong with the first place where a server may be: it says more than "not found" of the last.
+    let mut refused = None;
+    for socket in sockets {
+        match UnixStream::connect(socket).await {
+            Ok(stream) => match socket::untrusted(&stream, socket, user) {
+                None => {
+                    let after = body.map_or(PATIENCE, |_| LONG_PATIENCE);
+                    let silent = |_| ClientError::Silent {
+                        path: socket.clone(),
+                        after,
+                    };
+                    let answer = tokio::time::timeout(after, talk(stream, socket, path, body));
+                    return answer.await.map_err(silent)?;
+                }
+                Some(server) => {
+                    refused.get_or_insert(ClientError::Untrusted {
+                        path: socket.clone(),
+                        server,
+                    });
+                }
+            },
+            Err(source) if source.kind() == io::ErrorKind::PermissionDenied => {
+                refused.get_or_insert(ClientError::Denied {
+                    path: socket.clone(),
+                    source,
+                });
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(refused.unwrap_or_else(|| ClientError::Absent {
+        tried: sockets.to_vec(),
+        source: last,
+    }))
+}
+
+async fn talk<B: Serialize, T: DeserializeOwned>(
+    stream: UnixStream,
+    socket: &Path,
+    path: &str,
+    body: Option<&B>,
+) -> Result<T, ClientError> {
+    let broken = |source| ClientError::Broken {
+        path: socket.to_owned(),
+        source,
+    };
+    let foreign = |source| ClientError::Foreign {
+        path: socket.to_owned(),
+        source,
+    };
+    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream));
+    let (mut sender, connection) = handshake.await.map_err(broken)?;
+    let driver = tokio::spawn(connection);
+    let octets = body.map(serde_json::to_vec).transpose().map_err(foreign)?;
+    let request = hyper::Request::builder()
+        .method(if octets.is_some() { "POST" } else { "GET" })
+        .uri(path)
+        .header("host", "tapis")
+        .header("content-type", "application/json")
+        .body(Full::new(Bytes::from(octets.unwrap_or_default())))
+        .expect("method, path and headers are valid");
+    let response = sender.send_request(request).await.map_err(broken)?;
+    let good = response.status().is_success();
+    let octets = response
+        .into_body()
+        .collect()
+        .await
+        .map_err(broken)?
+        .to_bytes();
+    driver.abort();
+    if !good {
+        return Err(ClientError::Said {
+            path: socket.to_owned(),
+            text: String::from_utf8_lossy(&octets).into_owned(),
+        });
+    }
+    serde_json::from_slice(&octets).map_err(foreign)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::process::user_id;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_says_nothing_is_not_waited_for_for_ever() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("control.sock");
+        let _mute = std::os::unix::net::UnixListener::bind(&path).expect("bound");
+        let answer = call::<(), ()>(&[path], user_id(), "/status", None).await;
+        let error = answer.expect_err("no answer");
+        assert!(error.to_string().contains("within 10 s"), "{error}");
+    }
+}

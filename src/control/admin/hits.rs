@@ -1,0 +1,481 @@
+//! How often lists and orders blocked a query, over restarts: what this server counts is added to what the state directory has of
+//! those before.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use std::{fs, io};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, timeout};
+
+use super::status::Gauges;
+use crate::config::regular;
+use crate::config::shown::Show;
+use crate::control::control_loop::Control;
+use crate::control::persist::rollback_file::put;
+use crate::control::sources::errands::{Errand, Landed};
+
+/// The file in the state directory.
+const FILE: &str = "hits.json";
+/// Where it is moved when it is damaged.
+const DAMAGED: &str = "hits.damaged";
+/// A larger file is something else.
+const SIZE_MAX: u64 = 64 << 20;
+/// How often counts are written. A crash loses those since.
+const EVERY: Duration = Duration::from_secs(60);
+/// When to try again what failed.
+const RETRY: Duration = Duration::from_secs(10);
+/// How long the server's end waits for counts that are being written.
+const LAST_WAIT: Duration = Duration::from_secs(5);
+
+/// How often each list and order, by its source's name, blocked a query since an instant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Counts {
+    since: Timestamp,
+    hits: BTreeMap<String, u64>,
+}
+
+impl Counts {
+    fn since(since: Timestamp) -> Self {
+        Self {
+            since,
+            hits: BTreeMap::new(),
+        }
+    }
+
+    /// Reads the file; `None` if there is none. One that is damaged is moved away.
+    fn read(dir: &Path) -> Result<Option<Self>, String> {
+        let path = dir.join(FILE);
+        let failed = |error| format!("{}: can't be read: {error}", path.shown());
+        // Its file system may not be mounted yet.
+        fs::metadata(dir).map_err(failed)?;
+        let text = match regular::read(&path, SIZE_MAX).map_err(io::Error::from) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed(error)),
+        };
+        match serde_json::from_slice(&text) {
+            Ok(counts) => Ok(Some(counts)),
+            Err(error) => {
+                fs::rename(&path, dir.join(DAMAGED)).map_err(failed)?;
+                let problem = format!("{}: {error}", path.shown());
+                tracing::error!(
+                    problem,
+                    moved_to = DAMAGED,
+                    "damaged hits: they are counted from now on"
+                );
+                Ok(None)
+            }
+        }
+    }
+
+    fn add(&mut self, hits: &BTreeMap<String, u64>) {
+        for (source, count) in hits {
+            *self.hits.entry(source.clone()).or_default() += count;
+        }
+    }
+
+    fn write(&self, dir: &Path) -> Result<(), String> {
+        let text = serde_json::to_vec(self).expect("numbers and times have a JSON form");
+        let failed = |error| format!("{}: can't be written: {error}", dir.join(FILE).shown());
+        put(dir, FILE, &text).map_err(failed)
+    }
+}
+
+/// What is kept in the state directory.
+#[derive(Clone, Debug)]
+pub(crate) struct Kept {
+    dir: PathBuf,
+    /// What servers before this one counted.
+    before: Counts,
+    /// What was found or written there last.
+    file: Option<Counts>,
+    /// Whether there are damaged counts.
+    has_damaged: bool,
+}
+
+impl Kept {
+    /// Reads the file. One that is another than before was not there, or could not be read, until now: its counts
+    /// are those of servers before this one.
+    fn read(&mut self) -> Result<(), String> {
+        let file = Counts::read(&self.dir)?;
+        self.has_damaged = self.dir.join(DAMAGED).exists();
+        if let Some(counts) = &file
+            && file != self.file
+        {
+            self.before.clone_from(counts);
+        }
+        self.file = file;
+        Ok(())
+    }
+
+    /// Writes what was counted before and by this server. Reads the file first: nothing is replaced unseen.
+    fn write(&mut self, hits: &BTreeMap<String, u64>) -> Result<(), String> {
+        self.read()?;
+        let mut counts = self.before.clone();
+        counts.add(hits);
+        counts.write(&self.dir)?;
+        self.file = Some(counts);
+        Ok(())
+    }
+}
+
+/// What is known of hits.
+#[derive(Debug)]
+pub(crate) struct Hits {
+    kept: Option<Kept>,
+    /// When this server began to count.
+    since: Timestamp,
+    /// What it had counted when that was written last.
+    written: BTreeMap<String, u64>,
+    due: Instant,
+    problem: Option<String>,
+}
+
+impl Hits {
+    /// Reads the state directory. What can't be read is read again before it is written.
+    pub(crate) fn read(dir: Option<&Path>) -> Self {
+        let since = Timestamp::now();
+        let mut kept = dir.map(|dir| Kept {
+            dir: dir.to_owned(),
+            before: Counts::since(since),
+            file: None,
+            has_damaged: false,
+        });
+        let read = kept.as_mut().map_or(Ok(()), Kept::read);
+        let problem = read.err();
+        if let Some(problem) = &problem {
+            tracing::error!(problem, "hits are not kept");
+        }
+        Self {
+            kept,
+            since,
+            written: BTreeMap::new(),
+            due: Instant::now() + if problem.is_some() { RETRY } else { EVERY },
+            problem,
+        }
+    }
+
+    /// Since when hits are counted.
+    pub(crate) fn since(&self) -> Timestamp {
+        let kept = self.kept.as_ref();
+        kept.map_or(self.since, |kept| kept.before.since)
+    }
+
+    /// Why the last ones are not on the disk, or those before are not known.
+    pub(crate) fn problem(&self) -> Option<String> {
+        if let Some(problem) = &self.problem {
+            return Some(format!("hits are not kept: {problem}"));
+        }
+        let damaged = self.kept.as_ref().filter(|kept| kept.has_damaged)?;
+        let (path, since) = (damaged.dir.join(DAMAGED), self.since());
+        Some(format!(
+            "{}: damaged, so hits are counted since {since:.0}; remove it to end this alarm",
+            path.shown()
+        ))
+    }
+}
+
+impl Control {
+    /// How often a source blocked a query since hits are counted; `None` if it was never in force.
+    pub(crate) fn hits(&self, source: &str, gauges: &Gauges) -> Option<u64> {
+        let slot = self.publication.slots.known(source);
+        let now = slot.and_then(|slot| gauges.list_hits.get(slot).copied());
+        let kept = self.hits.kept.as_ref();
+        let before = kept.and_then(|kept| kept.before.hits.get(source).copied());
+        (now.is_some() || before.is_some()).then(|| now.unwrap_or(0) + before.unwrap_or(0))
+    }
+
+    /// What this server counted.
+    fn counts(&self, gauges: &Gauges) -> BTreeMap<String, u64> {
+        let counts = self.publication.slots.all().map(|(source, slot)| {
+            let now = gauges.list_hits.get(slot).copied().unwrap_or(0);
+            (source.to_owned(), now)
+        });
+        counts.filter(|(_, now)| *now > 0).collect()
+    }
+
+    /// Has the counts written, if that is due and they are other ones, or the last attempt left a problem.
+    pub(crate) fn start_counting(&mut self) {
+        let Some(mut kept) = self.hits.kept.clone() else {
+            return;
+        };
+        if self.hits.due > Instant::now() || self.errands.is_running(&Errand::Count) {
+            return;
+        }
+        self.hits.due = Instant::now() + EVERY;
+        let counts = self.counts(&self.publication.plane.gauges());
+        let is_written = kept.file.is_some() && self.hits.written == counts;
+        if is_written && self.hits.problem().is_none() {
+            return;
+        }
+        let places = kept.dir.join(FILE).shown().to_string();
+        self.hits.written.clone_from(&counts);
+        let work = move || Landed::Counted(kept.write(&counts).map(|()| Box::new(kept)));
+        self.errands.start(Errand::Count, places, work);
+    }
+
+    pub(crate) fn land_counted(&mut self, counted: Result<Box<Kept>, String>) {
+        match counted {
+            Ok(kept) => {
+                if self.hits.problem.take().is_some() {
+                    tracing::info!("hits are kept again");
+                }
+                self.hits.kept = Some(*kept);
+            }
+            Err(problem) => {
+                if self.hits.problem.as_ref() != Some(&problem) {
+                    tracing::error!(problem, "hits are not kept");
+                }
+                self.hits.problem = Some(problem);
+                self.hits.due = Instant::now() + RETRY;
+            }
+        }
+    }
+
+    /// Writes the last counts, at the server's end. Older ones that are being written come first: they would replace
+    /// these, or be counted twice.
+    pub(crate) async fn keep_counts(&mut self) {
+        let written = timeout(LAST_WAIT, async {
+            while self.errands.is_running(&Errand::Count) {
+                let Some((_, landed)) = self.errands.next().await else {
+                    return;
+                };
+                if let Some(Landed::Counted(counted)) = landed {
+                    self.land_counted(counted);
+                }
+            }
+        });
+        if written.await.is_err() {
+            let problem = "the counts before them are still being written: check the disk";
+            tracing::error!(problem, "hits since the last minute are lost");
+            return;
+        }
+        let Some(mut kept) = self.hits.kept.clone() else {
+            return;
+        };
+        let counts = self.counts(&self.publication.plane.gauges());
+        if let Err(problem) = tokio::task::block_in_place(|| kept.write(&counts)) {
+            tracing::error!(problem, "hits since the last minute are lost");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+    use crate::config::Config;
+    use crate::control::publish::data_plane::Following;
+    use crate::control::sources::wall_clock::Still;
+
+    #[test]
+    fn counts_are_read_as_they_were_written() {
+        let folder = tempfile::tempdir().expect("a folder");
+        assert_eq!(Counts::read(folder.path()), Ok(None));
+        let hits = [("ads".to_owned(), 7), ("order:x-1".to_owned(), 2)];
+        let counts = Counts {
+            since: Timestamp::UNIX_EPOCH,
+            hits: hits.into(),
+        };
+        counts.write(folder.path()).expect("written");
+        assert_eq!(Counts::read(folder.path()), Ok(Some(counts)));
+        assert_eq!(
+            Hits::read(Some(folder.path())).since(),
+            Timestamp::UNIX_EPOCH
+        );
+        let files = fs::read_dir(folder.path()).expect("readable").count();
+        assert_eq!(files, 1, "nothing else is left over");
+    }
+
+    /// A server that keeps its state in `mnt/state`, and how often its order blocked.
+    fn start(folder: &Path) -> (Control, Arc<AtomicU64>) {
+        let file = folder.join("tapis.toml");
+        fs::write(&file, "[state]\ndir = \"mnt/state\"\n").expect("written");
+        let config = Config::load(&file).expect("a configuration");
+        let control = tokio::task::block_in_place(|| Control::start(config, Arc::new(Still)));
+        let mut control = control.expect("a first generation");
+        let slot = control
+            .publication
+            .slots
+            .of("order:x-1")
+            .expect("there is room");
+        let hits = Arc::new(AtomicU64::new(5));
+        let counted = Arc::clone(&hits);
+        let gauges = move || {
+            let mut list_hits = vec![0; usize::from(slot) + 1];
+            list_hits[usize::from(slot)] = counted.load(Ordering::Relaxed);
+            Gauges {
+                list_hits,
+                ..Gauges::default()
+            }
+        };
+        control.publication.plane = Following::new(Arc::new(gauges));
+        (control, hits)
+    }
+
+    /// Writes the counts as if that were due.
+    async fn count(control: &mut Control) {
+        control.hits.due = Instant::now();
+        control.start_counting();
+        while control.errands.is_running(&Errand::Count) {
+            let (errand, landed) = control.errands.next().await.expect("it ends");
+            control.land_errand(&errand, landed);
+        }
+    }
+
+    const BEFORE: &str = r#"{"since":"2026-01-01T00:00:00Z","hits":{"ads":1,"order:x-1":3}}"#;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn counts_that_come_late_are_added_to_and_not_replaced() {
+        type Away = (fn(&Path), fn(&Path));
+        let (absent, unreadable, empty): (Away, Away, Away) = (
+            (|_| (), |dir| fs::create_dir_all(dir).expect("made")),
+            // What is no file can't be read.
+            (
+                |dir| fs::create_dir_all(dir.join(FILE)).expect("made"),
+                |dir| fs::remove_dir(dir.join(FILE)).expect("removed"),
+            ),
+            // As the directory that a file system is mounted on.
+            (|dir| fs::create_dir_all(dir).expect("made"), |_| ()),
+        );
+        for ((leave, come), is_known) in [(absent, false), (unreadable, false), (empty, true)] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let dir = folder.path().join("mnt/state");
+            leave(&dir);
+            let (mut control, hits) = start(folder.path());
+            count(&mut control).await;
+            assert_eq!(control.hits.problem().is_none(), is_known);
+            come(&dir);
+            fs::write(dir.join(FILE), BEFORE).expect("written");
+            for new in [6, 7] {
+                hits.store(new, Ordering::Relaxed);
+                count(&mut control).await;
+            }
+            assert_eq!(control.hits.problem(), None);
+            let kept = fs::read_to_string(dir.join(FILE)).expect("readable");
+            let expected = BEFORE.replace(":3}", ":10}");
+            assert_eq!(kept, expected);
+            assert_eq!(control.hits.since().to_string(), "2026-01-01T00:00:00Z");
+            let gauges = control.publication.plane.gauges();
+            assert_eq!(control.hits("order:x-1", &gauges), Some(10));
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_end_of_a_server_that_could_not_read_the_counts_keeps_them() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let dir = folder.path().join("mnt/state");
+        let (mut control, _) = start(folder.path());
+        fs::create_dir_all(&dir).expect("made");
+        fs::write(dir.join(FILE), BEFORE).expect("written");
+        control.keep_counts().await;
+        let kept = fs::read_to_string(dir.join(FILE)).expect("readable");
+        assert_eq!(kept, BEFORE.replace(":3}", ":8}"));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_last_counts_follow_those_that_are_being_written_and_count_nothing_twice() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let dir = folder.path().join("mnt/state");
+        fs::create_dir_all(&dir).expect("made");
+        fs::write(dir.join(FILE), BEFORE).expect("written");
+        let (mut control, hits) = start(folder.path());
+        control.hits.due = Instant::now();
+        control.start_counting();
+        let written = |text: String| {
+            let dir = dir.clone();
+            move || fs::read_to_string(dir.join(FILE)).is_ok_and(|found| found == text)
+        };
+        let first = written(BEFORE.replace(":3}", ":8}"));
+        while !first() {
+            tokio::task::yield_now().await;
+        }
+        assert!(control.errands.is_running(&Errand::Count), "not landed");
+        hits.store(6, Ordering::Relaxed);
+        control.keep_counts().await;
+        assert!(written(BEFORE.replace(":3}", ":9}"))());
+        assert!(!control.errands.is_running(&Errand::Count));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn damaged_counts_are_moved_and_named_until_somebody_removes_them() {
+        for damage in ["", "{\"since\":", "{\"hits\":{}}"] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let dir = folder.path().join("mnt/state");
+            fs::create_dir_all(&dir).expect("made");
+            fs::write(dir.join(FILE), damage).expect("written");
+            let began = Timestamp::now();
+            let (mut control, _) = start(folder.path());
+            assert!(control.hits.since() >= began);
+            let aside = dir.join("hits.damaged");
+            assert_eq!(fs::read_to_string(&aside).expect("moved"), damage);
+            for _ in 0..2 {
+                let problem = control.hits.problem().expect("an alarm");
+                assert!(problem.contains("hits.damaged"), "{problem}");
+                count(&mut control).await;
+            }
+            let kept = fs::read_to_string(dir.join(FILE)).expect("readable");
+            assert!(kept.contains("\"order:x-1\":5"), "{kept}");
+            fs::remove_file(aside).expect("removed");
+            count(&mut control).await;
+            assert_eq!(control.hits.problem(), None);
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn counts_are_written_each_minute_if_there_are_new_ones() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("tapis.toml");
+        fs::write(&file, "[state]\ndir = \"state\"\n").expect("written");
+        let config = Config::load(&file).expect("a configuration");
+        let control = tokio::task::block_in_place(|| Control::start(config, Arc::new(Still)));
+        let mut control = control.expect("a first generation");
+        let slot = control
+            .publication
+            .slots
+            .of("order:x-1")
+            .expect("there is room");
+        let gauges = move |hits: u64| {
+            let mut list_hits = vec![0; usize::from(slot) + 1];
+            list_hits[usize::from(slot)] = hits;
+            Gauges {
+                list_hits,
+                ..Gauges::default()
+            }
+        };
+        for (hits, is_written) in [(3, true), (3, false), (5, true)] {
+            control.publication.plane = Following::new(Arc::new(move || gauges(hits)));
+            control.start_counting();
+            assert!(!control.errands.is_running(&Errand::Count), "it is not due");
+            control.hits.due = Instant::now();
+            control.start_counting();
+            assert_eq!(control.errands.is_running(&Errand::Count), is_written);
+            while control.errands.is_running(&Errand::Count) {
+                let (errand, landed) = control.errands.next().await.expect("it ends");
+                control.land_errand(&errand, landed);
+            }
+            let kept = Counts::read(&folder.path().join("state")).expect("readable");
+            assert_eq!(kept.expect("a file").hits["order:x-1"], hits);
+        }
+        // What can't be written is an alarm until it can.
+        let path = folder.path().join("state").join(FILE);
+        fs::remove_file(&path).expect("removed");
+        fs::create_dir(&path).expect("made");
+        for (hits, is_alarm) in [(6, true), (6, false)] {
+            control.hits.due = Instant::now();
+            control.publication.plane = Following::new(Arc::new(move || gauges(hits)));
+            control.start_counting();
+            while control.errands.is_running(&Errand::Count) {
+                let (errand, landed) = control.errands.next().await.expect("it ends");
+                control.land_errand(&errand, landed);
+            }
+            assert_eq!(control.hits.problem().is_some(), is_alarm);
+            let _ = fs::remove_dir(&path);
+        }
+    }
+}

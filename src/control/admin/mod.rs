@@ -1,0 +1,11 @@
+//! The control socket, its HTTP API, and the requests that arrive by it.
+
+pub mod api;
+pub mod client;
+pub(crate) mod hits;
+pub(crate) mod preparing;
+pub(crate) mod report;
+pub mod requests;
+pub mod socket;
+pub mod status;
+pub mod verdict;

@@ -1,0 +1,430 @@
+//! Owns the telling of how things are: status, reports, log lines.
+//! Refuses to change anything.
+
+use jiff::Timestamp;
+
+use crate::config::shown::Show;
+use crate::config::{Config, Origin};
+use crate::control::admin::status::{
+    BadCount, BadLine, Gauges, ImageStatus, KnownOrder, KnownOrders, LeftOutCount, ListHealth,
+    ListStatus, OrdersStatus, Status,
+};
+use crate::control::compile::job::is_large;
+use crate::control::control_loop::Control;
+use crate::control::guard::acceptance::aged;
+use crate::control::guard::policy::Rails;
+use crate::control::guard::release::Guard;
+use crate::control::persist::rollback_file::Hold;
+use crate::control::publish::compose;
+use crate::control::publish::provenance;
+use crate::control::sources::lists::load::{Loaded, Refusal};
+use crate::control::sources::lists::state::ListState;
+use crate::control::sources::orders::problems::{MOST_REPORTED, first, more_warnings};
+use crate::control::sources::orders::registry::Known;
+use crate::control::sources::orders::schedule::State;
+use crate::policy::image::Image;
+use crate::policy::rule::Source;
+
+/// After how many seconds a small list that is being read is an alarm.
+const HANGS_SECS: u64 = 30;
+/// Rules of a list that guards left out, or warn of, which are logged each time that it is read.
+const LOGGED: usize = 10;
+
+pub(crate) fn status(control: &Control, gauges: Gauges) -> Status {
+    let told = |state: &ListState| {
+        let hits = control.hits(&state.source.name, &gauges);
+        let hold = control.rollback.hold.as_ref().filter(|_| state.frozen);
+        ListStatus {
+            held_as: hold.map(|hold| hold.generation),
+            ..list(state, hits, &control.rails)
+        }
+    };
+    let lists: Vec<_> = control.lists.active.iter().map(told).collect();
+    let staged = control.stage.iter().flat_map(|stage| &stage.fresh);
+    let alarms = lists
+        .iter()
+        // That lists are held by a rollback is an alarm of its own.
+        .filter(|list| list.held_as.is_none())
+        .filter_map(|list| {
+            list.alarm
+                .as_ref()
+                .map(|alarm| format!("{}: {alarm}", list.name))
+        })
+        .chain(control.configuration.problems.iter().cloned())
+        .chain(control.configuration.socket_problem.clone())
+        .chain(control.rails.problems().iter().cloned())
+        .chain(control.calendar.problems())
+        .chain(control.errands.problems())
+        .chain(control.lists.active.iter().chain(staged).filter_map(hangs))
+        .chain(
+            control
+                .persist
+                .keeper
+                .problem()
+                .map(|problem| format!("what is in force is not kept: {problem}")),
+        )
+        .chain(control.hits.problem())
+        .chain(control.record.journal.problem())
+        .chain(control.record.journal.losses())
+        .chain(control.rollback.hold.as_ref().map(Hold::told))
+        .chain(
+            control
+                .rollback
+                .hold
+                .iter()
+                .flat_map(|hold| hold.unrestored.clone()),
+        )
+        .chain(control.rollback.unheld.clone())
+        .chain(
+            control
+                .compiler
+                .overfull
+                .iter()
+                .map(|(_, problem)| problem.clone()),
+        )
+        .chain(compose::problems(&control.configuration.current))
+        .chain(gauges.problems.iter().cloned())
+        .collect::<Vec<_>>();
+    let degraded = !alarms.is_empty();
+    Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        started_at: control.configuration.started_at,
+        config: match &control.configuration.current.origin {
+            Origin::BuiltIn => None,
+            Origin::File(path) => Some(provenance::recorded(path)),
+        },
+        state_dir: control
+            .configuration
+            .boot
+            .state
+            .dir
+            .as_deref()
+            .map(provenance::recorded),
+        journal: control
+            .configuration
+            .boot
+            .journal
+            .as_deref()
+            .map(provenance::recorded),
+        generation: control.generation(),
+        published_at: control.publication.published_at,
+        images: [
+            &control.publication.images.base,
+            &control.publication.images.delta,
+            &control.publication.images.orders,
+        ]
+        .into_iter()
+        .flatten()
+        .map(|image| image_status(image))
+        .collect(),
+        degraded,
+        alarms: alarms
+            .into_iter()
+            .chain(control.files.unwatched.iter().cloned())
+            .collect(),
+        restart: needs_restart(
+            &control.configuration.boot,
+            &control.configuration.current,
+            control.publication.plane.restart(),
+        ),
+        lists,
+        orders: orders(control, &gauges),
+        gauges,
+    }
+}
+
+/// What there is to say of a small list that is not read in all this time.
+fn hangs(list: &ListState) -> Option<String> {
+    let loading = list.loading.filter(|_| !is_large(list))?;
+    let (path, seconds) = (list.source.path.shown(), loading.since.elapsed().as_secs());
+    (seconds >= HANGS_SECS).then(|| {
+        format!("{path}: not read in {seconds} s: check the disk or the network mount; what was read before stays in force")
+    })
+}
+
+fn orders(control: &Control, gauges: &Gauges) -> OrdersStatus {
+    let (book, now) = (&control.calendar.book, control.calendar.now());
+    let mut status = OrdersStatus {
+        next_change: book.next(now),
+        warnings: book.warnings(control.lists.active.iter().map(ListState::name)),
+        hits_since: Some(control.hits.since()),
+        ..OrdersStatus::default()
+    };
+    for known in book.known() {
+        let (order, state) = (known.order, known.life.state(now));
+        *status.states.entry(state).or_default() += 1;
+        if state == State::InForce && order.dates.review_at.at() <= now {
+            status.overdue_reviews.push(order.id.clone());
+        }
+        let hits = control.hits(&format!("{}{}", Source::ORDER, order.id), gauges);
+        if let Some(hits) = hits.filter(|hits| *hits > 0) {
+            status.hits.insert(order.id.clone(), hits);
+        }
+    }
+    let counts = |known: &Known<'_>| {
+        let state = known.life.state(now);
+        matches!(state, State::Scheduled | State::InForce | State::Suspended)
+    };
+    let found = book.known().filter(counts).flat_map(|known| {
+        let found = book.findings(known.order).iter();
+        found.map(move |finding| format!("order {}: {finding}", known.order.id))
+    });
+    let (found, more) = first(MOST_REPORTED, found);
+    status.warnings.extend(found);
+    status
+        .warnings
+        .extend(more.map(|more| format!("orders: {}", more_warnings(more))));
+    for exception in book.exceptions() {
+        match exception.until.is_some_and(|until| until.at() <= now) {
+            true => status.exceptions_over += 1,
+            false => status.exceptions += 1,
+        }
+    }
+    status
+}
+
+pub(crate) fn known_orders(control: &Control) -> KnownOrders {
+    let (book, now) = (&control.calendar.book, control.calendar.now());
+    let order = |Known { order, life }: Known<'_>| {
+        let known = KnownOrder {
+            path: order.path.clone(),
+            state: life.state(now),
+            dates: order.dates.clone(),
+        };
+        (order.id.clone(), known)
+    };
+    KnownOrders {
+        dir: book.orders_dir().map(provenance::recorded),
+        orders: book.known().map(order).collect(),
+    }
+}
+
+fn image_status(image: &Image) -> ImageStatus {
+    let facts = image.facts();
+    ImageStatus {
+        rules: facts.rules,
+        pruned: image.pruned(),
+        octets: image.size(),
+        made_at: image.provenance().made_at,
+    }
+}
+
+fn list(state: &ListState, hits: Option<u64>, rails: &Rails) -> ListStatus {
+    let source = &state.source;
+    let loaded = state.loaded.as_ref();
+    let tally = loaded.map(|loaded| &loaded.tally);
+    let refused = state.refused.as_ref();
+    let aged = state.aged(rails, Timestamp::now()).map(|since| {
+        let told = aged(&source.name, &source.path, rails.limits(), since);
+        (told.to_string(), since)
+    });
+    ListStatus {
+        name: source.name.clone(),
+        path: source.path.clone(),
+        kind: source.kind,
+        action: source.blocking.action,
+        scope: state.as_read().scope,
+        state: match (loaded, &state.refused) {
+            (None, _) => ListHealth::Missing,
+            (Some(_), Some(_)) => ListHealth::Held,
+            (Some(_), None) => ListHealth::Current,
+        },
+        guards: match (refused, &aged) {
+            (Some((refusal, _)), _) => refusal.guards().into(),
+            (None, Some(_)) => vec![Guard::Old],
+            (None, None) => Vec::new(),
+        },
+        held_as: None,
+        alarm: refused
+            .map(|(refusal, _)| refusal.to_string())
+            .or_else(|| aged.map(|(told, _)| told)),
+        alarm_since: refused.map(|(_, since)| *since),
+        rules: loaded.map_or(0, |loaded| loaded.rules),
+        hits,
+        loaded_at: loaded.map(|loaded| loaded.at),
+        took_ms: loaded.map_or(0, |loaded| loaded.took.as_millis() as u64),
+        digest: loaded.map(|loaded| loaded.digest.clone()),
+        ended: loaded.is_some_and(|loaded| loaded.tally.ended),
+        lines: tally.map_or(0, |tally| tally.lines),
+        skipped: tally.map_or(0, |tally| tally.skipped),
+        whole: state.config.required || !state.config.warn.is_empty(),
+        bad: tally.map_or_else(Vec::new, |tally| {
+            let count =
+                |(problem, count): &(crate::control::sources::lists::parse::Bad, u32)| BadCount {
+                    problem: problem.to_string(),
+                    count: *count,
+                };
+            tally.bad.iter().map(count).collect()
+        }),
+        first_bad: tally.map_or_else(Vec::new, |tally| {
+            let line = |bad: &crate::control::sources::lists::parse::BadLine| BadLine {
+                line: bad.line,
+                text: bad.text.clone(),
+                problem: bad.problem.to_string(),
+            };
+            tally.first.iter().map(line).collect()
+        }),
+        left_out: tally.map_or_else(Vec::new, |tally| {
+            let all = tally.guarded.left_out.iter();
+            all.map(|&(ward, count)| LeftOutCount { ward, count })
+                .collect()
+        }),
+        first_left_out: tally.map_or_else(Vec::new, |tally| tally.guarded.first.clone()),
+        warned: tally.map_or(0, |tally| tally.guarded.warned),
+        first_warned: tally.map_or_else(Vec::new, |tally| tally.guarded.first_warned.clone()),
+    }
+}
+
+/// The keys that differ between two configurations and count only after a restart, with those that the data plane
+/// can't follow before one.
+pub(crate) fn needs_restart(boot: &Config, now: &Config, plane: &[String]) -> Vec<String> {
+    let (server, next) = (&boot.server, &now.server);
+    let (state, next_state) = (&boot.state, &now.state);
+    let differing = [
+        ("[server] workers", server.workers != next.workers),
+        ("[server] control", server.control != next.control),
+        (
+            "[server] control-group",
+            server.control_group != next.control_group,
+        ),
+        ("[state] dir", state.dir != next_state.dir),
+        ("[state] keep", state.keep != next_state.keep),
+        (
+            "[state] history-days",
+            state.history.days != next_state.history.days,
+        ),
+        (
+            "[state] history-mib",
+            state.history.bytes != next_state.history.bytes,
+        ),
+        (
+            "[state] compile-secs",
+            state.deadline != next_state.deadline,
+        ),
+        ("[journal] path", boot.moves_journal(now)),
+        ("[journal] key", boot.journal_key != now.journal_key),
+    ];
+    let changed = differing.into_iter().filter(|(_, differs)| *differs);
+    let changed = changed.map(|(key, _)| key.to_owned());
+    changed.chain(plane.iter().cloned()).collect()
+}
+
+/// Tells how reading a list ended.
+pub(crate) fn log_load(list: &ListState, result: Result<&Loaded, &Refusal>) {
+    let name = list.name();
+    let loaded = match result {
+        Ok(loaded) => loaded,
+        // It is read again until it is quiet; once is enough to tell.
+        Err(refusal) if refusal.transient() && list.refused.is_some() => return,
+        // A disk that fails is tried again every few seconds.
+        Err(refusal) if list.is_refused_alike(refusal) => return,
+        Err(refusal) if refusal.is_rollback() => {
+            tracing::info!(list = name, %refusal, "newer state of a list not taken");
+            return;
+        }
+        Err(refusal) => {
+            let kept = list.loaded.is_some();
+            tracing::error!(list = name, kept, %refusal, "list refused");
+            return;
+        }
+    };
+    let (rules, bad) = (loaded.rules, loaded.tally.bad_total());
+    let took_ms = loaded.took.as_millis() as u64;
+    tracing::info!(list = name, rules, bad, took_ms, "list read");
+    for left in loaded.tally.guarded.first.iter().take(LOGGED) {
+        let (line, rule, why) = (left.line, &left.rule, &left.why);
+        tracing::warn!(list = name, line, rule, why, "rule left out");
+    }
+    for warned in loaded.tally.guarded.first_warned.iter().take(LOGGED) {
+        let (line, rule, why) = (warned.line, &warned.rule, &warned.why);
+        tracing::warn!(
+            list = name,
+            line,
+            rule,
+            why,
+            "rule counts, and may be a mistake"
+        );
+    }
+    for bad in &loaded.tally.first {
+        tracing::warn!(list = name, line = bad.line, text = bad.text, problem = %bad.problem, "bad line");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::control::publish::pending::Stage;
+    use crate::control::sources::files::Files;
+    use crate::control::sources::wall_clock::Still;
+
+    #[test]
+    fn what_needs_a_restart_is_named_by_its_key() {
+        let config = |text: &str| Config::parse(text, Path::new("tapis.toml")).expect("valid");
+        let boot = config("[state]\ndir = \"a\"");
+        for (now, keys) in [
+            ("", &["[state] dir"][..]),
+            ("[state]\ndir = \"b\"", &["[state] dir"]),
+            ("[state]\ndir = \"a\"\nkeep = 4", &["[state] keep"]),
+            (
+                "[state]\ndir = \"a\"\ncompile-secs = 60\n[journal]\npath = \"j\"\nkey = \"k\"",
+                &["[state] compile-secs", "[journal] path", "[journal] key"],
+            ),
+            (
+                "[server]\nworkers = 3\ncontrol = \"c\"\n[state]\ndir = \"a\"",
+                &["[server] workers", "[server] control"],
+            ),
+        ] {
+            assert_eq!(needs_restart(&boot, &config(now), &[]), keys, "{now}");
+        }
+        assert!(needs_restart(&boot, &boot, &[]).is_empty());
+        let both = &["[state] dir", "[journal] path"][..];
+        let journal = "[journal]\npath = ";
+        for (boot, now, keys) in [
+            ("\"one\"", "\"two\"", both),
+            ("\"one\"", "", both),
+            ("", "\"two\"", both),
+            ("\"one\"", "\"one\"", &both[..1]),
+            ("", "", &both[..1]),
+            ("\"a/journal.jsonl\"", "", &both[..1]),
+            ("", "\"a/journal.jsonl\"", &[]),
+        ] {
+            let text = |dir: &str, path: &str| match path {
+                "" => format!("[state]\ndir = \"{dir}\"\n"),
+                path => format!("[state]\ndir = \"{dir}\"\n{journal}{path}\n"),
+            };
+            let next = if keys.is_empty() { "a" } else { "b" };
+            let (boot, now) = (text("a", boot), text(next, now));
+            let (was, is) = (config(&boot), config(&now));
+            assert_eq!(needs_restart(&was, &is, &[]), keys, "{boot} to {now}");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_new_list_that_is_not_read_in_all_this_time_is_an_alarm() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let config = |text: &str| Config::parse(text, &folder.path().join("tapis.toml"));
+        let text = "[[list]]\nname = \"slow\"\npath = \"slow\"\n";
+        let (old, new) = (config("").expect("valid"), config(text).expect("valid"));
+        let control = Control::start(old, Arc::new(Still));
+        let mut control = control.expect("a first generation");
+        let rails = Arc::clone(&control.rails);
+        let stage = Stage::new(new, rails, None, &control.lists.active, &Files::new());
+        control.stage.insert(stage).fresh[0].start(1);
+        let alarms = |control: &Control| status(control, Gauges::default()).alarms.join("; ");
+        assert!(!alarms(&control).contains("slow"));
+        let stage = control.stage.as_mut().expect("it waits");
+        let loading = stage.fresh[0].loading.as_mut().expect("it is read");
+        let since = loading.since.checked_sub(Duration::from_secs(HANGS_SECS));
+        loading.since = since.expect("the machine has run for longer");
+        let told = alarms(&control);
+        assert!(
+            told.contains("slow: not read in 30 s: check the disk"),
+            "{told}"
+        );
+    }
+}

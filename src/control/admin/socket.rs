@@ -1,0 +1,703 @@
+//! Owns the control socket's place in the file system, and who may open it.
+//! Refuses to speak over it.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{
+    DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown, fchown,
+};
+use std::os::unix::net::UnixStream as StdStream;
+use std::path::{Path, PathBuf};
+
+use socket2::{Domain, SockAddr, Socket, Type};
+use tokio::net::{UnixListener, UnixStream};
+
+use crate::config::shown::Show;
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 128;
+
+/// Who may use the control socket: root always may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// The server's own user.
+    pub user: u32,
+    /// A group; its members may, too.
+    pub group: Option<u32>,
+}
+
+impl Access {
+    /// For that user, and for no group.
+    pub fn of(user: u32) -> Self {
+        Self { user, group: None }
+    }
+}
+
+/// Why there is no control socket.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketError {
+    /// Another server holds it.
+    #[error(
+        "{path}: another tapis is running with this control socket; stop it, or name another socket by `control` in [server], or with --control", path = .0.shown())]
+    Taken(PathBuf),
+    /// The place can't be used.
+    #[error(
+        "{path}: the control socket can't be made: {source}; name a place that the server's user may write to by `control` in [server], or with --control", path = .path.shown())]
+    Unusable {
+        /// The socket.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Its folder is another user's, so most likely that user is the server's.
+    #[error(
+        "{path}: the control socket can't be made: its folder belongs to user {owner}, and this is user {user}: {remedy}", remedy = as_owner(*.user), path = .path.shown())]
+    Foreign {
+        /// The socket.
+        path: PathBuf,
+        /// The user of the folder.
+        owner: u32,
+        /// The user of this process.
+        user: u32,
+    },
+    /// No such group.
+    #[error(
+        "[server] control-group is {0:?}, and there is no such group: create it with groupadd, or name another one"
+    )]
+    NoGroup(String),
+    /// The system can't tell whether there is such a group.
+    #[error(
+        "[server] control-group is {name:?}, which can't be looked up: {source}; write the number of the group"
+    )]
+    UnknownGroup {
+        /// The group.
+        name: String,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// Where the control socket may be, best first, when the configuration does not say.
+pub fn candidates(user: u32) -> Vec<PathBuf> {
+    let file = "control.sock";
+    let mut places = vec![PathBuf::from("/run/tapis").join(file)];
+    if let Some(runtime) = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty()) {
+        places.push(PathBuf::from(runtime).join("tapis").join(file));
+    }
+    // All users share the temporary folder, so the name has the owner's number; `own_directory` checks, and
+    // `is_alone_in` for other users.
+    places.push(
+        std::env::temp_dir()
+            .join(format!("tapis-{user}"))
+            .join(file),
+    );
+    places
+}
+
+/// The control socket's file, removed when this is dropped. Another process's socket that has its path
+/// by then is left alone.
+#[derive(Debug)]
+pub struct SocketFile {
+    inode: Inode,
+    /// Its folder, if that was made for it: the next server may make one for another group.
+    made: Option<PathBuf>,
+}
+
+impl SocketFile {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.inode.path
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if let Err(error) = self.inode.remove() {
+            tracing::warn!(path = %self.path().shown(), %error, "control socket not removed");
+        }
+        if let Some(folder) = &self.made {
+            // One with other files in it stays.
+            let _ = fs::remove_dir(folder);
+        }
+    }
+}
+
+/// What is at a path, not followed if it is a symbolic link.
+#[derive(Debug)]
+struct Inode {
+    path: PathBuf,
+    /// Open, so that its number is not given to another file.
+    file: File,
+}
+
+impl Inode {
+    fn at(path: &Path) -> io::Result<Self> {
+        let flags = libc::O_PATH | libc::O_NOFOLLOW;
+        let file = File::options().read(true).custom_flags(flags).open(path)?;
+        let path = path.to_owned();
+        Ok(Self { path, file })
+    }
+
+    /// Removes it, if it still is what the path names.
+    fn remove(&self) -> io::Result<()> {
+        let here = fs::symlink_metadata(&self.path)?;
+        if identity(&here) != identity(&self.file.metadata()?) {
+            return Err(io::Error::other("another file has its place, which stays"));
+        }
+        fs::remove_file(&self.path)
+    }
+}
+
+/// Identifies a file as long as it exists or is open.
+fn identity(meta: &fs::Metadata) -> (u64, u64) {
+    (meta.dev(), meta.ino())
+}
+
+/// A control socket that listens.
+#[derive(Debug)]
+pub struct Bound {
+    /// The socket.
+    pub listener: UnixListener,
+    /// Its file.
+    pub file: SocketFile,
+    /// Who may use it: no group that it could not be given to.
+    pub access: Access,
+    /// Why it could not be given to the group.
+    pub denied: Option<io::Error>,
+}
+
+/// Makes the socket at the first of `places` that can be used. Removes what a server that is
+/// gone has left there. A folder may be a symbolic link only if `follow`: the operator named it.
+///
+/// A socket that can't be given to the group is made for the user alone.
+///
+/// # Errors
+/// [`SocketError`] of the last place, or of the first that another server holds.
+pub fn bind(places: &[PathBuf], follow: bool, access: Access) -> Result<Bound, SocketError> {
+    let mut last = None;
+    for path in places {
+        match bind_one(path, follow, access) {
+            Err(taken @ SocketError::Taken(_)) => return Err(taken),
+            Err(error) => last = Some(error),
+            bound => return bound,
+        }
+    }
+    Err(last.unwrap_or_else(|| SocketError::Unusable {
+        path: PathBuf::new(),
+        source: io::ErrorKind::InvalidInput.into(),
+    }))
+}
+
+fn bind_one(path: &Path, follow: bool, access: Access) -> Result<Bound, SocketError> {
+    let user = access.user;
+    let unusable = |source| unusable(path, user, source);
+    let parent = path.parent();
+    let parent = parent.filter(|parent| !parent.as_os_str().is_empty());
+    let is_made = parent.map(|parent| own_directory(parent, follow, user));
+    let is_made = is_made.transpose().map_err(unusable)?;
+    let made = parent.filter(|_| is_made == Some(true));
+    if is_taken(path).map_err(unusable)? {
+        return Err(SocketError::Taken(path.to_owned()));
+    }
+    let raw = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(unusable)?;
+    let address = SockAddr::unix(path).map_err(unusable)?;
+    raw.bind(&address).map_err(unusable)?;
+    let file = SocketFile {
+        inode: Inode::at(path).map_err(unusable)?,
+        made: made.map(Path::to_owned),
+    };
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(unusable)?;
+    let given = access.group.map(|group| {
+        if let Some(folder) = parent {
+            let meta = fs::metadata(folder)?;
+            if made.is_some() || (!admits(&meta, group) && is_to_open(&meta, follow, user)) {
+                give(folder, group, 0o750)?;
+            }
+        }
+        give(path, group, 0o660)
+    });
+    let denied = given.and_then(Result::err);
+    let group = access.group.filter(|_| denied.is_none());
+    let access = Access { user, group };
+    // No connection is possible before this, so none is of a user who may not.
+    raw.listen(BACKLOG).map_err(unusable)?;
+    raw.set_nonblocking(true).map_err(unusable)?;
+    let listener = UnixListener::from_std(raw.into()).map_err(unusable)?;
+    if let Some(closed) = closed(path, follow, access) {
+        tracing::warn!("{closed}");
+    }
+    Ok(Bound {
+        listener,
+        file,
+        access,
+        denied,
+    })
+}
+
+/// What to do where the folder of the socket is another user's. Root is hardly the server's user there, so another
+/// socket would not help.
+fn as_owner(user: u32) -> &'static str {
+    match user {
+        0 => "run this as that user",
+        _ => {
+            "run this as that user, or name another socket by `control` in [server], or with --control"
+        }
+    }
+}
+
+/// Why there can be no socket at `path`.
+fn unusable(path: &Path, user: u32, source: io::Error) -> SocketError {
+    let (path, folder) = (path.to_owned(), fs::metadata(folder_of(path)));
+    let owner = folder.map_or(user, |folder| folder.uid());
+    if source.kind() == io::ErrorKind::PermissionDenied && owner != user && owner != 0 {
+        return SocketError::Foreign { path, owner, user };
+    }
+    SocketError::Unusable { path, source }
+}
+
+/// Gives a file or folder of ours to a group, with that mode.
+fn give(path: &Path, group: u32, mode: u32) -> io::Result<()> {
+    chown(path, None, Some(group))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+}
+
+/// Why the socket could not be given to the group, at the first of `places` that can be used. A file without a name
+/// is tried.
+pub fn denied(places: &[PathBuf], follow: bool, access: Access) -> Option<io::Error> {
+    let group = access.group?;
+    let mut files = places.iter().map(|path| try_one(path, follow, access.user));
+    let file = files.find_map(Result::ok)?;
+    fchown(file, None, Some(group)).err()
+}
+
+/// Whether the socket could be made at one of `places`. Nothing is made.
+///
+/// # Errors
+/// [`SocketError`] of the last place, or of the first that another server holds.
+pub fn check(places: &[PathBuf], follow: bool, access: Access) -> Result<(), SocketError> {
+    let mut last = Ok(());
+    for path in places {
+        if StdStream::connect(path).is_ok() {
+            return Err(SocketError::Taken(path.clone()));
+        }
+        last = match try_one(path, follow, access.user) {
+            Ok(_) => Ok(()),
+            Err(source) => Err(unusable(path, access.user, source)),
+        };
+        if last.is_ok() {
+            break;
+        }
+    }
+    last
+}
+
+/// A file without a name, in the folder where the socket would be, or where that folder would be.
+fn try_one(path: &Path, follow: bool, user: u32) -> io::Result<File> {
+    let folder = folder_of(path);
+    let existing = match fs::symlink_metadata(&folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => folder_of(&folder),
+        found => {
+            found?;
+            is_safe(&folder, follow, user)?;
+            folder
+        }
+    };
+    if fs::symlink_metadata(path).is_ok_and(|meta| !meta.file_type().is_socket()) {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    tempfile::tempfile_in(existing)
+}
+
+/// The folder that a path is in.
+fn folder_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(folder) if folder.as_os_str().is_empty() => PathBuf::from("."),
+        folder => folder.unwrap_or(path).to_owned(),
+    }
+}
+
+/// Whether a server listens at a path. Removes the socket of one that is gone, and nothing else.
+fn is_taken(path: &Path) -> io::Result<bool> {
+    let found = match Inode::at(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        found => found?,
+    };
+    // Connecting would follow a symbolic link.
+    if !found.file.metadata()?.file_type().is_socket() {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    match StdStream::connect(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            found.remove().map(|()| false)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Makes the directory for the owner alone, or checks that nobody else can put a socket of theirs
+/// into its place: it is ours or root's, and others may not write to it, or as in the temporary
+/// folder only to what is theirs.
+///
+/// A symbolic link in the temporary folder may be anybody's, who could lead it elsewhere later. A
+/// directory of ours in its place is ours to move.
+///
+/// Returns whether it was made.
+fn own_directory(directory: &Path, follow: bool, user: u32) -> io::Result<bool> {
+    match fs::DirBuilder::new().mode(0o700).create(directory) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            is_safe(directory, follow, user).map(|_| false)
+        }
+        made => made.map(|()| true),
+    }
+}
+
+/// Whether a directory that was there before is opened to the group, so that its members can reach what is in it:
+/// only one of the usual places is, as one that the operator named may have other contents.
+fn is_to_open(directory: &fs::Metadata, follow: bool, user: u32) -> bool {
+    !follow && directory.uid() == user
+}
+
+/// Why members of the group that may use the socket can't reach it, at the first of `places` that can be used.
+pub fn closed_to_group(places: &[PathBuf], follow: bool, access: Access) -> Option<String> {
+    let is_usable = |path: &&PathBuf| try_one(path, follow, access.user).is_ok();
+    closed(places.iter().find(is_usable)?, follow, access)
+}
+
+/// The same of one place. A folder that is not there is made so that they can.
+fn closed(path: &Path, follow: bool, access: Access) -> Option<String> {
+    let Access { user, group } = access;
+    let group = group?;
+    let folder = std::path::absolute(path).ok()?.parent()?.to_owned();
+    let is_closed = |folder: &&Path| {
+        let meta = fs::metadata(folder);
+        meta.is_ok_and(|meta| !admits(&meta, group))
+    };
+    let real = match fs::canonicalize(&folder) {
+        Ok(real) if fs::metadata(&real).is_ok_and(|meta| is_to_open(&meta, follow, user)) => {
+            real.parent()?.to_owned()
+        }
+        Ok(real) => real,
+        Err(_) => fs::canonicalize(folder.parent()?).ok()?,
+    };
+    let closed = real.ancestors().find(is_closed)?.shown().to_string();
+    Some(format!(
+        "{closed}: members of the group of control-group (number {group}) can't reach the control socket, as this folder \
+         is closed to them: `chgrp {group}` it and `chmod g+x` it, or set `control` to a place in a folder that they may enter"
+    ))
+}
+
+/// Checks that only `user` and root can put a socket into a directory in the place of one that is there.
+fn is_safe(directory: &Path, follow: bool, user: u32) -> io::Result<fs::Metadata> {
+    let meta = match follow {
+        true => fs::metadata(directory)?,
+        false => fs::symlink_metadata(directory)?,
+    };
+    if !meta.is_dir() {
+        let problem = "its folder is a symbolic link, or no folder";
+        return Err(io::Error::new(io::ErrorKind::NotADirectory, problem));
+    }
+    let (sticky, others_write) = (meta.mode() & 0o1000 != 0, meta.mode() & 0o022 != 0);
+    if (meta.uid() == user || meta.uid() == 0) && (sticky || !others_write) {
+        return Ok(meta);
+    }
+    Err(io::Error::new(
+        io::ErrorKind::PermissionDenied,
+        "its folder belongs to another user, or others may write to it",
+    ))
+}
+
+/// Whether members of a group may reach what is in a directory.
+fn admits(directory: &fs::Metadata, group: u32) -> bool {
+    let mode = directory.mode();
+    mode & 0o001 != 0 || (directory.gid() == group && mode & 0o010 != 0)
+}
+
+/// The user of the server at the other end of a stream to `path`, unless it is one that `user` may trust: its
+/// own, root's, or one of another user in a folder that is that user's alone.
+pub(crate) fn untrusted(stream: &UnixStream, path: &Path, user: u32) -> Option<u32> {
+    // A stream with an end that the system does not know has no owner.
+    let server = stream.peer_cred().map_or(u32::MAX, |server| server.uid());
+    (!trusts(user, server, path)).then_some(server)
+}
+
+fn trusts(user: u32, server: u32, path: &Path) -> bool {
+    server == user || server == 0 || is_alone_in(path, server).unwrap_or(false)
+}
+
+/// Whether only `owner` and root could have put a socket there. Its folder belongs to `owner`, and
+/// all folders above to `owner` or root, and others may write to none of them.
+///
+/// To the temporary folder everybody may write, so a folder in it may be anybody's. Only one that is named
+/// after its owner, as [`candidates`] names it, names the user of the server that is meant: others can take the name,
+/// but not the number.
+fn is_alone_in(path: &Path, owner: u32) -> io::Result<bool> {
+    let Some(folder) = path.parent() else {
+        return Ok(false);
+    };
+    let is_link = |path: &Path| fs::symlink_metadata(path).map(|meta| meta.is_symlink());
+    let is_named = folder.file_name() == Some(OsStr::new(&format!("tapis-{owner}")))
+        && !is_link(folder)?
+        && !is_link(path)?;
+    let socket = path.canonicalize()?;
+    for (depth, above) in socket.ancestors().skip(1).enumerate() {
+        let meta = fs::symlink_metadata(above)?;
+        let others_write = meta.mode() & 0o022 != 0;
+        // Others can't replace what is the owner's in a sticky folder.
+        let is_shared = depth == 1 && is_named && meta.uid() == 0 && meta.mode() & 0o1000 != 0;
+        let is_good = match depth {
+            0 => meta.uid() == owner && !others_write,
+            _ => (meta.uid() == owner || meta.uid() == 0) && (!others_write || is_shared),
+        };
+        if !is_good {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Takes the next connection of a user who has access, and returns that user. Who is a member of a group
+/// is known to the system, which lets no other user open the socket.
+pub(crate) async fn accept(
+    listener: &UnixListener,
+    access: Access,
+) -> io::Result<(UnixStream, u32)> {
+    loop {
+        let (stream, _) = listener.accept().await?;
+        let peer = stream.peer_cred().map(|cred| cred.uid());
+        if let Ok(peer) = peer
+            && (peer == access.user || peer == 0 || access.group.is_some())
+        {
+            return Ok((stream, peer));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::process::user_id;
+
+    #[tokio::test]
+    async fn the_socket_is_its_owners_alone_and_held_once() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("new").join("control.sock");
+        let places = [PathBuf::from("/proc/nowhere/control.sock"), path.clone()];
+        let Bound { listener, file, .. } =
+            bind(&places, false, Access::of(user_id())).expect("bound");
+        assert_eq!(file.path(), path);
+        let mode = |p: &Path| fs::metadata(p).expect("there").mode() & 0o777;
+        assert_eq!((mode(&path), mode(&dir.path().join("new"))), (0o600, 0o700));
+        let again = bind(&places, false, Access::of(user_id())).expect_err("taken");
+        assert!(matches!(again, SocketError::Taken(_)), "{again}");
+        drop(listener);
+        let next = bind(&places, false, Access::of(user_id())).expect("a dead server's is removed");
+        drop(file);
+        assert!(path.exists(), "it is another server's by now");
+        drop(next);
+        assert!(!path.exists(), "its own is removed");
+    }
+
+    #[tokio::test]
+    async fn a_group_that_may_use_the_socket_can_reach_it_and_others_can_not() {
+        if user_id() != 0 {
+            return;
+        }
+        let dir = tempfile::tempdir().expect("a folder");
+        let access = Access {
+            user: 0,
+            group: Some(4242),
+        };
+        let owned = |path: &Path| {
+            let meta = fs::metadata(path).expect("there");
+            (meta.gid(), meta.mode() & 0o777)
+        };
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("changed");
+        let folder = dir.path().join("new");
+        let path = folder.join("control.sock");
+        let places = std::slice::from_ref(&path);
+        // One that a server without the group made is no obstacle for the next one.
+        drop(bind(places, true, Access::of(0)).expect("bound"));
+        for follow in [true, false] {
+            assert_eq!(closed_to_group(places, follow, access), None);
+            let bound = bind(places, follow, access).expect("bound");
+            assert_eq!(
+                (owned(&path), owned(&folder)),
+                ((4242, 0o660), (4242, 0o750))
+            );
+            assert_eq!(closed_to_group(places, follow, access), None);
+            drop(bound);
+        }
+        fs::create_dir(&folder).expect("made");
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).expect("changed");
+        assert_eq!(closed_to_group(places, false, access), None, "it is opened");
+        let bound = bind(places, false, access).expect("bound");
+        assert_eq!(owned(&folder), (4242, 0o750), "one of the usual places");
+        drop(bound);
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).expect("changed");
+        let bound = bind(places, true, access).expect("bound");
+        assert_eq!(owned(&folder), (4242, 0o700), "the operator's own");
+        let closed = closed_to_group(places, true, access).expect("reported");
+        assert!(closed.starts_with(&*folder.to_string_lossy()), "{closed}");
+        assert!(closed.contains("chgrp 4242"), "{closed}");
+        drop(bound);
+        // A folder further up.
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o710)).expect("changed");
+        assert_eq!(closed_to_group(places, true, access), None);
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).expect("changed");
+        for follow in [true, false] {
+            let closed = closed_to_group(places, follow, access).expect("reported");
+            let above = format!("{}: ", dir.path().to_string_lossy());
+            assert!(closed.starts_with(&above), "{closed}");
+        }
+    }
+
+    #[tokio::test]
+    async fn another_file_that_took_the_path_is_left_alone() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("control.sock");
+        let places = std::slice::from_ref(&path);
+        let bound = bind(places, true, Access::of(user_id())).expect("bound");
+        fs::remove_file(&path).expect("removed");
+        drop(bound.file);
+        let bound = bind(places, true, Access::of(user_id())).expect("bound");
+        fs::remove_file(&path).expect("removed");
+        fs::write(&path, "data").expect("written");
+        drop(bound.file);
+        assert_eq!(fs::read(&path).expect("still there"), b"data");
+    }
+
+    #[tokio::test]
+    async fn a_symbolic_link_is_not_followed_unless_the_operator_named_it() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (real, link) = (dir.path().join("real"), dir.path().join("link"));
+        fs::create_dir(&real).expect("made");
+        std::os::unix::fs::symlink(&real, &link).expect("linked");
+        let place = link.join("control.sock");
+        let places = std::slice::from_ref(&place);
+        let error = bind(places, false, Access::of(user_id())).expect_err("somebody else's link");
+        assert!(error.to_string().contains("symbolic link"), "{error}");
+        assert_eq!(fs::read_dir(&real).expect("listed").count(), 0);
+        bind(places, true, Access::of(user_id())).expect("configured");
+        // The socket itself is never one.
+        let other = real.join("other.sock");
+        let _other = UnixListener::bind(&other).expect("bound");
+        let place = real.join("control.sock");
+        std::os::unix::fs::symlink(&other, &place).expect("linked");
+        let error =
+            bind(std::slice::from_ref(&place), true, Access::of(user_id())).expect_err("a link");
+        assert!(matches!(error, SocketError::Unusable { .. }), "{error}");
+    }
+
+    #[test]
+    fn another_socket_is_offered_to_all_but_root_where_the_folder_is_the_servers_users() {
+        for (user, offered) in [(0, false), (1000, true)] {
+            let (path, owner) = ("/run/tapis/control.sock".into(), 990);
+            let told = SocketError::Foreign { path, owner, user }.to_string();
+            assert!(told.contains("run this as that user"), "{told}");
+            assert_eq!(told.contains("--control"), offered, "{told}");
+        }
+        let taken = SocketError::Taken("/run/tapis/control.sock".into()).to_string();
+        assert!(taken.contains("--control"), "{taken}");
+    }
+
+    #[test]
+    fn a_folder_that_others_may_write_to_is_not_used() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mode = |mode| fs::set_permissions(dir.path(), fs::Permissions::from_mode(mode));
+        mode(0o777).expect("changed");
+        own_directory(dir.path(), true, user_id()).expect_err("anybody could replace the socket");
+        mode(0o1777).expect("changed");
+        own_directory(dir.path(), true, user_id()).expect("as the temporary folder");
+        mode(0o700).expect("changed");
+        own_directory(dir.path(), true, user_id()).expect("ours");
+        if user_id() == 0 {
+            chown(dir.path(), Some(4242), None).expect("changed");
+            own_directory(dir.path(), true, 0).expect_err("another user's");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_trusts_its_own_server_and_roots_only() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("control.sock");
+        let _listener = UnixListener::bind(&path).expect("bound");
+        let stream = UnixStream::connect(&path).await.expect("connected");
+        assert_eq!(untrusted(&stream, &path, user_id()), None);
+        assert!(trusts(4242, 0, &path) && trusts(4242, 4242, &path));
+        assert!(!trusts(4242, 4243, &path) && !trusts(4242, user_id() + 1, &path));
+    }
+
+    /// A socket in a folder of user 4242 below `above`.
+    fn theirs(above: &Path, folder: &str) -> PathBuf {
+        let folder = above.join(folder);
+        fs::create_dir(&folder).expect("made");
+        let path = folder.join("control.sock");
+        fs::write(&path, "").expect("written");
+        chown(&folder, Some(4242), None).expect("changed");
+        path
+    }
+
+    /// Whether root and a third user trust user 4242, and whether they trust a fourth one there.
+    fn trust(path: &Path) -> [bool; 2] {
+        let by_all = |server| {
+            let by_root = trusts(0, server, path);
+            assert_eq!(trusts(4244, server, path), by_root);
+            by_root
+        };
+        [by_all(4242), by_all(4243)]
+    }
+
+    #[test]
+    fn another_users_server_is_trusted_only_in_a_folder_that_is_that_users_alone() {
+        let Ok(closed) = tempfile::tempdir_in("/run") else {
+            return;
+        };
+        if user_id() != 0 {
+            return;
+        }
+        let path = theirs(closed.path(), "tapis");
+        assert_eq!(trust(&path), [true, false]);
+        let mode = |mode| fs::set_permissions(closed.path(), fs::Permissions::from_mode(mode));
+        mode(0o1777).expect("changed");
+        assert_eq!(trust(&path), [false; 2], "as the temporary folder");
+        mode(0o755).expect("changed");
+        // As /run/user/4242, which is theirs, too.
+        chown(closed.path(), Some(4242), None).expect("changed");
+        assert_eq!(trust(&path), [true, false]);
+        chown(closed.path(), Some(4243), None).expect("changed");
+        assert_eq!(trust(&path), [false; 2], "below a folder of a fourth user");
+    }
+
+    #[test]
+    fn in_the_temporary_folder_the_number_in_the_name_says_whose_server_it_is() {
+        let Ok(shared) = tempfile::tempdir_in("/run") else {
+            return;
+        };
+        if user_id() != 0 {
+            return;
+        }
+        let mode = |mode| fs::set_permissions(shared.path(), fs::Permissions::from_mode(mode));
+        mode(0o1777).expect("changed");
+        let path = theirs(shared.path(), "tapis-4242");
+        assert_eq!(trust(&path), [true, false]);
+        let other = theirs(shared.path(), "tapis-4243");
+        assert_eq!(trust(&other), [false; 2], "4242 has taken the name of 4243");
+        let link = shared.path().join("tapis-4244");
+        std::os::unix::fs::symlink(shared.path().join("tapis-4242"), &link).expect("linked");
+        let linked = link.join("control.sock");
+        assert_eq!(trust(&linked), [false; 2], "the name is a link");
+        mode(0o777).expect("changed");
+        assert_eq!(trust(&path), [false; 2], "everybody can rename the folder");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_socket_is_left_alone() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("precious");
+        fs::write(&path, "data").expect("written");
+        bind(std::slice::from_ref(&path), true, Access::of(user_id())).expect_err("refused");
+        assert_eq!(fs::read(&path).expect("still there"), b"data");
+    }
+}

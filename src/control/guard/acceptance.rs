@@ -1,0 +1,544 @@
+//! Owns the judgement whether a list's newest state may replace the one in force, and the sentence that says why not.
+//! Refuses to read the list, and to decide what becomes of one that is held.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::config::guard::Limits;
+use crate::config::shown::{Show, counted};
+use crate::control::guard::release::{Guard, Guards};
+use crate::control::sources::lists::load::Signature;
+use crate::control::sources::lists::parse::{Bad, FileFormat, Tally};
+
+/// Growth by fewer rules is never held: a young list may well be ten times as long tomorrow. A list of fewer may be
+/// one that people write.
+const FEW: usize = 1000;
+
+/// What the command follows that takes a list as it is.
+pub(crate) const RELEASE: &str = ". To take it as it is: tapis reload";
+
+/// What is in force of a list, or was before a rollback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InForce {
+    /// Different rules.
+    pub rules: usize,
+    /// The file as it was; nothing for content that is built in.
+    pub signature: Option<Signature>,
+    /// Guards that were released for it and stay so.
+    pub released: Guards,
+    /// The file's last line had an end, as far as is known.
+    #[serde(default)]
+    pub ended: bool,
+}
+
+/// Guards that stay released for this state of the file. Those of its number of rules don't: that may be
+/// another one now, as guards leave out other rules.
+pub(crate) fn released_before(before: &[InForce], signature: Option<Signature>) -> Guards {
+    let same = before.iter().filter(|known| known.signature == signature);
+    let released = same.flat_map(|known| known.released.iter());
+    released
+        .filter(|guard| !matches!(guard, Guard::Shrunk | Guard::Grown))
+        .collect()
+}
+
+/// A list's newest state, as far as it is known.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Newest<'n> {
+    /// The list.
+    pub(crate) name: &'n str,
+    /// Its file.
+    pub(crate) path: &'n Path,
+    /// What stands in it.
+    pub(crate) tally: &'n Tally,
+    /// Different rules that count; nothing while that is not known.
+    pub(crate) rules: Option<usize>,
+    /// The file as it was when it was read.
+    pub(crate) signature: Option<Signature>,
+    /// When that was.
+    pub(crate) at: Timestamp,
+}
+
+/// The first line's problem, unless the whole file's format is known: what would mend that line would not make
+/// a list of it.
+fn problem_without_format(problem: Bad, format: Option<FileFormat>) -> String {
+    format.map_or_else(|| format!(": {problem}"), |_| String::new())
+}
+
+/// A list's newest state that guards hold. The last good state, if there is one, stays in force.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct Held {
+    path: PathBuf,
+    name: String,
+    reasons: Vec<Reason>,
+    released: Guards,
+}
+
+/// What a guard found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum Reason {
+    #[error("empty; a list that is empty on purpose holds a comment")]
+    Empty,
+    #[error(
+        "{bad} of {all} {are} bad, the first in line {first}{problem}",
+        problem = problem_without_format(*.problem, *.format),
+        all = counted(*.lines, "line", "lines"),
+        are = are(*.bad)
+    )]
+    Bad {
+        bad: u32,
+        lines: u32,
+        first: u32,
+        problem: Bad,
+        format: Option<FileFormat>,
+    },
+    #[error("{rules}, {percent} % fewer than the {before} in force", rules = counted(*.now, "rule", "rules"))]
+    Shrunk {
+        now: usize,
+        before: usize,
+        percent: usize,
+    },
+    #[error(
+        "{rules}, fewer than the {before} in force, and its last line has no end any more: cut off?",
+        rules = counted(*.now, "rule", "rules")
+    )]
+    Cut { now: usize, before: usize },
+    #[error("{rules}, {more} in force", rules = counted(*.now, "rule", "rules"), more = more(*.now, *.before))]
+    Grown { now: usize, before: usize },
+    #[error("written at {since:.0}, over {limit} ago", limit = counted(*.hours, "hour", "hours"))]
+    Old { since: Timestamp, hours: u32 },
+}
+
+/// How many more, as a phrase; by their share as long as that says more than a multiple.
+fn more(now: usize, before: usize) -> String {
+    let percent = percent(now - before, before);
+    match percent < 1000 {
+        true => format!("{percent} % more than the {before}"),
+        false => format!(
+            "{} times the {}",
+            now / before,
+            counted(before, "rule", "rules")
+        ),
+    }
+}
+
+/// The share, rounded up.
+fn percent(change: usize, before: usize) -> usize {
+    change.saturating_mul(100).div_ceil(before)
+}
+
+fn are(count: u32) -> &'static str {
+    if count == 1 { "is" } else { "are" }
+}
+
+impl Reason {
+    fn guard(self) -> Guard {
+        match self {
+            Self::Empty => Guard::Empty,
+            Self::Bad { .. } => Guard::Bad,
+            Self::Shrunk { .. } | Self::Cut { .. } => Guard::Shrunk,
+            Self::Grown { .. } => Guard::Grown,
+            Self::Old { .. } => Guard::Old,
+        }
+    }
+}
+
+impl Held {
+    /// The format that the file has instead of the list's, if it is mostly bad for that.
+    fn format(&self) -> Option<FileFormat> {
+        self.reasons.iter().find_map(|reason| match reason {
+            Reason::Bad { format, .. } => *format,
+            _ => None,
+        })
+    }
+
+    /// Whether at most one line of twenty is good.
+    fn is_unreadable(&self) -> bool {
+        self.reasons.iter().any(|reason| match reason {
+            Reason::Bad { bad, lines, .. } => u64::from(*bad) * 20 >= u64::from(*lines) * 19,
+            _ => false,
+        })
+    }
+
+    /// The guards that hold it.
+    pub fn guards(&self) -> Guards {
+        self.reasons.iter().map(|reason| reason.guard()).collect()
+    }
+}
+
+impl fmt::Display for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.path.shown())?;
+        for (number, reason) in self.reasons.iter().enumerate() {
+            let between = if number > 0 { "; " } else { "" };
+            write!(f, "{between}{reason}")?;
+        }
+        if let Some(format) = self.format() {
+            // A list of which nothing can be read is accepted by mistake alone.
+            return write!(f, ". The file is {format}");
+        }
+        if self.is_unreadable() {
+            return f.write_str(". Hardly a line of it can be read: check what the file is");
+        }
+        f.write_str(RELEASE)?;
+        // A release counts for one reading, so those that were given before are needed again.
+        for guard in self.released.and(self.guards()).iter() {
+            write!(f, " --accept {}:{guard}", self.name)?;
+        }
+        Ok(())
+    }
+}
+
+/// When a file was written, if that is longer ago than the limit.
+pub(crate) fn too_old(
+    signature: Option<Signature>,
+    limits: &Limits,
+    at: Timestamp,
+) -> Option<Timestamp> {
+    let hours = SignedDuration::from_hours(limits.max_age_hours.into());
+    let since = signature?.modified()?;
+    (limits.max_age_hours > 0 && at.duration_since(since) > hours).then_some(since)
+}
+
+/// What is to be said of a list in force whose file is too old.
+pub(crate) fn aged(name: &str, path: &Path, limits: &Limits, since: Timestamp) -> Held {
+    Held {
+        path: path.to_owned(),
+        name: name.to_owned(),
+        reasons: vec![Reason::Old {
+            since,
+            hours: limits.max_age_hours,
+        }],
+        released: Guards::NONE,
+    }
+}
+
+/// Whether the newest state may replace the one in force, now that some guards are released. `before` is the state
+/// in force, if there is one, and the one before a rollback: what may replace either is taken.
+pub(crate) fn judge(
+    newest: &Newest<'_>,
+    before: &[InForce],
+    limits: &Limits,
+    released: Guards,
+) -> Result<(), Held> {
+    let again = released_before(before, newest.signature);
+    let mut judged = before.iter().map(Some).map(|before| {
+        let held = judge_beside(newest, before, limits, released.and(again));
+        held.map_err(|held| Held { released, ..held })
+    });
+    let first = judged.next();
+    let first = first.unwrap_or_else(|| judge_beside(newest, None, limits, released));
+    first.or_else(|held| judged.find_map(Result::ok).ok_or(held))
+}
+
+fn judge_beside(
+    newest: &Newest<'_>,
+    before: Option<&InForce>,
+    limits: &Limits,
+    released: Guards,
+) -> Result<(), Held> {
+    let found = [
+        lines(newest.tally, limits),
+        before.and_then(|before| count(newest, before, limits)),
+        before.and_then(|before| age(newest, before, limits)),
+    ];
+    let holds = |reason: &Reason| !released.has(reason.guard());
+    let reasons: Vec<_> = found.into_iter().flatten().filter(holds).collect();
+    if reasons.is_empty() {
+        return Ok(());
+    }
+    Err(Held {
+        path: newest.path.to_owned(),
+        name: newest.name.to_owned(),
+        reasons,
+        released,
+    })
+}
+
+fn lines(tally: &Tally, limits: &Limits) -> Option<Reason> {
+    // A file with comments only is a legal empty list: that is a lift.
+    if tally.lines == 0 && tally.comments == 0 {
+        return Some(Reason::Empty);
+    }
+    let first = tally.first.first()?;
+    tally.is_bad_over(limits.bad_percent).then(|| Reason::Bad {
+        bad: tally.mostly_bad(),
+        lines: tally.lines,
+        first: first.line,
+        problem: first.problem,
+        format: tally.format(),
+    })
+}
+
+fn count(newest: &Newest<'_>, in_force: &InForce, limits: &Limits) -> Option<Reason> {
+    let (now, before) = (newest.rules?, in_force.rules);
+    // Of nothing there is no share, and what holds comments alone is a lift.
+    if before == 0 || newest.tally.lines == 0 {
+        return None;
+    }
+    let (gone, new) = (before.saturating_sub(now), now.saturating_sub(before));
+    let percent = |change| percent(change, before);
+    if percent(gone) > limits.shrink_percent as usize {
+        let percent = percent(gone);
+        return Some(Reason::Shrunk {
+            now,
+            before,
+            percent,
+        });
+    }
+    // Who edits a short list by hand may well leave the last line without an end.
+    if gone > 0 && before >= FEW && in_force.ended && !newest.tally.ended {
+        return Some(Reason::Cut { now, before });
+    }
+    let counts = limits.grow_percent > 0 && new >= FEW;
+    (counts && percent(new) > limits.grow_percent as usize).then_some(Reason::Grown { now, before })
+}
+
+fn age(newest: &Newest<'_>, before: &InForce, limits: &Limits) -> Option<Reason> {
+    let since = too_old(newest.signature, limits, newest.at)?;
+    // What is in force already is read again for other reasons, and no newer state.
+    (newest.signature != before.signature).then_some(Reason::Old {
+        since,
+        hours: limits.max_age_hours,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::guard::suppressed::Account;
+
+    const EMPTY: Tally = Tally {
+        lines: 0,
+        comments: 0,
+        rules: 0,
+        skipped: 0,
+        bad: Vec::new(),
+        mostly_good: 0,
+        first: Vec::new(),
+        guarded: Account {
+            left_out: Vec::new(),
+            first: Vec::new(),
+            warned: 0,
+            first_warned: Vec::new(),
+            released: Vec::new(),
+        },
+        ended: false,
+    };
+
+    fn tally(lines: u32, bad: u32) -> Tally {
+        let mut tally = Tally { lines, ..EMPTY };
+        for line in 1..=bad {
+            tally.reject(line, b"x", Bad::Root);
+        }
+        tally
+    }
+
+    fn held(tally: &Tally, now: usize, before: Option<usize>, limits: Limits) -> Guards {
+        let newest = Newest {
+            name: "ads",
+            path: Path::new("lists/ads"),
+            tally,
+            rules: Some(now),
+            signature: None,
+            at: Timestamp::UNIX_EPOCH,
+        };
+        let before = before.map(|rules| InForce {
+            rules,
+            signature: None,
+            released: Guards::NONE,
+            ended: false,
+        });
+        let judged = judge(&newest, before.as_slice(), &limits, Guards::NONE);
+        judged.err().map_or(Guards::NONE, |held| held.guards())
+    }
+
+    #[test]
+    fn what_is_held_by_its_number_of_rules_lost_or_won_more_than_the_share() {
+        let usual = Limits::default();
+        let shrunk = Guards::from(Guard::Shrunk);
+        let grown = Guards::from(Guard::Grown);
+        for (now, before, guards) in [
+            (1, 2, Guards::NONE),
+            (1, 3, shrunk),
+            (0, 1, shrunk),
+            (49_999, 100_000, shrunk),
+            (50_000, 100_000, Guards::NONE),
+            (10_000, 1_000, Guards::NONE),
+            (10_001, 1_000, grown),
+            (1_001, 2, Guards::NONE),
+            (1_002, 2, grown),
+            (usize::MAX, 1, grown),
+            (5_000_000, 0, Guards::NONE),
+        ] {
+            let found = held(&tally(9, 0), now, Some(before), usual);
+            assert_eq!(found, guards, "{before} to {now}");
+            assert_eq!(held(&tally(9, 0), now, None, usual), Guards::NONE);
+            let off = Limits {
+                shrink_percent: 100,
+                grow_percent: 0,
+                ..usual
+            };
+            assert_eq!(held(&tally(9, 0), now, Some(before), off), Guards::NONE);
+        }
+        let strict = Limits {
+            shrink_percent: 0,
+            grow_percent: 1,
+            ..usual
+        };
+        assert_eq!(held(&tally(9, 0), 9_999, Some(10_000), strict), shrunk);
+        assert_eq!(held(&tally(9, 0), 101_001, Some(100_000), strict), grown);
+    }
+
+    #[test]
+    fn an_empty_file_a_lift_and_bad_lines_are_told_apart() {
+        let usual = Limits::default();
+        assert_eq!(
+            held(&EMPTY, 0, Some(9), usual),
+            [Guard::Empty].into_iter().collect()
+        );
+        let lift = Tally {
+            comments: 1,
+            ..EMPTY
+        };
+        assert_eq!(held(&lift, 0, Some(9), usual), Guards::NONE);
+        assert_eq!(held(&tally(2, 1), 1, None, usual), Guards::NONE);
+        assert_eq!(held(&tally(3, 2), 1, None, usual), Guard::Bad.into());
+        let both = held(&tally(3, 2), 1, Some(9), usual);
+        assert_eq!(both, [Guard::Bad, Guard::Shrunk].into_iter().collect());
+        let off = Limits {
+            bad_percent: 100,
+            ..usual
+        };
+        assert_eq!(held(&tally(3, 3), 0, None, off), Guards::NONE);
+    }
+
+    #[test]
+    fn a_file_is_old_when_it_was_written_longer_ago_than_the_limit() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("ads");
+        std::fs::write(&file, "a.example\n").expect("written");
+        let signature = Signature::of(&file).expect("there");
+        let written = signature.modified().expect("a time");
+        let limits = Limits {
+            max_age_hours: 2,
+            ..Limits::default()
+        };
+        let after = |seconds| written + SignedDuration::from_secs(seconds);
+        let old = |at, signature| too_old(signature, &limits, at).is_some();
+        assert!(!old(after(7200), Some(signature)) && old(after(7201), Some(signature)));
+        assert!(!old(after(7201), None), "what is built in has no age");
+        assert!(
+            !old(after(-7201), Some(signature)),
+            "a clock that was set back"
+        );
+        let newest = Newest {
+            name: "ads",
+            path: &file,
+            tally: &tally(9, 0),
+            rules: Some(9),
+            signature: Some(signature),
+            at: after(7201),
+        };
+        let judged = |before: Option<Option<Signature>>, released| {
+            let before = before.map(|signature| InForce {
+                rules: 9,
+                signature,
+                released: Guards::NONE,
+                ended: false,
+            });
+            judge(&newest, before.as_slice(), &limits, released)
+        };
+        let held = judged(Some(None), Guards::NONE).expect_err("held");
+        assert_eq!(held.guards(), Guard::Old.into());
+        judged(Some(None), Guard::Old.into()).expect("released");
+        judged(None, Guards::NONE).expect("better than nothing");
+        judged(Some(Some(signature)), Guards::NONE).expect("it is in force");
+    }
+
+    #[test]
+    fn a_guard_stays_released_for_the_same_state_of_the_file_unless_it_counts_rules() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let signature = |name: &str| {
+            let file = folder.path().join(name);
+            std::fs::write(&file, name).expect("written");
+            Some(Signature::of(&file).expect("there"))
+        };
+        let (one, other) = (signature("one"), signature("other"));
+        let (bad, shrunk) = (Guards::from(Guard::Bad), Guards::from(Guard::Shrunk));
+        let both = bad.and(shrunk);
+        // Beside what is in force it has too few rules in each case.
+        for (of, released, now, holds) in [
+            (one, bad, 9, Guards::NONE),
+            (one, Guards::NONE, 9, both),
+            (other, bad, 9, both),
+            (one, both, 1, shrunk),
+            (other, both, 1, both),
+        ] {
+            let newest = Newest {
+                name: "ads",
+                path: Path::new("lists/ads"),
+                tally: &tally(3, 2),
+                rules: Some(now),
+                signature: of,
+                at: Timestamp::UNIX_EPOCH,
+            };
+            let in_force = InForce {
+                rules: 20,
+                signature: None,
+                released: Guards::NONE,
+                ended: false,
+            };
+            let accepted = InForce {
+                rules: 9,
+                signature: one,
+                released,
+                ended: false,
+            };
+            let judged = judge(
+                &newest,
+                &[in_force, accepted],
+                &Limits::default(),
+                Guards::NONE,
+            );
+            let held = judged.map_or_else(|held| held.guards(), |()| Guards::NONE);
+            assert_eq!(held, holds, "{released:?} {now}");
+        }
+    }
+
+    #[test]
+    fn the_sentence_has_all_reasons_and_the_command_that_takes_it() {
+        let newest = Newest {
+            name: "ads",
+            path: Path::new("lists/ads"),
+            tally: &tally(3, 2),
+            rules: Some(1),
+            signature: None,
+            at: Timestamp::UNIX_EPOCH,
+        };
+        let before = [InForce {
+            rules: 9,
+            signature: None,
+            released: Guards::NONE,
+            ended: false,
+        }];
+        let told = |released| {
+            let held = judge(&newest, &before, &Limits::default(), released);
+            held.expect_err("held").to_string()
+        };
+        let bad =
+            "2 of 3 lines are bad, the first in line 1: a rule on the root would cover every name";
+        let shrunk = "1 rule, 89 % fewer than the 9 in force";
+        let command = "To take it as it is: tapis reload --accept ads:bad --accept ads:shrunk";
+        assert_eq!(
+            told(Guards::NONE),
+            format!("lists/ads: {bad}; {shrunk}. {command}")
+        );
+        assert_eq!(
+            told(Guard::Bad.into()),
+            format!("lists/ads: {shrunk}. {command}")
+        );
+    }
+}

@@ -1,0 +1,297 @@
+//! Owns the guard rails of one configuration: the limits for lists, and the names that no rule may cover.
+//! Refuses to follow the files that it reads: they are read at the start and at each reload.
+
+use std::borrow::Cow;
+use std::fmt::{self, Display, Formatter};
+
+use crate::config::guard::Limits;
+use crate::config::order::{Order, Target};
+use crate::config::shown::Show;
+use crate::config::{Config, List};
+use crate::control::guard::names;
+use crate::control::guard::names::Sheet;
+use crate::control::guard::protected::{Cover, Guarded, Ward, WardList, Warded, Wards};
+use crate::policy::rule::Kind;
+use crate::wire::name::Name;
+
+/// A target of an order that covers a name which no rule of a list may cover.
+pub struct Finding<'f> {
+    target: &'f Target,
+    cover: Cover<'f>,
+}
+
+impl Display for Finding<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let (sign, name) = (self.target.scope.sign(), &self.target.name);
+        write!(f, "target {sign}{name} {}", self.cover.told(name))
+    }
+}
+
+/// The guard rails of one configuration.
+#[derive(Debug)]
+pub struct Rails {
+    limits: Limits,
+    wards: Wards,
+    allow_digest: String,
+    problems: Vec<String>,
+    /// Whether the files that the configuration names could be read.
+    is_complete: bool,
+}
+
+impl Rails {
+    /// Reads the files that the configuration names. Of one that has problems what is good counts.
+    pub fn read(config: &Config) -> Self {
+        Self::read_after(None, config)
+    }
+
+    /// Without the files that the configuration names, as they can't be read.
+    pub(crate) fn without_files(config: &Config, why: impl Display) -> Self {
+        let mut bare = config.clone();
+        let files = [bare.guard.protect.take(), bare.guard.popular.take()];
+        let mut rails = Self::read(&bare);
+        rails.is_complete = false;
+        rails.problems = files
+            .into_iter()
+            .flatten()
+            .map(|file| {
+                let file = file.shown();
+                format!("[guard] {file}: {why}; then read it with: tapis reload")
+            })
+            .collect();
+        rails
+    }
+
+    /// Whether they know all names that no rule may cover. What is in force is not judged again by others.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.is_complete
+    }
+
+    /// The same when these were in force before: of a file that has problems now, what was good then
+    /// counts.
+    pub(crate) fn read_again(&self, config: &Config) -> Self {
+        Self::read_after(Some(self), config)
+    }
+
+    fn read_after(before: Option<&Self>, config: &Config) -> Self {
+        let guard = &config.guard;
+        let protected = guard.protect.as_deref().map(names::protected);
+        let first = guard.popular_first;
+        let popular = guard.popular.as_deref();
+        let popular = popular.map(|path| names::popular(path, first));
+        let mut problems = Vec::new();
+        let mut names = names::own(config);
+        for (ward, sheet) in [(Ward::Protected, protected), (Ward::Popular, popular)] {
+            let Some(Sheet {
+                names: found,
+                problems: new,
+            }) = sheet
+            else {
+                continue;
+            };
+            match before.filter(|_| !new.is_empty()) {
+                None => names.extend(found),
+                Some(before) => names.extend(before.warded(ward).cloned()),
+            }
+            let kept = match (before, new.is_empty()) {
+                (Some(_), false) => "; what was good before counts",
+                _ => "",
+            };
+            let told = new.into_iter();
+            problems.extend(told.map(|problem| format!("[guard] {problem}{kept}")));
+        }
+        let wards = Wards::new(WardList {
+            names,
+            suffixes: guard.public_suffixes,
+            release: guard.release.iter().map(ToString::to_string).collect(),
+        });
+        Self {
+            limits: guard.limits,
+            allow_digest: wards.allow_digest(),
+            wards,
+            problems,
+            is_complete: true,
+        }
+    }
+
+    fn warded(&self, ward: Ward) -> impl Iterator<Item = &Warded> {
+        let all = self.wards.list().names.iter();
+        all.filter(move |warded| warded.ward == ward)
+    }
+
+    /// What a whole list is judged by.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// What no rule may cover.
+    pub fn wards(&self) -> &Wards {
+        &self.wards
+    }
+
+    /// Identifies what a list's rules are checked against.
+    pub fn digest(&self, list: &List) -> Cow<'_, str> {
+        digest(&self.wards, &self.allow_digest, list.into())
+    }
+
+    /// What is wrong with the files, a sentence each.
+    pub fn problems(&self) -> &[String] {
+        &self.problems
+    }
+
+    /// What an order covers that no list's rule might, or that is reported of one, a sentence each.
+    /// The order counts all the same.
+    pub fn findings<'f>(&'f self, order: &'f Order) -> impl Iterator<Item = Finding<'f>> {
+        order.targets.iter().filter_map(|target| {
+            let cover = self.cover(target)?;
+            (!self.wards.releases(&target.name)).then_some(Finding { target, cover })
+        })
+    }
+
+    fn cover(&self, target: &Target) -> Option<Cover<'_>> {
+        let (cover, _) = self.wards.check(&target.name, target.scope, Kind::Order)?;
+        let excepted = |name: &Name| {
+            let mut except = target.except.iter();
+            except.any(|except| except.scope.reaches(&except.name, name))
+        };
+        match cover {
+            Cover::Name(warded)
+                if Name::from_text(&warded.name).is_ok_and(|name| excepted(&name)) =>
+            {
+                None
+            }
+            _ => Some(cover),
+        }
+    }
+
+    /// The names in `release` that release nothing, given those that released rules of lists, and
+    /// the orders.
+    pub fn vain_releases<'v>(
+        &'v self,
+        used: &'v [String],
+        orders: impl Iterator<Item = &'v Order> + Clone + 'v,
+    ) -> impl Iterator<Item = &'v str> {
+        let released = self.wards.list().release.iter();
+        let vain = released.filter(move |released| {
+            let mut targets = orders.clone().flat_map(|order| &order.targets);
+            let by_order = targets.any(|target| {
+                target.name.to_string() == **released && self.cover(target).is_some()
+            });
+            !by_order && !used.contains(released)
+        });
+        vain.map(String::as_str)
+    }
+}
+
+/// Identifies what rules of such a list are checked against. An allow list is not read again
+/// because other names are protected: none of its rules is left out.
+pub(crate) fn digest<'w>(wards: &'w Wards, allow: &'w str, list: Guarded) -> Cow<'w, str> {
+    match list.kind {
+        Kind::Allow => allow.into(),
+        _ if list.warn.is_empty() => wards.digest().into(),
+        _ => {
+            let warn: Vec<_> = list.warn.iter().map(|ward| ward.word()).collect();
+            format!("{}, warn {}", wards.digest(), warn.join(" ")).into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    fn config(folder: &Path, text: &str) -> Config {
+        let config = Config::parse(text, &folder.join("tapis.toml"));
+        config.unwrap_or_else(|problems| panic!("{problems}"))
+    }
+
+    fn order(targets: &str) -> Order {
+        let text = format!(
+            "id = \"x-1\"\nlegal-basis = [\"law\"]\nissued-at = 2026-01-01T00:00:00Z\n\
+             review-at = 2027-01-01T00:00:00Z\n[authority]\nname = \"A\"\n[reason]\nen = \"r\"\n\
+             [redress]\nhow = \"write\"\n{targets}"
+        );
+        let found = Order::parse(&text, Path::new("x.toml"));
+        found.unwrap_or_else(|problems| panic!("{problems}"))
+    }
+
+    #[test]
+    fn a_file_that_went_bad_leaves_what_was_good_and_says_so() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let protect = folder.path().join("protect");
+        let config = config(
+            folder.path(),
+            "[guard]\nprotect = \"protect\"\npopular = \"top\"\n",
+        );
+        fs::write(&protect, "a.example\n/\n").expect("written");
+        fs::write(folder.path().join("top"), "1,top.example\n").expect("written");
+        let found = |rails: &Rails, ward| {
+            let names = rails.warded(ward).map(|warded| warded.name.clone());
+            names.collect::<Vec<_>>()
+        };
+        let first = Rails::read(&config);
+        assert_eq!(
+            found(&first, Ward::Protected),
+            ["a.example"],
+            "better than nothing"
+        );
+        assert_eq!(found(&first, Ward::Popular), ["top.example"]);
+        assert_eq!(first.problems().len(), 1);
+        fs::write(&protect, "b.example\nc.example\n").expect("written");
+        let second = first.read_again(&config);
+        assert_eq!(found(&second, Ward::Protected), ["b.example", "c.example"]);
+        assert!(second.problems().is_empty());
+        fs::remove_file(&protect).expect("removed");
+        fs::remove_file(folder.path().join("top")).expect("removed");
+        let third = second.read_again(&config);
+        assert_eq!(found(&third, Ward::Protected), ["b.example", "c.example"]);
+        assert_eq!(found(&third, Ward::Popular), ["top.example"]);
+        assert_eq!(third.wards().digest(), second.wards().digest());
+        let [one, other] = third.problems() else {
+            panic!("{:?}", third.problems())
+        };
+        assert!(
+            one.starts_with("[guard] ") && one.contains("protect: "),
+            "{one}"
+        );
+        assert!(one.ends_with("; what was good before counts"), "{one}");
+        assert!(other.contains("top: "), "{other}");
+    }
+
+    #[test]
+    fn an_order_that_covers_a_ward_is_told_of_and_one_that_excepts_or_releases_it_is_not() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(
+            folder.path().join("protect"),
+            "www.bank.example\nwww.shop.example\n",
+        )
+        .expect("written");
+        let text = "[guard]\nprotect = \"protect\"\nrelease = [\"or.id\", \"no.example\"]\n";
+        let rails = Rails::read(&config(folder.path(), text));
+        let order = order(
+            "[[targets]]\nname = \"co.id\"\nscope = \"subtree\"\n\
+             [[targets]]\nname = \"web.app\"\nscope = \"subtree\"\n\
+             [[targets]]\nname = \"or.id\"\nscope = \"subtree\"\n\
+             [[targets]]\nname = \"bank.example\"\nscope = \"below\"\n\
+             [[targets]]\nname = \"shop.example\"\nscope = \"subtree\"\n\
+             except = [\"www.shop.example\"]\n",
+        );
+        assert_eq!(
+            rails
+                .findings(&order)
+                .map(|finding| finding.to_string())
+                .collect::<Vec<_>>(),
+            [
+                "target .co.id covers the public suffix co.id",
+                "target .web.app covers the public suffix web.app",
+                "target *.bank.example covers www.bank.example, which is protected",
+            ]
+        );
+        let vain: Vec<_> = rails.vain_releases(&[], [&order].into_iter()).collect();
+        assert_eq!(vain, ["no.example"]);
+        let used = ["no.example".to_owned()];
+        assert_eq!(rails.vain_releases(&used, [&order].into_iter()).count(), 0);
+    }
+}

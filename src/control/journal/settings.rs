@@ -1,0 +1,487 @@
+//! The settings that answers depend on, as the journal records them, and the way back to a configuration.
+//!
+//! A setting has the key of the configuration's file where it has one there. What lists inherit from `[block]`
+//! is recorded with each list, as that is what counts.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::changes;
+use super::entry::ListEntry;
+use crate::config::guard::WardSet;
+use crate::config::{Canary, Config, Content, Format, List};
+use crate::control::publish::provenance;
+use crate::policy::rule::{Against, Blocking, Source};
+use crate::wire::name::Name;
+
+/// Values by their keys.
+pub type Settings = BTreeMap<String, Value>;
+
+/// The settings in force: those of a configuration with these of its lists.
+pub fn settings<'l>(config: &Config, lists: impl Iterator<Item = &'l List>) -> Settings {
+    let mut settings = Settings::new();
+    let mut set = |key: &str, value: Value| {
+        settings.insert(key.to_owned(), value);
+    };
+    set("server.allow", texts(&config.server.allow));
+    for (key, text) in [
+        ("server.version", &config.server.version),
+        ("server.id", &config.server.id),
+    ] {
+        if let Some(text) = text {
+            set(key, value(text));
+        }
+    }
+    set("local.forward", texts(&config.local.forward));
+    let canary = match config.local.use_application_dns {
+        Canary::Nxdomain => "nxdomain",
+        Canary::Forward => "forward",
+    };
+    set("local.use-application-dns", value(canary));
+    if let Some(servers) = &config.upstream.servers {
+        let servers = servers.iter().map(|server| server.address.to_string());
+        set("upstream.servers", value(servers.collect::<Vec<_>>()));
+    }
+    let cache = &config.cache;
+    set("cache.min-ttl-secs", value(cache.min_ttl_secs));
+    set("cache.max-ttl-secs", value(cache.max_ttl_secs));
+    set(
+        "cache.max-negative-ttl-secs",
+        value(cache.max_negative_ttl_secs),
+    );
+    set("cache.stale-secs", value(cache.stale_secs));
+    set("cache.additional", value(cache.additional));
+    set("orders.language", value(&config.orders.language));
+    blocking("orders", &config.orders.blocking, &mut set);
+    let mut order = Vec::new();
+    for list in lists {
+        let (source, start) = (&list.source, format!("list.{}", list.source.name));
+        set(&format!("{start}.path"), value(provenance::place(list)));
+        set(&format!("{start}.kind"), value(source.kind));
+        set(&format!("{start}.format"), value(list.format));
+        set(&format!("{start}.comments"), value(list.comments));
+        set(&format!("{start}.scope"), value(list.scope));
+        blocking(&start, &source.blocking, &mut set);
+        set(&format!("{start}.text"), value(&source.blocking.extra_text));
+        order.push(source.name.clone());
+    }
+    set("lists", value(order));
+    settings
+}
+
+fn blocking(start: &str, blocking: &Blocking, set: &mut impl FnMut(&str, Value)) {
+    let v4 = blocking.sinkhole_v4.iter().map(ToString::to_string);
+    let v6 = blocking.sinkhole_v6.iter().map(ToString::to_string);
+    let sinkhole: Vec<_> = v4.chain(v6).collect();
+    set(&format!("{start}.action"), value(blocking.action));
+    set(&format!("{start}.sinkhole"), value(sinkhole));
+    set(&format!("{start}.ttl-secs"), value(blocking.ttl_secs));
+    set(&format!("{start}.ede"), value(blocking.ede));
+}
+
+fn value(value: impl Serialize) -> Value {
+    serde_json::to_value(value).expect("texts, numbers and words have a JSON form")
+}
+
+fn texts(values: &[impl ToString]) -> Value {
+    value(values.iter().map(ToString::to_string).collect::<Vec<_>>())
+}
+
+/// What differs between two configurations: keys, new lists, and lists that are gone or in another order.
+pub(crate) fn changed(was: &Config, now: &Config) -> Vec<String> {
+    let of = |config: &Config| settings(config, config.lists.iter());
+    let keys: Vec<_> = changes(&of(was), &of(now))
+        .into_iter()
+        .map(|setting| setting.key)
+        .collect();
+    let named = |config: &Config, name: &str| {
+        let mut lists = config.lists.iter();
+        lists.find(|list| list.source.name == name).cloned()
+    };
+    let is_of_lists = |key: &&String| key.starts_with("list.") || *key == "lists";
+    let mut changed: Vec<_> = keys
+        .iter()
+        .filter(|key| !is_of_lists(key))
+        .cloned()
+        .collect();
+    for list in &now.lists {
+        let name = &list.source.name;
+        match named(was, name) {
+            None => changed.push(format!("list {name} (new)")),
+            Some(before) if before != *list => {
+                let start = format!("list.{name}.");
+                changed.extend(keys.iter().filter(|key| key.starts_with(&start)).cloned());
+                let unrecorded = [
+                    ("required", before.required != list.required),
+                    ("guards", before.warn != list.warn),
+                ];
+                let differing = unrecorded.into_iter().filter(|(_, differs)| *differs);
+                changed.extend(differing.map(|(key, _)| format!("{start}{key}")));
+            }
+            Some(_) => {}
+        }
+    }
+    let gone = was.lists.iter().map(|list| &list.source.name);
+    let gone = gone.filter(|name| named(now, name).is_none());
+    changed.extend(gone.map(|name| format!("list {name} (gone)")));
+    let order = |config: &Config, other: &Config| {
+        let names = config.lists.iter().map(|list| list.source.name.clone());
+        let both = names.filter(|name| named(other, name).is_some());
+        both.collect::<Vec<_>>()
+    };
+    if order(was, now) != order(now, was) {
+        changed.push("lists (their order)".to_owned());
+    }
+    for key in unrecorded(was, now) {
+        // Of an upstream server the journal records its address alone.
+        if !changed.iter().any(|known| known == key) {
+            changed.push(key.to_owned());
+        }
+    }
+    changed
+}
+
+/// The keys of which the journal does not record all, as answers don't depend on it, and that differ.
+fn unrecorded(was: &Config, now: &Config) -> impl Iterator<Item = &'static str> {
+    let (server, next_server) = (&was.server, &now.server);
+    let (upstream, next_upstream) = (&was.upstream, &now.upstream);
+    let (state, next_state) = (&was.state, &now.state);
+    let (guard, next_guard) = (&was.guard, &now.guard);
+    let (limits, next_limits) = (&guard.limits, &next_guard.limits);
+    // Exceptions know their lines, which any edit above them moves.
+    let exceptions = |config: &Config| {
+        let mut own = config.exceptions.own.clone();
+        own.iter_mut().for_each(|own| own.line = 0);
+        own
+    };
+    macro_rules! differing {
+        ($($key:literal: $was:expr, $now:expr;)*) => { [$(($key, $was != $now)),*] };
+    }
+    let keys = differing! {
+        "server.listen": server.listen, next_server.listen;
+        "server.workers": server.workers, next_server.workers;
+        "server.control": server.control, next_server.control;
+        "server.control-group": server.control_group, next_server.control_group;
+        "server.tcp-connections": server.tcp_connections, next_server.tcp_connections;
+        "server.tcp-connections-per-client":
+            server.tcp_connections_per_client, next_server.tcp_connections_per_client;
+        "server.tcp-idle-secs": server.tcp_idle, next_server.tcp_idle;
+        "server.discard-ms": server.discard, next_server.discard;
+        "upstream.servers": upstream.servers, next_upstream.servers;
+        "upstream.resolv-conf": upstream.resolv_conf, next_upstream.resolv_conf;
+        "upstream.ports": upstream.ports, next_upstream.ports;
+        "upstream.timeout-ms": upstream.timeout, next_upstream.timeout;
+        "upstream.waiting": upstream.waiting, next_upstream.waiting;
+        "upstream.waiting-per-client": upstream.waiting_per_client, next_upstream.waiting_per_client;
+        "cache.size-mib": was.cache.size_bytes, now.cache.size_bytes;
+        "state.dir": state.dir, next_state.dir;
+        "state.keep": state.keep, next_state.keep;
+        "state.history-days": state.history.days, next_state.history.days;
+        "state.history-mib": state.history.bytes, next_state.history.bytes;
+        "state.compile-secs": state.deadline, next_state.deadline;
+        "journal.path": was.moves_journal(now), false;
+        "journal.key": was.journal_key, now.journal_key;
+        "guard.shrink-percent": limits.shrink_percent, next_limits.shrink_percent;
+        "guard.grow-percent": limits.grow_percent, next_limits.grow_percent;
+        "guard.max-age-hours": limits.max_age_hours, next_limits.max_age_hours;
+        "guard.bad-percent": limits.bad_percent, next_limits.bad_percent;
+        "guard.public-suffixes": guard.public_suffixes, next_guard.public_suffixes;
+        "guard.protect": guard.protect, next_guard.protect;
+        "guard.popular": guard.popular, next_guard.popular;
+        "guard.popular-first": guard.popular_first, next_guard.popular_first;
+        "guard.release": guard.release, next_guard.release;
+        "orders.path": was.orders.dir, now.orders.dir;
+        "exceptions.path": was.exceptions.dir, now.exceptions.dir;
+        "[[exception]]": exceptions(was), exceptions(now);
+    };
+    let differing = keys.into_iter().filter(|(_, differs)| *differs);
+    differing.map(|(key, _)| key)
+}
+
+/// The configuration with the recorded settings in place of today's. Where nothing is recorded, today's stay.
+pub fn configured(today: &Config, settings: &Settings) -> Config {
+    let mut config = today.clone();
+    if settings.is_empty() {
+        return config;
+    }
+    if let Some(allow) = get::<Vec<String>>(settings, "server.allow") {
+        config.server.allow = allow.iter().filter_map(|net| net.parse().ok()).collect();
+    }
+    config.server.version = get(settings, "server.version");
+    config.server.id = get(settings, "server.id");
+    if let Some(zones) = get::<Vec<String>>(settings, "local.forward") {
+        let zones = zones.iter().filter_map(|zone| Name::from_text(zone).ok());
+        config.local.forward = zones.collect();
+    }
+    config.local.use_application_dns =
+        match get::<String>(settings, "local.use-application-dns").as_deref() {
+            Some("forward") => Canary::Forward,
+            _ => Canary::Nxdomain,
+        };
+    if let Some(language) = get(settings, "orders.language") {
+        config.orders.language = language;
+    }
+    blocking_of("orders", settings, &mut config.orders.blocking);
+    config
+}
+
+/// A list as an entry has it, answered as the settings say; `today` is the list of that name that is configured
+/// now, if there is one, and answers for what older entries lack.
+pub fn list(entry: &ListEntry, settings: &Settings, today: Option<&List>) -> List {
+    let start = format!("list.{}", entry.name);
+    let mut blocking = match today {
+        Some(today) => today.source.blocking.clone(),
+        None => Blocking {
+            extra_text: entry.name.clone(),
+            ..Blocking::none()
+        },
+    };
+    blocking.action = entry.action;
+    blocking_of(&start, settings, &mut blocking);
+    if let Some(text) = get(settings, &format!("{start}.text")) {
+        blocking.extra_text = text;
+    }
+    let embedded = today.filter(|today| matches!(today.content, Content::Embedded(_)));
+    let format = entry.format.or(today.map(|today| today.format));
+    List {
+        format: format.unwrap_or(Format::Domains),
+        comments: entry.comments,
+        scope: entry.scope,
+        required: false,
+        warn: today.map_or(WardSet::NONE, |today| today.warn),
+        content: embedded.map_or(Content::File, |today| today.content),
+        source: Source {
+            name: entry.name.clone(),
+            path: entry.path.clone(),
+            kind: entry.kind,
+            blocking,
+            against: Against::All,
+        },
+    }
+}
+
+fn blocking_of(start: &str, settings: &Settings, blocking: &mut Blocking) {
+    if let Some(action) = get(settings, &format!("{start}.action")) {
+        blocking.action = action;
+    }
+    if let Some(ttl_secs) = get(settings, &format!("{start}.ttl-secs")) {
+        blocking.ttl_secs = ttl_secs;
+    }
+    if let Some(ede) = get(settings, &format!("{start}.ede")) {
+        blocking.ede = ede;
+    }
+    if let Some(sinkhole) = get::<Vec<IpAddr>>(settings, &format!("{start}.sinkhole")) {
+        let v4 = sinkhole.iter().filter_map(|ip| match ip {
+            IpAddr::V4(ip) => Some(*ip),
+            IpAddr::V6(_) => None,
+        });
+        let v6 = sinkhole.iter().filter_map(|ip| match ip {
+            IpAddr::V6(ip) => Some(*ip),
+            IpAddr::V4(_) => None,
+        });
+        blocking.sinkhole_v4 = v4.collect::<Vec<Ipv4Addr>>();
+        blocking.sinkhole_v6 = v6.collect::<Vec<Ipv6Addr>>();
+    }
+}
+
+fn get<T: DeserializeOwned>(settings: &Settings, key: &str) -> Option<T> {
+    T::deserialize(settings.get(key)?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    const CONFIG: &str = r#"
+[server]
+allow = ["192.0.2.0/24"]
+id = "one"
+[local]
+forward = ["home.arpa"]
+use-application-dns = "forward"
+[block]
+action = "nodata"
+sinkhole = ["192.0.2.1", "2001:db8::1"]
+ttl-secs = 30
+ede = "filtered"
+[orders]
+language = "id"
+[[list]]
+name = "ads"
+path = "/ads"
+format = "hosts"
+action = "sinkhole"
+text = "Ask us"
+[[list]]
+name = "good"
+path = "/good"
+kind = "allow"
+"#;
+
+    fn config(text: &str) -> Config {
+        Config::parse(text, Path::new("/tapis.toml")).expect("valid")
+    }
+
+    fn entry(list: &List) -> ListEntry {
+        ListEntry {
+            name: list.source.name.clone(),
+            path: list.source.path.clone(),
+            kind: list.source.kind,
+            format: Some(list.format),
+            comments: list.comments,
+            scope: list.scope,
+            action: list.source.blocking.action,
+            digest: String::new(),
+            rules: 0,
+            bad: 0,
+            left_out: 0,
+            content: None,
+        }
+    }
+
+    #[test]
+    fn a_configuration_comes_back_from_its_settings() {
+        let then = config(CONFIG);
+        let recorded = settings(&then, then.lists.iter());
+        let today = config("");
+        let back = configured(&today, &recorded);
+        assert_eq!(back.server.allow, then.server.allow);
+        assert_eq!(back.server.id, then.server.id);
+        assert_eq!(back.server.version, then.server.version);
+        assert_eq!(back.local, then.local);
+        assert_eq!(back.orders.language, then.orders.language);
+        assert_eq!(back.orders.blocking, then.orders.blocking);
+        for list in &then.lists {
+            assert_eq!(super::list(&entry(list), &recorded, None), *list);
+        }
+        assert_eq!(
+            settings(&back, then.lists.iter()).get("orders.sinkhole"),
+            recorded.get("orders.sinkhole")
+        );
+    }
+
+    #[test]
+    fn a_change_is_named_by_its_keys_its_lists_or_its_section() {
+        let was = config(CONFIG);
+        let told = |from: &str, to: &str| {
+            assert!(CONFIG.contains(from), "{from}");
+            changed(&was, &config(&CONFIG.replace(from, to)))
+        };
+        assert_eq!(told("id = \"one\"", "id = \"two\""), ["server.id"]);
+        assert_eq!(
+            told("ttl-secs = 30", "ttl-secs = 31"),
+            ["orders.ttl-secs", "list.ads.ttl-secs", "list.good.ttl-secs"]
+        );
+        assert_eq!(
+            told("text = \"Ask us\"", "guards = \"warn\"\ntext = \"Ask us\""),
+            ["list.ads.guards"]
+        );
+        assert_eq!(
+            told(
+                "text = \"Ask us\"",
+                "guards = \"warn\"\nrequired = true\ntext = \"Us\""
+            ),
+            ["list.ads.text", "list.ads.required", "list.ads.guards"]
+        );
+        assert_eq!(
+            told("[local]", "[cache]\nmax-ttl-secs = 9\n[local]"),
+            ["cache.max-ttl-secs"]
+        );
+        assert_eq!(
+            told("[local]", "[upstream]\ntimeout-ms = 900\n[local]"),
+            ["upstream.timeout-ms"]
+        );
+        assert_eq!(
+            told("id = \"one\"", "id = \"two\"\ntcp-idle-secs = 7"),
+            ["server.id", "server.tcp-idle-secs"]
+        );
+        assert_eq!(
+            told("[local]", "[guard]\nshrink-percent = 9\n[local]"),
+            ["guard.shrink-percent"]
+        );
+        // No key hides another one of its section.
+        assert_eq!(
+            told(
+                "[orders]\n",
+                "[state]\ndir = \"s\"\nkeep = 2\nhistory-days = 3\nhistory-mib = 4\ncompile-secs = 77\n\
+                 [journal]\npath = \"j\"\nkey = \"k\"\n[exceptions]\npath = \"e\"\n\
+                 [guard]\nshrink-percent = 9\ngrow-percent = 8\nmax-age-hours = 7\nbad-percent = 6\n\
+                 public-suffixes = \"all\"\nprotect = \"p\"\npopular = \"top\"\npopular-first = 5\n\
+                 release = [\"zip\"]\n[orders]\npath = \"o\"\n"
+            ),
+            [
+                "state.dir",
+                "state.keep",
+                "state.history-days",
+                "state.history-mib",
+                "state.compile-secs",
+                "journal.path",
+                "journal.key",
+                "guard.shrink-percent",
+                "guard.grow-percent",
+                "guard.max-age-hours",
+                "guard.bad-percent",
+                "guard.public-suffixes",
+                "guard.protect",
+                "guard.popular",
+                "guard.popular-first",
+                "guard.release",
+                "orders.path",
+                "exceptions.path"
+            ]
+        );
+        assert_eq!(
+            told("[orders]\n", "[state]\ndir = \"s\"\n[orders]\n"),
+            ["state.dir"],
+            "the journal is in it by default"
+        );
+        let servers =
+            |servers: &str| config(&format!("[upstream]\nwaiting-per-client = 9\n{servers}"));
+        let plain = servers("servers = [\"192.0.2.1\"]\n");
+        for (other, keys) in [
+            (
+                "servers = [\"192.0.2.1\"]\nwaiting = 99",
+                &["upstream.waiting"][..],
+            ),
+            (
+                "waiting = 99\nservers = [{ address = \"192.0.2.1\", edns = false }]",
+                &["upstream.servers", "upstream.waiting"],
+            ),
+            ("servers = [\"192.0.2.2\"]", &["upstream.servers"]),
+        ] {
+            assert_eq!(changed(&plain, &servers(other)), keys);
+        }
+        assert_eq!(
+            told("name = \"good\"", "name = \"fine\""),
+            ["list fine (new)", "list good (gone)"]
+        );
+        let exception = "[[exception]]\nname = \"a.example\"\nscope = \"exact\"\nagainst = [\"all\"]\n\
+                         reason = \"r\"\nauthor = \"a\"\n";
+        let excepting = |before: &str| config(&format!("{CONFIG}{before}{exception}"));
+        assert_eq!(
+            changed(&excepting(""), &excepting("\n# A comment.\n")),
+            [""; 0]
+        );
+        assert_eq!(changed(&was, &excepting("")), ["[[exception]]"]);
+        let (head, lists) = CONFIG.split_once("[[list]]").expect("lists");
+        let (ads, good) = lists.split_once("[[list]]").expect("two");
+        let swapped = config(&format!("{head}[[list]]{good}[[list]]{ads}"));
+        assert_eq!(changed(&was, &swapped), ["lists (their order)"]);
+        assert_eq!(changed(&was, &was), [""; 0]);
+    }
+
+    #[test]
+    fn without_recorded_settings_todays_answer() {
+        let today = config(CONFIG);
+        assert_eq!(configured(&today, &Settings::new()), today);
+        let ads = &today.lists[0];
+        let back = list(&entry(ads), &Settings::new(), Some(ads));
+        assert_eq!(back, *ads);
+    }
+}

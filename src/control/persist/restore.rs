@@ -1,0 +1,455 @@
+//! Composes the images that a rollback puts in force, and names what it does not restore.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::keeper::Keeper;
+use super::store::Pair;
+use crate::config::List;
+use crate::config::shown::Show;
+use crate::control::control_loop::Control;
+use crate::control::journal::past::{Moment, Past};
+use crate::control::persist::rollback_file::{FILE, Hold};
+use crate::control::publish::compose;
+use crate::control::publish::provenance;
+use crate::control::sources::lists::load::Loaded;
+use crate::policy::image::provenance::ImageSource;
+use crate::policy::image::{Image, TooLarge};
+use crate::policy::images::Images;
+use crate::policy::rule::{Action, Kind};
+
+impl Control {
+    /// What is to be in force at a start: `newest`, which is of that generation, or what is held. A
+    /// rollback may have ended before what it put in force was kept.
+    pub(crate) fn restore_held(&mut self, newest: Option<(Images, u64)>) -> Option<Images> {
+        let dir = self.configuration.current.state.dir.clone()?;
+        let hold = match Hold::read(&dir) {
+            Ok(hold) => hold,
+            Err(problem) => {
+                self.hold_nothing(&dir, problem);
+                None
+            }
+        };
+        let Some(hold) = hold else {
+            return newest.map(|(images, _)| images);
+        };
+        let journal = self.configuration.current.journal.clone();
+        if let Some((images, _)) = newest.as_ref().filter(|(_, of)| *of >= hold.first) {
+            // One that left the configuration meanwhile, and came back, is still held.
+            let is_held =
+                |name: &str| !images.gone.contains(name) || hold.lists.iter().any(|it| it == name);
+            let images = images.clone().with_lists(is_held);
+            self.hold_at_start(hold, journal.as_deref(), &images);
+            return Some(images);
+        }
+        let in_force = newest.as_ref().map(|(images, _)| images.clone());
+        let read = read(
+            &self.persist.keeper,
+            (&dir, journal.as_deref()),
+            hold.generation,
+            &in_force.unwrap_or_default(),
+            &self.configuration.current.lists,
+        );
+        match read {
+            Ok(Read { images, adopt, .. }) => {
+                adopt
+                    .into_iter()
+                    .for_each(|pair| self.persist.keeper.adopt(&images, pair));
+                self.hold_at_start(hold, journal.as_deref(), &images);
+                Some(images)
+            }
+            Err(error) => {
+                let generation = hold.generation;
+                let problem = format!(
+                    "lists were to be held as in generation {generation}, which can't be read, so \
+                     they follow their files: {error}"
+                );
+                self.hold_nothing(&dir, problem);
+                newest.map(|(images, _)| images)
+            }
+        }
+    }
+
+    /// Holds what was held before the start. A running server refuses new lists of a configuration then, but a start
+    /// has none to stay with: it reports what is not as it was.
+    fn hold_at_start(&mut self, hold: Hold, journal: Option<&Path>, images: &Images) {
+        let (generation, lists) = (hold.generation, &self.configuration.current.lists);
+        let past = journal.and_then(|path| Past::read(path, Moment::Generation(generation)).ok());
+        let is_held = |list: &List| {
+            let is_held = hold.lists.contains(&list.source.name);
+            is_held && loaded(images, list).is_some()
+        };
+        let others = lists.iter().filter(|list| !is_held(list));
+        let others = others.map(|list| not_held(generation, list, images));
+        let mut missing = unrestored(generation, past.flatten().as_ref(), images, lists, is_held);
+        missing.extend(others);
+        for problem in missing.iter().filter(|new| !hold.unrestored.contains(new)) {
+            tracing::warn!(problem, "not held");
+        }
+        self.rollback.hold = Some(Hold {
+            unrestored: missing,
+            ..hold
+        });
+    }
+
+    /// A hold that can't be kept up must not come back later, when other images are in force.
+    fn hold_nothing(&mut self, dir: &Path, problem: String) {
+        tracing::error!(problem, "nothing is held");
+        self.rollback.unheld = Some(problem);
+        let path = dir.join(FILE);
+        if let Err(error) = fs::rename(&path, path.with_extension("damaged")) {
+            tracing::error!(path = %path.shown(), %error, "it can't be moved away");
+        }
+    }
+}
+
+/// Where the rules of a list are.
+type Place<'i> = (&'i Arc<Image>, &'i ImageSource);
+
+/// What images record of a list; `None` if they have nothing of it as it is configured.
+pub(crate) fn loaded(images: &Images, list: &List) -> Option<Loaded> {
+    provenance::loaded(place(images, &list.source.name)?.1, list)
+}
+
+/// The same from whichever file the list was read, and however, with the list as it was read then.
+pub(crate) fn kept(images: &Images, list: &List) -> Option<(List, Loaded)> {
+    provenance::kept(place(images, &list.source.name)?.1, list)
+}
+
+/// That a rollback does not hold a list, which the generation does not have. `in_force` has what stays of it.
+fn not_held(generation: u64, list: &List, in_force: &Images) -> String {
+    let what = match kept(in_force, list).is_some() {
+        true => "its rules in force stay",
+        false => "nothing of it was in force",
+    };
+    format!(
+        "{}: generation {generation} does not have it as it is configured now; {what}, and it follows its file",
+        list.source.name
+    )
+}
+
+fn place<'i>(images: &'i Images, name: &str) -> Option<Place<'i>> {
+    if images.gone.contains(name) {
+        return None;
+    }
+    let image = match images.is_in_delta(name) {
+        true => images.delta.as_ref(),
+        false => images.base.as_ref(),
+    }?;
+    let mut sources = image.provenance().sources.iter();
+    let source = sources.find(|source| source.name == name)?;
+    Some((image, source))
+}
+
+/// The images of a generation with the rules in force of those lists that it does not have as they are
+/// configured now: a rollback lifts no list.
+///
+/// One of both bases stays as it is, the one beside which fewer rules have to be copied into the delta:
+/// a list of millions of names that was renamed since costs no more than a small one.
+///
+/// # Errors
+/// When the copied rules are too many for an image.
+pub(crate) fn compose(
+    generation: &Images,
+    in_force: &Images,
+    lists: &[List],
+) -> Result<Images, TooLarge> {
+    let restored = |list: &List| loaded(generation, list).is_some();
+    let kept = |list: &List| !restored(list) && kept(in_force, list).is_some();
+    if !lists.iter().any(kept) {
+        return Ok(generation.clone());
+    }
+    let wanted = lists.iter().filter_map(|list| {
+        let images = if restored(list) { generation } else { in_force };
+        place(images, &list.source.name).filter(|_| restored(list) || kept(list))
+    });
+    let wanted: Vec<Place<'_>> = wanted.collect();
+    let bases = [&generation.base, &in_force.base];
+    let beside = bases.map(|base| {
+        let missing = wanted.iter().filter(|place| !has(base.as_deref(), place.1));
+        missing.copied().collect::<Vec<_>>()
+    });
+    let rules = beside
+        .each_ref()
+        .map(|places| places.iter().map(|(_, source)| source.rules).sum::<u64>());
+    let chosen = usize::from(rules[1] < rules[0]);
+    let images = Images {
+        base: bases[chosen].clone(),
+        delta: Some(Arc::new(compose::collect(&beside[chosen])?)),
+        ..Images::default()
+    };
+    let names: HashSet<_> = wanted.iter().map(|(_, source)| &*source.name).collect();
+    Ok(images.with_lists(|name| names.contains(name)))
+}
+
+/// Whether a base has the rules of a list. A base that carried them over from another one has the same record.
+fn has(base: Option<&Image>, wanted: &ImageSource) -> bool {
+    let wanted = ImageSource {
+        whole: false,
+        ..wanted.clone()
+    };
+    base.is_some_and(|base| base.provenance().sources.contains(&wanted))
+}
+
+/// What a rollback does not restore, a sentence each: lists that are no longer configured, actions, the order
+/// of the lists that are held. `past` is what the journal knows of the generation; without it, only lists are named.
+pub(crate) fn unrestored(
+    generation: u64,
+    past: Option<&Past>,
+    images: &Images,
+    lists: &[List],
+    is_held: impl Fn(&List) -> bool,
+) -> Vec<String> {
+    let configured = |name: &str| lists.iter().find(|list| list.source.name == name);
+    let gone = |name: &str| {
+        format!(
+            "{name}: in force in generation {generation}, and no longer in the configuration: it is not \
+             restored; to have it back, write it into the configuration again"
+        )
+    };
+    let Some(past) = past else {
+        let all = [&images.delta, &images.base].into_iter().flatten();
+        let names = all.flat_map(|image| &image.provenance().sources);
+        let mut names: Vec<_> = names
+            .map(|source| &*source.name)
+            .filter(|name| configured(name).is_none() && !images.gone.contains(*name))
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        return names.into_iter().map(gone).collect();
+    };
+    let mut missing = Vec::new();
+    let mut then = Vec::new();
+    for entry in &past.lists {
+        let Some(list) = configured(&entry.name) else {
+            missing.push(gone(&entry.name));
+            continue;
+        };
+        if !is_held(list) {
+            // Its rules in force stay, which is reported of it.
+            continue;
+        }
+        then.push(&*entry.name);
+        let (was, is) = (entry.action, list.source.blocking.action);
+        if list.source.kind != Kind::Allow && was != is {
+            missing.push(format!(
+                "{}: its action in generation {generation} is {}, and now {}: the action is not restored",
+                entry.name,
+                word(was),
+                word(is)
+            ));
+        }
+    }
+    let now = lists.iter().map(|list| &*list.source.name);
+    let now: Vec<_> = now.filter(|name| then.contains(name)).collect();
+    if now != then {
+        missing.push(format!(
+            "lists: their order in generation {generation} is {}, and now {}: the order is not restored",
+            then.join(", "),
+            now.join(", ")
+        ));
+    }
+    missing
+}
+
+/// As in the configuration.
+fn word(action: Action) -> &'static str {
+    match action {
+        Action::Nxdomain => "nxdomain",
+        Action::Nodata => "nodata",
+        Action::Sinkhole => "sinkhole",
+        Action::Refused => "refused",
+        Action::Drop => "drop",
+    }
+}
+
+/// What is to be in force after a rollback.
+pub(crate) struct Read {
+    pub(crate) images: Images,
+    /// The numbers of the generation's images, if its base is among these.
+    pub(crate) adopt: Option<Pair>,
+    /// The lists that are held.
+    pub(crate) lists: Vec<String>,
+    pub(crate) unrestored: Vec<String>,
+}
+
+/// Reads a generation from the state directory and the journal, and composes it with what is in force.
+pub(crate) fn read(
+    keeper: &Keeper,
+    (dir, journal): (&Path, Option<&Path>),
+    generation: u64,
+    in_force: &Images,
+    lists: &[List],
+) -> Result<Read, String> {
+    let (kept, pair) = keeper.read_generation(dir, journal, generation)?;
+    let images = compose(&kept, in_force, lists).map_err(|error| error.to_string())?;
+    // Without an entry in the journal less is known of what is not restored.
+    let past = journal.and_then(|path| Past::read(path, Moment::Generation(generation)).ok());
+    let is_known = |list: &List| loaded(&kept, list).is_some();
+    let (known, others): (Vec<_>, Vec<_>) = lists.iter().partition(|list| is_known(list));
+    let mut missing = unrestored(generation, past.flatten().as_ref(), &kept, lists, is_known);
+    let others = others.into_iter();
+    missing.extend(others.map(|list| not_held(generation, list, in_force)));
+    let known = known.into_iter();
+    Ok(Read {
+        lists: known.map(|list| list.source.name.clone()).collect(),
+        unrestored: missing,
+        adopt: is_same(&images.base, &kept.base).then_some(pair),
+        images,
+    })
+}
+
+/// Whether the rules of all lists are the same.
+pub(crate) fn are_same(one: &Images, other: &Images) -> bool {
+    is_same(&one.base, &other.base) && is_same(&one.delta, &other.delta) && one.gone == other.gone
+}
+
+fn is_same(one: &Option<Arc<Image>>, other: &Option<Arc<Image>>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+        (one, other) => one.is_none() && other.is_none(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::control::guard::release::Guards;
+    use crate::control::sources::lists::parse::Tally;
+    use crate::policy::builder::Builder;
+    use crate::policy::rule::Scope;
+    use crate::wire::name::Name;
+
+    /// The lists of a configuration, each given as its name, or as its name and another path.
+    fn lists(names: &[&str]) -> Vec<List> {
+        let text = names.iter().map(|name| {
+            let (name, path) = name.split_once('@').unwrap_or((name, name));
+            format!("[[list]]\nname = \"{name}\"\npath = \"{path}\"\n")
+        });
+        let text: String = text.collect();
+        let config = Config::parse(&text, Path::new("tapis.toml"));
+        config.expect("a configuration").lists
+    }
+
+    /// An image of lists, each given as in [`lists`] with its version and how many names it has.
+    fn image(all: &[(&str, u32, usize)]) -> Option<Arc<Image>> {
+        let mut builder = Builder::new();
+        for (name, version, count) in all {
+            let list = &lists(&[name])[0];
+            let loaded = Loaded {
+                rules: *count,
+                tally: Tally::default(),
+                digest: version.to_string(),
+                signature: None,
+                at: Timestamp::UNIX_EPOCH,
+                took: Duration::ZERO,
+                wards: "wards".to_owned(),
+                released: Guards::NONE,
+            };
+            let number = builder
+                .source(provenance::source(list, &loaded))
+                .expect("room");
+            for at in 0..*count {
+                let name = format!("v{version}.n{at}.{}.example", list.source.name);
+                let name = Name::from_text(&name).expect("a name");
+                builder.insert(&name, number, Scope::Exact).expect("room");
+            }
+        }
+        Some(Arc::new(builder.finish().expect("room")))
+    }
+
+    fn images(base: &[(&str, u32, usize)], delta: &[(&str, u32, usize)]) -> Images {
+        Images {
+            base: image(base),
+            delta: image(delta),
+            ..Images::default()
+        }
+    }
+
+    /// The lists with the version and the number of their rules that count.
+    fn rules(images: &Images, lists: &[List]) -> Vec<(String, String, u64)> {
+        let known = lists.iter().filter_map(|list| {
+            loaded(images, list)?;
+            let (image, source) = place(images, &list.source.name)?;
+            let number = image
+                .provenance()
+                .sources
+                .iter()
+                .position(|it| it == source);
+            let mut cursor = image.cursor();
+            let mut count = 0;
+            while cursor.advance() {
+                let rules = cursor.rules();
+                count += rules
+                    .filter(|rule| Some(usize::from(rule.source)) == number)
+                    .count();
+            }
+            assert_eq!(count as u64, source.rules, "all its rules are there");
+            Some((source.name.clone(), source.digest.clone(), source.rules))
+        });
+        known.collect()
+    }
+
+    fn delta(images: &Images) -> Vec<&str> {
+        let delta = images.delta.as_ref().expect("there is one");
+        let sources = delta.provenance().sources.iter();
+        sources.map(|source| &*source.name).collect()
+    }
+
+    #[test]
+    fn every_list_has_the_rules_of_the_generation_or_those_in_force() {
+        let then = images(
+            &[("big", 1, 50), ("gone", 1, 2)],
+            &[("ads", 1, 3), ("moved", 1, 1)],
+        );
+        let now = images(
+            &[("big", 2, 60), ("huge", 2, 9)],
+            &[("ads", 2, 4), ("moved@there", 2, 5), ("huge", 3, 8)],
+        );
+        let lists = lists(&["huge", "ads", "moved@there", "big", "missing"]);
+        let composed = compose(&then, &now, &lists).expect("room");
+        let expected = [
+            ("huge", "3", 8),
+            ("ads", "1", 3),
+            ("moved", "2", 5),
+            ("big", "1", 50),
+        ];
+        let expected =
+            expected.map(|(name, version, count)| (name.to_owned(), version.to_owned(), count));
+        assert_eq!(rules(&composed, &lists), expected);
+    }
+
+    #[test]
+    fn the_base_beside_which_fewer_rules_are_copied_stays_as_it_is() {
+        let small = images(&[("big", 1, 5), ("also", 1, 3)], &[]);
+        let renamed = images(&[("huge", 1, 90), ("also", 1, 3)], &[("ads", 1, 1)]);
+        let lists = lists(&["big", "huge", "also", "ads"]);
+        // Whichever of both is in force.
+        for (then, now) in [(&small, &renamed), (&renamed, &small)] {
+            let composed = compose(then, now, &lists).expect("room");
+            let base = composed.base.as_ref().expect("a base");
+            assert!(Arc::ptr_eq(base, renamed.base.as_ref().expect("a base")));
+            let mut copied = delta(&composed);
+            copied.sort_unstable();
+            assert_eq!(copied, ["ads", "big"]);
+        }
+    }
+
+    #[test]
+    fn a_generation_that_has_all_lists_comes_back_as_it_was() {
+        let then = images(&[("big", 1, 5)], &[("ads", 1, 1)]);
+        let now = images(&[("big", 2, 5), ("gone", 2, 1)], &[]);
+        let composed = compose(&then, &now, &lists(&["big", "ads"])).expect("room");
+        assert!(Arc::ptr_eq(
+            composed.delta.as_ref().expect("a delta"),
+            then.delta.as_ref().expect("a delta")
+        ));
+    }
+}

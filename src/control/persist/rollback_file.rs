@@ -1,0 +1,234 @@
+//! The file in the state directory that makes a rollback outlive the server: which lists it holds, as they were in which
+//! generation.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::config::regular;
+use crate::config::shown::Show;
+use crate::control::guard::acceptance::InForce;
+
+/// The file in the state directory that makes it outlive the server.
+pub(crate) const FILE: &str = "held";
+/// A larger file is something else.
+const SIZE_MAX: u64 = 16 << 20;
+
+/// What is held.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Hold {
+    /// The generation whose lists are in force.
+    pub(crate) generation: u64,
+    /// Since when.
+    pub(crate) since: Timestamp,
+    /// The generation that put them in force: images of that or a later one are what is held.
+    pub(crate) first: u64,
+    /// The lists: of others that generation had nothing.
+    pub(crate) lists: Vec<String>,
+    /// What was in force of them before the rollback: the operator is not asked about it again after the release.
+    #[serde(default)]
+    pub(crate) accepted: BTreeMap<String, InForce>,
+    /// What of that generation is not restored, a sentence each.
+    #[serde(default)]
+    pub(crate) unrestored: Vec<String>,
+}
+
+impl Hold {
+    /// What a state directory tells; nothing if no lists are held.
+    pub(crate) fn read(dir: &Path) -> Result<Option<Self>, String> {
+        let path = dir.join(FILE);
+        let bad = |error: &dyn std::fmt::Display| {
+            let path = path.shown();
+            format!(
+                "{path}: can't be read, so no list is held: {error}; roll back again, or remove it"
+            )
+        };
+        match regular::read(&path, SIZE_MAX).map_err(io::Error::from) {
+            Ok(text) => serde_json::from_slice(&text).map_err(|error| bad(&error)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(bad(&error)),
+        }
+    }
+
+    /// Writes it, given how a directory is synced. What is reported as failed must not count after a
+    /// restart, so on an error the file is put back as it was.
+    pub(crate) fn write(&self, dir: &Path, sync: Sync) -> Result<(), String> {
+        let text = serde_json::to_string(&self).expect("numbers and times have a JSON form");
+        let path = dir.join(FILE);
+        let before = regular::read(&path, SIZE_MAX).ok();
+        let failed = |error| format!("{}: can't be written: {error}", path.shown());
+        put(dir, FILE, text.as_bytes()).map_err(failed)?;
+        let Err(error) = sync(dir) else { return Ok(()) };
+        let undone = match before {
+            Some(before) => put(dir, FILE, &before),
+            None => fs::remove_file(&path),
+        };
+        Err(match undone {
+            Ok(()) => failed(error),
+            Err(undoing) => format!(
+                "{}, and can't be put back as it was: {undoing}; this rollback may count after a restart: \
+                 check the disk, then roll back again",
+                failed(error)
+            ),
+        })
+    }
+
+    /// As an alarm.
+    pub(crate) fn told(&self) -> String {
+        let (generation, since) = (self.generation, self.since);
+        format!(
+            "lists are held as they were in generation {generation}, since {since:.0}; to follow \
+             their files again: tapis rollback --release"
+        )
+    }
+}
+
+/// How a directory is synced.
+pub(crate) type Sync = fn(&Path) -> io::Result<()>;
+
+/// Makes what was renamed or removed in a directory outlive a power cut.
+pub(crate) fn sync(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+/// Puts a file in its place, whole or not at all.
+pub(crate) fn put(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
+    let mut file = tempfile::NamedTempFile::new_in(dir)?;
+    io::Write::write_all(&mut file, content)?;
+    file.as_file().sync_all()?;
+    file.persist(dir.join(name)).map_err(io::Error::from)?;
+    Ok(())
+}
+
+/// Removes the file. What is reported as failed must not count after a restart either, so on an error it
+/// is put back.
+pub(crate) fn remove(dir: &Path, sync: Sync) -> Result<(), String> {
+    let path = dir.join(FILE);
+    let failed = |error| {
+        let path = path.shown();
+        format!("{path}: can't be removed: {error}; the lists stay held, after a restart too")
+    };
+    let before = match regular::read(&path, SIZE_MAX).map_err(io::Error::from) {
+        Ok(before) => before,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed(error)),
+    };
+    fs::remove_file(&path).map_err(failed)?;
+    let Err(error) = sync(dir) else { return Ok(()) };
+    put(dir, FILE, &before).map_err(|_| {
+        let path = path.shown();
+        format!(
+            "{path}: its removal can't be made permanent: {error}; the lists stay held until a restart, and may \
+             be held after it: check the disk, then release them again"
+        )
+    })?;
+    Err(failed(error))
+}
+
+/// The generation whose lists the server with that state directory holds, if it can be read.
+pub fn held(dir: &Path) -> Option<u64> {
+    let hold = Hold::read(dir).ok()?;
+    hold.map(|hold| hold.generation)
+}
+
+/// A hold of one list, for tests.
+#[cfg(test)]
+pub(crate) fn sample(generation: u64, first: u64) -> Hold {
+    Hold {
+        generation,
+        since: "2026-01-01T00:00:00Z".parse().expect("a time"),
+        first,
+        lists: vec!["ads".to_owned()],
+        accepted: BTreeMap::new(),
+        unrestored: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sample as hold;
+    use super::*;
+
+    #[test]
+    fn what_is_held_is_read_as_it_was_written() {
+        let folder = tempfile::tempdir().expect("a folder");
+        assert_eq!(Hold::read(folder.path()), Ok(None));
+        assert_eq!(held(folder.path()), None);
+        for generation in [7, 8] {
+            let hold = hold(generation, 9);
+            hold.write(folder.path(), sync).expect("written");
+            assert_eq!(Hold::read(folder.path()), Ok(Some(hold)));
+            assert_eq!(held(folder.path()), Some(generation));
+        }
+        let files = fs::read_dir(folder.path()).expect("readable").count();
+        assert_eq!(files, 1, "nothing else is left over");
+    }
+
+    /// A disk that fails.
+    fn broken(_: &Path) -> io::Result<()> {
+        Err(io::Error::from_raw_os_error(libc::EIO))
+    }
+
+    #[test]
+    fn a_rollback_that_is_reported_as_failed_leaves_the_disk_as_it_was() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let told = hold(7, 9)
+            .write(folder.path(), broken)
+            .expect_err("not synced");
+        assert!(told.contains("held: can't be written"), "{told}");
+        assert_eq!(Hold::read(folder.path()), Ok(None));
+        // What was held before stays held.
+        hold(7, 9).write(folder.path(), sync).expect("written");
+        hold(8, 10)
+            .write(folder.path(), broken)
+            .expect_err("not synced");
+        assert_eq!(Hold::read(folder.path()), Ok(Some(hold(7, 9))));
+        let files = fs::read_dir(folder.path()).expect("readable").count();
+        assert_eq!(files, 1, "nothing else is left over");
+    }
+
+    #[test]
+    fn a_release_that_is_reported_as_failed_leaves_the_lists_held_after_a_restart_too() {
+        let folder = tempfile::tempdir().expect("a folder");
+        assert_eq!(remove(folder.path(), broken), Ok(()), "nothing is held");
+        hold(7, 9).write(folder.path(), sync).expect("written");
+        let told = remove(folder.path(), broken).expect_err("not synced");
+        assert!(
+            told.ends_with("; the lists stay held, after a restart too"),
+            "{told}"
+        );
+        assert_eq!(held(folder.path()), Some(7));
+        assert_eq!(remove(folder.path(), sync), Ok(()));
+        assert_eq!(held(folder.path()), None);
+        // A file that can't be removed.
+        fs::create_dir(folder.path().join(FILE)).expect("made");
+        let told = remove(folder.path(), sync).expect_err("a directory");
+        assert!(
+            told.ends_with("; the lists stay held, after a restart too"),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn a_hold_that_can_not_be_read_is_an_error_with_a_remedy() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join(FILE);
+        for damage in ["", "{", "{\"generation\":1}", "\0\0\0\0"] {
+            fs::write(&path, damage).expect("written");
+            let told = Hold::read(folder.path()).expect_err("damaged");
+            let start = format!("{}: can't be read", path.display());
+            assert!(told.starts_with(&start), "{told}");
+            assert!(told.ends_with("roll back again, or remove it"), "{told}");
+            assert_eq!(held(folder.path()), None);
+        }
+        // What is there and can't be read is not the same as nothing.
+        fs::remove_file(&path).expect("removed");
+        fs::create_dir(&path).expect("made");
+        let told = Hold::read(folder.path()).expect_err("no file");
+        assert!(told.contains("can't be read, so no list is held"), "{told}");
+    }
+}

@@ -1,0 +1,656 @@
+//! The rules of lists that were in force, in `past/` of the state directory, for as long as is configured.
+//!
+//! Each file is an image named by the key of the rules in it, see `notes::content`. Small lists have one of their
+//! own. A large list's file is another link to the newest image that has it, which takes no more room than that image.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::disk;
+use super::error::StoreError;
+use super::file::read_image;
+use super::manifest::Manifest;
+use super::names::temporary;
+use crate::config::{History, regular};
+use crate::control::publish::provenance::content_of;
+use crate::policy::builder::Builder;
+use crate::policy::image::Image;
+use crate::policy::image::provenance::ImageSource;
+use crate::policy::image::values::ImageRule;
+use crate::policy::images::Images;
+
+/// The directory.
+const PAST: &str = "past";
+/// Since when which of its files are not in force.
+const INDEX: &str = "index";
+/// A larger index is something else: a hundred thousand entries take some 7 MiB.
+const INDEX_MAX: u64 = 64 << 20;
+/// A list with more rules has no image of its own: making one would take memory that the server needs.
+const SMALL: u64 = 200_000;
+/// Rules that are copied at a time.
+const BATCH: u64 = 500_000;
+
+/// When rules that are kept were replaced, by their keys; those in force have no instant.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Index(BTreeMap<String, Option<Timestamp>>);
+
+/// Rules of a list in an image.
+#[derive(Clone, Debug)]
+pub struct Rules<I> {
+    /// The image.
+    pub image: I,
+    /// Which of its sources.
+    pub source: u16,
+}
+
+fn file(key: &str) -> String {
+    format!("{key}.image")
+}
+
+/// Keeps the rules of all lists in force, and removes those that were replaced too long ago, or before others
+/// where all take too much room. `base` and `delta` are the files of the images.
+pub(crate) fn keep(
+    dir: &Path,
+    images: &Images,
+    base: &Path,
+    delta: Option<&Path>,
+    history: History,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let past = dir.join(PAST);
+    if history.days == 0 {
+        return match fs::remove_dir_all(&past) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(StoreError::io(&past, "removed")(error))
+            }
+            _ => Ok(()),
+        };
+    }
+    disk::make_directory(&past)?;
+    let in_force = in_force(images);
+    let mut index = Index::read(&past);
+    // What is old goes first: it may be what has filled the disk.
+    index.tidy(&past, &in_force, history, now)?;
+    // What both have is a link to the base, which stays longer.
+    let files = [(&images.delta, delta), (&images.base, Some(base))].into_iter();
+    let files = files.filter_map(|(image, file)| Some((image.as_ref()?, file?)));
+    let large: BTreeMap<String, &Path> = files
+        .flat_map(|(image, file)| {
+            let sources = image.provenance().sources.iter();
+            let large = sources.filter(|source| source.rules > SMALL);
+            large.filter_map(move |source| Some((content_of(source)?, file)))
+        })
+        .collect();
+    for (key, image) in large {
+        let path = past.join(file(&key));
+        if in_force.contains_key(&key) || path.exists() {
+            link(image, &path)?;
+        }
+    }
+    let missing = in_force
+        .iter()
+        .filter(|(key, _)| !past.join(file(key)).exists());
+    for batch in batches(missing) {
+        copy(&past, &batch)?;
+    }
+    index.tidy(&past, &in_force, history, now)
+}
+
+/// The rules that count of each list, by their keys.
+fn in_force(images: &Images) -> BTreeMap<String, Rules<&Image>> {
+    let mut found = BTreeMap::new();
+    for image in [&images.delta, &images.base].into_iter().flatten() {
+        let is_base = images
+            .base
+            .as_ref()
+            .is_some_and(|base| std::sync::Arc::ptr_eq(base, image));
+        for (source, number) in image.provenance().sources.iter().zip(0..) {
+            if is_base && images.is_in_delta(&source.name) {
+                continue;
+            }
+            if let Some(key) = content_of(source) {
+                let rules = Rules {
+                    image: &**image,
+                    source: number,
+                };
+                found.entry(key).or_insert(rules);
+            }
+        }
+    }
+    found
+}
+
+/// Makes `to` another name of the file `from`. A link to an older image with the same rules is replaced, as that
+/// image's file would stay for them alone.
+fn link(from: &Path, to: &Path) -> Result<(), StoreError> {
+    let inode = |path| fs::metadata(path).map(|meta| (meta.dev(), meta.ino())).ok();
+    let there = inode(to);
+    if there.is_some() && there == inode(from) {
+        return Ok(());
+    }
+    let mut beside = to.as_os_str().to_owned();
+    beside.push(temporary("", std::process::id()));
+    let beside = PathBuf::from(beside);
+    let linked = match fs::hard_link(from, &beside) {
+        // Writing over what another link to the image may be would spoil that.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(error),
+        // Not all file systems have links. A copy that is there needs no other one.
+        Err(_) if there.is_some() => return Ok(()),
+        Err(_) => fs::copy(from, &beside).map(drop),
+        Ok(()) => Ok(()),
+    };
+    let linked = linked.and_then(|()| fs::rename(&beside, to));
+    linked.map_err(StoreError::io(to, "made"))
+}
+
+/// Lists of one image that are copied together, as their keys and sources.
+struct Batch<'i> {
+    image: &'i Image,
+    lists: HashMap<u16, &'i String>,
+}
+
+/// The lists in as few walks through their images as the memory for their rules allows, one for each batch.
+fn batches<'i>(
+    missing: impl Iterator<Item = (&'i String, &'i Rules<&'i Image>)>,
+) -> Vec<Batch<'i>> {
+    let mut missing: Vec<_> = missing.collect();
+    // Their keys don't know in which image they are.
+    missing.sort_by_key(|(_, from)| std::ptr::from_ref(from.image).addr());
+    let mut batches: Vec<Batch<'i>> = Vec::new();
+    let mut copied = 0;
+    for (key, Rules { image, source }) in missing {
+        let rules = image.provenance().sources[usize::from(*source)].rules;
+        match batches.last_mut() {
+            Some(last) if copied < BATCH && std::ptr::eq(last.image, *image) => {
+                copied += rules;
+                last.lists.insert(*source, key);
+            }
+            _ => {
+                copied = rules;
+                let lists = HashMap::from([(*source, key)]);
+                batches.push(Batch { image, lists });
+            }
+        }
+    }
+    batches
+}
+
+/// Writes an image for each list of a batch.
+fn copy(past: &Path, Batch { image, lists }: &Batch<'_>) -> Result<(), StoreError> {
+    let full = |_| too_large(past);
+    let mut builders = HashMap::new();
+    for number in lists.keys() {
+        let source = &image.provenance().sources[usize::from(*number)];
+        let mut builder = Builder::new();
+        builder
+            .source(ImageSource {
+                whole: true,
+                ..source.clone()
+            })
+            .map_err(full)?;
+        builders.insert(*number, builder);
+    }
+    let mut cursor = image.cursor();
+    while cursor.advance() {
+        for rule in cursor.rules() {
+            if let Some(builder) = builders.get_mut(&rule.source) {
+                let rule = ImageRule { source: 0, ..rule };
+                builder.insert_path(cursor.path(), rule).map_err(full)?;
+            }
+        }
+    }
+    for (number, builder) in builders {
+        let made = builder.finish().map_err(full)?;
+        let name = file(lists[&number]);
+        let temporary = past.join(temporary(&name, std::process::id()));
+        disk::write(&past.join(name), &temporary, made.octets())?;
+    }
+    Ok(())
+}
+
+/// Rules that fit one image fit another.
+fn too_large(past: &Path) -> StoreError {
+    StoreError::io(past, "used")(io::Error::other("a list has too many rules to be copied"))
+}
+
+impl Index {
+    /// What is not known is found again in the directory.
+    fn read(past: &Path) -> Self {
+        let text = regular::read(&past.join(INDEX), INDEX_MAX).ok();
+        let index = text.and_then(|text| serde_json::from_slice(&text).ok());
+        index.unwrap_or_default()
+    }
+
+    fn write(&self, past: &Path) -> Result<(), StoreError> {
+        let text = serde_json::to_vec(self).expect("texts and times have a JSON form");
+        let temporary = past.join(temporary(INDEX, std::process::id()));
+        disk::write(&past.join(INDEX), &temporary, &text)
+    }
+
+    /// Records what is there and in force, and removes what need not or can't stay.
+    fn tidy(
+        &mut self,
+        past: &Path,
+        in_force: &BTreeMap<String, Rules<&Image>>,
+        history: History,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.turn(past, in_force, now)?;
+        self.remove_old(past, history, now)?;
+        self.write(past)
+    }
+
+    /// Takes in what is there and what is in force now.
+    fn turn(
+        &mut self,
+        past: &Path,
+        in_force: &BTreeMap<String, Rules<&Image>>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let entries = fs::read_dir(past).map_err(StoreError::io(past, "read"))?;
+        let mut there = HashSet::new();
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            match name
+                .to_str()
+                .map(|name| (name, name.strip_suffix(".image")))
+            {
+                Some((_, Some(key))) => {
+                    there.insert(key.to_owned());
+                }
+                Some((INDEX, None)) | None => {}
+                // Half-written: there is one process that writes here.
+                Some(_) => {
+                    let _ = fs::remove_file(entry.path());
+                }
+            }
+        }
+        self.0.retain(|key, _| there.contains(key));
+        for key in there {
+            let replaced = self.0.entry(key.clone()).or_default();
+            match in_force.contains_key(&key) {
+                true => *replaced = None,
+                false => *replaced = replaced.or(Some(now)),
+            }
+        }
+        Ok(())
+    }
+
+    /// The oldest go first. A file that something else keeps as well goes only for its age: that frees no room.
+    fn remove_old(
+        &mut self,
+        past: &Path,
+        history: History,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let age = SignedDuration::from_hours(24 * i64::from(history.days));
+        let mut replaced: Vec<_> = self
+            .0
+            .iter()
+            .filter_map(|(key, at)| Some(((*at)?, key.clone())))
+            .collect();
+        replaced.sort();
+        let mut room = Room::of(self.0.keys().map(|key| past.join(file(key))));
+        for (since, key) in replaced {
+            let path = past.join(file(&key));
+            let is_old = now.duration_since(since) > age;
+            if is_old || (room.bytes > history.bytes && room.has(&path)) {
+                room.remove(&path);
+                fs::remove_file(&path).map_err(StoreError::io(&path, "removed"))?;
+                self.0.remove(&key);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What would be freed if all files went that only the archive keeps. A link to an image that the state directory
+/// keeps takes no room.
+#[derive(Default)]
+struct Room {
+    bytes: u64,
+    inodes: HashMap<PathBuf, Inode>,
+    files: HashMap<Inode, File>,
+}
+
+type Inode = (u64, u64);
+
+struct File {
+    bytes: u64,
+    /// Its names in the archive, and everywhere.
+    names: u64,
+    links: u64,
+}
+
+impl Room {
+    fn of(paths: impl Iterator<Item = PathBuf>) -> Self {
+        let mut room = Self::default();
+        for path in paths {
+            let Ok(meta) = fs::metadata(&path) else {
+                continue;
+            };
+            let inode = (meta.dev(), meta.ino());
+            let file = room.files.entry(inode).or_insert(File {
+                bytes: meta.len(),
+                names: 0,
+                links: meta.nlink(),
+            });
+            file.names += 1;
+            room.inodes.insert(path, inode);
+        }
+        room.files.retain(|_, file| file.names == file.links);
+        room.bytes = room.files.values().map(|file| file.bytes).sum();
+        room
+    }
+
+    fn has(&self, path: &Path) -> bool {
+        let inode = self.inodes.get(path);
+        inode.is_some_and(|inode| self.files.contains_key(inode))
+    }
+
+    fn remove(&mut self, path: &Path) {
+        let inode = self.inodes.remove(path);
+        if let Some(file) = inode.and_then(|inode| self.files.get_mut(&inode)) {
+            file.names -= 1;
+            if file.names == 0 {
+                self.bytes -= std::mem::take(&mut file.bytes);
+            }
+        }
+    }
+}
+
+/// Rules that are kept in the state directory `dir`, by their key. `None` if they are not there, or damaged.
+pub fn read_past(dir: &Path, key: &str) -> Option<Rules<Image>> {
+    let image = read_image(&dir.join(PAST).join(file(key))).ok()?;
+    let source = source(&image, |source| content_of(source).as_deref() == Some(key))?;
+    Some(Rules { image, source })
+}
+
+/// The images that the state directory keeps to fall back on, the newest first; those of a pair together.
+pub fn kept_images(dir: &Path) -> impl Iterator<Item = Image> {
+    let history = Manifest::read(dir).unwrap_or_default().0;
+    let mut seen = HashSet::new();
+    let mut paths = Vec::new();
+    for published in history {
+        let pair = published.pair;
+        let names = pair.delta.map(|delta| delta.to_string());
+        paths.extend(names.into_iter().chain([pair.base.to_string()]));
+    }
+    paths.retain(|path| seen.insert(path.clone()));
+    let dir = dir.to_owned();
+    let images = paths.into_iter();
+    images.filter_map(move |name| read_image(&dir.join(name)).ok())
+}
+
+/// The first source of an image that `is` says.
+pub fn source(image: &Image, is: impl Fn(&ImageSource) -> bool) -> Option<u16> {
+    let sources = &image.provenance().sources;
+    sources.iter().position(is).map(|number| number as u16)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::config::Format;
+    use crate::config::comments::Comments;
+    use crate::control::compile::plan::ListNotes;
+    use crate::control::guard::release::Guards;
+    use crate::control::sources::lists::parse::Tally;
+    use crate::policy::rule::{Kind, Scope};
+    use crate::wire::name::Name;
+
+    const MIB: u64 = 1 << 20;
+
+    /// An image of one list with these names, whose file has that digest; and the key of its rules.
+    fn image(digest: &str, names: &[&str]) -> (Arc<Image>, String) {
+        let notes = ListNotes {
+            format: Format::Domains,
+            comments: Comments::default(),
+            scope: Scope::Exact,
+            kind: Some(Kind::Block),
+            tally: Tally::default(),
+            signature: None,
+            took_ms: 0,
+            wards: String::new(),
+            released: Guards::NONE,
+        };
+        let source = ImageSource {
+            digest: digest.to_owned(),
+            rules: names.len() as u64,
+            notes: notes.to_value(),
+            ..ImageSource::named("l")
+        };
+        let key = content_of(&source).expect("notes");
+        let mut builder = Builder::new();
+        let number = builder.source(source).expect("room");
+        for name in names {
+            let name = Name::from_text(name).expect("a name");
+            builder.insert(&name, number, Scope::Exact).expect("room");
+        }
+        (Arc::new(builder.finish().expect("room")), key)
+    }
+
+    fn at(day: i64) -> Timestamp {
+        Timestamp::from_second(day * 86_400).expect("a time")
+    }
+
+    fn put(dir: &Path, image: &Arc<Image>, history: History, day: i64) {
+        let images = Images::from(Arc::clone(image));
+        keep(dir, &images, &dir.join("base"), None, history, at(day)).expect("kept");
+    }
+
+    /// An image of lists that have no rules but are recorded with so many, and the keys of those.
+    fn recorded(lists: &[(&str, u64)]) -> (Arc<Image>, Vec<String>) {
+        let mut builder = Builder::new();
+        let mut keys = Vec::new();
+        for (digest, rules) in lists {
+            let (one, key) = image(digest, &[]);
+            let source = ImageSource {
+                rules: *rules,
+                name: (*digest).to_owned(),
+                ..one.provenance().sources[0].clone()
+            };
+            builder.source(source).expect("room");
+            keys.push(key);
+        }
+        (Arc::new(builder.finish().expect("room")), keys)
+    }
+
+    #[test]
+    fn rules_are_kept_for_so_many_days_after_others_replaced_them() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let dir = dir.path();
+        let history = History {
+            days: 30,
+            bytes: MIB,
+        };
+        let (one, first) = image("1", &["a.example", "b.example"]);
+        let (two, second) = image("2", &["c.example"]);
+        put(dir, &one, history, 0);
+        put(dir, &two, history, 100);
+        let rules = read_past(dir, &first).expect("kept");
+        assert_eq!(rules.image.facts().rules, 2);
+        assert!(read_past(dir, &second).is_some());
+        // A damaged index forgets nothing.
+        fs::write(dir.join(PAST).join(INDEX), "{").expect("written");
+        put(dir, &two, history, 110);
+        put(dir, &two, history, 140);
+        assert!(read_past(dir, &first).is_some());
+        put(dir, &two, history, 141);
+        assert!(read_past(dir, &first).is_none());
+        assert!(read_past(dir, &second).is_some(), "in force");
+        // What comes back is in force again.
+        put(dir, &one, history, 142);
+        put(dir, &two, history, 143);
+        put(dir, &one, history, 144);
+        put(dir, &one, history, 300);
+        assert!(read_past(dir, &first).is_some() && read_past(dir, &second).is_none());
+        put(dir, &one, History { days: 0, ..history }, 301);
+        assert!(!dir.join(PAST).exists());
+    }
+
+    #[test]
+    fn the_oldest_go_first_when_there_is_no_room() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let dir = dir.path();
+        let days = 30;
+        let large = History { days, bytes: MIB };
+        let digests = ["1", "2", "3"];
+        let lists = digests.map(|digest| image(digest, &["a.example"]));
+        for (day, (image, _)) in lists.iter().enumerate() {
+            put(dir, image, large, day as i64);
+        }
+        let there = || {
+            lists
+                .each_ref()
+                .map(|(_, key)| read_past(dir, key).is_some())
+        };
+        assert_eq!(there(), [true; 3]);
+        let bytes = 2 * lists[0].0.octets().len() as u64 + 100;
+        put(dir, &lists[2].0, History { days, bytes }, 3);
+        assert_eq!(there(), [false, true, true]);
+        put(dir, &lists[2].0, History { days, bytes: 1 }, 4);
+        assert_eq!(there(), [false, false, true], "what is in force stays");
+    }
+
+    #[test]
+    fn each_image_is_walked_once_for_all_its_lists_that_fit_in_memory() {
+        let numbers: Vec<String> = (0..20).map(|number| number.to_string()).collect();
+        for (rules, walks) in [(9, 2), (BATCH / 10, 2), (BATCH / 5, 4)] {
+            let lists: Vec<_> = numbers.iter().map(|name| (&**name, rules)).collect();
+            let (delta, base) = lists.split_at(10);
+            let images = Images {
+                base: Some(recorded(base).0),
+                delta: Some(recorded(delta).0),
+                ..Images::default()
+            };
+            let in_force = in_force(&images);
+            let batches = batches(in_force.iter());
+            assert_eq!(batches.len(), walks, "{rules} rules each");
+            let copied: usize = batches.iter().map(|batch| batch.lists.len()).sum();
+            assert_eq!(copied, 20);
+            let of = |batch: &Batch<'_>| batch.lists.keys().map(|_| rules).sum::<u64>();
+            assert!(batches.iter().all(|batch| of(batch) < BATCH + SMALL));
+        }
+    }
+
+    /// Puts images of large lists in force as the state directory would, which keeps the last `kept` bases.
+    struct Large<'d> {
+        dir: &'d Path,
+        bytes: u64,
+        kept: usize,
+        bases: Vec<PathBuf>,
+    }
+
+    impl<'d> Large<'d> {
+        fn put(&mut self, base: &Arc<Image>, delta: Option<&Arc<Image>>) {
+            let day = self.bases.len() as i64;
+            let file = self.dir.join(format!("base-{day}"));
+            fs::write(&file, base.octets()).expect("written");
+            self.bases.push(file.clone());
+            if let Some(old) = self.bases.len().checked_sub(self.kept + 1) {
+                fs::remove_file(&self.bases[old]).expect("removed");
+            }
+            let delta_file = self.dir.join("delta");
+            if let Some(delta) = delta {
+                let _ = fs::remove_file(&delta_file);
+                fs::write(&delta_file, delta.octets()).expect("written");
+            }
+            let images = Images {
+                base: Some(Arc::clone(base)),
+                delta: delta.cloned(),
+                ..Images::default()
+            };
+            let (days, bytes) = (3000, self.bytes);
+            let history = History { days, bytes };
+            let delta = delta.map(|_| &*delta_file);
+            keep(self.dir, &images, &file, delta, history, at(day)).expect("kept");
+        }
+
+        fn links(&self, base: usize) -> u64 {
+            fs::metadata(&self.bases[base]).expect("there").nlink()
+        }
+
+        fn new(dir: &'d Path) -> Self {
+            Self {
+                dir,
+                bytes: MIB,
+                kept: 5,
+                bases: Vec::new(),
+            }
+        }
+
+        fn has(&self, key: &str) -> bool {
+            self.dir.join(PAST).join(file(key)).exists()
+        }
+    }
+
+    #[test]
+    fn the_rules_of_a_large_list_that_stays_are_those_of_the_newest_base() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut large = Large::new(dir.path());
+        let (one, keys) = recorded(&[("stays", SMALL + 1), ("1", SMALL + 1)]);
+        large.put(&one, None);
+        assert_eq!(large.links(0), 3);
+        let (two, _) = recorded(&[("stays", SMALL + 1), ("2", SMALL + 1)]);
+        large.put(&two, None);
+        assert_eq!((large.links(0), large.links(1)), (2, 3), "of `1` alone");
+        // It is replaced by rules in the delta, and the next base still has it.
+        let (newer, _) = recorded(&[("newer", 1)]);
+        let mut builder = Builder::new();
+        let source = ImageSource {
+            name: "stays".to_owned(),
+            ..newer.provenance().sources[0].clone()
+        };
+        builder.source(source).expect("room");
+        let newer = Arc::new(builder.finish().expect("room"));
+        let (three, _) = recorded(&[("stays", SMALL + 1), ("3", SMALL + 1)]);
+        large.put(&three, Some(&newer));
+        assert_eq!((large.links(1), large.links(2)), (2, 3), "of `2` alone");
+        assert!(large.has(&keys[0]) && large.has(&keys[1]));
+    }
+
+    #[test]
+    fn a_large_list_in_the_delta_is_not_copied() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut large = Large::new(dir.path());
+        let (base, _) = recorded(&[("base", 1)]);
+        let (delta, keys) = recorded(&[("large", SMALL + 1)]);
+        large.put(&base, Some(&delta));
+        let meta = |path: &Path| fs::metadata(path).expect("there");
+        let archived = meta(&dir.path().join(PAST).join(file(&keys[0])));
+        assert_eq!(archived.ino(), meta(&dir.path().join("delta")).ino());
+    }
+
+    #[test]
+    fn the_room_of_images_that_nothing_else_keeps_is_bounded() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let sizes = ["1", "2", "3", "4", "5"].map(|digest| {
+            let list = recorded(&[(digest, SMALL + 1), ("stays", SMALL + 1)]);
+            (list.0.octets().len() as u64, list)
+        });
+        let mut large = Large {
+            dir: dir.path(),
+            bytes: sizes[0].0 + 100,
+            kept: 2,
+            bases: Vec::new(),
+        };
+        let mut there = Vec::new();
+        for (_, (base, _)) in &sizes {
+            large.put(base, None);
+            let keys = sizes.iter().map(|(_, (_, keys))| &keys[0]);
+            there.push(keys.filter(|key| large.has(key)).count());
+        }
+        // Two bases are kept anyway, and there is room for another one.
+        assert_eq!(there, [1, 2, 3, 3, 3]);
+        assert!(large.has(&sizes[4].1.1[1]), "in force");
+    }
+}

@@ -1,0 +1,396 @@
+//! Owns the record of which images came into force together, and when.
+//! Refuses to know whether their files are there.
+
+use std::collections::BTreeSet;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::contents::Contents;
+use super::disk;
+use super::error::StoreError;
+use crate::config::regular;
+use crate::config::shown::Show;
+use crate::control::persist::store::names::{Base, Delta, MANIFEST, Pair, temporary};
+
+/// The version of the file's form.
+const VERSION: u32 = 1;
+/// A larger file is none of ours: a hundred pairs take some 60 KiB, and the names of lists that are not in force.
+const SIZE_MAX: u64 = 64 << 20;
+/// For how long pairs are kept beyond those that are counted, after newer ones replaced them: an accident is often
+/// noticed after many small edits.
+const RECENT: SignedDuration = SignedDuration::from_hours(24);
+/// How many pairs are kept for that.
+const RECENT_MAX: usize = 100;
+/// How many runs of generations a pair is recorded for.
+const RUNS_MAX: usize = 100;
+
+/// Images that came into force together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Published {
+    /// The images.
+    #[serde(flatten)]
+    pub pair: Pair,
+    /// The generation that they came into force with; numbers go on over restarts.
+    pub generation: u64,
+    /// When that was.
+    pub at: Timestamp,
+    /// How many rules the lists had, all together; `None` if an older version recorded it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rules: Option<u64>,
+    /// The lists of which the images have rules that were not in force; `None` if an older version recorded it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gone: Option<BTreeSet<String>>,
+    /// What the rules of the lists were; `None` if an older version recorded it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contents: Option<Contents>,
+    /// Later generations of the same lists, from the first to the last of each run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub again: Vec<(u64, u64)>,
+}
+
+impl Published {
+    /// Whether its lists were those of that generation.
+    pub fn has(&self, generation: u64) -> bool {
+        let mut again = self.again.iter();
+        let mut is_again = || again.any(|(first, last)| (*first..=*last).contains(&generation));
+        self.generation == generation || is_again()
+    }
+
+    /// The last generation that is recorded to have had its lists.
+    pub fn last(&self) -> u64 {
+        self.again.last().map_or(self.generation, |(_, last)| *last)
+    }
+
+    /// Whether its lists have the same rules.
+    fn has_rules_of(&self, other: &Self) -> bool {
+        let is_same_pair = self.pair == other.pair && self.gone == other.gone;
+        is_same_pair || self.agrees(other, |contents| &contents.lists)
+    }
+
+    /// Whether its base has the same rules.
+    fn has_base_of(&self, other: &Self) -> bool {
+        self.agrees(other, |contents| &contents.base)
+    }
+
+    fn agrees(&self, other: &Self, of: fn(&Contents) -> &String) -> bool {
+        let contents = self.contents.as_ref().zip(other.contents.as_ref());
+        contents.is_some_and(|(one, other)| of(one) == of(other))
+    }
+
+    /// Takes images of the same rules in place of its own: they know the newest state of the lists' files.
+    fn renew(&mut self, new: Self) {
+        let generation = new.generation;
+        let run = self.again.last_mut();
+        if let Some((_, last)) = run.filter(|(_, last)| *last + 1 == generation) {
+            *last = generation;
+        } else if !self.has(generation) {
+            self.again.push((generation, generation));
+        }
+        let excess = self.again.len().saturating_sub(RUNS_MAX);
+        self.again.drain(..excess);
+        *self = Self {
+            generation: self.generation,
+            at: self.at,
+            again: std::mem::take(&mut self.again),
+            ..new
+        };
+    }
+}
+
+/// Why the record was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// The system does not let it be read.
+    #[error("{path}: {source}; the newest base image that can be read is used instead", path = .path.shown())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// It is not what was written.
+    #[error(
+        "{path}: damaged, not what was written; the newest base image that can be read is used instead", path = .0.shown())]
+    Damaged(PathBuf),
+    /// Another version of this program wrote it.
+    #[error(
+        "{path}: of form {version}, and this program reads form {VERSION}; the newest base image that can be read is used instead", path = .path.shown())]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// The version.
+        version: u32,
+    },
+}
+
+/// What came into force, newest first; the first is in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Manifest(pub(super) Vec<Published>);
+
+/// What all versions of the file have.
+#[derive(Deserialize)]
+struct Head {
+    version: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Text {
+    version: u32,
+    /// BLAKE3 of what was published, in hexadecimal.
+    digest: String,
+    published: Vec<Published>,
+}
+
+impl Manifest {
+    /// The one in the directory; an empty one if there is none.
+    pub(super) fn read(dir: &Path) -> Result<Self, ManifestError> {
+        let path = dir.join(MANIFEST);
+        let bytes = match regular::read(&path, SIZE_MAX).map_err(io::Error::from) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self::default()),
+            Err(source) => return Err(ManifestError::Unreadable { path, source }),
+            Ok(bytes) => bytes,
+        };
+        match serde_json::from_slice(&bytes) {
+            Ok(Head { version: VERSION }) => {}
+            Ok(Head { version }) => return Err(ManifestError::Version { path, version }),
+            Err(_) => return Err(ManifestError::Damaged(path)),
+        }
+        let text = serde_json::from_slice::<Text>(&bytes).ok();
+        let whole = text.filter(|text| text.digest == digest(&text.published));
+        whole.map_or(Err(ManifestError::Damaged(path)), |text| {
+            Ok(Self(text.published))
+        })
+    }
+
+    pub(super) fn write(&self, dir: &Path, number: u64) -> Result<(), StoreError> {
+        let text = Text {
+            version: VERSION,
+            digest: digest(&self.0),
+            published: self.0.clone(),
+        };
+        let octets = serde_json::to_vec_pretty(&text).expect("numbers and times have a JSON form");
+        let temporary = dir.join(temporary(MANIFEST, number));
+        disk::write(&dir.join(MANIFEST), &temporary, &octets)
+    }
+
+    /// Records what came into force. Of what was before, the last `keep` pairs stay, and the last pair of each of
+    /// the last `keep` bases: a hundred deltas must not drive out the only other base there is to fall back on.
+    /// Other pairs of these bases stay for a day, up to a hundred: their deltas are small.
+    ///
+    /// Images of the same rules as the newest take its place, and a base of the same rules that of older ones: a file
+    /// that is replaced by an equal one each hour must not drive out what there is to go back to.
+    pub(super) fn publish(&mut self, new: Published, keep: usize) {
+        let now = new.at;
+        for old in self.0.iter_mut().filter(|old| old.has_base_of(&new)) {
+            old.pair.base = new.pair.base;
+        }
+        match self.0.first_mut() {
+            Some(last) if last.has_rules_of(&new) => last.renew(new),
+            _ => self.0.insert(0, new),
+        }
+        let (mut bases, mut pairs, mut recent) = (Vec::new(), Vec::new(), 0);
+        let mut replaced = now;
+        self.0.retain(|published| {
+            let Published { pair, at, .. } = *published;
+            let is_recent = now.duration_since(std::mem::replace(&mut replaced, at)) <= RECENT;
+            let is_of_new_base = !bases.contains(&pair.base);
+            if is_of_new_base {
+                bases.push(pair.base);
+            }
+            if !pairs.contains(&pair) {
+                pairs.push(pair);
+            }
+            recent += 1;
+            pairs.len() <= keep && recent <= RECENT_MAX
+                || bases.len() <= keep && (is_of_new_base || is_recent && recent <= RECENT_MAX)
+        });
+    }
+
+    pub(super) fn names_base(&self, base: Base) -> bool {
+        self.0.iter().any(|published| published.pair.base == base)
+    }
+
+    pub(super) fn names_delta(&self, delta: Delta) -> bool {
+        let mut pairs = self.0.iter().map(|published| published.pair);
+        pairs.any(|pair| pair.delta == Some(delta))
+    }
+
+    /// The largest number that it names.
+    pub(super) fn last(&self) -> u64 {
+        let pairs = self.0.iter().map(|published| published.pair);
+        let last = pairs.map(|pair| pair.base.0.max(pair.delta.map_or(0, |delta| delta.0)));
+        last.max().unwrap_or(0)
+    }
+}
+
+fn digest(published: &[Published]) -> String {
+    let octets = serde_json::to_vec(published).expect("numbers and times have a JSON form");
+    blake3::hash(&octets).to_hex().to_string()
+}
+
+/// Has the record say no more than versions wrote that did not record which lists were in force.
+#[cfg(test)]
+pub(crate) fn write_as_older(dir: &Path) {
+    let mut manifest = Manifest::read(dir).expect("a record");
+    for published in &mut manifest.0 {
+        (published.gone, published.contents) = (None, None);
+        published.again.clear();
+    }
+    manifest.write(dir, 1).expect("written");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The record after these pairs of base and delta came into force, one after another in so many hours.
+    fn manifest(keep: usize, hours: i64, pairs: impl IntoIterator<Item = (u64, u64)>) -> Manifest {
+        let mut manifest = Manifest::default();
+        for ((base, delta), generation) in pairs.into_iter().zip(1..) {
+            let new = Published {
+                pair: Pair {
+                    base: Base(base),
+                    delta: (delta > 0).then_some(Delta(delta)),
+                },
+                generation,
+                at: Timestamp::from_second(generation as i64 * hours * 3600).expect("a time"),
+                rules: Some(generation),
+                gone: Some(BTreeSet::new()),
+                contents: None,
+                again: Vec::new(),
+            };
+            manifest.publish(new, keep);
+        }
+        manifest
+    }
+
+    /// The pairs that are left.
+    fn kept(keep: usize, hours: i64, pairs: &[(u64, u64)]) -> Vec<(u64, u64)> {
+        let numbers = |pair: Pair| (pair.base.0, pair.delta.map_or(0, |delta| delta.0));
+        let manifest = manifest(keep, hours, pairs.iter().copied());
+        manifest.0.iter().map(|old| numbers(old.pair)).collect()
+    }
+
+    #[test]
+    fn many_deltas_do_not_drive_out_the_base_before() {
+        let pairs = [(1, 0), (2, 0), (2, 3), (4, 0), (4, 5), (4, 6), (4, 7)];
+        let kept = |keep| kept(keep, 48, &pairs);
+        assert_eq!(kept(3), [(4, 7), (4, 6), (4, 5), (2, 3), (1, 0)]);
+        assert_eq!(kept(2), [(4, 7), (4, 6), (2, 3)]);
+        assert_eq!(kept(1), [(4, 7), (4, 6)], "replaced just now");
+    }
+
+    #[test]
+    fn deltas_of_a_day_are_kept_beside_those_that_are_counted() {
+        let pairs: Vec<_> = (1..=40).map(|delta| (1, delta)).collect();
+        assert_eq!(kept(3, 1, &pairs).len(), 26, "in force within 24 hours");
+        assert_eq!(kept(3, 20, &pairs).len(), 3);
+        let busy = (1..=1000).map(|delta| (1, delta));
+        assert_eq!(manifest(3, 0, busy).0.len(), RECENT_MAX);
+        // A base takes more room, so only the number counts.
+        let bases: Vec<_> = (1..=10).map(|base| (base, 0)).collect();
+        assert_eq!(kept(3, 1, &bases), [(10, 0), (9, 0), (8, 0)]);
+    }
+
+    #[test]
+    fn a_pair_that_stays_in_force_keeps_its_first_generation() {
+        let manifest = manifest(3, 48, [(1, 0), (1, 2), (1, 2)]);
+        let generations = manifest.0.iter().map(|old| old.generation);
+        assert_eq!(generations.collect::<Vec<_>>(), [2, 1]);
+    }
+
+    /// Brings a pair into force whose base and whose lists have these fingerprints.
+    fn publish(manifest: &mut Manifest, generation: u64, pair: (u64, u64), contents: (&str, &str)) {
+        let new = Published {
+            pair: Pair {
+                base: Base(pair.0),
+                delta: Some(Delta(pair.1)),
+            },
+            generation,
+            at: Timestamp::from_second(generation as i64 * 3600).expect("a time"),
+            rules: Some(1),
+            gone: Some(BTreeSet::new()),
+            contents: Some(Contents {
+                base: contents.0.to_owned(),
+                lists: contents.1.to_owned(),
+            }),
+            again: Vec::new(),
+        };
+        manifest.publish(new, 2);
+    }
+
+    fn numbers(manifest: &Manifest) -> Vec<(u64, u64, u64)> {
+        let numbers = |old: &Published| {
+            let delta = old.pair.delta.map_or(0, |delta| delta.0);
+            (old.generation, old.pair.base.0, delta)
+        };
+        manifest.0.iter().map(numbers).collect()
+    }
+
+    #[test]
+    fn images_of_equal_rules_take_no_place_and_all_their_generations_are_known() {
+        let mut manifest = Manifest::default();
+        publish(&mut manifest, 1, (1, 1), ("old", "one"));
+        for at in 2..=1000 {
+            publish(&mut manifest, at, (at, at), ("new", "two"));
+        }
+        assert_eq!(numbers(&manifest), [(2, 1000, 1000), (1, 1, 1)]);
+        assert!((2..=1000).all(|at| manifest.0[0].has(at)));
+        assert!(!manifest.0[0].has(1) && !manifest.0[0].has(1001));
+        assert_eq!(manifest.0[0].last(), 1000);
+        // Those of orders between them have no images of their own.
+        for at in (1002..1400).step_by(2) {
+            publish(&mut manifest, at, (at, at), ("new", "two"));
+        }
+        let newest = &manifest.0[0];
+        assert!(newest.again.len() <= RUNS_MAX && newest.has(1398) && !newest.has(1397));
+    }
+
+    #[test]
+    fn a_base_of_equal_rules_takes_the_place_of_the_one_before_in_all_pairs() {
+        let mut manifest = Manifest::default();
+        publish(&mut manifest, 1, (1, 1), ("big", "one"));
+        publish(&mut manifest, 2, (1, 2), ("big", "two"));
+        publish(&mut manifest, 3, (3, 3), ("big", "two"));
+        publish(&mut manifest, 4, (4, 4), ("big", "three"));
+        let expected = [(4, 4, 4), (2, 4, 3), (1, 4, 1)];
+        assert_eq!(numbers(&manifest), expected);
+        publish(&mut manifest, 5, (5, 5), ("other", "three"));
+        assert_eq!(numbers(&manifest)[..2], [(4, 5, 5), (2, 4, 3)]);
+    }
+
+    #[test]
+    fn a_pair_of_which_other_lists_are_in_force_has_a_place_of_its_own() {
+        let mut manifest = manifest(3, 1, [(1, 0)]);
+        let new = Published {
+            gone: Some(BTreeSet::from(["ads".to_owned()])),
+            generation: 2,
+            ..manifest.0[0].clone()
+        };
+        manifest.publish(new, 3);
+        assert_eq!(numbers(&manifest), [(2, 1, 0), (1, 1, 0)]);
+        let folder = tempfile::tempdir().expect("a folder");
+        manifest.write(folder.path(), 1).expect("written");
+        assert_eq!(Manifest::read(folder.path()).expect("whole"), manifest);
+    }
+
+    #[test]
+    fn a_record_of_an_older_version_is_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut old = manifest(3, 1, [(1, 0), (1, 2)]);
+        old.0.iter_mut().for_each(|old| old.gone = None);
+        old.write(folder.path(), 1).expect("written");
+        let text = std::fs::read_to_string(folder.path().join(MANIFEST)).expect("readable");
+        assert!(!text.contains("gone") && !text.contains("again") && !text.contains("contents"));
+        assert_eq!(Manifest::read(folder.path()).expect("whole"), old);
+    }
+
+    #[test]
+    fn a_pair_that_comes_back_counts_once() {
+        let pairs = [(1, 0), (2, 0), (3, 0), (2, 0)];
+        assert_eq!(kept(3, 48, &pairs), [(2, 0), (3, 0), (2, 0), (1, 0)]);
+    }
+}

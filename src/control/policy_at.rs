@@ -1,0 +1,488 @@
+//! The policy of a moment in the past, as far as the journal, the state directory and the files of lists tell it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::guard::policy::Rails;
+use super::guard::release::Guards;
+use super::journal::JournalError;
+use super::journal::changes;
+use super::journal::unwritten_since;
+use super::persist::rollback_file::held;
+use super::publish::compose;
+use super::publish::provenance;
+use super::sources::orders::registry::Book;
+use crate::config::{Config, Content, List};
+use crate::control::journal::entry::{ListEntry, Setting};
+use crate::control::journal::past::{Moment, Past, Served};
+use crate::control::journal::settings;
+use crate::control::journal::settings::Settings;
+use crate::control::persist::store::{Rules, kept_images, read_generation, read_past, source};
+use crate::control::sources::lists::load::{digest, load};
+use crate::policy::builder::Builder;
+use crate::policy::image::order::Path;
+use crate::policy::image::provenance::ImageSource;
+use crate::policy::image::values::ImageRule;
+use crate::policy::image::{Image, TooLarge};
+use crate::policy::images::Images;
+use crate::policy::rule::{Kind, Scope};
+use crate::policy::snapshot::{Decision, Snapshot};
+use crate::wire::name::Name;
+
+/// A policy.
+#[derive(Debug)]
+pub struct Replay {
+    /// The configuration, with the settings of that moment where they are recorded.
+    pub config: Config,
+    /// The orders and exceptions.
+    pub book: Book,
+    /// The lists, in their order.
+    pub lists: Vec<Replayed>,
+    /// Which lists there were is not known.
+    pub are_lists_unknown: bool,
+    /// Whether a server answered.
+    pub served: Served,
+    /// What is not known, and what else should be, a sentence each.
+    pub notes: Vec<String>,
+    /// The generation that was in force then, if the journal has it.
+    pub in_force: Option<u64>,
+    settings: Settings,
+    /// The images that had all rules of these lists.
+    kept: Option<Images>,
+    /// When its generation came into force; `None` if it is of no recorded one.
+    since: Option<Timestamp>,
+    at: Timestamp,
+}
+
+/// How long after its entry a generation may not be in force yet: the entry is written before.
+const SETTLING: SignedDuration = SignedDuration::from_millis(250);
+
+/// A list.
+#[derive(Debug)]
+pub struct Replayed {
+    /// The list, as it was configured.
+    pub list: List,
+    /// Its rules.
+    pub rules: Known,
+    /// Its file holds what it held then.
+    pub is_file: bool,
+}
+
+/// What is known of a list's rules.
+#[derive(Debug)]
+pub enum Known {
+    /// All of them.
+    Rules(Rules<Arc<Image>>),
+    /// The file is not taken today, and what a server has in its place is not asked.
+    Refused,
+    /// Nothing.
+    Unknown,
+}
+
+/// A rule of a list that matches a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListRule {
+    /// Which of the lists.
+    pub list: usize,
+    /// The rule's name.
+    pub owner: Name,
+    /// Its scope.
+    pub scope: Scope,
+}
+
+impl Replay {
+    /// Of now: all files as they are, with the orders and exceptions that are in force at an instant.
+    pub fn now(config: &Config, rails: &Rails, at: Timestamp) -> Self {
+        let held = config.state.dir.as_deref().and_then(held);
+        let held = held.map(|generation| {
+            format!(
+                "lists are held as they were in generation {generation}: the server answers by those, \
+                 and not by the files as they are"
+            )
+        });
+        let mut notes: Vec<_> = held.into_iter().collect();
+        let mut read = |list: &List| {
+            let rules = match load(list, rails, &[], Guards::NONE) {
+                Ok(fresh) => whole(fresh.image),
+                Err(refusal) => {
+                    notes.push(format!("{}: {refusal}", list.source.name));
+                    Known::Refused
+                }
+            };
+            Replayed {
+                list: list.clone(),
+                rules,
+                is_file: true,
+            }
+        };
+        Self {
+            lists: config.lists.iter().map(&mut read).collect(),
+            config: config.clone(),
+            book: Book::read(config),
+            are_lists_unknown: false,
+            served: Served::Yes,
+            notes,
+            in_force: None,
+            settings: Settings::new(),
+            kept: None,
+            since: None,
+            at,
+        }
+    }
+
+    /// Of an instant, by the journal. Where that does not reach back so far, all is unknown, and the orders and
+    /// exceptions are those of today's files; without a journal an order among them decides by its dates.
+    /// `files` are those of the journal, the oldest first, if it is not the configuration's alone.
+    pub fn at(config: &Config, rails: &Rails, files: &[PathBuf], at: Timestamp) -> Self {
+        let by_dates = |served: Served, why: String| Self {
+            config: config.clone(),
+            book: Book::read(config),
+            lists: Vec::new(),
+            are_lists_unknown: true,
+            served,
+            notes: vec![format!(
+                "{why}: orders and exceptions count as their files say today, and what lists held is not known"
+            )],
+            in_force: None,
+            settings: Settings::new(),
+            kept: None,
+            since: None,
+            at,
+        };
+        if config.journal.is_none() && files.is_empty() {
+            return by_dates(Served::Yes, "there is no journal".to_owned());
+        }
+        let unrecorded = |why| by_dates(Served::Unrecorded, why);
+        match past(config, files, Moment::At(at)) {
+            Ok(Some(past)) => Self::of(config, rails, past, at, None),
+            Ok(None) => unrecorded(
+                "the journal does not reach back so far (if it was moved away, name its files with --journal, the \
+                 oldest first)"
+                    .to_owned(),
+            ),
+            Err(error) => unrecorded(error.to_string()),
+        }
+    }
+
+    /// Of a generation, when it came into force; `None` if the journal does not know it.
+    ///
+    /// # Errors
+    /// [`JournalError`] when it can't be read.
+    pub fn generation(
+        config: &Config,
+        rails: &Rails,
+        files: &[PathBuf],
+        generation: u64,
+    ) -> Result<Option<Self>, JournalError> {
+        let past = past(config, files, Moment::Generation(generation))?;
+        let kept = config.state.dir.as_ref().and_then(|dir| {
+            let kept = read_generation(dir, config.journal.as_deref(), generation).ok()?;
+            Some(kept.into_images())
+        });
+        Ok(past.map(|past| {
+            let since = past.since;
+            Self::of(config, rails, past, since, kept)
+        }))
+    }
+
+    /// Whether the generation before may have been in force still, at that instant.
+    pub fn is_fresh(&self) -> bool {
+        let age = self.since.map(|since| self.at.duration_since(since));
+        age.is_some_and(|age| age < SETTLING)
+    }
+
+    /// Of the instant before its generation came into force; `None` if no generation of that time is recorded.
+    pub fn before(&self, config: &Config, rails: &Rails, files: &[PathBuf]) -> Option<Self> {
+        let before = self
+            .since?
+            .checked_sub(SignedDuration::from_nanos(1))
+            .ok()?;
+        Some(Self::at(config, rails, files, before)).filter(|before| before.since.is_some())
+    }
+
+    fn of(today: &Config, rails: &Rails, past: Past, at: Timestamp, kept: Option<Images>) -> Self {
+        let (generation, since) = (past.generation, past.since);
+        let mut notes = Vec::new();
+        match past.served {
+            Served::Yes => {}
+            Served::Stopped(stopped) => notes.push(format!(
+                "the server was not running: it was stopped at {stopped}"
+            )),
+            Served::Unknown(ran) => notes.push(format!(
+                "whether the server was running is not known: it was killed, or the machine stopped, at some \
+                 time after {ran}"
+            )),
+            Served::Incomplete(since) => notes.push(format!(
+                "what was in force after {since} is not known: entries of the journal are missing from then on"
+            )),
+            Served::Unrecorded => {}
+        }
+        if past.settings.is_empty() {
+            notes.push(
+                "answers are given as configured today: the journal has no settings of that time"
+                    .to_owned(),
+            );
+        }
+        let config = settings::configured(today, &past.settings);
+        let mut images = KeptImages::default();
+        // They may be of a generation with other lists, as orders alone make new ones.
+        let kept = kept.filter(|kept| {
+            past.lists
+                .iter()
+                .all(|entry| find_in(kept, entry).is_some())
+        });
+        let lists = past.lists.iter().map(|entry| {
+            let mut known = today.lists.iter();
+            let known = known.find(|list| list.source.name == entry.name);
+            let list = settings::list(entry, &past.settings, known);
+            let (rules, is_file) = match kept.as_ref().and_then(|kept| find_in(kept, entry)) {
+                Some(rules) => (Some(rules), false),
+                None => find(today, rails, entry, &list, &mut images),
+            };
+            let rules = match rules {
+                Some(rules) => Known::Rules(rules),
+                None => {
+                    notes.push(format!(
+                        "list {}: what it held in generation {generation} (since {since}) is not known: its file \
+                         is another one today, and the state directory does not have its rules",
+                        entry.name
+                    ));
+                    Known::Unknown
+                }
+            };
+            Replayed {
+                list,
+                rules,
+                is_file,
+            }
+        });
+        let lists = lists.collect();
+        Self {
+            book: Book::of_past(&config, past.orders, past.exceptions),
+            config,
+            lists,
+            are_lists_unknown: false,
+            served: past.served,
+            notes,
+            in_force: Some(generation),
+            settings: past.settings,
+            kept,
+            since: Some(since),
+            at,
+        }
+    }
+
+    /// The snapshot by which a name is decided: without rules that have nothing to do with it. With it come the
+    /// rules of lists that match the name.
+    ///
+    /// # Errors
+    /// When the rules are too many.
+    pub fn snapshot_for(&self, name: &Name) -> Result<(Snapshot, Vec<ListRule>), TooLarge> {
+        let wanted = Path::from(name);
+        let mut matching = Vec::new();
+        let base = self.join(|list, path, scope| {
+            let related = path.starts_with(wanted.octets()) || wanted.octets().starts_with(path);
+            if related && wanted.octets().starts_with(path) {
+                let owner = Path::of(path).to_name();
+                if scope.reaches(&owner, name) {
+                    matching.push(ListRule { list, owner, scope });
+                }
+            }
+            related
+        })?;
+        let images = Images {
+            base: Some(Arc::new(base)),
+            orders: self.book.rules().cloned(),
+            ..Images::default()
+        };
+        Ok((self.snapshot(images), matching))
+    }
+
+    /// All rules that are known.
+    ///
+    /// # Errors
+    /// When they are too many.
+    pub fn images(&self) -> Result<Images, TooLarge> {
+        let images = match &self.kept {
+            Some(kept) => kept.clone(),
+            None => Arc::new(self.join(|_, _, _| true)?).into(),
+        };
+        Ok(Images {
+            orders: self.book.rules().cloned(),
+            ..images
+        })
+    }
+
+    /// The policy with these rules.
+    pub fn snapshot(&self, images: Images) -> Snapshot {
+        // What a generation has in force stays so until the next one, whatever the dates.
+        let mut sources = self.book.sources(self.since.unwrap_or(self.at));
+        let lists = self.lists.iter();
+        sources.extend(lists.map(|replayed| Arc::new(replayed.list.source.clone())));
+        compose::snapshot(&self.config, sources, images, 1)
+    }
+
+    /// The settings that have another value in `newer`.
+    pub fn changes(&self, newer: &Self) -> Vec<Setting> {
+        changes(&self.settings, &newer.settings)
+    }
+
+    /// One image of the rules that `wanted` says, given the list's place, the path of the rule's name, and its scope.
+    fn join(&self, mut wanted: impl FnMut(usize, &[u8], Scope) -> bool) -> Result<Image, TooLarge> {
+        let mut builder = Builder::new();
+        for (at, replayed) in self.lists.iter().enumerate() {
+            let Known::Rules(rules) = &replayed.rules else {
+                continue;
+            };
+            let source = builder.source(ImageSource {
+                whole: true,
+                ..ImageSource::named(&replayed.list.source.name)
+            })?;
+            let mut cursor = rules.image.cursor();
+            while cursor.advance() {
+                for rule in cursor.rules().filter(|rule| rule.source == rules.source) {
+                    if wanted(at, cursor.path(), rule.scope) {
+                        builder.insert_path(cursor.path(), ImageRule { source, ..rule })?;
+                    }
+                }
+            }
+        }
+        builder.finish()
+    }
+
+    /// Whether a list of which nothing is known could make another decision of this one.
+    pub fn is_open(&self, snapshot: &Snapshot, decision: &Decision<'_>) -> bool {
+        let decides = match decision {
+            Decision::Blocked { by, .. } | Decision::Allowed(by) => by.hit.source,
+            Decision::Pass | Decision::Excepted(_) => usize::MAX,
+        };
+        let sources = snapshot.sources();
+        if self.are_lists_unknown {
+            // An exception has no beginning, and a list may have been any.
+            let source = sources.get(decides);
+            return source.is_none_or(|source| source.kind != Kind::Order);
+        }
+        let unknown = self
+            .lists
+            .iter()
+            .filter(|list| matches!(list.rules, Known::Unknown));
+        let mut ranks = unknown.map(|list| {
+            let name = &list.list.source.name;
+            let rank = sources.iter().position(|source| source.name == *name);
+            // A source without rules may be left out.
+            rank.unwrap_or(0)
+        });
+        ranks.any(|rank| rank < decides)
+    }
+}
+
+/// What the journal has of a moment.
+/// The orders and exceptions of an instant, by the configuration's journal; `None` if that does not reach back so far.
+///
+/// # Errors
+/// [`JournalError`] when it can't be read.
+pub fn orders_at(config: &Config, at: Timestamp) -> Result<Option<Book>, JournalError> {
+    let past = past(config, &[], Moment::At(at))?;
+    Ok(past.map(|past| Book::of_past(config, past.orders, past.exceptions)))
+}
+
+fn past(config: &Config, files: &[PathBuf], moment: Moment) -> Result<Option<Past>, JournalError> {
+    let files: Vec<_> = files.iter().map(PathBuf::as_path).collect();
+    match (&config.journal, &files[..]) {
+        (Some(path), []) => {
+            let unwritten = unwritten_since(config.state.dir.as_deref(), path);
+            match Past::read_with(&[path], moment, unwritten) {
+                Err(error) if error.is_absent() => Ok(None),
+                past => past,
+            }
+        }
+        (_, files) => Past::read_files(files, moment),
+    }
+}
+
+fn whole(image: Image) -> Known {
+    Known::Rules(Rules {
+        image: Arc::new(image),
+        source: 0,
+    })
+}
+
+/// The images that the state directory keeps to fall back on, once they are needed.
+#[derive(Default)]
+struct KeptImages(Option<Vec<Arc<Image>>>);
+
+impl KeptImages {
+    fn all(&mut self, config: &Config) -> &[Arc<Image>] {
+        self.0.get_or_insert_with(|| {
+            let kept = config.state.dir.iter().flat_map(|dir| kept_images(dir));
+            kept.map(Arc::new).collect()
+        })
+    }
+}
+
+/// The rules that a list had, and whether its file holds them today.
+fn find(
+    config: &Config,
+    rails: &Rails,
+    entry: &ListEntry,
+    list: &List,
+    images: &mut KeptImages,
+) -> (Option<Rules<Arc<Image>>>, bool) {
+    let text = match list.content {
+        Content::Embedded(text) => Some(text),
+        Content::File => None,
+    };
+    let now = digest(&list.source.path, text);
+    let is_file = now.is_ok_and(|now| now == entry.digest);
+    let dir = config.state.dir.as_deref();
+    let key = entry.content.as_deref();
+    if let Some(Rules { image, source }) = dir.zip(key).and_then(|(dir, key)| read_past(dir, key)) {
+        let image = Arc::new(image);
+        return (Some(Rules { image, source }), is_file);
+    }
+    let fresh = is_file
+        .then(|| load(list, rails, &[], Guards::ALL).ok())
+        .flatten();
+    if let Some(fresh) = fresh {
+        // Guards may leave out other rules today.
+        let same = match key {
+            Some(key) => provenance::content(list, &fresh.loaded) == key,
+            None => fresh.loaded.rules == entry.rules,
+        };
+        if same {
+            let image = Arc::new(fresh.image);
+            return (Some(Rules { image, source: 0 }), true);
+        }
+    }
+    let found = images
+        .all(config)
+        .iter()
+        .find_map(|image| in_image(image, entry));
+    (found, is_file)
+}
+
+/// The rules that a list had, in the image of a pair that counts for it.
+fn find_in(images: &Images, entry: &ListEntry) -> Option<Rules<Arc<Image>>> {
+    let image = match images.is_in_delta(&entry.name) {
+        true => &images.delta,
+        false => &images.base,
+    };
+    in_image(image.as_ref()?, entry).filter(|rules| {
+        let source = &rules.image.provenance().sources[usize::from(rules.source)];
+        source.name == entry.name
+    })
+}
+
+fn in_image(image: &Arc<Image>, entry: &ListEntry) -> Option<Rules<Arc<Image>>> {
+    let source = source(image, |source| match entry.content.as_deref() {
+        Some(key) => provenance::content_of(source).as_deref() == Some(key),
+        None => {
+            let same = source.name == entry.name && source.digest == entry.digest;
+            same && source.rules == entry.rules as u64
+        }
+    })?;
+    let image = Arc::clone(image);
+    Some(Rules { image, source })
+}

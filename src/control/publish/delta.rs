@@ -1,0 +1,508 @@
+//! Owns joining lists that were read with those that are in force, one image at a time.
+//! Refuses to read files; and to put a new configuration in force before its lists are.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::compose;
+use super::pending::Stage;
+use super::provenance;
+use crate::config::shown::Show;
+use crate::config::{Config, List};
+use crate::control::admin::report;
+use crate::control::compile::job::{CompileError, NewBase, Wanted};
+use crate::control::control_loop::{Control, carries};
+use crate::control::journal::entry::Cause;
+use crate::control::journal::settings;
+use crate::control::sources::errands::{Errand, Landed};
+use crate::control::sources::lists::load::{Fresh, Refusal};
+use crate::control::sources::lists::state::ListState;
+use crate::control::sources::orders::registry::Book;
+use crate::control::start::broken;
+use crate::policy::image::{Image, TooLarge};
+
+/// Rules of the delta from which on the compiler moves its lists into the base: joining so many takes
+/// about a third of a second.
+const MOST: u64 = 1 << 18;
+
+/// A list that was read.
+pub(crate) struct Ready {
+    /// The number of the load.
+    pub(crate) ticket: u64,
+    /// The list.
+    pub(crate) config: List,
+    /// What was read.
+    pub(crate) fresh: Fresh,
+}
+
+/// Joined lists, or the loads of a joining that panicked.
+type Joining = Result<Joined, Vec<u64>>;
+
+/// Small lists on their way into the delta.
+pub(crate) struct DeltaJoin {
+    /// Lists that were read and wait to be joined with the others.
+    pub(crate) ready: Vec<Ready>,
+    /// Whether lists are being joined.
+    pub(crate) joining: bool,
+    /// The rollbacks that had ended when that began.
+    pub(crate) joining_since: u64,
+    /// Whether a new configuration is joined with them: it is in no other place meanwhile, so requests wait until
+    /// it is in force.
+    pub(crate) stage_joining: bool,
+    pub(crate) joined: (mpsc::Sender<Joining>, mpsc::Receiver<Joining>),
+}
+
+impl DeltaJoin {
+    pub(crate) fn new() -> Self {
+        Self {
+            ready: Vec::new(),
+            joining: false,
+            joining_since: 0,
+            stage_joining: false,
+            joined: mpsc::channel(1),
+        }
+    }
+}
+
+/// Lists that were joined, and the configuration that brings some of them.
+pub(crate) struct Joined {
+    ready: Vec<Ready>,
+    base: Option<NewBase>,
+    stage: Option<(Stage, Book)>,
+    result: Result<Image, TooLarge>,
+}
+
+/// The orders and exceptions of a new configuration.
+pub(crate) struct Configured {
+    config: Config,
+    /// The version of the book in force when reading began.
+    of: u64,
+    book: Book,
+}
+
+impl Control {
+    /// Starts to read the orders and exceptions of a new configuration whose lists are read. That happens
+    /// before it is joined, as nothing else is heard then and a file system may not answer.
+    pub(crate) fn start_configuring(&mut self) {
+        let version = self.calendar.book.version();
+        let ready = |stage: &&mut Stage| stage.is_ready() && !stage.is_whole(version);
+        let Some(stage) = self.stage.as_mut().filter(ready) else {
+            return;
+        };
+        if self.rollback.rolling.is_some()
+            || stage.book.as_ref().is_some_and(|(of, _)| *of == version)
+        {
+            return;
+        }
+        // What was read of files meanwhile is missing in it.
+        stage.book = None;
+        stage.book_since.get_or_insert_with(Instant::now);
+        let folders = stage.folders();
+        let places: Vec<_> = folders.iter().map(|dir| dir.shown().to_string()).collect();
+        let errand = Errand::Configure(folders);
+        if self.errands.is_running(&errand) {
+            return;
+        }
+        let (config, rails) = (stage.config.clone(), Arc::clone(&stage.rails));
+        let known = Arc::clone(&self.calendar.book);
+        let work = move || {
+            let mut book = Book::clone(&known);
+            book.configure(&config);
+            book.check(&rails);
+            let of = version;
+            Landed::Configured(Box::new(Configured { config, of, book }))
+        };
+        self.errands.start(errand, places.join(", "), work);
+    }
+
+    /// Takes the orders and exceptions of a new configuration; `None` if reading them broke off.
+    pub(crate) fn land_configured(&mut self, configured: Option<Configured>) {
+        let Some(configured) = configured else {
+            if self
+                .stage
+                .take_if(|stage| stage.book_since.is_some())
+                .is_some()
+            {
+                self.leave_stage(vec!["configuration not taken: reading its orders broke off inside tapis, which is a bug; please report it".to_owned()]);
+            }
+            return;
+        };
+        let Configured { config, of, book } = configured;
+        // It may have been given up, or another one may wait.
+        if let Some(stage) = self.stage.as_mut().filter(|stage| stage.config == config) {
+            stage.book = Some((of, book));
+        }
+    }
+
+    /// Starts to join what is ready, unless that is under way.
+    pub(crate) fn start_joining(&mut self) {
+        // A rollback under way drops a new configuration, or finds it in force.
+        let rolling = self.rollback.rolling.is_some();
+        let waits = self
+            .rollback
+            .rolling
+            .as_ref()
+            .is_some_and(|it| !it.allows_changes());
+        if self.delta.joining || waits || !self.is_something_ready() {
+            return;
+        }
+        self.delta.joining = true;
+        self.delta.joining_since = self.rollback.epoch;
+        let version = self.calendar.book.version();
+        let whole = |stage: &mut Stage| !rolling && stage.is_whole(version);
+        let mut stage = self.stage.take_if(whole);
+        let book = stage.as_mut().and_then(|stage| stage.book.take());
+        self.delta.stage_joining = stage.is_some();
+        let base = self
+            .compiler
+            .base
+            .take_if(|base| !base.staged || stage.is_some());
+        let (ready, kept) = self.parts(stage.as_ref(), base.as_ref());
+        let delta = self.publication.images.delta.clone();
+        let send = self.delta.joined.0.clone();
+        let based = base.iter().flat_map(|base| &base.wanted);
+        let based = based.map(|wanted| wanted.ticket);
+        let tickets: Vec<_> = ready
+            .iter()
+            .map(|ready| ready.ticket)
+            .chain(based)
+            .collect();
+        let joining = tokio::task::spawn_blocking(move || {
+            let staged = stage.iter().flat_map(|stage| &stage.fresh);
+            let staged = staged.filter_map(|list| {
+                let source = provenance::source(&list.config, list.loaded.as_ref()?);
+                Some((list.rules.as_ref()?, source))
+            });
+            let fresh = ready.iter().map(|ready| {
+                let Fresh { loaded, image } = &ready.fresh;
+                (image, provenance::source(&ready.config, loaded))
+            });
+            let fresh = fresh.chain(staged);
+            let stays = |name: &str| kept.iter().any(|kept| kept == name);
+            let result = compose::join(delta.as_deref(), stays, fresh);
+            Joined {
+                ready,
+                base,
+                stage: stage.zip(book.map(|(_, book)| book)),
+                result,
+            }
+        });
+        tokio::spawn(async move {
+            let joined = joining.await.map_err(|_| tickets);
+            // Nobody waits when the server ends.
+            let _ = send.send(joined).await;
+        });
+    }
+
+    fn is_something_ready(&self) -> bool {
+        let version = self.calendar.book.version();
+        let whole = |stage: &Stage| stage.is_whole(version);
+        let staged = self.rollback.rolling.is_none() && self.stage.as_ref().is_some_and(whole);
+        let based = self.compiler.base.as_ref().is_some_and(|base| !base.staged);
+        staged || based || !self.delta.ready.is_empty()
+    }
+
+    /// The lists that are read and wanted, and the names of those that stay as they are.
+    fn parts(
+        &mut self,
+        stage: Option<&Stage>,
+        base: Option<&NewBase>,
+    ) -> (Vec<Ready>, Vec<String>) {
+        // A list that means something else by now is no longer what was compiled.
+        let counts = |wanted: &Wanted| {
+            let mut lists = self.lists.active.iter();
+            wanted.staged || lists.any(|list| carries(list, wanted.ticket))
+        };
+        let based = base.iter().flat_map(|base| base.loaded());
+        let based = based.filter(|(wanted, _)| counts(wanted));
+        let based = based.map(|(wanted, _)| wanted.config.source.name.clone());
+        // A list that has changed since it moved into the base stays before it.
+        let moved = base.iter().flat_map(|base| &base.moved);
+        let moved =
+            moved.filter(|source| self.publication.images.in_delta(&source.name) == Some(source));
+        let based: Vec<_> = based
+            .chain(moved.map(|source| source.name.clone()))
+            .collect();
+        let based = |name: &str| based.iter().any(|based| based == name);
+        let replaced = |name: &str| {
+            let fresh = stage.iter().flat_map(|stage| &stage.fresh);
+            fresh.into_iter().any(|list| list.name() == name)
+        };
+        let (gone, ready) = std::mem::take(&mut self.delta.ready)
+            .into_iter()
+            .partition::<Vec<_>, _>(|ready| replaced(&ready.config.source.name));
+        for ready in gone {
+            self.no_longer_awaited(ready.ticket);
+        }
+        let fresh = |name: &str| ready.iter().any(|ready| ready.config.source.name == name);
+        let new = |name: &str| fresh(name) || replaced(name) || based(name);
+        let names = self.lists.active.iter().map(ListState::name);
+        let kept = names.filter(|name| !new(name)).map(str::to_owned).collect();
+        (ready, kept)
+    }
+
+    /// Puts joined lists in force.
+    pub(crate) fn land_joined(&mut self, joined: Result<Joined, Vec<u64>>) {
+        self.delta.joining = false;
+        self.delta.stage_joining = false;
+        let now = Instant::now();
+        let joined = match joined {
+            Ok(joined) => joined,
+            Err(tickets) => return self.break_off(tickets),
+        };
+        if self.delta.joining_since != self.rollback.epoch {
+            // What was joined is newer than what is held: who waited for it was told. There is no
+            // configuration in it, as nobody is heard while one is joined.
+            return;
+        }
+        let image = match joined.result {
+            Ok(image) => image,
+            Err(error) => {
+                let based = joined.base.into_iter().flat_map(|base| base.wanted);
+                let based: Vec<_> = based.map(|wanted| wanted.ticket).collect();
+                let staged = joined.stage.is_some();
+                return self.refuse_joined(joined.ready, &based, staged, error);
+            }
+        };
+        // Changes of the configuration alone leave the images as they are, so that they push out no older ones.
+        let delta = self.publication.images.delta.as_ref();
+        let sources = delta.map_or(&[][..], |delta| &delta.provenance().sources);
+        let is_same = joined.base.is_none() && image.provenance().sources == sources;
+        if !is_same {
+            self.publication.images.delta = Some(image.into());
+            self.persist.unkept = true;
+        }
+        if let Some(base) = joined.base {
+            self.take_base(base);
+        }
+        for ready in joined.ready {
+            let Ready {
+                ticket,
+                config,
+                fresh,
+            } = ready;
+            self.change(self.cause_of(ticket, &config.source.path));
+            let name = config.source.name;
+            if let Some(list) = self
+                .lists
+                .active
+                .iter_mut()
+                .find(|list| carries(list, ticket))
+            {
+                list.settle(Ok(fresh.loaded), now);
+            }
+            self.tell(ticket, |report| report.loaded.push(name.clone()));
+        }
+        if let Some((stage, book)) = joined.stage {
+            self.take_stage(stage, book);
+        }
+        self.weigh_delta();
+    }
+
+    /// Joining broke off inside: what is in force stays, and nobody waits any more.
+    fn break_off(&mut self, tickets: Vec<u64>) {
+        for ticket in tickets {
+            let list = self.lists.active.iter().find(|list| carries(list, ticket));
+            match list.map(broken) {
+                Some(refusal) => self.refuse(ticket, refusal),
+                None => self.no_longer_awaited(ticket),
+            }
+        }
+        if self.requests.waiting.iter().any(|waiting| waiting.staged) && self.stage.is_none() {
+            self.leave_stage(vec!["configuration not taken: joining broke off inside tapis, which is a bug; please report it".to_owned()]);
+        }
+    }
+
+    /// Takes a new base.
+    pub(crate) fn take_base(&mut self, new: NewBase) {
+        if !new.moved.is_empty() {
+            self.change(Cause::Merge);
+        }
+        for (wanted, loaded) in new.loaded() {
+            self.change(self.cause_of(wanted.ticket, &wanted.config.source.path));
+            let name = wanted.config.source.name.clone();
+            if let Some(list) = self
+                .lists
+                .active
+                .iter_mut()
+                .find(|list| carries(list, wanted.ticket))
+            {
+                report::log_load(list, Ok(&loaded));
+                list.settle(Ok(loaded), Instant::now());
+            }
+            self.tell(wanted.ticket, |report| report.loaded.push(name.clone()));
+        }
+        self.publication.images.base = Some(new.base.image);
+        self.persist.base_file = Some(new.base.place);
+    }
+
+    /// Looks whether the delta is to be relieved.
+    pub(crate) fn weigh_delta(&mut self) {
+        let delta = self.publication.images.delta.as_ref();
+        let rules = delta.map_or(0, |delta| delta.facts().rules);
+        if rules < MOST {
+            self.compiler.overfull = None;
+        }
+        let tried = self
+            .compiler
+            .overfull
+            .as_ref()
+            .map_or(0, |(tried, _)| *tried);
+        self.compiler.delta_is_full = rules >= MOST.max(tried * 2);
+    }
+
+    /// The delta could not be relieved. It serves as it is, and what failed is tried again when it is
+    /// twice as large.
+    pub(crate) fn stay_in_delta(&mut self, error: &CompileError) {
+        let delta = self.publication.images.delta.as_ref();
+        let rules = delta.map_or(0, |delta| delta.facts().rules);
+        self.compiler.overfull = Some((rules, format!("small lists were not merged: {error}")));
+    }
+
+    /// Takes a new configuration with its lists.
+    fn take_stage(&mut self, mut stage: Stage, book: Book) {
+        if let Some(change) = stage.change.take() {
+            self.publication.plane.take(change);
+        }
+        let rails = Arc::clone(&stage.rails);
+        let (config, lists, gone) = stage.merge(std::mem::take(&mut self.lists.active));
+        let changed = settings::changed(&self.configuration.current, &config);
+        (self.configuration.current, self.lists.active) = (config, lists);
+        self.take_rails(rails);
+        self.calendar.configure(book);
+        self.tell_book_problems();
+        let wishes = self
+            .requests
+            .waiting
+            .iter()
+            .filter(|waiting| waiting.staged);
+        let causes: Vec<_> = wishes.map(|waiting| waiting.cause.clone()).collect();
+        causes.into_iter().for_each(|cause| self.change(cause));
+        let problems = self.calendar.book.problems();
+        for ticket in gone.iter().filter_map(|list| list.promised) {
+            self.no_longer_awaited(ticket);
+        }
+        for waiting in self
+            .requests
+            .waiting
+            .iter_mut()
+            .filter(|waiting| waiting.staged)
+        {
+            waiting.staged = false;
+            waiting.report.problems.extend(problems.iter().cloned());
+            waiting.report.changed.clone_from(&changed);
+        }
+    }
+
+    fn refuse_joined(&mut self, ready: Vec<Ready>, based: &[u64], staged: bool, source: TooLarge) {
+        let tickets = ready.iter().map(|ready| ready.ticket);
+        for ticket in tickets.chain(based.iter().copied()) {
+            let list = self.lists.active.iter().find(|list| carries(list, ticket));
+            let path = list.map_or_else(Default::default, |list| list.source.path.clone());
+            self.refuse(ticket, Refusal::TooLarge { path, source });
+        }
+        if staged {
+            self.leave_stage(vec![format!("configuration not taken: {source}")]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+    use std::time::Duration;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::control::admin::requests::Waiting;
+    use crate::control::sources::files::Files;
+    use crate::control::sources::wall_clock::Still;
+
+    /// A control plane that has read all lists of a new configuration, which somebody waits for.
+    fn staged(
+        folder: &Path,
+    ) -> (
+        Control,
+        oneshot::Receiver<crate::control::admin::status::ReloadReport>,
+    ) {
+        fs::create_dir_all(folder.join("orders")).expect("made");
+        let config = |more: &str| {
+            let text = format!("[orders]\npath = \"orders\"\n{more}");
+            Config::parse(&text, &folder.join("tapis.toml")).expect("valid")
+        };
+        let control = Control::start(config(""), Arc::new(Still));
+        let mut control = control.expect("a first generation");
+        let rails = Arc::clone(&control.rails);
+        let new = config("[server]\nid = \"other.example\"\n");
+        let stage = Stage::new(new, rails, None, &control.lists.active, &Files::new());
+        control.stage = Some(stage);
+        let (reply, answer) = oneshot::channel();
+        let mut waiting = Waiting::new(Cause::Start, Some(reply));
+        waiting.staged = true;
+        control.requests.waiting.push(waiting);
+        (control, answer)
+    }
+
+    /// What the control loop does in a turn that concerns a new configuration.
+    fn turn(control: &mut Control) {
+        control.finish_stage();
+        control.start_configuring();
+        control.start_joining();
+        control.answer_waiting();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_new_configuration_whose_orders_are_never_read_is_given_up_and_stops_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (mut control, mut answer) = staged(folder.path());
+        let hung = Errand::Configure(vec![folder.path().join("orders")]);
+        control.errands.note(hung, "orders".to_owned());
+        turn(&mut control);
+        assert!(
+            !control.delta.joining && !control.delta.stage_joining,
+            "others are heard"
+        );
+        let stage = control.stage.as_mut().expect("it waits");
+        let since = Instant::now().checked_sub(Duration::from_secs(31));
+        stage.book_since = Some(since.expect("the machine has run for longer"));
+        turn(&mut control);
+        let report = answer.try_recv().expect("it is answered");
+        let [problem] = &report.problems[..] else {
+            panic!("{:?}", report.problems);
+        };
+        assert!(problem.contains("orders: not read in 31 s"), "{problem}");
+        assert!(control.configuration.current.server.id.is_none());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn orders_that_changed_while_those_of_a_new_configuration_were_read_are_read_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (mut control, _answer) = staged(folder.path());
+        turn(&mut control);
+        let mut newer = Book::clone(&control.calendar.book);
+        let order = folder.path().join("orders/a.toml");
+        fs::write(&order, "no order").expect("written");
+        assert_eq!(newer.refresh(), [order]);
+        control.calendar.book = Arc::new(newer);
+        while !control.delta.joining {
+            let (errand, landed) = control.errands.next().await.expect("it ends");
+            control.land_errand(&errand, landed);
+            turn(&mut control);
+        }
+        let joined = control.delta.joined.1.recv().await.expect("it ends");
+        control.land_joined(joined);
+        assert_eq!(
+            control.configuration.current.server.id.as_deref(),
+            Some("other.example")
+        );
+        assert_eq!(
+            control.calendar.book.problems().len(),
+            1,
+            "of the newer file"
+        );
+    }
+}

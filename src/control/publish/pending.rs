@@ -1,0 +1,273 @@
+//! Owns a new configuration until all its new lists are read: then it is taken whole, or not at all.
+//! Refuses to touch what is in force before that.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::data_plane::Change;
+use crate::config::shown::Show;
+use crate::config::{Config, List};
+use crate::control::admin::requests::Waiting;
+use crate::control::compile::job::is_large;
+use crate::control::control_loop::Control;
+use crate::control::guard::policy::Rails;
+use crate::control::guard::release::Guards;
+use crate::control::sources::files::Files;
+use crate::control::sources::lists::state::ListState;
+use crate::control::sources::orders::registry::Book;
+
+/// How long a new configuration waits for files that are being written, and for each one that is read.
+const MOST_STAGED: Duration = Duration::from_secs(30);
+
+/// A configuration that waits.
+#[derive(Debug)]
+pub(crate) struct Stage {
+    pub(crate) config: Config,
+    pub(crate) rails: Arc<Rails>,
+    /// What the data plane has ready for it; `None` if it follows that one already.
+    pub(crate) change: Option<Change>,
+    since: Instant,
+    /// Its lists whose rules are not in force yet: new ones, and those that come from another file
+    /// or mean something else.
+    pub(crate) fresh: Vec<ListState>,
+    /// Its orders and exceptions, once they are read, and the version of the book that was in force then:
+    /// what was read of files since is missing in them.
+    pub(crate) book: Option<(u64, Book)>,
+    /// Since when they are being read.
+    pub(crate) book_since: Option<Instant>,
+}
+
+impl Stage {
+    /// A configuration with its guard rails, given the files of its lists as they are now.
+    pub(crate) fn new(
+        config: Config,
+        rails: Arc<Rails>,
+        change: Option<Change>,
+        active: &[ListState],
+        files: &Files,
+    ) -> Self {
+        let known = |list: &&List| active.iter().any(|state| is(state, list));
+        let fresh = config.lists.iter().filter(|list| !known(list));
+        let fresh = fresh.cloned().map(|list| {
+            let mut list = ListState::new(list);
+            list.set_looked(files);
+            // Whatever file it is read from, it is the same list to its guards. One of another kind is checked
+            // by other guards, so that fewer of its rules may be left.
+            let is_same = |state: &&ListState| {
+                state.name() == list.name() && state.source.kind == list.source.kind
+            };
+            let named = active.iter().find(is_same);
+            list.before = named.map_or(Vec::new(), ListState::in_force);
+            // Read in another way it may have other mistakes.
+            for before in &mut list.before {
+                before.released = Guards::NONE;
+            }
+            list
+        });
+        let fresh = fresh.collect();
+        Self {
+            config,
+            rails,
+            change,
+            since: Instant::now(),
+            fresh,
+            book: None,
+            book_since: None,
+        }
+    }
+
+    /// Whether all is read that can be. A file that never comes to rest, or whose reading never ends, is
+    /// not waited for longer than [`MOST_STAGED`].
+    pub(crate) fn is_ready(&self) -> bool {
+        let late = self.since.elapsed() > MOST_STAGED;
+        let rests = |list: &ListState| late || (list.due().is_none() && !list.is_looked_for());
+        let ready = |list: &ListState| match list.loading {
+            Some(_) => hanging(list).is_some(),
+            None => rests(list),
+        };
+        self.fresh.iter().all(ready)
+    }
+
+    /// Whether it can be joined, given the version of the book in force.
+    pub(crate) fn is_whole(&self, version: u64) -> bool {
+        let book = self.book.as_ref();
+        book.is_some_and(|(of, _)| *of == version) && self.is_ready() && self.problems().is_empty()
+    }
+
+    /// The directories of its orders and exceptions.
+    pub(crate) fn folders(&self) -> Vec<PathBuf> {
+        let Config {
+            orders, exceptions, ..
+        } = &self.config;
+        let folders = [&orders.dir, &exceptions.dir].into_iter().flatten();
+        folders.cloned().collect()
+    }
+
+    /// Why it can't be taken.
+    pub(crate) fn problems(&self) -> Vec<String> {
+        let told = self.fresh.iter().filter_map(|list| {
+            let name = list.name();
+            if let Some(seconds) = hanging(list) {
+                let path = list.source.path.shown();
+                return Some(format!(
+                    "configuration not taken, {name}: {path}: not read in {seconds} s: check the disk or the network mount"
+                ));
+            }
+            match (&list.refused, &list.loaded) {
+                (Some((refusal, _)), _) => {
+                    Some(format!("configuration not taken, {name}: {refusal}"))
+                }
+                (None, None) => {
+                    let path = list.source.path.shown();
+                    Some(format!(
+                        "configuration not taken, {name}: {path} is still being written, or its file system does not answer"
+                    ))
+                }
+                (None, Some(_)) => None,
+            }
+        });
+        let late = self.book_since.map(|since| since.elapsed());
+        let late = late.filter(|late| *late > MOST_STAGED && self.book.is_none());
+        let unread = late.map(|late| {
+            let folders = self.folders();
+            let folders: Vec<_> = folders.iter().map(|folder| folder.shown().to_string()).collect();
+            format!(
+                "configuration not taken, {}: not read in {} s: check the disk or the network mount",
+                folders.join(", "),
+                late.as_secs()
+            )
+        });
+        told.chain(unread).collect()
+    }
+
+    /// The configuration with its lists, in its own order; those that go on keep all they know.
+    /// Last come those that end.
+    pub(crate) fn merge(
+        self,
+        mut active: Vec<ListState>,
+    ) -> (Config, Vec<ListState>, Vec<ListState>) {
+        let mut fresh = self.fresh;
+        let mut lists = Vec::new();
+        for config in &self.config.lists {
+            let named = |state: &ListState| state.name() == config.source.name;
+            let state = match (
+                fresh.iter().position(named),
+                active.iter().position(|s| is(s, config)),
+            ) {
+                (Some(place), _) => Some(fresh.swap_remove(place).without_rules()),
+                (None, Some(place)) => {
+                    let mut state = active.swap_remove(place);
+                    state.reconfigure(config.clone());
+                    Some(state)
+                }
+                (None, None) => None,
+            };
+            lists.extend(state);
+        }
+        (self.config, lists, active)
+    }
+}
+
+/// For how many seconds a list has been read, if that is too long. The compiler, which reads large
+/// ones, has a deadline of its own.
+fn hanging(list: &ListState) -> Option<u64> {
+    let loading = list.loading.filter(|_| !is_large(list))?;
+    let elapsed = loading.since.elapsed();
+    (elapsed > MOST_STAGED).then_some(elapsed.as_secs())
+}
+
+impl Control {
+    /// Leaves a new configuration of which a list can't be taken, when all are read.
+    pub(crate) fn finish_stage(&mut self) {
+        let bad = |stage: &mut Stage| stage.is_ready() && !stage.problems().is_empty();
+        let Some(stage) = self.stage.take_if(bad) else {
+            return;
+        };
+        self.leave_stage(stage.problems());
+    }
+
+    /// Tells why a new configuration is not taken.
+    pub(crate) fn leave_stage(&mut self, problems: Vec<String>) {
+        self.compiler.base.take_if(|base| base.staged);
+        tracing::error!(
+            problems = problems.join("; "),
+            "configuration refused, the old one stays"
+        );
+        for waiting in self
+            .requests
+            .waiting
+            .iter_mut()
+            .filter(|waiting| waiting.staged)
+        {
+            waiting.staged = false;
+            waiting.report.problems.extend(problems.iter().cloned());
+        }
+        self.tell_refused("configuration".to_owned(), problems.clone());
+        self.configuration.problems = problems;
+    }
+
+    /// Refuses a new configuration that a reload found.
+    pub(crate) fn refuse_configuration(&mut self, waiting: &mut Waiting, problems: Vec<String>) {
+        tracing::error!(
+            problems = problems.join("; "),
+            "configuration refused, the old one stays"
+        );
+        waiting.report.problems.extend(problems.iter().cloned());
+        self.tell_refused("configuration".to_owned(), problems.clone());
+        self.configuration.problems = problems;
+    }
+}
+
+/// Whether a list goes on as the same one.
+fn is(state: &ListState, list: &List) -> bool {
+    state.name() == list.source.name && state.reads_as(list)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use tokio::time::{advance, pause};
+
+    use super::*;
+
+    /// A new configuration with these lists.
+    fn stage(names: &[&str]) -> Stage {
+        let list = |name: &&str| format!("[[list]]\nname = \"{name}\"\npath = \"{name}\"\n");
+        let text: String = names.iter().map(list).collect();
+        let config = Config::parse(&text, Path::new("/tapis.toml")).expect("valid");
+        let rails = Arc::new(Rails::read(&config));
+        Stage::new(config, rails, None, &[], &Files::new())
+    }
+
+    #[tokio::test]
+    async fn a_list_whose_reading_never_ends_is_a_reason_not_to_take_its_configuration() {
+        pause();
+        let mut stage = stage(&["hangs", "rests"]);
+        stage.fresh[0].start(1);
+        assert!(!stage.is_ready());
+        advance(MOST_STAGED).await;
+        assert!(!stage.is_ready(), "not yet");
+        advance(Duration::from_secs(1)).await;
+        assert!(stage.is_ready());
+        let problems = stage.problems();
+        let expected = "configuration not taken, hangs: /hangs: not read in 31 s: check the disk or the network mount";
+        assert_eq!(problems[0], expected);
+    }
+
+    #[tokio::test]
+    async fn a_reading_that_began_late_has_as_much_time() {
+        pause();
+        let mut stage = stage(&["hangs"]);
+        stage.fresh[0].request(1, Guards::NONE, Instant::now());
+        advance(MOST_STAGED - Duration::from_secs(1)).await;
+        stage.fresh[0].start(1);
+        advance(Duration::from_secs(20)).await;
+        assert!(!stage.is_ready());
+        advance(Duration::from_secs(11)).await;
+        assert!(stage.is_ready() && !stage.problems().is_empty());
+    }
+}

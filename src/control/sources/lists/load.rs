@@ -1,0 +1,673 @@
+//! Owns the way from a list's file to an image of its rules.
+//! Refuses to publish: it returns what it made, or why it made nothing.
+
+use std::fs;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use crate::config::regular;
+use crate::config::regular::Unread;
+use crate::config::shown::Show;
+use crate::config::{Content, List};
+use crate::control::guard::acceptance::{Held, InForce, Newest, RELEASE, judge, released_before};
+use crate::control::guard::policy::Rails;
+use crate::control::guard::protected::{Guarded, Wards};
+use crate::control::guard::release::{Guard, Guards};
+use crate::control::guard::suppressed::Account;
+use crate::control::sources::deadline::Unanswered;
+use crate::control::sources::lists::parse;
+use crate::control::sources::lists::parse::Notation;
+use crate::control::sources::lists::parse::Tally;
+use crate::policy::builder::Builder;
+use crate::policy::image::provenance::ImageSource;
+use crate::policy::image::{Image, TooLarge};
+use crate::policy::rule::Scope;
+use crate::wire::name::Name;
+
+/// Largest list file that is read.
+pub const MAX_FILE: u64 = 2 << 30;
+/// Octets at the start of a file among which a NUL tells that it is no text.
+const SNIFF: usize = 8192;
+/// Octets that are read at a time.
+const PIECE: usize = 256 << 10;
+
+/// A list that was read whole, with its rules.
+#[derive(Debug)]
+pub struct Fresh {
+    /// What is known of it.
+    pub loaded: Loaded,
+    /// Its rules.
+    pub image: Image,
+}
+
+/// What is known of a list that was read whole.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Different rules in it.
+    pub rules: usize,
+    /// What stood in the file.
+    pub tally: Tally,
+    /// BLAKE3 of the file's octets, in hexadecimal.
+    pub digest: String,
+    /// The file as it was when it was read; nothing for content that is built in.
+    pub signature: Option<Signature>,
+    /// When it was read.
+    pub at: Timestamp,
+    /// How long that took.
+    pub took: Duration,
+    /// What tells the wards that its rules were held against; nothing if there were none.
+    pub wards: String,
+    /// Guards that were released for it.
+    pub released: Guards,
+}
+
+impl Loaded {
+    /// What a newer state is judged against.
+    pub fn in_force(&self) -> InForce {
+        InForce {
+            rules: self.rules,
+            signature: self.signature,
+            released: self.released,
+            ended: self.tally.ended,
+        }
+    }
+}
+
+/// What tells one state of a file from another without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signature {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Signature {
+    /// Octets in the file.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// When it was written last.
+    pub fn modified(&self) -> Option<Timestamp> {
+        let (seconds, nanoseconds) = self.modified;
+        Timestamp::new(seconds, nanoseconds as i32).ok()
+    }
+
+    /// Of the file that `path` leads to now, through symbolic links.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn of(path: &Path) -> io::Result<Self> {
+        fs::metadata(path).map(|meta| Self::from(&meta))
+    }
+}
+
+impl From<&fs::Metadata> for Signature {
+    fn from(meta: &fs::Metadata) -> Self {
+        Self {
+            device: meta.dev(),
+            inode: meta.ino(),
+            size: meta.size(),
+            modified: (meta.mtime(), meta.mtime_nsec()),
+            changed: (meta.ctime(), meta.ctime_nsec()),
+        }
+    }
+}
+
+/// Why a list's file was not taken. The last good state, if there is one, stays in force.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// The system does not let it be read.
+    #[error("{path}: {source}; the file must exist and be readable by the server's user", path = .path.shown())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The file system did not answer in time.
+    #[error("{path}: {late}; it is read when it answers", late = Unanswered::Late, path = .0.shown())]
+    Unanswered(PathBuf),
+    /// It is no regular file.
+    #[error("{path}: not a regular file", path = .0.shown())]
+    NotAFile(PathBuf),
+    /// It is larger than two gigabytes.
+    #[error("{path}: larger than 2 GiB; split it into several lists", path = .0.shown())]
+    Gigantic(PathBuf),
+    /// It changed while it was read; it will be read again.
+    #[error("{path}: changed while it was read; it is read again when it is quiet", path = .0.shown())]
+    Changing(PathBuf),
+    /// It holds NUL octets.
+    #[error("{path}: holds binary data, not text; if it is compressed, unpack it first", path = .0.shown())]
+    Binary(PathBuf),
+    /// It is UTF-16.
+    #[error("{path}: UTF-16 text, and lists are UTF-8: save it as UTF-8, or convert it with: iconv -f UTF-16 -t UTF-8", path = .0.shown())]
+    Utf16(PathBuf),
+    /// It has more rules than an image can hold.
+    #[error("{path}: {source}", path = .path.shown())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// What there is too much of.
+        source: TooLarge,
+    },
+    /// Guards hold it.
+    #[error(transparent)]
+    Held(#[from] Held),
+    /// The compiler, which reads large lists, refuses it.
+    #[error("{text}")]
+    Told {
+        /// The reason, as a sentence.
+        text: String,
+        /// See [`passing`](Self::passing).
+        passing: bool,
+        /// See [`transient`](Self::transient).
+        transient: bool,
+        /// See [`guards`](Self::guards).
+        guards: Guards,
+    },
+    /// Lists are held as they were.
+    #[error(
+        "held as it was in generation {generation}; to follow the file again: tapis rollback --release"
+    )]
+    RolledBack {
+        /// The generation.
+        generation: u64,
+    },
+    /// The compiler made nothing.
+    #[error(
+        "{path}: not compiled: {text}; it is tried again {after}when the file changes, and with: tapis reload",
+        after = if *.passes { "after a while, " } else { "" }, path = .path.shown())]
+    NotCompiled {
+        /// The file.
+        path: PathBuf,
+        /// Why, as a sentence.
+        text: String,
+        /// Whether the same may succeed later.
+        passes: bool,
+    },
+}
+
+impl Refusal {
+    /// Whether the system may say otherwise of the same file a moment later.
+    pub fn passing(&self) -> bool {
+        matches!(self, Self::Told { passing: true, .. } | Self::Unanswered(_))
+            || matches!(self, Self::Unreadable { source, .. } if !matches!(
+                source.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
+            ))
+    }
+
+    /// The guards that hold it, if nothing else is in the way.
+    pub fn guards(&self) -> Guards {
+        match self {
+            Self::Held(held) => held.guards(),
+            Self::Told { guards, .. } => *guards,
+            _ => Guards::NONE,
+        }
+    }
+
+    /// The same where no server runs, as it ends the start: nothing releases a guard, or reads the file again.
+    pub fn without_server(&self) -> String {
+        let text = self.to_string();
+        if let Some((found, _)) = text.split_once(RELEASE) {
+            let remedy = match self.guards().has(Guard::Empty) {
+                true => "if it is to be empty, put a comment line into it",
+                false => "mend or remove the bad lines, or raise `bad-percent` in [guard]",
+            };
+            return format!("{found}. No server runs that could accept it: {remedy}");
+        }
+        let later = ["; it is read ", "; it is tried again "];
+        let found = later.iter().find_map(|later| text.split_once(later));
+        found.map_or_else(|| text.clone(), |(found, _)| found.to_owned())
+    }
+
+    /// Whether a rollback holds the list.
+    pub(crate) fn is_rollback(&self) -> bool {
+        matches!(self, Self::RolledBack { .. })
+    }
+
+    /// Whether to compile it again after a while.
+    pub(crate) fn waits_for_room(&self) -> bool {
+        matches!(self, Self::NotCompiled { passes: true, .. })
+    }
+
+    /// Whether to try again by itself.
+    pub fn transient(&self) -> bool {
+        matches!(
+            self,
+            Self::Changing(_)
+                | Self::Told {
+                    transient: true,
+                    ..
+                }
+        )
+    }
+}
+
+/// Reads a list without the rules that guards leave out, and judges it against what is in force of it
+/// (`before`), now that the operator has released some guards.
+///
+/// # Errors
+/// [`Refusal`] when the file can't be read, or should not replace what is in force.
+pub fn load(
+    list: &List,
+    rails: &Rails,
+    before: &[InForce],
+    released: Guards,
+) -> Result<Fresh, Refusal> {
+    load_as(list, list.into(), rails, before, released)
+}
+
+/// The same with its rules checked as `guarded` says.
+///
+/// # Errors
+/// See [`load`].
+pub fn load_as(
+    list: &List,
+    guarded: Guarded,
+    rails: &Rails,
+    before: &[InForce],
+    released: Guards,
+) -> Result<Fresh, Refusal> {
+    let start = Instant::now();
+    let path = &list.source.path;
+    let mut builder = Builder::new();
+    let mut overfull = None;
+    let text = match list.content {
+        Content::Embedded(text) => Some(text),
+        Content::File => None,
+    };
+    let rule = |name: &Name, scope, _| {
+        if let Err(error) = builder.insert(name, 0, scope) {
+            overfull.get_or_insert(error);
+        }
+    };
+    let wards = Some((rails.wards(), guarded));
+    let reading = read(path, text, list.into(), wards, rule, |_, _| {})?;
+    let source = builder.source(ImageSource::named(&list.source.name));
+    let overfull = overfull.or(source.err());
+    let image = overfull.map_or_else(|| builder.finish(), Err);
+    let image = image.map_err(|source| Refusal::TooLarge {
+        path: path.clone(),
+        source,
+    })?;
+    let rules = image.facts().given();
+    let newest = reading.newest(&list.source.name, path, Some(rules));
+    judge(&newest, before, rails.limits(), released)?;
+    let loaded = Loaded {
+        rules,
+        tally: reading.tally,
+        digest: reading.digest.to_string(),
+        signature: reading.signature,
+        at: reading.at,
+        took: start.elapsed(),
+        wards: rails.digest(list).into_owned(),
+        released: released.and(released_before(before, reading.signature)),
+    };
+    Ok(Fresh { loaded, image })
+}
+
+/// BLAKE3 of the file at `path`, or of `text` instead if there is one, in hexadecimal.
+///
+/// # Errors
+/// What the system says.
+pub fn digest(path: &Path, text: Option<&str>) -> io::Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    match text {
+        Some(text) => {
+            hasher.update(text.as_bytes());
+        }
+        None => {
+            let (mut file, _) = regular::open(path)?;
+            io::copy(&mut file, &mut hasher)?;
+        }
+    }
+    Ok(hasher.finalize().to_string())
+}
+
+/// What reading a list to its end came to.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    pub(crate) tally: Tally,
+    pub(crate) digest: blake3::Hash,
+    /// Nothing for content that is built in.
+    pub(crate) signature: Option<Signature>,
+    pub(crate) at: Timestamp,
+    pub(crate) took: Duration,
+}
+
+impl Reading {
+    /// As the guards of whole lists judge it; `rules` of it are different, if that is known.
+    pub(crate) fn newest<'n>(
+        &'n self,
+        name: &'n str,
+        path: &'n Path,
+        rules: Option<usize>,
+    ) -> Newest<'n> {
+        Newest {
+            name,
+            path,
+            tally: &self.tally,
+            rules,
+            signature: self.signature,
+            at: self.at,
+        }
+    }
+}
+
+/// Reads the file at `path`, or `text` instead if there is one, and hands on the rules that the wards
+/// admit, as [`parse::read`] does; and to `progress` how many octets of how many were read. What was
+/// handed on counts for nothing when the list is refused in the end.
+pub(crate) fn read(
+    path: &Path,
+    text: Option<&str>,
+    notation: Notation,
+    wards: Option<(&Wards, Guarded)>,
+    mut rule: impl FnMut(&Name, Scope, u32),
+    mut progress: impl FnMut(u64, u64),
+) -> Result<Reading, Refusal> {
+    let start = Instant::now();
+    let mut reader = parse::Reader::new(notation);
+    let mut hasher = blake3::Hasher::new();
+    let mut account = Account::default();
+    let mut admit = |cut, name: &Name, scope, line| {
+        let admits = |(wards, list)| {
+            let list = Guarded { cut, ..list };
+            account.admits(wards, list, name, scope, line)
+        };
+        if wards.is_none_or(admits) {
+            rule(name, scope, line);
+        }
+    };
+    let mut done = 0;
+    let mut each = |piece: &[u8], of| {
+        hasher.update(piece);
+        reader.feed(piece, &mut |name: &_, scope, line| {
+            admit(false, name, scope, line);
+        });
+        done += piece.len() as u64;
+        progress(done, of);
+    };
+    let signature = match text {
+        Some(text) => {
+            each(text.as_bytes(), text.len() as u64);
+            None
+        }
+        None => Some(read_quiet(path, each)?),
+    };
+    let mut tally = reader.finish(&mut |name: &_, scope, line| {
+        admit(true, name, scope, line);
+    });
+    tally.rules -= account.total();
+    tally.guarded = account;
+    Ok(Reading {
+        tally,
+        digest: hasher.finalize(),
+        signature,
+        at: Timestamp::now(),
+        took: start.elapsed(),
+    })
+}
+
+/// Whether a file that starts so is UTF-16: by its byte order mark, or as every second byte is NUL.
+fn is_utf16(start: &[u8]) -> bool {
+    let pairs = || start.chunks_exact(2);
+    start.starts_with(b"\xFF\xFE")
+        || start.starts_with(b"\xFE\xFF")
+        || (start.len() > 1 && pairs().all(|pair| pair[0] != 0 && pair[1] == 0))
+        || (start.len() > 1 && pairs().all(|pair| pair[0] == 0 && pair[1] != 0))
+}
+
+/// Reads a text file that nobody writes meanwhile, piece by piece, each with the octets of the
+/// whole. What is no text is not read to its end.
+fn read_quiet(path: &Path, mut each: impl FnMut(&[u8], u64)) -> Result<Signature, Refusal> {
+    let unreadable = |source| Refusal::Unreadable {
+        path: path.to_owned(),
+        source,
+    };
+    let (mut file, meta) = regular::open(path).map_err(|why| match why {
+        Unread::NotRegular => Refusal::NotAFile(path.to_owned()),
+        other => unreadable(other.into()),
+    })?;
+    if meta.len() > MAX_FILE {
+        return Err(Refusal::Gigantic(path.to_owned()));
+    }
+    let before = Signature::from(&meta);
+    let mut piece = Vec::with_capacity(PIECE);
+    let (mut read, mut binary, mut utf16) = (0, false, false);
+    // One octet more than there should be tells that it grew.
+    while read <= meta.len() {
+        let most = if read == 0 { SNIFF } else { PIECE };
+        piece.clear();
+        let result = (&mut file).take(most as u64).read_to_end(&mut piece);
+        let count = result.map_err(unreadable)?;
+        utf16 = read == 0 && is_utf16(&piece);
+        binary = utf16 || (read == 0 && piece.contains(&0));
+        if count == 0 || binary {
+            break;
+        }
+        read += count as u64;
+        each(&piece, meta.len());
+    }
+    let after = Signature::from(&file.metadata().map_err(unreadable)?);
+    if before != after || (!binary && read != meta.len()) {
+        return Err(Refusal::Changing(path.to_owned()));
+    }
+    if utf16 {
+        return Err(Refusal::Utf16(path.to_owned()));
+    }
+    if binary {
+        return Err(Refusal::Binary(path.to_owned()));
+    }
+    Ok(after)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::config::guard::WardSet;
+    use crate::policy::rule::Kind;
+
+    fn list(path: &Path) -> List {
+        let text = format!("[[list]]\nname = \"l\"\npath = {path:?}\nkind = \"block\"\n");
+        let config = Config::parse(&text, Path::new("/c.toml")).expect("a configuration");
+        config.lists.into_iter().next().expect("its list")
+    }
+
+    fn rails() -> Rails {
+        Rails::read(&Config::built_in())
+    }
+
+    fn loaded(content: &[u8], before: Option<usize>, released: Guards) -> Result<usize, Refusal> {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("list");
+        fs::write(&path, content).expect("written");
+        let before = before.map(|rules| InForce {
+            rules,
+            signature: None,
+            released: Guards::NONE,
+            ended: false,
+        });
+        let fresh = load(&list(&path), &rails(), before.as_slice(), released)?;
+        assert_eq!(fresh.loaded.released, released);
+        Ok(fresh.loaded.rules)
+    }
+
+    #[test]
+    fn a_good_file_is_taken_and_comments_alone_are_a_lift() {
+        let taken = loaded(b"a.test\nb.test\n", Some(3), Guards::NONE);
+        assert_eq!(taken.expect("taken"), 2);
+        let taken = loaded(b"# lifted\n", Some(11), Guards::NONE);
+        assert_eq!(taken.expect("taken"), 0);
+    }
+
+    #[test]
+    fn what_looks_like_an_accident_is_held_until_its_guard_is_released() {
+        for (content, before, guard) in [
+            (&b""[..], None, Guard::Empty),
+            (b"\n\n", None, Guard::Empty),
+            (b"a.test\n/\n/\n", None, Guard::Bad),
+            (b"a.test\n", Some(3), Guard::Shrunk),
+        ] {
+            let refusal = loaded(content, before, Guards::NONE).expect_err("held");
+            assert_eq!(refusal.guards(), guard.into());
+            let told = format!("tapis reload --accept l:{guard}");
+            assert!(refusal.to_string().ends_with(&told), "{refusal}");
+            let others = Guard::ALL.into_iter().filter(|other| *other != guard);
+            loaded(content, before, others.collect()).expect_err("held all the same");
+            loaded(content, before, guard.into()).expect("released");
+        }
+        loaded(b"a.test\n/\n", None, Guards::NONE).expect("half bad is not over half");
+        loaded(b"a.test\n", Some(2), Guards::NONE).expect("half as many is not under half");
+    }
+
+    #[test]
+    fn rules_that_cover_wards_are_left_out_told_and_no_bad_lines() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("list");
+        fs::write(&path, ".co.id\na.test\n1.2.3.4.5\n.com\n").expect("written");
+        let mut list = list(&path);
+        let fresh = load(&list, &rails(), &[], Guards::NONE).expect("taken");
+        let Loaded {
+            rules,
+            tally,
+            wards,
+            ..
+        } = fresh.loaded;
+        assert_eq!(
+            (rules, tally.rules, tally.lines, tally.bad_total()),
+            (1, 1, 4, 0)
+        );
+        let left: Vec<_> = tally
+            .guarded
+            .first
+            .iter()
+            .map(|left| (left.line, &*left.rule))
+            .collect();
+        assert_eq!(left, [(1, ".co.id"), (3, "1.2.3.4.5"), (4, ".com")]);
+        assert_eq!(wards, rails().wards().digest());
+        list.source.kind = Kind::Allow;
+        let fresh = load(&list, &rails(), &[], Guards::NONE).expect("taken");
+        assert_eq!(
+            (fresh.loaded.rules, fresh.loaded.tally.guarded.warned),
+            (4, 2),
+            "it blocks nothing, and frees .co.id and .com"
+        );
+        assert_eq!(fresh.loaded.wards, rails().wards().allow_digest());
+    }
+
+    #[test]
+    fn a_rule_that_guards_mind_is_left_out_of_a_last_line_without_an_end_in_any_list() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("list");
+        let mut list = list(&path);
+        for (kind, warn) in [
+            (Kind::Block, WardSet::ALL),
+            (Kind::Block, WardSet::NONE),
+            (Kind::Allow, WardSet::NONE),
+        ] {
+            (list.source.kind, list.warn) = (kind, warn);
+            for last in [".com", ".co.uk", "*.github.io"] {
+                for (content, rules) in [
+                    (format!("a.test\n{last}"), 1),
+                    (format!("a.test\n{last}\nb.test"), 3),
+                ] {
+                    fs::write(&path, &content).expect("written");
+                    let fresh = load(&list, &rails(), &[], Guards::NONE).expect("taken");
+                    let (loaded, counts) =
+                        (fresh.loaded, kind == Kind::Allow || warn == WardSet::ALL);
+                    let rules = rules - usize::from(rules == 3 && !counts && last != "*.github.io");
+                    assert_eq!(loaded.rules, rules, "{kind:?} {content:?}");
+                    assert!(!loaded.tally.ended);
+                    if let (1, [left]) = (rules, &*loaded.tally.guarded.first) {
+                        assert!(
+                            left.why.ends_with("within its line: cut off?"),
+                            "{}",
+                            left.why
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_that_changes_while_it_is_read_is_not_taken() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("list");
+        let content = "a.example\n".repeat(100_000);
+        let open = || File::options().write(true).open(&path).expect("opened");
+        let append = || {
+            let mut file = File::options().append(true).open(&path).expect("opened");
+            io::Write::write_all(&mut file, b"b.example\n").expect("written");
+        };
+        let cut = || open().set_len(500_000).expect("cut");
+        let rewrite = || {
+            std::os::unix::fs::FileExt::write_all_at(&open(), b"x", 900_000).expect("written");
+        };
+        for (kind, change) in [
+            ("appended to", &append as &dyn Fn()),
+            ("cut", &cut),
+            ("changed in place", &rewrite),
+        ] {
+            fs::write(&path, &content).expect("written");
+            let mut pieces = 0;
+            let result = read_quiet(&path, |_, _| {
+                pieces += 1;
+                if pieces == 1 {
+                    change();
+                }
+            });
+            assert!(
+                matches!(result, Err(Refusal::Changing(_))),
+                "{kind}: {result:?}"
+            );
+        }
+        fs::write(&path, &content).expect("written");
+        read_quiet(&path, |_, _| ()).expect("quiet");
+    }
+
+    #[test]
+    fn what_can_not_be_a_list_is_refused_whatever_is_released() {
+        let binary = loaded(b"\x1f\x8b\x08\x00\x00", None, Guards::ALL).expect_err("refused");
+        assert!(binary.to_string().contains("binary"), "{binary}");
+        for start in ["\u{feff}", ""] {
+            let text = format!("{start}# a list\na.test\nb.test\n");
+            let units = || text.encode_utf16();
+            let little: Vec<u8> = units().flat_map(u16::to_le_bytes).collect();
+            let big: Vec<u8> = units().flat_map(u16::to_be_bytes).collect();
+            for content in [little, big] {
+                let refusal = loaded(&content, None, Guards::ALL).expect_err("refused");
+                assert!(refusal.to_string().contains("UTF-16 text"), "{refusal}");
+            }
+        }
+        let dir = tempfile::tempdir().expect("a folder");
+        let folder = load(&list(dir.path()), &rails(), &[], Guards::ALL).expect_err("refused");
+        assert!(matches!(folder, Refusal::NotAFile(_)));
+        let sparse = dir.path().join("sparse");
+        let file = File::create(&sparse).expect("made");
+        file.set_len(MAX_FILE + 1).expect("without taking room");
+        let gigantic = load(&list(&sparse), &rails(), &[], Guards::ALL).expect_err("refused");
+        assert!(matches!(gigantic, Refusal::Gigantic(_)));
+        file.set_len(MAX_FILE).expect("without taking room");
+        let binary = load(&list(&sparse), &rails(), &[], Guards::ALL).expect_err("refused");
+        assert!(matches!(binary, Refusal::Binary(_)));
+        let late = [vec![b'#'; SNIFF], b"\na.test\n\0\n".to_vec()].concat();
+        assert_eq!(loaded(&late, None, Guards::ALL).expect("one bad line"), 1);
+        let missing = dir.path().join("missing");
+        let missing = load(&list(&missing), &rails(), &[], Guards::ALL).expect_err("refused");
+        assert!(missing.to_string().contains("/missing: "), "{missing}");
+    }
+}

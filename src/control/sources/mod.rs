@@ -1,0 +1,11 @@
+//! Everything that rules come from, and the files that they are read from.
+
+pub(crate) mod deadline;
+pub(crate) mod errands;
+pub(crate) mod files;
+pub(crate) mod links;
+pub mod lists;
+pub mod orders;
+pub(crate) mod scheduler;
+pub mod wall_clock;
+pub mod watch;

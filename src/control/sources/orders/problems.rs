@@ -1,0 +1,191 @@
+//! What is wrong or unusual in the files of orders and exceptions, as sentences.
+//!
+//! There may be very many: only those that are reported are written out, the others are counted.
+
+use std::collections::HashSet;
+use std::fmt::{self, Display, Formatter};
+use std::path::Path;
+
+use super::directory::Folder;
+use super::rules;
+use crate::config;
+use crate::config::shown::Show;
+use crate::config::shown::counted;
+use crate::control::sources::orders::registry::{Book, Known};
+use crate::policy::rule::Source;
+
+/// Problems that are reported of all files together, and warnings: `status`, log and journal hold each.
+pub(crate) const MOST_REPORTED: usize = 1000;
+
+enum Problem<'b> {
+    /// Of a directory, or of all rules.
+    Whole(&'b str),
+    /// Of a file; `kept`: its last good state counts.
+    File {
+        problem: &'b config::Problem,
+        kept: bool,
+    },
+    /// A second file with the id of another one.
+    Double {
+        path: &'b Path,
+        id: &'b str,
+        holder: &'b Path,
+    },
+}
+
+impl Display for Problem<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole(problem) => f.write_str(problem),
+            Self::File { problem, kept } => {
+                let kept = match kept {
+                    true => "; what it said before stays in force",
+                    false => "",
+                };
+                write!(f, "{problem}{kept}")
+            }
+            Self::Double { path, id, holder } => {
+                let (path, holder) = (path.shown(), holder.shown());
+                write!(
+                    f,
+                    "{path}: id is \"{id}\", as in {holder}, which counts: give this order another id, or \
+                     remove one of the two files"
+                )
+            }
+        }
+    }
+}
+
+enum Warning<'b> {
+    Vain(&'b str),
+    /// Of the order with this id; whether it ends in the instant in which it begins.
+    Withdrawn(&'b str, bool),
+    Exception(rules::Remark<'b>),
+}
+
+impl Display for Warning<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Vain(remark) => f.write_str(remark),
+            Self::Withdrawn(id, false) => write!(
+                f,
+                "order {id}: it ends before it begins, so it is never in force"
+            ),
+            Self::Withdrawn(id, true) => write!(
+                f,
+                "order {id}: it ends in the instant in which it begins, so its dates leave it no time in force"
+            ),
+            Self::Exception(remark) => remark.fmt(f),
+        }
+    }
+}
+
+impl Book {
+    /// What is wrong with files, one sentence each. Of very many the first ones, and how many more there
+    /// are.
+    pub fn problems(&self) -> Vec<String> {
+        fn refused<T>(folder: &Folder<T>) -> impl Iterator<Item = Problem<'_>> {
+            let files = folder.files().values();
+            let refused = files.filter_map(|sheet| {
+                let (problems, _) = sheet.refused.as_ref()?;
+                let kept = sheet.good.is_some();
+                let problems = problems.0.iter();
+                Some(problems.map(move |problem| Problem::File { problem, kept }))
+            });
+            refused.flatten()
+        }
+        let doubles = self.doubles.iter();
+        let doubles = doubles.map(|(path, (id, holder))| Problem::Double { path, id, holder });
+        let loss = self.loss();
+        let recollections: Vec<_> = self.recollections().collect();
+        let unlisted = [
+            self.orders.problem("orders"),
+            self.exceptions.problem("exceptions"),
+        ];
+        let problems = unlisted
+            .iter()
+            .flatten()
+            .map(|text| Problem::Whole(text))
+            .chain(refused(&self.orders))
+            .chain(refused(&self.exceptions))
+            .chain(doubles)
+            .chain(loss.as_deref().map(Problem::Whole))
+            .chain(recollections.iter().map(|text| Problem::Whole(text)))
+            .chain(self.overfull.as_deref().map(Problem::Whole));
+        let (mut problems, more) = first(MOST_REPORTED, problems);
+        problems.sort();
+        problems.extend(more.map(|more| {
+            format!(
+                "orders and exceptions: {}: correct the files above first",
+                counted(more, "more problem", "more problems")
+            )
+        }));
+        problems
+    }
+
+    /// What is right, but says something in vain or unusual, one sentence each; given the names of
+    /// the lists. Of very many the first ones, and how many more there are.
+    pub fn warnings<'n>(&self, lists: impl Iterator<Item = &'n str>) -> Vec<String> {
+        let withdrawn = self.known().filter(|known| known.life.is_withdrawn());
+        let withdrawn = withdrawn.map(|Known { order, life }| {
+            let from = order.dates.effective_from.at();
+            Warning::Withdrawn(&order.id, life.end().is_some_and(|(end, _)| end == from))
+        });
+        let lists: HashSet<&str> = lists.collect();
+        let known = |name: &str| match name.strip_prefix(Source::ORDER) {
+            Some(id) => self.holders.contains_key(id),
+            None => lists.contains(name),
+        };
+        let exceptions = self.exceptions();
+        let against = exceptions.flat_map(|exception| rules::remarks(exception, known));
+        let vain = self.vain.iter().map(|vain| Warning::Vain(vain));
+        let against = against.map(Warning::Exception);
+        let (mut warnings, more) = first(MOST_REPORTED, vain.chain(withdrawn).chain(against));
+        warnings.extend(more.map(|more| format!("orders and exceptions: {}", more_warnings(more))));
+        warnings
+    }
+}
+
+/// The first `most` of some sentences, and how many more there are, if any.
+pub(crate) fn first(
+    most: usize,
+    mut sentences: impl Iterator<Item = impl Display>,
+) -> (Vec<String>, Option<usize>) {
+    let first = sentences.by_ref().take(most);
+    let first = first.map(|sentence| sentence.to_string()).collect();
+    let more = sentences.count();
+    (first, (more > 0).then_some(more))
+}
+
+/// How many warnings are left out.
+pub(crate) fn more_warnings(count: usize) -> String {
+    counted(count, "more warning", "more warnings").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// A sentence that counts how often it is written out.
+    struct Counted<'c>(&'c Cell<usize>);
+
+    impl Display for Counted<'_> {
+        fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+            self.0.set(self.0.get() + 1);
+            f.write_str("a problem")
+        }
+    }
+
+    #[test]
+    fn sentences_that_are_only_counted_are_not_written_out() {
+        for (count, more) in [(3, None), (MOST_REPORTED, None), (70_000, Some(69_000))] {
+            let written = Cell::new(0);
+            let sentences = (0..count).map(|_| Counted(&written));
+            let (reported, left) = first(MOST_REPORTED, sentences);
+            assert_eq!((reported.len(), left), (count.min(MOST_REPORTED), more));
+            assert_eq!(written.get(), reported.len());
+        }
+    }
+}

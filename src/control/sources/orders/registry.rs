@@ -1,0 +1,783 @@
+//! Owns all orders and exceptions that are known, and what follows from them at an instant: sources, rules, the next change.
+//! Refuses to ask what time it is, and to put anything in force.
+
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::directory::Folder;
+use super::findings::Findings;
+use super::rules;
+use crate::config::exception;
+use crate::config::exception::Exception;
+use crate::config::order::Order;
+use crate::config::shown::Show;
+use crate::config::{Config, Exceptions, Orders};
+use crate::control::guard::policy::Rails;
+use crate::control::sources::deadline::DEADLINE;
+use crate::control::sources::orders::schedule::{Life, State, supersessions};
+use crate::control::sources::watch::Touched;
+use crate::policy::image::Image;
+use crate::policy::rule::{Scope, Source};
+use crate::wire::name::Name;
+
+/// All orders and exceptions. A clone shares what the files say.
+#[derive(Clone, Debug)]
+pub struct Book {
+    pub(super) config: Orders,
+    pub(super) orders: Folder<Order>,
+    pub(super) exceptions: Folder<Vec<Exception>>,
+    /// The exceptions of the configuration's own file.
+    own: Vec<Exception>,
+    /// Which file has an order: a second one with the same id is refused.
+    pub(super) holders: HashMap<String, PathBuf>,
+    /// Second files with the id of another one, each with that other one.
+    pub(super) doubles: HashMap<PathBuf, (String, PathBuf)>,
+    /// When each order's place is taken by another one, by its id.
+    superseded: HashMap<String, Timestamp>,
+    /// What orders say that does not count.
+    pub(super) vain: Vec<String>,
+    /// Why it is not known, or not of all files, what they said before the start.
+    pub(super) unrecalled: Option<String>,
+    rules: Option<Arc<Image>>,
+    /// Why there are no newer ones.
+    pub(super) overfull: Option<String>,
+    /// Counts up whenever something else is known.
+    version: u64,
+    /// What the guard rails find in the orders.
+    findings: Findings,
+    /// Orders at the last conclusion.
+    pub(super) count: usize,
+    /// The only order at the last conclusion, if there was one.
+    pub(super) only: Option<Arc<Order>>,
+    /// How many orders there were before all of them were gone at once, until that is confirmed.
+    pub(super) vanished: Option<usize>,
+}
+
+/// An order, and what becomes of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<'b> {
+    /// What its file says.
+    pub order: &'b Order,
+    /// When it begins, pauses and ends.
+    pub life: Life<'b>,
+}
+
+impl Book {
+    /// Why a configuration can't be taken: its directories can't be listed.
+    pub(crate) fn unlisted(config: &Config) -> Vec<String> {
+        let folders = [&config.orders.dir, &config.exceptions.dir];
+        let unlisted = folders.into_iter().flatten().filter_map(|dir| {
+            let (error, dir) = (fs::read_dir(dir).err()?, dir.shown());
+            Some(format!(
+                "configuration not taken, {dir}: cannot be listed: {error}"
+            ))
+        });
+        unlisted.collect()
+    }
+
+    /// Reads all files. Waits for none longer than 10 s: what does not answer is a problem.
+    pub fn read(config: &Config) -> Self {
+        let (book, _) = Self::read_at_start(config, DEADLINE);
+        book
+    }
+
+    /// Reads all files, and waits for none longer than the deadline. Returns also whether all of them
+    /// could be read by then.
+    pub(crate) fn read_at_start(config: &Config, deadline: Duration) -> (Self, bool) {
+        let mut book = Self::nothing(config);
+        book.set(config);
+        let (orders, exceptions) = (&mut book.orders, &mut book.exceptions);
+        let all = thread::scope(|scope| {
+            let exceptions = scope.spawn(|| exceptions.read_at_start(exception::parse, deadline));
+            let orders = orders.read_at_start(Order::parse, deadline);
+            let exceptions = exceptions.join();
+            exceptions.unwrap_or_else(|panic| std::panic::resume_unwind(panic)) && orders
+        });
+        book.conclude();
+        if book.lacks_last_good() {
+            book.recall(config);
+        }
+        (book, all)
+    }
+
+    fn nothing(config: &Config) -> Self {
+        Self {
+            config: config.orders.clone(),
+            orders: Folder::default(),
+            exceptions: Folder::default(),
+            own: Vec::new(),
+            holders: HashMap::new(),
+            doubles: HashMap::new(),
+            unrecalled: None,
+            superseded: HashMap::new(),
+            vain: Vec::new(),
+            rules: None,
+            overfull: None,
+            version: 0,
+            findings: Findings::default(),
+            count: 0,
+            only: None,
+            vanished: None,
+        }
+    }
+
+    /// Of files and texts that were taken once; the configuration's own orders and exceptions don't count.
+    pub fn of_past(
+        config: &Config,
+        orders: Vec<(PathBuf, String)>,
+        exceptions: Vec<Exception>,
+    ) -> Self {
+        let mut book = Self::nothing(config);
+        for (path, text) in orders {
+            book.orders.embed(&path, &text, Order::parse);
+        }
+        book.own = exceptions;
+        book.conclude();
+        book
+    }
+
+    /// Takes a new configuration, and reads all that changed.
+    pub fn configure(&mut self, config: &Config) {
+        let changed = self.set(config);
+        if self.refresh().is_empty() && changed {
+            self.conclude();
+        }
+    }
+
+    /// Takes a new configuration, and reads nothing. Returns whether something changed.
+    fn set(&mut self, config: &Config) -> bool {
+        let Exceptions { dir, own } = &config.exceptions;
+        let mut changed = self.config != config.orders || self.own != *own;
+        self.config.clone_from(&config.orders);
+        self.own.clone_from(own);
+        let has_moved = self.orders.set(config.orders.dir.as_deref());
+        if has_moved {
+            self.vanished = None;
+            self.unrecalled = None;
+        }
+        if has_moved || self.rules.is_none() {
+            changed = true;
+            for (path, text) in config.orders.embedded {
+                self.orders.embed(Path::new(path), text, Order::parse);
+            }
+        }
+        changed | self.exceptions.set(dir.as_deref())
+    }
+
+    /// Whether there is an alarm about orders that are all gone.
+    pub(crate) fn has_loss(&self) -> bool {
+        self.vanished.is_some()
+    }
+
+    /// Ends the alarm about orders that are all gone: the operator says that it is right.
+    pub(crate) fn confirm_loss(&mut self) {
+        if self.vanished.take().is_some() {
+            self.version += 1;
+        }
+    }
+
+    /// Reads all files that changed, and returns them.
+    pub fn refresh(&mut self) -> Vec<PathBuf> {
+        let mut changed = self.orders.read_all(Order::parse);
+        changed.extend(self.exceptions.read_all(exception::parse));
+        if !changed.is_empty() {
+            self.conclude();
+        }
+        changed
+    }
+
+    /// The directory of orders by its absolute path.
+    pub fn orders_dir(&self) -> Option<&Path> {
+        self.orders.path()
+    }
+
+    /// The directories by their absolute paths.
+    pub(crate) fn folders(&self) -> impl Iterator<Item = &Path> {
+        [self.orders.path(), self.exceptions.path()]
+            .into_iter()
+            .flatten()
+    }
+
+    /// Whether a path is one of the directories, or may be one of their files.
+    pub(crate) fn concerns(&self, path: &Path) -> bool {
+        self.orders.concerns(path) || self.exceptions.concerns(path)
+    }
+
+    /// Something happened to a file.
+    pub(crate) fn touch(&mut self, touched: &Touched, now: Instant) {
+        self.orders.touch(touched, now);
+        self.exceptions.touch(touched, now);
+    }
+
+    /// Looks for changes that nobody told.
+    pub(crate) fn sweep(&mut self, now: Instant) {
+        self.orders.sweep(now);
+        self.exceptions.sweep(now);
+    }
+
+    /// Whether the file with this absolute path is to be read.
+    pub(crate) fn is_due(&self, path: &Path) -> bool {
+        self.orders.is_due(path) || self.exceptions.is_due(path)
+    }
+
+    /// When files are to be read.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.orders
+            .due()
+            .into_iter()
+            .chain(self.exceptions.due())
+            .min()
+    }
+
+    /// Reads the files whose writers are done. Returns those that changed.
+    pub(crate) fn read_due(&mut self, now: Instant) -> Vec<PathBuf> {
+        let mut changed = self.orders.read_due(now, Order::parse);
+        changed.extend(self.exceptions.read_due(now, exception::parse));
+        if !changed.is_empty() {
+            self.conclude();
+        }
+        changed
+    }
+
+    /// Draws all conclusions that need no clock.
+    pub(super) fn conclude(&mut self) {
+        self.version += 1;
+        self.find_doubles();
+        self.look_for_loss();
+        let (superseded, vain) = supersessions(self.orders());
+        let superseded = superseded.into_iter().map(|(id, at)| (id.to_owned(), at));
+        (self.superseded, self.vain) = (superseded.collect(), vain);
+        let mut rules = self.rules.take();
+        self.overfull = rules::renew(&mut rules, || self.orders(), self.exceptions());
+        self.rules = rules;
+        if let Some(problem) = &self.overfull {
+            tracing::error!(problem, "orders or exceptions refused");
+        }
+    }
+
+    /// Another number whenever something else is known.
+    pub(crate) fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Checks orders against guard rails: those that changed, or all if these are other rails. Takes
+    /// a while for many, so the control loop leaves it to the errand that reads them.
+    pub(crate) fn check(&mut self, rails: &Arc<Rails>) {
+        let mut findings = std::mem::take(&mut self.findings);
+        findings.renew(rails, self.version, self.texts());
+        self.findings = findings;
+    }
+
+    /// What the last [`check`](Self::check) found in an order, a sentence each.
+    pub(crate) fn findings(&self, order: &Order) -> &[String] {
+        self.findings.of(order)
+    }
+
+    /// The orders of all files, without those whose id another one has.
+    pub fn orders(&self) -> impl Iterator<Item = &Order> + Clone {
+        self.texts().map(|(order, _)| order)
+    }
+
+    /// The same with their files' texts.
+    pub(crate) fn texts(&self) -> impl Iterator<Item = (&Order, &Arc<str>)> + Clone {
+        let files = self.orders.files().iter();
+        let single = files.filter(|(path, _)| !self.doubles.contains_key(*path));
+        single.filter_map(|(_, sheet)| sheet.good.as_ref().map(|(order, text)| (&**order, text)))
+    }
+
+    /// The orders with their lives.
+    pub fn known(&self) -> impl Iterator<Item = Known<'_>> {
+        self.orders().map(|order| Known {
+            order,
+            life: self.life(order),
+        })
+    }
+
+    /// The life of one of the orders.
+    pub fn life<'b>(&self, order: &'b Order) -> Life<'b> {
+        Life::new(order, self.superseded.get(&order.id).copied())
+    }
+
+    /// All exceptions, with those that are over.
+    pub fn exceptions(&self) -> impl Iterator<Item = &Exception> + Clone {
+        let files = self.exceptions.files().values();
+        let good = files.filter_map(|sheet| sheet.good.as_ref());
+        self.own
+            .iter()
+            .chain(good.flat_map(|(exceptions, _)| &**exceptions))
+    }
+
+    /// The compiled rules of all of them, in force or not.
+    pub fn rules(&self) -> Option<&Arc<Image>> {
+        self.rules.as_ref()
+    }
+
+    /// What is in force at an instant: exceptions as they stand in the files, orders by their
+    /// beginning.
+    pub fn sources(&self, at: Timestamp) -> Vec<Arc<Source>> {
+        let mut orders: Vec<_> = self
+            .orders()
+            .filter(|order| self.life(order).state(at) == State::InForce)
+            .collect();
+        orders.sort_by_key(|order| (order.dates.effective_from, &order.id));
+        let exceptions = self.exceptions().enumerate();
+        let exceptions = exceptions
+            .filter(|(_, exception)| exception.until.is_none_or(|until| at < until.at()))
+            .map(|(number, exception)| rules::exception_source(number, exception));
+        let excepts = orders
+            .iter()
+            .filter_map(|order| rules::except_source(order));
+        let sources = orders
+            .iter()
+            .map(|order| rules::order_source(order, &self.config));
+        exceptions
+            .chain(excepts)
+            .chain(sources)
+            .map(Arc::new)
+            .collect()
+    }
+
+    /// What each order is at an instant, by its id.
+    pub(crate) fn states(&self, at: Timestamp) -> Vec<(String, State)> {
+        let state = |known: Known<'_>| (known.order.id.clone(), known.life.state(at));
+        self.known().map(state).collect()
+    }
+
+    /// The rules that are in force at an instant, with the names of their sources.
+    pub fn rules_at(&self, at: Timestamp) -> Vec<(String, &Name, Scope)> {
+        let sources = self.sources(at);
+        let names: HashSet<&str> = sources.iter().map(|source| &*source.name).collect();
+        let all = rules::all(self.orders(), self.exceptions());
+        all.filter(|(source, ..)| names.contains(&**source))
+            .collect()
+    }
+
+    /// The next instant at which something begins or ends.
+    pub fn next(&self, after: Timestamp) -> Option<Timestamp> {
+        let orders = self
+            .orders()
+            .filter_map(|order| self.life(order).next(after));
+        let untils = self.exceptions().filter_map(|exception| exception.until);
+        let untils = untils
+            .map(|until| until.at())
+            .filter(|until| *until > after);
+        orders.chain(untils).min()
+    }
+
+    /// The rules that speak of a name by their sources' names, with their owners, the weightiest first.
+    pub fn matching<'b>(&'b self, name: &Name) -> HashMap<String, Vec<(&'b Name, Scope)>> {
+        let mut matching: HashMap<_, Vec<_>> = HashMap::new();
+        for (source, owner, scope) in rules::all(self.orders(), self.exceptions()) {
+            if scope.reaches(owner, name) {
+                matching.entry(source).or_default().push((owner, scope));
+            }
+        }
+        for rules in matching.values_mut() {
+            rules.sort_by_key(|(owner, scope)| (Reverse(owner.label_count()), scope.weight()));
+        }
+        matching
+    }
+
+    /// The order that the source of this name stands for.
+    pub fn order(&self, source: &str) -> Option<&Order> {
+        let id = source.strip_prefix(Source::ORDER)?;
+        self.orders().find(|order| order.id == id)
+    }
+
+    /// The exception that the source of this name stands for.
+    pub fn exception(&self, source: &str) -> Option<&Exception> {
+        let all = self.exceptions().enumerate();
+        let mut named = all.map(|(number, one)| (rules::exception_name(number, one), one));
+        named
+            .find(|(name, _)| name == source)
+            .map(|(_, exception)| exception)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::rule::Against;
+
+    fn order(id: &str, more: &str) -> (PathBuf, String) {
+        let text = format!(
+            "id = \"{id}\"\nlegal-basis = [\"x\"]\nreason = {{ en = \"x\" }}\n\
+             review-at = 2030-01-01T00:00:00Z\nauthority = {{ name = \"x\" }}\n\
+             redress = {{ how = \"x\" }}\n{more}\n\
+             [[targets]]\nname = \"x.example\"\nscope = \"subtree\"\n"
+        );
+        (format!("{id}.toml").into(), text)
+    }
+
+    fn exception(name: &str, more: &str) -> Exception {
+        let text = format!(
+            "[[exception]]\nname = \"{name}\"\nscope = \"exact\"\nagainst = [\"order:b\", \"ads\"]\n\
+             reason = \"x\"\nauthor = \"x\"\n{more}"
+        );
+        let parsed = exception::parse(&text, Path::new("x.toml"));
+        parsed.expect("an exception").remove(0)
+    }
+
+    fn book(orders: Vec<(PathBuf, String)>, exceptions: Vec<Exception>) -> Book {
+        Book::of_past(&Config::built_in(), orders, exceptions)
+    }
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().expect("a time")
+    }
+
+    /// The names of the sources in force, in order of precedence.
+    fn sources(book: &Book, instant: Timestamp) -> Vec<String> {
+        let sources = book.sources(instant).into_iter();
+        sources.map(|source| source.name.clone()).collect()
+    }
+
+    const NOON: &str = "2026-03-01T12:00:00Z";
+    const BEFORE: &str = "2026-03-01T11:59:59.999999999Z";
+
+    #[test]
+    fn of_several_orders_the_one_that_began_first_stands_first_whatever_its_id_and_file() {
+        let orders = [
+            order("a", "effective-from = 2026-02-01T00:00:00Z"),
+            order("b", "effective-from = 2026-01-01T00:00:00Z"),
+            // The same instant as the previous one in another time zone: the id decides.
+            order("aa", "effective-from = 2026-01-01T07:00:00+07:00"),
+        ];
+        let paths = ["1.toml", "2.toml", "3.toml"].map(PathBuf::from);
+        let orders = paths.into_iter().zip(orders);
+        let orders = orders.map(|(path, (_, text))| (path, text));
+        let book = book(orders.collect(), Vec::new());
+        let expected = ["order:aa", "order:b", "order:a"];
+        assert_eq!(sources(&book, at(NOON)), expected);
+        assert_eq!(sources(&book, at("2026-01-15T00:00:00Z")), expected[..2]);
+    }
+
+    #[test]
+    fn orders_that_are_all_gone_at_once_are_reported_until_that_is_confirmed_or_one_is_there_again()
+    {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut config = Config::built_in();
+        config.orders.dir = Some(dir.path().to_owned());
+        config.orders.embedded = &[];
+        let write = |ids: &[&str]| {
+            for id in ids {
+                let (path, text) = order(id, "effective-from = 2026-01-01T00:00:00Z");
+                fs::write(dir.path().join(path), text).expect("written");
+            }
+        };
+        let remove = |id: &str| {
+            fs::remove_file(dir.path().join(format!("{id}.toml"))).expect("removed");
+        };
+        let sweep = |book: &mut Book| {
+            let now = Instant::now();
+            book.sweep(now);
+            book.sweep(now);
+            book.read_due(now);
+            book.problems()
+        };
+        write(&["a", "b", "c"]);
+        let mut book = Book::read(&config);
+        remove("c");
+        assert_eq!(sweep(&mut book), [""; 0]);
+        remove("a");
+        remove("b");
+        let problems = sweep(&mut book);
+        assert!(
+            problems[0].contains(": all 2 orders are gone at once"),
+            "{problems:?}"
+        );
+        assert_eq!(book.orders().count(), 0, "the directory is the truth");
+        assert_eq!(sweep(&mut book), problems, "it stays");
+        let mut confirmed = book.clone();
+        assert!(confirmed.refresh().is_empty());
+        confirmed.configure(&config);
+        assert_eq!(confirmed.problems(), problems, "not by another reading");
+        let version = confirmed.version();
+        confirmed.confirm_loss();
+        assert_eq!(confirmed.problems(), [""; 0]);
+        assert_ne!(confirmed.version(), version);
+        write(&["d"]);
+        assert_eq!(sweep(&mut book), [""; 0]);
+        remove("d");
+        let problems = sweep(&mut book);
+        assert!(
+            problems[0].contains(": the only order is gone"),
+            "{problems:?}"
+        );
+    }
+
+    #[test]
+    fn an_exception_ends_at_its_instant_and_not_after_it() {
+        let exceptions = vec![
+            exception("a.x.example", &format!("until = {NOON}")),
+            exception("b.x.example", ""),
+        ];
+        let book = book(Vec::new(), exceptions);
+        let [ends, stays] = ["exception:a.x.example#0", "exception:b.x.example#1"];
+        assert_eq!(sources(&book, at(BEFORE)), [ends, stays]);
+        assert_eq!(sources(&book, at(NOON)), [stays]);
+        let rules = |instant| {
+            let rules = book.rules_at(at(instant)).into_iter();
+            rules.map(|(source, ..)| source).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            (rules(BEFORE), rules(NOON)),
+            (vec![ends.into(), stays.into()], vec![stays.into()])
+        );
+        assert_eq!(book.next(at(BEFORE)), Some(at(NOON)));
+        assert_eq!(book.next(at(NOON)), None);
+    }
+
+    #[test]
+    fn an_order_begins_and_ends_at_its_instants_and_its_exceptions_with_it() {
+        let dates = format!("effective-from = 2026-01-01T00:00:00Z\nexpires-at = {NOON}");
+        let (path, text) = order("b", &dates);
+        let text = text + "except = [\"free.x.example\"]\n";
+        let book = book(vec![(path, text)], Vec::new());
+        assert_eq!(sources(&book, at(BEFORE)), ["order:b/except", "order:b"]);
+        assert_eq!(sources(&book, at(NOON)), Vec::<String>::new());
+        assert_eq!(
+            sources(&book, at("2025-12-31T23:59:59Z")),
+            Vec::<String>::new()
+        );
+        assert_eq!(sources(&book, at("2026-01-01T00:00:00Z")).len(), 2);
+        assert_eq!(
+            book.next(at("2025-01-01T00:00:00Z")),
+            Some(at("2026-01-01T00:00:00Z"))
+        );
+    }
+
+    #[test]
+    fn the_next_change_is_the_earliest_of_orders_and_exceptions() {
+        for (begins, until, next) in [("01", "02", "01"), ("02", "01", "01"), ("02", "02", "02")] {
+            let dates = format!("effective-from = 2026-{begins}-01T00:00:00Z");
+            let until = format!("until = 2026-{until}-01T00:00:00Z");
+            let exceptions = vec![exception("a.x.example", &until)];
+            let book = book(vec![order("b", &dates)], exceptions);
+            let next = at(&format!("2026-{next}-01T00:00:00Z"));
+            assert_eq!(book.next(at("2025-01-01T00:00:00Z")), Some(next));
+        }
+    }
+
+    #[test]
+    fn a_source_leads_back_to_its_order_or_exception() {
+        let orders = vec![
+            order("a", "effective-from = 2026-01-01T00:00:00Z"),
+            order("b", "effective-from = 2026-02-01T00:00:00Z"),
+        ];
+        let exceptions = vec![exception("a.x.example", ""), exception("b.x.example", "")];
+        let book = book(orders, exceptions);
+        for source in book.sources(at(NOON)) {
+            let order = book
+                .order(&source.name)
+                .map(|order| format!("order:{}", order.id));
+            let number = |exception: &Exception| {
+                let number = usize::from(exception.name.to_string().starts_with('b'));
+                format!("exception:{}#{number}", exception.name)
+            };
+            let exception = book.exception(&source.name).map(number);
+            assert_eq!(order.xor(exception).as_ref(), Some(&source.name));
+        }
+    }
+
+    #[test]
+    fn the_rules_that_match_a_name_come_with_the_weightiest_first() {
+        let (path, text) = order("a", "effective-from = 2026-01-01T00:00:00Z");
+        let more = "[[targets]]\nname = \"a.x.example\"\nscope = \"exact\"\n\
+                    [[targets]]\nname = \"other.example\"\nscope = \"exact\"\n";
+        let book = book(
+            vec![(path, text + more)],
+            vec![exception("a.x.example", "")],
+        );
+        let name = Name::from_text("a.x.example").expect("a name");
+        let matching = book.matching(&name);
+        let told = |source: &str| {
+            let rules = matching.get(source).map_or(&[][..], Vec::as_slice);
+            let told = rules
+                .iter()
+                .map(|(owner, scope)| format!("{owner} {scope:?}"));
+            told.collect::<Vec<_>>()
+        };
+        assert_eq!(told("order:a"), ["a.x.example Exact", "x.example Subtree"]);
+        assert_eq!(told("exception:a.x.example#0"), ["a.x.example Exact"]);
+        assert_eq!(matching.len(), 2);
+    }
+
+    #[test]
+    fn what_is_said_in_vain_is_remarked() {
+        let withdrawn = "effective-from = 2026-03-01T00:00:00Z\nlifted-at = 2026-02-01T00:00:00Z";
+        let orders = vec![
+            order("a", withdrawn),
+            order(
+                "b",
+                "effective-from = 2026-01-01T00:00:00Z\nsupersedes = [\"gone\"]",
+            ),
+        ];
+        let book = book(orders, vec![exception("a.x.example", "")]);
+        let told = |lists: &[&str]| book.warnings(lists.iter().copied());
+        let remarks = [
+            "order b: it supersedes `gone`, which is not here",
+            "order a: it ends before it begins, so it is never in force",
+            "x.toml:1: the exception for a.x.example overrides an authority's order:b",
+        ];
+        assert_eq!(told(&["ads"]), remarks);
+        let unknown = "x.toml:1: the exception for a.x.example overrides `ads`, which is unknown";
+        assert_eq!(told(&[])[3..], [unknown]);
+        let gone = Exception {
+            against: Against::Named(vec!["order:gone".to_owned()]),
+            ..exception("a.x.example", "")
+        };
+        let remarked = self::book(Vec::new(), vec![gone]).warnings(["ads"].into_iter());
+        let told =
+            "x.toml:1: the exception for a.x.example overrides `order:gone`, which is unknown";
+        assert_eq!(remarked, [told]);
+        let both = "effective-from = 2026-03-01T00:00:00Z\nlifted-at = 2026-03-01T00:00:00Z";
+        let remarked = self::book(vec![order("a", both)], Vec::new()).warnings([""; 0].into_iter());
+        let expected = "order a: it ends in the instant in which it begins, so its dates leave it no time in force";
+        assert_eq!(remarked, [expected]);
+        let states = book.states(at(NOON));
+        let expected = [
+            ("a".to_owned(), State::Lifted),
+            ("b".to_owned(), State::InForce),
+        ];
+        assert_eq!(states, expected);
+        assert_eq!(book.problems(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_second_file_with_the_id_of_another_one_does_not_count() {
+        let (_, text) = order("a", "effective-from = 2026-01-01T00:00:00Z");
+        let late = text.replace("2026-01-01", "2026-02-01");
+        let files = vec![("one.toml".into(), text), ("two.toml".into(), late)];
+        let book = book(files, Vec::new());
+        let [order] = &*book.orders().collect::<Vec<_>>() else {
+            panic!("more than one");
+        };
+        assert_eq!(order.path, Path::new("one.toml"));
+        assert_eq!(
+            book.problems(),
+            [
+                "two.toml: id is \"a\", as in one.toml, which counts: give this order another id, or remove \
+              one of the two files"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_superseded_order_blocks_nothing_any_more() {
+        let orders = vec![
+            order("a", "effective-from = 2026-01-01T00:00:00Z"),
+            order(
+                "b",
+                &format!("effective-from = {NOON}\nsupersedes = [\"a\"]"),
+            ),
+        ];
+        let book = book(orders, Vec::new());
+        let states = |instant| book.states(at(instant)).into_iter().map(|(_, state)| state);
+        assert_eq!(sources(&book, at(BEFORE)), ["order:a"]);
+        assert!(states(BEFORE).eq([State::InForce, State::Scheduled]));
+        assert_eq!(sources(&book, at(NOON)), ["order:b"]);
+        assert!(states(NOON).eq([State::Superseded, State::InForce]));
+        assert_eq!(book.next(at(BEFORE)), Some(at(NOON)));
+    }
+
+    fn configuration(folder: &tempfile::TempDir, more: &str) -> Config {
+        let text = format!("[orders]\npath = \"orders\"\n{more}");
+        Config::parse(&text, &folder.path().join("tapis.toml")).expect("a configuration")
+    }
+
+    /// A folder with a directory of orders, and a configuration that names it.
+    fn folder() -> (tempfile::TempDir, Config) {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::create_dir(folder.path().join("orders")).expect("made");
+        let config = configuration(&folder, "");
+        (folder, config)
+    }
+
+    #[test]
+    fn a_new_exception_of_the_configuration_counts_though_no_file_changed() {
+        let (folder, config) = folder();
+        let (path, text) = order("b", "effective-from = 2026-01-01T00:00:00Z");
+        fs::write(folder.path().join("orders").join(path), text).expect("written");
+        let mut book = Book::read(&config);
+        let version = book.version();
+        book.configure(&config);
+        assert_eq!(book.version(), version, "nothing changed");
+        let own = "[[exception]]\nname = \"a.example\"\nscope = \"exact\"\nagainst = [\"ads\"]\n\
+                   reason = \"x\"\nauthor = \"x\"\n";
+        book.configure(&configuration(&folder, own));
+        assert_ne!(book.version(), version);
+        assert_eq!(
+            sources(&book, at(NOON)),
+            ["exception:a.example#0", "order:b"]
+        );
+        assert_eq!(book.rules().map(|rules| rules.facts().rules), Some(2));
+    }
+
+    #[test]
+    fn another_directory_of_orders_and_another_of_exceptions_count_though_both_are_empty() {
+        let (folder, _) = folder();
+        let of = |dir: &str| {
+            let dir = folder.path().join(dir);
+            fs::create_dir_all(dir.join("orders")).expect("made");
+            fs::create_dir_all(dir.join("exceptions")).expect("made");
+            let text = "[orders]\npath = \"orders\"\n[exceptions]\npath = \"exceptions\"\n";
+            Config::parse(text, &dir.join("tapis.toml")).expect("a configuration")
+        };
+        let (path, text) = order("b", "effective-from = 2026-01-01T00:00:00Z");
+        let first = of("first");
+        let folder = folder.path().join("first/orders");
+        fs::write(folder.join(path), text).expect("written");
+        let mut book = Book::read(&first);
+        assert_eq!(sources(&book, at(NOON)), ["order:b"]);
+        book.configure(&of("second"));
+        assert_eq!(sources(&book, at(NOON)), Vec::<String>::new());
+        assert!(book.rules().is_none_or(|rules| rules.facts().rules == 0));
+    }
+
+    #[test]
+    fn a_second_file_counts_when_the_first_one_has_another_id_or_is_gone() {
+        let (folder, config) = folder();
+        let dates = "effective-from = 2026-01-01T00:00:00Z";
+        let write = |file: &str, id: &str, more: &str| {
+            let (_, text) = order(id, dates);
+            let path = folder.path().join("orders").join(file);
+            fs::write(path, text + more).expect("written");
+        };
+        write("1.toml", "a", "");
+        write("2.toml", "a", "# the second\n");
+        let mut book = Book::read(&config);
+        let told = |book: &Book| {
+            let name = |order: &Order| {
+                order
+                    .path
+                    .file_name()
+                    .map(|name| name.display().to_string())
+            };
+            let files: Vec<_> = book.orders().filter_map(name).collect();
+            (files.join(" "), book.problems().len())
+        };
+        assert_eq!(told(&book), ("1.toml".to_owned(), 1));
+        let version = book.version();
+        write("1.toml", "other", "");
+        assert_eq!(book.refresh().len(), 1);
+        assert_ne!(book.version(), version);
+        assert_eq!(told(&book), ("1.toml 2.toml".to_owned(), 0));
+        // The second file holds the id now.
+        write("1.toml", "a", "");
+        book.refresh();
+        assert_eq!(told(&book), ("2.toml".to_owned(), 1));
+        fs::remove_file(folder.path().join("orders/2.toml")).expect("removed");
+        book.refresh();
+        assert_eq!(told(&book), ("1.toml".to_owned(), 0));
+        assert!(book.refresh().is_empty(), "nothing changed since");
+    }
+}
