@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fifo_that_takes_the_place_of_a_file_again_and_again_is_never_waited_for() {
+    fn a_fifo_that_repeatedly_replaces_a_file_never_blocks_a_read() {
         let dir = tempfile::tempdir().expect("a folder");
         let (file, fifo) = (dir.path().join("file"), fifo(&dir));
         let place = dir.path().join("place");

@@ -148,7 +148,7 @@ fn relative_paths_are_relative_to_the_file() {
 }
 
 #[test]
-fn unknown_keys_are_refused_and_the_known_ones_named() {
+fn unknown_keys_are_reported_with_the_known_ones() {
     assert_eq!(
         problems("[upstream]\nzone = 1\n[upstream.\"a\\u001b\"]\n"),
         [

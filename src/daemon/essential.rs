@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_ends_after_the_stop_is_no_fault() {
+    async fn a_task_that_ends_after_the_stop_is_no_error() {
         let essential = Essential::default();
         let stop = essential.stop().clone();
         let watched = essential.watch("the control loop", async move { stop.cancelled().await });

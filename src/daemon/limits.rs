@@ -97,7 +97,7 @@ mod tests {
     };
 
     #[test]
-    fn with_files_enough_clients_get_what_is_configured() {
+    fn with_enough_files_clients_get_the_configured_connections() {
         let budget = budget(1 << 20, TWO, 65_535);
         assert_eq!(budget.connections, 65_535);
         assert_eq!((budget.upstream, budget.ports), (MOST_UPSTREAM, MOST_PORTS));
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn more_connections_while_serving_leave_upstream_what_it_has() {
+    fn more_connections_while_serving_do_not_reduce_upstreams_share() {
         let start = budget(1024, TWO, 100);
         let beside = |wanted| connections_beside(1024, TWO, start, wanted);
         assert_eq!((beside(50), beside(100)), (50, 100));

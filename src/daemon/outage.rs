@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_silent_server_is_said_to_give_no_answer() {
+    fn only_a_silent_server_is_reported_as_without_answer() {
         let silent = alarm(server(true, Some(1)));
         assert!(
             silent.contains("(192.0.2.1:53: no answer): what is"),
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_fails_or_is_late_is_not_said_to_be_usable() {
+    fn a_failing_or_late_server_is_not_called_usable() {
         let failing = ServerState {
             failing: true,
             failures: FailureCounts {

@@ -22,7 +22,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn interfaces_are_found_by_name_and_numbers_are_taken_as_they_are() {
+    fn interfaces_are_found_by_name_and_numbers_are_accepted_unchanged() {
         let loopback = index_of("lo").expect("an interface of every Linux machine");
         assert_eq!(index_of(&loopback.to_string()), Some(loopback));
         assert_eq!(index_of("4000000"), Some(4_000_000));

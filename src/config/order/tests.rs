@@ -97,7 +97,7 @@ fn a_date_that_means_never_is_rejected_with_a_remedy() {
 }
 
 #[test]
-fn an_order_holds_what_its_file_says() {
+fn all_keys_of_an_order_are_read() {
     let order = Order::parse(GOOD, Path::new("o.toml")).expect("valid");
     assert_eq!(order.authority.country.as_deref(), Some("ID"));
     assert_eq!(order.reason["id"], "muatan radikalisme");
@@ -115,7 +115,7 @@ fn an_order_holds_what_its_file_says() {
 }
 
 #[test]
-fn what_an_order_must_say_is_asked_for_by_name() {
+fn missing_required_keys_of_an_order_are_named() {
     let line = |line: &str| with(line, "");
     for (problem, found) in [
         ("`id`", line("id = \"id-2017-07-14\"\n")),
@@ -313,7 +313,7 @@ fn a_misspelt_field_is_reported_with_a_suggestion() {
 }
 
 #[test]
-fn an_order_cannot_leave_free_what_another_of_its_targets_blocks() {
+fn an_except_must_not_contradict_another_target() {
     let other = |name: &str, scope: &str| {
         outcome(&format!(
             "{GOOD}\n[[targets]]\nname = \"{name}\"\nscope = \"{scope}\"\n"

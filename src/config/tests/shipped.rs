@@ -12,7 +12,7 @@ use super::{list, problems, valid};
 const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/tapis.toml");
 
 #[test]
-fn what_the_shipped_file_sets_is_what_is_used_without_it() {
+fn the_shipped_file_sets_the_defaults() {
     let mut shipped = Config::load(Path::new(SHIPPED)).expect("valid");
     let orders = shipped.orders.dir.take().expect("the example's");
     assert!(orders.ends_with("blocklists/orders"));
@@ -38,7 +38,7 @@ fn what_the_shipped_file_sets_is_what_is_used_without_it() {
 }
 
 #[test]
-fn the_shipped_file_speaks_of_every_key() {
+fn the_shipped_file_documents_every_key() {
     let mut sections = Vec::new();
     for section in [
         "[server]",

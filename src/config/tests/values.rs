@@ -50,7 +50,7 @@ fn wrong_types_are_reported_with_a_correction() {
 }
 
 #[test]
-fn addresses_that_cannot_be_meant_are_refused() {
+fn impossible_addresses_are_rejected() {
     for (key, held, problem) in [
         ("listen", "[::1]", "which is no address with a port"),
         ("listen", "::1", "which has no port: write \"[::1]:53\""),
@@ -341,7 +341,7 @@ fn the_index_of_an_interface_is_the_one_that_it_has_at_that_moment() {
 }
 
 #[test]
-fn an_address_is_not_listened_on_twice_by_way_of_all_addresses() {
+fn a_wildcard_address_excludes_others_with_its_port() {
     for (listen, is_twice) in [
         (r#"["127.0.0.1:53", "0.0.0.0:53"]"#, true),
         (r#"["[::]:53", "[2001:db8::1]:53"]"#, true),

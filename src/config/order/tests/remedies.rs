@@ -37,7 +37,7 @@ fn the_date_that_is_proposed_for_a_missing_review_can_be_pasted() {
 }
 
 #[test]
-fn an_empty_text_that_an_order_needs_is_to_be_filled_in_and_another_one_left_out() {
+fn the_remedy_for_an_empty_text_depends_on_whether_it_is_required() {
     for (line, key, remedy) in [
         (
             "name = \"Kementerian Komunikasi dan Informatika\"",
