@@ -40,10 +40,10 @@ use self::signals::Signals;
 pub use self::target::UpstreamError;
 use self::upstreams::Upstreams;
 use crate::config::{Config, Origin};
+use crate::control::Control;
 use crate::control::admin::api;
 use crate::control::admin::socket::SocketFile;
 use crate::control::admin::verdict::Judge;
-use crate::control::control_loop::Control;
 use crate::control::publish::compose;
 use crate::sys::process::{raise_open_files, return_large_allocations, user_id};
 

@@ -17,7 +17,7 @@ use super::live::{Files, Live, Parts, connections, waiting};
 use super::outage::Outage;
 use super::upstreams::{Source, Upstreams};
 use crate::config::Config;
-use crate::control::control_loop::Control;
+use crate::control::Control;
 use crate::control::publish::data_plane::DataPlane;
 use crate::serve::cache::Cache;
 use crate::serve::desk::{Desk, Sockets};
