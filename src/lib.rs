@@ -1,33 +1,29 @@
-//! A forwarding DNS server that sifts every name through lists of names.
+//! A forwarding DNS server that checks every name against lists of blocked names.
 //!
-//! Two planes that never name each other. The data plane ([`serve`]) takes packets and answers
-//! them; the control plane ([`control`]) reads lists and puts policies in force. They meet in
-//! [`policy::current`], and [`daemon`] starts and stops both.
+//! There are two planes, which do not import each other. The data plane ([`serve`]) answers queries; the control
+//! plane ([`control`]) reads lists and publishes policies. They share only [`policy::current`]; [`daemon`] starts
+//! and stops both.
 //!
-//! **The path of a packet.** A transport ([`serve::transport::udp`], [`serve::transport::stream`]) receives it and
-//! passes it to the dispatcher ([`serve::dispatch`]). [`wire::query`] reads it, and [`policy::snapshot`] decides on its
-//! name. A block is answered at once by [`wire::reply`]. All other answers come from [`serve::cache`], or by
-//! [`serve::resolver`] from [`serve::upstream`]; on the way out the policy is applied to each CNAME, too.
-//! [`serve::respond`] has the order of these steps, without sockets and clocks. Each finished query is reported to
-//! [`serve::observe`] once. The cache holds upstream's answers unfiltered, so a new block applies at once and a lifted
-//! one leaves nothing behind.
+//! **A query**: [`serve`] receives it by UDP or TCP, [`wire::query`] parses it, and [`policy::snapshot`] decides on
+//! its name. If the name is blocked, the response is written at once. Otherwise the answer comes from
+//! [`serve::cache`] or [`serve::upstream`], and the policy is evaluated again for each CNAME of it.
+//! [`serve::respond`] defines the order of these steps, without I/O or a clock. The cache holds upstream's answers
+//! unfiltered, so a new block takes effect at once, and a lifted one leaves no trace.
 //!
-//! **The way of a list**: [`control::watch`] says that a file may have changed. A small one is
-//! read by [`control::load`] and joined with the other small ones to an image; a large one is read
-//! by another process, whose work is [`control::compile`], and with all other large ones is the
-//! second image. [`control::reload`], the one owner of the policy, publishes a snapshot of both in
-//! one step. What it replaces is freed there, too, and never by a worker. [`control::store`] keeps
-//! the images for the next start.
+//! **A list**: [`control::sources`] watches its file. A small list is read in this process, and merged with the
+//! other small ones into an image; a large one is read by a separate process, whose code is [`control::compile`],
+//! and merged with the other large ones into a second image. [`control::publish`] publishes both as one snapshot,
+//! and [`control`] frees the one that it replaces, so that workers never do. [`control::persist`] keeps the images
+//! for the next start.
 //!
-//! **How a name is decided**: [`policy::image`] holds the rules of all lists in one trie, which
-//! `docs/trie.md` explains; [`policy::rules`] weighs those on a name's way by the lists' ranks.
+//! **A decision**: [`policy::image`] holds the rules of all lists in one trie, which `docs/trie.md` explains;
+//! [`policy::rules`] compares the rules that match a name by the ranks of their lists.
 //!
-//! **Around them**: [`config`] turns text into checked values, [`cli`] has a file a verb,
-//! [`stats`] counts, and [`sys`] holds all `unsafe` code behind safe functions.
+//! **Other modules**: [`config`] parses and validates the configuration, [`cli`] has a file for each verb,
+//! [`stats`] counts, and [`sys`] contains all `unsafe` code behind safe functions.
 //!
-//! Which module may import which is a table in `docs/architecture.md` that a test holds. Beside
-//! it stand startup and shutdown, what runs, who owns what, and each bound;
-//! `docs/decisions.md` says why.
+//! `docs/architecture.md` has a table of which module may import which, checked by a test; startup and shutdown;
+//! tasks and threads; and all limits. `docs/decisions.md` gives reasons.
 
 pub mod cli;
 pub mod config;

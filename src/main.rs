@@ -1,4 +1,4 @@
-//! The program: arguments to library to exit code.
+//! The program `tapis`; see the library.
 
 fn main() -> std::process::ExitCode {
     tapis::cli::main()

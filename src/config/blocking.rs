@@ -1,15 +1,15 @@
-//! Owns what stands in a file about how blocked names are answered: its bounds and its defaults.
-//! Refuses to know which section it stands in.
+//! Validates the keys on how blocked names are answered, which several sections have.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::policy::rule::{Action, Blocking, Ede};
 
 use super::findings::Findings;
-use super::raw::{self, Strings};
+use super::raw;
+use super::reader::Strings;
 use super::values::{address, choice, each, number};
 
-/// More would not fit an answer of 512 octets beside the longest names.
+/// More would not fit an answer of 512 bytes with the longest names.
 const SINKHOLE_MAX: usize = 8;
 
 pub(super) const ACTIONS: &[(&str, Action)] = &[
@@ -38,7 +38,7 @@ pub(super) fn default_blocking() -> Blocking {
     }
 }
 
-/// The answer that `raw` describes, `default`'s where it says nothing.
+/// Validates the keys; `default` is for those that are missing.
 pub(super) fn blocking(raw: raw::Block, default: &Blocking, findings: &mut Findings) -> Blocking {
     let (sinkhole_v4, sinkhole_v6) = sinkhole(raw.sinkhole, findings)
         .unwrap_or_else(|| (default.sinkhole_v4.clone(), default.sinkhole_v6.clone()));

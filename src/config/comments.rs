@@ -17,7 +17,7 @@ impl Comments {
     /// Reads a text that holds the characters.
     ///
     /// # Errors
-    /// The first character that can't begin a comment: whitespace, or what begins a rule.
+    /// The first character that can't begin a comment: whitespace, or one that begins a rule.
     fn read(text: &str) -> Result<Self, char> {
         let mut comments = Self::default();
         for c in text.chars() {
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hash_begins_comments_whatever_else_does() {
+    fn a_hash_always_begins_comments() {
         for (text, first, begins) in [
             ("", b'#', true),
             ("!", b'#', true),
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn json_has_them_as_a_text() {
+    fn comments_are_a_string_in_json() {
         let comments = Comments::read("!;").expect("characters");
         let json = serde_json::to_string(&comments).expect("JSON");
         assert_eq!(json, "\"!#;\"");

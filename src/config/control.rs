@@ -1,13 +1,14 @@
-//! What a verb needs of a configuration, such as where it puts the control socket, even if other parts of it have
-//! mistakes.
+//! Parts of a configuration for verbs, such as the control socket's path, even if other parts have mistakes.
 //!
-//! `status`, `reload` and `rollback` need no more than the socket, and are needed most when somebody has just broken
-//! the configuration. Nor does a court's decision on an order wait until a list's section is right.
+//! `status`, `reload` and `rollback` need only the socket, and are needed most after somebody broke the
+//! configuration. Nor may a court's decision on an order wait until a list's section is corrected.
 
 use std::path::{Path, PathBuf};
 
 use super::error::{Problem, Problems};
-use super::{Config, Origin, SIZE_MAX, read, regular};
+use super::load::{SIZE_MAX, read};
+use super::regular;
+use super::types::{Config, Origin};
 
 /// Headers of sections with mistakes that can't concern the socket.
 const OTHERS: &[&str] = &[
@@ -27,11 +28,11 @@ const OTHERS: &[&str] = &[
 /// The `control` key of `[server]`, if it is set.
 ///
 /// # Errors
-/// The problems of the file, if it can't be read, or if there is no telling whether it sets `control`:
-/// a verb would reach another server than the one that is meant.
+/// The problems of the file, if it can't be read, or if it is uncertain whether it sets `control`: a verb could
+/// reach the wrong server.
 pub fn socket(path: &Path) -> Result<Option<PathBuf>, Problems> {
     let text = read(path).or_else(|problems| {
-        // One byte in a comment that is no text hides no socket either.
+        // A byte in a comment that is not UTF-8 hides no socket.
         let bytes = regular::read(path, SIZE_MAX).map_err(|_| problems.clone())?;
         let text = String::from_utf8_lossy(&bytes).into_owned();
         let sets_control = |line: &str| line.contains("control");
@@ -52,7 +53,7 @@ pub fn socket(path: &Path) -> Result<Option<PathBuf>, Problems> {
     }
 }
 
-/// Whether a text in which no `control` was understood may set it.
+/// Whether a text in which no `control` was found may set it.
 fn is_in_doubt(text: &str, problems: &Problems) -> bool {
     let sets_control = |line: &str| {
         let key = line.split('=').next().unwrap_or_default();
@@ -63,7 +64,7 @@ fn is_in_doubt(text: &str, problems: &Problems) -> bool {
     text.lines().any(sets_control) || !problems.0.iter().all(elsewhere)
 }
 
-/// Whether a line belongs to one of the [`OTHERS`], or to a section of an unknown name beside `[server]`.
+/// Whether a line belongs to one of the [`OTHERS`], or to an unknown section if there is a `[server]`.
 fn is_elsewhere(text: &str, line: u32) -> bool {
     let up_to = text.lines().take(line as usize).map(str::trim);
     let header = up_to.filter(|line| line.starts_with('[')).last();
@@ -74,9 +75,8 @@ fn is_elsewhere(text: &str, line: u32) -> bool {
     })
 }
 
-/// What could be understood of a configuration, with its problems if all of them are in sections other than
-/// `needed`, which are named without brackets. A section of an unknown name may be the first of them, unless that
-/// is there.
+/// The valid parts of a configuration, with its problems, if all of them are outside the sections `needed`, which
+/// are named without brackets. An unknown section may be a misspelling of the first of them, unless that exists.
 ///
 /// # Errors
 /// The problems of the file, if it can't be read, or if they may concern those sections.
@@ -101,7 +101,7 @@ pub fn despite_others(
         let up_to = text.lines().take(problem.line.unwrap_or(0) as usize);
         up_to.filter_map(section).last().is_some_and(is_other)
     };
-    // A text of several lines that does not end may swallow other sections.
+    // A multi-line string without an end may swallow other sections.
     let has_long_text = text.contains("\"\"\"") || text.contains("'''");
     match !has_long_text && problems.0.iter().all(elsewhere) {
         true => Ok((config, Some(problems))),
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_needed_is_understood_despite_mistakes_in_other_sections() {
+    fn the_needed_sections_are_read_despite_mistakes_in_other_sections() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("tapis.toml");
         let understood = |text: &str| {

@@ -1,23 +1,22 @@
-//! Owns what is told of a configuration that is refused: every problem, its place, its remedy.
-//! Refuses to judge: what is a problem is decided by the readers and the validation.
+//! Problems of a configuration, each with its line and remedy.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use super::shown::Show;
 
-/// One thing that is wrong with a configuration file.
+/// A problem of a configuration file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Problem {
-    /// The file, as it was named to us.
+    /// The file, by its path as it was given.
     pub path: PathBuf,
-    /// The line, from 1; none when the file as a whole is the problem.
+    /// The line, from 1; `None` if the problem concerns the whole file.
     pub line: Option<u32>,
-    /// What was found, what is expected, and the remedy: one line without the final full stop.
+    /// The value found, what is expected, and the remedy: one line without a final full stop.
     pub message: String,
 }
 
-/// `path:line: message`, or `path: message` where there is no line.
+/// `path:line: message`, or `path: message` without a line.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:", self.path.shown())?;
@@ -28,11 +27,11 @@ impl fmt::Display for Problem {
     }
 }
 
-/// All that is wrong with a configuration file: never empty, in the order of the lines.
+/// All problems of a configuration file: at least one, ordered by line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Problems(pub Vec<Problem>);
 
-/// One problem a line, no newline at the end.
+/// One problem per line, no newline at the end.
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, problem) in self.0.iter().enumerate() {

@@ -1,5 +1,4 @@
-//! Owns the operator's exceptions as files have them: what is not blocked though a rule says so, why, until when.
-//! Refuses to know what time it is, and which lists and orders there are.
+//! The operator's exceptions, as files describe them: names that are not blocked although a rule blocks them.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -10,15 +9,14 @@ use toml::de::DeTable;
 use super::error::Problems;
 use super::findings::{Findings, quote};
 use super::moment::Moment;
-use super::raw::Strings;
-use super::reader::{At, Reader};
+use super::reader::{At, Reader, Strings};
 use super::syntax;
 use super::values::{SCOPES, choice, line, needed, plain, rule_name};
 use crate::config::shown::path_text;
 use crate::policy::rule::{Against, Scope, Source};
 use crate::wire::name::Name;
 
-/// What stands for every list and order.
+/// Means every list and order.
 const ALL: &str = "all";
 
 /// An operator's decision not to block a name.
@@ -27,20 +25,20 @@ pub struct Exception {
     /// The name.
     #[serde(serialize_with = "write_name", deserialize_with = "read_name")]
     pub name: Name,
-    /// Whether it is about the name, what is beneath it, or both.
+    /// Whether the exception covers the name, the names below it, or both.
     pub scope: Scope,
-    /// What it stands against.
+    /// The lists and orders that it overrides.
     pub against: Against,
-    /// Why.
+    /// The reason.
     pub reason: String,
     /// Who decided.
     pub author: String,
-    /// The first instant at which it no longer counts; nothing while nobody knows.
+    /// The time from which on it no longer counts; `None` if it has no end.
     pub until: Option<Moment>,
     /// The file.
     #[serde(serialize_with = "path_text")]
     pub path: PathBuf,
-    /// The line on which it starts.
+    /// Its first line.
     pub line: u32,
 }
 
@@ -78,7 +76,7 @@ impl Raw {
     }
 }
 
-/// Reads a file of nothing but exceptions. `path` stands in the problems; it is not opened.
+/// Parses a file of exceptions. `path` is only for the problems; the file is not opened.
 ///
 /// # Errors
 /// All problems of the text.
@@ -94,7 +92,7 @@ pub fn parse(text: &str, path: &Path) -> Result<Vec<Exception>, Problems> {
     findings.conclude(exceptions)
 }
 
-/// The exceptions that `raw` stands for, without those that lack something, which is reported.
+/// Validates exceptions. Those that lack something are left out, and reported.
 pub(super) fn validate(raw: Vec<Raw>, findings: &mut Findings) -> Vec<Exception> {
     let exceptions = raw.into_iter();
     exceptions
@@ -157,7 +155,7 @@ fn against(given: Option<Strings>, findings: &mut Findings) -> Option<Against> {
 mod tests {
     use super::*;
 
-    fn told(text: &str) -> String {
+    fn outcome(text: &str) -> String {
         match parse(text, Path::new("x.toml")) {
             Ok(exceptions) => format!("{exceptions:?}"),
             Err(problems) => problems.to_string(),
@@ -175,7 +173,7 @@ until = 2026-12-01T00:00:00+07:00
 "#;
 
     #[test]
-    fn an_exception_says_what_against_what_why_by_whom_and_until_when() {
+    fn an_exception_has_a_name_what_it_overrides_a_reason_an_author_and_an_end() {
         let all = parse(GOOD, Path::new("x.toml")).expect("valid");
         let [one] = &all[..] else {
             panic!("one: {all:?}")
@@ -185,11 +183,11 @@ until = 2026-12-01T00:00:00+07:00
         assert_eq!(one.against, Against::Named(named));
         assert_eq!(one.line, 2);
         let all = GOOD.replace(r#"["ads", "order:id-2017-07-14"]"#, r#"["all"]"#);
-        assert!(told(&all).contains("against: All"));
+        assert!(outcome(&all).contains("against: All"));
     }
 
     #[test]
-    fn what_an_exception_lacks_is_told_with_its_line() {
+    fn a_missing_key_is_reported_with_the_exceptions_line() {
         for (field, remedy) in [
             (
                 "name",
@@ -216,12 +214,12 @@ until = 2026-12-01T00:00:00+07:00
                 .lines()
                 .filter(|line| !line.starts_with(field))
                 .collect();
-            assert_eq!(told(&without.join("\n")), remedy);
+            assert_eq!(outcome(&without.join("\n")), remedy);
         }
     }
 
     #[test]
-    fn what_it_stands_against_is_all_or_named() {
+    fn an_exception_overrides_all_or_named_sources() {
         for (against, problem) in [
             (
                 "[]",
@@ -241,7 +239,7 @@ until = 2026-12-01T00:00:00+07:00
             ),
         ] {
             let text = GOOD.replace(r#"["ads", "order:id-2017-07-14"]"#, against);
-            assert_eq!(told(&text), format!("x.toml:5: {problem}"));
+            assert_eq!(outcome(&text), format!("x.toml:5: {problem}"));
         }
     }
 }

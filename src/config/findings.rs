@@ -1,5 +1,4 @@
-//! Owns the problems while a file is read, and the way from an offset to its line.
-//! Refuses to stop at the first of them.
+//! Collects the problems of a file while it is read, with their lines.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -7,26 +6,25 @@ use std::path::{Path, PathBuf};
 use super::error::{Problem, Problems};
 use super::shown::counted;
 
-/// How much of a value a message shows, in characters.
+/// Most characters of a value that a message shows.
 const SHOWN: usize = 60;
-/// Problems of one file that are reported. A generated file that repeats one mistake in 100,000
+/// Most problems of one file that are reported. A generated file that repeats one mistake in 100,000
 /// sections would otherwise write megabytes to the log, to `status` and to the journal.
 const PROBLEMS_MAX: usize = 100;
 
-/// What was found wrong in one file so far.
+/// The problems of one file so far.
 pub(super) struct Findings {
     path: PathBuf,
-    /// Where each line but the first starts.
+    /// The start of each line except the first.
     starts: Vec<usize>,
     end: usize,
     problems: Vec<Problem>,
     /// Problems beyond [`PROBLEMS_MAX`].
     more: usize,
-    /// Lines of the headers under which lines could not be parsed: what seems to be missing from
-    /// those sections may only be unread.
-    pub(super) holed: Vec<u32>,
-    /// Keys that are misspelt or have values of the wrong type, each with its table's line: they are reported as
-    /// that, and not as missing.
+    /// The header lines of sections with syntax errors: keys that seem to be missing there may only be unread.
+    pub(super) damaged: Vec<u32>,
+    /// Keys that are misspelt or have values of the wrong type, each with its table's line: they are not reported
+    /// as missing, too.
     pub(super) mistyped: HashSet<(u32, &'static str)>,
 }
 
@@ -39,7 +37,7 @@ impl Findings {
                 .collect(),
             end: text.len(),
             problems: Vec::new(),
-            holed: Vec::new(),
+            damaged: Vec::new(),
             more: 0,
             mistyped: HashSet::new(),
         }
@@ -49,15 +47,15 @@ impl Findings {
         &self.path
     }
 
-    /// The line that an offset lies on, from 1. The end of the text counts to its last line, also
-    /// where that line has a newline.
+    /// The line of an offset, from 1. The end of the text belongs to its last line, even if that ends with a
+    /// newline.
     pub(super) fn line_at(&self, offset: usize) -> u32 {
         let offset = offset.min(self.end.saturating_sub(1));
         let before = self.starts.partition_point(|&start| start <= offset);
         u32::try_from(before + 1).unwrap_or(u32::MAX)
     }
 
-    /// The offsets of a line's octets, its newline left out.
+    /// The byte range of a line, without its newline.
     pub(super) fn line_span(&self, line: u32) -> std::ops::Range<usize> {
         let index = line as usize - 1;
         let start = index.checked_sub(1).map_or(0, |i| self.starts[i]);
@@ -80,7 +78,7 @@ impl Findings {
         });
     }
 
-    /// `result` if nothing was found, else all that was, in the order of the lines.
+    /// `result` if there are no problems, otherwise all problems by line.
     pub(super) fn conclude<T>(mut self, result: T) -> Result<T, Problems> {
         if self.problems.is_empty() {
             return Ok(result);
@@ -100,7 +98,7 @@ impl Findings {
     }
 }
 
-/// A text from the file as messages show it: quoted, control characters escaped, cut if long.
+/// A text from the file for messages: quoted, escaped, and truncated if long.
 pub(super) fn quote(text: &str) -> String {
     match text.char_indices().nth(SHOWN) {
         None => format!("{text:?}"),
@@ -113,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn offsets_belong_to_the_line_that_they_stand_on() {
+    fn offsets_have_lines() {
         let findings = Findings::new(Path::new("x"), b"a\nbc\n\nd\n");
         let lines: Vec<_> = (0..=8).map(|at| findings.line_at(at)).collect();
         assert_eq!(lines, [1, 1, 2, 2, 2, 3, 4, 4, 4]);
@@ -126,17 +124,17 @@ mod tests {
 
     #[test]
     fn of_very_many_problems_the_first_are_reported_and_the_rest_counted() {
-        let told = |count| {
+        let reported = |count| {
             let mut findings = Findings::new(Path::new("x"), b"");
             (1..=count).for_each(|line| findings.report(line, "is wrong".to_owned()));
             findings.conclude(()).expect_err("problems").0
         };
-        assert_eq!(told(100).len(), 100);
-        let told = told(100_000);
-        assert_eq!(told.len(), 101);
-        assert_eq!(told[99].to_string(), "x:100: is wrong");
+        assert_eq!(reported(100).len(), 100);
+        let all = reported(100_000);
+        assert_eq!(all.len(), 101);
+        assert_eq!(all[99].to_string(), "x:100: is wrong");
         assert_eq!(
-            told[100].to_string(),
+            all[100].to_string(),
             "x: 99900 more problems: correct these first"
         );
     }

@@ -1,5 +1,4 @@
-//! Owns the section `[guard]`: when a list's newest state is held, and which names no list's rule may cover.
-//! Refuses to read the files that it names, and to judge.
+//! The section `[guard]`: limits for the newest state of a list, and the names that no list may block.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,8 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::findings::{Findings, quote};
-use super::raw::Strings;
-use super::reader::{At, Reader, WordOrStrings};
+use super::reader::{At, Reader, Strings, WordOrStrings};
 use super::suggest::nearest;
 use super::typed;
 use super::values::{choice, each, file, number};
@@ -16,7 +14,7 @@ use crate::wire::name::Name;
 
 /// Ten years.
 const HOURS_MAX: u32 = 10 * 365 * 24;
-/// Most names of a popularity file that count.
+/// Most names of a popularity file that are protected.
 const FIRST_MAX: usize = 100_000;
 
 const SUFFIXES: &[(&str, PublicSuffixes)] = &[
@@ -28,7 +26,7 @@ const SUFFIXES: &[(&str, PublicSuffixes)] = &[
 /// The section `[guard]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuardRails {
-    /// What a whole list is judged by.
+    /// Limits for a list as a whole.
     pub limits: Limits,
     /// Which public suffixes no rule may cover.
     pub public_suffixes: PublicSuffixes,
@@ -38,22 +36,21 @@ pub struct GuardRails {
     pub popular: Option<PathBuf>,
     /// How many of them no rule may reach: 1 to 100,000.
     pub popular_first: usize,
-    /// Names whose rules count all the same.
+    /// Names whose rules count in spite of the guards.
     pub release: Vec<Name>,
 }
 
-/// What a whole list is judged by.
+/// Limits for a list as a whole. A newest state beyond them is held back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Limits {
-    /// Held is what lost more than this share of the rules in force; at most 100, which holds nothing.
+    /// The largest loss of rules in force, in per cent; 100 turns the limit off.
     pub shrink_percent: u32,
-    /// Held is what has more than this share of rules more than are in force; at most 1,000,000. 0
-    /// holds nothing.
+    /// The largest growth over the rules in force, in per cent; at most 1,000,000. 0 turns the limit off.
     pub grow_percent: u32,
-    /// Held is what was written longer ago; at most ten years. 0 holds nothing.
+    /// The largest age of the file, in hours; at most ten years. 0 turns the limit off.
     pub max_age_hours: u32,
-    /// Held is what has more than this share of bad lines; at most 100, which holds nothing.
+    /// The largest share of bad lines, in per cent; 100 turns the limit off.
     pub bad_percent: u32,
 }
 
@@ -63,34 +60,34 @@ pub struct Limits {
 pub enum PublicSuffixes {
     /// All.
     All,
-    /// Those of registries, such as `co.id`. A rule that covers one of a company, such as
-    /// `github.io`, counts and is reported: block lists mean dynamic-DNS providers.
+    /// Those of registries, such as `co.id`. A rule that covers a company's suffix, such as `github.io`, counts
+    /// and is reported: block lists mean dynamic-DNS providers.
     #[default]
     Icann,
     /// None.
     None,
 }
 
-/// A guard of single rules: what a rule would cover. Images know it by its name, so a name stays.
+/// A guard of single rules, by what a rule would cover. Images store a variant's name, so it can't be renamed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ward {
-    /// It is an address or another number, and no name.
+    /// An address or another number in place of a name.
     Number,
     /// A top-level domain.
     TopLevel,
-    /// A name under which strangers register theirs.
+    /// A name below which anybody can register names.
     PublicSuffix,
     /// A name of this server.
     Own,
-    /// A name of the operator's file.
+    /// A name in the operator's file.
     Protected,
     /// One of the most popular names.
     Popular,
 }
 
 impl Ward {
-    /// All of them.
+    /// All guards.
     pub const ALL: [Self; 6] = [
         Self::Number,
         Self::TopLevel,
@@ -100,7 +97,7 @@ impl Ward {
         Self::Popular,
     ];
 
-    /// What it is called in the configuration.
+    /// Its name in the configuration.
     pub fn word(self) -> &'static str {
         match self {
             Self::Number => "number",
@@ -125,22 +122,22 @@ impl fmt::Display for Ward {
 pub struct WardSet(u8);
 
 impl WardSet {
-    /// None of them.
+    /// No guard.
     pub const NONE: Self = Self(0);
-    /// All of them.
+    /// All guards.
     pub const ALL: Self = Self(0b11_1111);
 
-    /// Whether the guard is among them.
+    /// Whether the set contains the guard.
     pub fn has(self, ward: Ward) -> bool {
         self.0 & 1 << ward as u8 != 0
     }
 
-    /// Whether there are none.
+    /// Whether the set is empty.
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Each of them.
+    /// The guards of the set.
     pub fn iter(self) -> impl Iterator<Item = Ward> {
         Ward::ALL.into_iter().filter(move |ward| self.has(*ward))
     }
@@ -204,7 +201,7 @@ impl Raw {
     }
 }
 
-/// The section that `raw` stands for.
+/// Validates the section.
 pub(super) fn validate(raw: Raw, findings: &mut Findings) -> GuardRails {
     let usual = Limits::default();
     GuardRails {
@@ -225,7 +222,7 @@ pub(super) fn validate(raw: Raw, findings: &mut Findings) -> GuardRails {
     }
 }
 
-/// The guards that leave no rule of a list out, and only report it.
+/// The guards that only report rules of a list, and leave none out.
 pub(super) fn only_warning(
     given: Option<At<WordOrStrings>>,
     findings: &mut Findings,
@@ -258,14 +255,14 @@ fn ward(text: &str) -> Result<Ward, String> {
     }
     if matches!(text, "empty" | "bad" | "shrunk" | "grown" | "old") {
         return Err(format!(
-            "which guards the list as a whole: remove it; what it holds is taken with: tapis reload --accept LIST:{text}"
+            "which is a guard of whole lists: remove it; to accept a list that it holds: tapis reload --accept LIST:{text}"
         ));
     }
     let words = || Ward::ALL.into_iter().map(Ward::word);
     let near = nearest(text, words()).map(|near| format!("; did you mean \"{near}\"?"));
     let all = words().collect::<Vec<_>>().join(", ");
     Err(format!(
-        "which is no guard of rules, those are {all}{}",
+        "which is not a guard of rules, must be one of {all}{}",
         near.unwrap_or_default()
     ))
 }
@@ -273,7 +270,7 @@ fn ward(text: &str) -> Result<Ward, String> {
 fn released(text: &str) -> Result<Name, String> {
     match typed::one(text) {
         Ok((name, None)) if name.label_count() > 0 => Ok(name),
-        Ok((_, None)) => Err("the root, a rule on which never counts: remove it".to_owned()),
+        Ok((_, None)) => Err("the root, which no rule may block: remove it".to_owned()),
         Ok((name, Some(_))) => Err(format!(
             "a name with a scope: write \"{name}\", which releases its rules of all scopes"
         )),
@@ -289,7 +286,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_left_out_has_its_default_and_what_is_set_counts() {
+    fn missing_keys_have_their_defaults_and_set_keys_count() {
         let guard = valid("").guard;
         assert_eq!(guard.limits, Limits::default());
         assert_eq!((guard.popular_first, guard.release.len()), (1000, 0));
@@ -338,17 +335,17 @@ mod tests {
             ),
             (
                 "[\"shrunk\"]",
-                "guards holds \"shrunk\", which guards the list as a whole: remove it; what it holds is taken with: \
+                "guards holds \"shrunk\", which is a guard of whole lists: remove it; to accept a list that it holds: \
                  tapis reload --accept LIST:shrunk",
             ),
             (
                 "[\"populer\"]",
-                "guards holds \"populer\", which is no guard of rules, those are number, top-level, public-suffix, \
-                 own, protected, popular; did you mean \"popular\"?",
+                "guards holds \"populer\", which is not a guard of rules, must be one of number, top-level, \
+                 public-suffix, own, protected, popular; did you mean \"popular\"?",
             ),
             (
                 "[\"own\", \"own\"]",
-                "guards holds \"own\", which is there already: remove it",
+                "guards holds \"own\", which is a duplicate: remove it",
             ),
             (
                 "true",
@@ -367,7 +364,7 @@ mod tests {
                 ".co.id",
                 "a name with a scope: write \"co.id\", which releases its rules of all scopes",
             ),
-            (".", "the root, a rule on which never counts: remove it"),
+            (".", "the root, which no rule may block: remove it"),
             (
                 "https://x.example/",
                 "a URL or a path; write the host name alone",
@@ -379,7 +376,7 @@ mod tests {
         let found = problems("[guard]\nrelease = [\"co.id\", \"CO.ID\"]");
         assert_eq!(
             found,
-            ["2: release holds \"CO.ID\", which is there already: remove it"]
+            ["2: release holds \"CO.ID\", which is a duplicate: remove it"]
         );
     }
 }

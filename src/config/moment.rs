@@ -1,5 +1,5 @@
-//! Owns instants as files have them: RFC 3339, with the offset that they were written with.
-//! Refuses local times: nobody can say when they are.
+//! Times as files have them: RFC 3339, with the offset that they were written with. Local times are invalid,
+//! because the time zone is not known.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,28 +10,28 @@ use jiff::fmt::temporal::Pieces;
 use jiff::tz::Offset;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// The year of the last instant.
+/// The year of the last valid time.
 const YEAR_MAX: i16 = 9999;
 
-/// An instant. Equal and ordered by when it is; shown as it was written.
+/// A point in time. Compared by the point in time; shown with the offset that it was written with.
 #[derive(Clone, Copy, Debug)]
 pub struct Moment {
     at: Timestamp,
     offset: Offset,
 }
 
-/// A text is not an instant.
+/// Why a text is not a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NoMoment {
-    /// It is something else, or has no offset, and may not be a date alone either.
+pub enum MomentError {
+    /// It is neither a time with an offset nor a date.
     #[error(
         "must be a time with its offset, as in 2017-07-14T11:30:00+07:00, or a date, as in 2017-07-14"
     )]
     NoDate,
-    /// It is something else, or has no offset.
+    /// It is not a time with an offset.
     #[error("must be a time with its offset, as in 2017-07-14T11:30:00+07:00")]
     Form,
-    /// It is one that can't be represented, as a date that stands for never.
+    /// It is too late to be represented, such as a date that means never.
     #[error(
         "is after the last instant: write {} at the latest",
         Moment::from(Timestamp::MAX)
@@ -40,7 +40,7 @@ pub enum NoMoment {
 }
 
 impl Moment {
-    /// An instant in UTC, with its fraction of a second.
+    /// A time in UTC, with its fraction of a second.
     pub fn exact(at: Timestamp) -> Self {
         Self {
             at,
@@ -48,17 +48,17 @@ impl Moment {
         }
     }
 
-    /// The instant itself.
+    /// The time without its offset.
     pub fn at(self) -> Timestamp {
         self.at
     }
 }
 
-/// An instant as an argument has it: a date alone is its first instant in UTC.
+/// Parses an argument: a time, or a date, which means its start in UTC.
 ///
 /// # Errors
-/// [`NoMoment`].
-pub fn or_date(text: &str) -> Result<Moment, NoMoment> {
+/// [`MomentError`].
+pub fn or_date(text: &str) -> Result<Moment, MomentError> {
     let day = match text.parse::<Date>() {
         Ok(_) if !text.contains(|c: char| !matches!(c, '0'..='9' | '-')) => {
             format!("{text}T00:00:00Z")
@@ -66,13 +66,13 @@ pub fn or_date(text: &str) -> Result<Moment, NoMoment> {
         _ => text.to_owned(),
     };
     day.parse().map_err(|why| match why {
-        NoMoment::Form => NoMoment::NoDate,
+        MomentError::Form => MomentError::NoDate,
         other => other,
     })
 }
 
 impl From<Timestamp> for Moment {
-    /// To the second, in UTC.
+    /// Truncated to seconds, in UTC.
     fn from(at: Timestamp) -> Self {
         Self {
             at: Timestamp::from_second(at.as_second()).unwrap_or(at),
@@ -82,14 +82,14 @@ impl From<Timestamp> for Moment {
 }
 
 impl FromStr for Moment {
-    type Err = NoMoment;
+    type Err = MomentError;
 
-    fn from_str(text: &str) -> Result<Self, NoMoment> {
-        let pieces = Pieces::parse(text).map_err(|_| NoMoment::Form)?;
-        let offset = pieces.to_numeric_offset().ok_or(NoMoment::Form)?;
+    fn from_str(text: &str) -> Result<Self, MomentError> {
+        let pieces = Pieces::parse(text).map_err(|_| MomentError::Form)?;
+        let offset = pieces.to_numeric_offset().ok_or(MomentError::Form)?;
         let at = text.parse().map_err(|_| match pieces.time() {
-            Some(_) if pieces.date().year() == YEAR_MAX => NoMoment::Beyond,
-            _ => NoMoment::Form,
+            Some(_) if pieces.date().year() == YEAR_MAX => MomentError::Beyond,
+            _ => MomentError::Form,
         })?;
         Ok(Self { at, offset })
     }
@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_instant_beyond_the_last_one_is_refused_as_that() {
+    fn a_time_that_is_too_late_is_rejected_as_that() {
         let read = |text: &str| text.parse::<Moment>().map_err(|why| why.to_string());
         for beyond in [
             "9999-12-31T23:59:59Z",
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn an_instant_is_shown_as_it_was_written_and_compared_by_when_it_is() {
+    fn a_time_is_shown_as_it_was_written_and_compared_by_the_point_in_time() {
         let read = |text: &str| text.parse::<Moment>();
         let jakarta = read("2017-07-14T11:30:00+07:00").expect("a time");
         let london = read("2017-07-14T04:30:00Z").expect("a time");
@@ -172,7 +172,7 @@ mod tests {
             "now",
             "",
         ] {
-            assert_eq!(read(none), Err(NoMoment::Form), "{none}");
+            assert_eq!(read(none), Err(MomentError::Form), "{none}");
         }
     }
 }

@@ -1,16 +1,12 @@
-//! Owns the mirror of the file: every section and key that there is, typed, with its line.
-//! Refuses bounds, defaults and meaning; those are the validation's.
+//! The mirror of the file: every section and key with its type and line, before validation.
 
 use toml::de::DeTable;
 
 use super::exception;
 use super::findings::Findings;
 use super::guard;
-use super::reader::{At, Reader, WordOrStrings};
+use super::reader::{At, Reader, Strings, WordOrStrings};
 use super::upstream;
-
-/// A row of strings.
-pub(super) type Strings = At<Vec<At<String>>>;
 
 pub(super) struct Raw {
     pub(super) server: Server,
@@ -28,7 +24,7 @@ pub(super) struct Raw {
 }
 
 impl Raw {
-    /// Reads a table that `findings` was made for; reports unknown keys and wrong types.
+    /// Reads a table; reports unknown keys and wrong types.
     pub(super) fn read(table: DeTable<'_>, findings: &mut Findings) -> Self {
         Reader::read_all(table, findings, |file| Self {
             server: file.section("server", Server::read),

@@ -1,15 +1,14 @@
-//! Owns the typed reading of TOML tables: each value with its key and line, wrong types told.
-//! Refuses to know which keys there are, and what their values mean.
+//! Reads typed values out of TOML tables, each with its key and line; reports wrong types and unknown keys.
 
 use jiff::civil::Date;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
 use super::findings::{Findings, quote};
-use super::moment::{Moment, NoMoment};
+use super::moment::{Moment, MomentError};
 use super::suggest::nearest;
 
-/// A value, the key that it was given to, and the line that it stands on.
+/// A value with its key and line.
 #[derive(Clone, Debug)]
 pub(super) struct At<T> {
     pub(super) key: &'static str,
@@ -17,23 +16,26 @@ pub(super) struct At<T> {
     pub(super) value: T,
 }
 
-/// Texts, each with a key of its own.
+/// An array of strings.
+pub(super) type Strings = At<Vec<At<String>>>;
+
+/// Texts by language.
 pub(super) type Texts = At<Vec<(String, At<String>)>>;
 
-/// A table whose keys are taken out one by one; what is left at the end is unknown.
+/// A table whose keys are taken out one by one; the keys left at the end are unknown.
 pub(super) struct Reader<'a, 'i> {
     table: DeTable<'i>,
-    /// How messages call the table: `[server]`.
+    /// The table's name in messages: `[server]`.
     title: String,
     line: u32,
     known: Vec<&'static str>,
-    /// Keys that must be there and are not, with what to report if they are not misspelt either.
+    /// Missing keys, with the problem to report unless the key is only misspelt.
     missing: Vec<(&'static str, String)>,
     findings: &'a mut Findings,
 }
 
 impl<'a, 'i> Reader<'a, 'i> {
-    /// Reads the whole file with `read`, then reports the keys that it did not ask for.
+    /// Reads the whole file with `read`, then reports the keys that it did not take.
     pub(super) fn read_all<T>(
         table: DeTable<'i>,
         findings: &'a mut Findings,
@@ -52,12 +54,12 @@ impl<'a, 'i> Reader<'a, 'i> {
         result
     }
 
-    /// The line that the table starts on.
+    /// The first line of the table.
     pub(super) fn line(&self) -> u32 {
         self.line
     }
 
-    /// A section `[key]`; as if it were empty where it is left out or no table.
+    /// A section `[key]`; its default if it is missing or not a table.
     pub(super) fn section<T: Default>(
         &mut self,
         key: &'static str,
@@ -70,7 +72,7 @@ impl<'a, 'i> Reader<'a, 'i> {
         })
     }
 
-    /// A section that may be left out, with its line.
+    /// An optional section, with its line.
     pub(super) fn section_at<T>(
         &mut self,
         key: &'static str,
@@ -83,7 +85,7 @@ impl<'a, 'i> Reader<'a, 'i> {
         Some(At { key, line, value })
     }
 
-    /// A section `[key]` with texts, each with a key of its own.
+    /// A section `[key]` of texts by language.
     pub(super) fn texts(&mut self, key: &'static str) -> Option<Texts> {
         let remedy = |_: &DeValue<'_>| format!("write it as in {key} = {{ en = \"...\" }}");
         let table = self.take(key, "texts by language", into_table, remedy)?;
@@ -123,7 +125,7 @@ impl<'a, 'i> Reader<'a, 'i> {
         self.take(key, "a string", into_string, string_remedy)
     }
 
-    /// A string that has no default.
+    /// A string without a default: reported if it is missing.
     pub(super) fn required_string(&mut self, key: &'static str) -> Option<At<String>> {
         self.require(key, "\"...\"");
         self.string(key)
@@ -131,13 +133,13 @@ impl<'a, 'i> Reader<'a, 'i> {
 
     /// Notes that a key is missing.
     fn require(&mut self, key: &'static str, value: &str) {
-        if !self.table.contains_key(key) && !self.findings.holed.contains(&self.line) {
+        if !self.table.contains_key(key) && !self.findings.damaged.contains(&self.line) {
             let message = format!("{} has no `{key}`: add {key} = {value}", self.title);
             self.missing.push((key, message));
         }
     }
 
-    pub(super) fn strings(&mut self, key: &'static str) -> Option<At<Vec<At<String>>>> {
+    pub(super) fn strings(&mut self, key: &'static str) -> Option<Strings> {
         let items = self.take(
             key,
             "an array of strings",
@@ -150,8 +152,7 @@ impl<'a, 'i> Reader<'a, 'i> {
         Some(self.items(items, "a string", into_string, string_remedy))
     }
 
-    /// An array of which each item is a string, made to a value by `plain`, or a table that `read`
-    /// reads.
+    /// An array of strings, converted by `plain`, and tables, read by `read`.
     pub(super) fn strings_or_tables<T>(
         &mut self,
         key: &'static str,
@@ -177,7 +178,7 @@ impl<'a, 'i> Reader<'a, 'i> {
             };
             values.push(At { key, line, value });
         }
-        // One whose items are all refused is not empty.
+        // An array whose items are all invalid is not empty.
         (is_empty || !values.is_empty()).then_some(At {
             key,
             line,
@@ -201,13 +202,13 @@ impl<'a, 'i> Reader<'a, 'i> {
         Some(At { key, line, value })
     }
 
-    /// A row of strings that has no default.
-    pub(super) fn required_strings(&mut self, key: &'static str) -> Option<At<Vec<At<String>>>> {
+    /// An array of strings without a default: reported if it is missing.
+    pub(super) fn required_strings(&mut self, key: &'static str) -> Option<Strings> {
         self.require(key, "[\"...\"]");
         self.strings(key)
     }
 
-    /// A whole number; one that needs more than 64 bits is refused here, all other bounds later.
+    /// A whole number of 64 bits; validation checks other bounds.
     pub(super) fn integer(&mut self, key: &'static str) -> Option<At<i64>> {
         self.take(key, "a whole number", into_integer, |value| match value {
             DeValue::String(text) if text.parse::<i64>().is_ok() => "remove the quotes".to_owned(),
@@ -216,7 +217,7 @@ impl<'a, 'i> Reader<'a, 'i> {
         })
     }
 
-    /// An instant, with its offset.
+    /// A time with its offset from UTC.
     pub(super) fn moment(&mut self, key: &'static str) -> Option<At<Moment>> {
         let wanted = "a time with its offset, as in 2017-07-14T11:30:00+07:00";
         self.take(key, wanted, into_moment, |value| match value {
@@ -227,19 +228,19 @@ impl<'a, 'i> Reader<'a, 'i> {
                 "add the offset from UTC: Z, +07:00, ...".to_owned()
             }
             DeValue::Datetime(time)
-                if time.to_string().parse::<Moment>() == Err(NoMoment::Beyond) =>
+                if time.to_string().parse::<Moment>() == Err(MomentError::Beyond) =>
             {
                 let never = match key {
                     "expires-at" => "; if the order has no end, leave it out",
                     _ => "",
                 };
-                format!("it {}{never}", NoMoment::Beyond)
+                format!("it {}{never}", MomentError::Beyond)
             }
             _ => "write date, time and offset, without quotes".to_owned(),
         })
     }
 
-    /// A date alone.
+    /// A date without a time.
     pub(super) fn date(&mut self, key: &'static str) -> Option<At<Date>> {
         self.take(key, "a date, as in 2017-07-14", into_date, |value| {
             match value {
@@ -425,7 +426,7 @@ fn into_boolean(value: DeValue<'_>) -> Result<bool, DeValue<'_>> {
 fn into_moment(value: DeValue<'_>) -> Result<Moment, DeValue<'_>> {
     let moment = match &value {
         DeValue::Datetime(time) => time.to_string().parse(),
-        _ => Err(NoMoment::Form),
+        _ => Err(MomentError::Form),
     };
     moment.map_err(|_| value)
 }

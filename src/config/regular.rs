@@ -1,6 +1,5 @@
-//! Opens regular files and nothing else. What stands in a file's place may be a FIFO that nobody writes
-//! to, or a device without an end: reading one would hang or fill the memory, at the start, in a reload, in
-//! a verb.
+//! Reads regular files up to a size, and nothing else: a FIFO without a writer or an endless device in the place
+//! of a file would block a start, a reload or a verb, or fill the memory.
 
 use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind, Read};
@@ -10,21 +9,21 @@ use std::path::Path;
 
 use super::shown::Show;
 
-/// Why a file was not read.
+/// Why a file could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum Unread {
     /// It is a directory, a FIFO, a device or a socket.
     #[error("not a regular file")]
     NotRegular,
-    /// It is larger than it may be.
+    /// It is larger than this many bytes.
     #[error("larger than {}", size(*.0))]
     TooLarge(u64),
-    /// What the system says.
+    /// The system reported an error.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-/// What to do where a file can't be read; where the system denies it, names the right that this user lacks.
+/// A remedy for a file that can't be read. If access is denied, it names the permission that this user lacks.
 pub fn remedy(path: &Path, error: &io::Error) -> String {
     match error.kind() {
         ErrorKind::NotFound => "name a file that exists".to_owned(),
@@ -38,7 +37,7 @@ fn denied(path: &Path) -> String {
         let meta = at.metadata();
         meta.is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
     };
-    // The outermost one that is hidden is in the directory that hides it.
+    // The outermost hidden path is in the directory that hides it.
     let hidden = path.ancestors().filter(is_hidden).last();
     let right = match hidden.and_then(Path::parent) {
         Some(closed) => format!("may not search the directory {}", closed.shown()),
@@ -66,13 +65,13 @@ impl From<Unread> for io::Error {
 
 /// Opens a regular file for reading, through symbolic links.
 ///
-/// Nothing that takes the file's place meanwhile is opened, and opening a device has no effect on it. A file
-/// with a lease is waited for, as the system ends that.
+/// Opens neither a device nor a FIFO, even if one replaces the file meanwhile. Waits until the system has broken
+/// a lease on the file.
 ///
 /// # Errors
-/// [`Unread`] but for [`Unread::TooLarge`].
+/// [`Unread`], except [`Unread::TooLarge`].
 pub fn open(path: &Path) -> Result<(File, Metadata), Unread> {
-    // O_PATH finds the file without opening what it is.
+    // O_PATH finds the file without opening it.
     let found = File::options()
         .read(true)
         .custom_flags(libc::O_PATH)
@@ -88,9 +87,9 @@ pub fn open(path: &Path) -> Result<(File, Metadata), Unread> {
     Ok((file, meta))
 }
 
-/// The same where `/proc` is not mounted: files with a lease are refused.
+/// Opens a file where `/proc` is not mounted; fails for files with a lease.
 fn open_without_proc(path: &Path) -> Result<File, Unread> {
-    // With this flag opening a FIFO does not wait for its writer.
+    // With O_NONBLOCK, opening a FIFO does not wait for a writer.
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
     let file = File::options().read(true).custom_flags(flags).open(path)?;
     match file.metadata()?.is_file() {
@@ -99,7 +98,7 @@ fn open_without_proc(path: &Path) -> Result<File, Unread> {
     }
 }
 
-/// The bytes of a regular file that has at most `most` of them.
+/// Reads a regular file of at most `most` bytes.
 ///
 /// # Errors
 /// [`Unread`].
@@ -108,16 +107,30 @@ pub fn read(path: &Path, most: u64) -> Result<Vec<u8>, Unread> {
     if meta.len() > most {
         return Err(Unread::TooLarge(most));
     }
-    let mut bytes = Vec::new();
-    // A sparse file may say that it has more than there is memory.
-    let expected = usize::try_from(meta.len()).unwrap_or(usize::MAX);
-    bytes.try_reserve_exact(expected).map_err(io::Error::from)?;
     // It may grow while it is read.
-    file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    let bytes = first_bytes(file, &meta, most.saturating_add(1))?;
     match bytes.len() as u64 > most {
         true => Err(Unread::TooLarge(most)),
         false => Ok(bytes),
     }
+}
+
+/// Reads the first bytes of a regular file, at most `most`; also returns its metadata.
+///
+/// # Errors
+/// [`Unread`], except [`Unread::TooLarge`].
+pub fn read_start(path: &Path, most: u64) -> Result<(Vec<u8>, Metadata), Unread> {
+    let (file, meta) = open(path)?;
+    Ok((first_bytes(file, &meta, most)?, meta))
+}
+
+fn first_bytes(file: File, meta: &Metadata, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    // A sparse file may claim more bytes than there is memory.
+    let expected = usize::try_from(meta.len().min(most)).unwrap_or(usize::MAX);
+    bytes.try_reserve_exact(expected)?;
+    file.take(most).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -135,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_regular_file_is_refused_without_waiting() {
+    fn directories_devices_and_fifos_are_refused_without_waiting() {
         let dir = tempfile::tempdir().expect("a folder");
         let zero = PathBuf::from("/dev/zero");
         for path in [fifo(&dir), zero, dir.path().to_owned()] {
@@ -154,11 +167,14 @@ mod tests {
         std::os::unix::fs::symlink("file", &link).expect("linked");
         assert_eq!(read(&link, 5).expect("read"), b"12345");
         assert!(matches!(read(&path, 4), Err(Unread::TooLarge(4))));
+        let (start, meta) = read_start(&path, 2).expect("read");
+        assert_eq!((&start[..], meta.len()), (&b"12"[..], 5));
+        assert_eq!(read_start(&path, 9).expect("read").0, b"12345");
         let mut text = String::new();
         let mut file = open_without_proc(&path).expect("opened");
         file.read_to_string(&mut text).expect("read");
         assert_eq!(text, "12345");
-        // Files of /proc say that they are empty.
+        // Files of /proc claim to be empty.
         assert!(
             !read(Path::new("/proc/self/status"), 1 << 20)
                 .expect("read")
@@ -169,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fifo_that_takes_the_place_of_a_file_again_and_again_is_never_waited_for() {
+    fn a_fifo_that_repeatedly_replaces_a_file_never_blocks_a_read() {
         let dir = tempfile::tempdir().expect("a folder");
         let (file, fifo) = (dir.path().join("file"), fifo(&dir));
         let place = dir.path().join("place");

@@ -1,4 +1,4 @@
-//! Text from elsewhere, such as the name of a file, as it may reach a terminal or a log.
+//! Makes text from outside, such as file names, safe for terminals and logs.
 
 use std::borrow::Cow;
 use std::fmt::{self, Display, Write};
@@ -8,13 +8,13 @@ use serde::Serializer;
 
 use crate::wire::text::steers;
 
-/// Text whose control and format characters are escaped as in JSON, so that escaping all of a JSON text again changes
-/// none of its meaning.
+/// Text whose control and format characters are escaped as in JSON, so that escaping a JSON text again does not
+/// change its meaning.
 #[derive(Clone, Debug)]
 pub struct Shown<'t>(Cow<'t, str>);
 
 impl<'t> Shown<'t> {
-    /// Of any text.
+    /// Shows any text.
     pub fn new(text: impl Into<Cow<'t, str>>) -> Self {
         Self(text.into())
     }
@@ -30,10 +30,10 @@ impl Display for Shown<'_> {
     }
 }
 
-/// Writes a character as JSON has it where it is escaped.
+/// Writes a character as an escape of JSON.
 ///
 /// # Errors
-/// What the writer says.
+/// If the writer fails.
 pub fn escape(c: char, to: &mut impl Write) -> fmt::Result {
     let mut units = [0; 2];
     let units = c.encode_utf16(&mut units);
@@ -42,10 +42,10 @@ pub fn escape(c: char, to: &mut impl Write) -> fmt::Result {
         .try_for_each(|unit| write!(to, "\\u{unit:04x}"))
 }
 
-/// Serializes a path as text, the only thing that JSON has for it: bytes that are no UTF-8 are replaced.
+/// Serializes a path as text; bytes that are not UTF-8 are replaced.
 ///
 /// # Errors
-/// What the serializer says.
+/// If the serializer fails.
 pub fn path_text<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&path.to_string_lossy())
 }
@@ -57,9 +57,9 @@ pub struct Counted {
     noun: &'static str,
 }
 
-/// So many of something: of one, or of more.
+/// A number with its noun in the singular or plural.
 pub fn counted(number: impl TryInto<u64>, one: &'static str, more: &'static str) -> Counted {
-    // No count here is beyond 64 bits.
+    // No count exceeds 64 bits.
     let number = number.try_into().unwrap_or(u64::MAX);
     let noun = if number == 1 { one } else { more };
     Counted { number, noun }
@@ -87,13 +87,13 @@ pub fn generations(first: u64, last: u64) -> String {
     }
 }
 
-/// What can be shown so.
+/// Types that can be [`Shown`].
 pub trait Show {
-    /// Without characters that steer a terminal, and on one line.
+    /// Shows it on one line, without characters that control a terminal.
     fn shown(&self) -> Shown<'_>;
 }
 
-/// The name of a file is whatever its maker wrote, newlines and escape sequences too.
+/// A file name may contain newlines and escape sequences.
 impl Show for Path {
     fn shown(&self) -> Shown<'_> {
         Shown(self.to_string_lossy())
@@ -106,12 +106,12 @@ mod tests {
 
     #[test]
     fn one_is_singular_and_all_else_is_plural() {
-        let told = [0_u32, 1, 2].map(|count| counted(count, "entry", "entries").to_string());
-        assert_eq!(told, ["0 entries", "1 entry", "2 entries"]);
+        let shown = [0_u32, 1, 2].map(|count| counted(count, "entry", "entries").to_string());
+        assert_eq!(shown, ["0 entries", "1 entry", "2 entries"]);
     }
 
     #[test]
-    fn a_name_is_shown_on_one_line_without_what_steers_a_terminal() {
+    fn a_file_name_is_shown_on_one_line_without_control_characters() {
         for (name, shown) in [
             ("/a/b c.toml", "/a/b c.toml"),
             (

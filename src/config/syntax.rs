@@ -1,5 +1,4 @@
-//! Owns the way from text to a TOML table, past as many syntax errors as the text holds.
-//! Refuses to know any key.
+//! Parses a text into a TOML table, and goes on after syntax errors.
 
 use std::ops::Range;
 
@@ -7,16 +6,14 @@ use toml::de::{DeTable, DeValue, Error};
 
 use super::findings::Findings;
 
-/// After so many syntax errors the file is something else than TOML. Each costs a parse.
+/// After this many syntax errors the file is not TOML at all. Each error costs a parse.
 const LIMIT: usize = 20;
 
-/// Parses `text`, which `findings` was made for, reports each syntax error, and hands what could be
-/// parsed to `read`.
+/// Parses `text`, for which `findings` was created, reports each syntax error, and passes the table to `read`.
 ///
-/// The parser goes on after an error, but an array that is never closed swallows the rest of the
-/// file, and a key without a value ends it. So the lines of the first error are blanked and the
-/// rest is parsed anew: what is handed on is whole, and errors that only follow from others are
-/// gone.
+/// The parser goes on after an error, but an array that is never closed swallows the rest of the file, and a key
+/// without a value ends it. So the lines of the first error are blanked and the text is parsed again: the table
+/// that results is free of errors, and errors that only follow from others are not reported.
 pub(super) fn parse<T>(
     text: &str,
     findings: &mut Findings,
@@ -46,14 +43,14 @@ pub(super) fn parse<T>(
         let header = (1..=damage.lost.start)
             .rev()
             .find(|&line| is_header(&text, line, findings));
-        // Without one it is the top level, which starts at the file's start.
-        findings.holed.push(header.unwrap_or(1));
+        // Without a header, the error is at the top level, which starts on line 1.
+        findings.damaged.push(header.unwrap_or(1));
         text = blank(&text, damage.lost, findings);
     }
     read(DeTable::new(), findings)
 }
 
-/// Where an error is to be reported, and the lines that are lost by it.
+/// The line to report an error on, and the lines lost by it.
 struct Damage<'a> {
     line: u32,
     lost: Range<u32>,
@@ -62,7 +59,7 @@ struct Damage<'a> {
 }
 
 impl<'a> Damage<'a> {
-    /// What the error at `at`, the first of `errors`, has done.
+    /// The damage of the error at `at`, the first of `errors`.
     fn new(
         at: usize,
         table: &DeTable<'_>,
@@ -77,7 +74,7 @@ impl<'a> Damage<'a> {
             message: None,
         };
         let Some(value) = enclosing(table, at) else {
-            // Without their header, the keys of a section would pass for those of the one before.
+            // Without its header, the keys of a section would be read as those of the section before.
             let mut next = line + 1;
             if is_header(text, line, findings) {
                 let last = findings.line_at(text.len());
@@ -90,7 +87,7 @@ impl<'a> Damage<'a> {
         let (top, end) = (findings.line_at(value.start), findings.line_at(value.end));
         let mut messages = errors.iter().map(Error::message);
         match messages.find(|message| message.starts_with("unclosed array,")) {
-            // It took in all that follows: from the first thing that does not fit, that is others'.
+            // It swallowed the rest of the file: from the first item that does not fit, that is not part of it.
             Some(unclosed) if value.end >= text.trim_end().len() => Self {
                 line: top,
                 lost: top..line.max(top + 1),
@@ -105,7 +102,7 @@ fn is_header(text: &str, line: u32, findings: &Findings) -> bool {
     text[findings.line_span(line)].trim_start().starts_with('[')
 }
 
-/// The key with its value that an offset lies in. Values that are tables count by their entries.
+/// The range of the innermost key and value around an offset.
 fn enclosing(table: &DeTable<'_>, at: usize) -> Option<Range<usize>> {
     let mut tables = vec![table];
     while let Some(table) = tables.pop() {
@@ -127,7 +124,7 @@ fn enclosing(table: &DeTable<'_>, at: usize) -> Option<Range<usize>> {
     None
 }
 
-/// The text with spaces in place of some lines, so that offsets and lines stay what they are.
+/// Replaces lines by spaces, so that all offsets and line numbers stay the same.
 fn blank(text: &str, lines: Range<u32>, findings: &Findings) -> String {
     let mut blanked = String::with_capacity(text.len());
     for line in lines {
@@ -153,7 +150,7 @@ mod tests {
 
     use super::*;
 
-    /// The keys that could be parsed, and the problems.
+    /// The parsed keys, and the problems.
     fn found(text: &str) -> (Vec<String>, Vec<(u32, String)>) {
         let mut findings = Findings::new(Path::new("x"), text.as_bytes());
         let keys = parse(text, &mut findings, |table, _| {
@@ -167,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn each_syntax_error_is_told_once_on_its_line_and_the_rest_is_kept() {
+    fn each_syntax_error_is_reported_once_on_its_line_and_the_rest_is_kept() {
         for (text, lines, kept) in [
             ("a = 1\nb 2\nc = 3\n", &[2][..], &["a", "c"][..]),
             ("a = \"x\nb = 2\n", &[1], &["b"]),
@@ -190,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_toml_at_all_ends_after_a_few_errors() {
+    fn parsing_a_file_that_is_not_toml_ends_after_a_few_errors() {
         let (keys, problems) = found(&"]=[\n".repeat(1000));
         assert!(keys.is_empty());
         assert_eq!(problems.len(), LIMIT);

@@ -1,13 +1,16 @@
-//! Owns the tests of the configuration as a whole, from text to result.
-//! Refuses single functions; those are tested where they stand.
+//! Tests of the configuration as a whole, from text to result.
 
 mod bounds;
+mod derived;
 mod lists;
 mod shipped;
 mod values;
 
 use std::fs;
+use std::path::Path;
+use std::time::Duration;
 
+use super::load::SIZE_MAX;
 use super::*;
 
 fn parse(text: &str) -> Result<Config, Problems> {
@@ -145,7 +148,7 @@ fn relative_paths_are_relative_to_the_file() {
 }
 
 #[test]
-fn unknown_keys_are_refused_and_the_known_ones_named() {
+fn unknown_keys_are_reported_with_the_known_ones() {
     assert_eq!(
         problems("[upstream]\nzone = 1\n[upstream.\"a\\u001b\"]\n"),
         [
@@ -156,7 +159,7 @@ fn unknown_keys_are_refused_and_the_known_ones_named() {
 }
 
 #[test]
-fn syntax_errors_and_other_mistakes_are_told_together() {
+fn syntax_errors_and_other_mistakes_are_reported_together() {
     assert_eq!(
         problems("[server]\nworkers = many\n[cache\nsize-mib = 1\n[block]\nttl-secs = 0\n"),
         [
@@ -172,26 +175,26 @@ fn syntax_errors_and_other_mistakes_are_told_together() {
 }
 
 #[test]
-fn files_that_cannot_be_read_are_told_with_their_path() {
+fn files_that_cannot_be_read_are_reported_with_their_path() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("tapis.toml");
-    let told = || {
+    let problem = || {
         let problems = Config::load(&path).expect_err("no valid file");
         problems
             .to_string()
             .replace(&path.display().to_string(), "x")
     };
-    let missing = told();
+    let missing = problem();
     assert!(missing.starts_with("x: cannot be read: "), "{missing}");
     assert!(missing.ends_with("; name a file that exists"), "{missing}");
 
     fs::write(&path, b"[server]\n# \xff\n").expect("written");
-    assert_eq!(told(), "x:2: is not UTF-8 text: save the file as UTF-8");
+    assert_eq!(problem(), "x:2: is not UTF-8 text: save the file as UTF-8");
 
     fs::write(&path, " ".repeat(SIZE_MAX as usize + 1)).expect("written");
-    assert!(told().starts_with("x: is over 16 MiB"));
+    assert!(problem().starts_with("x: is over 16 MiB"));
 
     fs::remove_file(&path).expect("removed");
     fs::create_dir(&path).expect("made");
-    assert!(told().ends_with("; name a file in it"));
+    assert!(problem().ends_with("; name a file in it"));
 }

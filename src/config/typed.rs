@@ -1,5 +1,5 @@
-//! Owns names as people type them: prefixes for scopes, IDNs, escapes, and what is no name at all.
-//! Refuses to guess: what is not clearly a name is an error that says what it looks like.
+//! Parses domain names as people type them: with scope prefixes, escapes or non-ASCII labels. The error for any
+//! other text says what the text looks like.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::from_utf8;
@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 use crate::policy::rule::Scope;
 use crate::wire::name::{Name, NameError};
 
-/// Why a text is not a name. Images keep it by its name, so a name stays.
+/// Why a text is not a name. Images store a variant's name, so it can't be renamed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mistyped {
-    /// The octets are fine but the lengths, dots or escapes are not those of a name.
+    /// The characters are valid, but not the lengths, dots or escapes.
     #[error("not a domain name: {0}")]
     Name(#[from] NameError),
     /// UTS 46 has no ASCII form for the name.
@@ -35,26 +35,26 @@ pub enum Mistyped {
     /// More than one word where one name is expected.
     #[error("more than one name")]
     Fields,
-    /// Punctuation that names don't have.
+    /// Punctuation that is not valid in a name.
     #[error("a character that a name has only as `\\DDD`")]
     Character,
-    /// A control octet other than whitespace; NUL most of all.
+    /// A control character other than whitespace, such as NUL.
     #[error("a control character; is it a text file?")]
     Control,
-    /// Octets that are not UTF-8.
+    /// Bytes that are not UTF-8.
     #[error("not UTF-8")]
     Utf8,
 }
 
-/// STD3 (letters, digits, hyphens) and the underscore, which service names have. Lengths are
-/// judged by [`Name`], hyphens by nobody: real names have them in every place.
+/// All but STD3 (letters, digits, hyphens) and the underscore, which service names have. [`Name`] checks lengths;
+/// hyphens are allowed at any position, because real names have them anywhere.
 const DENIED: AsciiDenyList = AsciiDenyList::new(true, "!\"#$%&'()*+,/:;<=>?@[\\]^`{|}~");
 
-/// Reads a single name as an operator types it: `x`, `.x` (subtree) or `*.x` (below), with upper
-/// case, a final dot, `\DDD` escapes and IDNs as lists may have them. `.` is the root.
+/// Reads a single name as an operator types it: `x`, `.x` (subtree) or `*.x` (below), with upper case, a final
+/// dot, `\DDD` escapes or IDNs, as in lists. `.` is the root.
 ///
-/// IDNs are converted by UTS 46, non-transitional; a label that is in its `xn--` form already is
-/// taken as it is, valid or not, because it is in use in the DNS either way.
+/// IDNs are converted by UTS 46, non-transitional. A label in `xn--` form is used unchanged, valid or not,
+/// because the DNS uses invalid ones, too.
 ///
 /// # Errors
 /// [`Mistyped`] when the text is not one name.
@@ -64,7 +64,7 @@ pub fn one(text: &str) -> Result<(Name, Option<Scope>), Mistyped> {
     Ok((name, scope))
 }
 
-/// [`one`], for octets without whitespace around them, into `name`.
+/// Like [`one`], for bytes without whitespace around them, into `name`.
 ///
 /// # Errors
 /// As [`one`].
@@ -80,7 +80,7 @@ pub fn scoped(text: &[u8], name: &mut Name) -> Result<Option<Scope>, Mistyped> {
     Ok(scope)
 }
 
-/// Whether the octets are an IP address; a zone (`fe80::1%lo0`) is allowed.
+/// Whether the bytes are an IP address; a zone (`fe80::1%lo0`) is allowed.
 pub fn is_address(text: &[u8]) -> bool {
     from_utf8(text).is_ok_and(|text| match text.split_once('%') {
         Some((address, _)) => address.parse::<Ipv6Addr>().is_ok(),
@@ -91,9 +91,9 @@ pub fn is_address(text: &[u8]) -> bool {
 fn bare(text: &[u8], name: &mut Name) -> Result<(), Mistyped> {
     let ends_in_digit = matches!(text, [.., b'0'..=b'9'] | [.., b'0'..=b'9', b'.']);
     if !ends_in_digit {
-        // By far the most common case; an address always takes the other way.
+        // By far the most common case; an address never gets here.
         match name.read_text(text) {
-            // What is wrong with any other text is not in a name of usual octets alone.
+            // Only a text with other characters can have another mistake.
             Ok(()) if name.is_plain() => return Ok(()),
             Err(error) if text.iter().copied().all(is_plain) => return Err(error.into()),
             _ => {}
@@ -103,10 +103,10 @@ fn bare(text: &[u8], name: &mut Name) -> Result<(), Mistyped> {
 }
 
 fn uncommon(text: &[u8], name: &mut Name) -> Result<(), Mistyped> {
-    let space = |octet: &u8| octet.is_ascii_whitespace();
+    let space = |byte: &u8| byte.is_ascii_whitespace();
     if text
         .iter()
-        .any(|octet| octet.is_ascii_control() && !space(octet))
+        .any(|byte| byte.is_ascii_control() && !space(byte))
     {
         return Err(Mistyped::Control);
     }
@@ -118,17 +118,17 @@ fn uncommon(text: &[u8], name: &mut Name) -> Result<(), Mistyped> {
         return Err(Mistyped::Address);
     }
     let has = |wanted: fn(u8) -> bool| unescaped(text).any(wanted);
-    if has(|octet| octet == b'/') {
+    if has(|byte| byte == b'/') {
         return Err(Mistyped::Url);
     }
     let port = text.rsplit_once(':').map_or("", |(_, port)| port);
     if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(Mistyped::Port);
     }
-    if has(|octet| octet == b'*') {
+    if has(|byte| byte == b'*') {
         return Err(Mistyped::Wildcard);
     }
-    if has(|octet| octet.is_ascii() && !is_plain(octet)) {
+    if has(|byte| byte.is_ascii() && !is_plain(byte)) {
         return Err(Mistyped::Character);
     }
     if text.is_ascii() {
@@ -140,20 +140,19 @@ fn uncommon(text: &[u8], name: &mut Name) -> Result<(), Mistyped> {
     Ok(name.read_text(ascii.as_bytes())?)
 }
 
-/// Whether the octet may stand in a typed name without an escape.
-fn is_plain(octet: u8) -> bool {
-    matches!(octet, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.')
+/// Whether a byte may appear in a typed name without an escape.
+fn is_plain(byte: u8) -> bool {
+    matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.')
 }
 
-/// The octets that no backslash stands before. Of `\DDD` the last two digits come out, which are
-/// plain.
+/// The bytes that do not follow a backslash. Of `\DDD`, the last two digits are among them; they are plain.
 fn unescaped(text: &str) -> impl Iterator<Item = u8> {
-    let mut octets = text.bytes();
+    let mut bytes = text.bytes();
     std::iter::from_fn(move || {
         loop {
-            match octets.next()? {
-                b'\\' => octets.next(),
-                octet => return Some(octet),
+            match bytes.next()? {
+                b'\\' => bytes.next(),
+                byte => return Some(byte),
             };
         }
     })
@@ -175,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_read_in_every_way_that_people_type_it() {
+    fn a_name_is_parsed_in_all_notations() {
         for (typed, name, scope) in [
             ("example.com", "example.com", None),
             ("  Example.COM.\t", "example.com", None),
@@ -196,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn idns_are_converted_and_a_labels_taken_as_they_are() {
+    fn idns_are_converted_and_a_labels_left_unchanged() {
         for (typed, name) in [
             ("münchen.example", "xn--mnchen-3ya.example"),
             ("MÜNCHEN.example.", "xn--mnchen-3ya.example"),
@@ -221,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_name_is_refused_for_what_it_is() {
+    fn the_error_says_what_the_text_looks_like() {
         let long_idn = "ü".repeat(70);
         let endless_idn = "ü".repeat(2000);
         for (typed, problem) in [

@@ -1,46 +1,42 @@
-//! The `[upstream]` section: which servers true answers come from, and how they are asked.
+//! The section `[upstream]`: the servers that queries are forwarded to, and how.
 
-use std::fmt;
-use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use super::findings::{Findings, quote};
-use super::hint::{DNS_PORT, Use, hint, split_port};
 use super::reader::{At, Reader};
-use super::values::{file, number, unmapped};
+use super::values::{file, number};
+
+pub use super::address::ServerAddress;
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
-/// Ports below need a privilege.
+/// Ports below this need a privilege.
 const FIRST_PORT: u16 = 1024;
 /// Fewer ports are too easy to guess (RFC 5452, section 9.2).
 const FEWEST_PORTS: usize = 1024;
-/// Longest name of an interface (IFNAMSIZ).
-const ZONE_MAX: usize = 15;
 
-/// Where true answers come from.
+/// The servers that queries are forwarded to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
-    /// The servers: at least one, none twice; `None` means those of `resolv_conf`.
+    /// The servers: at least one, no duplicates; `None` means those of `resolv_conf`.
     pub servers: Option<Vec<UpstreamServer>>,
-    /// The file that names the servers where `servers` does not; it is watched.
+    /// The file that names the servers if `servers` does not; it is watched.
     pub resolv_conf: PathBuf,
     /// Local ports that queries leave from, at least 1024.
     pub ports: RangeInclusive<u16>,
-    /// How long the servers may take together, 100 ms to 30 s.
+    /// How long all attempts for a query may take, 100 ms to 30 s.
     pub timeout: Duration,
-    /// Most clients' queries that wait for the servers at one time: 16 to 65,535.
+    /// Most client queries waiting for the servers at a time, 16 to 65,535.
     pub waiting: usize,
-    /// Of them, most queries of one client: at least one, at most `waiting`.
+    /// Most waiting queries of one client: at least one, at most `waiting`.
     pub waiting_per_client: usize,
 }
 
-/// A server and how it may be asked.
+/// A server and the forms of its queries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamServer {
-    /// Where it is.
+    /// Its address.
     pub address: ServerAddress,
     /// Whether queries have random letter case.
     pub random_case: bool,
@@ -56,128 +52,6 @@ impl From<ServerAddress> for UpstreamServer {
             edns: true,
         }
     }
-}
-
-/// The address of a server. That of a link-local one has the interface that leads to it, whose index is
-/// looked up each time that a socket is opened.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServerAddress {
-    /// The IP address and port.
-    pub socket: SocketAddr,
-    /// The name or index of the interface; always there for link-local addresses, and only there.
-    pub zone: Option<String>,
-}
-
-impl ServerAddress {
-    /// The address with the index that its interface has now, or had last if it is gone. Indices are
-    /// not kept when an interface is made again.
-    pub fn current(&self, index_of: impl FnOnce(&str) -> Option<u32>) -> SocketAddr {
-        let mut socket = self.socket;
-        if let (SocketAddr::V6(v6), Some(zone)) = (&mut socket, &self.zone)
-            && let Some(index) = index_of(zone)
-        {
-            v6.set_scope_id(index);
-        }
-        socket
-    }
-}
-
-impl From<SocketAddr> for ServerAddress {
-    fn from(socket: SocketAddr) -> Self {
-        Self { socket, zone: None }
-    }
-}
-
-impl FromStr for ServerAddress {
-    type Err = String;
-
-    /// Reads `IP`, `IP:PORT`, `[IP]`, or `[IP]:PORT`; each IP may be followed by `%ZONE`.
-    ///
-    /// # Errors
-    /// What is wrong and how to write it, in words that follow `"TEXT", `.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let malformed = || {
-            hint(text, Use::Ask).unwrap_or_else(|| {
-                "which is no address: write it as in \"192.0.2.53\", \"192.0.2.53:5300\", \
-                 \"[2001:db8::53]:5300\" or \"fe80::53%eth0\""
-                    .to_owned()
-            })
-        };
-        if let Some(meant) = split_port(text) {
-            return Err(format!(
-                "which may end in a port: write \"{meant}\", or \"[{text}]\" for the address"
-            ));
-        }
-        let (host, port) = split(text).ok_or_else(malformed)?;
-        let (ip, zone) = match host.split_once('%') {
-            Some((ip, zone)) => (ip, Some(zone)),
-            None => (host, None),
-        };
-        let ip: IpAddr = ip.parse().map_err(|_| malformed())?;
-        let port: u16 = match port {
-            Some(port) => port.parse().map_err(|_| malformed())?,
-            None => DNS_PORT,
-        };
-        unmapped(ip, |v4| SocketAddr::new(v4, port))?;
-        let is_link_local = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
-        match zone {
-            _ if port == 0 => Err(format!(
-                "which has port 0: write \"{host}\" for port {DNS_PORT}"
-            )),
-            _ if ip.is_unspecified() || ip.is_multicast() => {
-                Err("which is no single server's address: name the server's own".to_owned())
-            }
-            None if is_link_local => Err(format!(
-                "which is a different server on each link: add the interface, as in \"{ip}%eth0\""
-            )),
-            Some(_) if !is_link_local => Err(format!(
-                "which is no link-local address, and only those have an interface: write \"{ip}\""
-            )),
-            Some(zone) if zone.contains(':') => Err(malformed()),
-            Some(zone) if !is_interface(zone) => Err(format!(
-                "which has no interface's name or index behind the %: write it as in \"{ip}%eth0\""
-            )),
-            zone => Ok(Self {
-                socket: SocketAddr::new(ip, port),
-                zone: zone.map(str::to_owned),
-            }),
-        }
-    }
-}
-
-impl fmt::Display for ServerAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.zone {
-            Some(zone) => write!(f, "[{}%{zone}]:{}", self.socket.ip(), self.socket.port()),
-            None => self.socket.fmt(f),
-        }
-    }
-}
-
-/// Splits a text into host and port.
-pub(super) fn split(text: &str) -> Option<(&str, Option<&str>)> {
-    if let Some(rest) = text.strip_prefix('[') {
-        let (host, behind) = rest.split_once(']')?;
-        if !host.contains(':') {
-            return None;
-        }
-        return match behind {
-            "" => Some((host, None)),
-            _ => Some((host, Some(behind.strip_prefix(':')?))),
-        };
-    }
-    match text.split_once(':') {
-        // More than one colon: IPv6 without a port.
-        Some((_, port)) if port.contains(':') => Some((text, None)),
-        Some((host, port)) => Some((host, Some(port))),
-        None => Some((text, None)),
-    }
-}
-
-/// Whether a text can be the name of an interface, or its index.
-fn is_interface(zone: &str) -> bool {
-    let fits = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'/' | b'%');
-    (1..=ZONE_MAX).contains(&zone.len()) && zone.bytes().all(fits)
 }
 
 #[derive(Default)]
@@ -250,7 +124,7 @@ fn servers(given: At<Vec<At<RawServer>>>, findings: &mut Findings) -> Option<Vec
         };
         let refusal = match text.value.parse::<ServerAddress>() {
             Ok(address) if servers.iter().any(|known| known.address == address) => {
-                "which is there already: remove it".to_owned()
+                "which is a duplicate: remove it".to_owned()
             }
             Ok(address) => {
                 servers.push(UpstreamServer {

@@ -1,9 +1,7 @@
-//! Owns the contract of the configuration: the default and the bounds of every key.
-//! Refuses to touch files: whether a list can be read is not asked here.
+//! Validates the configuration: the default and the bounds of every key. Opens no files.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -16,21 +14,20 @@ use super::exception;
 use super::findings::{Findings, quote};
 use super::guard;
 use super::raw::{self, Raw};
+use super::types::{
+    Cache, Canary, Config, Content, Exceptions, Format, History, List, Local, Orders, Origin,
+    Overrides, Server, State,
+};
+use super::upstream;
 use super::values::{
     PORT, choice, directory, each, file, filled, language, network, number, plain_name,
     public_text, sockets, text, zone,
 };
-use super::{
-    Cache, Canary, Config, Content, Exceptions, Format, History, List, Local, Orders, Origin,
-    Overrides, Server, State, upstream,
-};
 
 /// One character-string of a TXT record (RFC 1035, section 3.3).
 const TXT_MAX: usize = 255;
-/// The longest name of a group that Linux systems have.
+/// Most bytes of a group name on Linux.
 const GROUP_MAX: usize = 32;
-/// The journal in the state directory.
-const JOURNAL: &str = "journal.jsonl";
 const WEEK_SECS: u32 = 7 * 24 * 60 * 60;
 const DAY_SECS: u32 = 24 * 60 * 60;
 /// RFC 2308, section 5: one to three hours work well.
@@ -38,28 +35,23 @@ const NEGATIVE_SECS: u32 = 3 * 60 * 60;
 
 const CANARIES: &[(&str, Canary)] = &[("nxdomain", Canary::Nxdomain), ("forward", Canary::Forward)];
 const KINDS: &[(&str, Kind)] = &[("block", Kind::Block), ("allow", Kind::Allow)];
-/// Formats that lists come in and that are not read.
+/// Known formats of lists that are not supported.
 const OTHER_FORMATS: &[&str] = &[
     "abp", "adblock", "adguard", "clash", "csv", "dnsmasq", "json", "regex", "rpz", "ublock",
     "unbound", "v2ray", "wildcard", "zone",
 ];
 const FORMATS: &[(&str, Format)] = &[("domains", Format::Domains), ("hosts", Format::Hosts)];
-/// What a bare name may mean. `below` is only ever written out, as `*.x`.
+/// The meanings of a bare name. `below` can only be written out, as `*.x`.
 const SCOPES: &[(&str, Scope)] = &[("exact", Scope::Exact), ("subtree", Scope::Subtree)];
 
-/// Where the journal is by default; `None` without a state directory.
-pub(super) fn journal_in(state: &State) -> Option<PathBuf> {
-    state.dir.as_ref().map(|dir| dir.join(JOURNAL))
-}
-
-/// The configuration that `raw` stands for. Where something is refused, the result holds a default
-/// in its place, for the caller to throw away.
+/// Validates a configuration. The result has defaults in place of invalid values; the caller discards it if
+/// there are findings.
 pub(super) fn validate(raw: Raw, origin: Origin, findings: &mut Findings) -> Config {
     let block = blocking(raw.block, &default_blocking(), findings);
     let state = state(raw.state, findings);
     let journal = file(raw.journal.path, findings);
     Config {
-        journal: journal.or_else(|| journal_in(&state)),
+        journal: journal.or_else(|| state.journal()),
         journal_key: file(raw.journal.key, findings),
         origin,
         server: server_section(raw.server, findings),
@@ -202,7 +194,7 @@ fn lists(raw: Vec<raw::List>, block: &Blocking, findings: &mut Findings) -> Vec<
     lists
 }
 
-/// Nothing if name or path are missing or refused, or the format is refused, which is reported then.
+/// `None` if name or path are missing or invalid, or the format is invalid, which is reported.
 fn list(raw: raw::List, block: &Blocking, findings: &mut Findings) -> Option<List> {
     let name = plain_name(raw.name, findings);
     let path = file(raw.path, findings);

@@ -1,5 +1,5 @@
-//! Owns the meaning of single values: bounds, choices, addresses, networks, names, paths.
-//! Refuses to know sections and defaults. What is refused is reported, and nothing returned.
+//! Validates single values: bounds, choices, addresses, networks, names, paths. An invalid value is reported, and
+//! `None` returned.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -14,29 +14,27 @@ use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 use crate::wire::text::steers;
 
+use super::address::{DNS_PORT, Use, hint, split_port, unmapped, url};
 use super::findings::{Findings, quote};
-use super::hint::{DNS_PORT, Use, hint, split_port};
-use super::raw::Strings;
-use super::reader::At;
+use super::reader::{At, Strings};
 use super::suggest::nearest;
 use super::typed;
 
 /// Most bytes of a text that may have several lines.
 const PROSE_MAX: usize = 16 * 1024;
-/// Together with a list's name this must leave room for records in a UDP answer.
+/// Most bytes of a public text. With a list's name it must leave room for records in a UDP answer.
 const TEXT_MAX: usize = 160;
 const NAME_MAX: usize = 64;
-/// Most octets of a language's tag (RFC 5646, section 4.4.1).
+/// Most bytes of a language tag (RFC 5646, section 4.4.1).
 const TAG_MAX: usize = 35;
-/// Most octets of a line for people.
+/// Most bytes of a single-line text.
 const LINE_MAX: usize = 512;
 /// Bits of the prefix before an IPv4 address in IPv6 form.
 const MAPPED: u8 = 96;
-/// Where this server listens by default: not on 53, which ordinary users may not open, and not on 5353, which is
-/// multicast DNS.
+/// The default port: not 53, which ordinary users may not open, and not 5353, which is multicast DNS.
 pub(super) const PORT: u16 = 5335;
 
-/// All scopes, where none is a matter of course.
+/// All scopes, for keys that have no default.
 pub(super) const SCOPES: &[(&str, Scope)] = &[
     ("exact", Scope::Exact),
     ("subtree", Scope::Subtree),
@@ -61,7 +59,7 @@ where
     number
 }
 
-/// Whether it stands for a text that is still to be written, as in the template of an order.
+/// Whether the text is a placeholder, as in the template of an order.
 fn is_placeholder(text: &str) -> bool {
     matches!(text.trim(), "..." | "…")
 }
@@ -70,11 +68,11 @@ fn report_placeholder(key: &str, line: u32, value: &str, findings: &mut Findings
     let shown = quote(value.trim());
     findings.report(
         line,
-        format!("{key} is {shown}, which stands for a text that is still to be written: write it"),
+        format!("{key} is {shown}, which is a placeholder: replace it"),
     );
 }
 
-/// A text that must be there, unless it is empty, which is reported.
+/// A text that must not be empty.
 pub(super) fn needed(given: Option<At<String>>, findings: &mut Findings) -> Option<At<String>> {
     let given = given?;
     if given.value.is_empty() {
@@ -84,7 +82,7 @@ pub(super) fn needed(given: Option<At<String>>, findings: &mut Findings) -> Opti
     Some(given)
 }
 
-/// A text of so many bytes (UTF-8).
+/// A text whose length in bytes (UTF-8) is within `bytes`.
 pub(super) fn text(
     given: Option<At<String>>,
     bytes: RangeInclusive<usize>,
@@ -109,10 +107,10 @@ pub(super) fn text(
     None
 }
 
-/// A language's tag (BCP 47), in lower case.
+/// A language tag (BCP 47), in lower case.
 pub(super) fn language(given: Option<At<String>>, findings: &mut Findings) -> Option<String> {
     let At { key, line, value } = given?;
-    let plain = |octet: u8| octet.is_ascii_alphanumeric() || octet == b'-';
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
     if (2..=TAG_MAX).contains(&value.len()) && value.bytes().all(plain) {
         return Some(value.to_ascii_lowercase());
     }
@@ -154,10 +152,10 @@ pub(super) fn directory(given: Option<At<String>>, findings: &mut Findings) -> O
     path(given, "a directory", findings)
 }
 
-/// A path, made relative to where we run if it was relative to the file that holds it.
+/// A path. If it is relative, it is relative to the configuration file's directory.
 ///
-/// `..` is resolved in the text alone, so that messages show clean paths: it leads out of the
-/// directory that is written before it, also where that is a symbolic link.
+/// `..` is resolved in the text alone, so that messages show clean paths: it removes the directory written before
+/// it, even if that is a symbolic link.
 fn path(given: Option<At<String>>, what: &str, findings: &mut Findings) -> Option<PathBuf> {
     let At { key, line, value } = given?;
     if value.is_empty() {
@@ -180,15 +178,6 @@ fn path(given: Option<At<String>>, what: &str, findings: &mut Findings) -> Optio
     Some(normalise(&directory.join(value)))
 }
 
-/// The scheme of a URL, and what follows its `://`.
-pub(super) fn url(text: &str) -> Option<(&str, &str)> {
-    let (scheme, rest) = text.split_once("://")?;
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
-    let is_scheme =
-        scheme.starts_with(|c: char| c.is_ascii_alphabetic()) && scheme.bytes().all(fits);
-    is_scheme.then_some((scheme, rest))
-}
-
 fn normalise(path: &Path) -> PathBuf {
     let mut clean = PathBuf::new();
     for component in path.components() {
@@ -207,7 +196,7 @@ fn normalise(path: &Path) -> PathBuf {
     clean
 }
 
-/// A row with something in it.
+/// An array that must not be empty.
 pub(super) fn filled(given: Option<Strings>, findings: &mut Findings) -> Option<Strings> {
     let items = given?;
     if items.value.is_empty() {
@@ -219,8 +208,8 @@ pub(super) fn filled(given: Option<Strings>, findings: &mut Findings) -> Option<
     Some(items)
 }
 
-/// The items of a row, each read by `read`, none twice. What `read` says against an item follows
-/// the words `key holds "item",`.
+/// The items of an array, each parsed by `read`; duplicates are reported. An error of `read` is appended to
+/// `key holds "item",`.
 pub(super) fn each<T: Clone + Eq + Hash>(
     given: Option<Strings>,
     findings: &mut Findings,
@@ -233,7 +222,7 @@ pub(super) fn each<T: Clone + Eq + Hash>(
                 values.push(item);
                 continue;
             }
-            Ok(_) => "which is there already: remove it".to_owned(),
+            Ok(_) => "which is a duplicate: remove it".to_owned(),
             Err(refusal) => refusal,
         };
         findings.report(line, format!("{key} holds {}, {refusal}", quote(&value)));
@@ -241,7 +230,7 @@ pub(super) fn each<T: Clone + Eq + Hash>(
     Some(values)
 }
 
-/// Addresses to listen on, of which none has another one's sockets already: the second could not be bound.
+/// Addresses to listen on. A wildcard address excludes others with its port, which could not be bound.
 pub(super) fn sockets(given: Option<Strings>, findings: &mut Findings) -> Option<Vec<SocketAddr>> {
     let place = given.as_ref().map(|items| (items.key, items.line));
     let sockets = each(given, findings, socket)?;
@@ -281,7 +270,7 @@ pub(crate) fn socket(text: &str) -> Result<SocketAddr, String> {
     Ok(socket)
 }
 
-/// The same on a command line, where the port may be left out.
+/// An address to listen on from the command line, where the port may be omitted.
 pub(crate) fn listening(text: &str) -> Result<SocketAddr, String> {
     let bracketed = text
         .strip_prefix('[')
@@ -295,7 +284,7 @@ pub(crate) fn listening(text: &str) -> Result<SocketAddr, String> {
     }
 }
 
-/// What to write for `:53` or `*:53`.
+/// The correction of `:53` or `*:53`.
 fn every(text: &str) -> Option<String> {
     let port = text.strip_prefix('*').unwrap_or(text).strip_prefix(':')?;
     let port: u16 = port.parse().ok()?;
@@ -305,22 +294,7 @@ fn every(text: &str) -> Option<String> {
     ))
 }
 
-/// Refuses IPv4 addresses in IPv6 form: the server's IPv6 sockets carry no IPv4. `meant` makes of the IPv4
-/// address what to write.
-pub(super) fn unmapped<T: fmt::Display>(
-    ip: IpAddr,
-    meant: impl FnOnce(IpAddr) -> T,
-) -> Result<(), String> {
-    match ip.to_canonical() {
-        v4 if v4 != ip => Err(format!(
-            "which is an IPv4 address in IPv6 form: write \"{}\"",
-            meant(v4)
-        )),
-        _ => Ok(()),
-    }
-}
-
-/// A network, or an address alone.
+/// A network, or a single address.
 pub(crate) fn network(text: &str) -> Result<IpNet, String> {
     if let Ok(ip) = text.parse::<IpAddr>() {
         unmapped(ip, |v4| v4)?;
@@ -351,7 +325,7 @@ pub(crate) fn network(text: &str) -> Result<IpNet, String> {
     }
 }
 
-/// An address for a sinkhole.
+/// An address of a sinkhole.
 pub(super) fn address(text: &str) -> Result<IpAddr, String> {
     text.parse().map_err(|_| {
         "which is no address: write it as in \"0.0.0.0\" or \"::\", without a port".to_owned()
@@ -365,13 +339,13 @@ pub(super) fn zone(text: &str) -> Result<Name, String> {
     })
 }
 
-/// Whether a text may be the name of a list or an order.
+/// Whether a text is valid as the name of a list or an order.
 pub(crate) fn plain(name: &str) -> bool {
-    let plain = |octet| matches!(octet, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-');
+    let plain = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-');
     (1..=NAME_MAX).contains(&name.len()) && name.bytes().all(plain)
 }
 
-/// Names stand in commands, logs and metrics: letters that need no quoting there.
+/// The name of a list or an order. It appears in commands, logs and metrics, so its characters need no quoting there.
 pub(super) fn plain_name(given: Option<At<String>>, findings: &mut Findings) -> Option<String> {
     let At { key, line, value } = given?;
     if is_placeholder(&value) {
@@ -388,7 +362,7 @@ pub(super) fn plain_name(given: Option<At<String>>, findings: &mut Findings) -> 
     None
 }
 
-/// A line for people.
+/// A text of one line.
 pub(super) fn line(given: Option<At<String>>, findings: &mut Findings) -> Option<String> {
     let At { key, line, .. } = *given.as_ref()?;
     let found = text(given, 1..=LINE_MAX, findings)?;
@@ -403,7 +377,7 @@ pub(super) fn line(given: Option<At<String>>, findings: &mut Findings) -> Option
     Some(found)
 }
 
-/// A text for people that may have several lines.
+/// A text that may have several lines.
 pub(super) fn prose(given: Option<At<String>>, findings: &mut Findings) -> Option<String> {
     let At { key, line, .. } = *given.as_ref()?;
     let text = text(given, 1..=PROSE_MAX, findings)?.replace("\r\n", "\n");
@@ -419,7 +393,7 @@ pub(super) fn prose(given: Option<At<String>>, findings: &mut Findings) -> Optio
     Some(text)
 }
 
-/// The name of a rule: its scope stands in a key of its own.
+/// The name of a rule, without a scope, which is a separate key.
 pub(super) fn rule_name(given: Option<At<String>>, findings: &mut Findings) -> Option<Name> {
     let At { key, line, value } = given?;
     if is_placeholder(&value) {
@@ -436,7 +410,7 @@ pub(super) fn rule_name(given: Option<At<String>>, findings: &mut Findings) -> O
     None
 }
 
-/// Goes to strangers' terminals: nothing that steers them or turns their text around.
+/// A text that is sent to clients: without characters that control terminals or the direction of text.
 pub(super) fn public_text(given: Option<At<String>>, findings: &mut Findings) -> Option<String> {
     let At { key, line, .. } = *given.as_ref()?;
     let text = text(given, 1..=TEXT_MAX, findings)?;
@@ -455,7 +429,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_are_cleaned_in_the_text_alone() {
+    fn paths_are_cleaned_without_looking_at_the_disk() {
         for (path, clean) in [
             ("config/../blocklists/x", "blocklists/x"),
             ("./a/./b", "a/b"),

@@ -1,5 +1,4 @@
-//! Owns the taking of listen addresses: all of them for UDP and TCP, or none.
-//! Refuses to share them with another process.
+//! Binds the listen addresses for UDP and TCP: all of them, or none.
 
 use std::fs;
 use std::io;
@@ -10,18 +9,18 @@ use socket2::{Domain, Protocol, Socket as Raw, Type};
 
 use crate::sys::udp::Socket;
 
-/// Connections that may wait to be accepted.
+/// Most connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
-/// What the system may hold of answers that a TCP client has not read yet; it counts its own overhead, too,
-/// and doubles this. On its own it goes up to several megabytes for each connection.
+/// Bytes that the system may buffer of answers that a TCP client has not read yet. It doubles this, for its own
+/// overhead. By default it buffers up to several megabytes per connection.
 const SEND_BUFFER: usize = 64 << 10;
-/// How often a port that the system chose for TCP may be taken for UDP.
+/// Most tries to find a port that is free for both TCP and UDP, if the system chooses it.
 const PORT_TRIES: usize = 16;
 
 /// Why an address can't be listened on.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// Somebody else has it.
+    /// Another program uses it.
     #[error(
         "{address} is in use by another program (a second tapis, or another DNS server); stop that one, or choose another address with `serve --listen` or in [server] listen"
     )]
@@ -29,17 +28,17 @@ pub enum BindError {
         /// The address.
         address: SocketAddr,
     },
-    /// systemd-resolved has it.
+    /// systemd-resolved uses it.
     #[error(
         "{address} is in use: systemd-resolved listens on {stub} for programs of this machine; turn that off with DNSStubListener=no in /etc/systemd/resolved.conf and `systemctl restart systemd-resolved`, or listen on single addresses of this machine instead of on all"
     )]
     Stub {
         /// The address.
         address: SocketAddr,
-        /// What systemd-resolved listens on.
+        /// The address of systemd-resolved.
         stub: SocketAddr,
     },
-    /// A port below 1024.
+    /// The port needs a privilege.
     #[error(
         "{address} needs a privilege: run as root, give the binary CAP_NET_BIND_SERVICE, or choose a port from 1024 on with `serve --listen` or in [server] listen"
     )]
@@ -47,7 +46,7 @@ pub enum BindError {
         /// The address.
         address: SocketAddr,
     },
-    /// No interface has it.
+    /// It is not an address of this machine.
     #[error(
         "{address} is not an address of this machine; choose one that `ip address` shows, with `serve --listen` or in [server] listen"
     )]
@@ -55,17 +54,17 @@ pub enum BindError {
         /// The address.
         address: SocketAddr,
     },
-    /// Anything else.
+    /// Another error.
     #[error(
         "{address} can't be listened on: {source}; choose another address with `serve --listen` or in [server] listen"
     )]
     Other {
         /// The address.
         address: SocketAddr,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
-    /// Of all addresses none can be used.
+    /// No address can be used.
     #[error("no address to listen on is left; this machine has neither IPv4 nor IPv6 loopback")]
     Nothing,
 }
@@ -87,14 +86,14 @@ impl BindError {
     }
 }
 
-/// Where systemd-resolved listens (systemd-resolved.service(8)).
+/// The addresses of systemd-resolved (systemd-resolved.service(8)).
 const STUBS: [SocketAddr; 2] = [
     SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 53)), 53),
     SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 54)), 53),
 ];
 
-/// The address of systemd-resolved that keeps others from having `address`, by the system's tables of
-/// sockets (proc_net(5)).
+/// The address of systemd-resolved that conflicts with `address`, according to the system's tables of sockets
+/// (proc_net(5)).
 fn stub(address: SocketAddr, tables: &str) -> Option<SocketAddr> {
     let bound = tables.lines().filter_map(|line| {
         let (ip, port) = line.split_whitespace().nth(1)?.split_once(':')?;
@@ -107,7 +106,7 @@ fn stub(address: SocketAddr, tables: &str) -> Option<SocketAddr> {
         .find(|bound| address == all || address == *bound)
 }
 
-/// Why addresses can't be listened on now, a sentence each.
+/// Why addresses can't be listened on now: a sentence each.
 pub(super) fn problems(listen: impl Iterator<Item = SocketAddr>, lenient: bool) -> Vec<String> {
     let problem = |address| {
         let error = bind_one(address, 1).err()?;
@@ -117,21 +116,21 @@ pub(super) fn problems(listen: impl Iterator<Item = SocketAddr>, lenient: bool) 
     listen.filter_map(problem).collect()
 }
 
-/// The sockets of one address, bound and silent.
+/// The bound sockets of one address, which are not served yet.
 #[derive(Debug)]
 pub(super) struct Endpoint {
-    /// The address as it is configured.
+    /// The configured address.
     pub(super) configured: SocketAddr,
-    /// What they are bound to, the port filled in.
+    /// The bound address, with the port that the system chose.
     pub(super) address: SocketAddr,
-    /// For TCP.
+    /// The TCP socket.
     pub(super) tcp: TcpListener,
-    /// For UDP, one for each worker.
+    /// The UDP sockets, one for each worker.
     pub(super) udp: Vec<Arc<Socket>>,
 }
 
-/// Binds all addresses. With `lenient` (the built-in default) a machine without IPv6 is served
-/// without it.
+/// Binds all addresses. With `lenient` (the built-in default) IPv6 addresses are skipped on a machine without
+/// IPv6.
 pub(super) fn bind(
     listen: &[SocketAddr],
     workers: usize,
@@ -167,7 +166,7 @@ fn bind_one(configured: SocketAddr, workers: usize) -> io::Result<Endpoint> {
     let mut tries = 1..=PORT_TRIES;
     loop {
         let last = tries.next().is_none_or(|n| n == PORT_TRIES);
-        // TCP first: a listening port is never shared, so it also keeps a second tapis away.
+        // TCP first: a listening port is never shared, so it also prevents a second tapis.
         let tcp = listen_tcp(configured)?;
         let address = tcp.local_addr()?;
         match bind_udp(address, workers) {
@@ -194,7 +193,7 @@ fn listen_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     if address.is_ipv6() {
         raw.set_only_v6(true)?;
     }
-    // Connections of a server that just ended must not keep the next one from starting.
+    // Connections of a server that has just ended must not prevent the next one from starting.
     raw.set_reuse_address(true)?;
     raw.set_nonblocking(true)?;
     // Accepted connections inherit it.
@@ -205,7 +204,7 @@ fn listen_tcp(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 fn bind_udp(address: SocketAddr, workers: usize) -> io::Result<Vec<Socket>> {
-    // Sockets of ours share the port; this one does not, and so finds out who else has it.
+    // Our sockets share the port; this one does not, so it fails if another process uses the port.
     drop(Socket::bind(address, false)?);
     (0..workers).map(|_| Socket::bind(address, true)).collect()
 }
@@ -243,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_server_is_told_that_the_address_is_in_use() {
+    fn a_second_server_reports_that_the_address_is_in_use() {
         let first = bind(&[local()], 1, false).expect("bound");
         let again = bind(&[first[0].address], 1, false).expect_err("refused");
         assert!(matches!(again, BindError::InUse { .. }), "{again}");
@@ -279,15 +278,15 @@ mod tests {
             address: at("0.0.0.0:53"),
             stub: STUBS[0],
         };
-        let told = error.to_string();
+        let text = error.to_string();
         assert!(
-            told.contains("127.0.0.53:53") && told.contains("DNSStubListener=no"),
-            "{told}"
+            text.contains("127.0.0.53:53") && text.contains("DNSStubListener=no"),
+            "{text}"
         );
     }
 
     #[test]
-    fn an_address_of_another_machine_is_told_as_such() {
+    fn an_address_of_another_machine_is_reported_as_such() {
         let foreign = ([192, 0, 2, 1], 5335).into();
         let error = bind(&[foreign], 1, true).expect_err("refused");
         assert!(matches!(error, BindError::NotHere { .. }), "{error}");

@@ -1,4 +1,4 @@
-//! The system's clocks: the one for decisions that have dates, and what the one of TTLs leaves out.
+//! The wall clock for dates of orders, and corrections of the TTL clock after the system was suspended.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,11 +10,11 @@ use crate::serve::shared::Clock;
 use crate::sys::alarm::Alarm;
 use crate::sys::process::suspended;
 
-/// How often to look whether the system was suspended. The timer waits while the system is awake, so
-/// this is how long TTLs may lag behind after it woke.
+/// How often to check whether the system was suspended. The timer stops during a suspend, so this is how long TTLs
+/// may lag behind after it.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// The system's clock.
+/// The system's wall clock.
 #[derive(Debug, Default)]
 pub(super) struct SystemClock(Alarm);
 
@@ -28,7 +28,7 @@ impl Wall for SystemClock {
     }
 }
 
-/// Tells the clock of TTLs for how long the system was suspended, until the service ends.
+/// Adds the time that the system was suspended to the TTL clock, until the service ends.
 pub(super) async fn follow_suspension(clock: Clock, stop: CancellationToken) {
     let before = suspended();
     let follow = async {

@@ -1,17 +1,14 @@
-//! Where the control socket is, and what happens without one.
+//! Creates the control socket.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::config::Config;
-use crate::control::admin::socket;
-use crate::control::admin::socket::Access;
-use crate::control::admin::socket::Bound;
-use crate::control::admin::socket::SocketError;
+use crate::control::admin::socket::{self, Access, Bound, SocketError};
 use crate::sys::group::{group_id, user_name};
 use crate::sys::process::user_id;
 
-/// Where the control socket may be, best first, if the configuration sets `control` to that.
+/// The possible paths of the control socket, best first, for the configuration's `control`.
 pub fn control_places(control: Option<&Path>) -> Vec<PathBuf> {
     match control {
         Some(path) => vec![path.to_owned()],
@@ -19,8 +16,8 @@ pub fn control_places(control: Option<&Path>) -> Vec<PathBuf> {
     }
 }
 
-/// Who may use the control socket of a server that runs as `user`, and why members of the group may not if there is
-/// no telling which group that is.
+/// Who may use the control socket of a server that runs as `user`; and a problem if the group is not known, whose
+/// members may not use it then.
 pub(super) fn access(config: &Config, user: u32) -> (Access, Option<String>) {
     let group = config.server.control_group.as_deref();
     let (group, problem) = match group.map(group_of).transpose() {
@@ -30,7 +27,7 @@ pub(super) fn access(config: &Config, user: u32) -> (Access, Option<String>) {
     (Access { user, group }, problem)
 }
 
-/// The number of a group, given by its name or by that number.
+/// The number of a group, which is given by name or number.
 fn group_of(name: &str) -> Result<u32, SocketError> {
     match (group_id(name), name.parse()) {
         (Ok(Some(group)), _) | (Ok(None), Ok(group)) => Ok(group),
@@ -42,7 +39,7 @@ fn group_of(name: &str) -> Result<u32, SocketError> {
     }
 }
 
-/// Why members of the group can't use the control socket, if the system does not let `user` give it to them.
+/// The problem that the system does not permit `user` to give the control socket to the group.
 pub(super) fn denied(config: &Config, user: u32, error: &io::Error) -> String {
     let group = config.server.control_group.as_deref().unwrap_or_default();
     let member = match user_name(user) {
@@ -55,8 +52,8 @@ pub(super) fn denied(config: &Config, user: u32, error: &io::Error) -> String {
     )
 }
 
-/// The control socket, and what it lacks. Where the configuration names none, a place that can't be used is no
-/// reason not to answer queries: `None`. Nor is a group that can't be given access.
+/// Creates the control socket; also returns a problem with its group. If the configuration names no path and none
+/// of the default ones can be used, the server runs without it: `None`.
 pub(super) fn control_socket(
     config: &Config,
     user: u32,

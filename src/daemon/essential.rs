@@ -1,12 +1,12 @@
-//! Watches the tasks and threads that the server cannot do without, and ends the server when one of them ends.
+//! Watches the essential tasks and threads, and stops the server if one of them ends.
 
 use std::sync::{Arc, OnceLock};
 
 use tokio_util::sync::CancellationToken;
 
-/// What the server cannot do without. If a part of it panics or returns while the server runs, the stop
-/// token is cancelled and the process ends with exit code 1, so that the service manager starts it
-/// again. A server that went on without its control loop would answer with an old policy for ever.
+/// The essential tasks and threads. If one panics or returns while the server runs, the stop token is cancelled
+/// and the process ends with exit code 1, so that the service manager restarts it. A server that continued without
+/// its control loop would answer with an old policy for ever.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Essential {
     stop: CancellationToken,
@@ -14,12 +14,12 @@ pub(super) struct Essential {
 }
 
 impl Essential {
-    /// Cancelled when the server is to end.
+    /// Cancelled when the server must stop.
     pub(super) fn stop(&self) -> &CancellationToken {
         &self.stop
     }
 
-    /// Runs a task; `name` is what messages call it.
+    /// Runs a task; `name` is for messages.
     pub(super) fn watch<F: Future + Send>(
         &self,
         name: &'static str,
@@ -28,7 +28,7 @@ impl Essential {
         self.watch_until(&self.stop, name, task)
     }
 
-    /// The same of one that may end once `life` is cancelled.
+    /// Runs a task that may end once `life` is cancelled.
     pub(super) fn watch_until<F: Future + Send>(
         &self,
         life: &CancellationToken,
@@ -42,8 +42,8 @@ impl Essential {
         }
     }
 
-    /// A value that a thread holds for as long as it runs. Dropping it before `life` is cancelled, which is
-    /// the stop token or a child of it, ends the server.
+    /// A value for a thread to keep while it runs. Dropping it before `life`, the stop token or a child of it, is
+    /// cancelled stops the server.
     pub(super) fn guard(&self, life: &CancellationToken, name: &'static str) -> Guard {
         Guard {
             name,
@@ -52,7 +52,7 @@ impl Essential {
         }
     }
 
-    /// The part that ended first.
+    /// The name of the task or thread that ended first.
     pub(super) fn ended(&self) -> &'static str {
         self.ended.get().copied().unwrap_or("a part of the server")
     }
@@ -67,7 +67,7 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    /// What it stands for has ended as it should.
+    /// Drops the guard of a thread that has ended as planned.
     pub(super) fn release(mut self) {
         self.life = CancellationToken::new();
         self.life.cancel();
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_ends_after_the_stop_is_no_fault() {
+    async fn a_task_that_ends_after_the_stop_is_no_error() {
         let essential = Essential::default();
         let stop = essential.stop().clone();
         let watched = essential.watch("the control loop", async move { stop.cancelled().await });

@@ -1,4 +1,4 @@
-//! How a query is answered under a snapshot, by the code that serves.
+//! Explains how a query is answered under a snapshot, by running the code of the data plane.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -15,15 +15,15 @@ use crate::serve::respond::{Step, respond};
 use crate::stats::Count;
 use crate::wire::name::{Name, write_text};
 
-/// Why there is no verdict.
+/// Why a query can't be explained.
 #[derive(Debug, thiserror::Error)]
 pub enum ExplainError {
-    /// The name of the question is none.
+    /// The name is invalid.
     #[error("{name:?} is no domain name: {source}")]
     Name {
-        /// What was asked about.
+        /// The name as it was given.
         name: String,
-        /// What is wrong with it.
+        /// The mistake.
         source: crate::wire::name::NameError,
     },
     /// The query could not be written.
@@ -34,11 +34,11 @@ pub enum ExplainError {
     Read(#[from] hickory_proto::serialize::binary::DecodeError),
 }
 
-/// Answers a question under a snapshot as the server does when it has nothing in its cache. Without a
-/// client, one that may ask is assumed, if there is any.
+/// Answers a question under a snapshot as the server does with an empty cache. Without a client, a permitted one
+/// is assumed, if there is any.
 ///
 /// # Errors
-/// [`ExplainError`] when the question can't be read.
+/// [`ExplainError`].
 pub fn explain(snapshot: &Snapshot, question: &Question) -> Result<Verdict, ExplainError> {
     let name = Name::from_text(&question.name).map_err(|source| ExplainError::Name {
         name: question.name.clone(),
@@ -83,10 +83,10 @@ fn chain(past: Past) -> Chain {
 fn rule(name: &Name, matched: &Matched<'_>) -> MatchingRule {
     let mut owner = String::new();
     write_text(name.ancestor(matched.hit.labels.into()), &mut owner)
-        .expect("a string takes all that is written to it");
+        .expect("writing to a string does not fail");
     let path = &matched.source.path;
     MatchingRule {
-        // Without a working directory it stays as it is.
+        // Without a working directory it stays relative.
         path: std::path::absolute(path).unwrap_or_else(|_| path.clone()),
         source: matched.source.name.clone(),
         kind: matched.source.kind,
@@ -115,7 +115,7 @@ fn ask(
     let empty = Cache::new(1 << 20, 0);
     let step = respond(0, &client, &message.to_vec()?, snapshot, &empty, &mut out);
     let outcome = match step {
-        // The cache is empty, and nobody else writes to it.
+        // The cache is empty, and no other thread writes to it.
         Step::Resolve(..) | Step::Refresh(_) => {
             let outcome = match snapshot.decide(name) {
                 Decision::Allowed(_) => Outcome::Allowed,

@@ -1,18 +1,30 @@
-//! Owns the budget of open files: how many of them clients and upstream may take.
-//! Refuses to ask the system: it only divides.
+//! Divides the files that the process may open between clients and upstream.
+
+use std::thread;
 
 use crate::config::Config;
 
-/// Files for all else: lists, configuration, control socket and its clients, the log, the runtime, and the
-/// shared TCP connections to upstream, of which each server has one or two.
+/// Most open files that the process requests: as many as Linux allows by default.
+pub(super) const OPEN_FILES: usize = 1 << 20;
+
+/// Files for everything else: lists, configuration, control socket and its clients, the log, the runtime, and the
+/// shared TCP connections to upstream, one or two for each server.
 const RESERVE: usize = 128;
-/// Most sockets for questions under way to upstream.
+/// Most sockets for queries to upstream.
 const MOST_UPSTREAM: usize = 8192;
 
-/// Most of them that one worker has: each serves some dozen questions.
+/// Most sockets to upstream of one worker; each serves some dozen queries.
 const MOST_PORTS: usize = 1024;
 
-/// What listens from the start on.
+/// The number of UDP workers of a configuration on this machine.
+pub(super) fn workers(config: &Config) -> usize {
+    match config.server.workers {
+        0 => thread::available_parallelism().map_or(1, usize::from),
+        count => count,
+    }
+}
+
+/// The numbers of listening sockets.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Listening {
     /// Addresses.
@@ -26,14 +38,14 @@ pub(super) struct Listening {
 pub(super) struct Budget {
     /// TCP connections of clients.
     pub(super) connections: usize,
-    /// Sockets of one query to upstream, of the async side.
+    /// Sockets to upstream of the async side, one per query.
     pub(super) upstream: usize,
-    /// The same of each worker.
+    /// Ports to upstream of each worker.
     pub(super) ports: usize,
 }
 
-/// Divides `files`: clients get as many connections as are `wanted`, but leave half of what is
-/// free for upstream, without which no question could be answered.
+/// Divides `files`: clients get up to `wanted` connections, but half of the free files remain for upstream,
+/// without which no query could be answered.
 pub(super) fn budget(files: usize, listening: Listening, wanted: usize) -> Budget {
     let (workers, free) = (listening.workers, free(files, listening));
     let connections = wanted.min(free / 2).max(1);
@@ -45,7 +57,7 @@ pub(super) fn budget(files: usize, listening: Listening, wanted: usize) -> Budge
     }
 }
 
-/// How many connections clients get of `wanted` ones while what upstream has stays as `budget` says.
+/// The number of client connections, at most `wanted`, that leaves the sockets to upstream as in `budget`.
 pub(super) fn connections_beside(
     files: usize,
     listening: Listening,
@@ -60,13 +72,13 @@ pub(super) fn connections_beside(
 
 fn free(files: usize, listening: Listening) -> usize {
     let Listening { addresses, workers } = listening;
-    // Two for TCP for each address, one for UDP for each worker too, and each worker's ear and what it
-    // waits with.
+    // For each address, two files for TCP and one for UDP of each worker; for each worker, its shutdown
+    // listener and its epoll descriptor.
     let taken = addresses * (workers + 2) + 2 * workers;
     files.saturating_sub(RESERVE + taken)
 }
 
-/// How many TCP connections one client may have. Where few files left fewer in all, that are fewer, too.
+/// Most TCP connections of one client; fewer than configured if there are not enough files for all connections.
 pub(super) fn connections_per_client(config: &Config, budget: Budget) -> usize {
     let configured = config.server.tcp_connections_per_client;
     match budget.connections < config.server.tcp_connections {
@@ -85,7 +97,7 @@ mod tests {
     };
 
     #[test]
-    fn with_files_enough_clients_get_what_is_configured() {
+    fn with_enough_files_clients_get_the_configured_connections() {
         let budget = budget(1 << 20, TWO, 65_535);
         assert_eq!(budget.connections, 65_535);
         assert_eq!((budget.upstream, budget.ports), (MOST_UPSTREAM, MOST_PORTS));
@@ -93,7 +105,7 @@ mod tests {
 
     #[test]
     fn with_few_files_clients_leave_half_for_upstream() {
-        // 1024 less 128, less 8 for sockets, 2 ears and 2 to wait with.
+        // 1024 less 128, less 8 for sockets, 2 shutdown listeners and 2 epoll descriptors.
         let both = budget(1024, TWO, 1024);
         assert_eq!(
             (both.connections, both.upstream, both.ports),
@@ -104,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn more_connections_while_serving_leave_upstream_what_it_has() {
+    fn more_connections_while_serving_do_not_reduce_upstreams_share() {
         let start = budget(1024, TWO, 100);
         let beside = |wanted| connections_beside(1024, TWO, start, wanted);
         assert_eq!((beside(50), beside(100)), (50, 100));

@@ -1,7 +1,7 @@
-//! The addresses that the server listens on, and the UDP workers that answer there.
+//! The addresses that the server listens on, and the UDP workers that serve them.
 //!
-//! When other addresses are configured, those that stay keep their sockets: new workers take them over, after
-//! the old ones have left what they were asked to the async side. Packets wait in the sockets meanwhile.
+//! When the configured addresses change, those that stay keep their sockets: new workers take them over after the
+//! old ones have handed their open queries to the async side. Meanwhile packets wait in the sockets.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -11,8 +11,8 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::DaemonError;
 use super::bind::{BindError, Endpoint, bind_another};
+use super::error::DaemonError;
 use super::essential::Essential;
 use crate::serve::pace::Pace;
 use crate::serve::resolver::{Job, Resolver};
@@ -21,13 +21,13 @@ use crate::serve::shared::Shared;
 use crate::serve::transport::stream::Streams;
 use crate::serve::transport::udp::Worker;
 use crate::stats::Counters;
-use crate::sys::wait::{self, Bell};
+use crate::sys::wait::{ShutdownSignal, shutdown_signal};
 
-/// What each worker has.
+/// The parts that workers are made of.
 pub(super) struct Equipment {
     pub(super) shared: Shared,
     pub(super) resolver: Arc<Resolver>,
-    /// Ports to upstream, for each.
+    /// Ports to upstream, for each worker.
     pub(super) ports: usize,
     pub(super) jobs: mpsc::Sender<Job>,
     pub(super) pace: Arc<Pace>,
@@ -40,52 +40,52 @@ pub(super) struct Listeners {
     essential: Essential,
     tracker: TaskTracker,
     streams: Arc<Streams>,
-    /// Those of the async side.
+    /// The sockets for the async side.
     sockets: Arc<Sockets>,
     workers: usize,
     state: Mutex<State>,
-    /// Bound for a configuration that is not in force yet.
+    /// Endpoints bound for a configuration that is not in force yet.
     ready: Mutex<Vec<Weak<Endpoint>>>,
 }
 
 struct State {
-    /// In the order of their numbers, which queries that wait for upstream have.
+    /// By number, which queries waiting for upstream refer to.
     open: Vec<Open>,
-    /// The number of the next one.
+    /// The number of the next endpoint.
     next: usize,
-    /// What is to be listened on next, until that is `open`.
+    /// The endpoints to listen on next.
     pending: Option<Vec<Arc<Endpoint>>>,
-    /// A thread takes what is pending, until nothing is.
+    /// Whether a thread is exchanging the endpoints; it continues until none are pending.
     is_exchanging: bool,
     workers: Option<Workers>,
-    /// `None` once the service ends: what workers leave must have an end.
+    /// `None` once the service stops: the queue of jobs ends when its last sender is dropped.
     equipment: Option<Equipment>,
 }
 
 struct Open {
     number: usize,
     endpoint: Arc<Endpoint>,
-    /// Ends the taking of TCP connections.
+    /// Ends the task that accepts TCP connections.
     end: CancellationToken,
 }
 
-/// Threads that run.
+/// Running threads.
 struct Workers {
     life: CancellationToken,
-    bell: Bell,
+    shutdown: ShutdownSignal,
     threads: Vec<thread::JoinHandle<()>>,
 }
 
-/// The sockets for a configuration.
+/// The endpoints of a configuration.
 pub(super) enum Next {
-    /// These, in the order of the configuration.
+    /// All are bound, in the order of the configuration.
     Endpoints(Vec<Arc<Endpoint>>),
-    /// They can't be bound beside those that are.
+    /// One can't be bound while the current ones are.
     AfterRestart,
 }
 
 impl Listeners {
-    /// Without any address yet.
+    /// Creates it without any address.
     pub(super) fn new(
         essential: Essential,
         tracker: TaskTracker,
@@ -113,15 +113,15 @@ impl Listeners {
         }
     }
 
-    /// Starts to answer at these addresses.
+    /// Starts serving these addresses.
     pub(super) fn start(&self, endpoints: Vec<Endpoint>) -> Result<(), DaemonError> {
         let mut state = self.lock();
         self.open(&mut state, endpoints.into_iter().map(Arc::new).collect())?;
-        state.workers = self.hire(&state)?;
+        state.workers = self.start_workers(&state)?;
         Ok(())
     }
 
-    /// What it listens on.
+    /// The addresses that it listens on.
     pub(super) fn addresses(&self) -> Vec<SocketAddr> {
         let state = self.lock();
         let open = state.open.iter();
@@ -165,8 +165,8 @@ impl Listeners {
         }
     }
 
-    /// Answers at these addresses from now on, and at no others. Takes a moment, on another thread; what is
-    /// wanted meanwhile counts instead.
+    /// Serves these addresses from now on, and no others. Another thread does this; endpoints passed by a later
+    /// call meanwhile replace these.
     pub(super) fn replace(self: &Arc<Self>, endpoints: Vec<Arc<Endpoint>>) {
         let mut state = self.lock();
         if state.pending.is_none() && state.listens_on(&endpoints) {
@@ -179,13 +179,13 @@ impl Listeners {
         drop(state);
         let this = Arc::clone(self);
         let stop = self.essential.stop();
-        // Without workers nobody would be answered.
+        // Without workers no query would be answered.
         let guard = self
             .essential
             .guard(stop, "the exchange of the UDP workers");
         tokio::task::spawn_blocking(move || match this.exchange() {
             Ok(()) => guard.release(),
-            Err(error) => tracing::error!(%error, "other addresses can't be listened on"),
+            Err(error) => tracing::error!(%error, "the new addresses can't be served"),
         });
     }
 
@@ -197,18 +197,18 @@ impl Listeners {
             }
             self.open(&mut state, endpoints)?;
             if let Some(workers) = state.workers.take() {
-                // They may take a while, and `status` and reloads need the state.
+                // This may take a while, and `status` and reloads need the lock.
                 drop(state);
                 workers.end();
                 state = self.lock();
             }
-            state.workers = self.hire(&state)?;
+            state.workers = self.start_workers(&state)?;
         }
         state.is_exchanging = false;
         Ok(())
     }
 
-    /// Ends the workers, and then what they leave.
+    /// Stops the workers, and closes the queue of their jobs.
     pub(super) fn end(&self) {
         let mut state = self.lock();
         state.equipment = None;
@@ -219,7 +219,7 @@ impl Listeners {
         }
     }
 
-    /// Has these addresses listened on; each that stays keeps its number.
+    /// Opens and closes endpoints; each one that stays keeps its number.
     fn open(&self, state: &mut State, endpoints: Vec<Arc<Endpoint>>) -> Result<(), DaemonError> {
         state.open.retain(|open| {
             let stays = endpoints
@@ -227,7 +227,7 @@ impl Listeners {
                 .any(|next| Arc::ptr_eq(next, &open.endpoint));
             if !stays {
                 open.end.cancel();
-                tracing::info!(address = %open.endpoint.address, "serves no more");
+                tracing::info!(address = %open.endpoint.address, "stopped listening");
             }
             stays
         });
@@ -266,13 +266,13 @@ impl Listeners {
         Ok(())
     }
 
-    /// Starts workers at all addresses.
-    fn hire(&self, state: &State) -> Result<Option<Workers>, DaemonError> {
+    /// Starts workers for all addresses.
+    fn start_workers(&self, state: &State) -> Result<Option<Workers>, DaemonError> {
         let Some(equipment) = &state.equipment else {
             return Ok(None);
         };
         let system = |what| move |source| DaemonError::System { what, source };
-        let (bell, ear) = wait::bell().map_err(system("a pipe"))?;
+        let (shutdown, listener) = shutdown_signal().map_err(system("a pipe"))?;
         let life = self.essential.stop().child_token();
         let mut threads = Vec::new();
         for index in 0..self.workers {
@@ -288,7 +288,7 @@ impl Listeners {
                 pace: equipment.pace.clone(),
                 observer: equipment.counters[index].clone(),
                 counters: equipment.counters[index].clone(),
-                shutdown: ear.try_clone().map_err(system("a pipe"))?,
+                shutdown: listener.try_clone().map_err(system("a pipe"))?,
             };
             let guard = self.essential.guard(&life, "a UDP worker");
             let body = move || {
@@ -303,7 +303,7 @@ impl Listeners {
         }
         Ok(Some(Workers {
             life,
-            bell,
+            shutdown,
             threads,
         }))
     }
@@ -322,7 +322,7 @@ impl State {
         self.open.len() == endpoints.len() && self.open.iter().all(is_wanted)
     }
 
-    /// Those of a worker.
+    /// The sockets of a worker.
     fn sockets(&self, worker: usize) -> Vec<ListenSocket> {
         let socket = |open: &Open| Some((open.number, open.endpoint.udp.get(worker)?.clone()));
         self.open.iter().filter_map(socket).collect()
@@ -330,10 +330,10 @@ impl State {
 }
 
 impl Workers {
-    /// Ends them, and waits until they have left what they were asked.
+    /// Stops the threads, and waits until they have handed over their open queries.
     fn end(self) {
         self.life.cancel();
-        drop(self.bell);
+        drop(self.shutdown);
         for thread in self.threads {
             if thread.join().is_err() {
                 tracing::error!("a UDP worker panicked");
@@ -342,7 +342,7 @@ impl Workers {
     }
 }
 
-/// Whether an address that is in use may be so because of ours.
+/// Whether an address may be in use because of an open endpoint.
 fn overlaps(open: &Endpoint, address: SocketAddr) -> bool {
     let ours = open.address;
     ours.port() == address.port()

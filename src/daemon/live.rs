@@ -1,29 +1,27 @@
-//! The data plane's settings that follow the configuration while it serves.
+//! Applies configuration changes to the running data plane, and collects its figures for `status`.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::bind::Endpoint;
+use super::gauges::{counted, upstream};
 use super::limits::{self, Budget, Listening};
 use super::listeners::{Listeners, Next};
 use super::log_output::LogOutput;
 use super::outage::Outage;
-use super::service::told;
 use super::upstreams::{Source, Upstreams, intake};
 use crate::config::Config;
-use crate::control::admin::status::{Gauges, UpstreamStatus};
+use crate::control::admin::status::Gauges;
 use crate::control::publish::data_plane::{Change, DataPlane};
 use crate::serve::admission::Bounds;
 use crate::serve::cache::Cache;
 use crate::serve::pace::Pace;
 use crate::serve::resolver::Resolver;
 use crate::serve::transport::stream::Streams;
-use crate::serve::upstream::ServerState;
 use crate::stats::{Counters, sums};
 use crate::sys::process::user_id;
 use crate::sys::udp::Ports;
 
-/// What the configuration changes, and what `status` shows.
+/// The running data plane.
 #[derive(Clone)]
 pub(super) struct Live(pub(super) Arc<Parts>);
 
@@ -38,13 +36,13 @@ pub(super) struct Parts {
     pub(super) counters: Vec<Arc<Counters>>,
     pub(super) listeners: Arc<Listeners>,
     pub(super) files: Files,
-    /// The configuration that all this follows.
+    /// The configuration in force.
     pub(super) config: Mutex<Config>,
-    /// Held while the cache gets another size.
+    /// Locked while the cache is resized.
     pub(super) resizing: Mutex<()>,
 }
 
-/// The files that may be open, and how they were divided at the start.
+/// The number of files that may be open, and how they were divided at the start.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Files {
     pub(super) all: usize,
@@ -52,7 +50,7 @@ pub(super) struct Files {
     pub(super) budget: Budget,
 }
 
-/// The TCP connections of a configuration, as far as there are files for them.
+/// The limits of TCP connections, within the budget of files.
 pub(super) fn connections(config: &Config, budget: Budget) -> Bounds {
     Bounds {
         all: budget.connections,
@@ -60,7 +58,7 @@ pub(super) fn connections(config: &Config, budget: Budget) -> Bounds {
     }
 }
 
-/// The queries of a configuration that may wait for upstream.
+/// The limits of queries that wait for upstream.
 pub(super) fn waiting(config: &Config) -> Bounds {
     Bounds {
         all: config.upstream.waiting,
@@ -69,7 +67,7 @@ pub(super) fn waiting(config: &Config) -> Bounds {
 }
 
 impl Files {
-    /// What is left for a configuration while serving, and whether a restart would leave more.
+    /// The budget of a new configuration while serving, and whether a restart would allow more.
     fn divide(self, config: &Config) -> (Budget, bool) {
         let Self {
             all,
@@ -102,7 +100,7 @@ impl Parts {
             let current = self.config();
             let (now, next) = (&current.upstream, &config.upstream);
             let is_same = now.servers == next.servers && now.resolv_conf == next.resolv_conf;
-            // This server is no upstream of its own.
+            // This server must not be its own upstream.
             is_same && current.server.listen == config.server.listen
         };
         if is_same {
@@ -149,8 +147,8 @@ impl Parts {
         }
     }
 
-    /// Gives the cache the size of the configuration. Of two reloads close together the last one counts, in whichever
-    /// order their tasks run.
+    /// Resizes the cache to the configured size. After two reloads in quick succession the last one counts, whichever
+    /// task runs first.
     fn resize_cache(&self) {
         let _turn = self.resizing.lock().unwrap_or_else(PoisonError::into_inner);
         let size = self.config().cache.size_bytes;
@@ -176,7 +174,7 @@ impl DataPlane for Live {
             waiting: parts.resolver.waiting(),
             cache_entries,
             cache_octets,
-            ..told(sums(parts.counters.iter().map(|c| &**c)))
+            ..counted(sums(parts.counters.iter().map(|c| &**c)))
         }
     }
 
@@ -187,7 +185,7 @@ impl DataPlane for Live {
         let next = match parts.listeners.prepare(&config.server.listen)? {
             Next::Endpoints(endpoints) => Some(endpoints),
             Next::AfterRestart => {
-                // Until then it listens where it does now, and is no upstream of its own there either.
+                // Until then it listens on the current addresses, which must not be its upstream either.
                 served.server.listen.extend(parts.listeners.addresses());
                 None
             }
@@ -204,27 +202,4 @@ impl DataPlane for Live {
             apply: Box::new(move || parts.apply(config, upstreams, budget, next)),
         })
     }
-}
-
-/// A server as `status` shows it.
-pub(super) fn upstream(server: ServerState) -> UpstreamStatus {
-    UpstreamStatus {
-        address: server.address,
-        down: server.down,
-        unanswered: server.unanswered,
-        latency_ms: server.latency.map(|latency| latency.as_secs_f64() * 1e3),
-        edns: server.dialect.edns,
-        random_case: server.dialect.random_case,
-        referrals: server.referrals,
-        failures: by_name(server.failures.recent),
-        failures_total: by_name(server.failures.total),
-    }
-}
-
-/// Counters by their names.
-fn by_name(counts: Vec<(&'static str, u64)>) -> BTreeMap<String, u64> {
-    let counts = counts.into_iter();
-    counts
-        .map(|(name, count)| (name.to_owned(), count))
-        .collect()
 }

@@ -1,8 +1,8 @@
-//! Writes the log's lines to standard error by a thread that may wait there: a full disk, or a pipe that is not read, holds
-//! up nothing else.
+//! Writes log lines to standard error on a separate thread, so that a full disk or a pipe that is not read blocks
+//! nothing else.
 //!
-//! A line that can't be written is tried again until it can, and lines wait behind it, up to [`WAITING`]; those that find no
-//! room are lost and counted. Either is an alarm, as long as it lasts.
+//! A line that can't be written is retried until it can be. Up to [`WAITING`] lines queue behind it; further ones
+//! are dropped and counted. `status` shows an alarm for as long as this lasts.
 
 use std::io::{self, Write};
 use std::mem;
@@ -11,14 +11,14 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Most lines that wait.
+/// Most lines in the queue.
 const WAITING: usize = 1024;
-/// After how long a line is tried again.
+/// The time between two tries to write a line.
 const AGAIN: Duration = Duration::from_millis(500);
-/// For how long a line may be on its way before that is an alarm.
+/// The time after which an unwritten line is an alarm.
 const LATE: Duration = Duration::from_secs(2);
 
-/// The lines on their way, once the thread runs. There is one standard error, so there is one of these.
+/// The queue, once the thread runs. There is one standard error, so there is one queue.
 static LINES: OnceLock<SyncSender<Item>> = OnceLock::new();
 static HEALTH: Mutex<Health> = Mutex::new(Health {
     error: None,
@@ -28,17 +28,17 @@ static HEALTH: Mutex<Health> = Mutex::new(Health {
 
 enum Item {
     Line(Vec<u8>),
-    /// All lines before it have been written.
+    /// Answered once all lines before it have been written.
     Flush(SyncSender<()>),
 }
 
-/// How writing goes.
+/// The state of writing.
 struct Health {
-    /// Why the first line that waits could not be written.
+    /// Why the line could not be written.
     error: Option<String>,
-    /// Since when that line is on its way.
+    /// Since when the line is being written.
     since: Option<Instant>,
-    /// Lines that found no room.
+    /// Lines dropped because the queue was full.
     lost: u64,
 }
 
@@ -46,14 +46,14 @@ fn health() -> MutexGuard<'static, Health> {
     HEALTH.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Takes the log's lines, each with one call of `write`. Never fails and never waits.
+/// Queues log lines, one per call of `write`. Never fails and never waits.
 pub struct LogOutput;
 
 impl LogOutput {
     /// Starts the thread that writes them.
     ///
     /// # Errors
-    /// When the system gives no thread; lines are then written by whoever logs.
+    /// If no thread can be started; the thread that logs then writes the lines itself.
     pub fn start() -> io::Result<()> {
         let (sender, lines) = sync_channel(WAITING);
         let work = move || write_all(&lines, &mut io::stderr());
@@ -62,7 +62,7 @@ impl LogOutput {
         Ok(())
     }
 
-    /// Waits until the lines so far have been written, or `patience` is over.
+    /// Waits until the lines so far have been written, for at most `patience`.
     pub fn flush(patience: Duration) {
         let (done, written) = sync_channel(1);
         if let Some(lines) = LINES.get()
@@ -72,7 +72,7 @@ impl LogOutput {
         }
     }
 
-    /// What is wrong with the log, for `status`.
+    /// The problem with the log, for `status`.
     pub fn problem() -> Option<String> {
         let health = health();
         let late = health.since.is_some_and(|since| since.elapsed() >= LATE);
@@ -106,12 +106,12 @@ impl Write for LogOutput {
     }
 }
 
-/// Writes each line, in order, as often as that takes.
+/// Writes each line, in order, until it succeeds.
 fn write_all(lines: &Receiver<Item>, to: &mut impl Write) {
     for item in lines {
         match item {
             Item::Line(line) => persist(&line, to),
-            // Who asked may have given up.
+            // The receiver may have given up.
             Item::Flush(done) => drop(done.try_send(())),
         }
     }
@@ -126,7 +126,7 @@ fn persist(line: &[u8], to: &mut impl Write) {
             Ok(written) => rest = &rest[written..],
             Err(error) => match error.kind() {
                 io::ErrorKind::Interrupted => {}
-                // A pipe that somebody made one that does not wait, and that is not read.
+                // A non-blocking pipe that is not read.
                 io::ErrorKind::WouldBlock => thread::sleep(AGAIN),
                 _ => {
                     health().error = Some(error.to_string());

@@ -1,11 +1,12 @@
-//! Owns the order of starting and stopping, and the signals.
-//! Refuses to decide anything about names.
+//! Starts and stops the server.
 
 mod bind;
 mod clock;
 mod control;
+mod error;
 mod essential;
 mod explain;
+mod gauges;
 mod limits;
 mod listeners;
 mod live;
@@ -15,11 +16,10 @@ mod preflight;
 mod resolv_conf;
 mod service;
 mod signals;
+mod target;
 mod upstreams;
 
-use std::io;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -28,60 +28,24 @@ pub use self::bind::BindError;
 use self::clock::SystemClock;
 pub use self::control::control_places;
 use self::control::control_socket;
+pub use self::error::DaemonError;
 pub use self::explain::{ExplainError, explain};
-use self::limits::Listening;
+use self::limits::{Listening, OPEN_FILES, workers};
 use self::live::Files;
 pub use self::log_output::LogOutput;
 use self::preflight::with_others;
 pub use self::preflight::{Running, problems, warnings};
-use self::service::Service;
+use self::service::{DRAIN, Service};
 use self::signals::Signals;
-pub use self::upstreams::UpstreamError;
+pub use self::target::UpstreamError;
 use self::upstreams::Upstreams;
 use crate::config::{Config, Origin};
 use crate::control::Control;
 use crate::control::admin::api;
-use crate::control::admin::socket::{SocketError, SocketFile};
+use crate::control::admin::socket::SocketFile;
 use crate::control::admin::verdict::Judge;
 use crate::control::publish::compose;
-use crate::control::start::StartError;
 use crate::sys::process::{raise_open_files, return_large_allocations, user_id};
-
-/// How long questions that are under way may take when the server ends.
-const DRAIN: Duration = Duration::from_secs(3);
-/// Most open files that the process asks for: as many as Linux allows by default.
-const OPEN_FILES: usize = 1 << 20;
-
-/// Why the server did not start, or did not go on.
-#[derive(Debug, thiserror::Error)]
-pub enum DaemonError {
-    /// No address to answer on.
-    #[error(transparent)]
-    Bind(#[from] BindError),
-    /// An upstream that can't be one.
-    #[error(transparent)]
-    Upstream(#[from] UpstreamError),
-    /// No control socket.
-    #[error(transparent)]
-    Socket(#[from] SocketError),
-    /// Lists that must be there are not.
-    #[error(transparent)]
-    List(#[from] StartError),
-    /// The system did not give what every program needs.
-    #[error("the system refuses {what}: {source}")]
-    System {
-        /// What was asked for.
-        what: &'static str,
-        /// What it says.
-        source: io::Error,
-    },
-    /// Several things are not to be had.
-    #[error("{}", .0.join("\n"))]
-    Unready(Vec<String>),
-    /// A task or thread that the server cannot do without ended while it was serving.
-    #[error("{0} ended before the server did, so the server ends too; see the log")]
-    Ended(&'static str),
-}
 
 /// Serves until a signal ends it (SIGTERM, SIGINT).
 ///
@@ -98,15 +62,12 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
             source,
         })?;
     let inside = runtime.enter();
-    // Before the first socket is bound: a service manager, or a script, that sees a port open may send
-    // SIGHUP at once, and the default action of that signal ends the process.
+    // Before the first socket is bound: a service manager or a script that sees an open port may send SIGHUP at
+    // once, and the default action of that signal ends the process.
     let mut signals = Signals::listen()?;
     drop(inside);
     // Before the first socket: there may be many workers.
-    let files = raise_open_files(OPEN_FILES).map_err(|source| DaemonError::System {
-        what: "to tell how many files may be open",
-        source,
-    })?;
+    let files = raise_open_files(OPEN_FILES);
     let upstreams = Upstreams::find(&config)?;
     let workers = workers(&config);
     let built_in = config.origin == Origin::BuiltIn;
@@ -120,7 +81,7 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
     let (control_socket, socket_problem) = match control_socket(&config, user) {
         Ok(socket) => socket,
         Err(error) => {
-            // Its own sockets are not in the way of what is tried.
+            // Our own sockets must not hinder the check.
             drop(bound);
             return Err(with_others(error.into(), &config));
         }
@@ -135,7 +96,7 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
     let wall = Arc::new(SystemClock::default());
     let loading = runtime.spawn_blocking(move || Control::start(boot, wall));
     let Some(loaded) = runtime.block_on(signals.wait_for_the_lists(loading)) else {
-        tracing::info!("stopped before it served");
+        tracing::info!("stopped while the lists were read");
         // Reading can't be interrupted; it ends with the process.
         runtime.shutdown_background();
         return Ok(());
@@ -144,7 +105,7 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
     let control = match loaded {
         Ok(control) => control.with_socket_problem(socket_problem),
         Err(error) => {
-            // A thread that waits for a file system would keep the process from ending.
+            // A thread that waits for a file system would prevent the process from ending.
             runtime.shutdown_background();
             return Err(error.into());
         }
@@ -155,7 +116,7 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
         let (requests, wishes) = mpsc::channel(64);
         let (hangup, hangups) = mpsc::channel(4);
         let stop = service.essential.stop().clone();
-        // Without a socket nobody else holds this end, and the other one waits for it.
+        // Without a control socket, this is the only sender that keeps the channel open.
         let _requests = requests.clone();
         let reader = control.reader();
         let judge: Judge = Arc::new(move |question| {
@@ -170,7 +131,7 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
         let api = socket.map(serve);
         let api = async {
             if let Some(api) = api {
-                // How it ended is reported by then.
+                // `essential` has reported how it ended.
                 drop(api.await);
             }
         };
@@ -178,8 +139,8 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
         let control = tokio::spawn(service.essential.watch("the control loop", control));
         let end = signals.wait_for_the_end(&service.essential, hangup).await;
         service.stop().await;
-        // Both end at the same token, but for a client that keeps its connection open; what they
-        // still say is said to nobody.
+        // Both end with the stop token, unless a client keeps its connection open; their results are of no
+        // use any more.
         let _ = tokio::time::timeout(DRAIN, async { tokio::join!(api, control) }).await;
         end
     });
@@ -187,15 +148,7 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
     result
 }
 
-/// How many UDP workers a configuration has here.
-fn workers(config: &Config) -> usize {
-    match config.server.workers {
-        0 => thread::available_parallelism().map_or(1, usize::from),
-        count => count,
-    }
-}
-
-/// Divides the files that may be open, and tells when that leaves less than is configured.
+/// Divides the files that may be open; warns if fewer TCP connections remain than configured.
 fn divide(all: usize, addresses: usize, workers: usize, config: &Config) -> Files {
     let listening = Listening { addresses, workers };
     let configured = config.server.tcp_connections;
@@ -215,10 +168,10 @@ fn divide(all: usize, addresses: usize, workers: usize, config: &Config) -> File
     }
 }
 
-/// Whether the configuration's upstreams can be asked.
+/// Checks that queries can be sent to the configuration's upstream servers.
 ///
 /// # Errors
-/// [`UpstreamError`] when they can't: one is this server itself.
+/// [`UpstreamError`]: one is this server itself, or its interface does not exist.
 pub fn check_upstreams(config: &Config) -> Result<(), UpstreamError> {
     Upstreams::find(config).map(drop)
 }

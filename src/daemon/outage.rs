@@ -6,18 +6,18 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use super::live::upstream;
+use super::gauges::upstream;
 use crate::serve::upstream::{OutageWatch, Pool, ServerState};
 
-/// How often to look.
+/// How often to check.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// Since when there is an outage, if there is one now, for `status`.
+/// The start of the current outage, if there is one, for `status`.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Outage(Arc<Mutex<Option<Timestamp>>>);
 
 impl Outage {
-    /// What `status` says of it.
+    /// The alarm for `status`.
     pub(super) fn alarm(&self, servers: &[ServerState]) -> Option<String> {
         let since = (*self.lock())?;
         let is_over = servers.iter().any(is_usable);
@@ -34,7 +34,7 @@ impl Outage {
         ))
     }
 
-    /// Looks again and again until the service ends.
+    /// Checks periodically until the service stops.
     pub(super) async fn follow(self, pool: Arc<Pool>, stop: CancellationToken) {
         let follow = async {
             let mut watch = OutageWatch::default();
@@ -72,12 +72,12 @@ impl Outage {
     }
 }
 
-/// Whether its last answers could be used.
+/// Whether its last answers were usable.
 fn is_usable(server: &ServerState) -> bool {
     server.latency.is_some() && !server.silent && !server.late && !server.failing
 }
 
-/// Each server, and what comes of asking it.
+/// The state of each server.
 fn described(servers: &[ServerState]) -> String {
     let describe = |server: &ServerState| {
         let mut troubles = match server.silent {
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_silent_server_is_said_to_give_no_answer() {
+    fn only_a_silent_server_is_reported_as_without_answer() {
         let silent = alarm(server(true, Some(1)));
         assert!(
             silent.contains("(192.0.2.1:53: no answer): what is"),
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_fails_or_is_late_is_not_said_to_be_usable() {
+    fn a_failing_or_late_server_is_not_called_usable() {
         let failing = ServerState {
             failing: true,
             failures: FailureCounts {

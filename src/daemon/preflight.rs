@@ -1,13 +1,14 @@
-//! Tries what a start needs, without starting: all problems at once, and nothing is left behind.
+//! Checks everything that a start needs, without starting: reports all problems at once and leaves nothing behind.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 
+use super::bind;
 use super::control::{access, control_places, denied};
-use super::limits::{self, Listening};
-use super::{DaemonError, OPEN_FILES, bind, workers};
+use super::error::DaemonError;
+use super::limits::{self, Listening, OPEN_FILES, workers};
 use crate::config::shown::Show;
 use crate::config::{Config, Origin, regular};
 use crate::control::admin::socket;
@@ -15,7 +16,7 @@ use crate::control::journal::key::Keys;
 use crate::control::publish::compose;
 use crate::sys::process::user_id;
 
-/// A server that runs already: what it holds is no problem of the configuration.
+/// A running server, whose own sockets and locks are no problems of the configuration.
 #[derive(Clone, Debug)]
 pub struct Running {
     /// Its process.
@@ -24,7 +25,7 @@ pub struct Running {
     pub listen: Vec<SocketAddr>,
 }
 
-/// What a start with that configuration, by this user, would not get, a sentence each.
+/// Everything that would make a start with this configuration, by this user, fail: a sentence each.
 pub fn problems(config: &Config, running: Option<&Running>) -> Vec<String> {
     let held = running.map_or(&[][..], |running| &running.listen);
     let overlaps = |at: &SocketAddr, held: &SocketAddr| {
@@ -40,7 +41,7 @@ pub fn problems(config: &Config, running: Option<&Running>) -> Vec<String> {
     let (places, follow) = (control_places(control), control.is_some());
     let (access, unknown_group) = access(config, user_id());
     if running.is_none() {
-        // One that runs has its socket.
+        // A running server has its socket.
         let checked = socket::check(&places, follow, access);
         problems.extend(checked.err().map(|error| error.to_string()));
     }
@@ -63,7 +64,7 @@ pub fn problems(config: &Config, running: Option<&Running>) -> Vec<String> {
     problems
 }
 
-/// What a start with that configuration, by this user, would warn of, a sentence each.
+/// The warnings of a start with this configuration, by this user: a sentence each.
 pub fn warnings(config: &Config, running: Option<&Running>) -> Vec<String> {
     let control = config.server.control.as_deref();
     let (access, _) = access(config, user_id());
@@ -75,8 +76,8 @@ pub fn warnings(config: &Config, running: Option<&Running>) -> Vec<String> {
         .collect()
 }
 
-/// Whether clients get fewer TCP connections than are configured, as few files may be open: those of the running
-/// server, or of this process.
+/// Whether clients get fewer TCP connections than configured, because of the limit of open files of the running
+/// server, or else of this process.
 fn lacks_files(config: &Config, running: Option<&Running>) -> Option<String> {
     let process = running.map_or("self".to_owned(), |running| running.process.to_string());
     let table = fs::read_to_string(format!("/proc/{process}/limits")).ok()?;
@@ -89,7 +90,7 @@ fn lacks_files(config: &Config, running: Option<&Running>) -> Option<String> {
     let now = limits::budget(files, listening, wanted).connections;
     (now < wanted).then(|| {
         format!(
-            "[server] tcp-connections: {now} of {wanted} can be had, as {files} files may be open: raise LimitNOFILE in the \
+            "[server] tcp-connections: {now} of {wanted} are possible, as {files} files may be open: raise LimitNOFILE in the \
              systemd unit, or the hard limit of `ulimit -n`"
         )
     })
@@ -105,8 +106,8 @@ fn most_files(table: &str) -> Option<usize> {
     }
 }
 
-/// An error that ends the start, and all else that would end or hinder the next one: whoever starts a server
-/// without the privileges that it needs learns of everything at once.
+/// Adds to an error that ends the start all further problems of the configuration, so that a missing privilege,
+/// for example, is reported with everything that it prevents.
 pub(super) fn with_others(error: DaemonError, config: &Config) -> DaemonError {
     let mut problems = problems(config, None);
     let first = error.to_string();
@@ -118,7 +119,7 @@ pub(super) fn with_others(error: DaemonError, config: &Config) -> DaemonError {
     DaemonError::Unready(problems)
 }
 
-/// What is wrong with the state directory.
+/// The problem with the state directory, if there is one.
 fn state(dir: &Path, running: Option<&Running>) -> Option<String> {
     let what = "the state directory";
     match fs::metadata(dir) {
@@ -130,7 +131,7 @@ fn state(dir: &Path, running: Option<&Running>) -> Option<String> {
         }
         Ok(_) => lacking(what, dir, dir).or_else(|| {
             let lock = dir.join("lock");
-            // It holds the number of the process that has it.
+            // The file contains the number of the process that locked it.
             let holder = fs::read_to_string(&lock).unwrap_or_default();
             let is_holder = |running: &Running| holder.trim() == running.process.to_string();
             taken(what, &lock, running.is_some_and(is_holder))
@@ -138,37 +139,39 @@ fn state(dir: &Path, running: Option<&Running>) -> Option<String> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             lacking(what, dir, dir.parent().unwrap_or(dir))
         }
-        Err(error) => Some(told(what, dir, &error)),
+        Err(error) => Some(unusable(what, dir, &error)),
     }
 }
 
-/// What is wrong with the journal.
+/// The problem with the journal, if there is one.
 fn journal(path: &Path, is_running: bool) -> Option<String> {
     let what = "the journal";
     match fs::metadata(path) {
-        Ok(meta) if !meta.is_file() => Some(told(what, path, &regular::Unread::NotRegular.into())),
+        Ok(meta) if !meta.is_file() => {
+            Some(unusable(what, path, &regular::Unread::NotRegular.into()))
+        }
         Ok(_) => match OpenOptions::new().read(true).append(true).open(path) {
             Ok(_) => taken(what, path, is_running),
-            Err(error) => Some(told(what, path, &error)),
+            Err(error) => Some(unusable(what, path, &error)),
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             lacking(what, path, path.parent().unwrap_or(path))
         }
-        Err(error) => Some(told(what, path, &error)),
+        Err(error) => Some(unusable(what, path, &error)),
     }
 }
 
-/// Why nothing can be made in `folder`, which `path` needs. A file without a name is tried.
+/// Why `path` can't be created in `folder`, found out with a file without a name.
 fn lacking(what: &str, path: &Path, folder: &Path) -> Option<String> {
     let folder = match folder.as_os_str().is_empty() {
         true => Path::new("."),
         false => folder,
     };
     let error = tempfile::tempfile_in(folder).err()?;
-    Some(told(what, path, &error))
+    Some(unusable(what, path, &error))
 }
 
-/// Whether another process has locked a file. That of a running server may.
+/// Whether another process than the running server has locked a file.
 fn taken(what: &str, lock: &Path, is_running: bool) -> Option<String> {
     let file = File::open(lock).ok()?;
     match file.try_lock() {
@@ -182,7 +185,7 @@ fn taken(what: &str, lock: &Path, is_running: bool) -> Option<String> {
     }
 }
 
-fn told(what: &str, path: &Path, error: &io::Error) -> String {
+fn unusable(what: &str, path: &Path, error: &io::Error) -> String {
     let remedy = match error.kind() {
         io::ErrorKind::PermissionDenied => "let the server's user write there, or run as that user",
         io::ErrorKind::NotFound => "make its directory",
@@ -204,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_be_had_is_no_problem_and_nothing_is_left_behind() {
+    fn a_valid_configuration_has_no_problems_and_nothing_is_left_behind() {
         let folder = tempfile::tempdir().expect("a folder");
         let text = "[state]\ndir = \"state\"\n[journal]\npath = \"journal\"\n";
         let config = config(text, folder.path());
@@ -213,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_can_not_be_had_is_reported_at_once() {
+    fn all_problems_are_reported_at_once() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("file");
         fs::write(&file, "").expect("written");
@@ -239,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_running_server_holds_is_no_problem() {
+    fn sockets_and_locks_of_the_running_server_are_no_problems() {
         let folder = tempfile::tempdir().expect("a folder");
         fs::create_dir(folder.path().join("state")).expect("made");
         let lock = File::create(folder.path().join("state/lock")).expect("made");
@@ -273,7 +276,7 @@ mod tests {
             "{found:?}"
         );
         config.server.control_group = None;
-        // All addresses of this machine, and of its own another one.
+        // First the wildcard address, then one that this machine does not have.
         let port = running.listen[0].port();
         config.server.listen = vec![([0, 0, 0, 0], port).into()];
         assert_eq!(problems(&config, Some(&running)), Vec::<String>::new());

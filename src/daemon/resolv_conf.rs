@@ -1,10 +1,9 @@
-//! The system's resolv.conf(5): the servers that it names, now and after each change.
+//! Reads the servers of the system's resolv.conf(5), and follows its changes.
 //!
-//! The C library takes what it understands of the file; so does this. A file that names no server
-//! any more, or can't be read, leaves the servers as they are: it is often a moment between two
-//! networks, or a file that is being written.
+//! Like the C library, it ignores lines that it does not understand. If the file names no server any more, or can't
+//! be read, the servers stay: often the machine is changing networks, or the file is being written.
 
-use std::io::{self, Read};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,19 +11,19 @@ use std::time::Duration;
 
 use resolv_conf::{ParseError, ScopedIp};
 
-use super::upstreams::{Target, UpstreamError, own, resolve};
+use super::target::{Target, UpstreamError, own, resolve};
 use crate::config::regular;
 use crate::config::shown::Show;
 use crate::config::upstream::ServerAddress;
 use crate::wire::ask::Dialect;
 
 const DNS_PORT: u16 = 53;
-/// How often to look. It is read each time: it is small, and times of files are coarse.
+/// How often the file is read. It is small, and modification times are coarse.
 const PERIOD: Duration = Duration::from_secs(2);
-/// A longer file is cut there.
+/// Most bytes read of the file.
 const SIZE_MAX: u64 = 64 * 1024;
 
-/// What is wrong with the file now, for `status`.
+/// The current problem with the file, for `status`.
 #[derive(Clone, Debug, Default)]
 pub(super) struct FileProblem(Arc<Mutex<Option<String>>>);
 
@@ -38,15 +37,15 @@ impl FileProblem {
     }
 }
 
-/// The file and what it said last.
+/// The file and its last contents.
 #[derive(Debug)]
 pub(super) struct ResolvConf {
     path: PathBuf,
-    /// Our own addresses, which are no upstream.
+    /// Our own addresses, which are not used as upstream.
     listen: Vec<SocketAddr>,
-    /// What was read last; `None` if that failed.
+    /// The bytes read last; `None` if that failed.
     bytes: Option<Vec<u8>>,
-    /// A server was left out because its interface does not exist, which can change without the file.
+    /// Whether a server was left out because its interface does not exist, which may change without the file.
     is_incomplete: bool,
     servers: Vec<Target>,
     problem: FileProblem,
@@ -64,12 +63,12 @@ impl ResolvConf {
         }
     }
 
-    /// What is wrong with the file.
+    /// The problem with the file.
     pub(super) fn problem(&self) -> FileProblem {
         self.problem.clone()
     }
 
-    /// The servers at the start. That there are none is no error, but a warning.
+    /// The servers at the start. If there are none, this is a warning and not an error.
     pub(super) fn read_first(&mut self) -> Result<Vec<Target>, UpstreamError> {
         self.bytes = self.read();
         let servers = self.parse(true);
@@ -82,9 +81,9 @@ impl ResolvConf {
         if servers.is_empty() {
             tracing::warn!(
                 path = %self.path.shown(),
-                "no upstream: the file names no server; only our own names are answered"
+                "no upstream server: the file names none, so only locally served names are answered"
             );
-            self.tell(Some(format!(
+            self.set_problem(Some(format!(
                 "{} names no upstream server: what is not blocked gets SERVFAIL until it does, or [upstream] servers does",
                 self.path.shown()
             )));
@@ -93,7 +92,7 @@ impl ResolvConf {
         Ok(servers)
     }
 
-    /// Hands the servers to `replace` each time that the file names others.
+    /// Calls `replace` with the servers each time that they change.
     pub(super) async fn follow(mut self, replace: impl Fn(&[Target])) {
         loop {
             tokio::time::sleep(PERIOD).await;
@@ -101,7 +100,7 @@ impl ResolvConf {
                 let changed = self.reread();
                 (self, changed)
             });
-            // It ends with the runtime only.
+            // It fails only when the runtime ends.
             let Ok((next, changed)) = read.await else {
                 return;
             };
@@ -112,15 +111,15 @@ impl ResolvConf {
         }
     }
 
-    /// The servers, if they are others than before.
+    /// The servers, if they have changed.
     fn reread(&mut self) -> Option<Vec<Target>> {
-        let bytes = self.read_quietly().ok();
+        let bytes = self.try_read().ok();
         let is_new = bytes != self.bytes;
         if !is_new && !self.is_incomplete {
             return None;
         }
         if is_new && bytes.is_none() {
-            // The reason goes to the log.
+            // This logs the reason.
             self.read();
         }
         self.bytes = bytes;
@@ -136,16 +135,15 @@ impl ResolvConf {
         if servers.is_empty() {
             if is_new && !self.servers.is_empty() {
                 let path = self.path.shown();
-                tracing::warn!(%path, "no upstream is left in the file; those before stay in use");
-                let told = format!(
-                    "{path} names no upstream server that can be used; those that it named before \
-                     stay in use"
+                tracing::warn!(%path, "the file names no usable upstream server any more; the previous ones stay in use");
+                let problem = format!(
+                    "{path} names no upstream server that is usable; the previous ones stay in use"
                 );
-                self.tell(Some(told));
+                self.set_problem(Some(problem));
             }
             return None;
         }
-        self.tell(None);
+        self.set_problem(None);
         if servers == self.servers {
             return None;
         }
@@ -165,13 +163,13 @@ impl ResolvConf {
         Some(servers)
     }
 
-    fn tell(&self, problem: Option<String>) {
+    fn set_problem(&self, problem: Option<String>) {
         *self.problem.lock() = problem;
     }
 
-    /// The file's bytes. A missing file has none; that it can't be read is logged.
+    /// Reads the file. Unless it is missing, an error is logged.
     fn read(&self) -> Option<Vec<u8>> {
-        match self.read_quietly() {
+        match self.try_read() {
             Ok(bytes) => Some(bytes),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
@@ -182,14 +180,12 @@ impl ResolvConf {
         }
     }
 
-    fn read_quietly(&self) -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        let (file, _) = regular::open(&self.path)?;
-        file.take(SIZE_MAX).read_to_end(&mut bytes)?;
+    fn try_read(&self) -> io::Result<Vec<u8>> {
+        let (bytes, _) = regular::read_start(&self.path, SIZE_MAX)?;
         Ok(bytes)
     }
 
-    /// The servers in the bytes. `is_new`: what is wrong with them is not in the log yet.
+    /// Parses the bytes. With `is_new`, problems are logged.
     fn parse(&mut self, is_new: bool) -> Vec<Target> {
         let path = self.path.shown();
         let bytes = self.bytes.as_deref().unwrap_or_default();
@@ -202,7 +198,7 @@ impl ResolvConf {
             | ParseError::InvalidDirective(line)
             | ParseError::InvalidIp(line, _)
             | ParseError::ExtraData(line)) = error;
-            // Counted from 0, also in the error's own words.
+            // The error counts lines from 0.
             let line = line + 1;
             tracing::warn!(%path, line, "not understood in full");
         }
@@ -242,7 +238,7 @@ impl ResolvConf {
 mod tests {
     use super::*;
 
-    /// A resolv.conf in a folder of its own.
+    /// A resolv.conf in a temporary folder.
     struct Fixture {
         folder: tempfile::TempDir,
         file: ResolvConf,
@@ -283,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn the_systems_servers_are_taken_and_none_is_no_error() {
+    fn the_systems_servers_are_used_and_none_is_no_error() {
         let text = b"search example\nnameserver 192.0.2.1\nnameserver 2001:db8::1\n";
         let expected = ["192.0.2.1:53", "[2001:db8::1]:53"];
         assert_eq!(Fixture::new(text).first(), expected);
@@ -301,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_hides_no_server() {
+    fn invalid_lines_hide_no_server() {
         let text =
             b"nameserver\nnameserver 192.0.2.1 extra\noptions timeout:x unheard-of trust-ad\n\
                      directive\nnameserver nonsense\nsearch \xff\nnameserver 192.0.2.2\n";
@@ -310,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_local_server_is_taken_if_its_interface_exists() {
+    fn a_link_local_server_is_used_if_its_interface_exists() {
         let index = crate::sys::interface::index_of("lo").expect("an interface");
         let text = format!(
             "nameserver fe80::1%lo\nnameserver fe80::2%{index}\nnameserver fe80::3%nosuch0\n\

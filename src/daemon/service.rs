@@ -1,4 +1,4 @@
-//! Starts, observes and stops the data plane.
+//! Starts and stops the data plane.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -10,15 +10,14 @@ use tokio_util::task::TaskTracker;
 
 use super::bind::Endpoint;
 use super::clock::follow_suspension;
+use super::error::DaemonError;
 use super::essential::Essential;
 use super::listeners::{Equipment, Listeners};
 use super::live::{Files, Live, Parts, connections, waiting};
 use super::outage::Outage;
 use super::upstreams::{Source, Upstreams};
-use super::{DRAIN, DaemonError};
 use crate::config::Config;
 use crate::control::Control;
-use crate::control::admin::status::{Gauges, Histogram};
 use crate::control::publish::data_plane::DataPlane;
 use crate::serve::admission::Admission;
 use crate::serve::cache::Cache;
@@ -28,15 +27,17 @@ use crate::serve::responder::{Responder, Sockets};
 use crate::serve::shared::{Clock, Setting, Shared};
 use crate::serve::transport::stream::Streams;
 use crate::serve::transport::udp::HAND_OVER;
-use crate::stats::{Counters, LATENCY_BOUNDS, Sums};
+use crate::stats::Counters;
 use crate::sys::process::return_free_memory;
 use crate::sys::udp::Ports;
 
-/// How often to look whether a burst has ended, and how many questions that wait are one.
+/// How long queries in progress may take when the server stops.
+pub(super) const DRAIN: Duration = Duration::from_secs(3);
+/// How often to check whether a burst has ended, and the number of waiting queries that make a burst.
 const TIDYING: Duration = Duration::from_secs(1);
 const BURST: usize = 256;
 
-/// The data plane while it runs.
+/// The running data plane.
 pub(super) struct Service {
     pub(super) essential: Essential,
     tracker: TaskTracker,
@@ -148,15 +149,15 @@ impl Service {
         Arc::new(self.live.clone())
     }
 
-    /// Takes no more questions, answers those under way, and ends within [`DRAIN`].
+    /// Accepts no more queries, answers those in progress, and ends within [`DRAIN`].
     pub(super) async fn stop(self) {
-        // First: what ends from now on ends in its time.
+        // First, so that tasks that end from now on end as planned.
         self.essential.stop().cancel();
         let listeners = self.live.0.listeners.clone();
         let joined = tokio::task::spawn_blocking(move || listeners.end());
         self.tracker.close();
         let drained = async {
-            // A panic inside was told above.
+            // A panic inside has been logged.
             let _ = joined.await;
             self.tracker.wait().await;
         };
@@ -168,9 +169,9 @@ impl Service {
     }
 }
 
-/// Gives free memory back when a burst has ended, until the service does: thousands of questions that
-/// wait for an upstream that is silent take tens of megabytes, which the allocator would keep. Whoever
-/// allocates at that moment may wait for milliseconds, so it is not done without need.
+/// Returns free memory to the system after a burst, until the service stops: thousands of queries that wait for a
+/// silent upstream take tens of megabytes, which the allocator would keep. Threads that allocate at that moment may
+/// wait for milliseconds, so this is not done without need.
 async fn tidy(resolver: Arc<Resolver>, stop: CancellationToken) {
     let tidy = async {
         let mut most = 0;
@@ -180,36 +181,10 @@ async fn tidy(resolver: Arc<Resolver>, stop: CancellationToken) {
             most = waiting.max(most);
             if most >= BURST && waiting < most / 8 {
                 most = 0;
-                // That it panics is not to be expected, and no reason to end.
+                // A panic is not expected, and no reason to stop.
                 let _ = tokio::task::spawn_blocking(return_free_memory).await;
             }
         }
     };
     stop.run_until_cancelled(tidy).await;
-}
-
-/// What was counted, in the words of `status`.
-pub(super) fn told(sums: Sums) -> Gauges {
-    let mut count = 0;
-    let cumulated = |of: &u64| {
-        count += of;
-        count
-    };
-    let buckets = LATENCY_BOUNDS
-        .into_iter()
-        .zip(sums.latency.iter().map(cumulated))
-        .collect();
-    let counter = |(name, sum): (&str, u64)| (name.to_owned(), sum.into());
-    let counts = sums.counts.iter().map(|(count, sum)| (count.name(), *sum));
-    Gauges {
-        counters: counts.map(counter).collect(),
-        query_types: sums.types.iter().copied().map(counter).collect(),
-        upstream_latency: Histogram {
-            buckets,
-            count: sums.latency.iter().sum(),
-            sum_ms: sums.latency_sum_ms,
-        },
-        list_hits: sums.lists,
-        ..Gauges::default()
-    }
 }

@@ -1,18 +1,18 @@
-//! Handles the signals that end the server or have it reload.
+//! Handles the signals that stop or reload the server.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
 
-use super::DaemonError;
+use super::error::DaemonError;
 use super::essential::Essential;
 
-/// The signals that the server follows.
+/// The signals that the server handles.
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
-    /// They have no meaning, and their default action would end the process.
+    /// Ignored: their default action would end the process.
     user: [Signal; 2],
 }
 
@@ -35,7 +35,7 @@ impl Signals {
         })
     }
 
-    /// What `loading` comes to; nothing when a signal ends the server before that.
+    /// The result of `loading`; `None` if a signal stops the server before.
     pub(super) async fn wait_for_the_lists<T>(
         &mut self,
         loading: JoinHandle<T>,
@@ -58,7 +58,7 @@ impl Signals {
             tokio::select! {
                 _ = self.terminate.recv() => return Ok(()),
                 _ = self.interrupt.recv() => return Ok(()),
-                // A reload that is asked for while four others wait would find nothing new.
+                // A reload requested while four others are queued would find nothing new.
                 _ = self.hang_up.recv() => drop(hangup.try_send(())),
                 _ = user_1.recv() => ignore("SIGUSR1", &mut logged_1),
                 _ = user_2.recv() => ignore("SIGUSR2", &mut logged_2),

@@ -1,112 +1,83 @@
-//! Owns waiting for an instant of the system's clock, also while that clock is set or the machine sleeps.
-//! Refuses to say what time it is.
-#![cfg_attr(
-    all(target_os = "linux", not(feature = "portable")),
-    expect(unsafe_code, reason = "timerfd has no safe binding in std")
+//! Waits for a time of the wall clock, also across changes of that clock and suspends of the machine.
+#![expect(
+    unsafe_code,
+    reason = "tokio can't tell that a descriptor stays the same while it is registered"
 )]
 
-use std::time::{Duration, SystemTime};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::OnceLock;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// How often to look at the clock where the system can't tell that it was set.
-const LOOK: Duration = Duration::from_millis(50);
+use rustix::io::Errno;
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+    timerfd_settime,
+};
+use tokio::io::unix::AsyncFd;
 
-/// An alarm clock that goes by the system's clock.
+/// How often the clock is read if the system has no timer to spare.
+const POLL: Duration = Duration::from_millis(50);
+
+/// An alarm that follows the wall clock.
 #[derive(Debug, Default)]
 pub struct Alarm {
-    #[cfg(all(target_os = "linux", not(feature = "portable")))]
-    timer: std::sync::OnceLock<Option<timer::Timer>>,
+    timer: OnceLock<Option<Timer>>,
 }
 
 impl Alarm {
-    /// Waits until the clock shows `at` or later, or until it was set to another time. May end early.
-    /// One at a time.
+    /// Waits until the clock shows `at` or later, or was set to another time. May end early. One wait at a
+    /// time.
     pub async fn until(&self, at: SystemTime) {
-        #[cfg(all(target_os = "linux", not(feature = "portable")))]
-        if let Some(timer) = self.timer.get_or_init(|| timer::Timer::new().ok())
+        if let Some(timer) = self.timer.get_or_init(|| Timer::new().ok())
             && timer.until(at).await.is_ok()
         {
             return;
         }
         let left = at.duration_since(SystemTime::now()).unwrap_or_default();
-        tokio::time::sleep(left.min(LOOK)).await;
+        tokio::time::sleep(left.min(POLL)).await;
     }
 }
 
-#[cfg(all(target_os = "linux", not(feature = "portable")))]
-mod timer {
-    use std::io;
-    use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-    use std::time::{Duration, SystemTime, UNIX_EPOCH};
+/// A timer of the kernel (timerfd_create(2)).
+#[derive(Debug)]
+struct Timer(AsyncFd<OwnedFd>);
 
-    use tokio::io::unix::AsyncFd;
-
-    /// A timer of the kernel (timerfd_create(2)).
-    #[derive(Debug)]
-    pub(super) struct Timer(AsyncFd<OwnedFd>);
-
-    impl Timer {
-        pub(super) fn new() -> io::Result<Self> {
-            let flags = libc::TFD_NONBLOCK | libc::TFD_CLOEXEC;
-            // SAFETY: the call takes two numbers and touches no memory.
-            let fd = unsafe { libc::timerfd_create(libc::CLOCK_REALTIME, flags) };
-            if fd < 0 {
-                return Err(io::Error::last_os_error());
-            }
-            // SAFETY: the descriptor is new and nobody else's.
-            let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-            // SAFETY: an OwnedFd tells the same descriptor for as long as it lives, and the runtime's
-            // registration ends before it does.
-            let registered = unsafe { AsyncFd::register(fd) };
-            Ok(Self(registered?))
-        }
-
-        /// Ends also when the clock is set: TFD_TIMER_CANCEL_ON_SET.
-        pub(super) async fn until(&self, at: SystemTime) -> io::Result<()> {
-            let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-            // Zero would turn the timer off.
-            let since = since.max(Duration::from_nanos(1));
-            let when = libc::itimerspec {
-                it_interval: libc::timespec {
-                    tv_sec: 0,
-                    tv_nsec: 0,
-                },
-                it_value: libc::timespec {
-                    tv_sec: since.as_secs().try_into().unwrap_or(libc::time_t::MAX),
-                    tv_nsec: since.subsec_nanos().into(),
-                },
-            };
-            let flags = libc::TFD_TIMER_ABSTIME | libc::TFD_TIMER_CANCEL_ON_SET;
-            // SAFETY: `when` lives through the call, which only reads it; the old value is not asked for.
-            let set = unsafe {
-                libc::timerfd_settime(self.0.as_raw_fd(), flags, &when, std::ptr::null_mut())
-            };
-            if set < 0 {
-                let error = io::Error::last_os_error();
-                // The clock was set since the last time; it is not told again.
-                return match error.raw_os_error() {
-                    Some(libc::ECANCELED) => Ok(()),
-                    _ => Err(error),
-                };
-            }
-            loop {
-                let mut ready = self.0.readable().await?;
-                // A read fails with ECANCELED after the clock was set, which ends the wait as well.
-                if let Ok(_ended) = ready.try_io(|fd| read(fd.get_ref())) {
-                    return Ok(());
-                }
-            }
-        }
+impl Timer {
+    fn new() -> io::Result<Self> {
+        let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
+        let fd = timerfd_create(TimerfdClockId::Realtime, flags)?;
+        // SAFETY: an OwnedFd returns the same descriptor for as long as it lives, and the runtime's
+        // registration ends before it does.
+        let registered = unsafe { AsyncFd::register(fd) };
+        Ok(Self(registered?))
     }
 
-    /// Takes the timer's count of expirations.
-    fn read(fd: &OwnedFd) -> io::Result<()> {
-        let mut count = 0_u64;
-        let size = size_of::<u64>();
-        // SAFETY: the kernel writes at most `size` octets, which `count` has.
-        let taken = unsafe { libc::read(fd.as_raw_fd(), (&raw mut count).cast(), size) };
-        match taken {
-            0.. => Ok(()),
-            _ => Err(io::Error::last_os_error()),
+    /// Ends also when the clock is set: TFD_TIMER_CANCEL_ON_SET.
+    async fn until(&self, at: SystemTime) -> io::Result<()> {
+        let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        // Zero would turn the timer off.
+        let since = since.max(Duration::from_nanos(1));
+        let once = Itimerspec {
+            it_interval: Timespec::default(),
+            it_value: Timespec {
+                tv_sec: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: since.subsec_nanos().into(),
+            },
+        };
+        let flags = TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET;
+        match timerfd_settime(self.0.get_ref(), flags, &once) {
+            Ok(_previous) => {}
+            // The clock was set since the last wait; that is reported only once.
+            Err(Errno::CANCELED) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+        loop {
+            let mut ready = self.0.readable().await?;
+            // A read fails with ECANCELED after the clock was set, which ends the wait as well.
+            if let Ok(_ended) = ready.try_io(|fd| Ok(rustix::io::read(fd, &mut [0; 8])?)) {
+                return Ok(());
+            }
         }
     }
 }
@@ -116,7 +87,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn an_alarm_rings_at_its_instant_and_at_once_for_the_past() {
+    async fn an_alarm_ends_at_its_time_and_at_once_for_the_past() {
         let alarm = Alarm::default();
         alarm.until(SystemTime::UNIX_EPOCH).await;
         let at = SystemTime::now() + Duration::from_millis(70);

@@ -1,4 +1,4 @@
-//! The system's groups by their names, and its users by their numbers.
+//! Looks up groups by name and users by number in the system's databases.
 #![expect(
     unsafe_code,
     reason = "getgrnam_r and getpwuid_r have no safe binding in std"
@@ -7,13 +7,13 @@
 use std::ffi::{CStr, CString};
 use std::io;
 
-/// Larger entries than this are refused: a group may have thousands of members.
+/// The largest entry that is read; a group may have thousands of members.
 const ENTRY_MAX: usize = 1 << 22;
 
 /// The number of a group; `None` if there is no such group.
 ///
 /// # Errors
-/// What the system says, when it can't look the name up.
+/// If the system can't look the name up.
 pub fn group_id(name: &str) -> io::Result<Option<u32>> {
     let name = CString::new(name)?;
     let mut buffer = vec![0; 1024];
@@ -44,7 +44,7 @@ pub fn group_id(name: &str) -> io::Result<Option<u32>> {
     }
 }
 
-/// The name of a user, if the system has one.
+/// The name of a user; `None` if the system has none for it.
 pub fn user_name(user: u32) -> Option<String> {
     // The entry of one user is short.
     let mut buffer = vec![0; 1 << 14];
@@ -64,7 +64,7 @@ pub fn user_name(user: u32) -> Option<String> {
     if error != 0 || found.is_null() {
         return None;
     }
-    // SAFETY: the entry was found, so this is a text that ends with a zero, in `buffer`.
+    // SAFETY: the entry was found, so this is a string in `buffer` that ends with a zero.
     let name = unsafe { CStr::from_ptr(entry.pw_name) };
     name.to_str().ok().map(ToOwned::to_owned)
 }

@@ -1,19 +1,19 @@
 //! The indices of network interfaces, which link-local addresses need.
-#![expect(unsafe_code, reason = "std has no access to the interfaces")]
 
-use std::ffi::CString;
+use std::os::unix::net::UnixDatagram;
 
-/// The index of the interface with this name, or the number itself if no interface is called so.
+use rustix::net::netdevice::name_to_index;
+
+/// The index of the interface with this name, or the number itself if no interface has it as its name.
 /// `None` if it is neither.
 ///
-/// It asks the kernel rather than /sys, which may show another network namespace.
+/// Asks the kernel rather than /sys, which may show another network namespace.
 pub fn index_of(zone: &str) -> Option<u32> {
-    let name = CString::new(zone).ok()?;
-    // SAFETY: the pointer is that of a live string that ends with NUL; it is only read.
-    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
-    match index {
-        0 => zone.parse().ok().filter(|&index| index != 0),
-        index => Some(index),
+    // Any socket will do for the call.
+    let socket = UnixDatagram::unbound().ok()?;
+    match name_to_index(socket, zone) {
+        Ok(index) => Some(index),
+        Err(_) => zone.parse().ok().filter(|&index| index != 0),
     }
 }
 
@@ -22,7 +22,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn interfaces_are_found_by_name_and_numbers_are_taken_as_they_are() {
+    fn interfaces_are_found_by_name_and_numbers_are_accepted_unchanged() {
         let loopback = index_of("lo").expect("an interface of every Linux machine");
         assert_eq!(index_of(&loopback.to_string()), Some(loopback));
         assert_eq!(index_of("4000000"), Some(4_000_000));

@@ -1,5 +1,4 @@
-//! Owns the few unsafe system calls, behind safe functions.
-//! Refuses to know what they are for.
+//! Unsafe system calls and instructions behind safe functions.
 
 pub mod alarm;
 pub mod background;

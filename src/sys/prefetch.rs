@@ -1,16 +1,14 @@
-//! Owns the hint to the processor that memory will be read soon.
-//! Refuses to read it.
+//! Prefetch hints for memory that will be read soon.
 #![expect(unsafe_code, reason = "the instruction has no safe binding in std")]
 
-/// Asks for the cache line that holds `octets[at]`, or would if there were so many: a comparison
-/// would cost more than a hint that is of no use. Does nothing on processors for which no
-/// instruction is known.
+/// Prefetches the cache line of `bytes[at]`. `at` may be out of bounds: a comparison would cost more than a
+/// useless hint. Does nothing except on x86-64 and AArch64.
 #[inline(always)]
-pub fn prefetch(octets: &[u8], at: usize) {
-    hint(octets.as_ptr().wrapping_add(at));
+pub fn prefetch(bytes: &[u8], at: usize) {
+    hint(bytes.as_ptr().wrapping_add(at));
 }
 
-/// Asks for the first cache line of a value, as [`prefetch`] does.
+/// Prefetches the first cache line of a value.
 #[inline(always)]
 pub fn prefetch_value<T>(value: &T) {
     hint(std::ptr::from_ref(value).cast());

@@ -1,9 +1,15 @@
-//! Owns what the process asks of the system about itself, and how its memory goes back there.
-//! Refuses to interpret it.
-#![expect(unsafe_code, reason = "none of these calls has a safe binding in std")]
+//! Limits, identity, clocks and memory of this process.
+#![cfg_attr(
+    target_env = "gnu",
+    expect(unsafe_code, reason = "mallopt and malloc_trim have no safe binding")
+)]
 
 use std::io;
 use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use rustix::time::{ClockId, clock_gettime};
 
 /// Allocations from this size on are mappings of their own.
 #[cfg(target_env = "gnu")]
@@ -11,123 +17,78 @@ const MAPPED: libc::c_int = 1 << 20;
 
 /// The user that the process runs as.
 pub fn user_id() -> u32 {
-    // SAFETY: geteuid takes nothing, touches no memory and always succeeds.
-    unsafe { libc::geteuid() }
+    rustix::process::geteuid().as_raw()
 }
 
 /// For how long the system was suspended since it was started: what CLOCK_BOOTTIME counts and
 /// CLOCK_MONOTONIC, which `Instant` uses, does not.
-#[cfg(target_os = "linux")]
 pub fn suspended() -> Duration {
-    let read = |clock| {
-        let mut time = libc::timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        // SAFETY: the pointer is that of `time`, which outlives the call. With these clocks it fails
-        // on no Linux since 2.6.39; then the time stays zero.
-        unsafe { libc::clock_gettime(clock, &raw mut time) };
-        Duration::new(time.tv_sec.max(0) as u64, time.tv_nsec as u32)
-    };
+    let read = |clock| Duration::try_from(clock_gettime(clock)).unwrap_or_default();
     // In this order the difference is never too large by the time between the calls.
-    let all = read(libc::CLOCK_BOOTTIME);
-    all.saturating_sub(read(libc::CLOCK_MONOTONIC))
+    let all = read(ClockId::Boottime);
+    all.saturating_sub(read(ClockId::Monotonic))
 }
 
-/// Always zero, where there is no such clock.
-#[cfg(not(target_os = "linux"))]
-pub fn suspended() -> Duration {
-    Duration::ZERO
-}
-
-/// Lets the process have as many files open as it may allow itself, but for no more than `most`.
-/// Returns how many that are now.
-///
-/// # Errors
-/// When the system does not tell its limit. That it does not let it be raised is no error.
-pub fn raise_open_files(most: usize) -> io::Result<usize> {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
+/// Raises the limit of open files to `most`, or to the hard limit if that is lower. Returns the limit that
+/// holds then; it is never lowered, and stays as it was if the system refuses.
+pub fn raise_open_files(most: usize) -> usize {
+    // `None` is no limit.
+    let count = |limit: Option<u64>| {
+        limit.map_or(usize::MAX, |limit| {
+            usize::try_from(limit).unwrap_or(usize::MAX)
+        })
     };
-    // SAFETY: the pointer is that of `limit`, which outlives the call and is borrowed for it alone.
-    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
-        return Err(io::Error::last_os_error());
+    let limit = getrlimit(Resource::Nofile);
+    let before = count(limit.current);
+    let wanted = count(limit.maximum).min(most);
+    let raised = Rlimit {
+        current: u64::try_from(wanted).ok(),
+        maximum: limit.maximum,
+    };
+    if wanted > before && setrlimit(Resource::Nofile, raised).is_ok() {
+        return wanted;
     }
-    let before = limit.rlim_cur;
-    let most = libc::rlim_t::try_from(most).unwrap_or(libc::RLIM_INFINITY);
-    limit.rlim_cur = limit.rlim_max.min(most);
-    if limit.rlim_cur > before {
-        // SAFETY: the pointer is that of `limit`, which outlives the call and is only read.
-        let result = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
-        if result == 0 {
-            return Ok(usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX));
-        }
-    }
-    Ok(usize::try_from(before).unwrap_or(usize::MAX))
+    before
 }
 
-/// Keeps the calling thread on one of the processor cores that it may use: each index has another
-/// one, as long as there are enough.
+/// Binds the calling thread to one of the processor cores that it may use: each index to a different one, as
+/// long as there are enough.
 ///
 /// # Errors
-/// What the system says.
-#[cfg(target_os = "linux")]
+/// When the system refuses.
 pub fn pin_to_core(index: usize) -> io::Result<()> {
-    let size = size_of::<libc::cpu_set_t>();
-    // SAFETY: a plain C struct, for which zeros are valid.
-    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    // SAFETY: the pointer and the size are those of `set`, which outlives the call.
-    if unsafe { libc::sched_getaffinity(0, size, &raw mut set) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the numbers are below CPU_SETSIZE.
-    let allowed = |core: &usize| unsafe { libc::CPU_ISSET(*core, &set) };
-    let cores: Vec<usize> = (0..libc::CPU_SETSIZE as usize).filter(allowed).collect();
+    let allowed = sched_getaffinity(None)?;
+    let cores: Vec<usize> = (0..CpuSet::MAX_CPU)
+        .filter(|&core| allowed.is_set(core))
+        .collect();
     let Some(&core) = cores.get(index % cores.len().max(1)) else {
         return Ok(());
     };
-    // SAFETY: as above.
-    let mut one: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    // SAFETY: the number is below CPU_SETSIZE.
-    unsafe { libc::CPU_SET(core, &mut one) };
-    // SAFETY: the pointer and the size are those of `one`, which is only read.
-    match unsafe { libc::sched_setaffinity(0, size, &raw const one) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
+    let mut one = CpuSet::new();
+    one.set(core);
+    Ok(sched_setaffinity(None, &one)?)
 }
 
-/// Nothing, where the system can't be asked for it.
+/// Returns large allocations to the system as soon as they are freed. Does nothing without glibc.
 ///
-/// # Errors
-/// None.
-#[cfg(not(target_os = "linux"))]
-pub fn pin_to_core(_index: usize) -> io::Result<()> {
-    Ok(())
-}
-
-/// Makes large allocations go back to the system as soon as they are freed.
-///
-/// By default the C library raises its limit with each large block that is freed, up to 32 MiB, and
-/// keeps what it freed: with a list of 1.5 million names the server grew from 63 MB to 212 MB over
-/// twelve reloads. Elsewhere than with glibc this does nothing.
+/// By default glibc raises its threshold with each large block that is freed, up to 32 MiB, and keeps the
+/// freed memory: with a list of 1.5 million names the server grew from 63 MB to 212 MB over twelve reloads.
 pub fn return_large_allocations() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: mallopt only sets a limit inside the allocator, which locks for it. That it may fail
-    // is no harm: the default stays.
+    // SAFETY: mallopt only sets a threshold inside the allocator, which locks for it. If it fails, the
+    // default stays.
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED);
     }
 }
 
-/// Gives memory back to the system that was freed and is kept in case it is needed again.
+/// Returns freed memory, which the allocator keeps for later use, to the system. Does nothing without glibc.
 ///
-/// Takes the locks of the allocator one after the other, each for as long as it looks through its free
-/// memory: threads that allocate may wait for milliseconds. Elsewhere than with glibc this does nothing.
+/// Takes the locks of the allocator one after the other, each while it searches its free memory: threads that
+/// allocate may wait for milliseconds.
 pub fn return_free_memory() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: malloc_trim touches free memory of the allocator alone, and locks for it.
+    // SAFETY: malloc_trim touches only free memory of the allocator, and locks for it.
     unsafe {
         libc::malloc_trim(0);
     }
@@ -139,9 +100,9 @@ mod tests {
 
     #[test]
     fn the_number_of_open_files_is_never_lowered() {
-        let before = raise_open_files(0).expect("a limit");
-        assert!(before > 0, "so much was allowed already");
-        assert_eq!(raise_open_files(before).expect("a limit"), before);
-        assert!(raise_open_files(usize::MAX).expect("a limit") >= before);
+        let before = raise_open_files(0);
+        assert!(before > 0, "the limit before");
+        assert_eq!(raise_open_files(before), before);
+        assert!(raise_open_files(usize::MAX) >= before);
     }
 }

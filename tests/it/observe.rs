@@ -183,7 +183,7 @@ impl Plane {
         let server = socket.local_addr().expect("bound");
         let numbered = vec![(0, Arc::clone(&socket))];
         self.sockets.store(Arc::new(numbered.clone()));
-        let (signal, shutdown) = wait::bell().expect("a pipe");
+        let (signal, shutdown) = wait::shutdown_signal().expect("a pipe");
         let (jobs, queue) = tokio::sync::mpsc::channel(16);
         let worker = Worker {
             index: 0,

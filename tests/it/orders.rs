@@ -500,12 +500,12 @@ fn an_unedited_template_is_no_order() {
         let told = text(&checked);
         assert!(!checked.status.success(), "{told}");
         let keys = ["legal-basis", "name", "reason", "public-text", "how"];
-        let count = told.matches("which stands for a text").count();
+        let count = told.matches("which is a placeholder").count();
         assert_eq!(count, keys.len() + usize::from(names.is_empty()), "{told}");
         let time = ": issued-at is a string (\"...\"), must be a time with its offset";
         assert!(told.contains(time), "{told}");
         for key in keys {
-            let problem = format!(": {key} is \"...\", which stands for a text");
+            let problem = format!(": {key} is \"...\", which is a placeholder");
             let line = told.lines().find(|line| line.contains(&problem));
             let line = line.unwrap_or_else(|| panic!("{key}: {told}"));
             let number = line
@@ -520,7 +520,7 @@ fn an_unedited_template_is_no_order() {
         until("an alarm", || {
             server.status()["alarms"]
                 .to_string()
-                .contains("still to be written")
+                .contains("is a placeholder")
         });
         assert!(!is_blocked(server.address, "www.example.org"));
     }

@@ -136,7 +136,7 @@ fn allocations(rounds: usize) -> (u64, [u64; 4]) {
     let resolver = Resolver::new(Arc::new(pool), responder, bounds);
     let socket = Arc::new(Socket::bind(([127, 0, 0, 1], 0).into(), true).expect("bound"));
     let server = socket.local_addr().expect("bound");
-    let (bell, ear) = wait::bell().expect("a pipe");
+    let (shutdown, listener) = wait::shutdown_signal().expect("a pipe");
     let (jobs, _queue) = tokio::sync::mpsc::channel(16);
     let worker = Worker {
         index: 0,
@@ -150,7 +150,7 @@ fn allocations(rounds: usize) -> (u64, [u64; 4]) {
         pace,
         observer: counters.clone(),
         counters: counters.clone(),
-        shutdown: ear,
+        shutdown: listener,
     };
     let run = move || measure(|| worker.run().expect("it ran")).count_total;
     let thread = thread::spawn(run);
@@ -173,7 +173,7 @@ fn allocations(rounds: usize) -> (u64, [u64; 4]) {
             client.recv(&mut buffer).expect("an answer");
         }
     }
-    drop(bell);
+    drop(shutdown);
     let count = thread.join().expect("no panic");
     let counts = [
         Count::Blocked,

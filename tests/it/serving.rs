@@ -185,7 +185,7 @@ fn a_signal_ends_it_also_while_it_reads_its_lists() {
     terminate(&child);
     assert_eq!(child.wait().expect("it ended").code(), Some(0));
     rest.read_to_string(&mut log).expect("text");
-    assert!(log.contains("stopped before it served"), "{log}");
+    assert!(log.contains("stopped while the lists were read"), "{log}");
     assert!(!folder.path().join("control.sock").exists());
 }
 

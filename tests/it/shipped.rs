@@ -119,7 +119,7 @@ fn the_unit_of_the_providers_example_has_files_enough_and_is_started_again() {
         .args(["check", "--config"])
         .arg(folder.path().join("tapis.toml"));
     let said = text(&command.output().expect("it ran"));
-    assert!(said.contains("of 8192 can be had"), "{said}");
+    assert!(said.contains("of 8192 are possible"), "{said}");
 }
 
 #[test]

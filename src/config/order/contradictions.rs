@@ -1,13 +1,13 @@
-//! Finds excepts of an order that another of its targets blocks. Takes time in proportion to the number of names.
+//! Finds excepts of an order that another of its targets blocks, in time proportional to the number of names.
 
 use std::collections::HashMap;
 
-use super::{Except, Target};
+use super::types::{Except, Target};
 use crate::config::findings::Findings;
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 
-/// Reports each except that another target blocks; `lines` are those of the targets.
+/// Reports each except that another target blocks; `lines` are the targets' lines.
 pub(super) fn report(targets: &[Target], lines: &[u32], findings: &mut Findings) {
     if targets.iter().all(|target| target.except.is_empty()) {
         return;
@@ -16,7 +16,7 @@ pub(super) fn report(targets: &[Target], lines: &[u32], findings: &mut Findings)
     for (number, (target, line)) in targets.iter().zip(lines).enumerate() {
         let group = index.groups[number];
         if group != number {
-            // A copy says nothing that the first one does not say.
+            // A copy has no contradictions other than those of the first target.
             continue;
         }
         for except in &target.except {
@@ -36,9 +36,9 @@ struct Index<'t> {
     targets: &'t [Target],
     /// The group of each target: the first target that is equal to it.
     groups: Vec<usize>,
-    /// Groups by name in wire form and scope: the first two, one of which is not the group that asks.
+    /// Groups by name in wire form and scope: the first two, as one of them may be the group of the except.
     named: HashMap<(&'t [u8], Scope), [Option<usize>; 2]>,
-    /// Groups by key, sorted: the names below one name stand side by side.
+    /// Groups by key, sorted, so that the names below a name are adjacent.
     sorted: Vec<(Vec<u8>, usize)>,
 }
 
@@ -105,7 +105,7 @@ impl<'t> Index<'t> {
             Scope::Exact => *other == key,
             Scope::Subtree | Scope::Below => other.starts_with(&key),
         };
-        // A group is there once, so one of the first two is another one.
+        // A group occurs once, so one of the first two is another one.
         let below = self.sorted[start..].iter().take(2);
         let mut below = below.take_while(|(other, _)| reaches(other));
         let found = below.find(|(_, group)| *group != own);
@@ -113,8 +113,8 @@ impl<'t> Index<'t> {
     }
 }
 
-/// The labels of a name from the root, each after its length: the keys of the names below a name start
-/// with its own.
+/// The labels of a name from the root, each after its length, so that a name's key is a prefix of those of the
+/// names below it.
 fn key(name: &Name) -> Vec<u8> {
     let mut key = Vec::with_capacity(name.wire().len());
     for label in name.labels_from_root() {
@@ -128,7 +128,7 @@ fn key(name: &Name) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    /// The simple twin: every except beside every target.
+    /// The model: compares every except with every target.
     fn simple<'t>(targets: &'t [Target], target: &Target, except: &Except) -> Option<&'t Target> {
         targets.iter().find(|other| {
             *other != target
@@ -184,7 +184,7 @@ mod tests {
         assert!(contradictions > 100, "the names meet");
     }
 
-    /// So many that comparing each with each takes minutes.
+    /// So many that comparing all pairs takes minutes.
     const MANY: usize = 50_000;
 
     fn name(text: &str) -> Name {
@@ -217,8 +217,8 @@ mod tests {
     }
 
     #[test]
-    fn a_name_with_very_many_targets_is_searched_once_whoever_asks() {
-        // Nothing is below x.example: those who except that meet all targets of that name.
+    fn a_name_with_very_many_targets_is_searched_once_for_all_excepts() {
+        // Nothing is below x.example: an except of it meets all targets of that name.
         let crowd = (0..MANY).map(|number| {
             target(
                 "x.example",
@@ -228,7 +228,7 @@ mod tests {
         });
         let crowd: Vec<_> = crowd.collect();
         let copies = vec![target("example", Scope::Subtree, &["x.example"]); MANY];
-        // Each except of the crowd lies where all others of it block.
+        // Each except of the crowd is within the scope of all its other targets.
         let found = contradictions(&[&copies[..], &crowd].concat());
         assert_eq!(found, MANY);
         // The same with two names, and a name below them that is found behind all those.

@@ -1,13 +1,11 @@
-//! Owns the mirror of an order's file: every key that there is, typed, with its line.
-//! Refuses bounds and meaning; those are the validation's.
+//! The mirror of an order's file: every key with its type and line, before validation.
 
 use jiff::civil::Date;
 use toml::de::DeTable;
 
-use super::super::reader::{At, Reader, Texts};
+use super::super::reader::{At, Reader, Strings, Texts};
 use crate::config::findings::Findings;
 use crate::config::moment::Moment;
-use crate::config::raw::Strings;
 
 pub(super) struct Raw {
     pub(super) id: Option<At<String>>,
@@ -78,7 +76,7 @@ pub(super) struct Target {
 }
 
 impl Raw {
-    /// Reads a table that `findings` was made for; reports unknown keys and wrong types.
+    /// Reads a table; reports unknown keys and wrong types.
     pub(super) fn read(table: DeTable<'_>, findings: &mut Findings) -> Self {
         Reader::read_all(table, findings, |file| Self {
             id: file.string("id"),

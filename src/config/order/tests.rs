@@ -1,6 +1,7 @@
-//! Owns the tests of whole order files. Refuses single values, whose tests stand beside them.
+//! Tests of whole order files.
 
 use super::*;
+use crate::policy::rule::{Action, Scope};
 
 mod many;
 mod remedies;
@@ -58,7 +59,7 @@ scope = "subtree"
 except = ["www.münchen.example", ".frei.münchen.example"]
 "#;
 
-fn told(text: &str) -> String {
+fn outcome(text: &str) -> String {
     match Order::parse(text, Path::new("o.toml")) {
         Ok(order) => format!("{order:?}"),
         Err(problems) => problems.to_string(),
@@ -68,7 +69,7 @@ fn told(text: &str) -> String {
 /// The good order with a line in another line's place.
 fn with(line: &str, other: &str) -> String {
     assert!(GOOD.contains(line), "{line}");
-    told(&GOOD.replacen(line, other, 1))
+    outcome(&GOOD.replacen(line, other, 1))
 }
 
 /// The good order without the table or array of tables that starts with `header`.
@@ -76,11 +77,11 @@ fn without_section(header: &str) -> String {
     let start = GOOD.find(header).expect("it is there");
     let rest = &GOOD[start + 1..];
     let end = rest.find("\n[").map_or(GOOD.len(), |at| start + 1 + at + 1);
-    told(&format!("{}{}", &GOOD[..start], &GOOD[end..]))
+    outcome(&format!("{}{}", &GOOD[..start], &GOOD[end..]))
 }
 
 #[test]
-fn a_date_that_stands_for_never_is_refused_with_what_to_do() {
+fn a_date_that_means_never_is_rejected_with_a_remedy() {
     let expires = "expires-at = 2019-01-14T00:00:00+07:00";
     let never = with(expires, "expires-at = 9999-12-31T23:59:59Z");
     assert!(
@@ -96,7 +97,7 @@ fn a_date_that_stands_for_never_is_refused_with_what_to_do() {
 }
 
 #[test]
-fn an_order_holds_what_its_file_says() {
+fn all_keys_of_an_order_are_read() {
     let order = Order::parse(GOOD, Path::new("o.toml")).expect("valid");
     assert_eq!(order.authority.country.as_deref(), Some("ID"));
     assert_eq!(order.reason["id"], "muatan radikalisme");
@@ -114,7 +115,7 @@ fn an_order_holds_what_its_file_says() {
 }
 
 #[test]
-fn what_an_order_must_say_is_asked_for_by_name() {
+fn missing_required_keys_of_an_order_are_named() {
     let line = |line: &str| with(line, "");
     for (problem, found) in [
         ("`id`", line("id = \"id-2017-07-14\"\n")),
@@ -148,11 +149,11 @@ fn an_order_begins_when_it_was_issued_if_it_does_not_say_otherwise() {
     let order = Order::parse(&text, Path::new("o.toml")).expect("valid");
     assert_eq!(Some(order.dates.effective_from), order.dates.issued_at);
     let text = text.replace("issued-at = 2017-07-14T10:00:00+07:00", "");
-    assert!(told(&text).contains("the order has no `effective-from`"));
+    assert!(outcome(&text).contains("the order has no `effective-from`"));
 }
 
 #[test]
-fn dates_in_the_wrong_order_are_told_with_both() {
+fn dates_in_the_wrong_order_are_reported_with_both() {
     for (line, other, problem) in [
         (
             "effective-from = 2017-07-14T11:30",
@@ -220,13 +221,13 @@ fn texts_of_several_lines_have_no_other_control_characters() {
         let good = with(line, &format!("{field} = \"\"\"one\ntwo\"\"\""));
         assert!(good.contains("one\\ntwo"), "{good}");
         for escape in ["\\u001b[2J", "\\u202e", "\\r"] {
-            let told = with(line, &format!("{field} = \"a{escape}b\""));
-            assert!(told.contains(&format!("{key} is ")), "{told}");
-            assert!(told.contains(problem), "{told}");
+            let found = with(line, &format!("{field} = \"a{escape}b\""));
+            assert!(found.contains(&format!("{key} is ")), "{found}");
+            assert!(found.contains(problem), "{found}");
         }
     }
-    let told = with("reason = \"talks\"", "reason = \"\\u202e\"");
-    assert!(told.contains(problem), "{told}");
+    let found = with("reason = \"talks\"", "reason = \"\\u202e\"");
+    assert!(found.contains(problem), "{found}");
 }
 
 #[test]
@@ -305,16 +306,16 @@ fn times_need_an_offset_and_no_quotes() {
 }
 
 #[test]
-fn a_misspelt_field_is_told_with_what_was_meant() {
+fn a_misspelt_field_is_reported_with_a_suggestion() {
     let found = with("expires-at", "expires_at");
     assert!(found.contains("unknown key `expires_at`"), "{found}");
     assert!(found.contains("did you mean `expires-at`?"), "{found}");
 }
 
 #[test]
-fn an_order_cannot_leave_free_what_another_of_its_targets_blocks() {
+fn an_except_must_not_contradict_another_target() {
     let other = |name: &str, scope: &str| {
-        told(&format!(
+        outcome(&format!(
             "{GOOD}\n[[targets]]\nname = \"{name}\"\nscope = \"{scope}\"\n"
         ))
     };
@@ -327,7 +328,7 @@ fn an_order_cannot_leave_free_what_another_of_its_targets_blocks() {
 }
 
 #[test]
-fn what_is_there_and_wrong_is_not_told_as_missing_too() {
+fn an_invalid_field_is_not_reported_as_missing_too() {
     for (line, other, place) in [
         ("id = \"id-2017-07-14\"", "id = 7", "o.toml:2: "),
         (
@@ -362,9 +363,9 @@ fn what_is_there_and_wrong_is_not_told_as_missing_too() {
             "o.toml:8: ",
         ),
     ] {
-        let told = with(line, other);
-        assert_eq!(told.lines().count(), 1, "{told}");
-        assert!(told.starts_with(place), "{told}");
+        let found = with(line, other);
+        assert_eq!(found.lines().count(), 1, "{found}");
+        assert!(found.starts_with(place), "{found}");
     }
 }
 
@@ -380,7 +381,7 @@ fn a_misspelt_field_of_an_order_is_not_reported_as_missing_too() {
         ("[redress]", "[redres]"),
         ("id = ", "ids = "),
     ] {
-        let found = told(&GOOD.replace(right, wrong));
+        let found = outcome(&GOOD.replace(right, wrong));
         assert!(found.contains("unknown key `"), "{wrong}: {found}");
         assert_eq!(found.lines().count(), 1, "{wrong}: {found}");
     }

@@ -1,5 +1,4 @@
-//! Owns the contract of an order's file: what must be there, the bounds of each field, the order of its dates.
-//! Refuses to judge whether the order is wise.
+//! Validates an order: required keys, the bounds of each field, the order of its dates.
 
 use std::fmt::Display;
 use std::path::Path;
@@ -8,17 +7,16 @@ use jiff::Timestamp;
 
 use super::super::blocking::{ACTIONS, sinkhole};
 use super::super::findings::{Findings, quote};
-use super::super::reader::{self, At};
+use super::super::reader::{self, At, Strings};
 use super::super::values::{
     SCOPES, choice, each, language, line, needed, plain_name, prose, public_text, rule_name,
 };
 use super::contradictions;
 use super::raw::{self, Raw};
-use super::{
+use super::types::{
     Authority, Dates, Decision, Except, Notice, Order, REVIEW, Redress, Suspension, Target, Texts,
 };
 use crate::config::moment::Moment;
-use crate::config::raw::Strings;
 use crate::config::typed;
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
@@ -29,8 +27,7 @@ const TARGETS_MAX: usize = 100_000;
 /// Most notices of an order, most suspensions, and most orders that it supersedes.
 const ITEMS_MAX: usize = 1000;
 
-/// The order that `raw` stands for; nothing where something is missing that has no default, which is
-/// reported then.
+/// Validates an order; `None` if a required key is missing or invalid, which is reported.
 pub(super) fn validate(raw: Raw, path: &Path, findings: &mut Findings) -> Option<Order> {
     if !is_within_bounds(&raw, findings) {
         return None;
@@ -86,7 +83,7 @@ pub(super) fn validate(raw: Raw, path: &Path, findings: &mut Findings) -> Option
     })
 }
 
-/// Whether the order has no more items than an order may have. One that has more is not checked further.
+/// Whether the order has no more items than allowed. An order that has more is not validated further.
 fn is_within_bounds(raw: &Raw, findings: &mut Findings) -> bool {
     let excepts = raw
         .targets
@@ -142,11 +139,11 @@ fn is_within_bounds(raw: &Raw, findings: &mut Findings) -> bool {
     within
 }
 
-/// Reports that a field is missing that must be there.
+/// Reports that a required key is missing.
 fn missing(key: &str, remedy: &str, line: u32, findings: &mut Findings) {
     let mut parts = key.split('.');
     let is_known = parts.any(|part| findings.mistyped.contains(&(line, part)));
-    if !findings.holed.contains(&line) && !is_known {
+    if !findings.damaged.contains(&line) && !is_known {
         findings.report(line, format!("the order has no `{key}`: add {remedy}"));
     }
 }
@@ -188,7 +185,7 @@ fn authority(given: Option<At<raw::Authority>>, findings: &mut Findings) -> Opti
 
 fn country(given: Option<At<String>>, findings: &mut Findings) -> Option<String> {
     let At { key, line, value } = given?;
-    if value.len() == 2 && value.bytes().all(|octet| octet.is_ascii_uppercase()) {
+    if value.len() == 2 && value.bytes().all(|byte| byte.is_ascii_uppercase()) {
         return Some(value);
     }
     let shown = quote(&value);
@@ -219,7 +216,7 @@ fn legal_basis(given: Option<Strings>, findings: &mut Findings) -> Option<Vec<St
     (!laws.is_empty()).then_some(laws)
 }
 
-/// Texts by language, each read by `read`.
+/// Texts by language, each validated by `read`.
 fn texts(
     given: Option<reader::Texts>,
     findings: &mut Findings,
@@ -259,7 +256,7 @@ fn redress(given: Option<At<raw::Redress>>, findings: &mut Findings) -> Option<R
     })
 }
 
-/// Reports when one instant should come before another one, or with it, and does not.
+/// Reports a time that is after another one although it must not be.
 fn in_order(first: Option<&At<Moment>>, second: Option<&At<Moment>>, findings: &mut Findings) {
     if let (Some(first), Some(second)) = (first, second)
         && first.value > second.value
@@ -293,7 +290,7 @@ fn dates(raw: raw::Dates, findings: &mut Findings) -> Option<Dates> {
     );
     let review_at = required(raw.review_at, &remedy, 1, findings);
     let issued = raw.issued_at.as_ref();
-    // An order may be lifted before it begins, but not before it is there.
+    // An order may be lifted before it begins, but not before it is issued.
     for later in [&raw.effective_from, &raw.comply_by, &raw.lifted_at] {
         in_order(issued, later.as_ref(), findings);
     }
@@ -322,7 +319,7 @@ fn dates(raw: raw::Dates, findings: &mut Findings) -> Option<Dates> {
     })
 }
 
-/// When an order that begins then may be reviewed: some time after that, and after `now`.
+/// The proposed review date of an order that begins at `start`: after that, and after `now`.
 fn review_after(start: Option<&At<Moment>>, now: Timestamp) -> Moment {
     let start = start.map_or(now, |start| start.value.at());
     let after = |at: Timestamp| at.saturating_add(REVIEW).unwrap_or(Timestamp::MAX);
@@ -334,7 +331,7 @@ fn review_after(start: Option<&At<Moment>>, now: Timestamp) -> Moment {
     Moment::from(review)
 }
 
-/// The pauses of an order, one after the other.
+/// The suspensions of an order, sorted.
 fn suspensions(raw: Vec<raw::Suspension>, findings: &mut Findings) -> Option<Vec<Suspension>> {
     let mut all = Vec::new();
     for raw in raw {
@@ -420,14 +417,14 @@ fn target(raw: raw::Target, findings: &mut Findings) -> Option<Target> {
     })
 }
 
-/// A name beneath a target that it is not about, as lists write it: `x`, `.x`, `*.x`.
+/// A name within a target's scope that is not blocked, in the notation of lists: `x`, `.x`, `*.x`.
 fn except(text: &str, target: &Name, scope: Scope) -> Result<Except, String> {
     let (name, own) = typed::one(text).map_err(|why| format!("which is {why}"))?;
     let own = own.unwrap_or(Scope::Exact);
-    let beneath = name.label_count() > target.label_count()
+    let is_below = name.label_count() > target.label_count()
         && name.ancestor(target.label_count()) == target.wire();
     let at = name == *target && scope == Scope::Subtree && own != Scope::Subtree;
-    if scope == Scope::Exact || !(beneath || at) {
+    if scope == Scope::Exact || !(is_below || at) {
         return Err(format!(
             "which the target {target} does not reach anyway: remove it, or correct the scope"
         ));

@@ -1,5 +1,4 @@
-//! Owns the tests of bounds: numbers, lengths, counts.
-//! Refuses values that have none.
+//! Tests of bounds: numbers, lengths, counts.
 
 use super::{list, problems, valid};
 
@@ -57,18 +56,18 @@ fn numbers_may_be_written_in_any_way_of_toml_that_fits_64_bits() {
 #[test]
 fn the_shortest_ttl_is_not_over_the_longest() {
     let found = problems("[cache]\nmax-ttl-secs = 300\nmin-ttl-secs = 301");
-    let told = "min-ttl-secs is 301, must be at most max-ttl-secs, which is 300: lower the one or \
+    let problem = "min-ttl-secs is 301, must be at most max-ttl-secs, which is 300: lower the one or \
                 raise the other";
-    assert_eq!(found, [format!("3: {told}")]);
+    assert_eq!(found, [format!("3: {problem}")]);
     let found = problems("[cache]\nmin-ttl-secs = 301\nmax-negative-ttl-secs = 300");
-    let told = "max-negative-ttl-secs is 300, must be at least min-ttl-secs, which is 301: raise the one \
+    let problem = "max-negative-ttl-secs is 300, must be at least min-ttl-secs, which is 301: raise the one \
                 or lower the other";
-    assert_eq!(found, [format!("3: {told}")]);
+    assert_eq!(found, [format!("3: {problem}")]);
     valid("[cache]\nmax-ttl-secs = 300\nmin-ttl-secs = 300");
 }
 
 #[test]
-fn texts_are_bounded_in_octets() {
+fn texts_are_bounded_in_bytes() {
     for key in ["version", "id"] {
         let given = |text: &str| format!("[server]\n{key} = \"{text}\"");
         valid(&given(&"x".repeat(255)));
@@ -107,8 +106,8 @@ fn a_sinkhole_has_at_most_eight_addresses_and_may_have_none() {
     };
     valid(&given(0));
     valid(&given(8));
-    let told = "2: sinkhole holds 9 addresses, must be at most 8";
-    assert_eq!(problems(&given(9)), [told]);
+    let problem = "2: sinkhole holds 9 addresses, must be at most 8";
+    assert_eq!(problems(&given(9)), [problem]);
 }
 
 #[test]

@@ -1,5 +1,4 @@
-//! Owns the tests of `[[list]]`: overrides, names, scopes.
-//! Refuses what is read from the lists' files.
+//! Tests of `[[list]]`: overrides, names, scopes.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -64,7 +63,7 @@ fn list_names_are_short_plain_and_unique() {
 }
 
 #[test]
-fn a_bare_name_can_not_be_made_to_mean_below() {
+fn scope_below_is_rejected_for_bare_names() {
     assert_eq!(
         problems(&list("scope = \"below\"")),
         ["4: scope is \"below\", must be one of exact, subtree"]
@@ -72,7 +71,7 @@ fn a_bare_name_can_not_be_made_to_mean_below() {
 }
 
 #[test]
-fn a_list_with_an_unreadable_line_is_not_said_to_lack_a_key_but_others_are() {
+fn no_missing_key_is_reported_for_a_list_with_a_syntax_error() {
     assert_eq!(
         problems("[[list]]\nname \"a\"\npath = \"a\"\n[[list]]\npath = \"b\"\n"),
         [
@@ -112,7 +111,7 @@ fn a_misspelt_key_is_not_reported_as_missing_too() {
 }
 
 #[test]
-fn a_format_that_is_not_read_is_named_with_what_is() {
+fn an_unsupported_format_is_reported_with_the_supported_ones() {
     let found = |format: &str| {
         problems(&format!(
             "[[list]]\nname = \"a\"\npath = \"/a\"\nformat = \"{format}\"\n"

@@ -1,8 +1,8 @@
-//! Owns the tests of the shipped configurations.
-//! Refuses anything that a text in a test can show.
+//! Tests of the shipped configurations.
 
 use std::collections::HashSet;
 use std::fs;
+use std::path::Path;
 
 use crate::policy::rule::{Blocking, Ede};
 
@@ -12,7 +12,7 @@ use super::{list, problems, valid};
 const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/tapis.toml");
 
 #[test]
-fn what_the_shipped_file_sets_is_what_is_used_without_it() {
+fn the_shipped_file_sets_the_defaults() {
     let mut shipped = Config::load(Path::new(SHIPPED)).expect("valid");
     let orders = shipped.orders.dir.take().expect("the example's");
     assert!(orders.ends_with("blocklists/orders"));
@@ -38,7 +38,7 @@ fn what_the_shipped_file_sets_is_what_is_used_without_it() {
 }
 
 #[test]
-fn the_shipped_file_speaks_of_every_key() {
+fn the_shipped_file_documents_every_key() {
     let mut sections = Vec::new();
     for section in [
         "[server]",

@@ -1,11 +1,10 @@
-//! Owns the tests of single values: types, addresses, rows.
-//! Refuses their bounds.
+//! Tests of single values: types, addresses, arrays.
 
 use super::{list, parse, problems, valid};
 use crate::config::upstream::ServerAddress;
 
 #[test]
-fn wrong_types_are_told_with_what_to_write() {
+fn wrong_types_are_reported_with_a_correction() {
     for (text, problem) in [
         (
             "[server]\nlisten = \"[::1]:53\"",
@@ -51,8 +50,8 @@ fn wrong_types_are_told_with_what_to_write() {
 }
 
 #[test]
-fn addresses_that_cannot_be_meant_are_refused() {
-    for (key, held, told) in [
+fn impossible_addresses_are_rejected() {
+    for (key, held, problem) in [
         ("listen", "[::1]", "which is no address with a port"),
         ("listen", "::1", "which has no port: write \"[::1]:53\""),
         (
@@ -60,14 +59,26 @@ fn addresses_that_cannot_be_meant_are_refused() {
             "192.0.2.53:0",
             "which has port 0: write \"192.0.2.53\" for port 53",
         ),
-        ("servers", "0.0.0.0", "which is no single server's address"),
-        ("servers", "[::]:53", "which is no single server's address"),
+        (
+            "servers",
+            "0.0.0.0",
+            "which is not the address of a single server",
+        ),
+        (
+            "servers",
+            "[::]:53",
+            "which is not the address of a single server",
+        ),
         (
             "servers",
             "224.0.0.251",
-            "which is no single server's address",
+            "which is not the address of a single server",
         ),
-        ("servers", "ff02::fb", "which is no single server's address"),
+        (
+            "servers",
+            "ff02::fb",
+            "which is not the address of a single server",
+        ),
         (
             "listen",
             "localhost",
@@ -133,12 +144,12 @@ fn addresses_that_cannot_be_meant_are_refused() {
             found[0].starts_with(&format!("3: {key} holds \"{held}\", ")),
             "{found:?}"
         );
-        assert!(found[0].contains(told), "{found:?}");
+        assert!(found[0].contains(problem), "{found:?}");
     }
 }
 
 #[test]
-fn nothing_stands_in_a_row_twice_and_rows_of_servers_are_not_empty() {
+fn arrays_have_no_duplicates_and_arrays_of_servers_are_not_empty() {
     for (section, key, item) in [
         ("server", "listen", "127.0.0.1:53"),
         ("server", "allow", "192.0.2.0/24"),
@@ -149,7 +160,7 @@ fn nothing_stands_in_a_row_twice_and_rows_of_servers_are_not_empty() {
         assert_eq!(
             problems(&format!("[{section}]\n{key} = [\n\"{item}\",\n\"{item}\"]")),
             [format!(
-                "4: {key} holds \"{item}\", which is there already: remove it"
+                "4: {key} holds \"{item}\", which is a duplicate: remove it"
             )]
         );
         let refused = matches!(key, "listen" | "servers");
@@ -164,7 +175,7 @@ fn nothing_stands_in_a_row_twice_and_rows_of_servers_are_not_empty() {
 }
 
 #[test]
-fn an_empty_path_is_told_with_what_it_should_lead_to() {
+fn an_empty_path_is_reported_with_what_it_must_lead_to() {
     assert_eq!(
         problems("[server]\ncontrol = \"\"\n[state]\ndir = \"\""),
         [
@@ -208,7 +219,7 @@ fn a_server_may_be_a_table_with_what_it_can_be_asked_with() {
     let settings = servers.iter().map(|s| (s.random_case, s.edns));
     assert_eq!(settings.collect::<Vec<_>>(), [(true, true), (false, false)]);
     assert_eq!(servers[1].address.to_string(), "192.0.2.2:5300");
-    for (server, told) in [
+    for (server, problem) in [
         (
             "{ random-case = false }",
             "2: a table of servers has no `address`: add address = \"...\"",
@@ -237,11 +248,11 @@ fn a_server_may_be_a_table_with_what_it_can_be_asked_with() {
         ),
     ] {
         let found = problems(&format!("[upstream]\nservers = [{server}]"));
-        assert_eq!(found, [told]);
+        assert_eq!(found, [problem]);
     }
     let twice = "[upstream]\nservers = [\"192.0.2.1\", { address = \"192.0.2.1:53\" }]";
-    let told = "2: servers holds \"192.0.2.1:53\", which is there already: remove it";
-    assert_eq!(problems(twice), [told]);
+    let problem = "2: servers holds \"192.0.2.1:53\", which is a duplicate: remove it";
+    assert_eq!(problems(twice), [problem]);
 }
 
 #[test]
@@ -257,7 +268,7 @@ fn a_link_local_server_has_its_interface_and_no_other_has_one() {
         let servers = config.upstream.servers.expect("given");
         assert_eq!(servers[0].address.to_string(), shown);
     }
-    for (text, told) in [
+    for (text, problem) in [
         (
             "fe80::1",
             "which is a different server on each link: add the interface, as in \"fe80::1%eth0\"",
@@ -280,7 +291,7 @@ fn a_link_local_server_has_its_interface_and_no_other_has_one() {
         ),
     ] {
         let found = problems(&format!("[upstream]\nservers = [\"{text}\"]"));
-        assert_eq!(found, [format!("2: servers holds \"{text}\", {told}")]);
+        assert_eq!(found, [format!("2: servers holds \"{text}\", {problem}")]);
     }
 }
 
@@ -297,11 +308,11 @@ fn ports_are_a_range_that_is_wide_enough() {
         "",
     ] {
         let found = problems(&format!("[upstream]\nports = \"{refused}\""));
-        let told = format!(
+        let problem = format!(
             "2: ports is \"{refused}\", must be a range of at least 1024 ports from 1024 to 65535: \
              write it as in \"1024-65535\""
         );
-        assert_eq!(found, [told]);
+        assert_eq!(found, [problem]);
     }
 }
 
@@ -330,7 +341,7 @@ fn the_index_of_an_interface_is_the_one_that_it_has_at_that_moment() {
 }
 
 #[test]
-fn an_address_is_not_listened_on_twice_by_way_of_all_addresses() {
+fn a_wildcard_address_excludes_others_with_its_port() {
     for (listen, is_twice) in [
         (r#"["127.0.0.1:53", "0.0.0.0:53"]"#, true),
         (r#"["[::]:53", "[2001:db8::1]:53"]"#, true),
@@ -339,11 +350,11 @@ fn an_address_is_not_listened_on_twice_by_way_of_all_addresses() {
         (r#"["0.0.0.0:0", "127.0.0.1:0"]"#, false),
     ] {
         let found = problems(&format!("[server]\nlisten = {listen}\n"));
-        let is_told = found.iter().any(|problem| {
+        let is_reported = found.iter().any(|problem| {
             problem.starts_with("2: listen holds") && problem.ends_with("remove one of both")
         });
         assert_eq!(
-            (is_told, found.len()),
+            (is_reported, found.len()),
             (is_twice, usize::from(is_twice)),
             "{found:?}"
         );

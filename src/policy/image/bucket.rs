@@ -198,7 +198,7 @@ impl<'o> Bucket<'o> {
     #[inline(always)]
     fn sixteen(&self, at: usize) -> Sixteen {
         let octets = self.near[at % NEAR..].first_chunk();
-        Sixteen::from_octets(*octets.expect("there are sixteen more"))
+        Sixteen::from_bytes(*octets.expect("there are sixteen more"))
     }
 
     /// The bits from that one on, at least 57, in a usual bucket.

@@ -101,7 +101,7 @@ impl<'i> Directory<'i> {
     pub fn bucket(&self, place: Place) -> Option<u32> {
         let group = self.groups.get(place.group as usize)?;
         let first = word(group, 8) >> 32;
-        let before = Sixteen::from_octets(*group).sum_of_first(place.slot as usize);
+        let before = Sixteen::from_bytes(*group).sum_of_first(place.slot as usize);
         // Four octets, or sixteen times that: a shift, as a branch would be a guess.
         let unit = UNIT.ilog2() as u64 + (first / OFFSETS) * (COARSE / UNIT).ilog2() as u64;
         Some((first % OFFSETS + (before << unit)) as u32)

@@ -1,5 +1,4 @@
-//! Owns buffers for many datagrams, received or to be sent, which are used again and again.
-//! Refuses to read what the datagrams say. Nothing here allocates once it is made.
+//! Reusable buffers for batches of datagrams to receive or send. Nothing here allocates once it is made.
 #![expect(
     unsafe_code,
     reason = "the calls take pointers to buffers that this file owns"
@@ -10,20 +9,20 @@ use std::mem;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::AsFd;
 
-use super::calls::{Message, give, take};
-use super::control::{Control, Told};
-use super::room::Room;
+use super::buffer::SharedBuffer;
+use super::calls::{self, Message};
+use super::control::{Control, Received};
 use super::{Route, Socket};
 
-/// An address of either family, as the kernel has it: the larger one's room.
+/// The kernel's form of an address, large enough for either family.
 type RawAddress = libc::sockaddr_in6;
 
-/// What messages need beside their bytes, and the messages, which point there.
+/// Message headers, and the addresses, control messages and vectors that they point at.
 struct Frame {
-    addresses: Room<RawAddress>,
-    controls: Room<Control>,
-    vectors: Room<libc::iovec>,
-    messages: Room<Message>,
+    addresses: SharedBuffer<RawAddress>,
+    controls: SharedBuffer<Control>,
+    vectors: SharedBuffer<libc::iovec>,
+    messages: SharedBuffer<Message>,
 }
 
 impl Frame {
@@ -34,10 +33,10 @@ impl Frame {
             iov_base: std::ptr::null_mut(),
             iov_len: 0,
         };
-        let addresses = Room::new((0..slots).map(address));
-        let controls = Room::new((0..slots).map(|_| Control::EMPTY));
-        let vectors = Room::new((0..slots).map(vector));
-        let messages = Room::new((0..slots).map(|slot| {
+        let addresses = SharedBuffer::new((0..slots).map(address));
+        let controls = SharedBuffer::new((0..slots).map(|_| Control::EMPTY));
+        let vectors = SharedBuffer::new((0..slots).map(vector));
+        let messages = SharedBuffer::new((0..slots).map(|slot| {
             // SAFETY: a plain C struct, for which zeros are valid.
             let mut message: Message = unsafe { mem::zeroed() };
             let header = &mut message.msg_hdr;
@@ -63,7 +62,7 @@ impl Frame {
 /// Datagrams that were received.
 pub struct Inbox {
     frame: Frame,
-    bytes: Room<u8>,
+    bytes: SharedBuffer<u8>,
     size: usize,
     count: usize,
 }
@@ -72,7 +71,7 @@ impl Inbox {
     /// Room for `slots` datagrams of at most `size` bytes each.
     pub fn new(slots: usize, size: usize) -> Self {
         let mut frame = Frame::new(slots);
-        let bytes = Room::new(std::iter::repeat_n(0, slots * size));
+        let bytes = SharedBuffer::new(std::iter::repeat_n(0, slots * size));
         for slot in 0..slots {
             *frame.vectors.get_mut(slot) = libc::iovec {
                 iov_base: bytes.at(slot * size).cast(),
@@ -87,7 +86,7 @@ impl Inbox {
         }
     }
 
-    /// Prepares the slots that were used for the next datagrams.
+    /// Prepares the used slots for the next datagrams.
     fn reset(&mut self) {
         for slot in 0..self.count {
             let header = self.frame.header(slot);
@@ -98,26 +97,27 @@ impl Inbox {
         self.count = 0;
     }
 
-    /// Receives what has arrived at `socket`, at most as many datagrams as there are slots, in place of
-    /// what was in here. Never waits. Returns how many.
+    /// Replaces the contents by what has arrived at `socket`, at most one datagram per slot. Never waits.
+    /// Returns the number of datagrams.
     ///
     /// # Errors
-    /// `WouldBlock` if there is none; else what the system says, as of an ICMP message.
+    /// `WouldBlock` if there is none; otherwise the system's error, which an ICMP message may cause.
     pub fn receive(&mut self, socket: &Socket) -> io::Result<usize> {
         self.reset();
         let slots = self.frame.messages.len();
         // SAFETY: each message points at an address, a room for control messages, and bytes of this
-        // inbox, by pointers that own them; nobody else uses them while it is borrowed.
-        self.count = unsafe { take(socket.as_fd(), self.frame.messages.first_mut(slots))? };
+        // inbox, by pointers that own them; nothing else uses them while it is borrowed.
+        self.count =
+            unsafe { calls::receive(socket.as_fd(), self.frame.messages.first_mut(slots))? };
         Ok(self.count)
     }
 
-    /// How many datagrams are in here.
+    /// The number of datagrams received.
     pub fn len(&self) -> usize {
         self.count
     }
 
-    /// Whether there is none.
+    /// Whether no datagram was received.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
@@ -125,52 +125,52 @@ impl Inbox {
     /// The bytes of one datagram.
     ///
     /// # Panics
-    /// When there are not so many slots.
+    /// If there is no such slot.
     pub fn packet(&self, slot: usize) -> &[u8] {
         let len = self.frame.messages.get(slot).msg_len as usize;
         self.bytes.slice(slot * self.size, len.min(self.size))
     }
 
-    /// Whether it had more bytes than a slot has.
+    /// Whether the datagram was longer than a slot, so that its end is missing.
     ///
     /// # Panics
-    /// When there are not so many slots.
+    /// If there is no such slot.
     pub fn is_cut(&self, slot: usize) -> bool {
         self.frame.messages.get(slot).msg_hdr.msg_flags & libc::MSG_TRUNC != 0
     }
 
-    /// Who sent it.
+    /// The sender of a datagram.
     ///
     /// # Panics
-    /// When there are not so many slots.
+    /// If there is no such slot.
     pub fn peer(&self, slot: usize) -> SocketAddr {
         decode(self.frame.addresses.get(slot))
     }
 
-    /// Where its answer goes.
+    /// The route of the response to a datagram.
     ///
     /// # Panics
-    /// When there are not so many slots.
+    /// If there is no such slot.
     pub fn route(&self, slot: usize) -> Route {
         Route {
             peer: self.peer(slot),
-            local: self.told(slot).local,
+            local: self.control(slot).local,
         }
     }
 
-    /// How many datagrams the socket has had no room for since it was made, if that was told.
+    /// How many datagrams the kernel has dropped at the socket since it was made, if it reports that.
     pub fn dropped(&self) -> Option<u32> {
         let last = self.count.checked_sub(1)?;
-        self.told(last).dropped
+        self.control(last).dropped
     }
 
-    fn told(&self, slot: usize) -> Told {
+    fn control(&self, slot: usize) -> Received {
         let len = self.frame.messages.get(slot).msg_hdr.msg_controllen as _;
-        self.frame.controls.get(slot).told(len)
+        self.frame.controls.get(slot).received(len)
     }
 }
 
-/// Datagrams that are to be sent.
+/// Datagrams to be sent.
 pub struct Outbox {
     frame: Frame,
     drafts: Vec<Vec<u8>>,
@@ -178,7 +178,7 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// Room for `slots` datagrams; `size` octets each have room without an allocation.
+    /// Room for `slots` datagrams; up to `size` bytes each need no allocation.
     pub fn new(slots: usize, size: usize) -> Self {
         Self {
             frame: Frame::new(slots),
@@ -187,28 +187,28 @@ impl Outbox {
         }
     }
 
-    /// Whether nothing waits to be sent.
+    /// Whether there is nothing to send.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// Whether nothing more has room.
+    /// Whether there is no room for another datagram.
     pub fn is_full(&self) -> bool {
         self.count == self.drafts.len()
     }
 
-    /// Where the next datagram is to be written. It counts once it is [pushed](Self::push).
+    /// The buffer for the next datagram, which is sent only if it is [pushed](Self::push).
     ///
     /// # Panics
-    /// When the outbox is full.
+    /// If the outbox is full.
     pub fn draft(&mut self) -> &mut Vec<u8> {
         &mut self.drafts[self.count]
     }
 
-    /// Makes the draft a datagram to be sent: by `route`, or to whom the socket is connected.
+    /// Adds the draft to the datagrams to send: by `route`, or to the peer that the socket is connected to.
     ///
     /// # Panics
-    /// When the outbox is full.
+    /// If the outbox is full.
     pub fn push(&mut self, route: Option<&Route>) {
         let slot = self.count;
         let len = route.map_or(0, |route| {
@@ -229,7 +229,7 @@ impl Outbox {
         self.count += 1;
     }
 
-    /// Sends all. Returns how many the system did not take: each was tried twice.
+    /// Sends all datagrams. Returns how many failed; each of them was tried twice.
     pub fn flush(&mut self, socket: &Socket) -> usize {
         let mut failed = 0;
         let mut is_second = false;
@@ -237,12 +237,13 @@ impl Outbox {
         while !rest.is_empty() {
             // SAFETY: each message describes an address, control messages and bytes of this
             // outbox; `push` wrote them, and nothing has changed since.
-            let sent = unsafe { give(socket.as_fd(), rest) };
+            let sent = unsafe { calls::send(socket.as_fd(), rest) };
             let done = match sent {
                 Ok(sent) => sent.max(1),
-                // What ICMP said of an earlier datagram is told instead of sending this one.
+                // The error may be that of an ICMP message about an earlier datagram, reported instead of
+                // sending this one.
                 Err(_) if !is_second => 0,
-                // One that can't be sent must not hold back the others.
+                // A datagram that can't be sent must not hold back the others.
                 Err(_) => {
                     failed += 1;
                     1
@@ -255,7 +256,7 @@ impl Outbox {
     }
 }
 
-/// Writes an address as the kernel wants it; returns its length.
+/// Writes an address in the kernel's form; returns its length.
 fn encode(address: SocketAddr, raw: &mut RawAddress) -> libc::socklen_t {
     match address {
         SocketAddr::V4(v4) => {
@@ -282,7 +283,7 @@ fn encode(address: SocketAddr, raw: &mut RawAddress) -> libc::socklen_t {
     }
 }
 
-/// Reads an address that the kernel wrote; of another family than IP it is 0.0.0.0:0.
+/// Reads an address that the kernel wrote; 0.0.0.0:0 if it is neither IPv4 nor IPv6.
 fn decode(raw: &RawAddress) -> SocketAddr {
     match libc::c_int::from(raw.sin6_family) {
         libc::AF_INET => {
@@ -306,7 +307,7 @@ mod tests {
     use super::*;
     use crate::sys::udp::Local;
 
-    /// What recvmmsg(2) does: writes through the pointers of a message.
+    /// Writes through the pointers of a message, as recvmmsg(2) does.
     fn deliver(message: &mut Message, packet: &[u8], from: SocketAddr) {
         let header = &mut message.msg_hdr;
         // SAFETY: the inbox set up these pointers, and is borrowed mutably for the message.
@@ -321,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn pointers_of_all_slots_stay_good_however_the_others_are_read() {
+    fn the_pointers_of_all_slots_stay_valid_while_other_slots_are_read() {
         let mut inbox = Inbox::new(3, 16);
         let from = |last| SocketAddr::from(([192, 0, 2, last], 53));
         for round in 0..3_u8 {
@@ -335,13 +336,13 @@ mod tests {
                     assert_eq!(inbox.route(read).peer, from(read as u8));
                 }
             }
-            // Fewer are used: those behind keep the pointers of the round before.
+            // Only one slot counts as used: the others keep the pointers of this round.
             inbox.count = 1;
         }
     }
 
     #[test]
-    fn what_was_pushed_is_what_the_messages_describe() {
+    fn the_messages_describe_the_datagrams_that_were_pushed() {
         let mut outbox = Outbox::new(2, 4);
         let v6: SocketAddr = "[fe80::1%7]:53".parse().expect("an address");
         let local = |peer: SocketAddr| Local {
@@ -372,8 +373,8 @@ mod tests {
                 (expected.to_owned(), &[slot as u8; 9][..])
             );
             let len = header.msg_controllen as _;
-            let told = outbox.frame.controls.get(slot).told(len).local;
-            assert_eq!(told, Some(local(peer)));
+            let received = outbox.frame.controls.get(slot).received(len).local;
+            assert_eq!(received, Some(local(peer)));
         }
     }
 }

@@ -1,11 +1,10 @@
-//! Owns UDP sockets: those that answer from the address that was asked, and those that ask.
-//! Refuses to read what the datagrams say.
+//! UDP sockets: servers that respond from the address that a query was sent to, and clients on random ports.
 
 mod batch;
+mod buffer;
 mod calls;
 mod control;
 mod ports;
-mod room;
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -17,19 +16,19 @@ pub use batch::{Inbox, Outbox};
 pub use control::Local;
 pub use ports::Ports;
 
-/// Octets of socket buffer that are asked for in each direction. The system may give less.
+/// Bytes of socket buffer requested in each direction. The system may grant less.
 const SOCKET_BUFFER: usize = 4 << 20;
 
-/// Ports that are tried before there seems to be none: even where nine of ten are in use, one of so
-/// many is free.
+/// Ports that are tried before giving up: even if nine of ten are in use, one of this many is free with a
+/// probability of 99.9 %.
 const PORT_TRIES: usize = 64;
 
-/// Both ends of a datagram's way: whom its answer goes to, and from where.
+/// Both addresses of a response: its destination and its source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// Who sent it.
+    /// The sender of the query.
     pub peer: SocketAddr,
-    /// Where it came to, on a socket that is bound to all addresses.
+    /// The address that the query was sent to, on a socket that is bound to the wildcard address.
     pub local: Option<Local>,
 }
 
@@ -38,21 +37,21 @@ pub struct Route {
 pub struct Socket(UdpSocket);
 
 impl Socket {
-    /// Binds to `address`. With `shared`, other sockets that ask for the same may share it, and
+    /// Binds to `address`. With `shared`, other sockets bound with `shared` may have the same address, and
     /// the kernel spreads datagrams among them (`SO_REUSEPORT`).
     ///
     /// # Errors
-    /// What the system says, as from bind(2).
+    /// As bind(2).
     pub fn bind(address: SocketAddr, shared: bool) -> io::Result<Self> {
         let raw = new(address)?;
         if address.is_ipv6() {
             raw.set_only_v6(true)?;
         }
         raw.set_reuse_port(shared)?;
-        // Smaller buffers than asked for are no reason not to serve.
+        // Smaller buffers than requested are no reason not to serve.
         let _ = raw.set_recv_buffer_size(SOCKET_BUFFER);
         let _ = raw.set_send_buffer_size(SOCKET_BUFFER);
-        // Each datagram's own local address must be carried along only where it can differ.
+        // The local address must be known for each datagram only if it can differ.
         if address.ip().is_unspecified() {
             control::want_packet_info(raw.as_fd(), address.is_ipv6())?;
         }
@@ -61,12 +60,11 @@ impl Socket {
         Ok(Self(raw.into()))
     }
 
-    /// A socket that talks to `server` alone, from a port that `draw` gives; it is asked for another
-    /// one where that is in use or not permitted. What ICMP says of `server` is an error of the next
-    /// call.
+    /// A socket connected to `server`, on a local port chosen by `draw`, which is called again if the port is
+    /// in use or not permitted. An ICMP message about `server` is an error of the next call.
     ///
     /// # Errors
-    /// What the system says: no file, port, or way to the server is left.
+    /// If no file descriptor or port is left, or there is no route to the server.
     pub fn connect(server: SocketAddr, mut draw: impl FnMut() -> u16) -> io::Result<Self> {
         let raw = new(server)?;
         let mut tries = 0;
@@ -86,18 +84,18 @@ impl Socket {
         Ok(Self(raw.into()))
     }
 
-    /// Sends one datagram; whether the system took it.
-    pub fn send(&self, octets: &[u8], route: &Route) -> bool {
-        let mut outbox = Outbox::new(1, octets.len());
-        outbox.draft().extend_from_slice(octets);
+    /// Sends one datagram. Returns whether the system accepted it.
+    pub fn send(&self, bytes: &[u8], route: &Route) -> bool {
+        let mut outbox = Outbox::new(1, bytes.len());
+        outbox.draft().extend_from_slice(bytes);
         outbox.push(Some(route));
         outbox.flush(self) == 0
     }
 
-    /// The address that it is bound to.
+    /// The address that the socket is bound to.
     ///
     /// # Errors
-    /// What the system says.
+    /// As getsockname(2).
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.0.local_addr()
     }
@@ -134,13 +132,17 @@ fn is_about_the_port(error: &io::Error) -> bool {
 mod tests {
     use std::net::{IpAddr, Ipv6Addr};
 
+    use rustix::net::sockopt::{
+        Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, ip_mtu_discover, ipv6_mtu_discover,
+    };
+
     use super::*;
 
     fn connected(server: &Socket) -> Socket {
         Socket::connect(server.local_addr().expect("bound"), || 0).expect("connected")
     }
 
-    /// What comes to `socket` next.
+    /// Receives the next datagrams, as soon as there are any.
     fn received(socket: &Socket, inbox: &mut Inbox) -> usize {
         loop {
             match inbox.receive(socket) {
@@ -150,17 +152,17 @@ mod tests {
         }
     }
 
-    fn echo(listen: &str, asked: &str) -> SocketAddr {
+    fn echo(listen: &str, target: &str) -> SocketAddr {
         let server = Socket::bind(listen.parse().expect("an address"), false).expect("bound");
         let port = server.local_addr().expect("bound").port();
-        let asked = SocketAddr::new(asked.parse().expect("an address"), port);
-        let client = UdpSocket::bind((asked.ip(), 0)).or_else(|_| UdpSocket::bind("0.0.0.0:0"));
+        let target = SocketAddr::new(target.parse().expect("an address"), port);
+        let client = UdpSocket::bind((target.ip(), 0)).or_else(|_| UdpSocket::bind("0.0.0.0:0"));
         let client = client.expect("a client");
         let (mut inbox, mut outbox) = (Inbox::new(4, 16), Outbox::new(4, 16));
-        let mut from = asked;
+        let mut from = target;
         // Twice, as buffers are used again.
         for word in [&b"ping"[..], b"again"] {
-            client.send_to(word, asked).expect("sent");
+            client.send_to(word, target).expect("sent");
             assert_eq!(received(&server, &mut inbox), 1);
             let route = inbox.route(0);
             assert_eq!(route.peer, client.local_addr().expect("bound"));
@@ -177,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn the_answer_leaves_from_the_address_that_was_asked() {
+    fn a_response_leaves_from_the_address_that_the_query_was_sent_to() {
         let from = echo("0.0.0.0:0", "127.0.0.77");
         assert_eq!(from.ip(), IpAddr::from([127, 0, 0, 77]));
         let from = echo("127.0.0.5:0", "127.0.0.5");
@@ -185,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn so_it_does_by_ipv6_where_there_is_any() {
+    fn so_does_a_response_over_ipv6() {
         if UdpSocket::bind("[::1]:0").is_ok() {
             let from = echo("[::]:0", "::1");
             assert_eq!(from.ip(), IpAddr::from(Ipv6Addr::LOCALHOST));
@@ -193,15 +195,15 @@ mod tests {
     }
 
     #[test]
-    fn an_unshared_port_is_taken_once_only() {
+    fn an_unshared_port_is_bound_only_once() {
         let first = Socket::bind("127.0.0.1:0".parse().expect("an address"), false).expect("bound");
         let address = first.local_addr().expect("bound");
-        let again = Socket::bind(address, true).expect_err("taken");
+        let again = Socket::bind(address, true).expect_err("in use");
         assert_eq!(again.kind(), io::ErrorKind::AddrInUse);
     }
 
     #[test]
-    fn many_datagrams_are_taken_and_given_and_long_ones_are_told() {
+    fn batches_are_received_and_sent_and_truncated_datagrams_are_marked() {
         let server = Socket::bind("127.0.0.1:0".parse().expect("an address"), false);
         let server = server.expect("bound");
         let client = connected(&server);
@@ -227,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_kernel_had_no_room_for_is_counted() {
+    fn datagrams_that_the_kernel_dropped_are_counted() {
         let server = Socket::bind("127.0.0.1:0".parse().expect("an address"), false);
         let server = server.expect("bound");
         Raw::from(server.0.try_clone().expect("a handle"))
@@ -266,13 +268,13 @@ mod tests {
     }
 
     #[test]
-    fn a_port_in_use_is_passed_over_for_the_next_that_is_drawn() {
+    fn a_port_in_use_is_skipped_and_another_one_drawn() {
         let server = UdpSocket::bind("127.0.0.1:0").expect("a server");
         let taken = UdpSocket::bind("0.0.0.0:0").expect("a socket");
         let taken = taken.local_addr().map(|address| (taken, address.port()));
         let (_held, taken) = taken.expect("bound");
         let mut drawn = vec![0, taken, taken];
-        let draw = || drawn.pop().expect("no more are asked for");
+        let draw = || drawn.pop().expect("no more are target for");
         let socket = Socket::connect(server.local_addr().expect("bound"), draw);
         let port = socket
             .expect("connected")
@@ -285,23 +287,18 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     }
 
-    /// The value of a socket option that is a number.
-    #[cfg(target_os = "linux")]
-    fn path_mtu_discovery(socket: &Socket, v6: bool) -> libc::c_int {
-        control::path_mtu_discovery(socket.as_fd(), v6).expect("an option")
-    }
-
-    #[cfg(target_os = "linux")]
     #[test]
-    fn no_socket_follows_what_icmp_says_of_the_paths_mtu() {
+    fn no_socket_follows_icmp_messages_about_the_path_mtu() {
         let server = Socket::bind("127.0.0.1:0".parse().expect("an address"), false);
         let server = server.expect("bound");
-        assert_eq!(path_mtu_discovery(&server, false), libc::IP_PMTUDISC_OMIT);
         let client = connected(&server);
-        assert_eq!(path_mtu_discovery(&client, false), libc::IP_PMTUDISC_OMIT);
+        for socket in [&server, &client] {
+            let found = ip_mtu_discover(socket).expect("an option");
+            assert_eq!(found, Ipv4PathMtuDiscovery::OMIT);
+        }
         if let Ok(server) = Socket::bind("[::1]:0".parse().expect("an address"), false) {
-            let found = path_mtu_discovery(&server, true);
-            assert_eq!(found, libc::IPV6_PMTUDISC_OMIT);
+            let found = ipv6_mtu_discover(&server).expect("an option");
+            assert_eq!(found, Ipv6PathMtuDiscovery::OMIT);
         }
     }
 }

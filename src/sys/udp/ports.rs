@@ -1,4 +1,4 @@
-//! Local ports of sockets that send queries, drawn at random from a range.
+//! Random local ports for sockets that send queries.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use rand::{Rng, RngExt};
 
 /// The ports to draw from. The range is wider than the kernel's own (`ip_local_port_range`), from
-/// which it would pick one of some 28,000 (RFC 6056, section 3.2).
+/// which it would choose one of some 28,000 (RFC 6056, section 3.2).
 #[derive(Debug)]
 pub struct Ports(ArcSwap<Choice>);
 
@@ -18,24 +18,24 @@ struct Choice {
 }
 
 impl Default for Ports {
-    /// All that need no privilege.
+    /// All ports that need no privilege.
     fn default() -> Self {
         Self::new(1024..=u16::MAX, Vec::new())
     }
 }
 
 impl Ports {
-    /// Those of `range`, apart from `except`, which must leave some.
+    /// The ports of `range` without `except`, which must leave some.
     pub fn new(range: RangeInclusive<u16>, except: Vec<u16>) -> Self {
         Self(ArcSwap::from_pointee(Choice { range, except }))
     }
 
-    /// Draws from these from now on.
+    /// Changes the ports that later draws choose from.
     pub fn replace(&self, range: RangeInclusive<u16>, except: Vec<u16>) {
         self.0.store(Arc::new(Choice { range, except }));
     }
 
-    /// A random one.
+    /// A random port.
     pub fn draw(&self, random: &mut impl Rng) -> u16 {
         let choice = self.0.load();
         loop {
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ports_are_drawn_from_the_whole_range_but_for_those_that_are_taken() {
+    fn ports_are_drawn_from_the_whole_range_without_the_exceptions() {
         let ports = Ports::new(2000..=2003, vec![2001]);
         let mut seen = [0; 4];
         for _ in 0..1000 {

@@ -55,7 +55,7 @@ fn an_order_with_too_many_items_is_refused_with_the_line_of_the_first_that_is_to
     let text = with_targets(&targets);
     let line = text.lines().count() - 2;
     assert_eq!(
-        told(&text),
+        outcome(&text),
         format!(
             "o.toml:{line}: the order has 100001 targets, must be at most 100000: split the order"
         )
@@ -63,7 +63,7 @@ fn an_order_with_too_many_items_is_refused_with_the_line_of_the_first_that_is_to
     let ids: Vec<_> = (0..1001).map(|n| format!("\"o{n}\"")).collect();
     let many = GOOD.replace("[\"id-2017-07-01\"]", &format!("[{}]", ids.join(", ")));
     assert_eq!(
-        told(&many),
+        outcome(&many),
         "o.toml:13: the order has 1001 orders that it supersedes, must be at most 1000: split the order"
     );
 }

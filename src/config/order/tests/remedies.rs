@@ -1,4 +1,4 @@
-//! What a message proposes, taken at its word.
+//! Applying the remedy of a message solves the problem.
 
 use super::*;
 
@@ -21,7 +21,7 @@ fn the_date_that_is_proposed_for_a_missing_review_can_be_pasted() {
         ),
     ] {
         let text = text.replace(start, from);
-        let problem = told(&text.replace(review, ""));
+        let problem = outcome(&text.replace(review, ""));
         let (_, remedy) = problem
             .split_once("has no `review-at`: add ")
             .expect("the remedy");
@@ -37,7 +37,7 @@ fn the_date_that_is_proposed_for_a_missing_review_can_be_pasted() {
 }
 
 #[test]
-fn an_empty_text_that_an_order_needs_is_to_be_filled_in_and_another_one_left_out() {
+fn the_remedy_for_an_empty_text_depends_on_whether_it_is_required() {
     for (line, key, remedy) in [
         (
             "name = \"Kementerian Komunikasi dan Informatika\"",
@@ -64,11 +64,11 @@ fn an_empty_text_that_an_order_needs_is_to_be_filled_in_and_another_one_left_out
     ] {
         let (start, rest) = line.split_once('"').expect("a text");
         let (_, rest) = rest.split_once('"').expect("its end");
-        let told = with(line, &format!("{start}\"\"{rest}"));
+        let found = with(line, &format!("{start}\"\"{rest}"));
         assert!(
-            told.contains(key) && told.contains(remedy),
-            "{line}: {told}"
+            found.contains(key) && found.contains(remedy),
+            "{line}: {found}"
         );
-        assert_eq!(told.lines().count(), 1, "{told}");
+        assert_eq!(found.lines().count(), 1, "{found}");
     }
 }

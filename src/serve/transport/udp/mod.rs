@@ -26,7 +26,7 @@ use crate::serve::worker_cache::WorkerCache;
 use crate::stats::{Count, Counters};
 use crate::sys::process::pin_to_core;
 use crate::sys::udp::{Inbox, Route};
-use crate::sys::wait::{Ear, WaitSet};
+use crate::sys::wait::{ShutdownListener, WaitSet};
 use crate::wire::UDP_PAYLOAD;
 
 pub use crate::serve::dispatch::BATCH;
@@ -73,7 +73,7 @@ pub struct Worker<O: Observer = Arc<Counters>> {
     /// Observes the queries that it finishes.
     pub observer: O,
     /// Reports the shutdown.
-    pub shutdown: Ear,
+    pub shutdown: ShutdownListener,
 }
 
 impl<O: Observer> Worker<O> {

@@ -1,0 +1,252 @@
+//! The validated configuration.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::address::ServerAddress;
+use super::comments::Comments;
+use super::exception::Exception;
+use super::guard::{GuardRails, WardSet};
+use super::upstream::{Upstream, UpstreamServer};
+use crate::policy::rule::{Blocking, Scope, Source};
+use crate::wire::name::Name;
+
+/// The journal in the state directory.
+const JOURNAL: &str = "journal.jsonl";
+
+/// A validated configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Where it comes from.
+    pub origin: Origin,
+    /// Listen addresses, clients and limits.
+    pub server: Server,
+    /// The upstream servers.
+    pub upstream: Upstream,
+    /// The cache.
+    pub cache: Cache,
+    /// Locally served zones.
+    pub local: Local,
+    /// The state directory.
+    pub state: State,
+    /// The journal's file, by default `journal.jsonl` in the state directory; `None` means no journal.
+    pub journal: Option<PathBuf>,
+    /// The file of the keys that authenticate the journal's head.
+    pub journal_key: Option<PathBuf>,
+    /// Guard rails against accidents of lists.
+    pub guard: GuardRails,
+    /// The lists in the order of the file, which is their precedence. Names are unique.
+    pub lists: Vec<List>,
+    /// Authorities' orders.
+    pub orders: Orders,
+    /// The operator's exceptions.
+    pub exceptions: Exceptions,
+    /// Values of the command line, which are already applied.
+    pub overrides: Overrides,
+}
+
+/// Values of the command line that override the file, at the start and at each reload.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// Replaces `[server] listen`, unless empty.
+    pub listen: Vec<SocketAddr>,
+    /// Replaces `[server] allow`, unless empty.
+    pub allow: Vec<IpNet>,
+    /// Replaces `[upstream] servers`, unless empty.
+    pub upstream: Vec<ServerAddress>,
+    /// Replaces `[server] control`.
+    pub control: Option<PathBuf>,
+}
+
+/// Where a configuration comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The program itself.
+    BuiltIn,
+    /// A file, by its path as it was given.
+    File(PathBuf),
+}
+
+/// Listen addresses, clients and limits.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Server {
+    /// Addresses for UDP and TCP: at least one, no duplicates. Port 0 lets the system choose.
+    pub listen: Vec<SocketAddr>,
+    /// UDP worker threads, at most 1024; 0 means one per core.
+    pub workers: usize,
+    /// Networks of the clients that may send queries. Empty means none.
+    pub allow: Vec<IpNet>,
+    /// The control socket; `None` means the first usable one of the default paths.
+    pub control: Option<PathBuf>,
+    /// A group whose members may use the control socket, too.
+    pub control_group: Option<String>,
+    /// The answer to `version.bind` in class CH, at most 255 bytes; `None` means REFUSED.
+    pub version: Option<String>,
+    /// The answer to `id.server` in class CH, at most 255 bytes; `None` means REFUSED.
+    pub id: Option<String>,
+    /// Most open TCP connections, 1 to 65535.
+    pub tcp_connections: usize,
+    /// Most open TCP connections of one client: at least one, at most `tcp_connections`.
+    pub tcp_connections_per_client: usize,
+    /// How long a TCP connection may be idle, 1 second to an hour.
+    pub tcp_idle: Duration,
+    /// The age from which on a UDP query is not answered, 100 ms to a minute.
+    pub discard: Duration,
+}
+
+/// Size and lifetimes of the cache.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cache {
+    /// Memory for answers, 1 MiB to 64 GiB.
+    pub size_bytes: u64,
+    /// Shorter TTLs are raised to this; at most an hour, and at most `max_ttl_secs`.
+    pub min_ttl_secs: u32,
+    /// Longer TTLs are lowered to this; 1 second to a week.
+    pub max_ttl_secs: u32,
+    /// Longer TTLs of negative answers are lowered to this; at least `min_ttl_secs`, at most a week.
+    pub max_negative_ttl_secs: u32,
+    /// How long after its TTL an answer may be served when upstream fails (RFC 8767); at most a week, 0 turns it
+    /// off.
+    pub stale_secs: u32,
+    /// Whether addresses in upstream's additional sections are passed on, except those of blocked names.
+    pub additional: bool,
+}
+
+/// Locally served zones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Local {
+    /// Zones that are forwarded although they are served locally by default.
+    pub forward: Vec<Name>,
+    /// The answer for `use-application-dns.net`.
+    pub use_application_dns: Canary,
+}
+
+/// The answer for the name by which browsers ask whether they may use another resolver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Canary {
+    /// NXDOMAIN: they should not.
+    Nxdomain,
+    /// It is forwarded like any other name.
+    Forward,
+}
+
+/// The state directory and the compiler.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    /// The directory for compiled lists; `None` means that nothing is kept on disk.
+    pub dir: Option<PathBuf>,
+    /// The number of images kept, 1 to 100.
+    pub keep: usize,
+    /// How long the rules of replaced lists are kept.
+    pub history: History,
+    /// How long a compiling process may report nothing, 10 seconds to a day.
+    pub deadline: Duration,
+}
+
+/// How long the rules of replaced lists are kept, so that the policy at a past time can be found out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct History {
+    /// Days; 0 keeps none.
+    pub days: u32,
+    /// Their most bytes on disk.
+    pub bytes: u64,
+}
+
+/// Where authorities' orders are, and how their names are answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Orders {
+    /// The directory of their files; `None` means that there are no orders.
+    pub dir: Option<PathBuf>,
+    /// Orders built into the program: the path that each file had, and its text.
+    pub embedded: &'static [(&'static str, &'static str)],
+    /// The language of the text sent to clients with a blocked answer (BCP 47, lower case).
+    pub language: String,
+    /// The answer, unless an order specifies another one.
+    pub blocking: Blocking,
+}
+
+/// The operator's exceptions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exceptions {
+    /// A directory of files with further exceptions.
+    pub dir: Option<PathBuf>,
+    /// The exceptions in the configuration's file.
+    pub own: Vec<Exception>,
+}
+
+/// A list: where its rules are, how to read them, and what they do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct List {
+    /// The format of the file.
+    pub format: Format,
+    /// The characters that begin a comment line.
+    pub comments: Comments,
+    /// The scope of a bare name; [`Scope::Exact`] or [`Scope::Subtree`], never [`Scope::Below`].
+    pub scope: Scope,
+    /// Whether the server refuses to start without this list.
+    pub required: bool,
+    /// The guards of single rules that only report rules of this list, and leave none out.
+    pub warn: WardSet,
+    /// Where the text is.
+    pub content: Content,
+    /// The list in decisions. Its path is normalized, and relative to the working directory unless the
+    /// configuration's path is absolute.
+    pub source: Source,
+}
+
+/// The format of a list's file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Format {
+    /// One name per line.
+    Domains,
+    /// An address and its names per line, as in `/etc/hosts`.
+    Hosts,
+}
+
+/// Where a list's text is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// In the file at the source's path.
+    File,
+    /// In the program; the source's path is where it was when that was built.
+    Embedded(&'static str),
+}
+
+impl State {
+    /// The default path of the journal; `None` without a state directory.
+    pub(super) fn journal(&self) -> Option<PathBuf> {
+        self.dir.as_ref().map(|dir| dir.join(JOURNAL))
+    }
+}
+
+impl Config {
+    /// Whether the journal of `other` is a different one, other than by a different state directory.
+    pub fn moves_journal(&self, other: &Self) -> bool {
+        let is_default = |config: &Self| config.journal == config.state.journal();
+        self.journal != other.journal && !(is_default(self) && is_default(other))
+    }
+
+    /// Applies `overrides`.
+    pub fn with_overrides(mut self, overrides: Overrides) -> Self {
+        if !overrides.listen.is_empty() {
+            self.server.listen.clone_from(&overrides.listen);
+        }
+        if !overrides.allow.is_empty() {
+            self.server.allow.clone_from(&overrides.allow);
+        }
+        if !overrides.upstream.is_empty() {
+            let servers = overrides.upstream.iter().cloned();
+            self.upstream.servers = Some(servers.map(UpstreamServer::from).collect());
+        }
+        if overrides.control.is_some() {
+            self.server.control.clone_from(&overrides.control);
+        }
+        self.overrides = overrides;
+        self
+    }
+}

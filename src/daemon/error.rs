@@ -1,0 +1,39 @@
+//! Why the server did not start, or did not go on.
+
+use std::io;
+
+use super::bind::BindError;
+use super::target::UpstreamError;
+use crate::control::admin::socket::SocketError;
+use crate::control::start::StartError;
+
+/// Why the server did not start, or did not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// An address can't be listened on.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// An upstream server can't be used.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+    /// The control socket can't be created.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// A required list can't be loaded.
+    #[error(transparent)]
+    List(#[from] StartError),
+    /// The system refuses a resource.
+    #[error("the system refuses {what}: {source}")]
+    System {
+        /// The resource.
+        what: &'static str,
+        /// Its error.
+        source: io::Error,
+    },
+    /// Several of the above.
+    #[error("{}", .0.join("\n"))]
+    Unready(Vec<String>),
+    /// An essential task or thread ended while the server was running.
+    #[error("{0} ended before the server did, so the server ends too; see the log")]
+    Ended(&'static str),
+}

@@ -1,0 +1,55 @@
+//! Counters and the states of upstream servers in the form of `status`.
+
+use std::collections::BTreeMap;
+
+use crate::control::admin::status::{Gauges, Histogram, UpstreamStatus};
+use crate::serve::upstream::ServerState;
+use crate::stats::{LATENCY_BOUNDS, Sums};
+
+/// The counters in the form of `status`; all else has its default.
+pub(super) fn counted(sums: Sums) -> Gauges {
+    let mut count = 0;
+    let cumulated = |of: &u64| {
+        count += of;
+        count
+    };
+    let buckets = LATENCY_BOUNDS
+        .into_iter()
+        .zip(sums.latency.iter().map(cumulated))
+        .collect();
+    let counter = |(name, sum): (&str, u64)| (name.to_owned(), sum.into());
+    let counts = sums.counts.iter().map(|(count, sum)| (count.name(), *sum));
+    Gauges {
+        counters: counts.map(counter).collect(),
+        query_types: sums.types.iter().copied().map(counter).collect(),
+        upstream_latency: Histogram {
+            buckets,
+            count: sums.latency.iter().sum(),
+            sum_ms: sums.latency_sum_ms,
+        },
+        list_hits: sums.lists,
+        ..Gauges::default()
+    }
+}
+
+/// An upstream server in the form of `status`.
+pub(super) fn upstream(server: ServerState) -> UpstreamStatus {
+    UpstreamStatus {
+        address: server.address,
+        down: server.down,
+        unanswered: server.unanswered,
+        latency_ms: server.latency.map(|latency| latency.as_secs_f64() * 1e3),
+        edns: server.dialect.edns,
+        random_case: server.dialect.random_case,
+        referrals: server.referrals,
+        failures: by_name(server.failures.recent),
+        failures_total: by_name(server.failures.total),
+    }
+}
+
+fn by_name(counts: Vec<(&'static str, u64)>) -> BTreeMap<String, u64> {
+    let counts = counts.into_iter();
+    counts
+        .map(|(name, count)| (name.to_owned(), count))
+        .collect()
+}

@@ -1,0 +1,113 @@
+//! Addresses of upstream servers: their interfaces, and whether one is this server itself.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+
+use crate::config::upstream::ServerAddress;
+use crate::sys::interface::index_of;
+use crate::wire::ask::Dialect;
+
+/// A server's address, and the forms of its queries.
+pub(super) type Target = (ServerAddress, Dialect);
+
+/// Why an upstream server can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum UpstreamError {
+    /// It is this server itself.
+    #[error(
+        "upstream {upstream} is this server itself (it listens on {listen}), so queries would go in a circle; name another resolver with `serve --upstream` or in [upstream] servers"
+    )]
+    Ourselves {
+        /// The upstream.
+        upstream: SocketAddr,
+        /// The listen address.
+        listen: SocketAddr,
+    },
+    /// The interface of a link-local address does not exist.
+    #[error(
+        "upstream {upstream} is behind the interface {zone}, which this machine does not have; name one that `ip link` shows, or its index, with `serve --upstream` or in [upstream] servers"
+    )]
+    Interface {
+        /// The upstream.
+        upstream: ServerAddress,
+        /// The interface.
+        zone: String,
+    },
+}
+
+/// Adds the index of its interface, which must exist, to a link-local address.
+pub(super) fn resolve(address: ServerAddress) -> Result<ServerAddress, UpstreamError> {
+    match &address.zone {
+        Some(zone) if index_of(zone).is_none() => Err(UpstreamError::Interface {
+            zone: zone.clone(),
+            upstream: address,
+        }),
+        _ => Ok(ServerAddress {
+            socket: address.current(index_of),
+            ..address
+        }),
+    }
+}
+
+/// The listen address that queries to `upstream` would reach.
+pub(super) fn own(upstream: SocketAddr, listen: &[SocketAddr]) -> Option<SocketAddr> {
+    // Packets to the unspecified address reach this machine.
+    let ip = match upstream.ip().to_canonical() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    let leads_here = |own: &&SocketAddr| {
+        own.port() != 0
+            && own.port() == upstream.port()
+            // Our IPv6 sockets receive IPv6 only.
+            && own.is_ipv4() == ip.is_ipv4()
+            && (own.ip() == ip || (own.ip().is_unspecified() && is_ours(ip)))
+    };
+    listen.iter().find(leads_here).copied()
+}
+
+/// Whether the address is one of this machine: only then can a socket be bound to it.
+fn is_ours(ip: IpAddr) -> bool {
+    UdpSocket::bind((ip, 0)).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_local_server_gets_the_index_of_its_interface() {
+        let resolved = |text: &str| {
+            let address = resolve(text.parse().expect("an address"))?;
+            Ok::<_, UpstreamError>(address.socket)
+        };
+        let index = index_of("lo").expect("an interface");
+        for text in ["fe80::1%lo", &format!("[fe80::1%{index}]:53")] {
+            let SocketAddr::V6(address) = resolved(text).expect("an interface") else {
+                panic!("IPv6");
+            };
+            assert_eq!((address.scope_id(), address.port()), (index, 53));
+        }
+        let error = resolved("[fe80::1%nosuch0]:5300").expect_err("no interface");
+        let expected = "upstream [fe80::1%nosuch0]:5300 is behind the interface nosuch0, which this \
+                    machine does not have; name one that `ip link` shows, or its index, with \
+                    `serve --upstream` or in [upstream] servers";
+        assert_eq!(error.to_string(), expected);
+    }
+
+    #[test]
+    fn this_server_is_recognised_behind_a_wildcard_address_too() {
+        let own = |upstream: &str, listen: &str| {
+            let listen = listen.parse().expect("an address");
+            own(upstream.parse().expect("an address"), &[listen]).is_some()
+        };
+        assert!(own("127.0.0.1:53", "127.0.0.1:53"));
+        assert!(own("127.0.0.1:53", "0.0.0.0:53"));
+        assert!(!own("127.0.0.1:53", "127.0.0.1:5335"));
+        assert!(!own("192.0.2.1:53", "0.0.0.0:53"), "another machine's");
+        assert!(own("0.0.0.0:53", "127.0.0.1:53"));
+        assert!(own("[::ffff:127.0.0.1]:53", "127.0.0.1:53"), "IPv4 in IPv6");
+        assert!(!own("127.0.0.1:53", "[::]:53"), "which takes IPv6 only");
+        assert!(!own("[::1]:53", "0.0.0.0:53"));
+    }
+}
