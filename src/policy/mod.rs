@@ -7,7 +7,7 @@ pub mod current;
 pub mod image;
 pub mod images;
 pub mod local;
+mod prefilter;
 pub mod rule;
 pub mod rules;
-mod sieve;
 pub mod snapshot;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::image::Image;
 use super::image::values::{SOURCES, Value};
-use super::image::walk::{LANES, Lies};
+use super::image::walk::{LANES, Position};
 use super::images::Images;
+use super::prefilter::Sieve;
 use super::rule::Scope;
-use super::sieve::Sieve;
 use crate::wire::name::{MAX_LABELS, Name};
 
 /// How much a source weighs: 0 wins over 1. Fits [`RANK_BITS`] bits, so that a weight has room for it.
@@ -186,12 +186,12 @@ impl Bound {
                 overridden();
             }
             let weight = match lies {
-                Lies::Above => verdict.above,
-                Lies::At => {
+                Position::Above => verdict.above,
+                Position::At => {
                     found.other = found.other.min(verdict.other);
                     verdict.at
                 }
-                Lies::Beneath => {
+                Position::Beneath => {
                     found.other = found.other.min(verdict.other_beneath & !OVERRIDES);
                     return;
                 }
@@ -227,7 +227,7 @@ fn verdict(value: Value<'_>, ranks: &[Rank], weights: &Weights) -> Verdict {
             continue;
         }
         verdict.other_beneath = verdict.other_beneath.min(other(rank));
-        if weights.mutes(rank).is_some() {
+        if weights.suppresses(rank).is_some() {
             overrides = true;
             continue;
         }
@@ -255,7 +255,7 @@ pub struct Weights {
 }
 
 impl Weights {
-    fn mutes(&self, rank: Rank) -> Option<&[usize]> {
+    fn suppresses(&self, rank: Rank) -> Option<&[usize]> {
         self.mutes.get(rank as usize)?.as_deref()
     }
 }
@@ -383,7 +383,7 @@ impl Rules {
         let orders = Ladder::new(orders, name);
         (found.best, found.cover, found.excepted) = (NONE, NO_RANK, NONE);
         let mut weigh = |lies, labels, rank, scope| {
-            if self.weights.mutes(rank).is_some() {
+            if self.weights.suppresses(rank).is_some() {
                 // Names beneath may be passed over, too.
                 found.other = 0;
                 if applies(lies, scope) {
@@ -436,7 +436,7 @@ impl Rules {
     }
 
     fn is_against(&self, exception: Rank, rank: Rank) -> bool {
-        let against = self.weights.mutes(exception);
+        let against = self.weights.suppresses(exception);
         against.is_some_and(|ranks| ranks.binary_search(&(rank as usize)).is_ok())
     }
 }
@@ -446,7 +446,7 @@ struct Ladder<'r> {
     over: Option<&'r Bound>,
     /// How the name lies to it, its labels, its value: at most one for each of the name's labels,
     /// and the root.
-    rungs: [(Lies, u8, u32); MAX_LABELS + 1],
+    rungs: [(Position, u8, u32); MAX_LABELS + 1],
     count: usize,
 }
 
@@ -454,12 +454,12 @@ impl<'r> Ladder<'r> {
     fn new(over: Option<&'r Bound>, name: &Name) -> Self {
         let mut ladder = Self {
             over,
-            rungs: [(Lies::Beneath, 0, 0); MAX_LABELS + 1],
+            rungs: [(Position::Beneath, 0, 0); MAX_LABELS + 1],
             count: 0,
         };
         if let Some(over) = ladder.over {
             over.image.walk(&[name], |_, lies, labels, value| {
-                if lies != Lies::Beneath {
+                if lies != Position::Beneath {
                     ladder.rungs[ladder.count] = (lies, labels as u8, value);
                     ladder.count += 1;
                 }
@@ -469,7 +469,7 @@ impl<'r> Ladder<'r> {
     }
 
     /// Calls `each` with the rules.
-    fn each(&self, mut each: impl FnMut(Lies, usize, Rank, Scope)) {
+    fn each(&self, mut each: impl FnMut(Position, usize, Rank, Scope)) {
         let Some(over) = self.over else { return };
         for &(lies, labels, value) in &self.rungs[..self.count] {
             for rule in over.image.value(value).rules() {
@@ -483,11 +483,11 @@ impl<'r> Ladder<'r> {
 }
 
 /// Whether a rule of that scope speaks of a name to which its own lies so.
-fn applies(lies: Lies, scope: Scope) -> bool {
+fn applies(lies: Position, scope: Scope) -> bool {
     match lies {
-        Lies::Above => scope != Scope::Exact,
-        Lies::At => scope != Scope::Below,
-        Lies::Beneath => false,
+        Position::Above => scope != Scope::Exact,
+        Position::At => scope != Scope::Below,
+        Position::Beneath => false,
     }
 }
 

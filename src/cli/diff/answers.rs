@@ -13,7 +13,7 @@ use crate::cli::Failure;
 use crate::control::replay::Replay;
 use crate::policy::image::Image;
 use crate::policy::image::order::Path;
-use crate::policy::image::walk::Lies;
+use crate::policy::image::walk::Position;
 use crate::policy::images::Images;
 use crate::policy::rule::{Action, Against, Blocking, Source};
 use crate::policy::snapshot::{Decision, Past, Snapshot};
@@ -194,7 +194,7 @@ fn all(images: &Images) -> impl Iterator<Item = &Image> {
 fn has(image: &Image, name: &Name) -> bool {
     let mut found = false;
     image.walk(&[name], |_, lies, _, value| {
-        found |= lies == Lies::At && image.value(value).rules().next().is_some();
+        found |= lies == Position::At && image.value(value).rules().next().is_some();
     });
     found
 }

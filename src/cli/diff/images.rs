@@ -8,7 +8,7 @@ use super::Counts;
 use crate::cli::Failure;
 use crate::policy::image::Image;
 use crate::policy::image::order::Path;
-use crate::policy::image::walk::Lies;
+use crate::policy::image::walk::Position;
 use crate::policy::images::Images;
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
@@ -157,7 +157,7 @@ impl Side {
 fn on(image: &Image, name: &Name, list: &str) -> Scopes {
     let mut found = None;
     image.walk(&[name], |_, lies, _, value| {
-        if lies == Lies::At {
+        if lies == Position::At {
             found = Some(value);
         }
     });

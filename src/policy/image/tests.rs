@@ -6,7 +6,7 @@ use super::layout::{Section, TABLE};
 use super::order::Path;
 use super::text::{Census, TextCode};
 use super::values::ImageRule;
-use super::walk::Lies;
+use super::walk::Position;
 use super::writer::Writer;
 use super::{HEADER, Image, ImageError, Key, Octets, Provenance};
 use crate::policy::rule::Scope;
@@ -119,7 +119,9 @@ fn the_longest_names_take_no_more_buckets_than_others() {
         let names: Vec<_> = (0..4000).map(|number| name(number).to_name()).collect();
         let names: Vec<_> = names.iter().collect();
         let mut found = vec![false; names.len()];
-        image.walk(&names, |which, lies, _, _| found[which] |= lies == Lies::At);
+        image.walk(&names, |which, lies, _, _| {
+            found[which] |= lies == Position::At
+        });
         assert!(found.iter().all(|found| *found));
     }
 }

@@ -16,7 +16,7 @@ pub const LANES: usize = 32;
 
 /// How a value that a walk passes lies to the asked name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lies {
+pub enum Position {
     /// On an ancestor.
     Above,
     /// On the name itself.
@@ -98,7 +98,7 @@ impl Image {
     /// value. From the root down for each name, never more than one value that is not above.
     /// Never allocates.
     #[inline]
-    pub fn walk(&self, names: &[&Name], mut pass: impl FnMut(usize, Lies, usize, u32)) {
+    pub fn walk(&self, names: &[&Name], mut pass: impl FnMut(usize, Position, usize, u32)) {
         if let [name] = names {
             return self.alone(name, &mut |lies, level, value| pass(0, lies, level, value));
         }
@@ -118,7 +118,7 @@ impl Image {
     }
 
     #[inline(always)]
-    fn alone(&self, name: &Name, pass: &mut impl FnMut(Lies, usize, u32)) {
+    fn alone(&self, name: &Name, pass: &mut impl FnMut(Position, usize, u32)) {
         let ways = self.ways();
         let mut lane = Lane::new(name);
         let mut on = self.set_out(&mut lane, pass);
@@ -138,7 +138,7 @@ impl Image {
         &self,
         names: &[&Name],
         first: usize,
-        pass: &mut impl FnMut(usize, Lies, usize, u32),
+        pass: &mut impl FnMut(usize, Position, usize, u32),
     ) {
         let ways = self.ways();
         let mut lanes = [Lane::new(&Name::ROOT); LANES];
@@ -190,7 +190,7 @@ impl Image {
     fn set_out(
         &self,
         lane: &mut Lane<'_>,
-        pass: &mut impl FnMut(Lies, usize, u32),
+        pass: &mut impl FnMut(Position, usize, u32),
     ) -> Option<Kids> {
         let depth = lane.name.label_count();
         if self.root_matters || depth == 0 {
@@ -290,7 +290,7 @@ impl Ways<'_> {
         &self,
         lane: &mut Lane<'_>,
         kind: u8,
-        pass: &mut impl FnMut(Lies, usize, u32),
+        pass: &mut impl FnMut(Position, usize, u32),
     ) -> Option<Kids> {
         let depth = lane.name.label_count();
         let mut found = match (kind & LAST != 0, kind & LONG != 0) {
@@ -305,7 +305,7 @@ impl Ways<'_> {
                 return None;
             }
             if level > depth {
-                pass(Lies::Beneath, depth, found.value());
+                pass(Position::Beneath, depth, found.value());
                 return None;
             }
             pass(at_or_above(level, depth), level, found.value());
@@ -454,11 +454,11 @@ fn found(
 }
 
 #[inline(always)]
-fn at_or_above(level: usize, depth: usize) -> Lies {
+fn at_or_above(level: usize, depth: usize) -> Position {
     if level == depth {
-        Lies::At
+        Position::At
     } else {
-        Lies::Above
+        Position::Above
     }
 }
 
@@ -571,22 +571,22 @@ mod tests {
     fn told(
         image: &Image,
         depth: usize,
-        passed: &[(Lies, usize, u32)],
+        passed: &[(Position, usize, u32)],
     ) -> (Vec<(usize, Vec<u16>)>, BTreeSet<u16>) {
         let (mut on, mut beneath) = (Vec::new(), BTreeSet::new());
         for (nth, &(lies, level, value)) in passed.iter().enumerate() {
             let value = image.value(value);
             let sources: Vec<_> = value.rules().map(|rule| rule.source).collect();
             match lies {
-                Lies::Above => assert!(level < depth),
+                Position::Above => assert!(level < depth),
                 _ => assert!(level == depth && nth + 1 == passed.len()),
             }
             match lies {
-                Lies::Beneath => beneath.extend(sources),
+                Position::Beneath => beneath.extend(sources),
                 _ if !sources.is_empty() => on.push((level, sources)),
                 _ => {}
             }
-            if lies != Lies::Above {
+            if lies != Position::Above {
                 beneath.extend(value.beneath());
             }
         }
