@@ -28,7 +28,7 @@ use tapis::control::store::read_image;
 use tapis::policy::builder::Builder;
 use tapis::policy::image::Image;
 use tapis::policy::rule::Scope;
-use tapis::policy::rules::{Found, Rules, Weights};
+use tapis::policy::rules::{LookupResult, RankTraits, Rules};
 use tapis::wire::name::Name;
 
 /// Lookups that are made at a time, as a worker does with the packets that it finds waiting.
@@ -81,7 +81,7 @@ fn image(names: &[String], scope: Scope) -> Image {
     }
     let image = builder.finish().expect("there is room");
     let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
-    file.write_all(image.octets()).expect("room on the disk");
+    file.write_all(image.bytes()).expect("room on the disk");
     read_image(file.path()).expect("what was written can be read")
 }
 
@@ -99,7 +99,7 @@ impl Contenders {
         Self {
             set: names.iter().map(|name| name.as_str().into()).collect(),
             fst: fst::Set::from_iter(keys).expect("sorted"),
-            rules: Rules::new(Arc::new(image).into(), |_| Some(0), Weights::default()),
+            rules: Rules::new(Arc::new(image).into(), |_| Some(0), RankTraits::default()),
         }
     }
 
@@ -160,8 +160,8 @@ impl Contenders {
     }
 
     fn look<const MANY: usize>(&self, names: &[&Name]) -> usize {
-        let mut found = [Found::default(); MANY];
-        self.rules.look(names, &mut found);
+        let mut found = [LookupResult::default(); MANY];
+        self.rules.lookup(names, &mut found);
         found.iter().filter(|found| found.best().is_some()).count()
     }
 

@@ -282,8 +282,9 @@ impl Replay {
         let wanted = Path::from(name);
         let mut matching = Vec::new();
         let base = self.join(|list, path, scope| {
-            let related = path.starts_with(wanted.octets()) || wanted.octets().starts_with(path);
-            if related && wanted.octets().starts_with(path) {
+            let related =
+                path.starts_with(wanted.as_bytes()) || wanted.as_bytes().starts_with(path);
+            if related && wanted.as_bytes().starts_with(path) {
                 let owner = Path::of(path).to_name();
                 if scope.reaches(&owner, name) {
                     matching.push(ListRule { list, owner, scope });

@@ -8,7 +8,7 @@ use hickory_proto::rr::{Name as DnsName, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 
 use crate::control::verdict::{Answer, Chain, MatchingRule, Outcome, Question, Verdict};
-use crate::policy::snapshot::{Decision, Matched, Past, Snapshot};
+use crate::policy::snapshot::{ChainExemption, Decision, Matched, Snapshot};
 use crate::serve::cache::Cache;
 use crate::serve::respond::{Client, Step, respond};
 use crate::stats::Count;
@@ -46,7 +46,9 @@ pub fn explain(snapshot: &Snapshot, question: &Question) -> Result<Verdict, Expl
     let (outcome, answer) = ask(snapshot, &name, question)?;
     let decision = snapshot.decide(&name);
     let chain = match outcome {
-        Outcome::Upstream | Outcome::Allowed | Outcome::Excepted => Some(chain(decision.past())),
+        Outcome::Upstream | Outcome::Allowed | Outcome::Excepted => {
+            Some(chain(decision.chain_exemption()))
+        }
         _ => None,
     };
     let by = match decision {
@@ -70,12 +72,12 @@ pub fn explain(snapshot: &Snapshot, question: &Question) -> Result<Verdict, Expl
     })
 }
 
-fn chain(past: Past) -> Chain {
+fn chain(past: ChainExemption) -> Chain {
     match past {
-        Past::Nothing => Chain::All,
-        Past::Excepted => Chain::NotExcepted,
-        Past::Lists => Chain::Orders,
-        Past::Everything => Chain::None,
+        ChainExemption::None => Chain::All,
+        ChainExemption::Suppressed => Chain::NotExcepted,
+        ChainExemption::Lists => Chain::Orders,
+        ChainExemption::All => Chain::None,
     }
 }
 

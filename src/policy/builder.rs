@@ -6,10 +6,10 @@ use std::io::Cursor;
 use super::image::order::{Key, Path};
 use super::image::provenance::{ImageSource, Provenance};
 use super::image::run::Run;
-use super::image::text::Census;
+use super::image::text::PairHistogram;
 use super::image::values::{ImageRule, SOURCES};
 use super::image::writer::Writer;
-use super::image::{Image, Octets, TooLarge, WriteError};
+use super::image::{Image, ImageBytes, TooLarge, WriteError};
 use super::rule::Scope;
 use crate::wire::name::Name;
 
@@ -17,7 +17,7 @@ use crate::wire::name::Name;
 pub struct Builder {
     key: Key,
     run: Run,
-    census: Census,
+    census: PairHistogram,
     sources: Vec<ImageSource>,
 }
 
@@ -38,7 +38,7 @@ impl Builder {
         Self {
             key,
             run: Run::new(),
-            census: Census::default(),
+            census: PairHistogram::default(),
             sources: Vec::new(),
         }
     }
@@ -62,7 +62,7 @@ impl Builder {
     /// When there is no room; rules added before stay.
     pub fn insert(&mut self, name: &Name, source: u16, scope: Scope) -> Result<(), TooLarge> {
         let rule = ImageRule { source, scope };
-        self.insert_path(Path::from(name).octets(), rule)
+        self.insert_path(Path::from(name).as_bytes(), rule)
     }
 
     /// Adds a rule on a name that is given by its path.
@@ -119,7 +119,7 @@ impl Builder {
             WriteError::TooLarge(error) => error,
             WriteError::Io(error) => unreachable!("writing to memory does not fail: {error}"),
         })?;
-        let image = Image::open(Octets::Heap(octets));
+        let image = Image::open(ImageBytes::Heap(octets));
         Ok(image.expect("what is written can be read"))
     }
 

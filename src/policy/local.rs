@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::builder::Builder;
 use super::image::provenance::ImageSource;
 use super::rule::Scope;
-use super::rules::{Found, Rules, Weights};
+use super::rules::{LookupResult, RankTraits, Rules};
 use crate::wire::name::Name;
 
 /// How a local zone answers.
@@ -61,7 +61,7 @@ pub struct LocalZones {
     rules: Rules,
     kinds: HashMap<Box<[u8]>, LocalZone>,
     /// The few top-level labels that zones have: most names have none of them.
-    tops: Vec<Box<[u8]>>,
+    tlds: Vec<Box<[u8]>>,
 }
 
 impl LocalZones {
@@ -87,24 +87,24 @@ impl LocalZones {
             rules: Rules::new(
                 image.into(),
                 |name| (name == SOURCE).then_some(0),
-                Weights {
+                RankTraits {
                     nxdomain: vec![true],
-                    mutes: Vec::new(),
+                    suppressed: Vec::new(),
                 },
             ),
             kinds,
-            tops: tops.into_iter().collect(),
+            tlds: tops.into_iter().collect(),
         }
     }
 
     /// The zone that answers `name`, and how many labels the zone's name has. Never allocates.
     pub fn lookup(&self, name: &Name) -> Option<(LocalZone, usize)> {
         let top = (name.label_count() > 0).then(|| name.label_from_root(0))?;
-        if !self.tops.iter().any(|one| **one == *top) {
+        if !self.tlds.iter().any(|one| **one == *top) {
             return None;
         }
-        let mut found = [Found::default()];
-        self.rules.look(&[name], &mut found);
+        let mut found = [LookupResult::default()];
+        self.rules.lookup(&[name], &mut found);
         let labels = usize::from(found[0].best()?.labels);
         Some((*self.kinds.get(name.ancestor(labels))?, labels))
     }

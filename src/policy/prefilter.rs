@@ -7,47 +7,47 @@ use crate::wire::name::Name;
 
 /// Tells of most names by one bit that such an image has nothing about them.
 #[derive(Debug)]
-pub(super) struct Sieve {
+pub(super) struct Prefilter {
     /// A bit for the hash of the first two labels of each of its names.
     bits: Vec<u64>,
     /// There are rules on names of fewer labels, which any name may lie beneath, or a text that
     /// can't be read, and behind it nobody knows which.
-    open: bool,
+    passes_all: bool,
 }
 
 /// Bits of a sieve for each name.
-const BITS: usize = 16;
+const BITS_PER_NAME: usize = 16;
 
-impl Sieve {
+impl Prefilter {
     pub(super) fn new(image: &Image) -> Self {
         // Of names there are fewer than of rules, and never more than nodes.
         let names = image.facts().nodes as usize;
-        let words = (names * BITS / 64).max(1).next_power_of_two();
+        let words = (names * BITS_PER_NAME / 64).max(1).next_power_of_two();
         let mut sieve = Self {
             bits: vec![0; words],
-            open: false,
+            passes_all: false,
         };
         let mut cursor = image.cursor();
         while cursor.advance() {
             let mut labels = labels(cursor.path()).map(|label| image.key().hash(label));
             match (labels.next(), labels.next()) {
                 (Some(first), Some(second)) => {
-                    let (word, bit) = sieve.place(first, second);
+                    let (word, bit) = sieve.bit_position(first, second);
                     sieve.bits[word] |= 1 << bit;
                 }
-                _ => sieve.open = true,
+                _ => sieve.passes_all = true,
             }
         }
-        sieve.open |= cursor.damage().is_some();
+        sieve.passes_all |= cursor.damage().is_some();
         sieve
     }
 
     #[inline]
-    pub(super) fn passes(&self, key: &Key, name: &Name) -> bool {
-        if self.open || name.label_count() < 2 {
+    pub(super) fn may_match(&self, key: &Key, name: &Name) -> bool {
+        if self.passes_all || name.label_count() < 2 {
             return true;
         }
-        let (word, bit) = self.place(
+        let (word, bit) = self.bit_position(
             key.hash(name.label_from_root(0)),
             key.hash(name.label_from_root(1)),
         );
@@ -55,7 +55,7 @@ impl Sieve {
     }
 
     #[inline]
-    fn place(&self, first: u64, second: u64) -> (usize, u32) {
+    fn bit_position(&self, first: u64, second: u64) -> (usize, u32) {
         let mixed = (first.rotate_left(32) ^ second).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         (
             (mixed >> 32) as usize & (self.bits.len() - 1),

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::image::Image;
 use super::image::values::{SOURCES, Value};
-use super::image::walk::{LANES, Position};
+use super::image::walk::{BATCH, Position};
 use super::images::Images;
-use super::prefilter::Sieve;
+use super::prefilter::Prefilter;
 use super::rule::Scope;
 use crate::wire::name::{MAX_LABELS, Name};
 
@@ -33,7 +33,7 @@ const _: () = assert!(MOST_RANKED > 3 * SOURCES);
 
 /// What is found out about a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct LookupResult {
     /// The rule that wins; see [`weight`].
     best: u32,
     /// The best source that speaks of every name beneath the asked one.
@@ -55,7 +55,7 @@ pub struct Hit {
     pub labels: u8,
 }
 
-impl Default for Found {
+impl Default for LookupResult {
     fn default() -> Self {
         Self {
             best: NONE,
@@ -66,7 +66,7 @@ impl Default for Found {
     }
 }
 
-impl Found {
+impl LookupResult {
     /// The rule that wins: the best source's, there the deepest name's, there exact before below
     /// before subtree.
     pub fn best(&self) -> Option<Hit> {
@@ -80,14 +80,14 @@ impl Found {
 
     /// Whether all names beneath get NXDOMAIN if the asked one does: the best source that speaks
     /// of all of them says so (`nxdomain` tells), and none before it has anything else to say.
-    pub fn all_nxdomain_beneath(&self, nxdomain: impl Fn(usize) -> bool) -> bool {
+    pub fn is_all_nxdomain_below(&self, nxdomain: impl Fn(usize) -> bool) -> bool {
         self.cover != NO_RANK && nxdomain(self.cover as usize) && self.other > self.cover
     }
 
     /// Whether all names below are blocked: the best source that covers them blocks (`blocks` says
     /// which do), and no better one that may allow something has a rule there. May be false where that
     /// better source blocks as well.
-    pub fn all_blocked_below(&self, blocks: impl Fn(usize) -> bool) -> bool {
+    pub fn is_all_blocked_below(&self, blocks: impl Fn(usize) -> bool) -> bool {
         self.cover != NO_RANK && blocks(self.cover as usize) && self.other >= self.cover
     }
 }
@@ -113,22 +113,22 @@ fn hit(weight: u32) -> Hit {
 /// What a value of an image comes to, given the ranks of the sources. Weights are those of a name
 /// without labels; see [`deepen`].
 #[derive(Clone, Copy, Debug)]
-struct Verdict {
+struct RankedValue {
     /// The best rule if the asked name is this one.
     at: u32,
     /// The best rule if it lies beneath.
     above: u32,
     cover: Rank,
-    /// As in [`Found`], if the asked name is this one.
+    /// As in [`LookupResult`], if the asked name is this one.
     other: Rank,
     /// The same if the asked name lies above, and nothing else beneath it; and [`OVERRIDES`]. A verdict of
     /// 20 bytes keeps more of them in the processor's cache than one of 24.
-    other_beneath: u32,
+    other_below: u32,
 }
 
 /// There is an exception that overrides some sources, so the name's rules are weighed one by one.
 const OVERRIDES: u32 = 1 << 31;
-const _: () = assert!(size_of::<Verdict>() == 20);
+const _: () = assert!(size_of::<RankedValue>() == 20);
 
 /// The weight of the same rule on a name with so many labels.
 #[inline]
@@ -143,20 +143,20 @@ fn deepen(weight: u32, labels: usize) -> u32 {
 
 /// An image whose sources have ranks.
 #[derive(Debug)]
-struct Bound {
+struct RankedImage {
     image: Arc<Image>,
     ranks: Vec<Rank>,
-    verdicts: Box<[Verdict]>,
+    verdicts: Box<[RankedValue]>,
 }
 
-impl Bound {
-    fn new(image: Arc<Image>, ranks: Vec<Rank>, weights: &Weights) -> Self {
-        let verdict = |number| verdict(image.value(number), &ranks, weights);
-        let verdicts = (0..image.value_count()).map(verdict).collect();
+impl RankedImage {
+    fn new(image: Arc<Image>, ranks: Vec<Rank>, weights: &RankTraits) -> Self {
+        let rank_value = |number| verdict(image.value(number), &ranks, weights);
+        let ranked_values = (0..image.value_count()).map(rank_value).collect();
         Self {
             image,
             ranks,
-            verdicts,
+            verdicts: ranked_values,
         }
     }
 
@@ -168,10 +168,10 @@ impl Bound {
     /// Improves what `found` says of each name: of `names[i]` at `place(i)`. Calls `overridden`
     /// when an exception that overrides some sources is on or above a name.
     #[inline]
-    fn look(
+    fn improve(
         &self,
         names: &[&Name],
-        found: &mut [Found],
+        found: &mut [LookupResult],
         place: impl Fn(usize) -> usize,
         mut overridden: impl FnMut(),
     ) {
@@ -182,7 +182,7 @@ impl Bound {
             let Some(found) = found.get_mut(place(which)) else {
                 return;
             };
-            if verdict.other_beneath & OVERRIDES != 0 {
+            if verdict.other_below & OVERRIDES != 0 {
                 overridden();
             }
             let weight = match lies {
@@ -192,7 +192,7 @@ impl Bound {
                     verdict.at
                 }
                 Position::Beneath => {
-                    found.other = found.other.min(verdict.other_beneath & !OVERRIDES);
+                    found.other = found.other.min(verdict.other_below & !OVERRIDES);
                     return;
                 }
             };
@@ -202,7 +202,7 @@ impl Bound {
     }
 }
 
-fn verdict(value: Value<'_>, ranks: &[Rank], weights: &Weights) -> Verdict {
+fn verdict(value: Value<'_>, ranks: &[Rank], weights: &RankTraits) -> RankedValue {
     let rank = |source: u16| ranks.get(usize::from(source)).copied().unwrap_or(NO_RANK);
     let nxdomain = |rank: Rank| weights.nxdomain.get(rank as usize);
     let other = |rank: Rank| {
@@ -210,23 +210,23 @@ fn verdict(value: Value<'_>, ranks: &[Rank], weights: &Weights) -> Verdict {
         if other { rank } else { NO_RANK }
     };
     let mut overrides = false;
-    let mut verdict = Verdict {
+    let mut verdict = RankedValue {
         at: NONE,
         above: NONE,
         cover: NO_RANK,
         other: NO_RANK,
-        other_beneath: NO_RANK,
+        other_below: NO_RANK,
     };
     for source in value.beneath() {
         verdict.other = verdict.other.min(other(rank(source)));
     }
-    verdict.other_beneath = verdict.other;
+    verdict.other_below = verdict.other;
     for rule in value.rules() {
         let rank = rank(rule.source);
         if rank == NO_RANK {
             continue;
         }
-        verdict.other_beneath = verdict.other_beneath.min(other(rank));
+        verdict.other_below = verdict.other_below.min(other(rank));
         if weights.suppresses(rank).is_some() {
             overrides = true;
             continue;
@@ -240,33 +240,33 @@ fn verdict(value: Value<'_>, ranks: &[Rank], weights: &Weights) -> Verdict {
             verdict.cover = verdict.cover.min(rank);
         }
     }
-    verdict.other_beneath |= if overrides { OVERRIDES } else { 0 };
+    verdict.other_below |= if overrides { OVERRIDES } else { 0 };
     verdict
 }
 
 /// What the sources' ranks come to, in their order.
 #[derive(Clone, Debug, Default)]
-pub struct Weights {
+pub struct RankTraits {
     /// Whether it answers NXDOMAIN.
     pub nxdomain: Vec<bool>,
     /// For an exception, the ranks that it stands against, in their order; nothing for what counts
     /// by itself, an exception against everything as well. May be shorter than there are ranks.
-    pub mutes: Vec<Option<Box<[usize]>>>,
+    pub suppressed: Vec<Option<Box<[usize]>>>,
 }
 
-impl Weights {
+impl RankTraits {
     fn suppresses(&self, rank: Rank) -> Option<&[usize]> {
-        self.mutes.get(rank as usize)?.as_deref()
+        self.suppressed.get(rank as usize)?.as_deref()
     }
 }
 
 /// The rules in force.
 #[derive(Debug, Default)]
 pub struct Rules {
-    base: Option<Bound>,
-    delta: Option<Delta>,
-    orders: Option<Delta>,
-    weights: Weights,
+    base: Option<RankedImage>,
+    delta: Option<Overlay>,
+    orders: Option<Overlay>,
+    weights: RankTraits,
 }
 
 impl Rules {
@@ -274,7 +274,7 @@ impl Rules {
     ///
     /// # Panics
     /// When a rank is [`MOST_RANKED`] or above.
-    pub fn new(images: Images, rank: impl Fn(&str) -> Option<usize>, weights: Weights) -> Self {
+    pub fn new(images: Images, rank: impl Fn(&str) -> Option<usize>, weights: RankTraits) -> Self {
         let Images {
             base,
             delta,
@@ -302,13 +302,13 @@ impl Rules {
         };
         let base = base.map(|image| {
             let ranks = ranks(&image, &whole);
-            Bound::new(image, ranks, &weights)
+            RankedImage::new(image, ranks, &weights)
         });
         let over = |image: Arc<Image>| {
             let ranks = ranks(&image, &|_| false);
-            Delta {
-                sieve: Sieve::new(&image),
-                bound: Bound::new(image, ranks, &weights),
+            Overlay {
+                prefilter: Prefilter::new(&image),
+                ranked: RankedImage::new(image, ranks, &weights),
             }
         };
         Self {
@@ -324,51 +324,51 @@ impl Rules {
     /// # Panics
     /// When the slices differ in length.
     #[inline]
-    pub fn look(&self, names: &[&Name], found: &mut [Found]) {
+    pub fn lookup(&self, names: &[&Name], found: &mut [LookupResult]) {
         assert_eq!(names.len(), found.len(), "one place for each name");
-        found.fill(Found::default());
+        found.fill(LookupResult::default());
         if let Some(base) = &self.base {
-            base.look(names, found, |which| which, || ());
+            base.improve(names, found, |which| which, || ());
         }
         // The orders come last: where they have an exception, all rules are weighed anew.
         for over in self.delta.iter().chain(&self.orders) {
-            for (names, found) in names.chunks(LANES).zip(found.chunks_mut(LANES)) {
-                self.look_over(over, names, found);
+            for (names, found) in names.chunks(BATCH).zip(found.chunks_mut(BATCH)) {
+                self.lookup_overlay(over, names, found);
             }
         }
     }
 
     /// What there is about a name to which `asked` leads: what exceptions on that stand against does
     /// not count.
-    pub fn look_past(&self, asked: &Name, name: &Name) -> Found {
-        let mut found = Found::default();
-        self.look(&[name], std::slice::from_mut(&mut found));
-        self.look_closely(name, Some(asked), &mut found);
+    pub fn lookup_target(&self, asked: &Name, name: &Name) -> LookupResult {
+        let mut found = LookupResult::default();
+        self.lookup(&[name], std::slice::from_mut(&mut found));
+        self.evaluate_with_exceptions(name, Some(asked), &mut found);
         found
     }
 
     /// Adds what such an image says. Most names don't pass the sieve before it.
     #[inline]
-    fn look_over(&self, delta: &Delta, names: &[&Name], found: &mut [Found]) {
-        let mut some = [&Name::ROOT; LANES];
-        let mut places = [0_u8; LANES];
+    fn lookup_overlay(&self, delta: &Overlay, names: &[&Name], found: &mut [LookupResult]) {
+        let mut some = [&Name::ROOT; BATCH];
+        let mut places = [0_u8; BATCH];
         let mut count = 0;
         for (place, &name) in names.iter().enumerate() {
-            some[count % LANES] = name;
-            places[count % LANES] = place as u8;
-            count += usize::from(delta.sieve.passes(delta.bound.image.key(), name));
+            some[count % BATCH] = name;
+            places[count % BATCH] = place as u8;
+            count += usize::from(delta.prefilter.may_match(delta.ranked.image.key(), name));
         }
         if count == 0 {
             return;
         }
-        let place = |which: usize| usize::from(places[which % LANES]);
+        let place = |which: usize| usize::from(places[which % BATCH]);
         let mut overridden = false;
         delta
-            .bound
-            .look(&some[..count], found, place, || overridden = true);
+            .ranked
+            .improve(&some[..count], found, place, || overridden = true);
         if overridden {
             for which in 0..count {
-                self.look_closely(some[which], None, &mut found[place(which)]);
+                self.evaluate_with_exceptions(some[which], None, &mut found[place(which)]);
             }
         }
     }
@@ -377,10 +377,15 @@ impl Rules {
     /// covers rules below the name, ignores exceptions: that can only turn NXDOMAIN into NODATA. The
     /// exceptions that match `asked` apply to the name, too.
     #[cold]
-    fn look_closely(&self, name: &Name, asked: Option<&Name>, found: &mut Found) {
-        let orders = self.orders.as_ref().map(|orders| &orders.bound);
-        let asked = asked.map(|asked| Ladder::new(orders, asked));
-        let orders = Ladder::new(orders, name);
+    fn evaluate_with_exceptions(
+        &self,
+        name: &Name,
+        asked: Option<&Name>,
+        found: &mut LookupResult,
+    ) {
+        let orders = self.orders.as_ref().map(|orders| &orders.ranked);
+        let asked = asked.map(|asked| AncestorRules::new(orders, asked));
+        let orders = AncestorRules::new(orders, name);
         (found.best, found.cover, found.excepted) = (NONE, NO_RANK, NONE);
         let mut weigh = |lies, labels, rank, scope| {
             if self.weights.suppresses(rank).is_some() {
@@ -392,7 +397,7 @@ impl Rules {
                 return;
             }
             let mut ladders = asked.iter().chain([&orders]);
-            if ladders.any(|ladder| self.is_passed_over(ladder, rank)) {
+            if ladders.any(|ladder| self.is_suppressed(ladder, rank)) {
                 return;
             }
             if applies(lies, scope) {
@@ -403,7 +408,7 @@ impl Rules {
             }
         };
         for bound in self.images() {
-            Ladder::new(Some(bound), name).each(&mut weigh);
+            AncestorRules::new(Some(bound), name).each(&mut weigh);
         }
     }
 
@@ -411,7 +416,7 @@ impl Rules {
     pub fn matching(&self, name: &Name) -> Vec<Hit> {
         let mut weights = Vec::new();
         for bound in self.images() {
-            Ladder::new(Some(bound), name).each(|lies, labels, rank, scope| {
+            AncestorRules::new(Some(bound), name).each(|lies, labels, rank, scope| {
                 if applies(lies, scope) {
                     weights.push(weight(rank, labels, scope));
                 }
@@ -421,46 +426,46 @@ impl Rules {
         weights.into_iter().map(hit).collect()
     }
 
-    fn images(&self) -> impl Iterator<Item = &Bound> {
+    fn images(&self) -> impl Iterator<Item = &RankedImage> {
         let over = self.delta.iter().chain(&self.orders);
-        self.base.iter().chain(over.map(|over| &over.bound))
+        self.base.iter().chain(over.map(|over| &over.ranked))
     }
 
     /// Whether an exception on the name or above it speaks of the name and stands against a source.
-    fn is_passed_over(&self, orders: &Ladder<'_>, rank: Rank) -> bool {
+    fn is_suppressed(&self, orders: &AncestorRules<'_>, rank: Rank) -> bool {
         let mut passed_over = false;
         orders.each(|lies, _, exception, scope| {
-            passed_over |= applies(lies, scope) && self.is_against(exception, rank);
+            passed_over |= applies(lies, scope) && self.suppresses(exception, rank);
         });
         passed_over
     }
 
-    fn is_against(&self, exception: Rank, rank: Rank) -> bool {
+    fn suppresses(&self, exception: Rank, rank: Rank) -> bool {
         let against = self.weights.suppresses(exception);
         against.is_some_and(|ranks| ranks.binary_search(&(rank as usize)).is_ok())
     }
 }
 
 /// What an image has on a name and on those above it.
-struct Ladder<'r> {
-    over: Option<&'r Bound>,
+struct AncestorRules<'r> {
+    image: Option<&'r RankedImage>,
     /// How the name lies to it, its labels, its value: at most one for each of the name's labels,
     /// and the root.
-    rungs: [(Position, u8, u32); MAX_LABELS + 1],
+    entries: [(Position, u8, u32); MAX_LABELS + 1],
     count: usize,
 }
 
-impl<'r> Ladder<'r> {
-    fn new(over: Option<&'r Bound>, name: &Name) -> Self {
+impl<'r> AncestorRules<'r> {
+    fn new(over: Option<&'r RankedImage>, name: &Name) -> Self {
         let mut ladder = Self {
-            over,
-            rungs: [(Position::Beneath, 0, 0); MAX_LABELS + 1],
+            image: over,
+            entries: [(Position::Beneath, 0, 0); MAX_LABELS + 1],
             count: 0,
         };
-        if let Some(over) = ladder.over {
+        if let Some(over) = ladder.image {
             over.image.walk(&[name], |_, lies, labels, value| {
                 if lies != Position::Beneath {
-                    ladder.rungs[ladder.count] = (lies, labels as u8, value);
+                    ladder.entries[ladder.count] = (lies, labels as u8, value);
                     ladder.count += 1;
                 }
             });
@@ -470,8 +475,8 @@ impl<'r> Ladder<'r> {
 
     /// Calls `each` with the rules.
     fn each(&self, mut each: impl FnMut(Position, usize, Rank, Scope)) {
-        let Some(over) = self.over else { return };
-        for &(lies, labels, value) in &self.rungs[..self.count] {
+        let Some(over) = self.image else { return };
+        for &(lies, labels, value) in &self.entries[..self.count] {
             for rule in over.image.value(value).rules() {
                 let rank = over.rank(rule.source);
                 if rank != NO_RANK {
@@ -493,9 +498,9 @@ fn applies(lies: Position, scope: Scope) -> bool {
 
 /// Small changes over an image.
 #[derive(Debug)]
-struct Delta {
-    bound: Bound,
-    sieve: Sieve,
+struct Overlay {
+    ranked: RankedImage,
+    prefilter: Prefilter,
 }
 
 #[cfg(test)]
@@ -598,10 +603,10 @@ mod tests {
         Rules::new(images, rank, nxdomain(&NXDOMAIN))
     }
 
-    fn nxdomain(ranks: &[bool]) -> Weights {
-        Weights {
+    fn nxdomain(ranks: &[bool]) -> RankTraits {
+        RankTraits {
             nxdomain: ranks.to_vec(),
-            mutes: Vec::new(),
+            suppressed: Vec::new(),
         }
     }
 
@@ -623,16 +628,16 @@ mod tests {
     }
 
     fn compare(rules: &Rules, twin: &Twin, names: &[&Name]) -> Result<(), TestCaseError> {
-        let mut found = vec![Found::default(); names.len()];
-        rules.look(names, &mut found);
+        let mut found = vec![LookupResult::default(); names.len()];
+        rules.lookup(names, &mut found);
         for (name, found) in names.iter().zip(found) {
-            let mut alone = [Found::default()];
-            rules.look(&[name], &mut alone);
+            let mut alone = [LookupResult::default()];
+            rules.lookup(&[name], &mut alone);
             prop_assert_eq!(found, alone[0], "{} in a batch", name);
             // Of one list, several rules may be as good; the image keeps one that says the same.
             let best = |hit: Option<Hit>| hit.map(|hit| hit.source);
             prop_assert_eq!(best(found.best()), best(twin.best(name)), "{}", name);
-            let nxdomain = found.all_nxdomain_beneath(|rank| NXDOMAIN[rank]);
+            let nxdomain = found.is_all_nxdomain_below(|rank| NXDOMAIN[rank]);
             prop_assert_eq!(
                 nxdomain,
                 twin.all_nxdomain_beneath(name),
@@ -685,12 +690,12 @@ mod tests {
         let base = image(&set, [false; 3]);
         let rank = |list: &str| (list == "two").then_some(0);
         let rules = Rules::new(base.into(), rank, nxdomain(&[false]));
-        let mut found = [Found::default()];
-        rules.look(&[&name], &mut found);
+        let mut found = [LookupResult::default()];
+        rules.lookup(&[&name], &mut found);
         assert_eq!(found[0].best().map(|hit| hit.source), Some(0));
         let base = rules.base.expect("it has one").image;
         let rules = Rules::new(base.into(), |_| None, nxdomain(&[]));
-        rules.look(&[&name], &mut found);
+        rules.lookup(&[&name], &mut found);
         assert_eq!(found[0].best(), None);
     }
 
@@ -711,8 +716,8 @@ mod tests {
                 ..Images::default()
             };
             let rules = Rules::new(images, |_| Some(0), nxdomain(&[true]));
-            let mut found = vec![Found::default(); names.len()];
-            rules.look(&names, &mut found);
+            let mut found = vec![LookupResult::default(); names.len()];
+            rules.lookup(&names, &mut found);
             found
         };
         let mut damaged = 0;

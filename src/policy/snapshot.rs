@@ -9,7 +9,7 @@ use super::clients::Clients;
 use super::images::Images;
 use super::local::LocalZones;
 use super::rule::{Action, Against, Kind, Source};
-use super::rules::{Found, Hit, MOST_RANKED, Rules, Weights};
+use super::rules::{Hit, LookupResult, MOST_RANKED, RankTraits, Rules};
 use crate::wire::name::Name;
 
 /// A rule that decides, or would if no better one did.
@@ -46,25 +46,25 @@ pub enum Decision<'s> {
 
 /// What need not be asked about the names that an asked one leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Past {
+pub enum ChainExemption {
     /// All rules count.
-    Nothing,
+    None,
     /// What the asked name's exceptions stand against does not.
-    Excepted,
+    Suppressed,
     /// Orders alone count: an allow list speaks of the asked name.
     Lists,
     /// No rule does: an exception stands against everything.
-    Everything,
+    All,
 }
 
 impl Decision<'_> {
     /// What follows from it for the names that the asked one leads to.
-    pub fn past(&self) -> Past {
+    pub fn chain_exemption(&self) -> ChainExemption {
         match self {
-            Self::Pass | Self::Blocked { .. } => Past::Nothing,
-            Self::Excepted(_) => Past::Excepted,
-            Self::Allowed(by) if by.source.kind == Kind::Exception => Past::Everything,
-            Self::Allowed(_) => Past::Lists,
+            Self::Pass | Self::Blocked { .. } => ChainExemption::None,
+            Self::Excepted(_) => ChainExemption::Suppressed,
+            Self::Allowed(by) if by.source.kind == Kind::Exception => ChainExemption::All,
+            Self::Allowed(_) => ChainExemption::Lists,
         }
     }
 }
@@ -131,12 +131,12 @@ impl Snapshot {
             Against::All => None,
         };
         let exceptions = sources.partition_point(|source| source.kind == Kind::Exception);
-        let weights = Weights {
+        let weights = RankTraits {
             nxdomain: sources
                 .iter()
                 .map(|source| answers_nxdomain(source))
                 .collect(),
-            mutes: sources[..exceptions].iter().map(mutes).collect(),
+            suppressed: sources[..exceptions].iter().map(mutes).collect(),
         };
         self.rules = Rules::new(images, rank, weights);
         self.sources = sources;
@@ -168,24 +168,24 @@ impl Snapshot {
         self.clients.contains(client)
     }
 
-    /// Looks up a batch of names, faster than one by one: `found[i]` is for [`judge`](Self::judge)
+    /// Looks up a batch of names, faster than one by one: `found[i]` is for [`decide_by`](Self::decide_by)
     /// to say what it comes to for `names[i]`. Never allocates.
     ///
     /// # Panics
     /// When the slices differ in length.
-    pub fn look(&self, names: &[&Name], found: &mut [Found]) {
-        self.rules.look(names, found);
+    pub fn lookup(&self, names: &[&Name], found: &mut [LookupResult]) {
+        self.rules.lookup(names, found);
     }
 
     /// Decides on a name: the best source that speaks of it wins. Never allocates.
     pub fn decide(&self, name: &Name) -> Decision<'_> {
-        let mut found = [Found::default()];
-        self.look(&[name], &mut found);
-        self.judge(&found[0])
+        let mut found = [LookupResult::default()];
+        self.lookup(&[name], &mut found);
+        self.decide_by(&found[0])
     }
 
     /// Decides by what was found about a name in this snapshot.
-    pub fn judge(&self, found: &Found) -> Decision<'_> {
+    pub fn decide_by(&self, found: &LookupResult) -> Decision<'_> {
         let Some(hit) = found.best() else {
             return match found.excepted() {
                 Some(hit) => Decision::Excepted(self.matched(hit)),
@@ -198,8 +198,8 @@ impl Snapshot {
             Kind::Block | Kind::Order => Decision::Blocked {
                 by,
                 nxdomain: answers_nxdomain(by.source)
-                    && found.all_nxdomain_beneath(|rank| answers_nxdomain(&self.sources[rank])),
-                closed: found.all_blocked_below(|rank| self.sources[rank].blocks()),
+                    && found.is_all_nxdomain_below(|rank| answers_nxdomain(&self.sources[rank])),
+                closed: found.is_all_blocked_below(|rank| self.sources[rank].blocks()),
             },
         }
     }
@@ -219,28 +219,30 @@ impl Snapshot {
     }
 
     /// Decides on what upstream answered: the first name of `asked`'s CNAME chain that is blocked, by
-    /// rules that count although `past` is known of the asked name. Returns how many hops lead to it,
+    /// rules that count although `chain_exemption` is known of the asked name. Returns how many hops lead to it,
     /// with the decision, `Pass` if none is; and what is known for names that the last one leads to.
     pub fn decide_chain(
         &self,
         asked: &Name,
-        mut past: Past,
+        mut past: ChainExemption,
         chain: impl Iterator<Item = Name>,
-    ) -> (usize, Decision<'_>, Past) {
+    ) -> (usize, Decision<'_>, ChainExemption) {
         for (hop, name) in chain.enumerate() {
             let decision = match past {
-                Past::Everything => break,
-                Past::Nothing => self.decide(&name),
-                Past::Excepted | Past::Lists => self.judge(&self.rules.look_past(asked, &name)),
+                ChainExemption::All => break,
+                ChainExemption::None => self.decide(&name),
+                ChainExemption::Suppressed | ChainExemption::Lists => {
+                    self.decide_by(&self.rules.lookup_target(asked, &name))
+                }
             };
             match decision {
                 Decision::Blocked { by, .. }
-                    if past != Past::Lists || by.source.kind == Kind::Order =>
+                    if past != ChainExemption::Lists || by.source.kind == Kind::Order =>
                 {
                     return (hop + 1, decision, past);
                 }
                 // Orders stand before allow lists, wherever on the chain.
-                Decision::Allowed(_) => past = decision.past(),
+                Decision::Allowed(_) => past = decision.chain_exemption(),
                 _ => {}
             }
         }
@@ -517,10 +519,13 @@ mod tests {
                 .decide_chain(&name("b.test"), past, names.into_iter())
                 .0
         };
-        assert_eq!(snapshot.decide(&name("b.test")).past(), Past::Lists);
-        assert_eq!(chain(Past::Lists, &["d.test", "c.test"]), 2);
-        assert_eq!(chain(Past::Nothing, &["b.test", "c.test"]), 2);
-        assert_eq!(chain(Past::Everything, &["c.test"]), 0);
+        assert_eq!(
+            snapshot.decide(&name("b.test")).chain_exemption(),
+            ChainExemption::Lists
+        );
+        assert_eq!(chain(ChainExemption::Lists, &["d.test", "c.test"]), 2);
+        assert_eq!(chain(ChainExemption::None, &["b.test", "c.test"]), 2);
+        assert_eq!(chain(ChainExemption::All, &["c.test"]), 0);
     }
 
     #[test]
@@ -532,7 +537,7 @@ mod tests {
         let chain = |names: &[&str]| {
             let names: Vec<_> = names.iter().map(|n| name(n)).collect();
             let asked = name("asked.test");
-            let (hops, ..) = snapshot.decide_chain(&asked, Past::Nothing, names.into_iter());
+            let (hops, ..) = snapshot.decide_chain(&asked, ChainExemption::None, names.into_iter());
             hops
         };
         assert_eq!(chain(&["a.test", "c.test"]), 2);

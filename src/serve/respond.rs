@@ -239,7 +239,7 @@ fn decide(
         Decision::Blocked { closed: false, .. }
             if matches!(query.rtype, rtype::DS | rtype::DNSKEY) =>
         {
-            decision.past()
+            decision.chain_exemption()
         }
         Decision::Blocked { by, nxdomain, .. } => {
             let list = snapshot.slot(by);
@@ -257,7 +257,7 @@ fn decide(
                 false => Step::Drop(tally(Count::BlockedDrop)),
             };
         }
-        Decision::Allowed(_) | Decision::Excepted(_) | Decision::Pass => decision.past(),
+        Decision::Allowed(_) | Decision::Excepted(_) | Decision::Pass => decision.chain_exemption(),
     };
     if let Some((zone, labels)) = snapshot.local.lookup(&query.name)
         && !own::is_parents(query, zone, labels)

@@ -22,7 +22,7 @@ use super::respond::{Asked, Client, Resolution, Step, answer, oversized, read};
 use super::seats::Seats;
 use super::shared::Shared;
 use super::upstream::{Heard, Outcome, Pool, Tried};
-use crate::policy::rules::Found;
+use crate::policy::rules::LookupResult;
 use crate::policy::snapshot::Snapshot;
 use crate::stats::{Count, Counters};
 use crate::sys::process::pin_to_core;
@@ -272,18 +272,18 @@ impl Loop<'_> {
             }
         }
         let names: ArrayVec<&Name, BATCH> = asked.iter().map(|(_, a)| &a.query.name).collect();
-        let mut found = [Found::default(); BATCH];
+        let mut found = [LookupResult::default(); BATCH];
         let found = &mut found[..names.len()];
         // Each step of the way to an answer's octets is a wait for memory: all go the same step
         // before one goes the next.
         let near = &self.near;
         let places: ArrayVec<Place, BATCH> =
             asked.iter().map(|(_, a)| near.place(&a.query)).collect();
-        snapshot.look(&names, found);
+        snapshot.lookup(&names, found);
         places.iter().for_each(|place| near.approach(*place));
         places.iter().for_each(|place| near.reach(*place));
         for (((slot, query), found), place) in asked.iter().zip(found).zip(places) {
-            let decision = snapshot.judge(found);
+            let decision = snapshot.decide_by(found);
             let out = self.outboxes[socket].draft();
             let near = Some((&mut self.near, place));
             let step = answer(

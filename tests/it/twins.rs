@@ -10,7 +10,7 @@ use tapis::policy::builder::Builder;
 use tapis::policy::image::order::Path;
 use tapis::policy::image::provenance::ImageSource;
 use tapis::policy::rule::Scope;
-use tapis::policy::rules::{Found, Hit, Rules, Weights};
+use tapis::policy::rules::{Hit, LookupResult, RankTraits, Rules};
 use tapis::wire::name::Name;
 
 const LISTS: usize = 3;
@@ -144,7 +144,7 @@ impl Twins {
             let list = random.below(LISTS);
             *map.entry(name.wire().to_vec()).or_default() |= bit(list, scope);
             *paths
-                .entry(Path::from(&name).octets().to_vec())
+                .entry(Path::from(&name).as_bytes().to_vec())
                 .or_default() |= bit(list, scope);
             builder
                 .insert(&name, list as u16, SCOPES[scope])
@@ -156,7 +156,7 @@ impl Twins {
         let twins = Self {
             map,
             fst: fst::Map::from_iter(paths).expect("sorted"),
-            image: Rules::new(image.into(), rank, Weights::default()),
+            image: Rules::new(image.into(), rank, RankTraits::default()),
         };
         (twins, names)
     }
@@ -205,8 +205,8 @@ fn an_image_and_its_twins_never_differ() {
         while asked < lookups * (set + 1) / sets {
             let batch: Vec<Name> = (0..33).map(|_| random.question(&names)).collect();
             let batch: Vec<&Name> = batch.iter().collect();
-            let mut found = [Found::default(); 33];
-            twins.image.look(&batch, &mut found);
+            let mut found = [LookupResult::default(); 33];
+            twins.image.lookup(&batch, &mut found);
             for (name, found) in batch.into_iter().zip(found) {
                 let expected = twins.by_map(name);
                 assert_eq!(expected, twins.by_fst(name), "the twins agree on {name}");

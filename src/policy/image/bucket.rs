@@ -10,10 +10,10 @@
 //! | n if `LONG` | the other octet of each size |
 //! | the rest, filled up with zeros to a multiple of [`UNIT`] | the children, bit behind bit |
 //!
-//! A child is its text; if it `TELLS`, then, if it has children, 32 bits of [`Kids`], and then a
+//! A child is its text; if it `TELLS`, then, if it has children, 32 bits of [`ChildRef`], and then a
 //! bit whether it has, and its value in 7, or 23, bits.
 //!
-//! A child with the tag `INNER` is the only child of the one before it, which has no [`Kids`]:
+//! A child with the tag `INNER` is the only child of the one before it, which has no [`ChildRef`]:
 //! most nodes with children have one, called `www`, and a bucket of its own would be one more wait
 //! for memory.
 
@@ -59,9 +59,9 @@ pub const LARGEST: usize = 4 + 3 * MOST + ((15 * (MAX_NAME - 1) + 56) * MOST).di
 
 /// Where a node's children are: in one bucket, in a range of the directory, or nowhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kids(pub u32);
+pub struct ChildRef(pub u32);
 
-impl Kids {
+impl ChildRef {
     /// No children.
     pub const NONE: Self = Self(u32::MAX);
 
@@ -127,16 +127,16 @@ pub struct Bucket<'o> {
 
 /// What a child has beside its text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Holds {
+pub struct Node {
     /// Its value.
     pub value: u32,
     /// Where its children are.
-    pub kids: Kids,
+    pub children: ChildRef,
 }
 
 /// Where a child's text is, and what stands behind it.
 #[derive(Clone, Copy, Debug)]
-pub struct Text {
+pub struct ChildSpan {
     /// Its first bit.
     pub start: u64,
     /// The bit behind it.
@@ -144,7 +144,7 @@ pub struct Text {
     /// The bit behind the child.
     pub over: u64,
     /// What it holds.
-    pub holds: Holds,
+    pub node: Node,
 }
 
 impl<'o> Bucket<'o> {
@@ -246,7 +246,7 @@ impl<'o> Bucket<'o> {
 
     /// One of the first sixteen children of a usual bucket, in which values take 23 bits or not.
     #[inline(always)]
-    pub fn near_child<const IS_WIDE: bool>(&self, place: usize) -> Text {
+    pub fn near_child<const IS_WIDE: bool>(&self, place: usize) -> ChildSpan {
         let tags = if IS_WIDE { BEFORE + 4 } else { BEFORE + 2 };
         let sizes = tags + self.len();
         let before = self.sixteen(sizes).sum_of_first(place % 16);
@@ -255,7 +255,7 @@ impl<'o> Bucket<'o> {
         let tells = self.word(tags + place) & u64::from(TELLS);
         // The last 56 bits: children, if any, and what it tells in 8 or 24.
         let last = self.near_bits(over.wrapping_sub(56));
-        Text::new::<IS_WIDE>(self.head, tells, start, over, last)
+        ChildSpan::new::<IS_WIDE>(self.head, tells, start, over, last)
     }
 
     /// Whether a child has more than 255 bits.
@@ -271,7 +271,7 @@ impl<'o> Bucket<'o> {
     }
 
     /// A child.
-    pub fn child(&self, place: usize) -> Text {
+    pub fn child(&self, place: usize) -> ChildSpan {
         let (len, sizes) = (self.len(), self.sizes());
         let octet = |at: usize| self.word(at) & 0xFF;
         let long = self.is_long();
@@ -296,20 +296,20 @@ impl<'o> Bucket<'o> {
     }
 
     #[inline(always)]
-    fn child_from(&self, start: u64, place: usize, size: u64) -> Text {
+    fn child_from(&self, start: u64, place: usize, size: u64) -> ChildSpan {
         let over = start + size;
         let tells = self.word(self.tags() + place) & u64::from(TELLS);
         let last = self.bits(over.wrapping_sub(56));
         if self.is_wide() {
-            Text::new::<true>(self.head, tells, start, over, last)
+            ChildSpan::new::<true>(self.head, tells, start, over, last)
         } else {
-            Text::new::<false>(self.head, tells, start, over, last)
+            ChildSpan::new::<false>(self.head, tells, start, over, last)
         }
     }
 
     /// Calls `each` with every child, and whether it is the only child of the one before.
     #[inline(always)]
-    pub fn each(&self, each: impl FnMut(bool, Text)) {
+    pub fn each(&self, each: impl FnMut(bool, ChildSpan)) {
         match (self.is_long(), self.is_wide()) {
             (false, false) => self.each_as::<false, false>(each),
             (false, true) => self.each_as::<false, true>(each),
@@ -319,7 +319,10 @@ impl<'o> Bucket<'o> {
     }
 
     #[inline(always)]
-    fn each_as<const IS_LONG: bool, const IS_WIDE: bool>(&self, mut each: impl FnMut(bool, Text)) {
+    fn each_as<const IS_LONG: bool, const IS_WIDE: bool>(
+        &self,
+        mut each: impl FnMut(bool, ChildSpan),
+    ) {
         let (len, tags, sizes) = (self.len(), self.tags(), self.sizes());
         let octet = |at: usize| self.word(at) & 0xFF;
         let high = |place: usize| octet(sizes + len + place) << 8;
@@ -335,14 +338,14 @@ impl<'o> Bucket<'o> {
             let inner = tag & !TELLS == INNER;
             each(
                 inner,
-                Text::new::<IS_WIDE>(self.head, tells, start, over, last),
+                ChildSpan::new::<IS_WIDE>(self.head, tells, start, over, last),
             );
             start = over;
         }
     }
 }
 
-impl Text {
+impl ChildSpan {
     /// Without branches: what was found may still be on its way from memory.
     #[inline(always)]
     fn new<const IS_WIDE: bool>(head: u64, tells: u64, start: u64, over: u64, last: u64) -> Self {
@@ -357,9 +360,9 @@ impl Text {
             start,
             end: over.wrapping_sub((bits & own) + inner * 32),
             over,
-            holds: Holds {
+            node: Node {
                 value: (told >> 1 & own | main & !own) as u32,
-                kids: Kids(kids | (inner as u32).wrapping_sub(1)),
+                children: ChildRef(kids | (inner as u32).wrapping_sub(1)),
             },
         }
     }
@@ -367,7 +370,7 @@ impl Text {
 
 /// A child that is to be written.
 #[derive(Clone, Copy, Debug)]
-pub struct Child<'t> {
+pub struct NewChild<'t> {
     /// The first label's hash; of an only child that stands behind its parent, the parent's.
     pub hash: u64,
     /// Whether it is the only child of the one before.
@@ -375,31 +378,37 @@ pub struct Child<'t> {
     /// Its value.
     pub value: u32,
     /// Its children.
-    pub kids: Kids,
+    pub children: ChildRef,
     /// The size of its text in bits; below 65,000.
     pub size: u32,
     /// Its text from the first bit on.
     pub text: &'t [u8],
 }
 
-impl Child<'_> {
+impl NewChild<'_> {
     fn tag(&self) -> u8 {
         if self.inner { INNER } else { tag(self.hash) }
     }
 
     fn tells(&self, main: u32) -> bool {
-        self.value != main || self.kids != Kids::NONE
+        self.value != main || self.children != ChildRef::NONE
     }
 }
 
 /// Writes a bucket, at a multiple of [`UNIT`] in `into`.
-pub fn write(children: &[Child<'_>], into: &mut Vec<u8>) {
+pub fn write(children: &[NewChild<'_>], into: &mut Vec<u8>) {
     let wide = children.iter().any(|child| child.value > 127);
-    let main = usual(children);
+    let main = commonest_leaf_value(children);
     let told = if wide { 24 } else { 8 };
-    let size = |child: &Child<'_>| {
+    let size = |child: &NewChild<'_>| {
         let told = if child.tells(main) { told } else { 0 };
-        child.size + told + if child.kids == Kids::NONE { 0 } else { 32 }
+        child.size
+            + told
+            + if child.children == ChildRef::NONE {
+                0
+            } else {
+                32
+            }
     };
     let long = children.iter().any(|child| size(child) > 255);
     let flag = |flag, set| if set { flag } else { 0 };
@@ -420,9 +429,9 @@ pub fn write(children: &[Child<'_>], into: &mut Vec<u8>) {
     let mut bits = BitWriter::default();
     for child in children {
         bits.append(child.text, child.size);
-        let inner = child.kids != Kids::NONE;
+        let inner = child.children != ChildRef::NONE;
         if inner {
-            bits.push(u64::from(child.kids.0), 32);
+            bits.push(u64::from(child.children.0), 32);
         }
         if child.tells(main) {
             bits.push(u64::from(child.value) << 1 | u64::from(inner), told);
@@ -433,8 +442,12 @@ pub fn write(children: &[Child<'_>], into: &mut Vec<u8>) {
 }
 
 /// The value that most of the childless have.
-fn usual(children: &[Child<'_>]) -> u32 {
-    let leaves = || children.iter().filter(|child| child.kids == Kids::NONE);
+fn commonest_leaf_value(children: &[NewChild<'_>]) -> u32 {
+    let leaves = || {
+        children
+            .iter()
+            .filter(|child| child.children == ChildRef::NONE)
+    };
     let count = |value: u32| leaves().filter(|child| child.value == value).count();
     let Some(first) = leaves().next() else {
         return 0;

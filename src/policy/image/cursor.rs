@@ -1,7 +1,7 @@
 //! Owns reading an image from its first rule to its last, in the order of paths.
 //! Refuses to look up: `walk` does.
 
-use super::bucket::{Bucket, Kids};
+use super::bucket::{Bucket, ChildRef};
 use super::layout::Section;
 use super::order::Path;
 use super::text::Decoder;
@@ -14,7 +14,7 @@ pub struct Cursor<'i> {
     image: &'i Image,
     decoder: Decoder,
     /// The nodes on the way whose children are not all seen.
-    open: Vec<Open>,
+    open: Vec<OpenNode>,
     path: Path,
     value: u32,
     started: bool,
@@ -22,7 +22,7 @@ pub struct Cursor<'i> {
 }
 
 /// A node whose children are being read.
-struct Open {
+struct OpenNode {
     /// Octets of the node's path.
     path: usize,
     /// The same of its last child that was read.
@@ -62,7 +62,7 @@ impl<'i> Cursor<'i> {
 
     /// The name's path: its labels from the root down, each behind its length octet.
     pub fn path(&self) -> &[u8] {
-        self.path.octets()
+        self.path.as_bytes()
     }
 
     /// The rules on the name, sorted by source.
@@ -88,7 +88,7 @@ impl<'i> Cursor<'i> {
     /// Goes to the next node, in the order of paths; the root comes first.
     fn next_node(&mut self) -> bool {
         if !std::mem::replace(&mut self.started, true) {
-            self.descend(self.image.root_kids);
+            self.descend(self.image.root_children);
             return true;
         }
         let buckets = self.image.section(Section::Buckets);
@@ -123,7 +123,7 @@ impl<'i> Cursor<'i> {
             // At most a level for each label.
             let deep = self.open.len() > MAX_LABELS;
             if deep
-                || !self.read(
+                || !self.append_edge(
                     bucket.section_bit(child.start),
                     child.end.checked_sub(child.start),
                 )
@@ -132,26 +132,26 @@ impl<'i> Cursor<'i> {
                 self.open.clear();
                 return false;
             }
-            let len = self.path.octets().len();
+            let len = self.path.as_bytes().len();
             if let Some(open) = self.open.last_mut() {
                 open.last = len;
             }
-            self.value = child.holds.value;
-            self.descend(child.holds.kids);
+            self.value = child.node.value;
+            self.descend(child.node.children);
             return true;
         }
         false
     }
 
-    fn descend(&mut self, kids: Kids) {
+    fn descend(&mut self, kids: ChildRef) {
         let ((group, count), bucket) = match (kids.as_bucket(), kids.as_range()) {
             (Some(at), _) => ((0, 0), Some((at, 0))),
             (None, Some(range)) => (range, None),
             (None, None) => return,
         };
-        self.open.push(Open {
-            path: self.path.octets().len(),
-            last: self.path.octets().len(),
+        self.open.push(OpenNode {
+            path: self.path.as_bytes().len(),
+            last: self.path.as_bytes().len(),
             group,
             buckets: 0..count,
             bucket,
@@ -159,7 +159,7 @@ impl<'i> Cursor<'i> {
     }
 
     /// Appends an edge's labels to the path. Returns whether they are some, and fit.
-    fn read(&mut self, start: u64, size: Option<u64>) -> bool {
+    fn append_edge(&mut self, start: u64, size: Option<u64>) -> bool {
         let Some(size) = size.and_then(|size| u32::try_from(size).ok()) else {
             return false;
         };
@@ -169,7 +169,7 @@ impl<'i> Cursor<'i> {
         let path = &mut self.path;
         let whole = self
             .decoder
-            .read(buckets, start, size, |octet| match octet {
+            .decode(buckets, start, size, |octet| match octet {
                 Some(octet) => {
                     label[len % 64] = octet;
                     len += 1;

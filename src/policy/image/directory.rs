@@ -10,7 +10,7 @@
 //! needs no bucket.
 
 use super::bits::word;
-use super::bucket::{GROUPS, Kids, LARGEST, OFFSETS, UNIT, buckets, index};
+use super::bucket::{ChildRef, GROUPS, LARGEST, OFFSETS, UNIT, buckets, index};
 use super::{TooLarge, layout::Section};
 use crate::sys::lanes::Sixteen;
 use crate::sys::prefetch::prefetch;
@@ -28,12 +28,12 @@ const _: () = assert!(LARGEST <= UNITS * COARSE);
 
 /// A place: its group, and which of the group's it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct BucketSlot {
     group: u32,
     slot: u32,
 }
 
-impl Place {
+impl BucketSlot {
     /// The first place of all.
     pub const FIRST: Self = Self { group: 0, slot: 0 };
 
@@ -83,14 +83,14 @@ impl<'i> Directory<'i> {
 
     /// Asks for what the next two will read.
     #[inline(always)]
-    pub fn prefetch(&self, place: Place) {
+    pub fn prefetch(&self, place: BucketSlot) {
         prefetch(self.groups.as_flattened(), place.group as usize * RECORD);
         prefetch(self.filters.as_flattened(), place.number() * 4);
     }
 
     /// Whether the bucket at a place may hold a child with that hash.
     #[inline(always)]
-    pub fn may_hold(&self, place: Place, hash: u64) -> bool {
+    pub fn may_hold(&self, place: BucketSlot, hash: u64) -> bool {
         let wanted = filter(hash);
         let filter = self.filters.get(place.number());
         filter.is_some_and(|filter| u32::from_le_bytes(*filter) & wanted == wanted)
@@ -98,7 +98,7 @@ impl<'i> Directory<'i> {
 
     /// The bucket at a place.
     #[inline(always)]
-    pub fn bucket(&self, place: Place) -> Option<u32> {
+    pub fn bucket(&self, place: BucketSlot) -> Option<u32> {
         let group = self.groups.get(place.group as usize)?;
         let first = word(group, 8) >> 32;
         let before = Sixteen::from_octets(*group).sum_of_first(place.slot as usize);
@@ -114,7 +114,7 @@ impl<'i> Directory<'i> {
         start: u32,
         buckets: std::ops::Range<u32>,
     ) -> impl Iterator<Item = Option<u32>> + use<'i> {
-        let places = buckets.map(move |bucket| Place::of(start, bucket));
+        let places = buckets.map(move |bucket| BucketSlot::of(start, bucket));
         places.filter_map(move |place| match self.filters.get(place.number()) {
             None => Some(None),
             Some([0, 0, 0, 0]) => None,
@@ -125,7 +125,7 @@ impl<'i> Directory<'i> {
     /// Whether nothing is told of the places behind a range's last one, in the same group.
     pub fn ends(&self, start: u32, count: u32) -> bool {
         let mut spare =
-            (count..groups(count) * GROUP as u32).map(|bucket| Place::of(start, bucket));
+            (count..groups(count) * GROUP as u32).map(|bucket| BucketSlot::of(start, bucket));
         spare.all(|place| {
             let group = self.groups.get(place.group as usize);
             let size = group.map(|group| group[place.slot as usize]);
@@ -164,22 +164,22 @@ impl Group {
 
 /// A directory that is being written.
 #[derive(Default)]
-pub struct Growing {
+pub struct DirectoryBuilder {
     groups: Vec<[u8; RECORD]>,
     filters: Vec<u32>,
 }
 
-impl Growing {
+impl DirectoryBuilder {
     /// Begins the range of a node with as many buckets as `class` means.
     ///
     /// # Errors
     /// When there is no room.
-    pub fn begin(&mut self, class: u32) -> Result<Kids, TooLarge> {
+    pub fn begin(&mut self, class: u32) -> Result<ChildRef, TooLarge> {
         let start = self.groups.len() as u64;
         if start + u64::from(groups(buckets(class))) > GROUPS {
             return Err(TooLarge::Directory);
         }
-        Ok(Kids::range(start, class))
+        Ok(ChildRef::range(start, class))
     }
 
     /// Adds the next group of the present range, which starts at `offset`. Returns to a multiple of

@@ -2,7 +2,7 @@
 //! Refuses to find edges.
 
 use super::bits::mask;
-use super::bucket::{Bucket, Text};
+use super::bucket::{Bucket, ChildSpan};
 use super::text::TextCode;
 use crate::wire::name::Name;
 
@@ -19,7 +19,7 @@ impl Edges<'_> {
     pub(super) fn same_edge(
         &self,
         bucket: &Bucket<'_>,
-        text: &Text,
+        text: &ChildSpan,
         name: &Name,
         level: usize,
     ) -> Option<usize> {

@@ -9,7 +9,7 @@
 //! | 8 | 4 | [`VERSION`] |
 //! | 12 | 4 | [`BYTE_ORDER`] |
 //! | 16 | 8 | the seed of the labels' hash |
-//! | 24 | 4, 4 | the root's value and [`Kids`] |
+//! | 24 | 4, 4 | the root's value and [`ChildRef`] |
 //! | 32 | 8, 8 | rules that are in the image; rules left out, as others of the same source cover them |
 //! | 48 | 8, 8 | nodes, buckets |
 //! | 64 | 4 | children in the fullest bucket |
@@ -19,7 +19,7 @@
 use std::io::{BufWriter, Seek, SeekFrom, Write};
 
 use super::bits::word;
-use super::bucket::Kids;
+use super::bucket::ChildRef;
 use super::{ImageError, WriteError};
 
 /// The first octets of an image.
@@ -52,7 +52,7 @@ pub enum Section {
     /// What each of those may hold.
     Filters,
     /// The nodes right below the root: see `top`.
-    Tops,
+    TldTable,
     /// Eight octets for each value: start in `Words`, count of rules, count of sources beneath.
     Values,
     /// Four octets each: rules and sources.
@@ -60,7 +60,7 @@ pub enum Section {
     /// The lengths of the codes of edge text.
     Text,
     /// How often each pair of octets stands in the text: see `text`.
-    Census,
+    PairHistogram,
     /// Where the rules come from, as JSON.
     Provenance,
 }
@@ -71,11 +71,11 @@ impl Section {
         Self::Buckets,
         Self::Directory,
         Self::Filters,
-        Self::Tops,
+        Self::TldTable,
         Self::Values,
         Self::Words,
         Self::Text,
-        Self::Census,
+        Self::PairHistogram,
         Self::Provenance,
     ];
 
@@ -85,11 +85,11 @@ impl Section {
             Self::Buckets => "buckets",
             Self::Directory => "directory",
             Self::Filters => "filters",
-            Self::Tops => "top labels",
+            Self::TldTable => "top labels",
             Self::Values => "values",
             Self::Words => "words",
             Self::Text => "text code",
-            Self::Census => "census",
+            Self::PairHistogram => "census",
             Self::Provenance => "provenance",
         }
     }
@@ -103,7 +103,7 @@ pub struct Facts {
     /// The root's value.
     pub root_value: u32,
     /// The root's children.
-    pub root_kids: Kids,
+    pub root_children: ChildRef,
     /// Rules that are in the image.
     pub rules: u64,
     /// Rules that were left out, as others of the same source cover them.
@@ -128,7 +128,7 @@ impl Default for Facts {
         Self {
             seed: 0,
             root_value: 0,
-            root_kids: Kids::NONE,
+            root_children: ChildRef::NONE,
             rules: 0,
             pruned: 0,
             nodes: 0,
@@ -178,7 +178,7 @@ pub fn read_header(head: &[u8], size: u64) -> Result<(Facts, Extents), ImageErro
     let facts = Facts {
         seed: number(16),
         root_value: short(24),
-        root_kids: Kids(short(28)),
+        root_children: ChildRef(short(28)),
         rules: number(32),
         pruned: number(40),
         nodes: number(48),
@@ -283,7 +283,7 @@ impl<W: Write + Seek> Sink<W> {
         put(12, &BYTE_ORDER.to_le_bytes());
         put(16, &facts.seed.to_le_bytes());
         put(24, &facts.root_value.to_le_bytes());
-        put(28, &facts.root_kids.0.to_le_bytes());
+        put(28, &facts.root_children.0.to_le_bytes());
         put(32, &facts.rules.to_le_bytes());
         put(40, &facts.pruned.to_le_bytes());
         put(48, &facts.nodes.to_le_bytes());

@@ -13,7 +13,7 @@ pub mod run;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod text;
-mod top;
+mod tld_table;
 mod validate;
 pub mod values;
 pub mod walk;
@@ -28,7 +28,7 @@ use directory::Directory;
 use layout::{Extent, Extents, Facts, HEADER, Section, read_header};
 use order::Key;
 use provenance::Provenance;
-use text::{Census, TextCode};
+use text::{PairHistogram, TextCode};
 use values::Value;
 
 /// Why octets are not an image that can be used.
@@ -80,14 +80,14 @@ pub enum WriteError {
 }
 
 /// Where the octets of an image are.
-pub enum Octets {
+pub enum ImageBytes {
     /// On the heap.
     Heap(Vec<u8>),
     /// In a mapping of their own, which takes huge pages if there are some.
     Mapped(MmapMut),
 }
 
-impl Deref for Octets {
+impl Deref for ImageBytes {
     type Target = [u8];
 
     #[inline]
@@ -101,14 +101,14 @@ impl Deref for Octets {
 
 /// Compiled rules.
 pub struct Image {
-    octets: Octets,
+    octets: ImageBytes,
     key: Key,
     text: TextCode,
     facts: Facts,
     extents: Extents,
     provenance: Provenance,
     root_value: u32,
-    root_kids: bucket::Kids,
+    root_children: bucket::ChildRef,
     /// Whether there are rules on the root.
     root_matters: bool,
 }
@@ -118,7 +118,7 @@ impl Image {
     ///
     /// # Errors
     /// [`ImageError`] when they are damaged, or not one at all.
-    pub fn open(octets: Octets) -> Result<Self, ImageError> {
+    pub fn open(octets: ImageBytes) -> Result<Self, ImageError> {
         let all = &*octets;
         let (facts, extents) = read_header(&all[..all.len().min(HEADER)], all.len() as u64)?;
         for (section, extent) in Section::ALL.into_iter().zip(&extents) {
@@ -132,13 +132,13 @@ impl Image {
             &all[extent.offset..extent.offset + extent.len]
         };
         let text = TextCode::new(section(Section::Text)).ok_or(ImageError::Invalid("text code"))?;
-        let provenance = Provenance::from_octets(section(Section::Provenance))?;
+        let provenance = Provenance::from_json(section(Section::Provenance))?;
         let root = Value::at(
             section(Section::Values),
             section(Section::Words),
             facts.root_value,
         );
-        let root_matters = root.rules().next().is_some();
+        let root_has_rules = root.rules().next().is_some();
         let image = Self {
             key: Key::new(facts.seed),
             text,
@@ -146,8 +146,8 @@ impl Image {
             extents,
             provenance,
             root_value: facts.root_value,
-            root_kids: facts.root_kids,
-            root_matters,
+            root_children: facts.root_children,
+            root_matters: root_has_rules,
             octets,
         };
         let buckets = Section::Buckets;
@@ -211,7 +211,7 @@ impl Image {
     }
 
     /// The octets: what is written to a file.
-    pub fn octets(&self) -> &[u8] {
+    pub fn bytes(&self) -> &[u8] {
         &self.octets
     }
 
@@ -221,8 +221,8 @@ impl Image {
     }
 
     /// How often each pair stands in its text, for the text code of the next one.
-    pub fn census(&self) -> Census {
-        Census::from_octets(self.section(Section::Census))
+    pub fn pair_histogram(&self) -> PairHistogram {
+        PairHistogram::from_bytes(self.section(Section::PairHistogram))
     }
 }
 

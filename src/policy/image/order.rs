@@ -134,7 +134,7 @@ impl Path {
     }
 
     /// Labels, each behind its length octet.
-    pub fn octets(&self) -> &[u8] {
+    pub fn as_bytes(&self) -> &[u8] {
         &self.octets[..usize::from(self.len)]
     }
 
@@ -159,7 +159,7 @@ impl Path {
         good
     }
 
-    /// Cuts it back to the length that [`octets`](Self::octets) had before.
+    /// Cuts it back to the length that [`as_bytes`](Self::as_bytes) had before.
     pub fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len as u8);
     }

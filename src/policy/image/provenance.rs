@@ -61,11 +61,11 @@ impl Provenance {
         }
     }
 
-    pub(super) fn to_octets(&self) -> Vec<u8> {
+    pub(super) fn to_json(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("strings, numbers and times have a JSON form")
     }
 
-    pub(super) fn from_octets(octets: &[u8]) -> Result<Self, ImageError> {
+    pub(super) fn from_json(octets: &[u8]) -> Result<Self, ImageError> {
         serde_json::from_slice(octets).map_err(|_| ImageError::Invalid("provenance"))
     }
 }

@@ -104,7 +104,7 @@ mod tests {
             for top in &tops {
                 let name = Name::from_text(&format!("n{below}.{top}")).expect("a name");
                 let path = Path::from(&name);
-                run.push(&key, path.octets(), 0).expect("room");
+                run.push(&key, path.as_bytes(), 0).expect("room");
             }
         }
         run.sort(&key);

@@ -4,11 +4,11 @@ use std::io::Cursor;
 
 use super::layout::{Section, TABLE};
 use super::order::Path;
-use super::text::{Census, TextCode};
+use super::text::{PairHistogram, TextCode};
 use super::values::ImageRule;
 use super::walk::Position;
 use super::writer::Writer;
-use super::{HEADER, Image, ImageError, Key, Octets, Provenance};
+use super::{HEADER, Image, ImageBytes, ImageError, Key, Provenance};
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 
@@ -36,7 +36,7 @@ pub(crate) fn colliding() -> (Key, Vec<String>) {
     for label in &labels {
         let name: &String = label;
         let path = Path::from(&Name::from_text(name).expect("a label"));
-        assert_eq!(key.hash(&path.octets()[1..]), 0);
+        assert_eq!(key.hash(&path.as_bytes()[1..]), 0);
     }
     (key, labels.to_vec())
 }
@@ -61,22 +61,22 @@ fn path(labels: &[Vec<u8>]) -> Path {
     path
 }
 
-fn write(mut paths: Vec<Path>, census: Census) -> Image {
+fn write(mut paths: Vec<Path>, census: PairHistogram) -> Image {
     let key = Key::new(7);
-    paths.sort_by(|one, other| key.compare(one.octets(), other.octets()));
+    paths.sort_by(|one, other| key.compare(one.as_bytes(), other.as_bytes()));
     let mut writer = Writer::new(Cursor::new(Vec::new()), key, census).expect("memory");
     for path in paths {
         let rules = [RULE.to_bits()];
-        writer.push(path.octets(), &rules).expect("memory");
+        writer.push(path.as_bytes(), &rules).expect("memory");
     }
     let (to, _) = writer.finish(&Provenance::numbered(1)).expect("memory");
-    Image::open(Octets::Heap(to.into_inner())).expect("whole")
+    Image::open(ImageBytes::Heap(to.into_inner())).expect("whole")
 }
 
 /// So many names below the root.
 fn plain(count: usize) -> Image {
     let name = |number| path(&[format!("n{number}").into_bytes()]);
-    write((0..count).map(name).collect(), Census::default())
+    write((0..count).map(name).collect(), PairHistogram::default())
 }
 
 /// What becomes of an image whose octets are changed, and the digests made to fit.
@@ -84,7 +84,7 @@ pub(in crate::policy) fn changed(
     image: &Image,
     change: impl FnOnce(&mut [u8]),
 ) -> Result<Image, ImageError> {
-    let mut octets = image.octets().to_vec();
+    let mut octets = image.bytes().to_vec();
     change(&mut octets);
     for section in Section::ALL {
         let entry = entry(section);
@@ -95,7 +95,7 @@ pub(in crate::policy) fn changed(
     }
     let digest = blake3::hash(&octets[..HEADER - 32]);
     octets[HEADER - 32..HEADER].copy_from_slice(digest.as_bytes());
-    Image::open(Octets::Heap(octets))
+    Image::open(ImageBytes::Heap(octets))
 }
 
 fn refused(image: &Image, change: impl FnOnce(&mut [u8])) -> ImageError {
@@ -113,8 +113,12 @@ fn the_longest_names_take_no_more_buckets_than_others() {
             let long = number.is_multiple_of(share);
             path(if long { &labels } else { &labels[..1] })
         };
-        let image = write((0..4000).map(name).collect(), Census::default());
-        let (_, count) = image.facts().root_kids.as_range().expect("many children");
+        let image = write((0..4000).map(name).collect(), PairHistogram::default());
+        let (_, count) = image
+            .facts()
+            .root_children
+            .as_range()
+            .expect("many children");
         assert!(count <= 1024, "{count} buckets for 4000 names");
         let names: Vec<_> = (0..4000).map(|number| name(number).to_name()).collect();
         let names: Vec<_> = names.iter().collect();
@@ -140,7 +144,11 @@ fn a_range_of_more_buckets_than_can_be_counted_is_refused() {
 fn what_no_lookup_reads_of_the_directory_is_refused() {
     // Fourteen buckets, so two groups, and ten places to spare.
     let image = plain(100);
-    let (_, count) = image.facts().root_kids.as_range().expect("many children");
+    let (_, count) = image
+        .facts()
+        .root_children
+        .as_range()
+        .expect("many children");
     assert_eq!(count, 14);
     let extent = |section| image.extents[section as usize];
     let (groups, filters) = (extent(Section::Directory), extent(Section::Filters));
@@ -168,19 +176,19 @@ fn counts_that_are_not_those_of_the_nodes_are_refused() {
 #[test]
 fn any_census_makes_a_code() {
     let image = plain(1);
-    let extent = image.extents[Section::Census as usize];
+    let extent = image.extents[Section::PairHistogram as usize];
     for size in [1, extent.len] {
         let change = |octets: &mut [u8]| octets[extent.offset..][..size].fill(0xFF);
         let census = changed(&image, change)
             .expect("any counts will do")
-            .census();
+            .pair_histogram();
         assert!(TextCode::new(&census.lengths()).is_some());
     }
 }
 
 /// A path without its first labels.
 fn tail(path: &Path, labels: usize) -> Vec<u8> {
-    let octets = path.octets();
+    let octets = path.as_bytes();
     let before = super::order::labels(octets).take(labels);
     octets[before.map(|label| 1 + label.len()).sum()..].to_vec()
 }
@@ -192,17 +200,17 @@ fn the_census_is_that_of_the_text_whatever_made_the_code() {
         path(&[label(number % 9), label(number), b"www".to_vec()])
     };
     let paths: Vec<_> = (0..2000).map(name).collect();
-    let mut counted = Census::default();
-    paths.iter().for_each(|path| counted.count(path.octets()));
+    let mut counted = PairHistogram::default();
+    paths.iter().for_each(|path| counted.count(path.as_bytes()));
     let first = write(paths.clone(), counted.clone());
-    counted.add(&first.census());
+    counted.add(&first.pair_histogram());
     let second = write(paths, counted);
-    assert!(first.census().to_octets() == second.census().to_octets());
+    assert!(first.pair_histogram().to_bytes() == second.pair_histogram().to_bytes());
     // Nine labels below the root, one for each name, and `www` beneath it.
-    let mut twin = Census::default();
+    let mut twin = PairHistogram::default();
     for number in 0..2000 {
         let labels = if number < 9 { 0 } else { 1 };
         twin.count(&tail(&name(number), labels));
     }
-    assert!(second.census().to_octets() == twin.to_octets());
+    assert!(second.pair_histogram().to_bytes() == twin.to_bytes());
 }

@@ -77,15 +77,15 @@ fn is_counted(symbol: usize) -> bool {
 
 /// How often each pair occurs.
 #[derive(Clone)]
-pub struct Census(Vec<u32>);
+pub struct PairHistogram(Vec<u32>);
 
-impl Default for Census {
+impl Default for PairHistogram {
     fn default() -> Self {
         Self(vec![0; PAIRS])
     }
 }
 
-impl Census {
+impl PairHistogram {
     /// Counts the text of a path: labels behind their length octets.
     pub fn count(&mut self, path: &[u8]) {
         for (one, other) in super::order::labels(path).flat_map(pairs) {
@@ -107,7 +107,7 @@ impl Census {
     }
 
     /// Four octets for each count.
-    pub fn to_octets(&self) -> Vec<u8> {
+    pub fn to_bytes(&self) -> Vec<u8> {
         self.0
             .iter()
             .flat_map(|count| count.to_le_bytes())
@@ -115,7 +115,7 @@ impl Census {
     }
 
     /// The census of those octets; what is missing, or never counted, counts nothing.
-    pub fn from_octets(octets: &[u8]) -> Self {
+    pub fn from_bytes(octets: &[u8]) -> Self {
         let mut census = Self::default();
         let counts = octets.chunks_exact(4).map(|chunk| word(chunk, 0) as u32);
         for (symbol, (to, count)) in census.0.iter_mut().zip(counts).enumerate() {
@@ -322,7 +322,7 @@ impl Decoder {
 
     /// Reads the labels in `size` bits from bit `start` on: calls `octet` with each octet, and
     /// `end` behind each label. Returns whether they are whole.
-    pub fn read(
+    pub fn decode(
         &self,
         octets: &[u8],
         start: u64,

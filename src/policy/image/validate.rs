@@ -7,15 +7,15 @@
 //! are those of the nodes.
 
 use super::bits::word;
-use super::bucket::{BEFORE, BEHIND, Bucket, Kids, UNIT};
+use super::bucket::{BEFORE, BEHIND, Bucket, ChildRef, UNIT};
 use super::directory::{COARSE, Directory, groups};
 use super::layout::{Facts, Section};
 use super::text::Decoder;
 use super::values::ImageRule;
-use super::{Image, ImageError, top};
+use super::{Image, ImageError, tld_table};
 
 /// What is left to be pointed at.
-struct Unused {
+struct Unreferenced {
     /// A bit for each octet where a bucket starts.
     buckets: Vec<u64>,
     /// A bit for each group of the directory, and how many there are.
@@ -34,7 +34,7 @@ pub(super) fn validate(image: &Image) -> Result<(), ImageError> {
     let len = |section| image.section(section).len();
     let groups = directory.count(len(Section::Directory), len(Section::Filters));
     let groups = groups.ok_or(invalid)?;
-    let mut unused = Unused {
+    let mut unused = Unreferenced {
         buckets: vec![0; buckets.len() / 64 + 1],
         groups: vec![u64::MAX; groups / 64 + 1],
         count: groups,
@@ -57,11 +57,11 @@ pub(super) fn validate(image: &Image) -> Result<(), ImageError> {
         bucket.each(|inner, child| {
             // An only child stands behind a parent that has no others.
             good &= child.end > child.start && child.end <= child.over && (!inner || alone);
-            let rules = rules.get(child.holds.value as usize);
+            let rules = rules.get(child.node.value as usize);
             good &= rules.is_some();
             sum += u64::from(rules.copied().unwrap_or(0));
-            good &= unused.take(child.holds.kids, directory, at);
-            alone = !inner && child.holds.kids == Kids::NONE;
+            good &= unused.take(child.node.children, directory, at);
+            alone = !inner && child.node.children == ChildRef::NONE;
             behind = child.over;
         });
         if !good {
@@ -79,7 +79,7 @@ pub(super) fn validate(image: &Image) -> Result<(), ImageError> {
         counted.nodes += bucket.len() as u64;
         counted.fullest = counted.fullest.max(bucket.len() as u32);
     }
-    if at != end || !unused.take(image.root_kids, directory, at) || unused.left != 0 {
+    if at != end || !unused.take(image.root_children, directory, at) || unused.left != 0 {
         return Err(invalid);
     }
     let root = rules.get(image.root_value as usize);
@@ -88,15 +88,15 @@ pub(super) fn validate(image: &Image) -> Result<(), ImageError> {
     if counted != image.facts {
         return Err(ImageError::Invalid("counts"));
     }
-    if image.section(Section::Tops) != tops(image) {
+    if image.section(Section::TldTable) != tld_table(image) {
         return Err(ImageError::Invalid("top labels"));
     }
     Ok(())
 }
 
-impl Unused {
+impl Unreferenced {
     /// Whether children are where nothing else points, and before the bucket at `at`.
-    fn take(&mut self, kids: Kids, directory: Directory<'_>, at: usize) -> bool {
+    fn take(&mut self, kids: ChildRef, directory: Directory<'_>, at: usize) -> bool {
         if let Some(bucket) = kids.as_bucket() {
             return self.take_bucket(bucket, at);
         }
@@ -132,13 +132,13 @@ impl Unused {
 
 /// The table of top labels that the root's children make; they come in the order in which they were
 /// written.
-fn tops(image: &Image) -> Vec<u8> {
+fn tld_table(image: &Image) -> Vec<u8> {
     let buckets = image.section(Section::Buckets);
     let decoder = Decoder::new(&image.text);
-    let (start, count) = image.root_kids.as_range().unwrap_or((0, 0));
+    let (start, count) = image.root_children.as_range().unwrap_or((0, 0));
     let range = image.directory().range(start, 0..count).flatten();
     let mut nodes = Vec::new();
-    for at in image.root_kids.as_bucket().into_iter().chain(range) {
+    for at in image.root_children.as_bucket().into_iter().chain(range) {
         let Some(bucket) = Bucket::at(buckets, at) else {
             continue;
         };
@@ -146,7 +146,7 @@ fn tops(image: &Image) -> Vec<u8> {
             let child = bucket.child(place);
             let (mut label, mut labels) = (Vec::new(), 0);
             let size = (child.end - child.start) as u32;
-            decoder.read(
+            decoder.decode(
                 buckets,
                 bucket.section_bit(child.start),
                 size,
@@ -158,17 +158,17 @@ fn tops(image: &Image) -> Vec<u8> {
             );
             let edge = labels > 1 || bucket.goes_on(place);
             let node = if edge {
-                (0, top::EDGE)
+                (0, tld_table::IN_BUCKET)
             } else {
-                (child.holds.value, child.holds.kids)
+                (child.node.value, child.node.children)
             };
-            nodes.extend(top::key(&label).map(|key| (key, node.0, node.1)));
+            nodes.extend(tld_table::key(&label).map(|key| (key, node.0, node.1)));
         }
-        if nodes.len() > top::MOST {
+        if nodes.len() > tld_table::MOST {
             break;
         }
     }
-    top::table(&nodes, image.facts.seed)
+    tld_table::table(&nodes, image.facts.seed)
 }
 
 /// How many rules each value has, if all are in order.

@@ -84,9 +84,9 @@ impl Interner {
         if number >= VALUES || self.words.len() + self.key.len() > u32::MAX as usize {
             return Err(TooLarge::Values);
         }
-        let beneath = self.key.len() - 1 - rules.len();
+        let sources_below = self.key.len() - 1 - rules.len();
         let fits = |count: usize| u16::try_from(count).map_err(|_| TooLarge::Sources);
-        let (rules, beneath) = (fits(rules.len())?, fits(beneath)?);
+        let (rules, beneath) = (fits(rules.len())?, fits(sources_below)?);
         self.table.push((self.words.len() as u32, rules, beneath));
         self.words.extend(&self.key[1..]);
         self.known.insert(self.key.as_slice().into(), number);

@@ -2,17 +2,17 @@
 //! Refuses to judge what stands on the way: it tells each value that it passes.
 
 use super::bits::mask;
-use super::bucket::{Bucket, Kids, Text, tag};
-use super::directory::{Directory, Place};
+use super::bucket::{Bucket, ChildRef, ChildSpan, tag};
+use super::directory::{BucketSlot, Directory};
 use super::edge::Edges;
 use super::layout::Section;
-use super::top::{self, Top};
+use super::tld_table::{self, TldEntry};
 use super::{Image, order::Key};
 use crate::sys::prefetch::prefetch;
 use crate::wire::name::Name;
 
 /// How many names walk at a time.
-pub const LANES: usize = 32;
+pub const BATCH: usize = 32;
 
 /// How a value that a walk passes lies to the asked name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub enum Position {
 /// A name on its way from a node to the child with its next label.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
-struct Lane<'n> {
+struct LookupState<'n> {
     name: &'n Name,
     /// Labels that are walked.
     level: usize,
@@ -38,7 +38,7 @@ struct Lane<'n> {
     size: usize,
     hash: u64,
     /// Where the directory tells the bucket, and whether it has to be asked.
-    entry: Place,
+    entry: BucketSlot,
     is_asked: bool,
     /// The bucket, once it is known.
     bucket: u32,
@@ -55,7 +55,7 @@ const LAST: u8 = 1;
 const LONG: u8 = 2;
 
 /// What lookups read.
-struct Ways<'i> {
+struct TrieView<'i> {
     key: &'i Key,
     edges: Edges<'i>,
     buckets: &'i [u8],
@@ -65,17 +65,17 @@ struct Ways<'i> {
 /// Where a walk has got to: two numbers, since a function returns two in registers, and the level
 /// by itself, since it is known before the bucket is here: what depends on it needn't wait.
 #[derive(Clone, Copy)]
-struct Found {
+struct FoundChild {
     /// Labels that are walked: beyond the name if there are more than it has, or [`NOWHERE`].
     level: usize,
-    /// The value, and from bit 32 on the [`Kids`].
+    /// The value, and from bit 32 on the [`ChildRef`].
     holds: u64,
 }
 
 /// No level, as the one that a walk starts at is never found.
 const NOWHERE: usize = 0;
 
-impl Found {
+impl FoundChild {
     const NOTHING: Self = Self {
         level: NOWHERE,
         holds: 0,
@@ -87,8 +87,8 @@ impl Found {
     }
 
     #[inline(always)]
-    fn kids(self) -> Kids {
-        Kids((self.holds >> 32) as u32)
+    fn children(self) -> ChildRef {
+        ChildRef((self.holds >> 32) as u32)
     }
 }
 
@@ -100,16 +100,16 @@ impl Image {
     #[inline]
     pub fn walk(&self, names: &[&Name], mut pass: impl FnMut(usize, Position, usize, u32)) {
         if let [name] = names {
-            return self.alone(name, &mut |lies, level, value| pass(0, lies, level, value));
+            return self.walk_one(name, &mut |lies, level, value| pass(0, lies, level, value));
         }
-        for (chunk, names) in names.chunks(LANES).enumerate() {
-            self.together(names, chunk * LANES, &mut pass);
+        for (chunk, names) in names.chunks(BATCH).enumerate() {
+            self.walk_batch(names, chunk * BATCH, &mut pass);
         }
     }
 
     #[inline(always)]
-    fn ways(&self) -> Ways<'_> {
-        Ways {
+    fn trie_view(&self) -> TrieView<'_> {
+        TrieView {
             key: &self.key,
             edges: Edges { text: &self.text },
             buckets: self.section(Section::Buckets),
@@ -118,65 +118,65 @@ impl Image {
     }
 
     #[inline(always)]
-    fn alone(&self, name: &Name, pass: &mut impl FnMut(Position, usize, u32)) {
-        let ways = self.ways();
-        let mut lane = Lane::new(name);
-        let mut on = self.set_out(&mut lane, pass);
+    fn walk_one(&self, name: &Name, pass: &mut impl FnMut(Position, usize, u32)) {
+        let ways = self.trie_view();
+        let mut lane = LookupState::new(name);
+        let mut on = self.start(&mut lane, pass);
         while let Some(kids) = on {
-            ways.towards(&mut lane, kids);
+            ways.head_for(&mut lane, kids);
             if !ways.may_hold(&lane) {
                 return;
             }
-            ways.approach(&mut lane);
+            ways.locate_bucket(&mut lane);
             let kind = lane.kind;
             on = ways.step(&mut lane, kind, pass);
         }
     }
 
     #[inline(always)]
-    fn together(
+    fn walk_batch(
         &self,
         names: &[&Name],
         first: usize,
         pass: &mut impl FnMut(usize, Position, usize, u32),
     ) {
-        let ways = self.ways();
-        let mut lanes = [Lane::new(&Name::ROOT); LANES];
-        let mut active = [0_u8; LANES];
+        let ways = self.trie_view();
+        let mut lanes = [LookupState::new(&Name::ROOT); BATCH];
+        let mut active = [0_u8; BATCH];
         let mut count = 0;
         for (which, &name) in names.iter().enumerate() {
-            let lane = &mut lanes[which % LANES];
+            let lane = &mut lanes[which % BATCH];
             lane.name = name;
-            let on = self.set_out(lane, &mut |lies, level, value| {
+            let on = self.start(lane, &mut |lies, level, value| {
                 pass(first + which, lies, level, value);
             });
             if let Some(kids) = on {
-                ways.towards(lane, kids);
-                active[count % LANES] = which as u8;
+                ways.head_for(lane, kids);
+                active[count % BATCH] = which as u8;
                 count += 1;
             }
         }
         while count > 0 {
             // Those of a kind take the same branches: one after the other, they are foreseen.
-            let mut kinds = [([0_u8; LANES], 0); 4];
-            for &which in &active[..count.min(LANES)] {
-                let lane = &mut lanes[usize::from(which) % LANES];
+            let mut kinds = [([0_u8; BATCH], 0); 4];
+            for &which in &active[..count.min(BATCH)] {
+                let lane = &mut lanes[usize::from(which) % BATCH];
                 let may = ways.may_hold(lane);
-                ways.approach(lane);
+                ways.locate_bucket(lane);
                 let (some, len) = &mut kinds[usize::from(lane.kind) % 4];
-                some[*len % LANES] = which;
+                some[*len % BATCH] = which;
                 *len += usize::from(may);
             }
             count = 0;
             for (kind, (some, len)) in kinds.iter().enumerate() {
-                for &which in &some[..(*len).min(LANES)] {
-                    let lane = &mut lanes[usize::from(which) % LANES];
+                for &which in &some[..(*len).min(BATCH)] {
+                    let lane = &mut lanes[usize::from(which) % BATCH];
                     let on = ways.step(lane, kind as u8, &mut |lies, level, value| {
                         pass(first + usize::from(which), lies, level, value);
                     });
                     if let Some(kids) = on {
-                        ways.towards(lane, kids);
-                        active[count % LANES] = which;
+                        ways.head_for(lane, kids);
+                        active[count % BATCH] = which;
                         count += 1;
                     }
                 }
@@ -187,32 +187,32 @@ impl Image {
     /// Starts at the root, or right below it. Returns from which children the walk goes on, if it
     /// does.
     #[inline(always)]
-    fn set_out(
+    fn start(
         &self,
-        lane: &mut Lane<'_>,
+        lane: &mut LookupState<'_>,
         pass: &mut impl FnMut(Position, usize, u32),
-    ) -> Option<Kids> {
+    ) -> Option<ChildRef> {
         let depth = lane.name.label_count();
         if self.root_matters || depth == 0 {
             pass(at_or_above(0, depth), 0, self.root_value);
         }
-        let mut kids = self.root_kids;
+        let mut kids = self.root_children;
         lane.level = 0;
         if depth > 0 {
-            match top::find(self.section(Section::Tops), self.key.seed(), lane.name) {
-                Top::Unknown => {}
-                Top::Missing => return None,
-                Top::Node { value, kids: below } => {
+            match tld_table::find(self.section(Section::TldTable), self.key.seed(), lane.name) {
+                TldEntry::Unknown => {}
+                TldEntry::Missing => return None,
+                TldEntry::Node { value, kids: below } => {
                     pass(at_or_above(1, depth), 1, value);
                     (lane.level, kids) = (1, below);
                 }
             }
         }
-        (lane.level < depth && kids != Kids::NONE).then_some(kids)
+        (lane.level < depth && kids != ChildRef::NONE).then_some(kids)
     }
 }
 
-impl<'n> Lane<'n> {
+impl<'n> LookupState<'n> {
     fn new(name: &'n Name) -> Self {
         Self {
             name,
@@ -221,7 +221,7 @@ impl<'n> Lane<'n> {
             high: 0,
             size: 0,
             hash: 0,
-            entry: Place::FIRST,
+            entry: BucketSlot::FIRST,
             is_asked: false,
             bucket: 0,
             kind: 0,
@@ -231,10 +231,10 @@ impl<'n> Lane<'n> {
     }
 }
 
-impl Ways<'_> {
+impl TrieView<'_> {
     /// Sets out from a node's children towards the one with the next label.
     #[inline(always)]
-    fn towards(&self, lane: &mut Lane<'_>, kids: Kids) {
+    fn head_for(&self, lane: &mut LookupState<'_>, kids: ChildRef) {
         let (low, high, size) = lane.name.sixteen_from_root(lane.level);
         let mut hash = self.key.sixteen(low, high, size);
         let mut from = 16;
@@ -246,7 +246,7 @@ impl Ways<'_> {
         match kids.as_range() {
             Some((start, count)) => {
                 lane.is_asked = true;
-                lane.entry = Place::wanted(start, count, hash);
+                lane.entry = BucketSlot::wanted(start, count, hash);
                 self.directory.prefetch(lane.entry);
             }
             None => {
@@ -262,13 +262,13 @@ impl Ways<'_> {
 
     /// Whether the lane's bucket may hold the child.
     #[inline(always)]
-    fn may_hold(&self, lane: &Lane<'_>) -> bool {
+    fn may_hold(&self, lane: &LookupState<'_>) -> bool {
         !lane.is_asked || self.directory.may_hold(lane.entry, lane.hash)
     }
 
     /// Finds the lane's bucket, and asks for it.
     #[inline(always)]
-    fn approach(&self, lane: &mut Lane<'_>) {
+    fn locate_bucket(&self, lane: &mut LookupState<'_>) {
         if lane.is_asked {
             // What is in no place has no filter either.
             lane.bucket = self.directory.bucket(lane.entry).unwrap_or(lane.bucket);
@@ -288,10 +288,10 @@ impl Ways<'_> {
     #[inline(always)]
     fn step(
         &self,
-        lane: &mut Lane<'_>,
+        lane: &mut LookupState<'_>,
         kind: u8,
         pass: &mut impl FnMut(Position, usize, u32),
-    ) -> Option<Kids> {
+    ) -> Option<ChildRef> {
         let depth = lane.name.label_count();
         let mut found = match (kind & LAST != 0, kind & LONG != 0) {
             (false, false) => self.find::<false, false>(lane),
@@ -314,9 +314,9 @@ impl Ways<'_> {
             }
             lane.level = level;
             if !lane.goes_on {
-                return (found.kids() != Kids::NONE).then_some(found.kids());
+                return (found.children() != ChildRef::NONE).then_some(found.children());
             }
-            found = self.find_next(lane);
+            found = self.find_only_child(lane);
         }
     }
 
@@ -324,39 +324,42 @@ impl Ways<'_> {
     /// for each kind, as a branch on it would be a guess. Functions of their own: there are not enough
     /// registers for this and the walk around it.
     #[inline(never)]
-    fn find<const IS_LAST: bool, const IS_LONG: bool>(&self, lane: &mut Lane<'_>) -> Found {
+    fn find<const IS_LAST: bool, const IS_LONG: bool>(
+        &self,
+        lane: &mut LookupState<'_>,
+    ) -> FoundChild {
         let Some(bucket) = Bucket::at(self.buckets, lane.bucket) else {
-            return Found::NOTHING;
+            return FoundChild::NOTHING;
         };
         if !bucket.is_usual() || !lane.name.is_plain() {
-            self.find_odd(lane)
+            self.find_any(lane)
         } else if bucket.is_wide() {
-            self.find_near::<true, IS_LAST, IS_LONG>(&bucket, lane)
+            self.find_usual::<true, IS_LAST, IS_LONG>(&bucket, lane)
         } else {
-            self.find_near::<false, IS_LAST, IS_LONG>(&bucket, lane)
+            self.find_usual::<false, IS_LAST, IS_LONG>(&bucket, lane)
         }
     }
 
     #[inline(always)]
-    fn find_near<const IS_WIDE: bool, const IS_LAST: bool, const IS_LONG: bool>(
+    fn find_usual<const IS_WIDE: bool, const IS_LAST: bool, const IS_LONG: bool>(
         &self,
         bucket: &Bucket<'_>,
-        lane: &mut Lane<'_>,
-    ) -> Found {
+        lane: &mut LookupState<'_>,
+    ) -> FoundChild {
         let with = bucket.first_with(tag(lane.hash));
         if with == 0 {
-            return Found::NOTHING;
+            return FoundChild::NOTHING;
         }
         let place = with.trailing_zeros() as usize;
         let text = bucket.near_child::<IS_WIDE>(place);
         let Some((bits, count)) = self.edges.text.eight(lane.low) else {
-            return self.find_odd(lane);
+            return self.find_any(lane);
         };
         let mut at = text.start + u64::from(count);
         let mut differing = (bucket.near_bits(text.start) ^ bits) & mask(count);
         if IS_LONG {
             let Some((bits, count)) = self.edges.text.eight(lane.high) else {
-                return self.find_odd(lane);
+                return self.find_any(lane);
             };
             differing |= (bucket.near_bits(at) ^ bits) & mask(count);
             at += u64::from(count);
@@ -364,18 +367,18 @@ impl Ways<'_> {
         if differing != 0 {
             // Another child may have the same tag.
             return if with & (with - 1) == 0 {
-                Found::NOTHING
+                FoundChild::NOTHING
             } else {
-                self.find_odd(lane)
+                self.find_any(lane)
             };
         }
         if IS_LONG && lane.size > 16 || at != text.end {
-            return self.find_far(lane, place, at, &text);
+            return self.find_rest(lane, place, at, &text);
         }
         if IS_LAST {
-            Found {
+            FoundChild {
                 level: lane.level + 1,
-                holds: u64::from(text.holds.value),
+                holds: u64::from(text.node.value),
             }
         } else {
             found(bucket, lane, lane.level + 1, place, &text)
@@ -385,9 +388,15 @@ impl Ways<'_> {
     /// Finds the child with the lane's label. The one at `place` has its first sixteen octets, up
     /// to bit `at`, and something else behind them.
     #[inline(never)]
-    fn find_far(&self, lane: &mut Lane<'_>, place: usize, at: u64, text: &Text) -> Found {
+    fn find_rest(
+        &self,
+        lane: &mut LookupState<'_>,
+        place: usize,
+        at: u64,
+        text: &ChildSpan,
+    ) -> FoundChild {
         let Some(bucket) = Bucket::at(self.buckets, lane.bucket) else {
-            return Found::NOTHING;
+            return FoundChild::NOTHING;
         };
         let (name, level) = (lane.name, lane.level);
         let at = if lane.size > 16 {
@@ -398,15 +407,15 @@ impl Ways<'_> {
         let end = at.and_then(|at| self.edges.same_rest(&bucket, at, text.end, name, level + 1));
         match end {
             Some(level) => found(&bucket, lane, level, place, text),
-            None => self.find_odd(lane),
+            None => self.find_any(lane),
         }
     }
 
     /// Finds the child in any bucket, for any label.
     #[inline(never)]
-    fn find_odd(&self, lane: &mut Lane<'_>) -> Found {
+    fn find_any(&self, lane: &mut LookupState<'_>) -> FoundChild {
         let Some(bucket) = Bucket::at(self.buckets, lane.bucket) else {
-            return Found::NOTHING;
+            return FoundChild::NOTHING;
         };
         let mut with = bucket.all_with(tag(lane.hash));
         while with != 0 {
@@ -418,20 +427,20 @@ impl Ways<'_> {
             }
             with &= with - 1;
         }
-        Found::NOTHING
+        FoundChild::NOTHING
     }
 
     /// The only child of what was found, which is behind it, if the name's next label is that.
     #[inline(never)]
-    fn find_next(&self, lane: &mut Lane<'_>) -> Found {
+    fn find_only_child(&self, lane: &mut LookupState<'_>) -> FoundChild {
         let Some(bucket) = Bucket::at(self.buckets, lane.bucket) else {
-            return Found::NOTHING;
+            return FoundChild::NOTHING;
         };
         let place = lane.place as usize + 1;
         let text = bucket.child(place);
         match self.edges.same_edge(&bucket, &text, lane.name, lane.level) {
             Some(level) => found(&bucket, lane, level, place, &text),
-            None => Found::NOTHING,
+            None => FoundChild::NOTHING,
         }
     }
 }
@@ -440,16 +449,16 @@ impl Ways<'_> {
 #[inline(always)]
 fn found(
     bucket: &Bucket<'_>,
-    lane: &mut Lane<'_>,
+    lane: &mut LookupState<'_>,
     level: usize,
     place: usize,
-    text: &Text,
-) -> Found {
+    text: &ChildSpan,
+) -> FoundChild {
     lane.place = place as u32;
     lane.goes_on = bucket.goes_on(place);
-    Found {
+    FoundChild {
         level,
-        holds: u64::from(text.holds.value) | u64::from(text.holds.kids.0) << 32,
+        holds: u64::from(text.node.value) | u64::from(text.node.children.0) << 32,
     }
 }
 
@@ -468,10 +477,10 @@ mod tests {
     use std::io::Cursor;
 
     use super::*;
-    use crate::policy::image::Octets;
+    use crate::policy::image::ImageBytes;
     use crate::policy::image::order::Path;
     use crate::policy::image::provenance::Provenance;
-    use crate::policy::image::text::Census;
+    use crate::policy::image::text::PairHistogram;
     use crate::policy::image::values::ImageRule;
     use crate::policy::image::writer::Writer;
     use crate::policy::rule::Scope;
@@ -534,12 +543,12 @@ mod tests {
 
     fn image(twin: &Twin, seed: u64, counted: bool) -> Image {
         let key = Key::new(seed);
-        let mut census = Census::default();
+        let mut census = PairHistogram::default();
         let mut paths: Vec<_> = twin.iter().map(|(name, s)| (path(name), s)).collect();
         for (path, _) in paths.iter().filter(|_| counted) {
-            census.count(path.octets());
+            census.count(path.as_bytes());
         }
-        paths.sort_by(|(a, _), (b, _)| key.compare(a.octets(), b.octets()));
+        paths.sort_by(|(a, _), (b, _)| key.compare(a.as_bytes(), b.as_bytes()));
         let mut writer = Writer::new(Cursor::new(Vec::new()), key, census).expect("memory");
         for (path, sources) in paths {
             let rule = |&source| ImageRule {
@@ -547,10 +556,10 @@ mod tests {
                 scope: Scope::Exact,
             };
             let rules: Vec<_> = sources.iter().map(|s| rule(s).to_bits()).collect();
-            writer.push(path.octets(), &rules).expect("memory");
+            writer.push(path.as_bytes(), &rules).expect("memory");
         }
         let (to, _) = writer.finish(&Provenance::numbered(400)).expect("memory");
-        Image::open(Octets::Heap(to.into_inner())).expect("whole")
+        Image::open(ImageBytes::Heap(to.into_inner())).expect("whole")
     }
 
     /// What the walk must tell of a name: sources on each of its ancestors and itself, by level,
@@ -695,10 +704,10 @@ mod tests {
         let refs: Vec<_> = names.iter().collect();
         for _ in 0..300 {
             let mut image = image(&twin, 7, true);
-            let Octets::Heap(octets) = &mut image.octets else {
+            let ImageBytes::Heap(octets) = &mut image.octets else {
                 unreachable!("made on the heap");
             };
-            let end = image.extents[Section::Tops as usize];
+            let end = image.extents[Section::TldTable as usize];
             for _ in 0..1 + dice.roll(300) {
                 let at = dice.roll(end.offset + end.len);
                 octets[at] = dice.roll(256) as u8;

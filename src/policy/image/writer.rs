@@ -5,14 +5,14 @@ use std::io::{Seek, Write};
 
 use super::bits::{BitWriter, word};
 use super::bucket::{
-    self, BEFORE, BEHIND, CLASSES, Child, GROUPS, Kids, MOST, OFFSETS, UNIT, buckets, index,
+    self, BEFORE, BEHIND, CLASSES, ChildRef, GROUPS, MOST, NewChild, OFFSETS, UNIT, buckets, index,
 };
-use super::directory::{COARSE, GROUP, Group, Growing};
+use super::directory::{COARSE, DirectoryBuilder, GROUP, Group};
 use super::layout::{Facts, Section, Sink};
 use super::order::{Key, labels};
 use super::provenance::Provenance;
-use super::text::{Census, TextCode};
-use super::top;
+use super::text::{PairHistogram, TextCode};
+use super::tld_table;
 use super::values::{ImageRule, Interner, SOURCES};
 use super::{TooLarge, WriteError};
 
@@ -21,24 +21,24 @@ const SINGLE: usize = 16;
 /// Children for each bucket of a directory, at most, on average.
 const FILL: usize = 8;
 /// Octets before the text of a child that waits for its parent.
-const WAITING: usize = 19;
+const CHILD_HEADER: usize = 19;
 
 /// Writes an image.
 pub struct Writer<W: Write> {
     key: Key,
     text: TextCode,
     /// Of the text that is written, whatever the code was made from.
-    census: Census,
+    census: PairHistogram,
     sink: Sink<W>,
     interner: Interner,
-    directory: Growing,
+    directory: DirectoryBuilder,
     /// The path that was pushed last.
     path: Vec<u8>,
     /// The nodes on that path, the root first; those behind `depth` are spare.
-    open: Vec<Open>,
+    open: Vec<OpenNode>,
     depth: usize,
     /// The nodes right below the root, while they are few.
-    tops: Vec<(u64, u32, Kids)>,
+    tlds: Vec<(u64, u32, ChildRef)>,
     facts: Facts,
     bits: BitWriter,
     scratch: Vec<u8>,
@@ -46,7 +46,7 @@ pub struct Writer<W: Write> {
 
 /// A node whose children are not all known yet.
 #[derive(Default)]
-struct Open {
+struct OpenNode {
     /// Where its label starts and ends in the path.
     label: (usize, usize),
     hash: u64,
@@ -56,31 +56,31 @@ struct Open {
     covers: Vec<u32>,
     /// A bit for each source that has rules beneath.
     beneath: Vec<u64>,
-    waiting: Waiting,
+    waiting: FinishedChildren,
 }
 
 /// The finished children of an open node.
 #[derive(Default)]
-struct Waiting {
+struct FinishedChildren {
     count: usize,
     /// For each: hash (8), value (4), kids (4), size in bits (2), whether it is the only child of
     /// the one before (1), text.
     octets: Vec<u8>,
 }
 
-impl Waiting {
-    fn children(&self) -> impl Iterator<Item = Child<'_>> {
+impl FinishedChildren {
+    fn children(&self) -> impl Iterator<Item = NewChild<'_>> {
         let mut rest = self.octets.as_slice();
         std::iter::from_fn(move || {
-            let (head, tail) = rest.split_at_checked(WAITING)?;
+            let (head, tail) = rest.split_at_checked(CHILD_HEADER)?;
             let size = word(head, 16) as u32 & 0xFFFF;
             let (text, tail) = tail.split_at(size.div_ceil(8) as usize);
             rest = tail;
-            Some(Child {
+            Some(NewChild {
                 hash: word(head, 0),
                 inner: head[18] != 0,
                 value: word(head, 8) as u32,
-                kids: Kids(word(head, 12) as u32),
+                children: ChildRef(word(head, 12) as u32),
                 size,
                 text,
             })
@@ -97,7 +97,7 @@ impl Waiting {
         self.children().skip(1).all(|child| child.inner) && self.count > 0
     }
 
-    fn push(&mut self, hash: u64, inner: bool, value: u32, kids: Kids, bits: &mut BitWriter) {
+    fn push(&mut self, hash: u64, inner: bool, value: u32, kids: ChildRef, bits: &mut BitWriter) {
         self.octets.extend(hash.to_le_bytes());
         self.octets.extend(value.to_le_bytes());
         self.octets.extend(kids.0.to_le_bytes());
@@ -114,21 +114,21 @@ impl<W: Write + Seek> Writer<W> {
     ///
     /// # Errors
     /// When `to` can't be written.
-    pub fn new(to: W, key: Key, census: Census) -> Result<Self, WriteError> {
+    pub fn new(to: W, key: Key, census: PairHistogram) -> Result<Self, WriteError> {
         let text = TextCode::new(&census.lengths()).expect("Huffman's codes are complete");
         let mut sink = Sink::new(to)?;
         sink.write(&[0; BEFORE])?;
         Ok(Self {
             key,
             text,
-            census: Census::default(),
+            census: PairHistogram::default(),
             sink,
             interner: Interner::default(),
-            directory: Growing::default(),
+            directory: DirectoryBuilder::default(),
             path: Vec::new(),
-            open: vec![Open::default()],
+            open: vec![OpenNode::default()],
             depth: 0,
-            tops: Vec::new(),
+            tlds: Vec::new(),
             facts: Facts::default(),
             bits: BitWriter::default(),
             scratch: Vec::new(),
@@ -152,7 +152,7 @@ impl<W: Write + Seek> Writer<W> {
         for label in labels(&path[bytes..]) {
             self.depth += 1;
             if self.depth == self.open.len() {
-                self.open.push(Open::default());
+                self.open.push(OpenNode::default());
             }
             let open = &mut self.open[self.depth];
             open.label = (at + 1, at + 1 + label.len());
@@ -164,7 +164,7 @@ impl<W: Write + Seek> Writer<W> {
         for &rule in rules {
             let source = rule & !0xFF;
             let covered = above.iter().any(|open| open.covers.contains(&source));
-            if covered || outdone(rule, rules) {
+            if covered || is_redundant(rule, rules) {
                 self.facts.pruned += 1;
                 continue;
             }
@@ -203,9 +203,9 @@ impl<W: Write + Seek> Writer<W> {
             self.bits.push(bits, count);
         } else if node.waiting.count > 0 || !node.rules.is_empty() {
             let kids = if single {
-                Kids::NONE
+                ChildRef::NONE
             } else {
-                write_kids(
+                write_children(
                     &node.waiting,
                     &mut self.sink,
                     &mut self.directory,
@@ -217,17 +217,23 @@ impl<W: Write + Seek> Writer<W> {
             (parent.waiting).push(node.hash, false, value, kids, &mut self.bits);
             self.facts.nodes += 1;
             if self.depth == 0 && !single {
-                keep_top(&mut self.tops, label, value, kids);
+                add_tld(&mut self.tlds, label, value, kids);
             }
         }
         if chain || single {
             for child in node.waiting.children() {
                 self.bits.append(child.text, child.size);
                 let inner = single || child.inner;
-                (parent.waiting).push(node.hash, inner, child.value, child.kids, &mut self.bits);
+                (parent.waiting).push(
+                    node.hash,
+                    inner,
+                    child.value,
+                    child.children,
+                    &mut self.bits,
+                );
             }
             if self.depth == 0 {
-                keep_top(&mut self.tops, label, 0, top::EDGE);
+                add_tld(&mut self.tlds, label, 0, tld_table::IN_BUCKET);
             }
         }
         node.rules.clear();
@@ -250,7 +256,7 @@ impl<W: Write + Seek> Writer<W> {
             self.close()?;
         }
         let root = &self.open[0];
-        let kids = write_kids(
+        let kids = write_children(
             &root.waiting,
             &mut self.sink,
             &mut self.directory,
@@ -258,13 +264,13 @@ impl<W: Write + Seek> Writer<W> {
             &mut self.scratch,
         )?;
         let value = self.interner.intern(&root.rules, sources(&root.beneath))?;
-        self.facts.root_kids = kids;
+        self.facts.root_children = kids;
         self.facts.root_value = value;
         self.facts.seed = self.key.seed();
         let Self {
             mut sink,
             directory,
-            tops,
+            tlds: tops,
             interner,
             text,
             census,
@@ -278,8 +284,8 @@ impl<W: Write + Seek> Writer<W> {
         sink.end(Section::Directory)?;
         sink.write(&filters)?;
         sink.end(Section::Filters)?;
-        sink.write(&top::table(&tops, facts.seed))?;
-        sink.end(Section::Tops)?;
+        sink.write(&tld_table::table(&tops, facts.seed))?;
+        sink.end(Section::TldTable)?;
         let (table, words) = interner.sections();
         sink.write(&table)?;
         sink.end(Section::Values)?;
@@ -287,9 +293,9 @@ impl<W: Write + Seek> Writer<W> {
         sink.end(Section::Words)?;
         sink.write(text.lengths())?;
         sink.end(Section::Text)?;
-        sink.write(&census.to_octets())?;
-        sink.end(Section::Census)?;
-        sink.write(&provenance.to_octets())?;
+        sink.write(&census.to_bytes())?;
+        sink.end(Section::PairHistogram)?;
+        sink.write(&provenance.to_json())?;
         sink.end(Section::Provenance)?;
         let to = sink.finish(&facts)?;
         Ok((to, facts))
@@ -297,9 +303,9 @@ impl<W: Write + Seek> Writer<W> {
 }
 
 /// Keeps a node right below the root for the table; of too many for one, just one too many.
-fn keep_top(tops: &mut Vec<(u64, u32, Kids)>, label: &[u8], value: u32, kids: Kids) {
-    if tops.len() <= top::MOST {
-        tops.extend(top::key(label).map(|key| (key, value, kids)));
+fn add_tld(tops: &mut Vec<(u64, u32, ChildRef)>, label: &[u8], value: u32, kids: ChildRef) {
+    if tops.len() <= tld_table::MOST {
+        tops.extend(tld_table::key(label).map(|key| (key, value, kids)));
     }
 }
 
@@ -312,21 +318,21 @@ fn shared(one: &[u8], other: &[u8]) -> (usize, usize) {
 }
 
 /// Whether another rule on the same name makes this one needless.
-fn outdone(rule: u32, rules: &[u32]) -> bool {
+fn is_redundant(rule: u32, rules: &[u32]) -> bool {
     let subtree = rule & !0xFF | ImageRule::SUBTREE;
     rule != subtree && rules.contains(&subtree)
 }
 
 /// Writes the children of a node, which come in the order of their hashes.
-fn write_kids<W: Write + Seek>(
-    waiting: &Waiting,
+fn write_children<W: Write + Seek>(
+    waiting: &FinishedChildren,
     sink: &mut Sink<W>,
-    directory: &mut Growing,
+    directory: &mut DirectoryBuilder,
     facts: &mut Facts,
     scratch: &mut Vec<u8>,
-) -> Result<Kids, WriteError> {
+) -> Result<ChildRef, WriteError> {
     if waiting.count == 0 {
-        return Ok(Kids::NONE);
+        return Ok(ChildRef::NONE);
     }
     scratch.clear();
     if waiting.count <= SINGLE {
@@ -337,7 +343,7 @@ fn write_kids<W: Write + Seek>(
         add_bucket(&children[..waiting.count], facts, scratch);
         let offset = sink.section_len();
         write_bucket(scratch, UNIT, sink)?;
-        return Ok(Kids::bucket(offset));
+        return Ok(ChildRef::bucket(offset));
     }
     let class = class(waiting)?;
     let count = buckets(class);
@@ -372,17 +378,17 @@ fn write_kids<W: Write + Seek>(
     Ok(kids)
 }
 
-const EMPTY: Child<'static> = Child {
+const EMPTY: NewChild<'static> = NewChild {
     hash: 0,
     inner: false,
     value: 0,
-    kids: Kids::NONE,
+    children: ChildRef::NONE,
     size: 0,
     text: &[],
 };
 
 /// How many buckets a node gets: enough that none holds more than [`MOST`].
-fn class(waiting: &Waiting) -> Result<u32, TooLarge> {
+fn class(waiting: &FinishedChildren) -> Result<u32, TooLarge> {
     let places = GROUPS * GROUP as u64;
     let mut classes = (0..CLASSES)
         .skip_while(|&class| (buckets(class) as usize) < waiting.count.div_ceil(FILL))
@@ -399,7 +405,7 @@ fn class(waiting: &Waiting) -> Result<u32, TooLarge> {
     classes.find(fits).ok_or(TooLarge::Directory)
 }
 
-fn add_bucket(children: &[Child<'_>], facts: &mut Facts, scratch: &mut Vec<u8>) {
+fn add_bucket(children: &[NewChild<'_>], facts: &mut Facts, scratch: &mut Vec<u8>) {
     bucket::write(children, scratch);
     facts.buckets += 1;
     facts.fullest = facts.fullest.max(children.len() as u32);
@@ -455,10 +461,10 @@ mod tests {
         let mut paths: Vec<_> = (0..9999).map(|n| format!("\x04{n:04}")).collect();
         paths.sort_by(|one, other| key.compare(one.as_bytes(), other.as_bytes()));
         let to = Cursor::new(Vec::new());
-        let mut writer = Writer::new(to, key, Census::default()).expect("memory");
+        let mut writer = Writer::new(to, key, PairHistogram::default()).expect("memory");
         for path in paths {
             writer.push(path.as_bytes(), &[0]).expect("memory");
         }
-        assert_eq!(writer.tops.len(), top::MOST + 1);
+        assert_eq!(writer.tlds.len(), tld_table::MOST + 1);
     }
 }

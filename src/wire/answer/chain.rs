@@ -4,7 +4,7 @@
 use smallvec::SmallVec;
 
 use super::AnswerError;
-use super::records::{Parsed, Record};
+use super::records::{ParsedResponse, Record};
 use crate::wire::name::Name;
 use crate::wire::{read_u32, rtype};
 
@@ -38,7 +38,7 @@ pub(super) struct Chain {
 impl Chain {
     /// Follows the chain from `asked`, whatever order upstream wrote it in.
     pub(super) fn follow(
-        parsed: &Parsed<'_>,
+        parsed: &ParsedResponse<'_>,
         asked: &Name,
         rtype: u16,
     ) -> Result<Self, AnswerError> {
@@ -91,13 +91,17 @@ impl Chain {
     }
 }
 
-fn is_owned(parsed: &Parsed<'_>, record: &Record, name: &Name) -> Result<bool, AnswerError> {
+fn is_owned(
+    parsed: &ParsedResponse<'_>,
+    record: &Record,
+    name: &Name,
+) -> Result<bool, AnswerError> {
     let owned = record.is_owned_by(parsed.message, name);
     owned.ok_or(AnswerError::Malformed)
 }
 
 /// The step from a name, if a CNAME or DNAME of the answer section makes one.
-fn step(parsed: &Parsed<'_>, at: &Name) -> Result<Option<Hop>, AnswerError> {
+fn step(parsed: &ParsedResponse<'_>, at: &Name) -> Result<Option<Hop>, AnswerError> {
     let malformed = AnswerError::Malformed;
     let mut cname: Option<(Record, Name)> = None;
     for record in parsed.of(0, rtype::CNAME) {
@@ -134,7 +138,10 @@ fn step(parsed: &Parsed<'_>, at: &Name) -> Result<Option<Hop>, AnswerError> {
 }
 
 /// The DNAME of a name above, and where that leads (RFC 6672, section 2.2).
-fn dname_above(parsed: &Parsed<'_>, at: &Name) -> Result<Option<(Record, Name)>, AnswerError> {
+fn dname_above(
+    parsed: &ParsedResponse<'_>,
+    at: &Name,
+) -> Result<Option<(Record, Name)>, AnswerError> {
     for record in parsed.of(0, rtype::DNAME) {
         let owner = record.owner(parsed.message);
         let owner = owner.ok_or(AnswerError::Malformed)?;
@@ -153,14 +160,14 @@ fn dname_above(parsed: &Parsed<'_>, at: &Name) -> Result<Option<(Record, Name)>,
 }
 
 /// The name that a CNAME's or DNAME's data is. `None` if it is anything else.
-fn target(parsed: &Parsed<'_>, record: &Record) -> Option<Name> {
+fn target(parsed: &ParsedResponse<'_>, record: &Record) -> Option<Name> {
     let (target, end) = Name::read_compressed(parsed.message, record.fields.data).ok()?;
     (end == record.fields.end).then_some(target)
 }
 
 /// The SOA of a negative answer, and the TTL of that answer (RFC 2308, section 5). `None` if there is
 /// none of a zone that has `name`.
-pub(super) fn soa(parsed: &Parsed<'_>, name: &Name) -> Option<(Record, u32)> {
+pub(super) fn soa(parsed: &ParsedResponse<'_>, name: &Name) -> Option<(Record, u32)> {
     let is_above = |record: &&Record| {
         record.owner(parsed.message).is_some_and(|owner| {
             let labels = owner.label_count();

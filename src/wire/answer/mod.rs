@@ -13,7 +13,7 @@ mod shape;
 mod spelling;
 
 use self::chain::Chain;
-use self::records::Parsed;
+use self::records::ParsedResponse;
 pub(super) use self::records::Record;
 use self::rewrite::Writer;
 use super::name::Name;
@@ -45,7 +45,7 @@ pub enum AnswerError {
 
 /// An Extended DNS Error that an upstream sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HeldEde {
+pub struct UpstreamEde {
     /// INFO-CODE.
     pub code: u16,
     /// EXTRA-TEXT as it is passed on: `upstream`, followed by `: ` and what upstream said without
@@ -95,7 +95,7 @@ pub struct Answer {
     flags: u16,
     rcode: u16,
     counts: [u16; 3],
-    errors: Box<[HeldEde]>,
+    errors: Box<[UpstreamEde]>,
     ttl: Option<u32>,
     /// Of the answer section without signatures and TTLs, whatever its order.
     digest: u64,
@@ -123,7 +123,7 @@ impl Answer {
         if word(4)? != 1 || asked != *name || word(at)? != rtype || word(at + 2)? != class {
             return Err(AnswerError::OtherQuestion);
         }
-        let parsed = Parsed::read(message, at + 4).ok_or(malformed)?;
+        let parsed = ParsedResponse::read(message, at + 4).ok_or(malformed)?;
         let rcode = edns::full_rcode(flags, parsed.edns);
         let chain = Chain::follow(&parsed, name, rtype)?;
         if rcode == 0 && !chain.is_answered() {
@@ -177,7 +177,7 @@ impl Answer {
     }
 
     /// Upstream's Extended DNS Errors.
-    pub fn errors(&self) -> &[HeldEde] {
+    pub fn errors(&self) -> &[UpstreamEde] {
         &self.errors
     }
 

@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use super::{HeldEde, MAX_ERRORS};
+use super::{MAX_ERRORS, UpstreamEde};
 use crate::wire::edns::{self, Edns, Fields, OPTION_EDE};
 use crate::wire::name::{MAX_JUMPS, MAX_NAME, Name};
 use crate::wire::text::is_format;
@@ -52,17 +52,17 @@ impl Record {
 }
 
 /// What a response holds.
-pub(super) struct Parsed<'m> {
+pub(super) struct ParsedResponse<'m> {
     pub(super) message: &'m [u8],
     /// Those of class IN, without OPT.
     pub(super) records: SmallVec<[Record; 8]>,
     pub(super) edns: Option<Edns>,
-    pub(super) errors: Vec<HeldEde>,
+    pub(super) errors: Vec<UpstreamEde>,
     /// Whether the answer section has any record at all.
     pub(super) has_answers: bool,
 }
 
-impl<'m> Parsed<'m> {
+impl<'m> ParsedResponse<'m> {
     /// Reads the records behind the question. `None` if they are malformed.
     pub(super) fn read(message: &'m [u8], question_end: usize) -> Option<Self> {
         let count = |at| read_u16(message, at);
@@ -110,7 +110,7 @@ impl<'m> Parsed<'m> {
             {
                 let text = &data[2..data.len().min(2 + MAX_TEXT)];
                 let text = marked(text);
-                errors.push(HeldEde { code, text });
+                errors.push(UpstreamEde { code, text });
             }
         });
         read.then_some(())

@@ -10,9 +10,9 @@ use smallvec::SmallVec;
 use super::Intake;
 use super::chain::{Chain, Hop, soa};
 use super::mentioned::mentioned;
-use super::records::{Parsed, Record};
-use super::shape::Shape;
-use super::spelling::{Labels, Spelling};
+use super::records::{ParsedResponse, Record};
+use super::shape::RdataLayout;
+use super::spelling::{AskedLabels, CasedName};
 use crate::wire::name::Name;
 use crate::wire::{HEADER, MAX_MESSAGE, class, rtype};
 
@@ -46,10 +46,10 @@ pub(super) struct Written {
 pub(super) struct Writer<'m> {
     message: &'m [u8],
     asked: &'m Name,
-    asked_labels: Labels,
+    asked_labels: AskedLabels,
     intake: Intake,
     out: Vec<u8>,
-    places: SmallVec<[Place; MAX_PLACES]>,
+    places: SmallVec<[LabelPosition; MAX_PLACES]>,
     /// How many of [`MAX_STEPS`] are left.
     steps: usize,
     ttl_fields: SmallVec<[u16; 16]>,
@@ -66,7 +66,7 @@ pub(super) struct Writer<'m> {
 
 /// Where a label starts that names may point at.
 #[derive(Clone, Copy)]
-struct Place {
+struct LabelPosition {
     at: u16,
     /// Length of the name from there on, written in full: few others have the same.
     len: u16,
@@ -74,7 +74,7 @@ struct Place {
 
 /// A record that was written.
 #[derive(Clone, Copy)]
-struct Placed {
+struct WrittenRecord {
     ttl: u32,
     ttl_at: usize,
     data_at: usize,
@@ -89,16 +89,16 @@ impl<'m> Writer<'m> {
         out.extend_from_slice(&rtype.to_be_bytes());
         out.extend_from_slice(&class::IN.to_be_bytes());
         let labels = (1..=asked.label_count()).rev();
-        let places = labels.map(|labels| Place {
+        let label_positions = labels.map(|labels| LabelPosition {
             at: (HEADER + asked.ancestor_start(labels)) as u16,
             len: asked.ancestor(labels).len() as u16,
         });
         Self {
             message,
             asked,
-            asked_labels: Labels::of(asked),
+            asked_labels: AskedLabels::of(asked),
             intake,
-            places: places.take(ASKED_PLACES).collect(),
+            places: label_positions.take(ASKED_PLACES).collect(),
             steps: MAX_STEPS,
             additional_at: out.len(),
             out,
@@ -116,7 +116,7 @@ impl<'m> Writer<'m> {
     /// a record is malformed.
     pub(super) fn sections(
         &mut self,
-        parsed: &Parsed<'_>,
+        parsed: &ParsedResponse<'_>,
         chain: &Chain,
         rcode: u16,
     ) -> Option<Option<u32>> {
@@ -170,7 +170,7 @@ impl<'m> Writer<'m> {
     }
 
     /// Copies the addresses of names that the answer mentions.
-    fn additional(&mut self, parsed: &Parsed<'_>, chain: &Chain) -> Option<()> {
+    fn additional(&mut self, parsed: &ParsedResponse<'_>, chain: &Chain) -> Option<()> {
         let names = mentioned(parsed, chain, self.asked)?;
         for rtype in [rtype::A, rtype::AAAA] {
             for record in parsed.of(2, rtype) {
@@ -185,7 +185,7 @@ impl<'m> Writer<'m> {
     }
 
     /// Writes a step of the chain with its signatures; returns the least TTL, and where its CNAME is.
-    fn hop(&mut self, parsed: &Parsed<'_>, hop: &Hop) -> Option<(u32, Placed)> {
+    fn hop(&mut self, parsed: &ParsedResponse<'_>, hop: &Hop) -> Option<(u32, WrittenRecord)> {
         let mut least = u32::MAX;
         if let Some(dname) = &hop.dname {
             least = self.copy(dname, None, None)?.ttl;
@@ -204,19 +204,19 @@ impl<'m> Writer<'m> {
     }
 
     /// The name that a step leads to, as it was written.
-    fn target(&self, hop: &Hop) -> Option<Spelling> {
+    fn target(&self, hop: &Hop) -> Option<CasedName> {
         let Some(cname) = &hop.cname else {
-            return Some(Spelling::of(&hop.target));
+            return Some(CasedName::of(&hop.target));
         };
-        let (target, _) = Spelling::read(self.message, cname.fields.data, &self.asked_labels)?;
+        let (target, _) = CasedName::read(self.message, cname.fields.data, &self.asked_labels)?;
         Some(target)
     }
 
     /// Writes the CNAME that follows from a DNAME, with its TTL (RFC 6672, section 3.1).
-    fn synthesise(&mut self, hop: &Hop, ttl: u32) -> Option<Placed> {
-        self.name(&Spelling::of(&hop.owner), true);
+    fn synthesise(&mut self, hop: &Hop, ttl: u32) -> Option<WrittenRecord> {
+        self.name(&CasedName::of(&hop.owner), true);
         let placed = self.head(rtype::CNAME, ttl);
-        let target = Spelling::of(&hop.target);
+        let target = CasedName::of(&hop.target);
         self.name(&target, true);
         self.hash = fnv_of_name(self.hash, target.from(0));
         self.close(0, placed)
@@ -225,11 +225,11 @@ impl<'m> Writer<'m> {
     /// Copies the signatures over an RRset; returns the least TTL.
     fn signatures(
         &mut self,
-        parsed: &Parsed<'_>,
+        parsed: &ParsedResponse<'_>,
         section: usize,
         owner: &Name,
         covered: u16,
-        spelling: Option<&Spelling>,
+        spelling: Option<&CasedName>,
     ) -> Option<u32> {
         let mut least = u32::MAX;
         for record in parsed.of(section, rtype::RRSIG) {
@@ -242,7 +242,7 @@ impl<'m> Writer<'m> {
 
     /// Copies denials of existence with their signatures: negative answers need them, and so do
     /// positive ones that a wildcard made (RFC 4035, section 3.1.3).
-    fn proofs(&mut self, parsed: &Parsed<'_>) -> Option<()> {
+    fn proofs(&mut self, parsed: &ParsedResponse<'_>) -> Option<()> {
         const PROOFS: [u16; 2] = [rtype::NSEC, rtype::NSEC3];
         for record in parsed.records.iter().filter(|record| record.section == 1) {
             let signs = |covered: &u16| record.signs(self.message, *covered);
@@ -258,14 +258,14 @@ impl<'m> Writer<'m> {
         &mut self,
         record: &Record,
         ttl: Option<u32>,
-        owner: Option<&Spelling>,
-    ) -> Option<Placed> {
+        owner: Option<&CasedName>,
+    ) -> Option<WrittenRecord> {
         let fields = &record.fields;
         match (owner, self.message.get(record.owner..record.owner + 2)) {
             (Some(owner), _) => self.name(owner, true),
             (None, Some(owner)) if owner == ASKED => self.out.extend_from_slice(&ASKED),
             _ => {
-                let (owner, _) = Spelling::read(self.message, record.owner, &self.asked_labels)?;
+                let (owner, _) = CasedName::read(self.message, record.owner, &self.asked_labels)?;
                 self.name(&owner, true);
             }
         }
@@ -275,7 +275,7 @@ impl<'m> Writer<'m> {
     }
 
     /// Writes what is between a record's owner and its data; the length is for `close` to fill in.
-    fn head(&mut self, rtype: u16, ttl: u32) -> Placed {
+    fn head(&mut self, rtype: u16, ttl: u32) -> WrittenRecord {
         let ttl = self.intake.ttl(ttl);
         self.hash = fnv(FNV_START, &rtype.to_be_bytes());
         self.out.extend_from_slice(&rtype.to_be_bytes());
@@ -283,7 +283,7 @@ impl<'m> Writer<'m> {
         let ttl_at = self.out.len();
         self.out.extend_from_slice(&ttl.to_be_bytes());
         self.out.extend_from_slice(&[0, 0]);
-        Placed {
+        WrittenRecord {
             ttl,
             ttl_at,
             data_at: self.out.len(),
@@ -291,7 +291,7 @@ impl<'m> Writer<'m> {
     }
 
     /// Completes a record. `None` if the message has grown too long.
-    fn close(&mut self, section: usize, placed: Placed) -> Option<Placed> {
+    fn close(&mut self, section: usize, placed: WrittenRecord) -> Option<WrittenRecord> {
         if self.out.len() > MAX_MESSAGE {
             return None;
         }
@@ -310,7 +310,7 @@ impl<'m> Writer<'m> {
     /// what they point at has moved. `None` if there are others than there must be.
     fn data(&mut self, rtype: u16, start: usize, end: usize) -> Option<()> {
         let message = self.message;
-        let Some(shape) = Shape::of(rtype) else {
+        let Some(shape) = RdataLayout::of(rtype) else {
             self.out.extend_from_slice(&message[start..end]);
             self.hash = fnv(self.hash, &message[start..end]);
             return Some(());
@@ -320,7 +320,7 @@ impl<'m> Writer<'m> {
         self.out.extend_from_slice(before);
         self.hash = fnv(self.hash, before);
         for _ in 0..shape.names {
-            let (name, behind) = Spelling::read(message, at, &self.asked_labels)?;
+            let (name, behind) = CasedName::read(message, at, &self.asked_labels)?;
             self.name(&name, shape.compressed);
             self.hash = fnv_of_name(self.hash, name.from(0));
             at = behind;
@@ -330,13 +330,13 @@ impl<'m> Writer<'m> {
         self.hash = fnv(self.hash, rest);
         // Others would read other names, or none.
         shape
-            .rest
+            .trailing
             .is_none_or(|expected| rest.len() == expected)
             .then_some(())
     }
 
     /// Writes a name; a pointer for what of it stands in the message already.
-    fn name(&mut self, name: &Spelling, compressed: bool) {
+    fn name(&mut self, name: &CasedName, compressed: bool) {
         for start in name.labels() {
             let suffix = name.from(start);
             let len = suffix.len() as u16;
@@ -346,7 +346,7 @@ impl<'m> Writer<'m> {
             }
             if self.out.len() <= LAST_TARGET && self.places.len() < MAX_PLACES {
                 let at = self.out.len() as u16;
-                self.places.push(Place { at, len });
+                self.places.push(LabelPosition { at, len });
             }
             let label = usize::from(suffix[0]);
             self.out.extend_from_slice(&suffix[..=label]);

@@ -3,19 +3,19 @@
 use crate::wire::rtype;
 
 /// Where the names in a type's data are.
-pub(super) struct Shape {
+pub(super) struct RdataLayout {
     /// Bytes before the first name, or before the strings.
     pub(super) prefix: usize,
     /// Character strings before the first name.
     pub(super) strings: usize,
     pub(super) names: usize,
     /// How many bytes follow the names; `None` for any number.
-    pub(super) rest: Option<usize>,
+    pub(super) trailing: Option<usize>,
     /// Whether they may be written compressed: in types of RFC 1035 only (RFC 3597, section 4).
     pub(super) compressed: bool,
 }
 
-impl Shape {
+impl RdataLayout {
     /// Where the first name is, in data that starts at that offset.
     pub(super) fn names_at(&self, message: &[u8], start: usize) -> Option<usize> {
         let mut at = start + self.prefix;
@@ -32,7 +32,7 @@ impl Shape {
             prefix,
             strings: 0,
             names: 1,
-            rest: Some(0),
+            trailing: Some(0),
             compressed,
         };
         let two = |prefix, compressed| Self {
@@ -43,7 +43,7 @@ impl Shape {
             // NS, MD, MF, CNAME, MB, MG, MR, PTR
             2..=5 | 7..=9 | 12 => one(0, true),
             rtype::SOA => Self {
-                rest: Some(20),
+                trailing: Some(20),
                 ..two(0, true)
             },
             // MINFO, MX
@@ -57,11 +57,11 @@ impl Shape {
             rtype::DNAME => one(0, false),
             // SIG, RRSIG; NXT
             24 | rtype::RRSIG => Self {
-                rest: None,
+                trailing: None,
                 ..one(18, false)
             },
             30 => Self {
-                rest: None,
+                trailing: None,
                 ..one(0, false)
             },
             // NAPTR

@@ -6,9 +6,9 @@ use crate::wire::name::{MAX_JUMPS, MAX_NAME, Name};
 
 /// The labels of the asked name, as hashes in order. A label with an equal hash by chance is lower-cased, too,
 /// which does no harm; comparing all labels of hostile names with all of another would take long.
-pub(super) struct Labels(SmallVec<[u32; 8]>);
+pub(super) struct AskedLabels(SmallVec<[u32; 8]>);
 
-impl Labels {
+impl AskedLabels {
     pub(super) fn of(name: &Name) -> Self {
         let mut hashes: SmallVec<_> = name.labels_from_root().map(hash).collect();
         hashes.sort_unstable();
@@ -24,12 +24,12 @@ fn hash(label: &[u8]) -> u32 {
 }
 
 /// A name in wire form, its letters in the case that it was read with.
-pub(super) struct Spelling {
+pub(super) struct CasedName {
     bytes: [u8; MAX_NAME],
     len: usize,
 }
 
-impl Spelling {
+impl CasedName {
     /// A name in lower case.
     pub(super) fn of(name: &Name) -> Self {
         let mut bytes = [0; MAX_NAME];
@@ -40,7 +40,7 @@ impl Spelling {
 
     /// Reads a name that may be compressed, and the offset behind it. Labels that were `asked` for
     /// become lower-cased: their case may be that of our query. `None` if the name is malformed.
-    pub(super) fn read(message: &[u8], at: usize, asked: &Labels) -> Option<(Self, usize)> {
+    pub(super) fn read(message: &[u8], at: usize, asked: &AskedLabels) -> Option<(Self, usize)> {
         let mut name = Self {
             bytes: [0; MAX_NAME],
             len: 0,

@@ -14,7 +14,7 @@ fn name(text: &str) -> Name {
 }
 
 fn path(name: &Name) -> Vec<u8> {
-    Path::from(name).octets().to_vec()
+    Path::from(name).as_bytes().to_vec()
 }
 
 fn bits(source: u16, scope: Scope) -> u32 {

@@ -3,10 +3,10 @@
 //!
 //! Nearly every walk begins with one of a few hundred labels, so these are found by eight octets
 //! compared at once. Sixteen octets a slot: the label, filled up with zeros; its value; its
-//! [`Kids`], or [`EDGE`]. A slot whose label is 0 is empty, and there is always one.
+//! [`ChildRef`], or [`IN_BUCKET`]. A slot whose label is 0 is empty, and there is always one.
 
 use super::bits::word;
-use super::bucket::Kids;
+use super::bucket::ChildRef;
 use crate::wire::name::Name;
 
 /// Most labels below the root for which the table is made.
@@ -16,16 +16,16 @@ const SPARE: usize = 4;
 /// Octets of a slot.
 const SLOT: usize = 16;
 /// The label starts an edge of several labels, which is found in the root's buckets.
-pub(super) const EDGE: Kids = Kids(u32::MAX - 1);
+pub(super) const IN_BUCKET: ChildRef = ChildRef(u32::MAX - 1);
 
 /// What the table says of a name's first label.
-pub(super) enum Top {
+pub(super) enum TldEntry {
     /// It says nothing: the root's buckets do.
     Unknown,
     /// There is no such label.
     Missing,
     /// Its node.
-    Node { value: u32, kids: Kids },
+    Node { value: u32, kids: ChildRef },
 }
 
 /// A label's key, if it can be in the table.
@@ -35,7 +35,7 @@ pub(super) fn key(label: &[u8]) -> Option<u64> {
 }
 
 /// The table with these labels, values and children; empty if they are too many.
-pub(super) fn table(nodes: &[(u64, u32, Kids)], seed: u64) -> Vec<u8> {
+pub(super) fn table(nodes: &[(u64, u32, ChildRef)], seed: u64) -> Vec<u8> {
     if nodes.len() > MOST {
         return Vec::new();
     }
@@ -56,10 +56,10 @@ pub(super) fn table(nodes: &[(u64, u32, Kids)], seed: u64) -> Vec<u8> {
 
 /// Looks up the first label below the root of a name that has one.
 #[inline(always)]
-pub(super) fn find(table: &[u8], seed: u64, name: &Name) -> Top {
+pub(super) fn find(table: &[u8], seed: u64, name: &Name) -> TldEntry {
     let (key, _, size) = name.sixteen_from_root(0);
     if size > 8 || !name.is_plain() || table.is_empty() {
-        return Top::Unknown;
+        return TldEntry::Unknown;
     }
     let (slots, _) = table.as_chunks::<SLOT>();
     let mut slot = first(key, seed, slots.len());
@@ -69,19 +69,19 @@ pub(super) fn find(table: &[u8], seed: u64, name: &Name) -> Top {
         let found = word(octets, 0);
         if found == key {
             let holds = word(octets, 8);
-            let kids = Kids((holds >> 32) as u32);
-            if kids == EDGE {
-                return Top::Unknown;
+            let kids = ChildRef((holds >> 32) as u32);
+            if kids == IN_BUCKET {
+                return TldEntry::Unknown;
             }
             let value = holds as u32;
-            return Top::Node { value, kids };
+            return TldEntry::Node { value, kids };
         }
         if found == 0 {
-            return Top::Missing;
+            return TldEntry::Missing;
         }
         slot = (slot + 1) & (slots.len() - 1);
     }
-    Top::Missing
+    TldEntry::Missing
 }
 
 #[inline(always)]
