@@ -1,4 +1,4 @@
-//! Owns the comparison of caches on the packet's road: cost of a hit, octets an entry, and what a flood of
+//! Owns the comparison of caches on the packet's road: cost of a hit, bytes an entry, and what a flood of
 //! names that are asked once does to the popular ones.
 //! Refuses to judge: the figures are in `docs/decisions.md`.
 //!
@@ -32,7 +32,7 @@ const OVERHEAD: usize = 160;
 
 /// A cache that can be measured.
 trait Held {
-    fn new(octets: u64) -> Self;
+    fn new(bytes: u64) -> Self;
     fn has(&self, query: &Query<'_>) -> bool;
     fn keep(&self, key: Key, entry: Arc<Entry>);
     /// Does what it had put off.
@@ -40,9 +40,9 @@ trait Held {
 }
 
 impl Held for Cache {
-    fn new(octets: u64) -> Self {
+    fn new(bytes: u64) -> Self {
         // One part in sixteen is for failures.
-        Self::new(octets * 16 / 15, 0)
+        Self::new(bytes * 16 / 15, 0)
     }
 
     fn has(&self, query: &Query<'_>) -> bool {
@@ -55,11 +55,11 @@ impl Held for Cache {
 }
 
 impl Held for moka::sync::Cache<Key, Arc<Entry>> {
-    fn new(octets: u64) -> Self {
+    fn new(bytes: u64) -> Self {
         let weigh = |key: &Key, entry: &Arc<Entry>| {
             (OVERHEAD + key.name().len() + entry.answer.footprint()) as u32
         };
-        Self::builder().max_capacity(octets).weigher(weigh).build()
+        Self::builder().max_capacity(bytes).weigher(weigh).build()
     }
 
     fn has(&self, query: &Query<'_>) -> bool {
@@ -92,8 +92,8 @@ fn main() {
             one.push(ours.hits(&packets, lookups, round));
             other.push(moka.hits(&packets, lookups, round));
         }
-        tell("quick_cache", ours.octets, one);
-        tell("moka", moka.octets, other);
+        tell("quick_cache", ours.bytes, one);
+        tell("moka", moka.bytes, other);
     }
     let (popular, rounds) = if is_test { (500, 2) } else { (20_000, 40) };
     println!("hits of popular names, half of all questions being for names that are asked once:");
@@ -104,16 +104,16 @@ fn main() {
     }
 }
 
-fn tell(name: &str, octets: u64, mut nanoseconds: Vec<f64>) {
+fn tell(name: &str, bytes: u64, mut nanoseconds: Vec<f64>) {
     nanoseconds.sort_by(f64::total_cmp);
     let (least, most) = (nanoseconds[0], nanoseconds[nanoseconds.len() - 1]);
     let median = nanoseconds[nanoseconds.len() / 2];
-    println!("  {name}: hit {median:.0} ns ({least:.0} to {most:.0}), {octets} octets an entry");
+    println!("  {name}: hit {median:.0} ns ({least:.0} to {most:.0}), {bytes} bytes an entry");
 }
 
 struct Filled<C> {
     cache: C,
-    octets: u64,
+    bytes: u64,
 }
 
 impl<C: Held> Filled<C> {
@@ -129,7 +129,7 @@ impl<C: Held> Filled<C> {
         });
         Self {
             cache: cache.expect("made above"),
-            octets: counted.bytes_current as u64 / packets.len() as u64,
+            bytes: counted.bytes_current as u64 / packets.len() as u64,
         }
     }
 

@@ -109,16 +109,16 @@ fn measure(size: usize, rounds: usize) {
     fs::write(&config, text).expect("room for the configuration");
     let names = write_list(&list, size);
     let text = fs::metadata(&list).expect("just written").len();
-    println!("{size} names, {text} octets of text");
+    println!("{size} names, {text} bytes of text");
     let [mut built, mut sorted, mut read, mut hashed] = [(); 4].map(|()| Times::default());
     let [mut few, mut many] = [(); 2].map(|()| Times::default());
     for _ in 0..rounds {
         let summary = built.take(|| compile(&config, &out));
         sorted.take(|| sort(&list));
         let image = Arc::new(read.take(|| read_image(&out).expect("an image")));
-        let octets = fs::read(&out).expect("the image");
-        hashed.take(|| blake3::hash(&octets));
-        drop(octets);
+        let bytes = fs::read(&out).expect("the image");
+        hashed.take(|| blake3::hash(&bytes));
+        drop(bytes);
         few.take(|| change(&names, &image, 11));
         many.take(|| change(&names, &image, MANY));
         println!("  {summary}");

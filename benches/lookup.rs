@@ -10,7 +10,7 @@
 //! Pin it to a core. All contenders get the same questions, 32 at a time and ready in the form that
 //! each of them wants; nanoseconds are for one. The set holds each name as text and is asked for
 //! the name and then each of its ancestors, until one is there; the FST holds labels from the root
-//! down and is walked octet by octet. `batch` is the image asked for 32 names at once, `single` for
+//! down and is walked byte by byte. `batch` is the image asked for 32 names at once, `single` for
 //! one after the other. Figures are medians of the rounds, with the lowest and highest ratio.
 
 #![expect(clippy::print_stdout, reason = "a bench tells its figures there")]
@@ -61,8 +61,8 @@ fn measure(names: &[String], asked: usize, rounds: usize) {
         (Scope::Subtree, "subtree rules, needless ones pruned"),
     ] {
         let image = image(names, scope);
-        let octets = image.size() as f64 / names.len() as f64;
-        println!("{} names, {what}: {octets:.2} octets a name", names.len());
+        let bytes = image.size() as f64 / names.len() as f64;
+        println!("{} names, {what}: {bytes:.2} bytes a name", names.len());
         let contenders = Contenders::new(names, image);
         for (kind, questions) in questions(names, &contenders.set, asked) {
             contenders.compare(kind, &questions, rounds);
@@ -169,12 +169,12 @@ impl Contenders {
     fn accepts(&self, key: &[u8]) -> bool {
         let fst = self.fst.as_fst();
         let mut node = fst.root();
-        for &octet in key {
-            let Some(at) = node.find_input(octet) else {
+        for &byte in key {
+            let Some(at) = node.find_input(byte) else {
                 return false;
             };
             node = fst.node(node.transition(at).addr);
-            if octet == b'.' && node.is_final() {
+            if byte == b'.' && node.is_final() {
                 return true;
             }
         }
@@ -238,9 +238,9 @@ fn questions(names: &[String], set: &Set, asked: usize) -> Vec<(&'static str, Ve
 
 /// The same name with another letter in its registered label: a miss that goes a long way.
 fn near(name: &str) -> String {
-    let mut octets = name.as_bytes().to_vec();
+    let mut bytes = name.as_bytes().to_vec();
     let dots: Vec<_> = name.rmatch_indices('.').map(|(at, _)| at).collect();
     let at = dots.get(1).map_or(0, |dot| dot + 1);
-    octets[at] = if octets[at] == b'q' { b'0' } else { b'q' };
-    String::from_utf8(octets).expect("a letter for a letter")
+    bytes[at] = if bytes[at] == b'q' { b'0' } else { b'q' };
+    String::from_utf8(bytes).expect("a letter for a letter")
 }

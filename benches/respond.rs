@@ -1,4 +1,4 @@
-//! Owns the measure of one packet's road, from octets to octets: blocked, cached, local, passed.
+//! Owns the measure of one packet's road, from bytes to bytes: blocked, cached, local, passed.
 //! Refuses sockets; what they cost is the kernel's.
 //!
 //! ```text

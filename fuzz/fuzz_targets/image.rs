@@ -13,10 +13,10 @@ use libfuzzer_sys::arbitrary::{Arbitrary, Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use rules::Rules;
 use tapis::policy::image::text::TextCode;
-use tapis::policy::image::walk::Lies;
-use tapis::policy::image::{Image, Octets};
+use tapis::policy::image::walk::Position;
+use tapis::policy::image::{Image, ImageBytes};
 use tapis::policy::images::Images;
-use tapis::policy::rules::{Rules as InForce, Weights};
+use tapis::policy::rules::{Rules as InForce, RankTraits};
 use tapis::wire::name::Name;
 
 /// Where the header keeps the sections' digests, and its own: see `policy::image::layout`.
@@ -49,7 +49,7 @@ fuzz_target!(|input: &[u8]| {
 fn run(input: &mut Unstructured<'_>) -> Result<()> {
     let input = Input::arbitrary(input)?;
     let image = input.rules.image();
-    let mut octets = image.octets().to_vec();
+    let mut octets = image.bytes().to_vec();
     for wrong in &input.wrong {
         let len = octets.len();
         match *wrong {
@@ -66,8 +66,8 @@ fn run(input: &mut Unstructured<'_>) -> Result<()> {
     if input.seal {
         seal(&mut octets, &image);
     }
-    let same = octets == image.octets();
-    let Ok(read) = Image::open(Octets::Heap(octets)) else {
+    let same = octets == image.bytes();
+    let Ok(read) = Image::open(ImageBytes::Heap(octets)) else {
         assert!(!same, "what was written can be read");
         return Ok(());
     };
@@ -78,9 +78,9 @@ fn run(input: &mut Unstructured<'_>) -> Result<()> {
         delta: Some(Arc::clone(&read)),
         ..Images::default()
     };
-    InForce::new(images, |_| Some(0), Weights::default());
+    InForce::new(images, |_| Some(0), RankTraits::default());
     // The next image takes its code from this one's census.
-    let lengths = read.census().lengths();
+    let lengths = read.pair_histogram().lengths();
     assert!(TextCode::new(&lengths).is_some(), "any census makes a code");
     // What can be found is what can be read.
     let mut values = HashMap::<_, Vec<u32>>::new();
@@ -101,9 +101,9 @@ fn run(input: &mut Unstructured<'_>) -> Result<()> {
         .chain(input.rules.names())
         .collect();
     let asked: Vec<&Name> = asked.iter().collect();
-    read.walk(&asked, |which, lies, labels, value| {
+    read.walk(&asked, |which, position, labels, value| {
         let some = read.value(value).rules().next().is_some();
-        if lies != Lies::Beneath && some {
+        if position != Position::Below && some {
             let path = rules::path(asked[which], labels);
             let read = values
                 .get(&path)

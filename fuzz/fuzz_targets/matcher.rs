@@ -14,7 +14,7 @@ use libfuzzer_sys::fuzz_target;
 use rules::{LISTS, Rule, Rules};
 use tapis::policy::images::Images;
 use tapis::policy::rule::Scope;
-use tapis::policy::rules::{Found, Rules as InForce, Weights};
+use tapis::policy::rules::{LookupResult, Rules as InForce, RankTraits};
 use tapis::wire::name::Name;
 
 /// By name: list and scope.
@@ -49,10 +49,10 @@ fn run(input: &mut Unstructured<'_>) -> Result<()> {
         delta,
         ..Images::default()
     };
-    let in_force = InForce::new(images, rank, Weights::default());
+    let in_force = InForce::new(images, rank, RankTraits::default());
     let asked: Vec<&Name> = asked.iter().collect();
-    let mut found = vec![Found::default(); asked.len()];
-    in_force.look(&asked, &mut found);
+    let mut found = vec![LookupResult::default(); asked.len()];
+    in_force.lookup(&asked, &mut found);
     for (name, found) in asked.iter().zip(found) {
         let best = found.best().map(|hit| hit.source);
         assert_eq!(best, walk(&twin, name).map(usize::from), "{name}");

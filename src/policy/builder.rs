@@ -115,11 +115,11 @@ impl Builder {
     /// When they are too many for one.
     pub fn finish(mut self) -> Result<Image, TooLarge> {
         self.run.sort(&self.key);
-        let octets = self.write().map_err(|error| match error {
+        let bytes = self.write().map_err(|error| match error {
             WriteError::TooLarge(error) => error,
             WriteError::Io(error) => unreachable!("writing to memory does not fail: {error}"),
         })?;
-        let image = Image::open(ImageBytes::Heap(octets));
+        let image = Image::open(ImageBytes::Heap(bytes));
         Ok(image.expect("what is written can be read"))
     }
 
@@ -150,8 +150,8 @@ impl Builder {
             made_at: jiff::Timestamp::now(),
             sources,
         };
-        let (octets, _) = writer.finish(&provenance)?;
-        Ok(octets.into_inner())
+        let (bytes, _) = writer.finish(&provenance)?;
+        Ok(bytes.into_inner())
     }
 }
 

@@ -121,7 +121,7 @@ fn all() -> impl Iterator<Item = (String, LocalZone)> {
     let v4 = REVERSE_V4
         .iter()
         .map(|&zone| zone.to_owned())
-        .chain((16..32).map(|octet| format!("{octet}.172")))
+        .chain((16..32).map(|byte| format!("{byte}.172")))
         .map(|zone| format!("{zone}.in-addr.arpa"));
     let loopback = ["0", "1"].map(|last| format!("{last}{}", ".0".repeat(31)));
     let v6 = REVERSE_V6

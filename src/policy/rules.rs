@@ -615,7 +615,7 @@ mod tests {
         let label = prop_oneof![
             6 => prop::sample::select(vec!["a", "b", "aa", "com", "x-y", "_t"]).prop_map(str::to_owned),
             1 => prop::collection::vec(any::<u8>(), 1..4)
-                .prop_map(|octets| octets.iter().map(|o| format!("\\{o:03}")).collect()),
+                .prop_map(|bytes| bytes.iter().map(|o| format!("\\{o:03}")).collect()),
             1 => Just("z".repeat(63)),
         ];
         prop::collection::vec(label, 0..6).prop_map(|labels| named(&labels))
@@ -722,7 +722,7 @@ mod tests {
         };
         let mut damaged = 0;
         for at in 0..400 {
-            let Ok(image) = changed(&whole, |octets| octets[HEADER + 8 + at] ^= 1) else {
+            let Ok(image) = changed(&whole, |bytes| bytes[HEADER + 8 + at] ^= 1) else {
                 continue;
             };
             let image = Arc::new(image);

@@ -7,7 +7,7 @@
 
 use super::{HEADER, PLAIN_UDP, Rcode, UDP_PAYLOAD, class, edns, flag, read_u16, rtype, skip_name};
 
-/// Octets of randomness for one question: an ID, and a bit for each octet of a name.
+/// Bytes of randomness for one question: an ID, and a bit for each byte of a name.
 pub const RANDOM: usize = 2 + 32;
 
 /// Bytes of the OPT record that [`write()`] writes.

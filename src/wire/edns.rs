@@ -39,7 +39,7 @@ pub struct Ede<'t> {
 /// What an OPT record says (RFC 6891, section 6.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Edns {
-    /// The sender's UDP payload size in octets, as sent.
+    /// The sender's UDP payload size in bytes, as sent.
     pub udp_size: u16,
     /// The upper eight bits of the response code.
     pub extended_rcode: u8,

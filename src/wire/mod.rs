@@ -9,7 +9,7 @@ pub mod query;
 pub mod reply;
 pub mod text;
 
-/// Octets of a message's header (RFC 1035, section 4.1.1).
+/// Bytes of a message's header (RFC 1035, section 4.1.1).
 pub const HEADER: usize = 12;
 
 /// The UDP payload size that we announce and never exceed (RFC 9715, section 3.1: no fragments).
@@ -113,15 +113,15 @@ pub mod class {
 
 /// Reads a 16-bit number; nothing when the message ends before.
 pub(crate) fn read_u16(message: &[u8], at: usize) -> Option<u16> {
-    let octets = message.get(at..at + 2)?;
-    Some(u16::from_be_bytes([octets[0], octets[1]]))
+    let bytes = message.get(at..at + 2)?;
+    Some(u16::from_be_bytes([bytes[0], bytes[1]]))
 }
 
 /// Reads a 32-bit number; nothing when the message ends before.
 pub(crate) fn read_u32(message: &[u8], at: usize) -> Option<u32> {
-    let octets = message.get(at..at + 4)?;
+    let bytes = message.get(at..at + 4)?;
     Some(u32::from_be_bytes([
-        octets[0], octets[1], octets[2], octets[3],
+        bytes[0], bytes[1], bytes[2], bytes[3],
     ]))
 }
 

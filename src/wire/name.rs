@@ -6,9 +6,9 @@ use std::hash::{Hash, Hasher};
 
 use serde::{Deserialize, Serialize};
 
-/// Longest name in wire form, root octet included (RFC 1035, section 3.1).
+/// Longest name in wire form, root byte included (RFC 1035, section 3.1).
 pub const MAX_NAME: usize = 255;
-/// Longest label, without its length octet (RFC 1035, section 3.1).
+/// Longest label, without its length byte (RFC 1035, section 3.1).
 pub const MAX_LABEL: usize = 63;
 /// Most labels that fit in a name, the root not counted.
 pub const MAX_LABELS: usize = 127;
@@ -17,12 +17,12 @@ pub const MAX_LABELS: usize = 127;
 /// thousands would keep a reader busy.
 pub(crate) const MAX_JUMPS: usize = 127;
 
-/// Octets kept for the wire form: any label's first sixteen can be read at once.
+/// Bytes kept for the wire form: any label's first sixteen can be read at once.
 const ROOM: usize = MAX_NAME + 1 + 63 + 16;
 /// Places for labels' starts: a power of two, so that no index needs a comparison.
 const PLACES: usize = 128;
 
-/// Masks for the first octets of sixteen, by their count.
+/// Masks for the first bytes of sixteen, by their count.
 const FIRST: [(u64, u64); 17] = {
     let mut masks = [(u64::MAX, u64::MAX); 17];
     let mut count = 0;
@@ -34,20 +34,20 @@ const FIRST: [(u64, u64); 17] = {
     masks
 };
 
-/// Each octet in lower case, with [`ODD`] and [`ENDS`].
+/// Each byte in lower case, with [`ODD`] and [`ENDS`].
 const FOLDED: [u16; 256] = {
     let mut folded = [0; 256];
-    let mut octet = 0;
-    while octet < 256 {
-        let lower = (octet as u8).to_ascii_lowercase();
-        folded[octet] = lower as u16;
+    let mut byte = 0;
+    while byte < 256 {
+        let lower = (byte as u8).to_ascii_lowercase();
+        folded[byte] = lower as u16;
         if !matches!(lower, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_') {
-            folded[octet] |= ODD;
+            folded[byte] |= ODD;
         }
         if matches!(lower, b'.' | b'\\') {
-            folded[octet] |= ENDS;
+            folded[byte] |= ENDS;
         }
-        octet += 1;
+        byte += 1;
     }
     folded
 };
@@ -56,7 +56,7 @@ const ODD: u16 = 1 << 8;
 /// In text it ends a label, or starts an escape.
 const ENDS: u16 = 1 << 9;
 
-/// Why octets or text are not a domain name.
+/// Why bytes or text are not a domain name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NameError {
@@ -66,13 +66,13 @@ pub enum NameError {
     /// A compression pointer stands where none may (or points forward).
     #[error("the name is compressed")]
     Compressed,
-    /// A label's length octet uses a reserved type (RFC 6891, section 5).
+    /// A label's length byte uses a reserved type (RFC 6891, section 5).
     #[error("a label has a reserved type")]
     LabelType,
-    /// A label has more than 63 octets.
+    /// A label has more than 63 bytes.
     #[error("a label is longer than 63 bytes")]
     LabelTooLong,
-    /// The whole name has more than 255 octets.
+    /// The whole name has more than 255 bytes.
     #[error("the name is longer than 255 bytes")]
     TooLong,
     /// Two dots in a row, or a dot at the start.
@@ -85,7 +85,7 @@ pub enum NameError {
 
 /// A domain name: uncompressed wire form, ASCII letters lower-cased, with the place of each label.
 ///
-/// Lives on the stack and never allocates: 255 octets of name and 127 label offsets. Equality and
+/// Lives on the stack and never allocates: 255 bytes of name and 127 label offsets. Equality and
 /// hash are those of the lower-cased wire form, so names compare as RFC 4343 demands.
 #[derive(Clone)]
 pub struct Name {
@@ -112,7 +112,7 @@ impl Name {
     /// error here.
     ///
     /// # Errors
-    /// [`NameError`] when the octets are not such a name.
+    /// [`NameError`] when the bytes are not such a name.
     #[inline]
     pub fn read(message: &[u8], at: usize) -> Result<(Self, usize), NameError> {
         Self::walk(message, at, false)
@@ -122,7 +122,7 @@ impl Name {
     /// backwards, which bounds the walk.
     ///
     /// # Errors
-    /// [`NameError`] when the octets are not such a name.
+    /// [`NameError`] when the bytes are not such a name.
     pub fn read_compressed(message: &[u8], at: usize) -> Result<(Self, usize), NameError> {
         Self::walk(message, at, true)
     }
@@ -135,11 +135,11 @@ impl Name {
         let mut end = None;
         let mut jumps = 0;
         loop {
-            let octet = *message.get(at).ok_or(NameError::Truncated)?;
-            match octet {
+            let byte = *message.get(at).ok_or(NameError::Truncated)?;
+            match byte {
                 0 => break,
                 1..=63 => {
-                    let size = usize::from(octet);
+                    let size = usize::from(byte);
                     let label = message
                         .get(at + 1..at + 1 + size)
                         .ok_or(NameError::Truncated)?;
@@ -148,7 +148,7 @@ impl Name {
                 }
                 0xC0.. if pointers => {
                     let low = *message.get(at + 1).ok_or(NameError::Truncated)?;
-                    let target = usize::from(octet & 0x3F) << 8 | usize::from(low);
+                    let target = usize::from(byte & 0x3F) << 8 | usize::from(low);
                     jumps += 1;
                     if target >= at || jumps > MAX_JUMPS {
                         return Err(NameError::Compressed);
@@ -165,7 +165,7 @@ impl Name {
     }
 
     /// Reads presentation form (RFC 1035, section 5.1): dots between labels, a final dot allowed,
-    /// `\.` and `\DDD` escapes. Octets are taken as they are; for IDNs see `control::lists`.
+    /// `\.` and `\DDD` escapes. Bytes are taken as they are; for IDNs see `control::lists`.
     ///
     /// # Errors
     /// [`NameError`] when the text is not such a name.
@@ -179,7 +179,7 @@ impl Name {
     /// root.
     ///
     /// # Errors
-    /// [`NameError`] when the octets are not such a name.
+    /// [`NameError`] when the bytes are not such a name.
     pub fn read_text(&mut self, text: &[u8]) -> Result<(), NameError> {
         self.len = 1;
         self.labels = 0;
@@ -204,8 +204,8 @@ impl Name {
             // A usual label is written where it belongs as it is read; `ROOM` has place for the
             // start of one that is too long.
             let (mut size, mut odd) = (0, 0);
-            for (to, octet) in self.wire[len + 1..].iter_mut().zip(rest) {
-                let folded = FOLDED[usize::from(*octet)];
+            for (to, byte) in self.wire[len + 1..].iter_mut().zip(rest) {
+                let folded = FOLDED[usize::from(*byte)];
                 if folded & ENDS != 0 {
                     break;
                 }
@@ -232,25 +232,25 @@ impl Name {
         }
     }
 
-    /// Appends a label that may have escapes, octet by octet; returns what is behind it.
+    /// Appends a label that may have escapes, byte by byte; returns what is behind it.
     fn push_escaped<'t>(&mut self, len: &mut usize, text: &'t [u8]) -> Result<&'t [u8], NameError> {
         let mut label = [0_u8; MAX_LABEL];
         let mut filled = 0;
-        let mut octets = text.iter().copied();
-        while let Some(octet) = octets.next().filter(|octet| *octet != b'.') {
-            let octet = if octet == b'\\' {
-                unescape(&mut octets)?
+        let mut bytes = text.iter().copied();
+        while let Some(byte) = bytes.next().filter(|byte| *byte != b'.') {
+            let byte = if byte == b'\\' {
+                unescape(&mut bytes)?
             } else {
-                octet
+                byte
             };
-            *label.get_mut(filled).ok_or(NameError::LabelTooLong)? = octet;
+            *label.get_mut(filled).ok_or(NameError::LabelTooLong)? = byte;
             filled += 1;
         }
         self.push(len, &label[..filled])?;
-        Ok(&text[text.len() - octets.len()..])
+        Ok(&text[text.len() - bytes.len()..])
     }
 
-    /// Appends a label to the octets written so far, lower-cased; keeps room for the root octet.
+    /// Appends a label to the bytes written so far, lower-cased; keeps room for the root byte.
     #[inline(always)]
     fn push(&mut self, len: &mut usize, label: &[u8]) -> Result<(), NameError> {
         let mut odd = 0;
@@ -263,7 +263,7 @@ impl Name {
         self.add(len, label.len())
     }
 
-    /// Makes the `size` octets behind the present place for a length octet a label.
+    /// Makes the `size` bytes behind the present place for a length byte a label.
     fn add(&mut self, len: &mut usize, size: usize) -> Result<(), NameError> {
         let start = *len;
         let next = start + 1 + size;
@@ -277,7 +277,7 @@ impl Name {
             return Err(NameError::TooLong);
         }
         self.wire[start] = size as u8;
-        // At least two octets a label and at most 254 of them: 127 labels at most.
+        // At least two bytes a label and at most 254 of them: 127 labels at most.
         self.starts[usize::from(self.labels)] = start as u8;
         self.labels += 1;
         *len = next;
@@ -289,7 +289,7 @@ impl Name {
         self.len = (len + 1) as u8;
     }
 
-    /// The wire form, root octet included; 1 to 255 octets.
+    /// The wire form, root byte included; 1 to 255 bytes.
     pub fn wire(&self) -> &[u8] {
         &self.wire[..usize::from(self.len)]
     }
@@ -299,7 +299,7 @@ impl Name {
         usize::from(self.labels)
     }
 
-    /// The labels' octets from the root down (`com`, then `example`), without length octets.
+    /// The labels' bytes from the root down (`com`, then `example`), without length bytes.
     pub fn labels_from_root(&self) -> impl Iterator<Item = &[u8]> {
         self.starts[..self.label_count()]
             .iter()
@@ -311,7 +311,7 @@ impl Name {
             })
     }
 
-    /// The label that `level` others lie above (`com` is at level 0), without its length octet.
+    /// The label that `level` others lie above (`com` is at level 0), without its length byte.
     ///
     /// # Panics
     /// When the name has no more than `level` labels.
@@ -321,8 +321,8 @@ impl Name {
         &self.wire[start + 1..][..usize::from(self.wire[start])]
     }
 
-    /// The first sixteen octets of the label at `level` as two numbers, the first octet lowest, with
-    /// zeros behind the label's end; and how many octets the label has. Never panics; of a level
+    /// The first sixteen bytes of the label at `level` as two numbers, the first byte lowest, with
+    /// zeros behind the label's end; and how many bytes the label has. Never panics; of a level
     /// that the name has not, it tells nothing.
     #[inline(always)]
     pub fn sixteen_from_root(&self, level: usize) -> (u64, u64, usize) {
@@ -332,7 +332,7 @@ impl Name {
         (low, high, size)
     }
 
-    /// The same for sixteen octets from the octet `from` on, which must be below the label's size.
+    /// The same for sixteen bytes from the byte `from` on, which must be below the label's size.
     #[inline(always)]
     pub fn sixteen_behind(&self, level: usize, from: usize) -> (u64, u64) {
         let start = self.start(level);
@@ -340,7 +340,7 @@ impl Name {
         self.sixteen(start + 1 + from % 64, size.saturating_sub(from))
     }
 
-    /// How many octets the label at that level has.
+    /// How many bytes the label at that level has.
     #[inline(always)]
     pub fn size_from_root(&self, level: usize) -> usize {
         usize::from(self.wire[self.start(level)])
@@ -354,14 +354,14 @@ impl Name {
     #[inline(always)]
     fn sixteen(&self, at: usize, size: usize) -> (u64, u64) {
         let eight = |at: usize| {
-            let octets = self.wire[at..].first_chunk();
-            u64::from_le_bytes(*octets.expect("there is room behind every label"))
+            let bytes = self.wire[at..].first_chunk();
+            u64::from_le_bytes(*bytes.expect("there is room behind every label"))
         };
         let (low, high) = FIRST[size.min(16)];
         (eight(at) & low, eight(at + 8) & high)
     }
 
-    /// Whether all octets of all labels are lower-case letters, digits, hyphens and underscores.
+    /// Whether all bytes of all labels are lower-case letters, digits, hyphens and underscores.
     #[inline(always)]
     pub fn is_plain(&self) -> bool {
         self.plain
@@ -390,14 +390,14 @@ impl Name {
     }
 }
 
-fn unescape(octets: &mut impl Iterator<Item = u8>) -> Result<u8, NameError> {
-    let first = octets.next().ok_or(NameError::BadEscape)?;
+fn unescape(bytes: &mut impl Iterator<Item = u8>) -> Result<u8, NameError> {
+    let first = bytes.next().ok_or(NameError::BadEscape)?;
     if !first.is_ascii_digit() {
         return Ok(first);
     }
     let mut value = u16::from(first - b'0');
     for _ in 0..2 {
-        let digit = octets.next().filter(u8::is_ascii_digit);
+        let digit = bytes.next().filter(u8::is_ascii_digit);
         value = value * 10 + u16::from(digit.ok_or(NameError::BadEscape)? - b'0');
     }
     u8::try_from(value).map_err(|_| NameError::BadEscape)
@@ -417,7 +417,7 @@ impl Hash for Name {
     }
 }
 
-/// Presentation form without the final dot (the root is `.`); octets outside printable ASCII and
+/// Presentation form without the final dot (the root is `.`); bytes outside printable ASCII and
 /// the ones with a meaning of their own are escaped (RFC 1035, section 5.1).
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -440,13 +440,13 @@ pub fn write_text(wire: &[u8], f: &mut impl fmt::Write) -> fmt::Result {
         if !std::mem::take(&mut first) {
             f.write_char('.')?;
         }
-        for &octet in label {
-            match octet {
+        for &byte in label {
+            match byte {
                 b'.' | b'\\' | b'"' | b';' | b'@' | b'$' | b'(' | b')' => {
-                    write!(f, "\\{}", char::from(octet))?;
+                    write!(f, "\\{}", char::from(byte))?;
                 }
-                0x21..=0x7E => f.write_char(char::from(octet))?,
-                _ => write!(f, "\\{octet:03}")?,
+                0x21..=0x7E => f.write_char(char::from(byte))?,
+                _ => write!(f, "\\{byte:03}")?,
             }
         }
         rest = tail;
@@ -471,11 +471,11 @@ mod tests {
     }
 
     #[test]
-    fn every_octet_survives_the_way_through_text() {
-        for octet in 0..=255_u8 {
-            let wire = [2, b'a', octet, 0];
+    fn every_byte_survives_the_way_through_text() {
+        for byte in 0..=255_u8 {
+            let wire = [2, b'a', byte, 0];
             let (from_wire, _) = Name::read(&wire, 0).expect("valid");
-            assert_eq!(name(&from_wire.to_string()), from_wire, "octet {octet}");
+            assert_eq!(name(&from_wire.to_string()), from_wire, "byte {byte}");
         }
     }
 
@@ -490,7 +490,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_name_fits_and_one_octet_more_does_not() {
+    fn the_longest_name_fits_and_one_byte_more_does_not() {
         let label = "x".repeat(63);
         let longest = format!("{label}.{label}.{label}.{}", "y".repeat(61));
         assert_eq!(name(&longest).wire().len(), 255);

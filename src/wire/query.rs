@@ -8,7 +8,7 @@ use super::{HEADER, MAX_MESSAGE, PLAIN_UDP, Rcode, UDP_PAYLOAD, flag, read_u16, 
 /// What is wrong with a packet. Each is a counter, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fault {
-    /// Fewer octets than a header has.
+    /// Fewer bytes than a header has.
     Short,
     /// QR=1: a response, perhaps one that was made to bounce between servers.
     Response,
@@ -18,7 +18,7 @@ pub enum Fault {
     QuestionCount,
     /// A question whose name is compressed, overlong or cut.
     Question,
-    /// Records that overrun the packet, octets behind them, or answers in a question.
+    /// Records that overrun the packet, bytes behind them, or answers in a question.
     Records,
     /// Two OPT records, one with an owner, or with options that overrun it.
     Edns,
@@ -99,7 +99,7 @@ impl<'p> Query<'p> {
         })
     }
 
-    /// The message ID, as octets.
+    /// The message ID, as bytes.
     pub fn id(&self) -> [u8; 2] {
         [self.packet[0], self.packet[1]]
     }
@@ -139,14 +139,14 @@ impl<'p> Query<'p> {
         self.edns.is_some_and(|e| e.version != 0)
     }
 
-    /// Most octets that an answer by UDP may have: what the client takes, at most
+    /// Most bytes that an answer by UDP may have: what the client takes, at most
     /// [`UDP_PAYLOAD`]; 512 without EDNS.
     pub fn udp_limit(&self) -> usize {
         let size = self.edns.map_or(PLAIN_UDP, |e| e.udp_size);
         usize::from(size.clamp(PLAIN_UDP, UDP_PAYLOAD))
     }
 
-    /// Most octets that an answer by a stream may have.
+    /// Most bytes that an answer by a stream may have.
     pub fn stream_limit(&self) -> usize {
         MAX_MESSAGE
     }

@@ -13,7 +13,7 @@ use super::query::Query;
 use super::{HEADER, Rcode, UDP_PAYLOAD, flag, rtype};
 
 /// Whom a record belongs to. The question's name is always in the message, so it and its
-/// ancestors cost two octets.
+/// ancestors cost two bytes.
 #[derive(Clone, Copy, Debug)]
 pub enum Owner<'n> {
     /// The asked name.
@@ -52,7 +52,7 @@ pub struct Reply<'q, 'p, 'o> {
 }
 
 impl<'q, 'p, 'o> Reply<'q, 'p, 'o> {
-    /// Starts an answer to `query` that may have at most `limit` octets. What `out` held is gone.
+    /// Starts an answer to `query` that may have at most `limit` bytes. What `out` held is gone.
     pub fn new(query: &'q Query<'p>, rcode: Rcode, limit: usize, out: &'o mut Vec<u8>) -> Self {
         out.clear();
         out.extend_from_slice(&[0; HEADER]);
@@ -88,7 +88,7 @@ impl<'q, 'p, 'o> Reply<'q, 'p, 'o> {
         self.counts[0] += 1;
     }
 
-    /// Appends a TXT record with one string of at most 255 octets (the rest is cut).
+    /// Appends a TXT record with one string of at most 255 bytes (the rest is cut).
     pub fn txt(&mut self, owner: Owner<'_>, ttl: u32, text: &str) {
         let text = &text.as_bytes()[..text.len().min(255)];
         self.record(owner, rtype::TXT, ttl, &[&[text.len() as u8], text]);
@@ -129,7 +129,7 @@ impl<'q, 'p, 'o> Reply<'q, 'p, 'o> {
         }
     }
 
-    /// A pointer into the question's name, `start` octets behind its first (RFC 1035, 4.1.4).
+    /// A pointer into the question's name, `start` bytes behind its first (RFC 1035, 4.1.4).
     fn pointer(&mut self, start: usize) {
         let target = 0xC000 | (HEADER + start) as u16;
         self.out.extend_from_slice(&target.to_be_bytes());

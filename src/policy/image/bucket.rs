@@ -1,13 +1,13 @@
 //! Owns the bucket: up to 31 children of one node, their tags, sizes and texts side by side.
 //! Refuses to know what a value or a text means.
 //!
-//! | octets | what |
+//! | bytes | what |
 //! |---|---|
 //! | 1 | bits 0 to 4: how many children (n); `LONG`, `WIDE` |
 //! | 1, or 3 if `WIDE` | the value of the children that don't tell their own |
 //! | n | a tag each: seven bits of the first label's hash, above the bit `TELLS` |
-//! | n | the size of each child in bits, or its lowest octet |
-//! | n if `LONG` | the other octet of each size |
+//! | n | the size of each child in bits, or its lowest byte |
+//! | n if `LONG` | the other byte of each size |
 //! | the rest, filled up with zeros to a multiple of [`UNIT`] | the children, bit behind bit |
 //!
 //! A child is its text; if it `TELLS`, then, if it has children, 32 bits of [`ChildRef`], and then a
@@ -32,11 +32,11 @@ const TELLS: u8 = 1;
 /// The tag of the only child of the child before. No hash has it.
 const INNER: u8 = 0;
 
-/// All of a bucket that is not `LONG` lies in so many octets: a power of two, so that an index is
+/// All of a bucket that is not `LONG` lies in so many bytes: a power of two, so that an index is
 /// in bounds by being cut to it, without a comparison.
 const NEAR: usize = 1 << 11;
-/// Zeros before the first bucket: all are read from some octets earlier on, as what a child tells
-/// is read with the octets before it, whatever they are.
+/// Zeros before the first bucket: all are read from some bytes earlier on, as what a child tells
+/// is read with the bytes before it, whatever they are.
 pub const BEFORE: usize = 8;
 /// Zeros behind the last bucket, so that each can be read as if it were as large as any.
 pub const BEHIND: usize = NEAR + 16;
@@ -49,12 +49,12 @@ pub const OFFSETS: u64 = 1 << 31;
 pub const GROUPS: u64 = 1 << 24;
 /// First class whose buckets can't be counted.
 pub const CLASSES: u32 = 120;
-/// Buckets take a multiple of so many octets.
+/// Buckets take a multiple of so many bytes.
 pub const UNIT: usize = 4;
-/// Octets that no bucket exceeds. A label of 2n octets takes 2n + 1 in its path, and as text at most
+/// Bytes that no bucket exceeds. A label of 2n bytes takes 2n + 1 in its path, and as text at most
 /// 30n bits, if all pairs are escaped, and 14 if another label follows; one of 2n + 1 takes 2n + 2,
-/// and 30n + 22. So text has at most 15 bits for each octet of a path. Behind it are told at most 32
-/// and 24 bits; the head is at most 4 octets, and 3 for each child.
+/// and 30n + 22. So text has at most 15 bits for each byte of a path. Behind it are told at most 32
+/// and 24 bits; the head is at most 4 bytes, and 3 for each child.
 pub const LARGEST: usize = 4 + 3 * MOST + ((15 * (MAX_NAME - 1) + 56) * MOST).div_ceil(8);
 
 /// Where a node's children are: in one bucket, in a range of the directory, or nowhere.
@@ -114,14 +114,14 @@ pub fn tag(hash: u64) -> u8 {
     ((hash as u8) & !TELLS).max(TELLS + 1)
 }
 
-/// A bucket. Bits and octets are counted from [`BEFORE`] it on.
+/// A bucket. Bits and bytes are counted from [`BEFORE`] it on.
 #[derive(Clone, Copy)]
 pub struct Bucket<'o> {
     near: &'o [u8; BEHIND],
-    /// All octets, and where `near` starts.
-    octets: &'o [u8],
+    /// All bytes, and where `near` starts.
+    bytes: &'o [u8],
     start: usize,
-    /// The first eight octets.
+    /// The first eight bytes.
     head: u64,
 }
 
@@ -149,15 +149,15 @@ pub struct ChildSpan {
 
 impl<'o> Bucket<'o> {
     /// The bucket at that offset, if there is room for one. Whatever stands there, all below
-    /// neither panics nor reads elsewhere than in `octets`.
+    /// neither panics nor reads elsewhere than in `bytes`.
     #[inline(always)]
-    pub fn at(octets: &'o [u8], at: u32) -> Option<Self> {
+    pub fn at(bytes: &'o [u8], at: u32) -> Option<Self> {
         let start = (at as usize).wrapping_sub(BEFORE);
-        let near = octets.get(start..)?.first_chunk()?;
+        let near = bytes.get(start..)?.first_chunk()?;
         let head = word(near, BEFORE);
         Some(Self {
             near,
-            octets,
+            bytes,
             start,
             head,
         })
@@ -174,7 +174,7 @@ impl<'o> Bucket<'o> {
         self.len() == 0
     }
 
-    /// Whether all children are among the first sixteen, with sizes of one octet.
+    /// Whether all children are among the first sixteen, with sizes of one byte.
     #[inline(always)]
     pub fn is_usual(&self) -> bool {
         self.head & u64::from(LONG | MOST as u8) <= 16
@@ -197,8 +197,8 @@ impl<'o> Bucket<'o> {
 
     #[inline(always)]
     fn sixteen(&self, at: usize) -> Sixteen {
-        let octets = self.near[at % NEAR..].first_chunk();
-        Sixteen::from_octets(*octets.expect("there are sixteen more"))
+        let bytes = self.near[at % NEAR..].first_chunk();
+        Sixteen::from_octets(*bytes.expect("there are sixteen more"))
     }
 
     /// The bits from that one on, at least 57, in a usual bucket.
@@ -210,7 +210,7 @@ impl<'o> Bucket<'o> {
     /// The same in any bucket.
     #[inline(always)]
     pub fn bits(&self, at: u64) -> u64 {
-        peek(self.octets, self.section_bit(at))
+        peek(self.bytes, self.section_bit(at))
     }
 
     /// The same bit, counted from the start of the section.
@@ -273,11 +273,11 @@ impl<'o> Bucket<'o> {
     /// A child.
     pub fn child(&self, place: usize) -> ChildSpan {
         let (len, sizes) = (self.len(), self.sizes());
-        let octet = |at: usize| self.word(at) & 0xFF;
+        let byte = |at: usize| self.word(at) & 0xFF;
         let long = self.is_long();
         let size = |place: usize| {
-            let high = if long { octet(sizes + len + place) } else { 0 };
-            octet(sizes + place) | high << 8
+            let high = if long { byte(sizes + len + place) } else { 0 };
+            byte(sizes + place) | high << 8
         };
         let texts = sizes + len + if long { len } else { 0 };
         let mut before = self.sum(sizes, place);
@@ -288,7 +288,7 @@ impl<'o> Bucket<'o> {
         self.child_from(start, place, size(place))
     }
 
-    /// The sum of so many octets from there on.
+    /// The sum of so many bytes from there on.
     #[inline(always)]
     fn sum(&self, at: usize, count: usize) -> u64 {
         let more = self.sixteen(at + 16).sum_of_first(count.saturating_sub(16));
@@ -324,12 +324,12 @@ impl<'o> Bucket<'o> {
         mut each: impl FnMut(bool, ChildSpan),
     ) {
         let (len, tags, sizes) = (self.len(), self.tags(), self.sizes());
-        let octet = |at: usize| self.word(at) & 0xFF;
-        let high = |place: usize| octet(sizes + len + place) << 8;
+        let byte = |at: usize| self.word(at) & 0xFF;
+        let high = |place: usize| byte(sizes + len + place) << 8;
         let mut start = (sizes + len + if IS_LONG { len } else { 0 }) as u64 * 8;
         for place in 0..len {
-            let over = start + (octet(sizes + place) | if IS_LONG { high(place) } else { 0 });
-            let tag = octet(tags + place) as u8;
+            let over = start + (byte(sizes + place) | if IS_LONG { high(place) } else { 0 });
+            let tag = byte(tags + place) as u8;
             let last = match IS_LONG {
                 true => self.bits(over.wrapping_sub(56)),
                 false => self.near_bits(over.wrapping_sub(56)),
@@ -419,11 +419,11 @@ pub fn write(children: &[NewChild<'_>], into: &mut Vec<u8>) {
             .iter()
             .map(|child| child.tag() | flag(TELLS, child.tells(main))),
     );
-    for octet in 0..1 + usize::from(long) {
+    for byte in 0..1 + usize::from(long) {
         into.extend(
             children
                 .iter()
-                .map(|child| size(child).to_le_bytes()[octet]),
+                .map(|child| size(child).to_le_bytes()[byte]),
         );
     }
     let mut bits = BitWriter::default();

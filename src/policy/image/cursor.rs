@@ -23,7 +23,7 @@ pub struct Cursor<'i> {
 
 /// A node whose children are being read.
 struct OpenNode {
-    /// Octets of the node's path.
+    /// Bytes of the node's path.
     path: usize,
     /// The same of its last child that was read.
     last: usize,
@@ -60,7 +60,7 @@ impl<'i> Cursor<'i> {
         false
     }
 
-    /// The name's path: its labels from the root down, each behind its length octet.
+    /// The name's path: its labels from the root down, each behind its length byte.
     pub fn path(&self) -> &[u8] {
         self.path.as_bytes()
     }
@@ -169,9 +169,9 @@ impl<'i> Cursor<'i> {
         let path = &mut self.path;
         let whole = self
             .decoder
-            .decode(buckets, start, size, |octet| match octet {
-                Some(octet) => {
-                    label[len % 64] = octet;
+            .decode(buckets, start, size, |byte| match byte {
+                Some(byte) => {
+                    label[len % 64] = byte;
                     len += 1;
                     fits &= len < 64;
                 }

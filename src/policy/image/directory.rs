@@ -2,10 +2,10 @@
 //! Refuses to look into a bucket.
 //!
 //! The buckets of such a node lie one behind the other, and so do their places here, twelve to a
-//! group; each node starts a group of its own. A group takes sixteen octets, so that those of all
-//! nodes stay in the cache: twelve sizes of buckets, in units of [`UNIT`] octets, and the offset of
+//! group; each node starts a group of its own. A group takes sixteen bytes, so that those of all
+//! nodes stay in the cache: twelve sizes of buckets, in units of [`UNIT`] bytes, and the offset of
 //! the first of them. A group with a bucket too large for that is coarse: all its buckets are filled
-//! up with zeros to, and their sizes told in, units of [`COARSE`] octets. The filters, four octets
+//! up with zeros to, and their sizes told in, units of [`COARSE`] bytes. The filters, four bytes
 //! for each place, are a section of their own, which is read at the same time: what they refuse
 //! needs no bucket.
 
@@ -17,7 +17,7 @@ use crate::sys::prefetch::prefetch;
 
 /// Places in a group.
 pub const GROUP: usize = 12;
-/// Octets of a group.
+/// Bytes of a group.
 const RECORD: usize = 16;
 /// Unit of the buckets of a coarse group, whose offset has the bit [`OFFSETS`].
 pub const COARSE: usize = 64;
@@ -102,7 +102,7 @@ impl<'i> Directory<'i> {
         let group = self.groups.get(place.group as usize)?;
         let first = word(group, 8) >> 32;
         let before = Sixteen::from_octets(*group).sum_of_first(place.slot as usize);
-        // Four octets, or sixteen times that: a shift, as a branch would be a guess.
+        // Four bytes, or sixteen times that: a shift, as a branch would be a guess.
         let unit = UNIT.ilog2() as u64 + (first / OFFSETS) * (COARSE / UNIT).ilog2() as u64;
         Some((first % OFFSETS + (before << unit)) as u32)
     }
@@ -133,7 +133,7 @@ impl<'i> Directory<'i> {
         })
     }
 
-    /// How many groups there are, if the sections, of so many octets, are whole and fit together.
+    /// How many groups there are, if the sections, of so many bytes, are whole and fit together.
     pub fn count(&self, groups: usize, filters: usize) -> Option<usize> {
         let len = self.groups.len();
         let whole = groups == len * RECORD && filters == len * GROUP * 4;
@@ -149,13 +149,13 @@ pub fn groups(count: u32) -> u32 {
 /// What a group tells of its buckets.
 #[derive(Default)]
 pub struct Group {
-    /// Octets of each, at most [`LARGEST`].
+    /// Bytes of each, at most [`LARGEST`].
     pub sizes: [usize; GROUP],
     filters: [u32; GROUP],
 }
 
 impl Group {
-    /// Tells that the bucket of that slot has so many octets, and children with these hashes.
+    /// Tells that the bucket of that slot has so many bytes, and children with these hashes.
     pub fn set(&mut self, slot: usize, size: usize, hashes: impl Iterator<Item = u64>) {
         self.sizes[slot] = size;
         self.filters[slot] = hashes.fold(0, |bits, hash| bits | filter(hash));
@@ -183,7 +183,7 @@ impl DirectoryBuilder {
     }
 
     /// Adds the next group of the present range, which starts at `offset`. Returns to a multiple of
-    /// how many octets its buckets must be filled up.
+    /// how many bytes its buckets must be filled up.
     pub fn push(&mut self, offset: u64, group: &Group) -> usize {
         let fine = group.sizes.iter().all(|size| *size <= UNITS * UNIT);
         let (unit, coarse) = if fine { (UNIT, 0) } else { (COARSE, OFFSETS) };
@@ -197,7 +197,7 @@ impl DirectoryBuilder {
         unit
     }
 
-    /// The octets of both sections.
+    /// The bytes of both sections.
     pub fn sections(self) -> (Vec<u8>, Vec<u8>) {
         let filters = self.filters.iter().flat_map(|bits| bits.to_le_bytes());
         (self.groups.as_flattened().to_vec(), filters.collect())

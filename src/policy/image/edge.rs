@@ -27,7 +27,7 @@ impl Edges<'_> {
         self.same_rest(bucket, at, text.end, name, level + 1)
     }
 
-    /// Whether sixteen octets of a label stand at bit `at`: then the bit behind them. Nothing if
+    /// Whether sixteen bytes of a label stand at bit `at`: then the bit behind them. Nothing if
     /// they need an escape.
     #[inline(always)]
     fn same_sixteen(
@@ -64,7 +64,7 @@ impl Edges<'_> {
         }
     }
 
-    /// The same for one of more than sixteen octets, of which the first sixteen stand there, up to
+    /// The same for one of more than sixteen bytes, of which the first sixteen stand there, up to
     /// bit `at`.
     #[inline(always)]
     pub(super) fn same_behind(

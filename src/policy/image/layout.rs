@@ -1,9 +1,9 @@
 //! Owns the file: header, sections, their digests, and how both are written.
 //! Refuses to look into a section.
 //!
-//! All numbers have their lowest octet first. The header takes [`HEADER`] octets:
+//! All numbers have their lowest byte first. The header takes [`HEADER`] bytes:
 //!
-//! | at | octets | what |
+//! | at | bytes | what |
 //! |---|---|---|
 //! | 0 | 8 | [`MAGIC`] |
 //! | 8 | 4 | [`VERSION`] |
@@ -22,17 +22,17 @@ use super::bits::word;
 use super::bucket::ChildRef;
 use super::{ImageError, WriteError};
 
-/// The first octets of an image.
+/// The first bytes of an image.
 pub const MAGIC: [u8; 8] = *b"\x89tapis\r\n";
 /// The version of the layout.
 pub const VERSION: u32 = 2;
-/// Reads otherwise where the octets of numbers were turned around.
+/// Reads otherwise where the bytes of numbers were turned around.
 pub const BYTE_ORDER: u32 = 0x0403_0201;
-/// Octets of the header.
+/// Bytes of the header.
 pub const HEADER: usize = 640;
 /// Where the section table starts.
 pub(super) const TABLE: usize = 128;
-/// Octets of its entries.
+/// Bytes of its entries.
 const ENTRY: usize = 48;
 /// Where the header's digest starts.
 const SEAL: usize = HEADER - 32;
@@ -53,13 +53,13 @@ pub enum Section {
     Filters,
     /// The nodes right below the root: see `top`.
     TldTable,
-    /// Eight octets for each value: start in `Words`, count of rules, count of sources beneath.
+    /// Eight bytes for each value: start in `Words`, count of rules, count of sources beneath.
     Values,
-    /// Four octets each: rules and sources.
+    /// Four bytes each: rules and sources.
     Words,
     /// The lengths of the codes of edge text.
     Text,
-    /// How often each pair of octets stands in the text: see `text`.
+    /// How often each pair of bytes stands in the text: see `text`.
     PairHistogram,
     /// Where the rules come from, as JSON.
     Provenance,
@@ -141,9 +141,9 @@ impl Default for Facts {
 /// Where a section is, and what it must hash to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent {
-    /// Octets before it.
+    /// Bytes before it.
     pub offset: usize,
-    /// Octets in it.
+    /// Bytes in it.
     pub len: usize,
     /// BLAKE3.
     pub digest: [u8; 32],
@@ -153,7 +153,7 @@ pub struct Extent {
 pub type Extents = [Extent; SECTIONS];
 
 /// Reads a header: facts, and the sections in the order of [`Section::ALL`]. Each lies behind the
-/// one before and within the file of `size` octets.
+/// one before and within the file of `size` bytes.
 ///
 /// # Errors
 /// [`ImageError`] when it is not one.
@@ -211,7 +211,7 @@ pub(super) struct Sink<W: Write> {
     to: BufWriter<W>,
     /// Where the image starts.
     origin: u64,
-    /// Octets written, the header counted.
+    /// Bytes written, the header counted.
     at: u64,
     /// Where the present section starts.
     start: u64,
@@ -220,7 +220,7 @@ pub(super) struct Sink<W: Write> {
     table: Vec<u8>,
 }
 
-/// Octets that are hashed at a time: many small pieces would cost more than the hashing.
+/// Bytes that are hashed at a time: many small pieces would cost more than the hashing.
 const PIECE: usize = 1 << 16;
 
 impl<W: Write + Seek> Sink<W> {
@@ -238,14 +238,14 @@ impl<W: Write + Seek> Sink<W> {
         })
     }
 
-    /// Octets of the present section so far.
+    /// Bytes of the present section so far.
     pub(super) fn section_len(&self) -> u64 {
         self.at - self.start
     }
 
-    pub(super) fn write(&mut self, octets: &[u8]) -> Result<(), WriteError> {
-        self.pending.extend(octets);
-        self.at += octets.len() as u64;
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), WriteError> {
+        self.pending.extend(bytes);
+        self.at += bytes.len() as u64;
         if self.pending.len() >= PIECE {
             self.pass_on()?;
         }
@@ -277,7 +277,7 @@ impl<W: Write + Seek> Sink<W> {
     pub(super) fn finish(self, facts: &Facts) -> Result<W, WriteError> {
         let mut head = [0; HEADER];
         let mut put =
-            |at: usize, octets: &[u8]| head[at..at + octets.len()].copy_from_slice(octets);
+            |at: usize, bytes: &[u8]| head[at..at + bytes.len()].copy_from_slice(bytes);
         put(0, &MAGIC);
         put(8, &VERSION.to_le_bytes());
         put(12, &BYTE_ORDER.to_le_bytes());

@@ -1,4 +1,4 @@
-//! Owns the compiled rules of all sources: one immutable block of octets, the same in a file and in memory.
+//! Owns the compiled rules of all sources: one immutable block of bytes, the same in a file and in memory.
 //! Refuses to decide: it tells which rules lie on a name's way.
 
 pub mod bits;
@@ -31,10 +31,10 @@ use provenance::Provenance;
 use text::{PairHistogram, TextCode};
 use values::Value;
 
-/// Why octets are not an image that can be used.
+/// Why bytes are not an image that can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ImageError {
-    /// The first octets are others.
+    /// The first bytes are others.
     #[error("not an image of Tapis")]
     NotAnImage,
     /// Another version of the layout.
@@ -43,7 +43,7 @@ pub enum ImageError {
     /// It ends too early.
     #[error("cut short")]
     Truncated,
-    /// A digest is not that of the octets.
+    /// A digest is not that of the bytes.
     #[error("damaged: its {0} is not what was written")]
     Damaged(&'static str),
     /// The digests are right, but what they vouch for can't be.
@@ -79,7 +79,7 @@ pub enum WriteError {
     Io(#[from] io::Error),
 }
 
-/// Where the octets of an image are.
+/// Where the bytes of an image are.
 pub enum ImageBytes {
     /// On the heap.
     Heap(Vec<u8>),
@@ -93,15 +93,15 @@ impl Deref for ImageBytes {
     #[inline]
     fn deref(&self) -> &[u8] {
         match self {
-            Self::Heap(octets) => octets,
-            Self::Mapped(octets) => octets,
+            Self::Heap(bytes) => bytes,
+            Self::Mapped(bytes) => bytes,
         }
     }
 }
 
 /// Compiled rules.
 pub struct Image {
-    octets: ImageBytes,
+    bytes: ImageBytes,
     key: Key,
     text: TextCode,
     facts: Facts,
@@ -114,12 +114,12 @@ pub struct Image {
 }
 
 impl Image {
-    /// The image in those octets.
+    /// The image in those bytes.
     ///
     /// # Errors
     /// [`ImageError`] when they are damaged, or not one at all.
-    pub fn open(octets: ImageBytes) -> Result<Self, ImageError> {
-        let all = &*octets;
+    pub fn open(bytes: ImageBytes) -> Result<Self, ImageError> {
+        let all = &*bytes;
         let (facts, extents) = read_header(&all[..all.len().min(HEADER)], all.len() as u64)?;
         for (section, extent) in Section::ALL.into_iter().zip(&extents) {
             if section != Section::Buckets {
@@ -148,11 +148,11 @@ impl Image {
             root_value: facts.root_value,
             root_children: facts.root_children,
             root_matters: root_has_rules,
-            octets,
+            bytes,
         };
         let buckets = Section::Buckets;
         let extent = &image.extents[buckets as usize];
-        let digest = || check_digest(&image.octets, buckets, extent);
+        let digest = || check_digest(&image.bytes, buckets, extent);
         let (sealed, valid) = side_by_side(image.size(), digest, || validate::validate(&image));
         sealed.and(valid)?;
         Ok(image)
@@ -160,7 +160,7 @@ impl Image {
 
     fn section(&self, section: Section) -> &[u8] {
         let extent = &self.extents[section as usize];
-        &self.octets[extent.offset..extent.offset + extent.len]
+        &self.bytes[extent.offset..extent.offset + extent.len]
     }
 
     /// The keyed hash of its labels.
@@ -205,14 +205,14 @@ impl Image {
         &self.provenance
     }
 
-    /// Octets in all.
+    /// Bytes in all.
     pub fn size(&self) -> usize {
-        self.octets.len()
+        self.bytes.len()
     }
 
-    /// The octets: what is written to a file.
+    /// The bytes: what is written to a file.
     pub fn bytes(&self) -> &[u8] {
-        &self.octets
+        &self.bytes
     }
 
     /// The sections with their sizes.
@@ -226,10 +226,10 @@ impl Image {
     }
 }
 
-/// Octets of an image from which on a second thread is worth its start.
+/// Bytes of an image from which on a second thread is worth its start.
 const LARGE: usize = 1 << 22;
 
-/// Both checks of an image of so many octets; those of a large one at the same time, as the start of
+/// Both checks of an image of so many bytes; those of a large one at the same time, as the start of
 /// a server waits for them.
 fn side_by_side<A: Send, B>(
     size: usize,
@@ -250,8 +250,8 @@ fn side_by_side<A: Send, B>(
 
 /// Whether a section is what was written.
 fn check_digest(all: &[u8], section: Section, extent: &Extent) -> Result<(), ImageError> {
-    let octets = &all[extent.offset..extent.offset + extent.len];
-    if *blake3::hash(octets).as_bytes() != extent.digest {
+    let bytes = &all[extent.offset..extent.offset + extent.len];
+    if *blake3::hash(bytes).as_bytes() != extent.digest {
         return Err(ImageError::Damaged(section.name()));
     }
     Ok(())
@@ -268,9 +268,9 @@ fn check_gaps(all: &[u8], extents: &Extents) -> Result<(), ImageError> {
 }
 
 /// What stands between sections, and behind the last one, is zeros up to the next cache line.
-fn check_gap(octets: &[u8]) -> Result<(), ImageError> {
-    let zeros = octets.iter().all(|octet| *octet == 0);
-    if !zeros || octets.len() >= layout::LINE as usize {
+fn check_gap(bytes: &[u8]) -> Result<(), ImageError> {
+    let zeros = bytes.iter().all(|byte| *byte == 0);
+    if !zeros || bytes.len() >= layout::LINE as usize {
         return Err(ImageError::Damaged("space between sections"));
     }
     Ok(())

@@ -10,7 +10,7 @@ use crate::wire::name::{MAX_LABEL, MAX_NAME, Name};
 
 /// A keyed hash of labels, the same on every machine.
 ///
-/// One folded multiplication for each sixteen octets, which the walk has at hand as two numbers: a
+/// One folded multiplication for each sixteen bytes, which the walk has at hand as two numbers: a
 /// library's hash would read them again, and branch on their count. The seed is random, so that
 /// nobody outside knows which labels share a bucket or a tag.
 #[derive(Clone)]
@@ -44,7 +44,7 @@ impl Key {
         self.seed
     }
 
-    /// The hash of a label, lower-cased and without its length octet.
+    /// The hash of a label, lower-cased and without its length byte.
     #[inline(always)]
     pub fn hash(&self, label: &[u8]) -> u64 {
         self.continued(
@@ -53,7 +53,7 @@ impl Key {
         )
     }
 
-    /// The hash of a label of up to sixteen octets, given as two numbers that are filled up with
+    /// The hash of a label of up to sixteen bytes, given as two numbers that are filled up with
     /// zeros; of a longer one, what [`continued`](Self::continued) goes on from.
     #[inline(always)]
     pub fn sixteen(&self, low: u64, high: u64, size: usize) -> u64 {
@@ -61,7 +61,7 @@ impl Key {
         fold(low ^ self.low.wrapping_add(size), high ^ self.high)
     }
 
-    /// The hash of a label of which the first sixteen octets are hashed.
+    /// The hash of a label of which the first sixteen bytes are hashed.
     #[inline(always)]
     pub fn continued(&self, first: u64, label: &[u8]) -> u64 {
         let rest = label.chunks(16).skip(1);
@@ -70,7 +70,7 @@ impl Key {
         })
     }
 
-    /// The hash of some octets and sixteen more, given as two numbers.
+    /// The hash of some bytes and sixteen more, given as two numbers.
     #[inline(always)]
     pub fn next(&self, hash: u64, low: u64, high: u64) -> u64 {
         fold(low ^ hash, high ^ self.high)
@@ -108,44 +108,44 @@ impl fmt::Debug for Key {
     }
 }
 
-/// A name from the root down: its labels, each behind its length octet. The root has none.
+/// A name from the root down: its labels, each behind its length byte. The root has none.
 #[derive(Clone)]
 pub struct Path {
     len: u8,
-    octets: [u8; MAX_NAME],
+    bytes: [u8; MAX_NAME],
 }
 
 impl Path {
     /// The path of the root.
     pub const ROOT: Self = Self {
         len: 0,
-        octets: [0; MAX_NAME],
+        bytes: [0; MAX_NAME],
     };
 
-    /// The path of these octets: whole labels, each behind its length octet, in all 254 at most.
+    /// The path of these bytes: whole labels, each behind its length byte, in all 254 at most.
     ///
     /// # Panics
     /// When there are more.
-    pub fn of(octets: &[u8]) -> Self {
+    pub fn of(bytes: &[u8]) -> Self {
         let mut path = Self::ROOT;
-        path.octets[..octets.len()].copy_from_slice(octets);
-        path.len = octets.len() as u8;
+        path.bytes[..bytes.len()].copy_from_slice(bytes);
+        path.len = bytes.len() as u8;
         path
     }
 
-    /// Labels, each behind its length octet.
+    /// Labels, each behind its length byte.
     pub fn as_bytes(&self) -> &[u8] {
-        &self.octets[..usize::from(self.len)]
+        &self.bytes[..usize::from(self.len)]
     }
 
-    /// Makes it longer by a label of 1 to 63 octets.
+    /// Makes it longer by a label of 1 to 63 bytes.
     ///
     /// # Panics
-    /// When there is no room: in all, labels and length octets have at most 254 octets.
+    /// When there is no room: in all, labels and length bytes have at most 254 bytes.
     pub fn push(&mut self, label: &[u8]) {
         let start = usize::from(self.len);
-        self.octets[start] = label.len() as u8;
-        self.octets[start + 1..=start + label.len()].copy_from_slice(label);
+        self.bytes[start] = label.len() as u8;
+        self.bytes[start + 1..=start + label.len()].copy_from_slice(label);
         self.len += 1 + label.len() as u8;
     }
 
@@ -172,13 +172,13 @@ impl Path {
         while at < usize::from(self.len) {
             starts[count] = at as u8;
             count += 1;
-            at += 1 + usize::from(self.octets[at]);
+            at += 1 + usize::from(self.bytes[at]);
         }
         let mut wire = [0_u8; MAX_NAME];
         let mut end = 0;
         for &start in starts[..count].iter().rev() {
             let start = usize::from(start);
-            let label = &self.octets[start..=start + usize::from(self.octets[start])];
+            let label = &self.bytes[start..=start + usize::from(self.bytes[start])];
             wire[end..end + label.len()].copy_from_slice(label);
             end += label.len();
         }
@@ -199,7 +199,7 @@ impl From<&Name> for Path {
     }
 }
 
-/// The labels of a path's octets.
+/// The labels of a path's bytes.
 pub fn labels(mut path: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         let (&size, rest) = path.split_first()?;

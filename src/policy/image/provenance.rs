@@ -28,7 +28,7 @@ pub struct ImageSource {
     pub path: PathBuf,
     /// When that was.
     pub read_at: Timestamp,
-    /// BLAKE3 of the file's octets, in hexadecimal.
+    /// BLAKE3 of the file's bytes, in hexadecimal.
     pub digest: String,
     /// In a delta: these are all rules of the source, and those in the image beneath count no more.
     #[serde(default)]
@@ -65,7 +65,7 @@ impl Provenance {
         serde_json::to_vec(self).expect("strings, numbers and times have a JSON form")
     }
 
-    pub(super) fn from_json(octets: &[u8]) -> Result<Self, ImageError> {
-        serde_json::from_slice(octets).map_err(|_| ImageError::Invalid("provenance"))
+    pub(super) fn from_json(bytes: &[u8]) -> Result<Self, ImageError> {
+        serde_json::from_slice(bytes).map_err(|_| ImageError::Invalid("provenance"))
     }
 }

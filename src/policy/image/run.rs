@@ -38,7 +38,7 @@ impl Run {
         }
     }
 
-    /// Takes a rule on a path (at most 254 octets).
+    /// Takes a rule on a path (at most 254 bytes).
     ///
     /// # Errors
     /// When it holds 4 GB.

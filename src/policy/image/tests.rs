@@ -1,4 +1,4 @@
-//! Images of names that nobody has, and images that others made: right digests, wrong octets.
+//! Images of names that nobody has, and images that others made: right digests, wrong bytes.
 
 use std::io::Cursor;
 
@@ -26,12 +26,12 @@ pub(crate) fn colliding() -> (Key, Vec<String>) {
         (product as u64 ^ (product >> 64) as u64).to_le_bytes()
     };
     let mut seeds = 0..;
-    let lower = |seed: &u64| high(*seed).iter().all(|octet| !octet.is_ascii_uppercase());
+    let lower = |seed: &u64| high(*seed).iter().all(|byte| !byte.is_ascii_uppercase());
     let seed = seeds.find(lower).expect("most seeds");
     let key = Key::new(seed);
     let labels = [b"aaaaaaaa", b"bbbbbbbb", b"cccccccc"].map(|low| {
-        let octets = [&low[..], &high(seed)].concat();
-        octets.iter().map(|octet| format!("\\{octet:03}")).collect()
+        let bytes = [&low[..], &high(seed)].concat();
+        bytes.iter().map(|byte| format!("\\{byte:03}")).collect()
     });
     for label in &labels {
         let name: &String = label;
@@ -79,23 +79,23 @@ fn plain(count: usize) -> Image {
     write((0..count).map(name).collect(), PairHistogram::default())
 }
 
-/// What becomes of an image whose octets are changed, and the digests made to fit.
+/// What becomes of an image whose bytes are changed, and the digests made to fit.
 pub(in crate::policy) fn changed(
     image: &Image,
     change: impl FnOnce(&mut [u8]),
 ) -> Result<Image, ImageError> {
-    let mut octets = image.bytes().to_vec();
-    change(&mut octets);
+    let mut bytes = image.bytes().to_vec();
+    change(&mut bytes);
     for section in Section::ALL {
         let entry = entry(section);
-        let number = |at: usize| super::bits::word(&octets, at) as usize;
+        let number = |at: usize| super::bits::word(&bytes, at) as usize;
         let (offset, len) = (number(entry), number(entry + 8));
-        let digest = blake3::hash(&octets[offset..offset + len]);
-        octets[entry + 16..entry + 48].copy_from_slice(digest.as_bytes());
+        let digest = blake3::hash(&bytes[offset..offset + len]);
+        bytes[entry + 16..entry + 48].copy_from_slice(digest.as_bytes());
     }
-    let digest = blake3::hash(&octets[..HEADER - 32]);
-    octets[HEADER - 32..HEADER].copy_from_slice(digest.as_bytes());
-    Image::open(ImageBytes::Heap(octets))
+    let digest = blake3::hash(&bytes[..HEADER - 32]);
+    bytes[HEADER - 32..HEADER].copy_from_slice(digest.as_bytes());
+    Image::open(ImageBytes::Heap(bytes))
 }
 
 fn refused(image: &Image, change: impl FnOnce(&mut [u8])) -> ImageError {
@@ -135,7 +135,7 @@ fn a_range_of_more_buckets_than_can_be_counted_is_refused() {
     let empty = plain(0);
     for class in 120..128_u32 {
         let kids = 1 << 31 | class << 24;
-        let change = |octets: &mut [u8]| octets[28..32].copy_from_slice(&u32::to_le_bytes(kids));
+        let change = |bytes: &mut [u8]| bytes[28..32].copy_from_slice(&u32::to_le_bytes(kids));
         refused(&empty, change);
     }
 }
@@ -155,12 +155,12 @@ fn what_no_lookup_reads_of_the_directory_is_refused() {
     assert_eq!((groups.len, filters.len), (32, 96));
     let longer = [(Section::Directory, 8), (Section::Filters, 2)];
     for (section, more) in longer {
-        refused(&image, |octets| octets[entry(section) + 8] += more);
+        refused(&image, |bytes| bytes[entry(section) + 8] += more);
     }
     for slot in 2..12 {
-        refused(&image, |octets| octets[groups.offset + 16 + slot] = 1);
+        refused(&image, |bytes| bytes[groups.offset + 16 + slot] = 1);
         let filter = filters.offset + 48 + slot * 4;
-        refused(&image, |octets| octets[filter] = 1);
+        refused(&image, |bytes| bytes[filter] = 1);
     }
 }
 
@@ -168,7 +168,7 @@ fn what_no_lookup_reads_of_the_directory_is_refused() {
 fn counts_that_are_not_those_of_the_nodes_are_refused() {
     let image = plain(100);
     for at in [32, 48, 56, 64, 39] {
-        let error = refused(&image, |octets| octets[at] += 1);
+        let error = refused(&image, |bytes| bytes[at] += 1);
         assert_eq!(error, ImageError::Invalid("counts"), "at {at}");
     }
 }
@@ -178,7 +178,7 @@ fn any_census_makes_a_code() {
     let image = plain(1);
     let extent = image.extents[Section::PairHistogram as usize];
     for size in [1, extent.len] {
-        let change = |octets: &mut [u8]| octets[extent.offset..][..size].fill(0xFF);
+        let change = |bytes: &mut [u8]| bytes[extent.offset..][..size].fill(0xFF);
         let census = changed(&image, change)
             .expect("any counts will do")
             .pair_histogram();
@@ -188,9 +188,9 @@ fn any_census_makes_a_code() {
 
 /// A path without its first labels.
 fn tail(path: &Path, labels: usize) -> Vec<u8> {
-    let octets = path.as_bytes();
-    let before = super::order::labels(octets).take(labels);
-    octets[before.map(|label| 1 + label.len()).sum()..].to_vec()
+    let bytes = path.as_bytes();
+    let before = super::order::labels(bytes).take(labels);
+    bytes[before.map(|label| 1 + label.len()).sum()..].to_vec()
 }
 
 #[test]

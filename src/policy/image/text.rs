@@ -1,49 +1,49 @@
-//! Owns the code that edge text is written in: a prefix code for pairs of octets.
+//! Owns the code that edge text is written in: a prefix code for pairs of bytes.
 //! Refuses to know what the text is for.
 //!
-//! A label is written two octets at a time, each pair of plain ones (a to z, 0 to 9, hyphen,
-//! underscore) by a code of its own; a last single octet pairs with nothing. Pairs without a code
+//! A label is written two bytes at a time, each pair of plain ones (a to z, 0 to 9, hyphen,
+//! underscore) by a code of its own; a last single byte pairs with nothing. Pairs without a code
 //! are written as they are behind an escape. Four pairs never take more than 56 bits, so eight
-//! octets of a question are turned into bits, and compared, at a time, without a branch.
+//! bytes of a question are turned into bits, and compared, at a time, without a branch.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::bits::{mask, peek, word};
 
-/// Longest code in bits. Four of them can be read from any bit of eight octets.
+/// Longest code in bits. Four of them can be read from any bit of eight bytes.
 pub const MAX_BITS: u32 = 14;
-/// Numbers of a pair: six bits for each octet.
+/// Numbers of a pair: six bits for each byte.
 const PAIRS: usize = 1 << 12;
-/// Two octets follow as they are.
+/// Two bytes follow as they are.
 const TWO: usize = 1;
-/// One octet follows as it is; the label ends with it.
+/// One byte follows as it is; the label ends with it.
 const ONE: usize = 2;
 /// A label ends, and another one follows.
 const BETWEEN: usize = 3;
 /// Bits that the decoder looks up at once.
 const LOOK: u32 = MAX_BITS;
 
-/// Six bits for a plain octet, 13 to 63; 0 for the zero that stands behind a label's end. Other
-/// octets get the number of a plain one.
-const fn six(octet: u8) -> u8 {
-    octet & 0x1F | (octet >> 1) & 0x20
+/// Six bits for a plain byte, 13 to 63; 0 for the zero that stands behind a label's end. Other
+/// bytes get the number of a plain one.
+const fn six(byte: u8) -> u8 {
+    byte & 0x1F | (byte >> 1) & 0x20
 }
 
-/// Whether the octet is one of those that names are usually made of.
-const fn is_plain(octet: u8) -> bool {
-    matches!(octet, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_')
+/// Whether the byte is one of those that names are usually made of.
+const fn is_plain(byte: u8) -> bool {
+    matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_')
 }
 
-/// The octet of each number.
+/// The byte of each number.
 const PLAIN: [u8; 64] = {
     let mut plain = [0; 64];
-    let mut octet = 0;
-    while octet < 128 {
-        if is_plain(octet) {
-            plain[six(octet) as usize] = octet;
+    let mut byte = 0;
+    while byte < 128 {
+        if is_plain(byte) {
+            plain[six(byte) as usize] = byte;
         }
-        octet += 1;
+        byte += 1;
     }
     plain
 };
@@ -54,7 +54,7 @@ fn pair(one: u8, other: u8) -> Option<usize> {
     plain.then(|| usize::from(six(one)) | usize::from(six(other)) << 6)
 }
 
-/// The same for a pair that may be a single octet; else the escape that it needs.
+/// The same for a pair that may be a single byte; else the escape that it needs.
 #[inline(always)]
 fn symbol(one: u8, other: Option<u8>) -> Result<usize, usize> {
     match other {
@@ -63,12 +63,12 @@ fn symbol(one: u8, other: Option<u8>) -> Result<usize, usize> {
     }
 }
 
-/// The octets of a label in pairs; the last one may be single.
+/// The bytes of a label in pairs; the last one may be single.
 fn pairs(label: &[u8]) -> impl Iterator<Item = (u8, Option<u8>)> {
     label.chunks(2).map(|pair| (pair[0], pair.get(1).copied()))
 }
 
-/// Whether that is the number of an escape of octets, or of a pair that a label may have.
+/// Whether that is the number of an escape of bytes, or of a pair that a label may have.
 fn is_counted(symbol: usize) -> bool {
     let (one, other) = (PLAIN[symbol % 64], PLAIN[symbol / 64]);
     let plain = one != 0 && (other != 0 || symbol < 64);
@@ -86,7 +86,7 @@ impl Default for PairHistogram {
 }
 
 impl PairHistogram {
-    /// Counts the text of a path: labels behind their length octets.
+    /// Counts the text of a path: labels behind their length bytes.
     pub fn count(&mut self, path: &[u8]) {
         for (one, other) in super::order::labels(path).flat_map(pairs) {
             self.count_pair(symbol(one, other).unwrap_or_else(|escape| escape));
@@ -106,7 +106,7 @@ impl PairHistogram {
         }
     }
 
-    /// Four octets for each count.
+    /// Four bytes for each count.
     pub fn to_bytes(&self) -> Vec<u8> {
         self.0
             .iter()
@@ -114,10 +114,10 @@ impl PairHistogram {
             .collect()
     }
 
-    /// The census of those octets; what is missing, or never counted, counts nothing.
-    pub fn from_bytes(octets: &[u8]) -> Self {
+    /// The census of those bytes; what is missing, or never counted, counts nothing.
+    pub fn from_bytes(bytes: &[u8]) -> Self {
         let mut census = Self::default();
-        let counts = octets.chunks_exact(4).map(|chunk| word(chunk, 0) as u32);
+        let counts = bytes.chunks_exact(4).map(|chunk| word(chunk, 0) as u32);
         for (symbol, (to, count)) in census.0.iter_mut().zip(counts).enumerate() {
             *to = if is_counted(symbol) { count } else { 0 };
         }
@@ -242,13 +242,13 @@ impl TextCode {
         &self.lengths
     }
 
-    /// The bits of up to eight octets of a label, filled up with zeros behind its end, and how many
-    /// they are: at most 56. Nothing if some pair needs an escape. All octets must be plain.
+    /// The bits of up to eight bytes of a label, filled up with zeros behind its end, and how many
+    /// they are: at most 56. Nothing if some pair needs an escape. All bytes must be plain.
     #[inline(always)]
-    pub fn eight(&self, octets: u64) -> Option<(u64, u32)> {
+    pub fn eight(&self, bytes: u64) -> Option<(u64, u32)> {
         const FIVE: u64 = 0x1F1F_1F1F_1F1F_1F1F;
         const SIXTH: u64 = 0x2020_2020_2020_2020;
-        let six = octets & FIVE | octets >> 1 & SIXTH;
+        let six = bytes & FIVE | bytes >> 1 & SIXTH;
         let twelve = six & 0x003F_003F_003F_003F | six >> 2 & 0x0FC0_0FC0_0FC0_0FC0;
         let code = |lane: u32| self.codes[(twelve >> (16 * lane)) as usize % PAIRS];
         let [a, b, c, d] = [code(0), code(1), code(2), code(3)];
@@ -263,7 +263,7 @@ impl TextCode {
 
     /// Calls `each` with the bits of a label, a pair at a time: what a census counts it as, the
     /// bits, and how many they are (at most 30).
-    /// Whatever the octets are, that is what [`eight`](Self::eight) says, if it says something.
+    /// Whatever the bytes are, that is what [`eight`](Self::eight) says, if it says something.
     pub fn label(&self, label: &[u8], mut each: impl FnMut(usize, u64, u32)) {
         for (one, other) in pairs(label) {
             let symbol = symbol(one, other);
@@ -284,7 +284,7 @@ impl TextCode {
     }
 
     /// The bits between a label and the next one of the same edge, and how many they are. Behind
-    /// a single octet there are none. The label before has `size` octets.
+    /// a single byte there are none. The label before has `size` bytes.
     #[inline(always)]
     pub fn between(&self, size: usize) -> (u64, u32) {
         let code = if size % 2 == 1 {
@@ -320,11 +320,11 @@ impl Decoder {
         Self { table }
     }
 
-    /// Reads the labels in `size` bits from bit `start` on: calls `octet` with each octet, and
+    /// Reads the labels in `size` bits from bit `start` on: calls `byte` with each byte, and
     /// `end` behind each label. Returns whether they are whole.
     pub fn decode(
         &self,
-        octets: &[u8],
+        bytes: &[u8],
         start: u64,
         size: u32,
         mut each: impl FnMut(Option<u8>),
@@ -333,7 +333,7 @@ impl Decoder {
         let mut at = start;
         let mut open = false;
         while at < end {
-            let bits = peek(octets, at);
+            let bits = peek(bytes, at);
             let entry = self.table[(bits & mask(LOOK)) as usize];
             let (symbol, length) = (usize::from(entry) % PAIRS, u32::from(entry >> 12));
             let raw = bits >> length;

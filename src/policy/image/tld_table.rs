@@ -1,8 +1,8 @@
 //! Owns the shortcut past the first label: a small table of the nodes right below the root.
-//! Refuses labels of more than eight octets and unusual ones; they go the way of all others.
+//! Refuses labels of more than eight bytes and unusual ones; they go the way of all others.
 //!
-//! Nearly every walk begins with one of a few hundred labels, so these are found by eight octets
-//! compared at once. Sixteen octets a slot: the label, filled up with zeros; its value; its
+//! Nearly every walk begins with one of a few hundred labels, so these are found by eight bytes
+//! compared at once. Sixteen bytes a slot: the label, filled up with zeros; its value; its
 //! [`ChildRef`], or [`IN_BUCKET`]. A slot whose label is 0 is empty, and there is always one.
 
 use super::bits::word;
@@ -13,7 +13,7 @@ use crate::wire::name::Name;
 pub(super) const MOST: usize = 1 << 12;
 /// Slots for each label, at least.
 const SPARE: usize = 4;
-/// Octets of a slot.
+/// Bytes of a slot.
 const SLOT: usize = 16;
 /// The label starts an edge of several labels, which is found in the root's buckets.
 pub(super) const IN_BUCKET: ChildRef = ChildRef(u32::MAX - 1);
@@ -30,7 +30,7 @@ pub(super) enum TldEntry {
 
 /// A label's key, if it can be in the table.
 pub(super) fn key(label: &[u8]) -> Option<u64> {
-    let plain = label.iter().all(|octet| *octet != 0);
+    let plain = label.iter().all(|byte| *byte != 0);
     (plain && label.len() <= 8).then(|| word(label, 0))
 }
 
@@ -65,10 +65,10 @@ pub(super) fn find(table: &[u8], seed: u64, name: &Name) -> TldEntry {
     let mut slot = first(key, seed, slots.len());
     // Ends at an empty slot, or when all were seen.
     for _ in 0..slots.len() {
-        let Some(octets) = slots.get(slot) else { break };
-        let found = word(octets, 0);
+        let Some(bytes) = slots.get(slot) else { break };
+        let found = word(bytes, 0);
         if found == key {
-            let holds = word(octets, 8);
+            let holds = word(bytes, 8);
             let kids = ChildRef((holds >> 32) as u32);
             if kids == IN_BUCKET {
                 return TldEntry::Unknown;

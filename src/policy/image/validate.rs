@@ -16,7 +16,7 @@ use super::{Image, ImageError, tld_table};
 
 /// What is left to be pointed at.
 struct Unreferenced {
-    /// A bit for each octet where a bucket starts.
+    /// A bit for each byte where a bucket starts.
     buckets: Vec<u64>,
     /// A bit for each group of the directory, and how many there are.
     groups: Vec<u64>,
@@ -150,8 +150,8 @@ fn tld_table(image: &Image) -> Vec<u8> {
                 buckets,
                 bucket.section_bit(child.start),
                 size,
-                |octet| match octet {
-                    Some(octet) if labels == 0 => label.push(octet),
+                |byte| match byte {
+                    Some(byte) if labels == 0 => label.push(byte),
                     Some(_) => {}
                     None => labels += 1,
                 },

@@ -21,11 +21,11 @@ pub struct ImageRule {
 }
 
 impl ImageRule {
-    /// The lowest octet of an exact rule's bits.
+    /// The lowest byte of an exact rule's bits.
     pub const EXACT: u32 = 0;
-    /// The lowest octet of a below rule's bits.
+    /// The lowest byte of a below rule's bits.
     pub const BELOW: u32 = 1;
-    /// The lowest octet of a subtree rule's bits.
+    /// The lowest byte of a subtree rule's bits.
     pub const SUBTREE: u32 = 2;
 
     /// As 32 bits, which sort by source, then scope. Bits 8 to 15 are zero.
@@ -93,7 +93,7 @@ impl Interner {
         Ok(number)
     }
 
-    /// The octets of both sections: eight for each value, four for each word.
+    /// The bytes of both sections: eight for each value, four for each word.
     pub(super) fn sections(&self) -> (Vec<u8>, Vec<u8>) {
         let mut table = Vec::with_capacity(self.table.len() * 8);
         for &(start, rules, beneath) in &self.table {

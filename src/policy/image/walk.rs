@@ -32,7 +32,7 @@ struct LookupState<'n> {
     name: &'n Name,
     /// Labels that are walked.
     level: usize,
-    /// The next label: its first sixteen octets, how many it has, and its hash.
+    /// The next label: its first sixteen bytes, how many it has, and its hash.
     low: u64,
     high: u64,
     size: usize,
@@ -51,7 +51,7 @@ struct LookupState<'n> {
 
 /// The label is the name's last one.
 const LAST: u8 = 1;
-/// The label has more than eight octets.
+/// The label has more than eight bytes.
 const LONG: u8 = 2;
 
 /// What lookups read.
@@ -385,7 +385,7 @@ impl TrieView<'_> {
         }
     }
 
-    /// Finds the child with the lane's label. The one at `place` has its first sixteen octets, up
+    /// Finds the child with the lane's label. The one at `place` has its first sixteen bytes, up
     /// to bit `at`, and something else behind them.
     #[inline(never)]
     fn find_rest(
@@ -500,7 +500,7 @@ mod tests {
         }
 
         fn label(&mut self) -> Vec<u8> {
-            let octets: &[u8] = match self.roll(8) {
+            let bytes: &[u8] = match self.roll(8) {
                 0 => b"\0.\xFFa ",
                 1 => b"ab\0",
                 2 => b"ab",
@@ -513,7 +513,7 @@ mod tests {
                 3..6 => 1 + self.roll(3),
                 _ => 1 + self.roll(12),
             };
-            (0..size).map(|_| octets[self.roll(octets.len())]).collect()
+            (0..size).map(|_| bytes[self.roll(bytes.len())]).collect()
         }
 
         /// A name that often shares its first labels with one of `others`.
@@ -691,7 +691,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_octets_an_image_has_walks_end_without_panic() {
+    fn whatever_bytes_an_image_has_walks_end_without_panic() {
         let mut dice = Dice(0xDEAD_BEEF_0BAD_F00D);
         let mut twin = Twin::new();
         for child in 0..300 {
@@ -704,13 +704,13 @@ mod tests {
         let refs: Vec<_> = names.iter().collect();
         for _ in 0..300 {
             let mut image = image(&twin, 7, true);
-            let ImageBytes::Heap(octets) = &mut image.octets else {
+            let ImageBytes::Heap(bytes) = &mut image.bytes else {
                 unreachable!("made on the heap");
             };
             let end = image.extents[Section::TldTable as usize];
             for _ in 0..1 + dice.roll(300) {
                 let at = dice.roll(end.offset + end.len);
-                octets[at] = dice.roll(256) as u8;
+                bytes[at] = dice.roll(256) as u8;
             }
             let mut count = 0;
             image.walk(&refs, |_, _, _, _| count += 1);

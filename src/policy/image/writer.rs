@@ -20,7 +20,7 @@ use super::{TooLarge, WriteError};
 const SINGLE: usize = 16;
 /// Children for each bucket of a directory, at most, on average.
 const FILL: usize = 8;
-/// Octets before the text of a child that waits for its parent.
+/// Bytes before the text of a child that waits for its parent.
 const CHILD_HEADER: usize = 19;
 
 /// Writes an image.
@@ -65,12 +65,12 @@ struct FinishedChildren {
     count: usize,
     /// For each: hash (8), value (4), kids (4), size in bits (2), whether it is the only child of
     /// the one before (1), text.
-    octets: Vec<u8>,
+    bytes: Vec<u8>,
 }
 
 impl FinishedChildren {
     fn children(&self) -> impl Iterator<Item = NewChild<'_>> {
-        let mut rest = self.octets.as_slice();
+        let mut rest = self.bytes.as_slice();
         std::iter::from_fn(move || {
             let (head, tail) = rest.split_at_checked(CHILD_HEADER)?;
             let size = word(head, 16) as u32 & 0xFFFF;
@@ -98,12 +98,12 @@ impl FinishedChildren {
     }
 
     fn push(&mut self, hash: u64, inner: bool, value: u32, kids: ChildRef, bits: &mut BitWriter) {
-        self.octets.extend(hash.to_le_bytes());
-        self.octets.extend(value.to_le_bytes());
-        self.octets.extend(kids.0.to_le_bytes());
-        self.octets.extend((bits.count() as u16).to_le_bytes());
-        self.octets.push(u8::from(inner));
-        bits.take(&mut self.octets);
+        self.bytes.extend(hash.to_le_bytes());
+        self.bytes.extend(value.to_le_bytes());
+        self.bytes.extend(kids.0.to_le_bytes());
+        self.bytes.extend((bits.count() as u16).to_le_bytes());
+        self.bytes.push(u8::from(inner));
+        bits.take(&mut self.bytes);
         self.count += 1;
     }
 }
@@ -240,7 +240,7 @@ impl<W: Write + Seek> Writer<W> {
         node.covers.clear();
         node.beneath.clear();
         node.waiting.count = 0;
-        node.waiting.octets.clear();
+        node.waiting.bytes.clear();
         Ok(())
     }
 
@@ -309,11 +309,11 @@ fn add_tld(tops: &mut Vec<(u64, u32, ChildRef)>, label: &[u8], value: u32, kids:
     }
 }
 
-/// How many labels and octets two paths share.
+/// How many labels and bytes two paths share.
 fn shared(one: &[u8], other: &[u8]) -> (usize, usize) {
     let pairs = labels(one).zip(labels(other)).take_while(|(a, b)| a == b);
-    pairs.fold((0, 0), |(count, octets), (label, _)| {
-        (count + 1, octets + 1 + label.len())
+    pairs.fold((0, 0), |(count, bytes), (label, _)| {
+        (count + 1, bytes + 1 + label.len())
     })
 }
 

@@ -49,7 +49,7 @@ pub(super) struct Writer<'m> {
     asked_labels: AskedLabels,
     intake: Intake,
     out: Vec<u8>,
-    places: SmallVec<[LabelPosition; MAX_PLACES]>,
+    label_positions: SmallVec<[LabelPosition; MAX_PLACES]>,
     /// How many of [`MAX_STEPS`] are left.
     steps: usize,
     ttl_fields: SmallVec<[u16; 16]>,
@@ -98,7 +98,7 @@ impl<'m> Writer<'m> {
             asked,
             asked_labels: AskedLabels::of(asked),
             intake,
-            places: label_positions.take(ASKED_PLACES).collect(),
+            label_positions: label_positions.take(ASKED_PLACES).collect(),
             steps: MAX_STEPS,
             additional_at: out.len(),
             out,
@@ -176,7 +176,7 @@ impl<'m> Writer<'m> {
             for record in parsed.of(2, rtype) {
                 if names.contains(&record.owner(self.message)?) {
                     // Each may be left out of a reply, so none may point at another.
-                    self.places.clear();
+                    self.label_positions.clear();
                     self.copy(record, None, None)?;
                 }
             }
@@ -344,9 +344,9 @@ impl<'m> Writer<'m> {
                 self.out.extend_from_slice(&(0xC000 | at).to_be_bytes());
                 return;
             }
-            if self.out.len() <= LAST_TARGET && self.places.len() < MAX_PLACES {
+            if self.out.len() <= LAST_TARGET && self.label_positions.len() < MAX_PLACES {
                 let at = self.out.len() as u16;
-                self.places.push(LabelPosition { at, len });
+                self.label_positions.push(LabelPosition { at, len });
             }
             let label = usize::from(suffix[0]);
             self.out.extend_from_slice(&suffix[..=label]);
@@ -356,7 +356,7 @@ impl<'m> Writer<'m> {
 
     /// Where the rest of a name stands already; `None` also when there are no steps left.
     fn find(&mut self, suffix: &[u8]) -> Option<u16> {
-        for place in &self.places {
+        for place in &self.label_positions {
             self.steps = self.steps.checked_sub(1)?;
             if usize::from(place.len) == suffix.len()
                 && stands_at(&self.out, usize::from(place.at), suffix, &mut self.steps)
