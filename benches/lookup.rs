@@ -27,8 +27,9 @@ use names::Random;
 use tapis::control::store::read_image;
 use tapis::policy::builder::Builder;
 use tapis::policy::image::Image;
+use tapis::policy::ranking::{LookupResult, RankTraits};
 use tapis::policy::rule::Scope;
-use tapis::policy::rules::{LookupResult, RankTraits, Rules};
+use tapis::policy::rules::Rules;
 use tapis::wire::name::Name;
 
 /// Lookups that are made at a time, as a worker does with the packets that it finds waiting.

@@ -16,7 +16,8 @@ use tapis::policy::image::text::TextCode;
 use tapis::policy::image::walk::Position;
 use tapis::policy::image::{Image, ImageBytes};
 use tapis::policy::images::Images;
-use tapis::policy::rules::{Rules as InForce, RankTraits};
+use tapis::policy::ranking::RankTraits;
+use tapis::policy::rules::Rules as InForce;
 use tapis::wire::name::Name;
 
 /// Where the header keeps the sections' digests, and its own: see `policy::image::layout`.

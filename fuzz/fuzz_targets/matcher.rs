@@ -14,7 +14,8 @@ use libfuzzer_sys::fuzz_target;
 use rules::{LISTS, Rule, Rules};
 use tapis::policy::images::Images;
 use tapis::policy::rule::Scope;
-use tapis::policy::rules::{LookupResult, Rules as InForce, RankTraits};
+use tapis::policy::ranking::{LookupResult, RankTraits};
+use tapis::policy::rules::Rules as InForce;
 use tapis::wire::name::Name;
 
 /// By name: list and scope.

@@ -4,7 +4,7 @@
 use libfuzzer_sys::arbitrary::{Arbitrary, Result, Unstructured};
 use tapis::policy::builder::Builder;
 use tapis::policy::image::Image;
-use tapis::policy::image::order::Key;
+use tapis::policy::image::path::Key;
 use tapis::policy::image::provenance::ImageSource;
 use tapis::policy::image::values::ImageRule;
 use tapis::policy::rule::Scope;

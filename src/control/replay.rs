@@ -21,7 +21,7 @@ use super::settings::{self, Settings};
 use super::store::{Rules, kept_images, read_generation, read_past, source};
 use crate::config::{Config, Content, List};
 use crate::policy::builder::Builder;
-use crate::policy::image::order::Path;
+use crate::policy::image::path::Path;
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::image::values::ImageRule;
 use crate::policy::image::{Image, TooLarge};

@@ -3,7 +3,7 @@
 
 use std::io::Cursor;
 
-use super::image::order::{Key, Path};
+use super::image::path::{Key, Path};
 use super::image::provenance::{ImageSource, Provenance};
 use super::image::run::Run;
 use super::image::text::PairHistogram;
@@ -17,7 +17,7 @@ use crate::wire::name::Name;
 pub struct Builder {
     key: Key,
     run: Run,
-    census: PairHistogram,
+    histogram: PairHistogram,
     sources: Vec<ImageSource>,
 }
 
@@ -38,7 +38,7 @@ impl Builder {
         Self {
             key,
             run: Run::new(),
-            census: PairHistogram::default(),
+            histogram: PairHistogram::default(),
             sources: Vec::new(),
         }
     }
@@ -70,7 +70,7 @@ impl Builder {
     /// # Errors
     /// When there is no room; rules added before stay.
     pub fn insert_path(&mut self, path: &[u8], rule: ImageRule) -> Result<(), TooLarge> {
-        self.census.count(path);
+        self.histogram.count(path);
         self.run.push(&self.key, path, rule.to_bits())
     }
 
@@ -93,7 +93,7 @@ impl Builder {
     ///
     /// # Errors
     /// When there is no room.
-    pub fn take(
+    pub fn add_image(
         &mut self,
         image: &Image,
         source: impl Fn(u16) -> Option<u16>,
@@ -127,10 +127,10 @@ impl Builder {
         let Self {
             key,
             run,
-            census,
+            histogram,
             sources,
         } = self;
-        let mut writer = Writer::new(Cursor::new(Vec::new()), key, census)?;
+        let mut writer = Writer::new(Cursor::new(Vec::new()), key, histogram)?;
         let mut name: (&[u8], Vec<u32>) = (&[], Vec::new());
         for (path, rule) in run.rules() {
             if path != name.0 && !name.1.is_empty() {

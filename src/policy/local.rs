@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use super::builder::Builder;
 use super::image::provenance::ImageSource;
+use super::ranking::{LookupResult, RankTraits};
 use super::rule::Scope;
-use super::rules::{LookupResult, RankTraits, Rules};
+use super::rules::Rules;
 use crate::wire::name::Name;
 
 /// How a local zone answers.

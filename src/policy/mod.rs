@@ -8,6 +8,7 @@ pub mod image;
 pub mod images;
 pub mod local;
 mod prefilter;
+pub mod ranking;
 pub mod rule;
 pub mod rules;
 pub mod snapshot;

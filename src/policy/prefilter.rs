@@ -2,7 +2,7 @@
 //! Refuses to say for certain that there is something.
 
 use super::image::Image;
-use super::image::order::{Key, labels};
+use super::image::path::{Key, labels};
 use crate::wire::name::Name;
 
 /// Tells of most names by one bit that such an image has nothing about them.
@@ -23,7 +23,7 @@ impl Prefilter {
         // Of names there are fewer than of rules, and never more than nodes.
         let names = image.facts().nodes as usize;
         let words = (names * BITS_PER_NAME / 64).max(1).next_power_of_two();
-        let mut sieve = Self {
+        let mut prefilter = Self {
             bits: vec![0; words],
             passes_all: false,
         };
@@ -32,14 +32,14 @@ impl Prefilter {
             let mut labels = labels(cursor.path()).map(|label| image.key().hash(label));
             match (labels.next(), labels.next()) {
                 (Some(first), Some(second)) => {
-                    let (word, bit) = sieve.bit_position(first, second);
-                    sieve.bits[word] |= 1 << bit;
+                    let (word, bit) = prefilter.bit_position(first, second);
+                    prefilter.bits[word] |= 1 << bit;
                 }
-                _ => sieve.passes_all = true,
+                _ => prefilter.passes_all = true,
             }
         }
-        sieve.passes_all |= cursor.damage().is_some();
-        sieve
+        prefilter.passes_all |= cursor.damage().is_some();
+        prefilter
     }
 
     #[inline]

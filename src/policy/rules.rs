@@ -4,261 +4,14 @@
 use std::sync::Arc;
 
 use super::image::Image;
-use super::image::values::{SOURCES, Value};
 use super::image::walk::{BATCH, Position};
 use super::images::Images;
 use super::prefilter::Prefilter;
+use super::ranking::{
+    Hit, LookupResult, MAX_RANKED, NO_RANK, NONE, Rank, RankTraits, RankedImage, hit, weight,
+};
 use super::rule::Scope;
 use crate::wire::name::{MAX_LABELS, Name};
-
-/// How much a source weighs: 0 wins over 1. Fits [`RANK_BITS`] bits, so that a weight has room for it.
-/// All images together have fewer sources than there are ranks.
-type Rank = u32;
-
-/// Bits of a weight, from the lowest: two of the scope, seven of the depth, the rank in the others.
-const DEPTH_SHIFT: u32 = 2;
-const RANK_SHIFT: u32 = 9;
-const RANK_BITS: u32 = u32::BITS - RANK_SHIFT;
-/// The most labels that a name has, as the depth is counted down from it.
-const DEPTH_MASK: u32 = (1 << (RANK_SHIFT - DEPTH_SHIFT)) - 1;
-const _: () = assert!(MAX_LABELS as u32 <= DEPTH_MASK);
-
-/// No rule, or no source.
-const NONE: u32 = u32::MAX;
-/// A rank that no source has.
-const NO_RANK: Rank = (1 << RANK_BITS) - 1;
-/// How many sources can have a rank: more than three images name.
-pub const MOST_RANKED: usize = NO_RANK as usize;
-const _: () = assert!(MOST_RANKED > 3 * SOURCES);
-
-/// What is found out about a name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LookupResult {
-    /// The rule that wins; see [`weight`].
-    best: u32,
-    /// The best source that speaks of every name beneath the asked one.
-    cover: Rank,
-    /// The best source that speaks of some name beneath, of those that don't answer NXDOMAIN.
-    other: Rank,
-    /// The weight of the best exception that stands against some sources and speaks of the name.
-    excepted: u32,
-}
-
-/// A rule that matches a name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hit {
-    /// Index of the source, in the order of precedence.
-    pub source: usize,
-    /// The rule's scope.
-    pub scope: Scope,
-    /// How many labels the rule's name has: it is that ancestor of the asked name.
-    pub labels: u8,
-}
-
-impl Default for LookupResult {
-    fn default() -> Self {
-        Self {
-            best: NONE,
-            cover: NO_RANK,
-            other: NO_RANK,
-            excepted: NONE,
-        }
-    }
-}
-
-impl LookupResult {
-    /// The rule that wins: the best source's, there the deepest name's, there exact before below
-    /// before subtree.
-    pub fn best(&self) -> Option<Hit> {
-        (self.best != NONE).then(|| hit(self.best))
-    }
-
-    /// The exception because of which rules of some sources were passed over.
-    pub fn excepted(&self) -> Option<Hit> {
-        (self.excepted != NONE).then(|| hit(self.excepted))
-    }
-
-    /// Whether all names beneath get NXDOMAIN if the asked one does: the best source that speaks
-    /// of all of them says so (`nxdomain` tells), and none before it has anything else to say.
-    pub fn is_all_nxdomain_below(&self, nxdomain: impl Fn(usize) -> bool) -> bool {
-        self.cover != NO_RANK && nxdomain(self.cover as usize) && self.other > self.cover
-    }
-
-    /// Whether all names below are blocked: the best source that covers them blocks (`blocks` says
-    /// which do), and no better one that may allow something has a rule there. May be false where that
-    /// better source blocks as well.
-    pub fn is_all_blocked_below(&self, blocks: impl Fn(usize) -> bool) -> bool {
-        self.cover != NO_RANK && blocks(self.cover as usize) && self.other >= self.cover
-    }
-}
-
-/// A rule's weight as one number, of which the lowest wins: rank, then depth, then scope.
-#[inline]
-fn weight(rank: Rank, labels: usize, scope: Scope) -> u32 {
-    rank << RANK_SHIFT | (DEPTH_MASK - labels as u32) << DEPTH_SHIFT | scope.weight()
-}
-
-fn hit(weight: u32) -> Hit {
-    Hit {
-        source: (weight >> RANK_SHIFT) as usize,
-        scope: match weight & ((1 << DEPTH_SHIFT) - 1) {
-            0 => Scope::Exact,
-            1 => Scope::Below,
-            _ => Scope::Subtree,
-        },
-        labels: (DEPTH_MASK - (weight >> DEPTH_SHIFT & DEPTH_MASK)) as u8,
-    }
-}
-
-/// What a value of an image comes to, given the ranks of the sources. Weights are those of a name
-/// without labels; see [`deepen`].
-#[derive(Clone, Copy, Debug)]
-struct RankedValue {
-    /// The best rule if the asked name is this one.
-    at: u32,
-    /// The best rule if it lies beneath.
-    above: u32,
-    cover: Rank,
-    /// As in [`LookupResult`], if the asked name is this one.
-    other: Rank,
-    /// The same if the asked name lies above, and nothing else beneath it; and [`OVERRIDES`]. A verdict of
-    /// 20 bytes keeps more of them in the processor's cache than one of 24.
-    other_below: u32,
-}
-
-/// There is an exception that overrides some sources, so the name's rules are weighed one by one.
-const OVERRIDES: u32 = 1 << 31;
-const _: () = assert!(size_of::<RankedValue>() == 20);
-
-/// The weight of the same rule on a name with so many labels.
-#[inline]
-fn deepen(weight: u32, labels: usize) -> u32 {
-    // Of no rule it is that of none still: nothing weighs more.
-    if weight == NONE {
-        NONE
-    } else {
-        weight - ((labels as u32) << DEPTH_SHIFT)
-    }
-}
-
-/// An image whose sources have ranks.
-#[derive(Debug)]
-struct RankedImage {
-    image: Arc<Image>,
-    ranks: Vec<Rank>,
-    verdicts: Box<[RankedValue]>,
-}
-
-impl RankedImage {
-    fn new(image: Arc<Image>, ranks: Vec<Rank>, weights: &RankTraits) -> Self {
-        let rank_value = |number| verdict(image.value(number), &ranks, weights);
-        let ranked_values = (0..image.value_count()).map(rank_value).collect();
-        Self {
-            image,
-            ranks,
-            verdicts: ranked_values,
-        }
-    }
-
-    fn rank(&self, source: u16) -> Rank {
-        let rank = self.ranks.get(usize::from(source));
-        rank.copied().unwrap_or(NO_RANK)
-    }
-
-    /// Improves what `found` says of each name: of `names[i]` at `place(i)`. Calls `overridden`
-    /// when an exception that overrides some sources is on or above a name.
-    #[inline]
-    fn improve(
-        &self,
-        names: &[&Name],
-        found: &mut [LookupResult],
-        place: impl Fn(usize) -> usize,
-        mut overridden: impl FnMut(),
-    ) {
-        self.image.walk(names, |which, lies, labels, value| {
-            let Some(verdict) = self.verdicts.get(value as usize) else {
-                return;
-            };
-            let Some(found) = found.get_mut(place(which)) else {
-                return;
-            };
-            if verdict.other_below & OVERRIDES != 0 {
-                overridden();
-            }
-            let weight = match lies {
-                Position::Above => verdict.above,
-                Position::At => {
-                    found.other = found.other.min(verdict.other);
-                    verdict.at
-                }
-                Position::Beneath => {
-                    found.other = found.other.min(verdict.other_below & !OVERRIDES);
-                    return;
-                }
-            };
-            found.best = found.best.min(deepen(weight, labels));
-            found.cover = found.cover.min(verdict.cover);
-        });
-    }
-}
-
-fn verdict(value: Value<'_>, ranks: &[Rank], weights: &RankTraits) -> RankedValue {
-    let rank = |source: u16| ranks.get(usize::from(source)).copied().unwrap_or(NO_RANK);
-    let nxdomain = |rank: Rank| weights.nxdomain.get(rank as usize);
-    let other = |rank: Rank| {
-        let other = rank != NO_RANK && !nxdomain(rank).copied().unwrap_or(false);
-        if other { rank } else { NO_RANK }
-    };
-    let mut overrides = false;
-    let mut verdict = RankedValue {
-        at: NONE,
-        above: NONE,
-        cover: NO_RANK,
-        other: NO_RANK,
-        other_below: NO_RANK,
-    };
-    for source in value.beneath() {
-        verdict.other = verdict.other.min(other(rank(source)));
-    }
-    verdict.other_below = verdict.other;
-    for rule in value.rules() {
-        let rank = rank(rule.source);
-        if rank == NO_RANK {
-            continue;
-        }
-        verdict.other_below = verdict.other_below.min(other(rank));
-        if weights.suppresses(rank).is_some() {
-            overrides = true;
-            continue;
-        }
-        let weight = weight(rank, 0, rule.scope);
-        if rule.scope != Scope::Below {
-            verdict.at = verdict.at.min(weight);
-        }
-        if rule.scope != Scope::Exact {
-            verdict.above = verdict.above.min(weight);
-            verdict.cover = verdict.cover.min(rank);
-        }
-    }
-    verdict.other_below |= if overrides { OVERRIDES } else { 0 };
-    verdict
-}
-
-/// What the sources' ranks come to, in their order.
-#[derive(Clone, Debug, Default)]
-pub struct RankTraits {
-    /// Whether it answers NXDOMAIN.
-    pub nxdomain: Vec<bool>,
-    /// For an exception, the ranks that it stands against, in their order; nothing for what counts
-    /// by itself, an exception against everything as well. May be shorter than there are ranks.
-    pub suppressed: Vec<Option<Box<[usize]>>>,
-}
-
-impl RankTraits {
-    fn suppresses(&self, rank: Rank) -> Option<&[usize]> {
-        self.suppressed.get(rank as usize)?.as_deref()
-    }
-}
 
 /// The rules in force.
 #[derive(Debug, Default)]
@@ -273,7 +26,7 @@ impl Rules {
     /// The rules of `images`, for the sources that `rank` knows by name: 0 is the best.
     ///
     /// # Panics
-    /// When a rank is [`MOST_RANKED`] or above.
+    /// When a rank is [`MAX_RANKED`] or above.
     pub fn new(images: Images, rank: impl Fn(&str) -> Option<usize>, weights: RankTraits) -> Self {
         let Images {
             base,
@@ -293,7 +46,7 @@ impl Rules {
             let rank = |name: &str| match rank(name) {
                 None => NO_RANK,
                 Some(rank) => {
-                    assert!(rank < MOST_RANKED, "the snapshot ranks no more");
+                    assert!(rank < MAX_RANKED, "the snapshot ranks no more");
                     rank as Rank
                 }
             };
@@ -387,20 +140,20 @@ impl Rules {
         let asked = asked.map(|asked| AncestorRules::new(orders, asked));
         let orders = AncestorRules::new(orders, name);
         (found.best, found.cover, found.excepted) = (NONE, NO_RANK, NONE);
-        let mut weigh = |lies, labels, rank, scope| {
+        let mut weigh = |position, labels, rank, scope| {
             if self.weights.suppresses(rank).is_some() {
                 // Names beneath may be passed over, too.
                 found.other = 0;
-                if applies(lies, scope) {
+                if matches(position, scope) {
                     found.excepted = found.excepted.min(weight(rank, labels, scope));
                 }
                 return;
             }
-            let mut ladders = asked.iter().chain([&orders]);
-            if ladders.any(|ladder| self.is_suppressed(ladder, rank)) {
+            let mut ancestors = asked.iter().chain([&orders]);
+            if ancestors.any(|ancestors| self.is_suppressed(ancestors, rank)) {
                 return;
             }
-            if applies(lies, scope) {
+            if matches(position, scope) {
                 found.best = found.best.min(weight(rank, labels, scope));
             }
             if scope != Scope::Exact {
@@ -416,8 +169,8 @@ impl Rules {
     pub fn matching(&self, name: &Name) -> Vec<Hit> {
         let mut weights = Vec::new();
         for bound in self.images() {
-            AncestorRules::new(Some(bound), name).each(|lies, labels, rank, scope| {
-                if applies(lies, scope) {
+            AncestorRules::new(Some(bound), name).each(|position, labels, rank, scope| {
+                if matches(position, scope) {
                     weights.push(weight(rank, labels, scope));
                 }
             });
@@ -434,8 +187,8 @@ impl Rules {
     /// Whether an exception on the name or above it speaks of the name and stands against a source.
     fn is_suppressed(&self, orders: &AncestorRules<'_>, rank: Rank) -> bool {
         let mut passed_over = false;
-        orders.each(|lies, _, exception, scope| {
-            passed_over |= applies(lies, scope) && self.suppresses(exception, rank);
+        orders.each(|position, _, exception, scope| {
+            passed_over |= matches(position, scope) && self.suppresses(exception, rank);
         });
         passed_over
     }
@@ -457,30 +210,30 @@ struct AncestorRules<'r> {
 
 impl<'r> AncestorRules<'r> {
     fn new(over: Option<&'r RankedImage>, name: &Name) -> Self {
-        let mut ladder = Self {
+        let mut ancestors = Self {
             image: over,
-            entries: [(Position::Beneath, 0, 0); MAX_LABELS + 1],
+            entries: [(Position::Below, 0, 0); MAX_LABELS + 1],
             count: 0,
         };
-        if let Some(over) = ladder.image {
-            over.image.walk(&[name], |_, lies, labels, value| {
-                if lies != Position::Beneath {
-                    ladder.entries[ladder.count] = (lies, labels as u8, value);
-                    ladder.count += 1;
+        if let Some(over) = ancestors.image {
+            over.image.walk(&[name], |_, position, labels, value| {
+                if position != Position::Below {
+                    ancestors.entries[ancestors.count] = (position, labels as u8, value);
+                    ancestors.count += 1;
                 }
             });
         }
-        ladder
+        ancestors
     }
 
     /// Calls `each` with the rules.
     fn each(&self, mut each: impl FnMut(Position, usize, Rank, Scope)) {
         let Some(over) = self.image else { return };
-        for &(lies, labels, value) in &self.entries[..self.count] {
+        for &(position, labels, value) in &self.entries[..self.count] {
             for rule in over.image.value(value).rules() {
                 let rank = over.rank(rule.source);
                 if rank != NO_RANK {
-                    each(lies, labels.into(), rank, rule.scope);
+                    each(position, labels.into(), rank, rule.scope);
                 }
             }
         }
@@ -488,11 +241,11 @@ impl<'r> AncestorRules<'r> {
 }
 
 /// Whether a rule of that scope speaks of a name to which its own lies so.
-fn applies(lies: Position, scope: Scope) -> bool {
-    match lies {
+fn matches(position: Position, scope: Scope) -> bool {
+    match position {
         Position::Above => scope != Scope::Exact,
         Position::At => scope != Scope::Below,
-        Position::Beneath => false,
+        Position::Below => false,
     }
 }
 
@@ -525,13 +278,13 @@ mod tests {
 
     /// The stupid twin: all rules in a set, asked by going through all of them.
     #[derive(Debug, Default)]
-    struct Twin(BTreeSet<Rule>);
+    struct Model(BTreeSet<Rule>);
 
     fn scope(number: u8) -> Scope {
         [Scope::Exact, Scope::Below, Scope::Subtree][usize::from(number)]
     }
 
-    impl Twin {
+    impl Model {
         fn best(&self, name: &Name) -> Option<Hit> {
             let depth = name.label_count();
             let hits = self.0.iter().filter_map(|(list, owner, number)| {
@@ -553,7 +306,7 @@ mod tests {
         }
 
         /// Whether all names beneath are answered NXDOMAIN, by what stands in RFC 8020.
-        fn all_nxdomain_beneath(&self, name: &Name) -> bool {
+        fn is_all_nxdomain_below(&self, name: &Name) -> bool {
             let depth = name.label_count();
             let (mut covers, mut others) = (BTreeSet::new(), BTreeSet::new());
             for (list, owner, number) in &self.0 {
@@ -627,7 +380,7 @@ mod tests {
         prop::collection::btree_set(rule, 0..size)
     }
 
-    fn compare(rules: &Rules, twin: &Twin, names: &[&Name]) -> Result<(), TestCaseError> {
+    fn compare(rules: &Rules, model: &Model, names: &[&Name]) -> Result<(), TestCaseError> {
         let mut found = vec![LookupResult::default(); names.len()];
         rules.lookup(names, &mut found);
         for (name, found) in names.iter().zip(found) {
@@ -636,12 +389,12 @@ mod tests {
             prop_assert_eq!(found, alone[0], "{} in a batch", name);
             // Of one list, several rules may be as good; the image keeps one that says the same.
             let best = |hit: Option<Hit>| hit.map(|hit| hit.source);
-            prop_assert_eq!(best(found.best()), best(twin.best(name)), "{}", name);
+            prop_assert_eq!(best(found.best()), best(model.best(name)), "{}", name);
             let nxdomain = found.is_all_nxdomain_below(|rank| NXDOMAIN[rank]);
             prop_assert_eq!(
                 nxdomain,
-                twin.all_nxdomain_beneath(name),
-                "{} beneath",
+                model.is_all_nxdomain_below(name),
+                "{} below",
                 name
             );
         }
@@ -660,12 +413,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn image_and_twin_never_differ(
+        fn image_and_model_never_differ(
             set in sets(80),
             asked in prop::collection::vec(names(), 1..60),
         ) {
             let owners = owners(set.iter());
-            compare(&rules(&set, None), &Twin(set), &all(&asked, &owners))?;
+            compare(&rules(&set, None), &Model(set), &all(&asked, &owners))?;
         }
 
         #[test]
@@ -676,10 +429,10 @@ mod tests {
             asked in prop::collection::vec(names(), 1..60),
         ) {
             let kept = base.iter().filter(|rule| !whole[rule.0]);
-            let twin = Twin(kept.chain(&added).cloned().collect());
+            let model = Model(kept.chain(&added).cloned().collect());
             let owners = owners(base.iter().chain(&added));
             let delta = image(&added, whole);
-            compare(&rules(&base, Some(delta)), &twin, &all(&asked, &owners))?;
+            compare(&rules(&base, Some(delta)), &model, &all(&asked, &owners))?;
         }
     }
 

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use super::clients::Clients;
 use super::images::Images;
 use super::local::LocalZones;
+use super::ranking::{Hit, LookupResult, MAX_RANKED, RankTraits};
 use super::rule::{Action, Against, Kind, Source};
-use super::rules::{Hit, LookupResult, MOST_RANKED, RankTraits, Rules};
+use super::rules::Rules;
 use crate::wire::name::Name;
 
 /// A rule that decides, or would if no better one did.
@@ -110,7 +111,7 @@ impl Snapshot {
     /// exceptions come before orders, those before allow lists, and those before block lists, else
     /// that order is the precedence. The images know sources by name; rules of others don't count.
     pub fn with_rules(mut self, mut sources: Vec<Arc<Source>>, images: Images) -> Self {
-        if sources.len() > MOST_RANKED {
+        if sources.len() > MAX_RANKED {
             // Sources without rules in an image decide nothing.
             let named = images.source_names();
             sources.retain(|source| named.contains(&*source.name));
@@ -122,7 +123,7 @@ impl Snapshot {
             .zip(0..)
             .collect();
         let rank = |name: &str| ranks.get(name).copied();
-        let mutes = |source: &Arc<Source>| match &source.against {
+        let suppressed = |source: &Arc<Source>| match &source.against {
             Against::Named(names) => {
                 let mut ranks: Vec<usize> = names.iter().filter_map(|name| rank(name)).collect();
                 ranks.sort_unstable();
@@ -136,7 +137,7 @@ impl Snapshot {
                 .iter()
                 .map(|source| answers_nxdomain(source))
                 .collect(),
-            suppressed: sources[..exceptions].iter().map(mutes).collect(),
+            suppressed: sources[..exceptions].iter().map(suppressed).collect(),
         };
         self.rules = Rules::new(images, rank, weights);
         self.sources = sources;
@@ -224,11 +225,11 @@ impl Snapshot {
     pub fn decide_chain(
         &self,
         asked: &Name,
-        mut past: ChainExemption,
+        mut exemption: ChainExemption,
         chain: impl Iterator<Item = Name>,
     ) -> (usize, Decision<'_>, ChainExemption) {
         for (hop, name) in chain.enumerate() {
-            let decision = match past {
+            let decision = match exemption {
                 ChainExemption::All => break,
                 ChainExemption::None => self.decide(&name),
                 ChainExemption::Suppressed | ChainExemption::Lists => {
@@ -237,16 +238,16 @@ impl Snapshot {
             };
             match decision {
                 Decision::Blocked { by, .. }
-                    if past != ChainExemption::Lists || by.source.kind == Kind::Order =>
+                    if exemption != ChainExemption::Lists || by.source.kind == Kind::Order =>
                 {
-                    return (hop + 1, decision, past);
+                    return (hop + 1, decision, exemption);
                 }
                 // Orders stand before allow lists, wherever on the chain.
-                Decision::Allowed(_) => past = decision.chain_exemption(),
+                Decision::Allowed(_) => exemption = decision.chain_exemption(),
                 _ => {}
             }
         }
-        (0, Decision::Pass, past)
+        (0, Decision::Pass, exemption)
     }
 }
 
@@ -429,8 +430,8 @@ mod tests {
         ]);
         let matching = |text: &str| -> Vec<(String, u8, Scope)> {
             let matching = snapshot.matching(&name(text)).into_iter();
-            let told = |by: Matched<'_>| (by.source.name.clone(), by.hit.labels, by.hit.scope);
-            matching.map(told).collect()
+            let described = |by: Matched<'_>| (by.source.name.clone(), by.hit.labels, by.hit.scope);
+            matching.map(described).collect()
         };
         let is = |list: &str, labels, scope| (list.to_owned(), labels, scope);
         assert_eq!(
@@ -465,7 +466,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subtree_rule_answers_nxdomain_at_and_beneath_its_name() {
+    fn a_subtree_rule_answers_nxdomain_at_and_below_its_name() {
         let tree = block("ads", Action::Nxdomain, &[X]);
         assert!(nxdomain(std::slice::from_ref(&tree), "x.test"));
         assert!(nxdomain(&[tree], "a.x.test"));
@@ -477,16 +478,13 @@ mod tests {
     }
 
     #[test]
-    fn nothing_beneath_a_name_may_be_decided_otherwise_for_nxdomain() {
+    fn nothing_below_a_name_may_be_decided_otherwise_for_nxdomain() {
         let tree = block("ads", Action::Nxdomain, &[X]);
         let good = allow("good", &[("ok.a.x.test", Scope::Exact)]);
         let lists = [tree.clone(), good];
         assert!(!nxdomain(&lists, "x.test"));
         assert!(!nxdomain(&lists, "a.x.test"));
-        assert!(
-            nxdomain(&lists, "b.x.test"),
-            "nothing else is said beneath b"
-        );
+        assert!(nxdomain(&lists, "b.x.test"), "nothing else is said below b");
 
         let sink = block("sink", Action::Sinkhole, &[("s.x.test", Scope::Exact)]);
         assert!(!nxdomain(&[sink.clone(), tree.clone()], "x.test"));
@@ -513,10 +511,10 @@ mod tests {
             allow("good", &[("b.test", Scope::Exact)]),
             block("ads", Action::Sinkhole, &[("d.test", Scope::Exact)]),
         ]);
-        let chain = |past, names: &[&str]| {
+        let chain = |exemption, names: &[&str]| {
             let names: Vec<_> = names.iter().map(|n| name(n)).collect();
             snapshot
-                .decide_chain(&name("b.test"), past, names.into_iter())
+                .decide_chain(&name("b.test"), exemption, names.into_iter())
                 .0
         };
         assert_eq!(

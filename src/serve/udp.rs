@@ -22,7 +22,7 @@ use super::respond::{Asked, Client, Resolution, Step, answer, oversized, read};
 use super::seats::Seats;
 use super::shared::Shared;
 use super::upstream::{Heard, Outcome, Pool, Tried};
-use crate::policy::rules::LookupResult;
+use crate::policy::ranking::LookupResult;
 use crate::policy::snapshot::Snapshot;
 use crate::stats::{Count, Counters};
 use crate::sys::process::pin_to_core;

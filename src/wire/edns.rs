@@ -82,7 +82,7 @@ pub fn options<'m>(rdata: &'m [u8], mut each: impl FnMut(u16, &'m [u8])) -> bool
 
 /// The fields of a resource record behind its owner.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Fields {
+pub(crate) struct RecordFields {
     pub(crate) rtype: u16,
     pub(crate) class: u16,
     pub(crate) ttl: u32,
@@ -95,10 +95,10 @@ pub(crate) struct Fields {
 }
 
 /// Reads the fields that stand behind an owner; nothing when the message ends before.
-pub(crate) fn fields(message: &[u8], at: usize) -> Option<Fields> {
+pub(crate) fn fields(message: &[u8], at: usize) -> Option<RecordFields> {
     let data = at + 10;
     let end = data + usize::from(read_u16(message, at + 8)?);
-    (end <= message.len()).then_some(Fields {
+    (end <= message.len()).then_some(RecordFields {
         rtype: read_u16(message, at)?,
         class: read_u16(message, at + 2)?,
         ttl: read_u32(message, at + 4)?,

@@ -120,9 +120,7 @@ pub(crate) fn read_u16(message: &[u8], at: usize) -> Option<u16> {
 /// Reads a 32-bit number; nothing when the message ends before.
 pub(crate) fn read_u32(message: &[u8], at: usize) -> Option<u32> {
     let bytes = message.get(at..at + 4)?;
-    Some(u32::from_be_bytes([
-        bytes[0], bytes[1], bytes[2], bytes[3],
-    ]))
+    Some(u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
 }
 
 /// Walks over a name that may be compressed; the offset behind it, nothing when it is malformed.

@@ -18,9 +18,9 @@ pub const MAX_LABELS: usize = 127;
 pub(crate) const MAX_JUMPS: usize = 127;
 
 /// Bytes kept for the wire form: any label's first sixteen can be read at once.
-const ROOM: usize = MAX_NAME + 1 + 63 + 16;
+const WIRE_ROOM: usize = MAX_NAME + 1 + 63 + 16;
 /// Places for labels' starts: a power of two, so that no index needs a comparison.
-const PLACES: usize = 128;
+const MAX_STARTS: usize = 128;
 
 /// Masks for the first bytes of sixteen, by their count.
 const FIRST: [(u64, u64); 17] = {
@@ -34,7 +34,7 @@ const FIRST: [(u64, u64); 17] = {
     masks
 };
 
-/// Each byte in lower case, with [`ODD`] and [`ENDS`].
+/// Each byte in lower case, with [`UNUSUAL`] and [`SPECIAL`].
 const FOLDED: [u16; 256] = {
     let mut folded = [0; 256];
     let mut byte = 0;
@@ -42,19 +42,19 @@ const FOLDED: [u16; 256] = {
         let lower = (byte as u8).to_ascii_lowercase();
         folded[byte] = lower as u16;
         if !matches!(lower, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_') {
-            folded[byte] |= ODD;
+            folded[byte] |= UNUSUAL;
         }
         if matches!(lower, b'.' | b'\\') {
-            folded[byte] |= ENDS;
+            folded[byte] |= SPECIAL;
         }
         byte += 1;
     }
     folded
 };
 /// Names are not usually made of it.
-const ODD: u16 = 1 << 8;
+const UNUSUAL: u16 = 1 << 8;
 /// In text it ends a label, or starts an escape.
-const ENDS: u16 = 1 << 9;
+const SPECIAL: u16 = 1 << 9;
 
 /// Why bytes or text are not a domain name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
@@ -92,8 +92,8 @@ pub struct Name {
     len: u8,
     labels: u8,
     plain: bool,
-    wire: [u8; ROOM],
-    starts: [u8; PLACES],
+    wire: [u8; WIRE_ROOM],
+    starts: [u8; MAX_STARTS],
 }
 
 impl Name {
@@ -102,8 +102,8 @@ impl Name {
         len: 1,
         labels: 0,
         plain: true,
-        wire: [0; ROOM],
-        starts: [0; PLACES],
+        wire: [0; WIRE_ROOM],
+        starts: [0; MAX_STARTS],
     };
 
     /// Reads an uncompressed name from `message` at `at`; returns it and the offset behind it.
@@ -115,7 +115,7 @@ impl Name {
     /// [`NameError`] when the bytes are not such a name.
     #[inline]
     pub fn read(message: &[u8], at: usize) -> Result<(Self, usize), NameError> {
-        Self::walk(message, at, false)
+        Self::parse(message, at, false)
     }
 
     /// Reads a name that may be compressed (RFC 1035, section 4.1.4). Pointers may only point
@@ -124,12 +124,12 @@ impl Name {
     /// # Errors
     /// [`NameError`] when the bytes are not such a name.
     pub fn read_compressed(message: &[u8], at: usize) -> Result<(Self, usize), NameError> {
-        Self::walk(message, at, true)
+        Self::parse(message, at, true)
     }
 
     // Not inlined, a name is copied from function to function, which took longer than reading it.
     #[inline(always)]
-    fn walk(message: &[u8], mut at: usize, pointers: bool) -> Result<(Self, usize), NameError> {
+    fn parse(message: &[u8], mut at: usize, pointers: bool) -> Result<(Self, usize), NameError> {
         let mut name = Self::ROOT;
         let mut len = 0_usize;
         let mut end = None;
@@ -160,7 +160,7 @@ impl Name {
                 _ => return Err(NameError::LabelType),
             }
         }
-        name.close(len);
+        name.finish(len);
         Ok((name, end.unwrap_or(at + 1)))
     }
 
@@ -201,16 +201,16 @@ impl Name {
         let mut len = 0_usize;
         let mut rest = text;
         loop {
-            // A usual label is written where it belongs as it is read; `ROOM` has place for the
+            // A usual label is written where it belongs as it is read; `WIRE_ROOM` has place for the
             // start of one that is too long.
             let (mut size, mut odd) = (0, 0);
             for (to, byte) in self.wire[len + 1..].iter_mut().zip(rest) {
                 let folded = FOLDED[usize::from(*byte)];
-                if folded & ENDS != 0 {
+                if folded & SPECIAL != 0 {
                     break;
                 }
                 *to = folded as u8;
-                odd |= folded & ODD;
+                odd |= folded & UNUSUAL;
                 size += 1;
             }
             rest = match rest.get(size) {
@@ -226,7 +226,7 @@ impl Name {
             };
             self.plain &= odd == 0;
             if rest.is_empty() {
-                self.close(len);
+                self.finish(len);
                 return Ok(());
             }
         }
@@ -257,7 +257,7 @@ impl Name {
         for (to, from) in self.wire[*len + 1..].iter_mut().zip(label) {
             let folded = FOLDED[usize::from(*from)];
             *to = folded as u8;
-            odd |= folded & ODD;
+            odd |= folded & UNUSUAL;
         }
         self.plain &= odd == 0;
         self.add(len, label.len())
@@ -284,7 +284,7 @@ impl Name {
         Ok(())
     }
 
-    fn close(&mut self, len: usize) {
+    fn finish(&mut self, len: usize) {
         self.wire[len] = 0;
         self.len = (len + 1) as u8;
     }
@@ -348,7 +348,7 @@ impl Name {
 
     #[inline(always)]
     fn start(&self, level: usize) -> usize {
-        usize::from(self.starts[self.label_count().wrapping_sub(1 + level) % PLACES])
+        usize::from(self.starts[self.label_count().wrapping_sub(1 + level) % MAX_STARTS])
     }
 
     #[inline(always)]

@@ -87,7 +87,7 @@ impl<'p> Query<'p> {
             return Err(formerr(Fault::Question));
         };
         let question_end = at + 4;
-        let edns = read_records(packet, question_end, word(8), word(10)).map_err(formerr)?;
+        let edns = find_opt(packet, question_end, word(8), word(10)).map_err(formerr)?;
         Ok(Self {
             packet,
             flags,
@@ -157,7 +157,7 @@ fn formerr(fault: Fault) -> Reject {
 }
 
 /// Walks authority and additional records for the OPT record; the packet must end with them.
-fn read_records(packet: &[u8], at: usize, ns: u16, ar: u16) -> Result<Option<Edns>, Fault> {
+fn find_opt(packet: &[u8], at: usize, ns: u16, ar: u16) -> Result<Option<Edns>, Fault> {
     let mut at = at;
     let mut found = None;
     for index in 0..u32::from(ns) + u32::from(ar) {

@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tapis::policy::builder::Builder;
-use tapis::policy::image::order::Path;
+use tapis::policy::image::path::Path;
 use tapis::policy::image::provenance::ImageSource;
+use tapis::policy::ranking::{Hit, LookupResult, RankTraits};
 use tapis::policy::rule::Scope;
-use tapis::policy::rules::{Hit, LookupResult, RankTraits, Rules};
+use tapis::policy::rules::Rules;
 use tapis::wire::name::Name;
 
 const LISTS: usize = 3;

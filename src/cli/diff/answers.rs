@@ -12,7 +12,7 @@ use super::Counts;
 use crate::cli::Failure;
 use crate::control::replay::Replay;
 use crate::policy::image::Image;
-use crate::policy::image::order::Path;
+use crate::policy::image::path::Path;
 use crate::policy::image::walk::Position;
 use crate::policy::images::Images;
 use crate::policy::rule::{Action, Against, Blocking, Source};
@@ -193,8 +193,8 @@ fn all(images: &Images) -> impl Iterator<Item = &Image> {
 /// Whether an image has a rule on exactly that name.
 fn has(image: &Image, name: &Name) -> bool {
     let mut found = false;
-    image.walk(&[name], |_, lies, _, value| {
-        found |= lies == Position::At && image.value(value).rules().next().is_some();
+    image.walk(&[name], |_, position, _, value| {
+        found |= position == Position::At && image.value(value).rules().next().is_some();
     });
     found
 }

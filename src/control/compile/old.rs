@@ -8,7 +8,7 @@ use super::plan::Plan;
 use super::run::CompileError;
 use crate::config::regular;
 use crate::policy::image::cursor::Cursor;
-use crate::policy::image::order::{Key, Path as NamePath, labels};
+use crate::policy::image::path::{Key, Path as NamePath, labels};
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::image::text::PairHistogram;
 use crate::policy::image::values::ImageRule;

@@ -19,7 +19,7 @@ use crate::control::guard::rails::digest;
 use crate::control::guard::wards::Wards;
 use crate::control::load::{self, Reading, Refusal};
 use crate::control::notes::recorded;
-use crate::policy::image::order::Key;
+use crate::policy::image::path::Key;
 use crate::policy::image::provenance::{ImageSource, Provenance};
 use crate::policy::image::values::{ImageRule, SOURCES};
 use crate::policy::image::writer::Writer;

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use super::batch::{Batch, HEAD, MAX_PATH, Place, Rank, SLACK, rank};
 use super::target::{UNSORTED, create_new};
-use crate::policy::image::order::Key;
+use crate::policy::image::path::Key;
 use crate::policy::image::text::PairHistogram;
 use crate::wire::name::Name;
 

@@ -5,15 +5,15 @@
 //! |---|---|
 //! | 1 | bits 0 to 4: how many children (n); `LONG`, `WIDE` |
 //! | 1, or 3 if `WIDE` | the value of the children that don't tell their own |
-//! | n | a tag each: seven bits of the first label's hash, above the bit `TELLS` |
+//! | n | a tag each: seven bits of the first label's hash, above the bit `EXPLICIT` |
 //! | n | the size of each child in bits, or its lowest byte |
 //! | n if `LONG` | the other byte of each size |
 //! | the rest, filled up with zeros to a multiple of [`UNIT`] | the children, bit behind bit |
 //!
-//! A child is its text; if it `TELLS`, then, if it has children, 32 bits of [`ChildRef`], and then a
+//! A child is its text; if it `EXPLICIT`, then, if it has children, 32 bits of [`ChildRef`], and then a
 //! bit whether it has, and its value in 7, or 23, bits.
 //!
-//! A child with the tag `INNER` is the only child of the one before it, which has no [`ChildRef`]:
+//! A child with the tag `ONLY_CHILD` is the only child of the one before it, which has no [`ChildRef`]:
 //! most nodes with children have one, called `www`, and a bucket of its own would be one more wait
 //! for memory.
 
@@ -22,40 +22,41 @@ use crate::sys::lanes::Sixteen;
 use crate::wire::name::MAX_NAME;
 
 /// Most children in a bucket.
-pub const MOST: usize = 31;
+pub const MAX_CHILDREN: usize = 31;
 /// A child has more than 255 bits.
 const LONG: u8 = 0x40;
 /// Values take 23 bits.
 const WIDE: u8 = 0x80;
 /// In a tag: the child tells its value, and where its children are.
-const TELLS: u8 = 1;
+const EXPLICIT: u8 = 1;
 /// The tag of the only child of the child before. No hash has it.
-const INNER: u8 = 0;
+const ONLY_CHILD: u8 = 0;
 
 /// All of a bucket that is not `LONG` lies in so many bytes: a power of two, so that an index is
 /// in bounds by being cut to it, without a comparison.
-const NEAR: usize = 1 << 11;
+const NEAR_BYTES: usize = 1 << 11;
 /// Zeros before the first bucket: all are read from some bytes earlier on, as what a child tells
 /// is read with the bytes before it, whatever they are.
-pub const BEFORE: usize = 8;
+pub const LEADING_ZEROS: usize = 8;
 /// Zeros behind the last bucket, so that each can be read as if it were as large as any.
-pub const BEHIND: usize = NEAR + 16;
+pub const TRAILING_ZEROS: usize = NEAR_BYTES + 16;
 
 /// First value that does not fit.
-pub const VALUES: u32 = 1 << 23;
+pub const VALUE_LIMIT: u32 = 1 << 23;
 /// First offset of a bucket that does not fit.
-pub const OFFSETS: u64 = 1 << 31;
+pub const OFFSET_LIMIT: u64 = 1 << 31;
 /// First group of the directory that does not fit.
-pub const GROUPS: u64 = 1 << 24;
+pub const GROUP_LIMIT: u64 = 1 << 24;
 /// First class whose buckets can't be counted.
-pub const CLASSES: u32 = 120;
+pub const CLASS_LIMIT: u32 = 120;
 /// Buckets take a multiple of so many bytes.
 pub const UNIT: usize = 4;
 /// Bytes that no bucket exceeds. A label of 2n bytes takes 2n + 1 in its path, and as text at most
 /// 30n bits, if all pairs are escaped, and 14 if another label follows; one of 2n + 1 takes 2n + 2,
 /// and 30n + 22. So text has at most 15 bits for each byte of a path. Behind it are told at most 32
 /// and 24 bits; the head is at most 4 bytes, and 3 for each child.
-pub const LARGEST: usize = 4 + 3 * MOST + ((15 * (MAX_NAME - 1) + 56) * MOST).div_ceil(8);
+pub const MAX_BUCKET_BYTES: usize =
+    4 + 3 * MAX_CHILDREN + ((15 * (MAX_NAME - 1) + 56) * MAX_CHILDREN).div_ceil(8);
 
 /// Where a node's children are: in one bucket, in a range of the directory, or nowhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,13 +66,13 @@ impl ChildRef {
     /// No children.
     pub const NONE: Self = Self(u32::MAX);
 
-    /// Children in the bucket at `offset`, which is below [`OFFSETS`].
+    /// Children in the bucket at `offset`, which is below [`OFFSET_LIMIT`].
     pub fn bucket(offset: u64) -> Self {
         Self(offset as u32)
     }
 
     /// Children in as many buckets as `class` means, from that group of the directory on, which is
-    /// below [`GROUPS`].
+    /// below [`GROUP_LIMIT`].
     pub fn range(start: u64, class: u32) -> Self {
         Self(1 << 31 | class << 24 | start as u32)
     }
@@ -84,7 +85,7 @@ impl ChildRef {
 
     /// Whether a range of it is of a class whose buckets can be counted.
     pub fn is_countable(self) -> bool {
-        (self.0 >> 24 & 0x7F) < CLASSES
+        (self.0 >> 24 & 0x7F) < CLASS_LIMIT
     }
 
     /// The first group of the directory and how many buckets there are, if there is not just one,
@@ -108,16 +109,16 @@ pub fn index(hash: u64, buckets: u32) -> u32 {
     (((hash >> 32) * u64::from(buckets)) >> 32) as u32
 }
 
-/// The tag of a hash: not `INNER`.
+/// The tag of a hash: not `ONLY_CHILD`.
 #[inline(always)]
 pub fn tag(hash: u64) -> u8 {
-    ((hash as u8) & !TELLS).max(TELLS + 1)
+    ((hash as u8) & !EXPLICIT).max(EXPLICIT + 1)
 }
 
-/// A bucket. Bits and bytes are counted from [`BEFORE`] it on.
+/// A bucket. Bits and bytes are counted from [`LEADING_ZEROS`] it on.
 #[derive(Clone, Copy)]
 pub struct Bucket<'o> {
-    near: &'o [u8; BEHIND],
+    near: &'o [u8; TRAILING_ZEROS],
     /// All bytes, and where `near` starts.
     bytes: &'o [u8],
     start: usize,
@@ -140,9 +141,9 @@ pub struct ChildSpan {
     /// Its first bit.
     pub start: u64,
     /// The bit behind it.
-    pub end: u64,
+    pub text_end: u64,
     /// The bit behind the child.
-    pub over: u64,
+    pub end: u64,
     /// What it holds.
     pub node: Node,
 }
@@ -152,9 +153,9 @@ impl<'o> Bucket<'o> {
     /// neither panics nor reads elsewhere than in `bytes`.
     #[inline(always)]
     pub fn at(bytes: &'o [u8], at: u32) -> Option<Self> {
-        let start = (at as usize).wrapping_sub(BEFORE);
+        let start = (at as usize).wrapping_sub(LEADING_ZEROS);
         let near = bytes.get(start..)?.first_chunk()?;
-        let head = word(near, BEFORE);
+        let head = word(near, LEADING_ZEROS);
         Some(Self {
             near,
             bytes,
@@ -166,7 +167,7 @@ impl<'o> Bucket<'o> {
     /// How many children it has.
     #[inline(always)]
     pub fn len(&self) -> usize {
-        self.head as usize & MOST
+        self.head as usize & MAX_CHILDREN
     }
 
     /// Whether it has none.
@@ -177,12 +178,12 @@ impl<'o> Bucket<'o> {
     /// Whether all children are among the first sixteen, with sizes of one byte.
     #[inline(always)]
     pub fn is_usual(&self) -> bool {
-        self.head & u64::from(LONG | MOST as u8) <= 16
+        self.head & u64::from(LONG | MAX_CHILDREN as u8) <= 16
     }
 
     #[inline(always)]
     fn tags(&self) -> usize {
-        BEFORE + 2 + (self.head as usize & usize::from(WIDE)) / (usize::from(WIDE) / 2)
+        LEADING_ZEROS + 2 + (self.head as usize & usize::from(WIDE)) / (usize::from(WIDE) / 2)
     }
 
     #[inline(always)]
@@ -192,12 +193,12 @@ impl<'o> Bucket<'o> {
 
     #[inline(always)]
     fn word(&self, at: usize) -> u64 {
-        word(self.near, at % NEAR)
+        word(self.near, at % NEAR_BYTES)
     }
 
     #[inline(always)]
     fn sixteen(&self, at: usize) -> Sixteen {
-        let bytes = self.near[at % NEAR..].first_chunk();
+        let bytes = self.near[at % NEAR_BYTES..].first_chunk();
         Sixteen::from_octets(*bytes.expect("there are sixteen more"))
     }
 
@@ -222,37 +223,41 @@ impl<'o> Bucket<'o> {
     #[inline(always)]
     pub fn first_with(&self, tag: u8) -> u32 {
         // What stands behind the tags may look like one.
-        self.sixteen(self.tags()).equal(tag, TELLS) & ((1 << self.len()) - 1)
+        self.sixteen(self.tags()).equal(tag, EXPLICIT) & ((1 << self.len()) - 1)
     }
 
     /// A bit for each child with that tag.
     pub fn all_with(&self, tag: u8) -> u32 {
-        let more = self.sixteen(self.tags() + 16).equal(tag, TELLS) << 16;
+        let more = self.sixteen(self.tags() + 16).equal(tag, EXPLICIT) << 16;
         (self.first_with(tag) | more) & ((1 << self.len()) - 1)
     }
 
     /// A child's tag; nothing if it is the only child of the one before.
     pub fn tag(&self, place: usize) -> Option<u8> {
-        let tag = self.word(self.tags() + place) as u8 & !TELLS;
-        (tag != INNER).then_some(tag)
+        let tag = self.word(self.tags() + place) as u8 & !EXPLICIT;
+        (tag != ONLY_CHILD).then_some(tag)
     }
 
     /// Whether the child behind that place is the only child of the one there.
     #[inline(always)]
-    pub fn goes_on(&self, place: usize) -> bool {
-        let next = self.word(self.tags() + place + 1) as u8 & !TELLS;
-        next == INNER && place + 1 < self.len()
+    pub fn has_only_child(&self, place: usize) -> bool {
+        let next = self.word(self.tags() + place + 1) as u8 & !EXPLICIT;
+        next == ONLY_CHILD && place + 1 < self.len()
     }
 
     /// One of the first sixteen children of a usual bucket, in which values take 23 bits or not.
     #[inline(always)]
     pub fn near_child<const IS_WIDE: bool>(&self, place: usize) -> ChildSpan {
-        let tags = if IS_WIDE { BEFORE + 4 } else { BEFORE + 2 };
+        let tags = if IS_WIDE {
+            LEADING_ZEROS + 4
+        } else {
+            LEADING_ZEROS + 2
+        };
         let sizes = tags + self.len();
         let before = self.sixteen(sizes).sum_of_first(place % 16);
         let start = (sizes + self.len()) as u64 * 8 + before;
         let over = start + (self.word(sizes + place) & 0xFF);
-        let tells = self.word(tags + place) & u64::from(TELLS);
+        let tells = self.word(tags + place) & u64::from(EXPLICIT);
         // The last 56 bits: children, if any, and what it tells in 8 or 24.
         let last = self.near_bits(over.wrapping_sub(56));
         ChildSpan::new::<IS_WIDE>(self.head, tells, start, over, last)
@@ -298,7 +303,7 @@ impl<'o> Bucket<'o> {
     #[inline(always)]
     fn child_from(&self, start: u64, place: usize, size: u64) -> ChildSpan {
         let over = start + size;
-        let tells = self.word(self.tags() + place) & u64::from(TELLS);
+        let tells = self.word(self.tags() + place) & u64::from(EXPLICIT);
         let last = self.bits(over.wrapping_sub(56));
         if self.is_wide() {
             ChildSpan::new::<true>(self.head, tells, start, over, last)
@@ -334,8 +339,8 @@ impl<'o> Bucket<'o> {
                 true => self.bits(over.wrapping_sub(56)),
                 false => self.near_bits(over.wrapping_sub(56)),
             };
-            let tells = u64::from(tag & TELLS);
-            let inner = tag & !TELLS == INNER;
+            let tells = u64::from(tag & EXPLICIT);
+            let inner = tag & !EXPLICIT == ONLY_CHILD;
             each(
                 inner,
                 ChildSpan::new::<IS_WIDE>(self.head, tells, start, over, last),
@@ -358,8 +363,8 @@ impl ChildSpan {
         let own = tells.wrapping_neg();
         Self {
             start,
-            end: over.wrapping_sub((bits & own) + inner * 32),
-            over,
+            text_end: over.wrapping_sub((bits & own) + inner * 32),
+            end: over,
             node: Node {
                 value: (told >> 1 & own | main & !own) as u32,
                 children: ChildRef(kids | (inner as u32).wrapping_sub(1)),
@@ -374,7 +379,7 @@ pub struct NewChild<'t> {
     /// The first label's hash; of an only child that stands behind its parent, the parent's.
     pub hash: u64,
     /// Whether it is the only child of the one before.
-    pub inner: bool,
+    pub is_only_child: bool,
     /// Its value.
     pub value: u32,
     /// Its children.
@@ -387,10 +392,14 @@ pub struct NewChild<'t> {
 
 impl NewChild<'_> {
     fn tag(&self) -> u8 {
-        if self.inner { INNER } else { tag(self.hash) }
+        if self.is_only_child {
+            ONLY_CHILD
+        } else {
+            tag(self.hash)
+        }
     }
 
-    fn tells(&self, main: u32) -> bool {
+    fn is_explicit(&self, main: u32) -> bool {
         self.value != main || self.children != ChildRef::NONE
     }
 }
@@ -401,7 +410,7 @@ pub fn write(children: &[NewChild<'_>], into: &mut Vec<u8>) {
     let main = commonest_leaf_value(children);
     let told = if wide { 24 } else { 8 };
     let size = |child: &NewChild<'_>| {
-        let told = if child.tells(main) { told } else { 0 };
+        let told = if child.is_explicit(main) { told } else { 0 };
         child.size
             + told
             + if child.children == ChildRef::NONE {
@@ -417,14 +426,10 @@ pub fn write(children: &[NewChild<'_>], into: &mut Vec<u8>) {
     into.extend(
         children
             .iter()
-            .map(|child| child.tag() | flag(TELLS, child.tells(main))),
+            .map(|child| child.tag() | flag(EXPLICIT, child.is_explicit(main))),
     );
     for byte in 0..1 + usize::from(long) {
-        into.extend(
-            children
-                .iter()
-                .map(|child| size(child).to_le_bytes()[byte]),
-        );
+        into.extend(children.iter().map(|child| size(child).to_le_bytes()[byte]));
     }
     let mut bits = BitWriter::default();
     for child in children {
@@ -433,7 +438,7 @@ pub fn write(children: &[NewChild<'_>], into: &mut Vec<u8>) {
         if inner {
             bits.push(u64::from(child.children.0), 32);
         }
-        if child.tells(main) {
+        if child.is_explicit(main) {
             bits.push(u64::from(child.value) << 1 | u64::from(inner), told);
         }
     }

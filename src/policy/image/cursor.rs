@@ -2,14 +2,15 @@
 //! Refuses to look up: `walk` does.
 
 use super::bucket::{Bucket, ChildRef};
+use super::error::ImageError;
 use super::layout::Section;
-use super::order::Path;
+use super::loaded::Image;
+use super::path::Path;
 use super::text::Decoder;
 use super::values::{ImageRule, Value};
-use super::{Image, ImageError};
 use crate::wire::name::MAX_LABELS;
 
-/// Goes through an image's rules, name by name, in the order of [`Key::compare`](super::order::Key::compare).
+/// Goes through an image's rules, name by name, in the order of [`Key::compare`](super::path::Key::compare).
 pub struct Cursor<'i> {
     image: &'i Image,
     decoder: Decoder,
@@ -125,7 +126,7 @@ impl<'i> Cursor<'i> {
             if deep
                 || !self.append_edge(
                     bucket.section_bit(child.start),
-                    child.end.checked_sub(child.start),
+                    child.text_end.checked_sub(child.start),
                 )
             {
                 self.damage = Some(ImageError::Invalid("text"));
@@ -143,8 +144,8 @@ impl<'i> Cursor<'i> {
         false
     }
 
-    fn descend(&mut self, kids: ChildRef) {
-        let ((group, count), bucket) = match (kids.as_bucket(), kids.as_range()) {
+    fn descend(&mut self, children: ChildRef) {
+        let ((group, count), bucket) = match (children.as_bucket(), children.as_range()) {
             (Some(at), _) => ((0, 0), Some((at, 0))),
             (None, Some(range)) => (range, None),
             (None, None) => return,

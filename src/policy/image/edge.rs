@@ -24,7 +24,7 @@ impl Edges<'_> {
         level: usize,
     ) -> Option<usize> {
         let at = self.same_label(bucket, text.start, name, level)?;
-        self.same_rest(bucket, at, text.end, name, level + 1)
+        self.same_rest(bucket, at, text.text_end, name, level + 1)
     }
 
     /// Whether sixteen bytes of a label stand at bit `at`: then the bit behind them. Nothing if

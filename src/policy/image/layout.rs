@@ -20,7 +20,7 @@ use std::io::{BufWriter, Seek, SeekFrom, Write};
 
 use super::bits::word;
 use super::bucket::ChildRef;
-use super::{ImageError, WriteError};
+use super::error::{ImageError, WriteError};
 
 /// The first bytes of an image.
 pub const MAGIC: [u8; 8] = *b"\x89tapis\r\n";
@@ -35,7 +35,7 @@ pub(super) const TABLE: usize = 128;
 /// Bytes of its entries.
 const ENTRY: usize = 48;
 /// Where the header's digest starts.
-const SEAL: usize = HEADER - 32;
+const DIGEST_AT: usize = HEADER - 32;
 /// Sections start at multiples of a cache line.
 pub(super) const LINE: u64 = 64;
 
@@ -97,7 +97,7 @@ impl Section {
 
 /// What the header tells beside the sections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Facts {
+pub struct HeaderFacts {
     /// Of the labels' hash.
     pub seed: u64,
     /// The root's value.
@@ -116,14 +116,14 @@ pub struct Facts {
     pub fullest: u32,
 }
 
-impl Facts {
+impl HeaderFacts {
     /// Different rules that went in.
     pub fn given(&self) -> usize {
         self.rules.saturating_add(self.pruned) as usize
     }
 }
 
-impl Default for Facts {
+impl Default for HeaderFacts {
     fn default() -> Self {
         Self {
             seed: 0,
@@ -157,7 +157,7 @@ pub type Extents = [Extent; SECTIONS];
 ///
 /// # Errors
 /// [`ImageError`] when it is not one.
-pub fn read_header(head: &[u8], size: u64) -> Result<(Facts, Extents), ImageError> {
+pub fn read_header(head: &[u8], size: u64) -> Result<(HeaderFacts, Extents), ImageError> {
     let number = |at: usize| word(head, at);
     let short = |at: usize| word(head, at) as u32;
     if head.len() < 8 || head[..8] != MAGIC {
@@ -170,12 +170,15 @@ pub fn read_header(head: &[u8], size: u64) -> Result<(Facts, Extents), ImageErro
         return Err(ImageError::NotAnImage);
     }
     if short(8) != VERSION {
-        return Err(ImageError::Version(short(8)));
+        return Err(ImageError::Version {
+            found: short(8),
+            supported: VERSION,
+        });
     }
-    if blake3::hash(&head[..SEAL]) != head[SEAL..HEADER] {
+    if blake3::hash(&head[..DIGEST_AT]) != head[DIGEST_AT..HEADER] {
         return Err(ImageError::Damaged("header"));
     }
-    let facts = Facts {
+    let facts = HeaderFacts {
         seed: number(16),
         root_value: short(24),
         root_children: ChildRef(short(28)),
@@ -207,7 +210,7 @@ pub fn read_header(head: &[u8], size: u64) -> Result<(Facts, Extents), ImageErro
 }
 
 /// Writes sections one behind the other, and the header at last.
-pub(super) struct Sink<W: Write> {
+pub(super) struct SectionWriter<W: Write> {
     to: BufWriter<W>,
     /// Where the image starts.
     origin: u64,
@@ -221,19 +224,19 @@ pub(super) struct Sink<W: Write> {
 }
 
 /// Bytes that are hashed at a time: many small pieces would cost more than the hashing.
-const PIECE: usize = 1 << 16;
+const HASH_CHUNK: usize = 1 << 16;
 
-impl<W: Write + Seek> Sink<W> {
+impl<W: Write + Seek> SectionWriter<W> {
     pub(super) fn new(mut to: W) -> Result<Self, WriteError> {
         let origin = to.stream_position()?;
         to.write_all(&[0; HEADER])?;
         Ok(Self {
-            to: BufWriter::with_capacity(PIECE, to),
+            to: BufWriter::with_capacity(HASH_CHUNK, to),
             origin,
             at: HEADER as u64,
             start: HEADER as u64,
             hasher: blake3::Hasher::new(),
-            pending: Vec::with_capacity(2 * PIECE),
+            pending: Vec::with_capacity(2 * HASH_CHUNK),
             table: Vec::new(),
         })
     }
@@ -246,13 +249,13 @@ impl<W: Write + Seek> Sink<W> {
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), WriteError> {
         self.pending.extend(bytes);
         self.at += bytes.len() as u64;
-        if self.pending.len() >= PIECE {
-            self.pass_on()?;
+        if self.pending.len() >= HASH_CHUNK {
+            self.flush_pending()?;
         }
         Ok(())
     }
 
-    fn pass_on(&mut self) -> Result<(), WriteError> {
+    fn flush_pending(&mut self) -> Result<(), WriteError> {
         self.hasher.update(&self.pending);
         self.to.write_all(&self.pending)?;
         self.pending.clear();
@@ -262,7 +265,7 @@ impl<W: Write + Seek> Sink<W> {
     /// Ends the present section, which must be the next one of [`Section::ALL`].
     pub(super) fn end(&mut self, section: Section) -> Result<(), WriteError> {
         debug_assert_eq!(self.table.len(), section as usize * ENTRY);
-        self.pass_on()?;
+        self.flush_pending()?;
         self.table.extend(self.start.to_le_bytes());
         self.table.extend(self.section_len().to_le_bytes());
         self.table.extend(self.hasher.finalize().as_bytes());
@@ -274,10 +277,9 @@ impl<W: Write + Seek> Sink<W> {
         Ok(())
     }
 
-    pub(super) fn finish(self, facts: &Facts) -> Result<W, WriteError> {
+    pub(super) fn finish(self, facts: &HeaderFacts) -> Result<W, WriteError> {
         let mut head = [0; HEADER];
-        let mut put =
-            |at: usize, bytes: &[u8]| head[at..at + bytes.len()].copy_from_slice(bytes);
+        let mut put = |at: usize, bytes: &[u8]| head[at..at + bytes.len()].copy_from_slice(bytes);
         put(0, &MAGIC);
         put(8, &VERSION.to_le_bytes());
         put(12, &BYTE_ORDER.to_le_bytes());
@@ -290,8 +292,8 @@ impl<W: Write + Seek> Sink<W> {
         put(56, &facts.buckets.to_le_bytes());
         put(64, &facts.fullest.to_le_bytes());
         put(TABLE, &self.table);
-        let seal = blake3::hash(&head[..SEAL]);
-        head[SEAL..].copy_from_slice(seal.as_bytes());
+        let seal = blake3::hash(&head[..DIGEST_AT]);
+        head[DIGEST_AT..].copy_from_slice(seal.as_bytes());
         let mut to = self
             .to
             .into_inner()

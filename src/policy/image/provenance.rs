@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::ImageError;
+use super::error::ImageError;
 
 /// Where the rules of an image come from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,8 +3,8 @@
 
 use std::cmp::Ordering;
 
-use super::TooLarge;
-use super::order::{Key, labels};
+use super::error::TooLarge;
+use super::path::{Key, labels};
 
 /// Rules of any number of names, one after the other in memory.
 pub struct Run {
@@ -90,7 +90,7 @@ fn path(paths: &[u8], at: u32) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
-    use crate::policy::image::order::Path;
+    use crate::policy::image::path::Path;
     use crate::policy::image::tests::colliding;
     use crate::wire::name::Name;
 

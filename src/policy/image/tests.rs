@@ -2,13 +2,16 @@
 
 use std::io::Cursor;
 
+use super::layout::HEADER;
 use super::layout::{Section, TABLE};
-use super::order::Path;
+use super::path::Key;
+use super::path::Path;
+use super::provenance::Provenance;
 use super::text::{PairHistogram, TextCode};
 use super::values::ImageRule;
 use super::walk::Position;
 use super::writer::Writer;
-use super::{HEADER, Image, ImageBytes, ImageError, Key, Provenance};
+use super::{Image, ImageBytes, ImageError};
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 
@@ -61,10 +64,10 @@ fn path(labels: &[Vec<u8>]) -> Path {
     path
 }
 
-fn write(mut paths: Vec<Path>, census: PairHistogram) -> Image {
+fn write(mut paths: Vec<Path>, histogram: PairHistogram) -> Image {
     let key = Key::new(7);
     paths.sort_by(|one, other| key.compare(one.as_bytes(), other.as_bytes()));
-    let mut writer = Writer::new(Cursor::new(Vec::new()), key, census).expect("memory");
+    let mut writer = Writer::new(Cursor::new(Vec::new()), key, histogram).expect("memory");
     for path in paths {
         let rules = [RULE.to_bits()];
         writer.push(path.as_bytes(), &rules).expect("memory");
@@ -123,8 +126,8 @@ fn the_longest_names_take_no_more_buckets_than_others() {
         let names: Vec<_> = (0..4000).map(|number| name(number).to_name()).collect();
         let names: Vec<_> = names.iter().collect();
         let mut found = vec![false; names.len()];
-        image.walk(&names, |which, lies, _, _| {
-            found[which] |= lies == Position::At
+        image.walk(&names, |which, position, _, _| {
+            found[which] |= position == Position::At
         });
         assert!(found.iter().all(|found| *found));
     }
@@ -134,8 +137,8 @@ fn the_longest_names_take_no_more_buckets_than_others() {
 fn a_range_of_more_buckets_than_can_be_counted_is_refused() {
     let empty = plain(0);
     for class in 120..128_u32 {
-        let kids = 1 << 31 | class << 24;
-        let change = |bytes: &mut [u8]| bytes[28..32].copy_from_slice(&u32::to_le_bytes(kids));
+        let children = 1 << 31 | class << 24;
+        let change = |bytes: &mut [u8]| bytes[28..32].copy_from_slice(&u32::to_le_bytes(children));
         refused(&empty, change);
     }
 }
@@ -179,17 +182,17 @@ fn any_census_makes_a_code() {
     let extent = image.extents[Section::PairHistogram as usize];
     for size in [1, extent.len] {
         let change = |bytes: &mut [u8]| bytes[extent.offset..][..size].fill(0xFF);
-        let census = changed(&image, change)
+        let histogram = changed(&image, change)
             .expect("any counts will do")
             .pair_histogram();
-        assert!(TextCode::new(&census.lengths()).is_some());
+        assert!(TextCode::new(&histogram.lengths()).is_some());
     }
 }
 
 /// A path without its first labels.
 fn tail(path: &Path, labels: usize) -> Vec<u8> {
     let bytes = path.as_bytes();
-    let before = super::order::labels(bytes).take(labels);
+    let before = super::path::labels(bytes).take(labels);
     bytes[before.map(|label| 1 + label.len()).sum()..].to_vec()
 }
 
@@ -207,10 +210,10 @@ fn the_census_is_that_of_the_text_whatever_made_the_code() {
     let second = write(paths, counted);
     assert!(first.pair_histogram().to_bytes() == second.pair_histogram().to_bytes());
     // Nine labels below the root, one for each name, and `www` beneath it.
-    let mut twin = PairHistogram::default();
+    let mut model = PairHistogram::default();
     for number in 0..2000 {
         let labels = if number < 9 { 0 } else { 1 };
-        twin.count(&tail(&name(number), labels));
+        model.count(&tail(&name(number), labels));
     }
-    assert!(second.pair_histogram().to_bytes() == twin.to_bytes());
+    assert!(second.pair_histogram().to_bytes() == model.to_bytes());
 }

@@ -88,7 +88,7 @@ impl Default for PairHistogram {
 impl PairHistogram {
     /// Counts the text of a path: labels behind their length bytes.
     pub fn count(&mut self, path: &[u8]) {
-        for (one, other) in super::order::labels(path).flat_map(pairs) {
+        for (one, other) in super::path::labels(path).flat_map(pairs) {
             self.count_pair(symbol(one, other).unwrap_or_else(|escape| escape));
         }
     }
@@ -116,12 +116,12 @@ impl PairHistogram {
 
     /// The census of those bytes; what is missing, or never counted, counts nothing.
     pub fn from_bytes(bytes: &[u8]) -> Self {
-        let mut census = Self::default();
+        let mut histogram = Self::default();
         let counts = bytes.chunks_exact(4).map(|chunk| word(chunk, 0) as u32);
-        for (symbol, (to, count)) in census.0.iter_mut().zip(counts).enumerate() {
+        for (symbol, (to, count)) in histogram.0.iter_mut().zip(counts).enumerate() {
             *to = if is_counted(symbol) { count } else { 0 };
         }
-        census
+        histogram
     }
 
     /// The lengths of the best codes, in bits, by Huffman's algorithm. Pairs that never occur get

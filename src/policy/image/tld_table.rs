@@ -10,11 +10,11 @@ use super::bucket::ChildRef;
 use crate::wire::name::Name;
 
 /// Most labels below the root for which the table is made.
-pub(super) const MOST: usize = 1 << 12;
+pub(super) const MAX_LABELS: usize = 1 << 12;
 /// Slots for each label, at least.
-const SPARE: usize = 4;
+const SLOTS_PER_LABEL: usize = 4;
 /// Bytes of a slot.
-const SLOT: usize = 16;
+const SLOT_BYTES: usize = 16;
 /// The label starts an edge of several labels, which is found in the root's buckets.
 pub(super) const IN_BUCKET: ChildRef = ChildRef(u32::MAX - 1);
 
@@ -25,7 +25,7 @@ pub(super) enum TldEntry {
     /// There is no such label.
     Missing,
     /// Its node.
-    Node { value: u32, kids: ChildRef },
+    Node { value: u32, children: ChildRef },
 }
 
 /// A label's key, if it can be in the table.
@@ -36,20 +36,20 @@ pub(super) fn key(label: &[u8]) -> Option<u64> {
 
 /// The table with these labels, values and children; empty if they are too many.
 pub(super) fn table(nodes: &[(u64, u32, ChildRef)], seed: u64) -> Vec<u8> {
-    if nodes.len() > MOST {
+    if nodes.len() > MAX_LABELS {
         return Vec::new();
     }
-    let slots = (nodes.len() * SPARE).max(1).next_power_of_two();
-    let mut table = vec![0; slots * SLOT];
-    for &(key, value, kids) in nodes {
-        let mut slot = first(key, seed, slots);
-        while word(&table, slot * SLOT) != 0 {
+    let slots = (nodes.len() * SLOTS_PER_LABEL).max(1).next_power_of_two();
+    let mut table = vec![0; slots * SLOT_BYTES];
+    for &(key, value, children) in nodes {
+        let mut slot = first_slot(key, seed, slots);
+        while word(&table, slot * SLOT_BYTES) != 0 {
             slot = (slot + 1) & (slots - 1);
         }
-        let at = slot * SLOT;
+        let at = slot * SLOT_BYTES;
         table[at..at + 8].copy_from_slice(&key.to_le_bytes());
         table[at + 8..at + 12].copy_from_slice(&value.to_le_bytes());
-        table[at + 12..at + 16].copy_from_slice(&kids.0.to_le_bytes());
+        table[at + 12..at + 16].copy_from_slice(&children.0.to_le_bytes());
     }
     table
 }
@@ -61,20 +61,20 @@ pub(super) fn find(table: &[u8], seed: u64, name: &Name) -> TldEntry {
     if size > 8 || !name.is_plain() || table.is_empty() {
         return TldEntry::Unknown;
     }
-    let (slots, _) = table.as_chunks::<SLOT>();
-    let mut slot = first(key, seed, slots.len());
+    let (slots, _) = table.as_chunks::<SLOT_BYTES>();
+    let mut slot = first_slot(key, seed, slots.len());
     // Ends at an empty slot, or when all were seen.
     for _ in 0..slots.len() {
         let Some(bytes) = slots.get(slot) else { break };
         let found = word(bytes, 0);
         if found == key {
             let holds = word(bytes, 8);
-            let kids = ChildRef((holds >> 32) as u32);
-            if kids == IN_BUCKET {
+            let children = ChildRef((holds >> 32) as u32);
+            if children == IN_BUCKET {
                 return TldEntry::Unknown;
             }
             let value = holds as u32;
-            return TldEntry::Node { value, kids };
+            return TldEntry::Node { value, children };
         }
         if found == 0 {
             return TldEntry::Missing;
@@ -85,7 +85,7 @@ pub(super) fn find(table: &[u8], seed: u64, name: &Name) -> TldEntry {
 }
 
 #[inline(always)]
-fn first(key: u64, seed: u64, slots: usize) -> usize {
+fn first_slot(key: u64, seed: u64, slots: usize) -> usize {
     let mixed = (key ^ seed).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     (mixed >> 32) as usize & (slots - 1)
 }

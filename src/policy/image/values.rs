@@ -3,9 +3,9 @@
 
 use foldhash::HashMap;
 
-use super::TooLarge;
 use super::bits::word;
-use super::bucket::VALUES;
+use super::bucket::VALUE_LIMIT;
+use super::error::TooLarge;
 use crate::policy::rule::Scope;
 
 /// Most sources of an image: a value counts them in as many bits as number them.
@@ -71,23 +71,23 @@ impl Interner {
     pub(super) fn intern(
         &mut self,
         rules: &[u32],
-        beneath: impl Iterator<Item = u16>,
+        below: impl Iterator<Item = u16>,
     ) -> Result<u32, TooLarge> {
         self.key.clear();
         self.key.push(rules.len() as u32);
         self.key.extend(rules);
-        self.key.extend(beneath.map(u32::from));
+        self.key.extend(below.map(u32::from));
         if let Some(&number) = self.known.get(&*self.key) {
             return Ok(number);
         }
         let number = self.table.len() as u32;
-        if number >= VALUES || self.words.len() + self.key.len() > u32::MAX as usize {
+        if number >= VALUE_LIMIT || self.words.len() + self.key.len() > u32::MAX as usize {
             return Err(TooLarge::Values);
         }
         let sources_below = self.key.len() - 1 - rules.len();
         let fits = |count: usize| u16::try_from(count).map_err(|_| TooLarge::Sources);
-        let (rules, beneath) = (fits(rules.len())?, fits(sources_below)?);
-        self.table.push((self.words.len() as u32, rules, beneath));
+        let (rules, below) = (fits(rules.len())?, fits(sources_below)?);
+        self.table.push((self.words.len() as u32, rules, below));
         self.words.extend(&self.key[1..]);
         self.known.insert(self.key.as_slice().into(), number);
         Ok(number)
@@ -96,10 +96,10 @@ impl Interner {
     /// The bytes of both sections: eight for each value, four for each word.
     pub(super) fn sections(&self) -> (Vec<u8>, Vec<u8>) {
         let mut table = Vec::with_capacity(self.table.len() * 8);
-        for &(start, rules, beneath) in &self.table {
+        for &(start, rules, below) in &self.table {
             table.extend(start.to_le_bytes());
             table.extend(rules.to_le_bytes());
-            table.extend(beneath.to_le_bytes());
+            table.extend(below.to_le_bytes());
         }
         let words = self.words.iter().flat_map(|word| word.to_le_bytes());
         (table, words.collect())
@@ -119,8 +119,8 @@ impl<'o> Value<'o> {
         let entry = word(table, number as usize * 8);
         let start = (entry & 0xFFFF_FFFF) as usize * 4;
         let rules = (entry >> 32 & 0xFFFF) as usize;
-        let beneath = (entry >> 48) as usize;
-        let words = words.get(start..start + (rules + beneath) * 4);
+        let below = (entry >> 48) as usize;
+        let words = words.get(start..start + (rules + below) * 4);
         Self {
             rules: if words.is_some() { rules } else { 0 },
             words: words.unwrap_or(&[]),
@@ -135,7 +135,7 @@ impl<'o> Value<'o> {
     }
 
     /// The sources that have rules beneath the name, sorted.
-    pub fn beneath(self) -> impl Iterator<Item = u16> + use<'o> {
+    pub fn below(self) -> impl Iterator<Item = u16> + use<'o> {
         self.words().skip(self.rules).map(|source| source as u16)
     }
 

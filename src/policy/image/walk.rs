@@ -6,8 +6,9 @@ use super::bucket::{Bucket, ChildRef, ChildSpan, tag};
 use super::directory::{BucketSlot, Directory};
 use super::edge::Edges;
 use super::layout::Section;
+use super::loaded::Image;
+use super::path::Key;
 use super::tld_table::{self, TldEntry};
-use super::{Image, order::Key};
 use crate::sys::prefetch::prefetch;
 use crate::wire::name::Name;
 
@@ -22,7 +23,7 @@ pub enum Position {
     /// On the name itself.
     At,
     /// Beneath the name, and all that is beneath it is beneath that or at it.
-    Beneath,
+    Below,
 }
 
 /// A name on its way from a node to the child with its next label.
@@ -38,15 +39,15 @@ struct LookupState<'n> {
     size: usize,
     hash: u64,
     /// Where the directory tells the bucket, and whether it has to be asked.
-    entry: BucketSlot,
-    is_asked: bool,
+    slot: BucketSlot,
+    in_directory: bool,
     /// The bucket, once it is known.
     bucket: u32,
     /// Bits of the next label: [`LAST`], [`LONG`].
     kind: u8,
     /// The place in the bucket of what was found, and whether its only child stands behind it.
     place: u32,
-    goes_on: bool,
+    has_only_child: bool,
 }
 
 /// The label is the name's last one.
@@ -69,7 +70,7 @@ struct FoundChild {
     /// Labels that are walked: beyond the name if there are more than it has, or [`NOWHERE`].
     level: usize,
     /// The value, and from bit 32 on the [`ChildRef`].
-    holds: u64,
+    packed: u64,
 }
 
 /// No level, as the one that a walk starts at is never found.
@@ -78,17 +79,17 @@ const NOWHERE: usize = 0;
 impl FoundChild {
     const NOTHING: Self = Self {
         level: NOWHERE,
-        holds: 0,
+        packed: 0,
     };
 
     #[inline(always)]
     fn value(self) -> u32 {
-        self.holds as u32
+        self.packed as u32
     }
 
     #[inline(always)]
     fn children(self) -> ChildRef {
-        ChildRef((self.holds >> 32) as u32)
+        ChildRef((self.packed >> 32) as u32)
     }
 }
 
@@ -100,7 +101,9 @@ impl Image {
     #[inline]
     pub fn walk(&self, names: &[&Name], mut pass: impl FnMut(usize, Position, usize, u32)) {
         if let [name] = names {
-            return self.walk_one(name, &mut |lies, level, value| pass(0, lies, level, value));
+            return self.walk_one(name, &mut |position, level, value| {
+                pass(0, position, level, value)
+            });
         }
         for (chunk, names) in names.chunks(BATCH).enumerate() {
             self.walk_batch(names, chunk * BATCH, &mut pass);
@@ -119,17 +122,17 @@ impl Image {
 
     #[inline(always)]
     fn walk_one(&self, name: &Name, pass: &mut impl FnMut(Position, usize, u32)) {
-        let ways = self.trie_view();
-        let mut lane = LookupState::new(name);
-        let mut on = self.start(&mut lane, pass);
-        while let Some(kids) = on {
-            ways.head_for(&mut lane, kids);
-            if !ways.may_hold(&lane) {
+        let trie = self.trie_view();
+        let mut state = LookupState::new(name);
+        let mut on = self.start(&mut state, pass);
+        while let Some(children) = on {
+            trie.head_for(&mut state, children);
+            if !trie.may_hold(&state) {
                 return;
             }
-            ways.locate_bucket(&mut lane);
-            let kind = lane.kind;
-            on = ways.step(&mut lane, kind, pass);
+            trie.locate_bucket(&mut state);
+            let kind = state.kind;
+            on = trie.step(&mut state, kind, pass);
         }
     }
 
@@ -140,18 +143,18 @@ impl Image {
         first: usize,
         pass: &mut impl FnMut(usize, Position, usize, u32),
     ) {
-        let ways = self.trie_view();
-        let mut lanes = [LookupState::new(&Name::ROOT); BATCH];
+        let trie = self.trie_view();
+        let mut states = [LookupState::new(&Name::ROOT); BATCH];
         let mut active = [0_u8; BATCH];
         let mut count = 0;
         for (which, &name) in names.iter().enumerate() {
-            let lane = &mut lanes[which % BATCH];
-            lane.name = name;
-            let on = self.start(lane, &mut |lies, level, value| {
-                pass(first + which, lies, level, value);
+            let state = &mut states[which % BATCH];
+            state.name = name;
+            let on = self.start(state, &mut |position, level, value| {
+                pass(first + which, position, level, value);
             });
-            if let Some(kids) = on {
-                ways.head_for(lane, kids);
+            if let Some(children) = on {
+                trie.head_for(state, children);
                 active[count % BATCH] = which as u8;
                 count += 1;
             }
@@ -160,22 +163,22 @@ impl Image {
             // Those of a kind take the same branches: one after the other, they are foreseen.
             let mut kinds = [([0_u8; BATCH], 0); 4];
             for &which in &active[..count.min(BATCH)] {
-                let lane = &mut lanes[usize::from(which) % BATCH];
-                let may = ways.may_hold(lane);
-                ways.locate_bucket(lane);
-                let (some, len) = &mut kinds[usize::from(lane.kind) % 4];
+                let state = &mut states[usize::from(which) % BATCH];
+                let may = trie.may_hold(state);
+                trie.locate_bucket(state);
+                let (some, len) = &mut kinds[usize::from(state.kind) % 4];
                 some[*len % BATCH] = which;
                 *len += usize::from(may);
             }
             count = 0;
             for (kind, (some, len)) in kinds.iter().enumerate() {
                 for &which in &some[..(*len).min(BATCH)] {
-                    let lane = &mut lanes[usize::from(which) % BATCH];
-                    let on = ways.step(lane, kind as u8, &mut |lies, level, value| {
-                        pass(first + usize::from(which), lies, level, value);
+                    let state = &mut states[usize::from(which) % BATCH];
+                    let on = trie.step(state, kind as u8, &mut |position, level, value| {
+                        pass(first + usize::from(which), position, level, value);
                     });
-                    if let Some(kids) = on {
-                        ways.head_for(lane, kids);
+                    if let Some(children) = on {
+                        trie.head_for(state, children);
                         active[count % BATCH] = which;
                         count += 1;
                     }
@@ -189,26 +192,29 @@ impl Image {
     #[inline(always)]
     fn start(
         &self,
-        lane: &mut LookupState<'_>,
+        state: &mut LookupState<'_>,
         pass: &mut impl FnMut(Position, usize, u32),
     ) -> Option<ChildRef> {
-        let depth = lane.name.label_count();
-        if self.root_matters || depth == 0 {
+        let depth = state.name.label_count();
+        if self.root_has_rules || depth == 0 {
             pass(at_or_above(0, depth), 0, self.root_value);
         }
-        let mut kids = self.root_children;
-        lane.level = 0;
+        let mut children = self.root_children;
+        state.level = 0;
         if depth > 0 {
-            match tld_table::find(self.section(Section::TldTable), self.key.seed(), lane.name) {
+            match tld_table::find(self.section(Section::TldTable), self.key.seed(), state.name) {
                 TldEntry::Unknown => {}
                 TldEntry::Missing => return None,
-                TldEntry::Node { value, kids: below } => {
+                TldEntry::Node {
+                    value,
+                    children: grandchildren,
+                } => {
                     pass(at_or_above(1, depth), 1, value);
-                    (lane.level, kids) = (1, below);
+                    (state.level, children) = (1, grandchildren);
                 }
             }
         }
-        (lane.level < depth && kids != ChildRef::NONE).then_some(kids)
+        (state.level < depth && children != ChildRef::NONE).then_some(children)
     }
 }
 
@@ -221,12 +227,12 @@ impl<'n> LookupState<'n> {
             high: 0,
             size: 0,
             hash: 0,
-            entry: BucketSlot::FIRST,
-            is_asked: false,
+            slot: BucketSlot::FIRST,
+            in_directory: false,
             bucket: 0,
             kind: 0,
             place: 0,
-            goes_on: false,
+            has_only_child: false,
         }
     }
 }
@@ -234,45 +240,45 @@ impl<'n> LookupState<'n> {
 impl TrieView<'_> {
     /// Sets out from a node's children towards the one with the next label.
     #[inline(always)]
-    fn head_for(&self, lane: &mut LookupState<'_>, kids: ChildRef) {
-        let (low, high, size) = lane.name.sixteen_from_root(lane.level);
+    fn head_for(&self, state: &mut LookupState<'_>, children: ChildRef) {
+        let (low, high, size) = state.name.sixteen_from_root(state.level);
         let mut hash = self.key.sixteen(low, high, size);
         let mut from = 16;
         while from < size {
-            let (low, high) = lane.name.sixteen_behind(lane.level, from);
+            let (low, high) = state.name.sixteen_behind(state.level, from);
             hash = self.key.next(hash, low, high);
             from += 16;
         }
-        match kids.as_range() {
+        match children.as_range() {
             Some((start, count)) => {
-                lane.is_asked = true;
-                lane.entry = BucketSlot::wanted(start, count, hash);
-                self.directory.prefetch(lane.entry);
+                state.in_directory = true;
+                state.slot = BucketSlot::wanted(start, count, hash);
+                self.directory.prefetch(state.slot);
             }
             None => {
-                lane.is_asked = false;
-                lane.bucket = kids.0;
-                self.prefetch_bucket(kids.0);
+                state.in_directory = false;
+                state.bucket = children.0;
+                self.prefetch_bucket(children.0);
             }
         }
-        (lane.low, lane.high, lane.size, lane.hash) = (low, high, size, hash);
-        let is_last = lane.level + 1 == lane.name.label_count();
-        lane.kind = (u8::from(is_last) * LAST) | (u8::from(size > 8) * LONG);
+        (state.low, state.high, state.size, state.hash) = (low, high, size, hash);
+        let is_last = state.level + 1 == state.name.label_count();
+        state.kind = (u8::from(is_last) * LAST) | (u8::from(size > 8) * LONG);
     }
 
     /// Whether the lane's bucket may hold the child.
     #[inline(always)]
-    fn may_hold(&self, lane: &LookupState<'_>) -> bool {
-        !lane.is_asked || self.directory.may_hold(lane.entry, lane.hash)
+    fn may_hold(&self, state: &LookupState<'_>) -> bool {
+        !state.in_directory || self.directory.may_hold(state.slot, state.hash)
     }
 
     /// Finds the lane's bucket, and asks for it.
     #[inline(always)]
-    fn locate_bucket(&self, lane: &mut LookupState<'_>) {
-        if lane.is_asked {
+    fn locate_bucket(&self, state: &mut LookupState<'_>) {
+        if state.in_directory {
             // What is in no place has no filter either.
-            lane.bucket = self.directory.bucket(lane.entry).unwrap_or(lane.bucket);
-            self.prefetch_bucket(lane.bucket);
+            state.bucket = self.directory.bucket(state.slot).unwrap_or(state.bucket);
+            self.prefetch_bucket(state.bucket);
         }
     }
 
@@ -288,16 +294,16 @@ impl TrieView<'_> {
     #[inline(always)]
     fn step(
         &self,
-        lane: &mut LookupState<'_>,
+        state: &mut LookupState<'_>,
         kind: u8,
         pass: &mut impl FnMut(Position, usize, u32),
     ) -> Option<ChildRef> {
-        let depth = lane.name.label_count();
+        let depth = state.name.label_count();
         let mut found = match (kind & LAST != 0, kind & LONG != 0) {
-            (false, false) => self.find::<false, false>(lane),
-            (false, true) => self.find::<false, true>(lane),
-            (true, false) => self.find::<true, false>(lane),
-            (true, true) => self.find::<true, true>(lane),
+            (false, false) => self.find::<false, false>(state),
+            (false, true) => self.find::<false, true>(state),
+            (true, false) => self.find::<true, false>(state),
+            (true, true) => self.find::<true, true>(state),
         };
         loop {
             let level = found.level;
@@ -305,18 +311,18 @@ impl TrieView<'_> {
                 return None;
             }
             if level > depth {
-                pass(Position::Beneath, depth, found.value());
+                pass(Position::Below, depth, found.value());
                 return None;
             }
             pass(at_or_above(level, depth), level, found.value());
             if level == depth {
                 return None;
             }
-            lane.level = level;
-            if !lane.goes_on {
+            state.level = level;
+            if !state.has_only_child {
                 return (found.children() != ChildRef::NONE).then_some(found.children());
             }
-            found = self.find_only_child(lane);
+            found = self.find_only_child(state);
         }
     }
 
@@ -326,17 +332,17 @@ impl TrieView<'_> {
     #[inline(never)]
     fn find<const IS_LAST: bool, const IS_LONG: bool>(
         &self,
-        lane: &mut LookupState<'_>,
+        state: &mut LookupState<'_>,
     ) -> FoundChild {
-        let Some(bucket) = Bucket::at(self.buckets, lane.bucket) else {
+        let Some(bucket) = Bucket::at(self.buckets, state.bucket) else {
             return FoundChild::NOTHING;
         };
-        if !bucket.is_usual() || !lane.name.is_plain() {
-            self.find_any(lane)
+        if !bucket.is_usual() || !state.name.is_plain() {
+            self.find_any(state)
         } else if bucket.is_wide() {
-            self.find_usual::<true, IS_LAST, IS_LONG>(&bucket, lane)
+            self.find_usual::<true, IS_LAST, IS_LONG>(&bucket, state)
         } else {
-            self.find_usual::<false, IS_LAST, IS_LONG>(&bucket, lane)
+            self.find_usual::<false, IS_LAST, IS_LONG>(&bucket, state)
         }
     }
 
@@ -344,22 +350,22 @@ impl TrieView<'_> {
     fn find_usual<const IS_WIDE: bool, const IS_LAST: bool, const IS_LONG: bool>(
         &self,
         bucket: &Bucket<'_>,
-        lane: &mut LookupState<'_>,
+        state: &mut LookupState<'_>,
     ) -> FoundChild {
-        let with = bucket.first_with(tag(lane.hash));
+        let with = bucket.first_with(tag(state.hash));
         if with == 0 {
             return FoundChild::NOTHING;
         }
         let place = with.trailing_zeros() as usize;
         let text = bucket.near_child::<IS_WIDE>(place);
-        let Some((bits, count)) = self.edges.text.eight(lane.low) else {
-            return self.find_any(lane);
+        let Some((bits, count)) = self.edges.text.eight(state.low) else {
+            return self.find_any(state);
         };
         let mut at = text.start + u64::from(count);
         let mut differing = (bucket.near_bits(text.start) ^ bits) & mask(count);
         if IS_LONG {
-            let Some((bits, count)) = self.edges.text.eight(lane.high) else {
-                return self.find_any(lane);
+            let Some((bits, count)) = self.edges.text.eight(state.high) else {
+                return self.find_any(state);
             };
             differing |= (bucket.near_bits(at) ^ bits) & mask(count);
             at += u64::from(count);
@@ -369,19 +375,19 @@ impl TrieView<'_> {
             return if with & (with - 1) == 0 {
                 FoundChild::NOTHING
             } else {
-                self.find_any(lane)
+                self.find_any(state)
             };
         }
-        if IS_LONG && lane.size > 16 || at != text.end {
-            return self.find_rest(lane, place, at, &text);
+        if IS_LONG && state.size > 16 || at != text.text_end {
+            return self.find_rest(state, place, at, &text);
         }
         if IS_LAST {
             FoundChild {
-                level: lane.level + 1,
-                holds: u64::from(text.node.value),
+                level: state.level + 1,
+                packed: u64::from(text.node.value),
             }
         } else {
-            found(bucket, lane, lane.level + 1, place, &text)
+            found(bucket, state, state.level + 1, place, &text)
         }
     }
 
@@ -390,40 +396,45 @@ impl TrieView<'_> {
     #[inline(never)]
     fn find_rest(
         &self,
-        lane: &mut LookupState<'_>,
+        state: &mut LookupState<'_>,
         place: usize,
         at: u64,
         text: &ChildSpan,
     ) -> FoundChild {
-        let Some(bucket) = Bucket::at(self.buckets, lane.bucket) else {
+        let Some(bucket) = Bucket::at(self.buckets, state.bucket) else {
             return FoundChild::NOTHING;
         };
-        let (name, level) = (lane.name, lane.level);
-        let at = if lane.size > 16 {
+        let (name, level) = (state.name, state.level);
+        let at = if state.size > 16 {
             self.edges.same_behind(&bucket, text.start, at, name, level)
         } else {
             Some(at)
         };
-        let end = at.and_then(|at| self.edges.same_rest(&bucket, at, text.end, name, level + 1));
+        let end = at.and_then(|at| {
+            self.edges
+                .same_rest(&bucket, at, text.text_end, name, level + 1)
+        });
         match end {
-            Some(level) => found(&bucket, lane, level, place, text),
-            None => self.find_any(lane),
+            Some(level) => found(&bucket, state, level, place, text),
+            None => self.find_any(state),
         }
     }
 
     /// Finds the child in any bucket, for any label.
     #[inline(never)]
-    fn find_any(&self, lane: &mut LookupState<'_>) -> FoundChild {
-        let Some(bucket) = Bucket::at(self.buckets, lane.bucket) else {
+    fn find_any(&self, state: &mut LookupState<'_>) -> FoundChild {
+        let Some(bucket) = Bucket::at(self.buckets, state.bucket) else {
             return FoundChild::NOTHING;
         };
-        let mut with = bucket.all_with(tag(lane.hash));
+        let mut with = bucket.all_with(tag(state.hash));
         while with != 0 {
             let place = with.trailing_zeros() as usize;
             let text = bucket.child(place);
-            let end = self.edges.same_edge(&bucket, &text, lane.name, lane.level);
+            let end = self
+                .edges
+                .same_edge(&bucket, &text, state.name, state.level);
             if let Some(level) = end {
-                return found(&bucket, lane, level, place, &text);
+                return found(&bucket, state, level, place, &text);
             }
             with &= with - 1;
         }
@@ -432,14 +443,17 @@ impl TrieView<'_> {
 
     /// The only child of what was found, which is behind it, if the name's next label is that.
     #[inline(never)]
-    fn find_only_child(&self, lane: &mut LookupState<'_>) -> FoundChild {
-        let Some(bucket) = Bucket::at(self.buckets, lane.bucket) else {
+    fn find_only_child(&self, state: &mut LookupState<'_>) -> FoundChild {
+        let Some(bucket) = Bucket::at(self.buckets, state.bucket) else {
             return FoundChild::NOTHING;
         };
-        let place = lane.place as usize + 1;
+        let place = state.place as usize + 1;
         let text = bucket.child(place);
-        match self.edges.same_edge(&bucket, &text, lane.name, lane.level) {
-            Some(level) => found(&bucket, lane, level, place, &text),
+        match self
+            .edges
+            .same_edge(&bucket, &text, state.name, state.level)
+        {
+            Some(level) => found(&bucket, state, level, place, &text),
             None => FoundChild::NOTHING,
         }
     }
@@ -449,16 +463,16 @@ impl TrieView<'_> {
 #[inline(always)]
 fn found(
     bucket: &Bucket<'_>,
-    lane: &mut LookupState<'_>,
+    state: &mut LookupState<'_>,
     level: usize,
     place: usize,
     text: &ChildSpan,
 ) -> FoundChild {
-    lane.place = place as u32;
-    lane.goes_on = bucket.goes_on(place);
+    state.place = place as u32;
+    state.has_only_child = bucket.has_only_child(place);
     FoundChild {
         level,
-        holds: u64::from(text.node.value) | u64::from(text.node.children.0) << 32,
+        packed: u64::from(text.node.value) | u64::from(text.node.children.0) << 32,
     }
 }
 
@@ -478,7 +492,7 @@ mod tests {
 
     use super::*;
     use crate::policy::image::ImageBytes;
-    use crate::policy::image::order::Path;
+    use crate::policy::image::path::Path;
     use crate::policy::image::provenance::Provenance;
     use crate::policy::image::text::PairHistogram;
     use crate::policy::image::values::ImageRule;
@@ -486,7 +500,7 @@ mod tests {
     use crate::policy::rule::Scope;
 
     /// The stupid twin: labels from the root down, and the sources that have exact rules there.
-    type Twin = BTreeMap<Vec<Vec<u8>>, Vec<u16>>;
+    type Model = BTreeMap<Vec<Vec<u8>>, Vec<u16>>;
 
     /// Numbers without end, the same ones in each run.
     struct Dice(u64);
@@ -541,10 +555,10 @@ mod tests {
         path
     }
 
-    fn image(twin: &Twin, seed: u64, counted: bool) -> Image {
+    fn image(model: &Model, seed: u64, counted: bool) -> Image {
         let key = Key::new(seed);
         let mut census = PairHistogram::default();
-        let mut paths: Vec<_> = twin.iter().map(|(name, s)| (path(name), s)).collect();
+        let mut paths: Vec<_> = model.iter().map(|(name, s)| (path(name), s)).collect();
         for (path, _) in paths.iter().filter(|_| counted) {
             census.count(path.as_bytes());
         }
@@ -564,47 +578,47 @@ mod tests {
 
     /// What the walk must tell of a name: sources on each of its ancestors and itself, by level,
     /// and the sources beneath.
-    fn expected(twin: &Twin, name: &[Vec<u8>]) -> (Vec<(usize, Vec<u16>)>, BTreeSet<u16>) {
+    fn expected(model: &Model, name: &[Vec<u8>]) -> (Vec<(usize, Vec<u16>)>, BTreeSet<u16>) {
         let on = (0..=name.len())
-            .filter_map(|level| Some((level, twin.get(&name[..level])?.clone())))
+            .filter_map(|level| Some((level, model.get(&name[..level])?.clone())))
             .collect();
-        let beneath = twin.range(name.to_vec()..);
-        let beneath = beneath
+        let below = model.range(name.to_vec()..);
+        let below = below
             .take_while(|(other, _)| other.starts_with(name))
             .filter(|(other, _)| other.len() > name.len())
             .flat_map(|(_, sources)| sources.iter().copied())
             .collect();
-        (on, beneath)
+        (on, below)
     }
 
-    fn told(
+    fn reported(
         image: &Image,
         depth: usize,
         passed: &[(Position, usize, u32)],
     ) -> (Vec<(usize, Vec<u16>)>, BTreeSet<u16>) {
-        let (mut on, mut beneath) = (Vec::new(), BTreeSet::new());
-        for (nth, &(lies, level, value)) in passed.iter().enumerate() {
+        let (mut on, mut below) = (Vec::new(), BTreeSet::new());
+        for (nth, &(position, level, value)) in passed.iter().enumerate() {
             let value = image.value(value);
             let sources: Vec<_> = value.rules().map(|rule| rule.source).collect();
-            match lies {
+            match position {
                 Position::Above => assert!(level < depth),
                 _ => assert!(level == depth && nth + 1 == passed.len()),
             }
-            match lies {
-                Position::Beneath => beneath.extend(sources),
+            match position {
+                Position::Below => below.extend(sources),
                 _ if !sources.is_empty() => on.push((level, sources)),
                 _ => {}
             }
-            if lies != Position::Above {
-                beneath.extend(value.beneath());
+            if position != Position::Above {
+                below.extend(value.below());
             }
         }
-        (on, beneath)
+        (on, below)
     }
 
-    fn compare(twin: &Twin, seed: u64, counted: bool, dice: &mut Dice) {
-        let image = image(twin, seed, counted);
-        let names: Vec<_> = twin.keys().cloned().collect();
+    fn compare(model: &Model, seed: u64, counted: bool, dice: &mut Dice) {
+        let image = image(model, seed, counted);
+        let names: Vec<_> = model.keys().cloned().collect();
         let mut asked = vec![Vec::new()];
         for name in &names {
             asked.push(name.clone());
@@ -627,17 +641,17 @@ mod tests {
         let asked_names: Vec<_> = asked.iter().map(|name| path(name).to_name()).collect();
         let refs: Vec<_> = asked_names.iter().collect();
         let mut together = vec![Vec::new(); refs.len()];
-        image.walk(&refs, |which, lies, level, value| {
-            together[which].push((lies, level, value));
+        image.walk(&refs, |which, position, level, value| {
+            together[which].push((position, level, value));
         });
         for ((asked, name), together) in asked.iter().zip(&asked_names).zip(together) {
             let mut alone = Vec::new();
-            image.walk(&[name], |_, lies, level, value| {
-                alone.push((lies, level, value));
+            image.walk(&[name], |_, position, level, value| {
+                alone.push((position, level, value));
             });
             assert_eq!(alone, together, "{name}");
-            let told = told(&image, asked.len(), &alone);
-            assert_eq!(told, expected(twin, asked), "{name}, seed {seed}");
+            let reported = reported(&image, asked.len(), &alone);
+            assert_eq!(reported, expected(model, asked), "{name}, seed {seed}");
         }
     }
 
@@ -645,7 +659,7 @@ mod tests {
     fn a_walk_tells_what_a_map_of_all_names_does() {
         let mut dice = Dice(0x1234_5678_9ABC_DEF1);
         for round in 0..60 {
-            let mut twin = Twin::new();
+            let mut model = Model::new();
             let mut names = Vec::new();
             for _ in 0..[1, 3, 30, 300, 900][round % 5] {
                 let name = dice.name(&names);
@@ -656,54 +670,54 @@ mod tests {
                     .collect();
                 sources.sort_unstable();
                 sources.dedup();
-                twin.insert(name.clone(), sources);
+                model.insert(name.clone(), sources);
                 names.push(name);
             }
-            compare(&twin, round as u64, round % 3 > 0, &mut dice);
+            compare(&model, round as u64, round % 3 > 0, &mut dice);
         }
     }
 
     #[test]
     fn large_nodes_and_the_longest_names_are_found() {
         let mut dice = Dice(0x9E37_79B9_7F4A_7C15);
-        let mut twin = Twin::new();
+        let mut model = Model::new();
         for child in 0..3000_u16 {
             let mut name = vec![b"com".to_vec(), format!("n{child}").into_bytes()];
-            twin.insert(name.clone(), vec![child % 3]);
+            model.insert(name.clone(), vec![child % 3]);
             for _ in 0..dice.roll(3) {
                 name.push(dice.label());
-                twin.insert(name.clone(), vec![child % 5]);
+                model.insert(name.clone(), vec![child % 5]);
             }
         }
-        twin.insert(
+        model.insert(
             vec![vec![b'a'; 63], vec![b'b'; 63], vec![b'c'; 63], vec![0; 61]],
             vec![1],
         );
-        twin.insert(vec![vec![b'x']; 127], vec![2]);
-        twin.insert(vec![vec![0]; 127], vec![2]);
+        model.insert(vec![vec![b'x']; 127], vec![2]);
+        model.insert(vec![vec![0]; 127], vec![2]);
         // One inside the other, each with a rule.
         for depth in 1..=127 {
-            twin.insert(vec![vec![b'i']; depth], vec![depth as u16 % 4]);
+            model.insert(vec![vec![b'i']; depth], vec![depth as u16 % 4]);
         }
         for counted in [true, false] {
-            compare(&twin, 7, counted, &mut dice);
+            compare(&model, 7, counted, &mut dice);
         }
     }
 
     #[test]
     fn whatever_bytes_an_image_has_walks_end_without_panic() {
         let mut dice = Dice(0xDEAD_BEEF_0BAD_F00D);
-        let mut twin = Twin::new();
+        let mut model = Model::new();
         for child in 0..300 {
             let mut name = vec![b"com".to_vec(), format!("n{child}").into_bytes()];
-            twin.insert(name.clone(), vec![child % 300]);
+            model.insert(name.clone(), vec![child % 300]);
             name.push(dice.label());
-            twin.insert(name, vec![1]);
+            model.insert(name, vec![1]);
         }
-        let names: Vec<_> = twin.keys().map(|name| path(name).to_name()).collect();
+        let names: Vec<_> = model.keys().map(|name| path(name).to_name()).collect();
         let refs: Vec<_> = names.iter().collect();
         for _ in 0..300 {
-            let mut image = image(&twin, 7, true);
+            let mut image = image(&model, 7, true);
             let ImageBytes::Heap(bytes) = &mut image.bytes else {
                 unreachable!("made on the heap");
             };

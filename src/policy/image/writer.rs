@@ -3,23 +3,26 @@
 
 use std::io::{Seek, Write};
 
+use fixedbitset::FixedBitSet;
+
 use super::bits::{BitWriter, word};
 use super::bucket::{
-    self, BEFORE, BEHIND, CLASSES, ChildRef, GROUPS, MOST, NewChild, OFFSETS, UNIT, buckets, index,
+    self, CLASS_LIMIT, ChildRef, GROUP_LIMIT, LEADING_ZEROS, MAX_CHILDREN, NewChild, OFFSET_LIMIT,
+    TRAILING_ZEROS, UNIT, buckets, index,
 };
-use super::directory::{COARSE, DirectoryBuilder, GROUP, Group};
-use super::layout::{Facts, Section, Sink};
-use super::order::{Key, labels};
+use super::directory::{COARSE_UNIT, DirectoryBuilder, GROUP_SLOTS, GroupContent};
+use super::error::{TooLarge, WriteError};
+use super::layout::{HeaderFacts, Section, SectionWriter};
+use super::path::{Key, labels};
 use super::provenance::Provenance;
 use super::text::{PairHistogram, TextCode};
 use super::tld_table;
 use super::values::{ImageRule, Interner, SOURCES};
-use super::{TooLarge, WriteError};
 
 /// Most children that are put into one bucket without a directory.
-const SINGLE: usize = 16;
+const SINGLE_BUCKET_MAX: usize = 16;
 /// Children for each bucket of a directory, at most, on average.
-const FILL: usize = 8;
+const AVERAGE_FILL: usize = 8;
 /// Bytes before the text of a child that waits for its parent.
 const CHILD_HEADER: usize = 19;
 
@@ -28,8 +31,8 @@ pub struct Writer<W: Write> {
     key: Key,
     text: TextCode,
     /// Of the text that is written, whatever the code was made from.
-    census: PairHistogram,
-    sink: Sink<W>,
+    histogram: PairHistogram,
+    sections: SectionWriter<W>,
     interner: Interner,
     directory: DirectoryBuilder,
     /// The path that was pushed last.
@@ -39,7 +42,7 @@ pub struct Writer<W: Write> {
     depth: usize,
     /// The nodes right below the root, while they are few.
     tlds: Vec<(u64, u32, ChildRef)>,
-    facts: Facts,
+    facts: HeaderFacts,
     bits: BitWriter,
     scratch: Vec<u8>,
 }
@@ -55,8 +58,8 @@ struct OpenNode {
     /// Sources of the rules that match every name below, as they are in a rule's bits.
     covers: Vec<u32>,
     /// A bit for each source that has rules beneath.
-    beneath: Vec<u64>,
-    waiting: FinishedChildren,
+    sources_below: FixedBitSet,
+    finished: FinishedChildren,
 }
 
 /// The finished children of an open node.
@@ -78,7 +81,7 @@ impl FinishedChildren {
             rest = tail;
             Some(NewChild {
                 hash: word(head, 0),
-                inner: head[18] != 0,
+                is_only_child: head[18] != 0,
                 value: word(head, 8) as u32,
                 children: ChildRef(word(head, 12) as u32),
                 size,
@@ -88,21 +91,28 @@ impl FinishedChildren {
     }
 
     /// Whether there is one, without an only child beside it.
-    fn is_single(&self) -> bool {
+    fn is_one_child(&self) -> bool {
         self.count == 1
     }
 
     /// Whether they are all one child, and perhaps its only child.
     fn is_chain(&self) -> bool {
-        self.children().skip(1).all(|child| child.inner) && self.count > 0
+        self.children().skip(1).all(|child| child.is_only_child) && self.count > 0
     }
 
-    fn push(&mut self, hash: u64, inner: bool, value: u32, kids: ChildRef, bits: &mut BitWriter) {
+    fn push(
+        &mut self,
+        hash: u64,
+        is_only_child: bool,
+        value: u32,
+        children: ChildRef,
+        bits: &mut BitWriter,
+    ) {
         self.bytes.extend(hash.to_le_bytes());
         self.bytes.extend(value.to_le_bytes());
-        self.bytes.extend(kids.0.to_le_bytes());
+        self.bytes.extend(children.0.to_le_bytes());
         self.bytes.extend((bits.count() as u16).to_le_bytes());
-        self.bytes.push(u8::from(inner));
+        self.bytes.push(u8::from(is_only_child));
         bits.take(&mut self.bytes);
         self.count += 1;
     }
@@ -114,22 +124,22 @@ impl<W: Write + Seek> Writer<W> {
     ///
     /// # Errors
     /// When `to` can't be written.
-    pub fn new(to: W, key: Key, census: PairHistogram) -> Result<Self, WriteError> {
-        let text = TextCode::new(&census.lengths()).expect("Huffman's codes are complete");
-        let mut sink = Sink::new(to)?;
-        sink.write(&[0; BEFORE])?;
+    pub fn new(to: W, key: Key, histogram: PairHistogram) -> Result<Self, WriteError> {
+        let text = TextCode::new(&histogram.lengths()).expect("Huffman's codes are complete");
+        let mut sections = SectionWriter::new(to)?;
+        sections.write(&[0; LEADING_ZEROS])?;
         Ok(Self {
             key,
             text,
-            census: PairHistogram::default(),
-            sink,
+            histogram: PairHistogram::default(),
+            sections,
             interner: Interner::default(),
             directory: DirectoryBuilder::default(),
             path: Vec::new(),
             open: vec![OpenNode::default()],
             depth: 0,
             tlds: Vec::new(),
-            facts: Facts::default(),
+            facts: HeaderFacts::default(),
             bits: BitWriter::default(),
             scratch: Vec::new(),
         })
@@ -183,50 +193,51 @@ impl<W: Write + Seek> Writer<W> {
         let (parent, node) = (&mut above[self.depth - 1], &mut own[0]);
         self.depth -= 1;
         let label = &self.path[node.label.0..node.label.1];
-        if node.waiting.count > 0 || !node.rules.is_empty() {
+        if node.finished.count > 0 || !node.rules.is_empty() {
             self.text.label(label, |symbol, bits, count| {
-                self.census.count_pair(symbol);
+                self.histogram.count_pair(symbol);
                 self.bits.push(bits, count);
             });
         }
-        unite(&mut parent.beneath, &node.beneath);
+        parent.sources_below.union_with(&node.sources_below);
         for &rule in &node.rules {
-            let source = (rule >> 16) as usize;
-            mark(&mut parent.beneath, source);
+            parent.sources_below.grow_and_insert((rule >> 16) as usize);
         }
-        let chain = node.rules.is_empty() && node.waiting.is_chain();
+        let chain = node.rules.is_empty() && node.finished.is_chain();
         // An only child stands right behind the node itself, instead of in a bucket.
-        let single = !node.rules.is_empty() && node.waiting.is_single();
+        let single = !node.rules.is_empty() && node.finished.is_one_child();
         if chain {
             // A chain without rules on the way is one edge.
             let (bits, count) = self.text.between(label.len());
             self.bits.push(bits, count);
-        } else if node.waiting.count > 0 || !node.rules.is_empty() {
-            let kids = if single {
+        } else if node.finished.count > 0 || !node.rules.is_empty() {
+            let children = if single {
                 ChildRef::NONE
             } else {
                 write_children(
-                    &node.waiting,
-                    &mut self.sink,
+                    &node.finished,
+                    &mut self.sections,
                     &mut self.directory,
                     &mut self.facts,
                     &mut self.scratch,
                 )?
             };
-            let value = self.interner.intern(&node.rules, sources(&node.beneath))?;
-            (parent.waiting).push(node.hash, false, value, kids, &mut self.bits);
+            let value = self
+                .interner
+                .intern(&node.rules, sources(&node.sources_below))?;
+            (parent.finished).push(node.hash, false, value, children, &mut self.bits);
             self.facts.nodes += 1;
             if self.depth == 0 && !single {
-                add_tld(&mut self.tlds, label, value, kids);
+                add_tld(&mut self.tlds, label, value, children);
             }
         }
         if chain || single {
-            for child in node.waiting.children() {
+            for child in node.finished.children() {
                 self.bits.append(child.text, child.size);
-                let inner = single || child.inner;
-                (parent.waiting).push(
+                let is_only_child = single || child.is_only_child;
+                (parent.finished).push(
                     node.hash,
-                    inner,
+                    is_only_child,
                     child.value,
                     child.children,
                     &mut self.bits,
@@ -238,9 +249,9 @@ impl<W: Write + Seek> Writer<W> {
         }
         node.rules.clear();
         node.covers.clear();
-        node.beneath.clear();
-        node.waiting.count = 0;
-        node.waiting.bytes.clear();
+        node.sources_below.clear();
+        node.finished.count = 0;
+        node.finished.bytes.clear();
         Ok(())
     }
 
@@ -248,7 +259,7 @@ impl<W: Write + Seek> Writer<W> {
     ///
     /// # Errors
     /// When the image gets too large, or can't be written.
-    pub fn finish(mut self, provenance: &Provenance) -> Result<(W, Facts), WriteError> {
+    pub fn finish(mut self, provenance: &Provenance) -> Result<(W, HeaderFacts), WriteError> {
         if provenance.sources.len() > SOURCES {
             return Err(TooLarge::Sources.into());
         }
@@ -256,56 +267,58 @@ impl<W: Write + Seek> Writer<W> {
             self.close()?;
         }
         let root = &self.open[0];
-        let kids = write_children(
-            &root.waiting,
-            &mut self.sink,
+        let children = write_children(
+            &root.finished,
+            &mut self.sections,
             &mut self.directory,
             &mut self.facts,
             &mut self.scratch,
         )?;
-        let value = self.interner.intern(&root.rules, sources(&root.beneath))?;
-        self.facts.root_children = kids;
+        let value = self
+            .interner
+            .intern(&root.rules, sources(&root.sources_below))?;
+        self.facts.root_children = children;
         self.facts.root_value = value;
         self.facts.seed = self.key.seed();
         let Self {
-            mut sink,
+            mut sections,
             directory,
-            tlds: tops,
+            tlds,
             interner,
             text,
-            census,
+            histogram,
             facts,
             ..
         } = self;
-        sink.write(&[0; BEHIND])?;
-        sink.end(Section::Buckets)?;
+        sections.write(&[0; TRAILING_ZEROS])?;
+        sections.end(Section::Buckets)?;
         let (groups, filters) = directory.sections();
-        sink.write(&groups)?;
-        sink.end(Section::Directory)?;
-        sink.write(&filters)?;
-        sink.end(Section::Filters)?;
-        sink.write(&tld_table::table(&tops, facts.seed))?;
-        sink.end(Section::TldTable)?;
+        sections.write(&groups)?;
+        sections.end(Section::Directory)?;
+        sections.write(&filters)?;
+        sections.end(Section::Filters)?;
+        sections.write(&tld_table::table(&tlds, facts.seed))?;
+        sections.end(Section::TldTable)?;
         let (table, words) = interner.sections();
-        sink.write(&table)?;
-        sink.end(Section::Values)?;
-        sink.write(&words)?;
-        sink.end(Section::Words)?;
-        sink.write(text.lengths())?;
-        sink.end(Section::Text)?;
-        sink.write(&census.to_bytes())?;
-        sink.end(Section::PairHistogram)?;
-        sink.write(&provenance.to_json())?;
-        sink.end(Section::Provenance)?;
-        let to = sink.finish(&facts)?;
+        sections.write(&table)?;
+        sections.end(Section::Values)?;
+        sections.write(&words)?;
+        sections.end(Section::Words)?;
+        sections.write(text.lengths())?;
+        sections.end(Section::Text)?;
+        sections.write(&histogram.to_bytes())?;
+        sections.end(Section::PairHistogram)?;
+        sections.write(&provenance.to_json())?;
+        sections.end(Section::Provenance)?;
+        let to = sections.finish(&facts)?;
         Ok((to, facts))
     }
 }
 
 /// Keeps a node right below the root for the table; of too many for one, just one too many.
-fn add_tld(tops: &mut Vec<(u64, u32, ChildRef)>, label: &[u8], value: u32, kids: ChildRef) {
-    if tops.len() <= tld_table::MOST {
-        tops.extend(tld_table::key(label).map(|key| (key, value, kids)));
+fn add_tld(tlds: &mut Vec<(u64, u32, ChildRef)>, label: &[u8], value: u32, children: ChildRef) {
+    if tlds.len() <= tld_table::MAX_LABELS {
+        tlds.extend(tld_table::key(label).map(|key| (key, value, children)));
     }
 }
 
@@ -325,36 +338,36 @@ fn is_redundant(rule: u32, rules: &[u32]) -> bool {
 
 /// Writes the children of a node, which come in the order of their hashes.
 fn write_children<W: Write + Seek>(
-    waiting: &FinishedChildren,
-    sink: &mut Sink<W>,
+    finished: &FinishedChildren,
+    sections: &mut SectionWriter<W>,
     directory: &mut DirectoryBuilder,
-    facts: &mut Facts,
+    facts: &mut HeaderFacts,
     scratch: &mut Vec<u8>,
 ) -> Result<ChildRef, WriteError> {
-    if waiting.count == 0 {
+    if finished.count == 0 {
         return Ok(ChildRef::NONE);
     }
     scratch.clear();
-    if waiting.count <= SINGLE {
-        let mut children = [EMPTY; MOST];
-        for (place, child) in children.iter_mut().zip(waiting.children()) {
+    if finished.count <= SINGLE_BUCKET_MAX {
+        let mut children = [EMPTY; MAX_CHILDREN];
+        for (place, child) in children.iter_mut().zip(finished.children()) {
             *place = child;
         }
-        add_bucket(&children[..waiting.count], facts, scratch);
-        let offset = sink.section_len();
-        write_bucket(scratch, UNIT, sink)?;
+        add_bucket(&children[..finished.count], facts, scratch);
+        let offset = sections.section_len();
+        write_bucket(scratch, UNIT, sections)?;
         return Ok(ChildRef::bucket(offset));
     }
-    let class = class(waiting)?;
+    let class = class(finished)?;
     let count = buckets(class);
-    let kids = directory.begin(class)?;
-    let mut children = waiting.children().peekable();
-    for first in (0..count).step_by(GROUP) {
+    let child_ref = directory.begin(class)?;
+    let mut children = finished.children().peekable();
+    for first in (0..count).step_by(GROUP_SLOTS) {
         // Twelve together: the largest decides in which unit all are told.
         scratch.clear();
-        let mut group = Group::default();
-        for (slot, bucket) in (first..count).take(GROUP).enumerate() {
-            let mut mine = [EMPTY; MOST];
+        let mut group = GroupContent::default();
+        for (slot, bucket) in (first..count).take(GROUP_SLOTS).enumerate() {
+            let mut mine = [EMPTY; MAX_CHILDREN];
             let mut len = 0;
             while let Some(child) = children.next_if(|child| index(child.hash, count) == bucket) {
                 mine[len] = child;
@@ -367,45 +380,45 @@ fn write_children<W: Write + Seek>(
             let hashes = mine.iter().map(|child| child.hash);
             group.set(slot, scratch.len() - before, hashes);
         }
-        let unit = directory.push(sink.section_len(), &group);
+        let unit = directory.push(sections.section_len(), &group);
         let mut rest = scratch.as_slice();
         for size in group.sizes {
             let (bucket, behind) = rest.split_at(size);
-            write_bucket(bucket, unit, sink)?;
+            write_bucket(bucket, unit, sections)?;
             rest = behind;
         }
     }
-    Ok(kids)
+    Ok(child_ref)
 }
 
 const EMPTY: NewChild<'static> = NewChild {
     hash: 0,
-    inner: false,
+    is_only_child: false,
     value: 0,
     children: ChildRef::NONE,
     size: 0,
     text: &[],
 };
 
-/// How many buckets a node gets: enough that none holds more than [`MOST`].
-fn class(waiting: &FinishedChildren) -> Result<u32, TooLarge> {
-    let places = GROUPS * GROUP as u64;
-    let mut classes = (0..CLASSES)
-        .skip_while(|&class| (buckets(class) as usize) < waiting.count.div_ceil(FILL))
+/// How many buckets a node gets: enough that none holds more than [`MAX_CHILDREN`].
+fn class(finished: &FinishedChildren) -> Result<u32, TooLarge> {
+    let places = GROUP_LIMIT * GROUP_SLOTS as u64;
+    let mut classes = (0..CLASS_LIMIT)
+        .skip_while(|&class| (buckets(class) as usize) < finished.count.div_ceil(AVERAGE_FILL))
         .take_while(|&class| u64::from(buckets(class)) <= places);
     let fits = |&class: &u32| {
         let (mut run, mut last) = (0, None);
-        waiting.children().all(|child| {
+        finished.children().all(|child| {
             let bucket = Some(index(child.hash, buckets(class)));
             run = if last == bucket { run + 1 } else { 1 };
             last = bucket;
-            run <= MOST
+            run <= MAX_CHILDREN
         })
     };
     classes.find(fits).ok_or(TooLarge::Directory)
 }
 
-fn add_bucket(children: &[NewChild<'_>], facts: &mut Facts, scratch: &mut Vec<u8>) {
+fn add_bucket(children: &[NewChild<'_>], facts: &mut HeaderFacts, scratch: &mut Vec<u8>) {
     bucket::write(children, scratch);
     facts.buckets += 1;
     facts.fullest = facts.fullest.max(children.len() as u32);
@@ -415,38 +428,19 @@ fn add_bucket(children: &[NewChild<'_>], facts: &mut Facts, scratch: &mut Vec<u8
 fn write_bucket<W: Write + Seek>(
     bucket: &[u8],
     unit: usize,
-    sink: &mut Sink<W>,
+    sections: &mut SectionWriter<W>,
 ) -> Result<(), WriteError> {
     let size = bucket.len().next_multiple_of(unit);
-    if sink.section_len() + size as u64 >= OFFSETS {
+    if sections.section_len() + size as u64 >= OFFSET_LIMIT {
         return Err(TooLarge::Buckets.into());
     }
-    sink.write(bucket)?;
-    sink.write(&[0; COARSE][..size - bucket.len()])
-}
-
-fn mark(set: &mut Vec<u64>, source: usize) {
-    if set.len() <= source / 64 {
-        set.resize(source / 64 + 1, 0);
-    }
-    set[source / 64] |= 1 << (source % 64);
-}
-
-fn unite(set: &mut Vec<u64>, more: &[u64]) {
-    if set.len() < more.len() {
-        set.resize(more.len(), 0);
-    }
-    for (word, more) in set.iter_mut().zip(more) {
-        *word |= more;
-    }
+    sections.write(bucket)?;
+    sections.write(&[0; COARSE_UNIT][..size - bucket.len()])
 }
 
 /// The members of a set, sorted.
-fn sources(set: &[u64]) -> impl Iterator<Item = u16> {
-    set.iter().enumerate().flat_map(|(at, &word)| {
-        let bits = (0..64).filter(move |bit| word >> bit & 1 != 0);
-        bits.map(move |bit| (at * 64 + bit) as u16)
-    })
+fn sources(set: &FixedBitSet) -> impl Iterator<Item = u16> {
+    set.ones().map(|source| source as u16)
 }
 
 #[cfg(test)]
@@ -465,6 +459,6 @@ mod tests {
         for path in paths {
             writer.push(path.as_bytes(), &[0]).expect("memory");
         }
-        assert_eq!(writer.tlds.len(), tld_table::MOST + 1);
+        assert_eq!(writer.tlds.len(), tld_table::MAX_LABELS + 1);
     }
 }

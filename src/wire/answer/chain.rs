@@ -3,8 +3,7 @@
 
 use smallvec::SmallVec;
 
-use super::AnswerError;
-use super::records::{ParsedResponse, Record};
+use super::records::{AnswerError, ParsedResponse, Record};
 use crate::wire::name::Name;
 use crate::wire::{read_u32, rtype};
 

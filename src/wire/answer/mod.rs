@@ -6,72 +6,19 @@
 //! its chain.
 
 mod chain;
-mod mentioned;
+mod rdata;
 mod records;
 mod rewrite;
-mod shape;
 mod spelling;
 
 use self::chain::Chain;
 use self::records::ParsedResponse;
 pub(super) use self::records::Record;
+pub use self::records::{AnswerError, UpstreamEde};
+pub use self::rewrite::Intake;
 use self::rewrite::Writer;
 use super::name::Name;
 use super::{HEADER, edns, flag, read_u16, read_u32};
-
-/// Most Extended DNS Errors kept of an answer.
-const MAX_ERRORS: usize = 4;
-
-/// Why a message is not an answer to the question.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AnswerError {
-    /// Not a response, or the message ends too early.
-    #[error("the answer is malformed")]
-    Malformed,
-    /// The question section is not the question that was sent.
-    #[error("the answer is to another question")]
-    OtherQuestion,
-    /// A CNAME chain that is circular, longer than sixteen hops, or has two CNAMEs at one name
-    /// (RFC 2181, section 10.1).
-    #[error("the CNAME chain is circular, too long or ambiguous")]
-    Chain,
-    /// A referral: the server does not recurse (RFC 2308, section 2.2).
-    #[error("the server refers to others instead of answering")]
-    Referral,
-    /// The answer section has records, but none that answers: of other names, or of other types.
-    #[error("the answer section has no record that answers the question")]
-    Unrelated,
-}
-
-/// An Extended DNS Error that an upstream sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UpstreamEde {
-    /// INFO-CODE.
-    pub code: u16,
-    /// EXTRA-TEXT as it is passed on: `upstream`, followed by `: ` and what upstream said without
-    /// control characters; at most 200 bytes of that are kept.
-    pub text: Box<str>,
-}
-
-/// How an upstream's answer is prepared for the cache.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Intake {
-    /// TTLs below this are raised to it, in seconds.
-    pub min_ttl: u32,
-    /// TTLs above this are lowered to it, in seconds; one with the top bit set is such a TTL
-    /// (RFC 8767, section 4).
-    pub max_ttl: u32,
-    /// TTLs of negative answers above this are lowered to it, in seconds.
-    pub max_negative_ttl: u32,
-    /// Whether the additional section keeps addresses of names that the answer mentions.
-    pub additional: bool,
-}
-
-impl Intake {
-    fn ttl(self, ttl: u32) -> u32 {
-        ttl.clamp(self.min_ttl, self.max_ttl)
-    }
-}
 
 /// Whether a message has TC set, whatever its records look like.
 pub fn is_cut(message: &[u8]) -> bool {

@@ -2,8 +2,7 @@
 
 use smallvec::SmallVec;
 
-use super::{MAX_ERRORS, UpstreamEde};
-use crate::wire::edns::{self, Edns, Fields, OPTION_EDE};
+use crate::wire::edns::{self, Edns, OPTION_EDE, RecordFields};
 use crate::wire::name::{MAX_JUMPS, MAX_NAME, Name};
 use crate::wire::text::is_format;
 use crate::wire::{class, read_u16, rtype, skip_name};
@@ -14,13 +13,47 @@ const MAX_RECORDS: u32 = 1024;
 /// Most bytes kept of an Extended DNS Error's text.
 const MAX_TEXT: usize = 200;
 
+/// Most Extended DNS Errors kept of an answer.
+const MAX_ERRORS: usize = 4;
+
+/// Why a message is not an answer to the question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AnswerError {
+    /// Not a response, or the message ends too early.
+    #[error("the answer is malformed")]
+    Malformed,
+    /// The question section is not the question that was sent.
+    #[error("the answer is to another question")]
+    OtherQuestion,
+    /// A CNAME chain that is circular, longer than sixteen hops, or has two CNAMEs at one name
+    /// (RFC 2181, section 10.1).
+    #[error("the CNAME chain is circular, too long or ambiguous")]
+    Chain,
+    /// A referral: the server does not recurse (RFC 2308, section 2.2).
+    #[error("the server refers to others instead of answering")]
+    Referral,
+    /// The answer section has records, but none that answers: of other names, or of other types.
+    #[error("the answer section has no record that answers the question")]
+    Unrelated,
+}
+
+/// An Extended DNS Error that an upstream sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamEde {
+    /// INFO-CODE.
+    pub code: u16,
+    /// EXTRA-TEXT as it is passed on: `upstream`, followed by `: ` and what upstream said without
+    /// control characters; at most 200 bytes of that are kept.
+    pub text: Box<str>,
+}
+
 /// A record of a message, as offsets into it.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::wire) struct Record {
     /// 0 answer, 1 authority, 2 additional.
     pub(in crate::wire) section: usize,
     pub(in crate::wire) owner: usize,
-    pub(in crate::wire) fields: Fields,
+    pub(in crate::wire) fields: RecordFields,
 }
 
 impl Record {
@@ -91,7 +124,7 @@ impl<'m> ParsedResponse<'m> {
     }
 
     fn take_opt(&mut self, record: &Record) -> Option<()> {
-        let Fields {
+        let RecordFields {
             class,
             ttl,
             data,
@@ -109,7 +142,7 @@ impl<'m> ParsedResponse<'m> {
                 && let Some(code) = read_u16(data, 0)
             {
                 let text = &data[2..data.len().min(2 + MAX_TEXT)];
-                let text = marked(text);
+                let text = labelled_text(text);
                 errors.push(UpstreamEde { code, text });
             }
         });
@@ -187,7 +220,7 @@ fn is_name(message: &[u8], mut at: usize, name: &Name) -> Option<bool> {
 
 /// EXTRA-TEXT that says whose it is. Nothing that an upstream writes there may look like the name of
 /// one of our orders or lists, or steer a terminal or a log that shows it.
-fn marked(text: &[u8]) -> Box<str> {
+fn labelled_text(text: &[u8]) -> Box<str> {
     let text = String::from_utf8_lossy(text);
     let is_shown = |c: &char| !c.is_control() && !is_format(*c);
     let shown: String = text.chars().filter(is_shown).collect();

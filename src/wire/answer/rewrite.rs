@@ -7,19 +7,17 @@
 
 use smallvec::SmallVec;
 
-use super::Intake;
 use super::chain::{Chain, Hop, soa};
-use super::mentioned::mentioned;
+use super::rdata::{RdataLayout, additional_names};
 use super::records::{ParsedResponse, Record};
-use super::shape::RdataLayout;
 use super::spelling::{AskedLabels, CasedName};
 use crate::wire::name::Name;
 use crate::wire::{HEADER, MAX_MESSAGE, class, rtype};
 
 /// Places of labels that later names may point at, and how many of them the asked name may take; further
 /// names are written in full.
-const MAX_PLACES: usize = 64;
-const ASKED_PLACES: usize = 32;
+const MAX_POSITIONS: usize = 64;
+const ASKED_POSITIONS: usize = 32;
 /// Most steps that finding known endings of names may cost an answer, each a place or a label that is
 /// compared; further names are written in full. 1024 records with usual names take less than 200,000, but 238
 /// names of 127 labels took two million.
@@ -30,6 +28,26 @@ const MAX_SERVICES: u16 = 64;
 const LAST_TARGET: usize = 0x3FFF;
 /// A pointer to the question's name.
 const ASKED: [u8; 2] = [0xC0, HEADER as u8];
+
+/// How an upstream's answer is prepared for the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Intake {
+    /// TTLs below this are raised to it, in seconds.
+    pub min_ttl: u32,
+    /// TTLs above this are lowered to it, in seconds; one with the top bit set is such a TTL
+    /// (RFC 8767, section 4).
+    pub max_ttl: u32,
+    /// TTLs of negative answers above this are lowered to it, in seconds.
+    pub max_negative_ttl: u32,
+    /// Whether the additional section keeps addresses of names that the answer mentions.
+    pub additional: bool,
+}
+
+impl Intake {
+    pub(super) fn ttl(self, ttl: u32) -> u32 {
+        ttl.clamp(self.min_ttl, self.max_ttl)
+    }
+}
 
 /// An answer's bytes, as [`Answer`](super::Answer) keeps them.
 pub(super) struct Written {
@@ -49,7 +67,7 @@ pub(super) struct Writer<'m> {
     asked_labels: AskedLabels,
     intake: Intake,
     out: Vec<u8>,
-    label_positions: SmallVec<[LabelPosition; MAX_PLACES]>,
+    label_positions: SmallVec<[LabelPosition; MAX_POSITIONS]>,
     /// How many of [`MAX_STEPS`] are left.
     steps: usize,
     ttl_fields: SmallVec<[u16; 16]>,
@@ -98,7 +116,7 @@ impl<'m> Writer<'m> {
             asked,
             asked_labels: AskedLabels::of(asked),
             intake,
-            label_positions: label_positions.take(ASKED_PLACES).collect(),
+            label_positions: label_positions.take(ASKED_POSITIONS).collect(),
             steps: MAX_STEPS,
             additional_at: out.len(),
             out,
@@ -171,7 +189,7 @@ impl<'m> Writer<'m> {
 
     /// Copies the addresses of names that the answer mentions.
     fn additional(&mut self, parsed: &ParsedResponse<'_>, chain: &Chain) -> Option<()> {
-        let names = mentioned(parsed, chain, self.asked)?;
+        let names = additional_names(parsed, chain, self.asked)?;
         for rtype in [rtype::A, rtype::AAAA] {
             for record in parsed.of(2, rtype) {
                 if names.contains(&record.owner(self.message)?) {
@@ -206,7 +224,7 @@ impl<'m> Writer<'m> {
     /// The name that a step leads to, as it was written.
     fn target(&self, hop: &Hop) -> Option<CasedName> {
         let Some(cname) = &hop.cname else {
-            return Some(CasedName::of(&hop.target));
+            return Some(CasedName::from_name(&hop.target));
         };
         let (target, _) = CasedName::read(self.message, cname.fields.data, &self.asked_labels)?;
         Some(target)
@@ -214,9 +232,9 @@ impl<'m> Writer<'m> {
 
     /// Writes the CNAME that follows from a DNAME, with its TTL (RFC 6672, section 3.1).
     fn synthesise(&mut self, hop: &Hop, ttl: u32) -> Option<WrittenRecord> {
-        self.name(&CasedName::of(&hop.owner), true);
+        self.name(&CasedName::from_name(&hop.owner), true);
         let placed = self.head(rtype::CNAME, ttl);
-        let target = CasedName::of(&hop.target);
+        let target = CasedName::from_name(&hop.target);
         self.name(&target, true);
         self.hash = fnv_of_name(self.hash, target.from(0));
         self.close(0, placed)
@@ -344,7 +362,7 @@ impl<'m> Writer<'m> {
                 self.out.extend_from_slice(&(0xC000 | at).to_be_bytes());
                 return;
             }
-            if self.out.len() <= LAST_TARGET && self.label_positions.len() < MAX_PLACES {
+            if self.out.len() <= LAST_TARGET && self.label_positions.len() < MAX_POSITIONS {
                 let at = self.out.len() as u16;
                 self.label_positions.push(LabelPosition { at, len });
             }
@@ -359,7 +377,7 @@ impl<'m> Writer<'m> {
         for place in &self.label_positions {
             self.steps = self.steps.checked_sub(1)?;
             if usize::from(place.len) == suffix.len()
-                && stands_at(&self.out, usize::from(place.at), suffix, &mut self.steps)
+                && is_name_at(&self.out, usize::from(place.at), suffix, &mut self.steps)
             {
                 return Some(place.at);
             }
@@ -424,7 +442,7 @@ fn fnv_of_byte(hash: u64, byte: &u8) -> u64 {
 
 /// Whether a name, written out, is what stands at that place of a message that this writer wrote. False also
 /// when there are no `steps` left.
-fn stands_at(out: &[u8], mut at: usize, name: &[u8], steps: &mut usize) -> bool {
+fn is_name_at(out: &[u8], mut at: usize, name: &[u8], steps: &mut usize) -> bool {
     let mut rest = name;
     loop {
         let Some(left) = steps.checked_sub(1) else {

@@ -31,7 +31,7 @@ pub(super) struct CasedName {
 
 impl CasedName {
     /// A name in lower case.
-    pub(super) fn of(name: &Name) -> Self {
+    pub(super) fn from_name(name: &Name) -> Self {
         let mut bytes = [0; MAX_NAME];
         let len = name.wire().len();
         bytes[..len].copy_from_slice(name.wire());

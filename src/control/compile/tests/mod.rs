@@ -4,7 +4,7 @@
 mod merging;
 mod plans;
 
-use crate::policy::image::order::Path;
+use crate::policy::image::path::Path;
 use crate::policy::image::values::ImageRule;
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;

@@ -16,7 +16,7 @@ use crate::config::guard::WardSet;
 use crate::control::guard::held::InForce;
 use crate::control::guard::release::{Guard, Guards};
 use crate::control::guard::wards::WardList;
-use crate::policy::image::order::{Key, Path};
+use crate::policy::image::path::{Key, Path};
 use crate::policy::image::provenance::{ImageSource, Provenance};
 use crate::policy::image::text::PairHistogram;
 use crate::policy::image::writer::Writer;
@@ -75,7 +75,7 @@ fn told(path: &FilePath) -> Vec<String> {
     let mut rules = Vec::new();
     while cursor.advance() {
         let mut name = Path::ROOT;
-        for label in crate::policy::image::order::labels(cursor.path()) {
+        for label in crate::policy::image::path::labels(cursor.path()) {
             name.push(label);
         }
         for rule in cursor.rules() {

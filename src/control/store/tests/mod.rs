@@ -13,7 +13,7 @@ use std::os::unix::net::UnixListener;
 use tempfile::TempDir;
 
 use super::*;
-use crate::policy::image::order::{Key, Path as NamePath};
+use crate::policy::image::path::{Key, Path as NamePath};
 use crate::policy::image::provenance::Provenance;
 use crate::policy::image::text::PairHistogram;
 use crate::policy::image::values::ImageRule;

@@ -1,5 +1,10 @@
 //! Where in a record's data there are names, by the record's type.
 
+use std::collections::HashSet;
+
+use super::chain::Chain;
+use super::records::{ParsedResponse, Record};
+use crate::wire::name::Name;
 use crate::wire::rtype;
 
 /// Where the names in a type's data are.
@@ -72,4 +77,36 @@ impl RdataLayout {
             _ => return None,
         })
     }
+}
+
+/// The name that the chain ends at, and those in the data of the records that answer. Addresses of any
+/// other name have nothing to do with the query. `None` if the data is malformed.
+pub(super) fn additional_names(
+    parsed: &ParsedResponse<'_>,
+    chain: &Chain,
+    asked: &Name,
+) -> Option<HashSet<Name>> {
+    let mut names = HashSet::from([chain.last(asked).clone()]);
+    for record in &chain.final_records {
+        read_names(parsed.message, record, &mut names)?;
+    }
+    Some(names)
+}
+
+/// Reads the names in a record's data.
+fn read_names(message: &[u8], record: &Record, names: &mut HashSet<Name>) -> Option<()> {
+    let data = record.fields.data;
+    let (mut at, count) = match record.fields.rtype {
+        rtype::SVCB | rtype::HTTPS => (data + 2, 1),
+        rtype => match RdataLayout::of(rtype) {
+            Some(shape) => (shape.names_at(message, data)?, shape.names),
+            None => return Some(()),
+        },
+    };
+    for _ in 0..count {
+        let (name, behind) = Name::read_compressed(message, at).ok()?;
+        names.insert(name);
+        at = behind;
+    }
+    Some(())
 }
