@@ -1,5 +1,4 @@
-//! Owns the making of an image in memory, from rules in any order.
-//! Refuses to parse text: names come validated.
+//! Builds an image in memory from rules in any order.
 
 use std::io::Cursor;
 
@@ -33,7 +32,7 @@ impl Builder {
         Self::keyed(Key::random())
     }
 
-    /// The same, whose image has that key.
+    /// A builder without sources whose image is hashed with `key`.
     pub fn keyed(key: Key) -> Self {
         Self {
             key,
@@ -43,10 +42,10 @@ impl Builder {
         }
     }
 
-    /// Adds a source; its rules are named by what this returns.
+    /// Adds a source and returns the number by which its rules refer to it.
     ///
     /// # Errors
-    /// When there are 65,535 already.
+    /// If there are 65,535 sources already.
     pub fn source(&mut self, source: ImageSource) -> Result<u16, TooLarge> {
         let number = self.sources.len();
         if number >= SOURCES {
@@ -56,28 +55,28 @@ impl Builder {
         Ok(number as u16)
     }
 
-    /// Adds a rule; the same one again changes nothing.
+    /// Adds a rule. Adding an equal rule again has no effect.
     ///
     /// # Errors
-    /// When there is no room; rules added before stay.
+    /// If there is no room; rules added before are kept.
     pub fn insert(&mut self, name: &Name, source: u16, scope: Scope) -> Result<(), TooLarge> {
         let rule = ImageRule { source, scope };
         self.insert_path(Path::from(name).as_bytes(), rule)
     }
 
-    /// Adds a rule on a name that is given by its path.
+    /// Adds a rule on the name with this path.
     ///
     /// # Errors
-    /// When there is no room; rules added before stay.
+    /// If there is no room; rules added before are kept.
     pub fn insert_path(&mut self, path: &[u8], rule: ImageRule) -> Result<(), TooLarge> {
         self.histogram.count(path);
         self.run.push(&self.key, path, rule.to_bits())
     }
 
-    /// Adds a source of which only the name is known, with its rules.
+    /// Adds a source of which only the name is known, and its rules.
     ///
     /// # Errors
-    /// When there is no room.
+    /// If there is no room.
     pub fn list<'n>(
         &mut self,
         name: &str,
@@ -88,11 +87,11 @@ impl Builder {
         rules.try_for_each(|(name, scope)| self.insert(name, number, scope))
     }
 
-    /// Adds the rules of an image; `source` tells for each of its sources which one that is here,
-    /// or nothing to leave its rules out.
+    /// Adds the rules of an image. `source` maps its source numbers to those of this builder; rules of a
+    /// source that it maps to `None` are left out.
     ///
     /// # Errors
-    /// When there is no room.
+    /// If there is no room.
     pub fn add_image(
         &mut self,
         image: &Image,
@@ -112,7 +111,7 @@ impl Builder {
     /// The image of all rules added.
     ///
     /// # Errors
-    /// When they are too many for one.
+    /// If there are too many rules for one image.
     pub fn finish(mut self) -> Result<Image, TooLarge> {
         self.run.sort(&self.key);
         let bytes = self.write().map_err(|error| match error {

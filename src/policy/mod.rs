@@ -1,5 +1,4 @@
-//! Owns decisions: pure, immutable, explainable.
-//! Refuses I/O, clocks and all bytes of the wire other than names.
+//! Policy decisions: pure functions of an immutable snapshot, without I/O and without a clock.
 
 pub mod builder;
 pub mod clients;

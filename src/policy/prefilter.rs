@@ -1,26 +1,24 @@
-//! Owns the sieve before an image over the base: most names have nothing there.
-//! Refuses to say for certain that there is something.
+//! A one-hash Bloom filter in front of the delta and the orders, because most names have no rule in either.
 
 use super::image::Image;
 use super::image::path::{Key, labels};
 use crate::wire::name::Name;
 
-/// Tells of most names by one bit that such an image has nothing about them.
+/// Rejects most names without rules in an image. May pass a name that has none.
 #[derive(Debug)]
 pub(super) struct Prefilter {
-    /// A bit for the hash of the first two labels of each of its names.
+    /// The bits set by the hashes of the first two labels of each name in the image.
     bits: Vec<u64>,
-    /// There are rules on names of fewer labels, which any name may lie beneath, or a text that
-    /// can't be read, and behind it nobody knows which.
+    /// Every name passes: the image has rules on names of fewer than two labels, which cover all names below
+    /// them, or it cannot be read to its end.
     passes_all: bool,
 }
 
-/// Bits of a sieve for each name.
 const BITS_PER_NAME: usize = 16;
 
 impl Prefilter {
     pub(super) fn new(image: &Image) -> Self {
-        // Of names there are fewer than of rules, and never more than nodes.
+        // The number of nodes is an upper bound of the number of names.
         let names = image.facts().nodes as usize;
         let words = (names * BITS_PER_NAME / 64).max(1).next_power_of_two();
         let mut prefilter = Self {

@@ -1,4 +1,4 @@
-//! The rules of one image in the precedence order of a snapshot.
+//! The rules of one image, ranked by the precedence of their sources in a snapshot.
 
 use std::sync::Arc;
 
@@ -8,47 +8,48 @@ use super::image::walk::Position;
 use super::rule::Scope;
 use crate::wire::name::{MAX_LABELS, Name};
 
-/// How much a source weighs: 0 wins over 1. Fits [`RANK_BITS`] bits, so that a weight has room for it.
-/// All images together have fewer sources than there are ranks.
+/// The precedence of a source: 0 wins over 1. A rank fits into [`RANK_BITS`] bits of a weight. There are more
+/// ranks than all images of a snapshot have sources.
 pub(super) type Rank = u32;
 
-/// Bits of a weight, from the lowest: two of the scope, seven of the depth, the rank in the others.
+/// The bits of a weight: the lowest two for the scope, seven for the depth, the others for the rank.
 const DEPTH_SHIFT: u32 = 2;
 const RANK_SHIFT: u32 = 9;
 const RANK_BITS: u32 = u32::BITS - RANK_SHIFT;
-/// The most labels that a name has, as the depth is counted down from it.
+/// The depth counts down from this number of labels.
 const DEPTH_MASK: u32 = (1 << (RANK_SHIFT - DEPTH_SHIFT)) - 1;
 const _: () = assert!(MAX_LABELS as u32 <= DEPTH_MASK);
 
 /// No rule, or no source.
 pub(super) const NONE: u32 = u32::MAX;
-/// A rank that no source has.
+/// The rank of sources that are not configured.
 pub(super) const NO_RANK: Rank = (1 << RANK_BITS) - 1;
-/// How many sources can have a rank: more than three images name.
+/// The number of sources that can have a rank: more than three images have.
 pub const MAX_RANKED: usize = NO_RANK as usize;
 const _: () = assert!(MAX_RANKED > 3 * SOURCES);
 
-/// What is found out about a name.
+/// The result of a lookup: which rule matches a name, and what covers the names below it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LookupResult {
-    /// The rule that wins; see [`weight`].
+    /// The weight of the matching rule with the best precedence; see [`weight`].
     pub(super) best: u32,
-    /// The best source that speaks of every name beneath the asked one.
+    /// The best source with a rule that covers every name below.
     pub(super) cover: Rank,
-    /// The best source that speaks of some name beneath, of those that don't answer NXDOMAIN.
+    /// The best source that does not answer NXDOMAIN and has a rule on some name below.
     pub(super) other: Rank,
-    /// The weight of the best exception that stands against some sources and speaks of the name.
+    /// The weight of the best matching exception that suppresses some sources only.
     pub(super) excepted: u32,
 }
 
 /// A rule that matches a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hit {
-    /// Index of the source, in the order of precedence.
+    /// Index of the source, in order of precedence.
     pub source: usize,
-    /// The rule's scope.
+    /// The scope of the rule.
     pub scope: Scope,
-    /// How many labels the rule's name has: it is that ancestor of the asked name.
+    /// The number of labels of the rule's name, which is an ancestor of the looked-up name or the name
+    /// itself.
     pub labels: u8,
 }
 
@@ -64,32 +65,33 @@ impl Default for LookupResult {
 }
 
 impl LookupResult {
-    /// The rule that wins: the best source's, there the deepest name's, there exact before below
-    /// before subtree.
+    /// The rule that decides: that of the best source; of that source's rules the one on the deepest name; on
+    /// one name exact before below before subtree.
     pub fn best(&self) -> Option<Hit> {
         (self.best != NONE).then(|| hit(self.best))
     }
 
-    /// The exception because of which rules of some sources were passed over.
+    /// The exception that suppressed rules of some sources.
     pub fn excepted(&self) -> Option<Hit> {
         (self.excepted != NONE).then(|| hit(self.excepted))
     }
 
-    /// Whether all names beneath get NXDOMAIN if the asked one does: the best source that speaks
-    /// of all of them says so (`nxdomain` tells), and none before it has anything else to say.
+    /// Whether NXDOMAIN for the name is true of all names below it: the best source that covers them answers
+    /// NXDOMAIN, and no better source that answers otherwise has a rule there. `nxdomain` returns whether a
+    /// source answers NXDOMAIN.
     pub fn is_all_nxdomain_below(&self, nxdomain: impl Fn(usize) -> bool) -> bool {
         self.cover != NO_RANK && nxdomain(self.cover as usize) && self.other > self.cover
     }
 
-    /// Whether all names below are blocked: the best source that covers them blocks (`blocks` says
-    /// which do), and no better one that may allow something has a rule there. May be false where that
-    /// better source blocks as well.
+    /// Whether all names below are blocked: the best source that covers them blocks, and no better source has
+    /// a rule there that may allow a name. May be false although such a better source blocks as well.
+    /// `blocks` returns whether a source blocks.
     pub fn is_all_blocked_below(&self, blocks: impl Fn(usize) -> bool) -> bool {
         self.cover != NO_RANK && blocks(self.cover as usize) && self.other >= self.cover
     }
 }
 
-/// A rule's weight as one number, of which the lowest wins: rank, then depth, then scope.
+/// The weight of a rule; the lowest weight decides. Compares by rank, then depth, then scope.
 #[inline]
 pub(super) fn weight(rank: Rank, labels: usize, scope: Scope) -> u32 {
     rank << RANK_SHIFT | (DEPTH_MASK - labels as u32) << DEPTH_SHIFT | scope.weight()
@@ -107,30 +109,31 @@ pub(super) fn hit(weight: u32) -> Hit {
     }
 }
 
-/// What a value of an image comes to, given the ranks of the sources. Weights are those of a name
-/// without labels; see [`deepen`].
+/// What a value of an image evaluates to under the ranks of a snapshot. Weights are those of rules on the
+/// root; [`deepen`] corrects them for the depth.
 #[derive(Clone, Copy, Debug)]
 struct RankedValue {
-    /// The best rule if the asked name is this one.
+    /// The best rule if the looked-up name is the value's name.
     at: u32,
-    /// The best rule if it lies beneath.
+    /// The best rule if the looked-up name is below the value's name.
     above: u32,
     cover: Rank,
-    /// As in [`LookupResult`], if the asked name is this one.
+    /// [`LookupResult::other`] if the looked-up name is the value's name.
     other: Rank,
-    /// The same if the asked name lies above, and nothing else beneath it; and [`OVERRIDES`]. A verdict of
-    /// 20 bytes keeps more of them in the processor's cache than one of 24.
+    /// [`LookupResult::other`] if the looked-up name is above the value's name and has no other rule below;
+    /// also the bit [`OVERRIDES`]. In one number, so that a ranked value has 20 bytes instead of 24 and more
+    /// of them fit into the processor's cache.
     other_below: u32,
 }
 
-/// There is an exception that overrides some sources, so the name's rules are weighed one by one.
+/// The value has an exception that suppresses some sources, so the name's rules must be evaluated one by one.
 const OVERRIDES: u32 = 1 << 31;
 const _: () = assert!(size_of::<RankedValue>() == 20);
 
-/// The weight of the same rule on a name with so many labels.
+/// The weight of the same rule on a name of `labels` labels.
 #[inline]
 fn deepen(weight: u32, labels: usize) -> u32 {
-    // Of no rule it is that of none still: nothing weighs more.
+    // `NONE` stays the highest weight.
     if weight == NONE {
         NONE
     } else {
@@ -138,13 +141,13 @@ fn deepen(weight: u32, labels: usize) -> u32 {
     }
 }
 
-/// What the sources' ranks come to, in their order.
+/// Properties of the ranked sources, indexed by rank.
 #[derive(Clone, Debug, Default)]
 pub struct RankTraits {
-    /// Whether it answers NXDOMAIN.
+    /// Whether the source answers NXDOMAIN.
     pub nxdomain: Vec<bool>,
-    /// For an exception, the ranks that it stands against, in their order; nothing for what counts
-    /// by itself, an exception against everything as well. May be shorter than there are ranks.
+    /// For an exception that names sources: their ranks, sorted. `None` for all other sources, and for an
+    /// exception against everything. May be shorter than the number of ranks.
     pub suppressed: Vec<Option<Box<[usize]>>>,
 }
 
@@ -154,7 +157,7 @@ impl RankTraits {
     }
 }
 
-/// An image whose sources have ranks.
+/// An image together with the ranks of its sources.
 #[derive(Debug)]
 pub(super) struct RankedImage {
     pub(super) image: Arc<Image>,
@@ -178,8 +181,8 @@ impl RankedImage {
         rank.copied().unwrap_or(NO_RANK)
     }
 
-    /// Improves what `found` says of each name: of `names[i]` at `place(i)`. Calls `overridden`
-    /// when an exception that overrides some sources is on or above a name.
+    /// Merges the rules of this image into the results: those of `names[i]` into `found[place(i)]`. Calls
+    /// `overridden` if a name or one of its ancestors has an exception that suppresses some sources.
     #[inline]
     pub(super) fn improve(
         &self,

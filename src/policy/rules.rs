@@ -1,5 +1,4 @@
-//! Owns the rules in force: an image, small changes over it, and how much each source weighs.
-//! Refuses to know what follows from a rule: it tells which one wins.
+//! Finds the rule that decides about a name among all images of a snapshot.
 
 use std::sync::Arc;
 
@@ -13,7 +12,7 @@ use super::ranking::{
 use super::rule::Scope;
 use crate::wire::name::{MAX_LABELS, Name};
 
-/// The rules in force.
+/// The rules of a snapshot.
 #[derive(Debug, Default)]
 pub struct Rules {
     base: Option<RankedImage>,
@@ -23,16 +22,17 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// The rules of `images`, for the sources that `rank` knows by name: 0 is the best.
+    /// The rules of `images`. `rank` returns the rank of a source, 0 being the best, or `None` if it is not
+    /// configured.
     ///
     /// # Panics
-    /// When a rank is [`MAX_RANKED`] or above.
+    /// If a rank is [`MAX_RANKED`] or above.
     pub fn new(images: Images, rank: impl Fn(&str) -> Option<usize>, weights: RankTraits) -> Self {
         let Images {
             base,
             delta,
             orders,
-            // Those have no rank.
+            // Removed lists have no rank.
             gone: _,
         } = images;
         let whole = |name: &str| {
@@ -72,10 +72,10 @@ impl Rules {
         }
     }
 
-    /// Looks up a batch of names: `found[i]` is what there is about `names[i]`. Never allocates.
+    /// Looks up a batch of names: `found[i]` is set to the result for `names[i]`. Never allocates.
     ///
     /// # Panics
-    /// When the slices differ in length.
+    /// If the slices differ in length.
     #[inline]
     pub fn lookup(&self, names: &[&Name], found: &mut [LookupResult]) {
         assert_eq!(names.len(), found.len(), "one place for each name");
@@ -83,7 +83,7 @@ impl Rules {
         if let Some(base) = &self.base {
             base.improve(names, found, |which| which, || ());
         }
-        // The orders come last: where they have an exception, all rules are weighed anew.
+        // The orders come last: if they have an exception, all rules of the name are evaluated again.
         for over in self.delta.iter().chain(&self.orders) {
             for (names, found) in names.chunks(BATCH).zip(found.chunks_mut(BATCH)) {
                 self.lookup_overlay(over, names, found);
@@ -91,8 +91,8 @@ impl Rules {
         }
     }
 
-    /// What there is about a name to which `asked` leads: what exceptions on that stand against does
-    /// not count.
+    /// Looks up the target of a CNAME chain that starts at `asked`. Rules that the exceptions of `asked`
+    /// suppress do not count.
     pub fn lookup_target(&self, asked: &Name, name: &Name) -> LookupResult {
         let mut found = LookupResult::default();
         self.lookup(&[name], std::slice::from_mut(&mut found));
@@ -100,7 +100,7 @@ impl Rules {
         found
     }
 
-    /// Adds what such an image says. Most names don't pass the sieve before it.
+    /// Merges the rules of an overlay into the results. Most names are rejected by its prefilter.
     #[inline]
     fn lookup_overlay(&self, delta: &Overlay, names: &[&Name], found: &mut [LookupResult]) {
         let mut some = [&Name::ROOT; BATCH];
@@ -126,9 +126,9 @@ impl Rules {
         }
     }
 
-    /// Weighs a name's rules one by one, because exceptions may override some. `found.other`, which
-    /// covers rules below the name, ignores exceptions: that can only turn NXDOMAIN into NODATA. The
-    /// exceptions that match `asked` apply to the name, too.
+    /// Evaluates the name's rules one by one, without those that an exception suppresses. `found.other`
+    /// ignores exceptions, which can only turn an NXDOMAIN into NODATA. Exceptions that match `asked` apply
+    /// to `name` as well.
     #[cold]
     fn evaluate_with_exceptions(
         &self,
@@ -142,7 +142,7 @@ impl Rules {
         (found.best, found.cover, found.excepted) = (NONE, NO_RANK, NONE);
         let mut weigh = |position, labels, rank, scope| {
             if self.weights.suppresses(rank).is_some() {
-                // Names beneath may be passed over, too.
+                // Rules on names below may be suppressed, too.
                 found.other = 0;
                 if matches(position, scope) {
                     found.excepted = found.excepted.min(weight(rank, labels, scope));
@@ -165,7 +165,7 @@ impl Rules {
         }
     }
 
-    /// All rules that match a name, the best first. Allocates: it is for explanations.
+    /// All rules that match a name, best first. Allocates; used for explanations.
     pub fn matching(&self, name: &Name) -> Vec<Hit> {
         let mut weights = Vec::new();
         for bound in self.images() {
@@ -184,7 +184,7 @@ impl Rules {
         self.base.iter().chain(over.map(|over| &over.ranked))
     }
 
-    /// Whether an exception on the name or above it speaks of the name and stands against a source.
+    /// Whether an exception on the name or on an ancestor matches the name and suppresses `rank`.
     fn is_suppressed(&self, orders: &AncestorRules<'_>, rank: Rank) -> bool {
         let mut passed_over = false;
         orders.each(|position, _, exception, scope| {
@@ -199,11 +199,10 @@ impl Rules {
     }
 }
 
-/// What an image has on a name and on those above it.
+/// The values of a name and of its ancestors in one image.
 struct AncestorRules<'r> {
     image: Option<&'r RankedImage>,
-    /// How the name lies to it, its labels, its value: at most one for each of the name's labels,
-    /// and the root.
+    /// Position, number of labels, value: at most one entry for each label of the name, and one for the root.
     entries: [(Position, u8, u32); MAX_LABELS + 1],
     count: usize,
 }
@@ -226,7 +225,7 @@ impl<'r> AncestorRules<'r> {
         ancestors
     }
 
-    /// Calls `each` with the rules.
+    /// Calls `each` with every ranked rule.
     fn each(&self, mut each: impl FnMut(Position, usize, Rank, Scope)) {
         let Some(over) = self.image else { return };
         for &(position, labels, value) in &self.entries[..self.count] {
@@ -240,7 +239,7 @@ impl<'r> AncestorRules<'r> {
     }
 }
 
-/// Whether a rule of that scope speaks of a name to which its own lies so.
+/// Whether a rule of this scope matches the looked-up name, given the position of the rule's name.
 fn matches(position: Position, scope: Scope) -> bool {
     match position {
         Position::Above => scope != Scope::Exact,
@@ -249,7 +248,7 @@ fn matches(position: Position, scope: Scope) -> bool {
     }
 }
 
-/// Small changes over an image.
+/// A small image that is looked up in addition to the base.
 #[derive(Debug)]
 struct Overlay {
     ranked: RankedImage,
@@ -270,13 +269,13 @@ mod tests {
     use crate::policy::image::tests::named;
 
     const LISTS: [&str; 3] = ["one", "two", "three"];
-    /// Which of them answer NXDOMAIN.
+    /// Whether each list answers NXDOMAIN.
     const NXDOMAIN: [bool; 3] = [true, false, true];
 
-    /// A rule: list, name, scope.
+    /// List, name, scope.
     type Rule = (usize, Vec<u8>, u8);
 
-    /// The stupid twin: all rules in a set, asked by going through all of them.
+    /// The model that lookups are compared with: a set of all rules, searched from end to end.
     #[derive(Debug, Default)]
     struct Model(BTreeSet<Rule>);
 
@@ -305,7 +304,7 @@ mod tests {
             })
         }
 
-        /// Whether all names beneath are answered NXDOMAIN, by what stands in RFC 8020.
+        /// Whether all names below are answered NXDOMAIN, by the definition of RFC 8020.
         fn is_all_nxdomain_below(&self, name: &Name) -> bool {
             let depth = name.label_count();
             let (mut covers, mut others) = (BTreeSet::new(), BTreeSet::new());
@@ -363,7 +362,7 @@ mod tests {
         }
     }
 
-    /// Few labels, so that names collide, nest and share parents all the time.
+    /// Few labels, so that names often collide, nest and share ancestors.
     fn names() -> impl Strategy<Value = Name> {
         let label = prop_oneof![
             6 => prop::sample::select(vec!["a", "b", "aa", "com", "x-y", "_t"]).prop_map(str::to_owned),
@@ -387,7 +386,7 @@ mod tests {
             let mut alone = [LookupResult::default()];
             rules.lookup(&[name], &mut alone);
             prop_assert_eq!(found, alone[0], "{} in a batch", name);
-            // Of one list, several rules may be as good; the image keeps one that says the same.
+            // Several rules of one list may decide alike; the image keeps one of them.
             let best = |hit: Option<Hit>| hit.map(|hit| hit.source);
             prop_assert_eq!(best(found.best()), best(model.best(name)), "{}", name);
             let nxdomain = found.is_all_nxdomain_below(|rank| NXDOMAIN[rank]);

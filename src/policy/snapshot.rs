@@ -1,5 +1,5 @@
-//! Owns all that can change while serving, and the decisions that follow from it.
-//! Refuses to change: a new state is a new snapshot with a new generation.
+//! One generation of the policy: everything that can change while serving, and the decisions that follow from
+//! it.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -13,53 +13,53 @@ use super::rule::{Action, Against, Kind, Source};
 use super::rules::Rules;
 use crate::wire::name::Name;
 
-/// A rule that decides, or would if no better one did.
+/// A matching rule and its source.
 #[derive(Clone, Copy, Debug)]
 pub struct Matched<'s> {
-    /// Which list.
+    /// The source of the rule.
     pub source: &'s Source,
-    /// Which of its rules.
+    /// The rule.
     pub hit: Hit,
 }
 
-/// What the policy says about a name.
+/// The policy's decision about a name.
 #[derive(Clone, Copy, Debug)]
 pub enum Decision<'s> {
-    /// No rule speaks of it.
+    /// No rule matches.
     Pass,
-    /// An exception speaks of it, and no rule but those of what exceptions stand against; they don't
-    /// count for the names that it leads to, either.
+    /// An exception matches, and no unsuppressed rule does. The suppressed rules do not count for the targets
+    /// of its CNAME chain either.
     Excepted(Matched<'s>),
-    /// An allow list, or an exception against everything, speaks of it: it is answered truthfully,
-    /// CNAMEs and all.
+    /// An allow list or an exception against everything matches: the name and its CNAME chain are answered
+    /// from upstream.
     Allowed(Matched<'s>),
-    /// It is answered by the source's blocking.
+    /// The name is blocked.
     Blocked {
-        /// The rule.
+        /// The deciding rule.
         by: Matched<'s>,
-        /// Whether NXDOMAIN would be true of every name beneath, as RFC 8020 makes caches believe.
+        /// Whether NXDOMAIN would be true of every name below, as caches conclude from it (RFC 8020).
         nxdomain: bool,
-        /// Whether every name below is blocked as well. If not, validators need the truth about the
-        /// zone keys of this one.
+        /// Whether every name below is blocked as well. If not, validators need the true DS and DNSKEY
+        /// records of this name.
         closed: bool,
     },
 }
 
-/// What need not be asked about the names that an asked one leads to.
+/// The rules that do not apply to the targets of a CNAME chain, because of the decision about the asked name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChainExemption {
-    /// All rules count.
+    /// All rules apply.
     None,
-    /// What the asked name's exceptions stand against does not.
+    /// The rules that the asked name's exceptions suppress do not apply.
     Suppressed,
-    /// Orders alone count: an allow list speaks of the asked name.
+    /// Only orders apply: an allow list matches the asked name.
     Lists,
-    /// No rule does: an exception stands against everything.
+    /// No rule applies: an exception against everything matches the asked name.
     All,
 }
 
 impl Decision<'_> {
-    /// What follows from it for the names that the asked one leads to.
+    /// The exemption of the CNAME targets of a name with this decision.
     pub fn chain_exemption(&self) -> ChainExemption {
         match self {
             Self::Pass | Self::Blocked { .. } => ChainExemption::None,
@@ -70,28 +70,28 @@ impl Decision<'_> {
     }
 }
 
-/// One generation of the policy.
+/// An immutable state of the policy. Every change is a new snapshot with a new generation.
 #[derive(Debug)]
 pub struct Snapshot {
-    /// Counts up with each one that is published; the first is 1.
+    /// Increases with each published snapshot; the first is 1.
     pub generation: u64,
-    /// Who may ask.
+    /// The clients that are served.
     pub clients: Clients,
     /// Names that never go upstream.
     pub local: LocalZones,
-    /// Answer to `version.bind`, class CH; without one it is refused.
+    /// Answer to `version.bind`, class CH; refused if `None`.
     pub version: Option<String>,
-    /// Answer to `id.server`, class CH; without one it is refused.
+    /// Answer to `id.server`, class CH; refused if `None`.
     pub id: Option<String>,
-    /// In the order of precedence.
+    /// In order of precedence.
     sources: Vec<Arc<Source>>,
-    /// Where hits of each are counted.
+    /// The hit counter of each source.
     slots: Vec<Option<u16>>,
     rules: Rules,
 }
 
 impl Default for Snapshot {
-    /// Generation 0: nobody may ask, nothing is blocked.
+    /// Generation 0: no client is served and nothing is blocked.
     fn default() -> Self {
         Self {
             generation: 0,
@@ -107,12 +107,13 @@ impl Default for Snapshot {
 }
 
 impl Snapshot {
-    /// The same with the rules of these sources, given in the order of the configuration:
-    /// exceptions come before orders, those before allow lists, and those before block lists, else
-    /// that order is the precedence. The images know sources by name; rules of others don't count.
+    /// The same snapshot with the rules of `sources`, which are given in the order of the configuration.
+    /// Exceptions take precedence over orders, orders over allow lists, and these over block lists; within a
+    /// kind the given order decides. Rules of sources that are not given do not count. Images refer to
+    /// sources by name.
     pub fn with_rules(mut self, mut sources: Vec<Arc<Source>>, images: Images) -> Self {
         if sources.len() > MAX_RANKED {
-            // Sources without rules in an image decide nothing.
+            // Sources without rules cannot decide.
             let named = images.source_names();
             sources.retain(|source| named.contains(&*source.name));
         }
@@ -144,8 +145,8 @@ impl Snapshot {
         self
     }
 
-    /// The same with a place for each source to count its hits at, by the source's name; nothing:
-    /// they are not counted.
+    /// The same snapshot with the hit counter that `slot` returns for the name of each source. Hits of a
+    /// source are not counted if it returns `None`.
     pub fn with_slots(mut self, mut slot: impl FnMut(&str) -> Option<u16>) -> Self {
         // An exception blocks nothing.
         let counted = |source: &Arc<Source>| source.kind != Kind::Exception;
@@ -154,7 +155,7 @@ impl Snapshot {
         self
     }
 
-    /// Where hits of a rule's source are counted.
+    /// The hit counter of a rule's source.
     pub fn slot(&self, by: &Matched<'_>) -> Option<u16> {
         self.slots.get(by.hit.source).copied().flatten()
     }
@@ -164,28 +165,28 @@ impl Snapshot {
         &self.sources
     }
 
-    /// Whether `client` may ask at all.
+    /// Whether `client` is served.
     pub fn permits(&self, client: IpAddr) -> bool {
         self.clients.contains(client)
     }
 
-    /// Looks up a batch of names, faster than one by one: `found[i]` is for [`decide_by`](Self::decide_by)
-    /// to say what it comes to for `names[i]`. Never allocates.
+    /// Looks up a batch of names, which is faster than one by one: `found[i]` is the result for `names[i]`,
+    /// to be passed to [`decide_by`](Self::decide_by). Never allocates.
     ///
     /// # Panics
-    /// When the slices differ in length.
+    /// If the slices differ in length.
     pub fn lookup(&self, names: &[&Name], found: &mut [LookupResult]) {
         self.rules.lookup(names, found);
     }
 
-    /// Decides on a name: the best source that speaks of it wins. Never allocates.
+    /// Decides about a name: the best source with a matching rule wins. Never allocates.
     pub fn decide(&self, name: &Name) -> Decision<'_> {
         let mut found = [LookupResult::default()];
         self.lookup(&[name], &mut found);
         self.decide_by(&found[0])
     }
 
-    /// Decides by what was found about a name in this snapshot.
+    /// The decision that a lookup in this snapshot leads to.
     pub fn decide_by(&self, found: &LookupResult) -> Decision<'_> {
         let Some(hit) = found.best() else {
             return match found.excepted() {
@@ -205,8 +206,8 @@ impl Snapshot {
         }
     }
 
-    /// All rules that match a name, the best first: those of exceptions, too, and those that an
-    /// exception overrides. Allocates: it is for explanations.
+    /// All rules that match a name, best first, including exceptions and the rules that they suppress.
+    /// Allocates; used for explanations.
     pub fn matching(&self, name: &Name) -> Vec<Matched<'_>> {
         let hits = self.rules.matching(name).into_iter();
         hits.map(|hit| self.matched(hit)).collect()
@@ -219,9 +220,10 @@ impl Snapshot {
         }
     }
 
-    /// Decides on what upstream answered: the first name of `asked`'s CNAME chain that is blocked, by
-    /// rules that count although `chain_exemption` is known of the asked name. Returns how many hops lead to it,
-    /// with the decision, `Pass` if none is; and what is known for names that the last one leads to.
+    /// Decides about an upstream answer: finds the first name of `asked`'s CNAME chain that is blocked
+    /// despite `exemption`, which follows from the decision about `asked`. Returns the number of hops to that
+    /// name and its decision (0 and `Pass` if no name is blocked), and the exemption of the names after the
+    /// chain.
     pub fn decide_chain(
         &self,
         asked: &Name,
@@ -242,7 +244,7 @@ impl Snapshot {
                 {
                     return (hop + 1, decision, exemption);
                 }
-                // Orders stand before allow lists, wherever on the chain.
+                // Orders override allow lists, wherever on the chain they match.
                 Decision::Allowed(_) => exemption = decision.chain_exemption(),
                 _ => {}
             }
@@ -255,7 +257,7 @@ fn answers_nxdomain(source: &Source) -> bool {
     source.blocks() && source.blocking.action == Action::Nxdomain
 }
 
-/// Kinds with a lower one win, whatever the order of the configuration.
+/// The kind with the lower number wins, whatever the order of the configuration.
 fn precedence(kind: Kind) -> u8 {
     match kind {
         Kind::Exception => 0,
@@ -340,7 +342,7 @@ mod tests {
 
     const X: (&str, Scope) = ("x.test", Scope::Subtree);
 
-    /// Block lists in a base, behind so many exceptions in the image of the orders.
+    /// Block lists in a base, and `count` exceptions in the image of orders, which precede them.
     fn behind_exceptions(count: usize, lists: &[List<'_>]) -> Snapshot {
         let (mut base, mut orders) = (Builder::new(), Builder::new());
         let mut sources = Vec::new();

@@ -1,7 +1,7 @@
-//! Owns reading and writing numbers at any place of bytes, the lowest bit first.
-//! Refuses to panic: beyond the end there are zeros.
+//! Reads and writes numbers at any bit of a byte sequence, least significant bit first. Reads past the end
+//! yield zeros.
 
-/// Eight bytes from `at` on as a number, the first one lowest; zeros beyond the end.
+/// Eight bytes from `at` on as a little-endian number; zeros past the end.
 #[inline(always)]
 pub fn word(bytes: &[u8], at: usize) -> u64 {
     match bytes.get(at..).and_then(<[u8]>::first_chunk) {
@@ -10,8 +10,7 @@ pub fn word(bytes: &[u8], at: usize) -> u64 {
     }
 }
 
-/// The last bytes, fewer than eight: as two numbers that overlap, as labels end here too often for
-/// a copy.
+/// The last bytes, fewer than eight, read as two overlapping numbers: labels end here too often for a copy.
 #[inline(always)]
 fn tail(bytes: &[u8], at: usize) -> u64 {
     let rest = bytes.get(at..).unwrap_or(&[]);
@@ -27,19 +26,19 @@ fn tail(bytes: &[u8], at: usize) -> u64 {
     }
 }
 
-/// The bits from bit `at` on; at least the lowest 57 are real.
+/// The bits from bit `at` on; at least the lowest 57 are valid.
 #[inline(always)]
 pub fn peek(bytes: &[u8], at: u64) -> u64 {
     word(bytes, (at / 8) as usize) >> (at % 8)
 }
 
-/// The lowest `count` bits set; `count` is below 64.
+/// A mask of the lowest `count` bits; `count` is below 64.
 #[inline(always)]
 pub fn mask(count: u32) -> u64 {
     (1 << count) - 1
 }
 
-/// Bytes that grow by bits.
+/// A byte sequence that grows by bits.
 #[derive(Default)]
 pub struct BitWriter {
     bytes: Vec<u8>,
@@ -48,7 +47,7 @@ pub struct BitWriter {
 }
 
 impl BitWriter {
-    /// Appends the lowest `count` bits of `bits`, at most 32; the others must be zero.
+    /// Appends the lowest `count` bits of `bits`, at most 32. The others must be zero.
     #[inline(always)]
     pub fn push(&mut self, bits: u64, count: u32) {
         self.open |= bits << self.filled;
@@ -60,7 +59,7 @@ impl BitWriter {
         }
     }
 
-    /// Appends `count` bits that start at the first bit of `bytes`.
+    /// Appends the first `count` bits of `bytes`.
     pub fn append(&mut self, bytes: &[u8], count: u32) {
         let mut at = 0;
         while at < count {
@@ -70,12 +69,12 @@ impl BitWriter {
         }
     }
 
-    /// How many bits were written.
+    /// The number of bits written.
     pub fn count(&self) -> u32 {
         self.bytes.len() as u32 * 8 + self.filled
     }
 
-    /// All bytes, the last one filled up with zeros; the writer is empty afterwards.
+    /// Moves all bytes to the end of `into`, the last one padded with zeros, and leaves the writer empty.
     pub fn take(&mut self, into: &mut Vec<u8>) {
         into.append(&mut self.bytes);
         into.extend(&self.open.to_le_bytes()[..self.filled.div_ceil(8) as usize]);

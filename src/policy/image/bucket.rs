@@ -1,64 +1,62 @@
-//! Owns the bucket: up to 31 children of one node, their tags, sizes and texts side by side.
-//! Refuses to know what a value or a text means.
+//! A bucket: up to 31 children of one node, with their tags, sizes and texts side by side.
 //!
-//! | bytes | what |
+//! | bytes | content |
 //! |---|---|
-//! | 1 | bits 0 to 4: how many children (n); `LONG`, `WIDE` |
-//! | 1, or 3 if `WIDE` | the value of the children that don't tell their own |
+//! | 1 | bits 0 to 4: number of children (n); `LONG`, `WIDE` |
+//! | 1, or 3 if `WIDE` | the value of all children that are not `EXPLICIT` |
 //! | n | a tag each: seven bits of the first label's hash, above the bit `EXPLICIT` |
-//! | n | the size of each child in bits, or its lowest byte |
-//! | n if `LONG` | the other byte of each size |
-//! | the rest, filled up with zeros to a multiple of [`UNIT`] | the children, bit behind bit |
+//! | n | the size of each child in bits, or its low byte |
+//! | n if `LONG` | the high byte of each size |
+//! | the rest, padded with zeros to a multiple of [`UNIT`] | the children, one after the other without padding |
 //!
-//! A child is its text; if it `EXPLICIT`, then, if it has children, 32 bits of [`ChildRef`], and then a
-//! bit whether it has, and its value in 7, or 23, bits.
+//! A child consists of its text. If it is `EXPLICIT`, 32 bits of [`ChildRef`] follow if it has children, then
+//! one bit that says whether it has, and its value in 7 or 23 bits.
 //!
-//! A child with the tag `ONLY_CHILD` is the only child of the one before it, which has no [`ChildRef`]:
-//! most nodes with children have one, called `www`, and a bucket of its own would be one more wait
-//! for memory.
+//! A child with the tag `ONLY_CHILD` is the only child of the one before it, which has no [`ChildRef`]. Most
+//! nodes with children have one child, called `www`, and a bucket for it would cost another access to memory.
 
 use super::bits::{BitWriter, peek, word};
 use crate::sys::lanes::Sixteen;
 use crate::wire::name::MAX_NAME;
 
-/// Most children in a bucket.
+/// The maximum number of children in a bucket.
 pub const MAX_CHILDREN: usize = 31;
-/// A child has more than 255 bits.
+/// Some child has more than 255 bits.
 const LONG: u8 = 0x40;
-/// Values take 23 bits.
+/// Values have 23 bits.
 const WIDE: u8 = 0x80;
-/// In a tag: the child tells its value, and where its children are.
+/// In a tag: the child has a value and a reference to its children in the bucket.
 const EXPLICIT: u8 = 1;
-/// The tag of the only child of the child before. No hash has it.
+/// The tag of the only child of the preceding child. No hash has this tag.
 const ONLY_CHILD: u8 = 0;
 
-/// All of a bucket that is not `LONG` lies in so many bytes: a power of two, so that an index is
-/// in bounds by being cut to it, without a comparison.
+/// A bucket that is not `LONG` has at most this many bytes. A power of two, so that masking an index bounds
+/// it without a comparison.
 const NEAR_BYTES: usize = 1 << 11;
-/// Zeros before the first bucket: all are read from some bytes earlier on, as what a child tells
-/// is read with the bytes before it, whatever they are.
+/// Zeros before the first bucket. The explicit part of a child is read together with the bytes before it,
+/// whatever they are.
 pub const LEADING_ZEROS: usize = 8;
-/// Zeros behind the last bucket, so that each can be read as if it were as large as any.
+/// Zeros after the last bucket, so that each bucket can be read as if it had the maximum size.
 pub const TRAILING_ZEROS: usize = NEAR_BYTES + 16;
 
-/// First value that does not fit.
+/// The first value that does not fit.
 pub const VALUE_LIMIT: u32 = 1 << 23;
-/// First offset of a bucket that does not fit.
+/// The first offset of a bucket that does not fit.
 pub const OFFSET_LIMIT: u64 = 1 << 31;
-/// First group of the directory that does not fit.
+/// The first group of the directory that does not fit.
 pub const GROUP_LIMIT: u64 = 1 << 24;
-/// First class whose buckets can't be counted.
+/// The first class for which the number of buckets does not fit.
 pub const CLASS_LIMIT: u32 = 120;
-/// Buckets take a multiple of so many bytes.
+/// The size of a bucket is a multiple of this number of bytes.
 pub const UNIT: usize = 4;
-/// Bytes that no bucket exceeds. A label of 2n bytes takes 2n + 1 in its path, and as text at most
-/// 30n bits, if all pairs are escaped, and 14 if another label follows; one of 2n + 1 takes 2n + 2,
-/// and 30n + 22. So text has at most 15 bits for each byte of a path. Behind it are told at most 32
-/// and 24 bits; the head is at most 4 bytes, and 3 for each child.
+/// The maximum size of a bucket. A label of 2n bytes takes 2n + 1 bytes of a path, and at most 30n bits as
+/// text if all its pairs are escaped, and 14 more if another label follows; a label of 2n + 1 bytes takes 2n
+/// + 2 bytes and 30n + 22 bits. So text has at most 15 bits for each byte of a path. At most 32 and 24 bits
+/// follow it. The head of the bucket has at most 4 bytes, and 3 for each child.
 pub const MAX_BUCKET_BYTES: usize =
     4 + 3 * MAX_CHILDREN + ((15 * (MAX_NAME - 1) + 56) * MAX_CHILDREN).div_ceil(8);
 
-/// Where a node's children are: in one bucket, in a range of the directory, or nowhere.
+/// Refers to the children of a node: one bucket, a range of the directory, or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChildRef(pub u32);
 
@@ -71,25 +69,24 @@ impl ChildRef {
         Self(offset as u32)
     }
 
-    /// Children in as many buckets as `class` means, from that group of the directory on, which is
-    /// below [`GROUP_LIMIT`].
+    /// Children in a range of the directory with the number of buckets of `class`. `start` is its first
+    /// group, below [`GROUP_LIMIT`].
     pub fn range(start: u64, class: u32) -> Self {
         Self(1 << 31 | class << 24 | start as u32)
     }
 
-    /// The bucket, if there is just one.
+    /// The offset of the bucket. `None` unless the children are in one bucket.
     #[inline(always)]
     pub fn as_bucket(self) -> Option<u32> {
         (self.0 >> 31 == 0).then_some(self.0)
     }
 
-    /// Whether a range of it is of a class whose buckets can be counted.
+    /// Whether the class of a range is below [`CLASS_LIMIT`].
     pub fn is_countable(self) -> bool {
         (self.0 >> 24 & 0x7F) < CLASS_LIMIT
     }
 
-    /// The first group of the directory and how many buckets there are, if there is not just one,
-    /// nor none.
+    /// The first group of the directory and the number of buckets. `None` unless the children are in a range.
     #[inline(always)]
     pub fn as_range(self) -> Option<(u32, u32)> {
         let range = self.0 >> 31 != 0 && self != Self::NONE;
@@ -97,60 +94,60 @@ impl ChildRef {
     }
 }
 
-/// How many buckets a class means: 4 to 7, and four steps to each power of two from there on.
+/// The number of buckets of a class: 4 to 7, then four steps for each power of two.
 #[inline(always)]
 pub fn buckets(class: u32) -> u32 {
     (4 + class % 4) << (class / 4 % 32)
 }
 
-/// The bucket that a hash belongs to. Rises with the hash.
+/// The bucket of a range that a hash belongs to. Increases with the hash.
 #[inline(always)]
 pub fn index(hash: u64, buckets: u32) -> u32 {
     (((hash >> 32) * u64::from(buckets)) >> 32) as u32
 }
 
-/// The tag of a hash: not `ONLY_CHILD`.
+/// The tag of a hash, which is never `ONLY_CHILD`.
 #[inline(always)]
 pub fn tag(hash: u64) -> u8 {
     ((hash as u8) & !EXPLICIT).max(EXPLICIT + 1)
 }
 
-/// A bucket. Bits and bytes are counted from [`LEADING_ZEROS`] it on.
+/// A bucket in its section. Offsets of bits and bytes count from [`LEADING_ZEROS`] bytes before it.
 #[derive(Clone, Copy)]
 pub struct Bucket<'o> {
     near: &'o [u8; TRAILING_ZEROS],
-    /// All bytes, and where `near` starts.
+    /// The whole section, and the offset of `near` in it.
     bytes: &'o [u8],
     start: usize,
     /// The first eight bytes.
     head: u64,
 }
 
-/// What a child has beside its text.
+/// The value of a child and the reference to its children.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Node {
-    /// Its value.
+    /// The number of the value.
     pub value: u32,
-    /// Where its children are.
+    /// Its children.
     pub children: ChildRef,
 }
 
-/// Where a child's text is, and what stands behind it.
+/// Where a child is in its bucket.
 #[derive(Clone, Copy, Debug)]
 pub struct ChildSpan {
     /// Its first bit.
     pub start: u64,
-    /// The bit behind it.
+    /// The first bit after its text.
     pub text_end: u64,
-    /// The bit behind the child.
+    /// The first bit after the child.
     pub end: u64,
-    /// What it holds.
+    /// Its value and children.
     pub node: Node,
 }
 
 impl<'o> Bucket<'o> {
-    /// The bucket at that offset, if there is room for one. Whatever stands there, all below
-    /// neither panics nor reads elsewhere than in `bytes`.
+    /// The bucket at offset `at`. `None` if the section ends before it could. Whatever the bytes are, reading
+    /// the bucket never panics and stays inside `bytes`.
     #[inline(always)]
     pub fn at(bytes: &'o [u8], at: u32) -> Option<Self> {
         let start = (at as usize).wrapping_sub(LEADING_ZEROS);
@@ -164,18 +161,18 @@ impl<'o> Bucket<'o> {
         })
     }
 
-    /// How many children it has.
+    /// The number of children.
     #[inline(always)]
     pub fn len(&self) -> usize {
         self.head as usize & MAX_CHILDREN
     }
 
-    /// Whether it has none.
+    /// Whether it has no children.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Whether all children are among the first sixteen, with sizes of one byte.
+    /// Whether it has at most sixteen children, all with sizes of one byte.
     #[inline(always)]
     pub fn is_usual(&self) -> bool {
         self.head & u64::from(LONG | MAX_CHILDREN as u8) <= 16
@@ -202,50 +199,50 @@ impl<'o> Bucket<'o> {
         Sixteen::from_octets(*bytes.expect("there are sixteen more"))
     }
 
-    /// The bits from that one on, at least 57, in a usual bucket.
+    /// The bits from bit `at` on, at least 57, in a usual bucket.
     #[inline(always)]
     pub fn near_bits(&self, at: u64) -> u64 {
         self.word((at / 8) as usize) >> (at % 8)
     }
 
-    /// The same in any bucket.
+    /// The bits from bit `at` on, at least 57, in any bucket.
     #[inline(always)]
     pub fn bits(&self, at: u64) -> u64 {
         peek(self.bytes, self.section_bit(at))
     }
 
-    /// The same bit, counted from the start of the section.
+    /// Converts the offset of a bit from the bucket to the section.
     pub fn section_bit(&self, at: u64) -> u64 {
         at.wrapping_add(self.start as u64 * 8)
     }
 
-    /// A bit for each of the first sixteen children with that tag.
+    /// A bit for each of the first sixteen children with this tag.
     #[inline(always)]
     pub fn first_with(&self, tag: u8) -> u32 {
-        // What stands behind the tags may look like one.
+        // Bytes after the tags may look like a tag.
         self.sixteen(self.tags()).equal(tag, EXPLICIT) & ((1 << self.len()) - 1)
     }
 
-    /// A bit for each child with that tag.
+    /// A bit for each child with this tag.
     pub fn all_with(&self, tag: u8) -> u32 {
         let more = self.sixteen(self.tags() + 16).equal(tag, EXPLICIT) << 16;
         (self.first_with(tag) | more) & ((1 << self.len()) - 1)
     }
 
-    /// A child's tag; nothing if it is the only child of the one before.
+    /// The tag of a child. `None` if it is the only child of the preceding one.
     pub fn tag(&self, place: usize) -> Option<u8> {
         let tag = self.word(self.tags() + place) as u8 & !EXPLICIT;
         (tag != ONLY_CHILD).then_some(tag)
     }
 
-    /// Whether the child behind that place is the only child of the one there.
+    /// Whether the next child is the only child of the one at `place`.
     #[inline(always)]
     pub fn has_only_child(&self, place: usize) -> bool {
         let next = self.word(self.tags() + place + 1) as u8 & !EXPLICIT;
         next == ONLY_CHILD && place + 1 < self.len()
     }
 
-    /// One of the first sixteen children of a usual bucket, in which values take 23 bits or not.
+    /// One of the first sixteen children of a usual bucket. `IS_WIDE` tells whether values have 23 bits.
     #[inline(always)]
     pub fn near_child<const IS_WIDE: bool>(&self, place: usize) -> ChildSpan {
         let tags = if IS_WIDE {
@@ -258,24 +255,24 @@ impl<'o> Bucket<'o> {
         let start = (sizes + self.len()) as u64 * 8 + before;
         let over = start + (self.word(sizes + place) & 0xFF);
         let tells = self.word(tags + place) & u64::from(EXPLICIT);
-        // The last 56 bits: children, if any, and what it tells in 8 or 24.
+        // The last 56 bits: the reference to its children, if any, and 8 or 24 bits with its value.
         let last = self.near_bits(over.wrapping_sub(56));
         ChildSpan::new::<IS_WIDE>(self.head, tells, start, over, last)
     }
 
-    /// Whether a child has more than 255 bits.
+    /// Whether sizes have two bytes.
     #[inline(always)]
     fn is_long(&self) -> bool {
         self.head & u64::from(LONG) != 0
     }
 
-    /// Whether values take 23 bits.
+    /// Whether values have 23 bits.
     #[inline(always)]
     pub fn is_wide(&self) -> bool {
         self.head & u64::from(WIDE) != 0
     }
 
-    /// A child.
+    /// The child at `place` of any bucket.
     pub fn child(&self, place: usize) -> ChildSpan {
         let (len, sizes) = (self.len(), self.sizes());
         let byte = |at: usize| self.word(at) & 0xFF;
@@ -293,7 +290,7 @@ impl<'o> Bucket<'o> {
         self.child_from(start, place, size(place))
     }
 
-    /// The sum of so many bytes from there on.
+    /// The sum of `count` bytes from `at` on.
     #[inline(always)]
     fn sum(&self, at: usize, count: usize) -> u64 {
         let more = self.sixteen(at + 16).sum_of_first(count.saturating_sub(16));
@@ -312,7 +309,7 @@ impl<'o> Bucket<'o> {
         }
     }
 
-    /// Calls `each` with every child, and whether it is the only child of the one before.
+    /// Calls `each` for every child with whether it is the only child of the preceding one.
     #[inline(always)]
     pub fn each(&self, each: impl FnMut(bool, ChildSpan)) {
         match (self.is_long(), self.is_wide()) {
@@ -351,7 +348,7 @@ impl<'o> Bucket<'o> {
 }
 
 impl ChildSpan {
-    /// Without branches: what was found may still be on its way from memory.
+    /// Branch-free, because the bytes may still be on their way from memory.
     #[inline(always)]
     fn new<const IS_WIDE: bool>(head: u64, tells: u64, start: u64, over: u64, last: u64) -> Self {
         let bits = if IS_WIDE { 24 } else { 8 };
@@ -359,7 +356,7 @@ impl ChildSpan {
         let inner = told & tells;
         let kids = (last >> (24 - bits)) as u32;
         let main = head >> 8 & ((1 << bits) - 1);
-        // All ones, or none: arithmetic, as a branch would be a guess.
+        // All ones or all zeros; a branch would often be mispredicted.
         let own = tells.wrapping_neg();
         Self {
             start,
@@ -373,20 +370,20 @@ impl ChildSpan {
     }
 }
 
-/// A child that is to be written.
+/// A child to be written.
 #[derive(Clone, Copy, Debug)]
 pub struct NewChild<'t> {
-    /// The first label's hash; of an only child that stands behind its parent, the parent's.
+    /// The hash of its first label; for an only child that of its parent.
     pub hash: u64,
-    /// Whether it is the only child of the one before.
+    /// Whether it is the only child of the preceding child.
     pub is_only_child: bool,
-    /// Its value.
+    /// The number of its value.
     pub value: u32,
     /// Its children.
     pub children: ChildRef,
-    /// The size of its text in bits; below 65,000.
+    /// The size of its text in bits, below 65,000.
     pub size: u32,
-    /// Its text from the first bit on.
+    /// Its text, from the first bit on.
     pub text: &'t [u8],
 }
 
@@ -404,7 +401,7 @@ impl NewChild<'_> {
     }
 }
 
-/// Writes a bucket, at a multiple of [`UNIT`] in `into`.
+/// Appends a bucket to `into`, the length of which is a multiple of [`UNIT`].
 pub fn write(children: &[NewChild<'_>], into: &mut Vec<u8>) {
     let wide = children.iter().any(|child| child.value > 127);
     let main = commonest_leaf_value(children);
@@ -446,7 +443,7 @@ pub fn write(children: &[NewChild<'_>], into: &mut Vec<u8>) {
     into.resize(into.len().next_multiple_of(UNIT), 0);
 }
 
-/// The value that most of the childless have.
+/// The most common value of the children that have no children.
 fn commonest_leaf_value(children: &[NewChild<'_>]) -> u32 {
     let leaves = || {
         children

@@ -1,5 +1,4 @@
-//! Owns reading an image from its first rule to its last, in the order of paths.
-//! Refuses to look up: `walk` does.
+//! Reads all rules of an image, in the order of their paths.
 
 use super::bucket::{Bucket, ChildRef};
 use super::error::ImageError;
@@ -10,11 +9,11 @@ use super::text::Decoder;
 use super::values::{ImageRule, Value};
 use crate::wire::name::MAX_LABELS;
 
-/// Goes through an image's rules, name by name, in the order of [`Key::compare`](super::path::Key::compare).
+/// Iterates over the names with rules, in the order of [`Key::compare`](super::path::Key::compare).
 pub struct Cursor<'i> {
     image: &'i Image,
     decoder: Decoder,
-    /// The nodes on the way whose children are not all seen.
+    /// The nodes of the current path with unread children.
     open: Vec<OpenNode>,
     path: Path,
     value: u32,
@@ -24,19 +23,19 @@ pub struct Cursor<'i> {
 
 /// A node whose children are being read.
 struct OpenNode {
-    /// Bytes of the node's path.
+    /// The length of the node's path.
     path: usize,
-    /// The same of its last child that was read.
+    /// The length of the path of its last child that was read.
     last: usize,
-    /// The first group of the directory, the next bucket in it, and the end.
+    /// The first group of the directory, and the range of buckets still to be read.
     group: u32,
     buckets: std::ops::Range<u32>,
-    /// The present bucket, if it has children left.
+    /// The offset of the current bucket and the next child in it.
     bucket: Option<(u32, usize)>,
 }
 
 impl Image {
-    /// Reads all rules in their order.
+    /// A cursor before the first rule.
     pub fn cursor(&self) -> Cursor<'_> {
         Cursor {
             image: self,
@@ -51,7 +50,7 @@ impl Image {
 }
 
 impl<'i> Cursor<'i> {
-    /// Goes to the next name that has rules. Returns whether there is one.
+    /// Advances to the next name with rules. Returns whether there is one.
     pub fn advance(&mut self) -> bool {
         while self.next_node() {
             if self.rules().next().is_some() {
@@ -61,7 +60,7 @@ impl<'i> Cursor<'i> {
         false
     }
 
-    /// The name's path: its labels from the root down, each behind its length byte.
+    /// The path of the name: its labels from the root down, each after its length byte.
     pub fn path(&self) -> &[u8] {
         self.path.as_bytes()
     }
@@ -76,17 +75,17 @@ impl<'i> Cursor<'i> {
         self.value
     }
 
-    /// What the name's value stands for.
+    /// The name's value.
     pub fn value(&self) -> Value<'i> {
         self.image.value(self.value)
     }
 
-    /// What is wrong with the image, if the reading ended for that.
+    /// The error that ended the iteration early.
     pub fn damage(&self) -> Option<ImageError> {
         self.damage
     }
 
-    /// Goes to the next node, in the order of paths; the root comes first.
+    /// Advances to the next node, in the order of paths; the root comes first.
     fn next_node(&mut self) -> bool {
         if !std::mem::replace(&mut self.started, true) {
             self.descend(self.image.root_children);
@@ -114,14 +113,14 @@ impl<'i> Cursor<'i> {
             };
             open.bucket = Some((at, place + 1));
             let child = bucket.child(place);
-            // An only child stands behind its parent.
+            // An only child follows its parent.
             let above = if bucket.tag(place).is_some() {
                 open.path
             } else {
                 open.last
             };
             self.path.truncate(above);
-            // At most a level for each label.
+            // At most one level per label.
             let deep = self.open.len() > MAX_LABELS;
             if deep
                 || !self.append_edge(
@@ -159,7 +158,7 @@ impl<'i> Cursor<'i> {
         });
     }
 
-    /// Appends an edge's labels to the path. Returns whether they are some, and fit.
+    /// Appends the labels of an edge to the path. False if it has none, or if they do not fit.
     fn append_edge(&mut self, start: u64, size: Option<u64>) -> bool {
         let Some(size) = size.and_then(|size| u32::try_from(size).ok()) else {
             return false;

@@ -1,13 +1,13 @@
-//! Owns where the buckets of a node with many children are, and the filter before each of them.
-//! Refuses to look into a bucket.
+//! The directory of buckets for nodes with many children, and a filter for each bucket.
 //!
-//! The buckets of such a node lie one behind the other, and so do their places here, twelve to a
-//! group; each node starts a group of its own. A group takes sixteen bytes, so that those of all
-//! nodes stay in the cache: twelve sizes of buckets, in units of [`UNIT`] bytes, and the offset of
-//! the first of them. A group with a bucket too large for that is coarse: all its buckets are filled
-//! up with zeros to, and their sizes told in, units of [`COARSE_UNIT`] bytes. The filters, four bytes
-//! for each place, are a section of their own, which is read at the same time: what they refuse
-//! needs no bucket.
+//! The buckets of such a node are adjacent, and so are their slots in the directory, twelve to a group. Each
+//! node starts a new group. A group has sixteen bytes, so that the groups of all nodes stay in the cache: the
+//! sizes of twelve buckets in units of [`UNIT`] bytes, and the offset of the first bucket. If a bucket is too
+//! large for that, its group is coarse: all buckets of the group are padded to multiples of [`COARSE_UNIT`]
+//! bytes, which is the unit of their sizes.
+//!
+//! The filters are a section with four bytes for each slot. A lookup reads group and filter at the same time,
+//! and needs no bucket if the filter rejects the hash.
 
 use super::bits::word;
 use super::bucket::{ChildRef, GROUP_LIMIT, MAX_BUCKET_BYTES, OFFSET_LIMIT, UNIT, buckets, index};
@@ -16,18 +16,18 @@ use super::layout::Section;
 use crate::sys::lanes::Sixteen;
 use crate::sys::prefetch::prefetch;
 
-/// Places in a group.
+/// The number of slots of a group.
 pub const GROUP_SLOTS: usize = 12;
-/// Bytes of a group.
+/// The size of a group.
 const GROUP_BYTES: usize = 16;
-/// Unit of the buckets of a coarse group, whose offset has the bit [`OFFSET_LIMIT`].
+/// The unit of the sizes in a coarse group. The offset of such a group has the bit [`OFFSET_LIMIT`].
 pub const COARSE_UNIT: usize = 64;
 
-/// Most units that a size tells.
+/// The largest size in units.
 const MAX_UNITS: usize = 255;
 const _: () = assert!(MAX_BUCKET_BYTES <= MAX_UNITS * COARSE_UNIT);
 
-/// A place: its group, and which of the group's it is.
+/// The slot of a bucket in the directory: its group, and its number in the group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BucketSlot {
     group: u32,
@@ -35,10 +35,10 @@ pub struct BucketSlot {
 }
 
 impl BucketSlot {
-    /// The first place of all.
+    /// The first slot of the directory.
     pub const FIRST: Self = Self { group: 0, slot: 0 };
 
-    /// The place of a range's bucket.
+    /// The slot of a bucket of a range.
     #[inline(always)]
     fn of(start: u32, bucket: u32) -> Self {
         Self {
@@ -47,7 +47,7 @@ impl BucketSlot {
         }
     }
 
-    /// The place in a range of the bucket that a hash belongs to.
+    /// The slot of the bucket that a hash belongs to, in a range of `count` buckets.
     #[inline(always)]
     pub fn wanted(start: u32, count: u32, hash: u64) -> Self {
         Self::of(start, index(hash, count))
@@ -59,7 +59,7 @@ impl BucketSlot {
     }
 }
 
-/// The bits of a hash in a filter.
+/// The bits that a hash sets in a filter.
 #[inline(always)]
 fn filter_bits(hash: u64) -> u32 {
     1 << (hash >> 8 & 31) | 1 << (hash >> 13 & 31)
@@ -73,7 +73,7 @@ pub struct Directory<'i> {
 }
 
 impl<'i> Directory<'i> {
-    /// What those sections hold.
+    /// The directory in the sections of an image.
     #[inline(always)]
     pub fn new(section: impl Fn(Section) -> &'i [u8]) -> Self {
         Self {
@@ -82,7 +82,7 @@ impl<'i> Directory<'i> {
         }
     }
 
-    /// Asks for what the next two will read.
+    /// Prefetches the memory that the next two functions read.
     #[inline(always)]
     pub fn prefetch(&self, place: BucketSlot) {
         prefetch(
@@ -92,7 +92,7 @@ impl<'i> Directory<'i> {
         prefetch(self.filters.as_flattened(), place.number() * 4);
     }
 
-    /// Whether the bucket at a place may hold a child with that hash.
+    /// Whether the bucket of a slot may hold a child with this hash.
     #[inline(always)]
     pub fn may_hold(&self, place: BucketSlot, hash: u64) -> bool {
         let wanted = filter_bits(hash);
@@ -100,20 +100,19 @@ impl<'i> Directory<'i> {
         filter.is_some_and(|filter| u32::from_le_bytes(*filter) & wanted == wanted)
     }
 
-    /// The bucket at a place.
+    /// The offset of the bucket of a slot.
     #[inline(always)]
     pub fn bucket(&self, place: BucketSlot) -> Option<u32> {
         let group = self.groups.get(place.group as usize)?;
         let first = word(group, 8) >> 32;
         let before = Sixteen::from_octets(*group).sum_of_first(place.slot as usize);
-        // Four bytes, or sixteen times that: a shift, as a branch would be a guess.
+        // Units of 4 or 64 bytes, chosen by a shift: a branch would often be mispredicted.
         let unit =
             UNIT.ilog2() as u64 + (first / OFFSET_LIMIT) * (COARSE_UNIT / UNIT).ilog2() as u64;
         Some((first % OFFSET_LIMIT + (before << unit)) as u32)
     }
 
-    /// The buckets of a range, from the given one on, that are not empty; nothing for one whose
-    /// place does not exist.
+    /// The offsets of the non-empty ones of these buckets of a range; `None` for a slot that does not exist.
     pub fn range(
         self,
         start: u32,
@@ -127,7 +126,7 @@ impl<'i> Directory<'i> {
         })
     }
 
-    /// Whether nothing is told of the places behind a range's last one, in the same group.
+    /// Whether the unused slots in the last group of a range are empty.
     pub fn ends(&self, start: u32, count: u32) -> bool {
         let mut spare =
             (count..groups(count) * GROUP_SLOTS as u32).map(|bucket| BucketSlot::of(start, bucket));
@@ -138,7 +137,8 @@ impl<'i> Directory<'i> {
         })
     }
 
-    /// How many groups there are, if the sections, of so many bytes, are whole and fit together.
+    /// The number of groups. `None` unless sections of these sizes consist of whole groups with a filter for
+    /// each slot.
     pub fn count(&self, groups: usize, filters: usize) -> Option<usize> {
         let len = self.groups.len();
         let whole = groups == len * GROUP_BYTES && filters == len * GROUP_SLOTS * 4;
@@ -146,28 +146,28 @@ impl<'i> Directory<'i> {
     }
 }
 
-/// The groups of a range of so many buckets.
+/// The number of groups of a range of `count` buckets.
 pub fn groups(count: u32) -> u32 {
     count.div_ceil(GROUP_SLOTS as u32)
 }
 
-/// What a group tells of its buckets.
+/// The sizes and filters of the buckets of one group.
 #[derive(Default)]
 pub struct GroupContent {
-    /// Bytes of each, at most [`MAX_BUCKET_BYTES`].
+    /// The size of each bucket in bytes, at most [`MAX_BUCKET_BYTES`].
     pub sizes: [usize; GROUP_SLOTS],
     filters: [u32; GROUP_SLOTS],
 }
 
 impl GroupContent {
-    /// Tells that the bucket of that slot has so many bytes, and children with these hashes.
+    /// Sets the size of a bucket and the hashes of its children.
     pub fn set(&mut self, slot: usize, size: usize, hashes: impl Iterator<Item = u64>) {
         self.sizes[slot] = size;
         self.filters[slot] = hashes.fold(0, |bits, hash| bits | filter_bits(hash));
     }
 }
 
-/// A directory that is being written.
+/// Builds a directory group by group.
 #[derive(Default)]
 pub struct DirectoryBuilder {
     groups: Vec<[u8; GROUP_BYTES]>,
@@ -175,10 +175,10 @@ pub struct DirectoryBuilder {
 }
 
 impl DirectoryBuilder {
-    /// Begins the range of a node with as many buckets as `class` means.
+    /// Starts the range of a node.
     ///
     /// # Errors
-    /// When there is no room.
+    /// If the directory is full.
     pub fn begin(&mut self, class: u32) -> Result<ChildRef, TooLarge> {
         let start = self.groups.len() as u64;
         if start + u64::from(groups(buckets(class))) > GROUP_LIMIT {
@@ -187,8 +187,8 @@ impl DirectoryBuilder {
         Ok(ChildRef::range(start, class))
     }
 
-    /// Adds the next group of the present range, which starts at `offset`. Returns to a multiple of
-    /// how many bytes its buckets must be filled up.
+    /// Appends the next group of the current range. Its first bucket is at `offset`. Returns the unit to
+    /// multiples of which its buckets must be padded.
     pub fn push(&mut self, offset: u64, group: &GroupContent) -> usize {
         let fine = group.sizes.iter().all(|size| *size <= MAX_UNITS * UNIT);
         let (unit, coarse) = if fine {
@@ -206,7 +206,7 @@ impl DirectoryBuilder {
         unit
     }
 
-    /// The bytes of both sections.
+    /// The bytes of the two sections: groups and filters.
     pub fn sections(self) -> (Vec<u8>, Vec<u8>) {
         let filters = self.filters.iter().flat_map(|bits| bits.to_le_bytes());
         (self.groups.as_flattened().to_vec(), filters.collect())

@@ -2,13 +2,13 @@
 
 use std::io;
 
-/// Why bytes are not an image that can be used.
+/// Why bytes are not a usable image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ImageError {
-    /// The first bytes are others.
+    /// The magic number is wrong.
     #[error("not an image of Tapis")]
     NotAnImage,
-    /// Another version of the layout.
+    /// The image has another version of the layout.
     #[error("an image of layout {found}, and this program reads layout {supported}")]
     Version {
         /// The version of the image.
@@ -16,41 +16,41 @@ pub enum ImageError {
         /// The version that this program reads and writes.
         supported: u32,
     },
-    /// It ends too early.
+    /// The file is shorter than its header says.
     #[error("cut short")]
     Truncated,
-    /// A digest is not that of the bytes.
+    /// A digest does not match.
     #[error("damaged: its {0} is not what was written")]
     Damaged(&'static str),
-    /// The digests are right, but what they vouch for can't be.
+    /// The digests match, but the content is inconsistent.
     #[error("invalid: its {0} is not what this program writes")]
     Invalid(&'static str),
 }
 
-/// What there is too much of for one image.
+/// Which limit of an image is exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TooLarge {
-    /// More than two gigabytes of buckets.
+    /// Two gigabytes of buckets.
     #[error("more names than fit into 2 GiB of image; leave out a list")]
     Buckets,
-    /// More than 16,777,216 nodes with many children, or groups of their buckets.
+    /// 16,777,216 groups of the directory.
     #[error("more names with many names below them than fit into one image; leave out a list")]
     Directory,
-    /// More than 65,535 sources, or rules on a name.
+    /// 65,535 sources, or rules on one name.
     #[error("more than 65,535 lists, or rules of lists on one name; join some lists")]
     Sources,
-    /// More than 8,388,608 different combinations of rules.
+    /// 8,388,608 different combinations of rules on a name.
     #[error("more than 8,388,608 different combinations of lists on a name; leave out a list")]
     Values,
 }
 
-/// Why an image was not written.
+/// Why writing an image failed.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    /// There is too much of something.
+    /// A limit of the image is exceeded.
     #[error(transparent)]
     TooLarge(#[from] TooLarge),
-    /// The system's reason.
+    /// Writing failed.
     #[error(transparent)]
     Io(#[from] io::Error),
 }

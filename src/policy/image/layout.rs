@@ -1,20 +1,19 @@
-//! Owns the file: header, sections, their digests, and how both are written.
-//! Refuses to look into a section.
+//! The file format of an image: the header, and the sections with their digests.
 //!
-//! All numbers have their lowest byte first. The header takes [`HEADER`] bytes:
+//! Numbers are little-endian. The header has [`HEADER`] bytes:
 //!
-//! | at | bytes | what |
+//! | at | bytes | content |
 //! |---|---|---|
 //! | 0 | 8 | [`MAGIC`] |
 //! | 8 | 4 | [`VERSION`] |
 //! | 12 | 4 | [`BYTE_ORDER`] |
-//! | 16 | 8 | the seed of the labels' hash |
+//! | 16 | 8 | seed of the hash of labels |
 //! | 24 | 4, 4 | the root's value and [`ChildRef`] |
-//! | 32 | 8, 8 | rules that are in the image; rules left out, as others of the same source cover them |
-//! | 48 | 8, 8 | nodes, buckets |
-//! | 64 | 4 | children in the fullest bucket |
+//! | 32 | 8, 8 | number of rules in the image; number of rules left out because others of the same source cover them |
+//! | 48 | 8, 8 | number of nodes, number of buckets |
+//! | 64 | 4 | number of children in the fullest bucket |
 //! | 128 | 48 for each [`Section`] | offset, length, BLAKE3 digest |
-//! | 608 | 32 | BLAKE3 digest of all before |
+//! | 608 | 32 | BLAKE3 digest of the preceding bytes |
 
 use std::io::{BufWriter, Seek, SeekFrom, Write};
 
@@ -22,51 +21,51 @@ use super::bits::word;
 use super::bucket::ChildRef;
 use super::error::{ImageError, WriteError};
 
-/// The first bytes of an image.
+/// The magic number.
 pub const MAGIC: [u8; 8] = *b"\x89tapis\r\n";
 /// The version of the layout.
 pub const VERSION: u32 = 2;
-/// Reads otherwise where the bytes of numbers were turned around.
+/// Detects files in which the byte order of numbers was swapped.
 pub const BYTE_ORDER: u32 = 0x0403_0201;
-/// Bytes of the header.
+/// The size of the header.
 pub const HEADER: usize = 640;
-/// Where the section table starts.
+/// The offset of the section table.
 pub(super) const TABLE: usize = 128;
-/// Bytes of its entries.
+/// The size of an entry of the section table.
 const ENTRY: usize = 48;
-/// Where the header's digest starts.
+/// The offset of the header's digest.
 const DIGEST_AT: usize = HEADER - 32;
-/// Sections start at multiples of a cache line.
+/// The alignment of sections: a cache line.
 pub(super) const LINE: u64 = 64;
 
-/// How many parts an image has.
+/// The number of sections.
 const SECTIONS: usize = 9;
 
-/// The parts of an image, in their order in the file.
+/// The sections of an image, in the order of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Section {
-    /// Buckets, one behind the other: see `bucket`.
+    /// The buckets: see `bucket`.
     Buckets,
-    /// Where the buckets of nodes with many are: see `directory`.
+    /// Offsets of the buckets of nodes with many children: see `directory`.
     Directory,
-    /// What each of those may hold.
+    /// A filter for each of these buckets.
     Filters,
-    /// The nodes right below the root: see `top`.
+    /// The children of the root: see `tld_table`.
     TldTable,
-    /// Eight bytes for each value: start in `Words`, count of rules, count of sources beneath.
+    /// Eight bytes for each value: offset in `Words`, number of rules, number of sources with rules below.
     Values,
-    /// Four bytes each: rules and sources.
+    /// Rules and sources of the values, four bytes each.
     Words,
-    /// The lengths of the codes of edge text.
+    /// The code lengths of the text code.
     Text,
-    /// How often each pair of bytes stands in the text: see `text`.
+    /// The frequency of each pair of bytes in the text: see `text`.
     PairHistogram,
-    /// Where the rules come from, as JSON.
+    /// The provenance of the rules, as JSON.
     Provenance,
 }
 
 impl Section {
-    /// All of them.
+    /// All sections.
     pub const ALL: [Self; SECTIONS] = [
         Self::Buckets,
         Self::Directory,
@@ -79,7 +78,7 @@ impl Section {
         Self::Provenance,
     ];
 
-    /// Its name, for people.
+    /// The name of the section in messages.
     pub fn name(self) -> &'static str {
         match self {
             Self::Buckets => "buckets",
@@ -95,29 +94,29 @@ impl Section {
     }
 }
 
-/// What the header tells beside the sections.
+/// The fields of the header, without the section table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeaderFacts {
-    /// Of the labels' hash.
+    /// Seed of the hash of labels.
     pub seed: u64,
     /// The root's value.
     pub root_value: u32,
     /// The root's children.
     pub root_children: ChildRef,
-    /// Rules that are in the image.
+    /// Number of rules in the image.
     pub rules: u64,
-    /// Rules that were left out, as others of the same source cover them.
+    /// Number of rules left out because others of the same source cover them.
     pub pruned: u64,
-    /// Nodes, the root not counted.
+    /// Number of nodes without the root.
     pub nodes: u64,
-    /// Buckets.
+    /// Number of buckets.
     pub buckets: u64,
-    /// Children in the fullest bucket.
+    /// Number of children in the fullest bucket.
     pub fullest: u32,
 }
 
 impl HeaderFacts {
-    /// Different rules that went in.
+    /// The number of distinct rules that were written, including those left out.
     pub fn given(&self) -> usize {
         self.rules.saturating_add(self.pruned) as usize
     }
@@ -138,25 +137,24 @@ impl Default for HeaderFacts {
     }
 }
 
-/// Where a section is, and what it must hash to.
+/// The position and the digest of a section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent {
-    /// Bytes before it.
+    /// Its offset in the file.
     pub offset: usize,
-    /// Bytes in it.
+    /// Its length in bytes.
     pub len: usize,
-    /// BLAKE3.
+    /// Its BLAKE3 digest.
     pub digest: [u8; 32],
 }
 
-/// Where all sections are, in the order of [`Section::ALL`].
+/// The extents of all sections, in the order of [`Section::ALL`].
 pub type Extents = [Extent; SECTIONS];
 
-/// Reads a header: facts, and the sections in the order of [`Section::ALL`]. Each lies behind the
-/// one before and within the file of `size` bytes.
+/// Reads the header of a file of `size` bytes. Each section lies after the preceding one and within the file.
 ///
 /// # Errors
-/// [`ImageError`] when it is not one.
+/// [`ImageError`] if `head` is not a valid header.
 pub fn read_header(head: &[u8], size: u64) -> Result<(HeaderFacts, Extents), ImageError> {
     let number = |at: usize| word(head, at);
     let short = |at: usize| word(head, at) as u32;
@@ -209,21 +207,21 @@ pub fn read_header(head: &[u8], size: u64) -> Result<(HeaderFacts, Extents), Ima
     Ok((facts, extents))
 }
 
-/// Writes sections one behind the other, and the header at last.
+/// Writes the sections one after the other, and the header last.
 pub(super) struct SectionWriter<W: Write> {
     to: BufWriter<W>,
     /// Where the image starts.
     origin: u64,
-    /// Bytes written, the header counted.
+    /// The number of bytes written, including the header.
     at: u64,
-    /// Where the present section starts.
+    /// Where the current section starts.
     start: u64,
     hasher: blake3::Hasher,
     pending: Vec<u8>,
     table: Vec<u8>,
 }
 
-/// Bytes that are hashed at a time: many small pieces would cost more than the hashing.
+/// The number of bytes that are hashed at a time; hashing small pieces would be slower.
 const HASH_CHUNK: usize = 1 << 16;
 
 impl<W: Write + Seek> SectionWriter<W> {
@@ -241,7 +239,7 @@ impl<W: Write + Seek> SectionWriter<W> {
         })
     }
 
-    /// Bytes of the present section so far.
+    /// The length of the current section so far.
     pub(super) fn section_len(&self) -> u64 {
         self.at - self.start
     }
@@ -262,7 +260,7 @@ impl<W: Write + Seek> SectionWriter<W> {
         Ok(())
     }
 
-    /// Ends the present section, which must be the next one of [`Section::ALL`].
+    /// Ends the current section, which must be the next one of [`Section::ALL`].
     pub(super) fn end(&mut self, section: Section) -> Result<(), WriteError> {
         debug_assert_eq!(self.table.len(), section as usize * ENTRY);
         self.flush_pending()?;

@@ -12,11 +12,11 @@ use super::provenance::Provenance;
 use super::text::{PairHistogram, TextCode};
 use super::values::Value;
 
-/// Where the bytes of an image are.
+/// The memory that holds an image.
 pub enum ImageBytes {
     /// On the heap.
     Heap(Vec<u8>),
-    /// In a mapping of their own, which takes huge pages if there are some.
+    /// An anonymous mapping, which may have huge pages.
     Mapped(MmapMut),
 }
 
@@ -32,7 +32,7 @@ impl Deref for ImageBytes {
     }
 }
 
-/// Compiled rules.
+/// The compiled rules of some sources, read-only.
 pub struct Image {
     pub(super) bytes: ImageBytes,
     pub(super) key: Key,
@@ -52,12 +52,12 @@ impl Image {
         &self.bytes[extent.offset..extent.offset + extent.len]
     }
 
-    /// The keyed hash of its labels.
+    /// The key of the hash of labels.
     pub fn key(&self) -> &Key {
         &self.key
     }
 
-    /// What a value stands for.
+    /// The value with this number.
     pub fn value(&self, value: u32) -> Value<'_> {
         Value::at(
             self.section(Section::Values),
@@ -71,45 +71,46 @@ impl Image {
         Directory::new(|section| self.section(section))
     }
 
-    /// How many values there are.
+    /// The number of values.
     pub fn value_count(&self) -> u32 {
         (self.extents[Section::Values as usize].len / 8) as u32
     }
 
-    /// What the header tells.
+    /// The fields of the header.
     pub fn facts(&self) -> &HeaderFacts {
         &self.facts
     }
 
-    /// Rules of its sources that are not in it, as others of the same source cover them: left out
-    /// when it was written, or before, when they were compiled to the image that they came from.
+    /// The number of rules of its sources that are not in the image, because others of the same source cover
+    /// them: left out when the image was written, or when an image was written that these rules were copied
+    /// from.
     pub fn pruned(&self) -> u64 {
         let rules = self.provenance.sources.iter().map(|source| source.rules);
         let given = rules.fold(0, u64::saturating_add);
         given.saturating_sub(self.facts.rules)
     }
 
-    /// Where the rules come from.
+    /// The sources of the rules.
     pub fn provenance(&self) -> &Provenance {
         &self.provenance
     }
 
-    /// Bytes in all.
+    /// The size in bytes.
     pub fn size(&self) -> usize {
         self.bytes.len()
     }
 
-    /// The bytes: what is written to a file.
+    /// The bytes of the image, as written to a file.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// The sections with their sizes.
+    /// The sections with their extents.
     pub fn extents(&self) -> impl Iterator<Item = (Section, &Extent)> {
         Section::ALL.into_iter().zip(&self.extents)
     }
 
-    /// How often each pair stands in its text, for the text code of the next one.
+    /// The frequencies of pairs in the text, from which the text code of the next image is made.
     pub fn pair_histogram(&self) -> PairHistogram {
         PairHistogram::from_bytes(self.section(Section::PairHistogram))
     }

@@ -1,5 +1,4 @@
-//! Owns the compiled rules of all sources: one immutable block of bytes, the same in a file and in memory.
-//! Refuses to decide: it tells which rules lie on a name's way.
+//! The compiled rules of some sources: an immutable trie, byte by byte the same in a file and in memory.
 
 pub mod bits;
 pub mod bucket;

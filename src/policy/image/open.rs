@@ -1,10 +1,9 @@
-//! Owns the check that an image's parts fit together, beyond what their digests vouch for.
-//! Refuses to read texts: one that is wrong matches no name, or one that the image then does hold.
+//! Opens an image: checks its digests, and that its parts fit together.
 //!
-//! A node's children are written before the node, so whatever points at a bucket must lie behind it:
-//! there is no way in a circle. Each bucket and each place of the directory is pointed at once, and
-//! buckets fill their section without a gap, but for zeros up to the next unit. The header's counts
-//! are those of the nodes.
+//! The children of a node are written before the node, so each reference must point to a preceding bucket,
+//! and there are no cycles. Each bucket and each group of the directory is referred to once. Buckets fill
+//! their section without gaps other than padding. The counts of the header match the nodes. The texts are not
+//! checked: a wrong text matches no name, or a name that then is in the image.
 
 use fixedbitset::FixedBitSet;
 
@@ -21,10 +20,10 @@ use super::tld_table;
 use super::values::{ImageRule, Value};
 
 impl Image {
-    /// The image in those bytes.
+    /// Checks the bytes and makes an image of them.
     ///
     /// # Errors
-    /// [`ImageError`] when they are damaged, or not one at all.
+    /// [`ImageError`] if the bytes are damaged, or no image.
     pub fn open(bytes: ImageBytes) -> Result<Self, ImageError> {
         let all = &*bytes;
         let (facts, extents) = read_header(&all[..all.len().min(HEADER)], all.len() as u64)?;
@@ -66,11 +65,11 @@ impl Image {
     }
 }
 
-/// Bytes of an image from which on a second thread is worth its start.
+/// The size from which starting a second thread pays.
 const LARGE: usize = 1 << 22;
 
-/// Both checks of an image of so many bytes; those of a large one at the same time, as the start of
-/// a server waits for them.
+/// Runs both checks of an image of `size` bytes, in parallel for a large image, because the start of a server
+/// waits for them.
 fn side_by_side<A: Send, B>(
     size: usize,
     one: impl Fn() -> A + Sync,
@@ -82,13 +81,13 @@ fn side_by_side<A: Send, B>(
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().spawn_scoped(scope, &one);
         let other = other();
-        // If the system has no thread more, or it broke, once more in this one.
+        // Falls back to this thread if spawning failed.
         let done = thread.ok().and_then(|thread| thread.join().ok());
         (done.unwrap_or_else(&one), other)
     })
 }
 
-/// Whether a section is what was written.
+/// Checks the digest of a section.
 fn check_digest(all: &[u8], section: Section, extent: &Extent) -> Result<(), ImageError> {
     let bytes = &all[extent.offset..extent.offset + extent.len];
     if *blake3::hash(bytes).as_bytes() != extent.digest {
@@ -97,7 +96,7 @@ fn check_digest(all: &[u8], section: Section, extent: &Extent) -> Result<(), Ima
     Ok(())
 }
 
-/// Whether nothing is hidden between sections.
+/// Checks that there is only padding between the sections.
 fn check_gaps(all: &[u8], extents: &Extents) -> Result<(), ImageError> {
     let mut last = HEADER;
     for extent in extents {
@@ -107,7 +106,7 @@ fn check_gaps(all: &[u8], extents: &Extents) -> Result<(), ImageError> {
     check_gap(&all[last..])
 }
 
-/// What stands between sections, and behind the last one, is zeros up to the next cache line.
+/// Padding consists of zeros and ends at the next cache line.
 fn check_gap(bytes: &[u8]) -> Result<(), ImageError> {
     let zeros = bytes.iter().all(|byte| *byte == 0);
     if !zeros || bytes.len() >= layout::LINE as usize {
@@ -118,12 +117,12 @@ fn check_gap(bytes: &[u8]) -> Result<(), ImageError> {
 
 /// Buckets and groups of the directory that no node refers to yet.
 struct Unreferenced {
-    /// By the byte at which a bucket starts.
+    /// Indexed by the offset of a bucket.
     buckets: FixedBitSet,
     groups: FixedBitSet,
 }
 
-/// Checks the nodes, and the values that they have.
+/// Checks the nodes and their values.
 fn validate(image: &Image) -> Result<(), ImageError> {
     let rules = values(image)?;
     let buckets = image.section(Section::Buckets);
@@ -152,7 +151,7 @@ fn validate(image: &Image) -> Result<(), ImageError> {
         let (mut good, mut behind, mut alone) = (!bucket.is_empty(), 0, false);
         let mut sum = 0;
         bucket.each(|is_only_child, child| {
-            // An only child stands behind a parent that has no others.
+            // An only child follows a parent that has no other children.
             good &= child.text_end > child.start
                 && child.text_end <= child.end
                 && (!is_only_child || alone);
@@ -168,7 +167,7 @@ fn validate(image: &Image) -> Result<(), ImageError> {
         }
         unreferenced.buckets.insert(at);
         at += (behind.div_ceil(8) as usize - LEADING_ZEROS).next_multiple_of(UNIT);
-        // In a coarse group more zeros stand behind it; no bucket begins with one.
+        // The buckets of a coarse group have more padding. No bucket begins with zeros.
         let zeros = |at: &usize| buckets.get(*at..at + UNIT) == Some(&[0; UNIT]);
         let padding = (at..end).step_by(UNIT).take_while(zeros);
         at += padding.take(COARSE_UNIT / UNIT - 1).count() * UNIT;
@@ -185,7 +184,7 @@ fn validate(image: &Image) -> Result<(), ImageError> {
     }
     let root = rules.get(image.root_value as usize);
     counted.rules += u64::from(*root.ok_or(ImageError::Invalid("values"))?);
-    // What reads an image makes room for as many as the header tells.
+    // Readers allocate by the counts of the header.
     if counted != image.facts {
         return Err(ImageError::Invalid("counts"));
     }
@@ -196,7 +195,7 @@ fn validate(image: &Image) -> Result<(), ImageError> {
 }
 
 impl Unreferenced {
-    /// Takes children out. False if something else refers to them, or if they do not precede the bucket at
+    /// Marks children as referred to. False if they were before, or if they do not precede the bucket at
     /// `at`.
     fn take(&mut self, children: ChildRef, directory: Directory<'_>, at: usize) -> bool {
         if let Some(bucket) = children.as_bucket() {
@@ -230,8 +229,7 @@ impl Unreferenced {
     }
 }
 
-/// The table of top labels that the root's children make; they come in the order in which they were
-/// written.
+/// The table of top-level labels, rebuilt from the root's children in the order in which they were written.
 fn tld_table(image: &Image) -> Vec<u8> {
     let buckets = image.section(Section::Buckets);
     let decoder = Decoder::new(&image.text);
@@ -271,7 +269,10 @@ fn tld_table(image: &Image) -> Vec<u8> {
     tld_table::table(&nodes, image.facts.seed)
 }
 
-/// How many rules each value has, if all are in order.
+/// The number of rules of each value.
+///
+/// # Errors
+/// [`ImageError`] if a value is malformed.
 fn values(image: &Image) -> Result<Vec<u32>, ImageError> {
     let (table, words) = (
         image.section(Section::Values),
@@ -279,7 +280,7 @@ fn values(image: &Image) -> Result<Vec<u32>, ImageError> {
     );
     let sources = image.provenance.sources.len();
     let known = |source: usize| source < sources;
-    // Each word is one value's: else reading them all might take for ever.
+    // Each word belongs to one value, which bounds the time to read them all.
     let mut next = 0;
     let good = table.chunks(8).all(|entry| {
         let entry_at = |at: usize| word(entry, 0) >> at;

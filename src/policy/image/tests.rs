@@ -1,4 +1,4 @@
-//! Images of names that nobody has, and images that others made: right digests, wrong bytes.
+//! Images of unusual names, and forged images: valid digests over wrong bytes.
 
 use std::io::Cursor;
 
@@ -20,7 +20,7 @@ const RULE: ImageRule = ImageRule {
     scope: Scope::Exact,
 };
 
-/// A key, and three labels that it gives the hash 0: their upper halves cancel the key's own.
+/// A key, and three labels that it hashes to 0, because their upper halves cancel the key.
 pub(crate) fn colliding() -> (Key, Vec<String>) {
     const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
     const PI: u64 = 0x2437_54A8_885A_308D;
@@ -44,7 +44,7 @@ pub(crate) fn colliding() -> (Key, Vec<String>) {
     (key, labels.to_vec())
 }
 
-/// The name with these labels; the root without any, or with too many.
+/// The name with these labels; the root if there are none or too many.
 pub(crate) fn named(labels: &[String]) -> Name {
     let text = match labels {
         [] => ".".to_owned(),
@@ -53,7 +53,7 @@ pub(crate) fn named(labels: &[String]) -> Name {
     Name::from_text(&text).unwrap_or(Name::ROOT)
 }
 
-/// Where the header keeps a section's offset and length.
+/// The offset of a section's entry in the header.
 fn entry(section: Section) -> usize {
     TABLE + section as usize * 48
 }
@@ -76,13 +76,13 @@ fn write(mut paths: Vec<Path>, histogram: PairHistogram) -> Image {
     Image::open(ImageBytes::Heap(to.into_inner())).expect("whole")
 }
 
-/// So many names below the root.
+/// An image of `count` names directly below the root.
 fn plain(count: usize) -> Image {
     let name = |number| path(&[format!("n{number}").into_bytes()]);
     write((0..count).map(name).collect(), PairHistogram::default())
 }
 
-/// What becomes of an image whose bytes are changed, and the digests made to fit.
+/// Opens a copy of an image with changed bytes and matching digests.
 pub(in crate::policy) fn changed(
     image: &Image,
     change: impl FnOnce(&mut [u8]),
@@ -107,7 +107,7 @@ fn refused(image: &Image, change: impl FnOnce(&mut [u8])) -> ImageError {
 
 #[test]
 fn the_longest_names_take_no_more_buckets_than_others() {
-    // All long, so that all groups are coarse; some, so that some are.
+    // All names are long, so that all groups are coarse; or some, so that some groups are.
     for share in [1, 3, 5] {
         let name = |number: usize| {
             let odd = |at: usize| 128 + ((number * 7 + at) % 97) as u8;
@@ -145,7 +145,7 @@ fn a_range_of_more_buckets_than_can_be_counted_is_refused() {
 
 #[test]
 fn what_no_lookup_reads_of_the_directory_is_refused() {
-    // Fourteen buckets, so two groups, and ten places to spare.
+    // Fourteen buckets: two groups, and ten unused slots.
     let image = plain(100);
     let (_, count) = image
         .facts()
@@ -209,7 +209,7 @@ fn the_census_is_that_of_the_text_whatever_made_the_code() {
     counted.add(&first.pair_histogram());
     let second = write(paths, counted);
     assert!(first.pair_histogram().to_bytes() == second.pair_histogram().to_bytes());
-    // Nine labels below the root, one for each name, and `www` beneath it.
+    // Nine labels below the root, then one per name, and `www` below it.
     let mut model = PairHistogram::default();
     for number in 0..2000 {
         let labels = if number < 9 { 0 } else { 1 };

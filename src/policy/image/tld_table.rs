@@ -1,40 +1,40 @@
-//! Owns the shortcut past the first label: a small table of the nodes right below the root.
-//! Refuses labels of more than eight bytes and unusual ones; they go the way of all others.
+//! A table of the nodes directly below the root, indexed by top-level label.
 //!
-//! Nearly every walk begins with one of a few hundred labels, so these are found by eight bytes
-//! compared at once. Sixteen bytes a slot: the label, filled up with zeros; its value; its
-//! [`ChildRef`], or [`IN_BUCKET`]. A slot whose label is 0 is empty, and there is always one.
+//! Nearly every lookup begins with one of a few hundred labels, which are found by comparing eight bytes at
+//! once. Longer or unusual labels are looked up in the root's buckets. A slot has sixteen bytes: the label
+//! padded with zeros, its value, and its [`ChildRef`] or [`IN_BUCKET`]. A slot with the label 0 is empty, and
+//! there is always one.
 
 use super::bits::word;
 use super::bucket::ChildRef;
 use crate::wire::name::Name;
 
-/// Most labels below the root for which the table is made.
+/// There is no table for more labels than this.
 pub(super) const MAX_LABELS: usize = 1 << 12;
-/// Slots for each label, at least.
+/// The minimum number of slots per label.
 const SLOTS_PER_LABEL: usize = 4;
-/// Bytes of a slot.
+/// The size of a slot.
 const SLOT_BYTES: usize = 16;
-/// The label starts an edge of several labels, which is found in the root's buckets.
+/// The label starts an edge of several labels, which is in the root's buckets.
 pub(super) const IN_BUCKET: ChildRef = ChildRef(u32::MAX - 1);
 
-/// What the table says of a name's first label.
+/// The result of looking up a top-level label.
 pub(super) enum TldEntry {
-    /// It says nothing: the root's buckets do.
+    /// Not in the table: look into the root's buckets.
     Unknown,
-    /// There is no such label.
+    /// No name has this label.
     Missing,
-    /// Its node.
+    /// The node of the label.
     Node { value: u32, children: ChildRef },
 }
 
-/// A label's key, if it can be in the table.
+/// The key of a label. `None` if the table cannot hold it.
 pub(super) fn key(label: &[u8]) -> Option<u64> {
     let plain = label.iter().all(|byte| *byte != 0);
     (plain && label.len() <= 8).then(|| word(label, 0))
 }
 
-/// The table with these labels, values and children; empty if they are too many.
+/// The table of these keys, values and children; empty if there are too many.
 pub(super) fn table(nodes: &[(u64, u32, ChildRef)], seed: u64) -> Vec<u8> {
     if nodes.len() > MAX_LABELS {
         return Vec::new();
@@ -54,7 +54,7 @@ pub(super) fn table(nodes: &[(u64, u32, ChildRef)], seed: u64) -> Vec<u8> {
     table
 }
 
-/// Looks up the first label below the root of a name that has one.
+/// Looks up the top-level label of a name other than the root.
 #[inline(always)]
 pub(super) fn find(table: &[u8], seed: u64, name: &Name) -> TldEntry {
     let (key, _, size) = name.sixteen_from_root(0);
@@ -63,7 +63,7 @@ pub(super) fn find(table: &[u8], seed: u64, name: &Name) -> TldEntry {
     }
     let (slots, _) = table.as_chunks::<SLOT_BYTES>();
     let mut slot = first_slot(key, seed, slots.len());
-    // Ends at an empty slot, or when all were seen.
+    // Ends at an empty slot, or after all slots.
     for _ in 0..slots.len() {
         let Some(bytes) = slots.get(slot) else { break };
         let found = word(bytes, 0);

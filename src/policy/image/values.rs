@@ -1,5 +1,4 @@
-//! Owns what a node's value stands for: the rules on its name, and which sources have some beneath.
-//! Refuses to weigh them against each other: that depends on the configuration of the moment.
+//! Values of nodes: the rules on a name, and the sources that have rules below it.
 
 use foldhash::HashMap;
 
@@ -8,27 +7,27 @@ use super::bucket::VALUE_LIMIT;
 use super::error::TooLarge;
 use crate::policy::rule::Scope;
 
-/// Most sources of an image: a value counts them in as many bits as number them.
+/// The maximum number of sources of an image: a value counts them in as many bits as number them.
 pub const SOURCES: usize = u16::MAX as usize;
 
-/// A rule on some name, as an image holds it: 32 bits.
+/// A rule of a name, stored in 32 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ImageRule {
     /// Index of the source in the image's provenance.
     pub source: u16,
-    /// Which names it speaks of.
+    /// The names that the rule matches.
     pub scope: Scope,
 }
 
 impl ImageRule {
-    /// The lowest byte of an exact rule's bits.
+    /// The low byte of an exact rule.
     pub const EXACT: u32 = 0;
-    /// The lowest byte of a below rule's bits.
+    /// The low byte of a below rule.
     pub const BELOW: u32 = 1;
-    /// The lowest byte of a subtree rule's bits.
+    /// The low byte of a subtree rule.
     pub const SUBTREE: u32 = 2;
 
-    /// As 32 bits, which sort by source, then scope. Bits 8 to 15 are zero.
+    /// The rule in 32 bits, which sort by source, then by scope. Bits 8 to 15 are zero.
     pub fn to_bits(self) -> u32 {
         let scope = match self.scope {
             Scope::Exact => Self::EXACT,
@@ -38,7 +37,7 @@ impl ImageRule {
         u32::from(self.source) << 16 | scope
     }
 
-    /// The rule of those bits, if they are one.
+    /// The rule in these bits. `None` if they are no rule.
     pub fn from_bits(bits: u32) -> Option<Self> {
         let scope = match bits & 0xFFFF {
             Self::EXACT => Scope::Exact,
@@ -53,21 +52,21 @@ impl ImageRule {
     }
 }
 
-/// Gives each different value its number while an image is written.
+/// Numbers the distinct values while an image is written.
 #[derive(Default)]
 pub(super) struct Interner {
     known: HashMap<Box<[u32]>, u32>,
-    /// By number: where its words start, how many rules there are, how many sources.
+    /// By number: offset of its words, number of rules, number of sources.
     table: Vec<(u32, u16, u16)>,
     words: Vec<u32>,
     key: Vec<u32>,
 }
 
 impl Interner {
-    /// The number of the value with these rules, and these sources beneath; both sorted.
+    /// The number of the value with these rules and these sources below, both sorted.
     ///
     /// # Errors
-    /// When there are too many, of them or of values.
+    /// If there are too many rules, sources or values.
     pub(super) fn intern(
         &mut self,
         rules: &[u32],
@@ -93,7 +92,7 @@ impl Interner {
         Ok(number)
     }
 
-    /// The bytes of both sections: eight for each value, four for each word.
+    /// The bytes of the two sections: eight for each value, four for each word.
     pub(super) fn sections(&self) -> (Vec<u8>, Vec<u8>) {
         let mut table = Vec::with_capacity(self.table.len() * 8);
         for &(start, rules, below) in &self.table {
@@ -114,7 +113,7 @@ pub struct Value<'o> {
 }
 
 impl<'o> Value<'o> {
-    /// The value of that number; without rules and sources if there is none.
+    /// The value with this number; without rules and sources if there is none.
     pub(super) fn at(table: &'o [u8], words: &'o [u8], number: u32) -> Self {
         let entry = word(table, number as usize * 8);
         let start = (entry & 0xFFFF_FFFF) as usize * 4;
@@ -134,7 +133,7 @@ impl<'o> Value<'o> {
             .filter_map(ImageRule::from_bits)
     }
 
-    /// The sources that have rules beneath the name, sorted.
+    /// The sources that have rules below the name, sorted.
     pub fn below(self) -> impl Iterator<Item = u16> + use<'o> {
         self.words().skip(self.rules).map(|source| source as u16)
     }

@@ -1,5 +1,4 @@
-//! Owns the walk from the root towards names, many at a time, so that none waits for memory alone.
-//! Refuses to judge what stands on the way: it tells each value that it passes.
+//! Walks from the root to names, up to 32 at a time, so that their accesses to memory overlap.
 
 use super::bits::mask;
 use super::bucket::{Bucket, ChildRef, ChildSpan, tag};
@@ -12,50 +11,50 @@ use super::tld_table::{self, TldEntry};
 use crate::sys::prefetch::prefetch;
 use crate::wire::name::Name;
 
-/// How many names walk at a time.
+/// The number of names that are looked up at a time.
 pub const BATCH: usize = 32;
 
-/// How a value that a walk passes lies to the asked name.
+/// The position of a node relative to the looked-up name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Position {
-    /// On an ancestor.
+    /// An ancestor of the name.
     Above,
-    /// On the name itself.
+    /// The name itself.
     At,
-    /// Beneath the name, and all that is beneath it is beneath that or at it.
+    /// Below the name, and so that all nodes below the name are below this one or are this one.
     Below,
 }
 
-/// A name on its way from a node to the child with its next label.
+/// The state of one lookup, on its way from a node to the child with the next label.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
 struct LookupState<'n> {
     name: &'n Name,
-    /// Labels that are walked.
+    /// The number of labels walked.
     level: usize,
-    /// The next label: its first sixteen bytes, how many it has, and its hash.
+    /// The next label: its first sixteen bytes, its length and its hash.
     low: u64,
     high: u64,
     size: usize,
     hash: u64,
-    /// Where the directory tells the bucket, and whether it has to be asked.
+    /// The slot of the bucket in the directory, and whether there is one.
     slot: BucketSlot,
     in_directory: bool,
-    /// The bucket, once it is known.
+    /// The offset of the bucket, once it is known.
     bucket: u32,
-    /// Bits of the next label: [`LAST`], [`LONG`].
+    /// Properties of the next label: [`LAST`], [`LONG`].
     kind: u8,
-    /// The place in the bucket of what was found, and whether its only child stands behind it.
+    /// The place in the bucket of the child that was found, and whether its only child follows it.
     place: u32,
     has_only_child: bool,
 }
 
-/// The label is the name's last one.
+/// The label is the last one of the name.
 const LAST: u8 = 1;
 /// The label has more than eight bytes.
 const LONG: u8 = 2;
 
-/// What lookups read.
+/// The parts of an image that lookups read.
 struct TrieView<'i> {
     key: &'i Key,
     edges: Edges<'i>,
@@ -63,17 +62,17 @@ struct TrieView<'i> {
     directory: Directory<'i>,
 }
 
-/// Where a walk has got to: two numbers, since a function returns two in registers, and the level
-/// by itself, since it is known before the bucket is here: what depends on it needn't wait.
+/// The child that was found. Two numbers, which a function returns in registers. The level is separate,
+/// because it is known before the bucket has arrived from memory, and what depends on it need not wait.
 #[derive(Clone, Copy)]
 struct FoundChild {
-    /// Labels that are walked: beyond the name if there are more than it has, or [`NOWHERE`].
+    /// The number of labels walked, more than the name has if the child is below it; or [`NOWHERE`].
     level: usize,
-    /// The value, and from bit 32 on the [`ChildRef`].
+    /// The value, and the [`ChildRef`] from bit 32 on.
     packed: u64,
 }
 
-/// No level, as the one that a walk starts at is never found.
+/// No child was found. The level at which a walk starts is never that of a child.
 const NOWHERE: usize = 0;
 
 impl FoundChild {
@@ -94,10 +93,10 @@ impl FoundChild {
 }
 
 impl Image {
-    /// Walks towards each name and calls `pass` with which of the names it is, how the value lies
-    /// to it, how many labels lead there (for one beneath, those of the asked name), and the
-    /// value. From the root down for each name, never more than one value that is not above.
-    /// Never allocates.
+    /// Walks to each name and calls `pass` for every node on the way: with the index of the name, the
+    /// position of the node, its number of labels (for a node below the name, the labels of the name), and
+    /// its value. The nodes of a name come from the root down; at most one of them is not an ancestor. Never
+    /// allocates.
     #[inline]
     pub fn walk(&self, names: &[&Name], mut pass: impl FnMut(usize, Position, usize, u32)) {
         if let [name] = names {
@@ -160,7 +159,8 @@ impl Image {
             }
         }
         while count > 0 {
-            // Those of a kind take the same branches: one after the other, they are foreseen.
+            // Labels of one kind take the same branches, which the processor predicts if they follow each
+            // other.
             let mut kinds = [([0_u8; BATCH], 0); 4];
             for &which in &active[..count.min(BATCH)] {
                 let state = &mut states[usize::from(which) % BATCH];
@@ -187,8 +187,7 @@ impl Image {
         }
     }
 
-    /// Starts at the root, or right below it. Returns from which children the walk goes on, if it
-    /// does.
+    /// Starts at the root, or directly below it. Returns the children to continue from.
     #[inline(always)]
     fn start(
         &self,
@@ -238,7 +237,7 @@ impl<'n> LookupState<'n> {
 }
 
 impl TrieView<'_> {
-    /// Sets out from a node's children towards the one with the next label.
+    /// Prepares the step from a node's children to the child with the next label, and prefetches it.
     #[inline(always)]
     fn head_for(&self, state: &mut LookupState<'_>, children: ChildRef) {
         let (low, high, size) = state.name.sixteen_from_root(state.level);
@@ -266,17 +265,17 @@ impl TrieView<'_> {
         state.kind = (u8::from(is_last) * LAST) | (u8::from(size > 8) * LONG);
     }
 
-    /// Whether the lane's bucket may hold the child.
+    /// Whether the bucket may hold the child.
     #[inline(always)]
     fn may_hold(&self, state: &LookupState<'_>) -> bool {
         !state.in_directory || self.directory.may_hold(state.slot, state.hash)
     }
 
-    /// Finds the lane's bucket, and asks for it.
+    /// Reads the offset of the bucket from the directory, and prefetches the bucket.
     #[inline(always)]
     fn locate_bucket(&self, state: &mut LookupState<'_>) {
         if state.in_directory {
-            // What is in no place has no filter either.
+            // A slot that does not exist has no filter either.
             state.bucket = self.directory.bucket(state.slot).unwrap_or(state.bucket);
             self.prefetch_bucket(state.bucket);
         }
@@ -289,8 +288,8 @@ impl TrieView<'_> {
         prefetch(self.buckets, at as usize + 128);
     }
 
-    /// Looks for the child in its bucket, and goes there, and on to only children next to it.
-    /// Returns from which children the walk goes on, if it does.
+    /// Steps to the child in the bucket, and on to only children next to it. Returns the children to continue
+    /// from.
     #[inline(always)]
     fn step(
         &self,
@@ -326,9 +325,9 @@ impl TrieView<'_> {
         }
     }
 
-    /// Finds the child with the lane's label, of the kind that its lane tells: there is a function
-    /// for each kind, as a branch on it would be a guess. Functions of their own: there are not enough
-    /// registers for this and the walk around it.
+    /// Finds the child with the next label. One function for each kind of label, because a branch on the kind
+    /// would be mispredicted, and not inlined, because registers do not suffice for it and the walk around
+    /// it.
     #[inline(never)]
     fn find<const IS_LAST: bool, const IS_LONG: bool>(
         &self,
@@ -391,8 +390,8 @@ impl TrieView<'_> {
         }
     }
 
-    /// Finds the child with the lane's label. The one at `place` has its first sixteen bytes, up
-    /// to bit `at`, and something else behind them.
+    /// Finds the child with the next label. The child at `place` matches in the first sixteen bytes, up to
+    /// bit `at`, and needs a closer look after them.
     #[inline(never)]
     fn find_rest(
         &self,
@@ -441,7 +440,7 @@ impl TrieView<'_> {
         FoundChild::NOTHING
     }
 
-    /// The only child of what was found, which is behind it, if the name's next label is that.
+    /// Follows the only child of the child that was found, if its label is the next one.
     #[inline(never)]
     fn find_only_child(&self, state: &mut LookupState<'_>) -> FoundChild {
         let Some(bucket) = Bucket::at(self.buckets, state.bucket) else {
@@ -459,7 +458,7 @@ impl TrieView<'_> {
     }
 }
 
-/// What was found: a child at a place.
+/// The child at `place`.
 #[inline(always)]
 fn found(
     bucket: &Bucket<'_>,
@@ -499,10 +498,11 @@ mod tests {
     use crate::policy::image::writer::Writer;
     use crate::policy::rule::Scope;
 
-    /// The stupid twin: labels from the root down, and the sources that have exact rules there.
+    /// The model that walks are compared with: the sources that have exact rules, by labels from the root
+    /// down.
     type Model = BTreeMap<Vec<Vec<u8>>, Vec<u16>>;
 
-    /// Numbers without end, the same ones in each run.
+    /// A reproducible pseudo-random generator.
     struct Dice(u64);
 
     impl Dice {
@@ -576,8 +576,8 @@ mod tests {
         Image::open(ImageBytes::Heap(to.into_inner())).expect("whole")
     }
 
-    /// What the walk must tell of a name: sources on each of its ancestors and itself, by level,
-    /// and the sources beneath.
+    /// What a walk to a name must report: the sources on each of its ancestors and on itself, by level, and
+    /// the sources below.
     fn expected(model: &Model, name: &[Vec<u8>]) -> (Vec<(usize, Vec<u16>)>, BTreeSet<u16>) {
         let on = (0..=name.len())
             .filter_map(|level| Some((level, model.get(&name[..level])?.clone())))
@@ -663,7 +663,7 @@ mod tests {
             let mut names = Vec::new();
             for _ in 0..[1, 3, 30, 300, 900][round % 5] {
                 let name = dice.name(&names);
-                // More sources than a value of seven bits can tell apart, sometimes.
+                // At times more values than seven bits can number.
                 let most = if round % 2 == 0 { 3 } else { 400 };
                 let mut sources: Vec<_> = (0..1 + dice.roll(2))
                     .map(|_| dice.roll(most) as u16)
@@ -695,7 +695,7 @@ mod tests {
         );
         model.insert(vec![vec![b'x']; 127], vec![2]);
         model.insert(vec![vec![0]; 127], vec![2]);
-        // One inside the other, each with a rule.
+        // Each name below the preceding one, all with a rule.
         for depth in 1..=127 {
             model.insert(vec![vec![b'i']; depth], vec![depth as u16 % 4]);
         }

@@ -1,5 +1,4 @@
-//! Owns the making of an image from rules in the order of their paths, in one pass.
-//! Refuses to sort, and to hold more than the children of the nodes on the present path.
+//! Writes an image in one pass from rules in the order of their paths, holding only the unfinished nodes.
 
 use std::io::{Seek, Write};
 
@@ -19,11 +18,11 @@ use super::text::{PairHistogram, TextCode};
 use super::tld_table;
 use super::values::{ImageRule, Interner, SOURCES};
 
-/// Most children that are put into one bucket without a directory.
+/// The maximum number of children that are put into one bucket without a directory.
 const SINGLE_BUCKET_MAX: usize = 16;
-/// Children for each bucket of a directory, at most, on average.
+/// The maximum average number of children per bucket of a directory.
 const AVERAGE_FILL: usize = 8;
-/// Bytes before the text of a child that waits for its parent.
+/// The number of bytes before the text of a finished child.
 const CHILD_HEADER: usize = 19;
 
 /// Writes an image.
@@ -37,17 +36,17 @@ pub struct Writer<W: Write> {
     directory: DirectoryBuilder,
     /// The path that was pushed last.
     path: Vec<u8>,
-    /// The nodes on that path, the root first; those behind `depth` are spare.
+    /// The nodes of that path, the root first; those after `depth` are spare.
     open: Vec<OpenNode>,
     depth: usize,
-    /// The nodes right below the root, while they are few.
+    /// The nodes directly below the root, unless there are too many.
     tlds: Vec<(u64, u32, ChildRef)>,
     facts: HeaderFacts,
     bits: BitWriter,
     scratch: Vec<u8>,
 }
 
-/// A node whose children are not all known yet.
+/// A node with further children to come.
 #[derive(Default)]
 struct OpenNode {
     /// Where its label starts and ends in the path.
@@ -55,19 +54,19 @@ struct OpenNode {
     hash: u64,
     /// Sorted.
     rules: Vec<u32>,
-    /// Sources of the rules that match every name below, as they are in a rule's bits.
+    /// Sources of the rules that cover every name below, as in the bits of a rule.
     covers: Vec<u32>,
-    /// A bit for each source that has rules beneath.
+    /// The sources that have rules below.
     sources_below: FixedBitSet,
     finished: FinishedChildren,
 }
 
-/// The finished children of an open node.
+/// The finished children of an unfinished node.
 #[derive(Default)]
 struct FinishedChildren {
     count: usize,
-    /// For each: hash (8), value (4), kids (4), size in bits (2), whether it is the only child of
-    /// the one before (1), text.
+    /// For each child: hash (8 bytes), value (4), children (4), size in bits (2), whether it is the only
+    /// child of the preceding one (1), text.
     bytes: Vec<u8>,
 }
 
@@ -90,12 +89,12 @@ impl FinishedChildren {
         })
     }
 
-    /// Whether there is one, without an only child beside it.
+    /// Whether there is one child, without an only child after it.
     fn is_one_child(&self) -> bool {
         self.count == 1
     }
 
-    /// Whether they are all one child, and perhaps its only child.
+    /// Whether there is one child, perhaps with its only child.
     fn is_chain(&self) -> bool {
         self.children().skip(1).all(|child| child.is_only_child) && self.count > 0
     }
@@ -119,11 +118,11 @@ impl FinishedChildren {
 }
 
 impl<W: Write + Seek> Writer<W> {
-    /// A writer to `to`, from its present position on. `census` makes the text code: any will do,
-    /// one of the names to come gives the smallest image.
+    /// A writer that starts at the current position of `to`. The text code is made from `histogram`; any will
+    /// do, but one of the names to be written yields the smallest image.
     ///
     /// # Errors
-    /// When `to` can't be written.
+    /// If writing fails.
     pub fn new(to: W, key: Key, histogram: PairHistogram) -> Result<Self, WriteError> {
         let text = TextCode::new(&histogram.lengths()).expect("Huffman's codes are complete");
         let mut sections = SectionWriter::new(to)?;
@@ -145,12 +144,12 @@ impl<W: Write + Seek> Writer<W> {
         })
     }
 
-    /// Adds the rules of a path: not empty, sorted, each once. Paths come in the order of
-    /// [`Key::compare`], each once. A rule that another one of the same source makes
-    /// needless is counted and left out.
+    /// Adds the rules on a path: not empty, sorted, without duplicates. Paths are pushed in the order of
+    /// [`Key::compare`], each once. Rules that another one of the same source makes redundant are counted and
+    /// left out.
     ///
     /// # Errors
-    /// When the image gets too large, or can't be written.
+    /// If the image gets too large, or writing fails.
     pub fn push(&mut self, path: &[u8], rules: &[u32]) -> Result<(), WriteError> {
         let (same, bytes) = shared(&self.path, path);
         while self.depth > same {
@@ -187,7 +186,7 @@ impl<W: Write + Seek> Writer<W> {
         Ok(())
     }
 
-    /// Closes the deepest node on the path: it becomes a child of the one above.
+    /// Finishes the deepest node of the path: it becomes a child of its parent.
     fn close(&mut self) -> Result<(), WriteError> {
         let (above, own) = self.open.split_at_mut(self.depth);
         let (parent, node) = (&mut above[self.depth - 1], &mut own[0]);
@@ -204,10 +203,10 @@ impl<W: Write + Seek> Writer<W> {
             parent.sources_below.grow_and_insert((rule >> 16) as usize);
         }
         let chain = node.rules.is_empty() && node.finished.is_chain();
-        // An only child stands right behind the node itself, instead of in a bucket.
+        // An only child follows the node itself instead of being in a bucket.
         let single = !node.rules.is_empty() && node.finished.is_one_child();
         if chain {
-            // A chain without rules on the way is one edge.
+            // A chain of nodes without rules is one edge.
             let (bits, count) = self.text.between(label.len());
             self.bits.push(bits, count);
         } else if node.finished.count > 0 || !node.rules.is_empty() {
@@ -255,10 +254,10 @@ impl<W: Write + Seek> Writer<W> {
         Ok(())
     }
 
-    /// Writes all that is left, and returns what was written to.
+    /// Finishes all nodes, and returns the writer with the header's fields.
     ///
     /// # Errors
-    /// When the image gets too large, or can't be written.
+    /// If the image gets too large, or writing fails.
     pub fn finish(mut self, provenance: &Provenance) -> Result<(W, HeaderFacts), WriteError> {
         if provenance.sources.len() > SOURCES {
             return Err(TooLarge::Sources.into());
@@ -315,14 +314,15 @@ impl<W: Write + Seek> Writer<W> {
     }
 }
 
-/// Keeps a node right below the root for the table; of too many for one, just one too many.
+/// Adds a node directly below the root to the table of top-level labels. Stops one after the maximum, so that
+/// the table is known to be too large.
 fn add_tld(tlds: &mut Vec<(u64, u32, ChildRef)>, label: &[u8], value: u32, children: ChildRef) {
     if tlds.len() <= tld_table::MAX_LABELS {
         tlds.extend(tld_table::key(label).map(|key| (key, value, children)));
     }
 }
 
-/// How many labels and bytes two paths share.
+/// The number of labels and of bytes that two paths share.
 fn shared(one: &[u8], other: &[u8]) -> (usize, usize) {
     let pairs = labels(one).zip(labels(other)).take_while(|(a, b)| a == b);
     pairs.fold((0, 0), |(count, bytes), (label, _)| {
@@ -330,13 +330,13 @@ fn shared(one: &[u8], other: &[u8]) -> (usize, usize) {
     })
 }
 
-/// Whether another rule on the same name makes this one needless.
+/// Whether another rule on the same name makes this one redundant.
 fn is_redundant(rule: u32, rules: &[u32]) -> bool {
     let subtree = rule & !0xFF | ImageRule::SUBTREE;
     rule != subtree && rules.contains(&subtree)
 }
 
-/// Writes the children of a node, which come in the order of their hashes.
+/// Writes the children of a node, which are in the order of their hashes.
 fn write_children<W: Write + Seek>(
     finished: &FinishedChildren,
     sections: &mut SectionWriter<W>,
@@ -363,7 +363,7 @@ fn write_children<W: Write + Seek>(
     let child_ref = directory.begin(class)?;
     let mut children = finished.children().peekable();
     for first in (0..count).step_by(GROUP_SLOTS) {
-        // Twelve together: the largest decides in which unit all are told.
+        // The largest of the twelve buckets determines the unit of the group.
         scratch.clear();
         let mut group = GroupContent::default();
         for (slot, bucket) in (first..count).take(GROUP_SLOTS).enumerate() {
@@ -400,7 +400,7 @@ const EMPTY: NewChild<'static> = NewChild {
     text: &[],
 };
 
-/// How many buckets a node gets: enough that none holds more than [`MAX_CHILDREN`].
+/// The smallest class of a range with which no bucket has more than [`MAX_CHILDREN`] children.
 fn class(finished: &FinishedChildren) -> Result<u32, TooLarge> {
     let places = GROUP_LIMIT * GROUP_SLOTS as u64;
     let mut classes = (0..CLASS_LIMIT)
@@ -424,7 +424,7 @@ fn add_bucket(children: &[NewChild<'_>], facts: &mut HeaderFacts, scratch: &mut 
     facts.fullest = facts.fullest.max(children.len() as u32);
 }
 
-/// Writes a bucket, and zeros up to a multiple of `unit`.
+/// Writes a bucket, padded with zeros to a multiple of `unit`.
 fn write_bucket<W: Write + Seek>(
     bucket: &[u8],
     unit: usize,
@@ -438,7 +438,6 @@ fn write_bucket<W: Write + Seek>(
     sections.write(&[0; COARSE_UNIT][..size - bucket.len()])
 }
 
-/// The members of a set, sorted.
 fn sources(set: &FixedBitSet) -> impl Iterator<Item = u16> {
     set.ones().map(|source| source as u16)
 }
