@@ -1,14 +1,13 @@
-//! Owns the comparison of caches on the packet's road: cost of a hit, bytes an entry, and what a flood of
-//! names that are asked once does to the popular ones.
-//! Refuses to judge: the figures are in `docs/decisions.md`.
+//! Compares caches: the cost of a hit, bytes per entry, and the hit rate of popular names during a flood of
+//! names that are queried once. The figures are in `docs/decisions.md`.
 //!
 //! ```text
 //! taskset -c 1 cargo bench --bench cache
 //! ```
-//! The same entries, weighed alike: ours, which is quick_cache behind a key that is only borrowed, and
-//! moka. Rounds are interleaved; medians, with the least and the most.
+//! The same entries with the same weights in two caches: ours, which is quick_cache with a borrowed key for
+//! lookups, and moka. Rounds are interleaved; figures are medians, with the lowest and the highest value.
 
-#![expect(clippy::print_stdout, reason = "a bench tells its figures there")]
+#![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
 mod names;
 mod packets;
@@ -27,21 +26,21 @@ use packets::{entry, query};
 
 const ROUNDS: usize = 7;
 const LOOKUPS: usize = 400_000;
-/// What an entry weighs beside its answer, as in the server.
+/// The weight of an entry besides its answer, as in the server.
 const OVERHEAD: usize = 160;
 
-/// A cache that can be measured.
+/// A cache under measurement.
 trait Held {
     fn new(bytes: u64) -> Self;
     fn has(&self, query: &Query<'_>) -> bool;
     fn keep(&self, key: Key, entry: Arc<Entry>);
-    /// Does what it had put off.
+    /// Runs deferred maintenance.
     fn settle(&self) {}
 }
 
 impl Held for Cache {
     fn new(bytes: u64) -> Self {
-        // One part in sixteen is for failures.
+        // One sixteenth of the cache is for failures.
         Self::new(bytes * 16 / 15, 0)
     }
 
@@ -92,8 +91,8 @@ fn main() {
             one.push(ours.hits(&packets, lookups, round));
             other.push(moka.hits(&packets, lookups, round));
         }
-        tell("quick_cache", ours.bytes, one);
-        tell("moka", moka.bytes, other);
+        report("quick_cache", ours.bytes, one);
+        report("moka", moka.bytes, other);
     }
     let (popular, rounds) = if is_test { (500, 2) } else { (20_000, 40) };
     println!("hits of popular names, half of all questions being for names that are asked once:");
@@ -104,7 +103,7 @@ fn main() {
     }
 }
 
-fn tell(name: &str, bytes: u64, mut nanoseconds: Vec<f64>) {
+fn report(name: &str, bytes: u64, mut nanoseconds: Vec<f64>) {
     nanoseconds.sort_by(f64::total_cmp);
     let (least, most) = (nanoseconds[0], nanoseconds[nanoseconds.len() - 1]);
     let median = nanoseconds[nanoseconds.len() / 2];
@@ -133,7 +132,7 @@ impl<C: Held> Filled<C> {
         }
     }
 
-    /// Nanoseconds a lookup, in an order that no processor foresees.
+    /// Nanoseconds per lookup, in an order that the processor cannot predict.
     fn hits(&self, packets: &[Vec<u8>], lookups: usize, round: usize) -> f64 {
         let mut dice = Random(round as u64 + 1);
         let order: Vec<_> = (0..lookups).map(|_| dice.below(packets.len())).collect();
@@ -150,8 +149,8 @@ impl<C: Held> Filled<C> {
     }
 }
 
-/// The share of popular questions that are hits, in per cent: their ranks follow Zipf, there is room
-/// for some, and every second question is for a name that nobody asks again.
+/// The hit rate of popular names in per cent. Their ranks follow Zipf, there is room for some of them, and
+/// every second query is for a name that is never queried again.
 fn scanned<C: Held>(popular: usize, room: usize, rounds: usize) -> f64 {
     let packets: Vec<_> = names(2, popular).iter().map(query).collect();
     let weights = (1..=popular).scan(0.0, |sum, rank| {
@@ -177,7 +176,7 @@ fn scanned<C: Held>(popular: usize, room: usize, rounds: usize) -> f64 {
         if !is_hit {
             learn(&cache, packet);
         }
-        // The first half is for the cache to get to know them.
+        // The first half warms the cache.
         if turn * 2 > rounds * popular {
             asked += 1;
             hits += u32::from(is_hit);

@@ -1,11 +1,11 @@
-//! Owns the measure of one packet's road, from bytes to bytes: blocked, cached, local, passed.
-//! Refuses sockets; what they cost is the kernel's.
+//! Measures the processing of one packet from query to answer: blocked, cached, local, passed.
 //!
 //! ```text
 //! cargo bench --bench respond
-//! TAPIS_NAMES=names.txt cargo bench --bench respond        # names of a file, one a line
+//! TAPIS_NAMES=names.txt cargo bench --bench respond        # names of a file, one per line
 //! ```
-//! The list has 100,000 names. `passed` ends where upstream would be asked.
+//! The list has 100,000 names. `passed` ends where a query would be sent upstream. Sockets are not part of
+//! the measurement.
 
 mod names;
 mod packets;
@@ -78,7 +78,7 @@ fn learn(cache: &Cache, name: &Name) {
     cache.insert(Key::new(&query), entry(&query));
 }
 
-/// A private address's name.
+/// The reverse name of a private address.
 fn private(index: usize) -> Name {
     let text = format!("{}.{}.0.10.in-addr.arpa", index % 256, index / 256 % 256);
     Name::from_text(&text).expect("a name")
@@ -89,7 +89,7 @@ fn parsed(names: Vec<String>) -> Vec<Name> {
     names.filter_map(Result::ok).collect()
 }
 
-/// Names that no rule speaks of.
+/// Names that no rule matches.
 fn unlisted(snapshot: &Snapshot, seed: u64) -> Vec<Name> {
     use tapis::policy::snapshot::Decision::Pass;
     let mut names = parsed(names::made(seed, ASKED));

@@ -233,7 +233,7 @@ fn verdict(value: Value<'_>, ranks: &[Rank], weights: &RankTraits) -> RankedValu
         other: NO_RANK,
         other_below: NO_RANK,
     };
-    for source in value.below() {
+    for source in value.sources_below() {
         verdict.other = verdict.other.min(other(rank(source)));
     }
     verdict.other_below = verdict.other;

@@ -1,28 +1,27 @@
-//! Owns domain names in wire form: lower-cased, validated, indexed by label.
-//! Refuses to know what a name is used for.
+//! Domain names in wire form: validated, lower-cased and indexed by label.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
 use serde::{Deserialize, Serialize};
 
-/// Longest name in wire form, root byte included (RFC 1035, section 3.1).
+/// The longest name in wire form, including the root byte (RFC 1035, section 3.1).
 pub const MAX_NAME: usize = 255;
-/// Longest label, without its length byte (RFC 1035, section 3.1).
+/// The longest label without its length byte (RFC 1035, section 3.1).
 pub const MAX_LABEL: usize = 63;
-/// Most labels that fit in a name, the root not counted.
+/// The maximum number of labels of a name, not counting the root.
 pub const MAX_LABELS: usize = 127;
 
-/// Most compression pointers that are followed in one name: one for each label is plenty, and chains of
-/// thousands would keep a reader busy.
+/// The maximum number of compression pointers that are followed in one name. One per label suffices, and
+/// chains of thousands of pointers would keep the server busy.
 pub(crate) const MAX_JUMPS: usize = 127;
 
-/// Bytes kept for the wire form: any label's first sixteen can be read at once.
+/// Room for the wire form, such that sixteen bytes can be read from the start of any label.
 const WIRE_ROOM: usize = MAX_NAME + 1 + 63 + 16;
-/// Places for labels' starts: a power of two, so that no index needs a comparison.
+/// Room for the offsets of labels: a power of two, so that indexing needs no comparison.
 const MAX_STARTS: usize = 128;
 
-/// Masks for the first bytes of sixteen, by their count.
+/// Masks of the first bytes of sixteen, indexed by their number.
 const FIRST: [(u64, u64); 17] = {
     let mut masks = [(u64::MAX, u64::MAX); 17];
     let mut count = 0;
@@ -34,7 +33,7 @@ const FIRST: [(u64, u64); 17] = {
     masks
 };
 
-/// Each byte in lower case, with [`UNUSUAL`] and [`SPECIAL`].
+/// Each byte in lower case, with the flags [`UNUSUAL`] and [`SPECIAL`].
 const FOLDED: [u16; 256] = {
     let mut folded = [0; 256];
     let mut byte = 0;
@@ -51,9 +50,9 @@ const FOLDED: [u16; 256] = {
     }
     folded
 };
-/// Names are not usually made of it.
+/// The byte is unusual in names.
 const UNUSUAL: u16 = 1 << 8;
-/// In text it ends a label, or starts an escape.
+/// In text, the byte ends a label or starts an escape.
 const SPECIAL: u16 = 1 << 9;
 
 /// Why bytes or text are not a domain name.
@@ -63,30 +62,30 @@ pub enum NameError {
     /// The message ends inside the name.
     #[error("the name is cut short")]
     Truncated,
-    /// A compression pointer stands where none may (or points forward).
+    /// A compression pointer where none is allowed, or one that points forward.
     #[error("the name is compressed")]
     Compressed,
-    /// A label's length byte uses a reserved type (RFC 6891, section 5).
+    /// The length byte of a label has a reserved type (RFC 6891, section 5).
     #[error("a label has a reserved type")]
     LabelType,
     /// A label has more than 63 bytes.
     #[error("a label is longer than 63 bytes")]
     LabelTooLong,
-    /// The whole name has more than 255 bytes.
+    /// The name has more than 255 bytes.
     #[error("the name is longer than 255 bytes")]
     TooLong,
     /// Two dots in a row, or a dot at the start.
     #[error("a label is empty")]
     EmptyLabel,
-    /// A backslash that is followed neither by three digits up to 255 nor by a character.
+    /// A backslash followed neither by three digits up to 255 nor by a character.
     #[error("a backslash is not followed by a character or by three digits up to 255")]
     BadEscape,
 }
 
-/// A domain name: uncompressed wire form, ASCII letters lower-cased, with the place of each label.
+/// A domain name: uncompressed wire form with lower-cased ASCII letters, and the offset of each label.
 ///
-/// Lives on the stack and never allocates: 255 bytes of name and 127 label offsets. Equality and
-/// hash are those of the lower-cased wire form, so names compare as RFC 4343 demands.
+/// Has a fixed size and never allocates: 255 bytes of name and 127 offsets of labels. Two names are equal if
+/// their lower-cased wire forms are, as RFC 4343 requires.
 #[derive(Clone)]
 pub struct Name {
     len: u8,
@@ -106,28 +105,28 @@ impl Name {
         starts: [0; MAX_STARTS],
     };
 
-    /// Reads an uncompressed name from `message` at `at`; returns it and the offset behind it.
+    /// Reads an uncompressed name from `message` at `at`. Returns the name and the offset after it.
     ///
-    /// A question's name comes first in a message, so it has nothing to point at: a pointer is an
-    /// error here.
+    /// A compression pointer is an error: the question's name is the first of a message and has nothing to
+    /// point to.
     ///
     /// # Errors
-    /// [`NameError`] when the bytes are not such a name.
+    /// [`NameError`] if the bytes are not such a name.
     #[inline]
     pub fn read(message: &[u8], at: usize) -> Result<(Self, usize), NameError> {
         Self::parse(message, at, false)
     }
 
-    /// Reads a name that may be compressed (RFC 1035, section 4.1.4). Pointers may only point
-    /// backwards, which bounds the walk.
+    /// Reads a name that may be compressed (RFC 1035, section 4.1.4). Pointers must point backwards, which
+    /// bounds the time to follow them.
     ///
     /// # Errors
-    /// [`NameError`] when the bytes are not such a name.
+    /// [`NameError`] if the bytes are not such a name.
     pub fn read_compressed(message: &[u8], at: usize) -> Result<(Self, usize), NameError> {
         Self::parse(message, at, true)
     }
 
-    // Not inlined, a name is copied from function to function, which took longer than reading it.
+    // Without inlining, the name is copied from function to function, which took longer than reading it.
     #[inline(always)]
     fn parse(message: &[u8], mut at: usize, pointers: bool) -> Result<(Self, usize), NameError> {
         let mut name = Self::ROOT;
@@ -164,22 +163,22 @@ impl Name {
         Ok((name, end.unwrap_or(at + 1)))
     }
 
-    /// Reads presentation form (RFC 1035, section 5.1): dots between labels, a final dot allowed,
-    /// `\.` and `\DDD` escapes. Bytes are taken as they are; for IDNs see `control::lists`.
+    /// Reads presentation form (RFC 1035, section 5.1): labels separated by dots, an optional final dot, the
+    /// escapes `\.` and `\DDD`. Bytes are taken verbatim; for IDNs see `control::lists`.
     ///
     /// # Errors
-    /// [`NameError`] when the text is not such a name.
+    /// [`NameError`] if the text is not such a name.
     pub fn from_text(text: &str) -> Result<Self, NameError> {
         let mut name = Self::ROOT;
         name.read_text(text.as_bytes())?;
         Ok(name)
     }
 
-    /// The same into a name that is there already, which saves copying it. After an error it is the
-    /// root.
+    /// Like [`from_text`](Self::from_text), but overwrites an existing name, which avoids a copy. After an
+    /// error the name is the root.
     ///
     /// # Errors
-    /// [`NameError`] when the bytes are not such a name.
+    /// [`NameError`] if the bytes are not such a name.
     pub fn read_text(&mut self, text: &[u8]) -> Result<(), NameError> {
         self.len = 1;
         self.labels = 0;
@@ -201,8 +200,8 @@ impl Name {
         let mut len = 0_usize;
         let mut rest = text;
         loop {
-            // A usual label is written where it belongs as it is read; `WIRE_ROOM` has place for the
-            // start of one that is too long.
+            // A usual label is written in place as it is read. `WIRE_ROOM` has room for the start of one that
+            // is too long.
             let (mut size, mut odd) = (0, 0);
             for (to, byte) in self.wire[len + 1..].iter_mut().zip(rest) {
                 let folded = FOLDED[usize::from(*byte)];
@@ -232,7 +231,7 @@ impl Name {
         }
     }
 
-    /// Appends a label that may have escapes, byte by byte; returns what is behind it.
+    /// Appends a label that may have escapes, byte by byte. Returns the text after it.
     fn push_escaped<'t>(&mut self, len: &mut usize, text: &'t [u8]) -> Result<&'t [u8], NameError> {
         let mut label = [0_u8; MAX_LABEL];
         let mut filled = 0;
@@ -250,7 +249,7 @@ impl Name {
         Ok(&text[text.len() - bytes.len()..])
     }
 
-    /// Appends a label to the bytes written so far, lower-cased; keeps room for the root byte.
+    /// Appends a label in lower case; keeps room for the root byte.
     #[inline(always)]
     fn push(&mut self, len: &mut usize, label: &[u8]) -> Result<(), NameError> {
         let mut odd = 0;
@@ -263,7 +262,7 @@ impl Name {
         self.add(len, label.len())
     }
 
-    /// Makes the `size` bytes behind the present place for a length byte a label.
+    /// Turns the `size` bytes after the current end and its length byte into a label.
     fn add(&mut self, len: &mut usize, size: usize) -> Result<(), NameError> {
         let start = *len;
         let next = start + 1 + size;
@@ -277,7 +276,7 @@ impl Name {
             return Err(NameError::TooLong);
         }
         self.wire[start] = size as u8;
-        // At least two bytes a label and at most 254 of them: 127 labels at most.
+        // Each label takes at least two of at most 254 bytes, so there are at most 127 labels.
         self.starts[usize::from(self.labels)] = start as u8;
         self.labels += 1;
         *len = next;
@@ -289,17 +288,17 @@ impl Name {
         self.len = (len + 1) as u8;
     }
 
-    /// The wire form, root byte included; 1 to 255 bytes.
+    /// The wire form, including the root byte; 1 to 255 bytes.
     pub fn wire(&self) -> &[u8] {
         &self.wire[..usize::from(self.len)]
     }
 
-    /// How many labels the name has, the root not counted; 0 to 127.
+    /// The number of labels, not counting the root; 0 to 127.
     pub fn label_count(&self) -> usize {
         usize::from(self.labels)
     }
 
-    /// The labels' bytes from the root down (`com`, then `example`), without length bytes.
+    /// The labels from the root down (`com`, then `example`), without their length bytes.
     pub fn labels_from_root(&self) -> impl Iterator<Item = &[u8]> {
         self.starts[..self.label_count()]
             .iter()
@@ -311,19 +310,18 @@ impl Name {
             })
     }
 
-    /// The label that `level` others lie above (`com` is at level 0), without its length byte.
+    /// The label at `level`, counted from the root (`com` is at level 0), without its length byte.
     ///
     /// # Panics
-    /// When the name has no more than `level` labels.
+    /// If the name has no more than `level` labels.
     #[inline(always)]
     pub fn label_from_root(&self, level: usize) -> &[u8] {
         let start = usize::from(self.starts[self.label_count() - 1 - level]);
         &self.wire[start + 1..][..usize::from(self.wire[start])]
     }
 
-    /// The first sixteen bytes of the label at `level` as two numbers, the first byte lowest, with
-    /// zeros behind the label's end; and how many bytes the label has. Never panics; of a level
-    /// that the name has not, it tells nothing.
+    /// The first sixteen bytes of the label at `level` as two little-endian numbers, padded with zeros, and
+    /// the length of the label. Never panics; the result is meaningless if the name has no such label.
     #[inline(always)]
     pub fn sixteen_from_root(&self, level: usize) -> (u64, u64, usize) {
         let start = self.start(level);
@@ -332,7 +330,8 @@ impl Name {
         (low, high, size)
     }
 
-    /// The same for sixteen bytes from the byte `from` on, which must be below the label's size.
+    /// Like [`sixteen_from_root`](Self::sixteen_from_root), but from byte `from` of the label on, which must
+    /// be below its length.
     #[inline(always)]
     pub fn sixteen_behind(&self, level: usize, from: usize) -> (u64, u64) {
         let start = self.start(level);
@@ -340,7 +339,7 @@ impl Name {
         self.sixteen(start + 1 + from % 64, size.saturating_sub(from))
     }
 
-    /// How many bytes the label at that level has.
+    /// The length of the label at `level`.
     #[inline(always)]
     pub fn size_from_root(&self, level: usize) -> usize {
         usize::from(self.wire[self.start(level)])
@@ -361,17 +360,17 @@ impl Name {
         (eight(at) & low, eight(at + 8) & high)
     }
 
-    /// Whether all bytes of all labels are lower-case letters, digits, hyphens and underscores.
+    /// Whether all labels consist of lower-case letters, digits, hyphens and underscores.
     #[inline(always)]
     pub fn is_plain(&self) -> bool {
         self.plain
     }
 
-    /// Where in [`wire`](Self::wire) the ancestor with `labels` labels starts. The ancestor with
-    /// all labels is the name itself, the one with none the root.
+    /// The offset in [`wire`](Self::wire) of the ancestor with this number of labels. The ancestor with all
+    /// labels is the name itself, the one with none the root.
     ///
     /// # Panics
-    /// When the name has fewer labels.
+    /// If the name has fewer labels.
     pub fn ancestor_start(&self, labels: usize) -> usize {
         let above = self.label_count() - labels;
         if labels == 0 {
@@ -381,10 +380,10 @@ impl Name {
         }
     }
 
-    /// The wire form of the ancestor with `labels` labels.
+    /// The wire form of the ancestor with this number of labels.
     ///
     /// # Panics
-    /// When the name has fewer labels.
+    /// If the name has fewer labels.
     pub fn ancestor(&self, labels: usize) -> &[u8] {
         &self.wire()[self.ancestor_start(labels)..]
     }
@@ -417,8 +416,8 @@ impl Hash for Name {
     }
 }
 
-/// Presentation form without the final dot (the root is `.`); bytes outside printable ASCII and
-/// the ones with a meaning of their own are escaped (RFC 1035, section 5.1).
+/// Presentation form without the final dot; the root is `.`. Bytes that are not printable ASCII, and those
+/// with a special meaning, are escaped (RFC 1035, section 5.1).
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_text(self.wire(), f)
@@ -431,7 +430,7 @@ impl fmt::Debug for Name {
     }
 }
 
-/// Presentation form of an uncompressed wire name that was validated before.
+/// Writes a valid, uncompressed wire name in presentation form.
 pub fn write_text(wire: &[u8], f: &mut impl fmt::Write) -> fmt::Result {
     let mut rest = wire;
     let mut first = true;

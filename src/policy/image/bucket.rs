@@ -253,11 +253,11 @@ impl<'o> Bucket<'o> {
         let sizes = tags + self.len();
         let before = self.sixteen(sizes).sum_of_first(place % 16);
         let start = (sizes + self.len()) as u64 * 8 + before;
-        let over = start + (self.word(sizes + place) & 0xFF);
-        let tells = self.word(tags + place) & u64::from(EXPLICIT);
+        let end = start + (self.word(sizes + place) & 0xFF);
+        let explicit = self.word(tags + place) & u64::from(EXPLICIT);
         // The last 56 bits: the reference to its children, if any, and 8 or 24 bits with its value.
-        let last = self.near_bits(over.wrapping_sub(56));
-        ChildSpan::new::<IS_WIDE>(self.head, tells, start, over, last)
+        let last = self.near_bits(end.wrapping_sub(56));
+        ChildSpan::new::<IS_WIDE>(self.head, explicit, start, end, last)
     }
 
     /// Whether sizes have two bytes.
@@ -299,13 +299,13 @@ impl<'o> Bucket<'o> {
 
     #[inline(always)]
     fn child_from(&self, start: u64, place: usize, size: u64) -> ChildSpan {
-        let over = start + size;
-        let tells = self.word(self.tags() + place) & u64::from(EXPLICIT);
-        let last = self.bits(over.wrapping_sub(56));
+        let end = start + size;
+        let explicit = self.word(self.tags() + place) & u64::from(EXPLICIT);
+        let last = self.bits(end.wrapping_sub(56));
         if self.is_wide() {
-            ChildSpan::new::<true>(self.head, tells, start, over, last)
+            ChildSpan::new::<true>(self.head, explicit, start, end, last)
         } else {
-            ChildSpan::new::<false>(self.head, tells, start, over, last)
+            ChildSpan::new::<false>(self.head, explicit, start, end, last)
         }
     }
 
@@ -330,19 +330,19 @@ impl<'o> Bucket<'o> {
         let high = |place: usize| byte(sizes + len + place) << 8;
         let mut start = (sizes + len + if IS_LONG { len } else { 0 }) as u64 * 8;
         for place in 0..len {
-            let over = start + (byte(sizes + place) | if IS_LONG { high(place) } else { 0 });
+            let end = start + (byte(sizes + place) | if IS_LONG { high(place) } else { 0 });
             let tag = byte(tags + place) as u8;
             let last = match IS_LONG {
-                true => self.bits(over.wrapping_sub(56)),
-                false => self.near_bits(over.wrapping_sub(56)),
+                true => self.bits(end.wrapping_sub(56)),
+                false => self.near_bits(end.wrapping_sub(56)),
             };
-            let tells = u64::from(tag & EXPLICIT);
-            let inner = tag & !EXPLICIT == ONLY_CHILD;
+            let explicit = u64::from(tag & EXPLICIT);
+            let is_only_child = tag & !EXPLICIT == ONLY_CHILD;
             each(
-                inner,
-                ChildSpan::new::<IS_WIDE>(self.head, tells, start, over, last),
+                is_only_child,
+                ChildSpan::new::<IS_WIDE>(self.head, explicit, start, end, last),
             );
-            start = over;
+            start = end;
         }
     }
 }
@@ -350,21 +350,21 @@ impl<'o> Bucket<'o> {
 impl ChildSpan {
     /// Branch-free, because the bytes may still be on their way from memory.
     #[inline(always)]
-    fn new<const IS_WIDE: bool>(head: u64, tells: u64, start: u64, over: u64, last: u64) -> Self {
+    fn new<const IS_WIDE: bool>(head: u64, explicit: u64, start: u64, end: u64, last: u64) -> Self {
         let bits = if IS_WIDE { 24 } else { 8 };
-        let told = last >> (56 - bits) & ((1 << bits) - 1);
-        let inner = told & tells;
-        let kids = (last >> (24 - bits)) as u32;
-        let main = head >> 8 & ((1 << bits) - 1);
+        let tail = last >> (56 - bits) & ((1 << bits) - 1);
+        let has_children = tail & explicit;
+        let child_ref = (last >> (24 - bits)) as u32;
+        let common = head >> 8 & ((1 << bits) - 1);
         // All ones or all zeros; a branch would often be mispredicted.
-        let own = tells.wrapping_neg();
+        let explicit_mask = explicit.wrapping_neg();
         Self {
             start,
-            text_end: over.wrapping_sub((bits & own) + inner * 32),
-            end: over,
+            text_end: end.wrapping_sub((bits & explicit_mask) + has_children * 32),
+            end,
             node: Node {
-                value: (told >> 1 & own | main & !own) as u32,
-                children: ChildRef(kids | (inner as u32).wrapping_sub(1)),
+                value: (tail >> 1 & explicit_mask | common & !explicit_mask) as u32,
+                children: ChildRef(child_ref | (has_children as u32).wrapping_sub(1)),
             },
         }
     }
@@ -396,20 +396,24 @@ impl NewChild<'_> {
         }
     }
 
-    fn is_explicit(&self, main: u32) -> bool {
-        self.value != main || self.children != ChildRef::NONE
+    fn is_explicit(&self, common: u32) -> bool {
+        self.value != common || self.children != ChildRef::NONE
     }
 }
 
 /// Appends a bucket to `into`, the length of which is a multiple of [`UNIT`].
 pub fn write(children: &[NewChild<'_>], into: &mut Vec<u8>) {
     let wide = children.iter().any(|child| child.value > 127);
-    let main = commonest_leaf_value(children);
-    let told = if wide { 24 } else { 8 };
+    let common = commonest_leaf_value(children);
+    let value_bits = if wide { 24 } else { 8 };
     let size = |child: &NewChild<'_>| {
-        let told = if child.is_explicit(main) { told } else { 0 };
+        let value_bits = if child.is_explicit(common) {
+            value_bits
+        } else {
+            0
+        };
         child.size
-            + told
+            + value_bits
             + if child.children == ChildRef::NONE {
                 0
             } else {
@@ -419,11 +423,11 @@ pub fn write(children: &[NewChild<'_>], into: &mut Vec<u8>) {
     let long = children.iter().any(|child| size(child) > 255);
     let flag = |flag, set| if set { flag } else { 0 };
     into.push(children.len() as u8 | flag(LONG, long) | flag(WIDE, wide));
-    into.extend(&main.to_le_bytes()[..told as usize / 8]);
+    into.extend(&common.to_le_bytes()[..value_bits as usize / 8]);
     into.extend(
         children
             .iter()
-            .map(|child| child.tag() | flag(EXPLICIT, child.is_explicit(main))),
+            .map(|child| child.tag() | flag(EXPLICIT, child.is_explicit(common))),
     );
     for byte in 0..1 + usize::from(long) {
         into.extend(children.iter().map(|child| size(child).to_le_bytes()[byte]));
@@ -431,12 +435,15 @@ pub fn write(children: &[NewChild<'_>], into: &mut Vec<u8>) {
     let mut bits = BitWriter::default();
     for child in children {
         bits.append(child.text, child.size);
-        let inner = child.children != ChildRef::NONE;
-        if inner {
+        let has_children = child.children != ChildRef::NONE;
+        if has_children {
             bits.push(u64::from(child.children.0), 32);
         }
-        if child.is_explicit(main) {
-            bits.push(u64::from(child.value) << 1 | u64::from(inner), told);
+        if child.is_explicit(common) {
+            bits.push(
+                u64::from(child.value) << 1 | u64::from(has_children),
+                value_bits,
+            );
         }
     }
     bits.take(into);

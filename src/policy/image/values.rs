@@ -134,7 +134,7 @@ impl<'o> Value<'o> {
     }
 
     /// The sources that have rules below the name, sorted.
-    pub fn below(self) -> impl Iterator<Item = u16> + use<'o> {
+    pub fn sources_below(self) -> impl Iterator<Item = u16> + use<'o> {
         self.words().skip(self.rules).map(|source| source as u16)
     }
 

@@ -610,7 +610,7 @@ mod tests {
                 _ => {}
             }
             if position != Position::Above {
-                below.extend(value.below());
+                below.extend(value.sources_below());
             }
         }
         (on, below)

@@ -1,9 +1,8 @@
-//! An upstream's answer in the form that the cache keeps: the records that answer the question, in the
-//! order of the CNAME chain, in a letter case that gives nothing of our own query away.
+//! An upstream answer in the form that the cache stores: the records that answer the question, in the order
+//! of the CNAME chain, in a letter case that reveals nothing of the query sent upstream.
 //!
-//! Whatever else an upstream sends along is dropped when the answer arrives: records of other names
-//! (RFC 5452, section 6; RFC 2181, section 5.4.1) would bypass a policy that judges the asked name and
-//! its chain.
+//! All other records are dropped when the answer arrives. Records of other names (RFC 5452, section 6; RFC
+//! 2181, section 5.4.1) would bypass the policy, which checks the queried name and its chain.
 
 mod chain;
 mod rdata;
@@ -20,22 +19,22 @@ use self::rewrite::Writer;
 use super::name::Name;
 use super::{HEADER, edns, flag, read_u16, read_u32};
 
-/// Whether a message has TC set, whatever its records look like.
+/// Whether a message has TC set. Does not look at its records.
 pub fn is_cut(message: &[u8]) -> bool {
     read_u16(message, 2).is_some_and(|flags| flags & flag::TC != 0)
 }
 
-/// An upstream's answer to one question.
+/// An upstream answer to one question.
 #[derive(Debug)]
 pub struct Answer {
-    /// One block, because each further one would be a wait for memory: the message, with TTLs
-    /// clamped; the offsets of its TTL fields, two bytes each; for each hop of the chain the offsets of
-    /// its target and its TTL; the offsets of the targets of SVCB and HTTPS records.
+    /// One block, because each further block would cost an access to memory: the message with clamped TTLs;
+    /// the offsets of its TTL fields, two bytes each; the offsets of the target and the TTL of each hop; the
+    /// offsets of the targets of SVCB and HTTPS records.
     bytes: Box<[u8]>,
     wire_len: u16,
     ttl_count: u16,
     hop_count: u16,
-    /// How many records of the answer section offer a service (SVCB, HTTPS).
+    /// The number of SVCB and HTTPS records in the answer section.
     services: u16,
     question_end: u16,
     additional_at: u16,
@@ -44,15 +43,15 @@ pub struct Answer {
     counts: [u16; 3],
     errors: Box<[UpstreamEde]>,
     ttl: Option<u32>,
-    /// Of the answer section without signatures and TTLs, whatever its order.
+    /// A digest of the answer section without signatures and TTLs, independent of its order.
     digest: u64,
 }
 
 impl Answer {
-    /// Reads a response to `question` (name, type, class).
+    /// Reads a response to the question with this name, type and class.
     ///
     /// # Errors
-    /// [`AnswerError`] if it is none, or does not answer that question.
+    /// [`AnswerError`] if the message is not a response, or does not answer that question.
     pub fn read(
         message: &[u8],
         name: &Name,
@@ -102,12 +101,12 @@ impl Answer {
         })
     }
 
-    /// The full response code, extended bits included.
+    /// The full response code, including the extended bits.
     pub fn rcode(&self) -> u16 {
         self.rcode
     }
 
-    /// Whether upstream set TC: the query must be repeated over TCP.
+    /// Whether upstream set TC, so that the query must be repeated over TCP.
     pub fn truncated(&self) -> bool {
         self.flags & flag::TC != 0
     }
@@ -117,8 +116,8 @@ impl Answer {
         self.flags & flag::AD != 0
     }
 
-    /// For how many seconds the answer may be kept: the least TTL of its answer section, or that of
-    /// the negative answer (RFC 2308, section 5). `None` if it may not.
+    /// How many seconds the answer may be cached: the lowest TTL of the answer section, or the TTL of the
+    /// negative answer (RFC 2308, section 5). `None` if it must not be cached.
     pub fn ttl(&self) -> Option<u32> {
         self.ttl
     }
@@ -128,7 +127,7 @@ impl Answer {
         &self.errors
     }
 
-    /// Whether the question that it answers has that name and type.
+    /// Whether it answers a question with this name and type.
     pub fn is_about(&self, name: &Name, rtype: u16) -> bool {
         let question = &self.bytes[HEADER..self.question_end()];
         question
@@ -138,19 +137,18 @@ impl Answer {
             })
     }
 
-    /// The message and its index, in one block.
+    /// The message and its index.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Bytes that the answer takes in memory, roughly.
+    /// The approximate size in memory.
     pub fn footprint(&self) -> usize {
         let errors: usize = self.errors.iter().map(|e| e.text.len() + 24).sum();
         size_of::<Self>() + self.bytes.len() + errors
     }
 
-    /// The names that the chain of CNAMEs leads to from the asked one, in order, each with the TTL
-    /// that its record arrived with.
+    /// The targets of the CNAME chain in order, each with the TTL of its record.
     pub fn chain(&self) -> impl Iterator<Item = (Name, u32)> {
         let hops = &self.behind_ttls()[..4 * usize::from(self.hop_count)];
         hops.chunks_exact(4).filter_map(move |hop| {
@@ -160,8 +158,8 @@ impl Answer {
         })
     }
 
-    /// The names that SVCB and HTTPS records of the answer section lead to (RFC 9460, section 2.5),
-    /// each with the offset of its record's data; records whose target is the owner are left out.
+    /// The targets of SVCB and HTTPS records in the answer section (RFC 9460, section 2.5), each with the
+    /// offset of the record's data. Records whose target is their owner are left out.
     pub fn service_targets(&self) -> impl Iterator<Item = (Name, usize)> {
         let targets = &self.behind_ttls()[4 * usize::from(self.hop_count)..];
         targets.chunks_exact(2).filter_map(move |target| {
@@ -176,34 +174,34 @@ impl Answer {
         self.behind_ttls().len() > 4 * usize::from(self.hop_count)
     }
 
-    /// How many SVCB and HTTPS records the answer section has.
+    /// The number of SVCB and HTTPS records in the answer section.
     pub fn services(&self) -> usize {
         usize::from(self.services)
     }
 
-    /// Whether its answer section says the same as the other's, signatures, TTLs and order aside. Compares
-    /// digests that are not cryptographic: the owner of a zone can make two answers of that zone agree,
-    /// and so keep a stale one.
+    /// Whether both answer sections have the same content, apart from signatures, TTLs and order. Compares
+    /// digests that are not cryptographic: the owner of a zone can construct two answers of the zone that
+    /// agree, and so keep a stale one in the cache.
     pub fn agrees_with(&self, other: &Self) -> bool {
         self.rcode == other.rcode && self.digest == other.digest
     }
 
-    /// Whether it has records that only queries with DO get: signatures, or proofs of denial.
+    /// Whether it has records that only queries with DO receive: signatures, or denials of existence.
     pub fn has_dnssec(&self) -> bool {
         self.records().any(|record| record.is_dnssec())
     }
 
-    /// How many bytes the message has.
+    /// The size of the message.
     pub fn message_len(&self) -> usize {
         usize::from(self.wire_len)
     }
 
-    /// Where the additional section starts, from the message's start.
+    /// The offset of the additional section in the message.
     pub fn additional_at(&self) -> usize {
         usize::from(self.additional_at)
     }
 
-    /// The name at that offset of the message.
+    /// The name at this offset of the message.
     pub fn name_at(&self, at: usize) -> Option<Name> {
         let (name, _) = Name::read_compressed(self.wire(), at).ok()?;
         Some(name)
@@ -226,17 +224,17 @@ impl Answer {
         &self.bytes[usize::from(self.wire_len) + 2 * usize::from(self.ttl_count)..]
     }
 
-    /// The bytes of all records.
+    /// All records, without header and question.
     pub(super) fn body(&self) -> &[u8] {
         &self.wire()[self.question_end()..]
     }
 
-    /// The records one by one.
+    /// The records of the message.
     pub(super) fn records(&self) -> impl Iterator<Item = Record> {
         records::records(self.wire(), self.question_end(), self.counts)
     }
 
-    /// The offsets of the TTL fields; each holds the TTL that the answer came with.
+    /// The offsets of the TTL fields, which have the clamped TTLs from upstream.
     pub(super) fn ttl_fields(&self) -> impl Iterator<Item = usize> {
         let offsets = &self.bytes[usize::from(self.wire_len)..][..2 * usize::from(self.ttl_count)];
         offsets.chunks_exact(2).map(offset)

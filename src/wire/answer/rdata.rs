@@ -1,4 +1,4 @@
-//! Where in a record's data there are names, by the record's type.
+//! The names inside the data of records.
 
 use std::collections::HashSet;
 
@@ -7,21 +7,21 @@ use super::records::{ParsedResponse, Record};
 use crate::wire::name::Name;
 use crate::wire::rtype;
 
-/// Where the names in a type's data are.
+/// The positions of the names in the data of a type.
 pub(super) struct RdataLayout {
-    /// Bytes before the first name, or before the strings.
+    /// The number of bytes before the first name or string.
     pub(super) prefix: usize,
-    /// Character strings before the first name.
+    /// The number of character strings before the first name.
     pub(super) strings: usize,
     pub(super) names: usize,
-    /// How many bytes follow the names; `None` for any number.
+    /// The number of bytes after the names; `None` if it varies.
     pub(super) trailing: Option<usize>,
-    /// Whether they may be written compressed: in types of RFC 1035 only (RFC 3597, section 4).
+    /// Whether compression is allowed: in the types of RFC 1035 only (RFC 3597, section 4).
     pub(super) compressed: bool,
 }
 
 impl RdataLayout {
-    /// Where the first name is, in data that starts at that offset.
+    /// The offset of the first name, in data that starts at `start`.
     pub(super) fn names_at(&self, message: &[u8], start: usize) -> Option<usize> {
         let mut at = start + self.prefix;
         for _ in 0..self.strings {
@@ -30,8 +30,8 @@ impl RdataLayout {
         Some(at)
     }
 
-    /// The shape of types in whose data names may be compressed, or are by mistake. `None` for all
-    /// others: their data is copied as it is.
+    /// The layout of types whose names may be compressed, or are by mistake. `None` for all other types,
+    /// whose data is copied verbatim.
     pub(super) fn of(rtype: u16) -> Option<Self> {
         let one = |prefix, compressed| Self {
             prefix,
@@ -79,8 +79,8 @@ impl RdataLayout {
     }
 }
 
-/// The name that the chain ends at, and those in the data of the records that answer. Addresses of any
-/// other name have nothing to do with the query. `None` if the data is malformed.
+/// The names for which the additional section may have addresses: the last name of the chain, and the names
+/// in the data of the answering records. `None` if that data is malformed.
 pub(super) fn additional_names(
     parsed: &ParsedResponse<'_>,
     chain: &Chain,
@@ -93,7 +93,7 @@ pub(super) fn additional_names(
     Some(names)
 }
 
-/// Reads the names in a record's data.
+/// Adds the names in a record's data.
 fn read_names(message: &[u8], record: &Record, names: &mut HashSet<Name>) -> Option<()> {
     let data = record.fields.data;
     let (mut at, count) = match record.fields.rtype {

@@ -1,9 +1,9 @@
-//! Writes the records of an answer: in the chain's order, with names in a neutral letter case.
+//! Writes the records of an answer in the order of the chain, with a neutral letter case.
 //!
-//! Our queries have random letter case (see `ask`), and upstreams copy it into owners and into targets
-//! that are made of the asked name. It must not reach clients: labels that the asked name has are
-//! written in lower case, and names that end in it point at the question, which a reply has as its
-//! client spelled it.
+//! Queries to upstreams have a random letter case (see `ask`), which upstreams copy into owners, and into
+//! targets that contain the queried name. It must not reach clients. Therefore labels of the queried name are
+//! written in lower case, and names that end with the queried name point to the question, in which a reply
+//! repeats the client's spelling.
 
 use smallvec::SmallVec;
 
@@ -14,32 +14,33 @@ use super::spelling::{AskedLabels, CasedName};
 use crate::wire::name::Name;
 use crate::wire::{HEADER, MAX_MESSAGE, class, rtype};
 
-/// Places of labels that later names may point at, and how many of them the asked name may take; further
-/// names are written in full.
+/// The number of labels that later names may point to, and how many of them may be the queried name's.
+/// Further names are written in full.
 const MAX_POSITIONS: usize = 64;
 const ASKED_POSITIONS: usize = 32;
-/// Most steps that finding known endings of names may cost an answer, each a place or a label that is
-/// compared; further names are written in full. 1024 records with usual names take less than 200,000, but 238
-/// names of 127 labels took two million.
+/// The maximum number of comparisons of labels and positions for compressing an answer; after that, names are
+/// written in full. 1024 records with usual names take fewer than 200,000, but 238 names of 127 labels took
+/// two million.
 const MAX_STEPS: usize = 1 << 18;
-/// Most services that a name has; more are a way to keep us busy, and fit no datagram.
+/// The maximum number of SVCB and HTTPS records of an answer. More do not fit into a datagram, and would keep
+/// the server busy.
 const MAX_SERVICES: u16 = 64;
 /// A compression pointer has fourteen bits (RFC 1035, section 4.1.4).
 const LAST_TARGET: usize = 0x3FFF;
 /// A pointer to the question's name.
 const ASKED: [u8; 2] = [0xC0, HEADER as u8];
 
-/// How an upstream's answer is prepared for the cache.
+/// How an upstream answer is prepared for the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Intake {
-    /// TTLs below this are raised to it, in seconds.
+    /// Lower TTLs are raised to this number of seconds.
     pub min_ttl: u32,
-    /// TTLs above this are lowered to it, in seconds; one with the top bit set is such a TTL
-    /// (RFC 8767, section 4).
+    /// Higher TTLs are lowered to this number of seconds, including those with the top bit set (RFC 8767,
+    /// section 4).
     pub max_ttl: u32,
-    /// TTLs of negative answers above this are lowered to it, in seconds.
+    /// Higher TTLs of negative answers are lowered to this number of seconds.
     pub max_negative_ttl: u32,
-    /// Whether the additional section keeps addresses of names that the answer mentions.
+    /// Whether addresses of names in the answer are kept in the additional section.
     pub additional: bool,
 }
 
@@ -49,7 +50,7 @@ impl Intake {
     }
 }
 
-/// An answer's bytes, as [`Answer`](super::Answer) keeps them.
+/// The parts of an [`Answer`](super::Answer) that the writer produces.
 pub(super) struct Written {
     pub(super) bytes: Box<[u8]>,
     pub(super) wire_len: u16,
@@ -68,29 +69,29 @@ pub(super) struct Writer<'m> {
     intake: Intake,
     out: Vec<u8>,
     label_positions: SmallVec<[LabelPosition; MAX_POSITIONS]>,
-    /// How many of [`MAX_STEPS`] are left.
+    /// The rest of [`MAX_STEPS`].
     steps: usize,
     ttl_fields: SmallVec<[u16; 16]>,
-    /// For each hop, where its target and its TTL are.
+    /// The offsets of target and TTL of each hop.
     hops: SmallVec<[[u16; 2]; 4]>,
     service_targets: SmallVec<[u16; 4]>,
     services: u16,
     additional_at: usize,
     counts: [u16; 3],
-    /// A hash of the record that is being written, and the sum of those of the answer section.
+    /// The hash of the current record, and the sum of the hashes of the answer section.
     hash: u64,
     digest: u64,
 }
 
-/// Where a label starts that names may point at.
+/// The position of a label that names may point to.
 #[derive(Clone, Copy)]
 struct LabelPosition {
     at: u16,
-    /// Length of the name from there on, written in full: few others have the same.
+    /// The length of the name from there on, uncompressed. Few names have the same length.
     len: u16,
 }
 
-/// A record that was written.
+/// The positions of a record that was written.
 #[derive(Clone, Copy)]
 struct WrittenRecord {
     ttl: u32,
@@ -99,7 +100,7 @@ struct WrittenRecord {
 }
 
 impl<'m> Writer<'m> {
-    /// Starts with header and question.
+    /// Starts an answer with header and question.
     pub(super) fn new(message: &'m [u8], asked: &'m Name, rtype: u16, intake: Intake) -> Self {
         let mut out = Vec::with_capacity(message.len() + 64);
         out.extend_from_slice(&[0; HEADER]);
@@ -130,8 +131,8 @@ impl<'m> Writer<'m> {
         }
     }
 
-    /// Writes all sections; returns for how many seconds the answer may be kept. `None` if the data of
-    /// a record is malformed.
+    /// Writes all sections. Returns how many seconds the answer may be cached; the outer `None` means that
+    /// the data of a record is malformed.
     pub(super) fn sections(
         &mut self,
         parsed: &ParsedResponse<'_>,
@@ -149,7 +150,8 @@ impl<'m> Writer<'m> {
             least = least.min(self.hop(parsed, hop)?.0);
         }
         let last = chain.last(self.asked);
-        // As the chain spells it, so that each owner is a pointer there, and none at another owner.
+        // In the spelling of the chain, so that each owner is a pointer into the chain, and none points to
+        // another owner.
         let owner = match chain.hops.last() {
             Some(hop) => Some(self.target(hop)?),
             None => None,
@@ -181,8 +183,8 @@ impl<'m> Writer<'m> {
         }
         Some(match negative {
             Some((_, ttl)) => Some(self.intake.ttl(ttl).min(least)),
-            // Without an SOA a negative answer is not kept (RFC 2308, section 5). A chain that leads to
-            // no record of the asked type is one, whatever signatures accompany it.
+            // A negative answer without an SOA is not cached (RFC 2308, section 5). A chain without a record
+            // of the queried type is negative, whatever signatures accompany it.
             None => is_positive.then_some(least),
         })
     }
@@ -193,7 +195,7 @@ impl<'m> Writer<'m> {
         for rtype in [rtype::A, rtype::AAAA] {
             for record in parsed.of(2, rtype) {
                 if names.contains(&record.owner(self.message)?) {
-                    // Each may be left out of a reply, so none may point at another.
+                    // A reply may leave out any of these records, so none may point to another.
                     self.label_positions.clear();
                     self.copy(record, None, None)?;
                 }
@@ -202,7 +204,7 @@ impl<'m> Writer<'m> {
         Some(())
     }
 
-    /// Writes a step of the chain with its signatures; returns the least TTL, and where its CNAME is.
+    /// Writes a hop with its signatures. Returns the lowest TTL, and the position of its CNAME.
     fn hop(&mut self, parsed: &ParsedResponse<'_>, hop: &Hop) -> Option<(u32, WrittenRecord)> {
         let mut least = u32::MAX;
         if let Some(dname) = &hop.dname {
@@ -221,7 +223,7 @@ impl<'m> Writer<'m> {
         Some((least.min(placed.ttl), placed))
     }
 
-    /// The name that a step leads to, as it was written.
+    /// The target of a hop, as it was written.
     fn target(&self, hop: &Hop) -> Option<CasedName> {
         let Some(cname) = &hop.cname else {
             return Some(CasedName::from_name(&hop.target));
@@ -230,7 +232,7 @@ impl<'m> Writer<'m> {
         Some(target)
     }
 
-    /// Writes the CNAME that follows from a DNAME, with its TTL (RFC 6672, section 3.1).
+    /// Writes the CNAME that a DNAME implies, with the DNAME's TTL (RFC 6672, section 3.1).
     fn synthesise(&mut self, hop: &Hop, ttl: u32) -> Option<WrittenRecord> {
         self.name(&CasedName::from_name(&hop.owner), true);
         let placed = self.head(rtype::CNAME, ttl);
@@ -240,7 +242,7 @@ impl<'m> Writer<'m> {
         self.close(0, placed)
     }
 
-    /// Copies the signatures over an RRset; returns the least TTL.
+    /// Copies the signatures of an RRset. Returns their lowest TTL.
     fn signatures(
         &mut self,
         parsed: &ParsedResponse<'_>,
@@ -258,8 +260,8 @@ impl<'m> Writer<'m> {
         Some(least)
     }
 
-    /// Copies denials of existence with their signatures: negative answers need them, and so do
-    /// positive ones that a wildcard made (RFC 4035, section 3.1.3).
+    /// Copies denials of existence with their signatures. Negative answers need them, and so do positive
+    /// answers from a wildcard (RFC 4035, section 3.1.3).
     fn proofs(&mut self, parsed: &ParsedResponse<'_>) -> Option<()> {
         const PROOFS: [u16; 2] = [rtype::NSEC, rtype::NSEC3];
         for record in parsed.records.iter().filter(|record| record.section == 1) {
@@ -271,7 +273,7 @@ impl<'m> Writer<'m> {
         Some(())
     }
 
-    /// Copies a record, with its own TTL and owner or others; the TTL is clamped.
+    /// Copies a record with a clamped TTL. `ttl` and `owner` replace its own.
     fn copy(
         &mut self,
         record: &Record,
@@ -292,7 +294,7 @@ impl<'m> Writer<'m> {
         self.close(record.section, placed)
     }
 
-    /// Writes what is between a record's owner and its data; the length is for `close` to fill in.
+    /// Writes type, class and TTL of a record, and leaves room for the length, which `close` fills in.
     fn head(&mut self, rtype: u16, ttl: u32) -> WrittenRecord {
         let ttl = self.intake.ttl(ttl);
         self.hash = fnv(FNV_START, &rtype.to_be_bytes());
@@ -308,7 +310,7 @@ impl<'m> Writer<'m> {
         }
     }
 
-    /// Completes a record. `None` if the message has grown too long.
+    /// Completes a record. `None` if the message is too long.
     fn close(&mut self, section: usize, placed: WrittenRecord) -> Option<WrittenRecord> {
         if self.out.len() > MAX_MESSAGE {
             return None;
@@ -324,8 +326,9 @@ impl<'m> Writer<'m> {
         Some(placed)
     }
 
-    /// Copies a record's data. Names that may be compressed there must be read (RFC 3597, section 4):
-    /// what they point at has moved. `None` if there are others than there must be.
+    /// Copies the data of a record. Names that may be compressed must be rewritten (RFC 3597, section 4),
+    /// because the bytes that they point to have moved. `None` if the data does not have the layout of its
+    /// type.
     fn data(&mut self, rtype: u16, start: usize, end: usize) -> Option<()> {
         let message = self.message;
         let Some(shape) = RdataLayout::of(rtype) else {
@@ -346,14 +349,14 @@ impl<'m> Writer<'m> {
         let rest = message.get(at..end)?;
         self.out.extend_from_slice(rest);
         self.hash = fnv(self.hash, rest);
-        // Others would read other names, or none.
+        // Other software would find other names in such data.
         shape
             .trailing
             .is_none_or(|expected| rest.len() == expected)
             .then_some(())
     }
 
-    /// Writes a name; a pointer for what of it stands in the message already.
+    /// Writes a name; compresses it if allowed.
     fn name(&mut self, name: &CasedName, compressed: bool) {
         for start in name.labels() {
             let suffix = name.from(start);
@@ -372,7 +375,7 @@ impl<'m> Writer<'m> {
         self.out.push(0);
     }
 
-    /// Where the rest of a name stands already; `None` also when there are no steps left.
+    /// The position of an equal name in the message. `None` if there is none, or no steps are left.
     fn find(&mut self, suffix: &[u8]) -> Option<u16> {
         for place in &self.label_positions {
             self.steps = self.steps.checked_sub(1)?;
@@ -385,8 +388,8 @@ impl<'m> Writer<'m> {
         None
     }
 
-    /// Notes where a service's target is, unless that is the owner itself (RFC 9460, section 2.5).
-    /// `None` if there is none, or there are too many.
+    /// Records the target of an SVCB or HTTPS record, unless the target is the owner (RFC 9460, section 2.5).
+    /// `None` if the data is malformed, or there are too many such records.
     fn note_service(&mut self, data_at: usize) -> Option<()> {
         let (target, _) = Name::read(&self.out, data_at + 2).ok()?;
         self.services += 1;
@@ -399,7 +402,7 @@ impl<'m> Writer<'m> {
         Some(())
     }
 
-    /// Appends the index.
+    /// Appends the index to the message.
     pub(super) fn finish(self) -> Written {
         let mut bytes = self.out;
         let wire_len = bytes.len() as u16;
@@ -429,8 +432,8 @@ fn fnv(hash: u64, bytes: &[u8]) -> u64 {
     bytes.iter().fold(hash, fnv_of_byte)
 }
 
-/// The same, letter case aside. Only of names: in addresses, texts and numbers every bit counts. Names of
-/// types that are newer than RFC 3597 are compared as bytes (its section 6).
+/// FNV-1a of a name, ignoring letter case. Only for names: in other data each bit counts. Names in types
+/// newer than RFC 3597 are compared as bytes (section 6 there).
 fn fnv_of_name(hash: u64, name: &[u8]) -> u64 {
     let folded = |hash, byte: &u8| fnv_of_byte(hash, &byte.to_ascii_lowercase());
     name.iter().fold(hash, folded)
@@ -440,8 +443,7 @@ fn fnv_of_byte(hash: u64, byte: &u8) -> u64 {
     (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3)
 }
 
-/// Whether a name, written out, is what stands at that place of a message that this writer wrote. False also
-/// when there are no `steps` left.
+/// Whether the name at an offset of a message of this writer equals `name`. Also false if no steps are left.
 fn is_name_at(out: &[u8], mut at: usize, name: &[u8], steps: &mut usize) -> bool {
     let mut rest = name;
     loop {
@@ -453,7 +455,7 @@ fn is_name_at(out: &[u8], mut at: usize, name: &[u8], steps: &mut usize) -> bool
             return false;
         };
         if size >= 0xC0 {
-            // Pointers lead backwards only, so this ends.
+            // Pointers only point backwards, so this ends.
             at = usize::from(size & 0x3F) << 8 | usize::from(out[at + 1]);
             continue;
         }

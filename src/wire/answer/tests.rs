@@ -1,4 +1,4 @@
-//! Which records of a message answer its question.
+//! Tests: the records of a message that answer its question.
 
 mod refused;
 mod rewritten;
@@ -43,7 +43,7 @@ fn read(message: &[u8]) -> Result<Answer, AnswerError> {
     Answer::read(message, &name("a.tv"), 1, 1, INTAKE)
 }
 
-/// The data of a signature over records of that type.
+/// The data of a signature of this type.
 fn signature(covered: u16) -> Vec<u8> {
     [&covered.to_be_bytes()[..], &[0; 17], &[7; 8]].concat()
 }
@@ -241,7 +241,7 @@ fn a_dname_leads_on_with_its_cname_and_without() {
     let asked = Answer::read(&wire, &name("a.tv"), rtype::CNAME, 1, INTAKE).expect("an answer");
     let types: Vec<_> = asked.records().map(|r| r.fields.rtype).collect();
     assert_eq!((types, asked.chain().count()), (vec![39, 5], 0));
-    // One beside the chain is none of its business.
+    // A DNAME that is not on the chain is ignored.
     let elsewhere = record(b"\x02de\x00", rtype::DNAME, 40, b"\x03net\x00");
     let here = record(b"\xC0\x0C", rtype::A, 30, &[1, 2, 3, 4]);
     let wire = message(0x8180, [&[elsewhere, here], &[], &[]]);

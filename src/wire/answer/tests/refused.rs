@@ -1,4 +1,4 @@
-//! Messages that are no answer.
+//! Messages that are rejected.
 
 use super::*;
 
@@ -74,7 +74,7 @@ fn what_is_no_answer_to_the_question_is_refused() {
 
 #[test]
 fn an_answer_that_would_keep_us_busy_is_none() {
-    // Pointers to pointers to pointers, and services without number.
+    // Long chains of pointers, and too many services.
     let mut far = vec![0xC0, 0x0C];
     for n in 0..200_u16 {
         let at = 0x22 + 2 * n;

@@ -151,7 +151,7 @@ fn a_long_asked_name_leaves_room_for_pointers_at_its_target() {
     assert_eq!(answer.wire().len(), wire.len());
 }
 
-/// An answer to "a.tv" with these names as the targets of MX records.
+/// An answer to "a.tv" with MX records that have these targets.
 fn exchanges(targets: &[Vec<u8>]) -> Answer {
     let records: Vec<_> = targets
         .iter()
@@ -162,7 +162,7 @@ fn exchanges(targets: &[Vec<u8>]) -> Answer {
     Answer::read(&wire, &name("a.tv"), 15, 1, INTAKE).expect("an answer")
 }
 
-/// How many targets of MX records end in a pointer.
+/// The number of MX targets that end in a pointer.
 fn compressed(answer: &Answer) -> usize {
     let ends: Vec<_> = answer.records().map(|record| record.fields.end).collect();
     let is_pointer = |end: &&usize| answer.wire()[**end - 2] >= 0xC0;
@@ -171,7 +171,7 @@ fn compressed(answer: &Answer) -> usize {
 
 #[test]
 fn a_search_for_pointers_ends_when_it_has_cost_enough() {
-    // 122 labels each, no two names with a label in common but for the asked name at their ends.
+    // 122 labels each. No two names share a label, except for the queried name at their ends.
     let target = |letter: u8| [&[1, letter].repeat(122)[..], b"\xC0\x0C"].concat();
     let targets: Vec<_> = (1..=238)
         .filter(|byte: &u8| !byte.is_ascii_alphabetic())
