@@ -81,7 +81,7 @@ fn main() {
         false => (vec![10_000, 500_000], LOOKUPS),
     };
     for size in sizes {
-        println!("{size} entries, {lookups} lookups a round:");
+        println!("{size} entries, {lookups} lookups per round:");
         let names = names(1, size);
         let packets: Vec<_> = names.iter().map(query).collect();
         let ours = Filled::<Cache>::new(&packets);
@@ -95,7 +95,7 @@ fn main() {
         report("moka", moka.bytes, other);
     }
     let (popular, rounds) = if is_test { (500, 2) } else { (20_000, 40) };
-    println!("hits of popular names, half of all questions being for names that are asked once:");
+    println!("hits of popular names; half of all queries are for names that are queried once:");
     for share in [2, 4] {
         let ours = scanned::<Cache>(popular, popular / share, rounds);
         let moka = scanned::<moka::sync::Cache<Key, Arc<Entry>>>(popular, popular / share, rounds);
@@ -107,7 +107,7 @@ fn report(name: &str, bytes: u64, mut nanoseconds: Vec<f64>) {
     nanoseconds.sort_by(f64::total_cmp);
     let (least, most) = (nanoseconds[0], nanoseconds[nanoseconds.len() - 1]);
     let median = nanoseconds[nanoseconds.len() / 2];
-    println!("  {name}: hit {median:.0} ns ({least:.0} to {most:.0}), {bytes} bytes an entry");
+    println!("  {name}: hit {median:.0} ns ({least:.0} to {most:.0}), {bytes} bytes per entry");
 }
 
 struct Filled<C> {

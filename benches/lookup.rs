@@ -62,7 +62,7 @@ fn measure(names: &[String], asked: usize, rounds: usize) {
     ] {
         let image = image(names, scope);
         let bytes = image.size() as f64 / names.len() as f64;
-        println!("{} names, {what}: {bytes:.2} bytes a name", names.len());
+        println!("{} names, {what}: {bytes:.2} bytes per name", names.len());
         let contenders = Contenders::new(names, image);
         for (kind, questions) in questions(names, &contenders.set, asked) {
             contenders.compare(kind, &questions, rounds);

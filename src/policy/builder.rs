@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn there_are_as_many_sources_as_a_value_can_count() {
+    fn a_builder_accepts_as_many_sources_as_a_value_counts() {
         let mut builder = Builder::new();
         let mut source = || builder.source(ImageSource::default());
         for number in 0..u16::MAX {

@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_addresses_inside_a_network_may_ask() {
+    fn only_addresses_inside_a_network_are_clients() {
         let networks = ["192.0.2.0/24", "2001:db8::/32"].map(|n| n.parse().expect("a network"));
         let clients: Clients = networks.iter().collect();
         let asks = |text: &str| clients.contains(text.parse().expect("an address"));

@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_sees_the_new_snapshot_at_its_next_load_and_keeps_the_old_one_until_then() {
+    fn a_reader_keeps_its_snapshot_until_its_next_load() {
         let mut publisher = Publisher::new(snapshot(1));
         let reader = publisher.reader();
         let before = reader.load();
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_replaced_is_handed_out_only_when_no_reader_uses_it() {
+    fn a_replaced_snapshot_is_reclaimed_only_when_no_reader_uses_it() {
         let mut publisher = Publisher::new(snapshot(1));
         let reader = publisher.reader();
         let held = reader.load();

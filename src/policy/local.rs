@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn special_names_stay_here_and_all_others_do_not() {
+    fn special_names_are_answered_locally_and_all_others_are_not() {
         let zones = LocalZones::new(&[], true);
         let kind = |text: &str| zones.lookup(&name(text)).map(|(kind, _)| kind);
         assert_eq!(kind("a.localhost"), Some(LocalZone::Loopback));
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_zone_that_is_opted_out_goes_upstream() {
+    fn a_forwarded_zone_is_not_answered_locally() {
         let zones = LocalZones::new(&[name("10.in-addr.arpa"), name("home.arpa")], false);
         assert_eq!(zones.lookup(&name("1.10.in-addr.arpa")), None);
         assert_eq!(zones.lookup(&name("printer.home.arpa")), None);

@@ -436,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_has_no_rank_does_not_count() {
+    fn rules_of_a_list_without_a_rank_do_not_count() {
         let name = Name::from_text("a.test").expect("a name");
         let set = BTreeSet::from([(0, name.wire().to_vec(), 2), (1, name.wire().to_vec(), 2)]);
         let base = image(&set, [false; 3]);
@@ -452,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn a_delta_that_cannot_be_read_to_its_end_is_asked_of_every_name() {
+    fn a_damaged_delta_is_searched_for_every_name() {
         let names: Vec<_> = (0..200).map(|n| format!("a{n}.n{}.test", n % 40)).collect();
         let names: Vec<_> = names
             .iter()

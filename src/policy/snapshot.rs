@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_behind_tens_of_thousands_of_exceptions_block() {
+    fn lists_after_tens_of_thousands_of_exceptions_block() {
         let lists = [
             block("one", Action::Nxdomain, &[("one.test", Scope::Exact)]),
             block("two", Action::Nxdomain, &[("two.test", Scope::Subtree)]),
@@ -412,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn allow_lists_win_over_block_lists_whatever_their_place_and_depth() {
+    fn allow_lists_override_block_lists_at_any_position_and_depth() {
         let snapshot = snapshot(&[
             block("ads", Action::Sinkhole, &[("deep.a.test", Scope::Exact)]),
             allow("good", &[("a.test", Scope::Subtree)]),
@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn all_rules_that_match_a_name_are_listed_the_best_first() {
+    fn all_matching_rules_are_listed_best_first() {
         let ads = [("x.a.test", Scope::Exact), ("a.test", Scope::Subtree)];
         let good = [("a.test", Scope::Below), ("x.a.test", Scope::Below)];
         let more = [("test", Scope::Exact), ("a.test", Scope::Subtree)];
@@ -480,7 +480,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_below_a_name_may_be_decided_otherwise_for_nxdomain() {
+    fn nxdomain_requires_that_no_name_below_is_decided_otherwise() {
         let tree = block("ads", Action::Nxdomain, &[X]);
         let good = allow("good", &[("ok.a.x.test", Scope::Exact)]);
         let lists = [tree.clone(), good];
@@ -497,7 +497,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_list_may_make_an_exact_rules_nxdomain_true() {
+    fn an_exact_rule_answers_nxdomain_if_a_second_list_covers_the_names_below() {
         let exact = block("one", Action::Nxdomain, &[("x.test", Scope::Exact)]);
         let below = block("two", Action::Nxdomain, &[("x.test", Scope::Below)]);
         assert!(nxdomain(&[exact.clone(), below], "x.test"));
@@ -506,7 +506,7 @@ mod tests {
     }
 
     #[test]
-    fn an_order_counts_behind_an_allow_list_and_not_behind_an_exception() {
+    fn orders_apply_to_targets_of_allowed_names_but_not_of_excepted_ones() {
         let order = |name: &str, rules| list(name, Kind::Order, Action::Sinkhole, rules);
         let snapshot = snapshot(&[
             order("order:x", &[("c.test", Scope::Exact)]),
@@ -529,7 +529,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_name_of_a_chain_that_is_spoken_of_decides() {
+    fn the_first_name_of_a_chain_with_a_matching_rule_decides() {
         let snapshot = snapshot(&[
             block("ads", Action::Sinkhole, &[("c.test", Scope::Exact)]),
             allow("good", &[("b.test", Scope::Exact)]),

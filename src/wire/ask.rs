@@ -143,8 +143,8 @@ pub enum EdnsSupport {
     Refused,
     /// Perhaps not supported, or there is another reason:
     ///
-    /// - SERVFAIL without an OPT record: RFC 2671 allowed it for servers without EDNS, but many servers with
-    /// EDNS report ordinary failures that way;
+    /// - SERVFAIL without an OPT record: RFC 2671 allowed it for servers without EDNS, but many servers with EDNS
+    ///   report ordinary failures that way;
     /// - FORMERR or NOTIMP with an OPT record: some servers echo a query that they refuse.
     Doubtful,
 }
@@ -220,7 +220,7 @@ mod tests {
     };
 
     #[test]
-    fn a_query_is_read_by_another_implementation_and_has_the_case_that_chance_says() {
+    fn another_implementation_parses_a_query_and_its_case_is_random() {
         let mut random = [0; RANDOM];
         random[..4].copy_from_slice(&[0xAB, 0xCD, 0b0000_0110, 0b0000_0010]);
         let mut out = vec![9; 3];
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_response_with_the_same_question_and_case_is_the_answer() {
+    fn only_a_response_with_an_equal_question_is_the_answer() {
         let mut query = Vec::new();
         write(&ASKED, Dialect::FULL, &[0xFF; RANDOM], &mut query);
         let asked = question_of(&query).to_vec();
@@ -258,7 +258,7 @@ mod tests {
         assert_eq!(fit(&[], &asked), Fit::Foreign);
     }
     #[test]
-    fn a_query_for_an_old_server_has_neither_edns_nor_random_letters() {
+    fn a_query_to_an_old_server_has_neither_edns_nor_random_case() {
         let dialect = Dialect {
             edns: false,
             random_case: false,
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_response_with_an_error_of_its_own_kind_is_a_bare_error() {
+    fn only_a_header_with_formerr_or_notimp_is_a_bare_error() {
         let bare = |flags: u16, len: usize| {
             let mut message = vec![0; len];
             message[2..4].copy_from_slice(&flags.to_be_bytes());

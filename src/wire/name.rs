@@ -470,7 +470,7 @@ mod tests {
     }
 
     #[test]
-    fn every_byte_survives_the_way_through_text() {
+    fn every_byte_survives_conversion_to_text_and_back() {
         for byte in 0..=255_u8 {
             let wire = [2, b'a', byte, 0];
             let (from_wire, _) = Name::read(&wire, 0).expect("valid");
@@ -479,7 +479,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_come_from_the_root_and_ancestors_are_suffixes() {
+    fn labels_are_listed_from_the_root_and_ancestors_are_suffixes() {
         let n = name("a.bc.def");
         let labels: Vec<_> = n.labels_from_root().collect();
         assert_eq!(labels, [&b"def"[..], b"bc", b"a"]);
@@ -500,7 +500,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_text_is_refused_with_its_reason() {
+    fn invalid_text_is_rejected_with_its_reason() {
         for (text, error) in [
             ("", NameError::EmptyLabel),
             (".a", NameError::EmptyLabel),
@@ -516,7 +516,7 @@ mod tests {
     }
 
     #[test]
-    fn pointers_are_followed_backwards_only_and_only_where_allowed() {
+    fn pointers_are_followed_backwards_and_only_where_allowed() {
         let message = b"\x03com\x00\x01a\xC0\x00\xC0\x09";
         let (read, end) = Name::read_compressed(message, 5).expect("valid");
         assert_eq!((read, end), (name("a.com"), 9));

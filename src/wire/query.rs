@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_query_is_read_with_its_case_kept_aside() {
+    fn a_query_is_lower_cased_and_keeps_its_question_as_sent() {
         let packet = packet(&[OPT]);
         let query = Query::read(&packet).expect("well formed");
         assert_eq!(query.name.to_string(), "www.example");
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_query_is_dropped_and_what_is_a_bad_one_gets_a_header() {
+    fn responses_are_dropped_and_malformed_queries_get_a_header() {
         assert_eq!(fault(&[0; 11]), Reject::Drop(Fault::Short));
         let edit = |at: usize, value: u8| {
             let mut packet = packet(&[OPT]);
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn every_cut_packet_is_refused() {
+    fn every_truncated_packet_is_rejected() {
         let whole = packet(&[OPT]);
         for len in 0..whole.len() {
             assert!(Query::read(&whole[..len]).is_err(), "cut at {len}");
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn two_opts_an_owned_one_and_overrunning_options_are_refused() {
+    fn two_opts_one_with_an_owner_and_overrunning_options_are_rejected() {
         assert_eq!(fault(&packet(&[OPT, OPT])), formerr(Fault::Edns));
         let owned = b"\x01x\x00\x00\x29\x10\x00\x00\x00\x00\x00\x00\x00";
         assert_eq!(fault(&packet(&[owned])), formerr(Fault::Edns));
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_edns_version_is_told() {
+    fn an_unknown_edns_version_is_reported() {
         let packet = packet(&[b"\x00\x00\x29\x10\x00\x00\x01\x00\x00\x00\x00"]);
         assert!(Query::read(&packet).expect("read").unknown_version());
     }

@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_answer_is_read_back_by_another_implementation() {
+    fn another_implementation_parses_an_address_answer() {
         let packet = query_packet(true);
         let query = Query::read(&packet).expect("read");
         let mut out = Vec::new();
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn too_long_an_answer_loses_its_text_first_and_its_records_last() {
+    fn an_answer_that_is_too_long_loses_extra_text_first_and_records_last() {
         let packet = query_packet(true);
         let query = Query::read(&packet).expect("read");
         let text = "t".repeat(600);
@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn without_edns_nothing_of_it_comes_back() {
+    fn an_answer_to_a_query_without_edns_has_no_edns() {
         let packet = query_packet(false);
         let query = Query::read(&packet).expect("read");
         let mut out = Vec::new();
@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn the_soa_belongs_to_the_ancestor_that_was_matched() {
+    fn the_owner_of_the_soa_is_the_matched_ancestor() {
         let packet = query_packet(true);
         let query = Query::read(&packet).expect("read");
         let mut out = Vec::new();
@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bare_header_is_never_longer_than_what_came() {
+    fn a_bare_header_is_never_longer_than_the_packet() {
         let mut out = Vec::new();
         header_only(
             b"\x01\x02\x29\x00\x00\x09\x00\x00\x00\x00\x00\x00",

@@ -49,10 +49,11 @@ pub const GROUP_LIMIT: u64 = 1 << 24;
 pub const CLASS_LIMIT: u32 = 120;
 /// The size of a bucket is a multiple of this number of bytes.
 pub const UNIT: usize = 4;
-/// The maximum size of a bucket. A label of 2n bytes takes 2n + 1 bytes of a path, and at most 30n bits as
-/// text if all its pairs are escaped, and 14 more if another label follows; a label of 2n + 1 bytes takes 2n
-/// + 2 bytes and 30n + 22 bits. So text has at most 15 bits for each byte of a path. At most 32 and 24 bits
-/// follow it. The head of the bucket has at most 4 bytes, and 3 for each child.
+/// The maximum size of a bucket: 4 bytes of head, 3 bytes for each child, 15 bits of text for each byte of its path,
+/// and 56 bits for reference and value.
+///
+/// If all pairs are escaped, a label of 2n bytes has at most 30n bits of text, and 14 more if another label follows, for
+/// its 2n+1 bytes of the path. A label of 2n+1 bytes has 30n+22 bits for 2n+2 bytes.
 pub const MAX_BUCKET_BYTES: usize =
     4 + 3 * MAX_CHILDREN + ((15 * (MAX_NAME - 1) + 56) * MAX_CHILDREN).div_ceil(8);
 

@@ -88,7 +88,7 @@ impl Section {
             Self::Values => "values",
             Self::Words => "words",
             Self::Text => "text code",
-            Self::PairHistogram => "census",
+            Self::PairHistogram => "pair histogram",
             Self::Provenance => "provenance",
         }
     }

@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn labels_with_one_hash_do_not_mix() {
+    fn labels_with_equal_hashes_do_not_mix() {
         let (key, tops) = colliding();
         let mut run = Run::new();
         for below in 0..50 {

@@ -106,7 +106,7 @@ fn refused(image: &Image, change: impl FnOnce(&mut [u8])) -> ImageError {
 }
 
 #[test]
-fn the_longest_names_take_no_more_buckets_than_others() {
+fn the_longest_names_need_no_more_buckets_than_others() {
     // All names are long, so that all groups are coarse; or some, so that some groups are.
     for share in [1, 3, 5] {
         let name = |number: usize| {
@@ -127,14 +127,14 @@ fn the_longest_names_take_no_more_buckets_than_others() {
         let names: Vec<_> = names.iter().collect();
         let mut found = vec![false; names.len()];
         image.walk(&names, |which, position, _, _| {
-            found[which] |= position == Position::At
+            found[which] |= position == Position::At;
         });
         assert!(found.iter().all(|found| *found));
     }
 }
 
 #[test]
-fn a_range_of_more_buckets_than_can_be_counted_is_refused() {
+fn a_range_of_too_many_buckets_is_rejected() {
     let empty = plain(0);
     for class in 120..128_u32 {
         let children = 1 << 31 | class << 24;
@@ -144,7 +144,7 @@ fn a_range_of_more_buckets_than_can_be_counted_is_refused() {
 }
 
 #[test]
-fn what_no_lookup_reads_of_the_directory_is_refused() {
+fn unused_bytes_of_the_directory_that_are_not_zero_are_rejected() {
     // Fourteen buckets: two groups, and ten unused slots.
     let image = plain(100);
     let (_, count) = image
@@ -168,7 +168,7 @@ fn what_no_lookup_reads_of_the_directory_is_refused() {
 }
 
 #[test]
-fn counts_that_are_not_those_of_the_nodes_are_refused() {
+fn counts_that_differ_from_the_nodes_are_rejected() {
     let image = plain(100);
     for at in [32, 48, 56, 64, 39] {
         let error = refused(&image, |bytes| bytes[at] += 1);
@@ -177,7 +177,7 @@ fn counts_that_are_not_those_of_the_nodes_are_refused() {
 }
 
 #[test]
-fn any_census_makes_a_code() {
+fn any_histogram_yields_a_code() {
     let image = plain(1);
     let extent = image.extents[Section::PairHistogram as usize];
     for size in [1, extent.len] {
@@ -197,7 +197,7 @@ fn tail(path: &Path, labels: usize) -> Vec<u8> {
 }
 
 #[test]
-fn the_census_is_that_of_the_text_whatever_made_the_code() {
+fn the_histogram_counts_the_text_whatever_the_code() {
     let name = |number: usize| {
         let label = |number: usize| format!("n{number}\\").into_bytes();
         path(&[label(number % 9), label(number), b"www".to_vec()])

@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bits_with_more_than_a_source_and_a_scope_are_no_rule() {
+    fn bits_besides_source_and_scope_are_no_rule() {
         for scope in [Scope::Exact, Scope::Below, Scope::Subtree] {
             let rule = ImageRule { source: 7, scope };
             assert_eq!(ImageRule::from_bits(rule.to_bits()), Some(rule));
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_value_cannot_count_is_too_large() {
+    fn more_rules_or_sources_than_a_value_counts_are_too_large() {
         let mut interner = Interner::default();
         let many: Vec<u32> = (0..1 << 16).collect();
         let sources = || (0..=u16::MAX).chain([0]);

@@ -101,7 +101,7 @@ impl Image {
     pub fn walk(&self, names: &[&Name], mut pass: impl FnMut(usize, Position, usize, u32)) {
         if let [name] = names {
             return self.walk_one(name, &mut |position, level, value| {
-                pass(0, position, level, value)
+                pass(0, position, level, value);
             });
         }
         for (chunk, names) in names.chunks(BATCH).enumerate() {
@@ -656,7 +656,7 @@ mod tests {
     }
 
     #[test]
-    fn a_walk_tells_what_a_map_of_all_names_does() {
+    fn a_walk_finds_the_same_as_a_map_of_all_names() {
         let mut dice = Dice(0x1234_5678_9ABC_DEF1);
         for round in 0..60 {
             let mut model = Model::new();
@@ -705,7 +705,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_bytes_an_image_has_walks_end_without_panic() {
+    fn walks_over_damaged_images_end_without_panic() {
         let mut dice = Dice(0xDEAD_BEEF_0BAD_F00D);
         let mut model = Model::new();
         for child in 0..300 {

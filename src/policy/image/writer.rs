@@ -449,7 +449,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn more_top_labels_than_a_table_has_are_not_kept() {
+    fn top_level_labels_are_not_collected_past_the_limit_of_the_table() {
         let key = Key::new(7);
         let mut paths: Vec<_> = (0..9999).map(|n| format!("\x04{n:04}")).collect();
         paths.sort_by(|one, other| key.compare(one.as_bytes(), other.as_bytes()));

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn an_owner_that_points_at_itself_or_past_the_end_makes_no_answer() {
+fn an_owner_that_points_to_itself_or_past_the_end_is_rejected() {
     for owner in [b"\xC0\x16", b"\xFF\xFF"] {
         for rtype in [rtype::A, rtype::TXT] {
             let a = record(owner, rtype, 20, &[1, 2, 3, 4]);
@@ -14,7 +14,7 @@ fn an_owner_that_points_at_itself_or_past_the_end_makes_no_answer() {
 }
 
 #[test]
-fn a_circular_chain_and_one_with_two_ways_are_no_answers() {
+fn a_circular_and_an_ambiguous_chain_are_rejected() {
     let first = record(b"\xC0\x0C", rtype::CNAME, 10, b"\x01b\xC0\x0E");
     let back = record(b"\x01b\xC0\x0E", rtype::CNAME, 10, b"\xC0\x0C");
     let other = record(b"\xC0\x0C", rtype::CNAME, 10, b"\x01c\xC0\x0E");
@@ -36,12 +36,12 @@ fn a_circular_chain_and_one_with_two_ways_are_no_answers() {
         wire[HEADER + 7] = 5;
         let answer = Answer::read(&wire, &name("a.tv"), rtype::CNAME, 1, INTAKE);
         let counts = answer.map_or(0, |answer| answer.counts()[0]);
-        assert_eq!(counts, count, "asked for the CNAME itself");
+        assert_eq!(counts, count, "the query is for the CNAME itself");
     }
 }
 
 #[test]
-fn a_referral_is_no_answer_whoever_is_referred_to() {
+fn every_referral_is_rejected() {
     for owner in [b"\xC0\x0E", b"\xC0\x0C"] {
         let ns = record(owner, rtype::NS, 300, b"\x02ns\xC0\x0E");
         let alias = record(b"\xC0\x0C", rtype::CNAME, 20, b"\x01b\xC0\x0E");
@@ -56,7 +56,7 @@ fn a_referral_is_no_answer_whoever_is_referred_to() {
 }
 
 #[test]
-fn what_is_no_answer_to_the_question_is_refused() {
+fn a_message_that_does_not_answer_the_question_is_rejected() {
     let good = message(0x8180, [&[], &[], &[]]);
     assert!(read(&good).is_ok());
     assert_eq!(
@@ -73,7 +73,7 @@ fn what_is_no_answer_to_the_question_is_refused() {
 }
 
 #[test]
-fn an_answer_that_would_keep_us_busy_is_none() {
+fn answers_that_are_costly_to_process_are_rejected() {
     // Long chains of pointers, and too many services.
     let mut far = vec![0xC0, 0x0C];
     for n in 0..200_u16 {

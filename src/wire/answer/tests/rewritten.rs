@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn letters_of_our_own_query_are_not_kept() {
+fn the_letter_case_of_our_query_is_not_kept() {
     // The question is "a.tv", asked as "A.tV".
     let owned = record(b"\x01A\x02tV\x00", rtype::CNAME, 9, b"\x01A\x03Net\x00");
     let end = record(b"\x01A\x03Net\x00", rtype::A, 9, &[1, 2, 3, 4]);
@@ -14,12 +14,12 @@ fn letters_of_our_own_query_are_not_kept() {
     assert!(body.starts_with(b"\xC0\x0C"), "the owner is the question");
     assert!(!body.contains(&b'A'), "{body:?}");
     let spelled = body.windows(4).any(|w| w == b"\x03Net");
-    assert!(spelled, "labels that were not asked for stay as they are");
+    assert!(spelled, "labels that are not in the queried name are kept");
     assert_eq!(answer.chain().next(), Some((name("a.net"), 9)));
 }
 
 #[test]
-fn names_in_data_are_read_wherever_they_may_be_compressed() {
+fn names_in_data_are_rewritten_wherever_they_may_be_compressed() {
     let names = b"\x01b\xC0\x0E";
     let cases: [(u16, Vec<u8>, Vec<u8>); 6] = [
         (rtype::NS, names.to_vec(), b"\x01b\xC0\x0E".to_vec()),
@@ -76,7 +76,7 @@ fn a_long_answer_stays_compressed() {
 }
 
 #[test]
-fn ttls_are_clamped_and_one_with_the_top_bit_is_a_long_one() {
+fn ttls_are_clamped_and_one_with_the_top_bit_counts_as_long() {
     let intake = Intake {
         min_ttl: 5,
         max_ttl: 100,
@@ -90,7 +90,7 @@ fn ttls_are_clamped_and_one_with_the_top_bit_is_a_long_one() {
 }
 
 #[test]
-fn answers_agree_that_say_the_same_in_another_order_with_other_ttls() {
+fn answers_with_equal_records_agree_in_any_order_and_with_any_ttls() {
     let a = |last, ttl| record(b"\xC0\x0C", rtype::A, ttl, &[192, 0, 2, last]);
     let signed = record(b"\xC0\x0C", rtype::RRSIG, 30, &signature(1));
     let answer = |records: &[Vec<u8>]| {
@@ -107,7 +107,7 @@ fn answers_agree_that_say_the_same_in_another_order_with_other_ttls() {
 }
 
 #[test]
-fn answers_agree_whatever_their_names_in_data_are_compressed_with() {
+fn answers_agree_however_names_in_data_are_compressed() {
     let mx = |name: &[u8]| record(b"\xC0\x0C", 15, 9, &[b"\0\x05", name].concat());
     let (one, two) = (mx(b"\x02mx\x03net\0"), mx(b"\x03alt\x02mx\x03net\0"));
     let answer = |records: &[Vec<u8>]| {
@@ -122,7 +122,7 @@ fn answers_agree_whatever_their_names_in_data_are_compressed_with() {
 }
 
 #[test]
-fn owners_behind_a_chain_point_at_it_though_spelled_otherwise() {
+fn owners_after_a_chain_point_to_it_in_any_spelling() {
     let alias = record(b"\xC0\x0C", rtype::CNAME, 9, b"\x03Svc\x03NET\0");
     let https = |priority: u8| record(b"\x03svc\x03net\0", rtype::HTTPS, 9, &[0, priority, 0]);
     let mut wire = message(0x8180, [&[alias, https(1), https(2)], &[], &[]]);
@@ -135,7 +135,7 @@ fn owners_behind_a_chain_point_at_it_though_spelled_otherwise() {
 }
 
 #[test]
-fn a_long_asked_name_leaves_room_for_pointers_at_its_target() {
+fn a_long_queried_name_leaves_room_for_pointers_to_its_target() {
     let labels = b"\x01b".repeat(100);
     let asked = Name::from_text(&"b.".repeat(100)).expect("a name");
     let target = [&b"\x01d".repeat(100)[..], &[0]].concat();
@@ -170,7 +170,7 @@ fn compressed(answer: &Answer) -> usize {
 }
 
 #[test]
-fn a_search_for_pointers_ends_when_it_has_cost_enough() {
+fn compression_stops_after_a_bounded_number_of_steps() {
     // 122 labels each. No two names share a label, except for the queried name at their ends.
     let target = |letter: u8| [&[1, letter].repeat(122)[..], b"\xC0\x0C"].concat();
     let targets: Vec<_> = (1..=238)
@@ -189,7 +189,7 @@ fn a_search_for_pointers_ends_when_it_has_cost_enough() {
 }
 
 #[test]
-fn as_many_usual_names_as_a_message_may_have_are_all_compressed() {
+fn a_full_message_of_usual_names_is_compressed_completely() {
     let target = |number: u32| {
         let text = format!("\x06h{number:05}\x04mail\x07example\x00");
         text.into_bytes()
