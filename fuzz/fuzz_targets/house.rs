@@ -102,12 +102,12 @@ pub(crate) fn response(key: &Key, flags: u16, counts: [u16; 3], records: &[u8]) 
 /// The response as it is kept, if it is one.
 pub(crate) fn read(octets: &[u8], key: &Key) -> Option<Answer> {
     let bounds = Intake { min_ttl: 5, max_ttl: 600, max_negative_ttl: 300, additional: false };
-    let (name, _) = Name::read(key.name(), 0).expect("a key has a name");
-    Answer::read(octets, &name, key.rtype(), class::IN, bounds).ok()
+    let (name, _) = Name::parse(key.name(), 0).expect("a key has a name");
+    Answer::parse(octets, &name, key.rtype(), class::IN, bounds).ok()
 }
 
 fn key(packet: &[u8]) -> Key {
-    Key::new(&Query::read(packet).expect("a query"))
+    Key::new(&Query::parse(packet).expect("a query"))
 }
 
 fn snapshot() -> Snapshot {

@@ -98,7 +98,7 @@ fn run(input: &mut Unstructured<'_>) -> Result<()> {
     let asked: Vec<Name> = input
         .asked
         .iter()
-        .filter_map(|wire| Name::read(wire, 0).ok().map(|(name, _)| name))
+        .filter_map(|wire| Name::parse(wire, 0).ok().map(|(name, _)| name))
         .chain(input.rules.names())
         .collect();
     let asked: Vec<&Name> = asked.iter().collect();

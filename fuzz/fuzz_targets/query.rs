@@ -10,7 +10,7 @@ use tapis::wire::query::{Query, Reject};
 use tapis::wire::{HEADER, flag, reply};
 
 fuzz_target!(|packet: &[u8]| {
-    match Query::read(packet) {
+    match Query::parse(packet) {
         Ok(query) => understood(packet, &query),
         Err(Reject::Drop(_)) => {
             assert!(
@@ -44,11 +44,11 @@ fn understood(packet: &[u8], query: &Query<'_>) {
     assert!(query.wants_ad() || !query.dnssec_ok());
 
     assert!(
-        Query::read(&packet[..packet.len() - 1]).is_err(),
+        Query::parse(&packet[..packet.len() - 1]).is_err(),
         "every octet counts"
     );
     assert!(
-        Query::read(&[packet, b"\0"].concat()).is_err(),
+        Query::parse(&[packet, b"\0"].concat()).is_err(),
         "and there are no more"
     );
 }

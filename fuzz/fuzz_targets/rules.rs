@@ -54,12 +54,12 @@ pub(crate) fn name(input: &mut Unstructured<'_>) -> Result<Name> {
             at => [&b"a"[..], b"b", b"com", b"www", b"x-1", b"_t", b"aa", b"ab"][at - 2].to_vec(),
         };
         let longer = [&[label.len() as u8], &*label, &*wire].concat();
-        if Name::read(&longer, 0).is_err() {
+        if Name::parse(&longer, 0).is_err() {
             break;
         }
         wire = longer;
     }
-    Ok(Name::read(&wire, 0).map_or(Name::ROOT, |(name, _)| name))
+    Ok(Name::parse(&wire, 0).map_or(Name::ROOT, |(name, _)| name))
 }
 
 /// The path of a name's ancestor with so many labels.

@@ -162,17 +162,17 @@ impl RankTraits {
 pub(super) struct RankedImage {
     pub(super) image: Arc<Image>,
     ranks: Vec<Rank>,
-    verdicts: Box<[RankedValue]>,
+    values: Box<[RankedValue]>,
 }
 
 impl RankedImage {
-    pub(super) fn new(image: Arc<Image>, ranks: Vec<Rank>, weights: &RankTraits) -> Self {
-        let rank_value = |number| verdict(image.value(number), &ranks, weights);
-        let ranked_values = (0..image.value_count()).map(rank_value).collect();
+    pub(super) fn new(image: Arc<Image>, ranks: Vec<Rank>, traits: &RankTraits) -> Self {
+        let ranked = |number| rank_value(image.value(number), &ranks, traits);
+        let values = (0..image.value_count()).map(ranked).collect();
         Self {
             image,
             ranks,
-            verdicts: ranked_values,
+            values,
         }
     }
 
@@ -184,7 +184,7 @@ impl RankedImage {
     /// Merges the rules of this image into the results: those of `names[i]` into `found[place(i)]`. Calls
     /// `overridden` if a name or one of its ancestors has an exception that suppresses some sources.
     #[inline]
-    pub(super) fn improve(
+    pub(super) fn merge_into(
         &self,
         names: &[&Name],
         found: &mut [LookupResult],
@@ -192,41 +192,41 @@ impl RankedImage {
         mut overridden: impl FnMut(),
     ) {
         self.image.walk(names, |which, position, labels, value| {
-            let Some(verdict) = self.verdicts.get(value as usize) else {
+            let Some(ranked) = self.values.get(value as usize) else {
                 return;
             };
             let Some(found) = found.get_mut(place(which)) else {
                 return;
             };
-            if verdict.other_below & OVERRIDES != 0 {
+            if ranked.other_below & OVERRIDES != 0 {
                 overridden();
             }
             let weight = match position {
-                Position::Above => verdict.above,
+                Position::Above => ranked.above,
                 Position::At => {
-                    found.other = found.other.min(verdict.other);
-                    verdict.at
+                    found.other = found.other.min(ranked.other);
+                    ranked.at
                 }
                 Position::Below => {
-                    found.other = found.other.min(verdict.other_below & !OVERRIDES);
+                    found.other = found.other.min(ranked.other_below & !OVERRIDES);
                     return;
                 }
             };
             found.best = found.best.min(deepen(weight, labels));
-            found.cover = found.cover.min(verdict.cover);
+            found.cover = found.cover.min(ranked.cover);
         });
     }
 }
 
-fn verdict(value: Value<'_>, ranks: &[Rank], weights: &RankTraits) -> RankedValue {
+fn rank_value(value: Value<'_>, ranks: &[Rank], traits: &RankTraits) -> RankedValue {
     let rank = |source: u16| ranks.get(usize::from(source)).copied().unwrap_or(NO_RANK);
-    let nxdomain = |rank: Rank| weights.nxdomain.get(rank as usize);
+    let nxdomain = |rank: Rank| traits.nxdomain.get(rank as usize);
     let other = |rank: Rank| {
         let other = rank != NO_RANK && !nxdomain(rank).copied().unwrap_or(false);
         if other { rank } else { NO_RANK }
     };
     let mut overrides = false;
-    let mut verdict = RankedValue {
+    let mut ranked = RankedValue {
         at: NONE,
         above: NONE,
         cover: NO_RANK,
@@ -234,28 +234,28 @@ fn verdict(value: Value<'_>, ranks: &[Rank], weights: &RankTraits) -> RankedValu
         other_below: NO_RANK,
     };
     for source in value.sources_below() {
-        verdict.other = verdict.other.min(other(rank(source)));
+        ranked.other = ranked.other.min(other(rank(source)));
     }
-    verdict.other_below = verdict.other;
+    ranked.other_below = ranked.other;
     for rule in value.rules() {
         let rank = rank(rule.source);
         if rank == NO_RANK {
             continue;
         }
-        verdict.other_below = verdict.other_below.min(other(rank));
-        if weights.suppresses(rank).is_some() {
+        ranked.other_below = ranked.other_below.min(other(rank));
+        if traits.suppresses(rank).is_some() {
             overrides = true;
             continue;
         }
         let weight = weight(rank, 0, rule.scope);
         if rule.scope != Scope::Below {
-            verdict.at = verdict.at.min(weight);
+            ranked.at = ranked.at.min(weight);
         }
         if rule.scope != Scope::Exact {
-            verdict.above = verdict.above.min(weight);
-            verdict.cover = verdict.cover.min(rank);
+            ranked.above = ranked.above.min(weight);
+            ranked.cover = ranked.cover.min(rank);
         }
     }
-    verdict.other_below |= if overrides { OVERRIDES } else { 0 };
-    verdict
+    ranked.other_below |= if overrides { OVERRIDES } else { 0 };
+    ranked
 }

@@ -18,7 +18,7 @@ pub struct Rules {
     base: Option<RankedImage>,
     delta: Option<Overlay>,
     orders: Option<Overlay>,
-    weights: RankTraits,
+    traits: RankTraits,
 }
 
 impl Rules {
@@ -27,7 +27,7 @@ impl Rules {
     ///
     /// # Panics
     /// If a rank is [`MAX_RANKED`] or above.
-    pub fn new(images: Images, rank: impl Fn(&str) -> Option<usize>, weights: RankTraits) -> Self {
+    pub fn new(images: Images, rank: impl Fn(&str) -> Option<usize>, traits: RankTraits) -> Self {
         let Images {
             base,
             delta,
@@ -35,40 +35,49 @@ impl Rules {
             // Removed lists have no rank.
             gone: _,
         } = images;
-        let whole = |name: &str| {
+        let is_whole = |name: &str| {
             let delta = delta.iter().flat_map(|delta| &delta.provenance().sources);
             delta
                 .into_iter()
                 .any(|source| source.whole && source.name == name)
         };
-        let ranks = |image: &Image, void: &dyn Fn(&str) -> bool| {
+        let ranks = |image: &Image, is_replaced: &dyn Fn(&str) -> bool| {
             let sources = image.provenance().sources.iter();
             let rank = |name: &str| match rank(name) {
                 None => NO_RANK,
                 Some(rank) => {
-                    assert!(rank < MAX_RANKED, "the snapshot ranks no more");
+                    assert!(
+                        rank < MAX_RANKED,
+                        "a snapshot ranks at most MAX_RANKED sources"
+                    );
                     rank as Rank
                 }
             };
-            let of = |name: &str| if void(name) { NO_RANK } else { rank(name) };
+            let of = |name: &str| {
+                if is_replaced(name) {
+                    NO_RANK
+                } else {
+                    rank(name)
+                }
+            };
             sources.map(|source| of(&source.name)).collect::<Vec<_>>()
         };
         let base = base.map(|image| {
-            let ranks = ranks(&image, &whole);
-            RankedImage::new(image, ranks, &weights)
+            let ranks = ranks(&image, &is_whole);
+            RankedImage::new(image, ranks, &traits)
         });
-        let over = |image: Arc<Image>| {
+        let overlay = |image: Arc<Image>| {
             let ranks = ranks(&image, &|_| false);
             Overlay {
                 prefilter: Prefilter::new(&image),
-                ranked: RankedImage::new(image, ranks, &weights),
+                ranked: RankedImage::new(image, ranks, &traits),
             }
         };
         Self {
             base,
-            delta: delta.map(over),
-            orders: orders.map(over),
-            weights,
+            delta: delta.map(overlay),
+            orders: orders.map(overlay),
+            traits,
         }
     }
 
@@ -78,15 +87,15 @@ impl Rules {
     /// If the slices differ in length.
     #[inline]
     pub fn lookup(&self, names: &[&Name], found: &mut [LookupResult]) {
-        assert_eq!(names.len(), found.len(), "one place for each name");
+        assert_eq!(names.len(), found.len(), "one result for each name");
         found.fill(LookupResult::default());
         if let Some(base) = &self.base {
-            base.improve(names, found, |which| which, || ());
+            base.merge_into(names, found, |which| which, || ());
         }
         // The orders come last: if they have an exception, all rules of the name are evaluated again.
-        for over in self.delta.iter().chain(&self.orders) {
+        for overlay in self.delta.iter().chain(&self.orders) {
             for (names, found) in names.chunks(BATCH).zip(found.chunks_mut(BATCH)) {
-                self.lookup_overlay(over, names, found);
+                self.lookup_overlay(overlay, names, found);
             }
         }
     }
@@ -102,23 +111,27 @@ impl Rules {
 
     /// Merges the rules of an overlay into the results. Most names are rejected by its prefilter.
     #[inline]
-    fn lookup_overlay(&self, delta: &Overlay, names: &[&Name], found: &mut [LookupResult]) {
+    fn lookup_overlay(&self, overlay: &Overlay, names: &[&Name], found: &mut [LookupResult]) {
         let mut some = [&Name::ROOT; BATCH];
         let mut places = [0_u8; BATCH];
         let mut count = 0;
         for (place, &name) in names.iter().enumerate() {
             some[count % BATCH] = name;
             places[count % BATCH] = place as u8;
-            count += usize::from(delta.prefilter.may_match(delta.ranked.image.key(), name));
+            count += usize::from(
+                overlay
+                    .prefilter
+                    .may_match(overlay.ranked.image.key(), name),
+            );
         }
         if count == 0 {
             return;
         }
         let place = |which: usize| usize::from(places[which % BATCH]);
         let mut overridden = false;
-        delta
+        overlay
             .ranked
-            .improve(&some[..count], found, place, || overridden = true);
+            .merge_into(&some[..count], found, place, || overridden = true);
         if overridden {
             for which in 0..count {
                 self.evaluate_with_exceptions(some[which], None, &mut found[place(which)]);
@@ -140,8 +153,8 @@ impl Rules {
         let asked = asked.map(|asked| AncestorRules::new(orders, asked));
         let orders = AncestorRules::new(orders, name);
         (found.best, found.cover, found.excepted) = (NONE, NO_RANK, NONE);
-        let mut weigh = |position, labels, rank, scope| {
-            if self.weights.suppresses(rank).is_some() {
+        let mut evaluate = |position, labels, rank, scope| {
+            if self.traits.suppresses(rank).is_some() {
                 // Rules on names below may be suppressed, too.
                 found.other = 0;
                 if matches(position, scope) {
@@ -160,16 +173,16 @@ impl Rules {
                 found.cover = found.cover.min(rank);
             }
         };
-        for bound in self.images() {
-            AncestorRules::new(Some(bound), name).each(&mut weigh);
+        for image in self.images() {
+            AncestorRules::new(Some(image), name).each(&mut evaluate);
         }
     }
 
     /// All rules that match a name, best first. Allocates; used for explanations.
     pub fn matching(&self, name: &Name) -> Vec<Hit> {
         let mut weights = Vec::new();
-        for bound in self.images() {
-            AncestorRules::new(Some(bound), name).each(|position, labels, rank, scope| {
+        for image in self.images() {
+            AncestorRules::new(Some(image), name).each(|position, labels, rank, scope| {
                 if matches(position, scope) {
                     weights.push(weight(rank, labels, scope));
                 }
@@ -180,21 +193,23 @@ impl Rules {
     }
 
     fn images(&self) -> impl Iterator<Item = &RankedImage> {
-        let over = self.delta.iter().chain(&self.orders);
-        self.base.iter().chain(over.map(|over| &over.ranked))
+        let overlays = self.delta.iter().chain(&self.orders);
+        self.base
+            .iter()
+            .chain(overlays.map(|overlay| &overlay.ranked))
     }
 
     /// Whether an exception on the name or on an ancestor matches the name and suppresses `rank`.
     fn is_suppressed(&self, orders: &AncestorRules<'_>, rank: Rank) -> bool {
-        let mut passed_over = false;
+        let mut suppressed = false;
         orders.each(|position, _, exception, scope| {
-            passed_over |= matches(position, scope) && self.suppresses(exception, rank);
+            suppressed |= matches(position, scope) && self.suppresses(exception, rank);
         });
-        passed_over
+        suppressed
     }
 
     fn suppresses(&self, exception: Rank, rank: Rank) -> bool {
-        let against = self.weights.suppresses(exception);
+        let against = self.traits.suppresses(exception);
         against.is_some_and(|ranks| ranks.binary_search(&(rank as usize)).is_ok())
     }
 }
@@ -208,14 +223,14 @@ struct AncestorRules<'r> {
 }
 
 impl<'r> AncestorRules<'r> {
-    fn new(over: Option<&'r RankedImage>, name: &Name) -> Self {
+    fn new(image: Option<&'r RankedImage>, name: &Name) -> Self {
         let mut ancestors = Self {
-            image: over,
+            image,
             entries: [(Position::Below, 0, 0); MAX_LABELS + 1],
             count: 0,
         };
-        if let Some(over) = ancestors.image {
-            over.image.walk(&[name], |_, position, labels, value| {
+        if let Some(ranked) = ancestors.image {
+            ranked.image.walk(&[name], |_, position, labels, value| {
                 if position != Position::Below {
                     ancestors.entries[ancestors.count] = (position, labels as u8, value);
                     ancestors.count += 1;
@@ -227,10 +242,10 @@ impl<'r> AncestorRules<'r> {
 
     /// Calls `each` with every ranked rule.
     fn each(&self, mut each: impl FnMut(Position, usize, Rank, Scope)) {
-        let Some(over) = self.image else { return };
+        let Some(ranked) = self.image else { return };
         for &(position, labels, value) in &self.entries[..self.count] {
-            for rule in over.image.value(value).rules() {
-                let rank = over.rank(rule.source);
+            for rule in ranked.image.value(value).rules() {
+                let rank = ranked.rank(rule.source);
                 if rank != NO_RANK {
                     each(position, labels.into(), rank, rule.scope);
                 }
@@ -287,15 +302,15 @@ mod tests {
         fn best(&self, name: &Name) -> Option<Hit> {
             let depth = name.label_count();
             let hits = self.0.iter().filter_map(|(list, owner, number)| {
-                let (owner, _) = Name::read(owner, 0).expect("a name");
+                let (owner, _) = Name::parse(owner, 0).expect("a name");
                 let labels = owner.label_count();
-                let speaks = match scope(*number) {
+                let applies = match scope(*number) {
                     Scope::Exact => labels == depth,
                     Scope::Below => labels < depth,
                     Scope::Subtree => labels <= depth,
                 };
                 let above = labels <= depth && name.ancestor(labels) == owner.wire();
-                (speaks && above).then_some((*list, usize::MAX - labels, *number))
+                (applies && above).then_some((*list, usize::MAX - labels, *number))
             });
             hits.min().map(|(source, depth, number)| Hit {
                 source,
@@ -309,7 +324,7 @@ mod tests {
             let depth = name.label_count();
             let (mut covers, mut others) = (BTreeSet::new(), BTreeSet::new());
             for (list, owner, number) in &self.0 {
-                let (owner, _) = Name::read(owner, 0).expect("a name");
+                let (owner, _) = Name::parse(owner, 0).expect("a name");
                 let labels = owner.label_count();
                 let covering = scope(*number) != Scope::Exact;
                 if labels <= depth && name.ancestor(labels) == owner.wire() && covering {
@@ -336,7 +351,7 @@ mod tests {
             builder.source(source).expect("room");
         }
         for (list, owner, number) in rules {
-            let (owner, _) = Name::read(owner, 0).expect("a name");
+            let (owner, _) = Name::parse(owner, 0).expect("a name");
             builder
                 .insert(&owner, *list as u16, scope(*number))
                 .expect("room");
@@ -406,7 +421,7 @@ mod tests {
 
     fn owners<'r>(rules: impl Iterator<Item = &'r Rule>) -> Vec<Name> {
         rules
-            .map(|(_, owner, _)| Name::read(owner, 0).expect("a name").0)
+            .map(|(_, owner, _)| Name::parse(owner, 0).expect("a name").0)
             .collect()
     }
 
@@ -459,7 +474,7 @@ mod tests {
             .filter_map(|n| Name::from_text(n).ok())
             .collect();
         let set = names.iter().map(|name| (0, name.wire().to_vec(), 2));
-        let whole = image(&set.collect(), [false; 3]);
+        let intact = image(&set.collect(), [false; 3]);
         let names: Vec<_> = names.iter().collect();
         let look = |base, delta| {
             let images = Images {
@@ -474,7 +489,7 @@ mod tests {
         };
         let mut damaged = 0;
         for at in 0..400 {
-            let Ok(image) = changed(&whole, |bytes| bytes[HEADER + 8 + at] ^= 1) else {
+            let Ok(image) = changed(&intact, |bytes| bytes[HEADER + 8 + at] ^= 1) else {
                 continue;
             };
             let image = Arc::new(image);

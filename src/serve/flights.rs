@@ -265,7 +265,7 @@ mod tests {
         let bits = if checking_disabled { 0x10 } else { 0 };
         let head = [0, 1, 1, bits, 0, 1, 0, 0, 0, 0, 0, 0];
         let packet = [&head[..], &[1, letter, 0, 0, rtype, 0, 1]].concat();
-        Key::new(&Query::read(&packet).expect("a query"))
+        Key::new(&Query::parse(&packet).expect("a query"))
     }
 
     fn failed() -> Landed {
@@ -284,7 +284,7 @@ mod tests {
             additional: false,
         };
         let name = Name::from_text("a").expect("a name");
-        let answer = Answer::read(octets, &name, 1, 1, bounds).expect("an answer");
+        let answer = Answer::parse(octets, &name, 1, 1, bounds).expect("an answer");
         Arc::new(Entry::new(answer, 0))
     }
 

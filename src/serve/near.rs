@@ -167,7 +167,7 @@ mod tests {
             additional: false,
         };
         let asked = Name::from_text(name).expect("a name");
-        let answer = Answer::read(&message, &asked, rtype, 1, bounds).expect("an answer");
+        let answer = Answer::parse(&message, &asked, rtype, 1, bounds).expect("an answer");
         Arc::new(Entry::new(answer, 1))
     }
 
@@ -178,7 +178,7 @@ mod tests {
     fn what_was_found_is_found_again_for_some_seconds_within_its_ttl() {
         let mut near = Near::new(1 << 20);
         let packet = packet("a.example", 1, RD);
-        let query = Query::read(&packet).expect("a query");
+        let query = Query::parse(&packet).expect("a query");
         let place = near.place(&query);
         assert!(near.find(place, &query, 1).is_none());
         let kept = entry("a.example", 1);
@@ -200,7 +200,7 @@ mod tests {
     fn equal_hashes_of_other_questions_find_nothing() {
         let mut near = Near::new(0);
         let asked = packet("a.example", 1, RD);
-        let asked = Query::read(&asked).expect("a query");
+        let asked = Query::parse(&asked).expect("a query");
         let place = near.place(&asked);
         near.keep(place, &asked, &entry("a.example", 1), 1);
         for (name, rtype, flags) in [
@@ -211,7 +211,7 @@ mod tests {
             ("a.example", 1, RD | CD),
         ] {
             let other = packet(name, rtype, flags);
-            let other = Query::read(&other).expect("a query");
+            let other = Query::parse(&other).expect("a query");
             assert!(near.find(place, &other, 1).is_none(), "{name} {rtype}");
         }
         assert!(near.find(place, &asked, 1).is_some());
@@ -223,12 +223,12 @@ mod tests {
         let packets =
             ["a.example", "b.example", "c.example"].map(|name| (name, packet(name, 1, RD)));
         for (name, packet) in &packets {
-            let query = Query::read(packet).expect("a query");
+            let query = Query::parse(packet).expect("a query");
             let place = near.place(&query);
             near.keep(place, &query, &entry(name, 1), 1);
         }
         let found = packets.each_ref().map(|(_, packet)| {
-            let query = Query::read(packet).expect("a query");
+            let query = Query::parse(packet).expect("a query");
             near.find(near.place(&query), &query, 1).is_some()
         });
         assert_eq!(found, [false, true, true]);

@@ -108,7 +108,7 @@ pub(super) fn blocked(
             let labels = usize::from(by.hit.labels);
             // Of a service's target no name of the answer is a part: the SOA is that of the name which
             // has the service, or caches would not believe it.
-            let above = |name: &Name| Name::read(name.ancestor(labels), 0).ok();
+            let above = |name: &Name| Name::parse(name.ancestor(labels), 0).ok();
             let matched = match is_service {
                 true => target.map(|name| (name, 0)),
                 false => target.as_ref().and_then(above),

@@ -162,7 +162,7 @@ pub fn read<'p>(
     snapshot: &Snapshot,
     out: &mut Vec<u8>,
 ) -> Result<Asked<'p>, Step> {
-    let query = match Query::read(packet) {
+    let query = match Query::parse(packet) {
         Ok(query) => query,
         Err(reject) => {
             return Err(refuse_packet(
@@ -201,7 +201,7 @@ pub fn oversized(client: Client, packet: &[u8], snapshot: &Snapshot, out: &mut V
         return Step::Drop(Count::DeniedMalformed.into());
     }
     // What would be dropped if it were whole must not be answered now: a response, most of all.
-    if matches!(Query::read(packet), Err(Reject::Drop(_))) {
+    if matches!(Query::parse(packet), Err(Reject::Drop(_))) {
         return Step::Drop(Count::Oversized.into());
     }
     reply::header_only(packet, Rcode::FormErr, out);

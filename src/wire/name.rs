@@ -113,8 +113,8 @@ impl Name {
     /// # Errors
     /// [`NameError`] if the bytes are not such a name.
     #[inline]
-    pub fn read(message: &[u8], at: usize) -> Result<(Self, usize), NameError> {
-        Self::parse(message, at, false)
+    pub fn parse(message: &[u8], at: usize) -> Result<(Self, usize), NameError> {
+        Self::parse_any(message, at, false)
     }
 
     /// Reads a name that may be compressed (RFC 1035, section 4.1.4). Pointers must point backwards, which
@@ -122,13 +122,17 @@ impl Name {
     ///
     /// # Errors
     /// [`NameError`] if the bytes are not such a name.
-    pub fn read_compressed(message: &[u8], at: usize) -> Result<(Self, usize), NameError> {
-        Self::parse(message, at, true)
+    pub fn parse_compressed(message: &[u8], at: usize) -> Result<(Self, usize), NameError> {
+        Self::parse_any(message, at, true)
     }
 
     // Without inlining, the name is copied from function to function, which took longer than reading it.
     #[inline(always)]
-    fn parse(message: &[u8], mut at: usize, pointers: bool) -> Result<(Self, usize), NameError> {
+    fn parse_any(
+        message: &[u8],
+        mut at: usize,
+        pointers: bool,
+    ) -> Result<(Self, usize), NameError> {
         let mut name = Self::ROOT;
         let mut len = 0_usize;
         let mut end = None;
@@ -170,7 +174,7 @@ impl Name {
     /// [`NameError`] if the text is not such a name.
     pub fn from_text(text: &str) -> Result<Self, NameError> {
         let mut name = Self::ROOT;
-        name.read_text(text.as_bytes())?;
+        name.parse_text(text.as_bytes())?;
         Ok(name)
     }
 
@@ -179,7 +183,7 @@ impl Name {
     ///
     /// # Errors
     /// [`NameError`] if the bytes are not such a name.
-    pub fn read_text(&mut self, text: &[u8]) -> Result<(), NameError> {
+    pub fn parse_text(&mut self, text: &[u8]) -> Result<(), NameError> {
         self.len = 1;
         self.labels = 0;
         self.plain = true;
@@ -333,7 +337,7 @@ impl Name {
     /// Like [`sixteen_from_root`](Self::sixteen_from_root), but from byte `from` of the label on, which must
     /// be below its length.
     #[inline(always)]
-    pub fn sixteen_behind(&self, level: usize, from: usize) -> (u64, u64) {
+    pub fn sixteen_at(&self, level: usize, from: usize) -> (u64, u64) {
         let start = self.start(level);
         let size = usize::from(self.wire[start]);
         self.sixteen(start + 1 + from % 64, size.saturating_sub(from))
@@ -354,7 +358,7 @@ impl Name {
     fn sixteen(&self, at: usize, size: usize) -> (u64, u64) {
         let eight = |at: usize| {
             let bytes = self.wire[at..].first_chunk();
-            u64::from_le_bytes(*bytes.expect("there is room behind every label"))
+            u64::from_le_bytes(*bytes.expect("there is room after every label"))
         };
         let (low, high) = FIRST[size.min(16)];
         (eight(at) & low, eight(at + 8) & high)
@@ -463,7 +467,7 @@ mod tests {
 
     #[test]
     fn text_and_wire_agree_and_case_is_folded() {
-        let read = Name::read(b"\x03WwW\x07Example\x00rest", 0).expect("valid");
+        let read = Name::parse(b"\x03WwW\x07Example\x00rest", 0).expect("valid");
         assert_eq!(read.0, name("www.example."));
         assert_eq!(read.1, 13);
         assert_eq!(read.0.to_string(), "www.example");
@@ -473,7 +477,7 @@ mod tests {
     fn every_byte_survives_conversion_to_text_and_back() {
         for byte in 0..=255_u8 {
             let wire = [2, b'a', byte, 0];
-            let (from_wire, _) = Name::read(&wire, 0).expect("valid");
+            let (from_wire, _) = Name::parse(&wire, 0).expect("valid");
             assert_eq!(name(&from_wire.to_string()), from_wire, "byte {byte}");
         }
     }
@@ -518,15 +522,15 @@ mod tests {
     #[test]
     fn pointers_are_followed_backwards_and_only_where_allowed() {
         let message = b"\x03com\x00\x01a\xC0\x00\xC0\x09";
-        let (read, end) = Name::read_compressed(message, 5).expect("valid");
+        let (read, end) = Name::parse_compressed(message, 5).expect("valid");
         assert_eq!((read, end), (name("a.com"), 9));
-        assert_eq!(Name::read(message, 5), Err(NameError::Compressed));
+        assert_eq!(Name::parse(message, 5), Err(NameError::Compressed));
         assert_eq!(
-            Name::read_compressed(message, 9),
+            Name::parse_compressed(message, 9),
             Err(NameError::Compressed),
             "a pointer to itself"
         );
-        assert_eq!(Name::read(b"\x41x\x00", 0), Err(NameError::LabelType));
-        assert_eq!(Name::read(b"\x03ab", 0), Err(NameError::Truncated));
+        assert_eq!(Name::parse(b"\x41x\x00", 0), Err(NameError::LabelType));
+        assert_eq!(Name::parse(b"\x03ab", 0), Err(NameError::Truncated));
     }
 }

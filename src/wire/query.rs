@@ -64,7 +64,7 @@ impl<'p> Query<'p> {
     /// [`Reject`] with the answer to send. An unknown EDNS version is not an error here: see
     /// [`unknown_version`](Self::unknown_version).
     #[inline(always)]
-    pub fn read(packet: &'p [u8]) -> Result<Self, Reject> {
+    pub fn parse(packet: &'p [u8]) -> Result<Self, Reject> {
         let header: &[u8; HEADER] = packet.first_chunk().ok_or(Reject::Drop(Fault::Short))?;
         let word = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
         let flags = word(2);
@@ -81,7 +81,7 @@ impl<'p> Query<'p> {
         if word(6) != 0 {
             return Err(formerr(Fault::Records));
         }
-        let (name, at) = Name::read(packet, HEADER).map_err(|_| formerr(Fault::Question))?;
+        let (name, at) = Name::parse(packet, HEADER).map_err(|_| formerr(Fault::Question))?;
         let (Some(rtype), Some(class)) = (read_u16(packet, at), read_u16(packet, at + 2)) else {
             return Err(formerr(Fault::Question));
         };
@@ -161,8 +161,8 @@ fn find_opt(packet: &[u8], at: usize, ns: u16, ar: u16) -> Result<Option<Edns>, 
     let mut found = None;
     for index in 0..u32::from(ns) + u32::from(ar) {
         let owner = at;
-        let behind = skip_name(packet, at).ok_or(Fault::Records)?;
-        let record = edns::fields(packet, behind).ok_or(Fault::Records)?;
+        let after = skip_name(packet, at).ok_or(Fault::Records)?;
+        let record = edns::fields(packet, after).ok_or(Fault::Records)?;
         at = record.end;
         if record.rtype != rtype::OPT {
             continue;
@@ -201,13 +201,13 @@ mod tests {
     const OPT: &[u8] = b"\x00\x00\x29\x10\x00\x00\x00\x80\x00\x00\x00";
 
     fn fault(packet: &[u8]) -> Reject {
-        Query::read(packet).expect_err("must be refused")
+        Query::parse(packet).expect_err("must be refused")
     }
 
     #[test]
     fn a_query_is_lower_cased_and_keeps_its_question_as_sent() {
         let packet = packet(&[OPT]);
-        let query = Query::read(&packet).expect("well formed");
+        let query = Query::parse(&packet).expect("well formed");
         assert_eq!(query.name.to_string(), "www.example");
         assert_eq!(query.question(), b"\x03www\x07Example\x00\x00\x01\x00\x01");
         assert_eq!((query.rtype, query.class), (1, 1));
@@ -218,9 +218,9 @@ mod tests {
     #[test]
     fn without_edns_the_limit_is_512_and_a_smaller_offer_counts_as_512() {
         let plain = packet(&[]);
-        assert_eq!(Query::read(&plain).expect("read").udp_limit(), 512);
+        assert_eq!(Query::parse(&plain).expect("read").udp_limit(), 512);
         let tiny = packet(&[b"\x00\x00\x29\x00\x10\x00\x00\x00\x00\x00\x00"]);
-        assert_eq!(Query::read(&tiny).expect("read").udp_limit(), 512);
+        assert_eq!(Query::parse(&tiny).expect("read").udp_limit(), 512);
     }
 
     #[test]
@@ -249,7 +249,7 @@ mod tests {
     fn every_truncated_packet_is_rejected() {
         let whole = packet(&[OPT]);
         for len in 0..whole.len() {
-            assert!(Query::read(&whole[..len]).is_err(), "cut at {len}");
+            assert!(Query::parse(&whole[..len]).is_err(), "cut at {len}");
         }
     }
 
@@ -265,6 +265,6 @@ mod tests {
     #[test]
     fn an_unknown_edns_version_is_reported() {
         let packet = packet(&[b"\x00\x00\x29\x10\x00\x00\x01\x00\x00\x00\x00"]);
-        assert!(Query::read(&packet).expect("read").unknown_version());
+        assert!(Query::parse(&packet).expect("read").unknown_version());
     }
 }

@@ -314,7 +314,7 @@ mod tests {
     #[test]
     fn another_implementation_parses_an_address_answer() {
         let packet = query_packet(true);
-        let query = Query::read(&packet).expect("read");
+        let query = Query::parse(&packet).expect("read");
         let mut out = Vec::new();
         let mut reply = Reply::new(&query, Rcode::NoError, 512, &mut out);
         reply.address(Owner::Question, 60, IpAddr::from([0, 0, 0, 0]));
@@ -338,7 +338,7 @@ mod tests {
     #[test]
     fn an_answer_that_is_too_long_loses_extra_text_first_and_records_last() {
         let packet = query_packet(true);
-        let query = Query::read(&packet).expect("read");
+        let query = Query::parse(&packet).expect("read");
         let text = "t".repeat(600);
         let why = [Ede {
             code: 15,
@@ -365,7 +365,7 @@ mod tests {
     #[test]
     fn an_answer_to_a_query_without_edns_has_no_edns() {
         let packet = query_packet(false);
-        let query = Query::read(&packet).expect("read");
+        let query = Query::parse(&packet).expect("read");
         let mut out = Vec::new();
         let reply = Reply::new(&query, Rcode::Refused, 512, &mut out);
         reply.finish(&[Ede { code: 18, text: "" }], None);
@@ -376,7 +376,7 @@ mod tests {
     #[test]
     fn the_owner_of_the_soa_is_the_matched_ancestor() {
         let packet = query_packet(true);
-        let query = Query::read(&packet).expect("read");
+        let query = Query::parse(&packet).expect("read");
         let mut out = Vec::new();
         let mut reply = Reply::new(&query, Rcode::NxDomain, 512, &mut out);
         reply.soa(Owner::Ancestor(1), 60, 7, false);

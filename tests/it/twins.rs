@@ -52,11 +52,11 @@ impl Random {
         for _ in 0..labels {
             let label = self.label();
             let longer = [&[label.len() as u8], &*label, &*wire].concat();
-            if Name::read(&longer, 0).is_ok() {
+            if Name::parse(&longer, 0).is_ok() {
                 wire = longer;
             }
         }
-        Name::read(&wire, 0).expect("a name").0
+        Name::parse(&wire, 0).expect("a name").0
     }
 
     /// A question: a name that has rules, or one near it.
@@ -75,7 +75,7 @@ impl Random {
                 let mut wire = name.wire().to_vec();
                 let at = name.ancestor_start(1 + self.below(depth));
                 wire[at + 1] = if wire[at + 1] == b'a' { b'b' } else { b'a' };
-                Name::read(&wire, 0).expect("a letter for a letter").0
+                Name::parse(&wire, 0).expect("a letter for a letter").0
             }
             _ => {
                 let labels = self.below(6);
@@ -86,7 +86,7 @@ impl Random {
 }
 
 fn ancestor(name: &Name, labels: usize) -> Name {
-    Name::read(name.ancestor(labels), 0).expect("a name").0
+    Name::parse(name.ancestor(labels), 0).expect("a name").0
 }
 
 /// A bit for each list and scope.

@@ -16,8 +16,8 @@ fn tail(bytes: &[u8], at: usize) -> u64 {
     let rest = bytes.get(at..).unwrap_or(&[]);
     match (rest.first_chunk(), rest.last_chunk(), rest) {
         (Some(first), Some(last), _) => {
-            let behind = (rest.len() - 4) * 8;
-            u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << behind
+            let after = (rest.len() - 4) * 8;
+            u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << after
         }
         (_, _, &[one]) => u64::from(one),
         (_, _, &[one, two]) => u64::from(u16::from_le_bytes([one, two])),

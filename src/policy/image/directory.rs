@@ -197,8 +197,8 @@ impl DirectoryBuilder {
             (COARSE_UNIT, OFFSET_LIMIT)
         };
         let mut record = [0; GROUP_BYTES];
-        for (told, size) in record.iter_mut().zip(group.sizes) {
-            *told = size.div_ceil(unit) as u8;
+        for (units, size) in record.iter_mut().zip(group.sizes) {
+            *units = size.div_ceil(unit) as u8;
         }
         record[GROUP_SLOTS..].copy_from_slice(&((offset | coarse) as u32).to_le_bytes());
         self.groups.push(record);

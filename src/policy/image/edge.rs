@@ -38,10 +38,10 @@ impl Edges<'_> {
         high: u64,
     ) -> Option<Option<u64>> {
         let ((low, first), (high, second)) = (self.text.eight(low)?, self.text.eight(high)?);
-        let behind = at + u64::from(first);
+        let after = at + u64::from(first);
         let differing =
-            (bucket.bits(at) ^ low) & mask(first) | (bucket.bits(behind) ^ high) & mask(second);
-        Some((differing == 0).then_some(behind + u64::from(second)))
+            (bucket.bits(at) ^ low) & mask(first) | (bucket.bits(after) ^ high) & mask(second);
+        Some((differing == 0).then_some(after + u64::from(second)))
     }
 
     /// Compares a label with the text at bit `start`. Returns the bit after it, or `None` if they differ.
@@ -59,14 +59,14 @@ impl Edges<'_> {
         }
         match self.same_sixteen(bucket, start, low, high) {
             Some(at) if size <= 16 => at,
-            Some(at) => self.same_behind(bucket, start, at?, name, level),
+            Some(at) => self.same_from_sixteen(bucket, start, at?, name, level),
             None => self.same_odd(bucket, start, name, level),
         }
     }
 
     /// Goes on with a label of more than sixteen bytes; the first sixteen match the text up to bit `at`.
     #[inline(always)]
-    pub(super) fn same_behind(
+    pub(super) fn same_from_sixteen(
         &self,
         bucket: &Bucket<'_>,
         start: u64,
@@ -76,7 +76,7 @@ impl Edges<'_> {
     ) -> Option<u64> {
         let mut from = 16;
         while from < name.size_from_root(level) {
-            let (low, high) = name.sixteen_behind(level, from);
+            let (low, high) = name.sixteen_at(level, from);
             at = match self.same_sixteen(bucket, at, low, high) {
                 Some(at) => at?,
                 None => return self.same_odd(bucket, start, name, level),

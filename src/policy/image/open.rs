@@ -148,7 +148,7 @@ fn validate(image: &Image) -> Result<(), ImageError> {
     while at < end {
         let offset = u32::try_from(at).map_err(|_| invalid)?;
         let bucket = Bucket::at(buckets, offset).ok_or(invalid)?;
-        let (mut good, mut behind, mut alone) = (!bucket.is_empty(), 0, false);
+        let (mut good, mut after, mut alone) = (!bucket.is_empty(), 0, false);
         let mut sum = 0;
         bucket.each(|is_only_child, child| {
             // An only child follows a parent that has no other children.
@@ -160,13 +160,13 @@ fn validate(image: &Image) -> Result<(), ImageError> {
             sum += u64::from(rules.copied().unwrap_or(0));
             good &= unreferenced.take(child.node.children, directory, at);
             alone = !is_only_child && child.node.children == ChildRef::NONE;
-            behind = child.end;
+            after = child.end;
         });
         if !good {
             return Err(ImageError::Invalid("buckets"));
         }
         unreferenced.buckets.insert(at);
-        at += (behind.div_ceil(8) as usize - LEADING_ZEROS).next_multiple_of(UNIT);
+        at += (after.div_ceil(8) as usize - LEADING_ZEROS).next_multiple_of(UNIT);
         // The buckets of a coarse group have more padding. No bucket begins with zeros.
         let zeros = |at: &usize| buckets.get(*at..at + UNIT) == Some(&[0; UNIT]);
         let padding = (at..end).step_by(UNIT).take_while(zeros);

@@ -181,7 +181,7 @@ impl Path {
             wire[end..end + label.len()].copy_from_slice(label);
             end += label.len();
         }
-        match Name::read(&wire[..=end], 0) {
+        match Name::parse(&wire[..=end], 0) {
             Ok((name, _)) => name,
             Err(error) => unreachable!("a path holds whole labels with room for the root: {error}"),
         }

@@ -21,7 +21,7 @@ pub enum Position {
     Above,
     /// The name itself.
     At,
-    /// Below the name, and so that all nodes below the name are below this one or are this one.
+    /// Below the name. All other names below the looked-up name are below this node.
     Below,
 }
 
@@ -123,15 +123,15 @@ impl Image {
     fn walk_one(&self, name: &Name, pass: &mut impl FnMut(Position, usize, u32)) {
         let trie = self.trie_view();
         let mut state = LookupState::new(name);
-        let mut on = self.start(&mut state, pass);
-        while let Some(children) = on {
+        let mut next = self.start(&mut state, pass);
+        while let Some(children) = next {
             trie.head_for(&mut state, children);
             if !trie.may_hold(&state) {
                 return;
             }
             trie.locate_bucket(&mut state);
             let kind = state.kind;
-            on = trie.step(&mut state, kind, pass);
+            next = trie.step(&mut state, kind, pass);
         }
     }
 
@@ -149,10 +149,10 @@ impl Image {
         for (which, &name) in names.iter().enumerate() {
             let state = &mut states[which % BATCH];
             state.name = name;
-            let on = self.start(state, &mut |position, level, value| {
+            let next = self.start(state, &mut |position, level, value| {
                 pass(first + which, position, level, value);
             });
-            if let Some(children) = on {
+            if let Some(children) = next {
                 trie.head_for(state, children);
                 active[count % BATCH] = which as u8;
                 count += 1;
@@ -174,10 +174,10 @@ impl Image {
             for (kind, (some, len)) in kinds.iter().enumerate() {
                 for &which in &some[..(*len).min(BATCH)] {
                     let state = &mut states[usize::from(which) % BATCH];
-                    let on = trie.step(state, kind as u8, &mut |position, level, value| {
+                    let next = trie.step(state, kind as u8, &mut |position, level, value| {
                         pass(first + usize::from(which), position, level, value);
                     });
-                    if let Some(children) = on {
+                    if let Some(children) = next {
                         trie.head_for(state, children);
                         active[count % BATCH] = which;
                         count += 1;
@@ -244,7 +244,7 @@ impl TrieView<'_> {
         let mut hash = self.key.sixteen(low, high, size);
         let mut from = 16;
         while from < size {
-            let (low, high) = state.name.sixteen_behind(state.level, from);
+            let (low, high) = state.name.sixteen_at(state.level, from);
             hash = self.key.next(hash, low, high);
             from += 16;
         }
@@ -405,7 +405,8 @@ impl TrieView<'_> {
         };
         let (name, level) = (state.name, state.level);
         let at = if state.size > 16 {
-            self.edges.same_behind(&bucket, text.start, at, name, level)
+            self.edges
+                .same_from_sixteen(&bucket, text.start, at, name, level)
         } else {
             Some(at)
         };

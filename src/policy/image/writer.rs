@@ -383,9 +383,9 @@ fn write_children<W: Write + Seek>(
         let unit = directory.push(sections.section_len(), &group);
         let mut rest = scratch.as_slice();
         for size in group.sizes {
-            let (bucket, behind) = rest.split_at(size);
+            let (bucket, after) = rest.split_at(size);
             write_bucket(bucket, unit, sections)?;
-            rest = behind;
+            rest = after;
         }
     }
     Ok(child_ref)

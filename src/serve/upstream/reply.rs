@@ -136,8 +136,8 @@ impl Pool {
     /// be kept.
     fn read(&self, bytes: &[u8], question: &Key) -> Result<Answer, AnswerError> {
         let malformed = AnswerError::Malformed;
-        let (name, _) = Name::read(question.name(), 0).map_err(|_| malformed)?;
-        let answer = Answer::read(bytes, &name, question.rtype(), class::IN, self.intake.get())?;
+        let (name, _) = Name::parse(question.name(), 0).map_err(|_| malformed)?;
+        let answer = Answer::parse(bytes, &name, question.rtype(), class::IN, self.intake.get())?;
         if answer.truncated() {
             return Err(malformed);
         }

@@ -151,7 +151,7 @@ fn dname_above(
         let kept = &at.wire()[..at.ancestor_start(labels)];
         let renamed = [kept, target.wire()].concat();
         // A name that gets too long is YXDOMAIN (RFC 6672, section 2.2); the chain ends there.
-        let renamed = Name::read(&renamed, 0).ok();
+        let renamed = Name::parse(&renamed, 0).ok();
         return Ok(renamed.map(|(renamed, _)| (*record, renamed)));
     }
     Ok(None)
@@ -159,7 +159,7 @@ fn dname_above(
 
 /// The target of a CNAME or DNAME. `None` if its data is not exactly a name.
 fn target(parsed: &ParsedResponse<'_>, record: &Record) -> Option<Name> {
-    let (target, end) = Name::read_compressed(parsed.message, record.fields.data).ok()?;
+    let (target, end) = Name::parse_compressed(parsed.message, record.fields.data).ok()?;
     (end == record.fields.end).then_some(target)
 }
 

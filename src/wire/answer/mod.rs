@@ -52,7 +52,7 @@ impl Answer {
     ///
     /// # Errors
     /// [`AnswerError`] if the message is not a response, or does not answer that question.
-    pub fn read(
+    pub fn parse(
         message: &[u8],
         name: &Name,
         rtype: u16,
@@ -65,11 +65,11 @@ impl Answer {
         if message.len() > super::MAX_MESSAGE || flags & flag::QR == 0 {
             return Err(malformed);
         }
-        let (asked, at) = Name::read(message, HEADER).map_err(|_| malformed)?;
+        let (asked, at) = Name::parse(message, HEADER).map_err(|_| malformed)?;
         if word(4)? != 1 || asked != *name || word(at)? != rtype || word(at + 2)? != class {
             return Err(AnswerError::OtherQuestion);
         }
-        let parsed = ParsedResponse::read(message, at + 4).ok_or(malformed)?;
+        let parsed = ParsedResponse::parse(message, at + 4).ok_or(malformed)?;
         let rcode = edns::full_rcode(flags, parsed.edns);
         let chain = Chain::follow(&parsed, name, rtype)?;
         if rcode == 0 && !chain.is_answered() {
@@ -153,7 +153,7 @@ impl Answer {
         let hops = &self.behind_ttls()[..4 * usize::from(self.hop_count)];
         hops.chunks_exact(4).filter_map(move |hop| {
             let (target, ttl_at) = hop.split_at(2);
-            let (name, _) = Name::read_compressed(self.wire(), offset(target)).ok()?;
+            let (name, _) = Name::parse_compressed(self.wire(), offset(target)).ok()?;
             Some((name, read_u32(self.wire(), offset(ttl_at))?))
         })
     }
@@ -164,7 +164,7 @@ impl Answer {
         let targets = &self.behind_ttls()[4 * usize::from(self.hop_count)..];
         targets.chunks_exact(2).filter_map(move |target| {
             let at = offset(target);
-            let (name, _) = Name::read(self.wire(), at).ok()?;
+            let (name, _) = Name::parse(self.wire(), at).ok()?;
             Some((name, at - 2))
         })
     }
@@ -203,7 +203,7 @@ impl Answer {
 
     /// The name at this offset of the message.
     pub fn name_at(&self, at: usize) -> Option<Name> {
-        let (name, _) = Name::read_compressed(self.wire(), at).ok()?;
+        let (name, _) = Name::parse_compressed(self.wire(), at).ok()?;
         Some(name)
     }
 

@@ -104,9 +104,9 @@ fn read_names(message: &[u8], record: &Record, names: &mut HashSet<Name>) -> Opt
         },
     };
     for _ in 0..count {
-        let (name, behind) = Name::read_compressed(message, at).ok()?;
+        let (name, after) = Name::parse_compressed(message, at).ok()?;
         names.insert(name);
-        at = behind;
+        at = after;
     }
     Some(())
 }

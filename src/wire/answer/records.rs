@@ -79,7 +79,7 @@ impl Record {
     }
 
     pub(super) fn owner(&self, message: &[u8]) -> Option<Name> {
-        let (owner, _) = Name::read_compressed(message, self.owner).ok()?;
+        let (owner, _) = Name::parse_compressed(message, self.owner).ok()?;
         Some(owner)
     }
 }
@@ -97,7 +97,7 @@ pub(super) struct ParsedResponse<'m> {
 
 impl<'m> ParsedResponse<'m> {
     /// Parses the records after the question section. `None` if they are malformed.
-    pub(super) fn read(message: &'m [u8], question_end: usize) -> Option<Self> {
+    pub(super) fn parse(message: &'m [u8], question_end: usize) -> Option<Self> {
         let count = |at| read_u16(message, at);
         let counts = [count(6)?, count(8)?, count(10)?];
         let all: u32 = counts.into_iter().map(u32::from).sum();

@@ -228,7 +228,7 @@ impl<'m> Writer<'m> {
         let Some(cname) = &hop.cname else {
             return Some(CasedName::from_name(&hop.target));
         };
-        let (target, _) = CasedName::read(self.message, cname.fields.data, &self.asked_labels)?;
+        let (target, _) = CasedName::parse(self.message, cname.fields.data, &self.asked_labels)?;
         Some(target)
     }
 
@@ -285,7 +285,7 @@ impl<'m> Writer<'m> {
             (Some(owner), _) => self.name(owner, true),
             (None, Some(owner)) if owner == ASKED => self.out.extend_from_slice(&ASKED),
             _ => {
-                let (owner, _) = CasedName::read(self.message, record.owner, &self.asked_labels)?;
+                let (owner, _) = CasedName::parse(self.message, record.owner, &self.asked_labels)?;
                 self.name(&owner, true);
             }
         }
@@ -341,10 +341,10 @@ impl<'m> Writer<'m> {
         self.out.extend_from_slice(before);
         self.hash = fnv(self.hash, before);
         for _ in 0..shape.names {
-            let (name, behind) = CasedName::read(message, at, &self.asked_labels)?;
+            let (name, after) = CasedName::parse(message, at, &self.asked_labels)?;
             self.name(&name, shape.compressed);
             self.hash = fnv_of_name(self.hash, name.from(0));
-            at = behind;
+            at = after;
         }
         let rest = message.get(at..end)?;
         self.out.extend_from_slice(rest);
@@ -391,7 +391,7 @@ impl<'m> Writer<'m> {
     /// Records the target of an SVCB or HTTPS record, unless the target is the owner (RFC 9460, section 2.5).
     /// `None` if the data is malformed, or there are too many such records.
     fn note_service(&mut self, data_at: usize) -> Option<()> {
-        let (target, _) = Name::read(&self.out, data_at + 2).ok()?;
+        let (target, _) = Name::parse(&self.out, data_at + 2).ok()?;
         self.services += 1;
         if self.services > MAX_SERVICES {
             return None;
@@ -460,15 +460,15 @@ fn is_name_at(out: &[u8], mut at: usize, name: &[u8], steps: &mut usize) -> bool
             continue;
         }
         let label = usize::from(size) + 1;
-        let Some((expected, behind)) = rest.split_at_checked(label) else {
+        let Some((expected, after)) = rest.split_at_checked(label) else {
             return false;
         };
         if out.get(at..at + label) != Some(expected) {
             return false;
         }
         if size == 0 {
-            return behind.is_empty();
+            return after.is_empty();
         }
-        (at, rest) = (at + label, behind);
+        (at, rest) = (at + label, after);
     }
 }

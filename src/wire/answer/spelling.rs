@@ -40,7 +40,7 @@ impl CasedName {
 
     /// Reads a name that may be compressed. Returns it with the offset after it. Labels in `asked` are
     /// lower-cased, because their case may be that of our query. `None` if the name is malformed.
-    pub(super) fn read(message: &[u8], at: usize, asked: &AskedLabels) -> Option<(Self, usize)> {
+    pub(super) fn parse(message: &[u8], at: usize, asked: &AskedLabels) -> Option<(Self, usize)> {
         let mut name = Self {
             bytes: [0; MAX_NAME],
             len: 0,
@@ -53,17 +53,17 @@ impl CasedName {
                 0 => break,
                 size @ 1..=63 => {
                     let label = message.get(at..=at + usize::from(size))?;
-                    let behind = name.len + label.len();
+                    let after = name.len + label.len();
                     // Keeps room for the root. Also ends cycles of pointers.
-                    if behind >= MAX_NAME {
+                    if after >= MAX_NAME {
                         return None;
                     }
-                    let to = &mut name.bytes[name.len..behind];
+                    let to = &mut name.bytes[name.len..after];
                     to.copy_from_slice(label);
                     if asked.0.binary_search(&hash(&label[1..])).is_ok() {
                         to.make_ascii_lowercase();
                     }
-                    name.len = behind;
+                    name.len = after;
                     at += label.len();
                 }
                 high @ 0xC0.. => {

@@ -40,7 +40,7 @@ fn message(flags: u16, sections: [&[Vec<u8>]; 3]) -> Vec<u8> {
 }
 
 fn read(message: &[u8]) -> Result<Answer, AnswerError> {
-    Answer::read(message, &name("a.tv"), 1, 1, INTAKE)
+    Answer::parse(message, &name("a.tv"), 1, 1, INTAKE)
 }
 
 /// The data of a signature of this type.
@@ -93,7 +93,7 @@ fn records_after_opt_are_read() {
         additional: true,
         ..INTAKE
     };
-    let answer = Answer::read(&wire, &name("a.tv"), 1, 1, intake).expect("an answer");
+    let answer = Answer::parse(&wire, &name("a.tv"), 1, 1, intake).expect("an answer");
     assert_eq!(answer.counts(), [1, 0, 1]);
     let owners: Vec<_> = answer.records().map(|r| r.owner(answer.wire())).collect();
     assert_eq!(owners, [Some(name("a.tv")), Some(name("a.tv"))]);
@@ -126,7 +126,7 @@ fn only_addresses_of_names_in_the_answer_are_kept() {
         let ns = record(b"\xC0\x0E", rtype::NS, 300, b"\x02ns\xC0\x0E");
         let mut wire = message(0x8180, [answers, &[ns], &additional]);
         wire[HEADER + 7] = rtype as u8;
-        let answer = Answer::read(&wire, &name("a.tv"), rtype, 1, intake).expect("an answer");
+        let answer = Answer::parse(&wire, &name("a.tv"), rtype, 1, intake).expect("an answer");
         let records = answer.records().filter(|record| record.section == 2);
         let owners = records.map(|record| record.owner(answer.wire()).expect("a name"));
         owners.map(|owner| owner.to_string()).collect::<Vec<_>>()
@@ -238,7 +238,7 @@ fn a_dname_is_followed_with_and_without_its_cname() {
     }
     let mut wire = message(0x8180, [&[dname.clone(), a.clone()], &[], &[]]);
     wire[HEADER + 7] = 5;
-    let asked = Answer::read(&wire, &name("a.tv"), rtype::CNAME, 1, INTAKE).expect("an answer");
+    let asked = Answer::parse(&wire, &name("a.tv"), rtype::CNAME, 1, INTAKE).expect("an answer");
     let types: Vec<_> = asked.records().map(|r| r.fields.rtype).collect();
     assert_eq!((types, asked.chain().count()), (vec![39, 5], 0));
     // A DNAME that is not on the chain is ignored.

@@ -34,7 +34,7 @@ fn a_circular_and_an_ambiguous_chain_are_rejected() {
     for (records, count) in [(&[itself][..], 1), (&[first, other], 0)] {
         let mut wire = message(0x8180, [records, &[], &[]]);
         wire[HEADER + 7] = 5;
-        let answer = Answer::read(&wire, &name("a.tv"), rtype::CNAME, 1, INTAKE);
+        let answer = Answer::parse(&wire, &name("a.tv"), rtype::CNAME, 1, INTAKE);
         let counts = answer.map_or(0, |answer| answer.counts()[0]);
         assert_eq!(counts, count, "the query is for the CNAME itself");
     }
@@ -63,7 +63,7 @@ fn a_message_that_does_not_answer_the_question_is_rejected() {
         read(&message(0x0100, [&[], &[], &[]])).err(),
         Some(AnswerError::Malformed)
     );
-    let other = Answer::read(&good, &name("b.tv"), 1, 1, INTAKE);
+    let other = Answer::parse(&good, &name("b.tv"), 1, 1, INTAKE);
     assert_eq!(other.err(), Some(AnswerError::OtherQuestion));
     let a = record(b"\xC0\x0C", rtype::A, 300, &[1, 2, 3, 4]);
     let wire = message(0x8180, [&[a], &[], &[]]);
@@ -92,7 +92,7 @@ fn answers_that_are_costly_to_process_are_rejected() {
         let all: Vec<_> = (0..count).map(https).collect();
         let mut wire = message(0x8180, [&all, &[], &[]]);
         wire[HEADER + 7] = rtype::HTTPS as u8;
-        Answer::read(&wire, &name("a.tv"), rtype::HTTPS, 1, INTAKE).is_ok()
+        Answer::parse(&wire, &name("a.tv"), rtype::HTTPS, 1, INTAKE).is_ok()
     };
     assert_eq!([64, 65].map(services), [true, false]);
     let aliases = |count: usize| {

@@ -52,13 +52,13 @@ fn names_in_data_are_rewritten_wherever_they_may_be_compressed() {
     for (rtype, data, expected) in cases {
         let mut wire = message(0x8180, [&[record(b"\xC0\x0C", rtype, 9, &data)], &[], &[]]);
         wire[HEADER + 7] = rtype as u8;
-        let answer = Answer::read(&wire, &name("a.tv"), rtype, 1, INTAKE).expect("an answer");
+        let answer = Answer::parse(&wire, &name("a.tv"), rtype, 1, INTAKE).expect("an answer");
         assert_eq!(&answer.body()[12..], expected, "{rtype}");
         if rtype != 16 {
             let short = &data[..data.len() - 2];
             let mut wire = message(0x8180, [&[record(b"\xC0\x0C", rtype, 9, short)], &[], &[]]);
             wire[HEADER + 7] = rtype as u8;
-            let answer = Answer::read(&wire, &name("a.tv"), rtype, 1, INTAKE);
+            let answer = Answer::parse(&wire, &name("a.tv"), rtype, 1, INTAKE);
             assert_eq!(answer.err(), Some(AnswerError::Malformed), "{rtype}");
         }
     }
@@ -113,7 +113,7 @@ fn answers_agree_however_names_in_data_are_compressed() {
     let answer = |records: &[Vec<u8>]| {
         let mut wire = message(0x8180, [records, &[], &[]]);
         wire[HEADER + 7] = 15;
-        Answer::read(&wire, &name("a.tv"), 15, 1, INTAKE).expect("an answer")
+        Answer::parse(&wire, &name("a.tv"), 15, 1, INTAKE).expect("an answer")
     };
     let forth = answer(&[one.clone(), two.clone()]);
     let back = answer(&[two, one]);
@@ -127,7 +127,7 @@ fn owners_after_a_chain_point_to_it_in_any_spelling() {
     let https = |priority: u8| record(b"\x03svc\x03net\0", rtype::HTTPS, 9, &[0, priority, 0]);
     let mut wire = message(0x8180, [&[alias, https(1), https(2)], &[], &[]]);
     wire[HEADER + 7] = rtype::HTTPS as u8;
-    let answer = Answer::read(&wire, &name("a.tv"), rtype::HTTPS, 1, INTAKE).expect("an answer");
+    let answer = Answer::parse(&wire, &name("a.tv"), rtype::HTTPS, 1, INTAKE).expect("an answer");
     let owners: Vec<_> = answer.records().skip(1).map(|r| r.owner).collect();
     let bytes = |at: usize| answer.wire()[at..at + 2].to_vec();
     assert_eq!(bytes(owners[0]), bytes(owners[1]), "the same pointer");
@@ -147,7 +147,7 @@ fn a_long_queried_name_leaves_room_for_pointers_to_its_target() {
     for last in 0..20 {
         wire.extend(record(&owner, rtype::A, 9, &[192, 0, 2, last]));
     }
-    let answer = Answer::read(&wire, &asked, 1, 1, INTAKE).expect("an answer");
+    let answer = Answer::parse(&wire, &asked, 1, 1, INTAKE).expect("an answer");
     assert_eq!(answer.wire().len(), wire.len());
 }
 
@@ -159,7 +159,7 @@ fn exchanges(targets: &[Vec<u8>]) -> Answer {
         .collect();
     let mut wire = message(0x8180, [&records, &[], &[]]);
     wire[HEADER + 7] = 15;
-    Answer::read(&wire, &name("a.tv"), 15, 1, INTAKE).expect("an answer")
+    Answer::parse(&wire, &name("a.tv"), 15, 1, INTAKE).expect("an answer")
 }
 
 /// The number of MX targets that end in a pointer.
@@ -181,7 +181,7 @@ fn compression_stops_after_a_bounded_number_of_steps() {
     let count = compressed(&answer);
     assert!((8..64).contains(&count), "{count}");
     for (record, target) in answer.records().zip(&targets) {
-        let (read, _) = Name::read_compressed(answer.wire(), record.fields.data + 2).expect("one");
+        let (read, _) = Name::parse_compressed(answer.wire(), record.fields.data + 2).expect("one");
         let labels = target.len() / 2 - 1;
         assert_eq!(read.label_count(), labels + 2);
         assert!(read.wire().starts_with(&target[..2 * labels]));
