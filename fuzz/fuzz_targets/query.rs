@@ -1,5 +1,4 @@
-//! Owns the fuzzing of the query reader: a packet is refused, or understood to its last octet.
-//! Refuses answers, which the target `respond` has.
+//! Fuzzes the query parser: a packet is rejected, or parsed to its last byte.
 //!
 //! `cargo +nightly fuzz run query fuzz/corpus/query fuzz/seeds/query`
 #![no_main]
@@ -45,7 +44,7 @@ fn understood(packet: &[u8], query: &Query<'_>) {
 
     assert!(
         Query::parse(&packet[..packet.len() - 1]).is_err(),
-        "every octet counts"
+        "every byte counts"
     );
     assert!(
         Query::parse(&[packet, b"\0"].concat()).is_err(),

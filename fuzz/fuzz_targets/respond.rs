@@ -1,5 +1,4 @@
-//! Owns the fuzzing of the packet's road: mutated queries in, and upstream's octets behind them.
-//! Refuses sockets and clocks, as the road itself does.
+//! Fuzzes the processing of packets: mutated queries, and arbitrary bytes as upstream answers.
 //!
 //! `cargo +nightly fuzz run respond`
 #![no_main]
@@ -18,7 +17,7 @@ use tapis::serve::respond::{Client, Resolution, Step, conclude, respond};
 use tapis::wire::query::Query;
 use tapis::wire::{HEADER, flag};
 
-/// One client's packet, and what upstream would say to it.
+/// A client's packet, and the upstream's answer to it.
 #[derive(Arbitrary, Debug)]
 struct Input<'a> {
     asked: u8,
@@ -34,7 +33,7 @@ struct Input<'a> {
     records: &'a [u8],
 }
 
-/// Octets of the packet that are replaced by others.
+/// A part of the packet that is overwritten.
 #[derive(Arbitrary, Debug)]
 struct Edit<'a> {
     at: u16,
@@ -68,8 +67,8 @@ fuzz_target!(|input: Input<'_>| {
         Step::Busy => panic!("nobody else writes to the cache"),
     };
     let counts = input.counts.map(u16::from);
-    let octets = house::response(&key, input.flags, counts, input.records);
-    let said = house::read(&octets, &key).map(|answer| Arc::new(Entry::new(answer, now)));
+    let bytes = house::response(&key, input.flags, counts, input.records);
+    let said = house::read(&bytes, &key).map(|answer| Arc::new(Entry::new(answer, now)));
     let resolution = match said {
         Some(entry) if !input.failed => Resolution::Answered(entry),
         said => Resolution::Failed(Arc::new(Failure { code: 23, said }), stale),
@@ -92,7 +91,7 @@ fn packet(input: &Input<'_>) -> Vec<u8> {
     packet
 }
 
-/// What must hold for every reply, whatever upstream said.
+/// Checks every reply, whatever upstream answered.
 fn check(client: Client, packet: &[u8], out: &[u8]) {
     assert_eq!(out[..2], packet[..2], "the ID");
     let flags = u16::from_be_bytes([out[2], out[3]]);
@@ -111,7 +110,7 @@ fn check(client: Client, packet: &[u8], out: &[u8]) {
             } else {
                 query.udp_limit()
             };
-            assert!(out.len() <= limit, "{} of {limit} octets", out.len());
+            assert!(out.len() <= limit, "{} of {limit} bytes", out.len());
             assert!(flags & flag::AD == 0 || query.wants_ad());
             ends_with_its_records(out, HEADER + query.question().len(), query.edns.is_some());
         }
@@ -119,7 +118,7 @@ fn check(client: Client, packet: &[u8], out: &[u8]) {
     }
 }
 
-/// Walks over all records: they must fill the message, with an OPT record just where one is due.
+/// Checks that the records fill the message, with an OPT record only where one is due.
 fn ends_with_its_records(out: &[u8], mut at: usize, edns: bool) {
     let word = |at: usize| usize::from(u16::from_be_bytes([out[at], out[at + 1]]));
     let mut opts = 0;
@@ -134,6 +133,6 @@ fn ends_with_its_records(out: &[u8], mut at: usize, edns: bool) {
         opts += usize::from(word(at) == 41);
         at += 10 + word(at + 8);
     }
-    assert_eq!(at, out.len(), "records and octets agree");
+    assert_eq!(at, out.len(), "records and bytes agree");
     assert_eq!(opts, usize::from(edns));
 }
