@@ -12,6 +12,7 @@ mod open;
 pub mod path;
 pub mod provenance;
 pub mod run;
+mod step;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod text;
