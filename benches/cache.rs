@@ -1,14 +1,13 @@
-//! Owns the comparison of caches on the packet's road: cost of a hit, octets an entry, and what a flood of
-//! names that are asked once does to the popular ones.
-//! Refuses to judge: the figures are in `docs/decisions.md`.
+//! Compares caches: the cost of a hit, bytes per entry, and the hit rate of popular names during a flood of
+//! names that are queried once. The figures are in `docs/decisions.md`.
 //!
 //! ```text
 //! taskset -c 1 cargo bench --bench cache
 //! ```
-//! The same entries, weighed alike: ours, which is quick_cache behind a key that is only borrowed, and
-//! moka. Rounds are interleaved; medians, with the least and the most.
+//! The same entries with the same weights in two caches: ours, which is quick_cache with a borrowed key for
+//! lookups, and moka. Rounds are interleaved; figures are medians, with the lowest and the highest value.
 
-#![expect(clippy::print_stdout, reason = "a bench tells its figures there")]
+#![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
 mod names;
 mod packets;
@@ -27,22 +26,22 @@ use packets::{entry, query};
 
 const ROUNDS: usize = 7;
 const LOOKUPS: usize = 400_000;
-/// What an entry weighs beside its answer, as in the server.
+/// The weight of an entry besides its answer, as in the server.
 const OVERHEAD: usize = 160;
 
-/// A cache that can be measured.
+/// A cache under measurement.
 trait Held {
-    fn new(octets: u64) -> Self;
+    fn new(bytes: u64) -> Self;
     fn has(&self, query: &Query<'_>) -> bool;
     fn keep(&self, key: Key, entry: Arc<Entry>);
-    /// Does what it had put off.
+    /// Runs deferred maintenance.
     fn settle(&self) {}
 }
 
 impl Held for Cache {
-    fn new(octets: u64) -> Self {
-        // One part in sixteen is for failures.
-        Self::new(octets * 16 / 15, 0)
+    fn new(bytes: u64) -> Self {
+        // One sixteenth of the cache is for failures.
+        Self::new(bytes * 16 / 15, 0)
     }
 
     fn has(&self, query: &Query<'_>) -> bool {
@@ -55,11 +54,11 @@ impl Held for Cache {
 }
 
 impl Held for moka::sync::Cache<Key, Arc<Entry>> {
-    fn new(octets: u64) -> Self {
+    fn new(bytes: u64) -> Self {
         let weigh = |key: &Key, entry: &Arc<Entry>| {
             (OVERHEAD + key.name().len() + entry.answer.footprint()) as u32
         };
-        Self::builder().max_capacity(octets).weigher(weigh).build()
+        Self::builder().max_capacity(bytes).weigher(weigh).build()
     }
 
     fn has(&self, query: &Query<'_>) -> bool {
@@ -82,7 +81,7 @@ fn main() {
         false => (vec![10_000, 500_000], LOOKUPS),
     };
     for size in sizes {
-        println!("{size} entries, {lookups} lookups a round:");
+        println!("{size} entries, {lookups} lookups per round:");
         let names = names(1, size);
         let packets: Vec<_> = names.iter().map(query).collect();
         let ours = Filled::<Cache>::new(&packets);
@@ -92,11 +91,11 @@ fn main() {
             one.push(ours.hits(&packets, lookups, round));
             other.push(moka.hits(&packets, lookups, round));
         }
-        tell("quick_cache", ours.octets, one);
-        tell("moka", moka.octets, other);
+        report("quick_cache", ours.bytes, one);
+        report("moka", moka.bytes, other);
     }
     let (popular, rounds) = if is_test { (500, 2) } else { (20_000, 40) };
-    println!("hits of popular names, half of all questions being for names that are asked once:");
+    println!("hits of popular names; half of all queries are for names that are queried once:");
     for share in [2, 4] {
         let ours = scanned::<Cache>(popular, popular / share, rounds);
         let moka = scanned::<moka::sync::Cache<Key, Arc<Entry>>>(popular, popular / share, rounds);
@@ -104,16 +103,16 @@ fn main() {
     }
 }
 
-fn tell(name: &str, octets: u64, mut nanoseconds: Vec<f64>) {
+fn report(name: &str, bytes: u64, mut nanoseconds: Vec<f64>) {
     nanoseconds.sort_by(f64::total_cmp);
     let (least, most) = (nanoseconds[0], nanoseconds[nanoseconds.len() - 1]);
     let median = nanoseconds[nanoseconds.len() / 2];
-    println!("  {name}: hit {median:.0} ns ({least:.0} to {most:.0}), {octets} octets an entry");
+    println!("  {name}: hit {median:.0} ns ({least:.0} to {most:.0}), {bytes} bytes per entry");
 }
 
 struct Filled<C> {
     cache: C,
-    octets: u64,
+    bytes: u64,
 }
 
 impl<C: Held> Filled<C> {
@@ -129,11 +128,11 @@ impl<C: Held> Filled<C> {
         });
         Self {
             cache: cache.expect("made above"),
-            octets: counted.bytes_current as u64 / packets.len() as u64,
+            bytes: counted.bytes_current as u64 / packets.len() as u64,
         }
     }
 
-    /// Nanoseconds a lookup, in an order that no processor foresees.
+    /// Nanoseconds per lookup, in an order that the processor cannot predict.
     fn hits(&self, packets: &[Vec<u8>], lookups: usize, round: usize) -> f64 {
         let mut dice = Random(round as u64 + 1);
         let order: Vec<_> = (0..lookups).map(|_| dice.below(packets.len())).collect();
@@ -141,7 +140,7 @@ impl<C: Held> Filled<C> {
         let mut found = 0;
         let start = Instant::now();
         for packet in queries {
-            let query = Query::read(packet).expect("a query");
+            let query = Query::parse(packet).expect("a query");
             found += usize::from(self.cache.has(black_box(&query)));
         }
         let took = start.elapsed();
@@ -150,8 +149,8 @@ impl<C: Held> Filled<C> {
     }
 }
 
-/// The share of popular questions that are hits, in per cent: their ranks follow Zipf, there is room
-/// for some, and every second question is for a name that nobody asks again.
+/// The hit rate of popular names in per cent. Their ranks follow Zipf, there is room for some of them, and
+/// every second query is for a name that is never queried again.
 fn scanned<C: Held>(popular: usize, room: usize, rounds: usize) -> f64 {
     let packets: Vec<_> = names(2, popular).iter().map(query).collect();
     let weights = (1..=popular).scan(0.0, |sum, rank| {
@@ -161,7 +160,7 @@ fn scanned<C: Held>(popular: usize, room: usize, rounds: usize) -> f64 {
     let weights: Vec<f64> = weights.collect();
     let total = weights[popular - 1];
     let weight = {
-        let query = Query::read(&packets[0]).expect("a query");
+        let query = Query::parse(&packets[0]).expect("a query");
         let entry = entry(&query);
         OVERHEAD + query.name.wire().len() + entry.answer.footprint()
     };
@@ -173,11 +172,11 @@ fn scanned<C: Held>(popular: usize, room: usize, rounds: usize) -> f64 {
         learn(&cache, &query(&once));
         let point = dice.below(1 << 30) as f64 / f64::from(1 << 30) * total;
         let packet = &packets[weights.partition_point(|sum| *sum < point).min(popular - 1)];
-        let is_hit = cache.has(&Query::read(packet).expect("a query"));
+        let is_hit = cache.has(&Query::parse(packet).expect("a query"));
         if !is_hit {
             learn(&cache, packet);
         }
-        // The first half is for the cache to get to know them.
+        // The first half warms the cache.
         if turn * 2 > rounds * popular {
             asked += 1;
             hits += u32::from(is_hit);
@@ -195,6 +194,6 @@ fn names(seed: u64, count: usize) -> Vec<Name> {
 }
 
 fn learn(cache: &impl Held, packet: &[u8]) {
-    let query = Query::read(packet).expect("a query");
+    let query = Query::parse(packet).expect("a query");
     cache.keep(Key::new(&query), entry(&query));
 }

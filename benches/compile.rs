@@ -1,18 +1,16 @@
-//! Owns the measure of compiling a list, of reading the image, and of a change over it.
-//! Refuses to measure a server: `live/` does.
+//! Measures compiling a list, reading the image, and changing a few rules. `live/` measures a running server.
 //!
 //! ```text
-//! cargo bench --bench compile                               # 1.5 million made names
-//! cargo bench --bench compile -- 1500000 9500000            # so many
+//! cargo bench --bench compile                               # 1.5 million generated names
+//! cargo bench --bench compile -- 1500000 9500000            # these numbers of names
 //! TAPIS_NAMES=names.txt cargo bench --bench compile         # names of a file
 //! ```
-//! Pin it to a core. Each round compiles the list by the program's verb and sorts the same file by
-//! `sort -u` with one thread, in turns; reads the image and hashes it by BLAKE3 with one thread;
-//! and makes small images of 11 and of 16,000 changes, half of them new names and half of them
-//! names of the list, up to the snapshot that would be published. Figures are medians of the rounds, with
-//! the least and most.
+//! Pin it to a core. Each round compiles the list with `tapis compile` and sorts the same file with `sort -u`
+//! in one thread, in turns; reads the image, and hashes it with BLAKE3 in one thread; and makes small images
+//! of 11 and of 16,000 changes, half of them new names and half of them names of the list, up to the snapshot
+//! that would be published. Figures are medians of the rounds, with the lowest and the highest value.
 
-#![expect(clippy::print_stdout, reason = "a bench tells its figures there")]
+#![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
 mod names;
 
@@ -35,7 +33,7 @@ use tapis::policy::snapshot::Snapshot;
 use tapis::wire::name::Name;
 
 const ROUNDS: usize = 5;
-/// Changes that are many.
+/// A large number of changes.
 const MANY: usize = 16_000;
 const LIST: &str = "names";
 
@@ -53,7 +51,7 @@ fn main() {
     }
 }
 
-/// Seconds of each round.
+/// The seconds of each round.
 #[derive(Default)]
 struct Times(Vec<f64>);
 
@@ -71,7 +69,7 @@ impl Times {
         (all[all.len() / 2], all[0], all[all.len() - 1])
     }
 
-    /// The ratio to another contender's time of the same round.
+    /// The ratios to the times of another contender in the same rounds.
     fn to(&self, other: &Self) -> Self {
         Self(
             self.0
@@ -109,16 +107,16 @@ fn measure(size: usize, rounds: usize) {
     fs::write(&config, text).expect("room for the configuration");
     let names = write_list(&list, size);
     let text = fs::metadata(&list).expect("just written").len();
-    println!("{size} names, {text} octets of text");
+    println!("{size} names, {text} bytes of text");
     let [mut built, mut sorted, mut read, mut hashed] = [(); 4].map(|()| Times::default());
     let [mut few, mut many] = [(); 2].map(|()| Times::default());
     for _ in 0..rounds {
         let summary = built.take(|| compile(&config, &out));
         sorted.take(|| sort(&list));
         let image = Arc::new(read.take(|| read_image(&out).expect("an image")));
-        let octets = fs::read(&out).expect("the image");
-        hashed.take(|| blake3::hash(&octets));
-        drop(octets);
+        let bytes = fs::read(&out).expect("the image");
+        hashed.take(|| blake3::hash(&bytes));
+        drop(bytes);
         few.take(|| change(&names, &image, 11));
         many.take(|| change(&names, &image, MANY));
         println!("  {summary}");
@@ -129,7 +127,7 @@ fn measure(size: usize, rounds: usize) {
     say("16,000 changes", &many, None);
 }
 
-/// Writes a list of so many names. Returns some of them.
+/// Writes a list of this number of names. Returns some of them.
 fn write_list(to: &FilePath, size: usize) -> Vec<String> {
     let names = names::some(1, size);
     let mut file = BufWriter::new(File::create(to).expect("room for the list"));
@@ -141,7 +139,7 @@ fn write_list(to: &FilePath, size: usize) -> Vec<String> {
     names.into_iter().step_by(step).collect()
 }
 
-/// Compiles the list as anyone would. Returns what the program says of it.
+/// Compiles the list with the program. Returns the last line of its output.
 fn compile(config: &FilePath, out: &FilePath) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_tapis"))
         .args(["--config".as_ref(), config.as_os_str()])
@@ -167,7 +165,7 @@ fn sort(list: &FilePath) {
     assert!(status.expect("there is a `sort`").success());
 }
 
-/// So many changes over a base: parsed names to the snapshot that would be published.
+/// Applies changes to a base: from parsed names to the snapshot that would be published.
 fn change(names: &[String], base: &Arc<Image>, count: usize) -> Snapshot {
     let mut random = Random(count as u64);
     let mut builder = Builder::new();

@@ -1,19 +1,18 @@
-//! Owns the measure of lookups: the image beside a hash set and an FST, interleaved in one run.
-//! Refuses to measure what a packet costs; `respond` does.
+//! Measures lookups: the image beside a hash set and an FST, interleaved in one run.
 //!
 //! ```text
-//! cargo bench --bench lookup                        # 100 thousand and 1.5 million made names
-//! cargo bench --bench lookup -- 9500000             # so many
+//! cargo bench --bench lookup                        # 100 thousand and 1.5 million generated names
+//! cargo bench --bench lookup -- 9500000             # this number of names
 //! TAPIS_NAMES=names.txt TAPIS_TOP=top.txt cargo bench --bench lookup
-//!                                                   # names of a file; popular ones of another
+//!                                                   # names of a file; popular names of another
 //! ```
-//! Pin it to a core. All contenders get the same questions, 32 at a time and ready in the form that
-//! each of them wants; nanoseconds are for one. The set holds each name as text and is asked for
-//! the name and then each of its ancestors, until one is there; the FST holds labels from the root
-//! down and is walked octet by octet. `batch` is the image asked for 32 names at once, `single` for
-//! one after the other. Figures are medians of the rounds, with the lowest and highest ratio.
+//! Pin it to a core. All contenders look up the same names, 32 at a time and prepared in the form that each
+//! of them needs; nanoseconds are per name. The set holds each name as text, and is searched for the name and
+//! then for each ancestor until one is found. The FST holds labels from the root down and is walked byte by
+//! byte. `batch` looks up 32 names in the image at once, `single` one after the other. Figures are medians of
+//! the rounds, with the lowest and the highest ratio.
 
-#![expect(clippy::print_stdout, reason = "a bench tells its figures there")]
+#![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
 mod names;
 
@@ -27,16 +26,17 @@ use names::Random;
 use tapis::control::persist::store::read_image;
 use tapis::policy::builder::Builder;
 use tapis::policy::image::Image;
+use tapis::policy::ranking::{LookupResult, RankTraits};
 use tapis::policy::rule::Scope;
-use tapis::policy::rules::{Found, Rules, Weights};
+use tapis::policy::rules::Rules;
 use tapis::wire::name::Name;
 
-/// Lookups that are made at a time, as a worker does with the packets that it finds waiting.
+/// The number of names per lookup, as for a worker that finds a full batch of packets.
 const BATCH: usize = 32;
-/// Questions of each kind; enough that they are not all in a cache.
+/// The number of names of each kind; too many to stay in a cache.
 const ASKED: usize = 1 << 18;
 const ROUNDS: usize = 7;
-/// Questions that a contender answers before it is the next one's turn.
+/// The number of names that a contender looks up before it is the next one's turn.
 const BLOCK: usize = 1 << 10;
 
 type Set = hashbrown::HashSet<Box<str>, RandomState>;
@@ -61,8 +61,8 @@ fn measure(names: &[String], asked: usize, rounds: usize) {
         (Scope::Subtree, "subtree rules, needless ones pruned"),
     ] {
         let image = image(names, scope);
-        let octets = image.size() as f64 / names.len() as f64;
-        println!("{} names, {what}: {octets:.2} octets a name", names.len());
+        let bytes = image.size() as f64 / names.len() as f64;
+        println!("{} names, {what}: {bytes:.2} bytes per name", names.len());
         let contenders = Contenders::new(names, image);
         for (kind, questions) in questions(names, &contenders.set, asked) {
             contenders.compare(kind, &questions, rounds);
@@ -70,8 +70,7 @@ fn measure(names: &[String], asked: usize, rounds: usize) {
     }
 }
 
-/// The image of those names, read from its file as a server reads it: into huge pages, if the
-/// system has some.
+/// The image of these names, read from a file as a server reads it: into huge pages, if the system has some.
 fn image(names: &[String], scope: Scope) -> Image {
     let mut builder = Builder::new();
     let parsed = names.iter().filter_map(|name| Name::from_text(name).ok());
@@ -81,7 +80,7 @@ fn image(names: &[String], scope: Scope) -> Image {
     }
     let image = builder.finish().expect("there is room");
     let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
-    file.write_all(image.octets()).expect("room on the disk");
+    file.write_all(image.bytes()).expect("room on the disk");
     read_image(file.path()).expect("what was written can be read")
 }
 
@@ -99,12 +98,12 @@ impl Contenders {
         Self {
             set: names.iter().map(|name| name.as_str().into()).collect(),
             fst: fst::Set::from_iter(keys).expect("sorted"),
-            rules: Rules::new(Arc::new(image).into(), |_| Some(0), Weights::default()),
+            rules: Rules::new(Arc::new(image).into(), |_| Some(0), RankTraits::default()),
         }
     }
 
     fn compare(&self, kind: &str, questions: &[String], rounds: usize) {
-        // Nanoseconds for one question: set, fst, batch, single.
+        // Nanoseconds per name: set, fst, batch, single.
         let mut times: Vec<[f64; 4]> = Vec::new();
         for _ in 0..rounds {
             let mut sums = [0_u128; 4];
@@ -112,7 +111,7 @@ impl Contenders {
             let blocks: Vec<_> = questions.chunks_exact(BLOCK.min(questions.len())).collect();
             for turn in 0..blocks.len() {
                 for which in 0..4 {
-                    // Each at another block at a time: what one has just asked for is near.
+                    // Each contender works on another block, so that none warms the caches for the next.
                     let block = blocks[(turn + which * blocks.len() / 4) % blocks.len()];
                     for chunk in block.chunks_exact(BATCH) {
                         let (hit, nanos) = self.ask(which, chunk);
@@ -139,9 +138,9 @@ impl Contenders {
         println!();
     }
 
-    /// Lets a contender answer some questions: how many it finds, and in how many nanoseconds.
+    /// Looks up some names with a contender: returns the number of hits and of nanoseconds.
     fn ask(&self, which: usize, chunk: &[String]) -> (usize, u128) {
-        // Copies, so that the questions are near, as those of a packet are.
+        // Copies, so that the names are in the cache, as those of a packet are.
         let texts: Vec<String> = chunk.to_vec();
         let keys: Vec<Vec<u8>> = chunk.iter().map(|name| reversed(name)).collect();
         let names: Vec<Name> = chunk.iter().map(|name| parse(name)).collect();
@@ -160,21 +159,21 @@ impl Contenders {
     }
 
     fn look<const MANY: usize>(&self, names: &[&Name]) -> usize {
-        let mut found = [Found::default(); MANY];
-        self.rules.look(names, &mut found);
+        let mut found = [LookupResult::default(); MANY];
+        self.rules.lookup(names, &mut found);
         found.iter().filter(|found| found.best().is_some()).count()
     }
 
-    /// Whether the name, or an ancestor, is in the FST.
+    /// Whether the FST has the name or an ancestor.
     fn accepts(&self, key: &[u8]) -> bool {
         let fst = self.fst.as_fst();
         let mut node = fst.root();
-        for &octet in key {
-            let Some(at) = node.find_input(octet) else {
+        for &byte in key {
+            let Some(at) = node.find_input(byte) else {
                 return false;
             };
             node = fst.node(node.transition(at).addr);
-            if octet == b'.' && node.is_final() {
+            if byte == b'.' && node.is_final() {
                 return true;
             }
         }
@@ -182,7 +181,7 @@ impl Contenders {
     }
 }
 
-/// Whether the set holds the name or an ancestor.
+/// Whether the set has the name or an ancestor.
 fn walk(set: &Set, mut name: &str) -> bool {
     loop {
         if set.contains(name) {
@@ -195,7 +194,7 @@ fn walk(set: &Set, mut name: &str) -> bool {
     }
 }
 
-/// The labels from the root down, a dot behind each.
+/// The labels from the root down, each with a dot after it.
 fn reversed(name: &str) -> Vec<u8> {
     let labels = name.rsplit('.');
     labels
@@ -207,7 +206,7 @@ fn parse(name: &str) -> Name {
     Name::from_text(name).expect("a name")
 }
 
-/// The questions, by kind.
+/// The names to look up, by kind.
 fn questions(names: &[String], set: &Set, asked: usize) -> Vec<(&'static str, Vec<String>)> {
     let mut random = Random(3);
     let mut hits = Vec::with_capacity(asked);
@@ -223,7 +222,7 @@ fn questions(names: &[String], set: &Set, asked: usize) -> Vec<(&'static str, Ve
     let top = names::lines_of("TAPIS_TOP").unwrap_or_else(|| names::made(4, asked.min(100_000)));
     let top: Vec<_> = top.into_iter().filter(missing).collect();
     let popular = (0..asked).map(|_| {
-        // Zipf: the share of rank r is about 1 / r.
+        // Zipf: rank r has a share of about 1 / r.
         let uniform = random.below(1 << 30) as f64 / (1 << 30) as f64;
         let rank = (top.len() as f64).powf(uniform) as usize;
         top[rank.min(top.len() - 1)].clone()
@@ -236,11 +235,11 @@ fn questions(names: &[String], set: &Set, asked: usize) -> Vec<(&'static str, Ve
     ]
 }
 
-/// The same name with another letter in its registered label: a miss that goes a long way.
+/// The name with another letter in its registered label: a miss that takes many steps.
 fn near(name: &str) -> String {
-    let mut octets = name.as_bytes().to_vec();
+    let mut bytes = name.as_bytes().to_vec();
     let dots: Vec<_> = name.rmatch_indices('.').map(|(at, _)| at).collect();
     let at = dots.get(1).map_or(0, |dot| dot + 1);
-    octets[at] = if octets[at] == b'q' { b'0' } else { b'q' };
-    String::from_utf8(octets).expect("a letter for a letter")
+    bytes[at] = if bytes[at] == b'q' { b'0' } else { b'q' };
+    String::from_utf8(bytes).expect("a letter for a letter")
 }

@@ -74,7 +74,7 @@ fn counted(step: &Step) -> Option<Count> {
 
 fn learn(cache: &Cache, name: &Name) {
     let packet = query(name);
-    let query = Query::read(&packet).expect("a query");
+    let query = Query::parse(&packet).expect("a query");
     cache.insert(Key::new(&query), entry(&query));
 }
 

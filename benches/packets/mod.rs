@@ -31,6 +31,6 @@ pub(crate) fn entry(query: &Query<'_>) -> Arc<Entry> {
         octets.extend_from_slice(b"\xC0\x0C\x00\x01\x00\x01\x00\x00\x0E\x10\x00\x04\xC0\x00\x02");
         octets.push(last);
     }
-    let answer = Answer::read(&octets, &query.name, 1, 1, BOUNDS).expect("an answer");
+    let answer = Answer::parse(&octets, &query.name, 1, 1, BOUNDS).expect("an answer");
     Arc::new(Entry::new(answer, 0))
 }

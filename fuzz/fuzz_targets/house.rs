@@ -1,5 +1,4 @@
-//! Owns the server that `respond` is fuzzed on: every kind of rule, and answers in the cache.
-//! Refuses to expect anything of it.
+//! The server that `respond` is fuzzed on: every kind of rule, and answers in the cache.
 
 use std::sync::Arc;
 
@@ -12,7 +11,7 @@ use tapis::wire::class;
 use tapis::wire::name::Name;
 use tapis::wire::query::Query;
 
-/// Names that are answered in different ways, with a type that shows it.
+/// Names that are answered in different ways, each with a type that shows it.
 pub(crate) const ASKED: &[(&str, u16)] = &[
     ("sink.test", 1),
     ("a.b.sink.test", 255),
@@ -35,9 +34,9 @@ pub(crate) const ASKED: &[(&str, u16)] = &[
     ("unknown.example", 1),
 ];
 
-/// Addresses at the asked name: 16 octets each.
+/// An A record at the queried name: 16 bytes.
 const ADDRESS: &[u8] = b"\xC0\x0C\x00\x01\x00\x01\x00\x00\x01\x2C\x00\x04\xC0\x00\x02\x07";
-/// A CNAME from the asked name to `x.sink.test`.
+/// A CNAME from the queried name to `x.sink.test`.
 const ALIAS: &[u8] = b"\xC0\x0C\x00\x05\x00\x01\x00\x00\x01\x2C\x00\x0D\x01x\x04sink\x04test\x00";
 
 pub(crate) struct House {
@@ -67,47 +66,47 @@ impl House {
     fn learn(&self, name: &str, dnssec_ok: bool, records: &[&[u8]]) {
         let key = key(&packet(name, 1, 1, dnssec_ok));
         let counts = [records.len() as u16, 0, 0];
-        let octets = response(&key, 0x81A0, counts, &records.concat());
-        let answer = read(&octets, &key).expect("the records above are good");
+        let bytes = response(&key, 0x81A0, counts, &records.concat());
+        let answer = read(&bytes, &key).expect("the records above are good");
         self.cache.insert(key, Arc::new(Entry::new(answer, 0)));
     }
 }
 
-/// A query with RD, and EDNS with 1232 octets if `dnssec_ok`.
+/// A query with RD; if `dnssec_ok`, with EDNS and 1232 bytes.
 pub(crate) fn packet(name: &str, rtype: u16, class: u16, dnssec_ok: bool) -> Vec<u8> {
     let name = Name::from_text(name).expect("the names above are names");
-    let mut octets = vec![0xBE, 0xEF, 1, 0, 0, 1, 0, 0, 0, 0, 0, u8::from(dnssec_ok)];
-    octets.extend_from_slice(name.wire());
-    octets.extend_from_slice(&rtype.to_be_bytes());
-    octets.extend_from_slice(&class.to_be_bytes());
+    let mut bytes = vec![0xBE, 0xEF, 1, 0, 0, 1, 0, 0, 0, 0, 0, u8::from(dnssec_ok)];
+    bytes.extend_from_slice(name.wire());
+    bytes.extend_from_slice(&rtype.to_be_bytes());
+    bytes.extend_from_slice(&class.to_be_bytes());
     if dnssec_ok {
-        octets.extend_from_slice(b"\x00\x00\x29\x04\xD0\x00\x00\x80\x00\x00\x00");
+        bytes.extend_from_slice(b"\x00\x00\x29\x04\xD0\x00\x00\x80\x00\x00\x00");
     }
-    octets
+    bytes
 }
 
-/// A response to the key's question with these flags, counts and octets behind the question.
+/// A response to the key's question with these flags, counts and records.
 pub(crate) fn response(key: &Key, flags: u16, counts: [u16; 3], records: &[u8]) -> Vec<u8> {
-    let mut octets = vec![0, 7];
-    octets.extend_from_slice(&(flags | 0x8000).to_be_bytes());
-    octets.extend_from_slice(&[0, 1]);
-    octets.extend(counts.iter().flat_map(|count| count.to_be_bytes()));
-    octets.extend_from_slice(key.name());
-    octets.extend_from_slice(&key.rtype().to_be_bytes());
-    octets.extend_from_slice(&[0, 1]);
-    octets.extend_from_slice(records);
-    octets
+    let mut bytes = vec![0, 7];
+    bytes.extend_from_slice(&(flags | 0x8000).to_be_bytes());
+    bytes.extend_from_slice(&[0, 1]);
+    bytes.extend(counts.iter().flat_map(|count| count.to_be_bytes()));
+    bytes.extend_from_slice(key.name());
+    bytes.extend_from_slice(&key.rtype().to_be_bytes());
+    bytes.extend_from_slice(&[0, 1]);
+    bytes.extend_from_slice(records);
+    bytes
 }
 
-/// The response as it is kept, if it is one.
-pub(crate) fn read(octets: &[u8], key: &Key) -> Option<Answer> {
+/// The answer as it is cached. `None` if the response is not one.
+pub(crate) fn read(bytes: &[u8], key: &Key) -> Option<Answer> {
     let bounds = Intake { min_ttl: 5, max_ttl: 600, max_negative_ttl: 300, additional: false };
-    let (name, _) = Name::read(key.name(), 0).expect("a key has a name");
-    Answer::read(octets, &name, key.rtype(), class::IN, bounds).ok()
+    let (name, _) = Name::parse(key.name(), 0).expect("a key has a name");
+    Answer::parse(bytes, &name, key.rtype(), class::IN, bounds).ok()
 }
 
 fn key(packet: &[u8]) -> Key {
-    Key::new(&Query::read(packet).expect("a query"))
+    Key::new(&Query::parse(packet).expect("a query"))
 }
 
 fn snapshot() -> Snapshot {

@@ -1,5 +1,5 @@
-//! Owns the fuzzing of the loader: an image with wrong octets is refused, or answers as it reads.
-//! Refuses to ask for more: where digests are made to fit, an image may say what it likes.
+//! Fuzzes the loader: a damaged image is rejected, or lookups and the cursor find the same in it. An image
+//! with matching digests may have any content.
 //!
 //! `cargo +nightly fuzz run image fuzz/corpus/image`
 #![no_main]
@@ -13,13 +13,14 @@ use libfuzzer_sys::arbitrary::{Arbitrary, Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use rules::Rules;
 use tapis::policy::image::text::TextCode;
-use tapis::policy::image::walk::Lies;
-use tapis::policy::image::{Image, Octets};
+use tapis::policy::image::walk::Position;
+use tapis::policy::image::{Image, ImageBytes};
 use tapis::policy::images::Images;
-use tapis::policy::rules::{Rules as InForce, Weights};
+use tapis::policy::ranking::RankTraits;
+use tapis::policy::rules::Rules as InForce;
 use tapis::wire::name::Name;
 
-/// Where the header keeps the sections' digests, and its own: see `policy::image::layout`.
+/// Offsets of the section table and of the header's digest: see `policy::image::layout`.
 const TABLE: usize = 128;
 const ENTRY: usize = 48;
 const SEAL: usize = 608;
@@ -28,61 +29,64 @@ const SEAL: usize = 608;
 struct Input {
     rules: Rules,
     wrong: Vec<Wrong>,
-    /// Make the digests fit, so that the octets themselves are looked at.
+    /// Make the digests match, so that the content is checked.
     seal: bool,
     asked: Vec<Vec<u8>>,
 }
 
 #[derive(Debug, Arbitrary)]
 enum Wrong {
-    Octet { at: u32, xor: u8 },
+    Byte { at: u32, xor: u8 },
     Number { at: u32, number: u32 },
     Cut { at: u32 },
     Header { at: u16, xor: u8 },
 }
 
 fuzz_target!(|input: &[u8]| {
-    // Inputs that are too short for more have less.
+    // Short inputs have fewer parts.
     let _ = run(&mut Unstructured::new(input));
 });
 
 fn run(input: &mut Unstructured<'_>) -> Result<()> {
     let input = Input::arbitrary(input)?;
     let image = input.rules.image();
-    let mut octets = image.octets().to_vec();
+    let mut bytes = image.bytes().to_vec();
     for wrong in &input.wrong {
-        let len = octets.len();
+        let len = bytes.len();
         match *wrong {
-            Wrong::Octet { at, xor } if len > 0 => octets[at as usize % len] ^= xor,
+            Wrong::Byte { at, xor } if len > 0 => bytes[at as usize % len] ^= xor,
             Wrong::Number { at, number } if len > 4 => {
                 let at = at as usize % (len - 4);
-                octets[at..at + 4].copy_from_slice(&number.to_le_bytes());
+                bytes[at..at + 4].copy_from_slice(&number.to_le_bytes());
             }
-            Wrong::Cut { at } => octets.truncate(at as usize),
-            Wrong::Header { at, xor } if len > SEAL => octets[usize::from(at) % SEAL] ^= xor,
+            Wrong::Cut { at } => bytes.truncate(at as usize),
+            Wrong::Header { at, xor } if len > SEAL => bytes[usize::from(at) % SEAL] ^= xor,
             _ => {}
         }
     }
     if input.seal {
-        seal(&mut octets, &image);
+        seal(&mut bytes, &image);
     }
-    let same = octets == image.octets();
-    let Ok(read) = Image::open(Octets::Heap(octets)) else {
+    let same = bytes == image.bytes();
+    let Ok(read) = Image::open(ImageBytes::Heap(bytes)) else {
         assert!(!same, "what was written can be read");
         return Ok(());
     };
-    assert!(same || input.seal, "wrong octets are noticed");
-    // Whatever it says, it can be put in force, as a delta with a sieve in front of it.
+    assert!(same || input.seal, "wrong bytes are detected");
+    // Whatever its content, it can be put in force, as a delta with a prefilter.
     let read = Arc::new(read);
     let images = Images {
         delta: Some(Arc::clone(&read)),
         ..Images::default()
     };
-    InForce::new(images, |_| Some(0), Weights::default());
-    // The next image takes its code from this one's census.
-    let lengths = read.census().lengths();
-    assert!(TextCode::new(&lengths).is_some(), "any census makes a code");
-    // What can be found is what can be read.
+    InForce::new(images, |_| Some(0), RankTraits::default());
+    // The text code of the next image is made from this one's pair histogram.
+    let lengths = read.pair_histogram().lengths();
+    assert!(
+        TextCode::new(&lengths).is_some(),
+        "any histogram yields a code"
+    );
+    // Lookups find only what the cursor reads.
     let mut values = HashMap::<_, Vec<u32>>::new();
     let mut cursor = read.cursor();
     while cursor.advance() {
@@ -90,20 +94,20 @@ fn run(input: &mut Unstructured<'_>) -> Result<()> {
         of.push(cursor.number());
     }
     if cursor.damage().is_some() {
-        // Texts are not read when an image is opened: what can't be read is told by who reads it.
+        // Opening does not check texts; reading them reports the damage.
         assert!(!same, "what was written can be read");
         return Ok(());
     }
     let asked: Vec<Name> = input
         .asked
         .iter()
-        .filter_map(|wire| Name::read(wire, 0).ok().map(|(name, _)| name))
+        .filter_map(|wire| Name::parse(wire, 0).ok().map(|(name, _)| name))
         .chain(input.rules.names())
         .collect();
     let asked: Vec<&Name> = asked.iter().collect();
-    read.walk(&asked, |which, lies, labels, value| {
+    read.walk(&asked, |which, position, labels, value| {
         let some = read.value(value).rules().next().is_some();
-        if lies != Lies::Beneath && some {
+        if position != Position::Below && some {
             let path = rules::path(asked[which], labels);
             let read = values
                 .get(&path)
@@ -114,16 +118,16 @@ fn run(input: &mut Unstructured<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Makes the digests fit the octets, as far as the header still describes them.
-fn seal(octets: &mut [u8], image: &Image) {
+/// Makes the digests match the bytes, as far as the header still describes them.
+fn seal(bytes: &mut [u8], image: &Image) {
     for (index, (_, extent)) in image.extents().enumerate() {
         let at = TABLE + index * ENTRY + 16;
-        let Some(section) = octets.get(extent.offset..extent.offset + extent.len) else {
+        let Some(section) = bytes.get(extent.offset..extent.offset + extent.len) else {
             return;
         };
         let digest = blake3::hash(section);
-        octets[at..at + 32].copy_from_slice(digest.as_bytes());
+        bytes[at..at + 32].copy_from_slice(digest.as_bytes());
     }
-    let digest = blake3::hash(&octets[..SEAL]);
-    octets[SEAL..SEAL + 32].copy_from_slice(digest.as_bytes());
+    let digest = blake3::hash(&bytes[..SEAL]);
+    bytes[SEAL..SEAL + 32].copy_from_slice(digest.as_bytes());
 }

@@ -1,5 +1,5 @@
-//! Owns the fuzzing of the list readers: every line is accounted for, every rule is a name.
-//! Refuses to judge which lines should be bad. The first octet chooses the format.
+//! Fuzzes the list readers: every line is counted, and every rule is a name. The first byte selects the
+//! format.
 //!
 //! `cargo +nightly fuzz run lists fuzz/corpus/lists fuzz/seeds/lists`
 #![no_main]
@@ -11,8 +11,8 @@ use tapis::control::sources::lists::parse::{Notation, Tally, read};
 use tapis::policy::rule::Scope;
 use tapis::wire::name::Name;
 
-fuzz_target!(|octets: &[u8]| {
-    let Some((&choice, list)) = octets.split_first() else {
+fuzz_target!(|bytes: &[u8]| {
+    let Some((&choice, list)) = bytes.split_first() else {
         return;
     };
     let format = if choice & 1 == 0 {
@@ -25,7 +25,7 @@ fuzz_target!(|octets: &[u8]| {
     } else {
         Scope::Subtree
     };
-    let ends = list.iter().filter(|octet| matches!(octet, b'\n' | b'\r'));
+    let ends = list.iter().filter(|byte| matches!(byte, b'\n' | b'\r'));
     let most = u32::try_from(ends.count() + 1).expect("inputs are small");
 
     let mut rules = 0;

@@ -1,5 +1,4 @@
-//! Owns the fuzzing of lookups: an image, or two of them, beside a map that is walked label by label.
-//! Refuses to share anything with what it tests but names.
+//! Fuzzes lookups: compares one or two images with a map that is searched label by label.
 //!
 //! `cargo +nightly fuzz run matcher fuzz/corpus/matcher`
 #![no_main]
@@ -14,14 +13,15 @@ use libfuzzer_sys::fuzz_target;
 use rules::{LISTS, Rule, Rules};
 use tapis::policy::images::Images;
 use tapis::policy::rule::Scope;
-use tapis::policy::rules::{Found, Rules as InForce, Weights};
+use tapis::policy::ranking::{LookupResult, RankTraits};
+use tapis::policy::rules::Rules as InForce;
 use tapis::wire::name::Name;
 
 /// By name: list and scope.
-type Twin = BTreeMap<Vec<u8>, BTreeSet<(u16, u8)>>;
+type Model = BTreeMap<Vec<u8>, BTreeSet<(u16, u8)>>;
 
 fuzz_target!(|input: &[u8]| {
-    // Inputs that are too short for more have less.
+    // Short inputs have fewer parts.
     let _ = run(&mut Unstructured::new(input));
 });
 
@@ -29,9 +29,9 @@ fn run(input: &mut Unstructured<'_>) -> Result<()> {
     let base = Rules::arbitrary(input)?;
     let over = Option::<Rules>::arbitrary(input)?;
     let whole: [bool; LISTS as usize] = Arbitrary::arbitrary(input)?;
-    let mut twin = twin(base.all());
+    let mut model = model(base.all());
     if let Some(over) = &over {
-        change(&mut twin, over, whole);
+        change(&mut model, over, whole);
     }
     let mut asked: Vec<Name> = base
         .names()
@@ -49,40 +49,40 @@ fn run(input: &mut Unstructured<'_>) -> Result<()> {
         delta,
         ..Images::default()
     };
-    let in_force = InForce::new(images, rank, Weights::default());
+    let in_force = InForce::new(images, rank, RankTraits::default());
     let asked: Vec<&Name> = asked.iter().collect();
-    let mut found = vec![Found::default(); asked.len()];
-    in_force.look(&asked, &mut found);
+    let mut found = vec![LookupResult::default(); asked.len()];
+    in_force.lookup(&asked, &mut found);
     for (name, found) in asked.iter().zip(found) {
         let best = found.best().map(|hit| hit.source);
-        assert_eq!(best, walk(&twin, name).map(usize::from), "{name}");
+        assert_eq!(best, walk(&model, name).map(usize::from), "{name}");
     }
     Ok(())
 }
 
-fn twin(rules: impl Iterator<Item = Rule>) -> Twin {
-    let mut twin = Twin::new();
+fn model(rules: impl Iterator<Item = Rule>) -> Model {
+    let mut model = Model::new();
     for rule in rules {
-        let scopes = twin.entry(rule.name.wire().to_vec()).or_default();
+        let scopes = model.entry(rule.name.wire().to_vec()).or_default();
         scopes.insert((rule.list, rule.scope as u8));
     }
-    twin
+    model
 }
 
 /// Applies a delta.
-fn change(twin: &mut Twin, over: &Rules, whole: [bool; LISTS as usize]) {
-    for scopes in twin.values_mut() {
+fn change(model: &mut Model, over: &Rules, whole: [bool; LISTS as usize]) {
+    for scopes in model.values_mut() {
         scopes.retain(|(list, _)| !whole[usize::from(*list)]);
     }
-    for (owner, scopes) in self::twin(over.all()) {
-        twin.entry(owner).or_default().extend(scopes);
+    for (owner, scopes) in self::model(over.all()) {
+        model.entry(owner).or_default().extend(scopes);
     }
 }
 
-/// The best list that speaks of a name.
-fn walk(twin: &Twin, name: &Name) -> Option<u16> {
+/// The best list with a rule that matches the name.
+fn walk(model: &Model, name: &Name) -> Option<u16> {
     let depth = name.label_count();
-    let rules = (0..=depth).filter_map(|labels| Some((labels, twin.get(name.ancestor(labels))?)));
+    let rules = (0..=depth).filter_map(|labels| Some((labels, model.get(name.ancestor(labels))?)));
     let speaks = rules.flat_map(|(labels, scopes)| {
         scopes.iter().filter(move |(_, scope)| {
             *scope == Scope::Subtree as u8 || (*scope == Scope::Exact as u8) == (labels == depth)

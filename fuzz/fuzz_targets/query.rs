@@ -1,5 +1,4 @@
-//! Owns the fuzzing of the query reader: a packet is refused, or understood to its last octet.
-//! Refuses answers, which the target `respond` has.
+//! Fuzzes the query parser: a packet is rejected, or parsed to its last byte.
 //!
 //! `cargo +nightly fuzz run query fuzz/corpus/query fuzz/seeds/query`
 #![no_main]
@@ -10,7 +9,7 @@ use tapis::wire::query::{Query, Reject};
 use tapis::wire::{HEADER, flag, reply};
 
 fuzz_target!(|packet: &[u8]| {
-    match Query::read(packet) {
+    match Query::parse(packet) {
         Ok(query) => understood(packet, &query),
         Err(Reject::Drop(_)) => {
             assert!(
@@ -44,11 +43,11 @@ fn understood(packet: &[u8], query: &Query<'_>) {
     assert!(query.wants_ad() || !query.dnssec_ok());
 
     assert!(
-        Query::read(&packet[..packet.len() - 1]).is_err(),
-        "every octet counts"
+        Query::parse(&packet[..packet.len() - 1]).is_err(),
+        "every byte counts"
     );
     assert!(
-        Query::read(&[packet, b"\0"].concat()).is_err(),
+        Query::parse(&[packet, b"\0"].concat()).is_err(),
         "and there are no more"
     );
 }

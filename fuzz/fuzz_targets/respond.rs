@@ -102,7 +102,7 @@ fn check(client: &Client, packet: &[u8], out: &[u8]) {
         flags & (flag::QR | flag::RA | flag::AA | 0x0040),
         flag::QR | flag::RA
     );
-    match Query::read(packet) {
+    match Query::parse(packet) {
         Ok(query) => {
             assert!(out[HEADER..].starts_with(query.question()));
             let limit = if client.transport.is_stream() {

@@ -1,24 +1,23 @@
-//! Owns rules that the fuzzer makes up, and an image of them.
-//! Refuses to be clever: labels are drawn from a few, so that names nest and collide.
+//! Random rules, and an image of them. Labels are drawn from a few, so that names nest and collide.
 
 use libfuzzer_sys::arbitrary::{Arbitrary, Result, Unstructured};
 use tapis::policy::builder::Builder;
 use tapis::policy::image::Image;
-use tapis::policy::image::order::Key;
+use tapis::policy::image::path::Key;
 use tapis::policy::image::provenance::ImageSource;
 use tapis::policy::image::values::ImageRule;
 use tapis::policy::rule::Scope;
 use tapis::wire::name::Name;
 
-/// Sources that rules may have.
+/// The number of sources.
 pub(crate) const LISTS: u16 = 3;
 
-/// Rules, and the seed of their image's hash.
+/// Rules, and the seed of the hash of their image.
 #[derive(Debug, Arbitrary)]
 pub(crate) struct Rules {
     pub(crate) seed: u64,
     pub(crate) rules: Vec<Rule>,
-    /// Children of one node, to fill many buckets.
+    /// The number of extra children of one node, which fill many buckets.
     crowd: u16,
 }
 
@@ -54,15 +53,15 @@ pub(crate) fn name(input: &mut Unstructured<'_>) -> Result<Name> {
             at => [&b"a"[..], b"b", b"com", b"www", b"x-1", b"_t", b"aa", b"ab"][at - 2].to_vec(),
         };
         let longer = [&[label.len() as u8], &*label, &*wire].concat();
-        if Name::read(&longer, 0).is_err() {
+        if Name::parse(&longer, 0).is_err() {
             break;
         }
         wire = longer;
     }
-    Ok(Name::read(&wire, 0).map_or(Name::ROOT, |(name, _)| name))
+    Ok(Name::parse(&wire, 0).map_or(Name::ROOT, |(name, _)| name))
 }
 
-/// The path of a name's ancestor with so many labels.
+/// The path of the name's ancestor with this number of labels.
 pub(crate) fn path(name: &Name, labels: usize) -> Vec<u8> {
     let labels = name.labels_from_root().take(labels);
     labels
@@ -71,7 +70,7 @@ pub(crate) fn path(name: &Name, labels: usize) -> Vec<u8> {
 }
 
 impl Rules {
-    /// All rules, with those of the crowd.
+    /// All rules, including those of the extra children.
     pub(crate) fn all(&self) -> impl Iterator<Item = Rule> {
         let crowd = (0..self.crowd % 600).map(|number| Rule {
             name: Name::from_text(&format!("{number}.com")).expect("a name"),
@@ -91,7 +90,7 @@ impl Rules {
         self.image_with([false; LISTS as usize])
     }
 
-    /// The same, where some lists are whole.
+    /// An image of the rules in which some lists are whole.
     pub(crate) fn image_with(&self, whole: [bool; LISTS as usize]) -> Image {
         let mut builder = Builder::keyed(Key::new(self.seed));
         for (list, whole) in whole.into_iter().enumerate() {

@@ -92,7 +92,7 @@ fn bare(text: &[u8], name: &mut Name) -> Result<(), Mistyped> {
     let ends_in_digit = matches!(text, [.., b'0'..=b'9'] | [.., b'0'..=b'9', b'.']);
     if !ends_in_digit {
         // By far the most common case; an address never gets here.
-        match name.read_text(text) {
+        match name.parse_text(text) {
             // Only a text with other characters can have another mistake.
             Ok(()) if name.is_plain() => return Ok(()),
             Err(error) if text.iter().copied().all(is_plain) => return Err(error.into()),
@@ -132,12 +132,12 @@ fn uncommon(text: &[u8], name: &mut Name) -> Result<(), Mistyped> {
         return Err(Mistyped::Character);
     }
     if text.is_ascii() {
-        return Ok(name.read_text(text.as_bytes())?);
+        return Ok(name.parse_text(text.as_bytes())?);
     }
     let ascii = Uts46::new()
         .to_ascii(text.as_bytes(), DENIED, Hyphens::Allow, DnsLength::Ignore)
         .map_err(|_| Mistyped::Idn)?;
-    Ok(name.read_text(ascii.as_bytes())?)
+    Ok(name.parse_text(ascii.as_bytes())?)
 }
 
 /// Whether a byte may appear in a typed name without an escape.

@@ -22,7 +22,7 @@ use crate::control::journal::settings::Settings;
 use crate::control::persist::store::{Rules, kept_images, read_generation, read_past, source};
 use crate::control::sources::lists::load::{digest, load};
 use crate::policy::builder::Builder;
-use crate::policy::image::order::Path;
+use crate::policy::image::path::Path;
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::image::values::ImageRule;
 use crate::policy::image::{Image, TooLarge};
@@ -283,8 +283,9 @@ impl Replay {
         let wanted = Path::from(name);
         let mut matching = Vec::new();
         let base = self.join(|list, path, scope| {
-            let related = path.starts_with(wanted.octets()) || wanted.octets().starts_with(path);
-            if related && wanted.octets().starts_with(path) {
+            let related =
+                path.starts_with(wanted.as_bytes()) || wanted.as_bytes().starts_with(path);
+            if related && wanted.as_bytes().starts_with(path) {
                 let owner = Path::of(path).to_name();
                 if scope.reaches(&owner, name) {
                     matching.push(ListRule { list, owner, scope });

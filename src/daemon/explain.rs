@@ -8,7 +8,7 @@ use hickory_proto::rr::{Name as DnsName, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 
 use crate::control::admin::verdict::{Answer, Chain, MatchingRule, Outcome, Question, Verdict};
-use crate::policy::snapshot::{Decision, Matched, Past, Snapshot};
+use crate::policy::snapshot::{ChainExemption, Decision, Matched, Snapshot};
 use crate::serve::cache::Cache;
 use crate::serve::client::{Client, Transport};
 use crate::serve::respond::{Step, respond};
@@ -47,7 +47,9 @@ pub fn explain(snapshot: &Snapshot, question: &Question) -> Result<Verdict, Expl
     let (outcome, answer) = ask(snapshot, &name, question)?;
     let decision = snapshot.decide(&name);
     let chain = match outcome {
-        Outcome::Upstream | Outcome::Allowed | Outcome::Excepted => Some(chain(decision.past())),
+        Outcome::Upstream | Outcome::Allowed | Outcome::Excepted => {
+            Some(chain(decision.chain_exemption()))
+        }
         _ => None,
     };
     let by = match decision {
@@ -71,12 +73,12 @@ pub fn explain(snapshot: &Snapshot, question: &Question) -> Result<Verdict, Expl
     })
 }
 
-fn chain(past: Past) -> Chain {
+fn chain(past: ChainExemption) -> Chain {
     match past {
-        Past::Nothing => Chain::All,
-        Past::Excepted => Chain::NotExcepted,
-        Past::Lists => Chain::Orders,
-        Past::Everything => Chain::None,
+        ChainExemption::None => Chain::All,
+        ChainExemption::Suppressed => Chain::NotExcepted,
+        ChainExemption::Lists => Chain::Orders,
+        ChainExemption::All => Chain::None,
     }
 }
 

@@ -1,15 +1,14 @@
-//! Owns the making of an image in memory, from rules in any order.
-//! Refuses to parse text: names come validated.
+//! Builds an image in memory from rules in any order.
 
 use std::io::Cursor;
 
-use super::image::order::{Key, Path};
+use super::image::path::{Key, Path};
 use super::image::provenance::{ImageSource, Provenance};
 use super::image::run::Run;
-use super::image::text::Census;
+use super::image::text::PairHistogram;
 use super::image::values::{ImageRule, SOURCES};
 use super::image::writer::Writer;
-use super::image::{Image, Octets, TooLarge, WriteError};
+use super::image::{Image, ImageBytes, TooLarge, WriteError};
 use super::rule::Scope;
 use crate::wire::name::Name;
 
@@ -17,7 +16,7 @@ use crate::wire::name::Name;
 pub struct Builder {
     key: Key,
     run: Run,
-    census: Census,
+    histogram: PairHistogram,
     sources: Vec<ImageSource>,
 }
 
@@ -33,20 +32,20 @@ impl Builder {
         Self::keyed(Key::random())
     }
 
-    /// The same, whose image has that key.
+    /// A builder without sources whose image is hashed with `key`.
     pub fn keyed(key: Key) -> Self {
         Self {
             key,
             run: Run::new(),
-            census: Census::default(),
+            histogram: PairHistogram::default(),
             sources: Vec::new(),
         }
     }
 
-    /// Adds a source; its rules are named by what this returns.
+    /// Adds a source and returns the number by which its rules refer to it.
     ///
     /// # Errors
-    /// When there are 65,535 already.
+    /// If there are 65,535 sources already.
     pub fn source(&mut self, source: ImageSource) -> Result<u16, TooLarge> {
         let number = self.sources.len();
         if number >= SOURCES {
@@ -56,28 +55,28 @@ impl Builder {
         Ok(number as u16)
     }
 
-    /// Adds a rule; the same one again changes nothing.
+    /// Adds a rule. Adding an equal rule again has no effect.
     ///
     /// # Errors
-    /// When there is no room; rules added before stay.
+    /// If there is no room; rules added before are kept.
     pub fn insert(&mut self, name: &Name, source: u16, scope: Scope) -> Result<(), TooLarge> {
         let rule = ImageRule { source, scope };
-        self.insert_path(Path::from(name).octets(), rule)
+        self.insert_path(Path::from(name).as_bytes(), rule)
     }
 
-    /// Adds a rule on a name that is given by its path.
+    /// Adds a rule on the name with this path.
     ///
     /// # Errors
-    /// When there is no room; rules added before stay.
+    /// If there is no room; rules added before are kept.
     pub fn insert_path(&mut self, path: &[u8], rule: ImageRule) -> Result<(), TooLarge> {
-        self.census.count(path);
+        self.histogram.count(path);
         self.run.push(&self.key, path, rule.to_bits())
     }
 
-    /// Adds a source of which only the name is known, with its rules.
+    /// Adds a source of which only the name is known, and its rules.
     ///
     /// # Errors
-    /// When there is no room.
+    /// If there is no room.
     pub fn list<'n>(
         &mut self,
         name: &str,
@@ -88,12 +87,12 @@ impl Builder {
         rules.try_for_each(|(name, scope)| self.insert(name, number, scope))
     }
 
-    /// Adds the rules of an image; `source` tells for each of its sources which one that is here,
-    /// or nothing to leave its rules out.
+    /// Adds the rules of an image. `source` maps its source numbers to those of this builder; rules of a
+    /// source that it maps to `None` are left out.
     ///
     /// # Errors
-    /// When there is no room.
-    pub fn take(
+    /// If there is no room.
+    pub fn add_image(
         &mut self,
         image: &Image,
         source: impl Fn(u16) -> Option<u16>,
@@ -112,14 +111,14 @@ impl Builder {
     /// The image of all rules added.
     ///
     /// # Errors
-    /// When they are too many for one.
+    /// If there are too many rules for one image.
     pub fn finish(mut self) -> Result<Image, TooLarge> {
         self.run.sort(&self.key);
-        let octets = self.write().map_err(|error| match error {
+        let bytes = self.write().map_err(|error| match error {
             WriteError::TooLarge(error) => error,
             WriteError::Io(error) => unreachable!("writing to memory does not fail: {error}"),
         })?;
-        let image = Image::open(Octets::Heap(octets));
+        let image = Image::open(ImageBytes::Heap(bytes));
         Ok(image.expect("what is written can be read"))
     }
 
@@ -127,10 +126,10 @@ impl Builder {
         let Self {
             key,
             run,
-            census,
+            histogram,
             sources,
         } = self;
-        let mut writer = Writer::new(Cursor::new(Vec::new()), key, census)?;
+        let mut writer = Writer::new(Cursor::new(Vec::new()), key, histogram)?;
         let mut name: (&[u8], Vec<u32>) = (&[], Vec::new());
         for (path, rule) in run.rules() {
             if path != name.0 && !name.1.is_empty() {
@@ -150,8 +149,8 @@ impl Builder {
             made_at: jiff::Timestamp::now(),
             sources,
         };
-        let (octets, _) = writer.finish(&provenance)?;
-        Ok(octets.into_inner())
+        let (bytes, _) = writer.finish(&provenance)?;
+        Ok(bytes.into_inner())
     }
 }
 
@@ -160,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn there_are_as_many_sources_as_a_value_can_count() {
+    fn a_builder_accepts_as_many_sources_as_a_value_counts() {
         let mut builder = Builder::new();
         let mut source = || builder.source(ImageSource::default());
         for number in 0..u16::MAX {

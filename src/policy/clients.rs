@@ -1,12 +1,11 @@
-//! Owns the question which client addresses may ask.
-//! Refuses to know what they ask.
+//! The networks whose clients are served.
 
 use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use prefix_trie::PrefixSet;
 
-/// A set of networks. IPv4 addresses that arrive mapped into IPv6 count as IPv4.
+/// A set of networks. IPv4-mapped IPv6 addresses count as IPv4.
 #[derive(Debug, Default)]
 pub struct Clients {
     v4: PrefixSet<Ipv4Net>,
@@ -22,7 +21,7 @@ impl Clients {
         }
     }
 
-    /// An address that is in one of the networks.
+    /// An address in one of the networks. `None` if there are none.
     pub fn any(&self) -> Option<IpAddr> {
         let v4 = self.v4.iter().next().map(|network| network.addr().into());
         v4.or_else(|| self.v6.iter().next().map(|network| network.addr().into()))
@@ -47,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_addresses_inside_a_network_may_ask() {
+    fn only_addresses_inside_a_network_are_clients() {
         let networks = ["192.0.2.0/24", "2001:db8::/32"].map(|n| n.parse().expect("a network"));
         let clients: Clients = networks.iter().collect();
         let asks = |text: &str| clients.contains(text.parse().expect("an address"));

@@ -1,5 +1,5 @@
-//! Owns the one point where the control plane and the data plane meet: the snapshot in force.
-//! Refuses to wait: readers never block, and never pay for freeing what was replaced.
+//! The snapshot in force, the only state that the control plane and the data plane share. Reading it never
+//! blocks, and a reader never frees a replaced snapshot.
 
 use std::sync::Arc;
 
@@ -7,19 +7,19 @@ use arc_swap::{ArcSwap, Guard};
 
 use super::snapshot::Snapshot;
 
-/// Replaces the snapshot. Exactly one owner holds it.
+/// Publishes snapshots. There is one publisher per server.
 #[derive(Debug)]
 pub struct Publisher {
     current: Arc<ArcSwap<Snapshot>>,
     retired: Vec<Arc<Snapshot>>,
 }
 
-/// Reads the snapshot in force. Each thread and task holds one.
+/// Reads the snapshot in force. Each thread and each task has a reader.
 #[derive(Clone, Debug)]
 pub struct Reader(Arc<ArcSwap<Snapshot>>);
 
 impl Publisher {
-    /// Puts a first snapshot in force.
+    /// A publisher whose first snapshot is in force.
     pub fn new(first: Snapshot) -> Self {
         Self {
             current: Arc::new(ArcSwap::from_pointee(first)),
@@ -37,15 +37,15 @@ impl Publisher {
         self.current.load_full()
     }
 
-    /// Puts `next` in force in one step. What it replaces is kept until no reader uses it, so that
-    /// none of them is ever the one who frees it: see [`reclaim`](Self::reclaim).
+    /// Replaces the snapshot in force by `next`, atomically. The replaced one is kept until no reader uses
+    /// it, so that no reader ever frees it: see [`reclaim`](Self::reclaim).
     pub fn publish(&mut self, next: Snapshot) {
         let old = self.current.swap(Arc::new(next));
         self.retired.push(old);
     }
 
-    /// Hands out the replaced snapshots that no reader uses any more, to be dropped where that
-    /// disturbs nobody. Returns how many are still in use.
+    /// Returns the replaced snapshots that no reader uses any more, for the caller to drop, and the number of
+    /// those that are still in use.
     pub fn reclaim(&mut self) -> (Vec<Arc<Snapshot>>, usize) {
         let unused = |snapshot: &mut Arc<Snapshot>| Arc::strong_count(snapshot) == 1;
         let free = self.retired.extract_if(.., unused).collect();
@@ -54,8 +54,8 @@ impl Publisher {
 }
 
 impl Reader {
-    /// The snapshot in force, for as long as the guard lives. Hold it for a batch of packets, and
-    /// never while waiting for the next one: a sleeper would pin an old generation.
+    /// The snapshot in force, for as long as the guard lives. Hold the guard for a batch of packets, but
+    /// never while waiting for the next batch: a sleeping thread would keep an old generation in memory.
     pub fn load(&self) -> Guard<Arc<Snapshot>> {
         self.0.load()
     }
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_sees_the_new_snapshot_at_its_next_load_and_keeps_the_old_one_until_then() {
+    fn a_reader_keeps_its_snapshot_until_its_next_load() {
         let mut publisher = Publisher::new(snapshot(1));
         let reader = publisher.reader();
         let before = reader.load();
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_replaced_is_handed_out_only_when_no_reader_uses_it() {
+    fn a_replaced_snapshot_is_reclaimed_only_when_no_reader_uses_it() {
         let mut publisher = Publisher::new(snapshot(1));
         let reader = publisher.reader();
         let held = reader.load();

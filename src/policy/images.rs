@@ -1,5 +1,4 @@
-//! Owns the images that rules in force come from, and who has the rules of which list.
-//! Refuses to make them, and to look names up.
+//! The images of a snapshot, and which of them has the rules of which list.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -10,14 +9,14 @@ use super::image::provenance::ImageSource;
 /// The compiled rules of all sources.
 #[derive(Clone, Debug, Default)]
 pub struct Images {
-    /// Those of large lists, and of small ones that were too many for a delta.
+    /// The rules of large lists, and of small ones that no longer fitted the delta.
     pub base: Option<Arc<Image>>,
-    /// Those of the other small ones, which stand before what the base has of the same lists.
+    /// The rules of the other small lists. They replace those that the base has of the same lists.
     pub delta: Option<Arc<Image>>,
-    /// Those of orders and exceptions, whether they are in force or not.
+    /// The rules of orders and exceptions, whether in force or not.
     pub orders: Option<Arc<Image>>,
-    /// Lists that the base or the delta has rules of, none of which are in force: they left the configuration, and
-    /// no image has been made without them since.
+    /// Lists with rules in the base or in the delta that are not in force, because they were removed from the
+    /// configuration and no image has been compiled without them yet.
     pub gone: Arc<BTreeSet<String>>,
 }
 
@@ -39,17 +38,17 @@ impl Images {
         sources.map(|source| source.name.as_str()).collect()
     }
 
-    /// Whether the rules of a list are those of the base.
+    /// Whether the rules of `list` are read from the base.
     pub fn is_in_base(&self, list: &str) -> bool {
         source(self.base.as_deref(), list).is_some() && !self.is_in_delta(list)
     }
 
-    /// Whether the rules of a list are those of the delta.
+    /// Whether the rules of `list` are read from the delta.
     pub fn is_in_delta(&self, list: &str) -> bool {
         self.in_delta(list).is_some()
     }
 
-    /// How many rules lists have, all together.
+    /// The number of rules of all lists in force.
     pub fn list_rules(&self) -> u64 {
         let images = [(&self.base, true), (&self.delta, false)].into_iter();
         let sources = images.flat_map(|(image, is_base)| {
@@ -60,7 +59,7 @@ impl Images {
         in_force.map(|source| source.rules).sum()
     }
 
-    /// The same images, of which only the rules of these lists are in force.
+    /// The same images with only the rules of the lists that `is_in_force` selects in force.
     pub fn with_lists(mut self, is_in_force: impl Fn(&str) -> bool) -> Self {
         let images = [&self.base, &self.delta].into_iter().flatten();
         let sources = images.flat_map(|image| &image.provenance().sources);
@@ -69,7 +68,7 @@ impl Images {
         self
     }
 
-    /// What the delta says of a list whose rules it has.
+    /// The provenance of `list` in the delta. `None` if the delta has no rules of it.
     pub fn in_delta(&self, list: &str) -> Option<&ImageSource> {
         source(self.delta.as_deref(), list)
     }

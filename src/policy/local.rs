@@ -1,29 +1,29 @@
-//! Owns the names that never go upstream, and what they are answered (RFC 6761, 6303, 7686, 8375, 9462).
-//! Refuses to build the answer: it says which one.
+//! Names that are answered locally and never go upstream (RFC 6761, 6303, 7686, 8375, 9462).
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::builder::Builder;
 use super::image::provenance::ImageSource;
+use super::ranking::{LookupResult, RankTraits};
 use super::rule::Scope;
-use super::rules::{Found, Rules, Weights};
+use super::rules::Rules;
 use crate::wire::name::Name;
 
 /// How a local zone answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LocalZone {
-    /// SOA and NS at the zone's name, NXDOMAIN beneath (RFC 6303, section 3).
+    /// SOA and NS at the zone's name, NXDOMAIN below (RFC 6303, section 3).
     Empty,
-    /// NXDOMAIN at the zone's name and beneath.
+    /// NXDOMAIN at and below the zone's name.
     Nonexistent,
-    /// The loopback addresses at the zone's name and beneath (RFC 6761, section 6.3).
+    /// The loopback addresses at and below the zone's name (RFC 6761, section 6.3).
     Loopback,
-    /// NODATA at the zone's name and beneath.
+    /// NODATA at and below the zone's name.
     NoData,
 }
 
-/// The canary by which Firefox learns that the network wants to answer names itself.
+/// The canary domain. NXDOMAIN for it keeps Firefox from using DNS over HTTPS by default.
 pub const CANARY: &str = "use-application-dns.net";
 
 /// Zones with their sources: RFC 6761 sections 6.2 to 6.4, RFC 7686, RFC 9462 section 6.4.
@@ -36,7 +36,7 @@ const NAMED: &[(&str, LocalZone)] = &[
     ("home.arpa", LocalZone::Empty),
 ];
 
-/// The IPv4 zones of RFC 6303, section 4.2, but for 172.16.0.0/12, and without their suffix.
+/// The IPv4 zones of RFC 6303, section 4.2, without their suffix. Those of 172.16.0.0/12 are added by `all`.
 const REVERSE_V4: &[&str] = &[
     "0",
     "10",
@@ -49,26 +49,27 @@ const REVERSE_V4: &[&str] = &[
     "255.255.255.255",
 ];
 
-/// The IPv6 zones of RFC 6303, sections 4.3 to 4.6, but for `::` and `::1`, without their suffix.
+/// The IPv6 zones of RFC 6303, sections 4.3 to 4.6, without their suffix. Those of `::` and `::1` are added
+/// by `all`.
 const REVERSE_V6: &[&str] = &["d.f", "8.e.f", "9.e.f", "a.e.f", "b.e.f", "8.b.d.0.1.0.0.2"];
 
-/// All zones are rules of one source.
+/// The one source of all zones' rules.
 const SOURCE: &str = "local zones";
 
-/// The zones that are answered here.
+/// The zones that are answered locally.
 #[derive(Debug)]
 pub struct LocalZones {
     rules: Rules,
     kinds: HashMap<Box<[u8]>, LocalZone>,
-    /// The few top-level labels that zones have: most names have none of them.
-    tops: Vec<Box<[u8]>>,
+    /// The few top-level labels of zones. Most names have none of them and need no lookup.
+    tlds: Vec<Box<[u8]>>,
 }
 
 impl LocalZones {
-    /// All zones but those in `forwarded`; the canary only if `canary` says so.
+    /// All zones except those in `forwarded`; the canary domain only if `canary` is set.
     pub fn new(forwarded: &[Name], canary: bool) -> Self {
         let mut builder = Builder::new();
-        // A few dozen short names in one source: there is always room.
+        // A few dozen short names of one source always fit.
         let room = "there is room for a few dozen names";
         let source = builder.source(ImageSource::named(SOURCE)).expect(room);
         let (mut kinds, mut tops) = (HashMap::new(), BTreeSet::new());
@@ -87,29 +88,29 @@ impl LocalZones {
             rules: Rules::new(
                 image.into(),
                 |name| (name == SOURCE).then_some(0),
-                Weights {
+                RankTraits {
                     nxdomain: vec![true],
-                    mutes: Vec::new(),
+                    suppressed: Vec::new(),
                 },
             ),
             kinds,
-            tops: tops.into_iter().collect(),
+            tlds: tops.into_iter().collect(),
         }
     }
 
-    /// The zone that answers `name`, and how many labels the zone's name has. Never allocates.
+    /// The zone that answers `name`, and the number of labels of the zone's name. Never allocates.
     pub fn lookup(&self, name: &Name) -> Option<(LocalZone, usize)> {
         let top = (name.label_count() > 0).then(|| name.label_from_root(0))?;
-        if !self.tops.iter().any(|one| **one == *top) {
+        if !self.tlds.iter().any(|one| **one == *top) {
             return None;
         }
-        let mut found = [Found::default()];
-        self.rules.look(&[name], &mut found);
+        let mut found = [LookupResult::default()];
+        self.rules.lookup(&[name], &mut found);
         let labels = usize::from(found[0].best()?.labels);
         Some((*self.kinds.get(name.ancestor(labels))?, labels))
     }
 
-    /// Whether `name` is a zone that is answered here if nothing else is configured.
+    /// Whether `name` is the name of a zone that is answered locally by default.
     pub fn is_zone(name: &Name) -> bool {
         let text = name.to_string();
         all().any(|(zone, _)| zone == text)
@@ -121,7 +122,7 @@ fn all() -> impl Iterator<Item = (String, LocalZone)> {
     let v4 = REVERSE_V4
         .iter()
         .map(|&zone| zone.to_owned())
-        .chain((16..32).map(|octet| format!("{octet}.172")))
+        .chain((16..32).map(|byte| format!("{byte}.172")))
         .map(|zone| format!("{zone}.in-addr.arpa"));
     let loopback = ["0", "1"].map(|last| format!("{last}{}", ".0".repeat(31)));
     let v6 = REVERSE_V6
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn special_names_stay_here_and_all_others_do_not() {
+    fn special_names_are_answered_locally_and_all_others_are_not() {
         let zones = LocalZones::new(&[], true);
         let kind = |text: &str| zones.lookup(&name(text)).map(|(kind, _)| kind);
         assert_eq!(kind("a.localhost"), Some(LocalZone::Loopback));
@@ -163,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_zone_that_is_opted_out_goes_upstream() {
+    fn a_forwarded_zone_is_not_answered_locally() {
         let zones = LocalZones::new(&[name("10.in-addr.arpa"), name("home.arpa")], false);
         assert_eq!(zones.lookup(&name("1.10.in-addr.arpa")), None);
         assert_eq!(zones.lookup(&name("printer.home.arpa")), None);

@@ -1,5 +1,4 @@
-//! Owns decisions: pure, immutable, explainable.
-//! Refuses I/O, clocks and all bytes of the wire other than names.
+//! Policy decisions: pure functions of an immutable snapshot, without I/O and without a clock.
 
 pub mod builder;
 pub mod clients;
@@ -7,7 +6,8 @@ pub mod current;
 pub mod image;
 pub mod images;
 pub mod local;
+mod prefilter;
+pub mod ranking;
 pub mod rule;
 pub mod rules;
-mod sieve;
 pub mod snapshot;

@@ -1,5 +1,4 @@
-//! Owns the vocabulary of rules: scopes, kinds, actions, and where a rule came from.
-//! Refuses to know how rules are stored, read from files, or written to the wire.
+//! The terms of the policy: scopes, kinds and actions of rules, and their sources.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
@@ -8,20 +7,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::wire::name::Name;
 
-/// Which names a rule on `x` speaks of.
+/// The names that a rule on `x` matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scope {
     /// `x` alone.
     Exact,
-    /// `x` and all names under it (written `.x`).
+    /// `x` and all names below it (written `.x`).
     Subtree,
-    /// All names under `x`, not `x` itself (written `*.x`).
+    /// All names below `x`, not `x` itself (written `*.x`).
     Below,
 }
 
 impl Scope {
-    /// Whether a rule of that scope on `owner` speaks of `name`.
+    /// Whether a rule of this scope on `owner` matches `name`.
     pub fn reaches(self, owner: &Name, name: &Name) -> bool {
         let (above, at) = (owner.label_count(), name.label_count());
         let deep = match self {
@@ -32,7 +31,7 @@ impl Scope {
         deep && name.ancestor(above) == owner.wire()
     }
 
-    /// Of several rules on one name the one with the lowest weight decides.
+    /// Of several rules on one name, the one with the lowest weight decides.
     pub fn weight(self) -> u32 {
         match self {
             Self::Exact => 0,
@@ -41,7 +40,7 @@ impl Scope {
         }
     }
 
-    /// What stands before a name of that scope in a list.
+    /// The notation of the scope in a list: the prefix of the name.
     pub fn sign(self) -> &'static str {
         match self {
             Self::Exact => "",
@@ -55,23 +54,23 @@ impl Scope {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// Names are answered by the rule's action.
+    /// Names are blocked with the source's action.
     Block,
-    /// Names are answered truthfully, whatever block lists say.
+    /// Names are answered from upstream, even if a block list matches.
     Allow,
-    /// As `Block`, by an authority's order: allow lists don't stand against it.
+    /// As `Block`, but an authority's order, which allow lists do not override.
     Order,
-    /// Names are answered as if what it stands against had no rule for them.
+    /// Names are answered as if the suppressed sources had no rule for them.
     Exception,
 }
 
-/// What an exception stands against.
+/// The sources that an exception suppresses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Against {
-    /// Every list and order.
+    /// All lists and orders.
     All,
-    /// The sources that are called so: lists by their names, orders as `order:ID`.
+    /// The sources with these names; an order's name is `order:ID`.
     Named(Vec<String>),
 }
 
@@ -79,11 +78,11 @@ pub enum Against {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
-    /// NXDOMAIN where that is true of all names beneath too (RFC 8020), else as `nodata`.
+    /// NXDOMAIN where it is true of all names below as well (RFC 8020), else as `Nodata`.
     Nxdomain,
     /// NOERROR without records.
     Nodata,
-    /// The sinkhole's addresses for A and AAAA, `nodata` for all other types.
+    /// The sinkhole's addresses for A and AAAA, as `Nodata` for all other types.
     Sinkhole,
     /// REFUSED.
     Refused,
@@ -95,20 +94,20 @@ pub enum Action {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ede {
-    /// 15: the operator's own decision.
+    /// 15: blocked by the operator.
     Blocked,
-    /// 16: an authority's demand.
+    /// 16: blocked by an authority.
     Censored,
-    /// 17: what the customer asked for.
+    /// 17: blocked at the customer's request.
     Filtered,
-    /// 18: the client may not ask.
+    /// 18: the client is not authorized.
     Prohibited,
     /// No error is sent.
     None,
 }
 
 impl Ede {
-    /// The INFO-CODE, or nothing for [`Ede::None`].
+    /// The INFO-CODE. `None` for [`Ede::None`].
     pub fn code(self) -> Option<u16> {
         match self {
             Self::Blocked => Some(15),
@@ -120,25 +119,25 @@ impl Ede {
     }
 }
 
-/// All that a blocked answer is made of, apart from the question.
+/// The contents of a blocked answer, apart from the question section.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Blocking {
-    /// What is answered.
+    /// The kind of answer.
     pub action: Action,
-    /// Addresses for A; none means NODATA.
+    /// Addresses for A records; NODATA if empty.
     pub sinkhole_v4: Vec<Ipv4Addr>,
-    /// Addresses for AAAA; none means NODATA.
+    /// Addresses for AAAA records; NODATA if empty.
     pub sinkhole_v6: Vec<Ipv6Addr>,
-    /// TTL of the records, and TTL and MINIMUM of the SOA, in seconds.
+    /// TTL of the records, and TTL and MINIMUM of the SOA record, in seconds.
     pub ttl_secs: u32,
-    /// Which Extended DNS Error goes along.
+    /// The Extended DNS Error of the answer.
     pub ede: Ede,
-    /// EXTRA-TEXT of that error, UTF-8: the source's name, and its public text if it has one.
+    /// EXTRA-TEXT of the error, UTF-8: the source's name, and its public text if it has one.
     pub extra_text: String,
 }
 
 impl Blocking {
-    /// Of a source whose rules block nothing.
+    /// The placeholder for sources that do not block.
     pub fn none() -> Self {
         Self {
             action: Action::Nodata,
@@ -151,26 +150,26 @@ impl Blocking {
     }
 }
 
-/// A list, an order or an exception as decisions see it: who says so, and what then happens.
+/// A list, an order or an exception, with the answer that its rules lead to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
-    /// The name that the operator gave the list; [`ORDER`](Self::ORDER) and an order's id;
-    /// [`EXCEPTION`](Self::EXCEPTION) and what tells it from others.
+    /// The configured name of a list; [`ORDER`](Self::ORDER) and the id of an order;
+    /// [`EXCEPTION`](Self::EXCEPTION) and the distinguishing part of an exception's name.
     pub name: String,
     /// The file that the rules were read from.
     pub path: PathBuf,
-    /// What its rules do.
+    /// Whether its rules block, allow or suppress.
     pub kind: Kind,
-    /// The answer; unused where `kind` does not block.
+    /// The answer; unused if `kind` does not block.
     pub blocking: Blocking,
-    /// What an exception stands against; unused where it is none.
+    /// The suppressed sources; unused if `kind` is not an exception.
     pub against: Against,
 }
 
 impl Source {
-    /// What stands before an order's id. No list's name has a colon.
+    /// Prefix of an order's name. A list's name never contains a colon.
     pub const ORDER: &str = "order:";
-    /// What an exception's name starts with.
+    /// Prefix of an exception's name.
     pub const EXCEPTION: &str = "exception:";
 
     /// Whether its rules block.

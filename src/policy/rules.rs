@@ -1,418 +1,189 @@
-//! Owns the rules in force: an image, small changes over it, and how much each source weighs.
-//! Refuses to know what follows from a rule: it tells which one wins.
+//! Finds the rule that decides about a name among all images of a snapshot.
 
 use std::sync::Arc;
 
 use super::image::Image;
-use super::image::values::{SOURCES, Value};
-use super::image::walk::{LANES, Lies};
+use super::image::walk::{BATCH, Position};
 use super::images::Images;
+use super::prefilter::Prefilter;
+use super::ranking::{
+    Hit, LookupResult, MAX_RANKED, NO_RANK, NONE, Rank, RankTraits, RankedImage, hit, weight,
+};
 use super::rule::Scope;
-use super::sieve::Sieve;
 use crate::wire::name::{MAX_LABELS, Name};
 
-/// How much a source weighs: 0 wins over 1. Fits [`RANK_BITS`] bits, so that a weight has room for it.
-/// All images together have fewer sources than there are ranks.
-type Rank = u32;
-
-/// Bits of a weight, from the lowest: two of the scope, seven of the depth, the rank in the others.
-const DEPTH_SHIFT: u32 = 2;
-const RANK_SHIFT: u32 = 9;
-const RANK_BITS: u32 = u32::BITS - RANK_SHIFT;
-/// The most labels that a name has, as the depth is counted down from it.
-const DEPTH_MASK: u32 = (1 << (RANK_SHIFT - DEPTH_SHIFT)) - 1;
-const _: () = assert!(MAX_LABELS as u32 <= DEPTH_MASK);
-
-/// No rule, or no source.
-const NONE: u32 = u32::MAX;
-/// A rank that no source has.
-const NO_RANK: Rank = (1 << RANK_BITS) - 1;
-/// How many sources can have a rank: more than three images name.
-pub const MOST_RANKED: usize = NO_RANK as usize;
-const _: () = assert!(MOST_RANKED > 3 * SOURCES);
-
-/// What is found out about a name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Found {
-    /// The rule that wins; see [`weight`].
-    best: u32,
-    /// The best source that speaks of every name beneath the asked one.
-    cover: Rank,
-    /// The best source that speaks of some name beneath, of those that don't answer NXDOMAIN.
-    other: Rank,
-    /// The weight of the best exception that stands against some sources and speaks of the name.
-    excepted: u32,
-}
-
-/// A rule that matches a name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hit {
-    /// Index of the source, in the order of precedence.
-    pub source: usize,
-    /// The rule's scope.
-    pub scope: Scope,
-    /// How many labels the rule's name has: it is that ancestor of the asked name.
-    pub labels: u8,
-}
-
-impl Default for Found {
-    fn default() -> Self {
-        Self {
-            best: NONE,
-            cover: NO_RANK,
-            other: NO_RANK,
-            excepted: NONE,
-        }
-    }
-}
-
-impl Found {
-    /// The rule that wins: the best source's, there the deepest name's, there exact before below
-    /// before subtree.
-    pub fn best(&self) -> Option<Hit> {
-        (self.best != NONE).then(|| hit(self.best))
-    }
-
-    /// The exception because of which rules of some sources were passed over.
-    pub fn excepted(&self) -> Option<Hit> {
-        (self.excepted != NONE).then(|| hit(self.excepted))
-    }
-
-    /// Whether all names beneath get NXDOMAIN if the asked one does: the best source that speaks
-    /// of all of them says so (`nxdomain` tells), and none before it has anything else to say.
-    pub fn all_nxdomain_beneath(&self, nxdomain: impl Fn(usize) -> bool) -> bool {
-        self.cover != NO_RANK && nxdomain(self.cover as usize) && self.other > self.cover
-    }
-
-    /// Whether all names below are blocked: the best source that covers them blocks (`blocks` says
-    /// which do), and no better one that may allow something has a rule there. May be false where that
-    /// better source blocks as well.
-    pub fn all_blocked_below(&self, blocks: impl Fn(usize) -> bool) -> bool {
-        self.cover != NO_RANK && blocks(self.cover as usize) && self.other >= self.cover
-    }
-}
-
-/// A rule's weight as one number, of which the lowest wins: rank, then depth, then scope.
-#[inline]
-fn weight(rank: Rank, labels: usize, scope: Scope) -> u32 {
-    rank << RANK_SHIFT | (DEPTH_MASK - labels as u32) << DEPTH_SHIFT | scope.weight()
-}
-
-fn hit(weight: u32) -> Hit {
-    Hit {
-        source: (weight >> RANK_SHIFT) as usize,
-        scope: match weight & ((1 << DEPTH_SHIFT) - 1) {
-            0 => Scope::Exact,
-            1 => Scope::Below,
-            _ => Scope::Subtree,
-        },
-        labels: (DEPTH_MASK - (weight >> DEPTH_SHIFT & DEPTH_MASK)) as u8,
-    }
-}
-
-/// What a value of an image comes to, given the ranks of the sources. Weights are those of a name
-/// without labels; see [`deepen`].
-#[derive(Clone, Copy, Debug)]
-struct Verdict {
-    /// The best rule if the asked name is this one.
-    at: u32,
-    /// The best rule if it lies beneath.
-    above: u32,
-    cover: Rank,
-    /// As in [`Found`], if the asked name is this one.
-    other: Rank,
-    /// The same if the asked name lies above, and nothing else beneath it; and [`OVERRIDES`]. A verdict of
-    /// 20 bytes keeps more of them in the processor's cache than one of 24.
-    other_beneath: u32,
-}
-
-/// There is an exception that overrides some sources, so the name's rules are weighed one by one.
-const OVERRIDES: u32 = 1 << 31;
-const _: () = assert!(size_of::<Verdict>() == 20);
-
-/// The weight of the same rule on a name with so many labels.
-#[inline]
-fn deepen(weight: u32, labels: usize) -> u32 {
-    // Of no rule it is that of none still: nothing weighs more.
-    if weight == NONE {
-        NONE
-    } else {
-        weight - ((labels as u32) << DEPTH_SHIFT)
-    }
-}
-
-/// An image whose sources have ranks.
-#[derive(Debug)]
-struct Bound {
-    image: Arc<Image>,
-    ranks: Vec<Rank>,
-    verdicts: Box<[Verdict]>,
-}
-
-impl Bound {
-    fn new(image: Arc<Image>, ranks: Vec<Rank>, weights: &Weights) -> Self {
-        let verdict = |number| verdict(image.value(number), &ranks, weights);
-        let verdicts = (0..image.value_count()).map(verdict).collect();
-        Self {
-            image,
-            ranks,
-            verdicts,
-        }
-    }
-
-    fn rank(&self, source: u16) -> Rank {
-        let rank = self.ranks.get(usize::from(source));
-        rank.copied().unwrap_or(NO_RANK)
-    }
-
-    /// Improves what `found` says of each name: of `names[i]` at `place(i)`. Calls `overridden`
-    /// when an exception that overrides some sources is on or above a name.
-    #[inline]
-    fn look(
-        &self,
-        names: &[&Name],
-        found: &mut [Found],
-        place: impl Fn(usize) -> usize,
-        mut overridden: impl FnMut(),
-    ) {
-        self.image.walk(names, |which, lies, labels, value| {
-            let Some(verdict) = self.verdicts.get(value as usize) else {
-                return;
-            };
-            let Some(found) = found.get_mut(place(which)) else {
-                return;
-            };
-            if verdict.other_beneath & OVERRIDES != 0 {
-                overridden();
-            }
-            let weight = match lies {
-                Lies::Above => verdict.above,
-                Lies::At => {
-                    found.other = found.other.min(verdict.other);
-                    verdict.at
-                }
-                Lies::Beneath => {
-                    found.other = found.other.min(verdict.other_beneath & !OVERRIDES);
-                    return;
-                }
-            };
-            found.best = found.best.min(deepen(weight, labels));
-            found.cover = found.cover.min(verdict.cover);
-        });
-    }
-}
-
-fn verdict(value: Value<'_>, ranks: &[Rank], weights: &Weights) -> Verdict {
-    let rank = |source: u16| ranks.get(usize::from(source)).copied().unwrap_or(NO_RANK);
-    let nxdomain = |rank: Rank| weights.nxdomain.get(rank as usize);
-    let other = |rank: Rank| {
-        let other = rank != NO_RANK && !nxdomain(rank).copied().unwrap_or(false);
-        if other { rank } else { NO_RANK }
-    };
-    let mut overrides = false;
-    let mut verdict = Verdict {
-        at: NONE,
-        above: NONE,
-        cover: NO_RANK,
-        other: NO_RANK,
-        other_beneath: NO_RANK,
-    };
-    for source in value.beneath() {
-        verdict.other = verdict.other.min(other(rank(source)));
-    }
-    verdict.other_beneath = verdict.other;
-    for rule in value.rules() {
-        let rank = rank(rule.source);
-        if rank == NO_RANK {
-            continue;
-        }
-        verdict.other_beneath = verdict.other_beneath.min(other(rank));
-        if weights.mutes(rank).is_some() {
-            overrides = true;
-            continue;
-        }
-        let weight = weight(rank, 0, rule.scope);
-        if rule.scope != Scope::Below {
-            verdict.at = verdict.at.min(weight);
-        }
-        if rule.scope != Scope::Exact {
-            verdict.above = verdict.above.min(weight);
-            verdict.cover = verdict.cover.min(rank);
-        }
-    }
-    verdict.other_beneath |= if overrides { OVERRIDES } else { 0 };
-    verdict
-}
-
-/// What the sources' ranks come to, in their order.
-#[derive(Clone, Debug, Default)]
-pub struct Weights {
-    /// Whether it answers NXDOMAIN.
-    pub nxdomain: Vec<bool>,
-    /// For an exception, the ranks that it stands against, in their order; nothing for what counts
-    /// by itself, an exception against everything as well. May be shorter than there are ranks.
-    pub mutes: Vec<Option<Box<[usize]>>>,
-}
-
-impl Weights {
-    fn mutes(&self, rank: Rank) -> Option<&[usize]> {
-        self.mutes.get(rank as usize)?.as_deref()
-    }
-}
-
-/// The rules in force.
+/// The rules of a snapshot.
 #[derive(Debug, Default)]
 pub struct Rules {
-    base: Option<Bound>,
-    delta: Option<Delta>,
-    orders: Option<Delta>,
-    weights: Weights,
+    base: Option<RankedImage>,
+    delta: Option<Overlay>,
+    orders: Option<Overlay>,
+    traits: RankTraits,
 }
 
 impl Rules {
-    /// The rules of `images`, for the sources that `rank` knows by name: 0 is the best.
+    /// The rules of `images`. `rank` returns the rank of a source, 0 being the best, or `None` if it is not
+    /// configured.
     ///
     /// # Panics
-    /// When a rank is [`MOST_RANKED`] or above.
-    pub fn new(images: Images, rank: impl Fn(&str) -> Option<usize>, weights: Weights) -> Self {
+    /// If a rank is [`MAX_RANKED`] or above.
+    pub fn new(images: Images, rank: impl Fn(&str) -> Option<usize>, traits: RankTraits) -> Self {
         let Images {
             base,
             delta,
             orders,
-            // Those have no rank.
+            // Removed lists have no rank.
             gone: _,
         } = images;
-        let whole = |name: &str| {
+        let is_whole = |name: &str| {
             let delta = delta.iter().flat_map(|delta| &delta.provenance().sources);
             delta
                 .into_iter()
                 .any(|source| source.whole && source.name == name)
         };
-        let ranks = |image: &Image, void: &dyn Fn(&str) -> bool| {
+        let ranks = |image: &Image, is_replaced: &dyn Fn(&str) -> bool| {
             let sources = image.provenance().sources.iter();
             let rank = |name: &str| match rank(name) {
                 None => NO_RANK,
                 Some(rank) => {
-                    assert!(rank < MOST_RANKED, "the snapshot ranks no more");
+                    assert!(
+                        rank < MAX_RANKED,
+                        "a snapshot ranks at most MAX_RANKED sources"
+                    );
                     rank as Rank
                 }
             };
-            let of = |name: &str| if void(name) { NO_RANK } else { rank(name) };
+            let of = |name: &str| {
+                if is_replaced(name) {
+                    NO_RANK
+                } else {
+                    rank(name)
+                }
+            };
             sources.map(|source| of(&source.name)).collect::<Vec<_>>()
         };
         let base = base.map(|image| {
-            let ranks = ranks(&image, &whole);
-            Bound::new(image, ranks, &weights)
+            let ranks = ranks(&image, &is_whole);
+            RankedImage::new(image, ranks, &traits)
         });
-        let over = |image: Arc<Image>| {
+        let overlay = |image: Arc<Image>| {
             let ranks = ranks(&image, &|_| false);
-            Delta {
-                sieve: Sieve::new(&image),
-                bound: Bound::new(image, ranks, &weights),
+            Overlay {
+                prefilter: Prefilter::new(&image),
+                ranked: RankedImage::new(image, ranks, &traits),
             }
         };
         Self {
             base,
-            delta: delta.map(over),
-            orders: orders.map(over),
-            weights,
+            delta: delta.map(overlay),
+            orders: orders.map(overlay),
+            traits,
         }
     }
 
-    /// Looks up a batch of names: `found[i]` is what there is about `names[i]`. Never allocates.
+    /// Looks up a batch of names: `found[i]` is set to the result for `names[i]`. Never allocates.
     ///
     /// # Panics
-    /// When the slices differ in length.
+    /// If the slices differ in length.
     #[inline]
-    pub fn look(&self, names: &[&Name], found: &mut [Found]) {
-        assert_eq!(names.len(), found.len(), "one place for each name");
-        found.fill(Found::default());
+    pub fn lookup(&self, names: &[&Name], found: &mut [LookupResult]) {
+        assert_eq!(names.len(), found.len(), "one result for each name");
+        found.fill(LookupResult::default());
         if let Some(base) = &self.base {
-            base.look(names, found, |which| which, || ());
+            base.merge_into(names, found, |which| which, || ());
         }
-        // The orders come last: where they have an exception, all rules are weighed anew.
-        for over in self.delta.iter().chain(&self.orders) {
-            for (names, found) in names.chunks(LANES).zip(found.chunks_mut(LANES)) {
-                self.look_over(over, names, found);
+        // The orders come last: if they have an exception, all rules of the name are evaluated again.
+        for overlay in self.delta.iter().chain(&self.orders) {
+            for (names, found) in names.chunks(BATCH).zip(found.chunks_mut(BATCH)) {
+                self.lookup_overlay(overlay, names, found);
             }
         }
     }
 
-    /// What there is about a name to which `asked` leads: what exceptions on that stand against does
-    /// not count.
-    pub fn look_past(&self, asked: &Name, name: &Name) -> Found {
-        let mut found = Found::default();
-        self.look(&[name], std::slice::from_mut(&mut found));
-        self.look_closely(name, Some(asked), &mut found);
+    /// Looks up the target of a CNAME chain that starts at `asked`. Rules that the exceptions of `asked`
+    /// suppress do not count.
+    pub fn lookup_target(&self, asked: &Name, name: &Name) -> LookupResult {
+        let mut found = LookupResult::default();
+        self.lookup(&[name], std::slice::from_mut(&mut found));
+        self.evaluate_with_exceptions(name, Some(asked), &mut found);
         found
     }
 
-    /// Adds what such an image says. Most names don't pass the sieve before it.
+    /// Merges the rules of an overlay into the results. Most names are rejected by its prefilter.
     #[inline]
-    fn look_over(&self, delta: &Delta, names: &[&Name], found: &mut [Found]) {
-        let mut some = [&Name::ROOT; LANES];
-        let mut places = [0_u8; LANES];
+    fn lookup_overlay(&self, overlay: &Overlay, names: &[&Name], found: &mut [LookupResult]) {
+        let mut some = [&Name::ROOT; BATCH];
+        let mut places = [0_u8; BATCH];
         let mut count = 0;
         for (place, &name) in names.iter().enumerate() {
-            some[count % LANES] = name;
-            places[count % LANES] = place as u8;
-            count += usize::from(delta.sieve.passes(delta.bound.image.key(), name));
+            some[count % BATCH] = name;
+            places[count % BATCH] = place as u8;
+            count += usize::from(
+                overlay
+                    .prefilter
+                    .may_match(overlay.ranked.image.key(), name),
+            );
         }
         if count == 0 {
             return;
         }
-        let place = |which: usize| usize::from(places[which % LANES]);
+        let place = |which: usize| usize::from(places[which % BATCH]);
         let mut overridden = false;
-        delta
-            .bound
-            .look(&some[..count], found, place, || overridden = true);
+        overlay
+            .ranked
+            .merge_into(&some[..count], found, place, || overridden = true);
         if overridden {
             for which in 0..count {
-                self.look_closely(some[which], None, &mut found[place(which)]);
+                self.evaluate_with_exceptions(some[which], None, &mut found[place(which)]);
             }
         }
     }
 
-    /// Weighs a name's rules one by one, because exceptions may override some. `found.other`, which
-    /// covers rules below the name, ignores exceptions: that can only turn NXDOMAIN into NODATA. The
-    /// exceptions that match `asked` apply to the name, too.
+    /// Evaluates the name's rules one by one, without those that an exception suppresses. `found.other`
+    /// ignores exceptions, which can only turn an NXDOMAIN into NODATA. Exceptions that match `asked` apply
+    /// to `name` as well.
     #[cold]
-    fn look_closely(&self, name: &Name, asked: Option<&Name>, found: &mut Found) {
-        let orders = self.orders.as_ref().map(|orders| &orders.bound);
-        let asked = asked.map(|asked| Ladder::new(orders, asked));
-        let orders = Ladder::new(orders, name);
+    fn evaluate_with_exceptions(
+        &self,
+        name: &Name,
+        asked: Option<&Name>,
+        found: &mut LookupResult,
+    ) {
+        let orders = self.orders.as_ref().map(|orders| &orders.ranked);
+        let asked = asked.map(|asked| AncestorRules::new(orders, asked));
+        let orders = AncestorRules::new(orders, name);
         (found.best, found.cover, found.excepted) = (NONE, NO_RANK, NONE);
-        let mut weigh = |lies, labels, rank, scope| {
-            if self.weights.mutes(rank).is_some() {
-                // Names beneath may be passed over, too.
+        let mut evaluate = |position, labels, rank, scope| {
+            if self.traits.suppresses(rank).is_some() {
+                // Rules on names below may be suppressed, too.
                 found.other = 0;
-                if applies(lies, scope) {
+                if matches(position, scope) {
                     found.excepted = found.excepted.min(weight(rank, labels, scope));
                 }
                 return;
             }
-            let mut ladders = asked.iter().chain([&orders]);
-            if ladders.any(|ladder| self.is_passed_over(ladder, rank)) {
+            let mut ancestors = asked.iter().chain([&orders]);
+            if ancestors.any(|ancestors| self.is_suppressed(ancestors, rank)) {
                 return;
             }
-            if applies(lies, scope) {
+            if matches(position, scope) {
                 found.best = found.best.min(weight(rank, labels, scope));
             }
             if scope != Scope::Exact {
                 found.cover = found.cover.min(rank);
             }
         };
-        for bound in self.images() {
-            Ladder::new(Some(bound), name).each(&mut weigh);
+        for image in self.images() {
+            AncestorRules::new(Some(image), name).each(&mut evaluate);
         }
     }
 
-    /// All rules that match a name, the best first. Allocates: it is for explanations.
+    /// All rules that match a name, best first. Allocates; used for explanations.
     pub fn matching(&self, name: &Name) -> Vec<Hit> {
         let mut weights = Vec::new();
-        for bound in self.images() {
-            Ladder::new(Some(bound), name).each(|lies, labels, rank, scope| {
-                if applies(lies, scope) {
+        for image in self.images() {
+            AncestorRules::new(Some(image), name).each(|position, labels, rank, scope| {
+                if matches(position, scope) {
                     weights.push(weight(rank, labels, scope));
                 }
             });
@@ -421,81 +192,82 @@ impl Rules {
         weights.into_iter().map(hit).collect()
     }
 
-    fn images(&self) -> impl Iterator<Item = &Bound> {
-        let over = self.delta.iter().chain(&self.orders);
-        self.base.iter().chain(over.map(|over| &over.bound))
+    fn images(&self) -> impl Iterator<Item = &RankedImage> {
+        let overlays = self.delta.iter().chain(&self.orders);
+        self.base
+            .iter()
+            .chain(overlays.map(|overlay| &overlay.ranked))
     }
 
-    /// Whether an exception on the name or above it speaks of the name and stands against a source.
-    fn is_passed_over(&self, orders: &Ladder<'_>, rank: Rank) -> bool {
-        let mut passed_over = false;
-        orders.each(|lies, _, exception, scope| {
-            passed_over |= applies(lies, scope) && self.is_against(exception, rank);
+    /// Whether an exception on the name or on an ancestor matches the name and suppresses `rank`.
+    fn is_suppressed(&self, orders: &AncestorRules<'_>, rank: Rank) -> bool {
+        let mut suppressed = false;
+        orders.each(|position, _, exception, scope| {
+            suppressed |= matches(position, scope) && self.suppresses(exception, rank);
         });
-        passed_over
+        suppressed
     }
 
-    fn is_against(&self, exception: Rank, rank: Rank) -> bool {
-        let against = self.weights.mutes(exception);
+    fn suppresses(&self, exception: Rank, rank: Rank) -> bool {
+        let against = self.traits.suppresses(exception);
         against.is_some_and(|ranks| ranks.binary_search(&(rank as usize)).is_ok())
     }
 }
 
-/// What an image has on a name and on those above it.
-struct Ladder<'r> {
-    over: Option<&'r Bound>,
-    /// How the name lies to it, its labels, its value: at most one for each of the name's labels,
-    /// and the root.
-    rungs: [(Lies, u8, u32); MAX_LABELS + 1],
+/// The values of a name and of its ancestors in one image.
+struct AncestorRules<'r> {
+    image: Option<&'r RankedImage>,
+    /// Position, number of labels, value: at most one entry for each label of the name, and one for the root.
+    entries: [(Position, u8, u32); MAX_LABELS + 1],
     count: usize,
 }
 
-impl<'r> Ladder<'r> {
-    fn new(over: Option<&'r Bound>, name: &Name) -> Self {
-        let mut ladder = Self {
-            over,
-            rungs: [(Lies::Beneath, 0, 0); MAX_LABELS + 1],
+impl<'r> AncestorRules<'r> {
+    fn new(image: Option<&'r RankedImage>, name: &Name) -> Self {
+        let mut ancestors = Self {
+            image,
+            entries: [(Position::Below, 0, 0); MAX_LABELS + 1],
             count: 0,
         };
-        if let Some(over) = ladder.over {
-            over.image.walk(&[name], |_, lies, labels, value| {
-                if lies != Lies::Beneath {
-                    ladder.rungs[ladder.count] = (lies, labels as u8, value);
-                    ladder.count += 1;
+        if let Some(ranked) = ancestors.image {
+            ranked.image.walk(&[name], |_, position, labels, value| {
+                if position != Position::Below {
+                    ancestors.entries[ancestors.count] = (position, labels as u8, value);
+                    ancestors.count += 1;
                 }
             });
         }
-        ladder
+        ancestors
     }
 
-    /// Calls `each` with the rules.
-    fn each(&self, mut each: impl FnMut(Lies, usize, Rank, Scope)) {
-        let Some(over) = self.over else { return };
-        for &(lies, labels, value) in &self.rungs[..self.count] {
-            for rule in over.image.value(value).rules() {
-                let rank = over.rank(rule.source);
+    /// Calls `each` with every ranked rule.
+    fn each(&self, mut each: impl FnMut(Position, usize, Rank, Scope)) {
+        let Some(ranked) = self.image else { return };
+        for &(position, labels, value) in &self.entries[..self.count] {
+            for rule in ranked.image.value(value).rules() {
+                let rank = ranked.rank(rule.source);
                 if rank != NO_RANK {
-                    each(lies, labels.into(), rank, rule.scope);
+                    each(position, labels.into(), rank, rule.scope);
                 }
             }
         }
     }
 }
 
-/// Whether a rule of that scope speaks of a name to which its own lies so.
-fn applies(lies: Lies, scope: Scope) -> bool {
-    match lies {
-        Lies::Above => scope != Scope::Exact,
-        Lies::At => scope != Scope::Below,
-        Lies::Beneath => false,
+/// Whether a rule of this scope matches the looked-up name, given the position of the rule's name.
+fn matches(position: Position, scope: Scope) -> bool {
+    match position {
+        Position::Above => scope != Scope::Exact,
+        Position::At => scope != Scope::Below,
+        Position::Below => false,
     }
 }
 
-/// Small changes over an image.
+/// A small image that is looked up in addition to the base.
 #[derive(Debug)]
-struct Delta {
-    bound: Bound,
-    sieve: Sieve,
+struct Overlay {
+    ranked: RankedImage,
+    prefilter: Prefilter,
 }
 
 #[cfg(test)]
@@ -512,33 +284,33 @@ mod tests {
     use crate::policy::image::tests::named;
 
     const LISTS: [&str; 3] = ["one", "two", "three"];
-    /// Which of them answer NXDOMAIN.
+    /// Whether each list answers NXDOMAIN.
     const NXDOMAIN: [bool; 3] = [true, false, true];
 
-    /// A rule: list, name, scope.
+    /// List, name, scope.
     type Rule = (usize, Vec<u8>, u8);
 
-    /// The stupid twin: all rules in a set, asked by going through all of them.
+    /// The model that lookups are compared with: a set of all rules, searched from end to end.
     #[derive(Debug, Default)]
-    struct Twin(BTreeSet<Rule>);
+    struct Model(BTreeSet<Rule>);
 
     fn scope(number: u8) -> Scope {
         [Scope::Exact, Scope::Below, Scope::Subtree][usize::from(number)]
     }
 
-    impl Twin {
+    impl Model {
         fn best(&self, name: &Name) -> Option<Hit> {
             let depth = name.label_count();
             let hits = self.0.iter().filter_map(|(list, owner, number)| {
-                let (owner, _) = Name::read(owner, 0).expect("a name");
+                let (owner, _) = Name::parse(owner, 0).expect("a name");
                 let labels = owner.label_count();
-                let speaks = match scope(*number) {
+                let applies = match scope(*number) {
                     Scope::Exact => labels == depth,
                     Scope::Below => labels < depth,
                     Scope::Subtree => labels <= depth,
                 };
                 let above = labels <= depth && name.ancestor(labels) == owner.wire();
-                (speaks && above).then_some((*list, usize::MAX - labels, *number))
+                (applies && above).then_some((*list, usize::MAX - labels, *number))
             });
             hits.min().map(|(source, depth, number)| Hit {
                 source,
@@ -547,12 +319,12 @@ mod tests {
             })
         }
 
-        /// Whether all names beneath are answered NXDOMAIN, by what stands in RFC 8020.
-        fn all_nxdomain_beneath(&self, name: &Name) -> bool {
+        /// Whether all names below are answered NXDOMAIN, by the definition of RFC 8020.
+        fn is_all_nxdomain_below(&self, name: &Name) -> bool {
             let depth = name.label_count();
             let (mut covers, mut others) = (BTreeSet::new(), BTreeSet::new());
             for (list, owner, number) in &self.0 {
-                let (owner, _) = Name::read(owner, 0).expect("a name");
+                let (owner, _) = Name::parse(owner, 0).expect("a name");
                 let labels = owner.label_count();
                 let covering = scope(*number) != Scope::Exact;
                 if labels <= depth && name.ancestor(labels) == owner.wire() && covering {
@@ -579,7 +351,7 @@ mod tests {
             builder.source(source).expect("room");
         }
         for (list, owner, number) in rules {
-            let (owner, _) = Name::read(owner, 0).expect("a name");
+            let (owner, _) = Name::parse(owner, 0).expect("a name");
             builder
                 .insert(&owner, *list as u16, scope(*number))
                 .expect("room");
@@ -598,19 +370,19 @@ mod tests {
         Rules::new(images, rank, nxdomain(&NXDOMAIN))
     }
 
-    fn nxdomain(ranks: &[bool]) -> Weights {
-        Weights {
+    fn nxdomain(ranks: &[bool]) -> RankTraits {
+        RankTraits {
             nxdomain: ranks.to_vec(),
-            mutes: Vec::new(),
+            suppressed: Vec::new(),
         }
     }
 
-    /// Few labels, so that names collide, nest and share parents all the time.
+    /// Few labels, so that names often collide, nest and share ancestors.
     fn names() -> impl Strategy<Value = Name> {
         let label = prop_oneof![
             6 => prop::sample::select(vec!["a", "b", "aa", "com", "x-y", "_t"]).prop_map(str::to_owned),
             1 => prop::collection::vec(any::<u8>(), 1..4)
-                .prop_map(|octets| octets.iter().map(|o| format!("\\{o:03}")).collect()),
+                .prop_map(|bytes| bytes.iter().map(|o| format!("\\{o:03}")).collect()),
             1 => Just("z".repeat(63)),
         ];
         prop::collection::vec(label, 0..6).prop_map(|labels| named(&labels))
@@ -622,21 +394,21 @@ mod tests {
         prop::collection::btree_set(rule, 0..size)
     }
 
-    fn compare(rules: &Rules, twin: &Twin, names: &[&Name]) -> Result<(), TestCaseError> {
-        let mut found = vec![Found::default(); names.len()];
-        rules.look(names, &mut found);
+    fn compare(rules: &Rules, model: &Model, names: &[&Name]) -> Result<(), TestCaseError> {
+        let mut found = vec![LookupResult::default(); names.len()];
+        rules.lookup(names, &mut found);
         for (name, found) in names.iter().zip(found) {
-            let mut alone = [Found::default()];
-            rules.look(&[name], &mut alone);
+            let mut alone = [LookupResult::default()];
+            rules.lookup(&[name], &mut alone);
             prop_assert_eq!(found, alone[0], "{} in a batch", name);
-            // Of one list, several rules may be as good; the image keeps one that says the same.
+            // Several rules of one list may decide alike; the image keeps one of them.
             let best = |hit: Option<Hit>| hit.map(|hit| hit.source);
-            prop_assert_eq!(best(found.best()), best(twin.best(name)), "{}", name);
-            let nxdomain = found.all_nxdomain_beneath(|rank| NXDOMAIN[rank]);
+            prop_assert_eq!(best(found.best()), best(model.best(name)), "{}", name);
+            let nxdomain = found.is_all_nxdomain_below(|rank| NXDOMAIN[rank]);
             prop_assert_eq!(
                 nxdomain,
-                twin.all_nxdomain_beneath(name),
-                "{} beneath",
+                model.is_all_nxdomain_below(name),
+                "{} below",
                 name
             );
         }
@@ -649,18 +421,18 @@ mod tests {
 
     fn owners<'r>(rules: impl Iterator<Item = &'r Rule>) -> Vec<Name> {
         rules
-            .map(|(_, owner, _)| Name::read(owner, 0).expect("a name").0)
+            .map(|(_, owner, _)| Name::parse(owner, 0).expect("a name").0)
             .collect()
     }
 
     proptest! {
         #[test]
-        fn image_and_twin_never_differ(
+        fn image_and_model_never_differ(
             set in sets(80),
             asked in prop::collection::vec(names(), 1..60),
         ) {
             let owners = owners(set.iter());
-            compare(&rules(&set, None), &Twin(set), &all(&asked, &owners))?;
+            compare(&rules(&set, None), &Model(set), &all(&asked, &owners))?;
         }
 
         #[test]
@@ -671,38 +443,38 @@ mod tests {
             asked in prop::collection::vec(names(), 1..60),
         ) {
             let kept = base.iter().filter(|rule| !whole[rule.0]);
-            let twin = Twin(kept.chain(&added).cloned().collect());
+            let model = Model(kept.chain(&added).cloned().collect());
             let owners = owners(base.iter().chain(&added));
             let delta = image(&added, whole);
-            compare(&rules(&base, Some(delta)), &twin, &all(&asked, &owners))?;
+            compare(&rules(&base, Some(delta)), &model, &all(&asked, &owners))?;
         }
     }
 
     #[test]
-    fn a_list_that_has_no_rank_does_not_count() {
+    fn rules_of_a_list_without_a_rank_do_not_count() {
         let name = Name::from_text("a.test").expect("a name");
         let set = BTreeSet::from([(0, name.wire().to_vec(), 2), (1, name.wire().to_vec(), 2)]);
         let base = image(&set, [false; 3]);
         let rank = |list: &str| (list == "two").then_some(0);
         let rules = Rules::new(base.into(), rank, nxdomain(&[false]));
-        let mut found = [Found::default()];
-        rules.look(&[&name], &mut found);
+        let mut found = [LookupResult::default()];
+        rules.lookup(&[&name], &mut found);
         assert_eq!(found[0].best().map(|hit| hit.source), Some(0));
         let base = rules.base.expect("it has one").image;
         let rules = Rules::new(base.into(), |_| None, nxdomain(&[]));
-        rules.look(&[&name], &mut found);
+        rules.lookup(&[&name], &mut found);
         assert_eq!(found[0].best(), None);
     }
 
     #[test]
-    fn a_delta_that_cannot_be_read_to_its_end_is_asked_of_every_name() {
+    fn a_damaged_delta_is_searched_for_every_name() {
         let names: Vec<_> = (0..200).map(|n| format!("a{n}.n{}.test", n % 40)).collect();
         let names: Vec<_> = names
             .iter()
             .filter_map(|n| Name::from_text(n).ok())
             .collect();
         let set = names.iter().map(|name| (0, name.wire().to_vec(), 2));
-        let whole = image(&set.collect(), [false; 3]);
+        let intact = image(&set.collect(), [false; 3]);
         let names: Vec<_> = names.iter().collect();
         let look = |base, delta| {
             let images = Images {
@@ -711,13 +483,13 @@ mod tests {
                 ..Images::default()
             };
             let rules = Rules::new(images, |_| Some(0), nxdomain(&[true]));
-            let mut found = vec![Found::default(); names.len()];
-            rules.look(&names, &mut found);
+            let mut found = vec![LookupResult::default(); names.len()];
+            rules.lookup(&names, &mut found);
             found
         };
         let mut damaged = 0;
         for at in 0..400 {
-            let Ok(image) = changed(&whole, |octets| octets[HEADER + 8 + at] ^= 1) else {
+            let Ok(image) = changed(&intact, |bytes| bytes[HEADER + 8 + at] ^= 1) else {
                 continue;
             };
             let image = Arc::new(image);

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 use super::cache::{Entry, Failure, Key, STALE_TTL};
 use super::respond::{Ending, Step, Tally};
 use super::synthesized;
-use crate::policy::snapshot::{Decision, Matched, Past, Snapshot};
+use crate::policy::snapshot::{ChainExemption, Decision, Matched, Snapshot};
 use crate::stats::Count;
 use crate::wire::Rcode;
 use crate::wire::answer::Answer;
@@ -22,7 +22,7 @@ pub(super) struct AnswerContext<'a, 'p> {
     pub(super) query: &'a Query<'p>,
     pub(super) snapshot: &'a Snapshot,
     /// Which rules apply to the names that the queried one leads to.
-    pub(super) past: Past,
+    pub(super) past: ChainExemption,
     /// The most bytes that the answer may have.
     pub(super) limit: usize,
 }
@@ -91,7 +91,7 @@ impl AnswerContext<'_, '_> {
         // Records that are cut in any case are not examined.
         let fits = answer.additional_at() <= self.limit;
         let has_additional = answer.has_additional() && answer.message_len() <= self.limit;
-        if self.past != Past::Everything {
+        if self.past != ChainExemption::All {
             let place = |hops, service| synthesized::BlockedAt::Target {
                 answer,
                 hops,
@@ -156,7 +156,7 @@ impl AnswerContext<'_, '_> {
 
     /// The rule that blocks a name to which the answer leads, if any. A service's target counts as one more name of
     /// the chain (RFC 9460, section 2.5).
-    fn blocks(&self, past: Past, name: Name) -> Option<Matched<'_>> {
+    fn blocks(&self, past: ChainExemption, name: Name) -> Option<Matched<'_>> {
         let name = std::iter::once(name);
         let (_, decision, _) = self.snapshot.decide_chain(&self.query.name, past, name);
         match decision {

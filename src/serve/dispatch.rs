@@ -11,7 +11,7 @@ use super::observe::{Finished, Observer};
 use super::respond::{self, Asked, Ending, Resolution, Step, Tally};
 use super::shared::Shared;
 use super::worker_cache::{Location, WorkerCache};
-use crate::policy::rules::{Found, Hit};
+use crate::policy::ranking::{Hit, LookupResult};
 use crate::policy::snapshot::Snapshot;
 use crate::stats::Count;
 use crate::wire::name::Name;
@@ -118,11 +118,11 @@ impl<'d, O: Observer> Dispatcher<'d, O> {
             }
         }
         let names: ArrayVec<&Name, BATCH> = asked.iter().map(|(_, a)| &a.query.name).collect();
-        let mut found = [Found::default(); BATCH];
+        let mut found = [LookupResult::default(); BATCH];
         let found = &mut found[..names.len()];
         let locate = |(_, asked): &(_, Asked<'_>)| worker_cache.locate(&asked.query);
         let locations: ArrayVec<Location, BATCH> = asked.iter().map(locate).collect();
-        self.snapshot.look(&names, found);
+        self.snapshot.lookup(&names, found);
         for location in &locations {
             worker_cache.prefetch_entry(*location);
         }
@@ -131,7 +131,7 @@ impl<'d, O: Observer> Dispatcher<'d, O> {
         }
         for (((received, asked), found), location) in asked.iter().zip(found).zip(locations) {
             let Received { handle, packet, .. } = *received;
-            let decision = self.snapshot.judge(found);
+            let decision = self.snapshot.decide_by(found);
             let step = respond::try_answer(
                 self.now,
                 asked,
@@ -201,7 +201,7 @@ impl<'d, O: Observer> Dispatcher<'d, O> {
 
     /// Ends a message that waited for upstream and gets no answer; `None` if its connection ended.
     pub(super) fn abandon(&self, message: Message<'_>, why: Option<Count>) {
-        let query = Query::read(message.packet).ok();
+        let query = Query::parse(message.packet).ok();
         self.observe(message, query.as_ref(), None, why, None);
     }
 

@@ -244,7 +244,7 @@ mod tests {
         let bits = if checking_disabled { 0x10 } else { 0 };
         let head = [0, 1, 1, bits, 0, 1, 0, 0, 0, 0, 0, 0];
         let packet = [&head[..], &[1, letter, 0, 0, rtype, 0, 1]].concat();
-        Key::new(&WireQuery::read(&packet).expect("a query"))
+        Key::new(&WireQuery::parse(&packet).expect("a query"))
     }
 
     fn failed() -> Outcome {
@@ -263,7 +263,7 @@ mod tests {
             additional: false,
         };
         let name = Name::from_text("a").expect("a name");
-        let answer = Answer::read(message, &name, 1, 1, bounds).expect("an answer");
+        let answer = Answer::parse(message, &name, 1, 1, bounds).expect("an answer");
         Arc::new(Entry::new(answer, 0))
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::client::Client;
-use crate::policy::rules::Hit;
+use crate::policy::ranking::Hit;
 use crate::policy::snapshot::{Matched, Snapshot};
 use crate::stats::{Count, Counters};
 use crate::wire::name::Name;
@@ -78,7 +78,7 @@ impl Finished<'_> {
     fn read<T>(&self, property: impl FnOnce(&Query<'_>) -> T) -> Option<T> {
         match self.query {
             Some(query) => Some(property(query)),
-            None => Query::read(self.packet).ok().as_ref().map(property),
+            None => Query::parse(self.packet).ok().as_ref().map(property),
         }
     }
 }

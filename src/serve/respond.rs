@@ -8,7 +8,7 @@ use super::client::Client;
 use super::context::AnswerContext;
 use super::synthesized;
 use super::worker_cache::{Location, WorkerCache};
-use crate::policy::rules::Hit;
+use crate::policy::ranking::Hit;
 use crate::policy::snapshot::{Decision, Snapshot};
 use crate::stats::Count;
 use crate::wire::edns::{Ede, code};
@@ -147,7 +147,7 @@ pub(super) fn read<'p>(
     snapshot: &Snapshot,
     out: &mut Vec<u8>,
 ) -> Result<Asked<'p>, Ending> {
-    let query = match Query::read(packet) {
+    let query = match Query::parse(packet) {
         Ok(query) => query,
         Err(reject) => {
             let permitted = snapshot.permits(client.address);
@@ -198,7 +198,7 @@ pub(super) fn oversized(
         return Ending::Drop(Count::DeniedMalformed.into());
     }
     // A message that would be dropped if it were whole must not be answered now: a response, most of all.
-    if matches!(Query::read(packet), Err(Reject::Drop(_))) {
+    if matches!(Query::parse(packet), Err(Reject::Drop(_))) {
         return Ending::Drop(Count::Oversized.into());
     }
     reply::header_only(packet, Rcode::FormErr, out);
@@ -294,7 +294,7 @@ fn synthesize<'a, 'p>(
         Decision::Blocked { closed: false, .. }
             if matches!(query.rtype, rtype::DS | rtype::DNSKEY) =>
         {
-            decision.past()
+            decision.chain_exemption()
         }
         Decision::Blocked { by, nxdomain, .. } => {
             let rule = Some(by.hit);
@@ -306,7 +306,7 @@ fn synthesize<'a, 'p>(
                 false => Ending::Drop(tally(Count::BlockedDrop)),
             });
         }
-        Decision::Allowed(_) | Decision::Excepted(_) | Decision::Pass => decision.past(),
+        Decision::Allowed(_) | Decision::Excepted(_) | Decision::Pass => decision.chain_exemption(),
     };
     if let Some((zone, labels)) = snapshot.local.lookup(&query.name)
         && !synthesized::is_parents(query, zone, labels)

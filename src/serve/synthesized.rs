@@ -107,7 +107,7 @@ pub(super) fn blocked(
             let labels = usize::from(by.hit.labels);
             // A service's target is in no name of the answer. The owner of the SOA is the name that has the
             // service, or caches would not accept it.
-            let above = |name: &Name| Name::read(name.ancestor(labels), 0).ok();
+            let above = |name: &Name| Name::parse(name.ancestor(labels), 0).ok();
             let matched = match is_service {
                 true => target.map(|name| (name, 0)),
                 false => target.as_ref().and_then(above),

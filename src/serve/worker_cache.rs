@@ -172,7 +172,7 @@ mod tests {
             additional: false,
         };
         let asked = Name::from_text(name).expect("a name");
-        let answer = Answer::read(&message, &asked, rtype, 1, bounds).expect("an answer");
+        let answer = Answer::parse(&message, &asked, rtype, 1, bounds).expect("an answer");
         Arc::new(Entry::new(answer, 1))
     }
 
@@ -183,7 +183,7 @@ mod tests {
     fn an_entry_is_found_again_for_some_seconds_within_its_ttl() {
         let mut worker_cache = WorkerCache::new(1 << 20);
         let packet = packet("a.example", 1, RD);
-        let query = Query::read(&packet).expect("a query");
+        let query = Query::parse(&packet).expect("a query");
         let location = worker_cache.locate(&query);
         assert!(worker_cache.get(location, &query, 1).is_none());
         let kept = entry("a.example", 1);
@@ -208,7 +208,7 @@ mod tests {
     fn equal_hashes_of_other_questions_find_nothing() {
         let mut worker_cache = WorkerCache::new(0);
         let asked = packet("a.example", 1, RD);
-        let asked = Query::read(&asked).expect("a query");
+        let asked = Query::parse(&asked).expect("a query");
         let location = worker_cache.locate(&asked);
         worker_cache.insert(location, &asked, &entry("a.example", 1), 1);
         for (name, rtype, flags) in [
@@ -219,7 +219,7 @@ mod tests {
             ("a.example", 1, RD | CD),
         ] {
             let other = packet(name, rtype, flags);
-            let other = Query::read(&other).expect("a query");
+            let other = Query::parse(&other).expect("a query");
             assert!(
                 worker_cache.get(location, &other, 1).is_none(),
                 "{name} {rtype}"
@@ -234,12 +234,12 @@ mod tests {
         let packets =
             ["a.example", "b.example", "c.example"].map(|name| (name, packet(name, 1, RD)));
         for (name, packet) in &packets {
-            let query = Query::read(packet).expect("a query");
+            let query = Query::parse(packet).expect("a query");
             let location = worker_cache.locate(&query);
             worker_cache.insert(location, &query, &entry(name, 1), 1);
         }
         let found = packets.each_ref().map(|(_, packet)| {
-            let query = Query::read(packet).expect("a query");
+            let query = Query::parse(packet).expect("a query");
             worker_cache
                 .get(worker_cache.locate(&query), &query, 1)
                 .is_some()

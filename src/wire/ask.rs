@@ -1,25 +1,24 @@
-//! Owns the questions that go upstream, and which messages answer them.
-//! Refuses to read records: `answer` does.
+//! Writes queries for upstreams, and matches responses to them.
 //!
-//! Nothing of the client's travels on but name, type, DO and CD. Each question has a random ID, and
-//! each letter of its name a random case, which answers repeat: so many more bits a forger must guess
-//! (RFC 5452, section 9; draft-vixie-dnsext-dns0x20).
+//! Only the name, the type, DO and CD of a client's query are passed on. Each query has a random ID, and each
+//! letter of its name has a random case, which the answer must repeat. An attacker has to guess both (RFC
+//! 5452, section 9; draft-vixie-dnsext-dns0x20).
 
 use super::{HEADER, PLAIN_UDP, Rcode, UDP_PAYLOAD, class, edns, flag, read_u16, rtype, skip_name};
 
-/// Octets of randomness for one question: an ID, and a bit for each octet of a name.
+/// The number of random bytes of a query: an ID, and a bit for each byte of a name.
 pub const RANDOM: usize = 2 + 32;
 
-/// Bytes of the OPT record that [`write()`] writes.
+/// The size of the OPT record that [`write()`] writes.
 const OPT_BYTES: usize = 11;
 
-/// Which extensions a query uses. Some servers understand neither.
+/// The extensions that a query uses. Some servers support neither.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Dialect {
-    /// Whether there is an OPT record (RFC 6891). Without one there is no DO bit either, so the
-    /// answer comes without signatures.
+    /// Whether the query has an OPT record (RFC 6891). Without one there is no DO bit either, so the answer
+    /// has no signatures.
     pub edns: bool,
-    /// Whether the case of each letter is random, and the answer has to repeat it.
+    /// Whether the case of each letter is random and must be repeated by the answer.
     pub random_case: bool,
 }
 
@@ -31,21 +30,21 @@ impl Dialect {
     };
 }
 
-/// What is asked.
+/// The question of a query, and its flags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Question<'n> {
-    /// The name in lower-cased wire form.
+    /// The lower-cased name in wire form.
     pub name: &'n [u8],
     /// QTYPE. The class is IN.
     pub rtype: u16,
-    /// Whether DNSSEC records are part of the answer.
+    /// Whether DNSSEC records are requested.
     pub dnssec_ok: bool,
-    /// Whether upstream is told not to check.
+    /// Whether upstream is told not to validate.
     pub checking_disabled: bool,
 }
 
-/// Writes a query with RD, AD to be told whether the answer is authentic (RFC 6840, section 5.7),
-/// and what `dialect` says. Replaces the content of `out`; at most 282 bytes are written.
+/// Writes a query with RD set, and with AD set so that the answer reports whether it is authentic (RFC 6840,
+/// section 5.7). Overwrites `out` with at most 282 bytes.
 pub fn write(question: &Question<'_>, dialect: Dialect, random: &[u8; RANDOM], out: &mut Vec<u8>) {
     let checking = if question.checking_disabled {
         flag::CD
@@ -60,7 +59,7 @@ pub fn write(question: &Question<'_>, dialect: Dialect, random: &[u8; RANDOM], o
     let start = out.len();
     out.extend_from_slice(question.name);
     if dialect.random_case {
-        // Length bytes are at most 63, so none is a letter.
+        // Length bytes are at most 63 and so never letters.
         for (at, byte) in out[start..].iter_mut().enumerate() {
             let is_upper = random[2 + at / 8 % 32] >> (at % 8) & 1;
             *byte ^= if byte.is_ascii_lowercase() {
@@ -84,36 +83,36 @@ pub fn write(question: &Question<'_>, dialect: Dialect, random: &[u8; RANDOM], o
 
 /// The question section of a query that [`write()`] wrote.
 pub fn question_of(query: &[u8]) -> &[u8] {
-    // The only additional record there can be is OPT.
+    // The only additional record is OPT.
     let opt = if has_edns(query) { OPT_BYTES } else { 0 };
     &query[HEADER..query.len() - opt]
 }
 
-/// Whether a query that [`write()`] wrote carries EDNS.
+/// Whether a query that [`write()`] wrote has an OPT record.
 pub fn has_edns(query: &[u8]) -> bool {
     query[11] != 0
 }
 
-/// Most bytes of an answer by UDP: what a query with EDNS announces, or the limit without it.
+/// The maximum size of an answer over UDP: the size announced with EDNS, or the limit without it.
 pub fn udp_limit(edns: bool) -> usize {
     usize::from(if edns { UDP_PAYLOAD } else { PLAIN_UDP })
 }
 
-/// How a message fits to a question.
+/// Whether a message is the response to a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fit {
-    /// It is its answer.
+    /// It is the answer.
     Answer,
-    /// It would be, but for the case of its letters.
+    /// It would be the answer, but the case of a letter differs.
     OtherCase,
-    /// A header alone with FORMERR or NOTIMP, as some servers refuse EDNS. It carries the ID and
-    /// nothing else to match, so it is no answer; at most it is a reason to ask without EDNS.
+    /// A header alone with FORMERR or NOTIMP, which some servers send to refuse EDNS. Only the ID matches it
+    /// to the query, so it is not an answer, but at most a reason to retry without EDNS.
     BareError,
-    /// It is none, or another question's.
+    /// Not a response, or one to another query.
     Foreign,
 }
 
-/// Whether `message` is a response to the question section `asked`. The ID is the caller's to compare.
+/// Matches `message` against the question section `asked`. The caller compares the ID.
 pub fn fit(message: &[u8], asked: &[u8]) -> Fit {
     let flags = read_u16(message, 2).unwrap_or(0);
     let is_response = flags & flag::QR != 0;
@@ -124,7 +123,7 @@ pub fn fit(message: &[u8], asked: &[u8]) -> Fit {
     match question {
         Some(_) if !is_response || read_u16(message, 4) != Some(1) => Fit::Foreign,
         Some(question) if question == asked => Fit::Answer,
-        // Type and class are no letters that differ by case alone: compared as they are.
+        // Type and class are compared exactly; their bytes may equal letters.
         Some(question)
             if question.eq_ignore_ascii_case(asked)
                 && question[asked.len() - 4..] == asked[asked.len() - 4..] =>
@@ -135,22 +134,22 @@ pub fn fit(message: &[u8], asked: &[u8]) -> Fit {
     }
 }
 
-/// What the answer to a query with EDNS says about EDNS.
+/// Whether a server supports EDNS, as its answer to a query with EDNS shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EdnsSupport {
-    /// No objection: whatever the response code means, it is not about EDNS.
+    /// Supported, or the response code has nothing to do with EDNS.
     Fine,
-    /// The server does not implement EDNS (RFC 6891, section 7), or not version 0 of it.
+    /// The server does not implement EDNS (RFC 6891, section 7), or not version 0.
     Refused,
-    /// The server may not implement EDNS, or there may be another reason:
+    /// Perhaps not supported, or there is another reason:
     ///
-    /// - SERVFAIL without an OPT record, which RFC 2671 allowed servers without EDNS, and which is also
-    ///   how many servers with EDNS report a plain failure;
-    /// - FORMERR or NOTIMP with one: some servers return the query that they refuse as it came.
+    /// - SERVFAIL without an OPT record: RFC 2671 allowed it for servers without EDNS, but many servers with EDNS
+    ///   report ordinary failures that way;
+    /// - FORMERR or NOTIMP with an OPT record: some servers echo a query that they refuse.
     Doubtful,
 }
 
-/// What an answer that [fits](Fit::Answer) and can be read says about EDNS. `rcode` is its full response code.
+/// What a valid [answer](Fit::Answer) shows about EDNS. `rcode` is its full response code.
 pub fn edns_support(answer: &[u8], rcode: u16) -> EdnsSupport {
     const SERVFAIL: u16 = Rcode::ServFail as u16;
     const BADVERS: u16 = Rcode::BadVers as u16;
@@ -164,13 +163,13 @@ pub fn edns_support(answer: &[u8], rcode: u16) -> EdnsSupport {
     }
 }
 
-/// Whether a message that can't be read as an answer has an OPT record that can't be, or may have lost it: its
-/// sender may not implement EDNS, whatever the response code.
+/// Whether a message that is not a valid answer has a malformed OPT record, or may have lost its OPT record.
+/// Its sender may not implement EDNS, whatever the response code.
 pub fn has_broken_opt(message: &[u8]) -> bool {
     opt(message) == Opt::Broken
 }
 
-/// Whether it is a response code by which a server without EDNS refuses a query with it.
+/// Whether servers without EDNS refuse it with this response code.
 fn refuses(rcode: u16) -> bool {
     [Rcode::FormErr as u16, Rcode::NotImp as u16].contains(&rcode)
 }
@@ -180,7 +179,7 @@ fn refuses(rcode: u16) -> bool {
 enum Opt {
     Absent,
     Whole,
-    /// Its options don't fit it, it is in the wrong place, there are several (RFC 6891, section 6.1.1), or
+    /// Its options overrun it, it is in the wrong section, there are several (RFC 6891, section 6.1.1), or
     /// the records end early, so that it may be missing.
     Broken,
 }
@@ -221,7 +220,7 @@ mod tests {
     };
 
     #[test]
-    fn a_query_is_read_by_another_implementation_and_has_the_case_that_chance_says() {
+    fn another_implementation_parses_a_query_and_its_case_is_random() {
         let mut random = [0; RANDOM];
         random[..4].copy_from_slice(&[0xAB, 0xCD, 0b0000_0110, 0b0000_0010]);
         let mut out = vec![9; 3];
@@ -237,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_response_with_the_same_question_and_case_is_the_answer() {
+    fn only_a_response_with_an_equal_question_is_the_answer() {
         let mut query = Vec::new();
         write(&ASKED, Dialect::FULL, &[0xFF; RANDOM], &mut query);
         let asked = question_of(&query).to_vec();
@@ -259,7 +258,7 @@ mod tests {
         assert_eq!(fit(&[], &asked), Fit::Foreign);
     }
     #[test]
-    fn a_query_for_an_old_server_has_neither_edns_nor_random_letters() {
+    fn a_query_to_an_old_server_has_neither_edns_nor_random_case() {
         let dialect = Dialect {
             edns: false,
             random_case: false,
@@ -275,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_response_with_an_error_of_its_own_kind_is_a_bare_error() {
+    fn only_a_header_with_formerr_or_notimp_is_a_bare_error() {
         let bare = |flags: u16, len: usize| {
             let mut message = vec![0; len];
             message[2..4].copy_from_slice(&flags.to_be_bytes());

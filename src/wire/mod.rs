@@ -1,5 +1,4 @@
-//! Owns the way between bytes and meaning, and nothing else.
-//! Refuses to decide what is answered, and to touch a socket or a clock.
+//! Reads and writes DNS messages; decides nothing and does no I/O.
 
 pub mod answer;
 pub mod ask;
@@ -9,25 +8,25 @@ pub mod query;
 pub mod reply;
 pub mod text;
 
-/// Octets of a message's header (RFC 1035, section 4.1.1).
+/// The size of a message's header (RFC 1035, section 4.1.1).
 pub const HEADER: usize = 12;
 
-/// The UDP payload size that we announce and never exceed (RFC 9715, section 3.1: no fragments).
+/// The UDP payload size that is announced and never exceeded, to avoid fragmentation (RFC 9715, section 3.1).
 pub const UDP_PAYLOAD: u16 = 1232;
 
-/// Longest UDP message without EDNS (RFC 1035, section 2.3.4).
+/// The largest UDP message without EDNS (RFC 1035, section 2.3.4).
 pub const PLAIN_UDP: u16 = 512;
 
-/// Largest message, by TCP (RFC 1035, section 4.2.2).
+/// The largest message over TCP (RFC 1035, section 4.2.2).
 pub const MAX_MESSAGE: usize = 65_535;
 
-/// The flags' bits in the second 16-bit word of the header.
+/// Flags in the second 16-bit word of the header.
 pub mod flag {
     /// The message is a response.
     pub const QR: u16 = 0x8000;
     /// The answer is authoritative.
     pub const AA: u16 = 0x0400;
-    /// The answer was cut.
+    /// The answer is truncated.
     pub const TC: u16 = 0x0200;
     /// Recursion is desired.
     pub const RD: u16 = 0x0100;
@@ -39,27 +38,27 @@ pub mod flag {
     pub const CD: u16 = 0x0010;
 }
 
-/// Response codes that the server itself gives (RFC 1035, section 4.1.1; RFC 6891, section 9).
+/// Response codes of answers that the server makes itself (RFC 1035, section 4.1.1; RFC 6891, section 9).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 pub enum Rcode {
     /// No error.
     NoError = 0,
-    /// The query can't be understood.
+    /// The query is malformed.
     FormErr = 1,
-    /// No answer could be had.
+    /// No answer could be obtained.
     ServFail = 2,
-    /// The name, and all beneath it, does not exist.
+    /// The name and all names below it do not exist.
     NxDomain = 3,
     /// This kind of query is not implemented.
     NotImp = 4,
-    /// The server will not answer.
+    /// The server refuses to answer.
     Refused = 5,
     /// The EDNS version is not implemented.
     BadVers = 16,
 }
 
-/// Record types that the server treats in a way of its own, by number.
+/// Numbers of the record types that the server handles specially.
 pub mod rtype {
     /// IPv4 address.
     pub const A: u16 = 1;
@@ -93,7 +92,7 @@ pub mod rtype {
     pub const SVCB: u16 = 64;
     /// Service binding of HTTPS (RFC 9460).
     pub const HTTPS: u16 = 65;
-    /// First of the types that are asked for and never stored (RFC 6895, section 3.1).
+    /// The first of the types that only queries have (RFC 6895, section 3.1).
     pub const FIRST_META: u16 = 128;
     /// Incremental zone transfer (RFC 1995).
     pub const IXFR: u16 = 251;
@@ -103,30 +102,28 @@ pub mod rtype {
     pub const ANY: u16 = 255;
 }
 
-/// Classes, by number.
+/// Class numbers.
 pub mod class {
     /// Internet.
     pub const IN: u16 = 1;
-    /// Chaosnet, kept alive by `version.bind`.
+    /// Chaosnet, used by `version.bind`.
     pub const CH: u16 = 3;
 }
 
-/// Reads a 16-bit number; nothing when the message ends before.
+/// Reads a 16-bit number. `None` if the message ends before.
 pub(crate) fn read_u16(message: &[u8], at: usize) -> Option<u16> {
-    let octets = message.get(at..at + 2)?;
-    Some(u16::from_be_bytes([octets[0], octets[1]]))
+    let bytes = message.get(at..at + 2)?;
+    Some(u16::from_be_bytes([bytes[0], bytes[1]]))
 }
 
-/// Reads a 32-bit number; nothing when the message ends before.
+/// Reads a 32-bit number. `None` if the message ends before.
 pub(crate) fn read_u32(message: &[u8], at: usize) -> Option<u32> {
-    let octets = message.get(at..at + 4)?;
-    Some(u32::from_be_bytes([
-        octets[0], octets[1], octets[2], octets[3],
-    ]))
+    let bytes = message.get(at..at + 4)?;
+    Some(u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
 }
 
-/// Walks over a name that may be compressed; the offset behind it, nothing when it is malformed.
-/// Pointers are stepped over, not followed.
+/// The offset after a name, which may be compressed; pointers are not followed. `None` if the name is
+/// malformed.
 pub(crate) fn skip_name(message: &[u8], mut at: usize) -> Option<usize> {
     loop {
         match *message.get(at)? {

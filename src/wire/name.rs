@@ -1,28 +1,27 @@
-//! Owns domain names in wire form: lower-cased, validated, indexed by label.
-//! Refuses to know what a name is used for.
+//! Domain names in wire form: validated, lower-cased and indexed by label.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
 use serde::{Deserialize, Serialize};
 
-/// Longest name in wire form, root octet included (RFC 1035, section 3.1).
+/// The longest name in wire form, including the root byte (RFC 1035, section 3.1).
 pub const MAX_NAME: usize = 255;
-/// Longest label, without its length octet (RFC 1035, section 3.1).
+/// The longest label without its length byte (RFC 1035, section 3.1).
 pub const MAX_LABEL: usize = 63;
-/// Most labels that fit in a name, the root not counted.
+/// The maximum number of labels of a name, not counting the root.
 pub const MAX_LABELS: usize = 127;
 
-/// Most compression pointers that are followed in one name: one for each label is plenty, and chains of
-/// thousands would keep a reader busy.
+/// The maximum number of compression pointers that are followed in one name. One per label suffices, and
+/// chains of thousands of pointers would keep the server busy.
 pub(crate) const MAX_JUMPS: usize = 127;
 
-/// Octets kept for the wire form: any label's first sixteen can be read at once.
-const ROOM: usize = MAX_NAME + 1 + 63 + 16;
-/// Places for labels' starts: a power of two, so that no index needs a comparison.
-const PLACES: usize = 128;
+/// Room for the wire form, such that sixteen bytes can be read from the start of any label.
+const WIRE_ROOM: usize = MAX_NAME + 1 + 63 + 16;
+/// Room for the offsets of labels: a power of two, so that indexing needs no comparison.
+const MAX_STARTS: usize = 128;
 
-/// Masks for the first octets of sixteen, by their count.
+/// Masks of the first bytes of sixteen, indexed by their number.
 const FIRST: [(u64, u64); 17] = {
     let mut masks = [(u64::MAX, u64::MAX); 17];
     let mut count = 0;
@@ -34,66 +33,66 @@ const FIRST: [(u64, u64); 17] = {
     masks
 };
 
-/// Each octet in lower case, with [`ODD`] and [`ENDS`].
+/// Each byte in lower case, with the flags [`UNUSUAL`] and [`SPECIAL`].
 const FOLDED: [u16; 256] = {
     let mut folded = [0; 256];
-    let mut octet = 0;
-    while octet < 256 {
-        let lower = (octet as u8).to_ascii_lowercase();
-        folded[octet] = lower as u16;
+    let mut byte = 0;
+    while byte < 256 {
+        let lower = (byte as u8).to_ascii_lowercase();
+        folded[byte] = lower as u16;
         if !matches!(lower, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_') {
-            folded[octet] |= ODD;
+            folded[byte] |= UNUSUAL;
         }
         if matches!(lower, b'.' | b'\\') {
-            folded[octet] |= ENDS;
+            folded[byte] |= SPECIAL;
         }
-        octet += 1;
+        byte += 1;
     }
     folded
 };
-/// Names are not usually made of it.
-const ODD: u16 = 1 << 8;
-/// In text it ends a label, or starts an escape.
-const ENDS: u16 = 1 << 9;
+/// The byte is unusual in names.
+const UNUSUAL: u16 = 1 << 8;
+/// In text, the byte ends a label or starts an escape.
+const SPECIAL: u16 = 1 << 9;
 
-/// Why octets or text are not a domain name.
+/// Why bytes or text are not a domain name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NameError {
     /// The message ends inside the name.
     #[error("the name is cut short")]
     Truncated,
-    /// A compression pointer stands where none may (or points forward).
+    /// A compression pointer where none is allowed, or one that points forward.
     #[error("the name is compressed")]
     Compressed,
-    /// A label's length octet uses a reserved type (RFC 6891, section 5).
+    /// The length byte of a label has a reserved type (RFC 6891, section 5).
     #[error("a label has a reserved type")]
     LabelType,
-    /// A label has more than 63 octets.
+    /// A label has more than 63 bytes.
     #[error("a label is longer than 63 bytes")]
     LabelTooLong,
-    /// The whole name has more than 255 octets.
+    /// The name has more than 255 bytes.
     #[error("the name is longer than 255 bytes")]
     TooLong,
     /// Two dots in a row, or a dot at the start.
     #[error("a label is empty")]
     EmptyLabel,
-    /// A backslash that is followed neither by three digits up to 255 nor by a character.
+    /// A backslash followed neither by three digits up to 255 nor by a character.
     #[error("a backslash is not followed by a character or by three digits up to 255")]
     BadEscape,
 }
 
-/// A domain name: uncompressed wire form, ASCII letters lower-cased, with the place of each label.
+/// A domain name: uncompressed wire form with lower-cased ASCII letters, and the offset of each label.
 ///
-/// Lives on the stack and never allocates: 255 octets of name and 127 label offsets. Equality and
-/// hash are those of the lower-cased wire form, so names compare as RFC 4343 demands.
+/// Has a fixed size and never allocates: 255 bytes of name and 127 offsets of labels. Two names are equal if
+/// their lower-cased wire forms are, as RFC 4343 requires.
 #[derive(Clone)]
 pub struct Name {
     len: u8,
     labels: u8,
     plain: bool,
-    wire: [u8; ROOM],
-    starts: [u8; PLACES],
+    wire: [u8; WIRE_ROOM],
+    starts: [u8; MAX_STARTS],
 }
 
 impl Name {
@@ -102,44 +101,48 @@ impl Name {
         len: 1,
         labels: 0,
         plain: true,
-        wire: [0; ROOM],
-        starts: [0; PLACES],
+        wire: [0; WIRE_ROOM],
+        starts: [0; MAX_STARTS],
     };
 
-    /// Reads an uncompressed name from `message` at `at`; returns it and the offset behind it.
+    /// Reads an uncompressed name from `message` at `at`. Returns the name and the offset after it.
     ///
-    /// A question's name comes first in a message, so it has nothing to point at: a pointer is an
-    /// error here.
+    /// A compression pointer is an error: the question's name is the first of a message and has nothing to
+    /// point to.
     ///
     /// # Errors
-    /// [`NameError`] when the octets are not such a name.
+    /// [`NameError`] if the bytes are not such a name.
     #[inline]
-    pub fn read(message: &[u8], at: usize) -> Result<(Self, usize), NameError> {
-        Self::walk(message, at, false)
+    pub fn parse(message: &[u8], at: usize) -> Result<(Self, usize), NameError> {
+        Self::parse_any(message, at, false)
     }
 
-    /// Reads a name that may be compressed (RFC 1035, section 4.1.4). Pointers may only point
-    /// backwards, which bounds the walk.
+    /// Reads a name that may be compressed (RFC 1035, section 4.1.4). Pointers must point backwards, which
+    /// bounds the time to follow them.
     ///
     /// # Errors
-    /// [`NameError`] when the octets are not such a name.
-    pub fn read_compressed(message: &[u8], at: usize) -> Result<(Self, usize), NameError> {
-        Self::walk(message, at, true)
+    /// [`NameError`] if the bytes are not such a name.
+    pub fn parse_compressed(message: &[u8], at: usize) -> Result<(Self, usize), NameError> {
+        Self::parse_any(message, at, true)
     }
 
-    // Not inlined, a name is copied from function to function, which took longer than reading it.
+    // Without inlining, the name is copied from function to function, which took longer than reading it.
     #[inline(always)]
-    fn walk(message: &[u8], mut at: usize, pointers: bool) -> Result<(Self, usize), NameError> {
+    fn parse_any(
+        message: &[u8],
+        mut at: usize,
+        pointers: bool,
+    ) -> Result<(Self, usize), NameError> {
         let mut name = Self::ROOT;
         let mut len = 0_usize;
         let mut end = None;
         let mut jumps = 0;
         loop {
-            let octet = *message.get(at).ok_or(NameError::Truncated)?;
-            match octet {
+            let byte = *message.get(at).ok_or(NameError::Truncated)?;
+            match byte {
                 0 => break,
                 1..=63 => {
-                    let size = usize::from(octet);
+                    let size = usize::from(byte);
                     let label = message
                         .get(at + 1..at + 1 + size)
                         .ok_or(NameError::Truncated)?;
@@ -148,7 +151,7 @@ impl Name {
                 }
                 0xC0.. if pointers => {
                     let low = *message.get(at + 1).ok_or(NameError::Truncated)?;
-                    let target = usize::from(octet & 0x3F) << 8 | usize::from(low);
+                    let target = usize::from(byte & 0x3F) << 8 | usize::from(low);
                     jumps += 1;
                     if target >= at || jumps > MAX_JUMPS {
                         return Err(NameError::Compressed);
@@ -160,27 +163,27 @@ impl Name {
                 _ => return Err(NameError::LabelType),
             }
         }
-        name.close(len);
+        name.finish(len);
         Ok((name, end.unwrap_or(at + 1)))
     }
 
-    /// Reads presentation form (RFC 1035, section 5.1): dots between labels, a final dot allowed,
-    /// `\.` and `\DDD` escapes. Octets are taken as they are; for IDNs see `control::lists`.
+    /// Reads presentation form (RFC 1035, section 5.1): labels separated by dots, an optional final dot, the
+    /// escapes `\.` and `\DDD`. Bytes are taken verbatim; for IDNs see `control::lists`.
     ///
     /// # Errors
-    /// [`NameError`] when the text is not such a name.
+    /// [`NameError`] if the text is not such a name.
     pub fn from_text(text: &str) -> Result<Self, NameError> {
         let mut name = Self::ROOT;
-        name.read_text(text.as_bytes())?;
+        name.parse_text(text.as_bytes())?;
         Ok(name)
     }
 
-    /// The same into a name that is there already, which saves copying it. After an error it is the
-    /// root.
+    /// Like [`from_text`](Self::from_text), but overwrites an existing name, which avoids a copy. After an
+    /// error the name is the root.
     ///
     /// # Errors
-    /// [`NameError`] when the octets are not such a name.
-    pub fn read_text(&mut self, text: &[u8]) -> Result<(), NameError> {
+    /// [`NameError`] if the bytes are not such a name.
+    pub fn parse_text(&mut self, text: &[u8]) -> Result<(), NameError> {
         self.len = 1;
         self.labels = 0;
         self.plain = true;
@@ -201,16 +204,16 @@ impl Name {
         let mut len = 0_usize;
         let mut rest = text;
         loop {
-            // A usual label is written where it belongs as it is read; `ROOM` has place for the
-            // start of one that is too long.
+            // A usual label is written in place as it is read. `WIRE_ROOM` has room for the start of one that
+            // is too long.
             let (mut size, mut odd) = (0, 0);
-            for (to, octet) in self.wire[len + 1..].iter_mut().zip(rest) {
-                let folded = FOLDED[usize::from(*octet)];
-                if folded & ENDS != 0 {
+            for (to, byte) in self.wire[len + 1..].iter_mut().zip(rest) {
+                let folded = FOLDED[usize::from(*byte)];
+                if folded & SPECIAL != 0 {
                     break;
                 }
                 *to = folded as u8;
-                odd |= folded & ODD;
+                odd |= folded & UNUSUAL;
                 size += 1;
             }
             rest = match rest.get(size) {
@@ -226,44 +229,44 @@ impl Name {
             };
             self.plain &= odd == 0;
             if rest.is_empty() {
-                self.close(len);
+                self.finish(len);
                 return Ok(());
             }
         }
     }
 
-    /// Appends a label that may have escapes, octet by octet; returns what is behind it.
+    /// Appends a label that may have escapes, byte by byte. Returns the text after it.
     fn push_escaped<'t>(&mut self, len: &mut usize, text: &'t [u8]) -> Result<&'t [u8], NameError> {
         let mut label = [0_u8; MAX_LABEL];
         let mut filled = 0;
-        let mut octets = text.iter().copied();
-        while let Some(octet) = octets.next().filter(|octet| *octet != b'.') {
-            let octet = if octet == b'\\' {
-                unescape(&mut octets)?
+        let mut bytes = text.iter().copied();
+        while let Some(byte) = bytes.next().filter(|byte| *byte != b'.') {
+            let byte = if byte == b'\\' {
+                unescape(&mut bytes)?
             } else {
-                octet
+                byte
             };
-            *label.get_mut(filled).ok_or(NameError::LabelTooLong)? = octet;
+            *label.get_mut(filled).ok_or(NameError::LabelTooLong)? = byte;
             filled += 1;
         }
         self.push(len, &label[..filled])?;
-        Ok(&text[text.len() - octets.len()..])
+        Ok(&text[text.len() - bytes.len()..])
     }
 
-    /// Appends a label to the octets written so far, lower-cased; keeps room for the root octet.
+    /// Appends a label in lower case; keeps room for the root byte.
     #[inline(always)]
     fn push(&mut self, len: &mut usize, label: &[u8]) -> Result<(), NameError> {
         let mut odd = 0;
         for (to, from) in self.wire[*len + 1..].iter_mut().zip(label) {
             let folded = FOLDED[usize::from(*from)];
             *to = folded as u8;
-            odd |= folded & ODD;
+            odd |= folded & UNUSUAL;
         }
         self.plain &= odd == 0;
         self.add(len, label.len())
     }
 
-    /// Makes the `size` octets behind the present place for a length octet a label.
+    /// Turns the `size` bytes after the current end and its length byte into a label.
     fn add(&mut self, len: &mut usize, size: usize) -> Result<(), NameError> {
         let start = *len;
         let next = start + 1 + size;
@@ -277,29 +280,29 @@ impl Name {
             return Err(NameError::TooLong);
         }
         self.wire[start] = size as u8;
-        // At least two octets a label and at most 254 of them: 127 labels at most.
+        // Each label takes at least two of at most 254 bytes, so there are at most 127 labels.
         self.starts[usize::from(self.labels)] = start as u8;
         self.labels += 1;
         *len = next;
         Ok(())
     }
 
-    fn close(&mut self, len: usize) {
+    fn finish(&mut self, len: usize) {
         self.wire[len] = 0;
         self.len = (len + 1) as u8;
     }
 
-    /// The wire form, root octet included; 1 to 255 octets.
+    /// The wire form, including the root byte; 1 to 255 bytes.
     pub fn wire(&self) -> &[u8] {
         &self.wire[..usize::from(self.len)]
     }
 
-    /// How many labels the name has, the root not counted; 0 to 127.
+    /// The number of labels, not counting the root; 0 to 127.
     pub fn label_count(&self) -> usize {
         usize::from(self.labels)
     }
 
-    /// The labels' octets from the root down (`com`, then `example`), without length octets.
+    /// The labels from the root down (`com`, then `example`), without their length bytes.
     pub fn labels_from_root(&self) -> impl Iterator<Item = &[u8]> {
         self.starts[..self.label_count()]
             .iter()
@@ -311,19 +314,18 @@ impl Name {
             })
     }
 
-    /// The label that `level` others lie above (`com` is at level 0), without its length octet.
+    /// The label at `level`, counted from the root (`com` is at level 0), without its length byte.
     ///
     /// # Panics
-    /// When the name has no more than `level` labels.
+    /// If the name has no more than `level` labels.
     #[inline(always)]
     pub fn label_from_root(&self, level: usize) -> &[u8] {
         let start = usize::from(self.starts[self.label_count() - 1 - level]);
         &self.wire[start + 1..][..usize::from(self.wire[start])]
     }
 
-    /// The first sixteen octets of the label at `level` as two numbers, the first octet lowest, with
-    /// zeros behind the label's end; and how many octets the label has. Never panics; of a level
-    /// that the name has not, it tells nothing.
+    /// The first sixteen bytes of the label at `level` as two little-endian numbers, padded with zeros, and
+    /// the length of the label. Never panics; the result is meaningless if the name has no such label.
     #[inline(always)]
     pub fn sixteen_from_root(&self, level: usize) -> (u64, u64, usize) {
         let start = self.start(level);
@@ -332,15 +334,16 @@ impl Name {
         (low, high, size)
     }
 
-    /// The same for sixteen octets from the octet `from` on, which must be below the label's size.
+    /// Like [`sixteen_from_root`](Self::sixteen_from_root), but from byte `from` of the label on, which must
+    /// be below its length.
     #[inline(always)]
-    pub fn sixteen_behind(&self, level: usize, from: usize) -> (u64, u64) {
+    pub fn sixteen_at(&self, level: usize, from: usize) -> (u64, u64) {
         let start = self.start(level);
         let size = usize::from(self.wire[start]);
         self.sixteen(start + 1 + from % 64, size.saturating_sub(from))
     }
 
-    /// How many octets the label at that level has.
+    /// The length of the label at `level`.
     #[inline(always)]
     pub fn size_from_root(&self, level: usize) -> usize {
         usize::from(self.wire[self.start(level)])
@@ -348,30 +351,30 @@ impl Name {
 
     #[inline(always)]
     fn start(&self, level: usize) -> usize {
-        usize::from(self.starts[self.label_count().wrapping_sub(1 + level) % PLACES])
+        usize::from(self.starts[self.label_count().wrapping_sub(1 + level) % MAX_STARTS])
     }
 
     #[inline(always)]
     fn sixteen(&self, at: usize, size: usize) -> (u64, u64) {
         let eight = |at: usize| {
-            let octets = self.wire[at..].first_chunk();
-            u64::from_le_bytes(*octets.expect("there is room behind every label"))
+            let bytes = self.wire[at..].first_chunk();
+            u64::from_le_bytes(*bytes.expect("there is room after every label"))
         };
         let (low, high) = FIRST[size.min(16)];
         (eight(at) & low, eight(at + 8) & high)
     }
 
-    /// Whether all octets of all labels are lower-case letters, digits, hyphens and underscores.
+    /// Whether all labels consist of lower-case letters, digits, hyphens and underscores.
     #[inline(always)]
     pub fn is_plain(&self) -> bool {
         self.plain
     }
 
-    /// Where in [`wire`](Self::wire) the ancestor with `labels` labels starts. The ancestor with
-    /// all labels is the name itself, the one with none the root.
+    /// The offset in [`wire`](Self::wire) of the ancestor with this number of labels. The ancestor with all
+    /// labels is the name itself, the one with none the root.
     ///
     /// # Panics
-    /// When the name has fewer labels.
+    /// If the name has fewer labels.
     pub fn ancestor_start(&self, labels: usize) -> usize {
         let above = self.label_count() - labels;
         if labels == 0 {
@@ -381,23 +384,23 @@ impl Name {
         }
     }
 
-    /// The wire form of the ancestor with `labels` labels.
+    /// The wire form of the ancestor with this number of labels.
     ///
     /// # Panics
-    /// When the name has fewer labels.
+    /// If the name has fewer labels.
     pub fn ancestor(&self, labels: usize) -> &[u8] {
         &self.wire()[self.ancestor_start(labels)..]
     }
 }
 
-fn unescape(octets: &mut impl Iterator<Item = u8>) -> Result<u8, NameError> {
-    let first = octets.next().ok_or(NameError::BadEscape)?;
+fn unescape(bytes: &mut impl Iterator<Item = u8>) -> Result<u8, NameError> {
+    let first = bytes.next().ok_or(NameError::BadEscape)?;
     if !first.is_ascii_digit() {
         return Ok(first);
     }
     let mut value = u16::from(first - b'0');
     for _ in 0..2 {
-        let digit = octets.next().filter(u8::is_ascii_digit);
+        let digit = bytes.next().filter(u8::is_ascii_digit);
         value = value * 10 + u16::from(digit.ok_or(NameError::BadEscape)? - b'0');
     }
     u8::try_from(value).map_err(|_| NameError::BadEscape)
@@ -417,8 +420,8 @@ impl Hash for Name {
     }
 }
 
-/// Presentation form without the final dot (the root is `.`); octets outside printable ASCII and
-/// the ones with a meaning of their own are escaped (RFC 1035, section 5.1).
+/// Presentation form without the final dot; the root is `.`. Bytes that are not printable ASCII, and those
+/// with a special meaning, are escaped (RFC 1035, section 5.1).
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_text(self.wire(), f)
@@ -431,7 +434,7 @@ impl fmt::Debug for Name {
     }
 }
 
-/// Presentation form of an uncompressed wire name that was validated before.
+/// Writes a valid, uncompressed wire name in presentation form.
 pub fn write_text(wire: &[u8], f: &mut impl fmt::Write) -> fmt::Result {
     let mut rest = wire;
     let mut first = true;
@@ -440,13 +443,13 @@ pub fn write_text(wire: &[u8], f: &mut impl fmt::Write) -> fmt::Result {
         if !std::mem::take(&mut first) {
             f.write_char('.')?;
         }
-        for &octet in label {
-            match octet {
+        for &byte in label {
+            match byte {
                 b'.' | b'\\' | b'"' | b';' | b'@' | b'$' | b'(' | b')' => {
-                    write!(f, "\\{}", char::from(octet))?;
+                    write!(f, "\\{}", char::from(byte))?;
                 }
-                0x21..=0x7E => f.write_char(char::from(octet))?,
-                _ => write!(f, "\\{octet:03}")?,
+                0x21..=0x7E => f.write_char(char::from(byte))?,
+                _ => write!(f, "\\{byte:03}")?,
             }
         }
         rest = tail;
@@ -464,23 +467,23 @@ mod tests {
 
     #[test]
     fn text_and_wire_agree_and_case_is_folded() {
-        let read = Name::read(b"\x03WwW\x07Example\x00rest", 0).expect("valid");
+        let read = Name::parse(b"\x03WwW\x07Example\x00rest", 0).expect("valid");
         assert_eq!(read.0, name("www.example."));
         assert_eq!(read.1, 13);
         assert_eq!(read.0.to_string(), "www.example");
     }
 
     #[test]
-    fn every_octet_survives_the_way_through_text() {
-        for octet in 0..=255_u8 {
-            let wire = [2, b'a', octet, 0];
-            let (from_wire, _) = Name::read(&wire, 0).expect("valid");
-            assert_eq!(name(&from_wire.to_string()), from_wire, "octet {octet}");
+    fn every_byte_survives_conversion_to_text_and_back() {
+        for byte in 0..=255_u8 {
+            let wire = [2, b'a', byte, 0];
+            let (from_wire, _) = Name::parse(&wire, 0).expect("valid");
+            assert_eq!(name(&from_wire.to_string()), from_wire, "byte {byte}");
         }
     }
 
     #[test]
-    fn labels_come_from_the_root_and_ancestors_are_suffixes() {
+    fn labels_are_listed_from_the_root_and_ancestors_are_suffixes() {
         let n = name("a.bc.def");
         let labels: Vec<_> = n.labels_from_root().collect();
         assert_eq!(labels, [&b"def"[..], b"bc", b"a"]);
@@ -490,7 +493,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_name_fits_and_one_octet_more_does_not() {
+    fn the_longest_name_fits_and_one_byte_more_does_not() {
         let label = "x".repeat(63);
         let longest = format!("{label}.{label}.{label}.{}", "y".repeat(61));
         assert_eq!(name(&longest).wire().len(), 255);
@@ -501,7 +504,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_text_is_refused_with_its_reason() {
+    fn invalid_text_is_rejected_with_its_reason() {
         for (text, error) in [
             ("", NameError::EmptyLabel),
             (".a", NameError::EmptyLabel),
@@ -517,17 +520,17 @@ mod tests {
     }
 
     #[test]
-    fn pointers_are_followed_backwards_only_and_only_where_allowed() {
+    fn pointers_are_followed_backwards_and_only_where_allowed() {
         let message = b"\x03com\x00\x01a\xC0\x00\xC0\x09";
-        let (read, end) = Name::read_compressed(message, 5).expect("valid");
+        let (read, end) = Name::parse_compressed(message, 5).expect("valid");
         assert_eq!((read, end), (name("a.com"), 9));
-        assert_eq!(Name::read(message, 5), Err(NameError::Compressed));
+        assert_eq!(Name::parse(message, 5), Err(NameError::Compressed));
         assert_eq!(
-            Name::read_compressed(message, 9),
+            Name::parse_compressed(message, 9),
             Err(NameError::Compressed),
             "a pointer to itself"
         );
-        assert_eq!(Name::read(b"\x41x\x00", 0), Err(NameError::LabelType));
-        assert_eq!(Name::read(b"\x03ab", 0), Err(NameError::Truncated));
+        assert_eq!(Name::parse(b"\x41x\x00", 0), Err(NameError::LabelType));
+        assert_eq!(Name::parse(b"\x03ab", 0), Err(NameError::Truncated));
     }
 }

@@ -1,40 +1,39 @@
-//! Owns the reading of a client's packet: zero-copy but for the name, no allocation.
-//! Refuses packets that are no proper query, and says which answer that deserves.
+//! Parses a client's query without copying it, except for the name, and without allocating.
 
 use super::edns::{self, Edns};
 use super::name::Name;
 use super::{HEADER, MAX_MESSAGE, PLAIN_UDP, Rcode, UDP_PAYLOAD, flag, read_u16, rtype, skip_name};
 
-/// What is wrong with a packet. Each is a counter, too.
+/// Why a packet is rejected. Each fault has a counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fault {
-    /// Fewer octets than a header has.
+    /// Fewer bytes than a header has.
     Short,
-    /// QR=1: a response, perhaps one that was made to bounce between servers.
+    /// QR=1: a response. Answering it could make two servers send packets to each other for ever.
     Response,
     /// An opcode other than QUERY.
     Opcode,
     /// Not exactly one question.
     QuestionCount,
-    /// A question whose name is compressed, overlong or cut.
+    /// The name of the question is compressed, too long or truncated.
     Question,
-    /// Records that overrun the packet, octets behind them, or answers in a question.
+    /// Records that overrun the packet, bytes after the last record, or an answer section.
     Records,
-    /// Two OPT records, one with an owner, or with options that overrun it.
+    /// Two OPT records, one with an owner other than the root, or options that overrun the record.
     Edns,
 }
 
-/// What a faulty packet deserves.
+/// How a rejected packet is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reject {
-    /// No answer: none is due, or it would serve an attacker.
+    /// Not at all: no answer is due, or it would serve an attacker.
     Drop(Fault),
-    /// A header with this response code and nothing else.
+    /// With a header that has this response code, and nothing else.
     Header(Rcode, Fault),
 }
 
 impl Reject {
-    /// What was wrong.
+    /// Why the packet is rejected.
     pub fn fault(self) -> Fault {
         match self {
             Self::Drop(fault) | Self::Header(_, fault) => fault,
@@ -47,25 +46,25 @@ impl Reject {
 pub struct Query<'p> {
     packet: &'p [u8],
     flags: u16,
-    /// The asked name, lower-cased; its case as sent is in [`question`](Self::question).
+    /// The queried name in lower case; [`question`](Self::question) has the letter case that was sent.
     pub name: Name,
     /// QTYPE.
     pub rtype: u16,
     /// QCLASS.
     pub class: u16,
     question_end: usize,
-    /// The OPT record, if there was one.
+    /// The OPT record, if there is one.
     pub edns: Option<Edns>,
 }
 
 impl<'p> Query<'p> {
-    /// Reads a packet (RFC 1035, section 4; RFC 6891, section 6).
+    /// Parses a packet (RFC 1035, section 4; RFC 6891, section 6).
     ///
     /// # Errors
-    /// [`Reject`] says what the sender gets instead of an answer. An unknown EDNS version is not
-    /// an error here: see [`unknown_version`](Self::unknown_version).
+    /// [`Reject`] with the answer to send. An unknown EDNS version is not an error here: see
+    /// [`unknown_version`](Self::unknown_version).
     #[inline(always)]
-    pub fn read(packet: &'p [u8]) -> Result<Self, Reject> {
+    pub fn parse(packet: &'p [u8]) -> Result<Self, Reject> {
         let header: &[u8; HEADER] = packet.first_chunk().ok_or(Reject::Drop(Fault::Short))?;
         let word = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
         let flags = word(2);
@@ -78,16 +77,16 @@ impl<'p> Query<'p> {
         if word(4) != 1 {
             return Err(formerr(Fault::QuestionCount));
         }
-        // Answers in a question are nobody's business; IXFR's authority record is (RFC 1995).
+        // A query has no answer section, but an IXFR query has an authority section (RFC 1995).
         if word(6) != 0 {
             return Err(formerr(Fault::Records));
         }
-        let (name, at) = Name::read(packet, HEADER).map_err(|_| formerr(Fault::Question))?;
+        let (name, at) = Name::parse(packet, HEADER).map_err(|_| formerr(Fault::Question))?;
         let (Some(rtype), Some(class)) = (read_u16(packet, at), read_u16(packet, at + 2)) else {
             return Err(formerr(Fault::Question));
         };
         let question_end = at + 4;
-        let edns = read_records(packet, question_end, word(8), word(10)).map_err(formerr)?;
+        let edns = find_opt(packet, question_end, word(8), word(10)).map_err(formerr)?;
         Ok(Self {
             packet,
             flags,
@@ -99,17 +98,17 @@ impl<'p> Query<'p> {
         })
     }
 
-    /// The message ID, as octets.
+    /// The message ID in wire order.
     pub fn id(&self) -> [u8; 2] {
         [self.packet[0], self.packet[1]]
     }
 
-    /// The header's flags, as sent.
+    /// The flags of the header, as sent.
     pub fn flags(&self) -> u16 {
         self.flags
     }
 
-    /// The question section as sent: name in its own letter case, type, class.
+    /// The question section as sent: name with its letter case, type, class.
     pub fn question(&self) -> &'p [u8] {
         &self.packet[HEADER..self.question_end]
     }
@@ -119,7 +118,7 @@ impl<'p> Query<'p> {
         self.flags & flag::RD != 0
     }
 
-    /// Whether the client does its own DNSSEC checking (RFC 6840, section 5.9).
+    /// Whether the client validates DNSSEC itself (RFC 6840, section 5.9).
     pub fn checking_disabled(&self) -> bool {
         self.flags & flag::CD != 0
     }
@@ -134,19 +133,19 @@ impl<'p> Query<'p> {
         self.flags & flag::AD != 0 || self.dnssec_ok()
     }
 
-    /// Whether the EDNS version is one that does not exist, which gets BADVERS (RFC 6891, 6.1.3).
+    /// Whether the EDNS version is not 0, which is answered with BADVERS (RFC 6891, section 6.1.3).
     pub fn unknown_version(&self) -> bool {
         self.edns.is_some_and(|e| e.version != 0)
     }
 
-    /// Most octets that an answer by UDP may have: what the client takes, at most
-    /// [`UDP_PAYLOAD`]; 512 without EDNS.
+    /// The maximum size of an answer over UDP: the client's payload size, at most [`UDP_PAYLOAD`]; 512
+    /// without EDNS.
     pub fn udp_limit(&self) -> usize {
         let size = self.edns.map_or(PLAIN_UDP, |e| e.udp_size);
         usize::from(size.clamp(PLAIN_UDP, UDP_PAYLOAD))
     }
 
-    /// Most octets that an answer by a stream may have.
+    /// The maximum size of an answer over a stream.
     pub fn stream_limit(&self) -> usize {
         MAX_MESSAGE
     }
@@ -156,14 +155,14 @@ fn formerr(fault: Fault) -> Reject {
     Reject::Header(Rcode::FormErr, fault)
 }
 
-/// Walks authority and additional records for the OPT record; the packet must end with them.
-fn read_records(packet: &[u8], at: usize, ns: u16, ar: u16) -> Result<Option<Edns>, Fault> {
+/// Finds the OPT record in the authority and additional sections, which must end with the packet.
+fn find_opt(packet: &[u8], at: usize, ns: u16, ar: u16) -> Result<Option<Edns>, Fault> {
     let mut at = at;
     let mut found = None;
     for index in 0..u32::from(ns) + u32::from(ar) {
         let owner = at;
-        let behind = skip_name(packet, at).ok_or(Fault::Records)?;
-        let record = edns::fields(packet, behind).ok_or(Fault::Records)?;
+        let after = skip_name(packet, at).ok_or(Fault::Records)?;
+        let record = edns::fields(packet, after).ok_or(Fault::Records)?;
         at = record.end;
         if record.rtype != rtype::OPT {
             continue;
@@ -188,7 +187,7 @@ fn read_records(packet: &[u8], at: usize, ns: u16, ar: u16) -> Result<Option<Edn
 mod tests {
     use super::*;
 
-    /// A query for `www.Example` A with RD, and the given OPT records.
+    /// A query with RD for `www.Example` A and the given OPT records.
     fn packet(opts: &[&[u8]]) -> Vec<u8> {
         let mut packet = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00".to_vec();
         packet.push(opts.len() as u8);
@@ -202,13 +201,13 @@ mod tests {
     const OPT: &[u8] = b"\x00\x00\x29\x10\x00\x00\x00\x80\x00\x00\x00";
 
     fn fault(packet: &[u8]) -> Reject {
-        Query::read(packet).expect_err("must be refused")
+        Query::parse(packet).expect_err("must be refused")
     }
 
     #[test]
-    fn a_query_is_read_with_its_case_kept_aside() {
+    fn a_query_is_lower_cased_and_keeps_its_question_as_sent() {
         let packet = packet(&[OPT]);
-        let query = Query::read(&packet).expect("well formed");
+        let query = Query::parse(&packet).expect("well formed");
         assert_eq!(query.name.to_string(), "www.example");
         assert_eq!(query.question(), b"\x03www\x07Example\x00\x00\x01\x00\x01");
         assert_eq!((query.rtype, query.class), (1, 1));
@@ -219,13 +218,13 @@ mod tests {
     #[test]
     fn without_edns_the_limit_is_512_and_a_smaller_offer_counts_as_512() {
         let plain = packet(&[]);
-        assert_eq!(Query::read(&plain).expect("read").udp_limit(), 512);
+        assert_eq!(Query::parse(&plain).expect("read").udp_limit(), 512);
         let tiny = packet(&[b"\x00\x00\x29\x00\x10\x00\x00\x00\x00\x00\x00"]);
-        assert_eq!(Query::read(&tiny).expect("read").udp_limit(), 512);
+        assert_eq!(Query::parse(&tiny).expect("read").udp_limit(), 512);
     }
 
     #[test]
-    fn what_is_no_query_is_dropped_and_what_is_a_bad_one_gets_a_header() {
+    fn responses_are_dropped_and_malformed_queries_get_a_header() {
         assert_eq!(fault(&[0; 11]), Reject::Drop(Fault::Short));
         let edit = |at: usize, value: u8| {
             let mut packet = packet(&[OPT]);
@@ -247,15 +246,15 @@ mod tests {
     }
 
     #[test]
-    fn every_cut_packet_is_refused() {
+    fn every_truncated_packet_is_rejected() {
         let whole = packet(&[OPT]);
         for len in 0..whole.len() {
-            assert!(Query::read(&whole[..len]).is_err(), "cut at {len}");
+            assert!(Query::parse(&whole[..len]).is_err(), "cut at {len}");
         }
     }
 
     #[test]
-    fn two_opts_an_owned_one_and_overrunning_options_are_refused() {
+    fn two_opts_one_with_an_owner_and_overrunning_options_are_rejected() {
         assert_eq!(fault(&packet(&[OPT, OPT])), formerr(Fault::Edns));
         let owned = b"\x01x\x00\x00\x29\x10\x00\x00\x00\x00\x00\x00\x00";
         assert_eq!(fault(&packet(&[owned])), formerr(Fault::Edns));
@@ -264,8 +263,8 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_edns_version_is_told() {
+    fn an_unknown_edns_version_is_reported() {
         let packet = packet(&[b"\x00\x00\x29\x10\x00\x00\x01\x00\x00\x00\x00"]);
-        assert!(Query::read(&packet).expect("read").unknown_version());
+        assert!(Query::parse(&packet).expect("read").unknown_version());
     }
 }

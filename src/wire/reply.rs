@@ -1,6 +1,5 @@
-//! Owns the writing of answers: header, question, records, OPT, and what goes when it is too long.
-//! Refuses to choose what is answered. Allocates nothing when `out` has room for a message, except in
-//! [`Reply::copy_some`] for more than sixteen records.
+//! Writes answers: header, question, records, OPT, and truncation. Does not allocate if `out` has room for a
+//! message, except for more than sixteen records in [`Reply::copy_some`].
 
 use std::net::IpAddr;
 
@@ -12,20 +11,19 @@ use super::name::Name;
 use super::query::Query;
 use super::{HEADER, Rcode, UDP_PAYLOAD, flag, rtype};
 
-/// Whom a record belongs to. The question's name is always in the message, so it and its
-/// ancestors cost two octets.
+/// The owner of a record. The queried name is in every answer, so it and its ancestors take two bytes.
 #[derive(Clone, Copy, Debug)]
 pub enum Owner<'n> {
-    /// The asked name.
+    /// The queried name.
     Question,
-    /// The asked name's ancestor with that many labels.
+    /// The ancestor of the queried name with this number of labels.
     Ancestor(usize),
     /// Any other name, written in full.
     Name(&'n Name),
 }
 
-/// A header and nothing else: for packets whose question could not be read. `packet` must have a
-/// header; the answer is never longer than it.
+/// Writes an answer to a packet with a malformed question: only a header. `packet` must have a header; the
+/// answer is never longer than it.
 pub fn header_only(packet: &[u8], rcode: Rcode, out: &mut Vec<u8>) {
     out.clear();
     let Some(header) = packet.first_chunk::<HEADER>() else {
@@ -39,7 +37,7 @@ pub fn header_only(packet: &[u8], rcode: Rcode, out: &mut Vec<u8>) {
     out.extend_from_slice(&[0; 8]);
 }
 
-/// An answer that is being written. [`finish`](Self::finish) completes it.
+/// An answer being written; [`finish`](Self::finish) completes it.
 #[derive(Debug)]
 pub struct Reply<'q, 'p, 'o> {
     query: &'q Query<'p>,
@@ -47,12 +45,12 @@ pub struct Reply<'q, 'p, 'o> {
     limit: usize,
     flags: u16,
     rcode: u16,
-    /// Records in the answer, authority and additional sections.
+    /// The number of records in the answer, authority and additional sections.
     counts: [u16; 3],
 }
 
 impl<'q, 'p, 'o> Reply<'q, 'p, 'o> {
-    /// Starts an answer to `query` that may have at most `limit` octets. What `out` held is gone.
+    /// Starts an answer to `query` of at most `limit` bytes, overwriting `out`.
     pub fn new(query: &'q Query<'p>, rcode: Rcode, limit: usize, out: &'o mut Vec<u8>) -> Self {
         out.clear();
         out.extend_from_slice(&[0; HEADER]);
@@ -88,7 +86,7 @@ impl<'q, 'p, 'o> Reply<'q, 'p, 'o> {
         self.counts[0] += 1;
     }
 
-    /// Appends a TXT record with one string of at most 255 octets (the rest is cut).
+    /// Appends a TXT record with one string, truncated to 255 bytes.
     pub fn txt(&mut self, owner: Owner<'_>, ttl: u32, text: &str) {
         let text = &text.as_bytes()[..text.len().min(255)];
         self.record(owner, rtype::TXT, ttl, &[&[text.len() as u8], text]);
@@ -101,8 +99,8 @@ impl<'q, 'p, 'o> Reply<'q, 'p, 'o> {
         self.counts[0] += 1;
     }
 
-    /// Appends an SOA record whose TTL is its MINIMUM (RFC 2308, section 5): to the authority
-    /// section, or to the answer when that is what was asked for.
+    /// Appends an SOA record with its TTL as MINIMUM (RFC 2308, section 5): to the answer section if the SOA
+    /// was `asked` for, else to the authority section.
     pub fn soa(&mut self, owner: Owner<'_>, ttl: u32, serial: u32, asked: bool) {
         const RNAME: &[u8] = b"\x06nobody\x07invalid\x00";
         const MNAME: &[u8] = b"\x05tapis\x07invalid\x00";
@@ -129,18 +127,18 @@ impl<'q, 'p, 'o> Reply<'q, 'p, 'o> {
         }
     }
 
-    /// A pointer into the question's name, `start` octets behind its first (RFC 1035, 4.1.4).
+    /// Writes a pointer to byte `start` of the question's name (RFC 1035, section 4.1.4).
     fn pointer(&mut self, start: usize) {
         let target = 0xC000 | (HEADER + start) as u16;
         self.out.extend_from_slice(&target.to_be_bytes());
     }
 
-    /// Copies an upstream's answer, `age` seconds older than when it came: its response code,
-    /// sections and AD; every TTL counted down, or all of them set to `stale_ttl`.
+    /// Copies an upstream answer of this `age` in seconds: response code, sections and AD. Every TTL is
+    /// reduced by the age, or set to `stale_ttl`.
     pub fn copy(&mut self, answer: &Answer, age: u32, stale_ttl: Option<u32>) {
         self.rcode = answer.rcode();
         if answer.additional_at() > self.limit {
-            // It is cut in any case: an answer of 64 KB is not copied for that.
+            // It would be truncated anyway; an answer of 64 KB is not copied for that.
             self.flags |= flag::TC;
             return;
         }
@@ -148,7 +146,7 @@ impl<'q, 'p, 'o> Reply<'q, 'p, 'o> {
         debug_assert_eq!(start, answer.question_end(), "same question, same length");
         let (mut records, mut counts) = (answer.body(), answer.counts());
         if start + records.len() > self.limit {
-            // The additional section goes first in any case.
+            // The additional section is dropped first anyway.
             records = &records[..answer.additional_at() - answer.question_end()];
             counts[2] = 0;
         }
@@ -162,16 +160,17 @@ impl<'q, 'p, 'o> Reply<'q, 'p, 'o> {
         }
     }
 
-    /// Copies the records of an upstream's answer that `keeps` accepts, given whether a record is of the
-    /// additional section, its owner's offset in the message, and its data's. If a record of the answer
-    /// section is left out, AD, the signatures over its RRset and the authority section are left out as
-    /// well: they were made for the whole RRset. Returns where the additional section starts.
+    /// Copies the records of an upstream answer that `keeps` accepts. `keeps` is called with whether the
+    /// record is in the additional section, and with the offsets of its owner and data in the message. If a
+    /// record of the answer section is left out, AD, the signatures of its RRset and the authority section
+    /// are left out as well, because they are valid for the whole RRset only. Returns the offset of the
+    /// additional section.
     ///
-    /// Only SVCB and HTTPS records of the asked type, and records of the additional section, may be left
-    /// out. Compression pointers are copied as they are, so the bytes that they point at must not move:
-    /// the signatures and the authority section follow all records that point at others, and those of
-    /// the additional section point at the question only. The signatures of the chain precede them, and
-    /// stay.
+    /// Only SVCB and HTTPS records of the queried type, and records of the additional section, may be left
+    /// out. Compression pointers are copied verbatim, so the bytes that they point to must not move.
+    /// Therefore the signatures and the authority section follow all records that contain pointers to other
+    /// records, and pointers in the additional section only point to the question. The signatures of the
+    /// CNAME chain precede the records and are kept.
     pub fn copy_some(
         &mut self,
         answer: &Answer,
@@ -219,9 +218,9 @@ impl<'q, 'p, 'o> Reply<'q, 'p, 'o> {
         }
     }
 
-    /// Writes OPT, if the query had one, and the header. When the answer is too long, first
-    /// EXTRA-TEXT goes, then the additional section (`body_end` is where it starts, if it may
-    /// go), then all records, with TC set (RFC 2181, section 9).
+    /// Writes the OPT record if the query had one, and the header. If the answer is too long, EXTRA-TEXT is
+    /// dropped first, then the additional section (which starts at `body_end`, if it may be dropped), then
+    /// all records, with TC set (RFC 2181, section 9).
     pub fn finish(mut self, errors: &[Ede<'_>], body_end: Option<usize>) {
         let question_end = HEADER + self.query.question().len();
         let full = self.opt_size(errors, true);
@@ -313,9 +312,9 @@ mod tests {
     }
 
     #[test]
-    fn an_address_answer_is_read_back_by_another_implementation() {
+    fn another_implementation_parses_an_address_answer() {
         let packet = query_packet(true);
-        let query = Query::read(&packet).expect("read");
+        let query = Query::parse(&packet).expect("read");
         let mut out = Vec::new();
         let mut reply = Reply::new(&query, Rcode::NoError, 512, &mut out);
         reply.address(Owner::Question, 60, IpAddr::from([0, 0, 0, 0]));
@@ -337,9 +336,9 @@ mod tests {
     }
 
     #[test]
-    fn too_long_an_answer_loses_its_text_first_and_its_records_last() {
+    fn an_answer_that_is_too_long_loses_extra_text_first_and_records_last() {
         let packet = query_packet(true);
-        let query = Query::read(&packet).expect("read");
+        let query = Query::parse(&packet).expect("read");
         let text = "t".repeat(600);
         let why = [Ede {
             code: 15,
@@ -364,9 +363,9 @@ mod tests {
     }
 
     #[test]
-    fn without_edns_nothing_of_it_comes_back() {
+    fn an_answer_to_a_query_without_edns_has_no_edns() {
         let packet = query_packet(false);
-        let query = Query::read(&packet).expect("read");
+        let query = Query::parse(&packet).expect("read");
         let mut out = Vec::new();
         let reply = Reply::new(&query, Rcode::Refused, 512, &mut out);
         reply.finish(&[Ede { code: 18, text: "" }], None);
@@ -375,9 +374,9 @@ mod tests {
     }
 
     #[test]
-    fn the_soa_belongs_to_the_ancestor_that_was_matched() {
+    fn the_owner_of_the_soa_is_the_matched_ancestor() {
         let packet = query_packet(true);
-        let query = Query::read(&packet).expect("read");
+        let query = Query::parse(&packet).expect("read");
         let mut out = Vec::new();
         let mut reply = Reply::new(&query, Rcode::NxDomain, 512, &mut out);
         reply.soa(Owner::Ancestor(1), 60, 7, false);
@@ -390,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bare_header_is_never_longer_than_what_came() {
+    fn a_bare_header_is_never_longer_than_the_packet() {
         let mut out = Vec::new();
         header_only(
             b"\x01\x02\x29\x00\x00\x09\x00\x00\x00\x00\x00\x00",

@@ -1,14 +1,13 @@
-//! Characters that do something to a terminal or a log instead of being shown.
+//! Characters that control a terminal or a log instead of being visible.
 
-/// Whether a character moves the cursor, starts an escape sequence, begins a line, changes the direction of text or
-/// is invisible. The two joiners are not among them: Persian and Hindi are spelled with them.
+/// Whether a character moves the cursor, starts an escape sequence, starts a line, changes the direction of
+/// text or is invisible. The two joiners are exempt, because Persian and Hindi are spelled with them.
 pub fn steers(c: char) -> bool {
     c.is_control() || (is_format(c) && !matches!(c, '\u{200C}' | '\u{200D}'))
 }
 
-/// Characters that change the direction of text or are invisible: most of Unicode's general category Cf, and
-/// the separators of lines. The signs of that category that are shown, as Arabic ones for numbers, are not
-/// among them.
+/// Whether a character changes the direction of text or is invisible: most of Unicode's general category Cf,
+/// and the line separators. Visible characters of that category, such as Arabic number signs, are exempt.
 pub(super) fn is_format(c: char) -> bool {
     matches!(c,
         '\u{AD}' | '\u{61C}' | '\u{180E}'

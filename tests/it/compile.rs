@@ -11,7 +11,7 @@ use std::time::Duration;
 use tapis::control::compile::child::Compiler;
 use tapis::control::compile::plan::{Event, Plan, PlanList};
 use tapis::control::guard::policy::Rails;
-use tapis::policy::image::{Image, Octets};
+use tapis::policy::image::{Image, ImageBytes};
 use tempfile::TempDir;
 
 use crate::support::server::{folder, list, tapis, text};
@@ -42,7 +42,7 @@ fn compile(folder: &TempDir, out: &str, arguments: &[&str]) -> Output {
 
 fn open(path: &Path) -> Image {
     let octets = fs::read(path).expect("a file");
-    Image::open(Octets::Heap(octets)).expect("an image")
+    Image::open(ImageBytes::Heap(octets)).expect("an image")
 }
 
 /// What lies in the folder, but for the configuration and the lists.

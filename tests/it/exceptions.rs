@@ -115,7 +115,7 @@ impl Policy {
         speaking
     }
 
-    /// The expected decision: a word, and the source. The exceptions `past` apply to the name, too.
+    /// The expected decision: a word, and the source. The exceptions `chain_exemption` apply to the name, too.
     fn twin(&self, name: &Name, past: &[usize]) -> (&'static str, Option<&'static str>) {
         let own = self.exceptions(name);
         if own.contains(&0) || past.contains(&0) {
@@ -227,7 +227,7 @@ proptest! {
                 continue;
             }
             let (hops, decision, _) =
-                snapshot.decide_chain(asked, decision.past(), chain.iter().cloned());
+                snapshot.decide_chain(asked, decision.chain_exemption(), chain.iter().cloned());
             let (word, by) = told(&decision);
             let expected = match policy.twin_of_chain(asked, &chain) {
                 Some((hop, source)) => (hop, "blocked", Some(source)),
@@ -255,7 +255,7 @@ fn of(rules: &[(usize, &str)]) -> Policy {
 fn blocked_by(policy: &Policy, asked: &str, target: &str) -> Option<String> {
     let name = |text: &str| Name::from_text(text).expect("a name");
     let snapshot = policy.snapshot();
-    let past = snapshot.decide(&name(asked)).past();
+    let past = snapshot.decide(&name(asked)).chain_exemption();
     let chain = [name(target)].into_iter();
     told(&snapshot.decide_chain(&name(asked), past, chain).1).1
 }

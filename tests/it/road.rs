@@ -89,9 +89,9 @@ fn learn(cache: &Cache, asked: &str, count: u8, records: &[u8]) {
     octets.extend_from_slice(name.wire());
     octets.extend_from_slice(b"\x00\x01\x00\x01");
     octets.extend_from_slice(records);
-    let answer = Answer::read(&octets, &name, 1, 1, BOUNDS).expect("an answer");
+    let answer = Answer::parse(&octets, &name, 1, 1, BOUNDS).expect("an answer");
     let packet = query(&name);
-    let key = Key::new(&Query::read(&packet).expect("a query"));
+    let key = Key::new(&Query::parse(&packet).expect("a query"));
     cache.insert(key, Arc::new(Entry::new(answer, 0)));
 }
 

@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tapis::policy::builder::Builder;
-use tapis::policy::image::order::Path;
+use tapis::policy::image::path::Path;
 use tapis::policy::image::provenance::ImageSource;
+use tapis::policy::ranking::{Hit, LookupResult, RankTraits};
 use tapis::policy::rule::Scope;
-use tapis::policy::rules::{Found, Hit, Rules, Weights};
+use tapis::policy::rules::Rules;
 use tapis::wire::name::Name;
 
 const LISTS: usize = 3;
@@ -51,11 +52,11 @@ impl Random {
         for _ in 0..labels {
             let label = self.label();
             let longer = [&[label.len() as u8], &*label, &*wire].concat();
-            if Name::read(&longer, 0).is_ok() {
+            if Name::parse(&longer, 0).is_ok() {
                 wire = longer;
             }
         }
-        Name::read(&wire, 0).expect("a name").0
+        Name::parse(&wire, 0).expect("a name").0
     }
 
     /// A question: a name that has rules, or one near it.
@@ -74,7 +75,7 @@ impl Random {
                 let mut wire = name.wire().to_vec();
                 let at = name.ancestor_start(1 + self.below(depth));
                 wire[at + 1] = if wire[at + 1] == b'a' { b'b' } else { b'a' };
-                Name::read(&wire, 0).expect("a letter for a letter").0
+                Name::parse(&wire, 0).expect("a letter for a letter").0
             }
             _ => {
                 let labels = self.below(6);
@@ -85,7 +86,7 @@ impl Random {
 }
 
 fn ancestor(name: &Name, labels: usize) -> Name {
-    Name::read(name.ancestor(labels), 0).expect("a name").0
+    Name::parse(name.ancestor(labels), 0).expect("a name").0
 }
 
 /// A bit for each list and scope.
@@ -144,7 +145,7 @@ impl Twins {
             let list = random.below(LISTS);
             *map.entry(name.wire().to_vec()).or_default() |= bit(list, scope);
             *paths
-                .entry(Path::from(&name).octets().to_vec())
+                .entry(Path::from(&name).as_bytes().to_vec())
                 .or_default() |= bit(list, scope);
             builder
                 .insert(&name, list as u16, SCOPES[scope])
@@ -156,7 +157,7 @@ impl Twins {
         let twins = Self {
             map,
             fst: fst::Map::from_iter(paths).expect("sorted"),
-            image: Rules::new(image.into(), rank, Weights::default()),
+            image: Rules::new(image.into(), rank, RankTraits::default()),
         };
         (twins, names)
     }
@@ -205,8 +206,8 @@ fn an_image_and_its_twins_never_differ() {
         while asked < lookups * (set + 1) / sets {
             let batch: Vec<Name> = (0..33).map(|_| random.question(&names)).collect();
             let batch: Vec<&Name> = batch.iter().collect();
-            let mut found = [Found::default(); 33];
-            twins.image.look(&batch, &mut found);
+            let mut found = [LookupResult::default(); 33];
+            twins.image.lookup(&batch, &mut found);
             for (name, found) in batch.into_iter().zip(found) {
                 let expected = twins.by_map(name);
                 assert_eq!(expected, twins.by_fst(name), "the twins agree on {name}");

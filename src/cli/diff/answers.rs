@@ -12,11 +12,11 @@ use super::Counts;
 use crate::cli::Failure;
 use crate::control::policy_at::Replay;
 use crate::policy::image::Image;
-use crate::policy::image::order::Path;
-use crate::policy::image::walk::Lies;
+use crate::policy::image::path::Path;
+use crate::policy::image::walk::Position;
 use crate::policy::images::Images;
 use crate::policy::rule::{Action, Against, Blocking, Source};
-use crate::policy::snapshot::{Decision, Past, Snapshot};
+use crate::policy::snapshot::{ChainExemption, Decision, Snapshot};
 use crate::wire::name::Name;
 
 /// Settings that clients feel at any name.
@@ -26,7 +26,7 @@ const GENERAL: &[&str] = &["server.", "local.", "upstream.", "cache."];
 #[derive(Clone, Copy)]
 enum Outcome<'s> {
     /// Upstream's answer; what counts on its CNAMEs depends on the source, if there is one.
-    Upstream(Past, Option<&'s Source>),
+    Upstream(ChainExemption, Option<&'s Source>),
     /// The source's answer, with this action in effect.
     Blocked(&'s Source, Action),
 }
@@ -34,7 +34,7 @@ enum Outcome<'s> {
 impl<'s> Outcome<'s> {
     fn of(snapshot: &'s Snapshot, name: &Name) -> Self {
         let decision = snapshot.decide(name);
-        let past = decision.past();
+        let past = decision.chain_exemption();
         match decision {
             Decision::Pass => Self::Upstream(past, None),
             Decision::Excepted(by) | Decision::Allowed(by) => Self::Upstream(past, Some(by.source)),
@@ -66,7 +66,7 @@ impl PartialEq for Outcome<'_> {
             |source: &Option<&Source>| source.map_or(Against::All, |one| one.against.clone());
         match (self, other) {
             (Self::Upstream(one, by), Self::Upstream(other, of)) => {
-                one == other && (*one != Past::Excepted || against(by) == against(of))
+                one == other && (*one != ChainExemption::Suppressed || against(by) == against(of))
             }
             (Self::Blocked(one, action), Self::Blocked(other, acts)) => {
                 let (one, other) = (&one.blocking, &other.blocking);
@@ -93,8 +93,8 @@ impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(outcome, in_full) = self;
         let (source, action) = match outcome {
-            Outcome::Upstream(Past::Nothing, _) => return f.write_str("upstream"),
-            Outcome::Upstream(Past::Lists, _) => return f.write_str("allowed"),
+            Outcome::Upstream(ChainExemption::None, _) => return f.write_str("upstream"),
+            Outcome::Upstream(ChainExemption::Lists, _) => return f.write_str("allowed"),
             Outcome::Upstream(..) => return f.write_str("excepted"),
             Outcome::Blocked(source, action) => (source, action),
         };
@@ -193,8 +193,8 @@ fn all(images: &Images) -> impl Iterator<Item = &Image> {
 /// Whether an image has a rule on exactly that name.
 fn has(image: &Image, name: &Name) -> bool {
     let mut found = false;
-    image.walk(&[name], |_, lies, _, value| {
-        found |= lies == Lies::At && image.value(value).rules().next().is_some();
+    image.walk(&[name], |_, position, _, value| {
+        found |= position == Position::At && image.value(value).rules().next().is_some();
     });
     found
 }

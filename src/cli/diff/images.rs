@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::Counts;
 use crate::cli::Failure;
 use crate::policy::image::Image;
-use crate::policy::image::order::Path;
-use crate::policy::image::walk::Lies;
+use crate::policy::image::path::Path;
+use crate::policy::image::walk::Position;
 use crate::policy::images::Images;
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
@@ -156,8 +156,8 @@ impl Side {
 /// The scopes of a list's rules on exactly that name in an image.
 fn on(image: &Image, name: &Name, list: &str) -> Scopes {
     let mut found = None;
-    image.walk(&[name], |_, lies, _, value| {
-        if lies == Lies::At {
+    image.walk(&[name], |_, position, _, value| {
+        if position == Position::At {
             found = Some(value);
         }
     });

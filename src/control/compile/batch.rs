@@ -8,7 +8,7 @@ use foldhash::HashMap;
 use memmap2::MmapMut;
 
 use crate::policy::image::bits::word;
-use crate::policy::image::order::{Key, labels};
+use crate::policy::image::path::{Key, labels};
 use crate::wire::name::Name;
 
 /// Octets behind a path that may be read, though they mean nothing: of short ones a fixed number

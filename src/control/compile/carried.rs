@@ -8,11 +8,11 @@ use super::plan::Plan;
 use super::run::CompileError;
 use crate::config::regular;
 use crate::policy::image::cursor::Cursor;
-use crate::policy::image::order::{Key, Path as NamePath, labels};
+use crate::policy::image::path::{Key, Path as NamePath, labels};
 use crate::policy::image::provenance::ImageSource;
-use crate::policy::image::text::Census;
+use crate::policy::image::text::PairHistogram;
 use crate::policy::image::values::ImageRule;
-use crate::policy::image::{Image, ImageError, Octets};
+use crate::policy::image::{Image, ImageBytes, ImageError};
 use crate::wire::name::Name;
 
 /// What was in force before.
@@ -42,8 +42,11 @@ impl Old {
     }
 
     /// The counts of the base's text.
-    pub(super) fn census(&self) -> Census {
-        self.base.as_ref().map(Image::census).unwrap_or_default()
+    pub(super) fn census(&self) -> PairHistogram {
+        self.base
+            .as_ref()
+            .map(Image::pair_histogram)
+            .unwrap_or_default()
     }
 
     /// What is known of a list, the newest.
@@ -112,7 +115,7 @@ fn open(path: Option<&Path>) -> Result<Option<Image>, CompileError> {
         path: path.to_owned(),
         source: why.into(),
     })?;
-    let image = Image::open(Octets::Heap(bytes));
+    let image = Image::open(ImageBytes::Heap(bytes));
     image.map(Some).map_err(|source| CompileError::Damaged {
         path: path.to_owned(),
         source,

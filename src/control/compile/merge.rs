@@ -8,7 +8,7 @@ use std::io;
 use super::batch::{Place, Rank, SLACK, rank};
 use super::sort::Run;
 use crate::policy::image::cursor::Cursor as ImageCursor;
-use crate::policy::image::order::Key;
+use crate::policy::image::path::Key;
 use crate::policy::image::values::ImageRule;
 use crate::policy::image::{ImageError, WriteError};
 

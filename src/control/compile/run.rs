@@ -21,7 +21,7 @@ use crate::control::publish::provenance::recorded;
 use crate::control::sources::lists::load;
 use crate::control::sources::lists::load::Reading;
 use crate::control::sources::lists::load::Refusal;
-use crate::policy::image::order::Key;
+use crate::policy::image::path::Key;
 use crate::policy::image::provenance::{ImageSource, Provenance};
 use crate::policy::image::values::{ImageRule, SOURCES};
 use crate::policy::image::writer::Writer;

@@ -9,8 +9,8 @@ use std::path::Path;
 
 use super::batch::{Batch, HEAD, MAX_PATH, Place, Rank, SLACK, rank};
 use super::target::{UNSORTED, create_new};
-use crate::policy::image::order::Key;
-use crate::policy::image::text::Census;
+use crate::policy::image::path::Key;
+use crate::policy::image::text::PairHistogram;
 use crate::wire::name::Name;
 
 /// Octets that are read or written at a time.
@@ -43,7 +43,7 @@ impl Budget {
 pub(super) struct Sorter<'d> {
     key: Key,
     batch: Batch,
-    census: Census,
+    census: PairHistogram,
     /// Rules that were taken.
     taken: usize,
     /// Where the file may be.
@@ -67,7 +67,7 @@ impl<'d> Sorter<'d> {
         Ok(Self {
             batch: Batch::new(key.clone(), budget.rules, budget.octets)?,
             key,
-            census: Census::default(),
+            census: PairHistogram::default(),
             taken: 0,
             folder,
             spilled: None,
@@ -147,7 +147,7 @@ impl<'d> Sorter<'d> {
 pub(super) struct Sorted {
     key: Key,
     /// How often each pair of octets occurs in the names.
-    pub(super) census: Census,
+    pub(super) census: PairHistogram,
     from: From,
 }
 

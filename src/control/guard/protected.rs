@@ -580,7 +580,7 @@ mod tests {
         for text in ["a\\.b.\\000\\255.example", &deep] {
             let deepest = Name::from_text(text).expect("a name");
             let above = |labels| {
-                let (name, _) = Name::read(deepest.ancestor(labels), 0).expect("a name");
+                let (name, _) = Name::parse(deepest.ancestor(labels), 0).expect("a name");
                 name
             };
             let (owner, top) = (above(deepest.label_count() - 1), above(1));
@@ -607,7 +607,7 @@ mod tests {
     fn meet(one: (&Name, Scope), other: (&Name, Scope)) -> bool {
         let beneath = |name: &Name| {
             let wire = [&b"\x01x"[..], name.wire()].concat();
-            Name::read(&wire, 0).expect("a short name").0
+            Name::parse(&wire, 0).expect("a short name").0
         };
         let names = [one.0, other.0].into_iter();
         let mut all = names.flat_map(|name| [name.clone(), beneath(name)]);

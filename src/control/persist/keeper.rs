@@ -264,7 +264,7 @@ impl Places {
         };
         let base = place.base_of(keep)?;
         let delta = keep.images.delta.as_ref();
-        let delta = delta.map(|delta| place.store.put_delta(delta.octets()));
+        let delta = delta.map(|delta| place.store.put_delta(delta.bytes()));
         let delta = delta.transpose()?;
         let lists = Lists::of(&keep.images);
         place
@@ -302,7 +302,7 @@ impl Place {
             let mut file = out.clone().into_os_string();
             file.push(".delta");
             let file = PathBuf::from(file);
-            let written = write(&file, delta.octets());
+            let written = write(&file, delta.bytes());
             written.map(|()| file.clone()).map_err(io("written", &file))
         });
         let delta = delta.transpose()?;
@@ -323,7 +323,7 @@ impl Place {
             return Ok(*base);
         }
         let file = self.store.place_for_base()?;
-        write(&file, image.octets()).map_err(io("written", &file))?;
+        write(&file, image.bytes()).map_err(io("written", &file))?;
         self.take(image, &file)
     }
 

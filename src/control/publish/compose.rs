@@ -101,7 +101,7 @@ pub fn join<'i>(
             let number = stays(&source.name).then(|| builder.source(source.clone()));
             numbers.push(number.transpose()?);
         }
-        builder.take(image, |source| {
+        builder.add_image(image, |source| {
             numbers.get(usize::from(source)).copied().flatten()
         })?;
     }
@@ -111,7 +111,7 @@ pub fn join<'i>(
             ..source
         };
         let number = builder.source(whole)?;
-        builder.take(image, |_| Some(number))?;
+        builder.add_image(image, |_| Some(number))?;
     }
     builder.finish()
 }
@@ -140,7 +140,7 @@ pub fn collect(wanted: &[(&Arc<Image>, &ImageSource)]) -> Result<Image, TooLarge
             });
             numbers.push(whole.map(|whole| builder.source(whole)).transpose()?);
         }
-        builder.take(image, |source| {
+        builder.add_image(image, |source| {
             numbers.get(usize::from(source)).copied().flatten()
         })?;
     }

@@ -1,24 +1,23 @@
-//! Owns reading and writing numbers at any place of octets, the lowest bit first.
-//! Refuses to panic: beyond the end there are zeros.
+//! Reads and writes numbers at any bit of a byte sequence, least significant bit first. Reads past the end
+//! yield zeros.
 
-/// Eight octets from `at` on as a number, the first one lowest; zeros beyond the end.
+/// Eight bytes from `at` on as a little-endian number; zeros past the end.
 #[inline(always)]
-pub fn word(octets: &[u8], at: usize) -> u64 {
-    match octets.get(at..).and_then(<[u8]>::first_chunk) {
+pub fn word(bytes: &[u8], at: usize) -> u64 {
+    match bytes.get(at..).and_then(<[u8]>::first_chunk) {
         Some(chunk) => u64::from_le_bytes(*chunk),
-        None => tail(octets, at),
+        None => tail(bytes, at),
     }
 }
 
-/// The last octets, fewer than eight: as two numbers that overlap, as labels end here too often for
-/// a copy.
+/// The last bytes, fewer than eight, read as two overlapping numbers: labels end here too often for a copy.
 #[inline(always)]
-fn tail(octets: &[u8], at: usize) -> u64 {
-    let rest = octets.get(at..).unwrap_or(&[]);
+fn tail(bytes: &[u8], at: usize) -> u64 {
+    let rest = bytes.get(at..).unwrap_or(&[]);
     match (rest.first_chunk(), rest.last_chunk(), rest) {
         (Some(first), Some(last), _) => {
-            let behind = (rest.len() - 4) * 8;
-            u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << behind
+            let after = (rest.len() - 4) * 8;
+            u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << after
         }
         (_, _, &[one]) => u64::from(one),
         (_, _, &[one, two]) => u64::from(u16::from_le_bytes([one, two])),
@@ -27,57 +26,57 @@ fn tail(octets: &[u8], at: usize) -> u64 {
     }
 }
 
-/// The bits from bit `at` on; at least the lowest 57 are real.
+/// The bits from bit `at` on; at least the lowest 57 are valid.
 #[inline(always)]
-pub fn peek(octets: &[u8], at: u64) -> u64 {
-    word(octets, (at / 8) as usize) >> (at % 8)
+pub fn peek(bytes: &[u8], at: u64) -> u64 {
+    word(bytes, (at / 8) as usize) >> (at % 8)
 }
 
-/// The lowest `count` bits set; `count` is below 64.
+/// A mask of the lowest `count` bits; `count` is below 64.
 #[inline(always)]
 pub fn mask(count: u32) -> u64 {
     (1 << count) - 1
 }
 
-/// Octets that grow by bits.
+/// A byte sequence that grows by bits.
 #[derive(Default)]
 pub struct BitWriter {
-    octets: Vec<u8>,
+    bytes: Vec<u8>,
     open: u64,
     filled: u32,
 }
 
 impl BitWriter {
-    /// Appends the lowest `count` bits of `bits`, at most 32; the others must be zero.
+    /// Appends the lowest `count` bits of `bits`, at most 32. The others must be zero.
     #[inline(always)]
     pub fn push(&mut self, bits: u64, count: u32) {
         self.open |= bits << self.filled;
         self.filled += count;
         if self.filled >= 32 {
-            self.octets.extend((self.open as u32).to_le_bytes());
+            self.bytes.extend((self.open as u32).to_le_bytes());
             self.open >>= 32;
             self.filled -= 32;
         }
     }
 
-    /// Appends `count` bits that start at the first bit of `octets`.
-    pub fn append(&mut self, octets: &[u8], count: u32) {
+    /// Appends the first `count` bits of `bytes`.
+    pub fn append(&mut self, bytes: &[u8], count: u32) {
         let mut at = 0;
         while at < count {
             let step = (count - at).min(32);
-            self.push(peek(octets, u64::from(at)) & mask(step), step);
+            self.push(peek(bytes, u64::from(at)) & mask(step), step);
             at += step;
         }
     }
 
-    /// How many bits were written.
+    /// The number of bits written.
     pub fn count(&self) -> u32 {
-        self.octets.len() as u32 * 8 + self.filled
+        self.bytes.len() as u32 * 8 + self.filled
     }
 
-    /// All octets, the last one filled up with zeros; the writer is empty afterwards.
+    /// Moves all bytes to the end of `into`, the last one padded with zeros, and leaves the writer empty.
     pub fn take(&mut self, into: &mut Vec<u8>) {
-        into.append(&mut self.octets);
+        into.append(&mut self.bytes);
         into.extend(&self.open.to_le_bytes()[..self.filled.div_ceil(8) as usize]);
         self.open = 0;
         self.filled = 0;

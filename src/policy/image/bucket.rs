@@ -1,94 +1,93 @@
-//! Owns the bucket: up to 31 children of one node, their tags, sizes and texts side by side.
-//! Refuses to know what a value or a text means.
+//! A bucket: up to 31 children of one node, with their tags, sizes and texts side by side.
 //!
-//! | octets | what |
+//! | bytes | content |
 //! |---|---|
-//! | 1 | bits 0 to 4: how many children (n); `LONG`, `WIDE` |
-//! | 1, or 3 if `WIDE` | the value of the children that don't tell their own |
-//! | n | a tag each: seven bits of the first label's hash, above the bit `TELLS` |
-//! | n | the size of each child in bits, or its lowest octet |
-//! | n if `LONG` | the other octet of each size |
-//! | the rest, filled up with zeros to a multiple of [`UNIT`] | the children, bit behind bit |
+//! | 1 | bits 0 to 4: number of children (n); `LONG`, `WIDE` |
+//! | 1, or 3 if `WIDE` | the value of all children that are not `EXPLICIT` |
+//! | n | a tag each: seven bits of the first label's hash, above the bit `EXPLICIT` |
+//! | n | the size of each child in bits, or its low byte |
+//! | n if `LONG` | the high byte of each size |
+//! | the rest, padded with zeros to a multiple of [`UNIT`] | the children, one after the other without padding |
 //!
-//! A child is its text; if it `TELLS`, then, if it has children, 32 bits of [`Kids`], and then a
-//! bit whether it has, and its value in 7, or 23, bits.
+//! A child consists of its text. If it is `EXPLICIT`, 32 bits of [`ChildRef`] follow if it has children, then
+//! one bit that says whether it has, and its value in 7 or 23 bits.
 //!
-//! A child with the tag `INNER` is the only child of the one before it, which has no [`Kids`]:
-//! most nodes with children have one, called `www`, and a bucket of its own would be one more wait
-//! for memory.
+//! A child with the tag `ONLY_CHILD` is the only child of the one before it, which has no [`ChildRef`]. Most
+//! nodes with children have one child, called `www`, and a bucket for it would cost another access to memory.
 
 use super::bits::{BitWriter, peek, word};
 use crate::sys::lanes::Sixteen;
 use crate::wire::name::MAX_NAME;
 
-/// Most children in a bucket.
-pub const MOST: usize = 31;
-/// A child has more than 255 bits.
+/// The maximum number of children in a bucket.
+pub const MAX_CHILDREN: usize = 31;
+/// Some child has more than 255 bits.
 const LONG: u8 = 0x40;
-/// Values take 23 bits.
+/// Values have 23 bits.
 const WIDE: u8 = 0x80;
-/// In a tag: the child tells its value, and where its children are.
-const TELLS: u8 = 1;
-/// The tag of the only child of the child before. No hash has it.
-const INNER: u8 = 0;
+/// In a tag: the child has a value and a reference to its children in the bucket.
+const EXPLICIT: u8 = 1;
+/// The tag of the only child of the preceding child. No hash has this tag.
+const ONLY_CHILD: u8 = 0;
 
-/// All of a bucket that is not `LONG` lies in so many octets: a power of two, so that an index is
-/// in bounds by being cut to it, without a comparison.
-const NEAR: usize = 1 << 11;
-/// Zeros before the first bucket: all are read from some octets earlier on, as what a child tells
-/// is read with the octets before it, whatever they are.
-pub const BEFORE: usize = 8;
-/// Zeros behind the last bucket, so that each can be read as if it were as large as any.
-pub const BEHIND: usize = NEAR + 16;
+/// A bucket that is not `LONG` has at most this many bytes. A power of two, so that masking an index bounds
+/// it without a comparison.
+const NEAR_BYTES: usize = 1 << 11;
+/// Zeros before the first bucket. The explicit part of a child is read together with the bytes before it,
+/// whatever they are.
+pub const LEADING_ZEROS: usize = 8;
+/// Zeros after the last bucket, so that each bucket can be read as if it had the maximum size.
+pub const TRAILING_ZEROS: usize = NEAR_BYTES + 16;
 
-/// First value that does not fit.
-pub const VALUES: u32 = 1 << 23;
-/// First offset of a bucket that does not fit.
-pub const OFFSETS: u64 = 1 << 31;
-/// First group of the directory that does not fit.
-pub const GROUPS: u64 = 1 << 24;
-/// First class whose buckets can't be counted.
-pub const CLASSES: u32 = 120;
-/// Buckets take a multiple of so many octets.
+/// The first value that does not fit.
+pub const VALUE_LIMIT: u32 = 1 << 23;
+/// The first offset of a bucket that does not fit.
+pub const OFFSET_LIMIT: u64 = 1 << 31;
+/// The first group of the directory that does not fit.
+pub const GROUP_LIMIT: u64 = 1 << 24;
+/// The first class for which the number of buckets does not fit.
+pub const CLASS_LIMIT: u32 = 120;
+/// The size of a bucket is a multiple of this number of bytes.
 pub const UNIT: usize = 4;
-/// Octets that no bucket exceeds. A label of 2n octets takes 2n + 1 in its path, and as text at most
-/// 30n bits, if all pairs are escaped, and 14 if another label follows; one of 2n + 1 takes 2n + 2,
-/// and 30n + 22. So text has at most 15 bits for each octet of a path. Behind it are told at most 32
-/// and 24 bits; the head is at most 4 octets, and 3 for each child.
-pub const LARGEST: usize = 4 + 3 * MOST + ((15 * (MAX_NAME - 1) + 56) * MOST).div_ceil(8);
+/// The maximum size of a bucket: 4 bytes of head, 3 bytes for each child, 15 bits of text for each byte of its path,
+/// and 56 bits for reference and value.
+///
+/// If all pairs are escaped, a label of 2n bytes has at most 30n bits of text, and 14 more if another label follows, for
+/// its 2n+1 bytes of the path. A label of 2n+1 bytes has 30n+22 bits for 2n+2 bytes.
+pub const MAX_BUCKET_BYTES: usize =
+    4 + 3 * MAX_CHILDREN + ((15 * (MAX_NAME - 1) + 56) * MAX_CHILDREN).div_ceil(8);
 
-/// Where a node's children are: in one bucket, in a range of the directory, or nowhere.
+/// Refers to the children of a node: one bucket, a range of the directory, or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kids(pub u32);
+pub struct ChildRef(pub u32);
 
-impl Kids {
+impl ChildRef {
     /// No children.
     pub const NONE: Self = Self(u32::MAX);
 
-    /// Children in the bucket at `offset`, which is below [`OFFSETS`].
+    /// Children in the bucket at `offset`, which is below [`OFFSET_LIMIT`].
     pub fn bucket(offset: u64) -> Self {
         Self(offset as u32)
     }
 
-    /// Children in as many buckets as `class` means, from that group of the directory on, which is
-    /// below [`GROUPS`].
+    /// Children in a range of the directory with the number of buckets of `class`. `start` is its first
+    /// group, below [`GROUP_LIMIT`].
     pub fn range(start: u64, class: u32) -> Self {
         Self(1 << 31 | class << 24 | start as u32)
     }
 
-    /// The bucket, if there is just one.
+    /// The offset of the bucket. `None` unless the children are in one bucket.
     #[inline(always)]
     pub fn as_bucket(self) -> Option<u32> {
         (self.0 >> 31 == 0).then_some(self.0)
     }
 
-    /// Whether a range of it is of a class whose buckets can be counted.
+    /// Whether the class of a range is below [`CLASS_LIMIT`].
     pub fn is_countable(self) -> bool {
-        (self.0 >> 24 & 0x7F) < CLASSES
+        (self.0 >> 24 & 0x7F) < CLASS_LIMIT
     }
 
-    /// The first group of the directory and how many buckets there are, if there is not just one,
-    /// nor none.
+    /// The first group of the directory and the number of buckets. `None` unless the children are in a range.
     #[inline(always)]
     pub fn as_range(self) -> Option<(u32, u32)> {
         let range = self.0 >> 31 != 0 && self != Self::NONE;
@@ -96,93 +95,93 @@ impl Kids {
     }
 }
 
-/// How many buckets a class means: 4 to 7, and four steps to each power of two from there on.
+/// The number of buckets of a class: 4 to 7, then four steps for each power of two.
 #[inline(always)]
 pub fn buckets(class: u32) -> u32 {
     (4 + class % 4) << (class / 4 % 32)
 }
 
-/// The bucket that a hash belongs to. Rises with the hash.
+/// The bucket of a range that a hash belongs to. Increases with the hash.
 #[inline(always)]
 pub fn index(hash: u64, buckets: u32) -> u32 {
     (((hash >> 32) * u64::from(buckets)) >> 32) as u32
 }
 
-/// The tag of a hash: not `INNER`.
+/// The tag of a hash, which is never `ONLY_CHILD`.
 #[inline(always)]
 pub fn tag(hash: u64) -> u8 {
-    ((hash as u8) & !TELLS).max(TELLS + 1)
+    ((hash as u8) & !EXPLICIT).max(EXPLICIT + 1)
 }
 
-/// A bucket. Bits and octets are counted from [`BEFORE`] it on.
+/// A bucket in its section. Offsets of bits and bytes count from [`LEADING_ZEROS`] bytes before it.
 #[derive(Clone, Copy)]
 pub struct Bucket<'o> {
-    near: &'o [u8; BEHIND],
-    /// All octets, and where `near` starts.
-    octets: &'o [u8],
+    near: &'o [u8; TRAILING_ZEROS],
+    /// The whole section, and the offset of `near` in it.
+    bytes: &'o [u8],
     start: usize,
-    /// The first eight octets.
+    /// The first eight bytes.
     head: u64,
 }
 
-/// What a child has beside its text.
+/// The value of a child and the reference to its children.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Holds {
-    /// Its value.
+pub struct Node {
+    /// The number of the value.
     pub value: u32,
-    /// Where its children are.
-    pub kids: Kids,
+    /// Its children.
+    pub children: ChildRef,
 }
 
-/// Where a child's text is, and what stands behind it.
+/// Where a child is in its bucket.
 #[derive(Clone, Copy, Debug)]
-pub struct Text {
+pub struct ChildSpan {
     /// Its first bit.
     pub start: u64,
-    /// The bit behind it.
+    /// The first bit after its text.
+    pub text_end: u64,
+    /// The first bit after the child.
     pub end: u64,
-    /// The bit behind the child.
-    pub over: u64,
-    /// What it holds.
-    pub holds: Holds,
+    /// Its value and children.
+    pub node: Node,
 }
 
 impl<'o> Bucket<'o> {
-    /// The bucket at that offset, if there is room for one. Whatever stands there, all below
-    /// neither panics nor reads elsewhere than in `octets`.
+    /// The bucket at offset `at`. `None` if the section ends before it could. Whatever the bytes are, reading
+    /// the bucket never panics and stays inside `bytes`.
     #[inline(always)]
-    pub fn at(octets: &'o [u8], at: u32) -> Option<Self> {
-        let start = (at as usize).wrapping_sub(BEFORE);
-        let near = octets.get(start..)?.first_chunk()?;
-        let head = word(near, BEFORE);
+    pub fn at(bytes: &'o [u8], at: u32) -> Option<Self> {
+        let start = (at as usize).wrapping_sub(LEADING_ZEROS);
+        let near = bytes.get(start..)?.first_chunk()?;
+        let head = word(near, LEADING_ZEROS);
         Some(Self {
             near,
-            octets,
+            bytes,
             start,
             head,
         })
     }
 
-    /// How many children it has.
+    /// The number of children.
     #[inline(always)]
     pub fn len(&self) -> usize {
-        self.head as usize & MOST
+        self.head as usize & MAX_CHILDREN
     }
 
-    /// Whether it has none.
+    /// Whether it has no children.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Whether all children are among the first sixteen, with sizes of one octet.
+    /// Whether it has at most sixteen children, all with sizes of one byte.
     #[inline(always)]
     pub fn is_usual(&self) -> bool {
-        self.head & u64::from(LONG | MOST as u8) <= 16
+        self.head & u64::from(LONG | MAX_CHILDREN as u8) <= 16
     }
 
     #[inline(always)]
     fn tags(&self) -> usize {
-        BEFORE + 2 + (self.head as usize & usize::from(WIDE)) / (usize::from(WIDE) / 2)
+        LEADING_ZEROS + 2 + (self.head as usize & usize::from(WIDE)) / (usize::from(WIDE) / 2)
     }
 
     #[inline(always)]
@@ -192,92 +191,96 @@ impl<'o> Bucket<'o> {
 
     #[inline(always)]
     fn word(&self, at: usize) -> u64 {
-        word(self.near, at % NEAR)
+        word(self.near, at % NEAR_BYTES)
     }
 
     #[inline(always)]
     fn sixteen(&self, at: usize) -> Sixteen {
-        let octets = self.near[at % NEAR..].first_chunk();
-        Sixteen::from_bytes(*octets.expect("there are sixteen more"))
+        let bytes = self.near[at % NEAR_BYTES..].first_chunk();
+        Sixteen::from_bytes(*bytes.expect("there are sixteen more"))
     }
 
-    /// The bits from that one on, at least 57, in a usual bucket.
+    /// The bits from bit `at` on, at least 57, in a usual bucket.
     #[inline(always)]
     pub fn near_bits(&self, at: u64) -> u64 {
         self.word((at / 8) as usize) >> (at % 8)
     }
 
-    /// The same in any bucket.
+    /// The bits from bit `at` on, at least 57, in any bucket.
     #[inline(always)]
     pub fn bits(&self, at: u64) -> u64 {
-        peek(self.octets, self.section_bit(at))
+        peek(self.bytes, self.section_bit(at))
     }
 
-    /// The same bit, counted from the start of the section.
+    /// Converts the offset of a bit from the bucket to the section.
     pub fn section_bit(&self, at: u64) -> u64 {
         at.wrapping_add(self.start as u64 * 8)
     }
 
-    /// A bit for each of the first sixteen children with that tag.
+    /// A bit for each of the first sixteen children with this tag.
     #[inline(always)]
     pub fn first_with(&self, tag: u8) -> u32 {
-        // What stands behind the tags may look like one.
-        self.sixteen(self.tags()).equal(tag, TELLS) & ((1 << self.len()) - 1)
+        // Bytes after the tags may look like a tag.
+        self.sixteen(self.tags()).equal(tag, EXPLICIT) & ((1 << self.len()) - 1)
     }
 
-    /// A bit for each child with that tag.
+    /// A bit for each child with this tag.
     pub fn all_with(&self, tag: u8) -> u32 {
-        let more = self.sixteen(self.tags() + 16).equal(tag, TELLS) << 16;
+        let more = self.sixteen(self.tags() + 16).equal(tag, EXPLICIT) << 16;
         (self.first_with(tag) | more) & ((1 << self.len()) - 1)
     }
 
-    /// A child's tag; nothing if it is the only child of the one before.
+    /// The tag of a child. `None` if it is the only child of the preceding one.
     pub fn tag(&self, place: usize) -> Option<u8> {
-        let tag = self.word(self.tags() + place) as u8 & !TELLS;
-        (tag != INNER).then_some(tag)
+        let tag = self.word(self.tags() + place) as u8 & !EXPLICIT;
+        (tag != ONLY_CHILD).then_some(tag)
     }
 
-    /// Whether the child behind that place is the only child of the one there.
+    /// Whether the next child is the only child of the one at `place`.
     #[inline(always)]
-    pub fn goes_on(&self, place: usize) -> bool {
-        let next = self.word(self.tags() + place + 1) as u8 & !TELLS;
-        next == INNER && place + 1 < self.len()
+    pub fn has_only_child(&self, place: usize) -> bool {
+        let next = self.word(self.tags() + place + 1) as u8 & !EXPLICIT;
+        next == ONLY_CHILD && place + 1 < self.len()
     }
 
-    /// One of the first sixteen children of a usual bucket, in which values take 23 bits or not.
+    /// One of the first sixteen children of a usual bucket. `IS_WIDE` tells whether values have 23 bits.
     #[inline(always)]
-    pub fn near_child<const IS_WIDE: bool>(&self, place: usize) -> Text {
-        let tags = if IS_WIDE { BEFORE + 4 } else { BEFORE + 2 };
+    pub fn near_child<const IS_WIDE: bool>(&self, place: usize) -> ChildSpan {
+        let tags = if IS_WIDE {
+            LEADING_ZEROS + 4
+        } else {
+            LEADING_ZEROS + 2
+        };
         let sizes = tags + self.len();
         let before = self.sixteen(sizes).sum_of_first(place % 16);
         let start = (sizes + self.len()) as u64 * 8 + before;
-        let over = start + (self.word(sizes + place) & 0xFF);
-        let tells = self.word(tags + place) & u64::from(TELLS);
-        // The last 56 bits: children, if any, and what it tells in 8 or 24.
-        let last = self.near_bits(over.wrapping_sub(56));
-        Text::new::<IS_WIDE>(self.head, tells, start, over, last)
+        let end = start + (self.word(sizes + place) & 0xFF);
+        let explicit = self.word(tags + place) & u64::from(EXPLICIT);
+        // The last 56 bits: the reference to its children, if any, and 8 or 24 bits with its value.
+        let last = self.near_bits(end.wrapping_sub(56));
+        ChildSpan::new::<IS_WIDE>(self.head, explicit, start, end, last)
     }
 
-    /// Whether a child has more than 255 bits.
+    /// Whether sizes have two bytes.
     #[inline(always)]
     fn is_long(&self) -> bool {
         self.head & u64::from(LONG) != 0
     }
 
-    /// Whether values take 23 bits.
+    /// Whether values have 23 bits.
     #[inline(always)]
     pub fn is_wide(&self) -> bool {
         self.head & u64::from(WIDE) != 0
     }
 
-    /// A child.
-    pub fn child(&self, place: usize) -> Text {
+    /// The child at `place` of any bucket.
+    pub fn child(&self, place: usize) -> ChildSpan {
         let (len, sizes) = (self.len(), self.sizes());
-        let octet = |at: usize| self.word(at) & 0xFF;
+        let byte = |at: usize| self.word(at) & 0xFF;
         let long = self.is_long();
         let size = |place: usize| {
-            let high = if long { octet(sizes + len + place) } else { 0 };
-            octet(sizes + place) | high << 8
+            let high = if long { byte(sizes + len + place) } else { 0 };
+            byte(sizes + place) | high << 8
         };
         let texts = sizes + len + if long { len } else { 0 };
         let mut before = self.sum(sizes, place);
@@ -288,7 +291,7 @@ impl<'o> Bucket<'o> {
         self.child_from(start, place, size(place))
     }
 
-    /// The sum of so many octets from there on.
+    /// The sum of `count` bytes from `at` on.
     #[inline(always)]
     fn sum(&self, at: usize, count: usize) -> u64 {
         let more = self.sixteen(at + 16).sum_of_first(count.saturating_sub(16));
@@ -296,20 +299,20 @@ impl<'o> Bucket<'o> {
     }
 
     #[inline(always)]
-    fn child_from(&self, start: u64, place: usize, size: u64) -> Text {
-        let over = start + size;
-        let tells = self.word(self.tags() + place) & u64::from(TELLS);
-        let last = self.bits(over.wrapping_sub(56));
+    fn child_from(&self, start: u64, place: usize, size: u64) -> ChildSpan {
+        let end = start + size;
+        let explicit = self.word(self.tags() + place) & u64::from(EXPLICIT);
+        let last = self.bits(end.wrapping_sub(56));
         if self.is_wide() {
-            Text::new::<true>(self.head, tells, start, over, last)
+            ChildSpan::new::<true>(self.head, explicit, start, end, last)
         } else {
-            Text::new::<false>(self.head, tells, start, over, last)
+            ChildSpan::new::<false>(self.head, explicit, start, end, last)
         }
     }
 
-    /// Calls `each` with every child, and whether it is the only child of the one before.
+    /// Calls `each` for every child with whether it is the only child of the preceding one.
     #[inline(always)]
-    pub fn each(&self, each: impl FnMut(bool, Text)) {
+    pub fn each(&self, each: impl FnMut(bool, ChildSpan)) {
         match (self.is_long(), self.is_wide()) {
             (false, false) => self.each_as::<false, false>(each),
             (false, true) => self.each_as::<false, true>(each),
@@ -319,122 +322,142 @@ impl<'o> Bucket<'o> {
     }
 
     #[inline(always)]
-    fn each_as<const IS_LONG: bool, const IS_WIDE: bool>(&self, mut each: impl FnMut(bool, Text)) {
+    fn each_as<const IS_LONG: bool, const IS_WIDE: bool>(
+        &self,
+        mut each: impl FnMut(bool, ChildSpan),
+    ) {
         let (len, tags, sizes) = (self.len(), self.tags(), self.sizes());
-        let octet = |at: usize| self.word(at) & 0xFF;
-        let high = |place: usize| octet(sizes + len + place) << 8;
+        let byte = |at: usize| self.word(at) & 0xFF;
+        let high = |place: usize| byte(sizes + len + place) << 8;
         let mut start = (sizes + len + if IS_LONG { len } else { 0 }) as u64 * 8;
         for place in 0..len {
-            let over = start + (octet(sizes + place) | if IS_LONG { high(place) } else { 0 });
-            let tag = octet(tags + place) as u8;
+            let end = start + (byte(sizes + place) | if IS_LONG { high(place) } else { 0 });
+            let tag = byte(tags + place) as u8;
             let last = match IS_LONG {
-                true => self.bits(over.wrapping_sub(56)),
-                false => self.near_bits(over.wrapping_sub(56)),
+                true => self.bits(end.wrapping_sub(56)),
+                false => self.near_bits(end.wrapping_sub(56)),
             };
-            let tells = u64::from(tag & TELLS);
-            let inner = tag & !TELLS == INNER;
+            let explicit = u64::from(tag & EXPLICIT);
+            let is_only_child = tag & !EXPLICIT == ONLY_CHILD;
             each(
-                inner,
-                Text::new::<IS_WIDE>(self.head, tells, start, over, last),
+                is_only_child,
+                ChildSpan::new::<IS_WIDE>(self.head, explicit, start, end, last),
             );
-            start = over;
+            start = end;
         }
     }
 }
 
-impl Text {
-    /// Without branches: what was found may still be on its way from memory.
+impl ChildSpan {
+    /// Branch-free, because the bytes may still be on their way from memory.
     #[inline(always)]
-    fn new<const IS_WIDE: bool>(head: u64, tells: u64, start: u64, over: u64, last: u64) -> Self {
+    fn new<const IS_WIDE: bool>(head: u64, explicit: u64, start: u64, end: u64, last: u64) -> Self {
         let bits = if IS_WIDE { 24 } else { 8 };
-        let told = last >> (56 - bits) & ((1 << bits) - 1);
-        let inner = told & tells;
-        let kids = (last >> (24 - bits)) as u32;
-        let main = head >> 8 & ((1 << bits) - 1);
-        // All ones, or none: arithmetic, as a branch would be a guess.
-        let own = tells.wrapping_neg();
+        let tail = last >> (56 - bits) & ((1 << bits) - 1);
+        let has_children = tail & explicit;
+        let child_ref = (last >> (24 - bits)) as u32;
+        let common = head >> 8 & ((1 << bits) - 1);
+        // All ones or all zeros; a branch would often be mispredicted.
+        let explicit_mask = explicit.wrapping_neg();
         Self {
             start,
-            end: over.wrapping_sub((bits & own) + inner * 32),
-            over,
-            holds: Holds {
-                value: (told >> 1 & own | main & !own) as u32,
-                kids: Kids(kids | (inner as u32).wrapping_sub(1)),
+            text_end: end.wrapping_sub((bits & explicit_mask) + has_children * 32),
+            end,
+            node: Node {
+                value: (tail >> 1 & explicit_mask | common & !explicit_mask) as u32,
+                children: ChildRef(child_ref | (has_children as u32).wrapping_sub(1)),
             },
         }
     }
 }
 
-/// A child that is to be written.
+/// A child to be written.
 #[derive(Clone, Copy, Debug)]
-pub struct Child<'t> {
-    /// The first label's hash; of an only child that stands behind its parent, the parent's.
+pub struct NewChild<'t> {
+    /// The hash of its first label; for an only child that of its parent.
     pub hash: u64,
-    /// Whether it is the only child of the one before.
-    pub inner: bool,
-    /// Its value.
+    /// Whether it is the only child of the preceding child.
+    pub is_only_child: bool,
+    /// The number of its value.
     pub value: u32,
     /// Its children.
-    pub kids: Kids,
-    /// The size of its text in bits; below 65,000.
+    pub children: ChildRef,
+    /// The size of its text in bits, below 65,000.
     pub size: u32,
-    /// Its text from the first bit on.
+    /// Its text, from the first bit on.
     pub text: &'t [u8],
 }
 
-impl Child<'_> {
+impl NewChild<'_> {
     fn tag(&self) -> u8 {
-        if self.inner { INNER } else { tag(self.hash) }
+        if self.is_only_child {
+            ONLY_CHILD
+        } else {
+            tag(self.hash)
+        }
     }
 
-    fn tells(&self, main: u32) -> bool {
-        self.value != main || self.kids != Kids::NONE
+    fn is_explicit(&self, common: u32) -> bool {
+        self.value != common || self.children != ChildRef::NONE
     }
 }
 
-/// Writes a bucket, at a multiple of [`UNIT`] in `into`.
-pub fn write(children: &[Child<'_>], into: &mut Vec<u8>) {
+/// Appends a bucket to `into`, the length of which is a multiple of [`UNIT`].
+pub fn write(children: &[NewChild<'_>], into: &mut Vec<u8>) {
     let wide = children.iter().any(|child| child.value > 127);
-    let main = usual(children);
-    let told = if wide { 24 } else { 8 };
-    let size = |child: &Child<'_>| {
-        let told = if child.tells(main) { told } else { 0 };
-        child.size + told + if child.kids == Kids::NONE { 0 } else { 32 }
+    let common = commonest_leaf_value(children);
+    let value_bits = if wide { 24 } else { 8 };
+    let size = |child: &NewChild<'_>| {
+        let value_bits = if child.is_explicit(common) {
+            value_bits
+        } else {
+            0
+        };
+        child.size
+            + value_bits
+            + if child.children == ChildRef::NONE {
+                0
+            } else {
+                32
+            }
     };
     let long = children.iter().any(|child| size(child) > 255);
     let flag = |flag, set| if set { flag } else { 0 };
     into.push(children.len() as u8 | flag(LONG, long) | flag(WIDE, wide));
-    into.extend(&main.to_le_bytes()[..told as usize / 8]);
+    into.extend(&common.to_le_bytes()[..value_bits as usize / 8]);
     into.extend(
         children
             .iter()
-            .map(|child| child.tag() | flag(TELLS, child.tells(main))),
+            .map(|child| child.tag() | flag(EXPLICIT, child.is_explicit(common))),
     );
-    for octet in 0..1 + usize::from(long) {
-        into.extend(
-            children
-                .iter()
-                .map(|child| size(child).to_le_bytes()[octet]),
-        );
+    for byte in 0..1 + usize::from(long) {
+        into.extend(children.iter().map(|child| size(child).to_le_bytes()[byte]));
     }
     let mut bits = BitWriter::default();
     for child in children {
         bits.append(child.text, child.size);
-        let inner = child.kids != Kids::NONE;
-        if inner {
-            bits.push(u64::from(child.kids.0), 32);
+        let has_children = child.children != ChildRef::NONE;
+        if has_children {
+            bits.push(u64::from(child.children.0), 32);
         }
-        if child.tells(main) {
-            bits.push(u64::from(child.value) << 1 | u64::from(inner), told);
+        if child.is_explicit(common) {
+            bits.push(
+                u64::from(child.value) << 1 | u64::from(has_children),
+                value_bits,
+            );
         }
     }
     bits.take(into);
     into.resize(into.len().next_multiple_of(UNIT), 0);
 }
 
-/// The value that most of the childless have.
-fn usual(children: &[Child<'_>]) -> u32 {
-    let leaves = || children.iter().filter(|child| child.kids == Kids::NONE);
+/// The most common value of the children that have no children.
+fn commonest_leaf_value(children: &[NewChild<'_>]) -> u32 {
+    let leaves = || {
+        children
+            .iter()
+            .filter(|child| child.children == ChildRef::NONE)
+    };
     let count = |value: u32| leaves().filter(|child| child.value == value).count();
     let Some(first) = leaves().next() else {
         return 0;

@@ -1,20 +1,20 @@
-//! Owns reading an image from its first rule to its last, in the order of paths.
-//! Refuses to look up: `walk` does.
+//! Reads all rules of an image, in the order of their paths.
 
-use super::bucket::{Bucket, Kids};
+use super::bucket::{Bucket, ChildRef};
+use super::error::ImageError;
 use super::layout::Section;
-use super::order::Path;
+use super::loaded::Image;
+use super::path::Path;
 use super::text::Decoder;
 use super::values::{ImageRule, Value};
-use super::{Image, ImageError};
 use crate::wire::name::MAX_LABELS;
 
-/// Goes through an image's rules, name by name, in the order of [`Key::compare`](super::order::Key::compare).
+/// Iterates over the names with rules, in the order of [`Key::compare`](super::path::Key::compare).
 pub struct Cursor<'i> {
     image: &'i Image,
     decoder: Decoder,
-    /// The nodes on the way whose children are not all seen.
-    open: Vec<Open>,
+    /// The nodes of the current path with unread children.
+    open: Vec<OpenNode>,
     path: Path,
     value: u32,
     started: bool,
@@ -22,20 +22,20 @@ pub struct Cursor<'i> {
 }
 
 /// A node whose children are being read.
-struct Open {
-    /// Octets of the node's path.
+struct OpenNode {
+    /// The length of the node's path.
     path: usize,
-    /// The same of its last child that was read.
+    /// The length of the path of its last child that was read.
     last: usize,
-    /// The first group of the directory, the next bucket in it, and the end.
+    /// The first group of the directory, and the range of buckets still to be read.
     group: u32,
     buckets: std::ops::Range<u32>,
-    /// The present bucket, if it has children left.
+    /// The offset of the current bucket and the next child in it.
     bucket: Option<(u32, usize)>,
 }
 
 impl Image {
-    /// Reads all rules in their order.
+    /// A cursor before the first rule.
     pub fn cursor(&self) -> Cursor<'_> {
         Cursor {
             image: self,
@@ -50,7 +50,7 @@ impl Image {
 }
 
 impl<'i> Cursor<'i> {
-    /// Goes to the next name that has rules. Returns whether there is one.
+    /// Advances to the next name with rules. Returns whether there is one.
     pub fn advance(&mut self) -> bool {
         while self.next_node() {
             if self.rules().next().is_some() {
@@ -60,9 +60,9 @@ impl<'i> Cursor<'i> {
         false
     }
 
-    /// The name's path: its labels from the root down, each behind its length octet.
+    /// The path of the name: its labels from the root down, each after its length byte.
     pub fn path(&self) -> &[u8] {
-        self.path.octets()
+        self.path.as_bytes()
     }
 
     /// The rules on the name, sorted by source.
@@ -75,20 +75,20 @@ impl<'i> Cursor<'i> {
         self.value
     }
 
-    /// What the name's value stands for.
+    /// The name's value.
     pub fn value(&self) -> Value<'i> {
         self.image.value(self.value)
     }
 
-    /// What is wrong with the image, if the reading ended for that.
+    /// The error that ended the iteration early.
     pub fn damage(&self) -> Option<ImageError> {
         self.damage
     }
 
-    /// Goes to the next node, in the order of paths; the root comes first.
+    /// Advances to the next node, in the order of paths; the root comes first.
     fn next_node(&mut self) -> bool {
         if !std::mem::replace(&mut self.started, true) {
-            self.descend(self.image.root_kids);
+            self.descend(self.image.root_children);
             return true;
         }
         let buckets = self.image.section(Section::Buckets);
@@ -113,53 +113,53 @@ impl<'i> Cursor<'i> {
             };
             open.bucket = Some((at, place + 1));
             let child = bucket.child(place);
-            // An only child stands behind its parent.
+            // An only child follows its parent.
             let above = if bucket.tag(place).is_some() {
                 open.path
             } else {
                 open.last
             };
             self.path.truncate(above);
-            // At most a level for each label.
+            // At most one level per label.
             let deep = self.open.len() > MAX_LABELS;
             if deep
-                || !self.read(
+                || !self.append_edge(
                     bucket.section_bit(child.start),
-                    child.end.checked_sub(child.start),
+                    child.text_end.checked_sub(child.start),
                 )
             {
                 self.damage = Some(ImageError::Invalid("text"));
                 self.open.clear();
                 return false;
             }
-            let len = self.path.octets().len();
+            let len = self.path.as_bytes().len();
             if let Some(open) = self.open.last_mut() {
                 open.last = len;
             }
-            self.value = child.holds.value;
-            self.descend(child.holds.kids);
+            self.value = child.node.value;
+            self.descend(child.node.children);
             return true;
         }
         false
     }
 
-    fn descend(&mut self, kids: Kids) {
-        let ((group, count), bucket) = match (kids.as_bucket(), kids.as_range()) {
+    fn descend(&mut self, children: ChildRef) {
+        let ((group, count), bucket) = match (children.as_bucket(), children.as_range()) {
             (Some(at), _) => ((0, 0), Some((at, 0))),
             (None, Some(range)) => (range, None),
             (None, None) => return,
         };
-        self.open.push(Open {
-            path: self.path.octets().len(),
-            last: self.path.octets().len(),
+        self.open.push(OpenNode {
+            path: self.path.as_bytes().len(),
+            last: self.path.as_bytes().len(),
             group,
             buckets: 0..count,
             bucket,
         });
     }
 
-    /// Appends an edge's labels to the path. Returns whether they are some, and fit.
-    fn read(&mut self, start: u64, size: Option<u64>) -> bool {
+    /// Appends the labels of an edge to the path. False if it has none, or if they do not fit.
+    fn append_edge(&mut self, start: u64, size: Option<u64>) -> bool {
         let Some(size) = size.and_then(|size| u32::try_from(size).ok()) else {
             return false;
         };
@@ -169,9 +169,9 @@ impl<'i> Cursor<'i> {
         let path = &mut self.path;
         let whole = self
             .decoder
-            .read(buckets, start, size, |octet| match octet {
-                Some(octet) => {
-                    label[len % 64] = octet;
+            .decode(buckets, start, size, |byte| match byte {
+                Some(byte) => {
+                    label[len % 64] = byte;
                     len += 1;
                     fits &= len < 64;
                 }

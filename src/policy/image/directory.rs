@@ -1,52 +1,53 @@
-//! Owns where the buckets of a node with many children are, and the filter before each of them.
-//! Refuses to look into a bucket.
+//! The directory of buckets for nodes with many children, and a filter for each bucket.
 //!
-//! The buckets of such a node lie one behind the other, and so do their places here, twelve to a
-//! group; each node starts a group of its own. A group takes sixteen octets, so that those of all
-//! nodes stay in the cache: twelve sizes of buckets, in units of [`UNIT`] octets, and the offset of
-//! the first of them. A group with a bucket too large for that is coarse: all its buckets are filled
-//! up with zeros to, and their sizes told in, units of [`COARSE`] octets. The filters, four octets
-//! for each place, are a section of their own, which is read at the same time: what they refuse
-//! needs no bucket.
+//! The buckets of such a node are adjacent, and so are their slots in the directory, twelve to a group. Each
+//! node starts a new group. A group has sixteen bytes, so that the groups of all nodes stay in the cache: the
+//! sizes of twelve buckets in units of [`UNIT`] bytes, and the offset of the first bucket. If a bucket is too
+//! large for that, its group is coarse: all buckets of the group are padded to multiples of [`COARSE_UNIT`]
+//! bytes, which is the unit of their sizes.
+//!
+//! The filters are a section with four bytes for each slot. A lookup reads group and filter at the same time,
+//! and needs no bucket if the filter rejects the hash.
 
 use super::bits::word;
-use super::bucket::{GROUPS, Kids, LARGEST, OFFSETS, UNIT, buckets, index};
-use super::{TooLarge, layout::Section};
+use super::bucket::{ChildRef, GROUP_LIMIT, MAX_BUCKET_BYTES, OFFSET_LIMIT, UNIT, buckets, index};
+use super::error::TooLarge;
+use super::layout::Section;
 use crate::sys::lanes::Sixteen;
 use crate::sys::prefetch::prefetch;
 
-/// Places in a group.
-pub const GROUP: usize = 12;
-/// Octets of a group.
-const RECORD: usize = 16;
-/// Unit of the buckets of a coarse group, whose offset has the bit [`OFFSETS`].
-pub const COARSE: usize = 64;
+/// The number of slots of a group.
+pub const GROUP_SLOTS: usize = 12;
+/// The size of a group.
+const GROUP_BYTES: usize = 16;
+/// The unit of the sizes in a coarse group. The offset of such a group has the bit [`OFFSET_LIMIT`].
+pub const COARSE_UNIT: usize = 64;
 
-/// Most units that a size tells.
-const UNITS: usize = 255;
-const _: () = assert!(LARGEST <= UNITS * COARSE);
+/// The largest size in units.
+const MAX_UNITS: usize = 255;
+const _: () = assert!(MAX_BUCKET_BYTES <= MAX_UNITS * COARSE_UNIT);
 
-/// A place: its group, and which of the group's it is.
+/// The slot of a bucket in the directory: its group, and its number in the group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct BucketSlot {
     group: u32,
     slot: u32,
 }
 
-impl Place {
-    /// The first place of all.
+impl BucketSlot {
+    /// The first slot of the directory.
     pub const FIRST: Self = Self { group: 0, slot: 0 };
 
-    /// The place of a range's bucket.
+    /// The slot of a bucket of a range.
     #[inline(always)]
     fn of(start: u32, bucket: u32) -> Self {
         Self {
-            group: start.wrapping_add(bucket / GROUP as u32),
-            slot: bucket % GROUP as u32,
+            group: start.wrapping_add(bucket / GROUP_SLOTS as u32),
+            slot: bucket % GROUP_SLOTS as u32,
         }
     }
 
-    /// The place in a range of the bucket that a hash belongs to.
+    /// The slot of the bucket that a hash belongs to, in a range of `count` buckets.
     #[inline(always)]
     pub fn wanted(start: u32, count: u32, hash: u64) -> Self {
         Self::of(start, index(hash, count))
@@ -54,25 +55,25 @@ impl Place {
 
     #[inline(always)]
     fn number(self) -> usize {
-        self.group as usize * GROUP + self.slot as usize
+        self.group as usize * GROUP_SLOTS + self.slot as usize
     }
 }
 
-/// The bits of a hash in a filter.
+/// The bits that a hash sets in a filter.
 #[inline(always)]
-fn filter(hash: u64) -> u32 {
+fn filter_bits(hash: u64) -> u32 {
     1 << (hash >> 8 & 31) | 1 << (hash >> 13 & 31)
 }
 
 /// The directory of an image.
 #[derive(Clone, Copy)]
 pub struct Directory<'i> {
-    groups: &'i [[u8; RECORD]],
+    groups: &'i [[u8; GROUP_BYTES]],
     filters: &'i [[u8; 4]],
 }
 
 impl<'i> Directory<'i> {
-    /// What those sections hold.
+    /// The directory in the sections of an image.
     #[inline(always)]
     pub fn new(section: impl Fn(Section) -> &'i [u8]) -> Self {
         Self {
@@ -81,40 +82,43 @@ impl<'i> Directory<'i> {
         }
     }
 
-    /// Asks for what the next two will read.
+    /// Prefetches the memory that the next two functions read.
     #[inline(always)]
-    pub fn prefetch(&self, place: Place) {
-        prefetch(self.groups.as_flattened(), place.group as usize * RECORD);
+    pub fn prefetch(&self, place: BucketSlot) {
+        prefetch(
+            self.groups.as_flattened(),
+            place.group as usize * GROUP_BYTES,
+        );
         prefetch(self.filters.as_flattened(), place.number() * 4);
     }
 
-    /// Whether the bucket at a place may hold a child with that hash.
+    /// Whether the bucket of a slot may hold a child with this hash.
     #[inline(always)]
-    pub fn may_hold(&self, place: Place, hash: u64) -> bool {
-        let wanted = filter(hash);
+    pub fn may_hold(&self, place: BucketSlot, hash: u64) -> bool {
+        let wanted = filter_bits(hash);
         let filter = self.filters.get(place.number());
         filter.is_some_and(|filter| u32::from_le_bytes(*filter) & wanted == wanted)
     }
 
-    /// The bucket at a place.
+    /// The offset of the bucket of a slot.
     #[inline(always)]
-    pub fn bucket(&self, place: Place) -> Option<u32> {
+    pub fn bucket(&self, place: BucketSlot) -> Option<u32> {
         let group = self.groups.get(place.group as usize)?;
         let first = word(group, 8) >> 32;
         let before = Sixteen::from_bytes(*group).sum_of_first(place.slot as usize);
-        // Four octets, or sixteen times that: a shift, as a branch would be a guess.
-        let unit = UNIT.ilog2() as u64 + (first / OFFSETS) * (COARSE / UNIT).ilog2() as u64;
-        Some((first % OFFSETS + (before << unit)) as u32)
+        // Units of 4 or 64 bytes, chosen by a shift: a branch would often be mispredicted.
+        let unit =
+            UNIT.ilog2() as u64 + (first / OFFSET_LIMIT) * (COARSE_UNIT / UNIT).ilog2() as u64;
+        Some((first % OFFSET_LIMIT + (before << unit)) as u32)
     }
 
-    /// The buckets of a range, from the given one on, that are not empty; nothing for one whose
-    /// place does not exist.
+    /// The offsets of the non-empty ones of these buckets of a range; `None` for a slot that does not exist.
     pub fn range(
         self,
         start: u32,
         buckets: std::ops::Range<u32>,
     ) -> impl Iterator<Item = Option<u32>> + use<'i> {
-        let places = buckets.map(move |bucket| Place::of(start, bucket));
+        let places = buckets.map(move |bucket| BucketSlot::of(start, bucket));
         places.filter_map(move |place| match self.filters.get(place.number()) {
             None => Some(None),
             Some([0, 0, 0, 0]) => None,
@@ -122,10 +126,10 @@ impl<'i> Directory<'i> {
         })
     }
 
-    /// Whether nothing is told of the places behind a range's last one, in the same group.
+    /// Whether the unused slots in the last group of a range are empty.
     pub fn ends(&self, start: u32, count: u32) -> bool {
         let mut spare =
-            (count..groups(count) * GROUP as u32).map(|bucket| Place::of(start, bucket));
+            (count..groups(count) * GROUP_SLOTS as u32).map(|bucket| BucketSlot::of(start, bucket));
         spare.all(|place| {
             let group = self.groups.get(place.group as usize);
             let size = group.map(|group| group[place.slot as usize]);
@@ -133,71 +137,76 @@ impl<'i> Directory<'i> {
         })
     }
 
-    /// How many groups there are, if the sections, of so many octets, are whole and fit together.
+    /// The number of groups. `None` unless sections of these sizes consist of whole groups with a filter for
+    /// each slot.
     pub fn count(&self, groups: usize, filters: usize) -> Option<usize> {
         let len = self.groups.len();
-        let whole = groups == len * RECORD && filters == len * GROUP * 4;
+        let whole = groups == len * GROUP_BYTES && filters == len * GROUP_SLOTS * 4;
         whole.then_some(len)
     }
 }
 
-/// The groups of a range of so many buckets.
+/// The number of groups of a range of `count` buckets.
 pub fn groups(count: u32) -> u32 {
-    count.div_ceil(GROUP as u32)
+    count.div_ceil(GROUP_SLOTS as u32)
 }
 
-/// What a group tells of its buckets.
+/// The sizes and filters of the buckets of one group.
 #[derive(Default)]
-pub struct Group {
-    /// Octets of each, at most [`LARGEST`].
-    pub sizes: [usize; GROUP],
-    filters: [u32; GROUP],
+pub struct GroupContent {
+    /// The size of each bucket in bytes, at most [`MAX_BUCKET_BYTES`].
+    pub sizes: [usize; GROUP_SLOTS],
+    filters: [u32; GROUP_SLOTS],
 }
 
-impl Group {
-    /// Tells that the bucket of that slot has so many octets, and children with these hashes.
+impl GroupContent {
+    /// Sets the size of a bucket and the hashes of its children.
     pub fn set(&mut self, slot: usize, size: usize, hashes: impl Iterator<Item = u64>) {
         self.sizes[slot] = size;
-        self.filters[slot] = hashes.fold(0, |bits, hash| bits | filter(hash));
+        self.filters[slot] = hashes.fold(0, |bits, hash| bits | filter_bits(hash));
     }
 }
 
-/// A directory that is being written.
+/// Builds a directory group by group.
 #[derive(Default)]
-pub struct Growing {
-    groups: Vec<[u8; RECORD]>,
+pub struct DirectoryBuilder {
+    groups: Vec<[u8; GROUP_BYTES]>,
     filters: Vec<u32>,
 }
 
-impl Growing {
-    /// Begins the range of a node with as many buckets as `class` means.
+impl DirectoryBuilder {
+    /// Starts the range of a node.
     ///
     /// # Errors
-    /// When there is no room.
-    pub fn begin(&mut self, class: u32) -> Result<Kids, TooLarge> {
+    /// If the directory is full.
+    pub fn begin(&mut self, class: u32) -> Result<ChildRef, TooLarge> {
         let start = self.groups.len() as u64;
-        if start + u64::from(groups(buckets(class))) > GROUPS {
+        if start + u64::from(groups(buckets(class))) > GROUP_LIMIT {
             return Err(TooLarge::Directory);
         }
-        Ok(Kids::range(start, class))
+        Ok(ChildRef::range(start, class))
     }
 
-    /// Adds the next group of the present range, which starts at `offset`. Returns to a multiple of
-    /// how many octets its buckets must be filled up.
-    pub fn push(&mut self, offset: u64, group: &Group) -> usize {
-        let fine = group.sizes.iter().all(|size| *size <= UNITS * UNIT);
-        let (unit, coarse) = if fine { (UNIT, 0) } else { (COARSE, OFFSETS) };
-        let mut record = [0; RECORD];
-        for (told, size) in record.iter_mut().zip(group.sizes) {
-            *told = size.div_ceil(unit) as u8;
+    /// Appends the next group of the current range. Its first bucket is at `offset`. Returns the unit to
+    /// multiples of which its buckets must be padded.
+    pub fn push(&mut self, offset: u64, group: &GroupContent) -> usize {
+        let fine = group.sizes.iter().all(|size| *size <= MAX_UNITS * UNIT);
+        let (unit, coarse) = if fine {
+            (UNIT, 0)
+        } else {
+            (COARSE_UNIT, OFFSET_LIMIT)
+        };
+        let mut record = [0; GROUP_BYTES];
+        for (units, size) in record.iter_mut().zip(group.sizes) {
+            *units = size.div_ceil(unit) as u8;
         }
-        record[GROUP..].copy_from_slice(&((offset | coarse) as u32).to_le_bytes());
+        record[GROUP_SLOTS..].copy_from_slice(&((offset | coarse) as u32).to_le_bytes());
         self.groups.push(record);
         self.filters.extend(group.filters);
         unit
     }
 
-    /// The octets of both sections.
+    /// The bytes of the two sections: groups and filters.
     pub fn sections(self) -> (Vec<u8>, Vec<u8>) {
         let filters = self.filters.iter().flat_map(|bits| bits.to_le_bytes());
         (self.groups.as_flattened().to_vec(), filters.collect())

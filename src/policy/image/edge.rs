@@ -1,34 +1,34 @@
-//! Owns the comparison of an edge's text, wherever it stands, with the labels of a name.
-//! Refuses to find edges.
+//! Compares the text of an edge with labels of a name, without decoding it.
 
 use super::bits::mask;
-use super::bucket::{Bucket, Text};
+use super::bucket::{Bucket, ChildSpan};
 use super::text::TextCode;
 use crate::wire::name::Name;
 
-/// Compares text in that code.
+/// Compares texts of one text code.
 #[derive(Clone, Copy)]
 pub(super) struct Edges<'i> {
     pub(super) text: &'i TextCode,
 }
 
 impl Edges<'_> {
-    /// Whether an edge's text is that of the name's labels from `level` on, and to what level it
-    /// leads: beyond the name, if the edge does.
+    /// Compares the text of an edge with the name's labels from `level` on. Returns the level that the edge
+    /// leads to, beyond the name if the edge has more labels than the rest of the name; `None` if they
+    /// differ.
     #[inline(always)]
     pub(super) fn same_edge(
         &self,
         bucket: &Bucket<'_>,
-        text: &Text,
+        text: &ChildSpan,
         name: &Name,
         level: usize,
     ) -> Option<usize> {
         let at = self.same_label(bucket, text.start, name, level)?;
-        self.same_rest(bucket, at, text.end, name, level + 1)
+        self.same_rest(bucket, at, text.text_end, name, level + 1)
     }
 
-    /// Whether sixteen octets of a label stand at bit `at`: then the bit behind them. Nothing if
-    /// they need an escape.
+    /// Compares sixteen bytes of a label with the text at bit `at`. Returns the bit after them, or an inner
+    /// `None` if they differ; `None` if they need an escape.
     #[inline(always)]
     fn same_sixteen(
         &self,
@@ -38,13 +38,13 @@ impl Edges<'_> {
         high: u64,
     ) -> Option<Option<u64>> {
         let ((low, first), (high, second)) = (self.text.eight(low)?, self.text.eight(high)?);
-        let behind = at + u64::from(first);
+        let after = at + u64::from(first);
         let differing =
-            (bucket.bits(at) ^ low) & mask(first) | (bucket.bits(behind) ^ high) & mask(second);
-        Some((differing == 0).then_some(behind + u64::from(second)))
+            (bucket.bits(at) ^ low) & mask(first) | (bucket.bits(after) ^ high) & mask(second);
+        Some((differing == 0).then_some(after + u64::from(second)))
     }
 
-    /// Whether a label stands at bit `start`: then the bit behind it.
+    /// Compares a label with the text at bit `start`. Returns the bit after it, or `None` if they differ.
     #[inline(always)]
     fn same_label(
         &self,
@@ -59,15 +59,14 @@ impl Edges<'_> {
         }
         match self.same_sixteen(bucket, start, low, high) {
             Some(at) if size <= 16 => at,
-            Some(at) => self.same_behind(bucket, start, at?, name, level),
+            Some(at) => self.same_from_sixteen(bucket, start, at?, name, level),
             None => self.same_odd(bucket, start, name, level),
         }
     }
 
-    /// The same for one of more than sixteen octets, of which the first sixteen stand there, up to
-    /// bit `at`.
+    /// Goes on with a label of more than sixteen bytes; the first sixteen match the text up to bit `at`.
     #[inline(always)]
-    pub(super) fn same_behind(
+    pub(super) fn same_from_sixteen(
         &self,
         bucket: &Bucket<'_>,
         start: u64,
@@ -77,7 +76,7 @@ impl Edges<'_> {
     ) -> Option<u64> {
         let mut from = 16;
         while from < name.size_from_root(level) {
-            let (low, high) = name.sixteen_behind(level, from);
+            let (low, high) = name.sixteen_at(level, from);
             at = match self.same_sixteen(bucket, at, low, high) {
                 Some(at) => at?,
                 None => return self.same_odd(bucket, start, name, level),
@@ -87,7 +86,7 @@ impl Edges<'_> {
         Some(at)
     }
 
-    /// The same for any label.
+    /// Compares any label, pair by pair.
     #[inline(never)]
     fn same_odd(&self, bucket: &Bucket<'_>, mut at: u64, name: &Name, level: usize) -> Option<u64> {
         let mut same = true;
@@ -99,8 +98,7 @@ impl Edges<'_> {
         same.then_some(at)
     }
 
-    /// Whether the rest of an edge's text, behind its first label, is that of the name's labels
-    /// from `level` on, and to what level it leads.
+    /// Compares the rest of an edge's text after its first label, as `same_edge` does for the whole text.
     #[inline(always)]
     pub(super) fn same_rest(
         &self,

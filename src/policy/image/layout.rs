@@ -1,134 +1,133 @@
-//! Owns the file: header, sections, their digests, and how both are written.
-//! Refuses to look into a section.
+//! The file format of an image: the header, and the sections with their digests.
 //!
-//! All numbers have their lowest octet first. The header takes [`HEADER`] octets:
+//! Numbers are little-endian. The header has [`HEADER`] bytes:
 //!
-//! | at | octets | what |
+//! | at | bytes | content |
 //! |---|---|---|
 //! | 0 | 8 | [`MAGIC`] |
 //! | 8 | 4 | [`VERSION`] |
 //! | 12 | 4 | [`BYTE_ORDER`] |
-//! | 16 | 8 | the seed of the labels' hash |
-//! | 24 | 4, 4 | the root's value and [`Kids`] |
-//! | 32 | 8, 8 | rules that are in the image; rules left out, as others of the same source cover them |
-//! | 48 | 8, 8 | nodes, buckets |
-//! | 64 | 4 | children in the fullest bucket |
+//! | 16 | 8 | seed of the hash of labels |
+//! | 24 | 4, 4 | the root's value and [`ChildRef`] |
+//! | 32 | 8, 8 | number of rules in the image; number of rules left out because others of the same source cover them |
+//! | 48 | 8, 8 | number of nodes, number of buckets |
+//! | 64 | 4 | number of children in the fullest bucket |
 //! | 128 | 48 for each [`Section`] | offset, length, BLAKE3 digest |
-//! | 608 | 32 | BLAKE3 digest of all before |
+//! | 608 | 32 | BLAKE3 digest of the preceding bytes |
 
 use std::io::{BufWriter, Seek, SeekFrom, Write};
 
 use super::bits::word;
-use super::bucket::Kids;
-use super::{ImageError, WriteError};
+use super::bucket::ChildRef;
+use super::error::{ImageError, WriteError};
 
-/// The first octets of an image.
+/// The magic number.
 pub const MAGIC: [u8; 8] = *b"\x89tapis\r\n";
 /// The version of the layout.
 pub const VERSION: u32 = 2;
-/// Reads otherwise where the octets of numbers were turned around.
+/// Detects files in which the byte order of numbers was swapped.
 pub const BYTE_ORDER: u32 = 0x0403_0201;
-/// Octets of the header.
+/// The size of the header.
 pub const HEADER: usize = 640;
-/// Where the section table starts.
+/// The offset of the section table.
 pub(super) const TABLE: usize = 128;
-/// Octets of its entries.
+/// The size of an entry of the section table.
 const ENTRY: usize = 48;
-/// Where the header's digest starts.
-const SEAL: usize = HEADER - 32;
-/// Sections start at multiples of a cache line.
+/// The offset of the header's digest.
+const DIGEST_AT: usize = HEADER - 32;
+/// The alignment of sections: a cache line.
 pub(super) const LINE: u64 = 64;
 
-/// How many parts an image has.
+/// The number of sections.
 const SECTIONS: usize = 9;
 
-/// The parts of an image, in their order in the file.
+/// The sections of an image, in the order of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Section {
-    /// Buckets, one behind the other: see `bucket`.
+    /// The buckets: see `bucket`.
     Buckets,
-    /// Where the buckets of nodes with many are: see `directory`.
+    /// Offsets of the buckets of nodes with many children: see `directory`.
     Directory,
-    /// What each of those may hold.
+    /// A filter for each of these buckets.
     Filters,
-    /// The nodes right below the root: see `top`.
-    Tops,
-    /// Eight octets for each value: start in `Words`, count of rules, count of sources beneath.
+    /// The children of the root: see `tld_table`.
+    TldTable,
+    /// Eight bytes for each value: offset in `Words`, number of rules, number of sources with rules below.
     Values,
-    /// Four octets each: rules and sources.
+    /// Rules and sources of the values, four bytes each.
     Words,
-    /// The lengths of the codes of edge text.
+    /// The code lengths of the text code.
     Text,
-    /// How often each pair of octets stands in the text: see `text`.
-    Census,
-    /// Where the rules come from, as JSON.
+    /// The frequency of each pair of bytes in the text: see `text`.
+    PairHistogram,
+    /// The provenance of the rules, as JSON.
     Provenance,
 }
 
 impl Section {
-    /// All of them.
+    /// All sections.
     pub const ALL: [Self; SECTIONS] = [
         Self::Buckets,
         Self::Directory,
         Self::Filters,
-        Self::Tops,
+        Self::TldTable,
         Self::Values,
         Self::Words,
         Self::Text,
-        Self::Census,
+        Self::PairHistogram,
         Self::Provenance,
     ];
 
-    /// Its name, for people.
+    /// The name of the section in messages.
     pub fn name(self) -> &'static str {
         match self {
             Self::Buckets => "buckets",
             Self::Directory => "directory",
             Self::Filters => "filters",
-            Self::Tops => "top labels",
+            Self::TldTable => "top labels",
             Self::Values => "values",
             Self::Words => "words",
             Self::Text => "text code",
-            Self::Census => "census",
+            Self::PairHistogram => "pair histogram",
             Self::Provenance => "provenance",
         }
     }
 }
 
-/// What the header tells beside the sections.
+/// The fields of the header, without the section table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Facts {
-    /// Of the labels' hash.
+pub struct HeaderFacts {
+    /// Seed of the hash of labels.
     pub seed: u64,
     /// The root's value.
     pub root_value: u32,
     /// The root's children.
-    pub root_kids: Kids,
-    /// Rules that are in the image.
+    pub root_children: ChildRef,
+    /// Number of rules in the image.
     pub rules: u64,
-    /// Rules that were left out, as others of the same source cover them.
+    /// Number of rules left out because others of the same source cover them.
     pub pruned: u64,
-    /// Nodes, the root not counted.
+    /// Number of nodes without the root.
     pub nodes: u64,
-    /// Buckets.
+    /// Number of buckets.
     pub buckets: u64,
-    /// Children in the fullest bucket.
+    /// Number of children in the fullest bucket.
     pub fullest: u32,
 }
 
-impl Facts {
-    /// Different rules that went in.
+impl HeaderFacts {
+    /// The number of distinct rules that were written, including those left out.
     pub fn given(&self) -> usize {
         self.rules.saturating_add(self.pruned) as usize
     }
 }
 
-impl Default for Facts {
+impl Default for HeaderFacts {
     fn default() -> Self {
         Self {
             seed: 0,
             root_value: 0,
-            root_kids: Kids::NONE,
+            root_children: ChildRef::NONE,
             rules: 0,
             pruned: 0,
             nodes: 0,
@@ -138,26 +137,25 @@ impl Default for Facts {
     }
 }
 
-/// Where a section is, and what it must hash to.
+/// The position and the digest of a section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent {
-    /// Octets before it.
+    /// Its offset in the file.
     pub offset: usize,
-    /// Octets in it.
+    /// Its length in bytes.
     pub len: usize,
-    /// BLAKE3.
+    /// Its BLAKE3 digest.
     pub digest: [u8; 32],
 }
 
-/// Where all sections are, in the order of [`Section::ALL`].
+/// The extents of all sections, in the order of [`Section::ALL`].
 pub type Extents = [Extent; SECTIONS];
 
-/// Reads a header: facts, and the sections in the order of [`Section::ALL`]. Each lies behind the
-/// one before and within the file of `size` octets.
+/// Reads the header of a file of `size` bytes. Each section lies after the preceding one and within the file.
 ///
 /// # Errors
-/// [`ImageError`] when it is not one.
-pub fn read_header(head: &[u8], size: u64) -> Result<(Facts, Extents), ImageError> {
+/// [`ImageError`] if `head` is not a valid header.
+pub fn read_header(head: &[u8], size: u64) -> Result<(HeaderFacts, Extents), ImageError> {
     let number = |at: usize| word(head, at);
     let short = |at: usize| word(head, at) as u32;
     if head.len() < 8 || head[..8] != MAGIC {
@@ -170,15 +168,18 @@ pub fn read_header(head: &[u8], size: u64) -> Result<(Facts, Extents), ImageErro
         return Err(ImageError::NotAnImage);
     }
     if short(8) != VERSION {
-        return Err(ImageError::Version(short(8)));
+        return Err(ImageError::Version {
+            found: short(8),
+            supported: VERSION,
+        });
     }
-    if blake3::hash(&head[..SEAL]) != head[SEAL..HEADER] {
+    if blake3::hash(&head[..DIGEST_AT]) != head[DIGEST_AT..HEADER] {
         return Err(ImageError::Damaged("header"));
     }
-    let facts = Facts {
+    let facts = HeaderFacts {
         seed: number(16),
         root_value: short(24),
-        root_kids: Kids(short(28)),
+        root_children: ChildRef(short(28)),
         rules: number(32),
         pruned: number(40),
         nodes: number(48),
@@ -206,63 +207,63 @@ pub fn read_header(head: &[u8], size: u64) -> Result<(Facts, Extents), ImageErro
     Ok((facts, extents))
 }
 
-/// Writes sections one behind the other, and the header at last.
-pub(super) struct Sink<W: Write> {
+/// Writes the sections one after the other, and the header last.
+pub(super) struct SectionWriter<W: Write> {
     to: BufWriter<W>,
     /// Where the image starts.
     origin: u64,
-    /// Octets written, the header counted.
+    /// The number of bytes written, including the header.
     at: u64,
-    /// Where the present section starts.
+    /// Where the current section starts.
     start: u64,
     hasher: blake3::Hasher,
     pending: Vec<u8>,
     table: Vec<u8>,
 }
 
-/// Octets that are hashed at a time: many small pieces would cost more than the hashing.
-const PIECE: usize = 1 << 16;
+/// The number of bytes that are hashed at a time; hashing small pieces would be slower.
+const HASH_CHUNK: usize = 1 << 16;
 
-impl<W: Write + Seek> Sink<W> {
+impl<W: Write + Seek> SectionWriter<W> {
     pub(super) fn new(mut to: W) -> Result<Self, WriteError> {
         let origin = to.stream_position()?;
         to.write_all(&[0; HEADER])?;
         Ok(Self {
-            to: BufWriter::with_capacity(PIECE, to),
+            to: BufWriter::with_capacity(HASH_CHUNK, to),
             origin,
             at: HEADER as u64,
             start: HEADER as u64,
             hasher: blake3::Hasher::new(),
-            pending: Vec::with_capacity(2 * PIECE),
+            pending: Vec::with_capacity(2 * HASH_CHUNK),
             table: Vec::new(),
         })
     }
 
-    /// Octets of the present section so far.
+    /// The length of the current section so far.
     pub(super) fn section_len(&self) -> u64 {
         self.at - self.start
     }
 
-    pub(super) fn write(&mut self, octets: &[u8]) -> Result<(), WriteError> {
-        self.pending.extend(octets);
-        self.at += octets.len() as u64;
-        if self.pending.len() >= PIECE {
-            self.pass_on()?;
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), WriteError> {
+        self.pending.extend(bytes);
+        self.at += bytes.len() as u64;
+        if self.pending.len() >= HASH_CHUNK {
+            self.flush_pending()?;
         }
         Ok(())
     }
 
-    fn pass_on(&mut self) -> Result<(), WriteError> {
+    fn flush_pending(&mut self) -> Result<(), WriteError> {
         self.hasher.update(&self.pending);
         self.to.write_all(&self.pending)?;
         self.pending.clear();
         Ok(())
     }
 
-    /// Ends the present section, which must be the next one of [`Section::ALL`].
+    /// Ends the current section, which must be the next one of [`Section::ALL`].
     pub(super) fn end(&mut self, section: Section) -> Result<(), WriteError> {
         debug_assert_eq!(self.table.len(), section as usize * ENTRY);
-        self.pass_on()?;
+        self.flush_pending()?;
         self.table.extend(self.start.to_le_bytes());
         self.table.extend(self.section_len().to_le_bytes());
         self.table.extend(self.hasher.finalize().as_bytes());
@@ -274,24 +275,23 @@ impl<W: Write + Seek> Sink<W> {
         Ok(())
     }
 
-    pub(super) fn finish(self, facts: &Facts) -> Result<W, WriteError> {
+    pub(super) fn finish(self, facts: &HeaderFacts) -> Result<W, WriteError> {
         let mut head = [0; HEADER];
-        let mut put =
-            |at: usize, octets: &[u8]| head[at..at + octets.len()].copy_from_slice(octets);
+        let mut put = |at: usize, bytes: &[u8]| head[at..at + bytes.len()].copy_from_slice(bytes);
         put(0, &MAGIC);
         put(8, &VERSION.to_le_bytes());
         put(12, &BYTE_ORDER.to_le_bytes());
         put(16, &facts.seed.to_le_bytes());
         put(24, &facts.root_value.to_le_bytes());
-        put(28, &facts.root_kids.0.to_le_bytes());
+        put(28, &facts.root_children.0.to_le_bytes());
         put(32, &facts.rules.to_le_bytes());
         put(40, &facts.pruned.to_le_bytes());
         put(48, &facts.nodes.to_le_bytes());
         put(56, &facts.buckets.to_le_bytes());
         put(64, &facts.fullest.to_le_bytes());
         put(TABLE, &self.table);
-        let seal = blake3::hash(&head[..SEAL]);
-        head[SEAL..].copy_from_slice(seal.as_bytes());
+        let seal = blake3::hash(&head[..DIGEST_AT]);
+        head[DIGEST_AT..].copy_from_slice(seal.as_bytes());
         let mut to = self
             .to
             .into_inner()

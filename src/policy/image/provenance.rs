@@ -1,41 +1,40 @@
-//! Owns the record of where an image's rules come from.
-//! Refuses to follow it: nothing here opens a file.
+//! The sources of an image's rules, as they were when it was compiled.
 
 use std::path::PathBuf;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::ImageError;
+use super::error::ImageError;
 
-/// Where the rules of an image come from.
+/// The origin of an image.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Provenance {
-    /// The version of the program that made it.
+    /// The version of the program that compiled it.
     pub made_by: String,
-    /// When it was made.
+    /// When it was compiled.
     pub made_at: Timestamp,
-    /// The sources; rules name them by their index.
+    /// The sources. Rules refer to them by index.
     pub sources: Vec<ImageSource>,
 }
 
-/// A source as it was when an image was made.
+/// A source as it was when the image was compiled.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageSource {
-    /// The name that the operator gave it.
+    /// Its configured name.
     pub name: String,
     /// The file that it was read from.
     pub path: PathBuf,
-    /// When that was.
+    /// When it was read.
     pub read_at: Timestamp,
-    /// BLAKE3 of the file's octets, in hexadecimal.
+    /// BLAKE3 digest of the file, in hexadecimal.
     pub digest: String,
-    /// In a delta: these are all rules of the source, and those in the image beneath count no more.
+    /// In a delta: the image has all rules of the source, and replaces those of the base.
     #[serde(default)]
     pub whole: bool,
-    /// Different rules in it, with those that are not in the image because others cover them.
+    /// The number of distinct rules of the source, including those left out because others cover them.
     pub rules: u64,
-    /// What the reader of the source wants to know again, in its own form.
+    /// Data of the source's reader, in a format of the reader's choice.
     #[serde(default)]
     pub notes: serde_json::Value,
 }
@@ -51,7 +50,7 @@ impl ImageSource {
 }
 
 impl Provenance {
-    /// Of sources of which only the names are known.
+    /// A provenance with this number of sources, named by their numbers.
     #[cfg(test)]
     pub(crate) fn numbered(sources: usize) -> Self {
         let named = (0..sources).map(|number| ImageSource::named(&number.to_string()));
@@ -61,11 +60,11 @@ impl Provenance {
         }
     }
 
-    pub(super) fn to_octets(&self) -> Vec<u8> {
+    pub(super) fn to_json(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("strings, numbers and times have a JSON form")
     }
 
-    pub(super) fn from_octets(octets: &[u8]) -> Result<Self, ImageError> {
-        serde_json::from_slice(octets).map_err(|_| ImageError::Invalid("provenance"))
+    pub(super) fn from_json(bytes: &[u8]) -> Result<Self, ImageError> {
+        serde_json::from_slice(bytes).map_err(|_| ImageError::Invalid("provenance"))
     }
 }

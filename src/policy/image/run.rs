@@ -1,22 +1,21 @@
-//! Owns rules in memory on their way to an image: taken in any order, given in that of paths.
-//! Refuses to write them anywhere.
+//! A sorted run of rules in memory, from which an image is written.
 
 use std::cmp::Ordering;
 
-use super::TooLarge;
-use super::order::{Key, labels};
+use super::error::TooLarge;
+use super::path::{Key, labels};
 
-/// Rules of any number of names, one after the other in memory.
+/// Rules in insertion order until [`sort`](Self::sort), then in the order of paths.
 pub struct Run {
     entries: Vec<Entry>,
-    /// For each: the length of the path, the path.
+    /// For each rule the length of the path, and the path.
     paths: Vec<u8>,
 }
 
-/// What a rule is sorted by first, and where the rest is.
+/// The sort key of a rule, and where its path is.
 #[derive(Clone, Copy)]
 struct Entry {
-    /// The hashes of the first two labels; of labels that are not there, 0.
+    /// The hashes of the first two labels; 0 for missing labels.
     first: u64,
     second: u64,
     at: u32,
@@ -30,7 +29,7 @@ impl Default for Run {
 }
 
 impl Run {
-    /// No rules.
+    /// An empty run.
     pub fn new() -> Self {
         Self {
             entries: Vec::new(),
@@ -38,10 +37,10 @@ impl Run {
         }
     }
 
-    /// Takes a rule on a path (at most 254 octets).
+    /// Appends a rule on a path of at most 254 bytes.
     ///
     /// # Errors
-    /// When it holds 4 GB.
+    /// If the paths exceed 4 GB.
     pub fn push(&mut self, key: &Key, path: &[u8], rule: u32) -> Result<(), TooLarge> {
         let at = u32::try_from(self.paths.len()).map_err(|_| TooLarge::Buckets)?;
         let mut labels = labels(path).map(|label| key.hash(label));
@@ -56,7 +55,7 @@ impl Run {
         Ok(())
     }
 
-    /// Brings the rules into their order.
+    /// Sorts the rules by path, then by rule.
     pub fn sort(&mut self, key: &Key) {
         let paths = &self.paths;
         self.entries.sort_unstable_by(|one, other| {
@@ -65,7 +64,7 @@ impl Run {
                 (path(paths, other.at), other.rule),
             );
             let by_hash = one.first.cmp(&other.first).then_with(|| {
-                // Labels with one hash may differ: then the next ones don't matter.
+                // If different labels have the same hash, the second labels do not matter.
                 let same = labels(path).next() == labels(other_path).next();
                 let seconds = one.second.cmp(&other.second);
                 if same { seconds } else { Ordering::Equal }
@@ -76,7 +75,7 @@ impl Run {
         });
     }
 
-    /// The rules: path and rule each.
+    /// The rules: path and rule of each.
     pub fn rules(&self) -> impl Iterator<Item = (&[u8], u32)> {
         let rule = |entry: &Entry| (path(&self.paths, entry.at), entry.rule);
         self.entries.iter().map(rule)
@@ -90,21 +89,21 @@ fn path(paths: &[u8], at: u32) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
-    use crate::policy::image::order::Path;
+    use crate::policy::image::path::Path;
     use crate::policy::image::tests::colliding;
     use crate::wire::name::Name;
 
     use super::*;
 
     #[test]
-    fn labels_with_one_hash_do_not_mix() {
+    fn labels_with_equal_hashes_do_not_mix() {
         let (key, tops) = colliding();
         let mut run = Run::new();
         for below in 0..50 {
             for top in &tops {
                 let name = Name::from_text(&format!("n{below}.{top}")).expect("a name");
                 let path = Path::from(&name);
-                run.push(&key, path.octets(), 0).expect("room");
+                run.push(&key, path.as_bytes(), 0).expect("room");
             }
         }
         run.sort(&key);

@@ -1,14 +1,17 @@
-//! Images of names that nobody has, and images that others made: right digests, wrong octets.
+//! Images of unusual names, and forged images: valid digests over wrong bytes.
 
 use std::io::Cursor;
 
+use super::layout::HEADER;
 use super::layout::{Section, TABLE};
-use super::order::Path;
-use super::text::{Census, TextCode};
+use super::path::Key;
+use super::path::Path;
+use super::provenance::Provenance;
+use super::text::{PairHistogram, TextCode};
 use super::values::ImageRule;
-use super::walk::Lies;
+use super::walk::Position;
 use super::writer::Writer;
-use super::{HEADER, Image, ImageError, Key, Octets, Provenance};
+use super::{Image, ImageBytes, ImageError};
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 
@@ -17,7 +20,7 @@ const RULE: ImageRule = ImageRule {
     scope: Scope::Exact,
 };
 
-/// A key, and three labels that it gives the hash 0: their upper halves cancel the key's own.
+/// A key, and three labels that it hashes to 0, because their upper halves cancel the key.
 pub(crate) fn colliding() -> (Key, Vec<String>) {
     const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
     const PI: u64 = 0x2437_54A8_885A_308D;
@@ -26,22 +29,22 @@ pub(crate) fn colliding() -> (Key, Vec<String>) {
         (product as u64 ^ (product >> 64) as u64).to_le_bytes()
     };
     let mut seeds = 0..;
-    let lower = |seed: &u64| high(*seed).iter().all(|octet| !octet.is_ascii_uppercase());
+    let lower = |seed: &u64| high(*seed).iter().all(|byte| !byte.is_ascii_uppercase());
     let seed = seeds.find(lower).expect("most seeds");
     let key = Key::new(seed);
     let labels = [b"aaaaaaaa", b"bbbbbbbb", b"cccccccc"].map(|low| {
-        let octets = [&low[..], &high(seed)].concat();
-        octets.iter().map(|octet| format!("\\{octet:03}")).collect()
+        let bytes = [&low[..], &high(seed)].concat();
+        bytes.iter().map(|byte| format!("\\{byte:03}")).collect()
     });
     for label in &labels {
         let name: &String = label;
         let path = Path::from(&Name::from_text(name).expect("a label"));
-        assert_eq!(key.hash(&path.octets()[1..]), 0);
+        assert_eq!(key.hash(&path.as_bytes()[1..]), 0);
     }
     (key, labels.to_vec())
 }
 
-/// The name with these labels; the root without any, or with too many.
+/// The name with these labels; the root if there are none or too many.
 pub(crate) fn named(labels: &[String]) -> Name {
     let text = match labels {
         [] => ".".to_owned(),
@@ -50,7 +53,7 @@ pub(crate) fn named(labels: &[String]) -> Name {
     Name::from_text(&text).unwrap_or(Name::ROOT)
 }
 
-/// Where the header keeps a section's offset and length.
+/// The offset of a section's entry in the header.
 fn entry(section: Section) -> usize {
     TABLE + section as usize * 48
 }
@@ -61,41 +64,41 @@ fn path(labels: &[Vec<u8>]) -> Path {
     path
 }
 
-fn write(mut paths: Vec<Path>, census: Census) -> Image {
+fn write(mut paths: Vec<Path>, histogram: PairHistogram) -> Image {
     let key = Key::new(7);
-    paths.sort_by(|one, other| key.compare(one.octets(), other.octets()));
-    let mut writer = Writer::new(Cursor::new(Vec::new()), key, census).expect("memory");
+    paths.sort_by(|one, other| key.compare(one.as_bytes(), other.as_bytes()));
+    let mut writer = Writer::new(Cursor::new(Vec::new()), key, histogram).expect("memory");
     for path in paths {
         let rules = [RULE.to_bits()];
-        writer.push(path.octets(), &rules).expect("memory");
+        writer.push(path.as_bytes(), &rules).expect("memory");
     }
     let (to, _) = writer.finish(&Provenance::numbered(1)).expect("memory");
-    Image::open(Octets::Heap(to.into_inner())).expect("whole")
+    Image::open(ImageBytes::Heap(to.into_inner())).expect("whole")
 }
 
-/// So many names below the root.
+/// An image of `count` names directly below the root.
 fn plain(count: usize) -> Image {
     let name = |number| path(&[format!("n{number}").into_bytes()]);
-    write((0..count).map(name).collect(), Census::default())
+    write((0..count).map(name).collect(), PairHistogram::default())
 }
 
-/// What becomes of an image whose octets are changed, and the digests made to fit.
+/// Opens a copy of an image with changed bytes and matching digests.
 pub(in crate::policy) fn changed(
     image: &Image,
     change: impl FnOnce(&mut [u8]),
 ) -> Result<Image, ImageError> {
-    let mut octets = image.octets().to_vec();
-    change(&mut octets);
+    let mut bytes = image.bytes().to_vec();
+    change(&mut bytes);
     for section in Section::ALL {
         let entry = entry(section);
-        let number = |at: usize| super::bits::word(&octets, at) as usize;
+        let number = |at: usize| super::bits::word(&bytes, at) as usize;
         let (offset, len) = (number(entry), number(entry + 8));
-        let digest = blake3::hash(&octets[offset..offset + len]);
-        octets[entry + 16..entry + 48].copy_from_slice(digest.as_bytes());
+        let digest = blake3::hash(&bytes[offset..offset + len]);
+        bytes[entry + 16..entry + 48].copy_from_slice(digest.as_bytes());
     }
-    let digest = blake3::hash(&octets[..HEADER - 32]);
-    octets[HEADER - 32..HEADER].copy_from_slice(digest.as_bytes());
-    Image::open(Octets::Heap(octets))
+    let digest = blake3::hash(&bytes[..HEADER - 32]);
+    bytes[HEADER - 32..HEADER].copy_from_slice(digest.as_bytes());
+    Image::open(ImageBytes::Heap(bytes))
 }
 
 fn refused(image: &Image, change: impl FnOnce(&mut [u8])) -> ImageError {
@@ -103,8 +106,8 @@ fn refused(image: &Image, change: impl FnOnce(&mut [u8])) -> ImageError {
 }
 
 #[test]
-fn the_longest_names_take_no_more_buckets_than_others() {
-    // All long, so that all groups are coarse; some, so that some are.
+fn the_longest_names_need_no_more_buckets_than_others() {
+    // All names are long, so that all groups are coarse; or some, so that some groups are.
     for share in [1, 3, 5] {
         let name = |number: usize| {
             let odd = |at: usize| 128 + ((number * 7 + at) % 97) as u8;
@@ -113,94 +116,104 @@ fn the_longest_names_take_no_more_buckets_than_others() {
             let long = number.is_multiple_of(share);
             path(if long { &labels } else { &labels[..1] })
         };
-        let image = write((0..4000).map(name).collect(), Census::default());
-        let (_, count) = image.facts().root_kids.as_range().expect("many children");
+        let image = write((0..4000).map(name).collect(), PairHistogram::default());
+        let (_, count) = image
+            .facts()
+            .root_children
+            .as_range()
+            .expect("many children");
         assert!(count <= 1024, "{count} buckets for 4000 names");
         let names: Vec<_> = (0..4000).map(|number| name(number).to_name()).collect();
         let names: Vec<_> = names.iter().collect();
         let mut found = vec![false; names.len()];
-        image.walk(&names, |which, lies, _, _| found[which] |= lies == Lies::At);
+        image.walk(&names, |which, position, _, _| {
+            found[which] |= position == Position::At;
+        });
         assert!(found.iter().all(|found| *found));
     }
 }
 
 #[test]
-fn a_range_of_more_buckets_than_can_be_counted_is_refused() {
+fn a_range_of_too_many_buckets_is_rejected() {
     let empty = plain(0);
     for class in 120..128_u32 {
-        let kids = 1 << 31 | class << 24;
-        let change = |octets: &mut [u8]| octets[28..32].copy_from_slice(&u32::to_le_bytes(kids));
+        let children = 1 << 31 | class << 24;
+        let change = |bytes: &mut [u8]| bytes[28..32].copy_from_slice(&u32::to_le_bytes(children));
         refused(&empty, change);
     }
 }
 
 #[test]
-fn what_no_lookup_reads_of_the_directory_is_refused() {
-    // Fourteen buckets, so two groups, and ten places to spare.
+fn unused_bytes_of_the_directory_that_are_not_zero_are_rejected() {
+    // Fourteen buckets: two groups, and ten unused slots.
     let image = plain(100);
-    let (_, count) = image.facts().root_kids.as_range().expect("many children");
+    let (_, count) = image
+        .facts()
+        .root_children
+        .as_range()
+        .expect("many children");
     assert_eq!(count, 14);
     let extent = |section| image.extents[section as usize];
     let (groups, filters) = (extent(Section::Directory), extent(Section::Filters));
     assert_eq!((groups.len, filters.len), (32, 96));
     let longer = [(Section::Directory, 8), (Section::Filters, 2)];
     for (section, more) in longer {
-        refused(&image, |octets| octets[entry(section) + 8] += more);
+        refused(&image, |bytes| bytes[entry(section) + 8] += more);
     }
     for slot in 2..12 {
-        refused(&image, |octets| octets[groups.offset + 16 + slot] = 1);
+        refused(&image, |bytes| bytes[groups.offset + 16 + slot] = 1);
         let filter = filters.offset + 48 + slot * 4;
-        refused(&image, |octets| octets[filter] = 1);
+        refused(&image, |bytes| bytes[filter] = 1);
     }
 }
 
 #[test]
-fn counts_that_are_not_those_of_the_nodes_are_refused() {
+fn counts_that_differ_from_the_nodes_are_rejected() {
     let image = plain(100);
     for at in [32, 48, 56, 64, 39] {
-        let error = refused(&image, |octets| octets[at] += 1);
+        let error = refused(&image, |bytes| bytes[at] += 1);
         assert_eq!(error, ImageError::Invalid("counts"), "at {at}");
     }
 }
 
 #[test]
-fn any_census_makes_a_code() {
+fn any_histogram_yields_a_code() {
     let image = plain(1);
-    let extent = image.extents[Section::Census as usize];
+    let extent = image.extents[Section::PairHistogram as usize];
     for size in [1, extent.len] {
-        let change = |octets: &mut [u8]| octets[extent.offset..][..size].fill(0xFF);
-        let census = changed(&image, change)
+        let change = |bytes: &mut [u8]| bytes[extent.offset..][..size].fill(0xFF);
+        let histogram = changed(&image, change)
             .expect("any counts will do")
-            .census();
-        assert!(TextCode::new(&census.lengths()).is_some());
+            .pair_histogram();
+        assert!(TextCode::new(&histogram.lengths()).is_some());
     }
 }
 
 /// A path without its first labels.
 fn tail(path: &Path, labels: usize) -> Vec<u8> {
-    let octets = path.octets();
-    let before = super::order::labels(octets).take(labels);
-    octets[before.map(|label| 1 + label.len()).sum()..].to_vec()
+    let bytes = path.as_bytes();
+    let before = super::path::labels(bytes).take(labels);
+    bytes[before.map(|label| 1 + label.len()).sum()..].to_vec()
 }
 
 #[test]
-fn the_census_is_that_of_the_text_whatever_made_the_code() {
+fn the_histogram_counts_the_text_whatever_the_code() {
     let name = |number: usize| {
         let label = |number: usize| format!("n{number}\\").into_bytes();
         path(&[label(number % 9), label(number), b"www".to_vec()])
     };
     let paths: Vec<_> = (0..2000).map(name).collect();
-    let mut counted = Census::default();
-    paths.iter().for_each(|path| counted.count(path.octets()));
+    let mut counted = PairHistogram::default();
+    paths.iter().for_each(|path| counted.count(path.as_bytes()));
     let first = write(paths.clone(), counted.clone());
-    counted.add(&first.census());
+    counted.add(&first.pair_histogram());
     let second = write(paths, counted);
-    assert!(first.census().to_octets() == second.census().to_octets());
-    // Nine labels below the root, one for each name, and `www` beneath it.
-    let mut twin = Census::default();
+    assert!(first.pair_histogram().to_bytes() == second.pair_histogram().to_bytes());
+    // Nine labels below the root, then one per name, and `www` below it.
+    let mut model = PairHistogram::default();
     for number in 0..2000 {
         let labels = if number < 9 { 0 } else { 1 };
-        twin.count(&tail(&name(number), labels));
+        model.count(&tail(&name(number), labels));
     }
-    assert!(second.census().to_octets() == twin.to_octets());
+    assert!(second.pair_histogram().to_bytes() == model.to_bytes());
 }

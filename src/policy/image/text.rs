@@ -1,60 +1,59 @@
-//! Owns the code that edge text is written in: a prefix code for pairs of octets.
-//! Refuses to know what the text is for.
+//! The text code of edges: a prefix code for pairs of bytes.
 //!
-//! A label is written two octets at a time, each pair of plain ones (a to z, 0 to 9, hyphen,
-//! underscore) by a code of its own; a last single octet pairs with nothing. Pairs without a code
-//! are written as they are behind an escape. Four pairs never take more than 56 bits, so eight
-//! octets of a question are turned into bits, and compared, at a time, without a branch.
+//! A label is written two bytes at a time. Each pair of usual bytes (a to z, 0 to 9, hyphen, underscore) has
+//! a code, and so has a usual byte at the end of a label of odd length. Other pairs are written verbatim
+//! after an escape code. Four codes have at most 56 bits, so a lookup encodes and compares eight bytes of a
+//! name at a time, without a branch.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::bits::{mask, peek, word};
 
-/// Longest code in bits. Four of them can be read from any bit of eight octets.
+/// The length of the longest code in bits. Four codes can be read from any bit of eight bytes.
 pub const MAX_BITS: u32 = 14;
-/// Numbers of a pair: six bits for each octet.
+/// The number of symbols: six bits for each byte of a pair.
 const PAIRS: usize = 1 << 12;
-/// Two octets follow as they are.
+/// Escape: two bytes follow verbatim.
 const TWO: usize = 1;
-/// One octet follows as it is; the label ends with it.
+/// Escape: one byte follows verbatim, and the label ends.
 const ONE: usize = 2;
-/// A label ends, and another one follows.
+/// The label ends, and another one follows.
 const BETWEEN: usize = 3;
-/// Bits that the decoder looks up at once.
+/// The number of bits that the decoder looks up at once.
 const LOOK: u32 = MAX_BITS;
 
-/// Six bits for a plain octet, 13 to 63; 0 for the zero that stands behind a label's end. Other
-/// octets get the number of a plain one.
-const fn six(octet: u8) -> u8 {
-    octet & 0x1F | (octet >> 1) & 0x20
+/// A number of six bits for a usual byte, 13 to 63; 0 for the zero after the end of a label. Other bytes
+/// share the number of a usual one.
+const fn six(byte: u8) -> u8 {
+    byte & 0x1F | (byte >> 1) & 0x20
 }
 
-/// Whether the octet is one of those that names are usually made of.
-const fn is_plain(octet: u8) -> bool {
-    matches!(octet, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_')
+/// Whether the byte is usual in names.
+const fn is_plain(byte: u8) -> bool {
+    matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_')
 }
 
-/// The octet of each number.
+/// The usual byte of each number.
 const PLAIN: [u8; 64] = {
     let mut plain = [0; 64];
-    let mut octet = 0;
-    while octet < 128 {
-        if is_plain(octet) {
-            plain[six(octet) as usize] = octet;
+    let mut byte = 0;
+    while byte < 128 {
+        if is_plain(byte) {
+            plain[six(byte) as usize] = byte;
         }
-        octet += 1;
+        byte += 1;
     }
     plain
 };
 
-/// A pair's number, if both are plain, or the second one is the zero behind the end.
+/// The symbol of a pair. `None` unless both bytes are usual, or the second one is the zero after the end.
 fn pair(one: u8, other: u8) -> Option<usize> {
     let plain = is_plain(one) && (is_plain(other) || other == 0);
     plain.then(|| usize::from(six(one)) | usize::from(six(other)) << 6)
 }
 
-/// The same for a pair that may be a single octet; else the escape that it needs.
+/// The symbol of a pair or of a single byte; `Err` with the escape that it needs.
 #[inline(always)]
 fn symbol(one: u8, other: Option<u8>) -> Result<usize, usize> {
     match other {
@@ -63,74 +62,74 @@ fn symbol(one: u8, other: Option<u8>) -> Result<usize, usize> {
     }
 }
 
-/// The octets of a label in pairs; the last one may be single.
+/// The bytes of a label in pairs. The last one may be single.
 fn pairs(label: &[u8]) -> impl Iterator<Item = (u8, Option<u8>)> {
     label.chunks(2).map(|pair| (pair[0], pair.get(1).copied()))
 }
 
-/// Whether that is the number of an escape of octets, or of a pair that a label may have.
+/// Whether the symbol is an escape of bytes, or a pair that labels can have.
 fn is_counted(symbol: usize) -> bool {
     let (one, other) = (PLAIN[symbol % 64], PLAIN[symbol / 64]);
     let plain = one != 0 && (other != 0 || symbol < 64);
     plain || symbol == TWO || symbol == ONE
 }
 
-/// How often each pair occurs.
+/// The frequency of each symbol.
 #[derive(Clone)]
-pub struct Census(Vec<u32>);
+pub struct PairHistogram(Vec<u32>);
 
-impl Default for Census {
+impl Default for PairHistogram {
     fn default() -> Self {
         Self(vec![0; PAIRS])
     }
 }
 
-impl Census {
-    /// Counts the text of a path: labels behind their length octets.
+impl PairHistogram {
+    /// Counts the text of a path: labels after their length bytes.
     pub fn count(&mut self, path: &[u8]) {
-        for (one, other) in super::order::labels(path).flat_map(pairs) {
+        for (one, other) in super::path::labels(path).flat_map(pairs) {
             self.count_pair(symbol(one, other).unwrap_or_else(|escape| escape));
         }
     }
 
-    /// Counts the text of a pair, as [`TextCode::label`] tells it.
+    /// Counts a symbol of [`TextCode::label`].
     #[inline(always)]
     pub fn count_pair(&mut self, symbol: usize) {
         self.0[symbol] = self.0[symbol].saturating_add(1);
     }
 
-    /// Adds what another one counted.
+    /// Adds the frequencies of another histogram.
     pub fn add(&mut self, other: &Self) {
         for (count, more) in self.0.iter_mut().zip(&other.0) {
             *count = count.saturating_add(*more);
         }
     }
 
-    /// Four octets for each count.
-    pub fn to_octets(&self) -> Vec<u8> {
+    /// Four bytes for each frequency.
+    pub fn to_bytes(&self) -> Vec<u8> {
         self.0
             .iter()
             .flat_map(|count| count.to_le_bytes())
             .collect()
     }
 
-    /// The census of those octets; what is missing, or never counted, counts nothing.
-    pub fn from_octets(octets: &[u8]) -> Self {
-        let mut census = Self::default();
-        let counts = octets.chunks_exact(4).map(|chunk| word(chunk, 0) as u32);
-        for (symbol, (to, count)) in census.0.iter_mut().zip(counts).enumerate() {
+    /// The histogram in these bytes. Missing frequencies, and those of symbols that do not occur, are 0.
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        let mut histogram = Self::default();
+        let counts = bytes.chunks_exact(4).map(|chunk| word(chunk, 0) as u32);
+        for (symbol, (to, count)) in histogram.0.iter_mut().zip(counts).enumerate() {
             *to = if is_counted(symbol) { count } else { 0 };
         }
-        census
+        histogram
     }
 
-    /// The lengths of the best codes, in bits, by Huffman's algorithm. Pairs that never occur get
-    /// none; counts are evened out until no code is longer than [`MAX_BITS`].
+    /// The code lengths in bits, by Huffman's algorithm. Symbols that never occur get none. Frequencies are
+    /// evened out until no code is longer than [`MAX_BITS`].
     pub fn lengths(&self) -> Vec<u8> {
         let mut weights: Vec<(usize, u64)> = Vec::new();
         for (symbol, &count) in self.0.iter().enumerate() {
             if count > 0 || [TWO, ONE, BETWEEN].contains(&symbol) {
-                // An escape weighs next to nothing, and labels seldom share an edge.
+                // Escapes are rare, and so are edges of several labels.
                 weights.push((symbol, u64::from(count) * 64 + 1));
             }
         }
@@ -154,7 +153,7 @@ impl Census {
     }
 }
 
-/// How deep each weight lies in Huffman's tree.
+/// The depth of each weight in the Huffman tree.
 fn depths(weights: &[(usize, u64)]) -> Vec<u32> {
     let count = weights.len();
     let mut parents = vec![0; 2 * count];
@@ -180,8 +179,8 @@ fn depths(weights: &[(usize, u64)]) -> Vec<u32> {
     depths
 }
 
-/// What a pair is written as: how many bits in the lowest six bits, where a shift by it takes it
-/// from, and the bits above. Pairs without a code have [`ESCAPED`] set.
+/// The code of a symbol: its length in the lowest six bits, where a shift expects it, and its bits above.
+/// [`ESCAPED`] is set if there is no code.
 type Code = u32;
 
 const ESCAPED: Code = 1 << 31;
@@ -191,22 +190,22 @@ const fn bits(code: Code) -> u64 {
     (code >> 6) as u64
 }
 
-/// How many they are.
+/// The length of a code.
 const fn count(code: Code) -> u32 {
     code % 64
 }
 
-/// The code of an image: canonical, the first bit lowest.
+/// The canonical text code of an image; the first bit of a code is the lowest one.
 pub struct TextCode {
     lengths: Vec<u8>,
     codes: Box<[Code; PAIRS]>,
 }
 
 impl TextCode {
-    /// The code with these lengths; nothing if no prefix code has them.
+    /// The code with these lengths. `None` if they are not those of a complete prefix code.
     pub fn new(lengths: &[u8]) -> Option<Self> {
         let mut codes = Box::new([ESCAPED; PAIRS]);
-        // Nothing is written for the zeros behind an end.
+        // The zeros after the end of a label have no code.
         codes[0] = 0;
         let escapes = [TWO, ONE, BETWEEN]
             .iter()
@@ -237,18 +236,18 @@ impl TextCode {
         })
     }
 
-    /// The lengths that it was made of.
+    /// The code lengths.
     pub fn lengths(&self) -> &[u8] {
         &self.lengths
     }
 
-    /// The bits of up to eight octets of a label, filled up with zeros behind its end, and how many
-    /// they are: at most 56. Nothing if some pair needs an escape. All octets must be plain.
+    /// Encodes up to eight bytes of a label, padded with zeros after its end: the bits and their number, at
+    /// most 56. `None` if a pair needs an escape. All bytes must be usual.
     #[inline(always)]
-    pub fn eight(&self, octets: u64) -> Option<(u64, u32)> {
+    pub fn eight(&self, bytes: u64) -> Option<(u64, u32)> {
         const FIVE: u64 = 0x1F1F_1F1F_1F1F_1F1F;
         const SIXTH: u64 = 0x2020_2020_2020_2020;
-        let six = octets & FIVE | octets >> 1 & SIXTH;
+        let six = bytes & FIVE | bytes >> 1 & SIXTH;
         let twelve = six & 0x003F_003F_003F_003F | six >> 2 & 0x0FC0_0FC0_0FC0_0FC0;
         let code = |lane: u32| self.codes[(twelve >> (16 * lane)) as usize % PAIRS];
         let [a, b, c, d] = [code(0), code(1), code(2), code(3)];
@@ -261,9 +260,8 @@ impl TextCode {
         Some((all, count(a + b + c + d)))
     }
 
-    /// Calls `each` with the bits of a label, a pair at a time: what a census counts it as, the
-    /// bits, and how many they are (at most 30).
-    /// Whatever the octets are, that is what [`eight`](Self::eight) says, if it says something.
+    /// Calls `each` for every pair of a label with its symbol, its bits and their number (at most 30). For
+    /// any bytes that [`eight`](Self::eight) encodes, the bits are the same.
     pub fn label(&self, label: &[u8], mut each: impl FnMut(usize, u64, u32)) {
         for (one, other) in pairs(label) {
             let symbol = symbol(one, other);
@@ -283,8 +281,8 @@ impl TextCode {
         }
     }
 
-    /// The bits between a label and the next one of the same edge, and how many they are. Behind
-    /// a single octet there are none. The label before has `size` octets.
+    /// Encodes the boundary between a label of `size` bytes and the next one of an edge: the bits and their
+    /// number. There are none after a single byte, which ends a label anyway.
     #[inline(always)]
     pub fn between(&self, size: usize) -> (u64, u32) {
         let code = if size % 2 == 1 {
@@ -296,14 +294,14 @@ impl TextCode {
     }
 }
 
-/// Turns bits into text again. Takes 32 kB, so it is made where it is needed.
+/// Decodes text. The table takes 32 kB, so a decoder is made where one is needed.
 pub struct Decoder {
-    /// By the next bits: the symbol, and from bit 12 on the length of its code.
+    /// Indexed by the next bits: the symbol, and its code length from bit 12 on.
     table: Vec<u16>,
 }
 
 impl Decoder {
-    /// A decoder of that code.
+    /// A decoder of this code.
     pub fn new(code: &TextCode) -> Self {
         let mut table = vec![0; 1 << LOOK];
         for (symbol, &code) in code.codes.iter().enumerate().skip(1) {
@@ -320,11 +318,11 @@ impl Decoder {
         Self { table }
     }
 
-    /// Reads the labels in `size` bits from bit `start` on: calls `octet` with each octet, and
-    /// `end` behind each label. Returns whether they are whole.
-    pub fn read(
+    /// Decodes the labels in the `size` bits from bit `start` on. Calls `each` with every byte, and with
+    /// `None` after each label. Returns whether the bits end with a symbol.
+    pub fn decode(
         &self,
-        octets: &[u8],
+        bytes: &[u8],
         start: u64,
         size: u32,
         mut each: impl FnMut(Option<u8>),
@@ -333,7 +331,7 @@ impl Decoder {
         let mut at = start;
         let mut open = false;
         while at < end {
-            let bits = peek(octets, at);
+            let bits = peek(bytes, at);
             let entry = self.table[(bits & mask(LOOK)) as usize];
             let (symbol, length) = (usize::from(entry) % PAIRS, u32::from(entry >> 12));
             let raw = bits >> length;

@@ -1,34 +1,33 @@
-//! Owns what a node's value stands for: the rules on its name, and which sources have some beneath.
-//! Refuses to weigh them against each other: that depends on the configuration of the moment.
+//! Values of nodes: the rules on a name, and the sources that have rules below it.
 
 use foldhash::HashMap;
 
-use super::TooLarge;
 use super::bits::word;
-use super::bucket::VALUES;
+use super::bucket::VALUE_LIMIT;
+use super::error::TooLarge;
 use crate::policy::rule::Scope;
 
-/// Most sources of an image: a value counts them in as many bits as number them.
+/// The maximum number of sources of an image: a value counts them in as many bits as number them.
 pub const SOURCES: usize = u16::MAX as usize;
 
-/// A rule on some name, as an image holds it: 32 bits.
+/// A rule of a name, stored in 32 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ImageRule {
     /// Index of the source in the image's provenance.
     pub source: u16,
-    /// Which names it speaks of.
+    /// The names that the rule matches.
     pub scope: Scope,
 }
 
 impl ImageRule {
-    /// The lowest octet of an exact rule's bits.
+    /// The low byte of an exact rule.
     pub const EXACT: u32 = 0;
-    /// The lowest octet of a below rule's bits.
+    /// The low byte of a below rule.
     pub const BELOW: u32 = 1;
-    /// The lowest octet of a subtree rule's bits.
+    /// The low byte of a subtree rule.
     pub const SUBTREE: u32 = 2;
 
-    /// As 32 bits, which sort by source, then scope. Bits 8 to 15 are zero.
+    /// The rule in 32 bits, which sort by source, then by scope. Bits 8 to 15 are zero.
     pub fn to_bits(self) -> u32 {
         let scope = match self.scope {
             Scope::Exact => Self::EXACT,
@@ -38,7 +37,7 @@ impl ImageRule {
         u32::from(self.source) << 16 | scope
     }
 
-    /// The rule of those bits, if they are one.
+    /// The rule in these bits. `None` if they are no rule.
     pub fn from_bits(bits: u32) -> Option<Self> {
         let scope = match bits & 0xFFFF {
             Self::EXACT => Scope::Exact,
@@ -53,53 +52,53 @@ impl ImageRule {
     }
 }
 
-/// Gives each different value its number while an image is written.
+/// Numbers the distinct values while an image is written.
 #[derive(Default)]
 pub(super) struct Interner {
     known: HashMap<Box<[u32]>, u32>,
-    /// By number: where its words start, how many rules there are, how many sources.
+    /// By number: offset of its words, number of rules, number of sources.
     table: Vec<(u32, u16, u16)>,
     words: Vec<u32>,
     key: Vec<u32>,
 }
 
 impl Interner {
-    /// The number of the value with these rules, and these sources beneath; both sorted.
+    /// The number of the value with these rules and these sources below, both sorted.
     ///
     /// # Errors
-    /// When there are too many, of them or of values.
+    /// If there are too many rules, sources or values.
     pub(super) fn intern(
         &mut self,
         rules: &[u32],
-        beneath: impl Iterator<Item = u16>,
+        below: impl Iterator<Item = u16>,
     ) -> Result<u32, TooLarge> {
         self.key.clear();
         self.key.push(rules.len() as u32);
         self.key.extend(rules);
-        self.key.extend(beneath.map(u32::from));
+        self.key.extend(below.map(u32::from));
         if let Some(&number) = self.known.get(&*self.key) {
             return Ok(number);
         }
         let number = self.table.len() as u32;
-        if number >= VALUES || self.words.len() + self.key.len() > u32::MAX as usize {
+        if number >= VALUE_LIMIT || self.words.len() + self.key.len() > u32::MAX as usize {
             return Err(TooLarge::Values);
         }
-        let beneath = self.key.len() - 1 - rules.len();
+        let sources_below = self.key.len() - 1 - rules.len();
         let fits = |count: usize| u16::try_from(count).map_err(|_| TooLarge::Sources);
-        let (rules, beneath) = (fits(rules.len())?, fits(beneath)?);
-        self.table.push((self.words.len() as u32, rules, beneath));
+        let (rules, below) = (fits(rules.len())?, fits(sources_below)?);
+        self.table.push((self.words.len() as u32, rules, below));
         self.words.extend(&self.key[1..]);
         self.known.insert(self.key.as_slice().into(), number);
         Ok(number)
     }
 
-    /// The octets of both sections: eight for each value, four for each word.
+    /// The bytes of the two sections: eight for each value, four for each word.
     pub(super) fn sections(&self) -> (Vec<u8>, Vec<u8>) {
         let mut table = Vec::with_capacity(self.table.len() * 8);
-        for &(start, rules, beneath) in &self.table {
+        for &(start, rules, below) in &self.table {
             table.extend(start.to_le_bytes());
             table.extend(rules.to_le_bytes());
-            table.extend(beneath.to_le_bytes());
+            table.extend(below.to_le_bytes());
         }
         let words = self.words.iter().flat_map(|word| word.to_le_bytes());
         (table, words.collect())
@@ -114,13 +113,13 @@ pub struct Value<'o> {
 }
 
 impl<'o> Value<'o> {
-    /// The value of that number; without rules and sources if there is none.
+    /// The value with this number; without rules and sources if there is none.
     pub(super) fn at(table: &'o [u8], words: &'o [u8], number: u32) -> Self {
         let entry = word(table, number as usize * 8);
         let start = (entry & 0xFFFF_FFFF) as usize * 4;
         let rules = (entry >> 32 & 0xFFFF) as usize;
-        let beneath = (entry >> 48) as usize;
-        let words = words.get(start..start + (rules + beneath) * 4);
+        let below = (entry >> 48) as usize;
+        let words = words.get(start..start + (rules + below) * 4);
         Self {
             rules: if words.is_some() { rules } else { 0 },
             words: words.unwrap_or(&[]),
@@ -134,8 +133,8 @@ impl<'o> Value<'o> {
             .filter_map(ImageRule::from_bits)
     }
 
-    /// The sources that have rules beneath the name, sorted.
-    pub fn beneath(self) -> impl Iterator<Item = u16> + use<'o> {
+    /// The sources that have rules below the name, sorted.
+    pub fn sources_below(self) -> impl Iterator<Item = u16> + use<'o> {
         self.words().skip(self.rules).map(|source| source as u16)
     }
 
@@ -150,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bits_with_more_than_a_source_and_a_scope_are_no_rule() {
+    fn bits_besides_source_and_scope_are_no_rule() {
         for scope in [Scope::Exact, Scope::Below, Scope::Subtree] {
             let rule = ImageRule { source: 7, scope };
             assert_eq!(ImageRule::from_bits(rule.to_bits()), Some(rule));
@@ -162,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_value_cannot_count_is_too_large() {
+    fn more_rules_or_sources_than_a_value_counts_are_too_large() {
         let mut interner = Interner::default();
         let many: Vec<u32> = (0..1 << 16).collect();
         let sources = || (0..=u16::MAX).chain([0]);

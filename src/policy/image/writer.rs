@@ -1,146 +1,155 @@
-//! Owns the making of an image from rules in the order of their paths, in one pass.
-//! Refuses to sort, and to hold more than the children of the nodes on the present path.
+//! Writes an image in one pass from rules in the order of their paths, holding only the unfinished nodes.
 
 use std::io::{Seek, Write};
 
+use fixedbitset::FixedBitSet;
+
 use super::bits::{BitWriter, word};
 use super::bucket::{
-    self, BEFORE, BEHIND, CLASSES, Child, GROUPS, Kids, MOST, OFFSETS, UNIT, buckets, index,
+    self, CLASS_LIMIT, ChildRef, GROUP_LIMIT, LEADING_ZEROS, MAX_CHILDREN, NewChild, OFFSET_LIMIT,
+    TRAILING_ZEROS, UNIT, buckets, index,
 };
-use super::directory::{COARSE, GROUP, Group, Growing};
-use super::layout::{Facts, Section, Sink};
-use super::order::{Key, labels};
+use super::directory::{COARSE_UNIT, DirectoryBuilder, GROUP_SLOTS, GroupContent};
+use super::error::{TooLarge, WriteError};
+use super::layout::{HeaderFacts, Section, SectionWriter};
+use super::path::{Key, labels};
 use super::provenance::Provenance;
-use super::text::{Census, TextCode};
-use super::top;
+use super::text::{PairHistogram, TextCode};
+use super::tld_table;
 use super::values::{ImageRule, Interner, SOURCES};
-use super::{TooLarge, WriteError};
 
-/// Most children that are put into one bucket without a directory.
-const SINGLE: usize = 16;
-/// Children for each bucket of a directory, at most, on average.
-const FILL: usize = 8;
-/// Octets before the text of a child that waits for its parent.
-const WAITING: usize = 19;
+/// The maximum number of children that are put into one bucket without a directory.
+const SINGLE_BUCKET_MAX: usize = 16;
+/// The maximum average number of children per bucket of a directory.
+const AVERAGE_FILL: usize = 8;
+/// The number of bytes before the text of a finished child.
+const CHILD_HEADER: usize = 19;
 
 /// Writes an image.
 pub struct Writer<W: Write> {
     key: Key,
     text: TextCode,
     /// Of the text that is written, whatever the code was made from.
-    census: Census,
-    sink: Sink<W>,
+    histogram: PairHistogram,
+    sections: SectionWriter<W>,
     interner: Interner,
-    directory: Growing,
+    directory: DirectoryBuilder,
     /// The path that was pushed last.
     path: Vec<u8>,
-    /// The nodes on that path, the root first; those behind `depth` are spare.
-    open: Vec<Open>,
+    /// The nodes of that path, the root first; those after `depth` are spare.
+    open: Vec<OpenNode>,
     depth: usize,
-    /// The nodes right below the root, while they are few.
-    tops: Vec<(u64, u32, Kids)>,
-    facts: Facts,
+    /// The nodes directly below the root, unless there are too many.
+    tlds: Vec<(u64, u32, ChildRef)>,
+    facts: HeaderFacts,
     bits: BitWriter,
     scratch: Vec<u8>,
 }
 
-/// A node whose children are not all known yet.
+/// A node with further children to come.
 #[derive(Default)]
-struct Open {
+struct OpenNode {
     /// Where its label starts and ends in the path.
     label: (usize, usize),
     hash: u64,
     /// Sorted.
     rules: Vec<u32>,
-    /// Sources of the rules that match every name below, as they are in a rule's bits.
+    /// Sources of the rules that cover every name below, as in the bits of a rule.
     covers: Vec<u32>,
-    /// A bit for each source that has rules beneath.
-    beneath: Vec<u64>,
-    waiting: Waiting,
+    /// The sources that have rules below.
+    sources_below: FixedBitSet,
+    finished: FinishedChildren,
 }
 
-/// The finished children of an open node.
+/// The finished children of an unfinished node.
 #[derive(Default)]
-struct Waiting {
+struct FinishedChildren {
     count: usize,
-    /// For each: hash (8), value (4), kids (4), size in bits (2), whether it is the only child of
-    /// the one before (1), text.
-    octets: Vec<u8>,
+    /// For each child: hash (8 bytes), value (4), children (4), size in bits (2), whether it is the only
+    /// child of the preceding one (1), text.
+    bytes: Vec<u8>,
 }
 
-impl Waiting {
-    fn children(&self) -> impl Iterator<Item = Child<'_>> {
-        let mut rest = self.octets.as_slice();
+impl FinishedChildren {
+    fn children(&self) -> impl Iterator<Item = NewChild<'_>> {
+        let mut rest = self.bytes.as_slice();
         std::iter::from_fn(move || {
-            let (head, tail) = rest.split_at_checked(WAITING)?;
+            let (head, tail) = rest.split_at_checked(CHILD_HEADER)?;
             let size = word(head, 16) as u32 & 0xFFFF;
             let (text, tail) = tail.split_at(size.div_ceil(8) as usize);
             rest = tail;
-            Some(Child {
+            Some(NewChild {
                 hash: word(head, 0),
-                inner: head[18] != 0,
+                is_only_child: head[18] != 0,
                 value: word(head, 8) as u32,
-                kids: Kids(word(head, 12) as u32),
+                children: ChildRef(word(head, 12) as u32),
                 size,
                 text,
             })
         })
     }
 
-    /// Whether there is one, without an only child beside it.
-    fn is_single(&self) -> bool {
+    /// Whether there is one child, without an only child after it.
+    fn is_one_child(&self) -> bool {
         self.count == 1
     }
 
-    /// Whether they are all one child, and perhaps its only child.
+    /// Whether there is one child, perhaps with its only child.
     fn is_chain(&self) -> bool {
-        self.children().skip(1).all(|child| child.inner) && self.count > 0
+        self.children().skip(1).all(|child| child.is_only_child) && self.count > 0
     }
 
-    fn push(&mut self, hash: u64, inner: bool, value: u32, kids: Kids, bits: &mut BitWriter) {
-        self.octets.extend(hash.to_le_bytes());
-        self.octets.extend(value.to_le_bytes());
-        self.octets.extend(kids.0.to_le_bytes());
-        self.octets.extend((bits.count() as u16).to_le_bytes());
-        self.octets.push(u8::from(inner));
-        bits.take(&mut self.octets);
+    fn push(
+        &mut self,
+        hash: u64,
+        is_only_child: bool,
+        value: u32,
+        children: ChildRef,
+        bits: &mut BitWriter,
+    ) {
+        self.bytes.extend(hash.to_le_bytes());
+        self.bytes.extend(value.to_le_bytes());
+        self.bytes.extend(children.0.to_le_bytes());
+        self.bytes.extend((bits.count() as u16).to_le_bytes());
+        self.bytes.push(u8::from(is_only_child));
+        bits.take(&mut self.bytes);
         self.count += 1;
     }
 }
 
 impl<W: Write + Seek> Writer<W> {
-    /// A writer to `to`, from its present position on. `census` makes the text code: any will do,
-    /// one of the names to come gives the smallest image.
+    /// A writer that starts at the current position of `to`. The text code is made from `histogram`; any will
+    /// do, but one of the names to be written yields the smallest image.
     ///
     /// # Errors
-    /// When `to` can't be written.
-    pub fn new(to: W, key: Key, census: Census) -> Result<Self, WriteError> {
-        let text = TextCode::new(&census.lengths()).expect("Huffman's codes are complete");
-        let mut sink = Sink::new(to)?;
-        sink.write(&[0; BEFORE])?;
+    /// If writing fails.
+    pub fn new(to: W, key: Key, histogram: PairHistogram) -> Result<Self, WriteError> {
+        let text = TextCode::new(&histogram.lengths()).expect("Huffman's codes are complete");
+        let mut sections = SectionWriter::new(to)?;
+        sections.write(&[0; LEADING_ZEROS])?;
         Ok(Self {
             key,
             text,
-            census: Census::default(),
-            sink,
+            histogram: PairHistogram::default(),
+            sections,
             interner: Interner::default(),
-            directory: Growing::default(),
+            directory: DirectoryBuilder::default(),
             path: Vec::new(),
-            open: vec![Open::default()],
+            open: vec![OpenNode::default()],
             depth: 0,
-            tops: Vec::new(),
-            facts: Facts::default(),
+            tlds: Vec::new(),
+            facts: HeaderFacts::default(),
             bits: BitWriter::default(),
             scratch: Vec::new(),
         })
     }
 
-    /// Adds the rules of a path: not empty, sorted, each once. Paths come in the order of
-    /// [`Key::compare`], each once. A rule that another one of the same source makes
-    /// needless is counted and left out.
+    /// Adds the rules on a path: not empty, sorted, without duplicates. Paths are pushed in the order of
+    /// [`Key::compare`], each once. Rules that another one of the same source makes redundant are counted and
+    /// left out.
     ///
     /// # Errors
-    /// When the image gets too large, or can't be written.
+    /// If the image gets too large, or writing fails.
     pub fn push(&mut self, path: &[u8], rules: &[u32]) -> Result<(), WriteError> {
         let (same, bytes) = shared(&self.path, path);
         while self.depth > same {
@@ -152,7 +161,7 @@ impl<W: Write + Seek> Writer<W> {
         for label in labels(&path[bytes..]) {
             self.depth += 1;
             if self.depth == self.open.len() {
-                self.open.push(Open::default());
+                self.open.push(OpenNode::default());
             }
             let open = &mut self.open[self.depth];
             open.label = (at + 1, at + 1 + label.len());
@@ -164,7 +173,7 @@ impl<W: Write + Seek> Writer<W> {
         for &rule in rules {
             let source = rule & !0xFF;
             let covered = above.iter().any(|open| open.covers.contains(&source));
-            if covered || outdone(rule, rules) {
+            if covered || is_redundant(rule, rules) {
                 self.facts.pruned += 1;
                 continue;
             }
@@ -177,72 +186,79 @@ impl<W: Write + Seek> Writer<W> {
         Ok(())
     }
 
-    /// Closes the deepest node on the path: it becomes a child of the one above.
+    /// Finishes the deepest node of the path: it becomes a child of its parent.
     fn close(&mut self) -> Result<(), WriteError> {
         let (above, own) = self.open.split_at_mut(self.depth);
         let (parent, node) = (&mut above[self.depth - 1], &mut own[0]);
         self.depth -= 1;
         let label = &self.path[node.label.0..node.label.1];
-        if node.waiting.count > 0 || !node.rules.is_empty() {
+        if node.finished.count > 0 || !node.rules.is_empty() {
             self.text.label(label, |symbol, bits, count| {
-                self.census.count_pair(symbol);
+                self.histogram.count_pair(symbol);
                 self.bits.push(bits, count);
             });
         }
-        unite(&mut parent.beneath, &node.beneath);
+        parent.sources_below.union_with(&node.sources_below);
         for &rule in &node.rules {
-            let source = (rule >> 16) as usize;
-            mark(&mut parent.beneath, source);
+            parent.sources_below.grow_and_insert((rule >> 16) as usize);
         }
-        let chain = node.rules.is_empty() && node.waiting.is_chain();
-        // An only child stands right behind the node itself, instead of in a bucket.
-        let single = !node.rules.is_empty() && node.waiting.is_single();
+        let chain = node.rules.is_empty() && node.finished.is_chain();
+        // An only child follows the node itself instead of being in a bucket.
+        let single = !node.rules.is_empty() && node.finished.is_one_child();
         if chain {
-            // A chain without rules on the way is one edge.
+            // A chain of nodes without rules is one edge.
             let (bits, count) = self.text.between(label.len());
             self.bits.push(bits, count);
-        } else if node.waiting.count > 0 || !node.rules.is_empty() {
-            let kids = if single {
-                Kids::NONE
+        } else if node.finished.count > 0 || !node.rules.is_empty() {
+            let children = if single {
+                ChildRef::NONE
             } else {
-                write_kids(
-                    &node.waiting,
-                    &mut self.sink,
+                write_children(
+                    &node.finished,
+                    &mut self.sections,
                     &mut self.directory,
                     &mut self.facts,
                     &mut self.scratch,
                 )?
             };
-            let value = self.interner.intern(&node.rules, sources(&node.beneath))?;
-            (parent.waiting).push(node.hash, false, value, kids, &mut self.bits);
+            let value = self
+                .interner
+                .intern(&node.rules, sources(&node.sources_below))?;
+            (parent.finished).push(node.hash, false, value, children, &mut self.bits);
             self.facts.nodes += 1;
             if self.depth == 0 && !single {
-                keep_top(&mut self.tops, label, value, kids);
+                add_tld(&mut self.tlds, label, value, children);
             }
         }
         if chain || single {
-            for child in node.waiting.children() {
+            for child in node.finished.children() {
                 self.bits.append(child.text, child.size);
-                let inner = single || child.inner;
-                (parent.waiting).push(node.hash, inner, child.value, child.kids, &mut self.bits);
+                let is_only_child = single || child.is_only_child;
+                (parent.finished).push(
+                    node.hash,
+                    is_only_child,
+                    child.value,
+                    child.children,
+                    &mut self.bits,
+                );
             }
             if self.depth == 0 {
-                keep_top(&mut self.tops, label, 0, top::EDGE);
+                add_tld(&mut self.tlds, label, 0, tld_table::IN_BUCKET);
             }
         }
         node.rules.clear();
         node.covers.clear();
-        node.beneath.clear();
-        node.waiting.count = 0;
-        node.waiting.octets.clear();
+        node.sources_below.clear();
+        node.finished.count = 0;
+        node.finished.bytes.clear();
         Ok(())
     }
 
-    /// Writes all that is left, and returns what was written to.
+    /// Finishes all nodes, and returns the writer with the header's fields.
     ///
     /// # Errors
-    /// When the image gets too large, or can't be written.
-    pub fn finish(mut self, provenance: &Provenance) -> Result<(W, Facts), WriteError> {
+    /// If the image gets too large, or writing fails.
+    pub fn finish(mut self, provenance: &Provenance) -> Result<(W, HeaderFacts), WriteError> {
         if provenance.sources.len() > SOURCES {
             return Err(TooLarge::Sources.into());
         }
@@ -250,105 +266,108 @@ impl<W: Write + Seek> Writer<W> {
             self.close()?;
         }
         let root = &self.open[0];
-        let kids = write_kids(
-            &root.waiting,
-            &mut self.sink,
+        let children = write_children(
+            &root.finished,
+            &mut self.sections,
             &mut self.directory,
             &mut self.facts,
             &mut self.scratch,
         )?;
-        let value = self.interner.intern(&root.rules, sources(&root.beneath))?;
-        self.facts.root_kids = kids;
+        let value = self
+            .interner
+            .intern(&root.rules, sources(&root.sources_below))?;
+        self.facts.root_children = children;
         self.facts.root_value = value;
         self.facts.seed = self.key.seed();
         let Self {
-            mut sink,
+            mut sections,
             directory,
-            tops,
+            tlds,
             interner,
             text,
-            census,
+            histogram,
             facts,
             ..
         } = self;
-        sink.write(&[0; BEHIND])?;
-        sink.end(Section::Buckets)?;
+        sections.write(&[0; TRAILING_ZEROS])?;
+        sections.end(Section::Buckets)?;
         let (groups, filters) = directory.sections();
-        sink.write(&groups)?;
-        sink.end(Section::Directory)?;
-        sink.write(&filters)?;
-        sink.end(Section::Filters)?;
-        sink.write(&top::table(&tops, facts.seed))?;
-        sink.end(Section::Tops)?;
+        sections.write(&groups)?;
+        sections.end(Section::Directory)?;
+        sections.write(&filters)?;
+        sections.end(Section::Filters)?;
+        sections.write(&tld_table::table(&tlds, facts.seed))?;
+        sections.end(Section::TldTable)?;
         let (table, words) = interner.sections();
-        sink.write(&table)?;
-        sink.end(Section::Values)?;
-        sink.write(&words)?;
-        sink.end(Section::Words)?;
-        sink.write(text.lengths())?;
-        sink.end(Section::Text)?;
-        sink.write(&census.to_octets())?;
-        sink.end(Section::Census)?;
-        sink.write(&provenance.to_octets())?;
-        sink.end(Section::Provenance)?;
-        let to = sink.finish(&facts)?;
+        sections.write(&table)?;
+        sections.end(Section::Values)?;
+        sections.write(&words)?;
+        sections.end(Section::Words)?;
+        sections.write(text.lengths())?;
+        sections.end(Section::Text)?;
+        sections.write(&histogram.to_bytes())?;
+        sections.end(Section::PairHistogram)?;
+        sections.write(&provenance.to_json())?;
+        sections.end(Section::Provenance)?;
+        let to = sections.finish(&facts)?;
         Ok((to, facts))
     }
 }
 
-/// Keeps a node right below the root for the table; of too many for one, just one too many.
-fn keep_top(tops: &mut Vec<(u64, u32, Kids)>, label: &[u8], value: u32, kids: Kids) {
-    if tops.len() <= top::MOST {
-        tops.extend(top::key(label).map(|key| (key, value, kids)));
+/// Adds a node directly below the root to the table of top-level labels. Stops one after the maximum, so that
+/// the table is known to be too large.
+fn add_tld(tlds: &mut Vec<(u64, u32, ChildRef)>, label: &[u8], value: u32, children: ChildRef) {
+    if tlds.len() <= tld_table::MAX_LABELS {
+        tlds.extend(tld_table::key(label).map(|key| (key, value, children)));
     }
 }
 
-/// How many labels and octets two paths share.
+/// The number of labels and of bytes that two paths share.
 fn shared(one: &[u8], other: &[u8]) -> (usize, usize) {
     let pairs = labels(one).zip(labels(other)).take_while(|(a, b)| a == b);
-    pairs.fold((0, 0), |(count, octets), (label, _)| {
-        (count + 1, octets + 1 + label.len())
+    pairs.fold((0, 0), |(count, bytes), (label, _)| {
+        (count + 1, bytes + 1 + label.len())
     })
 }
 
-/// Whether another rule on the same name makes this one needless.
-fn outdone(rule: u32, rules: &[u32]) -> bool {
+/// Whether another rule on the same name makes this one redundant.
+fn is_redundant(rule: u32, rules: &[u32]) -> bool {
     let subtree = rule & !0xFF | ImageRule::SUBTREE;
     rule != subtree && rules.contains(&subtree)
 }
 
-/// Writes the children of a node, which come in the order of their hashes.
-fn write_kids<W: Write + Seek>(
-    waiting: &Waiting,
-    sink: &mut Sink<W>,
-    directory: &mut Growing,
-    facts: &mut Facts,
+/// Writes the children of a node, which are in the order of their hashes.
+fn write_children<W: Write + Seek>(
+    finished: &FinishedChildren,
+    sections: &mut SectionWriter<W>,
+    directory: &mut DirectoryBuilder,
+    facts: &mut HeaderFacts,
     scratch: &mut Vec<u8>,
-) -> Result<Kids, WriteError> {
-    if waiting.count == 0 {
-        return Ok(Kids::NONE);
+) -> Result<ChildRef, WriteError> {
+    if finished.count == 0 {
+        return Ok(ChildRef::NONE);
     }
     scratch.clear();
-    if waiting.count <= SINGLE {
-        let mut children = [EMPTY; MOST];
-        for (place, child) in children.iter_mut().zip(waiting.children()) {
+    if finished.count <= SINGLE_BUCKET_MAX {
+        let mut children = [EMPTY; MAX_CHILDREN];
+        for (place, child) in children.iter_mut().zip(finished.children()) {
             *place = child;
         }
-        add_bucket(&children[..waiting.count], facts, scratch);
-        let offset = sink.section_len();
-        write_bucket(scratch, UNIT, sink)?;
-        return Ok(Kids::bucket(offset));
+        add_bucket(&children[..finished.count], facts, scratch);
+        let offset = sections.section_len();
+        write_bucket(scratch, UNIT, sections)?;
+        return Ok(ChildRef::bucket(offset));
     }
-    let class = class(waiting)?;
+    let class = class(finished)?;
     let count = buckets(class);
-    let kids = directory.begin(class)?;
-    let mut children = waiting.children().peekable();
-    for first in (0..count).step_by(GROUP) {
-        // Twelve together: the largest decides in which unit all are told.
+    let child_ref = directory.begin(class)?;
+    let mut children = finished.children().peekable();
+    for first in (0..count).step_by(GROUP_SLOTS) {
+        // The largest of the twelve buckets determines the unit of the group.
         scratch.clear();
-        let mut group = Group::default();
-        for (slot, bucket) in (first..count).take(GROUP).enumerate() {
-            let mut mine = [EMPTY; MOST];
+        let mut group = GroupContent::default();
+        for (slot, bucket) in (first..count).take(GROUP_SLOTS).enumerate() {
+            let mut mine = [EMPTY; MAX_CHILDREN];
             let mut len = 0;
             while let Some(child) = children.next_if(|child| index(child.hash, count) == bucket) {
                 mine[len] = child;
@@ -361,86 +380,66 @@ fn write_kids<W: Write + Seek>(
             let hashes = mine.iter().map(|child| child.hash);
             group.set(slot, scratch.len() - before, hashes);
         }
-        let unit = directory.push(sink.section_len(), &group);
+        let unit = directory.push(sections.section_len(), &group);
         let mut rest = scratch.as_slice();
         for size in group.sizes {
-            let (bucket, behind) = rest.split_at(size);
-            write_bucket(bucket, unit, sink)?;
-            rest = behind;
+            let (bucket, after) = rest.split_at(size);
+            write_bucket(bucket, unit, sections)?;
+            rest = after;
         }
     }
-    Ok(kids)
+    Ok(child_ref)
 }
 
-const EMPTY: Child<'static> = Child {
+const EMPTY: NewChild<'static> = NewChild {
     hash: 0,
-    inner: false,
+    is_only_child: false,
     value: 0,
-    kids: Kids::NONE,
+    children: ChildRef::NONE,
     size: 0,
     text: &[],
 };
 
-/// How many buckets a node gets: enough that none holds more than [`MOST`].
-fn class(waiting: &Waiting) -> Result<u32, TooLarge> {
-    let places = GROUPS * GROUP as u64;
-    let mut classes = (0..CLASSES)
-        .skip_while(|&class| (buckets(class) as usize) < waiting.count.div_ceil(FILL))
+/// The smallest class of a range with which no bucket has more than [`MAX_CHILDREN`] children.
+fn class(finished: &FinishedChildren) -> Result<u32, TooLarge> {
+    let places = GROUP_LIMIT * GROUP_SLOTS as u64;
+    let mut classes = (0..CLASS_LIMIT)
+        .skip_while(|&class| (buckets(class) as usize) < finished.count.div_ceil(AVERAGE_FILL))
         .take_while(|&class| u64::from(buckets(class)) <= places);
     let fits = |&class: &u32| {
         let (mut run, mut last) = (0, None);
-        waiting.children().all(|child| {
+        finished.children().all(|child| {
             let bucket = Some(index(child.hash, buckets(class)));
             run = if last == bucket { run + 1 } else { 1 };
             last = bucket;
-            run <= MOST
+            run <= MAX_CHILDREN
         })
     };
     classes.find(fits).ok_or(TooLarge::Directory)
 }
 
-fn add_bucket(children: &[Child<'_>], facts: &mut Facts, scratch: &mut Vec<u8>) {
+fn add_bucket(children: &[NewChild<'_>], facts: &mut HeaderFacts, scratch: &mut Vec<u8>) {
     bucket::write(children, scratch);
     facts.buckets += 1;
     facts.fullest = facts.fullest.max(children.len() as u32);
 }
 
-/// Writes a bucket, and zeros up to a multiple of `unit`.
+/// Writes a bucket, padded with zeros to a multiple of `unit`.
 fn write_bucket<W: Write + Seek>(
     bucket: &[u8],
     unit: usize,
-    sink: &mut Sink<W>,
+    sections: &mut SectionWriter<W>,
 ) -> Result<(), WriteError> {
     let size = bucket.len().next_multiple_of(unit);
-    if sink.section_len() + size as u64 >= OFFSETS {
+    if sections.section_len() + size as u64 >= OFFSET_LIMIT {
         return Err(TooLarge::Buckets.into());
     }
-    sink.write(bucket)?;
-    sink.write(&[0; COARSE][..size - bucket.len()])
+    sections.write(bucket)?;
+    sections.write(&[0; COARSE_UNIT][..size - bucket.len()])
 }
 
-fn mark(set: &mut Vec<u64>, source: usize) {
-    if set.len() <= source / 64 {
-        set.resize(source / 64 + 1, 0);
-    }
-    set[source / 64] |= 1 << (source % 64);
-}
-
-fn unite(set: &mut Vec<u64>, more: &[u64]) {
-    if set.len() < more.len() {
-        set.resize(more.len(), 0);
-    }
-    for (word, more) in set.iter_mut().zip(more) {
-        *word |= more;
-    }
-}
-
-/// The members of a set, sorted.
-fn sources(set: &[u64]) -> impl Iterator<Item = u16> {
-    set.iter().enumerate().flat_map(|(at, &word)| {
-        let bits = (0..64).filter(move |bit| word >> bit & 1 != 0);
-        bits.map(move |bit| (at * 64 + bit) as u16)
-    })
+fn sources(set: &FixedBitSet) -> impl Iterator<Item = u16> {
+    set.ones().map(|source| source as u16)
 }
 
 #[cfg(test)]
@@ -450,15 +449,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn more_top_labels_than_a_table_has_are_not_kept() {
+    fn top_level_labels_are_not_collected_past_the_limit_of_the_table() {
         let key = Key::new(7);
         let mut paths: Vec<_> = (0..9999).map(|n| format!("\x04{n:04}")).collect();
         paths.sort_by(|one, other| key.compare(one.as_bytes(), other.as_bytes()));
         let to = Cursor::new(Vec::new());
-        let mut writer = Writer::new(to, key, Census::default()).expect("memory");
+        let mut writer = Writer::new(to, key, PairHistogram::default()).expect("memory");
         for path in paths {
             writer.push(path.as_bytes(), &[0]).expect("memory");
         }
-        assert_eq!(writer.tops.len(), top::MOST + 1);
+        assert_eq!(writer.tlds.len(), tld_table::MAX_LABELS + 1);
     }
 }

@@ -80,7 +80,7 @@ fn is_denied<E>(
     if entry.answer.rcode() == Rcode::NxDomain as u16 {
         return Ok(false);
     }
-    let asked = std::iter::once_with(|| Name::read(key.name, 0).ok());
+    let asked = std::iter::once_with(|| Name::parse(key.name, 0).ok());
     let asked = asked.flatten().map(|(name, _)| name);
     let bits: &[u8] = if key.bits & CD == 0 { &[0] } else { &[0, CD] };
     let mut names = 0;

@@ -118,7 +118,7 @@ impl Resolver {
 }
 
 pub(crate) fn key() -> Key {
-    Key::new(&Query::read(PACKET).expect("a query"))
+    Key::new(&Query::parse(PACKET).expect("a query"))
 }
 
 /// An answer to [`PACKET`] with one address, received at second 0.
@@ -146,7 +146,7 @@ fn entry_with(ttl: u8, rtype: u8, data: &[u8]) -> Arc<Entry> {
     ]
     .concat();
     let name = Name::from_text("a").expect("a name");
-    let answer = Answer::read(&bytes, &name, rtype.into(), 1, BOUNDS).expect("an answer");
+    let answer = Answer::parse(&bytes, &name, rtype.into(), 1, BOUNDS).expect("an answer");
     Arc::new(Entry::new(answer, 0))
 }
 
@@ -272,7 +272,7 @@ async fn a_failure_of_upstream_is_remembered_and_our_lack_of_sockets_is_not() {
         let resolution = resolver.resolve(client, key(), None).await;
         assert!(matches!(resolution, Resolution::Failed(_, None)));
         let Shared { cache, clock, .. } = &resolver.responder().shared;
-        let query = Query::read(PACKET).expect("a query");
+        let query = Query::parse(PACKET).expect("a query");
         let known = cache.lookup(&query, clock.now());
         let remembered = matches!(known, Lookup::Failed(..));
         assert_eq!(remembered, is_remembered, "{error:?}");

@@ -134,8 +134,8 @@ impl Pool {
     /// Reads an answer. One that is truncated even by TCP is incomplete and must not be kept.
     fn read(&self, bytes: &[u8], key: &Key) -> Result<Answer, AnswerError> {
         let malformed = AnswerError::Malformed;
-        let (name, _) = Name::read(key.name(), 0).map_err(|_| malformed)?;
-        let answer = Answer::read(bytes, &name, key.rtype(), class::IN, self.intake.get())?;
+        let (name, _) = Name::parse(key.name(), 0).map_err(|_| malformed)?;
+        let answer = Answer::parse(bytes, &name, key.rtype(), class::IN, self.intake.get())?;
         if answer.truncated() {
             return Err(malformed);
         }

@@ -169,7 +169,7 @@ fn first(pool: &Pool) -> Arc<Server> {
 fn question() -> Key {
     let packet =
         b"\x00\x01\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x01a\x04test\x00\x00\x01\x00\x01";
-    Key::new(&Query::read(packet).expect("a query"))
+    Key::new(&Query::parse(packet).expect("a query"))
 }
 
 async fn timed(pool: &Pool) -> (Result<u16, (u16, Option<u16>)>, Duration) {

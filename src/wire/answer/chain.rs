@@ -1,44 +1,42 @@
-//! Which records of a response answer its question: the chain of CNAMEs and DNAMEs from the asked
-//! name, and the records that it ends at.
+//! Finds the records of a response that answer its question: the chain of CNAMEs and DNAMEs from the queried
+//! name, and the records at its end.
 
 use smallvec::SmallVec;
 
-use super::AnswerError;
-use super::records::{Parsed, Record};
+use super::records::{AnswerError, ParsedResponse, Record};
 use crate::wire::name::Name;
 use crate::wire::{read_u32, rtype};
 
-/// Most hops of a chain that are followed; a longer one is no answer.
+/// The maximum length of a chain; a response with a longer one is rejected.
 const MAX_HOPS: usize = 16;
 
-/// Most CNAMEs and DNAMEs of an answer section: each is compared at each hop.
+/// The maximum number of CNAMEs and DNAMEs in an answer section, each of which is compared at each hop.
 const MAX_ALIASES: usize = 2 * MAX_HOPS;
 
-/// One step from a name to another.
+/// One hop from a name to another.
 pub(super) struct Hop {
-    /// The record that renames a whole subtree, if one does (RFC 6672).
+    /// The DNAME record above the owner, if there is one (RFC 6672).
     pub(super) dname: Option<Record>,
-    /// Without one, the CNAME follows from the DNAME.
+    /// If `None`, the CNAME is synthesized from the DNAME.
     pub(super) cname: Option<Record>,
     pub(super) owner: Name,
     pub(super) target: Name,
 }
 
-/// The way from the asked name to its records.
+/// The chain from the queried name to its records.
 pub(super) struct Chain {
-    /// Those that lead to another name, in order.
+    /// The hops, in order.
     pub(super) hops: Vec<Hop>,
-    /// A DNAME above the asked name in an answer to a query for its CNAME: that CNAME is the answer,
-    /// and leads nowhere.
+    /// The answer to a query of type CNAME for a name below a DNAME. Its target is not followed.
     pub(super) renamed: Option<Box<Hop>>,
-    /// The records of the asked type that the last name owns.
+    /// The records of the queried type at the last name.
     pub(super) final_records: SmallVec<[Record; 4]>,
 }
 
 impl Chain {
-    /// Follows the chain from `asked`, whatever order upstream wrote it in.
+    /// Follows the chain from `asked`, in whatever order the response has its records.
     pub(super) fn follow(
-        parsed: &Parsed<'_>,
+        parsed: &ParsedResponse<'_>,
         asked: &Name,
         rtype: u16,
     ) -> Result<Self, AnswerError> {
@@ -50,7 +48,7 @@ impl Chain {
         let mut renamed = None;
         loop {
             let at = hops.last().map_or(asked, |hop| &hop.target);
-            // A query for the CNAME itself is answered by it (RFC 1034, section 3.6.2).
+            // A CNAME is the answer to a query of type CNAME (RFC 1034, section 3.6.2).
             let hop = match step(parsed, at)? {
                 Some(hop) if rtype == rtype::CNAME => {
                     renamed = Some(hop).filter(|hop| hop.dname.is_some()).map(Box::new);
@@ -66,7 +64,7 @@ impl Chain {
         }
         let last = hops.last().map_or(asked, |hop| &hop.target);
         let mut final_records = SmallVec::new();
-        // A malformed owner is found whatever its record's type.
+        // A malformed owner is an error, whatever the type of its record.
         for record in parsed.records.iter().filter(|record| record.section == 0) {
             let is_final = is_owned(parsed, record, last)? && record.fields.rtype == rtype;
             if is_final && renamed.is_none() {
@@ -85,19 +83,23 @@ impl Chain {
         self.hops.last().map_or(asked, |hop| &hop.target)
     }
 
-    /// Whether the asked records are there.
+    /// Whether there are records of the queried type.
     pub(super) fn is_answered(&self) -> bool {
         !self.final_records.is_empty() || self.renamed.is_some()
     }
 }
 
-fn is_owned(parsed: &Parsed<'_>, record: &Record, name: &Name) -> Result<bool, AnswerError> {
+fn is_owned(
+    parsed: &ParsedResponse<'_>,
+    record: &Record,
+    name: &Name,
+) -> Result<bool, AnswerError> {
     let owned = record.is_owned_by(parsed.message, name);
     owned.ok_or(AnswerError::Malformed)
 }
 
-/// The step from a name, if a CNAME or DNAME of the answer section makes one.
-fn step(parsed: &Parsed<'_>, at: &Name) -> Result<Option<Hop>, AnswerError> {
+/// The hop from a name. `None` if no CNAME or DNAME applies to it.
+fn step(parsed: &ParsedResponse<'_>, at: &Name) -> Result<Option<Hop>, AnswerError> {
     let malformed = AnswerError::Malformed;
     let mut cname: Option<(Record, Name)> = None;
     for record in parsed.of(0, rtype::CNAME) {
@@ -105,7 +107,7 @@ fn step(parsed: &Parsed<'_>, at: &Name) -> Result<Option<Hop>, AnswerError> {
             continue;
         }
         let target = target(parsed, record).ok_or(malformed)?;
-        // A record that came twice is one record; of two targets, only one would be judged.
+        // A duplicate record counts once. Of two targets, policy would be applied to one only.
         if cname.as_ref().is_some_and(|(_, other)| *other != target) {
             return Err(AnswerError::Chain);
         }
@@ -115,7 +117,7 @@ fn step(parsed: &Parsed<'_>, at: &Name) -> Result<Option<Hop>, AnswerError> {
     let hop = match (cname, dname) {
         (None, None) => None,
         (Some((cname, target)), dname) => Some(Hop {
-            // One that does not lead where the CNAME leads has no part in the chain.
+            // A DNAME with another target than the CNAME is not part of the chain.
             dname: dname
                 .filter(|(_, to)| *to == target)
                 .map(|(dname, _)| dname),
@@ -133,8 +135,11 @@ fn step(parsed: &Parsed<'_>, at: &Name) -> Result<Option<Hop>, AnswerError> {
     Ok(hop)
 }
 
-/// The DNAME of a name above, and where that leads (RFC 6672, section 2.2).
-fn dname_above(parsed: &Parsed<'_>, at: &Name) -> Result<Option<(Record, Name)>, AnswerError> {
+/// The DNAME above a name, and the target that it renames the name to (RFC 6672, section 2.2).
+fn dname_above(
+    parsed: &ParsedResponse<'_>,
+    at: &Name,
+) -> Result<Option<(Record, Name)>, AnswerError> {
     for record in parsed.of(0, rtype::DNAME) {
         let owner = record.owner(parsed.message);
         let owner = owner.ok_or(AnswerError::Malformed)?;
@@ -145,22 +150,22 @@ fn dname_above(parsed: &Parsed<'_>, at: &Name) -> Result<Option<(Record, Name)>,
         let target = target(parsed, record).ok_or(AnswerError::Malformed)?;
         let kept = &at.wire()[..at.ancestor_start(labels)];
         let renamed = [kept, target.wire()].concat();
-        // Too long a name is YXDOMAIN (RFC 6672, section 2.2): it leads nowhere.
-        let renamed = Name::read(&renamed, 0).ok();
+        // A name that gets too long is YXDOMAIN (RFC 6672, section 2.2); the chain ends there.
+        let renamed = Name::parse(&renamed, 0).ok();
         return Ok(renamed.map(|(renamed, _)| (*record, renamed)));
     }
     Ok(None)
 }
 
-/// The name that a CNAME's or DNAME's data is. `None` if it is anything else.
-fn target(parsed: &Parsed<'_>, record: &Record) -> Option<Name> {
-    let (target, end) = Name::read_compressed(parsed.message, record.fields.data).ok()?;
+/// The target of a CNAME or DNAME. `None` if its data is not exactly a name.
+fn target(parsed: &ParsedResponse<'_>, record: &Record) -> Option<Name> {
+    let (target, end) = Name::parse_compressed(parsed.message, record.fields.data).ok()?;
     (end == record.fields.end).then_some(target)
 }
 
-/// The SOA of a negative answer, and the TTL of that answer (RFC 2308, section 5). `None` if there is
-/// none of a zone that has `name`.
-pub(super) fn soa(parsed: &Parsed<'_>, name: &Name) -> Option<(Record, u32)> {
+/// The SOA record of a negative answer and the answer's TTL (RFC 2308, section 5). `None` without an SOA of a
+/// zone that contains `name`.
+pub(super) fn soa(parsed: &ParsedResponse<'_>, name: &Name) -> Option<(Record, u32)> {
     let is_above = |record: &&Record| {
         record.owner(parsed.message).is_some_and(|owner| {
             let labels = owner.label_count();
@@ -168,7 +173,7 @@ pub(super) fn soa(parsed: &Parsed<'_>, name: &Name) -> Option<(Record, u32)> {
         })
     };
     let soa = parsed.of(1, rtype::SOA).find(is_above)?;
-    // MINIMUM is the last of five numbers behind two names (RFC 1035, section 3.3.13).
+    // MINIMUM is the last of five numbers after two names (RFC 1035, section 3.3.13).
     if soa.fields.end - soa.fields.data < 22 {
         return None;
     }

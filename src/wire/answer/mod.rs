@@ -1,112 +1,58 @@
-//! An upstream's answer in the form that the cache keeps: the records that answer the question, in the
-//! order of the CNAME chain, in a letter case that gives nothing of our own query away.
+//! An upstream answer in the form that the cache stores: the records that answer the question, in the order
+//! of the CNAME chain, in a letter case that reveals nothing of the query sent upstream.
 //!
-//! Whatever else an upstream sends along is dropped when the answer arrives: records of other names
-//! (RFC 5452, section 6; RFC 2181, section 5.4.1) would bypass a policy that judges the asked name and
-//! its chain.
+//! All other records are dropped when the answer arrives. Records of other names (RFC 5452, section 6; RFC
+//! 2181, section 5.4.1) would bypass the policy, which checks the queried name and its chain.
 
 mod chain;
-mod mentioned;
+mod rdata;
 mod records;
 mod rewrite;
-mod shape;
 mod spelling;
 
 use self::chain::Chain;
-use self::records::Parsed;
+use self::records::ParsedResponse;
 pub(super) use self::records::Record;
+pub use self::records::{AnswerError, UpstreamEde};
+pub use self::rewrite::Intake;
 use self::rewrite::Writer;
 use super::name::Name;
 use super::{HEADER, edns, flag, read_u16, read_u32};
 
-/// Most Extended DNS Errors kept of an answer.
-const MAX_ERRORS: usize = 4;
-
-/// Why a message is not an answer to the question.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AnswerError {
-    /// Not a response, or the message ends too early.
-    #[error("the answer is malformed")]
-    Malformed,
-    /// The question section is not the question that was sent.
-    #[error("the answer is to another question")]
-    OtherQuestion,
-    /// A CNAME chain that is circular, longer than sixteen hops, or has two CNAMEs at one name
-    /// (RFC 2181, section 10.1).
-    #[error("the CNAME chain is circular, too long or ambiguous")]
-    Chain,
-    /// A referral: the server does not recurse (RFC 2308, section 2.2).
-    #[error("the server refers to others instead of answering")]
-    Referral,
-    /// The answer section has records, but none that answers: of other names, or of other types.
-    #[error("the answer section has no record that answers the question")]
-    Unrelated,
-}
-
-/// An Extended DNS Error that an upstream sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HeldEde {
-    /// INFO-CODE.
-    pub code: u16,
-    /// EXTRA-TEXT as it is passed on: `upstream`, followed by `: ` and what upstream said without
-    /// control characters; at most 200 bytes of that are kept.
-    pub text: Box<str>,
-}
-
-/// How an upstream's answer is prepared for the cache.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Intake {
-    /// TTLs below this are raised to it, in seconds.
-    pub min_ttl: u32,
-    /// TTLs above this are lowered to it, in seconds; one with the top bit set is such a TTL
-    /// (RFC 8767, section 4).
-    pub max_ttl: u32,
-    /// TTLs of negative answers above this are lowered to it, in seconds.
-    pub max_negative_ttl: u32,
-    /// Whether the additional section keeps addresses of names that the answer mentions.
-    pub additional: bool,
-}
-
-impl Intake {
-    fn ttl(self, ttl: u32) -> u32 {
-        ttl.clamp(self.min_ttl, self.max_ttl)
-    }
-}
-
-/// Whether a message has TC set, whatever its records look like.
+/// Whether a message has TC set. Does not look at its records.
 pub fn is_cut(message: &[u8]) -> bool {
     read_u16(message, 2).is_some_and(|flags| flags & flag::TC != 0)
 }
 
-/// An upstream's answer to one question.
+/// An upstream answer to one question.
 #[derive(Debug)]
 pub struct Answer {
-    /// One block, because each further one would be a wait for memory: the message, with TTLs
-    /// clamped; the offsets of its TTL fields, two bytes each; for each hop of the chain the offsets of
-    /// its target and its TTL; the offsets of the targets of SVCB and HTTPS records.
+    /// One block, because each further block would cost an access to memory: the message with clamped TTLs;
+    /// the offsets of its TTL fields, two bytes each; the offsets of the target and the TTL of each hop; the
+    /// offsets of the targets of SVCB and HTTPS records.
     bytes: Box<[u8]>,
     wire_len: u16,
     ttl_count: u16,
     hop_count: u16,
-    /// How many records of the answer section offer a service (SVCB, HTTPS).
+    /// The number of SVCB and HTTPS records in the answer section.
     services: u16,
     question_end: u16,
     additional_at: u16,
     flags: u16,
     rcode: u16,
     counts: [u16; 3],
-    errors: Box<[HeldEde]>,
+    errors: Box<[UpstreamEde]>,
     ttl: Option<u32>,
-    /// Of the answer section without signatures and TTLs, whatever its order.
+    /// A digest of the answer section without signatures and TTLs, independent of its order.
     digest: u64,
 }
 
 impl Answer {
-    /// Reads a response to `question` (name, type, class).
+    /// Reads a response to the question with this name, type and class.
     ///
     /// # Errors
-    /// [`AnswerError`] if it is none, or does not answer that question.
-    pub fn read(
+    /// [`AnswerError`] if the message is not a response, or does not answer that question.
+    pub fn parse(
         message: &[u8],
         name: &Name,
         rtype: u16,
@@ -119,11 +65,11 @@ impl Answer {
         if message.len() > super::MAX_MESSAGE || flags & flag::QR == 0 {
             return Err(malformed);
         }
-        let (asked, at) = Name::read(message, HEADER).map_err(|_| malformed)?;
+        let (asked, at) = Name::parse(message, HEADER).map_err(|_| malformed)?;
         if word(4)? != 1 || asked != *name || word(at)? != rtype || word(at + 2)? != class {
             return Err(AnswerError::OtherQuestion);
         }
-        let parsed = Parsed::read(message, at + 4).ok_or(malformed)?;
+        let parsed = ParsedResponse::parse(message, at + 4).ok_or(malformed)?;
         let rcode = edns::full_rcode(flags, parsed.edns);
         let chain = Chain::follow(&parsed, name, rtype)?;
         if rcode == 0 && !chain.is_answered() {
@@ -155,12 +101,12 @@ impl Answer {
         })
     }
 
-    /// The full response code, extended bits included.
+    /// The full response code, including the extended bits.
     pub fn rcode(&self) -> u16 {
         self.rcode
     }
 
-    /// Whether upstream set TC: the query must be repeated over TCP.
+    /// Whether upstream set TC, so that the query must be repeated over TCP.
     pub fn truncated(&self) -> bool {
         self.flags & flag::TC != 0
     }
@@ -170,18 +116,18 @@ impl Answer {
         self.flags & flag::AD != 0
     }
 
-    /// For how many seconds the answer may be kept: the least TTL of its answer section, or that of
-    /// the negative answer (RFC 2308, section 5). `None` if it may not.
+    /// How many seconds the answer may be cached: the lowest TTL of the answer section, or the TTL of the
+    /// negative answer (RFC 2308, section 5). `None` if it must not be cached.
     pub fn ttl(&self) -> Option<u32> {
         self.ttl
     }
 
     /// Upstream's Extended DNS Errors.
-    pub fn errors(&self) -> &[HeldEde] {
+    pub fn errors(&self) -> &[UpstreamEde] {
         &self.errors
     }
 
-    /// Whether the question that it answers has that name and type.
+    /// Whether it answers a question with this name and type.
     pub fn is_about(&self, name: &Name, rtype: u16) -> bool {
         let question = &self.bytes[HEADER..self.question_end()];
         question
@@ -191,35 +137,34 @@ impl Answer {
             })
     }
 
-    /// The message and its index, in one block.
+    /// The message and its index.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Bytes that the answer takes in memory, roughly.
+    /// The approximate size in memory.
     pub fn footprint(&self) -> usize {
         let errors: usize = self.errors.iter().map(|e| e.text.len() + 24).sum();
         size_of::<Self>() + self.bytes.len() + errors
     }
 
-    /// The names that the chain of CNAMEs leads to from the asked one, in order, each with the TTL
-    /// that its record arrived with.
+    /// The targets of the CNAME chain in order, each with the TTL of its record.
     pub fn chain(&self) -> impl Iterator<Item = (Name, u32)> {
         let hops = &self.behind_ttls()[..4 * usize::from(self.hop_count)];
         hops.chunks_exact(4).filter_map(move |hop| {
             let (target, ttl_at) = hop.split_at(2);
-            let (name, _) = Name::read_compressed(self.wire(), offset(target)).ok()?;
+            let (name, _) = Name::parse_compressed(self.wire(), offset(target)).ok()?;
             Some((name, read_u32(self.wire(), offset(ttl_at))?))
         })
     }
 
-    /// The names that SVCB and HTTPS records of the answer section lead to (RFC 9460, section 2.5),
-    /// each with the offset of its record's data; records whose target is the owner are left out.
+    /// The targets of SVCB and HTTPS records in the answer section (RFC 9460, section 2.5), each with the
+    /// offset of the record's data. Records whose target is their owner are left out.
     pub fn service_targets(&self) -> impl Iterator<Item = (Name, usize)> {
         let targets = &self.behind_ttls()[4 * usize::from(self.hop_count)..];
         targets.chunks_exact(2).filter_map(move |target| {
             let at = offset(target);
-            let (name, _) = Name::read(self.wire(), at).ok()?;
+            let (name, _) = Name::parse(self.wire(), at).ok()?;
             Some((name, at - 2))
         })
     }
@@ -229,36 +174,36 @@ impl Answer {
         self.behind_ttls().len() > 4 * usize::from(self.hop_count)
     }
 
-    /// How many SVCB and HTTPS records the answer section has.
+    /// The number of SVCB and HTTPS records in the answer section.
     pub fn services(&self) -> usize {
         usize::from(self.services)
     }
 
-    /// Whether its answer section says the same as the other's, signatures, TTLs and order aside. Compares
-    /// digests that are not cryptographic: the owner of a zone can make two answers of that zone agree,
-    /// and so keep a stale one.
+    /// Whether both answer sections have the same content, apart from signatures, TTLs and order. Compares
+    /// digests that are not cryptographic: the owner of a zone can construct two answers of the zone that
+    /// agree, and so keep a stale one in the cache.
     pub fn agrees_with(&self, other: &Self) -> bool {
         self.rcode == other.rcode && self.digest == other.digest
     }
 
-    /// Whether it has records that only queries with DO get: signatures, or proofs of denial.
+    /// Whether it has records that only queries with DO receive: signatures, or denials of existence.
     pub fn has_dnssec(&self) -> bool {
         self.records().any(|record| record.is_dnssec())
     }
 
-    /// How many bytes the message has.
+    /// The size of the message.
     pub fn message_len(&self) -> usize {
         usize::from(self.wire_len)
     }
 
-    /// Where the additional section starts, from the message's start.
+    /// The offset of the additional section in the message.
     pub fn additional_at(&self) -> usize {
         usize::from(self.additional_at)
     }
 
-    /// The name at that offset of the message.
+    /// The name at this offset of the message.
     pub fn name_at(&self, at: usize) -> Option<Name> {
-        let (name, _) = Name::read_compressed(self.wire(), at).ok()?;
+        let (name, _) = Name::parse_compressed(self.wire(), at).ok()?;
         Some(name)
     }
 
@@ -279,17 +224,17 @@ impl Answer {
         &self.bytes[usize::from(self.wire_len) + 2 * usize::from(self.ttl_count)..]
     }
 
-    /// The bytes of all records.
+    /// All records, without header and question.
     pub(super) fn body(&self) -> &[u8] {
         &self.wire()[self.question_end()..]
     }
 
-    /// The records one by one.
+    /// The records of the message.
     pub(super) fn records(&self) -> impl Iterator<Item = Record> {
         records::records(self.wire(), self.question_end(), self.counts)
     }
 
-    /// The offsets of the TTL fields; each holds the TTL that the answer came with.
+    /// The offsets of the TTL fields, which have the clamped TTLs from upstream.
     pub(super) fn ttl_fields(&self) -> impl Iterator<Item = usize> {
         let offsets = &self.bytes[usize::from(self.wire_len)..][..2 * usize::from(self.ttl_count)];
         offsets.chunks_exact(2).map(offset)

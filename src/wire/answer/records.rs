@@ -1,26 +1,59 @@
-//! The records of a message, section by section, and what its OPT record says.
+//! The records of a response, and the contents of its OPT record.
 
 use smallvec::SmallVec;
 
-use super::{HeldEde, MAX_ERRORS};
-use crate::wire::edns::{self, Edns, Fields, OPTION_EDE};
+use crate::wire::edns::{self, Edns, OPTION_EDE, RecordFields};
 use crate::wire::name::{MAX_JUMPS, MAX_NAME, Name};
 use crate::wire::text::is_format;
 use crate::wire::{class, read_u16, rtype, skip_name};
 
-/// Most records of an answer that are read: ten times what other servers take in one RRset. Zones of
+/// The maximum number of records in an answer: ten times what other servers accept in one RRset. Zones with
 /// thousands of records at one name exist to keep resolvers busy (CVE-2024-1737).
 const MAX_RECORDS: u32 = 1024;
-/// Most bytes kept of an Extended DNS Error's text.
+/// The maximum length of the text that is kept of an Extended DNS Error.
 const MAX_TEXT: usize = 200;
 
-/// A record of a message, as offsets into it.
+/// The maximum number of Extended DNS Errors that are kept of an answer.
+const MAX_ERRORS: usize = 4;
+
+/// Why a message is not an answer to the question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AnswerError {
+    /// Not a response, or malformed.
+    #[error("the answer is malformed")]
+    Malformed,
+    /// The question section differs from the question that was sent.
+    #[error("the answer is to another question")]
+    OtherQuestion,
+    /// The CNAME chain is circular, has more than sixteen hops, or two CNAMEs at one name (RFC 2181, section
+    /// 10.1).
+    #[error("the CNAME chain is circular, too long or ambiguous")]
+    Chain,
+    /// A referral: the server does not recurse (RFC 2308, section 2.2).
+    #[error("the server refers to others instead of answering")]
+    Referral,
+    /// The answer section has records, but none at the queried name of the queried type.
+    #[error("the answer section has no record that answers the question")]
+    Unrelated,
+}
+
+/// An Extended DNS Error from an upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamEde {
+    /// INFO-CODE.
+    pub code: u16,
+    /// EXTRA-TEXT for the client: `upstream`, followed by `: ` and the upstream's text without control
+    /// characters, of which at most 200 bytes are kept.
+    pub text: Box<str>,
+}
+
+/// A record of a message, given by offsets.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::wire) struct Record {
     /// 0 answer, 1 authority, 2 additional.
     pub(in crate::wire) section: usize,
     pub(in crate::wire) owner: usize,
-    pub(in crate::wire) fields: Fields,
+    pub(in crate::wire) fields: RecordFields,
 }
 
 impl Record {
@@ -28,43 +61,43 @@ impl Record {
         self.fields.rtype == rtype::RRSIG
     }
 
-    /// Whether it is a signature or a proof of denial.
+    /// Whether it is a signature or a denial of existence.
     pub(super) fn is_dnssec(&self) -> bool {
         self.is_signature() || matches!(self.fields.rtype, rtype::NSEC | rtype::NSEC3)
     }
 
-    /// Whether it is a signature over records of that type (RFC 4034, section 3.1.1).
+    /// Whether it is the signature of records of this type (RFC 4034, section 3.1.1).
     pub(in crate::wire) fn signs(&self, message: &[u8], covered: u16) -> bool {
         self.is_signature()
             && self.fields.data + 2 <= self.fields.end
             && read_u16(message, self.fields.data) == Some(covered)
     }
 
-    /// Whether `name` owns it. `None` if the owner is malformed.
+    /// Whether `name` is the owner. `None` if the owner is malformed.
     pub(super) fn is_owned_by(&self, message: &[u8], name: &Name) -> Option<bool> {
         is_name(message, self.owner, name)
     }
 
     pub(super) fn owner(&self, message: &[u8]) -> Option<Name> {
-        let (owner, _) = Name::read_compressed(message, self.owner).ok()?;
+        let (owner, _) = Name::parse_compressed(message, self.owner).ok()?;
         Some(owner)
     }
 }
 
-/// What a response holds.
-pub(super) struct Parsed<'m> {
+/// The parts of a response.
+pub(super) struct ParsedResponse<'m> {
     pub(super) message: &'m [u8],
-    /// Those of class IN, without OPT.
+    /// The records of class IN, without OPT.
     pub(super) records: SmallVec<[Record; 8]>,
     pub(super) edns: Option<Edns>,
-    pub(super) errors: Vec<HeldEde>,
-    /// Whether the answer section has any record at all.
+    pub(super) errors: Vec<UpstreamEde>,
+    /// Whether the answer section has any record.
     pub(super) has_answers: bool,
 }
 
-impl<'m> Parsed<'m> {
-    /// Reads the records behind the question. `None` if they are malformed.
-    pub(super) fn read(message: &'m [u8], question_end: usize) -> Option<Self> {
+impl<'m> ParsedResponse<'m> {
+    /// Parses the records after the question section. `None` if they are malformed.
+    pub(super) fn parse(message: &'m [u8], question_end: usize) -> Option<Self> {
         let count = |at| read_u16(message, at);
         let counts = [count(6)?, count(8)?, count(10)?];
         let all: u32 = counts.into_iter().map(u32::from).sum();
@@ -91,7 +124,7 @@ impl<'m> Parsed<'m> {
     }
 
     fn take_opt(&mut self, record: &Record) -> Option<()> {
-        let Fields {
+        let RecordFields {
             class,
             ttl,
             data,
@@ -109,27 +142,27 @@ impl<'m> Parsed<'m> {
                 && let Some(code) = read_u16(data, 0)
             {
                 let text = &data[2..data.len().min(2 + MAX_TEXT)];
-                let text = marked(text);
-                errors.push(HeldEde { code, text });
+                let text = labelled_text(text);
+                errors.push(UpstreamEde { code, text });
             }
         });
         read.then_some(())
     }
 
-    /// Those of a section, with that type.
+    /// The records of a section with this type.
     pub(super) fn of(&self, section: usize, rtype: u16) -> impl Iterator<Item = &Record> {
         let is_it =
             move |record: &&Record| record.section == section && record.fields.rtype == rtype;
         self.records.iter().filter(is_it)
     }
 
-    /// Whether the authority section names other servers and has no SOA.
+    /// Whether the authority section has NS records but no SOA.
     pub(super) fn is_referral(&self) -> bool {
         self.of(1, rtype::SOA).next().is_none() && self.of(1, rtype::NS).next().is_some()
     }
 }
 
-/// Walks over the records of a message; ends early where one is malformed.
+/// Iterates over the records of a message; ends early at a malformed one.
 pub(in crate::wire) fn records(
     message: &[u8],
     start: usize,
@@ -150,7 +183,7 @@ pub(in crate::wire) fn records(
     })
 }
 
-/// Whether the name at that offset is `name`, letter case aside. `None` if it is malformed.
+/// Whether the name at an offset equals `name`, ignoring letter case. `None` if it is malformed.
 fn is_name(message: &[u8], mut at: usize, name: &Name) -> Option<bool> {
     let mut rest = Some(name.wire());
     let mut len = 0;
@@ -161,12 +194,12 @@ fn is_name(message: &[u8], mut at: usize, name: &Name) -> Option<bool> {
             size @ 1..=63 => {
                 let label = message.get(at..=at + usize::from(size))?;
                 at += label.len();
-                // Pointers that lead in circles end here.
+                // Ends cycles of pointers.
                 len += label.len();
                 if len >= MAX_NAME {
                     return None;
                 }
-                // Length bytes are at most 63: below any letter.
+                // Length bytes are at most 63, which is less than any letter.
                 rest = rest
                     .and_then(|rest| rest.split_at_checked(label.len()))
                     .filter(|(other, _)| other.eq_ignore_ascii_case(label))
@@ -185,9 +218,9 @@ fn is_name(message: &[u8], mut at: usize, name: &Name) -> Option<bool> {
     }
 }
 
-/// EXTRA-TEXT that says whose it is. Nothing that an upstream writes there may look like the name of
-/// one of our orders or lists, or steer a terminal or a log that shows it.
-fn marked(text: &[u8]) -> Box<str> {
+/// EXTRA-TEXT marked as the upstream's. A text from upstream must not look like the name of an order or list
+/// of this server, nor control a terminal or a log that shows it.
+fn labelled_text(text: &[u8]) -> Box<str> {
     let text = String::from_utf8_lossy(text);
     let is_shown = |c: &char| !c.is_control() && !is_format(*c);
     let shown: String = text.chars().filter(is_shown).collect();

@@ -1,37 +1,56 @@
-//! Writes the records of an answer: in the chain's order, with names in a neutral letter case.
+//! Writes the records of an answer in the order of the chain, with a neutral letter case.
 //!
-//! Our queries have random letter case (see `ask`), and upstreams copy it into owners and into targets
-//! that are made of the asked name. It must not reach clients: labels that the asked name has are
-//! written in lower case, and names that end in it point at the question, which a reply has as its
-//! client spelled it.
+//! Queries to upstreams have a random letter case (see `ask`), which upstreams copy into owners, and into
+//! targets that contain the queried name. It must not reach clients. Therefore labels of the queried name are
+//! written in lower case, and names that end with the queried name point to the question, in which a reply
+//! repeats the client's spelling.
 
 use smallvec::SmallVec;
 
-use super::Intake;
 use super::chain::{Chain, Hop, soa};
-use super::mentioned::mentioned;
-use super::records::{Parsed, Record};
-use super::shape::Shape;
-use super::spelling::{Labels, Spelling};
+use super::rdata::{RdataLayout, additional_names};
+use super::records::{ParsedResponse, Record};
+use super::spelling::{AskedLabels, CasedName};
 use crate::wire::name::Name;
 use crate::wire::{HEADER, MAX_MESSAGE, class, rtype};
 
-/// Places of labels that later names may point at, and how many of them the asked name may take; further
-/// names are written in full.
-const MAX_PLACES: usize = 64;
-const ASKED_PLACES: usize = 32;
-/// Most steps that finding known endings of names may cost an answer, each a place or a label that is
-/// compared; further names are written in full. 1024 records with usual names take less than 200,000, but 238
-/// names of 127 labels took two million.
+/// The number of labels that later names may point to, and how many of them may be the queried name's.
+/// Further names are written in full.
+const MAX_POSITIONS: usize = 64;
+const ASKED_POSITIONS: usize = 32;
+/// The maximum number of comparisons of labels and positions for compressing an answer; after that, names are
+/// written in full. 1024 records with usual names take fewer than 200,000, but 238 names of 127 labels took
+/// two million.
 const MAX_STEPS: usize = 1 << 18;
-/// Most services that a name has; more are a way to keep us busy, and fit no datagram.
+/// The maximum number of SVCB and HTTPS records of an answer. More do not fit into a datagram, and would keep
+/// the server busy.
 const MAX_SERVICES: u16 = 64;
 /// A compression pointer has fourteen bits (RFC 1035, section 4.1.4).
 const LAST_TARGET: usize = 0x3FFF;
 /// A pointer to the question's name.
 const ASKED: [u8; 2] = [0xC0, HEADER as u8];
 
-/// An answer's bytes, as [`Answer`](super::Answer) keeps them.
+/// How an upstream answer is prepared for the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Intake {
+    /// Lower TTLs are raised to this number of seconds.
+    pub min_ttl: u32,
+    /// Higher TTLs are lowered to this number of seconds, including those with the top bit set (RFC 8767,
+    /// section 4).
+    pub max_ttl: u32,
+    /// Higher TTLs of negative answers are lowered to this number of seconds.
+    pub max_negative_ttl: u32,
+    /// Whether addresses of names in the answer are kept in the additional section.
+    pub additional: bool,
+}
+
+impl Intake {
+    pub(super) fn ttl(self, ttl: u32) -> u32 {
+        ttl.clamp(self.min_ttl, self.max_ttl)
+    }
+}
+
+/// The parts of an [`Answer`](super::Answer) that the writer produces.
 pub(super) struct Written {
     pub(super) bytes: Box<[u8]>,
     pub(super) wire_len: u16,
@@ -46,42 +65,42 @@ pub(super) struct Written {
 pub(super) struct Writer<'m> {
     message: &'m [u8],
     asked: &'m Name,
-    asked_labels: Labels,
+    asked_labels: AskedLabels,
     intake: Intake,
     out: Vec<u8>,
-    places: SmallVec<[Place; MAX_PLACES]>,
-    /// How many of [`MAX_STEPS`] are left.
+    label_positions: SmallVec<[LabelPosition; MAX_POSITIONS]>,
+    /// The rest of [`MAX_STEPS`].
     steps: usize,
     ttl_fields: SmallVec<[u16; 16]>,
-    /// For each hop, where its target and its TTL are.
+    /// The offsets of target and TTL of each hop.
     hops: SmallVec<[[u16; 2]; 4]>,
     service_targets: SmallVec<[u16; 4]>,
     services: u16,
     additional_at: usize,
     counts: [u16; 3],
-    /// A hash of the record that is being written, and the sum of those of the answer section.
+    /// The hash of the current record, and the sum of the hashes of the answer section.
     hash: u64,
     digest: u64,
 }
 
-/// Where a label starts that names may point at.
+/// The position of a label that names may point to.
 #[derive(Clone, Copy)]
-struct Place {
+struct LabelPosition {
     at: u16,
-    /// Length of the name from there on, written in full: few others have the same.
+    /// The length of the name from there on, uncompressed. Few names have the same length.
     len: u16,
 }
 
-/// A record that was written.
+/// The positions of a record that was written.
 #[derive(Clone, Copy)]
-struct Placed {
+struct WrittenRecord {
     ttl: u32,
     ttl_at: usize,
     data_at: usize,
 }
 
 impl<'m> Writer<'m> {
-    /// Starts with header and question.
+    /// Starts an answer with header and question.
     pub(super) fn new(message: &'m [u8], asked: &'m Name, rtype: u16, intake: Intake) -> Self {
         let mut out = Vec::with_capacity(message.len() + 64);
         out.extend_from_slice(&[0; HEADER]);
@@ -89,16 +108,16 @@ impl<'m> Writer<'m> {
         out.extend_from_slice(&rtype.to_be_bytes());
         out.extend_from_slice(&class::IN.to_be_bytes());
         let labels = (1..=asked.label_count()).rev();
-        let places = labels.map(|labels| Place {
+        let label_positions = labels.map(|labels| LabelPosition {
             at: (HEADER + asked.ancestor_start(labels)) as u16,
             len: asked.ancestor(labels).len() as u16,
         });
         Self {
             message,
             asked,
-            asked_labels: Labels::of(asked),
+            asked_labels: AskedLabels::of(asked),
             intake,
-            places: places.take(ASKED_PLACES).collect(),
+            label_positions: label_positions.take(ASKED_POSITIONS).collect(),
             steps: MAX_STEPS,
             additional_at: out.len(),
             out,
@@ -112,11 +131,11 @@ impl<'m> Writer<'m> {
         }
     }
 
-    /// Writes all sections; returns for how many seconds the answer may be kept. `None` if the data of
-    /// a record is malformed.
+    /// Writes all sections. Returns how many seconds the answer may be cached; the outer `None` means that
+    /// the data of a record is malformed.
     pub(super) fn sections(
         &mut self,
-        parsed: &Parsed<'_>,
+        parsed: &ParsedResponse<'_>,
         chain: &Chain,
         rcode: u16,
     ) -> Option<Option<u32>> {
@@ -131,7 +150,8 @@ impl<'m> Writer<'m> {
             least = least.min(self.hop(parsed, hop)?.0);
         }
         let last = chain.last(self.asked);
-        // As the chain spells it, so that each owner is a pointer there, and none at another owner.
+        // In the spelling of the chain, so that each owner is a pointer into the chain, and none points to
+        // another owner.
         let owner = match chain.hops.last() {
             Some(hop) => Some(self.target(hop)?),
             None => None,
@@ -163,20 +183,20 @@ impl<'m> Writer<'m> {
         }
         Some(match negative {
             Some((_, ttl)) => Some(self.intake.ttl(ttl).min(least)),
-            // Without an SOA a negative answer is not kept (RFC 2308, section 5). A chain that leads to
-            // no record of the asked type is one, whatever signatures accompany it.
+            // A negative answer without an SOA is not cached (RFC 2308, section 5). A chain without a record
+            // of the queried type is negative, whatever signatures accompany it.
             None => is_positive.then_some(least),
         })
     }
 
     /// Copies the addresses of names that the answer mentions.
-    fn additional(&mut self, parsed: &Parsed<'_>, chain: &Chain) -> Option<()> {
-        let names = mentioned(parsed, chain, self.asked)?;
+    fn additional(&mut self, parsed: &ParsedResponse<'_>, chain: &Chain) -> Option<()> {
+        let names = additional_names(parsed, chain, self.asked)?;
         for rtype in [rtype::A, rtype::AAAA] {
             for record in parsed.of(2, rtype) {
                 if names.contains(&record.owner(self.message)?) {
-                    // Each may be left out of a reply, so none may point at another.
-                    self.places.clear();
+                    // A reply may leave out any of these records, so none may point to another.
+                    self.label_positions.clear();
                     self.copy(record, None, None)?;
                 }
             }
@@ -184,8 +204,8 @@ impl<'m> Writer<'m> {
         Some(())
     }
 
-    /// Writes a step of the chain with its signatures; returns the least TTL, and where its CNAME is.
-    fn hop(&mut self, parsed: &Parsed<'_>, hop: &Hop) -> Option<(u32, Placed)> {
+    /// Writes a hop with its signatures. Returns the lowest TTL, and the position of its CNAME.
+    fn hop(&mut self, parsed: &ParsedResponse<'_>, hop: &Hop) -> Option<(u32, WrittenRecord)> {
         let mut least = u32::MAX;
         if let Some(dname) = &hop.dname {
             least = self.copy(dname, None, None)?.ttl;
@@ -203,33 +223,33 @@ impl<'m> Writer<'m> {
         Some((least.min(placed.ttl), placed))
     }
 
-    /// The name that a step leads to, as it was written.
-    fn target(&self, hop: &Hop) -> Option<Spelling> {
+    /// The target of a hop, as it was written.
+    fn target(&self, hop: &Hop) -> Option<CasedName> {
         let Some(cname) = &hop.cname else {
-            return Some(Spelling::of(&hop.target));
+            return Some(CasedName::from_name(&hop.target));
         };
-        let (target, _) = Spelling::read(self.message, cname.fields.data, &self.asked_labels)?;
+        let (target, _) = CasedName::parse(self.message, cname.fields.data, &self.asked_labels)?;
         Some(target)
     }
 
-    /// Writes the CNAME that follows from a DNAME, with its TTL (RFC 6672, section 3.1).
-    fn synthesise(&mut self, hop: &Hop, ttl: u32) -> Option<Placed> {
-        self.name(&Spelling::of(&hop.owner), true);
+    /// Writes the CNAME that a DNAME implies, with the DNAME's TTL (RFC 6672, section 3.1).
+    fn synthesise(&mut self, hop: &Hop, ttl: u32) -> Option<WrittenRecord> {
+        self.name(&CasedName::from_name(&hop.owner), true);
         let placed = self.head(rtype::CNAME, ttl);
-        let target = Spelling::of(&hop.target);
+        let target = CasedName::from_name(&hop.target);
         self.name(&target, true);
         self.hash = fnv_of_name(self.hash, target.from(0));
         self.close(0, placed)
     }
 
-    /// Copies the signatures over an RRset; returns the least TTL.
+    /// Copies the signatures of an RRset. Returns their lowest TTL.
     fn signatures(
         &mut self,
-        parsed: &Parsed<'_>,
+        parsed: &ParsedResponse<'_>,
         section: usize,
         owner: &Name,
         covered: u16,
-        spelling: Option<&Spelling>,
+        spelling: Option<&CasedName>,
     ) -> Option<u32> {
         let mut least = u32::MAX;
         for record in parsed.of(section, rtype::RRSIG) {
@@ -240,9 +260,9 @@ impl<'m> Writer<'m> {
         Some(least)
     }
 
-    /// Copies denials of existence with their signatures: negative answers need them, and so do
-    /// positive ones that a wildcard made (RFC 4035, section 3.1.3).
-    fn proofs(&mut self, parsed: &Parsed<'_>) -> Option<()> {
+    /// Copies denials of existence with their signatures. Negative answers need them, and so do positive
+    /// answers from a wildcard (RFC 4035, section 3.1.3).
+    fn proofs(&mut self, parsed: &ParsedResponse<'_>) -> Option<()> {
         const PROOFS: [u16; 2] = [rtype::NSEC, rtype::NSEC3];
         for record in parsed.records.iter().filter(|record| record.section == 1) {
             let signs = |covered: &u16| record.signs(self.message, *covered);
@@ -253,19 +273,19 @@ impl<'m> Writer<'m> {
         Some(())
     }
 
-    /// Copies a record, with its own TTL and owner or others; the TTL is clamped.
+    /// Copies a record with a clamped TTL. `ttl` and `owner` replace its own.
     fn copy(
         &mut self,
         record: &Record,
         ttl: Option<u32>,
-        owner: Option<&Spelling>,
-    ) -> Option<Placed> {
+        owner: Option<&CasedName>,
+    ) -> Option<WrittenRecord> {
         let fields = &record.fields;
         match (owner, self.message.get(record.owner..record.owner + 2)) {
             (Some(owner), _) => self.name(owner, true),
             (None, Some(owner)) if owner == ASKED => self.out.extend_from_slice(&ASKED),
             _ => {
-                let (owner, _) = Spelling::read(self.message, record.owner, &self.asked_labels)?;
+                let (owner, _) = CasedName::parse(self.message, record.owner, &self.asked_labels)?;
                 self.name(&owner, true);
             }
         }
@@ -274,8 +294,8 @@ impl<'m> Writer<'m> {
         self.close(record.section, placed)
     }
 
-    /// Writes what is between a record's owner and its data; the length is for `close` to fill in.
-    fn head(&mut self, rtype: u16, ttl: u32) -> Placed {
+    /// Writes type, class and TTL of a record, and leaves room for the length, which `close` fills in.
+    fn head(&mut self, rtype: u16, ttl: u32) -> WrittenRecord {
         let ttl = self.intake.ttl(ttl);
         self.hash = fnv(FNV_START, &rtype.to_be_bytes());
         self.out.extend_from_slice(&rtype.to_be_bytes());
@@ -283,15 +303,15 @@ impl<'m> Writer<'m> {
         let ttl_at = self.out.len();
         self.out.extend_from_slice(&ttl.to_be_bytes());
         self.out.extend_from_slice(&[0, 0]);
-        Placed {
+        WrittenRecord {
             ttl,
             ttl_at,
             data_at: self.out.len(),
         }
     }
 
-    /// Completes a record. `None` if the message has grown too long.
-    fn close(&mut self, section: usize, placed: Placed) -> Option<Placed> {
+    /// Completes a record. `None` if the message is too long.
+    fn close(&mut self, section: usize, placed: WrittenRecord) -> Option<WrittenRecord> {
         if self.out.len() > MAX_MESSAGE {
             return None;
         }
@@ -306,11 +326,12 @@ impl<'m> Writer<'m> {
         Some(placed)
     }
 
-    /// Copies a record's data. Names that may be compressed there must be read (RFC 3597, section 4):
-    /// what they point at has moved. `None` if there are others than there must be.
+    /// Copies the data of a record. Names that may be compressed must be rewritten (RFC 3597, section 4),
+    /// because the bytes that they point to have moved. `None` if the data does not have the layout of its
+    /// type.
     fn data(&mut self, rtype: u16, start: usize, end: usize) -> Option<()> {
         let message = self.message;
-        let Some(shape) = Shape::of(rtype) else {
+        let Some(shape) = RdataLayout::of(rtype) else {
             self.out.extend_from_slice(&message[start..end]);
             self.hash = fnv(self.hash, &message[start..end]);
             return Some(());
@@ -320,23 +341,23 @@ impl<'m> Writer<'m> {
         self.out.extend_from_slice(before);
         self.hash = fnv(self.hash, before);
         for _ in 0..shape.names {
-            let (name, behind) = Spelling::read(message, at, &self.asked_labels)?;
+            let (name, after) = CasedName::parse(message, at, &self.asked_labels)?;
             self.name(&name, shape.compressed);
             self.hash = fnv_of_name(self.hash, name.from(0));
-            at = behind;
+            at = after;
         }
         let rest = message.get(at..end)?;
         self.out.extend_from_slice(rest);
         self.hash = fnv(self.hash, rest);
-        // Others would read other names, or none.
+        // Other software would find other names in such data.
         shape
-            .rest
+            .trailing
             .is_none_or(|expected| rest.len() == expected)
             .then_some(())
     }
 
-    /// Writes a name; a pointer for what of it stands in the message already.
-    fn name(&mut self, name: &Spelling, compressed: bool) {
+    /// Writes a name; compresses it if allowed.
+    fn name(&mut self, name: &CasedName, compressed: bool) {
         for start in name.labels() {
             let suffix = name.from(start);
             let len = suffix.len() as u16;
@@ -344,9 +365,9 @@ impl<'m> Writer<'m> {
                 self.out.extend_from_slice(&(0xC000 | at).to_be_bytes());
                 return;
             }
-            if self.out.len() <= LAST_TARGET && self.places.len() < MAX_PLACES {
+            if self.out.len() <= LAST_TARGET && self.label_positions.len() < MAX_POSITIONS {
                 let at = self.out.len() as u16;
-                self.places.push(Place { at, len });
+                self.label_positions.push(LabelPosition { at, len });
             }
             let label = usize::from(suffix[0]);
             self.out.extend_from_slice(&suffix[..=label]);
@@ -354,12 +375,12 @@ impl<'m> Writer<'m> {
         self.out.push(0);
     }
 
-    /// Where the rest of a name stands already; `None` also when there are no steps left.
+    /// The position of an equal name in the message. `None` if there is none, or no steps are left.
     fn find(&mut self, suffix: &[u8]) -> Option<u16> {
-        for place in &self.places {
+        for place in &self.label_positions {
             self.steps = self.steps.checked_sub(1)?;
             if usize::from(place.len) == suffix.len()
-                && stands_at(&self.out, usize::from(place.at), suffix, &mut self.steps)
+                && is_name_at(&self.out, usize::from(place.at), suffix, &mut self.steps)
             {
                 return Some(place.at);
             }
@@ -367,10 +388,10 @@ impl<'m> Writer<'m> {
         None
     }
 
-    /// Notes where a service's target is, unless that is the owner itself (RFC 9460, section 2.5).
-    /// `None` if there is none, or there are too many.
+    /// Records the target of an SVCB or HTTPS record, unless the target is the owner (RFC 9460, section 2.5).
+    /// `None` if the data is malformed, or there are too many such records.
     fn note_service(&mut self, data_at: usize) -> Option<()> {
-        let (target, _) = Name::read(&self.out, data_at + 2).ok()?;
+        let (target, _) = Name::parse(&self.out, data_at + 2).ok()?;
         self.services += 1;
         if self.services > MAX_SERVICES {
             return None;
@@ -381,7 +402,7 @@ impl<'m> Writer<'m> {
         Some(())
     }
 
-    /// Appends the index.
+    /// Appends the index to the message.
     pub(super) fn finish(self) -> Written {
         let mut bytes = self.out;
         let wire_len = bytes.len() as u16;
@@ -411,8 +432,8 @@ fn fnv(hash: u64, bytes: &[u8]) -> u64 {
     bytes.iter().fold(hash, fnv_of_byte)
 }
 
-/// The same, letter case aside. Only of names: in addresses, texts and numbers every bit counts. Names of
-/// types that are newer than RFC 3597 are compared as bytes (its section 6).
+/// FNV-1a of a name, ignoring letter case. Only for names: in other data each bit counts. Names in types
+/// newer than RFC 3597 are compared as bytes (section 6 there).
 fn fnv_of_name(hash: u64, name: &[u8]) -> u64 {
     let folded = |hash, byte: &u8| fnv_of_byte(hash, &byte.to_ascii_lowercase());
     name.iter().fold(hash, folded)
@@ -422,9 +443,8 @@ fn fnv_of_byte(hash: u64, byte: &u8) -> u64 {
     (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3)
 }
 
-/// Whether a name, written out, is what stands at that place of a message that this writer wrote. False also
-/// when there are no `steps` left.
-fn stands_at(out: &[u8], mut at: usize, name: &[u8], steps: &mut usize) -> bool {
+/// Whether the name at an offset of a message of this writer equals `name`. Also false if no steps are left.
+fn is_name_at(out: &[u8], mut at: usize, name: &[u8], steps: &mut usize) -> bool {
     let mut rest = name;
     loop {
         let Some(left) = steps.checked_sub(1) else {
@@ -435,20 +455,20 @@ fn stands_at(out: &[u8], mut at: usize, name: &[u8], steps: &mut usize) -> bool 
             return false;
         };
         if size >= 0xC0 {
-            // Pointers lead backwards only, so this ends.
+            // Pointers only point backwards, so this ends.
             at = usize::from(size & 0x3F) << 8 | usize::from(out[at + 1]);
             continue;
         }
         let label = usize::from(size) + 1;
-        let Some((expected, behind)) = rest.split_at_checked(label) else {
+        let Some((expected, after)) = rest.split_at_checked(label) else {
             return false;
         };
         if out.get(at..at + label) != Some(expected) {
             return false;
         }
         if size == 0 {
-            return behind.is_empty();
+            return after.is_empty();
         }
-        (at, rest) = (at + label, behind);
+        (at, rest) = (at + label, after);
     }
 }

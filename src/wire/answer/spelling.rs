@@ -1,14 +1,14 @@
-//! A name with its letter case, as a message spells it.
+//! A name with the letter case of a message.
 
 use smallvec::SmallVec;
 
 use crate::wire::name::{MAX_JUMPS, MAX_NAME, Name};
 
-/// The labels of the asked name, as hashes in order. A label with an equal hash by chance is lower-cased, too,
-/// which does no harm; comparing all labels of hostile names with all of another would take long.
-pub(super) struct Labels(SmallVec<[u32; 8]>);
+/// The labels of the queried name as sorted hashes. A label whose hash is equal by chance is lower-cased as
+/// well, which is harmless; comparing hostile names label by label would be slow.
+pub(super) struct AskedLabels(SmallVec<[u32; 8]>);
 
-impl Labels {
+impl AskedLabels {
     pub(super) fn of(name: &Name) -> Self {
         let mut hashes: SmallVec<_> = name.labels_from_root().map(hash).collect();
         hashes.sort_unstable();
@@ -16,31 +16,31 @@ impl Labels {
     }
 }
 
-/// FNV-1a of a label, letter case aside.
+/// FNV-1a of a label, ignoring letter case.
 fn hash(label: &[u8]) -> u32 {
     label.iter().fold(0x811C_9DC5, |hash, byte| {
         (hash ^ u32::from(byte.to_ascii_lowercase())).wrapping_mul(0x0100_0193)
     })
 }
 
-/// A name in wire form, its letters in the case that it was read with.
-pub(super) struct Spelling {
+/// A name in wire form with the letter case that was read.
+pub(super) struct CasedName {
     bytes: [u8; MAX_NAME],
     len: usize,
 }
 
-impl Spelling {
+impl CasedName {
     /// A name in lower case.
-    pub(super) fn of(name: &Name) -> Self {
+    pub(super) fn from_name(name: &Name) -> Self {
         let mut bytes = [0; MAX_NAME];
         let len = name.wire().len();
         bytes[..len].copy_from_slice(name.wire());
         Self { bytes, len }
     }
 
-    /// Reads a name that may be compressed, and the offset behind it. Labels that were `asked` for
-    /// become lower-cased: their case may be that of our query. `None` if the name is malformed.
-    pub(super) fn read(message: &[u8], at: usize, asked: &Labels) -> Option<(Self, usize)> {
+    /// Reads a name that may be compressed. Returns it with the offset after it. Labels in `asked` are
+    /// lower-cased, because their case may be that of our query. `None` if the name is malformed.
+    pub(super) fn parse(message: &[u8], at: usize, asked: &AskedLabels) -> Option<(Self, usize)> {
         let mut name = Self {
             bytes: [0; MAX_NAME],
             len: 0,
@@ -53,17 +53,17 @@ impl Spelling {
                 0 => break,
                 size @ 1..=63 => {
                     let label = message.get(at..=at + usize::from(size))?;
-                    let behind = name.len + label.len();
-                    // One byte is left for the root. Pointers that lead in circles end here, too.
-                    if behind >= MAX_NAME {
+                    let after = name.len + label.len();
+                    // Keeps room for the root. Also ends cycles of pointers.
+                    if after >= MAX_NAME {
                         return None;
                     }
-                    let to = &mut name.bytes[name.len..behind];
+                    let to = &mut name.bytes[name.len..after];
                     to.copy_from_slice(label);
                     if asked.0.binary_search(&hash(&label[1..])).is_ok() {
                         to.make_ascii_lowercase();
                     }
-                    name.len = behind;
+                    name.len = after;
                     at += label.len();
                 }
                 high @ 0xC0.. => {
@@ -82,13 +82,13 @@ impl Spelling {
         Some((name, end.unwrap_or(at + 1)))
     }
 
-    /// Where its labels start, the root's not counted.
+    /// The offsets of its labels, without the root.
     pub(super) fn labels(&self) -> impl Iterator<Item = usize> {
         let next = |at: &usize| Some(at + 1 + usize::from(self.bytes[*at]));
         std::iter::successors(Some(0), next).take_while(|at| self.bytes[*at] != 0)
     }
 
-    /// What of it begins at a label.
+    /// The part of the name that begins at a label.
     pub(super) fn from(&self, start: usize) -> &[u8] {
         &self.bytes[start..self.len]
     }

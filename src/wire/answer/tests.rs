@@ -1,4 +1,4 @@
-//! Which records of a message answer its question.
+//! Tests: the records of a message that answer its question.
 
 mod refused;
 mod rewritten;
@@ -40,10 +40,10 @@ fn message(flags: u16, sections: [&[Vec<u8>]; 3]) -> Vec<u8> {
 }
 
 fn read(message: &[u8]) -> Result<Answer, AnswerError> {
-    Answer::read(message, &name("a.tv"), 1, 1, INTAKE)
+    Answer::parse(message, &name("a.tv"), 1, 1, INTAKE)
 }
 
-/// The data of a signature over records of that type.
+/// The data of a signature of this type.
 fn signature(covered: u16) -> Vec<u8> {
     [&covered.to_be_bytes()[..], &[0; 17], &[7; 8]].concat()
 }
@@ -53,7 +53,7 @@ const SOA: &[u8] =
     b"\x00\x00\x00\x00\x00\x01\x00\x00\x00\x02\x00\x00\x00\x03\x00\x00\x00\x04\x00\x00\x00\x1E";
 
 #[test]
-fn opt_goes_and_its_errors_stay() {
+fn opt_is_dropped_and_its_errors_are_kept() {
     let a = record(b"\xC0\x0C", rtype::A, 300, &[1, 2, 3, 4]);
     let wire = message(0x8180, [&[a], &[], &[OPT.to_vec()]]);
     let answer = read(&wire).expect("an answer");
@@ -65,7 +65,7 @@ fn opt_goes_and_its_errors_stay() {
 }
 
 #[test]
-fn texts_of_upstream_say_so_and_have_nothing_that_steers_a_terminal() {
+fn texts_of_upstreams_are_marked_and_have_no_control_characters() {
     let texts = [
         (&b""[..], "upstream"),
         (b"order 2017-07-14", "upstream: order 2017-07-14"),
@@ -85,7 +85,7 @@ fn texts_of_upstream_say_so_and_have_nothing_that_steers_a_terminal() {
 }
 
 #[test]
-fn records_that_stand_behind_opt_are_read_as_well() {
+fn records_after_opt_are_read() {
     let a = record(b"\xC0\x0C", rtype::A, 300, &[1, 2, 3, 4]);
     let glue = record(b"\x01A\xC0\x0E", rtype::AAAA, 200, &[0; 16]);
     let wire = message(0x8180, [&[a], &[], &[OPT.to_vec(), glue]]);
@@ -93,14 +93,14 @@ fn records_that_stand_behind_opt_are_read_as_well() {
         additional: true,
         ..INTAKE
     };
-    let answer = Answer::read(&wire, &name("a.tv"), 1, 1, intake).expect("an answer");
+    let answer = Answer::parse(&wire, &name("a.tv"), 1, 1, intake).expect("an answer");
     assert_eq!(answer.counts(), [1, 0, 1]);
     let owners: Vec<_> = answer.records().map(|r| r.owner(answer.wire())).collect();
     assert_eq!(owners, [Some(name("a.tv")), Some(name("a.tv"))]);
 }
 
 #[test]
-fn only_addresses_of_names_that_the_answer_mentions_are_kept() {
+fn only_addresses_of_names_in_the_answer_are_kept() {
     let intake = Intake {
         additional: true,
         ..INTAKE
@@ -126,7 +126,7 @@ fn only_addresses_of_names_that_the_answer_mentions_are_kept() {
         let ns = record(b"\xC0\x0E", rtype::NS, 300, b"\x02ns\xC0\x0E");
         let mut wire = message(0x8180, [answers, &[ns], &additional]);
         wire[HEADER + 7] = rtype as u8;
-        let answer = Answer::read(&wire, &name("a.tv"), rtype, 1, intake).expect("an answer");
+        let answer = Answer::parse(&wire, &name("a.tv"), rtype, 1, intake).expect("an answer");
         let records = answer.records().filter(|record| record.section == 2);
         let owners = records.map(|record| record.owner(answer.wire()).expect("a name"));
         owners.map(|owner| owner.to_string()).collect::<Vec<_>>()
@@ -152,15 +152,11 @@ fn only_addresses_of_names_that_the_answer_mentions_are_kept() {
     let alias = here(rtype::CNAME, &to(b""));
     let end = record(b"\x02to\xC0\x0E", 15, 9, b"\0\x05\x02ns\xC0\x0E");
     let chained = ["to.tv", "ns.tv", "to.tv", "ns.tv"];
-    assert_eq!(
-        kept(15, &[alias, end]),
-        chained,
-        "the asked name has no address"
-    );
+    assert_eq!(kept(15, &[alias, end]), chained, "none of the queried name");
 }
 
 #[test]
-fn a_negative_answer_lives_as_long_as_its_soa_says_and_without_one_not_at_all() {
+fn a_negative_answer_is_cached_for_the_ttl_of_its_soa_and_never_without_one() {
     let soa = |ttl, minimum: u32| {
         let data = [&SOA[..18], &minimum.to_be_bytes()].concat();
         record(b"\x02tv\x00", rtype::SOA, ttl, &data)
@@ -178,11 +174,15 @@ fn a_negative_answer_lives_as_long_as_its_soa_says_and_without_one_not_at_all() 
         Some(20)
     );
     let foreign = record(b"\x02de\x00", rtype::SOA, 3600, SOA);
-    assert_eq!(ttl(&[], &[foreign]), None, "another zone's says nothing");
+    assert_eq!(
+        ttl(&[], &[foreign]),
+        None,
+        "the SOA of another zone does not count"
+    );
 }
 
 #[test]
-fn a_signed_alias_that_leads_to_nothing_is_not_kept_without_an_soa() {
+fn a_signed_cname_without_a_final_record_is_not_cached_without_an_soa() {
     let alias = record(b"\xC0\x0C", rtype::CNAME, 20, b"\x01b\xC0\x0E");
     let signature = record(b"\xC0\x0C", 46, 20, &signature(5));
     let a = record(b"\x01b\xC0\x0E", rtype::A, 20, &[1, 2, 3, 4]);
@@ -195,7 +195,7 @@ fn a_signed_alias_that_leads_to_nothing_is_not_kept_without_an_soa() {
 }
 
 #[test]
-fn the_chain_comes_first_and_in_order_whatever_order_it_was_sent_in() {
+fn the_chain_is_written_first_and_in_order() {
     let second = record(b"\x01b\xC0\x0E", rtype::CNAME, 20, b"\x01c\xC0\x0E");
     let first = record(b"\xC0\x0C", rtype::CNAME, 10, b"\x01b\xC0\x0E");
     let stray = record(b"\x01x\xC0\x0E", rtype::CNAME, 10, b"\x01y\xC0\x0E");
@@ -221,7 +221,7 @@ fn the_chain_comes_first_and_in_order_whatever_order_it_was_sent_in() {
 }
 
 #[test]
-fn a_dname_leads_on_with_its_cname_and_without() {
+fn a_dname_is_followed_with_and_without_its_cname() {
     let dname = record(b"\xC0\x0E", rtype::DNAME, 40, b"\x03net\x00");
     let alias = record(b"\xC0\x0C", rtype::CNAME, 0, b"\x01a\x03net\x00");
     let a = record(b"\x01a\x03net\x00", rtype::A, 30, &[1, 2, 3, 4]);
@@ -238,10 +238,10 @@ fn a_dname_leads_on_with_its_cname_and_without() {
     }
     let mut wire = message(0x8180, [&[dname.clone(), a.clone()], &[], &[]]);
     wire[HEADER + 7] = 5;
-    let asked = Answer::read(&wire, &name("a.tv"), rtype::CNAME, 1, INTAKE).expect("an answer");
+    let asked = Answer::parse(&wire, &name("a.tv"), rtype::CNAME, 1, INTAKE).expect("an answer");
     let types: Vec<_> = asked.records().map(|r| r.fields.rtype).collect();
     assert_eq!((types, asked.chain().count()), (vec![39, 5], 0));
-    // One beside the chain is none of its business.
+    // A DNAME that is not on the chain is ignored.
     let elsewhere = record(b"\x02de\x00", rtype::DNAME, 40, b"\x03net\x00");
     let here = record(b"\xC0\x0C", rtype::A, 30, &[1, 2, 3, 4]);
     let wire = message(0x8180, [&[elsewhere, here], &[], &[]]);
@@ -260,7 +260,7 @@ fn a_dname_leads_on_with_its_cname_and_without() {
 }
 
 #[test]
-fn what_the_asked_name_does_not_lead_to_is_left_out() {
+fn records_that_are_not_on_the_chain_are_dropped() {
     let a = record(b"\xC0\x0C", rtype::A, 300, &[1, 2, 3, 4]);
     let other = record(b"\x01b\xC0\x0E", rtype::A, 300, &[6, 6, 6, 6]);
     let mut chaos = record(b"\xC0\x0C", rtype::A, 300, &[6, 6, 6, 6]);

@@ -88,8 +88,8 @@ fn answer_to(key: &Key, addresses: u16, alias: bool) -> Option<Arc<Entry>> {
     for _ in 0..addresses {
         octets.extend_from_slice(ADDRESS);
     }
-    let (name, _) = Name::read(key.name(), 0).expect("a key has a name");
-    let answer = Answer::read(&octets, &name, key.rtype(), class::IN, BOUNDS).ok()?;
+    let (name, _) = Name::parse(key.name(), 0).expect("a key has a name");
+    let answer = Answer::parse(&octets, &name, key.rtype(), class::IN, BOUNDS).ok()?;
     Some(Arc::new(Entry::new(answer, 0)))
 }
 
@@ -101,7 +101,7 @@ fn check(client: &Client, packet: &[u8], out: &[u8]) -> Result<(), TestCaseError
         Message::from_vec(out).is_ok(),
         "another implementation reads it"
     );
-    let query = Query::read(packet);
+    let query = Query::parse(packet);
     if query.is_err() {
         prop_assert!(
             out.len() <= packet.len(),

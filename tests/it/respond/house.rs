@@ -170,5 +170,5 @@ impl House {
 
 /// The cache's key of a query.
 pub(super) fn key(ask: Ask<'_>) -> Key {
-    Key::new(&Query::read(&ask.packet()).expect("a query"))
+    Key::new(&Query::parse(&ask.packet()).expect("a query"))
 }

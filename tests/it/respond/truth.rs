@@ -90,7 +90,7 @@ impl Truth {
         let question = &message.queries[0];
         let asked = name::Name::from_text(&question.name().to_string()).expect("a name");
         let rtype = question.query_type().into();
-        let answer = Answer::read(&octets, &asked, rtype, class::IN, bounds).expect("an answer");
+        let answer = Answer::parse(&octets, &asked, rtype, class::IN, bounds).expect("an answer");
         Arc::new(Entry::new(answer, now))
     }
 

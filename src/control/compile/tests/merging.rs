@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::super::merge::{Carried, Cursor, Merge, change};
 use super::super::sort::{Budget, Sorter};
 use super::{bits, name, path};
-use crate::policy::image::order::Key;
+use crate::policy::image::path::Key;
 use crate::policy::image::tests::{colliding, named};
 use crate::policy::image::values::ImageRule;
 use crate::policy::image::{ImageError, WriteError};

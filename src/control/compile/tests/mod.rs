@@ -4,7 +4,7 @@
 mod merging;
 mod plans;
 
-use crate::policy::image::order::Path;
+use crate::policy::image::path::Path;
 use crate::policy::image::values::ImageRule;
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
@@ -14,7 +14,7 @@ fn name(text: &str) -> Name {
 }
 
 fn path(name: &Name) -> Vec<u8> {
-    Path::from(name).octets().to_vec()
+    Path::from(name).as_bytes().to_vec()
 }
 
 fn bits(source: u16, scope: Scope) -> u32 {

@@ -16,11 +16,11 @@ use crate::config::guard::WardSet;
 use crate::control::guard::acceptance::InForce;
 use crate::control::guard::protected::WardList;
 use crate::control::guard::release::{Guard, Guards};
-use crate::policy::image::order::{Key, Path};
+use crate::policy::image::path::{Key, Path};
 use crate::policy::image::provenance::{ImageSource, Provenance};
-use crate::policy::image::text::Census;
+use crate::policy::image::text::PairHistogram;
 use crate::policy::image::writer::Writer;
-use crate::policy::image::{Image, Octets};
+use crate::policy::image::{Image, ImageBytes};
 use crate::policy::rule::{Kind, Scope};
 
 fn list(folder: &FilePath, name: &str) -> PlanList {
@@ -65,7 +65,7 @@ fn run(plan: &Plan) -> Outcome {
 }
 
 fn open(path: &FilePath) -> Image {
-    Image::open(Octets::Heap(fs::read(path).expect("a file"))).expect("an image")
+    Image::open(ImageBytes::Heap(fs::read(path).expect("a file"))).expect("an image")
 }
 
 /// The image's rules as `list name`, sorted.
@@ -75,7 +75,7 @@ fn told(path: &FilePath) -> Vec<String> {
     let mut rules = Vec::new();
     while cursor.advance() {
         let mut name = Path::ROOT;
-        for label in crate::policy::image::order::labels(cursor.path()) {
+        for label in crate::policy::image::path::labels(cursor.path()) {
             name.push(label);
         }
         for rule in cursor.rules() {
@@ -229,7 +229,7 @@ fn a_delta_is_merged_into_its_base() {
     .map(|(text, rule)| (path(&name(text)), rule));
     rules.sort_by(|(one, _), (other, _)| key.compare(one, other));
     let file = fs::File::create(at.join("delta")).expect("made");
-    let mut writer = Writer::new(file, key, Census::default()).expect("written");
+    let mut writer = Writer::new(file, key, PairHistogram::default()).expect("written");
     for (path, rule) in &rules {
         writer.push(path, &[*rule]).expect("written");
     }

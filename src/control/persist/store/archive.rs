@@ -209,7 +209,7 @@ fn copy(past: &Path, Batch { image, lists }: &Batch<'_>) -> Result<(), StoreErro
         let made = builder.finish().map_err(full)?;
         let name = file(lists[&number]);
         let temporary = past.join(temporary(&name, std::process::id()));
-        disk::write(&past.join(name), &temporary, made.octets())?;
+        disk::write(&past.join(name), &temporary, made.bytes())?;
     }
     Ok(())
 }
@@ -514,7 +514,7 @@ mod tests {
                 .map(|(_, key)| read_past(dir, key).is_some())
         };
         assert_eq!(there(), [true; 3]);
-        let bytes = 2 * lists[0].0.octets().len() as u64 + 100;
+        let bytes = 2 * lists[0].0.bytes().len() as u64 + 100;
         put(dir, &lists[2].0, History { days, bytes }, 3);
         assert_eq!(there(), [false, true, true]);
         put(dir, &lists[2].0, History { days, bytes: 1 }, 4);
@@ -554,7 +554,7 @@ mod tests {
         fn put(&mut self, base: &Arc<Image>, delta: Option<&Arc<Image>>) {
             let day = self.bases.len() as i64;
             let file = self.dir.join(format!("base-{day}"));
-            fs::write(&file, base.octets()).expect("written");
+            fs::write(&file, base.bytes()).expect("written");
             self.bases.push(file.clone());
             if let Some(old) = self.bases.len().checked_sub(self.kept + 1) {
                 fs::remove_file(&self.bases[old]).expect("removed");
@@ -562,7 +562,7 @@ mod tests {
             let delta_file = self.dir.join("delta");
             if let Some(delta) = delta {
                 let _ = fs::remove_file(&delta_file);
-                fs::write(&delta_file, delta.octets()).expect("written");
+                fs::write(&delta_file, delta.bytes()).expect("written");
             }
             let images = Images {
                 base: Some(Arc::clone(base)),
@@ -635,7 +635,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let sizes = ["1", "2", "3", "4", "5"].map(|digest| {
             let list = recorded(&[(digest, SMALL + 1), ("stays", SMALL + 1)]);
-            (list.0.octets().len() as u64, list)
+            (list.0.bytes().len() as u64, list)
         });
         let mut large = Large {
             dir: dir.path(),

@@ -13,7 +13,7 @@ use crate::config::regular;
 use crate::config::regular::Unread;
 use crate::config::shown::Show;
 use crate::policy::image::layout::{HEADER, read_header};
-use crate::policy::image::{Image, ImageError, Octets};
+use crate::policy::image::{Image, ImageBytes, ImageError};
 
 /// Smaller images gain nothing from huge pages, which have this size.
 const HUGE: u64 = 2 << 20;
@@ -88,8 +88,8 @@ pub fn read_image(path: &Path) -> Result<Image, ImageFileError> {
         source,
     })?;
     let read = match &mut octets {
-        Octets::Heap(octets) => file.read_exact_at(octets, 0),
-        Octets::Mapped(octets) => read_by_two(&file, octets),
+        ImageBytes::Heap(octets) => file.read_exact_at(octets, 0),
+        ImageBytes::Mapped(octets) => read_by_two(&file, octets),
     };
     read.map_err(|error| match error.kind() {
         // It was cut since it was looked at.
@@ -100,15 +100,15 @@ pub fn read_image(path: &Path) -> Result<Image, ImageFileError> {
 }
 
 /// Memory for `size` octets.
-fn room(size: u64) -> io::Result<Octets> {
+fn room(size: u64) -> io::Result<ImageBytes> {
     let size = usize::try_from(size).map_err(|_| ErrorKind::OutOfMemory)?;
     if (size as u64) < HUGE {
-        return Ok(Octets::Heap(vec![0; size]));
+        return Ok(ImageBytes::Heap(vec![0; size]));
     }
     let map = MmapMut::map_anon(size)?;
     // Without huge pages lookups are slower, and as right.
     let _ = map.advise(Advice::HugePage);
-    Ok(Octets::Mapped(map))
+    Ok(ImageBytes::Mapped(map))
 }
 
 /// Fills `octets` from a file's start by two threads: fresh memory has to be zeroed, and on a
@@ -135,8 +135,8 @@ mod tests {
     #[test]
     fn what_fills_a_huge_page_has_a_mapping_of_its_own() {
         let small = room(HUGE - 1).expect("memory");
-        assert!(matches!(&small, Octets::Heap(_)) && small.len() as u64 == HUGE - 1);
+        assert!(matches!(&small, ImageBytes::Heap(_)) && small.len() as u64 == HUGE - 1);
         let large = room(HUGE).expect("memory");
-        assert!(matches!(&large, Octets::Mapped(_)) && large.len() as u64 == HUGE);
+        assert!(matches!(&large, ImageBytes::Mapped(_)) && large.len() as u64 == HUGE);
     }
 }

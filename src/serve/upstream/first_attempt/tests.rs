@@ -80,7 +80,7 @@ impl Fixture {
         packet.push(label.len() as u8);
         packet.extend_from_slice(label.as_bytes());
         packet.extend_from_slice(b"\x07example\0\0\x01\0\x01");
-        let key = Key::new(&Query::read(&packet).expect("a query"));
+        let key = Key::new(&Query::parse(&packet).expect("a query"));
         let permit = self.admission.acquire(IpAddr::from([192, 0, 2, 9]));
         let waiter = Waiter {
             recipient: Recipient::CacheOnly,

@@ -1,9 +1,9 @@
-//! Messages that are no answer.
+//! Messages that are rejected.
 
 use super::*;
 
 #[test]
-fn an_owner_that_points_at_itself_or_past_the_end_makes_no_answer() {
+fn an_owner_that_points_to_itself_or_past_the_end_is_rejected() {
     for owner in [b"\xC0\x16", b"\xFF\xFF"] {
         for rtype in [rtype::A, rtype::TXT] {
             let a = record(owner, rtype, 20, &[1, 2, 3, 4]);
@@ -14,7 +14,7 @@ fn an_owner_that_points_at_itself_or_past_the_end_makes_no_answer() {
 }
 
 #[test]
-fn a_circular_chain_and_one_with_two_ways_are_no_answers() {
+fn a_circular_and_an_ambiguous_chain_are_rejected() {
     let first = record(b"\xC0\x0C", rtype::CNAME, 10, b"\x01b\xC0\x0E");
     let back = record(b"\x01b\xC0\x0E", rtype::CNAME, 10, b"\xC0\x0C");
     let other = record(b"\xC0\x0C", rtype::CNAME, 10, b"\x01c\xC0\x0E");
@@ -34,14 +34,14 @@ fn a_circular_chain_and_one_with_two_ways_are_no_answers() {
     for (records, count) in [(&[itself][..], 1), (&[first, other], 0)] {
         let mut wire = message(0x8180, [records, &[], &[]]);
         wire[HEADER + 7] = 5;
-        let answer = Answer::read(&wire, &name("a.tv"), rtype::CNAME, 1, INTAKE);
+        let answer = Answer::parse(&wire, &name("a.tv"), rtype::CNAME, 1, INTAKE);
         let counts = answer.map_or(0, |answer| answer.counts()[0]);
-        assert_eq!(counts, count, "asked for the CNAME itself");
+        assert_eq!(counts, count, "the query is for the CNAME itself");
     }
 }
 
 #[test]
-fn a_referral_is_no_answer_whoever_is_referred_to() {
+fn every_referral_is_rejected() {
     for owner in [b"\xC0\x0E", b"\xC0\x0C"] {
         let ns = record(owner, rtype::NS, 300, b"\x02ns\xC0\x0E");
         let alias = record(b"\xC0\x0C", rtype::CNAME, 20, b"\x01b\xC0\x0E");
@@ -56,14 +56,14 @@ fn a_referral_is_no_answer_whoever_is_referred_to() {
 }
 
 #[test]
-fn what_is_no_answer_to_the_question_is_refused() {
+fn a_message_that_does_not_answer_the_question_is_rejected() {
     let good = message(0x8180, [&[], &[], &[]]);
     assert!(read(&good).is_ok());
     assert_eq!(
         read(&message(0x0100, [&[], &[], &[]])).err(),
         Some(AnswerError::Malformed)
     );
-    let other = Answer::read(&good, &name("b.tv"), 1, 1, INTAKE);
+    let other = Answer::parse(&good, &name("b.tv"), 1, 1, INTAKE);
     assert_eq!(other.err(), Some(AnswerError::OtherQuestion));
     let a = record(b"\xC0\x0C", rtype::A, 300, &[1, 2, 3, 4]);
     let wire = message(0x8180, [&[a], &[], &[]]);
@@ -73,8 +73,8 @@ fn what_is_no_answer_to_the_question_is_refused() {
 }
 
 #[test]
-fn an_answer_that_would_keep_us_busy_is_none() {
-    // Pointers to pointers to pointers, and services without number.
+fn answers_that_are_costly_to_process_are_rejected() {
+    // Long chains of pointers, and too many services.
     let mut far = vec![0xC0, 0x0C];
     for n in 0..200_u16 {
         let at = 0x22 + 2 * n;
@@ -92,7 +92,7 @@ fn an_answer_that_would_keep_us_busy_is_none() {
         let all: Vec<_> = (0..count).map(https).collect();
         let mut wire = message(0x8180, [&all, &[], &[]]);
         wire[HEADER + 7] = rtype::HTTPS as u8;
-        Answer::read(&wire, &name("a.tv"), rtype::HTTPS, 1, INTAKE).is_ok()
+        Answer::parse(&wire, &name("a.tv"), rtype::HTTPS, 1, INTAKE).is_ok()
     };
     assert_eq!([64, 65].map(services), [true, false]);
     let aliases = |count: usize| {

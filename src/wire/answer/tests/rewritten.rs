@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn letters_of_our_own_query_are_not_kept() {
+fn the_letter_case_of_our_query_is_not_kept() {
     // The question is "a.tv", asked as "A.tV".
     let owned = record(b"\x01A\x02tV\x00", rtype::CNAME, 9, b"\x01A\x03Net\x00");
     let end = record(b"\x01A\x03Net\x00", rtype::A, 9, &[1, 2, 3, 4]);
@@ -14,12 +14,12 @@ fn letters_of_our_own_query_are_not_kept() {
     assert!(body.starts_with(b"\xC0\x0C"), "the owner is the question");
     assert!(!body.contains(&b'A'), "{body:?}");
     let spelled = body.windows(4).any(|w| w == b"\x03Net");
-    assert!(spelled, "labels that were not asked for stay as they are");
+    assert!(spelled, "labels that are not in the queried name are kept");
     assert_eq!(answer.chain().next(), Some((name("a.net"), 9)));
 }
 
 #[test]
-fn names_in_data_are_read_wherever_they_may_be_compressed() {
+fn names_in_data_are_rewritten_wherever_they_may_be_compressed() {
     let names = b"\x01b\xC0\x0E";
     let cases: [(u16, Vec<u8>, Vec<u8>); 6] = [
         (rtype::NS, names.to_vec(), b"\x01b\xC0\x0E".to_vec()),
@@ -52,13 +52,13 @@ fn names_in_data_are_read_wherever_they_may_be_compressed() {
     for (rtype, data, expected) in cases {
         let mut wire = message(0x8180, [&[record(b"\xC0\x0C", rtype, 9, &data)], &[], &[]]);
         wire[HEADER + 7] = rtype as u8;
-        let answer = Answer::read(&wire, &name("a.tv"), rtype, 1, INTAKE).expect("an answer");
+        let answer = Answer::parse(&wire, &name("a.tv"), rtype, 1, INTAKE).expect("an answer");
         assert_eq!(&answer.body()[12..], expected, "{rtype}");
         if rtype != 16 {
             let short = &data[..data.len() - 2];
             let mut wire = message(0x8180, [&[record(b"\xC0\x0C", rtype, 9, short)], &[], &[]]);
             wire[HEADER + 7] = rtype as u8;
-            let answer = Answer::read(&wire, &name("a.tv"), rtype, 1, INTAKE);
+            let answer = Answer::parse(&wire, &name("a.tv"), rtype, 1, INTAKE);
             assert_eq!(answer.err(), Some(AnswerError::Malformed), "{rtype}");
         }
     }
@@ -76,7 +76,7 @@ fn a_long_answer_stays_compressed() {
 }
 
 #[test]
-fn ttls_are_clamped_and_one_with_the_top_bit_is_a_long_one() {
+fn ttls_are_clamped_and_one_with_the_top_bit_counts_as_long() {
     let intake = Intake {
         min_ttl: 5,
         max_ttl: 100,
@@ -90,7 +90,7 @@ fn ttls_are_clamped_and_one_with_the_top_bit_is_a_long_one() {
 }
 
 #[test]
-fn answers_agree_that_say_the_same_in_another_order_with_other_ttls() {
+fn answers_with_equal_records_agree_in_any_order_and_with_any_ttls() {
     let a = |last, ttl| record(b"\xC0\x0C", rtype::A, ttl, &[192, 0, 2, last]);
     let signed = record(b"\xC0\x0C", rtype::RRSIG, 30, &signature(1));
     let answer = |records: &[Vec<u8>]| {
@@ -107,13 +107,13 @@ fn answers_agree_that_say_the_same_in_another_order_with_other_ttls() {
 }
 
 #[test]
-fn answers_agree_whatever_their_names_in_data_are_compressed_with() {
+fn answers_agree_however_names_in_data_are_compressed() {
     let mx = |name: &[u8]| record(b"\xC0\x0C", 15, 9, &[b"\0\x05", name].concat());
     let (one, two) = (mx(b"\x02mx\x03net\0"), mx(b"\x03alt\x02mx\x03net\0"));
     let answer = |records: &[Vec<u8>]| {
         let mut wire = message(0x8180, [records, &[], &[]]);
         wire[HEADER + 7] = 15;
-        Answer::read(&wire, &name("a.tv"), 15, 1, INTAKE).expect("an answer")
+        Answer::parse(&wire, &name("a.tv"), 15, 1, INTAKE).expect("an answer")
     };
     let forth = answer(&[one.clone(), two.clone()]);
     let back = answer(&[two, one]);
@@ -122,12 +122,12 @@ fn answers_agree_whatever_their_names_in_data_are_compressed_with() {
 }
 
 #[test]
-fn owners_behind_a_chain_point_at_it_though_spelled_otherwise() {
+fn owners_after_a_chain_point_to_it_in_any_spelling() {
     let alias = record(b"\xC0\x0C", rtype::CNAME, 9, b"\x03Svc\x03NET\0");
     let https = |priority: u8| record(b"\x03svc\x03net\0", rtype::HTTPS, 9, &[0, priority, 0]);
     let mut wire = message(0x8180, [&[alias, https(1), https(2)], &[], &[]]);
     wire[HEADER + 7] = rtype::HTTPS as u8;
-    let answer = Answer::read(&wire, &name("a.tv"), rtype::HTTPS, 1, INTAKE).expect("an answer");
+    let answer = Answer::parse(&wire, &name("a.tv"), rtype::HTTPS, 1, INTAKE).expect("an answer");
     let owners: Vec<_> = answer.records().skip(1).map(|r| r.owner).collect();
     let bytes = |at: usize| answer.wire()[at..at + 2].to_vec();
     assert_eq!(bytes(owners[0]), bytes(owners[1]), "the same pointer");
@@ -135,7 +135,7 @@ fn owners_behind_a_chain_point_at_it_though_spelled_otherwise() {
 }
 
 #[test]
-fn a_long_asked_name_leaves_room_for_pointers_at_its_target() {
+fn a_long_queried_name_leaves_room_for_pointers_to_its_target() {
     let labels = b"\x01b".repeat(100);
     let asked = Name::from_text(&"b.".repeat(100)).expect("a name");
     let target = [&b"\x01d".repeat(100)[..], &[0]].concat();
@@ -147,11 +147,11 @@ fn a_long_asked_name_leaves_room_for_pointers_at_its_target() {
     for last in 0..20 {
         wire.extend(record(&owner, rtype::A, 9, &[192, 0, 2, last]));
     }
-    let answer = Answer::read(&wire, &asked, 1, 1, INTAKE).expect("an answer");
+    let answer = Answer::parse(&wire, &asked, 1, 1, INTAKE).expect("an answer");
     assert_eq!(answer.wire().len(), wire.len());
 }
 
-/// An answer to "a.tv" with these names as the targets of MX records.
+/// An answer to "a.tv" with MX records that have these targets.
 fn exchanges(targets: &[Vec<u8>]) -> Answer {
     let records: Vec<_> = targets
         .iter()
@@ -159,10 +159,10 @@ fn exchanges(targets: &[Vec<u8>]) -> Answer {
         .collect();
     let mut wire = message(0x8180, [&records, &[], &[]]);
     wire[HEADER + 7] = 15;
-    Answer::read(&wire, &name("a.tv"), 15, 1, INTAKE).expect("an answer")
+    Answer::parse(&wire, &name("a.tv"), 15, 1, INTAKE).expect("an answer")
 }
 
-/// How many targets of MX records end in a pointer.
+/// The number of MX targets that end in a pointer.
 fn compressed(answer: &Answer) -> usize {
     let ends: Vec<_> = answer.records().map(|record| record.fields.end).collect();
     let is_pointer = |end: &&usize| answer.wire()[**end - 2] >= 0xC0;
@@ -170,8 +170,8 @@ fn compressed(answer: &Answer) -> usize {
 }
 
 #[test]
-fn a_search_for_pointers_ends_when_it_has_cost_enough() {
-    // 122 labels each, no two names with a label in common but for the asked name at their ends.
+fn compression_stops_after_a_bounded_number_of_steps() {
+    // 122 labels each. No two names share a label, except for the queried name at their ends.
     let target = |letter: u8| [&[1, letter].repeat(122)[..], b"\xC0\x0C"].concat();
     let targets: Vec<_> = (1..=238)
         .filter(|byte: &u8| !byte.is_ascii_alphabetic())
@@ -181,7 +181,7 @@ fn a_search_for_pointers_ends_when_it_has_cost_enough() {
     let count = compressed(&answer);
     assert!((8..64).contains(&count), "{count}");
     for (record, target) in answer.records().zip(&targets) {
-        let (read, _) = Name::read_compressed(answer.wire(), record.fields.data + 2).expect("one");
+        let (read, _) = Name::parse_compressed(answer.wire(), record.fields.data + 2).expect("one");
         let labels = target.len() / 2 - 1;
         assert_eq!(read.label_count(), labels + 2);
         assert!(read.wire().starts_with(&target[..2 * labels]));
@@ -189,7 +189,7 @@ fn a_search_for_pointers_ends_when_it_has_cost_enough() {
 }
 
 #[test]
-fn as_many_usual_names_as_a_message_may_have_are_all_compressed() {
+fn a_full_message_of_usual_names_is_compressed_completely() {
     let target = |number: u32| {
         let text = format!("\x06h{number:05}\x04mail\x07example\x00");
         text.into_bytes()

@@ -13,9 +13,9 @@ use std::os::unix::net::UnixListener;
 use tempfile::TempDir;
 
 use super::*;
-use crate::policy::image::order::{Key, Path as NamePath};
+use crate::policy::image::path::{Key, Path as NamePath};
 use crate::policy::image::provenance::Provenance;
-use crate::policy::image::text::Census;
+use crate::policy::image::text::PairHistogram;
 use crate::policy::image::values::ImageRule;
 use crate::policy::image::writer::Writer;
 use crate::policy::image::{ImageError, layout};
@@ -27,16 +27,16 @@ fn image(names: usize) -> Vec<u8> {
     let key = Key::new(7);
     let name = |n| Name::from_text(&format!("n{n}.example.com")).expect("a name");
     let mut paths: Vec<_> = (0..names).map(|n| NamePath::from(&name(n))).collect();
-    paths.sort_by(|one, other| key.compare(one.octets(), other.octets()));
+    paths.sort_by(|one, other| key.compare(one.as_bytes(), other.as_bytes()));
     let rule = ImageRule {
         source: 0,
         scope: Scope::Exact,
     };
     let to = Cursor::new(Vec::new());
-    let mut writer = Writer::new(to, key, Census::default()).expect("memory");
+    let mut writer = Writer::new(to, key, PairHistogram::default()).expect("memory");
     for path in paths {
         writer
-            .push(path.octets(), &[rule.to_bits()])
+            .push(path.as_bytes(), &[rule.to_bits()])
             .expect("memory");
     }
     let (to, _) = writer.finish(&Provenance::numbered(1)).expect("memory");

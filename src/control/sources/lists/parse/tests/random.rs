@@ -143,7 +143,7 @@ proptest! {
         let mut wire = vec![bytes.len() as u8];
         wire.extend(&bytes);
         wire.extend(b"\x07example\x00");
-        let (name, _) = Name::read(&wire, 0).expect("a label of at most 5 bytes");
+        let (name, _) = Name::parse(&wire, 0).expect("a label of at most 5 bytes");
         let typed = name.to_string();
         if let Ok((read, scope)) = typed::one(&typed) {
             prop_assert!(read == name && scope.is_none() || typed.starts_with("*."));

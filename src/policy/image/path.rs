@@ -1,5 +1,4 @@
-//! Owns the keyed hash of labels, and the order of names that follows from it.
-//! Refuses to hash anything else, and to be the last word on equality: text is.
+//! Names as paths from the root, the keyed hash of their labels, and the order of paths.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -10,9 +9,9 @@ use crate::wire::name::{MAX_LABEL, MAX_NAME, Name};
 
 /// A keyed hash of labels, the same on every machine.
 ///
-/// One folded multiplication for each sixteen octets, which the walk has at hand as two numbers: a
-/// library's hash would read them again, and branch on their count. The seed is random, so that
-/// nobody outside knows which labels share a bucket or a tag.
+/// One folded multiplication for each sixteen bytes, which a lookup has at hand as two numbers; a
+/// general-purpose hash would read them again and branch on their count. The seed is random and secret, so
+/// that nobody can choose labels that share a bucket or a tag.
 #[derive(Clone)]
 pub struct Key {
     seed: u64,
@@ -20,12 +19,12 @@ pub struct Key {
     high: u64,
 }
 
-/// Odd, without pattern: the golden ratio, and the first digits of pi.
+/// Odd numbers without a pattern: the golden ratio, and the first digits of pi.
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 const PI: u64 = 0x2437_54A8_885A_308D;
 
 impl Key {
-    /// The key of that seed.
+    /// The key with this seed.
     pub fn new(seed: u64) -> Self {
         Self {
             seed,
@@ -34,17 +33,17 @@ impl Key {
         }
     }
 
-    /// A key that nobody knows, from the system's randomness by way of the standard library.
+    /// A random key, seeded by the operating system by way of the standard library.
     pub fn random() -> Self {
         Self::new(RandomState::new().build_hasher().finish())
     }
 
-    /// What it was made of.
+    /// The seed of the key.
     pub fn seed(&self) -> u64 {
         self.seed
     }
 
-    /// The hash of a label, lower-cased and without its length octet.
+    /// The hash of a lower-cased label without its length byte.
     #[inline(always)]
     pub fn hash(&self, label: &[u8]) -> u64 {
         self.continued(
@@ -53,15 +52,15 @@ impl Key {
         )
     }
 
-    /// The hash of a label of up to sixteen octets, given as two numbers that are filled up with
-    /// zeros; of a longer one, what [`continued`](Self::continued) goes on from.
+    /// The hash of a label of up to sixteen bytes, given as two numbers padded with zeros. For a longer
+    /// label, the state for [`continued`](Self::continued).
     #[inline(always)]
     pub fn sixteen(&self, low: u64, high: u64, size: usize) -> u64 {
         let size = (size as u64).wrapping_mul(GOLDEN);
         fold(low ^ self.low.wrapping_add(size), high ^ self.high)
     }
 
-    /// The hash of a label of which the first sixteen octets are hashed.
+    /// The hash of a label the first sixteen bytes of which are hashed in `first`.
     #[inline(always)]
     pub fn continued(&self, first: u64, label: &[u8]) -> u64 {
         let rest = label.chunks(16).skip(1);
@@ -70,15 +69,15 @@ impl Key {
         })
     }
 
-    /// The hash of some octets and sixteen more, given as two numbers.
+    /// The hash of the bytes hashed so far and sixteen more, given as two numbers.
     #[inline(always)]
     pub fn next(&self, hash: u64, low: u64, high: u64) -> u64 {
         fold(low ^ hash, high ^ self.high)
     }
 
-    /// Which of two paths comes first: by the hashes of their labels from the root down, then by
-    /// the labels, and an ancestor before what is beneath it. Children of one node that share a
-    /// bucket are neighbours in this order, and the buckets come one after the other.
+    /// Compares two paths: by the hashes of their labels from the root down, then by the labels; an ancestor
+    /// precedes the names below it. In this order the children of a node that share a bucket are adjacent,
+    /// and buckets are in order.
     pub fn compare(&self, one: &[u8], other: &[u8]) -> Ordering {
         let (mut ones, mut others) = (labels(one), labels(other));
         loop {
@@ -102,54 +101,54 @@ fn fold(one: u64, other: u64) -> u64 {
 }
 
 impl fmt::Debug for Key {
-    /// The seed is a secret as long as the image serves.
+    /// The seed must stay secret as long as the image is in use.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Key")
     }
 }
 
-/// A name from the root down: its labels, each behind its length octet. The root has none.
+/// A name from the root down: its labels, each after its length byte, without the root label.
 #[derive(Clone)]
 pub struct Path {
     len: u8,
-    octets: [u8; MAX_NAME],
+    bytes: [u8; MAX_NAME],
 }
 
 impl Path {
     /// The path of the root.
     pub const ROOT: Self = Self {
         len: 0,
-        octets: [0; MAX_NAME],
+        bytes: [0; MAX_NAME],
     };
 
-    /// The path of these octets: whole labels, each behind its length octet, in all 254 at most.
+    /// A path of these bytes: whole labels, each after its length byte, at most 254 bytes in all.
     ///
     /// # Panics
-    /// When there are more.
-    pub fn of(octets: &[u8]) -> Self {
+    /// If there are more bytes.
+    pub fn of(bytes: &[u8]) -> Self {
         let mut path = Self::ROOT;
-        path.octets[..octets.len()].copy_from_slice(octets);
-        path.len = octets.len() as u8;
+        path.bytes[..bytes.len()].copy_from_slice(bytes);
+        path.len = bytes.len() as u8;
         path
     }
 
-    /// Labels, each behind its length octet.
-    pub fn octets(&self) -> &[u8] {
-        &self.octets[..usize::from(self.len)]
+    /// The labels, each after its length byte.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
     }
 
-    /// Makes it longer by a label of 1 to 63 octets.
+    /// Appends a label of 1 to 63 bytes.
     ///
     /// # Panics
-    /// When there is no room: in all, labels and length octets have at most 254 octets.
+    /// If the path would exceed 254 bytes.
     pub fn push(&mut self, label: &[u8]) {
         let start = usize::from(self.len);
-        self.octets[start] = label.len() as u8;
-        self.octets[start + 1..=start + label.len()].copy_from_slice(label);
+        self.bytes[start] = label.len() as u8;
+        self.bytes[start + 1..=start + label.len()].copy_from_slice(label);
         self.len += 1 + label.len() as u8;
     }
 
-    /// Makes it longer by a label, if that is one and there is room. Returns whether it did.
+    /// Appends a label. False if it is empty or too long, or if there is no room.
     pub fn try_push(&mut self, label: &[u8]) -> bool {
         let fits = usize::from(self.len) + 1 + label.len() < MAX_NAME;
         let good = (1..=MAX_LABEL).contains(&label.len()) && fits;
@@ -159,12 +158,12 @@ impl Path {
         good
     }
 
-    /// Cuts it back to the length that [`octets`](Self::octets) had before.
+    /// Shortens the path to a length that [`as_bytes`](Self::as_bytes) had before.
     pub fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len as u8);
     }
 
-    /// The name.
+    /// The name with this path.
     pub fn to_name(&self) -> Name {
         let mut starts = [0_u8; MAX_NAME / 2];
         let mut count = 0;
@@ -172,17 +171,17 @@ impl Path {
         while at < usize::from(self.len) {
             starts[count] = at as u8;
             count += 1;
-            at += 1 + usize::from(self.octets[at]);
+            at += 1 + usize::from(self.bytes[at]);
         }
         let mut wire = [0_u8; MAX_NAME];
         let mut end = 0;
         for &start in starts[..count].iter().rev() {
             let start = usize::from(start);
-            let label = &self.octets[start..=start + usize::from(self.octets[start])];
+            let label = &self.bytes[start..=start + usize::from(self.bytes[start])];
             wire[end..end + label.len()].copy_from_slice(label);
             end += label.len();
         }
-        match Name::read(&wire[..=end], 0) {
+        match Name::parse(&wire[..=end], 0) {
             Ok((name, _)) => name,
             Err(error) => unreachable!("a path holds whole labels with room for the root: {error}"),
         }
@@ -199,7 +198,7 @@ impl From<&Name> for Path {
     }
 }
 
-/// The labels of a path's octets.
+/// The labels of a path.
 pub fn labels(mut path: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         let (&size, rest) = path.split_first()?;

@@ -1,0 +1,56 @@
+//! Why an image cannot be read or written.
+
+use std::io;
+
+/// Why bytes are not a usable image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ImageError {
+    /// The magic number is wrong.
+    #[error("not an image of Tapis")]
+    NotAnImage,
+    /// The image has another version of the layout.
+    #[error("an image of layout {found}, and this program reads layout {supported}")]
+    Version {
+        /// The version of the image.
+        found: u32,
+        /// The version that this program reads and writes.
+        supported: u32,
+    },
+    /// The file is shorter than its header says.
+    #[error("cut short")]
+    Truncated,
+    /// A digest does not match.
+    #[error("damaged: its {0} is not what was written")]
+    Damaged(&'static str),
+    /// The digests match, but the content is inconsistent.
+    #[error("invalid: its {0} is not what this program writes")]
+    Invalid(&'static str),
+}
+
+/// Which limit of an image is exceeded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TooLarge {
+    /// Two gigabytes of buckets.
+    #[error("more names than fit into 2 GiB of image; leave out a list")]
+    Buckets,
+    /// 16,777,216 groups of the directory.
+    #[error("more names with many names below them than fit into one image; leave out a list")]
+    Directory,
+    /// 65,535 sources, or rules on one name.
+    #[error("more than 65,535 lists, or rules of lists on one name; join some lists")]
+    Sources,
+    /// 8,388,608 different combinations of rules on a name.
+    #[error("more than 8,388,608 different combinations of lists on a name; leave out a list")]
+    Values,
+}
+
+/// Why writing an image failed.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// A limit of the image is exceeded.
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
+    /// Writing failed.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
