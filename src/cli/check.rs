@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::{Failure, runtime, told};
+use super::{Failure, list_summary, runtime};
 use crate::config::shown::{Show, counted};
 use crate::config::{Config, Content, List, Origin};
 use crate::control::admin::client::{ClientError, call};
@@ -230,7 +230,11 @@ pub(super) fn run(
         }
     }
     let mut released = Vec::new();
-    let most = if args.all { usize::MAX } else { told::SHOWN };
+    let most = if args.all {
+        usize::MAX
+    } else {
+        list_summary::SHOWN
+    };
     for list in &config.lists {
         let (name, path) = (&list.source.name, &list.source.path);
         let guarded = Guarded {
@@ -252,7 +256,7 @@ pub(super) fn run(
         };
         let tally = &loaded.tally;
         good &= tally.bad_total() == 0 || args.allow_bad_lines;
-        told::list(name, path, loaded.rules as u64, tally, most, out)?;
+        list_summary::list(name, path, loaded.rules as u64, tally, most, out)?;
         released.extend_from_slice(&tally.guarded.released);
     }
     for name in rails.vain_releases(&released, book.orders()) {

@@ -9,7 +9,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::configuration::Need;
-use super::{Failure, read_config, told};
+use super::{Failure, list_summary, read_config};
 use crate::config::shown::{Show, counted};
 use crate::control::compile::plan::{Event, ListOutcome, Outcome, Plan, PlanList};
 use crate::control::compile::run::{CompileError, compile};
@@ -152,12 +152,12 @@ fn tell_lists(plan: &Plan, lists: &[ListOutcome], out: &mut impl Write) -> io::R
                 writeln!(out, "{}: {refused}", list.name)?;
             }
             (None, Some(notes)) => {
-                told::list(
+                list_summary::list(
                     &list.name,
                     &list.path,
                     outcome.rules,
                     &notes.tally,
-                    told::SHOWN,
+                    list_summary::SHOWN,
                     out,
                 )?;
             }

@@ -7,6 +7,7 @@ mod configuration;
 mod diff;
 mod image;
 mod journal;
+mod list_summary;
 mod log;
 mod order;
 mod plain;
@@ -14,7 +15,6 @@ mod reload;
 mod rollback;
 mod serve;
 mod status;
-mod told;
 mod usage;
 mod why;
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{ControlArgs, Failure, reload, runtime, told};
+use super::{ControlArgs, Failure, list_summary, reload, runtime};
 use crate::config::shown::{Show, counted};
 use crate::control::admin::client::call;
 use crate::control::admin::status::{BadLine, ListHealth, Status};
@@ -124,15 +124,15 @@ pub(super) fn run(
                 )?;
             }
         }
-        told::left_out(
+        list_summary::left_out(
             &list.path.shown().to_string(),
-            told::first(&list.first_left_out, told::SHOWN),
+            list_summary::first(&list.first_left_out, list_summary::SHOWN),
             left_out,
             out,
         )?;
-        told::warned(
+        list_summary::warned(
             &list.path.shown().to_string(),
-            told::first(&list.first_warned, told::SHOWN),
+            list_summary::first(&list.first_warned, list_summary::SHOWN),
             list.warned,
             out,
         )?;

@@ -10,7 +10,7 @@ use std::io::Write;
 
 use super::Counts;
 use crate::cli::Failure;
-use crate::control::policy_at::Replay;
+use crate::control::inspect::policy_at::Replay;
 use crate::policy::image::Image;
 use crate::policy::image::order::Path;
 use crate::policy::image::walk::Lies;

@@ -15,8 +15,8 @@ use super::journal::PastArgs;
 use super::{ControlArgs, Failure, read_config};
 use crate::config::Config;
 use crate::control::guard::policy::Rails;
+use crate::control::inspect::policy_at::{Known, Replay};
 use crate::control::persist::store::{read_generation, read_image};
-use crate::control::policy_at::{Known, Replay};
 use crate::policy::images::Images;
 
 #[derive(Debug, Args)]

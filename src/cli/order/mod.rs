@@ -2,9 +2,9 @@
 //! dates; where a running server has something else, that is shown beside them.
 
 mod change;
+mod describe;
 mod report;
 mod server;
-mod tell;
 
 use std::collections::HashSet;
 use std::io::{self, Write};
@@ -14,7 +14,7 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde::Serialize;
 
-pub(super) use self::tell::{brief, idle};
+pub(super) use self::describe::{brief, idle};
 use super::configuration::Need;
 use super::plain::Plain;
 use super::{ControlArgs, Failure, read_needed};
@@ -24,7 +24,7 @@ use crate::config::order::Order;
 use crate::config::shown::{Show, counted};
 use crate::control::admin::status::{KnownOrder, KnownOrders};
 use crate::control::guard::policy::Rails;
-use crate::control::policy_at::orders_at;
+use crate::control::inspect::policy_at::orders_at;
 use crate::control::sources::orders;
 use crate::control::sources::orders::registry::{Book, Known};
 use crate::control::sources::orders::schedule::State;
@@ -338,7 +338,11 @@ fn spans(known: &Known<'_>, state: State, at: Timestamp) -> String {
     match (end, life.pause(at).filter(|_| state == State::Suspended)) {
         (Some(end), _) if life.is_withdrawn() => format!(" at {end}, to begin at {from}"),
         (Some(end), _) => format!(", in force from {from} to {end}"),
-        (None, Some(pause)) => format!(" {}, from {from}{}", tell::span(pause), planned(known, at)),
+        (None, Some(pause)) => format!(
+            " {}, from {from}{}",
+            describe::span(pause),
+            planned(known, at)
+        ),
         (None, None) => format!(", from {from}{}", planned(known, at)),
     }
 }
@@ -354,7 +358,7 @@ fn planned(known: &Known<'_>, at: Timestamp) -> String {
         State::Expired => ("expires", dates.expires_at),
         _ => ("superseded", None),
     };
-    let ahead = match tell::is_ahead(end, at) && state != State::Expired {
+    let ahead = match describe::is_ahead(end, at) && state != State::Expired {
         true => "to be ",
         false => "",
     };
@@ -404,9 +408,9 @@ fn show(config: Option<&PathBuf>, args: &ShowArgs, out: &mut impl Write) -> Resu
         writeln!(out, "{}", serde_json::to_string_pretty(&shown)?)?;
         return Ok(());
     }
-    tell::headline(known.order, state, out)?;
+    describe::headline(known.order, state, out)?;
     tell_difference(of_server, state, known.order, out)?;
-    tell::story(known.order, args.at.instant(), out)?;
+    describe::story(known.order, args.at.instant(), out)?;
     Ok(())
 }
 
