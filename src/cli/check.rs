@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::{Failure, list_summary, runtime};
+use super::failure::Failure;
+use super::{list_summary, server};
 use crate::config::shown::{Show, counted};
 use crate::config::{Config, Content, List, Origin};
-use crate::control::admin::client::{ClientError, call};
+use crate::control::admin::client::ClientError;
 use crate::control::admin::status::{ListHealth, ListStatus, Status};
 use crate::control::guard::acceptance::InForce;
 use crate::control::guard::policy::Rails;
@@ -41,8 +42,7 @@ pub(super) struct CheckArgs {
 /// a start.
 fn ask(config: &Config, out: &mut impl Write) -> Result<Result<Status, ClientError>, Failure> {
     let places = daemon::control_places(config.server.control.as_deref());
-    let status = call::<(), Status>(&places, user_id(), "/status", None);
-    let status = runtime()?.block_on(status);
+    let status = server::get::<Status>(&places, "/status")?;
     match &status {
         Ok(status) => {
             let process = status.pid;
@@ -175,7 +175,7 @@ pub(super) fn run(
         writeln!(out, "{mistakes}")?;
     }
     let Some(config) = config else {
-        return Err(Failure::Told);
+        return Err(Failure::Reported);
     };
     let book = Book::read(&config);
     let mut server = None;
@@ -274,5 +274,5 @@ pub(super) fn run(
         writeln!(out, "good: {lists}{orders}")?;
         return Ok(());
     }
-    Err(Failure::Told)
+    Err(Failure::Reported)
 }

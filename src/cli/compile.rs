@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::configuration::Need;
-use super::{Failure, list_summary, read_config};
+use super::configuration::{Need, read_config};
+use super::failure::Failure;
+use super::list_summary;
 use crate::config::shown::{Show, counted};
 use crate::control::compile::plan::{Event, ListOutcome, Outcome, Plan, PlanList};
 use crate::control::compile::run::{CompileError, compile};

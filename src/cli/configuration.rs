@@ -6,13 +6,13 @@ use std::fs;
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+use super::failure::Failure;
 use super::plain::Plain;
-use super::{ControlArgs, Failure, runtime};
-use crate::config::Config;
+use super::server::{self, ControlArgs};
 use crate::config::shown::Show;
-use crate::control::admin::client::{ClientError, call};
+use crate::config::{Config, Problems, control};
+use crate::control::admin::client::ClientError;
 use crate::control::admin::status::Status;
-use crate::sys::process::user_id;
 
 /// Names the configuration where no `--config` does.
 pub(super) const VARIABLE: &str = "TAPIS_CONFIG";
@@ -86,10 +86,8 @@ impl Choice {
         let Ok(places) = control.places(self.path.as_ref()) else {
             return (self, None);
         };
-        let status = call::<(), Status>(&places, user_id(), "/status", None);
-        let status = match runtime() {
-            Ok(runtime) => runtime.block_on(status),
-            Err(_) => return (self, None),
+        let Ok(status) = server::get::<Status>(&places, "/status") else {
+            return (self, None);
         };
         match status {
             Ok(status) => {
@@ -112,10 +110,9 @@ impl Choice {
             return Ok(config);
         }
         let places = control.places(self.path.as_ref())?;
-        let status = call::<(), Status>(&places, user_id(), "/status", None);
         let mut to = Plain(io::stderr());
         // If standard error is closed, the result is the same.
-        match runtime()?.block_on(status) {
+        match server::get::<Status>(&places, "/status")? {
             Ok(status) if self.is_of(&status) => {
                 let used = [
                     (&mut config.state.dir, status.state_dir),
@@ -197,6 +194,35 @@ impl fmt::Display for Choice {
             },
         }
     }
+}
+
+/// The configuration of that file, or the built-in default.
+pub(super) fn read_config(path: Option<&PathBuf>) -> Result<Config, Failure> {
+    match path {
+        Some(path) => Config::load(path).map_err(Failure::Config),
+        None => Ok(Config::built_in()),
+    }
+}
+
+/// The configuration of that file as far as it is valid, or the built-in default. Mistakes in sections other than
+/// `needed`, the most important section first, are reported on standard error: a running server has a configuration
+/// without them.
+pub(super) fn read_needed(path: Option<&PathBuf>, needed: &[&str]) -> Result<Config, Failure> {
+    let Some(path) = path else {
+        return Ok(Config::built_in());
+    };
+    let (config, problems) = control::despite_others(path, needed).map_err(Failure::Config)?;
+    if let Some(problems) = problems {
+        report_others(&problems);
+    }
+    Ok(config)
+}
+
+/// Reports mistakes that don't concern the verb.
+pub(super) fn report_others(problems: &Problems) {
+    let note = "these mistakes are in sections that this verb does not need, so it goes on";
+    // If standard error is closed, the verb does its work all the same.
+    let _ = writeln!(Plain(io::stderr()), "{problems}\ntapis: {note}");
 }
 
 #[cfg(test)]

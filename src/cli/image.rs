@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
-use super::Failure;
+use super::failure::Failure;
 use crate::config::shown::{Show, counted};
 use crate::control::persist::store::read_image;
 use crate::policy::image::Image;

@@ -5,6 +5,7 @@ mod check;
 mod compile;
 mod configuration;
 mod diff;
+mod failure;
 mod image;
 mod journal;
 mod list_summary;
@@ -14,6 +15,7 @@ mod plain;
 mod reload;
 mod rollback;
 mod serve;
+mod server;
 mod status;
 mod usage;
 mod why;
@@ -22,12 +24,12 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
 use self::configuration::{Choice, Need};
+use self::failure::Failure;
 use self::plain::Plain;
-use crate::config::{Config, Problems, control};
-use crate::control::admin::client::ClientError;
+use self::server::ControlArgs;
 
 /// What is behind the arguments in `tapis --help`.
 const HELP: &str = "\
@@ -163,77 +165,6 @@ impl Verb {
     }
 }
 
-/// Which server to talk to.
-#[derive(Clone, Debug, Default, Args)]
-struct ControlArgs {
-    /// The server's control socket; without it, the one of the configuration.
-    #[arg(long, value_name = "SOCKET")]
-    control: Option<PathBuf>,
-}
-
-impl ControlArgs {
-    /// Where the server's socket may be, best first.
-    fn places(&self, config: Option<&PathBuf>) -> Result<Vec<PathBuf>, Failure> {
-        match &self.control {
-            Some(socket) => Ok(vec![socket.clone()]),
-            None => {
-                let control = config.map(|path| control::socket(path)).transpose();
-                let control = control.map_err(Failure::Config)?.flatten();
-                Ok(crate::daemon::control_places(control.as_deref()))
-            }
-        }
-    }
-}
-
-/// The exit code of a question that has no known answer; 2 is that of wrong arguments.
-const UNKNOWN: u8 = 3;
-
-/// The exit code when there is no server to ask.
-const NO_SERVER: u8 = 4;
-
-/// How a verb ends when it does not end well.
-#[derive(Debug)]
-enum Failure {
-    /// The configuration has problems.
-    Config(Problems),
-    /// Anything else, told in a sentence.
-    Other(Box<dyn std::error::Error>),
-    /// All was told already.
-    Told,
-    /// All was reported already: the question has no known answer.
-    Unknown,
-}
-
-impl Failure {
-    fn exit_code(&self) -> ExitCode {
-        match self {
-            Self::Unknown => ExitCode::from(UNKNOWN),
-            Self::Other(error) => match error.downcast_ref() {
-                // One was asked, and refuses.
-                None | Some(ClientError::Said { .. }) => ExitCode::FAILURE,
-                Some(_) => ExitCode::from(NO_SERVER),
-            },
-            Self::Config(_) | Self::Told => ExitCode::FAILURE,
-        }
-    }
-}
-
-impl std::fmt::Display for Failure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Config(problems) => write!(f, "{problems}"),
-            Self::Other(error) => write!(f, "tapis: {error}"),
-            Self::Told | Self::Unknown => Ok(()),
-        }
-    }
-}
-
-impl<E: std::error::Error + 'static> From<E> for Failure {
-    fn from(error: E) -> Self {
-        Self::Other(Box::new(error))
-    }
-}
-
 /// Runs the program with the process's arguments.
 pub fn main() -> ExitCode {
     let cli = Cli::try_parse().unwrap_or_else(|error| usage::with_tip(error).exit());
@@ -241,7 +172,7 @@ pub fn main() -> ExitCode {
     let choice = match choose(&verb, cli.config) {
         Ok(choice) => choice,
         Err(failure) => {
-            tell(&failure);
+            failure.report();
             return ExitCode::FAILURE;
         }
     };
@@ -264,7 +195,7 @@ pub fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            tell(&failure);
+            failure.report();
             failure.exit_code()
         }
     }
@@ -300,54 +231,4 @@ fn choose(verb: &Verb, argument: Option<PathBuf>) -> Result<Choice, Failure> {
         let _ = writeln!(to, "tapis: using {choice}");
     }
     Ok(choice)
-}
-
-fn tell(failure: &Failure) {
-    let is_told = match failure {
-        Failure::Other(error) => match error.downcast_ref::<io::Error>() {
-            Some(io) => io.kind() == io::ErrorKind::BrokenPipe,
-            None => false,
-        },
-        Failure::Config(_) => false,
-        Failure::Told | Failure::Unknown => true,
-    };
-    if !is_told {
-        // If standard error is closed, the exit code still says it.
-        let _ = writeln!(Plain(io::stderr()), "{failure}");
-    }
-}
-
-/// The configuration of that file, or the built-in default.
-fn read_config(path: Option<&PathBuf>) -> Result<Config, Failure> {
-    match path {
-        Some(path) => Config::load(path).map_err(Failure::Config),
-        None => Ok(Config::built_in()),
-    }
-}
-
-/// What is understood of that file, or the built-in default. Mistakes in sections other than `needed`, the most
-/// important one first, are reported on standard error: a running server has a configuration without them.
-fn read_needed(path: Option<&PathBuf>, needed: &[&str]) -> Result<Config, Failure> {
-    let Some(path) = path else {
-        return Ok(Config::built_in());
-    };
-    let (config, problems) = control::despite_others(path, needed).map_err(Failure::Config)?;
-    if let Some(problems) = problems {
-        report_others(&problems);
-    }
-    Ok(config)
-}
-
-/// Reports mistakes that don't concern the verb.
-fn report_others(problems: &Problems) {
-    let note = "these mistakes are in sections that this verb does not need, so it goes on";
-    // If standard error is closed, the verb does its work all the same.
-    let _ = writeln!(Plain(io::stderr()), "{problems}\ntapis: {note}");
-}
-
-/// A runtime for a verb that talks to a server.
-fn runtime() -> io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
 }

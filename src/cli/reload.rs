@@ -6,11 +6,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{ControlArgs, Failure, runtime};
+use super::failure::Failure;
+use super::server::{self, ControlArgs};
 use crate::config::shown::counted;
-use crate::control::admin::client::call;
 use crate::control::admin::status::{ReloadReport, ReloadRequest, UnusedLines};
-use crate::sys::process::user_id;
 
 #[derive(Debug, Args)]
 pub(super) struct ReloadArgs {
@@ -31,8 +30,7 @@ pub(super) fn run(
     let wish = ReloadRequest {
         accept: args.accept.clone(),
     };
-    let report: ReloadReport =
-        runtime()?.block_on(call(&places, user_id(), "/reload", Some(&wish)))?;
+    let report: ReloadReport = server::post(&places, "/reload", &wish)??;
     tell(&report, out)
 }
 
@@ -83,6 +81,6 @@ pub(super) fn tell(report: &ReloadReport, out: &mut impl Write) -> Result<(), Fa
     if report.problems.is_empty() {
         Ok(())
     } else {
-        Err(Failure::Told)
+        Err(Failure::Reported)
     }
 }

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{ControlArgs, Failure, reload, runtime};
+use super::failure::Failure;
+use super::reload;
+use super::server::{self, ControlArgs};
 use crate::config::shown::counted;
-use crate::control::admin::client::call;
 use crate::control::admin::status::{KeptLists, ReloadReport, RollbackRequest};
-use crate::sys::process::user_id;
 
 #[derive(Debug, Args)]
 pub(super) struct RollbackArgs {
@@ -31,15 +31,13 @@ pub(super) fn run(
 ) -> Result<(), Failure> {
     let places = args.control.places(config)?;
     if args.generation.is_none() && !args.release {
-        let kept: Vec<KeptLists> =
-            runtime()?.block_on(call(&places, user_id(), "/generations", None::<&()>))?;
+        let kept: Vec<KeptLists> = server::get(&places, "/generations")??;
         return Ok(list(&kept, out)?);
     }
     let wish = RollbackRequest {
         generation: args.generation,
     };
-    let report: ReloadReport =
-        runtime()?.block_on(call(&places, user_id(), "/rollback", Some(&wish)))?;
+    let report: ReloadReport = server::post(&places, "/rollback", &wish)??;
     let told = reload::tell(&report, out);
     if let (Some(generation), true) = (report.held_as, args.generation == report.held_as) {
         let but = match told {

@@ -8,9 +8,9 @@ use std::time::Duration;
 use clap::Args;
 use ipnet::IpNet;
 
-use super::configuration::Choice;
+use super::configuration::{Choice, read_config};
+use super::failure::Failure;
 use super::log::{self, LogArgs};
-use super::{Failure, read_config};
 use crate::config::Overrides;
 use crate::config::upstream::ServerAddress;
 use crate::config::values::{listening, network};
@@ -50,7 +50,7 @@ pub(super) fn run(choice: &Choice, args: &ServeArgs) -> Result<(), Failure> {
             for line in failure.to_string().lines() {
                 tracing::error!("{line}");
             }
-            Err(Failure::Told)
+            Err(Failure::Reported)
         }
         served => served,
     };

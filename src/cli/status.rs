@@ -6,11 +6,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{ControlArgs, Failure, list_summary, reload, runtime};
+use super::failure::Failure;
+use super::server::{self, ControlArgs};
+use super::{list_summary, reload};
 use crate::config::shown::{Show, counted};
-use crate::control::admin::client::call;
 use crate::control::admin::status::{BadLine, ListHealth, Status};
-use crate::sys::process::user_id;
 
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
@@ -27,7 +27,7 @@ pub(super) fn run(
     out: &mut impl Write,
 ) -> Result<(), Failure> {
     let places = args.control.places(config)?;
-    let status: Status = runtime()?.block_on(call(&places, user_id(), "/status", None::<&()>))?;
+    let status: Status = server::get(&places, "/status")??;
     if args.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&status)?)?;
         return health(&status);
@@ -172,7 +172,7 @@ pub(super) fn run(
 
 fn health(status: &Status) -> Result<(), Failure> {
     match status.degraded {
-        true => Err(Failure::Told),
+        true => Err(Failure::Reported),
         false => Ok(()),
     }
 }

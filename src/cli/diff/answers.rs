@@ -9,8 +9,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::Write;
 
 use super::Counts;
-use crate::cli::Failure;
-use crate::control::inspect::policy_at::Replay;
+use crate::cli::failure::Failure;
+use crate::control::inspect::policy_at::PolicyAt;
 use crate::policy::image::Image;
 use crate::policy::image::order::Path;
 use crate::policy::image::walk::Lies;
@@ -138,8 +138,8 @@ struct Both<'s> {
 
 /// Compares the answers. Returns whether any differ.
 pub(super) fn compare(
-    old: &Replay,
-    new: &Replay,
+    old: &PolicyAt,
+    new: &PolicyAt,
     summary: bool,
     out: &mut impl Write,
 ) -> Result<bool, Failure> {

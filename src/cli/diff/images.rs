@@ -5,7 +5,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use super::Counts;
-use crate::cli::Failure;
+use crate::cli::failure::Failure;
 use crate::policy::image::Image;
 use crate::policy::image::order::Path;
 use crate::policy::image::walk::Lies;

@@ -10,12 +10,13 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::configuration::{Choice, Need};
+use super::configuration::{Choice, Need, read_config};
+use super::failure::Failure;
 use super::journal::PastArgs;
-use super::{ControlArgs, Failure, read_config};
+use super::server::ControlArgs;
 use crate::config::Config;
 use crate::control::guard::policy::Rails;
-use crate::control::inspect::policy_at::{Known, Replay};
+use crate::control::inspect::policy_at::{ListRules, PolicyAt};
 use crate::control::persist::store::{read_generation, read_image};
 use crate::policy::images::Images;
 
@@ -65,7 +66,7 @@ pub(super) fn run(choice: &Choice, args: &DiffArgs, out: &mut impl Write) -> Res
             let config =
                 choice.as_served(&ControlArgs::default(), read_config(choice.path.as_ref())?)?;
             let rails = Rails::read(&config);
-            let replay = |generation| Replay::generation(&config, &rails, files, generation);
+            let replay = |generation| PolicyAt::generation(&config, &rails, files, generation);
             match (replay(*old)?, replay(*new)?) {
                 (Some(was), Some(now)) => {
                     report_unknown(&[(*old, &was), (*new, &now)], out)?;
@@ -93,21 +94,21 @@ pub(super) fn run(choice: &Choice, args: &DiffArgs, out: &mut impl Write) -> Res
         }
     };
     if differs {
-        return Err(Failure::Told);
+        return Err(Failure::Reported);
     }
     writeln!(out, "no difference")?;
     Ok(())
 }
 
 /// Ends here if the rules of a list are not known: then what differs is not known either.
-fn report_unknown(sides: &[(u64, &Replay); 2], out: &mut impl Write) -> Result<(), Failure> {
+fn report_unknown(sides: &[(u64, &PolicyAt); 2], out: &mut impl Write) -> Result<(), Failure> {
     let mut unknown = false;
     for (generation, replay) in sides {
         for note in &replay.notes {
             writeln!(out, "generation {generation}: {note}")?;
         }
         let mut lists = replay.lists.iter();
-        unknown |= lists.any(|list| matches!(list.rules, Known::Unknown));
+        unknown |= lists.any(|list| matches!(list.rules, ListRules::Unknown));
     }
     match unknown {
         true => Err(Failure::Unknown),

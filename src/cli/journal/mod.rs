@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 
 use self::show::{Before, tell};
-use super::configuration::{Choice, Need};
-use super::{ControlArgs, Failure, read_needed};
+use super::configuration::{Choice, Need, read_needed};
+use super::failure::Failure;
+use super::server::ControlArgs;
 use crate::config::Config;
 use crate::config::moment::{Moment, or_date};
 use crate::config::shown::{Show, counted};
@@ -211,7 +212,7 @@ fn check(files: &[PathBuf], key: Option<&Path>, out: &mut impl Write) -> Result<
     if verdict.findings.is_empty() {
         return Ok(());
     }
-    Err(Failure::Told)
+    Err(Failure::Reported)
 }
 
 fn export(choice: &Choice, args: &ShowArgs, out: &mut impl Write) -> Result<(), Failure> {

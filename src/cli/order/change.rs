@@ -9,7 +9,9 @@ use jiff::Timestamp;
 
 use super::server::{self, Outcome};
 use super::{SECTIONS, refused};
-use crate::cli::{ControlArgs, Failure, read_needed};
+use crate::cli::configuration::read_needed;
+use crate::cli::failure::Failure;
+use crate::cli::server::ControlArgs;
 use crate::config::moment::{Moment, or_date};
 use crate::config::order::{Order, REVIEW};
 use crate::config::shown::Show;
@@ -184,7 +186,7 @@ fn apply<'r>(
         Outcome::NotTaken(why) => {
             writeln!(out, "order {id} is NOT {done} in the server, which {why}")?;
             writeln!(out, "in its file it is {done} {when}: {written}")?;
-            Err(Failure::Told)
+            Err(Failure::Reported)
         }
         Outcome::Unknown(error) => {
             writeln!(
@@ -192,7 +194,7 @@ fn apply<'r>(
                 "order {id}: whether it is {done} in the server is not known: {error}"
             )?;
             writeln!(out, "in its file it is {done} {when}: {written}")?;
-            Err(Failure::Told)
+            Err(Failure::Reported)
         }
     }
 }

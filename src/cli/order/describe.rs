@@ -26,7 +26,11 @@ fn lift(dates: &Dates, at: Timestamp) -> Option<(&'static str, Moment)> {
 }
 
 /// Prints by whose decision, why, and since when, as of `at`.
-pub(in crate::cli) fn brief(order: &Order, at: Timestamp, out: &mut impl Write) -> io::Result<()> {
+pub(in crate::cli) fn print_summary(
+    order: &Order,
+    at: Timestamp,
+    out: &mut impl Write,
+) -> io::Result<()> {
     let Order { id, dates, .. } = order;
     let (authority, from) = (&order.authority.name, dates.effective_from);
     let reference = order.decision.reference.as_ref();
@@ -147,8 +151,8 @@ fn reason(pause: &Suspension) -> String {
     reason.map_or(String::new(), |why| format!(": {}", folded(why)))
 }
 
-/// Prints an order that is not in force as [`brief`] does, with the suspension that it is in.
-pub(in crate::cli) fn idle(
+/// Prints an order that is not in force as [`print_summary`] does, with the suspension that it is in.
+pub(in crate::cli) fn print_idle(
     order: &Order,
     state: State,
     pause: Option<&Suspension>,
@@ -156,7 +160,7 @@ pub(in crate::cli) fn idle(
     out: &mut impl Write,
 ) -> io::Result<()> {
     writeln!(out, "  not in force, {state}:")?;
-    brief(order, at, out)?;
+    print_summary(order, at, out)?;
     match pause {
         Some(pause) => writeln!(out, "    suspended {}{}", span(pause), reason(pause)),
         None => Ok(()),

@@ -2,7 +2,7 @@
 //! dates; where a running server has something else, that is shown beside them.
 
 mod change;
-mod describe;
+pub(super) mod describe;
 mod report;
 mod server;
 
@@ -14,10 +14,10 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde::Serialize;
 
-pub(super) use self::describe::{brief, idle};
-use super::configuration::Need;
+use super::configuration::{Need, read_needed};
+use super::failure::Failure;
 use super::plain::Plain;
-use super::{ControlArgs, Failure, read_needed};
+use super::server::ControlArgs;
 use crate::config::Config;
 use crate::config::moment::{Moment, or_date};
 use crate::config::order::Order;

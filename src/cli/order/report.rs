@@ -10,16 +10,16 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{AtArgs, SECTIONS, book_at, refused};
-use crate::cli::{ControlArgs, Failure, read_needed, runtime};
+use crate::cli::configuration::read_needed;
+use crate::cli::failure::Failure;
+use crate::cli::server::{self, ControlArgs};
 use crate::config::Config;
 use crate::config::order::Order;
 use crate::config::shown::counted;
-use crate::control::admin::client::call;
 use crate::control::admin::status::Status;
 use crate::control::journal::past::{Span, spans};
 use crate::control::sources::orders::registry::Book;
 use crate::control::sources::orders::schedule::State;
-use crate::sys::process::user_id;
 
 #[derive(Debug, Args)]
 pub(super) struct ReportArgs {
@@ -108,8 +108,7 @@ fn written(config: &Config, unknown: &mut Vec<String>) -> Result<BTreeMap<String
 
 /// What a server says, which alone knows hits; nothing without one.
 fn status(places: Vec<PathBuf>, unknown: &mut Vec<String>) -> Result<Option<Status>, Failure> {
-    let status = call(&places, user_id(), "/status", None::<&()>);
-    match runtime()?.block_on(status) {
+    match server::get(&places, "/status")? {
         Ok(status) => Ok(Some(status)),
         Err(error) => {
             unknown.push(format!("hits: {error}"));

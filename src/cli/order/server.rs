@@ -2,14 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::cli::{Failure, runtime};
+use crate::cli::failure::Failure;
+use crate::cli::server;
 use crate::config::order::Dates;
 use crate::config::shown::Show;
-use crate::control::admin::client::{ClientError, call};
+use crate::control::admin::client::ClientError;
 use crate::control::admin::status::{KnownOrder, KnownOrders, OrdersRequest, ReloadReport};
 use crate::control::sources::orders::registry::Book;
 use crate::control::sources::orders::schedule::State;
-use crate::sys::process::user_id;
 
 /// The orders that the server has; `None` without one that follows the directory of `book`. Also why there is none,
 /// where one may run.
@@ -17,8 +17,7 @@ pub(super) fn known(
     book: &Book,
     places: &[PathBuf],
 ) -> Result<(Option<KnownOrders>, Option<String>), Failure> {
-    let known = call::<(), KnownOrders>(places, user_id(), "/orders", None);
-    Ok(match runtime()?.block_on(known) {
+    Ok(match server::get::<KnownOrders>(places, "/orders")? {
         Ok(known) if follows(&known, book) => (Some(known), None),
         Ok(known) => (None, Some(others(&known))),
         Err(ClientError::Absent { .. }) => (None, None),
@@ -62,12 +61,11 @@ pub(super) fn notify(
     id: &str,
     dates: &Dates,
 ) -> Result<Outcome, Failure> {
-    let user = user_id();
-    let asked = runtime()?.block_on(async {
-        let report: ReloadReport = call(places, user, "/orders", Some(request)).await?;
-        let known: KnownOrders = call(places, user, "/orders", None::<&()>).await?;
-        Ok((report, known))
-    });
+    let report = server::post::<_, ReloadReport>(places, "/orders", request)?;
+    let asked = match report {
+        Ok(report) => server::get(places, "/orders")?.map(|known: KnownOrders| (report, known)),
+        Err(error) => Err(error),
+    };
     let (report, known) = match asked {
         Ok(asked) => asked,
         Err(ClientError::Absent { .. }) => {

@@ -33,13 +33,13 @@ use crate::wire::name::Name;
 
 /// A policy.
 #[derive(Debug)]
-pub struct Replay {
+pub struct PolicyAt {
     /// The configuration, with the settings of that moment where they are recorded.
     pub config: Config,
     /// The orders and exceptions.
     pub book: Book,
     /// The lists, in their order.
-    pub lists: Vec<Replayed>,
+    pub lists: Vec<ListAt>,
     /// Which lists there were is not known.
     pub are_lists_unknown: bool,
     /// Whether a server answered.
@@ -61,18 +61,18 @@ const SETTLING: SignedDuration = SignedDuration::from_millis(250);
 
 /// A list.
 #[derive(Debug)]
-pub struct Replayed {
+pub struct ListAt {
     /// The list, as it was configured.
     pub list: List,
     /// Its rules.
-    pub rules: Known,
+    pub rules: ListRules,
     /// Its file holds what it held then.
     pub is_file: bool,
 }
 
 /// What is known of a list's rules.
 #[derive(Debug)]
-pub enum Known {
+pub enum ListRules {
     /// All of them.
     Rules(Rules<Arc<Image>>),
     /// The file is not taken today, and what a server has in its place is not asked.
@@ -92,7 +92,7 @@ pub struct ListRule {
     pub scope: Scope,
 }
 
-impl Replay {
+impl PolicyAt {
     /// Of now: all files as they are, with the orders and exceptions that are in force at an instant.
     pub fn now(config: &Config, rails: &Rails, at: Timestamp) -> Self {
         let held = config.state.dir.as_deref().and_then(held);
@@ -108,10 +108,10 @@ impl Replay {
                 Ok(fresh) => whole(fresh.image),
                 Err(refusal) => {
                     notes.push(format!("{}: {refusal}", list.source.name));
-                    Known::Refused
+                    ListRules::Refused
                 }
             };
-            Replayed {
+            ListAt {
                 list: list.clone(),
                 rules,
                 is_file: true,
@@ -135,7 +135,7 @@ impl Replay {
     /// Of an instant, by the journal. Where that does not reach back so far, all is unknown, and the orders and
     /// exceptions are those of today's files; without a journal an order among them decides by its dates.
     /// `files` are those of the journal, the oldest first, if it is not the configuration's alone.
-    pub fn at(config: &Config, rails: &Rails, files: &[PathBuf], at: Timestamp) -> Self {
+    pub fn moment(config: &Config, rails: &Rails, files: &[PathBuf], at: Timestamp) -> Self {
         let by_dates = |served: Served, why: String| Self {
             config: config.clone(),
             book: Book::read(config),
@@ -199,7 +199,7 @@ impl Replay {
             .since?
             .checked_sub(SignedDuration::from_nanos(1))
             .ok()?;
-        Some(Self::at(config, rails, files, before)).filter(|before| before.since.is_some())
+        Some(Self::moment(config, rails, files, before)).filter(|before| before.since.is_some())
     }
 
     fn of(today: &Config, rails: &Rails, past: Past, at: Timestamp, kept: Option<Images>) -> Self {
@@ -242,17 +242,17 @@ impl Replay {
                 None => find(today, rails, entry, &list, &mut images),
             };
             let rules = match rules {
-                Some(rules) => Known::Rules(rules),
+                Some(rules) => ListRules::Rules(rules),
                 None => {
                     notes.push(format!(
                         "list {}: what it held in generation {generation} (since {since}) is not known: its file \
                          is another one today, and the state directory does not have its rules",
                         entry.name
                     ));
-                    Known::Unknown
+                    ListRules::Unknown
                 }
             };
-            Replayed {
+            ListAt {
                 list,
                 rules,
                 is_file,
@@ -320,7 +320,7 @@ impl Replay {
         // What a generation has in force stays so until the next one, whatever the dates.
         let mut sources = self.book.sources(self.since.unwrap_or(self.at));
         let lists = self.lists.iter();
-        sources.extend(lists.map(|replayed| Arc::new(replayed.list.source.clone())));
+        sources.extend(lists.map(|past| Arc::new(past.list.source.clone())));
         compose::snapshot(&self.config, sources, images, 1)
     }
 
@@ -332,13 +332,13 @@ impl Replay {
     /// One image of the rules that `wanted` says, given the list's place, the path of the rule's name, and its scope.
     fn join(&self, mut wanted: impl FnMut(usize, &[u8], Scope) -> bool) -> Result<Image, TooLarge> {
         let mut builder = Builder::new();
-        for (at, replayed) in self.lists.iter().enumerate() {
-            let Known::Rules(rules) = &replayed.rules else {
+        for (at, past) in self.lists.iter().enumerate() {
+            let ListRules::Rules(rules) = &past.rules else {
                 continue;
             };
             let source = builder.source(ImageSource {
                 whole: true,
-                ..ImageSource::named(&replayed.list.source.name)
+                ..ImageSource::named(&past.list.source.name)
             })?;
             let mut cursor = rules.image.cursor();
             while cursor.advance() {
@@ -367,7 +367,7 @@ impl Replay {
         let unknown = self
             .lists
             .iter()
-            .filter(|list| matches!(list.rules, Known::Unknown));
+            .filter(|list| matches!(list.rules, ListRules::Unknown));
         let mut ranks = unknown.map(|list| {
             let name = &list.list.source.name;
             let rank = sources.iter().position(|source| source.name == *name);
@@ -402,8 +402,8 @@ fn past(config: &Config, files: &[PathBuf], moment: Moment) -> Result<Option<Pas
     }
 }
 
-fn whole(image: Image) -> Known {
-    Known::Rules(Rules {
+fn whole(image: Image) -> ListRules {
+    ListRules::Rules(Rules {
         image: Arc::new(image),
         source: 0,
     })
