@@ -352,6 +352,12 @@ impl PolicyAt {
         builder.finish()
     }
 
+    /// Whether the rules of a list are not known.
+    pub fn has_unknown_rules(&self) -> bool {
+        let mut lists = self.lists.iter();
+        lists.any(|list| matches!(list.rules, ListRules::Unknown))
+    }
+
     /// Whether a list of which nothing is known could make another decision of this one.
     pub fn is_open(&self, snapshot: &Snapshot, decision: &Decision<'_>) -> bool {
         let decides = match decision {
