@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use clap::Args;
 use jiff::Timestamp;
 
+use super::files::{SECTIONS, check_problems};
 use super::server::{self, Outcome};
-use super::{SECTIONS, refused};
 use crate::cli::configuration::read_needed;
 use crate::cli::failure::Failure;
 use crate::cli::server::ControlArgs;
@@ -62,7 +62,7 @@ pub(super) struct SuspendArgs {
     pub(super) control: ControlArgs,
 }
 
-pub(super) fn new(args: &NewArgs, out: &mut impl Write) -> io::Result<()> {
+pub(super) fn print_template(args: &NewArgs, out: &mut impl Write) -> io::Result<()> {
     let now = Moment::from(Timestamp::now());
     let review = now.at().saturating_add(REVIEW).unwrap_or(Timestamp::MAX);
     let review = Moment::from(review);
@@ -139,7 +139,7 @@ fn apply<'r>(
     let book = Book::read(&read_needed(config, SECTIONS)?);
     let places = control.places(config)?;
     let Some(known) = book.known().find(|known| known.order.id == id) else {
-        refused(&book)?;
+        check_problems(&book)?;
         return Err(Failure::Other(format!("there is no order `{id}`").into()));
     };
     let path: &PathBuf = &known.order.path;

@@ -54,12 +54,12 @@ pub(in crate::cli) fn print_summary(
 }
 
 /// The first line of all that an order says.
-pub(super) fn headline(order: &Order, state: State, out: &mut impl Write) -> io::Result<()> {
+pub(super) fn print_headline(order: &Order, state: State, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "order {}: {state} ({})", order.id, order.path.shown())
 }
 
 /// The others, a line a fact, as of `at`.
-pub(super) fn story(order: &Order, at: Timestamp, out: &mut impl Write) -> io::Result<()> {
+pub(super) fn print_facts(order: &Order, at: Timestamp, out: &mut impl Write) -> io::Result<()> {
     let dates = &order.dates;
     let authority = &order.authority;
     let more = [&authority.country, &authority.unit, &authority.contact];

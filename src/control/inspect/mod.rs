@@ -3,4 +3,6 @@
 
 pub mod diff;
 pub mod explain;
+pub mod order_list;
+pub mod order_report;
 pub mod policy_at;

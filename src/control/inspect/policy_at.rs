@@ -384,16 +384,24 @@ impl PolicyAt {
     }
 }
 
-/// What the journal has of a moment.
-/// The orders and exceptions of an instant, by the configuration's journal; `None` if that does not reach back so far.
-///
-/// # Errors
-/// [`JournalError`] when it can't be read.
-pub fn orders_at(config: &Config, at: Timestamp) -> Result<Option<Book>, JournalError> {
-    let past = past(config, &[], Moment::At(at))?;
-    Ok(past.map(|past| Book::of_past(config, past.orders, past.exceptions)))
+/// The orders and exceptions of a past moment, by the configuration's journal. Those of the files as they are, if the
+/// moment is `None` or in the future, there is no journal, or it does not have the moment: then also why.
+pub fn orders_at(config: &Config, at: Option<Timestamp>) -> (Book, Option<String>) {
+    let at = at.filter(|at| *at <= Timestamp::now() && config.journal.is_some());
+    let why = match at.map(|at| past(config, &[], Moment::At(at))) {
+        None => None,
+        Some(Ok(Some(past))) => {
+            let book = Book::of_past(config, past.orders, past.exceptions);
+            return (book, None);
+        }
+        Some(Ok(None)) => Some("the journal does not reach back so far".to_owned()),
+        Some(Err(error)) => Some(error.to_string()),
+    };
+    let why = why.map(|why| format!("{why}: orders are shown by their files as they are today"));
+    (Book::read(config), why)
 }
 
+/// The journal's record of a moment; `None` if it does not reach back so far.
 fn past(config: &Config, files: &[PathBuf], moment: Moment) -> Result<Option<Past>, JournalError> {
     let files: Vec<_> = files.iter().map(PathBuf::as_path).collect();
     match (&config.journal, &files[..]) {
