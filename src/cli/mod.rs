@@ -11,6 +11,7 @@ mod journal;
 mod list_summary;
 mod log;
 mod order;
+mod order_text;
 mod plain;
 mod reload;
 mod rollback;

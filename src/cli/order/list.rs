@@ -7,9 +7,10 @@ use clap::Args;
 use jiff::Timestamp;
 
 use super::files::{AtArgs, SECTIONS, check_problems};
-use super::{describe, server};
+use super::server;
 use crate::cli::configuration::read_needed;
 use crate::cli::failure::Failure;
+use crate::cli::order_text;
 use crate::cli::plain::Plain;
 use crate::cli::server::ControlArgs;
 use crate::config::moment::Moment;
@@ -78,9 +79,9 @@ pub(super) fn show(
             writeln!(out, "{}", serde_json::to_string_pretty(order)?)?;
         }
         Some(ListedOrder::Filed(order)) => {
-            describe::print_headline(order.order, order.state, out)?;
+            order_text::print_headline(order.order, order.state, out)?;
             print_difference(order, out)?;
-            describe::print_facts(order.order, at, out)?;
+            order_text::print_facts(order.order, at, out)?;
         }
         Some(ListedOrder::Fileless(order)) => print_fileless(order, out)?,
         None => {}
@@ -164,7 +165,7 @@ fn dates(order: &OrderState<'_>, at: Timestamp) -> String {
         (Some(end), _) if life.is_withdrawn() => format!(" at {end}, to begin at {from}"),
         (Some(end), _) => format!(", in force from {from} to {end}"),
         (None, Some(pause)) => {
-            let pause = describe::span(pause);
+            let pause = order_text::span(pause);
             format!(" {pause}, from {from}{}", planned_end(order, at))
         }
         (None, None) => format!(", from {from}{}", planned_end(order, at)),
@@ -182,7 +183,7 @@ fn planned_end(order: &OrderState<'_>, at: Timestamp) -> String {
         State::Expired => ("expires", dates.expires_at),
         _ => ("superseded", None),
     };
-    let ahead = match describe::is_ahead(end, at) && state != State::Expired {
+    let ahead = match order_text::is_ahead(end, at) && state != State::Expired {
         true => "to be ",
         false => "",
     };

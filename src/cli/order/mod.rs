@@ -2,7 +2,6 @@
 //! another state, that is shown too.
 
 mod change;
-pub(super) mod describe;
 mod files;
 mod list;
 mod report;

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use crate::cli::failure::Failure;
-use crate::cli::order::describe;
+use crate::cli::order_text;
 use crate::config::shown::Show;
 use crate::control::admin::verdict::{Chain, Outcome};
 use crate::control::inspect::explain::{Explanation, IdleOrder, source_label};
@@ -32,7 +32,7 @@ pub(super) fn print_explanation(
         writeln!(out, "{mark} {text} ({kind}, {source}, {path}{line})")?;
     }
     for order in &explanation.orders {
-        describe::print_summary(order, explanation.at, out)?;
+        order_text::print_summary(order, explanation.at, out)?;
     }
     for IdleOrder {
         state,
@@ -40,7 +40,7 @@ pub(super) fn print_explanation(
         order,
     } in &explanation.idle
     {
-        describe::print_idle(order, *state, pause.as_ref(), explanation.at, out)?;
+        order_text::print_idle(order, *state, pause.as_ref(), explanation.at, out)?;
     }
     for exception in &explanation.exceptions {
         let (reason, author) = (&exception.reason, &exception.author);

@@ -29,24 +29,22 @@ impl Served {
             return Ok(None);
         }
         let places = control.places(choice.path.as_ref())?;
-        let asked = match server::get::<Status>(&places, "/status")? {
+        let other = match server::get::<Status>(&places, "/status")? {
             Ok(status) if choice.is_of(&status) => {
-                let verdict = server::post(&places, "/why", &query.question())?;
-                verdict.map(|verdict| Ok(Self { status, verdict }))
+                match server::post(&places, "/why", &query.question())? {
+                    Ok(verdict) => return Ok(Some(Self { status, verdict })),
+                    Err(error) => Err(error),
+                }
             }
-            Ok(other) => Ok(Err(other)),
+            Ok(status) => Ok(status.config),
             Err(error) => Err(error),
         };
-        let unasked = match asked {
-            Ok(Ok(served)) => return Ok(Some(served)),
-            Ok(Err(Status {
-                config: Some(other),
-                ..
-            })) => format!(
+        let unasked = match other {
+            Ok(Some(path)) => format!(
                 "the running server has another configuration, {}",
-                other.shown()
+                path.shown()
             ),
-            Ok(Err(_)) => "the running server has the built-in configuration".to_owned(),
+            Ok(None) => "the running server has the built-in configuration".to_owned(),
             Err(ClientError::Absent { .. }) => return Ok(None),
             Err(error) => error.to_string(),
         };

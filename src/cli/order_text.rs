@@ -26,7 +26,7 @@ fn lift(dates: &Dates, at: Timestamp) -> Option<(&'static str, Moment)> {
 }
 
 /// Prints by whose decision, why, and since when, as of `at`.
-pub(in crate::cli) fn print_summary(
+pub(super) fn print_summary(
     order: &Order,
     at: Timestamp,
     out: &mut impl Write,
@@ -152,7 +152,7 @@ fn reason(pause: &Suspension) -> String {
 }
 
 /// Prints an order that is not in force as [`print_summary`] does, with the suspension that it is in.
-pub(in crate::cli) fn print_idle(
+pub(super) fn print_idle(
     order: &Order,
     state: State,
     pause: Option<&Suspension>,
