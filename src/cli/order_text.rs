@@ -26,11 +26,7 @@ fn lift(dates: &Dates, at: Timestamp) -> Option<(&'static str, Moment)> {
 }
 
 /// Prints by whose decision, why, and since when, as of `at`.
-pub(super) fn print_summary(
-    order: &Order,
-    at: Timestamp,
-    out: &mut impl Write,
-) -> io::Result<()> {
+pub(super) fn print_summary(order: &Order, at: Timestamp, out: &mut impl Write) -> io::Result<()> {
     let Order { id, dates, .. } = order;
     let (authority, from) = (&order.authority.name, dates.effective_from);
     let reference = order.decision.reference.as_ref();

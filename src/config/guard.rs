@@ -10,8 +10,8 @@ use super::findings::{Findings, quote};
 use super::raw::Strings;
 use super::reader::{At, Reader, WordOrStrings};
 use super::suggest::nearest;
-use super::typed;
 use super::values::{choice, each, file, number};
+use crate::names::typed;
 use crate::wire::name::Name;
 
 /// Ten years.

@@ -20,7 +20,6 @@ pub mod regular;
 pub mod shown;
 mod suggest;
 mod syntax;
-pub mod typed;
 pub mod upstream;
 mod validate;
 pub(crate) mod values;

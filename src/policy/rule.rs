@@ -6,50 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::wire::name::Name;
-
-/// Which names a rule on `x` speaks of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Scope {
-    /// `x` alone.
-    Exact,
-    /// `x` and all names under it (written `.x`).
-    Subtree,
-    /// All names under `x`, not `x` itself (written `*.x`).
-    Below,
-}
-
-impl Scope {
-    /// Whether a rule of that scope on `owner` speaks of `name`.
-    pub fn reaches(self, owner: &Name, name: &Name) -> bool {
-        let (above, at) = (owner.label_count(), name.label_count());
-        let deep = match self {
-            Self::Exact => above == at,
-            Self::Subtree => above <= at,
-            Self::Below => above < at,
-        };
-        deep && name.ancestor(above) == owner.wire()
-    }
-
-    /// Of several rules on one name the one with the lowest weight decides.
-    pub fn weight(self) -> u32 {
-        match self {
-            Self::Exact => 0,
-            Self::Below => 1,
-            Self::Subtree => 2,
-        }
-    }
-
-    /// What stands before a name of that scope in a list.
-    pub fn sign(self) -> &'static str {
-        match self {
-            Self::Exact => "",
-            Self::Subtree => ".",
-            Self::Below => "*.",
-        }
-    }
-}
+pub use crate::names::scope::Scope;
 
 /// What a source's rules do to the names they match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -16,10 +16,11 @@ use super::failure::Failure;
 use super::journal::PastArgs;
 use super::server::ControlArgs;
 use crate::config::moment::{Moment, or_date};
-use crate::config::{Config, Origin, typed};
+use crate::config::{Config, Origin};
 use crate::control::admin::verdict::Outcome;
 use crate::control::inspect::explain::{Explanation, Query, files, served as by_server};
 use crate::daemon;
+use crate::names::typed;
 use crate::wire::name::Name;
 
 #[derive(Debug, Args)]

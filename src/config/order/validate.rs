@@ -19,7 +19,7 @@ use super::{
 };
 use crate::config::moment::Moment;
 use crate::config::raw::Strings;
-use crate::config::typed;
+use crate::names::typed;
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 
