@@ -5,36 +5,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::admin::hits::Hits;
+use super::Control;
 use super::admin::preparing::{Newest, Prepared, Wish};
 use super::admin::report;
-use super::admin::requests::{Request, Requests, Waiting};
+use super::admin::requests::{Request, Waiting};
 use super::admin::status::{ReloadReport, ReloadRequest};
-use super::compile::job::{CompileQueue, is_large, want};
-use super::configuration::Configuration;
+use super::compile::job::{is_large, want};
+use super::event::Event;
 use super::guard::guarding::{is_held, released};
-use super::guard::policy::Rails;
 use super::guard::release::Guards;
 use super::journal::entry::Cause;
-use super::persist::keeper::{Keeper, Persistence};
-use super::persist::rollback::Rollback;
-use super::publish::causes::Record;
 use super::publish::data_plane::{DataPlane, Following};
-use super::publish::delta::DeltaJoin;
 use super::publish::pending::Stage;
-use super::publish::publishing::Publication;
-use super::sources::errands::{Errand, Errands};
-use super::sources::files::{Files, FollowedFiles};
-use super::sources::lists::ListSources;
+use super::sources::files::Files;
 use super::sources::lists::landing::start_load;
 use super::sources::lists::state::ListState;
-use super::sources::scheduler::Calendar;
 use super::sources::watch::OPEN_QUIET;
-use crate::config::{Config, Problems};
-use crate::policy::current::Reader;
+use crate::config::Problems;
 
 /// How often all files are looked at, for changes that the system told nothing of (network file
 /// systems, links further up the path, events that were lost). A file that two sweeps find in the
@@ -43,145 +33,204 @@ const SWEEP: Duration = OPEN_QUIET;
 /// How often to look whether a replaced snapshot is still in use.
 const RECLAIM: Duration = Duration::from_millis(20);
 
-/// The control plane: its components, between which [`run`](Self::run) routes what happens.
-pub struct Control {
-    pub(crate) configuration: Configuration,
-    /// What lists are checked against.
-    pub(crate) rails: Arc<Rails>,
-    pub(crate) lists: ListSources,
-    pub(crate) calendar: Calendar,
-    /// A new configuration whose lists are being read.
-    pub(crate) stage: Option<Stage>,
-    pub(crate) files: FollowedFiles,
-    /// Work on files, which happens on other threads.
-    pub(crate) errands: Errands,
-    pub(crate) requests: Requests,
-    pub(crate) compiler: CompileQueue,
-    pub(crate) delta: DeltaJoin,
-    pub(crate) publication: Publication,
-    pub(crate) persist: Persistence,
-    pub(crate) rollback: Rollback,
-    pub(crate) record: Record,
-    /// How often lists and orders blocked.
-    pub(crate) hits: Hits,
+/// Events from outside of the control plane, and timers.
+struct Outside {
+    requests: mpsc::Receiver<Request>,
+    hangups: mpsc::Receiver<()>,
+    stop: CancellationToken,
+    sweep: Interval,
+    /// When to look whether replaced snapshots are unused.
+    reclaim: Option<Instant>,
+}
+
+/// The reason for a turn of the control loop.
+enum Turn {
+    Stop,
+    /// Replaced snapshots may be unused now.
+    Reclaim,
+    Event(Event),
 }
 
 impl Control {
-    /// A control plane that has read nothing yet. It refuses all clients until the first generation.
-    pub(crate) fn empty(
-        config: Config,
-        keeper: Keeper,
-        rails: Arc<Rails>,
-        calendar: Calendar,
-    ) -> Self {
-        let hits = Hits::read(config.state.dir.as_deref());
-        let mut control = Self {
-            lists: ListSources::new(&config),
-            configuration: Configuration::new(config),
-            rails,
-            calendar,
-            stage: None,
-            files: FollowedFiles::start(),
-            errands: Errands::new(),
-            requests: Requests::default(),
-            compiler: CompileQueue::new(),
-            delta: DeltaJoin::new(),
-            publication: Publication::new(),
-            persist: Persistence::new(keeper),
-            rollback: Rollback::default(),
-            record: Record::default(),
-            hits,
-        };
-        control.start_following();
-        control
-    }
-
-    /// A reader of the snapshot in force.
-    pub fn reader(&self) -> Reader {
-        self.publication.publisher.reader()
-    }
-
-    /// The generation in force.
-    pub fn generation(&self) -> u64 {
-        self.publication.publisher.current().generation
-    }
-
-    /// Follows files, requests and hang-ups until `stop`, and has `plane` follow the configuration.
+    /// Routes what happens to files, requests and dates until `stop`, and has `plane` follow the configuration.
     pub async fn run(
         mut self,
-        mut requests: mpsc::Receiver<Request>,
-        mut hangups: mpsc::Receiver<()>,
+        requests: mpsc::Receiver<Request>,
+        hangups: mpsc::Receiver<()>,
         plane: Arc<dyn DataPlane>,
         stop: CancellationToken,
     ) {
         self.publication.plane = Following::new(plane);
         let mut sweep = interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut reclaim: Option<Instant> = Some(Instant::now());
-        let far = Duration::from_secs(3600);
+        let mut outside = Outside {
+            requests,
+            hangups,
+            stop,
+            sweep,
+            reclaim: Some(Instant::now()),
+        };
         loop {
-            let now = Instant::now();
-            let lists = self.all_lists().filter_map(|list| list.due()).min();
-            let idle = !self.errands.is_running(&Errand::Book) && !self.delta.stage_joining;
-            let book = self.calendar.due().filter(|_| idle);
-            let due = lists.into_iter().chain(book).min();
-            // Every arm does a bounded amount of work and makes no call that may block for long, so that
-            // a date is at most one turn late.
-            tokio::select! {
-                () = stop.cancelled() => break,
-                Some(request) = requests.recv() => match request {
-                    Request::Status(reply) => {
-                        // Who asked may have left.
-                        let _ = reply.send(report::status(&self, self.publication.plane.gauges()));
-                    }
-                    Request::KnownOrders(reply) => _ = reply.send(report::known_orders(&self)),
-                    Request::Reload(wish, user, reply) => {
-                        let cause = wish.cause(user);
-                        self.wish(Wish::Reload(wish, cause, Some(reply)));
-                    }
-                    Request::Rollback(wish, user, reply) => {
-                        let cause = wish.cause(user);
-                        self.wish(Wish::Rollback(wish, cause, reply));
-                    }
-                    Request::Orders(wish, user, reply) => self.look_at_order(&wish, user, reply),
-                },
-                Some(()) = hangups.recv() => self.hang_up(),
-                touched = self.files.touches.next() => self.touch(&touched),
-                Some((errand, landed)) = self.errands.next() => self.land_errand(&errand, landed),
-                Some(done) = self.lists.done.1.recv() => self.land(done),
-                Some(joined) = self.delta.joined.1.recv() => self.land_joined(joined),
-                Some(compiled) = self.compiler.compiled.1.recv() => self.land_compiled(compiled),
-                Some(kept) = self.persist.kept.1.recv() => self.land_kept(kept),
-                () = sleep_until(due.unwrap_or(now + far)) => self.load_due(),
-                () = self.calendar.wait() => self.look_at_the_clock(),
-                _ = sweep.tick() => self.sweep(),
-                () = sleep_until(reclaim.unwrap_or(now + far)), if reclaim.is_some() => {
-                    reclaim = self.reclaim().then(|| Instant::now() + RECLAIM);
+            // Each event needs a bounded amount of work and no call that may block for long, so that a date is at
+            // most one turn late.
+            match self.next_turn(&mut outside).await {
+                Turn::Stop => break,
+                Turn::Reclaim => {
+                    outside.reclaim = self.reclaim().then(|| Instant::now() + RECLAIM);
                 }
+                Turn::Event(event) => self.route(event),
             }
-            self.look_at_the_clock();
-            self.prepare();
-            self.finish_stage();
-            self.start_configuring();
-            self.follow_guard();
-            self.start_looking();
-            self.start_reading();
-            self.start_following();
-            self.roll_back_again();
-            self.start_joining();
-            if self.publication.is_due {
-                self.publish();
-                reclaim = Some(Instant::now() + RECLAIM);
+            if self.proceed() {
+                outside.reclaim = Some(Instant::now() + RECLAIM);
             }
-            self.publication.plane.follow();
-            self.start_keeping();
-            self.start_counting();
-            self.start_compiling();
-            self.answer_waiting();
         }
         let generation = self.generation();
         self.keep_counts().await;
         tokio::task::block_in_place(|| self.record.journal.close(generation));
+    }
+
+    async fn next_turn(&mut self, outside: &mut Outside) -> Turn {
+        let far = Instant::now() + Duration::from_secs(3600);
+        let due = self.due().unwrap_or(far);
+        let (reclaim, reclaims) = (outside.reclaim.unwrap_or(far), outside.reclaim.is_some());
+        let date = self.calendar.wait();
+        let event = tokio::select! {
+            () = outside.stop.cancelled() => return Turn::Stop,
+            () = sleep_until(reclaim), if reclaims => return Turn::Reclaim,
+            Some(request) = outside.requests.recv() => Event::Request(request),
+            Some(()) = outside.hangups.recv() => Event::HangUp,
+            touched = self.files.touches.next() => Event::Touched(touched),
+            () = sleep_until(due) => Event::Due,
+            () = date => Event::Date,
+            _ = outside.sweep.tick() => Event::Sweep,
+            Some(done) = self.lists.done.1.recv() => Event::Loaded(Box::new(done)),
+            Some(joined) = self.delta.joined.1.recv() => Event::Joined(Box::new(joined)),
+            Some(compiled) = self.compiler.compiled.1.recv() => Event::Compiled(Box::new(compiled)),
+            Some(kept) = self.persist.kept.1.recv() => Event::Kept(kept),
+            (_, read) = self.calendar.tasks.next() => Event::OrdersRead(read),
+            (folder, files) = self.lists.looks.next() => Event::Looked(folder, files),
+            (_, following) = self.files.tasks.next() => Event::Followed(following),
+            (_, prepared) = self.requests.queue.tasks.next() => Event::Prepared(prepared),
+            (_, configured) = self.configuration.orders.next() => Event::Configured(configured),
+            (_, files) = self.rollback.tasks.next() => Event::RollbackFiles(files),
+            (_, counted) = self.hits.tasks.next() => Event::Counted(counted),
+        };
+        Turn::Event(event)
+    }
+
+    /// The next end of work on files.
+    #[cfg(test)]
+    pub(crate) async fn next_file_event(&mut self) -> Event {
+        tokio::select! {
+            (_, read) = self.calendar.tasks.next() => Event::OrdersRead(read),
+            (folder, files) = self.lists.looks.next() => Event::Looked(folder, files),
+            (_, following) = self.files.tasks.next() => Event::Followed(following),
+            (_, prepared) = self.requests.queue.tasks.next() => Event::Prepared(prepared),
+            (_, configured) = self.configuration.orders.next() => Event::Configured(configured),
+            (_, files) = self.rollback.tasks.next() => Event::RollbackFiles(files),
+            (_, counted) = self.hits.tasks.next() => Event::Counted(counted),
+        }
+    }
+
+    /// Logs work on files that has become late.
+    pub(crate) fn log_late_files(&mut self) {
+        self.calendar.tasks.log_late();
+        self.lists.looks.log_late();
+        self.files.tasks.log_late();
+        self.requests.queue.tasks.log_late();
+        self.configuration.orders.log_late();
+        self.rollback.tasks.log_late();
+        self.hits.tasks.log_late();
+    }
+
+    /// The work on files that is late, a sentence each.
+    pub(crate) fn late_files(&self) -> Vec<String> {
+        let mut late = self.calendar.tasks.problems();
+        late.extend(self.lists.looks.problems());
+        late.extend(self.files.tasks.problems());
+        late.extend(self.requests.queue.tasks.problems());
+        late.extend(self.configuration.orders.problems());
+        late.extend(self.rollback.tasks.problems());
+        late.extend(self.hits.tasks.problems());
+        late.sort();
+        late
+    }
+
+    /// When the next file is to be read.
+    fn due(&mut self) -> Option<Instant> {
+        let idle = !self.calendar.tasks.is_running(&()) && !self.delta.stage_joining;
+        let orders = self.calendar.due().filter(|_| idle);
+        let lists = self.all_lists().filter_map(|list| list.due());
+        lists.chain(orders).min()
+    }
+
+    /// Gives an event to the component that it concerns.
+    pub(crate) fn route(&mut self, event: Event) {
+        match event {
+            Event::Request(request) => self.take_request(request),
+            Event::HangUp => self.hang_up(),
+            Event::Touched(touched) => self.touch(&touched),
+            Event::Due => self.load_due(),
+            Event::Date => self.look_at_the_clock(),
+            Event::Sweep => self.sweep(),
+            Event::Loaded(done) => self.land(*done),
+            Event::Joined(joined) => self.land_joined(*joined),
+            Event::Compiled(compiled) => self.land_compiled(*compiled),
+            Event::Kept(kept) => self.land_kept(kept),
+            Event::OrdersRead(Some(read)) => self.land_book(*read),
+            Event::OrdersRead(None) => self.break_off_reading(),
+            Event::Looked(folder, files) => self.land_looked(&folder, files),
+            Event::Followed(Some(following)) => self.land_followed(&following),
+            Event::Prepared(prepared) => self.land_prepared(prepared),
+            Event::Configured(configured) => self.land_configured(configured.map(|it| *it)),
+            Event::RollbackFiles(files) => self.land_rollback(files),
+            Event::Counted(Some(counted)) => self.land_counted(counted),
+            // The next sweep has the files watched again, and the next minute has the hits written.
+            Event::Followed(None) | Event::Counted(None) => {}
+        }
+    }
+
+    /// Starts all that the components are ready for. Returns whether a new snapshot was published.
+    fn proceed(&mut self) -> bool {
+        self.look_at_the_clock();
+        self.prepare();
+        self.finish_stage();
+        self.start_configuring();
+        self.follow_guard();
+        self.start_looking();
+        self.start_reading();
+        self.start_following();
+        self.roll_back_again();
+        self.start_joining();
+        let publishes = self.publication.is_due;
+        if publishes {
+            self.publish();
+        }
+        self.publication.plane.follow();
+        self.start_keeping();
+        self.start_counting();
+        self.start_compiling();
+        self.answer_waiting();
+        publishes
+    }
+
+    fn take_request(&mut self, request: Request) {
+        match request {
+            Request::Status(reply) => {
+                // The client may have left.
+                let _ = reply.send(report::status(self, self.publication.plane.gauges()));
+            }
+            Request::KnownOrders(reply) => _ = reply.send(report::known_orders(self)),
+            Request::Reload(wish, user, reply) => {
+                let cause = wish.cause(user);
+                self.wish(Wish::Reload(wish, cause, Some(reply)));
+            }
+            Request::Rollback(wish, user, reply) => {
+                let cause = wish.cause(user);
+                self.wish(Wish::Rollback(wish, cause, reply));
+            }
+            Request::Orders(wish, user, reply) => self.look_at_order(&wish, user, reply),
+        }
     }
 
     pub(super) fn look_at_the_clock(&mut self) {
@@ -343,8 +392,4 @@ impl Control {
             }
         }
     }
-}
-
-pub(super) fn carries(list: &ListState, ticket: u64) -> bool {
-    list.loading.is_some_and(|loading| loading.ticket == ticket)
 }

@@ -1,10 +1,12 @@
-//! Owns the control plane: lists, reloading, the control socket.
-//! Refuses to touch a packet: it meets the data plane in `policy::current` alone.
+//! The control plane: it reads lists and orders, and puts policies in force. It meets the data plane in
+//! [`policy::current`](crate::policy::current) alone.
 
 pub mod admin;
 pub mod compile;
 mod configuration;
 pub mod control_loop;
+mod event;
+mod file_tasks;
 pub mod guard;
 pub mod inspect;
 pub mod journal;
@@ -12,3 +14,83 @@ pub mod persist;
 pub mod publish;
 pub mod sources;
 pub mod start;
+
+use std::sync::Arc;
+
+use self::admin::hits::Hits;
+use self::admin::requests::Requests;
+use self::compile::job::CompileQueue;
+use self::configuration::Configuration;
+use self::guard::policy::Rails;
+use self::persist::keeper::{Keeper, Persistence};
+use self::persist::rollback::Rollback;
+use self::publish::causes::Record;
+use self::publish::delta::DeltaJoin;
+use self::publish::pending::Stage;
+use self::publish::publishing::Publication;
+use self::sources::files::FollowedFiles;
+use self::sources::lists::ListSources;
+use self::sources::scheduler::Calendar;
+use crate::config::Config;
+use crate::policy::current::Reader;
+
+/// The control plane: its components, between which [`run`](Self::run) routes events.
+pub struct Control {
+    pub(crate) configuration: Configuration,
+    /// What lists are checked against.
+    pub(crate) rails: Arc<Rails>,
+    pub(crate) lists: ListSources,
+    pub(crate) calendar: Calendar,
+    /// A new configuration whose lists are being read.
+    pub(crate) stage: Option<Stage>,
+    pub(crate) files: FollowedFiles,
+    pub(crate) requests: Requests,
+    pub(crate) compiler: CompileQueue,
+    pub(crate) delta: DeltaJoin,
+    pub(crate) publication: Publication,
+    pub(crate) persist: Persistence,
+    pub(crate) rollback: Rollback,
+    pub(crate) record: Record,
+    /// How often lists and orders blocked.
+    pub(crate) hits: Hits,
+}
+
+impl Control {
+    /// A control plane that has read nothing yet. It refuses all clients until the first generation.
+    pub(crate) fn empty(
+        config: Config,
+        keeper: Keeper,
+        rails: Arc<Rails>,
+        calendar: Calendar,
+    ) -> Self {
+        let hits = Hits::read(config.state.dir.as_deref());
+        let mut control = Self {
+            lists: ListSources::new(&config),
+            configuration: Configuration::new(config),
+            rails,
+            calendar,
+            stage: None,
+            files: FollowedFiles::start(),
+            requests: Requests::new(),
+            compiler: CompileQueue::new(),
+            delta: DeltaJoin::new(),
+            publication: Publication::new(),
+            persist: Persistence::new(keeper),
+            rollback: Rollback::new(),
+            record: Record::default(),
+            hits,
+        };
+        control.start_following();
+        control
+    }
+
+    /// A reader of the snapshot in force.
+    pub fn reader(&self) -> Reader {
+        self.publication.publisher.reader()
+    }
+
+    /// The generation in force.
+    pub fn generation(&self) -> u64 {
+        self.publication.publisher.current().generation
+    }
+}

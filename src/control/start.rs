@@ -9,8 +9,8 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
+use super::Control;
 use super::admin::report;
-use super::control_loop::Control;
 use super::guard::acceptance::InForce;
 use super::guard::policy::Rails;
 use super::guard::release::Guards;

@@ -13,9 +13,9 @@ use tokio::time::{Instant, timeout};
 use super::status::Gauges;
 use crate::config::regular;
 use crate::config::shown::Show;
-use crate::control::control_loop::Control;
+use crate::control::Control;
+use crate::control::file_tasks::FileTasks;
 use crate::control::persist::rollback_file::put;
-use crate::control::sources::errands::{Errand, Landed};
 
 /// The file in the state directory.
 const FILE: &str = "hits.json";
@@ -123,7 +123,6 @@ impl Kept {
 }
 
 /// What is known of hits.
-#[derive(Debug)]
 pub(crate) struct Hits {
     kept: Option<Kept>,
     /// When this server began to count.
@@ -132,7 +131,12 @@ pub(crate) struct Hits {
     written: BTreeMap<String, u64>,
     due: Instant,
     problem: Option<String>,
+    /// Writes the counts.
+    pub(crate) tasks: FileTasks<(), Counted>,
 }
+
+/// The counts that were written, or why they could not be.
+pub(crate) type Counted = Result<Box<Kept>, String>;
 
 impl Hits {
     /// Reads the state directory. What can't be read is read again before it is written.
@@ -155,6 +159,7 @@ impl Hits {
             written: BTreeMap::new(),
             due: Instant::now() + if problem.is_some() { RETRY } else { EVERY },
             problem,
+            tasks: FileTasks::new(),
         }
     }
 
@@ -202,7 +207,7 @@ impl Control {
         let Some(mut kept) = self.hits.kept.clone() else {
             return;
         };
-        if self.hits.due > Instant::now() || self.errands.is_running(&Errand::Count) {
+        if self.hits.due > Instant::now() || self.hits.tasks.is_running(&()) {
             return;
         }
         self.hits.due = Instant::now() + EVERY;
@@ -213,8 +218,8 @@ impl Control {
         }
         let places = kept.dir.join(FILE).shown().to_string();
         self.hits.written.clone_from(&counts);
-        let work = move || Landed::Counted(kept.write(&counts).map(|()| Box::new(kept)));
-        self.errands.start(Errand::Count, places, work);
+        let work = move || kept.write(&counts).map(|()| Box::new(kept));
+        self.hits.tasks.start((), places, work);
     }
 
     pub(crate) fn land_counted(&mut self, counted: Result<Box<Kept>, String>) {
@@ -239,11 +244,8 @@ impl Control {
     /// these, or be counted twice.
     pub(crate) async fn keep_counts(&mut self) {
         let written = timeout(LAST_WAIT, async {
-            while self.errands.is_running(&Errand::Count) {
-                let Some((_, landed)) = self.errands.next().await else {
-                    return;
-                };
-                if let Some(Landed::Counted(counted)) = landed {
+            while self.hits.tasks.is_running(&()) {
+                if let (_, Some(counted)) = self.hits.tasks.next().await {
                     self.land_counted(counted);
                 }
             }
@@ -322,9 +324,9 @@ mod tests {
     async fn count(control: &mut Control) {
         control.hits.due = Instant::now();
         control.start_counting();
-        while control.errands.is_running(&Errand::Count) {
-            let (errand, landed) = control.errands.next().await.expect("it ends");
-            control.land_errand(&errand, landed);
+        while control.hits.tasks.is_running(&()) {
+            let event = control.next_file_event().await;
+            control.route(event);
         }
     }
 
@@ -395,11 +397,11 @@ mod tests {
         while !first() {
             tokio::task::yield_now().await;
         }
-        assert!(control.errands.is_running(&Errand::Count), "not landed");
+        assert!(control.hits.tasks.is_running(&()), "not landed");
         hits.store(6, Ordering::Relaxed);
         control.keep_counts().await;
         assert!(written(BEFORE.replace(":3}", ":9}"))());
-        assert!(!control.errands.is_running(&Errand::Count));
+        assert!(!control.hits.tasks.is_running(&()));
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -451,13 +453,13 @@ mod tests {
         for (hits, is_written) in [(3, true), (3, false), (5, true)] {
             control.publication.plane = Following::new(Arc::new(move || gauges(hits)));
             control.start_counting();
-            assert!(!control.errands.is_running(&Errand::Count), "it is not due");
+            assert!(!control.hits.tasks.is_running(&()), "it is not due");
             control.hits.due = Instant::now();
             control.start_counting();
-            assert_eq!(control.errands.is_running(&Errand::Count), is_written);
-            while control.errands.is_running(&Errand::Count) {
-                let (errand, landed) = control.errands.next().await.expect("it ends");
-                control.land_errand(&errand, landed);
+            assert_eq!(control.hits.tasks.is_running(&()), is_written);
+            while control.hits.tasks.is_running(&()) {
+                let event = control.next_file_event().await;
+                control.route(event);
             }
             let kept = Counts::read(&folder.path().join("state")).expect("readable");
             assert_eq!(kept.expect("a file").hits["order:x-1"], hits);
@@ -470,9 +472,9 @@ mod tests {
             control.hits.due = Instant::now();
             control.publication.plane = Following::new(Arc::new(move || gauges(hits)));
             control.start_counting();
-            while control.errands.is_running(&Errand::Count) {
-                let (errand, landed) = control.errands.next().await.expect("it ends");
-                control.land_errand(&errand, landed);
+            while control.hits.tasks.is_running(&()) {
+                let event = control.next_file_event().await;
+                control.route(event);
             }
             assert_eq!(control.hits.problem().is_some(), is_alarm);
             let _ = fs::remove_dir(&path);

@@ -8,12 +8,12 @@ use tokio::sync::oneshot;
 use super::requests::Waiting;
 use crate::config::shown::Show;
 use crate::config::{Config, Content, Origin, Problems};
+use crate::control::Control;
 use crate::control::admin::status::{ReloadReport, ReloadRequest, RollbackRequest};
-use crate::control::control_loop::Control;
+use crate::control::file_tasks::FileTasks;
 use crate::control::guard::policy::Rails;
 use crate::control::journal::entry::Cause;
 use crate::control::publish::data_plane::Change;
-use crate::control::sources::errands::{Errand, Landed};
 use crate::control::sources::files::{Files, look};
 use crate::control::sources::orders::registry::Book;
 
@@ -29,12 +29,24 @@ pub(crate) enum Wish {
 }
 
 /// Those that wait; the first one's files are read while one is under way.
-#[derive(Default)]
 pub(crate) struct Wishes {
     waiting: VecDeque<Wish>,
     under_way: Option<Wish>,
     /// The files that were read for it.
     prepared: Option<Box<Prepared>>,
+    /// Reads them.
+    pub(crate) tasks: FileTasks<(), Box<Prepared>>,
+}
+
+impl Wishes {
+    pub(crate) fn new() -> Self {
+        Self {
+            waiting: VecDeque::new(),
+            under_way: None,
+            prepared: None,
+            tasks: FileTasks::new(),
+        }
+    }
 }
 
 /// The configuration's file as it is now.
@@ -97,7 +109,7 @@ impl Control {
         // A rollback to a generation needs no file outside of the state directory, and may be the way out
         // when others hang.
         let is_hold = matches!(next, Some(Wish::Rollback(wish, ..)) if wish.generation.is_some());
-        if self.errands.is_running(&Errand::Prepare) && !is_hold {
+        if self.requests.queue.tasks.is_running(&()) && !is_hold {
             return;
         }
         let wish = match self.requests.queue.waiting.pop_front() {
@@ -157,14 +169,14 @@ impl Control {
             let lists = now.lists.iter().chain(new);
             let lists = lists.filter(|list| matches!(list.content, Content::File));
             let files = look(lists.map(|list| list.source.path.clone()));
-            Landed::Prepared(Box::new(Prepared {
+            Box::new(Prepared {
                 newest,
                 rails: rails.read_again(&now),
                 files,
                 config: now,
-            }))
+            })
         };
-        self.errands.start(Errand::Prepare, places.join(", "), work);
+        self.requests.queue.tasks.start((), places.join(", "), work);
     }
 
     /// Takes the files that were read for one.
@@ -189,9 +201,11 @@ impl Control {
 
     /// Answers those whose files take too long to be read.
     pub(crate) fn give_up_preparing(&mut self) {
-        let errands = [Errand::Prepare, Errand::Rollback];
-        let mut ages = errands.iter().filter_map(|errand| self.errands.age(errand));
-        if ages.all(|age| age < PATIENCE) {
+        let ages = [
+            self.requests.queue.tasks.age(&()),
+            self.rollback.tasks.age(&()),
+        ];
+        if ages.into_iter().flatten().all(|age| age < PATIENCE) {
             return;
         }
         // A rollback that has started is not among them: its hold may be on the disk already.
@@ -236,8 +250,8 @@ mod tests {
         control.wish(Wish::Reload(ReloadRequest::default(), cause, Some(reply)));
         control.prepare();
         while control.requests.queue.prepared.is_none() {
-            let (errand, landed) = control.errands.next().await.expect("it ends");
-            control.land_errand(&errand, landed);
+            let event = control.next_file_event().await;
+            control.route(event);
         }
         control.configuration.current.server.id = Some("another.example".to_owned());
         control.prepare();
@@ -247,8 +261,8 @@ mod tests {
             "it is prepared again"
         );
         while control.requests.queue.prepared.is_none() {
-            let (errand, landed) = control.errands.next().await.expect("it ends");
-            control.land_errand(&errand, landed);
+            let event = control.next_file_event().await;
+            control.route(event);
         }
         control.prepare();
         assert!(control.requests.queue.under_way.is_none(), "it is acted on");

@@ -5,12 +5,12 @@ use jiff::Timestamp;
 
 use crate::config::shown::Show;
 use crate::config::{Config, Origin};
+use crate::control::Control;
 use crate::control::admin::status::{
     BadCount, BadLine, Gauges, ImageStatus, KnownOrder, KnownOrders, LeftOutCount, ListHealth,
     ListStatus, OrdersStatus, Status,
 };
 use crate::control::compile::job::is_large;
-use crate::control::control_loop::Control;
 use crate::control::guard::acceptance::aged;
 use crate::control::guard::policy::Rails;
 use crate::control::guard::release::Guard;
@@ -54,7 +54,7 @@ pub(crate) fn status(control: &Control, gauges: Gauges) -> Status {
         .chain(control.configuration.socket_problem.clone())
         .chain(control.rails.problems().iter().cloned())
         .chain(control.calendar.problems())
-        .chain(control.errands.problems())
+        .chain(control.late_files())
         .chain(control.lists.active.iter().chain(staged).filter_map(hangs))
         .chain(
             control

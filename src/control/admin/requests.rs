@@ -8,10 +8,10 @@ use tokio::time::Instant;
 
 use super::preparing::Wish;
 use super::preparing::Wishes;
+use crate::control::Control;
 use crate::control::admin::status::{
     KnownOrders, OrdersRequest, ReloadReport, ReloadRequest, RollbackRequest, Status, UnusedLines,
 };
-use crate::control::control_loop::Control;
 use crate::control::journal::entry::Cause;
 use crate::control::publish::compose;
 use crate::control::sources::orders::reading::Wished;
@@ -43,12 +43,21 @@ impl Tickets {
 }
 
 /// Requests that are not answered yet.
-#[derive(Default)]
 pub(crate) struct Requests {
     /// Reloads and rollbacks that wait for their files.
     pub(crate) queue: Wishes,
     pub(crate) tickets: Tickets,
     pub(crate) waiting: Vec<Waiting>,
+}
+
+impl Requests {
+    pub(crate) fn new() -> Self {
+        Self {
+            queue: Wishes::new(),
+            tickets: Tickets::default(),
+            waiting: Vec::new(),
+        }
+    }
 }
 
 /// A reload that waits for its loads.

@@ -9,9 +9,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use crate::config::{Content, List};
+use crate::control::Control;
 use crate::control::compile::child::{ChildError, Compiler};
 use crate::control::compile::plan::{Event, Outcome, Plan, PlanList};
-use crate::control::control_loop::{Control, carries};
 use crate::control::guard::acceptance::InForce;
 use crate::control::guard::policy::Rails;
 use crate::control::guard::release::Guards;
@@ -20,6 +20,7 @@ use crate::control::persist::store::{ImageFileError, StoreError, read_image};
 use crate::control::publish::provenance;
 use crate::control::sources::lists::load::{Loaded, Refusal, Signature};
 use crate::control::sources::lists::state::ListState;
+use crate::control::sources::lists::state::carries;
 use crate::policy::image::Image;
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::images::Images;

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use jiff::Timestamp;
 
 use crate::config::{History, State};
-use crate::control::control_loop::Control;
+use crate::control::Control;
 use crate::control::persist::store::{
     Base, Lists, Pair, Published, Store, StoreError, archive, read_generation,
 };

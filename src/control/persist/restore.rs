@@ -9,7 +9,7 @@ use super::keeper::Keeper;
 use super::store::Pair;
 use crate::config::List;
 use crate::config::shown::Show;
-use crate::control::control_loop::Control;
+use crate::control::Control;
 use crate::control::journal::past::{Moment, Past};
 use crate::control::persist::rollback_file::{FILE, Hold};
 use crate::control::publish::compose;

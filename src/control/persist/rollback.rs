@@ -11,19 +11,20 @@ use tokio::time::Instant;
 use super::keeper::Keeper;
 use crate::config::shown::Show;
 use crate::config::{Config, List};
+use crate::control::Control;
 use crate::control::admin::preparing::Prepared;
 use crate::control::admin::requests::Waiting;
 use crate::control::admin::status::{ReloadReport, ReloadRequest, RollbackRequest};
-use crate::control::control_loop::{Control, carries};
+use crate::control::file_tasks::FileTasks;
 use crate::control::guard::acceptance::InForce;
 use crate::control::guard::release::Guards;
 use crate::control::journal::entry::Cause;
 use crate::control::persist::restore::{are_same, loaded, read};
 use crate::control::persist::rollback_file::{FILE, Hold, remove, sync};
 use crate::control::publish::pending::Stage;
-use crate::control::sources::errands::{Errand, Landed};
 use crate::control::sources::files::Files;
 use crate::control::sources::lists::load::{Loaded, Refusal};
+use crate::control::sources::lists::state::carries;
 use crate::policy::images::Images;
 
 /// The images of a rollback whose hold is on the disk.
@@ -52,7 +53,6 @@ impl Rolling {
 }
 
 /// The rollback in force, and the one under way.
-#[derive(Default)]
 pub(crate) struct Rollback {
     /// The lists that are held, and as of which generation.
     pub(crate) hold: Option<Hold>,
@@ -62,6 +62,26 @@ pub(crate) struct Rollback {
     pub(crate) rolling: Option<Rolling>,
     /// Counts rollbacks. A joining or compilation that began before one is outdated when it ends.
     pub(crate) epoch: u64,
+    /// Reads a generation and writes that it is held, or removes that.
+    pub(crate) tasks: FileTasks<(), RollbackFiles>,
+}
+
+/// The end of reading and writing a rollback's files.
+pub(crate) enum RollbackFiles {
+    Held(Result<Box<Held>, String>),
+    Released(Result<(), String>),
+}
+
+impl Rollback {
+    pub(crate) fn new() -> Self {
+        Self {
+            hold: None,
+            unheld: None,
+            rolling: None,
+            epoch: 0,
+            tasks: FileTasks::new(),
+        }
+    }
 }
 
 impl Control {
@@ -127,10 +147,9 @@ impl Control {
                 Some(before) => undo(&dir, before, problem),
                 None => problem,
             });
-            Landed::Held(held.map(Box::new))
+            RollbackFiles::Held(held.map(Box::new))
         };
-        self.errands
-            .start(Errand::Rollback, places.join(", "), work);
+        self.rollback.tasks.start((), places.join(", "), work);
         Ok(())
     }
 
@@ -152,17 +171,17 @@ impl Control {
         }
         let dir = self.state_dir()?;
         let places = dir.join(FILE).shown().to_string();
-        let work = move || Landed::Released(remove(&dir, sync));
-        self.errands.start(Errand::Rollback, places, work);
+        let work = move || RollbackFiles::Released(remove(&dir, sync));
+        self.rollback.tasks.start((), places, work);
         Ok(())
     }
 
     /// Finishes a rollback or a release whose files have been read and written; `None` if that panicked.
-    pub(crate) fn land_rollback(&mut self, landed: Option<Landed>) {
+    pub(crate) fn land_rollback(&mut self, landed: Option<RollbackFiles>) {
         let Some(rolling) = self.rollback.rolling.take() else {
             return;
         };
-        if let Some(Landed::Held(Ok(held))) = &landed
+        if let Some(RollbackFiles::Held(Ok(held))) = &landed
             && !are_same(&held.in_force, &self.images_in_force())
         {
             self.rollback.rolling = Some(Rolling {
@@ -177,13 +196,13 @@ impl Control {
             ..
         } = rolling;
         match landed {
-            Some(Landed::Held(Ok(held))) => self.take_held(*held, &mut waiting),
-            Some(Landed::Released(Ok(()))) => {
+            Some(RollbackFiles::Held(Ok(held))) => self.take_held(*held, &mut waiting),
+            Some(RollbackFiles::Released(Ok(()))) => {
                 if let Some(prepared) = prepared {
                     self.release(&mut waiting, prepared);
                 }
             }
-            Some(Landed::Held(Err(problem)) | Landed::Released(Err(problem))) => {
+            Some(RollbackFiles::Held(Err(problem)) | RollbackFiles::Released(Err(problem))) => {
                 waiting.report.problems.push(problem);
             }
             _ => waiting.report.problems.push(
@@ -202,7 +221,7 @@ impl Control {
             .rolling
             .as_ref()
             .and_then(|rolling| rolling.again);
-        let busy = self.delta.joining || self.errands.is_running(&Errand::Rollback);
+        let busy = self.delta.joining || self.rollback.tasks.is_running(&());
         let Some(generation) = again.filter(|_| !busy) else {
             return;
         };
@@ -447,6 +466,7 @@ mod tests {
     use crate::control::admin::preparing::Wish;
     use crate::control::admin::requests::Request;
     use crate::control::admin::status::{Gauges, ListHealth, OrdersRequest, Status};
+    use crate::control::event::Event;
     use crate::control::persist::rollback_file::held;
     use crate::control::persist::rollback_file::sample as hold;
     use crate::control::persist::store::{Store, StoreError, write_as_older};
@@ -803,16 +823,16 @@ mod tests {
         control.wish(Wish::Rollback(wish, cause, reply));
         control.prepare();
         while control.rollback.rolling.is_none() {
-            let (errand, landed) = control.errands.next().await.expect("it ends");
-            control.land_errand(&errand, landed);
+            let event = control.next_file_event().await;
+            control.route(event);
             control.prepare();
         }
     }
 
     async fn end_rolling(control: &mut Control) {
         while control.rollback.rolling.is_some() {
-            let (errand, landed) = control.errands.next().await.expect("it ends");
-            control.land_errand(&errand, landed);
+            let event = control.next_file_event().await;
+            control.route(event);
         }
     }
 
@@ -836,7 +856,7 @@ mod tests {
         let wish = RollbackRequest { generation: None };
         control.wish(Wish::Rollback(wish, Cause::Start, reply));
         control.prepare();
-        assert!(!control.errands.is_running(&Errand::Prepare));
+        assert!(!control.requests.queue.tasks.is_running(&()));
         end_rolling(&mut control).await;
         let hold = Hold::read(&folder.path().join("state")).expect("readable");
         assert_eq!(hold, control.rollback.hold);
@@ -852,7 +872,7 @@ mod tests {
         two_generations(folder.path()).await.end().await;
         let mut control = control(folder.path());
         // The files of a reload do not answer, and its caller has been answered.
-        control.errands.note(Errand::Prepare, "/net".to_owned());
+        control.requests.queue.tasks.hang((), "/net".to_owned());
         let (reply, _) = oneshot::channel();
         let wish = RollbackRequest {
             generation: Some(1),
@@ -1157,17 +1177,16 @@ mod tests {
             assert_eq!(control.rollback.hold, before);
             start_rolling(&mut control, Some(1)).await;
             let landed = loop {
-                let (errand, landed) = control.errands.next().await.expect("it ends");
-                if errand == Errand::Rollback {
-                    break landed;
+                match control.next_file_event().await {
+                    Event::RollbackFiles(files) => break files,
+                    event => control.route(event),
                 }
-                control.land_errand(&errand, landed);
             };
             assert_eq!(held(&dir), Some(1), "it is written");
             // Lists change, and the generation can't be read a second time.
             control.publication.images.delta = None;
             fs::remove_file(dir.join("current")).expect("removed");
-            control.land_errand(&Errand::Rollback, landed);
+            control.land_rollback(landed);
             end_rolling(&mut control).await;
             let problems = &control
                 .requests

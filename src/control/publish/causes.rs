@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use crate::config::exception::Exception;
 use crate::config::order::Order;
-use crate::control::control_loop::{Control, carries};
+use crate::control::Control;
 use crate::control::journal::entry::{Cause, Event, ListEntry};
 use crate::control::journal::settings::{Settings, settings};
 use crate::control::journal::{Draft, Journal, Page, Pages};
 use crate::control::publish::provenance;
 use crate::control::publish::provenance::legible;
 use crate::control::sources::lists::state::ListState;
+use crate::control::sources::lists::state::carries;
 use crate::control::sources::orders::schedule::State;
 
 /// The journal, and the part of the state that it has.

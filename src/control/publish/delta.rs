@@ -7,18 +7,18 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::compose;
-use super::pending::Stage;
+use super::pending::{Configured, Stage};
 use super::provenance;
+use crate::config::List;
 use crate::config::shown::Show;
-use crate::config::{Config, List};
+use crate::control::Control;
 use crate::control::admin::report;
 use crate::control::compile::job::{CompileError, NewBase, Wanted};
-use crate::control::control_loop::{Control, carries};
 use crate::control::journal::entry::Cause;
 use crate::control::journal::settings;
-use crate::control::sources::errands::{Errand, Landed};
 use crate::control::sources::lists::load::{Fresh, Refusal};
 use crate::control::sources::lists::state::ListState;
+use crate::control::sources::lists::state::carries;
 use crate::control::sources::orders::registry::Book;
 use crate::control::start::broken;
 use crate::policy::image::{Image, TooLarge};
@@ -38,7 +38,7 @@ pub(crate) struct Ready {
 }
 
 /// Joined lists, or the loads of a joining that panicked.
-type Joining = Result<Joined, Vec<u64>>;
+pub(crate) type Joining = Result<Joined, Vec<u64>>;
 
 /// Small lists on their way into the delta.
 pub(crate) struct DeltaJoin {
@@ -74,14 +74,6 @@ pub(crate) struct Joined {
     result: Result<Image, TooLarge>,
 }
 
-/// The orders and exceptions of a new configuration.
-pub(crate) struct Configured {
-    config: Config,
-    /// The version of the book in force when reading began.
-    of: u64,
-    book: Book,
-}
-
 impl Control {
     /// Starts to read the orders and exceptions of a new configuration whose lists are read. That happens
     /// before it is joined, as nothing else is heard then and a file system may not answer.
@@ -101,8 +93,7 @@ impl Control {
         stage.book_since.get_or_insert_with(Instant::now);
         let folders = stage.folders();
         let places: Vec<_> = folders.iter().map(|dir| dir.shown().to_string()).collect();
-        let errand = Errand::Configure(folders);
-        if self.errands.is_running(&errand) {
+        if self.configuration.orders.is_running(&folders) {
             return;
         }
         let (config, rails) = (stage.config.clone(), Arc::clone(&stage.rails));
@@ -112,9 +103,10 @@ impl Control {
             book.configure(&config);
             book.check(&rails);
             let of = version;
-            Landed::Configured(Box::new(Configured { config, of, book }))
+            Box::new(Configured { config, of, book })
         };
-        self.errands.start(errand, places.join(", "), work);
+        let places = places.join(", ");
+        self.configuration.orders.start(folders, places, work);
     }
 
     /// Takes the orders and exceptions of a new configuration; `None` if reading them broke off.
@@ -418,6 +410,7 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
+    use crate::config::Config;
     use crate::control::admin::requests::Waiting;
     use crate::control::sources::files::Files;
     use crate::control::sources::wall_clock::Still;
@@ -459,8 +452,8 @@ mod tests {
     async fn a_new_configuration_whose_orders_are_never_read_is_given_up_and_stops_nothing() {
         let folder = tempfile::tempdir().expect("a folder");
         let (mut control, mut answer) = staged(folder.path());
-        let hung = Errand::Configure(vec![folder.path().join("orders")]);
-        control.errands.note(hung, "orders".to_owned());
+        let hung = vec![folder.path().join("orders")];
+        control.configuration.orders.hang(hung, "orders".to_owned());
         turn(&mut control);
         assert!(
             !control.delta.joining && !control.delta.stage_joining,
@@ -489,8 +482,8 @@ mod tests {
         assert_eq!(newer.refresh(), [order]);
         control.calendar.book = Arc::new(newer);
         while !control.delta.joining {
-            let (errand, landed) = control.errands.next().await.expect("it ends");
-            control.land_errand(&errand, landed);
+            let event = control.next_file_event().await;
+            control.route(event);
             turn(&mut control);
         }
         let joined = control.delta.joined.1.recv().await.expect("it ends");

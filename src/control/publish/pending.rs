@@ -10,9 +10,9 @@ use tokio::time::Instant;
 use super::data_plane::Change;
 use crate::config::shown::Show;
 use crate::config::{Config, List};
+use crate::control::Control;
 use crate::control::admin::requests::Waiting;
 use crate::control::compile::job::is_large;
-use crate::control::control_loop::Control;
 use crate::control::guard::policy::Rails;
 use crate::control::guard::release::Guards;
 use crate::control::sources::files::Files;
@@ -38,6 +38,14 @@ pub(crate) struct Stage {
     pub(crate) book: Option<(u64, Book)>,
     /// Since when they are being read.
     pub(crate) book_since: Option<Instant>,
+}
+
+/// The orders and exceptions of a new configuration.
+pub(crate) struct Configured {
+    pub(crate) config: Config,
+    /// The version of the book in force when reading began.
+    pub(crate) of: u64,
+    pub(crate) book: Book,
 }
 
 impl Stage {

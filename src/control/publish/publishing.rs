@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use jiff::Timestamp;
 
 use super::compose;
-use crate::control::control_loop::Control;
+use crate::control::Control;
 use crate::control::journal::entry::Cause;
 use crate::control::publish::data_plane::Following;
 use crate::control::publish::order_changes::OrderStates;

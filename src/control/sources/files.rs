@@ -9,9 +9,9 @@ use super::lists::load::Signature;
 use super::lists::state::ListState;
 use crate::config::Content;
 use crate::config::shown::Show;
-use crate::control::control_loop::Control;
+use crate::control::Control;
+use crate::control::file_tasks::FileTasks;
 use crate::control::journal::entry::Cause;
-use crate::control::sources::errands::{Errand, Landed};
 use crate::control::sources::watch::{Followed, Following, Touched, Touches, Watch};
 
 /// Files as they were when they were looked at; `None` where that is not possible.
@@ -36,6 +36,8 @@ pub(crate) struct FollowedFiles {
     pub(crate) unwatched: Vec<String>,
     /// Other files may count than are watched.
     unfollowed: bool,
+    /// Watches directories.
+    pub(crate) tasks: FileTasks<(), Following>,
 }
 
 impl FollowedFiles {
@@ -51,6 +53,7 @@ impl FollowedFiles {
             unwatched: no_watch.iter().cloned().collect(),
             no_watch,
             unfollowed: true,
+            tasks: FileTasks::new(),
         }
     }
 }
@@ -74,7 +77,7 @@ impl Control {
 
     /// Looks at all files.
     pub(crate) fn sweep(&mut self) {
-        self.errands.log_late();
+        self.log_late_files();
         self.give_up_preparing();
         self.all_lists().for_each(ListState::want_sweep);
         self.tell_aged();
@@ -95,7 +98,7 @@ impl Control {
         let staged = self.stage.iter_mut().flat_map(|stage| &mut stage.fresh);
         for list in self.lists.active.iter_mut().chain(staged) {
             let folder = list.source.path.parent().unwrap_or(Path::new(""));
-            if list.wants_look() && !self.errands.is_running(&Errand::Look(folder.to_owned())) {
+            if list.wants_look() && !self.lists.looks.is_running(&folder.to_owned()) {
                 let wanted = wanted.entry(folder.to_owned()).or_default();
                 wanted.push(list.source.path.clone());
                 list.start_look();
@@ -103,8 +106,7 @@ impl Control {
         }
         for (folder, files) in wanted {
             let places = folder.shown().to_string();
-            let work = move || Landed::Looked(look(files));
-            self.errands.start(Errand::Look(folder), places, work);
+            self.lists.looks.start(folder, places, move || look(files));
         }
     }
 
@@ -130,7 +132,7 @@ impl Control {
 
     /// Starts to watch the files that count now, if others may count than do.
     pub(crate) fn start_following(&mut self) {
-        if !self.files.unfollowed || self.errands.is_running(&Errand::Follow) {
+        if !self.files.unfollowed || self.files.tasks.is_running(&()) {
             return;
         }
         self.files.unfollowed = false;
@@ -155,8 +157,8 @@ impl Control {
         folders.sort();
         folders.dedup();
         let watch = self.files.watch.clone();
-        let work = move || Landed::Followed(watch.follow(&followed));
-        self.errands.start(Errand::Follow, folders.join(", "), work);
+        let work = move || watch.follow(&followed);
+        self.files.tasks.start((), folders.join(", "), work);
     }
 
     /// Takes what watching came to.

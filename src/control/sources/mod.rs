@@ -1,7 +1,6 @@
 //! Everything that rules come from, and the files that they are read from.
 
 pub(crate) mod deadline;
-pub(crate) mod errands;
 pub(crate) mod files;
 pub(crate) mod links;
 pub mod lists;

@@ -7,10 +7,11 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
-use super::orders::reading::Asked;
+use super::orders::reading::{Asked, BookRead};
 use super::orders::registry::Book;
 use super::wall_clock::Wall;
 use super::watch::Touched;
+use crate::control::file_tasks::FileTasks;
 use crate::control::journal::entry::Cause;
 use crate::policy::rule::Source;
 
@@ -20,11 +21,12 @@ const FAR: Duration = Duration::from_secs(3600);
 const SLIP: SignedDuration = SignedDuration::from_secs(1);
 
 /// The orders and exceptions, and the clock that they go by.
-#[derive(Debug)]
 pub(crate) struct Calendar {
     pub(crate) book: Arc<Book>,
     /// What is to be read of their files.
     pub(crate) asked: Asked,
+    /// Reads them.
+    pub(crate) tasks: FileTasks<(), Box<BookRead>>,
     /// Requests that wait for the files that are being read.
     pub(crate) reading: Vec<u64>,
     /// Counts configurations up.
@@ -53,6 +55,7 @@ impl Calendar {
                 refresh: !all,
                 ..Asked::default()
             },
+            tasks: FileTasks::new(),
             reading: Vec::new(),
             configured: 0,
             wall,
@@ -126,9 +129,10 @@ impl Calendar {
     }
 
     /// Waits until what is in force may change.
-    pub(crate) async fn wait(&self) {
+    pub(crate) fn wait(&self) -> impl Future<Output = ()> + use<> {
         let far = self.at.saturating_add(FAR).unwrap_or(Timestamp::MAX);
-        self.wall.until(self.next.unwrap_or(far).min(far)).await;
+        let (wall, at) = (Arc::clone(&self.wall), self.next.unwrap_or(far).min(far));
+        async move { wall.until(at).await }
     }
 
     /// What is wrong, one sentence each.

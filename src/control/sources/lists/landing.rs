@@ -6,12 +6,13 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use crate::control::Control;
 use crate::control::admin::report;
 use crate::control::admin::status::ReloadReport;
-use crate::control::control_loop::{Control, carries};
 use crate::control::guard::policy::Rails;
 use crate::control::publish::delta::Ready;
 use crate::control::sources::lists::load::{Fresh, Refusal, load};
+use crate::control::sources::lists::state::carries;
 use crate::control::sources::lists::state::{ListState, Loading};
 use crate::control::start::broken;
 

@@ -502,6 +502,11 @@ impl ListState {
     }
 }
 
+/// Whether this load of the list is under way.
+pub(crate) fn carries(list: &ListState, ticket: u64) -> bool {
+    list.loading.is_some_and(|loading| loading.ticket == ticket)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

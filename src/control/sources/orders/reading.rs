@@ -11,10 +11,9 @@ use super::directory::RETRY;
 use super::schedule::State;
 use crate::config::Config;
 use crate::config::shown::Show;
-use crate::control::control_loop::Control;
+use crate::control::Control;
 use crate::control::guard::policy::Rails;
 use crate::control::journal::entry::Cause;
-use crate::control::sources::errands::{Errand, Landed};
 use crate::control::sources::orders::registry::{Book, Known};
 use crate::control::sources::watch::Touched;
 
@@ -165,7 +164,7 @@ impl Control {
     /// Starts to read files of orders and exceptions, if some are to be read.
     pub(crate) fn start_reading(&mut self) {
         let due = self.calendar.due();
-        let idle = !self.delta.stage_joining && !self.errands.is_running(&Errand::Book);
+        let idle = !self.delta.stage_joining && !self.calendar.tasks.is_running(&());
         if !idle || due.is_none_or(|at| at > Instant::now()) {
             return;
         }
@@ -179,11 +178,8 @@ impl Control {
         let config = book
             .is_unrecalled()
             .then(|| self.configuration.boot.clone());
-        let work = move || {
-            let read = asked.read(&book, (configured, config.as_ref()), &rails);
-            Landed::Book(Box::new(read))
-        };
-        self.errands.start(Errand::Book, places, work);
+        let work = move || Box::new(asked.read(&book, (configured, config.as_ref()), &rails));
+        self.calendar.tasks.start((), places, work);
     }
 
     /// Takes what reading came to.
@@ -291,6 +287,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::control::admin::status::{OrdersRequest, ReloadReport};
+    use crate::control::event::Event;
     use crate::control::sources::wall_clock::Still;
     use crate::control::sources::watch::OPEN_QUIET;
 
@@ -326,9 +323,9 @@ mod tests {
     /// Reads what is asked for, and answers.
     async fn read(control: &mut Control) {
         control.start_reading();
-        while control.errands.is_running(&Errand::Book) {
-            let (errand, landed) = control.errands.next().await.expect("it ends");
-            control.land_errand(&errand, landed);
+        while control.calendar.tasks.is_running(&()) {
+            let event = control.next_file_event().await;
+            control.route(event);
         }
         control.answer_waiting();
     }
@@ -391,12 +388,12 @@ mod tests {
         let path = write(folder.path(), "a.toml");
         let mut answer = lift(&mut control, &path, 1000);
         control.start_reading();
-        while control.errands.is_running(&Errand::Book) {
-            let (errand, mut landed) = control.errands.next().await.expect("it ends");
-            if let Some(Landed::Book(read)) = &mut landed {
+        while control.calendar.tasks.is_running(&()) {
+            let mut event = control.next_file_event().await;
+            if let Event::OrdersRead(Some(read)) = &mut event {
                 read.book.touch(&touched(&path, OPEN_QUIET), Instant::now());
             }
-            control.land_errand(&errand, landed);
+            control.route(event);
         }
         control.answer_waiting();
         assert_eq!(answer.try_recv().err(), Some(TryRecvError::Empty));

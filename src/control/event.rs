@@ -1,0 +1,53 @@
+//! Everything that can happen to the control plane, as one type that the control loop routes.
+
+use std::path::PathBuf;
+
+use super::admin::hits::Counted;
+use super::admin::preparing::Prepared;
+use super::admin::requests::Request;
+use super::compile::job::Compiled;
+use super::persist::rollback::RollbackFiles;
+use super::publish::delta::Joining;
+use super::publish::pending::Configured;
+use super::sources::files::Files;
+use super::sources::lists::landing::Done;
+use super::sources::orders::reading::BookRead;
+use super::sources::watch::{Following, Touched};
+
+/// Something that happened.
+pub(crate) enum Event {
+    Request(Request),
+    /// SIGHUP.
+    HangUp,
+    /// Something happened to files.
+    Touched(Vec<Touched>),
+    /// A file may be read now.
+    Due,
+    /// An order or an exception may begin or end now.
+    Date,
+    /// All files are looked at, for changes that no event reported.
+    Sweep,
+    /// A small list was read.
+    Loaded(Box<Done>),
+    /// Small lists were joined.
+    Joined(Box<Joining>),
+    /// The compiler ended.
+    Compiled(Box<Compiled>),
+    /// The images in force were written, or could not be.
+    Kept(bool),
+    // Work on files ended; `None` if it panicked.
+    /// Files of orders and exceptions were read.
+    OrdersRead(Option<Box<BookRead>>),
+    /// The lists in a directory were looked at.
+    Looked(PathBuf, Option<Files>),
+    /// Directories are watched.
+    Followed(Option<Following>),
+    /// The files that a reload needs were read.
+    Prepared(Option<Box<Prepared>>),
+    /// The orders and exceptions of a new configuration were read.
+    Configured(Option<Box<Configured>>),
+    /// A rollback's files were read and written.
+    RollbackFiles(Option<RollbackFiles>),
+    /// The counts of hits were written.
+    Counted(Option<Counted>),
+}

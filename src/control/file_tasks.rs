@@ -1,0 +1,138 @@
+//! Work on files on other threads, so that a file system that does not answer delays neither dates nor `status`.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+/// After how long without an answer a task is an alarm.
+pub(crate) const LATE: Duration = Duration::from_secs(5);
+
+/// Tasks of one kind, at most one per key at a time. A component that needs files owns one of these, and the control
+/// loop gives it the results.
+pub(crate) struct FileTasks<K, T> {
+    running: HashMap<K, Running>,
+    sender: mpsc::Sender<(K, Option<T>)>,
+    ended: mpsc::Receiver<(K, Option<T>)>,
+}
+
+struct Running {
+    since: Instant,
+    /// The paths that are read.
+    places: String,
+    /// It was logged that the task is late.
+    logged: bool,
+}
+
+impl Running {
+    fn is_late(&self) -> bool {
+        self.since.elapsed() >= LATE
+    }
+
+    fn problem(&self) -> String {
+        let seconds = self.since.elapsed().as_secs();
+        // Without a path to read, a machine that stood still is late all the same.
+        let places = match &*self.places {
+            "" => "files",
+            places => places,
+        };
+        format!(
+            "{places}: no answer from the file system for {seconds} s; what was read before stays in \
+             force; check the disk or the network mount"
+        )
+    }
+}
+
+impl<K, T> FileTasks<K, T>
+where
+    K: Clone + Eq + Hash + Send + 'static,
+    T: Send + 'static,
+{
+    pub(crate) fn new() -> Self {
+        let (sender, ended) = mpsc::channel(64);
+        Self {
+            running: HashMap::new(),
+            sender,
+            ended,
+        }
+    }
+
+    pub(crate) fn is_running(&self, key: &K) -> bool {
+        self.running.contains_key(key)
+    }
+
+    /// Starts a task of which none runs with the same key. `places` are the paths that it reads.
+    pub(crate) fn start(
+        &mut self,
+        key: K,
+        places: String,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) {
+        let running = Running {
+            since: Instant::now(),
+            places,
+            logged: false,
+        };
+        self.running.insert(key.clone(), running);
+        let sender = self.sender.clone();
+        let working = tokio::task::spawn_blocking(work);
+        tokio::spawn(async move {
+            let result = working.await.ok();
+            // The receiver is gone when the server ends.
+            let _ = sender.send((key, result)).await;
+        });
+    }
+
+    /// A task that never ends.
+    #[cfg(test)]
+    pub(crate) fn hang(&mut self, key: K, places: String) {
+        let running = Running {
+            since: Instant::now(),
+            places,
+            logged: false,
+        };
+        self.running.insert(key, running);
+    }
+
+    /// Waits for the end of a task. The result is `None` if it panicked.
+    pub(crate) async fn next(&mut self) -> (K, Option<T>) {
+        let ended = self.ended.recv().await;
+        let (key, result) = ended.expect("the sender is kept beside the receiver");
+        if let Some(running) = self.running.remove(&key) {
+            if result.is_none() {
+                tracing::error!(
+                    places = running.places,
+                    "reading or writing files failed inside tapis, which is a bug; please report it"
+                );
+            }
+            if running.logged {
+                let (places, after) = (running.places, running.since.elapsed());
+                tracing::info!(places, ?after, "the file system answers again");
+            }
+        }
+        (key, result)
+    }
+
+    /// For how long a task has run.
+    pub(crate) fn age(&self, key: &K) -> Option<Duration> {
+        self.running.get(key).map(|running| running.since.elapsed())
+    }
+
+    /// Logs the tasks that have become late.
+    pub(crate) fn log_late(&mut self) {
+        for running in self.running.values_mut() {
+            if running.is_late() && !running.logged {
+                running.logged = true;
+                tracing::error!(problem = running.problem(), "files can't be read");
+            }
+        }
+    }
+
+    /// The tasks that are late, a sentence each.
+    pub(crate) fn problems(&self) -> Vec<String> {
+        let late = self.running.values().filter(|running| running.is_late());
+        late.map(Running::problem).collect()
+    }
+}
