@@ -1,4 +1,5 @@
-//! Which configuration a verb uses: the given one, the running server's, the usual file's, or the built-in default.
+//! Chooses and reads the configuration of a verb: the given one, the running server's, the usual file, or the built-in
+//! default.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -14,21 +15,21 @@ use crate::config::{Config, Problems, control};
 use crate::control::admin::client::ClientError;
 use crate::control::admin::status::Status;
 
-/// Names the configuration where no `--config` does.
+/// The environment variable that names the configuration if `--config` does not.
 pub(super) const VARIABLE: &str = "TAPIS_CONFIG";
 /// The configuration of a machine's server.
 const USUAL: &str = "/etc/tapis/tapis.toml";
 
-/// What a verb needs of the configuration.
+/// The parts of a configuration that a verb needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Need {
-    /// Nothing.
+    /// None.
     Nothing,
-    /// The place of the control socket, to talk to a server.
+    /// The path of the control socket, to ask a server.
     Socket,
-    /// All of it, to become the server.
+    /// All parts, to start the server.
     Serve,
-    /// All of it; without one that is given, that of a running server.
+    /// All parts; if no configuration is given, those of the running server's.
     Same,
 }
 
@@ -44,9 +45,9 @@ pub(super) struct Choice {
 enum By {
     Argument,
     Environment,
-    /// The server with that process number has it.
+    /// It is that of the running server, which has this process number.
     Server(u32),
-    /// There is nothing else: no server runs, or none was asked.
+    /// Nothing named one: no server runs, or none was asked.
     Rest,
 }
 
@@ -76,13 +77,13 @@ impl Choice {
         choice(usual, By::Rest)
     }
 
-    /// That of the running server, if there is one and no other configuration is given. Returns also why a
-    /// server that may be there could not be asked.
+    /// The configuration of the running server, if there is one and no other configuration is given. Returns also why a
+    /// server that may be running could not be asked.
     pub(super) fn or_of_server(self, control: &ControlArgs) -> (Self, Option<ClientError>) {
         if self.by != By::Rest {
             return (self, None);
         }
-        // What is wrong with the file is reported when the verb reads it.
+        // Mistakes in the file are reported when the verb reads it.
         let Ok(places) = control.places(self.path.as_ref()) else {
             return (self, None);
         };
@@ -99,8 +100,8 @@ impl Choice {
         }
     }
 
-    /// That configuration, with the state directory and the journal of the server that runs by it: when these are edited,
-    /// those that it started with stay in use until its end. Standard error names what differs.
+    /// Replaces the state directory and the journal by those that the running server uses: it uses those that it
+    /// started with until it stops, even if the configuration was changed. Names a difference on standard error.
     pub(super) fn as_served(
         &self,
         control: &ControlArgs,
@@ -124,7 +125,7 @@ impl Choice {
                     let ours = configured
                         .as_ref()
                         .and_then(|path| path.canonicalize().ok());
-                    // A server in a container may have another place by that name, or one that is not here.
+                    // The path of a server in a container may be another directory here, or none.
                     let differs = |used: &PathBuf| {
                         let theirs = used.canonicalize();
                         theirs.is_ok_and(|theirs| ours.as_ref() != Some(&theirs))
@@ -151,12 +152,12 @@ impl Choice {
         Ok(config)
     }
 
-    /// Whether a server may have it that was not asked yet.
+    /// Whether a running server may have it, and was not asked yet.
     pub(super) fn may_be_served(&self) -> bool {
         self.by != By::Rest
     }
 
-    /// Whether it is the one that a server has.
+    /// Whether a server has the same configuration.
     pub(super) fn is_of(&self, server: &Status) -> bool {
         match (&self.path, &server.config) {
             (Some(own), Some(theirs)) => match (own.canonicalize(), theirs.canonicalize()) {
@@ -221,7 +222,7 @@ pub(super) fn read_needed(path: Option<&PathBuf>, needed: &[&str]) -> Result<Con
 /// Reports mistakes that don't concern the verb.
 pub(super) fn report_others(problems: &Problems) {
     let note = "these mistakes are in sections that this verb does not need, so it goes on";
-    // If standard error is closed, the verb does its work all the same.
+    // If standard error is closed, the result is the same.
     let _ = writeln!(Plain(io::stderr()), "{problems}\ntapis: {note}");
 }
 
@@ -260,19 +261,19 @@ mod tests {
 
     #[test]
     fn a_configuration_is_named_with_what_chose_it() {
-        let told = |environment: Option<&str>| {
+        let shown = |environment: Option<&str>| {
             let environment = environment.map(OsString::from);
             let choice = Choice::among(None, environment, Path::new("/nowhere/tapis.toml"));
             choice.to_string()
         };
         assert_eq!(
-            told(Some("x.toml")),
+            shown(Some("x.toml")),
             "the configuration x.toml, which TAPIS_CONFIG names"
         );
         assert!(
-            told(None).starts_with("the built-in configuration: neither --config nor"),
+            shown(None).starts_with("the built-in configuration: neither --config nor"),
             "{}",
-            told(None)
+            shown(None)
         );
     }
 }

@@ -24,11 +24,11 @@ use crate::wire::name::Name;
 
 #[derive(Debug, Args)]
 pub(super) struct DiffArgs {
-    /// The old one: an image's file, or the number of a generation.
+    /// The old image file, or the number of the old generation.
     old: String,
-    /// The new one.
+    /// The new image file, or the number of the new generation.
     new: String,
-    /// Print how many names differ, not which.
+    /// Print only how many names differ.
     #[arg(long)]
     summary: bool,
     #[command(flatten)]

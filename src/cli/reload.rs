@@ -1,5 +1,4 @@
-//! Owns `tapis reload`.
-//! Refuses to judge: the server says what it took.
+//! `tapis reload`: reloads the running server, and prints the result.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -15,7 +14,7 @@ use crate::control::admin::status::{ReloadReport, ReloadRequest, UnusedLines};
 pub(super) struct ReloadArgs {
     #[command(flatten)]
     control: ControlArgs,
-    /// Release a guard that holds the newest state of a list, as in ads:shrunk; may be repeated. The
+    /// Release a guard that holds a list at its last good state, as in ads:shrunk; may be repeated. The
     /// guards are empty, bad, shrunk, grown and old.
     #[arg(long, value_name = "LIST:GUARD")]
     accept: Vec<String>,
@@ -27,23 +26,23 @@ pub(super) fn run(
     out: &mut impl Write,
 ) -> Result<(), Failure> {
     let places = args.control.places(config)?;
-    let wish = ReloadRequest {
+    let request = ReloadRequest {
         accept: args.accept.clone(),
     };
-    let report: ReloadReport = server::post(&places, "/reload", &wish)??;
-    tell(&report, out)
+    let report: ReloadReport = server::post(&places, "/reload", &request)??;
+    print_report(&report, out)
 }
 
-/// Prints which keys wait for a restart.
-pub(super) fn restart(keys: &[String], out: &mut impl Write) -> io::Result<()> {
+/// Prints the keys that wait for a restart.
+pub(super) fn print_restart_keys(keys: &[String], out: &mut impl Write) -> io::Result<()> {
     for key in keys {
         writeln!(out, "changed, but in force only after a restart: {key}")?;
     }
     Ok(())
 }
 
-/// Prints how it ended.
-pub(super) fn tell(report: &ReloadReport, out: &mut impl Write) -> Result<(), Failure> {
+/// Prints the result of a reload or a rollback.
+pub(super) fn print_report(report: &ReloadReport, out: &mut impl Write) -> Result<(), Failure> {
     for problem in &report.problems {
         let start = match problem.contains("not taken") {
             true => "",
@@ -54,7 +53,7 @@ pub(super) fn tell(report: &ReloadReport, out: &mut impl Write) -> Result<(), Fa
     if !report.changed.is_empty() {
         writeln!(out, "changed: {}", report.changed.join(", "))?;
     }
-    restart(&report.restart, out)?;
+    print_restart_keys(&report.restart, out)?;
     for warning in &report.warnings {
         writeln!(out, "note: {warning}")?;
     }

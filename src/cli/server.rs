@@ -15,7 +15,7 @@ use crate::sys::process::user_id;
 /// Which server to talk to.
 #[derive(Clone, Debug, Default, Args)]
 pub(super) struct ControlArgs {
-    /// The server's control socket; without it, the one of the configuration.
+    /// The server's control socket. The default is that of the configuration.
     #[arg(long, value_name = "SOCKET")]
     control: Option<PathBuf>,
 }

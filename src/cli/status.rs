@@ -1,5 +1,4 @@
-//! Owns `tapis status`.
-//! Refuses to interpret: it prints what the server says.
+//! `tapis status`: prints the state of the running server.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -30,7 +29,7 @@ pub(super) fn run(
     let status: Status = server::get(&places, "/status")??;
     if args.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&status)?)?;
-        return health(&status);
+        return exit_code(&status);
     }
     let Status {
         version,
@@ -97,7 +96,7 @@ pub(super) fn run(
                 format!(", WARNING: {rules}")
             }
         };
-        // Of a list that must be enforced whole, a line that makes no rule is one that is not enforced.
+        // If a list must be enforced whole, each bad line is one that is not enforced.
         let unenforced = list.whole && bad > 0;
         writeln!(
             out,
@@ -124,13 +123,13 @@ pub(super) fn run(
                 )?;
             }
         }
-        list_summary::left_out(
+        list_summary::print_left_out(
             &list.path.shown().to_string(),
             list_summary::first(&list.first_left_out, list_summary::SHOWN),
             left_out,
             out,
         )?;
-        list_summary::warned(
+        list_summary::print_warned(
             &list.path.shown().to_string(),
             list_summary::first(&list.first_warned, list_summary::SHOWN),
             list.warned,
@@ -149,7 +148,7 @@ pub(super) fn run(
     for warning in &status.orders.warnings {
         writeln!(out, "note: {warning}")?;
     }
-    reload::restart(&status.restart, out)?;
+    reload::print_restart_keys(&status.restart, out)?;
     for alarm in &status.alarms {
         writeln!(out, "ALARM {alarm}")?;
     }
@@ -167,10 +166,10 @@ pub(super) fn run(
     {
         writeln!(out, "{name}: {count}")?;
     }
-    health(&status)
+    exit_code(&status)
 }
 
-fn health(status: &Status) -> Result<(), Failure> {
+fn exit_code(status: &Status) -> Result<(), Failure> {
     match status.degraded {
         true => Err(Failure::Reported),
         false => Ok(()),

@@ -29,8 +29,8 @@ pub enum Section {
     Private,
 }
 
-/// The public suffixes that a rule on a name and all names below it covers; `None` if there are none, or the name is the
-/// root. Never allocates.
+/// The public suffixes that a rule on a name and all names below it covers; `None` if there are none, or the name is
+/// the root. Never allocates.
 pub fn covered(name: &Name) -> Option<(Covered, Section)> {
     let labels = name.label_count();
     match labels {

@@ -12,7 +12,7 @@ pub(super) const SECTIONS: &[&str] = &["orders", "state", "journal"];
 
 #[derive(Debug, Args)]
 pub(super) struct AtArgs {
-    /// The state at that time, as in 2017-07-20T00:00:00+07:00; a date alone is its 00:00:00 UTC. Without it,
+    /// Show the states at this time, as in 2017-07-20T00:00:00+07:00; a date alone is its 00:00:00 UTC. The default is
     /// now.
     #[arg(long, value_name = "TIME", value_parser = or_date)]
     at: Option<Moment>,

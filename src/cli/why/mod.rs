@@ -31,17 +31,17 @@ pub(super) struct WhyArgs {
     /// The record type of the query: A, AAAA, HTTPS, TYPE65, ...
     #[arg(long = "type", value_name = "TYPE", default_value = "A", value_parser = rtype)]
     rtype: RecordType,
-    /// Answer as for this client; without it, as for one that may ask.
+    /// Explain the answer to this client. The default is any client that may ask.
     #[arg(long, value_name = "IP")]
     client: Option<IpAddr>,
-    /// As it was at that time, as in 2017-07-20T00:00:00+07:00: by the journal, or without one by the dates
-    /// of orders. Exit code 3 when the decision is not known.
-    /// A future time is answered by the files as they are. A date alone is its 00:00:00 UTC.
+    /// Explain the answer at this time, as in 2017-07-20T00:00:00+07:00: by the journal, or without one by the dates
+    /// of orders. A future time is explained by the files as they are. A date alone is its 00:00:00 UTC. Exit code 3
+    /// when the decision is not known.
     #[arg(long, value_name = "TIME", value_parser = or_date)]
     at: Option<Moment>,
     #[command(flatten)]
     past: PastArgs,
-    /// Explain by the lists, orders and exceptions as their files are, whatever the server has in force.
+    /// Explain by the files of lists, orders and exceptions as they are, not by the state of the running server.
     #[arg(long)]
     offline: bool,
     #[command(flatten)]

@@ -1,5 +1,5 @@
-//! Figures about orders: how many there are in which state, by authority and legal basis, and how long each took to come
-//! into force and to end. Hits count queries, not clients.
+//! Figures about orders: how many there are in which state, by authority and legal basis, and how long each took to
+//! come into force and to end. Hits count queries, not clients.
 
 use std::collections::BTreeMap;
 

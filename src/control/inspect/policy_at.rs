@@ -1,4 +1,4 @@
-//! The policy of a moment in the past, as far as the journal, the state directory and the files of lists tell it.
+//! The policy at a moment, as far as the journal, the state directory and the files of lists have it.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ use crate::policy::rule::{Kind, Scope};
 use crate::policy::snapshot::{Decision, Snapshot};
 use crate::wire::name::Name;
 
-/// A policy.
+/// The policy at a moment.
 #[derive(Debug)]
 pub struct PolicyAt {
     /// The configuration, with the settings of that moment where they are recorded.
@@ -40,23 +40,23 @@ pub struct PolicyAt {
     pub book: Book,
     /// The lists, in their order.
     pub lists: Vec<ListAt>,
-    /// Which lists there were is not known.
+    /// Whether it is not known which lists there were.
     pub are_lists_unknown: bool,
     /// Whether a server answered.
     pub served: Served,
-    /// What is not known, and what else should be, a sentence each.
+    /// What is not known and other remarks, a sentence each.
     pub notes: Vec<String>,
     /// The generation that was in force then, if the journal has it.
     pub in_force: Option<u64>,
     settings: Settings,
     /// The images that had all rules of these lists.
     kept: Option<Images>,
-    /// When its generation came into force; `None` if it is of no recorded one.
+    /// When its generation came into force; `None` if no generation is recorded.
     since: Option<Timestamp>,
     at: Timestamp,
 }
 
-/// How long after its entry a generation may not be in force yet: the entry is written before.
+/// How long after its journal entry a generation may not be in force yet: the entry is written first.
 const SETTLING: SignedDuration = SignedDuration::from_millis(250);
 
 /// A list.
@@ -66,25 +66,25 @@ pub struct ListAt {
     pub list: List,
     /// Its rules.
     pub rules: ListRules,
-    /// Its file holds what it held then.
+    /// Whether its file has the same content as then.
     pub is_file: bool,
 }
 
-/// What is known of a list's rules.
+/// The rules of a list, as far as they are known.
 #[derive(Debug)]
 pub enum ListRules {
     /// All of them.
     Rules(Rules<Arc<Image>>),
-    /// The file is not taken today, and what a server has in its place is not asked.
+    /// The file is rejected today. The state that a server has in force instead is not known.
     Refused,
-    /// Nothing.
+    /// They are not known.
     Unknown,
 }
 
 /// A rule of a list that matches a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListRule {
-    /// Which of the lists.
+    /// The index of the list.
     pub list: usize,
     /// The rule's name.
     pub owner: Name,
@@ -93,7 +93,7 @@ pub struct ListRule {
 }
 
 impl PolicyAt {
-    /// Of now: all files as they are, with the orders and exceptions that are in force at an instant.
+    /// The present policy: all files as they are, with the orders and exceptions that are in force at `at`.
     pub fn now(config: &Config, rails: &Rails, at: Timestamp) -> Self {
         let held = config.state.dir.as_deref().and_then(held);
         let held = held.map(|generation| {
@@ -132,9 +132,10 @@ impl PolicyAt {
         }
     }
 
-    /// Of an instant, by the journal. Where that does not reach back so far, all is unknown, and the orders and
-    /// exceptions are those of today's files; without a journal an order among them decides by its dates.
-    /// `files` are those of the journal, the oldest first, if it is not the configuration's alone.
+    /// The policy at a past moment, by the journal. If that does not reach back so far, the lists are unknown, and the
+    /// orders and exceptions are those of today's files; if there is no journal, their dates decide.
+    ///
+    /// `files` are the journal's files, the oldest first; without them it is the configuration's.
     pub fn moment(config: &Config, rails: &Rails, files: &[PathBuf], at: Timestamp) -> Self {
         let by_dates = |served: Served, why: String| Self {
             config: config.clone(),
@@ -166,7 +167,7 @@ impl PolicyAt {
         }
     }
 
-    /// Of a generation, when it came into force; `None` if the journal does not know it.
+    /// The policy of a generation when it came into force; `None` if the journal does not have it.
     ///
     /// # Errors
     /// [`JournalError`] when it can't be read.
@@ -187,13 +188,13 @@ impl PolicyAt {
         }))
     }
 
-    /// Whether the generation before may have been in force still, at that instant.
+    /// Whether the generation before may still have been in force at that moment.
     pub fn is_fresh(&self) -> bool {
         let age = self.since.map(|since| self.at.duration_since(since));
         age.is_some_and(|age| age < SETTLING)
     }
 
-    /// Of the instant before its generation came into force; `None` if no generation of that time is recorded.
+    /// The policy just before its generation came into force; `None` if no generation of that time is recorded.
     pub fn before(&self, config: &Config, rails: &Rails, files: &[PathBuf]) -> Option<Self> {
         let before = self
             .since?
@@ -227,7 +228,7 @@ impl PolicyAt {
         }
         let config = settings::configured(today, &past.settings);
         let mut images = KeptImages::default();
-        // They may be of a generation with other lists, as orders alone make new ones.
+        // Generations that differ only in orders share images, so they may be of other lists.
         let kept = kept.filter(|kept| {
             past.lists
                 .iter()
@@ -274,8 +275,7 @@ impl PolicyAt {
         }
     }
 
-    /// The snapshot by which a name is decided: without rules that have nothing to do with it. With it come the
-    /// rules of lists that match the name.
+    /// A snapshot for one name, without rules that can't affect it, and the rules of lists that match the name.
     ///
     /// # Errors
     /// When the rules are too many.
@@ -315,9 +315,9 @@ impl PolicyAt {
         })
     }
 
-    /// The policy with these rules.
+    /// A snapshot of the policy with the rules of these images.
     pub fn snapshot(&self, images: Images) -> Snapshot {
-        // What a generation has in force stays so until the next one, whatever the dates.
+        // The orders of a generation stay in force until the next one, whatever their dates.
         let mut sources = self.book.sources(self.since.unwrap_or(self.at));
         let lists = self.lists.iter();
         sources.extend(lists.map(|past| Arc::new(past.list.source.clone())));
@@ -329,7 +329,8 @@ impl PolicyAt {
         changes(&self.settings, &newer.settings)
     }
 
-    /// One image of the rules that `wanted` says, given the list's place, the path of the rule's name, and its scope.
+    /// An image of the rules for which `wanted` is true, given the list's index, the path of the rule's name, and its
+    /// scope.
     fn join(&self, mut wanted: impl FnMut(usize, &[u8], Scope) -> bool) -> Result<Image, TooLarge> {
         let mut builder = Builder::new();
         for (at, past) in self.lists.iter().enumerate() {
@@ -358,7 +359,7 @@ impl PolicyAt {
         lists.any(|list| matches!(list.rules, ListRules::Unknown))
     }
 
-    /// Whether a list of which nothing is known could make another decision of this one.
+    /// Whether the rules of an unknown list could change the decision.
     pub fn is_open(&self, snapshot: &Snapshot, decision: &Decision<'_>) -> bool {
         let decides = match decision {
             Decision::Blocked { by, .. } | Decision::Allowed(by) => by.hit.source,
@@ -366,7 +367,7 @@ impl PolicyAt {
         };
         let sources = snapshot.sources();
         if self.are_lists_unknown {
-            // An exception has no beginning, and a list may have been any.
+            // An exception has no start date, and any list may have been configured.
             let source = sources.get(decides);
             return source.is_none_or(|source| source.kind != Kind::Order);
         }
@@ -423,7 +424,7 @@ fn whole(image: Image) -> ListRules {
     })
 }
 
-/// The images that the state directory keeps to fall back on, once they are needed.
+/// The images that the state directory keeps, read when they are first needed.
 #[derive(Default)]
 struct KeptImages(Option<Vec<Arc<Image>>>);
 
@@ -436,7 +437,7 @@ impl KeptImages {
     }
 }
 
-/// The rules that a list had, and whether its file holds them today.
+/// The rules that a list had, and whether its file has them today.
 fn find(
     config: &Config,
     rails: &Rails,
@@ -460,7 +461,7 @@ fn find(
         .then(|| load(list, rails, &[], Guards::ALL).ok())
         .flatten();
     if let Some(fresh) = fresh {
-        // Guards may leave out other rules today.
+        // Guards may leave out different rules today.
         let same = match key {
             Some(key) => provenance::content(list, &fresh.loaded) == key,
             None => fresh.loaded.rules == entry.rules,
@@ -477,7 +478,7 @@ fn find(
     (found, is_file)
 }
 
-/// The rules that a list had, in the image of a pair that counts for it.
+/// The rules that a list had, in the one image of a pair that is used for it.
 fn find_in(images: &Images, entry: &ListEntry) -> Option<Rules<Arc<Image>>> {
     let image = match images.is_in_delta(&entry.name) {
         true => &images.delta,

@@ -1,7 +1,7 @@
 //! For which names clients get different answers under two policies.
 //!
-//! Answers can begin to differ only at a name that a rule of either policy is on. So each of these names is looked up in
-//! both, and with it a name below that no rule is on, as a sample of all others below.
+//! Answers can begin to differ only at a name that a rule of either policy is on. So each of these names is looked up
+//! in both, and with it a name below that no rule is on, as a sample of all others below.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::{Ipv4Addr, Ipv6Addr};
