@@ -5,4 +5,5 @@ pub mod diff;
 pub mod explain;
 pub mod order_list;
 pub mod order_report;
+mod past_rules;
 pub mod policy_at;

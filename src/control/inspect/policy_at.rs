@@ -5,21 +5,21 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::config::{Config, Content, List};
+use super::past_rules::{self, KeptImages, find_in};
+use crate::config::{Config, List};
 use crate::control::guard::policy::Rails;
 use crate::control::guard::release::Guards;
 use crate::control::journal::JournalError;
 use crate::control::journal::changes;
-use crate::control::journal::entry::{ListEntry, Setting};
+use crate::control::journal::entry::Setting;
 use crate::control::journal::past::{Moment, Past, Served};
 use crate::control::journal::settings;
 use crate::control::journal::settings::Settings;
 use crate::control::journal::unwritten_since;
 use crate::control::persist::rollback_file::held;
-use crate::control::persist::store::{Rules, kept_images, read_generation, read_past, source};
+use crate::control::persist::store::{Rules, read_generation};
 use crate::control::publish::compose;
-use crate::control::publish::provenance;
-use crate::control::sources::lists::load::{digest, load};
+use crate::control::sources::lists::load::load;
 use crate::control::sources::orders::registry::Book;
 use crate::policy::builder::Builder;
 use crate::policy::image::order::Path;
@@ -240,7 +240,7 @@ impl PolicyAt {
             let list = settings::list(entry, &past.settings, known);
             let (rules, is_file) = match kept.as_ref().and_then(|kept| find_in(kept, entry)) {
                 Some(rules) => (Some(rules), false),
-                None => find(today, rails, entry, &list, &mut images),
+                None => past_rules::find(today, rails, entry, &list, &mut images),
             };
             let rules = match rules {
                 Some(rules) => ListRules::Rules(rules),
@@ -422,82 +422,4 @@ fn whole(image: Image) -> ListRules {
         image: Arc::new(image),
         source: 0,
     })
-}
-
-/// The images that the state directory keeps, read when they are first needed.
-#[derive(Default)]
-struct KeptImages(Option<Vec<Arc<Image>>>);
-
-impl KeptImages {
-    fn all(&mut self, config: &Config) -> &[Arc<Image>] {
-        self.0.get_or_insert_with(|| {
-            let kept = config.state.dir.iter().flat_map(|dir| kept_images(dir));
-            kept.map(Arc::new).collect()
-        })
-    }
-}
-
-/// The rules that a list had, and whether its file has them today.
-fn find(
-    config: &Config,
-    rails: &Rails,
-    entry: &ListEntry,
-    list: &List,
-    images: &mut KeptImages,
-) -> (Option<Rules<Arc<Image>>>, bool) {
-    let text = match list.content {
-        Content::Embedded(text) => Some(text),
-        Content::File => None,
-    };
-    let now = digest(&list.source.path, text);
-    let is_file = now.is_ok_and(|now| now == entry.digest);
-    let dir = config.state.dir.as_deref();
-    let key = entry.content.as_deref();
-    if let Some(Rules { image, source }) = dir.zip(key).and_then(|(dir, key)| read_past(dir, key)) {
-        let image = Arc::new(image);
-        return (Some(Rules { image, source }), is_file);
-    }
-    let fresh = is_file
-        .then(|| load(list, rails, &[], Guards::ALL).ok())
-        .flatten();
-    if let Some(fresh) = fresh {
-        // Guards may leave out different rules today.
-        let same = match key {
-            Some(key) => provenance::content(list, &fresh.loaded) == key,
-            None => fresh.loaded.rules == entry.rules,
-        };
-        if same {
-            let image = Arc::new(fresh.image);
-            return (Some(Rules { image, source: 0 }), true);
-        }
-    }
-    let found = images
-        .all(config)
-        .iter()
-        .find_map(|image| in_image(image, entry));
-    (found, is_file)
-}
-
-/// The rules that a list had, in the one image of a pair that is used for it.
-fn find_in(images: &Images, entry: &ListEntry) -> Option<Rules<Arc<Image>>> {
-    let image = match images.is_in_delta(&entry.name) {
-        true => &images.delta,
-        false => &images.base,
-    };
-    in_image(image.as_ref()?, entry).filter(|rules| {
-        let source = &rules.image.provenance().sources[usize::from(rules.source)];
-        source.name == entry.name
-    })
-}
-
-fn in_image(image: &Arc<Image>, entry: &ListEntry) -> Option<Rules<Arc<Image>>> {
-    let source = source(image, |source| match entry.content.as_deref() {
-        Some(key) => provenance::content_of(source).as_deref() == Some(key),
-        None => {
-            let same = source.name == entry.name && source.digest == entry.digest;
-            same && source.rules == entry.rules as u64
-        }
-    })?;
-    let image = Arc::clone(image);
-    Some(Rules { image, source })
 }
