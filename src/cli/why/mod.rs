@@ -25,7 +25,7 @@ use crate::wire::name::Name;
 
 #[derive(Debug, Args)]
 pub(super) struct WhyArgs {
-    /// The name, as people write it; IDNs in Unicode too.
+    /// The name. IDNs can be written in Unicode.
     #[arg(value_parser = name)]
     name: Name,
     /// The record type of the query: A, AAAA, HTTPS, TYPE65, ...
