@@ -67,8 +67,8 @@ Exit codes:
 ///
 /// Blocked names are answered by the server itself, all others by its upstream servers. Lists are files. A
 /// changed file is in force within a second plus the time to load it, without a restart and without a lost query.
-/// Without a verb, tapis serves. The built-in configuration listens on port 5335 of this machine and, as an example, blocks the
-/// eleven Telegram web names that Indonesia blocked in July 2017.
+/// Without a verb, tapis serves. The built-in configuration listens on port 5335 of this machine and, as an example,
+/// blocks the eleven Telegram web names that Indonesia blocked in July 2017.
 #[derive(Debug, Parser)]
 #[command(name = "tapis", version, max_term_width = 100, after_long_help = HELP)]
 struct Cli {
