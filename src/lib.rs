@@ -29,6 +29,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod daemon;
+pub mod names;
 pub mod policy;
 pub mod serve;
 pub mod stats;

@@ -6,7 +6,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use tapis::config::Format;
-use tapis::config::typed::one;
+use tapis::names::typed::one;
 use tapis::control::sources::lists::parse::{Notation, Tally, read};
 use tapis::policy::rule::Scope;
 use tapis::wire::name::Name;

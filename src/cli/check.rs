@@ -1,5 +1,4 @@
-//! Owns `tapis check`: the configuration and every list, all problems at once.
-//! Refuses to start anything.
+//! `tapis check`: reports all problems of the configuration, the lists and the orders at once.
 
 use std::fs;
 use std::io::Write;
@@ -8,10 +7,11 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::{Failure, runtime, told};
+use super::failure::Failure;
+use super::{list_summary, server};
 use crate::config::shown::{Show, counted};
 use crate::config::{Config, Content, List, Origin};
-use crate::control::admin::client::{ClientError, call};
+use crate::control::admin::client::ClientError;
 use crate::control::admin::status::{ListHealth, ListStatus, Status};
 use crate::control::guard::acceptance::InForce;
 use crate::control::guard::policy::Rails;
@@ -26,23 +26,25 @@ use crate::sys::process::user_id;
 
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
-    /// Report bad lines of lists without exit code 1. (A server skips them.)
+    /// Exit with code 0 even if lists have bad lines. (A server skips them.)
     #[arg(long)]
     allow_bad_lines: bool,
-    /// Print every rule that guards leave out or warn of, and not only the first ten of each list.
+    /// Print every rule that guards leave out or warn of, not only the first ten of each list.
     #[arg(long)]
     all: bool,
-    /// Examine the files alone, and don't try what a start needs: as for another machine, or another user.
+    /// Check only the files, not whether this user could start the server: for another machine, or another user.
     #[arg(long)]
     files_only: bool,
 }
 
-/// The server that has the control socket, if one runs and can be asked. What the running server has is no problem of
-/// a start.
-fn ask(config: &Config, out: &mut impl Write) -> Result<Result<Status, ClientError>, Failure> {
+/// The status of the running server, if one can be asked. Prints which checks are skipped because of it: ports and
+/// files that it has in use are no problem of a start.
+fn server_status(
+    config: &Config,
+    out: &mut impl Write,
+) -> Result<Result<Status, ClientError>, Failure> {
     let places = daemon::control_places(config.server.control.as_deref());
-    let status = call::<(), Status>(&places, user_id(), "/status", None);
-    let status = runtime()?.block_on(status);
+    let status = server::get::<Status>(&places, "/status")?;
     match &status {
         Ok(status) => {
             let process = status.pid;
@@ -75,8 +77,8 @@ fn ask(config: &Config, out: &mut impl Write) -> Result<Result<Status, ClientErr
     Ok(status)
 }
 
-/// The user of the running server, or else the owner of its folders, and how that is known. `None` if that is
-/// the user of this process, so that what it may do is what the server may.
+/// A warning that the server's user, or else the owner of its folders, is not the user of this process, which may have
+/// other permissions. `None` if it is the same user.
 fn other_user(config: &Config, server: &Result<Status, ClientError>) -> Option<String> {
     let (known_by, user) = match server {
         Ok(status) => ("the server's user is".to_owned(), status.gauges.user?),
@@ -88,7 +90,7 @@ fn other_user(config: &Config, server: &Result<Status, ClientError>) -> Option<S
                 config.state.dir.as_deref(),
                 control.as_deref().and_then(Path::parent),
             ];
-            let (folder, owner) = folders.into_iter().flatten().find_map(foreign)?;
+            let (folder, owner) = folders.into_iter().flatten().find_map(owned_by_other)?;
             (format!("{} belongs to", folder.shown()), owner)
         }
     };
@@ -102,8 +104,8 @@ fn other_user(config: &Config, server: &Result<Status, ClientError>) -> Option<S
     })
 }
 
-/// Files that only root can read, where root checks and no other user is known to be the server's.
-fn only_roots(config: &Config, book: &Book) -> Option<String> {
+/// A warning of files that only root can read, if this is root and the server's user is not known.
+fn readable_by_root_only(config: &Config, book: &Book) -> Option<String> {
     if user_id() != 0 {
         return None;
     }
@@ -129,13 +131,13 @@ fn only_roots(config: &Config, book: &Book) -> Option<String> {
     ))
 }
 
-/// A folder of another user, and that user. One of root's says nothing about the server's user.
-fn foreign(folder: &Path) -> Option<(&Path, u32)> {
+/// The folder and its owner, if that is another user than this one and root: any server may use a folder of root.
+fn owned_by_other(folder: &Path) -> Option<(&Path, u32)> {
     let owner = fs::metadata(folder).ok()?.uid();
     (owner != user_id() && owner != 0).then_some((folder, owner))
 }
 
-/// What is in force of a list, unless it is what its file has.
+/// The state of a list that is in force, unless it is that of its file.
 fn in_force(list: &List, status: &Status) -> Option<InForce> {
     let is_same =
         |known: &&ListStatus| known.name == list.source.name && known.kind == list.source.kind;
@@ -148,7 +150,7 @@ fn in_force(list: &List, status: &Status) -> Option<InForce> {
         let digest = digest(&list.source.path, embedded).ok();
         digest.is_some() && digest == known.digest && known.scope == list.scope
     };
-    // After a rollback the server compares with what was in force before, too.
+    // After a rollback, the server compares with the state before, too.
     let is_rolled_back = known.state == ListHealth::Held && known.guards.is_empty();
     if known.state == ListHealth::Missing || is_rolled_back || is_loaded() {
         return None;
@@ -175,11 +177,11 @@ pub(super) fn run(
         writeln!(out, "{mistakes}")?;
     }
     let Some(config) = config else {
-        return Err(Failure::Told);
+        return Err(Failure::Reported);
     };
     let book = Book::read(&config);
     let mut server = None;
-    // With mistakes, defaults stand in for what these look at.
+    // With mistakes, these would check defaults.
     if good {
         let mut problems = compose::problems(&config);
         if let Err(problem) = daemon::check_upstreams(&config) {
@@ -187,7 +189,7 @@ pub(super) fn run(
         }
         let mut warnings = compose::warnings(&config);
         if !args.files_only {
-            let asked = ask(&config, out)?;
+            let asked = server_status(&config, out)?;
             let running = asked.as_ref().ok().map(|status| Running {
                 process: status.pid,
                 listen: status.gauges.listen.clone(),
@@ -199,7 +201,7 @@ pub(super) fn run(
             let other = other_user(&config, &asked);
             warnings.extend(other.or_else(|| match &asked {
                 Ok(_) => None,
-                Err(_) => only_roots(&config, &book),
+                Err(_) => readable_by_root_only(&config, &book),
             }));
             server = asked.ok();
         }
@@ -230,7 +232,11 @@ pub(super) fn run(
         }
     }
     let mut released = Vec::new();
-    let most = if args.all { usize::MAX } else { told::SHOWN };
+    let most = if args.all {
+        usize::MAX
+    } else {
+        list_summary::SHOWN
+    };
     for list in &config.lists {
         let (name, path) = (&list.source.name, &list.source.path);
         let guarded = Guarded {
@@ -252,7 +258,7 @@ pub(super) fn run(
         };
         let tally = &loaded.tally;
         good &= tally.bad_total() == 0 || args.allow_bad_lines;
-        told::list(name, path, loaded.rules as u64, tally, most, out)?;
+        list_summary::print_list(name, path, loaded.rules as u64, tally, most, out)?;
         released.extend_from_slice(&tally.guarded.released);
     }
     for name in rails.vain_releases(&released, book.orders()) {
@@ -270,5 +276,5 @@ pub(super) fn run(
         writeln!(out, "good: {lists}{orders}")?;
         return Ok(());
     }
-    Err(Failure::Told)
+    Err(Failure::Reported)
 }

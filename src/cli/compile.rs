@@ -1,5 +1,4 @@
-//! Owns `tapis compile`: lists to one image file, for people and for a server.
-//! Refuses to read a list itself.
+//! `tapis compile`: compiles lists to one image file, for people, or for a server that started this process.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -8,8 +7,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::configuration::Need;
-use super::{Failure, read_config, told};
+use super::configuration::{Need, read_config};
+use super::failure::Failure;
+use super::list_summary;
 use crate::config::shown::{Show, counted};
 use crate::control::compile::plan::{Event, ListOutcome, Outcome, Plan, PlanList};
 use crate::control::compile::run::{CompileError, compile};
@@ -20,20 +20,20 @@ use crate::sys::background::lower_own_priority;
 
 #[derive(Debug, Args)]
 pub(super) struct CompileArgs {
-    /// Where the image goes.
+    /// The file to write the image to.
     #[arg(short, long, value_name = "FILE", required_unless_present = "plan")]
     out: Option<PathBuf>,
-    /// Release a guard that holds this list, `empty` or `bad`, as in ads:bad; may be repeated.
+    /// Release a guard of a list, `empty` or `bad`, as in ads:bad; may be repeated.
     #[arg(long, value_name = "LIST:GUARD")]
     accept: Vec<String>,
-    /// The plan of a server: `-`, the first line of standard input. What happens is reported on standard
-    /// output. Ends when the input does.
+    /// Read the plan of a server from `-`, the first line of standard input, and report events on standard output.
+    /// Exits when the input ends.
     #[arg(long, hide = true, value_name = "-", value_parser = ["-"], conflicts_with_all = ["out", "accept"])]
     plan: Option<String>,
 }
 
 impl CompileArgs {
-    /// The plan of a server holds all that its compiler needs.
+    /// The plan of a server has all settings that the compiler needs.
     pub(super) fn need(&self) -> Need {
         match self.plan {
             Some(_) => Need::Nothing,
@@ -59,30 +59,30 @@ fn for_server(out: &mut impl Write) -> Result<(), Failure> {
     let mut line = Vec::new();
     input.read_until(b'\n', &mut line)?;
     let plan: Plan = serde_json::from_slice(&line)?;
-    // The rest of the input ends with whoever waits for the image; then nobody wants it any more.
+    // The input ends with the server, and then the image is not needed.
     std::thread::Builder::new().spawn(move || {
         let _ = io::copy(&mut input, &mut io::sink());
         std::process::exit(1);
     })?;
-    let mut told = Ok(());
+    let mut written = Ok(());
     let outcome = compile(&plan, |event| {
-        if told.is_ok() {
-            told = tell(out, &event);
+        if written.is_ok() {
+            written = write_event(out, &event);
         }
     })?;
-    told?;
-    Ok(tell(out, &Event::Done(outcome))?)
+    written?;
+    Ok(write_event(out, &Event::Done(outcome))?)
 }
 
-fn tell(out: &mut impl Write, event: &Event) -> io::Result<()> {
+fn write_event(out: &mut impl Write, event: &Event) -> io::Result<()> {
     serde_json::to_writer(&mut *out, event)?;
     out.write_all(b"\n")?;
     out.flush()
 }
 
-/// Why an image can't take the place of what is there, if something is.
+/// Why an image can't replace the file; `None` if it can, or there is none.
 fn irreplaceable(path: &Path) -> Option<&'static str> {
-    // What can't be examined can't be replaced either, which is reported then.
+    // A file that can't be examined can't be replaced either, and that error is reported then.
     let there = fs::symlink_metadata(path).ok()?;
     if !there.is_file() {
         return Some("is no regular file, and is not replaced: name another one with -o");
@@ -131,33 +131,33 @@ fn for_people(
     bar.0.finish_and_clear();
     match result {
         Ok(outcome) => {
-            tell_lists(&plan, &outcome.lists, out)?;
-            Ok(summarise(image, &outcome, out)?)
+            print_lists(&plan, &outcome.lists, out)?;
+            Ok(print_outcome(image, &outcome, out)?)
         }
         Err(CompileError::Refused(lists)) => {
-            tell_lists(&plan, &lists, out)?;
+            print_lists(&plan, &lists, out)?;
             Err(CompileError::Refused(lists).into())
         }
         Err(error) => Err(error.into()),
     }
 }
 
-fn tell_lists(plan: &Plan, lists: &[ListOutcome], out: &mut impl Write) -> io::Result<()> {
+fn print_lists(plan: &Plan, lists: &[ListOutcome], out: &mut impl Write) -> io::Result<()> {
     for (list, outcome) in plan.lists.iter().zip(lists) {
         match (&outcome.refused, &outcome.notes) {
             (Some(refused), _) => {
-                // Who compiles is not told what to tell a server.
+                // The remedy is for this verb, not for a server.
                 let verb = format!("tapis compile -o {} ", plan.out.shown());
                 let refused = refused.to_string().replace("tapis reload ", &verb);
                 writeln!(out, "{}: {refused}", list.name)?;
             }
             (None, Some(notes)) => {
-                told::list(
+                list_summary::print_list(
                     &list.name,
                     &list.path,
                     outcome.rules,
                     &notes.tally,
-                    told::SHOWN,
+                    list_summary::SHOWN,
                     out,
                 )?;
             }
@@ -167,7 +167,7 @@ fn tell_lists(plan: &Plan, lists: &[ListOutcome], out: &mut impl Write) -> io::R
     Ok(())
 }
 
-fn summarise(image: &Path, outcome: &Outcome, out: &mut impl Write) -> io::Result<()> {
+fn print_outcome(image: &Path, outcome: &Outcome, out: &mut impl Write) -> io::Result<()> {
     let per_name = outcome.octets as f64 / outcome.given.max(1) as f64;
     writeln!(
         out,
@@ -182,12 +182,12 @@ fn summarise(image: &Path, outcome: &Outcome, out: &mut impl Write) -> io::Resul
     )
 }
 
-/// How far it is; shown only on a terminal.
+/// A progress bar, shown only on a terminal.
 struct Bar(ProgressBar);
 
 impl Bar {
     fn new() -> Self {
-        // Draws nothing where standard error is no terminal.
+        // Draws nothing unless standard error is a terminal.
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
         let style = ProgressStyle::with_template("{prefix:.bold} [{bar:30}] {percent}% {msg}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));

@@ -1,4 +1,5 @@
-//! Which configuration a verb uses: the given one, the running server's, the usual file's, or the built-in default.
+//! Chooses and reads the configuration of a verb: the given one, the running server's, the usual file, or the built-in
+//! default.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -6,29 +7,29 @@ use std::fs;
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+use super::failure::Failure;
 use super::plain::Plain;
-use super::{ControlArgs, Failure, runtime};
-use crate::config::Config;
+use super::server::{self, ControlArgs};
 use crate::config::shown::Show;
-use crate::control::admin::client::{ClientError, call};
+use crate::config::{Config, Problems, control};
+use crate::control::admin::client::ClientError;
 use crate::control::admin::status::Status;
-use crate::sys::process::user_id;
 
-/// Names the configuration where no `--config` does.
+/// The environment variable that names the configuration if `--config` does not.
 pub(super) const VARIABLE: &str = "TAPIS_CONFIG";
 /// The configuration of a machine's server.
 const USUAL: &str = "/etc/tapis/tapis.toml";
 
-/// What a verb needs of the configuration.
+/// The parts of a configuration that a verb needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Need {
-    /// Nothing.
+    /// None.
     Nothing,
-    /// The place of the control socket, to talk to a server.
+    /// The path of the control socket, to ask a server.
     Socket,
-    /// All of it, to become the server.
+    /// All parts, to start the server.
     Serve,
-    /// All of it; without one that is given, that of a running server.
+    /// All parts; if no configuration is given, those of the running server's.
     Same,
 }
 
@@ -44,9 +45,9 @@ pub(super) struct Choice {
 enum By {
     Argument,
     Environment,
-    /// The server with that process number has it.
+    /// It is that of the running server, which has this process number.
     Server(u32),
-    /// There is nothing else: no server runs, or none was asked.
+    /// Nothing named one: no server runs, or none was asked.
     Rest,
 }
 
@@ -76,20 +77,18 @@ impl Choice {
         choice(usual, By::Rest)
     }
 
-    /// That of the running server, if there is one and no other configuration is given. Returns also why a
-    /// server that may be there could not be asked.
+    /// The configuration of the running server, if there is one and no other configuration is given. Returns also why a
+    /// server that may be running could not be asked.
     pub(super) fn or_of_server(self, control: &ControlArgs) -> (Self, Option<ClientError>) {
         if self.by != By::Rest {
             return (self, None);
         }
-        // What is wrong with the file is reported when the verb reads it.
+        // Mistakes in the file are reported when the verb reads it.
         let Ok(places) = control.places(self.path.as_ref()) else {
             return (self, None);
         };
-        let status = call::<(), Status>(&places, user_id(), "/status", None);
-        let status = match runtime() {
-            Ok(runtime) => runtime.block_on(status),
-            Err(_) => return (self, None),
+        let Ok(status) = server::get::<Status>(&places, "/status") else {
+            return (self, None);
         };
         match status {
             Ok(status) => {
@@ -101,8 +100,8 @@ impl Choice {
         }
     }
 
-    /// That configuration, with the state directory and the journal of the server that runs by it: when these are edited,
-    /// those that it started with stay in use until its end. Standard error names what differs.
+    /// Replaces the state directory and the journal by those that the running server uses: it uses those that it
+    /// started with until it stops, even if the configuration was changed. Names a difference on standard error.
     pub(super) fn as_served(
         &self,
         control: &ControlArgs,
@@ -112,10 +111,9 @@ impl Choice {
             return Ok(config);
         }
         let places = control.places(self.path.as_ref())?;
-        let status = call::<(), Status>(&places, user_id(), "/status", None);
         let mut to = Plain(io::stderr());
         // If standard error is closed, the result is the same.
-        match runtime()?.block_on(status) {
+        match server::get::<Status>(&places, "/status")? {
             Ok(status) if self.is_of(&status) => {
                 let used = [
                     (&mut config.state.dir, status.state_dir),
@@ -127,7 +125,7 @@ impl Choice {
                     let ours = configured
                         .as_ref()
                         .and_then(|path| path.canonicalize().ok());
-                    // A server in a container may have another place by that name, or one that is not here.
+                    // The path of a server in a container may be another directory here, or none.
                     let differs = |used: &PathBuf| {
                         let theirs = used.canonicalize();
                         theirs.is_ok_and(|theirs| ours.as_ref() != Some(&theirs))
@@ -154,12 +152,12 @@ impl Choice {
         Ok(config)
     }
 
-    /// Whether a server may have it that was not asked yet.
+    /// Whether a running server may have it, and was not asked yet.
     pub(super) fn may_be_served(&self) -> bool {
         self.by != By::Rest
     }
 
-    /// Whether it is the one that a server has.
+    /// Whether a server has the same configuration.
     pub(super) fn is_of(&self, server: &Status) -> bool {
         match (&self.path, &server.config) {
             (Some(own), Some(theirs)) => match (own.canonicalize(), theirs.canonicalize()) {
@@ -199,6 +197,35 @@ impl fmt::Display for Choice {
     }
 }
 
+/// The configuration of that file, or the built-in default.
+pub(super) fn read_config(path: Option<&PathBuf>) -> Result<Config, Failure> {
+    match path {
+        Some(path) => Config::load(path).map_err(Failure::Config),
+        None => Ok(Config::built_in()),
+    }
+}
+
+/// The configuration of that file as far as it is valid, or the built-in default. Mistakes in sections other than
+/// `needed`, the most important section first, are reported on standard error: a running server has a configuration
+/// without them.
+pub(super) fn read_needed(path: Option<&PathBuf>, needed: &[&str]) -> Result<Config, Failure> {
+    let Some(path) = path else {
+        return Ok(Config::built_in());
+    };
+    let (config, problems) = control::despite_others(path, needed).map_err(Failure::Config)?;
+    if let Some(problems) = problems {
+        report_others(&problems);
+    }
+    Ok(config)
+}
+
+/// Reports mistakes that don't concern the verb.
+pub(super) fn report_others(problems: &Problems) {
+    let note = "these mistakes are in sections that this verb does not need, so it goes on";
+    // If standard error is closed, the result is the same.
+    let _ = writeln!(Plain(io::stderr()), "{problems}\ntapis: {note}");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -234,19 +261,19 @@ mod tests {
 
     #[test]
     fn a_configuration_is_named_with_what_chose_it() {
-        let told = |environment: Option<&str>| {
+        let shown = |environment: Option<&str>| {
             let environment = environment.map(OsString::from);
             let choice = Choice::among(None, environment, Path::new("/nowhere/tapis.toml"));
             choice.to_string()
         };
         assert_eq!(
-            told(Some("x.toml")),
+            shown(Some("x.toml")),
             "the configuration x.toml, which TAPIS_CONFIG names"
         );
         assert!(
-            told(None).starts_with("the built-in configuration: neither --config nor"),
+            shown(None).starts_with("the built-in configuration: neither --config nor"),
             "{}",
-            told(None)
+            shown(None)
         );
     }
 }

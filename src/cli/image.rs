@@ -1,5 +1,4 @@
-//! Owns `tapis image`: what is in an image file, and where it comes from.
-//! Refuses to say anything of a damaged one but that, and how.
+//! `tapis image`: prints the contents of an image file and the sources of its rules, or how the file is damaged.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -7,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
-use super::Failure;
+use super::failure::Failure;
 use crate::config::shown::{Show, counted};
 use crate::control::persist::store::read_image;
 use crate::policy::image::Image;
@@ -23,14 +22,15 @@ pub(super) struct ImageArgs {
 }
 
 #[derive(Debug, Serialize)]
-struct Told {
+struct ImageSummary {
     file: PathBuf,
-    octets: usize,
+    #[serde(rename = "octets")]
+    bytes: usize,
     rules: u64,
     pruned: u64,
     nodes: u64,
     buckets: u64,
-    /// Children in the fullest bucket: the most that a lookup ever compares at one label.
+    /// Children in the fullest bucket: the most comparisons of a lookup at one label.
     fullest_bucket: u32,
     sections: Vec<SectionSize>,
     provenance: Provenance,
@@ -39,72 +39,75 @@ struct Told {
 #[derive(Debug, Serialize)]
 struct SectionSize {
     name: &'static str,
-    octets: usize,
+    #[serde(rename = "octets")]
+    bytes: usize,
     digest: String,
 }
 
 pub(super) fn run(args: &ImageArgs, out: &mut impl Write) -> Result<(), Failure> {
-    let told = tell(args, &read_image(&args.file)?);
+    let summary = ImageSummary::new(args, &read_image(&args.file)?);
     if args.json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&told)?)?;
+        writeln!(out, "{}", serde_json::to_string_pretty(&summary)?)?;
         return Ok(());
     }
-    print(&told, out)
+    print(&summary, out)
 }
 
-fn tell(args: &ImageArgs, image: &Image) -> Told {
-    let facts = image.facts();
-    let sections = image.extents().map(|(section, extent)| SectionSize {
-        name: section.name(),
-        octets: extent.len,
-        digest: blake3::Hash::from(extent.digest).to_string(),
-    });
-    Told {
-        file: args.file.clone(),
-        octets: image.size(),
-        rules: facts.rules,
-        pruned: image.pruned(),
-        nodes: facts.nodes,
-        buckets: facts.buckets,
-        fullest_bucket: facts.fullest,
-        sections: sections.collect(),
-        provenance: image.provenance().clone(),
+impl ImageSummary {
+    fn new(args: &ImageArgs, image: &Image) -> Self {
+        let facts = image.facts();
+        let sections = image.extents().map(|(section, extent)| SectionSize {
+            name: section.name(),
+            bytes: extent.len,
+            digest: blake3::Hash::from(extent.digest).to_string(),
+        });
+        Self {
+            file: args.file.clone(),
+            bytes: image.size(),
+            rules: facts.rules,
+            pruned: image.pruned(),
+            nodes: facts.nodes,
+            buckets: facts.buckets,
+            fullest_bucket: facts.fullest,
+            sections: sections.collect(),
+            provenance: image.provenance().clone(),
+        }
     }
 }
 
-fn print(told: &Told, out: &mut impl Write) -> Result<(), Failure> {
-    let (file, octets) = (told.file.shown(), told.octets);
-    let given = told.rules + told.pruned;
-    writeln!(out, "{file}: {octets} bytes, whole and undamaged")?;
+fn print(summary: &ImageSummary, out: &mut impl Write) -> Result<(), Failure> {
+    let (file, bytes) = (summary.file.shown(), summary.bytes);
+    let given = summary.rules + summary.pruned;
+    writeln!(out, "{file}: {bytes} bytes, whole and undamaged")?;
     writeln!(
         out,
         "made by tapis {} at {:.0}",
-        told.provenance.made_by, told.provenance.made_at
+        summary.provenance.made_by, summary.provenance.made_at
     )?;
     writeln!(
         out,
         "{} given, {} pruned, {} in it; {:.2} bytes for each rule given",
         counted(given, "rule", "rules"),
-        told.pruned,
-        told.rules,
-        octets as f64 / given.max(1) as f64
+        summary.pruned,
+        summary.rules,
+        bytes as f64 / given.max(1) as f64
     )?;
     writeln!(
         out,
         "{} in {}, the fullest of {}",
-        counted(told.nodes, "node", "nodes"),
-        counted(told.buckets, "bucket", "buckets"),
-        told.fullest_bucket
+        counted(summary.nodes, "node", "nodes"),
+        counted(summary.buckets, "bucket", "buckets"),
+        summary.fullest_bucket
     )?;
-    for section in &told.sections {
-        let (name, size) = (section.name, section.octets);
+    for section in &summary.sections {
+        let (name, size) = (section.name, section.bytes);
         writeln!(
             out,
             "section {name:<12} {size:>12} bytes  {:.16}",
             section.digest
         )?;
     }
-    for source in &told.provenance.sources {
+    for source in &summary.provenance.sources {
         let (name, path) = (&source.name, source.path.shown());
         let whole = if source.whole {
             ", in place of the base's"

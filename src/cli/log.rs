@@ -1,4 +1,4 @@
-//! The server's log: its level, its form, and what a service manager expects of its lines.
+//! The server's log: its level, its format, and the line prefixes of service managers.
 
 use std::fmt;
 use std::fs::File;
@@ -21,17 +21,17 @@ use crate::config::shown::escape;
 use crate::daemon::LogOutput;
 use crate::wire::text::steers;
 
-/// What is logged where nothing else is asked for.
+/// The default level.
 const DEFAULT: &str = "info";
 const VARIABLE: &str = "RUST_LOG";
 
 #[derive(Debug, Default, Args)]
 pub(super) struct LogArgs {
-    /// Log this level and those above it. Without it the variable RUST_LOG counts, which may hold a filter
-    /// such as info,tapis::control=debug; without that, info.
+    /// Log this level and those above it. The default is the variable RUST_LOG, which may have a filter such as
+    /// info,tapis::control=debug; else info.
     #[arg(long, value_enum, value_name = "LEVEL")]
     log_level: Option<LogLevel>,
-    /// Log lines of text, or a JSON object in each line.
+    /// Log in this format: lines of text, or a JSON object on each line.
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = LogFormat::Text)]
     log_format: LogFormat,
 }
@@ -53,14 +53,14 @@ enum LogFormat {
 }
 
 impl LogArgs {
-    /// Whether each line of standard error is to have the form of the log's.
+    /// Whether each line of standard error must have the format of the log.
     pub(super) fn is_for_programs(&self) -> bool {
         self.log_format == LogFormat::Json || is_journald()
     }
 }
 
-/// Sends the log to standard error. Under journald, which notes the time itself, lines have no time of their
-/// own and begin with their priority, as sd-daemon(3) has it.
+/// Sends the log to standard error. Under journald, which records the time itself, lines have no time and begin with
+/// their priority, see sd-daemon(3).
 pub(super) fn start(args: &LogArgs) {
     let (filter, problem) = filter(args.log_level);
     let no_thread = LogOutput::start();
@@ -69,7 +69,7 @@ pub(super) fn start(args: &LogArgs) {
         .with_env_filter(filter)
         .with_ansi(args.log_format == LogFormat::Text && io::stderr().is_terminal())
         .with_writer(|| LogOutput)
-        // It would be reported on standard error, where it ends the program if it can't be written.
+        // Reporting it on standard error would end the program if that can't be written.
         .log_internal_errors(false)
         .fmt_fields(plain::fields());
     let text = Format::default().with_target(false);
@@ -91,7 +91,7 @@ pub(super) fn start(args: &LogArgs) {
     }
 }
 
-/// The filter, and what is wrong with the variable's.
+/// The filter, and the mistake in the variable's.
 fn filter(level: Option<LogLevel>) -> (EnvFilter, Option<String>) {
     let level = level.map(|level| match level {
         LogLevel::Error => "error",
@@ -110,8 +110,8 @@ fn filter(level: Option<LogLevel>) -> (EnvFilter, Option<String>) {
     }
 }
 
-/// Whether standard error is the stream that the service manager connected to journald. A program that this
-/// one inherited the variable from may have another standard error.
+/// Whether standard error is the stream that the service manager connected to journald. A parent process may have set
+/// the variable for another standard error.
 fn is_journald() -> bool {
     let Ok(stderr) = io::stderr().as_fd().try_clone_to_owned() else {
         return false;
@@ -150,7 +150,7 @@ fn priority(level: Level) -> u8 {
     }
 }
 
-/// An object for each line: `time`, `level`, and the event's fields, of which `message` is one.
+/// Formats an event as an object: `time`, `level`, and the event's fields, of which `message` is one.
 struct Json {
     time: bool,
 }

@@ -1,20 +1,22 @@
-//! Owns the command line: arguments, verbs, exit codes.
-//! Refuses to do the work: each verb calls the library.
+//! The command line: parses arguments, calls the library, and prints the results. One file for each verb.
 
 mod check;
 mod compile;
 mod configuration;
 mod diff;
+mod failure;
 mod image;
 mod journal;
+mod list_summary;
 mod log;
 mod order;
+mod order_text;
 mod plain;
 mod reload;
 mod rollback;
 mod serve;
+mod server;
 mod status;
-mod told;
 mod usage;
 mod why;
 
@@ -22,57 +24,57 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
 use self::configuration::{Choice, Need};
+use self::failure::Failure;
 use self::plain::Plain;
-use crate::config::{Config, Problems, control};
-use crate::control::admin::client::ClientError;
+use self::server::ControlArgs;
 
-/// What is behind the arguments in `tapis --help`.
+/// The end of `tapis --help`.
 const HELP: &str = "\
 Environment:
-  TAPIS_CONFIG     The configuration file, where --config names none
-  RUST_LOG         What `serve` logs, where --log-level does not say
-  XDG_RUNTIME_DIR  A folder for the control socket, if /run/tapis can't be used
+  TAPIS_CONFIG     The configuration file, if --config is not given
+  RUST_LOG         The log level of `serve`, if --log-level is not given
+  XDG_RUNTIME_DIR  A directory for the control socket, if /run/tapis can't be used
 
 Exit codes:
-  0  Done, and all is well
-  1  Failed, or something is not well: the help of each verb says what
-  2  The arguments are wrong
-  3  Not known: what a name was answered, or what differs
-  4  No server could be asked: none runs there, this user may not ask it, or no answer came";
+  0  Success
+  1  Failure, or a problem was found: see the help of each verb
+  2  The arguments are invalid
+  3  Unknown: how a name was answered, or what differs
+  4  No server could be asked: none is running, access was denied, or it did not answer";
 
-/// The same in `tapis serve --help`.
+/// The end of `tapis serve --help`.
 const SERVE_HELP: &str = "\
 Environment:
-  TAPIS_CONFIG    The configuration file, where --config names none
-  RUST_LOG        What is logged, where --log-level does not say: a level, or a filter
+  TAPIS_CONFIG    The configuration file, if --config is not given
+  RUST_LOG        The log level or filter, if --log-level is not given
   JOURNAL_STREAM  Set by systemd. If it names standard error, log lines begin with their
                   priority and have no time
 
 Signals:
-  SIGTERM, SIGINT   Answer what is under way, for at most 3 s, and end
-  SIGHUP            Reload, as `tapis reload` does
+  SIGTERM, SIGINT   Answer the queries in progress, for at most 3 s, and exit
+  SIGHUP            Reload, like `tapis reload`
   SIGUSR1, SIGUSR2  Ignored
 
 Exit codes:
-  0  Ended by SIGTERM or SIGINT
+  0  Stopped by SIGTERM or SIGINT
   1  Could not start, or a part of the server failed
-  2  The arguments are wrong";
+  2  The arguments are invalid";
 
-/// A forwarding DNS server that sifts every name through a blocklist.
+/// A forwarding DNS server that checks every name against blocklists.
 ///
-/// Answers blocked names itself and all others from upstream. Lists are files; an edit of one is
-/// followed within a second plus the time that reading it takes, with no restart and no query lost. Without a verb it
-/// serves. The built-in configuration listens on port 5335 of this machine and blocks the eleven
-/// Telegram web names of July 2017 as an example.
+/// Blocked names are answered by the server itself, all others by its upstream servers. Lists are files. A
+/// changed file is in force within a second plus the time to load it, without a restart and without a lost query.
+/// Without a verb, tapis serves. The built-in configuration listens on port 5335 of this machine and, as an example,
+/// blocks the eleven Telegram web names that Indonesia blocked in July 2017.
 #[derive(Debug, Parser)]
 #[command(name = "tapis", version, max_term_width = 100, after_long_help = HELP)]
 struct Cli {
-    /// The configuration file. Without it: the one that the variable TAPIS_CONFIG names; else, for verbs
-    /// that examine what a server does, the one of the running server; else /etc/tapis/tapis.toml, if it
-    /// exists; else the built-in configuration. Standard error says which one is used.
+    /// The configuration file. The default is the file that the variable TAPIS_CONFIG names; else, for verbs
+    /// that inspect a server, the one of the running server; else /etc/tapis/tapis.toml, if it exists; else
+    /// the built-in configuration. The one that is used is printed on standard error.
     #[arg(short, long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(subcommand)]
@@ -82,60 +84,59 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 #[expect(
     clippy::large_enum_variant,
-    reason = "there is one, made once, for the arguments of one run"
+    reason = "only one is made, for the arguments of this run"
 )]
 enum Verb {
-    /// Serve DNS until SIGTERM or SIGINT; SIGHUP reloads.
+    /// Run the DNS server until SIGTERM or SIGINT; SIGHUP reloads.
     #[command(after_long_help = SERVE_HELP)]
     Serve(serve::ServeArgs),
     /// Check the configuration and every list, and report all problems at once.
     ///
-    /// Exit code 0 when there is none, 1 when there are. Besides mistakes in the files it finds an
-    /// upstream that is this server itself, and local zones to forward that are none. It tries what a start
-    /// by this user needs, too: ports, control socket, state directory, journal.
+    /// Also finds an upstream server that is this server itself, and zones in `[local] forward` that are not local
+    /// zones; and checks whether this user could start the server: ports, control socket, state directory, journal.
+    /// Exit code 0 when there are no problems, 1 when there are.
     Check(check::CheckArgs),
     /// Compile all lists of the configuration to one image file.
     ///
-    /// All or nothing: when a list can't be read, or looks like an accident, there is no new file.
+    /// Writes no file if a list can't be read, or a guard holds it.
     Compile(compile::CompileArgs),
-    /// Show what is in an image file: sections, counts, and where its rules come from.
+    /// Show the contents of an image file: sections, counts, and the sources of its rules.
     Image(image::ImageArgs),
-    /// Print for which names clients get other answers in one generation than in another, or which
-    /// rules differ in two image files.
+    /// Print the names for which clients get different answers in two generations, or the rules that differ
+    /// in two image files.
     ///
-    /// Generations are compared by the journal: their lists, orders, exceptions and settings. `.x` is a
-    /// name with all names below it, `*.x` those alone. Of two images the rules are compared, list by
-    /// list. Exit code 0 when nothing differs, 1 when something does, 3 when the rules of a generation
-    /// are not known.
+    /// Generations are compared by the journal: lists, orders, exceptions and settings. `.x` is a name and all names
+    /// below it, `*.x` only the names below. The rules of two images are compared list by list. Exit code 0 when
+    /// nothing differs, 1 when something does, 3 when the rules of a generation are not known.
     Diff(diff::DiffArgs),
-    /// Show, check, write, lift and suspend authorities' orders.
+    /// Show, check, create, lift and suspend authorities' orders.
     Order(order::OrderArgs),
-    /// Show, verify and export what changed the policy, when, and by whom.
+    /// Show, verify and export the journal: every change of the policy, its time and its cause.
     Journal(journal::JournalArgs),
     /// Explain how a name is answered: the decision and every rule that matches.
     ///
-    /// Asks the running server, and reads only the lists that have a matching rule, for its line. With
-    /// --offline, or without a server that has the configuration, it reads all lists, and explains what a
-    /// server would do that has loaded them as they are.
+    /// The running server answers; only lists with a matching rule are read, to find its line. With --offline, or if no
+    /// server runs with the configuration, all lists are read, and the explanation is of a server that has loaded them
+    /// as they are.
     Why(why::WhyArgs),
     /// Show the state of a running server: generation, lists, alarms, counters.
     ///
-    /// Exit code 1 when something that was configured is not in force, a guard holds a list, or no
-    /// upstream server answers: the alarms say what. A changed key that waits for a restart is printed,
-    /// with exit code 0. Exit code 4 when no server could be asked.
+    /// Exit code 1 when a part of the configuration is not in force, a guard holds a list, or no upstream server
+    /// answers: see the alarms. Changed keys that wait for a restart are printed, and do not change the exit code. Exit
+    /// code 4 when no server could be asked.
     Status(status::StatusArgs),
-    /// Make a running server read its configuration and changed lists again.
+    /// Reload the configuration and the changed lists of a running server.
     ///
-    /// Returns when that is in force. Exit code 1 when something was not taken; the old state of
-    /// it then stays in force, and the reason is printed. What is changed and counts only after a restart is
-    /// printed, with exit code 0. Exit code 4 when no server could be asked.
+    /// Returns when they are in force. Exit code 1 when something was rejected: its old state stays in force, and the
+    /// reason is printed. Changed keys that wait for a restart are printed, and do not change the exit code. Exit code
+    /// 4 when no server could be asked.
     Reload(reload::ReloadArgs),
-    /// Put the lists of an earlier generation in force at once, and hold them.
+    /// Roll back to the lists of an earlier generation, and hold them.
     ///
-    /// Until they are released no newer state of a list counts. Orders and exceptions are not held:
-    /// they go on by their files and dates. `status` shows what is held, `journal show` which
-    /// generations there were; `keep` in the configuration says how many are kept. Exit code 1 when
-    /// that generation is not kept or something could not be restored, 4 when no server could be asked.
+    /// Newer states of the lists are not put in force until the lists are released. Orders and exceptions are not
+    /// held: they follow their files and dates. `status` shows held lists, `journal show` the generations; `keep` in
+    /// the configuration sets how many are kept. Exit code 1 when the generation is not kept or a list could not be
+    /// restored, 4 when no server could be asked.
     Rollback(rollback::RollbackArgs),
 }
 
@@ -153,84 +154,13 @@ impl Verb {
         }
     }
 
-    /// The server that is named.
+    /// The server that the arguments name.
     fn control(&self) -> ControlArgs {
         match self {
             Self::Why(args) => args.control(),
             Self::Order(args) => args.control(),
             _ => ControlArgs::default(),
         }
-    }
-}
-
-/// Which server to talk to.
-#[derive(Clone, Debug, Default, Args)]
-struct ControlArgs {
-    /// The server's control socket; without it, the one of the configuration.
-    #[arg(long, value_name = "SOCKET")]
-    control: Option<PathBuf>,
-}
-
-impl ControlArgs {
-    /// Where the server's socket may be, best first.
-    fn places(&self, config: Option<&PathBuf>) -> Result<Vec<PathBuf>, Failure> {
-        match &self.control {
-            Some(socket) => Ok(vec![socket.clone()]),
-            None => {
-                let control = config.map(|path| control::socket(path)).transpose();
-                let control = control.map_err(Failure::Config)?.flatten();
-                Ok(crate::daemon::control_places(control.as_deref()))
-            }
-        }
-    }
-}
-
-/// The exit code of a question that has no known answer; 2 is that of wrong arguments.
-const UNKNOWN: u8 = 3;
-
-/// The exit code when there is no server to ask.
-const NO_SERVER: u8 = 4;
-
-/// How a verb ends when it does not end well.
-#[derive(Debug)]
-enum Failure {
-    /// The configuration has problems.
-    Config(Problems),
-    /// Anything else, told in a sentence.
-    Other(Box<dyn std::error::Error>),
-    /// All was told already.
-    Told,
-    /// All was reported already: the question has no known answer.
-    Unknown,
-}
-
-impl Failure {
-    fn exit_code(&self) -> ExitCode {
-        match self {
-            Self::Unknown => ExitCode::from(UNKNOWN),
-            Self::Other(error) => match error.downcast_ref() {
-                // One was asked, and refuses.
-                None | Some(ClientError::Said { .. }) => ExitCode::FAILURE,
-                Some(_) => ExitCode::from(NO_SERVER),
-            },
-            Self::Config(_) | Self::Told => ExitCode::FAILURE,
-        }
-    }
-}
-
-impl std::fmt::Display for Failure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Config(problems) => write!(f, "{problems}"),
-            Self::Other(error) => write!(f, "tapis: {error}"),
-            Self::Told | Self::Unknown => Ok(()),
-        }
-    }
-}
-
-impl<E: std::error::Error + 'static> From<E> for Failure {
-    fn from(error: E) -> Self {
-        Self::Other(Box::new(error))
     }
 }
 
@@ -241,7 +171,7 @@ pub fn main() -> ExitCode {
     let choice = match choose(&verb, cli.config) {
         Ok(choice) => choice,
         Err(failure) => {
-            tell(&failure);
+            failure.report();
             return ExitCode::FAILURE;
         }
     };
@@ -264,7 +194,7 @@ pub fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            tell(&failure);
+            failure.report();
             failure.exit_code()
         }
     }
@@ -272,8 +202,8 @@ pub fn main() -> ExitCode {
 
 /// The configuration that a verb uses. Names it on standard error, unless the user did.
 ///
-/// Where a server may run that can't be asked, and nothing else names a configuration, there is none: the built-in
-/// one would be another server's.
+/// Fails if a server may be running that can't be asked, and nothing else names a configuration: that server may have
+/// another one than the built-in.
 fn choose(verb: &Verb, argument: Option<PathBuf>) -> Result<Choice, Failure> {
     let (need, mut choice) = (verb.need(), Choice::new(argument));
     let mut unasked = None;
@@ -281,14 +211,14 @@ fn choose(verb: &Verb, argument: Option<PathBuf>) -> Result<Choice, Failure> {
         (choice, unasked) = choice.or_of_server(&verb.control());
     }
     let is_used = match need {
-        // The log of a server names it.
+        // The server logs it.
         Need::Nothing | Need::Serve => false,
-        // The built-in configuration has no socket of its own.
+        // The built-in configuration does not name a socket.
         Need::Socket => choice.path.is_some(),
         Need::Same => true,
     };
     let mut to = Plain(io::stderr());
-    // If standard error is closed, the verb does its work all the same.
+    // If standard error is closed, the result is the same.
     if let Some(error) = unasked {
         if choice.path.is_none() {
             let why = format!("{error}; or name the server's configuration with --config");
@@ -300,54 +230,4 @@ fn choose(verb: &Verb, argument: Option<PathBuf>) -> Result<Choice, Failure> {
         let _ = writeln!(to, "tapis: using {choice}");
     }
     Ok(choice)
-}
-
-fn tell(failure: &Failure) {
-    let is_told = match failure {
-        Failure::Other(error) => match error.downcast_ref::<io::Error>() {
-            Some(io) => io.kind() == io::ErrorKind::BrokenPipe,
-            None => false,
-        },
-        Failure::Config(_) => false,
-        Failure::Told | Failure::Unknown => true,
-    };
-    if !is_told {
-        // If standard error is closed, the exit code still says it.
-        let _ = writeln!(Plain(io::stderr()), "{failure}");
-    }
-}
-
-/// The configuration of that file, or the built-in default.
-fn read_config(path: Option<&PathBuf>) -> Result<Config, Failure> {
-    match path {
-        Some(path) => Config::load(path).map_err(Failure::Config),
-        None => Ok(Config::built_in()),
-    }
-}
-
-/// What is understood of that file, or the built-in default. Mistakes in sections other than `needed`, the most
-/// important one first, are reported on standard error: a running server has a configuration without them.
-fn read_needed(path: Option<&PathBuf>, needed: &[&str]) -> Result<Config, Failure> {
-    let Some(path) = path else {
-        return Ok(Config::built_in());
-    };
-    let (config, problems) = control::despite_others(path, needed).map_err(Failure::Config)?;
-    if let Some(problems) = problems {
-        report_others(&problems);
-    }
-    Ok(config)
-}
-
-/// Reports mistakes that don't concern the verb.
-fn report_others(problems: &Problems) {
-    let note = "these mistakes are in sections that this verb does not need, so it goes on";
-    // If standard error is closed, the verb does its work all the same.
-    let _ = writeln!(Plain(io::stderr()), "{problems}\ntapis: {note}");
-}
-
-/// A runtime for a verb that talks to a server.
-fn runtime() -> io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
 }

@@ -1,5 +1,5 @@
-//! The last layer before a terminal or a log: whatever text a verb prints or the server logs, it shows no control or
-//! format character but the newlines and tabs that the program writes itself.
+//! Escapes control and format characters in all text that verbs print and the server logs, apart from newlines and
+//! tabs.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -12,7 +12,7 @@ use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use crate::config::shown::{Shown, escape};
 use crate::wire::text::steers;
 
-/// Escapes such characters on their way. JSON keeps its meaning.
+/// A writer that escapes these characters. JSON keeps its meaning.
 pub(super) struct Plain<W>(pub(super) W);
 
 impl<W: Write> Write for Plain<W> {
@@ -23,7 +23,7 @@ impl<W: Write> Write for Plain<W> {
             return Ok(bytes.len());
         }
         let mut text = String::with_capacity(bytes.len() + 16);
-        // Formatted text comes in whole characters.
+        // Formatting writes whole characters.
         for c in String::from_utf8_lossy(bytes).chars() {
             match c {
                 '\n' | '\t' => text.push(c),
@@ -40,7 +40,7 @@ impl<W: Write> Write for Plain<W> {
     }
 }
 
-/// The fields of an event of the log, on one line. The format is the library's own otherwise.
+/// Formats the fields of a log event on one line, otherwise like the library.
 pub(super) fn fields() -> impl for<'w> FormatFields<'w> + Send + Sync + 'static {
     debug_fn(field).delimited(" ")
 }

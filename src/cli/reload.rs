@@ -1,22 +1,20 @@
-//! Owns `tapis reload`.
-//! Refuses to judge: the server says what it took.
+//! `tapis reload`: reloads the running server, and prints the result.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{ControlArgs, Failure, runtime};
+use super::failure::Failure;
+use super::server::{self, ControlArgs};
 use crate::config::shown::counted;
-use crate::control::admin::client::call;
 use crate::control::admin::status::{ReloadReport, ReloadRequest, UnusedLines};
-use crate::sys::process::user_id;
 
 #[derive(Debug, Args)]
 pub(super) struct ReloadArgs {
     #[command(flatten)]
     control: ControlArgs,
-    /// Release a guard that holds the newest state of a list, as in ads:shrunk; may be repeated. The
+    /// Release a guard that holds a list at its last good state, as in ads:shrunk; may be repeated. The
     /// guards are empty, bad, shrunk, grown and old.
     #[arg(long, value_name = "LIST:GUARD")]
     accept: Vec<String>,
@@ -28,24 +26,23 @@ pub(super) fn run(
     out: &mut impl Write,
 ) -> Result<(), Failure> {
     let places = args.control.places(config)?;
-    let wish = ReloadRequest {
+    let request = ReloadRequest {
         accept: args.accept.clone(),
     };
-    let report: ReloadReport =
-        runtime()?.block_on(call(&places, user_id(), "/reload", Some(&wish)))?;
-    tell(&report, out)
+    let report: ReloadReport = server::post(&places, "/reload", &request)??;
+    print_report(&report, out)
 }
 
-/// Prints which keys wait for a restart.
-pub(super) fn restart(keys: &[String], out: &mut impl Write) -> io::Result<()> {
+/// Prints the keys that wait for a restart.
+pub(super) fn print_restart_keys(keys: &[String], out: &mut impl Write) -> io::Result<()> {
     for key in keys {
         writeln!(out, "changed, but in force only after a restart: {key}")?;
     }
     Ok(())
 }
 
-/// Prints how it ended.
-pub(super) fn tell(report: &ReloadReport, out: &mut impl Write) -> Result<(), Failure> {
+/// Prints the result of a reload or a rollback.
+pub(super) fn print_report(report: &ReloadReport, out: &mut impl Write) -> Result<(), Failure> {
     for problem in &report.problems {
         let start = match problem.contains("not taken") {
             true => "",
@@ -56,7 +53,7 @@ pub(super) fn tell(report: &ReloadReport, out: &mut impl Write) -> Result<(), Fa
     if !report.changed.is_empty() {
         writeln!(out, "changed: {}", report.changed.join(", "))?;
     }
-    restart(&report.restart, out)?;
+    print_restart_keys(&report.restart, out)?;
     for warning in &report.warnings {
         writeln!(out, "note: {warning}")?;
     }
@@ -83,6 +80,6 @@ pub(super) fn tell(report: &ReloadReport, out: &mut impl Write) -> Result<(), Fa
     if report.problems.is_empty() {
         Ok(())
     } else {
-        Err(Failure::Told)
+        Err(Failure::Reported)
     }
 }

@@ -1,25 +1,24 @@
-//! Owns `tapis rollback`.
-//! Refuses to judge: the server says what it took.
+//! `tapis rollback`: rolls back the lists of the running server, releases them, or prints the kept generations.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{ControlArgs, Failure, reload, runtime};
+use super::failure::Failure;
+use super::reload;
+use super::server::{self, ControlArgs};
 use crate::config::shown::counted;
-use crate::control::admin::client::call;
 use crate::control::admin::status::{KeptLists, ReloadReport, RollbackRequest};
-use crate::sys::process::user_id;
 
 #[derive(Debug, Args)]
 pub(super) struct RollbackArgs {
     #[command(flatten)]
     control: ControlArgs,
-    /// The generation to go back to. Without it, those whose lists are kept are listed, the newest first. A later one
-    /// that only orders or exceptions made has the same lists, and can be named as well.
+    /// The generation to roll back to. Without it, the generations whose lists are kept are printed, the newest first.
+    /// Generations that differ only in orders or exceptions have the same lists; each of them can be given.
     generation: Option<u64>,
-    /// Let lists that are held follow their files again.
+    /// Release held lists, so that they follow their files again.
     #[arg(long, conflicts_with = "generation")]
     release: bool,
 }
@@ -31,18 +30,16 @@ pub(super) fn run(
 ) -> Result<(), Failure> {
     let places = args.control.places(config)?;
     if args.generation.is_none() && !args.release {
-        let kept: Vec<KeptLists> =
-            runtime()?.block_on(call(&places, user_id(), "/generations", None::<&()>))?;
-        return Ok(list(&kept, out)?);
+        let kept: Vec<KeptLists> = server::get(&places, "/generations")??;
+        return Ok(print_generations(&kept, out)?);
     }
-    let wish = RollbackRequest {
+    let request = RollbackRequest {
         generation: args.generation,
     };
-    let report: ReloadReport =
-        runtime()?.block_on(call(&places, user_id(), "/rollback", Some(&wish)))?;
-    let told = reload::tell(&report, out);
+    let report: ReloadReport = server::post(&places, "/rollback", &request)??;
+    let result = reload::print_report(&report, out);
     if let (Some(generation), true) = (report.held_as, args.generation == report.held_as) {
-        let but = match told {
+        let but = match result {
             Ok(()) => "",
             Err(_) => " but for what is named above,",
         };
@@ -51,10 +48,10 @@ pub(super) fn run(
             "lists are held as they were in generation {generation},{but} until: tapis rollback --release"
         )?;
     }
-    told
+    result
 }
 
-fn list(kept: &[KeptLists], out: &mut impl Write) -> io::Result<()> {
+fn print_generations(kept: &[KeptLists], out: &mut impl Write) -> io::Result<()> {
     if kept.is_empty() {
         writeln!(out, "no lists are kept yet")?;
     }

@@ -1,16 +1,15 @@
-//! Owns `tapis status`.
-//! Refuses to interpret: it prints what the server says.
+//! `tapis status`: prints the state of the running server.
 
 use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{ControlArgs, Failure, reload, runtime, told};
+use super::failure::Failure;
+use super::server::{self, ControlArgs};
+use super::{list_summary, reload};
 use crate::config::shown::{Show, counted};
-use crate::control::admin::client::call;
 use crate::control::admin::status::{BadLine, ListHealth, Status};
-use crate::sys::process::user_id;
 
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
@@ -27,10 +26,10 @@ pub(super) fn run(
     out: &mut impl Write,
 ) -> Result<(), Failure> {
     let places = args.control.places(config)?;
-    let status: Status = runtime()?.block_on(call(&places, user_id(), "/status", None::<&()>))?;
+    let status: Status = server::get(&places, "/status")??;
     if args.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&status)?)?;
-        return health(&status);
+        return exit_code(&status);
     }
     let Status {
         version,
@@ -97,7 +96,7 @@ pub(super) fn run(
                 format!(", WARNING: {rules}")
             }
         };
-        // Of a list that must be enforced whole, a line that makes no rule is one that is not enforced.
+        // If a list must be enforced whole, each bad line is one that is not enforced.
         let unenforced = list.whole && bad > 0;
         writeln!(
             out,
@@ -124,15 +123,15 @@ pub(super) fn run(
                 )?;
             }
         }
-        told::left_out(
+        list_summary::print_left_out(
             &list.path.shown().to_string(),
-            told::first(&list.first_left_out, told::SHOWN),
+            list_summary::first(&list.first_left_out, list_summary::SHOWN),
             left_out,
             out,
         )?;
-        told::warned(
+        list_summary::print_warned(
             &list.path.shown().to_string(),
-            told::first(&list.first_warned, told::SHOWN),
+            list_summary::first(&list.first_warned, list_summary::SHOWN),
             list.warned,
             out,
         )?;
@@ -149,7 +148,7 @@ pub(super) fn run(
     for warning in &status.orders.warnings {
         writeln!(out, "note: {warning}")?;
     }
-    reload::restart(&status.restart, out)?;
+    reload::print_restart_keys(&status.restart, out)?;
     for alarm in &status.alarms {
         writeln!(out, "ALARM {alarm}")?;
     }
@@ -167,12 +166,12 @@ pub(super) fn run(
     {
         writeln!(out, "{name}: {count}")?;
     }
-    health(&status)
+    exit_code(&status)
 }
 
-fn health(status: &Status) -> Result<(), Failure> {
+fn exit_code(status: &Status) -> Result<(), Failure> {
     match status.degraded {
-        true => Err(Failure::Told),
+        true => Err(Failure::Reported),
         false => Ok(()),
     }
 }

@@ -1,11 +1,11 @@
-//! Arguments that are wrong: points those who expect another program's verbs, or leave out `--config`, at the way here.
+//! Adds tips to errors about arguments: for verbs of other programs, and for a file without `--config`.
 
 use std::path::Path;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-/// Verbs of other programs, and what does the same here.
-const WAYS: [(&[&str], &str); 7] = [
+/// Verbs of other programs, and how to do the same here.
+const TIPS: [(&[&str], &str); 7] = [
     (
         &["unblock", "allow", "except", "whitelist"],
         "to free a name, write an [[exception]] into the configuration; to end an order: 'tapis order lift ID'",
@@ -30,7 +30,7 @@ const WAYS: [(&[&str], &str); 7] = [
     ),
 ];
 
-/// The error with a tip, if there is one for what was written.
+/// The error with a tip, if there is one for the argument.
 pub(super) fn with_tip(mut error: clap::Error) -> clap::Error {
     let kind = match error.kind() {
         ErrorKind::InvalidSubcommand => ContextKind::InvalidSubcommand,
@@ -41,18 +41,18 @@ pub(super) fn with_tip(mut error: clap::Error) -> clap::Error {
         return error;
     };
     let is_verb = kind == ContextKind::InvalidSubcommand;
-    let mut ways = WAYS.iter().filter(|_| is_verb);
-    let way = ways.find(|(verbs, _)| verbs.contains(&word.as_str()));
+    let mut tips = TIPS.iter().filter(|_| is_verb);
+    let found = tips.find(|(verbs, _)| verbs.contains(&word.as_str()));
     let is_file = !word.starts_with('-') && (word.ends_with(".toml") || Path::new(word).is_file());
-    let tip = match way {
-        Some((_, way)) => (*way).to_owned(),
+    let tip = match found {
+        Some((_, tip)) => (*tip).to_owned(),
         None if is_file => format!(
             "to name the configuration: '{} --config {word}'",
             verb(&error)
         ),
         None => return error,
     };
-    // Its similarity to a verb is by chance.
+    // clap's suggestion of a similar verb would be misleading.
     error.remove(ContextKind::SuggestedSubcommand);
     error.insert(
         ContextKind::Suggested,
@@ -61,7 +61,7 @@ pub(super) fn with_tip(mut error: clap::Error) -> clap::Error {
     error
 }
 
-/// The program and the verb, as its usage begins.
+/// The program and the verb, from the usage line.
 fn verb(error: &clap::Error) -> String {
     let usage = error.get(ContextKind::Usage).map(ToString::to_string);
     let usage = usage.unwrap_or_default();

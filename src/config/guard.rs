@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::findings::{Findings, quote};
 use super::reader::{At, Reader, Strings, WordOrStrings};
 use super::suggest::nearest;
-use super::typed;
 use super::values::{choice, each, file, number};
+use crate::names::typed;
 use crate::wire::name::Name;
 
 /// Ten years.

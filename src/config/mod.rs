@@ -21,7 +21,6 @@ pub mod regular;
 pub mod shown;
 mod suggest;
 mod syntax;
-pub mod typed;
 mod types;
 pub mod upstream;
 mod validate;

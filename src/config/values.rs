@@ -10,6 +10,7 @@ use std::path::{Component, Path, PathBuf};
 
 use ipnet::{IpNet, Ipv4Net};
 
+use crate::names::typed;
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 use crate::wire::text::steers;
@@ -18,7 +19,6 @@ use super::address::{DNS_PORT, Use, hint, split_port, unmapped, url};
 use super::findings::{Findings, quote};
 use super::reader::{At, Strings};
 use super::suggest::nearest;
-use super::typed;
 
 /// Most bytes of a text that may have several lines.
 const PROSE_MAX: usize = 16 * 1024;

@@ -9,10 +9,11 @@ const TABLE: &[(&str, &[&str])] = &[
     ("wire", &[]),
     ("stats", &[]),
     ("sys", &[]),
-    ("policy", &["wire", "sys"]),
-    ("config", &["wire", "policy::rule"]),
+    ("names", &["wire"]),
+    ("policy", &["wire", "names", "sys"]),
+    ("config", &["wire", "names", "policy::rule"]),
     ("serve", &["wire", "policy", "config", "stats", "sys"]),
-    ("control", &["wire", "policy", "config", "stats"]),
+    ("control", &["wire", "names", "policy", "config", "stats"]),
 ];
 
 /// Modules that may import everything.

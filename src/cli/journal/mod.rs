@@ -1,5 +1,4 @@
-//! Owns `tapis journal`: what changed the policy, when, and by whom; and whether all of it is as it was written.
-//! Refuses to change the journal, and to need a running server.
+//! `tapis journal`: prints, verifies and exports the journal. Needs no running server.
 
 mod show;
 
@@ -8,9 +7,10 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
-use self::show::{Before, tell};
-use super::configuration::{Choice, Need};
-use super::{ControlArgs, Failure, read_needed};
+use self::show::{Before, print_entry};
+use super::configuration::{Choice, Need, read_needed};
+use super::failure::Failure;
+use super::server::ControlArgs;
 use crate::config::Config;
 use crate::config::moment::{Moment, or_date};
 use crate::config::shown::{Show, counted};
@@ -19,7 +19,7 @@ use crate::control::journal::key::Keys;
 use crate::control::journal::verify::verify;
 use crate::control::journal::{Entry, read_files};
 
-/// What the verbs need of the configuration.
+/// The sections of the configuration that the verbs need.
 const SECTIONS: &[&str] = &["journal", "state"];
 
 #[derive(Debug, Args)]
@@ -30,39 +30,39 @@ pub(super) struct JournalArgs {
 
 #[derive(Debug, Subcommand)]
 enum JournalVerb {
-    /// Show what changed, one line for each change.
+    /// Show the changes of the policy, one on each line.
     Show(ShowArgs),
-    /// Find entries that were changed, removed or moved.
+    /// Check whether entries were changed, removed or moved.
     ///
-    /// Exit code 0 when all is as it was written, 1 when not: each finding is reported with its line.
-    /// With a key the journal's head must be authenticated by it.
+    /// Exit code 0 when none was, 1 when one was: each finding is printed with its line. With a key, the journal's
+    /// head must be authenticated by it.
     Verify(VerifyArgs),
-    /// Print entries as one JSON array, whole texts of orders and all.
+    /// Print entries as one JSON array, with the full texts of orders.
     Export(ShowArgs),
 }
 
 #[derive(Debug, Args)]
 struct FileArgs {
-    /// The journal; without it, the one of the configuration.
+    /// The journal. The default is that of the configuration.
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
 struct VerifyArgs {
-    /// The journal; without it, the one of the configuration. Given more than once for a journal that was
-    /// moved away: its files, the oldest first.
+    /// The journal. The default is that of the configuration. Repeat it for a journal that was moved away: its files,
+    /// the oldest first.
     #[arg(long = "file", value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// The file of the keys; without it, and without --file, the one of the configuration.
+    /// The file of the keys. The default, without --file, is that of the configuration.
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
 }
 
-/// The journal's files for verbs that look at the past.
+/// The journal's files, for verbs that explain the past.
 #[derive(Debug, Args)]
 pub(super) struct PastArgs {
-    /// The journal, in place of the configuration's. Given more than once for a journal that was moved away, as to
+    /// The journal, instead of the configuration's. Repeat it for a journal that was moved away, as with
     /// `journal verify --file`: its files, the oldest first.
     #[arg(long = "journal", value_name = "FILE")]
     files: Vec<PathBuf>,
@@ -72,19 +72,19 @@ pub(super) struct PastArgs {
 struct ShowArgs {
     #[command(flatten)]
     file: FileArgs,
-    /// Only what happened then or later, as in 2017-07-20T00:00:00+07:00; a date alone is its 00:00:00 UTC.
+    /// Only entries at this time or later, as in 2017-07-20T00:00:00+07:00; a date alone is its 00:00:00 UTC.
     #[arg(long, value_name = "TIME", value_parser = or_date)]
     since: Option<Moment>,
-    /// Only what happened before; a date alone is its 00:00:00 UTC.
+    /// Only entries before this time; a date alone is its 00:00:00 UTC.
     #[arg(long, value_name = "TIME", value_parser = or_date)]
     until: Option<Moment>,
-    /// Only what is about this order.
+    /// Only entries about this order.
     #[arg(long, value_name = "ID")]
     order: Option<String>,
 }
 
 impl JournalArgs {
-    /// A journal that is named needs no configuration.
+    /// If the arguments name a journal, no configuration is needed.
     pub(super) fn need(&self) -> Need {
         let file = match &self.verb {
             JournalVerb::Show(args) | JournalVerb::Export(args) => args.file.file.as_ref(),
@@ -115,14 +115,14 @@ fn configured(config: &Config) -> Result<PathBuf, Failure> {
     Ok(path.clone())
 }
 
-/// What the verbs need of the configuration, as the running server has it.
+/// The sections of the configuration that the verbs need, with the journal that the running server uses.
 fn needed(choice: &Choice) -> Result<Config, Failure> {
     let config = read_needed(choice.path.as_ref(), SECTIONS)?;
     choice.as_served(&ControlArgs::default(), config)
 }
 
 impl PastArgs {
-    /// The files that are named, once each was opened.
+    /// The files that the arguments name. Fails if one of them can't be read.
     pub(super) fn files(&self) -> Result<&[PathBuf], Failure> {
         for file in &self.files {
             read_files(&[file], |_| false)?;
@@ -138,10 +138,10 @@ impl ShowArgs {
             && self
                 .order
                 .as_ref()
-                .is_none_or(|id| speaks_of(&entry.event, id))
+                .is_none_or(|id| is_about(&entry.event, id))
     }
 
-    /// Calls `each` with every entry and whether it is asked for, as long as that succeeds.
+    /// Calls `each` with every entry and whether the arguments select it, as long as that succeeds.
     fn each(
         &self,
         choice: &Choice,
@@ -161,7 +161,7 @@ impl ShowArgs {
     }
 }
 
-fn speaks_of(event: &Event, order: &str) -> bool {
+fn is_about(event: &Event, order: &str) -> bool {
     match event {
         Event::Order(text) => text.id == order,
         Event::OrderGone { id, .. } => id == order,
@@ -181,13 +181,17 @@ pub(super) fn run(
         JournalVerb::Verify(args) if args.files.is_empty() => {
             let config = needed(choice)?;
             let key = args.key.as_ref().or(config.journal_key.as_ref());
-            check(&[configured(&config)?], key.map(PathBuf::as_path), out)
+            verify_files(&[configured(&config)?], key.map(PathBuf::as_path), out)
         }
-        JournalVerb::Verify(args) => check(&args.files, args.key.as_deref(), out),
+        JournalVerb::Verify(args) => verify_files(&args.files, args.key.as_deref(), out),
     }
 }
 
-fn check(files: &[PathBuf], key: Option<&Path>, out: &mut impl Write) -> Result<(), Failure> {
+fn verify_files(
+    files: &[PathBuf],
+    key: Option<&Path>,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
     let keys = key.map(Keys::read).transpose()?;
     let paths: Vec<_> = files.iter().map(PathBuf::as_path).collect();
     let verdict = verify(&paths, keys.as_ref())?;
@@ -211,7 +215,7 @@ fn check(files: &[PathBuf], key: Option<&Path>, out: &mut impl Write) -> Result<
     if verdict.findings.is_empty() {
         return Ok(());
     }
-    Err(Failure::Told)
+    Err(Failure::Reported)
 }
 
 fn export(choice: &Choice, args: &ShowArgs, out: &mut impl Write) -> Result<(), Failure> {
@@ -233,9 +237,9 @@ fn show(choice: &Choice, args: &ShowArgs, out: &mut impl Write) -> Result<(), Fa
     args.each(choice, |entry, chosen| {
         let skipped = before.skipped(&entry);
         if chosen {
-            tell(&entry, &before, skipped, out)?;
+            print_entry(&entry, &before, skipped, out)?;
         }
-        before.take(entry.event);
+        before.apply(entry.event);
         Ok(())
     })
 }

@@ -1,4 +1,4 @@
-//! Prints an entry of the journal for people: what happened, and what is another way than before.
+//! Prints an entry of the journal for people: its event, and what changed since the entry before.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Write};
@@ -10,8 +10,8 @@ use crate::control::journal::entry::{Cause, Event, ListEntry, Published, Setting
 use crate::control::journal::generations::Skipped;
 use crate::control::sources::orders::schedule::State;
 
-/// Prints an entry, compared with what those before it say.
-pub(super) fn tell(
+/// Prints an entry, compared with the entries before it.
+pub(super) fn print_entry(
     entry: &Entry,
     before: &Before,
     skipped: Option<(u64, u64)>,
@@ -20,7 +20,7 @@ pub(super) fn tell(
     let (number, at) = (entry.number, entry.at);
     write!(out, "{number} {at:.3} generation {}: ", entry.generation)?;
     match &entry.event {
-        Event::Start(start) => tell_start(start, out),
+        Event::Start(start) => print_start(start, out),
         Event::Stop => writeln!(out, "server stopped"),
         Event::Order(order) => {
             writeln!(out, "order {}: new text, {}", order.id, order.path.shown())?;
@@ -37,7 +37,7 @@ pub(super) fn tell(
             )
         }
         Event::Published(published) => {
-            tell_published(published, before, out)?;
+            print_published(published, before, out)?;
             if let Some((first, last)) = skipped {
                 let which = generations(first, last);
                 writeln!(
@@ -64,7 +64,7 @@ pub(super) fn tell(
     }
 }
 
-fn tell_start(start: &Start, out: &mut impl Write) -> io::Result<()> {
+fn print_start(start: &Start, out: &mut impl Write) -> io::Result<()> {
     let config = match &start.config {
         Some(path) => path.shown().to_string(),
         None => "the built-in configuration".to_owned(),
@@ -121,14 +121,14 @@ fn tell_start(start: &Start, out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-/// What the entries so far leave in force, as far as an entry is compared with it.
+/// The state that the entries so far left in force, as far as an entry is compared with it.
 #[derive(Default)]
 pub(super) struct Before {
     lists: HashMap<String, ListEntry>,
     held: Option<u64>,
     /// Whether settings were recorded.
     settings: bool,
-    /// Which generations are missing.
+    /// Finds missing generations.
     generations: Skipped,
 }
 
@@ -138,8 +138,8 @@ impl Before {
         self.generations.take(entry)
     }
 
-    /// Takes in an entry.
-    pub(super) fn take(&mut self, event: Event) {
+    /// Updates the state with an entry.
+    pub(super) fn apply(&mut self, event: Event) {
         if let Event::Published(published) = event {
             self.held = published.held;
             self.settings |= !published.settings.is_empty();
@@ -149,7 +149,7 @@ impl Before {
     }
 }
 
-fn tell_published(published: &Published, before: &Before, out: &mut impl Write) -> io::Result<()> {
+fn print_published(published: &Published, before: &Before, out: &mut impl Write) -> io::Result<()> {
     let causes: Vec<_> = published.causes.iter().map(cause).collect();
     let held = published.held.map_or_else(String::new, |generation| {
         format!(", lists held as in generation {generation}")
@@ -165,7 +165,7 @@ fn tell_published(published: &Published, before: &Before, out: &mut impl Write) 
     Ok(())
 }
 
-/// What is another way than before, a line each.
+/// The changes since the entry before, one on each line.
 fn changes(published: &Published, before: &Before) -> Vec<String> {
     let mut changes = Vec::new();
     if before.held.is_some() && published.held.is_none() {
@@ -303,7 +303,7 @@ fn lists(published: &Published, before: &Before, changes: &mut Vec<String>) {
     changes.extend(gone.into_iter().map(|name| format!("list {name}: gone")));
 }
 
-/// The word that the configuration has for it.
+/// The word for a value in the configuration.
 fn word(value: impl serde::Serialize) -> String {
     let value = serde_json::to_value(value).unwrap_or_default();
     value.as_str().unwrap_or_default().to_owned()

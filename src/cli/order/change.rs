@@ -1,5 +1,5 @@
-//! The verbs that change an order's file, or begin one. A running server reads the file at once, and the verb fails
-//! if it does not have the order as the file says then.
+//! `tapis order new`, `lift` and `suspend`: print or change an order's file. A change fails if the running server does
+//! not have the order as in its file afterwards.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -7,9 +7,11 @@ use std::path::PathBuf;
 use clap::Args;
 use jiff::Timestamp;
 
+use super::files::{SECTIONS, check_problems};
 use super::server::{self, Outcome};
-use super::{SECTIONS, refused};
-use crate::cli::{ControlArgs, Failure, read_needed};
+use crate::cli::configuration::read_needed;
+use crate::cli::failure::Failure;
+use crate::cli::server::ControlArgs;
 use crate::config::moment::{Moment, or_date};
 use crate::config::order::{Order, REVIEW};
 use crate::config::shown::Show;
@@ -21,10 +23,10 @@ use crate::control::sources::orders::registry::Book;
 
 #[derive(Debug, Args)]
 pub(super) struct NewArgs {
-    /// What it is to be called: 1 to 64 characters of a-z, 0-9, `.`, `_`, `-`.
+    /// The new order's id: 1 to 64 characters of a-z, 0-9, `.`, `_`, `-`.
     #[arg(value_parser = id)]
     id: String,
-    /// A name to block, exactly; several times for several names.
+    /// A name to block, without the names below it; may be repeated.
     #[arg(long = "name", value_name = "NAME")]
     names: Vec<String>,
 }
@@ -33,10 +35,10 @@ pub(super) struct NewArgs {
 pub(super) struct LiftArgs {
     /// The order's id.
     id: String,
-    /// Why: it stays in the file.
+    /// The reason, which is written into the file.
     #[arg(long)]
     reason: String,
-    /// When, as in 2017-07-20T00:00:00+07:00; a date alone is its 00:00:00 UTC. Without it, now.
+    /// The time of the lift, as in 2017-07-20T00:00:00+07:00; a date alone is its 00:00:00 UTC. The default is now.
     #[arg(long, value_name = "TIME", value_parser = or_date)]
     at: Option<Moment>,
     #[command(flatten)]
@@ -47,20 +49,21 @@ pub(super) struct LiftArgs {
 pub(super) struct SuspendArgs {
     /// The order's id.
     id: String,
-    /// Why: it stays in the file.
+    /// The reason, which is written into the file.
     #[arg(long)]
     reason: String,
-    /// From when, as in 2017-07-20T00:00:00+07:00; a date alone is its 00:00:00 UTC. Without it, now.
+    /// The start of the suspension, as in 2017-07-20T00:00:00+07:00; a date alone is its 00:00:00 UTC. The default is
+    /// now.
     #[arg(long, value_name = "TIME", value_parser = or_date)]
     from: Option<Moment>,
-    /// Until when; a date alone is its 00:00:00 UTC.
+    /// The end of the suspension; a date alone is its 00:00:00 UTC.
     #[arg(long, value_name = "TIME", value_parser = or_date)]
     until: Moment,
     #[command(flatten)]
     pub(super) control: ControlArgs,
 }
 
-pub(super) fn new(args: &NewArgs, out: &mut impl Write) -> io::Result<()> {
+pub(super) fn print_template(args: &NewArgs, out: &mut impl Write) -> io::Result<()> {
     let now = Moment::from(Timestamp::now());
     let review = now.at().saturating_add(REVIEW).unwrap_or(Timestamp::MAX);
     let review = Moment::from(review);
@@ -68,14 +71,14 @@ pub(super) fn new(args: &NewArgs, out: &mut impl Write) -> io::Result<()> {
     let template = template.replace("{id}", &args.id);
     let template = template.replace("{now}", &now.to_string());
     write!(out, "{}", template.replace("{review}", &review.to_string()))?;
-    // Like those of the template: `order check` refuses each that is left.
+    // Like the placeholders of the template, which `order check` rejects.
     let placeholder = ["...".to_owned()];
     let names = match args.names.is_empty() {
         true => &placeholder[..],
         false => &args.names,
     };
     for name in names {
-        // TOML has escapes of its own.
+        // TOML needs escapes.
         let name = toml_edit::Value::from(name.as_str());
         write!(out, "\n[[targets]]\nname = {name}\nscope = \"exact\"\n")?;
     }
@@ -114,7 +117,7 @@ pub(super) fn suspend(
     apply(config, &args.id, change, &args.control, out)
 }
 
-/// Now, to the second: unless the order began within that second, as it would never have been in force then.
+/// Now, in whole seconds, unless the order began within this second: it would never have been in force then.
 fn now(order: &Order) -> Moment {
     to_the_second(Timestamp::now(), order.dates.effective_from)
 }
@@ -137,7 +140,7 @@ fn apply<'r>(
     let book = Book::read(&read_needed(config, SECTIONS)?);
     let places = control.places(config)?;
     let Some(known) = book.known().find(|known| known.order.id == id) else {
-        refused(&book)?;
+        check_problems(&book)?;
         return Err(Failure::Other(format!("there is no order `{id}`").into()));
     };
     let path: &PathBuf = &known.order.path;
@@ -154,7 +157,7 @@ fn apply<'r>(
         }
         Change::Suspend { from, until, .. } => {
             let mut pauses = dates.suspended.iter();
-            // One that was there may have become longer.
+            // An existing suspension may have been extended.
             let from = pauses
                 .find(|pause| pause.until == Some(*until))
                 .map_or(*from, |pause| pause.from);
@@ -163,13 +166,13 @@ fn apply<'r>(
     };
     let request = OrdersRequest {
         verb: format!("order {verb} {id}"),
-        // The server reads all that changed if it does not have the file, as one that JSON can't name.
+        // With an empty path, as for one that is not UTF-8, the server reads all changed files.
         path: absolute.to_str().map_or_else(PathBuf::new, PathBuf::from),
     };
     let outcome = server::notify(&book, &places, &request, id, &dates)?;
     let written = format!("written to {}", path.shown());
     match outcome {
-        Outcome::Taken(generation, problems) => {
+        Outcome::Followed(generation, problems) => {
             writeln!(out, "order {id} is {done} {when}\n{written}")?;
             for problem in &problems {
                 writeln!(out, "not taken: {problem}")?;
@@ -177,14 +180,14 @@ fn apply<'r>(
             writeln!(out, "read by the server: generation {generation} in force")?;
             Ok(())
         }
-        Outcome::Unfollowed(why) => {
+        Outcome::NotFollowed(why) => {
             writeln!(out, "order {id} is {done} {when}\n{written}\n{why}")?;
             Ok(())
         }
-        Outcome::NotTaken(why) => {
+        Outcome::Rejected(why) => {
             writeln!(out, "order {id} is NOT {done} in the server, which {why}")?;
             writeln!(out, "in its file it is {done} {when}: {written}")?;
-            Err(Failure::Told)
+            Err(Failure::Reported)
         }
         Outcome::Unknown(error) => {
             writeln!(
@@ -192,7 +195,7 @@ fn apply<'r>(
                 "order {id}: whether it is {done} in the server is not known: {error}"
             )?;
             writeln!(out, "in its file it is {done} {when}: {written}")?;
-            Err(Failure::Told)
+            Err(Failure::Reported)
         }
     }
 }

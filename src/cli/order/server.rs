@@ -1,38 +1,37 @@
-//! What a running server has of the orders, beside what their files say.
+//! Compares the orders that a running server has with their files.
 
 use std::path::{Path, PathBuf};
 
-use crate::cli::{Failure, runtime};
+use crate::cli::failure::Failure;
+use crate::cli::server;
 use crate::config::order::Dates;
 use crate::config::shown::Show;
-use crate::control::admin::client::{ClientError, call};
+use crate::control::admin::client::ClientError;
 use crate::control::admin::status::{KnownOrder, KnownOrders, OrdersRequest, ReloadReport};
 use crate::control::sources::orders::registry::Book;
 use crate::control::sources::orders::schedule::State;
-use crate::sys::process::user_id;
 
-/// The orders that the server has; `None` without one that follows the directory of `book`. Also why there is none,
-/// where one may run.
+/// The orders of the running server; `None` if no server follows the directory of `book`. Returns also why, if one may
+/// be running.
 pub(super) fn known(
     book: &Book,
     places: &[PathBuf],
 ) -> Result<(Option<KnownOrders>, Option<String>), Failure> {
-    let known = call::<(), KnownOrders>(places, user_id(), "/orders", None);
-    Ok(match runtime()?.block_on(known) {
+    Ok(match server::get::<KnownOrders>(places, "/orders")? {
         Ok(known) if follows(&known, book) => (Some(known), None),
-        Ok(known) => (None, Some(others(&known))),
+        Ok(known) => (None, Some(other_directory(&known))),
         Err(ClientError::Absent { .. }) => (None, None),
         Err(error) => (None, Some(error.to_string())),
     })
 }
 
-/// Whether they are the orders of the same directory.
+/// Whether the server follows the same directory.
 fn follows(known: &KnownOrders, book: &Book) -> bool {
     let real = |dir: &Path| dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
     known.dir.as_deref().map(real) == book.orders_dir().map(real)
 }
 
-fn others(known: &KnownOrders) -> String {
+fn other_directory(known: &KnownOrders) -> String {
     match &known.dir {
         Some(dir) => format!(
             "the running server has other orders, those of {}",
@@ -42,19 +41,19 @@ fn others(known: &KnownOrders) -> String {
     }
 }
 
-/// What became of a changed file in the server.
+/// The result of a change of an order's file in the server.
 pub(super) enum Outcome {
-    /// It has the order as the file says, in that generation. Problems of other files.
-    Taken(u64, Vec<String>),
-    /// No server follows the directory: why.
-    Unfollowed(String),
-    /// It has it otherwise, or not at all: where, and why.
-    NotTaken(String),
-    /// It did not answer.
+    /// The server has the order as in its file, in that generation. Problems of other files.
+    Followed(u64, Vec<String>),
+    /// No server follows the directory, and why.
+    NotFollowed(String),
+    /// The server has another state of the order, or does not have it, and why.
+    Rejected(String),
+    /// The server did not answer.
     Unknown(ClientError),
 }
 
-/// Has the server read a file, and compares what it has then with the dates that are in the file.
+/// Makes the server read a file, and compares the dates that it has then with those in the file.
 pub(super) fn notify(
     book: &Book,
     places: &[PathBuf],
@@ -62,29 +61,30 @@ pub(super) fn notify(
     id: &str,
     dates: &Dates,
 ) -> Result<Outcome, Failure> {
-    let user = user_id();
-    let asked = runtime()?.block_on(async {
-        let report: ReloadReport = call(places, user, "/orders", Some(request)).await?;
-        let known: KnownOrders = call(places, user, "/orders", None::<&()>).await?;
-        Ok((report, known))
-    });
+    let report = server::post::<_, ReloadReport>(places, "/orders", request)?;
+    let asked = match report {
+        Ok(report) => server::get(places, "/orders")?.map(|known: KnownOrders| (report, known)),
+        Err(error) => Err(error),
+    };
     let (report, known) = match asked {
         Ok(asked) => asked,
         Err(ClientError::Absent { .. }) => {
             let why = "no server is running; one that watches the directory reads the file";
-            return Ok(Outcome::Unfollowed(why.to_owned()));
+            return Ok(Outcome::NotFollowed(why.to_owned()));
         }
         Err(error) => return Ok(Outcome::Unknown(error)),
     };
     let has = known.orders.get(id);
     if has.is_some_and(|order| order.dates == *dates) {
-        return Ok(Outcome::Taken(report.generation, report.problems));
+        return Ok(Outcome::Followed(report.generation, report.problems));
     }
     if has.is_none() && !follows(&known, book) {
-        let why = format!("{}: it does not follow this file", others(&known));
-        return Ok(Outcome::Unfollowed(why));
+        let why = format!("{}: it does not follow this file", other_directory(&known));
+        return Ok(Outcome::NotFollowed(why));
     }
-    let has = has.map_or("does not have it".to_owned(), |order| has_it(order.state));
+    let has = has.map_or("does not have it".to_owned(), |order| {
+        describe_state(order.state)
+    });
     let name = request.path.file_name().unwrap_or_default();
     let name = format!("/{}", Path::new(name).shown());
     let about = report
@@ -95,21 +95,21 @@ pub(super) fn notify(
     let why = match why.is_empty() {
         false => format!("{}: correct that", why.join("; ")),
         true if follows(&known, book) => "see the alarms of `tapis status`".to_owned(),
-        true => others(&known),
+        true => other_directory(&known),
     };
-    Ok(Outcome::NotTaken(format!(
+    Ok(Outcome::Rejected(format!(
         "{has}: {why}, then: tapis reload"
     )))
 }
 
-fn has_it(state: State) -> String {
+fn describe_state(state: State) -> String {
     match state {
         State::InForce => "has it in force".to_owned(),
         other => format!("has it as {other}"),
     }
 }
 
-/// Where the server has an order otherwise than its file says.
+/// How the order that the server has differs from its file; `None` if it does not.
 pub(super) fn difference(
     known: Option<&KnownOrder>,
     state: State,
@@ -117,9 +117,9 @@ pub(super) fn difference(
 ) -> Option<String> {
     let difference = match known {
         None => "does not have it, or not yet".to_owned(),
-        Some(order) if order.state != state => has_it(order.state),
+        Some(order) if order.state != state => describe_state(order.state),
         Some(order) if order.dates != *dates => {
-            format!("{}, with other dates", has_it(order.state))
+            format!("{}, with other dates", describe_state(order.state))
         }
         Some(_) => return None,
     };

@@ -2,18 +2,22 @@
 
 use std::io::Write;
 
-use super::{Explanation, Idle};
-use crate::cli::{Failure, order};
+use crate::cli::failure::Failure;
+use crate::cli::order_text;
 use crate::config::shown::Show;
 use crate::control::admin::verdict::{Chain, Outcome};
+use crate::control::inspect::explain::{Explanation, IdleOrder, source_label};
 use crate::policy::rule::Kind;
 
-pub(super) fn print(told: &Explanation, out: &mut impl Write) -> Result<(), Failure> {
-    let by = told.by.as_ref();
-    let of = by.map_or(String::new(), |by| format!(" by {}", called(by)));
-    writeln!(out, "{}: {}{of}", told.name, told.decision)?;
+pub(super) fn print_explanation(
+    explanation: &Explanation,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
+    let by = explanation.by.as_ref();
+    let of = by.map_or(String::new(), |by| format!(" by {}", source_label(by)));
+    writeln!(out, "{}: {}{of}", explanation.name, explanation.decision)?;
     let mut decided = false;
-    for rule in &told.rules {
+    for rule in &explanation.rules {
         let kind = match rule.kind {
             Kind::Block => "block",
             Kind::Allow => "allow",
@@ -24,21 +28,21 @@ pub(super) fn print(told: &Explanation, out: &mut impl Write) -> Result<(), Fail
         let decides = !decided && by == Some(&rule.source);
         decided |= decides;
         let mark = if decides { "  rule" } else { "  also" };
-        let (source, text, path) = (called(&rule.source), &rule.rule, rule.path.shown());
+        let (source, text, path) = (source_label(&rule.source), &rule.rule, rule.path.shown());
         writeln!(out, "{mark} {text} ({kind}, {source}, {path}{line})")?;
     }
-    for order in &told.orders {
-        order::brief(order, told.at, out)?;
+    for order in &explanation.orders {
+        order_text::print_summary(order, explanation.at, out)?;
     }
-    for Idle {
+    for IdleOrder {
         state,
         pause,
         order,
-    } in &told.idle
+    } in &explanation.idle
     {
-        order::idle(order, *state, pause.as_ref(), told.at, out)?;
+        order_text::print_idle(order, *state, pause.as_ref(), explanation.at, out)?;
     }
-    for exception in &told.exceptions {
+    for exception in &explanation.exceptions {
         let (reason, author) = (&exception.reason, &exception.author);
         let until = exception
             .until
@@ -49,9 +53,9 @@ pub(super) fn print(told: &Explanation, out: &mut impl Write) -> Result<(), Fail
             "  exception ({path}:{line}): {reason}, by {author}{until}"
         )?;
     }
-    match &told.answer {
+    match &explanation.answer {
         Some(answer) => {
-            writeln!(out, "  answer to {}: {}", told.r#type, answer.rcode)?;
+            writeln!(out, "  answer to {}: {}", explanation.r#type, answer.rcode)?;
             for record in &answer.records {
                 writeln!(out, "    {record}")?;
             }
@@ -65,7 +69,7 @@ pub(super) fn print(told: &Explanation, out: &mut impl Write) -> Result<(), Fail
                 )?;
             }
         }
-        None => match (told.decision, told.chain) {
+        None => match (explanation.decision, explanation.chain) {
             (Outcome::Blocked, _) => writeln!(out, "  no answer is sent")?,
             (_, Some(Chain::None)) => writeln!(out, "  upstream is asked")?,
             (_, Some(Chain::Orders)) => writeln!(
@@ -85,19 +89,19 @@ pub(super) fn print(told: &Explanation, out: &mut impl Write) -> Result<(), Fail
             (_, None) => {}
         },
     }
-    for note in &told.notes {
+    for note in &explanation.notes {
         writeln!(out, "  note: {note}")?;
     }
-    for list in &told.left_out {
+    for list in &explanation.left_out {
         writeln!(out, "  left out: {list}")?;
     }
-    if let Some(generation) = told.generation {
+    if let Some(generation) = explanation.generation {
         writeln!(out, "  by the running server, generation {generation}")?;
     }
     Ok(())
 }
 
-/// What an Extended DNS Error of ours means, by its INFO-CODE (RFC 8914, section 4).
+/// The meaning of an INFO-CODE that this server sends (RFC 8914, section 4).
 fn meaning(code: &str) -> Option<&'static str> {
     match code {
         "15" => Some("Blocked"),
@@ -105,13 +109,5 @@ fn meaning(code: &str) -> Option<&'static str> {
         "17" => Some("Filtered"),
         "18" => Some("Prohibited"),
         _ => None,
-    }
-}
-
-/// What people call a source.
-pub(super) fn called(source: &str) -> String {
-    match source.split_once(':') {
-        Some((kind @ ("order" | "exception"), name)) => format!("{kind} {name}"),
-        _ => format!("list {source}"),
     }
 }

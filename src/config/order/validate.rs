@@ -17,7 +17,7 @@ use super::types::{
     Authority, Dates, Decision, Except, Notice, Order, REVIEW, Redress, Suspension, Target, Texts,
 };
 use crate::config::moment::Moment;
-use crate::config::typed;
+use crate::names::typed;
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 

@@ -9,11 +9,11 @@ use std::path::Path;
 use crate::config::Config;
 use crate::config::regular::{self, Unread};
 use crate::config::shown::{Counted, Show, counted};
-use crate::config::typed;
 use crate::control::guard::protected::{Ward, Warded};
 use crate::control::sources::lists::load;
 use crate::control::sources::lists::load::Refusal;
 use crate::control::sources::lists::parse::Notation;
+use crate::names::typed;
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 

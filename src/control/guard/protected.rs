@@ -3,16 +3,15 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::iter::once;
 
 use foldhash::HashMap;
-use psl::{List as Suffixes, Psl, Type};
 use serde::{Deserialize, Serialize};
 
 use super::suppressed::KEPT;
 use crate::config::List;
 use crate::config::guard::PublicSuffixes;
 pub use crate::config::guard::{Ward, WardSet};
+use crate::names::public_suffix::{Covered, Section, covered};
 use crate::policy::rule::{Kind, Scope};
 use crate::wire::name::Name;
 
@@ -74,8 +73,6 @@ impl From<&List> for Guarded {
 
 /// No name.
 const NONE: u32 = u32::MAX;
-/// A label that no public suffix has. Where it is part of one, a wildcard made it so.
-const ANY: &[u8] = b"\0";
 
 /// What is warded on a name and beneath it: for each the first one in the list.
 #[derive(Clone, Copy, Default)]
@@ -272,7 +269,7 @@ impl Wards {
         &self,
         name: &Name,
         scope: Scope,
-        suffix: Option<(Cover<'static>, Type)>,
+        suffix: Option<(Cover<'static>, Section)>,
         warn: WardSet,
     ) -> Option<Cover<'_>> {
         if name.label_count() == 0 {
@@ -283,7 +280,7 @@ impl Wards {
             return Some(Cover::Number);
         }
         if let Some((cover, owner)) = suffix
-            && (owner == Type::Icann || self.list.suffixes == PublicSuffixes::All)
+            && (owner == Section::Icann || self.list.suffixes == PublicSuffixes::All)
             && !warn.has(cover.ward())
         {
             return Some(cover);
@@ -297,45 +294,33 @@ impl Wards {
     fn reported(
         &self,
         kind: Kind,
-        suffix: Option<(Cover<'static>, Type)>,
+        suffix: Option<(Cover<'static>, Section)>,
     ) -> Option<Cover<'static>> {
         let (cover, owner) = suffix?;
         let reported = match kind {
             Kind::Allow => true,
-            _ => owner == Type::Private && self.list.suffixes == PublicSuffixes::Icann,
+            _ => owner == Section::Private && self.list.suffixes == PublicSuffixes::Icann,
         };
         reported.then_some(cover)
     }
 
-    fn covered_suffix(&self, name: &Name, scope: Scope) -> Option<(Cover<'static>, Type)> {
+    fn covered_suffix(&self, name: &Name, scope: Scope) -> Option<(Cover<'static>, Section)> {
         let covers = scope != Scope::Exact && name.label_count() > 0;
         covers.then(|| self.suffix(name)).flatten()
     }
 
-    /// The suffix that a rule covers and strangers register names under, and whose it is.
-    fn suffix(&self, name: &Name) -> Option<(Cover<'static>, Type)> {
-        let labels = name.label_count();
-        if labels == 1 {
-            return Some((Cover::TopLevel, Type::Icann));
-        }
-        if self.list.suffixes == PublicSuffixes::None {
+    /// The public suffixes that a rule covers, as far as they count, and their section of the list.
+    fn suffix(&self, name: &Name) -> Option<(Cover<'static>, Section)> {
+        if self.list.suffixes == PublicSuffixes::None && name.label_count() > 1 {
             return None;
         }
-        let (len, owner) = suffix_of_any_label(name, labels)?;
-        // As text, without the length bytes of the first label and of the root.
-        let size = name.wire().len() - 2;
-        if len == size + ANY.len() + 1 {
-            return Some((Cover::Suffixes, owner));
-        }
-        if len != size {
-            return None;
-        }
-        // A wildcard makes any label a suffix: below `*.compute-1.amazonaws.com` each is one host.
-        let above = name.ancestor(labels - 1).len() - 2;
-        match suffix_of_any_label(name, labels - 1) {
-            Some((len, _)) if len == above + ANY.len() + 1 => None,
-            _ => Some((Cover::Suffix, owner)),
-        }
+        let (found, section) = covered(name)?;
+        let cover = match found {
+            Covered::TopLevel => Cover::TopLevel,
+            Covered::Itself => Cover::Suffix,
+            Covered::Children => Cover::Suffixes,
+        };
+        Some((cover, section))
     }
 
     /// The first name of the list that a rule reaches, of all but those wards.
@@ -364,14 +349,6 @@ impl Wards {
     }
 }
 
-/// The length of the public suffix of a name with [`ANY`] before its last `labels` labels, and
-/// whose it is; `None` if the list has no rule for it.
-fn suffix_of_any_label(name: &Name, labels: usize) -> Option<(usize, Type)> {
-    let labels = name.labels_from_root().take(labels);
-    let found = Suffixes.find(labels.chain(once(ANY)));
-    Some((found.len, found.typ?))
-}
-
 fn wire(text: &str) -> Option<Box<[u8]>> {
     Name::from_text(text).ok().map(|name| name.wire().into())
 }
@@ -383,11 +360,11 @@ mod tests {
     use super::*;
 
     fn name(text: &str) -> Name {
-        crate::config::typed::one(text).expect("a name").0
+        crate::names::typed::one(text).expect("a name").0
     }
 
     fn rule(text: &str) -> (Name, Scope) {
-        let (name, scope) = crate::config::typed::one(text).expect("a name");
+        let (name, scope) = crate::names::typed::one(text).expect("a name");
         (name, scope.unwrap_or(Scope::Exact))
     }
 

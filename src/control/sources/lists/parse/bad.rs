@@ -5,8 +5,8 @@ use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::typed::Mistyped;
 use crate::control::sources::lists::parse::foreign::{Foreign, recognise};
+use crate::names::typed::Mistyped;
 
 /// Characters of a bad line that are kept; the rest becomes an ellipsis.
 const SHOWN: usize = 80;

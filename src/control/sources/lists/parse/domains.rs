@@ -3,8 +3,8 @@
 
 use super::bad::Bad;
 use super::tally::Gain;
-use crate::config::typed;
-use crate::config::typed::Mistyped;
+use crate::names::typed;
+use crate::names::typed::Mistyped;
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 

@@ -9,7 +9,7 @@ use std::str::from_utf8;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::typed;
+use crate::names::typed;
 
 /// A syntax that a bad line has. Images keep it by its name, so a name stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]

@@ -3,10 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::typed::Mistyped;
 use crate::control::guard::suppressed::Account;
 use crate::control::sources::lists::parse::bad::{Bad, BadLine};
 use crate::control::sources::lists::parse::foreign::{FileFormat, Foreign};
+use crate::names::typed::Mistyped;
 
 /// Bad lines that are kept with their text; the others are only counted.
 const KEPT: usize = 10;

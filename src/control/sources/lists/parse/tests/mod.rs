@@ -6,8 +6,8 @@ mod random;
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::typed;
-use crate::config::typed::Mistyped;
+use crate::names::typed;
+use crate::names::typed::Mistyped;
 use crate::wire::name::NameError;
 
 const TELEGRAM: &[u8] = include_bytes!("../../../../../../blocklists/telegram-web-2017.txt");

@@ -1,5 +1,4 @@
-//! Owns how an order is told to people.
-//! Refuses to judge it.
+//! Prints an order for people, in short or in full.
 
 use std::io::{self, Write};
 
@@ -10,12 +9,12 @@ use crate::config::order::{Dates, Order, Suspension, Texts};
 use crate::config::shown::Show;
 use crate::control::sources::orders::schedule::State;
 
-/// Whether a moment lies ahead, both now and at the instant that is asked about.
+/// Whether a moment is in the future, both now and at `at`.
 pub(super) fn is_ahead(moment: Timestamp, at: Timestamp) -> bool {
     moment > at.max(Timestamp::now())
 }
 
-/// Whether an order is lifted, or is to be; `None` without a lift.
+/// Whether an order is lifted or will be, and when; `None` without a lift.
 fn lift(dates: &Dates, at: Timestamp) -> Option<(&'static str, Moment)> {
     let lifted = dates.lifted_at?;
     let what = match is_ahead(lifted.at(), at) {
@@ -25,8 +24,8 @@ fn lift(dates: &Dates, at: Timestamp) -> Option<(&'static str, Moment)> {
     Some((what, lifted))
 }
 
-/// Prints by whose decision, why, and since when, as of `at`.
-pub(in crate::cli) fn brief(order: &Order, at: Timestamp, out: &mut impl Write) -> io::Result<()> {
+/// Prints an order in short as of `at`: its authority, its reasons and its dates.
+pub(super) fn print_summary(order: &Order, at: Timestamp, out: &mut impl Write) -> io::Result<()> {
     let Order { id, dates, .. } = order;
     let (authority, from) = (&order.authority.name, dates.effective_from);
     let reference = order.decision.reference.as_ref();
@@ -49,13 +48,13 @@ pub(in crate::cli) fn brief(order: &Order, at: Timestamp, out: &mut impl Write) 
     writeln!(out, "    redress: {}", order.redress.how)
 }
 
-/// The first line of all that an order says.
-pub(super) fn headline(order: &Order, state: State, out: &mut impl Write) -> io::Result<()> {
+/// Prints the first line of an order in full: its state.
+pub(super) fn print_headline(order: &Order, state: State, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "order {}: {state} ({})", order.id, order.path.shown())
 }
 
-/// The others, a line a fact, as of `at`.
-pub(super) fn story(order: &Order, at: Timestamp, out: &mut impl Write) -> io::Result<()> {
+/// Prints all other facts of an order as of `at`, one on each line.
+pub(super) fn print_facts(order: &Order, at: Timestamp, out: &mut impl Write) -> io::Result<()> {
     let dates = &order.dates;
     let authority = &order.authority;
     let more = [&authority.country, &authority.unit, &authority.contact];
@@ -135,7 +134,7 @@ pub(super) fn story(order: &Order, at: Timestamp, out: &mut impl Write) -> io::R
     Ok(())
 }
 
-/// From when until when.
+/// As in `from TIME until TIME`.
 pub(super) fn span(pause: &Suspension) -> String {
     let until = pause.until.map(|at| at.to_string());
     let until = until.as_deref().unwrap_or("further notice");
@@ -147,8 +146,8 @@ fn reason(pause: &Suspension) -> String {
     reason.map_or(String::new(), |why| format!(": {}", folded(why)))
 }
 
-/// Prints an order that is not in force as [`brief`] does, with the suspension that it is in.
-pub(in crate::cli) fn idle(
+/// Prints an order that is not in force as [`print_summary`] does, with its current suspension.
+pub(super) fn print_idle(
     order: &Order,
     state: State,
     pause: Option<&Suspension>,
@@ -156,7 +155,7 @@ pub(in crate::cli) fn idle(
     out: &mut impl Write,
 ) -> io::Result<()> {
     writeln!(out, "  not in force, {state}:")?;
-    brief(order, at, out)?;
+    print_summary(order, at, out)?;
     match pause {
         Some(pause) => writeln!(out, "    suspended {}{}", span(pause), reason(pause)),
         None => Ok(()),
@@ -170,7 +169,7 @@ fn texts(what: &str, texts: &Texts, out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-/// A text whose further lines can't be taken for lines of ours.
+/// A text whose other lines are marked, so that they can't pass for lines of this program.
 fn folded(text: &str) -> String {
     text.trim_end().replace('\n', "\n        | ")
 }

@@ -1,5 +1,4 @@
-//! Owns how a list that was read is told.
-//! Refuses to judge it.
+//! Prints the result of reading a list: its rules, its bad lines, and the rules that guards leave out or warn of.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -8,12 +7,12 @@ use crate::config::shown::{Show, counted};
 use crate::control::guard::suppressed::LeftOut;
 use crate::control::sources::lists::parse::Tally;
 
-/// Rules that guards left out, or warn of, which are shown of each list.
+/// How many rules that guards left out, or warn of, are printed for each list.
 pub(super) const SHOWN: usize = 10;
 
-/// Reports what reading a list came to, its first bad lines, and the first `most` rules of those that were left out and of
+/// Prints how many rules a list has, its first bad lines, and at most `most` of the rules that were left out and of
 /// those that are warned of.
-pub(super) fn list(
+pub(super) fn print_list(
     name: &str,
     path: &Path,
     rules: u64,
@@ -37,14 +36,14 @@ pub(super) fn list(
         tally.skipped,
         counted(bad, "bad line", "bad lines")
     )?;
-    left_out(
+    print_left_out(
         &path.to_string(),
         first(&tally.guarded.first, most),
         tally.guarded.total(),
         out,
     )?;
     let warnings = first(&tally.guarded.first_warned, most);
-    warned(&path.to_string(), warnings, tally.guarded.warned, out)?;
+    print_warned(&path.to_string(), warnings, tally.guarded.warned, out)?;
     for line in &tally.first {
         writeln!(
             out,
@@ -67,18 +66,18 @@ pub(super) fn first(rules: &[LeftOut], most: usize) -> &[LeftOut] {
     &rules[..rules.len().min(most)]
 }
 
-/// Reports which rules were left out: the first ones of `all`.
-pub(super) fn left_out(
+/// Prints the first rules that were left out, of `all`.
+pub(super) fn print_left_out(
     path: &str,
     first: &[LeftOut],
     all: u32,
     out: &mut impl Write,
 ) -> io::Result<()> {
-    remarked(path, first, all, "left out, it", ["left out"; 2], out)
+    print_rules(path, first, all, "left out, it", ["left out"; 2], out)
 }
 
-/// Reports rules that count although they cover what they should not: the first ones of `all`.
-pub(super) fn warned(
+/// Prints the first rules, of `all`, that are in force although they cover protected names.
+pub(super) fn print_warned(
     path: &str,
     first: &[LeftOut],
     all: u32,
@@ -88,10 +87,10 @@ pub(super) fn warned(
         "that counts, but may be a mistake",
         "that count, but may be mistakes",
     ];
-    remarked(path, first, all, "counts, but", rest, out)
+    print_rules(path, first, all, "counts, but", rest, out)
 }
 
-fn remarked(
+fn print_rules(
     path: &str,
     first: &[LeftOut],
     all: u32,
@@ -127,7 +126,7 @@ mod tests {
             (2, "  and 2 more that count, but may be mistakes\n"),
         ] {
             let mut out = Vec::new();
-            warned("ads", &[], all, &mut out).expect("memory");
+            print_warned("ads", &[], all, &mut out).expect("memory");
             assert_eq!(String::from_utf8(out).expect("UTF-8"), expected);
         }
     }

@@ -1,26 +1,26 @@
-//! The policy of a moment in the past, as far as the journal, the state directory and the files of lists tell it.
+//! The policy at a moment, as far as the journal, the state directory and the files of lists have it.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::guard::policy::Rails;
-use super::guard::release::Guards;
-use super::journal::JournalError;
-use super::journal::changes;
-use super::journal::unwritten_since;
-use super::persist::rollback_file::held;
-use super::publish::compose;
-use super::publish::provenance;
-use super::sources::orders::registry::Book;
-use crate::config::{Config, Content, List};
-use crate::control::journal::entry::{ListEntry, Setting};
+use super::past_rules::{self, KeptImages, find_in};
+use crate::config::{Config, List};
+use crate::control::guard::policy::Rails;
+use crate::control::guard::release::Guards;
+use crate::control::journal::JournalError;
+use crate::control::journal::changes;
+use crate::control::journal::entry::Setting;
 use crate::control::journal::past::{Moment, Past, Served};
 use crate::control::journal::settings;
 use crate::control::journal::settings::Settings;
-use crate::control::persist::store::{Rules, kept_images, read_generation, read_past, source};
-use crate::control::sources::lists::load::{digest, load};
+use crate::control::journal::unwritten_since;
+use crate::control::persist::rollback_file::held;
+use crate::control::persist::store::{Rules, read_generation};
+use crate::control::publish::compose;
+use crate::control::sources::lists::load::load;
+use crate::control::sources::orders::registry::Book;
 use crate::policy::builder::Builder;
 use crate::policy::image::path::Path;
 use crate::policy::image::provenance::ImageSource;
@@ -31,60 +31,60 @@ use crate::policy::rule::{Kind, Scope};
 use crate::policy::snapshot::{Decision, Snapshot};
 use crate::wire::name::Name;
 
-/// A policy.
+/// The policy at a moment.
 #[derive(Debug)]
-pub struct Replay {
+pub struct PolicyAt {
     /// The configuration, with the settings of that moment where they are recorded.
     pub config: Config,
     /// The orders and exceptions.
     pub book: Book,
     /// The lists, in their order.
-    pub lists: Vec<Replayed>,
-    /// Which lists there were is not known.
+    pub lists: Vec<ListAt>,
+    /// Whether it is not known which lists there were.
     pub are_lists_unknown: bool,
     /// Whether a server answered.
     pub served: Served,
-    /// What is not known, and what else should be, a sentence each.
+    /// What is not known and other remarks, a sentence each.
     pub notes: Vec<String>,
     /// The generation that was in force then, if the journal has it.
     pub in_force: Option<u64>,
     settings: Settings,
     /// The images that had all rules of these lists.
     kept: Option<Images>,
-    /// When its generation came into force; `None` if it is of no recorded one.
+    /// When its generation came into force; `None` if no generation is recorded.
     since: Option<Timestamp>,
     at: Timestamp,
 }
 
-/// How long after its entry a generation may not be in force yet: the entry is written before.
+/// How long after its journal entry a generation may not be in force yet: the entry is written first.
 const SETTLING: SignedDuration = SignedDuration::from_millis(250);
 
 /// A list.
 #[derive(Debug)]
-pub struct Replayed {
+pub struct ListAt {
     /// The list, as it was configured.
     pub list: List,
     /// Its rules.
-    pub rules: Known,
-    /// Its file holds what it held then.
+    pub rules: ListRules,
+    /// Whether its file has the same content as then.
     pub is_file: bool,
 }
 
-/// What is known of a list's rules.
+/// The rules of a list, as far as they are known.
 #[derive(Debug)]
-pub enum Known {
+pub enum ListRules {
     /// All of them.
     Rules(Rules<Arc<Image>>),
-    /// The file is not taken today, and what a server has in its place is not asked.
+    /// The file is rejected today. The state that a server has in force instead is not known.
     Refused,
-    /// Nothing.
+    /// They are not known.
     Unknown,
 }
 
 /// A rule of a list that matches a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListRule {
-    /// Which of the lists.
+    /// The index of the list.
     pub list: usize,
     /// The rule's name.
     pub owner: Name,
@@ -92,8 +92,8 @@ pub struct ListRule {
     pub scope: Scope,
 }
 
-impl Replay {
-    /// Of now: all files as they are, with the orders and exceptions that are in force at an instant.
+impl PolicyAt {
+    /// The present policy: all files as they are, with the orders and exceptions that are in force at `at`.
     pub fn now(config: &Config, rails: &Rails, at: Timestamp) -> Self {
         let held = config.state.dir.as_deref().and_then(held);
         let held = held.map(|generation| {
@@ -108,10 +108,10 @@ impl Replay {
                 Ok(fresh) => whole(fresh.image),
                 Err(refusal) => {
                     notes.push(format!("{}: {refusal}", list.source.name));
-                    Known::Refused
+                    ListRules::Refused
                 }
             };
-            Replayed {
+            ListAt {
                 list: list.clone(),
                 rules,
                 is_file: true,
@@ -132,10 +132,11 @@ impl Replay {
         }
     }
 
-    /// Of an instant, by the journal. Where that does not reach back so far, all is unknown, and the orders and
-    /// exceptions are those of today's files; without a journal an order among them decides by its dates.
-    /// `files` are those of the journal, the oldest first, if it is not the configuration's alone.
-    pub fn at(config: &Config, rails: &Rails, files: &[PathBuf], at: Timestamp) -> Self {
+    /// The policy at a past moment, by the journal. If that does not reach back so far, the lists are unknown, and the
+    /// orders and exceptions are those of today's files; if there is no journal, their dates decide.
+    ///
+    /// `files` are the journal's files, the oldest first; without them it is the configuration's.
+    pub fn moment(config: &Config, rails: &Rails, files: &[PathBuf], at: Timestamp) -> Self {
         let by_dates = |served: Served, why: String| Self {
             config: config.clone(),
             book: Book::read(config),
@@ -166,7 +167,7 @@ impl Replay {
         }
     }
 
-    /// Of a generation, when it came into force; `None` if the journal does not know it.
+    /// The policy of a generation when it came into force; `None` if the journal does not have it.
     ///
     /// # Errors
     /// [`JournalError`] when it can't be read.
@@ -187,19 +188,19 @@ impl Replay {
         }))
     }
 
-    /// Whether the generation before may have been in force still, at that instant.
+    /// Whether the generation before may still have been in force at that moment.
     pub fn is_fresh(&self) -> bool {
         let age = self.since.map(|since| self.at.duration_since(since));
         age.is_some_and(|age| age < SETTLING)
     }
 
-    /// Of the instant before its generation came into force; `None` if no generation of that time is recorded.
+    /// The policy just before its generation came into force; `None` if no generation of that time is recorded.
     pub fn before(&self, config: &Config, rails: &Rails, files: &[PathBuf]) -> Option<Self> {
         let before = self
             .since?
             .checked_sub(SignedDuration::from_nanos(1))
             .ok()?;
-        Some(Self::at(config, rails, files, before)).filter(|before| before.since.is_some())
+        Some(Self::moment(config, rails, files, before)).filter(|before| before.since.is_some())
     }
 
     fn of(today: &Config, rails: &Rails, past: Past, at: Timestamp, kept: Option<Images>) -> Self {
@@ -227,7 +228,7 @@ impl Replay {
         }
         let config = settings::configured(today, &past.settings);
         let mut images = KeptImages::default();
-        // They may be of a generation with other lists, as orders alone make new ones.
+        // Generations that differ only in orders share images, so they may be of other lists.
         let kept = kept.filter(|kept| {
             past.lists
                 .iter()
@@ -239,20 +240,20 @@ impl Replay {
             let list = settings::list(entry, &past.settings, known);
             let (rules, is_file) = match kept.as_ref().and_then(|kept| find_in(kept, entry)) {
                 Some(rules) => (Some(rules), false),
-                None => find(today, rails, entry, &list, &mut images),
+                None => past_rules::find(today, rails, entry, &list, &mut images),
             };
             let rules = match rules {
-                Some(rules) => Known::Rules(rules),
+                Some(rules) => ListRules::Rules(rules),
                 None => {
                     notes.push(format!(
                         "list {}: what it held in generation {generation} (since {since}) is not known: its file \
                          is another one today, and the state directory does not have its rules",
                         entry.name
                     ));
-                    Known::Unknown
+                    ListRules::Unknown
                 }
             };
-            Replayed {
+            ListAt {
                 list,
                 rules,
                 is_file,
@@ -274,8 +275,7 @@ impl Replay {
         }
     }
 
-    /// The snapshot by which a name is decided: without rules that have nothing to do with it. With it come the
-    /// rules of lists that match the name.
+    /// A snapshot for one name, without rules that can't affect it, and the rules of lists that match the name.
     ///
     /// # Errors
     /// When the rules are too many.
@@ -316,12 +316,12 @@ impl Replay {
         })
     }
 
-    /// The policy with these rules.
+    /// A snapshot of the policy with the rules of these images.
     pub fn snapshot(&self, images: Images) -> Snapshot {
-        // What a generation has in force stays so until the next one, whatever the dates.
+        // The orders of a generation stay in force until the next one, whatever their dates.
         let mut sources = self.book.sources(self.since.unwrap_or(self.at));
         let lists = self.lists.iter();
-        sources.extend(lists.map(|replayed| Arc::new(replayed.list.source.clone())));
+        sources.extend(lists.map(|past| Arc::new(past.list.source.clone())));
         compose::snapshot(&self.config, sources, images, 1)
     }
 
@@ -330,16 +330,17 @@ impl Replay {
         changes(&self.settings, &newer.settings)
     }
 
-    /// One image of the rules that `wanted` says, given the list's place, the path of the rule's name, and its scope.
+    /// An image of the rules for which `wanted` is true, given the list's index, the path of the rule's name, and its
+    /// scope.
     fn join(&self, mut wanted: impl FnMut(usize, &[u8], Scope) -> bool) -> Result<Image, TooLarge> {
         let mut builder = Builder::new();
-        for (at, replayed) in self.lists.iter().enumerate() {
-            let Known::Rules(rules) = &replayed.rules else {
+        for (at, past) in self.lists.iter().enumerate() {
+            let ListRules::Rules(rules) = &past.rules else {
                 continue;
             };
             let source = builder.source(ImageSource {
                 whole: true,
-                ..ImageSource::named(&replayed.list.source.name)
+                ..ImageSource::named(&past.list.source.name)
             })?;
             let mut cursor = rules.image.cursor();
             while cursor.advance() {
@@ -353,7 +354,13 @@ impl Replay {
         builder.finish()
     }
 
-    /// Whether a list of which nothing is known could make another decision of this one.
+    /// Whether the rules of a list are not known.
+    pub fn has_unknown_rules(&self) -> bool {
+        let mut lists = self.lists.iter();
+        lists.any(|list| matches!(list.rules, ListRules::Unknown))
+    }
+
+    /// Whether the rules of an unknown list could change the decision.
     pub fn is_open(&self, snapshot: &Snapshot, decision: &Decision<'_>) -> bool {
         let decides = match decision {
             Decision::Blocked { by, .. } | Decision::Allowed(by) => by.hit.source,
@@ -361,14 +368,14 @@ impl Replay {
         };
         let sources = snapshot.sources();
         if self.are_lists_unknown {
-            // An exception has no beginning, and a list may have been any.
+            // An exception has no start date, and any list may have been configured.
             let source = sources.get(decides);
             return source.is_none_or(|source| source.kind != Kind::Order);
         }
         let unknown = self
             .lists
             .iter()
-            .filter(|list| matches!(list.rules, Known::Unknown));
+            .filter(|list| matches!(list.rules, ListRules::Unknown));
         let mut ranks = unknown.map(|list| {
             let name = &list.list.source.name;
             let rank = sources.iter().position(|source| source.name == *name);
@@ -379,16 +386,24 @@ impl Replay {
     }
 }
 
-/// What the journal has of a moment.
-/// The orders and exceptions of an instant, by the configuration's journal; `None` if that does not reach back so far.
-///
-/// # Errors
-/// [`JournalError`] when it can't be read.
-pub fn orders_at(config: &Config, at: Timestamp) -> Result<Option<Book>, JournalError> {
-    let past = past(config, &[], Moment::At(at))?;
-    Ok(past.map(|past| Book::of_past(config, past.orders, past.exceptions)))
+/// The orders and exceptions of a past moment, by the configuration's journal. Those of the files as they are, if the
+/// moment is `None` or in the future, there is no journal, or it does not have the moment: then also why.
+pub fn orders_at(config: &Config, at: Option<Timestamp>) -> (Book, Option<String>) {
+    let at = at.filter(|at| *at <= Timestamp::now() && config.journal.is_some());
+    let why = match at.map(|at| past(config, &[], Moment::At(at))) {
+        None => None,
+        Some(Ok(Some(past))) => {
+            let book = Book::of_past(config, past.orders, past.exceptions);
+            return (book, None);
+        }
+        Some(Ok(None)) => Some("the journal does not reach back so far".to_owned()),
+        Some(Err(error)) => Some(error.to_string()),
+    };
+    let why = why.map(|why| format!("{why}: orders are shown by their files as they are today"));
+    (Book::read(config), why)
 }
 
+/// The journal's record of a moment; `None` if it does not reach back so far.
 fn past(config: &Config, files: &[PathBuf], moment: Moment) -> Result<Option<Past>, JournalError> {
     let files: Vec<_> = files.iter().map(PathBuf::as_path).collect();
     match (&config.journal, &files[..]) {
@@ -403,87 +418,9 @@ fn past(config: &Config, files: &[PathBuf], moment: Moment) -> Result<Option<Pas
     }
 }
 
-fn whole(image: Image) -> Known {
-    Known::Rules(Rules {
+fn whole(image: Image) -> ListRules {
+    ListRules::Rules(Rules {
         image: Arc::new(image),
         source: 0,
     })
-}
-
-/// The images that the state directory keeps to fall back on, once they are needed.
-#[derive(Default)]
-struct KeptImages(Option<Vec<Arc<Image>>>);
-
-impl KeptImages {
-    fn all(&mut self, config: &Config) -> &[Arc<Image>] {
-        self.0.get_or_insert_with(|| {
-            let kept = config.state.dir.iter().flat_map(|dir| kept_images(dir));
-            kept.map(Arc::new).collect()
-        })
-    }
-}
-
-/// The rules that a list had, and whether its file holds them today.
-fn find(
-    config: &Config,
-    rails: &Rails,
-    entry: &ListEntry,
-    list: &List,
-    images: &mut KeptImages,
-) -> (Option<Rules<Arc<Image>>>, bool) {
-    let text = match list.content {
-        Content::Embedded(text) => Some(text),
-        Content::File => None,
-    };
-    let now = digest(&list.source.path, text);
-    let is_file = now.is_ok_and(|now| now == entry.digest);
-    let dir = config.state.dir.as_deref();
-    let key = entry.content.as_deref();
-    if let Some(Rules { image, source }) = dir.zip(key).and_then(|(dir, key)| read_past(dir, key)) {
-        let image = Arc::new(image);
-        return (Some(Rules { image, source }), is_file);
-    }
-    let fresh = is_file
-        .then(|| load(list, rails, &[], Guards::ALL).ok())
-        .flatten();
-    if let Some(fresh) = fresh {
-        // Guards may leave out other rules today.
-        let same = match key {
-            Some(key) => provenance::content(list, &fresh.loaded) == key,
-            None => fresh.loaded.rules == entry.rules,
-        };
-        if same {
-            let image = Arc::new(fresh.image);
-            return (Some(Rules { image, source: 0 }), true);
-        }
-    }
-    let found = images
-        .all(config)
-        .iter()
-        .find_map(|image| in_image(image, entry));
-    (found, is_file)
-}
-
-/// The rules that a list had, in the image of a pair that counts for it.
-fn find_in(images: &Images, entry: &ListEntry) -> Option<Rules<Arc<Image>>> {
-    let image = match images.is_in_delta(&entry.name) {
-        true => &images.delta,
-        false => &images.base,
-    };
-    in_image(image.as_ref()?, entry).filter(|rules| {
-        let source = &rules.image.provenance().sources[usize::from(rules.source)];
-        source.name == entry.name
-    })
-}
-
-fn in_image(image: &Arc<Image>, entry: &ListEntry) -> Option<Rules<Arc<Image>>> {
-    let source = source(image, |source| match entry.content.as_deref() {
-        Some(key) => provenance::content_of(source).as_deref() == Some(key),
-        None => {
-            let same = source.name == entry.name && source.digest == entry.digest;
-            same && source.rules == entry.rules as u64
-        }
-    })?;
-    let image = Arc::clone(image);
-    Some(Rules { image, source })
 }

@@ -7,7 +7,7 @@ use std::str::from_utf8;
 use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
 use serde::{Deserialize, Serialize};
 
-use crate::policy::rule::Scope;
+use super::scope::Scope;
 use crate::wire::name::{Name, NameError};
 
 /// Why a text is not a name. Images store a variant's name, so it can't be renamed.

@@ -1,0 +1,74 @@
+//! How a verb ends when it does not succeed: its exit code, and what is printed on standard error.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use super::plain::Plain;
+use crate::config::Problems;
+use crate::control::admin::client::ClientError;
+
+/// The exit code when the answer is not known; 2 is that of wrong arguments.
+const UNKNOWN: u8 = 3;
+
+/// The exit code when no server could be asked.
+const NO_SERVER: u8 = 4;
+
+/// How a verb ends when it does not succeed.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The configuration has problems.
+    Config(Problems),
+    /// Any other error.
+    Other(Box<dyn std::error::Error>),
+    /// Everything was already printed.
+    Reported,
+    /// Everything was already printed; the answer is not known.
+    Unknown,
+}
+
+impl Failure {
+    pub(super) fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Unknown => ExitCode::from(UNKNOWN),
+            Self::Other(error) => match error.downcast_ref() {
+                // A server that answers with an error was asked.
+                None | Some(ClientError::Said { .. }) => ExitCode::FAILURE,
+                Some(_) => ExitCode::from(NO_SERVER),
+            },
+            Self::Config(_) | Self::Reported => ExitCode::FAILURE,
+        }
+    }
+
+    /// Prints it on standard error, unless it was printed already or standard output was closed by its reader.
+    pub(super) fn report(&self) {
+        let is_silent = match self {
+            Self::Other(error) => match error.downcast_ref::<io::Error>() {
+                Some(io) => io.kind() == io::ErrorKind::BrokenPipe,
+                None => false,
+            },
+            Self::Config(_) => false,
+            Self::Reported | Self::Unknown => true,
+        };
+        if !is_silent {
+            // If standard error is closed, the exit code is the same.
+            let _ = writeln!(Plain(io::stderr()), "{self}");
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(problems) => write!(f, "{problems}"),
+            Self::Other(error) => write!(f, "tapis: {error}"),
+            Self::Reported | Self::Unknown => Ok(()),
+        }
+    }
+}
+
+impl<E: std::error::Error + 'static> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Other(Box::new(error))
+    }
+}

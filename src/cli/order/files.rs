@@ -1,0 +1,43 @@
+//! The orders that the verbs work on, and the moment that they are about.
+
+use clap::Args;
+use jiff::Timestamp;
+
+use crate::cli::failure::Failure;
+use crate::config::moment::{Moment, or_date};
+use crate::control::sources::orders::registry::Book;
+
+/// The sections of the configuration that the verbs need.
+pub(super) const SECTIONS: &[&str] = &["orders", "state", "journal"];
+
+#[derive(Debug, Args)]
+pub(super) struct AtArgs {
+    /// Show the states at this time, as in 2017-07-20T00:00:00+07:00; a date alone is its 00:00:00 UTC. The default is
+    /// now.
+    #[arg(long, value_name = "TIME", value_parser = or_date)]
+    at: Option<Moment>,
+    /// Print JSON, for programs.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+impl AtArgs {
+    /// The time that the arguments name.
+    pub(super) fn named(&self) -> Option<Timestamp> {
+        self.at.map(Moment::at)
+    }
+
+    /// That time, or now.
+    pub(super) fn instant(&self) -> Timestamp {
+        self.named().unwrap_or_else(Timestamp::now)
+    }
+}
+
+/// Fails if files of orders have problems, after everything else was printed.
+pub(super) fn check_problems(book: &Book) -> Result<(), Failure> {
+    let problems = book.problems();
+    match problems.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::Other(problems.join("\n").into())),
+    }
+}

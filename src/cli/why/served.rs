@@ -1,0 +1,58 @@
+//! What the running server says about a name and about its lists.
+
+use std::io::{self, Write};
+
+use crate::cli::configuration::Choice;
+use crate::cli::failure::Failure;
+use crate::cli::plain::Plain;
+use crate::cli::server::{self, ControlArgs};
+use crate::config::shown::Show;
+use crate::control::admin::client::ClientError;
+use crate::control::admin::status::Status;
+use crate::control::admin::verdict::Verdict;
+use crate::control::inspect::explain::Query;
+
+/// The running server's state, and its verdict on a query.
+pub(super) struct Served {
+    pub(super) status: Status,
+    pub(super) verdict: Verdict,
+}
+
+impl Served {
+    /// Asks the server of a configuration; `None` without one. Standard error says why no server was asked.
+    pub(super) fn get(
+        choice: &Choice,
+        control: &ControlArgs,
+        query: &Query,
+    ) -> Result<Option<Self>, Failure> {
+        if !choice.may_be_served() {
+            return Ok(None);
+        }
+        let places = control.places(choice.path.as_ref())?;
+        let other = match server::get::<Status>(&places, "/status")? {
+            Ok(status) if choice.is_of(&status) => {
+                match server::post(&places, "/why", &query.question())? {
+                    Ok(verdict) => return Ok(Some(Self { status, verdict })),
+                    Err(error) => Err(error),
+                }
+            }
+            Ok(status) => Ok(status.config),
+            Err(error) => Err(error),
+        };
+        let unasked = match other {
+            Ok(Some(path)) => format!(
+                "the running server has another configuration, {}",
+                path.shown()
+            ),
+            Ok(None) => "the running server has the built-in configuration".to_owned(),
+            Err(ClientError::Absent { .. }) => return Ok(None),
+            Err(error) => error.to_string(),
+        };
+        // If standard error is closed, the explanation is the same.
+        let _ = writeln!(
+            Plain(io::stderr()),
+            "tapis: {unasked}; explaining by the files as they are"
+        );
+        Ok(None)
+    }
+}

@@ -1,0 +1,189 @@
+//! Which rules of lists differ between two pairs of images.
+
+use std::sync::Arc;
+
+use serde::{Serialize, Serializer};
+
+use super::{Change, CountsBySource};
+use crate::policy::image::Image;
+use crate::policy::image::path::Path;
+use crate::policy::image::walk::Position;
+use crate::policy::images::Images;
+use crate::policy::rule::Scope;
+use crate::wire::name::Name;
+
+/// The scopes of a list's rules on one name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scopes(u8);
+
+impl Scopes {
+    fn insert(&mut self, scope: Scope) {
+        self.0 |= Self::bit(scope);
+    }
+
+    /// Whether there is no rule.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The scopes, in the order in which they are printed.
+    pub fn iter(self) -> impl Iterator<Item = Scope> {
+        let all = [Scope::Exact, Scope::Subtree, Scope::Below];
+        all.into_iter()
+            .filter(move |scope| self.0 & Self::bit(*scope) != 0)
+    }
+
+    fn bit(scope: Scope) -> u8 {
+        match scope {
+            Scope::Exact => 1,
+            Scope::Below => 2,
+            Scope::Subtree => 4,
+        }
+    }
+}
+
+impl Serialize for Scopes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter())
+    }
+}
+
+/// A name on which a list has other rules than before.
+#[derive(Debug, Serialize)]
+pub struct RuleDifference<'r> {
+    /// Whether the list has rules on the name in one policy alone.
+    pub change: Change,
+    /// The name.
+    #[serde(serialize_with = "super::name_text")]
+    pub name: &'r Name,
+    /// The list.
+    pub list: &'r str,
+    /// The scopes of its rules in the old policy.
+    pub old: Scopes,
+    /// The scopes of its rules in the new policy.
+    pub new: Scopes,
+}
+
+/// Compares the rules list by list, and calls `report` with each difference. Returns how many there are of each list.
+///
+/// # Errors
+/// Those of `report`.
+pub fn compare<E>(
+    old: Images,
+    new: Images,
+    mut report: impl FnMut(&RuleDifference<'_>) -> Result<(), E>,
+) -> Result<CountsBySource, E> {
+    let (old, new) = (Side { images: old }, Side { images: new });
+    let mut counts = CountsBySource::new();
+    let mut differs = |name: &Name, list: &str, old: Scopes, new: Scopes| {
+        let change = match (old.is_empty(), new.is_empty()) {
+            (true, _) => Change::Added,
+            (_, true) => Change::Removed,
+            _ => Change::Changed,
+        };
+        counts.entry(list.to_owned()).or_default().add(change);
+        report(&RuleDifference {
+            change,
+            name,
+            list,
+            old,
+            new,
+        })
+    };
+    old.each(|name, list, scopes| {
+        let now = new.scopes(name, list);
+        match now == scopes {
+            true => Ok(()),
+            false => differs(name, list, scopes, now),
+        }
+    })?;
+    new.each(|name, list, scopes| {
+        let before = old.scopes(name, list);
+        match before.is_empty() {
+            true => differs(name, list, before, scopes),
+            false => Ok(()),
+        }
+    })?;
+    Ok(counts)
+}
+
+/// The rules of one policy.
+struct Side {
+    images: Images,
+}
+
+impl Side {
+    /// The scopes of a list's rules on exactly that name.
+    fn scopes(&self, name: &Name, list: &str) -> Scopes {
+        if self.images.gone.contains(list) {
+            return Scopes::default();
+        }
+        let (mut scopes, mut is_whole) = (Scopes::default(), false);
+        if let Some(delta) = &self.images.delta {
+            let sources = &delta.provenance().sources;
+            is_whole = sources
+                .iter()
+                .any(|source| source.name == list && source.whole);
+            scopes = scopes_in(delta, name, list);
+        }
+        match &self.images.base {
+            Some(base) if !is_whole => Scopes(scopes.0 | scopes_in(base, name, list).0),
+            _ => scopes,
+        }
+    }
+
+    /// Calls `each` once with every name that a list has rules on.
+    fn each<E>(&self, mut each: impl FnMut(&Name, &str, Scopes) -> Result<(), E>) -> Result<(), E> {
+        for image in [&self.images.base, &self.images.delta]
+            .into_iter()
+            .flatten()
+        {
+            let base = self
+                .images
+                .base
+                .as_ref()
+                .filter(|base| !Arc::ptr_eq(base, image));
+            let mut cursor = image.cursor();
+            while cursor.advance() {
+                let name = Path::of(cursor.path()).to_name();
+                let mut last = None;
+                for rule in cursor
+                    .rules()
+                    .filter(|rule| last.replace(rule.source) != Some(rule.source))
+                {
+                    let sources = &image.provenance().sources;
+                    let Some(source) = sources.get(usize::from(rule.source)) else {
+                        continue;
+                    };
+                    // `each` was called with the rules of the base already.
+                    let is_in_base =
+                        base.is_some_and(|base| !scopes_in(base, &name, &source.name).is_empty());
+                    let scopes = self.scopes(&name, &source.name);
+                    if !scopes.is_empty() && !is_in_base {
+                        each(&name, &source.name, scopes)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The scopes of a list's rules on exactly that name in an image.
+fn scopes_in(image: &Image, name: &Name, list: &str) -> Scopes {
+    let mut found = None;
+    image.walk(&[name], |_, lies, _, value| {
+        if lies == Position::At {
+            found = Some(value);
+        }
+    });
+    let mut scopes = Scopes::default();
+    let sources = &image.provenance().sources;
+    for rule in found.iter().flat_map(|value| image.value(*value).rules()) {
+        let source = sources.get(usize::from(rule.source));
+        if source.is_some_and(|source| source.name == list) {
+            scopes.insert(rule.scope);
+        }
+    }
+    scopes
+}

@@ -1,0 +1,252 @@
+//! How a name is answered and why: the decision, and every rule that matches, with its line in the file.
+
+pub mod files;
+pub mod served;
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use hickory_proto::rr::RecordType;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::config::exception::Exception;
+use crate::config::order::{Order, Suspension};
+use crate::config::shown::{Show, path_text};
+use crate::config::{Content, List, regular};
+use crate::control::admin::verdict::{Answer, Chain, Outcome, Question, Verdict};
+use crate::control::guard::policy::Rails;
+use crate::control::guard::protected::Guarded;
+use crate::control::guard::suppressed::Account;
+use crate::control::sources::lists::load::MAX_FILE;
+use crate::control::sources::lists::parse;
+use crate::control::sources::orders::registry::Book;
+use crate::control::sources::orders::schedule::State;
+use crate::policy::rule::{Kind, Scope, Source};
+use crate::wire::name::Name;
+
+/// The query to explain.
+#[derive(Clone, Debug)]
+pub struct Query {
+    /// The name.
+    pub name: Name,
+    /// The record type.
+    pub rtype: RecordType,
+    /// The client; `None` for any client that may ask.
+    pub client: Option<IpAddr>,
+}
+
+impl Query {
+    /// As the control socket has it.
+    pub fn question(&self) -> Question {
+        Question {
+            name: self.name.to_string(),
+            rtype: self.rtype.into(),
+            client: self.client,
+        }
+    }
+}
+
+/// How a query is answered, and why.
+#[derive(Debug, Serialize)]
+pub struct Explanation {
+    /// The moment that is explained.
+    #[serde(skip)]
+    pub at: Timestamp,
+    /// The name of the query.
+    pub name: String,
+    /// Its record type.
+    pub r#type: String,
+    /// Its client; `None` for any client that may ask.
+    pub client: Option<IpAddr>,
+    /// The generation of the running server that was asked; `None` where the files were read.
+    pub generation: Option<u64>,
+    /// The decision.
+    pub decision: Outcome,
+    /// The rules that count for the names that a CNAME in upstream's answer leads to. `None` when upstream is not
+    /// asked.
+    pub chain: Option<Chain>,
+    /// The source of the rule that decides, where one does.
+    pub by: Option<String>,
+    /// Every rule that matches, the one of highest precedence first.
+    pub rules: Vec<RuleLine>,
+    /// The orders among the sources of these rules.
+    pub orders: Vec<Order>,
+    /// Other orders with the name among their targets, which are not in force.
+    pub idle: Vec<IdleOrder>,
+    /// The exceptions among the sources of these rules.
+    pub exceptions: Vec<Exception>,
+    /// `None` when upstream is asked, or when no answer is sent.
+    pub answer: Option<Answer>,
+    /// Which moment is explained, and the running server's alarms, as of a list that is held.
+    pub notes: Vec<String>,
+    /// What is missing above: rejected files of lists and orders, matching rules that guards leave out, and what is no
+    /// longer known of a past moment.
+    pub left_out: Vec<String>,
+}
+
+/// An order that is not in force.
+#[derive(Debug, Serialize)]
+pub struct IdleOrder {
+    /// Its state.
+    pub state: State,
+    /// Its current suspension.
+    #[serde(skip)]
+    pub pause: Option<Suspension>,
+    /// The order.
+    #[serde(flatten)]
+    pub order: Order,
+}
+
+/// A rule that matches, and its place in a file.
+#[derive(Debug, Serialize)]
+pub struct RuleLine {
+    /// The list's name, `order:` and the order's id, or `exception:` and what distinguishes it from others.
+    pub source: String,
+    /// What the source is.
+    pub kind: Kind,
+    /// The rule in the notation of lists: `x`, `.x` or `*.x`.
+    pub rule: String,
+    /// Which names it matches.
+    pub scope: Scope,
+    /// The file of the source.
+    #[serde(serialize_with = "path_text")]
+    pub path: PathBuf,
+    /// Its first line in the file, if that is still the one that was loaded.
+    pub line: Option<u32>,
+}
+
+impl Explanation {
+    fn new(
+        query: &Query,
+        book: &Book,
+        at: Timestamp,
+        verdict: Verdict,
+        rules: Vec<RuleLine>,
+        left_out: Vec<String>,
+    ) -> Self {
+        let mut sources: Vec<&str> = Vec::new();
+        for rule in &rules {
+            if !sources.contains(&&*rule.source) {
+                sources.push(&rule.source);
+            }
+        }
+        let orders = sources.iter().filter_map(|source| book.order(source));
+        let exceptions = sources.iter().filter_map(|source| book.exception(source));
+        Self {
+            at,
+            orders: orders.cloned().collect(),
+            idle: idle_orders(book, &query.name, at),
+            exceptions: exceptions.cloned().collect(),
+            name: query.name.to_string(),
+            r#type: query.rtype.to_string(),
+            client: query.client,
+            generation: None,
+            decision: verdict.outcome,
+            chain: verdict.chain,
+            by: verdict.by,
+            rules,
+            answer: verdict.answer,
+            notes: Vec::new(),
+            left_out,
+        }
+    }
+
+    /// Makes all paths of files absolute, whether the server named them or the configuration.
+    pub fn make_paths_absolute(&mut self) {
+        let rules = self.rules.iter_mut().map(|rule| &mut rule.path);
+        let exceptions = self
+            .exceptions
+            .iter_mut()
+            .map(|exception| &mut exception.path);
+        let idle = self.idle.iter_mut().map(|idle| &mut idle.order);
+        let orders = self.orders.iter_mut().chain(idle);
+        let orders = orders.map(|order| &mut order.path);
+        for path in rules.chain(exceptions).chain(orders) {
+            // Without a working directory it stays as it is.
+            if let Ok(absolute) = std::path::absolute(&*path) {
+                *path = absolute;
+            }
+        }
+    }
+}
+
+impl RuleLine {
+    fn new(source: &Source, owner: &Name, scope: Scope) -> Self {
+        Self {
+            source: source.name.clone(),
+            kind: source.kind,
+            rule: format!("{}{owner}", scope.sign()),
+            scope,
+            path: source.path.clone(),
+            line: None,
+        }
+    }
+}
+
+/// A source for people to read: `list ads`, `order ID`, `exception NAME`.
+pub fn source_label(source: &str) -> String {
+    match source.split_once(':') {
+        Some((kind @ ("order" | "exception"), name)) => format!("{kind} {name}"),
+        _ => format!("list {source}"),
+    }
+}
+
+/// The orders that have the name among their targets, but are not in force.
+fn idle_orders(book: &Book, name: &Name, at: Timestamp) -> Vec<IdleOrder> {
+    let all = book.known().filter(|known| {
+        let mut targets = known.order.targets.iter();
+        targets.any(|target| {
+            let mut except = target.except.iter();
+            target.scope.reaches(&target.name, name)
+                && !except.any(|except| except.scope.reaches(&except.name, name))
+        })
+    });
+    let idle = all.map(|known| IdleOrder {
+        state: known.life.state(at),
+        pause: known.life.pause(at).cloned(),
+        order: known.order.clone(),
+    });
+    idle.filter(|idle| idle.state != State::InForce).collect()
+}
+
+/// The rules in a list's file that match, the one of highest precedence first, each with its first line; those that
+/// guards leave out are added to `left_out`. Neither lines nor rules that others cover are kept in memory, so the file
+/// is read again.
+fn rules_in_file(
+    list: &List,
+    rails: &Rails,
+    name: &Name,
+    left_out: &mut Vec<String>,
+) -> Vec<RuleLine> {
+    let bytes = match list.content {
+        Content::Embedded(text) => text.as_bytes().to_vec(),
+        Content::File => regular::read(&list.source.path, MAX_FILE).unwrap_or_default(),
+    };
+    // By precedence: a file may have the same rule millions of times.
+    let (mut found, mut account) = (BTreeMap::new(), Account::default());
+    let (wards, guarded) = (rails.wards(), Guarded::from(list));
+    parse::read(&bytes, list.into(), |owner, scope, line| {
+        if scope.reaches(owner, name) && account.admits(wards, guarded, owner, scope, line) {
+            let rule = || (line, scope, owner.clone());
+            found.entry(precedence(owner, scope)).or_insert_with(rule);
+        }
+    });
+    let place = format!("{}: {}", list.source.name, list.source.path.shown());
+    left_out.extend(account.first.iter().map(|left| {
+        let (line, rule, why) = (left.line, &left.rule, &left.why);
+        format!("{place}:{line}: {rule}: it {why}")
+    }));
+    let rule = |(line, scope, owner): (u32, Scope, Name)| RuleLine {
+        line: Some(line),
+        ..RuleLine::new(&list.source, &owner, scope)
+    };
+    found.into_values().map(rule).collect()
+}
+
+/// Of the matching rules of one source, the lowest one decides.
+fn precedence(owner: &Name, scope: Scope) -> (Reverse<usize>, u32) {
+    (Reverse(owner.label_count()), scope.weight())
+}

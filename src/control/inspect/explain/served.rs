@@ -1,0 +1,102 @@
+//! Explains by what the running server has in force, with the lines of the files that it loaded.
+
+use jiff::Timestamp;
+
+use super::{Explanation, Query, RuleLine, rules_in_file};
+use crate::config::{Config, Content, List};
+use crate::control::admin::status::{ListStatus, Status};
+use crate::control::admin::verdict::{MatchingRule, Verdict};
+use crate::control::guard::policy::Rails;
+use crate::control::sources::lists::load::digest;
+use crate::control::sources::orders::registry::Book;
+
+/// Adds to a server's verdict the lines of its rules and the texts of orders and exceptions, which are in the files of
+/// its configuration.
+pub fn explain(config: &Config, query: &Query, status: &Status, verdict: Verdict) -> Explanation {
+    let rails = Rails::read(config);
+    let book = Book::read(config);
+    let mut left_out = book.problems();
+    left_out.extend_from_slice(rails.problems());
+    let (mut rules, mut notes) = (Vec::new(), Vec::new());
+    for (source, of_source) in by_source(&verdict.rules) {
+        let in_force = || of_source.iter().map(|rule| without_line(rule));
+        match find(config, status, source) {
+            None => rules.extend(in_force()),
+            Some((list, state)) => {
+                let mut found = rules_in_file(list, &rails, &query.name, &mut left_out);
+                if !is_as_loaded(list, state) {
+                    let of_file = std::mem::replace(&mut found, in_force().collect());
+                    for rule in &mut found {
+                        let same = of_file.iter().find(|other| other.rule == rule.rule);
+                        rule.line = same.and_then(|same| same.line);
+                    }
+                }
+                rules.extend(found);
+            }
+        }
+    }
+    for state in &status.lists {
+        let name = &state.name;
+        if let Some(alarm) = &state.alarm {
+            notes.push(format!("list {name}: {alarm}"));
+        }
+        let has_no_rule = verdict.rules.iter().all(|rule| rule.source != *name);
+        if let Some((list, _)) = find(config, status, name)
+            && has_no_rule
+            && state.left_out.iter().any(|left| left.count > 0)
+        {
+            // Only for the rules that guards leave out of it.
+            rules_in_file(list, &rails, &query.name, &mut left_out);
+        }
+    }
+    Explanation {
+        generation: Some(verdict.generation),
+        notes,
+        ..Explanation::new(query, &book, Timestamp::now(), verdict, rules, left_out)
+    }
+}
+
+/// The rules of each source, the source of highest precedence first.
+fn by_source(rules: &[MatchingRule]) -> Vec<(&str, Vec<&MatchingRule>)> {
+    let mut sources: Vec<(&str, Vec<_>)> = Vec::new();
+    for rule in rules {
+        match sources.iter_mut().find(|(name, _)| *name == rule.source) {
+            Some((_, of_source)) => of_source.push(rule),
+            None => sources.push((&rule.source, vec![rule])),
+        }
+    }
+    sources
+}
+
+/// A list in the configuration, and its status in the server.
+fn find<'f>(
+    config: &'f Config,
+    status: &'f Status,
+    name: &str,
+) -> Option<(&'f List, &'f ListStatus)> {
+    let list = config.lists.iter().find(|list| list.source.name == name)?;
+    let state = status.lists.iter().find(|state| state.name == name)?;
+    Some((list, state))
+}
+
+/// Whether the file still has the content that the server has in force.
+fn is_as_loaded(list: &List, state: &ListStatus) -> bool {
+    let text = match list.content {
+        Content::Embedded(text) => Some(text),
+        Content::File => None,
+    };
+    let now = digest(&list.source.path, text).ok();
+    now.is_some() && now == state.digest && list.scope == state.scope
+}
+
+/// A rule in force whose line is not known.
+fn without_line(rule: &MatchingRule) -> RuleLine {
+    RuleLine {
+        source: rule.source.clone(),
+        kind: rule.kind,
+        rule: rule.text(),
+        scope: rule.scope,
+        path: rule.path.clone(),
+        line: None,
+    }
+}

@@ -1,0 +1,91 @@
+//! Finds the rules that a list had in the past: in its file, if that is unchanged, or in the state directory.
+
+use std::sync::Arc;
+
+use crate::config::{Config, Content, List};
+use crate::control::guard::policy::Rails;
+use crate::control::guard::release::Guards;
+use crate::control::journal::entry::ListEntry;
+use crate::control::persist::store::{Rules, kept_images, read_past, source};
+use crate::control::publish::provenance;
+use crate::control::sources::lists::load::{digest, load};
+use crate::policy::image::Image;
+use crate::policy::images::Images;
+
+/// The images that the state directory keeps, read when they are first needed.
+#[derive(Default)]
+pub(super) struct KeptImages(Option<Vec<Arc<Image>>>);
+
+impl KeptImages {
+    fn all(&mut self, config: &Config) -> &[Arc<Image>] {
+        self.0.get_or_insert_with(|| {
+            let kept = config.state.dir.iter().flat_map(|dir| kept_images(dir));
+            kept.map(Arc::new).collect()
+        })
+    }
+}
+
+/// The rules that a list had, and whether its file has them today.
+pub(super) fn find(
+    config: &Config,
+    rails: &Rails,
+    entry: &ListEntry,
+    list: &List,
+    images: &mut KeptImages,
+) -> (Option<Rules<Arc<Image>>>, bool) {
+    let text = match list.content {
+        Content::Embedded(text) => Some(text),
+        Content::File => None,
+    };
+    let now = digest(&list.source.path, text);
+    let is_file = now.is_ok_and(|now| now == entry.digest);
+    let dir = config.state.dir.as_deref();
+    let key = entry.content.as_deref();
+    if let Some(Rules { image, source }) = dir.zip(key).and_then(|(dir, key)| read_past(dir, key)) {
+        let image = Arc::new(image);
+        return (Some(Rules { image, source }), is_file);
+    }
+    let fresh = is_file
+        .then(|| load(list, rails, &[], Guards::ALL).ok())
+        .flatten();
+    if let Some(fresh) = fresh {
+        // Guards may leave out different rules today.
+        let same = match key {
+            Some(key) => provenance::content(list, &fresh.loaded) == key,
+            None => fresh.loaded.rules == entry.rules,
+        };
+        if same {
+            let image = Arc::new(fresh.image);
+            return (Some(Rules { image, source: 0 }), true);
+        }
+    }
+    let found = images
+        .all(config)
+        .iter()
+        .find_map(|image| in_image(image, entry));
+    (found, is_file)
+}
+
+/// The rules that a list had, in the one image of a pair that is used for it.
+pub(super) fn find_in(images: &Images, entry: &ListEntry) -> Option<Rules<Arc<Image>>> {
+    let image = match images.is_in_delta(&entry.name) {
+        true => &images.delta,
+        false => &images.base,
+    };
+    in_image(image.as_ref()?, entry).filter(|rules| {
+        let source = &rules.image.provenance().sources[usize::from(rules.source)];
+        source.name == entry.name
+    })
+}
+
+fn in_image(image: &Arc<Image>, entry: &ListEntry) -> Option<Rules<Arc<Image>>> {
+    let source = source(image, |source| match entry.content.as_deref() {
+        Some(key) => provenance::content_of(source).as_deref() == Some(key),
+        None => {
+            let same = source.name == entry.name && source.digest == entry.digest;
+            same && source.rules == entry.rules as u64
+        }
+    })?;
+    let image = Arc::clone(image);
+    Some(Rules { image, source })
+}

@@ -1,0 +1,48 @@
+//! The scope of a rule on a name, and its notation in lists: `x`, `.x` or `*.x`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::wire::name::Name;
+
+/// The names that a rule on `x` matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scope {
+    /// `x` alone.
+    Exact,
+    /// `x` and all names below it (written `.x`).
+    Subtree,
+    /// All names below `x`, not `x` itself (written `*.x`).
+    Below,
+}
+
+impl Scope {
+    /// Whether a rule of this scope on `owner` matches `name`.
+    pub fn reaches(self, owner: &Name, name: &Name) -> bool {
+        let (above, at) = (owner.label_count(), name.label_count());
+        let deep = match self {
+            Self::Exact => above == at,
+            Self::Subtree => above <= at,
+            Self::Below => above < at,
+        };
+        deep && name.ancestor(above) == owner.wire()
+    }
+
+    /// Of several rules on one name, the one with the lowest weight decides.
+    pub fn weight(self) -> u32 {
+        match self {
+            Self::Exact => 0,
+            Self::Below => 1,
+            Self::Subtree => 2,
+        }
+    }
+
+    /// The notation of the scope in a list: the prefix of the name.
+    pub fn sign(self) -> &'static str {
+        match self {
+            Self::Exact => "",
+            Self::Subtree => ".",
+            Self::Below => "*.",
+        }
+    }
+}
