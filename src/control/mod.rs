@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use self::admin::hits::Hits;
 use self::admin::requests::Requests;
-use self::compile::job::CompileQueue;
+use self::compile::queue::CompileQueue;
 use self::configuration::Configuration;
 use self::guard::policy::Rails;
 use self::persist::keeper::{Keeper, Persistence};
