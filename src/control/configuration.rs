@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 
 use super::file_tasks::FileTasks;
-use super::publish::pending::Configured;
+use super::sources::pending::Configured;
 use crate::config::Config;
 
 /// The configuration, and the problems with its newest state.

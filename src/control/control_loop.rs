@@ -1,31 +1,26 @@
 //! Owns the policy in force: the one holder of the publisher, who reads lists and publishes snapshots.
 //! Refuses to wait while a list is read: that happens on other threads, and a small one overtakes.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::Control;
-use super::admin::preparing::{Newest, Prepared, Wish};
+use super::admin::preparing::Wish;
 use super::admin::report;
-use super::admin::requests::{Request, Waiting};
-use super::admin::status::{ReloadReport, ReloadRequest};
-use super::compile::job::is_large;
-use super::compile::queue::want;
+use super::admin::requests::Request;
 use super::event::Event;
-use super::guard::guarding::{is_held, released};
-use super::guard::release::Guards;
 use super::journal::entry::Cause;
 use super::publish::data_plane::{DataPlane, Following};
-use super::publish::pending::Stage;
-use super::sources::files::Files;
-use super::sources::lists::landing::start_load;
+use super::sources::lists::load::Refusal;
+use super::sources::lists::reading::Done;
 use super::sources::lists::state::ListState;
-use super::sources::watch::OPEN_QUIET;
-use crate::config::Problems;
+use super::sources::lists::{Landed, Refused};
+use super::sources::watch::{Followed, OPEN_QUIET, Touched};
 
 /// How often all files are looked at, for changes that the system told nothing of (network file
 /// systems, links further up the path, events that were lost). A file that two sweeps find in the
@@ -77,7 +72,7 @@ impl Control {
             match self.next_turn(&mut outside).await {
                 Turn::Stop => break,
                 Turn::Reclaim => {
-                    outside.reclaim = self.reclaim().then(|| Instant::now() + RECLAIM);
+                    outside.reclaim = self.publication.reclaim().then(|| Instant::now() + RECLAIM);
                 }
                 Turn::Event(event) => self.route(event),
             }
@@ -86,7 +81,8 @@ impl Control {
             }
         }
         let generation = self.generation();
-        self.keep_counts().await;
+        let gauges = self.publication.plane.gauges();
+        self.hits.write_last(&gauges, &self.publication.slots).await;
         tokio::task::block_in_place(|| self.record.journal.close(generation));
     }
 
@@ -157,12 +153,23 @@ impl Control {
         late
     }
 
+    /// Writes the images in force, if they are not kept.
+    pub(crate) fn keep_images(&mut self) {
+        let is_rolling = self.rollback.rolling.is_some();
+        self.persist.start(&self.publication.images, is_rolling);
+    }
+
+    /// Writes the hits of lists and orders, if that is due.
+    pub(crate) fn write_hits(&mut self) {
+        let gauges = || self.publication.plane.gauges();
+        self.hits.start_writing(gauges, &self.publication.slots);
+    }
+
     /// When the next file is to be read.
     fn due(&mut self) -> Option<Instant> {
-        let idle = !self.calendar.tasks.is_running(&()) && !self.delta.stage_joining;
+        let idle = !self.calendar.tasks.is_running(&()) && !self.delta.joining_config;
         let orders = self.calendar.due().filter(|_| idle);
-        let lists = self.all_lists().filter_map(|list| list.due());
-        lists.chain(orders).min()
+        self.lists.due().into_iter().chain(orders).min()
     }
 
     /// Gives an event to the component that it concerns.
@@ -177,15 +184,21 @@ impl Control {
             Event::Loaded(done) => self.land(*done),
             Event::Joined(joined) => self.land_joined(*joined),
             Event::Compiled(compiled) => self.land_compiled(*compiled),
-            Event::Kept(kept) => self.land_kept(kept),
+            Event::Kept(kept) => self.persist.land(kept),
             Event::OrdersRead(Some(read)) => self.land_book(*read),
             Event::OrdersRead(None) => self.break_off_reading(),
-            Event::Looked(folder, files) => self.land_looked(&folder, files),
-            Event::Followed(Some(following)) => self.land_followed(&following),
+            Event::Looked(folder, files) => {
+                self.lists.land_looked(&folder, files.as_ref());
+                self.load_looked();
+            }
+            Event::Followed(Some(following)) => {
+                self.lists.land_followed(&following);
+                self.files.land_followed(&following);
+            }
             Event::Prepared(prepared) => self.land_prepared(prepared),
             Event::Configured(configured) => self.land_configured(configured.map(|it| *it)),
             Event::RollbackFiles(files) => self.land_rollback(files),
-            Event::Counted(Some(counted)) => self.land_counted(counted),
+            Event::Counted(Some(counted)) => self.hits.land(counted),
             // The next sweep has the files watched again, and the next minute has the hits written.
             Event::Followed(None) | Event::Counted(None) => {}
         }
@@ -195,10 +208,10 @@ impl Control {
     fn proceed(&mut self) -> bool {
         self.look_at_the_clock();
         self.prepare();
-        self.finish_stage();
+        self.finish_pending();
         self.start_configuring();
-        self.follow_guard();
-        self.start_looking();
+        self.lists.follow_guard(&self.rails);
+        self.lists.start_looking();
         self.start_reading();
         self.start_following();
         self.roll_back_again();
@@ -208,8 +221,8 @@ impl Control {
             self.publish();
         }
         self.publication.plane.follow();
-        self.start_keeping();
-        self.start_counting();
+        self.keep_images();
+        self.write_hits();
         self.start_compiling();
         self.answer_waiting();
         publishes
@@ -236,161 +249,89 @@ impl Control {
 
     pub(super) fn look_at_the_clock(&mut self) {
         if let Some(cause) = self.calendar.ring() {
-            self.change(cause);
+            self.publication.change(cause);
         }
-    }
-
-    /// The lists in force, and those that a new configuration waits for.
-    pub(super) fn all_lists(&mut self) -> impl Iterator<Item = &mut ListState> {
-        let staged = self.stage.iter_mut().flat_map(|stage| &mut stage.fresh);
-        self.lists.active.iter_mut().chain(staged)
     }
 
     /// Has the files looked at that may be read, and reads lists that have none.
     fn load_due(&mut self) {
         let now = Instant::now();
-        self.all_lists().for_each(|list| list.look_if_due(now));
+        self.lists.all().for_each(|list| list.look_if_due(now));
         self.load_looked();
     }
 
     /// Has the files read that were looked at for that, if they changed.
-    pub(super) fn load_looked(&mut self) {
+    pub(crate) fn load_looked(&mut self) {
         self.refuse_the_held();
-        let mut kept = Vec::new();
-        let next = self.stage.as_ref().map(|stage| Arc::clone(&stage.rails));
-        let staged = self.stage.iter_mut().flat_map(|stage| &mut stage.fresh);
-        let active = self.lists.active.iter_mut().map(|list| (list, false));
-        for (list, staged) in active.chain(staged.map(|list| (list, true))) {
-            if !list.take_at_rest() {
-                continue;
-            }
-            let rails = next.as_ref().filter(|_| staged).unwrap_or(&self.rails);
-            let wanted = list.loaded.is_none() || list.refused.is_some() || list.is_outdated(rails);
-            if wanted || !list.released.is_empty() || list.changed() {
-                let ticket = self.requests.tickets.next();
-                if is_large(list) {
-                    self.compiler.wanted.push(want(list, ticket, staged));
-                } else {
-                    start_load(list, rails, ticket, &self.lists.done.0);
-                }
-            } else {
-                kept.extend(list.promised.take());
-            }
-        }
-        for ticket in kept {
-            self.no_longer_awaited(ticket);
+        let loads = self
+            .lists
+            .start_loads(&self.rails, &mut self.requests.tickets);
+        self.compiler.wanted.extend(loads.large);
+        for ticket in loads.unneeded {
+            self.requests.dismiss(ticket);
         }
     }
 
-    /// Reads the configuration again, and all lists that changed, were refused, or are accepted.
-    pub(super) fn reload(
-        &mut self,
-        wish: &ReloadRequest,
-        cause: Cause,
-        reply: Option<oneshot::Sender<ReloadReport>>,
-        prepared: Prepared,
-    ) {
-        let mut waiting = Waiting::new(cause, reply);
-        waiting.is_reload = true;
-        self.reconfigure(wish, &mut waiting, prepared.newest, &prepared.files);
-        let reguarded = self.reguard(&mut waiting, &prepared.config, prepared.rails);
-        self.refresh_book(&mut waiting);
-        let same = !waiting.staged && !reguarded;
-        let problems = self.misspelt(wish, same);
-        waiting.report.problems.extend(problems);
-        let now = Instant::now();
-        let fresh = |name: &str| {
-            let fresh = self.stage.iter().flat_map(|stage| &stage.fresh);
-            fresh.into_iter().any(|list| list.name() == name)
-        };
-        for list in &mut self.lists.active {
-            let mut free = released(wish, list.name());
-            if fresh(list.name()) {
-                // What is released of a list that comes anew is not its old file.
-                free = Guards::NONE;
-            }
-            let under_way = list.loading.filter(|loading| {
-                !reguarded && loading.of == list.looked() && loading.released.cover(free)
-            });
-            // What a guard holds is judged anew by the guard that a new configuration brings.
-            let later = waiting.staged && is_held(list);
-            let ticket = if let Some(loading) = under_way {
-                loading.ticket
-            } else if !free.is_empty()
-                || (list.refused.is_some() && !later)
-                || list.changed()
-                || (!list.frozen && list.is_outdated(&self.rails))
-            {
-                list.request(self.requests.tickets.next(), free, now)
-            } else {
-                continue;
-            };
-            waiting.tickets.insert(ticket);
+    pub(crate) fn land(&mut self, done: Done) {
+        match self.lists.land(done) {
+            Landed::Gone(ticket) => self.requests.dismiss(ticket),
+            Landed::Refused(ticket, refusal) => self.refuse(ticket, refusal),
+            Landed::Ready(ready) => self.delta.ready.push(*ready),
+            Landed::Pending { ticket, name } => self.requests.settle_staged(ticket, &name),
         }
-        self.requests.waiting.push(waiting);
     }
 
-    /// Takes in the configuration's reloadable parts, once the lists that they bring are read.
-    pub(super) fn reconfigure(
-        &mut self,
-        wish: &ReloadRequest,
-        waiting: &mut Waiting,
-        newest: Option<Result<Newest, Problems>>,
-        files: &Files,
-    ) {
-        let Some(newest) = newest else {
-            return;
+    /// Keeps the last good state of a list, and reports why.
+    pub(crate) fn refuse(&mut self, ticket: u64, refusal: Refusal) {
+        let Some(Refused { list, why, is_new }) = self.lists.refuse(ticket, refusal) else {
+            return self.requests.dismiss(ticket);
         };
-        let Newest {
-            config,
-            problems,
-            rails,
-            change,
-        } = match newest {
-            Ok(newest) => newest,
-            Err(problems) => {
-                self.configuration.problems = problems.0.iter().map(ToString::to_string).collect();
-                self.tell_refused(
-                    "configuration".to_owned(),
-                    self.configuration.problems.clone(),
-                );
-                let refused = &mut waiting.report.problems;
-                refused.extend(self.configuration.problems.iter().cloned());
-                tracing::error!(%problems, "configuration refused, the old one stays");
-                return;
-            }
-        };
-        if !problems.is_empty() && config != self.configuration.current {
-            return self.refuse_configuration(waiting, problems);
+        if is_new {
+            self.record
+                .refused(format!("list {list}"), vec![why.clone()]);
         }
-        let change = change.filter(|_| config != self.configuration.current);
-        let next = change.as_ref().map(|change| change.restart.as_slice());
-        let plane = next.unwrap_or(self.publication.plane.restart());
-        waiting.report.restart = report::needs_restart(&self.configuration.boot, &config, plane);
-        let (config, problem) = match &self.rollback.hold {
-            Some(hold) => self.without_held(config, hold),
-            None => (config, None),
-        };
-        waiting.report.problems.extend(problem.clone());
-        self.tell_held_back(problem);
-        if config == self.configuration.current && self.stage.is_none() {
-            return;
-        }
-        waiting.staged = true;
-        let is_other = |stage: &Stage| stage.config != config;
-        if self.stage.as_ref().is_none_or(is_other) {
-            // One that waited is outdated; who waited for it waits for this one.
-            let rails = rails.map_or_else(|| Arc::clone(&self.rails), Arc::new);
-            self.stage = Some(Stage::new(config, rails, change, &self.lists.active, files));
-            self.compiler.base.take_if(|base| base.staged);
-            self.follow();
-        }
+        let problem = format!("{list}: {why}");
+        self.requests
+            .settle(ticket, |report| report.problems.push(problem.clone()));
+    }
+
+    /// Something happened to some files, or on the way to some. Makes no system call.
+    pub(crate) fn touch(&mut self, touched: &[Touched]) {
         let now = Instant::now();
-        for list in self.stage.iter_mut().flat_map(|stage| &mut stage.fresh) {
-            let free = released(wish, list.name());
-            if list.loading.is_none() && (!free.is_empty() || list.loaded.is_none()) {
-                list.request_unwatched(self.requests.tickets.next(), free, now);
+        for touched in touched {
+            let is_order = self.calendar.touch(touched, now);
+            let is_list = self.lists.touch(touched, now);
+            if !is_order && !is_list {
+                // On the way to some file: it may lead elsewhere now.
+                self.lists.all().for_each(ListState::want_look);
+                self.files.refresh();
             }
         }
+    }
+
+    /// Looks at all files.
+    fn sweep(&mut self) {
+        self.log_late_files();
+        self.give_up_preparing();
+        self.lists.all().for_each(ListState::want_sweep);
+        self.lists.log_aged(&self.rails);
+        self.calendar.asked.sweep = true;
+        self.look_at_the_clock();
+        if self.record.journal.known() > self.generation() {
+            // It was opened late: what is in force gets a number that comes after those in it.
+            self.publication.change(Cause::Start);
+            // So do images that could not be kept yet.
+            self.persist.unkept |= self.persist.keep_again.take().is_some();
+        }
+        self.files.refresh();
+    }
+
+    /// Watches the files that count now, if others may count than do.
+    pub(crate) fn start_following(&mut self) {
+        let (lists, orders) = (&mut self.lists, &self.calendar.book);
+        self.files.start_following(|| Followed {
+            files: lists.files(),
+            folders: orders.folders().map(Path::to_owned).collect(),
+        });
     }
 }

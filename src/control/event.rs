@@ -8,10 +8,10 @@ use super::admin::requests::Request;
 use super::compile::job::Compiled;
 use super::persist::rollback::RollbackFiles;
 use super::publish::delta::Joining;
-use super::publish::pending::Configured;
 use super::sources::files::Files;
-use super::sources::lists::landing::Done;
+use super::sources::lists::reading::Done;
 use super::sources::orders::reading::BookRead;
+use super::sources::pending::Configured;
 use super::sources::watch::{Following, Touched};
 
 /// Something that happened.

@@ -14,19 +14,19 @@ pub mod persist;
 pub mod publish;
 pub mod sources;
 pub mod start;
+mod steps;
 
 use std::sync::Arc;
 
 use self::admin::hits::Hits;
 use self::admin::requests::Requests;
-use self::compile::queue::CompileQueue;
+use self::compile::job::CompileQueue;
 use self::configuration::Configuration;
 use self::guard::policy::Rails;
 use self::persist::keeper::{Keeper, Persistence};
 use self::persist::rollback::Rollback;
 use self::publish::causes::Record;
 use self::publish::delta::DeltaJoin;
-use self::publish::pending::Stage;
 use self::publish::publishing::Publication;
 use self::sources::files::FollowedFiles;
 use self::sources::lists::ListSources;
@@ -41,8 +41,6 @@ pub struct Control {
     pub(crate) rails: Arc<Rails>,
     pub(crate) lists: ListSources,
     pub(crate) calendar: Calendar,
-    /// A new configuration whose lists are being read.
-    pub(crate) stage: Option<Stage>,
     pub(crate) files: FollowedFiles,
     pub(crate) requests: Requests,
     pub(crate) compiler: CompileQueue,
@@ -69,7 +67,6 @@ impl Control {
             configuration: Configuration::new(config),
             rails,
             calendar,
-            stage: None,
             files: FollowedFiles::start(),
             requests: Requests::new(),
             compiler: CompileQueue::new(),

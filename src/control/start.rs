@@ -2,7 +2,7 @@
 //! Refuses to follow them: that is `reload`'s.
 
 use std::collections::HashSet;
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,29 +10,27 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::Control;
-use super::admin::report;
 use super::guard::acceptance::InForce;
 use super::guard::policy::Rails;
 use super::guard::release::Guards;
 use super::journal::Journal;
 use super::persist::keeper::Keeper;
 use super::persist::store::StoreError;
-use super::publish::compose;
-use super::publish::provenance;
+use super::publish::{compose, provenance};
 use super::sources::lists::state::ListState;
 use super::sources::orders::registry::Book;
 use super::sources::scheduler::Calendar;
 use super::sources::wall_clock::Wall;
 use super::sources::watch::OPEN_QUIET;
 use crate::config::{Config, Content, List, Origin, regular};
-use crate::control::compile::job::is_large_file;
-use crate::control::compile::queue::want;
+use crate::control::compile::job::want;
 use crate::control::persist::restore;
 use crate::control::persist::restore::loaded;
 use crate::control::sources::deadline;
-use crate::control::sources::deadline::DEADLINE;
-use crate::control::sources::deadline::Unanswered;
+use crate::control::sources::deadline::{DEADLINE, Unanswered};
 use crate::control::sources::lists::load::{Fresh, Refusal, Signature, load};
+use crate::control::sources::lists::reading::{broken, log_load};
+use crate::control::sources::lists::state::is_large_file;
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::image::{Image, TooLarge};
 
@@ -114,7 +112,9 @@ impl Control {
             control.publication.images.delta = Some(delta.into());
             control.persist.unkept = true;
         }
-        control.weigh_delta();
+        control
+            .compiler
+            .weigh_delta(control.publication.delta_rules());
         control.publish();
         control.tell_what_is_refused();
         Ok(control)
@@ -218,7 +218,7 @@ impl Control {
                 Err(Unanswered::Failed) => Err(broken(list)),
             };
             list.start(ticket);
-            report::log_load(list, end.as_ref().map(|fresh| &fresh.loaded));
+            log_load(list, end.as_ref().map(|fresh| &fresh.loaded));
             let loaded = end.map(|fresh| {
                 let source = provenance::source(&list.config, &fresh.loaded);
                 images.push((fresh.image, source));
@@ -315,14 +315,4 @@ fn read(list: &List, before: &[InForce], rails: &Rails) -> Result<Fresh, Refusal
         result = load(list, rails, before, Guards::NONE);
     }
     result
-}
-
-/// Why a load that panicked made nothing.
-pub(super) fn broken(list: &ListState) -> Refusal {
-    Refusal::Unreadable {
-        path: list.source.path.clone(),
-        source: io::Error::other(
-            "reading it broke off inside tapis, which is a bug; please report it",
-        ),
-    }
 }

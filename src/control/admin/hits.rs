@@ -13,9 +13,9 @@ use tokio::time::{Instant, timeout};
 use super::status::Gauges;
 use crate::config::regular;
 use crate::config::shown::Show;
-use crate::control::Control;
 use crate::control::file_tasks::FileTasks;
 use crate::control::persist::rollback_file::put;
+use crate::control::publish::slots::Slots;
 
 /// The file in the state directory.
 const FILE: &str = "hits.json";
@@ -183,70 +183,71 @@ impl Hits {
     }
 }
 
-impl Control {
+impl Hits {
     /// How often a source blocked a query since hits are counted; `None` if it was never in force.
-    pub(crate) fn hits(&self, source: &str, gauges: &Gauges) -> Option<u64> {
-        let slot = self.publication.slots.known(source);
+    pub(crate) fn of(&self, source: &str, gauges: &Gauges, slots: &Slots) -> Option<u64> {
+        let slot = slots.known(source);
         let now = slot.and_then(|slot| gauges.list_hits.get(slot).copied());
-        let kept = self.hits.kept.as_ref();
+        let kept = self.kept.as_ref();
         let before = kept.and_then(|kept| kept.before.hits.get(source).copied());
         (now.is_some() || before.is_some()).then(|| now.unwrap_or(0) + before.unwrap_or(0))
     }
 
-    /// What this server counted.
-    fn counts(&self, gauges: &Gauges) -> BTreeMap<String, u64> {
-        let counts = self.publication.slots.all().map(|(source, slot)| {
+    /// The counts of this server.
+    fn counts(gauges: &Gauges, slots: &Slots) -> BTreeMap<String, u64> {
+        let counts = slots.all().map(|(source, slot)| {
             let now = gauges.list_hits.get(slot).copied().unwrap_or(0);
             (source.to_owned(), now)
         });
         counts.filter(|(_, now)| *now > 0).collect()
     }
 
-    /// Has the counts written, if that is due and they are other ones, or the last attempt left a problem.
-    pub(crate) fn start_counting(&mut self) {
-        let Some(mut kept) = self.hits.kept.clone() else {
+    /// Writes the counts, if that is due and they changed, or the last attempt failed.
+    pub(crate) fn start_writing(&mut self, gauges: impl FnOnce() -> Gauges, slots: &Slots) {
+        let Some(mut kept) = self.kept.clone() else {
             return;
         };
-        if self.hits.due > Instant::now() || self.hits.tasks.is_running(&()) {
+        if self.due > Instant::now() || self.tasks.is_running(&()) {
             return;
         }
-        self.hits.due = Instant::now() + EVERY;
-        let counts = self.counts(&self.publication.plane.gauges());
-        let is_written = kept.file.is_some() && self.hits.written == counts;
-        if is_written && self.hits.problem().is_none() {
+        self.due = Instant::now() + EVERY;
+        let counts = Self::counts(&gauges(), slots);
+        let is_written = kept.file.is_some() && self.written == counts;
+        if is_written && self.problem().is_none() {
             return;
         }
         let places = kept.dir.join(FILE).shown().to_string();
-        self.hits.written.clone_from(&counts);
+        self.written.clone_from(&counts);
         let work = move || kept.write(&counts).map(|()| Box::new(kept));
-        self.hits.tasks.start((), places, work);
+        self.tasks.start((), places, work);
     }
 
-    pub(crate) fn land_counted(&mut self, counted: Result<Box<Kept>, String>) {
+    /// Takes the counts that were written.
+    pub(crate) fn land(&mut self, counted: Counted) {
         match counted {
             Ok(kept) => {
-                if self.hits.problem.take().is_some() {
+                if self.problem.take().is_some() {
                     tracing::info!("hits are kept again");
                 }
-                self.hits.kept = Some(*kept);
+                self.kept = Some(*kept);
             }
             Err(problem) => {
-                if self.hits.problem.as_ref() != Some(&problem) {
+                if self.problem.as_ref() != Some(&problem) {
                     tracing::error!(problem, "hits are not kept");
                 }
-                self.hits.problem = Some(problem);
-                self.hits.due = Instant::now() + RETRY;
+                self.problem = Some(problem);
+                self.due = Instant::now() + RETRY;
             }
         }
     }
 
     /// Writes the last counts, at the server's end. Older ones that are being written come first: they would replace
     /// these, or be counted twice.
-    pub(crate) async fn keep_counts(&mut self) {
+    pub(crate) async fn write_last(&mut self, gauges: &Gauges, slots: &Slots) {
         let written = timeout(LAST_WAIT, async {
-            while self.hits.tasks.is_running(&()) {
-                if let (_, Some(counted)) = self.hits.tasks.next().await {
-                    self.land_counted(counted);
+            while self.tasks.is_running(&()) {
+                if let (_, Some(counted)) = self.tasks.next().await {
+                    self.land(counted);
                 }
             }
         });
@@ -255,10 +256,10 @@ impl Control {
             tracing::error!(problem, "hits since the last minute are lost");
             return;
         }
-        let Some(mut kept) = self.hits.kept.clone() else {
+        let Some(mut kept) = self.kept.clone() else {
             return;
         };
-        let counts = self.counts(&self.publication.plane.gauges());
+        let counts = Self::counts(gauges, slots);
         if let Err(problem) = tokio::task::block_in_place(|| kept.write(&counts)) {
             tracing::error!(problem, "hits since the last minute are lost");
         }
@@ -272,6 +273,7 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
+    use crate::control::Control;
     use crate::control::publish::data_plane::Following;
     use crate::control::sources::wall_clock::Still;
 
@@ -320,10 +322,21 @@ mod tests {
         (control, hits)
     }
 
+    async fn write_last(control: &mut Control) {
+        let gauges = control.publication.plane.gauges();
+        let slots = &control.publication.slots;
+        control.hits.write_last(&gauges, slots).await;
+    }
+
+    fn of(control: &Control, gauges: &Gauges) -> Option<u64> {
+        let slots = &control.publication.slots;
+        control.hits.of("order:x-1", gauges, slots)
+    }
+
     /// Writes the counts as if that were due.
     async fn count(control: &mut Control) {
         control.hits.due = Instant::now();
-        control.start_counting();
+        control.write_hits();
         while control.hits.tasks.is_running(&()) {
             let event = control.next_file_event().await;
             control.route(event);
@@ -364,7 +377,7 @@ mod tests {
             assert_eq!(kept, expected);
             assert_eq!(control.hits.since().to_string(), "2026-01-01T00:00:00Z");
             let gauges = control.publication.plane.gauges();
-            assert_eq!(control.hits("order:x-1", &gauges), Some(10));
+            assert_eq!(of(&control, &gauges), Some(10));
         }
     }
 
@@ -375,7 +388,7 @@ mod tests {
         let (mut control, _) = start(folder.path());
         fs::create_dir_all(&dir).expect("made");
         fs::write(dir.join(FILE), BEFORE).expect("written");
-        control.keep_counts().await;
+        write_last(&mut control).await;
         let kept = fs::read_to_string(dir.join(FILE)).expect("readable");
         assert_eq!(kept, BEFORE.replace(":3}", ":8}"));
     }
@@ -388,7 +401,7 @@ mod tests {
         fs::write(dir.join(FILE), BEFORE).expect("written");
         let (mut control, hits) = start(folder.path());
         control.hits.due = Instant::now();
-        control.start_counting();
+        control.write_hits();
         let written = |text: String| {
             let dir = dir.clone();
             move || fs::read_to_string(dir.join(FILE)).is_ok_and(|found| found == text)
@@ -399,7 +412,7 @@ mod tests {
         }
         assert!(control.hits.tasks.is_running(&()), "not landed");
         hits.store(6, Ordering::Relaxed);
-        control.keep_counts().await;
+        write_last(&mut control).await;
         assert!(written(BEFORE.replace(":3}", ":9}"))());
         assert!(!control.hits.tasks.is_running(&()));
     }
@@ -452,10 +465,10 @@ mod tests {
         };
         for (hits, is_written) in [(3, true), (3, false), (5, true)] {
             control.publication.plane = Following::new(Arc::new(move || gauges(hits)));
-            control.start_counting();
+            control.write_hits();
             assert!(!control.hits.tasks.is_running(&()), "it is not due");
             control.hits.due = Instant::now();
-            control.start_counting();
+            control.write_hits();
             assert_eq!(control.hits.tasks.is_running(&()), is_written);
             while control.hits.tasks.is_running(&()) {
                 let event = control.next_file_event().await;
@@ -471,7 +484,7 @@ mod tests {
         for (hits, is_alarm) in [(6, true), (6, false)] {
             control.hits.due = Instant::now();
             control.publication.plane = Following::new(Arc::new(move || gauges(hits)));
-            control.start_counting();
+            control.write_hits();
             while control.hits.tasks.is_running(&()) {
                 let event = control.next_file_event().await;
                 control.route(event);

@@ -10,14 +10,11 @@ use crate::control::admin::status::{
     BadCount, BadLine, Gauges, ImageStatus, KnownOrder, KnownOrders, LeftOutCount, ListHealth,
     ListStatus, OrdersStatus, Status,
 };
-use crate::control::compile::job::is_large;
 use crate::control::guard::acceptance::aged;
 use crate::control::guard::policy::Rails;
 use crate::control::guard::release::Guard;
 use crate::control::persist::rollback_file::Hold;
-use crate::control::publish::compose;
-use crate::control::publish::provenance;
-use crate::control::sources::lists::load::{Loaded, Refusal};
+use crate::control::publish::{compose, provenance};
 use crate::control::sources::lists::state::ListState;
 use crate::control::sources::orders::problems::{MOST_REPORTED, first, more_warnings};
 use crate::control::sources::orders::registry::Known;
@@ -27,12 +24,12 @@ use crate::policy::rule::Source;
 
 /// After how many seconds a small list that is being read is an alarm.
 const HANGS_SECS: u64 = 30;
-/// Rules of a list that guards left out, or warn of, which are logged each time that it is read.
-const LOGGED: usize = 10;
 
 pub(crate) fn status(control: &Control, gauges: Gauges) -> Status {
     let told = |state: &ListState| {
-        let hits = control.hits(&state.source.name, &gauges);
+        let hits = control
+            .hits
+            .of(&state.source.name, &gauges, &control.publication.slots);
         let hold = control.rollback.hold.as_ref().filter(|_| state.frozen);
         ListStatus {
             held_as: hold.map(|hold| hold.generation),
@@ -40,7 +37,11 @@ pub(crate) fn status(control: &Control, gauges: Gauges) -> Status {
         }
     };
     let lists: Vec<_> = control.lists.active.iter().map(told).collect();
-    let staged = control.stage.iter().flat_map(|stage| &stage.fresh);
+    let staged = control
+        .lists
+        .pending
+        .iter()
+        .flat_map(|pending| &pending.lists);
     let alarms = lists
         .iter()
         // That lists are held by a rollback is an alarm of its own.
@@ -136,7 +137,7 @@ pub(crate) fn status(control: &Control, gauges: Gauges) -> Status {
 
 /// What there is to say of a small list that is not read in all this time.
 fn hangs(list: &ListState) -> Option<String> {
-    let loading = list.loading.filter(|_| !is_large(list))?;
+    let loading = list.loading.filter(|_| !list.is_large())?;
     let (path, seconds) = (list.source.path.shown(), loading.since.elapsed().as_secs());
     (seconds >= HANGS_SECS).then(|| {
         format!("{path}: not read in {seconds} s: check the disk or the network mount; what was read before stays in force")
@@ -157,7 +158,11 @@ fn orders(control: &Control, gauges: &Gauges) -> OrdersStatus {
         if state == State::InForce && order.dates.review_at.at() <= now {
             status.overdue_reviews.push(order.id.clone());
         }
-        let hits = control.hits(&format!("{}{}", Source::ORDER, order.id), gauges);
+        let hits = control.hits.of(
+            &format!("{}{}", Source::ORDER, order.id),
+            gauges,
+            &control.publication.slots,
+        );
         if let Some(hits) = hits.filter(|hits| *hits > 0) {
             status.hits.insert(order.id.clone(), hits);
         }
@@ -310,47 +315,6 @@ pub(crate) fn needs_restart(boot: &Config, now: &Config, plane: &[String]) -> Ve
     changed.chain(plane.iter().cloned()).collect()
 }
 
-/// Tells how reading a list ended.
-pub(crate) fn log_load(list: &ListState, result: Result<&Loaded, &Refusal>) {
-    let name = list.name();
-    let loaded = match result {
-        Ok(loaded) => loaded,
-        // It is read again until it is quiet; once is enough to tell.
-        Err(refusal) if refusal.transient() && list.refused.is_some() => return,
-        // A disk that fails is tried again every few seconds.
-        Err(refusal) if list.is_refused_alike(refusal) => return,
-        Err(refusal) if refusal.is_rollback() => {
-            tracing::info!(list = name, %refusal, "newer state of a list not taken");
-            return;
-        }
-        Err(refusal) => {
-            let kept = list.loaded.is_some();
-            tracing::error!(list = name, kept, %refusal, "list refused");
-            return;
-        }
-    };
-    let (rules, bad) = (loaded.rules, loaded.tally.bad_total());
-    let took_ms = loaded.took.as_millis() as u64;
-    tracing::info!(list = name, rules, bad, took_ms, "list read");
-    for left in loaded.tally.guarded.first.iter().take(LOGGED) {
-        let (line, rule, why) = (left.line, &left.rule, &left.why);
-        tracing::warn!(list = name, line, rule, why, "rule left out");
-    }
-    for warned in loaded.tally.guarded.first_warned.iter().take(LOGGED) {
-        let (line, rule, why) = (warned.line, &warned.rule, &warned.why);
-        tracing::warn!(
-            list = name,
-            line,
-            rule,
-            why,
-            "rule counts, and may be a mistake"
-        );
-    }
-    for bad in &loaded.tally.first {
-        tracing::warn!(list = name, line = bad.line, text = bad.text, problem = %bad.problem, "bad line");
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -358,8 +322,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::control::publish::pending::Stage;
     use crate::control::sources::files::Files;
+    use crate::control::sources::pending::PendingConfig;
     use crate::control::sources::wall_clock::Still;
 
     #[test]
@@ -413,12 +377,12 @@ mod tests {
         let control = Control::start(old, Arc::new(Still));
         let mut control = control.expect("a first generation");
         let rails = Arc::clone(&control.rails);
-        let stage = Stage::new(new, rails, None, &control.lists.active, &Files::new());
-        control.stage.insert(stage).fresh[0].start(1);
+        let pending = PendingConfig::new(new, rails, None, &control.lists.active, &Files::new());
+        control.lists.pending.insert(pending).lists[0].start(1);
         let alarms = |control: &Control| status(control, Gauges::default()).alarms.join("; ");
         assert!(!alarms(&control).contains("slow"));
-        let stage = control.stage.as_mut().expect("it waits");
-        let loading = stage.fresh[0].loading.as_mut().expect("it is read");
+        let pending = control.lists.pending.as_mut().expect("it waits");
+        let loading = pending.lists[0].loading.as_mut().expect("it is read");
         let since = loading.since.checked_sub(Duration::from_secs(HANGS_SECS));
         loading.since = since.expect("the machine has run for longer");
         let told = alarms(&control);

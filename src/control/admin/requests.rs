@@ -4,17 +4,13 @@
 use std::collections::HashSet;
 
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 
-use super::preparing::Wish;
 use super::preparing::Wishes;
-use crate::control::Control;
 use crate::control::admin::status::{
-    KnownOrders, OrdersRequest, ReloadReport, ReloadRequest, RollbackRequest, Status, UnusedLines,
+    KnownOrders, OrdersRequest, ReloadReport, ReloadRequest, RollbackRequest, Status,
 };
 use crate::control::journal::entry::Cause;
-use crate::control::publish::compose;
-use crate::control::sources::orders::reading::Wished;
+use crate::control::sources::lists::state::Tickets;
 
 /// What others may ask of the control plane.
 #[derive(Debug)]
@@ -29,17 +25,6 @@ pub enum Request {
     Orders(OrdersRequest, u32, oneshot::Sender<ReloadReport>),
     /// Go back to the lists of a generation, for a user.
     Rollback(RollbackRequest, u32, oneshot::Sender<ReloadReport>),
-}
-
-/// Numbers for readings that somebody may wait for. No two are equal.
-#[derive(Debug, Default)]
-pub(crate) struct Tickets(u64);
-
-impl Tickets {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 += 1;
-        self.0
-    }
 }
 
 /// Requests that are not answered yet.
@@ -58,6 +43,41 @@ impl Requests {
             waiting: Vec::new(),
         }
     }
+
+    /// Adds the outcome of a load to the reports of the requests that wait for it.
+    pub(crate) fn settle(&mut self, ticket: u64, outcome: impl Fn(&mut ReloadReport)) {
+        for waiting in &mut self.waiting {
+            if waiting.tickets.remove(&ticket) {
+                outcome(&mut waiting.report);
+            }
+        }
+    }
+
+    /// Lets no request wait for a load any longer.
+    pub(crate) fn dismiss(&mut self, ticket: u64) {
+        self.settle(ticket, |_| ());
+    }
+
+    /// The requests that wait for a new configuration.
+    pub(crate) fn staged(&mut self) -> impl Iterator<Item = &mut Waiting> {
+        let waiting = self.waiting.iter_mut();
+        waiting.filter(|waiting| waiting.staged)
+    }
+
+    /// Adds a list that was read for a new configuration to the reports.
+    pub(crate) fn settle_staged(&mut self, ticket: u64, list: &str) {
+        self.dismiss(ticket);
+        for waiting in self.staged() {
+            waiting.report.loaded.push(list.to_owned());
+        }
+    }
+
+    /// The cause of the first request that waits for a load.
+    pub(crate) fn cause_of(&self, ticket: u64) -> Option<Cause> {
+        let mut waiting = self.waiting.iter();
+        let waiting = waiting.find(|waiting| waiting.tickets.contains(&ticket))?;
+        Some(waiting.cause.clone())
+    }
 }
 
 /// A reload that waits for its loads.
@@ -70,7 +90,7 @@ pub(crate) struct Waiting {
     pub(crate) is_reload: bool,
     /// Who wishes it.
     pub(crate) cause: Cause,
-    reply: Option<oneshot::Sender<ReloadReport>>,
+    pub(crate) reply: Option<oneshot::Sender<ReloadReport>>,
 }
 
 impl Waiting {
@@ -82,95 +102,6 @@ impl Waiting {
             report: ReloadReport::default(),
             cause,
             reply,
-        }
-    }
-}
-
-impl Control {
-    pub(crate) fn hang_up(&mut self) {
-        let signal = "SIGHUP".to_owned();
-        self.wish(Wish::Reload(
-            ReloadRequest::default(),
-            Cause::Signal { signal },
-            None,
-        ));
-    }
-
-    /// Reads an order's file at once: its writer is done.
-    pub(crate) fn look_at_order(
-        &mut self,
-        wish: &OrdersRequest,
-        user: u32,
-        reply: oneshot::Sender<ReloadReport>,
-    ) {
-        let mut waiting = Waiting::new(wish.cause(user), Some(reply));
-        let ticket = self.requests.tickets.next();
-        waiting.tickets.insert(ticket);
-        self.calendar.asked.wished.push(Wished {
-            path: wish.path.clone(),
-            cause: waiting.cause.clone(),
-            ticket,
-            at: Instant::now(),
-        });
-        self.requests.waiting.push(waiting);
-    }
-
-    /// Has read what changed of orders and exceptions.
-    pub(crate) fn refresh_book(&mut self, waiting: &mut Waiting) {
-        self.calendar.asked.refresh = true;
-        // A loss that this reload finds itself is not confirmed by it.
-        self.calendar.asked.confirms_loss |= self.calendar.book.has_loss();
-        let ticket = self.requests.tickets.next();
-        waiting.tickets.insert(ticket);
-        self.calendar.asked.tickets.push(ticket);
-    }
-
-    /// Answers reloads of which all is read and in force.
-    pub(crate) fn answer_waiting(&mut self) {
-        let generation = self.generation();
-        let ready = |waiting: &mut Waiting| waiting.tickets.is_empty() && !waiting.staged;
-        let ready: Vec<_> = self.requests.waiting.extract_if(.., ready).collect();
-        for mut waiting in ready {
-            self.complete(&mut waiting.report, waiting.is_reload);
-            waiting.report.generation = generation;
-            waiting.report.held_as = self.rollback.hold.as_ref().map(|hold| hold.generation);
-            let failed = waiting.report.problems.len();
-            let report = &waiting.report;
-            let (loaded, changed) = (report.loaded.join(", "), report.changed.join(", "));
-            tracing::info!(generation, failed, loaded, changed, "reloaded");
-            if let Some(reply) = waiting.reply {
-                // Who asked may have left.
-                let _ = reply.send(waiting.report);
-            }
-        }
-    }
-
-    /// Adds what is known of the lists, and what is likely not meant in the configuration.
-    fn complete(&self, report: &mut ReloadReport, is_reload: bool) {
-        for list in &self.lists.active {
-            let name = list.name();
-            if list.loading.is_some() {
-                report.reading.push(name.to_owned());
-            }
-            let Some(loaded) = &list.loaded else {
-                continue;
-            };
-            let (bad, skipped) = (loaded.tally.bad_total(), loaded.tally.skipped);
-            // What is skipped on purpose is worth a word once.
-            let is_new = report.loaded.iter().any(|of| of == name);
-            if bad > 0 || (skipped > 0 && is_new) {
-                report.unused.push(UnusedLines {
-                    list: name.to_owned(),
-                    bad,
-                    skipped,
-                });
-            }
-        }
-        if is_reload {
-            report.warnings = compose::warnings(&self.configuration.current);
-            for warning in &report.warnings {
-                tracing::warn!("{warning}");
-            }
         }
     }
 }

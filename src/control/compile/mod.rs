@@ -11,7 +11,6 @@ pub mod child;
 pub(crate) mod job;
 mod merge;
 pub mod plan;
-pub(crate) mod queue;
 mod rss;
 pub mod run;
 mod sort;

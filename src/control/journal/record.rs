@@ -10,7 +10,6 @@ use jiff::Timestamp;
 use super::chain::Entry;
 use super::draft::{Draft, Page, Pages};
 use super::entry::{Event, OrderText, Published, Setting, Turn};
-
 use crate::config::exception::Exception;
 use crate::control::journal::settings::Settings;
 use crate::control::sources::orders::schedule::State;

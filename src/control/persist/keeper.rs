@@ -6,13 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use jiff::Timestamp;
-
 use crate::config::{History, State};
-use crate::control::Control;
 use crate::control::persist::store::{
     Base, Lists, Pair, Published, Store, StoreError, archive, read_generation,
 };
@@ -398,31 +396,24 @@ impl Persistence {
     }
 }
 
-impl Control {
-    /// Starts to keep what is in force, if that is not on its way already.
-    pub(crate) fn start_keeping(&mut self) {
-        if self
-            .persist
-            .keep_again
-            .is_some_and(|at| at <= Instant::now())
-        {
-            self.persist.keep_again = None;
-            self.persist.unkept = true;
+impl Persistence {
+    /// Starts to write the images in force, if they are not kept and not being written. While a rollback is under way
+    /// nothing is written: its file says from which generation on kept images are its own.
+    pub(crate) fn start(&mut self, images: &Images, is_rolling: bool) {
+        if self.keep_again.is_some_and(|at| at <= Instant::now()) {
+            self.keep_again = None;
+            self.unkept = true;
         }
-        // A rollback under way has written from which generation on kept images are its own.
-        if self.persist.keeping
-            || self.rollback.rolling.is_some()
-            || !std::mem::take(&mut self.persist.unkept)
-        {
+        if self.keeping || is_rolling || !std::mem::take(&mut self.unkept) {
             return;
         }
-        self.persist.keeping = true;
+        self.keeping = true;
         let keep = Keep {
-            images: self.publication.images.clone(),
-            file: self.persist.base_file.take(),
-            generation: self.persist.imaged,
+            images: images.clone(),
+            file: self.base_file.take(),
+            generation: self.imaged,
         };
-        let (keeper, send) = (self.persist.keeper.clone(), self.persist.kept.0.clone());
+        let (keeper, send) = (self.keeper.clone(), self.kept.0.clone());
         let writing = tokio::task::spawn_blocking(move || keeper.keep(&keep));
         tokio::spawn(async move {
             let kept = writing.await.unwrap_or_else(|_| {
@@ -434,10 +425,10 @@ impl Control {
         });
     }
 
-    /// Keeping what is in force ended. The disk may be full, or not mounted: it is tried again.
-    pub(crate) fn land_kept(&mut self, kept: bool) {
-        self.persist.keeping = false;
-        self.persist.keep_again = (!kept).then(|| Instant::now() + AGAIN);
+    /// Takes whether the images could be written. The disk may be full, or not mounted: it is tried again.
+    pub(crate) fn land(&mut self, kept: bool) {
+        self.keeping = false;
+        self.keep_again = (!kept).then(|| Instant::now() + AGAIN);
     }
 }
 
@@ -445,13 +436,14 @@ impl Control {
 mod tests {
     use super::*;
     use crate::config::Config;
+    use crate::control::Control;
     use crate::control::sources::wall_clock::Still;
 
     async fn end_keeping(control: &mut Control) {
-        control.start_keeping();
+        control.keep_images();
         assert!(control.persist.keeping, "it is tried");
         let kept = control.persist.kept.1.recv().await.expect("it ends");
-        control.land_kept(kept);
+        control.persist.land(kept);
     }
 
     /// The last generation that is recorded.
@@ -532,7 +524,7 @@ mod tests {
             let images = control.generation();
             end_keeping(&mut control).await;
             assert!(control.persist.keeper.problem().is_some());
-            control.start_keeping();
+            control.keep_images();
             assert!(!control.persist.keeping, "not at once");
             fs::remove_file(&dir).expect("removed");
             fs::rename(folder.path().join("away"), &dir).expect("renamed");

@@ -1,109 +1,19 @@
 //! Composes the images that a rollback puts in force, and names what it does not restore.
 
 use std::collections::HashSet;
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::keeper::Keeper;
 use super::store::Pair;
 use crate::config::List;
-use crate::config::shown::Show;
-use crate::control::Control;
 use crate::control::journal::past::{Moment, Past};
-use crate::control::persist::rollback_file::{FILE, Hold};
-use crate::control::publish::compose;
-use crate::control::publish::provenance;
+use crate::control::publish::{compose, provenance};
 use crate::control::sources::lists::load::Loaded;
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::image::{Image, TooLarge};
 use crate::policy::images::Images;
 use crate::policy::rule::{Action, Kind};
-
-impl Control {
-    /// What is to be in force at a start: `newest`, which is of that generation, or what is held. A
-    /// rollback may have ended before what it put in force was kept.
-    pub(crate) fn restore_held(&mut self, newest: Option<(Images, u64)>) -> Option<Images> {
-        let dir = self.configuration.current.state.dir.clone()?;
-        let hold = match Hold::read(&dir) {
-            Ok(hold) => hold,
-            Err(problem) => {
-                self.hold_nothing(&dir, problem);
-                None
-            }
-        };
-        let Some(hold) = hold else {
-            return newest.map(|(images, _)| images);
-        };
-        let journal = self.configuration.current.journal.clone();
-        if let Some((images, _)) = newest.as_ref().filter(|(_, of)| *of >= hold.first) {
-            // One that left the configuration meanwhile, and came back, is still held.
-            let is_held =
-                |name: &str| !images.gone.contains(name) || hold.lists.iter().any(|it| it == name);
-            let images = images.clone().with_lists(is_held);
-            self.hold_at_start(hold, journal.as_deref(), &images);
-            return Some(images);
-        }
-        let in_force = newest.as_ref().map(|(images, _)| images.clone());
-        let read = read(
-            &self.persist.keeper,
-            (&dir, journal.as_deref()),
-            hold.generation,
-            &in_force.unwrap_or_default(),
-            &self.configuration.current.lists,
-        );
-        match read {
-            Ok(Read { images, adopt, .. }) => {
-                adopt
-                    .into_iter()
-                    .for_each(|pair| self.persist.keeper.adopt(&images, pair));
-                self.hold_at_start(hold, journal.as_deref(), &images);
-                Some(images)
-            }
-            Err(error) => {
-                let generation = hold.generation;
-                let problem = format!(
-                    "lists were to be held as in generation {generation}, which can't be read, so \
-                     they follow their files: {error}"
-                );
-                self.hold_nothing(&dir, problem);
-                newest.map(|(images, _)| images)
-            }
-        }
-    }
-
-    /// Holds what was held before the start. A running server refuses new lists of a configuration then, but a start
-    /// has none to stay with: it reports what is not as it was.
-    fn hold_at_start(&mut self, hold: Hold, journal: Option<&Path>, images: &Images) {
-        let (generation, lists) = (hold.generation, &self.configuration.current.lists);
-        let past = journal.and_then(|path| Past::read(path, Moment::Generation(generation)).ok());
-        let is_held = |list: &List| {
-            let is_held = hold.lists.contains(&list.source.name);
-            is_held && loaded(images, list).is_some()
-        };
-        let others = lists.iter().filter(|list| !is_held(list));
-        let others = others.map(|list| not_held(generation, list, images));
-        let mut missing = unrestored(generation, past.flatten().as_ref(), images, lists, is_held);
-        missing.extend(others);
-        for problem in missing.iter().filter(|new| !hold.unrestored.contains(new)) {
-            tracing::warn!(problem, "not held");
-        }
-        self.rollback.hold = Some(Hold {
-            unrestored: missing,
-            ..hold
-        });
-    }
-
-    /// A hold that can't be kept up must not come back later, when other images are in force.
-    fn hold_nothing(&mut self, dir: &Path, problem: String) {
-        tracing::error!(problem, "nothing is held");
-        self.rollback.unheld = Some(problem);
-        let path = dir.join(FILE);
-        if let Err(error) = fs::rename(&path, path.with_extension("damaged")) {
-            tracing::error!(path = %path.shown(), %error, "it can't be moved away");
-        }
-    }
-}
 
 /// Where the rules of a list are.
 type Place<'i> = (&'i Arc<Image>, &'i ImageSource);
@@ -116,18 +26,6 @@ pub(crate) fn loaded(images: &Images, list: &List) -> Option<Loaded> {
 /// The same from whichever file the list was read, and however, with the list as it was read then.
 pub(crate) fn kept(images: &Images, list: &List) -> Option<(List, Loaded)> {
     provenance::kept(place(images, &list.source.name)?.1, list)
-}
-
-/// That a rollback does not hold a list, which the generation does not have. `in_force` has what stays of it.
-fn not_held(generation: u64, list: &List, in_force: &Images) -> String {
-    let what = match kept(in_force, list).is_some() {
-        true => "its rules in force stay",
-        false => "nothing of it was in force",
-    };
-    format!(
-        "{}: generation {generation} does not have it as it is configured now; {what}, and it follows its file",
-        list.source.name
-    )
 }
 
 fn place<'i>(images: &'i Images, name: &str) -> Option<Place<'i>> {
@@ -311,6 +209,18 @@ fn is_same(one: &Option<Arc<Image>>, other: &Option<Arc<Image>>) -> bool {
         (Some(one), Some(other)) => Arc::ptr_eq(one, other),
         (one, other) => one.is_none() && other.is_none(),
     }
+}
+
+/// That a rollback does not hold a list, which the generation does not have. `in_force` has what stays of it.
+pub(crate) fn not_held(generation: u64, list: &List, in_force: &Images) -> String {
+    let what = match kept(in_force, list).is_some() {
+        true => "its rules in force stay",
+        false => "nothing of it was in force",
+    };
+    format!(
+        "{}: generation {generation} does not have it as it is configured now; {what}, and it follows its file",
+        list.source.name
+    )
 }
 
 #[cfg(test)]

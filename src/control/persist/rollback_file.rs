@@ -150,8 +150,7 @@ pub(crate) fn sample(generation: u64, first: u64) -> Hold {
 
 #[cfg(test)]
 mod tests {
-    use super::sample as hold;
-    use super::*;
+    use super::{sample as hold, *};
 
     #[test]
     fn what_is_held_is_read_as_it_was_written() {

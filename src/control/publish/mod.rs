@@ -5,7 +5,6 @@ pub mod compose;
 pub mod data_plane;
 pub(crate) mod delta;
 pub(crate) mod order_changes;
-pub(crate) mod pending;
 pub(crate) mod provenance;
 pub(crate) mod publishing;
 pub(crate) mod slots;

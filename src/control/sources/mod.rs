@@ -5,6 +5,7 @@ pub(crate) mod files;
 pub(crate) mod links;
 pub mod lists;
 pub mod orders;
+pub(crate) mod pending;
 pub(crate) mod scheduler;
 pub mod wall_clock;
 pub mod watch;

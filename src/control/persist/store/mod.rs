@@ -26,18 +26,14 @@ mod past;
 mod tests;
 
 use std::cmp::Reverse;
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
-
-use jiff::Timestamp;
-
-use crate::policy::image::Image;
+use std::{fs, io};
 
 pub use archive::{Rules, kept_images, read_past, source};
 pub use contents::{Contents, Lists};
 pub use error::StoreError;
 pub use file::{ImageFileError, read_image};
+use jiff::Timestamp;
 use lock::Lock;
 use manifest::Manifest;
 #[cfg(test)]
@@ -46,6 +42,8 @@ pub use manifest::{ManifestError, Published};
 use names::Kind;
 pub use names::{Base, Delta, Pair};
 pub use past::{Kept, PastError, kept_lists, read_generation};
+
+use crate::policy::image::Image;
 
 /// A state directory that is ours. All it does waits for the disk.
 #[derive(Debug)]

@@ -24,6 +24,9 @@ const RETRY: Duration = Duration::from_millis(300);
 /// When to compile it again if the system did not let it be compiled, at first and at last: for lack of room, say.
 const COMPILE_AGAIN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
 
+/// Bytes of a list's file up to which the server reads it itself: that takes a few milliseconds per 100 kB.
+const SMALL: u64 = 1 << 20;
+
 /// One list.
 #[derive(Debug)]
 pub(crate) struct ListState {
@@ -171,6 +174,11 @@ impl ListState {
     /// Takes what a look at the file found.
     pub(crate) fn set_look(&mut self, file: Option<Signature>) {
         self.looked = file;
+    }
+
+    /// Whether it is read by a process of its own.
+    pub(crate) fn is_large(&self) -> bool {
+        is_large_file(self.looked)
     }
 
     /// The file as it was when it was looked at last; `None` when it could not be.
@@ -500,6 +508,22 @@ impl ListState {
             }
         }
     }
+}
+
+/// Numbers for loads that requests may wait for. No two are equal.
+#[derive(Debug, Default)]
+pub(crate) struct Tickets(u64);
+
+impl Tickets {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 += 1;
+        self.0
+    }
+}
+
+/// Whether a list with such a file is read by a process of its own.
+pub(crate) fn is_large_file(file: Option<Signature>) -> bool {
+    file.is_some_and(|file| file.size() > SMALL)
 }
 
 /// Whether this load of the list is under way.

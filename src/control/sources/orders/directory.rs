@@ -2,12 +2,11 @@
 //! Refuses to take a file while somebody writes it, and to know what the files say.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
-use std::io;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fs, io};
 
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -16,8 +15,7 @@ use super::blocked_paths::Asked;
 use crate::config::Problems;
 use crate::config::shown::Show;
 use crate::control::sources::deadline;
-use crate::control::sources::deadline::DEADLINE;
-use crate::control::sources::deadline::Unanswered;
+use crate::control::sources::deadline::{DEADLINE, Unanswered};
 use crate::control::sources::orders::file::{
     Content, FileState, Looked, Parse, look, refused, state_of,
 };

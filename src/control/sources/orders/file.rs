@@ -1,13 +1,11 @@
 //! Reads one file of an order or of exceptions, and says why it can't be read.
 
-use std::fs;
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::{fs, io};
 
-use crate::config::regular;
 use crate::config::regular::Unread;
-use crate::config::{Problem, Problems};
+use crate::config::{Problem, Problems, regular};
 use crate::control::sources::lists::load::Signature;
 
 /// A larger file is something else.

@@ -9,8 +9,7 @@ use std::path::Path;
 use super::directory::Folder;
 use super::rules;
 use crate::config;
-use crate::config::shown::Show;
-use crate::config::shown::counted;
+use crate::config::shown::{Show, counted};
 use crate::control::sources::orders::registry::{Book, Known};
 use crate::policy::rule::Source;
 

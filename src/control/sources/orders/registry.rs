@@ -3,11 +3,10 @@
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
+use std::{fs, thread};
 
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -15,11 +14,10 @@ use tokio::time::Instant;
 use super::directory::Folder;
 use super::findings::Findings;
 use super::rules;
-use crate::config::exception;
 use crate::config::exception::Exception;
 use crate::config::order::Order;
 use crate::config::shown::Show;
-use crate::config::{Config, Exceptions, Orders};
+use crate::config::{Config, Exceptions, Orders, exception};
 use crate::control::guard::policy::Rails;
 use crate::control::sources::deadline::DEADLINE;
 use crate::control::sources::orders::schedule::{Life, State, supersessions};

@@ -7,24 +7,21 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::data_plane::Change;
 use crate::config::shown::Show;
 use crate::config::{Config, List};
-use crate::control::Control;
-use crate::control::admin::requests::Waiting;
-use crate::control::compile::job::is_large;
 use crate::control::guard::policy::Rails;
 use crate::control::guard::release::Guards;
+use crate::control::publish::data_plane::Change;
 use crate::control::sources::files::Files;
 use crate::control::sources::lists::state::ListState;
 use crate::control::sources::orders::registry::Book;
 
 /// How long a new configuration waits for files that are being written, and for each one that is read.
-const MOST_STAGED: Duration = Duration::from_secs(30);
+const PENDING_MAX: Duration = Duration::from_secs(30);
 
 /// A configuration that waits.
 #[derive(Debug)]
-pub(crate) struct Stage {
+pub(crate) struct PendingConfig {
     pub(crate) config: Config,
     pub(crate) rails: Arc<Rails>,
     /// What the data plane has ready for it; `None` if it follows that one already.
@@ -32,7 +29,7 @@ pub(crate) struct Stage {
     since: Instant,
     /// Its lists whose rules are not in force yet: new ones, and those that come from another file
     /// or mean something else.
-    pub(crate) fresh: Vec<ListState>,
+    pub(crate) lists: Vec<ListState>,
     /// Its orders and exceptions, once they are read, and the version of the book that was in force then:
     /// what was read of files since is missing in them.
     pub(crate) book: Option<(u64, Book)>,
@@ -48,7 +45,7 @@ pub(crate) struct Configured {
     pub(crate) book: Book,
 }
 
-impl Stage {
+impl PendingConfig {
     /// A configuration with its guard rails, given the files of its lists as they are now.
     pub(crate) fn new(
         config: Config,
@@ -81,22 +78,22 @@ impl Stage {
             rails,
             change,
             since: Instant::now(),
-            fresh,
+            lists: fresh,
             book: None,
             book_since: None,
         }
     }
 
     /// Whether all is read that can be. A file that never comes to rest, or whose reading never ends, is
-    /// not waited for longer than [`MOST_STAGED`].
+    /// not waited for longer than [`PENDING_MAX`].
     pub(crate) fn is_ready(&self) -> bool {
-        let late = self.since.elapsed() > MOST_STAGED;
+        let late = self.since.elapsed() > PENDING_MAX;
         let rests = |list: &ListState| late || (list.due().is_none() && !list.is_looked_for());
         let ready = |list: &ListState| match list.loading {
             Some(_) => hanging(list).is_some(),
             None => rests(list),
         };
-        self.fresh.iter().all(ready)
+        self.lists.iter().all(ready)
     }
 
     /// Whether it can be joined, given the version of the book in force.
@@ -116,7 +113,7 @@ impl Stage {
 
     /// Why it can't be taken.
     pub(crate) fn problems(&self) -> Vec<String> {
-        let told = self.fresh.iter().filter_map(|list| {
+        let told = self.lists.iter().filter_map(|list| {
             let name = list.name();
             if let Some(seconds) = hanging(list) {
                 let path = list.source.path.shown();
@@ -138,7 +135,7 @@ impl Stage {
             }
         });
         let late = self.book_since.map(|since| since.elapsed());
-        let late = late.filter(|late| *late > MOST_STAGED && self.book.is_none());
+        let late = late.filter(|late| *late > PENDING_MAX && self.book.is_none());
         let unread = late.map(|late| {
             let folders = self.folders();
             let folders: Vec<_> = folders.iter().map(|folder| folder.shown().to_string()).collect();
@@ -157,7 +154,7 @@ impl Stage {
         self,
         mut active: Vec<ListState>,
     ) -> (Config, Vec<ListState>, Vec<ListState>) {
-        let mut fresh = self.fresh;
+        let mut fresh = self.lists;
         let mut lists = Vec::new();
         for config in &self.config.lists {
             let named = |state: &ListState| state.name() == config.source.name;
@@ -182,51 +179,9 @@ impl Stage {
 /// For how many seconds a list has been read, if that is too long. The compiler, which reads large
 /// ones, has a deadline of its own.
 fn hanging(list: &ListState) -> Option<u64> {
-    let loading = list.loading.filter(|_| !is_large(list))?;
+    let loading = list.loading.filter(|_| !list.is_large())?;
     let elapsed = loading.since.elapsed();
-    (elapsed > MOST_STAGED).then_some(elapsed.as_secs())
-}
-
-impl Control {
-    /// Leaves a new configuration of which a list can't be taken, when all are read.
-    pub(crate) fn finish_stage(&mut self) {
-        let bad = |stage: &mut Stage| stage.is_ready() && !stage.problems().is_empty();
-        let Some(stage) = self.stage.take_if(bad) else {
-            return;
-        };
-        self.leave_stage(stage.problems());
-    }
-
-    /// Tells why a new configuration is not taken.
-    pub(crate) fn leave_stage(&mut self, problems: Vec<String>) {
-        self.compiler.base.take_if(|base| base.staged);
-        tracing::error!(
-            problems = problems.join("; "),
-            "configuration refused, the old one stays"
-        );
-        for waiting in self
-            .requests
-            .waiting
-            .iter_mut()
-            .filter(|waiting| waiting.staged)
-        {
-            waiting.staged = false;
-            waiting.report.problems.extend(problems.iter().cloned());
-        }
-        self.tell_refused("configuration".to_owned(), problems.clone());
-        self.configuration.problems = problems;
-    }
-
-    /// Refuses a new configuration that a reload found.
-    pub(crate) fn refuse_configuration(&mut self, waiting: &mut Waiting, problems: Vec<String>) {
-        tracing::error!(
-            problems = problems.join("; "),
-            "configuration refused, the old one stays"
-        );
-        waiting.report.problems.extend(problems.iter().cloned());
-        self.tell_refused("configuration".to_owned(), problems.clone());
-        self.configuration.problems = problems;
-    }
+    (elapsed > PENDING_MAX).then_some(elapsed.as_secs())
 }
 
 /// Whether a list goes on as the same one.
@@ -243,25 +198,25 @@ mod tests {
     use super::*;
 
     /// A new configuration with these lists.
-    fn stage(names: &[&str]) -> Stage {
+    fn pending(names: &[&str]) -> PendingConfig {
         let list = |name: &&str| format!("[[list]]\nname = \"{name}\"\npath = \"{name}\"\n");
         let text: String = names.iter().map(list).collect();
         let config = Config::parse(&text, Path::new("/tapis.toml")).expect("valid");
         let rails = Arc::new(Rails::read(&config));
-        Stage::new(config, rails, None, &[], &Files::new())
+        PendingConfig::new(config, rails, None, &[], &Files::new())
     }
 
     #[tokio::test]
     async fn a_list_whose_reading_never_ends_is_a_reason_not_to_take_its_configuration() {
         pause();
-        let mut stage = stage(&["hangs", "rests"]);
-        stage.fresh[0].start(1);
-        assert!(!stage.is_ready());
-        advance(MOST_STAGED).await;
-        assert!(!stage.is_ready(), "not yet");
+        let mut pending = pending(&["hangs", "rests"]);
+        pending.lists[0].start(1);
+        assert!(!pending.is_ready());
+        advance(PENDING_MAX).await;
+        assert!(!pending.is_ready(), "not yet");
         advance(Duration::from_secs(1)).await;
-        assert!(stage.is_ready());
-        let problems = stage.problems();
+        assert!(pending.is_ready());
+        let problems = pending.problems();
         let expected = "configuration not taken, hangs: /hangs: not read in 31 s: check the disk or the network mount";
         assert_eq!(problems[0], expected);
     }
@@ -269,13 +224,13 @@ mod tests {
     #[tokio::test]
     async fn a_reading_that_began_late_has_as_much_time() {
         pause();
-        let mut stage = stage(&["hangs"]);
-        stage.fresh[0].request(1, Guards::NONE, Instant::now());
-        advance(MOST_STAGED - Duration::from_secs(1)).await;
-        stage.fresh[0].start(1);
+        let mut pending = pending(&["hangs"]);
+        pending.lists[0].request(1, Guards::NONE, Instant::now());
+        advance(PENDING_MAX - Duration::from_secs(1)).await;
+        pending.lists[0].start(1);
         advance(Duration::from_secs(20)).await;
-        assert!(!stage.is_ready());
+        assert!(!pending.is_ready());
         advance(Duration::from_secs(11)).await;
-        assert!(stage.is_ready() && !stage.problems().is_empty());
+        assert!(pending.is_ready() && !pending.problems().is_empty());
     }
 }

@@ -1,0 +1,101 @@
+//! Reads a small list on a blocking thread, and logs how the reading of any list ended.
+
+use std::io;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::load::{Fresh, Loaded, Refusal, load};
+use super::state::{ListState, Loading};
+use crate::config::List;
+use crate::control::guard::policy::Rails;
+
+/// Rules of a list that guards left out, or warn of, which are logged each time that it is read.
+const LOGGED: usize = 10;
+
+/// A load that ended.
+pub(crate) struct Done {
+    pub(crate) ticket: u64,
+    pub(crate) result: Result<Fresh, Refusal>,
+}
+
+/// A list that was read.
+pub(crate) struct Ready {
+    /// The number of the load.
+    pub(crate) ticket: u64,
+    /// The list.
+    pub(crate) config: List,
+    /// What was read.
+    pub(crate) fresh: Fresh,
+}
+
+/// Starts reading a small list.
+pub(crate) fn start_load(
+    list: &mut ListState,
+    rails: &Arc<Rails>,
+    ticket: u64,
+    done: &mpsc::Sender<Done>,
+) {
+    let Loading {
+        ticket, released, ..
+    } = list.start(ticket);
+    let (config, before, rails) = (list.config.clone(), list.in_force(), Arc::clone(rails));
+    let reading = tokio::task::spawn_blocking(move || load(&config, &rails, &before, released));
+    let (broken, done) = (broken(list), done.clone());
+    tokio::spawn(async move {
+        let result = reading.await.unwrap_or(Err(broken));
+        // Nobody waits when the server ends.
+        let _ = done.send(Done { ticket, result }).await;
+    });
+}
+
+/// Why a load that panicked made nothing.
+pub(crate) fn broken(list: &ListState) -> Refusal {
+    Refusal::Unreadable {
+        path: list.source.path.clone(),
+        source: io::Error::other(
+            "reading it broke off inside tapis, which is a bug; please report it",
+        ),
+    }
+}
+
+/// Tells how reading a list ended.
+pub(crate) fn log_load(list: &ListState, result: Result<&Loaded, &Refusal>) {
+    let name = list.name();
+    let loaded = match result {
+        Ok(loaded) => loaded,
+        // It is read again until it is quiet; once is enough to tell.
+        Err(refusal) if refusal.transient() && list.refused.is_some() => return,
+        // A disk that fails is tried again every few seconds.
+        Err(refusal) if list.is_refused_alike(refusal) => return,
+        Err(refusal) if refusal.is_rollback() => {
+            tracing::info!(list = name, %refusal, "newer state of a list not taken");
+            return;
+        }
+        Err(refusal) => {
+            let kept = list.loaded.is_some();
+            tracing::error!(list = name, kept, %refusal, "list refused");
+            return;
+        }
+    };
+    let (rules, bad) = (loaded.rules, loaded.tally.bad_total());
+    let took_ms = loaded.took.as_millis() as u64;
+    tracing::info!(list = name, rules, bad, took_ms, "list read");
+    for left in loaded.tally.guarded.first.iter().take(LOGGED) {
+        let (line, rule, why) = (left.line, &left.rule, &left.why);
+        tracing::warn!(list = name, line, rule, why, "rule left out");
+    }
+    for warned in loaded.tally.guarded.first_warned.iter().take(LOGGED) {
+        let (line, rule, why) = (warned.line, &warned.rule, &warned.why);
+        tracing::warn!(
+            list = name,
+            line,
+            rule,
+            why,
+            "rule counts, and may be a mistake"
+        );
+    }
+    for bad in &loaded.tally.first {
+        tracing::warn!(list = name, line = bad.line, text = bad.text, problem = %bad.problem, "bad line");
+    }
+}

@@ -1,0 +1,191 @@
+//! Everything that is ready, into one snapshot in force.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::config::exception::Exception;
+use crate::config::order::Order;
+use crate::control::Control;
+use crate::control::journal::entry::{Cause, ListEntry};
+use crate::control::journal::settings::{Settings, settings};
+use crate::control::journal::{Draft, Page, Pages};
+use crate::control::publish::provenance::legible;
+use crate::control::publish::{compose, provenance};
+use crate::control::sources::lists::state::{ListState, carries};
+use crate::control::sources::orders::schedule::State;
+use crate::policy::images::Images;
+
+impl Control {
+    /// The images, with the names of the lists of which they have rules that are not in force.
+    pub(crate) fn images_in_force(&self) -> Images {
+        let known = self
+            .lists
+            .active
+            .iter()
+            .filter(|list| list.loaded.is_some());
+        let known: HashSet<_> = known.map(ListState::name).collect();
+        self.publication
+            .images
+            .clone()
+            .with_lists(|name| known.contains(name))
+    }
+
+    /// Puts a snapshot of all that is known in force.
+    pub(crate) fn publish(&mut self) {
+        self.calendar.turn();
+        let known = self
+            .lists
+            .active
+            .iter()
+            .filter(|list| list.loaded.is_some());
+        let lists = known.map(|list| list.source.clone());
+        let sources = self.calendar.sources().iter().cloned().chain(lists);
+        let sources = sources.collect();
+        let images = self.images_in_force();
+        // A list that left the configuration is in the images still: that it is not in force has to be kept.
+        self.persist.unkept |= images.gone != self.publication.images.gone;
+        self.publication.images = images;
+        self.publication.images.orders = self.calendar.book.rules().cloned();
+        let generation = self
+            .publication
+            .next_generation(self.record.journal.known());
+        if self.persist.unkept {
+            self.persist.imaged = generation;
+        }
+        if self.persist.keep_again.take().is_some() {
+            // The images are still those of an earlier generation.
+            self.persist.unkept = true;
+        }
+        self.publication.next = generation + 1;
+        let states = self.calendar.book.states(self.calendar.at());
+        let draft = self.draft(generation, &states);
+        let receipt = draft.map(|draft| self.record.journal.publish(draft));
+        let (config, images) = (&self.configuration.current, self.publication.images.clone());
+        // What is in a large delta takes a while to bind, which others on this thread don't wait for.
+        let next = tokio::task::block_in_place(|| {
+            let next = compose::snapshot(config, sources, images, generation);
+            // Written ahead, if the disk lets it be.
+            if let Some(receipt) = receipt {
+                self.record.journal.wait(receipt);
+            }
+            next
+        });
+        self.publication
+            .publisher
+            .publish(next.with_slots(|name| self.publication.slots.of(name)));
+        self.publication.published_at = Timestamp::now();
+        self.publication.is_due = false;
+        self.record.generation = generation;
+        self.publication.order_states.log(generation, states);
+        tracing::info!(generation, "published");
+        self.files.refresh();
+    }
+
+    /// What a load was for: somebody's wish, or the file itself.
+    pub(crate) fn cause_of(&self, ticket: u64, path: &Path) -> Cause {
+        if let Some(cause) = self.requests.cause_of(ticket) {
+            return cause;
+        }
+        let list = self.lists.active.iter().find(|list| carries(list, ticket));
+        match list.is_some_and(ListState::is_reread) {
+            true => Cause::Guard,
+            false => file(path),
+        }
+    }
+
+    /// What the journal is to hold before a generation goes in force; nothing if there is no journal.
+    pub(crate) fn draft(&mut self, generation: u64, states: &[(String, State)]) -> Option<Draft> {
+        let causes = std::mem::take(&mut self.publication.causes);
+        if !self.record.journal.is_kept() {
+            return None;
+        }
+        let version = self.calendar.book.version();
+        let pages = (self.record.paged != version).then(|| Arc::new(self.pages()));
+        let is_whole = |pages: &Arc<Pages>| pages.orders.is_some() && pages.exceptions.is_some();
+        if pages.as_ref().is_none_or(is_whole) {
+            self.record.paged = version;
+        }
+        let now = self.calendar.at();
+        Some(Draft {
+            generation,
+            at: now,
+            causes,
+            lists: self.lists.active.iter().filter_map(list_entry).collect(),
+            pages,
+            states: states.to_vec(),
+            held: self.rollback.hold.as_ref().map(|hold| hold.generation),
+            settings: self.settings(),
+        })
+    }
+
+    fn settings(&self) -> Settings {
+        let known = self
+            .lists
+            .active
+            .iter()
+            .filter(|list| list.loaded.is_some());
+        let lists = known.map(ListState::as_read);
+        settings(&self.configuration.current, lists)
+    }
+
+    fn pages(&self) -> Pages {
+        let book = &self.calendar.book;
+        let page = |(order, text): (&Order, &Arc<str>)| Page {
+            id: order.id.clone(),
+            path: legible(&order.path),
+            text: text.clone(),
+            warnings: book.findings(order).to_vec(),
+        };
+        let mut orders: Vec<_> = book.texts().map(page).collect();
+        orders.sort_by(|one, other| one.id.cmp(&other.id));
+        let exceptions = book.exceptions().map(|exception| Exception {
+            path: legible(&exception.path),
+            ..exception.clone()
+        });
+        Pages {
+            orders: (!book.may_have_more_orders()).then_some(orders),
+            exceptions: (!book.may_have_more_exceptions()).then(|| exceptions.collect()),
+        }
+    }
+
+    /// Tells what was not taken at the start.
+    pub(crate) fn tell_what_is_refused(&mut self) {
+        let refused = self.lists.active.iter().filter_map(|list| {
+            let (refusal, _) = list.refused.as_ref()?;
+            Some((format!("list {}", list.name()), vec![refusal.to_string()]))
+        });
+        let refused: Vec<_> = refused.collect();
+        for (what, problems) in refused {
+            self.record.refused(what, problems);
+        }
+        self.record.order_problems(self.calendar.book.problems());
+    }
+}
+
+fn file(path: &Path) -> Cause {
+    Cause::File {
+        path: legible(path),
+    }
+}
+
+fn list_entry(list: &ListState) -> Option<ListEntry> {
+    let loaded = list.loaded.as_ref()?;
+    let (source, read) = (&list.source, list.as_read());
+    Some(ListEntry {
+        name: source.name.clone(),
+        path: provenance::place(read),
+        kind: source.kind,
+        format: Some(read.format),
+        scope: read.scope,
+        comments: read.comments,
+        action: source.blocking.action,
+        digest: loaded.digest.clone(),
+        rules: loaded.rules,
+        bad: loaded.tally.bad_total(),
+        left_out: loaded.tally.guarded.total(),
+        content: Some(provenance::content(read, loaded)),
+    })
+}
