@@ -1,6 +1,4 @@
-//! Owns large lists on their way into force: which of them are read by a compiling process, and what
-//! it comes to.
-//! Refuses to read them itself: that would take the server's memory and time.
+//! Large lists, compiled by a process of their own: the queue, the job, and the base that it makes.
 
 use std::path::PathBuf;
 use std::sync::Arc;

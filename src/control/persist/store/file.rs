@@ -88,8 +88,8 @@ pub fn read_image(path: &Path) -> Result<Image, ImageFileError> {
         source,
     })?;
     let read = match &mut octets {
-        ImageBytes::Heap(octets) => file.read_exact_at(octets, 0),
-        ImageBytes::Mapped(octets) => read_by_two(&file, octets),
+        ImageBytes::Heap(bytes) => file.read_exact_at(bytes, 0),
+        ImageBytes::Mapped(bytes) => read_by_two(&file, bytes),
     };
     read.map_err(|error| match error.kind() {
         // It was cut since it was looked at.
