@@ -14,12 +14,12 @@ use crate::config::{Config, Content, List, Origin};
 use crate::control::admin::client::ClientError;
 use crate::control::admin::status::{ListHealth, ListStatus, Status};
 use crate::control::guard::acceptance::InForce;
-use crate::control::guard::policy::Rails;
+use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::protected::Guarded;
 use crate::control::guard::release::Guards;
 use crate::control::publish::compose;
 use crate::control::sources::lists::load::{digest, load_as};
-use crate::control::sources::orders::registry::Book;
+use crate::control::sources::orders::registry::OrderRegistry;
 use crate::daemon::{self, Running};
 use crate::sys::group::user_name;
 use crate::sys::process::user_id;
@@ -105,7 +105,7 @@ fn other_user(config: &Config, server: &Result<Status, ClientError>) -> Option<S
 }
 
 /// A warning of files that only root can read, if this is root and the server's user is not known.
-fn readable_by_root_only(config: &Config, book: &Book) -> Option<String> {
+fn readable_by_root_only(config: &Config, registry: &OrderRegistry) -> Option<String> {
     if user_id() != 0 {
         return None;
     }
@@ -114,7 +114,7 @@ fn readable_by_root_only(config: &Config, book: &Book) -> Option<String> {
         Origin::BuiltIn => None,
     };
     let lists = config.lists.iter().map(|list| &list.source.path);
-    let orders = book.orders().map(|order| &order.path);
+    let orders = registry.orders().map(|order| &order.path);
     let others = [&config.journal_key, &config.orders.dir];
     let files = file.into_iter().chain(others.into_iter().flatten());
     let is_closed = |path: &&PathBuf| {
@@ -179,7 +179,7 @@ pub(super) fn run(
     let Some(config) = config else {
         return Err(Failure::Reported);
     };
-    let book = Book::read(&config);
+    let registry = OrderRegistry::read(&config);
     let mut server = None;
     // With mistakes, these would check defaults.
     if good {
@@ -201,7 +201,7 @@ pub(super) fn run(
             let other = other_user(&config, &asked);
             warnings.extend(other.or_else(|| match &asked {
                 Ok(_) => None,
-                Err(_) => readable_by_root_only(&config, &book),
+                Err(_) => readable_by_root_only(&config, &registry),
             }));
             server = asked.ok();
         }
@@ -213,21 +213,21 @@ pub(super) fn run(
             writeln!(out, "note: {warning}")?;
         }
     }
-    let problems = book.problems();
+    let problems = registry.problems();
     for problem in &problems {
         writeln!(out, "{problem}")?;
     }
     good &= problems.is_empty();
-    for warning in book.warnings(config.lists.iter().map(|list| &*list.source.name)) {
+    for warning in registry.warnings(config.lists.iter().map(|list| &*list.source.name)) {
         writeln!(out, "note: {warning}")?;
     }
-    let rails = Rails::read(&config);
-    for problem in rails.problems() {
+    let guard_policy = GuardPolicy::read(&config);
+    for problem in guard_policy.problems() {
         good = false;
         writeln!(out, "{problem}")?;
     }
-    for order in book.orders() {
-        for finding in rails.findings(order) {
+    for order in registry.orders() {
+        for finding in guard_policy.findings(order) {
             writeln!(out, "warning: order {}: {finding}", order.id)?;
         }
     }
@@ -244,7 +244,13 @@ pub(super) fn run(
             ..list.into()
         };
         let before = server.as_ref().and_then(|status| in_force(list, status));
-        let loaded = match load_as(list, guarded, &rails, before.as_slice(), Guards::NONE) {
+        let loaded = match load_as(
+            list,
+            guarded,
+            &guard_policy,
+            before.as_slice(),
+            Guards::NONE,
+        ) {
             Ok(fresh) => fresh.loaded,
             Err(refusal) => {
                 good = false;
@@ -261,7 +267,7 @@ pub(super) fn run(
         list_summary::print_list(name, path, loaded.rules as u64, tally, most, out)?;
         released.extend_from_slice(&tally.guarded.released);
     }
-    for name in rails.vain_releases(&released, book.orders()) {
+    for name in guard_policy.vain_releases(&released, registry.orders()) {
         writeln!(
             out,
             "note: [guard] release: no rule on {name} needs it, so it changes nothing"
@@ -269,7 +275,7 @@ pub(super) fn run(
     }
     if good {
         let lists = counted(config.lists.len(), "list", "lists");
-        let orders = match book.orders().count() {
+        let orders = match registry.orders().count() {
             0 => String::new(),
             count => format!(", {}", counted(count, "order", "orders")),
         };

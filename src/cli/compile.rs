@@ -13,7 +13,7 @@ use super::list_summary;
 use crate::config::shown::{Show, counted};
 use crate::control::compile::plan::{Event, ListOutcome, Outcome, Plan, PlanList};
 use crate::control::compile::run::{CompileError, compile};
-use crate::control::guard::policy::Rails;
+use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::release;
 use crate::policy::image::layout::MAGIC;
 use crate::sys::background::lower_own_priority;
@@ -118,13 +118,13 @@ fn for_people(
         })?;
         list.released = list.released.and(guard.into());
     }
-    let rails = Rails::read(&config);
-    if !rails.problems().is_empty() {
-        return Err(Failure::Other(rails.problems().join("\n").into()));
+    let guard_policy = GuardPolicy::read(&config);
+    if !guard_policy.problems().is_empty() {
+        return Err(Failure::Other(guard_policy.problems().join("\n").into()));
     }
     let plan = Plan {
         strict: true,
-        ..Plan::new(image.to_owned(), lists, &rails)
+        ..Plan::new(image.to_owned(), lists, &guard_policy)
     };
     let bar = Bar::new();
     let result = compile(&plan, |event| bar.show(event));

@@ -71,7 +71,7 @@ pub enum PublicSuffixes {
 /// A guard of single rules, by what a rule would cover. Images store a variant's name, so it can't be renamed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Ward {
+pub enum Protection {
     /// An address or another number in place of a name.
     Number,
     /// A top-level domain.
@@ -86,7 +86,7 @@ pub enum Ward {
     Popular,
 }
 
-impl Ward {
+impl Protection {
     /// All guards.
     pub const ALL: [Self; 6] = [
         Self::Number,
@@ -110,7 +110,7 @@ impl Ward {
     }
 }
 
-impl fmt::Display for Ward {
+impl fmt::Display for Protection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.word())
     }
@@ -118,18 +118,18 @@ impl fmt::Display for Ward {
 
 /// A set of guards of single rules.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "Vec<Ward>", into = "Vec<Ward>")]
-pub struct WardSet(u8);
+#[serde(from = "Vec<Protection>", into = "Vec<Protection>")]
+pub struct Protections(u8);
 
-impl WardSet {
+impl Protections {
     /// No guard.
     pub const NONE: Self = Self(0);
     /// All guards.
     pub const ALL: Self = Self(0b11_1111);
 
     /// Whether the set contains the guard.
-    pub fn has(self, ward: Ward) -> bool {
-        self.0 & 1 << ward as u8 != 0
+    pub fn has(self, protection: Protection) -> bool {
+        self.0 & 1 << protection as u8 != 0
     }
 
     /// Whether the set is empty.
@@ -138,26 +138,32 @@ impl WardSet {
     }
 
     /// The guards of the set.
-    pub fn iter(self) -> impl Iterator<Item = Ward> {
-        Ward::ALL.into_iter().filter(move |ward| self.has(*ward))
+    pub fn iter(self) -> impl Iterator<Item = Protection> {
+        Protection::ALL
+            .into_iter()
+            .filter(move |protection| self.has(*protection))
     }
 }
 
-impl FromIterator<Ward> for WardSet {
-    fn from_iter<I: IntoIterator<Item = Ward>>(wards: I) -> Self {
-        Self(wards.into_iter().fold(0, |set, ward| set | 1 << ward as u8))
+impl FromIterator<Protection> for Protections {
+    fn from_iter<I: IntoIterator<Item = Protection>>(protections: I) -> Self {
+        Self(
+            protections
+                .into_iter()
+                .fold(0, |set, protection| set | 1 << protection as u8),
+        )
     }
 }
 
-impl From<Vec<Ward>> for WardSet {
-    fn from(wards: Vec<Ward>) -> Self {
-        wards.into_iter().collect()
+impl From<Vec<Protection>> for Protections {
+    fn from(protections: Vec<Protection>) -> Self {
+        protections.into_iter().collect()
     }
 }
 
-impl From<WardSet> for Vec<Ward> {
-    fn from(wards: WardSet) -> Self {
-        wards.iter().collect()
+impl From<Protections> for Vec<Protection> {
+    fn from(protections: Protections) -> Self {
+        protections.iter().collect()
     }
 }
 
@@ -226,17 +232,17 @@ pub(super) fn validate(raw: Raw, findings: &mut Findings) -> GuardRails {
 pub(super) fn only_warning(
     given: Option<At<WordOrStrings>>,
     findings: &mut Findings,
-) -> Option<WardSet> {
+) -> Option<Protections> {
     let At { key, line, value } = given?;
     match value {
         WordOrStrings::Strings(value) => {
-            let wards = each(Some(At { key, line, value }), findings, ward)?;
-            Some(wards.into_iter().collect())
+            let protections = each(Some(At { key, line, value }), findings, protection)?;
+            Some(protections.into_iter().collect())
         }
-        WordOrStrings::Word(word) if word == "warn" => Some(WardSet::ALL),
+        WordOrStrings::Word(word) if word == "warn" => Some(Protections::ALL),
         WordOrStrings::Word(word) => {
-            let remedy = match ward(&word) {
-                Ok(ward) => format!("for one guard alone write [\"{ward}\"]"),
+            let remedy = match protection(&word) {
+                Ok(protection) => format!("for one guard alone write [\"{protection}\"]"),
                 Err(_) => "write \"warn\", or the guards in brackets".to_owned(),
             };
             let message = format!(
@@ -249,16 +255,19 @@ pub(super) fn only_warning(
     }
 }
 
-fn ward(text: &str) -> Result<Ward, String> {
-    if let Some(ward) = Ward::ALL.into_iter().find(|ward| ward.word() == text) {
-        return Ok(ward);
+fn protection(text: &str) -> Result<Protection, String> {
+    if let Some(protection) = Protection::ALL
+        .into_iter()
+        .find(|protection| protection.word() == text)
+    {
+        return Ok(protection);
     }
     if matches!(text, "empty" | "bad" | "shrunk" | "grown" | "old") {
         return Err(format!(
             "which is a guard of whole lists: remove it; to accept a list that it holds: tapis reload --accept LIST:{text}"
         ));
     }
-    let words = || Ward::ALL.into_iter().map(Ward::word);
+    let words = || Protection::ALL.into_iter().map(Protection::word);
     let near = nearest(text, words()).map(|near| format!("; did you mean \"{near}\"?"));
     let all = words().collect::<Vec<_>>().join(", ");
     Err(format!(
@@ -315,13 +324,16 @@ mod tests {
             let text = format!("[[list]]\nname = \"a\"\npath = \"a\"\n{text}\n");
             valid(&text).lists[0].warn
         };
-        assert_eq!(warn(""), WardSet::NONE);
-        assert_eq!(warn("guards = \"warn\""), WardSet::ALL);
-        assert_eq!(warn("guards = []"), WardSet::NONE);
+        assert_eq!(warn(""), Protections::NONE);
+        assert_eq!(warn("guards = \"warn\""), Protections::ALL);
+        assert_eq!(warn("guards = []"), Protections::NONE);
         let some = warn("guards = [\"popular\", \"top-level\"]");
         let some: Vec<_> = some.iter().collect();
-        assert_eq!(some, [Ward::TopLevel, Ward::Popular]);
-        assert_eq!(Ward::ALL.into_iter().collect::<WardSet>(), WardSet::ALL);
+        assert_eq!(some, [Protection::TopLevel, Protection::Popular]);
+        assert_eq!(
+            Protection::ALL.into_iter().collect::<Protections>(),
+            Protections::ALL
+        );
         for (text, why) in [
             (
                 "\"off\"",

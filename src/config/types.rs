@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::address::ServerAddress;
 use super::comments::Comments;
 use super::exception::Exception;
-use super::guard::{GuardRails, WardSet};
+use super::guard::{GuardRails, Protections};
 use super::upstream::{Upstream, UpstreamServer};
 use crate::policy::rule::{Blocking, Scope, Source};
 use crate::wire::name::Name;
@@ -190,7 +190,7 @@ pub struct List {
     /// Whether the server refuses to start without this list.
     pub required: bool,
     /// The guards of single rules that only report rules of this list, and leave none out.
-    pub warn: WardSet,
+    pub warn: Protections,
     /// Where the text is.
     pub content: Content,
     /// The list in decisions. Its path is normalized, and relative to the working directory unless the

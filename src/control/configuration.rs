@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 
 use super::file_tasks::FileTasks;
-use super::sources::pending::Configured;
+use super::sources::pending::ConfiguredOrders;
 use crate::config::Config;
 
 /// The configuration, and the problems with its newest state.
@@ -18,7 +18,7 @@ pub(crate) struct Configuration {
     /// The problems with the newest state of the configuration's file.
     pub(crate) problems: Vec<String>,
     /// Reads the orders and exceptions of a new configuration, by their directories: those of another one may hang.
-    pub(crate) orders: FileTasks<Vec<PathBuf>, Box<Configured>>,
+    pub(crate) orders: FileTasks<Vec<PathBuf>, Box<ConfiguredOrders>>,
     /// Why some users who may use the control socket can't.
     pub(crate) socket_problem: Option<String>,
 }

@@ -10,7 +10,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::Control;
-use super::admin::preparing::Wish;
+use super::admin::preparing::QueuedRequest;
 use super::admin::report;
 use super::admin::requests::Request;
 use super::event::Event;
@@ -90,7 +90,7 @@ impl Control {
         let far = Instant::now() + Duration::from_secs(3600);
         let due = self.due().unwrap_or(far);
         let (reclaim, reclaims) = (outside.reclaim.unwrap_or(far), outside.reclaim.is_some());
-        let date = self.calendar.wait();
+        let date = self.scheduler.wait();
         let event = tokio::select! {
             () = outside.stop.cancelled() => return Turn::Stop,
             () = sleep_until(reclaim), if reclaims => return Turn::Reclaim,
@@ -104,11 +104,11 @@ impl Control {
             Some(joined) = self.delta.joined.1.recv() => Event::Joined(Box::new(joined)),
             Some(compiled) = self.compiler.compiled.1.recv() => Event::Compiled(Box::new(compiled)),
             Some(kept) = self.persist.kept.1.recv() => Event::Kept(kept),
-            (_, read) = self.calendar.tasks.next() => Event::OrdersRead(read),
+            (_, read) = self.scheduler.tasks.next() => Event::OrdersRead(read),
             (folder, files) = self.lists.looks.next() => Event::Looked(folder, files),
             (_, following) = self.files.tasks.next() => Event::Followed(following),
             (_, prepared) = self.requests.queue.tasks.next() => Event::Prepared(prepared),
-            (_, configured) = self.configuration.orders.next() => Event::Configured(configured),
+            (_, configured) = self.configuration.orders.next() => Event::ConfiguredOrders(configured),
             (_, files) = self.rollback.tasks.next() => Event::RollbackFiles(files),
             (_, counted) = self.hits.tasks.next() => Event::Counted(counted),
         };
@@ -119,11 +119,11 @@ impl Control {
     #[cfg(test)]
     pub(crate) async fn next_file_event(&mut self) -> Event {
         tokio::select! {
-            (_, read) = self.calendar.tasks.next() => Event::OrdersRead(read),
+            (_, read) = self.scheduler.tasks.next() => Event::OrdersRead(read),
             (folder, files) = self.lists.looks.next() => Event::Looked(folder, files),
             (_, following) = self.files.tasks.next() => Event::Followed(following),
             (_, prepared) = self.requests.queue.tasks.next() => Event::Prepared(prepared),
-            (_, configured) = self.configuration.orders.next() => Event::Configured(configured),
+            (_, configured) = self.configuration.orders.next() => Event::ConfiguredOrders(configured),
             (_, files) = self.rollback.tasks.next() => Event::RollbackFiles(files),
             (_, counted) = self.hits.tasks.next() => Event::Counted(counted),
         }
@@ -131,7 +131,7 @@ impl Control {
 
     /// Logs work on files that has become late.
     pub(crate) fn log_late_files(&mut self) {
-        self.calendar.tasks.log_late();
+        self.scheduler.tasks.log_late();
         self.lists.looks.log_late();
         self.files.tasks.log_late();
         self.requests.queue.tasks.log_late();
@@ -142,7 +142,7 @@ impl Control {
 
     /// The work on files that is late, a sentence each.
     pub(crate) fn late_files(&self) -> Vec<String> {
-        let mut late = self.calendar.tasks.problems();
+        let mut late = self.scheduler.tasks.problems();
         late.extend(self.lists.looks.problems());
         late.extend(self.files.tasks.problems());
         late.extend(self.requests.queue.tasks.problems());
@@ -167,8 +167,8 @@ impl Control {
 
     /// When the next file is to be read.
     fn due(&mut self) -> Option<Instant> {
-        let idle = !self.calendar.tasks.is_running(&()) && !self.delta.joining_config;
-        let orders = self.calendar.due().filter(|_| idle);
+        let idle = !self.scheduler.tasks.is_running(&()) && !self.delta.joining_config;
+        let orders = self.scheduler.due().filter(|_| idle);
         self.lists.due().into_iter().chain(orders).min()
     }
 
@@ -179,25 +179,27 @@ impl Control {
             Event::HangUp => self.hang_up(),
             Event::Touched(touched) => self.touch(&touched),
             Event::Due => self.load_due(),
-            Event::Date => self.look_at_the_clock(),
+            Event::Date => self.check_clock(),
             Event::Sweep => self.sweep(),
             Event::Loaded(done) => self.land(*done),
-            Event::Joined(joined) => self.land_joined(*joined),
-            Event::Compiled(compiled) => self.land_compiled(*compiled),
+            Event::Joined(joined) => self.finish_joining(*joined),
+            Event::Compiled(compiled) => self.finish_compiling(*compiled),
             Event::Kept(kept) => self.persist.land(kept),
-            Event::OrdersRead(Some(read)) => self.land_book(*read),
-            Event::OrdersRead(None) => self.break_off_reading(),
+            Event::OrdersRead(Some(read)) => self.finish_reading_orders(*read),
+            Event::OrdersRead(None) => self.fail_reading(),
             Event::Looked(folder, files) => {
-                self.lists.land_looked(&folder, files.as_ref());
+                self.lists.finish_looking(&folder, files.as_ref());
                 self.load_looked();
             }
             Event::Followed(Some(following)) => {
-                self.lists.land_followed(&following);
-                self.files.land_followed(&following);
+                self.lists.finish_watching(&following);
+                self.files.finish_watching(&following);
             }
-            Event::Prepared(prepared) => self.land_prepared(prepared),
-            Event::Configured(configured) => self.land_configured(configured.map(|it| *it)),
-            Event::RollbackFiles(files) => self.land_rollback(files),
+            Event::Prepared(prepared) => self.finish_preparing(prepared),
+            Event::ConfiguredOrders(configured) => {
+                self.finish_configuring(configured.map(|it| *it))
+            }
+            Event::RollbackFiles(files) => self.finish_rollback_files(files),
             Event::Counted(Some(counted)) => self.hits.land(counted),
             // The next sweep has the files watched again, and the next minute has the hits written.
             Event::Followed(None) | Event::Counted(None) => {}
@@ -206,11 +208,11 @@ impl Control {
 
     /// Starts all that the components are ready for. Returns whether a new snapshot was published.
     fn proceed(&mut self) -> bool {
-        self.look_at_the_clock();
+        self.check_clock();
         self.prepare();
         self.finish_pending();
-        self.start_configuring();
-        self.lists.follow_guard(&self.rails);
+        self.start_reading_new_orders();
+        self.lists.follow_guard(&self.guard_policy);
         self.lists.start_looking();
         self.start_reading();
         self.start_following();
@@ -237,18 +239,18 @@ impl Control {
             Request::KnownOrders(reply) => _ = reply.send(report::known_orders(self)),
             Request::Reload(wish, user, reply) => {
                 let cause = wish.cause(user);
-                self.wish(Wish::Reload(wish, cause, Some(reply)));
+                self.wish(QueuedRequest::Reload(wish, cause, Some(reply)));
             }
             Request::Rollback(wish, user, reply) => {
                 let cause = wish.cause(user);
-                self.wish(Wish::Rollback(wish, cause, reply));
+                self.wish(QueuedRequest::Rollback(wish, cause, reply));
             }
             Request::Orders(wish, user, reply) => self.look_at_order(&wish, user, reply),
         }
     }
 
-    pub(super) fn look_at_the_clock(&mut self) {
-        if let Some(cause) = self.calendar.ring() {
+    pub(super) fn check_clock(&mut self) {
+        if let Some(cause) = self.scheduler.ring() {
             self.publication.change(cause);
         }
     }
@@ -262,10 +264,10 @@ impl Control {
 
     /// Has the files read that were looked at for that, if they changed.
     pub(crate) fn load_looked(&mut self) {
-        self.refuse_the_held();
+        self.refuse_updates_of_held_lists();
         let loads = self
             .lists
-            .start_loads(&self.rails, &mut self.requests.tickets);
+            .start_loads(&self.guard_policy, &mut self.requests.tickets);
         self.compiler.wanted.extend(loads.large);
         for ticket in loads.unneeded {
             self.requests.dismiss(ticket);
@@ -299,7 +301,7 @@ impl Control {
     pub(crate) fn touch(&mut self, touched: &[Touched]) {
         let now = Instant::now();
         for touched in touched {
-            let is_order = self.calendar.touch(touched, now);
+            let is_order = self.scheduler.touch(touched, now);
             let is_list = self.lists.touch(touched, now);
             if !is_order && !is_list {
                 // On the way to some file: it may lead elsewhere now.
@@ -314,9 +316,9 @@ impl Control {
         self.log_late_files();
         self.give_up_preparing();
         self.lists.all().for_each(ListState::want_sweep);
-        self.lists.log_aged(&self.rails);
-        self.calendar.asked.sweep = true;
-        self.look_at_the_clock();
+        self.lists.log_aged(&self.guard_policy);
+        self.scheduler.asked.sweep = true;
+        self.check_clock();
         if self.record.journal.known() > self.generation() {
             // It was opened late: what is in force gets a number that comes after those in it.
             self.publication.change(Cause::Start);
@@ -328,7 +330,7 @@ impl Control {
 
     /// Watches the files that count now, if others may count than do.
     pub(crate) fn start_following(&mut self) {
-        let (lists, orders) = (&mut self.lists, &self.calendar.book);
+        let (lists, orders) = (&mut self.lists, &self.scheduler.registry);
         self.files.start_following(|| Followed {
             files: lists.files(),
             folders: orders.folders().map(Path::to_owned).collect(),

@@ -10,8 +10,8 @@ use super::persist::rollback::RollbackFiles;
 use super::publish::delta::Joining;
 use super::sources::files::Files;
 use super::sources::lists::reading::Done;
-use super::sources::orders::reading::BookRead;
-use super::sources::pending::Configured;
+use super::sources::orders::reading::RegistryRead;
+use super::sources::pending::ConfiguredOrders;
 use super::sources::watch::{Following, Touched};
 
 /// Something that happened.
@@ -37,7 +37,7 @@ pub(crate) enum Event {
     Kept(bool),
     // Work on files ended; `None` if it panicked.
     /// Files of orders and exceptions were read.
-    OrdersRead(Option<Box<BookRead>>),
+    OrdersRead(Option<Box<RegistryRead>>),
     /// The lists in a directory were looked at.
     Looked(PathBuf, Option<Files>),
     /// Directories are watched.
@@ -45,7 +45,7 @@ pub(crate) enum Event {
     /// The files that a reload needs were read.
     Prepared(Option<Box<Prepared>>),
     /// The orders and exceptions of a new configuration were read.
-    Configured(Option<Box<Configured>>),
+    ConfiguredOrders(Option<Box<ConfiguredOrders>>),
     /// A rollback's files were read and written.
     RollbackFiles(Option<RollbackFiles>),
     /// The counts of hits were written.

@@ -22,15 +22,15 @@ use self::admin::hits::Hits;
 use self::admin::requests::Requests;
 use self::compile::job::CompileQueue;
 use self::configuration::Configuration;
-use self::guard::policy::Rails;
+use self::guard::policy::GuardPolicy;
 use self::persist::keeper::{Keeper, Persistence};
 use self::persist::rollback::Rollback;
 use self::publish::causes::Record;
 use self::publish::delta::DeltaJoin;
 use self::publish::publishing::Publication;
-use self::sources::files::FollowedFiles;
+use self::sources::files::WatchedFiles;
 use self::sources::lists::ListSources;
-use self::sources::scheduler::Calendar;
+use self::sources::scheduler::Scheduler;
 use crate::config::Config;
 use crate::policy::current::Reader;
 
@@ -38,10 +38,10 @@ use crate::policy::current::Reader;
 pub struct Control {
     pub(crate) configuration: Configuration,
     /// What lists are checked against.
-    pub(crate) rails: Arc<Rails>,
+    pub(crate) guard_policy: Arc<GuardPolicy>,
     pub(crate) lists: ListSources,
-    pub(crate) calendar: Calendar,
-    pub(crate) files: FollowedFiles,
+    pub(crate) scheduler: Scheduler,
+    pub(crate) files: WatchedFiles,
     pub(crate) requests: Requests,
     pub(crate) compiler: CompileQueue,
     pub(crate) delta: DeltaJoin,
@@ -58,16 +58,16 @@ impl Control {
     pub(crate) fn empty(
         config: Config,
         keeper: Keeper,
-        rails: Arc<Rails>,
-        calendar: Calendar,
+        guard_policy: Arc<GuardPolicy>,
+        scheduler: Scheduler,
     ) -> Self {
         let hits = Hits::read(config.state.dir.as_deref());
         let mut control = Self {
             lists: ListSources::new(&config),
             configuration: Configuration::new(config),
-            rails,
-            calendar,
-            files: FollowedFiles::start(),
+            guard_policy,
+            scheduler,
+            files: WatchedFiles::start(),
             requests: Requests::new(),
             compiler: CompileQueue::new(),
             delta: DeltaJoin::new(),

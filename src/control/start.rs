@@ -11,16 +11,16 @@ use tokio::time::Instant;
 
 use super::Control;
 use super::guard::acceptance::InForce;
-use super::guard::policy::Rails;
+use super::guard::policy::GuardPolicy;
 use super::guard::release::Guards;
 use super::journal::Journal;
 use super::persist::keeper::Keeper;
 use super::persist::store::StoreError;
 use super::publish::{compose, provenance};
 use super::sources::lists::state::ListState;
-use super::sources::orders::registry::Book;
-use super::sources::scheduler::Calendar;
-use super::sources::wall_clock::Wall;
+use super::sources::orders::registry::OrderRegistry;
+use super::sources::scheduler::Scheduler;
+use super::sources::wall_clock::WallClock;
 use super::sources::watch::OPEN_QUIET;
 use crate::config::{Config, Content, List, Origin, regular};
 use crate::control::compile::job::want;
@@ -73,12 +73,12 @@ impl Control {
     /// # Errors
     /// [`StartError`] when a required list can't be read, all together are too much, or another
     /// process has the state directory.
-    pub fn start(config: Config, wall: Arc<dyn Wall>) -> Result<Self, StartError> {
+    pub fn start(config: Config, wall_clock: Arc<dyn WallClock>) -> Result<Self, StartError> {
         let keeper = Keeper::open(&config.state)?;
         // It watches them already: a change while they are read is noticed.
-        let (rails, calendar) = read_files(&config, wall);
-        let mut control = Self::empty(config, keeper, rails, calendar);
-        control.tell_guard();
+        let (guard_policy, scheduler) = read_files(&config, wall_clock);
+        let mut control = Self::empty(config, keeper, guard_policy, scheduler);
+        control.log_guard_problems();
         control.restore();
         control.open_journal();
         let unread = |list: &ListState| list.loaded.is_none() || list.is_kept_otherwise();
@@ -91,8 +91,8 @@ impl Control {
             .iter()
             .filter(|list| list.is_kept_otherwise());
         restored.extend(held.map(|list| list.name().to_owned()));
-        control.look_at_the_held();
-        control.refuse_the_held();
+        control.look_at_held_files();
+        control.refuse_updates_of_held_lists();
         let left = control
             .lists
             .active
@@ -116,12 +116,12 @@ impl Control {
             .compiler
             .weigh_delta(control.publication.delta_rules());
         control.publish();
-        control.tell_what_is_refused();
+        control.record_refusals();
         Ok(control)
     }
 
     /// Looks at the files of lists that are held, to report of each whether its file is newer.
-    fn look_at_the_held(&mut self) {
+    fn look_at_held_files(&mut self) {
         let held: Vec<_> = self
             .lists
             .active
@@ -163,7 +163,7 @@ impl Control {
         let Some(images) = self.restore_held(newest) else {
             return;
         };
-        self.put_back(images);
+        self.restore_images(images);
         for list in self
             .lists
             .active
@@ -198,8 +198,9 @@ impl Control {
         let missing: Vec<_> = lists.filter(|(_, list)| unread(list)).collect();
         let configs = missing.iter();
         let configs = configs.map(|(_, list)| (list.config.clone(), list.in_force()));
-        let rails = Arc::clone(&self.rails);
-        let read = move |(list, before): &(List, Vec<InForce>)| read_first(list, before, &rails);
+        let guard_policy = Arc::clone(&self.guard_policy);
+        let read =
+            move |(list, before): &(List, Vec<InForce>)| read_first(list, before, &guard_policy);
         let of = |(list, _): &(List, Vec<InForce>)| folder(list);
         let reads = deadline::each(DEADLINE, configs.collect(), of, read);
         let (mut images, mut large) = (Vec::new(), Vec::new());
@@ -231,7 +232,7 @@ impl Control {
         if !large.is_empty() {
             let job = self.job(large);
             let compiled = Handle::current().block_on(job.run());
-            self.land_compiled(compiled);
+            self.finish_compiling(compiled);
             if let Some(base) = self.compiler.base.take() {
                 self.take_base(base);
                 self.persist.unkept = true;
@@ -264,15 +265,16 @@ impl Control {
 }
 
 /// Reads the files of the guard, of orders and of exceptions, all at the same time.
-fn read_files(config: &Config, wall: Arc<dyn Wall>) -> (Arc<Rails>, Calendar) {
+fn read_files(config: &Config, wall_clock: Arc<dyn WallClock>) -> (Arc<GuardPolicy>, Scheduler) {
     let guard = config.clone();
-    let rails = deadline::start(DEADLINE, move || Rails::read(&guard));
-    let (mut book, all) = Book::read_at_start(config, DEADLINE);
-    book.recall_unconfigured(config);
-    let rails = rails.wait();
-    let rails = Arc::new(rails.unwrap_or_else(|why| Rails::without_files(config, why)));
-    book.check(&rails);
-    (rails, Calendar::new(book, all, wall))
+    let guard_policy = deadline::start(DEADLINE, move || GuardPolicy::read(&guard));
+    let (mut registry, all) = OrderRegistry::read_at_start(config, DEADLINE);
+    registry.recall_unconfigured(config);
+    let guard_policy = guard_policy.wait();
+    let guard_policy =
+        Arc::new(guard_policy.unwrap_or_else(|why| GuardPolicy::without_files(config, why)));
+    registry.check(&guard_policy);
+    (guard_policy, Scheduler::new(registry, all, wall_clock))
 }
 
 /// The directory of a list's file.
@@ -285,7 +287,7 @@ fn folder(list: &List) -> PathBuf {
 fn read_first(
     list: &List,
     before: &[InForce],
-    rails: &Rails,
+    guard_policy: &GuardPolicy,
 ) -> (Option<Signature>, Option<Result<Fresh, Refusal>>) {
     let path = &list.source.path;
     let file = match list.content {
@@ -293,7 +295,7 @@ fn read_first(
         Content::File => Signature::of(path).ok(),
     };
     if !is_large_file(file) {
-        return (file, Some(read(list, before, rails)));
+        return (file, Some(read(list, before, guard_policy)));
     }
     // The compiler has no deadline for a file system that looks at files and does not read them. Other
     // errors are the compiler's to report.
@@ -304,15 +306,15 @@ fn read_first(
 }
 
 /// Reads a list; a required one again, if it changes meanwhile.
-fn read(list: &List, before: &[InForce], rails: &Rails) -> Result<Fresh, Refusal> {
+fn read(list: &List, before: &[InForce], guard_policy: &GuardPolicy) -> Result<Fresh, Refusal> {
     let tries = if list.required { START_TRIES } else { 1 };
-    let mut result = load(list, rails, before, Guards::NONE);
+    let mut result = load(list, guard_policy, before, Guards::NONE);
     for _ in 1..tries {
         if !matches!(&result, Err(refusal) if refusal.transient()) {
             break;
         }
         std::thread::sleep(OPEN_QUIET / START_TRIES);
-        result = load(list, rails, before, Guards::NONE);
+        result = load(list, guard_policy, before, Guards::NONE);
     }
     result
 }

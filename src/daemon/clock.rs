@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::control::sources::wall_clock::{Wait, Wall};
+use crate::control::sources::wall_clock::{Wait, WallClock};
 use crate::serve::shared::Clock;
 use crate::sys::alarm::Alarm;
 use crate::sys::process::suspended;
@@ -18,7 +18,7 @@ const LOOK: Duration = Duration::from_millis(500);
 #[derive(Debug, Default)]
 pub(super) struct SystemClock(Alarm);
 
-impl Wall for SystemClock {
+impl WallClock for SystemClock {
     fn now(&self) -> Timestamp {
         Timestamp::now()
     }

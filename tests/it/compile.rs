@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tapis::control::compile::child::Compiler;
 use tapis::control::compile::plan::{Event, Plan, PlanList};
-use tapis::control::guard::policy::Rails;
+use tapis::control::guard::policy::GuardPolicy;
 use tapis::policy::image::{Image, ImageBytes};
 use tempfile::TempDir;
 
@@ -169,7 +169,11 @@ fn plan(folder: &TempDir) -> Plan {
     let config = tapis::config::Config::load(&folder.path().join("tapis.toml"));
     let config = config.expect("a configuration");
     let lists = config.lists.iter().map(PlanList::read).collect();
-    Plan::new(folder.path().join("image"), lists, &Rails::read(&config))
+    Plan::new(
+        folder.path().join("image"),
+        lists,
+        &GuardPolicy::read(&config),
+    )
 }
 
 fn compiler() -> Compiler {

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use tapis::config::Config;
 use tapis::control::Control;
 use tapis::control::admin::status::Gauges;
-use tapis::control::sources::wall_clock::{Wait, Wall};
+use tapis::control::sources::wall_clock::{Wait, WallClock};
 use tapis::policy::current::Reader;
 use tapis::serve::cache::Cache;
 use tapis::serve::client::{Client, Transport};
@@ -38,7 +38,7 @@ const TYPES: [RecordType; 6] = [
 #[derive(Debug)]
 struct Told(watch::Sender<Timestamp>);
 
-impl Wall for Told {
+impl WallClock for Told {
     fn now(&self) -> Timestamp {
         *self.0.borrow()
     }

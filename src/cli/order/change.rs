@@ -19,7 +19,7 @@ use crate::config::values::plain;
 use crate::control::admin::status::OrdersRequest;
 use crate::control::sources::orders::edit;
 use crate::control::sources::orders::edit::Change;
-use crate::control::sources::orders::registry::Book;
+use crate::control::sources::orders::registry::OrderRegistry;
 
 #[derive(Debug, Args)]
 pub(super) struct NewArgs {
@@ -137,10 +137,10 @@ fn apply<'r>(
     control: &ControlArgs,
     out: &mut impl Write,
 ) -> Result<(), Failure> {
-    let book = Book::read(&read_needed(config, SECTIONS)?);
+    let registry = OrderRegistry::read(&read_needed(config, SECTIONS)?);
     let places = control.places(config)?;
-    let Some(known) = book.known().find(|known| known.order.id == id) else {
-        check_problems(&book)?;
+    let Some(known) = registry.known().find(|known| known.order.id == id) else {
+        check_problems(&registry)?;
         return Err(Failure::Other(format!("there is no order `{id}`").into()));
     };
     let path: &PathBuf = &known.order.path;
@@ -169,7 +169,7 @@ fn apply<'r>(
         // With an empty path, as for one that is not UTF-8, the server reads all changed files.
         path: absolute.to_str().map_or_else(PathBuf::new, PathBuf::from),
     };
-    let outcome = server::notify(&book, &places, &request, id, &dates)?;
+    let outcome = server::notify(&registry, &places, &request, id, &dates)?;
     let written = format!("written to {}", path.shown());
     match outcome {
         Outcome::Followed(generation, problems) => {

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 
 use crate::cli::failure::Failure;
 use crate::config::moment::{Moment, or_date};
-use crate::control::sources::orders::registry::Book;
+use crate::control::sources::orders::registry::OrderRegistry;
 
 /// The sections of the configuration that the verbs need.
 pub(super) const SECTIONS: &[&str] = &["orders", "state", "journal"];
@@ -34,8 +34,8 @@ impl AtArgs {
 }
 
 /// Fails if files of orders have problems, after everything else was printed.
-pub(super) fn check_problems(book: &Book) -> Result<(), Failure> {
-    let problems = book.problems();
+pub(super) fn check_problems(registry: &OrderRegistry) -> Result<(), Failure> {
+    let problems = registry.problems();
     match problems.is_empty() {
         true => Ok(()),
         false => Err(Failure::Other(problems.join("\n").into())),

@@ -18,7 +18,7 @@ use crate::config::shown::{Show, counted};
 use crate::control::admin::status::KnownOrders;
 use crate::control::inspect::order_list::{self, FilelessOrder, ListedOrder, OrderState};
 use crate::control::inspect::policy_at::orders_at;
-use crate::control::sources::orders::registry::Book;
+use crate::control::sources::orders::registry::OrderRegistry;
 use crate::control::sources::orders::schedule::State;
 
 #[derive(Debug, Args)]
@@ -47,9 +47,9 @@ pub(super) fn list(
     args: &ListArgs,
     out: &mut impl Write,
 ) -> Result<(), Failure> {
-    let (book, server) = read(config, &args.at, &args.control)?;
+    let (registry, server) = read(config, &args.at, &args.control)?;
     let at = args.at.instant();
-    let orders = order_list::list(&book, server.as_ref(), at, args.state);
+    let orders = order_list::list(&registry, server.as_ref(), at, args.state);
     if args.at.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&orders)?)?;
     } else {
@@ -63,7 +63,7 @@ pub(super) fn list(
             }
         }
     }
-    check_problems(&book)
+    check_problems(&registry)
 }
 
 pub(super) fn show(
@@ -71,9 +71,9 @@ pub(super) fn show(
     args: &ShowArgs,
     out: &mut impl Write,
 ) -> Result<(), Failure> {
-    let (book, server) = read(config, &args.at, &args.control)?;
+    let (registry, server) = read(config, &args.at, &args.control)?;
     let at = args.at.instant();
-    let order = order_list::find(&book, server.as_ref(), at, &args.id);
+    let order = order_list::find(&registry, server.as_ref(), at, &args.id);
     match &order {
         Some(order) if args.at.json => {
             writeln!(out, "{}", serde_json::to_string_pretty(order)?)?;
@@ -89,7 +89,7 @@ pub(super) fn show(
     if let Some(ListedOrder::Filed(_)) = order {
         return Ok(());
     }
-    check_problems(&book)?;
+    check_problems(&registry)?;
     let why = format!("there is no order `{}`", args.id);
     Err(Failure::Other(why.into()))
 }
@@ -99,18 +99,18 @@ fn read(
     config: Option<&PathBuf>,
     at: &AtArgs,
     control: &ControlArgs,
-) -> Result<(Book, Option<KnownOrders>), Failure> {
-    let (book, unrecorded) = orders_at(&read_needed(config, SECTIONS)?, at.named());
+) -> Result<(OrderRegistry, Option<KnownOrders>), Failure> {
+    let (registry, unrecorded) = orders_at(&read_needed(config, SECTIONS)?, at.named());
     if let Some(why) = unrecorded {
         // If standard error is closed, the states are the same.
         let _ = writeln!(Plain(io::stderr()), "tapis: {why}");
     }
     // A server only has the present state, and the built-in orders are the same everywhere.
-    if at.named().is_some() || book.orders_dir().is_none() {
-        return Ok((book, None));
+    if at.named().is_some() || registry.orders_dir().is_none() {
+        return Ok((registry, None));
     }
     let (server, why) = match control.places(config) {
-        Ok(places) => server::known(&book, &places)?,
+        Ok(places) => server::known(&registry, &places)?,
         Err(_) => (
             None,
             Some("the control socket's place is in doubt".to_owned()),
@@ -123,7 +123,7 @@ fn read(
             "tapis: {why}; showing what the files say"
         );
     }
-    Ok((book, server))
+    Ok((registry, server))
 }
 
 fn print_line(order: &OrderState<'_>, at: Timestamp, out: &mut impl Write) -> io::Result<()> {
@@ -153,16 +153,19 @@ fn print_difference(order: &OrderState<'_>, out: &mut impl Write) -> io::Result<
 
 /// From when until when an order is suspended, and is or was in force.
 fn dates(order: &OrderState<'_>, at: Timestamp) -> String {
-    let (life, state, dates) = (order.life, order.state, &order.order.dates);
+    let (schedule, state, dates) = (order.schedule, order.state, &order.order.dates);
     let from = dates.effective_from;
     let end = match state {
         State::Expired => dates.expires_at,
         State::Lifted => dates.lifted_at,
-        State::Superseded => life.end().map(|(at, _)| Moment::exact(at)),
+        State::Superseded => schedule.end().map(|(at, _)| Moment::exact(at)),
         State::Scheduled | State::InForce | State::Suspended => None,
     };
-    match (end, life.pause(at).filter(|_| state == State::Suspended)) {
-        (Some(end), _) if life.is_withdrawn() => format!(" at {end}, to begin at {from}"),
+    match (
+        end,
+        schedule.pause(at).filter(|_| state == State::Suspended),
+    ) {
+        (Some(end), _) if schedule.is_withdrawn() => format!(" at {end}, to begin at {from}"),
         (Some(end), _) => format!(", in force from {from} to {end}"),
         (None, Some(pause)) => {
             let pause = order_text::span(pause);
@@ -175,7 +178,7 @@ fn dates(order: &OrderState<'_>, at: Timestamp) -> String {
 /// How an order that has not ended at that moment ends after it, if that is known.
 fn planned_end(order: &OrderState<'_>, at: Timestamp) -> String {
     let dates = &order.order.dates;
-    let Some((end, state)) = order.life.end() else {
+    let Some((end, state)) = order.schedule.end() else {
         return String::new();
     };
     let (verb, moment) = match state {

@@ -18,7 +18,7 @@ use super::server::ControlArgs;
 use crate::config::Config;
 use crate::config::order::Order;
 use crate::config::shown::counted;
-use crate::control::guard::policy::Rails;
+use crate::control::guard::policy::GuardPolicy;
 use crate::control::sources::orders;
 
 #[derive(Debug, Args)]
@@ -101,13 +101,12 @@ pub(super) fn run(
 fn check(config: &Config, args: &CheckArgs, out: &mut impl Write) -> Result<(), Failure> {
     let text = orders::text(&args.file).map_err(Failure::Config)?;
     let order = Order::parse(&text, &args.file).map_err(Failure::Config)?;
-    let rails = Rails::read(config);
-    for finding in rails
-        .problems()
-        .iter()
-        .cloned()
-        .chain(rails.findings(&order).map(|finding| finding.to_string()))
-    {
+    let guard_policy = GuardPolicy::read(config);
+    for finding in guard_policy.problems().iter().cloned().chain(
+        guard_policy
+            .findings(&order)
+            .map(|finding| finding.to_string()),
+    ) {
         writeln!(out, "warning: {finding}")?;
     }
     let targets = counted(order.targets.len(), "target", "targets");

@@ -27,7 +27,7 @@ pub(super) fn run(
     out: &mut impl Write,
 ) -> Result<(), Failure> {
     let config = read_needed(config_path, SECTIONS)?;
-    let (book, unrecorded) = orders_at(&config, args.at.named());
+    let (registry, unrecorded) = orders_at(&config, args.at.named());
     let mut unknown: Vec<_> = unrecorded.into_iter().collect();
     let spans = spans(&config, &mut unknown)?;
     let status = server::get(&args.control.places(config_path)?, "/status")?;
@@ -35,12 +35,18 @@ pub(super) fn run(
         unknown.push(format!("hits: {error}"));
     }
     let status = status.ok();
-    let report = OrderReport::new(&book, args.at.instant(), &spans, status.as_ref(), unknown);
+    let report = OrderReport::new(
+        &registry,
+        args.at.instant(),
+        &spans,
+        status.as_ref(),
+        unknown,
+    );
     match args.at.json {
         true => writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?,
         false => print(&report, out)?,
     }
-    check_problems(&book)
+    check_problems(&registry)
 }
 
 fn print(report: &OrderReport, out: &mut impl Write) -> io::Result<()> {

@@ -8,17 +8,17 @@ use crate::config::order::Dates;
 use crate::config::shown::Show;
 use crate::control::admin::client::ClientError;
 use crate::control::admin::status::{KnownOrder, KnownOrders, OrdersRequest, ReloadReport};
-use crate::control::sources::orders::registry::Book;
+use crate::control::sources::orders::registry::OrderRegistry;
 use crate::control::sources::orders::schedule::State;
 
-/// The orders of the running server; `None` if no server follows the directory of `book`. Returns also why, if one may
+/// The orders of the running server; `None` if no server follows the directory of `registry`. Returns also why, if one may
 /// be running.
 pub(super) fn known(
-    book: &Book,
+    registry: &OrderRegistry,
     places: &[PathBuf],
 ) -> Result<(Option<KnownOrders>, Option<String>), Failure> {
     Ok(match server::get::<KnownOrders>(places, "/orders")? {
-        Ok(known) if follows(&known, book) => (Some(known), None),
+        Ok(known) if follows(&known, registry) => (Some(known), None),
         Ok(known) => (None, Some(other_directory(&known))),
         Err(ClientError::Absent { .. }) => (None, None),
         Err(error) => (None, Some(error.to_string())),
@@ -26,9 +26,9 @@ pub(super) fn known(
 }
 
 /// Whether the server follows the same directory.
-fn follows(known: &KnownOrders, book: &Book) -> bool {
+fn follows(known: &KnownOrders, registry: &OrderRegistry) -> bool {
     let real = |dir: &Path| dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
-    known.dir.as_deref().map(real) == book.orders_dir().map(real)
+    known.dir.as_deref().map(real) == registry.orders_dir().map(real)
 }
 
 fn other_directory(known: &KnownOrders) -> String {
@@ -55,7 +55,7 @@ pub(super) enum Outcome {
 
 /// Makes the server read a file, and compares the dates that it has then with those in the file.
 pub(super) fn notify(
-    book: &Book,
+    registry: &OrderRegistry,
     places: &[PathBuf],
     request: &OrdersRequest,
     id: &str,
@@ -78,7 +78,7 @@ pub(super) fn notify(
     if has.is_some_and(|order| order.dates == *dates) {
         return Ok(Outcome::Followed(report.generation, report.problems));
     }
-    if has.is_none() && !follows(&known, book) {
+    if has.is_none() && !follows(&known, registry) {
         let why = format!("{}: it does not follow this file", other_directory(&known));
         return Ok(Outcome::NotFollowed(why));
     }
@@ -94,7 +94,7 @@ pub(super) fn notify(
     let why: Vec<_> = about.map(String::as_str).collect();
     let why = match why.is_empty() {
         false => format!("{}: correct that", why.join("; ")),
-        true if follows(&known, book) => "see the alarms of `tapis status`".to_owned(),
+        true if follows(&known, registry) => "see the alarms of `tapis status`".to_owned(),
         true => other_directory(&known),
     };
     Ok(Outcome::Rejected(format!(

@@ -7,28 +7,28 @@ use tokio::sync::oneshot;
 use crate::config::{Config, Problems};
 use crate::control::admin::status::{ReloadReport, ReloadRequest, RollbackRequest};
 use crate::control::file_tasks::FileTasks;
-use crate::control::guard::policy::Rails;
+use crate::control::guard::policy::GuardPolicy;
 use crate::control::journal::entry::Cause;
 use crate::control::publish::data_plane::Change;
 use crate::control::sources::files::Files;
 
 /// A reload or a rollback that waits for its files.
-pub(crate) enum Wish {
+pub(crate) enum QueuedRequest {
     Reload(ReloadRequest, Cause, Option<oneshot::Sender<ReloadReport>>),
     Rollback(RollbackRequest, Cause, oneshot::Sender<ReloadReport>),
 }
 
 /// Those that wait; the first one's files are read while one is under way.
-pub(crate) struct Wishes {
-    pub(crate) waiting: VecDeque<Wish>,
-    pub(crate) under_way: Option<Wish>,
+pub(crate) struct RequestQueue {
+    pub(crate) waiting: VecDeque<QueuedRequest>,
+    pub(crate) under_way: Option<QueuedRequest>,
     /// The files that were read for it.
     pub(crate) prepared: Option<Box<Prepared>>,
     /// Reads them.
     pub(crate) tasks: FileTasks<(), Box<Prepared>>,
 }
 
-impl Wishes {
+impl RequestQueue {
     pub(crate) fn new() -> Self {
         Self {
             waiting: VecDeque::new(),
@@ -45,7 +45,7 @@ pub(crate) struct Newest {
     /// Why it can't be taken, if it is another one than is in force.
     pub(crate) problems: Vec<String>,
     /// Its guard rails, if it is another configuration than the one in force.
-    pub(crate) rails: Option<Rails>,
+    pub(crate) guard_policy: Option<GuardPolicy>,
     /// What the data plane has ready for it.
     pub(crate) change: Option<Change>,
 }
@@ -57,7 +57,7 @@ pub(crate) struct Prepared {
     /// `None` for the built-in configuration.
     pub(crate) newest: Option<Result<Newest, Problems>>,
     /// The guard's files of the configuration in force.
-    pub(crate) rails: Rails,
+    pub(crate) guard_policy: GuardPolicy,
     /// The files of all lists, those of the new configuration too.
     pub(crate) files: Files,
 }

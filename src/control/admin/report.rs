@@ -11,9 +11,9 @@ use crate::control::admin::status::{
     ListStatus, OrdersStatus, Status,
 };
 use crate::control::guard::acceptance::aged;
-use crate::control::guard::policy::Rails;
+use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::release::Guard;
-use crate::control::persist::rollback_file::Hold;
+use crate::control::persist::rollback_file::RollbackRecord;
 use crate::control::publish::{compose, provenance};
 use crate::control::sources::lists::state::ListState;
 use crate::control::sources::orders::problems::{MOST_REPORTED, first, more_warnings};
@@ -33,7 +33,7 @@ pub(crate) fn status(control: &Control, gauges: Gauges) -> Status {
         let hold = control.rollback.hold.as_ref().filter(|_| state.frozen);
         ListStatus {
             held_as: hold.map(|hold| hold.generation),
-            ..list(state, hits, &control.rails)
+            ..list(state, hits, &control.guard_policy)
         }
     };
     let lists: Vec<_> = control.lists.active.iter().map(told).collect();
@@ -53,8 +53,8 @@ pub(crate) fn status(control: &Control, gauges: Gauges) -> Status {
         })
         .chain(control.configuration.problems.iter().cloned())
         .chain(control.configuration.socket_problem.clone())
-        .chain(control.rails.problems().iter().cloned())
-        .chain(control.calendar.problems())
+        .chain(control.guard_policy.problems().iter().cloned())
+        .chain(control.scheduler.problems())
         .chain(control.late_files())
         .chain(control.lists.active.iter().chain(staged).filter_map(hangs))
         .chain(
@@ -67,7 +67,7 @@ pub(crate) fn status(control: &Control, gauges: Gauges) -> Status {
         .chain(control.hits.problem())
         .chain(control.record.journal.problem())
         .chain(control.record.journal.losses())
-        .chain(control.rollback.hold.as_ref().map(Hold::told))
+        .chain(control.rollback.hold.as_ref().map(RollbackRecord::told))
         .chain(
             control
                 .rollback
@@ -75,7 +75,7 @@ pub(crate) fn status(control: &Control, gauges: Gauges) -> Status {
                 .iter()
                 .flat_map(|hold| hold.unrestored.clone()),
         )
-        .chain(control.rollback.unheld.clone())
+        .chain(control.rollback.lost.clone())
         .chain(
             control
                 .compiler
@@ -145,15 +145,15 @@ fn hangs(list: &ListState) -> Option<String> {
 }
 
 fn orders(control: &Control, gauges: &Gauges) -> OrdersStatus {
-    let (book, now) = (&control.calendar.book, control.calendar.now());
+    let (registry, now) = (&control.scheduler.registry, control.scheduler.now());
     let mut status = OrdersStatus {
-        next_change: book.next(now),
-        warnings: book.warnings(control.lists.active.iter().map(ListState::name)),
+        next_change: registry.next(now),
+        warnings: registry.warnings(control.lists.active.iter().map(ListState::name)),
         hits_since: Some(control.hits.since()),
         ..OrdersStatus::default()
     };
-    for known in book.known() {
-        let (order, state) = (known.order, known.life.state(now));
+    for known in registry.known() {
+        let (order, state) = (known.order, known.schedule.state(now));
         *status.states.entry(state).or_default() += 1;
         if state == State::InForce && order.dates.review_at.at() <= now {
             status.overdue_reviews.push(order.id.clone());
@@ -168,11 +168,11 @@ fn orders(control: &Control, gauges: &Gauges) -> OrdersStatus {
         }
     }
     let counts = |known: &Known<'_>| {
-        let state = known.life.state(now);
+        let state = known.schedule.state(now);
         matches!(state, State::Scheduled | State::InForce | State::Suspended)
     };
-    let found = book.known().filter(counts).flat_map(|known| {
-        let found = book.findings(known.order).iter();
+    let found = registry.known().filter(counts).flat_map(|known| {
+        let found = registry.findings(known.order).iter();
         found.map(move |finding| format!("order {}: {finding}", known.order.id))
     });
     let (found, more) = first(MOST_REPORTED, found);
@@ -180,7 +180,7 @@ fn orders(control: &Control, gauges: &Gauges) -> OrdersStatus {
     status
         .warnings
         .extend(more.map(|more| format!("orders: {}", more_warnings(more))));
-    for exception in book.exceptions() {
+    for exception in registry.exceptions() {
         match exception.until.is_some_and(|until| until.at() <= now) {
             true => status.exceptions_over += 1,
             false => status.exceptions += 1,
@@ -190,18 +190,18 @@ fn orders(control: &Control, gauges: &Gauges) -> OrdersStatus {
 }
 
 pub(crate) fn known_orders(control: &Control) -> KnownOrders {
-    let (book, now) = (&control.calendar.book, control.calendar.now());
-    let order = |Known { order, life }: Known<'_>| {
+    let (registry, now) = (&control.scheduler.registry, control.scheduler.now());
+    let order = |Known { order, schedule }: Known<'_>| {
         let known = KnownOrder {
             path: order.path.clone(),
-            state: life.state(now),
+            state: schedule.state(now),
             dates: order.dates.clone(),
         };
         (order.id.clone(), known)
     };
     KnownOrders {
-        dir: book.orders_dir().map(provenance::recorded),
-        orders: book.known().map(order).collect(),
+        dir: registry.orders_dir().map(provenance::recorded),
+        orders: registry.known().map(order).collect(),
     }
 }
 
@@ -215,13 +215,13 @@ fn image_status(image: &Image) -> ImageStatus {
     }
 }
 
-fn list(state: &ListState, hits: Option<u64>, rails: &Rails) -> ListStatus {
+fn list(state: &ListState, hits: Option<u64>, guard_policy: &GuardPolicy) -> ListStatus {
     let source = &state.source;
     let loaded = state.loaded.as_ref();
     let tally = loaded.map(|loaded| &loaded.tally);
     let refused = state.refused.as_ref();
-    let aged = state.aged(rails, Timestamp::now()).map(|since| {
-        let told = aged(&source.name, &source.path, rails.limits(), since);
+    let aged = state.aged(guard_policy, Timestamp::now()).map(|since| {
+        let told = aged(&source.name, &source.path, guard_policy.limits(), since);
         (told.to_string(), since)
     });
     ListStatus {
@@ -272,7 +272,7 @@ fn list(state: &ListState, hits: Option<u64>, rails: &Rails) -> ListStatus {
         }),
         left_out: tally.map_or_else(Vec::new, |tally| {
             let all = tally.guarded.left_out.iter();
-            all.map(|&(ward, count)| LeftOutCount { ward, count })
+            all.map(|&(protection, count)| LeftOutCount { protection, count })
                 .collect()
         }),
         first_left_out: tally.map_or_else(Vec::new, |tally| tally.guarded.first.clone()),
@@ -376,8 +376,14 @@ mod tests {
         let (old, new) = (config("").expect("valid"), config(text).expect("valid"));
         let control = Control::start(old, Arc::new(Still));
         let mut control = control.expect("a first generation");
-        let rails = Arc::clone(&control.rails);
-        let pending = PendingConfig::new(new, rails, None, &control.lists.active, &Files::new());
+        let guard_policy = Arc::clone(&control.guard_policy);
+        let pending = PendingConfig::new(
+            new,
+            guard_policy,
+            None,
+            &control.lists.active,
+            &Files::new(),
+        );
         control.lists.pending.insert(pending).lists[0].start(1);
         let alarms = |control: &Control| status(control, Gauges::default()).alarms.join("; ");
         assert!(!alarms(&control).contains("slow"));

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use tokio::sync::oneshot;
 
-use super::preparing::Wishes;
+use super::preparing::RequestQueue;
 use crate::control::admin::status::{
     KnownOrders, OrdersRequest, ReloadReport, ReloadRequest, RollbackRequest, Status,
 };
@@ -30,7 +30,7 @@ pub enum Request {
 /// Requests that are not answered yet.
 pub(crate) struct Requests {
     /// Reloads and rollbacks that wait for their files.
-    pub(crate) queue: Wishes,
+    pub(crate) queue: RequestQueue,
     pub(crate) tickets: Tickets,
     pub(crate) waiting: Vec<Waiting>,
 }
@@ -38,7 +38,7 @@ pub(crate) struct Requests {
 impl Requests {
     pub(crate) fn new() -> Self {
         Self {
-            queue: Wishes::new(),
+            queue: RequestQueue::new(),
             tickets: Tickets::default(),
             waiting: Vec::new(),
         }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::order::Dates;
 use crate::config::shown::{counted, path_text};
-use crate::control::guard::protected::Ward;
+use crate::control::guard::protected::Protection;
 use crate::control::guard::release::Guard;
 use crate::control::guard::suppressed::LeftOut;
 use crate::control::journal::entry::Cause;
@@ -299,7 +299,8 @@ pub struct BadCount {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LeftOutCount {
     /// What they would cover.
-    pub ward: Ward,
+    #[serde(rename = "ward")]
+    pub protection: Protection,
     /// How many there are.
     pub count: u32,
 }

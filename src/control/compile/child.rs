@@ -264,7 +264,7 @@ fn judge(
 mod tests {
     use super::*;
     use crate::config::Config;
-    use crate::control::guard::policy::Rails;
+    use crate::control::guard::policy::GuardPolicy;
 
     async fn outcome(script: &'static str) -> Result<Outcome, ChildError> {
         let compiler = Compiler {
@@ -272,8 +272,8 @@ mod tests {
             arguments: vec!["-c", script],
             patience: Duration::from_secs(60),
         };
-        let rails = Rails::read(&Config::built_in());
-        let plan = Plan::new("image".into(), Vec::new(), &rails);
+        let guard_policy = GuardPolicy::read(&Config::built_in());
+        let plan = Plan::new("image".into(), Vec::new(), &guard_policy);
         compiler.compile(&plan, |_| {}).await
     }
 

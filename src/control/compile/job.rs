@@ -10,9 +10,9 @@ use crate::config::List;
 use crate::control::compile::child::{ChildError, Compiler};
 use crate::control::compile::plan::{Event, Outcome, Plan, PlanList};
 use crate::control::guard::acceptance::InForce;
-use crate::control::guard::policy::Rails;
+use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::release::Guards;
-use crate::control::persist::keeper::{Desk, Keeper};
+use crate::control::persist::keeper::{CompileWorkspace, Keeper};
 use crate::control::persist::store::{ImageFileError, StoreError, read_image};
 use crate::control::publish::provenance;
 use crate::control::sources::lists::load::Loaded;
@@ -133,7 +133,7 @@ pub(crate) struct Job {
     pub(crate) lists: Vec<List>,
     pub(crate) wanted: Vec<Wanted>,
     /// What those are judged by.
-    pub(crate) rails: Arc<Rails>,
+    pub(crate) guard_policy: Arc<GuardPolicy>,
     /// What the delta says of the lists that move from there into the base.
     pub(crate) moved: Vec<ImageSource>,
 }
@@ -156,29 +156,29 @@ impl Job {
     }
 
     async fn compile(&self) -> Result<Base, CompileError> {
-        let desk = self.desk(false).await?;
-        let is_elsewhere = desk.is_elsewhere;
-        match self.compile_at(desk).await {
+        let workspace = self.workspace(false).await?;
+        let is_elsewhere = workspace.is_elsewhere;
+        match self.compile_at(workspace).await {
             // The state directory's disk may be full.
             Err(CompileError::Child(error)) if error.is_of_system() && !is_elsewhere => {
                 tracing::warn!(%error, "compiling elsewhere");
-                let desk = self.desk(true).await?;
-                self.compile_at(desk).await
+                let workspace = self.workspace(true).await?;
+                self.compile_at(workspace).await
             }
             ended => ended,
         }
     }
 
-    async fn desk(&self, elsewhere: bool) -> Result<Desk, CompileError> {
+    async fn workspace(&self, elsewhere: bool) -> Result<CompileWorkspace, CompileError> {
         let (keeper, images) = (self.keeper.clone(), self.images.clone());
-        let desk = tokio::task::spawn_blocking(move || keeper.desk(&images, elsewhere));
-        Ok(desk.await.map_err(|_| CompileError::Broken)??)
+        let workspace = tokio::task::spawn_blocking(move || keeper.workspace(&images, elsewhere));
+        Ok(workspace.await.map_err(|_| CompileError::Broken)??)
     }
 
-    async fn compile_at(&self, desk: Desk) -> Result<Base, CompileError> {
+    async fn compile_at(&self, workspace: CompileWorkspace) -> Result<Base, CompileError> {
         let compiler = Compiler::own(self.patience)?;
-        let (place, delta) = (desk.out.clone(), desk.delta.clone());
-        let plan = self.plan(desk);
+        let (place, delta) = (workspace.out.clone(), workspace.delta.clone());
+        let plan = self.plan(workspace);
         let mut last = String::new();
         let progress = |event: Event| {
             if let Event::Reading { list, .. } = event
@@ -215,7 +215,7 @@ impl Job {
         })
     }
 
-    fn plan(&self, desk: Desk) -> Plan {
+    fn plan(&self, workspace: CompileWorkspace) -> Plan {
         let list = |list: &List| {
             let wanted = self
                 .wanted
@@ -232,9 +232,13 @@ impl Job {
             plan
         };
         Plan {
-            base: desk.base,
-            delta: desk.delta,
-            ..Plan::new(desk.out, self.lists.iter().map(list).collect(), &self.rails)
+            base: workspace.base,
+            delta: workspace.delta,
+            ..Plan::new(
+                workspace.out,
+                self.lists.iter().map(list).collect(),
+                &self.guard_policy,
+            )
         }
     }
 }

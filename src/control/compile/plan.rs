@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::config::comments::Comments;
-use crate::config::guard::{Limits, WardSet};
+use crate::config::guard::{Limits, Protections};
 use crate::config::{Content, Format, List};
 use crate::control::guard::acceptance::InForce;
-use crate::control::guard::policy::Rails;
-use crate::control::guard::protected::{Guarded, WardList};
+use crate::control::guard::policy::GuardPolicy;
+use crate::control::guard::protected::{Guarded, ProtectedList};
 use crate::control::guard::release::Guards;
 use crate::control::sources::lists::load::{Refusal, Signature};
 use crate::control::sources::lists::parse::{Notation, Tally};
@@ -37,7 +37,7 @@ pub struct Plan {
     pub limits: Limits,
     /// What no rule of a guarded list may cover.
     #[serde(default)]
-    pub wards: WardList,
+    pub protected_names: ProtectedList,
 }
 
 /// A list to compile.
@@ -63,7 +63,7 @@ pub struct PlanList {
     pub kind: Kind,
     /// Guards that only warn of its rules.
     #[serde(default)]
-    pub warn: WardSet,
+    pub warn: Protections,
     /// Guards that the operator releases.
     #[serde(default)]
     pub released: Guards,
@@ -74,15 +74,15 @@ pub struct PlanList {
 
 impl Plan {
     /// A plan for these lists, to be judged as `rails` say, that carries nothing over.
-    pub fn new(out: PathBuf, lists: Vec<PlanList>, rails: &Rails) -> Self {
+    pub fn new(out: PathBuf, lists: Vec<PlanList>, guard_policy: &GuardPolicy) -> Self {
         Self {
             out,
             lists,
             base: None,
             delta: None,
             strict: false,
-            limits: *rails.limits(),
-            wards: rails.wards().list().clone(),
+            limits: *guard_policy.limits(),
+            protected_names: guard_policy.protected_names().list().clone(),
         }
     }
 }
@@ -245,9 +245,9 @@ pub struct ListNotes {
     pub signature: Option<Signature>,
     /// How long reading took, in milliseconds.
     pub took_ms: u64,
-    /// What tells the wards that its rules were held against; nothing if there were none.
-    #[serde(default)]
-    pub wards: String,
+    /// What tells the protected names that its rules were held against; nothing if there were none.
+    #[serde(default, rename = "wards")]
+    pub protected_names: String,
     /// Guards that were released for it.
     #[serde(default)]
     pub released: Guards,

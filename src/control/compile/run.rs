@@ -16,7 +16,7 @@ use super::target::{Target, folder};
 use crate::config::shown::Show;
 use crate::control::guard::acceptance::{judge, released_before};
 use crate::control::guard::policy::digest;
-use crate::control::guard::protected::Wards;
+use crate::control::guard::protected::ProtectedNames;
 use crate::control::publish::provenance::recorded;
 use crate::control::sources::lists::load;
 use crate::control::sources::lists::load::{Reading, Refusal};
@@ -96,7 +96,7 @@ pub fn compile(plan: &Plan, progress: impl FnMut(Event)) -> Result<Outcome, Comp
     };
     let mut work = Work {
         plan,
-        wards: Wards::new(plan.wards.clone()),
+        protected_names: ProtectedNames::new(plan.protected_names.clone()),
         old: Old::open(plan)?,
         states: Vec::new(),
     };
@@ -122,7 +122,7 @@ impl<P: FnMut(Event)> Told<P> {
 
 struct Work<'p> {
     plan: &'p Plan,
-    wards: Wards,
+    protected_names: ProtectedNames,
     old: Old,
     /// What is known of each list, in the plan's order.
     states: Vec<State>,
@@ -214,8 +214,8 @@ impl Work<'_> {
             }
         };
         let (notation, text) = (list.notation(), list.text.as_deref());
-        let wards = Some((&self.wards, list.into()));
-        let reading = load::read(&list.path, text, notation, wards, rule, tell)?;
+        let protected_names = Some((&self.protected_names, list.into()));
+        let reading = load::read(&list.path, text, notation, protected_names, rule, tell)?;
         // How many rules are different is not known yet.
         let newest = reading.newest(&list.name, &list.path, None);
         let (before, limits) = (&list.before, &self.plan.limits);
@@ -384,8 +384,8 @@ impl Work<'_> {
     }
 
     fn notes(&self, list: &PlanList, reading: &Reading) -> ListNotes {
-        let allow = self.wards.allow_digest();
-        let wards = digest(&self.wards, &allow, list.into());
+        let allow = self.protected_names.allow_digest();
+        let protected_names = digest(&self.protected_names, &allow, list.into());
         ListNotes {
             format: list.format,
             scope: list.scope,
@@ -394,7 +394,7 @@ impl Work<'_> {
             tally: reading.tally.clone(),
             signature: reading.signature,
             took_ms: reading.took.as_millis() as u64,
-            wards: wards.into_owned(),
+            protected_names: protected_names.into_owned(),
             released: list
                 .released
                 .and(released_before(&list.before, reading.signature)),

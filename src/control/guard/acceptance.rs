@@ -308,7 +308,7 @@ fn age(newest: &Newest<'_>, before: &InForce, limits: &Limits) -> Option<Reason>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::guard::suppressed::Account;
+    use crate::control::guard::suppressed::SuppressedRules;
 
     const EMPTY: Tally = Tally {
         lines: 0,
@@ -318,7 +318,7 @@ mod tests {
         bad: Vec::new(),
         mostly_good: 0,
         first: Vec::new(),
-        guarded: Account {
+        guarded: SuppressedRules {
             left_out: Vec::new(),
             first: Vec::new(),
             warned: 0,

@@ -1,4 +1,4 @@
-//! Owns where warded names come from: the operator's file, a popularity file, this machine.
+//! Owns where protected names come from: the operator's file, a popularity file, this machine.
 //! Refuses to be stopped by a bad line: it is told, and the good ones count until somebody decides otherwise.
 
 use std::fs;
@@ -9,7 +9,7 @@ use std::path::Path;
 use crate::config::Config;
 use crate::config::regular::{self, Unread};
 use crate::config::shown::{Counted, Show, counted};
-use crate::control::guard::protected::{Ward, Warded};
+use crate::control::guard::protected::{ProtectedName, Protection};
 use crate::control::sources::lists::load;
 use crate::control::sources::lists::load::Refusal;
 use crate::control::sources::lists::parse::Notation;
@@ -32,15 +32,15 @@ const HOSTS_MAX: u64 = 32 << 20;
 
 /// The names of a file, and what is wrong with it.
 #[derive(Debug, Default)]
-pub(super) struct Sheet {
-    pub(super) names: Vec<Warded>,
+pub(super) struct NameFile {
+    pub(super) names: Vec<ProtectedName>,
     pub(super) problems: Vec<String>,
 }
 
-impl Sheet {
-    fn add(&mut self, ward: Ward, scope: Scope, name: &Name) {
-        self.names.push(Warded {
-            ward,
+impl NameFile {
+    fn add(&mut self, protection: Protection, scope: Scope, name: &Name) {
+        self.names.push(ProtectedName {
+            protection,
             scope,
             name: name.to_string(),
         });
@@ -52,11 +52,11 @@ fn more_bad(lines: usize) -> Counted {
 }
 
 /// The names that an operator protects: a file as lists are.
-pub(super) fn protected(path: &Path) -> Sheet {
-    let mut sheet = Sheet::default();
+pub(super) fn protected(path: &Path) -> NameFile {
+    let mut sheet = NameFile::default();
     let add = |name: &Name, scope, _| {
         if sheet.names.len() < MOST {
-            sheet.add(Ward::Protected, scope, name);
+            sheet.add(Protection::Protected, scope, name);
         }
     };
     let read = load::read(path, None, Notation::default(), None, add, |_, _| {});
@@ -85,8 +85,8 @@ pub(super) fn protected(path: &Path) -> Sheet {
 }
 
 /// The first names of a popularity file: a name a line, or its rank, a comma, and the name.
-pub(super) fn popular(path: &Path, first: usize) -> Sheet {
-    let mut sheet = Sheet::default();
+pub(super) fn popular(path: &Path, first: usize) -> NameFile {
+    let mut sheet = NameFile::default();
     let octets = match head(path) {
         Ok(octets) => octets,
         Err(refusal) => {
@@ -105,7 +105,7 @@ pub(super) fn popular(path: &Path, first: usize) -> Sheet {
             continue;
         }
         match ranked(line) {
-            Ok(name) => sheet.add(Ward::Popular, Scope::Exact, &name),
+            Ok(name) => sheet.add(Protection::Popular, Scope::Exact, &name),
             // What the columns are called.
             Err(_) if number == 1 && is_head(line) => {}
             Err(_) if bad >= TOLD => bad += 1,
@@ -164,15 +164,15 @@ fn is_head(line: &[u8]) -> bool {
 }
 
 /// What this server is called: the machine's name, and `id` where that is a name.
-pub(super) fn own(config: &Config) -> Vec<Warded> {
+pub(super) fn own(config: &Config) -> Vec<ProtectedName> {
     let hostname = fs::read_to_string(HOSTNAME).unwrap_or_default();
     // A byte that is not UTF-8 spoils one word, and not the others.
     let hosts = regular::read(Path::new(HOSTS), HOSTS_MAX).unwrap_or_default();
     let hosts = String::from_utf8_lossy(&hosts);
     let id = config.server.id.as_deref().unwrap_or_default();
-    let mut sheet = Sheet::default();
+    let mut sheet = NameFile::default();
     for name in called(hostname.trim(), &hosts, id) {
-        sheet.add(Ward::Own, Scope::Exact, &name);
+        sheet.add(Protection::Own, Scope::Exact, &name);
     }
     sheet.names
 }
@@ -209,8 +209,9 @@ mod tests {
         (folder, path)
     }
 
-    fn names(sheet: &Sheet) -> Vec<String> {
-        let shown = |warded: &Warded| format!("{}{}", warded.scope.sign(), warded.name);
+    fn names(sheet: &NameFile) -> Vec<String> {
+        let shown =
+            |protected: &ProtectedName| format!("{}{}", protected.scope.sign(), protected.name);
         sheet.names.iter().map(shown).collect()
     }
 

@@ -9,8 +9,10 @@ use crate::config::order::{Order, Target};
 use crate::config::shown::Show;
 use crate::config::{Config, List};
 use crate::control::guard::names;
-use crate::control::guard::names::Sheet;
-use crate::control::guard::protected::{Cover, Guarded, Ward, WardList, Warded, Wards};
+use crate::control::guard::names::NameFile;
+use crate::control::guard::protected::{
+    Cover, Guarded, ProtectedList, ProtectedName, ProtectedNames, Protection,
+};
 use crate::policy::rule::Kind;
 use crate::wire::name::Name;
 
@@ -29,16 +31,16 @@ impl Display for Finding<'_> {
 
 /// The guard rails of one configuration.
 #[derive(Debug)]
-pub struct Rails {
+pub struct GuardPolicy {
     limits: Limits,
-    wards: Wards,
+    protected_names: ProtectedNames,
     allow_digest: String,
     problems: Vec<String>,
     /// Whether the files that the configuration names could be read.
     is_complete: bool,
 }
 
-impl Rails {
+impl GuardPolicy {
     /// Reads the files that the configuration names. Of one that has problems what is good counts.
     pub fn read(config: &Config) -> Self {
         Self::read_after(None, config)
@@ -48,9 +50,9 @@ impl Rails {
     pub(crate) fn without_files(config: &Config, why: impl Display) -> Self {
         let mut bare = config.clone();
         let files = [bare.guard.protect.take(), bare.guard.popular.take()];
-        let mut rails = Self::read(&bare);
-        rails.is_complete = false;
-        rails.problems = files
+        let mut guard_policy = Self::read(&bare);
+        guard_policy.is_complete = false;
+        guard_policy.problems = files
             .into_iter()
             .flatten()
             .map(|file| {
@@ -58,7 +60,7 @@ impl Rails {
                 format!("[guard] {file}: {why}; then read it with: tapis reload")
             })
             .collect();
-        rails
+        guard_policy
     }
 
     /// Whether they know all names that no rule may cover. What is in force is not judged again by others.
@@ -80,8 +82,11 @@ impl Rails {
         let popular = popular.map(|path| names::popular(path, first));
         let mut problems = Vec::new();
         let mut names = names::own(config);
-        for (ward, sheet) in [(Ward::Protected, protected), (Ward::Popular, popular)] {
-            let Some(Sheet {
+        for (protection, sheet) in [
+            (Protection::Protected, protected),
+            (Protection::Popular, popular),
+        ] {
+            let Some(NameFile {
                 names: found,
                 problems: new,
             }) = sheet
@@ -90,7 +95,7 @@ impl Rails {
             };
             match before.filter(|_| !new.is_empty()) {
                 None => names.extend(found),
-                Some(before) => names.extend(before.warded(ward).cloned()),
+                Some(before) => names.extend(before.protected(protection).cloned()),
             }
             let kept = match (before, new.is_empty()) {
                 (Some(_), false) => "; what was good before counts",
@@ -99,23 +104,23 @@ impl Rails {
             let told = new.into_iter();
             problems.extend(told.map(|problem| format!("[guard] {problem}{kept}")));
         }
-        let wards = Wards::new(WardList {
+        let protected_names = ProtectedNames::new(ProtectedList {
             names,
             suffixes: guard.public_suffixes,
             release: guard.release.iter().map(ToString::to_string).collect(),
         });
         Self {
             limits: guard.limits,
-            allow_digest: wards.allow_digest(),
-            wards,
+            allow_digest: protected_names.allow_digest(),
+            protected_names,
             problems,
             is_complete: true,
         }
     }
 
-    fn warded(&self, ward: Ward) -> impl Iterator<Item = &Warded> {
-        let all = self.wards.list().names.iter();
-        all.filter(move |warded| warded.ward == ward)
+    fn protected(&self, protection: Protection) -> impl Iterator<Item = &ProtectedName> {
+        let all = self.protected_names.list().names.iter();
+        all.filter(move |protected| protected.protection == protection)
     }
 
     /// What a whole list is judged by.
@@ -124,13 +129,13 @@ impl Rails {
     }
 
     /// What no rule may cover.
-    pub fn wards(&self) -> &Wards {
-        &self.wards
+    pub fn protected_names(&self) -> &ProtectedNames {
+        &self.protected_names
     }
 
     /// Identifies what a list's rules are checked against.
     pub fn digest(&self, list: &List) -> Cow<'_, str> {
-        digest(&self.wards, &self.allow_digest, list.into())
+        digest(&self.protected_names, &self.allow_digest, list.into())
     }
 
     /// What is wrong with the files, a sentence each.
@@ -143,19 +148,21 @@ impl Rails {
     pub fn findings<'f>(&'f self, order: &'f Order) -> impl Iterator<Item = Finding<'f>> {
         order.targets.iter().filter_map(|target| {
             let cover = self.cover(target)?;
-            (!self.wards.releases(&target.name)).then_some(Finding { target, cover })
+            (!self.protected_names.releases(&target.name)).then_some(Finding { target, cover })
         })
     }
 
     fn cover(&self, target: &Target) -> Option<Cover<'_>> {
-        let (cover, _) = self.wards.check(&target.name, target.scope, Kind::Order)?;
+        let (cover, _) = self
+            .protected_names
+            .check(&target.name, target.scope, Kind::Order)?;
         let excepted = |name: &Name| {
             let mut except = target.except.iter();
             except.any(|except| except.scope.reaches(&except.name, name))
         };
         match cover {
-            Cover::Name(warded)
-                if Name::from_text(&warded.name).is_ok_and(|name| excepted(&name)) =>
+            Cover::Name(protected)
+                if Name::from_text(&protected.name).is_ok_and(|name| excepted(&name)) =>
             {
                 None
             }
@@ -170,7 +177,7 @@ impl Rails {
         used: &'v [String],
         orders: impl Iterator<Item = &'v Order> + Clone + 'v,
     ) -> impl Iterator<Item = &'v str> {
-        let released = self.wards.list().release.iter();
+        let released = self.protected_names.list().release.iter();
         let vain = released.filter(move |released| {
             let mut targets = orders.clone().flat_map(|order| &order.targets);
             let by_order = targets.any(|target| {
@@ -184,13 +191,21 @@ impl Rails {
 
 /// Identifies what rules of such a list are checked against. An allow list is not read again
 /// because other names are protected: none of its rules is left out.
-pub(crate) fn digest<'w>(wards: &'w Wards, allow: &'w str, list: Guarded) -> Cow<'w, str> {
+pub(crate) fn digest<'w>(
+    protected_names: &'w ProtectedNames,
+    allow: &'w str,
+    list: Guarded,
+) -> Cow<'w, str> {
     match list.kind {
         Kind::Allow => allow.into(),
-        _ if list.warn.is_empty() => wards.digest().into(),
+        _ if list.warn.is_empty() => protected_names.digest().into(),
         _ => {
-            let warn: Vec<_> = list.warn.iter().map(|ward| ward.word()).collect();
-            format!("{}, warn {}", wards.digest(), warn.join(" ")).into()
+            let warn: Vec<_> = list
+                .warn
+                .iter()
+                .map(|protection| protection.word())
+                .collect();
+            format!("{}, warn {}", protected_names.digest(), warn.join(" ")).into()
         }
     }
 }
@@ -227,28 +242,39 @@ mod tests {
         );
         fs::write(&protect, "a.example\n/\n").expect("written");
         fs::write(folder.path().join("top"), "1,top.example\n").expect("written");
-        let found = |rails: &Rails, ward| {
-            let names = rails.warded(ward).map(|warded| warded.name.clone());
+        let found = |guard_policy: &GuardPolicy, protection| {
+            let names = guard_policy
+                .protected(protection)
+                .map(|protected| protected.name.clone());
             names.collect::<Vec<_>>()
         };
-        let first = Rails::read(&config);
+        let first = GuardPolicy::read(&config);
         assert_eq!(
-            found(&first, Ward::Protected),
+            found(&first, Protection::Protected),
             ["a.example"],
             "better than nothing"
         );
-        assert_eq!(found(&first, Ward::Popular), ["top.example"]);
+        assert_eq!(found(&first, Protection::Popular), ["top.example"]);
         assert_eq!(first.problems().len(), 1);
         fs::write(&protect, "b.example\nc.example\n").expect("written");
         let second = first.read_again(&config);
-        assert_eq!(found(&second, Ward::Protected), ["b.example", "c.example"]);
+        assert_eq!(
+            found(&second, Protection::Protected),
+            ["b.example", "c.example"]
+        );
         assert!(second.problems().is_empty());
         fs::remove_file(&protect).expect("removed");
         fs::remove_file(folder.path().join("top")).expect("removed");
         let third = second.read_again(&config);
-        assert_eq!(found(&third, Ward::Protected), ["b.example", "c.example"]);
-        assert_eq!(found(&third, Ward::Popular), ["top.example"]);
-        assert_eq!(third.wards().digest(), second.wards().digest());
+        assert_eq!(
+            found(&third, Protection::Protected),
+            ["b.example", "c.example"]
+        );
+        assert_eq!(found(&third, Protection::Popular), ["top.example"]);
+        assert_eq!(
+            third.protected_names().digest(),
+            second.protected_names().digest()
+        );
         let [one, other] = third.problems() else {
             panic!("{:?}", third.problems())
         };
@@ -269,7 +295,7 @@ mod tests {
         )
         .expect("written");
         let text = "[guard]\nprotect = \"protect\"\nrelease = [\"or.id\", \"no.example\"]\n";
-        let rails = Rails::read(&config(folder.path(), text));
+        let guard_policy = GuardPolicy::read(&config(folder.path(), text));
         let order = order(
             "[[targets]]\nname = \"co.id\"\nscope = \"subtree\"\n\
              [[targets]]\nname = \"web.app\"\nscope = \"subtree\"\n\
@@ -279,7 +305,7 @@ mod tests {
              except = [\"www.shop.example\"]\n",
         );
         assert_eq!(
-            rails
+            guard_policy
                 .findings(&order)
                 .map(|finding| finding.to_string())
                 .collect::<Vec<_>>(),
@@ -289,9 +315,16 @@ mod tests {
                 "target *.bank.example covers www.bank.example, which is protected",
             ]
         );
-        let vain: Vec<_> = rails.vain_releases(&[], [&order].into_iter()).collect();
+        let vain: Vec<_> = guard_policy
+            .vain_releases(&[], [&order].into_iter())
+            .collect();
         assert_eq!(vain, ["no.example"]);
         let used = ["no.example".to_owned()];
-        assert_eq!(rails.vain_releases(&used, [&order].into_iter()).count(), 0);
+        assert_eq!(
+            guard_policy
+                .vain_releases(&used, [&order].into_iter())
+                .count(),
+            0
+        );
     }
 }

@@ -10,16 +10,16 @@ use serde::{Deserialize, Serialize};
 use super::suppressed::KEPT;
 use crate::config::List;
 use crate::config::guard::PublicSuffixes;
-pub use crate::config::guard::{Ward, WardSet};
+pub use crate::config::guard::{Protection, Protections};
 use crate::names::public_suffix::{Covered, Section, covered};
 use crate::policy::rule::{Kind, Scope};
 use crate::wire::name::Name;
 
 /// A name that no rule may reach.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Warded {
+pub struct ProtectedName {
     /// What it is.
-    pub ward: Ward,
+    pub protection: Protection,
     /// Which names it speaks of.
     pub scope: Scope,
     /// Its presentation form: names hold octets that JSON has not.
@@ -28,9 +28,9 @@ pub struct Warded {
 
 /// All that no rule may cover, as one process tells it another.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WardList {
+pub struct ProtectedList {
     /// The names; of several that a rule reaches the first one is told.
-    pub names: Vec<Warded>,
+    pub names: Vec<ProtectedName>,
     /// Which public suffixes count.
     pub suffixes: PublicSuffixes,
     /// Names whose rules count all the same, in presentation form.
@@ -43,7 +43,7 @@ pub struct Guarded {
     /// What they do. All rules of an allow list count.
     pub kind: Kind,
     /// The guards that leave none of them out, and only report it.
-    pub warn: WardSet,
+    pub warn: Protections,
     /// How many of those that are left out, and of those that are reported, are kept with their text.
     pub kept: usize,
     /// They are of a last line that has no end, so a name may be cut off: those that would be reported are left
@@ -55,7 +55,7 @@ impl From<Kind> for Guarded {
     fn from(kind: Kind) -> Self {
         Self {
             kind,
-            warn: WardSet::NONE,
+            warn: Protections::NONE,
             kept: KEPT,
             cut: false,
         }
@@ -74,7 +74,7 @@ impl From<&List> for Guarded {
 /// No name.
 const NONE: u32 = u32::MAX;
 
-/// What is warded on a name and beneath it: for each the first one in the list.
+/// What is protected on a name and beneath it: for each the first one in the list.
 #[derive(Clone, Copy, Default)]
 struct Node {
     exact: Firsts,
@@ -83,11 +83,11 @@ struct Node {
     beneath: Firsts,
 }
 
-/// The wards that names have, each with the place of its first one.
+/// The protected names that names have, each with the place of its first one.
 #[derive(Clone, Copy)]
 struct Firsts([u32; NAMED.len()]);
 
-const NAMED: [Ward; 3] = [Ward::Own, Ward::Protected, Ward::Popular];
+const NAMED: [Protection; 3] = [Protection::Own, Protection::Protected, Protection::Popular];
 
 impl Default for Firsts {
     fn default() -> Self {
@@ -96,27 +96,27 @@ impl Default for Firsts {
 }
 
 impl Firsts {
-    fn note(&mut self, ward: Ward, number: u32) {
+    fn note(&mut self, protection: Protection, number: u32) {
         let firsts = NAMED.iter().zip(&mut self.0);
-        for (_, first) in firsts.filter(|(named, _)| **named == ward) {
+        for (_, first) in firsts.filter(|(named, _)| **named == protection) {
             *first = number.min(*first);
         }
     }
 
-    /// The first one of all but those wards.
-    fn without(self, wards: WardSet) -> u32 {
+    /// The first one of all but those protected names.
+    fn without(self, protected_names: Protections) -> u32 {
         let firsts = NAMED.iter().zip(self.0);
-        let counted = firsts.filter(|(ward, _)| !wards.has(**ward));
+        let counted = firsts.filter(|(protection, _)| !protected_names.has(**protection));
         counted.map(|(_, first)| first).min().unwrap_or(NONE)
     }
 }
 
 /// All that no rule may cover, ready to be asked for millions of rules: one look into a table for
 /// most of them.
-pub struct Wards {
-    list: WardList,
+pub struct ProtectedNames {
+    list: ProtectedList,
     digest: String,
-    /// By the wire form of names that are warded, and of all above them.
+    /// By the wire form of names that are protected, and of all above them.
     nodes: HashMap<Box<[u8]>, Node>,
     /// A bit for each number of labels that a name with a zone beneath it has.
     zones: u128,
@@ -136,76 +136,87 @@ pub enum Cover<'w> {
     /// All public suffixes right under its name.
     Suffixes,
     /// This name.
-    Name(&'w Warded),
+    Name(&'w ProtectedName),
 }
 
 impl Cover<'_> {
     /// What kind of name that is.
-    pub fn ward(self) -> Ward {
+    pub fn protection(self) -> Protection {
         match self {
-            Self::Number => Ward::Number,
-            Self::TopLevel => Ward::TopLevel,
-            Self::Suffix | Self::Suffixes => Ward::PublicSuffix,
-            Self::Name(warded) => warded.ward,
+            Self::Number => Protection::Number,
+            Self::TopLevel => Protection::TopLevel,
+            Self::Suffix | Self::Suffixes => Protection::PublicSuffix,
+            Self::Name(protected) => protected.protection,
         }
     }
 
     /// What a rule on `owner` does to it, as the end of a sentence.
     pub fn told(self, owner: &Name) -> String {
-        let Warded { ward, scope, name } = match self {
+        let ProtectedName {
+            protection,
+            scope,
+            name,
+        } = match self {
             Self::Number => return "is a number or an address, which no name ends in".to_owned(),
             Self::TopLevel => return format!("covers the top-level domain {owner}"),
             Self::Suffix => return format!("covers the public suffix {owner}"),
             Self::Suffixes => return format!("covers the public suffixes right under {owner}"),
-            Self::Name(warded) => warded,
+            Self::Name(protected) => protected,
         };
         let sign = scope.sign();
-        match ward {
-            Ward::Own => format!("covers {name}, a name of this server"),
-            Ward::Popular => format!("covers {name}, which is popular"),
+        match protection {
+            Protection::Own => format!("covers {name}, a name of this server"),
+            Protection::Popular => format!("covers {name}, which is popular"),
             _ => format!("covers {sign}{name}, which is protected"),
         }
     }
 }
 
-impl Default for Wards {
+impl Default for ProtectedNames {
     fn default() -> Self {
-        Self::new(WardList::default())
+        Self::new(ProtectedList::default())
     }
 }
 
-impl fmt::Debug for Wards {
+impl fmt::Debug for ProtectedNames {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Wards({} names, {})", self.list.names.len(), self.digest)
+        write!(
+            f,
+            "ProtectedNames({} names, {})",
+            self.list.names.len(),
+            self.digest
+        )
     }
 }
 
-impl Wards {
+impl ProtectedNames {
     /// Of a list of names.
-    pub fn new(list: WardList) -> Self {
+    pub fn new(list: ProtectedList) -> Self {
         let json = serde_json::to_vec(&list).expect("strings have a JSON form");
-        let mut wards = Self {
+        let mut protected_names = Self {
             digest: blake3::hash(&json).to_string(),
-            list: WardList::default(),
+            list: ProtectedList::default(),
             nodes: HashMap::default(),
             zones: 0,
             // Whoever makes a list takes texts of names, and nobody else is listened to.
             release: list.release.iter().filter_map(|text| wire(text)).collect(),
         };
-        for (number, warded) in list.names.iter().enumerate() {
-            if let Ok(name) = Name::from_text(&warded.name) {
-                wards.insert(&name, warded, number as u32);
+        for (number, protected) in list.names.iter().enumerate() {
+            if let Ok(name) = Name::from_text(&protected.name) {
+                protected_names.insert(&name, protected, number as u32);
             }
         }
-        wards.list = list;
-        wards
+        protected_names.list = list;
+        protected_names
     }
 
-    fn insert(&mut self, name: &Name, warded: &Warded, number: u32) {
-        let Warded { ward, scope, .. } = *warded;
+    fn insert(&mut self, name: &Name, protected: &ProtectedName, number: u32) {
+        let ProtectedName {
+            protection, scope, ..
+        } = *protected;
         for labels in 0..name.label_count() {
             let node = self.nodes.entry(name.ancestor(labels).into()).or_default();
-            node.beneath.note(ward, number);
+            node.beneath.note(protection, number);
         }
         let node = self.nodes.entry(name.wire().into()).or_default();
         let first = match scope {
@@ -213,7 +224,7 @@ impl Wards {
             Scope::Subtree => &mut node.subtree,
             Scope::Below => &mut node.below,
         };
-        first.note(ward, number);
+        first.note(protection, number);
         if scope != Scope::Exact {
             self.zones |= 1 << name.label_count().min(127);
         }
@@ -221,7 +232,7 @@ impl Wards {
 
     /// Identifies what allow lists are checked against: which public suffixes, and the releases.
     pub fn allow_digest(&self) -> String {
-        let WardList {
+        let ProtectedList {
             suffixes, release, ..
         } = &self.list;
         let json = serde_json::to_vec(&("allow", suffixes, release));
@@ -230,7 +241,7 @@ impl Wards {
     }
 
     /// What they were made of.
-    pub fn list(&self) -> &WardList {
+    pub fn list(&self) -> &ProtectedList {
         &self.list
     }
 
@@ -261,7 +272,7 @@ impl Wards {
         if let Some(cover) = held(warn) {
             return Some((cover, false));
         }
-        let warned = || held(WardSet::NONE).filter(|_| !warn.is_empty());
+        let warned = || held(Protections::NONE).filter(|_| !warn.is_empty());
         Some((warned().or_else(|| self.reported(kind, suffix))?, true))
     }
 
@@ -270,18 +281,18 @@ impl Wards {
         name: &Name,
         scope: Scope,
         suffix: Option<(Cover<'static>, Section)>,
-        warn: WardSet,
+        warn: Protections,
     ) -> Option<Cover<'_>> {
         if name.label_count() == 0 {
             return None;
         }
         let is_number = || name.label_from_root(0).iter().all(u8::is_ascii_digit);
-        if !warn.has(Ward::Number) && is_number() {
+        if !warn.has(Protection::Number) && is_number() {
             return Some(Cover::Number);
         }
         if let Some((cover, owner)) = suffix
             && (owner == Section::Icann || self.list.suffixes == PublicSuffixes::All)
-            && !warn.has(cover.ward())
+            && !warn.has(cover.protection())
         {
             return Some(cover);
         }
@@ -323,8 +334,8 @@ impl Wards {
         Some((cover, section))
     }
 
-    /// The first name of the list that a rule reaches, of all but those wards.
-    fn first(&self, name: &Name, scope: Scope, but: WardSet) -> u32 {
+    /// The first name of the list that a rule reaches, of all but those protected names.
+    fn first(&self, name: &Name, scope: Scope, but: Protections) -> u32 {
         let mut first = NONE;
         if let Some(node) = self.nodes.get(name.wire()) {
             let at = node.subtree.without(but);
@@ -368,48 +379,56 @@ mod tests {
         (name, scope.unwrap_or(Scope::Exact))
     }
 
-    fn wards(names: &[(Ward, &str)], suffixes: PublicSuffixes) -> Wards {
-        let warded = |&(ward, text): &(Ward, &str)| {
+    fn protected_names(names: &[(Protection, &str)], suffixes: PublicSuffixes) -> ProtectedNames {
+        let protected = |&(protection, text): &(Protection, &str)| {
             let (name, scope) = rule(text);
-            Warded {
-                ward,
+            ProtectedName {
+                protection,
                 scope,
                 name: name.to_string(),
             }
         };
-        Wards::new(WardList {
-            names: names.iter().map(warded).collect(),
+        ProtectedNames::new(ProtectedList {
+            names: names.iter().map(protected).collect(),
             suffixes,
             release: Vec::new(),
         })
     }
 
     /// What a rule of a block list covers because of which it is left out.
-    fn find<'w>(wards: &'w Wards, name: &Name, scope: Scope) -> Option<Cover<'w>> {
-        let found = wards.check(name, scope, Kind::Block);
+    fn find<'w>(
+        protected_names: &'w ProtectedNames,
+        name: &Name,
+        scope: Scope,
+    ) -> Option<Cover<'w>> {
+        let found = protected_names.check(name, scope, Kind::Block);
         found.filter(|(_, counts)| !counts).map(|(cover, _)| cover)
     }
 
-    fn told(wards: &Wards, text: &str) -> Option<String> {
+    fn told(protected_names: &ProtectedNames, text: &str) -> Option<String> {
         let (name, scope) = rule(text);
-        find(wards, &name, scope).map(|cover| cover.told(&name))
+        find(protected_names, &name, scope).map(|cover| cover.told(&name))
     }
 
     #[test]
     fn a_number_is_no_name_whatever_its_scope() {
-        let wards = Wards::default();
+        let protected_names = ProtectedNames::default();
         for text in ["999.1.1.1", ".1.2.3.4.5", "*.10.0", "7", "a.example.0"] {
             let (name, scope) = rule(text);
-            assert_eq!(find(&wards, &name, scope), Some(Cover::Number), "{text}");
+            assert_eq!(
+                find(&protected_names, &name, scope),
+                Some(Cover::Number),
+                "{text}"
+            );
         }
         for text in ["1.example", "a.b2", "4.3.2.1.in-addr.arpa"] {
-            assert_eq!(told(&wards, text), None, "{text}");
+            assert_eq!(told(&protected_names, text), None, "{text}");
         }
     }
 
     #[test]
     fn top_level_domains_and_public_suffixes_may_be_blocked_only_by_themselves() {
-        let wards = Wards::default();
+        let protected_names = ProtectedNames::default();
         for (text, told_of) in [
             ("com", "covers the top-level domain com"),
             ("no-such-tld", "covers the top-level domain no-such-tld"),
@@ -422,10 +441,10 @@ mod tests {
             ("中国", "covers the top-level domain xn--fiqs8s"),
         ] {
             for sign in [".", "*."] {
-                let found = told(&wards, &format!("{sign}{text}"));
+                let found = told(&protected_names, &format!("{sign}{text}"));
                 assert_eq!(found.as_deref(), Some(told_of), "{sign}{text}");
             }
-            assert_eq!(told(&wards, text), None, "{text}");
+            assert_eq!(told(&protected_names, text), None, "{text}");
         }
         for text in [
             ".example.co.id",
@@ -439,23 +458,23 @@ mod tests {
             ".example.no-such-tld",
             ".x.com",
         ] {
-            assert_eq!(told(&wards, text), None, "{text}");
+            assert_eq!(told(&protected_names, text), None, "{text}");
         }
     }
 
     #[test]
     fn which_public_suffixes_count_can_be_said() {
-        let icann = wards(&[], PublicSuffixes::Icann);
+        let icann = protected_names(&[], PublicSuffixes::Icann);
         assert!(told(&icann, ".co.id").is_some() && told(&icann, ".github.io").is_none());
-        let all = wards(&[], PublicSuffixes::All);
+        let all = protected_names(&[], PublicSuffixes::All);
         assert!(told(&all, ".co.id").is_some() && told(&all, ".github.io").is_some());
-        let none = wards(&[], PublicSuffixes::None);
+        let none = protected_names(&[], PublicSuffixes::None);
         assert!(told(&none, ".co.id").is_none() && told(&none, ".id").is_some());
     }
 
     #[test]
     fn a_suffix_of_a_wildcard_never_leaves_a_rule_out() {
-        let all = wards(&[], PublicSuffixes::All);
+        let all = protected_names(&[], PublicSuffixes::All);
         for text in [
             ".ec2-192-0-2-1.compute-1.amazonaws.com",
             "*.host.compute.estate",
@@ -470,9 +489,9 @@ mod tests {
 
     #[test]
     fn rules_that_count_although_they_cover_a_public_suffix_are_reported() {
-        let warned = |wards: &Wards, text, kind| {
+        let warned = |protected_names: &ProtectedNames, text, kind| {
             let (name, scope) = rule(text);
-            matches!(wards.check(&name, scope, kind), Some((_, true)))
+            matches!(protected_names.check(&name, scope, kind), Some((_, true)))
         };
         let (block, allow) = (Kind::Block, Kind::Allow);
         for (suffixes, text, of_block, of_allow) in [
@@ -486,20 +505,28 @@ mod tests {
             (PublicSuffixes::None, ".r2.dev", false, false),
             (PublicSuffixes::None, ".net", false, true),
         ] {
-            let wards = wards(&[], suffixes);
-            assert_eq!(warned(&wards, text, block), of_block, "{text} blocked");
-            assert_eq!(warned(&wards, text, allow), of_allow, "{text} allowed");
+            let protected_names = protected_names(&[], suffixes);
+            assert_eq!(
+                warned(&protected_names, text, block),
+                of_block,
+                "{text} blocked"
+            );
+            assert_eq!(
+                warned(&protected_names, text, allow),
+                of_allow,
+                "{text} allowed"
+            );
         }
     }
 
     #[test]
     fn a_rule_that_reaches_a_warded_name_is_found_with_the_name() {
-        let wards = wards(
+        let protected_names = protected_names(
             &[
-                (Ward::Own, "ns1.isp.example"),
-                (Ward::Protected, ".bank.example"),
-                (Ward::Protected, "*.gov.example"),
-                (Ward::Popular, "www.big.example"),
+                (Protection::Own, "ns1.isp.example"),
+                (Protection::Protected, ".bank.example"),
+                (Protection::Protected, "*.gov.example"),
+                (Protection::Popular, "www.big.example"),
             ],
             PublicSuffixes::All,
         );
@@ -527,28 +554,33 @@ mod tests {
             ("www.big.example", Some(big)),
             ("ads.big.example", None),
         ] {
-            assert_eq!(told(&wards, text).as_deref(), expected, "{text}");
+            assert_eq!(told(&protected_names, text).as_deref(), expected, "{text}");
         }
-        // On the way to a warded name lies its top-level domain, which is told first.
+        // On the way to a protected name lies its top-level domain, which is told first.
         assert_eq!(
-            told(&wards, ".example").as_deref(),
+            told(&protected_names, ".example").as_deref(),
             Some("covers the top-level domain example")
         );
     }
 
     #[test]
     fn released_names_are_known_and_change_the_digest() {
-        let list = WardList {
+        let list = ProtectedList {
             release: vec!["co.id".to_owned(), "a\\.b.example".to_owned()],
-            ..WardList::default()
+            ..ProtectedList::default()
         };
         let json = serde_json::to_string(&list).expect("JSON");
-        let wards = Wards::new(serde_json::from_str(&json).expect("the same"));
-        assert_eq!(*wards.list(), list);
-        assert!(wards.releases(&name("CO.id")) && wards.releases(&name("a\\.b.example")));
-        assert!(!wards.releases(&name("id")) && !wards.releases(&name("x.co.id")));
-        assert_ne!(wards.digest(), Wards::default().digest());
-        assert_eq!(wards.digest(), Wards::new(list).digest());
+        let protected_names = ProtectedNames::new(serde_json::from_str(&json).expect("the same"));
+        assert_eq!(*protected_names.list(), list);
+        assert!(
+            protected_names.releases(&name("CO.id"))
+                && protected_names.releases(&name("a\\.b.example"))
+        );
+        assert!(
+            !protected_names.releases(&name("id")) && !protected_names.releases(&name("x.co.id"))
+        );
+        assert_ne!(protected_names.digest(), ProtectedNames::default().digest());
+        assert_eq!(protected_names.digest(), ProtectedNames::new(list).digest());
     }
 
     #[test]
@@ -561,20 +593,23 @@ mod tests {
                 name
             };
             let (owner, top) = (above(deepest.label_count() - 1), above(1));
-            let wards = Wards::new(WardList {
-                names: vec![Warded {
-                    ward: Ward::Protected,
+            let protected_names = ProtectedNames::new(ProtectedList {
+                names: vec![ProtectedName {
+                    protection: Protection::Protected,
                     scope: Scope::Subtree,
                     name: owner.to_string(),
                 }],
-                ..WardList::default()
+                ..ProtectedList::default()
             });
             for name in [&deepest, &owner] {
-                assert!(find(&wards, name, Scope::Exact).is_some(), "{name}");
+                assert!(
+                    find(&protected_names, name, Scope::Exact).is_some(),
+                    "{name}"
+                );
             }
-            assert_eq!(find(&wards, &top, Scope::Exact), None, "{text}");
+            assert_eq!(find(&protected_names, &top, Scope::Exact), None, "{text}");
             assert!(
-                wards.first(&top, Scope::Below, WardSet::NONE) == 0,
+                protected_names.first(&top, Scope::Below, Protections::NONE) == 0,
                 "{text}"
             );
         }
@@ -601,30 +636,30 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_found_is_what_a_loop_over_all_names_finds(
-            warded in prop::collection::vec(rules(), 0..12),
+            protected in prop::collection::vec(rules(), 0..12),
             kinds in prop::collection::vec(prop::sample::select(NAMED.to_vec()), 12),
             warn in prop::collection::vec(prop::sample::select(NAMED.to_vec()), 0..3),
             asked in prop::collection::vec(rules(), 1..12),
         ) {
-            let names = warded.iter().zip(kinds).map(|((name, scope), ward)| Warded {
-                ward,
+            let names = protected.iter().zip(kinds).map(|((name, scope), protection)| ProtectedName {
+                protection,
                 scope: *scope,
                 name: name.to_string(),
             });
             let list = Guarded { warn: warn.into_iter().collect(), ..Kind::Block.into() };
-            let wards = Wards::new(WardList {
+            let protected_names = ProtectedNames::new(ProtectedList {
                 names: names.collect(),
                 suffixes: PublicSuffixes::None,
                 release: Vec::new(),
             });
             for (name, scope) in &asked {
-                let twin = warded.iter().zip(&wards.list.names);
+                let twin = protected.iter().zip(&protected_names.list.names);
                 let met = twin.filter(|((owner, kind), _)| meet((owner, *kind), (name, *scope)));
-                let met: Vec<_> = met.map(|(_, warded)| warded).collect();
-                let strict = met.iter().find(|warded| !list.warn.has(warded.ward));
-                let expected = strict.map(|warded| (Cover::Name(warded), false));
-                let warned = met.first().map(|warded| (Cover::Name(warded), true));
-                prop_assert_eq!(wards.check(name, *scope, list), expected.or(warned));
+                let met: Vec<_> = met.map(|(_, protected)| protected).collect();
+                let strict = met.iter().find(|protected| !list.warn.has(protected.protection));
+                let expected = strict.map(|protected| (Cover::Name(protected), false));
+                let warned = met.first().map(|protected| (Cover::Name(protected), true));
+                prop_assert_eq!(protected_names.check(name, *scope, list), expected.or(warned));
             }
         }
     }

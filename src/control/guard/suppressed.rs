@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::control::guard::protected::{Guarded, Ward, Wards};
+use crate::control::guard::protected::{Guarded, ProtectedNames, Protection};
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 
@@ -13,9 +13,9 @@ pub const KEPT: usize = 1000;
 /// What guards did to the rules of one list, and what they only report.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Account {
+pub struct SuppressedRules {
     /// How many rules were left out, by what they would have covered, as that first occurred.
-    pub left_out: Vec<(Ward, u32)>,
+    pub left_out: Vec<(Protection, u32)>,
     /// The first ones of them.
     pub first: Vec<LeftOut>,
     /// How many rules count although they cover what they should not.
@@ -34,12 +34,13 @@ pub struct LeftOut {
     /// The rule as lists write it.
     pub rule: String,
     /// What it covers, or would have covered.
-    pub ward: Ward,
+    #[serde(rename = "ward")]
+    pub protection: Protection,
     /// The same as the end of a sentence: `covers the public suffix co.id`.
     pub why: String,
 }
 
-impl Account {
+impl SuppressedRules {
     /// How many rules were left out.
     pub fn total(&self) -> u32 {
         self.left_out.iter().map(|(_, count)| count).sum()
@@ -50,17 +51,17 @@ impl Account {
     #[inline]
     pub fn admits(
         &mut self,
-        wards: &Wards,
+        protected_names: &ProtectedNames,
         list: impl Into<Guarded>,
         name: &Name,
         scope: Scope,
         line: u32,
     ) -> bool {
         let list = list.into();
-        let Some((cover, counts)) = wards.check(name, scope, list) else {
+        let Some((cover, counts)) = protected_names.check(name, scope, list) else {
             return true;
         };
-        if wards.releases(name) {
+        if protected_names.releases(name) {
             let text = name.to_string();
             if !self.released.contains(&text) {
                 self.released.push(text);
@@ -75,7 +76,7 @@ impl Account {
         let rule = || LeftOut {
             line,
             rule: format!("{}{name}", scope.sign()),
-            ward: cover.ward(),
+            protection: cover.protection(),
             why: cover.told(name) + cut,
         };
         if counts {
@@ -84,15 +85,19 @@ impl Account {
                 self.first_warned.push(rule());
             }
         } else {
-            self.leave_out(cover.ward(), list.kept, rule);
+            self.leave_out(cover.protection(), list.kept, rule);
         }
         counts
     }
 
-    fn leave_out(&mut self, ward: Ward, kept: usize, rule: impl FnOnce() -> LeftOut) {
-        match self.left_out.iter_mut().find(|(known, _)| *known == ward) {
+    fn leave_out(&mut self, protection: Protection, kept: usize, rule: impl FnOnce() -> LeftOut) {
+        match self
+            .left_out
+            .iter_mut()
+            .find(|(known, _)| *known == protection)
+        {
             Some((_, count)) => *count += 1,
-            None => self.left_out.push((ward, 1)),
+            None => self.left_out.push((protection, 1)),
         }
         if self.first.len() < kept {
             self.first.push(rule());
@@ -103,7 +108,7 @@ impl Account {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::guard::protected::WardList;
+    use crate::control::guard::protected::ProtectedList;
     use crate::policy::rule::Kind;
 
     fn few(kind: Kind) -> Guarded {
@@ -115,29 +120,36 @@ mod tests {
 
     #[test]
     fn the_first_ten_are_kept_all_are_counted_and_releases_are_told_once() {
-        let wards = Wards::new(WardList {
+        let protected_names = ProtectedNames::new(ProtectedList {
             release: vec!["co.id".to_owned(), "or.id".to_owned()],
-            ..WardList::default()
+            ..ProtectedList::default()
         });
-        let mut account = Account::default();
+        let mut account = SuppressedRules::default();
         let name = |text: &str| Name::from_text(text).expect("a name");
         for line in 1..=12 {
-            let mut admits =
-                |text, scope| account.admits(&wards, few(Kind::Block), &name(text), scope, line);
+            let mut admits = |text, scope| {
+                account.admits(&protected_names, few(Kind::Block), &name(text), scope, line)
+            };
             assert!(!admits("ac.id", Scope::Subtree));
             assert!(admits("co.id", Scope::Below));
             assert!(admits("ac.id", Scope::Exact));
         }
-        assert!(!account.admits(&wards, few(Kind::Block), &name("1.2"), Scope::Exact, 13));
+        assert!(!account.admits(
+            &protected_names,
+            few(Kind::Block),
+            &name("1.2"),
+            Scope::Exact,
+            13
+        ));
         assert_eq!(
             account.left_out,
-            [(Ward::PublicSuffix, 12), (Ward::Number, 1)]
+            [(Protection::PublicSuffix, 12), (Protection::Number, 1)]
         );
         assert_eq!((account.total(), account.first.len()), (13, 10));
         let first = LeftOut {
             line: 1,
             rule: ".ac.id".to_owned(),
-            ward: Ward::PublicSuffix,
+            protection: Protection::PublicSuffix,
             why: "covers the public suffix ac.id".to_owned(),
         };
         assert_eq!(account.first[0], first);
@@ -146,16 +158,23 @@ mod tests {
 
     #[test]
     fn rules_that_are_only_reported_count_unless_their_name_is_released() {
-        let wards = Wards::new(WardList {
+        let protected_names = ProtectedNames::new(ProtectedList {
             release: vec!["web.app".to_owned()],
-            ..WardList::default()
+            ..ProtectedList::default()
         });
         let name = |text: &str| Name::from_text(text).expect("a name");
         for (kind, reported) in [(Kind::Block, 12), (Kind::Allow, 24)] {
-            let mut account = Account::default();
+            let mut account = SuppressedRules::default();
             for line in 1..=12 {
-                let mut admits =
-                    |text| account.admits(&wards, few(kind), &name(text), Scope::Subtree, line);
+                let mut admits = |text| {
+                    account.admits(
+                        &protected_names,
+                        few(kind),
+                        &name(text),
+                        Scope::Subtree,
+                        line,
+                    )
+                };
                 assert!(admits("duckdns.org") && admits("web.app"));
                 assert_eq!(admits("net.id"), kind == Kind::Allow);
             }

@@ -8,8 +8,8 @@ use serde::{Serialize, Serializer};
 
 use crate::config::order::Order;
 use crate::control::admin::status::{KnownOrder, KnownOrders};
-use crate::control::sources::orders::registry::{Book, Known};
-use crate::control::sources::orders::schedule::{Life, State};
+use crate::control::sources::orders::registry::{Known, OrderRegistry};
+use crate::control::sources::orders::schedule::{Schedule, State};
 
 /// An order and its state.
 #[derive(Serialize)]
@@ -28,7 +28,7 @@ pub struct OrderState<'o> {
     pub order: &'o Order,
     /// When it begins, pauses and ends.
     #[serde(skip)]
-    pub life: Life<'o>,
+    pub schedule: Schedule<'o>,
 }
 
 /// An order that the server has, although no file does.
@@ -66,10 +66,10 @@ fn server_state<S: Serializer>(
 impl<'o> OrderState<'o> {
     fn new(known: Known<'o>, server: Option<&'o KnownOrders>, at: Timestamp) -> Self {
         Self {
-            state: known.life.state(at),
+            state: known.schedule.state(at),
             of_server: server.map(|server| server.orders.get(&known.order.id)),
             order: known.order,
-            life: known.life,
+            schedule: known.schedule,
         }
     }
 }
@@ -88,13 +88,15 @@ impl<'o> FilelessOrder<'o> {
 /// The orders that are in a state at a moment, by their files or in the server; all of them without a state. They are
 /// sorted by the date on which they come into force; those without a file are last.
 pub fn list<'o>(
-    book: &'o Book,
+    registry: &'o OrderRegistry,
     server: Option<&'o KnownOrders>,
     at: Timestamp,
     state: Option<State>,
 ) -> Vec<ListedOrder<'o>> {
     let is_wanted = |found: State| state.is_none_or(|wanted| wanted == found);
-    let filed = book.known().map(|known| OrderState::new(known, server, at));
+    let filed = registry
+        .known()
+        .map(|known| OrderState::new(known, server, at));
     let mut filed: Vec<_> = filed
         .filter(|order| {
             let of_server = order.of_server.flatten();
@@ -102,7 +104,7 @@ pub fn list<'o>(
         })
         .collect();
     filed.sort_by_key(|order| (order.order.dates.effective_from, &order.order.id));
-    let ids: HashSet<&str> = book.orders().map(|order| &*order.id).collect();
+    let ids: HashSet<&str> = registry.orders().map(|order| &*order.id).collect();
     let of_server = server.into_iter().flat_map(|server| &server.orders);
     let fileless =
         of_server.filter(|(id, order)| !ids.contains(id.as_str()) && is_wanted(order.state));
@@ -113,12 +115,12 @@ pub fn list<'o>(
 
 /// The order with that id; `None` if neither a file nor the server has it.
 pub fn find<'o>(
-    book: &'o Book,
+    registry: &'o OrderRegistry,
     server: Option<&'o KnownOrders>,
     at: Timestamp,
     id: &'o str,
 ) -> Option<ListedOrder<'o>> {
-    match book.known().find(|known| known.order.id == id) {
+    match registry.known().find(|known| known.order.id == id) {
         Some(known) => Some(ListedOrder::Filed(OrderState::new(known, server, at))),
         None => {
             let order = server?.orders.get(id)?;

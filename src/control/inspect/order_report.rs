@@ -11,7 +11,7 @@ use crate::config::order::Order;
 use crate::control::admin::status::Status;
 use crate::control::journal::JournalError;
 use crate::control::journal::past::{self, Span};
-use crate::control::sources::orders::registry::Book;
+use crate::control::sources::orders::registry::OrderRegistry;
 use crate::control::sources::orders::schedule::State;
 
 /// Figures about all orders at a moment.
@@ -92,7 +92,7 @@ pub fn spans(
 impl OrderReport {
     /// Counts the orders of a registry at a moment. Only a running server's status has hits.
     pub fn new(
-        book: &Book,
+        registry: &OrderRegistry,
         at: Timestamp,
         spans: &BTreeMap<String, Span>,
         status: Option<&Status>,
@@ -113,8 +113,8 @@ impl OrderReport {
         let lists = status.into_iter().flat_map(|status| &status.lists);
         let counted = lists.filter_map(|list| Some((list.name.clone(), list.hits?)));
         report.list_hits.extend(counted);
-        for known in book.known() {
-            let (order, state) = (known.order, known.life.state(at));
+        for known in registry.known() {
+            let (order, state) = (known.order, known.schedule.state(at));
             let in_force = state == State::InForce;
             *report.states.entry(state).or_default() += 1;
             count(&mut report.authorities, &order.authority.name, in_force);

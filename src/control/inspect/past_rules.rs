@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::{Config, Content, List};
-use crate::control::guard::policy::Rails;
+use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::release::Guards;
 use crate::control::journal::entry::ListEntry;
 use crate::control::persist::store::{Rules, kept_images, read_past, source};
@@ -28,7 +28,7 @@ impl KeptImages {
 /// The rules that a list had, and whether its file has them today.
 pub(super) fn find(
     config: &Config,
-    rails: &Rails,
+    guard_policy: &GuardPolicy,
     entry: &ListEntry,
     list: &List,
     images: &mut KeptImages,
@@ -46,7 +46,7 @@ pub(super) fn find(
         return (Some(Rules { image, source }), is_file);
     }
     let fresh = is_file
-        .then(|| load(list, rails, &[], Guards::ALL).ok())
+        .then(|| load(list, guard_policy, &[], Guards::ALL).ok())
         .flatten();
     if let Some(fresh) = fresh {
         // Guards may leave out different rules today.

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::past_rules::{self, KeptImages, find_in};
 use crate::config::{Config, List};
-use crate::control::guard::policy::Rails;
+use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::release::Guards;
 use crate::control::journal::entry::Setting;
 use crate::control::journal::past::{Moment, Past, Served};
@@ -17,7 +17,7 @@ use crate::control::persist::rollback_file::held;
 use crate::control::persist::store::{Rules, read_generation};
 use crate::control::publish::compose;
 use crate::control::sources::lists::load::load;
-use crate::control::sources::orders::registry::Book;
+use crate::control::sources::orders::registry::OrderRegistry;
 use crate::policy::builder::Builder;
 use crate::policy::image::path::Path;
 use crate::policy::image::provenance::ImageSource;
@@ -34,7 +34,7 @@ pub struct PolicyAt {
     /// The configuration, with the settings of that moment where they are recorded.
     pub config: Config,
     /// The orders and exceptions.
-    pub book: Book,
+    pub registry: OrderRegistry,
     /// The lists, in their order.
     pub lists: Vec<ListAt>,
     /// Whether it is not known which lists there were.
@@ -91,7 +91,7 @@ pub struct ListRule {
 
 impl PolicyAt {
     /// The present policy: all files as they are, with the orders and exceptions that are in force at `at`.
-    pub fn now(config: &Config, rails: &Rails, at: Timestamp) -> Self {
+    pub fn now(config: &Config, guard_policy: &GuardPolicy, at: Timestamp) -> Self {
         let held = config.state.dir.as_deref().and_then(held);
         let held = held.map(|generation| {
             format!(
@@ -101,7 +101,7 @@ impl PolicyAt {
         });
         let mut notes: Vec<_> = held.into_iter().collect();
         let mut read = |list: &List| {
-            let rules = match load(list, rails, &[], Guards::NONE) {
+            let rules = match load(list, guard_policy, &[], Guards::NONE) {
                 Ok(fresh) => whole(fresh.image),
                 Err(refusal) => {
                     notes.push(format!("{}: {refusal}", list.source.name));
@@ -117,7 +117,7 @@ impl PolicyAt {
         Self {
             lists: config.lists.iter().map(&mut read).collect(),
             config: config.clone(),
-            book: Book::read(config),
+            registry: OrderRegistry::read(config),
             are_lists_unknown: false,
             served: Served::Yes,
             notes,
@@ -133,10 +133,15 @@ impl PolicyAt {
     /// orders and exceptions are those of today's files; if there is no journal, their dates decide.
     ///
     /// `files` are the journal's files, the oldest first; without them it is the configuration's.
-    pub fn moment(config: &Config, rails: &Rails, files: &[PathBuf], at: Timestamp) -> Self {
+    pub fn moment(
+        config: &Config,
+        guard_policy: &GuardPolicy,
+        files: &[PathBuf],
+        at: Timestamp,
+    ) -> Self {
         let by_dates = |served: Served, why: String| Self {
             config: config.clone(),
-            book: Book::read(config),
+            registry: OrderRegistry::read(config),
             lists: Vec::new(),
             are_lists_unknown: true,
             served,
@@ -154,7 +159,7 @@ impl PolicyAt {
         }
         let unrecorded = |why| by_dates(Served::Unrecorded, why);
         match past(config, files, Moment::At(at)) {
-            Ok(Some(past)) => Self::of(config, rails, past, at, None),
+            Ok(Some(past)) => Self::of(config, guard_policy, past, at, None),
             Ok(None) => unrecorded(
                 "the journal does not reach back so far (if it was moved away, name its files with --journal, the \
                  oldest first)"
@@ -170,7 +175,7 @@ impl PolicyAt {
     /// [`JournalError`] when it can't be read.
     pub fn generation(
         config: &Config,
-        rails: &Rails,
+        guard_policy: &GuardPolicy,
         files: &[PathBuf],
         generation: u64,
     ) -> Result<Option<Self>, JournalError> {
@@ -181,7 +186,7 @@ impl PolicyAt {
         });
         Ok(past.map(|past| {
             let since = past.since;
-            Self::of(config, rails, past, since, kept)
+            Self::of(config, guard_policy, past, since, kept)
         }))
     }
 
@@ -192,15 +197,27 @@ impl PolicyAt {
     }
 
     /// The policy just before its generation came into force; `None` if no generation of that time is recorded.
-    pub fn before(&self, config: &Config, rails: &Rails, files: &[PathBuf]) -> Option<Self> {
+    pub fn before(
+        &self,
+        config: &Config,
+        guard_policy: &GuardPolicy,
+        files: &[PathBuf],
+    ) -> Option<Self> {
         let before = self
             .since?
             .checked_sub(SignedDuration::from_nanos(1))
             .ok()?;
-        Some(Self::moment(config, rails, files, before)).filter(|before| before.since.is_some())
+        Some(Self::moment(config, guard_policy, files, before))
+            .filter(|before| before.since.is_some())
     }
 
-    fn of(today: &Config, rails: &Rails, past: Past, at: Timestamp, kept: Option<Images>) -> Self {
+    fn of(
+        today: &Config,
+        guard_policy: &GuardPolicy,
+        past: Past,
+        at: Timestamp,
+        kept: Option<Images>,
+    ) -> Self {
         let (generation, since) = (past.generation, past.since);
         let mut notes = Vec::new();
         match past.served {
@@ -237,7 +254,7 @@ impl PolicyAt {
             let list = settings::list(entry, &past.settings, known);
             let (rules, is_file) = match kept.as_ref().and_then(|kept| find_in(kept, entry)) {
                 Some(rules) => (Some(rules), false),
-                None => past_rules::find(today, rails, entry, &list, &mut images),
+                None => past_rules::find(today, guard_policy, entry, &list, &mut images),
             };
             let rules = match rules {
                 Some(rules) => ListRules::Rules(rules),
@@ -258,7 +275,7 @@ impl PolicyAt {
         });
         let lists = lists.collect();
         Self {
-            book: Book::of_past(&config, past.orders, past.exceptions),
+            registry: OrderRegistry::of_past(&config, past.orders, past.exceptions),
             config,
             lists,
             are_lists_unknown: false,
@@ -292,7 +309,7 @@ impl PolicyAt {
         })?;
         let images = Images {
             base: Some(Arc::new(base)),
-            orders: self.book.rules().cloned(),
+            orders: self.registry.rules().cloned(),
             ..Images::default()
         };
         Ok((self.snapshot(images), matching))
@@ -308,7 +325,7 @@ impl PolicyAt {
             None => Arc::new(self.join(|_, _, _| true)?).into(),
         };
         Ok(Images {
-            orders: self.book.rules().cloned(),
+            orders: self.registry.rules().cloned(),
             ..images
         })
     }
@@ -316,7 +333,7 @@ impl PolicyAt {
     /// A snapshot of the policy with the rules of these images.
     pub fn snapshot(&self, images: Images) -> Snapshot {
         // The orders of a generation stay in force until the next one, whatever their dates.
-        let mut sources = self.book.sources(self.since.unwrap_or(self.at));
+        let mut sources = self.registry.sources(self.since.unwrap_or(self.at));
         let lists = self.lists.iter();
         sources.extend(lists.map(|past| Arc::new(past.list.source.clone())));
         compose::snapshot(&self.config, sources, images, 1)
@@ -385,19 +402,19 @@ impl PolicyAt {
 
 /// The orders and exceptions of a past moment, by the configuration's journal. Those of the files as they are, if the
 /// moment is `None` or in the future, there is no journal, or it does not have the moment: then also why.
-pub fn orders_at(config: &Config, at: Option<Timestamp>) -> (Book, Option<String>) {
+pub fn orders_at(config: &Config, at: Option<Timestamp>) -> (OrderRegistry, Option<String>) {
     let at = at.filter(|at| *at <= Timestamp::now() && config.journal.is_some());
     let why = match at.map(|at| past(config, &[], Moment::At(at))) {
         None => None,
         Some(Ok(Some(past))) => {
-            let book = Book::of_past(config, past.orders, past.exceptions);
-            return (book, None);
+            let registry = OrderRegistry::of_past(config, past.orders, past.exceptions);
+            return (registry, None);
         }
         Some(Ok(None)) => Some("the journal does not reach back so far".to_owned()),
         Some(Err(error)) => Some(error.to_string()),
     };
     let why = why.map(|why| format!("{why}: orders are shown by their files as they are today"));
-    (Book::read(config), why)
+    (OrderRegistry::read(config), why)
 }
 
 /// The journal's record of a moment; `None` if it does not reach back so far.

@@ -18,7 +18,7 @@ pub(crate) struct Draft {
     pub(crate) causes: Vec<Cause>,
     pub(crate) lists: Vec<ListEntry>,
     /// Orders and exceptions, unless they are as they were.
-    pub(crate) pages: Option<Arc<Pages>>,
+    pub(crate) pages: Option<Arc<OrderRecords>>,
     /// What each order is.
     pub(crate) states: Vec<(String, State)>,
     /// The generation of these lists, which is held.
@@ -29,15 +29,15 @@ pub(crate) struct Draft {
 
 /// All orders and all exceptions; `None` where there may be others that could not be read yet.
 #[derive(Debug)]
-pub(crate) struct Pages {
+pub(crate) struct OrderRecords {
     /// By their ids, in that order.
-    pub(crate) orders: Option<Vec<Page>>,
+    pub(crate) orders: Option<Vec<OrderRecord>>,
     pub(crate) exceptions: Option<Vec<Exception>>,
 }
 
 /// An order's text.
 #[derive(Debug)]
-pub(crate) struct Page {
+pub(crate) struct OrderRecord {
     pub(crate) id: String,
     pub(crate) path: PathBuf,
     pub(crate) text: Arc<str>,

@@ -29,7 +29,7 @@ mod writer;
 mod tests;
 
 pub use chain::{Entry, LineError};
-pub(super) use draft::{Draft, Page, Pages};
+pub(super) use draft::{Draft, OrderRecord, OrderRecords};
 #[cfg(test)]
 pub(super) use lines::READS;
 pub use lines::{JournalError, read, read_files};

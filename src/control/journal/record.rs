@@ -8,7 +8,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::chain::Entry;
-use super::draft::{Draft, Page, Pages};
+use super::draft::{Draft, OrderRecord, OrderRecords};
 use super::entry::{Event, OrderText, Published, Setting, Turn};
 use crate::config::exception::Exception;
 use crate::control::journal::settings::Settings;
@@ -101,13 +101,13 @@ impl Record {
 
     /// All that is known, with what else a generation puts in force.
     pub(super) fn into_draft(self, at: Timestamp, generation: u64, published: Published) -> Draft {
-        let page = |(id, (path, text)): (String, (PathBuf, String))| Page {
+        let page = |(id, (path, text)): (String, (PathBuf, String))| OrderRecord {
             id,
             path,
             text: text.into(),
             warnings: Vec::new(),
         };
-        let pages = Pages {
+        let pages = OrderRecords {
             orders: Some(self.orders.into_iter().map(page).collect()),
             exceptions: Some(self.exceptions.into_values().collect()),
         };
@@ -155,7 +155,7 @@ impl Record {
         events
     }
 
-    fn order_news(&self, orders: &[Page], events: &mut Vec<Event>) {
+    fn order_news(&self, orders: &[OrderRecord], events: &mut Vec<Event>) {
         let gone = self.orders.iter().filter(|(id, _)| {
             let at = orders.binary_search_by(|page| page.id.cmp(id));
             at.is_err()

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::changes;
 use super::entry::ListEntry;
-use crate::config::guard::WardSet;
+use crate::config::guard::Protections;
 use crate::config::{Canary, Config, Content, Format, List};
 use crate::control::publish::provenance;
 use crate::policy::rule::{Against, Blocking, Source};
@@ -252,7 +252,7 @@ pub fn list(entry: &ListEntry, settings: &Settings, today: Option<&List>) -> Lis
         comments: entry.comments,
         scope: entry.scope,
         required: false,
-        warn: today.map_or(WardSet::NONE, |today| today.warn),
+        warn: today.map_or(Protections::NONE, |today| today.warn),
         content: embedded.map_or(Content::File, |today| today.content),
         source: Source {
             name: entry.name.clone(),

@@ -48,7 +48,7 @@ struct Place {
 }
 
 /// Where a compiler writes to, and the images that it carries rules over from.
-pub(crate) struct Desk {
+pub(crate) struct CompileWorkspace {
     pub(crate) out: PathBuf,
     pub(crate) base: Option<PathBuf>,
     pub(crate) delta: Option<PathBuf>,
@@ -168,11 +168,15 @@ impl Keeper {
     ///
     /// # Errors
     /// When there is no room anywhere.
-    pub(crate) fn desk(&self, images: &Images, elsewhere: bool) -> Result<Desk, StoreError> {
+    pub(crate) fn workspace(
+        &self,
+        images: &Images,
+        elsewhere: bool,
+    ) -> Result<CompileWorkspace, StoreError> {
         let mut places = self.places();
         if let Some(place) = places.state.as_mut().filter(|_| !elsewhere) {
-            match place.desk(images) {
-                Ok(desk) => return Ok(desk),
+            match place.workspace(images) {
+                Ok(workspace) => return Ok(workspace),
                 Err(error) => tracing::warn!(%error, "compiling elsewhere"),
             }
         }
@@ -185,9 +189,9 @@ impl Keeper {
             places.scratch = Some((Place { store, base: None }, folder));
         }
         let scratch = places.scratch.as_mut().expect("it was made above");
-        Ok(Desk {
+        Ok(CompileWorkspace {
             is_elsewhere: true,
-            ..scratch.0.desk(images)?
+            ..scratch.0.workspace(images)?
         })
     }
 
@@ -291,7 +295,7 @@ impl Kept {
 }
 
 impl Place {
-    fn desk(&mut self, images: &Images) -> Result<Desk, StoreError> {
+    fn workspace(&mut self, images: &Images) -> Result<CompileWorkspace, StoreError> {
         let base = images.base.as_ref().map(|base| self.file_of(base));
         let base = base.transpose()?.map(|base| self.store.base_path(base));
         let out = self.store.place_for_base()?;
@@ -304,7 +308,7 @@ impl Place {
             written.map(|()| file.clone()).map_err(io("written", &file))
         });
         let delta = delta.transpose()?;
-        Ok(Desk {
+        Ok(CompileWorkspace {
             out,
             base,
             delta,
@@ -377,7 +381,7 @@ pub(crate) struct Persistence {
     /// When to try again if they could not; the next generation tries earlier.
     pub(crate) keep_again: Option<Instant>,
     /// The generation since which the images are in force.
-    pub(crate) imaged: u64,
+    pub(crate) images_generation: u64,
     /// The file of a base that is in force and not kept yet.
     pub(crate) base_file: Option<PathBuf>,
 }
@@ -390,7 +394,7 @@ impl Persistence {
             unkept: false,
             kept: mpsc::channel(1),
             keep_again: None,
-            imaged: 0,
+            images_generation: 0,
             base_file: None,
         }
     }
@@ -411,7 +415,7 @@ impl Persistence {
         let keep = Keep {
             images: images.clone(),
             file: self.base_file.take(),
-            generation: self.imaged,
+            generation: self.images_generation,
         };
         let (keeper, send) = (self.keeper.clone(), self.kept.0.clone());
         let writing = tokio::task::spawn_blocking(move || keeper.keep(&keep));

@@ -260,7 +260,7 @@ mod tests {
                 signature: None,
                 at: Timestamp::UNIX_EPOCH,
                 took: Duration::ZERO,
-                wards: "wards".to_owned(),
+                protected_names: "protected_names".to_owned(),
                 released: Guards::NONE,
             };
             let number = builder

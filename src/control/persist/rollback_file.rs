@@ -20,7 +20,7 @@ const SIZE_MAX: u64 = 16 << 20;
 
 /// What is held.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Hold {
+pub(crate) struct RollbackRecord {
     /// The generation whose lists are in force.
     pub(crate) generation: u64,
     /// Since when.
@@ -37,7 +37,7 @@ pub(crate) struct Hold {
     pub(crate) unrestored: Vec<String>,
 }
 
-impl Hold {
+impl RollbackRecord {
     /// What a state directory tells; nothing if no lists are held.
     pub(crate) fn read(dir: &Path) -> Result<Option<Self>, String> {
         let path = dir.join(FILE);
@@ -131,14 +131,14 @@ pub(crate) fn remove(dir: &Path, sync: Sync) -> Result<(), String> {
 
 /// The generation whose lists the server with that state directory holds, if it can be read.
 pub fn held(dir: &Path) -> Option<u64> {
-    let hold = Hold::read(dir).ok()?;
+    let hold = RollbackRecord::read(dir).ok()?;
     hold.map(|hold| hold.generation)
 }
 
 /// A hold of one list, for tests.
 #[cfg(test)]
-pub(crate) fn sample(generation: u64, first: u64) -> Hold {
-    Hold {
+pub(crate) fn sample(generation: u64, first: u64) -> RollbackRecord {
+    RollbackRecord {
         generation,
         since: "2026-01-01T00:00:00Z".parse().expect("a time"),
         first,
@@ -155,12 +155,12 @@ mod tests {
     #[test]
     fn what_is_held_is_read_as_it_was_written() {
         let folder = tempfile::tempdir().expect("a folder");
-        assert_eq!(Hold::read(folder.path()), Ok(None));
+        assert_eq!(RollbackRecord::read(folder.path()), Ok(None));
         assert_eq!(held(folder.path()), None);
         for generation in [7, 8] {
             let hold = hold(generation, 9);
             hold.write(folder.path(), sync).expect("written");
-            assert_eq!(Hold::read(folder.path()), Ok(Some(hold)));
+            assert_eq!(RollbackRecord::read(folder.path()), Ok(Some(hold)));
             assert_eq!(held(folder.path()), Some(generation));
         }
         let files = fs::read_dir(folder.path()).expect("readable").count();
@@ -179,13 +179,13 @@ mod tests {
             .write(folder.path(), broken)
             .expect_err("not synced");
         assert!(told.contains("held: can't be written"), "{told}");
-        assert_eq!(Hold::read(folder.path()), Ok(None));
+        assert_eq!(RollbackRecord::read(folder.path()), Ok(None));
         // What was held before stays held.
         hold(7, 9).write(folder.path(), sync).expect("written");
         hold(8, 10)
             .write(folder.path(), broken)
             .expect_err("not synced");
-        assert_eq!(Hold::read(folder.path()), Ok(Some(hold(7, 9))));
+        assert_eq!(RollbackRecord::read(folder.path()), Ok(Some(hold(7, 9))));
         let files = fs::read_dir(folder.path()).expect("readable").count();
         assert_eq!(files, 1, "nothing else is left over");
     }
@@ -218,7 +218,7 @@ mod tests {
         let path = folder.path().join(FILE);
         for damage in ["", "{", "{\"generation\":1}", "\0\0\0\0"] {
             fs::write(&path, damage).expect("written");
-            let told = Hold::read(folder.path()).expect_err("damaged");
+            let told = RollbackRecord::read(folder.path()).expect_err("damaged");
             let start = format!("{}: can't be read", path.display());
             assert!(told.starts_with(&start), "{told}");
             assert!(told.ends_with("roll back again, or remove it"), "{told}");
@@ -227,7 +227,7 @@ mod tests {
         // What is there and can't be read is not the same as nothing.
         fs::remove_file(&path).expect("removed");
         fs::create_dir(&path).expect("made");
-        let told = Hold::read(folder.path()).expect_err("no file");
+        let told = RollbackRecord::read(folder.path()).expect_err("no file");
         assert!(told.contains("can't be read, so no list is held"), "{told}");
     }
 }

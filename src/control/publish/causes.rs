@@ -11,9 +11,9 @@ use crate::control::journal::entry::Event;
 pub(crate) struct Record {
     pub(crate) journal: Journal,
     /// The version of the orders and exceptions that it has.
-    pub(crate) paged: u64,
+    pub(crate) journalled_version: u64,
     /// The problems with files of orders that it has.
-    told_problems: Vec<String>,
+    reported_problems: Vec<String>,
     /// The generation in force; 0 before the first.
     pub(crate) generation: u64,
 }
@@ -30,12 +30,12 @@ impl Record {
 
     /// Records the problems with files of orders and exceptions that it does not have.
     pub(crate) fn order_problems(&mut self, problems: Vec<String>) {
-        let known: HashSet<&String> = self.told_problems.iter().collect();
+        let known: HashSet<&String> = self.reported_problems.iter().collect();
         let new = problems.iter().filter(|problem| !known.contains(*problem));
         let new: Vec<_> = new.cloned().collect();
         if !new.is_empty() {
             self.refused("orders and exceptions".to_owned(), new);
         }
-        self.told_problems = problems;
+        self.reported_problems = problems;
     }
 }

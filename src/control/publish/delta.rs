@@ -5,7 +5,7 @@ use tokio::sync::mpsc;
 
 use crate::control::compile::job::NewBase;
 use crate::control::sources::lists::reading::Ready;
-use crate::control::sources::orders::registry::Book;
+use crate::control::sources::orders::registry::OrderRegistry;
 use crate::control::sources::pending::PendingConfig;
 use crate::policy::image::{Image, TooLarge};
 
@@ -42,6 +42,6 @@ impl DeltaJoin {
 pub(crate) struct Joined {
     pub(crate) ready: Vec<Ready>,
     pub(crate) base: Option<NewBase>,
-    pub(crate) pending: Option<(PendingConfig, Book)>,
+    pub(crate) pending: Option<(PendingConfig, OrderRegistry)>,
     pub(crate) result: Result<Image, TooLarge>,
 }

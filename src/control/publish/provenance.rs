@@ -24,7 +24,7 @@ pub(crate) fn source(list: &List, loaded: &Loaded) -> ImageSource {
         tally: loaded.tally.clone(),
         signature: loaded.signature,
         took_ms: loaded.took.as_millis() as u64,
-        wards: loaded.wards.clone(),
+        protected_names: loaded.protected_names.clone(),
         released: loaded.released,
     };
     ImageSource {
@@ -55,7 +55,7 @@ pub(crate) fn kept(source: &ImageSource, list: &List) -> Option<(List, Loaded)> 
     let same = source.name == list.source.name
         // Of older images the kind follows from what rules were checked against.
         && notes.kind.map_or(
-            notes.wards.is_empty() != list.source.blocks(),
+            notes.protected_names.is_empty() != list.source.blocks(),
             |kind| kind == list.source.kind,
         );
     let mut read = list.clone();
@@ -68,7 +68,7 @@ pub(crate) fn kept(source: &ImageSource, list: &List) -> Option<(List, Loaded)> 
         signature: notes.signature,
         at: source.read_at,
         took: Duration::from_millis(notes.took_ms),
-        wards: notes.wards,
+        protected_names: notes.protected_names,
         released: notes.released,
     };
     same.then_some((read, loaded))
@@ -78,14 +78,14 @@ pub(crate) fn kept(source: &ImageSource, list: &List) -> Option<(List, Loaded)> 
 /// its rules may cover.
 pub(crate) fn content(list: &List, loaded: &Loaded) -> String {
     let read = (list.format, list.comments, list.scope);
-    key(&loaded.digest, read, &loaded.wards)
+    key(&loaded.digest, read, &loaded.protected_names)
 }
 
 /// The same of a list in an image; `None` if the image does not tell how it was read.
 pub(crate) fn content_of(source: &ImageSource) -> Option<String> {
     let notes = ListNotes::of(source)?;
     let read = (notes.format, notes.comments, notes.scope);
-    Some(key(&source.digest, read, &notes.wards))
+    Some(key(&source.digest, read, &notes.protected_names))
 }
 
 /// What the rules of a list in an image follow from, as text: equal ones have the same rules, whenever they were read.
@@ -108,8 +108,8 @@ pub(crate) fn rules_of(source: &ImageSource) -> String {
     all.expect("texts, numbers and words have a JSON form")
 }
 
-fn key(digest: &str, read: (Format, Comments, Scope), wards: &str) -> String {
-    let all = serde_json::to_vec(&(digest, read, wards));
+fn key(digest: &str, read: (Format, Comments, Scope), protected_names: &str) -> String {
+    let all = serde_json::to_vec(&(digest, read, protected_names));
     let all = all.expect("texts and words have a JSON form");
     let mut key = blake3::hash(&all).to_hex().to_string();
     key.truncate(KEY);
@@ -146,7 +146,7 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
-    use crate::control::guard::policy::Rails;
+    use crate::control::guard::policy::GuardPolicy;
     use crate::control::guard::release::Guards;
     use crate::control::sources::lists::load::load;
     use crate::policy::rule::Kind;
@@ -158,7 +158,7 @@ mod tests {
         let text = "[[list]]\nname = \"ads\"\npath = \"ads\"\n";
         let config = Config::parse(text, &folder.path().join("tapis.toml")).expect("valid");
         let list = &config.lists[0];
-        let fresh = load(list, &Rails::read(&config), &[], Guards::NONE).expect("a list");
+        let fresh = load(list, &GuardPolicy::read(&config), &[], Guards::NONE).expect("a list");
         let mut of_image = source(list, &fresh.loaded);
         let notes = of_image.notes.as_object_mut().expect("a table");
         assert!(notes.remove("kind").is_some() && notes.remove("comments").is_some());

@@ -21,7 +21,7 @@ pub(crate) fn look(paths: impl IntoIterator<Item = PathBuf>) -> Files {
 }
 
 /// The files that are watched for changes.
-pub(crate) struct FollowedFiles {
+pub(crate) struct WatchedFiles {
     watch: Watch,
     pub(crate) touches: Touches,
     /// Why there is no watch.
@@ -34,7 +34,7 @@ pub(crate) struct FollowedFiles {
     pub(crate) tasks: FileTasks<(), Following>,
 }
 
-impl FollowedFiles {
+impl WatchedFiles {
     pub(crate) fn start() -> Self {
         let mut no_watch = None;
         let (watch, touches) = Watch::start().unwrap_or_else(|error| {
@@ -73,7 +73,7 @@ impl FollowedFiles {
     }
 
     /// Takes the directories that can't be watched.
-    pub(crate) fn land_followed(&mut self, following: &Following) {
+    pub(crate) fn finish_watching(&mut self, following: &Following) {
         let text = |path: &PathBuf| {
             format!(
                 "{}: can't be watched; looked at every two seconds",

@@ -9,12 +9,12 @@ use tokio::time::Instant;
 
 use crate::config::shown::Show;
 use crate::config::{Config, List};
-use crate::control::guard::policy::Rails;
+use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::release::Guards;
 use crate::control::publish::data_plane::Change;
 use crate::control::sources::files::Files;
 use crate::control::sources::lists::state::ListState;
-use crate::control::sources::orders::registry::Book;
+use crate::control::sources::orders::registry::OrderRegistry;
 
 /// How long a new configuration waits for files that are being written, and for each one that is read.
 const PENDING_MAX: Duration = Duration::from_secs(30);
@@ -23,33 +23,33 @@ const PENDING_MAX: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(crate) struct PendingConfig {
     pub(crate) config: Config,
-    pub(crate) rails: Arc<Rails>,
+    pub(crate) guard_policy: Arc<GuardPolicy>,
     /// What the data plane has ready for it; `None` if it follows that one already.
     pub(crate) change: Option<Change>,
     since: Instant,
     /// Its lists whose rules are not in force yet: new ones, and those that come from another file
     /// or mean something else.
     pub(crate) lists: Vec<ListState>,
-    /// Its orders and exceptions, once they are read, and the version of the book that was in force then:
+    /// Its orders and exceptions, once they are read, and the version of the registry that was in force then:
     /// what was read of files since is missing in them.
-    pub(crate) book: Option<(u64, Book)>,
+    pub(crate) registry: Option<(u64, OrderRegistry)>,
     /// Since when they are being read.
     pub(crate) book_since: Option<Instant>,
 }
 
 /// The orders and exceptions of a new configuration.
-pub(crate) struct Configured {
+pub(crate) struct ConfiguredOrders {
     pub(crate) config: Config,
-    /// The version of the book in force when reading began.
+    /// The version of the registry in force when reading began.
     pub(crate) of: u64,
-    pub(crate) book: Book,
+    pub(crate) registry: OrderRegistry,
 }
 
 impl PendingConfig {
     /// A configuration with its guard rails, given the files of its lists as they are now.
     pub(crate) fn new(
         config: Config,
-        rails: Arc<Rails>,
+        guard_policy: Arc<GuardPolicy>,
         change: Option<Change>,
         active: &[ListState],
         files: &Files,
@@ -75,11 +75,11 @@ impl PendingConfig {
         let fresh = fresh.collect();
         Self {
             config,
-            rails,
+            guard_policy,
             change,
             since: Instant::now(),
             lists: fresh,
-            book: None,
+            registry: None,
             book_since: None,
         }
     }
@@ -96,10 +96,12 @@ impl PendingConfig {
         self.lists.iter().all(ready)
     }
 
-    /// Whether it can be joined, given the version of the book in force.
+    /// Whether it can be joined, given the version of the registry in force.
     pub(crate) fn is_whole(&self, version: u64) -> bool {
-        let book = self.book.as_ref();
-        book.is_some_and(|(of, _)| *of == version) && self.is_ready() && self.problems().is_empty()
+        let registry = self.registry.as_ref();
+        registry.is_some_and(|(of, _)| *of == version)
+            && self.is_ready()
+            && self.problems().is_empty()
     }
 
     /// The directories of its orders and exceptions.
@@ -135,7 +137,7 @@ impl PendingConfig {
             }
         });
         let late = self.book_since.map(|since| since.elapsed());
-        let late = late.filter(|late| *late > PENDING_MAX && self.book.is_none());
+        let late = late.filter(|late| *late > PENDING_MAX && self.registry.is_none());
         let unread = late.map(|late| {
             let folders = self.folders();
             let folders: Vec<_> = folders.iter().map(|folder| folder.shown().to_string()).collect();
@@ -202,8 +204,8 @@ mod tests {
         let list = |name: &&str| format!("[[list]]\nname = \"{name}\"\npath = \"{name}\"\n");
         let text: String = names.iter().map(list).collect();
         let config = Config::parse(&text, Path::new("/tapis.toml")).expect("valid");
-        let rails = Arc::new(Rails::read(&config));
-        PendingConfig::new(config, rails, None, &[], &Files::new())
+        let guard_policy = Arc::new(GuardPolicy::read(&config));
+        PendingConfig::new(config, guard_policy, None, &[], &Files::new())
     }
 
     #[tokio::test]

@@ -7,9 +7,9 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
-use super::orders::reading::{Asked, BookRead};
-use super::orders::registry::Book;
-use super::wall_clock::Wall;
+use super::orders::reading::{PendingReads, RegistryRead};
+use super::orders::registry::OrderRegistry;
+use super::wall_clock::WallClock;
 use super::watch::Touched;
 use crate::control::file_tasks::FileTasks;
 use crate::control::journal::entry::Cause;
@@ -21,17 +21,17 @@ const FAR: Duration = Duration::from_secs(3600);
 const SLIP: SignedDuration = SignedDuration::from_secs(1);
 
 /// The orders and exceptions, and the clock that they go by.
-pub(crate) struct Calendar {
-    pub(crate) book: Arc<Book>,
+pub(crate) struct Scheduler {
+    pub(crate) registry: Arc<OrderRegistry>,
     /// What is to be read of their files.
-    pub(crate) asked: Asked,
+    pub(crate) asked: PendingReads,
     /// Reads them.
-    pub(crate) tasks: FileTasks<(), Box<BookRead>>,
+    pub(crate) tasks: FileTasks<(), Box<RegistryRead>>,
     /// Requests that wait for the files that are being read.
     pub(crate) reading: Vec<u64>,
     /// Counts configurations up.
     pub(crate) configured: u64,
-    wall: Arc<dyn Wall>,
+    wall_clock: Arc<dyn WallClock>,
     /// What was in force when it was asked last.
     sources: Vec<Arc<Source>>,
     /// When that was.
@@ -42,31 +42,31 @@ pub(crate) struct Calendar {
     set_back: Option<(Timestamp, Timestamp)>,
 }
 
-impl Calendar {
+impl Scheduler {
     /// With the orders and exceptions that were read at the start, and whether those are all.
-    pub(crate) fn new(book: Book, all: bool, wall: Arc<dyn Wall>) -> Self {
-        let book = Arc::new(book);
-        let at = wall.now();
+    pub(crate) fn new(registry: OrderRegistry, all: bool, wall_clock: Arc<dyn WallClock>) -> Self {
+        let registry = Arc::new(registry);
+        let at = wall_clock.now();
         Self {
             sources: Vec::new(),
-            next: book.next(at),
-            book,
-            asked: Asked {
+            next: registry.next(at),
+            registry,
+            asked: PendingReads {
                 refresh: !all,
-                ..Asked::default()
+                ..PendingReads::default()
             },
             tasks: FileTasks::new(),
             reading: Vec::new(),
             configured: 0,
-            wall,
+            wall_clock,
             at,
             set_back: None,
         }
     }
 
     /// The orders and exceptions of another configuration, whose files are read.
-    pub(crate) fn configure(&mut self, book: Book) {
-        self.book = Arc::new(book);
+    pub(crate) fn configure(&mut self, registry: OrderRegistry) {
+        self.registry = Arc::new(registry);
         self.configured += 1;
         // Files may have changed since they were read.
         self.asked.refresh = true;
@@ -74,7 +74,7 @@ impl Calendar {
 
     /// Something happened to a file. Returns whether it may be one of orders or exceptions.
     pub(crate) fn touch(&mut self, touched: &Touched, now: Instant) -> bool {
-        let ours = self.book.concerns(&touched.path);
+        let ours = self.registry.concerns(&touched.path);
         if ours {
             let path = touched.path.clone();
             self.asked.touched.insert(path, (touched.clone(), now));
@@ -84,7 +84,11 @@ impl Calendar {
 
     /// When files are to be read.
     pub(crate) fn due(&self) -> Option<Instant> {
-        self.asked.due().into_iter().chain(self.book.due()).min()
+        self.asked
+            .due()
+            .into_iter()
+            .chain(self.registry.due())
+            .min()
     }
 
     /// What is in force.
@@ -94,7 +98,7 @@ impl Calendar {
 
     /// What the clock on the wall shows.
     pub(crate) fn now(&self) -> Timestamp {
-        self.wall.now()
+        self.wall_clock.now()
     }
 
     /// When it was looked at last.
@@ -104,7 +108,7 @@ impl Calendar {
 
     /// Looks whether a date has come, or the clock was set back: then something else may be in force.
     pub(crate) fn ring(&mut self) -> Option<Cause> {
-        let now = self.wall.now();
+        let now = self.wall_clock.now();
         if now.duration_since(self.at) < -SLIP {
             return Some(Cause::ClockSetBack { from: self.at });
         }
@@ -117,31 +121,34 @@ impl Calendar {
 
     /// Looks at the clock and at all dates: [`sources`](Self::sources) are those of now.
     pub(crate) fn turn(&mut self) {
-        let now = self.wall.now();
+        let now = self.wall_clock.now();
         if now.duration_since(self.at) < -SLIP {
             tracing::error!(from = %self.at, to = %now, "the clock was set back: orders follow it");
             let before = self.set_back.map_or(self.at, |(from, _)| from.max(self.at));
             self.set_back = Some((before, now));
         }
         self.at = now;
-        self.next = self.book.next(now);
-        self.sources = self.book.sources(now);
+        self.next = self.registry.next(now);
+        self.sources = self.registry.sources(now);
     }
 
     /// Waits until what is in force may change.
     pub(crate) fn wait(&self) -> impl Future<Output = ()> + use<> {
         let far = self.at.saturating_add(FAR).unwrap_or(Timestamp::MAX);
-        let (wall, at) = (Arc::clone(&self.wall), self.next.unwrap_or(far).min(far));
-        async move { wall.until(at).await }
+        let (wall_clock, at) = (
+            Arc::clone(&self.wall_clock),
+            self.next.unwrap_or(far).min(far),
+        );
+        async move { wall_clock.until(at).await }
     }
 
     /// What is wrong, one sentence each.
     pub(crate) fn problems(&self) -> Vec<String> {
-        let now = self.wall.now();
+        let now = self.wall_clock.now();
         let back = self.set_back.filter(|(from, _)| now < *from);
         let back = back.map(|(from, to)| {
             format!("the clock was set back from {from} to {to}: orders follow it")
         });
-        self.book.problems().into_iter().chain(back).collect()
+        self.registry.problems().into_iter().chain(back).collect()
     }
 }

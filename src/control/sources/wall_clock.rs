@@ -10,7 +10,7 @@ use jiff::Timestamp;
 pub type Wait<'w> = Pin<Box<dyn Future<Output = ()> + Send + 'w>>;
 
 /// The clock on the wall, which may be set forth and back.
-pub trait Wall: Debug + Send + Sync {
+pub trait WallClock: Debug + Send + Sync {
     /// What it shows.
     fn now(&self) -> Timestamp;
 
@@ -24,7 +24,7 @@ pub trait Wall: Debug + Send + Sync {
 pub(crate) struct Still;
 
 #[cfg(test)]
-impl Wall for Still {
+impl WallClock for Still {
     fn now(&self) -> Timestamp {
         Timestamp::now()
     }

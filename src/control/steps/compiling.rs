@@ -7,7 +7,7 @@ use crate::control::Control;
 use crate::control::compile::job::{CompileError, Compiled, Job, NewBase, Wanted, want};
 use crate::control::sources::lists::load::Refusal;
 use crate::control::sources::lists::reading::log_load;
-use crate::control::sources::lists::state::carries;
+use crate::control::sources::lists::state::has_load;
 use crate::policy::images::Images;
 
 impl Control {
@@ -123,12 +123,12 @@ impl Control {
             .pending
             .iter()
             .filter(|_| wanted.iter().any(|wanted| wanted.staged));
-        let rails = staged
-            .map(|pending| &pending.rails)
+        let guard_policy = staged
+            .map(|pending| &pending.guard_policy)
             .next()
-            .unwrap_or(&self.rails);
+            .unwrap_or(&self.guard_policy);
         Job {
-            rails: Arc::clone(rails),
+            guard_policy: Arc::clone(guard_policy),
             keeper: self.persist.keeper.clone(),
             patience: self.configuration.boot.state.deadline,
             images: Images {
@@ -148,7 +148,7 @@ impl Control {
     }
 
     /// Takes what a compilation made to be joined with the small lists, or tells why there is none.
-    pub(crate) fn land_compiled(&mut self, compiled: Compiled) {
+    pub(crate) fn finish_compiling(&mut self, compiled: Compiled) {
         self.compiler.compiling = false;
         if self.compiler.compiling_since != self.rollback.epoch {
             // It is newer than what is held.
@@ -186,7 +186,7 @@ impl Control {
             let refused = outcome.and_then(|outcome| outcome.refused.clone());
             match refused {
                 Some(refused) => self.refuse(wanted.ticket, refused.into()),
-                None if self.lists.all().any(|list| carries(list, wanted.ticket)) => any = true,
+                None if self.lists.all().any(|list| has_load(list, wanted.ticket)) => any = true,
                 // The list is gone.
                 None => self.requests.dismiss(wanted.ticket),
             }
@@ -214,7 +214,9 @@ impl Control {
                 .pending
                 .iter_mut()
                 .flat_map(|pending| &mut pending.lists);
-            let list = staged.into_iter().find(|list| carries(list, wanted.ticket));
+            let list = staged
+                .into_iter()
+                .find(|list| has_load(list, wanted.ticket));
             let Some(list) = list else { continue };
             log_load(list, Ok(&loaded));
             let name = list.name().to_owned();

@@ -9,7 +9,7 @@ use crate::control::Control;
 use crate::control::admin::requests::Waiting;
 use crate::control::admin::status::ReloadRequest;
 use crate::control::guard::guarding::{holding, is_held};
-use crate::control::guard::policy::Rails;
+use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::release;
 use crate::control::guard::release::{Guards, NoRelease};
 use crate::control::sources::lists::state::ListState;
@@ -17,26 +17,35 @@ use crate::control::sources::lists::state::ListState;
 impl Control {
     /// Takes the guard's files that were read again for a configuration, unless a new configuration brings a guard of its own. Returns
     /// whether rules are held against other names now.
-    pub(crate) fn reguard(&mut self, waiting: &mut Waiting, of: &Config, rails: Rails) -> bool {
+    pub(crate) fn renew_guard_policy(
+        &mut self,
+        waiting: &mut Waiting,
+        of: &Config,
+        guard_policy: GuardPolicy,
+    ) -> bool {
         // A new configuration may have come into force since the files were read.
         if waiting.staged || *of != self.configuration.current {
             return false;
         }
-        waiting.report.problems.extend_from_slice(rails.problems());
-        let other = rails.wards().digest() != self.rails.wards().digest();
-        self.rails = Arc::new(rails);
-        self.tell_guard();
+        waiting
+            .report
+            .problems
+            .extend_from_slice(guard_policy.problems());
+        let other =
+            guard_policy.protected_names().digest() != self.guard_policy.protected_names().digest();
+        self.guard_policy = Arc::new(guard_policy);
+        self.log_guard_problems();
         other
     }
 
     /// Takes the guard of a new configuration. Whoever waits for that waits for the lists that are to
     /// be read again, too.
-    pub(crate) fn take_rails(&mut self, rails: Arc<Rails>) {
-        self.rails = rails;
-        self.tell_guard();
+    pub(crate) fn adopt_guard_policy(&mut self, guard_policy: Arc<GuardPolicy>) {
+        self.guard_policy = guard_policy;
+        self.log_guard_problems();
         let now = Instant::now();
         for list in self.lists.active.iter_mut().filter(|list| !list.frozen) {
-            if is_held(list) || list.is_outdated(&self.rails) {
+            if is_held(list) || list.is_outdated(&self.guard_policy) {
                 let ticket = list.request(self.requests.tickets.next(), Guards::NONE, now);
                 for waiting in self
                     .requests
@@ -54,22 +63,22 @@ impl Control {
             .iter_mut()
             .filter(|waiting| waiting.staged);
         for waiting in staged {
-            let problems = self.rails.problems();
+            let problems = self.guard_policy.problems();
             waiting.report.problems.extend_from_slice(problems);
         }
     }
 
     /// Logs what is wrong with the guard's files.
-    pub(crate) fn tell_guard(&self) {
-        for problem in self.rails.problems() {
+    pub(crate) fn log_guard_problems(&self) {
+        for problem in self.guard_policy.problems() {
             tracing::error!(problem, "a file of the guard is not as it should be");
         }
     }
 
     /// What of a reload's releases can't be meant, a sentence each.
     /// `in_vain`: a release is for what guards hold, as the configuration and their files are the same.
-    pub(crate) fn misspelt(&mut self, wish: &ReloadRequest, in_vain: bool) -> Vec<String> {
-        let (mut problems, rails) = (Vec::new(), Arc::clone(&self.rails));
+    pub(crate) fn invalid_releases(&mut self, wish: &ReloadRequest, in_vain: bool) -> Vec<String> {
+        let (mut problems, guard_policy) = (Vec::new(), Arc::clone(&self.guard_policy));
         for text in &wish.accept {
             let read = release::read(text);
             let name = match &read {
@@ -78,7 +87,7 @@ impl Control {
             };
             // One of a new configuration comes last.
             let list = self.lists.all().filter(|list| list.name() == name).last();
-            let is_vain = |list: &ListState| in_vain && list.is_free_of_guards(&rails);
+            let is_vain = |list: &ListState| in_vain && list.is_free_of_guards(&guard_policy);
             problems.extend(match (list, &read) {
                 (None, _) => Some(format!("there is no list `{name}`")),
                 (Some(list), Ok((_, guard))) => is_vain(list).then(|| {
@@ -111,11 +120,11 @@ mod tests {
         if renamed {
             control.configuration.current.server.id = Some("r1.resolver.example".to_owned());
         }
-        let (requests, wishes) = mpsc::channel(1);
+        let (requests, queued) = mpsc::channel(1);
         let (_hang_up, hangups) = mpsc::channel(1);
         let stop = CancellationToken::new();
         let probe = Arc::new(Gauges::default);
-        let task = tokio::spawn(control.run(wishes, hangups, probe, stop.clone()));
+        let task = tokio::spawn(control.run(queued, hangups, probe, stop.clone()));
         let (reply, answer) = oneshot::channel();
         let wish = ReloadRequest { accept };
         let sent = requests.send(Request::Reload(wish, 1000, reply)).await;

@@ -9,7 +9,7 @@ use crate::control::publish::delta::Joined;
 use crate::control::publish::{compose, provenance};
 use crate::control::sources::lists::load::{Fresh, Refusal};
 use crate::control::sources::lists::reading::{Ready, broken, log_load};
-use crate::control::sources::lists::state::{ListState, carries};
+use crate::control::sources::lists::state::{ListState, has_load};
 use crate::control::sources::pending::PendingConfig;
 use crate::policy::image::TooLarge;
 
@@ -28,10 +28,10 @@ impl Control {
         }
         self.delta.joining = true;
         self.delta.joining_since = self.rollback.epoch;
-        let version = self.calendar.book.version();
+        let version = self.scheduler.registry.version();
         let whole = |pending: &mut PendingConfig| !rolling && pending.is_whole(version);
         let mut pending = self.lists.pending.take_if(whole);
-        let book = pending.as_mut().and_then(|pending| pending.book.take());
+        let registry = pending.as_mut().and_then(|pending| pending.registry.take());
         self.delta.joining_config = pending.is_some();
         let base = self
             .compiler
@@ -63,7 +63,7 @@ impl Control {
             Joined {
                 ready,
                 base,
-                pending: pending.zip(book.map(|(_, book)| book)),
+                pending: pending.zip(registry.map(|(_, registry)| registry)),
                 result,
             }
         });
@@ -75,7 +75,7 @@ impl Control {
     }
 
     fn is_something_ready(&self) -> bool {
-        let version = self.calendar.book.version();
+        let version = self.scheduler.registry.version();
         let whole = |pending: &PendingConfig| pending.is_whole(version);
         let staged =
             self.rollback.rolling.is_none() && self.lists.pending.as_ref().is_some_and(whole);
@@ -92,7 +92,7 @@ impl Control {
         // A list that means something else by now is no longer what was compiled.
         let counts = |wanted: &Wanted| {
             let mut lists = self.lists.active.iter();
-            wanted.staged || lists.any(|list| carries(list, wanted.ticket))
+            wanted.staged || lists.any(|list| has_load(list, wanted.ticket))
         };
         let based = base.iter().flat_map(|base| base.loaded());
         let based = based.filter(|(wanted, _)| counts(wanted));
@@ -123,13 +123,13 @@ impl Control {
     }
 
     /// Puts joined lists in force.
-    pub(crate) fn land_joined(&mut self, joined: Result<Joined, Vec<u64>>) {
+    pub(crate) fn finish_joining(&mut self, joined: Result<Joined, Vec<u64>>) {
         self.delta.joining = false;
         self.delta.joining_config = false;
         let now = Instant::now();
         let joined = match joined {
             Ok(joined) => joined,
-            Err(tickets) => return self.break_off(tickets),
+            Err(tickets) => return self.fail_joining(tickets),
         };
         if self.delta.joining_since != self.rollback.epoch {
             // What was joined is newer than what is held: who waited for it was told. There is no
@@ -169,23 +169,23 @@ impl Control {
                 .lists
                 .active
                 .iter_mut()
-                .find(|list| carries(list, ticket))
+                .find(|list| has_load(list, ticket))
             {
                 list.settle(Ok(fresh.loaded), now);
             }
             self.requests
                 .settle(ticket, |report| report.loaded.push(name.clone()));
         }
-        if let Some((pending, book)) = joined.pending {
-            self.adopt_pending(pending, book);
+        if let Some((pending, registry)) = joined.pending {
+            self.adopt_pending(pending, registry);
         }
         self.compiler.weigh_delta(self.publication.delta_rules());
     }
 
     /// Joining broke off inside: what is in force stays, and nobody waits any more.
-    fn break_off(&mut self, tickets: Vec<u64>) {
+    fn fail_joining(&mut self, tickets: Vec<u64>) {
         for ticket in tickets {
-            let list = self.lists.active.iter().find(|list| carries(list, ticket));
+            let list = self.lists.active.iter().find(|list| has_load(list, ticket));
             match list.map(broken) {
                 Some(refusal) => self.refuse(ticket, refusal),
                 None => self.requests.dismiss(ticket),
@@ -211,7 +211,7 @@ impl Control {
                 .lists
                 .active
                 .iter_mut()
-                .find(|list| carries(list, wanted.ticket))
+                .find(|list| has_load(list, wanted.ticket))
             {
                 log_load(list, Ok(&loaded));
                 list.settle(Ok(loaded), Instant::now());
@@ -226,7 +226,7 @@ impl Control {
     fn refuse_joined(&mut self, ready: Vec<Ready>, based: &[u64], staged: bool, source: TooLarge) {
         let tickets = ready.iter().map(|ready| ready.ticket);
         for ticket in tickets.chain(based.iter().copied()) {
-            let list = self.lists.active.iter().find(|list| carries(list, ticket));
+            let list = self.lists.active.iter().find(|list| has_load(list, ticket));
             let path = list.map_or_else(Default::default, |list| list.source.path.clone());
             self.refuse(ticket, Refusal::TooLarge { path, source });
         }
@@ -249,7 +249,7 @@ mod tests {
     use crate::config::Config;
     use crate::control::admin::requests::Waiting;
     use crate::control::sources::files::Files;
-    use crate::control::sources::orders::registry::Book;
+    use crate::control::sources::orders::registry::OrderRegistry;
     use crate::control::sources::wall_clock::Still;
 
     /// A control plane that has read all lists of a new configuration, which somebody waits for.
@@ -266,9 +266,15 @@ mod tests {
         };
         let control = Control::start(config(""), Arc::new(Still));
         let mut control = control.expect("a first generation");
-        let rails = Arc::clone(&control.rails);
+        let guard_policy = Arc::clone(&control.guard_policy);
         let new = config("[server]\nid = \"other.example\"\n");
-        let pending = PendingConfig::new(new, rails, None, &control.lists.active, &Files::new());
+        let pending = PendingConfig::new(
+            new,
+            guard_policy,
+            None,
+            &control.lists.active,
+            &Files::new(),
+        );
         control.lists.pending = Some(pending);
         let (reply, answer) = oneshot::channel();
         let mut waiting = Waiting::new(Cause::Start, Some(reply));
@@ -280,7 +286,7 @@ mod tests {
     /// What the control loop does in a turn that concerns a new configuration.
     fn turn(control: &mut Control) {
         control.finish_pending();
-        control.start_configuring();
+        control.start_reading_new_orders();
         control.start_joining();
         control.answer_waiting();
     }
@@ -313,24 +319,24 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let (mut control, _answer) = staged(folder.path());
         turn(&mut control);
-        let mut newer = Book::clone(&control.calendar.book);
+        let mut newer = OrderRegistry::clone(&control.scheduler.registry);
         let order = folder.path().join("orders/a.toml");
         fs::write(&order, "no order").expect("written");
         assert_eq!(newer.refresh(), [order]);
-        control.calendar.book = Arc::new(newer);
+        control.scheduler.registry = Arc::new(newer);
         while !control.delta.joining {
             let event = control.next_file_event().await;
             control.route(event);
             turn(&mut control);
         }
         let joined = control.delta.joined.1.recv().await.expect("it ends");
-        control.land_joined(joined);
+        control.finish_joining(joined);
         assert_eq!(
             control.configuration.current.server.id.as_deref(),
             Some("other.example")
         );
         assert_eq!(
-            control.calendar.book.problems().len(),
+            control.scheduler.registry.problems().len(),
             1,
             "of the newer file"
         );

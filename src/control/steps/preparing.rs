@@ -5,10 +5,10 @@ use std::time::Duration;
 use crate::config::shown::Show;
 use crate::config::{Config, Content, Origin};
 use crate::control::Control;
-use crate::control::admin::preparing::{Newest, Prepared, Wish};
+use crate::control::admin::preparing::{Newest, Prepared, QueuedRequest};
 use crate::control::admin::requests::Waiting;
 use crate::control::sources::files::look;
-use crate::control::sources::orders::registry::Book;
+use crate::control::sources::orders::registry::OrderRegistry;
 
 /// Reloads and rollbacks that wait for their turn.
 const WAITING_MAX: usize = 64;
@@ -18,9 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Control {
     /// Takes a reload or a rollback.
-    pub(crate) fn wish(&mut self, wish: Wish) {
+    pub(crate) fn wish(&mut self, wish: QueuedRequest) {
         if self.requests.queue.waiting.len() == WAITING_MAX {
-            return self.answer_unheard(wish, "too many others wait");
+            return self.answer_unprepared(wish, "too many others wait");
         }
         self.requests.queue.waiting.push_back(wish);
     }
@@ -37,10 +37,10 @@ impl Control {
                 Some(wish) if prepared.config != self.configuration.current => {
                     self.requests.queue.waiting.push_front(wish);
                 }
-                Some(Wish::Reload(wish, cause, reply)) => {
+                Some(QueuedRequest::Reload(wish, cause, reply)) => {
                     self.reload(&wish, cause, reply, *prepared);
                 }
-                Some(Wish::Rollback(wish, cause, reply)) => {
+                Some(QueuedRequest::Rollback(wish, cause, reply)) => {
                     self.roll_back(wish, cause, reply, Some(*prepared));
                 }
                 None => {}
@@ -52,12 +52,13 @@ impl Control {
         let next = self.requests.queue.waiting.front();
         // A rollback to a generation needs no file outside of the state directory, and may be the way out
         // when others hang.
-        let is_hold = matches!(next, Some(Wish::Rollback(wish, ..)) if wish.generation.is_some());
+        let is_hold =
+            matches!(next, Some(QueuedRequest::Rollback(wish, ..)) if wish.generation.is_some());
         if self.requests.queue.tasks.is_running(&()) && !is_hold {
             return;
         }
         let wish = match self.requests.queue.waiting.pop_front() {
-            Some(Wish::Rollback(wish, cause, reply)) if is_hold => {
+            Some(QueuedRequest::Rollback(wish, cause, reply)) if is_hold => {
                 return self.roll_back(wish, cause, reply, None);
             }
             Some(wish) => wish,
@@ -68,7 +69,7 @@ impl Control {
             self.configuration.current.clone(),
             self.configuration.boot.overrides.clone(),
         );
-        let (rails, staged) = (self.rails.clone(), self.lists.pending.is_some());
+        let (guard_policy, staged) = (self.guard_policy.clone(), self.lists.pending.is_some());
         let plane = self.publication.plane.plane();
         let mut places = vec!["the configuration and the files that it names".to_owned()];
         if let Origin::File(path) = &now.origin {
@@ -82,7 +83,7 @@ impl Control {
                     let nothing = nothing.map(|nothing| nothing.with_overrides(boot.clone()));
                     let config = config.with_overrides(boot);
                     let other = staged || config != now;
-                    let mut problems = Book::unlisted(&config);
+                    let mut problems = OrderRegistry::unlisted(&config);
                     // As it is while it is written in place, or after the disk was full.
                     if config != now && nothing.is_ok_and(|nothing| config == nothing) {
                         problems.push(format!(
@@ -101,7 +102,7 @@ impl Control {
                     Newest {
                         problems,
                         change,
-                        rails: other.then(|| rails.read_again(&config)),
+                        guard_policy: other.then(|| guard_policy.read_again(&config)),
                         config,
                     }
                 })),
@@ -115,7 +116,7 @@ impl Control {
             let files = look(lists.map(|list| list.source.path.clone()));
             Box::new(Prepared {
                 newest,
-                rails: rails.read_again(&now),
+                guard_policy: guard_policy.read_again(&now),
                 files,
                 config: now,
             })
@@ -124,7 +125,7 @@ impl Control {
     }
 
     /// Takes the files that were read for one.
-    pub(crate) fn land_prepared(&mut self, prepared: Option<Box<Prepared>>) {
+    pub(crate) fn finish_preparing(&mut self, prepared: Option<Box<Prepared>>) {
         match prepared {
             Some(prepared) if self.requests.queue.under_way.is_some() => {
                 for list in &mut self.lists.active {
@@ -137,7 +138,7 @@ impl Control {
             None => {
                 if let Some(wish) = self.requests.queue.under_way.take() {
                     let why = "reading its files broke off inside tapis, which is a bug; please report it";
-                    self.answer_unheard(wish, why);
+                    self.answer_unprepared(wish, why);
                 }
             }
         }
@@ -159,14 +160,14 @@ impl Control {
             .chain(self.requests.queue.waiting.drain(..))
             .collect();
         for wish in all {
-            self.answer_unheard(wish, "the file system does not answer; see `tapis status`");
+            self.answer_unprepared(wish, "the file system does not answer; see `tapis status`");
         }
     }
 
-    fn answer_unheard(&mut self, wish: Wish, why: &str) {
+    fn answer_unprepared(&mut self, wish: QueuedRequest, why: &str) {
         let (what, cause, reply) = match wish {
-            Wish::Reload(_, cause, reply) => ("not reloaded", cause, reply),
-            Wish::Rollback(_, cause, reply) => ("not rolled back", cause, Some(reply)),
+            QueuedRequest::Reload(_, cause, reply) => ("not reloaded", cause, reply),
+            QueuedRequest::Rollback(_, cause, reply) => ("not rolled back", cause, Some(reply)),
         };
         tracing::error!(why, "{what}");
         let mut waiting = Waiting::new(cause, reply);
@@ -194,7 +195,11 @@ mod tests {
         let mut control = control.expect("a first generation");
         let (reply, mut answer) = oneshot::channel();
         let cause = Cause::Start;
-        control.wish(Wish::Reload(ReloadRequest::default(), cause, Some(reply)));
+        control.wish(QueuedRequest::Reload(
+            ReloadRequest::default(),
+            cause,
+            Some(reply),
+        ));
         control.prepare();
         while control.requests.queue.prepared.is_none() {
             let event = control.next_file_event().await;

@@ -11,10 +11,10 @@ use crate::config::order::Order;
 use crate::control::Control;
 use crate::control::journal::entry::{Cause, ListEntry};
 use crate::control::journal::settings::{Settings, settings};
-use crate::control::journal::{Draft, Page, Pages};
+use crate::control::journal::{Draft, OrderRecord, OrderRecords};
 use crate::control::publish::provenance::legible;
 use crate::control::publish::{compose, provenance};
-use crate::control::sources::lists::state::{ListState, carries};
+use crate::control::sources::lists::state::{ListState, has_load};
 use crate::control::sources::orders::schedule::State;
 use crate::policy::images::Images;
 
@@ -35,32 +35,32 @@ impl Control {
 
     /// Puts a snapshot of all that is known in force.
     pub(crate) fn publish(&mut self) {
-        self.calendar.turn();
+        self.scheduler.turn();
         let known = self
             .lists
             .active
             .iter()
             .filter(|list| list.loaded.is_some());
         let lists = known.map(|list| list.source.clone());
-        let sources = self.calendar.sources().iter().cloned().chain(lists);
+        let sources = self.scheduler.sources().iter().cloned().chain(lists);
         let sources = sources.collect();
         let images = self.images_in_force();
         // A list that left the configuration is in the images still: that it is not in force has to be kept.
         self.persist.unkept |= images.gone != self.publication.images.gone;
         self.publication.images = images;
-        self.publication.images.orders = self.calendar.book.rules().cloned();
+        self.publication.images.orders = self.scheduler.registry.rules().cloned();
         let generation = self
             .publication
             .next_generation(self.record.journal.known());
         if self.persist.unkept {
-            self.persist.imaged = generation;
+            self.persist.images_generation = generation;
         }
         if self.persist.keep_again.take().is_some() {
             // The images are still those of an earlier generation.
             self.persist.unkept = true;
         }
         self.publication.next = generation + 1;
-        let states = self.calendar.book.states(self.calendar.at());
+        let states = self.scheduler.registry.states(self.scheduler.at());
         let draft = self.draft(generation, &states);
         let receipt = draft.map(|draft| self.record.journal.publish(draft));
         let (config, images) = (&self.configuration.current, self.publication.images.clone());
@@ -89,7 +89,7 @@ impl Control {
         if let Some(cause) = self.requests.cause_of(ticket) {
             return cause;
         }
-        let list = self.lists.active.iter().find(|list| carries(list, ticket));
+        let list = self.lists.active.iter().find(|list| has_load(list, ticket));
         match list.is_some_and(ListState::is_reread) {
             true => Cause::Guard,
             false => file(path),
@@ -102,13 +102,14 @@ impl Control {
         if !self.record.journal.is_kept() {
             return None;
         }
-        let version = self.calendar.book.version();
-        let pages = (self.record.paged != version).then(|| Arc::new(self.pages()));
-        let is_whole = |pages: &Arc<Pages>| pages.orders.is_some() && pages.exceptions.is_some();
+        let version = self.scheduler.registry.version();
+        let pages = (self.record.journalled_version != version).then(|| Arc::new(self.pages()));
+        let is_whole =
+            |pages: &Arc<OrderRecords>| pages.orders.is_some() && pages.exceptions.is_some();
         if pages.as_ref().is_none_or(is_whole) {
-            self.record.paged = version;
+            self.record.journalled_version = version;
         }
-        let now = self.calendar.at();
+        let now = self.scheduler.at();
         Some(Draft {
             generation,
             at: now,
@@ -131,28 +132,28 @@ impl Control {
         settings(&self.configuration.current, lists)
     }
 
-    fn pages(&self) -> Pages {
-        let book = &self.calendar.book;
-        let page = |(order, text): (&Order, &Arc<str>)| Page {
+    fn pages(&self) -> OrderRecords {
+        let registry = &self.scheduler.registry;
+        let page = |(order, text): (&Order, &Arc<str>)| OrderRecord {
             id: order.id.clone(),
             path: legible(&order.path),
             text: text.clone(),
-            warnings: book.findings(order).to_vec(),
+            warnings: registry.findings(order).to_vec(),
         };
-        let mut orders: Vec<_> = book.texts().map(page).collect();
+        let mut orders: Vec<_> = registry.texts().map(page).collect();
         orders.sort_by(|one, other| one.id.cmp(&other.id));
-        let exceptions = book.exceptions().map(|exception| Exception {
+        let exceptions = registry.exceptions().map(|exception| Exception {
             path: legible(&exception.path),
             ..exception.clone()
         });
-        Pages {
-            orders: (!book.may_have_more_orders()).then_some(orders),
-            exceptions: (!book.may_have_more_exceptions()).then(|| exceptions.collect()),
+        OrderRecords {
+            orders: (!registry.may_have_more_orders()).then_some(orders),
+            exceptions: (!registry.may_have_more_exceptions()).then(|| exceptions.collect()),
         }
     }
 
     /// Tells what was not taken at the start.
-    pub(crate) fn tell_what_is_refused(&mut self) {
+    pub(crate) fn record_refusals(&mut self) {
         let refused = self.lists.active.iter().filter_map(|list| {
             let (refusal, _) = list.refused.as_ref()?;
             Some((format!("list {}", list.name()), vec![refusal.to_string()]))
@@ -161,7 +162,8 @@ impl Control {
         for (what, problems) in refused {
             self.record.refused(what, problems);
         }
-        self.record.order_problems(self.calendar.book.problems());
+        self.record
+            .order_problems(self.scheduler.registry.problems());
     }
 }
 

@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use crate::config::shown::Show;
 use crate::control::Control;
 use crate::control::sources::orders::directory::RETRY;
-use crate::control::sources::orders::reading::{BookRead, Wished};
-use crate::control::sources::orders::registry::{Book, Known};
+use crate::control::sources::orders::reading::{RegistryRead, RequestedFile};
+use crate::control::sources::orders::registry::{Known, OrderRegistry};
 use crate::control::sources::orders::schedule::State;
 
 /// When files of many orders are removed at once, so many are logged by themselves.
@@ -19,33 +19,37 @@ const GONE_LOGGED: usize = 10;
 impl Control {
     /// Starts to read files of orders and exceptions, if some are to be read.
     pub(crate) fn start_reading(&mut self) {
-        let due = self.calendar.due();
-        let idle = !self.delta.joining_config && !self.calendar.tasks.is_running(&());
+        let due = self.scheduler.due();
+        let idle = !self.delta.joining_config && !self.scheduler.tasks.is_running(&());
         if !idle || due.is_none_or(|at| at > Instant::now()) {
             return;
         }
-        let asked = std::mem::take(&mut self.calendar.asked);
-        let (book, configured) = (Arc::clone(&self.calendar.book), self.calendar.configured);
-        let wished = asked.wished.iter().map(|wished| wished.ticket);
-        self.calendar.reading = asked.tickets.iter().copied().chain(wished).collect();
-        let folders = book.folders().map(|folder| folder.shown().to_string());
+        let asked = std::mem::take(&mut self.scheduler.asked);
+        let (registry, configured) = (
+            Arc::clone(&self.scheduler.registry),
+            self.scheduler.configured,
+        );
+        let requested = asked.requested.iter().map(|requested| requested.ticket);
+        self.scheduler.reading = asked.tickets.iter().copied().chain(requested).collect();
+        let folders = registry.folders().map(|folder| folder.shown().to_string());
         let places = folders.collect::<Vec<_>>().join(", ");
-        let rails = Arc::clone(&self.rails);
-        let config = book
+        let guard_policy = Arc::clone(&self.guard_policy);
+        let config = registry
             .is_unrecalled()
             .then(|| self.configuration.boot.clone());
-        let work = move || Box::new(asked.read(&book, (configured, config.as_ref()), &rails));
-        self.calendar.tasks.start((), places, work);
+        let work =
+            move || Box::new(asked.read(&registry, (configured, config.as_ref()), &guard_policy));
+        self.scheduler.tasks.start((), places, work);
     }
 
     /// Takes what reading came to.
-    pub(crate) fn land_book(&mut self, read: BookRead) {
-        self.calendar.reading.clear();
-        if self.delta.joining_config || read.configured != self.calendar.configured {
+    pub(crate) fn finish_reading_orders(&mut self, read: RegistryRead) {
+        self.scheduler.reading.clear();
+        if self.delta.joining_config || read.configured != self.scheduler.configured {
             // It is of directories that don't count any more, or the new configuration's were read beside it.
-            self.calendar.asked.refresh = true;
-            self.calendar.asked.tickets.extend(read.tickets);
-            self.calendar.asked.wished.extend(read.wished);
+            self.scheduler.asked.refresh = true;
+            self.scheduler.asked.tickets.extend(read.tickets);
+            self.scheduler.asked.requested.extend(read.requested);
             return;
         }
         let mut waiting = self.requests.waiting.iter();
@@ -53,9 +57,9 @@ impl Control {
             waiting.find(|waiting| read.tickets.iter().any(|t| waiting.tickets.contains(t)));
         let refresher = asked.map(|waiting| waiting.cause.clone());
         let is_told =
-            !read.changed.is_empty() || !read.tickets.is_empty() || !read.wished.is_empty();
+            !read.changed.is_empty() || !read.tickets.is_empty() || !read.requested.is_empty();
         if !read.changed.is_empty() {
-            self.log_removed(&read.book);
+            self.log_removed(&read.registry);
         }
         let mut files = Vec::new();
         for changed in read.changed {
@@ -71,29 +75,32 @@ impl Control {
         }
         self.publication.change_files(files);
         // One that changed while it was read is read again before its writer is answered.
-        let unread = |wished: &mut Wished| read.book.is_due(&wished.path);
-        let mut wished = read.wished;
-        let again = wished.extract_if(.., unread).map(|wished| Wished {
-            at: Instant::now() + RETRY,
-            ..wished
-        });
-        self.calendar.asked.wished.extend(again);
-        self.calendar.book = Arc::new(read.book);
+        let unread = |requested: &mut RequestedFile| read.registry.is_due(&requested.path);
+        let mut requested = read.requested;
+        let again = requested
+            .extract_if(.., unread)
+            .map(|requested| RequestedFile {
+                at: Instant::now() + RETRY,
+                ..requested
+            });
+        self.scheduler.asked.requested.extend(again);
+        self.scheduler.registry = Arc::new(read.registry);
         if is_told {
-            self.record.order_problems(self.calendar.book.problems());
+            self.record
+                .order_problems(self.scheduler.registry.problems());
         }
-        let wished = wished.iter().map(|wished| wished.ticket);
-        let tickets: Vec<_> = read.tickets.iter().copied().chain(wished).collect();
-        self.end_reading(&tickets, &self.calendar.book.problems());
+        let requested = requested.iter().map(|requested| requested.ticket);
+        let tickets: Vec<_> = read.tickets.iter().copied().chain(requested).collect();
+        self.end_reading(&tickets, &self.scheduler.registry.problems());
     }
 
     /// Logs orders in force that are not there any more.
-    fn log_removed(&self, newer: &Book) {
+    fn log_removed(&self, newer: &OrderRegistry) {
         let ids: HashSet<&str> = newer.orders().map(|order| &*order.id).collect();
         let paths: HashSet<&Path> = newer.orders().map(|order| &*order.path).collect();
-        let now = self.calendar.at();
-        let mut gone = self.calendar.book.known().filter(|before| {
-            !ids.contains(&*before.order.id) && before.life.state(now) == State::InForce
+        let now = self.scheduler.at();
+        let mut gone = self.scheduler.registry.known().filter(|before| {
+            !ids.contains(&*before.order.id) && before.schedule.state(now) == State::InForce
         });
         for Known { order, .. } in gone.by_ref().take(GONE_LOGGED) {
             let why = match paths.contains(&*order.path) {
@@ -113,8 +120,8 @@ impl Control {
     }
 
     /// Reading broke off: those who waited are told.
-    pub(crate) fn break_off_reading(&mut self) {
-        let tickets = std::mem::take(&mut self.calendar.reading);
+    pub(crate) fn fail_reading(&mut self) {
+        let tickets = std::mem::take(&mut self.scheduler.reading);
         let problem = "orders and exceptions: reading them broke off inside tapis, which is a bug; \
                        please report it";
         self.end_reading(&tickets, &[problem.to_owned()]);
@@ -182,7 +189,7 @@ mod tests {
     /// Reads what is asked for, and answers.
     async fn read(control: &mut Control) {
         control.start_reading();
-        while control.calendar.tasks.is_running(&()) {
+        while control.scheduler.tasks.is_running(&()) {
             let event = control.next_file_event().await;
             control.route(event);
         }
@@ -247,17 +254,18 @@ mod tests {
         let path = write(folder.path(), "a.toml");
         let mut answer = lift(&mut control, &path, 1000);
         control.start_reading();
-        while control.calendar.tasks.is_running(&()) {
+        while control.scheduler.tasks.is_running(&()) {
             let mut event = control.next_file_event().await;
             if let Event::OrdersRead(Some(read)) = &mut event {
-                read.book.touch(&touched(&path, OPEN_QUIET), Instant::now());
+                read.registry
+                    .touch(&touched(&path, OPEN_QUIET), Instant::now());
             }
             control.route(event);
         }
         control.answer_waiting();
         assert_eq!(answer.try_recv().err(), Some(TryRecvError::Empty));
-        assert_eq!(control.calendar.asked.wished.len(), 1);
-        control.calendar.asked.wished[0].at = Instant::now();
+        assert_eq!(control.scheduler.asked.requested.len(), 1);
+        control.scheduler.asked.requested[0].at = Instant::now();
         read(&mut control).await;
         assert!(answer.try_recv().is_ok(), "answered");
     }

@@ -17,8 +17,8 @@ use crate::control::guard::release::Guards;
 use crate::control::journal::entry::Cause;
 use crate::control::journal::settings;
 use crate::control::sources::files::Files;
-use crate::control::sources::orders::registry::Book;
-use crate::control::sources::pending::{Configured, PendingConfig};
+use crate::control::sources::orders::registry::OrderRegistry;
+use crate::control::sources::pending::{ConfiguredOrders, PendingConfig};
 
 impl Control {
     /// Leaves a new configuration of which a list can't be taken, when all are read.
@@ -75,10 +75,11 @@ impl Control {
         let mut waiting = Waiting::new(cause, reply);
         waiting.is_reload = true;
         self.reconfigure(wish, &mut waiting, prepared.newest, &prepared.files);
-        let reguarded = self.reguard(&mut waiting, &prepared.config, prepared.rails);
-        self.refresh_book(&mut waiting);
+        let reguarded =
+            self.renew_guard_policy(&mut waiting, &prepared.config, prepared.guard_policy);
+        self.refresh_orders(&mut waiting);
         let same = !waiting.staged && !reguarded;
-        let problems = self.misspelt(wish, same);
+        let problems = self.invalid_releases(wish, same);
         waiting.report.problems.extend(problems);
         let now = Instant::now();
         let fresh = |name: &str| {
@@ -101,7 +102,7 @@ impl Control {
             } else if !free.is_empty()
                 || (list.refused.is_some() && !later)
                 || list.changed()
-                || (!list.frozen && list.is_outdated(&self.rails))
+                || (!list.frozen && list.is_outdated(&self.guard_policy))
             {
                 list.request(self.requests.tickets.next(), free, now)
             } else {
@@ -126,7 +127,7 @@ impl Control {
         let Newest {
             config,
             problems,
-            rails,
+            guard_policy,
             change,
         } = match newest {
             Ok(newest) => newest,
@@ -154,7 +155,7 @@ impl Control {
             None => (config, None),
         };
         waiting.report.problems.extend(problem.clone());
-        self.tell_held_back(problem);
+        self.report_held_back(problem);
         if config == self.configuration.current && self.lists.pending.is_none() {
             return;
         }
@@ -162,10 +163,11 @@ impl Control {
         let is_other = |pending: &PendingConfig| pending.config != config;
         if self.lists.pending.as_ref().is_none_or(is_other) {
             // One that waited is outdated; who waited for it waits for this one.
-            let rails = rails.map_or_else(|| Arc::clone(&self.rails), Arc::new);
+            let guard_policy =
+                guard_policy.map_or_else(|| Arc::clone(&self.guard_policy), Arc::new);
             self.lists.pending = Some(PendingConfig::new(
                 config,
-                rails,
+                guard_policy,
                 change,
                 &self.lists.active,
                 files,
@@ -189,40 +191,47 @@ impl Control {
 
     /// Starts to read the orders and exceptions of a new configuration whose lists are read. That happens
     /// before it is joined, as nothing else is heard then and a file system may not answer.
-    pub(crate) fn start_configuring(&mut self) {
-        let version = self.calendar.book.version();
+    pub(crate) fn start_reading_new_orders(&mut self) {
+        let version = self.scheduler.registry.version();
         let ready = |pending: &&mut PendingConfig| pending.is_ready() && !pending.is_whole(version);
         let Some(pending) = self.lists.pending.as_mut().filter(ready) else {
             return;
         };
         if self.rollback.rolling.is_some()
-            || pending.book.as_ref().is_some_and(|(of, _)| *of == version)
+            || pending
+                .registry
+                .as_ref()
+                .is_some_and(|(of, _)| *of == version)
         {
             return;
         }
         // What was read of files meanwhile is missing in it.
-        pending.book = None;
+        pending.registry = None;
         pending.book_since.get_or_insert_with(Instant::now);
         let folders = pending.folders();
         let places: Vec<_> = folders.iter().map(|dir| dir.shown().to_string()).collect();
         if self.configuration.orders.is_running(&folders) {
             return;
         }
-        let (config, rails) = (pending.config.clone(), Arc::clone(&pending.rails));
-        let known = Arc::clone(&self.calendar.book);
+        let (config, guard_policy) = (pending.config.clone(), Arc::clone(&pending.guard_policy));
+        let known = Arc::clone(&self.scheduler.registry);
         let work = move || {
-            let mut book = Book::clone(&known);
-            book.configure(&config);
-            book.check(&rails);
+            let mut registry = OrderRegistry::clone(&known);
+            registry.configure(&config);
+            registry.check(&guard_policy);
             let of = version;
-            Box::new(Configured { config, of, book })
+            Box::new(ConfiguredOrders {
+                config,
+                of,
+                registry,
+            })
         };
         let places = places.join(", ");
         self.configuration.orders.start(folders, places, work);
     }
 
     /// Takes the orders and exceptions of a new configuration; `None` if reading them broke off.
-    pub(crate) fn land_configured(&mut self, configured: Option<Configured>) {
+    pub(crate) fn finish_configuring(&mut self, configured: Option<ConfiguredOrders>) {
         let Some(configured) = configured else {
             if self
                 .lists
@@ -234,7 +243,11 @@ impl Control {
             }
             return;
         };
-        let Configured { config, of, book } = configured;
+        let ConfiguredOrders {
+            config,
+            of,
+            registry,
+        } = configured;
         // It may have been given up, or another one may wait.
         if let Some(pending) = self
             .lists
@@ -242,32 +255,33 @@ impl Control {
             .as_mut()
             .filter(|pending| pending.config == config)
         {
-            pending.book = Some((of, book));
+            pending.registry = Some((of, registry));
         }
     }
 
     /// Takes a new configuration with its lists.
-    pub(crate) fn adopt_pending(&mut self, mut pending: PendingConfig, book: Book) {
+    pub(crate) fn adopt_pending(&mut self, mut pending: PendingConfig, registry: OrderRegistry) {
         if let Some(change) = pending.change.take() {
             self.publication.plane.take(change);
         }
-        let rails = Arc::clone(&pending.rails);
+        let guard_policy = Arc::clone(&pending.guard_policy);
         let (config, lists, gone) = pending.merge(std::mem::take(&mut self.lists.active));
         let changed = settings::changed(&self.configuration.current, &config);
         (self.configuration.current, self.lists.active) = (config, lists);
-        self.take_rails(rails);
-        self.calendar.configure(book);
-        self.record.order_problems(self.calendar.book.problems());
-        let wishes = self
+        self.adopt_guard_policy(guard_policy);
+        self.scheduler.configure(registry);
+        self.record
+            .order_problems(self.scheduler.registry.problems());
+        let queued = self
             .requests
             .waiting
             .iter()
             .filter(|waiting| waiting.staged);
-        let causes: Vec<_> = wishes.map(|waiting| waiting.cause.clone()).collect();
+        let causes: Vec<_> = queued.map(|waiting| waiting.cause.clone()).collect();
         causes
             .into_iter()
             .for_each(|cause| self.publication.change(cause));
-        let problems = self.calendar.book.problems();
+        let problems = self.scheduler.registry.problems();
         for ticket in gone.iter().filter_map(|list| list.promised) {
             self.requests.dismiss(ticket);
         }

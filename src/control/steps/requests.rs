@@ -4,17 +4,17 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::control::Control;
-use crate::control::admin::preparing::Wish;
+use crate::control::admin::preparing::QueuedRequest;
 use crate::control::admin::requests::Waiting;
 use crate::control::admin::status::{OrdersRequest, ReloadReport, ReloadRequest, UnusedLines};
 use crate::control::journal::entry::Cause;
 use crate::control::publish::compose;
-use crate::control::sources::orders::reading::Wished;
+use crate::control::sources::orders::reading::RequestedFile;
 
 impl Control {
     pub(crate) fn hang_up(&mut self) {
         let signal = "SIGHUP".to_owned();
-        self.wish(Wish::Reload(
+        self.wish(QueuedRequest::Reload(
             ReloadRequest::default(),
             Cause::Signal { signal },
             None,
@@ -31,7 +31,7 @@ impl Control {
         let mut waiting = Waiting::new(wish.cause(user), Some(reply));
         let ticket = self.requests.tickets.next();
         waiting.tickets.insert(ticket);
-        self.calendar.asked.wished.push(Wished {
+        self.scheduler.asked.requested.push(RequestedFile {
             path: wish.path.clone(),
             cause: waiting.cause.clone(),
             ticket,
@@ -41,13 +41,13 @@ impl Control {
     }
 
     /// Has read what changed of orders and exceptions.
-    pub(crate) fn refresh_book(&mut self, waiting: &mut Waiting) {
-        self.calendar.asked.refresh = true;
+    pub(crate) fn refresh_orders(&mut self, waiting: &mut Waiting) {
+        self.scheduler.asked.refresh = true;
         // A loss that this reload finds itself is not confirmed by it.
-        self.calendar.asked.confirms_loss |= self.calendar.book.has_loss();
+        self.scheduler.asked.confirms_loss |= self.scheduler.registry.has_loss();
         let ticket = self.requests.tickets.next();
         waiting.tickets.insert(ticket);
-        self.calendar.asked.tickets.push(ticket);
+        self.scheduler.asked.tickets.push(ticket);
     }
 
     /// Answers reloads of which all is read and in force.

@@ -8,7 +8,7 @@ use crate::config::shown::Show;
 use crate::control::Control;
 use crate::control::journal::past::{Moment, Past};
 use crate::control::persist::restore::{Read, loaded, not_held, read, unrestored};
-use crate::control::persist::rollback_file::{FILE, Hold};
+use crate::control::persist::rollback_file::{FILE, RollbackRecord};
 use crate::policy::images::Images;
 
 impl Control {
@@ -16,7 +16,7 @@ impl Control {
     /// rollback may have ended before what it put in force was kept.
     pub(crate) fn restore_held(&mut self, newest: Option<(Images, u64)>) -> Option<Images> {
         let dir = self.configuration.current.state.dir.clone()?;
-        let hold = match Hold::read(&dir) {
+        let hold = match RollbackRecord::read(&dir) {
             Ok(hold) => hold,
             Err(problem) => {
                 self.hold_nothing(&dir, problem);
@@ -65,7 +65,7 @@ impl Control {
 
     /// Holds what was held before the start. A running server refuses new lists of a configuration then, but a start
     /// has none to stay with: it reports what is not as it was.
-    fn hold_at_start(&mut self, hold: Hold, journal: Option<&Path>, images: &Images) {
+    fn hold_at_start(&mut self, hold: RollbackRecord, journal: Option<&Path>, images: &Images) {
         let (generation, lists) = (hold.generation, &self.configuration.current.lists);
         let past = journal.and_then(|path| Past::read(path, Moment::Generation(generation)).ok());
         let is_held = |list: &List| {
@@ -79,7 +79,7 @@ impl Control {
         for problem in missing.iter().filter(|new| !hold.unrestored.contains(new)) {
             tracing::warn!(problem, "not held");
         }
-        self.rollback.hold = Some(Hold {
+        self.rollback.hold = Some(RollbackRecord {
             unrestored: missing,
             ..hold
         });
@@ -88,7 +88,7 @@ impl Control {
     /// A hold that can't be kept up must not come back later, when other images are in force.
     fn hold_nothing(&mut self, dir: &Path, problem: String) {
         tracing::error!(problem, "nothing is held");
-        self.rollback.unheld = Some(problem);
+        self.rollback.lost = Some(problem);
         let path = dir.join(FILE);
         if let Err(error) = fs::rename(&path, path.with_extension("damaged")) {
             tracing::error!(path = %path.shown(), %error, "it can't be moved away");

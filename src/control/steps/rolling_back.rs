@@ -18,11 +18,11 @@ use crate::control::guard::release::Guards;
 use crate::control::journal::entry::Cause;
 use crate::control::persist::keeper::Keeper;
 use crate::control::persist::restore::{are_same, loaded, read};
-use crate::control::persist::rollback::{Held, RollbackFiles, Rolling};
-use crate::control::persist::rollback_file::{FILE, Hold, remove, sync};
+use crate::control::persist::rollback::{Held, RollbackFiles, RunningRollback};
+use crate::control::persist::rollback_file::{FILE, RollbackRecord, remove, sync};
 use crate::control::sources::files::Files;
 use crate::control::sources::lists::load::{Loaded, Refusal};
-use crate::control::sources::lists::state::carries;
+use crate::control::sources::lists::state::has_load;
 use crate::control::sources::pending::PendingConfig;
 use crate::policy::images::Images;
 
@@ -46,7 +46,7 @@ impl Control {
             self.requests.waiting.push(waiting);
             return;
         }
-        self.rollback.rolling = Some(Rolling {
+        self.rollback.rolling = Some(RunningRollback {
             waiting,
             prepared,
             again: None,
@@ -121,20 +121,20 @@ impl Control {
     }
 
     /// Finishes a rollback or a release whose files have been read and written; `None` if that panicked.
-    pub(crate) fn land_rollback(&mut self, landed: Option<RollbackFiles>) {
+    pub(crate) fn finish_rollback_files(&mut self, landed: Option<RollbackFiles>) {
         let Some(rolling) = self.rollback.rolling.take() else {
             return;
         };
         if let Some(RollbackFiles::Held(Ok(held))) = &landed
             && !are_same(&held.in_force, &self.images_in_force())
         {
-            self.rollback.rolling = Some(Rolling {
+            self.rollback.rolling = Some(RunningRollback {
                 again: Some(held.hold.generation),
                 ..rolling
             });
             return self.roll_back_again();
         }
-        let Rolling {
+        let RunningRollback {
             mut waiting,
             prepared,
             ..
@@ -170,7 +170,7 @@ impl Control {
             return;
         };
         if let Err(problem) = self.start_hold(generation, true)
-            && let Some(Rolling { mut waiting, .. }) = self.rollback.rolling.take()
+            && let Some(RunningRollback { mut waiting, .. }) = self.rollback.rolling.take()
         {
             waiting.report.problems.push(problem);
             self.requests.waiting.push(waiting);
@@ -182,11 +182,11 @@ impl Control {
         let generation = hold.generation;
         let problems = &mut waiting.report.problems;
         problems.extend(hold.unrestored.iter().cloned());
-        self.drop_the_newer(&hold);
+        self.drop_newer(&hold);
         self.rollback.hold = Some(hold);
-        self.rollback.unheld = None;
-        self.put_back(images);
-        self.refuse_the_held();
+        self.rollback.lost = None;
+        self.restore_images(images);
+        self.refuse_updates_of_held_lists();
         self.follow_the_others(waiting);
         self.persist.unkept = true;
         self.publication.change(waiting.cause.clone());
@@ -194,7 +194,7 @@ impl Control {
     }
 
     /// Leaves what is on its way into force; what joins or compiles now is dropped when it ends.
-    fn drop_the_newer(&mut self, hold: &Hold) {
+    fn drop_newer(&mut self, hold: &RollbackRecord) {
         self.rollback.epoch += 1;
         if let Some(pending) = self.lists.pending.take() {
             self.compiler.base.take_if(|base| base.staged);
@@ -208,13 +208,13 @@ impl Control {
                 waiting.report.problems.extend(problem.clone());
                 waiting.staged = config != self.configuration.current;
             }
-            self.tell_held_back(problem);
+            self.report_held_back(problem);
             if config != self.configuration.current {
                 // It has the lists in force, so it needs no file of any.
                 let files = Files::new();
                 self.lists.pending = Some(PendingConfig::new(
                     config,
-                    pending.rails,
+                    pending.guard_policy,
                     pending.change,
                     &self.lists.active,
                     &files,
@@ -235,7 +235,7 @@ impl Control {
             .chain(ready.map(|ready| ready.ticket))
             .collect();
         // Those of lists that are held are refused, which tells why.
-        let carried = |ticket: &u64| self.lists.active.iter().any(|list| carries(list, *ticket));
+        let carried = |ticket: &u64| self.lists.active.iter().any(|list| has_load(list, *ticket));
         let gone: Vec<_> = tickets
             .into_iter()
             .filter(|ticket| !carried(ticket))
@@ -250,7 +250,11 @@ impl Control {
 
     /// A new configuration with the lists in force, and that those of it wait for the release, if they are
     /// others. Nothing else is held.
-    pub(crate) fn without_held(&self, config: Config, hold: &Hold) -> (Config, Option<String>) {
+    pub(crate) fn without_held(
+        &self,
+        config: Config,
+        hold: &RollbackRecord,
+    ) -> (Config, Option<String>) {
         let same = config.lists == self.configuration.current.lists;
         let problem =
             (!same).then(|| format!("lists of the configuration not taken: {}", hold.told()));
@@ -259,7 +263,7 @@ impl Control {
     }
 
     /// Reports once that lists of a new configuration are not taken; `None` ends that.
-    pub(crate) fn tell_held_back(&mut self, problem: Option<String>) {
+    pub(crate) fn report_held_back(&mut self, problem: Option<String>) {
         let problems: Vec<_> = problem.into_iter().collect();
         if !problems.is_empty() && problems != self.configuration.problems {
             tracing::error!(
@@ -293,7 +297,7 @@ impl Control {
     }
 
     /// Takes images that were kept, and what they tell of the lists.
-    pub(crate) fn put_back(&mut self, images: Images) {
+    pub(crate) fn restore_images(&mut self, images: Images) {
         let held = self
             .rollback
             .hold
@@ -311,14 +315,14 @@ impl Control {
     }
 
     /// Lists whose files are newer than what is held: that is told of each, and nobody waits for them.
-    pub(crate) fn refuse_the_held(&mut self) {
+    pub(crate) fn refuse_updates_of_held_lists(&mut self) {
         let Some(generation) = self.rollback.hold.as_ref().map(|hold| hold.generation) else {
             return;
         };
         let now = Instant::now();
         let mut refused = Vec::new();
         for list in self.lists.active.iter_mut().filter(|list| list.frozen) {
-            let rests = list.take_at_rest();
+            let rests = list.take_settled();
             let due = list.take_due(now) || rests || list.loading.is_some();
             if due || list.changed() {
                 let loading = match list.loading {
@@ -342,7 +346,7 @@ impl Control {
         for list in &mut self.lists.active {
             list.frozen = false;
             list.accepted = accepted.remove(list.name());
-            if list.refused.is_some() || list.changed() || list.is_outdated(&self.rails) {
+            if list.refused.is_some() || list.changed() || list.is_outdated(&self.guard_policy) {
                 let ticket = list.request(self.requests.tickets.next(), Guards::NONE, now);
                 waiting.tickets.insert(ticket);
             }
@@ -366,7 +370,7 @@ fn hold(
 ) -> Result<Held, String> {
     let read = read(keeper, places, generation, &in_force, lists)?;
     accepted.retain(|name, _| read.lists.contains(name));
-    let hold = Hold {
+    let hold = RollbackRecord {
         generation,
         since: Timestamp::now(),
         first,
@@ -387,7 +391,7 @@ fn hold(
 }
 
 /// Writes what was held before, as a rollback failed. Returns what to report.
-fn undo(dir: &Path, before: Option<Hold>, problem: String) -> String {
+fn undo(dir: &Path, before: Option<RollbackRecord>, problem: String) -> String {
     let undone = match before {
         Some(before) => before.write(dir, sync),
         None => remove(dir, sync),
@@ -408,7 +412,7 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::control::admin::preparing::Wish;
+    use crate::control::admin::preparing::QueuedRequest;
     use crate::control::admin::requests::Request;
     use crate::control::admin::status::{Gauges, ListHealth, OrdersRequest, Status};
     use crate::control::event::Event;
@@ -443,12 +447,12 @@ mod tests {
             let config = Config::load(&folder.join("tapis.toml")).expect("a configuration");
             let control = Control::start(config, Arc::new(Still));
             let control = control.expect("a first generation");
-            let (requests, wishes) = mpsc::channel(1);
+            let (requests, queued) = mpsc::channel(1);
             let (_, hangups) = mpsc::channel(1);
             let (reader, stop) = (control.reader(), CancellationToken::new());
             let keeper = control.persist.keeper.clone();
             let probe = Arc::new(Gauges::default);
-            let running = control.run(wishes, hangups, probe, stop.clone());
+            let running = control.run(queued, hangups, probe, stop.clone());
             Self {
                 requests,
                 reader,
@@ -570,7 +574,9 @@ mod tests {
         let report = running.roll_back(Some(1)).await;
         assert_eq!((report.generation, report.problems), (3, Vec::new()));
         assert_eq!(running.blocked(), ["one.example"]);
-        let hold = Hold::read(&running.dir).expect("readable").expect("held");
+        let hold = RollbackRecord::read(&running.dir)
+            .expect("readable")
+            .expect("held");
         assert_eq!((hold.generation, hold.first), (1, 3));
         assert_eq!(hold.lists, ["ads"]);
 
@@ -598,7 +604,7 @@ mod tests {
         let report = running.roll_back(None).await;
         assert_eq!(report.problems, Vec::<String>::new());
         assert_eq!(running.blocked(), ["three.example"]);
-        assert_eq!(Hold::read(&running.dir), Ok(None));
+        assert_eq!(RollbackRecord::read(&running.dir), Ok(None));
         assert!(!running.status().await.degraded);
         let again = running.roll_back(None).await;
         assert_eq!(again.problems, ["no lists are held"]);
@@ -764,7 +770,7 @@ mod tests {
         let (reply, _) = oneshot::channel();
         let cause = Cause::Start;
         let wish = RollbackRequest { generation };
-        control.wish(Wish::Rollback(wish, cause, reply));
+        control.wish(QueuedRequest::Rollback(wish, cause, reply));
         control.prepare();
         while control.rollback.rolling.is_none() {
             let event = control.next_file_event().await;
@@ -798,11 +804,11 @@ mod tests {
         // Another rollback waits for this one.
         let (reply, mut other) = oneshot::channel();
         let wish = RollbackRequest { generation: None };
-        control.wish(Wish::Rollback(wish, Cause::Start, reply));
+        control.wish(QueuedRequest::Rollback(wish, Cause::Start, reply));
         control.prepare();
         assert!(!control.requests.queue.tasks.is_running(&()));
         end_rolling(&mut control).await;
-        let hold = Hold::read(&folder.path().join("state")).expect("readable");
+        let hold = RollbackRecord::read(&folder.path().join("state")).expect("readable");
         assert_eq!(hold, control.rollback.hold);
         assert!(hold.is_some_and(|hold| hold.first <= control.generation()));
         control.publish();
@@ -821,7 +827,7 @@ mod tests {
         let wish = RollbackRequest {
             generation: Some(1),
         };
-        control.wish(Wish::Rollback(wish, Cause::Start, reply));
+        control.wish(QueuedRequest::Rollback(wish, Cause::Start, reply));
         control.prepare();
         assert!(control.rollback.rolling.is_some());
         end_rolling(&mut control).await;
@@ -860,7 +866,7 @@ mod tests {
             (running.blocked(), report.generation),
             (vec!["two.example"], 2)
         );
-        assert_eq!(Hold::read(&running.dir), Ok(None));
+        assert_eq!(RollbackRecord::read(&running.dir), Ok(None));
         running.end().await;
     }
 
@@ -982,9 +988,12 @@ mod tests {
         two_generations(folder.path()).await.end().await;
         let mut control = control(folder.path());
         fs::write(folder.path().join("ads"), "three.example\n").expect("written");
-        let (rails, done) = (Arc::clone(&control.rails), control.lists.done.0.clone());
+        let (guard_policy, done) = (
+            Arc::clone(&control.guard_policy),
+            control.lists.done.0.clone(),
+        );
         let ticket = control.requests.tickets.next();
-        start_load(&mut control.lists.active[0], &rails, ticket, &done);
+        start_load(&mut control.lists.active[0], &guard_policy, ticket, &done);
         let done = control.lists.done.1.recv().await.expect("it ends");
         control.land(done);
         control.start_joining();
@@ -992,7 +1001,7 @@ mod tests {
         start_rolling(&mut control, Some(1)).await;
         end_rolling(&mut control).await;
         let joined = control.delta.joined.1.recv().await.expect("it ends");
-        control.land_joined(joined);
+        control.finish_joining(joined);
         control.publish();
         let snapshot = control.reader().load();
         let blocks = |name: &str| {
@@ -1006,7 +1015,7 @@ mod tests {
     async fn a_list_that_the_rollback_did_not_hold_follows_its_file_after_a_restart() {
         let folder = folder();
         two_generations(folder.path()).await.end().await;
-        let others = Hold {
+        let others = RollbackRecord {
             lists: vec!["other".to_owned()],
             ..hold(1, 2)
         };
@@ -1072,11 +1081,15 @@ mod tests {
             .iter()
             .position(|list| list.name() == "more");
         let index = index.expect("it is configured");
-        let rails = Arc::clone(&control.rails);
+        let guard_policy = Arc::clone(&control.guard_policy);
         let list = &mut control.lists.active[index];
         list.start(900);
-        let fresh =
-            crate::control::sources::lists::load::load(&list.config, &rails, &[], Guards::ALL);
+        let fresh = crate::control::sources::lists::load::load(
+            &list.config,
+            &guard_policy,
+            &[],
+            Guards::ALL,
+        );
         control
             .delta
             .ready
@@ -1091,7 +1104,7 @@ mod tests {
             "a rollback that waits for its disk stops no list"
         );
         let joined = control.delta.joined.1.recv().await.expect("it ends");
-        control.land_joined(joined);
+        control.finish_joining(joined);
         drop(stalled);
         end_rolling(&mut control).await;
         control.publish();
@@ -1103,7 +1116,7 @@ mod tests {
         };
         assert!(blocked("one.example") && !blocked("two.example"));
         assert!(blocked("order.example") && !blocked("three.example"));
-        let hold = Hold::read(&folder.path().join("state")).expect("readable");
+        let hold = RollbackRecord::read(&folder.path().join("state")).expect("readable");
         assert_eq!(hold, control.rollback.hold);
         assert!(hold.is_some_and(|hold| hold.first <= control.generation()));
     }
@@ -1130,7 +1143,7 @@ mod tests {
             // Lists change, and the generation can't be read a second time.
             control.publication.images.delta = None;
             fs::remove_file(dir.join("current")).expect("removed");
-            control.land_rollback(landed);
+            control.finish_rollback_files(landed);
             end_rolling(&mut control).await;
             let problems = &control
                 .requests
@@ -1140,7 +1153,7 @@ mod tests {
                 .report
                 .problems;
             assert_eq!(problems.len(), 1, "{problems:?}");
-            assert_eq!(Hold::read(&dir), Ok(before));
+            assert_eq!(RollbackRecord::read(&dir), Ok(before));
         }
     }
 }

@@ -11,9 +11,9 @@ use super::super::run::{CompileError, compile};
 use super::{bits, name, path};
 use crate::config::Format;
 use crate::config::comments::Comments;
-use crate::config::guard::{Limits, WardSet};
+use crate::config::guard::{Limits, Protections};
 use crate::control::guard::acceptance::InForce;
-use crate::control::guard::protected::WardList;
+use crate::control::guard::protected::ProtectedList;
 use crate::control::guard::release::{Guard, Guards};
 use crate::policy::image::path::{Key, Path};
 use crate::policy::image::provenance::{ImageSource, Provenance};
@@ -32,7 +32,7 @@ fn list(folder: &FilePath, name: &str) -> PlanList {
         text: None,
         read: true,
         kind: Kind::Block,
-        warn: WardSet::NONE,
+        warn: Protections::NONE,
         released: Guards::NONE,
         before: Vec::new(),
     }
@@ -46,7 +46,7 @@ fn plan(folder: &FilePath, out: &str, lists: &[&str]) -> Plan {
         delta: None,
         strict: false,
         limits: Limits::default(),
-        wards: WardList::default(),
+        protected_names: ProtectedList::default(),
     }
 }
 

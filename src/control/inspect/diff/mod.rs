@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use serde::{Serialize, Serializer};
 
 use crate::config::Config;
-use crate::control::guard::policy::Rails;
+use crate::control::guard::policy::GuardPolicy;
 use crate::control::inspect::policy_at::PolicyAt;
 use crate::control::journal::JournalError;
 use crate::control::persist::store::{PastError, read_generation};
@@ -86,8 +86,9 @@ impl Generations {
         journal: &[PathBuf],
         [old, new]: [u64; 2],
     ) -> Result<Self, DiffError> {
-        let rails = Rails::read(config);
-        let recorded = |generation| PolicyAt::generation(config, &rails, journal, generation);
+        let guard_policy = GuardPolicy::read(config);
+        let recorded =
+            |generation| PolicyAt::generation(config, &guard_policy, journal, generation);
         Ok(match (recorded(old)?, recorded(new)?) {
             (Some(old), Some(new)) => Self::Recorded(Box::new([old, new])),
             _ => Self::Kept([kept_lists(config, old)?, kept_lists(config, new)?]),

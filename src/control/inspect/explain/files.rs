@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::{Explanation, Query, RuleLine, precedence, rules_in_file, source_label};
 use crate::config::Config;
 use crate::control::admin::verdict::{Outcome, Question, Verdict};
-use crate::control::guard::policy::Rails;
+use crate::control::guard::policy::GuardPolicy;
 use crate::control::inspect::policy_at::{ListRule, PolicyAt};
 use crate::control::journal::past::Served;
 use crate::policy::image::TooLarge;
@@ -43,15 +43,15 @@ pub fn explain(
 ) -> Result<Explanation, ExplainError> {
     let now = Timestamp::now();
     let at = moment.unwrap_or(now);
-    let rails = Rails::read(config);
+    let guard_policy = GuardPolicy::read(config);
     let policy = match moment {
-        Some(_) if at <= now => PolicyAt::moment(config, &rails, journal, at),
-        _ => PolicyAt::now(config, &rails, at),
+        Some(_) if at <= now => PolicyAt::moment(config, &guard_policy, journal, at),
+        _ => PolicyAt::now(config, &guard_policy, at),
     };
-    let book = &policy.book;
+    let registry = &policy.registry;
     let mut left_out = policy.notes.clone();
-    left_out.extend(book.problems());
-    left_out.extend_from_slice(rails.problems());
+    left_out.extend(registry.problems());
+    left_out.extend_from_slice(guard_policy.problems());
     let (snapshot, rules_of_lists) = snapshot(&policy, query)?;
     let mut verdict = verdict(&policy, &snapshot, query, respond)?;
     if policy.served == Served::Unrecorded {
@@ -65,7 +65,7 @@ pub fn explain(
     }
     if let Some(before) = policy
         .is_fresh()
-        .then(|| policy.before(config, &rails, journal))
+        .then(|| policy.before(config, &guard_policy, journal))
         .flatten()
         && before.served == Served::Yes
     {
@@ -82,7 +82,7 @@ pub fn explain(
     let rules = rules(
         &policy,
         &snapshot,
-        &rails,
+        &guard_policy,
         query,
         &rules_of_lists,
         &mut left_out,
@@ -96,7 +96,7 @@ pub fn explain(
     });
     Ok(Explanation {
         notes: as_of.into_iter().collect(),
-        ..Explanation::new(query, book, at, verdict, rules, left_out)
+        ..Explanation::new(query, registry, at, verdict, rules, left_out)
     })
 }
 
@@ -104,12 +104,12 @@ pub fn explain(
 fn rules(
     policy: &PolicyAt,
     snapshot: &Snapshot,
-    rails: &Rails,
+    guard_policy: &GuardPolicy,
     query: &Query,
     of_lists: &[ListRule],
     left_out: &mut Vec<String>,
 ) -> Vec<RuleLine> {
-    let of_orders = policy.book.matching(&query.name);
+    let of_orders = policy.registry.matching(&query.name);
     let mut rules = Vec::new();
     for source in snapshot.sources() {
         let mut lists = policy.lists.iter();
@@ -120,7 +120,7 @@ fn rules(
         };
         let past = &policy.lists[at];
         let mut of_list = match past.is_file {
-            true => rules_in_file(&past.list, rails, &query.name, left_out),
+            true => rules_in_file(&past.list, guard_policy, &query.name, left_out),
             false => Vec::new(),
         };
         if of_list.is_empty() {

@@ -17,12 +17,12 @@ use crate::config::order::{Order, Suspension};
 use crate::config::shown::{Show, path_text};
 use crate::config::{Content, List, regular};
 use crate::control::admin::verdict::{Answer, Chain, Outcome, Question, Verdict};
-use crate::control::guard::policy::Rails;
+use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::protected::Guarded;
-use crate::control::guard::suppressed::Account;
+use crate::control::guard::suppressed::SuppressedRules;
 use crate::control::sources::lists::load::MAX_FILE;
 use crate::control::sources::lists::parse;
-use crate::control::sources::orders::registry::Book;
+use crate::control::sources::orders::registry::OrderRegistry;
 use crate::control::sources::orders::schedule::State;
 use crate::policy::rule::{Kind, Scope, Source};
 use crate::wire::name::Name;
@@ -121,7 +121,7 @@ pub struct RuleLine {
 impl Explanation {
     fn new(
         query: &Query,
-        book: &Book,
+        registry: &OrderRegistry,
         at: Timestamp,
         verdict: Verdict,
         rules: Vec<RuleLine>,
@@ -133,12 +133,14 @@ impl Explanation {
                 sources.push(&rule.source);
             }
         }
-        let orders = sources.iter().filter_map(|source| book.order(source));
-        let exceptions = sources.iter().filter_map(|source| book.exception(source));
+        let orders = sources.iter().filter_map(|source| registry.order(source));
+        let exceptions = sources
+            .iter()
+            .filter_map(|source| registry.exception(source));
         Self {
             at,
             orders: orders.cloned().collect(),
-            idle: idle_orders(book, &query.name, at),
+            idle: idle_orders(registry, &query.name, at),
             exceptions: exceptions.cloned().collect(),
             name: query.name.to_string(),
             r#type: query.rtype.to_string(),
@@ -195,8 +197,8 @@ pub fn source_label(source: &str) -> String {
 }
 
 /// The orders that have the name among their targets, but are not in force.
-fn idle_orders(book: &Book, name: &Name, at: Timestamp) -> Vec<IdleOrder> {
-    let all = book.known().filter(|known| {
+fn idle_orders(registry: &OrderRegistry, name: &Name, at: Timestamp) -> Vec<IdleOrder> {
+    let all = registry.known().filter(|known| {
         let mut targets = known.order.targets.iter();
         targets.any(|target| {
             let mut except = target.except.iter();
@@ -205,8 +207,8 @@ fn idle_orders(book: &Book, name: &Name, at: Timestamp) -> Vec<IdleOrder> {
         })
     });
     let idle = all.map(|known| IdleOrder {
-        state: known.life.state(at),
-        pause: known.life.pause(at).cloned(),
+        state: known.schedule.state(at),
+        pause: known.schedule.pause(at).cloned(),
         order: known.order.clone(),
     });
     idle.filter(|idle| idle.state != State::InForce).collect()
@@ -217,7 +219,7 @@ fn idle_orders(book: &Book, name: &Name, at: Timestamp) -> Vec<IdleOrder> {
 /// is read again.
 fn rules_in_file(
     list: &List,
-    rails: &Rails,
+    guard_policy: &GuardPolicy,
     name: &Name,
     left_out: &mut Vec<String>,
 ) -> Vec<RuleLine> {
@@ -226,10 +228,12 @@ fn rules_in_file(
         Content::File => regular::read(&list.source.path, MAX_FILE).unwrap_or_default(),
     };
     // By precedence: a file may have the same rule millions of times.
-    let (mut found, mut account) = (BTreeMap::new(), Account::default());
-    let (wards, guarded) = (rails.wards(), Guarded::from(list));
+    let (mut found, mut account) = (BTreeMap::new(), SuppressedRules::default());
+    let (protected_names, guarded) = (guard_policy.protected_names(), Guarded::from(list));
     parse::read(&bytes, list.into(), |owner, scope, line| {
-        if scope.reaches(owner, name) && account.admits(wards, guarded, owner, scope, line) {
+        if scope.reaches(owner, name)
+            && account.admits(protected_names, guarded, owner, scope, line)
+        {
             let rule = || (line, scope, owner.clone());
             found.entry(precedence(owner, scope)).or_insert_with(rule);
         }

@@ -6,24 +6,24 @@ use super::{Explanation, Query, RuleLine, rules_in_file};
 use crate::config::{Config, Content, List};
 use crate::control::admin::status::{ListStatus, Status};
 use crate::control::admin::verdict::{MatchingRule, Verdict};
-use crate::control::guard::policy::Rails;
+use crate::control::guard::policy::GuardPolicy;
 use crate::control::sources::lists::load::digest;
-use crate::control::sources::orders::registry::Book;
+use crate::control::sources::orders::registry::OrderRegistry;
 
 /// Adds to a server's verdict the lines of its rules and the texts of orders and exceptions, which are in the files of
 /// its configuration.
 pub fn explain(config: &Config, query: &Query, status: &Status, verdict: Verdict) -> Explanation {
-    let rails = Rails::read(config);
-    let book = Book::read(config);
-    let mut left_out = book.problems();
-    left_out.extend_from_slice(rails.problems());
+    let guard_policy = GuardPolicy::read(config);
+    let registry = OrderRegistry::read(config);
+    let mut left_out = registry.problems();
+    left_out.extend_from_slice(guard_policy.problems());
     let (mut rules, mut notes) = (Vec::new(), Vec::new());
     for (source, of_source) in by_source(&verdict.rules) {
         let in_force = || of_source.iter().map(|rule| without_line(rule));
         match find(config, status, source) {
             None => rules.extend(in_force()),
             Some((list, state)) => {
-                let mut found = rules_in_file(list, &rails, &query.name, &mut left_out);
+                let mut found = rules_in_file(list, &guard_policy, &query.name, &mut left_out);
                 if !is_as_loaded(list, state) {
                     let of_file = std::mem::replace(&mut found, in_force().collect());
                     for rule in &mut found {
@@ -46,13 +46,13 @@ pub fn explain(config: &Config, query: &Query, status: &Status, verdict: Verdict
             && state.left_out.iter().any(|left| left.count > 0)
         {
             // Only for the rules that guards leave out of it.
-            rules_in_file(list, &rails, &query.name, &mut left_out);
+            rules_in_file(list, &guard_policy, &query.name, &mut left_out);
         }
     }
     Explanation {
         generation: Some(verdict.generation),
         notes,
-        ..Explanation::new(query, &book, Timestamp::now(), verdict, rules, left_out)
+        ..Explanation::new(query, &registry, Timestamp::now(), verdict, rules, left_out)
     }
 }
 

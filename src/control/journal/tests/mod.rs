@@ -21,7 +21,7 @@ use super::file::JournalFile;
 use super::key::Keys;
 use super::past::{Moment, Past};
 use super::verify::{Problem, verify};
-use super::{Draft, Entry, Journal, JournalError, Page, Pages, read};
+use super::{Draft, Entry, Journal, JournalError, OrderRecord, OrderRecords, read};
 use crate::control::journal::settings::Settings;
 use crate::control::sources::orders::schedule::State;
 
@@ -34,13 +34,13 @@ pub(super) fn draft(
     orders: Option<&[(&str, &str)]>,
     states: &[(&str, State)],
 ) -> Draft {
-    let page = |(id, text): &(&str, &str)| Page {
+    let page = |(id, text): &(&str, &str)| OrderRecord {
         id: (*id).to_owned(),
         path: format!("{id}.toml").into(),
         text: (*text).into(),
         warnings: Vec::new(),
     };
-    let pages = orders.map(|orders| Pages {
+    let pages = orders.map(|orders| OrderRecords {
         orders: Some(orders.iter().map(page).collect()),
         exceptions: Some(Vec::new()),
     });
@@ -171,7 +171,7 @@ fn a_journal_that_comes_late_has_no_generation_twice_and_no_order_gone_that_was_
     let late = missing.join("journal.jsonl");
     let mut journal = Journal::open(&late, None, None);
     assert_eq!(journal.known(), 0);
-    let unread = Pages {
+    let unread = OrderRecords {
         orders: None,
         exceptions: None,
     };

@@ -419,7 +419,7 @@ mod tests {
             tally: Tally::default(),
             signature: None,
             took_ms: 0,
-            wards: String::new(),
+            protected_names: String::new(),
             released: Guards::NONE,
         };
         let source = ImageSource {

@@ -15,10 +15,10 @@ use crate::config::regular::Unread;
 use crate::config::shown::Show;
 use crate::config::{Content, List, regular};
 use crate::control::guard::acceptance::{Held, InForce, Newest, RELEASE, judge, released_before};
-use crate::control::guard::policy::Rails;
-use crate::control::guard::protected::{Guarded, Wards};
+use crate::control::guard::policy::GuardPolicy;
+use crate::control::guard::protected::{Guarded, ProtectedNames};
 use crate::control::guard::release::{Guard, Guards};
-use crate::control::guard::suppressed::Account;
+use crate::control::guard::suppressed::SuppressedRules;
 use crate::control::sources::deadline::Unanswered;
 use crate::control::sources::lists::parse;
 use crate::control::sources::lists::parse::{Notation, Tally};
@@ -59,8 +59,8 @@ pub struct Loaded {
     pub at: Timestamp,
     /// How long that took.
     pub took: Duration,
-    /// What tells the wards that its rules were held against; nothing if there were none.
-    pub wards: String,
+    /// What tells the protected names that its rules were held against; nothing if there were none.
+    pub protected_names: String,
     /// Guards that were released for it.
     pub released: Guards,
 }
@@ -258,11 +258,11 @@ impl Refusal {
 /// [`Refusal`] when the file can't be read, or should not replace what is in force.
 pub fn load(
     list: &List,
-    rails: &Rails,
+    guard_policy: &GuardPolicy,
     before: &[InForce],
     released: Guards,
 ) -> Result<Fresh, Refusal> {
-    load_as(list, list.into(), rails, before, released)
+    load_as(list, list.into(), guard_policy, before, released)
 }
 
 /// The same with its rules checked as `guarded` says.
@@ -272,7 +272,7 @@ pub fn load(
 pub fn load_as(
     list: &List,
     guarded: Guarded,
-    rails: &Rails,
+    guard_policy: &GuardPolicy,
     before: &[InForce],
     released: Guards,
 ) -> Result<Fresh, Refusal> {
@@ -289,8 +289,8 @@ pub fn load_as(
             overfull.get_or_insert(error);
         }
     };
-    let wards = Some((rails.wards(), guarded));
-    let reading = read(path, text, list.into(), wards, rule, |_, _| {})?;
+    let protected_names = Some((guard_policy.protected_names(), guarded));
+    let reading = read(path, text, list.into(), protected_names, rule, |_, _| {})?;
     let source = builder.source(ImageSource::named(&list.source.name));
     let overfull = overfull.or(source.err());
     let image = overfull.map_or_else(|| builder.finish(), Err);
@@ -300,7 +300,7 @@ pub fn load_as(
     })?;
     let rules = image.facts().given();
     let newest = reading.newest(&list.source.name, path, Some(rules));
-    judge(&newest, before, rails.limits(), released)?;
+    judge(&newest, before, guard_policy.limits(), released)?;
     let loaded = Loaded {
         rules,
         tally: reading.tally,
@@ -308,7 +308,7 @@ pub fn load_as(
         signature: reading.signature,
         at: reading.at,
         took: start.elapsed(),
-        wards: rails.digest(list).into_owned(),
+        protected_names: guard_policy.digest(list).into_owned(),
         released: released.and(released_before(before, reading.signature)),
     };
     Ok(Fresh { loaded, image })
@@ -362,27 +362,27 @@ impl Reading {
     }
 }
 
-/// Reads the file at `path`, or `text` instead if there is one, and hands on the rules that the wards
+/// Reads the file at `path`, or `text` instead if there is one, and hands on the rules that the protected names
 /// admit, as [`parse::read`] does; and to `progress` how many octets of how many were read. What was
 /// handed on counts for nothing when the list is refused in the end.
 pub(crate) fn read(
     path: &Path,
     text: Option<&str>,
     notation: Notation,
-    wards: Option<(&Wards, Guarded)>,
+    protected_names: Option<(&ProtectedNames, Guarded)>,
     mut rule: impl FnMut(&Name, Scope, u32),
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Reading, Refusal> {
     let start = Instant::now();
     let mut reader = parse::Reader::new(notation);
     let mut hasher = blake3::Hasher::new();
-    let mut account = Account::default();
+    let mut account = SuppressedRules::default();
     let mut admit = |cut, name: &Name, scope, line| {
-        let admits = |(wards, list)| {
+        let admits = |(protected_names, list)| {
             let list = Guarded { cut, ..list };
-            account.admits(wards, list, name, scope, line)
+            account.admits(protected_names, list, name, scope, line)
         };
-        if wards.is_none_or(admits) {
+        if protected_names.is_none_or(admits) {
             rule(name, scope, line);
         }
     };
@@ -475,7 +475,7 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
-    use crate::config::guard::WardSet;
+    use crate::config::guard::Protections;
     use crate::policy::rule::Kind;
 
     fn list(path: &Path) -> List {
@@ -484,8 +484,8 @@ mod tests {
         config.lists.into_iter().next().expect("its list")
     }
 
-    fn rails() -> Rails {
-        Rails::read(&Config::built_in())
+    fn guard_policy() -> GuardPolicy {
+        GuardPolicy::read(&Config::built_in())
     }
 
     fn loaded(content: &[u8], before: Option<usize>, released: Guards) -> Result<usize, Refusal> {
@@ -498,7 +498,7 @@ mod tests {
             released: Guards::NONE,
             ended: false,
         });
-        let fresh = load(&list(&path), &rails(), before.as_slice(), released)?;
+        let fresh = load(&list(&path), &guard_policy(), before.as_slice(), released)?;
         assert_eq!(fresh.loaded.released, released);
         Ok(fresh.loaded.rules)
     }
@@ -537,11 +537,11 @@ mod tests {
         let path = dir.path().join("list");
         fs::write(&path, ".co.id\na.test\n1.2.3.4.5\n.com\n").expect("written");
         let mut list = list(&path);
-        let fresh = load(&list, &rails(), &[], Guards::NONE).expect("taken");
+        let fresh = load(&list, &guard_policy(), &[], Guards::NONE).expect("taken");
         let Loaded {
             rules,
             tally,
-            wards,
+            protected_names,
             ..
         } = fresh.loaded;
         assert_eq!(
@@ -555,15 +555,18 @@ mod tests {
             .map(|left| (left.line, &*left.rule))
             .collect();
         assert_eq!(left, [(1, ".co.id"), (3, "1.2.3.4.5"), (4, ".com")]);
-        assert_eq!(wards, rails().wards().digest());
+        assert_eq!(protected_names, guard_policy().protected_names().digest());
         list.source.kind = Kind::Allow;
-        let fresh = load(&list, &rails(), &[], Guards::NONE).expect("taken");
+        let fresh = load(&list, &guard_policy(), &[], Guards::NONE).expect("taken");
         assert_eq!(
             (fresh.loaded.rules, fresh.loaded.tally.guarded.warned),
             (4, 2),
             "it blocks nothing, and frees .co.id and .com"
         );
-        assert_eq!(fresh.loaded.wards, rails().wards().allow_digest());
+        assert_eq!(
+            fresh.loaded.protected_names,
+            guard_policy().protected_names().allow_digest()
+        );
     }
 
     #[test]
@@ -572,9 +575,9 @@ mod tests {
         let path = dir.path().join("list");
         let mut list = list(&path);
         for (kind, warn) in [
-            (Kind::Block, WardSet::ALL),
-            (Kind::Block, WardSet::NONE),
-            (Kind::Allow, WardSet::NONE),
+            (Kind::Block, Protections::ALL),
+            (Kind::Block, Protections::NONE),
+            (Kind::Allow, Protections::NONE),
         ] {
             (list.source.kind, list.warn) = (kind, warn);
             for last in [".com", ".co.uk", "*.github.io"] {
@@ -583,9 +586,11 @@ mod tests {
                     (format!("a.test\n{last}\nb.test"), 3),
                 ] {
                     fs::write(&path, &content).expect("written");
-                    let fresh = load(&list, &rails(), &[], Guards::NONE).expect("taken");
-                    let (loaded, counts) =
-                        (fresh.loaded, kind == Kind::Allow || warn == WardSet::ALL);
+                    let fresh = load(&list, &guard_policy(), &[], Guards::NONE).expect("taken");
+                    let (loaded, counts) = (
+                        fresh.loaded,
+                        kind == Kind::Allow || warn == Protections::ALL,
+                    );
                     let rules = rules - usize::from(rules == 3 && !counts && last != "*.github.io");
                     assert_eq!(loaded.rules, rules, "{kind:?} {content:?}");
                     assert!(!loaded.tally.ended);
@@ -652,20 +657,23 @@ mod tests {
             }
         }
         let dir = tempfile::tempdir().expect("a folder");
-        let folder = load(&list(dir.path()), &rails(), &[], Guards::ALL).expect_err("refused");
+        let folder =
+            load(&list(dir.path()), &guard_policy(), &[], Guards::ALL).expect_err("refused");
         assert!(matches!(folder, Refusal::NotAFile(_)));
         let sparse = dir.path().join("sparse");
         let file = File::create(&sparse).expect("made");
         file.set_len(MAX_FILE + 1).expect("without taking room");
-        let gigantic = load(&list(&sparse), &rails(), &[], Guards::ALL).expect_err("refused");
+        let gigantic =
+            load(&list(&sparse), &guard_policy(), &[], Guards::ALL).expect_err("refused");
         assert!(matches!(gigantic, Refusal::Gigantic(_)));
         file.set_len(MAX_FILE).expect("without taking room");
-        let binary = load(&list(&sparse), &rails(), &[], Guards::ALL).expect_err("refused");
+        let binary = load(&list(&sparse), &guard_policy(), &[], Guards::ALL).expect_err("refused");
         assert!(matches!(binary, Refusal::Binary(_)));
         let late = [vec![b'#'; SNIFF], b"\na.test\n\0\n".to_vec()].concat();
         assert_eq!(loaded(&late, None, Guards::ALL).expect("one bad line"), 1);
         let missing = dir.path().join("missing");
-        let missing = load(&list(&missing), &rails(), &[], Guards::ALL).expect_err("refused");
+        let missing =
+            load(&list(&missing), &guard_policy(), &[], Guards::ALL).expect_err("refused");
         assert!(missing.to_string().contains("/missing: "), "{missing}");
     }
 }

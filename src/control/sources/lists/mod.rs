@@ -28,7 +28,7 @@ use tokio::time::Instant;
 
 use self::load::Refusal;
 use self::reading::{Done, Ready, log_load, start_load};
-use self::state::{ListState, Tickets, carries};
+use self::state::{ListState, Tickets, has_load};
 use super::files::{Files, look};
 use super::pending::PendingConfig;
 use super::watch::{Following, Touched};
@@ -37,7 +37,7 @@ use crate::config::{Config, Content};
 use crate::control::compile::job::{Wanted, want};
 use crate::control::file_tasks::FileTasks;
 use crate::control::guard::acceptance::aged;
-use crate::control::guard::policy::Rails;
+use crate::control::guard::policy::GuardPolicy;
 
 /// The lists of the configuration in force.
 pub(crate) struct ListSources {
@@ -114,7 +114,7 @@ impl ListSources {
     }
 
     /// Takes the result of a look at the lists in a directory; `None` if it panicked.
-    pub(crate) fn land_looked(&mut self, folder: &Path, files: Option<&Files>) {
+    pub(crate) fn finish_looking(&mut self, folder: &Path, files: Option<&Files>) {
         let now = Instant::now();
         for list in self.all() {
             let found = match files {
@@ -122,13 +122,13 @@ impl ListSources {
                 None => (list.source.path.parent() == Some(folder)).then(|| list.looked()),
             };
             if let Some(file) = found {
-                list.land_look(file, now);
+                list.finish_look(file, now);
             }
         }
     }
 
     /// Takes the files that are watched now.
-    pub(crate) fn land_followed(&mut self, following: &Following) {
+    pub(crate) fn finish_watching(&mut self, following: &Following) {
         for list in self.all() {
             if following.fresh {
                 // It may have changed before it was watched.
@@ -140,29 +140,34 @@ impl ListSources {
 
     /// Reads small lists whose files were looked at for that, if they changed. Reports the large ones, and the numbers
     /// of loads that are not needed.
-    pub(crate) fn start_loads(&mut self, rails: &Arc<Rails>, tickets: &mut Tickets) -> Loads {
+    pub(crate) fn start_loads(
+        &mut self,
+        guard_policy: &Arc<GuardPolicy>,
+        tickets: &mut Tickets,
+    ) -> Loads {
         let mut loads = Loads::default();
         let next = self
             .pending
             .as_ref()
-            .map(|pending| Arc::clone(&pending.rails));
+            .map(|pending| Arc::clone(&pending.guard_policy));
         let pending = self
             .pending
             .iter_mut()
             .flat_map(|pending| &mut pending.lists);
         let active = self.active.iter_mut().map(|list| (list, false));
         for (list, staged) in active.chain(pending.map(|list| (list, true))) {
-            if !list.take_at_rest() {
+            if !list.take_settled() {
                 continue;
             }
-            let rails = next.as_ref().filter(|_| staged).unwrap_or(rails);
-            let wanted = list.loaded.is_none() || list.refused.is_some() || list.is_outdated(rails);
+            let guard_policy = next.as_ref().filter(|_| staged).unwrap_or(guard_policy);
+            let wanted =
+                list.loaded.is_none() || list.refused.is_some() || list.is_outdated(guard_policy);
             if !wanted && list.released.is_empty() && !list.changed() {
                 loads.unneeded.extend(list.promised.take());
             } else if list.is_large() {
                 loads.large.push(want(list, tickets.next(), staged));
             } else {
-                start_load(list, rails, tickets.next(), &self.done.0);
+                start_load(list, guard_policy, tickets.next(), &self.done.0);
             }
         }
         loads
@@ -171,8 +176,8 @@ impl ListSources {
     /// Takes a load that ended.
     pub(crate) fn land(&mut self, done: Done) -> Landed {
         let Done { ticket, result } = done;
-        let is_active = self.active.iter().any(|list| carries(list, ticket));
-        let Some(list) = self.all().find(|list| carries(list, ticket)) else {
+        let is_active = self.active.iter().any(|list| has_load(list, ticket));
+        let Some(list) = self.all().find(|list| has_load(list, ticket)) else {
             return Landed::Gone(ticket);
         };
         let fresh = match result {
@@ -196,7 +201,7 @@ impl ListSources {
 
     /// Keeps the last good state of a list whose newest one is refused; `None` if no list has that load.
     pub(crate) fn refuse(&mut self, ticket: u64, refusal: Refusal) -> Option<Refused> {
-        let list = self.all().find(|list| carries(list, ticket))?;
+        let list = self.all().find(|list| has_load(list, ticket))?;
         log_load(list, Err(&refusal));
         // It is read again until it is quiet; one record is enough.
         let known = match refusal.waits_for_room() {
@@ -213,22 +218,22 @@ impl ListSources {
     }
 
     /// Has lists read again whose rules were checked against other protected names.
-    pub(crate) fn follow_guard(&mut self, rails: &Rails) {
-        if !rails.is_complete() {
+    pub(crate) fn follow_guard(&mut self, guard_policy: &GuardPolicy) {
+        if !guard_policy.is_complete() {
             return;
         }
         let now = Instant::now();
         for list in self.active.iter_mut().filter(|list| !list.frozen) {
-            list.follow(rails, now);
+            list.follow(guard_policy, now);
         }
     }
 
     /// Logs the lists in force that have become too old.
-    pub(crate) fn log_aged(&mut self, rails: &Rails) {
+    pub(crate) fn log_aged(&mut self, guard_policy: &GuardPolicy) {
         for list in &mut self.active {
-            if let Some(since) = list.ages(rails) {
+            if let Some(since) = list.ages(guard_policy) {
                 let name = list.name();
-                let told = aged(name, &list.source.path, rails.limits(), since);
+                let told = aged(name, &list.source.path, guard_policy.limits(), since);
                 tracing::error!(list = name, %told, "list in force is too old");
             }
         }

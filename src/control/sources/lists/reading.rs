@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use super::load::{Fresh, Loaded, Refusal, load};
 use super::state::{ListState, Loading};
 use crate::config::List;
-use crate::control::guard::policy::Rails;
+use crate::control::guard::policy::GuardPolicy;
 
 /// Rules of a list that guards left out, or warn of, which are logged each time that it is read.
 const LOGGED: usize = 10;
@@ -32,15 +32,20 @@ pub(crate) struct Ready {
 /// Starts reading a small list.
 pub(crate) fn start_load(
     list: &mut ListState,
-    rails: &Arc<Rails>,
+    guard_policy: &Arc<GuardPolicy>,
     ticket: u64,
     done: &mpsc::Sender<Done>,
 ) {
     let Loading {
         ticket, released, ..
     } = list.start(ticket);
-    let (config, before, rails) = (list.config.clone(), list.in_force(), Arc::clone(rails));
-    let reading = tokio::task::spawn_blocking(move || load(&config, &rails, &before, released));
+    let (config, before, guard_policy) = (
+        list.config.clone(),
+        list.in_force(),
+        Arc::clone(guard_policy),
+    );
+    let reading =
+        tokio::task::spawn_blocking(move || load(&config, &guard_policy, &before, released));
     let (broken, done) = (broken(list), done.clone());
     tokio::spawn(async move {
         let result = reading.await.unwrap_or(Err(broken));

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::config::{Content, List};
 use crate::control::guard::acceptance::{InForce, too_old};
-use crate::control::guard::policy::Rails;
+use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::release::{Guard, Guards};
 use crate::control::sources::lists::load::{Loaded, Refusal, Signature};
 use crate::control::sources::watch::{CLOSED_QUIET, OPEN_QUIET, REQUESTED_QUIET, Touched};
@@ -53,7 +53,7 @@ pub(crate) struct ListState {
     /// Guards that the operator releases for what the next load finds.
     pub(crate) released: Guards,
     /// It was told that the state in force is too old.
-    told_old: bool,
+    reported_old: bool,
     /// The file's path as the watch tells it: absolute.
     watched: PathBuf,
     /// What that leads to, where it is another path.
@@ -64,11 +64,11 @@ pub(crate) struct ListState {
     look: Look,
     looking: Look,
     /// It was looked at, and is to be read now if it changed.
-    at_rest: bool,
+    settled: bool,
     /// The state of the file that was looked at last, taken or refused.
     seen: Option<Signature>,
     /// The state that the last sweep found, if that was a new one.
-    glimpsed: Option<Option<Signature>>,
+    last_sweep: Option<Option<Signature>>,
     /// When to read the file, if it changed.
     due: Option<Due>,
     /// How long to wait before a file is read again that changed while it was read.
@@ -126,15 +126,15 @@ impl ListState {
             promised: None,
             frozen: false,
             released: Guards::NONE,
-            told_old: false,
+            reported_old: false,
             retry: RETRY,
             target: None,
             looked: None,
             look: Look::No,
             looking: Look::No,
-            at_rest: false,
+            settled: false,
             seen: None,
-            glimpsed: None,
+            last_sweep: None,
             due: None,
         }
     }
@@ -250,7 +250,7 @@ impl ListState {
     }
 
     /// Takes what a look found.
-    pub(crate) fn land_look(&mut self, file: Option<Signature>, now: Instant) {
+    pub(crate) fn finish_look(&mut self, file: Option<Signature>, now: Instant) {
         self.looked = file;
         match std::mem::replace(&mut self.looking, Look::No) {
             Look::No => {}
@@ -266,13 +266,13 @@ impl ListState {
                     self.due = Some(written.unwrap_or(closed));
                 }
             }
-            Look::Due => self.at_rest = true,
+            Look::Due => self.settled = true,
         }
     }
 
     /// Whether the file was looked at to be read; asked once.
-    pub(crate) fn take_at_rest(&mut self) -> bool {
-        std::mem::take(&mut self.at_rest)
+    pub(crate) fn take_settled(&mut self) -> bool {
+        std::mem::take(&mut self.settled)
     }
 
     /// A sweep looked at the file: a new state is read when two sweeps found the same one.
@@ -282,8 +282,8 @@ impl ListState {
         }
         let found = self.looked;
         if found == self.seen {
-            self.glimpsed = None;
-        } else if self.glimpsed.replace(found) == Some(found) {
+            self.last_sweep = None;
+        } else if self.last_sweep.replace(found) == Some(found) {
             self.due = Some(Due {
                 at: now,
                 writer: false,
@@ -342,9 +342,9 @@ impl ListState {
         }
     }
 
-    /// Whether its rules were held against other wards, and nothing else keeps it from being read again.
-    pub(crate) fn is_outdated(&self, rails: &Rails) -> bool {
-        let other = |loaded: &Loaded| loaded.wards != rails.digest(&self.config);
+    /// Whether its rules were held against other protected names, and nothing else keeps it from being read again.
+    pub(crate) fn is_outdated(&self, guard_policy: &GuardPolicy) -> bool {
+        let other = |loaded: &Loaded| loaded.protected_names != guard_policy.digest(&self.config);
         let idle = self.loading.is_none() && self.refused.is_none();
         idle && self.loaded.as_ref().is_some_and(other)
     }
@@ -358,9 +358,9 @@ impl ListState {
 
     /// Has it read again at once where it is outdated, unless somebody sees to that. While its file is
     /// looked at, which takes long if the file system does not answer, it is not due again.
-    pub(crate) fn follow(&mut self, rails: &Rails, now: Instant) {
-        let is_due = self.due.is_some() || self.at_rest || self.is_looked_for();
-        if !is_due && self.is_outdated(rails) {
+    pub(crate) fn follow(&mut self, guard_policy: &GuardPolicy, now: Instant) {
+        let is_due = self.due.is_some() || self.settled || self.is_looked_for();
+        if !is_due && self.is_outdated(guard_policy) {
             self.due = Some(Due {
                 at: now,
                 writer: false,
@@ -369,22 +369,22 @@ impl ListState {
     }
 
     /// When the file in force was written, if that is too long ago and nobody released it.
-    pub(crate) fn aged(&self, rails: &Rails, at: Timestamp) -> Option<Timestamp> {
+    pub(crate) fn aged(&self, guard_policy: &GuardPolicy, at: Timestamp) -> Option<Timestamp> {
         let loaded = self.loaded.as_ref();
         let loaded = loaded.filter(|loaded| !loaded.released.has(Guard::Old))?;
-        too_old(loaded.signature, rails.limits(), at)
+        too_old(loaded.signature, guard_policy.limits(), at)
     }
 
     /// Whether its newest state is in force, and no guard says anything against it.
-    pub(crate) fn is_free_of_guards(&self, rails: &Rails) -> bool {
+    pub(crate) fn is_free_of_guards(&self, guard_policy: &GuardPolicy) -> bool {
         let idle = self.loading.is_none() && self.refused.is_none() && !self.changed();
-        idle && self.loaded.is_some() && self.aged(rails, Timestamp::now()).is_none()
+        idle && self.loaded.is_some() && self.aged(guard_policy, Timestamp::now()).is_none()
     }
 
     /// The same for whoever tells it once.
-    pub(crate) fn ages(&mut self, rails: &Rails) -> Option<Timestamp> {
-        let since = self.aged(rails, Timestamp::now());
-        let known = std::mem::replace(&mut self.told_old, since.is_some());
+    pub(crate) fn ages(&mut self, guard_policy: &GuardPolicy) -> Option<Timestamp> {
+        let since = self.aged(guard_policy, Timestamp::now());
+        let known = std::mem::replace(&mut self.reported_old, since.is_some());
         since.filter(|_| !known)
     }
 
@@ -401,7 +401,7 @@ impl ListState {
         if self.take_due(now) {
             match self.config.content {
                 Content::File => self.look = Look::Due,
-                Content::Embedded(_) => self.at_rest = true,
+                Content::Embedded(_) => self.settled = true,
             }
         }
     }
@@ -425,7 +425,7 @@ impl ListState {
         };
         self.loading = Some(loading);
         self.due = None;
-        self.glimpsed = None;
+        self.last_sweep = None;
         loading
     }
 
@@ -474,7 +474,7 @@ impl ListState {
                 self.kept_as = None;
                 self.accepted = None;
                 self.refused = None;
-                self.told_old = false;
+                self.reported_old = false;
                 self.retry = RETRY;
                 true
             }
@@ -527,7 +527,7 @@ pub(crate) fn is_large_file(file: Option<Signature>) -> bool {
 }
 
 /// Whether this load of the list is under way.
-pub(crate) fn carries(list: &ListState, ticket: u64) -> bool {
+pub(crate) fn has_load(list: &ListState, ticket: u64) -> bool {
     list.loading.is_some_and(|loading| loading.ticket == ticket)
 }
 
@@ -608,7 +608,7 @@ mod tests {
             list.want_sweep();
             list.start_look();
             let file = Signature::of(&file).ok();
-            list.land_look(file, now);
+            list.finish_look(file, now);
         };
         sweep(&mut list);
         assert_eq!(list.due(), None);
@@ -628,7 +628,7 @@ mod tests {
         let now = Instant::now();
         list.want_first_look();
         list.start_look();
-        list.land_look(Signature::of(&file).ok(), now);
+        list.finish_look(Signature::of(&file).ok(), now);
         let due = list.due().expect("it changed");
         assert!(due > now + OPEN_QUIET / 2, "its writer may not be done");
         list.touch(&touched(&file, CLOSED), now);
@@ -638,25 +638,29 @@ mod tests {
     #[test]
     fn a_list_whose_file_is_being_looked_at_is_not_due_again_because_of_its_guard() {
         let config = Config::built_in();
-        let rails = Rails::read(&config);
+        let guard_policy = GuardPolicy::read(&config);
         let mut list = list("Cargo.toml");
-        let loaded =
-            crate::control::sources::lists::load::load(&config.lists[0], &rails, &[], Guards::NONE);
+        let loaded = crate::control::sources::lists::load::load(
+            &config.lists[0],
+            &guard_policy,
+            &[],
+            Guards::NONE,
+        );
         let mut loaded = loaded.unwrap_or_else(|refusal| panic!("{refusal}")).loaded;
-        loaded.wards = "others".to_owned();
+        loaded.protected_names = "others".to_owned();
         list.restore(Some(loaded));
-        assert!(list.is_outdated(&rails));
+        assert!(list.is_outdated(&guard_policy));
         let now = Instant::now();
-        list.follow(&rails, now);
+        list.follow(&guard_policy, now);
         assert_eq!(list.due(), Some(now));
         list.look_if_due(now);
-        list.follow(&rails, now);
+        list.follow(&guard_policy, now);
         assert_eq!(list.due(), None, "it is to be looked at");
         list.start_look();
-        list.follow(&rails, now);
+        list.follow(&guard_policy, now);
         assert_eq!(list.due(), None, "its file system may not answer");
-        list.land_look(None, now);
-        list.follow(&rails, now);
+        list.finish_look(None, now);
+        list.follow(&guard_policy, now);
         assert_eq!(list.due(), None, "it is to be read");
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The paths that threads wait for. All clones are one record.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Asked(Arc<Mutex<HashMap<PathBuf, Threads>>>);
+pub(super) struct PendingReads(Arc<Mutex<HashMap<PathBuf, Threads>>>);
 
 /// The threads that wait for a path.
 #[derive(Debug, Default)]
@@ -19,11 +19,11 @@ struct Threads {
 
 /// Counts as a thread that waits for a path until it is dropped.
 pub(super) struct Waiting {
-    asked: Asked,
+    asked: PendingReads,
     path: PathBuf,
 }
 
-impl Asked {
+impl PendingReads {
     pub(super) fn wait(&self, path: &Path) -> Waiting {
         self.lock().entry(path.to_owned()).or_default().count += 1;
         Waiting {

@@ -11,7 +11,7 @@ use std::{fs, io};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::blocked_paths::Asked;
+use super::blocked_paths::PendingReads;
 use crate::config::Problems;
 use crate::config::shown::Show;
 use crate::control::sources::deadline;
@@ -31,7 +31,7 @@ pub(crate) const RETRY: Duration = Duration::from_millis(100);
 pub(super) struct Folder<T> {
     /// As it is configured, and as the watch tells it: absolute.
     pub(super) dir: Option<(PathBuf, PathBuf)>,
-    pub(super) files: BTreeMap<PathBuf, Sheet<T>>,
+    pub(super) files: BTreeMap<PathBuf, TrackedFile<T>>,
     /// Why it can't be listed.
     pub(super) problem: Option<String>,
     /// Files that are to be read, and when: their writers may not be done.
@@ -39,14 +39,14 @@ pub(super) struct Folder<T> {
     /// Up to which file the last sweep came; nothing when it came to the end.
     swept: Option<PathBuf>,
     /// Paths that threads are waiting for, those left behind by a deadline included.
-    asked: Asked,
+    asked: PendingReads,
     /// How long to wait for one file, or for the directory.
     patience: Duration,
 }
 
 /// One file.
 #[derive(Debug)]
-pub(super) struct Sheet<T> {
+pub(super) struct TrackedFile<T> {
     /// What it says: its last good state, and the text that this was read from.
     pub(super) good: Option<(Arc<T>, Arc<str>)>,
     /// What is wrong with its newest state, and since when that is known.
@@ -54,30 +54,30 @@ pub(super) struct Sheet<T> {
     /// The state that was read or refused last; none before the first time.
     seen: Option<FileState>,
     /// The state that the last sweep found, if that was a new one.
-    glimpsed: Option<FileState>,
+    last_sweep: Option<FileState>,
     /// The good state is that before the start: the file was not read since.
     pub(super) is_recalled: bool,
 }
 
-impl<T> Clone for Sheet<T> {
+impl<T> Clone for TrackedFile<T> {
     fn clone(&self) -> Self {
         Self {
             good: self.good.clone(),
             refused: self.refused.clone(),
             seen: self.seen,
-            glimpsed: self.glimpsed,
+            last_sweep: self.last_sweep,
             is_recalled: self.is_recalled,
         }
     }
 }
 
-impl<T> Default for Sheet<T> {
+impl<T> Default for TrackedFile<T> {
     fn default() -> Self {
         Self {
             good: None,
             refused: None,
             seen: None,
-            glimpsed: None,
+            last_sweep: None,
             is_recalled: false,
         }
     }
@@ -106,7 +106,7 @@ impl<T> Default for Folder<T> {
             problem: None,
             due: HashMap::new(),
             swept: None,
-            asked: Asked::default(),
+            asked: PendingReads::default(),
             patience: DEADLINE,
         }
     }
@@ -128,7 +128,7 @@ impl<T> Folder<T> {
 
     /// Takes a file's text that lies elsewhere: in the program, or in the journal.
     pub(super) fn embed(&mut self, path: &Path, text: &str, parse: Parse<T>) {
-        let mut sheet = Sheet::default();
+        let mut sheet = TrackedFile::default();
         match parse(text, path) {
             Ok(value) => sheet.good = Some((Arc::new(value), text.into())),
             Err(problems) => sheet.refused = Some((Arc::new(problems), Timestamp::now())),
@@ -148,7 +148,7 @@ impl<T> Folder<T> {
     }
 
     /// The files by their paths.
-    pub(super) fn files(&self) -> &BTreeMap<PathBuf, Sheet<T>> {
+    pub(super) fn files(&self) -> &BTreeMap<PathBuf, TrackedFile<T>> {
         &self.files
     }
 
@@ -209,7 +209,7 @@ impl<T> Folder<T> {
         };
         let sheet = self.files.entry(path.to_owned()).or_default();
         sheet.seen = read.state;
-        sheet.glimpsed = None;
+        sheet.last_sweep = None;
         match parsed {
             Ok(good) => {
                 let same = sheet.good.as_ref().is_some_and(|(_, text)| *text == good.1);
@@ -313,8 +313,8 @@ impl<T: Send + Sync + 'static> Folder<T> {
                 continue;
             };
             match state {
-                Ok(state) if sheet.seen == Some(state) => sheet.glimpsed = None,
-                Ok(state) if sheet.glimpsed.replace(state) != Some(state) => {}
+                Ok(state) if sheet.seen == Some(state) => sheet.last_sweep = None,
+                Ok(state) if sheet.last_sweep.replace(state) != Some(state) => {}
                 // One that does not answer is reported when it is read.
                 Ok(_) | Err(_) => _ = self.due.insert(path, now),
             }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::config::order::Order;
-use crate::control::guard::policy::Rails;
+use crate::control::guard::policy::GuardPolicy;
 use crate::control::sources::orders::problems::{first, more_warnings};
 
 /// Findings of one order that are reported. An order of 100,000 targets would otherwise write megabytes
@@ -17,22 +17,22 @@ type Checked = (Arc<str>, Arc<[String]>);
 /// The findings of all orders. A clone shares them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Findings {
-    /// The rails, and the version of the book that they were applied to.
-    of: Option<(Arc<Rails>, u64)>,
+    /// The guard policy, and the version of the registry that they were applied to.
+    of: Option<(Arc<GuardPolicy>, u64)>,
     /// By the orders' ids.
     found: Arc<HashMap<String, Checked>>,
 }
 
 impl Findings {
-    /// Checks the orders of a version of the book. Those with the same text and rails keep theirs.
+    /// Checks the orders of a version of the registry. Those with the same text and guard policy keep theirs.
     pub(super) fn renew<'o>(
         &mut self,
-        rails: &Arc<Rails>,
+        guard_policy: &Arc<GuardPolicy>,
         version: u64,
         orders: impl Iterator<Item = (&'o Order, &'o Arc<str>)>,
     ) {
         let known = self.of.as_ref();
-        let same = known.is_some_and(|(known, _)| Arc::ptr_eq(known, rails));
+        let same = known.is_some_and(|(known, _)| Arc::ptr_eq(known, guard_policy));
         if same && known.is_some_and(|(_, known)| *known == version) {
             return;
         }
@@ -41,14 +41,14 @@ impl Findings {
             let known = known.filter(|(known, _)| same && Arc::ptr_eq(known, text));
             let found = known.cloned();
             let found = found.unwrap_or_else(|| {
-                let (mut found, more) = first(ORDER_MAX, rails.findings(order));
+                let (mut found, more) = first(ORDER_MAX, guard_policy.findings(order));
                 found.extend(more.map(more_warnings));
                 (Arc::clone(text), found.into())
             });
             (order.id.clone(), found)
         });
         self.found = Arc::new(found.collect());
-        self.of = Some((Arc::clone(rails), version));
+        self.of = Some((Arc::clone(guard_policy), version));
     }
 
     /// What was found in an order, a sentence each.
@@ -76,9 +76,14 @@ mod tests {
         (order, text.into())
     }
 
-    fn renew(findings: &mut Findings, rails: &Arc<Rails>, version: u64, all: &[(Order, Arc<str>)]) {
+    fn renew(
+        findings: &mut Findings,
+        guard_policy: &Arc<GuardPolicy>,
+        version: u64,
+        all: &[(Order, Arc<str>)],
+    ) {
         findings.renew(
-            rails,
+            guard_policy,
             version,
             all.iter().map(|(order, text)| (order, text)),
         );
@@ -86,11 +91,11 @@ mod tests {
 
     #[test]
     fn an_order_is_checked_again_when_its_text_or_the_rails_are_others() {
-        let rails = Arc::new(Rails::read(&Config::built_in()));
+        let guard_policy = Arc::new(GuardPolicy::read(&Config::built_in()));
         let mut orders = [order("a"), order("b")];
         let mut findings = Findings::default();
         assert!(findings.of(&orders[0].0).is_empty(), "not checked yet");
-        renew(&mut findings, &rails, 1, &orders);
+        renew(&mut findings, &guard_policy, 1, &orders);
         let expected = ["target .co.id covers the public suffix co.id"];
         assert_eq!(findings.of(&orders[0].0), expected);
         let places = |findings: &Findings| {
@@ -99,11 +104,11 @@ mod tests {
         };
         let first = findings.clone();
         orders[1] = order("b");
-        renew(&mut findings, &rails, 2, &orders);
+        renew(&mut findings, &guard_policy, 2, &orders);
         let (before, now) = (places(&first), places(&findings));
         assert_eq!((before[0] == now[0], before[1] == now[1]), (true, false));
         let second = findings.clone();
-        let reread = Arc::new(Rails::read(&Config::built_in()));
+        let reread = Arc::new(GuardPolicy::read(&Config::built_in()));
         renew(&mut findings, &reread, 2, &orders);
         let (before, now) = (places(&second), places(&findings));
         assert_eq!((before[0] == now[0], before[1] == now[1]), (false, false));
@@ -113,7 +118,7 @@ mod tests {
 
     #[test]
     fn of_an_order_with_very_many_findings_the_first_are_kept_and_the_others_counted() {
-        let rails = Arc::new(Rails::read(&Config::built_in()));
+        let guard_policy = Arc::new(GuardPolicy::read(&Config::built_in()));
         for (targets, more) in [(100, None), (101, Some(1)), (20_000, Some(19_900))] {
             let (_, text) = order("a");
             let target = "[[targets]]\nname = \"co.id\"\nscope = \"subtree\"\n";
@@ -122,7 +127,7 @@ mod tests {
             let order = order.unwrap_or_else(|problems| panic!("{problems}"));
             let orders = [(order, Arc::from(text))];
             let mut findings = Findings::default();
-            renew(&mut findings, &rails, 1, &orders);
+            renew(&mut findings, &guard_policy, 1, &orders);
             let found = findings.of(&orders[0].0);
             let (told, rest) = found.split_at(found.len().min(100));
             assert!(told.len() == 100 && told.iter().all(|told| told.contains("co.id")));

@@ -10,19 +10,19 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::registry::Book;
+use super::registry::OrderRegistry;
 use crate::config::exception::Exception;
 use crate::config::order::Order;
 use crate::config::shown::Show;
 use crate::config::{Config, Problems};
 use crate::control::journal::Record;
-use crate::control::sources::orders::directory::{Folder, Sheet};
-use crate::control::sources::orders::schedule::{Life, State};
+use crate::control::sources::orders::directory::{Folder, TrackedFile};
+use crate::control::sources::orders::schedule::{Schedule, State};
 
 impl<T> Folder<T> {
     /// Whether there are files, or may be, of which no good state is known.
     pub(super) fn lacks_files(&self) -> bool {
-        let lacks = |sheet: &Sheet<T>| sheet.good.is_none();
+        let lacks = |sheet: &TrackedFile<T>| sheet.good.is_none();
         self.problem.is_some() || self.files.values().any(lacks)
     }
 
@@ -76,7 +76,7 @@ impl<T> Folder<T> {
     }
 }
 
-impl Book {
+impl OrderRegistry {
     /// Whether it matters what files said before the start: some can't be read, all orders are gone, or two
     /// files have one id.
     pub(super) fn lacks_last_good(&self) -> bool {
@@ -214,7 +214,8 @@ impl Book {
         let before = std::mem::replace(&mut self.count, orders.len());
         let only = std::mem::replace(&mut self.only, only);
         let now = Timestamp::now();
-        let is_in_force = |order: Arc<Order>| Life::new(&order, None).state(now) == State::InForce;
+        let is_in_force =
+            |order: Arc<Order>| Schedule::new(&order, None).state(now) == State::InForce;
         if self.count > 0 {
             self.vanished = None;
         } else if before > 1 || only.is_some_and(is_in_force) {
@@ -303,7 +304,7 @@ mod tests {
         journal.close(1);
         let reads = || {
             let before = READS.get();
-            Book::read(&config);
+            OrderRegistry::read(&config);
             READS.get() - before
         };
         assert_eq!(reads(), 1, "all orders may be gone");

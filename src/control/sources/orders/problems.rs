@@ -10,7 +10,7 @@ use super::directory::Folder;
 use super::rules;
 use crate::config;
 use crate::config::shown::{Show, counted};
-use crate::control::sources::orders::registry::{Book, Known};
+use crate::control::sources::orders::registry::{Known, OrderRegistry};
 use crate::policy::rule::Source;
 
 /// Problems that are reported of all files together, and warnings: `status`, log and journal hold each.
@@ -79,7 +79,7 @@ impl Display for Warning<'_> {
     }
 }
 
-impl Book {
+impl OrderRegistry {
     /// What is wrong with files, one sentence each. Of very many the first ones, and how many more there
     /// are.
     pub fn problems(&self) -> Vec<String> {
@@ -125,10 +125,13 @@ impl Book {
     /// What is right, but says something in vain or unusual, one sentence each; given the names of
     /// the lists. Of very many the first ones, and how many more there are.
     pub fn warnings<'n>(&self, lists: impl Iterator<Item = &'n str>) -> Vec<String> {
-        let withdrawn = self.known().filter(|known| known.life.is_withdrawn());
-        let withdrawn = withdrawn.map(|Known { order, life }| {
+        let withdrawn = self.known().filter(|known| known.schedule.is_withdrawn());
+        let withdrawn = withdrawn.map(|Known { order, schedule }| {
             let from = order.dates.effective_from.at();
-            Warning::Withdrawn(&order.id, life.end().is_some_and(|(end, _)| end == from))
+            Warning::Withdrawn(
+                &order.id,
+                schedule.end().is_some_and(|(end, _)| end == from),
+            )
         });
         let lists: HashSet<&str> = lists.collect();
         let known = |name: &str| match name.strip_prefix(Source::ORDER) {

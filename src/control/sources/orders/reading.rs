@@ -8,14 +8,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::config::Config;
-use crate::control::guard::policy::Rails;
+use crate::control::guard::policy::GuardPolicy;
 use crate::control::journal::entry::Cause;
-use crate::control::sources::orders::registry::Book;
+use crate::control::sources::orders::registry::OrderRegistry;
 use crate::control::sources::watch::Touched;
 
 /// What is asked of the files of orders and exceptions.
 #[derive(Debug, Default)]
-pub(crate) struct Asked {
+pub(crate) struct PendingReads {
     /// Files that changed, with the instant of the newest event.
     pub(crate) touched: HashMap<PathBuf, (Touched, Instant)>,
     /// Changes are looked for that nothing reported.
@@ -25,14 +25,14 @@ pub(crate) struct Asked {
     /// The operator, who could see that orders are gone, says that it is right.
     pub(crate) confirms_loss: bool,
     /// Files that somebody changed and waits for.
-    pub(crate) wished: Vec<Wished>,
+    pub(crate) requested: Vec<RequestedFile>,
     /// Who waits for all files.
     pub(crate) tickets: Vec<u64>,
 }
 
 /// A file that somebody changed and waits for.
 #[derive(Debug)]
-pub(crate) struct Wished {
+pub(crate) struct RequestedFile {
     pub(crate) path: PathBuf,
     pub(crate) cause: Cause,
     pub(crate) ticket: u64,
@@ -40,7 +40,7 @@ pub(crate) struct Wished {
     pub(crate) at: Instant,
 }
 
-impl Wished {
+impl RequestedFile {
     /// Whether it is this file. `elsewhere`: its path is not one of the directories'.
     fn is(&self, path: &Path, elsewhere: bool) -> bool {
         let absolute = std::path::absolute(path);
@@ -64,7 +64,7 @@ pub(crate) struct Changed {
     pub(crate) is_refreshed: bool,
 }
 
-impl Asked {
+impl PendingReads {
     /// When to start.
     pub(crate) fn due(&self) -> Option<Instant> {
         if self.sweep || self.refresh {
@@ -72,51 +72,51 @@ impl Asked {
         }
         let touched = self.touched.values();
         let touched = touched.map(|(touched, at)| *at + touched.quiet);
-        let wished = self.wished.iter().map(|wished| wished.at);
-        touched.chain(wished).min()
+        let requested = self.requested.iter().map(|requested| requested.at);
+        touched.chain(requested).min()
     }
 
     /// Does it, with a copy of what is known.
     pub(crate) fn read(
         self,
-        known: &Book,
+        known: &OrderRegistry,
         (configured, config): (u64, Option<&Config>),
-        rails: &Arc<Rails>,
-    ) -> BookRead {
-        let mut book = known.clone();
+        guard_policy: &Arc<GuardPolicy>,
+    ) -> RegistryRead {
+        let mut registry = known.clone();
         for (touched, at) in self.touched.values() {
-            book.touch(touched, *at);
+            registry.touch(touched, *at);
         }
         if self.confirms_loss {
             // Before anything is read: what else is gone then could not be seen.
-            book.confirm_loss();
+            registry.confirm_loss();
         }
         let now = Instant::now();
         if self.sweep {
-            book.sweep(now);
+            registry.sweep(now);
         }
-        for wished in &self.wished {
-            let (path, quiet) = (wished.path.clone(), Duration::ZERO);
-            book.touch(&Touched { path, quiet }, now);
+        for requested in &self.requested {
+            let (path, quiet) = (requested.path.clone(), Duration::ZERO);
+            registry.touch(&Touched { path, quiet }, now);
         }
-        let due = book.read_due(now).into_iter().map(|path| (path, false));
+        let due = registry.read_due(now).into_iter().map(|path| (path, false));
         let mut changed: Vec<_> = due.collect();
-        let elsewhere = |wished: &&Wished| !book.concerns(&wished.path);
+        let elsewhere = |requested: &&RequestedFile| !registry.concerns(&requested.path);
         let others: Vec<_> = self
-            .wished
+            .requested
             .iter()
             .filter(elsewhere)
-            .map(|wished| wished.ticket)
+            .map(|requested| requested.ticket)
             .collect();
         if self.refresh || !others.is_empty() {
-            let refreshed = book.refresh().into_iter();
+            let refreshed = registry.refresh().into_iter();
             changed.extend(refreshed.map(|path| (path, self.refresh)));
         }
         let changed = changed.into_iter().map(|(path, is_refreshed)| {
-            let by = self.wished.iter();
-            let by = by.filter(|wished| wished.is(&path, others.contains(&wished.ticket)));
+            let by = self.requested.iter();
+            let by = by.filter(|requested| requested.is(&path, others.contains(&requested.ticket)));
             Changed {
-                causes: by.map(|wished| wished.cause.clone()).collect(),
+                causes: by.map(|requested| requested.cause.clone()).collect(),
                 path,
                 is_refreshed,
             }
@@ -124,7 +124,7 @@ impl Asked {
         let mut changed: Vec<_> = changed.collect();
         if let Some(config) = config
             && let Some(journal) = &config.journal
-            && book.recall_late(config)
+            && registry.recall_late(config)
         {
             changed.push(Changed {
                 path: journal.clone(),
@@ -132,23 +132,23 @@ impl Asked {
                 is_refreshed: false,
             });
         }
-        book.check(rails);
-        BookRead {
-            book,
+        registry.check(guard_policy);
+        RegistryRead {
+            registry,
             changed,
             configured,
-            wished: self.wished,
+            requested: self.requested,
             tickets: self.tickets,
         }
     }
 }
 
 /// What reading came to.
-pub(crate) struct BookRead {
-    pub(crate) book: Book,
+pub(crate) struct RegistryRead {
+    pub(crate) registry: OrderRegistry,
     pub(crate) changed: Vec<Changed>,
     /// Which configuration it is of.
     pub(crate) configured: u64,
-    pub(crate) wished: Vec<Wished>,
+    pub(crate) requested: Vec<RequestedFile>,
     pub(crate) tickets: Vec<u64>,
 }

@@ -18,9 +18,9 @@ use crate::config::exception::Exception;
 use crate::config::order::Order;
 use crate::config::shown::Show;
 use crate::config::{Config, Exceptions, Orders, exception};
-use crate::control::guard::policy::Rails;
+use crate::control::guard::policy::GuardPolicy;
 use crate::control::sources::deadline::DEADLINE;
-use crate::control::sources::orders::schedule::{Life, State, supersessions};
+use crate::control::sources::orders::schedule::{Schedule, State, supersessions};
 use crate::control::sources::watch::Touched;
 use crate::policy::image::Image;
 use crate::policy::rule::{Scope, Source};
@@ -28,7 +28,7 @@ use crate::wire::name::Name;
 
 /// All orders and exceptions. A clone shares what the files say.
 #[derive(Clone, Debug)]
-pub struct Book {
+pub struct OrderRegistry {
     pub(super) config: Orders,
     pub(super) orders: Folder<Order>,
     pub(super) exceptions: Folder<Vec<Exception>>,
@@ -65,10 +65,10 @@ pub struct Known<'b> {
     /// What its file says.
     pub order: &'b Order,
     /// When it begins, pauses and ends.
-    pub life: Life<'b>,
+    pub schedule: Schedule<'b>,
 }
 
-impl Book {
+impl OrderRegistry {
     /// Why a configuration can't be taken: its directories can't be listed.
     pub(crate) fn unlisted(config: &Config) -> Vec<String> {
         let folders = [&config.orders.dir, &config.exceptions.dir];
@@ -83,27 +83,27 @@ impl Book {
 
     /// Reads all files. Waits for none longer than 10 s: what does not answer is a problem.
     pub fn read(config: &Config) -> Self {
-        let (book, _) = Self::read_at_start(config, DEADLINE);
-        book
+        let (registry, _) = Self::read_at_start(config, DEADLINE);
+        registry
     }
 
     /// Reads all files, and waits for none longer than the deadline. Returns also whether all of them
     /// could be read by then.
     pub(crate) fn read_at_start(config: &Config, deadline: Duration) -> (Self, bool) {
-        let mut book = Self::nothing(config);
-        book.set(config);
-        let (orders, exceptions) = (&mut book.orders, &mut book.exceptions);
+        let mut registry = Self::nothing(config);
+        registry.set(config);
+        let (orders, exceptions) = (&mut registry.orders, &mut registry.exceptions);
         let all = thread::scope(|scope| {
             let exceptions = scope.spawn(|| exceptions.read_at_start(exception::parse, deadline));
             let orders = orders.read_at_start(Order::parse, deadline);
             let exceptions = exceptions.join();
             exceptions.unwrap_or_else(|panic| std::panic::resume_unwind(panic)) && orders
         });
-        book.conclude();
-        if book.lacks_last_good() {
-            book.recall(config);
+        registry.conclude();
+        if registry.lacks_last_good() {
+            registry.recall(config);
         }
-        (book, all)
+        (registry, all)
     }
 
     fn nothing(config: &Config) -> Self {
@@ -133,13 +133,13 @@ impl Book {
         orders: Vec<(PathBuf, String)>,
         exceptions: Vec<Exception>,
     ) -> Self {
-        let mut book = Self::nothing(config);
+        let mut registry = Self::nothing(config);
         for (path, text) in orders {
-            book.orders.embed(&path, &text, Order::parse);
+            registry.orders.embed(&path, &text, Order::parse);
         }
-        book.own = exceptions;
-        book.conclude();
-        book
+        registry.own = exceptions;
+        registry.conclude();
+        registry
     }
 
     /// Takes a new configuration, and reads all that changed.
@@ -266,11 +266,11 @@ impl Book {
         self.version
     }
 
-    /// Checks orders against guard rails: those that changed, or all if these are other rails. Takes
+    /// Checks orders against guard rails: those that changed, or all if these are other guard policy. Takes
     /// a while for many, so the control loop leaves it to the errand that reads them.
-    pub(crate) fn check(&mut self, rails: &Arc<Rails>) {
+    pub(crate) fn check(&mut self, guard_policy: &Arc<GuardPolicy>) {
         let mut findings = std::mem::take(&mut self.findings);
-        findings.renew(rails, self.version, self.texts());
+        findings.renew(guard_policy, self.version, self.texts());
         self.findings = findings;
     }
 
@@ -295,13 +295,13 @@ impl Book {
     pub fn known(&self) -> impl Iterator<Item = Known<'_>> {
         self.orders().map(|order| Known {
             order,
-            life: self.life(order),
+            schedule: self.schedule(order),
         })
     }
 
     /// The life of one of the orders.
-    pub fn life<'b>(&self, order: &'b Order) -> Life<'b> {
-        Life::new(order, self.superseded.get(&order.id).copied())
+    pub fn schedule<'b>(&self, order: &'b Order) -> Schedule<'b> {
+        Schedule::new(order, self.superseded.get(&order.id).copied())
     }
 
     /// All exceptions, with those that are over.
@@ -323,7 +323,7 @@ impl Book {
     pub fn sources(&self, at: Timestamp) -> Vec<Arc<Source>> {
         let mut orders: Vec<_> = self
             .orders()
-            .filter(|order| self.life(order).state(at) == State::InForce)
+            .filter(|order| self.schedule(order).state(at) == State::InForce)
             .collect();
         orders.sort_by_key(|order| (order.dates.effective_from, &order.id));
         let exceptions = self.exceptions().enumerate();
@@ -345,7 +345,7 @@ impl Book {
 
     /// What each order is at an instant, by its id.
     pub(crate) fn states(&self, at: Timestamp) -> Vec<(String, State)> {
-        let state = |known: Known<'_>| (known.order.id.clone(), known.life.state(at));
+        let state = |known: Known<'_>| (known.order.id.clone(), known.schedule.state(at));
         self.known().map(state).collect()
     }
 
@@ -362,7 +362,7 @@ impl Book {
     pub fn next(&self, after: Timestamp) -> Option<Timestamp> {
         let orders = self
             .orders()
-            .filter_map(|order| self.life(order).next(after));
+            .filter_map(|order| self.schedule(order).next(after));
         let untils = self.exceptions().filter_map(|exception| exception.until);
         let untils = untils
             .map(|until| until.at())
@@ -424,8 +424,8 @@ mod tests {
         parsed.expect("an exception").remove(0)
     }
 
-    fn book(orders: Vec<(PathBuf, String)>, exceptions: Vec<Exception>) -> Book {
-        Book::of_past(&Config::built_in(), orders, exceptions)
+    fn registry(orders: Vec<(PathBuf, String)>, exceptions: Vec<Exception>) -> OrderRegistry {
+        OrderRegistry::of_past(&Config::built_in(), orders, exceptions)
     }
 
     fn at(text: &str) -> Timestamp {
@@ -433,8 +433,8 @@ mod tests {
     }
 
     /// The names of the sources in force, in order of precedence.
-    fn sources(book: &Book, instant: Timestamp) -> Vec<String> {
-        let sources = book.sources(instant).into_iter();
+    fn sources(registry: &OrderRegistry, instant: Timestamp) -> Vec<String> {
+        let sources = registry.sources(instant).into_iter();
         sources.map(|source| source.name.clone()).collect()
     }
 
@@ -452,10 +452,13 @@ mod tests {
         let paths = ["1.toml", "2.toml", "3.toml"].map(PathBuf::from);
         let orders = paths.into_iter().zip(orders);
         let orders = orders.map(|(path, (_, text))| (path, text));
-        let book = book(orders.collect(), Vec::new());
+        let registry = registry(orders.collect(), Vec::new());
         let expected = ["order:aa", "order:b", "order:a"];
-        assert_eq!(sources(&book, at(NOON)), expected);
-        assert_eq!(sources(&book, at("2026-01-15T00:00:00Z")), expected[..2]);
+        assert_eq!(sources(&registry, at(NOON)), expected);
+        assert_eq!(
+            sources(&registry, at("2026-01-15T00:00:00Z")),
+            expected[..2]
+        );
     }
 
     #[test]
@@ -474,27 +477,27 @@ mod tests {
         let remove = |id: &str| {
             fs::remove_file(dir.path().join(format!("{id}.toml"))).expect("removed");
         };
-        let sweep = |book: &mut Book| {
+        let sweep = |registry: &mut OrderRegistry| {
             let now = Instant::now();
-            book.sweep(now);
-            book.sweep(now);
-            book.read_due(now);
-            book.problems()
+            registry.sweep(now);
+            registry.sweep(now);
+            registry.read_due(now);
+            registry.problems()
         };
         write(&["a", "b", "c"]);
-        let mut book = Book::read(&config);
+        let mut registry = OrderRegistry::read(&config);
         remove("c");
-        assert_eq!(sweep(&mut book), [""; 0]);
+        assert_eq!(sweep(&mut registry), [""; 0]);
         remove("a");
         remove("b");
-        let problems = sweep(&mut book);
+        let problems = sweep(&mut registry);
         assert!(
             problems[0].contains(": all 2 orders are gone at once"),
             "{problems:?}"
         );
-        assert_eq!(book.orders().count(), 0, "the directory is the truth");
-        assert_eq!(sweep(&mut book), problems, "it stays");
-        let mut confirmed = book.clone();
+        assert_eq!(registry.orders().count(), 0, "the directory is the truth");
+        assert_eq!(sweep(&mut registry), problems, "it stays");
+        let mut confirmed = registry.clone();
         assert!(confirmed.refresh().is_empty());
         confirmed.configure(&config);
         assert_eq!(confirmed.problems(), problems, "not by another reading");
@@ -503,9 +506,9 @@ mod tests {
         assert_eq!(confirmed.problems(), [""; 0]);
         assert_ne!(confirmed.version(), version);
         write(&["d"]);
-        assert_eq!(sweep(&mut book), [""; 0]);
+        assert_eq!(sweep(&mut registry), [""; 0]);
         remove("d");
-        let problems = sweep(&mut book);
+        let problems = sweep(&mut registry);
         assert!(
             problems[0].contains(": the only order is gone"),
             "{problems:?}"
@@ -518,20 +521,20 @@ mod tests {
             exception("a.x.example", &format!("until = {NOON}")),
             exception("b.x.example", ""),
         ];
-        let book = book(Vec::new(), exceptions);
+        let registry = registry(Vec::new(), exceptions);
         let [ends, stays] = ["exception:a.x.example#0", "exception:b.x.example#1"];
-        assert_eq!(sources(&book, at(BEFORE)), [ends, stays]);
-        assert_eq!(sources(&book, at(NOON)), [stays]);
+        assert_eq!(sources(&registry, at(BEFORE)), [ends, stays]);
+        assert_eq!(sources(&registry, at(NOON)), [stays]);
         let rules = |instant| {
-            let rules = book.rules_at(at(instant)).into_iter();
+            let rules = registry.rules_at(at(instant)).into_iter();
             rules.map(|(source, ..)| source).collect::<Vec<_>>()
         };
         assert_eq!(
             (rules(BEFORE), rules(NOON)),
             (vec![ends.into(), stays.into()], vec![stays.into()])
         );
-        assert_eq!(book.next(at(BEFORE)), Some(at(NOON)));
-        assert_eq!(book.next(at(NOON)), None);
+        assert_eq!(registry.next(at(BEFORE)), Some(at(NOON)));
+        assert_eq!(registry.next(at(NOON)), None);
     }
 
     #[test]
@@ -539,16 +542,19 @@ mod tests {
         let dates = format!("effective-from = 2026-01-01T00:00:00Z\nexpires-at = {NOON}");
         let (path, text) = order("b", &dates);
         let text = text + "except = [\"free.x.example\"]\n";
-        let book = book(vec![(path, text)], Vec::new());
-        assert_eq!(sources(&book, at(BEFORE)), ["order:b/except", "order:b"]);
-        assert_eq!(sources(&book, at(NOON)), Vec::<String>::new());
+        let registry = registry(vec![(path, text)], Vec::new());
         assert_eq!(
-            sources(&book, at("2025-12-31T23:59:59Z")),
+            sources(&registry, at(BEFORE)),
+            ["order:b/except", "order:b"]
+        );
+        assert_eq!(sources(&registry, at(NOON)), Vec::<String>::new());
+        assert_eq!(
+            sources(&registry, at("2025-12-31T23:59:59Z")),
             Vec::<String>::new()
         );
-        assert_eq!(sources(&book, at("2026-01-01T00:00:00Z")).len(), 2);
+        assert_eq!(sources(&registry, at("2026-01-01T00:00:00Z")).len(), 2);
         assert_eq!(
-            book.next(at("2025-01-01T00:00:00Z")),
+            registry.next(at("2025-01-01T00:00:00Z")),
             Some(at("2026-01-01T00:00:00Z"))
         );
     }
@@ -559,9 +565,9 @@ mod tests {
             let dates = format!("effective-from = 2026-{begins}-01T00:00:00Z");
             let until = format!("until = 2026-{until}-01T00:00:00Z");
             let exceptions = vec![exception("a.x.example", &until)];
-            let book = book(vec![order("b", &dates)], exceptions);
+            let registry = registry(vec![order("b", &dates)], exceptions);
             let next = at(&format!("2026-{next}-01T00:00:00Z"));
-            assert_eq!(book.next(at("2025-01-01T00:00:00Z")), Some(next));
+            assert_eq!(registry.next(at("2025-01-01T00:00:00Z")), Some(next));
         }
     }
 
@@ -572,16 +578,16 @@ mod tests {
             order("b", "effective-from = 2026-02-01T00:00:00Z"),
         ];
         let exceptions = vec![exception("a.x.example", ""), exception("b.x.example", "")];
-        let book = book(orders, exceptions);
-        for source in book.sources(at(NOON)) {
-            let order = book
+        let registry = registry(orders, exceptions);
+        for source in registry.sources(at(NOON)) {
+            let order = registry
                 .order(&source.name)
                 .map(|order| format!("order:{}", order.id));
             let number = |exception: &Exception| {
                 let number = usize::from(exception.name.to_string().starts_with('b'));
                 format!("exception:{}#{number}", exception.name)
             };
-            let exception = book.exception(&source.name).map(number);
+            let exception = registry.exception(&source.name).map(number);
             assert_eq!(order.xor(exception).as_ref(), Some(&source.name));
         }
     }
@@ -591,12 +597,12 @@ mod tests {
         let (path, text) = order("a", "effective-from = 2026-01-01T00:00:00Z");
         let more = "[[targets]]\nname = \"a.x.example\"\nscope = \"exact\"\n\
                     [[targets]]\nname = \"other.example\"\nscope = \"exact\"\n";
-        let book = book(
+        let registry = registry(
             vec![(path, text + more)],
             vec![exception("a.x.example", "")],
         );
         let name = Name::from_text("a.x.example").expect("a name");
-        let matching = book.matching(&name);
+        let matching = registry.matching(&name);
         let told = |source: &str| {
             let rules = matching.get(source).map_or(&[][..], Vec::as_slice);
             let told = rules
@@ -619,8 +625,8 @@ mod tests {
                 "effective-from = 2026-01-01T00:00:00Z\nsupersedes = [\"gone\"]",
             ),
         ];
-        let book = book(orders, vec![exception("a.x.example", "")]);
-        let told = |lists: &[&str]| book.warnings(lists.iter().copied());
+        let registry = registry(orders, vec![exception("a.x.example", "")]);
+        let told = |lists: &[&str]| registry.warnings(lists.iter().copied());
         let remarks = [
             "order b: it supersedes `gone`, which is not here",
             "order a: it ends before it begins, so it is never in force",
@@ -633,21 +639,22 @@ mod tests {
             against: Against::Named(vec!["order:gone".to_owned()]),
             ..exception("a.x.example", "")
         };
-        let remarked = self::book(Vec::new(), vec![gone]).warnings(["ads"].into_iter());
+        let remarked = self::registry(Vec::new(), vec![gone]).warnings(["ads"].into_iter());
         let told =
             "x.toml:1: the exception for a.x.example overrides `order:gone`, which is unknown";
         assert_eq!(remarked, [told]);
         let both = "effective-from = 2026-03-01T00:00:00Z\nlifted-at = 2026-03-01T00:00:00Z";
-        let remarked = self::book(vec![order("a", both)], Vec::new()).warnings([""; 0].into_iter());
+        let remarked =
+            self::registry(vec![order("a", both)], Vec::new()).warnings([""; 0].into_iter());
         let expected = "order a: it ends in the instant in which it begins, so its dates leave it no time in force";
         assert_eq!(remarked, [expected]);
-        let states = book.states(at(NOON));
+        let states = registry.states(at(NOON));
         let expected = [
             ("a".to_owned(), State::Lifted),
             ("b".to_owned(), State::InForce),
         ];
         assert_eq!(states, expected);
-        assert_eq!(book.problems(), Vec::<String>::new());
+        assert_eq!(registry.problems(), Vec::<String>::new());
     }
 
     #[test]
@@ -655,13 +662,13 @@ mod tests {
         let (_, text) = order("a", "effective-from = 2026-01-01T00:00:00Z");
         let late = text.replace("2026-01-01", "2026-02-01");
         let files = vec![("one.toml".into(), text), ("two.toml".into(), late)];
-        let book = book(files, Vec::new());
-        let [order] = &*book.orders().collect::<Vec<_>>() else {
+        let registry = registry(files, Vec::new());
+        let [order] = &*registry.orders().collect::<Vec<_>>() else {
             panic!("more than one");
         };
         assert_eq!(order.path, Path::new("one.toml"));
         assert_eq!(
-            book.problems(),
+            registry.problems(),
             [
                 "two.toml: id is \"a\", as in one.toml, which counts: give this order another id, or remove \
               one of the two files"
@@ -678,13 +685,18 @@ mod tests {
                 &format!("effective-from = {NOON}\nsupersedes = [\"a\"]"),
             ),
         ];
-        let book = book(orders, Vec::new());
-        let states = |instant| book.states(at(instant)).into_iter().map(|(_, state)| state);
-        assert_eq!(sources(&book, at(BEFORE)), ["order:a"]);
+        let registry = registry(orders, Vec::new());
+        let states = |instant| {
+            registry
+                .states(at(instant))
+                .into_iter()
+                .map(|(_, state)| state)
+        };
+        assert_eq!(sources(&registry, at(BEFORE)), ["order:a"]);
         assert!(states(BEFORE).eq([State::InForce, State::Scheduled]));
-        assert_eq!(sources(&book, at(NOON)), ["order:b"]);
+        assert_eq!(sources(&registry, at(NOON)), ["order:b"]);
         assert!(states(NOON).eq([State::Superseded, State::InForce]));
-        assert_eq!(book.next(at(BEFORE)), Some(at(NOON)));
+        assert_eq!(registry.next(at(BEFORE)), Some(at(NOON)));
     }
 
     fn configuration(folder: &tempfile::TempDir, more: &str) -> Config {
@@ -705,19 +717,19 @@ mod tests {
         let (folder, config) = folder();
         let (path, text) = order("b", "effective-from = 2026-01-01T00:00:00Z");
         fs::write(folder.path().join("orders").join(path), text).expect("written");
-        let mut book = Book::read(&config);
-        let version = book.version();
-        book.configure(&config);
-        assert_eq!(book.version(), version, "nothing changed");
+        let mut registry = OrderRegistry::read(&config);
+        let version = registry.version();
+        registry.configure(&config);
+        assert_eq!(registry.version(), version, "nothing changed");
         let own = "[[exception]]\nname = \"a.example\"\nscope = \"exact\"\nagainst = [\"ads\"]\n\
                    reason = \"x\"\nauthor = \"x\"\n";
-        book.configure(&configuration(&folder, own));
-        assert_ne!(book.version(), version);
+        registry.configure(&configuration(&folder, own));
+        assert_ne!(registry.version(), version);
         assert_eq!(
-            sources(&book, at(NOON)),
+            sources(&registry, at(NOON)),
             ["exception:a.example#0", "order:b"]
         );
-        assert_eq!(book.rules().map(|rules| rules.facts().rules), Some(2));
+        assert_eq!(registry.rules().map(|rules| rules.facts().rules), Some(2));
     }
 
     #[test]
@@ -734,11 +746,15 @@ mod tests {
         let first = of("first");
         let folder = folder.path().join("first/orders");
         fs::write(folder.join(path), text).expect("written");
-        let mut book = Book::read(&first);
-        assert_eq!(sources(&book, at(NOON)), ["order:b"]);
-        book.configure(&of("second"));
-        assert_eq!(sources(&book, at(NOON)), Vec::<String>::new());
-        assert!(book.rules().is_none_or(|rules| rules.facts().rules == 0));
+        let mut registry = OrderRegistry::read(&first);
+        assert_eq!(sources(&registry, at(NOON)), ["order:b"]);
+        registry.configure(&of("second"));
+        assert_eq!(sources(&registry, at(NOON)), Vec::<String>::new());
+        assert!(
+            registry
+                .rules()
+                .is_none_or(|rules| rules.facts().rules == 0)
+        );
     }
 
     #[test]
@@ -752,30 +768,30 @@ mod tests {
         };
         write("1.toml", "a", "");
         write("2.toml", "a", "# the second\n");
-        let mut book = Book::read(&config);
-        let told = |book: &Book| {
+        let mut registry = OrderRegistry::read(&config);
+        let told = |registry: &OrderRegistry| {
             let name = |order: &Order| {
                 order
                     .path
                     .file_name()
                     .map(|name| name.display().to_string())
             };
-            let files: Vec<_> = book.orders().filter_map(name).collect();
-            (files.join(" "), book.problems().len())
+            let files: Vec<_> = registry.orders().filter_map(name).collect();
+            (files.join(" "), registry.problems().len())
         };
-        assert_eq!(told(&book), ("1.toml".to_owned(), 1));
-        let version = book.version();
+        assert_eq!(told(&registry), ("1.toml".to_owned(), 1));
+        let version = registry.version();
         write("1.toml", "other", "");
-        assert_eq!(book.refresh().len(), 1);
-        assert_ne!(book.version(), version);
-        assert_eq!(told(&book), ("1.toml 2.toml".to_owned(), 0));
+        assert_eq!(registry.refresh().len(), 1);
+        assert_ne!(registry.version(), version);
+        assert_eq!(told(&registry), ("1.toml 2.toml".to_owned(), 0));
         // The second file holds the id now.
         write("1.toml", "a", "");
-        book.refresh();
-        assert_eq!(told(&book), ("2.toml".to_owned(), 1));
+        registry.refresh();
+        assert_eq!(told(&registry), ("2.toml".to_owned(), 1));
         fs::remove_file(folder.path().join("orders/2.toml")).expect("removed");
-        book.refresh();
-        assert_eq!(told(&book), ("1.toml".to_owned(), 0));
-        assert!(book.refresh().is_empty(), "nothing changed since");
+        registry.refresh();
+        assert_eq!(told(&registry), ("1.toml".to_owned(), 0));
+        assert!(registry.refresh().is_empty(), "nothing changed since");
     }
 }

@@ -54,13 +54,13 @@ impl fmt::Display for State {
 
 /// The life of one order.
 #[derive(Clone, Copy, Debug)]
-pub struct Life<'o> {
+pub struct Schedule<'o> {
     dates: &'o Dates,
     /// When another order takes its place.
     superseded: Option<Timestamp>,
 }
 
-impl<'o> Life<'o> {
+impl<'o> Schedule<'o> {
     /// Of an order, whose place another one takes at that instant.
     pub fn new(order: &'o Order, superseded: Option<Timestamp>) -> Self {
         Self {
@@ -131,7 +131,7 @@ pub fn supersessions<'o>(
     let mut ends: HashMap<&str, Timestamp> = HashMap::new();
     let mut vain = Vec::new();
     for order in orders {
-        if order.supersedes.is_empty() || Life::new(order, None).is_withdrawn() {
+        if order.supersedes.is_empty() || Schedule::new(order, None).is_withdrawn() {
             continue;
         }
         let start = order.dates.effective_from;
@@ -167,7 +167,7 @@ fn circles<'o>(known: &HashMap<&'o str, &'o Order>) -> HashSet<&'o str> {
     let mut targets: HashMap<&str, Vec<&str>> = HashMap::new();
     let mut origins: HashMap<&str, Vec<&str>> = HashMap::new();
     let all = known.iter().map(|(id, order)| (*id, *order));
-    let counting = all.filter(|(_, order)| !Life::new(order, None).is_withdrawn());
+    let counting = all.filter(|(_, order)| !Schedule::new(order, None).is_withdrawn());
     for (id, order) in counting {
         let start = order.dates.effective_from;
         for other in &order.supersedes {
@@ -227,17 +227,21 @@ mod tests {
     }
 
     fn days(order: &Order, superseded: Option<Timestamp>) -> Vec<String> {
-        let life = Life::new(order, superseded);
-        let mut told = vec![life.state(at("2001-01-01")).to_string()];
+        let schedule = Schedule::new(order, superseded);
+        let mut told = vec![schedule.state(at("2001-01-01")).to_string()];
         let mut now = at("2001-01-01");
-        while let Some(next) = life.next(now) {
+        while let Some(next) = schedule.next(now) {
             let before = Timestamp::from_nanosecond(next.as_nanosecond() - 1).expect("a time");
             assert_eq!(
-                life.state(before),
-                life.state(now),
+                schedule.state(before),
+                schedule.state(now),
                 "nothing changes in between"
             );
-            told.push(format!("{} {}", &next.to_string()[..10], life.state(next)));
+            told.push(format!(
+                "{} {}",
+                &next.to_string()[..10],
+                schedule.state(next)
+            ));
             now = next;
         }
         told
@@ -262,7 +266,7 @@ mod tests {
         let cut = ["2026-02-10 superseded"];
         assert_eq!(superseded[..3], whole[..3]);
         assert!(superseded.contains(&cut[0].to_owned()));
-        let after = Life::new(&order, Some(at("2026-02-10")));
+        let after = Schedule::new(&order, Some(at("2026-02-10")));
         assert_eq!(after.state(at("2026-04-01")), State::Superseded);
     }
 
@@ -273,8 +277,8 @@ mod tests {
             "effective-from = 2026-01-01T00:00:00Z\nexpires-at = 2026-06-01T00:00:00Z\n\
              lifted-at = 2026-07-01T00:00:00Z",
         );
-        let life = Life::new(&order, None);
-        assert_eq!(life.state(at("2026-08-01")), State::Expired);
+        let schedule = Schedule::new(&order, None);
+        assert_eq!(schedule.state(at("2026-08-01")), State::Expired);
     }
 
     #[test]
@@ -283,7 +287,7 @@ mod tests {
             "a",
             "effective-from = 2026-03-01T00:00:00Z\nlifted-at = 2026-02-01T00:00:00Z",
         );
-        assert!(Life::new(&order, None).is_withdrawn());
+        assert!(Schedule::new(&order, None).is_withdrawn());
         let told = days(&order, None);
         assert_eq!(
             told,
@@ -297,8 +301,8 @@ mod tests {
             "a",
             "effective-from = 2026-01-01T00:00:00Z\nsuspended = [{ from = 2026-02-01T00:00:00Z }]",
         );
-        let life = Life::new(&order, None);
-        assert_eq!(life.state(at("2029-01-01")), State::Suspended);
+        let schedule = Schedule::new(&order, None);
+        assert_eq!(schedule.state(at("2029-01-01")), State::Suspended);
     }
 
     #[test]
@@ -375,13 +379,13 @@ mod tests {
             assert_eq!(ends, HashMap::from([("old", at("2026-01-01"))]));
             assert_eq!(vain, Vec::<String>::new());
         }
-        let life = Life::new(&old, Some(at("2026-01-01")));
-        assert!(life.is_withdrawn(), "it never comes into force");
-        assert_eq!(life.state(at("2026-01-01")), State::Superseded);
-        assert_eq!(life.state(at("2025-12-31")), State::Scheduled);
-        let life = Life::new(&new, None);
-        assert!(!life.is_withdrawn());
-        assert_eq!(life.state(at("2026-01-01")), State::InForce);
+        let schedule = Schedule::new(&old, Some(at("2026-01-01")));
+        assert!(schedule.is_withdrawn(), "it never comes into force");
+        assert_eq!(schedule.state(at("2026-01-01")), State::Superseded);
+        assert_eq!(schedule.state(at("2025-12-31")), State::Scheduled);
+        let schedule = Schedule::new(&new, None);
+        assert!(!schedule.is_withdrawn());
+        assert_eq!(schedule.state(at("2026-01-01")), State::InForce);
     }
 
     #[test]
@@ -422,7 +426,7 @@ mod tests {
             "effective-from = 2026-01-01T00:00:00Z\nexpires-at = 2026-06-01T00:00:00Z\n\
              suspended = [{ from = 2026-02-01T00:00:00Z, until = 2026-03-01T00:00:00Z }]",
         );
-        let life = Life::new(&order, Some(at("2026-05-01")));
+        let schedule = Schedule::new(&order, Some(at("2026-05-01")));
         for (day, before, then) in [
             ("2026-01-01", State::Scheduled, State::InForce),
             ("2026-02-01", State::InForce, State::Suspended),
@@ -431,13 +435,17 @@ mod tests {
         ] {
             let instant = at(day);
             let earlier = Timestamp::from_nanosecond(instant.as_nanosecond() - 1);
-            assert_eq!(life.state(earlier.expect("a time")), before, "before {day}");
-            assert_eq!(life.state(instant), then, "at {day}");
+            assert_eq!(
+                schedule.state(earlier.expect("a time")),
+                before,
+                "before {day}"
+            );
+            assert_eq!(schedule.state(instant), then, "at {day}");
         }
-        let life = Life::new(&order, None);
-        assert_eq!(life.state(at("2026-06-01")), State::Expired);
+        let schedule = Schedule::new(&order, None);
+        assert_eq!(schedule.state(at("2026-06-01")), State::Expired);
         assert_eq!(
-            life.next(at("2026-06-01")),
+            schedule.next(at("2026-06-01")),
             None,
             "nothing comes after its end"
         );

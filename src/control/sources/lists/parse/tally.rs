@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::control::guard::suppressed::Account;
+use crate::control::guard::suppressed::SuppressedRules;
 use crate::control::sources::lists::parse::bad::{Bad, BadLine};
 use crate::control::sources::lists::parse::foreign::{FileFormat, Foreign};
 use crate::names::typed::Mistyped;
@@ -33,7 +33,7 @@ pub struct Tally {
     /// The first ten bad lines.
     pub first: Vec<BadLine>,
     /// What guards did to rules.
-    pub guarded: Account,
+    pub guarded: SuppressedRules,
     /// The last line has an end. One that has none may be cut off.
     pub ended: bool,
 }
