@@ -1,12 +1,16 @@
 //! The configuration in force, and how it differs from the one that the server started with.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 use super::file_tasks::FileTasks;
-use super::sources::pending::ConfiguredOrders;
+use super::sources::orders::registry::OrderRegistry;
+use super::sources::pending::{ConfiguredOrders, PendingConfig};
 use crate::config::Config;
+use crate::config::shown::Show;
 
 /// The configuration, and the problems with its newest state.
 pub(crate) struct Configuration {
@@ -33,5 +37,39 @@ impl Configuration {
             orders: FileTasks::new(),
             socket_problem: None,
         }
+    }
+
+    /// Starts to read the orders and exceptions of a pending configuration, given those in force, if its lists are read.
+    pub(crate) fn start_reading_orders(
+        &mut self,
+        pending: &mut PendingConfig,
+        registry: &Arc<OrderRegistry>,
+    ) {
+        let version = registry.version();
+        let is_read = |(of, _): &(u64, OrderRegistry)| *of == version;
+        if !pending.is_ready() || pending.registry.as_ref().is_some_and(is_read) {
+            return;
+        }
+        // Orders that were read since are missing in what is known.
+        pending.registry = None;
+        pending.registry_since.get_or_insert_with(Instant::now);
+        let folders = pending.folders();
+        if self.orders.is_running(&folders) {
+            return;
+        }
+        let places: Vec<_> = folders.iter().map(|dir| dir.shown().to_string()).collect();
+        let (config, guard_policy) = (pending.config.clone(), Arc::clone(&pending.guard_policy));
+        let known = Arc::clone(registry);
+        let work = move || {
+            let mut registry = OrderRegistry::clone(&known);
+            registry.configure(&config);
+            registry.check(&guard_policy);
+            Box::new(ConfiguredOrders {
+                config,
+                of: version,
+                registry,
+            })
+        };
+        self.orders.start(folders, places.join(", "), work);
     }
 }

@@ -1,5 +1,14 @@
-//! Owns the policy in force: the one holder of the publisher, who reads lists and publishes snapshots.
-//! Refuses to wait while a list is read: that happens on other threads, and a small one overtakes.
+//! The control loop: it waits for events and timers, and routes each to the component that it concerns.
+//!
+//! ```text
+//!               +---------------------------------------------------------------------+
+//!               v                                                                     |
+//!   next_turn: wait for one event ----> route: give it to its component ----> proceed: let every component
+//!               |                                                             start what it is ready for
+//!               +--> stop
+//! ```
+//!
+//! Files are read and written on other threads, so that no turn takes long. A turn of the loop holds no state of its own.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,16 +19,15 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::Control;
-use super::admin::preparing::QueuedRequest;
+use super::admin::preparing::{PreparedRequest, QueuedRequest};
 use super::admin::report;
-use super::admin::requests::Request;
+use super::admin::requests::{Answering, Request};
+use super::compile::job::Compiled;
 use super::event::Event;
 use super::journal::entry::Cause;
 use super::publish::data_plane::{DataPlane, Following};
-use super::sources::lists::load::Refusal;
-use super::sources::lists::reading::Done;
 use super::sources::lists::state::ListState;
-use super::sources::lists::{Landed, Refused};
+use super::sources::orders::reading::RegistryRead;
 use super::sources::watch::{Followed, OPEN_QUIET, Touched};
 
 /// How often all files are looked at, for changes that the system told nothing of (network file
@@ -96,29 +104,22 @@ impl Control {
             () = sleep_until(reclaim), if reclaims => return Turn::Reclaim,
             Some(request) = outside.requests.recv() => Event::Request(request),
             Some(()) = outside.hangups.recv() => Event::HangUp,
-            touched = self.files.touches.next() => Event::Touched(touched),
             () = sleep_until(due) => Event::Due,
             () = date => Event::Date,
             _ = outside.sweep.tick() => Event::Sweep,
-            Some(done) = self.lists.done.1.recv() => Event::Loaded(Box::new(done)),
-            Some(joined) = self.delta.joined.1.recv() => Event::Joined(Box::new(joined)),
-            Some(compiled) = self.compiler.compiled.1.recv() => Event::Compiled(Box::new(compiled)),
-            Some(kept) = self.persist.kept.1.recv() => Event::Kept(kept),
-            (_, read) = self.scheduler.tasks.next() => Event::OrdersRead(read),
-            (folder, files) = self.lists.looks.next() => Event::Looked(folder, files),
-            (_, following) = self.files.tasks.next() => Event::Followed(following),
-            (_, prepared) = self.requests.queue.tasks.next() => Event::Prepared(prepared),
-            (_, configured) = self.configuration.orders.next() => Event::ConfiguredOrders(configured),
-            (_, files) = self.rollback.tasks.next() => Event::RollbackFiles(files),
-            (_, counted) = self.hits.tasks.next() => Event::Counted(counted),
+            event = self.component_event() => event,
         };
         Turn::Event(event)
     }
 
-    /// The next end of work on files.
-    #[cfg(test)]
-    pub(crate) async fn next_file_event(&mut self) -> Event {
+    /// The next event of a component. Cancel safe.
+    pub(crate) async fn component_event(&mut self) -> Event {
         tokio::select! {
+            touched = self.files.touches.next() => Event::Touched(touched),
+            Some(done) = self.lists.done.1.recv() => Event::Loaded(Box::new(done)),
+            Some(joined) = self.delta.joined.1.recv() => Event::Joined(Box::new(joined)),
+            Some(compiled) = self.compiler.compiled.1.recv() => Event::Compiled(Box::new(compiled)),
+            Some(kept) = self.persist.kept.1.recv() => Event::Kept(kept),
             (_, read) = self.scheduler.tasks.next() => Event::OrdersRead(read),
             (folder, files) = self.lists.looks.next() => Event::Looked(folder, files),
             (_, following) = self.files.tasks.next() => Event::Followed(following),
@@ -167,26 +168,29 @@ impl Control {
 
     /// When the next file is to be read.
     fn due(&mut self) -> Option<Instant> {
-        let idle = !self.scheduler.tasks.is_running(&()) && !self.delta.joining_config;
-        let orders = self.scheduler.due().filter(|_| idle);
+        let orders = self.scheduler.due();
+        // The orders of a configuration that is being joined are not in force yet.
+        let orders = orders.filter(|_| !self.delta.joining_config);
         self.lists.due().into_iter().chain(orders).min()
     }
 
     /// Gives an event to the component that it concerns.
     pub(crate) fn route(&mut self, event: Event) {
         match event {
-            Event::Request(request) => self.take_request(request),
-            Event::HangUp => self.hang_up(),
+            Event::Request(request) => self.receive(request),
+            Event::HangUp => self.requests.push(QueuedRequest::hang_up()),
             Event::Touched(touched) => self.touch(&touched),
             Event::Due => self.load_due(),
             Event::Date => self.check_clock(),
             Event::Sweep => self.sweep(),
-            Event::Loaded(done) => self.land(*done),
+            Event::Loaded(done) => {
+                let result = self.lists.finish_load(*done);
+                self.finish_load(result);
+            }
             Event::Joined(joined) => self.finish_joining(*joined),
             Event::Compiled(compiled) => self.finish_compiling(*compiled),
             Event::Kept(kept) => self.persist.land(kept),
-            Event::OrdersRead(Some(read)) => self.finish_reading_orders(*read),
-            Event::OrdersRead(None) => self.fail_reading(),
+            Event::OrdersRead(read) => self.finish_reading_orders(read.map(|it| *it)),
             Event::Looked(folder, files) => {
                 self.lists.finish_looking(&folder, files.as_ref());
                 self.load_looked();
@@ -195,9 +199,14 @@ impl Control {
                 self.lists.finish_watching(&following);
                 self.files.finish_watching(&following);
             }
-            Event::Prepared(prepared) => self.finish_preparing(prepared),
+            Event::Prepared(prepared) => {
+                if let Some(files) = self.requests.finish_preparing(prepared) {
+                    let lists = self.lists.active.iter_mut();
+                    lists.for_each(|list| list.set_looked(files));
+                }
+            }
             Event::ConfiguredOrders(configured) => {
-                self.finish_configuring(configured.map(|it| *it))
+                self.finish_reading_new_orders(configured.map(|it| *it));
             }
             Event::RollbackFiles(files) => self.finish_rollback_files(files),
             Event::Counted(Some(counted)) => self.hits.land(counted),
@@ -209,12 +218,12 @@ impl Control {
     /// Starts all that the components are ready for. Returns whether a new snapshot was published.
     fn proceed(&mut self) -> bool {
         self.check_clock();
-        self.prepare();
+        self.next_request();
         self.finish_pending();
         self.start_reading_new_orders();
         self.lists.follow_guard(&self.guard_policy);
         self.lists.start_looking();
-        self.start_reading();
+        self.start_reading_orders();
         self.start_following();
         self.roll_back_again();
         self.start_joining();
@@ -226,32 +235,120 @@ impl Control {
         self.keep_images();
         self.write_hits();
         self.start_compiling();
-        self.answer_waiting();
+        self.answer_requests();
         publishes
     }
 
-    fn take_request(&mut self, request: Request) {
+    fn receive(&mut self, request: Request) {
         match request {
             Request::Status(reply) => {
                 // The client may have left.
                 let _ = reply.send(report::status(self, self.publication.plane.gauges()));
             }
             Request::KnownOrders(reply) => _ = reply.send(report::known_orders(self)),
-            Request::Reload(wish, user, reply) => {
-                let cause = wish.cause(user);
-                self.wish(QueuedRequest::Reload(wish, cause, Some(reply)));
+            Request::Reload(request, user, reply) => {
+                let cause = request.cause(user);
+                let queued = QueuedRequest::Reload(request, cause, Some(reply));
+                self.requests.push(queued);
             }
-            Request::Rollback(wish, user, reply) => {
-                let cause = wish.cause(user);
-                self.wish(QueuedRequest::Rollback(wish, cause, reply));
+            Request::Rollback(request, user, reply) => {
+                let cause = request.cause(user);
+                let queued = QueuedRequest::Rollback(request, cause, reply);
+                self.requests.push(queued);
             }
-            Request::Orders(wish, user, reply) => self.look_at_order(&wish, user, reply),
+            Request::Orders(request, user, reply) => self.read_order(request, user, reply),
         }
     }
 
-    pub(super) fn check_clock(&mut self) {
-        if let Some(cause) = self.scheduler.ring() {
+    /// Carries out the next reload or rollback, or starts to read the files that it needs.
+    pub(crate) fn next_request(&mut self) {
+        // While a new configuration is joined, it is in no place where it could be found.
+        if self.delta.joining_config || self.rollback.is_running() {
+            return;
+        }
+        let in_force = &self.configuration.current;
+        if let Some(prepared) = self.requests.queue.take_prepared(in_force) {
+            self.carry_out(prepared);
+        }
+        if self.rollback.is_running() {
+            return;
+        }
+        if let Some(request) = self.requests.queue.take_without_files() {
+            return self.carry_out(request);
+        }
+        self.requests.queue.start_preparing(
+            &self.configuration,
+            &self.guard_policy,
+            self.lists.pending.is_some(),
+            self.publication.plane.plane(),
+        );
+    }
+
+    fn carry_out(&mut self, request: PreparedRequest) {
+        match request {
+            PreparedRequest::Reload(request, cause, reply, prepared) => {
+                self.reload(&request, cause, reply, *prepared);
+            }
+            PreparedRequest::Rollback(request, cause, reply, prepared) => {
+                self.roll_back(request, cause, reply, prepared);
+            }
+        }
+    }
+
+    /// Answers the requests that wait for nothing any more.
+    pub(crate) fn answer_requests(&mut self) {
+        self.requests.answer(&Answering {
+            generation: self.publication.publisher.current().generation,
+            held_as: self.rollback.held_as(),
+            lists: &self.lists.active,
+            config: &self.configuration.current,
+        });
+    }
+
+    fn check_clock(&mut self) {
+        if let Some(cause) = self.scheduler.check_clock() {
             self.publication.change(cause);
+        }
+    }
+
+    pub(crate) fn start_reading_orders(&mut self) {
+        if !self.delta.joining_config {
+            let boot = &self.configuration.boot;
+            self.scheduler.start_reading(boot, &self.guard_policy);
+        }
+    }
+
+    /// Takes the orders and exceptions that were read; `None` if that panicked.
+    fn finish_reading_orders(&mut self, read: Option<RegistryRead>) {
+        let Some(read) = read else {
+            let problem = "orders and exceptions: reading them broke off inside tapis, which is a bug; \
+                           please report it";
+            let tickets = self.scheduler.fail_reading();
+            let problems = [problem.to_owned()];
+            return self.requests.finish_reading(&tickets, &problems);
+        };
+        let refresher = self.requests.cause_of(&read.tickets);
+        let is_joining = self.delta.joining_config;
+        let finished = self.scheduler.finish_reading(read, refresher, is_joining);
+        let Some(finished) = finished else { return };
+        for cause in finished.causes {
+            self.publication.change(cause);
+        }
+        self.publication.change_files(finished.files);
+        if let Some(problems) = finished.problems {
+            self.record.order_problems(problems);
+        }
+        let problems = self.scheduler.registry.problems();
+        self.requests.finish_reading(&finished.tickets, &problems);
+    }
+
+    pub(crate) fn finish_compiling(&mut self, compiled: Compiled) {
+        let (epoch, rules) = (self.rollback.epoch, self.publication.delta_rules());
+        let results = self
+            .compiler
+            .finish(compiled, epoch, &mut self.lists, rules);
+        for result in results {
+            self.finish_load(result);
         }
     }
 
@@ -269,52 +366,27 @@ impl Control {
             .lists
             .start_loads(&self.guard_policy, &mut self.requests.tickets);
         self.compiler.wanted.extend(loads.large);
-        for ticket in loads.unneeded {
-            self.requests.dismiss(ticket);
-        }
+        self.dismiss(loads.unneeded);
     }
 
-    pub(crate) fn land(&mut self, done: Done) {
-        match self.lists.land(done) {
-            Landed::Gone(ticket) => self.requests.dismiss(ticket),
-            Landed::Refused(ticket, refusal) => self.refuse(ticket, refusal),
-            Landed::Ready(ready) => self.delta.ready.push(*ready),
-            Landed::Pending { ticket, name } => self.requests.settle_staged(ticket, &name),
-        }
-    }
-
-    /// Keeps the last good state of a list, and reports why.
-    pub(crate) fn refuse(&mut self, ticket: u64, refusal: Refusal) {
-        let Some(Refused { list, why, is_new }) = self.lists.refuse(ticket, refusal) else {
-            return self.requests.dismiss(ticket);
-        };
-        if is_new {
-            self.record
-                .refused(format!("list {list}"), vec![why.clone()]);
-        }
-        let problem = format!("{list}: {why}");
-        self.requests
-            .settle(ticket, |report| report.problems.push(problem.clone()));
-    }
-
-    /// Something happened to some files, or on the way to some. Makes no system call.
+    /// Takes events of files, or of directories on the way to some. Makes no system call.
     pub(crate) fn touch(&mut self, touched: &[Touched]) {
         let now = Instant::now();
         for touched in touched {
             let is_order = self.scheduler.touch(touched, now);
             let is_list = self.lists.touch(touched, now);
             if !is_order && !is_list {
-                // On the way to some file: it may lead elsewhere now.
+                // A link on the way to some file may lead elsewhere now.
                 self.lists.all().for_each(ListState::want_look);
                 self.files.refresh();
             }
         }
     }
 
-    /// Looks at all files.
+    /// Looks for changes that no event reported.
     fn sweep(&mut self) {
         self.log_late_files();
-        self.give_up_preparing();
+        self.requests.give_up_late(self.rollback.tasks.age(&()));
         self.lists.all().for_each(ListState::want_sweep);
         self.lists.log_aged(&self.guard_policy);
         self.scheduler.asked.sweep = true;

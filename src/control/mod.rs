@@ -15,19 +15,21 @@ pub mod publish;
 pub mod sources;
 pub mod start;
 mod steps;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
 use self::admin::hits::Hits;
 use self::admin::requests::Requests;
-use self::compile::job::CompileQueue;
+use self::compile::queue::CompileQueue;
 use self::configuration::Configuration;
 use self::guard::policy::GuardPolicy;
 use self::persist::keeper::{Keeper, Persistence};
 use self::persist::rollback::Rollback;
-use self::publish::causes::Record;
 use self::publish::delta::DeltaJoin;
 use self::publish::publishing::Publication;
+use self::publish::record::Record;
 use self::sources::files::WatchedFiles;
 use self::sources::lists::ListSources;
 use self::sources::scheduler::Scheduler;

@@ -24,6 +24,7 @@ use super::sources::wall_clock::WallClock;
 use super::sources::watch::OPEN_QUIET;
 use crate::config::{Config, Content, List, Origin, regular};
 use crate::control::compile::job::want;
+use crate::control::compile::queue::CompileInputs;
 use crate::control::persist::restore;
 use crate::control::persist::restore::loaded;
 use crate::control::sources::deadline;
@@ -78,7 +79,7 @@ impl Control {
         // It watches them already: a change while they are read is noticed.
         let (guard_policy, scheduler) = read_files(&config, wall_clock);
         let mut control = Self::empty(config, keeper, guard_policy, scheduler);
-        control.log_guard_problems();
+        control.guard_policy.log_problems();
         control.restore();
         control.open_journal();
         let unread = |list: &ListState| list.loaded.is_none() || list.is_kept_otherwise();
@@ -116,7 +117,9 @@ impl Control {
             .compiler
             .weigh_delta(control.publication.delta_rules());
         control.publish();
-        control.record_refusals();
+        control.record.refused_at_start(&control.lists.active);
+        let problems = control.scheduler.registry.problems();
+        control.record.order_problems(problems);
         Ok(control)
     }
 
@@ -160,7 +163,8 @@ impl Control {
     fn restore(&mut self) {
         let newest = self.persist.keeper.restore();
         let generation = newest.as_ref().map_or(0, |(_, generation)| *generation);
-        let Some(images) = self.restore_held(newest) else {
+        let (keeper, config) = (&self.persist.keeper, &self.configuration.current);
+        let Some(images) = self.rollback.restore(keeper, config, newest) else {
             return;
         };
         self.restore_images(images);
@@ -230,11 +234,18 @@ impl Control {
         // The compiler carries over what is in force alone.
         self.keep_what_is_left();
         if !large.is_empty() {
-            let job = self.job(large);
+            let inputs = CompileInputs {
+                images: &self.publication.images,
+                guard_policy: &self.guard_policy,
+                keeper: &self.persist.keeper,
+                deadline: self.configuration.boot.state.deadline,
+                epoch: self.rollback.epoch,
+            };
+            let job = self.compiler.job(&self.lists, large, &inputs);
             let compiled = Handle::current().block_on(job.run());
             self.finish_compiling(compiled);
             if let Some(base) = self.compiler.base.take() {
-                self.take_base(base);
+                self.adopt_base(base);
                 self.persist.unkept = true;
             }
         }

@@ -338,7 +338,7 @@ mod tests {
         control.hits.due = Instant::now();
         control.write_hits();
         while control.hits.tasks.is_running(&()) {
-            let event = control.next_file_event().await;
+            let event = control.component_event().await;
             control.route(event);
         }
     }
@@ -471,7 +471,7 @@ mod tests {
             control.write_hits();
             assert_eq!(control.hits.tasks.is_running(&()), is_written);
             while control.hits.tasks.is_running(&()) {
-                let event = control.next_file_event().await;
+                let event = control.component_event().await;
                 control.route(event);
             }
             let kept = Counts::read(&folder.path().join("state")).expect("readable");
@@ -486,7 +486,7 @@ mod tests {
             control.publication.plane = Following::new(Arc::new(move || gauges(hits)));
             control.write_hits();
             while control.hits.tasks.is_running(&()) {
-                let event = control.next_file_event().await;
+                let event = control.component_event().await;
                 control.route(event);
             }
             assert_eq!(control.hits.problem().is_some(), is_alarm);

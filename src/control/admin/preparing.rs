@@ -1,29 +1,77 @@
-//! Reads the files that a reload or a rollback needs before the control loop acts on it.
+//! The files that a reload or a rollback needs, which are read before it is carried out.
+//!
+//! ```text
+//!   waiting ------> under way ------> prepared ------> carried out
+//!      |    first       |      files are      |
+//!      |    in line     |      read           | another configuration came into force meanwhile:
+//!      |                |                     | the files are read again
+//!      |                +<--------------------+
+//!      |                |
+//!      |                +-- not read in 30 s, or reading panicked --> answered with the problem
+//!      +-- a rollback to a generation needs no files --> carried out at once
+//! ```
 
 use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::config::{Config, Problems};
+use crate::config::shown::Show;
+use crate::config::{Config, Content, Origin, Overrides, Problems};
 use crate::control::admin::status::{ReloadReport, ReloadRequest, RollbackRequest};
+use crate::control::configuration::Configuration;
 use crate::control::file_tasks::FileTasks;
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::journal::entry::Cause;
-use crate::control::publish::data_plane::Change;
-use crate::control::sources::files::Files;
+use crate::control::publish::data_plane::{Change, DataPlane};
+use crate::control::sources::files::{Files, look};
+use crate::control::sources::orders::registry::OrderRegistry;
 
-/// A reload or a rollback that waits for its files.
+/// Reloads and rollbacks that may wait.
+const WAITING_MAX: usize = 64;
+
+/// How long a request waits for the files that it needs.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A reload or a rollback whose files are not read yet.
 pub(crate) enum QueuedRequest {
     Reload(ReloadRequest, Cause, Option<oneshot::Sender<ReloadReport>>),
     Rollback(RollbackRequest, Cause, oneshot::Sender<ReloadReport>),
 }
 
-/// Those that wait; the first one's files are read while one is under way.
+impl QueuedRequest {
+    /// The reload that SIGHUP requests.
+    pub(crate) fn hang_up() -> Self {
+        let signal = "SIGHUP".to_owned();
+        Self::Reload(ReloadRequest::default(), Cause::Signal { signal }, None)
+    }
+}
+
+/// A request that can be carried out.
+pub(crate) enum PreparedRequest {
+    Reload(
+        ReloadRequest,
+        Cause,
+        Option<oneshot::Sender<ReloadReport>>,
+        Box<Prepared>,
+    ),
+    /// Without files if it needs none.
+    Rollback(
+        RollbackRequest,
+        Cause,
+        oneshot::Sender<ReloadReport>,
+        Option<Box<Prepared>>,
+    ),
+}
+
+/// Reloads and rollbacks in the order of their arrival.
 pub(crate) struct RequestQueue {
-    pub(crate) waiting: VecDeque<QueuedRequest>,
-    pub(crate) under_way: Option<QueuedRequest>,
+    waiting: VecDeque<QueuedRequest>,
+    pub(super) under_way: Option<QueuedRequest>,
     /// The files that were read for it.
-    pub(crate) prepared: Option<Box<Prepared>>,
+    prepared: Option<Box<Prepared>>,
     /// Reads them.
     pub(crate) tasks: FileTasks<(), Box<Prepared>>,
 }
@@ -37,20 +85,126 @@ impl RequestQueue {
             tasks: FileTasks::new(),
         }
     }
+
+    /// Appends a request. Returns it if the queue is full.
+    pub(super) fn push(&mut self, request: QueuedRequest) -> Result<(), QueuedRequest> {
+        if self.waiting.len() == WAITING_MAX {
+            return Err(request);
+        }
+        self.waiting.push_back(request);
+        Ok(())
+    }
+
+    /// The request whose files have been read, if that was for the configuration in force.
+    pub(crate) fn take_prepared(&mut self, in_force: &Config) -> Option<PreparedRequest> {
+        let prepared = self.prepared.take()?;
+        let request = self.under_way.take()?;
+        if prepared.config != *in_force {
+            // The prepared change is one of an outdated configuration.
+            self.waiting.push_front(request);
+            return None;
+        }
+        Some(match request {
+            QueuedRequest::Reload(request, cause, reply) => {
+                PreparedRequest::Reload(request, cause, reply, prepared)
+            }
+            QueuedRequest::Rollback(request, cause, reply) => {
+                PreparedRequest::Rollback(request, cause, reply, Some(prepared))
+            }
+        })
+    }
+
+    /// The next request, if it is a rollback to a generation. That needs no file outside of the state directory, and
+    /// may be the only way out while other files can't be read.
+    pub(crate) fn take_without_files(&mut self) -> Option<PreparedRequest> {
+        let is_next = |next: &QueuedRequest| matches!(next, QueuedRequest::Rollback(request, ..) if request.generation.is_some());
+        if self.under_way.is_some() || !self.waiting.front().is_some_and(is_next) {
+            return None;
+        }
+        match self.waiting.pop_front()? {
+            QueuedRequest::Rollback(request, cause, reply) => {
+                Some(PreparedRequest::Rollback(request, cause, reply, None))
+            }
+            QueuedRequest::Reload(..) => None,
+        }
+    }
+
+    /// Starts to read the files of the next request, unless others are being read.
+    pub(crate) fn start_preparing(
+        &mut self,
+        configuration: &Configuration,
+        guard_policy: &Arc<GuardPolicy>,
+        is_staged: bool,
+        plane: Option<Arc<dyn DataPlane>>,
+    ) {
+        if self.under_way.is_some() || self.tasks.is_running(&()) {
+            return;
+        }
+        self.under_way = self.waiting.pop_front();
+        if self.under_way.is_none() {
+            return;
+        }
+        let mut places = vec!["the configuration and the files that it names".to_owned()];
+        if let Origin::File(path) = &configuration.current.origin {
+            places.insert(0, path.shown().to_string());
+        }
+        let preparation = Preparation {
+            current: configuration.current.clone(),
+            overrides: configuration.boot.overrides.clone(),
+            guard_policy: Arc::clone(guard_policy),
+            is_staged,
+            plane,
+        };
+        let work = move || Box::new(preparation.read());
+        self.tasks.start((), places.join(", "), work);
+    }
+
+    /// Takes the files that were read. Returns those of lists, unless the request has been answered because reading
+    /// took too long.
+    pub(super) fn finish_preparing(&mut self, prepared: Box<Prepared>) -> Option<&Files> {
+        self.under_way.as_ref()?;
+        Some(&self.prepared.insert(prepared).files)
+    }
+
+    /// Removes all requests if their files take too long to be read. A rollback that has started is not among them, as
+    /// its file may be on the disk already; `rollback` is its age.
+    pub(super) fn give_up_late(&mut self, rollback: Option<Duration>) -> Vec<QueuedRequest> {
+        let ages = [self.tasks.age(&()), rollback];
+        if ages.into_iter().flatten().all(|age| age < PATIENCE) {
+            return Vec::new();
+        }
+        let under_way = self.under_way.take();
+        under_way
+            .into_iter()
+            .chain(self.waiting.drain(..))
+            .collect()
+    }
+
+    /// Whether the files of a request have been read.
+    #[cfg(test)]
+    pub(crate) fn is_prepared(&self) -> bool {
+        self.prepared.is_some()
+    }
+
+    /// Whether the files of a request are being read.
+    #[cfg(test)]
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.under_way.is_some()
+    }
 }
 
 /// The configuration's file as it is now.
 pub(crate) struct Newest {
     pub(crate) config: Config,
-    /// Why it can't be taken, if it is another one than is in force.
+    /// Why it is rejected, if it is another one than is in force.
     pub(crate) problems: Vec<String>,
-    /// Its guard rails, if it is another configuration than the one in force.
+    /// Its guard policy, if it is another configuration than the one in force.
     pub(crate) guard_policy: Option<GuardPolicy>,
-    /// What the data plane has ready for it.
+    /// The prepared change of the data plane.
     pub(crate) change: Option<Change>,
 }
 
-/// What a reload needs of files.
+/// The files that a reload needs.
 pub(crate) struct Prepared {
     /// The configuration in force while they were read.
     pub(crate) config: Config,
@@ -58,6 +212,69 @@ pub(crate) struct Prepared {
     pub(crate) newest: Option<Result<Newest, Problems>>,
     /// The guard's files of the configuration in force.
     pub(crate) guard_policy: GuardPolicy,
-    /// The files of all lists, those of the new configuration too.
+    /// The files of all lists, including those of the new configuration.
     pub(crate) files: Files,
+}
+
+/// What is needed to read them on another thread.
+struct Preparation {
+    current: Config,
+    overrides: Overrides,
+    guard_policy: Arc<GuardPolicy>,
+    /// A new configuration is pending.
+    is_staged: bool,
+    plane: Option<Arc<dyn DataPlane>>,
+}
+
+impl Preparation {
+    fn read(self) -> Prepared {
+        let newest = match &self.current.origin {
+            Origin::BuiltIn => None,
+            Origin::File(path) => Some(Config::load(path).map(|config| {
+                let config = config.with_overrides(self.overrides.clone());
+                self.prepare(path, config)
+            })),
+        };
+        let new = newest.iter().flatten();
+        let new = new.flat_map(|newest| &newest.config.lists);
+        let lists = self.current.lists.iter().chain(new);
+        let lists = lists.filter(|list| matches!(list.content, Content::File));
+        let files = look(lists.map(|list| list.source.path.clone()));
+        Prepared {
+            newest,
+            guard_policy: self.guard_policy.read_again(&self.current),
+            files,
+            config: self.current,
+        }
+    }
+
+    fn prepare(&self, path: &Path, config: Config) -> Newest {
+        let is_other = config != self.current;
+        let mut problems = OrderRegistry::unlisted(&config);
+        let defaults = Config::parse("", path);
+        let defaults = defaults.map(|defaults| defaults.with_overrides(self.overrides.clone()));
+        // A file that is being written in place looks like this, and one that was written to a full disk.
+        if is_other && defaults.is_ok_and(|defaults| config == defaults) {
+            problems.push(format!(
+                "configuration not taken: {} holds nothing that differs from the defaults, and may be cut off: \
+                 write it again; to serve without lists and orders, restart with it",
+                path.shown()
+            ));
+        }
+        let plane = self.plane.as_ref();
+        let plane = plane.filter(|_| is_other && problems.is_empty());
+        let change = plane.map(|plane| plane.prepare(&config)).transpose();
+        let change = change.unwrap_or_else(|why| {
+            let why = why.into_iter();
+            problems.extend(why.map(|why| format!("configuration not taken: {why}")));
+            None
+        });
+        let is_needed = self.is_staged || is_other;
+        Newest {
+            problems,
+            change,
+            guard_policy: is_needed.then(|| self.guard_policy.read_again(&config)),
+            config,
+        }
+    }
 }

@@ -1,38 +1,42 @@
-//! Owns what others wish of the control plane, and who waits for how it ends.
-//! Refuses to read lists and configurations for them: that is `reload`'s.
+//! The requests of control socket and signals, from their arrival to their answer.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::preparing::RequestQueue;
+use super::preparing::{Prepared, QueuedRequest, RequestQueue};
+use crate::config::Config;
 use crate::control::admin::status::{
-    KnownOrders, OrdersRequest, ReloadReport, ReloadRequest, RollbackRequest, Status,
+    KnownOrders, OrdersRequest, ReloadReport, ReloadRequest, RollbackRequest, Status, UnusedLines,
 };
 use crate::control::journal::entry::Cause;
-use crate::control::sources::lists::state::Tickets;
+use crate::control::publish::compose;
+use crate::control::sources::files::Files;
+use crate::control::sources::lists::state::{ListState, Tickets};
 
-/// What others may ask of the control plane.
+/// A request to the control plane. The numbers are user IDs.
 #[derive(Debug)]
 pub enum Request {
-    /// Tell how things are.
+    /// Show the status.
     Status(oneshot::Sender<Status>),
-    /// The orders as they are known.
+    /// Show the orders.
     KnownOrders(oneshot::Sender<KnownOrders>),
-    /// Read the configuration and all changed lists again, for a user.
+    /// Read the configuration and all changed lists again.
     Reload(ReloadRequest, u32, oneshot::Sender<ReloadReport>),
-    /// Read changed files of orders and exceptions, for a user who changed some.
+    /// Read an order or exceptions file that the user has changed.
     Orders(OrdersRequest, u32, oneshot::Sender<ReloadReport>),
-    /// Go back to the lists of a generation, for a user.
+    /// Return to the lists of an earlier generation, or end that.
     Rollback(RollbackRequest, u32, oneshot::Sender<ReloadReport>),
 }
 
-/// Requests that are not answered yet.
+/// The requests that are not answered yet.
 pub(crate) struct Requests {
-    /// Reloads and rollbacks that wait for their files.
+    /// Reloads and rollbacks whose files are not read yet.
     pub(crate) queue: RequestQueue,
     pub(crate) tickets: Tickets,
-    pub(crate) waiting: Vec<Waiting>,
+    /// Requests that were carried out, and wait for loads or for a new configuration.
+    pub(crate) open: Vec<OpenRequest>,
 }
 
 impl Requests {
@@ -40,15 +44,15 @@ impl Requests {
         Self {
             queue: RequestQueue::new(),
             tickets: Tickets::default(),
-            waiting: Vec::new(),
+            open: Vec::new(),
         }
     }
 
     /// Adds the outcome of a load to the reports of the requests that wait for it.
     pub(crate) fn settle(&mut self, ticket: u64, outcome: impl Fn(&mut ReloadReport)) {
-        for waiting in &mut self.waiting {
-            if waiting.tickets.remove(&ticket) {
-                outcome(&mut waiting.report);
+        for open in &mut self.open {
+            if open.tickets.remove(&ticket) {
+                outcome(&mut open.report);
             }
         }
     }
@@ -59,41 +63,169 @@ impl Requests {
     }
 
     /// The requests that wait for a new configuration.
-    pub(crate) fn staged(&mut self) -> impl Iterator<Item = &mut Waiting> {
-        let waiting = self.waiting.iter_mut();
-        waiting.filter(|waiting| waiting.staged)
+    pub(crate) fn staged(&mut self) -> impl Iterator<Item = &mut OpenRequest> {
+        self.open.iter_mut().filter(|open| open.staged)
     }
 
     /// Adds a list that was read for a new configuration to the reports.
     pub(crate) fn settle_staged(&mut self, ticket: u64, list: &str) {
         self.dismiss(ticket);
-        for waiting in self.staged() {
-            waiting.report.loaded.push(list.to_owned());
+        for open in self.staged() {
+            open.report.loaded.push(list.to_owned());
         }
     }
 
-    /// The cause of the first request that waits for a load.
-    pub(crate) fn cause_of(&self, ticket: u64) -> Option<Cause> {
-        let mut waiting = self.waiting.iter();
-        let waiting = waiting.find(|waiting| waiting.tickets.contains(&ticket))?;
-        Some(waiting.cause.clone())
+    /// Reports to the requests that wait for a new configuration why it is rejected.
+    pub(crate) fn fail_staged(&mut self, problems: &[String]) {
+        for open in self.staged() {
+            open.staged = false;
+            open.report.problems.extend_from_slice(problems);
+        }
+    }
+
+    /// Reports to the requests that wait for a new configuration that it is in force.
+    pub(crate) fn finish_staged(&mut self, problems: &[String], changed: &[String]) {
+        for open in self.staged() {
+            open.staged = false;
+            open.report.problems.extend_from_slice(problems);
+            changed.clone_into(&mut open.report.changed);
+        }
+    }
+
+    /// Ends the wait for files of orders and exceptions, and reports the problems with these to all who waited.
+    pub(crate) fn finish_reading(&mut self, tickets: &[u64], problems: &[String]) {
+        for open in &mut self.open {
+            let before = open.tickets.len();
+            open.tickets.retain(|ticket| !tickets.contains(ticket));
+            // A new configuration may have other directories. Their problems are reported when it comes into force.
+            if open.tickets.len() < before && !open.staged {
+                open.report.problems.extend_from_slice(problems);
+            }
+        }
+    }
+
+    /// The cause of the first request that waits for one of these loads.
+    pub(crate) fn cause_of(&self, tickets: &[u64]) -> Option<Cause> {
+        let mut open = self.open.iter();
+        let open = open.find(|open| tickets.iter().any(|it| open.tickets.contains(it)))?;
+        Some(open.cause.clone())
+    }
+
+    /// Queues a reload or a rollback.
+    pub(crate) fn push(&mut self, request: QueuedRequest) {
+        if let Err(request) = self.queue.push(request) {
+            self.reject(request, "too many other requests are waiting");
+        }
+    }
+
+    /// Answers a request that can't be carried out.
+    pub(crate) fn reject(&mut self, request: QueuedRequest, why: &str) {
+        let (what, cause, reply) = match request {
+            QueuedRequest::Reload(_, cause, reply) => ("not reloaded", cause, reply),
+            QueuedRequest::Rollback(_, cause, reply) => ("not rolled back", cause, Some(reply)),
+        };
+        tracing::error!(why, "{what}");
+        let mut open = OpenRequest::new(cause, reply);
+        open.report.problems.push(format!("{what}: {why}"));
+        self.open.push(open);
+    }
+
+    /// Takes the files that a request needs; `None` if reading them panicked. Returns those of lists.
+    pub(crate) fn finish_preparing(&mut self, prepared: Option<Box<Prepared>>) -> Option<&Files> {
+        if prepared.is_none()
+            && let Some(request) = self.queue.under_way.take()
+        {
+            let why = "reading its files failed inside tapis, which is a bug; please report it";
+            self.reject(request, why);
+        }
+        self.queue.finish_preparing(prepared?)
+    }
+
+    /// Answers the requests whose files take too long to be read, `others` being the age of a running rollback.
+    pub(crate) fn give_up_late(&mut self, others: Option<Duration>) {
+        for request in self.queue.give_up_late(others) {
+            self.reject(
+                request,
+                "the file system does not answer; see `tapis status`",
+            );
+        }
+    }
+
+    /// Answers the requests that wait for nothing any more.
+    pub(crate) fn answer(&mut self, state: &Answering<'_>) {
+        let ready = |open: &mut OpenRequest| open.tickets.is_empty() && !open.staged;
+        let ready: Vec<_> = self.open.extract_if(.., ready).collect();
+        for mut open in ready {
+            state.complete(&mut open.report, open.is_reload);
+            let report = &open.report;
+            let (loaded, changed) = (report.loaded.join(", "), report.changed.join(", "));
+            let (generation, failed) = (state.generation, report.problems.len());
+            tracing::info!(generation, failed, loaded, changed, "reloaded");
+            if let Some(reply) = open.reply {
+                // The client may have left.
+                let _ = reply.send(open.report);
+            }
+        }
     }
 }
 
-/// A reload that waits for its loads.
-pub(crate) struct Waiting {
+/// The state that a report includes.
+pub(crate) struct Answering<'s> {
+    /// The generation in force.
+    pub(crate) generation: u64,
+    /// The generation of the rollback in force.
+    pub(crate) held_as: Option<u64>,
+    pub(crate) lists: &'s [ListState],
+    pub(crate) config: &'s Config,
+}
+
+impl Answering<'_> {
+    /// Adds the state of the lists, and the likely mistakes in the configuration.
+    fn complete(&self, report: &mut ReloadReport, is_reload: bool) {
+        report.generation = self.generation;
+        report.held_as = self.held_as;
+        for list in self.lists {
+            let name = list.name();
+            if list.loading.is_some() {
+                report.reading.push(name.to_owned());
+            }
+            let Some(loaded) = &list.loaded else {
+                continue;
+            };
+            let (bad, skipped) = (loaded.tally.bad_total(), loaded.tally.skipped);
+            // Lines that are skipped on purpose are reported once.
+            let is_new = report.loaded.iter().any(|of| of == name);
+            if bad > 0 || (skipped > 0 && is_new) {
+                report.unused.push(UnusedLines {
+                    list: name.to_owned(),
+                    bad,
+                    skipped,
+                });
+            }
+        }
+        if is_reload {
+            report.warnings = compose::warnings(self.config);
+            for warning in &report.warnings {
+                tracing::warn!("{warning}");
+            }
+        }
+    }
+}
+
+/// A request that waits for loads or for a new configuration.
+pub(crate) struct OpenRequest {
+    /// The loads that it waits for.
     pub(crate) tickets: HashSet<u64>,
     /// It waits for the new configuration, too.
     pub(crate) staged: bool,
     pub(crate) report: ReloadReport,
-    /// It is about the configuration, too.
+    /// It is a reload, which reads the configuration as well.
     pub(crate) is_reload: bool,
-    /// Who wishes it.
     pub(crate) cause: Cause,
     pub(crate) reply: Option<oneshot::Sender<ReloadReport>>,
 }
 
-impl Waiting {
+impl OpenRequest {
     pub(crate) fn new(cause: Cause, reply: Option<oneshot::Sender<ReloadReport>>) -> Self {
         Self {
             tickets: HashSet::new(),

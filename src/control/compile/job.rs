@@ -1,10 +1,8 @@
-//! Large lists, compiled by a process of their own: the queue, the job, and the base that it makes.
+//! A compilation of large lists, which runs in another process, and the base that results.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-
-use tokio::sync::mpsc;
 
 use crate::config::List;
 use crate::control::compile::child::{ChildError, Compiler};
@@ -21,10 +19,6 @@ use crate::policy::image::Image;
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::images::Images;
 
-/// Rules of the delta from which on the compiler moves its lists into the base: joining so many takes
-/// about a third of a second.
-const DELTA_MAX: u64 = 1 << 18;
-
 /// A large list that is to be read.
 #[derive(Clone, Debug)]
 pub(crate) struct Wanted {
@@ -35,51 +29,6 @@ pub(crate) struct Wanted {
     pub(crate) before: Vec<InForce>,
     /// It belongs to a configuration that is not in force.
     pub(crate) staged: bool,
-}
-
-/// Large lists on their way through the compiler.
-pub(crate) struct CompileQueue {
-    /// Large lists that wait for it.
-    pub(crate) wanted: Vec<Wanted>,
-    /// Whether it is to move lists of the delta into the base.
-    pub(crate) delta_is_full: bool,
-    /// How many rules the delta had when that failed, and why.
-    pub(crate) overfull: Option<(u64, String)>,
-    /// Whether it runs.
-    pub(crate) compiling: bool,
-    /// The rollbacks that had ended when it started.
-    pub(crate) compiling_since: u64,
-    pub(crate) compiled: (mpsc::Sender<Compiled>, mpsc::Receiver<Compiled>),
-    /// The base that it made, until that is in force.
-    pub(crate) base: Option<NewBase>,
-}
-
-impl CompileQueue {
-    pub(crate) fn new() -> Self {
-        Self {
-            wanted: Vec::new(),
-            delta_is_full: false,
-            overfull: None,
-            compiling: false,
-            compiling_since: 0,
-            compiled: mpsc::channel(1),
-            base: None,
-        }
-    }
-
-    /// Decides whether the delta, of so many rules, is to be moved into the base.
-    pub(crate) fn weigh_delta(&mut self, rules: u64) {
-        if rules < DELTA_MAX {
-            self.overfull = None;
-        }
-        let tried = self.overfull.as_ref().map_or(0, |(tried, _)| *tried);
-        self.delta_is_full = rules >= DELTA_MAX.max(tried * 2);
-    }
-
-    /// The delta, of so many rules, could not be moved. It serves as it is, and is moved when it is twice as large.
-    pub(crate) fn keep_delta(&mut self, rules: u64, error: &CompileError) {
-        self.overfull = Some((rules, format!("small lists were not merged: {error}")));
-    }
 }
 
 /// A compilation that ended.

@@ -11,6 +11,7 @@ pub mod child;
 pub(crate) mod job;
 mod merge;
 pub mod plan;
+pub(crate) mod queue;
 mod rss;
 pub mod run;
 mod sort;

@@ -1,9 +1,9 @@
-//! Owns the guard rails while serving: read again at each reload, and lists read again where those differ.
-//! Refuses to hold anything itself: that happens where lists are read.
+//! Releases of guards by a reload: for which lists they are, and which of them can't be meant.
 
 use crate::control::admin::status::ReloadRequest;
+use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::release;
-use crate::control::guard::release::Guards;
+use crate::control::guard::release::{Guards, NoRelease};
 use crate::control::sources::lists::state::ListState;
 
 /// The guards that a reload releases for a list.
@@ -14,6 +14,35 @@ pub(crate) fn released(wish: &ReloadRequest, list: &str) -> Guards {
         .filter_map(|text| release::read(text).ok());
     let named = all.filter(|(name, _)| *name == list);
     named.map(|(_, guard)| guard).collect()
+}
+
+/// The mistakes in a reload's releases of these lists, a sentence each. `is_unchanged`: configuration and guard files are the same, so
+/// that a release is for the guards that hold a list now.
+pub(crate) fn invalid_releases(
+    request: &ReloadRequest,
+    lists: &[&ListState],
+    guard_policy: &GuardPolicy,
+    is_unchanged: bool,
+) -> Vec<String> {
+    let mut problems = Vec::new();
+    for text in &request.accept {
+        let read = release::read(text);
+        let name = match &read {
+            Ok((list, _)) => list,
+            Err(NoRelease::Unknown { list, .. } | NoRelease::Unnamed(list)) => list.as_str(),
+        };
+        // One of a new configuration comes last.
+        let list = lists.iter().rfind(|list| list.name() == name);
+        let is_vain = |list: &ListState| is_unchanged && list.is_free_of_guards(guard_policy);
+        problems.extend(match (list, &read) {
+            (None, _) => Some(format!("there is no list `{name}`")),
+            (Some(list), Ok((_, guard))) => is_vain(list).then(|| {
+                format!("no guard holds {name} for `{guard}`, so there is nothing to accept")
+            }),
+            (Some(list), Err(why)) => Some(format!("{why}{}", holding(list))),
+        });
+    }
+    problems
 }
 
 /// Whether a guard holds a list's newest state.

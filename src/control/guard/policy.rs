@@ -143,6 +143,13 @@ impl GuardPolicy {
         &self.problems
     }
 
+    /// Logs the problems with the files.
+    pub(crate) fn log_problems(&self) {
+        for problem in &self.problems {
+            tracing::error!(problem, "a file of the guard is not as it should be");
+        }
+    }
+
     /// What an order covers that no list's rule might, or that is reported of one, a sentence each.
     /// The order counts all the same.
     pub fn findings<'f>(&'f self, order: &'f Order) -> impl Iterator<Item = Finding<'f>> {

@@ -1,55 +1,85 @@
-//! Owns holding all lists as they were in a generation: until somebody releases them, no newer state of them counts.
-//! Refuses to hold orders and exceptions: an authority's word goes on.
+//! Rollbacks: all lists are held as they were in an earlier generation, until the operator releases them.
+//! Orders and exceptions are not rolled back.
+//!
+//! ```text
+//!            requested          generation read,           lists restored
+//!   none ---------------> running  record written  ----------------------> in force
+//!    ^                      |  ^                |                              |
+//!    |   failed: the record |  +----------------+                              | released:
+//!    |   is as before       |   lists changed meanwhile:                       | record removed
+//!    +----------------------+   composed again, while no list may change       |
+//!    +-------------------------------------------------------------------------+
+//! ```
+//!
+//! The record is on the disk before the lists change, so that a rollback that was reported outlives a restart.
 
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use super::keeper::Keeper;
+use super::restore::{self, Read};
+use super::rollback_file::{FILE, RollbackRecord, remove, sync};
+use crate::config::shown::Show;
+use crate::config::{Config, List};
 use crate::control::admin::preparing::Prepared;
-use crate::control::admin::requests::Waiting;
+use crate::control::admin::requests::OpenRequest;
 use crate::control::file_tasks::FileTasks;
-use crate::control::persist::rollback_file::RollbackRecord;
+use crate::control::guard::acceptance::InForce;
+use crate::control::journal::past::{Moment, Past};
 use crate::policy::images::Images;
 
-/// The images of a rollback whose hold is on the disk.
+/// The images of a rollback whose record is on the disk.
 pub(crate) struct Held {
     pub(crate) images: Images,
-    /// What was in force when they were composed.
+    /// The images in force when they were composed.
     pub(crate) in_force: Images,
     pub(crate) hold: RollbackRecord,
 }
 
 /// A rollback or a release whose files are being read and written.
 pub(crate) struct RunningRollback {
-    pub(crate) waiting: Waiting,
-    /// What a release needs of the files of lists.
-    pub(crate) prepared: Option<Prepared>,
-    /// Lists changed while the images of this generation were composed, so they are composed again. No
-    /// list changes until that ends.
+    pub(crate) waiting: OpenRequest,
+    /// The files of lists, for a release.
+    pub(crate) prepared: Option<Box<Prepared>>,
+    /// Lists changed while the images of this generation were composed, so that they are composed again. No list may
+    /// change until that ends.
     pub(crate) again: Option<u64>,
-}
-
-impl RunningRollback {
-    /// Whether lists may change meanwhile.
-    pub(crate) fn allows_changes(&self) -> bool {
-        self.again.is_none()
-    }
 }
 
 /// The rollback in force, and the one under way.
 pub(crate) struct Rollback {
-    /// The lists that are held, and as of which generation.
+    /// The lists that are held, and the generation.
     pub(crate) hold: Option<RollbackRecord>,
-    /// Why lists that were held are not any more, if nobody released them.
+    /// Why a rollback could not be restored after a restart.
     pub(crate) lost: Option<String>,
     /// The rollback or release under way.
     pub(crate) rolling: Option<RunningRollback>,
-    /// Counts rollbacks. A joining or compilation that began before one is outdated when it ends.
+    /// The number of rollbacks. A joining or compilation that began before the last one is outdated when it ends.
     pub(crate) epoch: u64,
-    /// Reads a generation and writes that it is held, or removes that.
+    /// Reads a generation and writes the record, or removes it.
     pub(crate) tasks: FileTasks<(), RollbackFiles>,
 }
 
-/// The end of reading and writing a rollback's files.
+/// The result of reading and writing a rollback's files.
 pub(crate) enum RollbackFiles {
     Held(Result<Box<Held>, String>),
     Released(Result<(), String>),
+}
+
+/// What a rollback needs of other components.
+pub(crate) struct Composition {
+    pub(crate) dir: PathBuf,
+    pub(crate) journal: Option<PathBuf>,
+    pub(crate) keeper: Keeper,
+    pub(crate) lists: Vec<List>,
+    /// The state of each list that was accepted before the rollback.
+    pub(crate) accepted: BTreeMap<String, InForce>,
+    pub(crate) in_force: Images,
+    /// The number of the generation that will put it in force, at the least.
+    pub(crate) first: u64,
 }
 
 impl Rollback {
@@ -61,5 +91,195 @@ impl Rollback {
             epoch: 0,
             tasks: FileTasks::new(),
         }
+    }
+
+    /// Whether a rollback or a release is under way.
+    pub(crate) fn is_running(&self) -> bool {
+        self.rolling.is_some()
+    }
+
+    /// Whether lists may come into force: not while the images of a rollback are composed again.
+    pub(crate) fn allows_changes(&self) -> bool {
+        let rolling = self.rolling.as_ref();
+        rolling.is_none_or(|rolling| rolling.again.is_none())
+    }
+
+    /// The generation whose lists are held.
+    pub(crate) fn held_as(&self) -> Option<u64> {
+        self.hold.as_ref().map(|hold| hold.generation)
+    }
+
+    /// The generation to compose again, once its files can be read.
+    pub(crate) fn due_again(&self) -> Option<u64> {
+        let again = self.rolling.as_ref().and_then(|rolling| rolling.again);
+        again.filter(|_| !self.tasks.is_running(&()))
+    }
+
+    /// Reads a generation and writes the record, on another thread. `again`: the images of this rollback have been
+    /// composed before.
+    pub(crate) fn start(&mut self, generation: u64, composition: Composition, again: bool) {
+        let places = [Some(&composition.dir), composition.journal.as_ref()];
+        let places = places.into_iter().flatten();
+        let places: Vec<_> = places.map(|path| path.shown().to_string()).collect();
+        // The first time has written the record, which must not count after a restart if this time fails.
+        let before = again.then(|| self.hold.clone());
+        let work = move || {
+            let dir = composition.dir.clone();
+            let held = composition.read(generation);
+            let held = held.map_err(|problem| match before {
+                Some(before) => undo(&dir, before, problem),
+                None => problem,
+            });
+            RollbackFiles::Held(held.map(Box::new))
+        };
+        self.tasks.start((), places.join(", "), work);
+    }
+
+    /// Removes the record, on another thread.
+    ///
+    /// # Errors
+    /// If there is no rollback in force.
+    pub(crate) fn start_release(&mut self, dir: PathBuf) -> Result<(), String> {
+        if self.hold.is_none() {
+            return Err("no lists are held".to_owned());
+        }
+        let places = dir.join(FILE).shown().to_string();
+        let work = move || RollbackFiles::Released(remove(&dir, sync));
+        self.tasks.start((), places, work);
+        Ok(())
+    }
+
+    /// The images to put in force at a start: `newest`, which are of that generation, or those of the recorded rollback.
+    /// A rollback may have ended before its images were written.
+    pub(crate) fn restore(
+        &mut self,
+        keeper: &Keeper,
+        config: &Config,
+        newest: Option<(Images, u64)>,
+    ) -> Option<Images> {
+        let dir = config.state.dir.as_ref()?;
+        let hold = match RollbackRecord::read(dir) {
+            Ok(hold) => hold,
+            Err(problem) => {
+                self.give_up(dir, problem);
+                None
+            }
+        };
+        let Some(hold) = hold else {
+            return newest.map(|(images, _)| images);
+        };
+        if let Some((images, _)) = newest.as_ref().filter(|(_, of)| *of >= hold.first) {
+            // A list that left the configuration and came back is still held.
+            let is_held =
+                |name: &str| !images.gone.contains(name) || hold.lists.iter().any(|it| it == name);
+            let images = images.clone().with_lists(is_held);
+            self.adopt_at_start(hold, config, &images);
+            return Some(images);
+        }
+        let in_force = newest.as_ref().map(|(images, _)| images.clone());
+        let read = restore::read(
+            keeper,
+            (dir, config.journal.as_deref()),
+            hold.generation,
+            &in_force.unwrap_or_default(),
+            &config.lists,
+        );
+        match read {
+            Ok(Read { images, adopt, .. }) => {
+                adopt
+                    .into_iter()
+                    .for_each(|pair| keeper.adopt(&images, pair));
+                self.adopt_at_start(hold, config, &images);
+                Some(images)
+            }
+            Err(error) => {
+                let generation = hold.generation;
+                let problem = format!(
+                    "lists were to be held as in generation {generation}, which can't be read, so \
+                     they follow their files: {error}"
+                );
+                self.give_up(dir, problem);
+                newest.map(|(images, _)| images)
+            }
+        }
+    }
+
+    /// Goes on with a recorded rollback. While serving, a configuration with other lists is rejected; at a start it can
+    /// only be reported which lists are not as they were.
+    fn adopt_at_start(&mut self, hold: RollbackRecord, config: &Config, images: &Images) {
+        let (generation, lists) = (hold.generation, &config.lists);
+        let past = |path: &PathBuf| Past::read(path, Moment::Generation(generation)).ok();
+        let past = config.journal.as_ref().and_then(past).flatten();
+        let is_held = |list: &List| {
+            let is_held = hold.lists.contains(&list.source.name);
+            is_held && restore::loaded(images, list).is_some()
+        };
+        let others = lists.iter().filter(|list| !is_held(list));
+        let others = others.map(|list| restore::not_held(generation, list, images));
+        let mut missing = restore::unrestored(generation, past.as_ref(), images, lists, is_held);
+        missing.extend(others);
+        for problem in missing.iter().filter(|new| !hold.unrestored.contains(new)) {
+            tracing::warn!(problem, "not held");
+        }
+        self.hold = Some(RollbackRecord {
+            unrestored: missing,
+            ..hold
+        });
+    }
+
+    /// Moves a record away that can't be followed, so that it does not count after a later restart, when other images
+    /// are in force.
+    fn give_up(&mut self, dir: &Path, problem: String) {
+        tracing::error!(problem, "nothing is held");
+        self.lost = Some(problem);
+        let path = dir.join(FILE);
+        if let Err(error) = fs::rename(&path, path.with_extension("damaged")) {
+            tracing::error!(path = %path.shown(), %error, "it can't be moved away");
+        }
+    }
+}
+
+impl Composition {
+    /// Reads a generation, and writes the record before its lists come into force.
+    fn read(mut self, generation: u64) -> Result<Held, String> {
+        let places = (&*self.dir, self.journal.as_deref());
+        let read = restore::read(
+            &self.keeper,
+            places,
+            generation,
+            &self.in_force,
+            &self.lists,
+        )?;
+        self.accepted.retain(|name, _| read.lists.contains(name));
+        let hold = RollbackRecord {
+            generation,
+            since: Timestamp::now(),
+            first: self.first,
+            lists: read.lists,
+            accepted: self.accepted,
+            unrestored: read.unrestored,
+        };
+        hold.write(&self.dir, sync)?;
+        let images = read.images;
+        read.adopt
+            .into_iter()
+            .for_each(|pair| self.keeper.adopt(&images, pair));
+        Ok(Held {
+            images,
+            in_force: self.in_force,
+            hold,
+        })
+    }
+}
+
+/// Writes the record from before a rollback that failed. Returns the problem to report.
+fn undo(dir: &Path, before: Option<RollbackRecord>, problem: String) -> String {
+    let undone = match before {
+        Some(before) => before.write(dir, sync),
+        None => remove(dir, sync),
+    };
+    match undone {
+        Ok(()) => problem,
+        Err(undoing) => format!("{problem}; this rollback may count after a restart: {undoing}"),
     }
 }

@@ -1,29 +1,64 @@
-//! Owns joining lists that were read with those that are in force, one image at a time.
-//! Refuses to read files; and to put a new configuration in force before its lists are.
+//! Small lists on their way into the delta, the image that has all of them.
+//!
+//! ```text
+//!                 a list is read, a base is compiled,
+//!                 or all of a pending configuration is read
+//!   idle -----------------------------------------------> joining ----------> idle, and the result comes
+//!    ^                                                     |  |  |  joined    into force
+//!    |   too large, or panicked: what was joined is        |  |  |
+//!    +------------------------- refused -------------------+  |  |
+//!    |                                                        |  |
+//!    +--- dropped: a rollback came into force meanwhile ------+  |
+//!    +-----------------------------------------------------------+
+//! ```
+//!
+//! One joining runs at a time, on a thread that may block.
 
 use tokio::sync::mpsc;
 
-use crate::control::compile::job::NewBase;
+use super::{compose, provenance};
+use crate::control::compile::job::{NewBase, Wanted};
+use crate::control::compile::queue::CompileQueue;
+use crate::control::sources::lists::ListSources;
+use crate::control::sources::lists::load::Fresh;
 use crate::control::sources::lists::reading::Ready;
+use crate::control::sources::lists::state::{ListState, has_load};
 use crate::control::sources::orders::registry::OrderRegistry;
 use crate::control::sources::pending::PendingConfig;
 use crate::policy::image::{Image, TooLarge};
+use crate::policy::images::Images;
 
-/// Joined lists, or the loads of a joining that panicked.
+/// Joined lists, or the tickets of a joining that panicked.
 pub(crate) type Joining = Result<Joined, Vec<u64>>;
 
 /// Small lists on their way into the delta.
 pub(crate) struct DeltaJoin {
-    /// Lists that were read and wait to be joined with the others.
+    /// Lists that were read and wait to be joined.
     pub(crate) ready: Vec<Ready>,
-    /// Whether lists are being joined.
+    /// Lists are being joined.
     pub(crate) joining: bool,
-    /// The rollbacks that had ended when that began.
-    pub(crate) joining_since: u64,
-    /// Whether a new configuration is joined with them: it is in no other place meanwhile, so requests wait until
-    /// it is in force.
+    /// The number of rollbacks when that began.
+    epoch: u64,
+    /// A new configuration is joined with them. It is in no other place meanwhile, so requests wait.
     pub(crate) joining_config: bool,
     pub(crate) joined: (mpsc::Sender<Joining>, mpsc::Receiver<Joining>),
+}
+
+/// Lists that were joined, and the configuration of some of them.
+pub(crate) struct Joined {
+    pub(crate) ready: Vec<Ready>,
+    pub(crate) base: Option<NewBase>,
+    pub(crate) pending: Option<(PendingConfig, OrderRegistry)>,
+    pub(crate) result: Result<Image, TooLarge>,
+}
+
+/// The state of rollbacks.
+#[derive(Clone, Copy)]
+pub(crate) struct RollbackState {
+    /// One is under way: it drops a pending configuration, or finds it in force.
+    pub(crate) is_running: bool,
+    /// The number of rollbacks so far.
+    pub(crate) epoch: u64,
 }
 
 impl DeltaJoin {
@@ -31,17 +66,137 @@ impl DeltaJoin {
         Self {
             ready: Vec::new(),
             joining: false,
-            joining_since: 0,
+            epoch: 0,
             joining_config: false,
             joined: mpsc::channel(1),
         }
     }
+
+    /// Starts to join the lists that are ready, unless some are being joined. `version` is that of the orders in force.
+    /// Returns the tickets of loads that are not needed any more.
+    pub(crate) fn start(
+        &mut self,
+        lists: &mut ListSources,
+        compiler: &mut CompileQueue,
+        images: &Images,
+        version: u64,
+        rollback: RollbackState,
+    ) -> Vec<u64> {
+        let is_whole = |pending: &PendingConfig| !rollback.is_running && pending.is_whole(version);
+        let is_staged = lists.pending.as_ref().is_some_and(is_whole);
+        let is_based = compiler.base.as_ref().is_some_and(|base| !base.staged);
+        if self.joining || (!is_staged && !is_based && self.ready.is_empty()) {
+            return Vec::new();
+        }
+        self.joining = true;
+        self.joining_config = is_staged;
+        self.epoch = rollback.epoch;
+        let mut pending = lists.pending.take_if(|pending| is_whole(pending));
+        let registry = pending.as_mut().and_then(|pending| pending.registry.take());
+        let base = compiler
+            .base
+            .take_if(|base| !base.staged || pending.is_some());
+        let parts = Parts::new(
+            std::mem::take(&mut self.ready),
+            &lists.active,
+            images,
+            pending.as_ref(),
+            base.as_ref(),
+        );
+        let (ready, kept) = (parts.ready, parts.kept);
+        let delta = images.delta.clone();
+        let send = self.joined.0.clone();
+        let based = base.iter().flat_map(|base| &base.wanted);
+        let based = based.map(|wanted| wanted.ticket);
+        let tickets: Vec<_> = ready
+            .iter()
+            .map(|ready| ready.ticket)
+            .chain(based)
+            .collect();
+        let joining = tokio::task::spawn_blocking(move || {
+            let staged = pending.iter().flat_map(|pending| &pending.lists);
+            let staged = staged.filter_map(|list| {
+                let source = provenance::source(&list.config, list.loaded.as_ref()?);
+                Some((list.rules.as_ref()?, source))
+            });
+            let fresh = ready.iter().map(|ready| {
+                let Fresh { loaded, image } = &ready.fresh;
+                (image, provenance::source(&ready.config, loaded))
+            });
+            let fresh = fresh.chain(staged);
+            let stays = |name: &str| kept.iter().any(|kept| kept == name);
+            let result = compose::join(delta.as_deref(), stays, fresh);
+            Joined {
+                ready,
+                base,
+                pending: pending.zip(registry.map(|(_, registry)| registry)),
+                result,
+            }
+        });
+        tokio::spawn(async move {
+            let joined = joining.await.map_err(|_| tickets);
+            // At shutdown there is no receiver.
+            let _ = send.send(joined).await;
+        });
+        parts.gone
+    }
+
+    /// Ends a joining. Returns whether its result counts: not if it is older than a rollback. That has no configuration
+    /// in it, as a rollback does not start while one is joined, and has answered all requests that waited.
+    pub(crate) fn finish(&mut self, epoch: u64) -> bool {
+        self.joining = false;
+        self.joining_config = false;
+        self.epoch == epoch
+    }
 }
 
-/// Lists that were joined, and the configuration that brings some of them.
-pub(crate) struct Joined {
-    pub(crate) ready: Vec<Ready>,
-    pub(crate) base: Option<NewBase>,
-    pub(crate) pending: Option<(PendingConfig, OrderRegistry)>,
-    pub(crate) result: Result<Image, TooLarge>,
+/// The parts of the next delta.
+struct Parts {
+    /// The lists that are read and needed.
+    ready: Vec<Ready>,
+    /// The names of those that stay as they are.
+    kept: Vec<String>,
+    /// Tickets of lists that a new configuration replaces.
+    gone: Vec<u64>,
+}
+
+impl Parts {
+    fn new(
+        ready: Vec<Ready>,
+        active: &[ListState],
+        images: &Images,
+        pending: Option<&PendingConfig>,
+        base: Option<&NewBase>,
+    ) -> Self {
+        // Of a list that was configured otherwise meanwhile, the compiled rules don't count.
+        let counts = |wanted: &Wanted| {
+            wanted.staged || active.iter().any(|list| has_load(list, wanted.ticket))
+        };
+        let based = base.iter().flat_map(|base| base.loaded());
+        let based = based.filter(|(wanted, _)| counts(wanted));
+        let based = based.map(|(wanted, _)| wanted.config.source.name.clone());
+        // A list that has changed since it moved into the base stays in the delta, which precedes the base.
+        let moved = base.iter().flat_map(|base| &base.moved);
+        let moved = moved.filter(|source| images.in_delta(&source.name) == Some(source));
+        let based: Vec<_> = based
+            .chain(moved.map(|source| source.name.clone()))
+            .collect();
+        let is_based = |name: &str| based.iter().any(|based| based == name);
+        let is_replaced = |name: &str| {
+            let mut fresh = pending.iter().flat_map(|pending| &pending.lists);
+            fresh.any(|list| list.name() == name)
+        };
+        let (gone, ready) = ready
+            .into_iter()
+            .partition::<Vec<_>, _>(|ready| is_replaced(&ready.config.source.name));
+        let is_ready = |name: &str| ready.iter().any(|ready| ready.config.source.name == name);
+        let is_new = |name: &str| is_ready(name) || is_replaced(name) || is_based(name);
+        let names = active.iter().map(ListState::name);
+        let kept = names.filter(|name| !is_new(name)).map(str::to_owned);
+        Self {
+            kept: kept.collect(),
+            ready,
+            gone: gone.into_iter().map(|ready| ready.ticket).collect(),
+        }
+    }
 }

@@ -1,10 +1,10 @@
 //! From lists and orders that are ready to a snapshot in force.
 
-pub(crate) mod causes;
 pub mod compose;
 pub mod data_plane;
 pub(crate) mod delta;
 pub(crate) mod order_changes;
 pub(crate) mod provenance;
 pub(crate) mod publishing;
+pub(crate) mod record;
 pub(crate) mod slots;

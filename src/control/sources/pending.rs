@@ -34,7 +34,7 @@ pub(crate) struct PendingConfig {
     /// what was read of files since is missing in them.
     pub(crate) registry: Option<(u64, OrderRegistry)>,
     /// Since when they are being read.
-    pub(crate) book_since: Option<Instant>,
+    pub(crate) registry_since: Option<Instant>,
 }
 
 /// The orders and exceptions of a new configuration.
@@ -80,7 +80,7 @@ impl PendingConfig {
             since: Instant::now(),
             lists: fresh,
             registry: None,
-            book_since: None,
+            registry_since: None,
         }
     }
 
@@ -136,7 +136,7 @@ impl PendingConfig {
                 (None, Some(_)) => None,
             }
         });
-        let late = self.book_since.map(|since| since.elapsed());
+        let late = self.registry_since.map(|since| since.elapsed());
         let late = late.filter(|late| *late > PENDING_MAX && self.registry.is_none());
         let unread = late.map(|late| {
             let folders = self.folders();

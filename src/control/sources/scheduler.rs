@@ -1,50 +1,84 @@
-//! Owns when orders and exceptions change what is in force: at their dates, and when their files change.
-//! Refuses to publish, and to let any question wait for a clock.
+//! Orders and exceptions over time: which are in force now, when that changes next, and when their files are read.
+//!
+//! ```text
+//!   idle -----------------------> reading ------------------------> idle, with a new registry
+//!     ^   due, and no new            |   |   read
+//!     |   configuration is           |   +-- of outdated directories: everything is read again
+//!     |   being joined               |
+//!     +------------------------------+
+//!         panicked: the old registry stays
+//! ```
 
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
-use super::orders::reading::{PendingReads, RegistryRead};
-use super::orders::registry::OrderRegistry;
+use super::orders::directory::RETRY;
+use super::orders::reading::{PendingReads, RegistryRead, RequestedFile};
+use super::orders::registry::{Known, OrderRegistry};
+use super::orders::schedule::State;
 use super::wall_clock::WallClock;
 use super::watch::Touched;
+use crate::config::Config;
+use crate::config::shown::Show;
 use crate::control::file_tasks::FileTasks;
+use crate::control::guard::policy::GuardPolicy;
 use crate::control::journal::entry::Cause;
 use crate::policy::rule::Source;
 
-/// How long to wait at most: who sets the clock is heard of at once, where the system can tell it.
+/// The longest wait. Where the system reports that the clock was set, that ends a wait earlier.
 const FAR: Duration = Duration::from_secs(3600);
-/// How far a clock may go back without a word: that is how clocks are corrected all day.
+/// How far the clock may go back without an alarm, as it is corrected by small steps all the time.
 const SLIP: SignedDuration = SignedDuration::from_secs(1);
+
+/// When files of many orders are removed at once, so many are logged by themselves.
+const GONE_LOGGED: usize = 10;
 
 /// The orders and exceptions, and the clock that they go by.
 pub(crate) struct Scheduler {
     pub(crate) registry: Arc<OrderRegistry>,
-    /// What is to be read of their files.
+    /// The files that are to be read next.
     pub(crate) asked: PendingReads,
     /// Reads them.
     pub(crate) tasks: FileTasks<(), Box<RegistryRead>>,
-    /// Requests that wait for the files that are being read.
-    pub(crate) reading: Vec<u64>,
-    /// Counts configurations up.
-    pub(crate) configured: u64,
+    /// The requests that wait for the files that are being read.
+    reading: Vec<u64>,
+    /// The number of configurations so far.
+    configured: u64,
     wall_clock: Arc<dyn WallClock>,
-    /// What was in force when it was asked last.
+    /// The orders and exceptions in force at `at`.
     sources: Vec<Arc<Source>>,
-    /// When that was.
+    /// The time of the last check.
     at: Timestamp,
-    /// When something begins or ends next.
+    /// When the next order or exception begins or ends.
     next: Option<Timestamp>,
     /// From when to when the clock was set back.
     set_back: Option<(Timestamp, Timestamp)>,
 }
 
+/// The end of reading files of orders and exceptions.
+pub(crate) struct FinishedReading {
+    /// Who changed files, if that is known.
+    pub(crate) causes: Vec<Cause>,
+    /// The other files that changed.
+    pub(crate) files: Vec<PathBuf>,
+    /// The problems with all files, if they are to be recorded.
+    pub(crate) problems: Option<Vec<String>>,
+    /// The requests that waited for this.
+    pub(crate) tickets: Vec<u64>,
+}
+
 impl Scheduler {
-    /// With the orders and exceptions that were read at the start, and whether those are all.
-    pub(crate) fn new(registry: OrderRegistry, all: bool, wall_clock: Arc<dyn WallClock>) -> Self {
+    /// A scheduler of the orders and exceptions that were read at the start. `is_complete`: all of their files were.
+    pub(crate) fn new(
+        registry: OrderRegistry,
+        is_complete: bool,
+        wall_clock: Arc<dyn WallClock>,
+    ) -> Self {
         let registry = Arc::new(registry);
         let at = wall_clock.now();
         Self {
@@ -52,7 +86,7 @@ impl Scheduler {
             next: registry.next(at),
             registry,
             asked: PendingReads {
-                refresh: !all,
+                refresh: !is_complete,
                 ..PendingReads::default()
             },
             tasks: FileTasks::new(),
@@ -64,7 +98,7 @@ impl Scheduler {
         }
     }
 
-    /// The orders and exceptions of another configuration, whose files are read.
+    /// Adopts the orders and exceptions of a new configuration.
     pub(crate) fn configure(&mut self, registry: OrderRegistry) {
         self.registry = Arc::new(registry);
         self.configured += 1;
@@ -72,7 +106,7 @@ impl Scheduler {
         self.asked.refresh = true;
     }
 
-    /// Something happened to a file. Returns whether it may be one of orders or exceptions.
+    /// Has a file read again, if it may be one of orders or exceptions. Returns whether it is.
     pub(crate) fn touch(&mut self, touched: &Touched, now: Instant) -> bool {
         let ours = self.registry.concerns(&touched.path);
         if ours {
@@ -82,32 +116,149 @@ impl Scheduler {
         ours
     }
 
+    /// Has the file of an order read at once, for the request with this ticket: the writer is done.
+    pub(crate) fn read_order(&mut self, path: PathBuf, cause: Cause, ticket: u64) {
+        self.asked.requested.push(RequestedFile {
+            path,
+            cause,
+            ticket,
+            at: Instant::now(),
+        });
+    }
+
+    /// Has all changed files read, for the request with this ticket.
+    pub(crate) fn refresh(&mut self, ticket: u64) {
+        self.asked.refresh = true;
+        // A loss that this reload finds itself is not confirmed by it.
+        self.asked.confirms_loss |= self.registry.has_loss();
+        self.asked.tickets.push(ticket);
+    }
+
     /// When files are to be read.
     pub(crate) fn due(&self) -> Option<Instant> {
-        self.asked
+        let idle = !self.tasks.is_running(&());
+        let due = self
+            .asked
             .due()
             .into_iter()
             .chain(self.registry.due())
-            .min()
+            .min();
+        due.filter(|_| idle)
     }
 
-    /// What is in force.
+    /// Starts to read the files that are due. `boot` is the configuration of the start.
+    pub(crate) fn start_reading(&mut self, boot: &Config, guard_policy: &Arc<GuardPolicy>) {
+        if self.due().is_none_or(|at| at > Instant::now()) {
+            return;
+        }
+        let asked = std::mem::take(&mut self.asked);
+        let (registry, configured) = (Arc::clone(&self.registry), self.configured);
+        let requested = asked.requested.iter().map(|requested| requested.ticket);
+        self.reading = asked.tickets.iter().copied().chain(requested).collect();
+        let folders = registry.folders().map(|folder| folder.shown().to_string());
+        let places = folders.collect::<Vec<_>>().join(", ");
+        let guard_policy = Arc::clone(guard_policy);
+        let config = registry.is_unrecalled().then(|| boot.clone());
+        let work =
+            move || Box::new(asked.read(&registry, (configured, config.as_ref()), &guard_policy));
+        self.tasks.start((), places, work);
+    }
+
+    /// Adopts what was read; `None` if it is of directories that are not used any more. `refresher` is the cause of the
+    /// first request that waits for it. While a new configuration `is_joining`, its own orders have been read beside.
+    pub(crate) fn finish_reading(
+        &mut self,
+        read: RegistryRead,
+        refresher: Option<Cause>,
+        is_joining: bool,
+    ) -> Option<FinishedReading> {
+        self.reading.clear();
+        if is_joining || read.configured != self.configured {
+            self.asked.refresh = true;
+            self.asked.tickets.extend(read.tickets);
+            self.asked.requested.extend(read.requested);
+            return None;
+        }
+        let is_recorded =
+            !read.changed.is_empty() || !read.tickets.is_empty() || !read.requested.is_empty();
+        if !read.changed.is_empty() {
+            self.log_removed(&read.registry);
+        }
+        let (mut causes, mut files) = (Vec::new(), Vec::new());
+        for changed in read.changed {
+            let refresher = refresher.clone().filter(|_| changed.is_refreshed);
+            match (changed.causes.is_empty(), refresher) {
+                (true, Some(cause)) => causes.push(cause),
+                (true, None) => files.push(changed.path),
+                (false, _) => causes.extend(changed.causes),
+            }
+        }
+        // A file that changed while it was read is read again before the request is answered.
+        let unread = |requested: &mut RequestedFile| read.registry.is_due(&requested.path);
+        let mut requested = read.requested;
+        let again = requested
+            .extract_if(.., unread)
+            .map(|requested| RequestedFile {
+                at: Instant::now() + RETRY,
+                ..requested
+            });
+        self.asked.requested.extend(again);
+        self.registry = Arc::new(read.registry);
+        let requested = requested.iter().map(|requested| requested.ticket);
+        Some(FinishedReading {
+            causes,
+            files,
+            problems: is_recorded.then(|| self.registry.problems()),
+            tickets: read.tickets.iter().copied().chain(requested).collect(),
+        })
+    }
+
+    /// Ends a reading that panicked. Returns the requests that waited for it.
+    pub(crate) fn fail_reading(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.reading)
+    }
+
+    /// Logs the orders in force that `newer` lacks.
+    fn log_removed(&self, newer: &OrderRegistry) {
+        let ids: HashSet<&str> = newer.orders().map(|order| &*order.id).collect();
+        let paths: HashSet<&Path> = newer.orders().map(|order| &*order.path).collect();
+        let mut gone = self.registry.known().filter(|before| {
+            !ids.contains(&*before.order.id) && before.schedule.state(self.at) == State::InForce
+        });
+        for Known { order, .. } in gone.by_ref().take(GONE_LOGGED) {
+            let why = match paths.contains(&*order.path) {
+                true => "its file has another id now",
+                false => "its file was removed",
+            };
+            let path = order.path.shown();
+            tracing::warn!(order = order.id, %path, "order no longer in force: {why}");
+        }
+        let more = gone.count();
+        if more > 0 {
+            tracing::warn!(
+                more,
+                "more orders are no longer in force: their files were removed"
+            );
+        }
+    }
+
+    /// The orders and exceptions in force.
     pub(crate) fn sources(&self) -> &[Arc<Source>] {
         &self.sources
     }
 
-    /// What the clock on the wall shows.
+    /// The time of the wall clock.
     pub(crate) fn now(&self) -> Timestamp {
         self.wall_clock.now()
     }
 
-    /// When it was looked at last.
+    /// The time of the last check.
     pub(crate) fn at(&self) -> Timestamp {
         self.at
     }
 
-    /// Looks whether a date has come, or the clock was set back: then something else may be in force.
-    pub(crate) fn ring(&mut self) -> Option<Cause> {
+    /// The reason to publish again, if an order or exception has begun or ended, or the clock was set back.
+    pub(crate) fn check_clock(&mut self) -> Option<Cause> {
         let now = self.wall_clock.now();
         if now.duration_since(self.at) < -SLIP {
             return Some(Cause::ClockSetBack { from: self.at });
@@ -119,8 +270,8 @@ impl Scheduler {
         None
     }
 
-    /// Looks at the clock and at all dates: [`sources`](Self::sources) are those of now.
-    pub(crate) fn turn(&mut self) {
+    /// Determines the orders and exceptions that are in force now.
+    pub(crate) fn advance(&mut self) {
         let now = self.wall_clock.now();
         if now.duration_since(self.at) < -SLIP {
             tracing::error!(from = %self.at, to = %now, "the clock was set back: orders follow it");
@@ -132,7 +283,7 @@ impl Scheduler {
         self.sources = self.registry.sources(now);
     }
 
-    /// Waits until what is in force may change.
+    /// Completes when an order or exception may begin or end.
     pub(crate) fn wait(&self) -> impl Future<Output = ()> + use<> {
         let far = self.at.saturating_add(FAR).unwrap_or(Timestamp::MAX);
         let (wall_clock, at) = (
@@ -142,7 +293,7 @@ impl Scheduler {
         async move { wall_clock.until(at).await }
     }
 
-    /// What is wrong, one sentence each.
+    /// The problems, one sentence each.
     pub(crate) fn problems(&self) -> Vec<String> {
         let now = self.wall_clock.now();
         let back = self.set_back.filter(|(from, _)| now < *from);

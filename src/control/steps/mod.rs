@@ -1,12 +1,5 @@
-//! The steps of the control loop in which several components take part.
+//! What concerns several components at once: loads that come into force, reloads, and rollbacks.
 
-mod compiling;
-mod guarding;
-mod joining;
-mod preparing;
-mod publishing;
-mod reading_orders;
-mod reconfiguring;
-mod requests;
-mod restoring;
-mod rolling_back;
+mod loads;
+mod reload;
+mod rollback;

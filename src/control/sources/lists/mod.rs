@@ -14,19 +14,20 @@
 //!      +---------------------------------------------------------------- joined with the others
 //! ```
 
+pub(crate) mod held;
 pub mod load;
 pub mod parse;
 pub(crate) mod reading;
 pub(crate) mod state;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use self::load::Refusal;
+use self::load::{Loaded, Refusal};
 use self::reading::{Done, Ready, log_load, start_load};
 use self::state::{ListState, Tickets, has_load};
 use super::files::{Files, look};
@@ -34,10 +35,13 @@ use super::pending::PendingConfig;
 use super::watch::{Following, Touched};
 use crate::config::shown::Show;
 use crate::config::{Config, Content};
+use crate::control::admin::status::ReloadRequest;
 use crate::control::compile::job::{Wanted, want};
 use crate::control::file_tasks::FileTasks;
 use crate::control::guard::acceptance::aged;
+use crate::control::guard::guarding::{is_held, released};
 use crate::control::guard::policy::GuardPolicy;
+use crate::control::guard::release::Guards;
 
 /// The lists of the configuration in force.
 pub(crate) struct ListSources {
@@ -63,11 +67,32 @@ impl ListSources {
 
     /// The lists in force, and those that a new configuration waits for.
     pub(crate) fn all(&mut self) -> impl Iterator<Item = &mut ListState> {
-        let pending = self
-            .pending
-            .iter_mut()
-            .flat_map(|pending| &mut pending.lists);
+        let pending = self.pending.iter_mut();
+        let pending = pending.flat_map(|pending| &mut pending.lists);
         self.active.iter_mut().chain(pending)
+    }
+
+    /// The lists that a new configuration waits for.
+    pub(crate) fn pending_lists(&mut self) -> impl Iterator<Item = &mut ListState> {
+        let pending = self.pending.iter_mut();
+        pending.flat_map(|pending| &mut pending.lists)
+    }
+
+    /// The lists of which rules are in force.
+    pub(crate) fn in_force(&self) -> impl Iterator<Item = &ListState> {
+        self.active.iter().filter(|list| list.loaded.is_some())
+    }
+
+    /// The lists in force, and those that a new configuration waits for.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &ListState> {
+        let pending = self.pending.iter();
+        let pending = pending.flat_map(|pending| &pending.lists);
+        self.active.iter().chain(pending)
+    }
+
+    /// The list in force with this load.
+    pub(crate) fn with_load(&self, ticket: u64) -> Option<&ListState> {
+        self.active.iter().find(|list| has_load(list, ticket))
     }
 
     /// Takes an event of a file. Returns whether it is the file of a list.
@@ -95,10 +120,8 @@ impl ListSources {
     /// Looks at the files of lists that are to be looked at, directory by directory.
     pub(crate) fn start_looking(&mut self) {
         let mut wanted: HashMap<PathBuf, Vec<PathBuf>> = HashMap::new();
-        let pending = self
-            .pending
-            .iter_mut()
-            .flat_map(|pending| &mut pending.lists);
+        let pending = self.pending.iter_mut();
+        let pending = pending.flat_map(|pending| &mut pending.lists);
         for list in self.active.iter_mut().chain(pending) {
             let folder = list.source.path.parent().unwrap_or(Path::new(""));
             if list.wants_look() && !self.looks.is_running(&folder.to_owned()) {
@@ -150,10 +173,8 @@ impl ListSources {
             .pending
             .as_ref()
             .map(|pending| Arc::clone(&pending.guard_policy));
-        let pending = self
-            .pending
-            .iter_mut()
-            .flat_map(|pending| &mut pending.lists);
+        let pending = self.pending.iter_mut();
+        let pending = pending.flat_map(|pending| &mut pending.lists);
         let active = self.active.iter_mut().map(|list| (list, false));
         for (list, staged) in active.chain(pending.map(|list| (list, true))) {
             if !list.take_settled() {
@@ -173,21 +194,21 @@ impl ListSources {
         loads
     }
 
-    /// Takes a load that ended.
-    pub(crate) fn land(&mut self, done: Done) -> Landed {
+    /// Takes the end of a load.
+    pub(crate) fn finish_load(&mut self, done: Done) -> LoadResult {
         let Done { ticket, result } = done;
         let is_active = self.active.iter().any(|list| has_load(list, ticket));
         let Some(list) = self.all().find(|list| has_load(list, ticket)) else {
-            return Landed::Gone(ticket);
+            return LoadResult::Gone(ticket);
         };
         let fresh = match result {
             Ok(fresh) => fresh,
-            Err(refusal) => return Landed::Refused(ticket, refusal),
+            Err(refusal) => return LoadResult::Refused(ticket, refusal),
         };
         log_load(list, Ok(&fresh.loaded));
         if is_active {
             let config = list.config.clone();
-            return Landed::Ready(Box::new(Ready {
+            return LoadResult::Ready(Box::new(Ready {
                 ticket,
                 config,
                 fresh,
@@ -196,14 +217,14 @@ impl ListSources {
         let name = list.name().to_owned();
         list.rules = Some(fresh.image);
         list.settle(Ok(fresh.loaded), Instant::now());
-        Landed::Pending { ticket, name }
+        LoadResult::Pending { ticket, name }
     }
 
-    /// Keeps the last good state of a list whose newest one is refused; `None` if no list has that load.
+    /// Refuses the newest state of a list, so that the last good one stays. `None` if no list has that load.
     pub(crate) fn refuse(&mut self, ticket: u64, refusal: Refusal) -> Option<Refused> {
         let list = self.all().find(|list| has_load(list, ticket))?;
         log_load(list, Err(&refusal));
-        // It is read again until it is quiet; one record is enough.
+        // It is read again until it is quiet, and recorded once.
         let known = match refusal.waits_for_room() {
             true => list.is_refused_alike(&refusal),
             false => refusal.transient() && list.refused.is_some(),
@@ -215,6 +236,78 @@ impl ListSources {
         };
         list.settle(Err(refusal), Instant::now());
         Some(refused)
+    }
+
+    /// Takes the rules of a load that come into force. Returns the list's name; `None` if no list has that load.
+    pub(crate) fn settle(&mut self, ticket: u64, loaded: Loaded) -> Option<String> {
+        let mut active = self.active.iter_mut();
+        let list = active.find(|list| has_load(list, ticket))?;
+        list.settle(Ok(loaded), Instant::now());
+        Some(list.name().to_owned())
+    }
+
+    /// Requests that a reload reads changed and refused lists again, and those whose guards it releases. `is_reguarded`:
+    /// their rules are checked against other names from now on. `is_staged`: a new configuration waits. Returns the
+    /// tickets of these loads.
+    pub(crate) fn request_reload(
+        &mut self,
+        request: &ReloadRequest,
+        (is_reguarded, is_staged): (bool, bool),
+        guard_policy: &GuardPolicy,
+        tickets: &mut Tickets,
+    ) -> Vec<u64> {
+        let now = Instant::now();
+        let mut requested = Vec::new();
+        let fresh: HashSet<String> = self
+            .pending_lists()
+            .map(|list| list.name().to_owned())
+            .collect();
+        for list in &mut self.active {
+            // If the configuration changes the list, the release is for its new file.
+            let free = match fresh.contains(list.name()) {
+                true => Guards::NONE,
+                false => released(request, list.name()),
+            };
+            let under_way = list.loading.filter(|loading| {
+                !is_reguarded && loading.of == list.looked() && loading.released.cover(free)
+            });
+            // The guard of the new configuration decides on it again.
+            let is_later = is_staged && is_held(list);
+            let is_wanted = !free.is_empty()
+                || (list.refused.is_some() && !is_later)
+                || list.changed()
+                || (!list.frozen && list.is_outdated(guard_policy));
+            if let Some(loading) = under_way {
+                requested.push(loading.ticket);
+            } else if is_wanted {
+                requested.push(list.request(tickets.next(), free, now));
+            }
+        }
+        requested
+    }
+
+    /// Requests the lists of a pending configuration that are not read, or whose guards a reload releases.
+    pub(crate) fn request_pending(&mut self, request: &ReloadRequest, tickets: &mut Tickets) {
+        let now = Instant::now();
+        for list in self.pending_lists() {
+            let free = released(request, list.name());
+            if list.loading.is_none() && (!free.is_empty() || list.loaded.is_none()) {
+                list.request_unwatched(tickets.next(), free, now);
+            }
+        }
+    }
+
+    /// Requests the lists that another guard policy decides on again. Returns the tickets of these loads.
+    pub(crate) fn request_reguarded(
+        &mut self,
+        guard_policy: &GuardPolicy,
+        tickets: &mut Tickets,
+    ) -> Vec<u64> {
+        let now = Instant::now();
+        let lists = self.active.iter_mut().filter(|list| !list.frozen);
+        let lists = lists.filter(|list| is_held(list) || list.is_outdated(guard_policy));
+        let requested = lists.map(|list| list.request(tickets.next(), Guards::NONE, now));
+        requested.collect()
     }
 
     /// Has lists read again whose rules were checked against other protected names.
@@ -247,14 +340,14 @@ pub(crate) struct Loads {
     pub(crate) unneeded: Vec<u64>,
 }
 
-/// The end of a load.
-pub(crate) enum Landed {
+/// The result of a load.
+pub(crate) enum LoadResult {
     /// The list is gone, or a newer load of it is under way.
     Gone(u64),
     Refused(u64, Refusal),
-    /// It comes into force when it is joined with the others.
+    /// It comes into force when it has been joined with the others.
     Ready(Box<Ready>),
-    /// Its configuration waits for other lists.
+    /// It comes into force with its configuration.
     Pending {
         ticket: u64,
         name: String,

@@ -1,0 +1,287 @@
+//! Large lists on their way through the compiler.
+//!
+//! ```text
+//!             a large list changed,                                   all lists that were
+//!             or the delta is full                  compiled          read were rejected
+//!   idle -----------------------------> compiling ------------> idle <------+
+//!    ^   ^                                  |      failed: the lists        |
+//!    |   |                                  |      are refused              |
+//!    |   +----------------------------------+-------------------------------+
+//!    |                                      | compiled
+//!    |                                      v
+//!    +------------------------------- base is ready
+//!      joined with the small lists,         | further large lists of the same pending configuration:
+//!      and kept in the state directory      +--> compiled once more, together
+//! ```
+//!
+//! A rollback makes all of this outdated: what was started before it is dropped when it ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::job::{CompileError, Compiled, Job, NewBase, Wanted, want};
+use crate::config::{Content, List};
+use crate::control::guard::policy::GuardPolicy;
+use crate::control::persist::keeper::Keeper;
+use crate::control::sources::lists::load::Refusal;
+use crate::control::sources::lists::reading::log_load;
+use crate::control::sources::lists::state::{Tickets, has_load};
+use crate::control::sources::lists::{ListSources, LoadResult};
+use crate::policy::images::Images;
+
+/// Number of rules in the delta from which on the compiler moves its lists into the base. Joining so many takes about a
+/// third of a second.
+const DELTA_MAX: u64 = 1 << 18;
+
+/// The large lists that wait for the compiler, and its newest result.
+pub(crate) struct CompileQueue {
+    pub(crate) wanted: Vec<Wanted>,
+    /// The lists of the delta are to be moved into the base.
+    pub(crate) delta_is_full: bool,
+    /// The number of rules in the delta when moving it failed, and the reason.
+    pub(crate) overfull: Option<(u64, String)>,
+    /// The compiler is running.
+    compiling: bool,
+    /// The number of rollbacks when it was started.
+    epoch: u64,
+    pub(crate) compiled: (mpsc::Sender<Compiled>, mpsc::Receiver<Compiled>),
+    /// The new base, until it comes into force.
+    pub(crate) base: Option<NewBase>,
+}
+
+/// What a compilation needs of other components.
+pub(crate) struct CompileInputs<'i> {
+    /// The images in force.
+    pub(crate) images: &'i Images,
+    pub(crate) guard_policy: &'i Arc<GuardPolicy>,
+    pub(crate) keeper: &'i Keeper,
+    /// How long the compiler may take to read one list.
+    pub(crate) deadline: Duration,
+    /// The number of rollbacks so far.
+    pub(crate) epoch: u64,
+}
+
+impl CompileQueue {
+    pub(crate) fn new() -> Self {
+        Self {
+            wanted: Vec::new(),
+            delta_is_full: false,
+            overfull: None,
+            compiling: false,
+            epoch: 0,
+            compiled: mpsc::channel(1),
+            base: None,
+        }
+    }
+
+    /// Decides whether the delta, which has so many rules, is to be moved into the base.
+    pub(crate) fn weigh_delta(&mut self, rules: u64) {
+        if rules < DELTA_MAX {
+            self.overfull = None;
+        }
+        let tried = self.overfull.as_ref().map_or(0, |(tried, _)| *tried);
+        self.delta_is_full = rules >= DELTA_MAX.max(tried * 2);
+    }
+
+    /// Starts the compiler, if lists wait for it and the last base that it made is in force. Returns the tickets of
+    /// loads that are not needed any more.
+    pub(crate) fn start(
+        &mut self,
+        lists: &mut ListSources,
+        tickets: &mut Tickets,
+        inputs: &CompileInputs<'_>,
+    ) -> Vec<u64> {
+        if self.compiling || (self.wanted.is_empty() && !self.delta_is_full) {
+            return Vec::new();
+        }
+        self.reopen_staged(lists, tickets);
+        if self.base.is_some() {
+            return Vec::new();
+        }
+        let loading: Vec<_> = lists.all().filter_map(|list| list.loading).collect();
+        let is_awaited = |wanted: &Wanted| {
+            loading
+                .iter()
+                .any(|loading| loading.ticket == wanted.ticket)
+        };
+        let (wanted, gone) = std::mem::take(&mut self.wanted)
+            .into_iter()
+            .partition::<Vec<_>, _>(is_awaited);
+        // Those of a pending configuration come first, and alone.
+        let is_staged = wanted.iter().any(|wanted| wanted.staged);
+        let (now, later) = wanted
+            .into_iter()
+            .partition(|wanted| wanted.staged == is_staged);
+        self.wanted = later;
+        let job = self.job(lists, now, inputs);
+        if !job.wanted.is_empty() || !job.moved.is_empty() {
+            self.run(job, inputs.epoch);
+        }
+        gone.into_iter().map(|wanted| wanted.ticket).collect()
+    }
+
+    fn run(&mut self, job: Job, epoch: u64) {
+        self.compiling = true;
+        self.epoch = epoch;
+        let send = self.compiled.0.clone();
+        let (wanted, moved) = (job.wanted.clone(), job.moved.clone());
+        let running = tokio::spawn(job.run());
+        tokio::spawn(async move {
+            let compiled = running.await.unwrap_or_else(|_| Compiled {
+                wanted,
+                moved,
+                result: Err(CompileError::Broken),
+            });
+            // At shutdown there is no receiver.
+            let _ = send.send(compiled).await;
+        });
+    }
+
+    /// Has all large lists of a pending configuration compiled together. If a base with some of them waited for the
+    /// others, which need the compiler, too, neither would end.
+    fn reopen_staged(&mut self, lists: &mut ListSources, tickets: &mut Tickets) {
+        if !self.wanted.iter().any(|wanted| wanted.staged) {
+            return;
+        }
+        let Some(old) = self.base.take_if(|base| base.staged) else {
+            return;
+        };
+        for wanted in old.wanted {
+            let name = &wanted.config.source.name;
+            let mut fresh = lists.pending_lists();
+            let list = fresh.find(|list| list.name() == name && list.loading.is_none());
+            if let Some(list) = list {
+                self.wanted.push(want(list, tickets.next(), true));
+            }
+        }
+    }
+
+    /// A compilation of the wanted lists, and of all others that are in the base.
+    pub(crate) fn job(
+        &mut self,
+        lists: &ListSources,
+        wanted: Vec<Wanted>,
+        inputs: &CompileInputs<'_>,
+    ) -> Job {
+        let is_wanted = |name: &str| {
+            let mut wanted = wanted.iter();
+            wanted.any(|wanted| wanted.config.source.name == name)
+        };
+        let mut all: Vec<List> = wanted.iter().map(|wanted| wanted.config.clone()).collect();
+        // Lists of the delta are moved only if no large list changed: it must not fail because of them.
+        let moves = wanted.is_empty() && std::mem::take(&mut self.delta_is_full);
+        let mut moved = Vec::new();
+        for list in lists.active.iter().filter(|list| !is_wanted(list.name())) {
+            let is_file = list.config.content == Content::File;
+            if inputs.images.is_in_base(list.name()) {
+                all.push(list.config.clone());
+            } else if let Some(source) = inputs.images.in_delta(list.name())
+                && moves
+                && is_file
+            {
+                moved.push(source.clone());
+                all.push(list.config.clone());
+            }
+        }
+        let is_staged = wanted.iter().any(|wanted| wanted.staged);
+        let pending = lists.pending.as_ref().filter(|_| is_staged);
+        let guard_policy = pending.map_or(inputs.guard_policy, |pending| &pending.guard_policy);
+        let delta = inputs.images.delta.clone();
+        Job {
+            guard_policy: Arc::clone(guard_policy),
+            keeper: inputs.keeper.clone(),
+            patience: inputs.deadline,
+            images: Images {
+                base: inputs.images.base.clone(),
+                delta: delta.filter(|_| !moved.is_empty()),
+                ..Images::default()
+            },
+            lists: all,
+            wanted,
+            moved,
+        }
+    }
+
+    /// Takes the result of a compilation: a base that is to be joined with the delta, of so many rules. Returns the
+    /// results of loads that are known already.
+    pub(crate) fn finish(
+        &mut self,
+        compiled: Compiled,
+        epoch: u64,
+        lists: &mut ListSources,
+        delta_rules: u64,
+    ) -> Vec<LoadResult> {
+        self.compiling = false;
+        let gone = |wanted: &Wanted| LoadResult::Gone(wanted.ticket);
+        if self.epoch != epoch {
+            return compiled.wanted.iter().map(gone).collect();
+        }
+        let base = match compiled.result {
+            Ok(base) => base,
+            Err(error) => {
+                if !compiled.moved.is_empty() {
+                    let why = format!("small lists were not merged: {error}");
+                    self.overfull = Some((delta_rules, why));
+                }
+                let refused = |wanted: Wanted| {
+                    let refusal = Refusal::NotCompiled {
+                        path: wanted.config.source.path,
+                        text: error.to_string(),
+                        passes: error.passes(),
+                    };
+                    LoadResult::Refused(wanted.ticket, refusal)
+                };
+                return compiled.wanted.into_iter().map(refused).collect();
+            }
+        };
+        let mut results = Vec::new();
+        let mut is_needed = !compiled.moved.is_empty();
+        for wanted in &compiled.wanted {
+            let name = &wanted.config.source.name;
+            let mut outcomes = base.outcome.lists.iter();
+            let outcome = outcomes.find(|outcome| outcome.name == *name);
+            match outcome.and_then(|outcome| outcome.refused.clone()) {
+                Some(refused) => results.push(LoadResult::Refused(wanted.ticket, refused.into())),
+                None if lists.all().any(|list| has_load(list, wanted.ticket)) => is_needed = true,
+                None => results.push(gone(wanted)),
+            }
+        }
+        if !is_needed {
+            return results;
+        }
+        let new = NewBase {
+            staged: compiled.wanted.iter().any(|wanted| wanted.staged),
+            wanted: compiled.wanted,
+            moved: compiled.moved,
+            base,
+        };
+        if new.staged {
+            results.extend(settle_staged(lists, &new));
+        }
+        self.base = Some(new);
+        results
+    }
+}
+
+/// Marks the lists of a pending configuration as read; they come into force with it.
+fn settle_staged(lists: &mut ListSources, new: &NewBase) -> Vec<LoadResult> {
+    let mut results = Vec::new();
+    for (wanted, loaded) in new.loaded() {
+        let mut pending = lists.pending_lists();
+        let Some(list) = pending.find(|list| has_load(list, wanted.ticket)) else {
+            continue;
+        };
+        log_load(list, Ok(&loaded));
+        // It may have been small before.
+        list.rules = None;
+        list.settle(Ok(loaded), Instant::now());
+        results.push(LoadResult::Pending {
+            ticket: wanted.ticket,
+            name: list.name().to_owned(),
+        });
+    }
+    results
+}

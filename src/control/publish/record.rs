@@ -1,0 +1,140 @@
+//! What the journal is to record: each generation with its causes, and what was rejected.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::provenance;
+use super::provenance::legible;
+use crate::config::Config;
+use crate::config::exception::Exception;
+use crate::config::order::Order;
+use crate::control::journal::entry::{Cause, Event, ListEntry};
+use crate::control::journal::settings::settings;
+use crate::control::journal::{Draft, Journal, OrderRecord, OrderRecords};
+use crate::control::sources::lists::state::ListState;
+use crate::control::sources::orders::registry::OrderRegistry;
+use crate::control::sources::orders::schedule::State;
+
+/// The journal, and the part of the state that it has.
+#[derive(Default)]
+pub(crate) struct Record {
+    pub(crate) journal: Journal,
+    /// The version of the orders and exceptions that it has.
+    journalled_version: u64,
+    /// The problems with files of orders that it has.
+    reported_problems: Vec<String>,
+    /// The generation in force; 0 before the first.
+    pub(crate) generation: u64,
+}
+
+/// A generation that is to be recorded.
+pub(crate) struct NextGeneration<'g> {
+    pub(crate) generation: u64,
+    pub(crate) at: Timestamp,
+    pub(crate) causes: Vec<Cause>,
+    pub(crate) lists: &'g [ListState],
+    pub(crate) registry: &'g OrderRegistry,
+    /// The state of each order.
+    pub(crate) states: &'g [(String, State)],
+    /// The generation whose lists are held.
+    pub(crate) held: Option<u64>,
+    pub(crate) config: &'g Config,
+}
+
+impl Record {
+    /// Records that something was rejected, and why.
+    pub(crate) fn refused(&self, what: String, problems: Vec<String>) {
+        // What was rejected at the start is recorded with the first generation.
+        if self.generation > 0 {
+            let event = Event::Refused { what, problems };
+            self.journal.tell(self.generation, event);
+        }
+    }
+
+    /// Records the lists that were refused at the start.
+    pub(crate) fn refused_at_start(&self, lists: &[ListState]) {
+        for list in lists {
+            if let Some((refusal, _)) = &list.refused {
+                self.refused(format!("list {}", list.name()), vec![refusal.to_string()]);
+            }
+        }
+    }
+
+    /// Records the problems with files of orders and exceptions that it does not have.
+    pub(crate) fn order_problems(&mut self, problems: Vec<String>) {
+        let known: HashSet<&String> = self.reported_problems.iter().collect();
+        let new = problems.iter().filter(|problem| !known.contains(*problem));
+        let new: Vec<_> = new.cloned().collect();
+        if !new.is_empty() {
+            self.refused("orders and exceptions".to_owned(), new);
+        }
+        self.reported_problems = problems;
+    }
+
+    /// The entry of a generation, which is written before it comes into force; `None` if there is no journal.
+    pub(crate) fn draft(&mut self, next: NextGeneration<'_>) -> Option<Draft> {
+        if !self.journal.is_kept() {
+            return None;
+        }
+        let version = next.registry.version();
+        let is_new = self.journalled_version != version;
+        let pages = is_new.then(|| Arc::new(order_records(next.registry)));
+        let is_whole =
+            |pages: &Arc<OrderRecords>| pages.orders.is_some() && pages.exceptions.is_some();
+        if pages.as_ref().is_none_or(is_whole) {
+            self.journalled_version = version;
+        }
+        let known = next.lists.iter().filter(|list| list.loaded.is_some());
+        Some(Draft {
+            generation: next.generation,
+            at: next.at,
+            causes: next.causes,
+            lists: next.lists.iter().filter_map(list_entry).collect(),
+            pages,
+            states: next.states.to_vec(),
+            held: next.held,
+            settings: settings(next.config, known.map(ListState::as_read)),
+        })
+    }
+}
+
+/// The orders and exceptions; `None` for those of which files could not be read.
+fn order_records(registry: &OrderRegistry) -> OrderRecords {
+    let record = |(order, text): (&Order, &Arc<str>)| OrderRecord {
+        id: order.id.clone(),
+        path: legible(&order.path),
+        text: text.clone(),
+        warnings: registry.findings(order).to_vec(),
+    };
+    let mut orders: Vec<_> = registry.texts().map(record).collect();
+    orders.sort_by(|one, other| one.id.cmp(&other.id));
+    let exceptions = registry.exceptions().map(|exception| Exception {
+        path: legible(&exception.path),
+        ..exception.clone()
+    });
+    OrderRecords {
+        orders: (!registry.may_have_more_orders()).then_some(orders),
+        exceptions: (!registry.may_have_more_exceptions()).then(|| exceptions.collect()),
+    }
+}
+
+fn list_entry(list: &ListState) -> Option<ListEntry> {
+    let loaded = list.loaded.as_ref()?;
+    let (source, read) = (&list.source, list.as_read());
+    Some(ListEntry {
+        name: source.name.clone(),
+        path: provenance::place(read),
+        kind: source.kind,
+        format: Some(read.format),
+        scope: read.scope,
+        comments: read.comments,
+        action: source.blocking.action,
+        digest: loaded.digest.clone(),
+        rules: loaded.rules,
+        bad: loaded.tally.bad_total(),
+        left_out: loaded.tally.guarded.total(),
+        content: Some(provenance::content(read, loaded)),
+    })
+}

@@ -1,0 +1,259 @@
+//! Loads that end: refused, or into force with a new generation.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use jiff::Timestamp;
+
+use crate::control::Control;
+use crate::control::compile::job::NewBase;
+use crate::control::compile::queue::CompileInputs;
+use crate::control::journal::entry::Cause;
+use crate::control::publish::compose;
+use crate::control::publish::delta::{Joined, RollbackState};
+use crate::control::publish::provenance::legible;
+use crate::control::publish::record::NextGeneration;
+use crate::control::sources::lists::load::{Loaded, Refusal};
+use crate::control::sources::lists::reading::{Ready, broken, log_load};
+use crate::control::sources::lists::state::ListState;
+use crate::control::sources::lists::{LoadResult, Refused};
+use crate::policy::images::Images;
+
+impl Control {
+    /// Passes the result of a load on to the components that wait for it.
+    pub(crate) fn finish_load(&mut self, result: LoadResult) {
+        match result {
+            LoadResult::Gone(ticket) => self.requests.dismiss(ticket),
+            LoadResult::Refused(ticket, refusal) => self.refuse(ticket, refusal),
+            LoadResult::Ready(ready) => self.delta.ready.push(*ready),
+            LoadResult::Pending { ticket, name } => self.requests.settle_staged(ticket, &name),
+        }
+    }
+
+    /// Refuses the newest state of a list: the last good one stays in force.
+    pub(crate) fn refuse(&mut self, ticket: u64, refusal: Refusal) {
+        let Some(Refused { list, why, is_new }) = self.lists.refuse(ticket, refusal) else {
+            return self.requests.dismiss(ticket);
+        };
+        if is_new {
+            self.record
+                .refused(format!("list {list}"), vec![why.clone()]);
+        }
+        let problem = format!("{list}: {why}");
+        self.requests
+            .settle(ticket, |report| report.problems.push(problem.clone()));
+    }
+
+    /// Lets no request wait for these loads.
+    pub(crate) fn dismiss(&mut self, tickets: Vec<u64>) {
+        for ticket in tickets {
+            self.requests.dismiss(ticket);
+        }
+    }
+
+    /// Starts the compiler if large lists wait for it.
+    pub(crate) fn start_compiling(&mut self) {
+        // The next compilation carries rules over from the last base, so that must be in force and on the disk. A
+        // rollback replaces it.
+        let persist = &self.persist;
+        let is_written = !persist.keeping && !persist.unkept && persist.base_file.is_none();
+        if !is_written || self.delta.joining || self.rollback.is_running() {
+            return;
+        }
+        let inputs = CompileInputs {
+            images: &self.publication.images,
+            guard_policy: &self.guard_policy,
+            keeper: &self.persist.keeper,
+            deadline: self.configuration.boot.state.deadline,
+            epoch: self.rollback.epoch,
+        };
+        let gone = self
+            .compiler
+            .start(&mut self.lists, &mut self.requests.tickets, &inputs);
+        self.dismiss(gone);
+    }
+
+    /// Starts to join the lists that are ready.
+    pub(crate) fn start_joining(&mut self) {
+        if !self.rollback.allows_changes() {
+            return;
+        }
+        let gone = self.delta.start(
+            &mut self.lists,
+            &mut self.compiler,
+            &self.publication.images,
+            self.scheduler.registry.version(),
+            RollbackState {
+                is_running: self.rollback.is_running(),
+                epoch: self.rollback.epoch,
+            },
+        );
+        self.dismiss(gone);
+    }
+
+    /// Puts joined lists in force with the next generation.
+    pub(crate) fn finish_joining(&mut self, joined: Result<Joined, Vec<u64>>) {
+        let counts = self.delta.finish(self.rollback.epoch);
+        let joined = match joined {
+            Ok(joined) => joined,
+            Err(tickets) => return self.fail_joining(tickets),
+        };
+        if !counts {
+            return;
+        }
+        let delta = match joined.result {
+            Ok(delta) => delta,
+            Err(error) => {
+                let ready = joined.ready.iter().map(|ready| ready.ticket);
+                let based = joined.base.iter().flat_map(|base| &base.wanted);
+                let tickets = ready.chain(based.map(|wanted| wanted.ticket));
+                for ticket in tickets.collect::<Vec<_>>() {
+                    let list = self.lists.with_load(ticket);
+                    let path = list.map_or_else(Default::default, |list| list.source.path.clone());
+                    let source = error;
+                    self.refuse(ticket, Refusal::TooLarge { path, source });
+                }
+                if joined.pending.is_some() {
+                    self.drop_pending(vec![format!("configuration not taken: {error}")]);
+                }
+                return;
+            }
+        };
+        // A change of the configuration alone leaves the images as they are, so that no older ones are removed.
+        let before = self.publication.images.delta.as_ref();
+        let sources = before.map_or(&[][..], |before| &before.provenance().sources);
+        if joined.base.is_some() || delta.provenance().sources != sources {
+            self.publication.images.delta = Some(delta.into());
+            self.persist.unkept = true;
+        }
+        if let Some(base) = joined.base {
+            self.adopt_base(base);
+        }
+        for Ready {
+            ticket,
+            config,
+            fresh,
+        } in joined.ready
+        {
+            self.settle(ticket, &config.source.path, fresh.loaded);
+        }
+        if let Some((pending, registry)) = joined.pending {
+            self.adopt_pending(pending, registry);
+        }
+        self.compiler.weigh_delta(self.publication.delta_rules());
+    }
+
+    /// Joining panicked: all that is in force stays, and the requests are answered.
+    fn fail_joining(&mut self, tickets: Vec<u64>) {
+        for ticket in tickets {
+            match self.lists.with_load(ticket).map(broken) {
+                Some(refusal) => self.refuse(ticket, refusal),
+                None => self.requests.dismiss(ticket),
+            }
+        }
+        if self.requests.staged().next().is_some() && self.lists.pending.is_none() {
+            self.drop_pending(vec![
+                "configuration not taken: joining broke off inside tapis, which is a bug; please report it".to_owned(),
+            ]);
+        }
+    }
+
+    /// Puts a new base in force with the next generation.
+    pub(crate) fn adopt_base(&mut self, new: NewBase) {
+        if !new.moved.is_empty() {
+            self.publication.change(Cause::Merge);
+        }
+        for (wanted, loaded) in new.loaded() {
+            if let Some(list) = self.lists.with_load(wanted.ticket) {
+                log_load(list, Ok(&loaded));
+            }
+            self.settle(wanted.ticket, &wanted.config.source.path, loaded);
+        }
+        self.publication.images.base = Some(new.base.image);
+        self.persist.base_file = Some(new.base.place);
+    }
+
+    fn settle(&mut self, ticket: u64, path: &Path, loaded: Loaded) {
+        self.publication.change(self.cause_of(ticket, path));
+        if let Some(name) = self.lists.settle(ticket, loaded) {
+            self.requests
+                .settle(ticket, |report| report.loaded.push(name.clone()));
+        }
+    }
+
+    /// The cause of a load: a request, or a change of the file.
+    fn cause_of(&self, ticket: u64, path: &Path) -> Cause {
+        if let Some(cause) = self.requests.cause_of(&[ticket]) {
+            return cause;
+        }
+        let list = self.lists.with_load(ticket);
+        match list.is_some_and(ListState::is_reread) {
+            true => Cause::Guard,
+            false => Cause::File {
+                path: legible(path),
+            },
+        }
+    }
+
+    /// The images, with the names of the lists of which they have rules that are not in force.
+    pub(crate) fn images_in_force(&self) -> Images {
+        let known: HashSet<_> = self.lists.in_force().map(ListState::name).collect();
+        let images = self.publication.images.clone();
+        images.with_lists(|name| known.contains(name))
+    }
+
+    /// Publishes a snapshot of the sources in force, as the next generation.
+    pub(crate) fn publish(&mut self) {
+        self.scheduler.advance();
+        let lists = self.lists.in_force().map(|list| list.source.clone());
+        let sources = self.scheduler.sources().iter().cloned().chain(lists);
+        let sources = sources.collect();
+        let images = self.images_in_force();
+        // A list that left the configuration is still in the images, and it has to be kept that it is not in force.
+        self.persist.unkept |= images.gone != self.publication.images.gone;
+        self.publication.images = images;
+        self.publication.images.orders = self.scheduler.registry.rules().cloned();
+        let generation = self
+            .publication
+            .next_generation(self.record.journal.known());
+        if self.persist.unkept {
+            self.persist.images_generation = generation;
+        }
+        if self.persist.keep_again.take().is_some() {
+            // The images are still those of an earlier generation.
+            self.persist.unkept = true;
+        }
+        self.publication.next = generation + 1;
+        let states = self.scheduler.registry.states(self.scheduler.at());
+        let draft = self.record.draft(NextGeneration {
+            generation,
+            at: self.scheduler.at(),
+            causes: std::mem::take(&mut self.publication.causes),
+            lists: &self.lists.active,
+            registry: &self.scheduler.registry,
+            states: &states,
+            held: self.rollback.held_as(),
+            config: &self.configuration.current,
+        });
+        let receipt = draft.map(|draft| self.record.journal.publish(draft));
+        let (config, images) = (&self.configuration.current, self.publication.images.clone());
+        // Binding a large delta takes a while. Other tasks of this thread do not wait for that.
+        let next = tokio::task::block_in_place(|| {
+            let next = compose::snapshot(config, sources, images, generation);
+            // The entry is written first, unless the disk is slow.
+            if let Some(receipt) = receipt {
+                self.record.journal.wait(receipt);
+            }
+            next
+        });
+        self.publication
+            .publisher
+            .publish(next.with_slots(|name| self.publication.slots.of(name)));
+        self.publication.published_at = Timestamp::now();
+        self.publication.is_due = false;
+        self.record.generation = generation;
+        self.publication.order_states.log(generation, states);
+        tracing::info!(generation, "published");
+        self.files.refresh();
+    }
+}

@@ -1,0 +1,275 @@
+//! Reloads: a new configuration comes into force as a whole, or not at all.
+//!
+//! ```text
+//!   reload --------> configuration read -----------> pending ----------> lists read ---------> orders read ----+
+//!                       |           |                   |   another         |                       |          |
+//!                       | same      | invalid           |   configuration   | a list is refused,    | too late |
+//!                       v           v                   v   replaces it     v or too late           v          v
+//!                    no change   rejected            dropped             rejected               rejected    joined,
+//!                                                                                                          in force
+//! ```
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use crate::config::{Config, Problems};
+use crate::control::Control;
+use crate::control::admin::preparing::{Newest, Prepared};
+use crate::control::admin::report;
+use crate::control::admin::requests::OpenRequest;
+use crate::control::admin::status::{OrdersRequest, ReloadReport, ReloadRequest};
+use crate::control::guard::guarding::invalid_releases;
+use crate::control::guard::policy::GuardPolicy;
+use crate::control::journal::entry::Cause;
+use crate::control::journal::settings;
+use crate::control::persist::rollback_file::RollbackRecord;
+use crate::control::sources::files::Files;
+use crate::control::sources::orders::registry::OrderRegistry;
+use crate::control::sources::pending::{ConfiguredOrders, PendingConfig};
+
+impl Control {
+    /// Reads an order's file at once, as the client has written it.
+    pub(crate) fn read_order(
+        &mut self,
+        request: OrdersRequest,
+        user: u32,
+        reply: oneshot::Sender<ReloadReport>,
+    ) {
+        let cause = request.cause(user);
+        let ticket = self.requests.tickets.next();
+        self.scheduler
+            .read_order(request.path, cause.clone(), ticket);
+        let mut open = OpenRequest::new(cause, Some(reply));
+        open.tickets.insert(ticket);
+        self.requests.open.push(open);
+    }
+
+    /// Carries out a reload: of the configuration, and of all lists that changed, were refused, or are accepted.
+    pub(crate) fn reload(
+        &mut self,
+        request: &ReloadRequest,
+        cause: Cause,
+        reply: Option<oneshot::Sender<ReloadReport>>,
+        prepared: Prepared,
+    ) {
+        let mut open = OpenRequest::new(cause, reply);
+        open.is_reload = true;
+        self.reconfigure(request, &mut open, prepared.newest, &prepared.files);
+        let is_reguarded =
+            self.renew_guard_policy(&mut open, &prepared.config, prepared.guard_policy);
+        let ticket = self.requests.tickets.next();
+        self.scheduler.refresh(ticket);
+        open.tickets.insert(ticket);
+        let lists: Vec<_> = self.lists.iter().collect();
+        let is_unchanged = !open.staged && !is_reguarded;
+        let problems = invalid_releases(request, &lists, &self.guard_policy, is_unchanged);
+        open.report.problems.extend(problems);
+        open.tickets.extend(self.lists.request_reload(
+            request,
+            (is_reguarded, open.staged),
+            &self.guard_policy,
+            &mut self.requests.tickets,
+        ));
+        self.requests.open.push(open);
+    }
+
+    /// Adopts the configuration's reloadable parts, once the lists that they bring are read.
+    pub(super) fn reconfigure(
+        &mut self,
+        request: &ReloadRequest,
+        open: &mut OpenRequest,
+        newest: Option<Result<Newest, Problems>>,
+        files: &Files,
+    ) {
+        let Newest {
+            config,
+            problems,
+            guard_policy,
+            change,
+        } = match newest {
+            None => return,
+            Some(Ok(newest)) => newest,
+            Some(Err(problems)) => {
+                let problems: Vec<_> = problems.0.iter().map(ToString::to_string).collect();
+                open.report.problems.extend(problems.iter().cloned());
+                return self.reject_configuration(problems);
+            }
+        };
+        let is_other = config != self.configuration.current;
+        if !problems.is_empty() && is_other {
+            open.report.problems.extend(problems.iter().cloned());
+            return self.reject_configuration(problems);
+        }
+        let change = change.filter(|_| is_other);
+        let next = change.as_ref().map(|change| change.restart.as_slice());
+        let plane = next.unwrap_or(self.publication.plane.restart());
+        open.report.restart = report::needs_restart(&self.configuration.boot, &config, plane);
+        let (config, problem) = match &self.rollback.hold {
+            Some(hold) => self.without_held(config, hold),
+            None => (config, None),
+        };
+        open.report.problems.extend(problem.clone());
+        self.report_held_back(problem);
+        if config == self.configuration.current && self.lists.pending.is_none() {
+            return;
+        }
+        open.staged = true;
+        let is_other = |pending: &PendingConfig| pending.config != config;
+        if self.lists.pending.as_ref().is_none_or(is_other) {
+            // It replaces an outdated one. Requests that waited for that wait for this one.
+            let guard_policy = guard_policy.map_or_else(|| self.guard_policy.clone(), Arc::new);
+            self.lists.pending = Some(PendingConfig::new(
+                config,
+                guard_policy,
+                change,
+                &self.lists.active,
+                files,
+            ));
+            self.compiler.base.take_if(|base| base.staged);
+            self.files.refresh();
+        }
+        self.lists
+            .request_pending(request, &mut self.requests.tickets);
+    }
+
+    /// A configuration with the lists in force instead of its own, because a rollback holds those; and the problem to
+    /// report if they differ.
+    pub(super) fn without_held(
+        &self,
+        config: Config,
+        hold: &RollbackRecord,
+    ) -> (Config, Option<String>) {
+        let lists = &self.configuration.current.lists;
+        let is_same = config.lists == *lists;
+        let problem =
+            (!is_same).then(|| format!("lists of the configuration not taken: {}", hold.told()));
+        let lists = lists.clone();
+        (Config { lists, ..config }, problem)
+    }
+
+    /// Reports that the lists of a new configuration wait for the release of a rollback; `None` ends that.
+    pub(super) fn report_held_back(&mut self, problem: Option<String>) {
+        let problems: Vec<_> = problem.into_iter().collect();
+        if !problems.is_empty() && problems != self.configuration.problems {
+            tracing::error!(
+                problems = problems.join("; "),
+                "lists of a new configuration refused"
+            );
+            self.record
+                .refused("configuration".to_owned(), problems.clone());
+        }
+        self.configuration.problems = problems;
+    }
+
+    /// Logs and records why a new configuration is rejected.
+    fn reject_configuration(&mut self, problems: Vec<String>) {
+        tracing::error!(
+            problems = problems.join("; "),
+            "configuration refused, the old one stays"
+        );
+        self.record
+            .refused("configuration".to_owned(), problems.clone());
+        self.configuration.problems = problems;
+    }
+
+    /// Rejects a pending configuration when all of its lists are read and some are refused.
+    pub(crate) fn finish_pending(&mut self) {
+        let is_bad =
+            |pending: &mut PendingConfig| pending.is_ready() && !pending.problems().is_empty();
+        if let Some(pending) = self.lists.pending.take_if(is_bad) {
+            self.drop_pending(pending.problems());
+        }
+    }
+
+    /// Rejects the pending configuration.
+    pub(super) fn drop_pending(&mut self, problems: Vec<String>) {
+        self.compiler.base.take_if(|base| base.staged);
+        self.requests.fail_staged(&problems);
+        self.reject_configuration(problems);
+    }
+
+    /// Starts to read the orders and exceptions of a pending configuration whose lists are read. They are read before it
+    /// is joined, because no request is carried out meanwhile and a file system may not answer.
+    pub(crate) fn start_reading_new_orders(&mut self) {
+        if let Some(pending) = &mut self.lists.pending
+            && !self.rollback.is_running()
+        {
+            self.configuration
+                .start_reading_orders(pending, &self.scheduler.registry);
+        }
+    }
+
+    /// Takes the orders and exceptions of a pending configuration; `None` if reading them panicked.
+    pub(crate) fn finish_reading_new_orders(&mut self, configured: Option<ConfiguredOrders>) {
+        let Some(configured) = configured else {
+            let was_read = |pending: &mut PendingConfig| pending.registry_since.is_some();
+            if self.lists.pending.take_if(was_read).is_some() {
+                self.drop_pending(vec![
+                    "configuration not taken: reading its orders broke off inside tapis, which is a bug; please report it".to_owned(),
+                ]);
+            }
+            return;
+        };
+        // It may have been rejected, or replaced.
+        let is_same = |pending: &&mut PendingConfig| pending.config == configured.config;
+        if let Some(pending) = self.lists.pending.as_mut().filter(is_same) {
+            pending.registry = Some((configured.of, configured.registry));
+        }
+    }
+
+    /// Puts a configuration in force, with its lists and orders.
+    pub(super) fn adopt_pending(&mut self, mut pending: PendingConfig, registry: OrderRegistry) {
+        if let Some(change) = pending.change.take() {
+            self.publication.plane.take(change);
+        }
+        let guard_policy = Arc::clone(&pending.guard_policy);
+        let (config, lists, gone) = pending.merge(std::mem::take(&mut self.lists.active));
+        let changed = settings::changed(&self.configuration.current, &config);
+        (self.configuration.current, self.lists.active) = (config, lists);
+        self.adopt_guard_policy(guard_policy);
+        self.scheduler.configure(registry);
+        let problems = self.scheduler.registry.problems();
+        self.record.order_problems(problems.clone());
+        for open in self.requests.staged() {
+            self.publication.change(open.cause.clone());
+        }
+        self.dismiss(gone.iter().filter_map(|list| list.promised).collect());
+        self.requests.finish_staged(&problems, &changed);
+    }
+
+    /// Adopts the guard's files that a reload has read again, unless a new configuration brings its own. Returns whether
+    /// rules are checked against other names from now on.
+    fn renew_guard_policy(
+        &mut self,
+        open: &mut OpenRequest,
+        of: &Config,
+        guard_policy: GuardPolicy,
+    ) -> bool {
+        // A new configuration may have come into force since the files were read.
+        if open.staged || *of != self.configuration.current {
+            return false;
+        }
+        let problems = guard_policy.problems();
+        open.report.problems.extend_from_slice(problems);
+        let before = self.guard_policy.protected_names().digest();
+        let is_other = guard_policy.protected_names().digest() != before;
+        self.guard_policy = Arc::new(guard_policy);
+        self.guard_policy.log_problems();
+        is_other
+    }
+
+    /// Adopts the guard policy of a new configuration. Requests that wait for that wait for the lists that are read
+    /// again, too.
+    fn adopt_guard_policy(&mut self, guard_policy: Arc<GuardPolicy>) {
+        self.guard_policy = guard_policy;
+        self.guard_policy.log_problems();
+        let tickets = &mut self.requests.tickets;
+        let requested = self.lists.request_reguarded(&self.guard_policy, tickets);
+        for open in self.requests.staged() {
+            open.tickets.extend(requested.iter().copied());
+            let problems = self.guard_policy.problems();
+            open.report.problems.extend_from_slice(problems);
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Rollbacks and their releases, as they concern lists, the compiler, and a pending configuration.
+
+use std::path::PathBuf;
+
+use tokio::sync::oneshot;
+
+use crate::control::Control;
+use crate::control::admin::preparing::Prepared;
+use crate::control::admin::requests::OpenRequest;
+use crate::control::admin::status::{ReloadReport, ReloadRequest, RollbackRequest};
+use crate::control::journal::entry::Cause;
+use crate::control::persist::restore::{are_same, loaded};
+use crate::control::persist::rollback::{Composition, Held, RollbackFiles, RunningRollback};
+use crate::control::persist::rollback_file::RollbackRecord;
+use crate::control::sources::files::Files;
+use crate::control::sources::lists::held;
+use crate::control::sources::lists::load::Refusal;
+use crate::control::sources::pending::PendingConfig;
+use crate::policy::images::Images;
+
+impl Control {
+    /// Holds the lists of an earlier generation, or releases them. The files of the state directory are read and written
+    /// on another thread; requests that arrive meanwhile wait.
+    pub(crate) fn roll_back(
+        &mut self,
+        request: RollbackRequest,
+        cause: Cause,
+        reply: oneshot::Sender<ReloadReport>,
+        prepared: Option<Box<Prepared>>,
+    ) {
+        let mut waiting = OpenRequest::new(cause, Some(reply));
+        let started = self.state_dir().and_then(|dir| match request.generation {
+            Some(generation) => {
+                let composition = self.composition(dir);
+                self.rollback.start(generation, composition, false);
+                Ok(())
+            }
+            None => self.rollback.start_release(dir),
+        });
+        if let Err(problem) = started {
+            waiting.report.problems.push(problem);
+            self.requests.open.push(waiting);
+            return;
+        }
+        self.rollback.rolling = Some(RunningRollback {
+            waiting,
+            prepared,
+            again: None,
+        });
+    }
+
+    fn state_dir(&self) -> Result<PathBuf, String> {
+        let dir = self.configuration.boot.state.dir.clone();
+        dir.ok_or_else(|| "no generation is kept without a `dir` in [state]".to_owned())
+    }
+
+    fn composition(&self, dir: PathBuf) -> Composition {
+        let lists = self.lists.active.iter();
+        let before = self.rollback.hold.as_ref().map(|hold| &hold.accepted);
+        Composition {
+            dir,
+            journal: self.configuration.boot.journal.clone(),
+            keeper: self.persist.keeper.clone(),
+            lists: lists.map(|list| list.config.clone()).collect(),
+            accepted: held::accepted(&self.lists.active, before),
+            in_force: self.images_in_force(),
+            // Orders may publish generations before this one. Their images are not written meanwhile, so that written
+            // images of this generation or a later one are those of the rollback.
+            first: self
+                .publication
+                .next_generation(self.record.journal.known()),
+        }
+    }
+
+    /// Finishes a rollback or a release whose files have been read and written; `None` if that panicked.
+    pub(crate) fn finish_rollback_files(&mut self, files: Option<RollbackFiles>) {
+        let Some(mut running) = self.rollback.rolling.take() else {
+            return;
+        };
+        if let Some(RollbackFiles::Held(Ok(held))) = &files
+            && !are_same(&held.in_force, &self.images_in_force())
+        {
+            running.again = Some(held.hold.generation);
+            self.rollback.rolling = Some(running);
+            return self.roll_back_again();
+        }
+        let RunningRollback {
+            mut waiting,
+            prepared,
+            ..
+        } = running;
+        match files {
+            Some(RollbackFiles::Held(Ok(held))) => self.adopt_rollback(*held, &mut waiting),
+            Some(RollbackFiles::Released(Ok(()))) => {
+                if let Some(prepared) = prepared {
+                    self.release(&mut waiting, *prepared);
+                }
+            }
+            Some(RollbackFiles::Held(Err(problem)) | RollbackFiles::Released(Err(problem))) => {
+                waiting.report.problems.push(problem);
+            }
+            None => waiting.report.problems.push(
+                "not rolled back, but it may count after a restart: reading or writing its files \
+                 failed inside tapis, which is a bug; please report it"
+                    .to_owned(),
+            ),
+        }
+        self.requests.open.push(waiting);
+    }
+
+    /// Composes the images of a rollback again, if lists changed while that was done and none is being joined now.
+    pub(crate) fn roll_back_again(&mut self) {
+        let again = self.rollback.due_again().filter(|_| !self.delta.joining);
+        let (Some(generation), Ok(dir)) = (again, self.state_dir()) else {
+            return;
+        };
+        let composition = self.composition(dir);
+        self.rollback.start(generation, composition, true);
+    }
+
+    fn adopt_rollback(&mut self, held: Held, waiting: &mut OpenRequest) {
+        let Held { images, hold, .. } = held;
+        let generation = hold.generation;
+        let problems = &mut waiting.report.problems;
+        problems.extend(hold.unrestored.iter().cloned());
+        self.drop_newer(&hold);
+        self.rollback.hold = Some(hold);
+        self.rollback.lost = None;
+        self.restore_images(images);
+        self.refuse_updates_of_held_lists();
+        let tickets = &mut self.requests.tickets;
+        let (requested, gone) = held::request_others(&mut self.lists.active, tickets);
+        waiting.tickets.extend(requested);
+        self.dismiss(gone);
+        self.persist.unkept = true;
+        self.publication.change(waiting.cause.clone());
+        tracing::warn!(generation, "lists are held");
+    }
+
+    /// Drops all loads that have not come into force. Those that are being joined or compiled are dropped when they end.
+    fn drop_newer(&mut self, hold: &RollbackRecord) {
+        self.rollback.epoch += 1;
+        if let Some(pending) = self.lists.pending.take() {
+            self.keep_without_lists(pending, hold);
+        }
+        let base = self.compiler.base.take();
+        let based = base.into_iter().flat_map(|base| base.wanted);
+        let wanted = std::mem::take(&mut self.compiler.wanted).into_iter();
+        let wanted = wanted.chain(based).map(|wanted| wanted.ticket);
+        let ready = std::mem::take(&mut self.delta.ready).into_iter();
+        let tickets = wanted.chain(ready.map(|ready| ready.ticket));
+        // Loads of lists that are held are refused, with the reason.
+        let gone = tickets.filter(|ticket| self.lists.with_load(*ticket).is_none());
+        self.dismiss(gone.collect());
+        // It is the file of a base that is no longer in force.
+        self.persist.base_file = None;
+        self.compiler.delta_is_full = false;
+    }
+
+    /// Lets a pending configuration wait on, with the lists in force.
+    fn keep_without_lists(&mut self, pending: PendingConfig, hold: &RollbackRecord) {
+        self.compiler.base.take_if(|base| base.staged);
+        let (config, problem) = self.without_held(pending.config, hold);
+        let is_other = config != self.configuration.current;
+        for open in self.requests.staged() {
+            open.report.problems.extend(problem.clone());
+            open.staged = is_other;
+        }
+        self.report_held_back(problem);
+        if is_other {
+            // All of its lists are in force, so it needs no files of lists.
+            self.lists.pending = Some(PendingConfig::new(
+                config,
+                pending.guard_policy,
+                pending.change,
+                &self.lists.active,
+                &Files::new(),
+            ));
+        }
+    }
+
+    /// Adopts restored images, and what they say about the lists.
+    pub(crate) fn restore_images(&mut self, images: Images) {
+        let hold = self.rollback.hold.as_ref();
+        let names = hold.map_or(&[][..], |hold| &hold.lists);
+        held::restore(&mut self.lists.active, names, |list| loaded(&images, list));
+        self.publication.images = images;
+    }
+
+    /// Refuses newer states of the lists that are held. That is reported, and no request waits for them.
+    pub(crate) fn refuse_updates_of_held_lists(&mut self) {
+        let Some(generation) = self.rollback.held_as() else {
+            return;
+        };
+        let tickets = &mut self.requests.tickets;
+        for ticket in held::start_refusals(&mut self.lists.active, tickets) {
+            self.refuse(ticket, Refusal::RolledBack { generation });
+        }
+    }
+
+    fn release(&mut self, waiting: &mut OpenRequest, prepared: Prepared) {
+        let hold = self.rollback.hold.take();
+        let generation = hold.as_ref().map(|hold| hold.generation);
+        tracing::info!(generation, "lists follow their files again");
+        let requested = held::release(
+            &mut self.lists.active,
+            hold.map_or_else(Default::default, |hold| hold.accepted),
+            &self.guard_policy,
+            &mut self.requests.tickets,
+        );
+        waiting.tickets.extend(requested);
+        self.publication.change(waiting.cause.clone());
+        // Lists of a new configuration have been waiting for this.
+        let Prepared { newest, files, .. } = prepared;
+        self.reconfigure(&ReloadRequest::default(), waiting, newest, &files);
+    }
+}

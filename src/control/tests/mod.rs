@@ -1,0 +1,7 @@
+//! The control plane as a whole, without the data plane.
+
+mod guard;
+mod orders;
+mod pending;
+mod requests;
+mod rollback;

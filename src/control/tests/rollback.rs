@@ -1,0 +1,761 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::control::Control;
+use crate::control::admin::preparing::QueuedRequest;
+use crate::control::admin::requests::Request;
+use crate::control::admin::status::{
+    Gauges, ListHealth, OrdersRequest, ReloadReport, ReloadRequest, RollbackRequest, Status,
+};
+use crate::control::event::Event;
+use crate::control::guard::release::Guards;
+use crate::control::journal::entry::Cause;
+use crate::control::persist::keeper::Keeper;
+use crate::control::persist::rollback_file::{FILE, RollbackRecord, held, sample as hold, sync};
+use crate::control::persist::store::{Store, StoreError, write_as_older};
+use crate::control::sources::lists::reading::start_load;
+use crate::control::sources::wall_clock::Still;
+use crate::policy::current::Reader;
+use crate::policy::snapshot::Decision;
+use crate::wire::name::Name;
+
+const USER: u32 = 1000;
+
+const ORDER: &str = "id = \"x-1\"\nlegal-basis = [\"law\"]\nissued-at = 2020-01-01T00:00:00Z\n\
+                     effective-from = 2020-01-01T00:00:00Z\nreview-at = 2090-01-01T00:00:00Z\n\
+                     [authority]\nname = \"A\"\n[reason]\nen = \"r\"\n\
+                     [redress]\nhow = \"write\"\n\
+                     [[targets]]\nname = \"order.example\"\nscope = \"exact\"\n";
+
+/// A running control plane with the list `ads` and a state directory.
+struct Running {
+    requests: mpsc::Sender<Request>,
+    reader: Reader,
+    keeper: Keeper,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+    dir: PathBuf,
+}
+
+impl Running {
+    fn start(folder: &Path) -> Self {
+        let config = Config::load(&folder.join("tapis.toml")).expect("a configuration");
+        let control = Control::start(config, Arc::new(Still));
+        let control = control.expect("a first generation");
+        let (requests, queued) = mpsc::channel(1);
+        let (_, hangups) = mpsc::channel(1);
+        let (reader, stop) = (control.reader(), CancellationToken::new());
+        let keeper = control.persist.keeper.clone();
+        let probe = Arc::new(Gauges::default);
+        let running = control.run(queued, hangups, probe, stop.clone());
+        Self {
+            requests,
+            reader,
+            keeper,
+            stop,
+            task: tokio::spawn(running),
+            dir: folder.join("state"),
+        }
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> T {
+        let (reply, answer) = oneshot::channel();
+        let sent = self.requests.send(request(reply)).await;
+        sent.expect("it runs");
+        answer.await.expect("it answers")
+    }
+
+    async fn roll_back(&self, generation: Option<u64>) -> ReloadReport {
+        let wish = RollbackRequest { generation };
+        self.ask(|reply| Request::Rollback(wish, USER, reply)).await
+    }
+
+    /// Writes an order against `order.example` and has it read.
+    async fn order(&self) -> ReloadReport {
+        let path = self.dir.with_file_name("orders").join("x-1.toml");
+        fs::write(&path, ORDER).expect("written");
+        let wish = OrdersRequest {
+            path,
+            verb: "order add".to_owned(),
+        };
+        self.ask(|reply| Request::Orders(wish, USER, reply)).await
+    }
+
+    /// Replaces the list's file and reloads.
+    async fn replace(&self, content: &str) -> ReloadReport {
+        let folder = self.dir.parent().expect("it lies in one");
+        fs::write(folder.join("new"), content).expect("written");
+        fs::rename(folder.join("new"), folder.join("ads")).expect("renamed");
+        let wish = ReloadRequest::default();
+        self.ask(|reply| Request::Reload(wish, USER, reply)).await
+    }
+
+    async fn status(&self) -> Status {
+        self.ask(Request::Status).await
+    }
+
+    /// Waits until the images in force are stored.
+    async fn kept(&self) {
+        let generation = self.reader.load().generation;
+        // As the first generation of its lists, or as the last one.
+        let records = [
+            format!("\"generation\":{generation},"),
+            format!(",{generation}]]"),
+        ];
+        let file = self.dir.join("current");
+        loop {
+            let text = fs::read_to_string(&file).unwrap_or_default();
+            let text: String = text.split_whitespace().collect();
+            if records.iter().any(|record| text.contains(record)) {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn end(self) {
+        self.stop.cancel();
+        self.task.await.expect("it ended well");
+        drop(self.keeper);
+        // A store operation in progress may keep the directory locked a moment longer.
+        while let Err(StoreError::InUse { .. }) = Store::open(&self.dir, 10) {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// The names of the list's three versions, and of the order, that are blocked.
+    fn blocked(&self) -> Vec<&'static str> {
+        let snapshot = self.reader.load();
+        let blocked = |name: &str| {
+            let name = Name::from_text(name).expect("a name");
+            matches!(snapshot.decide(&name), Decision::Blocked { .. })
+        };
+        let names = [
+            "one.example",
+            "two.example",
+            "three.example",
+            "order.example",
+        ];
+        names.into_iter().filter(|name| blocked(name)).collect()
+    }
+}
+
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::create_dir(folder.path().join("orders")).expect("made");
+    let config = "[state]\ndir = \"state\"\nkeep = 10\n[orders]\npath = \"orders\"\n\
+                  [[list]]\nname = \"ads\"\npath = \"ads\"\n";
+    for (name, text) in [("tapis.toml", config), ("ads", "one.example\n")] {
+        fs::write(folder.path().join(name), text).expect("written");
+    }
+    folder
+}
+
+/// A control plane with two stored generations, whose list names `one.example`, then `two.example`.
+async fn two_generations(folder: &Path) -> Running {
+    let running = Running::start(folder);
+    running.kept().await;
+    let report = running.replace("two.example\n").await;
+    assert_eq!((report.generation, report.problems.len()), (2, 0));
+    running.kept().await;
+    running
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_is_on_the_disk_before_it_is_reported_and_gone_after_its_release() {
+    let folder = folder();
+    let running = two_generations(folder.path()).await;
+    assert_eq!(running.blocked(), ["two.example"]);
+    let report = running.roll_back(Some(1)).await;
+    assert_eq!((report.generation, report.problems), (3, Vec::new()));
+    assert_eq!(running.blocked(), ["one.example"]);
+    let hold = RollbackRecord::read(&running.dir)
+        .expect("readable")
+        .expect("held");
+    assert_eq!((hold.generation, hold.first), (1, 3));
+    assert_eq!(hold.lists, ["ads"]);
+
+    // The file's current version is refused at once, and so is its next one.
+    let list = running.status().await.lists.remove(0);
+    assert_eq!(list.state, ListHealth::Held);
+    let alarm = list.alarm.expect("it says why");
+    assert!(alarm.contains("held as it was in generation 1"), "{alarm}");
+    let report = running.replace("three.example\n").await;
+    assert_eq!(report.problems.len(), 1, "{report:?}");
+    assert!(report.problems[0].contains("held as it was in generation 1"));
+    assert_eq!(running.blocked(), ["one.example"]);
+    let status = running.status().await;
+    assert!(status.degraded);
+    let start = "lists are held as they were in generation 1, since 2";
+    let mut alarms = status.alarms.iter();
+    let alarm = alarms.find(|alarm| alarm.starts_with(start));
+    let remedy = "to follow their files again: tapis rollback --release";
+    assert!(
+        alarm.is_some_and(|alarm| alarm.ends_with(remedy)),
+        "{:?}",
+        status.alarms
+    );
+
+    let report = running.roll_back(None).await;
+    assert_eq!(report.problems, Vec::<String>::new());
+    assert_eq!(running.blocked(), ["three.example"]);
+    assert_eq!(RollbackRecord::read(&running.dir), Ok(None));
+    assert!(!running.status().await.degraded);
+    let again = running.roll_back(None).await;
+    assert_eq!(again.problems, ["no lists are held"]);
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_journal_knows_which_lists_were_in_force_in_generations_that_older_versions_recorded() {
+    let folder = folder();
+    let config = fs::read_to_string(folder.path().join("tapis.toml")).expect("readable");
+    let with = config.clone() + "[[list]]\nname = \"more\"\npath = \"more\"\n";
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text);
+    write("tapis.toml", &with).expect("written");
+    write("more", "two.example\n").expect("written");
+    let running = Running::start(folder.path());
+    running.kept().await;
+    write("tapis.toml", &config).expect("written");
+    let reload = || {
+        let wish = ReloadRequest::default();
+        running.ask(|reply| Request::Reload(wish, USER, reply))
+    };
+    let report = reload().await;
+    assert_eq!((report.generation, report.problems.len()), (2, 0));
+    running.kept().await;
+    running.end().await;
+
+    write_as_older(&folder.path().join("state"));
+    write("tapis.toml", &with).expect("written");
+    write("more", "three.example\n").expect("written");
+    let running = Running::start(folder.path());
+    let wish = ReloadRequest::default();
+    let report = running
+        .ask(|reply| Request::Reload(wish, USER, reply))
+        .await;
+    assert_eq!(report.problems, [""; 0]);
+    assert_eq!(running.blocked(), ["one.example", "three.example"]);
+    let problems = running.roll_back(Some(2)).await.problems;
+    let told =
+        "more: generation 2 does not have it as it is configured now; its rules in force stay";
+    assert!(
+        problems.len() == 1 && problems[0].starts_with(told),
+        "{problems:?}"
+    );
+    assert_eq!(running.blocked(), ["one.example", "three.example"]);
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_accepted_before_a_rollback_is_not_asked_about_again_after_its_release() {
+    let many: String = (0..10).map(|at| format!("n{at}.example\n")).collect();
+    let first = format!("one.example\n{many}");
+    // What was accepted, what the file holds at the release, and how often it is rolled back before that.
+    let bad = "two.example\n/\n/\n";
+    for (accepted, guards, newest, rollbacks) in [
+        ("two.example\n", &["ads:shrunk"][..], None, 1),
+        (
+            "two.example\n",
+            &["ads:shrunk"],
+            Some("two.example\nthree.example\n"),
+            1,
+        ),
+        (bad, &["ads:shrunk", "ads:bad"], None, 1),
+        ("two.example\n", &["ads:shrunk"], None, 2),
+        ("two.example\n", &["ads:shrunk"], Some(&*first), 1),
+    ] {
+        let folder = folder();
+        fs::write(folder.path().join("ads"), &first).expect("written");
+        let running = Running::start(folder.path());
+        running.kept().await;
+        let report = running.replace(accepted).await;
+        assert_eq!(report.problems.len(), 1, "it is held: {report:?}");
+        let accept = guards.iter().map(|&guard| guard.to_owned()).collect();
+        let wish = ReloadRequest { accept };
+        let report = running
+            .ask(|reply| Request::Reload(wish, USER, reply))
+            .await;
+        assert_eq!(report.problems, [""; 0]);
+        running.kept().await;
+        for _ in 0..rollbacks {
+            let report = running.roll_back(Some(1)).await;
+            assert_eq!(report.problems, [""; 0]);
+        }
+        assert_eq!(running.blocked(), ["one.example"]);
+        running.kept().await;
+        running.end().await;
+        // The hold and what was accepted outlive the server.
+        let running = Running::start(folder.path());
+        if let Some(newest) = newest {
+            running.replace(newest).await;
+        }
+        let report = running.roll_back(None).await;
+        assert_eq!(report.problems, [""; 0], "{accepted:?} {newest:?}");
+        let expected = match newest {
+            Some(newest) if newest == first => vec!["one.example"],
+            Some(_) => vec!["two.example", "three.example"],
+            None => vec!["two.example"],
+        };
+        assert_eq!(running.blocked(), expected);
+        running.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_whose_disk_does_not_answer_stops_neither_status_nor_orders() {
+    let folder = folder();
+    let running = two_generations(folder.path()).await;
+    let keeper = running.keeper.clone();
+    let stalled = keeper.stall();
+    let (reply, rolled_back) = oneshot::channel();
+    let wish = RollbackRequest {
+        generation: Some(1),
+    };
+    let sent = running.requests.send(Request::Rollback(wish, USER, reply));
+    sent.await.expect("it runs");
+    let place = running.dir.display().to_string();
+    let late = |status: Status| {
+        let mut alarms = status.alarms.into_iter();
+        alarms.any(|alarm| alarm.starts_with(&place) && alarm.contains("no answer"))
+    };
+    while !late(running.status().await) {
+        tokio::task::yield_now().await;
+    }
+    let report = running.order().await;
+    assert_eq!((report.generation, report.problems), (3, Vec::new()));
+    assert_eq!(running.blocked(), ["two.example", "order.example"]);
+    drop(stalled);
+    drop(keeper);
+    let report = rolled_back.await.expect("it answers");
+    assert_eq!((report.generation, report.problems), (4, Vec::new()));
+    assert_eq!(running.blocked(), ["one.example", "order.example"]);
+    assert!(!late(running.status().await));
+    running.end().await;
+    let running = Running::start(folder.path());
+    assert_eq!(running.blocked(), ["one.example", "order.example"]);
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_whose_disk_does_not_answer_leaves_the_lists_held_until_it_does() {
+    let folder = folder();
+    two_generations(folder.path()).await.end().await;
+    let mut control = control(folder.path());
+    hold(1, 2)
+        .write(&folder.path().join("state"), sync)
+        .expect("written");
+    control.rollback.hold = Some(hold(1, 2));
+    start_rolling(&mut control, None).await;
+    assert!(control.rollback.hold.is_some() && control.requests.open.is_empty());
+    end_rolling(&mut control).await;
+    assert!(control.rollback.hold.is_none() && control.requests.open.len() == 1);
+    assert_eq!(held(&folder.path().join("state")), None);
+}
+
+fn control(folder: &Path) -> Control {
+    let config = Config::load(&folder.join("tapis.toml")).expect("a configuration");
+    let control = Control::start(config, Arc::new(Still));
+    control.expect("a first generation")
+}
+
+/// Asks for a rollback, or a release, and reads the files that it needs first.
+async fn start_rolling(control: &mut Control, generation: Option<u64>) {
+    let (reply, _) = oneshot::channel();
+    let cause = Cause::Start;
+    let wish = RollbackRequest { generation };
+    control
+        .requests
+        .push(QueuedRequest::Rollback(wish, cause, reply));
+    control.next_request();
+    while control.rollback.rolling.is_none() {
+        let event = control.component_event().await;
+        control.route(event);
+        control.next_request();
+    }
+}
+
+async fn end_rolling(control: &mut Control) {
+    while control.rollback.rolling.is_some() {
+        let event = control.component_event().await;
+        control.route(event);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_image_is_kept_between_a_hold_on_the_disk_and_its_lists_in_force() {
+    let folder = folder();
+    two_generations(folder.path()).await.end().await;
+    let mut control = control(folder.path());
+    control.persist.unkept = false;
+    start_rolling(&mut control, Some(1)).await;
+    // An order's date publishes a generation of the lists that are in force still.
+    control.persist.unkept = true;
+    control.publish();
+    control.keep_images();
+    assert!(
+        !control.persist.keeping,
+        "it would be taken for what is held"
+    );
+    // Another rollback waits for this one.
+    let (reply, mut other) = oneshot::channel();
+    let wish = RollbackRequest { generation: None };
+    control
+        .requests
+        .push(QueuedRequest::Rollback(wish, Cause::Start, reply));
+    control.next_request();
+    assert!(!control.requests.queue.tasks.is_running(&()));
+    end_rolling(&mut control).await;
+    let hold = RollbackRecord::read(&folder.path().join("state")).expect("readable");
+    assert_eq!(hold, control.rollback.hold);
+    assert!(hold.is_some_and(|hold| hold.first <= control.generation()));
+    control.publish();
+    control.keep_images();
+    assert!(control.persist.keeping && other.try_recv().is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_waits_for_no_file_that_a_reload_reads() {
+    let folder = folder();
+    two_generations(folder.path()).await.end().await;
+    let mut control = control(folder.path());
+    // The files of a reload do not answer, and its caller has been answered.
+    control.requests.queue.tasks.hang((), "/net".to_owned());
+    let (reply, _) = oneshot::channel();
+    let wish = RollbackRequest {
+        generation: Some(1),
+    };
+    control
+        .requests
+        .push(QueuedRequest::Rollback(wish, Cause::Start, reply));
+    control.next_request();
+    assert!(control.rollback.rolling.is_some());
+    end_rolling(&mut control).await;
+    assert_eq!(control.rollback.hold.map(|hold| hold.generation), Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_that_can_not_be_written_changes_nothing() {
+    let folder = folder();
+    let running = two_generations(folder.path()).await;
+    fs::create_dir(running.dir.join(FILE)).expect("made");
+    let report = running.roll_back(Some(1)).await;
+    assert_eq!(report.problems.len(), 1, "{report:?}");
+    assert!(
+        report.problems[0].contains("held: can't be written"),
+        "{report:?}"
+    );
+    assert_eq!(
+        (running.blocked(), report.generation),
+        (vec!["two.example"], 2)
+    );
+    // The list is still loaded from its file.
+    let report = running.replace("three.example\n").await;
+    assert_eq!(report.problems, Vec::<String>::new());
+    assert_eq!(running.blocked(), ["three.example"]);
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_generation_that_is_not_kept_can_not_be_held() {
+    let folder = folder();
+    let running = two_generations(folder.path()).await;
+    let report = running.roll_back(Some(9)).await;
+    assert_eq!(report.problems.len(), 1, "{report:?}");
+    assert_eq!(
+        (running.blocked(), report.generation),
+        (vec!["two.example"], 2)
+    );
+    assert_eq!(RollbackRecord::read(&running.dir), Ok(None));
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_rollback_takes_the_place_of_the_first() {
+    let folder = folder();
+    let running = two_generations(folder.path()).await;
+    for (generation, name) in [(1, "one.example"), (2, "two.example")] {
+        let report = running.roll_back(Some(generation)).await;
+        assert_eq!(report.problems, Vec::<String>::new());
+        assert_eq!(running.blocked(), [name]);
+        assert_eq!(held(&running.dir), Some(generation));
+        running.kept().await;
+    }
+    running.end().await;
+    let running = Running::start(folder.path());
+    assert_eq!(running.blocked(), ["two.example"]);
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_serves_what_is_held_whether_it_was_kept_or_not() {
+    // `first` is the generation that the rollback published: the stored images are older, or not.
+    for first in [3, 2] {
+        let folder = folder();
+        let running = two_generations(folder.path()).await;
+        let dir = running.dir.clone();
+        running.end().await;
+        hold(1, first).write(&dir, sync).expect("written");
+        let running = Running::start(folder.path());
+        let expected = match first {
+            3 => "one.example",
+            // Generation 2 counts as the one that the rollback published.
+            _ => "two.example",
+        };
+        assert_eq!(running.blocked(), [expected], "first {first}");
+        let report = running.replace("three.example\n").await;
+        assert_eq!(report.problems.len(), 1, "{report:?}");
+        assert_eq!(running.blocked(), [expected], "it is held");
+        assert_eq!(held(&dir), Some(1));
+        running.end().await;
+    }
+}
+
+/// Starts with a hold of a generation that is not stored.
+async fn restart_with_a_broken_hold(folder: &Path) -> Running {
+    let dir = folder.join("state");
+    hold(9, 10).write(&dir, sync).expect("written");
+    let running = Running::start(folder);
+    assert_eq!(running.blocked(), ["two.example"]);
+    let alarms = running.status().await.alarms;
+    let told = "lists were to be held as in generation 9, which can't be read";
+    let alarm = alarms.iter().any(|alarm| alarm.starts_with(told));
+    assert!(alarm, "{alarms:?}");
+    assert!(dir.join("held.damaged").exists() && held(&dir).is_none());
+    running
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hold_that_can_not_be_kept_up_is_told_and_does_not_come_back() {
+    let folder = folder();
+    two_generations(folder.path()).await.end().await;
+    restart_with_a_broken_hold(folder.path()).await.end().await;
+    let running = Running::start(folder.path());
+    assert_eq!(running.blocked(), ["two.example"]);
+    assert!(!running.status().await.degraded);
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_that_works_ends_the_alarm_of_one_that_did_not() {
+    let folder = folder();
+    two_generations(folder.path()).await.end().await;
+    let running = restart_with_a_broken_hold(folder.path()).await;
+    let report = running.roll_back(Some(1)).await;
+    assert_eq!(report.problems, Vec::<String>::new());
+    assert_eq!(running.blocked(), ["one.example"]);
+    let alarms = running.status().await.alarms;
+    let told = "lists were to be held";
+    let stays = alarms.iter().any(|alarm| alarm.starts_with(told));
+    assert!(!stays, "{alarms:?}");
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_works_though_somebody_removed_the_file() {
+    let folder = folder();
+    let running = two_generations(folder.path()).await;
+    running.roll_back(Some(1)).await;
+    fs::remove_file(running.dir.join(FILE)).expect("removed");
+    let report = running.roll_back(None).await;
+    assert_eq!(report.problems, Vec::<String>::new());
+    assert_eq!(running.blocked(), ["two.example"]);
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_that_can_not_be_written_keeps_the_lists_held() {
+    let folder = folder();
+    let running = two_generations(folder.path()).await;
+    running.roll_back(Some(1)).await;
+    let file = running.dir.join(FILE);
+    fs::remove_file(&file).expect("removed");
+    fs::create_dir(&file).expect("made");
+    let report = running.roll_back(None).await;
+    assert_eq!(report.problems.len(), 1, "{report:?}");
+    assert_eq!(running.blocked(), ["one.example"]);
+    let alarms = running.status().await.alarms;
+    let stays = alarms
+        .iter()
+        .any(|alarm| alarm.starts_with("lists are held"));
+    assert!(stays, "{alarms:?}");
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_joins_while_a_rollback_lands_does_not_count() {
+    let folder = folder();
+    two_generations(folder.path()).await.end().await;
+    let mut control = control(folder.path());
+    fs::write(folder.path().join("ads"), "three.example\n").expect("written");
+    let (guard_policy, done) = (
+        Arc::clone(&control.guard_policy),
+        control.lists.done.0.clone(),
+    );
+    let ticket = control.requests.tickets.next();
+    start_load(&mut control.lists.active[0], &guard_policy, ticket, &done);
+    let done = control.lists.done.1.recv().await.expect("it ends");
+    let result = control.lists.finish_load(done);
+    control.finish_load(result);
+    control.start_joining();
+    assert!(control.delta.joining, "it is on its way");
+    start_rolling(&mut control, Some(1)).await;
+    end_rolling(&mut control).await;
+    let joined = control.delta.joined.1.recv().await.expect("it ends");
+    control.finish_joining(joined);
+    control.publish();
+    let snapshot = control.reader().load();
+    let blocks = |name: &str| {
+        let name = Name::from_text(name).expect("a name");
+        matches!(snapshot.decide(&name), Decision::Blocked { .. })
+    };
+    assert!(blocks("one.example") && !blocks("three.example"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_the_rollback_did_not_hold_follows_its_file_after_a_restart() {
+    let folder = folder();
+    two_generations(folder.path()).await.end().await;
+    let others = RollbackRecord {
+        lists: vec!["other".to_owned()],
+        ..hold(1, 2)
+    };
+    others
+        .write(&folder.path().join("state"), sync)
+        .expect("written");
+    let running = Running::start(folder.path());
+    let report = running.replace("three.example\n").await;
+    assert_eq!(report.problems, Vec::<String>::new());
+    assert_eq!(running.blocked(), ["three.example"]);
+    running.end().await;
+}
+
+/// Adds the list `more` to the configuration of two generations, and removes its file.
+async fn add_more(running: &Running) {
+    let folder = running.dir.parent().expect("it lies in one");
+    let path = folder.join("tapis.toml");
+    let config = fs::read_to_string(&path).expect("readable");
+    let more = "[[list]]\nname = \"more\"\npath = \"more\"\n";
+    fs::write(path, config + more).expect("written");
+    fs::write(folder.join("more"), "three.example\n").expect("written");
+    let wish = ReloadRequest::default();
+    let report = running
+        .ask(|reply| Request::Reload(wish, USER, reply))
+        .await;
+    assert_eq!((report.generation, report.problems.len()), (3, 0));
+    running.kept().await;
+    fs::remove_file(folder.join("more")).expect("removed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_that_a_crash_cut_short_keeps_the_rules_of_lists_that_it_does_not_have() {
+    let folder = folder();
+    let running = two_generations(folder.path()).await;
+    add_more(&running).await;
+    let dir = running.dir.clone();
+    running.end().await;
+    hold(1, 4).write(&dir, sync).expect("written");
+    for _ in 0..2 {
+        let running = Running::start(folder.path());
+        assert_eq!(running.blocked(), ["one.example", "three.example"]);
+        running.kept().await;
+        running.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_changes_during_a_rollback_keeps_its_newest_rules() {
+    let folder = folder();
+    let running = two_generations(folder.path()).await;
+    add_more(&running).await;
+    running.end().await;
+    fs::write(folder.path().join("more"), "three.example\n").expect("written");
+    let mut control = control(folder.path());
+    let keeper = control.persist.keeper.clone();
+    let stalled = keeper.stall();
+    start_rolling(&mut control, Some(1)).await;
+    // Meanwhile another version of the list is joined with the others.
+    fs::write(folder.path().join("more"), "order.example\n").expect("written");
+    let index = control
+        .lists
+        .active
+        .iter()
+        .position(|list| list.name() == "more");
+    let index = index.expect("it is configured");
+    let guard_policy = Arc::clone(&control.guard_policy);
+    let list = &mut control.lists.active[index];
+    list.start(900);
+    let fresh =
+        crate::control::sources::lists::load::load(&list.config, &guard_policy, &[], Guards::ALL);
+    control
+        .delta
+        .ready
+        .push(crate::control::sources::lists::reading::Ready {
+            ticket: 900,
+            config: control.lists.active[index].config.clone(),
+            fresh: fresh.expect("a list"),
+        });
+    control.start_joining();
+    assert!(
+        control.delta.joining,
+        "a rollback that waits for its disk stops no list"
+    );
+    let joined = control.delta.joined.1.recv().await.expect("it ends");
+    control.finish_joining(joined);
+    drop(stalled);
+    end_rolling(&mut control).await;
+    control.publish();
+    let reader = control.reader();
+    let snapshot = reader.load();
+    let blocked = |name: &str| {
+        let name = Name::from_text(name).expect("a name");
+        matches!(snapshot.decide(&name), Decision::Blocked { .. })
+    };
+    assert!(blocked("one.example") && !blocked("two.example"));
+    assert!(blocked("order.example") && !blocked("three.example"));
+    let hold = RollbackRecord::read(&folder.path().join("state")).expect("readable");
+    assert_eq!(hold, control.rollback.hold);
+    assert!(hold.is_some_and(|hold| hold.first <= control.generation()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_that_fails_after_lists_changed_leaves_the_disk_as_it_was() {
+    for before in [None, Some(hold(2, 1))] {
+        let folder = folder();
+        two_generations(folder.path()).await.end().await;
+        let dir = folder.path().join("state");
+        if let Some(before) = &before {
+            before.write(&dir, sync).expect("written");
+        }
+        let mut control = control(folder.path());
+        assert_eq!(control.rollback.hold, before);
+        start_rolling(&mut control, Some(1)).await;
+        let landed = loop {
+            match control.component_event().await {
+                Event::RollbackFiles(files) => break files,
+                event => control.route(event),
+            }
+        };
+        assert_eq!(held(&dir), Some(1), "it is written");
+        // Lists change, and the generation can't be read a second time.
+        control.publication.images.delta = None;
+        fs::remove_file(dir.join("current")).expect("removed");
+        control.finish_rollback_files(landed);
+        end_rolling(&mut control).await;
+        let problems = &control
+            .requests
+            .open
+            .last()
+            .expect("it is answered")
+            .report
+            .problems;
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert_eq!(RollbackRecord::read(&dir), Ok(before));
+    }
+}
