@@ -375,16 +375,16 @@ async fn start_rolling(control: &mut Control, generation: Option<u64>) {
         .push(QueuedRequest::Rollback(wish, cause, reply));
     control.next_request();
     while control.rollback.rolling.is_none() {
-        let event = control.component_event().await;
-        control.route(event);
+        let (_, prepared) = control.requests.queue.tasks.next().await;
+        control.route(Event::Prepared(prepared));
         control.next_request();
     }
 }
 
 async fn end_rolling(control: &mut Control) {
     while control.rollback.rolling.is_some() {
-        let event = control.component_event().await;
-        control.route(event);
+        let (_, files) = control.rollback.tasks.next().await;
+        control.route(Event::RollbackFiles(files));
     }
 }
 
