@@ -116,6 +116,7 @@ impl Control {
     pub(crate) async fn component_event(&mut self) -> Event {
         tokio::select! {
             touched = self.files.touches.next() => Event::Touched(touched),
+            update = self.lists.kinds.next() => Event::Source(update),
             Some(done) = self.lists.done.1.recv() => Event::Loaded(Box::new(done)),
             Some(joined) = self.delta.joined.1.recv() => Event::Joined(Box::new(joined)),
             Some(compiled) = self.compiler.compiled.1.recv() => Event::Compiled(Box::new(compiled)),
@@ -183,6 +184,7 @@ impl Control {
             Event::Due => self.load_due(),
             Event::Date => self.check_clock(),
             Event::Sweep => self.sweep(),
+            Event::Source(update) => self.update_source(update),
             Event::Loaded(done) => {
                 let result = self.lists.finish_load(*done);
                 self.finish_load(result);

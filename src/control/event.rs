@@ -9,6 +9,7 @@ use super::compile::job::Compiled;
 use super::persist::rollback::RollbackFiles;
 use super::publish::delta::Joining;
 use super::sources::files::Files;
+use super::sources::kinds::Update;
 use super::sources::lists::reading::Done;
 use super::sources::orders::reading::RegistryRead;
 use super::sources::pending::ConfiguredOrders;
@@ -27,6 +28,8 @@ pub(crate) enum Event {
     Date,
     /// All files are looked at, for changes that no event reported.
     Sweep,
+    /// A source of another kind than a file changed.
+    Source(Update),
     /// A small list was read.
     Loaded(Box<Done>),
     /// Small lists were joined.

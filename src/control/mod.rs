@@ -31,6 +31,7 @@ use self::publish::delta::DeltaJoin;
 use self::publish::publishing::Publication;
 use self::publish::record::Record;
 use self::sources::files::WatchedFiles;
+use self::sources::kinds::SourceKind;
 use self::sources::lists::ListSources;
 use self::sources::scheduler::Scheduler;
 use crate::config::Config;
@@ -81,6 +82,11 @@ impl Control {
         };
         control.start_following();
         control
+    }
+
+    /// Adds a kind of source, whose lists come after those of the configuration.
+    pub fn register(&mut self, kind: Box<dyn SourceKind>) {
+        self.lists.kinds.register(kind);
     }
 
     /// A reader of the snapshot in force.

@@ -36,6 +36,7 @@ mod serving;
 mod shipped;
 mod signals;
 mod socket;
+mod sources;
 mod state;
 mod story;
 mod streams;

@@ -2,6 +2,7 @@
 
 pub(crate) mod deadline;
 pub(crate) mod files;
+pub mod kinds;
 pub(crate) mod links;
 pub mod lists;
 pub mod orders;

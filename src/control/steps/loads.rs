@@ -13,6 +13,7 @@ use crate::control::publish::compose;
 use crate::control::publish::delta::{Joined, RollbackState};
 use crate::control::publish::provenance::legible;
 use crate::control::publish::record::NextGeneration;
+use crate::control::sources::kinds::Update;
 use crate::control::sources::lists::load::{Loaded, Refusal};
 use crate::control::sources::lists::reading::{Ready, broken, log_load};
 use crate::control::sources::lists::state::ListState;
@@ -20,6 +21,22 @@ use crate::control::sources::lists::{LoadResult, Refused};
 use crate::policy::images::Images;
 
 impl Control {
+    /// Takes a change of a source of another kind than a file.
+    pub(crate) fn update_source(&mut self, update: Update) {
+        match self.lists.update(update, &mut self.requests.tickets) {
+            Ok(None) => self.files.refresh(),
+            Ok(Some((path, tickets))) => {
+                self.dismiss(tickets);
+                let path = legible(&path);
+                self.publication.change(Cause::File { path });
+            }
+            Err(problem) => {
+                tracing::error!(problem, "source refused");
+                self.record.refused("source".to_owned(), vec![problem]);
+            }
+        }
+    }
+
     /// Passes the result of a load on to the components that wait for it.
     pub(crate) fn finish_load(&mut self, result: LoadResult) {
         match result {

@@ -224,7 +224,11 @@ impl Control {
             self.publication.plane.take(change);
         }
         let guard_policy = Arc::clone(&pending.guard_policy);
-        let (config, lists, gone) = pending.merge(std::mem::take(&mut self.lists.active));
+        let (config, mut lists, gone) = pending.merge(std::mem::take(&mut self.lists.active));
+        let (others, gone) = gone
+            .into_iter()
+            .partition::<Vec<_>, _>(|list| self.lists.is_of_kind(list, &config));
+        lists.extend(others);
         let changed = settings::changed(&self.configuration.current, &config);
         (self.configuration.current, self.lists.active) = (config, lists);
         self.adopt_guard_policy(guard_policy);

@@ -31,10 +31,11 @@ use self::load::{Loaded, Refusal};
 use self::reading::{Done, Ready, log_load, start_load};
 use self::state::{ListState, Tickets, has_load};
 use super::files::{Files, look};
+use super::kinds::{Kinds, Update};
 use super::pending::PendingConfig;
 use super::watch::{Following, Touched};
 use crate::config::shown::Show;
-use crate::config::{Config, Content};
+use crate::config::{Config, Content, List};
 use crate::control::admin::status::ReloadRequest;
 use crate::control::compile::job::{Wanted, want};
 use crate::control::file_tasks::FileTasks;
@@ -50,6 +51,8 @@ pub(crate) struct ListSources {
     pub(crate) pending: Option<PendingConfig>,
     /// Looks at their files, by directory.
     pub(crate) looks: FileTasks<PathBuf, Files>,
+    /// What delivers further lists.
+    pub(crate) kinds: Kinds,
     /// Loads that ended.
     pub(crate) done: (mpsc::Sender<Done>, mpsc::Receiver<Done>),
 }
@@ -61,6 +64,7 @@ impl ListSources {
             active: lists.map(ListState::new).collect(),
             pending: None,
             looks: FileTasks::new(),
+            kinds: Kinds::default(),
             done: mpsc::channel(256),
         }
     }
@@ -88,6 +92,12 @@ impl ListSources {
         let pending = self.pending.iter();
         let pending = pending.flat_map(|pending| &pending.lists);
         self.active.iter().chain(pending)
+    }
+
+    /// Whether a list comes from another kind of source, and a configuration has none of its name.
+    pub(crate) fn is_of_kind(&self, list: &ListState, config: &Config) -> bool {
+        let mut configured = config.lists.iter();
+        self.kinds.has(list.name()) && !configured.any(|of| of.source.name == list.name())
     }
 
     /// The list in force with this load.
@@ -158,6 +168,57 @@ impl ListSources {
                 list.want_first_look();
             }
             list.target = following.targets.get(list.path()).cloned();
+        }
+    }
+
+    /// Takes a change of a source of another kind. Returns the path of a list that is no longer in force, with the tickets
+    /// of its loads.
+    ///
+    /// # Errors
+    /// If the configuration has a list of that name.
+    pub(crate) fn update(
+        &mut self,
+        update: Update,
+        tickets: &mut Tickets,
+    ) -> Result<Option<(PathBuf, Vec<u64>)>, String> {
+        let name = match &update {
+            Update::Changed(list) => &list.source.name,
+            Update::Removed(name) => name,
+        };
+        let is_known = self.iter().any(|list| list.name() == name);
+        if is_known && !self.kinds.has(name) {
+            return Err(format!(
+                "{name}: the configuration has a list of this name: give one of them another name"
+            ));
+        }
+        let found = self.active.iter().position(|list| list.name() == name);
+        match update {
+            Update::Changed(config) => {
+                self.kinds.add(&config.source.name);
+                let at = found.unwrap_or_else(|| {
+                    self.active.push(ListState::new(List::clone(&config)));
+                    self.active.len() - 1
+                });
+                let list = &mut self.active[at];
+                if list.reads_as(&config) {
+                    list.reconfigure(*config);
+                } else {
+                    let before = list.in_force();
+                    *list = ListState::new(*config);
+                    list.before = before;
+                }
+                list.request(tickets.next(), Guards::NONE, Instant::now());
+                Ok(None)
+            }
+            Update::Removed(name) => {
+                self.kinds.remove(&name);
+                let gone = found.map(|at| self.active.remove(at));
+                Ok(gone.map(|list| {
+                    let loading = list.loading.map(|loading| loading.ticket);
+                    let tickets = loading.into_iter().chain(list.promised);
+                    (list.source.path.clone(), tickets.collect())
+                }))
+            }
         }
     }
 

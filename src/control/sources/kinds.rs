@@ -1,0 +1,69 @@
+//! Kinds of sources other than the files of the configuration: what fetches lists and writes them to files, such as a
+//! download or a zone transfer.
+//!
+//! A kind only fetches. Each of its sources is a list from then on: guards, compiler, journal, rollback and `status` treat
+//! it like the lists of the configuration.
+//!
+//! ```text
+//!   kind: fetched, complete on the disk -- Changed --> list: looked at, read, checked, in force
+//!   kind: no longer wanted -------------- Removed --> list: no longer in force
+//! ```
+
+use std::collections::HashSet;
+use std::pin::Pin;
+
+use futures_util::future::select_all;
+
+use crate::config::List;
+
+/// A kind of source. It is registered with [`Control::register`](crate::control::Control::register).
+pub trait SourceKind: Send {
+    /// The next change of one of its sources. Must be cancel safe: the future is dropped whenever another event occurs. It
+    /// never completes if there are no further changes.
+    fn next(&mut self) -> Pin<Box<dyn Future<Output = Update> + Send + '_>>;
+}
+
+/// A change of a source.
+#[derive(Debug)]
+pub enum Update {
+    /// A source is new, or its file has changed. The file is complete, and is replaced by renaming, never written in place.
+    Changed(Box<List>),
+    /// The source of this name does not count any more.
+    Removed(String),
+}
+
+/// The registered kinds, and the names of their sources.
+#[derive(Default)]
+pub(crate) struct Kinds {
+    all: Vec<Box<dyn SourceKind>>,
+    names: HashSet<String>,
+}
+
+impl Kinds {
+    pub(crate) fn register(&mut self, kind: Box<dyn SourceKind>) {
+        self.all.push(kind);
+    }
+
+    /// The next change of a source of any kind. Cancel safe.
+    pub(crate) async fn next(&mut self) -> Update {
+        if self.all.is_empty() {
+            return std::future::pending().await;
+        }
+        let (update, ..) = select_all(self.all.iter_mut().map(|kind| kind.next())).await;
+        update
+    }
+
+    /// Whether a list of this name is one of theirs.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.names.contains(name)
+    }
+
+    pub(super) fn add(&mut self, name: &str) {
+        self.names.insert(name.to_owned());
+    }
+
+    /// Forgets a name. Returns whether it was one of theirs.
+    pub(super) fn remove(&mut self, name: &str) -> bool {
+        self.names.remove(name)
+    }
+}
