@@ -126,7 +126,7 @@ impl Control {
             .lists
             .active
             .iter_mut()
-            .filter(|list| list.frozen)
+            .filter(|list| list.is_frozen())
             .collect();
         let configs = held.iter().map(|list| list.config.clone()).collect();
         let look = |list: &List| Signature::of(&list.source.path).ok();
@@ -225,7 +225,7 @@ impl Control {
                 images.push((fresh.image, source));
                 fresh.loaded
             });
-            list.settle(loaded, Instant::now());
+            list.finish_load(loaded, Instant::now());
         }
         // The compiler carries over what is in force alone.
         self.keep_what_is_left();

@@ -38,6 +38,37 @@ pub struct Touched {
     pub quiet: Duration,
 }
 
+/// The paths by which the watch reports events of one file.
+#[derive(Debug)]
+pub(crate) struct WatchedPath {
+    absolute: PathBuf,
+    /// The path that it leads to through symbolic links, if that is another one.
+    target: Option<PathBuf>,
+}
+
+impl WatchedPath {
+    pub(crate) fn new(path: &Path) -> Self {
+        Self {
+            // Without a working directory the path stays relative, and sweeps find the file's changes.
+            absolute: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
+            target: None,
+        }
+    }
+
+    pub(crate) fn absolute(&self) -> &Path {
+        &self.absolute
+    }
+
+    pub(crate) fn set_target(&mut self, target: Option<PathBuf>) {
+        self.target = target;
+    }
+
+    /// Whether an event of this path is one of the file.
+    pub(crate) fn is(&self, path: &Path) -> bool {
+        path == self.absolute || self.target.as_deref() == Some(path)
+    }
+}
+
 /// The paths whose events count.
 #[derive(Debug, Default)]
 struct Interest {

@@ -222,7 +222,7 @@ impl Control {
             let name = list.name().to_owned();
             // It may have been small before.
             list.rules = None;
-            list.settle(Ok(loaded), tokio::time::Instant::now());
+            list.finish_load(Ok(loaded), tokio::time::Instant::now());
             self.requests.settle_staged(wanted.ticket, &name);
         }
     }

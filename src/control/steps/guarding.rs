@@ -44,7 +44,12 @@ impl Control {
         self.guard_policy = guard_policy;
         self.log_guard_problems();
         let now = Instant::now();
-        for list in self.lists.active.iter_mut().filter(|list| !list.frozen) {
+        for list in self
+            .lists
+            .active
+            .iter_mut()
+            .filter(|list| !list.is_frozen())
+        {
             if is_held(list) || list.is_outdated(&self.guard_policy) {
                 let ticket = list.request(self.requests.tickets.next(), Guards::NONE, now);
                 for waiting in self

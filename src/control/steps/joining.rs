@@ -171,7 +171,7 @@ impl Control {
                 .iter_mut()
                 .find(|list| has_load(list, ticket))
             {
-                list.settle(Ok(fresh.loaded), now);
+                list.finish_load(Ok(fresh.loaded), now);
             }
             self.requests
                 .settle(ticket, |report| report.loaded.push(name.clone()));
@@ -214,7 +214,7 @@ impl Control {
                 .find(|list| has_load(list, wanted.ticket))
             {
                 log_load(list, Ok(&loaded));
-                list.settle(Ok(loaded), Instant::now());
+                list.finish_load(Ok(loaded), Instant::now());
             }
             self.requests
                 .settle(wanted.ticket, |report| report.loaded.push(name.clone()));

@@ -92,9 +92,9 @@ impl Control {
                 // What is released of a list that comes anew is not its old file.
                 free = Guards::NONE;
             }
-            let under_way = list.loading.filter(|loading| {
-                !reguarded && loading.of == list.looked() && loading.released.cover(free)
-            });
+            let under_way = list
+                .load_of_newest()
+                .filter(|loading| !reguarded && loading.released.cover(free));
             // What a guard holds is judged anew by the guard that a new configuration brings.
             let later = waiting.staged && is_held(list);
             let ticket = if let Some(loading) = under_way {
@@ -102,7 +102,7 @@ impl Control {
             } else if !free.is_empty()
                 || (list.refused.is_some() && !later)
                 || list.changed()
-                || (!list.frozen && list.is_outdated(&self.guard_policy))
+                || (!list.is_frozen() && list.is_outdated(&self.guard_policy))
             {
                 list.request(self.requests.tickets.next(), free, now)
             } else {
@@ -282,7 +282,7 @@ impl Control {
             .into_iter()
             .for_each(|cause| self.publication.change(cause));
         let problems = self.scheduler.registry.problems();
-        for ticket in gone.iter().filter_map(|list| list.promised) {
+        for ticket in gone.iter().filter_map(|list| list.next.ticket) {
             self.requests.dismiss(ticket);
         }
         for waiting in self

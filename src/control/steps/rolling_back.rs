@@ -102,7 +102,7 @@ impl Control {
         let held = self.rollback.hold.as_ref().map(|hold| &hold.accepted);
         let known = self.lists.active.iter().filter_map(|list| {
             let before = held.and_then(|held| held.get(list.name())).copied();
-            let before = before.or(list.accepted);
+            let before = before.or(list.past.accepted);
             let in_force = || list.loaded.as_ref().map(Loaded::in_force);
             Some((list.name().to_owned(), before.or_else(in_force)?))
         });
@@ -281,8 +281,13 @@ impl Control {
     fn follow_the_others(&mut self, waiting: &mut Waiting) {
         let now = Instant::now();
         let mut gone = Vec::new();
-        for list in self.lists.active.iter_mut().filter(|list| !list.frozen) {
-            let loading = list.loading.take();
+        for list in self
+            .lists
+            .active
+            .iter_mut()
+            .filter(|list| !list.is_frozen())
+        {
+            let loading = list.abandon_load();
             gone.extend(loading.map(|loading| loading.ticket));
             let was_held = list.refused.take_if(|(refusal, _)| refusal.is_rollback());
             if loading.is_some() || was_held.is_some() || list.loaded.is_none() {
@@ -305,9 +310,9 @@ impl Control {
             .map_or(&[][..], |hold| &hold.lists);
         for list in &mut self.lists.active {
             let loaded = loaded(&images, &list.config);
-            list.frozen = loaded.is_some() && held.iter().any(|name| name == list.name());
+            list.set_frozen(loaded.is_some() && held.iter().any(|name| name == list.name()));
             // Of one that is not held nothing changes.
-            if list.frozen || list.loaded.is_none() {
+            if list.is_frozen() || list.loaded.is_none() {
                 list.restore(loaded);
             }
         }
@@ -321,7 +326,7 @@ impl Control {
         };
         let now = Instant::now();
         let mut refused = Vec::new();
-        for list in self.lists.active.iter_mut().filter(|list| list.frozen) {
+        for list in self.lists.active.iter_mut().filter(|list| list.is_frozen()) {
             let rests = list.take_settled();
             let due = list.take_due(now) || rests || list.loading.is_some();
             if due || list.changed() {
@@ -344,8 +349,8 @@ impl Control {
         let mut accepted = hold.map_or_else(BTreeMap::new, |hold| hold.accepted);
         let now = Instant::now();
         for list in &mut self.lists.active {
-            list.frozen = false;
-            list.accepted = accepted.remove(list.name());
+            list.set_frozen(false);
+            list.past.accepted = accepted.remove(list.name());
             if list.refused.is_some() || list.changed() || list.is_outdated(&self.guard_policy) {
                 let ticket = list.request(self.requests.tickets.next(), Guards::NONE, now);
                 waiting.tickets.insert(ticket);

@@ -134,7 +134,8 @@ impl ListSources {
                 // It may have changed before it was watched.
                 list.want_first_look();
             }
-            list.target = following.targets.get(list.path()).cloned();
+            let target = following.targets.get(list.path()).cloned();
+            list.set_target(target);
         }
     }
 
@@ -162,8 +163,8 @@ impl ListSources {
             let guard_policy = next.as_ref().filter(|_| staged).unwrap_or(guard_policy);
             let wanted =
                 list.loaded.is_none() || list.refused.is_some() || list.is_outdated(guard_policy);
-            if !wanted && list.released.is_empty() && !list.changed() {
-                loads.unneeded.extend(list.promised.take());
+            if !wanted && list.next.released.is_empty() && !list.changed() {
+                loads.unneeded.extend(list.next.ticket.take());
             } else if list.is_large() {
                 loads.large.push(want(list, tickets.next(), staged));
             } else {
@@ -195,7 +196,7 @@ impl ListSources {
         }
         let name = list.name().to_owned();
         list.rules = Some(fresh.image);
-        list.settle(Ok(fresh.loaded), Instant::now());
+        list.finish_load(Ok(fresh.loaded), Instant::now());
         Landed::Pending { ticket, name }
     }
 
@@ -213,7 +214,7 @@ impl ListSources {
             why: refusal.to_string(),
             is_new: !known,
         };
-        list.settle(Err(refusal), Instant::now());
+        list.finish_load(Err(refusal), Instant::now());
         Some(refused)
     }
 
@@ -223,7 +224,7 @@ impl ListSources {
             return;
         }
         let now = Instant::now();
-        for list in self.active.iter_mut().filter(|list| !list.frozen) {
+        for list in self.active.iter_mut().filter(|list| !list.is_frozen()) {
             list.follow(guard_policy, now);
         }
     }
