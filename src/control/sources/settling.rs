@@ -327,6 +327,11 @@ impl<S: Copy + PartialEq> FollowedFile<S> {
     pub(crate) fn changed(&self) -> bool {
         self.looked != self.seen
     }
+
+    /// The state that was read or refused last; `None` if the same state may be read again.
+    pub(crate) fn seen(&self) -> Option<S> {
+        self.seen
+    }
 }
 
 /// When to read a file that was written so long ago, while it was not watched: its writer may have it open.

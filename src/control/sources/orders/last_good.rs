@@ -16,10 +16,10 @@ use crate::config::order::Order;
 use crate::config::shown::Show;
 use crate::config::{Config, Problems};
 use crate::control::journal::Record;
-use crate::control::sources::orders::directory::{Folder, TrackedFile};
+use crate::control::sources::orders::directory::{FollowedDirectory, TrackedFile};
 use crate::control::sources::orders::schedule::{Schedule, State};
 
-impl<T> Folder<T> {
+impl<T> FollowedDirectory<T> {
     /// Whether there are files, or may be, of which no good state is known.
     pub(super) fn lacks_files(&self) -> bool {
         let lacks = |sheet: &TrackedFile<T>| sheet.good.is_none();
