@@ -17,9 +17,9 @@ use super::event::Event;
 use super::journal::entry::Cause;
 use super::publish::data_plane::{DataPlane, Following};
 use super::sources::lists::load::Refusal;
-use super::sources::lists::reading::Done;
+use super::sources::lists::reading::FinishedLoad;
 use super::sources::lists::state::ListState;
-use super::sources::lists::{Landed, Refused};
+use super::sources::lists::{LoadResult, Refused};
 use super::sources::watch::{Followed, OPEN_QUIET, Touched};
 
 /// How often all files are looked at, for changes that the system told nothing of (network file
@@ -274,12 +274,12 @@ impl Control {
         }
     }
 
-    pub(crate) fn land(&mut self, done: Done) {
+    pub(crate) fn land(&mut self, done: FinishedLoad) {
         match self.lists.land(done) {
-            Landed::Gone(ticket) => self.requests.dismiss(ticket),
-            Landed::Refused(ticket, refusal) => self.refuse(ticket, refusal),
-            Landed::Ready(ready) => self.delta.ready.push(*ready),
-            Landed::Pending { ticket, name } => self.requests.settle_staged(ticket, &name),
+            LoadResult::Gone(ticket) => self.requests.dismiss(ticket),
+            LoadResult::Refused(ticket, refusal) => self.refuse(ticket, refusal),
+            LoadResult::Ready(ready) => self.delta.ready.push(*ready),
+            LoadResult::Pending { ticket, name } => self.requests.settle_staged(ticket, &name),
         }
     }
 

@@ -9,7 +9,7 @@ use super::compile::job::Compiled;
 use super::persist::rollback::RollbackFiles;
 use super::publish::delta::Joining;
 use super::sources::files::Files;
-use super::sources::lists::reading::Done;
+use super::sources::lists::reading::FinishedLoad;
 use super::sources::orders::reading::RegistryRead;
 use super::sources::pending::ConfiguredOrders;
 use super::sources::watch::{Following, Touched};
@@ -28,7 +28,7 @@ pub(crate) enum Event {
     /// All files are looked at, for changes that no event reported.
     Sweep,
     /// A small list was read.
-    Loaded(Box<Done>),
+    Loaded(Box<FinishedLoad>),
     /// Small lists were joined.
     Joined(Box<Joining>),
     /// The compiler ended.

@@ -4,7 +4,7 @@
 use tokio::sync::mpsc;
 
 use crate::control::compile::job::NewBase;
-use crate::control::sources::lists::reading::Ready;
+use crate::control::sources::lists::reading::ReadyList;
 use crate::control::sources::orders::registry::OrderRegistry;
 use crate::control::sources::pending::PendingConfig;
 use crate::policy::image::{Image, TooLarge};
@@ -15,7 +15,7 @@ pub(crate) type Joining = Result<Joined, Vec<u64>>;
 /// Small lists on their way into the delta.
 pub(crate) struct DeltaJoin {
     /// Lists that were read and wait to be joined with the others.
-    pub(crate) ready: Vec<Ready>,
+    pub(crate) ready: Vec<ReadyList>,
     /// Whether lists are being joined.
     pub(crate) joining: bool,
     /// The rollbacks that had ended when that began.
@@ -40,7 +40,7 @@ impl DeltaJoin {
 
 /// Lists that were joined, and the configuration that brings some of them.
 pub(crate) struct Joined {
-    pub(crate) ready: Vec<Ready>,
+    pub(crate) ready: Vec<ReadyList>,
     pub(crate) base: Option<NewBase>,
     pub(crate) pending: Option<(PendingConfig, OrderRegistry)>,
     pub(crate) result: Result<Image, TooLarge>,

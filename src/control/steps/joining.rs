@@ -7,8 +7,8 @@ use crate::control::compile::job::{NewBase, Wanted};
 use crate::control::journal::entry::Cause;
 use crate::control::publish::delta::Joined;
 use crate::control::publish::{compose, provenance};
-use crate::control::sources::lists::load::{Fresh, Refusal};
-use crate::control::sources::lists::reading::{Ready, broken, log_load};
+use crate::control::sources::lists::load::{LoadedRules, Refusal};
+use crate::control::sources::lists::reading::{ReadyList, broken, log_load};
 use crate::control::sources::lists::state::{ListState, has_load};
 use crate::control::sources::pending::PendingConfig;
 use crate::policy::image::TooLarge;
@@ -54,7 +54,7 @@ impl Control {
                 Some((list.rules.as_ref()?, source))
             });
             let fresh = ready.iter().map(|ready| {
-                let Fresh { loaded, image } = &ready.fresh;
+                let LoadedRules { loaded, image } = &ready.rules;
                 (image, provenance::source(&ready.config, loaded))
             });
             let fresh = fresh.chain(staged);
@@ -88,7 +88,7 @@ impl Control {
         &mut self,
         pending: Option<&PendingConfig>,
         base: Option<&NewBase>,
-    ) -> (Vec<Ready>, Vec<String>) {
+    ) -> (Vec<ReadyList>, Vec<String>) {
         // A list that means something else by now is no longer what was compiled.
         let counts = |wanted: &Wanted| {
             let mut lists = self.lists.active.iter();
@@ -157,10 +157,10 @@ impl Control {
             self.take_base(base);
         }
         for ready in joined.ready {
-            let Ready {
+            let ReadyList {
                 ticket,
                 config,
-                fresh,
+                rules,
             } = ready;
             self.publication
                 .change(self.cause_of(ticket, &config.source.path));
@@ -171,7 +171,7 @@ impl Control {
                 .iter_mut()
                 .find(|list| has_load(list, ticket))
             {
-                list.finish_load(Ok(fresh.loaded), now);
+                list.finish_load(Ok(rules.loaded), now);
             }
             self.requests
                 .settle(ticket, |report| report.loaded.push(name.clone()));
@@ -223,7 +223,13 @@ impl Control {
         self.persist.base_file = Some(new.base.place);
     }
 
-    fn refuse_joined(&mut self, ready: Vec<Ready>, based: &[u64], staged: bool, source: TooLarge) {
+    fn refuse_joined(
+        &mut self,
+        ready: Vec<ReadyList>,
+        based: &[u64],
+        staged: bool,
+        source: TooLarge,
+    ) {
         let tickets = ready.iter().map(|ready| ready.ticket);
         for ticket in tickets.chain(based.iter().copied()) {
             let list = self.lists.active.iter().find(|list| has_load(list, ticket));

@@ -7,7 +7,7 @@ use crate::config::{Config, Content, Origin};
 use crate::control::Control;
 use crate::control::admin::preparing::{Newest, Prepared, QueuedRequest};
 use crate::control::admin::requests::Waiting;
-use crate::control::sources::files::look;
+use crate::control::sources::files::look_at_files;
 use crate::control::sources::orders::registry::OrderRegistry;
 
 /// Reloads and rollbacks that wait for their turn.
@@ -113,7 +113,7 @@ impl Control {
                 .flat_map(|newest| &newest.config.lists);
             let lists = now.lists.iter().chain(new);
             let lists = lists.filter(|list| matches!(list.content, Content::File));
-            let files = look(lists.map(|list| list.source.path.clone()));
+            let files = look_at_files(lists.map(|list| list.source.path.clone()));
             Box::new(Prepared {
                 newest,
                 guard_policy: guard_policy.read_again(&now),

@@ -1098,10 +1098,10 @@ mod tests {
         control
             .delta
             .ready
-            .push(crate::control::sources::lists::reading::Ready {
+            .push(crate::control::sources::lists::reading::ReadyList {
                 ticket: 900,
                 config: control.lists.active[index].config.clone(),
-                fresh: fresh.expect("a list"),
+                rules: fresh.expect("a list"),
             });
         control.start_joining();
         assert!(

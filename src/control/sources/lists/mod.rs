@@ -27,9 +27,9 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use self::load::Refusal;
-use self::reading::{Done, Ready, log_load, start_load};
+use self::reading::{FinishedLoad, ReadyList, log_load, start_load};
 use self::state::{ListState, Tickets, has_load};
-use super::files::{Files, look};
+use super::files::{Files, look_at_files};
 use super::pending::PendingConfig;
 use super::watch::{Following, Touched};
 use crate::config::shown::Show;
@@ -47,7 +47,7 @@ pub(crate) struct ListSources {
     /// Looks at their files, by directory.
     pub(crate) looks: FileTasks<PathBuf, Files>,
     /// Loads that ended.
-    pub(crate) done: (mpsc::Sender<Done>, mpsc::Receiver<Done>),
+    pub(crate) done: (mpsc::Sender<FinishedLoad>, mpsc::Receiver<FinishedLoad>),
 }
 
 impl ListSources {
@@ -109,7 +109,8 @@ impl ListSources {
         }
         for (folder, files) in wanted {
             let places = folder.shown().to_string();
-            self.looks.start(folder, places, move || look(files));
+            self.looks
+                .start(folder, places, move || look_at_files(files));
         }
     }
 
@@ -175,29 +176,29 @@ impl ListSources {
     }
 
     /// Takes a load that ended.
-    pub(crate) fn land(&mut self, done: Done) -> Landed {
-        let Done { ticket, result } = done;
+    pub(crate) fn land(&mut self, done: FinishedLoad) -> LoadResult {
+        let FinishedLoad { ticket, result } = done;
         let is_active = self.active.iter().any(|list| has_load(list, ticket));
         let Some(list) = self.all().find(|list| has_load(list, ticket)) else {
-            return Landed::Gone(ticket);
+            return LoadResult::Gone(ticket);
         };
         let fresh = match result {
             Ok(fresh) => fresh,
-            Err(refusal) => return Landed::Refused(ticket, refusal),
+            Err(refusal) => return LoadResult::Refused(ticket, refusal),
         };
         log_load(list, Ok(&fresh.loaded));
         if is_active {
             let config = list.config.clone();
-            return Landed::Ready(Box::new(Ready {
+            return LoadResult::Ready(Box::new(ReadyList {
                 ticket,
                 config,
-                fresh,
+                rules: fresh,
             }));
         }
         let name = list.name().to_owned();
         list.rules = Some(fresh.image);
         list.finish_load(Ok(fresh.loaded), Instant::now());
-        Landed::Pending { ticket, name }
+        LoadResult::Pending { ticket, name }
     }
 
     /// Keeps the last good state of a list whose newest one is refused; `None` if no list has that load.
@@ -249,12 +250,12 @@ pub(crate) struct Loads {
 }
 
 /// The end of a load.
-pub(crate) enum Landed {
+pub(crate) enum LoadResult {
     /// The list is gone, or a newer load of it is under way.
     Gone(u64),
     Refused(u64, Refusal),
     /// It comes into force when it is joined with the others.
-    Ready(Box<Ready>),
+    Ready(Box<ReadyList>),
     /// Its configuration waits for other lists.
     Pending {
         ticket: u64,
