@@ -30,6 +30,7 @@ const PORTION: usize = 256;
 /// An event of a file, or of its directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Touched {
+    /// Its absolute path, as it was given to [`Watch::follow`].
     pub path: PathBuf,
     /// How long it must be without another event before it counts as written.
     pub quiet: Duration,

@@ -175,7 +175,7 @@ impl ListState {
         }
     }
 
-    /// Whether the compiler reads it, which is a process of its own.
+    /// Whether the compiler process reads it, as its file is large.
     pub(crate) fn is_large(&self) -> bool {
         is_large_file(self.looked())
     }
@@ -466,7 +466,7 @@ impl Tickets {
     }
 }
 
-/// Whether the compiler reads a list with such a file, which is a process of its own.
+/// Whether the compiler process reads a list with such a file.
 pub(crate) fn is_large_file(file: Option<Signature>) -> bool {
     file.is_some_and(|file| file.size() > SMALL)
 }
