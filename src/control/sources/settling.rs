@@ -23,6 +23,9 @@
 //! | `swept`: two sweeps in a row found the same new state | now |
 //! | `looked`: the file changed before it was watched, or its path leads to another file | after the quiet time of a closed file, or of an open one if it was written a moment ago |
 //! | `finished`: it changed while it was read, for example | after a pause, which doubles |
+//!
+//! A list passes through all states, as looks and reads are tasks. A directory of orders looks and reads on the spot: its
+//! files stay in `Idle`, where `take_due`, `swept` and `finished` suffice.
 
 use std::time::Duration;
 
@@ -35,8 +38,9 @@ use super::watch::{CLOSED_QUIET, OPEN_QUIET, REQUESTED_QUIET};
 pub(crate) struct FollowedFile<S> {
     state: State<S>,
     due: Option<Due>,
-    /// Why to look at the file, other than to read it; and why that look is under way.
+    /// A look that is to be made, other than before reading.
     look: Option<Look>,
+    /// Such a look that is under way.
     looking: Option<Look>,
     /// What the last look found; `None` if there was none, or if the file can't be looked at.
     looked: Option<S>,

@@ -40,7 +40,7 @@ impl BlockedPaths {
     }
 
     /// A deadline has passed for the path: it is blocked until all its threads have ended.
-    pub(super) fn leave_behind(&self, path: &Path) {
+    pub(super) fn mark_blocked(&self, path: &Path) {
         if let Some(threads) = self.lock().get_mut(path) {
             threads.is_late = true;
         }

@@ -361,7 +361,7 @@ impl<T: Send + Sync + 'static> FollowedDirectory<T> {
         });
         for (path, answer) in free.iter().zip(&answers) {
             if matches!(answer, Err(Unanswered::Late)) {
-                self.blocked.leave_behind(path);
+                self.blocked.mark_blocked(path);
             }
         }
         let late = |path| (path, Err(Unanswered::Late));
@@ -415,7 +415,7 @@ impl<T: Send + Sync + 'static> FollowedDirectory<T> {
             }
         };
         if matches!(listed, Err(Unanswered::Late)) {
-            self.blocked.leave_behind(&dir);
+            self.blocked.mark_blocked(&dir);
         }
         let listed = listed.unwrap_or_else(|why| Err(io::Error::other(why)));
         self.finish_listing(listed)
@@ -482,6 +482,7 @@ mod tests {
 
     use super::*;
     use crate::config::Problem;
+    use crate::control::sources::watch::{CLOSED_QUIET, OPEN_QUIET};
 
     fn plain(text: &str, _: &Path) -> Result<String, Problems> {
         Ok(text.to_owned())
@@ -571,6 +572,34 @@ mod tests {
         );
         fs::write(&path, "good at last").expect("written");
         assert_eq!(followed.read_all(plain), [path]);
+    }
+
+    #[test]
+    fn a_new_file_is_read_when_its_writer_is_done_and_one_that_is_gone_by_then_leaves_nothing() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut followed = FollowedDirectory::default();
+        followed.set(Some(dir.path()));
+        let (path, gone) = (dir.path().join("a.toml"), dir.path().join("gone.toml"));
+        fs::write(&path, "one").expect("written");
+        let now = Instant::now();
+        let touched = |path: &Path, quiet| Touched {
+            path: path.to_owned(),
+            quiet,
+        };
+        followed.touch(&touched(&path, OPEN_QUIET), now);
+        assert_eq!(followed.due(), Some(now + OPEN_QUIET));
+        // An event of the directory knows less than one of the file.
+        followed.touch(&touched(dir.path(), CLOSED_QUIET), now);
+        followed.touch(&touched(&gone, CLOSED_QUIET), now);
+        let closed = now + CLOSED_QUIET;
+        assert_eq!(followed.due(), Some(closed));
+        assert!(followed.read_due(closed, plain).is_empty());
+        assert!(followed.files().is_empty() && followed.is_due(&path) && !followed.is_due(&gone));
+        assert_eq!(followed.due(), Some(now + OPEN_QUIET));
+        followed.touch(&touched(&path, CLOSED_QUIET), closed);
+        assert_eq!(followed.due(), Some(closed + CLOSED_QUIET));
+        assert_eq!(followed.read_due(closed + CLOSED_QUIET, plain), [path]);
+        assert_eq!((followed.due(), followed.followed.len()), (None, 1));
     }
 
     #[test]
@@ -710,7 +739,7 @@ mod tests {
         fs::write(dir.path().join("a.toml"), "one").expect("written");
         assert_eq!(followed.read_all(plain).len(), 1);
         let waiting = followed.blocked.wait(dir.path());
-        followed.blocked.leave_behind(dir.path());
+        followed.blocked.mark_blocked(dir.path());
         fs::write(dir.path().join("b.toml"), "two").expect("written");
         assert!(followed.read_all(plain).is_empty());
         let problem = followed.problem("files").expect("an alarm");
