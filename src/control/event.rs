@@ -10,7 +10,7 @@ use super::persist::rollback::RollbackFiles;
 use super::publish::delta::Joining;
 use super::sources::files::Files;
 use super::sources::kinds::Update;
-use super::sources::lists::reading::Done;
+use super::sources::lists::reading::FinishedLoad;
 use super::sources::orders::reading::RegistryRead;
 use super::sources::pending::ConfiguredOrders;
 use super::sources::watch::{Following, Touched};
@@ -31,7 +31,7 @@ pub(crate) enum Event {
     /// A source of another kind than a file changed.
     Source(Update),
     /// A small list was read.
-    Loaded(Box<Done>),
+    Loaded(Box<FinishedLoad>),
     /// Small lists were joined.
     Joined(Box<Joining>),
     /// The compiler ended.

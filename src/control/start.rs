@@ -29,7 +29,7 @@ use crate::control::persist::restore;
 use crate::control::persist::restore::loaded;
 use crate::control::sources::deadline;
 use crate::control::sources::deadline::{DEADLINE, Unanswered};
-use crate::control::sources::lists::load::{Fresh, Refusal, Signature, load};
+use crate::control::sources::lists::load::{LoadedRules, Refusal, Signature, load};
 use crate::control::sources::lists::reading::{broken, log_load};
 use crate::control::sources::lists::state::is_large_file;
 use crate::policy::image::provenance::ImageSource;
@@ -129,7 +129,7 @@ impl Control {
             .lists
             .active
             .iter_mut()
-            .filter(|list| list.frozen)
+            .filter(|list| list.is_frozen())
             .collect();
         let configs = held.iter().map(|list| list.config.clone()).collect();
         let look = |list: &List| Signature::of(&list.source.path).ok();
@@ -229,7 +229,7 @@ impl Control {
                 images.push((fresh.image, source));
                 fresh.loaded
             });
-            list.settle(loaded, Instant::now());
+            list.finish_load(loaded, Instant::now());
         }
         // The compiler carries over what is in force alone.
         self.keep_what_is_left();
@@ -299,7 +299,7 @@ fn read_first(
     list: &List,
     before: &[InForce],
     guard_policy: &GuardPolicy,
-) -> (Option<Signature>, Option<Result<Fresh, Refusal>>) {
+) -> (Option<Signature>, Option<Result<LoadedRules, Refusal>>) {
     let path = &list.source.path;
     let file = match list.content {
         Content::Embedded(_) => None,
@@ -317,7 +317,11 @@ fn read_first(
 }
 
 /// Reads a list; a required one again, if it changes meanwhile.
-fn read(list: &List, before: &[InForce], guard_policy: &GuardPolicy) -> Result<Fresh, Refusal> {
+fn read(
+    list: &List,
+    before: &[InForce],
+    guard_policy: &GuardPolicy,
+) -> Result<LoadedRules, Refusal> {
     let tries = if list.required { START_TRIES } else { 1 };
     let mut result = load(list, guard_policy, before, Guards::NONE);
     for _ in 1..tries {

@@ -26,7 +26,7 @@ use crate::control::file_tasks::FileTasks;
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::journal::entry::Cause;
 use crate::control::publish::data_plane::{Change, DataPlane};
-use crate::control::sources::files::{Files, look};
+use crate::control::sources::files::{Files, look_at_files};
 use crate::control::sources::orders::registry::OrderRegistry;
 
 /// Reloads and rollbacks that may wait.
@@ -239,7 +239,7 @@ impl Preparation {
         let new = new.flat_map(|newest| &newest.config.lists);
         let lists = self.current.lists.iter().chain(new);
         let lists = lists.filter(|list| matches!(list.content, Content::File));
-        let files = look(lists.map(|list| list.source.path.clone()));
+        let files = look_at_files(lists.map(|list| list.source.path.clone()));
         Prepared {
             newest,
             guard_policy: self.guard_policy.read_again(&self.current),

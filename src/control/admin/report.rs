@@ -30,7 +30,7 @@ pub(crate) fn status(control: &Control, gauges: Gauges) -> Status {
         let hits = control
             .hits
             .of(&state.source.name, &gauges, &control.publication.slots);
-        let hold = control.rollback.hold.as_ref().filter(|_| state.frozen);
+        let hold = control.rollback.hold.as_ref().filter(|_| state.is_frozen());
         ListStatus {
             held_as: hold.map(|hold| hold.generation),
             ..list(state, hits, &control.guard_policy)

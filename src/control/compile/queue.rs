@@ -277,7 +277,7 @@ fn settle_staged(lists: &mut ListSources, new: &NewBase) -> Vec<LoadResult> {
         log_load(list, Ok(&loaded));
         // It may have been small before.
         list.rules = None;
-        list.settle(Ok(loaded), Instant::now());
+        list.finish_load(Ok(loaded), Instant::now());
         results.push(LoadResult::Pending {
             ticket: wanted.ticket,
             name: list.name().to_owned(),

@@ -215,7 +215,7 @@ impl Work<'_> {
         };
         let (notation, text) = (list.notation(), list.text.as_deref());
         let protected_names = Some((&self.protected_names, list.into()));
-        let reading = load::read(&list.path, text, notation, protected_names, rule, tell)?;
+        let reading = load::read_list(&list.path, text, notation, protected_names, rule, tell)?;
         // How many rules are different is not known yet.
         let newest = reading.newest(&list.name, &list.path, None);
         let (before, limits) = (&list.before, &self.plan.limits);

@@ -59,7 +59,7 @@ pub(super) fn protected(path: &Path) -> NameFile {
             sheet.add(Protection::Protected, scope, name);
         }
     };
-    let read = load::read(path, None, Notation::default(), None, add, |_, _| {});
+    let read = load::read_list(path, None, Notation::default(), None, add, |_, _| {});
     match read {
         Err(refusal) => sheet.problems.push(refusal.to_string()),
         Ok(reading) => {

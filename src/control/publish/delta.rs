@@ -20,8 +20,8 @@ use super::{compose, provenance};
 use crate::control::compile::job::{NewBase, Wanted};
 use crate::control::compile::queue::CompileQueue;
 use crate::control::sources::lists::ListSources;
-use crate::control::sources::lists::load::Fresh;
-use crate::control::sources::lists::reading::Ready;
+use crate::control::sources::lists::load::LoadedRules;
+use crate::control::sources::lists::reading::ReadyList;
 use crate::control::sources::lists::state::{ListState, has_load};
 use crate::control::sources::orders::registry::OrderRegistry;
 use crate::control::sources::pending::PendingConfig;
@@ -34,7 +34,7 @@ pub(crate) type Joining = Result<Joined, Vec<u64>>;
 /// Small lists on their way into the delta.
 pub(crate) struct DeltaJoin {
     /// Lists that were read and wait to be joined.
-    pub(crate) ready: Vec<Ready>,
+    pub(crate) ready: Vec<ReadyList>,
     /// Lists are being joined.
     pub(crate) joining: bool,
     /// The number of rollbacks when that began.
@@ -46,7 +46,7 @@ pub(crate) struct DeltaJoin {
 
 /// Lists that were joined, and the configuration of some of them.
 pub(crate) struct Joined {
-    pub(crate) ready: Vec<Ready>,
+    pub(crate) ready: Vec<ReadyList>,
     pub(crate) base: Option<NewBase>,
     pub(crate) pending: Option<(PendingConfig, OrderRegistry)>,
     pub(crate) result: Result<Image, TooLarge>,
@@ -120,7 +120,7 @@ impl DeltaJoin {
                 Some((list.rules.as_ref()?, source))
             });
             let fresh = ready.iter().map(|ready| {
-                let Fresh { loaded, image } = &ready.fresh;
+                let LoadedRules { loaded, image } = &ready.rules;
                 (image, provenance::source(&ready.config, loaded))
             });
             let fresh = fresh.chain(staged);
@@ -153,7 +153,7 @@ impl DeltaJoin {
 /// The parts of the next delta.
 struct Parts {
     /// The lists that are read and needed.
-    ready: Vec<Ready>,
+    ready: Vec<ReadyList>,
     /// The names of those that stay as they are.
     kept: Vec<String>,
     /// Tickets of lists that a new configuration replaces.
@@ -162,7 +162,7 @@ struct Parts {
 
 impl Parts {
     fn new(
-        ready: Vec<Ready>,
+        ready: Vec<ReadyList>,
         active: &[ListState],
         images: &Images,
         pending: Option<&PendingConfig>,

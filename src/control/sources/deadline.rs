@@ -1,7 +1,6 @@
-//! Reads files at the start with a deadline, so that a file system that does not answer keeps nobody from being served.
+//! Reads files with a deadline, so that a file system that does not answer does not keep the server from starting.
 //!
-//! A thread that such a file system holds up can't be interrupted: it is left behind, and what it
-//! reads in the end is dropped.
+//! A thread that waits for such a file system can't be interrupted: it is left behind, and its result is dropped.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
@@ -10,9 +9,9 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long the start waits for one file or directory.
+/// How long to wait for one file or directory.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
-/// Files that are read at a time.
+/// Files that are read at the same time.
 const READERS: usize = 32;
 
 /// Why there is no result.
@@ -36,7 +35,7 @@ pub(crate) struct Pending<O> {
 }
 
 impl<O> Pending<O> {
-    /// Waits for its result until the deadline.
+    /// Waits for the result until the deadline.
     pub(crate) fn wait(self) -> Result<O, Unanswered> {
         let left = self.until.saturating_duration_since(Instant::now());
         self.answer.recv_timeout(left).map_err(|error| match error {
@@ -53,10 +52,10 @@ pub(crate) fn start<O: Send + 'static>(
 ) -> Pending<O> {
     let (send, answer) = mpsc::channel();
     let body = move || {
-        // Nobody waits after the deadline.
+        // The receiver is gone after the deadline.
         let _ = send.send(work());
     };
-    // Without a thread the sender is dropped, which is a failure.
+    // If spawning fails, the sender is dropped, which counts as a failure.
     let _ = thread::Builder::new().spawn(body);
     Pending {
         answer,
@@ -64,12 +63,12 @@ pub(crate) fn start<O: Send + 'static>(
     }
 }
 
-/// Does the same work for all items, some at a time, each with a deadline of its own. After one is
-/// late, those of the same folder that have not started are not tried.
+/// Does the same work for all items, up to 32 at a time, with a deadline for each. After one is late, those of the same
+/// directory that have not started are late too, without a try.
 pub(crate) fn each<I, O>(
     deadline: Duration,
     items: Vec<I>,
-    folder: impl Fn(&I) -> PathBuf,
+    directory: impl Fn(&I) -> PathBuf,
     work: impl Fn(&I) -> O + Send + Sync + 'static,
 ) -> Vec<Result<O, Unanswered>>
 where
@@ -86,7 +85,7 @@ where
         while running.len() < READERS
             && let Some(at) = queue.pop_front()
         {
-            if !silent.is_empty() && silent.contains(&folder(&items[at])) {
+            if !silent.is_empty() && silent.contains(&directory(&items[at])) {
                 continue;
             }
             let report = Report {
@@ -100,7 +99,7 @@ where
                 report.result = Ok(work(&items[at]));
             };
             running.insert(at, Instant::now() + deadline);
-            // Without a thread the report is dropped, which is a failure.
+            // If spawning fails, the report is dropped, which counts as a failure.
             let _ = thread::Builder::new().spawn(body);
         }
         let Some(soonest) = running.values().min() else {
@@ -114,7 +113,7 @@ where
             Err(_) => {
                 let now = Instant::now();
                 let late = running.extract_if(|_, until| *until <= now);
-                silent.extend(late.map(|(at, _)| folder(&items[at])));
+                silent.extend(late.map(|(at, _)| directory(&items[at])));
             }
         }
     }
@@ -130,7 +129,7 @@ struct Report<O> {
 impl<O> Drop for Report<O> {
     fn drop(&mut self) {
         let result = std::mem::replace(&mut self.result, Err(Unanswered::Failed));
-        // Nobody waits after the deadline.
+        // The receiver is gone after the deadline.
         let _ = self.send.send((self.at, result));
     }
 }
@@ -150,9 +149,9 @@ mod tests {
         let (release, held) = mpsc::channel::<()>();
         let held = Mutex::new(held);
         let items: Vec<usize> = (0..200).collect();
-        // Each in a folder of its own.
-        let folder = |item: &usize| PathBuf::from(item.to_string());
-        let results = each(SHORT, items, folder, move |item| {
+        // Each in a separate directory.
+        let directory = |item: &usize| PathBuf::from(item.to_string());
+        let results = each(SHORT, items, directory, move |item| {
             if *item == 7 {
                 let _ = held.lock().expect("whole").recv();
             }
@@ -168,14 +167,14 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_hangs_is_tried_with_as_many_threads_as_read_at_a_time() {
+    fn a_directory_that_hangs_is_tried_with_as_many_threads_as_read_at_a_time() {
         let (release, held) = mpsc::channel::<()>();
         let held = Mutex::new(held);
         let tried = Arc::new(Mutex::new(0));
         let count = Arc::clone(&tried);
         let items: Vec<usize> = (0..1000).collect();
-        let folder = |item: &usize| PathBuf::from(if *item < 990 { "/net" } else { "/disk" });
-        let results = each(SHORT, items, folder, move |item| {
+        let directory = |item: &usize| PathBuf::from(if *item < 990 { "/net" } else { "/disk" });
+        let results = each(SHORT, items, directory, move |item| {
             if *item < 990 {
                 *count.lock().expect("whole") += 1;
                 let _ = held.lock().expect("whole").recv();
@@ -188,9 +187,9 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_is_no_wait() {
-        let folder = |_: &u8| PathBuf::new();
-        let results = each(LONG, vec![1, 2], folder, |item| match item {
+    fn a_panic_ends_the_wait() {
+        let directory = |_: &u8| PathBuf::new();
+        let results = each(LONG, vec![1, 2], directory, |item| match item {
             1 => panic!("a bug"),
             _ => *item,
         });

@@ -1,4 +1,4 @@
-//! The files of lists, orders and exceptions that are watched for changes.
+//! The files of lists, orders and exceptions: looks at them, and the watch for changes.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -8,27 +8,27 @@ use super::watch::{Followed, Following, Touches, Watch};
 use crate::config::shown::Show;
 use crate::control::file_tasks::FileTasks;
 
-/// Files as they were when they were looked at; `None` where that is not possible.
+/// The signatures of files; `None` for a file that can't be looked at.
 pub(crate) type Files = HashMap<PathBuf, Option<Signature>>;
 
-/// Looks at files.
-pub(crate) fn look(paths: impl IntoIterator<Item = PathBuf>) -> Files {
-    let looked = paths.into_iter().map(|path| {
+/// Looks at files, which blocks while a network file system does not answer.
+pub(crate) fn look_at_files(paths: impl IntoIterator<Item = PathBuf>) -> Files {
+    let files = paths.into_iter().map(|path| {
         let file = Signature::of(&path).ok();
         (path, file)
     });
-    looked.collect()
+    files.collect()
 }
 
 /// The files that are watched for changes.
 pub(crate) struct WatchedFiles {
     watch: Watch,
     pub(crate) touches: Touches,
-    /// Why there is no watch.
+    /// Why there is no watch, as an alarm.
     no_watch: Option<String>,
-    /// Directories that can't be watched, a sentence each.
+    /// Directories that can't be watched, one alarm each.
     pub(crate) unwatched: Vec<String>,
-    /// Other files may count than are watched.
+    /// The files to watch may have changed.
     unfollowed: bool,
     /// Watches directories.
     pub(crate) tasks: FileTasks<(), Following>,
@@ -51,12 +51,12 @@ impl WatchedFiles {
         }
     }
 
-    /// Has the files watched that count now.
+    /// Has the files determined again that are to be watched.
     pub(crate) fn refresh(&mut self) {
         self.unfollowed = true;
     }
 
-    /// Starts to watch these files and directories, if others may count than do.
+    /// Starts to watch these files and directories, if they may have changed.
     pub(crate) fn start_following(&mut self, followed: impl FnOnce() -> Followed) {
         if !self.unfollowed || self.tasks.is_running(&()) {
             return;
@@ -72,7 +72,7 @@ impl WatchedFiles {
         self.tasks.start((), places.join(", "), work);
     }
 
-    /// Takes the directories that can't be watched.
+    /// Takes the result of watching.
     pub(crate) fn finish_watching(&mut self, following: &Following) {
         let text = |path: &PathBuf| {
             format!(

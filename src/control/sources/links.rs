@@ -1,29 +1,28 @@
-//! Follows paths through symbolic links, and collects every path whose replacement changes where they lead.
+//! Resolves symbolic links, and collects every path whose replacement makes a file's path lead elsewhere.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-/// Symbolic links on one way, as in Linux.
+/// Symbolic links on one path, as in Linux.
 const LINKS_MAX: usize = 40;
 
-/// The ways to some files. Directories that several of them share are looked at once.
+/// Resolves the paths of files. Directories that they share are looked at once.
 #[derive(Debug, Default)]
-pub(crate) struct Ways {
-    /// Everything on the ways, with their ends.
+pub(crate) struct PathResolver {
+    /// All paths that were resolved, and those of every directory and link on the way to their targets.
     pub(crate) paths: HashSet<PathBuf>,
     /// The symbolic links among them.
     pub(crate) links: HashSet<PathBuf>,
-    /// Where each path leads that was looked at, if it is a link.
+    /// The target of each path that was looked at; `None` if it is no link.
     known: HashMap<PathBuf, Option<PathBuf>>,
 }
 
-impl Ways {
-    /// Follows an absolute path. Returns the path without links that it leads to; `None` if it leads
-    /// nowhere.
-    pub(crate) fn follow(&mut self, path: &Path) -> Option<PathBuf> {
-        // The way as it is written, also behind a part that is missing: that part may come.
+impl PathResolver {
+    /// Resolves an absolute path. Returns the path without links that it leads to; `None` if there is no file.
+    pub(crate) fn resolve(&mut self, path: &Path) -> Option<PathBuf> {
+        // All parts of the path as written: one that is missing may be created.
         self.paths.extend(path.ancestors().map(Path::to_owned));
         let mut rest = names(path);
         let (mut at, mut links) = (PathBuf::from("/"), 0);
@@ -83,36 +82,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_link_on_the_way_is_on_it_and_the_end_is_what_the_system_says() {
-        let folder = tempfile::tempdir().expect("a folder");
+    fn each_link_is_collected_and_the_target_is_that_of_the_system() {
+        let folder = tempfile::tempdir().expect("a directory");
         let folder = folder.path().canonicalize().expect("there");
         fs::create_dir(folder.join("..2024")).expect("made");
         fs::write(folder.join("..2024/list"), "a").expect("written");
         symlink("..2024", folder.join("..data")).expect("linked");
         symlink("..data/list", folder.join("list")).expect("linked");
-        let mut ways = Ways::default();
+        let mut resolver = PathResolver::default();
         let list = folder.join("list");
-        assert_eq!(ways.follow(&list), list.canonicalize().ok());
+        assert_eq!(resolver.resolve(&list), list.canonicalize().ok());
         for part in ["list", "..data", "..data/list", "..2024", "..2024/list"] {
-            assert!(ways.paths.contains(&folder.join(part)), "{part}");
+            assert!(resolver.paths.contains(&folder.join(part)), "{part}");
         }
-        assert!(!ways.paths.contains(&folder.join("other")));
+        assert!(!resolver.paths.contains(&folder.join("other")));
         assert_eq!(
-            ways.links,
+            resolver.links,
             [folder.join("list"), folder.join("..data")].into()
         );
     }
 
     #[test]
-    fn what_leads_nowhere_is_on_its_way_all_the_same() {
-        let folder = tempfile::tempdir().expect("a folder");
+    fn a_path_that_leads_nowhere_is_collected_as_well() {
+        let folder = tempfile::tempdir().expect("a directory");
         let folder = folder.path().canonicalize().expect("there");
         symlink("round", folder.join("round")).expect("linked");
-        let mut ways = Ways::default();
-        assert_eq!(ways.follow(&folder.join("round")), None);
+        let mut resolver = PathResolver::default();
+        assert_eq!(resolver.resolve(&folder.join("round")), None);
         let missing = folder.join("missing/list");
-        assert_eq!(ways.follow(&missing), None);
-        assert!(ways.paths.contains(&missing));
-        assert!(ways.paths.contains(&folder.join("missing")));
+        assert_eq!(resolver.resolve(&missing), None);
+        assert!(resolver.paths.contains(&missing));
+        assert!(resolver.paths.contains(&folder.join("missing")));
     }
 }

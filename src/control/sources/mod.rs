@@ -8,5 +8,6 @@ pub mod lists;
 pub mod orders;
 pub(crate) mod pending;
 pub(crate) mod scheduler;
+pub(crate) mod settling;
 pub mod wall_clock;
 pub mod watch;

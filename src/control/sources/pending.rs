@@ -65,9 +65,9 @@ impl PendingConfig {
                 state.name() == list.name() && state.source.kind == list.source.kind
             };
             let named = active.iter().find(is_same);
-            list.before = named.map_or(Vec::new(), ListState::in_force);
+            list.past.before = named.map_or(Vec::new(), ListState::in_force);
             // Read in another way it may have other mistakes.
-            for before in &mut list.before {
+            for before in &mut list.past.before {
                 before.released = Guards::NONE;
             }
             list

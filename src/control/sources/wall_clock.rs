@@ -1,20 +1,19 @@
-//! Owns the question what time it is, for those whose decisions have dates.
-//! Refuses to answer it: `daemon` has the system's clock, tests have one of their own.
+//! The wall clock by which orders and exceptions begin and end. `daemon` implements it with the system's clock.
 
 use std::fmt::Debug;
 use std::pin::Pin;
 
 use jiff::Timestamp;
 
-/// A wait that ends.
+/// The future of [`WallClock::until`].
 pub type Wait<'w> = Pin<Box<dyn Future<Output = ()> + Send + 'w>>;
 
-/// The clock on the wall, which may be set forth and back.
+/// A clock that may be set forward and back.
 pub trait WallClock: Debug + Send + Sync {
-    /// What it shows.
+    /// The time that it shows.
     fn now(&self) -> Timestamp;
 
-    /// Waits until it shows that instant or a later one, or until it was set; may end early.
+    /// Waits until it shows that instant or a later one, or until it is set. May end early.
     fn until(&self, at: Timestamp) -> Wait<'_>;
 }
 

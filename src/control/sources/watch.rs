@@ -1,8 +1,8 @@
-//! Notices that a file may have changed, and estimates whether its writer is done.
+//! Reports files that may have changed (inotify), with an estimate of whether their writers are done.
 //!
-//! The watch is on directories, as files vanish, return and are replaced. A directory may be as busy as the
-//! temporary folder, so events are filtered by their paths on the watcher's own thread, without a system
-//! call, and coalesced by path before the control loop sees them.
+//! Directories are watched, as files vanish, return and are replaced. A directory may be as busy as `/tmp`, so events
+//! are filtered by their paths on the watcher's own thread, without a system call, and coalesced by path before the
+//! control loop receives them.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::os::unix::fs::MetadataExt;
@@ -14,36 +14,65 @@ use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 
-use super::links::Ways;
+use super::links::PathResolver;
 
 /// How long a file must be quiet after its writer closed or renamed it.
 pub(crate) const CLOSED_QUIET: Duration = Duration::from_millis(100);
-/// How long it must be quiet while somebody seems to have it open for writing.
+/// How long it must be quiet while a process seems to have it open for writing.
 pub(crate) const OPEN_QUIET: Duration = Duration::from_secs(2);
-/// How long it must be quiet when somebody asks for its newest state: enough for the system to
-/// tell of a writer.
+/// How long it must be quiet if a client waits for its newest state: enough for an event of a writer to arrive.
 pub(crate) const REQUESTED_QUIET: Duration = Duration::from_millis(20);
-/// Paths with events that wait for the control loop. When there are more, events are lost, and the sweep
-/// finds the changes.
+/// Paths with events that wait for the control loop. Events of further paths are lost, and the sweep finds the changes.
 const WAITING_MAX: usize = 4096;
-/// Paths that the control loop takes at a time: other work has its turn in between.
+/// Paths that the control loop takes at a time, so that other work is not delayed.
 const PORTION: usize = 256;
 
-/// Something happened to a file, or to its directory.
+/// An event of a file, or of its directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Touched {
-    /// The file.
+    /// Its absolute path, as it was given to [`Watch::follow`].
     pub path: PathBuf,
-    /// For how long nothing more may happen before it counts as written.
+    /// How long it must be without another event before it counts as written.
     pub quiet: Duration,
+}
+
+/// The paths by which the watch reports events of one file.
+#[derive(Debug)]
+pub(crate) struct WatchedPath {
+    absolute: PathBuf,
+    /// The path that it leads to through symbolic links, if that is another one.
+    target: Option<PathBuf>,
+}
+
+impl WatchedPath {
+    pub(crate) fn new(path: &Path) -> Self {
+        Self {
+            // Without a working directory the path stays relative, and sweeps find the file's changes.
+            absolute: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
+            target: None,
+        }
+    }
+
+    pub(crate) fn absolute(&self) -> &Path {
+        &self.absolute
+    }
+
+    pub(crate) fn set_target(&mut self, target: Option<PathBuf>) {
+        self.target = target;
+    }
+
+    /// Whether an event of this path is one of the file.
+    pub(crate) fn is(&self, path: &Path) -> bool {
+        path == self.absolute || self.target.as_deref() == Some(path)
+    }
 }
 
 /// The paths whose events count.
 #[derive(Debug, Default)]
 struct Interest {
-    /// Files, what their symbolic links lead to, and everything on the way to them.
+    /// Files, the targets of their symbolic links, and all directories and links on their paths.
     paths: HashSet<PathBuf>,
-    /// Directories in which every file counts whose name ends in `.toml`.
+    /// Directories whose `.toml` files count.
     folders: HashSet<PathBuf>,
 }
 
@@ -57,7 +86,7 @@ impl Interest {
     }
 }
 
-/// Whether a file belongs to a directory of orders or exceptions, by its name.
+/// Whether a file of this name counts in a directory of orders or exceptions.
 pub(crate) fn is_toml(path: &Path) -> bool {
     let hidden = path
         .file_name()
@@ -68,7 +97,7 @@ pub(crate) fn is_toml(path: &Path) -> bool {
             .is_some_and(|extension| extension == "toml")
 }
 
-/// Events that wait, by path: the newest of each path counts.
+/// Events that wait for the control loop, only the newest of each path.
 #[derive(Debug, Default)]
 struct Queue {
     waiting: Mutex<Waiting>,
@@ -117,12 +146,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The events of a [`Watch`].
+/// Receives the events of a [`Watch`].
 #[derive(Debug)]
 pub struct Touches(Arc<Queue>);
 
 impl Touches {
-    /// Waits for events; returns a bounded number of them, one a path.
+    /// Waits for events. Returns at most 256, one for each path.
     pub async fn next(&mut self) -> Vec<Touched> {
         loop {
             let taken = self.0.take();
@@ -134,8 +163,7 @@ impl Touches {
     }
 }
 
-/// Watches the directories of files, so that files may vanish, return and be replaced. Clones are the
-/// same watch.
+/// Watches the directories of files. Clones share one watch.
 #[derive(Clone, Debug)]
 pub struct Watch {
     interest: Arc<Mutex<Interest>>,
@@ -146,35 +174,35 @@ pub struct Watch {
 #[derive(Debug)]
 struct Directories {
     watcher: RecommendedWatcher,
-    /// With device and inode: the system watches those, and a path may come to mean others.
+    /// With device and inode: the system watches those, and the path may lead to others later.
     watched: HashMap<PathBuf, (u64, u64)>,
 }
 
-/// What there is to follow.
+/// The files and directories to watch.
 #[derive(Clone, Debug, Default)]
 pub struct Followed {
     /// Files by their absolute paths.
     pub files: Vec<PathBuf>,
-    /// Directories of `.toml` files by their absolute paths.
+    /// Directories of `.toml` files, by their absolute paths.
     pub folders: Vec<PathBuf>,
 }
 
-/// What following files came to.
+/// The result of [`Watch::follow`].
 #[derive(Debug, Default)]
 pub struct Following {
-    /// What each file's path leads to, where that is another path.
+    /// The path that each file's path leads to through symbolic links, if that is another one.
     pub targets: HashMap<PathBuf, PathBuf>,
-    /// Directories of files that can't be watched.
+    /// Directories of these files that can't be watched.
     pub unwatched: Vec<PathBuf>,
-    /// Some directories were not watched before.
+    /// Some directories were not watched before, so their files may have changed unnoticed.
     pub fresh: bool,
 }
 
 impl Watch {
-    /// Starts.
+    /// Starts a watch of nothing, and its thread.
     ///
     /// # Errors
-    /// When the system has no watches left.
+    /// If the user has no inotify instance left.
     pub fn start() -> notify::Result<(Self, Touches)> {
         let queue = Arc::new(Queue::default());
         let interest = Arc::new(Mutex::new(Interest::default()));
@@ -202,7 +230,7 @@ impl Watch {
         Ok((watch, Touches(queue)))
     }
 
-    /// A watch that reports nothing, where the system has none, and its events.
+    /// A watch that reports nothing, for systems without inotify.
     pub(crate) fn none() -> (Self, Touches) {
         let watch = Self {
             interest: Arc::default(),
@@ -211,16 +239,16 @@ impl Watch {
         (watch, Touches(Arc::default()))
     }
 
-    /// Watches the directories of these files and folders, the directories that those are in, and those
-    /// of symbolic links on the way; no others any more. Makes many system calls, which block for as
-    /// long as a network file system does not answer.
+    /// Watches the directories of these files, these directories, the parents of both, and the directories of symbolic
+    /// links on their paths; stops watching all others. Makes many system calls, which block while a network file
+    /// system does not answer.
     pub fn follow(&self, followed: &Followed) -> Following {
-        let mut ways = Ways::default();
+        let mut resolver = PathResolver::default();
         let mut following = Following::default();
         let mut parents = HashSet::new();
         let mut needed = HashSet::new();
         for file in &followed.files {
-            let target = ways.follow(file);
+            let target = resolver.resolve(file);
             let above = target.as_deref().and_then(Path::parent);
             parents.extend(file.parent().into_iter().chain(above).map(Path::to_owned));
             needed.extend(file.parent().map(Path::to_owned));
@@ -229,8 +257,8 @@ impl Watch {
             }
         }
         for folder in &followed.folders {
-            // Events come by this path, not by the one that it may lead to.
-            ways.follow(folder);
+            // Events have this path, not the one that it may lead to.
+            resolver.resolve(folder);
             parents.insert(folder.clone());
             needed.insert(folder.clone());
         }
@@ -239,10 +267,10 @@ impl Watch {
             .map(Path::to_owned)
             .chain(parents.iter().cloned())
             .collect();
-        let links = ways.links.iter().filter_map(|link| link.parent());
+        let links = resolver.links.iter().filter_map(|link| link.parent());
         wanted.extend(links.map(Path::to_owned));
         *lock(&self.interest) = Interest {
-            paths: ways.paths.into_iter().chain(parents).collect(),
+            paths: resolver.paths.into_iter().chain(parents).collect(),
             folders: followed.folders.iter().cloned().collect(),
         };
         if let Some(directories) = &mut *lock(&self.watcher) {
@@ -255,7 +283,7 @@ impl Watch {
 }
 
 impl Directories {
-    /// Returns whether some were not watched before.
+    /// Watches these directories, and no others. Returns whether some were not watched before.
     fn watch(&mut self, wanted: HashSet<PathBuf>) -> bool {
         let mut fresh = false;
         let ids = wanted.into_iter().map(|path| {
@@ -270,13 +298,13 @@ impl Directories {
         directories.retain(|path, id| {
             let stays = ids.get(path) == Some(&Some(*id));
             if !stays {
-                // It may be gone from the system, too.
+                // The system may have removed the watch, with the directory.
                 let _ = watcher.unwatch(path);
                 cut.insert(*id);
             }
             stays
         });
-        // The system has one watch for all paths to a directory, and that is gone now.
+        // The system has one watch for all paths to a directory, and it has just been removed.
         directories.retain(|_, id| !cut.contains(id));
         for (path, id) in ids {
             if let Some(id) = id
@@ -291,13 +319,13 @@ impl Directories {
     }
 }
 
-/// How long to wait after such an event; nothing when it changes no content.
+/// How long a file must be quiet after such an event; `None` if the event changes no content.
 fn quiet(kind: &EventKind) -> Option<Duration> {
     match kind {
         EventKind::Modify(ModifyKind::Data(_)) => Some(OPEN_QUIET),
-        // Owner, mode and times may change while a writer is at work, and must not cut its time.
+        // Owner, mode and times may change while a process writes, and must not shorten its quiet time.
         EventKind::Modify(ModifyKind::Metadata(_)) => None,
-        // A link is whole when it is there; what writes to a new file is heard of at once.
+        // A new link is complete; writes to a new file are events too.
         EventKind::Create(_)
         | EventKind::Access(AccessKind::Close(AccessMode::Write))
         | EventKind::Modify(_)
@@ -331,7 +359,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_open_writer_is_waited_for_and_a_rename_is_not() {
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = tempfile::tempdir().expect("a directory");
         let file = dir.path().join("list");
         fs::write(&file, "a\n").expect("written");
         let (watch, mut events) = Watch::start().expect("watches");
@@ -351,7 +379,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_happens_to_the_file_that_a_link_leads_to_is_noticed_without_a_sweep() {
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = tempfile::tempdir().expect("a directory");
         let (links, targets) = (dir.path().join("links"), dir.path().join("targets"));
         for folder in [&links, &targets] {
             fs::create_dir(folder).expect("made");
@@ -363,18 +391,18 @@ mod tests {
         assert_eq!(watch.follow(&followed(&link)).unwatched, [] as [PathBuf; 0]);
         let patience = Duration::from_secs(10);
         fs::write(&target, "b\n").expect("written");
-        let heard = async { while next(&mut events, &target).await != CLOSED_QUIET {} };
-        let heard = tokio::time::timeout(patience, heard).await;
-        heard.expect("the target's folder is watched");
+        let closed = async { while next(&mut events, &target).await != CLOSED_QUIET {} };
+        let noticed = tokio::time::timeout(patience, closed).await;
+        noticed.expect("the target's directory is watched");
         let new = targets.join("new");
         fs::write(&new, "c\n").expect("written");
         fs::rename(&new, &target).expect("renamed");
-        let heard = tokio::time::timeout(patience, next(&mut events, &target)).await;
-        heard.expect("a replaced target is noticed");
+        let noticed = tokio::time::timeout(patience, next(&mut events, &target)).await;
+        noticed.expect("a replaced target is noticed");
     }
 
     #[tokio::test]
-    async fn a_directory_that_is_not_there_is_told() {
+    async fn a_directory_that_is_not_there_is_reported() {
         let (watch, _events) = Watch::start().expect("watches");
         let missing = Path::new("/nowhere-at-all/list");
         assert_eq!(
@@ -385,7 +413,7 @@ mod tests {
 
     #[tokio::test]
     async fn files_beside_those_that_count_are_never_reported() {
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = tempfile::tempdir().expect("a directory");
         let folder = dir.path().join("orders");
         fs::create_dir(&folder).expect("made");
         let file = dir.path().join("list");

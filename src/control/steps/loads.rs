@@ -15,7 +15,7 @@ use crate::control::publish::provenance::legible;
 use crate::control::publish::record::NextGeneration;
 use crate::control::sources::kinds::Update;
 use crate::control::sources::lists::load::{Loaded, Refusal};
-use crate::control::sources::lists::reading::{Ready, broken, log_load};
+use crate::control::sources::lists::reading::{ReadyList, broken, log_load};
 use crate::control::sources::lists::state::ListState;
 use crate::control::sources::lists::{LoadResult, Refused};
 use crate::policy::images::Images;
@@ -146,13 +146,13 @@ impl Control {
         if let Some(base) = joined.base {
             self.adopt_base(base);
         }
-        for Ready {
+        for ReadyList {
             ticket,
             config,
-            fresh,
+            rules,
         } in joined.ready
         {
-            self.settle(ticket, &config.source.path, fresh.loaded);
+            self.settle(ticket, &config.source.path, rules.loaded);
         }
         if let Some((pending, registry)) = joined.pending {
             self.adopt_pending(pending, registry);

@@ -238,7 +238,7 @@ impl Control {
         for open in self.requests.staged() {
             self.publication.change(open.cause.clone());
         }
-        self.dismiss(gone.iter().filter_map(|list| list.promised).collect());
+        self.dismiss(gone.iter().filter_map(|list| list.next.ticket).collect());
         self.requests.finish_staged(&problems, &changed);
     }
 

@@ -696,10 +696,10 @@ async fn a_list_that_changes_during_a_rollback_keeps_its_newest_rules() {
     control
         .delta
         .ready
-        .push(crate::control::sources::lists::reading::Ready {
+        .push(crate::control::sources::lists::reading::ReadyList {
             ticket: 900,
             config: control.lists.active[index].config.clone(),
-            fresh: fresh.expect("a list"),
+            rules: fresh.expect("a list"),
         });
     control.start_joining();
     assert!(

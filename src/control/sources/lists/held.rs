@@ -20,8 +20,8 @@ pub(crate) fn restore(
 ) {
     for list in lists {
         let loaded = loaded(&list.config);
-        list.frozen = loaded.is_some() && held.iter().any(|name| name == list.name());
-        if list.frozen || list.loaded.is_none() {
+        list.set_frozen(loaded.is_some() && held.iter().any(|name| name == list.name()));
+        if list.is_frozen() || list.loaded.is_none() {
             list.restore(loaded);
         }
     }
@@ -35,7 +35,7 @@ pub(crate) fn accepted(
 ) -> BTreeMap<String, InForce> {
     let known = lists.iter().filter_map(|list| {
         let before = before.and_then(|before| before.get(list.name())).copied();
-        let before = before.or(list.accepted);
+        let before = before.or(list.past.accepted);
         let in_force = || list.loaded.as_ref().map(Loaded::in_force);
         Some((list.name().to_owned(), before.or_else(in_force)?))
     });
@@ -47,7 +47,7 @@ pub(crate) fn accepted(
 pub(crate) fn start_refusals(lists: &mut [ListState], tickets: &mut Tickets) -> Vec<u64> {
     let now = Instant::now();
     let mut refused = Vec::new();
-    for list in lists.iter_mut().filter(|list| list.frozen) {
+    for list in lists.iter_mut().filter(|list| list.is_frozen()) {
         let is_settled = list.take_settled();
         let is_due = list.take_due(now) || is_settled || list.loading.is_some();
         if is_due || list.changed() {
@@ -69,8 +69,8 @@ pub(crate) fn request_others(
 ) -> (Vec<u64>, Vec<u64>) {
     let now = Instant::now();
     let (mut requested, mut gone) = (Vec::new(), Vec::new());
-    for list in lists.iter_mut().filter(|list| !list.frozen) {
-        let loading = list.loading.take();
+    for list in lists.iter_mut().filter(|list| !list.is_frozen()) {
+        let loading = list.abandon_load();
         gone.extend(loading.map(|loading| loading.ticket));
         let was_held = list.refused.take_if(|(refusal, _)| refusal.is_rollback());
         if loading.is_some() || was_held.is_some() || list.loaded.is_none() {
@@ -92,8 +92,8 @@ pub(crate) fn release(
     let now = Instant::now();
     let mut requested = Vec::new();
     for list in lists {
-        list.frozen = false;
-        list.accepted = accepted.remove(list.name());
+        list.set_frozen(false);
+        list.past.accepted = accepted.remove(list.name());
         if list.refused.is_some() || list.changed() || list.is_outdated(guard_policy) {
             requested.push(list.request(tickets.next(), Guards::NONE, now));
         }

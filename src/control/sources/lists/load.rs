@@ -1,5 +1,4 @@
-//! Owns the way from a list's file to an image of its rules.
-//! Refuses to publish: it returns what it made, or why it made nothing.
+//! Reads a list's file into an image of its rules, or refuses it.
 
 use std::fs;
 use std::io::{self, Read};
@@ -30,43 +29,43 @@ use crate::wire::name::Name;
 
 /// Largest list file that is read.
 pub const MAX_FILE: u64 = 2 << 30;
-/// Octets at the start of a file among which a NUL tells that it is no text.
+/// Bytes at the start of a file. A NUL among them means that it is no text.
 const SNIFF: usize = 8192;
-/// Octets that are read at a time.
+/// Bytes that are read at a time.
 const PIECE: usize = 256 << 10;
 
-/// A list that was read whole, with its rules.
+/// The rules of a list that was read to its end, and the facts about them.
 #[derive(Debug)]
-pub struct Fresh {
-    /// What is known of it.
+pub struct LoadedRules {
+    /// The facts.
     pub loaded: Loaded,
-    /// Its rules.
+    /// The rules.
     pub image: Image,
 }
 
-/// What is known of a list that was read whole.
+/// The facts about a list that was read to its end.
 #[derive(Debug)]
 pub struct Loaded {
     /// Different rules in it.
     pub rules: usize,
-    /// What stood in the file.
+    /// Counts of its lines, and the first bad ones.
     pub tally: Tally,
-    /// BLAKE3 of the file's octets, in hexadecimal.
+    /// BLAKE3 of the file's bytes, in hexadecimal.
     pub digest: String,
-    /// The file as it was when it was read; nothing for content that is built in.
+    /// The file when it was read; `None` for built-in content.
     pub signature: Option<Signature>,
     /// When it was read.
     pub at: Timestamp,
     /// How long that took.
     pub took: Duration,
-    /// What tells the protected names that its rules were held against; nothing if there were none.
+    /// Identifies the protected names that its rules were checked against; empty if there were none.
     pub protected_names: String,
     /// Guards that were released for it.
     pub released: Guards,
 }
 
 impl Loaded {
-    /// What a newer state is judged against.
+    /// The facts that guards compare a newer state with.
     pub fn in_force(&self) -> InForce {
         InForce {
             rules: self.rules,
@@ -77,7 +76,7 @@ impl Loaded {
     }
 }
 
-/// What tells one state of a file from another without reading it.
+/// Identifies one state of a file, without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signature {
     device: u64,
@@ -88,7 +87,7 @@ pub struct Signature {
 }
 
 impl Signature {
-    /// Octets in the file.
+    /// Bytes in the file.
     pub fn size(&self) -> u64 {
         self.size
     }
@@ -102,7 +101,7 @@ impl Signature {
     /// Of the file that `path` leads to now, through symbolic links.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub fn of(path: &Path) -> io::Result<Self> {
         fs::metadata(path).map(|meta| Self::from(&meta))
     }
@@ -120,7 +119,7 @@ impl From<&fs::Metadata> for Signature {
     }
 }
 
-/// Why a list's file was not taken. The last good state, if there is one, stays in force.
+/// Why a list's file is refused. The last good state, if there is one, stays in force.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
     /// The system does not let it be read.
@@ -143,7 +142,7 @@ pub enum Refusal {
     /// It changed while it was read; it will be read again.
     #[error("{path}: changed while it was read; it is read again when it is quiet", path = .0.shown())]
     Changing(PathBuf),
-    /// It holds NUL octets.
+    /// It contains NUL bytes.
     #[error("{path}: holds binary data, not text; if it is compressed, unpack it first", path = .0.shown())]
     Binary(PathBuf),
     /// It is UTF-16.
@@ -180,7 +179,7 @@ pub enum Refusal {
         /// The generation.
         generation: u64,
     },
-    /// The compiler made nothing.
+    /// Compiling it failed.
     #[error(
         "{path}: not compiled: {text}; it is tried again {after}when the file changes, and with: tapis reload",
         after = if *.passes { "after a while, " } else { "" }, path = .path.shown())]
@@ -195,7 +194,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Whether the system may say otherwise of the same file a moment later.
+    /// Whether the system may permit it a moment later, though the file is the same.
     pub fn passing(&self) -> bool {
         matches!(self, Self::Told { passing: true, .. } | Self::Unanswered(_))
             || matches!(self, Self::Unreadable { source, .. } if !matches!(
@@ -204,7 +203,7 @@ impl Refusal {
             ))
     }
 
-    /// The guards that hold it, if nothing else is in the way.
+    /// The guards that hold it, if there is no other reason.
     pub fn guards(&self) -> Guards {
         match self {
             Self::Held(held) => held.guards(),
@@ -213,7 +212,8 @@ impl Refusal {
         }
     }
 
-    /// The same where no server runs, as it ends the start: nothing releases a guard, or reads the file again.
+    /// The message if no server runs, as this ends the start: there is nothing that releases a guard or reads the file
+    /// again.
     pub fn without_server(&self) -> String {
         let text = self.to_string();
         if let Some((found, _)) = text.split_once(RELEASE) {
@@ -251,21 +251,21 @@ impl Refusal {
     }
 }
 
-/// Reads a list without the rules that guards leave out, and judges it against what is in force of it
-/// (`before`), now that the operator has released some guards.
+/// Reads a list without the rules that guards suppress, and checks it against its states in force (`before`), except
+/// by the guards that the operator has `released`.
 ///
 /// # Errors
-/// [`Refusal`] when the file can't be read, or should not replace what is in force.
+/// [`Refusal`] if the file can't be read, or must not replace the state in force.
 pub fn load(
     list: &List,
     guard_policy: &GuardPolicy,
     before: &[InForce],
     released: Guards,
-) -> Result<Fresh, Refusal> {
+) -> Result<LoadedRules, Refusal> {
     load_as(list, list.into(), guard_policy, before, released)
 }
 
-/// The same with its rules checked as `guarded` says.
+/// The same as [`load`], with its rules checked as `guarded` says.
 ///
 /// # Errors
 /// See [`load`].
@@ -275,7 +275,7 @@ pub fn load_as(
     guard_policy: &GuardPolicy,
     before: &[InForce],
     released: Guards,
-) -> Result<Fresh, Refusal> {
+) -> Result<LoadedRules, Refusal> {
     let start = Instant::now();
     let path = &list.source.path;
     let mut builder = Builder::new();
@@ -290,7 +290,7 @@ pub fn load_as(
         }
     };
     let protected_names = Some((guard_policy.protected_names(), guarded));
-    let reading = read(path, text, list.into(), protected_names, rule, |_, _| {})?;
+    let reading = read_list(path, text, list.into(), protected_names, rule, |_, _| {})?;
     let source = builder.source(ImageSource::named(&list.source.name));
     let overfull = overfull.or(source.err());
     let image = overfull.map_or_else(|| builder.finish(), Err);
@@ -311,13 +311,13 @@ pub fn load_as(
         protected_names: guard_policy.digest(list).into_owned(),
         released: released.and(released_before(before, reading.signature)),
     };
-    Ok(Fresh { loaded, image })
+    Ok(LoadedRules { loaded, image })
 }
 
 /// BLAKE3 of the file at `path`, or of `text` instead if there is one, in hexadecimal.
 ///
 /// # Errors
-/// What the system says.
+/// The system's error.
 pub fn digest(path: &Path, text: Option<&str>) -> io::Result<String> {
     let mut hasher = blake3::Hasher::new();
     match text {
@@ -332,19 +332,19 @@ pub fn digest(path: &Path, text: Option<&str>) -> io::Result<String> {
     Ok(hasher.finalize().to_string())
 }
 
-/// What reading a list to its end came to.
+/// The result of reading a list to its end.
 #[derive(Debug)]
 pub(crate) struct Reading {
     pub(crate) tally: Tally,
     pub(crate) digest: blake3::Hash,
-    /// Nothing for content that is built in.
+    /// `None` for built-in content.
     pub(crate) signature: Option<Signature>,
     pub(crate) at: Timestamp,
     pub(crate) took: Duration,
 }
 
 impl Reading {
-    /// As the guards of whole lists judge it; `rules` of it are different, if that is known.
+    /// The facts that the guards of whole lists check; `rules` is the number of different rules, if it is known.
     pub(crate) fn newest<'n>(
         &'n self,
         name: &'n str,
@@ -362,10 +362,10 @@ impl Reading {
     }
 }
 
-/// Reads the file at `path`, or `text` instead if there is one, and hands on the rules that the protected names
-/// admit, as [`parse::read`] does; and to `progress` how many octets of how many were read. What was
-/// handed on counts for nothing when the list is refused in the end.
-pub(crate) fn read(
+/// Reads the file at `path`, or `text` instead if there is one. Passes to `rule` each rule that the protected names
+/// permit, as [`parse::read`] does, and to `progress` how many bytes of how many have been read. If the list is refused
+/// in the end, those rules must be dropped.
+pub(crate) fn read_list(
     path: &Path,
     text: Option<&str>,
     notation: Notation,
@@ -376,11 +376,11 @@ pub(crate) fn read(
     let start = Instant::now();
     let mut reader = parse::Reader::new(notation);
     let mut hasher = blake3::Hasher::new();
-    let mut account = SuppressedRules::default();
+    let mut suppressed = SuppressedRules::default();
     let mut admit = |cut, name: &Name, scope, line| {
         let admits = |(protected_names, list)| {
             let list = Guarded { cut, ..list };
-            account.admits(protected_names, list, name, scope, line)
+            suppressed.admits(protected_names, list, name, scope, line)
         };
         if protected_names.is_none_or(admits) {
             rule(name, scope, line);
@@ -405,8 +405,8 @@ pub(crate) fn read(
     let mut tally = reader.finish(&mut |name: &_, scope, line| {
         admit(true, name, scope, line);
     });
-    tally.rules -= account.total();
-    tally.guarded = account;
+    tally.rules -= suppressed.total();
+    tally.guarded = suppressed;
     Ok(Reading {
         tally,
         digest: hasher.finalize(),
@@ -425,8 +425,8 @@ fn is_utf16(start: &[u8]) -> bool {
         || (start.len() > 1 && pairs().all(|pair| pair[0] == 0 && pair[1] != 0))
 }
 
-/// Reads a text file that nobody writes meanwhile, piece by piece, each with the octets of the
-/// whole. What is no text is not read to its end.
+/// Reads a text file in pieces, and passes on each with the size of the file. Fails if the file changes meanwhile. A
+/// file that is no text is not read to its end.
 fn read_quiet(path: &Path, mut each: impl FnMut(&[u8], u64)) -> Result<Signature, Refusal> {
     let unreadable = |source| Refusal::Unreadable {
         path: path.to_owned(),
@@ -442,7 +442,7 @@ fn read_quiet(path: &Path, mut each: impl FnMut(&[u8], u64)) -> Result<Signature
     let before = Signature::from(&meta);
     let mut piece = Vec::with_capacity(PIECE);
     let (mut read, mut binary, mut utf16) = (0, false, false);
-    // One octet more than there should be tells that it grew.
+    // A byte after the expected end shows that the file has grown.
     while read <= meta.len() {
         let most = if read == 0 { SNIFF } else { PIECE };
         piece.clear();
@@ -489,7 +489,7 @@ mod tests {
     }
 
     fn loaded(content: &[u8], before: Option<usize>, released: Guards) -> Result<usize, Refusal> {
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("list");
         fs::write(&path, content).expect("written");
         let before = before.map(|rules| InForce {
@@ -498,9 +498,9 @@ mod tests {
             released: Guards::NONE,
             ended: false,
         });
-        let fresh = load(&list(&path), &guard_policy(), before.as_slice(), released)?;
-        assert_eq!(fresh.loaded.released, released);
-        Ok(fresh.loaded.rules)
+        let read = load(&list(&path), &guard_policy(), before.as_slice(), released)?;
+        assert_eq!(read.loaded.released, released);
+        Ok(read.loaded.rules)
     }
 
     #[test]
@@ -521,8 +521,8 @@ mod tests {
         ] {
             let refusal = loaded(content, before, Guards::NONE).expect_err("held");
             assert_eq!(refusal.guards(), guard.into());
-            let told = format!("tapis reload --accept l:{guard}");
-            assert!(refusal.to_string().ends_with(&told), "{refusal}");
+            let remedy = format!("tapis reload --accept l:{guard}");
+            assert!(refusal.to_string().ends_with(&remedy), "{refusal}");
             let others = Guard::ALL.into_iter().filter(|other| *other != guard);
             loaded(content, before, others.collect()).expect_err("held all the same");
             loaded(content, before, guard.into()).expect("released");
@@ -532,18 +532,18 @@ mod tests {
     }
 
     #[test]
-    fn rules_that_cover_wards_are_left_out_told_and_no_bad_lines() {
-        let dir = tempfile::tempdir().expect("a folder");
+    fn rules_that_cover_protected_names_are_left_out_and_reported_and_no_bad_lines() {
+        let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("list");
         fs::write(&path, ".co.id\na.test\n1.2.3.4.5\n.com\n").expect("written");
         let mut list = list(&path);
-        let fresh = load(&list, &guard_policy(), &[], Guards::NONE).expect("taken");
+        let read = load(&list, &guard_policy(), &[], Guards::NONE).expect("taken");
         let Loaded {
             rules,
             tally,
             protected_names,
             ..
-        } = fresh.loaded;
+        } = read.loaded;
         assert_eq!(
             (rules, tally.rules, tally.lines, tally.bad_total()),
             (1, 1, 4, 0)
@@ -557,21 +557,21 @@ mod tests {
         assert_eq!(left, [(1, ".co.id"), (3, "1.2.3.4.5"), (4, ".com")]);
         assert_eq!(protected_names, guard_policy().protected_names().digest());
         list.source.kind = Kind::Allow;
-        let fresh = load(&list, &guard_policy(), &[], Guards::NONE).expect("taken");
+        let read = load(&list, &guard_policy(), &[], Guards::NONE).expect("taken");
         assert_eq!(
-            (fresh.loaded.rules, fresh.loaded.tally.guarded.warned),
+            (read.loaded.rules, read.loaded.tally.guarded.warned),
             (4, 2),
             "it blocks nothing, and frees .co.id and .com"
         );
         assert_eq!(
-            fresh.loaded.protected_names,
+            read.loaded.protected_names,
             guard_policy().protected_names().allow_digest()
         );
     }
 
     #[test]
     fn a_rule_that_guards_mind_is_left_out_of_a_last_line_without_an_end_in_any_list() {
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("list");
         let mut list = list(&path);
         for (kind, warn) in [
@@ -586,11 +586,9 @@ mod tests {
                     (format!("a.test\n{last}\nb.test"), 3),
                 ] {
                     fs::write(&path, &content).expect("written");
-                    let fresh = load(&list, &guard_policy(), &[], Guards::NONE).expect("taken");
-                    let (loaded, counts) = (
-                        fresh.loaded,
-                        kind == Kind::Allow || warn == Protections::ALL,
-                    );
+                    let read = load(&list, &guard_policy(), &[], Guards::NONE).expect("taken");
+                    let (loaded, counts) =
+                        (read.loaded, kind == Kind::Allow || warn == Protections::ALL);
                     let rules = rules - usize::from(rules == 3 && !counts && last != "*.github.io");
                     assert_eq!(loaded.rules, rules, "{kind:?} {content:?}");
                     assert!(!loaded.tally.ended);
@@ -608,7 +606,7 @@ mod tests {
 
     #[test]
     fn a_file_that_changes_while_it_is_read_is_not_taken() {
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("list");
         let content = "a.example\n".repeat(100_000);
         let open = || File::options().write(true).open(&path).expect("opened");
@@ -656,7 +654,7 @@ mod tests {
                 assert!(refusal.to_string().contains("UTF-16 text"), "{refusal}");
             }
         }
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = tempfile::tempdir().expect("a directory");
         let folder =
             load(&list(dir.path()), &guard_policy(), &[], Guards::ALL).expect_err("refused");
         assert!(matches!(folder, Refusal::NotAFile(_)));

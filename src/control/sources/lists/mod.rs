@@ -28,9 +28,9 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use self::load::{Loaded, Refusal};
-use self::reading::{Done, Ready, log_load, start_load};
+use self::reading::{FinishedLoad, ReadyList, log_load, start_load};
 use self::state::{ListState, Tickets, has_load};
-use super::files::{Files, look};
+use super::files::{Files, look_at_files};
 use super::kinds::{Kinds, Update};
 use super::pending::PendingConfig;
 use super::watch::{Following, Touched};
@@ -54,7 +54,7 @@ pub(crate) struct ListSources {
     /// What delivers further lists.
     pub(crate) kinds: Kinds,
     /// Loads that ended.
-    pub(crate) done: (mpsc::Sender<Done>, mpsc::Receiver<Done>),
+    pub(crate) done: (mpsc::Sender<FinishedLoad>, mpsc::Receiver<FinishedLoad>),
 }
 
 impl ListSources {
@@ -142,7 +142,8 @@ impl ListSources {
         }
         for (folder, files) in wanted {
             let places = folder.shown().to_string();
-            self.looks.start(folder, places, move || look(files));
+            self.looks
+                .start(folder, places, move || look_at_files(files));
         }
     }
 
@@ -167,7 +168,8 @@ impl ListSources {
                 // It may have changed before it was watched.
                 list.want_first_look();
             }
-            list.target = following.targets.get(list.path()).cloned();
+            let target = following.targets.get(list.path()).cloned();
+            list.set_target(target);
         }
     }
 
@@ -205,7 +207,7 @@ impl ListSources {
                 } else {
                     let before = list.in_force();
                     *list = ListState::new(*config);
-                    list.before = before;
+                    list.past.before = before;
                 }
                 list.request(tickets.next(), Guards::NONE, Instant::now());
                 Ok(None)
@@ -215,7 +217,7 @@ impl ListSources {
                 let gone = found.map(|at| self.active.remove(at));
                 Ok(gone.map(|list| {
                     let loading = list.loading.map(|loading| loading.ticket);
-                    let tickets = loading.into_iter().chain(list.promised);
+                    let tickets = loading.into_iter().chain(list.next.ticket);
                     (list.source.path.clone(), tickets.collect())
                 }))
             }
@@ -244,8 +246,8 @@ impl ListSources {
             let guard_policy = next.as_ref().filter(|_| staged).unwrap_or(guard_policy);
             let wanted =
                 list.loaded.is_none() || list.refused.is_some() || list.is_outdated(guard_policy);
-            if !wanted && list.released.is_empty() && !list.changed() {
-                loads.unneeded.extend(list.promised.take());
+            if !wanted && list.next.released.is_empty() && !list.changed() {
+                loads.unneeded.extend(list.next.ticket.take());
             } else if list.is_large() {
                 loads.large.push(want(list, tickets.next(), staged));
             } else {
@@ -256,8 +258,8 @@ impl ListSources {
     }
 
     /// Takes the end of a load.
-    pub(crate) fn finish_load(&mut self, done: Done) -> LoadResult {
-        let Done { ticket, result } = done;
+    pub(crate) fn finish_load(&mut self, done: FinishedLoad) -> LoadResult {
+        let FinishedLoad { ticket, result } = done;
         let is_active = self.active.iter().any(|list| has_load(list, ticket));
         let Some(list) = self.all().find(|list| has_load(list, ticket)) else {
             return LoadResult::Gone(ticket);
@@ -269,15 +271,15 @@ impl ListSources {
         log_load(list, Ok(&fresh.loaded));
         if is_active {
             let config = list.config.clone();
-            return LoadResult::Ready(Box::new(Ready {
+            return LoadResult::Ready(Box::new(ReadyList {
                 ticket,
                 config,
-                fresh,
+                rules: fresh,
             }));
         }
         let name = list.name().to_owned();
         list.rules = Some(fresh.image);
-        list.settle(Ok(fresh.loaded), Instant::now());
+        list.finish_load(Ok(fresh.loaded), Instant::now());
         LoadResult::Pending { ticket, name }
     }
 
@@ -295,7 +297,7 @@ impl ListSources {
             why: refusal.to_string(),
             is_new: !known,
         };
-        list.settle(Err(refusal), Instant::now());
+        list.finish_load(Err(refusal), Instant::now());
         Some(refused)
     }
 
@@ -303,7 +305,7 @@ impl ListSources {
     pub(crate) fn settle(&mut self, ticket: u64, loaded: Loaded) -> Option<String> {
         let mut active = self.active.iter_mut();
         let list = active.find(|list| has_load(list, ticket))?;
-        list.settle(Ok(loaded), Instant::now());
+        list.finish_load(Ok(loaded), Instant::now());
         Some(list.name().to_owned())
     }
 
@@ -329,15 +331,15 @@ impl ListSources {
                 true => Guards::NONE,
                 false => released(request, list.name()),
             };
-            let under_way = list.loading.filter(|loading| {
-                !is_reguarded && loading.of == list.looked() && loading.released.cover(free)
-            });
+            let under_way = list
+                .load_of_newest()
+                .filter(|loading| !is_reguarded && loading.released.cover(free));
             // The guard of the new configuration decides on it again.
             let is_later = is_staged && is_held(list);
             let is_wanted = !free.is_empty()
                 || (list.refused.is_some() && !is_later)
                 || list.changed()
-                || (!list.frozen && list.is_outdated(guard_policy));
+                || (!list.is_frozen() && list.is_outdated(guard_policy));
             if let Some(loading) = under_way {
                 requested.push(loading.ticket);
             } else if is_wanted {
@@ -365,7 +367,7 @@ impl ListSources {
         tickets: &mut Tickets,
     ) -> Vec<u64> {
         let now = Instant::now();
-        let lists = self.active.iter_mut().filter(|list| !list.frozen);
+        let lists = self.active.iter_mut().filter(|list| !list.is_frozen());
         let lists = lists.filter(|list| is_held(list) || list.is_outdated(guard_policy));
         let requested = lists.map(|list| list.request(tickets.next(), Guards::NONE, now));
         requested.collect()
@@ -377,7 +379,7 @@ impl ListSources {
             return;
         }
         let now = Instant::now();
-        for list in self.active.iter_mut().filter(|list| !list.frozen) {
+        for list in self.active.iter_mut().filter(|list| !list.is_frozen()) {
             list.follow(guard_policy, now);
         }
     }
@@ -407,7 +409,7 @@ pub(crate) enum LoadResult {
     Gone(u64),
     Refused(u64, Refusal),
     /// It comes into force when it has been joined with the others.
-    Ready(Box<Ready>),
+    Ready(Box<ReadyList>),
     /// It comes into force with its configuration.
     Pending {
         ticket: u64,

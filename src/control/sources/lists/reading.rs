@@ -1,40 +1,39 @@
-//! Reads a small list on a blocking thread, and logs how the reading of any list ended.
+//! Reads a small list on a blocking thread, and logs the result of reading any list.
 
 use std::io;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::load::{Fresh, Loaded, Refusal, load};
+use super::load::{Loaded, LoadedRules, Refusal, load};
 use super::state::{ListState, Loading};
 use crate::config::List;
 use crate::control::guard::policy::GuardPolicy;
 
-/// Rules of a list that guards left out, or warn of, which are logged each time that it is read.
+/// Rules that are logged of those that guards suppress, and as many of those that they warn of, at each read of a list.
 const LOGGED: usize = 10;
 
-/// A load that ended.
-pub(crate) struct Done {
+/// A load of a small list that ended.
+pub(crate) struct FinishedLoad {
     pub(crate) ticket: u64,
-    pub(crate) result: Result<Fresh, Refusal>,
+    pub(crate) result: Result<LoadedRules, Refusal>,
 }
 
-/// A list that was read.
-pub(crate) struct Ready {
+/// A small list that was read, and is to be joined with the others.
+pub(crate) struct ReadyList {
     /// The number of the load.
     pub(crate) ticket: u64,
-    /// The list.
+    /// The list as it was configured then.
     pub(crate) config: List,
-    /// What was read.
-    pub(crate) fresh: Fresh,
+    pub(crate) rules: LoadedRules,
 }
 
-/// Starts reading a small list.
+/// Starts reading a small list. The result is sent to `done`, even after a panic.
 pub(crate) fn start_load(
     list: &mut ListState,
     guard_policy: &Arc<GuardPolicy>,
     ticket: u64,
-    done: &mpsc::Sender<Done>,
+    done: &mpsc::Sender<FinishedLoad>,
 ) {
     let Loading {
         ticket, released, ..
@@ -49,29 +48,29 @@ pub(crate) fn start_load(
     let (broken, done) = (broken(list), done.clone());
     tokio::spawn(async move {
         let result = reading.await.unwrap_or(Err(broken));
-        // Nobody waits when the server ends.
-        let _ = done.send(Done { ticket, result }).await;
+        // The receiver is gone when the server ends.
+        let _ = done.send(FinishedLoad { ticket, result }).await;
     });
 }
 
-/// Why a load that panicked made nothing.
+/// The refusal for a load that panicked.
 pub(crate) fn broken(list: &ListState) -> Refusal {
     Refusal::Unreadable {
         path: list.source.path.clone(),
         source: io::Error::other(
-            "reading it broke off inside tapis, which is a bug; please report it",
+            "reading it failed inside tapis, which is a bug; please report it",
         ),
     }
 }
 
-/// Tells how reading a list ended.
+/// Logs the result of reading a list.
 pub(crate) fn log_load(list: &ListState, result: Result<&Loaded, &Refusal>) {
     let name = list.name();
     let loaded = match result {
         Ok(loaded) => loaded,
-        // It is read again until it is quiet; once is enough to tell.
+        // It is read again until it is quiet, and one message is enough.
         Err(refusal) if refusal.transient() && list.refused.is_some() => return,
-        // A disk that fails is tried again every few seconds.
+        // A failing disk is tried again every few seconds.
         Err(refusal) if list.is_refused_alike(refusal) => return,
         Err(refusal) if refusal.is_rollback() => {
             tracing::info!(list = name, %refusal, "newer state of a list not taken");

@@ -1,6 +1,4 @@
-//! Owns what is known of each list: its configuration, its last good state, why a newer one was
-//! refused, and when its file is to be looked at again.
-//! Refuses to read files or to publish.
+//! The state of each list: its rules in force, why a newer state of its file was refused, and the load under way.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -15,14 +13,21 @@ use crate::control::guard::acceptance::{InForce, too_old};
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::release::{Guard, Guards};
 use crate::control::sources::lists::load::{Loaded, Refusal, Signature};
-use crate::control::sources::watch::{CLOSED_QUIET, OPEN_QUIET, REQUESTED_QUIET, Touched};
+use crate::control::sources::settling::{FollowedFile, Look, Pauses, ReadEnd};
+use crate::control::sources::watch::{OPEN_QUIET, Touched, WatchedPath};
 use crate::policy::image::Image;
 use crate::policy::rule::Source;
 
-/// When to read a file again that changed while it was read, at first.
-const RETRY: Duration = Duration::from_millis(300);
-/// When to compile it again if the system did not let it be compiled, at first and at last: for lack of room, say.
-const COMPILE_AGAIN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
+/// Before a file is read again that changed while it was read.
+const CHANGED: Pauses = Pauses {
+    first: Duration::from_millis(300),
+    last: OPEN_QUIET,
+};
+/// Before a list is compiled again after the system refused that, for lack of space for example.
+const COMPILE_AGAIN: Pauses = Pauses {
+    first: Duration::from_secs(5),
+    last: Duration::from_secs(300),
+};
 
 /// Bytes of a list's file up to which the server reads it itself: that takes a few milliseconds per 100 kB.
 const SMALL: u64 = 1 << 20;
@@ -32,47 +37,64 @@ const SMALL: u64 = 1 << 20;
 pub(crate) struct ListState {
     pub(crate) config: List,
     pub(crate) source: Arc<Source>,
+    /// The rules in force; `None` if there are none, since the list was never read.
     pub(crate) loaded: Option<Loaded>,
-    /// How the rules in force were read, if that is not how the list is configured: they were kept by a server before
-    /// this one, and serve until the list is read.
-    kept_as: Option<List>,
-    /// What is in force of the list of that name, until the first load of its new configuration.
-    pub(crate) before: Vec<InForce>,
-    /// What was in force before a rollback that has been released, until something newer is loaded.
-    pub(crate) accepted: Option<InForce>,
+    serving: Serving,
+    pub(crate) past: Past,
     /// Its rules, while they are in no image with others: it waits for its configuration.
     pub(crate) rules: Option<Image>,
-    /// Why the newest state of the file was not taken, and since when it stands so.
+    /// Why the newest state of the file is refused, and since when for that reason.
     pub(crate) refused: Option<(Refusal, Timestamp)>,
-    /// The load that is under way.
+    /// The load under way.
     pub(crate) loading: Option<Loading>,
-    /// The number that the next load will have, as somebody waits for it already.
-    pub(crate) promised: Option<u64>,
-    /// It is held as it was: newer states of its file don't count.
-    pub(crate) frozen: bool,
-    /// Guards that the operator releases for what the next load finds.
+    pub(crate) next: NextLoad,
+    /// It was logged that the state in force is too old.
+    logged_old: bool,
+    path: WatchedPath,
+    file: FollowedFile<Signature>,
+}
+
+/// How the rules in force relate to the configuration and to the file.
+///
+/// ```text
+///             serve_kept
+///   Current -------------> KeptAs
+///    ^ |  ^                 |  |
+///    | |  +-----------------+  |
+///    | |    loaded, restored   |
+///    | |                       |
+///    | | set_frozen            | set_frozen
+///    | +-------> Frozen <------+
+///    +-------------+
+///      not frozen any more
+/// ```
+#[derive(Debug)]
+enum Serving {
+    /// They were read from the file as it is configured.
+    Current,
+    /// A previous process read them, from another file or in another way: from this list. They serve until the list
+    /// is read.
+    KeptAs(Box<List>),
+    /// A rollback restored them. Newer states of the file are refused.
+    Frozen,
+}
+
+/// Earlier states of a list, for the guards that compare a newer state with them.
+#[derive(Debug, Default)]
+pub(crate) struct Past {
+    /// The state in force of the list of that name, until the first load of its new configuration.
+    pub(crate) before: Vec<InForce>,
+    /// The state in force before a rollback that has been released, until a newer state is loaded.
+    pub(crate) accepted: Option<InForce>,
+}
+
+/// What has been requested of the next load.
+#[derive(Debug, Default)]
+pub(crate) struct NextLoad {
+    /// Its number, if a client waits for it.
+    pub(crate) ticket: Option<u64>,
+    /// Guards that the operator releases for what it finds.
     pub(crate) released: Guards,
-    /// It was told that the state in force is too old.
-    reported_old: bool,
-    /// The file's path as the watch tells it: absolute.
-    watched: PathBuf,
-    /// What that leads to, where it is another path.
-    pub(crate) target: Option<PathBuf>,
-    /// The file as it was when it was looked at last.
-    looked: Option<Signature>,
-    /// Why it is to be looked at; and why it is being looked at.
-    look: Look,
-    looking: Look,
-    /// It was looked at, and is to be read now if it changed.
-    settled: bool,
-    /// The state of the file that was looked at last, taken or refused.
-    seen: Option<Signature>,
-    /// The state that the last sweep found, if that was a new one.
-    last_sweep: Option<Option<Signature>>,
-    /// When to read the file, if it changed.
-    due: Option<Due>,
-    /// How long to wait before a file is read again that changed while it was read.
-    retry: Duration,
 }
 
 /// A load that is under way.
@@ -80,62 +102,27 @@ pub(crate) struct ListState {
 pub(crate) struct Loading {
     /// Its number.
     pub(crate) ticket: u64,
-    /// The state of the file when it started.
-    pub(crate) of: Option<Signature>,
     /// Guards that the operator releases for what it finds.
     pub(crate) released: Guards,
     /// When it started.
     pub(crate) since: Instant,
 }
 
-/// Why a file is looked at; a later reason covers an earlier one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Look {
-    No,
-    Sweep,
-    /// Something happened on the way to it.
-    Way,
-    /// It was not watched so far.
-    Unwatched,
-    /// It is to be read if it changed.
-    Due,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Due {
-    at: Instant,
-    /// Somebody seems to have the file open for writing.
-    writer: bool,
-}
-
 impl ListState {
     pub(crate) fn new(config: List) -> Self {
-        let path = &config.source.path;
         Self {
             source: Arc::new(config.source.clone()),
-            // Without a working directory the path stays as it is, and sweeps find its changes.
-            watched: std::path::absolute(path).unwrap_or_else(|_| path.clone()),
+            path: WatchedPath::new(&config.source.path),
             config,
             loaded: None,
-            kept_as: None,
-            before: Vec::new(),
-            accepted: None,
+            serving: Serving::Current,
+            past: Past::default(),
             rules: None,
             refused: None,
             loading: None,
-            promised: None,
-            frozen: false,
-            released: Guards::NONE,
-            reported_old: false,
-            retry: RETRY,
-            target: None,
-            looked: None,
-            look: Look::No,
-            looking: Look::No,
-            settled: false,
-            seen: None,
-            last_sweep: None,
-            due: None,
+            next: NextLoad::default(),
+            logged_old: false,
+            file: FollowedFile::default(),
         }
     }
 
@@ -145,7 +132,12 @@ impl ListState {
 
     /// The file's absolute path.
     pub(crate) fn path(&self) -> &Path {
-        &self.watched
+        self.path.absolute()
+    }
+
+    /// Sets the path that the file's path leads to through symbolic links, if that is another one.
+    pub(crate) fn set_target(&mut self, target: Option<PathBuf>) {
+        self.path.set_target(target);
     }
 
     /// Whether `config` describes the same rules: the same file, read in the same way.
@@ -155,7 +147,7 @@ impl ListState {
             && self.config.scope == config.scope
             && self.config.comments == config.comments
             && self.config.content == config.content
-            // What an allow list allows, no guard minds.
+            // The guards do not check the rules of an allow list.
             && self.config.source.blocks() == config.source.blocks()
     }
 
@@ -165,170 +157,109 @@ impl ListState {
         self.config = config;
     }
 
-    /// The same when its rules are in an image with others.
+    /// The same list, once its rules are in an image with others.
     pub(crate) fn without_rules(mut self) -> Self {
         self.rules = None;
         self
     }
 
-    /// Takes what a look at the file found.
+    /// Sets the result of a look at the file.
     pub(crate) fn set_look(&mut self, file: Option<Signature>) {
-        self.looked = file;
+        self.file.set_looked(file);
     }
 
-    /// Whether it is read by a process of its own.
-    pub(crate) fn is_large(&self) -> bool {
-        is_large_file(self.looked)
-    }
-
-    /// The file as it was when it was looked at last; `None` when it could not be.
-    pub(crate) fn looked(&self) -> Option<Signature> {
-        self.looked
-    }
-
-    /// Takes what a look at all files found.
+    /// Sets the result of a look at all files.
     pub(crate) fn set_looked(&mut self, files: &HashMap<PathBuf, Option<Signature>>) {
         if let Some(file) = files.get(&self.source.path) {
-            self.looked = *file;
+            self.file.set_looked(*file);
         }
     }
 
-    /// Whether the file is another one than was read or refused last. One that can't be looked at is:
-    /// reading it will tell why.
+    /// Whether the compiler process reads it, as its file is large.
+    pub(crate) fn is_large(&self) -> bool {
+        is_large_file(self.looked())
+    }
+
+    /// The file as the last look found it; `None` if that failed.
+    pub(crate) fn looked(&self) -> Option<Signature> {
+        self.file.last_look()
+    }
+
+    /// Whether the file is another one than was read or refused last. One that can't be looked at is another one:
+    /// reading it reports why.
     pub(crate) fn changed(&self) -> bool {
-        self.looked != self.seen
+        self.file.changed()
     }
 
-    /// Something happened in a watched directory. Each event starts the quiet time anew, and the
-    /// last one says how long it is. Returns whether it was this file.
+    /// Takes an event of a watched directory. Returns whether it concerns this file.
     pub(crate) fn touch(&mut self, touched: &Touched, now: Instant) -> bool {
-        if touched.path != self.watched && self.target.as_ref() != Some(&touched.path) {
-            return false;
+        let is_own = self.path.is(&touched.path);
+        if is_own {
+            let is_requested = self.next.ticket.is_some();
+            self.file.touched(touched.quiet, is_requested, now);
         }
-        let writer = touched.quiet == OPEN_QUIET;
-        let asked_for = self.promised.is_some() && !writer;
-        let quiet = if asked_for {
-            REQUESTED_QUIET
-        } else {
-            touched.quiet
-        };
-        let at = now + quiet;
-        self.due = Some(Due { at, writer });
-        true
+        is_own
     }
 
-    /// Has the file looked at: something happened on the way to it.
+    /// Has the file looked at: a directory or link on its path changed.
     pub(crate) fn want_look(&mut self) {
-        self.look = self.look.max(Look::Way);
+        self.file.want_look(Look::Path);
     }
 
-    /// Has the file looked at: nobody watched it so far.
+    /// Has the file looked at: it was not watched before.
     pub(crate) fn want_first_look(&mut self) {
-        self.look = self.look.max(Look::Unwatched);
+        self.file.want_look(Look::Unwatched);
     }
 
     /// Has the file looked at as part of a sweep.
     pub(crate) fn want_sweep(&mut self) {
-        self.look = self.look.max(Look::Sweep);
+        self.file.want_look(Look::Sweep);
     }
 
-    /// Whether the file is to be looked at.
+    /// Whether a look at the file is to be started.
     pub(crate) fn wants_look(&self) -> bool {
-        self.look != Look::No && matches!(self.config.content, Content::File)
+        self.file.wants_look() && matches!(self.config.content, Content::File)
     }
 
-    /// Whether the file is looked at, or is to be, before it is read.
+    /// Whether the file was due, and is looked at, or has just been, before it is read.
     pub(crate) fn is_looked_for(&self) -> bool {
-        self.look == Look::Due || self.looking == Look::Due
+        self.file.is_checking()
     }
 
-    /// The file is looked at from now on.
+    /// A look at the file starts.
     pub(crate) fn start_look(&mut self) {
-        self.looking = self
-            .looking
-            .max(std::mem::replace(&mut self.look, Look::No));
+        self.file.look_started();
     }
 
-    /// Takes what a look found.
+    /// Takes the result of a look.
     pub(crate) fn finish_look(&mut self, file: Option<Signature>, now: Instant) {
-        self.looked = file;
-        match std::mem::replace(&mut self.looking, Look::No) {
-            Look::No => {}
-            Look::Sweep => self.sweep(now),
-            look @ (Look::Way | Look::Unwatched) => {
-                if self.due.is_none() && self.loading.is_none() && self.changed() {
-                    let closed = Due {
-                        at: now + CLOSED_QUIET,
-                        writer: false,
-                    };
-                    let written = self.written_unwatched(now);
-                    let written = written.filter(|_| look == Look::Unwatched);
-                    self.due = Some(written.unwrap_or(closed));
-                }
-            }
-            Look::Due => self.settled = true,
-        }
+        self.file.looked(file, age(file), now);
     }
 
-    /// Whether the file was looked at to be read; asked once.
+    /// Whether the file was looked at to be read; `true` once.
     pub(crate) fn take_settled(&mut self) -> bool {
-        std::mem::take(&mut self.settled)
+        self.file.take_settled()
     }
 
-    /// A sweep looked at the file: a new state is read when two sweeps found the same one.
-    fn sweep(&mut self, now: Instant) {
-        if self.due.is_some() || self.loading.is_some() {
-            return;
-        }
-        let found = self.looked;
-        if found == self.seen {
-            self.last_sweep = None;
-        } else if self.last_sweep.replace(found) == Some(found) {
-            self.due = Some(Due {
-                at: now,
-                writer: false,
-            });
-        }
-    }
-
-    /// Somebody wants the newest state, and waits for the load `ticket`. A file that is being
-    /// written is left until it is quiet all the same.
+    /// A client waits for the newest state, and for the load `ticket` unless another one is promised already. Returns
+    /// the number of the load. A file that is being written is read when it is quiet, not earlier.
     pub(crate) fn request(&mut self, ticket: u64, released: Guards, now: Instant) -> u64 {
-        self.released = self.released.and(released);
-        let promised = *self.promised.get_or_insert(ticket);
-        match self.due {
-            Some(due) if due.writer => {}
-            // A moment for what the system has to tell of a writer.
-            _ => {
-                self.due = Some(Due {
-                    at: now + REQUESTED_QUIET,
-                    writer: false,
-                });
-            }
-        }
-        promised
+        self.file.requested(now);
+        self.promise(ticket, released)
     }
 
-    /// The same for a list that was not watched so far.
+    /// The same for a list that was not watched before.
     pub(crate) fn request_unwatched(&mut self, ticket: u64, released: Guards, now: Instant) {
-        self.request(ticket, released, now);
-        self.due = self.written_unwatched(now).or(self.due);
+        self.file.requested_unwatched(age(self.looked()), now);
+        self.promise(ticket, released);
     }
 
-    /// When to read a file that was written a moment ago, before it was watched: it may be in its writer's
-    /// hands.
-    fn written_unwatched(&self, now: Instant) -> Option<Due> {
-        let modified = self.looked.and_then(|file| file.modified());
-        let age = modified.map(|at| Timestamp::now().duration_since(at));
-        let age = age.and_then(|age| Duration::try_from(age).ok());
-        let left = age.and_then(|age| OPEN_QUIET.checked_sub(age))?;
-        Some(Due {
-            at: now + left,
-            writer: true,
-        })
+    fn promise(&mut self, ticket: u64, released: Guards) -> u64 {
+        self.next.released = self.next.released.and(released);
+        *self.next.ticket.get_or_insert(ticket)
     }
 
-    /// What its newest state is judged against: what is in force of it, and what was before a rollback.
+    /// The states that its newest one is compared with: the state in force, and the one before a rollback.
     pub(crate) fn in_force(&self) -> Vec<InForce> {
         match &self.loaded {
             Some(loaded) => {
@@ -336,181 +267,195 @@ impl ListState {
                     released: Guards::NONE,
                     ..loaded.in_force()
                 };
-                [in_force].into_iter().chain(self.accepted).collect()
+                [in_force].into_iter().chain(self.past.accepted).collect()
             }
-            None => self.before.clone(),
+            None => self.past.before.clone(),
         }
     }
 
-    /// Whether its rules were held against other protected names, and nothing else keeps it from being read again.
+    /// Whether its rules were checked against other protected names, and nothing else keeps it from being read again.
     pub(crate) fn is_outdated(&self, guard_policy: &GuardPolicy) -> bool {
         let other = |loaded: &Loaded| loaded.protected_names != guard_policy.digest(&self.config);
         let idle = self.loading.is_none() && self.refused.is_none();
         idle && self.loaded.as_ref().is_some_and(other)
     }
 
-    /// Whether the load under way reads what is in force again: only a guard is a reason for that.
+    /// Whether the load under way reads the state in force again: only a guard is a reason for that.
     pub(crate) fn is_reread(&self) -> bool {
-        let of = self.loading.and_then(|loading| loading.of);
+        let of = self.file.reading_of();
         let loaded = self.loaded.as_ref();
         of.is_some() && of == loaded.and_then(|loaded| loaded.signature)
     }
 
-    /// Has it read again at once where it is outdated, unless somebody sees to that. While its file is
-    /// looked at, which takes long if the file system does not answer, it is not due again.
+    /// The load under way, if it started with the state that the last look found.
+    pub(crate) fn load_of_newest(&self) -> Option<Loading> {
+        self.loading.filter(|_| self.file.is_reading_newest())
+    }
+
+    /// Has it read again at once if it is outdated, unless it is to be read anyway. A look at its file may take long:
+    /// until then it is not due again.
     pub(crate) fn follow(&mut self, guard_policy: &GuardPolicy, now: Instant) {
-        let is_due = self.due.is_some() || self.settled || self.is_looked_for();
-        if !is_due && self.is_outdated(guard_policy) {
-            self.due = Some(Due {
-                at: now,
-                writer: false,
-            });
+        if !self.file.is_to_be_read() && self.is_outdated(guard_policy) {
+            self.file.set_due(now);
         }
     }
 
-    /// When the file in force was written, if that is too long ago and nobody released it.
+    /// When the file in force was written, if that is too long ago and the operator has not released it.
     pub(crate) fn aged(&self, guard_policy: &GuardPolicy, at: Timestamp) -> Option<Timestamp> {
         let loaded = self.loaded.as_ref();
         let loaded = loaded.filter(|loaded| !loaded.released.has(Guard::Old))?;
         too_old(loaded.signature, guard_policy.limits(), at)
     }
 
-    /// Whether its newest state is in force, and no guard says anything against it.
+    /// Whether its newest state is in force, and no guard has a finding about it.
     pub(crate) fn is_free_of_guards(&self, guard_policy: &GuardPolicy) -> bool {
         let idle = self.loading.is_none() && self.refused.is_none() && !self.changed();
         idle && self.loaded.is_some() && self.aged(guard_policy, Timestamp::now()).is_none()
     }
 
-    /// The same for whoever tells it once.
+    /// The same as [`aged`](Self::aged), once, for the log.
     pub(crate) fn ages(&mut self, guard_policy: &GuardPolicy) -> Option<Timestamp> {
         let since = self.aged(guard_policy, Timestamp::now());
-        let known = std::mem::replace(&mut self.reported_old, since.is_some());
+        let known = std::mem::replace(&mut self.logged_old, since.is_some());
         since.filter(|_| !known)
     }
 
-    /// When to act on it, unless a load is under way.
+    /// When to look at it and to read it; `None` while that is under way.
     pub(crate) fn due(&self) -> Option<Instant> {
-        self.due
-            .filter(|_| self.loading.is_none())
-            .map(|due| due.at)
+        self.file.due()
     }
 
-    /// Has the file looked at before it is read, if it is time to read it. An embedded list has no file
-    /// to look at, and is to be read.
+    /// Has the file looked at before it is read, if it is time for that. An embedded list has no file, and settles at
+    /// once.
     pub(crate) fn look_if_due(&mut self, now: Instant) {
-        if self.take_due(now) {
-            match self.config.content {
-                Content::File => self.look = Look::Due,
-                Content::Embedded(_) => self.settled = true,
-            }
+        match self.config.content {
+            Content::File => self.file.check_if_due(now),
+            Content::Embedded(_) => self.file.settle_if_due(now),
         }
     }
 
-    /// Whether it is time to read the file; asked once.
+    /// Whether it is time to read the file; `true` once.
     pub(crate) fn take_due(&mut self, now: Instant) -> bool {
-        let due = self.due().is_some_and(|at| at <= now);
-        if due {
-            self.due = None;
-        }
-        due
+        self.file.take_due(now)
     }
 
     /// A load starts, as number `ticket` unless another one was promised.
     pub(crate) fn start(&mut self, ticket: u64) -> Loading {
+        let next = std::mem::take(&mut self.next);
         let loading = Loading {
-            ticket: self.promised.take().unwrap_or(ticket),
-            of: self.looked,
-            released: std::mem::take(&mut self.released),
+            ticket: next.ticket.unwrap_or(ticket),
+            released: next.released,
             since: Instant::now(),
         };
         self.loading = Some(loading);
-        self.due = None;
-        self.last_sweep = None;
+        self.file.started();
         loading
     }
 
-    /// What an image that was kept says of it.
-    pub(crate) fn restore(&mut self, loaded: Option<Loaded>) {
-        self.seen = loaded.as_ref().and_then(|loaded| loaded.signature);
-        self.loaded = loaded;
-        self.kept_as = None;
-        self.accepted = None;
+    /// Drops the load under way: its result will not count.
+    pub(crate) fn abandon_load(&mut self) -> Option<Loading> {
+        self.file.abandoned();
+        self.loading.take()
     }
 
-    /// Lets rules that were kept serve until the list is read as it is configured now.
+    /// Sets the state in force to that of a kept image.
+    pub(crate) fn restore(&mut self, loaded: Option<Loaded>) {
+        let signature = loaded.as_ref().and_then(|loaded| loaded.signature);
+        self.file.set_seen(signature);
+        self.loaded = loaded;
+        self.end_kept();
+        self.past.accepted = None;
+    }
+
+    /// Has rules serve that a previous process read as another list, until this one is read.
     pub(crate) fn serve_kept(&mut self, (read, loaded): (List, Loaded)) {
         self.loaded = Some(loaded);
-        self.kept_as = Some(read);
+        self.serving = Serving::KeptAs(Box::new(read));
+    }
+
+    fn end_kept(&mut self) {
+        if self.is_kept_otherwise() {
+            self.serving = Serving::Current;
+        }
     }
 
     /// Whether the rules in force were read from another file than is configured, or in another way.
     pub(crate) fn is_kept_otherwise(&self) -> bool {
-        self.kept_as.is_some()
+        matches!(self.serving, Serving::KeptAs(_))
     }
 
     /// The list as its rules in force were read.
     pub(crate) fn as_read(&self) -> &List {
-        self.kept_as.as_ref().unwrap_or(&self.config)
+        match &self.serving {
+            Serving::KeptAs(list) => list,
+            Serving::Current | Serving::Frozen => &self.config,
+        }
+    }
+
+    /// Whether a rollback restored it, so that newer states of its file are refused.
+    pub(crate) fn is_frozen(&self) -> bool {
+        matches!(self.serving, Serving::Frozen)
+    }
+
+    /// Starts or ends that.
+    pub(crate) fn set_frozen(&mut self, is_frozen: bool) {
+        match is_frozen {
+            true => self.serving = Serving::Frozen,
+            false if self.is_frozen() => self.serving = Serving::Current,
+            false => {}
+        }
     }
 
     /// Whether it is refused for the same reason already.
     pub(crate) fn is_refused_alike(&self, refusal: &Refusal) -> bool {
         let before = self.refused.as_ref();
         before.is_some_and(|(before, _)| {
-            // What was to be written had another name then.
+            // The texts differ in the name of the temporary file.
             let wait = before.waits_for_room() && refusal.waits_for_room();
             wait || before.to_string() == refusal.to_string()
         })
     }
 
-    /// A load ended: keeps what it made, or why it made nothing. Returns whether the rules changed.
-    pub(crate) fn settle(&mut self, result: Result<Loaded, Refusal>, now: Instant) -> bool {
+    /// Takes the result of a load: the new state in force, or the reason why the last good one stays.
+    pub(crate) fn finish_load(&mut self, result: Result<Loaded, Refusal>, now: Instant) {
         let loading = self.loading.take();
-        let of = loading.and_then(|loading| loading.of);
-        match result {
+        let refusal = match result {
             Ok(loaded) => {
-                self.seen = loaded.signature;
+                self.file.finished(ReadEnd::Known(loaded.signature), now);
                 self.loaded = Some(loaded);
-                self.kept_as = None;
-                self.accepted = None;
+                self.end_kept();
+                self.past.accepted = None;
                 self.refused = None;
-                self.reported_old = false;
-                self.retry = RETRY;
-                true
+                self.logged_old = false;
+                return;
             }
-            Err(refusal) => {
-                self.seen = of;
-                if refusal.passing() {
-                    // Sweeps find it changed, and try again.
-                    self.seen = None;
-                }
-                let again = match refusal.waits_for_room() {
-                    true => Some(COMPILE_AGAIN),
-                    false => refusal.transient().then_some((RETRY, OPEN_QUIET)),
-                };
-                if let Some((first, last)) = again {
-                    self.seen = None;
-                    let released = loading.map_or(Guards::NONE, |loading| loading.released);
-                    self.released = self.released.and(released);
-                    let pause = self.retry.clamp(first, last);
-                    let at = now + pause;
-                    // A writer's own time goes on.
-                    if self.due.is_none_or(|due| due.at < at) {
-                        self.due = Some(Due { at, writer: false });
-                    }
-                    self.retry = pause * 2;
-                }
-                let alike = self.is_refused_alike(&refusal);
-                let before = self.refused.take().filter(|_| alike);
-                let since = before.map_or_else(Timestamp::now, |(_, since)| since);
-                self.refused = Some((refusal, since));
-                false
-            }
+            Err(refusal) => refusal,
+        };
+        let end = match &refusal {
+            refusal if refusal.waits_for_room() => ReadEnd::Again(COMPILE_AGAIN),
+            refusal if refusal.transient() => ReadEnd::Again(CHANGED),
+            refusal if refusal.passing() => ReadEnd::Failed,
+            _ => ReadEnd::Refused,
+        };
+        if let ReadEnd::Again(_) = end {
+            let released = loading.map_or(Guards::NONE, |loading| loading.released);
+            self.next.released = self.next.released.and(released);
         }
+        self.file.finished(end, now);
+        let is_alike = self.is_refused_alike(&refusal);
+        let before = self.refused.take().filter(|_| is_alike);
+        let since = before.map_or_else(Timestamp::now, |(_, since)| since);
+        self.refused = Some((refusal, since));
     }
 }
 
-/// Numbers for loads that requests may wait for. No two are equal.
+/// How long ago a file was written; `None` if that is not known, or in the future.
+fn age(file: Option<Signature>) -> Option<Duration> {
+    let age = Timestamp::now().duration_since(file?.modified()?);
+    Duration::try_from(age).ok()
+}
+
+/// Numbers for loads that clients may wait for. No two are equal.
 #[derive(Debug, Default)]
 pub(crate) struct Tickets(u64);
 
@@ -521,7 +466,7 @@ impl Tickets {
     }
 }
 
-/// Whether a list with such a file is read by a process of its own.
+/// Whether the compiler process reads a list with such a file.
 pub(crate) fn is_large_file(file: Option<Signature>) -> bool {
     file.is_some_and(|file| file.size() > SMALL)
 }
@@ -535,6 +480,7 @@ pub(crate) fn has_load(list: &ListState, ticket: u64) -> bool {
 mod tests {
     use super::*;
     use crate::config::Config;
+    use crate::control::sources::watch::REQUESTED_QUIET;
 
     fn list(path: &str) -> ListState {
         let text = format!("[[list]]\nname = \"l\"\npath = {path:?}\n");
@@ -552,10 +498,10 @@ mod tests {
     const CLOSED: Duration = Duration::from_millis(100);
 
     #[test]
-    fn a_relative_path_is_known_by_the_absolute_one_that_the_watch_tells() {
+    fn a_relative_path_is_known_by_the_absolute_one_that_the_watch_reports() {
         let mut list = list("Cargo.toml");
         let absolute = std::env::current_dir()
-            .expect("a folder")
+            .expect("a directory")
             .join("Cargo.toml");
         let now = Instant::now();
         list.touch(&touched(&absolute, CLOSED), now);
@@ -573,7 +519,7 @@ mod tests {
         assert_eq!(
             list.request(8, Guards::NONE, now),
             7,
-            "who asked first has the number"
+            "the first client has the number"
         );
         assert_eq!(list.due(), Some(now + OPEN_QUIET));
         list.touch(&touched(&path, CLOSED), now);
@@ -588,41 +534,19 @@ mod tests {
             path: "Cargo.toml".into(),
             source: std::io::Error::from_raw_os_error(code),
         };
-        list.settle(Err(refused(libc::EIO)), now);
+        list.finish_load(Err(refused(libc::EIO)), now);
         let (_, since) = list.refused.as_ref().expect("refused");
         let since = *since;
         assert!(list.is_refused_alike(&refused(libc::EIO)));
-        list.settle(Err(refused(libc::EIO)), now);
+        list.finish_load(Err(refused(libc::EIO)), now);
         assert_eq!(list.refused.as_ref().expect("refused").1, since);
         assert!(!list.is_refused_alike(&refused(libc::ELOOP)));
     }
 
     #[test]
-    fn a_sweep_believes_a_new_state_when_it_finds_it_twice() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let file = folder.path().join("list");
-        std::fs::write(&file, "a.example\n").expect("written");
-        let mut list = list(&file.display().to_string());
-        let now = Instant::now();
-        let sweep = |list: &mut ListState| {
-            list.want_sweep();
-            list.start_look();
-            let file = Signature::of(&file).ok();
-            list.finish_look(file, now);
-        };
-        sweep(&mut list);
-        assert_eq!(list.due(), None);
-        std::fs::write(&file, "a.example\nb.example\n").expect("written");
-        sweep(&mut list);
-        assert_eq!(list.due(), None, "it goes on changing");
-        sweep(&mut list);
-        assert_eq!(list.due(), Some(now));
-    }
-
-    #[test]
     fn a_file_that_was_written_just_before_it_was_watched_may_not_be_whole() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let file = folder.path().join("list");
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("list");
         std::fs::write(&file, "a.example\nhalf.exam").expect("written");
         let mut list = list(&file.display().to_string());
         let now = Instant::now();

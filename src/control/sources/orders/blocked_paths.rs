@@ -1,45 +1,46 @@
-//! Records the paths that threads wait for, so that a file system that does not answer holds one thread
-//! for each path and not one more for each look at it.
+//! Records the paths that threads wait for, so that a file system that does not answer blocks one thread for each path,
+//! and not another one at each look.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The paths that threads wait for. All clones are one record.
+/// The paths that threads wait for. Clones share one record.
 #[derive(Clone, Debug, Default)]
-pub(super) struct PendingReads(Arc<Mutex<HashMap<PathBuf, Threads>>>);
+pub(super) struct BlockedPaths(Arc<Mutex<HashMap<PathBuf, Threads>>>);
 
 /// The threads that wait for a path.
 #[derive(Debug, Default)]
 struct Threads {
     count: usize,
-    /// One of them was left behind by a deadline.
+    /// A deadline has passed for one of them.
     is_late: bool,
 }
 
 /// Counts as a thread that waits for a path until it is dropped.
 pub(super) struct Waiting {
-    asked: PendingReads,
+    record: BlockedPaths,
     path: PathBuf,
 }
 
-impl PendingReads {
+impl BlockedPaths {
+    /// A thread is about to wait for the path.
     pub(super) fn wait(&self, path: &Path) -> Waiting {
         self.lock().entry(path.to_owned()).or_default().count += 1;
         Waiting {
-            asked: self.clone(),
+            record: self.clone(),
             path: path.to_owned(),
         }
     }
 
-    /// Whether a thread that was left behind may still wait for the path. Others that read it at the
-    /// same time don't count: they have a deadline.
-    pub(super) fn hangs(&self, path: &Path) -> bool {
+    /// Whether a thread still waits for the path after its deadline. Threads that read it at the same time don't count:
+    /// they have a deadline.
+    pub(super) fn is_blocked(&self, path: &Path) -> bool {
         self.lock().get(path).is_some_and(|threads| threads.is_late)
     }
 
-    /// A deadline passed for the path: from now on it hangs, until all its threads have ended.
-    pub(super) fn leave_behind(&self, path: &Path) {
+    /// A deadline has passed for the path: it is blocked until all its threads have ended.
+    pub(super) fn mark_blocked(&self, path: &Path) {
         if let Some(threads) = self.lock().get_mut(path) {
             threads.is_late = true;
         }
@@ -58,7 +59,7 @@ impl PendingReads {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        let mut all = self.asked.lock();
+        let mut all = self.record.lock();
         if let Some(threads) = all.get_mut(&self.path) {
             threads.count -= 1;
             if threads.count == 0 {

@@ -1,5 +1,5 @@
-//! Owns a directory of files that people edit while it is followed: each file's last good state, and why a newer one is not taken.
-//! Refuses to take a file while somebody writes it, and to know what the files say.
+//! A directory of files that people edit while they are followed: the last good state of each file, and why a newer one
+//! is refused.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
@@ -11,51 +11,53 @@ use std::{fs, io};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::blocked_paths::PendingReads;
+use super::blocked_paths::BlockedPaths;
 use crate::config::Problems;
 use crate::config::shown::Show;
 use crate::control::sources::deadline;
 use crate::control::sources::deadline::{DEADLINE, Unanswered};
 use crate::control::sources::orders::file::{
-    Content, FileState, Looked, Parse, look, refused, state_of,
+    FileRead, FileState, Parse, ReadResult, read_file, refused, state_of,
 };
+use crate::control::sources::settling::{FollowedFile, Pauses, ReadEnd};
 use crate::control::sources::watch::{Touched, is_toml};
 
 /// Files that one sweep looks at: looking at thousands takes longer than a date may wait.
 const SWEPT: usize = 1000;
 /// When to read a file again that changed while it was read.
 pub(crate) const RETRY: Duration = Duration::from_millis(100);
+const RETRIES: Pauses = Pauses {
+    first: RETRY,
+    last: RETRY,
+};
 
 /// The files of a directory whose names end in `.toml` and don't start with a dot.
 #[derive(Debug)]
-pub(super) struct Folder<T> {
-    /// As it is configured, and as the watch tells it: absolute.
+pub(super) struct FollowedDirectory<T> {
+    /// Its path as configured, and the absolute one, by which the watch reports its events.
     pub(super) dir: Option<(PathBuf, PathBuf)>,
     pub(super) files: BTreeMap<PathBuf, TrackedFile<T>>,
-    /// Why it can't be listed.
+    /// When to read these files, and others that may be new.
+    followed: BTreeMap<PathBuf, FollowedFile<FileState>>,
+    /// No file is due earlier. The control loop needs this at each turn, and there may be 65,535 files.
+    next_due: Option<Instant>,
+    /// Why the directory can't be listed.
     pub(super) problem: Option<String>,
-    /// Files that are to be read, and when: their writers may not be done.
-    due: HashMap<PathBuf, Instant>,
-    /// Up to which file the last sweep came; nothing when it came to the end.
+    /// The last file that the last sweep looked at; `None` if that was the last of all.
     swept: Option<PathBuf>,
-    /// Paths that threads are waiting for, those left behind by a deadline included.
-    asked: PendingReads,
+    blocked: BlockedPaths,
     /// How long to wait for one file, or for the directory.
-    patience: Duration,
+    deadline: Duration,
 }
 
-/// One file.
+/// The content of one file.
 #[derive(Debug)]
 pub(super) struct TrackedFile<T> {
-    /// What it says: its last good state, and the text that this was read from.
+    /// The last good content, and the text that it was parsed from.
     pub(super) good: Option<(Arc<T>, Arc<str>)>,
-    /// What is wrong with its newest state, and since when that is known.
+    /// The problems of the newest state, and since when they are known.
     pub(super) refused: Option<(Arc<Problems>, Timestamp)>,
-    /// The state that was read or refused last; none before the first time.
-    seen: Option<FileState>,
-    /// The state that the last sweep found, if that was a new one.
-    last_sweep: Option<FileState>,
-    /// The good state is that before the start: the file was not read since.
+    /// The good content is from before the start: the file has not been read since.
     pub(super) is_recalled: bool,
 }
 
@@ -64,8 +66,6 @@ impl<T> Clone for TrackedFile<T> {
         Self {
             good: self.good.clone(),
             refused: self.refused.clone(),
-            seen: self.seen,
-            last_sweep: self.last_sweep,
             is_recalled: self.is_recalled,
         }
     }
@@ -76,44 +76,44 @@ impl<T> Default for TrackedFile<T> {
         Self {
             good: None,
             refused: None,
-            seen: None,
-            last_sweep: None,
             is_recalled: false,
         }
     }
 }
 
-/// Cheap: what files say is shared.
-impl<T> Clone for Folder<T> {
+/// Cheap: clones share the content of files.
+impl<T> Clone for FollowedDirectory<T> {
     fn clone(&self) -> Self {
         Self {
             dir: self.dir.clone(),
             files: self.files.clone(),
+            followed: self.followed.clone(),
+            next_due: self.next_due,
             problem: self.problem.clone(),
-            due: self.due.clone(),
             swept: self.swept.clone(),
-            asked: self.asked.clone(),
-            patience: self.patience,
+            blocked: self.blocked.clone(),
+            deadline: self.deadline,
         }
     }
 }
 
-impl<T> Default for Folder<T> {
+impl<T> Default for FollowedDirectory<T> {
     fn default() -> Self {
         Self {
             dir: None,
             files: BTreeMap::new(),
+            followed: BTreeMap::new(),
+            next_due: None,
             problem: None,
-            due: HashMap::new(),
             swept: None,
-            asked: PendingReads::default(),
-            patience: DEADLINE,
+            blocked: BlockedPaths::default(),
+            deadline: DEADLINE,
         }
     }
 }
 
-impl<T> Folder<T> {
-    /// Its directory from now on, if it is another one; then nothing is known of its files.
+impl<T> FollowedDirectory<T> {
+    /// Follows another directory, of whose files nothing is known yet. Returns `false` if it is the same one.
     pub(super) fn set(&mut self, dir: Option<&Path>) -> bool {
         if self.dir.as_ref().map(|(dir, _)| &**dir) == dir {
             return false;
@@ -126,14 +126,14 @@ impl<T> Folder<T> {
         true
     }
 
-    /// Takes a file's text that lies elsewhere: in the program, or in the journal.
+    /// Adds a file whose text is from elsewhere: from the program, or from the journal.
     pub(super) fn embed(&mut self, path: &Path, text: &str, parse: Parse<T>) {
-        let mut sheet = TrackedFile::default();
+        let mut file = TrackedFile::default();
         match parse(text, path) {
-            Ok(value) => sheet.good = Some((Arc::new(value), text.into())),
-            Err(problems) => sheet.refused = Some((Arc::new(problems), Timestamp::now())),
+            Ok(value) => file.good = Some((Arc::new(value), text.into())),
+            Err(problems) => file.refused = Some((Arc::new(problems), Timestamp::now())),
         }
-        self.files.insert(path.to_owned(), sheet);
+        self.files.insert(path.to_owned(), file);
     }
 
     /// The directory's absolute path.
@@ -152,10 +152,10 @@ impl<T> Folder<T> {
         &self.files
     }
 
-    /// Why the directory can't be listed, and what is in force of its files, which are `what`.
+    /// Why the directory can't be listed, and which of its files are in force. `what` is their kind.
     pub(super) fn problem(&self, what: &str) -> Option<String> {
         let problem = self.problem.as_ref()?;
-        let is_known = self.files.values().any(|sheet| sheet.good.is_some());
+        let is_known = self.files.values().any(|file| file.good.is_some());
         let in_force = match is_known {
             true => format!("what is known of its {what} stays"),
             false => format!("none of its {what} are in force"),
@@ -170,15 +170,26 @@ impl<T> Folder<T> {
         let known = dir
             .zip(path.file_name())
             .map(|((dir, _), file)| dir.join(file));
-        known.is_some_and(|path| self.due.contains_key(&path))
+        known.is_some_and(|path| self.is_to_be_read(&path))
     }
 
-    /// When a file is to be read.
+    fn is_to_be_read(&self, path: &Path) -> bool {
+        let file = self.followed.get(path);
+        file.is_some_and(FollowedFile::is_to_be_read)
+    }
+
+    /// When to read files.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.due.values().min().copied()
+        self.next_due
     }
 
-    fn listed(&mut self, listed: io::Result<Vec<PathBuf>>) -> Option<Vec<PathBuf>> {
+    /// Finds the earliest of the files that are due.
+    fn update_due(&mut self) {
+        self.next_due = self.followed.values().filter_map(FollowedFile::due).min();
+    }
+
+    /// Takes the result of listing the directory.
+    fn finish_listing(&mut self, listed: io::Result<Vec<PathBuf>>) -> Option<Vec<PathBuf>> {
         let (dir, _) = self.dir.as_ref()?;
         match listed {
             Ok(found) => {
@@ -186,89 +197,105 @@ impl<T> Folder<T> {
                 Some(found)
             }
             Err(error) => {
-                let told = format!("{}: cannot be listed: {error}", dir.shown());
-                if self.problem.as_ref() != Some(&told) {
-                    tracing::error!(problem = told, "directory refused");
+                let problem = format!("{}: cannot be listed: {error}", dir.shown());
+                if self.problem.as_ref() != Some(&problem) {
+                    tracing::error!(problem, "directory refused");
                 }
-                self.problem = Some(told);
+                self.problem = Some(problem);
                 None
             }
         }
     }
 
-    /// Takes what reading a file returned. Returns whether something else is known now.
-    fn take(&mut self, path: &Path, read: Looked<T>, now: Instant) -> bool {
-        let parsed = match read.content {
-            Content::Changing => {
-                self.due.insert(path.to_owned(), now + RETRY);
+    /// Takes the result of reading a file. Returns whether its content or its problems are others than before.
+    fn finish_reading(&mut self, path: &Path, read: FileRead<T>, now: Instant) -> bool {
+        let parsed = match read.result {
+            ReadResult::Changing => {
+                let followed = self.followed.entry(path.to_owned()).or_default();
+                followed.finished(ReadEnd::Again(RETRIES), now);
                 return false;
             }
-            // Unless the whole directory is.
-            Content::Gone { listed } => return listed && self.remove(path),
-            Content::Parsed(parsed) => parsed,
+            ReadResult::Gone { is_listed: true } => return self.remove(path),
+            // All files of the directory are: it is no longer mounted, for example.
+            ReadResult::Gone { is_listed: false } => {
+                if !self.files.contains_key(path) {
+                    self.followed.remove(path);
+                }
+                return false;
+            }
+            ReadResult::Parsed(parsed) => parsed,
         };
-        let sheet = self.files.entry(path.to_owned()).or_default();
-        sheet.seen = read.state;
-        sheet.last_sweep = None;
+        let followed = self.followed.entry(path.to_owned()).or_default();
+        followed.finished(ReadEnd::Known(read.state), now);
+        let file = self.files.entry(path.to_owned()).or_default();
         match parsed {
             Ok(good) => {
-                let same = sheet.good.as_ref().is_some_and(|(_, text)| *text == good.1);
-                let was_refused = sheet.refused.take().is_some();
-                sheet.is_recalled = false;
-                sheet.good = Some(good);
+                let same = file.good.as_ref().is_some_and(|(_, text)| *text == good.1);
+                let was_refused = file.refused.take().is_some();
+                file.is_recalled = false;
+                file.good = Some(good);
                 !same || was_refused
             }
             Err(problems) => {
-                let before = sheet.refused.as_ref();
+                let before = file.refused.as_ref();
                 if before.is_some_and(|(before, _)| **before == problems) {
                     return false;
                 }
-                tracing::error!(%problems, kept = sheet.good.is_some(), "file refused");
-                sheet.refused = Some((Arc::new(problems), Timestamp::now()));
+                tracing::error!(%problems, kept = file.good.is_some(), "file refused");
+                file.refused = Some((Arc::new(problems), Timestamp::now()));
                 true
             }
         }
     }
 
-    /// A file is gone, and with it what it said.
+    /// Removes a file that is gone, and its content. Returns whether it had any, or problems.
     fn remove(&mut self, path: &Path) -> bool {
+        self.followed.remove(path);
         let gone = self.files.remove(path);
-        gone.is_some_and(|sheet| sheet.good.is_some() || sheet.refused.is_some())
+        gone.is_some_and(|file| file.good.is_some() || file.refused.is_some())
     }
 }
 
-impl<T: Send + Sync + 'static> Folder<T> {
-    /// Something happened: a file of it is to be read once it is quiet, all if it was the directory.
+impl<T: Send + Sync + 'static> FollowedDirectory<T> {
+    /// Takes an event of the watch: one of a file, or one of the directory, which may concern each file.
     pub(super) fn touch(&mut self, touched: &Touched, now: Instant) {
         let Some((dir, absolute)) = self.dir.clone() else {
             return;
         };
-        let at = now + touched.quiet;
         let file = touched.path.file_name();
+        let mut paths = Vec::new();
         if touched.path.parent() == Some(&*absolute)
             && let Some(path) = file.map(|file| dir.join(file))
             && is_toml(&path)
         {
-            self.due.insert(path, at);
+            paths.push(path);
         } else if touched.path == absolute {
-            let names = self.list().unwrap_or_default();
-            let known = self.files.keys().cloned();
-            for path in known.chain(names) {
-                self.due.entry(path).or_insert(at);
-            }
+            let listed = self.list().unwrap_or_default();
+            paths.extend(self.files.keys().cloned().chain(listed));
+            // An event of the file itself knows more.
+            paths.retain(|path| !self.is_to_be_read(path));
+        }
+        for path in paths {
+            let file = self.followed.entry(path).or_default();
+            file.touched(touched.quiet, false, now);
+            self.next_due = self.next_due.into_iter().chain(file.due()).min();
         }
     }
 
-    /// Reads the files whose time has come. Returns those of which something else is known now.
+    /// Reads the files that are due. Returns those whose content or problems have changed.
     pub(super) fn read_due(&mut self, now: Instant, parse: Parse<T>) -> Vec<PathBuf> {
-        let due: Vec<_> = self.due.extract_if(|_, at| *at <= now).collect();
-        let paths = due.into_iter().map(|(path, _)| path).collect();
-        let read = self.ask(paths, move |path| Some(look(path, parse)));
+        if self.next_due.is_none_or(|at| at > now) {
+            return Vec::new();
+        }
+        let followed = self.followed.iter_mut();
+        let due = followed.filter_map(|(path, file)| file.take_due(now).then(|| path.clone()));
+        let paths = due.collect();
+        let read = self.ask(paths, move |path| Some(read_file(path, parse)));
         self.take_all(read, now)
     }
 
-    /// Reads all files that are there, whoever writes them: at the start, or when asked to. Returns
-    /// those of which something else is known now.
+    /// Reads all files that have changed, even those that are being written: at the start, or at a request. Returns those
+    /// whose content or problems have changed.
     pub(super) fn read_all(&mut self, parse: Parse<T>) -> Vec<PathBuf> {
         let Some(found) = self.list() else {
             return Vec::new();
@@ -278,20 +305,20 @@ impl<T: Send + Sync + 'static> Folder<T> {
             .keys()
             .filter(|path| found.binary_search(path).is_err());
         let paths: Vec<_> = gone.cloned().collect();
-        let seen = self.files.iter();
+        let seen = self.followed.iter();
         let seen: HashMap<_, _> = seen
-            .map(|(path, sheet)| (path.clone(), sheet.seen))
+            .map(|(path, file)| (path.clone(), file.seen()))
             .collect();
         let paths = paths.into_iter().chain(found).collect();
         let read = self.ask(paths, move |path| {
             let seen = seen.get(path).copied().flatten();
             let same = seen.is_some_and(|seen| seen == state_of(path));
-            (!same).then(|| look(path, parse))
+            (!same).then(|| read_file(path, parse))
         });
         self.take_all(read, Instant::now())
     }
 
-    /// Looks for changes that nobody told: a new state is read when two looks found the same one.
+    /// Looks for changes that no event reported, in a part of the files.
     pub(super) fn sweep(&mut self, now: Instant) {
         let Some(found) = self.list() else { return };
         for path in found {
@@ -302,51 +329,49 @@ impl<T: Send + Sync + 'static> Folder<T> {
             None => Bound::Unbounded,
         };
         let files = self.files.range((from, Bound::Unbounded)).take(SWEPT);
-        let paths: Vec<_> = files.map(|(path, _)| path.clone()).collect();
+        let mut paths: Vec<_> = files.map(|(path, _)| path.clone()).collect();
         if paths.len() == SWEPT {
             self.swept = paths.last().cloned();
         }
-        let paths = paths.into_iter();
-        let paths = paths.filter(|path| !self.due.contains_key(path)).collect();
+        paths.retain(|path| !self.is_to_be_read(path));
         for (path, state) in self.ask(paths, state_of) {
-            let Some(sheet) = self.files.get_mut(&path) else {
-                continue;
-            };
+            let file = self.followed.entry(path).or_default();
             match state {
-                Ok(state) if sheet.seen == Some(state) => sheet.last_sweep = None,
-                Ok(state) if sheet.last_sweep.replace(state) != Some(state) => {}
-                // One that does not answer is reported when it is read.
-                Ok(_) | Err(_) => _ = self.due.insert(path, now),
+                Ok(state) => file.swept(Some(state), now),
+                // Reading it reports why there is no answer.
+                Err(_) => file.set_due(now),
             }
         }
+        self.update_due();
     }
 
-    /// Does the same for files, each with a deadline. Those that hang are not tried.
+    /// Does the same work for each path, with a deadline for each. Blocked paths are not tried.
     fn ask<O: Send + 'static>(
         &self,
         paths: Vec<PathBuf>,
         work: impl Fn(&Path) -> O + Send + Sync + 'static,
     ) -> Answers<O> {
-        let (hung, free): (Vec<_>, Vec<_>) =
-            paths.into_iter().partition(|path| self.asked.hangs(path));
-        let folder = |path: &PathBuf| path.parent().map(Path::to_owned).unwrap_or_default();
-        let asked = self.asked.clone();
-        let answers = deadline::each(self.patience, free.clone(), folder, move |path| {
-            let _waiting = asked.wait(path);
+        let is_blocked = |path: &PathBuf| self.blocked.is_blocked(path);
+        let (blocked, free): (Vec<_>, Vec<_>) = paths.into_iter().partition(is_blocked);
+        let directory = |path: &PathBuf| path.parent().map(Path::to_owned).unwrap_or_default();
+        let record = self.blocked.clone();
+        let answers = deadline::each(self.deadline, free.clone(), directory, move |path| {
+            let _waiting = record.wait(path);
             work(path)
         });
         for (path, answer) in free.iter().zip(&answers) {
             if matches!(answer, Err(Unanswered::Late)) {
-                self.asked.leave_behind(path);
+                self.blocked.mark_blocked(path);
             }
         }
-        let hung = hung.into_iter().map(|path| (path, Err(Unanswered::Late)));
-        free.into_iter().zip(answers).chain(hung).collect()
+        let late = |path| (path, Err(Unanswered::Late));
+        let blocked = blocked.into_iter().map(late);
+        free.into_iter().zip(answers).chain(blocked).collect()
     }
 
-    /// Takes what was read of files; `None` where nothing changed. Returns those of which something else
-    /// is known now.
-    fn take_all(&mut self, all: Answers<Option<Looked<T>>>, now: Instant) -> Vec<PathBuf> {
+    /// Takes the results of reading files; `None` where the file has not changed. Returns the files whose content or
+    /// problems have changed.
+    fn take_all(&mut self, all: Answers<Option<FileRead<T>>>, now: Instant) -> Vec<PathBuf> {
         let mut changed = Vec::new();
         for (path, read) in all {
             let read = match read {
@@ -354,35 +379,35 @@ impl<T: Send + Sync + 'static> Folder<T> {
                 Ok(None) => continue,
                 Err(why) => self.unanswered(&path, why),
             };
-            if self.take(&path, read, now) {
+            if self.finish_reading(&path, read, now) {
                 changed.push(path);
             }
         }
+        self.update_due();
         changed
     }
 
-    /// Why a file is not read.
-    fn unanswered(&self, path: &Path, why: Unanswered) -> Looked<T> {
+    /// The result for a file that could not be read.
+    fn unanswered(&self, path: &Path, why: Unanswered) -> FileRead<T> {
         let known = self.files.get(path);
-        let message = match known.is_some_and(|sheet| sheet.good.is_some()) {
+        let message = match known.is_some_and(|file| file.good.is_some()) {
             true => why.to_string(),
             false => unanswered(why),
         };
-        let content = refused(path, message);
-        Looked {
+        FileRead {
             state: None,
-            content,
+            result: refused(path, message),
         }
     }
 
-    /// What lies in the directory; nothing if it can't be told.
+    /// The files that are in the directory, sorted; `None` if it can't be listed.
     fn list(&mut self) -> Option<Vec<PathBuf>> {
         let (dir, _) = self.dir.clone()?;
-        let listed = match self.asked.hangs(&dir) {
+        let listed = match self.blocked.is_blocked(&dir) {
             true => Err(Unanswered::Late),
             false => {
-                let (waiting, listing) = (self.asked.wait(&dir), dir.clone());
-                let listed = deadline::start(self.patience, move || {
+                let (waiting, listing) = (self.blocked.wait(&dir), dir.clone());
+                let listed = deadline::start(self.deadline, move || {
                     let _waiting = waiting;
                     list(&listing)
                 });
@@ -390,21 +415,21 @@ impl<T: Send + Sync + 'static> Folder<T> {
             }
         };
         if matches!(listed, Err(Unanswered::Late)) {
-            self.asked.leave_behind(&dir);
+            self.blocked.mark_blocked(&dir);
         }
         let listed = listed.unwrap_or_else(|why| Err(io::Error::other(why)));
-        self.listed(listed)
+        self.finish_listing(listed)
     }
 
-    /// Reads all files at the start. Returns whether the file system answered each time before the
-    /// deadline: what it did not answer for is a problem, and not in force.
+    /// Reads all files at the start. Returns whether the file system answered each time before the deadline: a file for
+    /// which it did not is a problem, and not in force.
     pub(super) fn read_at_start(&mut self, parse: Parse<T>, deadline: Duration) -> bool {
         let Some((dir, _)) = self.dir.clone() else {
             return true;
         };
         let listing = dir.clone();
         let listed = deadline::start(deadline, move || list(&listing)).wait();
-        let found = match listed.map(|listed| self.listed(listed)) {
+        let found = match listed.map(|listed| self.finish_listing(listed)) {
             Ok(Some(found)) => found,
             Ok(None) => return true,
             Err(why) => {
@@ -414,9 +439,9 @@ impl<T: Send + Sync + 'static> Folder<T> {
                 return false;
             }
         };
-        let folder = move |_: &PathBuf| dir.clone();
-        let read = deadline::each(deadline, found.clone(), folder, move |path| {
-            look(path, parse)
+        let directory = move |_: &PathBuf| dir.clone();
+        let read = deadline::each(deadline, found.clone(), directory, move |path| {
+            read_file(path, parse)
         });
         let (now, mut all) = (Instant::now(), true);
         for (path, read) in found.into_iter().zip(read) {
@@ -424,21 +449,22 @@ impl<T: Send + Sync + 'static> Folder<T> {
                 all = false;
                 self.unanswered(&path, why)
             });
-            // Nothing is known of a file that is gone.
-            if !matches!(read.content, Content::Gone { .. }) {
-                self.take(&path, read, now);
+            // A file that is gone has no content yet.
+            if !matches!(read.result, ReadResult::Gone { .. }) {
+                self.finish_reading(&path, read, now);
             }
         }
+        self.update_due();
         all
     }
 }
 
-/// Why something is not in force yet.
+/// Why a file or directory without a last good state is not in force.
 fn unanswered(why: Unanswered) -> String {
     format!("{why}; it is read when it answers")
 }
 
-/// What was done with files.
+/// The result of the same work for each path.
 type Answers<O> = Vec<(PathBuf, Result<O, Unanswered>)>;
 
 fn list(dir: &Path) -> io::Result<Vec<PathBuf>> {
@@ -456,66 +482,68 @@ mod tests {
 
     use super::*;
     use crate::config::Problem;
+    use crate::control::sources::watch::{CLOSED_QUIET, OPEN_QUIET};
 
     fn plain(text: &str, _: &Path) -> Result<String, Problems> {
         Ok(text.to_owned())
     }
 
     #[test]
-    fn links_to_nothing_are_left_alone_and_what_is_no_file_is_told() {
-        let dir = tempfile::tempdir().expect("a folder");
+    fn links_to_nothing_are_left_alone_and_what_is_no_file_is_reported() {
+        let dir = tempfile::tempdir().expect("a directory");
         symlink("missing", dir.path().join("a.toml")).expect("linked");
-        let mut folder = Folder::default();
-        folder.set(Some(dir.path()));
-        assert!(folder.read_all(plain).is_empty());
+        let mut followed = FollowedDirectory::default();
+        followed.set(Some(dir.path()));
+        assert!(followed.read_all(plain).is_empty());
         let now = Instant::now();
-        folder.sweep(now);
-        folder.sweep(now);
-        assert!(folder.read_due(now, plain).is_empty(), "nothing changed");
+        followed.sweep(now);
+        followed.sweep(now);
+        assert!(followed.read_due(now, plain).is_empty(), "nothing changed");
         fs::create_dir(dir.path().join("b.toml")).expect("made");
         // Reading a pipe would wait for its writer.
         let pipe = dir.path().join("c.toml");
         let made = std::process::Command::new("mkfifo").arg(&pipe).status();
         assert!(made.expect("mkfifo runs").success());
-        assert_eq!(folder.read_all(plain), [dir.path().join("b.toml"), pipe]);
-        let sheets = folder.files().values();
-        let refused = sheets.filter_map(|sheet| sheet.refused.as_ref());
-        let told: Vec<_> = refused.map(|(problems, _)| problems.to_string()).collect();
-        assert_eq!(told.len(), 2);
+        assert_eq!(followed.read_all(plain), [dir.path().join("b.toml"), pipe]);
+        let files = followed.files().values();
+        let refused = files.filter_map(|file| file.refused.as_ref());
+        let reported: Vec<_> = refused.map(|(problems, _)| problems.to_string()).collect();
+        assert_eq!(reported.len(), 2);
         assert!(
-            told.iter()
-                .all(|told| told.contains(".toml: is not a regular file")),
-            "{told:?}"
+            reported
+                .iter()
+                .all(|problem| problem.contains(".toml: is not a regular file")),
+            "{reported:?}"
         );
     }
 
     #[test]
     fn a_file_that_can_not_be_looked_at_is_reported_once_until_something_changes() {
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = tempfile::tempdir().expect("a directory");
         let (looped, below) = (dir.path().join("loop.toml"), dir.path().join("below.toml"));
         symlink("loop.toml", &looped).expect("linked");
         fs::write(dir.path().join("file"), "").expect("written");
         symlink("file/below", &below).expect("linked");
-        let mut folder = Folder::default();
-        folder.set(Some(dir.path()));
-        assert_eq!(folder.read_all(plain), [below.clone(), looped.clone()]);
+        let mut followed = FollowedDirectory::default();
+        followed.set(Some(dir.path()));
+        assert_eq!(followed.read_all(plain), [below.clone(), looped.clone()]);
         let now = Instant::now();
         for _ in 0..6 {
-            folder.sweep(now);
-            assert_eq!(folder.read_due(now, plain), [""; 0].map(PathBuf::from));
+            followed.sweep(now);
+            assert_eq!(followed.read_due(now, plain), [""; 0].map(PathBuf::from));
         }
-        assert!(folder.read_all(plain).is_empty(), "a reload, too");
+        assert!(followed.read_all(plain).is_empty(), "a reload, too");
         // The reason is another one.
         fs::remove_file(&looped).expect("removed");
         symlink("file/other", &looped).expect("linked");
-        folder.sweep(now);
-        folder.sweep(now);
-        assert_eq!(folder.read_due(now, plain), std::slice::from_ref(&looped));
+        followed.sweep(now);
+        followed.sweep(now);
+        assert_eq!(followed.read_due(now, plain), std::slice::from_ref(&looped));
         fs::remove_file(&looped).expect("removed");
         fs::write(&looped, "good").expect("written");
-        folder.sweep(now);
-        folder.sweep(now);
-        assert_eq!(folder.read_due(now, plain), [looped]);
+        followed.sweep(now);
+        followed.sweep(now);
+        assert_eq!(followed.read_due(now, plain), [looped]);
     }
 
     #[test]
@@ -527,40 +555,68 @@ mod tests {
                 message: "bad".to_owned(),
             }]))
         }
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("a.toml");
-        let mut folder = Folder::default();
-        folder.set(Some(dir.path()));
+        let mut followed = FollowedDirectory::default();
+        followed.set(Some(dir.path()));
         fs::write(&path, "bad").expect("written");
-        assert_eq!(folder.read_all(strict), std::slice::from_ref(&path));
-        let since = folder.files()[&path].refused.clone();
+        assert_eq!(followed.read_all(strict), std::slice::from_ref(&path));
+        let since = followed.files()[&path].refused.clone();
         fs::write(&path, "bad again").expect("written");
-        assert!(folder.read_all(strict).is_empty());
-        assert_eq!(folder.files()[&path].refused, since, "and since then");
+        assert!(followed.read_all(strict).is_empty());
+        assert_eq!(followed.files()[&path].refused, since, "and since then");
         assert_eq!(
-            folder.read_all(plain),
+            followed.read_all(plain),
             [""; 0].map(PathBuf::from),
             "read already"
         );
         fs::write(&path, "good at last").expect("written");
-        assert_eq!(folder.read_all(plain), [path]);
+        assert_eq!(followed.read_all(plain), [path]);
+    }
+
+    #[test]
+    fn a_new_file_is_read_when_its_writer_is_done_and_one_that_is_gone_by_then_leaves_nothing() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut followed = FollowedDirectory::default();
+        followed.set(Some(dir.path()));
+        let (path, gone) = (dir.path().join("a.toml"), dir.path().join("gone.toml"));
+        fs::write(&path, "one").expect("written");
+        let now = Instant::now();
+        let touched = |path: &Path, quiet| Touched {
+            path: path.to_owned(),
+            quiet,
+        };
+        followed.touch(&touched(&path, OPEN_QUIET), now);
+        assert_eq!(followed.due(), Some(now + OPEN_QUIET));
+        // An event of the directory knows less than one of the file.
+        followed.touch(&touched(dir.path(), CLOSED_QUIET), now);
+        followed.touch(&touched(&gone, CLOSED_QUIET), now);
+        let closed = now + CLOSED_QUIET;
+        assert_eq!(followed.due(), Some(closed));
+        assert!(followed.read_due(closed, plain).is_empty());
+        assert!(followed.files().is_empty() && followed.is_due(&path) && !followed.is_due(&gone));
+        assert_eq!(followed.due(), Some(now + OPEN_QUIET));
+        followed.touch(&touched(&path, CLOSED_QUIET), closed);
+        assert_eq!(followed.due(), Some(closed + CLOSED_QUIET));
+        assert_eq!(followed.read_due(closed + CLOSED_QUIET, plain), [path]);
+        assert_eq!((followed.due(), followed.followed.len()), (None, 1));
     }
 
     #[test]
     fn sweeps_come_to_every_file_of_thousands() {
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = tempfile::tempdir().expect("a directory");
         for number in 0..SWEPT + 10 {
             fs::write(dir.path().join(format!("{number:05}.toml")), "one").expect("written");
         }
-        let mut folder = Folder::default();
-        folder.set(Some(dir.path()));
-        assert_eq!(folder.read_all(plain).len(), SWEPT + 10);
+        let mut followed = FollowedDirectory::default();
+        followed.set(Some(dir.path()));
+        assert_eq!(followed.read_all(plain).len(), SWEPT + 10);
         let last = dir.path().join(format!("{:05}.toml", SWEPT + 9));
         fs::write(&last, "two, at last").expect("written");
         let now = Instant::now();
         // Two parts, twice.
-        (0..4).for_each(|_| folder.sweep(now));
-        assert_eq!(folder.read_due(now, plain), [last]);
+        (0..4).for_each(|_| followed.sweep(now));
+        assert_eq!(followed.read_due(now, plain), [last]);
     }
 
     #[test]
@@ -575,13 +631,13 @@ mod tests {
                 _ => Ok(text.to_owned()),
             }
         }
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("a.toml");
-        let mut folder = Folder::default();
-        folder.set(Some(dir.path()));
-        let says = |folder: &Folder<String>| {
-            let sheet = folder.files().values().next()?;
-            Some((sheet.good.as_ref()?.0.to_string(), sheet.refused.is_some()))
+        let mut followed = FollowedDirectory::default();
+        followed.set(Some(dir.path()));
+        let state = |followed: &FollowedDirectory<String>| {
+            let file = followed.files().values().next()?;
+            Some((file.good.as_ref()?.0.to_string(), file.refused.is_some()))
         };
         for (content, said) in [
             ("one", ("one", false)),
@@ -590,18 +646,18 @@ mod tests {
         ] {
             fs::write(&path, content).expect("written");
             assert_eq!(
-                folder.read_all(strict),
+                followed.read_all(strict),
                 std::slice::from_ref(&path),
                 "{content}"
             );
-            assert_eq!(says(&folder), Some((said.0.to_owned(), said.1)));
+            assert_eq!(state(&followed), Some((said.0.to_owned(), said.1)));
         }
         fs::write(dir.path().join(".hidden.toml"), "x").expect("written");
         fs::write(dir.path().join("a.toml~"), "x").expect("written");
-        assert!(folder.read_all(strict).is_empty(), "not ours");
+        assert!(followed.read_all(strict).is_empty(), "not ours");
         fs::remove_file(&path).expect("removed");
-        assert_eq!(folder.read_all(strict), [path]);
-        assert!(folder.files().is_empty());
+        assert_eq!(followed.read_all(strict), [path]);
+        assert!(followed.files().is_empty());
     }
 
     /// Reading a file that says `hang` ends when this is unlocked.
@@ -616,13 +672,13 @@ mod tests {
 
     #[test]
     fn a_file_that_does_not_answer_holds_up_no_other_and_leaves_one_thread_behind() {
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = tempfile::tempdir().expect("a directory");
         let path = |name: &str| dir.path().join(name);
-        let mut folder = Folder::default();
-        folder.set(Some(dir.path()));
-        folder.patience = Duration::from_secs(1);
+        let mut followed = FollowedDirectory::default();
+        followed.set(Some(dir.path()));
+        followed.deadline = Duration::from_secs(1);
         fs::write(path("kept.toml"), "one").expect("written");
-        assert_eq!(folder.read_all(hanging).len(), 1);
+        assert_eq!(followed.read_all(hanging).len(), 1);
         let closed = HANGING.lock().expect("whole");
         for (name, text) in [
             ("kept.toml", "hang"),
@@ -631,76 +687,82 @@ mod tests {
         ] {
             fs::write(path(name), text).expect("written");
         }
-        assert_eq!(folder.read_all(hanging).len(), 3);
-        let told = |folder: &Folder<String>, name: &str| {
-            let sheet = &folder.files()[&path(name)];
-            let refused = sheet
+        assert_eq!(followed.read_all(hanging).len(), 3);
+        let state = |followed: &FollowedDirectory<String>, name: &str| {
+            let file = &followed.files()[&path(name)];
+            let refused = file
                 .refused
                 .as_ref()
                 .map(|(problems, _)| problems.to_string());
             (
-                sheet.good.as_ref().map(|(text, _)| text.to_string()),
+                file.good.as_ref().map(|(text, _)| text.to_string()),
                 refused,
             )
         };
-        assert_eq!(told(&folder, "other.toml"), (Some("two".to_owned()), None));
-        let (good, refused) = told(&folder, "kept.toml");
+        assert_eq!(
+            state(&followed, "other.toml"),
+            (Some("two".to_owned()), None)
+        );
+        let (good, refused) = state(&followed, "kept.toml");
         assert_eq!(good.as_deref(), Some("one"), "its last good state");
         assert!(!refused.expect("a problem").contains("not in force"));
-        let (good, refused) = told(&folder, "new.toml");
+        let (good, refused) = state(&followed, "new.toml");
         let refused = refused.expect("a problem");
         assert!(
             good.is_none() && refused.contains("it is read when it answers"),
             "{refused}"
         );
         // They are not tried again while the threads wait; the others are.
-        assert_eq!(folder.asked.len(), 2);
+        assert_eq!(followed.blocked.len(), 2);
         fs::write(path("other.toml"), "three").expect("written");
-        assert_eq!(folder.read_all(hanging), [path("other.toml")]);
+        assert_eq!(followed.read_all(hanging), [path("other.toml")]);
         let now = Instant::now();
-        folder.sweep(now);
-        folder.sweep(now);
-        assert!(folder.read_due(now, hanging).is_empty(), "nothing is new");
+        followed.sweep(now);
+        followed.sweep(now);
+        assert!(followed.read_due(now, hanging).is_empty(), "nothing is new");
         drop(closed);
-        while folder.asked.len() > 0 {
+        while followed.blocked.len() > 0 {
             std::thread::yield_now();
         }
-        assert_eq!(folder.read_all(hanging).len(), 2);
-        assert_eq!(told(&folder, "new.toml"), (Some("hang".to_owned()), None));
+        assert_eq!(followed.read_all(hanging).len(), 2);
+        assert_eq!(
+            state(&followed, "new.toml"),
+            (Some("hang".to_owned()), None)
+        );
     }
 
     #[test]
     fn a_directory_that_is_not_listed_is_not_asked_again_until_it_answers() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let mut folder = Folder::default();
-        folder.set(Some(dir.path()));
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut followed = FollowedDirectory::default();
+        followed.set(Some(dir.path()));
         fs::write(dir.path().join("a.toml"), "one").expect("written");
-        assert_eq!(folder.read_all(plain).len(), 1);
-        let waiting = folder.asked.wait(dir.path());
-        folder.asked.leave_behind(dir.path());
+        assert_eq!(followed.read_all(plain).len(), 1);
+        let waiting = followed.blocked.wait(dir.path());
+        followed.blocked.mark_blocked(dir.path());
         fs::write(dir.path().join("b.toml"), "two").expect("written");
-        assert!(folder.read_all(plain).is_empty());
-        let problem = folder.problem("files").expect("an alarm");
+        assert!(followed.read_all(plain).is_empty());
+        let problem = followed.problem("files").expect("an alarm");
         assert!(
             problem.contains("no answer from the file system"),
             "{problem}"
         );
-        assert_eq!(folder.files().len(), 1, "what was read stays");
+        assert_eq!(followed.files().len(), 1, "what was read stays");
         drop(waiting);
-        assert_eq!(folder.read_all(plain).len(), 1);
-        assert_eq!(folder.problem("files"), None);
+        assert_eq!(followed.read_all(plain).len(), 1);
+        assert_eq!(followed.problem("files"), None);
     }
 
     #[test]
     fn what_others_read_at_the_same_time_is_read_all_the_same() {
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = tempfile::tempdir().expect("a directory");
         let file = dir.path().join("a.toml");
         fs::write(&file, "a").expect("written");
-        let mut folder = Folder::default();
-        folder.set(Some(dir.path()));
-        let others = [dir.path(), &file].map(|path| folder.asked.wait(path));
-        assert_eq!(folder.read_all(plain), [file]);
+        let mut followed = FollowedDirectory::default();
+        followed.set(Some(dir.path()));
+        let others = [dir.path(), &file].map(|path| followed.blocked.wait(path));
+        assert_eq!(followed.read_all(plain), [file]);
         drop(others);
-        assert_eq!(folder.asked.len(), 0);
+        assert_eq!(followed.blocked.len(), 0);
     }
 }

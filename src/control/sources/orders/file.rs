@@ -1,4 +1,4 @@
-//! Reads one file of an order or of exceptions, and says why it can't be read.
+//! Reads one file of an order or of exceptions.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,62 +8,63 @@ use crate::config::regular::Unread;
 use crate::config::{Problem, Problems, regular};
 use crate::control::sources::lists::load::Signature;
 
-/// A larger file is something else.
+/// Bytes. A larger file is no order.
 const SIZE_MAX: u64 = 16 << 20;
 
-/// What a look at a file finds: its signature, or the number of the system's error, so that a link that leads in
-/// a circle is a state like any other and not a new one at each look.
+/// The signature of a file, or the number of the system's error if it can't be looked at: a symbolic link that leads
+/// to itself is a state like any other, and not a new one at each look.
 pub(super) type FileState = Result<Signature, Option<i32>>;
 
 pub(super) fn state_of(path: &Path) -> FileState {
     Signature::of(path).map_err(|error| error.raw_os_error())
 }
 
-/// A file that was read.
-pub(super) struct Looked<T> {
-    /// The state that it was in before.
+/// The end of reading a file.
+pub(super) struct FileRead<T> {
+    /// The state that the result belongs to; `None` if the same state may be read again with another result.
     pub(super) state: Option<FileState>,
-    pub(super) content: Content<T>,
+    pub(super) result: ReadResult<T>,
 }
 
-/// What reading a file came to.
-pub(super) enum Content<T> {
-    /// It changed meanwhile.
+pub(super) enum ReadResult<T> {
+    /// The file changed while it was read.
     Changing,
-    /// It is not there; whether its directory is.
+    /// There is no such file.
     Gone {
-        listed: bool,
+        /// Its directory can be listed.
+        is_listed: bool,
     },
+    /// Its content and its text.
     Parsed(Result<(Arc<T>, Arc<str>), Problems>),
 }
 
-/// Reads a file.
-pub(super) fn look<T>(path: &Path, parse: Parse<T>) -> Looked<T> {
+/// Reads and parses a file.
+pub(super) fn read_file<T>(path: &Path, parse: Parse<T>) -> FileRead<T> {
     let state = state_of(path);
-    let text = read(path);
-    // What the disk or the system lacks may be there at the next sweep, though the file is the same.
-    let passes = match &text {
+    let bytes = read_bytes(path);
+    // The disk or the system may permit at the next sweep what failed now, though the file is the same.
+    let may_pass = match &bytes {
         Err(Unread::Io(error)) => error.kind() != io::ErrorKind::PermissionDenied,
         _ => false,
     };
-    let content = match text {
-        _ if state_of(path) != state => Content::Changing,
-        Err(Unread::Io(error)) if error.kind() == io::ErrorKind::NotFound => Content::Gone {
-            listed: path.parent().is_none_or(|dir| fs::read_dir(dir).is_ok()),
+    let result = match bytes {
+        _ if state_of(path) != state => ReadResult::Changing,
+        Err(Unread::Io(error)) if error.kind() == io::ErrorKind::NotFound => ReadResult::Gone {
+            is_listed: path.parent().is_none_or(|dir| fs::read_dir(dir).is_ok()),
         },
-        Err(why) => refused(path, told(&why)),
-        Ok(bytes) => Content::Parsed(as_text(path, bytes).and_then(|text| {
+        Err(why) => refused(path, problem_text(&why)),
+        Ok(bytes) => ReadResult::Parsed(as_text(path, bytes).and_then(|text| {
             let value = parse(&text, path)?;
             Ok((Arc::new(value), text.into()))
         })),
     };
-    let state = (!passes).then_some(state);
-    Looked { state, content }
+    let state = (!may_pass).then_some(state);
+    FileRead { state, result }
 }
 
-/// A file that is not taken, and why.
-pub(super) fn refused<T>(path: &Path, message: String) -> Content<T> {
-    Content::Parsed(Err(problem(path, message)))
+/// The result for a file that is refused for this reason.
+pub(super) fn refused<T>(path: &Path, message: String) -> ReadResult<T> {
+    ReadResult::Parsed(Err(problem(path, message)))
 }
 
 fn problem(path: &Path, message: String) -> Problems {
@@ -74,16 +75,16 @@ fn problem(path: &Path, message: String) -> Problems {
     }])
 }
 
-/// The text of an order's file, with the bounds that the server has for it.
+/// The text of an order's file, read with the same limits as by the server.
 ///
 /// # Errors
-/// [`Problems`] when it can't be read.
+/// [`Problems`] if it can't be read.
 pub fn text(path: &Path) -> Result<String, Problems> {
-    let bytes = read(path).map_err(|why| problem(path, told(&why)))?;
+    let bytes = read_bytes(path).map_err(|why| problem(path, problem_text(&why)))?;
     as_text(path, bytes)
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, Unread> {
+fn read_bytes(path: &Path) -> Result<Vec<u8>, Unread> {
     regular::read(path, SIZE_MAX)
 }
 
@@ -92,7 +93,7 @@ fn as_text(path: &Path, bytes: Vec<u8>) -> Result<String, Problems> {
     String::from_utf8(bytes).map_err(|_| problem(path, message.to_owned()))
 }
 
-fn told(why: &Unread) -> String {
+fn problem_text(why: &Unread) -> String {
     match why {
         Unread::NotRegular => "is not a regular file: take it out of the directory".to_owned(),
         Unread::TooLarge(_) => "is over 16 MiB: split it".to_owned(),
@@ -110,5 +111,5 @@ fn told(why: &Unread) -> String {
     }
 }
 
-/// How a file's text is read.
+/// Parses the text of a file, whose path is for messages.
 pub(super) type Parse<T> = fn(&str, &Path) -> Result<T, Problems>;

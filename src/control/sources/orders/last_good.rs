@@ -1,7 +1,7 @@
-//! What files of orders and exceptions said before the start, as the journal has it.
+//! The last good content that files of orders and exceptions had before the start, from the journal.
 //!
-//! A start takes it for files that it can't read, so that a file system that is not mounted ends no order, and
-//! to know which of two files had an order first.
+//! It replaces files that can't be read at the start, so that a file system that is not mounted ends no order. It also
+//! decides which of two files with the same id had the order first.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -16,18 +16,18 @@ use crate::config::order::Order;
 use crate::config::shown::Show;
 use crate::config::{Config, Problems};
 use crate::control::journal::Record;
-use crate::control::sources::orders::directory::{Folder, TrackedFile};
+use crate::control::sources::orders::directory::{FollowedDirectory, TrackedFile};
 use crate::control::sources::orders::schedule::{Schedule, State};
 
-impl<T> Folder<T> {
-    /// Whether there are files, or may be, of which no good state is known.
+impl<T> FollowedDirectory<T> {
+    /// Whether there are files without good content, or may be, as the directory can't be listed.
     pub(super) fn lacks_files(&self) -> bool {
-        let lacks = |sheet: &TrackedFile<T>| sheet.good.is_none();
+        let lacks = |file: &TrackedFile<T>| file.good.is_none();
         self.problem.is_some() || self.files.values().any(lacks)
     }
 
-    /// Takes what files of this directory said before the start, with their texts, where they can't be read
-    /// now. Returns what all of them said, whether it counts or not.
+    /// Sets the content that files of this directory had before the start, with their texts, if they have no good
+    /// content now. Returns the earlier content of all of them, even if it does not count.
     pub(super) fn recall(
         &mut self,
         all: impl Iterator<Item = (PathBuf, Result<(T, String), Problems>)>,
@@ -35,12 +35,12 @@ impl<T> Folder<T> {
         let Some((dir, absolute)) = self.dir.clone() else {
             return Vec::new();
         };
-        let mut said = Vec::new();
+        let mut known = Vec::new();
         for (path, parsed) in all {
             let parent = path.parent().unwrap_or(Path::new(""));
             let is_here = match path.is_absolute() {
                 true => parent == absolute,
-                // The server may have been started elsewhere.
+                // The server may have been started in another working directory.
                 false => absolute.ends_with(parent),
             };
             let Some(path) = path.file_name().filter(|_| is_here) else {
@@ -49,48 +49,45 @@ impl<T> Folder<T> {
             let path = dir.join(path);
             let parsed = parsed.map(|(value, text)| (Arc::new(value), Arc::from(text)));
             let values = parsed.iter();
-            said.extend(values.map(|(value, _)| (path.clone(), Arc::clone(value))));
-            let sheet = match self.files.get_mut(&path) {
-                Some(sheet) if sheet.good.is_none() => sheet,
+            known.extend(values.map(|(value, _)| (path.clone(), Arc::clone(value))));
+            let file = match self.files.get_mut(&path) {
+                Some(file) if file.good.is_none() => file,
                 None if self.problem.is_some() => self.files.entry(path).or_default(),
                 _ => continue,
             };
             match parsed {
-                Ok(good) => (sheet.good, sheet.is_recalled) = (Some(good), true),
-                // Another version of the program took it.
+                Ok(good) => (file.good, file.is_recalled) = (Some(good), true),
+                // Another version of the program accepted it.
                 Err(problems) => {
                     let problems = (Arc::new(problems), Timestamp::now());
-                    sheet.refused.get_or_insert(problems);
+                    file.refused.get_or_insert(problems);
                 }
             }
         }
-        said
+        known
     }
 
-    /// How many files have not been read since the start, and count as they were before it.
+    /// How many files have not been read since the start, and have the content from before it.
     pub(super) fn recalled(&self) -> usize {
-        self.files
-            .values()
-            .filter(|sheet| sheet.is_recalled)
-            .count()
+        self.files.values().filter(|file| file.is_recalled).count()
     }
 }
 
 impl OrderRegistry {
-    /// Whether it matters what files said before the start: some can't be read, all orders are gone, or two
-    /// files have one id.
+    /// Whether the content before the start is needed: files can't be read, all orders are gone, or two files have the
+    /// same id.
     pub(super) fn lacks_last_good(&self) -> bool {
         let lacks = self.orders.lacks_files() || self.exceptions.lacks_files();
         let are_gone = self.config.dir.is_some() && self.orders().next().is_none();
         lacks || are_gone || !self.doubles.is_empty()
     }
 
-    /// Whether the journal, which could not be read yet, may have orders of files that could not be read either.
+    /// Whether the journal may have orders of files that can't be read, but can't be read itself so far.
     pub(crate) fn may_have_more_orders(&self) -> bool {
         self.unrecalled.is_some() && self.orders.lacks_files()
     }
 
-    /// The same of exceptions.
+    /// The same for exceptions.
     pub(crate) fn may_have_more_exceptions(&self) -> bool {
         self.unrecalled.is_some() && self.exceptions.lacks_files()
     }
@@ -99,12 +96,12 @@ impl OrderRegistry {
         self.may_have_more_orders() || self.may_have_more_exceptions()
     }
 
-    /// Whether what files said before the start is not known, as the journal could not be read.
+    /// Whether the content before the start is unknown, as the journal can't be read so far.
     pub(crate) fn is_unrecalled(&self) -> bool {
         self.unrecalled.is_some()
     }
 
-    /// Reads the journal again, if it still matters. Returns whether it could be read.
+    /// Reads the journal again, if it is still needed. Returns whether it could be read.
     pub(crate) fn recall_late(&mut self, config: &Config) -> bool {
         if !self.may_have_more() {
             self.unrecalled = None;
@@ -114,15 +111,14 @@ impl OrderRegistry {
         !self.may_have_more()
     }
 
-    /// Looks for orders that were there before the start, where the configuration has no directory of them.
+    /// Looks in the journal for orders from before the start, if the configuration names no directory of orders.
     pub(crate) fn recall_unconfigured(&mut self, config: &Config) {
         if self.config.dir.is_none() && self.orders().next().is_none() {
             self.recall(config);
         }
     }
 
-    /// Takes what files said when a server ran last, where they can't be read now. Without a journal
-    /// nothing is known.
+    /// Sets the content from before the start for files that can't be read now. Does nothing without a journal.
     pub(super) fn recall(&mut self, config: &Config) {
         let Some(journal) = &config.journal else {
             return;
@@ -143,7 +139,7 @@ impl OrderRegistry {
             (path, parsed)
         });
         let orders: Vec<_> = orders.collect();
-        // Wherever their files are: the configuration may name another directory now, or none.
+        // In any directory: the configuration may name another one now, or none.
         let good = orders.iter().filter_map(|(_, parsed)| parsed.as_ref().ok());
         let good: Vec<_> = good.map(|(order, _)| order).collect();
         self.count = good.len();
@@ -163,7 +159,7 @@ impl OrderRegistry {
                 .or_default()
                 .push(exception);
         }
-        // Their texts are not known.
+        // The journal does not have their texts.
         let exceptions = files
             .into_iter()
             .map(|(path, all)| (path, Ok((all, String::new()))));
@@ -171,7 +167,7 @@ impl OrderRegistry {
         self.conclude();
     }
 
-    /// What is to be said of files that were not read since the start, a sentence each.
+    /// The alarms about files that have not been read since the start, one sentence each.
     pub(super) fn recollections(&self) -> impl Iterator<Item = String> {
         let kinds = [
             ("orders", self.orders.recalled(), self.orders.lacks_files()),
@@ -199,13 +195,13 @@ impl OrderRegistry {
         sentences.into_iter().flatten()
     }
 
-    /// An empty directory may be a mount point without its file system: that several orders are gone at once is
-    /// reported, and that the only one is, if it was in force.
+    /// Raises an alarm if several orders are gone at once, or if the only one is gone and was in force: an empty
+    /// directory may be a mount point without its file system.
     pub(super) fn look_for_loss(&mut self) {
         let files = self.orders.files().iter();
         let single = files.filter(|(path, _)| !self.doubles.contains_key(*path));
         let orders: Vec<_> = single
-            .filter_map(|(_, sheet)| Some(&sheet.good.as_ref()?.0))
+            .filter_map(|(_, file)| Some(&file.good.as_ref()?.0))
             .collect();
         let only = match &*orders {
             [only] => Some(Arc::clone(only)),
@@ -219,16 +215,17 @@ impl OrderRegistry {
         if self.count > 0 {
             self.vanished = None;
         } else if before > 1 || only.is_some_and(is_in_force) {
-            self.miss(before);
+            self.report_loss(before);
         }
     }
 
-    fn miss(&mut self, orders: usize) {
+    fn report_loss(&mut self, orders: usize) {
         self.vanished = Some(orders);
         let problem = self.loss();
         tracing::error!(problem, "orders gone");
     }
 
+    /// The alarm that all orders are gone.
     pub(super) fn loss(&self) -> Option<String> {
         let gone = match self.vanished? {
             1 => "the only order is gone".to_owned(),
@@ -249,13 +246,13 @@ impl OrderRegistry {
         ))
     }
 
-    /// Of files with one id the one counts that had it first: another one that is put beside it, by mistake or
-    /// not, must not change an order in force. Where none was there first, as all are new at a start, names
-    /// decide. They are compared without their ending, as the name of a backup goes on where the original's
-    /// ends: `x-1.toml` counts, and not `x-1-old.toml`.
+    /// Finds files with the same id. The file that had the id first counts: a second one, added by mistake or on
+    /// purpose, must not change an order in force. If all are new, as at a start, the first name counts. Names are
+    /// compared without `.toml`, as the name of a backup is often a longer one: `x-1.toml` counts, and `x-1-old.toml`
+    /// does not.
     pub(super) fn find_doubles(&mut self) {
         let files = self.orders.files().iter();
-        let good = files.filter_map(|(path, sheet)| Some((&*sheet.good.as_ref()?.0.id, path)));
+        let good = files.filter_map(|(path, file)| Some((&*file.good.as_ref()?.0.id, path)));
         let mut good: Vec<(&str, &PathBuf)> = good.collect();
         good.sort_by(|(_, one), (_, other)| one.file_stem().cmp(&other.file_stem()));
         let ids: HashMap<&PathBuf, &str> = good.iter().map(|(id, path)| (*path, *id)).collect();
@@ -284,8 +281,8 @@ mod tests {
     use crate::control::journal::{Draft, Journal, READS};
 
     #[test]
-    fn the_journal_is_read_once_for_what_files_said_and_not_if_all_can_be_read() {
-        let folder = tempfile::tempdir().expect("a folder");
+    fn the_journal_is_read_once_for_earlier_content_and_not_if_all_files_can_be_read() {
+        let folder = tempfile::tempdir().expect("a directory");
         let orders = folder.path().join("orders");
         fs::create_dir(&orders).expect("made");
         let text = "[orders]\npath = \"orders\"\n[journal]\npath = \"journal.jsonl\"\n";

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::fmt::{self, Display, Formatter};
 use std::path::Path;
 
-use super::directory::Folder;
+use super::directory::FollowedDirectory;
 use super::rules;
 use crate::config;
 use crate::config::shown::{Show, counted};
@@ -83,7 +83,7 @@ impl OrderRegistry {
     /// What is wrong with files, one sentence each. Of very many the first ones, and how many more there
     /// are.
     pub fn problems(&self) -> Vec<String> {
-        fn refused<T>(folder: &Folder<T>) -> impl Iterator<Item = Problem<'_>> {
+        fn refused<T>(folder: &FollowedDirectory<T>) -> impl Iterator<Item = Problem<'_>> {
             let files = folder.files().values();
             let refused = files.filter_map(|sheet| {
                 let (problems, _) = sheet.refused.as_ref()?;

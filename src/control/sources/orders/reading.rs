@@ -1,4 +1,4 @@
-//! Reads files of orders and exceptions on another thread, and takes what they say when that ends.
+//! Reads files of orders and exceptions on another thread, into a copy of the registry.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -13,59 +13,59 @@ use crate::control::journal::entry::Cause;
 use crate::control::sources::orders::registry::OrderRegistry;
 use crate::control::sources::watch::Touched;
 
-/// What is asked of the files of orders and exceptions.
+/// Reads of files of orders and exceptions that are to be made.
 #[derive(Debug, Default)]
 pub(crate) struct PendingReads {
-    /// Files that changed, with the instant of the newest event.
+    /// Files with events: the newest event of each, and its instant.
     pub(crate) touched: HashMap<PathBuf, (Touched, Instant)>,
-    /// Changes are looked for that nothing reported.
+    /// Looks for changes that no event reported.
     pub(crate) sweep: bool,
-    /// All files that changed are read, whoever writes them.
+    /// Reads all files that have changed, even those that are being written.
     pub(crate) refresh: bool,
-    /// The operator, who could see that orders are gone, says that it is right.
+    /// The operator confirms that orders are gone on purpose.
     pub(crate) confirms_loss: bool,
-    /// Files that somebody changed and waits for.
+    /// Files that a client has changed and waits for.
     pub(crate) requested: Vec<RequestedFile>,
-    /// Who waits for all files.
+    /// Requests that wait for all files.
     pub(crate) tickets: Vec<u64>,
 }
 
-/// A file that somebody changed and waits for.
+/// A file that a client has changed and waits for.
 #[derive(Debug)]
 pub(crate) struct RequestedFile {
     pub(crate) path: PathBuf,
     pub(crate) cause: Cause,
     pub(crate) ticket: u64,
-    /// When it is to be read: its writer is done, whatever events of it arrive later.
+    /// When to read it. Its writer is done, so events that arrive later do not postpone this.
     pub(crate) at: Instant,
 }
 
 impl RequestedFile {
-    /// Whether it is this file. `elsewhere`: its path is not one of the directories'.
-    fn is(&self, path: &Path, elsewhere: bool) -> bool {
+    /// Whether `path` is this file. `is_elsewhere`: its own path is not in a followed directory, but may lead there.
+    fn is(&self, path: &Path, is_elsewhere: bool) -> bool {
         let absolute = std::path::absolute(path);
         absolute.is_ok_and(|path| path == self.path)
-            || (elsewhere && real(path) == real(&self.path))
+            || (is_elsewhere && real(path) == real(&self.path))
     }
 }
 
-/// Where a path leads to, whether the file is there or not.
+/// The path without symbolic links. Only its directory must exist.
 fn real(path: &Path) -> Option<PathBuf> {
     let file = path.canonicalize().ok();
     file.or_else(|| Some(path.parent()?.canonicalize().ok()?.join(path.file_name()?)))
 }
 
-/// A file of which something else is known.
+/// A file whose content or problems have changed.
 pub(crate) struct Changed {
     pub(crate) path: PathBuf,
-    /// Who changed it, if they said so.
+    /// The requests that changed it.
     pub(crate) causes: Vec<Cause>,
-    /// It was read because somebody asked for all files.
+    /// It was read as part of a request for all files.
     pub(crate) is_refreshed: bool,
 }
 
 impl PendingReads {
-    /// When to start.
+    /// When to start reading.
     pub(crate) fn due(&self) -> Option<Instant> {
         if self.sweep || self.refresh {
             return Some(Instant::now());
@@ -76,7 +76,7 @@ impl PendingReads {
         touched.chain(requested).min()
     }
 
-    /// Does it, with a copy of what is known.
+    /// Reads the files, into a copy of `known`.
     pub(crate) fn read(
         self,
         known: &OrderRegistry,
@@ -88,7 +88,7 @@ impl PendingReads {
             registry.touch(touched, *at);
         }
         if self.confirms_loss {
-            // Before anything is read: what else is gone then could not be seen.
+            // Before anything is read, as the operator has not seen what this finds to be gone.
             registry.confirm_loss();
         }
         let now = Instant::now();
@@ -143,11 +143,11 @@ impl PendingReads {
     }
 }
 
-/// What reading came to.
+/// The result of reading.
 pub(crate) struct RegistryRead {
     pub(crate) registry: OrderRegistry,
     pub(crate) changed: Vec<Changed>,
-    /// Which configuration it is of.
+    /// The configuration that it is of.
     pub(crate) configured: u64,
     pub(crate) requested: Vec<RequestedFile>,
     pub(crate) tickets: Vec<u64>,

@@ -11,7 +11,7 @@ use std::{fs, thread};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::directory::Folder;
+use super::directory::FollowedDirectory;
 use super::findings::Findings;
 use super::rules;
 use crate::config::exception::Exception;
@@ -30,8 +30,8 @@ use crate::wire::name::Name;
 #[derive(Clone, Debug)]
 pub struct OrderRegistry {
     pub(super) config: Orders,
-    pub(super) orders: Folder<Order>,
-    pub(super) exceptions: Folder<Vec<Exception>>,
+    pub(super) orders: FollowedDirectory<Order>,
+    pub(super) exceptions: FollowedDirectory<Vec<Exception>>,
     /// The exceptions of the configuration's own file.
     own: Vec<Exception>,
     /// Which file has an order: a second one with the same id is refused.
@@ -109,8 +109,8 @@ impl OrderRegistry {
     fn nothing(config: &Config) -> Self {
         Self {
             config: config.orders.clone(),
-            orders: Folder::default(),
-            exceptions: Folder::default(),
+            orders: FollowedDirectory::default(),
+            exceptions: FollowedDirectory::default(),
             own: Vec::new(),
             holders: HashMap::new(),
             doubles: HashMap::new(),
