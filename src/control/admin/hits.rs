@@ -14,7 +14,7 @@ use super::status::Gauges;
 use crate::config::regular;
 use crate::config::shown::Show;
 use crate::control::file_tasks::FileTasks;
-use crate::control::persist::rollback_file::put;
+use crate::control::persist::durable::{self, Access};
 use crate::control::publish::slots::Slots;
 
 /// The file in the state directory.
@@ -59,7 +59,7 @@ impl Counts {
         match serde_json::from_slice(&text) {
             Ok(counts) => Ok(Some(counts)),
             Err(error) => {
-                fs::rename(&path, dir.join(DAMAGED)).map_err(failed)?;
+                durable::rename(&path, &dir.join(DAMAGED)).map_err(|error| error.to_string())?;
                 let problem = format!("{}: {error}", path.shown());
                 tracing::error!(
                     problem,
@@ -79,8 +79,9 @@ impl Counts {
 
     fn write(&self, dir: &Path) -> Result<(), String> {
         let text = serde_json::to_vec(self).expect("numbers and times have a JSON form");
-        let failed = |error| format!("{}: can't be written: {error}", dir.join(FILE).shown());
-        put(dir, FILE, &text).map_err(failed)
+        // A power cut may bring back the counts of a minute ago, which is what a crash loses, too.
+        durable::replace_unsynced(&dir.join(FILE), &text, Access::Private)
+            .map_err(|error| error.to_string())
     }
 }
 

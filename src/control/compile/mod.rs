@@ -14,7 +14,6 @@ pub mod plan;
 mod rss;
 pub mod run;
 mod sort;
-mod target;
 
 #[cfg(test)]
 mod tests;

@@ -1,8 +1,8 @@
 //! The journal's two files: opening them, finding the last whole entry, and appending.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -15,6 +15,7 @@ use super::key::{Authenticity, Keys, Tag};
 use super::lines::{JournalError, LINE_MAX, PIECE, read_lines};
 use crate::config::regular::{self, Unread};
 use crate::config::shown::Show;
+use crate::control::persist::durable;
 use crate::control::publish::provenance::legible;
 
 /// How the first entry begins.
@@ -110,10 +111,7 @@ impl JournalFile {
         if fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {
             return Err(no_file());
         }
-        let mut options = OpenOptions::new();
-        let options = options.read(true).write(true).create(true).truncate(false);
-        let file = options.mode(0o600).open(path);
-        let file = file.map_err(JournalError::io(path, "opened"))?;
+        let file = durable::open_or_create(path)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(JournalError::InUse(path.to_owned())),
@@ -250,14 +248,10 @@ fn write_head(path: &Path, last: &Last, tag: Option<Tag>) -> Result<(), JournalE
     let tag = tag.map_or_else(String::new, |Tag { key, code }| format!(" {key} {code}"));
     let text = format!("{:20} {}{tag}", last.number, last.hash);
     let text = format!("{text:<HEAD$}\n");
-    let mut options = OpenOptions::new();
-    let options = options.write(true).create(true).truncate(false);
-    let file = options.mode(0o600).open(&head);
-    let written = file.and_then(|file| {
-        file.write_all_at(text.as_bytes(), 0)?;
-        // After a power cut entries beyond the head look like those that somebody added.
-        file.sync_data()
-    });
+    let file = durable::open_or_create(&head)?;
+    let written = file.write_all_at(text.as_bytes(), 0);
+    // Otherwise the entries beyond the head look after a power cut like entries that somebody added.
+    let written = written.and_then(|()| file.sync_data());
     written.map_err(JournalError::io(&head, "written"))
 }
 
@@ -387,9 +381,7 @@ fn put_aside(path: &Path, file: &File, len: u64, size: u64) -> Result<Damaged, J
     let mut kept = path.as_os_str().to_owned();
     kept.push(format!(".damaged-{}", Timestamp::now().as_nanosecond()));
     let kept = PathBuf::from(kept);
-    let mut options = OpenOptions::new();
-    let copy = options.write(true).create_new(true).mode(0o600).open(&kept);
-    let copied = copy.and_then(|copy| {
+    durable::create_new(&kept, |copy| {
         let mut at = len;
         while at < size {
             let mut piece = vec![0; (size - at).min(PIECE) as usize];
@@ -397,17 +389,13 @@ fn put_aside(path: &Path, file: &File, len: u64, size: u64) -> Result<Damaged, J
             copy.write_all_at(&piece, at - len)?;
             at += piece.len() as u64;
         }
-        copy.sync_all()
-    });
-    let copied = copied.map_err(JournalError::io(&kept, "written"));
-    let cut = copied.and_then(|()| {
-        let cut = file.set_len(len).and_then(|()| file.sync_all());
-        cut.map_err(JournalError::io(path, "written"))
-    });
+        Ok(())
+    })?;
+    let cut = file.set_len(len).and_then(|()| file.sync_all());
     if let Err(error) = cut {
-        // The next attempt makes a copy of its own.
-        let _ = fs::remove_file(&kept);
-        return Err(error);
+        // The next attempt writes its own copy.
+        let _ = durable::remove(&kept);
+        return Err(JournalError::io(path, "written")(error));
     }
     tracing::error!(path = %path.shown(), bytes = size - len, kept = %kept.shown(), "the journal's end was damaged");
     Ok(Damaged {
@@ -418,6 +406,8 @@ fn put_aside(path: &Path, file: &File, len: u64, size: u64) -> Result<Damaged, J
 
 #[cfg(test)]
 mod tests {
+    use std::fs::OpenOptions;
+
     use super::*;
 
     /// A whole entry.

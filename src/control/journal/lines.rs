@@ -7,6 +7,7 @@ use super::chain::{Entry, Hash, LineError};
 use super::key::KeyError;
 use crate::config::regular;
 use crate::config::shown::Show;
+use crate::control::persist::durable::DurableError;
 
 /// Bytes that are read at a time.
 pub(super) const PIECE: u64 = 64 << 10;
@@ -53,6 +54,15 @@ pub enum JournalError {
     /// It is no longer the file that was opened, or has another length.
     #[error("{path}: was changed by another program", path = .0.shown())]
     Replaced(PathBuf),
+}
+
+impl From<DurableError> for JournalError {
+    fn from(error: DurableError) -> Self {
+        let DurableError {
+            path, done, source, ..
+        } = error;
+        Self::Io { path, done, source }
+    }
 }
 
 impl JournalError {

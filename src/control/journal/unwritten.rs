@@ -3,9 +3,6 @@
 //!
 //! It lies in the state directory, which can often be written to when the journal can't; without one, beside the journal.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -13,7 +10,7 @@ use jiff::Timestamp;
 use super::heartbeat;
 use super::lines::JournalError;
 use crate::config::regular;
-use crate::config::shown::Show;
+use crate::control::persist::durable::{self, Access, DurableError};
 
 /// Its name in the state directory, and its ending beside the journal.
 const NAME: &str = "unwritten";
@@ -71,8 +68,7 @@ impl Mark {
         }
         let failed = write(&self.path, since).err();
         if let Some(error) = failed.as_ref().filter(|_| !self.is_failing) {
-            let path = self.path.shown();
-            tracing::warn!(%path, %error, "the next start can't report what is not written to the journal");
+            tracing::warn!(%error, "the next start can't report what is not written to the journal");
         }
         self.is_failing = failed.is_some();
         if failed.is_none() {
@@ -84,11 +80,9 @@ impl Mark {
     pub(super) fn clear(&mut self) {
         self.before = None;
         if self.marked.take().is_some()
-            && let Err(error) = fs::remove_file(&self.path)
-            && error.kind() != io::ErrorKind::NotFound
+            && let Err(error) = durable::remove(&self.path)
         {
-            let path = self.path.shown();
-            tracing::warn!(%path, %error, "a file that says that changes are not written to the journal can't be removed; remove it");
+            tracing::warn!(%error, "a file that says that changes are not written to the journal can't be removed; remove it");
         }
     }
 }
@@ -111,10 +105,7 @@ pub(crate) fn read(dir: Option<&Path>, path: &Path) -> Option<Timestamp> {
     String::from_utf8(bytes).ok()?.trim().parse().ok()
 }
 
-fn write(path: &Path, since: Timestamp) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    let options = options.write(true).create(true).truncate(true);
-    let mut file = options.mode(0o600).open(path)?;
-    writeln!(file, "{since:.9}")?;
-    file.sync_data()
+fn write(path: &Path, since: Timestamp) -> Result<(), DurableError> {
+    let text = format!("{since:.9}\n");
+    durable::replace(path, text.as_bytes(), Access::Private)
 }

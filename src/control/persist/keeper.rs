@@ -1,7 +1,7 @@
 //! Owns keeping what is in force: where images lie on the disk, and when they get there.
 //! Refuses to hold anything up: what can't be kept serves all the same, and is told.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -304,8 +304,15 @@ impl Place {
             let mut file = out.clone().into_os_string();
             file.push(".delta");
             let file = PathBuf::from(file);
-            let written = write(&file, delta.bytes());
-            written.map(|()| file.clone()).map_err(io("written", &file))
+            // Not synced: the compiler reads it at once, and removes it.
+            match fs::write(&file, delta.bytes()) {
+                Ok(()) => Ok(file),
+                Err(error) => {
+                    // Half of it only takes space.
+                    let _ = fs::remove_file(&file);
+                    Err(io("written", &file)(error))
+                }
+            }
         });
         let delta = delta.transpose()?;
         Ok(CompileWorkspace {
@@ -324,9 +331,9 @@ impl Place {
         {
             return Ok(*base);
         }
-        let file = self.store.place_for_base()?;
-        write(&file, image.bytes()).map_err(io("written", &file))?;
-        self.take(image, &file)
+        let base = self.store.put_base(image.bytes())?;
+        self.base = Some((Arc::clone(image), base));
+        Ok(base)
     }
 
     /// Takes over a base's file that lies here.
@@ -354,15 +361,6 @@ impl Place {
 fn io(done: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> StoreError {
     let path = path.to_owned();
     move |source| StoreError::Io { path, done, source }
-}
-
-/// Writes a file to the disk, whole or not at all: half of one would only take the room.
-fn write(file: &Path, octets: &[u8]) -> std::io::Result<()> {
-    let written = fs::write(file, octets).and_then(|()| File::open(file)?.sync_all());
-    written.inspect_err(|_| {
-        // It may never have been there.
-        let _ = fs::remove_file(file);
-    })
 }
 
 fn nothing() -> Arc<Image> {

@@ -1,5 +1,6 @@
 //! The state directory: the images that outlive the process, and rollbacks to earlier generations.
 
+pub mod durable;
 pub(crate) mod keeper;
 pub(crate) mod restore;
 pub(crate) mod rollback;

@@ -2,7 +2,6 @@
 //! generation.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
@@ -12,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::regular;
 use crate::config::shown::Show;
 use crate::control::guard::acceptance::InForce;
+use crate::control::persist::durable::{self, Access};
 
 /// The file in the state directory that makes it outlive the server.
 pub(crate) const FILE: &str = "held";
@@ -54,25 +54,19 @@ impl RollbackRecord {
         }
     }
 
-    /// Writes it, given how a directory is synced. What is reported as failed must not count after a
-    /// restart, so on an error the file is put back as it was.
-    pub(crate) fn write(&self, dir: &Path, sync: Sync) -> Result<(), String> {
+    /// Writes the file. A rollback that is reported as failed must not count after a restart, so after an error the
+    /// file is as it was.
+    pub(crate) fn write(&self, dir: &Path) -> Result<(), String> {
         let text = serde_json::to_string(&self).expect("numbers and times have a JSON form");
         let path = dir.join(FILE);
         let before = regular::read(&path, SIZE_MAX).ok();
-        let failed = |error| format!("{}: can't be written: {error}", path.shown());
-        put(dir, FILE, text.as_bytes()).map_err(failed)?;
-        let Err(error) = sync(dir) else { return Ok(()) };
-        let undone = match before {
-            Some(before) => put(dir, FILE, &before),
-            None => fs::remove_file(&path),
-        };
-        Err(match undone {
-            Ok(()) => failed(error),
-            Err(undoing) => format!(
-                "{}, and can't be put back as it was: {undoing}; this rollback may count after a restart: \
-                 check the disk, then roll back again",
-                failed(error)
+        let written =
+            durable::replace_or_restore(&path, text.as_bytes(), before.as_deref(), Access::Private);
+        written.map_err(|error| match error.is_in_place {
+            false => error.to_string(),
+            true => format!(
+                "{error}; the file can't be put back as it was: this rollback may count after a restart, so roll \
+                 back again then"
             ),
         })
     }
@@ -87,46 +81,29 @@ impl RollbackRecord {
     }
 }
 
-/// How a directory is synced.
-pub(crate) type Sync = fn(&Path) -> io::Result<()>;
-
-/// Makes what was renamed or removed in a directory outlive a power cut.
-pub(crate) fn sync(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
-}
-
-/// Puts a file in its place, whole or not at all.
-pub(crate) fn put(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
-    let mut file = tempfile::NamedTempFile::new_in(dir)?;
-    io::Write::write_all(&mut file, content)?;
-    file.as_file().sync_all()?;
-    file.persist(dir.join(name)).map_err(io::Error::from)?;
-    Ok(())
-}
-
-/// Removes the file. What is reported as failed must not count after a restart either, so on an error it
-/// is put back.
-pub(crate) fn remove(dir: &Path, sync: Sync) -> Result<(), String> {
+/// Removes the file. A release that is reported as failed must not count after a restart either, so after an error
+/// the file is as it was.
+pub(crate) fn remove(dir: &Path) -> Result<(), String> {
     let path = dir.join(FILE);
-    let failed = |error| {
+    let failed = |error: &dyn std::fmt::Display| {
         let path = path.shown();
         format!("{path}: can't be removed: {error}; the lists stay held, after a restart too")
     };
     let before = match regular::read(&path, SIZE_MAX).map_err(io::Error::from) {
         Ok(before) => before,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(failed(error)),
+        Err(error) => return Err(failed(&error)),
     };
-    fs::remove_file(&path).map_err(failed)?;
-    let Err(error) = sync(dir) else { return Ok(()) };
-    put(dir, FILE, &before).map_err(|_| {
-        let path = path.shown();
-        format!(
-            "{path}: its removal can't be made permanent: {error}; the lists stay held until a restart, and may \
-             be held after it: check the disk, then release them again"
-        )
-    })?;
-    Err(failed(error))
+    let removed = durable::remove_or_restore(&path, &before, Access::Private);
+    removed.map_err(|error| match error.is_in_place {
+        false => failed(&error.source),
+        true => format!(
+            "{}: its removal can't be made permanent: {}; the lists stay held until a restart, and may be held \
+             after it: check the disk, then release them again",
+            path.shown(),
+            error.source
+        ),
+    })
 }
 
 /// The generation whose lists the server with that state directory holds, if it can be read.
@@ -150,7 +127,10 @@ pub(crate) fn sample(generation: u64, first: u64) -> RollbackRecord {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::{sample as hold, *};
+    use crate::control::persist::durable::faults;
 
     #[test]
     fn what_is_held_is_read_as_it_was_written() {
@@ -159,7 +139,7 @@ mod tests {
         assert_eq!(held(folder.path()), None);
         for generation in [7, 8] {
             let hold = hold(generation, 9);
-            hold.write(folder.path(), sync).expect("written");
+            hold.write(folder.path()).expect("written");
             assert_eq!(RollbackRecord::read(folder.path()), Ok(Some(hold)));
             assert_eq!(held(folder.path()), Some(generation));
         }
@@ -167,24 +147,19 @@ mod tests {
         assert_eq!(files, 1, "nothing else is left over");
     }
 
-    /// A disk that fails.
-    fn broken(_: &Path) -> io::Result<()> {
-        Err(io::Error::from_raw_os_error(libc::EIO))
-    }
-
     #[test]
     fn a_rollback_that_is_reported_as_failed_leaves_the_disk_as_it_was() {
         let folder = tempfile::tempdir().expect("a folder");
-        let told = hold(7, 9)
-            .write(folder.path(), broken)
-            .expect_err("not synced");
+        let broken = faults::broken(folder.path());
+        let told = hold(7, 9).write(folder.path()).expect_err("not synced");
+        drop(broken);
         assert!(told.contains("held: can't be written"), "{told}");
         assert_eq!(RollbackRecord::read(folder.path()), Ok(None));
         // What was held before stays held.
-        hold(7, 9).write(folder.path(), sync).expect("written");
-        hold(8, 10)
-            .write(folder.path(), broken)
-            .expect_err("not synced");
+        hold(7, 9).write(folder.path()).expect("written");
+        let broken = faults::broken(folder.path());
+        hold(8, 10).write(folder.path()).expect_err("not synced");
+        drop(broken);
         assert_eq!(RollbackRecord::read(folder.path()), Ok(Some(hold(7, 9))));
         let files = fs::read_dir(folder.path()).expect("readable").count();
         assert_eq!(files, 1, "nothing else is left over");
@@ -193,19 +168,23 @@ mod tests {
     #[test]
     fn a_release_that_is_reported_as_failed_leaves_the_lists_held_after_a_restart_too() {
         let folder = tempfile::tempdir().expect("a folder");
-        assert_eq!(remove(folder.path(), broken), Ok(()), "nothing is held");
-        hold(7, 9).write(folder.path(), sync).expect("written");
-        let told = remove(folder.path(), broken).expect_err("not synced");
+        let broken = faults::broken(folder.path());
+        assert_eq!(remove(folder.path()), Ok(()), "nothing is held");
+        drop(broken);
+        hold(7, 9).write(folder.path()).expect("written");
+        let broken = faults::broken(folder.path());
+        let told = remove(folder.path()).expect_err("not synced");
+        drop(broken);
         assert!(
             told.ends_with("; the lists stay held, after a restart too"),
             "{told}"
         );
         assert_eq!(held(folder.path()), Some(7));
-        assert_eq!(remove(folder.path(), sync), Ok(()));
+        assert_eq!(remove(folder.path()), Ok(()));
         assert_eq!(held(folder.path()), None);
         // A file that can't be removed.
         fs::create_dir(folder.path().join(FILE)).expect("made");
-        let told = remove(folder.path(), sync).expect_err("a directory");
+        let told = remove(folder.path()).expect_err("a directory");
         assert!(
             told.ends_with("; the lists stay held, after a restart too"),
             "{told}"

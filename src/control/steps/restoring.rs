@@ -1,12 +1,11 @@
 //! A rollback that outlives a restart.
 
-use std::fs;
 use std::path::Path;
 
 use crate::config::List;
-use crate::config::shown::Show;
 use crate::control::Control;
 use crate::control::journal::past::{Moment, Past};
+use crate::control::persist::durable;
 use crate::control::persist::restore::{Read, loaded, not_held, read, unrestored};
 use crate::control::persist::rollback_file::{FILE, RollbackRecord};
 use crate::policy::images::Images;
@@ -90,8 +89,8 @@ impl Control {
         tracing::error!(problem, "nothing is held");
         self.rollback.lost = Some(problem);
         let path = dir.join(FILE);
-        if let Err(error) = fs::rename(&path, path.with_extension("damaged")) {
-            tracing::error!(path = %path.shown(), %error, "it can't be moved away");
+        if let Err(error) = durable::rename(&path, &path.with_extension("damaged")) {
+            tracing::error!(%error, "it can't be moved away");
         }
     }
 }

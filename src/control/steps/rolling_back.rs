@@ -19,7 +19,7 @@ use crate::control::journal::entry::Cause;
 use crate::control::persist::keeper::Keeper;
 use crate::control::persist::restore::{are_same, loaded, read};
 use crate::control::persist::rollback::{Held, RollbackFiles, RunningRollback};
-use crate::control::persist::rollback_file::{FILE, RollbackRecord, remove, sync};
+use crate::control::persist::rollback_file::{FILE, RollbackRecord, remove};
 use crate::control::sources::files::Files;
 use crate::control::sources::lists::load::{Loaded, Refusal};
 use crate::control::sources::lists::state::has_load;
@@ -115,7 +115,7 @@ impl Control {
         }
         let dir = self.state_dir()?;
         let places = dir.join(FILE).shown().to_string();
-        let work = move || RollbackFiles::Released(remove(&dir, sync));
+        let work = move || RollbackFiles::Released(remove(&dir));
         self.rollback.tasks.start((), places, work);
         Ok(())
     }
@@ -378,7 +378,7 @@ fn hold(
         accepted,
         unrestored: read.unrestored,
     };
-    hold.write(places.0, sync)?;
+    hold.write(places.0)?;
     let images = read.images;
     read.adopt
         .into_iter()
@@ -393,8 +393,8 @@ fn hold(
 /// Writes what was held before, as a rollback failed. Returns what to report.
 fn undo(dir: &Path, before: Option<RollbackRecord>, problem: String) -> String {
     let undone = match before {
-        Some(before) => before.write(dir, sync),
-        None => remove(dir, sync),
+        Some(before) => before.write(dir),
+        None => remove(dir),
     };
     match undone {
         Ok(()) => problem,
@@ -416,6 +416,7 @@ mod tests {
     use crate::control::admin::requests::Request;
     use crate::control::admin::status::{Gauges, ListHealth, OrdersRequest, Status};
     use crate::control::event::Event;
+    use crate::control::persist::durable::faults;
     use crate::control::persist::rollback_file::{held, sample as hold};
     use crate::control::persist::store::{Store, StoreError, write_as_older};
     use crate::control::sources::lists::reading::start_load;
@@ -749,7 +750,7 @@ mod tests {
         two_generations(folder.path()).await.end().await;
         let mut control = control(folder.path());
         hold(1, 2)
-            .write(&folder.path().join("state"), sync)
+            .write(&folder.path().join("state"))
             .expect("written");
         control.rollback.hold = Some(hold(1, 2));
         start_rolling(&mut control, None).await;
@@ -895,7 +896,7 @@ mod tests {
             let running = two_generations(folder.path()).await;
             let dir = running.dir.clone();
             running.end().await;
-            hold(1, first).write(&dir, sync).expect("written");
+            hold(1, first).write(&dir).expect("written");
             let running = Running::start(folder.path());
             let expected = match first {
                 3 => "one.example",
@@ -914,7 +915,7 @@ mod tests {
     /// Starts with a hold of a generation that is not stored.
     async fn restart_with_a_broken_hold(folder: &Path) -> Running {
         let dir = folder.join("state");
-        hold(9, 10).write(&dir, sync).expect("written");
+        hold(9, 10).write(&dir).expect("written");
         let running = Running::start(folder);
         assert_eq!(running.blocked(), ["two.example"]);
         let alarms = running.status().await.alarms;
@@ -1019,9 +1020,7 @@ mod tests {
             lists: vec!["other".to_owned()],
             ..hold(1, 2)
         };
-        others
-            .write(&folder.path().join("state"), sync)
-            .expect("written");
+        others.write(&folder.path().join("state")).expect("written");
         let running = Running::start(folder.path());
         let report = running.replace("three.example\n").await;
         assert_eq!(report.problems, Vec::<String>::new());
@@ -1053,7 +1052,7 @@ mod tests {
         add_more(&running).await;
         let dir = running.dir.clone();
         running.end().await;
-        hold(1, 4).write(&dir, sync).expect("written");
+        hold(1, 4).write(&dir).expect("written");
         for _ in 0..2 {
             let running = Running::start(folder.path());
             assert_eq!(running.blocked(), ["one.example", "three.example"]);
@@ -1128,7 +1127,7 @@ mod tests {
             two_generations(folder.path()).await.end().await;
             let dir = folder.path().join("state");
             if let Some(before) = &before {
-                before.write(&dir, sync).expect("written");
+                before.write(&dir).expect("written");
             }
             let mut control = control(folder.path());
             assert_eq!(control.rollback.hold, before);
@@ -1155,5 +1154,28 @@ mod tests {
             assert_eq!(problems.len(), 1, "{problems:?}");
             assert_eq!(RollbackRecord::read(&dir), Ok(before));
         }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_rollback_whose_directory_can_not_be_synced_is_not_reported_as_done() {
+        let folder = folder();
+        let running = two_generations(folder.path()).await;
+        let before = running.blocked();
+        let broken = faults::broken(&running.dir);
+        let report = running.roll_back(Some(1)).await;
+        assert_eq!(report.problems.len(), 1, "{report:?}");
+        let problem = &report.problems[0];
+        assert!(problem.contains("held: can't be written: "), "{problem}");
+        assert_eq!(running.blocked(), before);
+        assert_eq!(held(&running.dir), None);
+        drop(broken);
+        let report = running.roll_back(Some(1)).await;
+        assert_eq!(report.problems, [""; 0]);
+        let broken = faults::broken(&running.dir);
+        let report = running.roll_back(None).await;
+        assert_eq!(report.problems.len(), 1, "{report:?}");
+        assert_eq!(held(&running.dir), Some(1));
+        drop(broken);
+        running.end().await;
     }
 }

@@ -12,12 +12,11 @@ use std::path::{Path, PathBuf};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::disk;
 use super::error::StoreError;
 use super::file::read_image;
 use super::manifest::Manifest;
-use super::names::temporary;
 use crate::config::{History, regular};
+use crate::control::persist::durable::{self, Access, NewFile, TEMPORARY};
 use crate::control::publish::provenance::content_of;
 use crate::policy::builder::Builder;
 use crate::policy::image::Image;
@@ -72,7 +71,7 @@ pub(crate) fn keep(
             _ => Ok(()),
         };
     }
-    disk::make_directory(&past)?;
+    durable::create_directory(&past)?;
     let in_force = in_force(images);
     let mut index = Index::read(&past);
     // What is old goes first: it may be what has filled the disk.
@@ -135,18 +134,24 @@ fn link(from: &Path, to: &Path) -> Result<(), StoreError> {
         return Ok(());
     }
     let mut beside = to.as_os_str().to_owned();
-    beside.push(temporary("", std::process::id()));
+    beside.push(format!("{TEMPORARY}{}", std::process::id()));
     let beside = PathBuf::from(beside);
-    let linked = match fs::hard_link(from, &beside) {
-        // Writing over what another link to the image may be would spoil that.
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(error),
-        // Not all file systems have links. A copy that is there needs no other one.
-        Err(_) if there.is_some() => return Ok(()),
-        Err(_) => fs::copy(from, &beside).map(drop),
-        Ok(()) => Ok(()),
-    };
-    let linked = linked.and_then(|()| fs::rename(&beside, to));
-    linked.map_err(StoreError::io(to, "made"))
+    match fs::hard_link(from, &beside) {
+        Ok(()) => Ok(durable::rename(&beside, to)?),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            Err(StoreError::io(to, "made")(error))
+        }
+        // Not all file systems have links. A copy that exists needs no other one.
+        Err(_) if there.is_some() => Ok(()),
+        Err(_) => copy_file(from, to),
+    }
+}
+
+fn copy_file(from: &Path, to: &Path) -> Result<(), StoreError> {
+    let new = NewFile::create(to, Access::Umask)?;
+    let copied = fs::File::open(from).and_then(|mut from| io::copy(&mut from, &mut new.file()));
+    copied.map_err(StoreError::io(to, "made"))?;
+    Ok(new.commit()?)
 }
 
 /// Lists of one image that are copied together, as their keys and sources.
@@ -207,9 +212,8 @@ fn copy(past: &Path, Batch { image, lists }: &Batch<'_>) -> Result<(), StoreErro
     }
     for (number, builder) in builders {
         let made = builder.finish().map_err(full)?;
-        let name = file(lists[&number]);
-        let temporary = past.join(temporary(&name, std::process::id()));
-        disk::write(&past.join(name), &temporary, made.bytes())?;
+        let path = past.join(file(lists[&number]));
+        durable::replace(&path, made.bytes(), Access::Umask)?;
     }
     Ok(())
 }
@@ -229,8 +233,7 @@ impl Index {
 
     fn write(&self, past: &Path) -> Result<(), StoreError> {
         let text = serde_json::to_vec(self).expect("texts and times have a JSON form");
-        let temporary = past.join(temporary(INDEX, std::process::id()));
-        disk::write(&past.join(INDEX), &temporary, &text)
+        Ok(durable::replace(&past.join(INDEX), &text, Access::Umask)?)
     }
 
     /// Records what is there and in force, and removes what need not or can't stay.
@@ -302,6 +305,7 @@ impl Index {
             let is_old = now.duration_since(since) > age;
             if is_old || (room.bytes > history.bytes && room.has(&path)) {
                 room.remove(&path);
+                // Not synced one by one: the index is written next, which syncs the directory.
                 fs::remove_file(&path).map_err(StoreError::io(&path, "removed"))?;
                 self.0.remove(&key);
             }

@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use crate::config::shown::Show;
+use crate::control::persist::durable::DurableError;
 
 /// Why something could not be kept. What is in force is not touched by it, and the next attempt may
 /// succeed without a restart.
@@ -34,6 +35,15 @@ pub enum StoreError {
         /// What the system says.
         source: io::Error,
     },
+}
+
+impl From<DurableError> for StoreError {
+    fn from(error: DurableError) -> Self {
+        let DurableError {
+            path, done, source, ..
+        } = error;
+        Self::Io { path, done, source }
+    }
 }
 
 impl StoreError {

@@ -9,11 +9,11 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::contents::Contents;
-use super::disk;
 use super::error::StoreError;
 use crate::config::regular;
 use crate::config::shown::Show;
-use crate::control::persist::store::names::{Base, Delta, MANIFEST, Pair, temporary};
+use crate::control::persist::durable::{self, Access};
+use crate::control::persist::store::names::{Base, Delta, MANIFEST, Pair};
 
 /// The version of the file's form.
 const VERSION: u32 = 1;
@@ -165,15 +165,15 @@ impl Manifest {
         })
     }
 
-    pub(super) fn write(&self, dir: &Path, number: u64) -> Result<(), StoreError> {
+    pub(super) fn write(&self, dir: &Path) -> Result<(), StoreError> {
         let text = Text {
             version: VERSION,
             digest: digest(&self.0),
             published: self.0.clone(),
         };
         let octets = serde_json::to_vec_pretty(&text).expect("numbers and times have a JSON form");
-        let temporary = dir.join(temporary(MANIFEST, number));
-        disk::write(&dir.join(MANIFEST), &temporary, &octets)
+        let path = dir.join(MANIFEST);
+        Ok(durable::replace(&path, &octets, Access::Umask)?)
     }
 
     /// Records what came into force. Of what was before, the last `keep` pairs stay, and the last pair of each of
@@ -239,7 +239,7 @@ pub(crate) fn write_as_older(dir: &Path) {
         (published.gone, published.contents) = (None, None);
         published.again.clear();
     }
-    manifest.write(dir, 1).expect("written");
+    manifest.write(dir).expect("written");
 }
 
 #[cfg(test)]
@@ -373,7 +373,7 @@ mod tests {
         manifest.publish(new, 3);
         assert_eq!(numbers(&manifest), [(2, 1, 0), (1, 1, 0)]);
         let folder = tempfile::tempdir().expect("a folder");
-        manifest.write(folder.path(), 1).expect("written");
+        manifest.write(folder.path()).expect("written");
         assert_eq!(Manifest::read(folder.path()).expect("whole"), manifest);
     }
 
@@ -382,7 +382,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let mut old = manifest(3, 1, [(1, 0), (1, 2)]);
         old.0.iter_mut().for_each(|old| old.gone = None);
-        old.write(folder.path(), 1).expect("written");
+        old.write(folder.path()).expect("written");
         let text = std::fs::read_to_string(folder.path().join(MANIFEST)).expect("readable");
         assert!(!text.contains("gone") && !text.contains("again") && !text.contains("contents"));
         assert_eq!(Manifest::read(folder.path()).expect("whole"), old);

@@ -14,7 +14,6 @@
 
 pub(crate) mod archive;
 mod contents;
-mod disk;
 mod error;
 mod file;
 mod lock;
@@ -26,8 +25,9 @@ mod past;
 mod tests;
 
 use std::cmp::Reverse;
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::{fs, io};
 
 pub use archive::{Rules, kept_images, read_past, source};
 pub use contents::{Contents, Lists};
@@ -43,6 +43,7 @@ use names::Kind;
 pub use names::{Base, Delta, Pair};
 pub use past::{Kept, PastError, kept_lists, read_generation};
 
+use crate::control::persist::durable::{self, Access};
 use crate::policy::image::Image;
 
 /// A state directory that is ours. All it does waits for the disk.
@@ -105,7 +106,7 @@ impl Store {
     /// [`StoreError::InUse`] when another process has it; [`StoreError::Io`] when it can't be made
     /// or read.
     pub fn open(dir: &Path, keep: usize) -> Result<Self, StoreError> {
-        disk::make_directory(dir)?;
+        durable::create_directory(dir)?;
         let (lock, unwritable) = match Lock::take(dir) {
             Ok(mut lock) => {
                 let unwritable = lock.sign().err();
@@ -216,7 +217,8 @@ impl Store {
         let now = Timestamp::now().as_nanosecond();
         let name = names::temporary("base", format_args!("{}-{now}", self.number()));
         let path = self.dir.join(name);
-        disk::make_file(&path)?;
+        // For the compiler, which replaces it.
+        File::create_new(&path).map_err(StoreError::io(&path, "made"))?;
         Ok(path)
     }
 
@@ -228,7 +230,19 @@ impl Store {
     pub fn adopt_base(&mut self, place: &Path) -> Result<Base, StoreError> {
         self.ready()?;
         let base = Base(self.number());
-        disk::put(place, &self.base_path(base))?;
+        durable::install(place, &self.base_path(base))?;
+        self.fresh_base = Some(base);
+        Ok(base)
+    }
+
+    /// Writes a base image. It comes into force with [`Store::commit`].
+    ///
+    /// # Errors
+    /// [`StoreError`] when it can't be written.
+    pub fn put_base(&mut self, octets: &[u8]) -> Result<Base, StoreError> {
+        self.ready()?;
+        let base = Base(self.number());
+        durable::replace(&self.base_path(base), octets, Access::Umask)?;
         self.fresh_base = Some(base);
         Ok(base)
     }
@@ -240,9 +254,7 @@ impl Store {
     pub fn put_delta(&mut self, octets: &[u8]) -> Result<Delta, StoreError> {
         self.ready()?;
         let delta = Delta(self.number());
-        let path = self.delta_path(delta);
-        let temporary = names::temporary(&delta.to_string(), delta.0);
-        disk::write(&path, &self.dir.join(temporary), octets)?;
+        durable::replace(&self.delta_path(delta), octets, Access::Umask)?;
         self.fresh_delta = Some(delta);
         Ok(delta)
     }
@@ -271,8 +283,7 @@ impl Store {
             again: Vec::new(),
         };
         manifest.publish(new, self.keep);
-        let number = self.number();
-        manifest.write(&self.dir, number)?;
+        manifest.write(&self.dir)?;
         self.manifest = manifest;
         self.fresh_base = self.fresh_base.filter(|fresh| *fresh != pair.base);
         self.fresh_delta = self.fresh_delta.filter(|fresh| Some(*fresh) != pair.delta);
@@ -291,7 +302,7 @@ impl Store {
             return Ok(());
         }
         self.lock = None;
-        disk::make_directory(&self.dir)?;
+        durable::create_directory(&self.dir)?;
         let mut lock = Lock::take(&self.dir)?;
         lock.sign()?;
         self.lock = Some(lock);
@@ -368,7 +379,8 @@ impl Store {
         let files = self.files().unwrap_or_default().into_iter();
         for (path, _) in files.filter(|(_, kind)| chosen(*kind)) {
             if let Err(error) = fs::remove_file(&path) {
-                // It only takes room, and the next time tries again.
+                // It only takes space, and the next removal tries again. So does it if a power cut brings the file
+                // back: nothing is synced here.
                 tracing::warn!(path = %path.display(), %error, "old file stays in the state directory");
             }
         }

@@ -5,12 +5,12 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::control::persist::durable::TEMPORARY;
+
 /// The file that tells which images are in force.
 pub(super) const MANIFEST: &str = "current";
 /// The file that the process with the directory holds locked.
 pub(super) const LOCK: &str = "lock";
-/// What the name of a file has in it while it is written.
-const TEMPORARY: &str = ".tmp-";
 /// Digits of the largest number that is taken from a file's name: counting on can't overflow.
 const DIGITS: usize = 18;
 

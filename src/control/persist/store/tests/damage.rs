@@ -10,14 +10,14 @@ fn a_damaged_base_is_told_and_the_pair_before_it_taken() {
         (|path| flip(path, |_| 20), "damaged: its header"),
         (
             |path| {
-                let file = fs::File::options().write(true).open(path).expect("there");
+                let file = File::options().write(true).open(path).expect("there");
                 let size = file.metadata().expect("there").len();
                 file.set_len(size - 200).expect("cut");
             },
             "cut short",
         ),
         (
-            |path| fs::File::create(path).map(drop).expect("emptied"),
+            |path| File::create(path).map(drop).expect("emptied"),
             "not an image of Tapis",
         ),
         (
@@ -79,7 +79,7 @@ fn a_file_that_grew_is_refused_before_memory_is_taken_for_it() {
     let folder = folder();
     let path = folder.path().join("grown");
     fs::write(&path, image(3)).expect("written");
-    let file = fs::File::options().write(true).open(&path).expect("there");
+    let file = File::options().write(true).open(&path).expect("there");
     // Sparse: it takes no room on the disk, but would in memory.
     file.set_len(1 << 40).expect("grown");
     let error = read_image(&path).expect_err("refused");
